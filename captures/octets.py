@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Typed readers of packet bytes: the only way compiled code turns bytes into numbers.
+
+A bare `b[o] << 8` is 0 in plain Python (uint8 arithmetic) and right when compiled; these readers
+widen first, so both modes agree. None checks bounds: the caller has tested `end - o >= n` once,
+against the end of the *packet*, which is what no runtime check can see inside a larger buffer.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from captures.compiled import I, kernel
+
+Octets = NDArray[np.uint8]
+
+
+@kernel
+def u8(b: Octets, o: int) -> int:
+    """Return the octet at o."""
+    return I(b[o])
+
+
+@kernel
+def u16(b: Octets, o: int) -> int:
+    """Return the big-endian 16-bit number at o."""
+    return (I(b[o]) << 8) | I(b[o + 1])
+
+
+@kernel
+def u24(b: Octets, o: int) -> int:
+    """Return the big-endian 24-bit number at o."""
+    return (I(b[o]) << 16) | (I(b[o + 1]) << 8) | I(b[o + 2])
+
+
+@kernel
+def u32(b: Octets, o: int) -> int:
+    """Return the big-endian 32-bit number at o."""
+    return (I(b[o]) << 24) | (I(b[o + 1]) << 16) | (I(b[o + 2]) << 8) | I(b[o + 3])
+
+
+@kernel
+def u16le(b: Octets, o: int) -> int:
+    """Return the little-endian 16-bit number at o."""
+    return (I(b[o + 1]) << 8) | I(b[o])
+
+
+@kernel
+def u32le(b: Octets, o: int) -> int:
+    """Return the little-endian 32-bit number at o."""
+    return (I(b[o + 3]) << 24) | (I(b[o + 2]) << 16) | (I(b[o + 1]) << 8) | I(b[o])

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Who decides: packets in, verdicts out. Never sees ground truth."""

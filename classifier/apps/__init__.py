@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The fingerprints of one application per file: facts with their source, and one function."""

@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The one exception that classifier raises for what a user can mend; its text is the whole message."""
+
+from __future__ import annotations
+
+
+class ClassifierError(Exception):
+    """A problem with what was given to classifier, told in one sentence that names the mend."""
