@@ -1,0 +1,478 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""pcap and pcapng files to and from `Packets`; knows no protocol.
+
+A file is mapped into memory and only indexed: a compiled scan writes where each packet stands, so
+no packet byte is copied. Formats: pcap (both byte orders, microseconds, nanoseconds, and the
+modified header of the Linux 2.2 patches), pcapng (several sections and interfaces; enhanced,
+simple and old packet blocks; if_tsresol, if_tsoffset), either one compressed with gzip.
+
+Sources: draft-ietf-opsawg-pcap, draft-ietf-opsawg-pcapng.
+"""
+
+from __future__ import annotations
+
+import gzip
+import mmap
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from captures.compiled import I, kernel
+from captures.errors import CaptureError
+from captures.octets import Octets, u16, u16le, u32, u32le
+
+Numbers = NDArray[np.int64]
+
+#: Packets per batch: large enough that a call costs nothing, small enough that Ctrl-C is quick.
+BATCH = 8192
+
+MAGIC = {  # first four bytes: (big endian, nanoseconds per unit, record header length)
+    b"\xd4\xc3\xb2\xa1": (False, 1000, 16),
+    b"\xa1\xb2\xc3\xd4": (True, 1000, 16),
+    b"\x4d\x3c\xb2\xa1": (False, 1, 16),
+    b"\xa1\xb2\x3c\x4d": (True, 1, 16),
+    b"\x34\xcd\xb2\xa1": (False, 1000, 24),
+    b"\xa1\xb2\xcd\x34": (True, 1000, 24),
+}
+PCAPNG_MAGIC = b"\x0a\x0d\x0d\x0a"
+GZIP_MAGIC = b"\x1f\x8b"
+
+# Why a scan stopped.
+MORE, END, CUT, BROKEN = 0, 1, 2, 3
+
+# Columns of a pcapng interface: link type, resolution, offset in seconds, snaplen.
+LINK, RESOLUTION, OFFSET, SNAPLEN = 0, 1, 2, 3
+INTERFACES = 4096
+
+# Slots of the scan's memory between two batches.
+AT, STATUS, WANTED, BIG, FIRST, LAST, SEEN = 0, 1, 2, 3, 4, 5, 6
+
+SECTION, INTERFACE, OLD_PACKET, SIMPLE_PACKET, ENHANCED_PACKET = 0x0A0D0D0A, 1, 2, 3, 6
+
+
+class Packets(NamedTuple):
+    """Packets of one capture: a byte buffer and, per packet, where and when.
+
+    data: uint8[m], shared by all packets; offset, captured, wire: int64[n], in bytes;
+    time: int64[n], ns since 1970-01-01; link: int64[n], LINKTYPE number of the packet's interface.
+    Packet i is `data[offset[i] : offset[i] + captured[i]]`; `wire` is its length on the wire.
+    """
+
+    data: Octets
+    offset: Numbers
+    captured: Numbers
+    wire: Numbers
+    time: Numbers
+    link: Numbers
+
+    @property
+    def count(self) -> int:
+        """Return the number of packets."""
+        return len(self.offset)
+
+    def frame(self, i: int) -> bytes:
+        """Return the captured bytes of packet i."""
+        start = int(self.offset[i])
+        return self.data[start : start + int(self.captured[i])].tobytes()
+
+    def take(self, which: NDArray[np.int64] | slice) -> Packets:
+        """Return the packets at the given positions, over the same bytes."""
+        return Packets(self.data, *(column[which] for column in self[1:]))
+
+
+def packets_of(
+    frames: list[bytes], times: list[int], link: int = 1, wire: list[int] | None = None
+) -> Packets:
+    """Return Packets that hold the given frames (times in ns since the epoch)."""
+    sizes = np.array([len(frame) for frame in frames], np.int64)
+    offset = np.concatenate((np.zeros(1, np.int64), np.cumsum(sizes)))[:-1].astype(np.int64)
+    data = np.frombuffer(b"".join(frames), np.uint8).copy()
+    full = sizes.copy() if wire is None else np.array(wire, np.int64)
+    return Packets(
+        data, offset, sizes, full, np.array(times, np.int64), np.full(len(frames), link, np.int64)
+    )
+
+
+# ---- compiled scans: each fills the columns from `memory[AT]` on and returns how many it wrote
+
+
+@kernel
+def scan_pcap(
+    b: Octets,
+    memory: Numbers,
+    big: int,
+    unit: int,
+    header: int,
+    link: int,
+    offset: Numbers,
+    captured: Numbers,
+    wire: Numbers,
+    time: Numbers,
+    links: Numbers,
+) -> int:
+    """Index pcap records; see `Packets` for the columns."""
+    at, size, n = memory[AT], len(b), 0
+    while n < len(offset):
+        if at == size:
+            memory[STATUS] = END
+            break
+        if size - at < header:
+            memory[STATUS], memory[WANTED] = CUT, header
+            break
+        if big:
+            seconds, fraction, have, full = (
+                u32(b, at),
+                u32(b, at + 4),
+                u32(b, at + 8),
+                u32(b, at + 12),
+            )
+        else:
+            seconds, fraction, have, full = (
+                u32le(b, at),
+                u32le(b, at + 4),
+                u32le(b, at + 8),
+                u32le(b, at + 12),
+            )
+        if size - at - header < have:
+            memory[STATUS], memory[WANTED] = CUT, have
+            break
+        offset[n], captured[n], wire[n] = at + header, have, full
+        time[n] = seconds * 1_000_000_000 + fraction * unit
+        links[n] = link
+        at += header + have
+        n += 1
+    memory[AT] = at
+    return n
+
+
+@kernel
+def nanoseconds(high: int, low: int, resolution: int) -> int:
+    """Return a pcapng timestamp in ns (if_tsresol: bit 7 set means a power of two)."""
+    power = resolution & 0x7F
+    stamp = ((high & 0x7FFFFFFF) << 32) | low
+    if resolution & 0x80:
+        if power > 62:
+            return I(0)
+        whole = stamp >> power
+        part = stamp - (whole << power)
+        if power > 30:
+            part >>= power - 30
+            power = 30
+        return (whole & 0x1FFFFFFFF) * 1_000_000_000 + ((part * 1_000_000_000) >> power)
+    scale = I(1)
+    for _ in range(min(abs(power - 9), 18)):
+        scale *= 10
+    if power > 9:
+        return stamp // scale
+    return (stamp * scale) & 0x7FFFFFFFFFFFFFFF
+
+
+@kernel
+def read_interface(b: Octets, at: int, end: int, big: int, row: Numbers) -> None:
+    """Read an Interface Description Block's body (at the link type) into a row."""
+    row[LINK] = u16(b, at) if big else u16le(b, at)
+    row[SNAPLEN] = u32(b, at + 4) if big else u32le(b, at + 4)
+    row[RESOLUTION], row[OFFSET] = 6, 0
+    o = at + 8
+    while end - o >= 4:
+        code = u16(b, o) if big else u16le(b, o)
+        size = u16(b, o + 2) if big else u16le(b, o + 2)
+        o += 4
+        if code == 0 or end - o < size:
+            return
+        if code == 9 and size >= 1:
+            row[RESOLUTION] = I(b[o])
+        if code == 14 and size >= 8:
+            high = u32(b, o) if big else u32le(b, o + 4)
+            low = u32(b, o + 4) if big else u32le(b, o)
+            if high >= 0x80000000:
+                high -= 0x100000000
+            row[OFFSET] = (high << 32) | low
+        o += (size + 3) & ~3
+
+
+@kernel
+def scan_pcapng(
+    b: Octets,
+    memory: Numbers,
+    interfaces: Numbers,
+    offset: Numbers,
+    captured: Numbers,
+    wire: Numbers,
+    time: Numbers,
+    links: Numbers,
+) -> int:
+    """Index pcapng packet blocks; memory[FIRST:LAST] are the section's interface rows."""
+    at, size, n = memory[AT], len(b), 0
+    while n < len(offset):
+        if at == size:
+            memory[STATUS] = END
+            break
+        if size - at < 12:
+            memory[STATUS], memory[WANTED] = CUT, 12
+            break
+        kind = u32(b, at)
+        if kind == SECTION:
+            memory[BIG] = 1 if u32(b, at + 8) == 0x1A2B3C4D else 0
+            memory[FIRST] = memory[LAST]
+        big = memory[BIG]
+        if not big:
+            kind = u32le(b, at)
+        length = u32(b, at + 4) if big else u32le(b, at + 4)
+        if length < 12 or length & 3 or (kind == SECTION and length < 28):
+            memory[STATUS], memory[WANTED] = BROKEN, length
+            break
+        if size - at < length:
+            memory[STATUS], memory[WANTED] = CUT, length
+            break
+        body, end = at + 8, at + length - 4
+        if kind == INTERFACE and length >= 20:
+            if memory[LAST] == len(interfaces):
+                memory[STATUS], memory[WANTED] = BROKEN, -1
+                break
+            read_interface(b, body, end, big, interfaces[memory[LAST]])
+            memory[LAST] += 1
+        head = 0
+        if (kind == ENHANCED_PACKET or kind == OLD_PACKET) and length >= 32:
+            head = 20
+        elif kind == SIMPLE_PACKET and length >= 16:
+            head = 4
+        if head:
+            port = 0
+            if kind == ENHANCED_PACKET:
+                port = u32(b, body) if big else u32le(b, body)
+            elif kind == OLD_PACKET:
+                port = u16(b, body) if big else u16le(b, body)
+            port += memory[FIRST]
+            if port >= memory[LAST]:
+                memory[STATUS], memory[WANTED] = BROKEN, -2
+                break
+            row = interfaces[port]
+            if kind == SIMPLE_PACKET:
+                full = u32(b, body) if big else u32le(b, body)
+                have = min(full, end - body - 4)
+                if row[SNAPLEN] > 0:
+                    have = min(have, row[SNAPLEN])
+                time[n] = memory[SEEN]
+            else:
+                high = u32(b, body + 4) if big else u32le(b, body + 4)
+                low = u32(b, body + 8) if big else u32le(b, body + 8)
+                have = u32(b, body + 12) if big else u32le(b, body + 12)
+                full = u32(b, body + 16) if big else u32le(b, body + 16)
+                if end - body - 20 < have:
+                    memory[STATUS], memory[WANTED] = BROKEN, have
+                    break
+                seconds = row[OFFSET] * 1_000_000_000
+                time[n] = nanoseconds(high, low, row[RESOLUTION]) + seconds
+                memory[SEEN] = time[n]
+            offset[n], captured[n], wire[n], links[n] = body + head, have, full, row[LINK]
+            n += 1
+        at += length
+    memory[AT] = at
+    return n
+
+
+# ---- files
+
+
+class CaptureFile:
+    """A capture opened for reading, batch by batch.
+
+    `notices` holds what a person should know of the file (it was cut in the middle); `packets` and
+    `captured_bytes` count what was read so far. Raises CaptureError when the file cannot be read.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.fspath(path)
+        self.notices: list[str] = []
+        self.packets = 0
+        self.captured_bytes = 0
+        self.data = self._load()
+        self._memory = np.zeros(8, np.int64)
+        self._interfaces = np.zeros((INTERFACES, 4), np.int64)
+        head = self.data[:4].tobytes()
+        if head in MAGIC:
+            self._big, self._unit, self._header = MAGIC[head]
+            self._open_pcap()
+        elif head == PCAPNG_MAGIC:
+            self._header = 0
+        else:
+            raise CaptureError(
+                f"{self.path}: not a capture: it starts with {head.hex(' ')}, "
+                "expected the magic number of a pcap or pcapng file"
+            )
+
+    def _load(self) -> Octets:
+        data = map_file(self.path)
+        if data[:2].tobytes() != GZIP_MAGIC:
+            return data
+        unpacked, whole = gunzip(self.path)
+        if not whole:
+            self.notices.append(
+                f"{self.path}: the gzip stream is cut; what it holds so far is read"
+            )
+        if len(unpacked) == 0:
+            raise CaptureError(f"{self.path}: the gzip stream holds no bytes")
+        return unpacked
+
+    def _open_pcap(self) -> None:
+        if len(self.data) < 24:
+            raise CaptureError(
+                f"{self.path}: the file header is cut: it has {len(self.data)} bytes, expected 24"
+            )
+        word = u32(self.data, 20) if self._big else u32le(self.data, 20)
+        self._link = int(word) & 0xFFFF
+        self._memory[AT] = 24
+
+    def batches(self, size: int = BATCH) -> Iterator[Packets]:
+        """Yield Packets of at most `size`; the last one may be shorter, an empty file yields none."""
+        while self._memory[STATUS] == MORE:
+            columns = [np.empty(size, np.int64) for _ in range(5)]
+            if self._header:
+                n = scan_pcap(
+                    self.data,
+                    self._memory,
+                    int(self._big),
+                    self._unit,
+                    self._header,
+                    self._link,
+                    *columns,
+                )
+            else:
+                n = scan_pcapng(self.data, self._memory, self._interfaces, *columns)
+            self.packets += int(n)
+            if n:
+                columns = [column[:n] for column in columns]
+                self.captured_bytes += int(columns[1].sum())
+                yield Packets(self.data, *columns)
+        self._say_why()
+
+    def _say_why(self) -> None:
+        status, wanted, at = (int(self._memory[i]) for i in (STATUS, WANTED, AT))
+        where = f"{self.path}: record {self.packets + 1} at byte {at}"
+        remain = len(self.data) - at
+        if status == CUT:
+            held = remain - self._header if self._header and wanted > self._header else remain
+            held = held if remain >= self._header else remain
+            self.notices.append(
+                f"{where}: header says {wanted} bytes, {held} remain; the file is cut, "
+                f"its {self.packets} whole packets are read"
+            )
+        elif status == BROKEN:
+            problem = {
+                -1: f"more than {INTERFACES} interfaces",
+                -2: "the packet names an interface that was not described",
+            }.get(wanted, f"the block has an impossible length of {wanted} bytes")
+            self.notices.append(
+                f"{where}: {problem}; the file is damaged, "
+                f"the {self.packets} packets before it are read"
+            )
+
+
+def map_file(path: str) -> Octets:
+    """Return a file's bytes, mapped where possible (a pipe is read whole)."""
+    try:
+        with open(path, "rb") as handle:
+            if not os.path.isfile(path):
+                content = handle.read()
+            elif os.fstat(handle.fileno()).st_size:
+                return np.frombuffer(mmap.mmap(handle.fileno(), 0, prot=mmap.PROT_READ), np.uint8)
+            else:
+                content = b""
+    except FileNotFoundError:
+        raise CaptureError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise CaptureError(f"{path}: is a folder, expected a capture file") from None
+    except OSError as error:
+        raise CaptureError(f"{path}: cannot be read: {error.strerror}") from None
+    if not content:
+        raise CaptureError(f"{path}: the file is empty, expected a pcap or pcapng capture")
+    return np.frombuffer(content, np.uint8)
+
+
+def gunzip(path: str) -> tuple[Octets, bool]:
+    """Return what a gzip file holds, and whether it is whole."""
+    parts, whole = [], True
+    try:
+        with gzip.open(path, "rb") as handle:
+            while part := handle.read(1 << 20):
+                parts.append(part)
+    except EOFError:
+        whole = False
+    except (zlib.error, gzip.BadGzipFile) as error:
+        raise CaptureError(f"{path}: the gzip stream is damaged: {error}") from None
+    return np.frombuffer(b"".join(parts), np.uint8), whole
+
+
+def batches(path: str | os.PathLike[str], size: int = BATCH) -> Iterator[Packets]:
+    """Yield a file's packets in batches; raises CaptureError."""
+    return CaptureFile(path).batches(size)
+
+
+def read_with_notices(path: str | os.PathLike[str]) -> tuple[Packets, list[str]]:
+    """Return all packets of a file, and what a person should know of it; raises CaptureError."""
+    capture = CaptureFile(path)
+    parts = list(capture.batches(1 << 16))
+    if not parts:
+        empty = np.empty(0, np.int64)
+        return Packets(capture.data, empty, empty, empty, empty, empty), capture.notices
+    if len(parts) == 1:
+        return parts[0], capture.notices
+    columns = [np.concatenate([part[i] for part in parts]) for i in range(1, 6)]
+    return Packets(capture.data, *columns), capture.notices
+
+
+def read(path: str | os.PathLike[str]) -> Packets:
+    """Return all packets of a file; raises CaptureError."""
+    return read_with_notices(path)[0]
+
+
+def write_pcap(path: str | os.PathLike[str], packets: Packets, nanoseconds: bool = False) -> None:
+    """Write a little-endian pcap file; raises CaptureError for more than one link type."""
+    links = {int(link) for link in np.unique(packets.link)} or {1}
+    if len(links) > 1:
+        raise CaptureError(
+            f"{os.fspath(path)}: a pcap file holds one link type, got {sorted(links)}; "
+            "write a pcapng file"
+        )
+    unit = 1 if nanoseconds else 1000
+    magic = 0xA1B23C4D if nanoseconds else 0xA1B2C3D4
+    with Path(path).open("wb") as out:
+        out.write(struct.pack("<IHHiIII", magic, 2, 4, 0, 0, 262144, links.pop()))
+        for i in range(packets.count):
+            seconds, rest = divmod(int(packets.time[i]), 1_000_000_000)
+            frame = packets.frame(i)
+            out.write(struct.pack("<IIII", seconds, rest // unit, len(frame), packets.wire[i]))
+            out.write(frame)
+
+
+def block(kind: int, body: bytes) -> bytes:
+    """Return a little-endian pcapng block around a body, padded to four bytes."""
+    body += b"\0" * (-len(body) % 4)
+    size = struct.pack("<I", len(body) + 12)
+    return struct.pack("<I", kind) + size + body + size
+
+
+def write_pcapng(path: str | os.PathLike[str], packets: Packets) -> None:
+    """Write a little-endian pcapng file with ns timestamps, one interface per link type."""
+    links = [int(link) for link in np.unique(packets.link)]
+    section = struct.pack("<IHHq", 0x1A2B3C4D, 1, 0, -1)
+    resolution = struct.pack("<HHB3xI", 9, 1, 9, 0)
+    with Path(path).open("wb") as out:
+        out.write(block(SECTION, section))
+        for link in links:
+            out.write(block(INTERFACE, struct.pack("<HHI", link, 0, 262144) + resolution))
+        for i in range(packets.count):
+            stamp = int(packets.time[i]) & 0xFFFFFFFFFFFFFFFF
+            frame = packets.frame(i)
+            port = links.index(int(packets.link[i]))
+            head = struct.pack(
+                "<IIIII", port, stamp >> 32, stamp & 0xFFFFFFFF, len(frame), packets.wire[i]
+            )
+            out.write(block(ENHANCED_PACKET, head + frame))

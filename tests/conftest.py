@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Fixtures shared by all tests: where real captures are, and a cache of their own for the rest."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def corpus_folder() -> Path | None:
+    """Return the folder of real captures that MIDCALL_CORPUS names, or the one beside the project."""
+    named = os.environ.get("MIDCALL_CORPUS")
+    for folder in (Path(named) if named else None, ROOT.parent / "shared" / "corpus" / "pcaps"):
+        if folder is not None and folder.is_dir():
+            return folder
+    return None
+
+
+@pytest.fixture(scope="session")
+def corpus() -> Path:
+    """Return a folder of real captures; skips where there is none."""
+    folder = corpus_folder()
+    if folder is None:
+        pytest.skip("no real captures here: set MIDCALL_CORPUS to a folder of them")
+    return folder
