@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The result files of a run: schemas and writers, the contract between the runner and the report.
+
+Every table is written twice, as Parquet (typed) and as CSV (for people and spreadsheets).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+_TEXT, _FLAG, _INT, _REAL = pa.string(), pa.bool_(), pa.int64(), pa.float64()
+
+#: Table name -> column name -> Arrow type, in the order of the file.
+COLUMNS: dict[str, dict[str, Any]] = {
+    "flows": {
+        "capture": _TEXT,
+        "sha256": _TEXT,
+        "synthetic": _FLAG,
+        "added": _FLAG,
+        "year": _INT,
+        "group": _TEXT,
+        "innocent": _FLAG,
+        "frame": _INT,
+        "proto": _TEXT,
+        "src_ip": _TEXT,
+        "src_port": _INT,
+        "dst_ip": _TEXT,
+        "dst_port": _INT,
+        "packets": _INT,
+        "bytes": _INT,
+        "first_ts": _REAL,
+        "last_ts": _REAL,
+        "verdict": _TEXT,
+        "app": _TEXT,
+        "role": _TEXT,
+        "confidence": _REAL,
+        "packets_to_verdict": _INT,
+        "ms_to_verdict": _REAL,
+        "evidence": _TEXT,
+        "truth_app": _TEXT,
+        "truth_role": _TEXT,
+        "truth_call": _TEXT,
+        "truth_confidence": _TEXT,
+        "outcome": _TEXT,
+    },
+    "calls": {
+        "capture": _TEXT,
+        "capture_year": _INT,
+        "group": _TEXT,
+        "app": _TEXT,
+        "kind": _TEXT,
+        "call": _TEXT,
+        "synthetic": _FLAG,
+        "added": _FLAG,
+        "later_client": _FLAG,
+        "operator": _TEXT,
+        "hypothesis": _TEXT,
+        "hypothesis_title": _TEXT,
+        "access": _TEXT,
+        "date": _TEXT,
+        "documented": _FLAG,
+        "verdict": _TEXT,
+        "blocked": _FLAG,
+        "rule": _TEXT,
+        "grade": _TEXT,
+        "packets_to_block": _INT,
+        "ms_to_block": _REAL,
+        "media_sent": _INT,
+        "media_delivered": _INT,
+        "media_control": _INT,
+        "media_lost": _REAL,
+        "recognised": _FLAG,
+        "reason": _TEXT,
+    },
+    "collateral": {
+        "operator": _TEXT,
+        "hypothesis": _TEXT,
+        "access": _TEXT,
+        "date": _TEXT,
+        "protocol": _TEXT,
+        "flows": _INT,
+        "hit": _INT,
+        "bytes": _INT,
+        "bytes_hit": _INT,
+    },
+    "cells": {
+        "operator": _TEXT,
+        "hypothesis": _TEXT,
+        "access": _TEXT,
+        "date": _TEXT,
+        "status": _TEXT,
+        "error": _TEXT,
+        "key": _TEXT,
+        "seconds": _REAL,
+    },
+    "latency": {
+        "path": _TEXT,
+        "percentile": _REAL,
+        "ns_per_packet": _REAL,
+        "batch": _INT,
+        "n": _INT,
+    },
+    "throughput": {
+        "path": _TEXT,
+        "file": _TEXT,
+        "packets": _INT,
+        "bytes": _INT,
+        "seconds": _REAL,
+        "packets_per_s": _REAL,
+        "bytes_per_s": _REAL,
+    },
+}
+
+
+def table(name: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Return rows as the Arrow table of that name; a row must have exactly its columns."""
+    columns = COLUMNS[name]
+    for row in rows:
+        if row.keys() != columns.keys():
+            odd = sorted(row.keys() ^ columns.keys())
+            raise ValueError(f"{name}: a row has other columns than the schema: {', '.join(odd)}")
+    data = {column: [row[column] for row in rows] for column in columns}
+    return pa.table(data, schema=pa.schema(list(columns.items())))
+
+
+def write_table(folder: Path, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write `name`.parquet and `name`.csv into the run's folder."""
+    made = table(name, rows)
+    pyarrow.parquet.write_table(made, folder / f"{name}.parquet", compression="zstd")
+    pyarrow.csv.write_csv(made, folder / f"{name}.csv")
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write JSON with sorted keys (equal values, equal bytes), through a temporary file."""
+    text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)
+    write_atomically(path, (text + "\n").encode())
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file so that a reader sees the old one, the whole new one, or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        fresh.write_bytes(data)
+        os.replace(fresh, path)
+    finally:
+        fresh.unlink(missing_ok=True)

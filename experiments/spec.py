@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The spec of an experiment: a strict TOML file that names what is run, with which seed.
+
+Unknown keys are errors, all problems are told at once, each with its key path and, where
+something close is known, the word that was probably meant.
+"""
+
+from __future__ import annotations
+
+import datetime
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from experiments.errors import ExperimentError
+from experiments.nearest import hint, nearest
+
+SHIPPED = Path(__file__).resolve().parent / "specs"
+
+Access = Literal["3g", "4g", "adsl", "fibre", "wifi"]
+App = Literal[
+    "whatsapp", "skype", "viber", "facetime", "messenger", "signal", "telegram", "zoom", "teams",
+    "meet", "webex", "discord", "line", "kakaotalk", "wechat", "imo", "snapchat", "agora", "sip",
+    "other-rtc",
+]  # fmt: skip
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=60)]
+
+
+class Strict(BaseModel):
+    """A table in which an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Day(Strict):
+    """One date of the grid, with the words the report shows for it."""
+
+    date: datetime.date
+    label: str = Field(min_length=1)
+
+
+class Captures(Strict):
+    """Which captures take part. `names` (file or capture names) narrows the others further."""
+
+    real: bool = True
+    synthetic: bool = True
+    added: bool = True
+    names: list[str] | None = None
+    innocents: Literal["all", "none"] = "all"
+
+
+class Timing(Strict):
+    """How long the wall-clock part may take."""
+
+    packets: int = Field(default=1_000_000, ge=1, le=50_000_000)
+    seconds: float = Field(default=4.0, gt=0, le=600)
+
+
+class Spec(Strict):
+    """One experiment: the grid operator x hypothesis x access x date over calls and innocents."""
+
+    schema_version: Literal[1] = Field(alias="schema")
+    name: Name
+    title: str = Field(min_length=1)
+    question: str = Field(min_length=1)
+    seed: int = Field(ge=0, lt=2**63)
+    operators: list[str] = Field(min_length=1)
+    hypotheses: Literal["all"] | list[str] = "all"
+    access: list[Access] = Field(min_length=1)
+    apps: list[App] = Field(min_length=1)
+    dates: list[Day] = Field(min_length=1)
+    captures: Captures = Captures()
+    timing: Timing = Timing()
+
+    @model_validator(mode="after")
+    def _no_repeats(self) -> Spec:
+        for key in ("operators", "access", "apps"):
+            values = getattr(self, key)
+            twice = sorted({str(value) for value in values if values.count(value) > 1})
+            if twice:
+                raise ValueError(f"{key}: {', '.join(twice)} given more than once")
+        days = [day.date for day in self.dates]
+        if days != sorted(set(days)):
+            raise ValueError("dates: must be in order, each once")
+        return self
+
+    @property
+    def scenario_year(self) -> int:
+        """Return the year of the last date: a younger capture is of a "later client"."""
+        return self.dates[-1].date.year
+
+
+def shipped() -> dict[str, Path]:
+    """Return the specs that come with Midcall, name -> file."""
+    return {path.stem: path for path in sorted(SHIPPED.glob("*.toml"))}
+
+
+def find(name: str) -> Path:
+    """Return the file of a spec given by the name of a shipped one or by its path."""
+    known = shipped()
+    if name in known:
+        return known[name]
+    path = Path(name)
+    if path.is_file():
+        return path
+    if path.suffix == ".toml" or len(path.parts) > 1:
+        raise ExperimentError(f"{name}: no such spec file ({hint(path.stem, known)})")
+    raise ExperimentError(f"unknown spec {name} ({hint(name, known)})")
+
+
+def load(name: str) -> tuple[Spec, bytes]:
+    """Read a spec by name or path; return it and the bytes of its file.
+
+    Raises ExperimentError naming every problem at once.
+    """
+    path = find(name)
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise ExperimentError(f"{path}: cannot be read ({error.strerror})") from error
+    return parse(raw, str(path)), raw
+
+
+def parse(raw: bytes, where: str) -> Spec:
+    """Read the bytes of a spec; `where` names them in errors."""
+    try:
+        table = tomllib.loads(raw.decode("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ExperimentError(f"{where}: no valid TOML: {error}") from error
+    try:
+        return Spec.model_validate(table)
+    except ValidationError as error:
+        lines = [_line(problem, table) for problem in error.errors(include_url=False)]
+        if len(lines) == 1:
+            raise ExperimentError(f"{where}: {lines[0]}") from error
+        told = "".join(f"\n  {line}" for line in lines)
+        raise ExperimentError(f"{where}: {len(lines)} problems{told}") from error
+
+
+def _line(problem: Mapping[str, Any], table: Mapping[str, Any]) -> str:
+    """Turn one pydantic problem into "key.path: what is wrong (what to do)"."""
+    place = [part for part in problem["loc"] if not _is_branch(part)]
+    key = _dotted(place)
+    kind, message = problem["type"], str(problem["msg"])
+    if kind == "extra_forbidden":
+        word = str(place[-1])
+        known = _keys_at(place[:-1])
+        close = nearest(word, known)
+        advice = f"did you mean {close}?" if close else f"known: {', '.join(sorted(known))}"
+        return f"{key}: unknown key ({advice})"
+    if kind == "missing":
+        return f"{key}: is missing"
+    if kind == "value_error":
+        return message.removeprefix("Value error, ")
+    if kind == "literal_error":
+        return f"{key}: {problem['input']!r} is not known ({_advice(problem)})"
+    got = problem["input"]
+    shown = f", got {got!r}" if not isinstance(got, dict | list) else ""
+    return f"{key}: {message[0].lower()}{message[1:]}{shown}"
+
+
+def _advice(problem: Mapping[str, Any]) -> str:
+    expected = [
+        word.strip("' ") for word in problem["ctx"]["expected"].replace(" or ", ",").split(",")
+    ]
+    return hint(str(problem["input"]), expected)
+
+
+def _is_branch(part: int | str) -> bool:
+    """Tell a union's branch name, which pydantic adds to the path, from a key."""
+    return isinstance(part, str) and ("[" in part or part in ("str",))
+
+
+def _dotted(place: list[int | str]) -> str:
+    text = ""
+    for part in place:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text or "spec"
+
+
+def _keys_at(place: list[int | str]) -> list[str]:
+    """Return the keys that the table at this path may hold."""
+    model: type[Strict] = Spec
+    for part in place:
+        if isinstance(part, str):
+            model = _inner(next(f.annotation for n, f in model.model_fields.items() if n == part))
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _inner(annotation: Any) -> type[Strict]:
+    if isinstance(annotation, type) and not isinstance(annotation, UnionType):
+        if issubclass(annotation, Strict):
+            return annotation
+    for argument in get_args(annotation):
+        if isinstance(argument, type) and issubclass(argument, Strict):
+            return argument
+    return Spec

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Statistics of a run: ratios, intervals and quantiles that claim no more than they know.
+
+Calls are independent trials, so their shares get Clopper-Pearson intervals. Flows of one call are
+not, so shares of flows are bootstrapped over capture groups (clusters). Below ten clusters no
+interval is given at all: the counts speak alone. An undefined ratio is None, never 0.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.special import betaincinv  # type: ignore[import-untyped]
+
+#: Fewer independent units than this: counts are shown, intervals are not.
+FEWEST = 10
+#: Resamples of a bootstrap: percentile bounds move under 1 % from here on.
+RESAMPLES = 2000
+
+Interval = tuple[float, float]
+
+
+def derived_seed(base: int, *names: str) -> int:
+    """Return a 63-bit seed from the base seed and the names of what is drawn (sha256).
+
+    It depends on neither the order of work nor the number of processes.
+    """
+    text = "\0".join((str(base), *names)).encode()
+    return int.from_bytes(hashlib.sha256(text).digest()[:8]) >> 1
+
+
+def ratio(part: float, whole: float) -> float | None:
+    """Return part / whole, or None where the whole is 0 (undefined)."""
+    return part / whole if whole else None
+
+
+def clopper_pearson(hits: int, n: int, level: float = 0.95) -> Interval | None:
+    """Return the exact interval of a binomial share (Clopper and Pearson 1934), None for n = 0.
+
+    Bounds are quantiles of beta distributions; at 0 and n hits the outer bound is 0 or 1.
+    """
+    if n <= 0:
+        return None
+    if not 0 <= hits <= n:
+        raise ValueError(f"{hits} hits of {n}: hits must lie between 0 and n")
+    tail = (1.0 - level) / 2.0
+    low = 0.0 if hits == 0 else float(betaincinv(hits, n - hits + 1, tail))
+    high = 1.0 if hits == n else float(betaincinv(hits + 1, n - hits, 1.0 - tail))
+    return low, high
+
+
+def share_interval(hits: int, n: int) -> Interval | None:
+    """Return the Clopper-Pearson interval of independent units, None below ten of them."""
+    return clopper_pearson(hits, n) if n >= FEWEST else None
+
+
+def cluster_bootstrap(
+    hits: Sequence[int],
+    sizes: Sequence[int],
+    seed: int,
+    *,
+    resamples: int = RESAMPLES,
+    level: float = 0.95,
+) -> Interval | None:
+    """Return the percentile interval of sum(hits) / sum(sizes), resampling whole clusters.
+
+    `hits` and `sizes` hold one number per cluster (capture group). None below ten clusters.
+    """
+    if len(hits) != len(sizes):
+        raise ValueError(f"{len(hits)} clusters with hits, {len(sizes)} with sizes: must be equal")
+    if len(sizes) < FEWEST:
+        return None
+    generator = np.random.default_rng(seed)
+    picks = generator.integers(0, len(sizes), size=(resamples, len(sizes)))
+    top = np.asarray(hits, dtype=np.int64)[picks].sum(axis=1)
+    bottom = np.asarray(sizes, dtype=np.int64)[picks].sum(axis=1)
+    shares = top[bottom > 0] / bottom[bottom > 0]
+    if not len(shares):
+        return None
+    tail = (1.0 - level) / 2.0
+    low, high = np.quantile(shares, [tail, 1.0 - tail])
+    return float(low), float(high)
+
+
+def quantile(values: Sequence[float], q: float) -> float | None:
+    """Return the value at rank int(q * n) of the sorted values (an observed one), None for none."""
+    if not values:
+        return None
+    return sorted(values)[min(len(values) - 1, int(q * len(values)))]
+
+
+def rule_of_three(n: int) -> float | None:
+    """Return the 95 % upper bound of a rate with 0 events in n trials, 3 / n; None for n = 0."""
+    return ratio(3.0, n)
