@@ -72,7 +72,7 @@ if not PLAIN:
 
 
 def kernel(function: F) -> F:
-    """Compile a function of the packet path: cached, without the GIL, NumPy's rules for division."""
+    """Compile a function of the packet path: cached, GIL released, division by NumPy's rules."""
     compiled: F = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
     return compiled
 

@@ -72,7 +72,7 @@ class Packets(NamedTuple):
     link: Numbers
 
     @property
-    def count(self) -> int:
+    def total(self) -> int:
         """Return the number of packets."""
         return len(self.offset)
 
@@ -331,7 +331,7 @@ class CaptureFile:
         self._memory[AT] = 24
 
     def batches(self, size: int = BATCH) -> Iterator[Packets]:
-        """Yield Packets of at most `size`; the last one may be shorter, an empty file yields none."""
+        """Yield Packets of at most `size`; an empty file yields none."""
         while self._memory[STATUS] == MORE:
             columns = [np.empty(size, np.int64) for _ in range(5)]
             if self._header:
@@ -445,7 +445,7 @@ def write_pcap(path: str | os.PathLike[str], packets: Packets, nanoseconds: bool
     magic = 0xA1B23C4D if nanoseconds else 0xA1B2C3D4
     with Path(path).open("wb") as out:
         out.write(struct.pack("<IHHiIII", magic, 2, 4, 0, 0, 262144, links.pop()))
-        for i in range(packets.count):
+        for i in range(packets.total):
             seconds, rest = divmod(int(packets.time[i]), 1_000_000_000)
             frame = packets.frame(i)
             out.write(struct.pack("<IIII", seconds, rest // unit, len(frame), packets.wire[i]))
@@ -468,7 +468,7 @@ def write_pcapng(path: str | os.PathLike[str], packets: Packets) -> None:
         out.write(block(SECTION, section))
         for link in links:
             out.write(block(INTERFACE, struct.pack("<HHI", link, 0, 262144) + resolution))
-        for i in range(packets.count):
+        for i in range(packets.total):
             stamp = int(packets.time[i]) & 0xFFFFFFFFFFFFFFFF
             frame = packets.frame(i)
             port = links.index(int(packets.link[i]))

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Folders of truth: where catalogues, labels and calls stand, in the order they are read.
+
+Three homes have the same layout (catalogue.toml, labels/, calls/): the committed truth of other
+people's captures, the project's own samples, and the user's captures, which git ignores.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+PACKAGE = Path(__file__).resolve().parent
+
+
+class Home(NamedTuple):
+    """One home of truth; `files` is where its captures stand (None: they are obtained)."""
+
+    name: str
+    folder: Path
+    files: Path | None
+
+    @property
+    def catalogue(self) -> Path:
+        """Return the path of this home's table of captures."""
+        return self.folder / "catalogue.toml"
+
+    @property
+    def labels(self) -> Path:
+        """Return the folder of per-flow truth."""
+        return self.folder / "labels"
+
+    @property
+    def calls(self) -> Path:
+        """Return the folder of call descriptions."""
+        return self.folder / "calls"
+
+
+def committed() -> Home:
+    """Return the home of the catalogued captures of other people."""
+    return Home("committed", PACKAGE, None)
+
+
+def samples() -> Home:
+    """Return the home of the captures this project made itself."""
+    return Home("samples", PACKAGE / "samples", PACKAGE / "samples")
+
+
+def local() -> Home:
+    """Return the user's home: `captures/local`, or the folder in MIDCALL_LOCAL."""
+    folder = Path(os.environ.get("MIDCALL_LOCAL") or PACKAGE / "local")
+    return Home("local", folder, folder / "pcaps")
+
+
+def homes(with_local: bool = True) -> list[Home]:
+    """Return all homes, the user's last."""
+    return [committed(), samples(), local()] if with_local else [committed(), samples()]
+
+
+def shown(path: Path) -> str:
+    """Return a path as messages print it: relative to the checkout where it is inside."""
+    try:
+        return path.resolve().relative_to(PACKAGE.parent).as_posix()
+    except ValueError:
+        return str(path)

@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The engine: packets in, flows with verdicts out, by one compiled function per packet.
+
+`step` is the packet path; offline, virtual time and live all call it. `Engine` owns the arrays it
+works on, makes room between batches, and hands out the flow table.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from captures.compiled import kernel
+from captures.octets import Octets
+from captures.pcap import Packets
+from classifier.context import CONTEXT, LEARN_ALL
+from classifier.decode import DECODED, FRAGMENTS, decode
+from classifier.demux import inspect, settle
+from classifier.flow import (
+    FLOW,
+    METER_EVICTED,
+    METER_FLOWS,
+    METER_FREE,
+    METER_KEY,
+    METER_LEARN,
+    METER_NOT_IP,
+    METER_NOTES,
+    METER_PACKETS,
+    METER_SPILLED,
+    METERS,
+    SETTLED,
+    Numbers,
+    Records,
+    find,
+    reindex,
+)
+from classifier.note import NOTE
+from classifier.signs import (
+    SIGN_IP_AT,
+    SIGN_IP_END,
+    SIGN_NAME_AT,
+    SIGN_NAME_KIND,
+    SIGN_NAME_LENGTH,
+    SIGN_PAYLOAD_SIZE,
+    SIGN_STUN,
+    SIGN_UP,
+    SIGNS,
+)
+
+#: Records an engine starts with; it doubles them as needed, up to its bound.
+START = 4096
+
+
+class Tables(NamedTuple):
+    """The arrays of the packet path, in the order in which `step` takes them."""
+
+    flows: Records  # FLOW[capacity]
+    slots: Numbers  # int64[2 * capacity, a power of two]
+    notes: Records  # NOTE[...], inspection state of undecided flows
+    context: Records  # CONTEXT[...], endpoints learned from set-up
+    fragments: Numbers  # int64[FRAGMENTS, 2]
+    spill: Records  # FLOW[...], evicted flows of the current batch
+    meter: Numbers  # int64[METERS], counters
+
+
+@kernel
+def step(
+    flows: Records,
+    index: Numbers,
+    notes: Records,
+    context: Records,
+    fragments: Numbers,
+    spill: Records,
+    meter: Numbers,
+    data: Octets,
+    at: int,
+    end: int,
+    wire: int,
+    time: int,
+    link: int,
+    record: int,
+    signs: Numbers,
+) -> int:
+    """Walk the frame data[at:end] through the path; returns its flow's number, -1 for none.
+
+    `wire` is the frame's length on the wire, `time` its time in ns, `link` its LINKTYPE, `record`
+    its 0-based number in the capture. Fills `signs`, updates the flow's record and its verdict.
+    """
+    meter[METER_PACKETS] += 1
+    outcome = decode(data, at, end, wire, link, signs, fragments)
+    if outcome != DECODED:
+        meter[METER_NOT_IP + outcome - 1] += 1
+        return -1
+    number = find(flows, index, spill, meter, data, signs, time, record)
+    flow = flows[number]
+    size = signs[SIGN_IP_END] - signs[SIGN_IP_AT]
+    if signs[SIGN_UP]:
+        flow["packets_up"] += 1
+        flow["bytes_up"] += size
+    else:
+        flow["packets_down"] += 1
+        flow["bytes_down"] += size
+    if time > flow["last_time"]:
+        flow["last_time"] = time
+    signs[SIGN_NAME_AT] = signs[SIGN_NAME_LENGTH] = signs[SIGN_NAME_KIND] = 0
+    signs[SIGN_STUN] = 0
+    if signs[SIGN_PAYLOAD_SIZE] > 0:
+        flow["payload_packets"] += 1
+        if not flow["state"] & SETTLED:
+            inspect(flows, number, notes, context, meter, data, time, signs)
+    return number
+
+
+@kernel
+def pump(
+    flows: Records,
+    index: Numbers,
+    notes: Records,
+    context: Records,
+    fragments: Numbers,
+    spill: Records,
+    meter: Numbers,
+    data: Octets,
+    offset: Numbers,
+    captured: Numbers,
+    wire: Numbers,
+    time: Numbers,
+    link: Numbers,
+    first: int,
+    signs: Numbers,
+    numbers: Numbers,
+) -> None:
+    """Step through a batch of packets; numbers[i] becomes packet i's flow number."""
+    for i in range(len(offset)):
+        numbers[i] = step(
+            flows,
+            index,
+            notes,
+            context,
+            fragments,
+            spill,
+            meter,
+            data,
+            offset[i],
+            offset[i] + captured[i],
+            wire[i],
+            time[i],
+            link[i],
+            first + i,
+            signs,
+        )
+
+
+@kernel
+def settle_all(flows: Records, count: int, notes: Records, context: Records) -> None:
+    """Give every undecided flow the verdict that its packets so far allow."""
+    for number in range(count):
+        if flows[number]["verdict"] == 0:
+            settle(flows[number], notes, context)
+
+
+def power_of_two(n: int) -> int:
+    """Return the smallest power of two that is at least n."""
+    return 1 << max(n - 1, 1).bit_length()
+
+
+class Engine:
+    """A classifier with its state.
+
+    max_flows: bound on concurrent flows; beyond it the stalest are evicted and counted.
+    learn: bits of classifier.context, the sources that may name later flows.
+    seed: makes the hash key; verdicts do not depend on it.
+    """
+
+    def __init__(
+        self, *, max_flows: int = 1 << 22, learn: int = LEARN_ALL, seed: int = 0, room: int = START
+    ) -> None:
+        self.max_flows = max(max_flows, 64)
+        room = min(max(room, 64), self.max_flows)
+        self.signs = np.zeros(SIGNS, np.int64)
+        self.evicted: list[Records] = []
+        self.records = 0
+        meter = np.zeros(METERS, np.int64)
+        digest = hashlib.sha256(b"flow hash %d" % seed).digest()
+        meter[METER_KEY] = int.from_bytes(digest[:4], "big")
+        meter[METER_LEARN] = learn
+        self.tables = Tables(
+            np.zeros(room, FLOW),
+            np.zeros(2 * power_of_two(room), np.int64),
+            np.zeros(1024, NOTE),
+            np.zeros(1 << 14, CONTEXT),
+            np.zeros((FRAGMENTS, 2), np.int64),
+            np.zeros(0, FLOW),
+            meter,
+        )
+
+    def reserve(self, packets: int) -> None:
+        """Make room for what a batch of that many packets can bring, within the bound."""
+        tables = self.tables
+        used = int(tables.meter[METER_FLOWS])
+        want = min(used + packets, self.max_flows)
+        flows, index = tables.flows, tables.slots
+        if want > len(flows):
+            flows = np.zeros(min(max(want, 2 * len(flows)), self.max_flows), FLOW)
+            flows[:used] = tables.flows[:used]
+            if 2 * len(flows) > len(index):
+                index = np.zeros(2 * power_of_two(len(flows)), np.int64)
+                reindex(tables.slots, index)
+        notes = tables.notes
+        spare = len(notes) - int(tables.meter[METER_NOTES]) + int(tables.meter[METER_FREE])
+        if spare < packets:
+            bound = min(self.max_flows, 1 << 18)
+            notes = np.zeros(min(len(notes) + max(packets, len(notes)), bound), NOTE)
+            notes = notes if len(notes) > len(tables.notes) else tables.notes
+            notes[: len(tables.notes)] = tables.notes
+        spill = tables.spill
+        if used + packets > self.max_flows and len(spill) < packets:
+            spill = np.zeros(packets, FLOW)
+        self.tables = tables._replace(flows=flows, slots=index, notes=notes, spill=spill)
+
+    def feed(self, packets: Packets) -> NDArray[np.int64]:
+        """Classify packets in order; returns int64[n], each one's flow number (-1: no flow)."""
+        count = packets.total
+        numbers = np.empty(count, np.int64)
+        self.reserve(count)
+        pump(*self.tables, *packets, self.records, self.signs, numbers)
+        self.records += count
+        self.drain()
+        return numbers
+
+    def drain(self) -> None:
+        """Keep the rows of evicted flows, so that a table of all flows stays complete."""
+        meter = self.tables.meter
+        waiting = int(meter[METER_SPILLED])
+        if waiting:
+            self.evicted.append(self.tables.spill[:waiting].copy())
+            meter[METER_SPILLED] = 0
+
+    def flows(self) -> Records:
+        """Return FLOW[n] of every flow seen, in order of first packet, each with a verdict.
+
+        A copy: undecided flows get the verdict that their packets so far allow, but go on being
+        inspected.
+        """
+        tables = self.tables
+        used = int(tables.meter[METER_FLOWS])
+        parts = [*self.evicted, tables.flows[:used]]
+        table = np.concatenate(parts)
+        settle_all(table, len(table), tables.notes, tables.context)
+        if self.evicted:
+            table = table[np.argsort(table["first_record"], kind="stable")]
+        return table
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Return what was counted: packets by outcome of decoding, flows, evictions."""
+        meter = self.tables.meter
+        names = ("not_ip", "malformed", "too_deep", "unknown_link")
+        found = {name: int(meter[METER_NOT_IP + i]) for i, name in enumerate(names)}
+        return {
+            "packets": int(meter[METER_PACKETS]),
+            **found,
+            "flows": int(meter[METER_FLOWS]) + int(meter[METER_EVICTED]),
+            "evicted": int(meter[METER_EVICTED]),
+        }

@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The bounded flow table: bidirectional 5-tuples in dense 128-byte records behind a hash index.
+
+`flows` holds the records in order of first packet; `index` is an open-addressing table of int64
+words (hash in the high 31 bits, record number + 1 below, 0 empty), at most half full, so a probe
+rarely touches a record that is not the wanted one. The hash is symmetric: both directions of a
+flow meet in one slot. When `flows` is full, a clock hand evicts the least recently seen of the next
+EVICT_SCAN records into `spill`, which the engine drains; nothing is lost silently.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from captures.compiled import I, kernel
+from captures.octets import Octets, u32
+from classifier.decode import TCP
+from classifier.signs import (
+    SIGN_PROTO,
+    SIGN_SOURCE_AT,
+    SIGN_SOURCE_PORT,
+    SIGN_TARGET_AT,
+    SIGN_TARGET_PORT,
+    SIGN_TCP_FLAGS,
+    SIGN_UP,
+    SIGN_VERSION,
+)
+
+Numbers = NDArray[np.int64]
+Records = NDArray[np.void]
+
+FLOW = np.dtype(
+    [
+        ("source", "u4", (4,)),  # address lanes; IPv4 uses the first
+        ("target", "u4", (4,)),
+        ("source_port", "u2"),
+        ("target_port", "u2"),
+        ("proto", "u1"),
+        ("version", "u1"),
+        ("state", "u2"),  # bits of classifier.flow
+        ("first_time", "i8"),  # ns
+        ("last_time", "i8"),
+        ("packets_up", "u4"),  # source to target
+        ("packets_down", "u4"),
+        ("bytes_up", "i8"),  # IP packet bytes on the wire
+        ("bytes_down", "i8"),
+        ("first_record", "i8"),  # 0-based number of the first packet in its capture
+        ("verdict_time", "i8"),
+        ("verdict", "u1"),
+        ("app", "u1"),
+        ("role", "u1"),
+        ("confidence", "u1"),  # percent
+        ("evidence", "u2"),
+        ("verdict_packets", "u2"),  # payload packets used
+        ("payload_packets", "u4"),
+        ("note", "u4"),  # inspection note + 1, 0: none
+        ("argument", "i8"),  # of the evidence
+        ("mark", "i8"),  # free for the caller of the path (a middlebox keeps its decision here)
+    ]
+)
+assert FLOW.itemsize == 128
+
+# Bits of `state`.
+SETTLED = 1  # no packet of this flow will be inspected again
+TURNED = 2  # source and target were exchanged after a SYN ACK came first
+ALLOCATED = 4  # a TURN allocation was seen: ChannelData is possible
+
+EVICT_SCAN = 64
+
+# Slots of `meter`, the counters of an engine.
+(
+    METER_FLOWS,  # records in use
+    METER_HAND,  # the clock hand of eviction
+    METER_SPILLED,  # evicted records waiting in `spill`
+    METER_EVICTED,
+    METER_KEY,  # secret of the hash
+    METER_NOTES,  # inspection notes ever handed out (free ones are listed in the pool)
+    METER_FREE,  # free notes in the list
+    METER_NOTE_HAND,
+    METER_RECYCLED,  # flows whose note was taken before a verdict
+    METER_LEARN,  # sources of context that are on (bits)
+    METER_PACKETS,
+    METER_NOT_IP,
+    METER_MALFORMED,
+    METER_TOO_DEEP,
+    METER_UNKNOWN_LINK,
+    METER_INSPECTED,
+    METER_CONTEXT_LOST,  # context entries overwritten while young
+) = range(17)
+METERS = 32
+
+
+@kernel
+def mix(h: int, word: int) -> int:
+    """Return a 32-bit hash h advanced by a 32-bit word (int64 arithmetic without overflow)."""
+    h = ((h ^ word) * 0x2C1B3C6D) & 0xFFFFFFFF
+    return h ^ (h >> 15)
+
+
+@kernel
+def endpoint_hash(b: Octets, at: int, version: int, port: int, key: int) -> int:
+    """Return the hash of an address in the packet and its port."""
+    h = mix(key, port)
+    h = mix(h, u32(b, at))
+    if version == 6:
+        h = mix(h, u32(b, at + 4))
+        h = mix(h, u32(b, at + 8))
+        h = mix(h, u32(b, at + 12))
+    return h
+
+
+@kernel
+def same_address(lanes: Any, b: Octets, at: int, version: int) -> bool:
+    """Tell whether a record's address equals the one in the packet."""
+    if I(lanes[0]) != u32(b, at):
+        return False
+    if version == 4:
+        return True
+    return (
+        I(lanes[1]) == u32(b, at + 4)
+        and I(lanes[2]) == u32(b, at + 8)
+        and I(lanes[3]) == u32(b, at + 12)
+    )
+
+
+@kernel
+def matches(flow: Any, b: Octets, signs: Numbers) -> int:
+    """Return 1 when the packet goes source to target of this flow, 0 for the way back, else -1."""
+    version = signs[SIGN_VERSION]
+    if I(flow["proto"]) != signs[SIGN_PROTO] or I(flow["version"]) != version:
+        return -1
+    here, there = signs[SIGN_SOURCE_PORT], signs[SIGN_TARGET_PORT]
+    source, target = I(flow["source_port"]), I(flow["target_port"])
+    if source == here and target == there:
+        if same_address(flow["source"], b, signs[SIGN_SOURCE_AT], version) and same_address(
+            flow["target"], b, signs[SIGN_TARGET_AT], version
+        ):
+            return 1
+    if source == there and target == here:
+        if same_address(flow["target"], b, signs[SIGN_SOURCE_AT], version) and same_address(
+            flow["source"], b, signs[SIGN_TARGET_AT], version
+        ):
+            return 0
+    return -1
+
+
+@kernel
+def copy_address(lanes: Any, b: Octets, at: int, version: int) -> None:
+    """Copy an address of the packet into a record."""
+    lanes[0] = u32(b, at)
+    lanes[1] = lanes[2] = lanes[3] = 0
+    if version == 6:
+        lanes[1] = u32(b, at + 4)
+        lanes[2] = u32(b, at + 8)
+        lanes[3] = u32(b, at + 12)
+
+
+@kernel
+def begin(flow: Any, b: Octets, signs: Numbers, time: int, record: int) -> None:
+    """Start a record with the packet's endpoints; a SYN ACK that comes first turns them."""
+    version = signs[SIGN_VERSION]
+    turned = signs[SIGN_PROTO] == TCP and signs[SIGN_TCP_FLAGS] & 0x12 == 0x12
+    source, target = signs[SIGN_SOURCE_AT], signs[SIGN_TARGET_AT]
+    here, there = signs[SIGN_SOURCE_PORT], signs[SIGN_TARGET_PORT]
+    if turned:
+        source, target, here, there = target, source, there, here
+    copy_address(flow["source"], b, source, version)
+    copy_address(flow["target"], b, target, version)
+    flow["source_port"], flow["target_port"] = here, there
+    flow["proto"], flow["version"] = signs[SIGN_PROTO], version
+    flow["state"] = TURNED if turned else 0
+    flow["first_time"] = flow["last_time"] = time
+    flow["packets_up"] = flow["packets_down"] = 0
+    flow["bytes_up"] = flow["bytes_down"] = 0
+    flow["first_record"] = record
+    flow["verdict_time"] = 0
+    flow["verdict"] = flow["app"] = flow["role"] = flow["confidence"] = 0
+    flow["evidence"] = flow["verdict_packets"] = 0
+    flow["payload_packets"] = flow["note"] = 0
+    flow["argument"] = flow["mark"] = 0
+    signs[SIGN_UP] = 0 if turned else 1
+
+
+@kernel
+def record_hash(flow: Any, key: int) -> int:
+    """Return the hash under which a record stands in the index."""
+    h = I(0)
+    for side in range(2):
+        lanes = flow["source"] if side == 0 else flow["target"]
+        part = mix(key, I(flow["source_port"]) if side == 0 else I(flow["target_port"]))
+        part = mix(part, I(lanes[0]))
+        if flow["version"] == 6:
+            part = mix(mix(mix(part, I(lanes[1])), I(lanes[2])), I(lanes[3]))
+        h += part
+    return I(mix(h & 0xFFFFFFFF, I(flow["proto"])) & 0x7FFFFFFF)
+
+
+@kernel
+def unlink(index: Numbers, h: int, number: int) -> None:
+    """Take a record out of the index and close the gap (backward shift deletion)."""
+    mask = len(index) - 1
+    slot = h & mask
+    while index[slot] & 0xFFFFFFFF != number + 1:
+        slot = (slot + 1) & mask
+    hole = slot
+    while True:
+        slot = (slot + 1) & mask
+        word = index[slot]
+        if word == 0:
+            break
+        home = (word >> 32) & mask
+        if ((slot - home) & mask) >= ((slot - hole) & mask):
+            index[hole] = word
+            hole = slot
+    index[hole] = 0
+
+
+@kernel
+def evict(flows: Records, index: Numbers, spill: Records, meter: Numbers) -> int:
+    """Make room for one record: spill the stalest of the next EVICT_SCAN; returns its number."""
+    hand = meter[METER_HAND]
+    best, oldest = I(hand), I(flows[hand]["last_time"])
+    for step in range(1, EVICT_SCAN):
+        number = (hand + step) % len(flows)
+        seen = I(flows[number]["last_time"])
+        if seen < oldest:
+            best, oldest = I(number), seen
+    meter[METER_HAND] = (hand + EVICT_SCAN) % len(flows)
+    unlink(index, record_hash(flows[best], meter[METER_KEY]), best)
+    spill[meter[METER_SPILLED]] = flows[best]
+    meter[METER_SPILLED] += 1
+    meter[METER_EVICTED] += 1
+    return best
+
+
+@kernel
+def find(
+    flows: Records,
+    index: Numbers,
+    spill: Records,
+    meter: Numbers,
+    b: Octets,
+    signs: Numbers,
+    time: int,
+    record: int,
+) -> int:
+    """Return the number of the packet's flow, a new one where none is known; sets SIGN_UP."""
+    version, key = signs[SIGN_VERSION], meter[METER_KEY]
+    h = endpoint_hash(b, signs[SIGN_SOURCE_AT], version, signs[SIGN_SOURCE_PORT], key)
+    h += endpoint_hash(b, signs[SIGN_TARGET_AT], version, signs[SIGN_TARGET_PORT], key)
+    h = mix(h & 0xFFFFFFFF, signs[SIGN_PROTO]) & 0x7FFFFFFF
+    mask = len(index) - 1
+    slot = h & mask
+    while True:
+        word = index[slot]
+        if word == 0:
+            break
+        if word >> 32 == h:
+            number = I((word & 0xFFFFFFFF) - 1)
+            up = matches(flows[number], b, signs)
+            if up >= 0:
+                signs[SIGN_UP] = up
+                return number
+        slot = (slot + 1) & mask
+    if meter[METER_FLOWS] < len(flows):
+        number = I(meter[METER_FLOWS])
+        meter[METER_FLOWS] += 1
+    else:
+        number = evict(flows, index, spill, meter)
+        slot = h & mask
+        while index[slot] != 0:
+            slot = (slot + 1) & mask
+    begin(flows[number], b, signs, time, record)
+    index[slot] = (h << 32) | (number + 1)
+    return number
+
+
+@kernel
+def reindex(old: Numbers, index: Numbers) -> None:
+    """Fill a larger index from the old one (the words hold their hash)."""
+    mask = len(index) - 1
+    for word in old:
+        if word:
+            slot = (word >> 32) & mask
+            while index[slot] != 0:
+                slot = (slot + 1) & mask
+            index[slot] = word

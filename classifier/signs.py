@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The slots of `signs`: what one packet's walk through the readers found, for whoever comes next.
+
+`signs` is one int64[SIGNS] scratch array per engine, overwritten by every packet. Offsets are
+positions in the packet's buffer; a length is in bytes; 0 means "not there" unless said otherwise.
+"""
+
+from __future__ import annotations
+
+# A host name that stands in this packet, and what kind of name it is.
+SIGN_NAME_AT, SIGN_NAME_LENGTH, SIGN_NAME_KIND = 0, 1, 2
+NAME_NONE, NAME_SNI, NAME_DNS_QUESTION, NAME_HTTP_HOST, NAME_QUIC_SNI, NAME_DNS_ANSWER = range(6)
+
+SIGN_IP_AT = 3  # the innermost IP header
+SIGN_PAYLOAD_AT = 4  # the transport's payload ...
+SIGN_PAYLOAD_END = 5  # ... up to where it was captured
+SIGN_PROTO = 6  # IP protocol number
+SIGN_UP = 7  # 1: the packet goes from its flow's source to its target
+SIGN_STUN = 8  # STUN message type + 1, 0 when the payload is not STUN
+SIGN_VERSION = 9  # 4 or 6
+SIGN_SOURCE_PORT, SIGN_TARGET_PORT = 10, 11
+SIGN_TCP_FLAGS = 12
+SIGN_PAYLOAD_SIZE = 13  # payload bytes on the wire, by the IP header (a snaplen cuts the rest)
+SIGN_FRAGMENT = 14  # 1: a fragment that does not hold the transport header
+SIGN_TCP_SEQUENCE = 15
+SIGN_SOURCE_AT, SIGN_TARGET_AT = 16, 17  # addresses in the innermost IP header
+SIGN_TUNNELS = 18  # encapsulations taken off
+SIGN_IP_END = 19  # where the innermost IP packet was captured to
+
+# The STUN message in the payload (the innermost one, where TURN nests them).
+SIGN_STUN_AT = 20  # its header
+SIGN_STUN_END = 21
+SIGN_STUN_FIRST = 22  # first attribute + 1
+SIGN_STUN_TRAITS = 23  # bits of classifier.protocols.stun
+SIGN_STUN_PEER = 24  # XOR-PEER-ADDRESS attribute's value
+SIGN_STUN_MAPPED = 25  # XOR-MAPPED-ADDRESS attribute's value
+SIGN_STUN_RELAYED = 26  # XOR-RELAYED-ADDRESS attribute's value
+SIGN_STUN_REALM, SIGN_STUN_REALM_LENGTH = 27, 28
+SIGN_STUN_DATA, SIGN_STUN_DATA_END = 29, 30  # DATA attribute's value
+SIGN_STUN_COUNT = 31  # attributes read
+
+# The RTP packet in the payload.
+SIGN_RTP_AT = 32
+SIGN_RTP_PROFILE = 33  # header extension profile + 1
+SIGN_LINKED = 34
+
+SIGNS = 40

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What can be said of a flow: verdict, app and role, as the small integers of flow records.
+
+The position of a name in its tuple is its number; names are what people read.
+"""
+
+from __future__ import annotations
+
+VERDICTS = ("undecided", "not-call", "unsure", "certain")
+UNDECIDED, NOT_CALL, UNSURE, CERTAIN = 0, 1, 2, 3
+
+ROLES = ("other", "media", "setup", "control", "messaging")
+OTHER, MEDIA, SETUP, CONTROL, MESSAGING = 0, 1, 2, 3, 4
+
+APPS = (
+    "none",
+    "whatsapp",
+    "skype",
+    "viber",
+    "facetime",
+    "messenger",
+    "signal",
+    "telegram",
+    "zoom",
+    "teams",
+    "meet",
+    "webex",
+    "discord",
+    "line",
+    "kakaotalk",
+    "wechat",
+    "imo",
+    "snapchat",
+    "agora",
+    "sip",
+    "other-rtc",
+)
+NONE = 0
+WHATSAPP, SKYPE, VIBER, FACETIME, MESSENGER = 1, 2, 3, 4, 5
+SIGNAL, TELEGRAM, ZOOM, TEAMS, MEET, WEBEX, DISCORD, LINE = 6, 7, 8, 9, 10, 11, 12, 13
+KAKAOTALK, WECHAT, IMO, SNAPCHAT, AGORA, SIP, OTHER_RTC = 14, 15, 16, 17, 18, 19, 20
+
+#: The five whose calls Morocco's operators cut in 2016.
+FIVE = (WHATSAPP, SKYPE, VIBER, FACETIME, MESSENGER)
