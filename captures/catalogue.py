@@ -109,7 +109,7 @@ class Capture(Table):
         return self
 
 
-class Table_(Table):
+class CatalogueFile(Table):
     """The content of one catalogue file."""
 
     origins: list[Origin] = Field(default=[], alias="origin")
@@ -133,3 +133,232 @@ class Catalogue(NamedTuple):
     def by_sha256(self) -> dict[str, Capture]:
         """Return the captures by their sha256."""
         return {capture.sha256: capture for capture in self.captures}
+
+
+def load(local: bool = True) -> Catalogue:
+    """Return the committed catalogue, the samples' and (unless local is False) the user's.
+
+    Raises CaptureError with every problem of the tables, one a line; see `check` for the rest.
+    """
+    catalogue, problems = gather(homes(local))
+    if problems:
+        raise CaptureError("\n".join(problems))
+    return catalogue
+
+
+def gather(places: list[Home]) -> tuple[Catalogue, list[str]]:
+    """Return what the sound tables of some homes hold, and the problems of the others."""
+    captures: list[Capture] = []
+    origins: list[Origin] = []
+    problems: list[str] = []
+    for home in places:
+        if home.name != "committed" and not home.catalogue.exists():
+            continue
+        table, wrong = try_table(home.catalogue, CatalogueFile)
+        problems += wrong
+        if table is not None:
+            mine = home.name == "local"
+            captures += [one.model_copy(update={"added": mine}) for one in table.captures]
+            origins += table.origins
+    return Catalogue(captures, origins), problems
+
+
+def write_catalogue(path: Path, catalogue: Catalogue) -> None:
+    """Write a catalogue file; keys that equal their default are left out."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    parts = [block("origin", one.model_dump(exclude_defaults=True)) for one in catalogue.origins]
+    for one in catalogue.captures:
+        table = one.model_dump(exclude_defaults=True, exclude={"sources", "added"})
+        table |= {"sources": [source.model_dump(exclude_defaults=True) for source in one.sources]}
+        parts.append(block("capture", table))
+    path.write_text("\n".join(parts), encoding="utf-8")
+
+
+# ---- check
+
+
+def check(local: bool = True) -> list[str]:
+    """Return every problem of the catalogue, its labels and its calls; [] where all is sound."""
+    places = homes(local)
+    catalogue, problems = gather(places)
+    problems += duplicate_problems(catalogue.captures)
+    problems += reference_problems(catalogue)
+    problems += group_problems(catalogue.captures)
+    problems += address_problems(catalogue)
+    for home in places:
+        problems += home_problems(home, catalogue)
+    return problems
+
+
+def duplicate_problems(captures: list[Capture]) -> Iterator[str]:
+    """Yield names, sums and sum prefixes (the names of label files) that stand twice."""
+    names: dict[str, Capture] = {}
+    sums: dict[str, Capture] = {}
+    for one in captures:
+        if one.name in names:
+            yield f"capture {one.name}: the name stands twice; names must be unique"
+        names.setdefault(one.name, one)
+        other = sums.setdefault(one.sha256[:16], one)
+        if other is not one:
+            same = "sha256" if other.sha256 == one.sha256 else "first 16 digits of the sha256"
+            yield f"capture {one.name}: has the same {same} as capture {other.name}"
+
+
+def reference_problems(catalogue: Catalogue) -> Iterator[str]:
+    """Yield sources of unknown origins, captures nobody can obtain, and copies of nothing."""
+    origins = {origin.name: origin for origin in catalogue.origins}
+    names = {capture.name: capture for capture in catalogue.captures}
+    for one in catalogue.captures:
+        for source in one.sources:
+            if source.origin not in origins:
+                mend = hint(source.origin, list(origins))
+                yield f"capture {one.name}: unknown origin {source.origin!r}{mend}"
+            elif origins[source.origin].kind == "history" and not source.blob:
+                yield f"capture {one.name}: a source of {source.origin} needs its blob id"
+        if not one.sources and not one.synthetic and not one.added:
+            yield f"capture {one.name}: has no source; say where it can be had"
+        if one.copy_of and one.copy_of not in names:
+            yield f"capture {one.name}: is a copy of {one.copy_of!r}, which is not catalogued"
+        elif one.copy_of and names[one.copy_of].group != one.group:
+            yield f"capture {one.name}: is a copy of {one.copy_of} but of another group"
+
+
+def group_problems(captures: list[Capture]) -> Iterator[str]:
+    """Yield groups that span synthetic and real captures: a split could then mix them."""
+    groups: dict[str, list[Capture]] = defaultdict(list)
+    for one in captures:
+        groups[one.group].append(one)
+    for group, members in groups.items():
+        if len({one.synthetic for one in members}) > 1:
+            names = ", ".join(one.name for one in members)
+            yield f"group {group}: spans synthetic and real captures: {names}"
+
+
+IPV4 = re.compile(r"(?<![\d.])\d{1,3}(?:\.\d{1,3}){3}(?![\d.])")
+IPV6 = re.compile(r"(?<![\w:])(?:[0-9a-fA-F]{1,4}:){2,7}(?:[0-9a-fA-F]{1,4}|:)(?![\w:])|\w::\w")
+MAC = re.compile(r"(?<!\w)[0-9a-fA-F]{2}(?:[:-][0-9a-fA-F]{2}){5}(?!\w)")
+MAIL = re.compile(r"[\w.+-]+@[\w-]+\.\w|\bsips?:|\btel:", re.I)
+PHONE = re.compile(r"(?<![\w.])\+?\d{9,15}(?![\w.])")
+
+
+def addresses_in(text: str) -> list[str]:
+    """Return what looks like an address or number of a third party in a text."""
+    return [hit.group() for rule in (IPV4, IPV6, MAC, MAIL, PHONE) for hit in rule.finditer(text)]
+
+
+def address_problems(catalogue: Catalogue) -> Iterator[str]:
+    """Yield committed notes that hold addresses (what a user adds stays on the user's machine)."""
+    for one in catalogue.captures:
+        if not one.added and addresses_in(f"{one.notes} {one.content}"):
+            yield f"capture {one.name}: its notes hold an address; leave it out"
+
+
+def home_problems(home: Home, catalogue: Catalogue) -> Iterator[str]:
+    """Yield what is wrong with one home's labels and calls."""
+    by_stem = {one.sha256[:16]: one for one in catalogue.captures}
+    truth: dict[str, list[Label]] = {}
+    for path in sorted(home.labels.glob("*")):
+        capture = by_stem.get(path.stem)
+        if capture is None or path.suffix != ".csv":
+            yield f"{shown(path)}: labels of no catalogued capture"
+            continue
+        truth[capture.sha256], wrong = try_labels(path)
+        yield from wrong
+        yield from label_problems(path, capture, truth[capture.sha256])
+    described: dict[str, CallFile] = {}
+    for path in call_files(home):
+        held, wrong = try_calls(path)
+        yield from wrong
+        if held is not None:
+            described[held.sha256] = held
+            yield from call_file_problems(path, held, catalogue, truth.get(held.sha256))
+    yield from omissions(home, catalogue, truth, described)
+
+
+def home_name(capture: Capture) -> str:
+    """Return the name of the home that a capture's table stands in."""
+    return "local" if capture.added else "samples" if capture.synthetic else "committed"
+
+
+def label_problems(path: Path, capture: Capture, rows: list[Label]) -> Iterator[str]:
+    """Yield labels that do not fit their capture."""
+    where = shown(path)
+    for row in rows:
+        if row.frame > capture.packets:
+            yield f"{where}: frame {row.frame}: {capture.name} has {capture.packets} packets"
+        if addresses_in(row.evidence):
+            yield f"{where}: frame {row.frame}: its evidence holds an address; leave it out"
+    total = sum(row.packets for row in rows)
+    if total > capture.packets:
+        yield f"{where}: labels {total} packets, {capture.name} has {capture.packets}"
+    media = any(row.role == "media" for row in rows)
+    if media != capture.media:
+        has = "media flows are" if media else "no media flow is"
+        yield f"capture {capture.name}: media is {toml_bool(capture.media)}, but {has} labelled"
+    scored = [row for row in rows if row.role in CALL_ROLES and row.app != "none"]
+    if scored and capture.role == "innocent":
+        yield f"capture {capture.name}: is innocent, but frame {scored[0].frame} is of a call"
+
+
+def toml_bool(value: bool) -> str:
+    """Return a boolean as the catalogue writes it."""
+    return "true" if value else "false"
+
+
+def call_file_problems(
+    path: Path, held: CallFile, catalogue: Catalogue, rows: list[Label] | None
+) -> Iterator[str]:
+    """Yield what in a call file fits neither the catalogue nor the labels."""
+    where = shown(path)
+    capture = catalogue.by_sha256().get(held.sha256)
+    if capture is None:
+        yield f"{where}: calls of no catalogued capture: {held.sha256}"
+        return
+    if capture.name != held.capture or path.stem != held.capture:
+        yield f"{where}: names the capture {held.capture}, but its sha256 is {capture.name}'s"
+    if capture.role == "innocent":
+        yield f"{where}: {capture.name} is innocent, expected a call capture"
+    ids = [call.id for call in held.calls]
+    for twice in sorted({one for one in ids if ids.count(one) > 1}):
+        yield f"{where}: call {twice} stands twice"
+    known = {row.frame: row for row in rows or []}
+    for call in held.calls:
+        flows = {("media", frame) for frame in call.media}
+        flows |= {("setup", frame) for frame in call.setup}
+        flows |= {("control", frame) for frame in call.control}
+        for role, frame in sorted(flows):
+            label = known.get(frame)
+            if label is None:
+                yield f"{where}: call {call.id}: {role} flow {frame} has no label"
+            elif label.role != role or label.call != call.id:
+                got = f"{label.role} of {label.call or 'no call'}"
+                yield f"{where}: call {call.id}: {role} flow {frame} is labelled {got}"
+        for frame in call.signalling:
+            if frame not in known:
+                yield f"{where}: call {call.id}: signalling flow {frame} has no label"
+        for gate in call.gates:
+            if any(frame > capture.packets for pair in gate.pairs for frame in pair):
+                yield (
+                    f"{where}: call {call.id}: gate {gate.flow}: a frame is beyond the "
+                    f"{capture.packets} of the capture"
+                )
+
+
+def omissions(
+    home: Home,
+    catalogue: Catalogue,
+    truth: dict[str, list[Label]],
+    described: dict[str, CallFile],
+) -> Iterator[str]:
+    """Yield call captures of a home without labels, and labelled calls nobody described."""
+    for one in catalogue.captures:
+        if home_name(one) != home.name:
+            continue
+        rows = truth.get(one.sha256, [])
+        if one.role == "call" and not rows and not one.added:
+            expected = shown(label_file(home, one.sha256))
+            yield f"capture {one.name}: has no labels; expected {expected}"
+        ids = {row.call for row in rows if row.call and row.role in CALL_ROLES and row.scored}
+        held = described.get(one.sha256)
+        for lost in sorted(ids - {call.id for call in held.calls} if held else ids):
+            yield f"capture {one.name}: call {lost} is labelled but not described in calls/"
