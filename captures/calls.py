@@ -35,7 +35,9 @@ class Gate(Table):
     whether one of them is enough or all are needed; kind: "transaction" (a reply with the
     request's transaction or call id), "request-reply" (the next answer of the far side), "time"
     (nothing but the clock ties them); pairs: frame numbers of requests and the replies that open
-    the gate, one pair per set-up exchange the capture holds.
+    the gate, one pair per set-up exchange the capture holds. The end that a reply goes to sends its
+    packets of the gated flow that follow the reply in the capture only once it arrived; where pairs
+    go both ways, each end waits for its own.
     """
 
     flow: int
