@@ -97,3 +97,8 @@ def _first_line(path: str) -> str | None:
 def sha256(data: bytes) -> str:
     """Return the sha256 of bytes, hex."""
     return hashlib.sha256(data).hexdigest()
+
+
+def midcall_version() -> str:
+    """Return Midcall's own version."""
+    return _version("midcall")

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The corpus of a run: the captures that take part, each with its file, calls and labels."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from captures import calls as call_truth
+from captures import catalogue as catalogues
+from captures import labels as label_truth
+from captures.calls import Call
+from captures.catalogue import Capture, Catalogue
+from captures.labels import Label
+from experiments.errors import ExperimentError
+from experiments.nearest import hint
+from experiments.spec import Spec
+
+
+class Item(NamedTuple):
+    """One capture that takes part, with its truth."""
+
+    capture: Capture
+    path: Path
+    calls: list[Call]
+    labels: list[Label]
+
+    @property
+    def innocent(self) -> bool:
+        """Tell whether the capture holds no call at all."""
+        return self.capture.role == "innocent"
+
+    def truth_digest(self) -> str:
+        """Return the sha256 of the truth a cell depends on beside the capture's bytes."""
+        calls = [call.model_dump(mode="json") for call in self.calls]
+        return hashlib.sha256(repr((calls, self.labels)).encode()).hexdigest()
+
+
+class Corpus(NamedTuple):
+    """All captures of a run, in order of name, and those that could not be had."""
+
+    items: list[Item]
+    missing: list[dict[str, str]]
+
+
+def wanted(catalogue: Catalogue, spec: Spec) -> list[Capture]:
+    """Return the captures a spec asks for; raises ExperimentError for names nobody knows."""
+    chosen = spec.captures
+    known = {one.name: one for one in catalogue.captures}
+    strange = [name for name in chosen.names or [] if name not in known]
+    if strange:
+        told = "; ".join(f"{name} ({hint(name, known)})" for name in strange)
+        raise ExperimentError(f"spec {spec.name}: captures.names: unknown captures: {told}")
+
+    def keep(one: Capture) -> bool:
+        if chosen.names is not None and one.name not in chosen.names:
+            return False
+        if one.role == "innocent" and chosen.innocents == "none":
+            return False
+        kind = chosen.synthetic if one.synthetic else chosen.added if one.added else chosen.real
+        return kind
+
+    return sorted(filter(keep, catalogue.captures), key=lambda one: one.name)
+
+
+def gather(spec: Spec, folder: Path | None, progress: Callable[..., Any] | None = None) -> Corpus:
+    """Obtain the captures of a spec; what cannot be had is listed, never fatal.
+
+    `folder` is a folder of captures to look in first. Raises ExperimentError when none is left.
+    """
+    from captures.sources import obtain
+
+    catalogue = catalogues.load()
+    chosen = wanted(catalogue, spec)
+    narrowed = Catalogue(chosen, catalogue.origins)
+    had = obtain(narrowed, corpus=folder, **({"progress": progress} if progress else {}))
+    items = [
+        Item(
+            one,
+            Path(had.paths[one.sha256]),
+            call_truth.calls(one.sha256),
+            label_truth.labels(one.sha256),
+        )
+        for one in chosen
+        if one.sha256 in had.paths
+    ]
+    missing = [
+        {"capture": one.name, "sha256": one.sha256, "reason": had.missing.get(one.sha256, "")}
+        for one in chosen
+        if one.sha256 not in had.paths
+    ]
+    if not items:
+        raise ExperimentError(
+            f"spec {spec.name}: none of its {len(chosen)} captures could be obtained; "
+            "give a folder of them with --corpus, or see midcall captures fetch"
+        )
+    return Corpus(items, missing)
+
+
+def later_client(capture: Capture, call: Call | None, spec: Spec) -> bool:
+    """Tell whether a capture (or call) is younger than the scenario."""
+    year = capture_year(capture, call)
+    return year is not None and year > spec.scenario_year
+
+
+def capture_year(capture: Capture, call: Call | None) -> int | None:
+    """Return when the call was recorded: its own year where it differs from the capture's."""
+    return call.year if call is not None and call.year is not None else capture.year
+
+
+def headline(items: Sequence[Item]) -> list[Item]:
+    """Return the items that may enter a headline figure: real ones."""
+    return [item for item in items if not item.capture.synthetic]

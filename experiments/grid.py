@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The grid of a run: one cell per operator, hypothesis, access network and date of its spec."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from experiments.errors import ExperimentError
+from experiments.nearest import hint
+from experiments.spec import Spec
+
+
+class Cell(NamedTuple):
+    """One point of the grid. `policy` holds the rules in force there (none before the block)."""
+
+    operator: str
+    hypothesis: str
+    title: str
+    access: str
+    date: str
+    documented: bool
+    policy: Any
+
+    @property
+    def name(self) -> str:
+        """Return the cell in words, for logs and errors."""
+        return f"{self.operator}, {self.hypothesis}, {self.access}, {self.date}"
+
+    def place(self) -> dict[str, Any]:
+        """Return the columns that name this cell in every table."""
+        return {
+            "operator": self.operator,
+            "hypothesis": self.hypothesis,
+            "access": self.access,
+            "date": self.date,
+        }
+
+
+def load_operators(spec: Spec) -> dict[str, Any]:
+    """Return the spec's operators; raises TestbedError or ExperimentError with the closest match.
+
+    A hypothesis the spec names must be one of some operator's.
+    """
+    from testbed.policy import load
+
+    operators = {name: load(name) for name in spec.operators}
+    if spec.hypotheses != "all":
+        known = {one.id for operator in operators.values() for one in operator.hypotheses}
+        strange = [name for name in spec.hypotheses if name not in known]
+        if strange:
+            told = "; ".join(f"{name} ({hint(name, known)})" for name in strange)
+            raise ExperimentError(f"spec {spec.name}: hypotheses: unknown: {told}")
+    return operators
+
+
+def cells(spec: Spec, operators: dict[str, Any]) -> list[Cell]:
+    """Return every cell of the grid, in the order of the spec."""
+    return [
+        Cell(
+            name,
+            hypothesis.id,
+            hypothesis.title,
+            access,
+            day.date.isoformat(),
+            bool(operator.service(access)),
+            operator.policy(hypothesis.id, access, day.date),
+        )
+        for name, operator in operators.items()
+        for hypothesis in operator.hypotheses
+        if spec.hypotheses == "all" or hypothesis.id in spec.hypotheses
+        for access in spec.access
+        for day in spec.dates
+    ]

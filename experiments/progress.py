@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Progress of a long job: a bar with the remaining time on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, TextIO
+
+#: Seconds between two plain lines.
+PACE = 5.0
+
+
+class Progress:
+    """Counts steps of one job on a stream; use it as a context manager.
+
+    `log`, when given, receives every step's words as a line as well (the run's log).
+    """
+
+    def __init__(
+        self,
+        title: str,
+        total: int,
+        *,
+        stream: TextIO | None = None,
+        log: Callable[[str], None] | None = None,
+    ) -> None:
+        self.title, self.total, self.done = title, total, 0
+        self.stream = stream or sys.stderr
+        self._log = log
+        self._bar: Any = None
+        self._task: Any = None
+        self._told = time.monotonic()
+
+    def __enter__(self) -> Progress:
+        if self.total and self.stream.isatty():
+            self._open_bar()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        elif self.total and kind is None:
+            self._say(f"{self.title}: {self.done} of {self.total} done")
+
+    def _open_bar(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        self._bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[words]}"),
+            console=Console(file=self.stream),
+            transient=True,
+        )
+        self._task = self._bar.add_task(self.title, total=self.total, words="")
+        self._bar.start()
+
+    def step(self, words: str = "") -> None:
+        """Count one step as done; `words` name it."""
+        self.done += 1
+        if self._log is not None and words:
+            self._log(f"{self.title}: {self.done}/{self.total} {words}")
+        if self._bar is not None:
+            self._bar.update(self._task, advance=1, words=words)
+        elif time.monotonic() - self._told >= PACE:
+            self._say(f"{self.title}: {self.done} of {self.total} {words}".rstrip())
+
+    def _say(self, line: str) -> None:
+        self._told = time.monotonic()
+        print(line, file=self.stream, flush=True)

@@ -1,0 +1,506 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The runner: from a spec to a folder of results, and the five lines a person reads at the end.
+
+Steps: obtain captures, classify all of them offline, simulate what the grid's cells need (on
+several processes, reusing what is finished), time the offline path alone on the machine, write.
+A cell that fails is a row of cells.csv; the others go on.
+"""
+
+from __future__ import annotations
+
+import datetime
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO
+
+from experiments import corpus as corpora
+from experiments import metrics, offline, provenance, results, simulate, summary, timing
+from experiments import spec as specs
+from experiments.corpus import Corpus, Item, capture_year, later_client
+from experiments.grid import Cell, cells, load_operators
+from experiments.progress import Progress
+from experiments.simulate import Bench, Outcome, Unit
+from experiments.spec import Spec
+
+Row = dict[str, Any]
+
+
+class Options(NamedTuple):
+    """How a run is made; none of it changes a result that is not about time."""
+
+    corpus: Path | None = None
+    force: bool = False
+    reveal: bool = False
+    jobs: int = 0
+    runs: Path = Path("runs")
+    cells: Path | None = None
+    stream: TextIO | None = None
+
+
+class Finished(NamedTuple):
+    """What a run left behind."""
+
+    folder: Path
+    summary: dict[str, Any]
+    failed: int
+    report: Path | None
+
+
+class Log:
+    """The run's log: lines with the seconds since its begin, kept for run.log."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self._begin = time.monotonic()
+
+    def __call__(self, line: str) -> None:
+        """Add one line."""
+        self.lines.append(f"{time.monotonic() - self._begin:8.2f} s  {line}")
+
+
+def default_jobs() -> int:
+    """Return how many processes to use: one per core this process may run on, at most 8."""
+    return min(len(os.sched_getaffinity(0)), 8)
+
+
+def run(name: str, options: Options) -> Finished:
+    """Run a spec by name or path; returns the folder of results.
+
+    Raises ExperimentError, CaptureError, ClassifierError or TestbedError for what a user can mend.
+    """
+    log = Log()
+    spec, raw = specs.load(name)
+    grid = cells(spec, load_operators(spec))
+    held = corpora.gather(spec, options.corpus)
+    for one in held.missing:
+        log(f"missing: {one['capture']}: {one['reason']}")
+    seen = examine(held, options, log)
+    outcomes, reused, errors = simulate_all(spec, grid, held, options, log)
+    tables = {
+        "flows": offline.shown([row for one in seen.values() for row in one.rows], options.reveal),
+        "calls": call_rows(spec, grid, held, seen, outcomes),
+        "collateral": collateral_rows(grid, outcomes),
+        "cells": cell_rows(grid, outcomes, reused, errors),
+    }
+    measured = measure(spec, held, seen, log)
+    tables |= {"latency": measured.latency, "throughput": measured.throughput}
+    told = summarise(spec, raw, held, seen, tables, measured)
+    folder = write(spec, raw, options, held, tables, told, log)
+    report = render(folder)
+    point_latest(options.runs, folder)
+    return Finished(folder, told, sum(bool(row["error"]) for row in tables["cells"]), report)
+
+
+# ---- classification
+
+
+def examine(held: Corpus, options: Options, log: Log) -> dict[str, offline.Seen]:
+    """Classify every capture; return sha256 -> what was seen."""
+    from captures.compiled import compile_lock
+
+    seen: dict[str, offline.Seen] = {}
+    with Progress("captures", len(held.items), stream=options.stream, log=log) as bar:
+        for item in held.items:
+            if not seen:
+                with compile_lock() as cold:
+                    if cold:
+                        print("compiling the packet path, once", file=bar.stream, flush=True)
+                    seen[item.capture.sha256] = offline.examine(item)
+            else:
+                seen[item.capture.sha256] = offline.examine(item)
+            for notice in seen[item.capture.sha256].notices:
+                log(f"warning: {notice}")
+            bar.step(item.capture.name)
+    return seen
+
+
+# ---- simulation
+
+
+def in_grid(held: Corpus, spec: Spec) -> list[Item]:
+    """Return the items whose calls or bystanders the grid needs.
+
+    A capture that is a copy of another one present holds the same call: it would count it twice.
+    """
+    present = {item.capture.name for item in held.items}
+    return [
+        item
+        for item in held.items
+        if item.capture.copy_of not in present
+        and (
+            any(call.app in spec.apps for call in item.calls)
+            or (item.innocent and not item.capture.synthetic)
+        )
+    ]
+
+
+def copies(held: Corpus) -> list[str]:
+    """Return the names of captures that the grid leaves out as copies."""
+    present = {item.capture.name for item in held.items}
+    return [item.capture.name for item in held.items if item.capture.copy_of in present]
+
+
+def simulate_all(
+    spec: Spec, grid: Sequence[Cell], held: Corpus, options: Options, log: Log
+) -> tuple[dict[int, Outcome], set[int], dict[int, str]]:
+    """Return outcomes, reused cells and errors, each by the cell's position in the grid."""
+    items = in_grid(held, spec)
+    folder = options.cells or simulate.cache_folder()
+    keys = {
+        at: simulate.unit_key(cell.policy, cell.access, spec.seed, items)
+        for at, cell in enumerate(grid)
+        if cell.documented
+    }
+    ready = {}
+    if not options.force:
+        found = {key: simulate.cached(folder, key) for key in set(keys.values())}
+        ready = {key: outcome for key, outcome in found.items() if outcome is not None}
+    units = {
+        key: Unit(key, grid[at].policy, grid[at].access)
+        for at, key in keys.items()
+        if key not in ready
+    }
+    log(f"cells: {len(grid)}, simulations: {len(units)} to do, {len(ready)} reused")
+    order = sorted(units.values(), key=lambda unit: (unit.access, unit.key))
+    bench = Bench(items, spec.seed, folder)
+    done, failed = simulate_units(bench, order, options, log)
+    outcomes = {at: (ready | done)[key] for at, key in keys.items() if key in ready or key in done}
+    errors = {at: failed[key] for at, key in keys.items() if key in failed}
+    return outcomes, {at for at, key in keys.items() if key in ready}, errors
+
+
+def simulate_units(
+    bench: Bench, units: Sequence[Unit], options: Options, log: Log
+) -> tuple[dict[str, Outcome], dict[str, str]]:
+    """Return outcome by key, and error by key, of the units, on as many processes as asked for."""
+    jobs = min(options.jobs or default_jobs(), len(units))
+    done: dict[str, Outcome] = {}
+    failed: dict[str, str] = {}
+    with Progress("simulations", len(units), stream=options.stream, log=log) as bar:
+        work = _alone(bench, units) if jobs <= 1 else _together(bench, units, jobs)
+        for unit, outcome, error in work:
+            if outcome is not None:
+                done[unit.key] = outcome
+            else:
+                failed[unit.key] = error
+                log(f"failed: {error}")
+            bar.step(f"{unit.access} {unit.key[:8]}")
+    return done, failed
+
+
+Work = Iterator[tuple[Unit, Outcome | None, str]]
+
+
+def _alone(bench: Bench, units: Sequence[Unit]) -> Work:
+    for unit in units:
+        yield (unit, *_tried(bench, unit))
+
+
+def _tried(bench: Bench, unit: Unit) -> tuple[Outcome | None, str]:
+    """Do one simulation; an error becomes one sentence, so that it is a row and not the end."""
+    try:
+        return bench.outcome(unit), ""
+    except Exception as error:
+        return None, told(error)
+
+
+def told(error: Exception) -> str:
+    """Return an error as one sentence: what, where, in which capture."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if f"{provenance.ROOT}{os.sep}" in frame.filename]
+    spot = f" ({Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""
+    notes = "; ".join(getattr(error, "__notes__", []))
+    where = f" [{notes}]" if notes else ""
+    return f"{type(error).__name__}: {error}{spot}{where}".replace("\n", " ")
+
+
+_BENCH: Bench | None = None
+
+
+def _begin_worker(items: Sequence[Item], seed: int, folder: Path) -> None:
+    """Set up a worker process: Ctrl-C is the parent's business."""
+    global _BENCH  # noqa: PLW0603 - one bench per worker process, opened once
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _BENCH = Bench(items, seed, folder)
+
+
+def _work(unit: Unit) -> tuple[Outcome | None, str]:
+    if _BENCH is None:
+        raise RuntimeError("the worker has no bench")
+    return _tried(_BENCH, unit)
+
+
+def _together(bench: Bench, units: Sequence[Unit], jobs: int) -> Work:
+    """Do units on processes, yielded as they finish; the first one here, so that it compiles."""
+    first, rest = units[0], units[1:]
+    yield (first, *_tried(bench, first))
+    pool = ProcessPoolExecutor(
+        jobs,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_begin_worker,
+        initargs=(bench.items, bench.seed, bench.folder),
+    )
+    try:
+        waiting: dict[Future[tuple[Outcome | None, str]], Unit] = {
+            pool.submit(_work, unit): unit for unit in rest
+        }
+        while waiting:
+            for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+                yield (waiting.pop(future), *_result(future))
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _result(future: Future[tuple[Outcome | None, str]]) -> tuple[Outcome | None, str]:
+    """Return a worker's answer; a worker that died is a failed cell too."""
+    try:
+        return future.result()
+    except Exception as error:
+        return None, told(error)
+
+
+# ---- rows
+
+
+def call_rows(
+    spec: Spec,
+    grid: Sequence[Cell],
+    held: Corpus,
+    seen: dict[str, offline.Seen],
+    outcomes: dict[int, Outcome],
+) -> list[Row]:
+    """Return the rows of calls.parquet, in the order of the grid, then of captures."""
+    items = {item.capture.sha256: item for item in held.items}
+    rows = []
+    for at, outcome in sorted(outcomes.items()):
+        for entry in outcome["calls"]:
+            item = items[entry["sha256"]]
+            call = next(one for one in item.calls if one.id == entry["call"])
+            if call.app in spec.apps:
+                recognised = seen[entry["sha256"]].recognised[call.id]
+                rows.append(_call_row(spec, grid[at], item, call, entry, recognised))
+    return rows
+
+
+def _call_row(spec: Spec, cell: Cell, item: Item, call: Any, entry: Row, recognised: bool) -> Row:
+    verdict = {key: value for key, value in entry.items() if key not in ("sha256", "call")}
+    place = {**cell.place(), "hypothesis_title": cell.title, "documented": cell.documented}
+    row = {
+        **call_facts(spec, item, call),
+        **place,
+        **verdict,
+        "grade": grade_of(cell.policy, entry["rule"]),
+        "recognised": recognised,
+    }
+    return {column: row[column] for column in results.COLUMNS["calls"]}
+
+
+def call_facts(spec: Spec, item: Item, call: Any) -> Row:
+    """Return what is known of a call whatever happens to it."""
+    return {
+        "capture": item.capture.name,
+        "capture_year": capture_year(item.capture, call),
+        "group": item.capture.group,
+        "app": call.app,
+        "kind": call.kind,
+        "call": call.id,
+        "synthetic": item.capture.synthetic,
+        "added": item.capture.added,
+        "later_client": later_client(item.capture, call, spec),
+    }
+
+
+def grade_of(policy: Any, rule: str | None) -> str | None:
+    """Return the grade of the rule that blocked, else the weakest of the rules in force."""
+    rules = list(getattr(policy, "rules", ()))
+    grades = [one.grade for one in rules if rule is None or one.name == rule]
+    return max(grades) if grades else None
+
+
+def collateral_rows(grid: Sequence[Cell], outcomes: dict[int, Outcome]) -> list[Row]:
+    """Return the rows of collateral.parquet: innocent flows and hits by kind of traffic."""
+    return [
+        {**grid[at].place(), **entry}
+        for at, outcome in sorted(outcomes.items())
+        for entry in outcome["collateral"]
+    ]
+
+
+def cell_rows(
+    grid: Sequence[Cell], outcomes: dict[int, Outcome], reused: set[int], errors: dict[int, str]
+) -> list[Row]:
+    """Return the rows of cells.parquet, one per cell of the grid."""
+    rows = []
+    for at, cell in enumerate(grid):
+        status = "reused" if at in reused else "failed" if at in errors else "done"
+        outcome = outcomes.get(at, {})
+        rows.append(
+            {
+                **cell.place(),
+                "status": status if cell.documented else "undocumented",
+                "error": errors.get(at),
+                "key": outcome.get("key"),
+                "seconds": outcome.get("seconds"),
+            }
+        )
+    return rows
+
+
+def measure(spec: Spec, held: Corpus, seen: dict[str, offline.Seen], log: Log) -> timing.Measured:
+    """Time the offline path on a mix of the real captures, of synthetic ones where none is real."""
+    facts = corpora.headline(held.items)
+    chosen = facts or held.items
+    name = f"mix of {len(chosen)} {'real' if facts else 'synthetic'} captures"
+    log(f"timing: {name}")
+    parts = [seen[item.capture.sha256].packets for item in chosen]
+    return timing.measure(parts, spec.timing.packets, spec.timing.seconds, name)
+
+
+# ---- summary and files
+
+
+def recognised_rows(spec: Spec, held: Corpus, seen: dict[str, offline.Seen]) -> list[Row]:
+    """Return one row per call of every capture that is no copy: whether it was recognised."""
+    left_out = set(copies(held))
+    return [
+        call_facts(spec, item, call) | {"recognised": seen[item.capture.sha256].recognised[call.id]}
+        for item in held.items
+        if item.capture.name not in left_out
+        for call in item.calls
+    ]
+
+
+def summarise(
+    spec: Spec,
+    raw: bytes,
+    held: Corpus,
+    seen: dict[str, offline.Seen],
+    tables: dict[str, list[Row]],
+    measured: timing.Measured,
+) -> dict[str, Any]:
+    """Return summary.json (schema 1)."""
+    flows = [row for one in seen.values() for row in one.rows]
+    calls = tables["calls"]
+    notices = [notice for one in seen.values() for notice in one.notices]
+    takes = [item.capture for item in held.items]
+    return {
+        "schema": summary.SCHEMA,
+        "spec": {
+            "name": spec.name,
+            "title": spec.title,
+            "question": spec.question,
+            "seed": spec.seed,
+            "sha256": provenance.sha256(raw),
+            "scenario_year": spec.scenario_year,
+            "dates": [{"date": day.date.isoformat(), "label": day.label} for day in spec.dates],
+        },
+        "captures": {
+            "real": sum(not one.synthetic for one in takes),
+            "synthetic": sum(one.synthetic for one in takes),
+            "added": sum(one.added for one in takes),
+            "innocent": sum(one.role == "innocent" for one in takes),
+            "missing": len(held.missing),
+            "missing_list": held.missing,
+            "cut": len(notices),
+            "copies": copies(held),
+        },
+        "warnings": notices,
+        "accuracy": summary.accuracy(flows, recognised_rows(spec, held, seen), spec.seed),
+        "verdict": metrics.waits(summary.real(flows)),
+        "calls": [{key: row[key] for key in summary.CALL_KEYS} for row in calls],
+        "mission": summary.mission(calls),
+        "operators": summary.operators(calls),
+        "collateral": summary.collateral(tables["collateral"]),
+        "cells": summary.cell_counts(tables["cells"]),
+        "intervals": summary.intervals_note(),
+        **measured.summary,
+        "machine": provenance.machine(),
+    }
+
+
+def write(
+    spec: Spec,
+    raw: bytes,
+    options: Options,
+    held: Corpus,
+    tables: dict[str, list[Row]],
+    told: dict[str, Any],
+    log: Log,
+) -> Path:
+    """Write every file of the run; the folder appears under its name only when it is whole."""
+    now = datetime.datetime.now(datetime.UTC)
+    origin = provenance_of(spec, raw, held, now)
+    folder = free_folder(options.runs, f"{now:%Y%m%dT%H%M%SZ}-{spec.name}-{origin['inputs'][:8]}")
+    with whole_folder(folder) as fresh:
+        (fresh / "spec.toml").write_bytes(raw)
+        for name, rows in tables.items():
+            results.write_table(fresh, name, rows)
+        results.write_json(fresh / "provenance.json", origin)
+        results.write_json(fresh / "summary.json", told)
+        log(f"results: {folder.name}")
+        (fresh / "run.log").write_text("\n".join(log.lines) + "\n", encoding="utf-8")
+    return folder
+
+
+def free_folder(runs: Path, name: str) -> Path:
+    """Return a folder that does not exist yet: two runs can end in one second."""
+    folder, count = runs / name, 2
+    while folder.exists():
+        folder, count = runs / f"{name}-{count}", count + 1
+    return folder
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `folder` that takes its name at the end, or disappears."""
+    fresh = folder.with_name(f".{folder.name}.{os.getpid()}")
+    fresh.mkdir(parents=True)
+    try:
+        yield fresh
+        os.replace(fresh, folder)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def provenance_of(spec: Spec, raw: bytes, held: Corpus, now: datetime.datetime) -> dict[str, Any]:
+    """Return provenance.json; `inputs` is the sha256 of all that decides the results."""
+    takes = {item.capture.name: item.capture.sha256 for item in held.items}
+    code = provenance.code_digest((*provenance.CELL_PACKAGES, "experiments"))
+    inputs = repr((provenance.sha256(raw), code, sorted(takes.items())))
+    return {
+        "schema": 1,
+        "inputs": provenance.sha256(inputs.encode()),
+        "made": now.isoformat(timespec="seconds"),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "spec": {"name": spec.name, "sha256": provenance.sha256(raw), "seed": spec.seed},
+        "code": {"digest": code, **provenance.git_state()},
+        "versions": {"midcall": provenance.midcall_version(), **provenance.library_versions()},
+        "machine": provenance.machine(),
+        "captures": takes,
+        "missing": held.missing,
+    }
+
+
+def point_latest(runs: Path, folder: Path) -> None:
+    """Let runs/latest name the folder; a reader never finds it missing."""
+    fresh = runs / f".latest.{os.getpid()}"
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(folder.name)
+    os.replace(fresh, runs / "latest")
+
+
+def render(folder: Path) -> Path | None:
+    """Draw the report of a run's folder."""
+    from experiments.report import render as draw
+
+    drawn: Callable[[Path], Path] = draw
+    return drawn(folder)

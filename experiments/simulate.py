@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The simulations behind cells: one policy on one access network, over all captures of a run.
+
+Cells whose rules come out the same (every date before the block, say) share one simulation. Its
+outcome is one atomic file in a cache, named by a digest of everything it depends on, so a run that
+was interrupted, or repeated, computes only what is missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from captures.pcap import Packets, read
+from experiments.corpus import Item
+from experiments.provenance import code_digest
+from experiments.results import write_atomically
+from experiments.statistics import derived_seed
+
+#: Raise when the content of a cell's file changes its meaning.
+CELL_FORMAT = 1
+#: Values of a packet's fate that are the middlebox's doing.
+DROPPED, FORGED = 2, 3
+
+Outcome = dict[str, Any]
+
+
+class Unit(NamedTuple):
+    """One simulation to do: its key, the rules and the access network."""
+
+    key: str
+    policy: Any
+    access: str
+
+
+def cache_folder() -> Path:
+    """Return where finished cells are kept: the user's cache."""
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return Path(home) / "midcall" / "cells"
+
+
+def unit_key(policy: Any, access: str, seed: int, items: Sequence[Item]) -> str:
+    """Return the sha256 (hex) over everything the simulation's outcome depends on."""
+    depends = {
+        "format": CELL_FORMAT,
+        "code": code_digest(),
+        "policy": policy_text(policy),
+        "access": access,
+        "seed": seed,
+        "captures": [(item.capture.sha256, item.truth_digest()) for item in items],
+    }
+    return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
+
+
+def policy_text(policy: Any) -> str:
+    """Return a policy's rules as text that is equal for equal rules."""
+    return repr(policy)
+
+
+def cached(folder: Path, key: str) -> Outcome | None:
+    """Return a finished simulation, None where there is none (or its file is damaged)."""
+    try:
+        outcome = json.loads((folder / key[:2] / f"{key}.json").read_bytes())
+    except (OSError, ValueError):
+        return None
+    return outcome if isinstance(outcome, dict) and outcome.get("key") == key else None
+
+
+def keep(folder: Path, outcome: Outcome) -> None:
+    """Write a finished simulation, whole or not at all."""
+    key = outcome["key"]
+    write_atomically(folder / key[:2] / f"{key}.json", json.dumps(outcome).encode())
+
+
+class Bench:
+    """The captures of a run, opened once per process, and the controls already simulated.
+
+    A control is the same capture, access network and seed under no rules; verdicts are the
+    difference from it. Controls of one access network are kept at a time.
+    """
+
+    def __init__(self, items: Sequence[Item], seed: int, folder: Path) -> None:
+        self.items, self.seed, self.folder = list(items), seed, folder
+        self._packets: dict[str, Packets] = {}
+        self._controls: dict[str, Any] = {}
+        self._access = ""
+
+    def packets(self, item: Item) -> Packets:
+        """Return the capture's packets."""
+        sha256 = item.capture.sha256
+        if sha256 not in self._packets:
+            self._packets[sha256] = read(item.path)
+        return self._packets[sha256]
+
+    def run(self, item: Item, policy: Any, access: str) -> Any:
+        """Simulate one capture; the seed is derived from names, never from the order of work."""
+        from testbed.virtual import simulate
+
+        seed = derived_seed(self.seed, item.capture.sha256, access)
+        packets = self.packets(item)
+        return simulate(packets, item.calls, item.labels, policy, access, seed)
+
+    def control(self, item: Item, access: str) -> Any:
+        """Return the capture's simulation under no rules."""
+        if access != self._access:
+            self._controls, self._access = {}, access
+        sha256 = item.capture.sha256
+        if sha256 not in self._controls:
+            self._controls[sha256] = self.run(item, None, access)
+        return self._controls[sha256]
+
+    def outcome(self, unit: Unit) -> Outcome:
+        """Do one simulation and keep its outcome. A capture that fails is named in the error."""
+        begin = time.perf_counter()
+        calls: list[dict[str, Any]] = []
+        hits: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
+        for item in self.items:
+            try:
+                self._one(item, unit, calls, hits)
+            except Exception as error:
+                error.add_note(f"capture {item.capture.name}")
+                raise
+        names = ("protocol", "flows", "hit", "bytes", "bytes_hit")
+        collateral = [
+            dict(zip(names, (kind, *counts), strict=True)) for kind, counts in sorted(hits.items())
+        ]
+        done = {
+            "key": unit.key,
+            "calls": calls,
+            "collateral": collateral,
+            "seconds": time.perf_counter() - begin,
+        }
+        keep(self.folder, done)
+        return done
+
+    def _one(
+        self, item: Item, unit: Unit, calls: list[dict[str, Any]], hits: dict[str, list[int]]
+    ) -> None:
+        from testbed.call import judge
+
+        control = self.control(item, unit.access)
+        simulation = self.run(item, unit.policy, unit.access)
+        for call in item.calls:
+            told = judge(simulation, control, call)
+            calls.append(_call_entry(item, call.id, told))
+        if not item.capture.synthetic:
+            count_hits(item, self.packets(item), simulation, hits)
+
+
+def _call_entry(item: Item, call: str, told: Any) -> dict[str, Any]:
+    """Return a call verdict as plain values."""
+    return {
+        "sha256": item.capture.sha256,
+        "call": call,
+        "verdict": str(told.verdict),
+        "blocked": bool(told.blocked),
+        "rule": told.rule or None,
+        "packets_to_block": _whole(told.packets_to_block),
+        "ms_to_block": _real(told.ms_to_block),
+        "media_sent": _whole(told.media_sent),
+        "media_delivered": _whole(told.media_delivered),
+        "media_control": _whole(told.media_control),
+        "media_lost": _real(told.media_lost),
+        "reason": str(told.reason),
+    }
+
+
+def _whole(value: Any) -> int | None:
+    return None if value is None else int(value)
+
+
+def _real(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+# ---- bystanders
+
+
+def count_hits(item: Item, packets: Packets, simulation: Any, hits: dict[str, list[int]]) -> None:
+    """Add up the innocent flows of a capture and those that lost or got forged packets.
+
+    In an innocent capture every TCP and UDP flow is innocent; in a capture of a call, those
+    labelled as chat or other traffic (of high or medium confidence). `hits` maps a kind of traffic
+    to [flows, hit, bytes, bytes of packets hit].
+    """
+    numbers = np.asarray(simulation.flow)
+    fates = simulation.fates
+    struck = np.isin(fates["fate"], (DROPPED, FORGED)) & (fates["rule"] >= 0) & (numbers >= 0)
+    for number, kind in innocent_flows(item, simulation.flows, numbers).items():
+        own = numbers == number
+        entry = hits[kind]
+        entry[0] += 1
+        entry[1] += bool((own & struck).any())
+        entry[2] += int(packets.wire[own].sum())
+        entry[3] += int(packets.wire[own & struck].sum())
+
+
+def innocent_flows(item: Item, flows: Any, numbers: Any) -> dict[int, str]:
+    """Return flow number -> kind of traffic for the innocent flows of a capture."""
+    if item.innocent:
+        found = {}
+        for number in np.unique(numbers[numbers >= 0]):
+            kind = transport_kind(flows[number])
+            if kind is not None:
+                found[int(number)] = kind
+        return found
+    found = {}
+    for label in item.labels:
+        quiet = label.role in ("messaging", "other") and label.confidence in ("high", "medium")
+        number = int(numbers[label.frame - 1]) if 0 < label.frame <= len(numbers) else -1
+        if quiet and number >= 0:
+            kind = transport_kind(flows[number])
+            if label.role == "messaging":
+                kind = f"chat of {label.app}"
+            if kind is not None:
+                found[number] = kind
+    return found
+
+
+_SERVICES = {53: "dns", 80: "http", 123: "ntp", 443: "web", 5060: "sip port", 3478: "stun port"}
+
+
+def transport_kind(flow: Any) -> str | None:
+    """Name a flow by its transport and well-known port; None for neither TCP nor UDP."""
+    proto = {6: "tcp", 17: "udp"}.get(int(flow["proto"]))
+    if proto is None:
+        return None
+    for port in (int(flow["target_port"]), int(flow["source_port"])):
+        if port in _SERVICES:
+            name = "quic" if port == 443 and proto == "udp" else _SERVICES[port]
+            return f"{name} ({proto} {port})"
+    return f"other {proto}"

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The summary of a run: summary.json, schema 1, computed from the rows of its tables.
+
+Everything here is a function of captures, spec and seed, except the keys in TIMED: what a clock or
+the machine decides.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from experiments import baselines, metrics
+from experiments.statistics import FEWEST, ratio, share_interval
+
+Row = Mapping[str, Any]
+
+SCHEMA = 1
+#: Keys that differ between two equal runs; all others are byte-identical at any -j.
+TIMED = ("throughput", "latency", "machine", "run")
+
+#: Columns of calls.parquet that calls[] repeats.
+CALL_KEYS = (
+    "capture", "capture_year", "app", "kind", "call", "synthetic", "added", "later_client",
+    "operator", "hypothesis", "access", "date", "documented", "verdict", "blocked",
+    "packets_to_block", "media_lost",
+)  # fmt: skip
+
+
+def real(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows that may enter headline figures."""
+    return [row for row in rows if not row["synthetic"]]
+
+
+def accuracy(flows: Sequence[Row], recognised: Sequence[Row], seed: int) -> dict[str, Any]:
+    """Return the accuracy block: real flows, calls recognised, baselines, synthetic apart."""
+    facts = real(flows)
+    invented = [row for row in flows if row["synthetic"]]
+    block = metrics.accuracy(facts, seed)
+    block["scope"] = "real captures; flows with labels of high or medium confidence"
+    block["calls_recognised"] = calls_recognised(recognised)
+    block["baselines"] = baselines.compare(facts)
+    block["synthetic"] = {
+        "apps": metrics.by_app_and_role(invented, seed),
+        "false_calls": metrics.false_calls(invented),
+    }
+    return block
+
+
+def calls_recognised(calls: Sequence[Row]) -> list[dict[str, Any]]:
+    """Return per app how many calls were recognised, of n; intervals from ten calls on.
+
+    `calls` has one row per call of a capture that is no copy. Real calls and synthetic ones are
+    apart.
+    """
+    groups: dict[tuple[str, bool], list[Row]] = defaultdict(list)
+    for row in calls:
+        groups[row["app"], row["synthetic"]].append(row)
+    table = []
+    for (app, synthetic), rows in sorted(groups.items()):
+        hits = sum(row["recognised"] for row in rows)
+        table.append(
+            {
+                "app": app,
+                "synthetic": synthetic,
+                "n": len(rows),
+                "hits": hits,
+                "share": ratio(hits, len(rows)),
+                "interval": share_interval(hits, len(rows)),
+            }
+        )
+    return table
+
+
+def mission(calls: Sequence[Row]) -> list[dict[str, Any]]:
+    """Return the mission table: what became of the calls of each app and kind, of n, per cell."""
+    keys = ("operator", "hypothesis", "access", "date", "app", "kind", "later_client", "synthetic")
+    groups: dict[tuple[Any, ...], Counter[str]] = {}
+    for row in calls:
+        groups.setdefault(tuple(row[key] for key in keys), Counter())[result(row)] += 1
+    table = []
+    for place, counts in groups.items():
+        valid = counts["ok"] + counts["blocked"] + counts["inconclusive"]
+        judged = counts["ok"] + counts["blocked"]
+        table.append(
+            dict(zip(keys, place, strict=True))
+            | {name: counts[name] for name in ("ok", "blocked", "inconclusive", "invalid")}
+            | {"n": valid, "blocked_interval": share_interval(counts["blocked"], judged)}
+        )
+    return table
+
+
+def result(row: Row) -> str:
+    """Return ok, blocked, inconclusive or invalid for a call's verdict."""
+    if row["verdict"] in ("INVALID", "INCONCLUSIVE"):
+        return str(row["verdict"]).lower()
+    return "blocked" if row["blocked"] else "ok"
+
+
+def operators(calls: Sequence[Row]) -> list[dict[str, Any]]:
+    """Return per operator the calls blocked, of n, in cells with documented service.
+
+    Counts are over (call, cell) pairs of real calls: the same call under several hypotheses counts
+    several times, so they are no sample and get no interval.
+    """
+    counts: dict[str, Counter[str]] = {}
+    for row in real(calls):
+        counts.setdefault(row["operator"], Counter())[result(row)] += 1
+    return [{"operator": name} | {key: held[key] for key in ("ok", "blocked", "inconclusive",
+             "invalid")} for name, held in counts.items()]  # fmt: skip
+
+
+def collateral(rows: Sequence[Row]) -> dict[str, Any]:
+    """Return innocent flows and hits over all cells, and the worst cell's share."""
+    places: dict[tuple[Any, ...], list[int]] = {}
+    for row in rows:
+        key = (row["operator"], row["hypothesis"], row["access"], row["date"])
+        entry = places.setdefault(key, [0, 0])
+        entry[0] += row["flows"]
+        entry[1] += row["hit"]
+    worst = max(places.items(), key=lambda item: ratio(item[1][1], item[1][0]) or 0.0, default=None)
+    names = ("operator", "hypothesis", "access", "date")
+    return {
+        "flows": sum(n for n, _ in places.values()),
+        "hit": sum(k for _, k in places.values()),
+        "cells": len(places),
+        "flows_per_cell": max((n for n, _ in places.values()), default=0),
+        "worst": None
+        if worst is None
+        else dict(zip(names, worst[0], strict=True)) | {"flows": worst[1][0], "hit": worst[1][1]},
+    }
+
+
+def cell_counts(cells: Sequence[Row]) -> dict[str, Any]:
+    """Return how many cells there are, failed, or lack a documented service.
+
+    How many were reused depends on the cache, not on the experiment, and stands in cells.csv.
+    """
+    counts = Counter(row["status"] for row in cells)
+    return {
+        "n": len(cells),
+        "failed": counts["failed"],
+        "undocumented": counts["undocumented"],
+        "errors": sorted({row["error"] for row in cells if row["error"]}),
+    }
+
+
+def lines(summary: Mapping[str, Any]) -> list[str]:
+    """Return the five lines a person sees at the end of a run."""
+    held, seen, cost = summary["captures"], summary["accuracy"], summary["throughput"]["offline"]
+    five, single, alarms = seen["five"], seen["five_distinct"], seen["false_calls"]
+    waits = summary["verdict"]["packets"]
+    wait = "n/a" if waits["p50"] is None else f"{waits['p50']:.0f} packets (p50)"
+    return [
+        f"captures: {held['real']} real, {held['synthetic']} synthetic, {held['missing']} missing",
+        f"seen:     {five['right']} of {five['n']} call flows of the five apps named right "
+        f"({single['right']} of {single['n']} distinct), after {wait}; "
+        f"{alarms['hits']} of {alarms['flows']} innocent flows taken for a call",
+        f"calls:    {_blocked_words(summary)}",
+        f"hit:      {_hit_words(summary['collateral'])}",
+        f"speed:    {_speed_words(cost, summary['latency']['offline']['ns_per_packet'])}",
+    ]
+
+
+def _blocked_words(summary: Mapping[str, Any]) -> str:
+    cells, parts = summary["cells"], []
+    for row in summary["operators"]:
+        n = row["ok"] + row["blocked"] + row["inconclusive"]
+        parts.append(f"{row['operator']} {row['blocked']} of {n}")
+    said = ", ".join(parts) or "no real call in these captures"
+    failed = f", {cells['failed']} failed" if cells["failed"] else ""
+    return f"blocked over all hypotheses, networks and dates: {said} ({cells['n']} cells{failed})"
+
+
+def _hit_words(hit: Mapping[str, Any]) -> str:
+    worst = hit["worst"]
+    if worst is None:
+        return "no innocent capture took part"
+    if not worst["hit"]:
+        return f"none of {hit['flows_per_cell']} innocent flows in any cell"
+    return (
+        f"at worst {worst['hit']} of {worst['flows']} innocent flows "
+        f"({worst['operator']}, {worst['hypothesis']}, {worst['access']}, {worst['date']})"
+    )
+
+
+def _speed_words(cost: Mapping[str, Any], spent: Mapping[str, Any]) -> str:
+    if not cost["packets_per_s"]:
+        return "n/a (no packets)"
+    return (
+        f"{cost['packets_per_s'] / 1e6:.1f} million packets/s, {cost['bytes_per_s'] * 8 / 1e9:.1f} "
+        f"Gbit/s on one core; {spent['p50']:.0f} ns per packet (p50), {spent['p99']:.0f} (p99)"
+    )
+
+
+def intervals_note() -> str:
+    """Return how intervals were made, for the report."""
+    return (
+        "shares of flows: cluster bootstrap over capture groups, 95 %; shares of calls: "
+        f"Clopper-Pearson, 95 %; below {FEWEST} independent units counts alone"
+    )
