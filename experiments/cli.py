@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The command line: `midcall`. Every command is a few lines around the noun that does the work.
+
+Imports stand inside the commands, so that help and errors come at once. What a user can mend is
+one sentence on the standard error and exit code 2; a run with failed cells ends with 1.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="midcall",
+    help="Replay real calls through an emulated operator and measure what it sees and blocks.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+captures_app = typer.Typer(
+    name="captures",
+    help="The catalogue of captures: add your own, list, check and fetch.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(captures_app)
+
+FAILED, MENDABLE, INTERRUPTED = 1, 2, 130
+
+
+def say(line: str) -> None:
+    """Print one line on the standard error."""
+    print(line, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def sentences() -> Iterator[None]:
+    """Turn what a user can mend into one sentence and exit code 2, without a traceback."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say("interrupted; what is finished is kept, the same command goes on from there")
+        raise typer.Exit(INTERRUPTED) from None
+    except BrokenPipeError:
+        quiet_pipe()
+        raise typer.Exit(0) from None
+    except Exception as error:
+        if not mendable(error):
+            raise
+        say(f"midcall: {error}")
+        raise typer.Exit(MENDABLE) from None
+
+
+def mendable(error: Exception) -> bool:
+    """Tell whether the error is one of the four packages' own."""
+    from captures.errors import CaptureError
+    from classifier.errors import ClassifierError
+    from experiments.errors import ExperimentError
+    from testbed.errors import TestbedError
+
+    return isinstance(error, CaptureError | ClassifierError | ExperimentError | TestbedError)
+
+
+def quiet_pipe() -> None:
+    """Send what is still to be printed nowhere: the reader of our pipe has gone."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def show_version(wanted: bool) -> None:
+    """Print the version and leave."""
+    if wanted:
+        from experiments.provenance import midcall_version
+
+        print(f"midcall {midcall_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def top(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=show_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Replay real calls through an emulated operator and measure what it sees and blocks."""
+
+
+@app.command()
+def run(
+    spec: Annotated[
+        str, typer.Argument(metavar="SPEC", help="A shipped spec (morocco-2016) or a TOML file.")
+    ],
+    corpus: Annotated[
+        Path | None, typer.Option(help="A folder of captures, looked in first.")
+    ] = None,
+    force: Annotated[bool, typer.Option(help="Do not reuse finished cells.")] = False,
+    reveal: Annotated[bool, typer.Option(help="Write addresses in full.")] = False,
+    jobs: Annotated[
+        int | None,
+        typer.Option("-j", "--jobs", min=1, metavar="N", help="Processes (default: all cores)."),
+    ] = None,
+    runs: Annotated[Path, typer.Option(help="Where result folders go.")] = Path("runs"),
+) -> None:
+    """Run an experiment: captures, verdicts, operators, report.
+
+    Example: midcall run morocco-2016 --corpus ~/pcaps
+    """
+    with sentences():
+        from experiments import runner, summary
+
+        options = runner.Options(corpus, force, reveal, jobs or 0, runs)
+        done = runner.run(spec, options)
+        print("\n".join(summary.lines(done.summary)))
+        print(done.report or done.folder)
+        if done.failed:
+            say(f"midcall: {done.failed} cells failed: see cells.csv and run.log in {done.folder}")
+            raise typer.Exit(FAILED)
+
+
+@app.command()
+def classify(
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE...", help="pcap or pcapng files (also gzip), or folders."),
+    ],
+    form: Annotated[
+        str | None,
+        typer.Option("--format", help="table, csv, json or parquet (default: by OUT, else table)."),
+    ] = None,
+    out: Annotated[str | None, typer.Option("-o", "--out", help="A file, or - (default).")] = None,
+) -> None:
+    """Name every flow of captures: one row per bidirectional flow.
+
+    Example: midcall classify call.pcapng --format csv -o flows.csv
+    """
+    with sentences():
+        from experiments.classify import classify as classify_files
+
+        whole = classify_files(files, form, out, lambda line: say(f"midcall: {line}"))
+    if not whole:
+        raise typer.Exit(MENDABLE)
+
+
+@app.command()
+def report(
+    folder: Annotated[
+        Path, typer.Argument(metavar="RUN", help="The folder of a run (default: the latest).")
+    ] = Path("runs/latest"),
+) -> None:
+    """Draw the report of a run again, from its result files.
+
+    Example: midcall report runs/latest
+    """
+    with sentences():
+        from experiments.report import render
+
+        print(render(folder))
+
+
+@app.command()
+def doctor() -> None:
+    """Say what is here, what is missing, and how to get it."""
+    with sentences():
+        from experiments import doctor as doctors
+
+        found = doctors.examine()
+        print("\n".join(finding.line for finding in found))
+        if any(finding.state == doctors.NEEDED for finding in found):
+            raise typer.Exit(FAILED)
+
+
+# ---- captures
+
+
+@captures_app.command("list")
+def list_captures() -> None:
+    """List every catalogued capture."""
+    with sentences():
+        from captures.catalogue import load
+        from experiments import listing
+
+        print(listing.table(load().captures))
+
+
+@captures_app.command("show")
+def show_capture(name: Annotated[str, typer.Argument(help="The capture's name.")]) -> None:
+    """Show one capture: its facts, its calls, its labelled flows."""
+    with sentences():
+        from captures.catalogue import load
+        from experiments import listing
+
+        print(listing.details(load().named(name)))
+
+
+@captures_app.command("check")
+def check_captures() -> None:
+    """Check the catalogue, its labels and its calls; tell every problem."""
+    with sentences():
+        from captures.catalogue import check, load
+
+        problems = check()
+        for problem in problems:
+            say(f"midcall: {problem}")
+        if problems:
+            raise typer.Exit(FAILED)
+        print(f"{len(load().captures)} captures, no problem found")
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name="midcall")
+
+
+if __name__ == "__main__":
+    main()
