@@ -72,14 +72,16 @@ class Call(Table):
     setup: list[int] = Field(default=[])
     control: list[int] = Field(default=[])
     signalling: list[int] = Field(default=[])
-    alternatives: list[Alternative] = Field(default=[], alias="alternative")
+    alternatives: list[Alternative] = Field(
+        default=[], validation_alias="alternative", serialization_alias="alternative"
+    )
     inferred: bool
     timer_s: float | None = None
     timer_models: list[TimerModel] = Field(default=[])
     timer_source: str
     consent_s: float | None = None
     note: str = ""
-    gates: list[Gate] = Field(default=[], alias="gate")
+    gates: list[Gate] = Field(default=[], validation_alias="gate", serialization_alias="gate")
 
     @property
     def flows(self) -> set[int]:
@@ -99,7 +101,7 @@ class CallFile(Table):
 
     capture: str
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
-    calls: list[Call] = Field(alias="call", min_length=1)
+    calls: list[Call] = Field(validation_alias="call", serialization_alias="call", min_length=1)
 
 
 def call_problems(call: Call) -> list[str]:

@@ -112,8 +112,8 @@ class Capture(Table):
 class CatalogueFile(Table):
     """The content of one catalogue file."""
 
-    origins: list[Origin] = Field(default=[], alias="origin")
-    captures: list[Capture] = Field(default=[], alias="capture")
+    origins: list[Origin] = Field(default=[], validation_alias="origin")
+    captures: list[Capture] = Field(default=[], validation_alias="capture")
 
 
 class Catalogue(NamedTuple):

@@ -109,7 +109,7 @@ def known_keys(model: type[BaseModel]) -> list[str]:
     """Return every key of a model and of the models inside it."""
     keys: list[str] = []
     for name, field in model.model_fields.items():
-        keys.append(field.alias or name)
+        keys.append(str(field.validation_alias or name))
         for inner in models_in(field.annotation):
             keys += known_keys(inner)
     return keys
