@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Charts: the pictures of the report, drawn by Altair and kept as inline SVG.
+
+A chart is drawn twice, for a wide page and for a phone, as static SVG: it needs no script, prints,
+and weighs kilobytes where the Vega bundle weighs 900. Each colour of the palette becomes a CSS
+class, so that one drawing serves light and dark; each mark keeps its values as text in `data-tip`,
+which a small script shows on hover. Every chart has a text alternative and the rows behind it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+from xml.etree import ElementTree
+
+import altair as alt
+import vl_convert
+
+Row = Mapping[str, Any]
+
+#: Width of the plotting area in px: on a page, and on a phone of 360 px.
+WIDE, NARROW = 560, 210
+
+#: Palette (light theme): name -> colour. The page's style sheet gives each name its dark twin.
+#: Blue against vermilion, ochre and grey stay apart in every common form of colour blindness.
+PALETTE = {
+    "ink": "#1d2530",
+    "muted": "#56616e",
+    "hair": "#dfe3e8",
+    "paper": "#fefefe",
+    "through": "#2f6f9f",
+    "blocked": "#c2481f",
+    "ochre": "#b07d12",
+    "grey": "#8d97a3",
+    "violet": "#7b4a91",
+}
+SERIES = ("through", "ochre", "violet", "blocked", "grey")
+_NAME_OF = {colour: name for name, colour in PALETTE.items()}
+_SVG = "{http://www.w3.org/2000/svg}"
+#: Attributes that speak to assistive technology or set what the page's style sets.
+_DROPPED = re.compile(r"^(aria-.*|role|pointer-events|font-family|class)$")
+
+
+class Chart(NamedTuple):
+    """A picture with what stands behind it."""
+
+    name: str
+    title: str
+    text: str
+    wide: str
+    narrow: str
+    rows: list[dict[str, Any]]
+
+
+def chart(
+    name: str, title: str, text: str, rows: Sequence[Row], draw: Callable[[int], Any]
+) -> Chart:
+    """Draw a chart for both widths; `draw` takes the width in px and returns an Altair chart."""
+    wide, narrow = (svg(draw(width), f"{name}-{width}", text) for width in (WIDE, NARROW))
+    return Chart(name, title, text, wide, narrow, [dict(row) for row in rows])
+
+
+def svg(drawing: Any, prefix: str, text: str) -> str:
+    """Return an Altair chart as SVG for inlining: colours as classes, ids prefixed, its name."""
+    raw = vl_convert.vegalite_to_svg(_themed(drawing).to_json(), allowed_base_urls=[])
+    root = ElementTree.fromstring(raw)
+    _clean(root, prefix)
+    root.attrib = {
+        "viewBox": root.attrib["viewBox"],
+        "width": root.attrib["width"],
+        "height": root.attrib["height"],
+        "role": "img",
+        "aria-label": text,
+    }
+    return ElementTree.tostring(root, encoding="unicode", short_empty_elements=False)
+
+
+def _themed(drawing: Any) -> Any:
+    ink, muted, hair = PALETTE["ink"], PALETTE["muted"], PALETTE["hair"]
+    return (
+        drawing.configure(background=PALETTE["paper"], font="sans-serif", padding={"left": 0, "right": 12,
+                                                                       "top": 4, "bottom": 4})
+        .configure_view(stroke=None)
+        .configure_axis(
+            labelColor=ink, titleColor=muted, gridColor=hair, domainColor=hair, tickColor=hair,
+            labelFontSize=12, titleFontSize=12, titleFontWeight="normal", labelLimit=260,
+            titlePadding=8, labelPadding=6,
+        )
+        .configure_legend(
+            labelColor=ink, titleColor=muted, labelFontSize=12, orient="top", title=None,
+            symbolSize=110, columnPadding=16, labelLimit=240,
+        )
+        .configure_header(labelColor=ink, titleColor=muted, labelFontSize=12)
+        .configure_text(fontSize=12, color=ink)
+    )  # fmt: skip
+
+
+def _clean(element: ElementTree.Element, prefix: str) -> None:
+    """Strip, class and rename in place, children first; empty paths go."""
+    for child in list(element):
+        _clean(child, prefix)
+        if child.tag in (f"{_SVG}path", "path") and not child.attrib.get("d"):
+            element.remove(child)
+    element.tag = element.tag.removeprefix(_SVG)
+    tip = element.attrib.get("aria-label")
+    is_mark = element.attrib.get("role") == "graphics-symbol" and element.tag != "g"
+    kept = {key: value for key, value in element.attrib.items() if not _DROPPED.match(key)}
+    if tip and is_mark:
+        kept["data-tip"] = tip
+    names = [
+        f"{letter}-{_NAME_OF[kept[key].lower()]}"
+        for letter, key in (("f", "fill"), ("s", "stroke"))
+        if kept.get(key, "").lower() in _NAME_OF
+    ]
+    if names:
+        kept["class"] = " ".join(names)
+    for key, value in kept.items():
+        if key == "id":
+            kept[key] = f"{prefix}-{value}"
+        elif value.startswith("url(#"):
+            kept[key] = value.replace("url(#", f"url(#{prefix}-")
+    element.attrib = kept
+
+
+def _data(rows: Sequence[Row]) -> Any:
+    return alt.Data(values=[dict(row) for row in rows])
+
+
+def _colours(names: Sequence[str], colours: Sequence[str]) -> Any:
+    return alt.Scale(domain=list(names), range=[PALETTE[colour] for colour in colours])
+
+
+def price(rows: Sequence[Row], text: str) -> Chart:
+    """Draw what each hypothesis blocks beside what it costs bystanders.
+
+    Rows: label, blocked, calls, blocked_share, hit, flows, hit_share (shares 0..1), tip_calls,
+    tip_flows. Both panels share the rows' order; the right one has its own scale.
+    """
+    order = [row["label"] for row in rows]
+
+    def panel(width: int, field: str, tip: str, title: str, colour: str, labels: bool) -> Any:
+        axis = (
+            alt.Axis(title=None, domain=False, ticks=False, labelLimit=230)
+            if labels
+            else alt.Axis(title=None, labels=False, domain=False, ticks=False)
+        )
+        y = alt.Y("label:N", sort=order, axis=axis)
+        top = max([float(row[field] or 0) for row in rows] + [0.0])
+        scale = alt.Scale(domain=[0, 1 if field == "blocked_share" else top or 0.01], nice=True)
+        x = alt.X(f"{field}:Q", title=title, scale=scale, axis=alt.Axis(format="~%", tickCount=4))
+        base = alt.Chart(_data(rows)).encode(y=y, x=x, description=alt.Description(f"{tip}:N"))
+        bars = base.mark_bar(color=PALETTE[colour], height=14)
+        words = base.mark_text(align="left", dx=5, fontSize=11, color=PALETTE["ink"]).encode(
+            text=f"{tip.replace('tip', 'short')}:N"
+        )
+        return (bars + words).properties(width=width, height=26 * len(rows))
+
+    def draw(width: int) -> Any:
+        wide = width == WIDE
+        half = width // 2 - 20 if wide else 130
+        calls = panel(half, "blocked_share", "tip_calls", "calls blocked", "blocked", True)
+        flows = panel(half, "hit_share", "tip_flows", "innocent flows hit", "ochre", not wide)
+        if wide:
+            return alt.hconcat(calls, flows, spacing=64)
+        return alt.vconcat(calls, flows, spacing=18)
+
+    return chart("price", "What each hypothesis blocks, and whom it hits", text, rows, draw)
+
+
+def outcomes(rows: Sequence[Row], order: Sequence[str], text: str) -> Chart:
+    """Draw the outcomes of call flows, one bar per app and role.
+
+    Rows: label, outcome (one of `order`), n, tip.
+    """
+    labels = list(dict.fromkeys(row["label"] for row in rows))
+    colours = ("through", "grey", "violet", "blocked")
+
+    def draw(width: int) -> Any:
+        return (
+            alt.Chart(_data(rows))
+            .mark_bar(height=15)
+            .encode(
+                y=alt.Y("label:N", sort=labels, axis=alt.Axis(title=None, domain=False,
+                                                              ticks=False)),
+                x=alt.X("n:Q", title="flows", axis=alt.Axis(tickMinStep=1, tickCount=5)),
+                color=alt.Color("outcome:N", scale=_colours(order, colours),
+                                legend=alt.Legend(title=None, columns=0 if width == WIDE else 1)),
+                order=alt.Order("rank:Q"),
+                description=alt.Description("tip:N"),
+            )
+            .properties(width=width, height=24 * len(labels))
+        )  # fmt: skip
+
+    return chart("outcomes", "Call flows by outcome", text, rows, draw)
+
+
+def settled(
+    name: str, title: str, axis: str, rows: Sequence[Row], text: str, *, log: bool
+) -> Chart:
+    """Draw which share of call flows has its right verdict after x packets or milliseconds.
+
+    Rows: series, value, share (0..1), tip; each series rises from its first value.
+    """
+    series = list(dict.fromkeys(row["series"] for row in rows))
+    scale = alt.Scale(type="log", nice=False) if log else alt.Scale(nice=True, zero=True)
+
+    def draw(width: int) -> Any:
+        base = alt.Chart(_data(rows)).encode(
+            x=alt.X("value:Q", title=axis, scale=scale,
+                    axis=alt.Axis(grid=False, tickCount=6, format="~g" if log else "d")),
+            y=alt.Y("share:Q", title=None, scale=alt.Scale(domain=[0, 1]),
+                    axis=alt.Axis(format="%", tickCount=5, domain=False, ticks=False)),
+            color=alt.Color("series:N", scale=_colours(series, SERIES[: len(series)]),
+                            legend=alt.Legend(title=None, columns=0 if width == WIDE else 1)),
+            description=alt.Description("tip:N"),
+        )  # fmt: skip
+        line = base.mark_line(interpolate="step-after", strokeWidth=2, aria=False)
+        dots = base.mark_circle(size=44, opacity=1)
+        return (line + dots).properties(width=width + (0 if width == WIDE else 70), height=220)
+
+    return chart(name, title, text, rows, draw)
+
+
+def latency(rows: Sequence[Row], text: str) -> Chart:
+    """Draw nanoseconds per packet against percentile, one line per path, on a log scale.
+
+    Rows: path, percentile (as text, "p99"), ns_per_packet, tip.
+    """
+    order = list(dict.fromkeys(row["percentile"] for row in rows))
+    paths = list(dict.fromkeys(row["path"] for row in rows))
+
+    def draw(width: int) -> Any:
+        base = alt.Chart(_data(rows)).encode(
+            x=alt.X("percentile:N", sort=order, title="percentile of packets",
+                    axis=alt.Axis(labelAngle=0, grid=False)),
+            y=alt.Y("ns_per_packet:Q", title="ns per packet (log scale)",
+                    scale=alt.Scale(type="log", nice=True),
+                    axis=alt.Axis(format="~s", tickCount=4, domain=False, ticks=False)),
+            color=alt.Color("path:N", scale=_colours(paths, SERIES[: len(paths)]),
+                            legend=None if len(paths) == 1 else alt.Legend(title=None)),
+            description=alt.Description("tip:N"),
+        )  # fmt: skip
+        line = base.mark_line(strokeWidth=2, aria=False)
+        dots = base.mark_circle(size=70, opacity=1)
+        words = base.mark_text(dy=-12, fontSize=11, color=PALETTE["ink"], aria=False).encode(
+            text="short:N", color=alt.value(PALETTE["ink"])
+        )
+        return (line + dots + words).properties(width=width + (0 if width == WIDE else 40),
+                                                height=200)  # fmt: skip
+
+    return chart("latency", "Time per packet", text, rows, draw)
+
+
+def throughput(rows: Sequence[Row], text: str) -> Chart:
+    """Draw packets per second, a bar per path and file: label, packets_per_s, tip, short."""
+    order = [row["label"] for row in rows]
+
+    def draw(width: int) -> Any:
+        base = alt.Chart(_data(rows)).encode(
+            y=alt.Y("label:N", sort=order, axis=alt.Axis(title=None, domain=False, ticks=False,
+                                                         labelLimit=200 if width == WIDE else 110)),
+            x=alt.X("packets_per_s:Q", title="packets per second",
+                    axis=alt.Axis(format="~s", tickCount=4)),
+            description=alt.Description("tip:N"),
+        )  # fmt: skip
+        bars = base.mark_bar(color=PALETTE["through"], height=16)
+        words = base.mark_text(align="left", dx=5, fontSize=11, aria=False).encode(text="short:N")
+        return (bars + words).properties(width=width - (60 if width == WIDE else 40),
+                                         height=30 * len(rows))  # fmt: skip
+
+    return chart("throughput", "Packets per second", text, rows, draw)

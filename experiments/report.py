@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The report: one HTML file that says what a run found, made from the run's result files alone.
+
+`render` reads the run's folder and writes `report.html` into it, with the rows behind each chart as
+CSV under `figures/`. It computes no verdict and no accuracy: those stand in the files. Everything
+that comes from a capture (names, evidence, host names) is escaped by the template engine.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from experiments import charts, findings, mission, sections, wording
+from experiments.findings import Findings
+from experiments.statistics import clopper_pearson
+
+TEMPLATES = Path(__file__).resolve().parent / "templates"
+#: Longest list in the page; the rest is in the CSV beside it, and the page says so.
+LONGEST = 400
+
+
+def page(run: Findings) -> tuple[dict[str, Any], list[charts.Chart]]:
+    """Return everything the template shows, and the charts among it."""
+    told = sections.answer(run)
+    calls, all_fates = sections.recognised(run), sections.fates(run)
+    view: dict[str, Any] = {
+        "title": str(run.spec.get("title") or run.spec.get("name") or run.folder.name),
+        "question": str(run.spec.get("question") or ""),
+        "run": run.folder.name,
+        "answer": told,
+        "price": sections.price_chart(run, told["ledes"]),
+        "calls": calls,
+        "recognition": sections.recognition_counts(calls),
+        "fates": all_fates,
+        "own": sections.own_captures(run, calls, all_fates),
+        "accuracy": sections.accuracy(run),
+        "waits": sections.waits(run),
+        "collateral": sections.collateral(run, told["ledes"]),
+        "speed": sections.speed(run),
+        "captures": sections.captures(run),
+        "failed": [row for row in run["cells"] if row["status"] == "failed"],
+        "cells": Counter(str(row["status"]) for row in run["cells"]),
+        "provenance": sections.facts(run.provenance),
+        "spec_text": run.spec_text,
+        "files": sorted(path.name for path in run.folder.iterdir() if path.suffix == ".csv"),
+    }
+    drawn = [
+        view["price"],
+        view["accuracy"]["chart"],
+        *view["waits"]["charts"],
+        view["speed"]["latency_chart"],
+        view["speed"]["throughput_chart"],
+    ]
+    return view, [chart for chart in drawn if chart is not None]
+
+
+def environment() -> Environment:
+    """Return the template engine: everything escaped, an unknown name is an error."""
+    engine = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    for name in ("app_name", "access_name", "operator_name", "verdict_name", "count", "percent",
+                 "span", "amount", "duration_ms", "duration_ns", "day", "listed"):  # fmt: skip
+        engine.filters[name] = getattr(wording, name)
+    engine.globals |= {
+        "plural": wording.plural,
+        "share": wording.share,
+        "outcome_names": wording.OUTCOME_NAMES,
+        "clopper_pearson": clopper_pearson,
+        "heat": heat,
+        "inline": inline,
+        "longest": LONGEST,
+        "packet_grades": mission.PACKET_GRADES,
+        "empty": mission.Tally(),
+    }
+    return engine
+
+
+def heat(part: int, whole: int) -> str:
+    """Return the class of a heat-map cell: h0 (none) to h5 (all)."""
+    return f"h{0 if not part else max(1, min(5, round(5 * part / whole)))}"
+
+
+def inline(name: str) -> Markup:
+    """Return a style sheet or script of the templates' folder, trusted because it is ours."""
+    return Markup((TEMPLATES / name).read_text(encoding="utf-8"))
+
+
+def write_figure(folder: Path, chart: charts.Chart) -> None:
+    """Write the rows behind a chart to figures/<name>.csv of the run's folder."""
+    path = folder / "figures" / f"{chart.name}.csv"
+    path.parent.mkdir(exist_ok=True)
+    columns = [key for key in chart.rows[0] if not key.startswith(("tip", "short", "rank"))]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(chart.rows)
+
+
+def render(run: Path) -> Path:
+    """Write report.html (and figures/*.csv) into a run's folder and return its path.
+
+    Raises ExperimentError where the folder is no finished run or a file of it is damaged.
+    """
+    found = findings.read(run)
+    view, drawn = page(found)
+    for chart in drawn:
+        write_figure(run, chart)
+    text = environment().get_template("report.html").render(view)
+    path = run / "report.html"
+    path.write_text(text, encoding="utf-8")
+    return path

@@ -1,0 +1,75 @@
+"use strict";
+(() => {
+  const all = (selector, root = document) => Array.from(root.querySelectorAll(selector));
+
+  // Filters: an element with data-<key> is hidden when the chosen value is not among its words.
+  const form = document.querySelector("form.filters");
+  if (form) {
+    form.hidden = false;
+    const selects = all("select", form);
+    const targets = all("[data-operator],[data-access],[data-date],[data-app]")
+      .filter((element) => !form.contains(element) && !element.closest("#yours"));
+    const apply = () => {
+      const chosen = selects.filter((select) => select.value);
+      for (const element of targets) {
+        element.hidden = chosen.some(({ dataset, value }) => {
+          const words = element.dataset[dataset.key];
+          return words !== undefined && !words.split(" ").includes(value);
+        });
+      }
+    };
+    form.addEventListener("change", apply);
+    form.addEventListener("reset", () => setTimeout(apply));
+    form.addEventListener("submit", (event) => event.preventDefault());
+  }
+
+  // Sorting: a click on a heading sorts its table's rows, numbers as numbers.
+  const value = (row, at) => {
+    const cell = row.cells[at];
+    const text = cell.dataset.v !== undefined ? cell.dataset.v : cell.textContent.trim();
+    const number = parseFloat(text.replaceAll(",", ""));
+    return /^[-\d]/.test(text) && !Number.isNaN(number) ? number : text.toLowerCase();
+  };
+  const compare = (a, b) => {
+    if (typeof a === "number" && typeof b === "number") return a - b;
+    if (typeof a === typeof b) return a.localeCompare(b);
+    return typeof a === "number" ? -1 : 1;
+  };
+  for (const table of all("table.sortable")) {
+    all("thead th", table).forEach((heading, at) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.append(...heading.childNodes);
+      heading.append(button);
+      button.addEventListener("click", () => {
+        const down = heading.getAttribute("aria-sort") === "ascending";
+        all("thead th", table).forEach((other) => other.removeAttribute("aria-sort"));
+        heading.setAttribute("aria-sort", down ? "descending" : "ascending");
+        const body = table.tBodies[0];
+        const rows = Array.from(body.rows).map((row) => [value(row, at), row]);
+        rows.sort(([a], [b]) => (down ? compare(b, a) : compare(a, b)));
+        body.append(...rows.map(([, row]) => row));
+      });
+    });
+  }
+
+  // Values on hover: marks of charts and cells of tables carry their text in data-tip.
+  const tip = document.createElement("div");
+  tip.id = "tip";
+  tip.hidden = true;
+  document.body.append(tip);
+  document.addEventListener("pointermove", (event) => {
+    const held = event.target instanceof Element && event.target.closest("[data-tip]");
+    tip.hidden = !held;
+    if (!held) return;
+    tip.textContent = held.dataset.tip;
+    const { width, height } = tip.getBoundingClientRect();
+    const x = Math.min(event.clientX + 14, innerWidth - width - 8);
+    const y = event.clientY + 18 + height > innerHeight ? event.clientY - height - 12 : event.clientY + 18;
+    tip.style.transform = `translate(${Math.max(8, x)}px, ${Math.max(8, y)}px)`;
+    tip.style.left = tip.style.top = "0";
+  });
+
+  // Paper shows everything.
+  addEventListener("beforeprint", () => all("details").forEach((part) => (part.open = true)));
+})();

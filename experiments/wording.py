@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Wording: how the report writes a number, so that each carries its unit, its n and its interval.
+
+An undefined number is written "n/a", with the reason, never as 0. Every function takes what stands
+in the result files and returns plain text: escaping is the template's work.
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+from collections.abc import Iterable, Sequence
+
+APP_NAMES = {
+    "whatsapp": "WhatsApp", "skype": "Skype", "viber": "Viber", "facetime": "FaceTime",
+    "messenger": "Messenger", "signal": "Signal", "telegram": "Telegram", "zoom": "Zoom",
+    "teams": "Teams", "meet": "Meet", "webex": "Webex", "discord": "Discord", "line": "LINE",
+    "kakaotalk": "KakaoTalk", "wechat": "WeChat", "imo": "imo", "snapchat": "Snapchat",
+    "agora": "Agora", "sip": "SIP", "other-rtc": "other calls", "none": "no call",
+}  # fmt: skip
+ACCESS_NAMES = {"3g": "3G", "4g": "4G", "adsl": "ADSL", "fibre": "fibre", "wifi": "home Wi-Fi"}
+OPERATOR_NAMES = {"maroc-telecom": "Maroc Telecom", "inwi": "Inwi", "meditel": "Meditel"}
+#: Call verdicts in words a caller would use.
+VERDICT_NAMES = {
+    "OK": "gets through",
+    "FALLBACK": "gets through another way",
+    "DEGRADED": "gets through, badly",
+    "SIGNALLING_BLOCKED": "no answer",
+    "SETUP_BLOCKED": "never connects",
+    "CONNECTED_NO_MEDIA": "connects, silent",
+    "ONE_WAY": "heard one way",
+    "CUT": "cut off",
+    "INCONCLUSIVE": "cannot tell",
+    "INVALID": "not testable",
+}
+OUTCOME_NAMES = {
+    "right": "right",
+    "other_call": "taken for another call",
+    "unsure": "unsure",
+    "missed": "missed",
+}
+
+
+def app_name(app: str | None) -> str:
+    """Return the app's name as its users write it."""
+    return APP_NAMES.get(app or "none", app or "no call")
+
+
+def access_name(access: str) -> str:
+    """Return the access network's name as its customers write it."""
+    return ACCESS_NAMES.get(access, access)
+
+
+def operator_name(operator: str) -> str:
+    """Return the operator's name; an unknown id is made readable, not translated."""
+    return OPERATOR_NAMES.get(operator, operator.replace("-", " ").title())
+
+
+def verdict_name(verdict: str | None) -> str:
+    """Return a call verdict in a caller's words."""
+    if verdict is None:
+        return "no verdict"
+    return VERDICT_NAMES.get(verdict, verdict.replace("_", " ").lower())
+
+
+def count(value: float | None) -> str:
+    """Return a whole number with thousands separated, "n/a" for None."""
+    return "n/a" if value is None else f"{round(value):,}"
+
+
+def plural(n: int, noun: str, many: str | None = None) -> str:
+    """Return "1 call" or "3 calls"."""
+    return f"{count(n)} {noun if n == 1 else many or noun + 's'}"
+
+
+def percent(share: float | None) -> str:
+    """Return a share (0..1) in per cent with the digits that its size deserves."""
+    if share is None:
+        return "n/a"
+    value = 100 * share
+    if value in (0, 100) or value >= 10:
+        return f"{value:.0f} %" if abs(value - round(value)) < 0.05 else f"{value:.1f} %"
+    return f"{value:.1f} %" if value >= 1 else f"{_significant(value)} %"
+
+
+def _significant(value: float) -> str:
+    """Return a value below 1 with two significant digits and no exponent."""
+    if value <= 0:
+        return "0"
+    return f"{value:.{max(1, 1 - math.floor(math.log10(value)))}f}"
+
+
+def span(interval: Sequence[float] | None) -> str:
+    """Return an interval of shares as "0.9 to 1.6 %", "" where there is none."""
+    if interval is None:
+        return ""
+    low, high = (percent(bound) for bound in interval)
+    return f"{low.removesuffix(' %')} to {high}"
+
+
+def share(part: int | None, whole: int | None, what: str = "positives") -> str:
+    """Return part / whole in per cent, "n/a (0 positives)" where it is undefined."""
+    if not whole:
+        return f"n/a (0 {what})"
+    return percent((part or 0) / whole)
+
+
+def amount(value: float | None, unit: str = "") -> str:
+    """Return a large number with three significant digits and an SI letter: "4.93 M"."""
+    if value is None:
+        return "n/a"
+    for limit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= limit:
+            return f"{value / limit:.3g} {letter}{unit}"
+    return f"{value:.3g} {unit}".rstrip()
+
+
+def duration_ms(ms: float | None) -> str:
+    """Return a virtual-time duration given in milliseconds with a unit that fits it."""
+    if ms is None:
+        return "n/a"
+    if ms < 1:
+        return f"{ms:.2f} ms"
+    return f"{ms:.0f} ms" if ms < 10_000 else f"{ms / 1000:.1f} s"
+
+
+def duration_ns(ns: float | None) -> str:
+    """Return a wall-time duration given in nanoseconds with a unit that fits it."""
+    if ns is None:
+        return "n/a"
+    for limit, unit in ((1e9, "s"), (1e6, "ms"), (1e3, "µs")):
+        if ns >= limit:
+            return f"{ns / limit:.3g} {unit}"
+    return f"{ns:.0f} ns"
+
+
+def day(date: object) -> str:
+    """Return a date as "20 Jan 2016"; what is no date is returned as it stands."""
+    try:
+        parsed = datetime.date.fromisoformat(str(date)[:10])
+    except ValueError:
+        return str(date)
+    return f"{parsed.day} {parsed:%b %Y}"
+
+
+def listed(words: Iterable[str]) -> str:
+    """Return "a", "a and b" or "a, b and c"."""
+    held = list(words)
+    if len(held) < 2:
+        return "".join(held)
+    return f"{', '.join(held[:-1])} and {held[-1]}"

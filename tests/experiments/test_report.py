@@ -1,0 +1,520 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The report of an obviously fake run: what it says, what it escapes, what it leaves alone."""
+
+from __future__ import annotations
+
+import hashlib
+import html.parser
+import json
+import random
+import re
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments import findings, metrics, mission, report, results, wording
+from experiments.errors import ExperimentError
+
+Row = dict[str, Any]
+
+NASTY = '"><script>alert(1)</script><img src=x onerror=alert(2)>'
+OPERATORS = ("maroc-telecom", "inwi", "meditel")
+DATES = ("2015-12-15", "2016-01-20", "2016-03-15", "2016-11-15")
+LABELS = ("before the block", "mobile only", "fixed lines too", "after it was lifted")
+ACCESSES = ("3g", "4g", "adsl", "wifi")
+#: id, title, grade, apps it blocks, verdict it causes, share of innocent flows it hits
+HYPOTHESES: tuple[tuple[str, str, str | None, tuple[str, ...], str, float], ...] = (
+    ("fake-verdict", "Fake: drop the flows that the classifier names as calls", "C",
+     ("whatsapp", "skype", "viber", "facetime", "messenger"), "SETUP_BLOCKED", 0.0),
+    ("fake-stun", "Fake: drop STUN on any port", "B", ("whatsapp", "messenger", "skype"),
+     "SETUP_BLOCKED", 0.02),
+    ("fake-media", "Fake: let the set-up pass and drop the media", "C", ("whatsapp", "viber"),
+     "CONNECTED_NO_MEDIA", 0.001),
+    ("fake-names", "Fake: forge DNS answers and drop TLS by server name", None, (), "OK", 0.004),
+)  # fmt: skip
+#: capture, year, group, app, kind, synthetic, added
+CALLS: tuple[tuple[str, int, str, str, str, bool, bool], ...] = (
+    ("fake-wa-2015-a", 2015, "FAKE1", "whatsapp", "audio", False, False),
+    ("fake-wa-2015-b", 2015, "FAKE1", "whatsapp", "audio", False, False),
+    ("fake-wa-2019-voice", 2019, "FAKE2", "whatsapp", "audio", False, False),
+    ("fake-wa-2019-video", 2019, "FAKE2", "whatsapp", "video", False, False),
+    ("fake-viber-2016", 2016, "FAKE3", "viber", "audio", False, False),
+    ("fake-viber-2016-reduced", 2016, "FAKE3", "viber", "audio", False, False),
+    ("fake-skype-2017", 2017, "FAKE4", "skype", "audio", False, False),
+    ("fake-messenger-2021", 2021, "FAKE5", "messenger", "unknown", False, False),
+    (f"fake-own {NASTY}", 2014, "FAKE6", "whatsapp", "audio", False, True),
+    ("fake-made-facetime", 2016, "FAKE7", "facetime", "video", True, False),
+    ("fake-made-messenger", 2016, "FAKE8", "messenger", "audio", True, False),
+)
+PROTOCOLS = (("quic", 900), ("dns", 2400), ("tls", 1500), ("webrtc of others", 60), ("game", 310))
+
+
+def in_force(access: str, date: str) -> bool:
+    """Tell whether the fake policy blocks there and then."""
+    fixed = access in ("adsl", "wifi")
+    return ("2016-02-26" if fixed else "2016-01-05") <= date < "2016-11-04"
+
+
+def fake_calls() -> list[Row]:
+    rows = []
+    for operator in OPERATORS:
+        for name, title, grade, apps, verdict, _ in HYPOTHESES:
+            for access in ACCESSES:
+                if access in ("adsl", "wifi") and operator != "maroc-telecom":
+                    continue
+                for date in DATES:
+                    for call in CALLS:
+                        struck = in_force(access, date) and call[3] in apps
+                        says = "INCONCLUSIVE" if name == "fake-names" else verdict
+                        word = says if in_force(access, date) and (struck or not apps) else "OK"
+                        rows.append(
+                            call_row(call, operator, (name, title, grade), access, date, word)
+                        )
+    return rows
+
+
+def call_row(
+    call: Sequence[Any],
+    operator: str,
+    hypothesis: tuple[str, str, str | None],
+    access: str,
+    date: str,
+    verdict: str,
+) -> Row:
+    capture, year, group, app, kind, synthetic, added = call
+    blocked = verdict not in ("OK", "INCONCLUSIVE")
+    return {
+        "capture": capture, "capture_year": year, "group": group, "app": app, "kind": kind,
+        "call": "c1", "synthetic": synthetic, "added": added, "later_client": year > 2016,
+        "operator": operator, "hypothesis": hypothesis[0], "hypothesis_title": hypothesis[1],
+        "access": access, "date": date, "documented": True, "verdict": verdict,
+        "blocked": blocked, "rule": f"{hypothesis[0]}-rule" if blocked else None,
+        "grade": hypothesis[2], "packets_to_block": 3 if blocked else None,
+        "ms_to_block": 41.5 if blocked else None, "media_sent": 500,
+        "media_delivered": 0 if blocked else 500, "media_control": 500,
+        "media_lost": 1.0 if blocked else 0.0, "recognised": app != "messenger",
+        "reason": f"Fake reason for {verdict} {NASTY}" if added else f"Fake reason for {verdict}",
+    }  # fmt: skip
+
+
+def fake_collateral() -> list[Row]:
+    return [
+        {
+            "operator": operator, "hypothesis": name, "access": access, "date": date,
+            "protocol": protocol, "flows": flows,
+            "hit": round(share * flows) if in_force(access, date) else 0,
+            "bytes": flows * 4000, "bytes_hit": round(share * flows) * 4000,
+        }
+        for operator in OPERATORS
+        for name, _, _, _, _, share in HYPOTHESES
+        for access in ACCESSES
+        if operator == "maroc-telecom" or access not in ("adsl", "wifi")
+        for date in DATES
+        for protocol, flows in PROTOCOLS
+    ]  # fmt: skip
+
+
+def fake_cells() -> list[Row]:
+    rows = []
+    for operator in OPERATORS:
+        for name, *_ in HYPOTHESES:
+            for access in ACCESSES:
+                bare = access in ("adsl", "wifi") and operator != "maroc-telecom"
+                rows += [
+                    {"operator": operator, "hypothesis": name, "access": access, "date": date,
+                     "status": "undocumented" if bare else "done", "error": None, "key": "fake",
+                     "seconds": None if bare else 0.1}
+                    for date in DATES
+                ]  # fmt: skip
+    return rows
+
+
+def flow_row(call: Sequence[Any], at: int, role: str, dice: random.Random, **more: Any) -> Row:
+    capture, year, group, app, _, synthetic, added = call
+    row: Row = {
+        "capture": capture, "sha256": hashlib.sha256(capture.encode()).hexdigest(), "synthetic": synthetic,
+        "added": added, "year": year, "group": group, "innocent": False, "frame": at + 1,
+        "proto": "udp", "src_ip": "192.168.x.x", "src_port": 40000 + at, "dst_ip": "31.13.x.x",
+        "dst_port": 3478, "packets": 300, "bytes": 50_000, "first_ts": 1.0, "last_ts": 9.0,
+        "verdict": "certain", "app": app, "role": role, "confidence": 0.99,
+        "packets_to_verdict": dice.choice((1, 1, 1, 2, 2, 3, 6)),
+        "ms_to_verdict": dice.choice((0.0, 0.0, 1.2, 14.0, 40.0, 230.0)),
+        "evidence": "Fake: STUN attribute 0x4000 first, packet 1", "truth_app": app,
+        "truth_role": role, "truth_call": "c1", "truth_confidence": "high", "outcome": "right",
+    }  # fmt: skip
+    return row | more
+
+
+def fake_flows() -> list[Row]:
+    dice = random.Random(7)
+    rows = [
+        flow_row(call, at, "media" if at == 0 else "setup", dice)
+        for call in CALLS
+        for at in range(5)
+    ]
+    rows[7] |= {"app": "none", "verdict": "unsure", "outcome": "unsure"}
+    rows[22] |= {"app": "discord", "outcome": "other_call"}
+    rows[36] |= {"app": "none", "verdict": "not-call", "outcome": "missed"}
+    quiet = ("fake-web", 2020, "FAKEWEB", "none", "none", False, False)
+    rows += [
+        flow_row(
+            quiet, at, "other", dice, innocent=True, verdict="not-call", app="none",
+            truth_call=None, outcome="quiet", evidence=NASTY if at == 0 else "Fake: TLS",
+        )
+        for at in range(900)
+    ]  # fmt: skip
+    return rows
+
+
+def fake_summary(flows: Sequence[Mapping[str, Any]], seed: int = 1) -> Row:
+    real = [row for row in flows if not row["synthetic"]]
+    return {
+        "schema": 1,
+        "captures": {
+            "real": 10,
+            "synthetic": 2,
+            "missing": [{"name": "fake-lost", "sha256": "ab", "reason": "fake: no network"}],
+            "notices": [{"name": "fake-cut", "notice": "cut in record 12: 11 whole packets used"}],
+        },
+        "accuracy": metrics.accuracy(real, seed),
+        "verdict": metrics.waits(real),
+        "latency": {"offline": {"ns_per_packet": {"p50": 91.0, "p99": 240.0, "p999": 900.0},
+                                "method": "fake: batches of 64 packets"}},
+        "throughput": {"offline": {"packets_per_s": 4.93e6, "bytes_per_s": 1.5e9}},
+        "machine": {"cpu": "Fake CPU", "cores": 2, "governor": None},
+    }  # fmt: skip
+
+
+def fake_run(folder: Path, **replaced: Sequence[Row]) -> Path:
+    """Write a fake run that keeps the contract; `replaced` names tables with other rows."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tables: dict[str, Sequence[Row]] = {
+        "flows": fake_flows(),
+        "calls": fake_calls(),
+        "collateral": fake_collateral(),
+        "cells": fake_cells(),
+        "latency": [
+            {"path": "offline", "percentile": q, "ns_per_packet": ns, "batch": 64, "n": 15625}
+            for q, ns in ((50.0, 91.0), (90.0, 130.0), (99.0, 240.0), (99.9, 900.0))
+        ],
+        "throughput": [
+            {"path": path, "file": "fake-mix.pcap", "packets": 1_000_000, "bytes": 320_000_000,
+             "seconds": seconds, "packets_per_s": 1e6 / seconds, "bytes_per_s": 3.2e8 / seconds}
+            for path, seconds in (("offline", 0.203), ("fake peer", 1.27))
+        ],
+    } | replaced  # fmt: skip
+    for name, rows in tables.items():
+        results.write_table(folder, name, rows)
+    dates = "\n".join(
+        f'[[dates]]\ndate = {date}\nlabel = "{label}"'
+        for date, label in zip(DATES, LABELS, strict=True)
+    )
+    apps = '["whatsapp", "skype", "viber", "facetime", "messenger"]'
+    (folder / "spec.toml").write_text(
+        f'schema = 1\nname = "fake"\ntitle = "A fake run"\nquestion = "Is <this> escaped?"\n'
+        f"apps = {apps}\n{dates}\n"
+    )
+    (folder / "provenance.json").write_text(
+        json.dumps({"git": {"commit": "fake", "dirty": True}, "versions": {"fake": "1"}})
+    )
+    (folder / "summary.json").write_text(json.dumps(fake_summary(tables["flows"])))
+    return folder
+
+
+class Outline(html.parser.HTMLParser):
+    """A strict reading of a page: open tags must close in order; attributes are collected."""
+
+    VOID = frozenset({"meta", "link", "br", "img", "input", "hr"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.faults: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self.open or self.open.pop() != tag:
+            self.faults.append(f"</{tag}> at {self.getpos()}")
+
+    def handle_data(self, data: str) -> None:
+        if not self.open or self.open[-1] not in ("script", "style"):
+            self.words.append(data)
+
+    def all(self, *names: str) -> list[dict[str, str | None]]:
+        """Return the attributes of every element with one of the names."""
+        return [attrs for tag, attrs in self.tags if tag in names]
+
+    @property
+    def text(self) -> str:
+        """Return the words a reader sees, spaces joined."""
+        return " ".join(" ".join(self.words).split())
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a fake run's folder with its report rendered."""
+    folder = fake_run(tmp_path_factory.mktemp("runs") / "20160105-fake-0badc0de")
+    report.render(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(run: Path) -> str:
+    return (run / "report.html").read_text()
+
+
+@pytest.fixture(scope="module")
+def outline(page: str) -> Outline:
+    return Outline(page)
+
+
+def bare(folder: Path, **replaced: Sequence[Row]) -> Outline:
+    """Render a run in which every table is empty but the replaced ones."""
+    empty: dict[str, Sequence[Row]] = dict.fromkeys(results.COLUMNS, ())
+    fake_run(folder, **(empty | replaced))
+    (folder / "summary.json").write_text(json.dumps({"schema": 1} | _summary_of(replaced)))
+    return Outline(report.render(folder).read_text())
+
+
+def _summary_of(tables: Mapping[str, Sequence[Row]]) -> Row:
+    return {"accuracy": metrics.accuracy(tables["flows"], 1)} if "flows" in tables else {}
+
+
+def test_the_page_is_one_file_of_at_most_three_megabytes(run: Path) -> None:
+    assert (run / "report.html").stat().st_size < 3_000_000
+
+
+def test_nothing_in_the_page_asks_the_network(page: str, outline: Outline) -> None:
+    fetched = [
+        value
+        for _, attrs in outline.tags
+        for key, value in attrs.items()
+        if key in ("src", "srcset", "data", "poster", "xlink:href", "action")
+    ]
+    assert fetched == []
+    assert outline.all("link", "img", "iframe", "object", "embed") == []
+    links = [attrs["href"] or "" for attrs in outline.all("a")]
+    assert links
+    assert not [link for link in links if re.match(r"[a-z]+:|//", link)]
+    assert not re.search(r"https?://|@import|url\((?!#)", page)
+
+
+def test_the_page_is_well_formed_and_ids_are_unique(outline: Outline) -> None:
+    assert outline.faults == []
+    assert outline.open == []
+    ids = [attrs["id"] for _, attrs in outline.tags if attrs.get("id")]
+    assert len(ids) == len(set(ids))
+
+
+def test_every_link_leads_somewhere(run: Path, outline: Outline) -> None:
+    ids = {attrs["id"] for _, attrs in outline.tags if attrs.get("id")}
+    for link in (attrs["href"] or "" for attrs in outline.all("a")):
+        assert link[1:] in ids if link.startswith("#") else (run / link).is_file(), link
+
+
+def test_names_and_evidence_from_captures_are_escaped(page: str, outline: Outline) -> None:
+    assert NASTY in outline.text  # it is shown, as text
+    assert "<script>alert" not in page
+    assert [attrs for _, attrs in outline.tags if "onerror" in attrs] == []
+    assert len(outline.all("script")) == 1
+    assert "Is <this> escaped?" in outline.text
+
+
+def test_every_chart_has_a_text_alternative_and_a_csv(run: Path, outline: Outline) -> None:
+    pictures = outline.all("svg")
+    assert len(pictures) == 12  # six charts, each for a wide page and for a phone
+    for picture in pictures:
+        assert picture["role"] == "img"
+        assert len(picture["aria-label"] or "") > 40
+    tables = sorted(path.name for path in (run / "figures").glob("*.csv"))
+    assert len(tables) == 6
+    linked = {attrs["href"] for attrs in outline.all("a")}
+    assert {f"figures/{name}" for name in tables} <= linked
+
+
+def test_headings_and_tables_can_be_heard(outline: Outline) -> None:
+    assert len(outline.all("main")) == len(outline.all("h1")) == 1
+    assert len(outline.all("caption")) == len(outline.all("table"))
+    assert all("scope" in attrs for attrs in outline.all("th"))
+    assert all(attrs.get("aria-label") for attrs in outline.all("nav", "aside", "form"))
+
+
+def test_the_answer_names_the_harshest_hypothesis_with_its_price(outline: Outline) -> None:
+    assert (
+        "Maroc Telecom blocks up to 8 of 9 real calls under “Fake: drop the flows that the "
+        "classifier names as calls”" not in outline.text
+    )
+    assert (
+        "Maroc Telecom blocks up to 9 of 9 real calls under “Fake: drop the flows that the "
+        "classifier names as calls”, and then hits 0 of 5,170 innocent flows" in outline.text
+    )
+
+
+def test_rules_without_packet_evidence_are_marked_and_others_are_not(run: Path) -> None:
+    found = findings.read(run)
+    lines = mission.situations(found["calls"], found["collateral"])[0].lines
+    assert {line.hypothesis: line.hypothetical for line in lines} == {
+        "fake-verdict": True, "fake-stun": False, "fake-media": True, "fake-names": True,
+    }  # fmt: skip
+
+
+def test_later_clients_synthetic_calls_and_gaps_are_told(outline: Outline) -> None:
+    assert "later client" in outline.text
+    assert "The same for synthetic calls synthetic" in outline.text
+    assert "Inwi on ADSL and home Wi-Fi: no documented service" in outline.text
+    assert "no real capture" in outline.text  # FaceTime
+
+
+def test_synthetic_calls_are_in_no_headline_count(run: Path) -> None:
+    squares = mission.calendar(findings.read(run)["calls"], findings.read(run)["cells"])
+    assert {square.n for square in squares if square.documented} == {9}
+
+
+def test_the_users_own_capture_has_a_section(outline: Outline) -> None:
+    assert f"fake-own {NASTY} added WhatsApp call, audio, 2014: recognised" in outline.text
+
+
+def test_without_added_captures_the_page_says_how_to_add_one(tmp_path: Path) -> None:
+    kept = [row for row in fake_calls() if not row["added"]]
+    assert "None yet. make add PCAP=mycall.pcap" in bare(tmp_path / "run", calls=kept).text
+
+
+def test_masked_addresses_stay_masked(page: str, outline: Outline) -> None:
+    assert "192.168.x.x:40000 ↔ 31.13.x.x:3478" in outline.text
+    dotted = re.findall(r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.])", outline.text)
+    assert dotted == []
+
+
+def test_an_empty_run_says_in_each_part_that_nothing_was_measured(tmp_path: Path) -> None:
+    text = bare(tmp_path / "run").text
+    for sentence in (
+        "This run replayed no call, so it cannot say who could call whom.",
+        "accuracy was not measured",
+        "false calls were not measured",
+        "there is no time to verdict to show",
+        "collateral was not measured",
+        "This run measured neither latency nor throughput.",
+        "The run's tables name no capture.",
+    ):
+        assert sentence in text
+
+
+def test_without_a_real_capture_nothing_is_called_a_finding(tmp_path: Path) -> None:
+    made = [row for row in fake_calls() if row["synthetic"]]
+    text = bare(tmp_path / "run", calls=made, cells=fake_cells()).text
+    assert "No real call took part in this run" in text
+    assert "blocks up to" not in text
+
+
+def test_no_false_call_is_told_as_a_bound(outline: Outline) -> None:
+    assert "0 of 900 innocent flows were certainly called a call" in outline.text
+    assert "a rate below 3,333 per million (3/n at 95 %" in outline.text
+
+
+def test_failed_cells_are_told_first(tmp_path: Path) -> None:
+    cells = fake_cells()
+    cells[0] |= {"status": "failed", "error": f"it broke {NASTY}"}
+    fake_run(tmp_path / "run", cells=cells)
+    text = Outline(report.render(tmp_path / "run").read_text()).text
+    assert "1 cell of this run failed and is missing from every count below" in text
+    assert text.index("it broke") < text.index("blocks up to")
+
+
+def test_missing_and_cut_captures_are_counted_with_reasons(outline: Outline) -> None:
+    assert "1 capture could not be had, and is in no count" in outline.text
+    assert "fake-lost fake: no network" in outline.text
+    assert "1 file had a fault" in outline.text
+    assert "fake-cut cut in record 12: 11 whole packets used" in outline.text
+
+
+def test_places_with_equal_results_are_shown_once(run: Path) -> None:
+    found = findings.read(run)
+    held = mission.situations(found["calls"], found["collateral"])
+    maroc = [one for one in held if one.operator == "maroc-telecom"]
+    assert [(one.label, one.quiet) for one in maroc] == [
+        ("3G and 4G on 20 Jan 2016 and 15 Mar 2016; ADSL and home Wi-Fi on 15 Mar 2016", False),
+        (
+            "3G and 4G on 15 Dec 2015 and 15 Nov 2016; "
+            "ADSL and home Wi-Fi on 15 Dec 2015, 20 Jan 2016 and 15 Nov 2016",
+            True,
+        ),
+    ]
+
+
+def test_one_call_more_blocked_splits_a_situation() -> None:
+    calls = fake_calls()
+    odd = next(
+        row for row in calls if (row["access"], row["date"]) == ("4g", "2016-01-20")
+        and row["operator"] == "inwi" and row["verdict"] == "OK"
+    )  # fmt: skip
+    before = len(mission.situations(calls, fake_collateral()))
+    odd |= {"verdict": "CUT", "blocked": True}
+    assert len(mission.situations(calls, fake_collateral())) == before + 1
+
+
+def test_tables_are_read_from_csv_where_no_parquet_is(tmp_path: Path) -> None:
+    fake_run(tmp_path / "run")
+    for path in (tmp_path / "run").glob("*.parquet"):
+        path.unlink()
+    text = Outline(report.render(tmp_path / "run").read_text()).text
+    assert "Maroc Telecom blocks up to 9 of 9 real calls" in text
+
+
+def test_rendering_twice_gives_the_same_bytes(run: Path, page: str) -> None:
+    report.render(run)
+    assert (run / "report.html").read_text() == page
+
+
+def test_a_folder_that_is_no_run_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ExperimentError, match=r"no such run folder \(run an experiment first\)"):
+        report.render(tmp_path / "nowhere")
+    with pytest.raises(ExperimentError, match=r"holds no summary\.json, so it is no finished run"):
+        report.render(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("summary.json", "no valid JSON"),
+        ("calls.parquet", "cannot be read"),
+        ("spec.toml", "no valid TOML"),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path: Path, name: str, fault: str) -> None:
+    fake_run(tmp_path / "run")
+    (tmp_path / "run" / name).write_text("{ not this")
+    with pytest.raises(ExperimentError, match=f"{re.escape(name)}: {fault}"):
+        report.render(tmp_path / "run")
+
+
+def test_the_report_imports_neither_testbed_nor_classifier_nor_captures() -> None:
+    code = "import sys, experiments.report; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True,
+        cwd=Path(__file__).resolve().parents[2],
+    )  # fmt: skip
+    loaded = {name.split(".")[0] for name in done.stdout.split()}
+    assert "experiments" in loaded
+    assert not loaded & {"testbed", "classifier", "captures", "numba", "scapy", "dpkt"}
+
+
+def test_undefined_shares_are_not_zero() -> None:
+    assert wording.share(0, 0) == "n/a (0 positives)"
+    assert wording.percent(None) == "n/a"
+
+
+def test_percentages_keep_the_digits_their_size_deserves() -> None:
+    written = [wording.percent(value) for value in (0, 0.00012, 0.0034, 0.0123, 0.5, 0.981, 1)]
+    assert written == ["0 %", "0.012 %", "0.34 %", "1.2 %", "50 %", "98.1 %", "100 %"]
