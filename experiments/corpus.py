@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from captures import calls as call_truth
 from captures import catalogue as catalogues
@@ -17,6 +17,9 @@ from captures.labels import Label
 from experiments.errors import ExperimentError
 from experiments.nearest import hint
 from experiments.spec import Spec
+
+#: Told what is being fetched, bytes so far, and bytes in all (None: unknown).
+Fetched = Callable[[str, int, int | None], None]
 
 
 class Item(NamedTuple):
@@ -43,6 +46,7 @@ class Corpus(NamedTuple):
 
     items: list[Item]
     missing: list[dict[str, str]]
+    notices: list[str] = []  # noqa: RUF012 - a NamedTuple's default, never changed
 
 
 def wanted(catalogue: Catalogue, spec: Spec) -> list[Capture]:
@@ -65,7 +69,7 @@ def wanted(catalogue: Catalogue, spec: Spec) -> list[Capture]:
     return sorted(filter(keep, catalogue.captures), key=lambda one: one.name)
 
 
-def gather(spec: Spec, folder: Path | None, progress: Callable[..., Any] | None = None) -> Corpus:
+def gather(spec: Spec, folder: Path | None, progress: Fetched | None = None) -> Corpus:
     """Obtain the captures of a spec; what cannot be had is listed, never fatal.
 
     `folder` is a folder of captures to look in first. Raises ExperimentError when none is left.
@@ -75,7 +79,7 @@ def gather(spec: Spec, folder: Path | None, progress: Callable[..., Any] | None 
     catalogue = catalogues.load()
     chosen = wanted(catalogue, spec)
     narrowed = Catalogue(chosen, catalogue.origins)
-    had = obtain(narrowed, corpus=folder, **({"progress": progress} if progress else {}))
+    had = obtain(narrowed, corpus=folder, progress=progress)
     items = [
         Item(
             one,
@@ -96,7 +100,7 @@ def gather(spec: Spec, folder: Path | None, progress: Callable[..., Any] | None 
             f"spec {spec.name}: none of its {len(chosen)} captures could be obtained; "
             "give a folder of them with --corpus, or see midcall captures fetch"
         )
-    return Corpus(items, missing)
+    return Corpus(items, missing, had.notices)
 
 
 def later_client(capture: Capture, call: Call | None, spec: Spec) -> bool:

@@ -37,13 +37,22 @@ class Cell(NamedTuple):
 
 
 def load_operators(spec: Spec) -> dict[str, Any]:
-    """Return the spec's operators; raises TestbedError or ExperimentError with the closest match.
+    """Return the spec's operators, by name.
 
-    A hypothesis the spec names must be one of some operator's.
+    Raises ExperimentError with every operator that cannot be loaded, and with every hypothesis
+    that the spec names and no operator has.
     """
+    from testbed.errors import TestbedError
     from testbed.policy import load
 
-    operators = {name: load(name) for name in spec.operators}
+    operators, problems = {}, []
+    for name in spec.operators:
+        try:
+            operators[name] = load(name)
+        except TestbedError as error:
+            problems.append(str(error))
+    if problems:
+        raise ExperimentError(f"spec {spec.name}: operators: " + "\n".join(problems))
     if spec.hypotheses != "all":
         known = {one.id for operator in operators.values() for one in operator.hypotheses}
         strange = [name for name in spec.hypotheses if name not in known]

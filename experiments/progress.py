@@ -80,3 +80,31 @@ class Progress:
     def _say(self, line: str) -> None:
         self._told = time.monotonic()
         print(line, file=self.stream, flush=True)
+
+
+class Fetching:
+    """Tells what is being downloaded: one line that is rewritten on a terminal, else a few lines."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self.stream = stream or sys.stderr
+        self._told, self._open = 0.0, False
+
+    def __call__(self, what: str, done: int, total: int | None) -> None:
+        """Say how far a download is, at most a few times a second (or every PACE seconds)."""
+        now, terminal = time.monotonic(), self.stream.isatty()
+        if now - self._told < (0.2 if terminal else PACE):
+            return
+        self._told = now
+        of = f" of {total / 1e6:.1f}" if total else ""
+        line = f"fetching {what}: {done / 1e6:.1f}{of} MB"
+        if terminal:
+            print(f"\r\x1b[K{line}", end="", file=self.stream, flush=True)
+            self._open = True
+        else:
+            print(line, file=self.stream, flush=True)
+
+    def close(self) -> None:
+        """Leave the terminal's line."""
+        if self._open:
+            print("\r\x1b[K", end="", file=self.stream, flush=True)
+            self._open = False

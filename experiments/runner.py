@@ -27,7 +27,7 @@ from experiments import metrics, offline, provenance, results, simulate, summary
 from experiments import spec as specs
 from experiments.corpus import Corpus, Item, capture_year, later_client
 from experiments.grid import Cell, cells, load_operators
-from experiments.progress import Progress
+from experiments.progress import Fetching, Progress
 from experiments.simulate import Bench, Outcome, Unit
 from experiments.spec import Spec
 
@@ -80,7 +80,9 @@ def run(name: str, options: Options) -> Finished:
     log = Log()
     spec, raw = specs.load(name)
     grid = cells(spec, load_operators(spec))
-    held = corpora.gather(spec, options.corpus)
+    held = obtain(spec, options)
+    for notice in held.notices:
+        log(f"notice: {notice}")
     for one in held.missing:
         log(f"missing: {one['capture']}: {one['reason']}")
     seen = examine(held, options, log)
@@ -98,6 +100,15 @@ def run(name: str, options: Options) -> Finished:
     report = render(folder)
     point_latest(options.runs, folder)
     return Finished(folder, told, sum(bool(row["error"]) for row in tables["cells"]), report)
+
+
+def obtain(spec: Spec, options: Options) -> Corpus:
+    """Obtain the captures of a spec, telling how far downloads are."""
+    fetching = Fetching(options.stream)
+    try:
+        return corpora.gather(spec, options.corpus, fetching)
+    finally:
+        fetching.close()
 
 
 # ---- classification
