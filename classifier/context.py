@@ -1,9 +1,108 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Endpoints learned from set-up, so that later flows get their app's name: bounded and ageing."""
+"""Endpoints learned from set-up, so that later flows get their app's name: bounded and ageing.
+
+An entry says "this address and port belong to that app, says this source". Each source can be
+switched off (`Engine(learn=...)`), and the evidence of a flow named here says which source spoke.
+Entries are learned in the order of packets, so the table does not depend on how flows are spread.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
-CONTEXT = np.dtype([("key", "i8"), ("time", "i8"), ("app", "u1"), ("source", "u1"), ("pad", "u2")])
-LEARN_ALL = 0xFF
+from captures.compiled import I, kernel
+from captures.octets import Octets, u16, u32
+from classifier.flow import METER_CONTEXT_LOST, METER_LEARN, Numbers, Records, mix
+
+CONTEXT = np.dtype([("key", "i8"), ("time", "i8"), ("app", "u1"), ("source", "u1"), ("pad", "u4")])
+
+# Sources, one bit each.
+LEARN_STUN, LEARN_SOCKET, LEARN_SDP, LEARN_DNS = 1, 2, 4, 8
+LEARN_ALL = LEARN_STUN | LEARN_SOCKET | LEARN_SDP | LEARN_DNS
+
+#: Slots that one key may stand in.
+WAYS = 8
+#: Entries older than this are not believed (10 minutes: two TURN allocation lifetimes, RFC 8656).
+LIFETIME = 600 * 1_000_000_000
+
+# Ports where many apps' servers answer: an endpoint there names nobody.
+SHARED_PORTS = (53, 80, 123, 443, 3478, 3479, 3480, 3481, 5060, 5349, 19302, 19303, 19304, 19305)
+
+
+@kernel
+def endpoint_key(lane0: int, lane1: int, lane2: int, lane3: int, port: int) -> int:
+    """Return a 62-bit key of an address (IPv4: only the first lane) and port; never 0."""
+    high = mix(mix(mix(mix(mix(0x1F83D9AB, lane0), lane1), lane2), lane3), port)
+    low = mix(mix(mix(mix(mix(0x5BE0CD19, port), lane3), lane2), lane1), lane0)
+    return ((high & 0x3FFFFFFF) << 32) | low | 1
+
+
+@kernel
+def packet_key(b: Octets, at: int, version: int, port: int) -> int:
+    """Return the key of an address in the packet."""
+    if version == 4:
+        return endpoint_key(u32(b, at), 0, 0, 0, port)
+    return endpoint_key(u32(b, at), u32(b, at + 4), u32(b, at + 8), u32(b, at + 12), port)
+
+
+@kernel
+def stun_key(b: Octets, at: int, header: int) -> int:
+    """Return the key of an XOR address attribute's value at `at` (RFC 8489, 14.2), 0 for none."""
+    if at == 0:
+        return 0
+    port = u16(b, at + 2) ^ 0x2112
+    lane = u32(b, at + 4) ^ 0x2112A442
+    if I(b[at + 1]) == 1:
+        return endpoint_key(lane, 0, 0, 0, port)
+    if I(b[at + 1]) != 2:
+        return 0
+    return endpoint_key(
+        lane,
+        u32(b, at + 8) ^ u32(b, header + 8),
+        u32(b, at + 12) ^ u32(b, header + 12),
+        u32(b, at + 16) ^ u32(b, header + 16),
+        port,
+    )
+
+
+@kernel
+def names_nobody(port: int) -> bool:
+    """Tell whether an endpoint on this port is shared by apps."""
+    return port < 1024 or port in SHARED_PORTS
+
+
+@kernel
+def learn(context: Records, meter: Numbers, key: int, app: int, source: int, time: int) -> None:
+    """Remember that an endpoint belongs to an app, replacing the stalest entry of its ways."""
+    if key == 0 or not meter[METER_LEARN] & source:
+        return
+    mask = len(context) - 1
+    home = (key >> 1) & mask
+    worst, oldest = home, I(context[home]["time"])
+    for way in range(WAYS):
+        slot = (home + way) & mask
+        if context[slot]["key"] == key or context[slot]["key"] == 0:
+            worst, oldest = slot, 0
+            break
+        if context[slot]["time"] < oldest:
+            worst, oldest = slot, I(context[slot]["time"])
+    entry = context[worst]
+    if oldest and time - oldest < LIFETIME:
+        meter[METER_CONTEXT_LOST] += 1
+    entry["key"], entry["time"], entry["app"], entry["source"] = key, time, app, source
+
+
+@kernel
+def recall(context: Records, key: int, time: int) -> int:
+    """Return `source << 8 | app` of a learned endpoint, 0 where none is known or it is stale."""
+    mask = len(context) - 1
+    home = (key >> 1) & mask
+    for way in range(WAYS):
+        entry = context[(home + way) & mask]
+        if entry["key"] == key:
+            if time - entry["time"] > LIFETIME:
+                return 0
+            return (I(entry["source"]) << 8) | I(entry["app"])
+        if entry["key"] == 0:
+            return 0
+    return 0

@@ -18,7 +18,7 @@ from captures.octets import Octets
 from captures.pcap import Packets
 from classifier.context import CONTEXT, LEARN_ALL
 from classifier.decode import DECODED, FRAGMENTS, decode
-from classifier.demux import inspect, settle
+from classifier.demux import finish, inspect, settle
 from classifier.flow import (
     FLOW,
     METER_EVICTED,
@@ -28,6 +28,7 @@ from classifier.flow import (
     METER_LEARN,
     METER_NOT_IP,
     METER_NOTES,
+    METER_ORPHAN,
     METER_PACKETS,
     METER_SPILLED,
     METERS,
@@ -37,7 +38,7 @@ from classifier.flow import (
     find,
     reindex,
 )
-from classifier.note import NOTE
+from classifier.note import NOTE, give_back
 from classifier.signs import (
     SIGN_IP_AT,
     SIGN_IP_END,
@@ -95,6 +96,8 @@ def step(
         meter[METER_NOT_IP + outcome - 1] += 1
         return -1
     number = find(flows, index, spill, meter, data, signs, time, record)
+    if meter[METER_ORPHAN]:
+        close_evicted(notes, spill, meter)
     flow = flows[number]
     size = signs[SIGN_IP_END] - signs[SIGN_IP_AT]
     if signs[SIGN_UP]:
@@ -112,6 +115,17 @@ def step(
         if not flow["state"] & SETTLED:
             inspect(flows, number, notes, context, meter, data, time, signs)
     return number
+
+
+@kernel
+def close_evicted(notes: Records, spill: Records, meter: Numbers) -> None:
+    """Give the flow that was just evicted its verdict, and its note back to the pool."""
+    which = meter[METER_ORPHAN] - 1
+    row = spill[meter[METER_SPILLED] - 1]
+    finish(row, notes[which])
+    row["note"] = 0
+    give_back(notes, meter, which)
+    meter[METER_ORPHAN] = 0
 
 
 @kernel

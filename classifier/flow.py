@@ -89,7 +89,8 @@ EVICT_SCAN = 64
     METER_UNKNOWN_LINK,
     METER_INSPECTED,
     METER_CONTEXT_LOST,  # context entries overwritten while young
-) = range(17)
+    METER_ORPHAN,  # note of the flow just evicted, + 1
+) = range(18)
 METERS = 32
 
 
@@ -231,6 +232,7 @@ def evict(flows: Records, index: Numbers, spill: Records, meter: Numbers) -> int
     meter[METER_HAND] = (hand + EVICT_SCAN) % len(flows)
     unlink(index, record_hash(flows[best], meter[METER_KEY]), best)
     spill[meter[METER_SPILLED]] = flows[best]
+    meter[METER_ORPHAN] = flows[best]["note"]
     meter[METER_SPILLED] += 1
     meter[METER_EVICTED] += 1
     return best

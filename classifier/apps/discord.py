@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Discord voice: IP discovery of 74 octets, a ping with a magic word, then RTP.
+
+Facts. Discovery 00 01 00 46 (request) and 00 02 00 46 (answer), 74 octets in all; ping 13 37 CA FE
+of 8 octets, answered by 18. RTP payload type 120 (as WhatsApp's), at 48 kHz with one-octet header
+extensions. Shown by discord (2022) and rtp.
+"""
+
+from __future__ import annotations
+
+from captures.compiled import kernel
+from captures.octets import Octets, u32
+from classifier.evidence import evidence
+from classifier.verdicts import CERTAIN, DISCORD, MEDIA, SETUP, UNSURE
+
+DISCOVERY = evidence(DISCORD, 1, CERTAIN, SETUP, 97, "Discord IP discovery of 74 octets")
+PING = evidence(DISCORD, 2, CERTAIN, SETUP, 95, "Discord ping 13 37 CA FE")
+VOICE = evidence(DISCORD, 3, UNSURE, MEDIA, 65, "RTP payload type 120 at 48 kHz with 0xBEDE")
+
+
+@kernel
+def discord_message(b: Octets, at: int, end: int, size: int) -> int:
+    """Return the evidence in a payload."""
+    if end - at < 8:
+        return 0
+    word = u32(b, at)
+    if size == 74 and word in (0x00010046, 0x00020046):
+        return DISCOVERY
+    if word == 0x1337CAFE and size in (8, 18):
+        return PING
+    return 0
+
+
+@kernel
+def discord_rtp(kind: int, profile: int, clock: int, run: int) -> int:
+    """Return the evidence in an RTP stream."""
+    if kind == 120 and profile == 0xBEDE and run >= 3 and 40_000 <= clock <= 56_000:
+        return VOICE
+    return 0

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""FaceTime. No public capture holds a call: every fact here is published, none was seen.
+
+Facts. 2010-2015 (teardowns by Aruba, Dell and webrtcHacks): SIP, STUN and RTP share one UDP port,
+16402 (ranges 16384-16387, 16393-16402), payload type 104. libprotoident: STUN-like types 0FE0,
+0FE1, 0FE4 answered by 0EE0, 0EE1, 0EE4 with a right length field; first packets of 16 octets
+00 01 00 02 or 00 00 00 02, answered by 00 01 00 01 or 00 00 00 01. A study of protocol compliance
+(2025): datagrams framed by 0x60, a type octet and a 16-bit length, or starting DEADBEEF CAFE/DEAD.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from captures.compiled import I, kernel
+from captures.octets import Octets, u8, u16, u32
+from classifier.evidence import evidence
+from classifier.verdicts import CERTAIN, FACETIME, MEDIA, SETUP
+
+EXCHANGE = evidence(
+    FACETIME, 1, CERTAIN, SETUP, 75, "FaceTime message type {x} with a right length (published)"
+)
+BEEF = evidence(FACETIME, 2, CERTAIN, SETUP, 85, "starts DEADBEEF CAFE or DEAD (published)")
+FRAMES = evidence(FACETIME, 3, CERTAIN, MEDIA, 70, "frames 0x60, type, length (published)")
+PORT_AND_TYPE = evidence(
+    FACETIME, 4, CERTAIN, MEDIA, 70, "RTP payload type 104 on FaceTime's port {n} (published)"
+)
+OPENING = evidence(
+    FACETIME, 5, CERTAIN, SETUP, 70, "16-octet opening and its answer, both ways (published)"
+)
+
+
+@kernel
+def own_port(port: int) -> bool:
+    """Tell whether a port is one of FaceTime's."""
+    return 16384 <= port <= 16387 or 16393 <= port <= 16402
+
+
+@kernel
+def facetime_message(note: Any, b: Octets, at: int, end: int, size: int, up: int) -> int:
+    """Return the evidence in a payload that no standard reader took."""
+    if end - at < 8:
+        return 0
+    kind, length = u16(b, at), u16(b, at + 2)
+    if kind in (0x0FE0, 0x0FE1, 0x0FE4, 0x0EE0, 0x0EE1, 0x0EE4):
+        if length == size or length + 4 == size or length + 20 == size:
+            return EXCHANGE
+    if u32(b, at) == 0xDEADBEEF and u16(b, at + 4) in (0xCAFE, 0xDEAD):
+        return BEEF
+    if u8(b, at) == 0x60 and (length == size or length + 4 == size):
+        return count_frame(note, up)
+    if size == 16 and u32(b, at) in (0x00010002, 0x00000002, 0x00010001, 0x00000001):
+        return opening(note, u32(b, at), up)
+    return 0
+
+
+@kernel
+def count_frame(note: Any, up: int) -> int:
+    """Count a 0x60 frame; four of them make evidence."""
+    if note["candidate"] != FACETIME:
+        note["candidate"], note["hits"] = FACETIME, 0
+    note["hits"] = min(I(note["hits"]) + 1, 255)
+    return FRAMES if note["hits"] >= 4 else 0
+
+
+@kernel
+def opening(note: Any, word: int, up: int) -> int:
+    """Remember an opening (..02) and compare its answer (..01) from the other side."""
+    if word & 3 == 2:
+        note["other"] = word | (up << 8)
+        return 0
+    asked = I(note["other"])
+    if asked and asked == ((word & 0x00FF0000) | 2 | ((1 - up) << 8)):
+        return OPENING
+    return 0
+
+
+@kernel
+def facetime_rtp(kind: int, profile: int, run: int, here: int, there: int) -> int:
+    """Return the evidence in an RTP stream between two ports."""
+    if kind == 104 and profile == -1 and run >= 3 and (own_port(here) or own_port(there)):
+        return PORT_AND_TYPE
+    return 0

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""LINE calls: frames whose low eleven bits are their own length, RTP with profile 0x0240.
+
+Facts. Control frames: octets 0-1 are 1101xLLL LLLLLLLL, the length behind the first four octets;
+octets 2-3 count up. RTP carries the header extension profile 0x0240. Shown by line (2022).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from captures.compiled import I, kernel
+from captures.octets import Octets, u8, u16
+from classifier.evidence import evidence
+from classifier.verdicts import CERTAIN, LINE, MEDIA, SETUP
+
+FRAMES = evidence(LINE, 1, CERTAIN, SETUP, 90, "two frames 0xD0 with their own length and a count")
+PROFILE = evidence(LINE, 2, CERTAIN, MEDIA, 95, "RTP header extension profile 0x0240")
+
+
+@kernel
+def line_message(note: Any, b: Octets, at: int, end: int, size: int, up: int) -> int:
+    """Return the evidence in a payload: two frames of one direction that count up."""
+    if end - at < 8 or u8(b, at) & 0xF0 != 0xD0 or (u16(b, at) & 0x7FF) + 4 != size:
+        return 0
+    number = u16(b, at + 2)
+    if note["candidate"] == LINE and I(note["word"]) >> 16 == up:
+        ahead = (number - I(note["word"])) & 0xFFFF
+        if 1 <= ahead <= 64:
+            return FRAMES
+    note["candidate"], note["word"] = LINE, (up << 16) | number
+    return 0
+
+
+@kernel
+def line_rtp(profile: int, run: int) -> int:
+    """Return the evidence in an RTP stream."""
+    return PROFILE if profile == 0x0240 and run >= 1 else 0

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""TURN realms: a relay names its service (RFC 8489, 14.9), and so the app that asks it.
+
+Facts. turner.facebook: Messenger (seen in stun_facebook, 2021; WhatsApp uses Meta's relays without
+a realm). telegram.org, signal.org, google.com: published by peers, google.com also seen in stun.
+A realm names the relay's owner: Google's also serves other products.
+"""
+
+from __future__ import annotations
+
+from captures.compiled import kernel
+from captures.octets import Octets
+from classifier.evidence import evidence
+from classifier.protocols.stun import ends_with
+from classifier.verdicts import (
+    CERTAIN,
+    DISCORD,
+    IMO,
+    LINE,
+    MEET,
+    MESSENGER,
+    SETUP,
+    SIGNAL,
+    TELEGRAM,
+    UNSURE,
+    VIBER,
+    ZOOM,
+)
+
+MESSENGER_REALM = evidence(MESSENGER, 1, CERTAIN, SETUP, 97, 'TURN realm "turner.facebook"')
+TELEGRAM_REALM = evidence(TELEGRAM, 1, CERTAIN, SETUP, 97, 'TURN realm "telegram.org"')
+SIGNAL_REALM = evidence(SIGNAL, 1, CERTAIN, SETUP, 97, 'TURN realm "signal.org"')
+GOOGLE_REALM = evidence(MEET, 1, UNSURE, SETUP, 70, 'TURN realm of Google ("google.com")')
+VIBER_REALM = evidence(VIBER, 6, CERTAIN, SETUP, 90, 'TURN realm "viber.com"')
+DISCORD_REALM = evidence(DISCORD, 5, CERTAIN, SETUP, 90, "TURN realm of Discord")
+ZOOM_REALM = evidence(ZOOM, 8, CERTAIN, SETUP, 90, "TURN realm of Zoom")
+LINE_REALM = evidence(LINE, 6, CERTAIN, SETUP, 90, "TURN realm of LINE")
+IMO_REALM = evidence(IMO, 1, CERTAIN, SETUP, 90, "TURN realm of imo")
+
+
+@kernel
+def realm_app(b: Octets, at: int, length: int) -> int:
+    """Return the evidence in a REALM attribute's value b[at:at+length]."""
+    if ends_with(b, at, length, b"turner.facebook"):
+        return MESSENGER_REALM
+    if ends_with(b, at, length, b"telegram.org"):
+        return TELEGRAM_REALM
+    if ends_with(b, at, length, b"signal.org"):
+        return SIGNAL_REALM
+    if ends_with(b, at, length, b"google.com"):
+        return GOOGLE_REALM
+    if ends_with(b, at, length, b"viber.com"):
+        return VIBER_REALM
+    if ends_with(b, at, length, b"discord.media") or ends_with(b, at, length, b"discord.gg"):
+        return DISCORD_REALM
+    if ends_with(b, at, length, b"zoom.us"):
+        return ZOOM_REALM
+    if ends_with(b, at, length, b"line-apps.com") or ends_with(b, at, length, b"line.me"):
+        return LINE_REALM
+    if ends_with(b, at, length, b"imo.im"):
+        return IMO_REALM
+    return 0

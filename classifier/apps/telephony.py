@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Telephony with open signalling: SIP, H.323, SCCP, MGCP, Megaco, IAX2.
+
+Facts. SIP (RFC 3261): a method and " sip:", or "SIP/2.0 ", starts a message; HTTP and RTSP on the
+same port do not. H.225 in Q.931 behind TPKT (RFC 1006, port 1720 or any); H.245 likewise. SCCP:
+little-endian length, a zero or version word, a message id. MGCP (RFC 3435): a verb, and "MGCP" in
+the first line. Megaco text: "!/1" or "MEGACO/1". IAX2 (RFC 5456): full frames on port 4569.
+Shown by sip, h323, skinny, mgcp, FAX-Call; not tripped by http_on_sip_port.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from captures.compiled import I, kernel
+from captures.octets import Octets, u8, u16, u32, u32le
+from classifier.evidence import evidence
+from classifier.verdicts import CERTAIN, OTHER_RTC, SETUP, SIP
+
+MESSAGE = evidence(SIP, 1, CERTAIN, SETUP, 98, "SIP message")
+H225 = evidence(OTHER_RTC, 20, CERTAIN, SETUP, 90, "H.323 call signalling (Q.931 in TPKT)")
+H245 = evidence(OTHER_RTC, 21, CERTAIN, SETUP, 85, "H.245 media control in TPKT")
+RAS = evidence(OTHER_RTC, 22, CERTAIN, SETUP, 75, "H.323 RAS on its port")
+SCCP = evidence(OTHER_RTC, 23, CERTAIN, SETUP, 85, "SCCP (Skinny) messages")
+MGCP = evidence(OTHER_RTC, 24, CERTAIN, SETUP, 95, "MGCP message")
+MEGACO = evidence(OTHER_RTC, 25, CERTAIN, SETUP, 95, "Megaco (H.248) message")
+IAX2 = evidence(OTHER_RTC, 26, CERTAIN, SETUP, 80, "IAX2 full frame on its port")
+
+
+@kernel
+def starts(b: Octets, at: int, end: int, word: bytes) -> bool:
+    """Tell whether the payload starts with a word."""
+    if end - at < len(word):
+        return False
+    for i in range(len(word)):
+        if I(b[at + i]) != I(word[i]):
+            return False
+    return True
+
+
+@kernel
+def is_sip(b: Octets, at: int, end: int) -> bool:
+    """Tell whether a SIP request or response starts here (RFC 3261, section 7)."""
+    if starts(b, at, end, b"SIP/2.0 "):
+        return True
+    o = at
+    while o < end and o - at <= 12 and 65 <= I(b[o]) <= 90:
+        o += 1
+    if o == at or o - at > 12 or end - o < 5 or I(b[o]) != 32:
+        return False
+    o += 1
+    return starts(b, o, end, b"sip:") or starts(b, o, end, b"sips:") or starts(b, o, end, b"tel:")
+
+
+@kernel
+def is_mgcp(b: Octets, at: int, end: int) -> bool:
+    """Tell whether an MGCP command starts here: four letters, then "MGCP" in the first line."""
+    if end - at < 12 or I(b[at + 4]) != 32:
+        return False
+    for i in range(4):
+        if not 65 <= I(b[at + i]) <= 90:
+            return False
+    o = at + 5
+    while o < end and o - at < 256 and I(b[o]) not in (10, 13):
+        if I(b[o]) == 77 and starts(b, o, end, b"MGCP 1"):
+            return True
+        o += 1
+    return False
+
+
+@kernel
+def telephony_udp(b: Octets, at: int, end: int, size: int, here: int, there: int) -> int:
+    """Return the evidence in a UDP payload; here and there are its ports."""
+    if end - at < 4:
+        return 0
+    if is_sip(b, at, end):
+        return MESSAGE
+    if is_mgcp(b, at, end):
+        return MGCP
+    if starts(b, at, end, b"!/1 ") or starts(b, at, end, b"MEGACO/1 "):
+        return MEGACO
+    if (here == 2427 or there == 2427) and is_mgcp_answer(b, at, end):
+        return MGCP
+    if here in (1718, 1719) or there in (1718, 1719):
+        if is_ras(b, at, end):
+            return RAS
+    if (here == 4569 or there == 4569) and end - at >= 12:
+        if u8(b, at) & 0x80 and 1 <= u8(b, at + 10) <= 12 and u8(b, at + 11) <= 0x28:
+            return IAX2
+    return 0
+
+
+@kernel
+def is_mgcp_answer(b: Octets, at: int, end: int) -> bool:
+    """Tell whether an MGCP response starts here: three digits and a transaction number."""
+    if end - at < 6 or I(b[at + 3]) != 32:
+        return False
+    for i in (0, 1, 2, 4):
+        if not 48 <= I(b[at + i]) <= 57:
+            return False
+    return True
+
+
+@kernel
+def is_ras(b: Octets, at: int, end: int) -> bool:
+    """Tell whether an H.225 RAS message of aligned PER is likely here: the protocol's identifier.
+
+    Its object identifier 0.0.8.2250.0.n is 06 00 08 91 4A 00 0n, in most messages.
+    """
+    for o in range(at, min(end - 6, at + 24)):
+        if u32(b, o) == 0x0008914A and u8(b, o + 4) == 0:
+            return True
+    return False
+
+
+@kernel
+def telephony_tcp(note: Any, b: Octets, at: int, end: int, size: int) -> int:
+    """Return the evidence in a TCP payload."""
+    if is_sip(b, at, end):
+        return MESSAGE
+    if end - at >= 7 and u16(b, at) == 0x0300 and 4 < u16(b, at + 2) <= size:
+        kind = u8(b, at + 4)
+        if kind == 8 and u8(b, at + 5) in (0, 1, 2):  # Q.931 discriminator, call reference
+            return H225
+        if kind == 2 and u8(b, at + 5) == 0x70:  # terminalCapabilitySet
+            return H245
+    if end - at >= 12 and u32le(b, at) + 8 <= size and u32le(b, at) >= 4:
+        if u32le(b, at + 4) <= 0x16 and u32le(b, at + 8) <= 0x160 and u16(b, at + 2) == 0:
+            if note["candidate"] != OTHER_RTC:
+                note["candidate"], note["hits"] = OTHER_RTC, 0
+            note["hits"] = min(I(note["hits"]) + 1, 255)
+            return SCCP if note["hits"] >= 2 else 0
+    return 0

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Real-time media that names no app: ICE, TURN, DTLS-SRTP, RTP and RTCP of anyone.
+
+"other-rtc" is an honest answer: the flow belongs to a call, and no octet says whose.
+"""
+
+from __future__ import annotations
+
+from classifier.evidence import SHARED, evidence
+from classifier.verdicts import (
+    CERTAIN,
+    CONTROL,
+    MEDIA,
+    NONE,
+    NOT_CALL,
+    OTHER,
+    OTHER_RTC,
+    SETUP,
+    UNSURE,
+)
+
+ICE_CHECK = evidence(OTHER_RTC, 1, CERTAIN, SETUP, 90, "ICE connectivity check")
+TURN_USE = evidence(OTHER_RTC, 2, CERTAIN, SETUP, 85, "TURN")
+BARE_STUN = evidence(OTHER_RTC, 3, UNSURE, SETUP, 50, "STUN Binding that names nobody")
+DTLS_SRTP = evidence(OTHER_RTC, 4, CERTAIN, SETUP, 95, "DTLS hello with use_srtp")
+RTP_STREAM = evidence(OTHER_RTC, 5, CERTAIN, MEDIA, 90, "RTP stream, payload type {n}")
+RTP_HINT = evidence(OTHER_RTC, 6, UNSURE, MEDIA, 50, "RTP-like packets, payload type {n}")
+RTCP_STREAM = evidence(OTHER_RTC, 7, CERTAIN, CONTROL, 85, "RTCP reports of one source")
+RTCP_HINT = evidence(OTHER_RTC, 8, UNSURE, CONTROL, 50, "an RTCP packet")
+RELAYED_MEDIA = evidence(OTHER_RTC, 9, CERTAIN, MEDIA, 90, "RTP inside TURN")
+
+# Shared sentences: the app is put in by whoever uses them.
+NAMED_SOCKET, NAMED_STUN, NAMED_SDP, NAMED_DNS, NAMED_TLS = (SHARED + i for i in range(1, 6))
+MEDIA_OF_CALL, STEADY = SHARED + 6, SHARED + 7
+evidence(NONE, NAMED_SOCKET, UNSURE, SETUP, 80, "same socket as a flow of this app's call")
+evidence(NONE, NAMED_STUN, UNSURE, SETUP, 80, "address learned from STUN of this app's call")
+evidence(NONE, NAMED_SDP, UNSURE, SETUP, 90, "address announced in SDP")
+evidence(NONE, NAMED_DNS, UNSURE, SETUP, 70, "address that DNS gave for a name of this app")
+evidence(NONE, NAMED_TLS, NOT_CALL, OTHER, 80, "TLS server name of this app")
+
+NOTHING_FOUND = evidence(NONE, 1, NOT_CALL, OTHER, 60, "no sign of a call in {n} payloads")
+IS_DNS = evidence(NONE, 2, NOT_CALL, OTHER, 95, "DNS")
+IS_TLS = evidence(NONE, 3, NOT_CALL, OTHER, 80, "TLS, no name of an app with calls")
+IS_QUIC = evidence(NONE, 4, NOT_CALL, OTHER, 80, "QUIC")
+NO_PAYLOAD = evidence(NONE, 5, NOT_CALL, OTHER, 50, "no payload")
+NOT_INSPECTED = evidence(NONE, 6, NOT_CALL, OTHER, 60, "neither UDP nor TCP")
+OVERLOAD = evidence(NONE, 7, UNSURE, OTHER, 10, "not inspected: too many undecided flows at once")

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""WhatsApp: STUN of its own, and SRTP with a profile of its own.
+
+Facts. Set-up (captures of 2015-2019): every relay on UDP 3478 gets an Allocate whose first
+attribute is 0x4000 (0x4001 in a second call of 2015), 0x66 octets long; the answer holds 0x4002.
+Types 0x0800-0x0805 and attributes 0x4000-0x4007 are WhatsApp's alone: RFC 8489 leaves those types
+unassigned. The check between peers is a Binding of 44 octets that holds MESSAGE-INTEGRITY and
+nothing else, no USERNAME. Media: SRTP payload type 120 for voice at 16 kHz, 97, 102 and 103 for
+video; clients from 2019 on mark their header extension with the profile 0xDEBE.
+Chat: TCP 5222 or 443, first octets "WA" and a version, later "ED".
+
+Shown by whatsapp_login_call (2015), wa_voice and wa_video (2019); not tripped by discord (payload
+type 120 too, at 48 kHz) nor stun_facebook (Meta's relays too).
+"""
+
+from __future__ import annotations
+
+from captures.compiled import kernel
+from captures.octets import Octets, u8, u16, u24, u32
+from classifier.evidence import evidence
+from classifier.protocols.stun import INTEGRITY, WHATSAPP_ATTRIBUTE
+from classifier.verdicts import CERTAIN, MEDIA, MESSAGING, NOT_CALL, SETUP, UNSURE, WHATSAPP
+
+ATTRIBUTE = evidence(WHATSAPP, 1, CERTAIN, SETUP, 99, "STUN attribute {x} first")
+ATTRIBUTE_WITHIN = evidence(WHATSAPP, 2, CERTAIN, SETUP, 99, "STUN attribute of 0x4000-0x4007")
+METHOD = evidence(WHATSAPP, 3, CERTAIN, SETUP, 99, "STUN type {x}, WhatsApp's own")
+PEER_CHECK = evidence(
+    WHATSAPP, 4, CERTAIN, SETUP, 97, "STUN Binding of 44 octets with MESSAGE-INTEGRITY alone"
+)
+PROFILE = evidence(WHATSAPP, 5, CERTAIN, MEDIA, 99, "RTP header extension profile 0xDEBE")
+VOICE_CLOCK = evidence(
+    WHATSAPP, 6, CERTAIN, MEDIA, 85, "RTP payload type 120 at 16 kHz without header extension"
+)
+CHAT_WA = evidence(WHATSAPP, 7, NOT_CALL, MESSAGING, 97, 'chat stream that starts with "WA"')
+CHAT_ED = evidence(WHATSAPP, 8, NOT_CALL, MESSAGING, 95, 'chat stream that starts with "ED"')
+RELAY_PROBE = evidence(
+    WHATSAPP, 9, UNSURE, SETUP, 60, "RTCP type 199 of source 0 that probes a relay"
+)
+
+VOICE_TYPE = 120
+
+
+@kernel
+def whatsapp_stun(b: Octets, at: int, size: int, kind: int, first: int, traits: int, n: int) -> int:
+    """Return the evidence in a STUN message: its type, first attribute and traits; n attributes."""
+    if 0x0800 <= kind <= 0x0805:
+        return METHOD
+    if traits & WHATSAPP_ATTRIBUTE:
+        return ATTRIBUTE if 0x4000 <= first <= 0x4007 else ATTRIBUTE_WITHIN
+    lone = size == 44 and n == 1 and first == 0x0008 and traits == INTEGRITY
+    if lone and (kind == 0x0001 or kind == 0x0101):
+        return PEER_CHECK
+    return 0
+
+
+@kernel
+def whatsapp_rtp(kind: int, profile: int, clock: int, run: int) -> int:
+    """Return the evidence in an RTP stream; clock in Hz (0: unknown), profile -1: none."""
+    if profile == 0xDEBE and run >= 1:
+        return PROFILE
+    if kind == VOICE_TYPE and profile == -1 and run >= 4 and 13_000 <= clock <= 19_500:
+        return VOICE_CLOCK
+    return 0
+
+
+@kernel
+def whatsapp_tcp(b: Octets, at: int, end: int, first: bool) -> int:
+    """Return the evidence in a TCP stream's first payload."""
+    if not first or end - at < 4:
+        return 0
+    if u16(b, at) == 0x5741 and u8(b, at + 2) <= 9 and u8(b, at + 3) <= 9:
+        return CHAT_WA
+    if u24(b, at) == 0x454400 and u8(b, at + 3) <= 1:
+        return CHAT_ED
+    return 0
+
+
+@kernel
+def whatsapp_probe(b: Octets, at: int, end: int) -> int:
+    """Return the evidence in the path probes that precede media on a relay."""
+    if end - at >= 20 and u16(b, at) == 0x80C7 and u16(b, at + 2) <= 5 and u32(b, at + 16) == 0:
+        return RELAY_PROBE
+    return 0

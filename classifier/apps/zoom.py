@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Zoom: its own framing around RTP, its own NAT probe.
+
+Facts. UDP 8801-8810: hello 01 00 02 or 03, answered 02 00 01; 03 (18 octets) and 04 (13) keep
+alive; 05 starts an SFU frame, with RTP inside: octet 8 says 0F (audio, RTP at 27), 10 (video, RTP
+at 32) (published: Michel et al., IMC 2022). Peer to peer: 1F 02 01. NAT probe: a STUN-like request
+0001 of 44 octets whose attribute 0101 holds digits, answered by 0002 with attribute 0103. Shown by
+zoom (2019, two captures).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from captures.compiled import I, kernel
+from captures.octets import Octets, u8, u24, u32
+from classifier.evidence import evidence
+from classifier.protocols.rtp import looks_like_rtp
+from classifier.verdicts import CERTAIN, MEDIA, SETUP, ZOOM
+
+PROBE = evidence(ZOOM, 1, CERTAIN, SETUP, 95, "Zoom NAT probe: attribute 0101 of digits or 0103")
+HELLO = evidence(ZOOM, 2, CERTAIN, SETUP, 90, "Zoom hello 01 00 02, or its answer 02 00 01")
+MEDIA_FRAME = evidence(ZOOM, 3, CERTAIN, MEDIA, 95, "RTP inside a Zoom frame of type {x}")
+FRAMES = evidence(ZOOM, 4, CERTAIN, SETUP, 80, "Zoom frames on its port")
+PEER = evidence(ZOOM, 5, CERTAIN, MEDIA, 80, "Zoom peer-to-peer frames 1F 02 01")
+
+
+@kernel
+def is_probe(b: Octets, at: int, end: int, size: int) -> bool:
+    """Tell whether this is Zoom's NAT probe or its answer."""
+    if end - at < 32:
+        return False
+    if size == 44 and u32(b, at) == 0x00010018 and u32(b, at + 20) == 0x01010014:
+        return u32(b, at + 24) == 0x31323334
+    return size == 32 and u32(b, at) == 0x0002000C and u32(b, at + 20) == 0x01030008
+
+
+@kernel
+def zoom_message(note: Any, b: Octets, at: int, end: int, size: int, port: int) -> int:
+    """Return the evidence in a payload; `port`: the lower of both ports that is Zoom's, or 0."""
+    if end - at < 12:
+        return 0
+    first = u8(b, at)
+    if first <= 2 and is_probe(b, at, end, size):
+        return PROBE
+    if port and first == 1 and u24(b, at) in (0x010002, 0x010003) and size > 60:
+        return HELLO
+    if port and first == 2 and u24(b, at) == 0x020001 and size < 64:
+        return HELLO
+    if first == 5 and end - at >= 44:
+        kind, inner = u8(b, at + 8), 0
+        if kind == 0x0F:
+            inner = 27
+        elif kind == 0x10:
+            inner = 32
+        if inner and u8(b, at + 7) in (0, 4):
+            if looks_like_rtp(b, at + inner, end, size - inner):
+                return count(note, MEDIA_FRAME, 2)
+    if port and first in (3, 4, 5):
+        return count(note, FRAMES, 3)
+    if u24(b, at) == 0x1F0201:
+        return count(note, PEER, 3)
+    return 0
+
+
+@kernel
+def count(note: Any, found: int, needed: int) -> int:
+    """Count a frame; returns the evidence when enough of them were seen."""
+    if note["candidate"] != ZOOM:
+        note["candidate"], note["hits"] = ZOOM, 0
+    note["hits"] = min(I(note["hits"]) + 1, 255)
+    return found if note["hits"] >= needed else 0

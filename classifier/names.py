@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Host names that belong to apps, and a compiled look-up by the longest suffix.
+
+A name says whose traffic a connection is, not that it is a call: chat of an app has its names too.
+Only names that serve nothing but calls carry the role set-up.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from captures.compiled import I, kernel
+from captures.octets import Octets
+from classifier.flow import mix
+from classifier.verdicts import (
+    AGORA,
+    DISCORD,
+    FACETIME,
+    IMO,
+    KAKAOTALK,
+    LINE,
+    MEET,
+    MESSAGING,
+    MESSENGER,
+    SETUP,
+    SIGNAL,
+    SKYPE,
+    SNAPCHAT,
+    TEAMS,
+    TELEGRAM,
+    VIBER,
+    WEBEX,
+    WECHAT,
+    WHATSAPP,
+    ZOOM,
+)
+
+#: Suffix, app, role. Sources: the vendors' published lists of hosts for firewalls, and names seen
+#: in DNS and TLS of the captures.
+NAMES = (
+    ("whatsapp.net", WHATSAPP, MESSAGING),
+    ("whatsapp.com", WHATSAPP, MESSAGING),
+    ("skype.com", SKYPE, MESSAGING),
+    ("skype.net", SKYPE, MESSAGING),
+    ("skypeassets.com", SKYPE, MESSAGING),
+    ("skypedata.akadns.net", SKYPE, MESSAGING),
+    ("viber.com", VIBER, MESSAGING),
+    ("viber.io", VIBER, MESSAGING),
+    ("ess.apple.com", FACETIME, MESSAGING),
+    ("edge-mqtt.facebook.com", MESSENGER, MESSAGING),
+    ("mqtt-mini.facebook.com", MESSENGER, MESSAGING),
+    ("mqtt.facebook.com", MESSENGER, MESSAGING),
+    ("messenger.com", MESSENGER, MESSAGING),
+    ("signal.org", SIGNAL, MESSAGING),
+    ("whispersystems.org", SIGNAL, MESSAGING),
+    ("telegram.org", TELEGRAM, MESSAGING),
+    ("telegram.me", TELEGRAM, MESSAGING),
+    ("t.me", TELEGRAM, MESSAGING),
+    ("zoom.us", ZOOM, MESSAGING),
+    ("zoom.com", ZOOM, MESSAGING),
+    ("teams.microsoft.com", TEAMS, MESSAGING),
+    ("teams.live.com", TEAMS, MESSAGING),
+    ("tr.teams.microsoft.com", TEAMS, SETUP),
+    ("flightproxy.teams.microsoft.com", TEAMS, SETUP),
+    ("relay.teams.microsoft.com", TEAMS, SETUP),
+    ("lync.com", TEAMS, MESSAGING),
+    ("meet.google.com", MEET, MESSAGING),
+    ("hangouts.google.com", MEET, MESSAGING),
+    ("webex.com", WEBEX, MESSAGING),
+    ("wbx2.com", WEBEX, MESSAGING),
+    ("ciscospark.com", WEBEX, MESSAGING),
+    ("discord.com", DISCORD, MESSAGING),
+    ("discord.gg", DISCORD, MESSAGING),
+    ("discord.media", DISCORD, MESSAGING),
+    ("discordapp.com", DISCORD, MESSAGING),
+    ("discordapp.net", DISCORD, MESSAGING),
+    ("line.me", LINE, MESSAGING),
+    ("line-apps.com", LINE, MESSAGING),
+    ("line.naver.jp", LINE, MESSAGING),
+    ("kakao.com", KAKAOTALK, MESSAGING),
+    ("wechat.com", WECHAT, MESSAGING),
+    ("weixin.qq.com", WECHAT, MESSAGING),
+    ("wx.qq.com", WECHAT, MESSAGING),
+    ("imo.im", IMO, MESSAGING),
+    ("snapchat.com", SNAPCHAT, MESSAGING),
+    ("agora.io", AGORA, MESSAGING),
+    ("sd-rtn.com", AGORA, MESSAGING),
+)
+
+SLOTS = 256
+LONGEST = 253
+
+
+def table() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the look-up: slot -> suffix number + 1, the suffixes' text, and where each starts."""
+    slots = np.zeros(SLOTS, np.int64)
+    text = "".join(suffix[::-1] for suffix, _, _ in NAMES).encode()
+    starts = np.cumsum([0] + [len(suffix) for suffix, _, _ in NAMES])
+    for number, (suffix, _, _) in enumerate(NAMES):
+        h = 0
+        for octet in suffix[::-1].encode():
+            h = int(mix(h, octet))
+        slot = h & (SLOTS - 1)
+        while slots[slot]:
+            slot = (slot + 1) & (SLOTS - 1)
+        slots[slot] = number + 1
+    return slots, np.frombuffer(text, np.uint8).copy(), starts.astype(np.int64)
+
+
+SLOT, TEXT, START = table()
+RULE = np.array([app << 8 | role for _, app, role in NAMES], np.int64)
+
+
+@kernel
+def plain_name(b: Octets, at: int, length: int, wire: int, out: Octets) -> int:
+    """Write a name in lower case to out[256]; `wire`: DNS wire format. Returns its length."""
+    n, o, stop = 0, at, at + length
+    while o < stop and n < LONGEST:
+        if wire:
+            label = I(b[o])
+            o += 1
+            if label == 0 or label > 63:
+                break
+            if n:
+                out[n] = 46
+                n += 1
+            for _ in range(label):
+                if o >= stop or n >= LONGEST:
+                    return n
+                out[n] = lower(I(b[o]))
+                o, n = o + 1, n + 1
+        else:
+            out[n] = lower(I(b[o]))
+            o, n = o + 1, n + 1
+    return n
+
+
+@kernel
+def lower(octet: int) -> int:
+    """Return an ASCII letter in lower case."""
+    return octet + 32 if 65 <= octet <= 90 else octet
+
+
+@kernel
+def name_rule(b: Octets, at: int, length: int, wire: int) -> int:
+    """Return `app << 8 | role` of the longest known suffix of a name, 0 where none fits."""
+    out = np.empty(256, np.uint8)
+    n = plain_name(b, at, length, wire, out)
+    h, best = I(0), I(0)
+    for i in range(n):
+        h = mix(h, I(out[n - 1 - i]))
+        if i + 1 < n and out[n - 2 - i] != 46:
+            continue
+        slot = h & (SLOTS - 1)
+        while SLOT[slot]:
+            number = SLOT[slot] - 1
+            if START[number + 1] - START[number] == i + 1:
+                same = True
+                for k in range(i + 1):
+                    if TEXT[START[number] + k] != out[n - 1 - k]:
+                        same = False
+                        break
+                if same:
+                    best = I(RULE[number])
+                    break
+            slot = (slot + 1) & (SLOTS - 1)
+    if best == (ZOOM << 8 | MESSAGING) and serves_meetings(out, n):
+        return ZOOM << 8 | SETUP
+    return best
+
+
+@kernel
+def serves_meetings(name: Octets, n: int) -> bool:
+    """Tell whether a zoom.us host is a zone controller (zc) or media router (mmr) of meetings."""
+    dot = 0
+    while dot < n and name[dot] != 46:
+        dot += 1
+    if dot >= 3 and name[dot - 3] == 109 and name[dot - 2] == 109 and name[dot - 1] == 114:
+        return True
+    return dot >= 6 and name[dot - 2] == 122 and name[dot - 1] == 99

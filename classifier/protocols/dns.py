@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""DNS over UDP (RFC 1035): the question's name, and the addresses that answers give it."""
+
+from __future__ import annotations
+
+from captures.compiled import kernel
+from captures.octets import Octets, u8, u16, u32
+from classifier.context import LEARN_DNS, endpoint_key, learn
+from classifier.flow import Numbers, Records
+from classifier.names import name_rule
+from classifier.signs import (
+    NAME_DNS_ANSWER,
+    NAME_DNS_QUESTION,
+    SIGN_NAME_AT,
+    SIGN_NAME_KIND,
+    SIGN_NAME_LENGTH,
+)
+
+HEADER = 12
+PORTS = (53, 5353, 5355)
+ANSWERS = 32
+
+
+@kernel
+def skip_name(b: Octets, o: int, end: int) -> int:
+    """Return where a name in wire format ends, -1 when it is damaged."""
+    for _ in range(128):
+        if o >= end:
+            return -1
+        length = u8(b, o)
+        if length == 0:
+            return o + 1
+        if length >= 0xC0:
+            return o + 2 if end - o >= 2 else -1
+        if length > 63:
+            return -1
+        o += 1 + length
+    return -1
+
+
+@kernel
+def read_dns(
+    b: Octets, at: int, end: int, time: int, context: Records, meter: Numbers, signs: Numbers
+) -> bool:
+    """Read a message; its question's name goes to signs, answers with addresses are learned."""
+    if end - at < HEADER + 5:
+        return False
+    flags, questions, answers = u16(b, at + 2), u16(b, at + 4), u16(b, at + 6)
+    if questions > 16 or answers > 256 or flags & 0x7800 not in (0, 0x2800):
+        return False
+    o = at + HEADER
+    if questions == 0:
+        return answers > 0
+    name = o
+    for turn in range(questions):
+        o = skip_name(b, o, end)
+        if o < 0 or end - o < 4:
+            return False
+        if turn == 0:
+            signs[SIGN_NAME_AT], signs[SIGN_NAME_LENGTH] = name, o - name
+        o += 4
+    signs[SIGN_NAME_KIND] = NAME_DNS_ANSWER if flags & 0x8000 else NAME_DNS_QUESTION
+    if flags & 0x8000 and answers:
+        rule = name_rule(b, name, signs[SIGN_NAME_LENGTH], 1)
+        if rule:
+            learn_answers(b, o, end, min(answers, ANSWERS), rule >> 8, time, context, meter)
+    return True
+
+
+@kernel
+def learn_answers(
+    b: Octets, o: int, end: int, answers: int, app: int, time: int, context: Records, meter: Numbers
+) -> None:
+    """Remember the addresses of A and AAAA records as an app's."""
+    for _ in range(answers):
+        o = skip_name(b, o, end)
+        if o < 0 or end - o < 10:
+            return
+        kind, length = u16(b, o), u16(b, o + 8)
+        o += 10
+        if end - o < length:
+            return
+        if kind == 1 and length == 4:
+            learn(context, meter, endpoint_key(u32(b, o), 0, 0, 0, 0), app, LEARN_DNS, time)
+        elif kind == 28 and length == 16:
+            key = endpoint_key(u32(b, o), u32(b, o + 4), u32(b, o + 8), u32(b, o + 12), 0)
+            learn(context, meter, key, app, LEARN_DNS, time)
+        o += length

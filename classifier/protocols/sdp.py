@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""SDP inside SIP (RFC 8866): the addresses and ports at which media will be received."""
+
+from __future__ import annotations
+
+from captures.compiled import I, kernel
+from captures.octets import Octets
+from classifier.context import LEARN_SDP, endpoint_key, learn
+from classifier.flow import Numbers, Records
+
+LF, CR, SPACE, DOT = 10, 13, 32, 46
+
+
+@kernel
+def number(b: Octets, at: int, end: int, stop_at: int) -> tuple[int, int]:
+    """Read decimal digits; returns (value, where they end), (-1, at) without any."""
+    value, o = I(0), at
+    while o < end and o - at < 5 and 48 <= I(b[o]) <= 57:
+        value = value * 10 + I(b[o]) - 48
+        o += 1
+    if o == at or (stop_at and (o >= end or I(b[o]) != stop_at)):
+        return -1, at
+    return value, o
+
+
+@kernel
+def read_address(b: Octets, at: int, end: int) -> int:
+    """Read a dotted IPv4 address; returns its 32 bits, -1 for none."""
+    lane = I(0)
+    for part in range(4):
+        value, at = number(b, at, end, DOT if part < 3 else 0)
+        if value < 0 or value > 255:
+            return -1
+        lane = (lane << 8) | value
+        at += 1
+    return lane
+
+
+@kernel
+def learn_sdp(
+    b: Octets, at: int, end: int, app: int, time: int, context: Records, meter: Numbers
+) -> None:
+    """Remember every "m=" port with the address of the nearest "c=" line before or behind it."""
+    lane, port = I(-1), I(-1)
+    o = at
+    while end - o >= 3:
+        if I(b[o + 1]) == 61:  # "="
+            if I(b[o]) == 99 and end - o > 12:  # "c=IN IP4 "
+                lane = read_address(b, o + 9, end)
+            elif I(b[o]) == 109:  # "m=audio 40000 ..."
+                k = o + 2
+                while k < end and I(b[k]) > SPACE:
+                    k += 1
+                port, _ = number(b, k + 1, end, SPACE)
+            if lane > 0 and port > 0:
+                for extra in range(2):  # RTP, and RTCP beside it (RFC 3550, section 11)
+                    key = endpoint_key(lane, 0, 0, 0, port + extra)
+                    learn(context, meter, key, app, LEARN_SDP, time)
+        while o < end and I(b[o]) != LF:
+            o += 1
+        o += 1
