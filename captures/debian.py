@@ -57,7 +57,7 @@ def tarballs(
     found = sorted(path for path in target.glob("*.tar*") if path.is_file())
     if done.code or done.stalled or not found:
         reason = first_failure(done) or "apt-get brought no tarball"
-        if "Unable to find a source package" in reason:
+        if re.search("Unable to find a source package|put some 'deb-src'", reason):
             reason = (workspace / "update").read_text() or reason
         raise DebianError(reason, bool(DEAD.search(reason)))
     return found

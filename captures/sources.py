@@ -225,9 +225,10 @@ class Search:
                     if not wanted:
                         continue
                     place = origin.repository.split("/")[2:3] or [origin.kind]
-                    earlier = dead.get(place[0]) or failures.remembered(origin.name)
                     try:
-                        if earlier:
+                        if place[0] in dead:
+                            raise Unavailable(dead[place[0]], "unreachable")
+                        if earlier := failures.remembered(origin.name):
                             raise Unavailable(earlier)
                         self.ask(origin, wanted, Path(workspace))
                     except Unavailable as error:
