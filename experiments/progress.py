@@ -83,7 +83,7 @@ class Progress:
 
 
 class Fetching:
-    """Tells what is being downloaded: one line that is rewritten on a terminal, else a few lines."""
+    """Tells what is being downloaded: one rewritten line on a terminal, else a few lines."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self.stream = stream or sys.stderr

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Specs: the shipped ones load, and every problem of a wrong one is told at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from experiments import spec
+from experiments.errors import ExperimentError
+
+GOOD = """
+schema = 1
+name = "tiny"
+title = "Tiny"
+question = "What?"
+seed = 7
+operators = ["maroc-telecom"]
+access = ["4g"]
+apps = ["whatsapp"]
+[[dates]]
+date = 2016-01-20
+label = "mobile only"
+"""
+
+
+def problems(text: str) -> str:
+    with pytest.raises(ExperimentError) as caught:
+        spec.parse(text.encode(), "tiny.toml")
+    return str(caught.value)
+
+
+def test_every_shipped_spec_loads_and_is_named_like_its_file() -> None:
+    found = spec.shipped()
+    assert {"morocco-2016", "smoke"} <= found.keys()
+    for name in found:
+        assert spec.load(name)[0].name == name
+
+
+def test_the_default_spec_asks_the_question_of_the_mission() -> None:
+    held, raw = spec.load("morocco-2016")
+    assert held.operators == ["maroc-telecom", "inwi", "meditel"]
+    assert held.access == ["3g", "4g", "adsl", "wifi"]
+    assert held.apps == ["whatsapp", "skype", "viber", "facetime", "messenger"]
+    assert [day.date.isoformat() for day in held.dates] == [
+        "2015-12-15",
+        "2016-01-20",
+        "2016-03-15",
+        "2016-11-15",
+    ]
+    assert held.captures.innocents == "all"
+    assert held.scenario_year == 2016
+    assert raw == spec.shipped()["morocco-2016"].read_bytes()
+
+
+def test_an_unknown_key_is_an_error_with_the_closest_match() -> None:
+    assert problems(GOOD.replace("access =", "acess =")) == (
+        "tiny.toml: 2 problems\n  access: is missing\n  acess: unknown key (did you mean access?)"
+    )
+
+
+def test_an_unknown_key_of_an_inner_table_is_told_with_its_path() -> None:
+    assert problems(GOOD + 'lable = "x"\n') == (
+        "tiny.toml: dates[0].lable: unknown key (did you mean label?)"
+    )
+    assert problems(GOOD + "[captures]\nsynthetics = true\n") == (
+        "tiny.toml: captures.synthetics: unknown key (did you mean synthetic?)"
+    )
+
+
+def test_an_unknown_word_is_an_error_with_the_closest_match() -> None:
+    assert problems(GOOD.replace('"whatsapp"', '"whatsap"')) == (
+        "tiny.toml: apps[0]: 'whatsap' is not known (did you mean whatsapp?)"
+    )
+    assert problems(GOOD.replace('"4g"', '"dialup"')) == (
+        "tiny.toml: access[0]: 'dialup' is not known (known: 3g, 4g, adsl, fibre, wifi)"
+    )
+
+
+def test_all_problems_are_told_at_once() -> None:
+    text = GOOD.replace("seed = 7", 'seed = "7"').replace('["4g"]', "[]").replace("= 1\n", "= 2\n")
+    assert problems(text) == (
+        "tiny.toml: 3 problems\n"
+        "  schema: 2 is not known (known: 1)\n"
+        "  seed: input should be a valid integer, got '7'\n"
+        "  access: list should have at least 1 item after validation, not 0"
+    )
+
+
+def test_a_word_given_twice_and_dates_out_of_order_are_errors() -> None:
+    assert problems(GOOD.replace('["4g"]', '["4g", "4g"]')) == (
+        "tiny.toml: access: 4g given more than once"
+    )
+    assert problems(GOOD + '[[dates]]\ndate = 2015-01-20\nlabel = "x"\n') == (
+        "tiny.toml: dates: must be in order, each once"
+    )
+
+
+def test_text_that_is_no_toml_is_told_with_its_line() -> None:
+    assert problems("seed = = 1").startswith("tiny.toml: no valid TOML: ")
+
+
+def test_a_spec_is_found_by_name_and_by_path(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(GOOD)
+    assert spec.load(str(path))[0].name == "tiny"
+    assert spec.find("smoke") == spec.shipped()["smoke"]
+
+
+def test_a_spec_that_is_not_there_is_told_with_the_closest_name(tmp_path: Path) -> None:
+    with pytest.raises(ExperimentError, match=r"^unknown spec moroco-2016 \(did you mean morocco"):
+        spec.find("moroco-2016")
+    missing = str(tmp_path / "smok.toml")
+    with pytest.raises(ExperimentError) as caught:
+        spec.find(missing)
+    assert str(caught.value) == f"{missing}: no such spec file (did you mean smoke?)"
