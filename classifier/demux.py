@@ -14,6 +14,8 @@ from captures.octets import Octets, u8, u16, u32
 from classifier.apps.discord import discord_message, discord_rtp
 from classifier.apps.facetime import facetime_message, facetime_rtp
 from classifier.apps.line import line_message, line_rtp
+from classifier.apps.meet import PORT as MEET_PORT
+from classifier.apps.meet import own_port as meet_port
 from classifier.apps.messenger import messenger_tcp
 from classifier.apps.realms import realm_app
 from classifier.apps.skype import FRAME, classic_skype, family_rtp, family_stun
@@ -48,7 +50,7 @@ from classifier.apps.webrtc import (
     TURN_USE,
 )
 from classifier.apps.whatsapp import whatsapp_probe, whatsapp_rtp, whatsapp_stun, whatsapp_tcp
-from classifier.apps.zoom import zoom_message
+from classifier.apps.zoom import zoom_message, zoom_stun
 from classifier.context import (
     LEARN_DNS,
     LEARN_SDP,
@@ -113,6 +115,8 @@ from classifier.signs import (
     SIGN_STUN_REALM_LENGTH,
     SIGN_STUN_RELAYED,
     SIGN_STUN_TRAITS,
+    SIGN_STUN_USER,
+    SIGN_STUN_USER_LENGTH,
     SIGN_TARGET_AT,
     SIGN_TARGET_PORT,
     SIGN_UP,
@@ -421,12 +425,24 @@ def on_stun(
     if found == 0 and traits & MICROSOFT:
         teams = recall_both(context, b, CLIENT_HINT, time, signs) & 0xFF == TEAMS
         found = family_stun(traits, teams)
+    if found == 0 and signs[SIGN_STUN_USER]:
+        found = zoom_stun(b, signs[SIGN_STUN_USER], I(signs[SIGN_STUN_USER_LENGTH]))
     if found == 0:
         found = general_stun(kind, traits)
     conclude(flow, found, argument, time)
+    if found in (ICE_CHECK, TURN_USE):
+        by_port(flow, time, signs)
     if traits & TURN:
         flow["state"] = I(flow["state"]) | ALLOCATED
     teach(flow, context, meter, b, time, signs)
+
+
+@kernel
+def by_port(flow: Any, time: int, signs: Numbers) -> None:
+    """Name a flow of proven WebRTC by a port that only one app's servers use."""
+    port = meet_port(I(signs[SIGN_SOURCE_PORT]), I(signs[SIGN_TARGET_PORT]))
+    if port:
+        conclude(flow, MEET_PORT, port, time)
 
 
 @kernel
@@ -463,6 +479,7 @@ def on_payload(
         if dtls != NOT_DTLS:
             if dtls in (CLIENT_HELLO_SRTP, SERVER_HELLO_SRTP):
                 conclude(flow, DTLS_SRTP, 0, time)
+                by_port(flow, time, signs)
             return
     if is_quic(b, at, end):
         conclude(flow, IS_QUIC, 0, time)

@@ -42,6 +42,7 @@ SIGN_STUN_COUNT = 31  # attributes read
 # The RTP packet in the payload.
 SIGN_RTP_AT = 32
 SIGN_RTP_PROFILE = 33  # header extension profile + 1
-SIGN_LINKED = 34
+
+SIGN_STUN_USER, SIGN_STUN_USER_LENGTH = 34, 35  # USERNAME attribute
 
 SIGNS = 40

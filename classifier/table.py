@@ -40,7 +40,8 @@ COLUMNS = (
 
 def names(numbers: NDArray[Any], words: tuple[str, ...]) -> NDArray[np.object_]:
     """Return the words that small integers stand for."""
-    return np.array(words, object)[numbers]
+    out: NDArray[np.object_] = np.array(words, object)[numbers]
+    return out
 
 
 def addresses(lanes: NDArray[Any], version: NDArray[Any]) -> NDArray[np.object_]:

@@ -25,6 +25,8 @@ STREAM = evidence(TELEGRAM, 4, CERTAIN, MEDIA, 90, "steady stream behind a refle
 #: Tagged packets that are no pings, from which a reflector carries the call and is not probed only.
 STREAM_PACKETS = 24
 TAGS = 8
+#: The longest ping, and how many different octets a tag has at least (G.711's silence is all FF).
+PING_SIZE, TAG_OCTETS = 64, 10
 
 
 @kernel
@@ -32,8 +34,8 @@ def telegram_message(note: Any, b: Octets, at: int, end: int, size: int, up: int
     """Follow the tag and the pings of a reflector."""
     if end - at < 32 or size & 3:
         return 0
-    if u32(b, at + 16) == 0xFFFFFFFF and u32(b, at + 20) == 0xFFFFFFFF:
-        if u32(b, at + 24) == 0xFFFFFFFF:
+    if size <= PING_SIZE and u32(b, at + 16) == 0xFFFFFFFF and u32(b, at + 20) == 0xFFFFFFFF:
+        if u32(b, at + 24) == 0xFFFFFFFF and distinct(b, at) >= TAG_OCTETS:
             note["pings"] = min(I(note["pings"]) + 1, 255)
             return PING
     tag = mix(mix(mix(u32(b, at), u32(b, at + 4)), u32(b, at + 8)), u32(b, at + 12)) + 1
@@ -43,7 +45,7 @@ def telegram_message(note: Any, b: Octets, at: int, end: int, size: int, up: int
     note["sides"] = I(note["sides"]) | (1 << up)
     if note["pings"] and note["tags"] >= STREAM_PACKETS:
         return STREAM
-    if note["sides"] == 3 and note["tags"] >= TAGS and distinct(b, at) >= 10:
+    if note["sides"] == 3 and note["tags"] >= TAGS and distinct(b, at) >= TAG_OCTETS:
         return STREAM if note["tags"] >= STREAM_PACKETS else TAGGED
     return 0
 

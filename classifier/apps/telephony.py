@@ -5,7 +5,8 @@ Facts. SIP (RFC 3261): a method and " sip:", or "SIP/2.0 ", starts a message; HT
 same port do not. H.225 in Q.931 behind TPKT (RFC 1006, port 1720 or any); H.245 likewise. SCCP:
 little-endian length, a zero or version word, a message id. MGCP (RFC 3435): a verb, and "MGCP" in
 the first line. Megaco text: "!/1" or "MEGACO/1". IAX2 (RFC 5456): full frames on port 4569.
-Shown by sip, h323, skinny, mgcp, FAX-Call; not tripped by http_on_sip_port.
+Megaco controls the gateways of SIP telephony and is counted with it. Shown by sip, h323, skinny,
+mgcp, FAX-Call; not tripped by http_on_sip_port.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ H245 = evidence(OTHER_RTC, 21, CERTAIN, SETUP, 85, "H.245 media control in TPKT"
 RAS = evidence(OTHER_RTC, 22, CERTAIN, SETUP, 75, "H.323 RAS on its port")
 SCCP = evidence(OTHER_RTC, 23, CERTAIN, SETUP, 85, "SCCP (Skinny) messages")
 MGCP = evidence(OTHER_RTC, 24, CERTAIN, SETUP, 95, "MGCP message")
-MEGACO = evidence(OTHER_RTC, 25, CERTAIN, SETUP, 95, "Megaco (H.248) message")
+MEGACO = evidence(SIP, 2, CERTAIN, SETUP, 95, "Megaco (H.248) message of a media gateway")
 IAX2 = evidence(OTHER_RTC, 26, CERTAIN, SETUP, 80, "IAX2 full frame on its port")
 
 
@@ -62,7 +63,7 @@ def is_mgcp(b: Octets, at: int, end: int) -> bool:
             return False
     o = at + 5
     while o < end and o - at < 256 and I(b[o]) not in (10, 13):
-        if I(b[o]) == 77 and starts(b, o, end, b"MGCP 1"):
+        if I(b[o]) == 77 and starts(b, o, end, b"MGCP "):
             return True
         o += 1
     return False

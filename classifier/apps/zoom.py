@@ -4,8 +4,9 @@
 Facts. UDP 8801-8810: hello 01 00 02 or 03, answered 02 00 01; 03 (18 octets) and 04 (13) keep
 alive; 05 starts an SFU frame, with RTP inside: octet 8 says 0F (audio, RTP at 27), 10 (video, RTP
 at 32) (published: Michel et al., IMC 2022). Peer to peer: 1F 02 01. NAT probe: a STUN-like request
-0001 of 44 octets whose attribute 0101 holds digits, answered by 0002 with attribute 0103. Shown by
-zoom (2019, two captures).
+0001 of 44 octets whose attribute 0101 holds digits, answered by 0002 with attribute 0103. The web
+client's ICE user name is two GUIDs in capitals. Shown by zoom (2019, two captures), stun_zoom
+(2022).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ PROBE = evidence(ZOOM, 1, CERTAIN, SETUP, 95, "Zoom NAT probe: attribute 0101 of
 HELLO = evidence(ZOOM, 2, CERTAIN, SETUP, 90, "Zoom hello 01 00 02, or its answer 02 00 01")
 MEDIA_FRAME = evidence(ZOOM, 3, CERTAIN, MEDIA, 95, "RTP inside a Zoom frame of type {x}")
 FRAMES = evidence(ZOOM, 4, CERTAIN, SETUP, 80, "Zoom frames on its port")
+GUIDS = evidence(ZOOM, 6, CERTAIN, SETUP, 90, "ICE user name of two GUIDs in capitals")
 PEER = evidence(ZOOM, 5, CERTAIN, MEDIA, 80, "Zoom peer-to-peer frames 1F 02 01")
 
 
@@ -70,3 +72,24 @@ def count(note: Any, found: int, needed: int) -> int:
         note["candidate"], note["hits"] = ZOOM, 0
     note["hits"] = min(I(note["hits"]) + 1, 255)
     return found if note["hits"] >= needed else 0
+
+
+@kernel
+def is_guid(b: Octets, at: int) -> bool:
+    """Tell whether 36 characters are a GUID in capitals."""
+    for i in range(36):
+        octet = I(b[at + i])
+        if i in (8, 13, 18, 23):
+            if octet != 45:
+                return False
+        elif not (48 <= octet <= 57 or 65 <= octet <= 70):
+            return False
+    return True
+
+
+@kernel
+def zoom_stun(b: Octets, at: int, length: int) -> int:
+    """Return the evidence in a USERNAME attribute's value b[at:at+length]."""
+    if length == 73 and I(b[at + 36]) == 58 and is_guid(b, at) and is_guid(b, at + 37):
+        return GUIDS
+    return 0

@@ -25,6 +25,8 @@ from classifier.signs import (
     SIGN_STUN_REALM_LENGTH,
     SIGN_STUN_RELAYED,
     SIGN_STUN_TRAITS,
+    SIGN_STUN_USER,
+    SIGN_STUN_USER_LENGTH,
 )
 
 HEADER = 20
@@ -91,6 +93,8 @@ def read_attributes(b: Octets, at: int, end: int, padded: int, signs: Numbers) -
             signs[SIGN_STUN_PEER] = value
         elif kind == 0x0016 and address:
             signs[SIGN_STUN_RELAYED] = value
+        elif kind == 0x0006:
+            signs[SIGN_STUN_USER], signs[SIGN_STUN_USER_LENGTH] = value, length
         elif kind == 0x0014:
             signs[SIGN_STUN_REALM], signs[SIGN_STUN_REALM_LENGTH] = value, length
         elif kind == 0x0013:
@@ -105,7 +109,7 @@ def clear_stun(signs: Numbers) -> None:
     """Forget the STUN message of an earlier packet or layer."""
     signs[SIGN_STUN] = signs[SIGN_STUN_FIRST] = signs[SIGN_STUN_TRAITS] = 0
     signs[SIGN_STUN_MAPPED] = signs[SIGN_STUN_PEER] = signs[SIGN_STUN_RELAYED] = 0
-    signs[SIGN_STUN_REALM] = signs[SIGN_STUN_DATA] = 0
+    signs[SIGN_STUN_REALM] = signs[SIGN_STUN_DATA] = signs[SIGN_STUN_USER] = 0
 
 
 @kernel
