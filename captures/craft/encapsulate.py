@@ -90,7 +90,7 @@ def l2tp(layer: Packet, up: bool) -> Packet:
 
 def pptp(layer: Packet, up: bool) -> Packet:
     """Return a packet in PPP in the GRE of PPTP (RFC 2637), with a sequence number."""
-    head = GRE_PPTP(seqnum_present=1, seqence_number=1, call_id=77)
+    head = GRE_PPTP(seqnum_present=1, sequence_number=1, call_id=77)
     return ether(outer4(up, 47) / head / Raw(b"\xff\x03" + bytes(ppp(layer))), up)
 
 

@@ -27,7 +27,7 @@ Access = Literal["3g", "4g", "adsl", "fibre", "wifi", "unknown"]
 Kind = Literal["audio", "video", "unknown", "none"]
 
 #: Seconds of media per call: beyond the five that a call verdict looks at, and no more.
-TALK = 6.5
+TALK = 6.0
 
 
 class Recipe(NamedTuple):

@@ -67,7 +67,7 @@ def allocate(
     line: Line, flow: Udp, transaction: bytes, at: int, rtt: int
 ) -> list[tuple[Sent, Sent]]:
     """Send one Allocate twice and get it answered twice."""
-    request = stun.message(stun.ALLOCATE, transaction, [(TOKEN, line.token)])
+    request = tight_message(stun.ALLOCATE, transaction, tight(TOKEN, line.token))
     asked = [flow.up(at, request), flow.up(at + 110_000, request)]
     answered = []
     for number in range(2):
@@ -106,7 +106,8 @@ def hang_up(line: Line, at: int) -> None:
     """Tell every relay that the call is over."""
     for number, flow in enumerate(line.relays):
         transaction = line.dice.octets(12)
-        flow.up(at + number * 120_000, stun.message(GOODBYE, transaction, [(TOKEN, line.token)]))
+        goodbye = tight_message(GOODBYE, transaction, tight(TOKEN, line.token))
+        flow.up(at + number * 120_000, goodbye)
 
 
 def chosen(line: Line, index: int, call: str, what: str) -> Udp:
@@ -232,9 +233,11 @@ def probe_bandwidth(line: Line, flow: Udp, at: int) -> None:
         start = at + number * 50 * MS
         transaction = line.dice.octets(12)
         stamp = tight(PROBE, b"\1" + struct.pack(">II", 0x11, number))
-        flow.up(start, probe(PROBE_REQUEST, transaction, stamp + tight(PROBE_BODY, bytes(475))))
+        flow.up(
+            start, tight_message(PROBE_REQUEST, transaction, stamp + tight(PROBE_BODY, bytes(475)))
+        )
         clock = tight(TIMESTAMP, struct.pack(">Q", start // MS))
-        flow.down(start + 15 * MS, probe(PROBE_REPLY, transaction, clock + stamp))
+        flow.down(start + 15 * MS, tight_message(PROBE_REPLY, transaction, clock + stamp))
     for number in range(6):
         start = at + 200 * MS + number * 11 * MS
         body = struct.pack(">IIHH", 0x1000 * number, 500 * number, number * 256 + 16, 0)
@@ -246,12 +249,12 @@ def probe_bandwidth(line: Line, flow: Udp, at: int) -> None:
 
 
 def tight(kind: int, value: bytes) -> bytes:
-    """Return an attribute without padding: this client does not pad those of its probes."""
+    """Return an attribute without padding: this client does not pad its own."""
     return struct.pack(">HH", kind, len(value)) + value
 
 
-def probe(kind: int, transaction: bytes, body: bytes) -> bytes:
-    """Return a probe around attributes that are ready."""
+def tight_message(kind: int, transaction: bytes, body: bytes) -> bytes:
+    """Return a message around attributes that are ready."""
     return stun.header(kind, len(body), transaction) + body
 
 
