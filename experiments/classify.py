@@ -101,10 +101,9 @@ def _looks(path: Path) -> bool:
 
 def classify_file(path: str) -> Classified:
     """Classify every flow of one capture; raises CaptureError or ClassifierError."""
-    from classifier.table import columns
-
     from captures.pcap import CaptureFile
     from classifier.engine import Engine
+    from classifier.table import columns
 
     capture = CaptureFile(path)
     engine = Engine()
@@ -134,11 +133,21 @@ def _link_notices(path: str, counters: Mapping[str, int], links: set[int]) -> li
 
 
 def rows(columns: Mapping[str, Any]) -> Any:
-    """Return columns as one Arrow table of SCHEMA (a missing number is null, not NaN)."""
+    """Return columns as one Arrow table of SCHEMA; what was not reached (-1) becomes null."""
     if list(columns) != SCHEMA.names:
         raise ValueError(f"classifier columns are {list(columns)}, expected {SCHEMA.names}")
-    arrays = [pa.array(columns[field.name], type=field.type, from_pandas=True) for field in SCHEMA]
+    arrays = [
+        pa.array(columns[field.name], type=field.type, mask=_unreached(field, columns))
+        for field in SCHEMA
+    ]
     return pa.Table.from_arrays(arrays, schema=SCHEMA)
+
+
+def _unreached(field: Any, columns: Mapping[str, Any]) -> Any:
+    """Return bool[n], true where a wait is not known; None for a column without such rows."""
+    if field.name not in ("packets_to_verdict", "ms_to_verdict"):
+        return None
+    return np.asarray(columns[field.name]) < 0
 
 
 # ---- formats

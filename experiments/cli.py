@@ -178,6 +178,56 @@ def doctor() -> None:
 # ---- captures
 
 
+@captures_app.command("add")
+def add_capture(
+    pcap: Annotated[Path, typer.Argument(metavar="PCAP", help="A capture of one call.")],
+    application: Annotated[
+        str, typer.Option("--app", help="The app called with; none for innocent traffic.")
+    ],
+    kind: Annotated[str, typer.Option(help="audio, video or unknown.")] = "unknown",
+    flow: Annotated[
+        list[str] | None,
+        typer.Option(help="A media flow of the call: a frame number, or 'udp A:PORT-B:PORT'."),
+    ] = None,
+    access: Annotated[
+        str | None, typer.Option(help="Where it was taken: 3g, 4g, adsl, fibre, wifi, unknown.")
+    ] = None,
+    year: Annotated[int | None, typer.Option(help="When (default: by its clock).")] = None,
+    licence: Annotated[str | None, typer.Option(help="Its licence (default: private).")] = None,
+    name: Annotated[str | None, typer.Option(help="Its name (default: the file's).")] = None,
+    anonymise: Annotated[
+        bool, typer.Option("--anonymise", help="Replace addresses in the copy.")
+    ] = False,
+) -> None:
+    """Add a capture of your own; it stays on this machine.
+
+    Without --flow only whether the call is seen and blocked is scored, not its flows.
+    Example: midcall captures add call.pcap --app whatsapp --kind audio --flow 12
+    """
+    with sentences():
+        from captures.add import add
+        from captures.privacy import Privacy
+
+        def warn(found: Privacy) -> bool:
+            for line in found.sentences(anonymise):
+                say(f"privacy: {line}")
+            return True
+
+        kept = add(
+            pcap,
+            application,
+            "none" if application == "none" else kind,
+            flow,
+            access,
+            year,
+            licence,
+            name,
+            anonymise=anonymise,
+            confirm=warn,
+        )
+        print(f"added {kept.name}: {kept.app} {kept.kind}, {kept.packets} packets")
+
+
 @captures_app.command("list")
 def list_captures() -> None:
     """List every catalogued capture."""
@@ -189,13 +239,13 @@ def list_captures() -> None:
 
 
 @captures_app.command("show")
-def show_capture(name: Annotated[str, typer.Argument(help="The capture's name.")]) -> None:
+def show_capture(name: Annotated[str, typer.Argument(metavar="NAME", help="Its name.")]) -> None:
     """Show one capture: its facts, its calls, its labelled flows."""
     with sentences():
-        from captures.catalogue import load
+        from captures.add import show
         from experiments import listing
 
-        print(listing.details(load().named(name)))
+        print(listing.details(show(name)))
 
 
 @captures_app.command("check")
@@ -210,6 +260,40 @@ def check_captures() -> None:
         if problems:
             raise typer.Exit(FAILED)
         print(f"{len(load().captures)} captures, no problem found")
+
+
+@captures_app.command("remove")
+def remove_capture(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A capture that you added.")],
+) -> None:
+    """Remove a capture that you added, with its copy and its labels."""
+    with sentences():
+        from captures.add import remove
+
+        print(f"removed {remove(name).name}")
+
+
+@captures_app.command("fetch")
+def fetch_captures(
+    corpus: Annotated[
+        Path | None, typer.Option(help="A folder of captures, looked in first.")
+    ] = None,
+    retry: Annotated[bool, typer.Option("--retry", help="Ask again what failed lately.")] = False,
+) -> None:
+    """Obtain every catalogued capture and say what is missing, and why."""
+    with sentences():
+        from captures.catalogue import load
+        from captures.sources import obtain, summary
+        from experiments.progress import Fetching
+
+        catalogue, fetching = load(), Fetching()
+        try:
+            had = obtain(catalogue, corpus, progress=fetching, retry=retry)
+        finally:
+            fetching.close()
+        for notice in had.notices:
+            say(f"midcall: {notice}")
+        print("\n".join(summary(catalogue, had)))
 
 
 def main() -> None:

@@ -6,8 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from captures import calls as call_truth
-from captures import labels as label_truth
+from captures.add import Shown
 from captures.catalogue import Capture
 
 HEADS = ("name", "app", "kind", "year", "access", "packets", "marks")
@@ -41,17 +40,19 @@ def table(captures: Sequence[Capture]) -> str:
     return "\n".join(lines)
 
 
-def details(capture: Capture) -> str:
-    """Return all that the catalogue knows of a capture, with its calls and labels."""
+def details(shown: Shown) -> str:
+    """Return all that is known of a capture: its table, where it stands, its calls and labels."""
+    capture = shown.capture
     facts = capture.model_dump(exclude={"sources"}) | {"added": capture.added}
+    facts["path"] = shown.path or "not on this machine: midcall captures fetch"
     lines = [f"{key:12}{value}" for key, value in facts.items() if value not in ("", None)]
     for source in capture.sources:
         lines.append(f"{'source':12}{source.origin}: {source.path}")
-    for call in call_truth.calls(capture.sha256):
+    for call in shown.calls:
         flows = f"{len(call.media)} media, {len(call.setup)} setup flows"
         guess = ", gates inferred" if call.inferred else ""
         lines.append(f"{'call':12}{call.id}: {call.app} {call.kind}, {flows}{guess}")
-    held = Counter((one.app, one.role) for one in label_truth.labels(capture.sha256))
+    held = Counter((one.app, one.role) for one in shown.labels)
     for (app, role), n in sorted(held.items()):
         lines.append(f"{'flows':12}{n} {app} {role}")
     if not held and capture.role == "call":

@@ -19,6 +19,7 @@ from captures.labels import Label
 from captures.pcap import Packets, read_with_notices
 from experiments import metrics
 from experiments.baselines import rtp_flows
+from experiments.classify import rows as classified
 from experiments.corpus import Item
 from experiments.masks import masked
 
@@ -37,26 +38,15 @@ class Seen(NamedTuple):
 
 def classify_packets(packets: Packets, name: str) -> tuple[list[Row], NDArray[np.int64]]:
     """Return one classify row per flow and each packet's flow number."""
-    from classifier.table import columns
-
     from classifier.engine import Engine
+    from classifier.table import columns
 
     engine = Engine()
     numbers = engine.feed(packets)
     flows = engine.flows()
-    table = {key: _listed(values) for key, values in columns(flows, name).items()}
-    frames = [int(record) + 1 for record in flows["first_record"]]
-    rows = [
-        {key: values[at] for key, values in table.items()} | {"frame": frame}
-        for at, frame in enumerate(frames)
-    ]
-    return rows, numbers
-
-
-def _listed(values: Any) -> list[Any]:
-    """Return a column as Python values, None for a number that is missing."""
-    plain = values.tolist() if hasattr(values, "tolist") else list(values)
-    return [None if value != value else value for value in plain]
+    frames = (flows["first_record"] + 1).tolist()
+    said = classified(columns(flows, name)).to_pylist()
+    return [row | {"frame": frame} for row, frame in zip(said, frames, strict=True)], numbers
 
 
 def examine(item: Item) -> Seen:
