@@ -94,15 +94,18 @@ def add(
     if not confirm(privacy(packets)):
         raise CaptureError(f"{source}: not added, as was answered")
     title = free_name(source, name, catalogue)
-    target = place(source, title, packets, anonymise)
+    begun: list[Capture] = []
     try:
+        target = place(source, title, packets, anonymise)
         capture = table_of(title, target, packets, app, kind, access, year, licence, group)
-        if capture.sha256 in catalogue.by_sha256():
-            raise CaptureError(f"{source}: its anonymised copy is already catalogued")
+        begun.append(capture)
         write_truth(capture, media)
         save([*own(), capture])
-    except BaseException:
-        target.unlink(missing_ok=True)
+    except BaseException as error:
+        for one in begun:
+            forget(one)
+        if isinstance(error, OSError):
+            raise CaptureError(f"{source}: cannot be added: {error.strerror or error}") from None
         raise
     return capture
 
@@ -322,13 +325,7 @@ def remove(name: str) -> Capture:
     for capture in captures:
         if capture.name == name:
             save([one for one in captures if one is not capture])
-            files = local().files
-            assert files is not None
-            leftovers = [files / capture.file, label_file(local(), capture.sha256)]
-            leftovers.append(local().calls / f"{name}.toml")
-            for path in leftovers:
-                with contextlib.suppress(FileNotFoundError):
-                    path.unlink()
+            forget(capture)
             return capture
     mend = hint(name, [capture.name for capture in captures])
     raise CaptureError(f"no capture named {name!r} was added{mend}; only added ones can be removed")
@@ -337,6 +334,17 @@ def remove(name: str) -> Capture:
 def cached(capture: Capture) -> Path:
     """Return where the cache keeps a capture."""
     return cache_folder() / capture.sha256
+
+
+def forget(capture: Capture) -> None:
+    """Delete the copy and the truth of a capture that the user added."""
+    files = local().files
+    assert files is not None
+    leftovers = [files / capture.file, label_file(local(), capture.sha256)]
+    leftovers.append(local().calls / f"{capture.name}.toml")
+    for path in leftovers:
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
 
 
 def show(name: str) -> Shown:
