@@ -114,6 +114,35 @@ def capture_year(capture: Capture, call: Call | None) -> int | None:
     return call.year if call is not None and call.year is not None else capture.year
 
 
+def holders(items: Sequence[Item]) -> dict[str, str]:
+    """Return call id -> sha256 of the one capture that stands for it, sorted by id.
+
+    Several captures can hold the same call, some as a reduced copy: counted twice it would look
+    like evidence. The original stands for it, else the capture with the fewest other calls.
+    """
+    present = {item.capture.name for item in items}
+    order = sorted(
+        items,
+        key=lambda item: (
+            item.capture.copy_of in present,
+            item.capture.synthetic,
+            len(item.calls),
+            item.capture.name,
+        ),
+    )
+    found: dict[str, str] = {}
+    for item in order:
+        for call in item.calls:
+            found.setdefault(call.id, item.capture.sha256)
+    return dict(sorted(found.items()))
+
+
+def copies(items: Sequence[Item]) -> list[str]:
+    """Return the names of captures that are copies of another one that is here."""
+    present = {item.capture.name for item in items}
+    return [item.capture.name for item in items if item.capture.copy_of in present]
+
+
 def headline(items: Sequence[Item]) -> list[Item]:
     """Return the items that may enter a headline figure: real ones."""
     return [item for item in items if not item.capture.synthetic]

@@ -9,7 +9,7 @@ A certain claim in the roles messaging or other is not a claim of a call.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from experiments.statistics import (
@@ -235,13 +235,17 @@ def waits(rows: Sequence[Row]) -> dict[str, Any]:
     return out
 
 
-def accuracy(rows: Sequence[Row], seed: int) -> dict[str, Any]:
-    """Return the accuracy block of summary.json over the given (real) flows."""
+def accuracy(rows: Sequence[Row], seed: int, copies: Collection[str] = ()) -> dict[str, Any]:
+    """Return the accuracy block of summary.json over the given (real) flows.
+
+    `copies` names the captures that hold the call of another one again.
+    """
     table = f1_counts(rows)
     five = f1_counts([row for row in rows if row["truth_app"] != "teams"])
     macro = macro_f1(table, lambda app: True)
     mission = [row for row in call_flows(rows) if row["truth_app"] in FIVE]
     single = distinct(mission)
+    own = [row for row in mission if row["capture"] not in copies]
     return {
         "apps": by_app_and_role(rows, seed),
         "by_app": table,
@@ -252,6 +256,7 @@ def accuracy(rows: Sequence[Row], seed: int) -> dict[str, Any]:
             table, lambda app: table[app]["tp"] + table[app]["fn"] >= 5
         ),
         "five": right_share(mission, seed, "five"),
+        "five_without_copies": right_share(own, seed, "five_without_copies"),
         "five_distinct": right_share(single, seed, "five_distinct"),
         "all": right_share(call_flows(rows), seed, "all"),
         "confusion": confusion(rows),

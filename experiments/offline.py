@@ -128,7 +128,7 @@ def _unseen(item: Item, label: Label) -> Row:
 def call_recognised(
     call: Call, labels: Sequence[Label], rows: Sequence[Row], numbers: NDArray[np.int64]
 ) -> bool:
-    """Tell whether a flow of the call was certainly named as its app, in role media or setup.
+    """Tell whether a flow of the call was certainly claimed to be of a call of its app.
 
     With flow labels only the call's own flows count; with the call's label alone, any flow.
     """
@@ -140,9 +140,7 @@ def call_recognised(
     else:
         flows = list(rows)
     return any(
-        metrics.claims_call(row)
-        and row["role"] in metrics.CALL_ROLES
-        and metrics.family(row["app"]) == metrics.family(call.app)
+        metrics.claims_call(row) and metrics.family(row["app"]) == metrics.family(call.app)
         for row in flows
     )
 

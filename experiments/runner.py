@@ -138,26 +138,16 @@ def examine(held: Corpus, options: Options, log: Log) -> dict[str, offline.Seen]
 
 
 def in_grid(held: Corpus, spec: Spec) -> list[Item]:
-    """Return the items whose calls or bystanders the grid needs.
-
-    A capture that is a copy of another one present holds the same call: it would count it twice.
-    """
-    present = {item.capture.name for item in held.items}
+    """Return the items whose calls or bystanders the grid needs, each call in one item only."""
+    holders = corpora.holders(held.items)
     return [
         item
         for item in held.items
-        if item.capture.copy_of not in present
-        and (
-            any(call.app in spec.apps for call in item.calls)
-            or (item.innocent and not item.capture.synthetic)
+        if any(
+            call.app in spec.apps and holders[call.id] == item.capture.sha256 for call in item.calls
         )
+        or (item.innocent and not item.capture.synthetic)
     ]
-
-
-def copies(held: Corpus) -> list[str]:
-    """Return the names of captures that the grid leaves out as copies."""
-    present = {item.capture.name for item in held.items}
-    return [item.capture.name for item in held.items if item.capture.copy_of in present]
 
 
 def simulate_all(
@@ -291,12 +281,13 @@ def call_rows(
 ) -> list[Row]:
     """Return the rows of calls.parquet, in the order of the grid, then of captures."""
     items = {item.capture.sha256: item for item in held.items}
+    holders = corpora.holders(held.items)
     rows = []
     for at, outcome in sorted(outcomes.items()):
         for entry in outcome["calls"]:
             item = items[entry["sha256"]]
             call = next(one for one in item.calls if one.id == entry["call"])
-            if call.app in spec.apps:
+            if call.app in spec.apps and holders[call.id] == entry["sha256"]:
                 recognised = seen[entry["sha256"]].recognised[call.id]
                 rows.append(_call_row(spec, grid[at], item, call, entry, recognised))
     return rows
@@ -380,14 +371,14 @@ def measure(spec: Spec, held: Corpus, seen: dict[str, offline.Seen], log: Log) -
 
 
 def recognised_rows(spec: Spec, held: Corpus, seen: dict[str, offline.Seen]) -> list[Row]:
-    """Return one row per call of every capture that is no copy: whether it was recognised."""
-    left_out = set(copies(held))
-    return [
-        call_facts(spec, item, call) | {"recognised": seen[item.capture.sha256].recognised[call.id]}
-        for item in held.items
-        if item.capture.name not in left_out
-        for call in item.calls
-    ]
+    """Return one row per distinct call of the run: whether it was recognised."""
+    items = {item.capture.sha256: item for item in held.items}
+    rows = []
+    for name, sha256 in corpora.holders(held.items).items():
+        call = next(one for one in items[sha256].calls if one.id == name)
+        hit = seen[sha256].recognised[name]
+        rows.append(call_facts(spec, items[sha256], call) | {"recognised": hit})
+    return rows
 
 
 def summarise(
@@ -403,6 +394,7 @@ def summarise(
     calls = tables["calls"]
     notices = [notice for one in seen.values() for notice in one.notices]
     takes = [item.capture for item in held.items]
+    copies = corpora.copies(held.items)
     return {
         "schema": summary.SCHEMA,
         "spec": {
@@ -422,10 +414,10 @@ def summarise(
             "missing": len(held.missing),
             "missing_list": held.missing,
             "cut": len(notices),
-            "copies": copies(held),
+            "copies": copies,
         },
         "warnings": notices,
-        "accuracy": summary.accuracy(flows, recognised_rows(spec, held, seen), spec.seed),
+        "accuracy": summary.accuracy(flows, recognised_rows(spec, held, seen), spec.seed, copies),
         "verdict": metrics.waits(summary.real(flows)),
         "calls": [{key: row[key] for key in summary.CALL_KEYS} for row in calls],
         "mission": summary.mission(calls),

@@ -8,7 +8,7 @@ the machine decides.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from experiments import baselines, metrics
@@ -33,11 +33,13 @@ def real(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if not row["synthetic"]]
 
 
-def accuracy(flows: Sequence[Row], recognised: Sequence[Row], seed: int) -> dict[str, Any]:
+def accuracy(
+    flows: Sequence[Row], recognised: Sequence[Row], seed: int, copies: Collection[str]
+) -> dict[str, Any]:
     """Return the accuracy block: real flows, calls recognised, baselines, synthetic apart."""
     facts = real(flows)
     invented = [row for row in flows if row["synthetic"]]
-    block = metrics.accuracy(facts, seed)
+    block = metrics.accuracy(facts, seed, copies)
     block["scope"] = "real captures; flows with labels of high or medium confidence"
     block["calls_recognised"] = calls_recognised(recognised)
     block["baselines"] = baselines.compare(facts)
@@ -51,8 +53,7 @@ def accuracy(flows: Sequence[Row], recognised: Sequence[Row], seed: int) -> dict
 def calls_recognised(calls: Sequence[Row]) -> list[dict[str, Any]]:
     """Return per app how many calls were recognised, of n; intervals from ten calls on.
 
-    `calls` has one row per call of a capture that is no copy. Real calls and synthetic ones are
-    apart.
+    `calls` has one row per distinct call. Real calls and synthetic ones are apart.
     """
     groups: dict[tuple[str, bool], list[Row]] = defaultdict(list)
     for row in calls:
@@ -149,13 +150,13 @@ def cell_counts(cells: Sequence[Row]) -> dict[str, Any]:
 def lines(summary: Mapping[str, Any]) -> list[str]:
     """Return the five lines a person sees at the end of a run."""
     held, seen, cost = summary["captures"], summary["accuracy"], summary["throughput"]["offline"]
-    five, single, alarms = seen["five"], seen["five_distinct"], seen["false_calls"]
+    five, single, alarms = seen["five"], seen["five_without_copies"], seen["false_calls"]
     waits = summary["verdict"]["packets"]
     wait = "n/a" if waits["p50"] is None else f"{waits['p50']:.0f} packets (p50)"
     return [
         f"captures: {held['real']} real, {held['synthetic']} synthetic, {held['missing']} missing",
         f"seen:     {five['right']} of {five['n']} call flows of the five apps named right "
-        f"({single['right']} of {single['n']} distinct), after {wait}; "
+        f"({single['right']} of {single['n']} without copies), after {wait}; "
         f"{alarms['hits']} of {alarms['flows']} innocent flows taken for a call",
         f"calls:    {_blocked_words(summary)}",
         f"hit:      {_hit_words(summary['collateral'])}",

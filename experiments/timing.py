@@ -47,7 +47,9 @@ def mix(parts: Sequence[Packets]) -> Packets:
     columns = [np.concatenate([part[i] for part in parts]) for i in range(1, 6)]
     offsets = [part.offset + start for part, start in zip(parts, starts, strict=True)]
     columns[0] = np.concatenate(offsets).astype(np.int64)
-    return Packets(np.concatenate([part.data for part in parts]), *columns)
+    data = np.concatenate([part.data for part in parts])
+    data.flags.writeable = False  # as a mapped file's bytes are: another type would be compiled
+    return Packets(data, *columns)
 
 
 def one_pass(load: Packets, size: int, deadline: float) -> list[tuple[int, int]]:
