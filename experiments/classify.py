@@ -203,6 +203,8 @@ class JsonSink:
     def write(self, table: Any) -> None:
         """Take the rows of one file."""
         for batch in table.to_batches(max_chunksize=1 << 16):
+            if not batch.num_rows:
+                continue
             lines = json_lines(batch).to_pylist()
             self._out.write(b",\n" if self._any else b"\n")
             self._out.write(",\n".join(lines).encode())

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Classification of files: what goes in, which formats come out, what happens to bad files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from captures.errors import CaptureError
+from captures.pcap import packets_of, write_pcap
+from experiments import classify
+from experiments.errors import ExperimentError
+
+SAMPLES = Path(__file__).resolve().parents[2] / "captures" / "samples"
+DNS = SAMPLES / "sample-dns.pcap"
+
+
+def columns(n: int, **more: Any) -> dict[str, Any]:
+    """Return classifier columns of n equal flows."""
+    one: dict[str, Any] = {
+        "file": 'a "b"\\c.pcap',
+        "proto": "udp",
+        "src_ip": "10.0.0.1",
+        "src_port": 1,
+        "dst_ip": "10.0.0.2",
+        "dst_port": 2,
+        "packets": 3,
+        "bytes": 400,
+        "first_ts": 1.5,
+        "last_ts": 2.25,
+        "verdict": "certain",
+        "app": "whatsapp",
+        "role": "media",
+        "confidence": 0.99,
+        "packets_to_verdict": 1,
+        "ms_to_verdict": 0.5,
+        "evidence": "é, \n x",
+    }
+    kinds = {str: object, int: np.int64, float: np.float64}
+    return {key: np.array([value] * n, kinds[type(value)]) for key, value in (one | more).items()}
+
+
+def sunk(form: str, *tables: Any) -> bytes:
+    out = io.BytesIO()
+    sink = classify.open_sink(form, out, terminal=False)
+    for table in tables:
+        sink.write(table)
+    sink.close()
+    return out.getvalue()
+
+
+def test_the_columns_are_exactly_those_of_the_interface() -> None:
+    header = sunk("csv").decode().replace('"', "").strip()
+    assert header == (
+        "file,proto,src_ip,src_port,dst_ip,dst_port,packets,bytes,first_ts,last_ts,verdict,app,"
+        "role,confidence,packets_to_verdict,ms_to_verdict,evidence"
+    )
+
+
+def test_all_formats_say_the_same_rows() -> None:
+    table = classify.rows(columns(2))
+    expected = table.to_pylist() * 2
+    assert json.loads(sunk("json", table, table)) == expected
+    assert pq.read_table(io.BytesIO(sunk("parquet", table, table))).to_pylist() == expected
+    read = list(csv.DictReader(io.StringIO(sunk("csv", table, table).decode(), newline="")))
+    assert [row["evidence"] for row in read] == [row["evidence"] for row in expected]
+    assert [float(row["ms_to_verdict"]) for row in read] == [0.5] * 4
+
+
+def test_no_rows_are_a_whole_document_in_every_format() -> None:
+    empty = classify.rows(columns(0))
+    assert json.loads(sunk("json", empty)) == []
+    assert json.loads(sunk("json")) == []
+    assert len(sunk("csv", empty).splitlines()) == 1
+    assert pq.read_table(io.BytesIO(sunk("parquet", empty))).num_rows == 0
+    assert sunk("table") == b""
+
+
+def test_an_empty_table_between_two_others_leaves_json_whole() -> None:
+    full, empty = classify.rows(columns(1)), classify.rows(columns(0))
+    assert len(json.loads(sunk("json", empty, full, empty, full))) == 2
+
+
+def test_a_wait_that_was_not_reached_is_null() -> None:
+    table = classify.rows(columns(1, packets_to_verdict=-1, ms_to_verdict=-1.0))
+    row = table.to_pylist()[0]
+    assert row["packets_to_verdict"] is None
+    assert row["ms_to_verdict"] is None
+    assert json.loads(sunk("json", table))[0]["ms_to_verdict"] is None
+    assert b',,,"' in sunk("csv", table)
+
+
+def test_other_columns_than_the_interface_are_refused() -> None:
+    wrong = columns(1)
+    wrong.pop("evidence")
+    with pytest.raises(ValueError, match="classifier columns are"):
+        classify.rows(wrong)
+
+
+def test_the_table_for_people_shows_calls_first_and_says_what_it_leaves_out() -> None:
+    quiet = classify.rows(columns(classify.SHOWN, verdict="not-call", app="none", packets=9))
+    text = sunk("table", quiet, classify.rows(columns(1))).decode()
+    assert text.count("whatsapp") == 1
+    assert text.splitlines()[-1] == "1 more flows are not shown; --format csv gives every one"
+    assert "\x1b" not in text
+
+
+def test_the_format_follows_the_name_of_the_output() -> None:
+    assert classify.format_of(None, "flows.csv") == "csv"
+    assert classify.format_of(None, "flows.parquet") == "parquet"
+    assert classify.format_of(None, "flows.txt") == "table"
+    assert classify.format_of(None, None) == "table"
+    assert classify.format_of("json", "flows.csv") == "json"
+    with pytest.raises(ExperimentError, match=r"^unknown format jsn \(did you mean json\?\)$"):
+        classify.format_of("jsn", None)
+
+
+def test_a_folder_stands_for_the_captures_in_it(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "b.pcap.gz").write_bytes(b"")
+    (tmp_path / "a").write_bytes(DNS.read_bytes()[:100])
+    (tmp_path / "notes.txt").write_text("nothing")
+    found = classify.expand(str(tmp_path))
+    assert found == [str(tmp_path / "a"), str(tmp_path / "deep" / "b.pcap.gz")]
+
+
+def test_a_folder_without_captures_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ExperimentError) as caught:
+        classify.expand(str(tmp_path))
+    assert str(caught.value) == (
+        f"{tmp_path}: the folder holds no captures, expected pcap or pcapng files in it"
+    )
+
+
+def test_a_batch_goes_on_after_a_bad_file(tmp_path: Path) -> None:
+    said: list[str] = []
+
+    def reader(path: str) -> classify.Classified:
+        if "bad" in path:
+            raise CaptureError(f"{path}: no such file")
+        return classify.Classified(classify.rows(columns(1, file=path)), [])
+
+    out = tmp_path / "out.json"
+    whole = classify.classify(["one", "bad", "two"], None, str(out), said.append, reader)
+    assert not whole
+    assert said == ["bad: no such file"]
+    assert [row["file"] for row in json.loads(out.read_text())] == ["one", "two"]
+
+
+def test_an_output_that_fails_leaves_the_old_file_as_it_was(tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    out.write_text("old")
+
+    def reader(path: str) -> classify.Classified:
+        raise RuntimeError("a mistake of ours")
+
+    with pytest.raises(RuntimeError):
+        classify.classify(["one"], None, str(out), lambda line: None, reader)
+    assert out.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["out.csv"]
+
+
+def test_an_output_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    out = tmp_path / "no" / "out.csv"
+    with pytest.raises(ExperimentError) as caught:
+        classify.classify([str(DNS)], None, str(out), lambda line: None)
+    assert str(caught.value) == f"{out}: cannot be written (No such file or directory)"
+
+
+def test_a_real_file_gives_its_flows() -> None:
+    done = classify.classify_file(str(DNS))
+    assert done.notices == []
+    assert set(done.table.column("evidence").to_pylist()) == {"DNS"}
+
+
+def test_a_capture_of_no_packets_gives_no_rows_and_a_notice(tmp_path: Path) -> None:
+    path = tmp_path / "none.pcap"
+    path.write_bytes(DNS.read_bytes()[:24])
+    done = classify.classify_file(str(path))
+    assert done.table.num_rows == 0
+    assert done.notices == [f"{path}: the capture holds 0 packets"]
+
+
+def test_a_file_cut_in_the_middle_gives_its_whole_packets_and_a_warning(tmp_path: Path) -> None:
+    path = tmp_path / "cut.pcap"
+    path.write_bytes(DNS.read_bytes()[:-10])
+    done = classify.classify_file(str(path))
+    full = classify.classify_file(str(DNS))
+    lost = sum(full.table.column("packets").to_pylist()) - sum(
+        done.table.column("packets").to_pylist()
+    )
+    assert lost == 1
+    assert len(done.notices) == 1
+    assert done.notices[0].startswith(f"{path}: record ")
+
+
+def test_an_unknown_link_type_is_an_error_and_a_few_such_packets_a_notice(tmp_path: Path) -> None:
+    from classifier.errors import ClassifierError
+
+    path = tmp_path / "odd.pcap"
+    write_pcap(path, packets_of([b"\0" * 60] * 2, [1, 2], link=147))
+    with pytest.raises(ClassifierError, match=r"odd.pcap: unknown link type 147, expected one of "):
+        classify.classify_file(str(path))

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The command line as a user types it: exit codes, one sentence per error, no traceback."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from captures.pcap import packets_of, write_pcap
+from experiments.cli import app
+
+ROOT = Path(__file__).resolve().parents[2]
+DNS = ROOT / "captures" / "samples" / "sample-dns.pcap"
+
+
+@pytest.fixture(autouse=True)
+def _own_catalogue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the user's added captures out of the tests, and the tests out of them."""
+    monkeypatch.setenv("MIDCALL_LOCAL", str(tmp_path / "local"))
+
+
+def midcall(*words: object) -> Result:
+    """Run a command in this process."""
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def process(*words: object, out: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
+    """Run a command as a process of its own."""
+    command = [sys.executable, "-m", "experiments.cli", *map(str, words)]
+    return subprocess.run(
+        command,
+        stdout=out,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+
+
+def test_help_names_every_command() -> None:
+    told = midcall("--help")
+    assert told.exit_code == 0
+    for name in ("run", "classify", "captures", "doctor", "report"):
+        assert f"\n  {name} " in told.stdout
+
+
+def test_help_loads_neither_numba_nor_arrow() -> None:
+    code = (
+        "import sys, experiments.cli as c\n"
+        "try: c.app(['--help'])\nexcept SystemExit: pass\n"
+        "heavy = {'numba', 'pyarrow', 'numpy', 'pydantic', 'scipy'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_version_is_one_line() -> None:
+    told = midcall("--version")
+    assert told.exit_code == 0
+    assert told.stdout.startswith("midcall ")
+
+
+@pytest.mark.parametrize(
+    ("words", "close"),
+    [
+        (("classfy",), "Did you mean 'classify'?"),
+        (("captures", "lst"), "Did you mean 'list'?"),
+        (("classify", "--formt", "csv", "x"), "--format"),
+        (("run", "smoek"), "did you mean smoke?"),
+        (("run", "morocco"), "did you mean morocco-2016?"),
+        (("classify", DNS, "--format", "jsn"), "did you mean json?"),
+        (("captures", "show", "sample-dn"), "did you mean sample-dns?"),
+    ],
+)
+def test_a_mistyped_word_is_answered_with_the_closest_one(
+    words: tuple[object, ...], close: str
+) -> None:
+    told = midcall(*words)
+    assert told.exit_code == 2
+    assert close in told.stderr
+    assert "Traceback" not in told.output
+
+
+def bad_files(folder: Path) -> dict[str, Path]:
+    """Return one file (or folder) of each kind that cannot be classified."""
+    (folder / "empty.pcap").write_bytes(b"")
+    (folder / "text.pcap").write_text("this is no capture")
+    (folder / "bare").mkdir()
+    write_pcap(folder / "odd.pcap", packets_of([b"\0" * 60], [1], link=147))
+    names = ("empty.pcap", "text.pcap", "bare", "odd.pcap", "missing.pcap")
+    return {name: folder / name for name in names}
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("empty.pcap", "the file is empty"),
+        ("text.pcap", "not a capture"),
+        ("bare", "the folder holds no captures"),
+        ("odd.pcap", "unknown link type 147"),
+        ("missing.pcap", "no such file"),
+    ],
+)
+def test_a_bad_file_is_one_sentence_and_exit_code_2(
+    tmp_path: Path, name: str, sentence: str
+) -> None:
+    path = bad_files(tmp_path)[name]
+    told = midcall("classify", path)
+    assert told.exit_code == 2
+    assert told.stderr.startswith(f"midcall: {path}: ")
+    assert sentence in told.stderr
+    assert len(told.stderr.splitlines()) == 1
+
+
+def test_a_batch_with_bad_files_gives_the_good_ones_and_exit_code_2(tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    bad = list(bad_files(tmp_path).values())
+    told = midcall("classify", *bad[:2], DNS, *bad[2:], "-o", out)
+    assert told.exit_code == 2
+    assert len(told.stderr.splitlines()) == len(bad)
+    files = {line.split(",")[0].strip('"') for line in out.read_text().splitlines()[1:]}
+    assert files == {str(DNS)}
+
+
+def test_a_cut_file_is_a_warning_and_a_capture_of_no_packets_a_notice(tmp_path: Path) -> None:
+    (tmp_path / "cut.pcap").write_bytes(DNS.read_bytes()[:-10])
+    (tmp_path / "none.pcap").write_bytes(DNS.read_bytes()[:24])
+    for name, words in (("cut.pcap", "the file is cut"), ("none.pcap", "holds 0 packets")):
+        told = midcall("classify", tmp_path / name, "--format", "csv", "-o", tmp_path / "o.csv")
+        assert told.exit_code == 0
+        assert told.stderr.startswith("midcall: warning: ")
+        assert words in told.stderr
+
+
+def test_rows_come_on_the_standard_output_and_words_on_the_other(tmp_path: Path) -> None:
+    done = process("classify", DNS, tmp_path / "missing.pcap", "--format", "csv", "-o", "-")
+    assert done.returncode == 2
+    assert done.stdout.startswith('"file","proto",')
+    assert "missing" not in done.stdout
+    assert done.stderr == f"midcall: {tmp_path / 'missing.pcap'}: no such file\n"
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        done = process("classify", DNS, "--format", "csv", out=write)
+    finally:
+        os.close(write)
+    assert done.returncode == 0
+    assert done.stderr == ""
+
+
+def test_a_report_of_no_run_is_one_sentence(tmp_path: Path) -> None:
+    told = midcall("report", tmp_path / "nothing")
+    assert told.exit_code == 2
+    assert told.stderr.startswith(f"midcall: {tmp_path / 'nothing'}: no such run folder")
+
+
+def test_a_capture_is_added_with_a_privacy_warning_listed_shown_and_removed(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "mycall.pcap"
+    path.write_bytes((DNS.parent / "sample-viber-audio.pcap").read_bytes() + b"")
+    raw = bytearray(path.read_bytes())
+    raw[-1] ^= 1  # another sha256 than the catalogued sample's
+    path.write_bytes(raw)
+    told = midcall("captures", "add", path, "--app", "viber", "--kind", "audio")
+    assert told.exit_code == 0, told.output
+    assert told.stderr.startswith("privacy: The capture holds ")
+    assert told.stdout.startswith("added mycall: viber audio, ")
+    assert "mycall" in midcall("captures", "list").stdout
+    assert "path" in midcall("captures", "show", "mycall").stdout
+    assert midcall("captures", "add", path, "--app", "viber").exit_code == 2
+    assert midcall("captures", "remove", "mycall").stdout == "removed mycall\n"
+    assert "mycall" not in midcall("captures", "list").stdout
+
+
+def test_every_problem_of_an_addition_is_told(tmp_path: Path) -> None:
+    told = midcall("captures", "add", DNS, "--app", "whatsap", "--kind", "audo")
+    assert told.exit_code == 2
+    assert "did you mean whatsapp?" in told.stderr
+    assert "did you mean audio?" in told.stderr
+
+
+def test_the_committed_catalogue_has_no_problem() -> None:
+    told = midcall("captures", "check")
+    assert told.exit_code == 0, told.output
+    assert told.stdout.endswith("captures, no problem found\n")
+
+
+def test_the_doctor_has_one_line_for_each_thing_and_knows_the_peers() -> None:
+    told = midcall("doctor")
+    assert told.exit_code in (0, 1)
+    lines = told.stdout.splitlines()
+    assert all(line.split()[0] in ("ok", "missing", "absent") for line in lines)
+    for name in ("Python", "numba", "ndpiReader", "apt source", "cells", "downloads"):
+        assert any(line[8:].startswith(name) for line in lines)
