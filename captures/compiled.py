@@ -35,8 +35,11 @@ PLAIN: bool = bool(numba.config.DISABLE_JIT)
 if TYPE_CHECKING:
     #: Widens a value read from an array to the integer of the arithmetic (int64 when compiled).
     I = int
+    #: Makes an index unsigned: a signed one costs a test for Python's counting from the end.
+    U = int
 else:
     I = int if PLAIN else np.int64
+    U = int if PLAIN else np.uintp
 
 
 def sources_digest() -> str:
@@ -73,7 +76,7 @@ if not PLAIN:
 
 def kernel(function: F) -> F:
     """Compile a function of the packet path: cached, GIL released, division by NumPy's rules."""
-    compiled: F = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+    compiled: F = numba.njit(cache=True, nogil=True, error_model="numpy", _nrt=False)(function)
     return compiled
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from captures.compiled import I, kernel
+from captures.compiled import I, U, kernel
 
 Octets = NDArray[np.uint8]
 
@@ -19,34 +19,34 @@ Octets = NDArray[np.uint8]
 @kernel
 def u8(b: Octets, o: int) -> int:
     """Return the octet at o."""
-    return I(b[o])
+    return I(b[U(o)])
 
 
 @kernel
 def u16(b: Octets, o: int) -> int:
     """Return the big-endian 16-bit number at o."""
-    return (I(b[o]) << 8) | I(b[o + 1])
+    return (I(b[U(o)]) << 8) | I(b[U(o + 1)])
 
 
 @kernel
 def u24(b: Octets, o: int) -> int:
     """Return the big-endian 24-bit number at o."""
-    return (I(b[o]) << 16) | (I(b[o + 1]) << 8) | I(b[o + 2])
+    return (I(b[U(o)]) << 16) | (I(b[U(o + 1)]) << 8) | I(b[U(o + 2)])
 
 
 @kernel
 def u32(b: Octets, o: int) -> int:
     """Return the big-endian 32-bit number at o."""
-    return (I(b[o]) << 24) | (I(b[o + 1]) << 16) | (I(b[o + 2]) << 8) | I(b[o + 3])
+    return (I(b[U(o)]) << 24) | (I(b[U(o + 1)]) << 16) | (I(b[U(o + 2)]) << 8) | I(b[U(o + 3)])
 
 
 @kernel
 def u16le(b: Octets, o: int) -> int:
     """Return the little-endian 16-bit number at o."""
-    return (I(b[o + 1]) << 8) | I(b[o])
+    return (I(b[U(o + 1)]) << 8) | I(b[U(o)])
 
 
 @kernel
 def u32le(b: Octets, o: int) -> int:
     """Return the little-endian 32-bit number at o."""
-    return (I(b[o + 3]) << 24) | (I(b[o + 2]) << 16) | (I(b[o + 1]) << 8) | I(b[o])
+    return (I(b[U(o + 3)]) << 24) | (I(b[U(o + 2)]) << 16) | (I(b[U(o + 1)]) << 8) | I(b[U(o)])

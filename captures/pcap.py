@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """pcap and pcapng files to and from `Packets`; knows no protocol.
 
-A file is mapped into memory and only indexed: a compiled scan writes where each packet stands, so
-no packet byte is copied. Formats: pcap (both byte orders, microseconds, nanoseconds, and the
+A file is read through one buffer and only indexed: a compiled scan writes where each packet stands,
+so no packet is an object. Formats: pcap (both byte orders, microseconds, nanoseconds, and the
 modified header of the Linux 2.2 patches), pcapng (several sections and interfaces; enhanced,
 simple and old packet blocks; if_tsresol, if_tsoffset), either one compressed with gzip.
 
@@ -12,7 +12,8 @@ Sources: draft-ietf-opsawg-pcap, draft-ietf-opsawg-pcapng.
 from __future__ import annotations
 
 import gzip
-import mmap
+import io
+import itertools
 import os
 import struct
 import zlib
@@ -31,6 +32,10 @@ Numbers = NDArray[np.int64]
 
 #: Packets per batch: large enough that a call costs nothing, small enough that Ctrl-C is quick.
 BATCH = 8192
+#: Bytes of the buffer: what a processor's second-level cache holds.
+BUFFER = 1 << 20
+#: The longest record that is believed in a stream whose length is not known.
+LONGEST = 64 << 20
 
 MAGIC = {  # first four bytes: (big endian, nanoseconds per unit, record header length)
     b"\xd4\xc3\xb2\xa1": (False, 1000, 16),
@@ -49,6 +54,9 @@ MORE, END, CUT, BROKEN = 0, 1, 2, 3
 # Columns of a pcapng interface: link type, resolution, offset in seconds, snaplen.
 LINK, RESOLUTION, OFFSET, SNAPLEN = 0, 1, 2, 3
 INTERFACES = 4096
+
+#: An if_tsoffset beyond this many seconds, and a time beyond this ns, is held there: no overflow.
+FARTHEST, LATEST = 1 << 32, (1 << 63) - 1
 
 # Slots of the scan's memory between two batches.
 AT, STATUS, WANTED, BIG, FIRST, LAST, SEEN = 0, 1, 2, 3, 4, 5, 6
@@ -153,7 +161,7 @@ def scan_pcap(
 
 @kernel
 def nanoseconds(high: int, low: int, resolution: int) -> int:
-    """Return a pcapng timestamp in ns (if_tsresol: bit 7 set means a power of two)."""
+    """Return a pcapng timestamp in ns, LATEST at most (if_tsresol: bit 7 set: a power of two)."""
     power = resolution & 0x7F
     stamp = ((high & 0x7FFFFFFF) << 32) | low
     if resolution & 0x80:
@@ -164,13 +172,14 @@ def nanoseconds(high: int, low: int, resolution: int) -> int:
         if power > 30:
             part >>= power - 30
             power = 30
-        return (whole & 0x1FFFFFFFF) * 1_000_000_000 + ((part * 1_000_000_000) >> power)
+        whole = min(whole, LATEST // 1_000_000_000 - 1)
+        return whole * 1_000_000_000 + ((part * 1_000_000_000) >> power)
     scale = I(1)
     for _ in range(min(abs(power - 9), 18)):
         scale *= 10
     if power > 9:
         return stamp // scale
-    return (stamp * scale) & 0x7FFFFFFFFFFFFFFF
+    return min(stamp, LATEST // scale) * scale
 
 
 @kernel
@@ -193,7 +202,7 @@ def read_interface(b: Octets, at: int, end: int, big: int, row: Numbers) -> None
             low = u32(b, o + 4) if big else u32le(b, o)
             if high >= 0x80000000:
                 high -= 0x100000000
-            row[OFFSET] = (high << 32) | low
+            row[OFFSET] = min(max((high << 32) | low, -FARTHEST), FARTHEST)
         o += (size + 3) & ~3
 
 
@@ -268,8 +277,9 @@ def scan_pcapng(
                 if end - body - 20 < have:
                     memory[STATUS], memory[WANTED] = BROKEN, have
                     break
-                seconds = row[OFFSET] * 1_000_000_000
-                time[n] = nanoseconds(high, low, row[RESOLUTION]) + seconds
+                stamp = nanoseconds(high, low, I(row[RESOLUTION]))
+                shift = I(row[OFFSET]) * 1_000_000_000
+                time[n] = stamp + min(shift, LATEST - stamp)
                 memory[SEEN] = time[n]
             offset[n], captured[n], wire[n], links[n] = body + head, have, full, row[LINK]
             n += 1
@@ -284,82 +294,125 @@ def scan_pcapng(
 class CaptureFile:
     """A capture opened for reading, batch by batch.
 
+    The file is read through one buffer of about 1 MiB, so that the packets of a batch are still in
+    the processor's cache when they are used; `whole` reads all of it into one buffer instead.
     `notices` holds what a person should know of the file (it was cut in the middle); `packets` and
     `captured_bytes` count what was read so far. Raises CaptureError when the file cannot be read.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], whole: bool = False) -> None:
         self.path = os.fspath(path)
         self.notices: list[str] = []
         self.packets = 0
         self.captured_bytes = 0
-        self.data = self._load()
+        self._stream, self._left = open_stream(self.path)
+        self._packed = isinstance(self._stream, Gunzip)
+        self._buffer: Octets = np.empty((self._left or BUFFER) if whole else BUFFER, np.uint8)
+        self._filled = 0
+        self._base = 0  # where the buffer starts in the (unpacked) file
         self._memory = np.zeros(8, np.int64)
         self._interfaces = np.zeros((INTERFACES, 4), np.int64)
+        self._fill()
+        self._open()
+
+    @property
+    def data(self) -> Octets:
+        """Return the bytes in the buffer."""
+        return self._buffer[: self._filled]
+
+    def _open(self) -> None:
         head = self.data[:4].tobytes()
+        if not head:
+            self._stream.close()
+            if self._packed:
+                raise CaptureError(f"{self.path}: the gzip stream holds no bytes")
+            raise CaptureError(f"{self.path}: the file is empty, expected a pcap or pcapng capture")
+        self._header = 0
         if head in MAGIC:
             self._big, self._unit, self._header = MAGIC[head]
             self._open_pcap()
-        elif head == PCAPNG_MAGIC:
-            self._header = 0
-        else:
+        elif head != PCAPNG_MAGIC:
+            self._stream.close()
             raise CaptureError(
                 f"{self.path}: not a capture: it starts with {head.hex(' ')}, "
                 "expected the magic number of a pcap or pcapng file"
             )
 
-    def _load(self) -> Octets:
-        data = map_file(self.path)
-        if data[:2].tobytes() != GZIP_MAGIC:
-            return data
-        unpacked, whole = gunzip(self.path)
-        if not whole:
-            self.notices.append(
-                f"{self.path}: the gzip stream is cut; what it holds so far is read"
-            )
-        if len(unpacked) == 0:
-            raise CaptureError(f"{self.path}: the gzip stream holds no bytes")
-        return unpacked
-
     def _open_pcap(self) -> None:
-        if len(self.data) < 24:
+        if self._filled < 24:
             raise CaptureError(
-                f"{self.path}: the file header is cut: it has {len(self.data)} bytes, expected 24"
+                f"{self.path}: the file header is cut: it has {self._filled} bytes, expected 24"
             )
         word = u32(self.data, 20) if self._big else u32le(self.data, 20)
         self._link = int(word) & 0xFFFF
         self._memory[AT] = 24
 
-    def batches(self, size: int = BATCH) -> Iterator[Packets]:
-        """Yield Packets of at most `size`; an empty file yields none."""
-        while self._memory[STATUS] == MORE:
-            columns = [np.empty(size, np.int64) for _ in range(5)]
-            if self._header:
-                n = scan_pcap(
-                    self.data,
-                    self._memory,
-                    int(self._big),
-                    self._unit,
-                    self._header,
-                    self._link,
-                    *columns,
+    def _fill(self) -> bool:
+        """Read on into the free part of the buffer; returns whether anything came."""
+        start = self._filled
+        while self._filled < len(self._buffer):
+            room = self._buffer.data[self._filled :]
+            try:
+                count = self._stream.readinto(room)
+            except EOFError:
+                self.notices.append(
+                    f"{self.path}: the gzip stream is cut; what it holds so far is read"
                 )
-            else:
-                n = scan_pcapng(self.data, self._memory, self._interfaces, *columns)
-            self.packets += int(n)
+                count = 0
+            except (zlib.error, gzip.BadGzipFile) as error:
+                self._stream.close()
+                raise CaptureError(f"{self.path}: the gzip stream is damaged: {error}") from None
+            if not count:
+                self._stream.close()
+                self._stream = io.BytesIO()
+                break
+            self._filled += count
+        return self._filled > start
+
+    def _advance(self) -> bool:
+        """Drop what was scanned and read on; returns whether anything came."""
+        at = int(self._memory[AT])
+        rest = self._filled - at
+        wanted = int(self._memory[WANTED]) + self._header
+        if wanted > len(self._buffer) and wanted <= max(LONGEST, self._left):
+            larger = np.empty(wanted + BUFFER, np.uint8)
+        else:
+            larger = np.empty(len(self._buffer), np.uint8) if rest else self._buffer
+        larger[:rest] = self._buffer[at : self._filled]
+        self._buffer, self._filled = larger, rest
+        self._base += at
+        self._memory[AT] = 0
+        return self._fill()
+
+    def _scan(self, columns: list[Numbers]) -> int:
+        memory = self._memory
+        memory[STATUS] = MORE
+        if not self._header:
+            return int(scan_pcapng(self.data, memory, self._interfaces, *columns))
+        shape = (int(self._big), self._unit, self._header, self._link)
+        return int(scan_pcap(self.data, memory, *shape, *columns))
+
+    def batches(self, size: int = BATCH) -> Iterator[Packets]:
+        """Yield Packets of at most `size`, each valid until the next one is asked for."""
+        while self._memory[STATUS] != BROKEN:
+            columns = [np.empty(size, np.int64) for _ in range(5)]
+            n = self._scan(columns)
+            self.packets += n
             if n:
                 columns = [column[:n] for column in columns]
                 self.captured_bytes += int(columns[1].sum())
                 yield Packets(self.data, *columns)
+            if self._memory[STATUS] in (END, CUT) and not self._advance():
+                break
+        self._stream.close()
         self._say_why()
 
     def _say_why(self) -> None:
         status, wanted, at = (int(self._memory[i]) for i in (STATUS, WANTED, AT))
-        where = f"{self.path}: record {self.packets + 1} at byte {at}"
-        remain = len(self.data) - at
+        where = f"{self.path}: record {self.packets + 1} at byte {self._base + at}"
+        remain = self._filled - at
         if status == CUT:
-            held = remain - self._header if self._header and wanted > self._header else remain
-            held = held if remain >= self._header else remain
+            held = remain - self._header if remain >= self._header else remain
             self.notices.append(
                 f"{where}: header says {wanted} bytes, {held} remain; the file is cut, "
                 f"its {self.packets} whole packets are read"
@@ -375,39 +428,35 @@ class CaptureFile:
             )
 
 
-def map_file(path: str) -> Octets:
-    """Return a file's bytes, mapped where possible (a pipe is read whole)."""
+class Gunzip(gzip.GzipFile):
+    """A gzip file whose readinto gives what is there before it tells that the stream is cut."""
+
+    def readinto(self, room: memoryview) -> int:  # type: ignore[override]
+        """Read into a buffer what one step unpacks; raises EOFError at a cut."""
+        part = self.read1(min(len(room), BUFFER))
+        room[: len(part)] = part
+        return len(part)
+
+
+def open_stream(path: str) -> tuple[io.BufferedIOBase | io.RawIOBase, int]:
+    """Return a stream of a capture's bytes, unpacked, and the file's length (0: not known)."""
     try:
-        with open(path, "rb") as handle:
-            if not os.path.isfile(path):
-                content = handle.read()
-            elif os.fstat(handle.fileno()).st_size:
-                return np.frombuffer(mmap.mmap(handle.fileno(), 0, prot=mmap.PROT_READ), np.uint8)
-            else:
-                content = b""
+        stream = open(path, "rb", buffering=0)  # noqa: SIM115  (closed when it is read)
+        length = os.fstat(stream.fileno()).st_size if os.path.isfile(path) else 0
+        if length < 2:
+            return stream, length
+        magic = stream.read(2)
+        stream.seek(0)
     except FileNotFoundError:
         raise CaptureError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise CaptureError(f"{path}: is a folder, expected a capture file") from None
     except OSError as error:
         raise CaptureError(f"{path}: cannot be read: {error.strerror}") from None
-    if not content:
-        raise CaptureError(f"{path}: the file is empty, expected a pcap or pcapng capture")
-    return np.frombuffer(content, np.uint8)
-
-
-def gunzip(path: str) -> tuple[Octets, bool]:
-    """Return what a gzip file holds, and whether it is whole."""
-    parts, whole = [], True
-    try:
-        with gzip.open(path, "rb") as handle:
-            while part := handle.read(1 << 20):
-                parts.append(part)
-    except EOFError:
-        whole = False
-    except (zlib.error, gzip.BadGzipFile) as error:
-        raise CaptureError(f"{path}: the gzip stream is damaged: {error}") from None
-    return np.frombuffer(b"".join(parts), np.uint8), whole
+    if magic != GZIP_MAGIC:
+        return stream, length
+    stream.close()
+    return Gunzip(path), 0
 
 
 def batches(path: str | os.PathLike[str], size: int = BATCH) -> Iterator[Packets]:
@@ -417,15 +466,28 @@ def batches(path: str | os.PathLike[str], size: int = BATCH) -> Iterator[Packets
 
 def read_with_notices(path: str | os.PathLike[str]) -> tuple[Packets, list[str]]:
     """Return all packets of a file, and what a person should know of it; raises CaptureError."""
-    capture = CaptureFile(path)
+    capture = CaptureFile(path, whole=True)
     parts = list(capture.batches(1 << 16))
     if not parts:
         empty = np.empty(0, np.int64)
         return Packets(capture.data, empty, empty, empty, empty, empty), capture.notices
+    return join(parts), capture.notices
+
+
+def join(parts: list[Packets]) -> Packets:
+    """Return packets of several batches as one (their buffers, where they differ, are joined)."""
     if len(parts) == 1:
-        return parts[0], capture.notices
-    columns = [np.concatenate([part[i] for part in parts]) for i in range(1, 6)]
-    return Packets(capture.data, *columns), capture.notices
+        return parts[0]
+    buffers = [parts[0].data]
+    offsets, start = [parts[0].offset], 0
+    for before, part in itertools.pairwise(parts):
+        if part.data.base is not before.data.base or len(part.data) != len(before.data):
+            start += len(buffers[-1])
+            buffers.append(part.data)
+        offsets.append(part.offset + start)
+    data = buffers[0] if len(buffers) == 1 else np.concatenate(buffers)
+    rest = [np.concatenate([part[i] for part in parts]) for i in range(2, 6)]
+    return Packets(data, np.concatenate(offsets), *rest)
 
 
 def read(path: str | os.PathLike[str]) -> Packets:

@@ -270,7 +270,7 @@ def inspect_dns(
     if not read_dns(b, at, end, time, context, meter, signs):
         return False
     conclude(flow, IS_DNS, 0, time)
-    rule = name_rule(b, signs[SIGN_NAME_AT], signs[SIGN_NAME_LENGTH], 1)
+    rule = name_rule(b, signs[SIGN_NAME_AT], signs[SIGN_NAME_LENGTH], 1, signs)
     if rule >> 8 == TEAMS:
         client = SIGN_SOURCE_AT if signs[SIGN_TARGET_PORT] in DNS_PORTS else SIGN_TARGET_AT
         key = packet_key(b, signs[client], signs[SIGN_VERSION], CLIENT_HINT)
@@ -673,7 +673,7 @@ def on_hello(
     """Judge a TLS ClientHello by its server name, else by what DNS said of the address."""
     rule = I(0)
     if signs[SIGN_NAME_KIND]:
-        rule = name_rule(b, signs[SIGN_NAME_AT], signs[SIGN_NAME_LENGTH], 0)
+        rule = name_rule(b, signs[SIGN_NAME_AT], signs[SIGN_NAME_LENGTH], 0, signs)
     if rule == 0:
         on_nameless_tls(flow, context, b, time, signs)
         return
@@ -706,7 +706,7 @@ def on_host(flow: Any, b: Octets, time: int, signs: Numbers) -> None:
     """Judge plain HTTP by its Host field."""
     rule = I(0)
     if signs[SIGN_NAME_KIND]:
-        rule = name_rule(b, signs[SIGN_NAME_AT], signs[SIGN_NAME_LENGTH], 0)
+        rule = name_rule(b, signs[SIGN_NAME_AT], signs[SIGN_NAME_LENGTH], 0, signs)
     if rule:
         conclude(flow, pack(rule >> 8, NAMED_TLS, NOT_CALL, MESSAGING, 80), 0, time)
     else:

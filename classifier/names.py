@@ -11,7 +11,8 @@ import numpy as np
 
 from captures.compiled import I, kernel
 from captures.octets import Octets
-from classifier.flow import mix
+from classifier.flow import Numbers, mix
+from classifier.signs import SIGN_TEXT, SIGN_TEXT_LENGTH
 from classifier.verdicts import (
     AGORA,
     DISCORD,
@@ -89,6 +90,7 @@ NAMES = (
 
 SLOTS = 256
 LONGEST = 253
+DOT = 46
 
 
 def table() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -112,8 +114,11 @@ RULE = np.array([app << 8 | role for _, app, role in NAMES], np.int64)
 
 
 @kernel
-def plain_name(b: Octets, at: int, length: int, wire: int, out: Octets) -> int:
-    """Write a name in lower case to out[256]; `wire`: DNS wire format. Returns its length."""
+def plain_name(b: Octets, at: int, length: int, wire: int, signs: Numbers) -> int:
+    """Write a name in lower case to signs[SIGN_TEXT:]; `wire`: DNS wire format.
+
+    Returns its length, which is also signs[SIGN_TEXT_LENGTH].
+    """
     n, o, stop = 0, at, at + length
     while o < stop and n < LONGEST:
         if wire:
@@ -122,16 +127,17 @@ def plain_name(b: Octets, at: int, length: int, wire: int, out: Octets) -> int:
             if label == 0 or label > 63:
                 break
             if n:
-                out[n] = 46
+                signs[SIGN_TEXT + n] = DOT
                 n += 1
             for _ in range(label):
                 if o >= stop or n >= LONGEST:
-                    return n
-                out[n] = lower(I(b[o]))
+                    break
+                signs[SIGN_TEXT + n] = lower(I(b[o]))
                 o, n = o + 1, n + 1
         else:
-            out[n] = lower(I(b[o]))
+            signs[SIGN_TEXT + n] = lower(I(b[o]))
             o, n = o + 1, n + 1
+    signs[SIGN_TEXT_LENGTH] = n
     return n
 
 
@@ -142,14 +148,17 @@ def lower(octet: int) -> int:
 
 
 @kernel
-def name_rule(b: Octets, at: int, length: int, wire: int) -> int:
-    """Return `app << 8 | role` of the longest known suffix of a name, 0 where none fits."""
-    out = np.empty(256, np.uint8)
-    n = plain_name(b, at, length, wire, out)
+def name_rule(b: Octets, at: int, length: int, wire: int, signs: Numbers) -> int:
+    """Return `app << 8 | role` of the longest known suffix of a name, 0 where none fits.
+
+    The name in plain goes to signs, see plain_name.
+    """
+    n = plain_name(b, at, length, wire, signs)
+    last = SIGN_TEXT + n - 1
     h, best = I(0), I(0)
     for i in range(n):
-        h = mix(h, I(out[n - 1 - i]))
-        if i + 1 < n and out[n - 2 - i] != 46:
+        h = mix(h, I(signs[last - i]))
+        if i + 1 < n and signs[last - i - 1] != DOT:
             continue
         slot = h & (SLOTS - 1)
         while SLOT[slot]:
@@ -157,24 +166,26 @@ def name_rule(b: Octets, at: int, length: int, wire: int) -> int:
             if START[number + 1] - START[number] == i + 1:
                 same = True
                 for k in range(i + 1):
-                    if TEXT[START[number] + k] != out[n - 1 - k]:
+                    if TEXT[START[number] + k] != signs[last - k]:
                         same = False
                         break
                 if same:
                     best = I(RULE[number])
                     break
             slot = (slot + 1) & (SLOTS - 1)
-    if best == (ZOOM << 8 | MESSAGING) and serves_meetings(out, n):
+    if best == (ZOOM << 8 | MESSAGING) and serves_meetings(signs, n):
         return ZOOM << 8 | SETUP
     return best
 
 
 @kernel
-def serves_meetings(name: Octets, n: int) -> bool:
+def serves_meetings(signs: Numbers, n: int) -> bool:
     """Tell whether a zoom.us host is a zone controller (zc) or media router (mmr) of meetings."""
-    dot = 0
-    while dot < n and name[dot] != 46:
+    dot = SIGN_TEXT
+    while dot < SIGN_TEXT + n and signs[dot] != DOT:
         dot += 1
-    if dot >= 3 and name[dot - 3] == 109 and name[dot - 2] == 109 and name[dot - 1] == 114:
+    if dot - SIGN_TEXT < 6:
+        return False
+    if signs[dot - 2] == 122 and signs[dot - 1] == 99:
         return True
-    return dot >= 6 and name[dot - 2] == 122 and name[dot - 1] == 99
+    return bool(signs[dot - 3] == 109 and signs[dot - 2] == 109 and signs[dot - 1] == 114)

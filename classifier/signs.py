@@ -45,4 +45,8 @@ SIGN_RTP_PROFILE = 33  # header extension profile + 1
 
 SIGN_STUN_USER, SIGN_STUN_USER_LENGTH = 34, 35  # USERNAME attribute
 
-SIGNS = 40
+# The host name itself, in lower case and dots, one octet per slot.
+SIGN_TEXT_LENGTH = 39
+SIGN_TEXT = 40
+
+SIGNS = SIGN_TEXT + 256

@@ -61,7 +61,7 @@ def read_dns(
         o += 4
     signs[SIGN_NAME_KIND] = NAME_DNS_ANSWER if flags & 0x8000 else NAME_DNS_QUESTION
     if flags & 0x8000 and answers:
-        rule = name_rule(b, name, signs[SIGN_NAME_LENGTH], 1)
+        rule = name_rule(b, name, signs[SIGN_NAME_LENGTH], 1, signs)
         if rule:
             learn_answers(b, o, end, min(answers, ANSWERS), rule >> 8, time, context, meter)
     return True
