@@ -19,7 +19,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -307,6 +307,7 @@ class CaptureFile:
         self.captured_bytes = 0
         self._stream, self._left = open_stream(self.path)
         self._packed = isinstance(self._stream, Gunzip)
+        self._kept = whole  # earlier batches stay valid: no buffer is filled twice
         self._buffer: Octets = np.empty((self._left or BUFFER) if whole else BUFFER, np.uint8)
         self._filled = 0
         self._base = 0  # where the buffer starts in the (unpacked) file
@@ -320,29 +321,29 @@ class CaptureFile:
         """Return the bytes in the buffer."""
         return self._buffer[: self._filled]
 
+    def _refuse(self, problem: str) -> NoReturn:
+        self._stream.close()
+        raise CaptureError(f"{self.path}: {problem}")
+
     def _open(self) -> None:
         head = self.data[:4].tobytes()
+        if not head and self._packed:
+            self._refuse("the gzip stream holds no bytes")
         if not head:
-            self._stream.close()
-            if self._packed:
-                raise CaptureError(f"{self.path}: the gzip stream holds no bytes")
-            raise CaptureError(f"{self.path}: the file is empty, expected a pcap or pcapng capture")
+            self._refuse("the file is empty, expected a pcap or pcapng capture")
         self._header = 0
         if head in MAGIC:
             self._big, self._unit, self._header = MAGIC[head]
             self._open_pcap()
         elif head != PCAPNG_MAGIC:
-            self._stream.close()
-            raise CaptureError(
-                f"{self.path}: not a capture: it starts with {head.hex(' ')}, "
+            self._refuse(
+                f"not a capture: it starts with {head.hex(' ')}, "
                 "expected the magic number of a pcap or pcapng file"
             )
 
     def _open_pcap(self) -> None:
         if self._filled < 24:
-            raise CaptureError(
-                f"{self.path}: the file header is cut: it has {self._filled} bytes, expected 24"
-            )
+            self._refuse(f"the file header is cut: it has {self._filled} bytes, expected 24")
         word = u32(self.data, 20) if self._big else u32le(self.data, 20)
         self._link = int(word) & 0xFFFF
         self._memory[AT] = 24
@@ -360,8 +361,7 @@ class CaptureFile:
                 )
                 count = 0
             except (zlib.error, gzip.BadGzipFile) as error:
-                self._stream.close()
-                raise CaptureError(f"{self.path}: the gzip stream is damaged: {error}") from None
+                self._refuse(f"the gzip stream is damaged: {error}")
             if not count:
                 self._stream.close()
                 self._stream = io.BytesIO()
@@ -377,7 +377,8 @@ class CaptureFile:
         if wanted > len(self._buffer) and wanted <= max(LONGEST, self._left):
             larger = np.empty(wanted + BUFFER, np.uint8)
         else:
-            larger = np.empty(len(self._buffer), np.uint8) if rest else self._buffer
+            fresh = rest > 0 or self._kept
+            larger = np.empty(len(self._buffer), np.uint8) if fresh else self._buffer
         larger[:rest] = self._buffer[at : self._filled]
         self._buffer, self._filled = larger, rest
         self._base += at
@@ -394,17 +395,19 @@ class CaptureFile:
 
     def batches(self, size: int = BATCH) -> Iterator[Packets]:
         """Yield Packets of at most `size`, each valid until the next one is asked for."""
-        while self._memory[STATUS] != BROKEN:
-            columns = [np.empty(size, np.int64) for _ in range(5)]
-            n = self._scan(columns)
-            self.packets += n
-            if n:
-                columns = [column[:n] for column in columns]
-                self.captured_bytes += int(columns[1].sum())
-                yield Packets(self.data, *columns)
-            if self._memory[STATUS] in (END, CUT) and not self._advance():
-                break
-        self._stream.close()
+        try:
+            while self._memory[STATUS] != BROKEN:
+                columns = [np.empty(size, np.int64) for _ in range(5)]
+                n = self._scan(columns)
+                self.packets += n
+                if n:
+                    columns = [column[:n] for column in columns]
+                    self.captured_bytes += int(columns[1].sum())
+                    yield Packets(self.data, *columns)
+                if self._memory[STATUS] in (END, CUT) and not self._advance():
+                    break
+        finally:
+            self._stream.close()
         self._say_why()
 
     def _say_why(self) -> None:
