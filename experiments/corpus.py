@@ -114,8 +114,18 @@ def capture_year(capture: Capture, call: Call | None) -> int | None:
     return call.year if call is not None and call.year is not None else capture.year
 
 
+def identity(capture: Capture, call: Call) -> str:
+    """Return what tells a call from all others.
+
+    The catalogue gives a real call one id in every capture that holds it; samples and added
+    captures number their calls from 1.
+    """
+    own = capture.synthetic or capture.added
+    return f"{capture.name}/{call.id}" if own else call.id
+
+
 def holders(items: Sequence[Item]) -> dict[str, str]:
-    """Return call id -> sha256 of the one capture that stands for it, sorted by id.
+    """Return call identity -> sha256 of the one capture that stands for it, sorted by identity.
 
     Several captures can hold the same call, some as a reduced copy: counted twice it would look
     like evidence. The original stands for it, else the capture with the fewest other calls.
@@ -133,7 +143,7 @@ def holders(items: Sequence[Item]) -> dict[str, str]:
     found: dict[str, str] = {}
     for item in order:
         for call in item.calls:
-            found.setdefault(call.id, item.capture.sha256)
+            found.setdefault(identity(item.capture, call), item.capture.sha256)
     return dict(sorted(found.items()))
 
 

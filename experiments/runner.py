@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
+from captures.calls import Call
 from experiments import corpus as corpora
 from experiments import metrics, offline, provenance, results, simulate, summary, timing
 from experiments import spec as specs
@@ -137,15 +138,18 @@ def examine(held: Corpus, options: Options, log: Log) -> dict[str, offline.Seen]
 # ---- simulation
 
 
+def stands_for(holders: dict[str, str], item: Item, call: Call) -> bool:
+    """Tell whether this capture is the one in which the call is counted."""
+    return holders[corpora.identity(item.capture, call)] == item.capture.sha256
+
+
 def in_grid(held: Corpus, spec: Spec) -> list[Item]:
     """Return the items whose calls or bystanders the grid needs, each call in one item only."""
     holders = corpora.holders(held.items)
     return [
         item
         for item in held.items
-        if any(
-            call.app in spec.apps and holders[call.id] == item.capture.sha256 for call in item.calls
-        )
+        if any(call.app in spec.apps and stands_for(holders, item, call) for call in item.calls)
         or (item.innocent and not item.capture.synthetic)
     ]
 
@@ -287,13 +291,13 @@ def call_rows(
         for entry in outcome["calls"]:
             item = items[entry["sha256"]]
             call = next(one for one in item.calls if one.id == entry["call"])
-            if call.app in spec.apps and holders[call.id] == entry["sha256"]:
+            if call.app in spec.apps and stands_for(holders, item, call):
                 recognised = seen[entry["sha256"]].recognised[call.id]
                 rows.append(_call_row(spec, grid[at], item, call, entry, recognised))
     return rows
 
 
-def _call_row(spec: Spec, cell: Cell, item: Item, call: Any, entry: Row, recognised: bool) -> Row:
+def _call_row(spec: Spec, cell: Cell, item: Item, call: Call, entry: Row, recognised: bool) -> Row:
     verdict = {key: value for key, value in entry.items() if key not in ("sha256", "call")}
     place = {**cell.place(), "hypothesis_title": cell.title, "documented": cell.documented}
     row = {
@@ -306,7 +310,7 @@ def _call_row(spec: Spec, cell: Cell, item: Item, call: Any, entry: Row, recogni
     return {column: row[column] for column in results.COLUMNS["calls"]}
 
 
-def call_facts(spec: Spec, item: Item, call: Any) -> Row:
+def call_facts(spec: Spec, item: Item, call: Call) -> Row:
     """Return what is known of a call whatever happens to it."""
     return {
         "capture": item.capture.name,
@@ -372,13 +376,13 @@ def measure(spec: Spec, held: Corpus, seen: dict[str, offline.Seen], log: Log) -
 
 def recognised_rows(spec: Spec, held: Corpus, seen: dict[str, offline.Seen]) -> list[Row]:
     """Return one row per distinct call of the run: whether it was recognised."""
-    items = {item.capture.sha256: item for item in held.items}
-    rows = []
-    for name, sha256 in corpora.holders(held.items).items():
-        call = next(one for one in items[sha256].calls if one.id == name)
-        hit = seen[sha256].recognised[name]
-        rows.append(call_facts(spec, items[sha256], call) | {"recognised": hit})
-    return rows
+    holders = corpora.holders(held.items)
+    return [
+        call_facts(spec, item, call) | {"recognised": seen[item.capture.sha256].recognised[call.id]}
+        for item in held.items
+        for call in item.calls
+        if stands_for(holders, item, call)
+    ]
 
 
 def summarise(

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A testbed made of paper: it drops what a policy of one rule says, so that runs can be checked."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from experiments.offline import classify_packets
+
+SPEC = """
+schema = 1
+name = "paper"
+title = "Paper"
+question = "What?"
+seed = 7
+operators = ["maroc-telecom"]
+hypotheses = ["media-only"]
+access = ["4g"]
+apps = ["whatsapp", "viber"]
+[[dates]]
+date = 2015-12-15
+label = "before"
+[[dates]]
+date = 2016-01-20
+label = "during"
+[[dates]]
+date = 2016-11-15
+label = "after"
+[captures]
+real = false
+added = false
+names = ["sample-whatsapp-audio", "sample-viber-audio", "sample-dns"]
+[timing]
+packets = 200
+seconds = 0.2
+"""
+
+FATE = np.dtype([("sent", "?"), ("fate", "u1"), ("rule", "i2")])
+
+
+class Paper:
+    """The fake testbed: counts its simulations, and fails for captures of `fails` packets."""
+
+    def __init__(self) -> None:
+        self.simulations = 0
+        self.fails: int | None = None
+
+    def simulate(
+        self, packets: Any, calls: Any, labels: Any, policy: Any, access: str, seed: int
+    ) -> Any:
+        """Drop every packet under a policy with rules, none otherwise."""
+        self.simulations += 1
+        active = policy is not None and bool(policy.rules)
+        if active and packets.total == self.fails:
+            raise ArithmeticError("the paper tore")
+        _, numbers = classify_packets(packets, "paper")
+        fates = np.zeros(packets.total, FATE)
+        fates["sent"] = True
+        fates["fate"], fates["rule"] = (2, 0) if active else (1, -1)
+        return SimpleNamespace(fates=fates, flow=numbers, flows=None, active=active)
+
+    def judge(self, simulation: Any, control: Any, call: Any) -> Any:
+        """Call it blocked where anything was dropped."""
+        assert not control.active
+        hit = simulation.active
+        return SimpleNamespace(
+            verdict="CONNECTED_NO_MEDIA" if hit else "OK",
+            blocked=hit,
+            rule="paper" if hit else None,
+            packets_to_block=1 if hit else None,
+            ms_to_block=2.5 if hit else None,
+            media_sent=100,
+            media_delivered=0 if hit else 100,
+            media_control=100,
+            media_lost=1.0 if hit else 0.0,
+            reason="paper",
+        )
+
+
+@pytest.fixture
+def paper(monkeypatch: pytest.MonkeyPatch) -> Paper:
+    """Put the fake testbed in the place of the real one."""
+    made = Paper()
+    virtual, call = ModuleType("testbed.virtual"), ModuleType("testbed.call")
+    virtual.simulate = made.simulate  # type: ignore[attr-defined]
+    call.judge = made.judge  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "testbed.virtual", virtual)
+    monkeypatch.setitem(sys.modules, "testbed.call", call)
+    return made
+
+
+@pytest.fixture
+def paper_spec(tmp_path: Path) -> Path:
+    """Return a spec of three cells over three samples."""
+    path = tmp_path / "paper.toml"
+    path.write_text(SPEC)
+    return path
