@@ -155,7 +155,7 @@ RECIPES = [
     Recipe(
         "sample-viber-pppoe", "viber", "audio", 2016,
         "relayed voice call inside PPPoE under a VLAN tag",
-        played(lambda scene: viber.call(scene, "call-1", 6.0), envelope("pppoe-vlan")),
+        played(lambda scene: viber.call(scene, "call-1", TALK), envelope("pppoe-vlan")),
         access="adsl",
     ),
     Recipe(
@@ -170,12 +170,12 @@ RECIPES = [
     Recipe(
         "sample-facetime-pairs", "facetime", "audio", 2015,
         "voice call: 16-byte openings, types 0FE0/0EE0, RTP type 104",
-        played(lambda scene: facetime.call_pairs(scene, "call-1", 6.0)), notes=UNSEEN,
+        played(lambda scene: facetime.call_pairs(scene, "call-1", TALK)), notes=UNSEEN,
     ),
     Recipe(
         "sample-facetime-framed", "facetime", "audio", 2024,
         "voice call behind the proprietary header that starts with 60",
-        played(lambda scene: facetime.call_framed(scene, "call-1", 6.0)), "pcapng", notes=UNSEEN,
+        played(lambda scene: facetime.call_framed(scene, "call-1", TALK)), "pcapng", notes=UNSEEN,
     ),
     Recipe(
         "sample-facetime-push", "none", "none", 2020,
@@ -198,7 +198,7 @@ RECIPES = [
     Recipe(
         "sample-webrtc-audio", "other-rtc", "audio", 2020,
         "browser call: ICE, DTLS with use_srtp, Opus",
-        played(lambda scene: webrtc.call(scene, "call-1", 6.0)), "pcapng",
+        played(lambda scene: webrtc.call(scene, "call-1", TALK)), "pcapng",
     ),
     Recipe(
         "sample-web", "none", "none", 2016, "pages over TLS, HTTP and QUIC", played(browsing)
