@@ -1,0 +1,385 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The verdict on a call: what a policy did to it, against the same capture under no policy.
+
+The first that holds, in this order:
+
+1. INVALID: the call does not work under the empty policy either.
+2. INCONCLUSIVE: no packet of the capture could have met a rule that aims at this app (names are
+   matched and the capture holds none of them; addresses are, and its own are made up), or nothing
+   of the box's record explains a failure.
+3. SIGNALLING_BLOCKED: the app's own handshake got no answer, so no set-up was sent.
+4. SETUP_BLOCKED: no set-up success (STUN, DTLS, SIP, or the replies captures/calls names).
+6. CONNECTED_NO_MEDIA: under 1 % of the media either way in the first 5 s.
+7. ONE_WAY: the same in one direction only.
+8. CUT: media, then silence for 5 s or to the end.
+10. OK.
+
+FALLBACK (5) and DEGRADED (9) are not told yet: a call whose media went by another of its ways is OK
+here, and the reason says so. "Blocked" is 3, 4, 6, 7 and 8, each with the rule that the box's own
+record names.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from captures.calls import Call
+from classifier.flow import Records
+from testbed.errors import TestbedError
+from testbed.places import CALLER, FAR, nowhere
+from testbed.policy import Rule
+from testbed.replay import CallPart, Script
+from testbed.virtual import Simulation
+
+Mask = NDArray[np.bool_]
+Numbers = NDArray[np.int64]
+
+BLOCKED = ("SIGNALLING_BLOCKED", "SETUP_BLOCKED", "CONNECTED_NO_MEDIA", "ONE_WAY", "CUT")
+VERDICTS = ("INVALID", "INCONCLUSIVE", *BLOCKED, "OK")
+
+#: A direction that carries less than this share of its media is silent.
+SILENT_SHARE = 0.01
+#: The first seconds in which media must come, and the silence that ends a call, in ns.
+FIRST = SILENCE = 5_000_000_000
+#: Media packets that the control must have had in a silence for it to count as one.
+SILENCE_PACKETS = 5
+#: A way that carries this share of its own media works.
+WAY_SHARE = 0.9
+
+ENDS = {CALLER: "from the caller", FAR: "to the caller"}
+
+
+class CallVerdict(NamedTuple):
+    """What became of a call.
+
+    packets_to_block: packets of the call's set-up, media and control flows that the box had let
+    through before the first one it dropped or answered itself; where it struck only what the call
+    waits for (signalling, a DNS answer), packets of those flows; None when it struck nothing.
+    ms_to_block: time at the box from the first of these packets to that first strike.
+    media_sent, media_delivered: media packets, both directions; media_control: delivered without
+    the policy; media_lost: the share of media_control that did not arrive, None where it is 0.
+    """
+
+    verdict: str
+    blocked: bool
+    rule: str | None
+    packets_to_block: int | None
+    ms_to_block: float | None
+    media_sent: int
+    media_delivered: int
+    media_control: int
+    media_lost: float | None
+    reason: str
+
+
+class Strike(NamedTuple):
+    """The first packet that the box struck, of the call or of what it waits for."""
+
+    rule: str | None
+    packets: int | None
+    ms: float | None
+
+
+def judge(simulation: Simulation, control: Simulation, call: Call) -> CallVerdict:
+    """Return the verdict on a call; `control` is the same capture under the empty policy.
+
+    Raises TestbedError where the call is not of the simulated ones or the two do not match.
+    """
+    orders = simulation.script
+    if len(control.fates) != len(simulation.fates):
+        raise TestbedError(
+            f"call {call.id}: the control holds {len(control.fates)} packets and the simulation "
+            f"{len(simulation.fates)}; both must be of one capture"
+        )
+    part = next((one for one in orders.calls if one.id == call.id), None)
+    if part is None:
+        raise TestbedError(
+            f"call {call.id}: the simulation was not given this call, only "
+            f"{', '.join(one.id for one in orders.calls) or 'none'}"
+        )
+    return Judge(simulation, control, call, part).verdict()
+
+
+class Judge:
+    """One call under one policy: the masks that the rules of the verdict ask for."""
+
+    def __init__(
+        self, simulation: Simulation, control: Simulation, call: Call, part: CallPart
+    ) -> None:
+        self.sim, self.control, self.call, self.part = simulation, control, call, part
+        self.orders = simulation.script
+        self.own = np.isin(self.orders.flow, part.flows)
+        self.media = self.own & (self.orders.media == 1)
+        self.strike = self.first_strike()
+
+    def verdict(self) -> CallVerdict:
+        """Return the first verdict that holds."""
+        word, reason = self.told()
+        blocked = word in BLOCKED
+        if blocked and self.strike.rule is None:
+            word, blocked = "INCONCLUSIVE", False
+            reason = f"{reason}; but the box's record names no rule that did it"
+        sent = int((self.media & self.sim.fates["sent"]).sum())
+        delivered = int((self.media & self.sim.delivered).sum())
+        expected = int((self.media & self.control.delivered).sum())
+        lost = 1 - delivered / expected if expected else None
+        return CallVerdict(
+            word, blocked, *self.strike, sent, delivered, expected, lost, f"{reason}."
+        )
+
+    def told(self) -> tuple[str, str]:
+        """Return the verdict and why, in one clause."""
+        if not self.part.flows or not (self.own & self.control.delivered).any():
+            return "INVALID", "no packet of the call arrives under the empty policy"
+        excuse = self.unmeetable()
+        if excuse:
+            return "INCONCLUSIVE", excuse
+        if self.signalling_blocked():
+            return (
+                "SIGNALLING_BLOCKED",
+                "the app's handshake was cut off, so the call's set-up was never sent",
+            )
+        if self.setup_blocked():
+            return "SETUP_BLOCKED", self.setup_words()
+        if not (self.media & self.control.delivered).any():
+            return self.exchange()
+        way = self.working_way()
+        if way is not None:
+            return "OK", way
+        return self.media_verdict()
+
+    # -- the box's record
+
+    def first_strike(self) -> Strike:
+        """Return the first strike at the call, else at what it waits for."""
+        for own in (self.own, self.awaited()):
+            struck = np.flatnonzero(own & self.sim.struck)
+            if len(struck):
+                return self.told_strike(own, struck)
+        return Strike(None, None, None)
+
+    def told_strike(self, own: Mask, struck: Numbers) -> Strike:
+        """Return rule, packets and milliseconds to the first strike among some packets."""
+        met = self.sim.fates["box_time"]
+        # Where packets meet the box at one moment, their order there is that of their numbers.
+        first = struck[np.lexsort((struck, met[struck]))[0]]
+        before = own & (met >= 0) & (met <= met[first]) & ~self.sim.struck
+        before &= (met < met[first]) | (np.arange(len(met)) < first)
+        begin = int(met[own & (met >= 0)].min())
+        rule = self.sim.rules[int(self.sim.fates["rule"][first])]
+        return Strike(rule, int(before.sum()), (int(met[first]) - begin) / 1e6)
+
+    def awaited(self) -> Mask:
+        """Return the packets of flows that the call waits for: signalling, and DNS answers."""
+        orders = self.orders
+        flows = set(self.part.signalling)
+        waiting = self.own | np.isin(orders.flow, self.part.signalling)
+        asked = {int(latch) for latch in np.unique(orders.latches[waiting]) if latch >= 0}
+        for packet in range(len(orders.flow)):
+            first, last = orders.first_opens[packet], orders.first_opens[packet + 1]
+            if last > first and asked.intersection(orders.opens[first:last].tolist()):
+                flows.add(int(orders.flow[packet]))
+        return np.asarray(np.isin(orders.flow, sorted(flows)) & ~self.own)
+
+    # -- 2
+
+    def unmeetable(self) -> str | None:
+        """Return why no rule aimed at this app could have been met, None where one could."""
+        aimed = [
+            (number, rule)
+            for number, rule in enumerate(self.sim.policy.rules)
+            if not rule.aimed_at or self.call.app in rule.aimed_at
+        ]
+        if not aimed or self.strike.rule is not None:
+            return None
+        excuses = [self.excuse(number, rule) for number, rule in aimed]
+        return next(iter(excuses)) if all(excuses) else None
+
+    def excuse(self, number: int, rule: Rule) -> str | None:
+        """Return why no packet of the capture could have met a rule, None where one could."""
+        if (rule.match.name or rule.match.dns) and self.sim.met[number] == 0:
+            return f"the capture holds no host name that rule {rule.name} asks for"
+        if rule.match.addresses and self.addresses_made_up():
+            return f"rule {rule.name} asks for addresses, and the capture's are made up"
+        return None
+
+    def addresses_made_up(self) -> bool:
+        """Tell whether no far end of the call has an address of the public Internet."""
+        flows = self.orders.held.flows[[*self.part.flows, *self.part.signalling]]
+        near = self.orders.near_is_source[[*self.part.flows, *self.part.signalling]]
+        lanes = np.where(near[:, None], flows["target"], flows["source"]).astype(np.int64)
+        return bool(nowhere(flows["version"].astype(np.int64), lanes).all())
+
+    # -- 3 and 4
+
+    def signalling_blocked(self) -> bool:
+        """Tell whether set-up was never sent because the signalling before it did not come."""
+        sent = self.sim.fates["sent"]
+        if (self.own & sent).any() or not (self.own & self.control.fates["sent"]).any():
+            return False
+        signal = np.isin(self.orders.flow, self.part.signalling)
+        return bool((signal & self.control.delivered & ~self.sim.delivered).any())
+
+    def setup_blocked(self) -> bool:
+        """Tell whether the control had a set-up success and the simulation has none."""
+        latches = self.part.latches
+        if latches and (self.control.opened[latches] >= 0).any():
+            return not (self.sim.opened[latches] >= 0).any() and not self.media_flows()
+        setup = np.isin(self.orders.flow, self.part.setup) & (self.orders.side == FAR)
+        if not (setup & self.control.delivered).any() or self.media_flows():
+            return False
+        return not (setup & self.sim.delivered).any()
+
+    def media_flows(self) -> bool:
+        """Tell whether media came without any set-up that the capture names."""
+        expected = int((self.media & self.control.delivered).sum())
+        return int((self.media & self.sim.delivered).sum()) > SILENT_SHARE * max(expected, 1)
+
+    def setup_words(self) -> str:
+        """Return what was sent and not answered."""
+        sent = int((self.own & self.sim.fates["sent"]).sum())
+        got = int((self.own & self.sim.delivered).sum())
+        timer = self.call.timer_s
+        until = f"within the app's timer of {timer:g} s" if timer else "in the capture"
+        return f"{sent} packets of the call were sent and {got} arrived; no set-up success {until}"
+
+    def exchange(self) -> tuple[str, str]:
+        """Return the verdict on a capture that holds set-up but no media."""
+        came, due = self.own & self.sim.delivered, self.own & self.control.delivered
+        last = int(self.control.fates["arrival_time"][came].max()) if came.any() else -1
+        after = due & (self.control.fates["arrival_time"] > last)
+        if int(after.sum()) >= SILENCE_PACKETS:
+            return "CUT", f"set-up began, then its last {int(after.sum())} packets did not come"
+        return "OK", "set-up succeeded; the capture holds no media, so none could be lost"
+
+    # -- 5 to 10
+
+    def working_way(self) -> str | None:
+        """Return in words how media went by another way where one way failed, else None."""
+        ways = self.part.alternatives
+        if len(ways) < 2 or self.strike.rule is None:
+            return None
+        works, fails = [], []
+        for flow, way in zip(ways, self.call.alternatives, strict=False):
+            own = self.media & (self.orders.flow == flow)
+            expected = int((own & self.control.delivered).sum())
+            came = int((own & self.sim.delivered).sum())
+            if expected:
+                (works if came >= WAY_SHARE * expected else fails).append((way.path, expected))
+        if not works or not fails or sum(n for _, n in works) < sum(n for _, n in fails):
+            return None
+        return f"the {fails[0][0]} path failed and media went by the {works[0][0]} path"
+
+    def times(self, simulation: Simulation, side: int) -> Numbers:
+        """Return when media of a direction arrived, sorted, in ns."""
+        own = self.media & (self.orders.side == side) & simulation.delivered
+        return np.sort(simulation.fates["arrival_time"][own])
+
+    def media_verdict(self) -> tuple[str, str]:
+        """Return the verdict on media that could have come."""
+        due = {side: self.times(self.control, side) for side in ENDS}
+        came = {side: self.times(self.sim, side) for side in ENDS}
+        held = [side for side in ENDS if len(due[side])]
+        begin = min(int(due[side][0]) for side in held)
+        present, silent = [], []
+        for side in held:
+            expected = int((due[side] < begin + FIRST).sum())
+            if expected:
+                present.append(side)
+                if int((came[side] < begin + FIRST).sum()) < SILENT_SHARE * expected:
+                    silent.append(side)
+        if silent:
+            return self.silence(present, silent)
+        for side in held:
+            gap = cut(due[side], came[side])
+            if gap is not None:
+                at = (gap - begin) / 1e9
+                return "CUT", f"media {ENDS[side]} stopped {at:.1f} s into the call's media"
+        only = "" if len(held) == 2 else f" (the capture holds media {ENDS[held[0]]} only)"
+        return "OK", f"media arrived as under the empty policy{only}"
+
+    def silence(self, present: list[int], silent: list[int]) -> tuple[str, str]:
+        """Return the verdict on a call that connected, with a silent direction."""
+        if len(silent) == len(present):
+            only = (
+                "" if len(present) == 2 else f" (the capture holds only media {ENDS[present[0]]})"
+            )
+            return (
+                "CONNECTED_NO_MEDIA",
+                f"set-up went through, under 1 % of the media in its first 5 s{only}",
+            )
+        return "ONE_WAY", f"media {ENDS[silent[0]]} did not arrive in its first 5 s"
+
+
+def cut(due: Numbers, came: Numbers) -> int | None:
+    """Return when a direction fell silent, for 5 s or to the end, while the control had media.
+
+    due, came: sorted arrival times without and with the policy, in ns; None for no such silence.
+    A silence counts from SILENCE_PACKETS packets that should have come in it.
+    """
+    if not len(due) or not len(came):
+        return None
+    begins = came
+    ends = np.append(came[1:], np.int64(np.iinfo(np.int64).max))
+    missing = np.searchsorted(due, ends, "left") - np.searchsorted(due, begins, "right")
+    silent = (missing >= SILENCE_PACKETS) & (ends - begins >= SILENCE)
+    return int(begins[silent][0]) if silent.any() else None
+
+
+# ---- bystanders
+
+
+class Bystanders(NamedTuple):
+    """Innocent flows of one kind of traffic, and those that the box struck."""
+
+    protocol: str
+    flows: int
+    hit: int
+    bytes: int
+    bytes_hit: int
+
+
+SERVICES = {53: "dns", 80: "http", 123: "ntp", 443: "tls", 853: "dns", 5060: "sip", 5061: "sip",
+            500: "vpn", 4500: "vpn", 1194: "vpn", 51820: "vpn", 3478: "stun"}  # fmt: skip
+
+
+def traffic(script: Script, flow: int) -> str:
+    """Name the kind of traffic of a flow by its transport, what it carries, and its port."""
+    record: Records = script.held.flows[flow]
+    proto = {6: "tcp", 17: "udp"}.get(int(record["proto"]))
+    if proto is None:
+        return "other"
+    own = script.held.facts["flow"] == flow
+    if (script.held.facts["stun"][own] > 0).any():
+        return "stun"
+    for port in (int(record["target_port"]), int(record["source_port"])):
+        name = SERVICES.get(port)
+        if name is not None:
+            return "quic" if (name, proto) == ("tls", "udp") else name
+    return f"other {proto}"
+
+
+def collateral(simulation: Simulation, innocent: Mask | None = None) -> list[Bystanders]:
+    """Return what a policy did to innocent flows, by kind of traffic, sorted by name.
+
+    innocent: bool per flow of the script, None for all (an innocent capture). A flow is hit when
+    the box dropped or forged one of its packets; bytes are those of IP packets, hit ones struck.
+    """
+    orders = simulation.script
+    totals: dict[str, list[int]] = {}
+    routed = orders.side != 2
+    size = orders.held.facts["ip_size"]
+    for flow in range(len(orders.held.flows)):
+        own = (orders.flow == flow) & routed
+        if (innocent is not None and not innocent[flow]) or not own.any():
+            continue
+        entry = totals.setdefault(traffic(orders, flow), [0, 0, 0, 0])
+        struck = own & simulation.struck
+        entry[0] += 1
+        entry[1] += bool(struck.any())
+        entry[2] += int(size[own].sum())
+        entry[3] += int(size[struck].sum())
+    return [Bystanders(name, *entry) for name, entry in sorted(totals.items())]

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""SIP dialogues in a capture: which message answers which (RFC 3261 sections 8.1.3 and 17.1.1)."""
+
+from __future__ import annotations
+
+import re
+
+FIELDS = re.compile(rb"\r?\n(call-id|i|cseq)[ \t]*:[ \t]*([^\r\n]+)", re.IGNORECASE)
+METHODS = (b"INVITE ", b"REGISTER ", b"OPTIONS ", b"BYE ", b"CANCEL ", b"ACK ", b"INFO ", b"PRACK ",
+           b"UPDATE ", b"SUBSCRIBE ", b"NOTIFY ", b"MESSAGE ", b"REFER ", b"PUBLISH ")  # fmt: skip
+STATUS = b"SIP/2.0 "
+
+
+def transaction(message: bytes) -> tuple[bool, tuple[bytes, bytes]] | None:
+    """Return (whether it is a response, (Call-ID, CSeq)), None where the payload is not SIP.
+
+    An ACK stands as the response it is to the final response: it answers, with INVITE's CSeq.
+    """
+    if not message.startswith((STATUS, *METHODS)):
+        return None
+    found = {name.lower()[:2]: value.strip() for name, value in FIELDS.findall(message)}
+    call = found.get(b"ca", found.get(b"i"))
+    sequence = found.get(b"cs")
+    if call is None or sequence is None:
+        return None
+    number = sequence.split()[0]
+    if message.startswith(b"ACK "):
+        return True, (call, number + b" INVITE final")
+    method = sequence.split()[-1]
+    return message.startswith(STATUS), (call, number + b" " + method)
+
+
+def final_invite(message: bytes) -> tuple[bytes, bytes] | None:
+    """Return the key under which an ACK looks for this final response to an INVITE, else None."""
+    told = transaction(message)
+    if told is None or not message.startswith(STATUS) or message[8:9] == b"1":
+        return None
+    call, sequence = told[1]
+    return (call, sequence + b" final") if sequence.endswith(b" INVITE") else None

@@ -1,0 +1,431 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Virtual time: a capture's script, an access network and a policy, played in one event loop.
+
+A packet leaves its sender when its script says and what it waits for has come, enters the access
+network, meets the middlebox, and arrives or does not; what arrived lets others leave. Events are a
+binary heap keyed (time, kind, packet), so equal inputs give equal bytes, on any machine and in any
+order of runs. No root, no wall clock, no drawn number: chances come from hashes of names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from captures.calls import Call
+from captures.compiled import I, kernel
+from captures.labels import Label
+from captures.octets import Octets
+from captures.pcap import Packets
+from classifier.decode import TCP
+from classifier.engine import Engine, step
+from classifier.flow import Records
+from testbed import access as networks
+from testbed.access import CLAMPED, FRAGMENTED, TOO_LARGE
+from testbed.middlebox import (
+    DELIVERED,
+    DROPPED,
+    FATES,
+    FORGED,
+    NAME_ROOM,
+    SEEN,
+    TOO_BIG,
+    decide,
+)
+from testbed.places import CALLER, LOCAL
+from testbed.policy import EMPTY, Policy
+from testbed.replay import LEG, Script, script
+from testbed.rules import table
+from testbed.survey import FIN, SYN
+
+Numbers = NDArray[np.int64]
+
+FATE = np.dtype(
+    [
+        ("sent", "?"),
+        ("fate", "u1"),  # of testbed.middlebox.FATES
+        ("rule", "i2"),  # that decided, -1 none
+        ("box_time", "i8"),  # ns; when it met the box, -1 never
+        ("arrival_time", "i8"),  # ns; -1 never
+    ]
+)
+
+# Kinds of event; of two at one time, what arrives comes first.
+ARRIVE, BOX, SEND = 0, 1, 2
+KINDS = 3
+
+# Why a packet was not sent, as slots of `counts`.
+WAITED, LATCHED, UNHEARD, GAVE_UP, STALLED = 0, 1, 2, 3, 4
+COUNTS = ("waited", "latched", "unheard", "gave_up", "stalled")
+
+
+@dataclass(frozen=True, eq=False)
+class Simulation:
+    """What became of every packet of a capture.
+
+    fates: FATE[n]; flow: int64[n], the flow each packet had at the box (-1: never met it); flows:
+    FLOW[m], as the box's classifier knew them; rules: names; met: int64[rules], packets that met
+    each rule's match; opened: int64, per latch of the script, ns or -1; counters: by name.
+    """
+
+    fates: NDArray[np.void]
+    flow: Numbers
+    flows: Records
+    rules: tuple[str, ...]
+    met: Numbers
+    opened: Numbers
+    counters: dict[str, int]
+    script: Script
+    policy: Policy
+    access: str
+
+    @property
+    def delivered(self) -> NDArray[np.bool_]:
+        """Return which packets arrived."""
+        return np.asarray(self.fates["arrival_time"] >= 0)
+
+    @property
+    def struck(self) -> NDArray[np.bool_]:
+        """Return which packets the box dropped or answered itself."""
+        fate = self.fates["fate"]
+        return np.asarray((fate == DROPPED) | (fate == FORGED))
+
+
+def simulate(
+    packets: Packets,
+    calls: Sequence[Call],
+    labels: Sequence[Label],
+    policy: Policy | None,
+    access: str,
+    seed: int,
+    model: str = "pairwise",
+) -> Simulation:
+    """Play one capture through one operator's box; `policy` None is the empty policy.
+
+    labels are not used here: the box is never told the truth (they are the caller's, for scoring).
+    seed: of the enforcement draws and the flow table; model: of testbed.replay.
+    Raises TestbedError for an unknown access network or model.
+    """
+    del labels
+    policy = policy or EMPTY
+    orders = script(packets, calls, model)
+    facts = orders.held.facts
+    about = networks.link(access)
+    up = (orders.side == CALLER).astype(np.int64)
+    size = facts["ip_size"]
+    shown = networks.wrap(about, packets.data, facts["ip_at"], facts["ip_end"], size, up)
+    whole = facts["whole"] == 1
+    fits = networks.fit(about, size, facts["proto"], facts["version"], whole)
+    rules = table(policy, seed)
+    engine = Engine(seed=seed, room=max(64, min(len(orders.held.flows) + 64, 1 << 16)))
+    engine.reserve(packets.total)
+    count = packets.total
+    fates = np.zeros(count, FATE)
+    fates["rule"] = fates["box_time"] = fates["arrival_time"] = -1
+    flow = np.full(count, -1, np.int64)
+    met = np.zeros(len(rules.rules), np.int64)
+    opened = np.full(len(orders.need), -1, np.int64)
+    counts = np.zeros(len(COUNTS), np.int64)
+    play(
+        *engine.tables,
+        engine.signs,
+        *rules,
+        met,
+        shown.data,
+        shown.offset,
+        shown.captured,
+        shown.wire,
+        facts,
+        fits,
+        *arrays(orders),
+        np.zeros((2 * len(orders.held.flows) + 2, 2), np.int64) - 1,
+        np.zeros(len(orders.deadline), np.uint8),
+        opened,
+        np.zeros((KINDS * count + 1, 2), np.int64),
+        np.zeros(NAME_ROOM, np.uint8),
+        np.zeros(SEEN, np.int64),
+        fates,
+        flow,
+        counts,
+    )
+    names = tuple(rule.name for rule in policy.rules)
+    counters = told(fates, fits, counts, engine)
+    flows = engine.flows()
+    return Simulation(fates, flow, flows, names, met, opened, counters, orders, policy, access)
+
+
+def arrays(orders: Script) -> tuple[Any, ...]:
+    """Return the arrays of a script that the event loop takes, in its order."""
+    return (
+        orders.flow,
+        orders.side,
+        orders.send,
+        orders.base,
+        orders.gate,
+        orders.think,
+        orders.first_child,
+        orders.child,
+        orders.latches,
+        orders.need.copy(),
+        orders.first_opens,
+        orders.opens,
+        orders.heard,
+        orders.call,
+        orders.deadline,
+        orders.latch_call,
+    )
+
+
+def told(
+    fates: NDArray[np.void], fits: NDArray[np.uint8], counts: Numbers, engine: Engine
+) -> dict[str, int]:
+    """Return every counter of a run by name."""
+    met = fates["box_time"] >= 0
+    found = {
+        name.replace(" ", "_"): int((fates["fate"] == i).sum()) for i, name in enumerate(FATES)
+    }
+    found |= {name: int(n) for name, n in zip(COUNTS, counts, strict=True)}
+    found["clamped"] = int((met & (fits == CLAMPED)).sum())
+    found["fragmented"] = int((met & (fits == FRAGMENTED)).sum())
+    return found | {f"box_{name}": n for name, n in engine.counters.items()}
+
+
+# ---- the event loop
+
+
+@kernel
+def sift_up(heap: Numbers, size: int, time: int, code: int) -> int:
+    """Add an event to the heap; returns its new size."""
+    at = size
+    while at > 0:
+        parent = (at - 1) >> 1
+        above, word = heap[parent, 0], heap[parent, 1]
+        if above < time or (above == time and word <= code):
+            break
+        heap[at, 0], heap[at, 1] = above, word
+        at = parent
+    heap[at, 0], heap[at, 1] = time, code
+    return size + 1
+
+
+@kernel
+def sift_down(heap: Numbers, size: int) -> int:
+    """Take the first event off the heap (read it before); returns its new size."""
+    size -= 1
+    time, code = heap[size, 0], heap[size, 1]
+    at = 0
+    while True:
+        under = 2 * at + 1
+        if under >= size:
+            break
+        if under + 1 < size and (
+            heap[under + 1, 0] < heap[under, 0]
+            or (heap[under + 1, 0] == heap[under, 0] and heap[under + 1, 1] < heap[under, 1])
+        ):
+            under += 1
+        if time < heap[under, 0] or (time == heap[under, 0] and code <= heap[under, 1]):
+            break
+        heap[at, 0], heap[at, 1] = heap[under, 0], heap[under, 1]
+        at = under
+    heap[at, 0], heap[at, 1] = time, code
+    return size
+
+
+@kernel
+def event(kind: int, packet: int, count: int) -> int:
+    """Return the word of an event: of two at one time the lower kind, then the lower number."""
+    return kind * count + packet
+
+
+@kernel
+def refused(
+    i: int,
+    time: int,
+    flow: Numbers,
+    side: Numbers,
+    latches: Numbers,
+    need: Numbers,
+    heard: Octets,
+    call: Numbers,
+    deadline: Numbers,
+    state: Numbers,
+    success: Octets,
+) -> int:
+    """Return the slot of `counts` that says why packet i is not sent now, -1 when it is."""
+    for latch in latches[i]:
+        if latch >= 0 and need[latch] > 0:
+            return LATCHED
+    if heard[i] == 1 and state[2 * flow[i] + side[i], 0] < 0:
+        return UNHEARD
+    if call[i] >= 0 and success[call[i]] == 0 and time > deadline[call[i]]:
+        return GAVE_UP
+    return -1
+
+
+@kernel
+def filled(fact: Any, lost: int) -> bool:
+    """Tell whether a TCP segment holds the first lost byte of its direction."""
+    held = (fact["until"] - fact["sequence"]) & 0xFFFFFFFF
+    return ((lost - fact["sequence"]) & 0xFFFFFFFF) < held
+
+
+@kernel
+def in_order(fact: Any, state: Numbers, slot: int) -> bool:
+    """Tell whether an arriving packet can be used now: no TCP bytes before it are missing."""
+    if fact["proto"] != TCP or state[slot, 1] < 0:
+        return True
+    if filled(fact, state[slot, 1]):
+        state[slot, 1] = -1
+        return True
+    return fact["until"] == fact["sequence"] and fact["flags"] & (SYN | FIN) == 0
+
+
+@kernel
+def lose(fact: Any, state: Numbers, slot: int) -> None:
+    """Remember the first TCP byte that a direction lost."""
+    if fact["proto"] == TCP and fact["until"] != fact["sequence"] and state[slot, 1] < 0:
+        state[slot, 1] = fact["sequence"]
+
+
+@kernel
+def play(
+    flows: Records,
+    index: Numbers,
+    notes: Records,
+    context: Records,
+    fragments: Numbers,
+    spill: Records,
+    meter: Numbers,
+    signs: Numbers,
+    rules: Records,
+    suffixes: Records,
+    prefixes: Records,
+    ports: Octets,
+    met: Numbers,
+    data: Octets,
+    offset: Numbers,
+    captured: Numbers,
+    wire: Numbers,
+    facts: Records,
+    fits: Octets,
+    flow: Numbers,
+    side: Numbers,
+    send: Numbers,
+    base: Numbers,
+    gate: Numbers,
+    think: Numbers,
+    first_child: Numbers,
+    child: Numbers,
+    latches: Numbers,
+    need: Numbers,
+    first_opens: Numbers,
+    opens: Numbers,
+    heard: Octets,
+    call: Numbers,
+    deadline: Numbers,
+    latch_call: Numbers,
+    state: Numbers,
+    success: Octets,
+    opened: Numbers,
+    heap: Numbers,
+    name: Octets,
+    seen: Numbers,
+    fates: Records,
+    numbers: Numbers,
+    counts: Numbers,
+) -> None:
+    """Play every event in order of time.
+
+    state: int64[2 * flows + 2, 2], all -1: per flow and side, [when that side first heard in the
+    flow, the first TCP byte that this side's sending lost]. need is counted down as latches open.
+    """
+    count = len(offset)
+    size = I(0)
+    for i in range(count):
+        if gate[i] < 0:
+            size = sift_up(heap, size, send[i], event(SEND, i, count))
+    while size > 0:
+        time, code = heap[0, 0], heap[0, 1]
+        size = sift_down(heap, size)
+        kind, i = code // count, code % count
+        fate = fates[i]
+        if kind == SEND:
+            if side[i] == LOCAL:
+                fate["sent"], fate["fate"], fate["arrival_time"] = True, DELIVERED, time
+                continue
+            why = refused(i, time, flow, side, latches, need, heard, call, deadline, state, success)
+            if why >= 0:
+                counts[why] += 1
+                continue
+            fate["sent"] = True
+            if fits[i] == TOO_LARGE:
+                fate["fate"] = TOO_BIG
+                continue
+            leg = base[i] // LEG if side[i] == CALLER else base[i] - base[i] // LEG
+            size = sift_up(heap, size, time + leg, event(BOX, i, count))
+        elif kind == BOX:
+            number = step(
+                flows,
+                index,
+                notes,
+                context,
+                fragments,
+                spill,
+                meter,
+                data,
+                offset[i],
+                offset[i] + captured[i],
+                wire[i],
+                time,
+                1,
+                i,
+                signs,
+            )
+            fate["box_time"], numbers[i] = time, number
+            outcome, rule = I(DELIVERED), I(-1)
+            if number >= 0:
+                outcome, rule = decide(
+                    rules,
+                    suffixes,
+                    prefixes,
+                    ports,
+                    flows[number],
+                    side[i],
+                    data,
+                    signs,
+                    name,
+                    seen,
+                    met,
+                )
+            fate["fate"], fate["rule"] = outcome, rule
+            if outcome == DELIVERED:
+                leg = base[i] - base[i] // LEG if side[i] == CALLER else base[i] // LEG
+                size = sift_up(heap, size, time + leg, event(ARRIVE, i, count))
+            else:
+                lose(facts[i], state, 2 * flow[i] + side[i])
+        else:
+            fate["arrival_time"] = time
+            if not in_order(facts[i], state, 2 * flow[i] + side[i]):
+                counts[STALLED] += 1
+                continue
+            there = 2 * flow[i] + 1 - side[i]
+            if state[there, 0] < 0:
+                state[there, 0] = time
+            for place in range(first_opens[i], first_opens[i + 1]):
+                latch = opens[place]
+                need[latch] -= 1
+                if need[latch] == 0:
+                    opened[latch] = time
+                    if latch_call[latch] >= 0:
+                        success[latch_call[latch]] = 1
+            for place in range(first_child[i], first_child[i + 1]):
+                waiting = child[place]
+                when = time + think[waiting]
+                size = sift_up(heap, size, when, event(SEND, waiting, count))
+    for i in range(count):
+        if gate[i] >= 0 and not fates[i]["sent"] and fates[gate[i]]["arrival_time"] < 0:
+            counts[WAITED] += 1
