@@ -10,6 +10,7 @@ which a small script shows on hover. Every chart has a text alternative and the 
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
@@ -21,6 +22,11 @@ Row = Mapping[str, Any]
 
 #: Width of the plotting area in px: on a page, and on a phone of 360 px.
 WIDE, NARROW = 560, 210
+#: Vega expression that draws a label's lines below each other.
+BY_LINE = "split(datum.label, '\\n')"
+#: Raises a label of two lines by half a line, so that it stands beside the middle of its bar.
+RAISED = {"condition": {"test": "indexof(datum.label, '\\n') > 0", "value": -7}, "value": 0}
+PADDING = {"left": 2, "right": 40, "top": 4, "bottom": 4}
 
 #: Palette (light theme): name -> colour. The page's style sheet gives each name its dark twin.
 #: Blue against vermilion, ochre and grey stay apart in every common form of colour blindness.
@@ -79,8 +85,7 @@ def svg(drawing: Any, prefix: str, text: str) -> str:
 def _themed(drawing: Any) -> Any:
     ink, muted, hair = PALETTE["ink"], PALETTE["muted"], PALETTE["hair"]
     return (
-        drawing.configure(background=PALETTE["paper"], font="sans-serif", padding={"left": 0, "right": 12,
-                                                                       "top": 4, "bottom": 4})
+        drawing.configure(background=PALETTE["paper"], font="Arial", padding=PADDING)
         .configure_view(stroke=None)
         .configure_axis(
             labelColor=ink, titleColor=muted, gridColor=hair, domainColor=hair, tickColor=hair,
@@ -131,34 +136,53 @@ def _colours(names: Sequence[str], colours: Sequence[str]) -> Any:
     return alt.Scale(domain=list(names), range=[PALETTE[colour] for colour in colours])
 
 
+def wrapped(words: str, width: int) -> str:
+    """Return a label on at most two lines of `width` characters, cut with an ellipsis."""
+    return "\n".join(textwrap.wrap(words, width, max_lines=2, placeholder=" …"))
+
+
 def price(rows: Sequence[Row], text: str) -> Chart:
     """Draw what each hypothesis blocks beside what it costs bystanders.
 
     Rows: label, blocked, calls, blocked_share, hit, flows, hit_share (shares 0..1), tip_calls,
     tip_flows. Both panels share the rows' order; the right one has its own scale.
     """
-    order = [row["label"] for row in rows]
 
     def panel(width: int, field: str, tip: str, title: str, colour: str, labels: bool) -> Any:
+        lines = [wrapped(row["label"], 38 if width > 150 else 20) for row in rows]
+        told = [{**row, "words": words} for row, words in zip(rows, lines, strict=True)]
+        order = [row["words"] for row in told]
         axis = (
-            alt.Axis(title=None, domain=False, ticks=False, labelLimit=230)
+            alt.Axis(
+                title=None,
+                domain=False,
+                ticks=False,
+                labelLimit=300,
+                labelExpr=BY_LINE,
+                labelOffset=RAISED,
+            )
             if labels
             else alt.Axis(title=None, labels=False, domain=False, ticks=False)
         )
-        y = alt.Y("label:N", sort=order, axis=axis)
+        y = alt.Y("words:N", sort=order, axis=axis)
         top = max([float(row[field] or 0) for row in rows] + [0.0])
         scale = alt.Scale(domain=[0, 1 if field == "blocked_share" else top or 0.01], nice=True)
-        x = alt.X(f"{field}:Q", title=title, scale=scale, axis=alt.Axis(format="~%", tickCount=4))
-        base = alt.Chart(_data(rows)).encode(y=y, x=x, description=alt.Description(f"{tip}:N"))
+        x = alt.X(
+            f"{field}:Q",
+            title=title,
+            scale=scale,
+            axis=alt.Axis(format="~%", tickCount=3 if labels else 4),
+        )
+        base = alt.Chart(_data(told)).encode(y=y, x=x, description=alt.Description(f"{tip}:N"))
         bars = base.mark_bar(color=PALETTE[colour], height=14)
         words = base.mark_text(align="left", dx=5, fontSize=11, color=PALETTE["ink"]).encode(
             text=f"{tip.replace('tip', 'short')}:N"
         )
-        return (bars + words).properties(width=width, height=26 * len(rows))
+        return (bars + words).properties(width=width, height=34 * len(rows))
 
     def draw(width: int) -> Any:
         wide = width == WIDE
-        half = width // 2 - 20 if wide else 130
+        half = width // 2 if wide else 105
         calls = panel(half, "blocked_share", "tip_calls", "calls blocked", "blocked", True)
         flows = panel(half, "hit_share", "tip_flows", "innocent flows hit", "ochre", not wide)
         if wide:
@@ -217,7 +241,7 @@ def settled(
         )  # fmt: skip
         line = base.mark_line(interpolate="step-after", strokeWidth=2, aria=False)
         dots = base.mark_circle(size=44, opacity=1)
-        return (line + dots).properties(width=width + (0 if width == WIDE else 70), height=220)
+        return (line + dots).properties(width=width + (0 if width == WIDE else 30), height=220)
 
     return chart(name, title, text, rows, draw)
 
@@ -232,11 +256,11 @@ def latency(rows: Sequence[Row], text: str) -> Chart:
 
     def draw(width: int) -> Any:
         base = alt.Chart(_data(rows)).encode(
-            x=alt.X("percentile:N", sort=order, title="percentile of packets",
+            x=alt.X("percentile:N", sort=order, title="percentile (over batches)",
                     axis=alt.Axis(labelAngle=0, grid=False)),
             y=alt.Y("ns_per_packet:Q", title="ns per packet (log scale)",
                     scale=alt.Scale(type="log", nice=True),
-                    axis=alt.Axis(format="~s", tickCount=4, domain=False, ticks=False)),
+                    axis=alt.Axis(format="~s", tickCount=3, domain=False, ticks=False, grid=False)),
             color=alt.Color("path:N", scale=_colours(paths, SERIES[: len(paths)]),
                             legend=None if len(paths) == 1 else alt.Legend(title=None)),
             description=alt.Description("tip:N"),
@@ -266,7 +290,7 @@ def throughput(rows: Sequence[Row], text: str) -> Chart:
         )  # fmt: skip
         bars = base.mark_bar(color=PALETTE["through"], height=16)
         words = base.mark_text(align="left", dx=5, fontSize=11, aria=False).encode(text="short:N")
-        return (bars + words).properties(width=width - (60 if width == WIDE else 40),
+        return (bars + words).properties(width=width - (60 if width == WIDE else 70),
                                          height=30 * len(rows))  # fmt: skip
 
     return chart("throughput", "Packets per second", text, rows, draw)

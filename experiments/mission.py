@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The mission table: who could call whom, and why not, counted from the rows of calls and cells.
 
-Every count is k of n calls. Real and synthetic captures are never added up. Cells of the grid
-(access x date) in which every hypothesis does the same to every call and to every bystander are
-shown once, as one situation: the grouping is found in the results, not in the policy.
+Every count is k of n calls. Real and synthetic captures are never added up. Places of the grid
+(operator x access x date) in which every hypothesis does the same to every call and to every
+bystander are shown once, as one situation: the grouping is found in the results, not in policies.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from experiments.wording import access_name, day, listed
+from experiments.wording import access_name, days, listed, operator_name
 
 Row = Mapping[str, Any]
-Place = tuple[str, str]
+#: Operator, access network, date.
+Place = tuple[str, str, str]
 
 #: Apps in the order of the mission; others follow by name.
 FIRST_APPS = ("whatsapp", "skype", "viber", "facetime", "messenger")
@@ -94,7 +95,6 @@ class Hits(NamedTuple):
 class Line:
     """One hypothesis in one situation: its calls by column, and the bystanders it hits."""
 
-    operator: str
     hypothesis: str
     title: str
     grade: str | None
@@ -107,50 +107,71 @@ class Line:
         """Tell whether no packet evidence stands behind the rule (grades A and B are packets)."""
         return not self.grade or self.grade[0].upper() not in PACKET_GRADES
 
+    @property
+    def acts(self) -> bool:
+        """Tell whether the hypothesis touches any call or bystander here."""
+        struck = self.hits is not None and self.hits.hit > 0
+        return struck or self.total.blocked > 0 or self.total.inconclusive > 0
+
 
 @dataclass(frozen=True)
 class Situation:
-    """Places (access, date) of one operator in which everything comes out the same."""
+    """Places (operator, access, date) in which everything comes out the same."""
 
-    operator: str
     places: tuple[Place, ...]
     lines: tuple[Line, ...]
 
     @property
+    def operators(self) -> list[str]:
+        """Return the operators, each once, in order of appearance."""
+        return list(dict.fromkeys(operator for operator, _, _ in self.places))
+
+    @property
     def accesses(self) -> list[str]:
         """Return the access networks, each once, in order of appearance."""
-        return list(dict.fromkeys(access for access, _ in self.places))
+        return list(dict.fromkeys(access for _, access, _ in self.places))
 
     @property
     def dates(self) -> list[str]:
         """Return the dates, each once, sorted."""
-        return sorted({date for _, date in self.places})
+        return sorted({date for _, _, date in self.places})
 
     @property
     def quiet(self) -> bool:
-        """Tell whether nothing is blocked and nobody is hit under any hypothesis."""
-        return not any(
-            line.total.blocked or (line.hits is not None and line.hits.hit) for line in self.lines
-        )
+        """Tell whether no hypothesis touches anything here."""
+        return not any(line.acts for line in self.lines)
 
     @property
-    def label(self) -> str:
-        """Return the places in words: "3G and 4G on 20 Jan 2016; ADSL on 15 Mar 2016"."""
-        by_access: dict[str, tuple[str, ...]] = {
-            access: tuple(sorted(date for at, date in self.places if at == access))
-            for access in self.accesses
-        }
-        by_dates: dict[tuple[str, ...], list[str]] = defaultdict(list)
-        for access, dates in by_access.items():
-            by_dates[dates].append(access_name(access))
-        return "; ".join(
-            f"{listed(names)} on {listed(day(date) for date in dates)}"
-            for dates, names in by_dates.items()
-        )
+    def most(self) -> int:
+        """Return the calls that the harshest hypothesis blocks."""
+        return max((line.total.blocked for line in self.lines), default=0)
+
+    @property
+    def label(self) -> list[tuple[str, str]]:
+        """Return (operators, networks and dates) in words, as few pairs as say it all."""
+        by_operator: dict[str, list[tuple[str, str]]] = defaultdict(list)
+        for operator, access, date in self.places:
+            by_operator[operator].append((access, date))
+        alike: dict[str, list[str]] = defaultdict(list)
+        for operator, held in by_operator.items():
+            alike[_where(held)].append(operator_name(operator))
+        return [(listed(names), where) for where, names in alike.items()]
+
+
+def _where(held: Sequence[tuple[str, str]]) -> str:
+    """Return access networks and dates in words: "3G and 4G on 20 Jan; ADSL on 15 Mar 2016"."""
+    by_dates: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for access in dict.fromkeys(access for access, _ in held):
+        dates = tuple(sorted(date for at, date in held if at == access))
+        by_dates[dates].append(access_name(access))
+    return "; ".join(f"{listed(names)} on {days(dates)}" for dates, names in by_dates.items())
 
 
 class Square(NamedTuple):
-    """One square of the calendar: fewest and most calls blocked over the hypotheses, of n."""
+    """One square of the calendar: fewest and most calls blocked over the hypotheses, of n.
+
+    Hypotheses that cannot tell about any call are left out of the range; `unclear` counts them.
+    """
 
     operator: str
     access: str
@@ -158,6 +179,7 @@ class Square(NamedTuple):
     fewest: int
     most: int
     n: int
+    unclear: int
     documented: bool
     failed: bool
 
@@ -204,27 +226,30 @@ def hits_of(rows: Iterable[Row]) -> Hits | None:
 
 
 def situations(calls: Sequence[Row], collateral: Sequence[Row]) -> list[Situation]:
-    """Group the places of each operator that cannot be told apart by what happens in them.
+    """Group the places that cannot be told apart by what happens in them, the harshest first.
 
     `calls` holds documented rows, either of real captures or of synthetic ones; rows of both tables
     carry operator, hypothesis, access and date.
     """
-    by_place: dict[tuple[str, Place], list[Row]] = defaultdict(list)
+    by_place: dict[Place, list[Row]] = defaultdict(list)
     for row in calls:
-        by_place[str(row["operator"]), (str(row["access"]), date_of(row))].append(row)
-    hit: dict[tuple[str, Place], list[Row]] = defaultdict(list)
+        by_place[place_of(row)].append(row)
+    hit: dict[Place, list[Row]] = defaultdict(list)
     for row in collateral:
-        hit[str(row["operator"]), (str(row["access"]), date_of(row))].append(row)
-    alike: dict[Hashable, list[tuple[str, Place]]] = defaultdict(list)
-    for (operator, place), rows in by_place.items():
-        alike[operator, _signature(rows, hit[operator, place])].append((operator, place))
+        hit[place_of(row)].append(row)
+    alike: dict[Hashable, list[Place]] = defaultdict(list)
+    for place, rows in by_place.items():
+        alike[_signature(rows, hit[place])].append(place)
     found = [
-        Situation(keys[0][0], tuple(place for _, place in keys), _lines(by_place[keys[0]],
-                                                                        hit[keys[0]]))
-        for keys in alike.values()
-    ]  # fmt: skip
-    order = list(dict.fromkeys(str(row["operator"]) for row in calls))
-    return sorted(found, key=lambda held: (order.index(held.operator), held.quiet, held.dates))
+        Situation(tuple(places), _lines(by_place[places[0]], hit[places[0]]))
+        for places in alike.values()
+    ]
+    return sorted(found, key=lambda held: (held.quiet, -held.most, held.dates))
+
+
+def place_of(row: Row) -> Place:
+    """Return the row's operator, access network and date."""
+    return str(row["operator"]), str(row["access"]), date_of(row)
 
 
 def _signature(calls: Iterable[Row], hits: Iterable[Row]) -> Hashable:
@@ -258,7 +283,6 @@ def _line(calls: Sequence[Row], hits: Sequence[Row]) -> Line:
         total.add(row)
     grades = sorted({str(row["grade"]) for row in calls if row.get("grade")})
     return Line(
-        operator=str(first["operator"]),
         hypothesis=str(first["hypothesis"]),
         title=str(first.get("hypothesis_title") or first["hypothesis"]),
         grade=grades[-1] if grades else None,
@@ -270,27 +294,26 @@ def _line(calls: Sequence[Row], hits: Sequence[Row]) -> Line:
 
 def calendar(calls: Sequence[Row], cells: Sequence[Row]) -> list[Square]:
     """Return one square per operator x access x date, over real calls and all hypotheses."""
-    blocked: dict[tuple[str, str, str], dict[str, Tally]] = defaultdict(dict)
+    tallies: dict[Place, dict[str, Tally]] = defaultdict(dict)
     for row in calls:
         if not row.get("synthetic"):
-            key = (str(row["operator"]), str(row["access"]), date_of(row))
-            blocked[key].setdefault(str(row["hypothesis"]), Tally()).add(row)
-    states: dict[tuple[str, str, str], set[str]] = defaultdict(set)
+            tallies[place_of(row)].setdefault(str(row["hypothesis"]), Tally()).add(row)
+    states: dict[Place, set[str]] = defaultdict(set)
     for row in cells:
-        states[str(row["operator"]), str(row["access"]), date_of(row)].add(str(row["status"]))
-    undocumented = {
-        (str(row["operator"]), str(row["access"]), date_of(row))
-        for row in calls
-        if row.get("documented") is False
-    }
-    keys = list(dict.fromkeys([*states, *blocked]))
-    return [_square(key, blocked.get(key, {}), states[key], key in undocumented) for key in keys]
+        states[place_of(row)].add(str(row["status"]))
+    bare = {place_of(row) for row in calls if row.get("documented") is False}
+    bare |= {place for place, held in states.items() if held == {"undocumented"}}
+    places = dict.fromkeys([*states, *tallies])
+    return [
+        _square(place, list(tallies[place].values()), place not in bare, "failed" in states[place])
+        for place in places
+    ]
 
 
-def _square(
-    key: tuple[str, str, str], tallies: Mapping[str, Tally], states: set[str], bare: bool
-) -> Square:
-    counts = [tally.blocked for tally in tallies.values()] or [0]
-    n = max((tally.n for tally in tallies.values()), default=0)
-    documented_here = not bare and states != {"undocumented"}
-    return Square(*key, min(counts), max(counts), n, documented_here, "failed" in states)
+def _square(place: Place, tallies: Sequence[Tally], documented: bool, failed: bool) -> Square:
+    n = max((tally.n for tally in tallies), default=0)
+    clear = [tally.blocked for tally in tallies if tally.ok + tally.blocked]
+    unclear = len(tallies) - len(clear)
+    if not clear:
+        return Square(*place, 0, 0, n, unclear, documented, failed)
+    return Square(*place, min(clear), max(clear), n, unclear, documented, failed)

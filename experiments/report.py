@@ -23,6 +23,8 @@ from experiments.statistics import clopper_pearson
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 #: Longest list in the page; the rest is in the CSV beside it, and the page says so.
 LONGEST = 400
+#: Parts of provenance.json that the page lists in tables of their own.
+LISTED_ABOVE = ("captures", "missing", "machine")
 
 
 def page(run: Findings) -> tuple[dict[str, Any], list[charts.Chart]]:
@@ -34,9 +36,9 @@ def page(run: Findings) -> tuple[dict[str, Any], list[charts.Chart]]:
         "question": str(run.spec.get("question") or ""),
         "run": run.folder.name,
         "answer": told,
-        "price": sections.price_chart(run, told["ledes"]),
+        "price": sections.price_chart(told["ledes"]),
         "calls": calls,
-        "recognition": sections.recognition_counts(calls),
+        "recognition": sections.recognition(run),
         "fates": all_fates,
         "own": sections.own_captures(run, calls, all_fates),
         "accuracy": sections.accuracy(run),
@@ -46,7 +48,9 @@ def page(run: Findings) -> tuple[dict[str, Any], list[charts.Chart]]:
         "captures": sections.captures(run),
         "failed": [row for row in run["cells"] if row["status"] == "failed"],
         "cells": Counter(str(row["status"]) for row in run["cells"]),
-        "provenance": sections.facts(run.provenance),
+        "provenance": sections.facts(
+            {name: held for name, held in run.provenance.items() if name not in LISTED_ABOVE}
+        ),
         "spec_text": run.spec_text,
         "files": sorted(path.name for path in run.folder.iterdir() if path.suffix == ".csv"),
     }

@@ -41,30 +41,37 @@ def answer(run: Findings) -> Table:
         "made_columns": headings(made, []),
         "made_situations": mission.situations(made, run["collateral"]),
         "calendar": calendar(run),
-        "ledes": [lede for operator in _operators(situations) if (lede := _lede(operator))],
+        "ledes": ledes(situations),
         "gaps": _gaps(run),
         "calls_n": len(_distinct_calls(real)),
         "sessions_n": len({_session(row) for row in real}),
     }
 
 
-def _operators(situations: Iterable[mission.Situation]) -> list[list[mission.Situation]]:
-    held: dict[str, list[mission.Situation]] = defaultdict(list)
-    for situation in situations:
-        held[situation.operator].append(situation)
-    return list(held.values())
+def ledes(situations: Sequence[mission.Situation]) -> list[Table]:
+    """Return, for operators where they block most, the harshest and the mildest hypothesis.
+
+    Operators that block most in one and the same situation share an entry. The mildest is chosen
+    among hypotheses that can tell at least about one call.
+    """
+    hardest: dict[int, list[str]] = defaultdict(list)
+    operators = [operator for situation in situations for operator in situation.operators]
+    for operator in dict.fromkeys(operators):
+        own = [at for at, held in enumerate(situations) if operator in held.operators]
+        hardest[max(own, key=lambda at: situations[at].most)].append(operator)
+    return [_lede(situations[at], held) for at, held in hardest.items()]
 
 
-def _lede(situations: Sequence[mission.Situation]) -> Table | None:
-    """Return the strongest and the mildest hypothesis of an operator where it blocks most."""
-    hardest = max(situations, key=lambda held: max(line.total.blocked for line in held.lines))
-    lines = sorted(hardest.lines, key=lambda line: line.total.blocked)
+def _lede(situation: mission.Situation, operators: Sequence[str]) -> Table:
+    clear = [line for line in situation.lines if line.total.ok + line.total.blocked]
+    clear.sort(key=lambda line: -line.total.blocked)
     return {
-        "operator": hardest.operator,
-        "situation": hardest,
-        "most": lines[-1],
-        "least": lines[0],
-        "lines": lines,
+        "situation": situation,
+        "operators": list(operators),
+        "most": clear[0] if clear else None,
+        "least": clear[-1] if len(clear) > 1 else None,
+        "unclear": len(situation.lines) - len(clear),
+        "lines": sorted(situation.lines, key=lambda line: -line.total.blocked),
     }
 
 
@@ -112,11 +119,32 @@ def calendar(run: Findings) -> Table:
         rows[square.operator, square.access][square.date] = square
     return {
         "dates": [(date, labels.get(date, "")) for date in dates],
-        "rows": [
-            (operator, access, [held.get(date) for date in dates])
+        "operators": list(dict.fromkeys(operator for operator, _ in rows)),
+        "accesses": list(dict.fromkeys(access for _, access in rows)),
+        "rows": _joined_gaps(
+            (operator, [access], [held.get(date) for date in dates])
             for (operator, access), held in rows.items()
-        ],
+        ),
     }
+
+
+CalendarRow = tuple[str, list[str], list[mission.Square | None]]
+
+
+def _joined_gaps(rows: Iterable[CalendarRow]) -> list[CalendarRow]:
+    """Join an operator's rows without any documented service into one."""
+    joined: list[CalendarRow] = []
+    for operator, accesses, squares in rows:
+        last = joined[-1] if joined else None
+        if last and last[0] == operator and _is_gap(last[2]) and _is_gap(squares):
+            last[1].extend(accesses)
+        else:
+            joined.append((operator, accesses, squares))
+    return joined
+
+
+def _is_gap(squares: Sequence[mission.Square | None]) -> bool:
+    return not any(square is None or square.documented for square in squares)
 
 
 def _gaps(run: Findings) -> list[Table]:
@@ -128,36 +156,43 @@ def _gaps(run: Findings) -> list[Table]:
     return [{"operator": operator, "accesses": list(held)} for operator, held in bare.items()]
 
 
-def price_chart(run: Findings, ledes: Sequence[Row]) -> charts.Chart | None:
-    """Return the chart of calls blocked beside bystanders hit, where each operator blocks most."""
-    rows = [_price_row(line) for lede in ledes for line in reversed(lede["lines"])]
+def price_chart(told: Sequence[Row]) -> charts.Chart | None:
+    """Return the chart of calls blocked beside bystanders hit, where operators block most."""
+    rows = [
+        _price_row(line, lede["operators"] if len(told) > 1 else [])
+        for lede in told
+        for line in lede["lines"]
+    ]
     if not rows:
         return None
-    told = "; ".join(
+    words = "; ".join(
         f"{row['label']}: {row['short_calls']} calls blocked, "
         f"{row['short_flows']} innocent flows hit"
         for row in rows
     )
-    return charts.price(rows, f"Bars per operator and hypothesis. {told}.")
+    return charts.price(rows, f"Two bars per hypothesis. {words}.")
 
 
-def _price_row(line: mission.Line) -> Table:
-    label = f"{wording.operator_name(line.operator)} · {line.title}"
+def _price_row(line: mission.Line, operators: Sequence[str]) -> Table:
+    names = wording.listed(wording.operator_name(operator) for operator in operators)
+    label = f"{names}: {line.title}" if names else line.title
     total, hits = line.total, line.hits
     struck = f"{wording.count(hits.hit)} of {wording.count(hits.flows)}" if hits else "not measured"
+    judged = total.ok + total.blocked
+    blocked = f"{total.blocked} of {total.n}" if judged else f"cannot tell ({total.n})"
     return {
         "label": label,
-        "operator": line.operator,
         "hypothesis": line.hypothesis,
         "blocked": total.blocked,
+        "inconclusive": total.inconclusive,
         "calls": total.n,
         "blocked_share": ratio(total.blocked, total.n) or 0.0,
         "hit": hits.hit if hits else None,
         "flows": hits.flows if hits else None,
         "hit_share": (ratio(hits.hit, hits.flows) or 0.0) if hits else None,
-        "short_calls": f"{total.blocked} of {total.n}",
+        "short_calls": blocked,
         "short_flows": struck,
-        "tip_calls": f"{label}: {total.blocked} of {total.n} calls blocked",
+        "tip_calls": f"{label}: {blocked} calls blocked, {total.inconclusive} inconclusive",
         "tip_flows": f"{label}: {struck} innocent flows hit",
     }
 
@@ -173,14 +208,15 @@ def recognised(run: Findings) -> list[Table]:
         by_capture[flow["capture"]].append(flow)
         if flow.get("truth_call"):
             own[flow["capture"], str(flow["truth_call"])].append(flow)
-    fates: dict[tuple[str, str], dict[tuple[str, str], bool]] = defaultdict(dict)
+    fates: dict[tuple[str, str], dict[str, bool]] = defaultdict(dict)
     for row in mission.documented(run["calls"]):
-        key = (str(row["operator"]), str(row["hypothesis"]))
+        name = str(row["hypothesis"])
         held = fates[str(row["capture"]), str(row["call"])]
-        held[key] = held.get(key, False) or bool(row.get("blocked"))
+        held[name] = held.get(name, False) or bool(row.get("blocked"))
     rows = []
     for key, call in _distinct_calls(run["calls"]).items():
-        proof = _proof(call, own.get(key) or by_capture.get(key[0]) or [])
+        seen = own.get(key) or by_capture.get(key[0]) or []
+        proof = _proof(call, seen) if call["recognised"] else None
         rows.append(
             {
                 **call,
@@ -209,26 +245,26 @@ def _proof(call: Row, flows: Iterable[Table]) -> Table | None:
     return min(sure, key=lambda flow: flow["packets_to_verdict"], default=None)
 
 
-def recognition_counts(rows: Sequence[Row]) -> list[Table]:
-    """Return recognised k of n real calls per app, with sessions and an exact interval."""
-    held: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        if not row["synthetic"]:
-            held[str(row["app"])].append(row)
-    table = [_recognition(app, calls) for app, calls in held.items()]
-    everything = [row for calls in held.values() for row in calls]
-    return [*table, _recognition("", everything)] if len(table) > 1 else table
+def recognition(run: Findings) -> list[Table]:
+    """Return recognised k of n calls per app with an exact interval; synthetic ones apart.
 
-
-def _recognition(app: str, calls: Sequence[Row]) -> Table:
-    seen = sum(bool(row["recognised"]) for row in calls)
-    return {
-        "app": app,
-        "n": len(calls),
-        "seen": seen,
-        "sessions": len({_session(row) for row in calls}),
-        "interval": clopper_pearson(seen, len(calls)),
-    }
+    The runner counts every call of a capture that is no copy of another one.
+    """
+    rows = run.at("accuracy", "calls_recognised") or []
+    ordered = sorted(
+        rows,
+        key=lambda row: (
+            row["synthetic"],
+            mission.column_rank(mission.Column(row["app"], "", False)),
+        ),
+    )
+    table = [{**row, "exact": clopper_pearson(row["hits"], row["n"])} for row in ordered]
+    real = [row for row in table if not row["synthetic"]]
+    if len(real) > 1:
+        hits, n = (sum(row[key] for row in real) for key in ("hits", "n"))
+        table.insert(len(real), {"app": None, "synthetic": False, "n": n, "hits": hits,
+                                 "exact": clopper_pearson(hits, n)})  # fmt: skip
+    return table
 
 
 def fates(run: Findings) -> list[Table]:
@@ -238,22 +274,19 @@ def fates(run: Findings) -> list[Table]:
     """
     rows = mission.documented(run["calls"])
     active = {
-        (row["operator"], row["hypothesis"], row["access"], mission.date_of(row))
+        (row["hypothesis"], mission.place_of(row))
         for row in rows
         if row.get("blocked") or row.get("verdict") not in ("OK", "INVALID")
     }
     joined: dict[tuple[Any, ...], Table] = {}
     for row in rows:
-        place = (str(row["access"]), mission.date_of(row))
-        if (row["operator"], row["hypothesis"], *place) not in active:
-            continue
-        names = ("operator", "hypothesis", "capture", "call", "verdict", "rule", "reason")
-        key = tuple(row.get(name) for name in names)
-        joined.setdefault(key, {**row, "places": []})["places"].append(place)
+        place = mission.place_of(row)
+        if (row["hypothesis"], place) in active:
+            names = ("hypothesis", "capture", "call", "verdict", "rule", "reason")
+            key = tuple(row.get(name) for name in names)
+            joined.setdefault(key, {**row, "places": []})["places"].append(place)
     for entry in joined.values():
-        situation = mission.Situation(str(entry["operator"]), tuple(entry["places"]), ())
-        entry["where"] = situation.label
-        entry["accesses"], entry["dates"] = situation.accesses, situation.dates
+        entry["situation"] = mission.Situation(tuple(entry["places"]), ())
     return list(joined.values())
 
 
@@ -293,6 +326,7 @@ def accuracy(run: Findings) -> Table:
         "alarms": [row for row in scored if row["outcome"] == "false_call"],
         "headline": run.at("accuracy", "five") or run.at("accuracy", "all"),
         "distinct": run.at("accuracy", "five_distinct"),
+        "baselines": run.at("accuracy", "baselines") or [],
         "macro_f1": run.at("accuracy", "macro_f1"),
         "macro_f1_apps": run.at("accuracy", "macro_f1_apps"),
         "macro_f1_five": run.at("accuracy", "macro_f1_five"),
@@ -434,18 +468,12 @@ def _settled(
     return charts.settled(f"{unit}-to-verdict", title, axis, rows, text, log=log)
 
 
-def collateral(run: Findings, ledes: Sequence[Row]) -> list[Table]:
-    """Return, per operator where it blocks most, innocent flows hit by protocol and hypothesis."""
+def collateral(run: Findings, told: Sequence[Row]) -> list[Table]:
+    """Return, where operators block most, innocent flows hit by protocol and hypothesis."""
     tables = []
-    for lede in ledes:
-        access, date = lede["situation"].places[0]
-        rows = [
-            row
-            for row in run["collateral"]
-            if row["operator"] == lede["operator"]
-            and row["access"] == access
-            and mission.date_of(row) == date
-        ]
+    for lede in told:
+        place = lede["situation"].places[0]
+        rows = [row for row in run["collateral"] if mission.place_of(row) == place]
         if rows:
             tables.append({**lede, **_by_protocol(rows)})
     return tables
@@ -542,10 +570,9 @@ def captures(run: Findings) -> Table:
         entry["bytes"] += int(row["bytes"] or 0)
     return {
         "rows": sorted(held.values(), key=lambda row: (bool(row["synthetic"]), row["capture"])),
-        "missing": reasons(run.at("captures", "missing")),
-        "notices": reasons(
-            run.at("captures", "notices") or run.at("captures", "cut") or run.at("notices")
-        ),
+        "missing": reasons(run.at("captures", "missing_list") or run.at("captures", "missing")),
+        "notices": [str(notice) for notice in run.at("warnings") or []],
+        "copies": [str(name) for name in run.at("captures", "copies") or []],
         "real": run.at("captures", "real"),
         "synthetic": run.at("captures", "synthetic"),
         "added": run.at("captures", "added"),
@@ -553,28 +580,19 @@ def captures(run: Findings) -> Table:
 
 
 def reasons(value: Any) -> list[tuple[str, str]]:
-    """Return (name, reason) pairs from a list of names or tables, a table, or a bare count."""
-    if not value:
+    """Return (name, reason) pairs of missing captures, from their list or from a bare count."""
+    if isinstance(value, int) and value:
+        return [(wording.plural(value, "capture"), "no reason recorded")]
+    if not isinstance(value, list):
         return []
-    if isinstance(value, Mapping):
-        return [(str(name), _said(reason)) for name, reason in value.items()]
-    if isinstance(value, int | float):
-        return [(wording.plural(int(value), "file"), "no reason recorded")]
-    return [_reason(entry) for entry in value]
-
-
-def _reason(entry: Any) -> tuple[str, str]:
-    if not isinstance(entry, Mapping):
-        return str(entry), ""
-    name = next((entry[key] for key in ("name", "capture", "file", "sha256") if key in entry), "?")
-    told = next(
-        (entry[key] for key in ("reason", "notice", "notices", "error") if key in entry), ""
-    )
-    return str(name), _said(told)
+    return [
+        (str(entry.get("capture") or entry.get("sha256")), str(entry.get("reason") or ""))
+        for entry in value
+    ]
 
 
 def _said(value: Any) -> str:
-    return "; ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def facts(value: Any, prefix: str = "") -> list[tuple[str, str]]:

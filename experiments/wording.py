@@ -119,7 +119,7 @@ def duration_ms(ms: float | None) -> str:
     """Return a virtual-time duration given in milliseconds with a unit that fits it."""
     if ms is None:
         return "n/a"
-    if ms < 1:
+    if 0 < ms < 1:
         return f"{ms:.2f} ms"
     return f"{ms:.0f} ms" if ms < 10_000 else f"{ms / 1000:.1f} s"
 
@@ -141,6 +141,15 @@ def day(date: object) -> str:
     except ValueError:
         return str(date)
     return f"{parsed.day} {parsed:%b %Y}"
+
+
+def days(dates: Sequence[str]) -> str:
+    """Return dates as "20 Jan and 15 Mar 2016": a year that all share is written once."""
+    written = [day(date) for date in dates]
+    years = {words[-5:] for words in written}
+    if len(years) == 1 and len(written) > 1:
+        return listed([*(words.removesuffix(words[-5:]) for words in written[:-1]), written[-1]])
+    return listed(written)
 
 
 def listed(words: Iterable[str]) -> str:

@@ -2,21 +2,27 @@
 (() => {
   const all = (selector, root = document) => Array.from(root.querySelectorAll(selector));
 
-  // Filters: an element with data-<key> is hidden when the chosen value is not among its words.
+  // Filters. data-place holds words "operator/access/date": one of them must fit what is chosen.
+  // data-app and data-date mark rows and columns of one app or date.
   const form = document.querySelector("form.filters");
   if (form) {
     form.hidden = false;
     const selects = all("select", form);
-    const targets = all("[data-operator],[data-access],[data-date],[data-app]")
-      .filter((element) => !form.contains(element) && !element.closest("#yours"));
+    const targets = all("[data-place],[data-app],[data-date]").filter((one) => !one.closest("#yours"));
+    const fits = (data, wanted) => {
+      if (data.app !== undefined && wanted.app && data.app !== wanted.app) return false;
+      if (data.date !== undefined && wanted.date && data.date !== wanted.date) return false;
+      if (data.place === undefined) return true;
+      return data.place.trim().split(" ").some((place) => {
+        const [operator, access, date] = place.split("/");
+        return (!wanted.operator || wanted.operator === operator)
+          && (!wanted.access || wanted.access === access)
+          && (!wanted.date || wanted.date === date);
+      });
+    };
     const apply = () => {
-      const chosen = selects.filter((select) => select.value);
-      for (const element of targets) {
-        element.hidden = chosen.some(({ dataset, value }) => {
-          const words = element.dataset[dataset.key];
-          return words !== undefined && !words.split(" ").includes(value);
-        });
-      }
+      const wanted = Object.fromEntries(selects.map((one) => [one.dataset.key, one.value]));
+      for (const one of targets) one.hidden = !fits(one.dataset, wanted);
     };
     form.addEventListener("change", apply);
     form.addEventListener("reset", () => setTimeout(apply));
