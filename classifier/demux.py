@@ -12,7 +12,8 @@ from typing import Any
 from captures.compiled import I, kernel
 from captures.octets import Octets, u8, u16, u32
 from classifier.apps.discord import discord_message, discord_rtp
-from classifier.apps.facetime import facetime_message, facetime_rtp
+from classifier.apps.facetime import SIP_ON_PORT, facetime_message, facetime_rtp
+from classifier.apps.facetime import own_port as facetime_port
 from classifier.apps.line import line_message, line_rtp
 from classifier.apps.meet import PORT as MEET_PORT
 from classifier.apps.meet import own_port as meet_port
@@ -130,6 +131,7 @@ from classifier.verdicts import (
     NOT_CALL,
     OTHER_RTC,
     SETUP,
+    SKYPE,
     TEAMS,
     TELEGRAM,
     UNDECIDED,
@@ -486,11 +488,14 @@ def on_payload(
         return
     here, there = signs[SIGN_SOURCE_PORT], signs[SIGN_TARGET_PORT]
     found = telephony_udp(b, at, end, size, here, there)
+    argument = u16(b, at) if end - at >= 4 else I(0)
     if found == SIP_MESSAGE:
-        learn_sdp(b, at, end, (found >> 8) & 0xFF, time, context, meter)
+        if facetime_port(here) and facetime_port(there):
+            found, argument = SIP_ON_PORT, min(here, there)
+        else:
+            learn_sdp(b, at, end, (found >> 8) & 0xFF, time, context, meter)
     if found == 0:
         found = on_proprietary(flow, note, b, at, end, size, time, signs)
-    argument = u16(b, at) if end - at >= 4 else I(0)
     if (found >> 8) & 0xFF == VIBER and end - at >= 4:
         argument = u8(b, at + 2) | (u8(b, at + 3) << 8)
     if conclude(flow, found, argument, time):
@@ -526,7 +531,9 @@ def on_proprietary(
     if found == 0:
         found = facetime_message(note, b, at, end, size, up)
     if found == 0:
-        found = classic_skype(note, b, at, end, up, time - I(note["first_time"]))
+        found = classic_skype(
+            note, b, at, end, up, time - I(note["first_time"]), I(flow["app"]) == SKYPE
+        )
     return found
 
 

@@ -20,6 +20,7 @@ from classifier.verdicts import (
     NOT_CALL,
     OTHER_RTC,
     SETUP,
+    SKYPE,
     UNSURE,
 )
 
@@ -89,7 +90,8 @@ def is_final(flow: Any) -> bool:
         if role == MEDIA:
             return I(flow["payload_packets"]) >= NAMELESS_PATIENCE
         return I(flow["payload_packets"]) >= PATIENCE
-    if verdict == UNSURE:
+    undecided_role = verdict == NOT_CALL and flow["app"] == SKYPE and flow["role"] == MESSAGING
+    if verdict == UNSURE or undecided_role:  # classic Skype's presence may become a call
         return I(flow["payload_packets"]) >= NAMELESS_PATIENCE
     return verdict == NOT_CALL
 

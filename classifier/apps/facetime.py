@@ -28,6 +28,7 @@ PORT_AND_TYPE = evidence(
 OPENING = evidence(
     FACETIME, 5, CERTAIN, SETUP, 70, "16-octet opening and its answer, both ways (published)"
 )
+SIP_ON_PORT = evidence(FACETIME, 6, CERTAIN, SETUP, 70, "SIP on FaceTime's port {n} (published)")
 
 
 @kernel

@@ -63,10 +63,10 @@ def family_rtp(kind: int, profile: int, clock: int, run: int) -> int:
 
 
 @kernel
-def classic_skype(note: Any, b: Octets, at: int, end: int, up: int, passed: int) -> int:
+def classic_skype(note: Any, b: Octets, at: int, end: int, up: int, passed: int, met: bool) -> int:
     """Follow classic Skype's ids; returns evidence once both directions agree on one.
 
-    passed: ns since the flow's first payload.
+    passed: ns since the flow's first payload; met: the two sides agreed before.
     """
     if end - at < 11:
         return 0
@@ -79,9 +79,9 @@ def classic_skype(note: Any, b: Octets, at: int, end: int, up: int, passed: int)
         return 0
     asked = I(note["word"])
     if function & 0x0F in (5, 7) and asked == u16(b, at) | 0x10000 | ((1 - up) << 17):
-        note["sides"] = 3
+        note["hits"] = 0
         return PRESENCE
-    if note["sides"] == 3 and function & 0x0F == 0x0D:
+    if met and function & 0x0F == 0x0D:
         note["hits"] = min(I(note["hits"]) + 1, 255)
         if note["hits"] >= CALL_PACKETS and passed < CALL_PACKETS * 1_000_000_000 // CALL_RATE:
             return CLASSIC_CALL

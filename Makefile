@@ -1,0 +1,71 @@
+# The lab's commands. `make help` lists them; CI and people call the same ones.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+PYTHON ?= python3
+SPEC ?= morocco-2016
+# A folder of captures that you have already (files are recognised by their sha256).
+CORPUS ?=
+RUN_FLAGS := $(if $(CORPUS),--corpus $(CORPUS))
+
+.PHONY: help setup experiment test lint types contracts check corpus add golden bench doctor clean
+
+help:  ## list these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(READY)  ## make the environment in .venv (needs the Python package index once)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "Python 3.11 or newer is missing: install it (Debian, Ubuntu: apt install python3), or say make PYTHON=/path/to/python3.12"; exit 2; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+	  echo "Python's venv module is missing: install it (Debian, Ubuntu: apt install python3-venv)"; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "setting up $(VENV): downloads about 300 MB once"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' || { \
+	  echo "the locked versions do not fit this Python; trying the newest ones that pyproject.toml allows"; \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'; } || { \
+	  echo "set-up failed: the Python package index could not be reached or a package does not fit; run make setup again"; exit 2; }
+	@$(BIN)/midcall warm-up
+	@touch $@
+
+experiment: $(READY)  ## run the default experiment and write its report
+	@$(BIN)/midcall run $(SPEC) $(RUN_FLAGS)
+
+add: $(READY)  ## add a capture: make add PCAP=mycall.pcap APP=whatsapp KIND=audio
+	@test -n "$(PCAP)" -a -n "$(APP)" -a -n "$(KIND)" || { \
+	  echo "say which capture: make add PCAP=mycall.pcap APP=whatsapp KIND=audio"; exit 2; }
+	@$(BIN)/midcall captures add "$(PCAP)" --app "$(APP)" --kind "$(KIND)" $(ADD_FLAGS)
+
+test: $(READY)  ## run all tests
+	@$(BIN)/python -m pytest -q -n auto
+
+lint: $(READY)  ## style and formatting
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: $(READY)  ## types, strictly
+	@$(BIN)/mypy
+
+contracts: $(READY)  ## who may import whom
+	@$(BIN)/lint-imports
+
+check: lint types contracts test  ## all of it: what must be green before a commit lands
+
+corpus: $(READY)  ## obtain the catalogued captures and say what is missing, and why
+	@$(BIN)/midcall captures fetch $(RUN_FLAGS)
+
+golden: $(READY)  ## write the golden texts anew (read the diff before you commit it)
+	@$(BIN)/python -m tests.golden
+
+bench: $(READY)  ## packets per second of the offline path, beside ndpiReader where it is installed
+	@$(BIN)/python -m tests.bench $(BENCH_FLAGS)
+
+doctor: $(READY)  ## what is here, what is missing and how to get it
+	@$(BIN)/midcall doctor
+
+clean:  ## remove the environment, caches and runs (captures that you added stay)
+	rm -rf $(VENV) runs build *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
