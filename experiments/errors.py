@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The one exception that experiments raises for what a user can mend; its text is the whole message."""
+"""The one exception of this package; its text is the whole message for the user."""
 
 from __future__ import annotations
 

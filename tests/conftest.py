@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def corpus_folder() -> Path | None:
-    """Return the folder of real captures that MIDCALL_CORPUS names, or the one beside the project."""
+    """Return the folder that MIDCALL_CORPUS names, or the one beside the project."""
     named = os.environ.get("MIDCALL_CORPUS")
     for folder in (Path(named) if named else None, ROOT.parent / "shared" / "corpus" / "pcaps"):
         if folder is not None and folder.is_dir():

@@ -6,7 +6,8 @@ attribute is 0x4000 (0x4001 in a second call of 2015), 0x66 octets long; the ans
 Types 0x0800-0x0805 and attributes 0x4000-0x4007 are WhatsApp's alone: RFC 8489 leaves those types
 unassigned. The check between peers is a Binding of 44 octets that holds MESSAGE-INTEGRITY and
 nothing else, no USERNAME. Media: SRTP payload type 120 for voice at 16 kHz, 97, 102 and 103 for
-video; clients from 2019 on mark their header extension with the profile 0xDEBE.
+video; clients from 2019 on mark their header extension with the profile 0xDEBE, and in voice of
+video calls also 0x746F.
 Chat: TCP 5222 or 443, first octets "WA" and a version, later "ED".
 
 Shown by whatsapp_login_call (2015), wa_voice and wa_video (2019); not tripped by discord (payload
@@ -28,6 +29,9 @@ PEER_CHECK = evidence(
     WHATSAPP, 4, CERTAIN, SETUP, 97, "STUN Binding of 44 octets with MESSAGE-INTEGRITY alone"
 )
 PROFILE = evidence(WHATSAPP, 5, CERTAIN, MEDIA, 99, "RTP header extension profile 0xDEBE")
+VOICE_PROFILE = evidence(
+    WHATSAPP, 10, CERTAIN, MEDIA, 95, "RTP payload type 120 with header extension profile 0x746F"
+)
 VOICE_CLOCK = evidence(
     WHATSAPP, 6, CERTAIN, MEDIA, 85, "RTP payload type 120 at 16 kHz without header extension"
 )
@@ -58,6 +62,8 @@ def whatsapp_rtp(kind: int, profile: int, clock: int, run: int) -> int:
     """Return the evidence in an RTP stream; clock in Hz (0: unknown), profile -1: none."""
     if profile == 0xDEBE and run >= 1:
         return PROFILE
+    if kind == VOICE_TYPE and profile == 0x746F and run >= 1:
+        return VOICE_PROFILE
     if kind == VOICE_TYPE and profile == -1 and run >= 4 and 13_000 <= clock <= 19_500:
         return VOICE_CLOCK
     return 0
