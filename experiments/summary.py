@@ -149,19 +149,28 @@ def cell_counts(cells: Sequence[Row]) -> dict[str, Any]:
 
 def lines(summary: Mapping[str, Any]) -> list[str]:
     """Return the five lines a person sees at the end of a run."""
-    held, seen, cost = summary["captures"], summary["accuracy"], summary["throughput"]["offline"]
-    five, single, alarms = seen["five"], seen["five_without_copies"], seen["false_calls"]
-    waits = summary["verdict"]["packets"]
-    wait = "n/a" if waits["p50"] is None else f"{waits['p50']:.0f} packets (p50)"
+    held, cost = summary["captures"], summary["throughput"]["offline"]
     return [
         f"captures: {held['real']} real, {held['synthetic']} synthetic, {held['missing']} missing",
-        f"seen:     {five['right']} of {five['n']} call flows of the five apps named right "
-        f"({single['right']} of {single['n']} without copies), after {wait}; "
-        f"{alarms['hits']} of {alarms['flows']} innocent flows taken for a call",
+        f"seen:     {_seen_words(summary)}",
         f"calls:    {_blocked_words(summary)}",
         f"hit:      {_hit_words(summary['collateral'])}",
         f"speed:    {_speed_words(cost, summary['latency']['offline']['ns_per_packet'])}",
     ]
+
+
+def _seen_words(summary: Mapping[str, Any]) -> str:
+    seen = summary["accuracy"]
+    five, single, alarms = seen["five"], seen["five_without_copies"], seen["false_calls"]
+    if not five["n"] and not alarms["flows"]:
+        return "no real flow with a label in these captures"
+    wait = summary["verdict"]["packets"]["p50"]
+    after = "" if wait is None else f", half of them by packet {wait}"
+    return (
+        f"{five['right']} of {five['n']} call flows of the five apps named right "
+        f"({single['right']} of {single['n']} without copied captures){after}; "
+        f"{alarms['hits']} of {alarms['flows']} innocent flows taken for a call"
+    )
 
 
 def _blocked_words(summary: Mapping[str, Any]) -> str:

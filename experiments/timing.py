@@ -48,7 +48,7 @@ def mix(parts: Sequence[Packets]) -> Packets:
     offsets = [part.offset + start for part, start in zip(parts, starts, strict=True)]
     columns[0] = np.concatenate(offsets).astype(np.int64)
     data = np.concatenate([part.data for part in parts])
-    data.flags.writeable = False  # as a mapped file's bytes are: another type would be compiled
+    data.flags.writeable = parts[0].data.flags.writeable  # else another type would be compiled
     return Packets(data, *columns)
 
 
