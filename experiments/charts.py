@@ -144,8 +144,9 @@ def wrapped(words: str, width: int) -> str:
 def price(rows: Sequence[Row], text: str) -> Chart:
     """Draw what each hypothesis blocks beside what it costs bystanders.
 
-    Rows: label, blocked, calls, blocked_share, hit, flows, hit_share (shares 0..1), tip_calls,
-    tip_flows. Both panels share the rows' order; the right one has its own scale.
+    Rows: label, blocked_share, reach (that and the share that cannot tell), hit_share (all 0..1),
+    short_calls, short_flows, tip_calls, tip_flows. Both panels share the rows' order; the right
+    one has its own scale.
     """
 
     def panel(width: int, field: str, tip: str, title: str, colour: str, labels: bool) -> Any:
@@ -175,8 +176,12 @@ def price(rows: Sequence[Row], text: str) -> Chart:
         )
         base = alt.Chart(_data(told)).encode(y=y, x=x, description=alt.Description(f"{tip}:N"))
         bars = base.mark_bar(color=PALETTE[colour], height=14)
+        if field == "blocked_share":
+            unknown = base.mark_bar(color=PALETTE["grey"], height=14, opacity=0.45)
+            bars = bars + unknown.encode(x2="reach:Q")
+        end = "reach" if field == "blocked_share" else field
         words = base.mark_text(align="left", dx=5, fontSize=11, color=PALETTE["ink"]).encode(
-            text=f"{tip.replace('tip', 'short')}:N"
+            text=f"{tip.replace('tip', 'short')}:N", x=alt.X(f"{end}:Q")
         )
         return (bars + words).properties(width=width, height=34 * len(rows))
 

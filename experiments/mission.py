@@ -83,12 +83,16 @@ class Tally:
 
 
 class Hits(NamedTuple):
-    """Innocent flows seen and hit, and their bytes."""
+    """Innocent flows seen and hit, and their bytes.
+
+    Places shown as one can differ by a few flows seen (not by flows hit): `fewest` to `flows`.
+    """
 
     flows: int
     hit: int
     bytes: int
     bytes_hit: int
+    fewest: int
 
 
 @dataclass(frozen=True)
@@ -170,7 +174,8 @@ def _where(held: Sequence[tuple[str, str]]) -> str:
 class Square(NamedTuple):
     """One square of the calendar: fewest and most calls blocked over the hypotheses, of n.
 
-    Hypotheses that cannot tell about any call are left out of the range; `unclear` counts them.
+    A hypothesis that cannot tell about some call is left out of the range (unless all are such);
+    `unclear` counts them.
     """
 
     operator: str
@@ -222,7 +227,7 @@ def hits_of(rows: Iterable[Row]) -> Hits | None:
         sum(int(row.get(key) or 0) for row in held)
         for key in ("flows", "hit", "bytes", "bytes_hit")
     )
-    return Hits(flows, hit, size, size_hit)
+    return Hits(flows, hit, size, size_hit, flows)
 
 
 def situations(calls: Sequence[Row], collateral: Sequence[Row]) -> list[Situation]:
@@ -241,10 +246,18 @@ def situations(calls: Sequence[Row], collateral: Sequence[Row]) -> list[Situatio
     for place, rows in by_place.items():
         alike[_signature(rows, hit[place])].append(place)
     found = [
-        Situation(tuple(places), _lines(by_place[places[0]], hit[places[0]]))
+        Situation(tuple(places), _lines(by_place[places[0]], [hit[place] for place in places]))
         for places in alike.values()
     ]
-    return sorted(found, key=lambda held: (held.quiet, -held.most, held.dates))
+    loud = sorted((one for one in found if not one.quiet), key=lambda one: (-one.most, one.dates))
+    return [*loud, *_joined([one for one in found if one.quiet])]
+
+
+def _joined(quiet: Sequence[Situation]) -> list[Situation]:
+    """Return quiet situations as one: nothing happens in any of them."""
+    if not quiet:
+        return []
+    return [Situation(tuple(place for one in quiet for place in one.places), quiet[0].lines)]
 
 
 def place_of(row: Row) -> Place:
@@ -259,22 +272,23 @@ def _signature(calls: Iterable[Row], hits: Iterable[Row]) -> Hashable:
         for row in calls
     )
     struck = frozenset(
-        (row["hypothesis"], row["protocol"], row.get("flows"), row.get("hit")) for row in hits
+        (row["hypothesis"], row["protocol"], row.get("hit")) for row in hits if row.get("hit")
     )
     return told, struck
 
 
-def _lines(calls: Sequence[Row], hits: Sequence[Row]) -> tuple[Line, ...]:
+def _lines(calls: Sequence[Row], hits: Sequence[Sequence[Row]]) -> tuple[Line, ...]:
+    """Return a line per hypothesis; `hits` holds the collateral rows of each place."""
     by_hypothesis: dict[str, list[Row]] = defaultdict(list)
     for row in calls:
         by_hypothesis[str(row["hypothesis"])].append(row)
     return tuple(
-        _line(rows, [row for row in hits if row["hypothesis"] == name])
+        _line(rows, [[row for row in held if row["hypothesis"] == name] for held in hits])
         for name, rows in by_hypothesis.items()
     )
 
 
-def _line(calls: Sequence[Row], hits: Sequence[Row]) -> Line:
+def _line(calls: Sequence[Row], hits: Sequence[Sequence[Row]]) -> Line:
     first = calls[0]
     tallies: dict[Column, Tally] = defaultdict(Tally)
     total = Tally()
@@ -288,8 +302,16 @@ def _line(calls: Sequence[Row], hits: Sequence[Row]) -> Line:
         grade=grades[-1] if grades else None,
         tallies=dict(tallies),
         total=total,
-        hits=hits_of(hits),
+        hits=_widest([hits_of(rows) for rows in hits]),
     )
+
+
+def _widest(held: Sequence[Hits | None]) -> Hits | None:
+    """Return the hits of the place that saw most flows, with the fewest that a place saw."""
+    known = [one for one in held if one is not None]
+    if not known:
+        return None
+    return max(known)._replace(fewest=min(one.flows for one in known))
 
 
 def calendar(calls: Sequence[Row], cells: Sequence[Row]) -> list[Square]:
@@ -312,8 +334,9 @@ def calendar(calls: Sequence[Row], cells: Sequence[Row]) -> list[Square]:
 
 def _square(place: Place, tallies: Sequence[Tally], documented: bool, failed: bool) -> Square:
     n = max((tally.n for tally in tallies), default=0)
-    clear = [tally.blocked for tally in tallies if tally.ok + tally.blocked]
-    unclear = len(tallies) - len(clear)
+    whole = [tally.blocked for tally in tallies if tally.n and not tally.inconclusive]
+    clear = whole or [tally.blocked for tally in tallies if tally.ok + tally.blocked]
+    unclear = len(tallies) - len(whole)
     if not clear:
         return Square(*place, 0, 0, n, unclear, documented, failed)
     return Square(*place, min(clear), max(clear), n, unclear, documented, failed)

@@ -21,6 +21,8 @@ Table = dict[str, Any]
 
 OUTCOMES = ("right", "unsure", "other_call", "missed")
 CALL_ROLES = ("media", "setup")
+#: Roles in which a certain verdict claims a call.
+LOUD_ROLES = (*CALL_ROLES, "control")
 CAPTURE_FACTS = ("capture", "sha256", "year", "group", "synthetic", "added", "innocent")
 
 
@@ -52,7 +54,7 @@ def ledes(situations: Sequence[mission.Situation]) -> list[Table]:
     """Return, for operators where they block most, the harshest and the mildest hypothesis.
 
     Operators that block most in one and the same situation share an entry. The mildest is chosen
-    among hypotheses that can tell at least about one call.
+    among hypotheses that can tell about every call.
     """
     hardest: dict[int, list[str]] = defaultdict(list)
     operators = [operator for situation in situations for operator in situation.operators]
@@ -63,15 +65,16 @@ def ledes(situations: Sequence[mission.Situation]) -> list[Table]:
 
 
 def _lede(situation: mission.Situation, operators: Sequence[str]) -> Table:
-    clear = [line for line in situation.lines if line.total.ok + line.total.blocked]
-    clear.sort(key=lambda line: -line.total.blocked)
+    lines = sorted(situation.lines, key=lambda line: -line.total.blocked)
+    told = [line for line in lines if line.total.ok + line.total.blocked]
+    whole = [line for line in told if not line.total.inconclusive]
     return {
         "situation": situation,
         "operators": list(operators),
-        "most": clear[0] if clear else None,
-        "least": clear[-1] if len(clear) > 1 else None,
-        "unclear": len(situation.lines) - len(clear),
-        "lines": sorted(situation.lines, key=lambda line: -line.total.blocked),
+        "most": told[0] if told else None,
+        "least": whole[-1] if whole and whole[-1] is not told[0] else None,
+        "unclear": len(lines) - len(whole),
+        "lines": lines,
     }
 
 
@@ -148,12 +151,15 @@ def _is_gap(squares: Sequence[mission.Square | None]) -> bool:
 
 
 def _gaps(run: Findings) -> list[Table]:
-    """Return operator and access networks on which no service is documented."""
+    """Return access networks on which operators have no documented service, alike ones joined."""
     bare: dict[str, dict[str, None]] = defaultdict(dict)
     for square in mission.calendar(run["calls"], run["cells"]):
         if not square.documented:
             bare[square.operator][square.access] = None
-    return [{"operator": operator, "accesses": list(held)} for operator, held in bare.items()]
+    alike: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for operator, held in bare.items():
+        alike[tuple(held)].append(operator)
+    return [{"operators": names, "accesses": list(held)} for held, names in alike.items()]
 
 
 def price_chart(told: Sequence[Row]) -> charts.Chart | None:
@@ -166,7 +172,8 @@ def price_chart(told: Sequence[Row]) -> charts.Chart | None:
     if not rows:
         return None
     words = "; ".join(
-        f"{row['label']}: {row['short_calls']} calls blocked, "
+        f"{row['label']}: {row['blocked']} of {row['calls']} calls blocked, "
+        f"{row['inconclusive']} cannot tell, "
         f"{row['short_flows']} innocent flows hit"
         for row in rows
     )
@@ -178,8 +185,8 @@ def _price_row(line: mission.Line, operators: Sequence[str]) -> Table:
     label = f"{names}: {line.title}" if names else line.title
     total, hits = line.total, line.hits
     struck = f"{wording.count(hits.hit)} of {wording.count(hits.flows)}" if hits else "not measured"
-    judged = total.ok + total.blocked
-    blocked = f"{total.blocked} of {total.n}" if judged else f"cannot tell ({total.n})"
+    blocked = f"{total.blocked} of {total.n}"
+    unknown = f", {total.inconclusive} cannot tell" if total.inconclusive else ""
     return {
         "label": label,
         "hypothesis": line.hypothesis,
@@ -190,9 +197,10 @@ def _price_row(line: mission.Line, operators: Sequence[str]) -> Table:
         "hit": hits.hit if hits else None,
         "flows": hits.flows if hits else None,
         "hit_share": (ratio(hits.hit, hits.flows) or 0.0) if hits else None,
-        "short_calls": blocked,
+        "reach": (ratio(total.blocked, total.n) or 0.0) + (ratio(total.inconclusive, total.n) or 0),
+        "short_calls": blocked + (f", {total.inconclusive} ?" if total.inconclusive else ""),
         "short_flows": struck,
-        "tip_calls": f"{label}: {blocked} calls blocked, {total.inconclusive} inconclusive",
+        "tip_calls": f"{label}: {blocked} calls blocked{unknown}",
         "tip_flows": f"{label}: {struck} innocent flows hit",
     }
 
@@ -238,7 +246,7 @@ def _proof(call: Row, flows: Iterable[Table]) -> Table | None:
         flow
         for flow in flows
         if flow["verdict"] == "certain"
-        and flow["role"] in CALL_ROLES
+        and flow["role"] in LOUD_ROLES
         and flow["packets_to_verdict"] is not None
         and (flow["app"] == call["app"] or flow.get("outcome") == "right")
     ]
@@ -246,25 +254,35 @@ def _proof(call: Row, flows: Iterable[Table]) -> Table | None:
 
 
 def recognition(run: Findings) -> list[Table]:
-    """Return recognised k of n calls per app with an exact interval; synthetic ones apart.
+    """Return per app the real and the synthetic calls recognised, k of n, exact intervals.
 
-    The runner counts every call of a capture that is no copy of another one.
+    The runner counts every call of a capture that is no copy of another one. The last row adds up
+    all apps.
     """
-    rows = run.at("accuracy", "calls_recognised") or []
-    ordered = sorted(
-        rows,
-        key=lambda row: (
-            row["synthetic"],
-            mission.column_rank(mission.Column(row["app"], "", False)),
-        ),
-    )
-    table = [{**row, "exact": clopper_pearson(row["hits"], row["n"])} for row in ordered]
-    real = [row for row in table if not row["synthetic"]]
-    if len(real) > 1:
-        hits, n = (sum(row[key] for row in real) for key in ("hits", "n"))
-        table.insert(len(real), {"app": None, "synthetic": False, "n": n, "hits": hits,
-                                 "exact": clopper_pearson(hits, n)})  # fmt: skip
+    counts: dict[str, dict[str, tuple[int, int]]] = defaultdict(dict)
+    for row in run.at("accuracy", "calls_recognised") or []:
+        side = "synthetic" if row["synthetic"] else "real"
+        counts[row["app"]][side] = (row["hits"], row["n"])
+    order = sorted(counts, key=lambda app: mission.column_rank(mission.Column(app, "", False)))
+    table = [_recognition(app, counts[app]) for app in order]
+    if len(table) > 1:
+        totals = {side: _added([held.get(side) for held in counts.values()])
+                  for side in ("real", "synthetic")}  # fmt: skip
+        table.append(_recognition(None, totals))
     return table
+
+
+def _added(counts: Iterable[tuple[int, int] | None]) -> tuple[int, int]:
+    known = [held for held in counts if held is not None]
+    return sum(hits for hits, _ in known), sum(n for _, n in known)
+
+
+def _recognition(app: str | None, counts: Mapping[str, tuple[int, int]]) -> Table:
+    row: Table = {"app": app}
+    for side in ("real", "synthetic"):
+        held = counts.get(side)
+        row[side] = (*held, clopper_pearson(*held)) if held and held[1] else None
+    return row
 
 
 def fates(run: Findings) -> list[Table]:
@@ -325,7 +343,8 @@ def accuracy(run: Findings) -> Table:
         "wrong": wrong,
         "alarms": [row for row in scored if row["outcome"] == "false_call"],
         "headline": run.at("accuracy", "five") or run.at("accuracy", "all"),
-        "distinct": run.at("accuracy", "five_distinct"),
+        "distinct": run.at("accuracy", "five_without_copies")
+        or run.at("accuracy", "five_distinct"),
         "baselines": run.at("accuracy", "baselines") or [],
         "macro_f1": run.at("accuracy", "macro_f1"),
         "macro_f1_apps": run.at("accuracy", "macro_f1_apps"),

@@ -21,7 +21,8 @@ def price(label: str = "Fake hypothesis") -> charts.Chart:
     """Return a chart of two rows, the second named by the caller."""
     rows = [
         {
-            "label": name, "blocked": 3, "calls": 4, "blocked_share": 0.75, "hit": 2, "flows": 100,
+            "label": name, "blocked": 3, "calls": 4, "blocked_share": 0.75, "reach": 1.0,
+            "hit": 2, "flows": 100,
             "hit_share": 0.02, "short_calls": "3 of 4", "short_flows": "2 of 100",
             "tip_calls": f"{name}: 3 of 4 calls blocked",
             "tip_flows": f"{name}: 2 of 100 innocent flows hit",
