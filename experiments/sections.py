@@ -346,6 +346,11 @@ def accuracy(run: Findings) -> Table:
         "distinct": run.at("accuracy", "five_without_copies")
         or run.at("accuracy", "five_distinct"),
         "baselines": run.at("accuracy", "baselines") or [],
+        "made": [
+            {"app": app, "role": role, **entry}
+            for app, roles in (run.at("accuracy", "synthetic", "apps") or {}).items()
+            for role, entry in roles.items()
+        ],
         "macro_f1": run.at("accuracy", "macro_f1"),
         "macro_f1_apps": run.at("accuracy", "macro_f1_apps"),
         "macro_f1_five": run.at("accuracy", "macro_f1_five"),

@@ -193,6 +193,7 @@ def fake_baselines() -> list[Row]:
 
 def fake_summary(flows: Sequence[Mapping[str, Any]], seed: int = 1) -> Row:
     real = [row for row in flows if not row["synthetic"]]
+    made = [row for row in flows if row["synthetic"]]
     return {
         "schema": 1,
         "captures": {
@@ -207,7 +208,8 @@ def fake_summary(flows: Sequence[Mapping[str, Any]], seed: int = 1) -> Row:
         },
         "warnings": [f"fake-cut.pcap: cut in record 12 {NASTY}"],
         "accuracy": metrics.accuracy(real, seed)
-        | {"calls_recognised": fake_recognised(), "baselines": fake_baselines()},
+        | {"calls_recognised": fake_recognised(), "baselines": fake_baselines()}
+        | {"synthetic": {"apps": metrics.by_app_and_role(made, seed)}},
         "verdict": metrics.waits(real),
         "latency": {"offline": {"ns_per_packet": {"p50": 91.0, "p99": 240.0, "p999": 900.0},
                                 "method": "fake: batches of 64 packets"}},
@@ -552,3 +554,28 @@ def test_undefined_shares_are_not_zero() -> None:
 def test_percentages_keep_the_digits_their_size_deserves() -> None:
     written = [wording.percent(value) for value in (0, 0.00012, 0.0034, 0.0123, 0.5, 0.981, 1)]
     assert written == ["0 %", "0.012 %", "0.34 %", "1.2 %", "50 %", "98.1 %", "100 %"]
+
+
+def luminance(colour: str) -> float:
+    """Return the relative luminance of #rgb or #rrggbb (WCAG 2.2)."""
+    digits = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
+    parts = [int(digits[at : at + 2], 16) / 255 for at in (0, 2, 4)]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
+@pytest.mark.parametrize(
+    ("ink", "ground"),
+    [
+        *((ink, "paper") for ink in ("ink", "muted", "link", "hot", "good")),
+        ("muted", "panel"), ("ink", "hatch"), ("h0-ink", "h0"), ("h5-ink", "h5"),
+        *(("h14-ink", f"h{step}") for step in (1, 2, 3, 4)),
+    ],
+)  # fmt: skip
+def test_words_can_be_read_on_their_ground(theme: int, ink: str, ground: str) -> None:
+    css = (report.TEMPLATES / "report.css").read_text()
+    block = re.findall(r":root \{(.*?)\}", css, re.DOTALL)[theme]
+    colours = dict(re.findall(r"--([a-z0-9-]+): (#[0-9a-f]+);", block))
+    dim, bright = sorted((luminance(colours[ink]), luminance(colours[ground])))
+    assert (bright + 0.05) / (dim + 0.05) >= 4.5
