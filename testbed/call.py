@@ -10,7 +10,7 @@ The first that holds, in this order:
 3. SIGNALLING_BLOCKED: the app's own handshake got no answer, so no set-up was sent.
 4. SETUP_BLOCKED: no set-up success (STUN, DTLS, SIP, or the replies captures/calls names).
 6. CONNECTED_NO_MEDIA: under 1 % of the media either way in the first 5 s.
-7. ONE_WAY: the same in one direction only.
+7. ONE_WAY: the same in one direction only, while the other holds to the end.
 8. CUT: media, then silence for 5 s or to the end.
 10. OK.
 
@@ -40,7 +40,8 @@ Numbers = NDArray[np.int64]
 BLOCKED = ("SIGNALLING_BLOCKED", "SETUP_BLOCKED", "CONNECTED_NO_MEDIA", "ONE_WAY", "CUT")
 VERDICTS = ("INVALID", "INCONCLUSIVE", *BLOCKED, "OK")
 
-#: A direction that carries less than this share of its media is silent.
+#: A direction that carries less than this share of its media is silent: in its first 5 s, or in
+#: the whole call (a packet or two that slip through before the box is sure are not a talk).
 SILENT_SHARE = 0.01
 #: The first seconds in which media must come, and the silence that ends a call, in ns.
 FIRST = SILENCE = 5_000_000_000
@@ -61,6 +62,8 @@ class CallVerdict(NamedTuple):
     ms_to_block: time at the box from the first of these packets to that first strike.
     media_sent, media_delivered: media packets, both directions; media_control: delivered without
     the policy; media_lost: the share of media_control that did not arrive, None where it is 0.
+    models: where no timer is documented and it matters, the verdicts under the other timer models
+    ("strict: SETUP_BLOCKED"), else "".
     """
 
     verdict: str
@@ -73,6 +76,7 @@ class CallVerdict(NamedTuple):
     media_control: int
     media_lost: float | None
     reason: str
+    models: str = ""
 
 
 class Strike(NamedTuple):
@@ -86,6 +90,8 @@ class Strike(NamedTuple):
 def judge(simulation: Simulation, control: Simulation, call: Call) -> CallVerdict:
     """Return the verdict on a call; `control` is the same capture under the empty policy.
 
+    Where the app's timers are not documented, the other timer models are tried as well, and the
+    reason says whether the verdict depends on them.
     Raises TestbedError where the call is not of the simulated ones or the two do not match.
     """
     orders = simulation.script
@@ -100,6 +106,29 @@ def judge(simulation: Simulation, control: Simulation, call: Call) -> CallVerdic
             f"call {call.id}: the simulation was not given this call, only "
             f"{', '.join(one.id for one in orders.calls) or 'none'}"
         )
+    verdict = judge_one(simulation, control, call)
+    differing = [
+        f"{model}: {other}"
+        for model in call.timer_models
+        if (other := under(simulation, control, call, model)) != verdict.verdict
+    ]
+    if not differing or not simulation.policy.rules:
+        return verdict
+    models = ", ".join(differing)
+    reason = f"{verdict.reason[:-1]}; it depends on unknown timers ({models})."
+    return verdict._replace(reason=reason, models=models)
+
+
+def under(simulation: Simulation, control: Simulation, call: Call, model: str) -> str:
+    """Return the word of the verdict under one timer model."""
+    if not simulation.struck.any():
+        return judge_one(simulation, control, call).verdict
+    return judge_one(simulation.under(model), control.under(model), call).verdict
+
+
+def judge_one(simulation: Simulation, control: Simulation, call: Call) -> CallVerdict:
+    """Return the verdict under the timer model that was simulated."""
+    part = next(one for one in simulation.script.calls if one.id == call.id)
     return Judge(simulation, control, call, part).verdict()
 
 
@@ -249,6 +278,8 @@ class Judge:
     def exchange(self) -> tuple[str, str]:
         """Return the verdict on a capture that holds set-up but no media."""
         came, due = self.own & self.sim.delivered, self.own & self.control.delivered
+        if not came.any():
+            return "SETUP_BLOCKED", "no packet of the call arrived; the capture holds no media"
         last = int(self.control.fates["arrival_time"][came].max()) if came.any() else -1
         after = due & (self.control.fates["arrival_time"] > last)
         if int(after.sum()) >= SILENCE_PACKETS:
@@ -262,7 +293,8 @@ class Judge:
         ways = self.part.alternatives
         if len(ways) < 2 or self.strike.rule is None:
             return None
-        works, fails = [], []
+        works: list[tuple[str, int]] = []
+        fails: list[tuple[str, int]] = []
         for flow, way in zip(ways, self.call.alternatives, strict=False):
             own = self.media & (self.orders.flow == flow)
             expected = int((own & self.control.delivered).sum())
@@ -289,29 +321,27 @@ class Judge:
             expected = int((due[side] < begin + FIRST).sum())
             if expected:
                 present.append(side)
-                if int((came[side] < begin + FIRST).sum()) < SILENT_SHARE * expected:
+                got = int((came[side] < begin + FIRST).sum())
+                never = len(came[side]) < SILENT_SHARE * len(due[side])
+                if got < SILENT_SHARE * expected or never:
                     silent.append(side)
+        gaps = {side: cut(due[side], came[side]) for side in held if side not in silent}
+        stops = {side: (gap - begin) / 1e9 for side, gap in gaps.items() if gap is not None}
+        if silent and len(silent) == len(present):
+            return "CONNECTED_NO_MEDIA", f"{self.connected()}, under 1 % of the media arrived"
+        if stops:
+            side = min(stops, key=lambda one: stops[one])
+            return "CUT", f"media {ENDS[side]} stopped {stops[side]:.1f} s into the call's media"
         if silent:
-            return self.silence(present, silent)
-        for side in held:
-            gap = cut(due[side], came[side])
-            if gap is not None:
-                at = (gap - begin) / 1e9
-                return "CUT", f"media {ENDS[side]} stopped {at:.1f} s into the call's media"
+            return "ONE_WAY", f"media {ENDS[silent[0]]} did not arrive, the other way it did"
         only = "" if len(held) == 2 else f" (the capture holds media {ENDS[held[0]]} only)"
         return "OK", f"media arrived as under the empty policy{only}"
 
-    def silence(self, present: list[int], silent: list[int]) -> tuple[str, str]:
-        """Return the verdict on a call that connected, with a silent direction."""
-        if len(silent) == len(present):
-            only = (
-                "" if len(present) == 2 else f" (the capture holds only media {ENDS[present[0]]})"
-            )
-            return (
-                "CONNECTED_NO_MEDIA",
-                f"set-up went through, under 1 % of the media in its first 5 s{only}",
-            )
-        return "ONE_WAY", f"media {ENDS[silent[0]]} did not arrive in its first 5 s"
+    def connected(self) -> str:
+        """Return in words how far the call had come before its media."""
+        if (self.sim.opened[self.part.latches] >= 0).any():
+            return "set-up succeeded"
+        return "the capture holds no reply to a set-up"
 
 
 def cut(due: Numbers, came: Numbers) -> int | None:

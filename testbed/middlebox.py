@@ -103,7 +103,7 @@ def flow_meets(rule: Any, flow: Any) -> bool:
         return False
     if rule["apps"] != 0 and (rule["apps"] >> I(flow["app"])) & 1 == 0:
         return False
-    return rule["roles"] == 0 or (rule["roles"] >> I(flow["role"])) & 1 == 1
+    return bool(rule["roles"] == 0 or (rule["roles"] >> I(flow["role"])) & 1 == 1)
 
 
 @kernel

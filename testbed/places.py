@@ -28,7 +28,7 @@ PRIVATE = (  # prefixes that are near: RFC 1918, 6598 (carriers' NAT), 2544 (the
     (0x64400000, 0xFFC00000),
     (0xC6120000, 0xFFFE0000),
 )
-UNROUTED = (  # RFC 1122 (this network, broadcast), 3927 (link-local), 5771 (multicast)
+UNROUTED = (  # RFC 1122 (this network), 3927 (link-local), 5771 and 1112 (multicast, reserved)
     (0x00000000, 0xFF000000),
     (0xA9FE0000, 0xFFFF0000),
     (0x7F000000, 0xFF000000),
@@ -61,7 +61,7 @@ def private(version: Numbers, lanes: Numbers) -> NDArray[np.bool_]:
     """Return which addresses are of a subscriber's own network; lanes: int64[n, 4]."""
     first = lanes[:, 0]
     unique_local = (version == 6) & (first >> 25 == 0xFC000000 >> 25)
-    return ((version == 4) & within(first, PRIVATE)) | unique_local
+    return np.asarray(((version == 4) & within(first, PRIVATE)) | unique_local)
 
 
 def unrouted(version: Numbers, lanes: Numbers) -> NDArray[np.bool_]:
@@ -75,7 +75,7 @@ def nowhere(version: Numbers, lanes: Numbers) -> NDArray[np.bool_]:
     """Return which addresses belong to nobody on the Internet, so that no operator lists them."""
     document = (version == 6) & (lanes[:, 0] == 0x20010DB8)
     fake = (version == 4) & within(lanes[:, 0], DOCUMENTS)
-    return private(version, lanes) | unrouted(version, lanes) | document | fake
+    return np.asarray(private(version, lanes) | unrouted(version, lanes) | document | fake)
 
 
 def places(flows: Records) -> Places:

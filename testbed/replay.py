@@ -30,7 +30,7 @@ from __future__ import annotations
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -214,7 +214,7 @@ class Draft:
 
     # -- what waits for a packet
 
-    def _payload(self, i: int) -> bytes:
+    def _payload(self, i: Any) -> bytes:
         facts = self.held.facts
         return self.held.packets.data[int(facts["at"][i]) : int(facts["end"][i])].tobytes()
 

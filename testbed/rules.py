@@ -202,9 +202,9 @@ def enforced(rule: Any, flow: Any, near_is_source: bool) -> bool:
     if rule["chance"] >= CERTAIN_CHANCE:
         return True
     if rule["per_client"] == 0:
-        return record_hash(flow, rule["key"]) < rule["chance"]
+        return bool(record_hash(flow, rule["key"]) < rule["chance"])
     lanes = flow["source"] if near_is_source else flow["target"]
     h = I(rule["key"])
     for lane in range(4):
         h = mix(h, I(lanes[lane]))
-    return (h & 0x7FFFFFFF) < rule["chance"]
+    return bool((h & 0x7FFFFFFF) < rule["chance"])

@@ -9,7 +9,7 @@ section 5), by message id in DNS (RFC 1035 section 4.1.1), by acknowledgement nu
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,7 +125,7 @@ def read_facts(
 
 
 @kernel
-def read_fact(fact: Records, b: Octets, signs: Numbers) -> None:
+def read_fact(fact: Any, b: Octets, signs: Numbers) -> None:
     """Write what the decoder found of one packet."""
     at, end = signs[SIGN_IP_AT], signs[SIGN_IP_END]
     fact["ip_at"], fact["ip_end"], fact["ip_size"] = at, end, end - at
@@ -196,7 +196,7 @@ def find_answered(
 
 
 @kernel
-def wants(b: Octets, fact: Records, flow: Records) -> int:
+def wants(b: Octets, fact: Any, flow: Any) -> int:
     """Return how a packet names the one it answers: 1 STUN, 2 DNS, 3 TCP; 0 it names none."""
     if fact["proto"] == TCP:
         return 3 if fact["flags"] & ACK else 0
@@ -209,14 +209,14 @@ def wants(b: Octets, fact: Records, flow: Records) -> int:
 
 
 @kernel
-def answers(b: Octets, asks: int, fact: Records, earlier: Records) -> bool:
+def answers(b: Octets, asks: int, fact: Any, earlier: Any) -> bool:
     """Tell whether a packet answers an earlier one of the other direction."""
     here, there = I(fact["at"]), I(earlier["at"])
     if asks == 3:
         ahead = (fact["acknowledged"] - earlier["until"]) & 0xFFFFFFFF
-        return ahead < 0x80000000
+        return bool(ahead < 0x80000000)
     if asks == 2:
-        return earlier["end"] - there >= 2 and u16(b, here) == u16(b, there)
+        return bool(earlier["end"] - there >= 2) and u16(b, here) == u16(b, there)
     if earlier["stun"] == 0 or (earlier["stun"] - 1) & 0x0100:
         return False
     # A frame of RFC 4571 puts two bytes before the message.

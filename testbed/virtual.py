@@ -10,7 +10,7 @@ order of runs. No root, no wall clock, no drawn number: chances come from hashes
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -40,7 +40,6 @@ from testbed.places import CALLER, LOCAL
 from testbed.policy import EMPTY, Policy
 from testbed.replay import LEG, Script, script
 from testbed.rules import table
-from testbed.survey import FIN, SYN
 
 Numbers = NDArray[np.int64]
 
@@ -82,6 +81,20 @@ class Simulation:
     script: Script
     policy: Policy
     access: str
+    calls: tuple[Call, ...]
+    seed: int
+    others: dict[str, Simulation] = field(default_factory=dict, repr=False)
+
+    def under(self, model: str) -> Simulation:
+        """Return the same simulation under another timer model (kept for the next question)."""
+        if model == self.script.model:
+            return self
+        if model not in self.others:
+            packets = self.script.held.packets
+            self.others[model] = simulate(
+                packets, self.calls, (), self.policy, self.access, self.seed, model
+            )
+        return self.others[model]
 
     @property
     def delivered(self) -> NDArray[np.bool_]:
@@ -130,7 +143,7 @@ def simulate(
     met = np.zeros(len(rules.rules), np.int64)
     opened = np.full(len(orders.need), -1, np.int64)
     counts = np.zeros(len(COUNTS), np.int64)
-    play(
+    order: tuple[Any, ...] = (
         *engine.tables,
         engine.signs,
         *rules,
@@ -152,10 +165,24 @@ def simulate(
         flow,
         counts,
     )
+    play(*order)
     names = tuple(rule.name for rule in policy.rules)
     counters = told(fates, fits, counts, engine)
     flows = engine.flows()
-    return Simulation(fates, flow, flows, names, met, opened, counters, orders, policy, access)
+    return Simulation(
+        fates,
+        flow,
+        flows,
+        names,
+        met,
+        opened,
+        counters,
+        orders,
+        policy,
+        access,
+        tuple(calls),
+        seed,
+    )
 
 
 def arrays(orders: Script) -> tuple[Any, ...]:
@@ -270,7 +297,7 @@ def refused(
 def filled(fact: Any, lost: int) -> bool:
     """Tell whether a TCP segment holds the first lost byte of its direction."""
     held = (fact["until"] - fact["sequence"]) & 0xFFFFFFFF
-    return ((lost - fact["sequence"]) & 0xFFFFFFFF) < held
+    return bool(((lost - fact["sequence"]) & 0xFFFFFFFF) < held)
 
 
 @kernel
@@ -278,10 +305,10 @@ def in_order(fact: Any, state: Numbers, slot: int) -> bool:
     """Tell whether an arriving packet can be used now: no TCP bytes before it are missing."""
     if fact["proto"] != TCP or state[slot, 1] < 0:
         return True
-    if filled(fact, state[slot, 1]):
+    if filled(fact, I(state[slot, 1])):
         state[slot, 1] = -1
         return True
-    return fact["until"] == fact["sequence"] and fact["flags"] & (SYN | FIN) == 0
+    return bool(fact["until"] == fact["sequence"])
 
 
 @kernel

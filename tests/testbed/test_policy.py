@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Operator files: strict, dated, and honest about what is not known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from testbed import errors
+from testbed.policy import ACCESS, EMPTY, available, load, port_range
+
+Write = Callable[[str, str], Path]
+
+HEAD = """
+id = "op"
+title = "Op"
+country = "MA"
+"""
+RULE = """
+[[hypothesis]]
+id = "h"
+title = "H"
+description = "d"
+
+[[hypothesis.rule]]
+name = "r"
+match = { ports = [5060] }
+act = "drop"
+grade = "C"
+source = "s"
+"""
+
+# operator, access, date -> whether calls were blocked
+DATED = [
+    ("3g", date(2016, 1, 4), False),
+    ("3g", date(2016, 1, 5), True),
+    ("4g", date(2016, 1, 5), True),
+    ("adsl", date(2016, 1, 5), False),
+    ("wifi", date(2016, 2, 25), False),
+    ("adsl", date(2016, 2, 26), True),
+    ("wifi", date(2016, 2, 26), True),
+    ("4g", date(2016, 11, 3), True),
+    ("4g", date(2016, 11, 4), False),
+    ("adsl", date(2016, 11, 4), False),
+    ("fibre", date(2016, 6, 1), False),
+]
+
+
+def problems(path: Path) -> list[str]:
+    with pytest.raises(errors.TestbedError) as told:
+        load(path)
+    return [line.removeprefix(f"{path}: ") for line in str(told.value).splitlines()]
+
+
+@pytest.mark.parametrize("operator", ["maroc-telecom", "inwi", "meditel"])
+@pytest.mark.parametrize(("access", "day", "blocked"), DATED)
+def test_shipped_operators_block_where_and_when_the_dated_table_says(
+    operator: str, access: str, day: date, blocked: bool
+) -> None:
+    policy = load(operator).policy("signature", access, day)
+    assert bool(policy.rules) is blocked
+
+
+def test_the_shipped_operators_are_the_three_of_morocco() -> None:
+    assert available() == ["inwi", "maroc-telecom", "meditel"]
+
+
+@pytest.mark.parametrize(
+    ("operator", "documented"), [("maroc-telecom", True), ("inwi", False), ("meditel", False)]
+)
+def test_only_maroc_telecom_has_a_documented_adsl_service(operator: str, documented: bool) -> None:
+    held = load(operator)
+    assert held.service("adsl") is documented
+    assert held.service("4g")
+
+
+@pytest.mark.parametrize("operator", ["maroc-telecom", "inwi", "meditel"])
+def test_every_shipped_rule_is_a_hypothesis_with_a_grade_and_a_source(operator: str) -> None:
+    held = load(operator)
+    rules = [rule for one in held.hypotheses for rule in held.rules_of(one)]
+    assert len(rules) > 20
+    assert all(rule.hypothesis and rule.grade in "CD" and rule.source for rule in rules)
+
+
+def test_intermittent_blocking_of_fixed_lines_holds_for_its_hypothesis_alone() -> None:
+    held = load("maroc-telecom")
+    day = date(2016, 1, 20)
+    early = held.policy("intermittent", "adsl", day)
+    assert {rule.probability for rule in early.rules} == {0.5}
+    assert {rule.per for rule in early.rules} == {"client"}
+    assert held.policy("signature", "adsl", day).rules == ()
+    full = held.policy("intermittent", "adsl", date(2016, 3, 1))
+    assert {rule.probability for rule in full.rules} == {1.0}
+
+
+def test_policies_of_equal_rules_are_equal_whatever_they_are_in_force_for() -> None:
+    one = load("inwi").policy("address", "3g", date(2016, 1, 20))
+    two = load("meditel").policy("address", "4g", date(2016, 5, 1))
+    assert one == two
+    assert repr(one) == repr(two)
+    assert repr(load("inwi").policy("stun", "3g", date(2015, 1, 1))) == repr(EMPTY)
+    assert one.hypothesis == "address"
+
+
+def test_an_address_set_is_spelt_out_where_a_rule_names_it() -> None:
+    policy = load("inwi").policy("address", "3g", date(2016, 1, 20))
+    meta = next(rule for rule in policy.rules if rule.name == "meta-addresses")
+    assert "31.13.64.0/18" in policy.prefixes(meta)
+
+
+def test_all_problems_of_a_file_are_told_at_once(write: Write) -> None:
+    rule = RULE.replace("ports = [5060]", 'protocl = "udp", app = ["whatsap"], ports = ["9-7"]')
+    text = HEAD + rule.replace('act = "drop"', 'act = "dropp"\nscop = "flow"')
+    assert problems(write("op.toml", text)) == [
+        "hypothesis h: rule r: match: app: got 'whatsap', expected some of whatsapp, skype, viber, "
+        "facetime, messenger, signal, telegram, zoom, teams, meet, webex, discord, line, "
+        "kakaotalk, wechat, imo, snapchat, agora, sip, other-rtc; did you mean whatsapp?",
+        "hypothesis h: rule r: match: ports: got '9-7', expected a port (5060) or a range "
+        '("3478-3481")',
+        "hypothesis h: rule r: match: protocl: unknown key; did you mean protocol?",
+        "hypothesis h: rule r: act: got 'dropp', expected one of pass, drop, drop-media, dns-lie; "
+        "did you mean drop?",
+        "hypothesis h: rule r: scop: unknown key; did you mean scope?",
+    ]
+
+
+# text of the rule's match and act -> the one problem
+BAD_RULES = [
+    (
+        "match = { }",
+        'act = "drop"',
+        "match is empty and would meet every packet; say what it must meet",
+    ),
+    (
+        "match = { ports = [53] }",
+        'act = "dns-lie"',
+        "act dns-lie needs match.dns, the names to lie about",
+    ),
+    (
+        'match = { role = ["media"] }',
+        'act = "drop-media"\nscope = "flow"',
+        "act drop-media is decided packet by packet; leave scope out",
+    ),
+    (
+        'match = { name = ["https://a.example"] }',
+        'act = "drop"',
+        "match: name: got 'https://a.example', expected a host name in lower case, or *. and a "
+        "host name",
+    ),
+    (
+        'match = { addresses = ["10.0.0.1/8"] }',
+        'act = "drop"',
+        "match: addresses: got '10.0.0.1/8', expected an address prefix such as 198.18.0.0/15 "
+        "(10.0.0.1/8 has host bits set)",
+    ),
+    (
+        'match = { addresses = ["mta"] }',
+        'act = "drop"',
+        "match: addresses: no [[set]] 'mta'; did you mean meta?",
+    ),
+    (
+        "match = { ports = [70000] }",
+        'act = "drop"',
+        'match: ports: got 70000, expected a port (5060) or a range ("3478-3481")',
+    ),
+]
+
+
+@pytest.mark.parametrize(("match", "act", "problem"), BAD_RULES)
+def test_a_bad_rule_is_told_by_its_place_and_its_mend(
+    write: Write, match: str, act: str, problem: str
+) -> None:
+    text = RULE.replace("match = { ports = [5060] }", match).replace('act = "drop"', act)
+    known = '[[set]]\nname = "meta"\naddresses = ["31.13.64.0/18"]\ngrade = "C"\nsource = "s"\n'
+    assert problems(write("op.toml", HEAD + known + text)) == [f"hypothesis h: rule r: {problem}"]
+
+
+def test_a_period_must_hold_a_day(write: Write) -> None:
+    period = (
+        '[[period]]\naccess = ["3g"]\nfrom = 2016-01-05\nto = 2016-01-05\n'
+        'grade = "C"\nsource = "s"\nonly = ["hh"]\n'
+    )
+    assert problems(write("op.toml", HEAD + period + RULE)) == [
+        "period 1: from 2016-01-05 to 2016-01-05 holds no day; `to` is excluded",
+        "period 1: only: no hypothesis 'hh'; did you mean h?",
+    ]
+
+
+def test_a_hypothesis_takes_rules_over_or_has_its_own(write: Write) -> None:
+    both = RULE.replace('id = "h"', 'id = "h"\nrules_of = "h2"')
+    path = write("op.toml", HEAD + both)
+    assert problems(path) == [
+        "hypothesis h: give either [[hypothesis.rule]] tables or rules_of, one of the two",
+        "hypothesis h: rules_of: no hypothesis 'h2' with rules of its own",
+    ]
+
+
+def test_a_missing_include_is_told_with_the_file_that_is_missing(write: Write) -> None:
+    path = write("op.toml", HEAD.replace('"MA"', '"MA"\ninclude = ["shared.toml"]') + RULE)
+    with pytest.raises(errors.TestbedError, match=r"shared\.toml: no such file"):
+        load(path)
+
+
+def test_problems_of_an_included_file_are_told_with_its_own_name(write: Write) -> None:
+    write("shared.toml", RULE.replace('id = "h"', 'id = "k"').replace("grade", "grad"))
+    path = write("op.toml", HEAD + 'include = ["shared.toml"]\n' + RULE.replace("title", "titel"))
+    with pytest.raises(errors.TestbedError) as told:
+        load(path)
+    text = str(told.value)
+    assert "op.toml: hypothesis h: titel: unknown key; did you mean title?" in text
+    assert "shared.toml: hypothesis k: rule r: grad: unknown key; did you mean grade?" in text
+
+
+def test_an_unknown_operator_is_told_with_the_closest_match() -> None:
+    with pytest.raises(errors.TestbedError) as told:
+        load("maroc-telekom")
+    assert str(told.value) == (
+        "no operator 'maroc-telekom' ships with the lab; give one of inwi, maroc-telecom, "
+        "meditel, or the path of a .toml file; did you mean maroc-telecom?"
+    )
+
+
+def test_an_unknown_hypothesis_or_access_is_told() -> None:
+    held = load("inwi")
+    with pytest.raises(
+        errors.TestbedError, match="'signatur'; did you mean signature"
+    ):
+        held.policy("signatur", "3g", date(2016, 2, 1))
+    with pytest.raises(errors.TestbedError, match=f"expected one of {', '.join(ACCESS)}"):
+        held.policy("signature", "5g", date(2016, 2, 1))
+
+
+def test_a_range_of_ports_holds_both_its_ends() -> None:
+    assert port_range("3478-3481") == (3478, 3481)
+    assert port_range(5060) == (5060, 5060)
