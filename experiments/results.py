@@ -138,6 +138,12 @@ def write_table(folder: Path, name: str, rows: Sequence[Mapping[str, Any]]) -> N
     pyarrow.csv.write_csv(made, folder / f"{name}.csv")
 
 
+def read_table(folder: Path, name: str) -> list[dict[str, Any]]:
+    """Return the rows of a table of a run's folder."""
+    rows: list[dict[str, Any]] = pyarrow.parquet.read_table(folder / f"{name}.parquet").to_pylist()
+    return rows
+
+
 def write_json(path: Path, value: object) -> None:
     """Write JSON with sorted keys (equal values, equal bytes), through a temporary file."""
     text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)

@@ -34,9 +34,15 @@ from experiments.spec import Spec
 
 Row = dict[str, Any]
 
+#: Seconds of work below which starting more processes (which load all anew) does not pay.
+PATIENCE = 8.0
+
 
 class Options(NamedTuple):
-    """How a run is made; none of it changes a result that is not about time."""
+    """How a run is made; none of it changes a result that is not about time.
+
+    jobs: processes, 0 for as many as pay; cells: the cache of simulations, None for the user's.
+    """
 
     corpus: Path | None = None
     force: bool = False
@@ -188,10 +194,11 @@ def simulate_units(
 ) -> tuple[dict[str, Outcome], dict[str, str]]:
     """Return outcome by key, and error by key, of the units, on as many processes as asked for."""
     jobs = min(options.jobs or default_jobs(), len(units))
+    patience = 0.0 if options.jobs else PATIENCE
     done: dict[str, Outcome] = {}
     failed: dict[str, str] = {}
     with Progress("simulations", len(units), stream=options.stream, log=log) as bar:
-        work = _alone(bench, units) if jobs <= 1 else _together(bench, units, jobs)
+        work = _alone(bench, units) if jobs <= 1 else _together(bench, units, jobs, patience)
         for unit, outcome, error in work:
             if outcome is not None:
                 done[unit.key] = outcome
@@ -244,10 +251,25 @@ def _work(unit: Unit) -> tuple[Outcome | None, str]:
     return _tried(_BENCH, unit)
 
 
-def _together(bench: Bench, units: Sequence[Unit], jobs: int) -> Work:
-    """Do units on processes, yielded as they finish; the first one here, so that it compiles."""
-    first, rest = units[0], units[1:]
-    yield (first, *_tried(bench, first))
+def _together(bench: Bench, units: Sequence[Unit], jobs: int, patience: float) -> Work:
+    """Do units on processes, yielded as they finish.
+
+    The first is done here, so that one process compiles. The second tells how long the rest would
+    take here; processes are started where that is longer than `patience` seconds.
+    """
+    yield (units[0], *_tried(bench, units[0]))
+    rest, begin = units[1:], time.monotonic()
+    if patience and rest:
+        yield (rest[0], *_tried(bench, rest[0]))
+        rest = rest[1:]
+        if (time.monotonic() - begin) * len(rest) <= patience:
+            yield from _alone(bench, rest)
+            return
+    yield from _spawned(bench, rest, jobs)
+
+
+def _spawned(bench: Bench, units: Sequence[Unit], jobs: int) -> Work:
+    """Do units on `jobs` processes; what was not begun is dropped when the caller stops."""
     pool = ProcessPoolExecutor(
         jobs,
         mp_context=multiprocessing.get_context("spawn"),
@@ -256,7 +278,7 @@ def _together(bench: Bench, units: Sequence[Unit], jobs: int) -> Work:
     )
     try:
         waiting: dict[Future[tuple[Outcome | None, str]], Unit] = {
-            pool.submit(_work, unit): unit for unit in rest
+            pool.submit(_work, unit): unit for unit in units
         }
         while waiting:
             for future in wait(waiting, return_when=FIRST_COMPLETED).done:

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The whole lab on the real testbed: the same results on one process and on two."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments import results, runner, summary
+from experiments.runner import Finished, Options
+
+TABLES = ("flows", "calls", "collateral")
+
+
+def made(spec: str, folder: Path, jobs: int, **more: Any) -> Finished:
+    """Run a spec with a cache of its own."""
+    options = Options(
+        jobs=jobs,
+        runs=folder / "runs",
+        cells=folder / f"cells-{jobs}",
+        stream=io.StringIO(),
+        **more,
+    )
+    return runner.run(spec, options)
+
+
+def timeless(run: Finished) -> dict[str, Any]:
+    held = json.loads((run.folder / "summary.json").read_text())
+    return {key: value for key, value in held.items() if key not in summary.TIMED}
+
+
+def test_the_samples_give_the_same_on_one_process_and_on_two(tmp_path: Path) -> None:
+    one, two = made("smoke", tmp_path, 1), made("smoke", tmp_path, 2)
+    assert one.failed == two.failed == 0
+    assert timeless(one) == timeless(two)
+    for name in TABLES:
+        for end in ("csv", "parquet"):
+            files = [run.folder / f"{name}.{end}" for run in (one, two)]
+            assert files[0].read_bytes() == files[1].read_bytes()
+    cells = [
+        [{**row, "seconds": None} for row in results.read_table(run.folder, "cells")]
+        for run in (one, two)
+    ]
+    assert cells[0] == cells[1]
+
+
+def test_a_block_is_seen_in_the_samples_and_only_while_it_is_in_force(tmp_path: Path) -> None:
+    told = made("smoke", tmp_path, 1).summary
+    blocked = {(row["access"], row["date"]) for row in told["mission"] if row["blocked"]}
+    assert ("4g", "2016-01-20") in blocked
+    assert not any(date == "2015-12-15" for _, date in blocked)
+    assert all(row["synthetic"] for row in told["mission"])
+    assert told["operators"] == []
+    apps = {row["app"] for row in told["calls"]}
+    assert apps == {"whatsapp", "skype", "viber", "facetime", "messenger"}
+
+
+@pytest.mark.corpus
+def test_the_default_run_answers_the_mission_on_real_calls(tmp_path: Path, corpus: Path) -> None:
+    done = made("morocco-2016", tmp_path, 0, corpus=corpus)
+    told = done.summary
+    assert done.failed == 0
+    assert told["captures"]["real"] + told["captures"]["missing"] == 102
+    assert told["accuracy"]["five"]["right"] >= 49
+    assert told["accuracy"]["false_calls"]["five_hits"] == 0
+    real = [row for row in told["calls"] if not row["synthetic"]]
+    assert {row["app"] for row in real} == {"whatsapp", "skype", "viber", "messenger"}
+    assert not any(row["access"] == "adsl" and row["operator"] != "maroc-telecom" for row in real)
+    quiet = [row for row in real if row["date"] in ("2015-12-15", "2016-11-15")]
+    assert quiet
+    assert not any(row["blocked"] for row in quiet)
+    assert any(row["blocked"] for row in real)
+    younger = {row["capture"] for row in real if row["later_client"]}
+    assert "wa_video" in younger
+    assert "viber_mobile" not in younger
+    assert told["collateral"]["flows_per_cell"] > 1000
+    assert "31.13." not in (done.folder / "summary.json").read_text()
+    addresses = {row["dst_ip"] for row in results.read_table(done.folder, "flows")}
+    assert all("x" in address for address in addresses if address)
+
+
+@pytest.mark.corpus
+def test_an_added_capture_without_flow_labels_is_in_the_results(
+    tmp_path: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from captures.add import add
+    from captures.pcap import read, write_pcap
+
+    monkeypatch.setenv("MIDCALL_LOCAL", str(tmp_path / "local"))
+    found = next(corpus.rglob("wa_video.pcap"))
+    mine = tmp_path / "mycall.pcap"
+    write_pcap(mine, read(found).take(slice(0, 1200)))
+    add(mine, "whatsapp", "video", access="wifi", year=2019)
+    spec = tmp_path / "mine.toml"
+    text = (Path(runner.specs.SHIPPED) / "smoke.toml").read_text()
+    text = text.replace("added = false", 'added = true\nnames = ["mycall"]')
+    spec.write_text(text)
+    told = made(str(spec), tmp_path, 1).summary
+    assert told["captures"]["added"] == 1
+    rows = [row for row in told["calls"] if row["hypothesis"] == "signature"]
+    fates = {(row["date"], row["verdict"] == "OK") for row in rows if row["access"] == "4g"}
+    assert fates == {("2015-12-15", True), ("2016-01-20", False)}
+    assert all(row["added"] and row["later_client"] for row in rows)
+    assert told["accuracy"]["apps"] == {}
+    assert [row["hits"] for row in told["accuracy"]["calls_recognised"]] == [1]
