@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from captures.calls import Call
+from experiments import busiest, metrics, offline, provenance, results, simulate, summary, timing
 from experiments import corpus as corpora
-from experiments import metrics, offline, provenance, results, simulate, summary, timing
 from experiments import spec as specs
 from experiments.corpus import Corpus, Item, capture_year, later_client
 from experiments.grid import Cell, cells, load_operators
@@ -93,6 +93,7 @@ def run(name: str, options: Options) -> Finished:
     for one in held.missing:
         log(f"missing: {one['capture']}: {one['reason']}")
     seen = examine(held, options, log)
+    held = with_flows(held, seen)
     outcomes, reused, errors = simulate_all(spec, grid, held, options, log)
     tables = {
         "flows": offline.shown([row for one in seen.values() for row in one.rows], options.reveal),
@@ -139,6 +140,12 @@ def examine(held: Corpus, options: Options, log: Log) -> dict[str, offline.Seen]
                 log(f"warning: {notice}")
             bar.step(item.capture.name)
     return seen
+
+
+def with_flows(held: Corpus, seen: dict[str, offline.Seen]) -> Corpus:
+    """Return the corpus with flows in every call, found where nobody named them."""
+    items = [busiest.with_flows(item, seen[item.capture.sha256].rows) for item in held.items]
+    return held._replace(items=items)
 
 
 # ---- simulation
@@ -321,6 +328,8 @@ def call_rows(
 
 def _call_row(spec: Spec, cell: Cell, item: Item, call: Call, entry: Row, recognised: bool) -> Row:
     verdict = {key: value for key, value in entry.items() if key not in ("sha256", "call")}
+    if call.note == busiest.NOTE:
+        verdict["reason"] = f"{verdict['reason']} ({busiest.NOTE})"
     place = {**cell.place(), "hypothesis_title": cell.title, "documented": cell.documented}
     row = {
         **call_facts(spec, item, call),
