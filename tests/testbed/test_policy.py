@@ -225,9 +225,7 @@ def test_an_unknown_operator_is_told_with_the_closest_match() -> None:
 
 def test_an_unknown_hypothesis_or_access_is_told() -> None:
     held = load("inwi")
-    with pytest.raises(
-        errors.TestbedError, match="'signatur'; did you mean signature"
-    ):
+    with pytest.raises(errors.TestbedError, match="'signatur'; did you mean signature"):
         held.policy("signatur", "3g", date(2016, 2, 1))
     with pytest.raises(errors.TestbedError, match=f"expected one of {', '.join(ACCESS)}"):
         held.policy("signature", "5g", date(2016, 2, 1))
