@@ -9,7 +9,7 @@ apps' own files say what those traits mean.
 from __future__ import annotations
 
 from captures.compiled import I, kernel
-from captures.octets import Octets, u16, u32
+from captures.octets import Octets, u8, u16, u32
 from classifier.flow import Numbers
 from classifier.signs import (
     SIGN_STUN,
@@ -86,7 +86,10 @@ def read_attributes(b: Octets, at: int, end: int, padded: int, signs: Numbers) -
             signs[SIGN_STUN_FIRST] = kind + 1
         count += 1
         traits |= trait_of(kind)
-        address = length == 8 or length == 20
+        # A length that is not its family's would send whoever reads the address past its end.
+        address = (length == 8 and u8(b, value + 1) == 1) or (
+            length == 20 and u8(b, value + 1) == 2
+        )
         if kind == 0x0020 and address:
             signs[SIGN_STUN_MAPPED] = value
         elif kind == 0x0012 and address:

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Payloads made by hand or by the crafts' builders: one valid message of every kind that is read."""
+
+from __future__ import annotations
+
+import struct
+
+from captures.craft import dns, dtls, sip, stun, tls
+from captures.craft.dice import Dice
+from captures.craft.host import Host, server
+from tests.classifier.wire import noise, rtp
+
+ID = bytes(range(1, 13))
+DICE = Dice("midcall", "tests")
+HOST, HOST6 = server(7), Host("2001:2::77")
+
+#: USERNAME of ICE, and of Zoom's web client.
+ICE_USER = (stun.USERNAME, b"abcd:efgh")
+GUIDS = b"0F0F1A2B-1111-2222-3333-00112233AABB:1F0F1A2B-1111-2222-3333-00112233AABB"
+
+
+def binding(*attributes: tuple[int, bytes], kind: int = stun.BINDING, **how: object) -> bytes:
+    """Return a STUN message with the tests' transaction id."""
+    return stun.message(kind, ID, list(attributes), **how)  # type: ignore[arg-type]
+
+
+def mapped(host: Host = HOST, port: int = 50000) -> tuple[int, bytes]:
+    """Return an XOR-MAPPED-ADDRESS."""
+    return stun.xor_address(stun.XOR_MAPPED, host, port, ID)
+
+
+def ice_check() -> bytes:
+    """Return an ICE connectivity check."""
+    return binding(ICE_USER, (stun.PRIORITY, b"\x6e\0\1\xff"), key=b"k", fingerprint=True)
+
+
+def realm(name: bytes) -> bytes:
+    """Return a TURN server's refusal with its realm."""
+    code = (stun.ERROR_CODE, b"\0\0\4\1Unauthorized")
+    return binding(code, (stun.REALM, name), kind=stun.ALLOCATE | stun.ERROR)
+
+
+def whatsapp_allocate() -> bytes:
+    """Return WhatsApp's Allocate: attribute 4000 first."""
+    return binding((0x4000, noise(102)), kind=stun.ALLOCATE)
+
+
+def peer_check() -> bytes:
+    """Return WhatsApp's Binding of 44 octets."""
+    return binding(key=b"k")
+
+
+def indication(inner: bytes, kind: int = stun.SEND) -> bytes:
+    """Return a TURN indication around a packet."""
+    peer = stun.xor_address(stun.XOR_PEER, HOST, 50001, ID)
+    return binding(peer, (stun.DATA, inner), kind=kind)
+
+
+def classic_binding(*attributes: tuple[int, bytes]) -> bytes:
+    """Return a Binding of RFC 3489: no cookie."""
+    body = b"".join(stun.attribute(*one) for one in attributes)
+    return struct.pack(">HH", 1, len(body)) + noise(16, 5) + body
+
+
+def microsoft_frame(inner: bytes) -> bytes:
+    """Return Microsoft's multiplexed TURN around a packet."""
+    return struct.pack(">HH", 0xFF10, 8 + len(inner)) + noise(8, 6) + inner
+
+
+def rtcp(kind: int = 200, ssrc: int = 0x11223344, words: int = 6) -> bytes:
+    """Return an RTCP packet of words + 1 words."""
+    return struct.pack(">BBHI", 0x80, kind, words, ssrc) + noise(4 * words - 4, kind)
+
+
+def tpkt(*body: int) -> bytes:
+    """Return octets behind a TPKT header (RFC 1006)."""
+    return struct.pack(">BBH", 3, 0, 4 + len(body)) + bytes(body)
+
+
+def sccp(message: int, size: int = 12) -> bytes:
+    """Return a Skinny message."""
+    return struct.pack("<III", size, 0, message) + noise(size - 4, message)
+
+
+def viber(kind: int, size: int, argument: int = 0x0500, word: bytes = b"\x21\xc3") -> bytes:
+    """Return a Viber control message behind its session word."""
+    head = word + struct.pack("<H", kind) + struct.pack(">H", argument)
+    return head + noise(size - len(head), kind)
+
+
+def zoom_frame(kind: int, first: int = 5, direction: int = 0, sequence: int = 1) -> bytes:
+    """Return an SFU frame with RTP where its type has it."""
+    inner = {0x0F: 27, 0x10: 32}.get(kind, 24)
+    head = bytes([first]) + noise(6, 7) + bytes([direction, kind]) + noise(inner - 9, 8)
+    return head + rtp(112, sequence, sequence * 160)
+
+
+def telegram_ping(tag: bytes = b"") -> bytes:
+    """Return a reflector ping: a tag, twelve FF, a body."""
+    return (tag or bytes(range(0x10, 0x20))) + b"\xff" * 12 + b"\xfe\xff\xff\xff" + bytes(8)
+
+
+def teams_guid() -> bytes:
+    """Return Teams' acknowledgement."""
+    return b"\x03" + b"0f0f1a2b-1111-2222-3333-00112233aabb"
+
+
+def line_frame(count: int, size: int = 40) -> bytes:
+    """Return LINE's control frame."""
+    return struct.pack(">HH", 0xD000 | (size - 4), count) + noise(size - 4, count)
+
+
+def discovery(kind: int = 1) -> bytes:
+    """Return Discord's IP discovery."""
+    return struct.pack(">HH", kind, 70) + noise(70, 9)
+
+
+def exchange(kind: int, size: int = 40) -> bytes:
+    """Return FaceTime's STUN-like message with a right length."""
+    return struct.pack(">HH", kind, size - 20) + noise(size - 4, kind)
+
+
+def zoom_probe() -> tuple[bytes, bytes]:
+    """Return Zoom's NAT probe and its answer."""
+    asked = bytes.fromhex("00010018") + noise(16, 2) + bytes.fromhex("01010014") + b"12345678" * 2
+    return asked + b"1234", bytes.fromhex("0002000c") + noise(16, 2) + bytes.fromhex(
+        "01030008"
+    ) + noise(8, 3)
+
+
+def quic(version: int = 1, first: int = 0xC3) -> bytes:
+    """Return a long header of QUIC."""
+    return struct.pack(">BI", first, version) + b"\x08" + noise(8, 1) + b"\0" + noise(60, 2)
+
+
+def invite(address: str = HOST.address, port: int = 40500) -> bytes:
+    """Return a SIP INVITE with a session description."""
+    names = ("alice@example.org", "bob@example.org")
+    headers = [
+        *sip.dialogue(*names, "f00dcafe01", "77", "1 INVITE"),
+        ("Content-Type", "application/sdp"),
+    ]
+    body = sip.audio(address, port, ["0 PCMU/8000"])
+    return sip.request("INVITE", f"sip:{names[1]}", headers, body)
+
+
+HAND_MADE: dict[str, bytes] = {
+    "bare binding": binding(),
+    "binding answered": binding(mapped(), kind=0x0101),
+    "binding answered, IPv6": binding(mapped(HOST6), kind=0x0101),
+    "ice check": ice_check(),
+    "zoom's user name": binding((stun.USERNAME, GUIDS)),
+    "realm": realm(b"turner.facebook"),
+    "whatsapp allocate": whatsapp_allocate(),
+    "whatsapp relay's answer": binding(mapped(), (0x4002, bytes(8)), kind=0x0103),
+    "whatsapp with an address of a false length": binding(
+        (0x4002, bytes(8)), (stun.XOR_MAPPED, b"\0\2\x11\x22\x33\x44\x55\x66"), kind=0x0103
+    ),
+    "whatsapp type": binding((0x4003, bytes(4)), kind=0x0801),
+    "whatsapp peer check": peer_check(),
+    "microsoft attributes": binding(ICE_USER, (0x8070, b"\0\0\0\3"), (0x8054, b"1\0\0\0")),
+    "send indication of stun": indication(ice_check()),
+    "data indication of rtp": indication(rtp(111, 1, 160), stun.DATA_INDICATION),
+    "classic binding": classic_binding((3, bytes(4))),
+    "channel data": stun.channel_data(0x4001, rtp(111, 2, 320)),
+    "channel data of stun": stun.channel_data(0x4002, ice_check()),
+    "microsoft frame": microsoft_frame(ice_check()),
+    "framed stun": struct.pack(">H", len(ice_check())) + ice_check(),
+    "framed rtp": (struct.pack(">H", 92) + rtp(111, 3, 480)) * 2,
+    "rtp": rtp(120, 7, 2240),
+    "rtp with an extension": rtp(120, 8, 2560, profile=0xDEBE),
+    "rtp with sources": b"\x82" + rtp(0, 9, 2880)[1:],
+    "rtcp sender report": rtcp(),
+    "rtcp compound": rtcp(201, words=1) + rtcp(202, words=3),
+    "whatsapp probe": struct.pack(">BBHI", 0x80, 0xC7, 4, 0) + bytes(16),
+    "dtls hello with srtp": dtls.client_hello(DICE),
+    "dtls hello": dtls.client_hello(DICE, srtp=False),
+    "dtls server flight": dtls.server_flight(DICE),
+    "tls hello": tls.client_hello(DICE, "chat.Example.org"),
+    "tls hello without a name": tls.client_hello(DICE, ""),
+    "tls application data": tls.record(23, noise(60)),
+    "http": b"GET / HTTP/1.1\r\nAccept: */*\r\nhOst:  www.example.org:80\r\n\r\n",
+    "http response": b"HTTP/1.1 200 OK\r\n\r\n",
+    "dns question": dns.question(7, "Call.WhatsApp.net"),
+    "dns answer": dns.answer(7, "call.whatsapp.net", HOST),
+    "dns answer, IPv6": dns.answer(7, "call.whatsapp.net", HOST6),
+    "quic": quic(),
+    "gquic": bytes([0x09]) + noise(8) + b"Q039" + noise(30, 1),
+    "sip invite": invite(),
+    "sip response": sip.response("200 OK", [("Via", "x")], sip.audio("192.0.2.9", 9000, [])),
+    "mgcp": b"AUEP 1200 *@gw.example.org MGCP 1.0\r\n",
+    "mgcp answer": b"200 1200 OK\r\n",
+    "megaco": b"!/1 [198.19.0.9]:2944 T=1{C=-{}}",
+    "ras": bytes.fromhex("0e800006") + bytes.fromhex("0008914a0004") + noise(12),
+    "iax2": bytes([0x80, 1, 0, 0, 0, 0, 0, 3, 0, 0, 6, 1]) + noise(12),
+    "h225": tpkt(8, 2, 0, 1, 5, 4),
+    "h245": tpkt(2, 0x70, 1, 6, 0, 8),
+    "sccp": sccp(0x0001),
+    "discord discovery": discovery(),
+    "discord ping": bytes.fromhex("1337cafe") + bytes(4),
+    "facetime exchange": exchange(0x0FE0),
+    "facetime beef": bytes.fromhex("deadbeefcafe") + noise(20),
+    "facetime frame": struct.pack(">BBH", 0x60, 1, 96) + noise(96),
+    "facetime opening": bytes.fromhex("00010002") + noise(12),
+    "line frame": line_frame(5),
+    "messenger chat": b"\x10\x20\x00\x06MQTToT\x03\x02" + noise(20),
+    "skype request": b"\x12\x34\x02" + noise(20),
+    "skype reply": b"\x12\x34\x07" + noise(9),
+    "teams guid": teams_guid(),
+    "telegram ping": telegram_ping(),
+    "telegram media": bytes(range(0x10, 0x20)) + noise(64),
+    "viber hello": viber(1, 24),
+    "viber probe": viber(0x19, 34),
+    "viber media": b"\x21\x43" + rtp(107, 5, 4800),
+    "viber chat": struct.pack("<H", 40) + noise(38),
+    "whatsapp chat": b"WA\x01\x05" + noise(40),
+    "zoom hello": bytes.fromhex("010002") + noise(80),
+    "zoom audio": zoom_frame(0x0F),
+    "zoom video": zoom_frame(0x10),
+    "zoom probe": zoom_probe()[0],
+    "zoom probe answered": zoom_probe()[1],
+    "nothing known": noise(48, 77),
+}

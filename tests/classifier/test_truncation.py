@@ -1,0 +1,371 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""No reader looks past its packet: cut and changed packets read alike whatever lies around them.
+
+Neither compiled code nor bounds checks see a read past the packet inside a larger buffer, so every
+packet is read four times: alone in an array of its size, and between fillings that differ. In plain
+Python (test_plain runs this file so) a read past the array is an IndexError too.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from captures.compiled import PLAIN
+from captures.octets import Octets
+from captures.pcap import Packets
+from classifier.apps.discord import discord_message
+from classifier.apps.facetime import facetime_message
+from classifier.apps.line import line_message
+from classifier.apps.messenger import messenger_tcp
+from classifier.apps.realms import realm_app
+from classifier.apps.skype import classic_skype
+from classifier.apps.teams import teams_message
+from classifier.apps.telegram import telegram_message
+from classifier.apps.telephony import telephony_tcp, telephony_udp
+from classifier.apps.viber import viber_message, viber_tcp
+from classifier.apps.whatsapp import whatsapp_probe, whatsapp_tcp
+from classifier.apps.zoom import zoom_message, zoom_stun
+from classifier.context import CONTEXT, LEARN_ALL, stun_key
+from classifier.decode import FRAGMENTS, decode
+from classifier.demux import carries
+from classifier.engine import Engine, step
+from classifier.flow import METER_LEARN, METERS
+from classifier.names import name_rule
+from classifier.protocols.dns import read_dns
+from classifier.protocols.dtls import read_dtls
+from classifier.protocols.http import read_http
+from classifier.protocols.quic import is_quic
+from classifier.protocols.rtp import looks_like_rtp, read_rtcp, track_rtp
+from classifier.protocols.sdp import learn_sdp
+from classifier.protocols.stun import is_channel_data, is_microsoft_frame, read_stun
+from classifier.protocols.tls import read_tls
+from classifier.signs import (
+    SIGN_IP_AT,
+    SIGN_IP_END,
+    SIGN_NAME_AT,
+    SIGN_NAME_LENGTH,
+    SIGN_PAYLOAD_AT,
+    SIGN_PAYLOAD_END,
+    SIGN_RTP_AT,
+    SIGN_SOURCE_AT,
+    SIGN_STUN,
+    SIGN_STUN_AT,
+    SIGN_STUN_DATA,
+    SIGN_STUN_DATA_END,
+    SIGN_STUN_END,
+    SIGN_STUN_MAPPED,
+    SIGN_STUN_PEER,
+    SIGN_STUN_REALM,
+    SIGN_STUN_REALM_LENGTH,
+    SIGN_STUN_RELAYED,
+    SIGN_STUN_USER,
+    SIGN_STUN_USER_LENGTH,
+    SIGN_TARGET_AT,
+)
+from tests.classifier.payloads import HAND_MADE
+from tests.classifier.wire import EPOCH, MS, ROOT, SAMPLES, blank_note, blank_signs, octets, sample
+
+EXAMPLES = 60 if PLAIN else 400
+thorough = settings(max_examples=EXAMPLES, deadline=None, derandomize=True, database=None)
+
+#: Slots of `signs` that hold a place in the buffer.
+PLACES = (
+    SIGN_IP_AT,
+    SIGN_IP_END,
+    SIGN_NAME_AT,
+    SIGN_PAYLOAD_AT,
+    SIGN_PAYLOAD_END,
+    SIGN_RTP_AT,
+    SIGN_SOURCE_AT,
+    SIGN_TARGET_AT,
+    SIGN_STUN_AT,
+    SIGN_STUN_END,
+    SIGN_STUN_DATA,
+    SIGN_STUN_DATA_END,
+    SIGN_STUN_MAPPED,
+    SIGN_STUN_PEER,
+    SIGN_STUN_REALM,
+    SIGN_STUN_RELAYED,
+    SIGN_STUN_USER,
+)
+
+#: (octets before, octets behind) the packet.
+MARGIN = 96
+FILLINGS = (
+    (b"", b""),
+    (bytes(MARGIN), b""),
+    (bytes(MARGIN), bytes(MARGIN)),
+    (b"\xff" * MARGIN, b"\xff" * MARGIN),
+    (b"\x01\x40" * (MARGIN // 2), b"\x02\x08\x00\x14" * (MARGIN // 4)),
+)
+
+
+class Place(NamedTuple):
+    """A payload in a buffer: b[at:end], `size` octets on the wire."""
+
+    b: Octets
+    at: int
+    end: int
+    size: int
+
+
+def places(payload: bytes, size: int) -> list[Place]:
+    """Return a payload alone and between fillings."""
+    out = []
+    for before, behind in FILLINGS:
+        at = len(before)
+        out.append(Place(octets(before + payload + behind), at, at + len(payload), size))
+    return out
+
+
+def seen(signs: np.ndarray, at: int) -> tuple[int, ...]:
+    """Return signs with places counted from the packet's start."""
+    plain = signs.copy()
+    for slot in PLACES:
+        if plain[slot]:
+            plain[slot] -= at
+    return tuple(plain.tolist())
+
+
+def learning() -> tuple[np.ndarray, np.ndarray]:
+    """Return an empty context and a meter that lets everything be learned."""
+    meter = np.zeros(METERS, np.int64)
+    meter[METER_LEARN] = LEARN_ALL
+    return np.zeros(64, CONTEXT), meter
+
+
+# ---- one function per reader: what it returns, and all that it leaves behind
+
+
+def stun(p: Place, exact: int) -> object:
+    signs = blank_signs()
+    kind = read_stun(p.b, p.at, p.end, p.size, exact, signs)
+    more: list[int] = []
+    if signs[SIGN_STUN]:
+        header = int(signs[SIGN_STUN_AT])
+        for slot in (SIGN_STUN_MAPPED, SIGN_STUN_PEER, SIGN_STUN_RELAYED):
+            more.append(int(stun_key(p.b, int(signs[slot]), header)))
+    if signs[SIGN_STUN_REALM]:
+        at, length = int(signs[SIGN_STUN_REALM]), int(signs[SIGN_STUN_REALM_LENGTH])
+        more.append(int(realm_app(p.b, at, length)))
+    if signs[SIGN_STUN_USER]:
+        at, length = int(signs[SIGN_STUN_USER]), int(signs[SIGN_STUN_USER_LENGTH])
+        more.append(int(zoom_stun(p.b, at, length)))
+    return int(kind), seen(signs, p.at), more
+
+
+def rtp(p: Place) -> object:
+    if not looks_like_rtp(p.b, p.at, p.end, p.size):
+        return False
+    signs, note = blank_signs(), blank_note()
+    tracks = [int(track_rtp(note, p.b, p.at, p.end, EPOCH + i, signs)) for i in range(2)]
+    return tracks, seen(signs, p.at), note.tobytes()
+
+
+def named(p: Place, reader: Callable[..., Any], wire: int, *rest: Any) -> object:
+    signs = blank_signs()
+    found = int(reader(p.b, p.at, p.end, *rest, signs))
+    rule = name_rule(p.b, int(signs[SIGN_NAME_AT]), int(signs[SIGN_NAME_LENGTH]), wire, signs)
+    return found, int(rule), seen(signs, p.at)
+
+
+def dns(p: Place) -> object:
+    context, meter = learning()
+    return named(p, read_dns, 1, EPOCH, context, meter), context.tobytes(), meter.tobytes()
+
+
+def sdp(p: Place) -> object:
+    context, meter = learning()
+    learn_sdp(p.b, p.at, p.end, 1, EPOCH, context, meter)
+    return context.tobytes()
+
+
+def with_note(p: Place, reader: Callable[..., Any], *rest: Any) -> object:
+    note = blank_note()
+    note["word"], note["candidate"] = 0x11234, 2  # a classic Skype request is waited for
+    found = [int(reader(note, p.b, p.at, p.end, *rest)) for _ in range(2)]
+    return found, note.tobytes()
+
+
+def framed(p: Place) -> object:
+    return bool(is_channel_data(*p)), bool(is_microsoft_frame(*p)), bool(carries(*p))
+
+
+READERS: dict[str, Callable[[Place], object]] = {
+    "stun over udp": lambda p: stun(p, 1),
+    "stun over tcp": lambda p: stun(p, 0),
+    "turn frames": framed,
+    "rtp": rtp,
+    "rtcp": lambda p: (int(read_rtcp(*p)), int(whatsapp_probe(p.b, p.at, p.end))),
+    "dtls": lambda p: int(read_dtls(*p)),
+    "tls": lambda p: named(p, read_tls, 0),
+    "http": lambda p: named(p, read_http, 0),
+    "dns": dns,
+    "quic": lambda p: bool(is_quic(p.b, p.at, p.end)),
+    "sdp": sdp,
+    "telephony over udp": lambda p: [
+        int(telephony_udp(*p, port, port)) for port in (5060, 1719, 2427, 4569)
+    ],
+    "telephony over tcp": lambda p: with_note(p, telephony_tcp, p.size),
+    "discord": lambda p: int(discord_message(*p)),
+    "facetime": lambda p: with_note(p, facetime_message, p.size, 1),
+    "line": lambda p: with_note(p, line_message, p.size, 1),
+    "messenger": lambda p: int(messenger_tcp(p.b, p.at, p.end, True)),
+    "skype": lambda p: with_note(p, classic_skype, 0, 1000, True),
+    "teams": lambda p: int(teams_message(*p)),
+    "telegram": lambda p: with_note(p, telegram_message, p.size, 1),
+    "viber": lambda p: with_note(p, viber_message, p.size),
+    "viber over tcp": lambda p: int(viber_tcp(*p, 4244)),
+    "whatsapp": lambda p: int(whatsapp_tcp(p.b, p.at, p.end, True)),
+    "zoom": lambda p: with_note(p, zoom_message, p.size, 8801),
+}
+
+
+def frame(p: Place, link: int) -> object:
+    signs = blank_signs()
+    fragments = np.zeros((FRAGMENTS, 2), np.int64)
+    outcome = int(decode(p.b, p.at, p.end, p.size, link, signs, fragments))
+    return outcome, seen(signs, p.at) if outcome == 0 else (), fragments.tobytes()
+
+
+# ---- what is cut and changed
+
+
+@functools.cache
+def everything() -> tuple[Packets, ...]:
+    """Return all samples."""
+    names = sorted(path.stem for path in SAMPLES.glob("*.pcap*"))
+    return tuple(sample(name) for name in names)
+
+
+@functools.cache
+def frames() -> tuple[tuple[bytes, int], ...]:
+    """Return (frame, link type) of the samples: one of each beginning and size."""
+    found: dict[tuple[int, int, bytes], tuple[bytes, int]] = {}
+    for packets in everything():
+        for i in range(packets.total):
+            frame, link = packets.frame(i), int(packets.link[i])
+            found.setdefault((link, len(frame) // 64, frame[12:48:6]), (frame, link))
+    return tuple(found.values())
+
+
+@functools.cache
+def payloads() -> tuple[bytes, ...]:
+    """Return payloads of every kind: of the samples, and made by hand."""
+    found: dict[tuple[int, bytes], bytes] = {}
+    signs = blank_signs()
+    memory = np.zeros((FRAGMENTS, 2), np.int64)
+    for frame, link in frames():
+        if decode(octets(frame), 0, len(frame), len(frame), link, signs, memory) == 0:
+            payload = frame[signs[SIGN_PAYLOAD_AT] : signs[SIGN_PAYLOAD_END]]
+            if payload:
+                found.setdefault((len(payload) // 32, payload[:2]), payload)
+    return (*HAND_MADE.values(), *found.values())
+
+
+Change = tuple[float, int]
+
+
+def damaged(packet: bytes, keep: float, changes: list[Change]) -> bytes:
+    """Return a packet cut to a share of its octets, some of them changed."""
+    out = bytearray(packet[: max(1, round(len(packet) * keep))])
+    for where, octet in changes:
+        # Most of what readers look at stands in the first 64 octets.
+        room = min(len(out), 64) if octet & 1 else len(out)
+        out[min(int(where * room), len(out) - 1)] = octet
+    return bytes(out)
+
+
+share = st.one_of(st.just(1.0), st.floats(0, 1))
+changes = st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), max_size=3)
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_no_reader_looks_past_the_end_of_any_cut(name: str) -> None:
+    """Every cut of every hand-made message, which Hypothesis need not find."""
+    reader = READERS[name]
+    for title, payload in HAND_MADE.items():
+        for end in range(1, len(payload) + 1, 1 if len(payload) < 200 else 7):
+            for size in {end, len(payload)}:
+                results = [reader(place) for place in places(payload[:end], size)]
+                assert all(result == results[0] for result in results), (title, end, size)
+
+
+@pytest.mark.parametrize("name", READERS)
+@thorough
+@given(data=st.data())
+def test_a_reader_is_deaf_to_what_lies_around_a_damaged_packet(name: str, data: Any) -> None:
+    payload = data.draw(st.sampled_from(payloads()), "payload")
+    cut = damaged(payload, data.draw(share, "kept"), data.draw(changes, "changed"))
+    size = data.draw(st.sampled_from((len(cut), len(payload))), "on the wire")
+    results = [READERS[name](place) for place in places(cut, size)]
+    assert all(result == results[0] for result in results)
+
+
+@thorough
+@given(which=st.integers(0, 1 << 16), keep=share, changed=changes)
+def test_decoding_is_deaf_to_what_lies_around_a_damaged_frame(
+    which: int, keep: float, changed: list[Change]
+) -> None:
+    whole, link = frames()[which % len(frames())]
+    cut = damaged(whole, keep, changed)
+    results = [frame(place, link) for place in places(cut, len(whole))]
+    assert all(result == results[0] for result in results)
+
+
+def walk(rows: list[tuple[bytes, int, int, int]], filling: tuple[bytes, bytes]) -> object:
+    """Return all that an engine knows after (frame, wire, time, link) rows, one array each."""
+    engine, (before, behind) = Engine(), filling
+    engine.reserve(len(rows))
+    steps = []
+    for record, (row, wire, time, link) in enumerate(rows):
+        at = len(before)
+        b = octets(before + row + behind)
+        number = step(*engine.tables, b, at, at + len(row), wire, time, link, record, engine.signs)
+        steps.append(int(number))
+    tables = engine.tables
+    return (
+        steps,
+        engine.flows().tobytes(),
+        tables.context.tobytes(),
+        tables.meter.tobytes(),
+        tables.fragments.tobytes(),
+    )
+
+
+@settings(thorough, max_examples=EXAMPLES)
+@given(data=st.data())
+def test_the_whole_path_is_deaf_to_what_lies_around_damaged_packets(data: Any) -> None:
+    packets = data.draw(st.sampled_from(range(len(everything()))).map(lambda i: everything()[i]))
+    first = data.draw(st.integers(0, max(0, packets.total - 8)), "first")
+    rows = []
+    for i in range(first, min(first + 24, packets.total)):
+        whole = packets.frame(i)
+        keep, changed = data.draw(share, "kept"), data.draw(changes, "changed")
+        row = damaged(whole, keep, changed)
+        cut = data.draw(st.booleans(), "cut by a snaplen")
+        time = EPOCH + i * 20 * MS
+        rows.append((row, len(whole) if cut else len(row), time, int(packets.link[i])))
+    results = [walk(rows, filling) for filling in FILLINGS]
+    assert all(result == results[0] for result in results)
+
+
+@pytest.mark.skipif(PLAIN, reason="this is the run in plain Python")
+def test_plain_python_reads_no_octet_past_an_array_either() -> None:
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert " passed" in done.stdout
