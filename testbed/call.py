@@ -207,9 +207,9 @@ class Judge:
         flows = set(self.part.signalling)
         waiting = self.own | np.isin(orders.flow, self.part.signalling)
         asked = {int(latch) for latch in np.unique(orders.latches[waiting]) if latch >= 0}
-        for packet in range(len(orders.flow)):
+        for packet in np.flatnonzero(np.diff(orders.first_opens)):
             first, last = orders.first_opens[packet], orders.first_opens[packet + 1]
-            if last > first and asked.intersection(orders.opens[first:last].tolist()):
+            if asked.intersection(orders.opens[first:last].tolist()):
                 flows.add(int(orders.flow[packet]))
         return np.asarray(np.isin(orders.flow, sorted(flows)) & ~self.own)
 

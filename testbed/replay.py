@@ -15,8 +15,9 @@ with its source:
 - Whoever did not begin a UDP flow sends in it only once something of it came (RFC 4787: a NAT
   opens from inside), checks of ICE excepted, which both ends begin.
 - Set-up and media of a call wait for the app's signalling as far as it had come to that end, media
-  also for the set-up that gates them (captures/calls). Media are clocked by the talker: what was
-  due before its gate opened is not sent later, it is not sent.
+  also for the set-up that gates them (captures/calls): the asking end for the reply, an end that
+  only answered for the request. Media are clocked by the talker: what was due before its gate
+  opened is not sent later, it is not sent.
 - A call without set-up success when its app's timer ends gives up (captures/calls has the source).
 
 Where no timer is documented, three models tell whether that matters: "time" (nothing waits),
@@ -58,7 +59,8 @@ MODELS = ("time", "pairwise", "strict")
 
 #: Latches that one packet may wait for: signalling, gate of the call, name, first success.
 SIGNALLING, GATE, NAME, SUCCESS = 0, 1, 2, 3
-KEPT = 96
+#: Scripts are kept up to this many packets in all, about 250 bytes each.
+KEPT_PACKETS = 1_000_000
 
 
 class CallPart(NamedTuple):
@@ -119,7 +121,7 @@ def script(packets: Packets, calls: Sequence[Call] = (), model: str = "pairwise"
         return found[1]
     made = write_script(packets, calls, model)
     _kept[key] = (packets, made)
-    while len(_kept) > KEPT:
+    while len(_kept) > 1 and sum(held.total for held, _ in _kept.values()) > KEPT_PACKETS:
         _kept.popitem(last=False)
     return made
 
@@ -326,11 +328,14 @@ class Draft:
             flows = self._numbers([gate.flow])
             if gate.kind == "time" or not flows:
                 continue
-            own = self.members[flows[0]]
+            own, pairs = self.members[flows[0]], self._pairs(gate)
             for side in (CALLER, FAR):
-                replies = [b for _, b in self._pairs(gate) if self.side[b] == 1 - side]
+                mine = own[self.side[own] == side]
+                replies = [b for _, b in pairs if self.side[b] == 1 - side]
                 if replies:
-                    self._gate_end(number, gate, own[self.side[own] == side], replies)
+                    self._gate_end(number, gate, mine, replies)
+                elif pairs:
+                    self._asked_end(mine, [a for a, _ in pairs])
 
     def _gate_end(self, number: int, gate: Gate, mine: Numbers, replies: list[int]) -> None:
         distinct = {int(self.flow[reply]) for reply in replies}
@@ -341,6 +346,13 @@ class Draft:
         first = replies[0] if need == 1 else max(replies)
         behind = mine[(mine > first) & (self.send[mine] >= came)]
         self.latches[behind, GATE] = latch
+
+    def _asked_end(self, mine: Numbers, requests: list[int]) -> None:
+        """An end that only answers knows of the call once one of the requests came."""
+        came = self._arrival(np.array(requests)).min()
+        behind = mine[self.send[mine] >= came]
+        if len(behind):
+            self.latches[behind, GATE] = self._latch(requests)
 
     def _names(self) -> None:
         """Flows to an address that a DNS answer told wait, at the caller's end, for the answer."""

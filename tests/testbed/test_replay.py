@@ -141,6 +141,24 @@ def test_media_wait_at_each_end_for_the_reply_that_came_there(scene: Any, make: 
     assert (orders.media == media).all()
 
 
+def test_an_end_that_only_answers_waits_for_what_it_was_asked(
+    scene: Any, make: Any, run: Any, policy: Any
+) -> None:
+    ask = sip("INVITE sip:b SIP/2.0", "x", 1, "INVITE")
+    first = scene.udp(0.0, ">", make.RELAY, 5060, ask, near=5060)
+    told = sip("SIP/2.0 200 OK", "x", 1, "INVITE")
+    reply = scene.udp(0.1, "<", make.RELAY, 5060, told, near=5060)
+    talk = scene.udp(0.2, "<", make.RELAY, 7000, make.rtp(1, 5), near=6000)
+    scene.udp(0.3, ">", make.RELAY, 7000, make.rtp(1, 6), near=6000)
+    gate = {"flow": talk, "by": [first], "kind": "transaction", "pairs": [[first, reply]]}
+    call = make.call_of(setup=[first], media=[talk], gate=[gate])
+    lost = {"act": "drop", "scope": "packet"}
+    up = policy({"match": {"ports": [5060], "direction": "up"}, **lost})
+    down = policy({"match": {"ports": [5060], "direction": "down"}, **lost})
+    assert run(scene, up, call).fates["sent"].tolist() == [True, False, False, False]
+    assert run(scene, down, call).fates["sent"].tolist() == [True, True, True, False]
+
+
 def test_the_time_model_lets_nothing_wait(scene: Any, make: Any) -> None:
     call = make.webrtc_call(scene, seconds=0.1)
     orders = script(scene.packets, [call], "time")
