@@ -22,6 +22,7 @@ from classifier.signs import (
     SIGN_FRAGMENT,
     SIGN_IP_AT,
     SIGN_IP_END,
+    SIGN_IP_SIZE,
     SIGN_PAYLOAD_AT,
     SIGN_PAYLOAD_END,
     SIGN_PAYLOAD_SIZE,
@@ -438,6 +439,11 @@ def ip_header(
 @kernel
 def fragment_ports(b: Octets, proto: int, at: int, signs: Numbers, fragments: Numbers) -> None:
     """Remember the ports of a first fragment, or give a later one those of its first."""
+    if proto not in (TCP, UDP, SCTP):
+        if signs[SIGN_FRAGMENT] == 2:
+            signs[SIGN_FRAGMENT] = 0
+        signs[SIGN_SOURCE_PORT] = signs[SIGN_TARGET_PORT] = 0
+        return
     key = fragment_key(b, signs[SIGN_IP_AT], signs[SIGN_VERSION], signs[SIGN_TCP_SEQUENCE], proto)
     row = fragments[(key >> 8) & (FRAGMENTS - 1)]
     if signs[SIGN_FRAGMENT] == 2:
@@ -475,6 +481,7 @@ def decode(
             outcome, proto, at, stop = ip_header(b, at, end, whole, signs)
             if outcome >= 0:
                 return outcome
+            signs[SIGN_IP_SIZE] = min(stop, whole) - signs[SIGN_IP_AT]
             end, whole = min(end, stop), stop
             signs[SIGN_PROTO] = proto
             signs[SIGN_IP_END] = end

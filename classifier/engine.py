@@ -40,8 +40,7 @@ from classifier.flow import (
 )
 from classifier.note import NOTE, give_back
 from classifier.signs import (
-    SIGN_IP_AT,
-    SIGN_IP_END,
+    SIGN_IP_SIZE,
     SIGN_NAME_AT,
     SIGN_NAME_KIND,
     SIGN_NAME_LENGTH,
@@ -99,7 +98,7 @@ def step(
     if meter[METER_ORPHAN]:
         close_evicted(notes, spill, meter)
     flow = flows[number]
-    size = signs[SIGN_IP_END] - signs[SIGN_IP_AT]
+    size = signs[SIGN_IP_SIZE]
     if signs[SIGN_UP]:
         flow["packets_up"] += 1
         flow["bytes_up"] += size

@@ -26,6 +26,7 @@ SIGN_TCP_SEQUENCE = 15
 SIGN_SOURCE_AT, SIGN_TARGET_AT = 16, 17  # addresses in the innermost IP header
 SIGN_TUNNELS = 18  # encapsulations taken off
 SIGN_IP_END = 19  # where the innermost IP packet was captured to
+SIGN_IP_SIZE = 36  # its bytes on the wire (a snaplen cuts the rest)
 
 # The STUN message in the payload (the innermost one, where TURN nests them).
 SIGN_STUN_AT = 20  # its header

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Payloads made by hand or by the crafts' builders: one valid message of every kind that is read."""
+"""Payloads made by hand or by the crafts' builders: a valid one of every kind that is read."""
 
 from __future__ import annotations
 
