@@ -27,11 +27,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from captures.calls import Call
-from classifier.flow import Records
 from testbed.errors import TestbedError
 from testbed.places import CALLER, FAR, nowhere
 from testbed.policy import Rule
-from testbed.replay import CallPart, Script
+from testbed.replay import CallPart
 from testbed.virtual import Simulation
 
 Mask = NDArray[np.bool_]
@@ -357,59 +356,3 @@ def cut(due: Numbers, came: Numbers) -> int | None:
     missing = np.searchsorted(due, ends, "left") - np.searchsorted(due, begins, "right")
     silent = (missing >= SILENCE_PACKETS) & (ends - begins >= SILENCE)
     return int(begins[silent][0]) if silent.any() else None
-
-
-# ---- bystanders
-
-
-class Bystanders(NamedTuple):
-    """Innocent flows of one kind of traffic, and those that the box struck."""
-
-    protocol: str
-    flows: int
-    hit: int
-    bytes: int
-    bytes_hit: int
-
-
-SERVICES = {53: "dns", 80: "http", 123: "ntp", 443: "tls", 853: "dns", 5060: "sip", 5061: "sip",
-            500: "vpn", 4500: "vpn", 1194: "vpn", 51820: "vpn", 3478: "stun"}  # fmt: skip
-
-
-def traffic(script: Script, flow: int) -> str:
-    """Name the kind of traffic of a flow by its transport, what it carries, and its port."""
-    record: Records = script.held.flows[flow]
-    proto = {6: "tcp", 17: "udp"}.get(int(record["proto"]))
-    if proto is None:
-        return "other"
-    own = script.held.facts["flow"] == flow
-    if (script.held.facts["stun"][own] > 0).any():
-        return "stun"
-    for port in (int(record["target_port"]), int(record["source_port"])):
-        name = SERVICES.get(port)
-        if name is not None:
-            return "quic" if (name, proto) == ("tls", "udp") else name
-    return f"other {proto}"
-
-
-def collateral(simulation: Simulation, innocent: Mask | None = None) -> list[Bystanders]:
-    """Return what a policy did to innocent flows, by kind of traffic, sorted by name.
-
-    innocent: bool per flow of the script, None for all (an innocent capture). A flow is hit when
-    the box dropped or forged one of its packets; bytes are those of IP packets, hit ones struck.
-    """
-    orders = simulation.script
-    totals: dict[str, list[int]] = {}
-    routed = orders.side != 2
-    size = orders.held.facts["ip_size"]
-    for flow in range(len(orders.held.flows)):
-        own = (orders.flow == flow) & routed
-        if (innocent is not None and not innocent[flow]) or not own.any():
-            continue
-        entry = totals.setdefault(traffic(orders, flow), [0, 0, 0, 0])
-        struck = own & simulation.struck
-        entry[0] += 1
-        entry[1] += bool(struck.any())
-        entry[2] += int(size[own].sum())
-        entry[3] += int(size[struck].sum())
-    return [Bystanders(name, *entry) for name, entry in sorted(totals.items())]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from testbed import errors
-from testbed.call import SILENCE, collateral, cut, judge
+from testbed.call import SILENCE, cut, judge
 from testbed.replay import MODELS
 
 UP = {"direction": "up"}
@@ -248,22 +248,3 @@ def test_a_cut_is_a_silence_of_five_seconds_or_to_the_end(
     ticks: Callable[[Any], Any] = lambda some: np.array(list(some), np.int64) * half  # noqa: E731
     assert cut(ticks(due), ticks(came)) == expected
     assert SILENCE == 5 * SECOND
-
-
-def test_collateral_counts_flows_and_bytes_by_kind_of_traffic(
-    scene: Any, make: Any, run: Any, policy: Any
-) -> None:
-    make.webrtc_call(scene, seconds=1.0)
-    scene.udp(2.0, ">", make.RESOLVER, 53, make.question(1, "a.example"), near=5353)
-    scene.udp(2.1, ">", make.PEER, 443, b"quic", near=50001)
-    scene.hello(2.2, make.PEER, 443, near=50002)
-    scene.udp(3.0, ">", "224.0.0.251", 5353, b"local", near=5353)
-    told = run(scene, policy({"match": {"stun": True}, "act": "drop"}))
-    rows = {row.protocol: row[1:] for row in collateral(told)}
-    assert {name: row[:2] for name, row in rows.items()} == {
-        "dns": (1, 0), "quic": (1, 0), "stun": (1, 1), "tls": (1, 0),
-    }  # fmt: skip
-    assert rows["stun"][3] == 2 * 48 + 50 * 100
-    assert rows["quic"][2] == 32
-    only = np.array([False, True, True, True, True])
-    assert "stun" not in {row.protocol for row in collateral(told, only)}
