@@ -123,6 +123,21 @@ def run(
             raise typer.Exit(FAILED)
 
 
+@app.command("warm-up")
+def warm_up() -> None:
+    """Compile the packet path now, so that no later command has to (about half a minute, once)."""
+    with sentences():
+        import tempfile
+
+        from experiments import runner
+
+        with tempfile.TemporaryDirectory(prefix="midcall-") as folder:
+            place = Path(folder)
+            runner.run(
+                "smoke", runner.Options(None, False, False, 1, place / "runs", place / "cells")
+            )
+
+
 @app.command()
 def classify(
     files: Annotated[

@@ -28,7 +28,7 @@ from experiments.statistics import derived_seed
 #: Raise when the content of a cell's file changes its meaning.
 CELL_FORMAT = 1
 #: Values of a packet's fate that are the middlebox's doing.
-DROPPED, FORGED = 2, 3
+DELIVERED, DROPPED, FORGED = 1, 2, 3
 
 Outcome = dict[str, Any]
 
@@ -152,7 +152,7 @@ class Bench:
             told = judge(simulation, control, call)
             calls.append(_call_entry(item, call.id, told))
         if not item.capture.synthetic:
-            count_hits(item, self.packets(item), simulation, hits)
+            count_hits(item, self.packets(item), simulation, control, hits)
 
 
 def _call_entry(item: Item, call: str, told: Any) -> dict[str, Any]:
@@ -184,23 +184,28 @@ def _real(value: Any) -> float | None:
 # ---- bystanders
 
 
-def count_hits(item: Item, packets: Packets, simulation: Any, hits: dict[str, list[int]]) -> None:
-    """Add up the innocent flows of a capture and those that lost or got forged packets.
+def count_hits(
+    item: Item, packets: Packets, simulation: Any, control: Any, hits: dict[str, list[int]]
+) -> None:
+    """Add up the innocent flows of a capture and those that the policy hit.
 
     In an innocent capture every TCP and UDP flow is innocent; in a capture of a call, those
-    labelled as chat or other traffic (of high or medium confidence). `hits` maps a kind of traffic
-    to [flows, hit, bytes, bytes of packets hit].
+    labelled as chat or other traffic (of high or medium confidence). Flows are those of the
+    control. One is hit when the box dropped or forged a packet of it, or when a packet that arrived
+    under no rules does not arrive now: what never starts after a false DNS answer is lost too.
+    `hits` maps a kind of traffic to [flows, hit, bytes, bytes that do not arrive].
     """
-    numbers = np.asarray(simulation.flow)
+    numbers = np.asarray(control.flow)
     fates = simulation.fates
-    struck = np.isin(fates["fate"], (DROPPED, FORGED)) & (fates["rule"] >= 0) & (numbers >= 0)
-    for number, kind in innocent_flows(item, simulation.flows, numbers).items():
+    struck = np.isin(fates["fate"], (DROPPED, FORGED)) & (fates["rule"] >= 0)
+    lost = (control.fates["fate"] == DELIVERED) & (fates["fate"] != DELIVERED)
+    for number, kind in innocent_flows(item, control.flows, numbers).items():
         own = numbers == number
         entry = hits[kind]
         entry[0] += 1
-        entry[1] += bool((own & struck).any())
+        entry[1] += bool((own & (struck | lost)).any())
         entry[2] += int(packets.wire[own].sum())
-        entry[3] += int(packets.wire[own & struck].sum())
+        entry[3] += int(packets.wire[own & lost].sum())
 
 
 def innocent_flows(item: Item, flows: Any, numbers: Any) -> dict[int, str]:

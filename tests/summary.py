@@ -18,12 +18,13 @@ VERDICTS = {
     "CUT",
     "OK",
 }
-PARTS = ("captures", "accuracy", "verdict", "calls", "collateral", "throughput", "latency", "machine")
+PARTS = ("captures", "accuracy", "verdict", "calls", "collateral")
+TIMED = ("throughput", "latency", "machine")
 
 
 def problems(summary: dict[str, Any]) -> list[str]:
     """Return everything that a complete summary would not lack."""
-    found = [f"{part} is missing" for part in PARTS if part not in summary]
+    found = [f"{part} is missing" for part in PARTS + TIMED if part not in summary]
     if summary.get("schema") != 1:
         found.append(f"schema is {summary.get('schema')!r}, expected 1")
     if found:

@@ -29,15 +29,27 @@ def item(name: str, **more: Any) -> Item:
 
 
 def hits_of(
-    held: Item, packets: Packets, numbers: Any, fate: Any, rule: Any, protos: list[int]
+    held: Item,
+    packets: Packets,
+    numbers: Any,
+    fate: Any,
+    rule: Any,
+    protos: list[int],
+    without: Any = 1,
 ) -> dict[str, list[int]]:
-    """Count hits with flows of the given protocols, ports 40000 and 443."""
-    fates = np.zeros(packets.total, [("fate", "u1"), ("rule", "i2")])
-    fates["fate"], fates["rule"] = fate, rule
+    """Count hits with flows of the given protocols, ports 40000 and 443.
+
+    `without` is the fate of the packets under no rules.
+    """
+    fates = np.zeros((2, packets.total), [("fate", "u1"), ("rule", "i2")])
+    fates["fate"][0], fates["rule"][0] = fate, rule
+    fates["fate"][1], fates["rule"][1] = without, -1
     flows = [{"proto": proto, "target_port": 443, "source_port": 40000} for proto in protos]
-    simulation = SimpleNamespace(flow=np.array(numbers), fates=fates, flows=flows)
+    simulation, control = (
+        SimpleNamespace(flow=np.array(numbers), fates=own, flows=flows) for own in fates
+    )
     hits: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
-    simulate.count_hits(held, packets, simulation, hits)
+    simulate.count_hits(held, packets, simulation, control, hits)
     return dict(hits)
 
 
@@ -57,9 +69,17 @@ def test_a_flow_is_hit_when_a_rule_dropped_or_forged_one_of_its_packets() -> Non
     assert forged["web (tcp 443)"][1] == 1
 
 
-def test_a_packet_lost_without_a_rule_is_no_hit() -> None:
-    told = hits_of(item("sample-dns"), three(), [0, 0, 0], [2, 4, 0], [-1, -1, -1], [6])
+def test_a_packet_that_is_lost_without_a_policy_too_is_no_hit() -> None:
+    fates = [2, 4, 0]
+    told = hits_of(item("sample-dns"), three(), [0, 0, 0], fates, [-1, -1, -1], [6], fates)
     assert told["web (tcp 443)"][1] == 0
+
+
+def test_a_flow_that_never_starts_because_of_a_rule_on_another_is_hit() -> None:
+    packets = three()
+    told = hits_of(item("sample-dns"), packets, [0, 1, 1], [3, 0, 0], [0, -1, -1], [17, 6])
+    size = [int(wire) for wire in packets.wire]
+    assert told["web (tcp 443)"] == [1, 1, size[1] + size[2], size[1] + size[2]]
 
 
 def test_neither_tcp_nor_udp_is_no_bystander() -> None:
