@@ -121,7 +121,7 @@ def stretch(rows: list[Any], more: list[Any]) -> tuple[int, int]:
 def suffix(word: str) -> tuple[int, int]:
     """Return the hash of a name pattern, and whether the whole name must equal it."""
     exact = not word.startswith("*.")
-    text = np.frombuffer(word.removeprefix("*.").encode(), np.uint8)
+    text = np.frombuffer(word.removeprefix("*.").encode(), np.uint8).copy()
     return int(name_hash(text, len(text))), int(exact)
 
 

@@ -26,6 +26,7 @@ from classifier.engine import Engine, step
 from classifier.flow import Records
 from testbed import access as networks
 from testbed.access import CLAMPED, FRAGMENTED, TOO_LARGE
+from testbed.media import media_at
 from testbed.middlebox import (
     DELIVERED,
     DROPPED,
@@ -39,7 +40,7 @@ from testbed.middlebox import (
 from testbed.places import CALLER, LOCAL
 from testbed.policy import EMPTY, Policy
 from testbed.replay import LEG, Script, script
-from testbed.rules import table
+from testbed.rules import name_hash, table
 
 Numbers = NDArray[np.int64]
 
@@ -219,6 +220,15 @@ def told(
     found["clamped"] = int((met & (fits == CLAMPED)).sum())
     found["fragmented"] = int((met & (fits == FRAGMENTED)).sum())
     return found | {f"box_{name}": n for name, n in engine.counters.items()}
+
+
+def warm_up() -> None:
+    """Compile (or load) every kernel of the testbed: to be called under captures' compile_lock."""
+    empty = np.zeros(0, np.int64)
+    nothing = Packets(np.zeros(64, np.uint8), empty, empty, empty, empty, empty)
+    simulate(nothing, [], [], None, "fibre", 0)
+    media_at(nothing.data, 0, 20, 0)
+    name_hash(nothing.data, 1)
 
 
 # ---- the event loop

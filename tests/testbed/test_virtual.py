@@ -244,6 +244,11 @@ def test_nothing_is_dropped_outside_the_dated_table(corpus: Path) -> None:
             assert not told.struck.any(), (name, one.id)
 
 
+def test_a_capture_without_packets_is_simulated_too(make: Any, run: Any) -> None:
+    told = run(make.Scene())
+    assert (len(told.fates), len(told.flows)) == (0, 0)
+
+
 def test_counters_add_up_to_the_packets(scene: Any, make: Any, run: Any, policy: Any) -> None:
     call = make.webrtc_call(scene, seconds=1.0)
     told = run(scene, policy({"match": {"stun": True}, "act": "drop"}), call)
