@@ -14,20 +14,18 @@ STATUS = b"SIP/2.0 "
 def transaction(message: bytes) -> tuple[bool, tuple[bytes, bytes]] | None:
     """Return (whether it is a response, (Call-ID, CSeq)), None where the payload is not SIP.
 
-    An ACK stands as the response it is to the final response: it answers, with INVITE's CSeq.
+    An ACK counts as a response: it answers the final response to the INVITE of its number.
     """
     if not message.startswith((STATUS, *METHODS)):
         return None
     found = {name.lower()[:2]: value.strip() for name, value in FIELDS.findall(message)}
     call = found.get(b"ca", found.get(b"i"))
-    sequence = found.get(b"cs")
-    if call is None or sequence is None:
+    sequence = found.get(b"cs", b"").split()
+    if call is None or not sequence:
         return None
-    number = sequence.split()[0]
     if message.startswith(b"ACK "):
-        return True, (call, number + b" INVITE final")
-    method = sequence.split()[-1]
-    return message.startswith(STATUS), (call, number + b" " + method)
+        return True, (call, sequence[0] + b" INVITE final")
+    return message.startswith(STATUS), (call, sequence[0] + b" " + sequence[-1])
 
 
 def final_invite(message: bytes) -> tuple[bytes, bytes] | None:

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What counts as call media, and readers that never look past a payload's end."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import numpy as np
+import pytest
+
+from classifier.verdicts import MESSENGER, OTHER_RTC, VIBER, WHATSAPP
+from testbed.answers import addresses
+from testbed.dialogue import final_invite, transaction
+from testbed.media import media_at, stun_at
+from testbed.middlebox import NAME_ROOM, spell
+
+COOKIE = bytes.fromhex("2112a442")
+RTP = bytes.fromhex("8078000100000001deadbeef") + bytes(range(40))
+RTCP = bytes.fromhex("80c8000600000001") + bytes(20)
+BINDING = bytes.fromhex("00010000") + COOKIE + bytes(12)
+DTLS = bytes.fromhex("16fefd0000000000000000000400000000")
+ZRTP = bytes.fromhex("10000001") + b"ZRTP" + bytes(12)
+
+
+def channel(inner: bytes) -> bytes:
+    return struct.pack(">HH", 0x4001, len(inner)) + inner
+
+
+def indication(inner: bytes, kind: int = 0x0017) -> bytes:
+    peer = bytes.fromhex("001200080001ffff00000000")
+    padded = inner + bytes(-len(inner) % 4)
+    body = peer + struct.pack(">HH", 0x0013, len(inner)) + padded
+    return struct.pack(">HH", kind, len(body)) + COOKIE + bytes(12) + body
+
+
+def viber(session: int, inner: bytes) -> bytes:
+    return struct.pack("<H", session) + inner
+
+
+# payload, app -> whether it is media
+TABLE = [
+    (RTP, WHATSAPP, True),
+    (RTCP, WHATSAPP, False),
+    (BINDING, WHATSAPP, False),
+    (bytes.fromhex("0801") + BINDING[2:], WHATSAPP, False),
+    (b"\0\x14" + BINDING, OTHER_RTC, False),  # framed as over TCP, RFC 4571
+    (DTLS, OTHER_RTC, False),
+    (ZRTP, OTHER_RTC, False),
+    (b"", OTHER_RTC, False),
+    (b"\x07proprietary", OTHER_RTC, True),
+    (channel(RTP), MESSENGER, True),
+    (channel(RTCP), MESSENGER, False),
+    (channel(BINDING), MESSENGER, False),
+    (indication(RTP), OTHER_RTC, True),
+    (indication(RTP, 0x0016), OTHER_RTC, True),
+    (indication(BINDING), OTHER_RTC, False),
+    (indication(RTP, 0x0001), OTHER_RTC, False),
+    (bytes.fromhex("ff10") + bytes(10) + RTP, OTHER_RTC, True),
+    (bytes.fromhex("ff10") + bytes(10) + BINDING, OTHER_RTC, False),
+    (viber(0x40CE, RTP), VIBER, True),
+    (viber(0xC0CE, RTP), VIBER, False),
+    (viber(0xC0CE, b"\x01\0\x05\0"), VIBER, False),
+]
+
+
+@pytest.mark.parametrize(("payload", "app", "expected"), TABLE)
+def test_a_payload_is_media_or_not(payload: bytes, app: int, expected: bool) -> None:
+    data = np.frombuffer(payload + b"\0", np.uint8).copy()
+    assert bool(media_at(data, 0, len(payload), app)) is expected
+
+
+@pytest.mark.parametrize(("payload", "app"), [row[:2] for row in TABLE])
+def test_every_cut_of_a_payload_is_read_alike_whatever_stands_behind_it(
+    payload: bytes, app: int
+) -> None:
+    for size in range(len(payload) + 1):
+        told = set()
+        for before, behind in ((b"", b""), (b"", b"\0" * 40), (b"\xff" * 7, b"\x21" * 40)):
+            data = np.frombuffer(before + payload[:size] + behind, np.uint8).copy()
+            at, end = len(before), len(before) + size
+            told.add((bool(media_at(data, at, end, app)), int(stun_at(data, at, end))))
+        assert len(told) == 1
+
+
+def spelt(stored: bytes, length: int, kind: int) -> bytes:
+    name = np.zeros(NAME_ROOM, np.uint8)
+    data = np.frombuffer(stored, np.uint8).copy()
+    return name[: spell(data, 0, length, kind, name)].tobytes()
+
+
+def test_a_host_name_is_spelt_with_dots_and_cut_at_its_end(make: Any) -> None:
+    stored = make.question(1, "a.bc.example")[12:]
+    assert spelt(stored, 14, 2) == b"a.bc.example"
+    assert spelt(stored, 5, 2) == b"a.bc"
+    assert spelt(stored, 4, 2) == b"a"
+    assert spelt(b"host.example", 12, 1) == b"host.example"
+    assert spelt(b"host.example", 400, 1) == b"host.example"
+    assert (
+        spelt(b"\x3f" + bytes(63) + b"\x3f" * 400, 464, 2) == bytes(63) + (b"." + b"\x3f" * 63) * 3
+    )
+
+
+def test_a_dns_answer_tells_its_addresses(make: Any) -> None:
+    told = make.answer(1, "a.example", make.PEER)
+    assert addresses(told) == [bytes([198, 51, 100, 9])]
+    assert addresses(make.question(1, "a.example")) == []
+    assert [addresses(told[:size]) for size in range(len(told))] == [[]] * len(told)
+    six = told[:-16] + b"\xc0\x0c\0\x1c\0\1\0\0\0\x3c\0\x10" + bytes(range(16))
+    assert addresses(six) == [bytes(range(16))]
+
+
+def test_a_sip_message_tells_its_transaction() -> None:
+    ask = b"INVITE sip:b SIP/2.0\r\nCall-ID: x@a\r\nCSeq: 7 INVITE\r\n\r\n"
+    okay = b"SIP/2.0 200 OK\r\ni: x@a\r\nCSEQ: 7 INVITE\r\n\r\n"
+    ring = okay.replace(b"200 OK", b"180 Ringing")
+    ack = ask.replace(b"INVITE sip", b"ACK sip").replace(b"7 INVITE", b"7 ACK")
+    assert transaction(ask) == (False, (b"x@a", b"7 INVITE"))
+    assert transaction(okay) == (True, (b"x@a", b"7 INVITE"))
+    assert transaction(ack) == (True, final_invite(okay))
+    assert final_invite(ring) is None
+    assert transaction(b"GET / HTTP/1.1\r\nCall-ID: x\r\nCSeq: 1 GET\r\n\r\n") is None
+    assert transaction(b"SIP/2.0 200 OK\r\n\r\n") is None
+    for size in range(len(okay)):
+        transaction(okay[:size])
