@@ -88,7 +88,7 @@ def columns(flows: Records, file: str) -> dict[str, NDArray[Any]]:
     version = flows["version"]
     proto = np.array([PROTOCOLS.get(i, f"ip-{i}") for i in range(256)], object)
     waited = np.round((flows["verdict_time"] - flows["first_time"]) / 1e6, 3)
-    reached = flows["verdict_time"] > 0
+    reached = flows["verdict"] != UNDECIDED
     values = (
         np.full(n, file, object),
         proto[flows["proto"]],
@@ -104,7 +104,7 @@ def columns(flows: Records, file: str) -> dict[str, NDArray[Any]]:
         names(flows["app"], APPS),
         names(flows["role"], ROLES),
         flows["confidence"] / 100.0,
-        np.where(reached, flows["verdict_packets"], -1).astype(np.int64),
+        np.where(reached, flows["verdict_packets"].astype(np.int64), -1),
         np.where(reached, waited, -1.0),
         sentences(flows),
     )
