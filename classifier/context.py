@@ -14,7 +14,16 @@ from captures.compiled import I, kernel
 from captures.octets import Octets, u16, u32
 from classifier.flow import METER_CONTEXT_LOST, METER_LEARN, Numbers, Records, mix
 
-CONTEXT = np.dtype([("key", "i8"), ("time", "i8"), ("app", "u1"), ("source", "u1"), ("pad", "u4")])
+CONTEXT = np.dtype(
+    [
+        ("key", "i8"),
+        ("time", "i8"),  # when it was learned, ns
+        ("app", "u1"),
+        ("source", "u1"),
+        ("role", "u1"),  # what the name that DNS gave serves
+        ("pad", "u1", (5,)),
+    ]
+)
 
 # Sources, one bit each.
 LEARN_STUN, LEARN_SOCKET, LEARN_SDP, LEARN_DNS = 1, 2, 4, 8
@@ -72,7 +81,9 @@ def names_nobody(port: int) -> bool:
 
 
 @kernel
-def learn(context: Records, meter: Numbers, key: int, app: int, source: int, time: int) -> None:
+def learn(
+    context: Records, meter: Numbers, key: int, app: int, role: int, source: int, time: int
+) -> None:
     """Remember that an endpoint belongs to an app, replacing the stalest entry of its ways."""
     if key == 0 or not meter[METER_LEARN] & source:
         return
@@ -89,12 +100,13 @@ def learn(context: Records, meter: Numbers, key: int, app: int, source: int, tim
     entry = context[worst]
     if oldest and time - oldest < LIFETIME:
         meter[METER_CONTEXT_LOST] += 1
-    entry["key"], entry["time"], entry["app"], entry["source"] = key, time, app, source
+    entry["key"], entry["time"], entry["app"] = key, time, app
+    entry["source"], entry["role"] = source, role
 
 
 @kernel
 def recall(context: Records, key: int, time: int) -> int:
-    """Return `source << 8 | app` of a learned endpoint, 0 where none is known or it is stale."""
+    """Return `role << 16 | source << 8 | app` of an endpoint, 0 for an unknown or stale one."""
     mask = len(context) - 1
     home = (key >> 1) & mask
     for way in range(WAYS):
@@ -102,7 +114,7 @@ def recall(context: Records, key: int, time: int) -> int:
         if entry["key"] == key:
             if time - entry["time"] > LIFETIME:
                 return 0
-            return (I(entry["source"]) << 8) | I(entry["app"])
+            return (I(entry["role"]) << 16) | (I(entry["source"]) << 8) | I(entry["app"])
         if entry["key"] == 0:
             return 0
     return 0

@@ -11,15 +11,19 @@ from typing import Any
 
 from captures.compiled import I, kernel
 from captures.octets import Octets, u8, u16, u32
+from classifier.apps.agora import agora_message
 from classifier.apps.discord import discord_message, discord_rtp
 from classifier.apps.facetime import SIP_ON_PORT, facetime_message, facetime_rtp
 from classifier.apps.facetime import own_port as facetime_port
+from classifier.apps.imo import imo_message
 from classifier.apps.line import line_message, line_rtp
 from classifier.apps.meet import PORT as MEET_PORT
 from classifier.apps.meet import own_port as meet_port
 from classifier.apps.messenger import messenger_tcp
 from classifier.apps.realms import realm_app
 from classifier.apps.skype import FRAME, classic_skype, family_rtp, family_stun
+from classifier.apps.snapchat import REPORTS as SNAPCHAT_REPORTS
+from classifier.apps.snapchat import STREAM as SNAPCHAT_STREAM
 from classifier.apps.teams import teams_message
 from classifier.apps.telegram import STREAM as TELEGRAM_STREAM
 from classifier.apps.telegram import telegram_message
@@ -27,6 +31,7 @@ from classifier.apps.telephony import MESSAGE as SIP_MESSAGE
 from classifier.apps.telephony import telephony_tcp, telephony_udp
 from classifier.apps.viber import STREAM as VIBER_STREAM
 from classifier.apps.viber import viber_message, viber_tcp
+from classifier.apps.webex import webex_message
 from classifier.apps.webrtc import (
     BARE_STUN,
     DTLS_SRTP,
@@ -65,7 +70,7 @@ from classifier.context import (
 )
 from classifier.decode import TCP, UDP
 from classifier.evidence import pack
-from classifier.flow import ALLOCATED, METER_INSPECTED, METER_RECYCLED, Numbers, Records
+from classifier.flow import ALLOCATED, METER_INSPECTED, METER_RECYCLED, QUIC, Numbers, Records
 from classifier.judge import conclude, is_final, settle_flow
 from classifier.names import name_rule
 from classifier.note import TRACKS, clear, give_back, next_victim, take_note
@@ -276,7 +281,7 @@ def inspect_dns(
     if rule >> 8 == TEAMS:
         client = SIGN_SOURCE_AT if signs[SIGN_TARGET_PORT] in DNS_PORTS else SIGN_TARGET_AT
         key = packet_key(b, signs[client], signs[SIGN_VERSION], CLIENT_HINT)
-        learn(context, meter, key, TEAMS, LEARN_DNS, time)
+        learn(context, meter, key, TEAMS, MESSAGING, LEARN_DNS, time)
     return True
 
 
@@ -311,15 +316,15 @@ def ask_context(
         known = recall_both(context, b, 0, time, signs)
     if known == 0:
         return
-    app, how = known & 0xFF, NAMED_SOCKET
-    if known >> 8 == LEARN_STUN:
+    app, source, how = known & 0xFF, (known >> 8) & 0xFF, NAMED_SOCKET
+    if source == LEARN_STUN:
         how = NAMED_STUN
-    elif known >> 8 == LEARN_SDP:
+    elif source == LEARN_SDP:
         how = NAMED_SDP
-    elif known >> 8 == LEARN_DNS:
+    elif source == LEARN_DNS:
         how = NAMED_DNS
     role = MEDIA if best_run(note) > 0 else SETUP
-    if known >> 8 == LEARN_SDP and note["rtcp"] and role == SETUP:
+    if source == LEARN_SDP and note["rtcp"] and role == SETUP:
         role = CONTROL
     conclude(flow, pack(app, how, CERTAIN, role, 85), 0, time)
 
@@ -346,12 +351,12 @@ def teach(
         port = signs[SIGN_SOURCE_PORT] if side == 0 else signs[SIGN_TARGET_PORT]
         if not names_nobody(port):
             key = packet_key(b, signs[where], version, port)
-            learn(context, meter, key, app, LEARN_SOCKET, time)
+            learn(context, meter, key, app, SETUP, LEARN_SOCKET, time)
     if signs[SIGN_STUN]:
         header = signs[SIGN_STUN_AT]
         for slot in (SIGN_STUN_MAPPED, SIGN_STUN_PEER, SIGN_STUN_RELAYED):
             key = stun_key(b, signs[slot], header)
-            learn(context, meter, key, app, LEARN_STUN, time)
+            learn(context, meter, key, app, SETUP, LEARN_STUN, time)
 
 
 # ---- UDP
@@ -485,6 +490,7 @@ def on_payload(
             return
     if is_quic(b, at, end):
         conclude(flow, IS_QUIC, 0, time)
+        flow["state"] = I(flow["state"]) | QUIC
         return
     here, there = signs[SIGN_SOURCE_PORT], signs[SIGN_TARGET_PORT]
     found = telephony_udp(b, at, end, size, here, there)
@@ -525,9 +531,11 @@ def on_proprietary(
     if found == 0:
         here, there = signs[SIGN_SOURCE_PORT], signs[SIGN_TARGET_PORT]
         port = I(there) if there in ZOOM_PORTS else (I(here) if here in ZOOM_PORTS else I(0))
-        found = zoom_message(note, b, at, end, size, port)
+        found = zoom_message(note, b, at, end, size, port, up)
     if found == 0:
-        found = teams_message(b, at, end, size)
+        found = teams_message(b, at, end, size) or agora_message(b, at, end, size)
+    if found == 0:
+        found = webex_message(note, b, at, end, size, up) or imo_message(note, b, at, end, size)
     if found == 0:
         found = facetime_message(note, b, at, end, size, up)
     if found == 0:
@@ -615,7 +623,8 @@ def on_stream(
         return
     usual = kind >= 96 or kind <= 34 or note["stun"] > 0
     if run >= (3 if usual else 8):
-        conclude(flow, RTP_STREAM, kind, time)
+        found = SNAPCHAT_STREAM if I(flow["state"]) & QUIC else RTP_STREAM
+        conclude(flow, found, kind, time)
     elif relayed and run >= 1:
         conclude(flow, RELAYED_MEDIA, kind, time)
 
@@ -633,7 +642,8 @@ def on_rtcp(flow: Any, note: Any, b: Octets, at: int, source: int, time: int) ->
             conclude(flow, pack(I(flow["app"]), MEDIA_OF_CALL, CERTAIN, CONTROL, 90), 0, time)
         return True
     if note["rtcp_same"] >= 2:
-        conclude(flow, RTCP_STREAM, 0, time)
+        found = SNAPCHAT_REPORTS if I(flow["state"]) & QUIC else RTCP_STREAM
+        conclude(flow, found, 0, time)
     return same
 
 
@@ -687,7 +697,7 @@ def on_hello(
     on_name(flow, rule, time)
     if rule >> 8 == TEAMS:
         key = packet_key(b, signs[SIGN_SOURCE_AT], signs[SIGN_VERSION], CLIENT_HINT)
-        learn(context, meter, key, TEAMS, LEARN_DNS, time)
+        learn(context, meter, key, TEAMS, MESSAGING, LEARN_DNS, time)
 
 
 @kernel
@@ -702,7 +712,9 @@ def on_name(flow: Any, rule: int, time: int) -> None:
 def on_nameless_tls(flow: Any, context: Records, b: Octets, time: int, signs: Numbers) -> None:
     """Judge TLS without a server name: by DNS, else it is nobody's."""
     known = recall_both(context, b, 0, time, signs)
-    if known:
+    if known >> 16 == SETUP:
+        conclude(flow, pack(known & 0xFF, NAMED_DNS, CERTAIN, SETUP, 75), 0, time)
+    elif known:
         conclude(flow, pack(known & 0xFF, NAMED_DNS, NOT_CALL, MESSAGING, 70), 0, time)
     else:
         conclude(flow, IS_TLS, 0, time)

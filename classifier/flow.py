@@ -67,6 +67,7 @@ assert FLOW.itemsize == 128
 SETTLED = 1  # no packet of this flow will be inspected again
 TURNED = 2  # source and target were exchanged after a SYN ACK came first
 ALLOCATED = 4  # a TURN allocation was seen: ChannelData is possible
+QUIC = 8  # a QUIC long header was seen
 
 EVICT_SCAN = 64
 

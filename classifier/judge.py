@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from captures.compiled import I, kernel
-from classifier.flow import SETTLED
+from classifier.flow import QUIC, SETTLED
 from classifier.verdicts import (
     CERTAIN,
     CONTROL,
@@ -28,6 +28,8 @@ from classifier.verdicts import (
 PATIENCE = 4096
 #: The same for flows of real-time media whose app stays unknown.
 NAMELESS_PATIENCE = 256
+#: The same for QUIC: enough to see RTCP between its packets.
+QUIC_PATIENCE = 64
 
 
 @kernel
@@ -90,6 +92,8 @@ def is_final(flow: Any) -> bool:
         if role == MEDIA:
             return I(flow["payload_packets"]) >= NAMELESS_PATIENCE
         return I(flow["payload_packets"]) >= PATIENCE
+    if verdict == NOT_CALL and I(flow["state"]) & QUIC:  # calls may hide in a QUIC flow
+        return I(flow["payload_packets"]) >= QUIC_PATIENCE
     undecided_role = verdict == NOT_CALL and flow["app"] == SKYPE and flow["role"] == MESSAGING
     if verdict == UNSURE or undecided_role:  # classic Skype's presence may become a call
         return I(flow["payload_packets"]) >= NAMELESS_PATIENCE

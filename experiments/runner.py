@@ -125,6 +125,7 @@ def obtain(spec: Spec, options: Options) -> Corpus:
 def examine(held: Corpus, options: Options, log: Log) -> dict[str, offline.Seen]:
     """Classify every capture; return sha256 -> what was seen."""
     from captures.compiled import compile_lock
+    from testbed.virtual import warm_up
 
     seen: dict[str, offline.Seen] = {}
     with Progress("captures", len(held.items), stream=options.stream, log=log) as bar:
@@ -134,6 +135,8 @@ def examine(held: Corpus, options: Options, log: Log) -> dict[str, offline.Seen]
                     if cold:
                         print("compiling the packet path, once", file=bar.stream, flush=True)
                     seen[item.capture.sha256] = offline.examine(item)
+                    if cold:
+                        warm_up()
             else:
                 seen[item.capture.sha256] = offline.examine(item)
             for notice in seen[item.capture.sha256].notices:

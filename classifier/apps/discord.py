@@ -11,11 +11,11 @@ from __future__ import annotations
 from captures.compiled import kernel
 from captures.octets import Octets, u32
 from classifier.evidence import evidence
-from classifier.verdicts import CERTAIN, DISCORD, MEDIA, SETUP, UNSURE
+from classifier.verdicts import CERTAIN, DISCORD, MEDIA, SETUP
 
 DISCOVERY = evidence(DISCORD, 1, CERTAIN, SETUP, 97, "Discord IP discovery of 74 octets")
 PING = evidence(DISCORD, 2, CERTAIN, SETUP, 95, "Discord ping 13 37 CA FE")
-VOICE = evidence(DISCORD, 3, UNSURE, MEDIA, 65, "RTP payload type 120 at 48 kHz with 0xBEDE")
+VOICE = evidence(DISCORD, 3, CERTAIN, MEDIA, 80, "RTP payload type 120 at 48 kHz with 0xBEDE")
 
 
 @kernel

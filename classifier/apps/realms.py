@@ -2,7 +2,8 @@
 """TURN realms: a relay names its service (RFC 8489, 14.9), and so the app that asks it.
 
 Facts. turner.facebook: Messenger (seen in stun_facebook, 2021; WhatsApp uses Meta's relays without
-a realm). telegram.org, signal.org, google.com: published by peers, google.com also seen in stun.
+a realm). telegram.org, signal.org (before: whispersystems.org), google.com: published by peers,
+google.com also seen in stun.
 A realm names the relay's owner: Google's also serves other products.
 """
 
@@ -45,7 +46,7 @@ def realm_app(b: Octets, at: int, length: int) -> int:
         return MESSENGER_REALM
     if ends_with(b, at, length, b"telegram.org"):
         return TELEGRAM_REALM
-    if ends_with(b, at, length, b"signal.org"):
+    if ends_with(b, at, length, b"signal.org") or ends_with(b, at, length, b"whispersystems.org"):
         return SIGNAL_REALM
     if ends_with(b, at, length, b"google.com"):
         return GOOGLE_REALM

@@ -21,7 +21,7 @@ from classifier.verdicts import CERTAIN, OTHER_RTC, SETUP, SIP
 MESSAGE = evidence(SIP, 1, CERTAIN, SETUP, 98, "SIP message")
 H225 = evidence(OTHER_RTC, 20, CERTAIN, SETUP, 90, "H.323 call signalling (Q.931 in TPKT)")
 H245 = evidence(OTHER_RTC, 21, CERTAIN, SETUP, 85, "H.245 media control in TPKT")
-RAS = evidence(OTHER_RTC, 22, CERTAIN, SETUP, 75, "H.323 RAS on its port")
+RAS = evidence(OTHER_RTC, 22, CERTAIN, SETUP, 75, "H.323 RAS, by its object identifier")
 SCCP = evidence(OTHER_RTC, 23, CERTAIN, SETUP, 85, "SCCP (Skinny) messages")
 MGCP = evidence(OTHER_RTC, 24, CERTAIN, SETUP, 95, "MGCP message")
 MEGACO = evidence(SIP, 2, CERTAIN, SETUP, 95, "Megaco (H.248) message of a media gateway")
@@ -82,9 +82,8 @@ def telephony_udp(b: Octets, at: int, end: int, size: int, here: int, there: int
         return MEGACO
     if (here == 2427 or there == 2427) and is_mgcp_answer(b, at, end):
         return MGCP
-    if here in (1718, 1719) or there in (1718, 1719):
-        if is_ras(b, at, end):
-            return RAS
+    if is_ras(b, at, end):
+        return RAS
     if (here == 4569 or there == 4569) and end - at >= 12:
         if u8(b, at) & 0x80 and 1 <= u8(b, at + 10) <= 12 and u8(b, at + 11) <= 0x28:
             return IAX2

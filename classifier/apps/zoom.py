@@ -2,11 +2,11 @@
 """Zoom: its own framing around RTP, its own NAT probe.
 
 Facts. UDP 8801-8810: hello 01 00 02 or 03, answered 02 00 01; 03 (18 octets) and 04 (13) keep
-alive; 05 starts an SFU frame, with RTP inside: octet 8 says 0F (audio, RTP at 27), 10 (video, RTP
-at 32) (published: Michel et al., IMC 2022). Peer to peer: 1F 02 01. NAT probe: a STUN-like request
-0001 of 44 octets whose attribute 0101 holds digits, answered by 0002 with attribute 0103. The web
-client's ICE user name is two GUIDs in capitals. Shown by zoom (2019, two captures), stun_zoom
-(2022).
+alive (later clients: 81 octets); 05 starts an SFU frame, with RTP inside: octet 8 says 0F (audio,
+RTP at 27), 10 (video, RTP at 32) (published: Michel et al., IMC 2022). Peer to peer: 1F 02 01. NAT
+probe: a STUN-like 0001 of 44 octets whose attribute 0101 holds digits, answered by 0002 with
+attribute 0103. The web client's ICE user name is two GUIDs in capitals. Shown by zoom (2019, two
+captures), stun_zoom (2022).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ HELLO = evidence(ZOOM, 2, CERTAIN, SETUP, 90, "Zoom hello 01 00 02, or its answe
 MEDIA_FRAME = evidence(ZOOM, 3, CERTAIN, MEDIA, 95, "RTP inside a Zoom frame of type {x}")
 FRAMES = evidence(ZOOM, 4, CERTAIN, SETUP, 80, "Zoom frames on its port")
 GUIDS = evidence(ZOOM, 6, CERTAIN, SETUP, 90, "ICE user name of two GUIDs in capitals")
+ECHO = evidence(ZOOM, 7, CERTAIN, SETUP, 85, "Zoom keep-alive 03, its echo 04 or the next 03")
 PEER = evidence(ZOOM, 5, CERTAIN, MEDIA, 80, "Zoom peer-to-peer frames 1F 02 01")
 
 
@@ -38,7 +39,7 @@ def is_probe(b: Octets, at: int, end: int, size: int) -> bool:
 
 
 @kernel
-def zoom_message(note: Any, b: Octets, at: int, end: int, size: int, port: int) -> int:
+def zoom_message(note: Any, b: Octets, at: int, end: int, size: int, port: int, up: int) -> int:
     """Return the evidence in a payload; `port`: the lower of both ports that is Zoom's, or 0."""
     if end - at < 12:
         return 0
@@ -58,11 +59,33 @@ def zoom_message(note: Any, b: Octets, at: int, end: int, size: int, port: int) 
         if inner and u8(b, at + 7) in (0, 4):
             if looks_like_rtp(b, at + inner, end, size - inner):
                 return count(note, MEDIA_FRAME, 2)
+    if first in (3, 4) and u24(b, at + 1) == 0 and size in (13, 18, 81):
+        found = keep_alive(note, b, at, first, up)
+        if found:
+            return found
     if port and first in (3, 4, 5):
         return count(note, FRAMES, 3)
     if u24(b, at) == 0x1F0201:
         return count(note, PEER, 3)
     return 0
+
+
+@kernel
+def keep_alive(note: Any, b: Octets, at: int, first: int, up: int) -> int:
+    """Follow keep-alives: 04 repeats octets 4-8 of the other side's 03, and 03 counts up.
+
+    Port-free: octet 4 counts, octets 5-8 are the sender's clock.
+    """
+    number, clock = u8(b, at + 4), u32(b, at + 5)
+    if first == 4:
+        return ECHO if I(note["other"]) == clock and clock and I(note["tags"]) == 2 - up else 0
+    follows = note["candidate"] == ZOOM and I(note["word"]) == (((number - 1) & 0xFF) | (up << 8))
+    note["candidate"], note["word"] = ZOOM, number | (up << 8)
+    note["other"], note["tags"] = clock, 1 + up
+    if not follows:
+        return 0
+    note["hits"] = min(I(note["hits"]) + 1, 255)
+    return ECHO if note["hits"] >= 2 else 0
 
 
 @kernel

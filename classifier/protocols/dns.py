@@ -63,15 +63,23 @@ def read_dns(
     if flags & 0x8000 and answers:
         rule = name_rule(b, name, signs[SIGN_NAME_LENGTH], 1, signs)
         if rule:
-            learn_answers(b, o, end, min(answers, ANSWERS), rule >> 8, time, context, meter)
+            learn_answers(b, o, end, min(answers, ANSWERS), rule, time, context, meter)
     return True
 
 
 @kernel
 def learn_answers(
-    b: Octets, o: int, end: int, answers: int, app: int, time: int, context: Records, meter: Numbers
+    b: Octets,
+    o: int,
+    end: int,
+    answers: int,
+    rule: int,
+    time: int,
+    context: Records,
+    meter: Numbers,
 ) -> None:
-    """Remember the addresses of A and AAAA records as an app's."""
+    """Remember the addresses of A and AAAA records as an app's (rule: its app and role)."""
+    app, role = rule >> 8, rule & 0xFF
     for _ in range(answers):
         o = skip_name(b, o, end)
         if o < 0 or end - o < 10:
@@ -81,8 +89,9 @@ def learn_answers(
         if end - o < length:
             return
         if kind == 1 and length == 4:
-            learn(context, meter, endpoint_key(u32(b, o), 0, 0, 0, 0), app, LEARN_DNS, time)
+            key = endpoint_key(u32(b, o), 0, 0, 0, 0)
+            learn(context, meter, key, app, role, LEARN_DNS, time)
         elif kind == 28 and length == 16:
             key = endpoint_key(u32(b, o), u32(b, o + 4), u32(b, o + 8), u32(b, o + 12), 0)
-            learn(context, meter, key, app, LEARN_DNS, time)
+            learn(context, meter, key, app, role, LEARN_DNS, time)
         o += length

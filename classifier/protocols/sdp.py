@@ -7,6 +7,7 @@ from captures.compiled import I, kernel
 from captures.octets import Octets
 from classifier.context import LEARN_SDP, endpoint_key, learn
 from classifier.flow import Numbers, Records
+from classifier.verdicts import MEDIA
 
 LF, CR, SPACE, DOT = 10, 13, 32, 46
 
@@ -55,7 +56,7 @@ def learn_sdp(
             if lane > 0 and port > 0:
                 for extra in range(2):  # RTP, and RTCP beside it (RFC 3550, section 11)
                     key = endpoint_key(lane, 0, 0, 0, port + extra)
-                    learn(context, meter, key, app, LEARN_SDP, time)
+                    learn(context, meter, key, app, MEDIA, LEARN_SDP, time)
         while o < end and I(b[o]) != LF:
             o += 1
         o += 1

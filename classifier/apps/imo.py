@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""imo: short control datagrams of fixed shape (published by nDPI; no capture here shows them).
+
+Facts. 10 octets that start 09 02; 11 octets that start 00 09 03; video of 1099 octets that starts
+88 49 1A 00. Each is weak alone, so two of different shape are required.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from captures.compiled import I, kernel
+from captures.octets import Octets, u16, u24, u32
+from classifier.evidence import evidence
+from classifier.verdicts import CERTAIN, IMO, SETUP
+
+SHAPES = evidence(IMO, 2, CERTAIN, SETUP, 75, "two control datagrams of imo's shapes (published)")
+
+
+@kernel
+def shape(b: Octets, at: int, size: int) -> int:
+    """Return the bit of the shape that a payload has, 0 for none."""
+    if size == 10 and u16(b, at) == 0x0902:
+        return 1
+    if size == 11 and u24(b, at) == 0x000903:
+        return 2
+    if size == 1099 and u32(b, at) == 0x88491A00:
+        return 4
+    return 0
+
+
+@kernel
+def imo_message(note: Any, b: Octets, at: int, end: int, size: int) -> int:
+    """Return the evidence once two shapes were seen."""
+    if end - at < 4:
+        return 0
+    bit = shape(b, at, size)
+    if bit == 0:
+        return 0
+    if note["candidate"] != IMO:
+        note["candidate"], note["word"] = IMO, 0
+    seen = I(note["word"]) | bit
+    note["word"] = seen
+    return SHAPES if seen & (seen - 1) else 0
