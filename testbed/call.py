@@ -5,8 +5,8 @@ The first that holds, in this order:
 
 1. INVALID: the call does not work under the empty policy either.
 2. INCONCLUSIVE: no packet of the capture could have met a rule that aims at this app (names are
-   matched and the capture holds none of them; addresses are, and its own are made up), or nothing
-   of the box's record explains a failure.
+   matched, or media alone, and the capture holds none; addresses are, and its own are made up), or
+   nothing of the box's record explains a failure.
 3. SIGNALLING_BLOCKED: the app's own handshake got no answer, so no set-up was sent.
 4. SETUP_BLOCKED: no set-up success (STUN, DTLS, SIP, or the replies captures/calls names).
 6. CONNECTED_NO_MEDIA: under 1 % of the media either way in the first 5 s.
@@ -230,6 +230,8 @@ class Judge:
         """Return why no packet of the capture could have met a rule, None where one could."""
         if (rule.match.name or rule.match.dns) and self.sim.met[number] == 0:
             return f"the capture holds no host name that rule {rule.name} asks for"
+        if rule.act == "drop-media" and not (self.media & self.control.delivered).any():
+            return f"rule {rule.name} strikes media alone, and the capture holds none"
         if rule.match.addresses and self.addresses_made_up():
             return f"rule {rule.name} asks for addresses, and the capture's are made up"
         return None

@@ -206,6 +206,9 @@ def test_a_capture_of_set_up_alone_gets_an_honest_verdict(
     call = make.call_of(setup=[1], gate=[gate.model_dump() for gate in whole.gates])
     drop_media = policy({"match": {"ports": [3478]}, "act": "drop-media"})
     told = verdict(run, scene, drop_media, call)
+    assert (told.verdict, told.media_lost) == ("INCONCLUSIVE", None)
+    assert told.reason.endswith("strikes media alone, and the capture holds none.")
+    told = verdict(run, scene, policy({"match": {"ports": [9]}, "act": "drop"}), call)
     assert (told.verdict, told.media_lost) == ("OK", None)
     assert told.reason == "set-up succeeded; the capture holds no media, so none could be lost."
     told = verdict(run, scene, policy({"match": {"stun": True}, "act": "drop"}), call)
