@@ -146,9 +146,10 @@ class Situation:
         return not any(line.acts for line in self.lines)
 
     @property
-    def most(self) -> int:
-        """Return the calls that the harshest hypothesis blocks."""
-        return max((line.total.blocked for line in self.lines), default=0)
+    def most(self) -> tuple[int, int]:
+        """Return the calls that the harshest hypothesis blocks, then those of all of them."""
+        blocked = [line.total.blocked for line in self.lines]
+        return max(blocked, default=0), sum(blocked)
 
     @property
     def label(self) -> list[tuple[str, str]]:
@@ -249,7 +250,8 @@ def situations(calls: Sequence[Row], collateral: Sequence[Row]) -> list[Situatio
         Situation(tuple(places), _lines(by_place[places[0]], [hit[place] for place in places]))
         for places in alike.values()
     ]
-    loud = sorted((one for one in found if not one.quiet), key=lambda one: (-one.most, one.dates))
+    loud = sorted((one for one in found if not one.quiet), key=lambda one: one.dates)
+    loud.sort(key=lambda one: one.most, reverse=True)
     return [*loud, *_joined([one for one in found if one.quiet])]
 
 
