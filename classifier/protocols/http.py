@@ -13,6 +13,8 @@ GET, POST, HEAD, PUT, OPTIONS, CONNECT, HTTP = (
     for word in (b"GET ", b"POST", b"HEAD", b"PUT ", b"OPTI", b"CONN", b"HTTP")
 )
 HOST = int.from_bytes(b"ost:", "big")
+#: Makes three letters lower case (names of fields have none: RFC 9110, section 5.1).
+LOWER = 0x20202000
 
 
 @kernel
@@ -26,7 +28,7 @@ def read_http(b: Octets, at: int, end: int, signs: Numbers) -> bool:
     if word not in (GET, POST, HEAD, PUT, OPTIONS, CONNECT):
         return False
     for o in range(at + 4, min(end - 8, at + 2048)):
-        if I(b[o]) == 10 and I(b[o + 1]) | 32 == 104 and u32(b, o + 2) == HOST:
+        if I(b[o]) == 10 and I(b[o + 1]) | 32 == 104 and u32(b, o + 2) | LOWER == HOST:
             start = o + 6
             while start < end and I(b[start]) == 32:
                 start += 1
