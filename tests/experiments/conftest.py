@@ -89,6 +89,7 @@ def paper(monkeypatch: pytest.MonkeyPatch) -> Paper:
     made = Paper()
     virtual, call = ModuleType("testbed.virtual"), ModuleType("testbed.call")
     virtual.simulate = made.simulate  # type: ignore[attr-defined]
+    virtual.warm_up = lambda: None  # type: ignore[attr-defined]
     call.judge = made.judge  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "testbed.virtual", virtual)
     monkeypatch.setitem(sys.modules, "testbed.call", call)
