@@ -128,6 +128,18 @@ def zoom_probe() -> tuple[bytes, bytes]:
     ) + noise(8, 3)
 
 
+def zoom_keep_alive(first: int, number: int, clock: int) -> bytes:
+    """Return Zoom's keep-alive of 18 octets, or its echo of 13."""
+    head = bytes([first, 0, 0, 0, number]) + struct.pack(">I", clock)
+    return head + noise(9 if first == 3 else 4, clock)
+
+
+def agora_hello(name: bytes = b"ap.example.org") -> bytes:
+    """Return SD-RTN's hello with a server name."""
+    head = noise(6) + b"\x21" + noise(5, 1) + b"\x04SNI"
+    return head + struct.pack(">HB", len(name), 0) + name
+
+
 def quic(version: int = 1, first: int = 0xC3) -> bytes:
     """Return a long header of QUIC."""
     return struct.pack(">BI", first, version) + b"\x08" + noise(8, 1) + b"\0" + noise(60, 2)
@@ -214,6 +226,12 @@ HAND_MADE: dict[str, bytes] = {
     "viber media": b"\x21\x43" + rtp(107, 5, 4800),
     "viber chat": struct.pack("<H", 40) + noise(38),
     "whatsapp chat": b"WA\x01\x05" + noise(40),
+    "webex hello": bytes.fromhex("0100000000000001"),
+    "webex answer": bytes.fromhex("0200000000070001")[:7] + b"\x01",
+    "imo's short datagram": b"\x09\x02" + noise(8),
+    "imo's other datagram": b"\x00\x09\x03" + noise(8),
+    "agora hello": agora_hello(),
+    "zoom keep-alive": zoom_keep_alive(3, 1, 1000),
     "zoom hello": bytes.fromhex("010002") + noise(80),
     "zoom audio": zoom_frame(0x0F),
     "zoom video": zoom_frame(0x10),

@@ -20,7 +20,7 @@ from classifier.signs import (
     SIGN_NAME_KIND,
     SIGN_NAME_LENGTH,
 )
-from classifier.verdicts import VIBER
+from classifier.verdicts import MESSAGING, VIBER
 from tests.classifier.wire import EPOCH, Wire, blank_signs, noise, octets
 
 HOST, HOST6 = server(9), Host("2001:2::9")
@@ -48,7 +48,7 @@ def test_an_answers_addresses_are_learned_for_names_of_apps(host: Host) -> None:
     assert found == (True, NAME_DNS_ANSWER, dns.labels("aloha.viber.com"))
     lanes = [*struct.unpack(f">{len(host.packed) // 4}I", host.packed), 0, 0, 0][:4]
     known = recall(context, endpoint_key(*lanes, 0), EPOCH)
-    assert known == LEARN_DNS << 8 | VIBER
+    assert known == MESSAGING << 16 | LEARN_DNS << 8 | VIBER
 
 
 def test_an_answer_for_anybodys_name_teaches_nothing() -> None:

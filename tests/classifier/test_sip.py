@@ -12,7 +12,7 @@ from classifier.apps.telephony import is_sip, telephony_tcp, telephony_udp
 from classifier.context import CONTEXT, LEARN_ALL, LEARN_SDP, endpoint_key, recall
 from classifier.flow import METER_LEARN, METERS
 from classifier.protocols.sdp import learn_sdp, read_address
-from classifier.verdicts import SIP
+from classifier.verdicts import MEDIA, SIP
 from tests.classifier.payloads import HAND_MADE, invite, sccp, tpkt
 from tests.classifier.wire import EPOCH, Wire, blank_note, noise, octets
 
@@ -107,7 +107,7 @@ def learned(*lines: str) -> list[tuple[str, int]]:
     for host in (server(7), server(8)):
         for port in range(40000, 40010):
             key = endpoint_key(int.from_bytes(host.packed, "big"), 0, 0, 0, port)
-            if recall(context, key, EPOCH) == LEARN_SDP << 8 | SIP:
+            if recall(context, key, EPOCH) == MEDIA << 16 | LEARN_SDP << 8 | SIP:
                 found.append((host.address, port))
     return found
 

@@ -23,8 +23,10 @@ from hypothesis import strategies as st
 from captures.compiled import PLAIN
 from captures.octets import Octets
 from captures.pcap import Packets
+from classifier.apps.agora import agora_message
 from classifier.apps.discord import discord_message
 from classifier.apps.facetime import facetime_message
+from classifier.apps.imo import imo_message
 from classifier.apps.line import line_message
 from classifier.apps.messenger import messenger_tcp
 from classifier.apps.realms import realm_app
@@ -33,6 +35,7 @@ from classifier.apps.teams import teams_message
 from classifier.apps.telegram import telegram_message
 from classifier.apps.telephony import telephony_tcp, telephony_udp
 from classifier.apps.viber import viber_message, viber_tcp
+from classifier.apps.webex import webex_message
 from classifier.apps.whatsapp import whatsapp_probe, whatsapp_tcp
 from classifier.apps.zoom import zoom_message, zoom_stun
 from classifier.context import CONTEXT, LEARN_ALL, stun_key
@@ -227,7 +230,10 @@ READERS: dict[str, Callable[[Place], object]] = {
     "viber": lambda p: with_note(p, viber_message, p.size),
     "viber over tcp": lambda p: int(viber_tcp(*p, 4244)),
     "whatsapp": lambda p: int(whatsapp_tcp(p.b, p.at, p.end, True)),
-    "zoom": lambda p: with_note(p, zoom_message, p.size, 8801),
+    "agora": lambda p: int(agora_message(*p)),
+    "imo": lambda p: with_note(p, imo_message, p.size),
+    "webex": lambda p: with_note(p, webex_message, p.size, 1),
+    "zoom": lambda p: with_note(p, zoom_message, p.size, 8801, 1),
 }
 
 

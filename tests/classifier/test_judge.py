@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The judge: better evidence stays, a call's role grows, and what cannot change is settled."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from classifier.evidence import pack
+from classifier.flow import FLOW, SETTLED
+from classifier.judge import (
+    NAMELESS_PATIENCE,
+    PATIENCE,
+    conclude,
+    is_final,
+    rank,
+    role_rank,
+    settle_flow,
+)
+from classifier.verdicts import (
+    CERTAIN,
+    CONTROL,
+    MEDIA,
+    MESSAGING,
+    NONE,
+    NOT_CALL,
+    OTHER,
+    OTHER_RTC,
+    SETUP,
+    SKYPE,
+    UNDECIDED,
+    UNSURE,
+    VIBER,
+    WHATSAPP,
+)
+
+Given = tuple[int, int, int]  # verdict, app, role
+
+NOTHING: Given = (UNDECIDED, NONE, OTHER)
+INNOCENT: Given = (NOT_CALL, NONE, OTHER)
+CHAT: Given = (NOT_CALL, WHATSAPP, MESSAGING)
+HINT: Given = (UNSURE, OTHER_RTC, MEDIA)
+MAYBE: Given = (UNSURE, SKYPE, SETUP)
+SOMEBODYS: Given = (CERTAIN, OTHER_RTC, SETUP)
+STREAM: Given = (CERTAIN, OTHER_RTC, MEDIA)
+SET_UP: Given = (CERTAIN, WHATSAPP, SETUP)
+REPORTS: Given = (CERTAIN, WHATSAPP, CONTROL)
+VOICE: Given = (CERTAIN, WHATSAPP, MEDIA)
+ANOTHERS: Given = (CERTAIN, VIBER, MEDIA)
+
+# (evidence in order, what is said in the end)
+SCENARIOS: dict[str, tuple[list[Given], Given]] = {
+    "nothing is said without evidence": ([], NOTHING),
+    "any evidence is better than none": ([INNOCENT], INNOCENT),
+    "a call is better than innocence": ([INNOCENT, HINT], HINT),
+    "innocence does not take back a hint": ([HINT, INNOCENT], HINT),
+    "somebody's call is better than a hint of an app": ([MAYBE, SOMEBODYS], SOMEBODYS),
+    "an app is better than somebody": ([STREAM, SET_UP], (CERTAIN, WHATSAPP, MEDIA)),
+    "somebody does not take an app back": ([SET_UP, STREAM], SET_UP),
+    "chat does not take a call back": ([SET_UP, CHAT], SET_UP),
+    "a call after chat is a call": ([CHAT, SET_UP], SET_UP),
+    "between equals the first stays": ([VOICE, ANOTHERS], VOICE),
+    "another app's role does not grow mine": ([SET_UP, ANOTHERS], SET_UP),
+    "the role grows from set-up over control to media": ([SET_UP, REPORTS, VOICE], VOICE),
+    "the role does not shrink": ([VOICE, SET_UP, REPORTS], VOICE),
+    "control does not fall back to set-up": ([REPORTS, SET_UP], REPORTS),
+    "a hint's role grows too": ([(UNSURE, OTHER_RTC, SETUP), HINT], HINT),
+    "the chat of the app stays the first": ([INNOCENT, CHAT], INNOCENT),
+    "a hint's role is not kept by a certain app": ([HINT, SET_UP], SET_UP),
+}
+
+
+def put(flow: np.void, given: Given, argument: int = 0, time: int = 7) -> bool:
+    """Conclude from an evidence."""
+    verdict, app, role = given
+    return bool(conclude(flow, pack(app, 9, verdict, role, 80), argument, time))
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_the_better_evidence_stays(name: str) -> None:
+    order, expected = SCENARIOS[name]
+    flow = np.zeros(1, FLOW)[0]
+    for given in order:
+        put(flow, given)
+    assert (flow["verdict"], flow["app"], flow["role"]) == expected
+
+
+def test_no_evidence_changes_nothing() -> None:
+    flow = np.zeros(1, FLOW)[0]
+    assert not conclude(flow, 0, 5, 9)
+    assert flow.tobytes() == bytes(128)
+
+
+def test_a_conclusion_writes_down_all_that_it_rests_on() -> None:
+    flow = np.zeros(1, FLOW)[0]
+    flow["payload_packets"] = 3
+    assert put(flow, SET_UP, 0x4000, 12345)
+    told = ("confidence", "evidence", "argument", "verdict_packets", "verdict_time")
+    assert [int(flow[name]) for name in told] == [80, WHATSAPP << 8 | 9, 0x4000, 3, 12345]
+
+
+def test_a_role_that_grows_keeps_evidence_and_time_of_the_verdict() -> None:
+    flow = np.zeros(1, FLOW)[0]
+    put(flow, SET_UP, 1, 100)
+    assert put(flow, VOICE, 2, 200)
+    assert (flow["verdict_time"], flow["argument"]) == (100, 1)
+
+
+def test_the_count_of_packets_stops_at_its_fields_end() -> None:
+    flow = np.zeros(1, FLOW)[0]
+    flow["payload_packets"] = 100_000
+    put(flow, VOICE)
+    assert flow["verdict_packets"] == 65535
+
+
+def test_ranks_are_in_the_order_that_is_promised() -> None:
+    order = [
+        (UNDECIDED, NONE),
+        (NOT_CALL, NONE),
+        (UNSURE, WHATSAPP),
+        (CERTAIN, OTHER_RTC),
+        (CERTAIN, WHATSAPP),
+    ]
+    assert [rank(*each) for each in order] == [0, 1, 2, 3, 4]
+    roles = (OTHER, MESSAGING, SETUP, CONTROL, MEDIA)
+    assert [role_rank(role) for role in roles] == [0, 0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("given", "packets", "final"),
+    [
+        (NOTHING, 10_000, False),
+        (INNOCENT, 1, True),
+        (CHAT, 1, True),
+        (HINT, NAMELESS_PATIENCE - 1, False),
+        (HINT, NAMELESS_PATIENCE, True),
+        (STREAM, NAMELESS_PATIENCE - 1, False),
+        (STREAM, NAMELESS_PATIENCE, True),
+        (SOMEBODYS, PATIENCE - 1, False),
+        (SET_UP, PATIENCE - 1, False),
+        (SET_UP, PATIENCE, True),
+        (VOICE, 1, True),
+        ((NOT_CALL, SKYPE, MESSAGING), NAMELESS_PATIENCE - 1, False),
+        ((NOT_CALL, SKYPE, MESSAGING), NAMELESS_PATIENCE, True),
+    ],
+)
+def test_a_flow_is_final_when_no_later_packet_could_change_it(
+    given: Given, packets: int, final: bool
+) -> None:
+    flow = np.zeros(1, FLOW)[0]
+    put(flow, given)
+    flow["payload_packets"] = packets
+    assert bool(is_final(flow)) is final
+
+
+def test_settling_keeps_the_other_bits_of_the_state() -> None:
+    flow = np.zeros(1, FLOW)[0]
+    flow["state"] = 0x40
+    settle_flow(flow)
+    assert flow["state"] == 0x40 | SETTLED
