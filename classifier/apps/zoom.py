@@ -21,7 +21,7 @@ from classifier.verdicts import CERTAIN, MEDIA, SETUP, ZOOM
 
 PROBE = evidence(ZOOM, 1, CERTAIN, SETUP, 95, "Zoom NAT probe: attribute 0101 of digits or 0103")
 HELLO = evidence(ZOOM, 2, CERTAIN, SETUP, 90, "Zoom hello 01 00 02, or its answer 02 00 01")
-MEDIA_FRAME = evidence(ZOOM, 3, CERTAIN, MEDIA, 95, "RTP inside a Zoom frame of type {x}")
+MEDIA_FRAME = evidence(ZOOM, 3, CERTAIN, MEDIA, 95, "RTP inside a Zoom frame")
 FRAMES = evidence(ZOOM, 4, CERTAIN, SETUP, 80, "Zoom frames on its port")
 GUIDS = evidence(ZOOM, 6, CERTAIN, SETUP, 90, "ICE user name of two GUIDs in capitals")
 ECHO = evidence(ZOOM, 7, CERTAIN, SETUP, 85, "Zoom keep-alive 03, its echo 04 or the next 03")
