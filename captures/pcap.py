@@ -207,6 +207,38 @@ def read_interface(b: Octets, at: int, end: int, big: int, row: Numbers) -> None
 
 
 @kernel
+def holds_packet(kind: int, length: int) -> bool:
+    """Tell whether a block of this type and length holds a packet."""
+    if kind == ENHANCED_PACKET or kind == OLD_PACKET:
+        return length >= 32
+    return kind == SIMPLE_PACKET and length >= 16
+
+
+@kernel
+def read_packet(
+    b: Octets, body: int, end: int, kind: int, big: int, row: Numbers, memory: Numbers
+) -> tuple[int, int, int]:
+    """Read a packet block's head: (its length, captured bytes, bytes on the wire).
+
+    The time goes to memory[SEEN]; a simple packet has none and keeps that of the packet before.
+    """
+    if kind == SIMPLE_PACKET:
+        full = u32(b, body) if big else u32le(b, body)
+        have = min(full, end - body - 4)
+        if row[SNAPLEN] > 0:
+            have = min(have, I(row[SNAPLEN]))
+        return 4, have, full
+    high = u32(b, body + 4) if big else u32le(b, body + 4)
+    low = u32(b, body + 8) if big else u32le(b, body + 8)
+    have = u32(b, body + 12) if big else u32le(b, body + 12)
+    full = u32(b, body + 16) if big else u32le(b, body + 16)
+    stamp = nanoseconds(high, low, I(row[RESOLUTION]))
+    shift = I(row[OFFSET]) * 1_000_000_000
+    memory[SEEN] = stamp + min(shift, LATEST - stamp)
+    return 20, have, full
+
+
+@kernel
 def scan_pcapng(
     b: Octets,
     memory: Numbers,
@@ -247,41 +279,22 @@ def scan_pcapng(
                 break
             read_interface(b, body, end, big, interfaces[memory[LAST]])
             memory[LAST] += 1
-        head = 0
-        if (kind == ENHANCED_PACKET or kind == OLD_PACKET) and length >= 32:
-            head = 20
-        elif kind == SIMPLE_PACKET and length >= 16:
-            head = 4
-        if head:
-            port = 0
+        if holds_packet(kind, length):
+            port = memory[FIRST]
             if kind == ENHANCED_PACKET:
-                port = u32(b, body) if big else u32le(b, body)
+                port += u32(b, body) if big else u32le(b, body)
             elif kind == OLD_PACKET:
-                port = u16(b, body) if big else u16le(b, body)
-            port += memory[FIRST]
+                port += u16(b, body) if big else u16le(b, body)
             if port >= memory[LAST]:
                 memory[STATUS], memory[WANTED] = BROKEN, -2
                 break
             row = interfaces[port]
-            if kind == SIMPLE_PACKET:
-                full = u32(b, body) if big else u32le(b, body)
-                have = min(full, end - body - 4)
-                if row[SNAPLEN] > 0:
-                    have = min(have, row[SNAPLEN])
-                time[n] = memory[SEEN]
-            else:
-                high = u32(b, body + 4) if big else u32le(b, body + 4)
-                low = u32(b, body + 8) if big else u32le(b, body + 8)
-                have = u32(b, body + 12) if big else u32le(b, body + 12)
-                full = u32(b, body + 16) if big else u32le(b, body + 16)
-                if end - body - 20 < have:
-                    memory[STATUS], memory[WANTED] = BROKEN, have
-                    break
-                stamp = nanoseconds(high, low, I(row[RESOLUTION]))
-                shift = I(row[OFFSET]) * 1_000_000_000
-                time[n] = stamp + min(shift, LATEST - stamp)
-                memory[SEEN] = time[n]
+            head, have, full = read_packet(b, body, end, kind, big, row, memory)
+            if end - body - head < have:
+                memory[STATUS], memory[WANTED] = BROKEN, have
+                break
             offset[n], captured[n], wire[n], links[n] = body + head, have, full, row[LINK]
+            time[n] = memory[SEEN]
             n += 1
         at += length
     memory[AT] = at
