@@ -98,6 +98,32 @@ def stream(
     return udp(*packets, ports=ports)
 
 
+def slow(kind: int, step: int, gap: int) -> Play:
+    """Return an RTP stream, a packet every `gap` ms, its stamps rising by step."""
+
+    def play() -> Wire:
+        passing = Wire(step=gap)
+        for i in range(8):
+            passing.udp(rtp(kind, i, i * step))
+        return passing
+
+    return play
+
+
+def opened_stream(kind: int, step: int, ports: tuple[int, int]) -> Play:
+    """Return an RTP stream behind FaceTime's opening and its answer."""
+
+    def play() -> Wire:
+        passing = Wire()
+        passing.udp(bytes.fromhex("00010002") + noise(12), ports=ports)
+        passing.udp(bytes.fromhex("00010001") + noise(12), False, ports)
+        for i in range(8):
+            passing.udp(rtp(kind, i, i * step), ports=ports)
+        return passing
+
+    return play
+
+
 def tls_name(name: str) -> Play:
     """Return a TLS ClientHello that asks for a name."""
     return tcp(tls.client_hello(DICE, name))
@@ -169,13 +195,17 @@ WHATSAPP_CASES: dict[str, tuple[Play, Expected]] = {
         ),
     ),
     "voice by its clock": (
-        stream(120, 320),
+        slow(120, 960, 60),
         (
             "certain",
             "whatsapp",
             "media",
             "RTP payload type 120 at 16 kHz without header extension, packet 5",
         ),
+    ),
+    "wide-band voice in short frames is somebody's": (
+        stream(120, 320),
+        ("certain", "other-rtc", "media", "RTP stream, payload type 120, packet 4"),
     ),
     "voice at another clock is somebody's": (
         stream(120, 960),
@@ -390,7 +420,7 @@ FACETIME_CASES: dict[str, tuple[Play, Expected]] = {
     "an opening and its answer": (
         both(bytes.fromhex("00010002") + noise(12), bytes.fromhex("00010001") + noise(12)),
         (
-            "certain",
+            "unsure",
             "facetime",
             "setup",
             "16-octet opening and its answer, both ways (published), packet 2",
@@ -400,13 +430,17 @@ FACETIME_CASES: dict[str, tuple[Play, Expected]] = {
         udp(bytes.fromhex("00010002") + noise(12), bytes.fromhex("00010001") + noise(12)),
         ("not-call", "none", "other", "no sign of a call in 2 payloads"),
     ),
-    "type 104 on its port": (
+    "type 104 on its port alone is somebody's": (
         stream(104, 320, ports=(16402, 16402)),
+        ("certain", "other-rtc", "media", "RTP stream, payload type 104, packet 4"),
+    ),
+    "an opening, its answer, and type 104 on its port": (
+        opened_stream(104, 320, (16402, 16402)),
         (
             "certain",
             "facetime",
             "media",
-            "RTP payload type 104 on FaceTime's port 16402 (published), packet 4",
+            "FaceTime's opening, then RTP type 104 on its port 16402 (published), packet 6",
         ),
     ),
     "SIP on both its ports": (

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from captures.pcap import Packets, packets_of
 from classifier.engine import START, Engine
-from classifier.flow import FLOW
+from classifier.flow import FLOW, METER_RECYCLED, SETTLED
 from tests.classifier.payloads import ice_check, whatsapp_allocate
 from tests.classifier.wire import EPOCH, FAR, FAR6, MS, NEAR, NEAR6, Wire, noise, sample
 
@@ -20,13 +20,6 @@ SYN, SYN_ACK, ACK = 0x02, 0x12, 0x10
 def ends(flow: np.void) -> tuple[int, int]:
     """Return the ports of a flow, source first."""
     return int(flow["source_port"]), int(flow["target_port"])
-
-
-def by_frame(flows: np.ndarray) -> dict[int, bytes]:
-    """Return the records by their first packet, without what depends on where they stand."""
-    plain = flows.copy()
-    plain["note"] = 0
-    return {int(flow["first_record"]): flow.tobytes() for flow in plain}
 
 
 def many(count: int, start: int = 0) -> Packets:
@@ -207,18 +200,28 @@ def test_looking_at_the_table_between_batches_changes_nothing_that_is_said_later
     assert watched.flows().tobytes() == unwatched.flows().tobytes()
 
 
+class Crowded(Engine):
+    """An engine that gets no more than four notes."""
+
+    def reserve(self, packets: int) -> None:
+        """Make room for flows alone."""
+        super().reserve(packets)
+        self.tables = self.tables._replace(notes=self.tables.notes[:4].copy())
+
+
 def test_notes_that_run_out_settle_the_oldest_flow_with_what_is_known_of_it() -> None:
-    engine = Engine(max_flows=1024)
-    passing = Wire(step=1)
-    for number in range(1024):
+    engine, passing = Crowded(), Wire(step=1)
+    passing.udp(ice_check(), ports=(5, 5))
+    for number in range(9):
         passing.udp(noise(50, number), ports=(2000 + number, 7000))
+    passing.udp(whatsapp_allocate(), ports=(5, 5))
     engine.feed(passing.packets)
-    before = by_frame(engine.flows())
-    engine.feed(Wire().udp(ice_check(), ports=(5, 5)).packets)
     flows = engine.flows()
-    assert len(before) == 1024
-    assert engine.counters["flows"] == 1025
-    assert int(flows[-1]["verdict"]) == 3
+    assert engine.tables.meter[METER_RECYCLED] == 6
+    assert (engine.tables.flows["state"][:10] & SETTLED > 0).tolist() == [True] * 6 + [False] * 4
+    assert len(flows) == 10
+    assert [int(flow["verdict"]) for flow in flows] == [3] + [1] * 9
+    assert int(flows[0]["app"]) == 20  # what came after it was settled is not read
 
 
 def test_a_negative_and_a_zero_time_are_times_like_others() -> None:
