@@ -13,6 +13,7 @@ from captures.compiled import I, kernel
 from captures.octets import Octets, u8, u16, u32
 from classifier.apps.agora import agora_message
 from classifier.apps.discord import discord_message, discord_rtp
+from classifier.apps.facetime import OPENING as FACETIME_OPENING
 from classifier.apps.facetime import SIP_ON_PORT, facetime_message, facetime_rtp
 from classifier.apps.facetime import own_port as facetime_port
 from classifier.apps.imo import imo_message
@@ -84,6 +85,7 @@ from classifier.protocols.rtp import (
     is_report,
     looks_like_rtp,
     read_rtcp,
+    ticks_per_packet,
     track_rtp,
 )
 from classifier.protocols.sdp import learn_sdp
@@ -584,17 +586,18 @@ def on_media(
     track = track_rtp(note, b, at, end, time, signs)
     if track < 0:
         if signs[SIGN_RTP_PROFILE] - 1 == 0xDEBE:
-            conclude(flow, whatsapp_rtp(u8(b, at + 1) & 0x7F, 0xDEBE, 0, 1), 0, time)
+            conclude(flow, whatsapp_rtp(u8(b, at + 1) & 0x7F, 0xDEBE, 0, 0, 1), 0, time)
         return False
     run, kind = I(note["rtp_run"][track]), I(note["rtp_type"][track])
     profile, clock = I(signs[SIGN_RTP_PROFILE]) - 1, clock_rate(note, track, time)
-    found = whatsapp_rtp(kind, profile, clock, run)
+    found = whatsapp_rtp(kind, profile, clock, ticks_per_packet(note, track), run)
     if found == 0:
         found = line_rtp(profile, run)
     argument = kind
     if found == 0:
         here, there = I(signs[SIGN_SOURCE_PORT]), I(signs[SIGN_TARGET_PORT])
-        found = facetime_rtp(kind, profile, run, here, there)
+        opened = I(flow["evidence"]) == FACETIME_OPENING & 0xFFFF
+        found = facetime_rtp(kind, profile, run, here, there, opened)
         argument = min(here, there) if found else kind
     if found == 0 and not is_named(flow):
         found = discord_rtp(kind, profile, clock, run) or family_rtp(kind, profile, clock, run)

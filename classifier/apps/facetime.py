@@ -15,7 +15,7 @@ from typing import Any
 from captures.compiled import I, kernel
 from captures.octets import Octets, u8, u16, u32
 from classifier.evidence import evidence
-from classifier.verdicts import CERTAIN, FACETIME, MEDIA, SETUP
+from classifier.verdicts import CERTAIN, FACETIME, MEDIA, SETUP, UNSURE
 
 EXCHANGE = evidence(
     FACETIME, 1, CERTAIN, SETUP, 75, "FaceTime message type {x} with a right length (published)"
@@ -23,10 +23,18 @@ EXCHANGE = evidence(
 BEEF = evidence(FACETIME, 2, CERTAIN, SETUP, 85, "starts DEADBEEF CAFE or DEAD (published)")
 FRAMES = evidence(FACETIME, 3, CERTAIN, MEDIA, 70, "frames 0x60, type, length (published)")
 PORT_AND_TYPE = evidence(
-    FACETIME, 4, CERTAIN, MEDIA, 70, "RTP payload type 104 on FaceTime's port {n} (published)"
+    FACETIME, 4, UNSURE, MEDIA, 50, "RTP payload type 104 on FaceTime's port {n} (published)"
 )
 OPENING = evidence(
-    FACETIME, 5, CERTAIN, SETUP, 70, "16-octet opening and its answer, both ways (published)"
+    FACETIME, 5, UNSURE, SETUP, 50, "16-octet opening and its answer, both ways (published)"
+)
+TOGETHER = evidence(
+    FACETIME,
+    7,
+    CERTAIN,
+    MEDIA,
+    75,
+    "FaceTime's opening, then RTP type 104 on its port {n} (published)",
 )
 SIP_ON_PORT = evidence(FACETIME, 6, CERTAIN, SETUP, 70, "SIP on FaceTime's port {n} (published)")
 
@@ -77,8 +85,8 @@ def opening(note: Any, word: int, up: int) -> int:
 
 
 @kernel
-def facetime_rtp(kind: int, profile: int, run: int, here: int, there: int) -> int:
-    """Return the evidence in an RTP stream between two ports."""
+def facetime_rtp(kind: int, profile: int, run: int, here: int, there: int, met: bool) -> int:
+    """Return the evidence in an RTP stream between two ports; met: an opening was seen before."""
     if kind == 104 and profile == -1 and run >= 3 and (own_port(here) or own_port(there)):
-        return PORT_AND_TYPE
+        return TOGETHER if met else PORT_AND_TYPE
     return 0

@@ -35,8 +35,6 @@ def message_strength(kind: int, size: int, argument: int) -> int:
         return 2 if argument == 0x0500 and size >= 20 else 0
     if (kind == 0x19 and size == 34) or (kind == 0x1A and size == 20):
         return 2
-    if kind == 0x0C and 60 <= size <= 90:
-        return 2
     if kind in (0x1E, 0x20) and size == 550:
         return 2
     if (kind == 0x09 and size == 20) or (kind == 0x0B and size == 34):
@@ -44,6 +42,8 @@ def message_strength(kind: int, size: int, argument: int) -> int:
     if (kind == 0x1F and size == 18) or (kind == 0x20 and size == 20):
         return 1
     if kind in (0x03, 0x04) and 12 <= size <= 18:
+        return 1
+    if kind == 0x0C and 60 <= size <= 90:
         return 1
     return 0
 

@@ -42,6 +42,8 @@ RELAY_PROBE = evidence(
 )
 
 VOICE_TYPE = 120
+#: Ticks of 40 ms at 16 kHz: WhatsApp packs 60 to 160 ms, AMR-WB and the like 20 ms.
+LONG_FRAME = 640
 
 
 @kernel
@@ -58,14 +60,17 @@ def whatsapp_stun(b: Octets, at: int, size: int, kind: int, first: int, traits: 
 
 
 @kernel
-def whatsapp_rtp(kind: int, profile: int, clock: int, run: int) -> int:
-    """Return the evidence in an RTP stream; clock in Hz (0: unknown), profile -1: none."""
+def whatsapp_rtp(kind: int, profile: int, clock: int, ticks: int, run: int) -> int:
+    """Return the evidence in an RTP stream.
+
+    clock: in Hz, 0: unknown; profile: -1: none; ticks: of the timestamp per packet.
+    """
     if profile == 0xDEBE and run >= 1:
         return PROFILE
     if kind == VOICE_TYPE and profile == 0x746F and run >= 1:
         return VOICE_PROFILE
     if kind == VOICE_TYPE and profile == -1 and run >= 4 and 13_000 <= clock <= 19_500:
-        return VOICE_CLOCK
+        return VOICE_CLOCK if ticks >= LONG_FRAME else 0
     return 0
 
 

@@ -101,6 +101,14 @@ def clock_rate(note: Any, track: int, time: int) -> int:
 
 
 @kernel
+def ticks_per_packet(note: Any, track: int) -> int:
+    """Return how far a track's timestamp moved per packet of its run, on average."""
+    run = I(note["rtp_run"][track])
+    ticks = (I(note["rtp_stamp"][track]) - I(note["rtp_first_stamp"][track])) & 0xFFFFFFFF
+    return ticks // run if run and ticks <= 0x7FFFFFFF else 0
+
+
+@kernel
 def read_rtcp(b: Octets, at: int, end: int, size: int) -> int:
     """Return 1 + the sender's SSRC when RTCP packets start the payload, 0 otherwise.
 
