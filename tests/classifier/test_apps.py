@@ -263,7 +263,7 @@ SKYPE_CASES: dict[str, tuple[Play, Expected]] = {
     ),
     "its type without extension is somebody's": (
         stream(104, 320),
-        ("certain", "other-rtc", "media", "RTP stream, payload type 104, packet 4"),
+        ("certain", "other-rtc", "media", "RTP stream, payload type 104, packet 5"),
     ),
     "classic request and reply": (
         both(skype_request(), HAND_MADE["skype reply"]),
