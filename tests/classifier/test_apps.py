@@ -263,7 +263,7 @@ SKYPE_CASES: dict[str, tuple[Play, Expected]] = {
     ),
     "its type without extension is somebody's": (
         stream(104, 320),
-        ("certain", "other-rtc", "media", "RTP stream, payload type 104, packet 5"),
+        ("certain", "other-rtc", "media", "RTP stream, payload type 104, packet 4"),
     ),
     "classic request and reply": (
         both(skype_request(), HAND_MADE["skype reply"]),
@@ -432,7 +432,7 @@ FACETIME_CASES: dict[str, tuple[Play, Expected]] = {
     ),
     "type 104 on its port alone is somebody's": (
         stream(104, 320, ports=(16402, 16402)),
-        ("certain", "other-rtc", "media", "RTP stream, payload type 104, packet 4"),
+        ("certain", "other-rtc", "media", "RTP stream, payload type 104, packet 5"),
     ),
     "an opening, its answer, and type 104 on its port": (
         opened_stream(104, 320, (16402, 16402)),
