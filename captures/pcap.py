@@ -32,8 +32,8 @@ Numbers = NDArray[np.int64]
 
 #: Packets per batch: large enough that a call costs nothing, small enough that Ctrl-C is quick.
 BATCH = 8192
-#: Bytes of the buffer: what a processor's second-level cache holds.
-BUFFER = 1 << 20
+#: Bytes of the buffer: a part of what a processor's second-level cache holds.
+BUFFER = 1 << 19
 #: The longest record that is believed in a stream whose length is not known.
 LONGEST = 64 << 20
 
@@ -307,7 +307,7 @@ def scan_pcapng(
 class CaptureFile:
     """A capture opened for reading, batch by batch.
 
-    The file is read through one buffer of about 1 MiB, so that the packets of a batch are still in
+    The file is read through one buffer of half a MiB, so that the packets of a batch are still in
     the processor's cache when they are used; `whole` reads all of it into one buffer instead.
     `notices` holds what a person should know of the file (it was cut in the middle); `packets` and
     `captured_bytes` count what was read so far. Raises CaptureError when the file cannot be read.
