@@ -111,13 +111,13 @@ def classify_file(path: str) -> Classified:
     for packets in capture.batches():
         engine.feed(packets)
         links.update(map(int, np.unique(packets.link)))
-    notices = list(capture.notices) + _link_notices(path, engine.counters, links)
+    notices = list(capture.notices) + link_notices(path, engine.counters, links)
     if not capture.packets and not notices:
         notices.append(f"{path}: the capture holds 0 packets")
     return Classified(rows(columns(engine.flows(), path)), notices)
 
 
-def _link_notices(path: str, counters: Mapping[str, int], links: set[int]) -> list[str]:
+def link_notices(path: str, counters: Mapping[str, int], links: set[int]) -> list[str]:
     """Return a notice on packets of unknown link types; raises where the file has only those."""
     from classifier.decode import LINKS
     from classifier.errors import ClassifierError

@@ -163,6 +163,32 @@ def classify(
 
 
 @app.command()
+def explain(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A pcap or pcapng file (also gzip).")],
+    flow: Annotated[
+        str | None,
+        typer.Option(help="A number of the list, or 'udp A:PORT-B:PORT' (default: first call)."),
+    ] = None,
+    packets: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Packets shown though nothing changed at them.")
+    ] = 8,
+    form: Annotated[str, typer.Option("--format", help="text or json.")] = "text",
+    reveal: Annotated[
+        bool, typer.Option(help="Show addresses, names and payload in full.")
+    ] = False,
+) -> None:
+    """Tell packet by packet how a flow got its verdict, with the decisive bytes marked.
+
+    Example: midcall explain call.pcapng --flow 2
+    """
+    with sentences():
+        from experiments.explain import explain as explain_flow
+        from experiments.transcript import write
+
+        write(lambda: explain_flow(file, flow, packets, reveal), form, say)
+
+
+@app.command()
 def report(
     folder: Annotated[
         Path, typer.Argument(metavar="RUN", help="The folder of a run (default: the latest).")

@@ -37,6 +37,7 @@ evidence(NONE, NAMED_STUN, UNSURE, SETUP, 80, "address learned from STUN of this
 evidence(NONE, NAMED_SDP, UNSURE, SETUP, 90, "address announced in SDP")
 evidence(NONE, NAMED_DNS, UNSURE, SETUP, 70, "address that DNS gave for a name of this app")
 evidence(NONE, NAMED_TLS, NOT_CALL, OTHER, 80, "TLS server name of this app")
+evidence(NONE, MEDIA_OF_CALL, UNSURE, MEDIA, 90, "RTP or RTCP in a flow of this app's call")
 
 NOTHING_FOUND = evidence(NONE, 1, NOT_CALL, OTHER, 60, "no sign of a call in {n} payloads")
 IS_DNS = evidence(NONE, 2, NOT_CALL, OTHER, 95, "DNS")
