@@ -447,6 +447,7 @@ _PLACES: dict[int, Place | Counted] = {
     facetime.PORT_AND_TYPE: both(ports, rtp_type),
     facetime.OPENING: payload((0, 4, "answer to an opening")),
     facetime.SIP_ON_PORT: both(ports, sip_start),
+    facetime.TOGETHER: both(ports, rtp_type),
     messenger.CHAT: mqtt_name,
     realms.MESSENGER_REALM: realm,
     realms.TELEGRAM_REALM: realm,

@@ -31,7 +31,6 @@ from experiments.classify import link_notices, rows
 from experiments.errors import ExperimentError
 from experiments.hexview import text
 from experiments.masks import masked
-from experiments.nearest import nearest
 from experiments.readings import Stream, reading, streams_of
 
 SCHEMA = 1
@@ -135,9 +134,6 @@ def named(seen: Survey, wanted: str, parts: dict[str, str], reveal: bool) -> int
         if alike > most:
             best, most = at, alike
     close = f"did you mean --flow {best + 1} ({ends(seen.rows[best], reveal)})?"
-    protos = {row["proto"] for row in seen.rows}
-    if proto not in protos and nearest(proto, protos):
-        close += f" (protocol {nearest(proto, protos)})"
     raise ExperimentError(f"{seen.file}: no flow {wanted!r}, {close}")
 
 
@@ -226,7 +222,7 @@ class Tape:
         if self.note >= 0 and engine.signs[SIGN_RTP_AT]:
             kept = engine.tables.notes[self.note]
             streams = streams_of(kept, int(packets.time[0]), clock_rate)
-        spoken = spoke(before, after, int(packets.time[0]))
+        spoken = spoke(before, after)
         if before is not None and not spoken and before["role"] != after["role"]:
             spoken = grown(before, after, note, packets)
         return Moment(record, packets, before, after, spoken, engine.signs.copy(), streams)
@@ -236,11 +232,11 @@ class Tape:
         return self.engine.tables.flows[self.number].copy()
 
 
-def spoke(before: Any | None, after: Any, time: int) -> tuple[int, int] | None:
+def spoke(before: Any | None, after: Any) -> tuple[int, int] | None:
     """Return the evidence (low 16 bits, argument) that a packet put into a record, if any."""
     keys = ("evidence", "argument", "verdict", "app", "verdict_packets", "verdict_time")
     same = before is not None and all(before[key] == after[key] for key in keys)
-    if same or not after["evidence"] or after["verdict_time"] != time:
+    if same or not after["evidence"]:
         return None
     return int(after["evidence"]), int(after["argument"])
 
@@ -281,13 +277,14 @@ def explain(
     seen = survey(path)
     position = choose(seen, wanted, reveal)
     told: list[Document] = []
-    total, settled = 0, None
+    settled, last = None, state_of(None)
     for total, moment in enumerate(drive(seen, position), 1):
         packet = packet_document(moment, total, reveal)
         if total <= shown or packet["changed"]:
             told.append(packet)
         if packet["settles"]:
             settled = packet["frame"]
+        last = state_of(moment.after)
         if moment.after["state"] & SETTLED and total >= shown:
             break
     document = {
@@ -299,6 +296,7 @@ def explain(
         "flow": position + 1,
         "shown": told,
         "settled_frame": settled,
+        "decided_at_end": last.verdict == VERDICTS[0],
     }
     return document, seen.notices
 

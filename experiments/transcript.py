@@ -133,7 +133,10 @@ def packet_lines(packet: Document, terminal: bool) -> Iterator[Text]:
     if not packet["inspected"]:
         yield Text("   not inspected: the flow is settled", "dim")
         return
-    for read in packet["read"] or ["nothing: no payload that can be read"]:
+    empty = "nothing: the packet has no payload"
+    if packet["payload"]:
+        empty = "nothing: no reader for this transport, or a fragment"
+    for read in packet["read"] or [empty]:
         yield Text(f"   read     {read}")
     if packet["changed"]:
         yield from change(packet)
@@ -196,6 +199,8 @@ def ending(document: Document, chosen: Document) -> Iterator[Text]:
     """Yield the verdict as `midcall classify` gives it."""
     if document["settled_frame"]:
         yield Text(f"settled at frame {document['settled_frame']}")
+    if document["decided_at_end"]:
+        yield Text("undecided to the end; no single bytes: counted over packets")
     confidence = f"confidence {chosen['confidence']:.2f}"
     yield Text(
         f"verdict: {named(chosen)}, {confidence}: {chosen['evidence']}",
