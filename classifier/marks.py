@@ -277,6 +277,11 @@ def use_srtp(packet: Packet) -> list[Mark]:
     return []
 
 
+def proof_of_webrtc(packet: Packet) -> list[Mark]:
+    """Mark what proves WebRTC where only a port names the app: ICE, TURN or DTLS-SRTP."""
+    return ice(packet) or use_srtp(packet) or turn(packet)
+
+
 def microsoft_frame(packet: Packet) -> list[Mark]:
     """Mark the head of Microsoft's multiplexed TURN."""
     return [Mark(piece.at, 4, "FF10 and a length") for piece in packet.of("microsoft-frame")[:1]]
@@ -300,8 +305,8 @@ def host_name(packet: Packet) -> list[Mark]:
     """Mark the known end of the packet's host name, all of an unknown one as a secret."""
     signs = packet.signs
     at, length = int(signs[SIGN_NAME_AT]), int(signs[SIGN_NAME_LENGTH])
-    if not length:
-        return []
+    if not at:  # read from pieces, or from an opened Initial
+        return quic_version(packet)
     raw = packet.octets[at : at + length].tobytes()
     wire = signs[SIGN_NAME_KIND] in (NAME_DNS_QUESTION, NAME_DNS_ANSWER)
     end = "" if wire else known_end(raw.decode("latin-1").lower())
@@ -468,7 +473,7 @@ _PLACES: dict[int, Place | Counted] = {
     zoom.GUIDS: user_name,
     zoom.ECHO: payload((0, 4, "keep-alive")),
     zoom.PEER: payload((0, 3, "1F 02 01")),
-    meet.PORT: ports,
+    meet.PORT: both(ports, proof_of_webrtc),
     webex.HELLO: payload((0, 4, "answer to a hello"), (7, 1, "01")),
     discord.DISCOVERY: payload((0, 4, "IP discovery")),
     discord.PING: payload((0, 4, "13 37 CA FE")),

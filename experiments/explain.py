@@ -7,6 +7,7 @@ each packet; so what is told here is what `midcall classify` decides, and not a 
 
 from __future__ import annotations
 
+import copy
 import ipaddress
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -20,7 +21,7 @@ from captures.pcap import CaptureFile, Packets
 from classifier.apps.webrtc import MEDIA_OF_CALL
 from classifier.engine import Engine
 from classifier.evidence import sentence
-from classifier.flow import SETTLED
+from classifier.flow import METER_FREE, SETTLED
 from classifier.marks import Counted, Mark, marks
 from classifier.protocols.rtp import clock_rate
 from classifier.signs import SIGN_PAYLOAD_AT, SIGN_PAYLOAD_SIZE, SIGN_RTP_AT, SIGN_UP
@@ -213,7 +214,7 @@ class Tape:
         if before is not None and before["note"]:
             self.note = int(before["note"]) - 1
         note = engine.tables.notes[self.note].copy() if self.note >= 0 else None
-        engine.signs[:] = 0
+        engine.signs[SIGN_RTP_AT] = 0
         engine.feed(packets)
         self.started = True
         after, streams = self.record(), {}
@@ -224,7 +225,7 @@ class Tape:
             streams = streams_of(kept, int(packets.time[0]), clock_rate)
         spoken = spoke(before, after)
         if before is not None and not spoken and before["role"] != after["role"]:
-            spoken = grown(before, after, note, packets)
+            spoken = grown(engine, before, after, note, packets)
         return Moment(record, packets, before, after, spoken, engine.signs.copy(), streams)
 
     def record(self) -> Any:
@@ -241,23 +242,24 @@ def spoke(before: Any | None, after: Any) -> tuple[int, int] | None:
     return int(after["evidence"]), int(after["argument"])
 
 
-def grown(before: Any, after: Any, note: Any | None, packets: Packets) -> tuple[int, int]:
+def grown(engine: Engine, before: Any, after: Any, note: Any, packets: Packets) -> tuple[int, int]:
     """Return the evidence that made a call's role grow, which a record does not keep.
 
-    The packet is judged once more, aside, for the same flow without its verdict: an evidence of
-    the app's own then shows; where none does, it was media in a flow that set-up had named.
+    The packet is judged once more, in a copy of the engine, for the same flow without its verdict:
+    an evidence of the app's own then shows; where none does, it was media in a flow that set-up
+    had named.
     """
-    aside = Engine(room=64)
+    if not before["note"]:
+        return int(after["app"]) << 8 | MEDIA_OF_CALL, 0
+    aside = copy.deepcopy(engine)
+    number, tables = int(note["flow"]), aside.tables
+    if not after["note"]:  # the packet gave the note back; take it again
+        tables.meter[METER_FREE] -= 1
+    tables.notes[int(before["note"]) - 1] = note
+    tables.flows[number] = before
+    tables.flows[number]["verdict"], tables.flows[number]["evidence"] = NOT_CALL, 0
     aside.feed(packets)
-    record = aside.tables.flows[0]
-    for key in before.dtype.names:
-        record[key] = before[key]
-    record["verdict"], record["evidence"] = NOT_CALL, 0
-    record["note"] = 0 if note is None else 1
-    if note is not None:
-        aside.tables.notes[0] = note
-        aside.tables.notes[0]["flow"] = 0
-    aside.feed(packets)
+    record = aside.tables.flows[number]
     if record["app"] == after["app"] and record["role"] == after["role"] and record["evidence"]:
         return int(record["evidence"]), int(record["argument"])
     return int(after["app"]) << 8 | MEDIA_OF_CALL, 0

@@ -25,9 +25,9 @@ from classifier.signs import (
     NAME_HTTP_HOST,
     NAME_QUIC_SNI,
     NAME_SNI,
-    SIGN_NAME_AT,
     SIGN_NAME_KIND,
-    SIGN_NAME_LENGTH,
+    SIGN_TEXT,
+    SIGN_TEXT_LENGTH,
 )
 from classifier.walk import Packet, Piece, attributes
 
@@ -146,7 +146,7 @@ def piece_words(packet: Packet, piece: Piece, stream: Stream | None, reveal: boo
     if piece.kind == "tls":
         return tls_words(packet, piece, reveal)
     if piece.kind == "quic":
-        return f"QUIC long header, first octet 0x{u8(b, at):02X}"
+        return f"QUIC long header, first octet 0x{u8(b, at):02X}{name_words(packet, reveal)}"
     if piece.kind == "other":
         return f"{piece.size} octets that no standard reader takes"
     titles = {"http": "HTTP/1 message", "sip": "SIP message", "mgcp": "MGCP message", "dns": "DNS"}
@@ -213,20 +213,15 @@ def name_words(packet: Packet, reveal: bool) -> str:
     name = host_name(packet)
     if not name:
         return ""
-    return f", {NAME_WORDS[kind]} {name if reveal else masked_name(name, known_end(name.lower()))}"
+    return f", {NAME_WORDS[kind]} {name if reveal else masked_name(name, known_end(name))}"
 
 
 def host_name(packet: Packet) -> str:
-    """Return the host name in a packet, "" for none."""
-    at, length = int(packet.signs[SIGN_NAME_AT]), int(packet.signs[SIGN_NAME_LENGTH])
-    raw = packet.octets[at : at + length].tobytes()
-    if int(packet.signs[SIGN_NAME_KIND]) not in (NAME_DNS_QUESTION, NAME_DNS_ANSWER):
-        return raw.decode("latin-1")
-    labels: list[str] = []
-    while raw and 0 < raw[0] < 64:
-        labels.append(raw[1 : 1 + raw[0]].decode("latin-1"))
-        raw = raw[1 + raw[0] :]
-    return ".".join(labels)
+    """Return the host name that the packet path read, in lower case, "" for none."""
+    if not packet.signs[SIGN_NAME_KIND]:
+        return ""
+    length = int(packet.signs[SIGN_TEXT_LENGTH])
+    return bytes(packet.signs[SIGN_TEXT : SIGN_TEXT + length].tolist()).decode("latin-1")
 
 
 def streams_of(note: Any, time: int, clock: Any) -> dict[int, Stream]:

@@ -157,7 +157,7 @@ def change(packet: Document) -> Iterator[Text]:
     if packet["counted"]:
         yield Text(f"   bytes    no single bytes: counted over packets ({packet['counted']})")
     elif not packet["marks"]:
-        yield Text("   bytes    none in this packet: decided by what earlier packets left")
+        yield Text("   bytes    none that stand here in plain: earlier packets left what decided")
 
 
 def hex_lines(packet: Document, terminal: bool) -> Iterator[Text]:
