@@ -72,7 +72,7 @@ from classifier.context import (
 from classifier.decode import TCP, UDP
 from classifier.evidence import pack
 from classifier.flow import ALLOCATED, METER_INSPECTED, METER_RECYCLED, QUIC, Numbers, Records
-from classifier.judge import conclude, is_final, settle_flow
+from classifier.judge import conclude, heard, is_final, settle_flow
 from classifier.names import name_rule
 from classifier.note import TRACKS, clear, give_back, next_victim, take_note
 from classifier.protocols.dns import PORTS as DNS_PORTS
@@ -428,14 +428,17 @@ def on_stun(
     note["traits"] = I(note["traits"]) | traits
     at = signs[SIGN_STUN_AT]
     found = whatsapp_stun(b, at, size, kind, first, traits, I(signs[SIGN_STUN_COUNT]))
+    found = heard(flow, found)
     argument = kind if 0x0800 <= kind <= 0x0805 else first
     if found == 0 and signs[SIGN_STUN_REALM]:
         found = realm_app(b, signs[SIGN_STUN_REALM], I(signs[SIGN_STUN_REALM_LENGTH]))
+        found = heard(flow, found)
     if found == 0 and traits & MICROSOFT:
         teams = recall_both(context, b, CLIENT_HINT, time, signs) & 0xFF == TEAMS
-        found = family_stun(traits, teams)
+        found = heard(flow, family_stun(traits, teams))
     if found == 0 and signs[SIGN_STUN_USER]:
         found = zoom_stun(b, signs[SIGN_STUN_USER], I(signs[SIGN_STUN_USER_LENGTH]))
+        found = heard(flow, found)
     if found == 0:
         found = general_stun(kind, traits)
     conclude(flow, found, argument, time)
@@ -495,7 +498,7 @@ def on_payload(
         flow["state"] = I(flow["state"]) | QUIC
         return
     here, there = signs[SIGN_SOURCE_PORT], signs[SIGN_TARGET_PORT]
-    found = telephony_udp(b, at, end, size, here, there)
+    found = heard(flow, telephony_udp(b, at, end, size, here, there))
     argument = u16(b, at) if end - at >= 4 else I(0)
     if found == SIP_MESSAGE:
         if facetime_port(here) and facetime_port(there):
@@ -523,23 +526,25 @@ def on_proprietary(
 ) -> int:
     """Ask the apps that frame their packets in a way of their own; the first answer counts."""
     up = I(signs[SIGN_UP])
-    found = discord_message(b, at, end, size)
+    found = heard(flow, discord_message(b, at, end, size))
     if found == 0:
-        found = line_message(note, b, at, end, size, up)
+        found = heard(flow, line_message(note, b, at, end, size, up))
     if found == 0:
-        found = on_viber(flow, note, b, at, end, size, time, signs)
+        found = heard(flow, on_viber(flow, note, b, at, end, size, time, signs))
     if found == 0:
-        found = telegram_message(note, b, at, end, size, up)
+        found = heard(flow, telegram_message(note, b, at, end, size, up))
     if found == 0:
         here, there = signs[SIGN_SOURCE_PORT], signs[SIGN_TARGET_PORT]
         port = I(there) if there in ZOOM_PORTS else (I(here) if here in ZOOM_PORTS else I(0))
-        found = zoom_message(note, b, at, end, size, port, up)
+        found = heard(flow, zoom_message(note, b, at, end, size, port, up))
     if found == 0:
-        found = teams_message(b, at, end, size) or agora_message(b, at, end, size)
+        found = heard(flow, teams_message(b, at, end, size))
+        found = found or heard(flow, agora_message(b, at, end, size))
     if found == 0:
-        found = webex_message(note, b, at, end, size, up) or imo_message(note, b, at, end, size)
+        found = heard(flow, webex_message(note, b, at, end, size, up))
+        found = found or heard(flow, imo_message(note, b, at, end, size))
     if found == 0:
-        found = facetime_message(note, b, at, end, size, up)
+        found = heard(flow, facetime_message(note, b, at, end, size, up))
     if found == 0:
         found = classic_skype(
             note, b, at, end, up, time - I(note["first_time"]), I(flow["app"]) == SKYPE
@@ -591,16 +596,18 @@ def on_media(
     run, kind = I(note["rtp_run"][track]), I(note["rtp_type"][track])
     profile, clock = I(signs[SIGN_RTP_PROFILE]) - 1, clock_rate(note, track, time)
     found = whatsapp_rtp(kind, profile, clock, ticks_per_packet(note, track), run)
+    found = heard(flow, found)
     if found == 0:
-        found = line_rtp(profile, run)
+        found = heard(flow, line_rtp(profile, run))
     argument = kind
     if found == 0:
         here, there = I(signs[SIGN_SOURCE_PORT]), I(signs[SIGN_TARGET_PORT])
         opened = I(flow["evidence"]) == FACETIME_OPENING & 0xFFFF
-        found = facetime_rtp(kind, profile, run, here, there, opened)
+        found = heard(flow, facetime_rtp(kind, profile, run, here, there, opened))
         argument = min(here, there) if found else kind
     if found == 0 and not is_named(flow):
-        found = discord_rtp(kind, profile, clock, run) or family_rtp(kind, profile, clock, run)
+        found = heard(flow, discord_rtp(kind, profile, clock, run))
+        found = found or heard(flow, family_rtp(kind, profile, clock, run))
     if found and conclude(flow, found, argument, time):
         return True
     on_stream(flow, note, b, at, run, kind, relayed, time)
@@ -672,12 +679,13 @@ def inspect_tcp(
     if read_http(b, at, end, signs):
         on_host(flow, b, time, signs)
         return
-    found = whatsapp_tcp(b, at, end, first) or messenger_tcp(b, at, end, first)
+    found = heard(flow, whatsapp_tcp(b, at, end, first))
+    found = found or heard(flow, messenger_tcp(b, at, end, first))
     if found == 0:
         port = min(I(signs[SIGN_SOURCE_PORT]), I(signs[SIGN_TARGET_PORT]))
-        found = viber_tcp(b, at, end, size, port)
+        found = heard(flow, viber_tcp(b, at, end, size, port))
     if found == 0:
-        found = telephony_tcp(note, b, at, end, size)
+        found = heard(flow, telephony_tcp(note, b, at, end, size))
     if found:
         if found == SIP_MESSAGE:
             learn_sdp(b, at, end, (found >> 8) & 0xFF, time, context, meter)

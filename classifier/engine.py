@@ -31,8 +31,10 @@ from classifier.flow import (
     METER_ORPHAN,
     METER_PACKETS,
     METER_SPILLED,
+    METER_WITHOUT,
     METERS,
     SETTLED,
+    WITHOUT,
     Numbers,
     Records,
     find,
@@ -44,11 +46,13 @@ from classifier.signs import (
     SIGN_NAME_AT,
     SIGN_NAME_KIND,
     SIGN_NAME_LENGTH,
+    SIGN_NAMELESS,
     SIGN_PAYLOAD_SIZE,
     SIGN_STUN,
     SIGN_UP,
     SIGNS,
 )
+from classifier.verdicts import SKYPE, TEAMS
 
 #: Records an engine starts with; it doubles them as needed, up to its bound.
 START = 4096
@@ -186,20 +190,31 @@ class Engine:
     max_flows: bound on concurrent flows; beyond it the stalest are evicted and counted.
     learn: bits of classifier.context, the sources that may name later flows.
     seed: makes the hash key; verdicts do not depend on it.
+    names: False for an engine that believes no host name (SNI, DNS, HTTP Host).
+    without: number of an app whose evidence is not heard, as if nobody had written it (0: none).
     """
 
     def __init__(
-        self, *, max_flows: int = 1 << 22, learn: int = LEARN_ALL, seed: int = 0, room: int = START
+        self,
+        *,
+        max_flows: int = 1 << 22,
+        learn: int = LEARN_ALL,
+        seed: int = 0,
+        room: int = START,
+        names: bool = True,
+        without: int = 0,
     ) -> None:
         self.max_flows = max(max_flows, 64)
         room = min(max(room, 64), self.max_flows)
         self.signs = np.zeros(SIGNS, np.int64)
+        self.signs[SIGN_NAMELESS] = not names
         self.evicted: list[Records] = []
         self.records = 0
         meter = np.zeros(METERS, np.int64)
         digest = hashlib.sha256(b"flow hash %d" % seed).digest()
         meter[METER_KEY] = int.from_bytes(digest[:4], "big")
         meter[METER_LEARN] = learn
+        meter[METER_WITHOUT] = (SKYPE if without == TEAMS else without) << WITHOUT
         self.tables = Tables(
             np.zeros(room, FLOW),
             np.zeros(2 * power_of_two(room), np.int64),

@@ -68,6 +68,7 @@ SETTLED = 1  # no packet of this flow will be inspected again
 TURNED = 2  # source and target were exchanged after a SYN ACK came first
 ALLOCATED = 4  # a TURN allocation was seen: ChannelData is possible
 QUIC = 8  # a QUIC long header was seen
+WITHOUT = 11  # from this bit on: number of the app whose evidence is not heard, 0 for none
 
 EVICT_SCAN = 64
 
@@ -91,7 +92,8 @@ EVICT_SCAN = 64
     METER_INSPECTED,
     METER_CONTEXT_LOST,  # context entries overwritten while young
     METER_ORPHAN,  # note of the flow just evicted, + 1
-) = range(18)
+    METER_WITHOUT,  # app whose evidence is not heard, shifted to its place in `state`
+) = range(19)
 METERS = 32
 
 
@@ -277,6 +279,8 @@ def find(
         while index[slot] != 0:
             slot = (slot + 1) & mask
     begin(flows[number], b, signs, time, record)
+    if meter[METER_WITHOUT]:
+        flows[number]["state"] = I(flows[number]["state"]) | I(meter[METER_WITHOUT])
     index[slot] = (h << 32) | (number + 1)
     return number
 

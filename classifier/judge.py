@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from captures.compiled import I, kernel
-from classifier.flow import QUIC, SETTLED
+from classifier.flow import QUIC, SETTLED, WITHOUT
 from classifier.verdicts import (
     CERTAIN,
     CONTROL,
@@ -21,6 +21,7 @@ from classifier.verdicts import (
     OTHER_RTC,
     SETUP,
     SKYPE,
+    TEAMS,
     UNSURE,
 )
 
@@ -53,13 +54,27 @@ def role_rank(role: int) -> int:
 
 
 @kernel
+def heard(flow: Any, found: int) -> int:
+    """Return an evidence, 0 where it speaks of the app that this engine is to know nothing of.
+
+    An engine without Skype knows nothing of Teams either: they share a stack.
+    """
+    without = I(flow["state"]) >> WITHOUT
+    if without:
+        app = (found >> 8) & 0xFF
+        if app == without or (app == TEAMS and without == SKYPE):
+            return 0
+    return found
+
+
+@kernel
 def conclude(flow: Any, found: int, argument: int, time: int) -> bool:
     """Put an evidence into a flow's record where it says more; returns whether it did.
 
     found: a packed evidence (classifier.evidence), 0 for none; argument: the number its sentence
     shows; time: the packet's, in ns.
     """
-    if found == 0:
+    if heard(flow, found) == 0:
         return False
     verdict, role = (found >> 20) & 15, (found >> 16) & 15
     app = (found >> 8) & 0xFF

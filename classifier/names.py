@@ -12,7 +12,7 @@ import numpy as np
 from captures.compiled import I, kernel
 from captures.octets import Octets
 from classifier.flow import Numbers, mix
-from classifier.signs import SIGN_TEXT, SIGN_TEXT_LENGTH
+from classifier.signs import SIGN_NAMELESS, SIGN_TEXT, SIGN_TEXT_LENGTH
 from classifier.verdicts import (
     AGORA,
     DISCORD,
@@ -154,6 +154,8 @@ def name_rule(b: Octets, at: int, length: int, wire: int, signs: Numbers) -> int
     The name in plain goes to signs, see plain_name.
     """
     n = plain_name(b, at, length, wire, signs)
+    if signs[SIGN_NAMELESS]:
+        return 0
     last = SIGN_TEXT + n - 1
     h, best = I(0), I(0)
     for i in range(n):

@@ -46,6 +46,8 @@ SIGN_RTP_PROFILE = 33  # header extension profile + 1
 
 SIGN_STUN_USER, SIGN_STUN_USER_LENGTH = 34, 35  # USERNAME attribute
 
+SIGN_NAMELESS = 37  # 1: host names are not believed (Engine(names=False)), for ablation
+
 # The host name itself, in lower case and dots, one octet per slot.
 SIGN_TEXT_LENGTH = 39
 SIGN_TEXT = 40
