@@ -224,6 +224,37 @@ def outcomes(rows: Sequence[Row], order: Sequence[str], text: str) -> Chart:
     return chart("outcomes", "Call flows by outcome", text, rows, draw)
 
 
+def disturbed(rows: Sequence[Row], text: str) -> Chart:
+    """Draw the share named right under each disturbance, a dot per engine, with its interval.
+
+    Rows: label, engine, share, low, high (0..1; no interval where None), tip.
+    """
+    names = list(dict.fromkeys(row["engine"] for row in rows))
+
+    def draw(width: int) -> Any:
+        room = 40 if width == WIDE else 18
+        told = [{**row, "words": wrapped(row["label"], room)} for row in rows]
+        labels = list(dict.fromkeys(row["words"] for row in told))
+        base = alt.Chart(_data(told)).encode(
+            y=alt.Y("words:N", sort=labels, axis=alt.Axis(title=None, domain=False, ticks=False,
+                                                          labelExpr=BY_LINE, labelOffset=RAISED,
+                                                          labelLimit=300)),
+            color=alt.Color("engine:N", scale=_colours(names, SERIES[: len(names)]),
+                            legend=alt.Legend(title=None, columns=0 if width == WIDE else 1)),
+            description=alt.Description("tip:N"),
+        )  # fmt: skip
+        x = alt.X("share:Q", title="call flows named right", scale=alt.Scale(domain=[0, 1]),
+                  axis=alt.Axis(format="%", tickCount=5))  # fmt: skip
+        span = base.mark_rule(strokeWidth=2, opacity=0.5, aria=False)
+        dots = base.mark_circle(size=70, opacity=1)
+        return (span.encode(x=alt.X("low:Q"), x2="high:Q") + dots.encode(x=x)).properties(
+            width=width - (40 if width == WIDE else 20),
+            height=(24 if width == WIDE else 34) * len(labels),
+        )
+
+    return chart("disturbed", "Call flows named right, by disturbance", text, rows, draw)
+
+
 def settled(
     name: str, title: str, axis: str, rows: Sequence[Row], text: str, *, log: bool
 ) -> Chart:

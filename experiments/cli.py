@@ -123,6 +123,32 @@ def run(
             raise typer.Exit(FAILED)
 
 
+@app.command()
+def evaluate(
+    spec: Annotated[
+        str, typer.Argument(metavar="SPEC", help="A shipped spec (morocco-2016) or a TOML file.")
+    ] = "morocco-2016",
+    corpus: Annotated[
+        Path | None, typer.Option(help="A folder of captures, looked in first.")
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option("-j", "--jobs", min=1, metavar="N", help="Peers at once (default: cores)."),
+    ] = None,
+    runs: Annotated[Path, typer.Option(help="Where result folders go.")] = Path("runs"),
+) -> None:
+    """Measure how the box sees under disturbance, beside baselines and peers.
+
+    Example: midcall evaluate --corpus ~/pcaps
+    """
+    with sentences():
+        from experiments import evaluate as evaluation
+
+        done = evaluation.evaluate(spec, evaluation.Options(corpus, jobs or 0, runs))
+        print("\n".join(evaluation.lines(done.summary)))
+        print(done.page)
+
+
 @app.command("warm-up")
 def warm_up() -> None:
     """Compile the packet path now, so that no later command has to (about half a minute, once)."""

@@ -36,12 +36,17 @@ class Seen(NamedTuple):
     packets: Packets
 
 
-def classify_packets(packets: Packets, name: str) -> tuple[list[Row], NDArray[np.int64]]:
-    """Return one classify row per flow and each packet's flow number."""
+def classify_packets(
+    packets: Packets, name: str, switches: Mapping[str, Any] | None = None
+) -> tuple[list[Row], NDArray[np.int64]]:
+    """Return one classify row per flow and each packet's flow number.
+
+    switches: options of the engine, for an engine that lacks something.
+    """
     from classifier.engine import Engine
     from classifier.table import columns
 
-    engine = Engine()
+    engine = Engine(**(switches or {}))
     numbers = engine.feed(packets)
     flows = engine.flows()
     frames = (flows["first_record"] + 1).tolist()

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The page of an evaluation: how the box sees under disturbance, from its result files alone.
+
+`render` reads the tables and summary.json of an evaluation's folder and writes `evaluation.html`
+into it. It judges nothing: what it adds are shares of counts that stand in the files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet
+
+from experiments import charts, findings, report, wording
+from experiments.errors import ExperimentError
+from experiments.statistics import ratio
+
+Row = Mapping[str, Any]
+
+OURS, ORIGINAL = "midcall", "original"
+#: Engines drawn in the chart beside ours.
+DRAWN = ("ndpi", "ports")
+ENGINE_NAMES = {
+    "midcall": "Midcall",
+    "null": "says nothing",
+    "ports": "ports only",
+    "strict-rtp": "strict RTP",
+    "tree": "small tree",
+    "ndpi": "nDPI",
+}
+
+
+def is_evaluation(run: Path) -> bool:
+    """Tell whether a folder holds an evaluation."""
+    return (run / "evaluation.parquet").is_file()
+
+
+def table(run: Path, name: str) -> list[dict[str, Any]]:
+    """Return the rows of a table; raises ExperimentError where it is damaged."""
+    path = run / f"{name}.parquet"
+    try:
+        rows: list[dict[str, Any]] = pyarrow.parquet.read_table(path).to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        raise ExperimentError(f"{path}: cannot be read: {error} (evaluate again)") from error
+    return rows
+
+
+def engine_name(name: str, version: str | None = None) -> str:
+    """Return an engine's name as people write it."""
+    words = ENGINE_NAMES.get(name, name)
+    return f"{words} {version}" if name == "ndpi" and version else words
+
+
+def chart(lines: Sequence[Row], version: str | None) -> charts.Chart | None:
+    """Draw the share named right under each disturbance."""
+    rows = []
+    for line in lines:
+        share = ratio(line["right"], line["n"])
+        if line["engine"] not in (OURS, *DRAWN) or share is None:
+            continue
+        engine = engine_name(line["engine"], version)
+        rows.append(
+            {
+                "label": line["title"],
+                "engine": engine,
+                "share": share,
+                "low": line["low"] if line["low"] is not None else share,
+                "high": line["high"] if line["high"] is not None else share,
+                "tip": f"{line['title']}: {engine} {line['right']} of {line['n']}",
+            }
+        )
+    if not rows:
+        return None
+    first = rows[0]
+    text = f"{first['engine']}, as captured: {first['tip'].split(': ')[1]}; one row per disturbance"
+    return charts.disturbed(rows, text)
+
+
+def matrix(lines: Sequence[Row], version: str | None) -> dict[str, Any]:
+    """Return engines as columns, disturbances as rows, a line of counts (or None) in each cell."""
+    engines = list(dict.fromkeys(line["engine"] for line in lines))
+    by_place = {(line["title"], line["engine"]): line for line in lines}
+    titles = list(dict.fromkeys(line["title"] for line in lines))
+    return {
+        "engines": [engine_name(engine, version) for engine in engines],
+        "rows": [(title, [by_place.get((title, engine)) for engine in engines])
+                 for title in titles],
+    }  # fmt: skip
+
+
+def by_app(apps: Sequence[Row], lines: Sequence[Row]) -> dict[str, Any]:
+    """Return apps and roles as rows, disturbances as columns, over our own counts."""
+    titles = {line["column"]: line["title"] for line in lines}
+    held = [row for row in apps if row["engine"] == OURS and not row["synthetic"]]
+    cells = {(row["app"], row["role"], row["column"]): row for row in held}
+    places = sorted({(row["app"], row["role"]) for row in held})
+    return {
+        "titles": list(titles.values()),
+        "rows": [(app, role, [cells.get((app, role, column)) for column in titles])
+                 for app, role in places],
+    }  # fmt: skip
+
+
+def nameless(flows: Sequence[Row], lines: Sequence[Row]) -> list[dict[str, Any]]:
+    """Return the flows of real calls that got no right name, each once, with where that was."""
+    titles = {line["column"]: line["title"] for line in lines}
+    found: dict[tuple[str, int], dict[str, Any]] = {}
+    for row in flows:
+        if row["synthetic"] or row["outcome"] not in ("unsure", "missed", "other_call"):
+            continue
+        entry = found.setdefault((row["capture"], row["frame"]), {**row, "where": {}})
+        said = f"{row['verdict'] or 'nothing'}, {wording.app_name(row['app'])}"
+        entry["where"].setdefault((row["outcome"], said), []).append(titles[row["column"]])
+    return [found[place] for place in sorted(found)]
+
+
+def view(run: Path) -> dict[str, Any]:
+    """Return everything that the template shows."""
+    known = findings.read(run)
+    told = known.at("evaluation") or {}
+    lines = table(run, "evaluation")
+    real = [line for line in lines if not line["synthetic"]]
+    version = (told.get("peer") or {}).get("version")
+    ours = [line for line in real if line["engine"] == OURS]
+    return {
+        "title": str(known.spec.get("title") or known.spec.get("name") or run.name),
+        "run": run.name,
+        "told": told,
+        "ours": ours,
+        "first": next((line for line in ours if line["column"] == ORIGINAL), None),
+        "chart": chart(real, version),
+        "matrix": matrix(real, version),
+        "apps": by_app(table(run, "evaluation_apps"), real),
+        "open_set": table(run, "evaluation_open"),
+        "nameless": nameless(table(run, "evaluation_flows"), real),
+        "synthetic": [line for line in lines if line["synthetic"] and line["engine"] == OURS],
+        "captures": len(known.provenance.get("captures") or {}),
+        "files": sorted(path.name for path in run.iterdir() if path.suffix == ".csv"),
+    }
+
+
+def render(run: Path) -> Path:
+    """Write evaluation.html (and figures/*.csv) into an evaluation's folder; returns its path."""
+    held = view(run)
+    if held["chart"] is not None:
+        report.write_figure(run, held["chart"])
+    text = report.environment().get_template("evaluation.html").render(held)
+    path = run / "evaluation.html"
+    path.write_text(text, encoding="utf-8")
+    return path

@@ -1,0 +1,282 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Measures of an evaluation: what rows of judged flows say of an engine, with n and intervals.
+
+On top of `metrics`: "certain of a call, without an app's name" is counted as unsure whose, never as
+a wrong app. Undefined values are None.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from experiments import metrics
+from experiments.metrics import FIVE, claims_call, family, named
+from experiments.statistics import (
+    FEWEST,
+    RESAMPLES,
+    Interval,
+    clopper_pearson,
+    derived_seed,
+    ratio,
+    share_interval,
+)
+
+Row = Mapping[str, Any]
+Table = dict[str, Any]
+
+NAMELESS = "other-rtc"
+#: The line of the open set that holds every app's flows.
+ALL = "all"
+#: Shares of calls among flows at which precision is derived.
+BASE_RATES = (0.001, 0.01, 0.1)
+#: Upper bounds of the bins of the calibration table.
+BINS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
+#: Fewer flows than this, and an app does not count in the second macro-F1.
+ENOUGH = 5
+
+
+def outcome(row: Row) -> str:
+    """Return a flow's outcome; a call without a name is unsure whose, not a wrong app."""
+    found = metrics.outcome(row["truth_app"], row["truth_role"], row["truth_confidence"], row)
+    return "unsure" if found == "other_call" and row["app"] == NAMELESS else found
+
+
+def judged(row: Row, claim: Row) -> dict[str, Any]:
+    """Return the row as if the claim were the verdict; an unscored row stays unscored."""
+    said = {**row, **claim}
+    if row["outcome"] != "unscored":
+        said["outcome"] = outcome(said)
+    return said
+
+
+def call_counts(rows: Sequence[Row]) -> Table:
+    """Return tp, fp, fn and F1 of "is this flow of a call": media and set-up against innocents."""
+    calls, quiet = metrics.call_flows(rows), metrics.quiet_flows(rows)
+    tp = sum(claims_call(row) for row in calls)
+    fp = sum(row["outcome"] == "false_call" for row in quiet)
+    fn = len(calls) - tp
+    f1 = ratio(2 * tp, 2 * tp + fp + fn) if calls else None
+    return {"call_tp": tp, "call_fp": fp, "call_fn": fn, "call_f1": f1}
+
+
+def roles(rows: Sequence[Row]) -> Table:
+    """Return among flows named right how many have the right role: media, set-up or control."""
+    right = [row for row in metrics.call_flows(rows, metrics.SCORED_ROLES)
+             if row["outcome"] == "right"]  # fmt: skip
+    return {
+        "role_n": len(right),
+        "role_right": sum(row["role"] == row["truth_role"] for row in right),
+    }
+
+
+def calls(rows: Sequence[Row]) -> Table:
+    """Return how many calls have a flow named right, and the exact interval over calls."""
+    seen: dict[tuple[str, str], bool] = defaultdict(bool)
+    for row in metrics.call_flows(rows, metrics.SCORED_ROLES):
+        if row["truth_call"]:
+            seen[row["group"], row["truth_call"]] |= row["outcome"] == "right"
+    low, high = share_interval(sum(seen.values()), len(seen)) or (None, None)
+    return {
+        "calls": len(seen),
+        "calls_right": sum(seen.values()),
+        "calls_low": low,
+        "calls_high": high,
+    }
+
+
+def summary(rows: Sequence[Row], seed: int, name: str) -> Table:
+    """Return one line of the table: everything counted of one engine under one disturbance."""
+    held = metrics.call_flows(rows)
+    share = metrics.right_share(held, seed, name)
+    low, high = share["interval"] or (None, None)
+    table = metrics.f1_counts(rows)
+    macro = metrics.macro_f1(table, lambda app: True)
+    often = metrics.macro_f1(table, lambda app: table[app]["tp"] + table[app]["fn"] >= ENOUGH)
+    five = [row for row in held if row["truth_app"] in FIVE]
+    alarms, waits = metrics.false_calls(rows), metrics.waits(rows)["packets"]
+    return {
+        **metrics.tally(held),
+        "low": low,
+        "high": high,
+        "clusters": share["clusters"],
+        "five_n": len(five),
+        "five_right": sum(row["outcome"] == "right" for row in five),
+        "macro_f1": macro["value"],
+        "macro_f1_apps": macro["apps"],
+        "macro_f1_often": often["value"],
+        "macro_f1_often_apps": often["apps"],
+        **call_counts(rows),
+        "innocent": alarms["flows"],
+        "false_calls": alarms["hits"],
+        "false_per_million": alarms["upper_per_million"],
+        **roles(rows),
+        **calls(rows),
+        "waits": waits["n"],
+        "p50": waits["p50"],
+        "p95": waits["p95"],
+        "short": sum(row["why"] == "short" for row in rows),
+        "absent": sum(row["why"] == "absent" for row in rows),
+    }
+
+
+def lead(ours: Sequence[Row], theirs: Sequence[Row], seed: int, name: str) -> Interval | None:
+    """Return the 95 % interval of the difference in the share named right, ours less theirs.
+
+    Both judged the same flows; capture groups are resampled in pairs. None below ten groups.
+    """
+    gain: Counter[str] = Counter()
+    size: Counter[str] = Counter()
+    for mine, other in zip(metrics.call_flows(ours), metrics.call_flows(theirs), strict=True):
+        size[mine["group"]] += 1
+        gain[mine["group"]] += (mine["outcome"] == "right") - (other["outcome"] == "right")
+    groups = sorted(size)
+    if len(groups) < FEWEST:
+        return None
+    generator = np.random.default_rng(derived_seed(seed, "lead", name))
+    picks = generator.integers(0, len(groups), (RESAMPLES, len(groups)))
+    top = np.array([gain[group] for group in groups])[picks].sum(axis=1)
+    bottom = np.array([size[group] for group in groups])[picks].sum(axis=1)
+    low, high = np.quantile(top / bottom, [0.025, 0.975])
+    return float(low), float(high)
+
+
+# ---- confidence
+
+
+def claim_is_right(row: Row) -> bool:
+    """Tell whether what was said of a call holds: its app, or only that it is a call."""
+    of_call = row["truth_role"] in metrics.SCORED_ROLES
+    if row["app"] == NAMELESS:
+        return of_call
+    return of_call and family(row["app"]) == family(row["truth_app"])
+
+
+def statements(rows: Sequence[Row]) -> list[Row]:
+    """Return the scored flows of which something was said: a call, certain or unsure, of an app."""
+    return [
+        row
+        for row in rows
+        if row["outcome"] != "unscored"
+        and row["verdict"] in ("certain", "unsure")
+        and row["role"] not in ("messaging", "other")
+        and named(row["app"])
+        and row["confidence"] is not None
+    ]
+
+
+def calibration(rows: Sequence[Row]) -> Table:
+    """Return bins of stated confidence against the share that was right, and the error.
+
+    The error is the mean distance of both, weighted by n (expected calibration error).
+    """
+    held = statements(rows)
+    bins, error, low = [], 0.0, 0.0
+    for high in BINS:
+        inside = [row for row in held if low < round(row["confidence"], 6) <= high]
+        low = high
+        if not inside:
+            continue
+        right = sum(claim_is_right(row) for row in inside)
+        mean = sum(row["confidence"] for row in inside) / len(inside)
+        error += abs(right / len(inside) - mean) * len(inside)
+        span = clopper_pearson(right, len(inside))
+        bins.append({"up_to": high, "n": len(inside), "right": right, "said": mean,
+                     "interval": span})  # fmt: skip
+    return {"n": len(held), "bins": bins, "error": ratio(error, len(held))}
+
+
+def coverage_risk(rows: Sequence[Row]) -> list[Table]:
+    """Return one point per stated confidence: flows answered at it or above, and how many wrong.
+
+    Coverage is over all scored call flows (media and set-up); wrong are false calls too.
+    """
+    held = statements(rows)
+    flows = len(metrics.call_flows(rows))
+    points = []
+    for least in sorted({row["confidence"] for row in held}, reverse=True):
+        said = [row for row in held if row["confidence"] >= least]
+        wrong = sum(not claim_is_right(row) for row in said)
+        answered = sum(row["truth_role"] in metrics.CALL_ROLES for row in said)
+        points.append(
+            {
+                "confidence": least,
+                "answered": answered,
+                "flows": flows,
+                "coverage": ratio(answered, flows),
+                "said": len(said),
+                "wrong": wrong,
+                "risk": ratio(wrong, len(said)),
+            }
+        )
+    return points
+
+
+def precision_at(line: Row) -> list[Table]:
+    """Return the least precision of "this is a call" at each base rate.
+
+    From the measured recall and the upper bound of the rate of false calls: a bound, no estimate.
+    """
+    recall = ratio(line["call_tp"], line["call_tp"] + line["call_fn"])
+    bound = line["false_per_million"]
+    out: list[Table] = []
+    for share in BASE_RATES:
+        value = None
+        if recall is not None and bound is not None:
+            true, false = share * recall, (1 - share) * min(bound / 1e6, 1.0)
+            value = ratio(true, true + false)
+        out.append({"share": share, "recall": recall, "precision": value})
+    return out
+
+
+# ---- open set
+
+
+def open_outcome(row: Row) -> str:
+    """Return what became of a flow whose app the engine does not know.
+
+    other_app: certainly named as another app; nameless: a call without a name; unsure; quiet.
+    """
+    certain = row["verdict"] == "certain" and named(row["app"])
+    if certain and row["role"] not in ("messaging", "other"):
+        return "nameless" if row["app"] == NAMELESS else "other_app"
+    return "unsure" if row["verdict"] == "unsure" else "quiet"
+
+
+def open_line(app: str, rows: Sequence[Row]) -> Table:
+    """Return what became of an app's flows without its fingerprints; named: what they were called.
+
+    clean: capture groups without a flow that is named as another app, of `clusters`; their share
+    has an exact interval from ten groups on (a bootstrap of nothing but hits would have no width).
+    """
+    flows = metrics.call_flows(rows, metrics.SCORED_ROLES)
+    found = [(row, open_outcome(row)) for row in flows]
+    counts = Counter(word for _, word in found)
+    wrong = Counter(row["app"] for row, word in found if word == "other_app")
+    groups = {row["group"] for row in flows}
+    clean = groups - {row["group"] for row, word in found if word == "other_app"}
+    low, high = share_interval(len(clean), len(groups)) or (None, None)
+    return {
+        "app": app,
+        "n": len(flows),
+        "nameless": counts["nameless"],
+        "unsure": counts["unsure"],
+        "quiet": counts["quiet"],
+        "other_app": counts["other_app"],
+        "named": ", ".join(f"{name} {n}" for name, n in sorted(wrong.items())),
+        "clean": len(clean),
+        "clusters": len(groups),
+        "low": low,
+        "high": high,
+    }
+
+
+def open_lines(unknown: Mapping[str, Sequence[Row]]) -> list[Table]:
+    """Return a line per app left out, and one of all their flows."""
+    lines = [open_line(app, unknown[app]) for app in sorted(unknown)]
+    if lines:
+        lines.append(open_line(ALL, [row for held in unknown.values() for row in held]))
+    return lines

@@ -1,0 +1,321 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The evaluation: measures of hand-made rows, and a small one from captures to page."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from captures import calls as call_truth
+from captures import labels as label_truth
+from captures.catalogue import load
+from captures.pcap import read
+from classifier.engine import Engine
+from classifier.verdicts import APPS, SKYPE, TEAMS, WHATSAPP
+from experiments import evaluate, evaluation, measures, offline, peers, results, tree
+from experiments.corpus import Item
+from experiments.disturb import COLUMNS, disturb
+from experiments.report import render
+from testbed.survey import survey
+
+SAMPLES = Path(__file__).resolve().parents[2] / "captures" / "samples"
+Row = dict[str, Any]
+
+SPEC = """
+schema = 1
+name = "small"
+title = "Small"
+question = "What?"
+seed = 7
+operators = ["maroc-telecom"]
+access = ["4g"]
+apps = ["whatsapp"]
+[[dates]]
+date = 2016-01-20
+label = "during"
+[captures]
+real = false
+added = false
+names = ["sample-whatsapp-audio", "sample-viber-audio", "sample-dns"]
+"""
+
+
+def row(truth: str, said: str, verdict: str = "certain", **more: Any) -> Row:
+    """Return a media flow of an app that the engine called another."""
+    made: Row = {
+        "truth_app": truth, "truth_role": "media", "truth_confidence": "high", "truth_call": "c",
+        "verdict": verdict, "app": said, "role": "media", "packets": 9, "confidence": 0.9,
+        "group": "g", "synthetic": False, "innocent": False, "why": "", "features": [0.0],
+        "packets_to_verdict": 3, "ms_to_verdict": 1.0,
+    }  # fmt: skip
+    made |= more
+    return made | {"outcome": "unscored" if made["why"] else measures.outcome(made)}
+
+
+def quiet(said: str = "none", verdict: str = "not-call", **more: Any) -> Row:
+    """Return an innocent flow."""
+    claim = {"truth_role": "other", "innocent": True, "truth_call": None}
+    role = "media" if verdict == "certain" else "other"
+    return row("none", said, verdict, **{"role": role, **claim, **more})
+
+
+def item(name: str) -> Item:
+    """Return a committed sample with its truth."""
+    one = load(local=False).named(name)
+    calls, labels = call_truth.calls(one.sha256), label_truth.labels(one.sha256)
+    return Item(one, SAMPLES / one.file, calls, labels)
+
+
+ROWS = [
+    row("whatsapp", "whatsapp"),
+    row("whatsapp", "other-rtc"),
+    row("viber", "whatsapp"),
+    row("viber", "viber", truth_role="setup"),
+    row("viber", "none", "not-call", role="other"),
+    row("teams", "skype", why="short"),
+    quiet(),
+    quiet("sip", "certain"),
+]
+
+
+# ---- measures
+
+
+def test_a_call_without_a_name_is_unsure_whose_and_not_a_wrong_app() -> None:
+    assert [one["outcome"] for one in ROWS] == [
+        "right", "unsure", "other_call", "right", "missed", "unscored", "quiet", "false_call",
+    ]  # fmt: skip
+
+
+def test_one_line_counts_every_outcome_role_call_and_flow_that_is_not_scored() -> None:
+    line = measures.summary(ROWS, 7, "x")
+    assert [line[key] for key in ("n", "right", "other_call", "unsure", "missed")] == [
+        5, 2, 1, 1, 1,
+    ]  # fmt: skip
+    assert [line[key] for key in ("call_tp", "call_fp", "call_fn")] == [4, 1, 1]
+    assert line["call_f1"] == pytest.approx(8 / 10)
+    assert (line["role_n"], line["role_right"]) == (2, 1)
+    assert (line["innocent"], line["false_calls"]) == (2, 1)
+    assert (line["short"], line["absent"]) == (1, 0)
+    assert (line["calls"], line["calls_right"], line["calls_low"]) == (1, 1, None)
+    assert line["low"] is None  # one capture group
+    whatsapp, viber = 2 * 1 / (2 * 1 + 1 + 1), 2 * 1 / (2 * 1 + 2)
+    assert line["macro_f1"] == pytest.approx((whatsapp + viber) / 2)
+    assert line["macro_f1_often"] is None
+    assert (line["p50"], line["p95"]) == (3, 3)
+
+
+def test_an_undefined_measure_is_none() -> None:
+    line = measures.summary([quiet()], 7, "x")
+    assert [line[key] for key in ("macro_f1", "call_f1", "p50", "low")] == [None] * 4
+    assert measures.precision_at(line)[0]["precision"] is None
+    assert measures.calibration([quiet()]) == {"n": 0, "bins": [], "error": None}
+    assert measures.coverage_risk([quiet()]) == []
+
+
+def test_precision_is_a_floor_from_recall_and_the_bound_of_false_calls() -> None:
+    line = {"call_tp": 9, "call_fn": 1, "false_per_million": 10_000.0}
+    found = {entry["share"]: entry["precision"] for entry in measures.precision_at(line)}
+    assert found[0.01] == pytest.approx(0.01 * 0.9 / (0.01 * 0.9 + 0.99 * 0.01))
+    assert found[0.001] < found[0.01] < found[0.1]
+
+
+def test_calibration_compares_what_was_said_with_what_was_right() -> None:
+    rows = [row("viber", "viber", confidence=0.9), row("viber", "skype", confidence=0.9)]
+    rows += [row("viber", "other-rtc", "unsure", confidence=0.5), quiet()]
+    found = measures.calibration(rows)
+    assert [(one["n"], one["right"]) for one in found["bins"]] == [(1, 1), (2, 1)]
+    assert found["error"] == pytest.approx((1 * 0.5 + 2 * 0.4) / 3)
+
+
+def test_risk_and_coverage_grow_as_less_confidence_is_asked_for() -> None:
+    rows = [row("viber", "viber", confidence=0.99), row("viber", "skype", confidence=0.6)]
+    rows.append(row("viber", "none", "not-call", role="other"))
+    points = [(p["confidence"], p["coverage"], p["risk"]) for p in measures.coverage_risk(rows)]
+    assert points == [(0.99, pytest.approx(1 / 3), 0.0), (0.6, pytest.approx(2 / 3), 0.5)]
+
+
+def test_a_lead_is_an_interval_over_pairs_of_groups_and_none_below_ten() -> None:
+    ours = [row("viber", "viber", group=f"g{i}") for i in range(12)]
+    theirs = [measures.judged(one, peers.SILENT) for one in ours]
+    assert measures.lead(ours, theirs, 7, "x") == (1.0, 1.0)
+    assert measures.lead(ours, ours, 7, "x") == (0.0, 0.0)
+    assert measures.lead(ours[:9], theirs[:9], 7, "x") is None
+
+
+def test_an_unknown_apps_flow_is_wrong_only_under_another_apps_name() -> None:
+    rows = [row("viber", said, verdict, group=f"g{at}") for at, (said, verdict) in enumerate(
+        [("other-rtc", "certain"), ("meet", "unsure"), ("none", "not-call"), ("skype", "certain")]
+    )]  # fmt: skip
+    line = measures.open_line("viber", rows)
+    assert [line[key] for key in ("n", "nameless", "unsure", "quiet", "other_app")] == [4] + [1] * 4
+    assert (line["named"], line["clean"], line["clusters"]) == ("skype 1", 3, 4)
+    assert [one["app"] for one in measures.open_lines({"viber": rows})] == ["viber", "all"]
+    assert measures.open_lines({}) == []
+
+
+# ---- the small tree
+
+
+def tree_rows() -> list[Row]:
+    """Return flows of six groups whose sizes tell a call from none."""
+    out = []
+    for group in range(6):
+        for turn in range(10):
+            sizes = np.full(20, 100 + turn if turn % 2 else 1200)
+            seen = tree.features(sizes, np.arange(20) * 20_000_000, np.ones(20, np.int64))
+            made = row("viber", "viber") if turn % 2 else quiet()
+            out.append(made | {"group": f"g{group}", "features": seen})
+    return out
+
+
+def test_the_tree_learns_what_sizes_tell_and_never_from_the_group_it_judges() -> None:
+    rows = tree_rows()
+    forester = tree.Forester(rows, 7)
+    said = [claim["app"] for claim in forester.judge(rows)]
+    assert said == ["viber" if one["truth_app"] == "viber" else "none" for one in rows]
+    lone = [one | {"group": "alone"} for one in rows if one["truth_app"] == "viber"]
+    others = [one for one in rows if one["truth_app"] == "none"]
+    assert {c["app"] for c in tree.Forester([*lone, *others], 7).judge(lone)} == {"none"}
+    assert {c["app"] for c in tree.leaks([*lone, *others], 7)} == {"viber", "none"}
+
+
+def test_a_flow_without_payload_has_features_of_nothing() -> None:
+    nothing = np.zeros(0, np.int64)
+    assert set(tree.features(nothing, nothing, nothing)) == {0.0}
+    assert tree.Forester([], 7).judge([row("viber", "viber")]) == [tree.claim("none", 1.0)]
+
+
+# ---- the engine's switches
+
+
+def test_an_engine_without_an_app_never_names_it_and_asks_the_others() -> None:
+    packets = read(SAMPLES / "sample-whatsapp-audio.pcap")
+    whole, without = Engine(), Engine(without=WHATSAPP)
+    whole.feed(packets)
+    without.feed(packets)
+    assert WHATSAPP in whole.flows()["app"]
+    assert WHATSAPP not in without.flows()["app"]
+    assert APPS.index("other-rtc") in without.flows()["app"]
+
+
+def test_skype_and_teams_are_left_out_together() -> None:
+    packets = read(SAMPLES / "sample-skype-audio.pcapng")
+    for app in (SKYPE, TEAMS):
+        engine = Engine(without=app)
+        engine.feed(packets)
+        assert not {SKYPE, TEAMS} & set(engine.flows()["app"].tolist())
+
+
+def test_an_engine_that_believes_no_name_has_no_app_of_a_name() -> None:
+    packets = read(SAMPLES / "sample-whatsapp-chat.pcap")
+    whole, nameless = Engine(), Engine(names=False)
+    whole.feed(packets)
+    nameless.feed(packets)
+    assert WHATSAPP in whole.flows()["app"]
+    assert (nameless.flows()["app"] == WHATSAPP).sum() < (whole.flows()["app"] == WHATSAPP).sum()
+
+
+# ---- from captures to page
+
+
+def test_as_captured_every_flow_has_the_outcome_of_the_ordinary_run() -> None:
+    held = item("sample-whatsapp-audio")
+    seen = survey(read(held.path))
+    made = disturb(COLUMNS[0], seen, 7, held.capture.sha256)
+    known = evaluate.truths(held, seen)
+    rows = evaluate.column_rows(held, seen, known, COLUMNS[0], made)
+    usual = [one for one in offline.examine(held).rows if one["outcome"] != "unscored"]
+    told = {one["frame"]: (one["outcome"], one["app"], one["packets"]) for one in usual}
+    assert {one["frame"]: (one["outcome"], one["app"], one["packets"]) for one in rows} == told
+    strict = {one["frame"]: one["strict_rtp"] for one in usual}
+    assert {one["frame"]: one["strict_rtp"] for one in rows} == strict
+
+
+def test_a_label_that_names_no_packet_is_a_missed_flow() -> None:
+    held = item("sample-viber-audio")
+    seen = survey(read(held.path))
+    ghost = label_truth.Label(10**6, "udp", 1, "viber", "media", "x", "high")
+    known = evaluate.truths(held._replace(labels=[ghost]), seen)
+    made = disturb(COLUMNS[0], seen, 7, held.capture.sha256)
+    rows = evaluate.column_rows(held, seen, known, COLUMNS[0], made)
+    assert [(one["outcome"], one["key"], one["why"]) for one in rows] == [("missed", None, "")]
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> evaluate.Finished:
+    """Evaluate three samples without a peer."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    (folder / "small.toml").write_text(SPEC)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(peers, "find", lambda: (None, "ndpiReader is not installed"))
+        options = evaluate.Options(runs=folder / "runs")
+        return evaluate.evaluate(str(folder / "small.toml"), options)
+
+
+def test_synthetic_captures_have_rows_of_their_own_and_none_in_the_table(
+    done: evaluate.Finished,
+) -> None:
+    told = json.loads((done.folder / "summary.json").read_text())
+    assert told["schema"] == 1
+    assert told["evaluation"]["columns"] == []
+    assert told["evaluation"]["open_set"] == []
+    ours = [one for one in told["evaluation"]["synthetic"] if one["engine"] == "midcall"]
+    assert [one["column"] for one in ours] == [column.name for column in COLUMNS]
+    assert ours[0]["right"] == ours[0]["n"] > 0
+    assert told["evaluation"]["peer"]["reason"] == "ndpiReader is not installed"
+    rows = results.read_table(done.folder, "evaluation")
+    assert {one["synthetic"] for one in rows} == {True}
+    assert (done.folder / "evaluation.csv").is_file()
+
+
+def test_no_address_stands_in_a_result_file(done: evaluate.Finished) -> None:
+    for path in done.folder.glob("evaluation*.csv"):
+        assert "_ip" not in path.read_text().splitlines()[0]
+
+
+def test_the_page_says_what_was_not_measured_and_is_drawn_again_by_report(
+    done: evaluate.Finished,
+) -> None:
+    page = done.page.read_text()
+    assert "nothing was measured on real calls" in page
+    assert "nDPI took no part: ndpiReader is not installed" in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert render(done.folder) == done.page
+    assert done.page.read_text() == page
+
+
+def test_the_page_shows_real_flows_and_where_a_name_was_lost(
+    done: evaluate.Finished, tmp_path: Path
+) -> None:
+    for name in ("evaluation", "evaluation_apps", "evaluation_open", "evaluation_flows"):
+        rows = results.read_table(done.folder, name)
+        real = [{**one, "synthetic": False} if "synthetic" in one else one for one in rows]
+        results.write_table(tmp_path, name, real)
+    for name in ("summary.json", "spec.toml", "provenance.json"):
+        (tmp_path / name).write_bytes((done.folder / name).read_bytes())
+    page = evaluation.render(tmp_path).read_text()
+    assert "What it sees, disturbance by disturbance" in page
+    assert "nothing was measured on real calls" not in page
+    assert 'id="fig-disturbed"' in page
+    lines = [
+        one for one in results.read_table(tmp_path, "evaluation") if one["engine"] == "midcall"
+    ]
+    assert f"{lines[0]['right']} of {lines[0]['n']}" in page
+
+
+def test_the_last_lines_are_one_per_disturbance_and_the_open_set() -> None:
+    line = {"engine": "midcall", "title": "As captured", "macro_f1": None, "false_calls": 0}
+    line |= {"right": 1, "n": 2, "other_call": 0, "innocent": 3}
+    told = {"columns": [line, line | {"engine": "null"}],
+            "open_set": [{"app": "viber", "n": 2, "other_app": 1},
+                         {"app": "all", "n": 2, "other_app": 1}]}  # fmt: skip
+    words = evaluate.lines({"evaluation": told})
+    assert len(words) == 2
+    assert words[0].startswith("As captured")
+    assert "macro-F1 n/a" in words[0]
+    assert words[1].endswith("1 of 2 flows named as another app")
