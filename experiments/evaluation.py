@@ -114,7 +114,25 @@ def nameless(flows: Sequence[Row], lines: Sequence[Row]) -> list[dict[str, Any]]
         entry = found.setdefault((row["capture"], row["frame"]), {**row, "where": {}})
         said = f"{row['verdict'] or 'nothing'}, {wording.app_name(row['app'])}"
         entry["where"].setdefault((row["outcome"], said), []).append(titles[row["column"]])
+    everywhere = list(dict.fromkeys(titles.values()))
+    for entry in found.values():
+        entry["where"] = [(*key, places(held, everywhere)) for key, held in entry["where"].items()]
     return [found[place] for place in sorted(found)]
+
+
+def places(held: Sequence[str], everywhere: Sequence[str]) -> str:
+    """Return disturbances in words: "as captured and 5 % lost", "all but ...", "everywhere"."""
+    rest = [lowered(title) for title in everywhere if title not in held]
+    if not rest:
+        return "everywhere"
+    if len(rest) <= 4 < len(held):
+        return f"everywhere but: {wording.listed(rest)}"
+    return wording.listed(lowered(title) for title in held)
+
+
+def lowered(title: str) -> str:
+    """Return a title as it stands within a sentence."""
+    return title[:1].lower() + title[1:]
 
 
 def view(run: Path) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def process(*words: object, out: int = subprocess.PIPE) -> subprocess.CompletedP
 def test_help_names_every_command() -> None:
     told = midcall("--help")
     assert told.exit_code == 0
-    for name in ("run", "classify", "explain", "captures", "doctor", "report"):
+    for name in ("run", "evaluate", "classify", "explain", "captures", "doctor", "report"):
         assert f"\n  {name} " in told.stdout
 
 

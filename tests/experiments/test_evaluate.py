@@ -308,6 +308,13 @@ def test_the_page_shows_real_flows_and_where_a_name_was_lost(
     assert f"{lines[0]['right']} of {lines[0]['n']}" in page
 
 
+def test_disturbances_are_told_by_what_is_fewer() -> None:
+    titles = ["As captured", "Ports replaced", *(f"{share} % lost" for share in range(5))]
+    assert evaluation.places(titles, titles) == "everywhere"
+    assert evaluation.places(titles[1:], titles) == "everywhere but: as captured"
+    assert evaluation.places(titles[:2], titles) == "as captured and ports replaced"
+
+
 def test_the_last_lines_are_one_per_disturbance_and_the_open_set() -> None:
     line = {"engine": "midcall", "title": "As captured", "macro_f1": None, "false_calls": 0}
     line |= {"right": 1, "n": 2, "other_call": 0, "innocent": 3}
