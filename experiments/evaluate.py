@@ -371,7 +371,7 @@ def tabulate(
 
 def ordered(name: str, rows: Sequence[Row]) -> list[Row]:
     """Return rows with the columns of the table of that name, in its order."""
-    return [{column: row[column] for column in results.COLUMNS[name]} for row in rows]
+    return [{column: row[column] for column in results.EVALUATED[name]} for row in rows]
 
 
 def app_lines(rows: Sequence[Row], seed: int, place: Row) -> list[Row]:

@@ -33,11 +33,6 @@ ENGINE_NAMES = {
 }
 
 
-def is_evaluation(run: Path) -> bool:
-    """Tell whether a folder holds an evaluation."""
-    return (run / "evaluation.parquet").is_file()
-
-
 def table(run: Path, name: str) -> list[dict[str, Any]]:
     """Return the rows of a table; raises ExperimentError where it is damaged."""
     path = run / f"{name}.parquet"

@@ -116,11 +116,11 @@ def render(run: Path) -> Path:
 
     Raises ExperimentError where the folder is no finished run or a file of it is damaged.
     """
-    if (run / "evaluation.parquet").is_file():  # not a run: it has a page of its own
+    found = findings.read(run)
+    if found.at("evaluation") is not None:  # not a run: it has a page of its own
         from experiments import evaluation
 
         return evaluation.render(run)
-    found = findings.read(run)
     view, drawn = page(found)
     for chart in drawn:
         write_figure(run, chart)

@@ -117,6 +117,10 @@ COLUMNS: dict[str, dict[str, Any]] = {
         "packets_per_s": _REAL,
         "bytes_per_s": _REAL,
     },
+}
+
+#: The same for the tables of an evaluation.
+EVALUATED: dict[str, dict[str, Any]] = {
     "evaluation": {
         "column": _TEXT,
         "title": _TEXT,
@@ -192,7 +196,7 @@ COLUMNS: dict[str, dict[str, Any]] = {
 
 def table(name: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     """Return rows as the Arrow table of that name; a row must have exactly its columns."""
-    columns = COLUMNS[name]
+    columns = (COLUMNS | EVALUATED)[name]
     for row in rows:
         if row.keys() != columns.keys():
             odd = sorted(row.keys() ^ columns.keys())
