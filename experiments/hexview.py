@@ -52,7 +52,10 @@ def structure(packet: Packet) -> Iterator[tuple[int, int]]:
         yield transport_at(packet), 4
         yield transport_at(packet) + 12, 2
     for piece in packet.pieces:
-        yield piece.at, min(HEADS.get(piece.kind, 0), piece.end - piece.at)
+        head = HEADS.get(piece.kind, 0)
+        if piece.kind == "quic" and not u8(packet.octets, piece.at) & 0x80:
+            head = 1  # Google's older header goes on with a connection id
+        yield piece.at, min(head, piece.end - piece.at)
         if piece.kind == "stun":
             for attribute in attributes(packet.octets, piece):
                 yield attribute.at, 4

@@ -24,6 +24,7 @@ from experiments.explain import (
 )
 from experiments.readings import masked_name
 from experiments.transcript import render
+from tests.classifier.wire import ether, udp_packet
 
 SAMPLES = Path(__file__).resolve().parents[2] / "captures" / "samples"
 WHATSAPP = SAMPLES / "sample-whatsapp-audio.pcap"
@@ -324,3 +325,12 @@ def test_a_layer_is_named_for_every_tunnel() -> None:
     for position in range(len(seen.rows)):
         for number, moment in enumerate(drive(seen, position), 1):
             assert "?" not in packet_document(moment, number, False)["layers"]
+
+
+def test_a_connection_id_is_not_shown(tmp_path: Path) -> None:
+    quic = b"\x0d" + bytes.fromhex("0123456789abcdef") + b"Q024" + bytes(40)
+    path = tmp_path / "quic.pcap"
+    write_pcap(path, packets_of([ether(udp_packet(quic))], [1]))
+    document, _ = explain(str(path), "1")
+    assert document["shown"][0]["rule"] == "QUIC"
+    assert "0d .. .. .. .. .. .. .. .. 51 30 32 34 .." in document["shown"][0]["hex"]
