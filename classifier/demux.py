@@ -42,6 +42,7 @@ from classifier.apps.webrtc import (
     IS_TLS,
     MEDIA_OF_CALL,
     NAMED_DNS,
+    NAMED_QUIC,
     NAMED_SDP,
     NAMED_SOCKET,
     NAMED_STUN,
@@ -49,6 +50,7 @@ from classifier.apps.webrtc import (
     NO_PAYLOAD,
     NOT_INSPECTED,
     NOTHING_FOUND,
+    OPEN_QUIC,
     RELAYED_MEDIA,
     RTCP_HINT,
     RTCP_STREAM,
@@ -71,15 +73,53 @@ from classifier.context import (
 )
 from classifier.decode import TCP, UDP
 from classifier.evidence import pack
-from classifier.flow import ALLOCATED, METER_INSPECTED, METER_RECYCLED, QUIC, Numbers, Records
+from classifier.flow import (
+    ALLOCATED,
+    METER_INITIALS,
+    METER_INSPECTED,
+    METER_RECYCLED,
+    QUIC,
+    Numbers,
+    Records,
+)
+from classifier.hellos import (
+    BASE,
+    EARLY_AT,
+    EARLY_ROW,
+    FILLED,
+    GREETED,
+    ID,
+    ID_SIZE,
+    KIND,
+    NAMED,
+    NEED,
+    QUIC_ROW,
+    ROOM,
+    SIDE,
+    TLS_ROW,
+    drop_row,
+    keep_id,
+    put32,
+    put_piece,
+    row_of,
+    shift_row,
+    take_row,
+)
 from classifier.judge import conclude, heard, is_final, settle_flow
-from classifier.names import name_rule
+from classifier.names import name_rule, text_rule
 from classifier.note import TRACKS, clear, give_back, next_victim, take_note
 from classifier.protocols.dns import PORTS as DNS_PORTS
 from classifier.protocols.dns import read_dns
-from classifier.protocols.dtls import CLIENT_HELLO_SRTP, NOT_DTLS, SERVER_HELLO_SRTP, read_dtls
+from classifier.protocols.dtls import (
+    CLIENT_HELLO_SRTP,
+    NOT_DTLS,
+    SERVER_HELLO_SRTP,
+    read_dtls,
+    read_greeting,
+)
 from classifier.protocols.http import read_http
-from classifier.protocols.quic import is_quic
+from classifier.protocols.quic import FIRST_ID, initial_at, is_quic, make_keys, open_initial
+from classifier.protocols.quic import read_row as read_quic_row
 from classifier.protocols.rtp import (
     clock_rate,
     is_report,
@@ -99,8 +139,10 @@ from classifier.protocols.stun import (
     read_stun,
 )
 from classifier.protocols.tls import CLIENT_HELLO as TLS_HELLO
-from classifier.protocols.tls import NOT_TLS, read_tls
+from classifier.protocols.tls import NOT_TLS, hello_size, may_begin, read_tls
+from classifier.protocols.tls import read_row as read_tls_row
 from classifier.signs import (
+    NAME_SNI,
     SIGN_NAME_AT,
     SIGN_NAME_KIND,
     SIGN_NAME_LENGTH,
@@ -127,6 +169,7 @@ from classifier.signs import (
     SIGN_STUN_USER_LENGTH,
     SIGN_TARGET_AT,
     SIGN_TARGET_PORT,
+    SIGN_TCP_SEQUENCE,
     SIGN_UP,
     SIGN_VERSION,
 )
@@ -144,6 +187,7 @@ from classifier.verdicts import (
     UNDECIDED,
     VIBER,
 )
+from classifier.verdicts import NONE as NOBODY
 
 #: Payloads without any sign of a call after which a flow is left alone, and with a half sign.
 PATIENCE_UDP, PATIENCE_TCP, PATIENCE_HINT = 10, 6, 40
@@ -154,6 +198,11 @@ CLIENT_HINT = 1
 #: Packets within STEADY_TIME (ns) that make a named flow without RTP its call's media.
 STEADY_PACKETS, STEADY_TIME = 40, 8_000_000_000
 
+#: Initials of a flow that are opened, Initials of one datagram, segments of one hello.
+INITIALS, COALESCED, SEGMENTS = 8, 3, 64
+#: Payloads of a flow that may have come before the start of its hello.
+EARLY = 2
+
 ZOOM_PORTS = (8801, 8802, 8803, 8804, 8805, 8806, 8807, 8808, 8809, 8810)
 
 
@@ -163,6 +212,7 @@ def inspect(
     number: int,
     notes: Records,
     context: Records,
+    hellos: Octets,
     meter: Numbers,
     b: Octets,
     time: int,
@@ -183,14 +233,15 @@ def inspect(
     note = notes[note_of(flows, number, notes, meter, time)]
     note["seen"] = min(I(note["seen"]) + 1, 65535)
     if proto == UDP:
-        inspect_udp(flow, note, context, meter, b, time, signs)
+        inspect_udp(flow, note, context, hellos, meter, b, time, signs)
         ask_context(flow, note, context, b, time, signs)
     else:
-        inspect_tcp(flow, note, context, meter, b, time, signs)
+        inspect_tcp(flow, note, context, hellos, meter, b, time, signs)
     if lost_patience(flow, note, proto):
         finish(flow, note)
-    if is_final(flow):
+    if is_final(flow) and row_of(hellos, note, TLS_ROW) == 0:
         settle_flow(flow)
+        drop_row(hellos, note)
         give_back(notes, meter, I(flow["note"]) - 1)
         flow["note"] = 0
 
@@ -222,6 +273,8 @@ def lost_patience(flow: Any, note: Any, proto: int) -> bool:
     seen = I(note["seen"])
     if seen < PATIENCE_TCP:
         return False
+    if proto == TCP and note["hello"] and note["greets"] > 0:
+        return seen >= PATIENCE_HINT
     if proto == TCP:
         return (best_run(note) == 0 and note["hits"] == 0) or seen >= PATIENCE_HINT
     if seen < PATIENCE_UDP:
@@ -246,6 +299,8 @@ def finish(flow: Any, note: Any) -> None:
     if flow["verdict"] != UNDECIDED:
         return
     time = I(flow["last_time"])
+    if note["hello"] and flow["proto"] == TCP and note["greets"] > 0:
+        conclude(flow, IS_TLS, 0, time)
     for track in range(TRACKS):
         if note["rtp_type"][track] != 255 and note["rtp_run"][track] >= 2:
             conclude(flow, RTP_HINT, I(note["rtp_type"][track]), time)
@@ -366,7 +421,14 @@ def teach(
 
 @kernel
 def inspect_udp(
-    flow: Any, note: Any, context: Records, meter: Numbers, b: Octets, time: int, signs: Numbers
+    flow: Any,
+    note: Any,
+    context: Records,
+    hellos: Octets,
+    meter: Numbers,
+    b: Octets,
+    time: int,
+    signs: Numbers,
 ) -> None:
     """Read a UDP payload, and what TURN nests in it."""
     at, end, size = signs[SIGN_PAYLOAD_AT], signs[SIGN_PAYLOAD_END], signs[SIGN_PAYLOAD_SIZE]
@@ -392,7 +454,7 @@ def inspect_udp(
             conclude(flow, FRAME, 0, time)
             at, size, relayed = at + 12, size - 12, True
             continue
-        on_payload(flow, note, context, meter, b, at, end, size, relayed, time, signs)
+        on_payload(flow, note, context, hellos, meter, b, at, end, size, relayed, time, signs)
         break
     signs[SIGN_STUN] = outer
 
@@ -472,6 +534,7 @@ def on_payload(
     flow: Any,
     note: Any,
     context: Records,
+    hellos: Octets,
     meter: Numbers,
     b: Octets,
     at: int,
@@ -489,13 +552,16 @@ def on_payload(
     if 20 <= first <= 25:
         dtls = read_dtls(b, at, end, size)
         if dtls != NOT_DTLS:
-            if dtls in (CLIENT_HELLO_SRTP, SERVER_HELLO_SRTP):
+            srtp = read_greeting(note, hellos, meter, b, at, end, signs)
+            if srtp or dtls in (CLIENT_HELLO_SRTP, SERVER_HELLO_SRTP):
                 conclude(flow, DTLS_SRTP, 0, time)
                 by_port(flow, time, signs)
             return
     if is_quic(b, at, end):
-        conclude(flow, IS_QUIC, 0, time)
         flow["state"] = I(flow["state"]) | QUIC
+        if note["greets"] < INITIALS:
+            on_initials(flow, note, hellos, meter, b, at, end, time, signs)
+        conclude(flow, IS_QUIC, 0, time)
         return
     here, there = signs[SIGN_SOURCE_PORT], signs[SIGN_TARGET_PORT]
     found = heard(flow, telephony_udp(b, at, end, size, here, there))
@@ -657,21 +723,108 @@ def on_rtcp(flow: Any, note: Any, b: Octets, at: int, source: int, time: int) ->
     return same
 
 
+# ---- QUIC
+
+
+@kernel
+def on_initials(
+    flow: Any,
+    note: Any,
+    hellos: Octets,
+    meter: Numbers,
+    b: Octets,
+    at: int,
+    end: int,
+    time: int,
+    signs: Numbers,
+) -> None:
+    """Open the Initials at the head of a datagram until the client's hello is whole."""
+    for _ in range(COALESCED):
+        salt, number, stop = initial_at(b, at, end)
+        if salt < 0 or note["greets"] >= INITIALS:
+            return
+        which = row_of(hellos, note, QUIC_ROW)
+        size = u8(b, at + 5)
+        if which == 0 and size < FIRST_ID:
+            return
+        note["greets"] = I(note["greets"]) + 1
+        fresh = which == 0
+        if fresh:
+            which = take_row(hellos, meter, note, QUIC_ROW, 0, I(signs[SIGN_UP]))
+        row, plain = hellos[which], hellos[0]
+        meter[METER_INITIALS] += 1
+        make_keys(b, at + 6, size, salt, signs)
+        opened = open_initial(b, at, end, salt, number, stop, row, plain, signs)
+        if opened and fresh:
+            keep_id(row, b, at + 6, size)
+        elif not opened and not fresh:  # the server chose another id meanwhile; the keys stay
+            make_keys(row, ID, u8(row, ID_SIZE), salt, signs)
+            opened = open_initial(b, at, end, salt, number, stop, row, plain, signs)
+        if opened:
+            on_quic_hello(flow, note, hellos, which, time, signs)
+        elif fresh:
+            drop_row(hellos, note)
+        at = stop
+
+
+@kernel
+def on_quic_hello(
+    flow: Any, note: Any, hellos: Octets, which: int, time: int, signs: Numbers
+) -> None:
+    """Judge a QUIC flow by what its client's hello has said so far."""
+    row = hellos[which]
+    read_quic_row(row, signs)
+    told = tell_name(row, signs)
+    rule = text_rule(signs) if told else I(0)
+    whole = 0 < u16(row, NEED) <= u16(row, FILLED)
+    if rule or whole:
+        # What was said before the name was whole gives way to it.
+        if flow["verdict"] == NOT_CALL and flow["app"] == NOBODY:
+            flow["verdict"] = UNDECIDED
+    if rule:
+        on_name(flow, rule, NAMED_QUIC, time)
+    elif whole:
+        conclude(flow, OPEN_QUIC, 0, time)
+    if whole:
+        note["greets"] = GREETED
+        drop_row(hellos, note)
+
+
+@kernel
+def tell_name(row: Octets, signs: Numbers) -> bool:
+    """Tell whether signs hold a name from a row that was not told before."""
+    if signs[SIGN_NAME_KIND] and row[NAMED] == 0:
+        row[NAMED] = 1
+        signs[SIGN_NAME_AT] = 0
+        return True
+    signs[SIGN_NAME_AT] = signs[SIGN_NAME_LENGTH] = signs[SIGN_NAME_KIND] = 0
+    return False
+
+
 # ---- TCP
 
 
 @kernel
 def inspect_tcp(
-    flow: Any, note: Any, context: Records, meter: Numbers, b: Octets, time: int, signs: Numbers
+    flow: Any,
+    note: Any,
+    context: Records,
+    hellos: Octets,
+    meter: Numbers,
+    b: Octets,
+    time: int,
+    signs: Numbers,
 ) -> None:
-    """Read a TCP payload as it came; streams are not reassembled."""
+    """Read a TCP payload as it came; of streams, only a ClientHello is put together."""
     at, end, size = signs[SIGN_PAYLOAD_AT], signs[SIGN_PAYLOAD_END], signs[SIGN_PAYLOAD_SIZE]
     if end - at < 1:
         return
     first = note["seen"] == 1
+    if note["hello"] and on_more(flow, note, context, hellos, meter, b, time, signs):
+        return
     tls = read_tls(b, at, end, signs)
-    if tls == TLS_HELLO:
-        on_hello(flow, context, meter, b, time, signs)
+    if tls == TLS_HELLO or may_begin(b, at, end):
+        on_segment(flow, note, context, hellos, meter, b, time, signs)
         return
     if tls != NOT_TLS and note["stun"] == 0:
         on_nameless_tls(flow, context, b, time, signs)
@@ -691,7 +844,126 @@ def inspect_tcp(
             learn_sdp(b, at, end, (found >> 8) & 0xFF, time, context, meter)
         conclude(flow, found, size, time)
         return
+    if note["seen"] <= EARLY and note["hello"] == 0 and follows_handshake(flow):
+        which = take_row(hellos, meter, note, EARLY_ROW, early_base(signs), I(signs[SIGN_UP]))
+        put_piece(hellos[which], EARLY_AT, b, at, end)
     on_framed(flow, note, context, meter, b, at, end, size, time, signs)
+
+
+@kernel
+def follows_handshake(flow: Any) -> bool:
+    """Tell whether a flow had packets without payload: perhaps its three-way handshake."""
+    return bool(I(flow["packets_up"]) + flow["packets_down"] > I(flow["payload_packets"]))
+
+
+@kernel
+def early_base(signs: Numbers) -> int:
+    """Return the sequence number at which the row of an early segment begins."""
+    return (I(signs[SIGN_TCP_SEQUENCE]) - EARLY_AT) & 0xFFFFFFFF
+
+
+@kernel
+def on_segment(
+    flow: Any,
+    note: Any,
+    context: Records,
+    hellos: Octets,
+    meter: Numbers,
+    b: Octets,
+    time: int,
+    signs: Numbers,
+) -> None:
+    """Read a segment that begins a ClientHello; keep it where the hello goes on in others."""
+    at, end, size = signs[SIGN_PAYLOAD_AT], signs[SIGN_PAYLOAD_END], signs[SIGN_PAYLOAD_SIZE]
+    wanted = hello_size(b, at, end)
+    named = signs[SIGN_NAME_KIND] != 0
+    short = end - at == size and (wanted == 0 or wanted > size)
+    if named or not short:
+        on_hello(flow, context, meter, b, time, signs)
+    if not short:
+        return
+    base, which = I(signs[SIGN_TCP_SEQUENCE]), row_of(hellos, note, EARLY_ROW)
+    ahead = (base - u32(hellos[which], BASE)) & 0xFFFFFFFF
+    if which and ahead <= EARLY_AT:
+        row = hellos[which]
+        row[KIND] = TLS_ROW
+        put32(row, BASE, base)
+        shift_row(row, ahead)
+    else:
+        which = take_row(hellos, meter, note, TLS_ROW, base, I(signs[SIGN_UP]))
+        row = hellos[which]
+    note["greets"] = 1
+    row[NAMED] = 1 if named else 0
+    put_piece(row, 0, b, at, end)
+    if u16(row, FILLED) > size:
+        on_row(flow, note, context, hellos, meter, which, b, time, signs)
+
+
+@kernel
+def on_more(
+    flow: Any,
+    note: Any,
+    context: Records,
+    hellos: Octets,
+    meter: Numbers,
+    b: Octets,
+    time: int,
+    signs: Numbers,
+) -> bool:
+    """Put a segment to the hello that its flow keeps; returns whether it belongs there."""
+    at, end = signs[SIGN_PAYLOAD_AT], signs[SIGN_PAYLOAD_END]
+    early = row_of(hellos, note, EARLY_ROW)
+    which = early or row_of(hellos, note, TLS_ROW)
+    same = which > 0 and u8(hellos[which], SIDE) == signs[SIGN_UP]
+    if early and same and read_tls(b, at, end, signs) == TLS_HELLO:
+        return False
+    if same and end - at == signs[SIGN_PAYLOAD_SIZE] and note["greets"] < SEGMENTS:
+        row = hellos[which]
+        ahead = (I(signs[SIGN_TCP_SEQUENCE]) - u32(row, BASE)) & 0xFFFFFFFF
+        if ahead < ROOM:
+            put_piece(row, ahead, b, at, end)
+            if early:
+                return False
+            note["greets"] = I(note["greets"]) + 1
+            return on_row(flow, note, context, hellos, meter, which, b, time, signs)
+        if ahead > 0xFFFF0000 and early == 0:  # sent again, or a probe of the connection
+            note["greets"] = I(note["greets"]) + 1
+            return True
+    drop_row(hellos, note)
+    if early == 0:
+        on_nameless_tls(flow, context, b, time, signs)
+    return False
+
+
+@kernel
+def on_row(
+    flow: Any,
+    note: Any,
+    context: Records,
+    hellos: Octets,
+    meter: Numbers,
+    which: int,
+    b: Octets,
+    time: int,
+    signs: Numbers,
+) -> bool:
+    """Judge a TLS flow by what its client's hello has said so far; returns whether it is one."""
+    row = hellos[which]
+    named = signs[SIGN_NAME_KIND] != 0  # by the segment itself
+    place, length = signs[SIGN_NAME_AT], signs[SIGN_NAME_LENGTH]
+    found = read_tls_row(row, signs)
+    told = tell_name(row, signs)
+    if named:
+        signs[SIGN_NAME_AT], signs[SIGN_NAME_LENGTH] = place, length
+        signs[SIGN_NAME_KIND] = NAME_SNI
+    whole = 0 < u16(row, NEED) <= u16(row, FILLED)
+    if found != TLS_HELLO or whole:
+        drop_row(hellos, note)
+    if found != TLS_HELLO:
+        return False
+    if told or (whole and row[NAMED] == 0):
+        on_hello(flow, context, meter, b, time, signs)
+    return True
 
 
 @kernel
@@ -699,24 +971,22 @@ def on_hello(
     flow: Any, context: Records, meter: Numbers, b: Octets, time: int, signs: Numbers
 ) -> None:
     """Judge a TLS ClientHello by its server name, else by what DNS said of the address."""
-    rule = I(0)
-    if signs[SIGN_NAME_KIND]:
-        rule = name_rule(b, signs[SIGN_NAME_AT], signs[SIGN_NAME_LENGTH], 0, signs)
+    rule = text_rule(signs) if signs[SIGN_NAME_KIND] else I(0)
     if rule == 0:
         on_nameless_tls(flow, context, b, time, signs)
         return
-    on_name(flow, rule, time)
+    on_name(flow, rule, NAMED_TLS, time)
     if rule >> 8 == TEAMS:
         key = packet_key(b, signs[SIGN_SOURCE_AT], signs[SIGN_VERSION], CLIENT_HINT)
         learn(context, meter, key, TEAMS, MESSAGING, LEARN_DNS, time)
 
 
 @kernel
-def on_name(flow: Any, rule: int, time: int) -> None:
-    """Judge a flow by the app and role of a host name."""
+def on_name(flow: Any, rule: int, how: int, time: int) -> None:
+    """Judge a flow by the app and role of a host name; how: the number of its evidence."""
     app, role = rule >> 8, rule & 0xFF
     verdict = CERTAIN if role == SETUP else NOT_CALL
-    conclude(flow, pack(app, NAMED_TLS, verdict, role, 85), 0, time)
+    conclude(flow, pack(app, how, verdict, role, 85), 0, time)
 
 
 @kernel

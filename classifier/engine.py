@@ -40,8 +40,11 @@ from classifier.flow import (
     find,
     reindex,
 )
+from classifier.hellos import HELLOS, ROW
 from classifier.note import NOTE, give_back
 from classifier.signs import (
+    SIGN_ALPN,
+    SIGN_HELLO_PRINT,
     SIGN_IP_SIZE,
     SIGN_NAME_AT,
     SIGN_NAME_KIND,
@@ -65,6 +68,7 @@ class Tables(NamedTuple):
     slots: Numbers  # int64[2 * capacity, a power of two]
     notes: Records  # NOTE[...], inspection state of undecided flows
     context: Records  # CONTEXT[...], endpoints learned from set-up
+    hellos: Octets  # uint8[HELLOS, ROW], hellos that come in pieces
     fragments: Numbers  # int64[FRAGMENTS, 2]
     spill: Records  # FLOW[...], evicted flows of the current batch
     meter: Numbers  # int64[METERS], counters
@@ -76,6 +80,7 @@ def step(
     index: Numbers,
     notes: Records,
     context: Records,
+    hellos: Octets,
     fragments: Numbers,
     spill: Records,
     meter: Numbers,
@@ -112,11 +117,11 @@ def step(
     if time > flow["last_time"]:
         flow["last_time"] = time
     signs[SIGN_NAME_AT] = signs[SIGN_NAME_LENGTH] = signs[SIGN_NAME_KIND] = 0
-    signs[SIGN_STUN] = 0
+    signs[SIGN_STUN] = signs[SIGN_HELLO_PRINT] = signs[SIGN_ALPN] = 0
     if signs[SIGN_PAYLOAD_SIZE] > 0:
         flow["payload_packets"] += 1
         if not flow["state"] & SETTLED:
-            inspect(flows, number, notes, context, meter, data, time, signs)
+            inspect(flows, number, notes, context, hellos, meter, data, time, signs)
     return number
 
 
@@ -137,6 +142,7 @@ def pump(
     index: Numbers,
     notes: Records,
     context: Records,
+    hellos: Octets,
     fragments: Numbers,
     spill: Records,
     meter: Numbers,
@@ -157,6 +163,7 @@ def pump(
             index,
             notes,
             context,
+            hellos,
             fragments,
             spill,
             meter,
@@ -220,6 +227,7 @@ class Engine:
             np.zeros(2 * power_of_two(room), np.int64),
             np.zeros(1024, NOTE),
             np.zeros(1 << 14, CONTEXT),
+            np.zeros((HELLOS, ROW), np.uint8),
             np.zeros((FRAGMENTS, 2), np.int64),
             np.zeros(0, FLOW),
             meter,

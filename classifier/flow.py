@@ -93,7 +93,10 @@ EVICT_SCAN = 64
     METER_CONTEXT_LOST,  # context entries overwritten while young
     METER_ORPHAN,  # note of the flow just evicted, + 1
     METER_WITHOUT,  # app whose evidence is not heard, shifted to its place in `state`
-) = range(19)
+    METER_HELLO_HAND,  # where a free hello buffer is looked for first
+    METER_HELLOS_LOST,  # hello buffers that were taken before their hello was whole
+    METER_INITIALS,  # QUIC Initials opened
+) = range(22)
 METERS = 32
 
 

@@ -153,7 +153,14 @@ def name_rule(b: Octets, at: int, length: int, wire: int, signs: Numbers) -> int
 
     The name in plain goes to signs, see plain_name.
     """
-    n = plain_name(b, at, length, wire, signs)
+    plain_name(b, at, length, wire, signs)
+    return text_rule(signs)
+
+
+@kernel
+def text_rule(signs: Numbers) -> int:
+    """Return `app << 8 | role` of the longest known suffix of the name in signs[SIGN_TEXT:]."""
+    n = I(signs[SIGN_TEXT_LENGTH])
     if signs[SIGN_NAMELESS]:
         return 0
     last = SIGN_TEXT + n - 1

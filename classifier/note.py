@@ -44,6 +44,8 @@ NOTE = np.dtype(
         ("sides", "u1"),  # 1: it fitted upwards, 2: downwards
         ("word", "u4"),  # a value to compare with, by candidate
         ("other", "u4"),
+        ("hello", "u4"),  # buffer of a hello in pieces, 0: none
+        ("greets", "u1"),  # pieces that were read, or GREETED of classifier.hellos
     ]
 )
 
@@ -60,7 +62,7 @@ def clear(note: Any, number: int, time: int) -> None:
         note["rtp_ssrc"][track] = 0
     note["rtcp_ssrc"] = note["seen"] = note["stun"] = note["rtcp"] = note["rtcp_same"] = 0
     note["tags"] = note["pings"] = note["hits"] = note["candidate"] = note["sides"] = 0
-    note["word"] = note["other"] = 0
+    note["word"] = note["other"] = note["hello"] = note["greets"] = 0
 
 
 @kernel

@@ -7,7 +7,9 @@ positions in the packet's buffer; a length is in bytes; 0 means "not there" unle
 
 from __future__ import annotations
 
-# A host name that stands in this packet, and what kind of name it is.
+# A host name that this packet tells, and what kind of name it is. What counts is its text
+# (SIGN_TEXT below); SIGN_NAME_AT is 0 where the name stands in no packet as it is: its hello came
+# in pieces (classifier.hellos) or was encrypted (QUIC).
 SIGN_NAME_AT, SIGN_NAME_LENGTH, SIGN_NAME_KIND = 0, 1, 2
 NAME_NONE, NAME_SNI, NAME_DNS_QUESTION, NAME_HTTP_HOST, NAME_QUIC_SNI, NAME_DNS_ANSWER = range(6)
 
@@ -48,8 +50,15 @@ SIGN_STUN_USER, SIGN_STUN_USER_LENGTH = 34, 35  # USERNAME attribute
 
 SIGN_NAMELESS = 37  # 1: host names are not believed (Engine(names=False)), for ablation
 
-# The host name itself, in lower case and dots, one octet per slot.
+# The host name itself, in lower case and dots, one octet per slot. Set with SIGN_NAME_KIND.
 SIGN_TEXT_LENGTH = 39
 SIGN_TEXT = 40
 
-SIGNS = SIGN_TEXT + 256
+# The ClientHello that this packet holds or completes.
+SIGN_HELLO_PRINT = SIGN_TEXT + 256  # 62-bit fingerprint (classifier.protocols.hello), 0: none
+SIGN_ALPN = SIGN_TEXT + 257  # its first protocol name, at most 7 octets, big-endian
+
+# Where keys and blocks stand while a QUIC Initial is opened.
+SIGN_SCRATCH = SIGN_TEXT + 258
+
+SIGNS = SIGN_SCRATCH + 256

@@ -15,19 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from captures.compiled import I, kernel
-from captures.octets import Octets, u8
+from captures.octets import Octets
 from classifier.flow import Records
 from classifier.signs import (
     NAME_DNS_QUESTION,
     NAME_HTTP_HOST,
     NAME_QUIC_SNI,
     NAME_SNI,
-    SIGN_NAME_AT,
     SIGN_NAME_KIND,
-    SIGN_NAME_LENGTH,
     SIGN_PAYLOAD_AT,
     SIGN_PAYLOAD_END,
     SIGN_STUN,
+    SIGN_TEXT,
+    SIGN_TEXT_LENGTH,
     SIGN_UP,
 )
 from testbed.media import media_at, stun_at
@@ -58,29 +58,16 @@ SEEN = 4
 
 
 @kernel
-def spell(b: Octets, at: int, length: int, kind: int, name: Octets) -> int:
-    """Write a packet's host name, dotted, into `name`; returns its length, 0 where there is none.
+def spell(signs: Numbers, name: Octets) -> int:
+    """Write a packet's host name, dotted, into `name`; returns its length.
 
-    A DNS question stands as labels, each behind its length (RFC 1035 section 3.1).
+    The classifier spelt it already, wherever it stood: in the packet, in a hello that came in
+    pieces, in a QUIC Initial.
     """
-    end, n = min(at + length, len(b)), I(0)
-    if kind != NAME_DNS_QUESTION:
-        while n < NAME_ROOM and at + n < end:
-            name[n] = b[at + n]
-            n += 1
-        return n
-    while at < end:
-        label = u8(b, at)
-        if label == 0 or label > 63 or at + 1 + label > end or n + label + 1 > NAME_ROOM:
-            break
-        if n > 0:
-            name[n] = 46
-            n += 1
-        for place in range(at + 1, at + 1 + label):
-            name[n] = b[place]
-            n += 1
-        at += 1 + label
-    return n
+    length = min(I(signs[SIGN_TEXT_LENGTH]), NAME_ROOM)
+    for i in range(length):
+        name[i] = signs[SIGN_TEXT + i]
+    return length
 
 
 @kernel
@@ -91,7 +78,7 @@ def look(b: Octets, signs: Numbers, name: Octets, seen: Numbers) -> None:
     kind = signs[SIGN_NAME_KIND]
     seen[SEEN_KIND], seen[SEEN_NAME] = kind, 0
     if kind > 0:
-        seen[SEEN_NAME] = spell(b, signs[SIGN_NAME_AT], signs[SIGN_NAME_LENGTH], kind, name)
+        seen[SEEN_NAME] = spell(signs, name)
 
 
 @kernel

@@ -31,13 +31,14 @@ RELAYED_MEDIA = evidence(OTHER_RTC, 9, CERTAIN, MEDIA, 90, "RTP inside TURN")
 
 # Shared sentences: the app is put in by whoever uses them.
 NAMED_SOCKET, NAMED_STUN, NAMED_SDP, NAMED_DNS, NAMED_TLS = (SHARED + i for i in range(1, 6))
-MEDIA_OF_CALL, STEADY = SHARED + 6, SHARED + 7
+MEDIA_OF_CALL, STEADY, NAMED_QUIC = SHARED + 6, SHARED + 7, SHARED + 8
 evidence(NONE, NAMED_SOCKET, UNSURE, SETUP, 80, "same socket as a flow of this app's call")
 evidence(NONE, NAMED_STUN, UNSURE, SETUP, 80, "address learned from STUN of this app's call")
 evidence(NONE, NAMED_SDP, UNSURE, SETUP, 90, "address announced in SDP")
 evidence(NONE, NAMED_DNS, UNSURE, SETUP, 70, "address that DNS gave for a name of this app")
 evidence(NONE, NAMED_TLS, NOT_CALL, OTHER, 80, "TLS server name of this app")
 evidence(NONE, MEDIA_OF_CALL, UNSURE, MEDIA, 90, "RTP or RTCP in a flow of this app's call")
+evidence(NONE, NAMED_QUIC, NOT_CALL, OTHER, 80, "QUIC server name of this app")
 
 NOTHING_FOUND = evidence(NONE, 1, NOT_CALL, OTHER, 60, "no sign of a call in {n} payloads")
 IS_DNS = evidence(NONE, 2, NOT_CALL, OTHER, 95, "DNS")
@@ -46,3 +47,4 @@ IS_QUIC = evidence(NONE, 4, NOT_CALL, OTHER, 80, "QUIC")
 NO_PAYLOAD = evidence(NONE, 5, NOT_CALL, OTHER, 50, "no payload")
 NOT_INSPECTED = evidence(NONE, 6, NOT_CALL, OTHER, 60, "neither UDP nor TCP")
 OVERLOAD = evidence(NONE, 7, UNSURE, OTHER, 10, "not inspected: too many undecided flows at once")
+OPEN_QUIC = evidence(NONE, 8, NOT_CALL, OTHER, 90, "QUIC, no name of an app with calls")

@@ -1,14 +1,34 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""DTLS records and the ClientHello's use_srtp extension: RFC 6347, 9147, 5764."""
+"""DTLS records and hellos, also in fragments: RFC 6347, 9147, use_srtp: RFC 5764."""
 
 from __future__ import annotations
 
-from captures.compiled import kernel
-from captures.octets import Octets, u8, u16, u24
+from typing import Any
+
+from captures.compiled import I, kernel
+from captures.octets import Octets, u8, u16, u24, u32
+from classifier.flow import Numbers
+from classifier.hellos import (
+    BASE,
+    DTLS_ROW,
+    NEED,
+    OCTETS,
+    ROOM,
+    drop_row,
+    put16,
+    put_piece,
+    row_of,
+    take_row,
+)
+from classifier.protocols.hello import OVER_DTLS, WITH_SRTP, read_hello
+from classifier.signs import SIGN_NAME_AT, SIGN_UP
 
 RECORD = 13
 HANDSHAKE = 12
 USE_SRTP = 14
+
+#: Records of a datagram that are looked at for a hello's fragment.
+RECORDS = 8
 
 NOT_DTLS, DTLS, CLIENT_HELLO, CLIENT_HELLO_SRTP, SERVER_HELLO, SERVER_HELLO_SRTP = range(6)
 
@@ -59,3 +79,64 @@ def holds_use_srtp(b: Octets, o: int, stop: int, client: bool) -> bool:
             return True
         o += 4 + u16(b, o + 2)
     return False
+
+
+@kernel
+def read_greeting(
+    note: Any,
+    hellos: Octets,
+    meter: Numbers,
+    b: Octets,
+    at: int,
+    end: int,
+    signs: Numbers,
+) -> bool:
+    """Read the ClientHello of a datagram, whole or by its fragments (RFC 6347, section 4.2.3).
+
+    What it says goes to signs; returns whether it offers use_srtp.
+    """
+    for _ in range(RECORDS):
+        if end - at < RECORD + HANDSHAKE + 1:
+            return False
+        stop = at + RECORD + u16(b, at + 11)
+        if u8(b, at) != 22 or u16(b, at + 3) != 0:
+            return False
+        o = at + RECORD
+        length, place, size = u24(b, o + 1), u24(b, o + 6), u24(b, o + 9)
+        if u8(b, o) == 1 and place + size <= length:
+            o, cut = o + HANDSHAKE, min(end, stop)
+            if size == length:
+                return read_hello(b, o, cut, o + length, OVER_DTLS, signs) & WITH_SRTP != 0
+            if gather(note, hellos, meter, b, o, min(cut, o + size), place, length, signs):
+                return True
+        at = stop
+    return False
+
+
+@kernel
+def gather(
+    note: Any,
+    hellos: Octets,
+    meter: Numbers,
+    b: Octets,
+    o: int,
+    stop: int,
+    place: int,
+    length: int,
+    signs: Numbers,
+) -> bool:
+    """Put a fragment of a hello to the others; reads the hello when it is whole."""
+    if length > ROOM or place >= ROOM:
+        return False
+    message = u16(b, o - HANDSHAKE + 4)
+    which = row_of(hellos, note, DTLS_ROW)
+    if which == 0 or u32(hellos[which], BASE) != message or u16(hellos[which], NEED) != length:
+        which = take_row(hellos, meter, note, DTLS_ROW, message, I(signs[SIGN_UP]))
+        put16(hellos[which], NEED, length)
+    row = hellos[which]
+    if put_piece(row, place, b, o, stop) < length:
+        return False
+    found = read_hello(row, OCTETS, OCTETS + length, OCTETS + length, OVER_DTLS, signs)
+    signs[SIGN_NAME_AT] = 0
+    drop_row(hellos, note)
+    return found & WITH_SRTP != 0

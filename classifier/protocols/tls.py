@@ -1,52 +1,72 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""TLS over TCP: the ClientHello's server name (RFC 8446, RFC 6066 section 3)."""
+"""TLS over TCP: records, and the ClientHello in one segment or in several (RFC 8446)."""
 
 from __future__ import annotations
 
 from captures.compiled import kernel
-from captures.octets import Octets, u8, u16
+from captures.octets import Octets, u8, u16, u24
 from classifier.flow import Numbers
-from classifier.signs import NAME_SNI, SIGN_NAME_AT, SIGN_NAME_KIND, SIGN_NAME_LENGTH
+from classifier.hellos import FILLED, NEED, OCTETS, ROOM, put16
+from classifier.protocols.hello import OVER_TCP, read_hello
 
 NOT_TLS, TLS, CLIENT_HELLO = range(3)
+
+#: Octets before the hello's body: record header (5), handshake header (4).
+HEADERS = 9
+LONGEST_RECORD = 16384 + 2048
 
 
 @kernel
 def read_tls(b: Octets, at: int, end: int, signs: Numbers) -> int:
-    """Tell whether a TLS record starts here; a ClientHello's name goes to signs."""
+    """Tell whether a TLS record starts here; what a ClientHello says goes to signs."""
     if end - at < 6:
         return NOT_TLS
     kind, version = u8(b, at), u16(b, at + 1)
     if not 20 <= kind <= 23 or version not in (0x0300, 0x0301, 0x0302, 0x0303, 0x0304):
         return NOT_TLS
-    if u16(b, at + 3) > 16384 + 2048:
+    if u16(b, at + 3) > LONGEST_RECORD:
         return NOT_TLS
     if kind != 22 or u8(b, at + 5) != 1:
         return TLS
-    read_client_hello(b, at + 9, min(end, at + 5 + u16(b, at + 3)), signs)
+    if end - at >= HEADERS:
+        stop = min(end, at + 5 + u16(b, at + 3))
+        body = at + HEADERS
+        read_hello(b, body, stop, body + u24(b, at + 6), OVER_TCP, signs)
     return CLIENT_HELLO
 
 
 @kernel
-def read_client_hello(b: Octets, o: int, stop: int, signs: Numbers) -> None:
-    """Find the server name of a ClientHello whose body starts at o."""
-    o += 34
-    if stop - o < 1:
-        return
-    o += 1 + u8(b, o)
-    if stop - o < 2:
-        return
-    o += 2 + u16(b, o)
-    if stop - o < 1:
-        return
-    o += 1 + u8(b, o) + 2
-    while stop - o >= 4:
-        kind, length = u16(b, o), u16(b, o + 2)
-        o += 4
-        if kind == 0 and length >= 5 and stop - o >= length:
-            name = u16(b, o + 3)
-            if u8(b, o + 2) == 0 and 0 < name <= length - 5:
-                signs[SIGN_NAME_AT], signs[SIGN_NAME_LENGTH] = o + 5, name
-                signs[SIGN_NAME_KIND] = NAME_SNI
-            return
-        o += length
+def hello_size(b: Octets, at: int, end: int) -> int:
+    """Return how many octets a ClientHello's record needs, 0 when its headers are cut.
+
+    A hello in several records is read as far as its first record goes.
+    """
+    if end - at < HEADERS:
+        return 0
+    return min(HEADERS + u24(b, at + 6), 5 + u16(b, at + 3))
+
+
+@kernel
+def may_begin(b: Octets, at: int, end: int) -> bool:
+    """Tell whether a segment too short to be known could be the start of a ClientHello."""
+    if end - at >= 6 or end - at < 1 or u8(b, at) != 22:
+        return False
+    if end - at >= 2 and u8(b, at + 1) != 3:
+        return False
+    if end - at >= 3 and u8(b, at + 2) > 4:
+        return False
+    return end - at < 4 or u8(b, at + 3) <= LONGEST_RECORD >> 8
+
+
+@kernel
+def read_row(row: Octets, signs: Numbers) -> int:
+    """Read what there is of a hello in a row of the pool; returns NOT_TLS where it is none.
+
+    Sets the row's NEED as soon as it can be known.
+    """
+    filled = u16(row, FILLED)
+    if filled < 6:
+        return CLIENT_HELLO if may_begin(row, OCTETS, OCTETS + filled) else NOT_TLS
+    found = read_tls(row, OCTETS, OCTETS + filled, signs)
+    put16(row, NEED, min(hello_size(row, OCTETS, OCTETS + filled), ROOM))
+    return found
