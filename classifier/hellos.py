@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Hellos that come in pieces (TLS segments, QUIC frames, DTLS fragments): a bounded pool of buffers.
+"""Hellos that come in pieces (TLS segments, QUIC frames, DTLS fragments): a pool of buffers.
 
 `hellos` is uint8[HELLOS, ROW]. Row 0 is scratch (the plain text of a QUIC packet); every other row
 holds one flow's hello: a header, ROOM octets at their offset in the hello, and a mark per octet
