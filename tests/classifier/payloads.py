@@ -8,6 +8,7 @@ import struct
 from captures.craft import dns, dtls, sip, stun, tls
 from captures.craft.dice import Dice
 from captures.craft.host import Host, server
+from tests.classifier.initial import EXAMPLE, V2, initial
 from tests.classifier.wire import noise, rtp
 
 ID = bytes(range(1, 13))
@@ -156,7 +157,19 @@ def invite(address: str = HOST.address, port: int = 40500) -> bytes:
     return sip.request("INVITE", f"sip:{names[1]}", headers, body)
 
 
+def fragment(first: int, last: int) -> bytes:
+    """Return a record with a fragment of a DTLS ClientHello."""
+    message = dtls.client_hello(DICE)[13:]
+    place, size = first.to_bytes(3, "big"), (last - first).to_bytes(3, "big")
+    return dtls.record(22, 7, message[:6] + place + size + message[12 + first : 12 + last])
+
+
 HAND_MADE: dict[str, bytes] = {
+    "quic initial": initial(EXAMPLE, size=420),
+    "quic initials, version 2": initial(EXAMPLE[:90], version=V2, size=100)
+    + initial(EXAMPLE, version=V2, size=260, number=3, token=noise(9)),
+    "dtls fragment": fragment(0, 60),
+    "dtls later fragments": fragment(50, 70) + fragment(20, 60),
     "bare binding": binding(),
     "binding answered": binding(mapped(), kind=0x0101),
     "binding answered, IPv6": binding(mapped(HOST6), kind=0x0101),

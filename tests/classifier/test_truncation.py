@@ -21,6 +21,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from captures.compiled import PLAIN
+from captures.craft import tls
+from captures.craft.dice import Dice
 from captures.octets import Octets
 from captures.pcap import Packets
 from classifier.apps.agora import agora_message
@@ -43,15 +45,17 @@ from classifier.decode import FRAGMENTS, decode
 from classifier.demux import carries
 from classifier.engine import Engine, step
 from classifier.flow import METER_LEARN, METERS
+from classifier.hellos import ROW
 from classifier.names import name_rule
 from classifier.protocols.dns import read_dns
-from classifier.protocols.dtls import read_dtls
+from classifier.protocols.dtls import read_dtls, read_greeting
 from classifier.protocols.http import read_http
-from classifier.protocols.quic import is_quic
+from classifier.protocols.quic import initial_at, is_quic, make_keys, open_initial
+from classifier.protocols.quic import read_row as read_quic_row
 from classifier.protocols.rtp import looks_like_rtp, read_rtcp, track_rtp
 from classifier.protocols.sdp import learn_sdp
 from classifier.protocols.stun import is_channel_data, is_microsoft_frame, read_stun
-from classifier.protocols.tls import read_tls
+from classifier.protocols.tls import hello_size, may_begin, read_tls
 from classifier.signs import (
     SIGN_IP_AT,
     SIGN_IP_END,
@@ -76,7 +80,17 @@ from classifier.signs import (
     SIGN_TARGET_AT,
 )
 from tests.classifier.payloads import HAND_MADE
-from tests.classifier.wire import EPOCH, MS, ROOT, SAMPLES, blank_note, blank_signs, octets, sample
+from tests.classifier.wire import (
+    EPOCH,
+    MS,
+    ROOT,
+    SAMPLES,
+    Wire,
+    blank_note,
+    blank_signs,
+    octets,
+    sample,
+)
 
 EXAMPLES = 60 if PLAIN else 400
 thorough = settings(max_examples=EXAMPLES, deadline=None, derandomize=True, database=None)
@@ -193,6 +207,28 @@ def sdp(p: Place) -> object:
     return context.tobytes()
 
 
+def quic(p: Place) -> object:
+    """What a QUIC payload is, and what its Initial says when it is opened."""
+    salt, number, stop = initial_at(p.b, p.at, p.end)
+    if salt < 0:
+        return bool(is_quic(p.b, p.at, p.end))
+    signs, pool = blank_signs(), np.zeros((2, ROW), np.uint8)
+    make_keys(p.b, p.at + 6, int(p.b[p.at + 5]), salt, signs)
+    found = open_initial(p.b, p.at, p.end, salt, number, stop, pool[1], pool[0], signs)
+    read_quic_row(pool[1], signs)
+    signs[SIGN_NAME_AT] = 0
+    return int(salt), number - p.at, stop - p.at, bool(found), pool.tobytes(), tuple(signs.tolist())
+
+
+def dtls(p: Place) -> object:
+    """What a DTLS record is, and the hello that its fragments make."""
+    signs, note, (_, meter) = blank_signs(), blank_note(), learning()
+    pool = np.zeros((4, ROW), np.uint8)
+    found = bool(read_greeting(note, pool, meter, p.b, p.at, p.end, signs))
+    place = () if note["hello"] else seen(signs, p.at)
+    return int(read_dtls(*p)), found, pool.tobytes(), note.tobytes(), place
+
+
 def with_note(p: Place, reader: Callable[..., Any], *rest: Any) -> object:
     note = blank_note()
     note["word"], note["candidate"] = 0x11234, 2  # a classic Skype request is waited for
@@ -210,11 +246,12 @@ READERS: dict[str, Callable[[Place], object]] = {
     "turn frames": framed,
     "rtp": rtp,
     "rtcp": lambda p: (int(read_rtcp(*p)), int(whatsapp_probe(p.b, p.at, p.end))),
-    "dtls": lambda p: int(read_dtls(*p)),
-    "tls": lambda p: named(p, read_tls, 0),
+    "dtls": dtls,
+    "tls": lambda p: (named(p, read_tls, 0), int(hello_size(p.b, p.at, p.end))),
+    "tls, its first octets": lambda p: bool(may_begin(p.b, p.at, p.end)),
     "http": lambda p: named(p, read_http, 0),
     "dns": dns,
-    "quic": lambda p: bool(is_quic(p.b, p.at, p.end)),
+    "quic": quic,
     "sdp": sdp,
     "telephony over udp": lambda p: [
         int(telephony_udp(*p, port, port)) for port in (5060, 1719, 2427, 4569)
@@ -247,11 +284,26 @@ def frame(p: Place, link: int) -> object:
 # ---- what is cut and changed
 
 
+def pieces() -> Packets:
+    """Return hellos that pass in pieces: TLS segments out of order, QUIC, DTLS fragments."""
+    wire, hello = Wire(), tls.client_hello(Dice("midcall", "pieces"), "web.whatsapp.com")
+    for port, order in ((40000, (0, 1, 2)), (40001, (1, 0, 2)), (40002, (2, 0, 0, 1))):
+        wire.tcp(b"", ports=(port, 443), flags=2, sequence=99)
+        for which in order:
+            part = slice((0, 4, 150)[which], (4, 150, None)[which])
+            wire.tcp(hello[part], ports=(port, 443), sequence=100 + (part.start or 0))
+    for title in ("quic initial", "quic initials, version 2"):
+        wire.udp(HAND_MADE[title], ports=(50000 + len(title), 443))
+    for title in ("dtls fragment", "dtls later fragments", "dtls fragment"):
+        wire.udp(HAND_MADE[title], ports=(50001, 7000))
+    return wire.packets
+
+
 @functools.cache
 def everything() -> tuple[Packets, ...]:
-    """Return all samples."""
+    """Return all samples, and hellos in pieces."""
     names = sorted(path.stem for path in SAMPLES.glob("*.pcap*"))
-    return tuple(sample(name) for name in names)
+    return (pieces(), *(sample(name) for name in names))
 
 
 @functools.cache
@@ -345,8 +397,16 @@ def walk(rows: list[tuple[bytes, int, int, int]], filling: tuple[bytes, bytes]) 
         engine.flows().tobytes(),
         tables.context.tobytes(),
         tables.meter.tobytes(),
+        tables.hellos.tobytes(),
         tables.fragments.tobytes(),
     )
+
+
+def test_hellos_in_pieces_are_read_alike_whatever_lies_around_them() -> None:
+    packets = pieces()
+    rows = [(packets.frame(i), len(packets.frame(i)), EPOCH + i, 1) for i in range(packets.total)]
+    results = [walk(rows, filling) for filling in FILLINGS]
+    assert all(result == results[0] for result in results)
 
 
 @settings(thorough, max_examples=EXAMPLES)

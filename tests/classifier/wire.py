@@ -12,11 +12,19 @@ import numpy as np
 
 from captures.octets import Octets
 from captures.pcap import Packets, packets_of, read
-from classifier.engine import Engine
+from classifier.engine import Engine, step
 from classifier.evidence import sentence
 from classifier.flow import Records
 from classifier.note import NOTE, clear
-from classifier.signs import SIGNS
+from classifier.signs import (
+    SIGN_ALPN,
+    SIGN_HELLO_PRINT,
+    SIGN_NAME_AT,
+    SIGN_NAME_KIND,
+    SIGN_TEXT,
+    SIGN_TEXT_LENGTH,
+    SIGNS,
+)
 from classifier.verdicts import APPS, NOT_CALL, ROLES, VERDICTS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,9 +66,13 @@ def tcp_packet(
     ports: Ports = (40000, 7000),
     hosts: tuple[str, str] = (NEAR, FAR),
     flags: int = 0x18,
+    sequence: int = 1,
 ) -> bytes:
     """Return an IP packet with a TCP segment."""
-    body = struct.pack(">HHIIBBHHH", *ports, 1, 1, 0x50, flags, 4096, 0, 0) + payload
+    body = (
+        struct.pack(">HHIIBBHHH", *ports, sequence & 0xFFFFFFFF, 1, 0x50, flags, 4096, 0, 0)
+        + payload
+    )
     return ip(6, body, *hosts)
 
 
@@ -82,6 +94,37 @@ def said(flow: Any) -> Said:
         ROLES[flow["role"]],
         sentence(int(flow["evidence"]), int(flow["argument"]), waited),
     )
+
+
+class Told(NamedTuple):
+    """What one packet tells beyond its flow: a host name, and its hello's fingerprint."""
+
+    record: int
+    kind: int
+    name: str
+    place: int
+    print: int
+    alpn: bytes
+
+
+def told(packets: Packets, engine: Engine | None = None) -> list[Told]:
+    """Return what packets tell, of those that tell a name or a fingerprint."""
+    one, found = engine or Engine(), []
+    one.reserve(packets.total)
+    signs = one.signs
+    for i in range(packets.total):
+        at = int(packets.offset[i])
+        end = at + int(packets.captured[i])
+        row = (int(packets.wire[i]), int(packets.time[i]), int(packets.link[i]), i)
+        if step(*one.tables, packets.data, at, end, *row, signs) < 0:
+            continue
+        kind, mark = int(signs[SIGN_NAME_KIND]), int(signs[SIGN_HELLO_PRINT])
+        if kind or mark:
+            size = int(signs[SIGN_TEXT_LENGTH]) if kind else 0
+            text = bytes(signs[SIGN_TEXT : SIGN_TEXT + size].tolist()).decode("latin-1")
+            alpn = int(signs[SIGN_ALPN]).to_bytes(8, "big").lstrip(b"\0")
+            found.append(Told(i, kind, text, int(signs[SIGN_NAME_AT]), mark, alpn))
+    return found
 
 
 class Wire:
@@ -123,10 +166,11 @@ class Wire:
         ports: Ports = (40000, 443),
         hosts: tuple[str, str] = (NEAR, FAR),
         flags: int = 0x18,
+        sequence: int = 1,
     ) -> Wire:
         """Let a segment pass."""
         turn = slice(None) if up else slice(None, None, -1)
-        return self.put(ether(tcp_packet(payload, ports[turn], hosts[turn], flags)))
+        return self.put(ether(tcp_packet(payload, ports[turn], hosts[turn], flags, sequence)))
 
     @property
     def packets(self) -> Packets:
