@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from captures.compiled import I, kernel
+from captures.compiled import I, U, kernel
 from classifier.flow import Numbers
 
 #: Words of an expanded key.
@@ -71,8 +71,15 @@ def expand_key(s: Numbers, key: int, out: int) -> None:
 @kernel
 def last(a: int, b: int, c: int, d: int, key: int) -> int:
     """Return a word of the last round."""
-    word = I(BOX[a >> 24]) << 24 | I(BOX[(b >> 16) & 255]) << 16
-    return (word | I(BOX[(c >> 8) & 255]) << 8 | I(BOX[d & 255])) ^ key
+    word = I(BOX[U(a >> 24)]) << 24 | I(BOX[U((b >> 16) & 255)]) << 16
+    return (word | I(BOX[U((c >> 8) & 255)]) << 8 | I(BOX[U(d & 255)])) ^ key
+
+
+@kernel
+def turned(a: int, b: int, c: int, d: int, key: int) -> int:
+    """Return a word of every other round."""
+    one, two = I(T0[U(a >> 24)]), I(T1[U((b >> 16) & 255)])
+    return one ^ two ^ I(T2[U((c >> 8) & 255)]) ^ I(T3[U(d & 255)]) ^ key
 
 
 @kernel
@@ -81,11 +88,9 @@ def encrypt(s: Numbers, keys: int, at: int) -> None:
     a, b = I(s[at] ^ s[keys]), I(s[at + 1] ^ s[keys + 1])
     c, d = I(s[at + 2] ^ s[keys + 2]), I(s[at + 3] ^ s[keys + 3])
     for k in range(keys + 4, keys + 40, 4):
-        w = T0[a >> 24] ^ T1[(b >> 16) & 255] ^ T2[(c >> 8) & 255] ^ T3[d & 255] ^ s[k]
-        x = T0[b >> 24] ^ T1[(c >> 16) & 255] ^ T2[(d >> 8) & 255] ^ T3[a & 255] ^ s[k + 1]
-        y = T0[c >> 24] ^ T1[(d >> 16) & 255] ^ T2[(a >> 8) & 255] ^ T3[b & 255] ^ s[k + 2]
-        z = T0[d >> 24] ^ T1[(a >> 16) & 255] ^ T2[(b >> 8) & 255] ^ T3[c & 255] ^ s[k + 3]
-        a, b, c, d = I(w), I(x), I(y), I(z)
+        w, x = turned(a, b, c, d, s[k]), turned(b, c, d, a, s[k + 1])
+        y, z = turned(c, d, a, b, s[k + 2]), turned(d, a, b, c, s[k + 3])
+        a, b, c, d = w, x, y, z
     s[at + 4] = last(a, b, c, d, s[keys + 40])
     s[at + 5] = last(b, c, d, a, s[keys + 41])
     s[at + 6] = last(c, d, a, b, s[keys + 42])

@@ -55,6 +55,8 @@ def may_begin(b: Octets, at: int, end: int) -> bool:
         return False
     if end - at >= 3 and u8(b, at + 2) > 4:
         return False
+    if end - at == 5 and u16(b, at + 3) < 4:  # an empty record, as Skype sends
+        return False
     return end - at < 4 or u8(b, at + 3) <= LONGEST_RECORD >> 8
 
 
