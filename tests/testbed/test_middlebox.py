@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.classifier.initial import crypto, initial
+
 NAMES = {"*.example.com": [True, True, True, False, False], "b.example.com": [0, 1, 0, 0, 0]}
 HOSTS = ["example.com", "b.example.com", "a.b.EXAMPLE.com", "badexample.com", "example.org"]
 
@@ -95,6 +97,37 @@ def test_a_server_name_in_tls_is_met_at_its_labels(
         hit.append(struck[3])
         assert told.delivered[4:].all() != struck[3]
     assert hit == [bool(one) for one in NAMES[pattern]]
+
+
+@pytest.mark.parametrize(("cut", "struck"), [(60, 4), (-2, 3)])
+def test_a_server_name_in_two_segments_is_met_by_the_one_that_completes_it(
+    make: Any, run: Any, policy: Any, cut: int, struck: int
+) -> None:
+    hello = make.client_hello("b.example.com")
+    scene = make.Scene()
+    scene.hello(0.0, make.PEER, 443)
+    scene.tcp(0.05, ">", make.PEER, 443, hello[:cut])
+    scene.tcp(0.06, ">", make.PEER, 443, hello[cut:])
+    told = run(scene, policy({"match": {"name": ["*.example.com"]}, "act": "drop"}))
+    rule = told.fates["rule"].tolist()
+    assert rule.index(0) == struck
+    assert (told.fates["fate"][:struck] == 1).all()
+    spared = run(scene, policy({"match": {"name": ["example.org"]}, "act": "drop"}))
+    assert not spared.struck.any()
+
+
+def test_a_server_name_in_a_quic_initial_is_met_by_that_very_packet(
+    make: Any, run: Any, policy: Any, fates: Any
+) -> None:
+    message = make.client_hello("b.example.com")[5:]
+    scene = make.Scene()
+    scene.udp(0.00, ">", make.PEER, 443, initial(crypto(0, message[:60]), number=0))
+    scene.udp(0.01, ">", make.PEER, 443, initial(crypto(60, message[60:]), number=1))
+    scene.udp(0.05, "<", make.PEER, 443, b"\x43" + bytes(range(40)))
+    one = {"match": {"name": ["*.example.com"]}, "act": "drop", "scope": "packet"}
+    assert fates(run(scene, policy(one))) == "dxd"
+    assert fates(run(scene, policy({**one, "scope": "flow"}))) == "dx."
+    assert fates(run(scene, policy({**one, "match": {"name": ["*.example.org"]}}))) == "ddd"
 
 
 @pytest.mark.parametrize("pattern", list(NAMES))
