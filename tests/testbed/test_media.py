@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from classifier.signs import SIGN_TEXT, SIGN_TEXT_LENGTH, SIGNS
 from classifier.verdicts import MESSENGER, OTHER_RTC, VIBER, WHATSAPP
 from testbed.answers import addresses
 from testbed.dialogue import final_invite, transaction
@@ -83,22 +84,13 @@ def test_every_cut_of_a_payload_is_read_alike_whatever_stands_behind_it(
         assert len(told) == 1
 
 
-def spelt(stored: bytes, length: int, kind: int) -> bytes:
-    name = np.zeros(NAME_ROOM, np.uint8)
-    data = np.frombuffer(stored, np.uint8).copy()
-    return name[: spell(data, 0, length, kind, name)].tobytes()
-
-
-def test_a_host_name_is_spelt_with_dots_and_cut_at_its_end(make: Any) -> None:
-    stored = make.question(1, "a.bc.example")[12:]
-    assert spelt(stored, 14, 2) == b"a.bc.example"
-    assert spelt(stored, 5, 2) == b"a.bc"
-    assert spelt(stored, 4, 2) == b"a"
-    assert spelt(b"host.example", 12, 1) == b"host.example"
-    assert spelt(b"host.example", 400, 1) == b"host.example"
-    assert (
-        spelt(b"\x3f" + bytes(63) + b"\x3f" * 400, 464, 2) == bytes(63) + (b"." + b"\x3f" * 63) * 3
-    )
+@pytest.mark.parametrize("spelt", [b"", b"a.bc.example", b"x" * 253])
+def test_a_host_name_is_what_the_classifier_spelt(spelt: bytes) -> None:
+    signs, name = np.zeros(SIGNS, np.int64), np.zeros(NAME_ROOM, np.uint8)
+    signs[SIGN_TEXT : SIGN_TEXT + 256] = 35
+    signs[SIGN_TEXT : SIGN_TEXT + len(spelt)] = list(spelt)
+    signs[SIGN_TEXT_LENGTH] = len(spelt)
+    assert name[: spell(signs, name)].tobytes() == spelt
 
 
 def test_a_dns_answer_tells_its_addresses(make: Any) -> None:
