@@ -99,9 +99,9 @@ def test_a_server_name_in_tls_is_met_at_its_labels(
     assert hit == [bool(one) for one in NAMES[pattern]]
 
 
-@pytest.mark.parametrize(("cut", "struck"), [(60, 4), (-2, 3)])
+@pytest.mark.parametrize("cut", [3, 60, -2])
 def test_a_server_name_in_two_segments_is_met_by_the_one_that_completes_it(
-    make: Any, run: Any, policy: Any, cut: int, struck: int
+    make: Any, run: Any, policy: Any, cut: int
 ) -> None:
     hello = make.client_hello("b.example.com")
     scene = make.Scene()
@@ -109,9 +109,8 @@ def test_a_server_name_in_two_segments_is_met_by_the_one_that_completes_it(
     scene.tcp(0.05, ">", make.PEER, 443, hello[:cut])
     scene.tcp(0.06, ">", make.PEER, 443, hello[cut:])
     told = run(scene, policy({"match": {"name": ["*.example.com"]}, "act": "drop"}))
-    rule = told.fates["rule"].tolist()
-    assert rule.index(0) == struck
-    assert (told.fates["fate"][:struck] == 1).all()
+    assert told.fates["rule"].tolist() == [-1, -1, -1, -1, 0]
+    assert (told.fates["fate"][:4] == 1).all()
     spared = run(scene, policy({"match": {"name": ["example.org"]}, "act": "drop"}))
     assert not spared.struck.any()
 
