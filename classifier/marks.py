@@ -47,11 +47,14 @@ from classifier.signs import (
     SIGN_NAME_KIND,
     SIGN_NAME_LENGTH,
     SIGN_PAYLOAD_AT,
+    SIGN_PAYLOAD_END,
     SIGN_PROTO,
     SIGN_SOURCE_AT,
     SIGN_SOURCE_PORT,
     SIGN_TARGET_AT,
     SIGN_TARGET_PORT,
+    SIGN_TEXT,
+    SIGN_TEXT_LENGTH,
     SIGN_VERSION,
     SIGNS,
 )
@@ -260,6 +263,9 @@ def use_srtp(packet: Packet) -> list[Mark]:
     """Mark the use_srtp extension of a DTLS hello (RFC 5764, section 4.1.2)."""
     b = packet.octets
     for piece in packet.of("dtls"):
+        length, size = b[piece.at + 14 : piece.at + 17], b[piece.at + 22 : piece.at + 25]
+        if length.tobytes() != size.tobytes():
+            return [Mark(piece.at + 19, 6, "fragment of a hello with use_srtp")]
         at = piece.at + RECORD + HANDSHAKE + 34
         hello = int(u8(b, piece.at + RECORD))
         at += 1 + int(u8(b, at))
@@ -295,6 +301,36 @@ def quic_version(packet: Packet) -> list[Mark]:
     return []
 
 
+def initial_keys(packet: Packet) -> list[Mark]:
+    """Mark what the keys of a QUIC Initial are made of, and say which known name it holds."""
+    end = known_end(spelt(packet))
+    caption = f'makes the keys; opened: a name that ends in "{end}"' if end else "makes the keys"
+    size = next((int(u8(packet.octets, piece.at + 5)) for piece in packet.of("quic")), 0)
+    found = quic_version(packet)
+    return found + [Mark(mark.at + 5, size, caption) for mark in found if size]
+
+
+def spelt(packet: Packet) -> str:
+    """Return the host name that a packet tells, wherever it stood, "" for none."""
+    size = int(packet.signs[SIGN_TEXT_LENGTH]) if packet.signs[SIGN_NAME_KIND] else 0
+    return bytes(packet.signs[SIGN_TEXT : SIGN_TEXT + size].tolist()).decode("latin-1")
+
+
+def rest_of_hello(packet: Packet) -> list[Mark]:
+    """Mark a segment that goes on with a ClientHello, and say which known name that holds."""
+    at, end = int(packet.signs[SIGN_PAYLOAD_AT]), int(packet.signs[SIGN_PAYLOAD_END])
+    known = known_end(spelt(packet))
+    caption = f', with a name that ends in "{known}"' if known else ""
+    return [Mark(at, min(end - at, 16), f"goes on with a ClientHello{caption}")]
+
+
+def tls_record(packet: Packet) -> list[Mark]:
+    """Mark the head of a TLS record, or a segment that goes on with a ClientHello."""
+    if packet.of("tls"):
+        return payload((0, 3, "TLS record type and version"))(packet)
+    return rest_of_hello(packet)
+
+
 def known_end(name: str) -> str:
     """Return the longest known suffix of a host name, "" where none fits."""
     ends = [end for end, _, _ in NAMES if name == end or name.endswith(f".{end}")]
@@ -305,8 +341,10 @@ def host_name(packet: Packet) -> list[Mark]:
     """Mark the known end of the packet's host name, all of an unknown one as a secret."""
     signs = packet.signs
     at, length = int(signs[SIGN_NAME_AT]), int(signs[SIGN_NAME_LENGTH])
-    if not at:  # read from pieces, or from an opened Initial
-        return quic_version(packet)
+    if not length:
+        return []
+    if not at:
+        return rest_of_hello(packet)
     raw = packet.octets[at : at + length].tobytes()
     wire = signs[SIGN_NAME_KIND] in (NAME_DNS_QUESTION, NAME_DNS_ANSWER)
     end = "" if wire else known_end(raw.decode("latin-1").lower())
@@ -509,7 +547,9 @@ _PLACES: dict[int, Place | Counted] = {
     webrtc.MEDIA_OF_CALL: media,
     webrtc.NOTHING_FOUND: Counted("payloads without any sign of a call"),
     webrtc.IS_DNS: both(ports, _DNS),
-    webrtc.IS_TLS: payload((0, 3, "TLS record type and version")),
+    webrtc.NAMED_QUIC: initial_keys,
+    webrtc.OPEN_QUIC: initial_keys,
+    webrtc.IS_TLS: tls_record,
     webrtc.IS_QUIC: quic_version,
     webrtc.NO_PAYLOAD: Counted("packets without payload"),
     webrtc.NOT_INSPECTED: protocol_octet,

@@ -7,16 +7,27 @@ import numpy as np
 import pytest
 
 import classifier.demux  # noqa: F401  (defines all evidence)
+from captures.craft import tls
+from captures.craft.dice import Dice
 from captures.pcap import Packets, packets_of
 from classifier.apps import realms, telegram, viber, whatsapp, zoom
-from classifier.apps.webrtc import MEDIA_OF_CALL, NAMED_SOCKET, NOTHING_FOUND
+from classifier.apps.webrtc import (
+    DTLS_SRTP,
+    MEDIA_OF_CALL,
+    NAMED_QUIC,
+    NAMED_SOCKET,
+    NAMED_TLS,
+    NOTHING_FOUND,
+)
 from classifier.engine import Engine
 from classifier.evidence import SENTENCES
 from classifier.flow import Numbers
 from classifier.marks import MARKS, REALMS, Counted, Mark, marks
 from classifier.verdicts import WHATSAPP
 from classifier.walk import Packet, attributes, layers, walk
-from tests.classifier.wire import ether, udp_packet
+from tests.classifier.initial import ID, crypto, initial
+from tests.classifier.payloads import HAND_MADE
+from tests.classifier.wire import Wire, ether, udp_packet
 
 
 def stepped(payload: bytes) -> Packet:
@@ -142,3 +153,29 @@ def test_layers_are_named_from_the_link_to_the_transport() -> None:
     engine.feed(packets)
     signs: Numbers = engine.signs
     assert layers(packets.data, 1, signs) == ["Ethernet", "IPv4", "UDP"]
+
+
+def test_an_initials_mark_is_what_its_keys_are_made_of() -> None:
+    message = tls.client_hello(Dice("midcall", "marks"), "web.whatsapp.com")[5:]
+    told = decisive(stepped(initial(crypto(0, message))), NAMED_QUIC)
+    assert told == [
+        (b"\0\0\0\1", "QUIC version"),
+        (ID, 'makes the keys; opened: a name that ends in "whatsapp.com"'),
+    ]
+
+
+def test_the_segment_that_completes_a_hello_is_marked_as_such() -> None:
+    hello = tls.client_hello(Dice("midcall", "marks"), "web.whatsapp.com")
+    cut = hello.index(b"whatsapp")
+    wire = Wire().tcp(hello[:cut]).tcp(hello[cut:], sequence=1 + cut)
+    engine = Engine()
+    engine.feed(wire.packets)
+    last = wire.packets.take(slice(1, 2))
+    assert decisive(walk(last.data, engine.signs), NAMED_TLS)[0][1] in (
+        'goes on with a ClientHello, with a name that ends in "whatsapp.com"',
+    )
+
+
+def test_a_fragment_of_a_hello_is_marked_as_such() -> None:
+    told = decisive(stepped(HAND_MADE["dtls fragment"]), DTLS_SRTP)
+    assert told == [(bytes.fromhex("00000000003c"), "fragment of a hello with use_srtp")]

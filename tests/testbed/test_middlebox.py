@@ -125,7 +125,7 @@ def test_a_server_name_in_a_quic_initial_is_met_by_that_very_packet(
     scene.udp(0.05, "<", make.PEER, 443, b"\x43" + bytes(range(40)))
     one = {"match": {"name": ["*.example.com"]}, "act": "drop", "scope": "packet"}
     assert fates(run(scene, policy(one))) == "dxd"
-    assert fates(run(scene, policy({**one, "scope": "flow"}))) == "dx."
+    assert fates(run(scene, policy({**one, "scope": "flow"}))) == "dxx"
     assert fates(run(scene, policy({**one, "match": {"name": ["*.example.org"]}}))) == "ddd"
 
 
