@@ -200,8 +200,8 @@ STEADY_PACKETS, STEADY_TIME = 40, 8_000_000_000
 
 #: Initials of a flow that are opened, Initials of one datagram, segments of one hello.
 INITIALS, COALESCED, SEGMENTS = 8, 3, 64
-#: Payloads of a flow that may have come before the start of its hello.
-EARLY = 2
+#: Packets of a flow within which a segment may have come before the start of its hello.
+EARLY = 5
 
 ZOOM_PORTS = (8801, 8802, 8803, 8804, 8805, 8806, 8807, 8808, 8809, 8810)
 
@@ -844,7 +844,7 @@ def inspect_tcp(
             learn_sdp(b, at, end, (found >> 8) & 0xFF, time, context, meter)
         conclude(flow, found, size, time)
         return
-    if note["seen"] <= EARLY and note["hello"] == 0 and follows_handshake(flow):
+    if first and note["hello"] == 0 and signs[SIGN_UP] and follows_handshake(flow):
         which = take_row(hellos, meter, note, EARLY_ROW, early_base(signs), I(signs[SIGN_UP]))
         put_piece(hellos[which], EARLY_AT, b, at, end)
     on_framed(flow, note, context, meter, b, at, end, size, time, signs)
@@ -852,8 +852,9 @@ def inspect_tcp(
 
 @kernel
 def follows_handshake(flow: Any) -> bool:
-    """Tell whether a flow had packets without payload: perhaps its three-way handshake."""
-    return bool(I(flow["packets_up"]) + flow["packets_down"] > I(flow["payload_packets"]))
+    """Tell whether a flow had a few packets without payload: perhaps its three-way handshake."""
+    packets = I(flow["packets_up"]) + I(flow["packets_down"])
+    return I(flow["payload_packets"]) < packets <= EARLY
 
 
 @kernel

@@ -43,7 +43,6 @@ from classifier.flow import (
 from classifier.hellos import HELLOS, ROW
 from classifier.note import NOTE, give_back
 from classifier.signs import (
-    SIGN_ALPN,
     SIGN_HELLO_PRINT,
     SIGN_IP_SIZE,
     SIGN_NAME_AT,
@@ -117,7 +116,7 @@ def step(
     if time > flow["last_time"]:
         flow["last_time"] = time
     signs[SIGN_NAME_AT] = signs[SIGN_NAME_LENGTH] = signs[SIGN_NAME_KIND] = 0
-    signs[SIGN_STUN] = signs[SIGN_HELLO_PRINT] = signs[SIGN_ALPN] = 0
+    signs[SIGN_STUN] = signs[SIGN_HELLO_PRINT] = 0
     if signs[SIGN_PAYLOAD_SIZE] > 0:
         flow["payload_packets"] += 1
         if not flow["state"] & SETTLED:

@@ -56,7 +56,7 @@ SIGN_TEXT = 40
 
 # The ClientHello that this packet holds or completes.
 SIGN_HELLO_PRINT = SIGN_TEXT + 256  # 62-bit fingerprint (classifier.protocols.hello), 0: none
-SIGN_ALPN = SIGN_TEXT + 257  # its first protocol name, at most 7 octets, big-endian
+SIGN_ALPN = SIGN_TEXT + 257  # with a print: its first protocol name, at most 7 octets, big-endian
 
 # Where keys and blocks stand while a QUIC Initial is opened.
 SIGN_SCRATCH = SIGN_TEXT + 258

@@ -106,6 +106,7 @@ def read_hello(b: Octets, o: int, stop: int, end: int, over: int, signs: Numbers
     stop: where the octets that are here end; end: where the hello ends. The fingerprint is made of
     whole hellos; name and ALPN are read as far as they are here.
     """
+    signs[SIGN_ALPN] = 0
     found = WHOLE if end <= stop else 0
     stop = min(stop, end)
     if stop - o < 2:
