@@ -72,9 +72,12 @@ from classifier.context import (
     stun_key,
 )
 from classifier.decode import TCP, UDP
+from classifier.early import ask, asked_with
 from classifier.evidence import pack
+from classifier.features import KEPT, observe
 from classifier.flow import (
     ALLOCATED,
+    METER_BLIND,
     METER_INITIALS,
     METER_INSPECTED,
     METER_RECYCLED,
@@ -214,6 +217,7 @@ def inspect(
     context: Records,
     hellos: Octets,
     meter: Numbers,
+    model: Records,
     b: Octets,
     time: int,
     signs: Numbers,
@@ -222,6 +226,9 @@ def inspect(
     flow = flows[number]
     meter[METER_INSPECTED] += 1
     proto = signs[SIGN_PROTO]
+    if meter[METER_BLIND]:
+        watch(flows, number, notes, meter, model, time, signs)
+        return
     if proto == UDP:
         if signs[SIGN_SOURCE_PORT] in DNS_PORTS or signs[SIGN_TARGET_PORT] in DNS_PORTS:
             if inspect_dns(flow, context, meter, b, time, signs):
@@ -230,15 +237,16 @@ def inspect(
         conclude(flow, NOT_INSPECTED, 0, time)
         settle_flow(flow)
         return
-    note = notes[note_of(flows, number, notes, meter, time)]
+    note = notes[note_of(flows, number, notes, meter, model, time)]
     note["seen"] = min(I(note["seen"]) + 1, 65535)
     if proto == UDP:
+        observe(note, signs[SIGN_PAYLOAD_SIZE], time, signs[SIGN_UP])
         inspect_udp(flow, note, context, hellos, meter, b, time, signs)
         ask_context(flow, note, context, b, time, signs)
     else:
         inspect_tcp(flow, note, context, hellos, meter, b, time, signs)
-    if lost_patience(flow, note, proto):
-        finish(flow, note)
+    if lost_patience(flow, note, model, proto):
+        finish(flow, note, meter, model)
     if is_final(flow) and row_of(hellos, note, TLS_ROW) == 0:
         settle_flow(flow)
         drop_row(hellos, note)
@@ -247,7 +255,35 @@ def inspect(
 
 
 @kernel
-def note_of(flows: Records, number: int, notes: Records, meter: Numbers, time: int) -> int:
+def watch(
+    flows: Records,
+    number: int,
+    notes: Records,
+    meter: Numbers,
+    model: Records,
+    time: int,
+    signs: Numbers,
+) -> None:
+    """Judge a flow by sizes, gaps and directions alone: no octet of its payload is read."""
+    flow = flows[number]
+    if signs[SIGN_PROTO] != UDP:
+        conclude(flow, NOT_INSPECTED if signs[SIGN_PROTO] != TCP else NOTHING_FOUND, 0, time)
+        settle_flow(flow)
+        return
+    note = notes[note_of(flows, number, notes, meter, model, time)]
+    note["seen"] = min(I(note["seen"]) + 1, 65535)
+    observe(note, signs[SIGN_PAYLOAD_SIZE], time, signs[SIGN_UP])
+    if note["seen"] >= KEPT:
+        finish(flow, note, meter, model)
+        settle_flow(flow)
+        give_back(notes, meter, I(flow["note"]) - 1)
+        flow["note"] = 0
+
+
+@kernel
+def note_of(
+    flows: Records, number: int, notes: Records, meter: Numbers, model: Records, time: int
+) -> int:
     """Return the number of a flow's note, a fresh one (or another flow's) where it has none."""
     flow = flows[number]
     if flow["note"]:
@@ -256,7 +292,7 @@ def note_of(flows: Records, number: int, notes: Records, meter: Numbers, time: i
     if which < 0:
         which = next_victim(notes, meter)
         victim = flows[notes[which]["flow"]]
-        finish(victim, notes[which])
+        finish(victim, notes[which], meter, model)
         settle_flow(victim)
         victim["note"] = 0
         meter[METER_RECYCLED] += 1
@@ -266,7 +302,7 @@ def note_of(flows: Records, number: int, notes: Records, meter: Numbers, time: i
 
 
 @kernel
-def lost_patience(flow: Any, note: Any, proto: int) -> bool:
+def lost_patience(flow: Any, note: Any, model: Records, proto: int) -> bool:
     """Tell whether enough payloads were read without a verdict."""
     if flow["verdict"] != UNDECIDED:
         return False
@@ -280,7 +316,11 @@ def lost_patience(flow: Any, note: Any, proto: int) -> bool:
     if seen < PATIENCE_UDP:
         return False
     hint = best_run(note) > 0 or note["rtcp"] > 0 or note["candidate"] > 0 or note["tags"] > 2
-    return not hint or seen >= PATIENCE_HINT
+    if hint:
+        return seen >= PATIENCE_HINT
+    if seen == PATIENCE_UDP:
+        return ask(note, model, 0) == 0
+    return seen >= KEPT  # what looks like a call must do so for longer
 
 
 @kernel
@@ -294,8 +334,11 @@ def best_run(note: Any) -> int:
 
 
 @kernel
-def finish(flow: Any, note: Any) -> None:
-    """Give a flow that stays undecided the verdict that its payloads allow."""
+def finish(flow: Any, note: Any, meter: Numbers, model: Records) -> None:
+    """Give a flow that stays undecided the verdict that its payloads allow.
+
+    The early model is asked last: where nothing in the payloads speaks for a call.
+    """
     if flow["verdict"] != UNDECIDED:
         return
     time = I(flow["last_time"])
@@ -308,14 +351,17 @@ def finish(flow: Any, note: Any) -> None:
         conclude(flow, RTCP_STREAM, 0, time)
     if note["rtcp"] >= 1 and note["rtcp"] == note["seen"]:
         conclude(flow, RTCP_HINT, 0, time)
+    if flow["verdict"] == UNDECIDED and flow["proto"] == UDP:
+        found = ask(note, model, I(meter[METER_BLIND]))
+        conclude(flow, found, asked_with(note, model), time)
     conclude(flow, NOTHING_FOUND, I(note["seen"]), time)
 
 
 @kernel
-def settle(flow: Any, notes: Records, context: Records) -> None:
+def settle(flow: Any, notes: Records, meter: Numbers, model: Records) -> None:
     """Give a flow of a finished table its verdict."""
     if flow["note"]:
-        finish(flow, notes[I(flow["note"]) - 1])
+        finish(flow, notes[I(flow["note"]) - 1], meter, model)
     elif flow["payload_packets"] == 0:
         conclude(flow, NO_PAYLOAD, 0, I(flow["last_time"]))
     else:

@@ -19,8 +19,10 @@ from captures.pcap import Packets
 from classifier.context import CONTEXT, LEARN_ALL
 from classifier.decode import DECODED, FRAGMENTS, decode
 from classifier.demux import finish, inspect, settle
+from classifier.early import check, none, shipped
 from classifier.flow import (
     FLOW,
+    METER_BLIND,
     METER_EVICTED,
     METER_FLOWS,
     METER_FREE,
@@ -71,6 +73,7 @@ class Tables(NamedTuple):
     fragments: Numbers  # int64[FRAGMENTS, 2]
     spill: Records  # FLOW[...], evicted flows of the current batch
     meter: Numbers  # int64[METERS], counters
+    model: Records  # NODE[...], the early model and its scratch; empty: none
 
 
 @kernel
@@ -83,6 +86,7 @@ def step(
     fragments: Numbers,
     spill: Records,
     meter: Numbers,
+    model: Records,
     data: Octets,
     at: int,
     end: int,
@@ -104,7 +108,7 @@ def step(
         return -1
     number = find(flows, index, spill, meter, data, signs, time, record)
     if meter[METER_ORPHAN]:
-        close_evicted(notes, spill, meter)
+        close_evicted(notes, spill, meter, model)
     flow = flows[number]
     size = signs[SIGN_IP_SIZE]
     if signs[SIGN_UP]:
@@ -120,16 +124,16 @@ def step(
     if signs[SIGN_PAYLOAD_SIZE] > 0:
         flow["payload_packets"] += 1
         if not flow["state"] & SETTLED:
-            inspect(flows, number, notes, context, hellos, meter, data, time, signs)
+            inspect(flows, number, notes, context, hellos, meter, model, data, time, signs)
     return number
 
 
 @kernel
-def close_evicted(notes: Records, spill: Records, meter: Numbers) -> None:
+def close_evicted(notes: Records, spill: Records, meter: Numbers, model: Records) -> None:
     """Give the flow that was just evicted its verdict, and its note back to the pool."""
     which = meter[METER_ORPHAN] - 1
     row = spill[meter[METER_SPILLED] - 1]
-    finish(row, notes[which])
+    finish(row, notes[which], meter, model)
     row["note"] = 0
     give_back(notes, meter, which)
     meter[METER_ORPHAN] = 0
@@ -145,6 +149,7 @@ def pump(
     fragments: Numbers,
     spill: Records,
     meter: Numbers,
+    model: Records,
     data: Octets,
     offset: Numbers,
     captured: Numbers,
@@ -166,6 +171,7 @@ def pump(
             fragments,
             spill,
             meter,
+            model,
             data,
             offset[i],
             offset[i] + captured[i],
@@ -178,11 +184,18 @@ def pump(
 
 
 @kernel
-def settle_all(flows: Records, count: int, notes: Records, context: Records) -> None:
+def settle_all(flows: Records, count: int, notes: Records, meter: Numbers, model: Records) -> None:
     """Give every undecided flow the verdict that its packets so far allow."""
     for number in range(count):
         if flows[number]["verdict"] == 0:
-            settle(flows[number], notes, context)
+            settle(flows[number], notes, meter, model)
+
+
+def own_copy(model: Records | str | None) -> Records:
+    """Return an engine's copy of a model (its walk writes columns into it)."""
+    if model is None:
+        return none()
+    return (shipped() if isinstance(model, str) else check(model)).copy()
 
 
 def power_of_two(n: int) -> int:
@@ -198,6 +211,9 @@ class Engine:
     seed: makes the hash key; verdicts do not depend on it.
     names: False for an engine that believes no host name (SNI, DNS, HTTP Host).
     without: number of an app whose evidence is not heard, as if nobody had written it (0: none).
+    model: NODE[...] of classifier.early for flows without any sign; "shipped" is the committed
+    one, None none.
+    fingerprints: False reads no payload at all, the model decides alone.
     """
 
     def __init__(
@@ -209,6 +225,8 @@ class Engine:
         room: int = START,
         names: bool = True,
         without: int = 0,
+        model: Records | str | None = "shipped",
+        fingerprints: bool = True,
     ) -> None:
         self.max_flows = max(max_flows, 64)
         room = min(max(room, 64), self.max_flows)
@@ -221,6 +239,7 @@ class Engine:
         meter[METER_KEY] = int.from_bytes(digest[:4], "big")
         meter[METER_LEARN] = learn
         meter[METER_WITHOUT] = (SKYPE if without == TEAMS else without) << WITHOUT
+        meter[METER_BLIND] = 0 if fingerprints else 1
         self.tables = Tables(
             np.zeros(room, FLOW),
             np.zeros(2 * power_of_two(room), np.int64),
@@ -230,6 +249,7 @@ class Engine:
             np.zeros((FRAGMENTS, 2), np.int64),
             np.zeros(0, FLOW),
             meter,
+            own_copy(model),
         )
 
     def reserve(self, packets: int) -> None:
@@ -284,7 +304,7 @@ class Engine:
         used = int(tables.meter[METER_FLOWS])
         parts = [*self.evicted, tables.flows[:used]]
         table = np.concatenate(parts)
-        settle_all(table, len(table), tables.notes, tables.context)
+        settle_all(table, len(table), tables.notes, tables.meter, tables.model)
         if self.evicted:
             table = table[np.argsort(table["first_record"], kind="stable")]
         return table

@@ -96,7 +96,8 @@ EVICT_SCAN = 64
     METER_HELLO_HAND,  # where a free hello buffer is looked for first
     METER_HELLOS_LOST,  # hello buffers that were taken before their hello was whole
     METER_INITIALS,  # QUIC Initials opened
-) = range(22)
+    METER_BLIND,  # 1: no payload is read, the early model decides alone
+) = range(23)
 METERS = 32
 
 

@@ -35,6 +35,7 @@ from classifier.apps import (
     zoom,
 )
 from classifier.decode import TCP, UDP, ip_header
+from classifier.early import MODEL_CALL
 from classifier.names import NAMES
 from classifier.protocols.dtls import HANDSHAKE, RECORD, USE_SRTP
 from classifier.protocols.rtp import HEADER as RTP_HEADER
@@ -545,6 +546,7 @@ _PLACES: dict[int, Place | Counted] = {
     webrtc.NAMED_DNS: endpoints,
     webrtc.NAMED_TLS: host_name,
     webrtc.MEDIA_OF_CALL: media,
+    MODEL_CALL: Counted("sizes, gaps and directions of the first payloads, by the early model"),
     webrtc.NOTHING_FOUND: Counted("payloads without any sign of a call"),
     webrtc.IS_DNS: both(ports, _DNS),
     webrtc.NAMED_QUIC: initial_keys,

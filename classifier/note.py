@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from captures.compiled import I, kernel
+from classifier.features import KEPT
 from classifier.flow import METER_FREE, METER_NOTE_HAND, METER_NOTES, Numbers, Records
 
 TRACKS = 4
@@ -44,6 +45,9 @@ NOTE = np.dtype(
         ("hits", "u1"),  # payloads that fit the candidate below
         ("candidate", "u1"),  # app number of a proprietary framing under test
         ("sides", "u1"),  # 1: it fitted upwards, 2: downwards
+        ("ways", "u2"),  # UDP: bit i is 1 where payload i went up
+        ("sizes", "u2", (KEPT,)),  # of the first UDP payloads, bytes on the wire
+        ("moments", "u4", (KEPT,)),  # microseconds since first_time
         ("word", "u4"),  # a value to compare with, by candidate
         ("other", "u4"),
     ]
@@ -63,7 +67,7 @@ def clear(note: Any, number: int, time: int) -> None:
         note["rtp_ssrc"][track] = 0
     note["rtcp_ssrc"] = note["seen"] = note["stun"] = note["rtcp"] = note["rtcp_same"] = 0
     note["tags"] = note["pings"] = note["hits"] = note["candidate"] = note["sides"] = 0
-    note["word"] = note["other"] = note["hello"] = note["greets"] = 0
+    note["word"] = note["other"] = note["hello"] = note["greets"] = note["ways"] = 0
 
 
 @kernel

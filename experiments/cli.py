@@ -215,6 +215,27 @@ def explain(
 
 
 @app.command()
+def train(
+    corpus: Annotated[
+        Path | None, typer.Option(help="A folder of captures, looked in first.")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="Where early.npz and its card go.")
+    ] = Path("runs/early"),
+) -> None:
+    """Train the early model (sizes, gaps, directions) on real captures; writes its card beside it.
+
+    -o classifier/models replaces the committed one. Example: midcall train --corpus ~/pcaps
+    """
+    with sentences():
+        from experiments import train as training
+
+        arrays, page = training.train(corpus, out, lambda name: say(f"midcall train: {name}"))
+        print(arrays)
+        print(page)
+
+
+@app.command()
 def report(
     folder: Annotated[
         Path, typer.Argument(metavar="RUN", help="The folder of a run (default: the latest).")

@@ -74,7 +74,7 @@ class Survey(NamedTuple):
 
 def survey(packets: Packets) -> Survey:
     """Return what each packet of a capture is."""
-    engine = Engine(room=max(64, min(packets.total, 1 << 16)))
+    engine = Engine(room=max(64, min(packets.total, 1 << 16)), model=None)
     engine.reserve(packets.total)
     facts = np.zeros(packets.total, FACT)
     read_facts(*engine.tables, *packets, engine.signs, facts)
@@ -91,6 +91,7 @@ def read_facts(
     fragments: Numbers,
     spill: Records,
     meter: Numbers,
+    model: Records,
     data: Octets,
     offset: Numbers,
     captured: Numbers,
@@ -112,6 +113,7 @@ def read_facts(
             fragments,
             spill,
             meter,
+            model,
             data,
             offset[i],
             offset[i] + captured[i],
