@@ -45,11 +45,11 @@ NOTE = np.dtype(
         ("hits", "u1"),  # payloads that fit the candidate below
         ("candidate", "u1"),  # app number of a proprietary framing under test
         ("sides", "u1"),  # 1: it fitted upwards, 2: downwards
-        ("ways", "u2"),  # UDP: bit i is 1 where payload i went up
-        ("sizes", "u2", (KEPT,)),  # of the first UDP payloads, bytes on the wire
-        ("moments", "u4", (KEPT,)),  # microseconds since first_time
         ("word", "u4"),  # a value to compare with, by candidate
         ("other", "u4"),
+        ("moments", "u4", (KEPT,)),  # of the first UDP payloads, microseconds since first_time
+        ("sizes", "u2", (KEPT,)),  # their bytes on the wire
+        ("ways", "i8"),  # bit i is 1 where payload i went up
     ]
 )
 assert NOTE.itemsize % 8 == 0  # else the fields of every other note lie askew, and slow
