@@ -377,11 +377,11 @@ def inspect_dns(
 ) -> bool:
     """Read a payload on a DNS port; every packet may hold a name, so the flow is not settled."""
     at, end = signs[SIGN_PAYLOAD_AT], signs[SIGN_PAYLOAD_END]
-    if not read_dns(b, at, end, time, context, meter, signs):
+    read = read_dns(b, at, end, time, context, meter, signs)
+    if read == 0:
         return False
     conclude(flow, IS_DNS, 0, time)
-    rule = name_rule(b, signs[SIGN_NAME_AT], signs[SIGN_NAME_LENGTH], 1, signs)
-    if rule >> 8 == TEAMS:
+    if (read - 1) >> 8 == TEAMS:
         client = SIGN_SOURCE_AT if signs[SIGN_TARGET_PORT] in DNS_PORTS else SIGN_TARGET_AT
         key = packet_key(b, signs[client], signs[SIGN_VERSION], CLIENT_HINT)
         learn(context, meter, key, TEAMS, MESSAGING, LEARN_DNS, time)

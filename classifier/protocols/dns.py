@@ -41,30 +41,32 @@ def skip_name(b: Octets, o: int, end: int) -> int:
 @kernel
 def read_dns(
     b: Octets, at: int, end: int, time: int, context: Records, meter: Numbers, signs: Numbers
-) -> bool:
-    """Read a message; its question's name goes to signs, answers with addresses are learned."""
+) -> int:
+    """Read a message; its question's name goes to signs, answers with addresses are learned.
+
+    Returns 0 where it is none, else 1 + the rule of the question's name (classifier.names).
+    """
     if end - at < HEADER + 5:
-        return False
+        return 0
     flags, questions, answers = u16(b, at + 2), u16(b, at + 4), u16(b, at + 6)
     if questions > 16 or answers > 256 or flags & 0x7800 not in (0, 0x2800):
-        return False
+        return 0
     o = at + HEADER
     if questions == 0:
-        return answers > 0
+        return 1 if answers > 0 else 0
     name = o
     for turn in range(questions):
         o = skip_name(b, o, end)
         if o < 0 or end - o < 4:
-            return False
+            return 0
         if turn == 0:
             signs[SIGN_NAME_AT], signs[SIGN_NAME_LENGTH] = name, o - name
         o += 4
     signs[SIGN_NAME_KIND] = NAME_DNS_ANSWER if flags & 0x8000 else NAME_DNS_QUESTION
-    if flags & 0x8000 and answers:
-        rule = name_rule(b, name, signs[SIGN_NAME_LENGTH], 1, signs)
-        if rule:
-            learn_answers(b, o, end, min(answers, ANSWERS), rule, time, context, meter)
-    return True
+    rule = name_rule(b, name, signs[SIGN_NAME_LENGTH], 1, signs)
+    if rule and flags & 0x8000 and answers:
+        learn_answers(b, o, end, min(answers, ANSWERS), rule, time, context, meter)
+    return 1 + rule
 
 
 @kernel
