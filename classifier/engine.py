@@ -59,7 +59,7 @@ from classifier.signs import (
 from classifier.verdicts import SKYPE, TEAMS
 
 #: Records an engine starts with; it doubles them as needed, up to its bound.
-START = 4096
+START = 1 << 15
 
 
 class Tables(NamedTuple):
