@@ -2,10 +2,11 @@
 """The one decorator of all compiled code, and the cache that can never be stale.
 
 Numba keys its cache on the file of the decorated function alone: a changed callee in another
-file, or another NUMBA_BOUNDSCHECK, would load old machine code. So the cache directory is named
-by a digest of every source file of the four packages, the versions of what compiles them, and the
-settings that change the result. This module sets it before any kernel is decorated, which is why
-every file with a kernel imports `kernel` from here.
+file, or another NUMBA_BOUNDSCHECK, would load old machine code. So each module's kernels are kept
+in a folder named by a digest of that module and of every module of the lab that it imports, near
+or far, of the versions of what compiles them, and of the settings that change the result: a change
+compiles again what it can reach and nothing else. The folder is set as each kernel is decorated,
+which is why every file with a kernel imports `kernel` from here.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ import fcntl
 import hashlib
 import os
 import platform
+import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,6 +31,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("captures", "classifier", "testbed", "experiments")
+IMPORT = re.compile(
+    r"^[ \t]*(?:from ([\w.]+) import (\([^)]*\)|[^(#\n]*)|import ([\w., ]+))", re.MULTILINE
+)
 
 #: True where kernels run as plain Python (NUMBA_DISABLE_JIT=1): slow, checked, same verdicts.
 PLAIN: bool = bool(numba.config.DISABLE_JIT)
@@ -42,24 +48,73 @@ else:
     U = int if PLAIN else np.uintp
 
 
-def sources_digest() -> str:
-    """Return the sha256 (hex) of everything that decides the machine code of the kernels."""
-    digest = hashlib.sha256()
+def settings() -> bytes:
+    """Return what beside the sources decides the machine code of a kernel."""
+    config = (numba.config.BOUNDSCHECK, numba.config.OPT, numba.config.CPU_NAME)
+    versions = (platform.python_version(), numba.__version__, llvmlite.__version__, np.__version__)
+    return repr((config, versions)).encode()
+
+
+def source(module: str) -> Path | None:
+    """Return the file of a module of the lab, None for anything else."""
+    if module.partition(".")[0] not in PACKAGES:
+        return None
+    path = ROOT.joinpath(*module.split("."))
+    for file in (path.with_suffix(".py"), path / "__init__.py"):
+        if file.is_file():
+            return file
+    return None
+
+
+@cache
+def imported(module: str) -> frozenset[str]:
+    """Return the modules of the lab that a module's text imports, wherever in it."""
+    file = source(module)
+    if file is None:
+        return frozenset()
+    found = set()
+    for line in IMPORT.finditer(file.read_text(encoding="utf-8")):
+        near, names, plain = line.groups()
+        if near:
+            words = [word.split()[0] for word in names.strip("() ").split(",") if word.strip()]
+            found |= {near, *(f"{near}.{word}" for word in words)}
+        else:
+            found |= {word.split()[0] for word in plain.split(",")}
+    return frozenset(word for word in found if source(word) is not None)
+
+
+def reach(module: str) -> list[str]:
+    """Return a module and every module of the lab that it imports, near or far, in order."""
+    seen, ahead = {module}, [module]
+    while ahead:
+        new = imported(ahead.pop()) - seen
+        seen |= new
+        ahead += new
+    return sorted(seen)
+
+
+def digest_of(modules: Iterable[str]) -> str:
+    """Return the sha256 (hex) of some modules' texts and of the settings."""
+    digest = hashlib.sha256(settings())
+    for module in modules:
+        file = source(module)
+        if file is not None:
+            digest.update(module.encode() + b"\0" + file.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def all_modules() -> Iterator[str]:
+    """Yield every module of the four packages, in order."""
     for package in PACKAGES:
         for path in sorted((ROOT / package).rglob("*.py")):
-            text = path.read_bytes()
-            if b"kernel" in text:
-                digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + text + b"\0")
-    settings = (numba.config.BOUNDSCHECK, numba.config.OPT, numba.config.CPU_NAME)
-    versions = (platform.python_version(), numba.__version__, llvmlite.__version__, np.__version__)
-    digest.update(repr((settings, versions)).encode())
-    return digest.hexdigest()
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 def cache_folder() -> Path:
     """Return a writable folder for compiled code: the user's cache, else a temporary one."""
     home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    folder = Path(home) / "midcall" / "compiled" / sources_digest()[:16]
+    folder = Path(home) / "midcall" / "compiled"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -68,16 +123,32 @@ def cache_folder() -> Path:
         return Path(tempfile.mkdtemp(prefix="midcall-compiled-"))
 
 
-CACHE: Path | None = None
-if not PLAIN:
-    CACHE = cache_folder()
-    numba.config.CACHE_DIR = str(CACHE)
+CACHE: Path | None = None if PLAIN else cache_folder()
+
+
+@cache
+def module_cache(module: str) -> str:
+    """Return the folder of one module's machine code."""
+    name = f"{module}-{digest_of(reach(module))[:16]}"
+    return str((CACHE or Path()) / name)
 
 
 def kernel(function: F) -> F:
     """Compile a function of the packet path: cached, GIL released, division by NumPy's rules."""
+    if CACHE is not None:
+        numba.config.CACHE_DIR = module_cache(function.__module__)
     compiled: F = numba.njit(cache=True, nogil=True, error_model="numpy", _nrt=False)(function)
     return compiled
+
+
+def warm_mark(folder: Path) -> Path:
+    """Return the file that stands where this very source tree was warmed up."""
+    return folder / f"warm-{digest_of(all_modules())[:16]}"
+
+
+def is_warm() -> bool:
+    """Tell whether this very source tree was warmed up here before."""
+    return CACHE is not None and warm_mark(CACHE).exists()
 
 
 @contextmanager
@@ -89,7 +160,7 @@ def compile_lock() -> Iterator[bool]:
     if CACHE is None:
         yield False
         return
-    done = CACHE / "warm"
+    done = warm_mark(CACHE)
     with open(CACHE / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield not done.exists()

@@ -61,14 +61,13 @@ def _library(name: str) -> Finding:
 def _compiled() -> Finding:
     """Look at the cache of compiled code; importing it chooses the folder."""
     try:
-        from captures.compiled import CACHE, PLAIN
+        from captures.compiled import CACHE, PLAIN, is_warm
     except ImportError as error:
         return Finding("compiled code", NEEDED, f"numba cannot be imported ({error}): make setup")
     if PLAIN:
         return Finding("compiled code", "ok", "off (NUMBA_DISABLE_JIT=1): slow, same verdicts")
-    warm = CACHE is not None and (CACHE / "warm").exists()
     return Finding(
-        "compiled code", "ok", f"{CACHE} ({'warm' if warm else 'compiled at first use'})"
+        "compiled code", "ok", f"{CACHE} ({'warm' if is_warm() else 'compiled at first use'})"
     )
 
 
