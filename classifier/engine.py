@@ -18,7 +18,7 @@ from captures.octets import Octets
 from captures.pcap import Packets
 from classifier.context import CONTEXT, LEARN_ALL
 from classifier.decode import DECODED, FRAGMENTS, decode
-from classifier.demux import finish, inspect, settle
+from classifier.demux import inspect
 from classifier.early import check, none, shipped
 from classifier.flow import (
     FLOW,
@@ -44,6 +44,7 @@ from classifier.flow import (
 )
 from classifier.hellos import HELLOS, ROW
 from classifier.note import NOTE, give_back
+from classifier.patience import finish, settle
 from classifier.signs import (
     SIGN_HELLO_PRINT,
     SIGN_IP_SIZE,

@@ -13,6 +13,7 @@ import numpy as np
 
 from captures.octets import Octets, u8, u16, u32
 from classifier.apps.telephony import is_mgcp, is_sip
+from classifier.datagrams import NESTING
 from classifier.decode import (
     BAD,
     DOT11,
@@ -46,7 +47,6 @@ from classifier.decode import (
     link_step,
     udp_tunnel,
 )
-from classifier.demux import NESTING
 from classifier.flow import Numbers
 from classifier.protocols.dns import PORTS as DNS_PORTS
 from classifier.protocols.dtls import NOT_DTLS, read_dtls

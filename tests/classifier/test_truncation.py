@@ -41,8 +41,8 @@ from classifier.apps.webex import webex_message
 from classifier.apps.whatsapp import whatsapp_probe, whatsapp_tcp
 from classifier.apps.zoom import zoom_message, zoom_stun
 from classifier.context import CONTEXT, LEARN_ALL, stun_key
+from classifier.datagrams import carries
 from classifier.decode import FRAGMENTS, decode
-from classifier.demux import carries
 from classifier.engine import Engine, step
 from classifier.flow import METER_LEARN, METERS
 from classifier.hellos import ROW

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""STUN messages judged: by an app's own marks, a realm, a dialect, then in general."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from captures.compiled import I, kernel
+from captures.octets import Octets
+from classifier.apps.meet import PORT as MEET_PORT
+from classifier.apps.meet import own_port as meet_port
+from classifier.apps.realms import realm_app
+from classifier.apps.skype import family_stun
+from classifier.apps.webrtc import BARE_STUN, ICE_CHECK, TURN_USE
+from classifier.apps.whatsapp import whatsapp_stun
+from classifier.apps.zoom import zoom_stun
+from classifier.flow import ALLOCATED, Numbers, Records
+from classifier.judge import conclude, heard
+from classifier.learned import CLIENT_HINT, recall_both, teach
+from classifier.protocols.stun import ICE, MICROSOFT, TURN, USERNAME
+from classifier.signs import (
+    SIGN_SOURCE_PORT,
+    SIGN_STUN,
+    SIGN_STUN_AT,
+    SIGN_STUN_COUNT,
+    SIGN_STUN_FIRST,
+    SIGN_STUN_REALM,
+    SIGN_STUN_REALM_LENGTH,
+    SIGN_STUN_TRAITS,
+    SIGN_STUN_USER,
+    SIGN_STUN_USER_LENGTH,
+    SIGN_TARGET_PORT,
+)
+from classifier.verdicts import TEAMS
+
+
+@kernel
+def on_stun(
+    flow: Any,
+    note: Any,
+    context: Records,
+    meter: Numbers,
+    b: Octets,
+    size: int,
+    time: int,
+    signs: Numbers,
+) -> None:
+    """Judge a STUN message by its app's own marks, its realm, its dialect, then in general."""
+    kind, first = I(signs[SIGN_STUN]) - 1, I(signs[SIGN_STUN_FIRST]) - 1
+    traits = I(signs[SIGN_STUN_TRAITS])
+    note["stun"] = min(I(note["stun"]) + 1, 65535)
+    note["traits"] = I(note["traits"]) | traits
+    at = signs[SIGN_STUN_AT]
+    found = whatsapp_stun(b, at, size, kind, first, traits, I(signs[SIGN_STUN_COUNT]))
+    found = heard(flow, found)
+    argument = kind if 0x0800 <= kind <= 0x0805 else first
+    if found == 0 and signs[SIGN_STUN_REALM]:
+        found = realm_app(b, signs[SIGN_STUN_REALM], I(signs[SIGN_STUN_REALM_LENGTH]))
+        found = heard(flow, found)
+    if found == 0 and traits & MICROSOFT:
+        teams = recall_both(context, b, CLIENT_HINT, time, signs) & 0xFF == TEAMS
+        found = heard(flow, family_stun(traits, teams))
+    if found == 0 and signs[SIGN_STUN_USER]:
+        found = zoom_stun(b, signs[SIGN_STUN_USER], I(signs[SIGN_STUN_USER_LENGTH]))
+        found = heard(flow, found)
+    if found == 0:
+        found = general_stun(kind, traits)
+    conclude(flow, found, argument, time)
+    if found in (ICE_CHECK, TURN_USE):
+        by_port(flow, time, signs)
+    if traits & TURN:
+        flow["state"] = I(flow["state"]) | ALLOCATED
+    teach(flow, context, meter, b, time, signs)
+
+
+@kernel
+def by_port(flow: Any, time: int, signs: Numbers) -> None:
+    """Name a flow of proven WebRTC by a port that only one app's servers use."""
+    port = meet_port(I(signs[SIGN_SOURCE_PORT]), I(signs[SIGN_TARGET_PORT]))
+    if port:
+        conclude(flow, MEET_PORT, port, time)
+
+
+@kernel
+def general_stun(kind: int, traits: int) -> int:
+    """Return what a STUN message without an app's mark says."""
+    if traits & TURN:
+        return TURN_USE
+    if traits & ICE or (traits & USERNAME and kind in (0x0001, 0x0101)):
+        return ICE_CHECK
+    return BARE_STUN

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What set-up and names teach about endpoints, and what flows are told from it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from captures.compiled import I, kernel
+from captures.octets import Octets
+from classifier.apps.telegram import STREAM as TELEGRAM_STREAM
+from classifier.apps.webrtc import IS_DNS, NAMED_DNS, NAMED_SDP, NAMED_SOCKET, NAMED_STUN
+from classifier.context import (
+    LEARN_DNS,
+    LEARN_SDP,
+    LEARN_SOCKET,
+    LEARN_STUN,
+    learn,
+    names_nobody,
+    packet_key,
+    recall,
+    stun_key,
+)
+from classifier.evidence import pack
+from classifier.flow import Numbers, Records
+from classifier.judge import conclude
+from classifier.protocols.dns import PORTS as DNS_PORTS
+from classifier.protocols.dns import read_dns
+from classifier.signs import (
+    SIGN_PAYLOAD_AT,
+    SIGN_PAYLOAD_END,
+    SIGN_SOURCE_AT,
+    SIGN_SOURCE_PORT,
+    SIGN_STUN,
+    SIGN_STUN_AT,
+    SIGN_STUN_MAPPED,
+    SIGN_STUN_PEER,
+    SIGN_STUN_RELAYED,
+    SIGN_TARGET_AT,
+    SIGN_TARGET_PORT,
+    SIGN_VERSION,
+)
+from classifier.streams import best_run
+from classifier.verdicts import (
+    CERTAIN,
+    CONTROL,
+    MEDIA,
+    MESSAGING,
+    NOT_CALL,
+    OTHER_RTC,
+    SETUP,
+    TEAMS,
+    TELEGRAM,
+    UNDECIDED,
+)
+
+#: The port under which an address is remembered as a client of Teams' names.
+CLIENT_HINT = 1
+#: Packets within STEADY_TIME (ns) that make a named flow without RTP its call's media.
+STEADY_PACKETS, STEADY_TIME = 40, 8_000_000_000
+
+
+@kernel
+def inspect_dns(
+    flow: Any, context: Records, meter: Numbers, b: Octets, time: int, signs: Numbers
+) -> bool:
+    """Read a payload on a DNS port; every packet may hold a name, so the flow is not settled."""
+    at, end = signs[SIGN_PAYLOAD_AT], signs[SIGN_PAYLOAD_END]
+    read = read_dns(b, at, end, time, context, meter, signs)
+    if read == 0:
+        return False
+    conclude(flow, IS_DNS, 0, time)
+    if (read - 1) >> 8 == TEAMS:
+        client = SIGN_SOURCE_AT if signs[SIGN_TARGET_PORT] in DNS_PORTS else SIGN_TARGET_AT
+        key = packet_key(b, signs[client], signs[SIGN_VERSION], CLIENT_HINT)
+        learn(context, meter, key, TEAMS, MESSAGING, LEARN_DNS, time)
+    return True
+
+
+@kernel
+def recall_both(context: Records, b: Octets, port: int, time: int, signs: Numbers) -> int:
+    """Return what is known of either address of the packet under a port that stands for a hint."""
+    version = signs[SIGN_VERSION]
+    known = recall(context, packet_key(b, signs[SIGN_SOURCE_AT], version, port), time)
+    if known:
+        return known
+    return recall(context, packet_key(b, signs[SIGN_TARGET_AT], version, port), time)
+
+
+@kernel
+def ask_context(
+    flow: Any, note: Any, context: Records, b: Octets, time: int, signs: Numbers
+) -> None:
+    """Name a flow by its endpoints where set-up told them; asked at packets 1, 2, 4, 8, ..."""
+    seen = I(note["seen"])
+    if flow["verdict"] == NOT_CALL or (flow["verdict"] == CERTAIN and flow["app"] != OTHER_RTC):
+        steady(flow, note, time)
+        return
+    if seen & (seen - 1):
+        return
+    version = signs[SIGN_VERSION]
+    source = packet_key(b, signs[SIGN_SOURCE_AT], version, signs[SIGN_SOURCE_PORT])
+    target = packet_key(b, signs[SIGN_TARGET_AT], version, signs[SIGN_TARGET_PORT])
+    known = recall(context, source, time)
+    if known == 0:
+        known = recall(context, target, time)
+    if known == 0 and flow["verdict"] != UNDECIDED:
+        known = recall_both(context, b, 0, time, signs)
+    if known == 0:
+        return
+    app, source, how = known & 0xFF, (known >> 8) & 0xFF, NAMED_SOCKET
+    if source == LEARN_STUN:
+        how = NAMED_STUN
+    elif source == LEARN_SDP:
+        how = NAMED_SDP
+    elif source == LEARN_DNS:
+        how = NAMED_DNS
+    role = MEDIA if best_run(note) > 0 else SETUP
+    if source == LEARN_SDP and note["rtcp"] and role == SETUP:
+        role = CONTROL
+    conclude(flow, pack(app, how, CERTAIN, role, 85), 0, time)
+
+
+@kernel
+def steady(flow: Any, note: Any, time: int) -> None:
+    """Take a steady stream of an app whose media is not RTP for its media."""
+    if flow["app"] != TELEGRAM or flow["role"] != SETUP or note["pings"]:
+        return
+    if note["seen"] == STEADY_PACKETS and time - I(note["first_time"]) < STEADY_TIME:
+        conclude(flow, TELEGRAM_STREAM, 0, time)
+
+
+@kernel
+def teach(
+    flow: Any, context: Records, meter: Numbers, b: Octets, time: int, signs: Numbers
+) -> None:
+    """Remember the endpoints of a flow that certainly belongs to an app's call."""
+    if flow["verdict"] != CERTAIN or flow["app"] == OTHER_RTC or flow["role"] == MESSAGING:
+        return
+    app, version = I(flow["app"]), signs[SIGN_VERSION]
+    for side in range(2):
+        where = SIGN_SOURCE_AT if side == 0 else SIGN_TARGET_AT
+        port = signs[SIGN_SOURCE_PORT] if side == 0 else signs[SIGN_TARGET_PORT]
+        if not names_nobody(port):
+            key = packet_key(b, signs[where], version, port)
+            learn(context, meter, key, app, SETUP, LEARN_SOCKET, time)
+    if signs[SIGN_STUN]:
+        header = signs[SIGN_STUN_AT]
+        for slot in (SIGN_STUN_MAPPED, SIGN_STUN_PEER, SIGN_STUN_RELAYED):
+            key = stun_key(b, signs[slot], header)
+            learn(context, meter, key, app, SETUP, LEARN_STUN, time)

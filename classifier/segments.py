@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""TCP payloads, as they came: TLS, HTTP, the apps' chat, telephony, and framed STUN and RTP."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from captures.compiled import I, kernel
+from captures.octets import Octets, u8, u16, u32
+from classifier.apps.messenger import messenger_tcp
+from classifier.apps.telephony import MESSAGE as SIP_MESSAGE
+from classifier.apps.telephony import telephony_tcp
+from classifier.apps.viber import viber_tcp
+from classifier.apps.webrtc import NAMED_TLS, NOTHING_FOUND, RTP_STREAM
+from classifier.apps.whatsapp import whatsapp_tcp
+from classifier.checks import on_stun
+from classifier.evidence import pack
+from classifier.flow import Numbers, Records
+from classifier.greetings import on_more, on_nameless_tls, on_segment
+from classifier.hellos import EARLY_AT, EARLY_ROW, put_piece, take_row
+from classifier.judge import conclude, heard
+from classifier.names import name_rule
+from classifier.protocols.http import read_http
+from classifier.protocols.rtp import looks_like_rtp, read_rtcp, track_rtp
+from classifier.protocols.sdp import learn_sdp
+from classifier.protocols.stun import read_stun
+from classifier.protocols.tls import CLIENT_HELLO as TLS_HELLO
+from classifier.protocols.tls import NOT_TLS, may_begin, read_tls
+from classifier.signs import (
+    SIGN_NAME_AT,
+    SIGN_NAME_KIND,
+    SIGN_NAME_LENGTH,
+    SIGN_PAYLOAD_AT,
+    SIGN_PAYLOAD_END,
+    SIGN_PAYLOAD_SIZE,
+    SIGN_SOURCE_PORT,
+    SIGN_TARGET_PORT,
+    SIGN_TCP_SEQUENCE,
+    SIGN_UP,
+)
+from classifier.streams import on_rtcp, on_stream
+from classifier.verdicts import CERTAIN, MESSAGING, NOT_CALL
+
+#: Packets of a flow within which a segment may have come before the start of its hello.
+EARLY = 5
+
+
+@kernel
+def inspect_tcp(
+    flow: Any,
+    note: Any,
+    context: Records,
+    hellos: Octets,
+    meter: Numbers,
+    b: Octets,
+    time: int,
+    signs: Numbers,
+) -> None:
+    """Read a TCP payload as it came; of streams, only a ClientHello is put together."""
+    at, end, size = signs[SIGN_PAYLOAD_AT], signs[SIGN_PAYLOAD_END], signs[SIGN_PAYLOAD_SIZE]
+    if end - at < 1:
+        return
+    first = note["seen"] == 1
+    if note["hello"] and on_more(flow, note, context, hellos, meter, b, time, signs):
+        return
+    tls = read_tls(b, at, end, signs)
+    if tls == TLS_HELLO or may_begin(b, at, end):
+        on_segment(flow, note, context, hellos, meter, b, time, signs)
+        return
+    if tls != NOT_TLS and note["stun"] == 0:
+        on_nameless_tls(flow, context, b, time, signs)
+        return
+    if read_http(b, at, end, signs):
+        on_host(flow, b, time, signs)
+        return
+    found = heard(flow, whatsapp_tcp(b, at, end, first))
+    found = found or heard(flow, messenger_tcp(b, at, end, first))
+    if found == 0:
+        port = min(I(signs[SIGN_SOURCE_PORT]), I(signs[SIGN_TARGET_PORT]))
+        found = heard(flow, viber_tcp(b, at, end, size, port))
+    if found == 0:
+        found = heard(flow, telephony_tcp(note, b, at, end, size))
+    if found:
+        if found == SIP_MESSAGE:
+            learn_sdp(b, at, end, (found >> 8) & 0xFF, time, context, meter)
+        conclude(flow, found, size, time)
+        return
+    if first and note["hello"] == 0 and signs[SIGN_UP] and follows_handshake(flow):
+        which = take_row(hellos, meter, note, EARLY_ROW, early_base(signs), I(signs[SIGN_UP]))
+        put_piece(hellos[which], EARLY_AT, b, at, end)
+    on_framed(flow, note, context, meter, b, at, end, size, time, signs)
+
+
+@kernel
+def follows_handshake(flow: Any) -> bool:
+    """Tell whether a flow had a few packets without payload: perhaps its three-way handshake."""
+    packets = I(flow["packets_up"]) + I(flow["packets_down"])
+    return I(flow["payload_packets"]) < packets <= EARLY
+
+
+@kernel
+def early_base(signs: Numbers) -> int:
+    """Return the sequence number at which the row of an early segment begins."""
+    return (I(signs[SIGN_TCP_SEQUENCE]) - EARLY_AT) & 0xFFFFFFFF
+
+
+@kernel
+def on_host(flow: Any, b: Octets, time: int, signs: Numbers) -> None:
+    """Judge plain HTTP by its Host field."""
+    rule = I(0)
+    if signs[SIGN_NAME_KIND]:
+        rule = name_rule(b, signs[SIGN_NAME_AT], signs[SIGN_NAME_LENGTH], 0, signs)
+    if rule:
+        conclude(flow, pack(rule >> 8, NAMED_TLS, NOT_CALL, MESSAGING, 80), 0, time)
+    else:
+        conclude(flow, NOTHING_FOUND, 1, time)
+
+
+@kernel
+def on_framed(
+    flow: Any,
+    note: Any,
+    context: Records,
+    meter: Numbers,
+    b: Octets,
+    at: int,
+    end: int,
+    size: int,
+    time: int,
+    signs: Numbers,
+) -> None:
+    """Read STUN as it is, or STUN, RTP and RTCP behind the length words of RFC 4571."""
+    if size >= 20 and read_stun(b, at, end, size, 0, signs):
+        if u32(b, at + 4) == 0x2112A442:
+            on_stun(flow, note, context, meter, b, size, time, signs)
+            return
+    for _ in range(16):
+        if end - at < 14:
+            return
+        length = u16(b, at)
+        if length < 8 or length + 2 > size:
+            return
+        at, size = at + 2, size - 2
+        stop = min(end, at + length)
+        if u8(b, at) < 2 and read_stun(b, at, stop, length, 1, signs):
+            if u32(b, at + 4) == 0x2112A442:
+                on_stun(flow, note, context, meter, b, length, time, signs)
+        elif u8(b, at) >> 6 == 2:
+            on_framed_media(flow, note, b, at, stop, length, time, signs)
+        at, size = at + length, size - length
+
+
+@kernel
+def on_framed_media(
+    flow: Any, note: Any, b: Octets, at: int, end: int, size: int, time: int, signs: Numbers
+) -> None:
+    """Read RTP or RTCP in an RFC 4571 frame."""
+    source = read_rtcp(b, at, end, size)
+    if source:
+        on_rtcp(flow, note, b, at, source - 1, time)
+    elif looks_like_rtp(b, at, end, size):
+        track = track_rtp(note, b, at, end, time, signs)
+        if track >= 0:
+            run, kind = I(note["rtp_run"][track]), I(note["rtp_type"][track])
+            if flow["verdict"] == CERTAIN:
+                on_stream(flow, note, b, at, run, kind, False, time)
+            elif run >= 5:
+                conclude(flow, RTP_STREAM, kind, time)

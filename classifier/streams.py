@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""RTP and RTCP judged: an app's own stream, its call's media, or a stream of nobody's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from captures.compiled import I, kernel
+from captures.octets import Octets, u8, u32
+from classifier.apps.discord import discord_rtp
+from classifier.apps.facetime import OPENING as FACETIME_OPENING
+from classifier.apps.facetime import facetime_rtp
+from classifier.apps.line import line_rtp
+from classifier.apps.skype import family_rtp
+from classifier.apps.snapchat import REPORTS as SNAPCHAT_REPORTS
+from classifier.apps.snapchat import STREAM as SNAPCHAT_STREAM
+from classifier.apps.webrtc import MEDIA_OF_CALL, RELAYED_MEDIA, RTCP_STREAM, RTP_STREAM
+from classifier.apps.whatsapp import whatsapp_probe, whatsapp_rtp
+from classifier.evidence import pack
+from classifier.flow import QUIC, Numbers
+from classifier.judge import conclude, heard
+from classifier.note import TRACKS
+from classifier.protocols.rtp import (
+    clock_rate,
+    is_report,
+    looks_like_rtp,
+    read_rtcp,
+    ticks_per_packet,
+    track_rtp,
+)
+from classifier.signs import SIGN_RTP_PROFILE, SIGN_SOURCE_PORT, SIGN_TARGET_PORT
+from classifier.verdicts import CERTAIN, CONTROL, MEDIA, OTHER_RTC, SETUP
+
+
+@kernel
+def best_run(note: Any) -> int:
+    """Return the longest run of a note's RTP tracks."""
+    best = I(0)
+    for track in range(TRACKS):
+        if note["rtp_type"][track] != 255:
+            best = max(best, I(note["rtp_run"][track]))
+    return best
+
+
+@kernel
+def on_media(
+    flow: Any,
+    note: Any,
+    b: Octets,
+    at: int,
+    end: int,
+    size: int,
+    relayed: bool,
+    time: int,
+    signs: Numbers,
+) -> bool:
+    """Read RTP or RTCP; returns whether the payload surely is one of them."""
+    source = read_rtcp(b, at, end, size)
+    if source:
+        conclude(flow, whatsapp_probe(b, at, end), 0, time)
+        return on_rtcp(flow, note, b, at, source - 1, time)
+    if not looks_like_rtp(b, at, end, size):
+        return False
+    track = track_rtp(note, b, at, end, time, signs)
+    if track < 0:
+        if signs[SIGN_RTP_PROFILE] - 1 == 0xDEBE:
+            conclude(flow, whatsapp_rtp(u8(b, at + 1) & 0x7F, 0xDEBE, 0, 0, 1), 0, time)
+        return False
+    run, kind = I(note["rtp_run"][track]), I(note["rtp_type"][track])
+    profile, clock = I(signs[SIGN_RTP_PROFILE]) - 1, clock_rate(note, track, time)
+    found = whatsapp_rtp(kind, profile, clock, ticks_per_packet(note, track), run)
+    found = heard(flow, found)
+    if found == 0:
+        found = heard(flow, line_rtp(profile, run))
+    argument = kind
+    if found == 0:
+        here, there = I(signs[SIGN_SOURCE_PORT]), I(signs[SIGN_TARGET_PORT])
+        opened = I(flow["evidence"]) == FACETIME_OPENING & 0xFFFF
+        found = heard(flow, facetime_rtp(kind, profile, run, here, there, opened))
+        argument = min(here, there) if found else kind
+    if found == 0 and not is_named(flow):
+        found = heard(flow, discord_rtp(kind, profile, clock, run))
+        found = found or heard(flow, family_rtp(kind, profile, clock, run))
+    if found and conclude(flow, found, argument, time):
+        return True
+    on_stream(flow, note, b, at, run, kind, relayed, time)
+    return run >= 1
+
+
+@kernel
+def is_named(flow: Any) -> bool:
+    """Tell whether a flow certainly belongs to an app."""
+    return I(flow["verdict"]) == CERTAIN and I(flow["app"]) != OTHER_RTC
+
+
+@kernel
+def on_stream(
+    flow: Any, note: Any, b: Octets, at: int, run: int, kind: int, relayed: bool, time: int
+) -> None:
+    """Judge an RTP stream that has no app's mark by its run and its flow's set-up."""
+    if flow["verdict"] == CERTAIN:
+        if run >= 1 and flow["role"] in (SETUP, CONTROL):
+            conclude(flow, pack(I(flow["app"]), MEDIA_OF_CALL, CERTAIN, MEDIA, 95), kind, time)
+        return
+    if u32(b, at + 8) == 0:
+        return
+    usual = kind >= 96 or kind <= 34 or note["stun"] > 0
+    if run >= (3 if usual else 8):
+        found = SNAPCHAT_STREAM if I(flow["state"]) & QUIC else RTP_STREAM
+        conclude(flow, found, kind, time)
+    elif relayed and run >= 1:
+        conclude(flow, RELAYED_MEDIA, kind, time)
+
+
+@kernel
+def on_rtcp(flow: Any, note: Any, b: Octets, at: int, source: int, time: int) -> bool:
+    """Judge an RTCP packet; returns whether it surely is one."""
+    note["rtcp"] = min(I(note["rtcp"]) + 1, 65535)
+    same = source != 0 and I(note["rtcp_ssrc"]) == source
+    if same and is_report(b, at):
+        note["rtcp_same"] = min(I(note["rtcp_same"]) + 1, 255)
+    note["rtcp_ssrc"] = source
+    if flow["verdict"] == CERTAIN:
+        if flow["role"] == SETUP and is_report(b, at):
+            conclude(flow, pack(I(flow["app"]), MEDIA_OF_CALL, CERTAIN, CONTROL, 90), 0, time)
+        return True
+    if note["rtcp_same"] >= 2:
+        found = SNAPCHAT_REPORTS if I(flow["state"]) & QUIC else RTCP_STREAM
+        conclude(flow, found, 0, time)
+    return same
