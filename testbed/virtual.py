@@ -21,11 +21,29 @@ from captures.compiled import I, kernel
 from captures.labels import Label
 from captures.octets import Octets
 from captures.pcap import Packets
-from classifier.decode import TCP
 from classifier.engine import Engine, step
 from classifier.flow import Records
 from testbed import access as networks
 from testbed.access import CLAMPED, FRAGMENTED, TOO_LARGE
+from testbed.endpoints import (
+    ARRIVE,
+    BOX,
+    COUNTS,
+    SEND,
+    STALLED,
+    WAITED,
+    arrays,
+    begin,
+    event,
+    fresh,
+    in_order,
+    lose,
+    refused,
+    sift_down,
+    sift_up,
+    used,
+    waited,
+)
 from testbed.media import media_at
 from testbed.middlebox import (
     DELIVERED,
@@ -53,14 +71,6 @@ FATE = np.dtype(
         ("arrival_time", "i8"),  # ns; -1 never
     ]
 )
-
-# Kinds of event; of two at one time, what arrives comes first.
-ARRIVE, BOX, SEND = 0, 1, 2
-KINDS = 3
-
-# Why a packet was not sent, as slots of `counts`.
-WAITED, LATCHED, UNHEARD, GAVE_UP, STALLED = 0, 1, 2, 3, 4
-COUNTS = ("waited", "latched", "unheard", "gave_up", "stalled")
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +152,7 @@ def simulate(
     fates["rule"] = fates["box_time"] = fates["arrival_time"] = -1
     flow = np.full(count, -1, np.int64)
     met = np.zeros(len(rules.rules), np.int64)
-    opened = np.full(len(orders.need), -1, np.int64)
+    state, success, opened, heap = fresh(orders)
     counts = np.zeros(len(COUNTS), np.int64)
     order: tuple[Any, ...] = (
         *engine.tables,
@@ -156,10 +166,10 @@ def simulate(
         facts,
         fits,
         *arrays(orders),
-        np.zeros((2 * len(orders.held.flows) + 2, 2), np.int64) - 1,
-        np.zeros(len(orders.deadline), np.uint8),
+        state,
+        success,
         opened,
-        np.zeros((KINDS * count + 1, 2), np.int64),
+        heap,
         np.zeros(NAME_ROOM, np.uint8),
         np.zeros(SEEN, np.int64),
         fates,
@@ -183,28 +193,6 @@ def simulate(
         access,
         tuple(calls),
         seed,
-    )
-
-
-def arrays(orders: Script) -> tuple[Any, ...]:
-    """Return the arrays of a script that the event loop takes, in its order."""
-    return (
-        orders.flow,
-        orders.side,
-        orders.send,
-        orders.base,
-        orders.gate,
-        orders.think,
-        orders.first_child,
-        orders.child,
-        orders.latches,
-        orders.need.copy(),
-        orders.first_opens,
-        orders.opens,
-        orders.heard,
-        orders.call,
-        orders.deadline,
-        orders.latch_call,
     )
 
 
@@ -232,100 +220,6 @@ def warm_up() -> None:
 
 
 # ---- the event loop
-
-
-@kernel
-def sift_up(heap: Numbers, size: int, time: int, code: int) -> int:
-    """Add an event to the heap; returns its new size."""
-    at = size
-    while at > 0:
-        parent = (at - 1) >> 1
-        above, word = heap[parent, 0], heap[parent, 1]
-        if above < time or (above == time and word <= code):
-            break
-        heap[at, 0], heap[at, 1] = above, word
-        at = parent
-    heap[at, 0], heap[at, 1] = time, code
-    return size + 1
-
-
-@kernel
-def sift_down(heap: Numbers, size: int) -> int:
-    """Take the first event off the heap (read it before); returns its new size."""
-    size -= 1
-    time, code = heap[size, 0], heap[size, 1]
-    at = 0
-    while True:
-        under = 2 * at + 1
-        if under >= size:
-            break
-        if under + 1 < size and (
-            heap[under + 1, 0] < heap[under, 0]
-            or (heap[under + 1, 0] == heap[under, 0] and heap[under + 1, 1] < heap[under, 1])
-        ):
-            under += 1
-        if time < heap[under, 0] or (time == heap[under, 0] and code <= heap[under, 1]):
-            break
-        heap[at, 0], heap[at, 1] = heap[under, 0], heap[under, 1]
-        at = under
-    heap[at, 0], heap[at, 1] = time, code
-    return size
-
-
-@kernel
-def event(kind: int, packet: int, count: int) -> int:
-    """Return the word of an event: of two at one time the lower kind, then the lower number."""
-    return kind * count + packet
-
-
-@kernel
-def refused(
-    i: int,
-    time: int,
-    flow: Numbers,
-    side: Numbers,
-    latches: Numbers,
-    need: Numbers,
-    heard: Octets,
-    call: Numbers,
-    deadline: Numbers,
-    state: Numbers,
-    success: Octets,
-) -> int:
-    """Return the slot of `counts` that says why packet i is not sent now, -1 when it is."""
-    for latch in latches[i]:
-        if latch >= 0 and need[latch] > 0:
-            return LATCHED
-    if heard[i] == 1 and state[2 * flow[i] + side[i], 0] < 0:
-        return UNHEARD
-    if call[i] >= 0 and success[call[i]] == 0 and time > deadline[call[i]]:
-        return GAVE_UP
-    return -1
-
-
-@kernel
-def filled(fact: Any, lost: int) -> bool:
-    """Tell whether a TCP segment holds the first lost byte of its direction."""
-    held = (fact["until"] - fact["sequence"]) & 0xFFFFFFFF
-    return bool(((lost - fact["sequence"]) & 0xFFFFFFFF) < held)
-
-
-@kernel
-def in_order(fact: Any, state: Numbers, slot: int) -> bool:
-    """Tell whether an arriving packet can be used now: no TCP bytes before it are missing."""
-    if fact["proto"] != TCP or state[slot, 1] < 0:
-        return True
-    if filled(fact, I(state[slot, 1])):
-        state[slot, 1] = -1
-        return True
-    return bool(fact["until"] == fact["sequence"])
-
-
-@kernel
-def lose(fact: Any, state: Numbers, slot: int) -> None:
-    """Remember the first TCP byte that a direction lost."""
-    if fact["proto"] == TCP and fact["until"] != fact["sequence"] and state[slot, 1] < 0:
-        state[slot, 1] = fact["sequence"]
 
 
 @kernel
@@ -377,16 +271,9 @@ def play(
     numbers: Numbers,
     counts: Numbers,
 ) -> None:
-    """Play every event in order of time.
-
-    state: int64[2 * flows + 2, 2], all -1: per flow and side, [when that side first heard in the
-    flow, the first TCP byte that this side's sending lost]. need is counted down as latches open.
-    """
+    """Play every event in order of time. Scripts' arrays and state: see testbed.endpoints."""
     count = len(offset)
-    size = I(0)
-    for i in range(count):
-        if gate[i] < 0:
-            size = sift_up(heap, size, send[i], event(SEND, i, count))
+    size = begin(send, gate, heap)
     while size > 0:
         time, code = heap[0, 0], heap[0, 1]
         size = sift_down(heap, size)
@@ -453,20 +340,22 @@ def play(
             if not in_order(facts[i], state, 2 * flow[i] + side[i]):
                 counts[STALLED] += 1
                 continue
-            there = 2 * flow[i] + 1 - side[i]
-            if state[there, 0] < 0:
-                state[there, 0] = time
-            for place in range(first_opens[i], first_opens[i + 1]):
-                latch = opens[place]
-                need[latch] -= 1
-                if need[latch] == 0:
-                    opened[latch] = time
-                    if latch_call[latch] >= 0:
-                        success[latch_call[latch]] = 1
-            for place in range(first_child[i], first_child[i + 1]):
-                waiting = child[place]
-                when = time + think[waiting]
-                size = sift_up(heap, size, when, event(SEND, waiting, count))
-    for i in range(count):
-        if gate[i] >= 0 and not fates[i]["sent"] and fates[gate[i]]["arrival_time"] < 0:
-            counts[WAITED] += 1
+            size = used(
+                i,
+                time,
+                flow,
+                side,
+                think,
+                first_child,
+                child,
+                need,
+                first_opens,
+                opens,
+                latch_call,
+                state,
+                success,
+                opened,
+                heap,
+                size,
+            )
+    counts[WAITED] = waited(gate, fates)
