@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Endpoints: what both ends of a call do by a script, whichever clock turns and whatever carries it.
+"""Endpoints: what both ends of a call do by a script, whatever clock turns and whatever carries it.
 
 An end sends a packet when it is due and nothing that it waits for is missing; a packet that comes
 opens latches and lets others leave. These kernels are shared by virtual time (testbed.virtual) and
