@@ -48,9 +48,20 @@ def samples() -> Home:
 
 
 def local() -> Home:
-    """Return the user's home: `captures/local`, or the folder in MIDCALL_LOCAL."""
-    folder = Path(os.environ.get("MIDCALL_LOCAL") or PACKAGE / "local")
+    """Return the user's home: MIDCALL_LOCAL, else `captures/local` of a checkout.
+
+    An installed package is no place for a user's files: there it is the user's data folder.
+    """
+    folder = Path(os.environ.get("MIDCALL_LOCAL") or default_local())
     return Home("local", folder, folder / "pcaps")
+
+
+def default_local() -> Path:
+    """Return where the user's captures stand when nobody says where."""
+    if (PACKAGE.parent / "pyproject.toml").is_file():
+        return PACKAGE / "local"
+    home = os.environ.get("XDG_DATA_HOME") or os.path.join(os.path.expanduser("~"), ".local/share")
+    return Path(home) / "midcall" / "captures"
 
 
 def homes(with_local: bool = True) -> list[Home]:
