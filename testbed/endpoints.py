@@ -9,14 +9,13 @@ keyed (time, kind, packet): equal inputs give equal orders.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from captures.compiled import I, kernel
 from captures.octets import Octets
-from classifier.decode import TCP
 from classifier.flow import Records
 from testbed.replay import Script
 
@@ -50,21 +49,35 @@ def arrays(orders: Script) -> tuple[Any, ...]:
         orders.call,
         orders.deadline,
         orders.latch_call,
+        *orders.streams,
     )
 
 
-def fresh(orders: Script) -> tuple[Numbers, NDArray[np.uint8], Numbers, Numbers]:
-    """Return what both ends know before anything was sent: (state, success, opened, heap).
+class Ends(NamedTuple):
+    """What both ends know: of what was heard, of TCP bytes, of what opened, and what is due."""
 
-    state: int64[2 * flows + 2, 2], all -1: per flow and side, [when that side first heard in the
-    flow, the first TCP byte that this side's sending lost]; success: uint8 per call; opened: int64
-    per latch, ns, -1 closed; heap: int64[KINDS * n + 1, 2], room for every event.
-    """
-    return (
-        np.full((2 * len(orders.held.flows) + 2, 2), -1, np.int64),
+    first_heard: Numbers  # [2 * flows + 2], per flow and side: when it first heard there, ns, -1
+    there: NDArray[np.uint8]  # per piece of a stream: 1 once it came
+    reached: Numbers  # per stream: the first piece that is missing
+    held: Numbers  # per piece: the last packet that waits for all pieces before it, -1
+    next_held: Numbers  # per packet: the next one that waits so
+    success: NDArray[np.uint8]  # per call: 1 once its set-up succeeded
+    opened: Numbers  # per latch: when it opened, ns, -1
+    heap: Numbers  # [KINDS * n + 1, 2]: room for every event
+
+
+def fresh(orders: Script) -> Ends:
+    """Return what both ends know before anything was sent."""
+    count, pieces = len(orders.flow), int(orders.streams.base[-1])
+    return Ends(
+        np.full(2 * len(orders.held.flows) + 2, -1, np.int64),
+        np.zeros(pieces, np.uint8),
+        orders.streams.base[:-1].copy(),
+        np.full(pieces + 1, -1, np.int64),
+        np.full(count, -1, np.int64),
         np.zeros(len(orders.deadline), np.uint8),
         np.full(len(orders.need), -1, np.int64),
-        np.zeros((KINDS * len(orders.flow) + 1, 2), np.int64),
+        np.zeros((KINDS * count + 1, 2), np.int64),
     )
 
 
@@ -129,43 +142,18 @@ def refused(
     heard: Octets,
     call: Numbers,
     deadline: Numbers,
-    state: Numbers,
+    first_heard: Numbers,
     success: Octets,
 ) -> int:
     """Return the slot of `counts` that says why packet i is not sent now, -1 when it is."""
     for latch in latches[i]:
         if latch >= 0 and need[latch] > 0:
             return LATCHED
-    if heard[i] == 1 and state[2 * flow[i] + side[i], 0] < 0:
+    if heard[i] == 1 and first_heard[2 * flow[i] + side[i]] < 0:
         return UNHEARD
     if call[i] >= 0 and success[call[i]] == 0 and time > deadline[call[i]]:
         return GAVE_UP
     return -1
-
-
-@kernel
-def filled(fact: Any, lost: int) -> bool:
-    """Tell whether a TCP segment holds the first lost byte of its direction."""
-    held = (fact["until"] - fact["sequence"]) & 0xFFFFFFFF
-    return bool(((lost - fact["sequence"]) & 0xFFFFFFFF) < held)
-
-
-@kernel
-def in_order(fact: Any, state: Numbers, slot: int) -> bool:
-    """Tell whether an arriving packet can be used now: no TCP bytes before it are missing."""
-    if fact["proto"] != TCP or state[slot, 1] < 0:
-        return True
-    if filled(fact, I(state[slot, 1])):
-        state[slot, 1] = -1
-        return True
-    return bool(fact["until"] == fact["sequence"])
-
-
-@kernel
-def lose(fact: Any, state: Numbers, slot: int) -> None:
-    """Remember the first TCP byte that a direction lost."""
-    if fact["proto"] == TCP and fact["until"] != fact["sequence"] and state[slot, 1] < 0:
-        state[slot, 1] = fact["sequence"]
 
 
 @kernel
@@ -192,7 +180,7 @@ def used(
     first_opens: Numbers,
     opens: Numbers,
     latch_call: Numbers,
-    state: Numbers,
+    first_heard: Numbers,
     success: Octets,
     opened: Numbers,
     heap: Numbers,
@@ -203,8 +191,8 @@ def used(
     need is counted down as latches open.
     """
     there = 2 * flow[i] + 1 - side[i]
-    if state[there, 0] < 0:
-        state[there, 0] = time
+    if first_heard[there] < 0:
+        first_heard[there] = time
     for place in range(first_opens[i], first_opens[i + 1]):
         latch = opens[place]
         need[latch] -= 1
@@ -220,10 +208,105 @@ def used(
 
 
 @kernel
-def waited(gate: Numbers, fates: Records) -> int:
-    """Return how many packets were not sent because what they wait for did not come."""
+def arrived(
+    i: int,
+    time: int,
+    flow: Numbers,
+    side: Numbers,
+    think: Numbers,
+    first_child: Numbers,
+    child: Numbers,
+    need: Numbers,
+    first_opens: Numbers,
+    opens: Numbers,
+    latch_call: Numbers,
+    stream: Numbers,
+    after: Numbers,
+    first_piece: Numbers,
+    piece: Numbers,
+    base: Numbers,
+    first_heard: Numbers,
+    there: Octets,
+    reached: Numbers,
+    held: Numbers,
+    next_held: Numbers,
+    success: Octets,
+    opened: Numbers,
+    heap: Numbers,
+    size: int,
+) -> int:
+    """Take packet i at its receiver: use it, or hold it until the TCP bytes before it came.
+
+    What it was the missing piece of is used with it. Returns the heap's size.
+    """
+    own = stream[i]
+    for place in range(first_piece[i], first_piece[i + 1]):
+        there[piece[place]] = 1
+    if own >= 0 and after[i] > reached[own]:
+        next_held[i], held[after[i]] = held[after[i]], i
+    else:
+        size = used(
+            i,
+            time,
+            flow,
+            side,
+            think,
+            first_child,
+            child,
+            need,
+            first_opens,
+            opens,
+            latch_call,
+            first_heard,
+            success,
+            opened,
+            heap,
+            size,
+        )
+    if own < 0:
+        return size
+    while reached[own] < base[own + 1] and there[reached[own]] == 1:
+        reached[own] += 1
+        ready = held[reached[own]]
+        held[reached[own]] = -1
+        while ready >= 0:
+            size = used(
+                ready,
+                time,
+                flow,
+                side,
+                think,
+                first_child,
+                child,
+                need,
+                first_opens,
+                opens,
+                latch_call,
+                first_heard,
+                success,
+                opened,
+                heap,
+                size,
+            )
+            ready = next_held[ready]
+    return size
+
+
+@kernel
+def stalled(stream: Numbers, after: Numbers, reached: Numbers, fates: Records) -> int:
+    """Return how many packets came and were of no use, as TCP bytes before them are missing."""
     count = I(0)
-    for i in range(len(gate)):
-        if gate[i] >= 0 and not fates[i]["sent"] and fates[gate[i]]["arrival_time"] < 0:
+    for i in range(len(stream)):
+        if stream[i] >= 0 and fates[i]["arrival_time"] >= 0 and after[i] > reached[stream[i]]:
             count += 1
     return count
+
+
+@kernel
+def waited(fates: Records, counts: Numbers) -> int:
+    """Return how many packets were never due, because what they wait for did not come."""
+    count = -(counts[LATCHED] + counts[UNHEARD] + counts[GAVE_UP])
+    for i in range(len(fates)):
+        if not fates[i]["sent"]:
+            count += 1
+    return I(count)

@@ -9,7 +9,7 @@ with its source:
 - A reply waits for its request: STUN by transaction id (RFC 8489), DNS by message id (RFC 1035),
   TCP by acknowledgement number (RFC 9293), SIP by Call-ID and CSeq (RFC 3261), and the
   request-reply pairs of captures/calls. It leaves its think time after the request came.
-- A TCP segment behind lost bytes reaches nobody who waits for it until those bytes come.
+- A TCP segment is of use to nobody who waits for it until the bytes before it came.
   Retransmissions in the capture wait for what they acknowledge, no more; none are made up.
 - A flow to an address that a DNS answer of the capture told waits for that answer.
 - Whoever did not begin a UDP flow sends in it only once something of it came (RFC 4787: a NAT
@@ -45,6 +45,7 @@ from testbed.dialogue import final_invite, transaction
 from testbed.errors import TestbedError
 from testbed.media import media_at
 from testbed.places import CALLER, FAR, LOCAL, places
+from testbed.stream import Streams, streams
 from testbed.survey import DNS_PORT, Survey, answered, survey
 
 Numbers = NDArray[np.int64]
@@ -98,6 +99,7 @@ class Script(NamedTuple):
     deadline: Numbers  # per call: when it gives up without success
     latch_call: Numbers  # per latch: the call whose set-up success it is, -1
     media: NDArray[np.uint8]  # 1: carries a call's voice or video
+    streams: Streams
     calls: list[CallPart]
     model: str
 
@@ -456,6 +458,7 @@ class Draft:
             self._deadlines(),
             np.array(self.latch_call or [-1], np.int64),
             self.media,
+            streams(self.held.facts, self.side),
             self.parts,
             self.model,
         )

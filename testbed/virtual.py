@@ -33,15 +33,14 @@ from testbed.endpoints import (
     STALLED,
     WAITED,
     arrays,
+    arrived,
     begin,
     event,
     fresh,
-    in_order,
-    lose,
     refused,
     sift_down,
     sift_up,
-    used,
+    stalled,
     waited,
 )
 from testbed.media import media_at
@@ -152,7 +151,7 @@ def simulate(
     fates["rule"] = fates["box_time"] = fates["arrival_time"] = -1
     flow = np.full(count, -1, np.int64)
     met = np.zeros(len(rules.rules), np.int64)
-    state, success, opened, heap = fresh(orders)
+    ends = fresh(orders)
     counts = np.zeros(len(COUNTS), np.int64)
     order: tuple[Any, ...] = (
         *engine.tables,
@@ -163,13 +162,9 @@ def simulate(
         shown.offset,
         shown.captured,
         shown.wire,
-        facts,
         fits,
         *arrays(orders),
-        state,
-        success,
-        opened,
-        heap,
+        *ends,
         np.zeros(NAME_ROOM, np.uint8),
         np.zeros(SEEN, np.int64),
         fates,
@@ -186,7 +181,7 @@ def simulate(
         flows,
         names,
         met,
-        opened,
+        ends.opened,
         counters,
         orders,
         policy,
@@ -243,7 +238,6 @@ def play(
     offset: Numbers,
     captured: Numbers,
     wire: Numbers,
-    facts: Records,
     fits: Octets,
     flow: Numbers,
     side: Numbers,
@@ -261,7 +255,16 @@ def play(
     call: Numbers,
     deadline: Numbers,
     latch_call: Numbers,
-    state: Numbers,
+    stream: Numbers,
+    after: Numbers,
+    first_piece: Numbers,
+    piece: Numbers,
+    pieces: Numbers,
+    first_heard: Numbers,
+    there: Octets,
+    reached: Numbers,
+    held: Numbers,
+    next_held: Numbers,
     success: Octets,
     opened: Numbers,
     heap: Numbers,
@@ -283,7 +286,19 @@ def play(
             if side[i] == LOCAL:
                 fate["sent"], fate["fate"], fate["arrival_time"] = True, DELIVERED, time
                 continue
-            why = refused(i, time, flow, side, latches, need, heard, call, deadline, state, success)
+            why = refused(
+                i,
+                time,
+                flow,
+                side,
+                latches,
+                need,
+                heard,
+                call,
+                deadline,
+                first_heard,
+                success,
+            )
             if why >= 0:
                 counts[why] += 1
                 continue
@@ -333,14 +348,9 @@ def play(
             if outcome == DELIVERED:
                 leg = base[i] - base[i] // LEG if side[i] == CALLER else base[i] // LEG
                 size = sift_up(heap, size, time + leg, event(ARRIVE, i, count))
-            else:
-                lose(facts[i], state, 2 * flow[i] + side[i])
         else:
             fate["arrival_time"] = time
-            if not in_order(facts[i], state, 2 * flow[i] + side[i]):
-                counts[STALLED] += 1
-                continue
-            size = used(
+            size = arrived(
                 i,
                 time,
                 flow,
@@ -352,10 +362,20 @@ def play(
                 first_opens,
                 opens,
                 latch_call,
-                state,
+                stream,
+                after,
+                first_piece,
+                piece,
+                pieces,
+                first_heard,
+                there,
+                reached,
+                held,
+                next_held,
                 success,
                 opened,
                 heap,
                 size,
             )
-    counts[WAITED] = waited(gate, fates)
+    counts[STALLED] = stalled(stream, after, reached, fates)
+    counts[WAITED] = waited(fates, counts)

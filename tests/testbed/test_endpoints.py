@@ -50,14 +50,18 @@ def test_of_two_events_at_one_time_what_arrives_comes_first() -> None:
 def test_only_packets_that_wait_for_none_are_scheduled_at_the_begin(scene: Any, make: Any) -> None:
     make.webrtc_call(scene, seconds=0.1)
     orders = script(scene.packets)
-    _, _, _, heap = fresh(orders)
-    assert begin(orders.send, orders.gate, heap) == np.count_nonzero(orders.gate < 0) < 14
+    assert (
+        begin(orders.send, orders.gate, fresh(orders).heap)
+        == np.count_nonzero(orders.gate < 0)
+        < 14
+    )
 
 
-def why(orders: Any, packet: int, state: Any, success: Any, need: Any, time: int) -> int:
+def why(orders: Any, packet: int, ends: Any, need: Any, time: int) -> int:
     """Return why a packet of a script is not sent."""
     told = (orders.latches, need, orders.heard, orders.call, orders.deadline)
-    return int(refused(packet, time, orders.flow, orders.side, *told, state, success))
+    known = (ends.first_heard, ends.success)
+    return int(refused(packet, time, orders.flow, orders.side, *told, *known))
 
 
 def test_an_end_waits_for_its_latch_and_for_a_first_word_and_not_beyond_its_timer(
@@ -65,30 +69,30 @@ def test_an_end_waits_for_its_latch_and_for_a_first_word_and_not_beyond_its_time
 ) -> None:
     call = make.webrtc_call(scene, seconds=0.1)
     orders = script(scene.packets, [call])
-    state, success, opened, heap = fresh(orders)
+    ends = fresh(orders)
     order = arrays(orders)
     need = order[9]
     assert need is not orders.need
     last = len(orders.flow) - 2  # media of the caller
     now = int(orders.send[last])
-    assert why(orders, 0, state, success, need, now) == -1
-    assert why(orders, last, state, success, need, now) == LATCHED
+    assert why(orders, 0, ends, need, now) == -1
+    assert why(orders, last, ends, need, now) == LATCHED
     size = 0
     for packet in range(4):
         size = used(
             packet, now, orders.flow, orders.side, orders.think, orders.first_child, orders.child,
-            need, orders.first_opens, orders.opens, orders.latch_call, state, success, opened,
-            heap, size,
+            need, orders.first_opens, orders.opens, orders.latch_call, ends.first_heard,
+            ends.success, ends.opened, ends.heap, size,
         )  # fmt: skip
-    assert why(orders, last, state, success, need, now) == -1
-    assert (opened == now).all()
-    assert success.all()
-    success[:] = 0
-    assert why(orders, last, state, success, need, int(orders.deadline[0]) + 1) == GAVE_UP
-    state[:] = -1
+    assert why(orders, last, ends, need, now) == -1
+    assert (ends.opened == now).all()
+    assert ends.success.all()
+    ends.success[:] = 0
+    assert why(orders, last, ends, need, int(orders.deadline[0]) + 1) == GAVE_UP
+    ends.first_heard[:] = -1
     answer = int(np.flatnonzero(orders.heard)[0])
     need[:] = 0
-    assert why(orders, answer, state, success, need, now) == UNHEARD
+    assert why(orders, answer, ends, need, now) == UNHEARD
 
 
 def test_a_packet_that_came_lets_what_waits_for_it_leave_after_its_think_time(
@@ -97,12 +101,12 @@ def test_a_packet_that_came_lets_what_waits_for_it_leave_after_its_think_time(
     scene.udp(0.0, ">", make.RELAY, 3478, make.stun(1, 7))
     scene.udp(0.1, "<", make.RELAY, 3478, make.stun(0x101, 7))
     orders = script(scene.packets)
-    state, success, opened, heap = fresh(orders)
+    ends = fresh(orders)
     size = used(
         0, 500, orders.flow, orders.side, orders.think, orders.first_child, orders.child,
-        orders.need.copy(), orders.first_opens, orders.opens, orders.latch_call, state, success,
-        opened, heap, 0,
+        orders.need.copy(), orders.first_opens, orders.opens, orders.latch_call,
+        ends.first_heard, ends.success, ends.opened, ends.heap, 0,
     )  # fmt: skip
     assert size == 1
-    assert heap[0].tolist() == [500 + orders.think[1], event(SEND, 1, 2)]
-    assert state.tolist() == [[-1, -1], [500, -1], [-1, -1], [-1, -1]]
+    assert ends.heap[0].tolist() == [500 + orders.think[1], event(SEND, 1, 2)]
+    assert ends.first_heard.tolist() == [-1, 500, -1, -1]

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Streams: what a TCP receiver must have before it can use a segment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from classifier.decode import TCP
+from testbed.stream import streams
+from testbed.survey import FACT, SYN
+
+#: (begin, length) of segments, in the order of the capture.
+SEGMENTS = st.lists(st.tuples(st.integers(0, 40), st.integers(1, 12)), min_size=1, max_size=25)
+
+
+def facts_of(segments: list[tuple[int, int]], first: int = 0) -> Any:
+    """Return the facts of segments of one direction, sequence numbers from `first` on."""
+    facts = np.zeros(len(segments), FACT)
+    facts["proto"] = TCP
+    for fact, (begin, length) in zip(facts, segments, strict=True):
+        fact["sequence"] = (first + begin) & 0xFFFFFFFF
+        fact["until"] = (first + begin + length) & 0xFFFFFFFF
+    return facts
+
+
+def usable(segments: list[tuple[int, int]], packet: int, came: set[int]) -> bool:
+    """Tell by sets of bytes whether a segment is of use, the slow and obvious way."""
+    begin = segments[packet][0]
+    known = {b for p in range(packet) for b in octets(segments[p]) if b < begin}
+    return known <= {b for p in came for b in octets(segments[p])}
+
+
+def octets(segment: tuple[int, int]) -> range:
+    """Return the bytes of a segment."""
+    return range(segment[0], segment[0] + segment[1])
+
+
+@settings(max_examples=200, deadline=None)
+@given(SEGMENTS, st.sampled_from([0, 0xFFFFFFF0]), st.data())
+def test_what_is_awaited_is_the_earlier_packets_lower_bytes(
+    segments: list[tuple[int, int]], first: int, data: Any
+) -> None:
+    held = streams(facts_of(segments, first), np.zeros(len(segments), np.int64))
+    assert (held.stream == 0).all()
+    came: set[int] = set()
+    there = np.zeros(held.base[-1], bool)
+    for packet in data.draw(st.permutations(range(len(segments)))):
+        came.add(packet)
+        there[held.piece[held.first_piece[packet] : held.first_piece[packet + 1]]] = True
+        told = bool(there[: held.after[packet]].all())
+        # Pieces are awaited up to a number, so a hole that a later packet showed may count too.
+        if told:
+            assert usable(segments, packet, came)
+        if there.all():
+            assert told
+
+
+@settings(max_examples=200, deadline=None)
+@given(SEGMENTS)
+def test_a_capture_replayed_in_its_own_order_stalls_nobody(segments: list[tuple[int, int]]) -> None:
+    held = streams(facts_of(segments), np.zeros(len(segments), np.int64))
+    there = np.zeros(held.base[-1], bool)
+    for packet in range(len(segments)):
+        assert there[: held.after[packet]].all()
+        there[held.piece[held.first_piece[packet] : held.first_piece[packet + 1]]] = True
+
+
+def test_each_direction_of_each_connection_is_a_stream_of_its_own() -> None:
+    facts = facts_of([(0, 5), (0, 5), (5, 5), (7, 2)])
+    facts["flow"] = [0, 0, 0, 1]
+    held = streams(facts, np.array([0, 1, 0, 0]))
+    assert held.stream.tolist() == [0, 1, 0, 2]
+    assert held.base.tolist() == [0, 2, 3, 4]
+    assert held.after.tolist() == [0, 2, 1, 3]
+
+
+def test_ports_used_again_begin_a_new_stream() -> None:
+    facts = facts_of([(100, 1), (101, 9), (40, 1), (41, 9), (40, 1)])
+    facts["flags"] = [SYN, 0, SYN, 0, SYN]
+    held = streams(facts, np.zeros(5, np.int64))
+    assert held.stream.tolist() == [0, 0, 1, 1, 1]
+    assert held.after.tolist() == [0, 1, 2, 3, 2]
+
+
+def test_segments_without_bytes_and_datagrams_belong_to_no_stream() -> None:
+    facts = facts_of([(0, 0), (0, 8)])
+    facts["proto"][1] = 17
+    held = streams(facts, np.zeros(2, np.int64))
+    assert held.stream.tolist() == [-1, -1]
+    assert held.base.tolist() == [0]
+
+
+def test_an_overtaken_segment_is_held_until_the_one_before_it_came(
+    scene: Any, make: Any, run: Any
+) -> None:
+    from testbed.endpoints import arrays, arrived, fresh
+    from testbed.replay import script
+
+    scene.hello(0.0, make.PEER, 80)
+    scene.tcp(0.05, ">", make.PEER, 80, b"one")
+    scene.tcp(0.051, ">", make.PEER, 80, b"two")
+    scene.tcp(0.09, "<", make.PEER, 80, b"both")
+    orders = script(scene.packets)
+    ends = fresh(orders)
+    order = dict(zip(NAMES, arrays(orders), strict=True))
+
+    def arrive(packet: int, time: int, size: int) -> int:
+        told = [order[name] for name in TAKEN]
+        return int(arrived(packet, time, *told, *ends[:5], *ends[5:], size))
+
+    size = 0
+    for packet in (0, 1, 2):
+        size = arrive(packet, packet, size)
+    waiting = size
+    assert arrive(4, 10, waiting) == waiting
+    assert arrive(3, 20, waiting) > waiting
+    assert ends.heap[: waiting + 1].tolist()[-1][0] == 20 + orders.think[5]
+
+
+NAMES = ("flow", "side", "send", "base_delay", "gate", "think", "first_child", "child", "latches",
+         "need", "first_opens", "opens", "heard", "call", "deadline", "latch_call", "stream",
+         "after", "first_piece", "piece", "base")  # fmt: skip
+TAKEN = ("flow", "side", "think", "first_child", "child", "need", "first_opens", "opens",
+         "latch_call", "stream", "after", "first_piece", "piece", "base")  # fmt: skip
