@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The middlebox: one packet in, its fate out. No I/O, and no clock but the packet's time.
+"""The middlebox: one packet in, its fate and its time out. No I/O, no clock but the packet's time.
 
-A packet walks the classifier's path first; then the first rule whose match it meets decides, and a
-rule of scope flow condemns every later packet of that flow, both ways. The decision is kept in the
-flow record's `mark`. What the classifier cannot place in a flow is let through and counted: this
-box fails open.
+A packet walks the classifier's path first; then the first rule that it meets, or whose taint it
+bears, decides. A rule of scope flow condemns every later packet of that flow, which the flow's
+`mark` keeps; wider scopes and taints that end stand in testbed.memory. What the classifier cannot
+place in a flow is let through or dropped, as the policy's `fail` says, and counted.
 """
 
 from __future__ import annotations
@@ -16,28 +16,49 @@ from numpy.typing import NDArray
 
 from captures.compiled import I, kernel
 from captures.octets import Octets
-from classifier.flow import Records
+from classifier.decode import TCP, UDP
+from classifier.flow import QUIC, SETTLED, Records
 from classifier.signs import (
     NAME_DNS_QUESTION,
-    NAME_HTTP_HOST,
-    NAME_QUIC_SNI,
-    NAME_SNI,
+    SIGN_HELLO_PRINT,
+    SIGN_IP_SIZE,
     SIGN_NAME_KIND,
     SIGN_PAYLOAD_AT,
     SIGN_PAYLOAD_END,
+    SIGN_PAYLOAD_SIZE,
     SIGN_STUN,
     SIGN_TEXT,
     SIGN_TEXT_LENGTH,
     SIGN_UP,
 )
+from testbed.link import admit
 from testbed.media import media_at, stun_at
+from testbed.memory import FLOW_SCOPE, PACKET, known, recall, subject
+from testbed.payloads import DNS_PORT, entropy, has_attribute, payload_kind, stun_method
 from testbed.rules import (
     ANY,
+    BY_PACKET,
+    BY_TAINT,
+    BY_WAITING,
     DNS_LIE,
+    DROP,
     DROP_MEDIA,
-    FLOW_SCOPE,
+    FOREVER,
+    METER_FORGOTTEN,
+    METER_NEEDS,
+    NAME_ROOM,
+    NEED_ENTROPY,
+    NEED_KIND,
+    OTHER_PROTO,
     PASS,
+    SEEN_ENTROPY,
+    SEEN_KIND,
+    SEEN_NAME,
+    SEEN_PAYLOAD,
+    SEEN_STUN,
+    SEEN_TALLY,
     UP,
+    RuleTable,
     address_meets,
     enforced,
     name_meets,
@@ -45,16 +66,20 @@ from testbed.rules import (
 
 Numbers = NDArray[np.int64]
 
-# Fates of a packet.
-FATES = ("not sent", "delivered", "dropped", "forged", "too big")
-NOT_SENT, DELIVERED, DROPPED, FORGED, TOO_BIG = 0, 1, 2, 3, 4
+# Fates of a packet. LOST is the access link's doing; what a rule loses or polices is DROPPED.
+FATES = ("not sent", "delivered", "dropped", "forged", "too big", "lost")
+NOT_SENT, DELIVERED, DROPPED, FORGED, TOO_BIG, LOST = range(6)
 
-#: The longest host name (RFC 1035 section 2.3.4), and room for a careless one.
-NAME_ROOM = 256
+# What is still open about a flow: `settled` returns these.
+OPEN, PASSES, DROPS = 0, 1, 2
+#: The mark of a flow that no rule can strike any more.
+CLOSED = -1
 
-# Slots of what `look` finds in one packet.
-SEEN_STUN, SEEN_NAME, SEEN_KIND = 0, 1, 2
-SEEN = 4
+#: Directions of memory that are none: of a taint, and of what a flow may still do.
+TAINT_SIDE, AFTER_SIDE = -1, 2
+
+
+# ---- what a packet shows
 
 
 @kernel
@@ -71,14 +96,23 @@ def spell(signs: Numbers, name: Octets) -> int:
 
 
 @kernel
-def look(b: Octets, signs: Numbers, name: Octets, seen: Numbers) -> None:
-    """Find what rules may ask of this packet beyond its flow: STUN, and a host name."""
+def look(needs: int, flow: Any, b: Octets, signs: Numbers, name: Octets, seen: Numbers) -> None:
+    """Find what rules may ask of this packet beyond its flow, as far as some rule asks."""
     at, end = signs[SIGN_PAYLOAD_AT], signs[SIGN_PAYLOAD_END]
-    seen[SEEN_STUN] = 1 if signs[SIGN_STUN] > 0 or stun_at(b, at, end) > 0 else 0
+    seen[SEEN_STUN] = I(signs[SIGN_STUN]) or stun_at(b, at, end)
     kind = signs[SIGN_NAME_KIND]
     seen[SEEN_KIND], seen[SEEN_NAME] = kind, 0
     if kind > 0:
         seen[SEEN_NAME] = spell(signs, name)
+    if needs & NEED_KIND:
+        dns = flow["source_port"] == DNS_PORT or flow["target_port"] == DNS_PORT
+        quic = I(flow["state"]) & QUIC != 0
+        seen[SEEN_PAYLOAD] = payload_kind(b, at, end, I(flow["proto"]), dns, quic)
+    if needs & NEED_ENTROPY:
+        seen[SEEN_ENTROPY] = entropy(b, at, end, seen[SEEN_TALLY:])
+
+
+# ---- matches
 
 
 @kernel
@@ -107,31 +141,25 @@ def names_meet(rule: Any, suffixes: Records, name: Octets, seen: Numbers) -> boo
         return asked_last > asked_first and name_meets(
             name, length, suffixes, asked_first, asked_last
         )
-    if kind in (NAME_SNI, NAME_HTTP_HOST, NAME_QUIC_SNI):
+    if (rule["name_kinds"] >> kind) & 1:
         return last > first and name_meets(name, length, suffixes, first, last)
     return False
 
 
 @kernel
-def rule_meets(
-    rule: Any,
-    suffixes: Records,
-    prefixes: Records,
-    ports: Octets,
-    flow: Any,
-    side: int,
-    near_is_source: bool,
-    name: Octets,
-    seen: Numbers,
+def proto_meets(wanted: int, proto: int) -> bool:
+    """Tell whether a transport is the one that a rule asks for."""
+    if wanted == OTHER_PROTO:
+        return proto not in (TCP, UDP)
+    return wanted in (ANY, proto)
+
+
+@kernel
+def place_meets(
+    rule: Any, prefixes: Records, ports: Octets, flow: Any, near_is_source: bool
 ) -> bool:
-    """Tell whether a packet meets a rule's match (its draw is another matter)."""
-    if not flow_meets(rule, flow):
-        return False
-    if rule["proto"] != ANY and rule["proto"] != I(flow["proto"]):
-        return False
-    if rule["direction"] != ANY and rule["direction"] != side:
-        return False
-    if rule["stun"] != ANY and rule["stun"] != seen[SEEN_STUN]:
+    """Tell whether what never changes of a flow meets a rule: transport, far port, far address."""
+    if not proto_meets(rule["proto"], I(flow["proto"])):
         return False
     if rule["ports"] != ANY:
         port = I(flow["target_port"]) if near_is_source else I(flow["source_port"])
@@ -140,57 +168,272 @@ def rule_meets(
     first, last = rule["prefixes"][0], rule["prefixes"][1]
     if last > first:
         far = flow["target"] if near_is_source else flow["source"]
-        if not address_meets(I(flow["version"]), far, prefixes, first, last):
+        return address_meets(I(flow["version"]), far, prefixes, first, last)
+    return True
+
+
+@kernel
+def within(span: Any, value: int) -> bool:
+    """Tell whether a number lies in a range, both ends included."""
+    return bool(span[0] <= value <= span[1])
+
+
+@kernel
+def counts_meet(rule: Any, flow: Any, signs: Numbers, time: int) -> bool:
+    """Tell whether the packet's size and what its flow has done so far meet a rule."""
+    if not within(rule["size"], signs[SIGN_PAYLOAD_SIZE]):
+        return False
+    if not within(rule["packets"], I(flow["packets_up"]) + I(flow["packets_down"])):
+        return False
+    if not within(rule["bytes"], flow["bytes_up"] + flow["bytes_down"]):
+        return False
+    return within(rule["age"], time - flow["first_time"])
+
+
+@kernel
+def listed(words: Numbers, first: int, last: int, word: int) -> bool:
+    """Tell whether a number stands in a stretch of numbers."""
+    for row in range(first, last):
+        if words[row] == word:
+            return True
+    return False
+
+
+@kernel
+def content_meets(rule: Any, words: Numbers, b: Octets, signs: Numbers, seen: Numbers) -> bool:
+    """Tell whether a packet's payload meets a rule: kind, STUN, fingerprint, entropy."""
+    if rule["stun"] != ANY and rule["stun"] != (1 if seen[SEEN_STUN] > 0 else 0):
+        return False
+    if rule["payloads"] != 0 and (rule["payloads"] >> seen[SEEN_PAYLOAD]) & 1 == 0:
+        return False
+    first, last = rule["methods"][0], rule["methods"][1]
+    if last > first:
+        kind = seen[SEEN_STUN]
+        if kind == 0 or not listed(words, first, last, stun_method(kind - 1)):
             return False
-    return names_meet(rule, suffixes, name, seen)
+    first, last = rule["attributes"][0], rule["attributes"][1]
+    if last > first:
+        at, end = signs[SIGN_PAYLOAD_AT], signs[SIGN_PAYLOAD_END]
+        if not has_attribute(b, at, end, words, first, last):
+            return False
+    first, last = rule["hellos"][0], rule["hellos"][1]
+    if last > first and not listed(words, first, last, signs[SIGN_HELLO_PRINT]):
+        return False
+    if rule["entropy"][0] > -FOREVER:
+        return within(rule["entropy"], seen[SEEN_ENTROPY])
+    return True
+
+
+@kernel
+def rule_meets(
+    number: int,
+    box: RuleTable,
+    flow: Any,
+    side: int,
+    near_is_source: bool,
+    b: Octets,
+    signs: Numbers,
+    time: int,
+) -> bool:
+    """Tell whether a packet meets a rule's match (its draw is another matter)."""
+    rule = box.rules[number]
+    if not flow_meets(rule, flow):
+        return False
+    if rule["direction"] != ANY and rule["direction"] != side:
+        return False
+    if not place_meets(rule, box.prefixes, box.ports, flow, near_is_source):
+        return False
+    if not names_meet(rule, box.suffixes, box.name, box.seen):
+        return False
+    if not counts_meet(rule, flow, signs, time):
+        return False
+    return content_meets(rule, box.words, b, signs, box.seen)
+
+
+# ---- what a box remembers
+
+
+@kernel
+def tainted(rule: Any, box: RuleTable, flow: Any, near_is_source: bool, time: int) -> bool:
+    """Tell whether the packet's subject bears the taint of a rule."""
+    if rule["remembers"] == 0:
+        return False
+    key = subject(rule["scope"], flow, near_is_source, rule["key"], TAINT_SIDE)
+    row = known(box.memory, key)
+    return row >= 0 and bool(box.memory[row]["until"] > time)
+
+
+@kernel
+def waits(rule: Any) -> bool:
+    """Tell whether a rule lets a flow do something before it acts."""
+    return bool(rule["after"][0] > 0 or rule["after"][1] > 0 or rule["after"][2] > 0)
+
+
+@kernel
+def pending(rule: Any, box: RuleTable, flow: Any, near_is_source: bool) -> bool:
+    """Tell whether a flow has met a rule that waits."""
+    if not waits(rule):
+        return False
+    key = subject(FLOW_SCOPE, flow, near_is_source, rule["key"], AFTER_SIDE)
+    row = known(box.memory, key)
+    return row >= 0 and bool(box.memory[row]["begun"] >= 0)
+
+
+@kernel
+def is_over(
+    rule: Any, box: RuleTable, flow: Any, near_is_source: bool, size: int, time: int
+) -> bool:
+    """Count a packet of a flow that met a rule; tells whether what it may still do is over."""
+    key = subject(FLOW_SCOPE, flow, near_is_source, rule["key"], AFTER_SIDE)
+    row = box.memory[recall(box.memory, key, time, box.meter[METER_FORGOTTEN:])]
+    packets = I(flow["packets_up"]) + I(flow["packets_down"])
+    octets = flow["bytes_up"] + flow["bytes_down"]
+    if row["begun"] < 0:
+        row["begun"], row["packets"], row["bytes"] = time, packets - 1, octets - size
+    after = rule["after"]
+    if after[0] > 0 and packets - row["packets"] <= after[0]:
+        return False
+    if after[1] > 0 and octets - row["bytes"] <= after[1]:
+        return False
+    return bool(time - row["begun"] >= after[2])
+
+
+@kernel
+def condemn(
+    number: int, rule: Any, box: RuleTable, flow: Any, near_is_source: bool, time: int
+) -> None:
+    """Remember that a rule has met: in the flow's mark, or as a taint of its subject."""
+    if rule["scope"] == PACKET:
+        return
+    if rule["scope"] == FLOW_SCOPE and rule["lasts"] == FOREVER:
+        flow["mark"] = number + 1
+        return
+    key = subject(rule["scope"], flow, near_is_source, rule["key"], TAINT_SIDE)
+    row = recall(box.memory, key, time, box.meter[METER_FORGOTTEN:])
+    box.memory[row]["until"] = FOREVER if rule["lasts"] == FOREVER else time + rule["lasts"]
+
+
+# ---- acts
+
+
+@kernel
+def perform(
+    number: int,
+    box: RuleTable,
+    flow: Any,
+    side: int,
+    near_is_source: bool,
+    b: Octets,
+    signs: Numbers,
+    time: int,
+    packet: int,
+) -> tuple[int, int, int]:
+    """Do what a rule says with a packet; returns (fate, rule or -1, time of release)."""
+    rule = box.rules[number]
+    act = rule["act"]
+    if act == PASS:
+        return DELIVERED, number, time
+    if rule["way"] != ANY and rule["way"] != side:
+        return DELIVERED, -1, time
+    if act == DROP:
+        return DROPPED, number, time
+    if act == DNS_LIE:
+        return FORGED, number, time
+    if act == DROP_MEDIA:
+        if media_at(b, signs[SIGN_PAYLOAD_AT], signs[SIGN_PAYLOAD_END], I(flow["app"])):
+            return DROPPED, number, time
+        return DELIVERED, -1, time
+    key = subject(rule["scope"], flow, near_is_source, rule["key"], side)
+    row = recall(box.memory, key, time, box.meter[METER_FORGOTTEN:])
+    out = admit(box.links[number], box.memory[row], signs[SIGN_IP_SIZE], time, packet)
+    if out < 0:
+        return DROPPED, number, time
+    return DELIVERED, number, out
 
 
 @kernel
 def decide(
-    rules: Records,
-    suffixes: Records,
-    prefixes: Records,
-    ports: Octets,
+    box: RuleTable,
     flow: Any,
     side: int,
     b: Octets,
     signs: Numbers,
-    name: Octets,
-    seen: Numbers,
-    met: Numbers,
-) -> tuple[int, int]:
-    """Decide one packet after the classifier's step; returns (fate, rule, -1 for none).
+    time: int,
+    packet: int,
+) -> tuple[int, int, int]:
+    """Decide one packet after the classifier's step; returns (fate, rule or -1, release in ns).
 
-    `side` is UP for a packet from the subscriber; `name` and `seen` are scratch; met[r] counts the
-    packets that met rule r's match, enforced or not. A match that is not enforced on this flow or
-    client leaves the packet to the rules behind it.
+    side: UP for a packet from the subscriber; time: of the packet, ns; packet: its number, which
+    chances are drawn by: the same in every backend. box.met[r] counts the packets that met rule r,
+    enforced or not. A match that is not enforced on this flow or client leaves the packet to the
+    rules behind it. `release` is `time` unless a rule delays the packet.
     """
-    if len(rules) == 0:
-        return DELIVERED, -1
+    rules = box.rules
     mark = I(flow["mark"])
-    if mark > 0:
-        met[mark - 1] += 1
-        return DROPPED, mark - 1
-    look(b, signs, name, seen)
+    if mark == CLOSED or len(rules) == 0:
+        return DELIVERED, -1, time
     near_is_source = (signs[SIGN_UP] == 1) == (side == UP)
+    if mark > 0:
+        box.met[mark - 1] += 1
+        return perform(mark - 1, box, flow, side, near_is_source, b, signs, time, packet)
+    look(box.meter[METER_NEEDS], flow, b, signs, box.name, box.seen)
     for number in range(len(rules)):
         rule = rules[number]
-        if not rule_meets(rule, suffixes, prefixes, ports, flow, side, near_is_source, name, seen):
-            continue
-        met[number] += 1
-        if not enforced(rule, flow, near_is_source):
-            continue
-        act = rule["act"]
-        if act == PASS:
-            return DELIVERED, number
-        if act == DNS_LIE:
-            return FORGED, number
-        if act == DROP_MEDIA:
-            at, end = signs[SIGN_PAYLOAD_AT], signs[SIGN_PAYLOAD_END]
-            if media_at(b, at, end, I(flow["app"])):
-                return DROPPED, number
-            return DELIVERED, -1
-        if rule["scope"] == FLOW_SCOPE:
-            flow["mark"] = number + 1
-        return DROPPED, number
-    return DELIVERED, -1
+        if not tainted(rule, box, flow, near_is_source, time):
+            if not pending(rule, box, flow, near_is_source):
+                if not rule_meets(number, box, flow, side, near_is_source, b, signs, time):
+                    continue
+            box.met[number] += 1
+            if not enforced(rule, flow, near_is_source):
+                continue
+            if waits(rule):
+                if not is_over(rule, box, flow, near_is_source, signs[SIGN_IP_SIZE], time):
+                    continue
+            condemn(number, rule, box, flow, near_is_source, time)
+        else:
+            box.met[number] += 1
+            if rule_meets(number, box, flow, side, near_is_source, b, signs, time):
+                condemn(number, rule, box, flow, near_is_source, time)
+        return perform(number, box, flow, side, near_is_source, b, signs, time, packet)
+    if I(flow["state"]) & SETTLED and not can_change(box, flow, near_is_source):
+        flow["mark"] = CLOSED
+    return DELIVERED, -1, time
+
+
+# ---- what is still open
+
+
+@kernel
+def can_change(box: RuleTable, flow: Any, near_is_source: bool) -> bool:
+    """Tell whether a rule may yet strike a settled flow that meets none now."""
+    for number in range(len(box.rules)):
+        rule = box.rules[number]
+        fluid = rule["fluid"]
+        if fluid & BY_TAINT:
+            return True
+        if fluid & BY_WAITING and pending(rule, box, flow, near_is_source):
+            return True
+        if fluid & BY_PACKET and flow_meets(rule, flow) and enforced(rule, flow, near_is_source):
+            if place_meets(rule, box.prefixes, box.ports, flow, near_is_source):
+                return True
+    return False
+
+
+@kernel
+def settled(rules: Records, flow: Any) -> int:
+    """Return what is certain of every later packet of a flow: OPEN, PASSES or DROPS.
+
+    PASSES and DROPS are terminal: no rule can change them, so the flow can be handed to something
+    faster. Delayed, policed and tainted flows stay OPEN, as do those that a rule may yet meet.
+    """
+    mark = I(flow["mark"])
+    if mark == CLOSED or len(rules) == 0:
+        return PASSES
+    if mark <= 0:
+        return OPEN
+    rule = rules[mark - 1]
+    if rule["act"] == PASS:
+        return PASSES
+    if rule["act"] == DROP and rule["way"] == ANY:
+        return DROPS
+    return OPEN

@@ -8,7 +8,6 @@ label boundaries, read backwards, so `*.example.com` never meets `badexample.com
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,37 +16,74 @@ from numpy.typing import NDArray
 from captures.compiled import I, kernel
 from captures.octets import Octets
 from classifier.flow import Records, mix, record_hash
+from classifier.signs import NAME_HTTP_HOST, NAME_QUIC_SNI, NAME_SNI
 from classifier.verdicts import APPS, ROLES, VERDICTS
-from testbed.policy import Policy, Rule, port_range, prefix
+from testbed.link import LINK, chance, fill_link, seed_of
+from testbed.memory import FLOW_SCOPE, SCOPES, memory
+from testbed.payloads import WHOLE
+from testbed.policy import METHODS, PAYLOADS, Match, Policy, Rule, port_range, prefix, span
 
 Numbers = NDArray[np.int64]
 
-# Acts and scopes, as numbers of a row.
-ACTS = ("pass", "drop", "drop-media", "dns-lie")
-PASS, DROP, DROP_MEDIA, DNS_LIE = 0, 1, 2, 3
-SCOPES = ("packet", "flow")
-PACKET, FLOW_SCOPE = 0, 1
+# Acts, as numbers of a row.
+ACTS = ("pass", "drop", "drop-media", "dns-lie", "delay", "jitter", "loss", "police", "shape")
+PASS, DROP, DROP_MEDIA, DNS_LIE, DELAY, JITTER, LOSS, POLICE, SHAPE = range(9)
 
 ANY = -1
 UP, DOWN = 0, 1
 
 #: Enforcement is drawn from 31 bits.
 CERTAIN_CHANCE = 1 << 31
+#: The end of an open range, and the time of what never comes.
+FOREVER = 1 << 62
+
+# By what a settled flow may still meet a rule.
+BY_PACKET, BY_TAINT, BY_WAITING = 1, 2, 4
+
+# What a rule asks of single packets, so that a box finds it out only where somebody asks.
+NEED_KIND, NEED_ENTROPY = 1, 2
+
+#: The longest host name (RFC 1035 section 2.3.4), and room for a careless one.
+NAME_ROOM = 256
+
+# Slots of `seen`: what `look` found in one packet, then scratch of its entropy.
+SEEN_STUN, SEEN_NAME, SEEN_KIND, SEEN_PAYLOAD, SEEN_ENTROPY = range(5)
+SEEN_TALLY = 16
+SEEN = SEEN_TALLY + 256
+
+# Slots of `meter`, a box's own counters.
+METER_NEEDS, METER_FORGOTTEN = 0, 1
+BOX_METERS = 8
 
 RULE = np.dtype(
     [
         ("act", "i8"),
         ("scope", "i8"),
+        ("way", "i8"),  # UP, DOWN or ANY: which packets are struck
         ("apps", "i8"),  # bit per app of classifier.verdicts; 0: any
         ("roles", "i8"),
         ("verdict", "i8"),  # at least this sure; 0: the classifier is not asked
         ("stun", "i8"),  # 1, 0 or ANY
-        ("proto", "i8"),  # IP protocol number or ANY
+        ("proto", "i8"),  # IP protocol number or ANY; OTHER_PROTO
         ("direction", "i8"),  # UP, DOWN or ANY
+        ("payloads", "i8"),  # bit per kind of testbed.policy.PAYLOADS; 0: any
         ("ports", "i8"),  # row of the port table or ANY
         ("names", "i8", (2,)),  # stretch of `suffixes`; empty: not asked
+        ("name_kinds", "i8"),  # bit per NAME_ of classifier.signs
         ("questions", "i8", (2,)),
         ("prefixes", "i8", (2,)),
+        ("methods", "i8", (2,)),  # stretches of `words`
+        ("attributes", "i8", (2,)),
+        ("hellos", "i8", (2,)),
+        ("size", "i8", (2,)),  # ranges, both ends included
+        ("packets", "i8", (2,)),
+        ("bytes", "i8", (2,)),
+        ("age", "i8", (2,)),  # ns
+        ("entropy", "i8", (2,)),  # of testbed.payloads.WHOLE
+        ("lasts", "i8"),  # ns; FOREVER
+        ("after", "i8", (3,)),  # packets, bytes, ns; all 0: at once
+        ("remembers", "i8"),  # 1: something is kept of its subjects in `memory`
+        ("fluid", "i8"),  # BY_ bits: how a settled flow that does not meet it may yet do
         ("chance", "i8"),  # of 2**31
         ("per_client", "i8"),
         ("key", "i8"),  # 31 bits, of the rule's name and the seed
@@ -56,30 +92,41 @@ RULE = np.dtype(
 SUFFIX = np.dtype([("hash", "i8"), ("exact", "i8")])
 PREFIX = np.dtype([("version", "i8"), ("lanes", "i8", (4,)), ("masks", "i8", (4,))])
 
+OTHER_PROTO = -2
+
 
 class RuleTable(NamedTuple):
-    """A policy in arrays, in the order in which the middlebox takes them."""
+    """A policy in arrays, with what its box remembers, as testbed.middlebox.decide takes it.
+
+    One table belongs to one box: `met`, `memory` and `meter` change with every packet.
+    """
 
     rules: Records  # RULE[n]
+    links: Records  # LINK[n], what each rule's act does in time
     suffixes: Records  # SUFFIX[...]
     prefixes: Records  # PREFIX[...]
     ports: NDArray[np.uint8]  # [rows, 65536], 1 where the port is in the set
-
-
-def rule_key(seed: int, name: str) -> int:
-    """Return the key of a rule's draws: 31 bits of sha256 over the seed and the rule's name."""
-    digest = hashlib.sha256(f"{seed}\0{name}".encode()).digest()
-    return int.from_bytes(digest[:4], "big") >> 1
+    words: Numbers  # methods, attributes and fingerprints
+    met: Numbers  # int64[n], packets that met each rule
+    memory: Records  # STATE[...] of testbed.memory
+    meter: Numbers  # int64[BOX_METERS]
+    name: NDArray[np.uint8]  # scratch: the packet's host name
+    seen: Numbers  # scratch: what was found in the packet
 
 
 def table(policy: Policy, seed: int) -> RuleTable:
-    """Return a policy as arrays; `seed` is that of the run."""
-    rules = np.zeros(len(policy.rules), RULE)
+    """Return a policy as arrays, for one box; `seed` is that of the run."""
+    count = len(policy.rules)
+    rules, links = np.zeros(count, RULE), np.zeros(count, LINK)
     suffixes: list[tuple[int, int]] = []
     prefixes: list[tuple[int, list[int], list[int]]] = []
     ports: list[NDArray[np.uint8]] = []
-    for row, rule in zip(rules, policy.rules, strict=True):
+    words: list[int] = []
+    meter = np.zeros(BOX_METERS, np.int64)
+    for row, link, rule in zip(rules, links, policy.rules, strict=True):
         fill_row(row, rule, seed)
+        fill_link(link, rule.link, int(row["key"]))
+        fill_words(row, rule.match, words)
         row["names"] = stretch(suffixes, [suffix(word) for word in rule.match.name])
         row["questions"] = stretch(suffixes, [suffix(word) for word in rule.match.dns])
         spelt = [prefix_row(word) for word in policy.prefixes(rule)]
@@ -87,28 +134,107 @@ def table(policy: Policy, seed: int) -> RuleTable:
         row["ports"] = len(ports) if rule.match.ports else ANY
         if rule.match.ports:
             ports.append(port_row(rule))
+        meter[METER_NEEDS] |= needs(rule.match)
     return RuleTable(
         rules,
+        links,
         np.array(suffixes, SUFFIX),
         np.array(prefixes, PREFIX),
         np.array(ports, np.uint8).reshape(len(ports), 65536),
+        np.array(words, np.int64),
+        np.zeros(count, np.int64),
+        memory(bool((rules["remembers"] == 1).any())),
+        meter,
+        np.zeros(NAME_ROOM, np.uint8),
+        np.zeros(SEEN, np.int64),
     )
+
+
+def needs(match: Match) -> int:
+    """Return what must be found out in each packet for a match, bits."""
+    kind = NEED_KIND if match.payload else 0
+    return kind | (NEED_ENTROPY if match.entropy is not None else 0)
 
 
 def fill_row(row: Any, rule: Rule, seed: int) -> None:
     """Fill the columns of a row that need no other array."""
     match = rule.match
     row["act"] = ACTS.index(rule.act)
-    row["scope"] = SCOPES.index(rule.scope)
+    row["scope"] = SCOPES.index(rule.strikes)
+    row["way"] = direction(rule.way)
     row["apps"] = sum(1 << APPS.index(app) for app in match.app)
     row["roles"] = sum(1 << ROLES.index(role) for role in match.role)
     row["verdict"] = VERDICTS.index(match.verdict) if match.flow_words else 0
     row["stun"] = ANY if match.stun is None else int(match.stun)
-    row["proto"] = {"tcp": 6, "udp": 17, None: ANY}[match.protocol]
-    row["direction"] = {"up": UP, "down": DOWN, None: ANY}[match.direction]
-    row["chance"] = round(rule.probability * CERTAIN_CHANCE)
+    row["proto"] = {"tcp": 6, "udp": 17, "other": OTHER_PROTO, None: ANY}[match.protocol]
+    row["direction"] = direction(match.direction)
+    row["payloads"] = sum(1 << PAYLOADS.index(word) for word in match.payload)
+    row["name_kinds"] = name_kinds(match)
+    for key, unit in (("size", 1), ("packets", 1), ("bytes", 1)):
+        row[key] = ends(getattr(match, key), unit)
+    row["age"], row["entropy"] = ends(match.seconds, 10**9), ends(match.entropy, WHOLE)
+    row["lasts"] = FOREVER if rule.lasts_s is None else round(rule.lasts_s * 1e9)
+    if rule.after is not None:
+        row["after"] = rule.after.packets, rule.after.bytes, round(rule.after.seconds * 1e9)
+    row["remembers"] = remembers(rule)
+    row["fluid"] = fluidity(rule)
+    row["chance"] = chance(rule.probability)
     row["per_client"] = rule.per == "client"
-    row["key"] = rule_key(seed, rule.name)
+    row["key"] = seed_of(seed, rule.name)
+
+
+def direction(word: str | None) -> int:
+    """Return a direction as a number."""
+    return {"up": UP, "down": DOWN, None: ANY}[word]
+
+
+def name_kinds(match: Match) -> int:
+    """Return where a rule looks for names, a bit per kind of classifier.signs."""
+    kinds = {"tls": NAME_SNI, "quic": NAME_QUIC_SNI, "http": NAME_HTTP_HOST}
+    return sum(1 << kinds[word] for word in match.name_in or kinds)
+
+
+def ends(word: float | str | None, unit: int) -> tuple[int, int]:
+    """Return both ends of a range in whole parts of a unit."""
+    if word is None:
+        return -FOREVER, FOREVER
+    low, high = span(word)
+    return round(low * unit), FOREVER if high == float("inf") else round(high * unit)
+
+
+def taints(rule: Rule) -> bool:
+    """Tell whether a match condemns more than its flow, or for a time."""
+    return SCOPES.index(rule.strikes) > FLOW_SCOPE or rule.lasts_s is not None
+
+
+def remembers(rule: Rule) -> bool:
+    """Tell whether a box must remember something of a rule's subjects."""
+    return taints(rule) or rule.after is not None or ACTS.index(rule.act) >= DELAY
+
+
+def fluidity(rule: Rule) -> int:
+    """Return by what a settled flow that does not meet a rule may still meet it, bits.
+
+    Names, hellos and the classifier's verdict come with inspection, which is over then; addresses,
+    ports and transport never change. What single packets hold, counts, and taint may.
+    """
+    match = rule.match
+    single = (match.stun, match.direction, match.size, match.packets, match.bytes)
+    more = (match.seconds, match.entropy, match.payload or None)
+    asked = any(one is not None for one in (*single, *more))
+    asked = asked or bool(match.stun_method or match.stun_attribute)
+    gone = bool(match.name or match.dns or match.hello)
+    by_packet = BY_PACKET if asked and not gone else 0
+    by_taint = BY_TAINT if taints(rule) else 0
+    return by_packet | by_taint | (BY_WAITING if rule.after is not None else 0)
+
+
+def fill_words(row: Any, match: Match, words: list[int]) -> None:
+    """Put the numbers that a rule lists into `words`."""
+    methods = [METHODS[word] if isinstance(word, str) else word for word in match.stun_method]
+    row["methods"] = stretch(words, methods)
+    row["attributes"] = stretch(words, match.stun_attribute)
+    row["hellos"] = stretch(words, [int(word, 16) for word in match.hello])
 
 
 def stretch(rows: list[Any], more: list[Any]) -> tuple[int, int]:

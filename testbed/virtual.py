@@ -43,21 +43,22 @@ from testbed.endpoints import (
     stalled,
     waited,
 )
+from testbed.errors import TestbedError
+from testbed.link import STATE, access_links, admit, no_links
 from testbed.media import media_at
 from testbed.middlebox import (
     DELIVERED,
     DROPPED,
     FATES,
     FORGED,
-    NAME_ROOM,
-    SEEN,
+    LOST,
     TOO_BIG,
     decide,
 )
 from testbed.places import CALLER, LOCAL
 from testbed.policy import EMPTY, Policy
 from testbed.replay import LEG, Script, script
-from testbed.rules import name_hash, table
+from testbed.rules import RuleTable, name_hash, table
 
 Numbers = NDArray[np.int64]
 
@@ -70,6 +71,10 @@ FATE = np.dtype(
         ("arrival_time", "i8"),  # ns; -1 never
     ]
 )
+
+#: Delay and loss of the access network: as captured, or those of testbed.link.PRESETS as well.
+CAPTURED, PRESET = "captured", "preset"
+LINK_MODES = (CAPTURED, PRESET)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +98,7 @@ class Simulation:
     access: str
     calls: tuple[Call, ...]
     seed: int
+    link: str = CAPTURED
     others: dict[str, Simulation] = field(default_factory=dict, repr=False)
 
     def under(self, model: str) -> Simulation:
@@ -102,7 +108,7 @@ class Simulation:
         if model not in self.others:
             packets = self.script.held.packets
             self.others[model] = simulate(
-                packets, self.calls, (), self.policy, self.access, self.seed, model
+                packets, self.calls, (), self.policy, self.access, self.seed, model, self.link
             )
         return self.others[model]
 
@@ -126,12 +132,14 @@ def simulate(
     access: str,
     seed: int,
     model: str = "pairwise",
+    link: str = CAPTURED,
 ) -> Simulation:
     """Play one capture through one operator's box; `policy` None is the empty policy.
 
     labels are not used here: the box is never told the truth (they are the caller's, for scoring).
-    seed: of the enforcement draws and the flow table; model: of testbed.replay.
-    Raises TestbedError for an unknown access network or model.
+    seed: of the enforcement draws and the flow table; model: of testbed.replay; link: CAPTURED
+    leaves delay and loss as the capture has them, PRESET adds those of the access network.
+    Raises TestbedError for an unknown access network, model or link.
     """
     del labels
     policy = policy or EMPTY
@@ -143,21 +151,25 @@ def simulate(
     shown = networks.wrap(about, packets.data, facts["ip_at"], facts["ip_end"], size, up)
     whole = facts["whole"] == 1
     fits = networks.fit(about, size, facts["proto"], facts["version"], whole)
-    rules = table(policy, seed)
+    if link not in LINK_MODES:
+        raise TestbedError(f"link: got {link!r}, expected one of {', '.join(LINK_MODES)}")
+    links = access_links(access, seed) if link == PRESET else no_links()
+    box = table(policy, seed)
     engine = Engine(seed=seed, room=max(64, min(len(orders.held.flows) + 64, 1 << 16)))
     engine.reserve(packets.total)
     count = packets.total
     fates = np.zeros(count, FATE)
     fates["rule"] = fates["box_time"] = fates["arrival_time"] = -1
     flow = np.full(count, -1, np.int64)
-    met = np.zeros(len(rules.rules), np.int64)
     ends = fresh(orders)
     counts = np.zeros(len(COUNTS), np.int64)
     order: tuple[Any, ...] = (
         *engine.tables,
         engine.signs,
-        *rules,
-        met,
+        box,
+        policy.fail == "closed",
+        links,
+        np.zeros(2, STATE),
         shown.data,
         shown.offset,
         shown.captured,
@@ -165,8 +177,6 @@ def simulate(
         fits,
         *arrays(orders),
         *ends,
-        np.zeros(NAME_ROOM, np.uint8),
-        np.zeros(SEEN, np.int64),
         fates,
         flow,
         counts,
@@ -180,7 +190,7 @@ def simulate(
         flow,
         flows,
         names,
-        met,
+        box.met,
         ends.opened,
         counters,
         orders,
@@ -188,6 +198,7 @@ def simulate(
         access,
         tuple(calls),
         seed,
+        link,
     )
 
 
@@ -229,11 +240,10 @@ def play(
     meter: Numbers,
     model: Records,
     signs: Numbers,
-    rules: Records,
-    suffixes: Records,
-    prefixes: Records,
-    ports: Octets,
-    met: Numbers,
+    box: RuleTable,
+    closed: bool,
+    links: Records,
+    ways: Records,
     data: Octets,
     offset: Numbers,
     captured: Numbers,
@@ -268,13 +278,15 @@ def play(
     success: Octets,
     opened: Numbers,
     heap: Numbers,
-    name: Octets,
-    seen: Numbers,
     fates: Records,
     numbers: Numbers,
     counts: Numbers,
 ) -> None:
-    """Play every event in order of time. Scripts' arrays and state: see testbed.endpoints."""
+    """Play every event in order of time. Scripts' arrays and state: see testbed.endpoints.
+
+    closed: whether the box drops what it cannot read; links, ways: LINK[2] and STATE[2], the access
+    network's link up and down, which stands behind the box.
+    """
     count = len(offset)
     size = begin(send, gate, heap)
     while size > 0:
@@ -329,25 +341,17 @@ def play(
                 signs,
             )
             fate["box_time"], numbers[i] = time, number
-            outcome, rule = I(DELIVERED), I(-1)
+            outcome, rule, out = I(DROPPED if closed and number < 0 else DELIVERED), I(-1), time
             if number >= 0:
-                outcome, rule = decide(
-                    rules,
-                    suffixes,
-                    prefixes,
-                    ports,
-                    flows[number],
-                    side[i],
-                    data,
-                    signs,
-                    name,
-                    seen,
-                    met,
-                )
+                outcome, rule, out = decide(box, flows[number], side[i], data, signs, time, i)
+            if outcome == DELIVERED:
+                late = admit(links[side[i]], ways[side[i]], facts[i]["ip_size"], time, i)
+                out += late - time
+                outcome = I(DELIVERED if late >= 0 else LOST)
             fate["fate"], fate["rule"] = outcome, rule
             if outcome == DELIVERED:
                 leg = base[i] - base[i] // LEG if side[i] == CALLER else base[i] // LEG
-                size = sift_up(heap, size, time + leg, event(ARRIVE, i, count))
+                size = sift_up(heap, size, out + leg, event(ARRIVE, i, count))
         else:
             fate["arrival_time"] = time
             size = arrived(

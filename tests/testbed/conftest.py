@@ -243,10 +243,10 @@ def run() -> Callable[..., Any]:
 
 @pytest.fixture
 def fates() -> Callable[[Any], str]:
-    """Return a teller of fates, a letter a packet: . not sent, d delivered, x, f, B too big."""
+    """Return a teller of fates, a letter a packet: . not sent, d delivered, x, f, B too big, l."""
 
     def told(simulation: Any) -> str:
-        return "".join(".dxfB"[int(fate)] for fate in simulation.fates["fate"])
+        return "".join(".dxfBl"[int(fate)] for fate in simulation.fates["fate"])
 
     return told
 
