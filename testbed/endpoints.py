@@ -26,8 +26,8 @@ ARRIVE, BOX, SEND = 0, 1, 2
 KINDS = 3
 
 # Why a packet was not sent, as slots of `counts`.
-WAITED, LATCHED, UNHEARD, GAVE_UP, STALLED = 0, 1, 2, 3, 4
-COUNTS = ("waited", "latched", "unheard", "gave_up", "stalled")
+WAITED, LATCHED, UNHEARD, GAVE_UP, STALLED, RESENT = 0, 1, 2, 3, 4, 5
+COUNTS = ("waited", "latched", "unheard", "gave_up", "stalled", "resent")
 
 
 def arrays(orders: Script) -> tuple[Any, ...]:

@@ -259,7 +259,7 @@ def admit(link: Any, state: Any, size: int, time: int, number: int) -> int:
             late = max(late + wobble(link["key"], number, link["jitter"]), 0)
         out += late
     if link["reorder"] > 0 and draw(link["key"], number, 5) < link["reorder"]:
-        return out + link["hold"]
+        return I(out + link["hold"])
     out = max(out, I(state["last"]))
     state["last"] = out
     return I(out)

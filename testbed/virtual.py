@@ -23,12 +23,14 @@ from captures.octets import Octets
 from captures.pcap import Packets
 from classifier.engine import Engine, step
 from classifier.flow import Records
+from classifier.signs import SIGN_IP_SIZE
 from testbed import access as networks
 from testbed.access import CLAMPED, FRAGMENTED, TOO_LARGE
 from testbed.endpoints import (
     ARRIVE,
     BOX,
     COUNTS,
+    RESENT,
     SEND,
     STALLED,
     WAITED,
@@ -58,7 +60,7 @@ from testbed.middlebox import (
 from testbed.places import CALLER, LOCAL
 from testbed.policy import EMPTY, Policy
 from testbed.replay import LEG, Script, script
-from testbed.rules import RuleTable, name_hash, table
+from testbed.rules import DELAY, RuleTable, name_hash, table
 
 Numbers = NDArray[np.int64]
 
@@ -71,6 +73,11 @@ FATE = np.dtype(
         ("arrival_time", "i8"),  # ns; -1 never
     ]
 )
+
+#: When the sender of a TCP segment that a link lost sends it again, at first and doubled each time
+#: (RFC 6298; Linux begins at 200 ms and a round trip), in ns, and how often it tries. What a rule
+#: drops is not sent again: every copy would meet the same rule.
+RESEND, RESENDS = 300_000_000, 6
 
 #: Delay and loss of the access network: as captured, or those of testbed.link.PRESETS as well.
 CAPTURED, PRESET = "captured", "preset"
@@ -177,6 +184,7 @@ def simulate(
         fits,
         *arrays(orders),
         *ends,
+        np.zeros(count, np.uint8),
         fates,
         flow,
         counts,
@@ -229,6 +237,12 @@ def warm_up() -> None:
 
 
 @kernel
+def by_chance(box: RuleTable, fate: int, rule: int) -> bool:
+    """Tell whether a packet fell to a link's, a queue's or a bucket's doing: another may pass."""
+    return fate == LOST or (fate == DROPPED and rule >= 0 and bool(box.rules[rule]["act"] >= DELAY))
+
+
+@kernel
 def play(
     flows: Records,
     index: Numbers,
@@ -278,6 +292,7 @@ def play(
     success: Octets,
     opened: Numbers,
     heap: Numbers,
+    resends: Octets,
     fates: Records,
     numbers: Numbers,
     counts: Numbers,
@@ -298,22 +313,23 @@ def play(
             if side[i] == LOCAL:
                 fate["sent"], fate["fate"], fate["arrival_time"] = True, DELIVERED, time
                 continue
-            why = refused(
-                i,
-                time,
-                flow,
-                side,
-                latches,
-                need,
-                heard,
-                call,
-                deadline,
-                first_heard,
-                success,
-            )
-            if why >= 0:
-                counts[why] += 1
-                continue
+            if not fate["sent"]:
+                why = refused(
+                    i,
+                    time,
+                    flow,
+                    side,
+                    latches,
+                    need,
+                    heard,
+                    call,
+                    deadline,
+                    first_heard,
+                    success,
+                )
+                if why >= 0:
+                    counts[why] += 1
+                    continue
             fate["sent"] = True
             if fits[i] == TOO_LARGE:
                 fate["fate"] = TOO_BIG
@@ -345,10 +361,16 @@ def play(
             if number >= 0:
                 outcome, rule, out = decide(box, flows[number], side[i], data, signs, time, i)
             if outcome == DELIVERED:
-                late = admit(links[side[i]], ways[side[i]], facts[i]["ip_size"], time, i)
+                octets = signs[SIGN_IP_SIZE] if number >= 0 else wire[i]
+                late = admit(links[side[i]], ways[side[i]], octets, time, i)
                 out += late - time
                 outcome = I(DELIVERED if late >= 0 else LOST)
             fate["fate"], fate["rule"] = outcome, rule
+            if stream[i] >= 0 and resends[i] < RESENDS and by_chance(box, outcome, rule):
+                again = time + (RESEND << I(resends[i]))
+                resends[i] += 1
+                counts[RESENT] += 1
+                size = sift_up(heap, size, again, event(SEND, i, count))
             if outcome == DELIVERED:
                 leg = base[i] - base[i] // LEG if side[i] == CALLER else base[i] // LEG
                 size = sift_up(heap, size, out + leg, event(ARRIVE, i, count))

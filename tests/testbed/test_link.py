@@ -69,7 +69,7 @@ def test_loss_is_the_share_that_was_set_and_comes_in_bursts_of_the_length_that_w
     # Five standard deviations of a share over runs that are `burst` long.
     assert abs(lost.mean() - 0.05) < 5 * np.sqrt(0.05 * 2 * max(burst, 1) / MANY)
     edges = np.flatnonzero(np.diff(lost.astype(int)))
-    runs = np.diff(edges)[:: 2] if lost[edges[0] + 1] else np.diff(edges)[1::2]
+    runs = np.diff(edges)[::2] if lost[edges[0] + 1] else np.diff(edges)[1::2]
     expected = burst or 1 / 0.95
     assert abs(runs.mean() / expected - 1) < 5 / np.sqrt(len(runs))
 

@@ -175,13 +175,21 @@ rules = [
     {"match": {"addresses": ["198.51.100.0/24"], "ports": ["1000-2000"]}, "act": "drop"},
     {"match": {"protocol": "udp"}, "act": "drop", "probability": 0.4, "per": "client"},
     {"match": {"protocol": "udp"}, "act": "drop", "probability": 0.6},
+    {"match": {"payload": ["rtp"]}, "act": "delay", "delay_ms": 80, "jitter_ms": 9},
+    {"match": {"stun_method": ["binding"]}, "act": "police", "rate_kbit": 24, "bucket_bytes": 900,
+     "scope": "client"},
+    {"match": {"entropy": "0.5-0.95"}, "act": "loss", "loss": 0.2, "burst": 4, "way": "down"},
+    {"match": {"size": "60-"}, "act": "shape", "rate_kbit": 20, "queue_ms": 300, "lasts_s": 0.4},
+    {"match": {"name": ["*.b.example"]}, "act": "drop", "after": {"packets": 1}, "scope": "pair"},
+    {"match": {"packets": "3-9", "seconds": "-0.5"}, "act": "jitter", "jitter_ms": 5},
 ]
 for rule in [None, *rules]:
     about = {"name": "r", "grade": "C", "source": "a test"}
     told = () if rule is None else (Rule.model_validate({**about, **rule}),)
     for access in ("4g", "adsl", "fibre"):
         for model in ("time", "pairwise", "strict"):
-            s = simulate(scene.packets, [call], [], Policy(told), access, 3, model)
+            link = "preset" if access == "adsl" else "captured"
+            s = simulate(scene.packets, [call], [], Policy(told), access, 3, model, link)
             out.update(s.fates.tobytes() + s.flow.tobytes() + s.flows.tobytes())
 print(out.hexdigest())
 """
