@@ -17,17 +17,18 @@ from numpy.typing import NDArray
 from captures.compiled import I, kernel
 from captures.octets import Octets
 from classifier.flow import Records
+from testbed.forge import ANSWER
 from testbed.replay import Script
 
 Numbers = NDArray[np.int64]
 
 # Kinds of event; of two at one time, what arrives comes first.
-ARRIVE, BOX, SEND = 0, 1, 2
-KINDS = 3
+ARRIVE, BOX, SEND, TO_CALLER, TO_FAR = 0, 1, 2, 3, 4
+KINDS = 5
 
 # Why a packet was not sent, as slots of `counts`.
-WAITED, LATCHED, UNHEARD, GAVE_UP, STALLED, RESENT = 0, 1, 2, 3, 4, 5
-COUNTS = ("waited", "latched", "unheard", "gave_up", "stalled", "resent")
+WAITED, LATCHED, UNHEARD, GAVE_UP, STALLED, RESENT, KILLED = 0, 1, 2, 3, 4, 5, 6
+COUNTS = ("waited", "latched", "unheard", "gave_up", "stalled", "resent", "killed")
 
 
 def arrays(orders: Script) -> tuple[Any, ...]:
@@ -293,6 +294,21 @@ def arrived(
 
 
 @kernel
+def suffer(kind: int, slot: int, packet: int, dead: Octets, deceived: Octets) -> None:
+    """Take a forged frame at an end, which cannot know that it is one.
+
+    kind: of testbed.forge.LETTERS; slot: 2 * flow + side of the end that gets it; packet: the one
+    that the frame answers. dead[slot] becomes 1 where a connection is reset, closed or answered
+    with a page: nothing more is sent or read there; deceived[packet] where a DNS question has its
+    (false) answer: a true one that comes later is not looked at.
+    """
+    if kind == ANSWER:
+        deceived[packet] = 1
+    else:
+        dead[slot] = 1
+
+
+@kernel
 def stalled(stream: Numbers, after: Numbers, reached: Numbers, fates: Records) -> int:
     """Return how many packets came and were of no use, as TCP bytes before them are missing."""
     count = I(0)
@@ -305,7 +321,7 @@ def stalled(stream: Numbers, after: Numbers, reached: Numbers, fates: Records) -
 @kernel
 def waited(fates: Records, counts: Numbers) -> int:
     """Return how many packets were never due, because what they wait for did not come."""
-    count = -(counts[LATCHED] + counts[UNHEARD] + counts[GAVE_UP])
+    count = -(counts[LATCHED] + counts[UNHEARD] + counts[GAVE_UP] + counts[KILLED])
     for i in range(len(fates)):
         if not fates[i]["sent"]:
             count += 1

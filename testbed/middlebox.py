@@ -26,17 +26,21 @@ from classifier.signs import (
     SIGN_PAYLOAD_AT,
     SIGN_PAYLOAD_END,
     SIGN_PAYLOAD_SIZE,
+    SIGN_PROTO,
     SIGN_STUN,
+    SIGN_TCP_FLAGS,
     SIGN_TEXT,
     SIGN_TEXT_LENGTH,
     SIGN_UP,
 )
+from testbed.forge import FINISH, PAGE, RESET, send_answer, send_segment
 from testbed.link import admit
 from testbed.media import media_at, stun_at
 from testbed.memory import FLOW_SCOPE, PACKET, known, recall, subject
 from testbed.payloads import DNS_PORT, entropy, has_attribute, payload_kind, stun_method
 from testbed.rules import (
     ANY,
+    BLOCK_PAGE,
     BY_PACKET,
     BY_TAINT,
     BY_WAITING,
@@ -57,12 +61,16 @@ from testbed.rules import (
     SEEN_PAYLOAD,
     SEEN_STUN,
     SEEN_TALLY,
+    STALL,
+    TCP_FINISH,
+    TCP_RESET,
     UP,
     RuleTable,
     address_meets,
     enforced,
     name_meets,
 )
+from testbed.survey import RST, SYN
 
 Numbers = NDArray[np.int64]
 
@@ -317,6 +325,53 @@ def condemn(
 
 
 @kernel
+def inject(
+    number: int,
+    box: RuleTable,
+    flow: Any,
+    side: int,
+    b: Octets,
+    signs: Numbers,
+    time: int,
+    packet: int,
+) -> None:
+    """Forge what a rule says in answer to a packet; nothing in answer to a reset or a bare ACK."""
+    rule = box.rules[number]
+    mail, meter, letters = box.mail, box.meter, box.letters
+    if rule["act"] == DNS_LIE:
+        send_answer(
+            mail, meter, letters, flow, b, signs, side, rule["answer"], time, number, packet
+        )
+        return
+    flags = signs[SIGN_TCP_FLAGS]
+    if signs[SIGN_PROTO] != TCP or flags & RST or not (signs[SIGN_PAYLOAD_SIZE] or flags & SYN):
+        return
+    passes = rule["on_path"] == 1
+    for back in (True, False):
+        to_client = back == (side == UP)
+        if rule["act"] == BLOCK_PAGE:
+            kind = PAGE if to_client else RESET
+        else:
+            kind = RESET if rule["act"] == TCP_RESET else FINISH
+        if (rule["towards"] >> (0 if to_client else 1)) & 1:
+            send_segment(
+                mail,
+                meter,
+                letters,
+                flow,
+                b,
+                signs,
+                side,
+                back,
+                passes,
+                kind,
+                time,
+                number,
+                packet,
+            )
+
+
+@kernel
 def perform(
     number: int,
     box: RuleTable,
@@ -335,10 +390,13 @@ def perform(
         return DELIVERED, number, time
     if rule["way"] != ANY and rule["way"] != side:
         return DELIVERED, -1, time
-    if act == DROP:
+    if act in (DROP, STALL):
         return DROPPED, number, time
-    if act == DNS_LIE:
-        return FORGED, number, time
+    if act in (DNS_LIE, TCP_RESET, TCP_FINISH, BLOCK_PAGE):
+        inject(number, box, flow, side, b, signs, time, packet)
+        if rule["on_path"] == 1:
+            return DELIVERED, number, time
+        return FORGED if act == DNS_LIE else DROPPED, number, time
     if act == DROP_MEDIA:
         if media_at(b, signs[SIGN_PAYLOAD_AT], signs[SIGN_PAYLOAD_END], I(flow["app"])):
             return DROPPED, number, time
@@ -434,6 +492,6 @@ def settled(rules: Records, flow: Any) -> int:
     rule = rules[mark - 1]
     if rule["act"] == PASS:
         return PASSES
-    if rule["act"] == DROP and rule["way"] == ANY:
+    if rule["act"] in (DROP, STALL) and rule["way"] == ANY:
         return DROPS
     return OPEN

@@ -34,7 +34,10 @@ OPERATORS = Path(__file__).resolve().parent / "operators"
 
 Access = Literal["3g", "4g", "adsl", "fibre", "wifi"]
 Grade = Literal["A", "B", "C", "D"]
-Act = Literal["pass", "drop", "drop-media", "dns-lie", "delay", "jitter", "loss", "police", "shape"]
+Act = Literal[
+    "pass", "drop", "stall", "drop-media", "dns-lie", "reset", "finish", "block-page", "delay",
+    "jitter", "loss", "police", "shape",
+]  # fmt: skip
 Scope = Literal["packet", "flow", "call", "client", "pair", "server"]
 Fail = Literal["open", "closed"]
 
@@ -46,6 +49,8 @@ PAYLOADS = ("unknown", "stun", "channel", "dtls-hello", "dtls", "rtp", "rtcp", "
 #: STUN and TURN methods by name (RFC 8489 section 18.2, RFC 8656 section 18.1).
 METHODS = {"binding": 1, "allocate": 3, "refresh": 4, "send": 6, "data": 7, "create-permission": 8,
            "channel-bind": 9}  # fmt: skip
+#: Acts that send frames in somebody else's name.
+INJECTED = ("dns-lie", "reset", "finish", "block-page")
 #: Acts that look at each packet anew.
 BY_PACKET = ("drop-media", "dns-lie")
 #: What an act needs, and what else may be said of it.
@@ -55,6 +60,9 @@ PARAMETERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "loss": (("loss",), ("burst",)),
     "police": (("rate_kbit", "bucket_bytes"), ()),
     "shape": (("rate_kbit", "queue_ms"), ()),
+    "dns-lie": ((), ("answer",)),
+    "reset": ((), ("towards",)),
+    "finish": ((), ("towards",)),
 }
 
 NAME = re.compile(r"(\*\.)?([a-z0-9_]([a-z0-9_-]*[a-z0-9_])?\.)*[a-z0-9]([a-z0-9-]*[a-z0-9])?")
@@ -283,6 +291,19 @@ class Rule(Table):
     )
     bucket_bytes: int = Field(default=0, ge=0, description="depth of the policer's bucket")
     queue_ms: float = Field(default=0.0, ge=0.0, description="longest wait in the shaper's queue")
+    path: Literal["in", "on"] = Field(
+        default="in",
+        description="in: the box stands in the way, and what it answers itself goes no further; "
+        "on: it sees a copy, so the original passes and it can only inject",
+    )
+    towards: Literal["client", "server", "both"] = Field(
+        default="both", description="who gets the forged reset or FIN"
+    )
+    answer: str = Field(
+        default="198.18.0.66",
+        description="the address that a false DNS answer tells (or `nxdomain`); a question for the "
+        "other family is told an address of the lab",
+    )
     grade: Grade = Field(description="evidence grade, A to D")
     source: str = Field(description="who says so")
     hypothesis: bool = Field(default=False, description="true: no packet evidence is public")
@@ -309,6 +330,16 @@ class Rule(Table):
             raise ValueError("lasts_s needs a scope that lasts: flow, call, client, server or pair")
         if self.begin is not None and self.end is not None and self.end <= self.begin:
             raise ValueError(f"from {self.begin} to {self.end} holds no day; `to` is excluded")
+        if self.path == "on" and self.act not in INJECTED:
+            raise ValueError(
+                f"path on sees copies and can only inject ({', '.join(INJECTED)}), not {self.act}"
+            )
+        if self.act == "stall" and self.after is None:
+            raise ValueError("act stall needs after: what the flow may still do")
+        if self.act == "block-page" and self.match.name_in != ["http"]:
+            raise ValueError('act block-page answers HTTP; give match.name and name_in = ["http"]')
+        if self.answer != "nxdomain":
+            host_address(self.answer)
         for problem in parameter_problems(self.act, self.model_fields_set):
             raise ValueError(problem)
         return self
@@ -557,6 +588,14 @@ def prefix(word: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
         raise ValueError(
             f"got {word!r}, expected an address prefix such as 198.18.0.0/15 ({error})"
         ) from None
+
+
+def host_address(word: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Return an address; raises ValueError."""
+    try:
+        return ipaddress.ip_address(word)
+    except ValueError:
+        raise ValueError(f"got {word!r}, expected an address, or nxdomain") from None
 
 
 def span(word: float | str) -> tuple[float, float]:

@@ -18,16 +18,40 @@ from captures.octets import Octets
 from classifier.flow import Records, mix, record_hash
 from classifier.signs import NAME_HTTP_HOST, NAME_QUIC_SNI, NAME_SNI
 from classifier.verdicts import APPS, ROLES, VERDICTS
+from testbed import access as networks
+from testbed.forge import (
+    LETTER,
+    LETTER_ROOM,
+    MAIL_ROOM,
+    METER_KIND,
+    METER_OVERHEAD,
+    NOWHERE_4,
+    NOWHERE_6,
+)
 from testbed.link import LINK, chance, fill_link, seed_of
 from testbed.memory import FLOW_SCOPE, SCOPES, memory
 from testbed.payloads import WHOLE
-from testbed.policy import METHODS, PAYLOADS, Match, Policy, Rule, port_range, prefix, span
+from testbed.policy import (
+    INJECTED,
+    METHODS,
+    PAYLOADS,
+    Match,
+    Policy,
+    Rule,
+    host_address,
+    port_range,
+    prefix,
+    span,
+)
 
 Numbers = NDArray[np.int64]
 
 # Acts, as numbers of a row.
-ACTS = ("pass", "drop", "drop-media", "dns-lie", "delay", "jitter", "loss", "police", "shape")
-PASS, DROP, DROP_MEDIA, DNS_LIE, DELAY, JITTER, LOSS, POLICE, SHAPE = range(9)
+ACTS = ("pass", "drop", "stall", "drop-media", "dns-lie", "reset", "finish", "block-page", "delay",
+        "jitter", "loss", "police", "shape")  # fmt: skip
+PASS, DROP, STALL, DROP_MEDIA, DNS_LIE, TCP_RESET, TCP_FINISH, BLOCK_PAGE = range(8)
+#: From here on an act is a link's doing: of delay, loss and rate.
+DELAY = 8
 
 ANY = -1
 UP, DOWN = 0, 1
@@ -53,7 +77,7 @@ SEEN = SEEN_TALLY + 256
 
 # Slots of `meter`, a box's own counters.
 METER_NEEDS, METER_FORGOTTEN = 0, 1
-BOX_METERS = 8
+BOX_METERS = 16
 
 RULE = np.dtype(
     [
@@ -80,6 +104,9 @@ RULE = np.dtype(
         ("bytes", "i8", (2,)),
         ("age", "i8", (2,)),  # ns
         ("entropy", "i8", (2,)),  # of testbed.payloads.WHOLE
+        ("on_path", "i8"),  # 1: the original passes, whatever is injected
+        ("towards", "i8"),  # bits: 1 the client gets the forgery, 2 the server
+        ("answer", "i8", (6,)),  # of a false DNS answer: testbed.forge.send_answer
         ("lasts", "i8"),  # ns; FOREVER
         ("after", "i8", (3,)),  # packets, bytes, ns; all 0: at once
         ("remembers", "i8"),  # 1: something is kept of its subjects in `memory`
@@ -112,10 +139,12 @@ class RuleTable(NamedTuple):
     meter: Numbers  # int64[BOX_METERS]
     name: NDArray[np.uint8]  # scratch: the packet's host name
     seen: Numbers  # scratch: what was found in the packet
+    letters: Records  # LETTER[...] of testbed.forge: frames to send, meter[METER_LETTERS] of them
+    mail: NDArray[np.uint8]  # their octets; who sends them sets the letters and octets back to 0
 
 
-def table(policy: Policy, seed: int) -> RuleTable:
-    """Return a policy as arrays, for one box; `seed` is that of the run."""
+def table(policy: Policy, seed: int, access: str = "fibre") -> RuleTable:
+    """Return a policy as arrays, for one box on an access network; `seed` is that of the run."""
     count = len(policy.rules)
     rules, links = np.zeros(count, RULE), np.zeros(count, LINK)
     suffixes: list[tuple[int, int]] = []
@@ -135,6 +164,8 @@ def table(policy: Policy, seed: int) -> RuleTable:
         if rule.match.ports:
             ports.append(port_row(rule))
         meter[METER_NEEDS] |= needs(rule.match)
+    about, forges = networks.link(access), any(rule.act in INJECTED for rule in policy.rules)
+    meter[METER_KIND], meter[METER_OVERHEAD] = about.kind, about.overhead
     return RuleTable(
         rules,
         links,
@@ -147,6 +178,8 @@ def table(policy: Policy, seed: int) -> RuleTable:
         meter,
         np.zeros(NAME_ROOM, np.uint8),
         np.zeros(SEEN, np.int64),
+        np.zeros(LETTER_ROOM if forges else 0, LETTER),
+        np.zeros(MAIL_ROOM if forges else 0, np.uint8),
     )
 
 
@@ -173,6 +206,9 @@ def fill_row(row: Any, rule: Rule, seed: int) -> None:
     for key, unit in (("size", 1), ("packets", 1), ("bytes", 1)):
         row[key] = ends(getattr(match, key), unit)
     row["age"], row["entropy"] = ends(match.seconds, 10**9), ends(match.entropy, WHOLE)
+    row["on_path"] = rule.path == "on"
+    row["towards"] = {"client": 1, "server": 2, "both": 3}[rule.towards]
+    row["answer"] = false_answer(rule.answer)
     row["lasts"] = FOREVER if rule.lasts_s is None else round(rule.lasts_s * 1e9)
     if rule.after is not None:
         row["after"] = rule.after.packets, rule.after.bytes, round(rule.after.seconds * 1e9)
@@ -181,6 +217,16 @@ def fill_row(row: Any, rule: Rule, seed: int) -> None:
     row["chance"] = chance(rule.probability)
     row["per_client"] = rule.per == "client"
     row["key"] = seed_of(seed, rule.name)
+
+
+def false_answer(word: str) -> tuple[int, ...]:
+    """Return what a false DNS answer says, as testbed.forge.send_answer takes it."""
+    if word == "nxdomain":
+        return (0,) * 6
+    address = host_address(word)
+    if address.version == 4:
+        return 1, int(address), *NOWHERE_6
+    return 1, NOWHERE_4, *((int(address) >> shift) & 0xFFFFFFFF for shift in (96, 64, 32, 0))
 
 
 def direction(word: str | None) -> int:

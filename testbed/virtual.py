@@ -30,9 +30,12 @@ from testbed.endpoints import (
     ARRIVE,
     BOX,
     COUNTS,
+    KILLED,
     RESENT,
     SEND,
     STALLED,
+    TO_CALLER,
+    TO_FAR,
     WAITED,
     arrays,
     arrived,
@@ -43,9 +46,11 @@ from testbed.endpoints import (
     sift_down,
     sift_up,
     stalled,
+    suffer,
     waited,
 )
 from testbed.errors import TestbedError
+from testbed.forge import LETTER, METER_LETTERS, METER_OCTETS
 from testbed.link import STATE, access_links, admit, no_links
 from testbed.media import media_at
 from testbed.middlebox import (
@@ -57,10 +62,10 @@ from testbed.middlebox import (
     TOO_BIG,
     decide,
 )
-from testbed.places import CALLER, LOCAL
+from testbed.places import CALLER, FAR, LOCAL
 from testbed.policy import EMPTY, Policy
 from testbed.replay import LEG, Script, script
-from testbed.rules import DELAY, RuleTable, name_hash, table
+from testbed.rules import DELAY, UP, RuleTable, name_hash, table
 
 Numbers = NDArray[np.int64]
 
@@ -71,6 +76,7 @@ FATE = np.dtype(
         ("rule", "i2"),  # that decided, -1 none
         ("box_time", "i8"),  # ns; when it met the box, -1 never
         ("arrival_time", "i8"),  # ns; -1 never
+        ("letters", "i8"),  # frames that the box forged in answer to it
     ]
 )
 
@@ -90,7 +96,8 @@ class Simulation:
 
     fates: FATE[n]; flow: int64[n], the flow each packet had at the box (-1: never met it); flows:
     FLOW[m], as the box's classifier knew them; rules: names; met: int64[rules], packets that met
-    each rule's match; opened: int64, per latch of the script, ns or -1; counters: by name.
+    each rule's match; opened: int64, per latch of the script, ns or -1; counters: by name;
+    letters: LETTER[k] of testbed.forge, the frames that the box forged, which stand in mail.
     """
 
     fates: NDArray[np.void]
@@ -106,6 +113,8 @@ class Simulation:
     calls: tuple[Call, ...]
     seed: int
     link: str = CAPTURED
+    letters: Records = field(default_factory=lambda: np.zeros(0, LETTER), repr=False)
+    mail: Octets = field(default_factory=lambda: np.zeros(0, np.uint8), repr=False)
     others: dict[str, Simulation] = field(default_factory=dict, repr=False)
 
     def under(self, model: str) -> Simulation:
@@ -126,9 +135,9 @@ class Simulation:
 
     @property
     def struck(self) -> NDArray[np.bool_]:
-        """Return which packets the box dropped or answered itself."""
+        """Return which packets the box dropped, or answered itself."""
         fate = self.fates["fate"]
-        return np.asarray((fate == DROPPED) | (fate == FORGED))
+        return np.asarray((fate == DROPPED) | (fate == FORGED) | (self.fates["letters"] > 0))
 
 
 def simulate(
@@ -161,7 +170,7 @@ def simulate(
     if link not in LINK_MODES:
         raise TestbedError(f"link: got {link!r}, expected one of {', '.join(LINK_MODES)}")
     links = access_links(access, seed) if link == PRESET else no_links()
-    box = table(policy, seed)
+    box = table(policy, seed, access)
     engine = Engine(seed=seed, room=max(64, min(len(orders.held.flows) + 64, 1 << 16)))
     engine.reserve(packets.total)
     count = packets.total
@@ -185,6 +194,9 @@ def simulate(
         *arrays(orders),
         *ends,
         np.zeros(count, np.uint8),
+        np.zeros(2 * len(orders.held.flows) + 2, np.uint8),
+        np.zeros(count, np.uint8),
+        np.zeros(count, np.uint8),
         fates,
         flow,
         counts,
@@ -207,6 +219,8 @@ def simulate(
         tuple(calls),
         seed,
         link,
+        box.letters[: box.meter[METER_LETTERS]],
+        box.mail[: box.meter[METER_OCTETS]],
     )
 
 
@@ -293,6 +307,9 @@ def play(
     opened: Numbers,
     heap: Numbers,
     resends: Octets,
+    dead: Octets,
+    deceived: Octets,
+    forged: Octets,
     fates: Records,
     numbers: Numbers,
     counts: Numbers,
@@ -312,6 +329,9 @@ def play(
         if kind == SEND:
             if side[i] == LOCAL:
                 fate["sent"], fate["fate"], fate["arrival_time"] = True, DELIVERED, time
+                continue
+            if dead[2 * flow[i] + side[i]] == 1:
+                counts[KILLED] += 0 if fate["sent"] else 1
                 continue
             if not fate["sent"]:
                 why = refused(
@@ -357,6 +377,7 @@ def play(
                 signs,
             )
             fate["box_time"], numbers[i] = time, number
+            posted = box.meter[METER_LETTERS]
             outcome, rule, out = I(DROPPED if closed and number < 0 else DELIVERED), I(-1), time
             if number >= 0:
                 outcome, rule, out = decide(box, flows[number], side[i], data, signs, time, i)
@@ -366,6 +387,13 @@ def play(
                 out += late - time
                 outcome = I(DELIVERED if late >= 0 else LOST)
             fate["fate"], fate["rule"] = outcome, rule
+            fate["letters"] += box.meter[METER_LETTERS] - posted
+            for place in range(posted, box.meter[METER_LETTERS]):
+                far = box.letters[place]["toward"] == UP
+                leg = base[i] - base[i] // LEG if far else base[i] // LEG
+                word = event(TO_FAR if far else TO_CALLER, i, count)
+                forged[i] = box.letters[place]["kind"]
+                size = sift_up(heap, size, time + leg, word)
             if stream[i] >= 0 and resends[i] < RESENDS and by_chance(box, outcome, rule):
                 again = time + (RESEND << I(resends[i]))
                 resends[i] += 1
@@ -374,8 +402,14 @@ def play(
             if outcome == DELIVERED:
                 leg = base[i] - base[i] // LEG if side[i] == CALLER else base[i] // LEG
                 size = sift_up(heap, size, out + leg, event(ARRIVE, i, count))
+        elif kind in (TO_CALLER, TO_FAR):
+            end = I(FAR if kind == TO_FAR else CALLER)
+            slot = 2 * flow[i] + end
+            suffer(I(forged[i]), slot, i, dead, deceived)
         else:
             fate["arrival_time"] = time
+            if dead[2 * flow[i] + 1 - side[i]] == 1 or (gate[i] >= 0 and deceived[gate[i]] == 1):
+                continue
             size = arrived(
                 i,
                 time,

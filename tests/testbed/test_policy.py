@@ -121,8 +121,9 @@ def test_all_problems_of_a_file_are_told_at_once(write: Write) -> None:
         "hypothesis h: rule r: match: ports: got '9-7', expected a port (5060) or a range "
         '("3478-3481")',
         "hypothesis h: rule r: match: protocl: unknown key; did you mean protocol?",
-        "hypothesis h: rule r: act: got 'dropp', expected one of pass, drop, drop-media, dns-lie, "
-        "delay, jitter, loss, police, shape; did you mean drop?",
+        "hypothesis h: rule r: act: got 'dropp', expected one of pass, drop, stall, drop-media, "
+        "dns-lie, reset, finish, block-page, delay, jitter, loss, police, shape; did you mean "
+        "drop?",
         "hypothesis h: rule r: scop: unknown key; did you mean scope?",
     ]
 

@@ -181,6 +181,8 @@ rules = [
     {"match": {"entropy": "0.5-0.95"}, "act": "loss", "loss": 0.2, "burst": 4, "way": "down"},
     {"match": {"size": "60-"}, "act": "shape", "rate_kbit": 20, "queue_ms": 300, "lasts_s": 0.4},
     {"match": {"name": ["*.b.example"]}, "act": "drop", "after": {"packets": 1}, "scope": "pair"},
+    {"match": {"name": ["*.b.example"]}, "act": "reset", "path": "on"},
+    {"match": {"dns": ["a.example"]}, "act": "dns-lie", "path": "on", "answer": "nxdomain"},
     {"match": {"packets": "3-9", "seconds": "-0.5"}, "act": "jitter", "jitter_ms": 5},
 ]
 for rule in [None, *rules]:
@@ -191,6 +193,7 @@ for rule in [None, *rules]:
             link = "preset" if access == "adsl" else "captured"
             s = simulate(scene.packets, [call], [], Policy(told), access, 3, model, link)
             out.update(s.fates.tobytes() + s.flow.tobytes() + s.flows.tobytes())
+            out.update(s.letters.tobytes() + s.mail.tobytes())
 print(out.hexdigest())
 """
 
