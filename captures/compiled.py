@@ -135,10 +135,27 @@ def module_cache(module: str) -> str:
 
 def kernel(function: F) -> F:
     """Compile a function of the packet path: cached, GIL released, division by NumPy's rules."""
+    return compiled(function, inline=False)
+
+
+def inlined(function: F) -> F:
+    """Compile a kernel that is copied into its callers; for steps that every packet takes.
+
+    A call hands every array over as seven words: between two steps of the path that is more work
+    than the steps. Not for what has many callers, whose code would grow.
+    """
+    return compiled(function, inline=True)
+
+
+def compiled(function: F, inline: bool) -> F:
+    """Return a function as machine code, kept in the folder of its module."""
     if CACHE is not None:
         numba.config.CACHE_DIR = module_cache(function.__module__)
-    compiled: F = numba.njit(cache=True, nogil=True, error_model="numpy", _nrt=False)(function)
-    return compiled
+    njit: Any = numba.njit
+    made: F = njit(
+        cache=True, nogil=True, error_model="numpy", _nrt=False, forceinline=inline
+    )(function)
+    return made
 
 
 def warm_mark(folder: Path) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from captures.compiled import I, kernel
+from captures.compiled import I, inlined, kernel
 from captures.octets import Octets
 from classifier.apps.meet import PORT as MEET_PORT
 from classifier.apps.meet import own_port as meet_port
@@ -34,7 +34,7 @@ from classifier.signs import (
 from classifier.verdicts import TEAMS
 
 
-@kernel
+@inlined
 def on_stun(
     flow: Any,
     note: Any,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from captures.compiled import I, kernel
+from captures.compiled import I, inlined, kernel
 from captures.octets import Octets, u8, u16, u32
 from classifier.apps.agora import agora_message
 from classifier.apps.discord import discord_message
@@ -62,7 +62,7 @@ NESTING = 4
 ZOOM_PORTS = (8801, 8802, 8803, 8804, 8805, 8806, 8807, 8808, 8809, 8810)
 
 
-@kernel
+@inlined
 def inspect_udp(
     flow: Any,
     note: Any,
@@ -115,7 +115,7 @@ def carries(b: Octets, at: int, end: int, size: int) -> bool:
     return read_dtls(b, at, end, size) != NOT_DTLS
 
 
-@kernel
+@inlined
 def on_payload(
     flow: Any,
     note: Any,

@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from captures.compiled import I, kernel
+from captures.compiled import I, inlined, kernel
 from captures.octets import Octets, u8, u16, u16le, u32
 from classifier.signs import (
     SIGN_FRAGMENT,
@@ -78,7 +78,7 @@ MAX_DEPTH = 24
 FRAGMENTS = 256
 
 
-@kernel
+@inlined
 def link_layer(b: Octets, at: int, end: int, link: int) -> tuple[int, int]:
     """Return (what, where) of the first layer of a frame of the given link type."""
     size = end - at
@@ -167,7 +167,7 @@ def snap_layer(b: Octets, at: int, end: int) -> tuple[int, int]:
     return u16(b, at + 6), at + 8
 
 
-@kernel
+@inlined
 def link_step(b: Octets, what: int, at: int, end: int) -> tuple[int, int]:
     """Take one layer below IP off; returns (what, where): NOTHING or BAD at a dead end."""
     if what == ETHERNET:
@@ -342,7 +342,7 @@ def fragment_key(b: Octets, at: int, version: int, word: int, proto: int) -> int
     return (h << 8) | proto
 
 
-@kernel
+@inlined
 def transport(b: Octets, at: int, end: int, stop: int, proto: int, signs: Numbers) -> int:
     """Read ports and payload of the transport at `at`; `stop` is its end by the IP header."""
     signs[SIGN_SOURCE_PORT] = 0
@@ -377,7 +377,7 @@ def transport(b: Octets, at: int, end: int, stop: int, proto: int, signs: Number
     return DECODED
 
 
-@kernel
+@inlined
 def ip_header(
     b: Octets, at: int, end: int, whole: int, signs: Numbers
 ) -> tuple[int, int, int, int]:
@@ -454,7 +454,7 @@ def fragment_ports(b: Octets, proto: int, at: int, signs: Numbers, fragments: Nu
     signs[SIGN_SOURCE_PORT], signs[SIGN_TARGET_PORT] = ports >> 16, ports & 0xFFFF
 
 
-@kernel
+@inlined
 def decode(
     b: Octets, at: int, end: int, wire: int, link: int, signs: Numbers, fragments: Numbers
 ) -> int:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from captures.compiled import I, kernel
+from captures.compiled import I, inlined, kernel
 from captures.octets import Octets
 from classifier.apps.webrtc import NOT_INSPECTED, NOTHING_FOUND
 from classifier.datagrams import inspect_udp
@@ -26,7 +26,7 @@ from classifier.signs import (
 )
 
 
-@kernel
+@inlined
 def inspect(
     flows: Records,
     number: int,
@@ -97,7 +97,7 @@ def watch(
         flow["note"] = 0
 
 
-@kernel
+@inlined
 def note_of(
     flows: Records, number: int, notes: Records, meter: Numbers, model: Records, time: int
 ) -> int:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from captures.compiled import kernel
+from captures.compiled import inlined, kernel
 from captures.octets import Octets
 from captures.pcap import Packets
 from classifier.context import CONTEXT, LEARN_ALL
@@ -77,7 +77,7 @@ class Tables(NamedTuple):
     model: Records  # NODE[...], the early model and its scratch; empty: none
 
 
-@kernel
+@inlined
 def step(
     flows: Records,
     index: Numbers,

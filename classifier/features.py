@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from captures.compiled import I, kernel
+from captures.compiled import I, inlined, kernel
 
 #: Payload packets a note keeps, and how many of them a model may be asked with.
 KEPT = 16
@@ -59,7 +59,7 @@ SMALL, LARGE = 40, 900
 BURST, FRAME_LEAST, FRAME_MOST, PAUSE = 2_000, 10_000, 70_000, 500_000
 
 
-@kernel
+@inlined
 def observe(note: Any, size: int, time: int, up: int) -> None:
     """Keep one payload packet in its note; `note["seen"]` counts it already.
 

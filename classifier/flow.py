@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from captures.compiled import I, kernel
+from captures.compiled import I, inlined, kernel
 from captures.octets import Octets, u32
 from classifier.decode import TCP
 from classifier.signs import (
@@ -245,7 +245,7 @@ def evict(flows: Records, index: Numbers, spill: Records, meter: Numbers) -> int
     return best
 
 
-@kernel
+@inlined
 def find(
     flows: Records,
     index: Numbers,

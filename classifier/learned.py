@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from captures.compiled import I, kernel
+from captures.compiled import I, inlined, kernel
 from captures.octets import Octets
 from classifier.apps.telegram import STREAM as TELEGRAM_STREAM
 from classifier.apps.webrtc import IS_DNS, NAMED_DNS, NAMED_SDP, NAMED_SOCKET, NAMED_STUN
@@ -86,7 +86,7 @@ def recall_both(context: Records, b: Octets, port: int, time: int, signs: Number
     return recall(context, packet_key(b, signs[SIGN_TARGET_AT], version, port), time)
 
 
-@kernel
+@inlined
 def ask_context(
     flow: Any, note: Any, context: Records, b: Octets, time: int, signs: Numbers
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from captures.compiled import I, kernel
+from captures.compiled import I, inlined, kernel
 from classifier.apps.webrtc import (
     IS_TLS,
     NO_PAYLOAD,
@@ -27,7 +27,7 @@ from classifier.verdicts import UNDECIDED
 PATIENCE_UDP, PATIENCE_TCP, PATIENCE_HINT = 10, 6, 40
 
 
-@kernel
+@inlined
 def lost_patience(flow: Any, note: Any, model: Records, proto: int) -> bool:
     """Tell whether enough payloads were read without a verdict."""
     if flow["verdict"] != UNDECIDED:

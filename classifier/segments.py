@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from captures.compiled import I, kernel
+from captures.compiled import I, inlined, kernel
 from captures.octets import Octets, u8, u16, u32
 from classifier.apps.messenger import messenger_tcp
 from classifier.apps.telephony import MESSAGE as SIP_MESSAGE
@@ -45,7 +45,7 @@ from classifier.verdicts import CERTAIN, MESSAGING, NOT_CALL
 EARLY = 5
 
 
-@kernel
+@inlined
 def inspect_tcp(
     flow: Any,
     note: Any,
