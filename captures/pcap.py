@@ -390,8 +390,7 @@ class CaptureFile:
         if wanted > len(self._buffer) and wanted <= max(LONGEST, self._left):
             larger = np.empty(wanted + BUFFER, np.uint8)
         else:
-            fresh = rest > 0 or self._kept
-            larger = np.empty(len(self._buffer), np.uint8) if fresh else self._buffer
+            larger = np.empty(len(self._buffer), np.uint8) if self._kept else self._buffer
         larger[:rest] = self._buffer[at : self._filled]
         self._buffer, self._filled = larger, rest
         self._base += at
@@ -408,13 +407,15 @@ class CaptureFile:
 
     def batches(self, size: int = BATCH) -> Iterator[Packets]:
         """Yield Packets of at most `size`, each valid until the next one is asked for."""
+        room = [np.empty(size, np.int64) for _ in range(5)]
         try:
             while self._memory[STATUS] != BROKEN:
-                columns = [np.empty(size, np.int64) for _ in range(5)]
-                n = self._scan(columns)
+                if self._kept:
+                    room = [np.empty(size, np.int64) for _ in range(5)]
+                n = self._scan(room)
                 self.packets += n
                 if n:
-                    columns = [column[:n] for column in columns]
+                    columns = [column[:n] for column in room]
                     self.captured_bytes += int(columns[1].sum())
                     yield Packets(self.data, *columns)
                 if self._memory[STATUS] in (END, CUT) and not self._advance():
