@@ -26,6 +26,7 @@ from classifier.flow import Records
 from classifier.signs import SIGN_IP_SIZE
 from testbed import access as networks
 from testbed.access import CLAMPED, FRAGMENTED, TOO_LARGE
+from testbed.addressing import mapped
 from testbed.endpoints import (
     ARRIVE,
     BOX,
@@ -149,13 +150,15 @@ def simulate(
     seed: int,
     model: str = "pairwise",
     link: str = CAPTURED,
+    addressing: str = "map",
 ) -> Simulation:
     """Play one capture through one operator's box; `policy` None is the empty policy.
 
     labels are not used here: the box is never told the truth (they are the caller's, for scoring).
     seed: of the enforcement draws and the flow table; model: of testbed.replay; link: CAPTURED
-    leaves delay and loss as the capture has them, PRESET adds those of the access network.
-    Raises TestbedError for an unknown access network, model or link.
+    leaves delay and loss as the capture has them, PRESET adds those of the access network;
+    addressing: of testbed.addressing.
+    Raises TestbedError for an unknown access network, model, link or addressing.
     """
     del labels
     policy = policy or EMPTY
@@ -163,14 +166,14 @@ def simulate(
     facts = orders.held.facts
     about = networks.link(access)
     up = (orders.side == CALLER).astype(np.int64)
-    size = facts["ip_size"]
-    shown = networks.wrap(about, packets.data, facts["ip_at"], facts["ip_end"], size, up)
+    lab = mapped(orders.held, addressing)
+    shown = networks.wrap(about, lab.data, lab.ip_at, lab.ip_end, lab.size, up)
     whole = facts["whole"] == 1
-    fits = networks.fit(about, size, facts["proto"], facts["version"], whole)
+    fits = networks.fit(about, lab.size, facts["proto"], facts["version"], whole)
     if link not in LINK_MODES:
         raise TestbedError(f"link: got {link!r}, expected one of {', '.join(LINK_MODES)}")
     links = access_links(access, seed) if link == PRESET else no_links()
-    box = table(policy, seed, access)
+    box = table(lab.policy(policy), seed, access)
     engine = Engine(seed=seed, room=max(64, min(len(orders.held.flows) + 64, 1 << 16)))
     engine.reserve(packets.total)
     count = packets.total
