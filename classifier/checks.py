@@ -8,21 +8,25 @@ from typing import Any
 from captures.compiled import I, inlined, kernel
 from captures.octets import Octets
 from classifier.apps.meet import PORT as MEET_PORT
+from classifier.apps.meet import meet_stun
 from classifier.apps.meet import own_port as meet_port
-from classifier.apps.realms import realm_app
+from classifier.apps.realms import cut_realm_app, realm_app
 from classifier.apps.skype import family_stun
 from classifier.apps.webrtc import BARE_STUN, ICE_CHECK, TURN_USE
 from classifier.apps.whatsapp import whatsapp_stun
+from classifier.apps.zoom import PORT as ZOOM_PORT
+from classifier.apps.zoom import own_port as zoom_port
 from classifier.apps.zoom import zoom_stun
 from classifier.flow import ALLOCATED, Numbers, Records
 from classifier.judge import conclude, heard
 from classifier.learned import CLIENT_HINT, recall_both, teach
-from classifier.protocols.stun import ICE, MICROSOFT, TURN, USERNAME
+from classifier.protocols.stun import ICE, INTEGRITY, LONG_NONCE, MICROSOFT, TURN, USERNAME
 from classifier.signs import (
     SIGN_SOURCE_PORT,
     SIGN_STUN,
     SIGN_STUN_AT,
     SIGN_STUN_COUNT,
+    SIGN_STUN_END,
     SIGN_STUN_FIRST,
     SIGN_STUN_REALM,
     SIGN_STUN_REALM_LENGTH,
@@ -50,23 +54,12 @@ def on_stun(
     traits = I(signs[SIGN_STUN_TRAITS])
     note["stun"] = min(I(note["stun"]) + 1, 65535)
     note["traits"] = I(note["traits"]) | traits
-    at = signs[SIGN_STUN_AT]
-    found = whatsapp_stun(b, at, size, kind, first, traits, I(signs[SIGN_STUN_COUNT]))
-    found = heard(flow, found)
     argument = kind if 0x0800 <= kind <= 0x0805 else first
-    if found == 0 and signs[SIGN_STUN_REALM]:
-        found = realm_app(b, signs[SIGN_STUN_REALM], I(signs[SIGN_STUN_REALM_LENGTH]))
-        found = heard(flow, found)
-    if found == 0 and traits & MICROSOFT:
-        teams = recall_both(context, b, CLIENT_HINT, time, signs) & 0xFF == TEAMS
-        found = heard(flow, family_stun(traits, teams))
-    if found == 0 and signs[SIGN_STUN_USER]:
-        found = zoom_stun(b, signs[SIGN_STUN_USER], I(signs[SIGN_STUN_USER_LENGTH]))
-        found = heard(flow, found)
+    found = app_of_stun(flow, note, context, b, size, time, signs)
     if found == 0:
         found = general_stun(kind, traits)
     conclude(flow, found, argument, time)
-    if found in (ICE_CHECK, TURN_USE):
+    if found in (ICE_CHECK, TURN_USE) or (found == BARE_STUN and traits & INTEGRITY):
         by_port(flow, time, signs)
     if traits & TURN:
         flow["state"] = I(flow["state"]) | ALLOCATED
@@ -74,11 +67,43 @@ def on_stun(
 
 
 @kernel
+def app_of_stun(
+    flow: Any, note: Any, context: Records, b: Octets, size: int, time: int, signs: Numbers
+) -> int:
+    """Return the evidence of the first app that knows a STUN message for its own, 0 for none."""
+    kind, first = I(signs[SIGN_STUN]) - 1, I(signs[SIGN_STUN_FIRST]) - 1
+    traits, end = I(signs[SIGN_STUN_TRAITS]), I(signs[SIGN_STUN_END])
+    at, count = signs[SIGN_STUN_AT], I(signs[SIGN_STUN_COUNT])
+    found = heard(flow, whatsapp_stun(b, at, size, kind, first, traits, count))
+    if found == 0 and signs[SIGN_STUN_REALM]:
+        place, length = I(signs[SIGN_STUN_REALM]), I(signs[SIGN_STUN_REALM_LENGTH])
+        if end - place >= length:
+            found = heard(flow, realm_app(b, place, length))
+        else:
+            long_nonce = I(note["traits"]) & LONG_NONCE != 0
+            found = heard(flow, cut_realm_app(b, place, length, end, long_nonce))
+    if found == 0 and traits & MICROSOFT:
+        teams = recall_both(context, b, CLIENT_HINT, time, signs) & 0xFF == TEAMS
+        found = heard(flow, family_stun(traits, teams))
+    user, length = I(signs[SIGN_STUN_USER]), I(signs[SIGN_STUN_USER_LENGTH])
+    if found == 0 and user:
+        found = heard(flow, zoom_stun(b, user, length, end))
+    if found == 0:
+        found = heard(flow, meet_stun(b, kind, first, traits, user, length, end))
+    return found
+
+
+@kernel
 def by_port(flow: Any, time: int, signs: Numbers) -> None:
     """Name a flow of proven WebRTC by a port that only one app's servers use."""
-    port = meet_port(I(signs[SIGN_SOURCE_PORT]), I(signs[SIGN_TARGET_PORT]))
+    here, there = I(signs[SIGN_SOURCE_PORT]), I(signs[SIGN_TARGET_PORT])
+    port = meet_port(here, there)
     if port:
         conclude(flow, MEET_PORT, port, time)
+        return
+    port = zoom_port(here, there)
+    if port:
+        conclude(flow, ZOOM_PORT, port, time)
 
 
 @kernel

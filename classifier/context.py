@@ -13,6 +13,7 @@ import numpy as np
 from captures.compiled import I, kernel
 from captures.octets import Octets, u16, u32
 from classifier.flow import METER_CONTEXT_LOST, METER_LEARN, Numbers, Records, mix
+from classifier.signs import SIGN_SOURCE_AT, SIGN_TARGET_AT, SIGN_VERSION
 
 CONTEXT = np.dtype(
     [
@@ -28,6 +29,14 @@ CONTEXT = np.dtype(
 # Sources, one bit each.
 LEARN_STUN, LEARN_SOCKET, LEARN_SDP, LEARN_DNS = 1, 2, 4, 8
 LEARN_ALL = LEARN_STUN | LEARN_SOCKET | LEARN_SDP | LEARN_DNS
+
+# Where others have a port, hints have numbers of their own: a host that speaks of a call, and from
+# the second on (no port is as high) the payload types that it announced.
+HOST_HINT, TYPE_HINT = 2, 1 << 17
+#: In place of a port: the address is a synchronisation source of RTP.
+SOURCE_HINT = 1 << 16
+#: Smaller sources are constants or counted up, and shared by calls.
+SMALLEST_SOURCE = 1 << 16
 
 #: Slots that one key may stand in.
 WAYS = 8
@@ -118,3 +127,26 @@ def recall(context: Records, key: int, time: int) -> int:
         if entry["key"] == 0:
             return 0
     return 0
+
+
+@kernel
+def source_key(source: int) -> int:
+    """Return the key of a synchronisation source, 0 for one that says nothing."""
+    return endpoint_key(source, 0, 0, 0, SOURCE_HINT) if source >= SMALLEST_SOURCE else I(0)
+
+
+@kernel
+def app_of_source(context: Records, source: int, time: int) -> int:
+    """Return the app in whose call a synchronisation source was seen, 0 for none."""
+    key = source_key(source)
+    return recall(context, key, time) & 0xFF if key else I(0)
+
+
+@kernel
+def host_app(context: Records, b: Octets, hint: int, time: int, signs: Numbers) -> int:
+    """Return the app of which either host of a packet spoke under a hint, 0 for none."""
+    version = signs[SIGN_VERSION]
+    known = recall(context, packet_key(b, signs[SIGN_SOURCE_AT], version, hint), time)
+    if known == 0:
+        known = recall(context, packet_key(b, signs[SIGN_TARGET_AT], version, hint), time)
+    return known & 0xFF

@@ -15,9 +15,12 @@ from classifier.apps.agora import agora_message
 from classifier.apps.discord import discord_message
 from classifier.apps.facetime import SIP_ON_PORT, facetime_message
 from classifier.apps.facetime import own_port as facetime_port
+from classifier.apps.gamevoice import gamevoice_message
 from classifier.apps.imo import imo_message
 from classifier.apps.line import line_message
+from classifier.apps.meet import CERTIFICATE as MEET_CERTIFICATE
 from classifier.apps.skype import FRAME, classic_skype
+from classifier.apps.snapchat import repeats_id
 from classifier.apps.teams import teams_message
 from classifier.apps.telegram import telegram_message
 from classifier.apps.telephony import MESSAGE as SIP_MESSAGE
@@ -25,13 +28,16 @@ from classifier.apps.telephony import telephony_udp
 from classifier.apps.viber import STREAM as VIBER_STREAM
 from classifier.apps.viber import viber_message
 from classifier.apps.webex import webex_message
-from classifier.apps.webrtc import DTLS_SRTP, IS_QUIC, TURN_USE
+from classifier.apps.webrtc import DTLS_SRTP, IS_QUIC, NAMED_CERTIFICATE, TURN_USE
+from classifier.apps.zoom import own_port as zoom_port
 from classifier.apps.zoom import zoom_message
 from classifier.checks import by_port, on_stun
+from classifier.evidence import pack
 from classifier.flow import QUIC, Numbers, Records
-from classifier.initials import INITIALS, on_initials
+from classifier.initials import INITIALS, on_chlo, on_initials
 from classifier.judge import conclude, heard
-from classifier.learned import teach
+from classifier.learned import teach, teach_hosts, teach_sources
+from classifier.protocols.certificate import dtls_certificate
 from classifier.protocols.dtls import (
     CLIENT_HELLO_SRTP,
     NOT_DTLS,
@@ -39,6 +45,7 @@ from classifier.protocols.dtls import (
     read_dtls,
     read_greeting,
 )
+from classifier.protocols.gquic import read_chlo
 from classifier.protocols.quic import is_quic
 from classifier.protocols.rtp import looks_like_rtp, read_rtcp, track_rtp
 from classifier.protocols.sdp import learn_sdp
@@ -54,12 +61,11 @@ from classifier.signs import (
     SIGN_TARGET_PORT,
     SIGN_UP,
 )
-from classifier.streams import on_media
-from classifier.verdicts import SKYPE, VIBER
+from classifier.streams import is_named, on_media
+from classifier.verdicts import CERTAIN, MEET, SETUP, SKYPE, VIBER
 
 #: How deep TURN and its like may nest packets.
 NESTING = 4
-ZOOM_PORTS = (8801, 8802, 8803, 8804, 8805, 8806, 8807, 8808, 8809, 8810)
 
 
 @inlined
@@ -132,7 +138,8 @@ def on_payload(
 ) -> None:
     """Read a payload that is neither STUN nor a relay's frame."""
     first = u8(b, at)
-    if first >> 6 == 2 and on_media(flow, note, b, at, end, size, relayed, time, signs):
+    if first >> 6 == 2 and on_media(flow, note, context, b, at, end, size, relayed, time, signs):
+        teach_sources(flow, note, context, meter, time)
         teach(flow, context, meter, b, time, signs)
         return
     if 20 <= first <= 25:
@@ -142,13 +149,19 @@ def on_payload(
             if srtp or dtls in (CLIENT_HELLO_SRTP, SERVER_HELLO_SRTP):
                 conclude(flow, DTLS_SRTP, 0, time)
                 by_port(flow, time, signs)
+            if not is_named(flow):
+                on_dtls(flow, b, at, end, time, signs)
             return
     if is_quic(b, at, end):
+        if read_chlo(b, at, end, signs):
+            on_chlo(flow, time, signs)
         flow["state"] = I(flow["state"]) | QUIC
         if note["greets"] < INITIALS:
             on_initials(flow, note, hellos, meter, b, at, end, time, signs)
         conclude(flow, IS_QUIC, 0, time)
         return
+    if first >> 6 == 1 and repeats_id(note, b, at, end):
+        flow["state"] = I(flow["state"]) | QUIC
     here, there = signs[SIGN_SOURCE_PORT], signs[SIGN_TARGET_PORT]
     found = heard(flow, telephony_udp(b, at, end, size, here, there))
     argument = u16(b, at) if end - at >= 4 else I(0)
@@ -157,12 +170,25 @@ def on_payload(
             found, argument = SIP_ON_PORT, min(here, there)
         else:
             learn_sdp(b, at, end, (found >> 8) & 0xFF, time, context, meter)
+            teach_hosts(context, meter, b, at, end, time, signs)
     if found == 0:
         found = on_proprietary(flow, note, b, at, end, size, time, signs)
     if (found >> 8) & 0xFF == VIBER and end - at >= 4:
         argument = u8(b, at + 2) | (u8(b, at + 3) << 8)
     if conclude(flow, found, argument, time):
         teach(flow, context, meter, b, time, signs)
+
+
+@kernel
+def on_dtls(flow: Any, b: Octets, at: int, end: int, time: int, signs: Numbers) -> None:
+    """Name a DTLS flow by its server's certificate, or by a port that is one app's."""
+    rule = dtls_certificate(b, at, end, signs)
+    if rule >> 8 == MEET:
+        conclude(flow, MEET_CERTIFICATE, 0, time)
+    elif rule:
+        conclude(flow, pack(rule >> 8, NAMED_CERTIFICATE, CERTAIN, SETUP, 85), 0, time)
+    elif zoom_port(I(signs[SIGN_SOURCE_PORT]), I(signs[SIGN_TARGET_PORT])):
+        by_port(flow, time, signs)
 
 
 @kernel
@@ -178,6 +204,7 @@ def on_proprietary(
 ) -> int:
     """Ask the apps that frame their packets in a way of their own; the first answer counts."""
     up = I(signs[SIGN_UP])
+    here, there = I(signs[SIGN_SOURCE_PORT]), I(signs[SIGN_TARGET_PORT])
     found = heard(flow, discord_message(b, at, end, size))
     if found == 0:
         found = heard(flow, line_message(note, b, at, end, size, up))
@@ -186,17 +213,16 @@ def on_proprietary(
     if found == 0:
         found = heard(flow, telegram_message(note, b, at, end, size, up))
     if found == 0:
-        here, there = signs[SIGN_SOURCE_PORT], signs[SIGN_TARGET_PORT]
-        port = I(there) if there in ZOOM_PORTS else (I(here) if here in ZOOM_PORTS else I(0))
-        found = heard(flow, zoom_message(note, b, at, end, size, port, up))
+        found = heard(flow, zoom_message(note, b, at, end, size, zoom_port(here, there), up))
     if found == 0:
         found = heard(flow, teams_message(b, at, end, size))
         found = found or heard(flow, agora_message(b, at, end, size))
     if found == 0:
-        found = heard(flow, webex_message(note, b, at, end, size, up))
+        found = heard(flow, webex_message(note, b, at, end, size, up, here, there))
         found = found or heard(flow, imo_message(note, b, at, end, size))
     if found == 0:
         found = heard(flow, facetime_message(note, b, at, end, size, up))
+        found = found or gamevoice_message(note, b, at, end, size)
     if found == 0:
         found = classic_skype(
             note, b, at, end, up, time - I(note["first_time"]), I(flow["app"]) == SKYPE

@@ -68,6 +68,8 @@ SETTLED = 1  # no packet of this flow will be inspected again
 TURNED = 2  # source and target were exchanged after a SYN ACK came first
 ALLOCATED = 4  # a TURN allocation was seen: ChannelData is possible
 QUIC = 8  # a QUIC long header was seen
+AWAITS = 16  # TLS without a host name: the server's certificate may bring one
+SERVER_UP = 32  # ... and the server is the flow's source
 WITHOUT = 11  # from this bit on: number of the app whose evidence is not heard, 0 for none
 
 EVICT_SCAN = 64

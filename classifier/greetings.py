@@ -7,10 +7,10 @@ from typing import Any
 
 from captures.compiled import I, kernel
 from captures.octets import Octets, u8, u16, u32
-from classifier.apps.webrtc import IS_TLS, NAMED_DNS, NAMED_TLS
+from classifier.apps.webrtc import IS_TLS, NAMED_CERTIFICATE, NAMED_DNS, NAMED_TLS
 from classifier.context import LEARN_DNS, learn, packet_key
 from classifier.evidence import pack
-from classifier.flow import Numbers, Records
+from classifier.flow import AWAITS, SERVER_UP, Numbers, Records
 from classifier.hellos import (
     BASE,
     EARLY_AT,
@@ -32,6 +32,7 @@ from classifier.hellos import (
 from classifier.judge import conclude
 from classifier.learned import CLIENT_HINT, recall_both
 from classifier.names import text_rule
+from classifier.protocols.certificate import certificate_rule, ends_plain
 from classifier.protocols.tls import CLIENT_HELLO as TLS_HELLO
 from classifier.protocols.tls import hello_size, read_tls
 from classifier.protocols.tls import read_row as read_tls_row
@@ -45,10 +46,13 @@ from classifier.signs import (
     SIGN_PAYLOAD_SIZE,
     SIGN_SOURCE_AT,
     SIGN_TCP_SEQUENCE,
+    SIGN_TEXT,
+    SIGN_TEXT_LENGTH,
     SIGN_UP,
     SIGN_VERSION,
 )
-from classifier.verdicts import CERTAIN, MESSAGING, NOT_CALL, SETUP, TEAMS
+from classifier.verdicts import CERTAIN, MESSAGING, NOT_CALL, SETUP, TEAMS, UNDECIDED
+from classifier.verdicts import NONE as NOBODY
 
 #: Segments of one hello that are put together.
 SEGMENTS = 64
@@ -177,11 +181,20 @@ def on_hello(
     rule = text_rule(signs) if signs[SIGN_NAME_KIND] else I(0)
     if rule == 0:
         on_nameless_tls(flow, context, b, time, signs)
+        if signs[SIGN_NAME_KIND] == 0 or is_address(signs):
+            await_certificate(flow, 1 - I(signs[SIGN_UP]))
         return
     on_name(flow, rule, NAMED_TLS, time)
     if rule >> 8 == TEAMS:
         key = packet_key(b, signs[SIGN_SOURCE_AT], signs[SIGN_VERSION], CLIENT_HINT)
         learn(context, meter, key, TEAMS, MESSAGING, LEARN_DNS, time)
+
+
+@kernel
+def is_address(signs: Numbers) -> bool:
+    """Tell whether a host name is an address in digits (RFC 6066 forbids it, clients do it)."""
+    last = I(signs[SIGN_TEXT + max(I(signs[SIGN_TEXT_LENGTH]) - 1, 0)])
+    return 48 <= last <= 57
 
 
 @kernel
@@ -202,3 +215,27 @@ def on_nameless_tls(flow: Any, context: Records, b: Octets, time: int, signs: Nu
         conclude(flow, pack(known & 0xFF, NAMED_DNS, NOT_CALL, MESSAGING, 70), 0, time)
     else:
         conclude(flow, IS_TLS, 0, time)
+
+
+@kernel
+def await_certificate(flow: Any, side: int) -> None:
+    """Keep a nameless TLS flow open until its server's certificate; side: SIGN_UP of the server."""
+    if flow["verdict"] == NOT_CALL and flow["app"] == NOBODY:
+        flow["state"] = (I(flow["state"]) | AWAITS) & ~SERVER_UP
+        if side:
+            flow["state"] = I(flow["state"]) | SERVER_UP
+
+
+@kernel
+def on_server(flow: Any, b: Octets, time: int, signs: Numbers) -> None:
+    """Look for a known name in what a server says before its side is encrypted."""
+    side = 1 if I(flow["state"]) & SERVER_UP else 0
+    if signs[SIGN_UP] != side:
+        return
+    at, end = signs[SIGN_PAYLOAD_AT], signs[SIGN_PAYLOAD_END]
+    rule = certificate_rule(b, at, end, signs)
+    if rule:
+        flow["verdict"] = UNDECIDED
+        on_name(flow, rule, NAMED_CERTIFICATE, time)
+    if rule or ends_plain(b, at, end):
+        flow["state"] = I(flow["state"]) & ~AWAITS

@@ -96,3 +96,11 @@ def on_quic_hello(
     if whole:
         note["greets"] = GREETED
         drop_row(hellos, note)
+
+
+@kernel
+def on_chlo(flow: Any, time: int, signs: Numbers) -> None:
+    """Judge Google's QUIC by the host name that its CHLO told in plain."""
+    rule = text_rule(signs)
+    if rule:
+        on_name(flow, rule, NAMED_QUIC, time)

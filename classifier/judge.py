@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from captures.compiled import I, kernel
-from classifier.flow import QUIC, SETTLED, WITHOUT
+from classifier.flow import AWAITS, QUIC, SETTLED, WITHOUT
 from classifier.verdicts import (
     CERTAIN,
     CONTROL,
@@ -31,6 +31,8 @@ PATIENCE = 4096
 NAMELESS_PATIENCE = 256
 #: The same for QUIC: enough to see RTCP between its packets.
 QUIC_PATIENCE = 64
+#: The same for TLS whose server's certificate is awaited.
+CERTIFICATE_PATIENCE = 16
 
 
 @kernel
@@ -109,6 +111,8 @@ def is_final(flow: Any) -> bool:
         return I(flow["payload_packets"]) >= PATIENCE
     if verdict == NOT_CALL and I(flow["state"]) & QUIC:  # calls may hide in a QUIC flow
         return I(flow["payload_packets"]) >= QUIC_PATIENCE
+    if verdict == NOT_CALL and I(flow["state"]) & AWAITS:
+        return I(flow["payload_packets"]) >= CERTIFICATE_PATIENCE
     undecided_role = verdict == NOT_CALL and flow["app"] == SKYPE and flow["role"] == MESSAGING
     if verdict == UNSURE or undecided_role:  # classic Skype's presence may become a call
         return I(flow["payload_packets"]) >= NAMELESS_PATIENCE

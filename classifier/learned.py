@@ -6,10 +6,11 @@ from __future__ import annotations
 from typing import Any
 
 from captures.compiled import I, inlined, kernel
-from captures.octets import Octets
+from captures.octets import Octets, u32
 from classifier.apps.telegram import STREAM as TELEGRAM_STREAM
 from classifier.apps.webrtc import IS_DNS, NAMED_DNS, NAMED_SDP, NAMED_SOCKET, NAMED_STUN
 from classifier.context import (
+    HOST_HINT,
     LEARN_DNS,
     LEARN_SDP,
     LEARN_SOCKET,
@@ -18,13 +19,16 @@ from classifier.context import (
     names_nobody,
     packet_key,
     recall,
+    source_key,
     stun_key,
 )
 from classifier.evidence import pack
 from classifier.flow import Numbers, Records
 from classifier.judge import conclude
+from classifier.note import TRACKS
 from classifier.protocols.dns import PORTS as DNS_PORTS
 from classifier.protocols.dns import read_dns
+from classifier.protocols.sdp import learn_types
 from classifier.signs import (
     SIGN_PAYLOAD_AT,
     SIGN_PAYLOAD_END,
@@ -48,6 +52,7 @@ from classifier.verdicts import (
     NOT_CALL,
     OTHER_RTC,
     SETUP,
+    SIP,
     TEAMS,
     TELEGRAM,
     UNDECIDED,
@@ -55,6 +60,8 @@ from classifier.verdicts import (
 
 #: The port under which an address is remembered as a client of Teams' names.
 CLIENT_HINT = 1
+#: How SIP requests of a call begin: INVITE, ACK, BYE.
+CALL_METHODS = (0x494E5649, 0x41434B20, 0x42594520)
 #: Packets within STEADY_TIME (ns) that make a named flow without RTP its call's media.
 STEADY_PACKETS, STEADY_TIME = 40, 8_000_000_000
 
@@ -148,3 +155,27 @@ def teach(
         for slot in (SIGN_STUN_MAPPED, SIGN_STUN_PEER, SIGN_STUN_RELAYED):
             key = stun_key(b, signs[slot], header)
             learn(context, meter, key, app, SETUP, LEARN_STUN, time)
+
+
+@kernel
+def teach_sources(flow: Any, note: Any, context: Records, meter: Numbers, time: int) -> None:
+    """Remember the media sources of a flow that certainly carries an app's media."""
+    if flow["verdict"] != CERTAIN or flow["app"] == OTHER_RTC or flow["role"] != MEDIA:
+        return
+    for track in range(TRACKS):
+        if note["rtp_type"][track] != 255 and note["rtp_run"][track] >= 1:
+            key = source_key(I(note["rtp_ssrc"][track]))
+            learn(context, meter, key, I(flow["app"]), MEDIA, LEARN_SOCKET, time)
+
+
+@kernel
+def teach_hosts(
+    context: Records, meter: Numbers, b: Octets, at: int, end: int, time: int, signs: Numbers
+) -> None:
+    """Remember both hosts of a SIP request that belongs to a call, and the types of its SDP."""
+    version = signs[SIGN_VERSION]
+    if end - at >= 4 and u32(b, at) in CALL_METHODS:
+        for where in (SIGN_SOURCE_AT, SIGN_TARGET_AT):
+            key = packet_key(b, signs[where], version, HOST_HINT)
+            learn(context, meter, key, SIP, MEDIA, LEARN_SDP, time)
+    learn_types(b, at, end, signs[SIGN_SOURCE_AT], version, time, context, meter)

@@ -18,11 +18,14 @@ from classifier.apps import (
     agora,
     discord,
     facetime,
+    gamevoice,
     imo,
+    kakaotalk,
     line,
     meet,
     messenger,
     realms,
+    signal,
     skype,
     snapchat,
     teams,
@@ -253,6 +256,31 @@ def rtcp(packet: Packet) -> list[Mark]:
         Mark(piece.at, 2, f"RTCP packet type {u8(packet.octets, piece.at + 1)}")
         for piece in packet.of("rtcp")[-1:]
     ]
+
+
+def rtp_source(packet: Packet) -> list[Mark]:
+    """Mark the synchronisation source of RTP, or of RTCP where there is none."""
+    for kind, at in (("rtp", 8), ("rtcp", 4)):
+        for piece in packet.of(kind)[-1:]:
+            return [Mark(piece.at + at, 4, "synchronisation source")]
+    return []
+
+
+def certificate_name(packet: Packet) -> list[Mark]:
+    """Mark the known end of a name in a certificate, the first that stands in the payload."""
+    at, end = int(packet.signs[SIGN_PAYLOAD_AT]), int(packet.signs[SIGN_PAYLOAD_END])
+    text = packet.octets[at:end].tobytes().lower()
+    found = [(text.find(name.encode()), name) for name, _, _ in NAMES]
+    where, name = min((one for one in found if one[0] >= 0), default=(-1, ""))
+    if where < 0:
+        return []
+    return [Mark(at + where, len(name), f'certificate for a name that ends in "{name}"')]
+
+
+def proof_on_port(packet: Packet) -> list[Mark]:
+    """Mark what proves a call where only a port names the app, or that it is STUN or DTLS."""
+    found = proof_of_webrtc(packet) or stun_type(packet)
+    return found or [Mark(piece.at, 3, "DTLS record") for piece in packet.of("dtls")[:1]]
 
 
 def media(packet: Packet) -> list[Mark]:
@@ -502,8 +530,16 @@ _PLACES: dict[int, Place | Counted] = {
     realms.ZOOM_REALM: realm,
     realms.LINE_REALM: realm,
     realms.IMO_REALM: realm,
+    realms.REALM_CUT_SHORT: stun_attribute(lambda kind: kind == REALM_ATTRIBUTE),
+    signal.SOURCE: both(rtp_type, rtp_source),
+    signal.REPORT: both(rtcp, rtp_source),
+    kakaotalk.VOICE: rtp_type,
+    gamevoice.TEAMSPEAK: words(b"TS3INIT1", within=8),
+    gamevoice.MUMBLE: payload((4, 8, "mark of the ping that is answered")),
     telegram.PING: payload((16, 12, "twelve FF behind the tag")),
     telegram.TAGGED: payload((0, 16, "the tag that every packet starts with"), secret=True),
+    telegram.REFLECTED: payload((20, 4, "size of the packet behind"), (24, 2, "its type")),
+    telegram.REFLECTED_MEDIA: payload((20, 4, "size of the packet behind"), (24, 2, "RTP")),
     telegram.STREAM: payload((0, 16, "the tag that every packet starts with"), secret=True),
     zoom.PROBE: payload((0, 4, "type and length"), (20, 4, "attribute and length")),
     zoom.HELLO: payload((0, 3, "hello or its answer")),
@@ -512,13 +548,21 @@ _PLACES: dict[int, Place | Counted] = {
     zoom.GUIDS: user_name,
     zoom.ECHO: payload((0, 4, "keep-alive")),
     zoom.PEER: payload((0, 3, "1F 02 01")),
+    zoom.PEER_MEDIA: payload((0, 1, "media type")),
+    zoom.PORT: both(ports, proof_on_port),
     meet.PORT: both(ports, proof_of_webrtc),
+    meet.ECHO: both(stun_type, stun_attribute(lambda kind: kind == USERNAME_ATTRIBUTE)),
+    meet.DUO: stun_attribute(lambda kind: kind == 0xFF03),
+    meet.CERTIFICATE: words(b"hangouts"),
     webex.HELLO: payload((0, 4, "answer to a hello"), (7, 1, "01")),
+    webex.ON_PORT: both(ports, payload((0, 4, "hello, answer, or what follows"))),
     discord.DISCOVERY: payload((0, 4, "IP discovery")),
     discord.PING: payload((0, 4, "13 37 CA FE")),
     discord.VOICE: both(rtp_type, rtp_profile),
+    discord.SMALL_SOURCE: both(rtp_type, rtp_source, rtp_profile),
     line.FRAMES: payload((0, 2, "0xD and its own length"), (2, 2, "count")),
     line.PROFILE: rtp_profile,
+    line.OLD_FRAMES: payload((0, 1, "B6"), (2, 2, "length of the frame's rest")),
     imo.SHAPES: payload((0, 2, "start of a known shape")),
     snapchat.REPORTS: rtcp,
     snapchat.STREAM: rtp_type,
@@ -545,9 +589,14 @@ _PLACES: dict[int, Place | Counted] = {
     webrtc.NAMED_SDP: endpoints,
     webrtc.NAMED_DNS: endpoints,
     webrtc.NAMED_TLS: host_name,
+    webrtc.NAMED_CERTIFICATE: certificate_name,
+    webrtc.NAMED_SOURCE: rtp_source,
+    webrtc.ANNOUNCED: both(endpoints, rtp_type),
+    webrtc.SAME_HOST: both(endpoints, rtp_type),
     webrtc.MEDIA_OF_CALL: media,
     MODEL_CALL: Counted("sizes, gaps and directions of the first payloads, by the early model"),
     webrtc.NOTHING_FOUND: Counted("payloads without any sign of a call"),
+    webrtc.IS_HTTP: payload((0, 4, "HTTP")),
     webrtc.IS_DNS: both(ports, _DNS),
     webrtc.NAMED_QUIC: initial_keys,
     webrtc.OPEN_QUIC: initial_keys,

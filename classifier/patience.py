@@ -21,7 +21,7 @@ from classifier.flow import METER_BLIND, Numbers, Records
 from classifier.judge import conclude
 from classifier.note import TRACKS
 from classifier.streams import best_run
-from classifier.verdicts import UNDECIDED
+from classifier.verdicts import SNAPCHAT, UNDECIDED
 
 #: Payloads without any sign of a call after which a flow is left alone, and with a half sign.
 PATIENCE_UDP, PATIENCE_TCP, PATIENCE_HINT = 10, 6, 40
@@ -41,7 +41,8 @@ def lost_patience(flow: Any, note: Any, model: Records, proto: int) -> bool:
         return (best_run(note) == 0 and note["hits"] == 0) or seen >= PATIENCE_HINT
     if seen < PATIENCE_UDP:
         return False
-    hint = best_run(note) > 0 or note["rtcp"] > 0 or note["candidate"] > 0 or note["tags"] > 2
+    framed = note["candidate"] > 0 and note["candidate"] != SNAPCHAT
+    hint = best_run(note) > 0 or note["rtcp"] > 0 or framed or note["tags"] > 2
     if hint:
         return seen >= PATIENCE_HINT
     if seen == PATIENCE_UDP:

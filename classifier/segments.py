@@ -11,15 +11,17 @@ from classifier.apps.messenger import messenger_tcp
 from classifier.apps.telephony import MESSAGE as SIP_MESSAGE
 from classifier.apps.telephony import telephony_tcp
 from classifier.apps.viber import viber_tcp
-from classifier.apps.webrtc import NAMED_TLS, NOTHING_FOUND, RTP_STREAM
+from classifier.apps.webrtc import IS_HTTP, NAMED_TLS, RTP_STREAM
 from classifier.apps.whatsapp import whatsapp_tcp
 from classifier.checks import on_stun
 from classifier.evidence import pack
-from classifier.flow import Numbers, Records
-from classifier.greetings import on_more, on_nameless_tls, on_segment
+from classifier.flow import AWAITS, Numbers, Records
+from classifier.greetings import await_certificate, on_more, on_nameless_tls, on_segment, on_server
 from classifier.hellos import EARLY_AT, EARLY_ROW, put_piece, take_row
 from classifier.judge import conclude, heard
+from classifier.learned import teach_hosts
 from classifier.names import name_rule
+from classifier.protocols.certificate import is_server_hello
 from classifier.protocols.http import read_http
 from classifier.protocols.rtp import looks_like_rtp, read_rtcp, track_rtp
 from classifier.protocols.sdp import learn_sdp
@@ -61,6 +63,9 @@ def inspect_tcp(
     if end - at < 1:
         return
     first = note["seen"] == 1
+    if I(flow["state"]) & AWAITS:
+        on_server(flow, b, time, signs)
+        return
     if note["hello"] and on_more(flow, note, context, hellos, meter, b, time, signs):
         return
     tls = read_tls(b, at, end, signs)
@@ -69,6 +74,10 @@ def inspect_tcp(
         return
     if tls != NOT_TLS and note["stun"] == 0:
         on_nameless_tls(flow, context, b, time, signs)
+        if is_server_hello(b, at, end):
+            await_certificate(flow, I(signs[SIGN_UP]))
+            if I(flow["state"]) & AWAITS:
+                on_server(flow, b, time, signs)
         return
     if read_http(b, at, end, signs):
         on_host(flow, b, time, signs)
@@ -83,6 +92,7 @@ def inspect_tcp(
     if found:
         if found == SIP_MESSAGE:
             learn_sdp(b, at, end, (found >> 8) & 0xFF, time, context, meter)
+            teach_hosts(context, meter, b, at, end, time, signs)
         conclude(flow, found, size, time)
         return
     if first and note["hello"] == 0 and signs[SIGN_UP] and follows_handshake(flow):
@@ -113,7 +123,7 @@ def on_host(flow: Any, b: Octets, time: int, signs: Numbers) -> None:
     if rule:
         conclude(flow, pack(rule >> 8, NAMED_TLS, NOT_CALL, MESSAGING, 80), 0, time)
     else:
-        conclude(flow, NOTHING_FOUND, 1, time)
+        conclude(flow, IS_HTTP, 0, time)
 
 
 @kernel

@@ -10,14 +10,25 @@ from captures.octets import Octets, u8, u32
 from classifier.apps.discord import discord_rtp
 from classifier.apps.facetime import OPENING as FACETIME_OPENING
 from classifier.apps.facetime import facetime_rtp
+from classifier.apps.kakaotalk import kakaotalk_rtp
 from classifier.apps.line import line_rtp
+from classifier.apps.signal import signal_rtcp, signal_rtp
 from classifier.apps.skype import family_rtp
 from classifier.apps.snapchat import REPORTS as SNAPCHAT_REPORTS
 from classifier.apps.snapchat import STREAM as SNAPCHAT_STREAM
-from classifier.apps.webrtc import MEDIA_OF_CALL, RELAYED_MEDIA, RTCP_STREAM, RTP_STREAM
+from classifier.apps.webrtc import (
+    ANNOUNCED,
+    MEDIA_OF_CALL,
+    NAMED_SOURCE,
+    RELAYED_MEDIA,
+    RTCP_STREAM,
+    RTP_STREAM,
+    SAME_HOST,
+)
 from classifier.apps.whatsapp import whatsapp_probe, whatsapp_rtp
+from classifier.context import HOST_HINT, TYPE_HINT, app_of_source, host_app
 from classifier.evidence import pack
-from classifier.flow import QUIC, Numbers
+from classifier.flow import QUIC, Numbers, Records
 from classifier.judge import conclude, heard
 from classifier.note import TRACKS
 from classifier.protocols.rtp import (
@@ -29,7 +40,10 @@ from classifier.protocols.rtp import (
     track_rtp,
 )
 from classifier.signs import SIGN_RTP_PROFILE, SIGN_SOURCE_PORT, SIGN_TARGET_PORT
-from classifier.verdicts import CERTAIN, CONTROL, MEDIA, OTHER_RTC, SETUP
+from classifier.verdicts import CERTAIN, CONTROL, MEDIA, OTHER_RTC, SETUP, SIGNAL
+
+#: The largest payload type whose meaning RFC 3551 fixes.
+STATIC = 34
 
 
 @kernel
@@ -46,6 +60,7 @@ def best_run(note: Any) -> int:
 def on_media(
     flow: Any,
     note: Any,
+    context: Records,
     b: Octets,
     at: int,
     end: int,
@@ -58,6 +73,9 @@ def on_media(
     source = read_rtcp(b, at, end, size)
     if source:
         conclude(flow, whatsapp_probe(b, at, end), 0, time)
+        conclude(flow, signal_rtcp(b, at, end, size, source - 1), source - 1, time)
+        if not is_named(flow):
+            by_source(flow, context, source - 1, CONTROL, time)
         return on_rtcp(flow, note, b, at, source - 1, time)
     if not looks_like_rtp(b, at, end, size):
         return False
@@ -67,24 +85,75 @@ def on_media(
             conclude(flow, whatsapp_rtp(u8(b, at + 1) & 0x7F, 0xDEBE, 0, 0, 1), 0, time)
         return False
     run, kind = I(note["rtp_run"][track]), I(note["rtp_type"][track])
+    found = app_of_rtp(flow, note, track, time, signs)
+    argument = kind
+    if found == 0:
+        here, there = I(signs[SIGN_SOURCE_PORT]), I(signs[SIGN_TARGET_PORT])
+        opened = I(flow["evidence"]) == FACETIME_OPENING & 0xFFFF
+        profile = I(signs[SIGN_RTP_PROFILE]) - 1
+        found = heard(flow, facetime_rtp(kind, profile, run, here, there, opened))
+        argument = min(here, there) if found else kind
+    if found == 0 and not is_named(flow):
+        source = I(note["rtp_ssrc"][track])
+        found = heard(flow, nameless_rtp(note, track, time, signs))
+        argument = source if (found >> 8) & 0xFF == SIGNAL else kind
+        if found == 0 and run >= 1 and by_source(flow, context, source, MEDIA, time):
+            return True
+    if found and conclude(flow, found, argument, time):
+        return True
+    if run >= 3 and not is_named(flow) and note["stun"] == 0:
+        by_host(flow, context, b, kind, time, signs)
+    on_stream(flow, note, b, at, run, kind, relayed, time)
+    return run >= 1
+
+
+@kernel
+def app_of_rtp(flow: Any, note: Any, track: int, time: int, signs: Numbers) -> int:
+    """Return the evidence of an app whose streams show it whatever else the flow holds."""
+    run, kind = I(note["rtp_run"][track]), I(note["rtp_type"][track])
     profile, clock = I(signs[SIGN_RTP_PROFILE]) - 1, clock_rate(note, track, time)
     found = whatsapp_rtp(kind, profile, clock, ticks_per_packet(note, track), run)
     found = heard(flow, found)
     if found == 0:
         found = heard(flow, line_rtp(profile, run))
-    argument = kind
-    if found == 0:
-        here, there = I(signs[SIGN_SOURCE_PORT]), I(signs[SIGN_TARGET_PORT])
-        opened = I(flow["evidence"]) == FACETIME_OPENING & 0xFFFF
-        found = heard(flow, facetime_rtp(kind, profile, run, here, there, opened))
-        argument = min(here, there) if found else kind
-    if found == 0 and not is_named(flow):
-        found = heard(flow, discord_rtp(kind, profile, clock, run))
-        found = found or heard(flow, family_rtp(kind, profile, clock, run))
-    if found and conclude(flow, found, argument, time):
-        return True
-    on_stream(flow, note, b, at, run, kind, relayed, time)
-    return run >= 1
+    return found
+
+
+@kernel
+def nameless_rtp(note: Any, track: int, time: int, signs: Numbers) -> int:
+    """Return the evidence of an app in a stream of a flow that no set-up named."""
+    run, kind = I(note["rtp_run"][track]), I(note["rtp_type"][track])
+    profile, clock = I(signs[SIGN_RTP_PROFILE]) - 1, clock_rate(note, track, time)
+    source = I(note["rtp_ssrc"][track])
+    passed = (I(note["rtp_stamp"][track]) - I(note["rtp_first_stamp"][track])) & 0xFFFFFFFF
+    found = signal_rtp(kind, source, run)
+    found = found or discord_rtp(kind, profile, clock, run, source, passed)
+    found = found or family_rtp(kind, profile, clock, run)
+    return found or kakaotalk_rtp(kind, profile, clock, ticks_per_packet(note, track), run)
+
+
+@kernel
+def by_source(flow: Any, context: Records, source: int, role: int, time: int) -> bool:
+    """Name a flow by a media source that was seen in an app's call; returns whether it was."""
+    app = app_of_source(context, source, time)
+    if app == 0:
+        return False
+    return conclude(flow, pack(app, NAMED_SOURCE, CERTAIN, role, 80), source, time)
+
+
+@kernel
+def by_host(flow: Any, context: Records, b: Octets, kind: int, time: int, signs: Numbers) -> None:
+    """Name a stream by what SIP announced at its host: its type, or where that is cut, a call.
+
+    A stream that ICE set up is never named so: browsers do not tell SIP their types.
+    """
+    app = host_app(context, b, TYPE_HINT + kind, time, signs)
+    if app:
+        conclude(flow, pack(app, ANNOUNCED, CERTAIN, MEDIA, 75), kind, time)
+    elif kind <= STATIC:
+        app = host_app(context, b, HOST_HINT, time, signs)
+        if app:
+            conclude(flow, pack(app, SAME_HOST, CERTAIN, MEDIA, 65), kind, time)
 
 
 @kernel
@@ -120,11 +189,11 @@ def on_rtcp(flow: Any, note: Any, b: Octets, at: int, source: int, time: int) ->
     if same and is_report(b, at):
         note["rtcp_same"] = min(I(note["rtcp_same"]) + 1, 255)
     note["rtcp_ssrc"] = source
-    if flow["verdict"] == CERTAIN:
+    quic = I(flow["state"]) & QUIC != 0
+    if flow["verdict"] == CERTAIN and not (quic and flow["app"] == OTHER_RTC):
         if flow["role"] == SETUP and is_report(b, at):
             conclude(flow, pack(I(flow["app"]), MEDIA_OF_CALL, CERTAIN, CONTROL, 90), 0, time)
         return True
     if note["rtcp_same"] >= 2:
-        found = SNAPCHAT_REPORTS if I(flow["state"]) & QUIC else RTCP_STREAM
-        conclude(flow, found, 0, time)
+        conclude(flow, SNAPCHAT_REPORTS if quic else RTCP_STREAM, 0, time)
     return same

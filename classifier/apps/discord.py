@@ -3,7 +3,8 @@
 
 Facts. Discovery 00 01 00 46 (request) and 00 02 00 46 (answer), 74 octets in all; ping 13 37 CA FE
 of 8 octets, answered by 18. RTP payload type 120 (as WhatsApp's), at 48 kHz with one-octet header
-extensions. Shown by discord (2022) and rtp.
+extensions. The server hands out synchronisation sources in order, so they are small numbers, where
+others draw 32 random bits. Shown by discord (2022) and rtp.
 """
 
 from __future__ import annotations
@@ -16,6 +17,14 @@ from classifier.verdicts import CERTAIN, DISCORD, MEDIA, SETUP
 DISCOVERY = evidence(DISCORD, 1, CERTAIN, SETUP, 97, "Discord IP discovery of 74 octets")
 PING = evidence(DISCORD, 2, CERTAIN, SETUP, 95, "Discord ping 13 37 CA FE")
 VOICE = evidence(DISCORD, 3, CERTAIN, MEDIA, 80, "RTP payload type 120 at 48 kHz with 0xBEDE")
+
+SMALL_SOURCE = evidence(
+    DISCORD, 4, CERTAIN, MEDIA, 80, "RTP payload type 120 in frames of 20 ms, 0xBEDE, small source"
+)
+
+#: Sources that a server hands out lie here (chance puts one in 256 there).
+SOURCES = (0x1000, 0x1000000)
+FRAME = 960
 
 
 @kernel
@@ -32,8 +41,12 @@ def discord_message(b: Octets, at: int, end: int, size: int) -> int:
 
 
 @kernel
-def discord_rtp(kind: int, profile: int, clock: int, run: int) -> int:
-    """Return the evidence in an RTP stream."""
-    if kind == 120 and profile == 0xBEDE and run >= 3 and 40_000 <= clock <= 56_000:
+def discord_rtp(kind: int, profile: int, clock: int, run: int, source: int, passed: int) -> int:
+    """Return the evidence in an RTP stream; passed: by how much its stamp rose since it began."""
+    if kind != 120 or profile != 0xBEDE or run < 1:
+        return 0
+    if run >= 3 and 40_000 <= clock <= 56_000:
         return VOICE
+    if SOURCES[0] <= source < SOURCES[1] and passed > 0 and passed % FRAME == 0:
+        return SMALL_SOURCE
     return 0

@@ -2,7 +2,7 @@
 """imo: short control datagrams of fixed shape (published by nDPI; no capture here shows them).
 
 Facts. 10 octets that start 09 02; 11 octets that start 00 09 03; video of 1099 octets that starts
-88 49 1A 00. Each is weak alone, so two of different shape are required.
+88 49 1A 00. Each is weak alone, so two different datagrams are required.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from typing import Any
 from captures.compiled import I, kernel
 from captures.octets import Octets, u16, u24, u32
 from classifier.evidence import evidence
+from classifier.flow import mix
 from classifier.verdicts import CERTAIN, IMO, SETUP
 
-SHAPES = evidence(IMO, 2, CERTAIN, SETUP, 75, "two control datagrams of imo's shapes (published)")
+SHAPES = evidence(IMO, 2, CERTAIN, SETUP, 75, "two different datagrams of imo's shapes (published)")
 
 
 @kernel
@@ -31,14 +32,14 @@ def shape(b: Octets, at: int, size: int) -> int:
 
 @kernel
 def imo_message(note: Any, b: Octets, at: int, end: int, size: int) -> int:
-    """Return the evidence once two shapes were seen."""
+    """Return the evidence once two datagrams fitted."""
     if end - at < 4:
         return 0
     bit = shape(b, at, size)
     if bit == 0:
         return 0
-    if note["candidate"] != IMO:
-        note["candidate"], note["word"] = IMO, 0
-    seen = I(note["word"]) | bit
-    note["word"] = seen
-    return SHAPES if seen & (seen - 1) else 0
+    content = mix(mix(bit, u32(b, at)), u32(b, at + 4) if end - at >= 8 else I(0))
+    if note["candidate"] == IMO and I(note["word"]) != content:
+        return SHAPES
+    note["candidate"], note["word"] = IMO, content
+    return 0

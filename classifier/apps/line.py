@@ -2,7 +2,9 @@
 """LINE calls: frames whose low eleven bits are their own length, RTP with profile 0x0240.
 
 Facts. Control frames: octets 0-1 are 1101xLLL LLLLLLLL, the length behind the first four octets;
-octets 2-3 count up. RTP carries the header extension profile 0x0240. Shown by line (2022).
+octets 2-3 count up. RTP carries the header extension profile 0x0240. Older clients (published by
+nDPI): B6, a type, a 16-bit length, one such frame or several filling the datagram. Shown by line
+(2022).
 """
 
 from __future__ import annotations
@@ -17,11 +19,35 @@ from classifier.verdicts import CERTAIN, LINE, MEDIA, SETUP
 FRAMES = evidence(LINE, 1, CERTAIN, SETUP, 90, "two frames 0xD0 with their own length and a count")
 PROFILE = evidence(LINE, 2, CERTAIN, MEDIA, 95, "RTP header extension profile 0x0240")
 
+OLD_FRAMES = evidence(
+    LINE, 3, CERTAIN, SETUP, 80, "two datagrams filled by frames B6, type, length (published)"
+)
+
+
+@kernel
+def filled_by_frames(b: Octets, at: int, end: int, size: int) -> bool:
+    """Tell whether frames B6, type and length fill a datagram."""
+    o = at
+    for _ in range(4):
+        if end - o < 4 or u8(b, o) != 0xB6:
+            return False
+        o += 4 + u16(b, o + 2)
+        if o - at == size:
+            return True
+    return False
+
 
 @kernel
 def line_message(note: Any, b: Octets, at: int, end: int, size: int, up: int) -> int:
     """Return the evidence in a payload: two frames of one direction that count up."""
-    if end - at < 8 or u8(b, at) & 0xF0 != 0xD0 or (u16(b, at) & 0x7FF) + 4 != size:
+    if end - at < 8:
+        return 0
+    if u8(b, at) == 0xB6 and filled_by_frames(b, at, end, size):
+        if note["candidate"] == LINE and note["other"] == 0xB6:
+            return OLD_FRAMES
+        note["candidate"], note["word"], note["other"] = LINE, 0xFFFF0000, 0xB6
+        return 0
+    if u8(b, at) & 0xF0 != 0xD0 or (u16(b, at) & 0x7FF) + 4 != size:
         return 0
     number = u16(b, at + 2)
     if note["candidate"] == LINE and I(note["word"]) >> 16 == up:

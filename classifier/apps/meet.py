@@ -1,19 +1,53 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Google Meet, Duo and Hangouts: plain WebRTC towards Google's media ports.
+"""Google Meet, Duo and Hangouts: WebRTC with Google's media servers.
 
 Facts. Media servers listen on UDP 19302-19309 (published firewall list; 19305 seen in hangout of
 2016 and GoogleMeet_04282020); 19302 also answers plain STUN for anyone, so a Binding alone says
-nothing: ICE with a user name, DTLS-SRTP or RTP must be seen there. The realm is google.com
-(classifier.apps.realms). Away from those ports nothing marks it: "other-rtc" is then right.
+nothing: ICE with a user name, DTLS-SRTP or RTP must be seen there. On any port: they answer an ICE
+check with its USERNAME first (RFC 8489 asks for none in an answer), in front 16 characters of their
+own and a colon; their DTLS certificate, made by themselves, is for "hangouts". STUN attribute
+0xFF03 is Duo's (published). The realm is google.com (classifier.apps.realms).
+
+Shown by hangout (2016), GoogleMeet_04282020, stun (a call of 2022 on port 3478); not tripped by
+stun_signal nor stun_facebook, whose answers name nobody.
 """
 
 from __future__ import annotations
 
-from captures.compiled import kernel
+from captures.compiled import I, kernel
+from captures.octets import Octets
 from classifier.evidence import evidence
+from classifier.protocols.stun import GOOGLE
 from classifier.verdicts import CERTAIN, MEET, SETUP
 
 PORT = evidence(MEET, 2, CERTAIN, SETUP, 80, "WebRTC with Google's media port {n}")
+
+ECHO = evidence(
+    MEET, 3, CERTAIN, SETUP, 85, "answer to an ICE check that repeats its user name, 16 characters"
+)
+DUO = evidence(MEET, 4, CERTAIN, SETUP, 80, "STUN attribute 0xFF03 (published)")
+CERTIFICATE = evidence(MEET, 5, CERTAIN, SETUP, 95, 'DTLS certificate for "hangouts"')
+
+#: Characters of a user name that are the server's.
+SERVER_PART = 16
+COLON = 58
+
+
+@kernel
+def meet_stun(
+    b: Octets, kind: int, first: int, traits: int, user: int, length: int, end: int
+) -> int:
+    """Return the evidence in a STUN message captured up to `end`.
+
+    user: where the USERNAME's value stands, 0: none; length: its whole length.
+    """
+    if traits & GOOGLE:
+        return DUO
+    if kind != 0x0101 or first != 0x0006 or end - user <= SERVER_PART:
+        return 0
+    if SERVER_PART + 5 <= length <= 2 * SERVER_PART + 1 and I(b[user + SERVER_PART]) == COLON:
+        return ECHO
+    return 0
 
 
 @kernel

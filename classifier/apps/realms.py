@@ -12,7 +12,7 @@ from __future__ import annotations
 from captures.compiled import kernel
 from captures.octets import Octets
 from classifier.evidence import evidence
-from classifier.protocols.stun import ends_with
+from classifier.protocols.stun import begins_as, ends_with
 from classifier.verdicts import (
     CERTAIN,
     DISCORD,
@@ -37,6 +37,27 @@ DISCORD_REALM = evidence(DISCORD, 5, CERTAIN, SETUP, 90, "TURN realm of Discord"
 ZOOM_REALM = evidence(ZOOM, 8, CERTAIN, SETUP, 90, "TURN realm of Zoom")
 LINE_REALM = evidence(LINE, 6, CERTAIN, SETUP, 90, "TURN realm of LINE")
 IMO_REALM = evidence(IMO, 1, CERTAIN, SETUP, 90, "TURN realm of imo")
+
+
+REALM_CUT_SHORT = evidence(
+    MESSENGER,
+    3,
+    CERTAIN,
+    SETUP,
+    75,
+    'TURN realm of 15 octets cut behind "tu...", and a nonce of 40 octets, as turner.facebook',
+)
+
+
+@kernel
+def cut_realm_app(b: Octets, at: int, length: int, end: int, long_nonce: bool) -> int:
+    """Return the evidence in a REALM that the snaplen cut; long_nonce: one of 40 octets was seen.
+
+    Meta's relays alone are known for that nonce; length and beginning of the name agree.
+    """
+    if length == 15 and long_nonce and begins_as(b, at, end, b"turner.facebook"):
+        return REALM_CUT_SHORT
+    return 0
 
 
 @kernel

@@ -3,13 +3,39 @@
 
 Facts. The flow to a relay on UDP 443 opens with Google QUIC (Q046) and then carries SRTCP receiver
 reports and SRTP with one-octet extensions between QUIC's short headers. No other app is known to do
-so. Shown by snapchat_call (2020), whose capture ends where media begins.
+so. Where the opening was not seen, a short header (01 and a connection id of eight octets) that
+comes back stands for QUIC. Shown by snapchat_call (2020), whose capture ends where media begins.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
+from captures.compiled import I, kernel
+from captures.octets import Octets, u8, u32
 from classifier.evidence import evidence
+from classifier.flow import mix
 from classifier.verdicts import CERTAIN, CONTROL, MEDIA, SNAPCHAT
 
 REPORTS = evidence(SNAPCHAT, 1, CERTAIN, CONTROL, 80, "RTCP of one source within a QUIC flow")
 STREAM = evidence(SNAPCHAT, 2, CERTAIN, MEDIA, 80, "RTP stream within a QUIC flow")
+
+#: Short headers of one connection id that stand for QUIC.
+ALIKE = 2
+
+
+@kernel
+def repeats_id(note: Any, b: Octets, at: int, end: int) -> bool:
+    """Tell whether a payload is a QUIC short header of a connection id that came before.
+
+    RFC 9000, 17.3, and Google's Q046 and later: the id stands behind the first octet.
+    """
+    if end - at < 20 or u8(b, at) & 0xC0 != 0x40 or u32(b, at + 1) == u32(b, at + 5):
+        return False
+    found = mix(u32(b, at + 1), u32(b, at + 5))
+    if note["candidate"] == SNAPCHAT and I(note["word"]) == found:
+        note["hits"] = min(I(note["hits"]) + 1, 255)
+        return bool(note["hits"] >= ALIKE)
+    if note["candidate"] == 0:
+        note["candidate"], note["word"], note["hits"] = SNAPCHAT, found, 1
+    return False

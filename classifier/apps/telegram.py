@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Telegram calls (libtgvoip): a 16-octet tag, and pings with a run of twelve FF behind it.
+"""Telegram calls: a 16-octet tag, and pings with a run of twelve FF behind it.
 
 Facts. A reflector (ports 520-599, 1400) is addressed by a constant tag of 16 octets that starts
-every datagram of both sides; pings hold twelve FF octets at 16-27. Media is random octets, not
-RTP. Shown by telegram (2020).
+every datagram of both sides; pings hold twelve FF octets at 16-27. In libtgvoip media is random
+octets, not RTP. In tgcalls (2021 on, published source) the tag's last 4 octets name the receiver,
+then come 4 of the sender, a 32-bit size at 20, and at 24 a packet of WebRTC, padded to 4 octets.
+Shown by telegram (2020), tgcalls by hand-made packets.
 """
 
 from __future__ import annotations
@@ -11,9 +13,12 @@ from __future__ import annotations
 from typing import Any
 
 from captures.compiled import I, kernel
-from captures.octets import Octets, u32
+from captures.octets import Octets, u8, u16, u32
 from classifier.evidence import evidence
 from classifier.flow import mix
+from classifier.protocols.dtls import NOT_DTLS, read_dtls
+from classifier.protocols.rtp import looks_like_rtp
+from classifier.protocols.stun import COOKIE
 from classifier.verdicts import CERTAIN, MEDIA, SETUP, TELEGRAM
 
 PING = evidence(TELEGRAM, 2, CERTAIN, SETUP, 97, "reflector ping: twelve FF behind a 16-octet tag")
@@ -21,7 +26,15 @@ TAGGED = evidence(
     TELEGRAM, 3, CERTAIN, SETUP, 85, "one 16-octet tag starts every packet, both ways"
 )
 STREAM = evidence(TELEGRAM, 4, CERTAIN, MEDIA, 90, "steady stream behind a reflector tag")
+REFLECTED = evidence(
+    TELEGRAM, 5, CERTAIN, SETUP, 95, "reflector's frame: tag, size, and a STUN or DTLS message"
+)
+REFLECTED_MEDIA = evidence(
+    TELEGRAM, 6, CERTAIN, MEDIA, 92, "reflector's frames of one tag, with RTP inside"
+)
 
+#: Octets before the packet that a reflector passes on.
+FRAME = 24
 #: Tagged packets that are no pings, from which a reflector carries the call and is not probed only.
 STREAM_PACKETS = 24
 TAGS = 8
@@ -38,6 +51,9 @@ def telegram_message(note: Any, b: Octets, at: int, end: int, size: int, up: int
         if u32(b, at + 24) == 0xFFFFFFFF and distinct(b, at) >= TAG_OCTETS:
             note["pings"] = min(I(note["pings"]) + 1, 255)
             return PING
+    found = reflected(note, b, at, end, size)
+    if found:
+        return found
     tag = mix(mix(mix(u32(b, at), u32(b, at + 4)), u32(b, at + 8)), u32(b, at + 12)) + 1
     if I(note["tag"]) != tag:
         note["tag"], note["tags"], note["sides"] = tag, 0, 0
@@ -47,6 +63,29 @@ def telegram_message(note: Any, b: Octets, at: int, end: int, size: int, up: int
         return STREAM
     if note["sides"] == 3 and note["tags"] >= TAGS and distinct(b, at) >= TAG_OCTETS:
         return STREAM if note["tags"] >= STREAM_PACKETS else TAGGED
+    return 0
+
+
+@kernel
+def reflected(note: Any, b: Octets, at: int, end: int, size: int) -> int:
+    """Return the evidence in a frame of tgcalls: a size at 20 that fits, and what it says is there.
+
+    RTP proves itself by the second frame of one tag.
+    """
+    inner = u32(b, at + 20)
+    if end - at < FRAME + 12 or not 0 <= size - FRAME - inner <= 3:
+        return 0
+    o = at + FRAME
+    if u8(b, o) < 2 and u32(b, o + 4) == COOKIE and u16(b, o + 2) + 20 == inner:
+        return REFLECTED
+    if read_dtls(b, o, end, inner) != NOT_DTLS:
+        return REFLECTED
+    if not looks_like_rtp(b, o, end, inner):
+        return 0
+    tag = mix(mix(u32(b, at), u32(b, at + 4)), u32(b, at + 8))
+    if note["candidate"] == TELEGRAM and I(note["word"]) == tag:
+        return REFLECTED_MEDIA
+    note["candidate"], note["word"] = TELEGRAM, tag
     return 0
 
 

@@ -2,7 +2,9 @@
 """Webex meetings before WebRTC: a hello of eight octets and its answer.
 
 Facts. UDP 9000: 01, six zeros, 01; answered by 02, four zeros, a number of two octets, 01. Shown by
-webex (2015), where media then went over TLS. Later clients are plain WebRTC or TLS.
+webex (2015), where media then went over TLS. Behind it 06 and seven zeros start what the client
+repeats once a second. Where one side alone is seen, its port (published list for firewalls) and two
+such messages must agree. Later clients are plain WebRTC or TLS.
 """
 
 from __future__ import annotations
@@ -10,22 +12,34 @@ from __future__ import annotations
 from typing import Any
 
 from captures.compiled import I, kernel
-from captures.octets import Octets, u8, u32
+from captures.octets import Octets, u32
 from classifier.evidence import evidence
 from classifier.verdicts import CERTAIN, SETUP, WEBEX
 
 HELLO = evidence(WEBEX, 1, CERTAIN, SETUP, 85, "Webex hello of eight octets, answered")
 
+ON_PORT = evidence(WEBEX, 2, CERTAIN, SETUP, 75, "two Webex messages on its port 9000")
+
+PORT = 9000
+
 
 @kernel
-def webex_message(note: Any, b: Octets, at: int, end: int, size: int, up: int) -> int:
-    """Return the evidence in an answer to a hello of the other side."""
-    if size != 8 or end - at < 8 or u8(b, at + 7) != 1:
+def webex_message(
+    note: Any, b: Octets, at: int, end: int, size: int, up: int, here: int, there: int
+) -> int:
+    """Return the evidence in an answer to a hello of the other side, or in two on Webex's port."""
+    if end - at < 8:
         return 0
-    if u32(b, at) == 0x01000000 and u32(b, at + 4) == 1:
-        note["candidate"], note["word"] = WEBEX, 1 + up
+    word, rest = u32(b, at), u32(b, at + 4)
+    hello = size == 8 and word == 0x01000000 and rest == 1
+    answer = size == 8 and word == 0x02000000 and rest & 0xFF0000FF == 1
+    if not hello and not answer and not (size >= 24 and word == 0x06000000 and rest == 0):
         return 0
-    answer = u32(b, at) == 0x02000000 and u8(b, at + 4) == 0
-    if answer and note["candidate"] == WEBEX and I(note["word"]) == 2 - up:
+    if note["candidate"] != WEBEX:
+        note["candidate"], note["word"], note["hits"] = WEBEX, 0, 0
+    if answer and I(note["word"]) == 2 - up:
         return HELLO
-    return 0
+    if hello:
+        note["word"] = 1 + up
+    note["hits"] = min(I(note["hits"]) + 1, 255)
+    return ON_PORT if note["hits"] >= 2 and PORT in (here, there) else 0

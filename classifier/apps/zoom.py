@@ -3,7 +3,8 @@
 
 Facts. UDP 8801-8810: hello 01 00 02 or 03, answered 02 00 01; 03 (18 octets) and 04 (13) keep
 alive (later clients: 81 octets); 05 starts an SFU frame, with RTP inside: octet 8 says 0F (audio,
-RTP at 27), 10 (video, RTP at 32) (published: Michel et al., IMC 2022). Peer to peer: 1F 02 01. NAT
+RTP at 27), 10 (video, RTP at 32) (published: Michel et al., IMC 2022). Peer to peer: 1F 02 01, and
+the same frames without the SFU's eight octets: audio with RTP at 19, video with RTP at 24. NAT
 probe: a STUN-like 0001 of 44 octets whose attribute 0101 holds digits, answered by 0002 with
 attribute 0103. The web client's ICE user name is two GUIDs in capitals. Shown by zoom (2019, two
 captures), stun_zoom (2022).
@@ -14,7 +15,7 @@ from __future__ import annotations
 from typing import Any
 
 from captures.compiled import I, kernel
-from captures.octets import Octets, u8, u24, u32
+from captures.octets import Octets, u8, u16, u24, u32
 from classifier.evidence import evidence
 from classifier.protocols.rtp import looks_like_rtp
 from classifier.verdicts import CERTAIN, MEDIA, SETUP, ZOOM
@@ -26,6 +27,18 @@ FRAMES = evidence(ZOOM, 4, CERTAIN, SETUP, 80, "Zoom frames on its port")
 GUIDS = evidence(ZOOM, 6, CERTAIN, SETUP, 90, "ICE user name of two GUIDs in capitals")
 ECHO = evidence(ZOOM, 7, CERTAIN, SETUP, 85, "Zoom keep-alive 03, its echo 04 or the next 03")
 PEER = evidence(ZOOM, 5, CERTAIN, MEDIA, 80, "Zoom peer-to-peer frames 1F 02 01")
+
+PORT = evidence(ZOOM, 9, CERTAIN, SETUP, 75, "ICE, TURN or DTLS with Zoom's port {n}")
+
+PEER_MEDIA = evidence(ZOOM, 10, CERTAIN, MEDIA, 85, "RTP inside Zoom's peer-to-peer frames")
+
+
+@kernel
+def own_port(here: int, there: int) -> int:
+    """Return the one of two ports that is Zoom's for media, 0 for none."""
+    if 8801 <= there <= 8810:
+        return there
+    return here if 8801 <= here <= 8810 else 0
 
 
 @kernel
@@ -67,6 +80,21 @@ def zoom_message(note: Any, b: Octets, at: int, end: int, size: int, port: int, 
         return count(note, FRAMES, 3)
     if u24(b, at) == 0x1F0201:
         return count(note, PEER, 3)
+    return peer_media(note, b, at, end, size, first)
+
+
+@kernel
+def peer_media(note: Any, b: Octets, at: int, end: int, size: int, first: int) -> int:
+    """Return the evidence in frames of media type and RTP: three of one source that count up."""
+    inner = I(19) if first == 0x0F else (I(24) if first == 0x10 else I(0))
+    if inner == 0 or not looks_like_rtp(b, at + inner, end, size - inner):
+        return 0
+    source, number = u32(b, at + inner + 8), u16(b, at + inner + 2)
+    follows = 1 <= ((number - (I(note["word"]) & 0xFFFF)) & 0xFFFF) <= 64
+    if note["candidate"] == ZOOM and I(note["other"]) == source and follows:
+        note["word"] = number
+        return count(note, PEER_MEDIA, 2)
+    note["candidate"], note["other"], note["word"], note["hits"] = ZOOM, source, number, 0
     return 0
 
 
@@ -98,9 +126,9 @@ def count(note: Any, found: int, needed: int) -> int:
 
 
 @kernel
-def is_guid(b: Octets, at: int) -> bool:
-    """Tell whether 36 characters are a GUID in capitals."""
-    for i in range(36):
+def is_guid(b: Octets, at: int, size: int) -> bool:
+    """Tell whether `size` characters, at most 36, are those of a GUID in capitals."""
+    for i in range(size):
         octet = I(b[at + i])
         if i in (8, 13, 18, 23):
             if octet != 45:
@@ -111,8 +139,14 @@ def is_guid(b: Octets, at: int) -> bool:
 
 
 @kernel
-def zoom_stun(b: Octets, at: int, length: int) -> int:
-    """Return the evidence in a USERNAME attribute's value b[at:at+length]."""
-    if length == 73 and I(b[at + 36]) == 58 and is_guid(b, at) and is_guid(b, at + 37):
-        return GUIDS
-    return 0
+def zoom_stun(b: Octets, at: int, length: int, end: int) -> int:
+    """Return the evidence in a USERNAME attribute's value, of which b[at:end] is here.
+
+    A name that the snaplen cut counts from 20 characters on.
+    """
+    here = min(end - at, length)
+    if length != 73 or here < 20 or not is_guid(b, at, min(here, 36)):
+        return 0
+    if here > 36 and I(b[at + 36]) != 58:
+        return 0
+    return GUIDS if here <= 37 or is_guid(b, at + 37, here - 37) else 0

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 from captures.compiled import I, kernel
 from captures.octets import Octets
-from classifier.context import LEARN_SDP, endpoint_key, learn
+from classifier.context import LEARN_SDP, TYPE_HINT, endpoint_key, learn, packet_key
 from classifier.flow import Numbers, Records
-from classifier.verdicts import MEDIA
+from classifier.verdicts import MEDIA, SIP
 
 LF, CR, SPACE, DOT = 10, 13, 32, 46
+#: Payload types of a line that are read.
+TYPES = 16
 
 
 @kernel
@@ -57,6 +59,41 @@ def learn_sdp(
                 for extra in range(2):  # RTP, and RTCP beside it (RFC 3550, section 11)
                     key = endpoint_key(lane, 0, 0, 0, port + extra)
                     learn(context, meter, key, app, MEDIA, LEARN_SDP, time)
+        while o < end and I(b[o]) != LF:
+            o += 1
+        o += 1
+
+
+@kernel
+def learn_types(
+    b: Octets,
+    at: int,
+    end: int,
+    sender: int,
+    version: int,
+    time: int,
+    context: Records,
+    meter: Numbers,
+) -> None:
+    """Remember the payload types of every "m=" line at the sender's address, whatever its port.
+
+    sender: where its address stands in the packet.
+    """
+    o = at
+    while end - o >= 3:
+        if I(b[o]) == 109 and I(b[o + 1]) == 61:  # "m=audio 40000 RTP/AVP 8 0 101"
+            k = o + 2
+            for _ in range(3):
+                while k < end and I(b[k]) > SPACE:
+                    k += 1
+                k += 1
+            for _ in range(TYPES):
+                kind, k = number(b, k, end, 0)
+                if kind < 0 or kind > 127:
+                    break
+                key = packet_key(b, sender, version, TYPE_HINT + kind)
+                learn(context, meter, key, SIP, MEDIA, LEARN_SDP, time)
+                k += 1
         while o < end and I(b[o]) != LF:
             o += 1
         o += 1

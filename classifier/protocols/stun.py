@@ -45,9 +45,29 @@ COOKIE = 0x2112A442
     CLASSIC,  # RFC 3489: no magic cookie
     GOOGLE_PING,  # C001 and the like: goog-ping negotiation of libwebrtc
     FRAMED,  # over TCP with the 2-byte prefix of RFC 4571
-) = (1 << i for i in range(11))
+    GOOGLE,  # FF03
+    LONG_NONCE,  # a NONCE of 40 octets
+) = (1 << i for i in range(13))
 
 NONE, STANDARD, OLD = 0, 1, 2
+
+#: [MS-TURN] 2.2, [MS-ICE2] 2.2, and (24DF, 3802, 8006) those that calls of Skype hold besides.
+MICROSOFT_ATTRIBUTES = (
+    0x8054,
+    0x8070,
+    0x8055,
+    0x8095,
+    0x8036,
+    0x8037,
+    0x8050,
+    0x8008,
+    0x8033,
+    0x24DF,
+    0x3802,
+    0x8006,
+)
+#: The cookie of Microsoft's TURN, value of its attribute 000F [MS-TURN] 2.2.2.1.
+MICROSOFT_COOKIE = 0x72C64BC6
 
 
 @kernel
@@ -63,8 +83,10 @@ def trait_of(kind: int) -> int:
         return ICE
     if 0x4000 <= kind <= 0x4007:
         return WHATSAPP_ATTRIBUTE
-    if kind in (0x8054, 0x8070, 0x8055, 0x8095, 0x8036, 0x8037, 0x8050, 0x8008):
+    if kind in MICROSOFT_ATTRIBUTES:
         return MICROSOFT
+    if kind == 0xFF03:
+        return GOOGLE
     if kind == 0xC057:
         return LIBWEBRTC
     if kind in (0x000C, 0x000D, 0x0012, 0x0013, 0x0016, 0x0019, 0x0022):
@@ -73,19 +95,36 @@ def trait_of(kind: int) -> int:
 
 
 @kernel
-def read_attributes(b: Octets, at: int, end: int, padded: int, signs: Numbers) -> int:
-    """Walk attributes b[at:end], write what they hold to signs; returns where the walk stopped."""
+def read_attributes(b: Octets, at: int, end: int, padded: int, cut: int, signs: Numbers) -> int:
+    """Walk attributes b[at:end], write what they hold to signs; returns where the walk stopped.
+
+    cut: 1 where the snaplen ended the message. Of an attribute that it cut the type counts, and a
+    name's place and full length: whoever reads the name looks how much of it is there.
+    """
     traits = I(signs[SIGN_STUN_TRAITS])
     count = I(0)
     while end - at >= 4:
         kind, length = u16(b, at), u16(b, at + 2)
-        if end - at - 4 < length:
-            break
         value = at + 4
+        if end - value < length:
+            if cut == 0:
+                break
+            traits |= trait_of(kind) | (LONG_NONCE if kind == 0x0015 and length == 40 else 0)
+            if count == 0:
+                signs[SIGN_STUN_FIRST] = kind + 1
+            if kind == 0x0006:
+                signs[SIGN_STUN_USER], signs[SIGN_STUN_USER_LENGTH] = value, length
+            elif kind == 0x0014:
+                signs[SIGN_STUN_REALM], signs[SIGN_STUN_REALM_LENGTH] = value, length
+            break
         if count == 0:
             signs[SIGN_STUN_FIRST] = kind + 1
         count += 1
         traits |= trait_of(kind)
+        if kind == 0x0015 and length == 40:
+            traits |= LONG_NONCE
+        elif kind == 0x000F and length == 4 and u32(b, value) == MICROSOFT_COOKIE:
+            traits |= MICROSOFT
         # A length that is not its family's would send whoever reads the address past its end.
         address = (length == 8 and u8(b, value + 1) == 1) or (
             length == 20 and u8(b, value + 1) == 2
@@ -130,10 +169,11 @@ def read_stun(b: Octets, at: int, end: int, size: int, exact: int, signs: Number
         return NONE
     stop = min(end, at + HEADER + length)
     if u32(b, at + 4) == COOKIE:
-        reached = read_attributes(b, at + HEADER, stop, 1, signs)
-        if reached < stop and stop == at + HEADER + length:  # Microsoft does not pad
+        cut = 1 if stop < at + HEADER + length else 0
+        reached = read_attributes(b, at + HEADER, stop, 1, cut, signs)
+        if reached < stop and cut == 0:  # Microsoft does not pad
             clear_stun(signs)
-            read_attributes(b, at + HEADER, stop, 0, signs)
+            read_attributes(b, at + HEADER, stop, 0, 0, signs)
         if kind & 0x3EEF in (0x0003, 0x0004, 0x0006, 0x0007, 0x0008, 0x0009):
             signs[SIGN_STUN_TRAITS] |= TURN
         signs[SIGN_STUN], signs[SIGN_STUN_AT], signs[SIGN_STUN_END] = kind + 1, at, stop
@@ -165,7 +205,7 @@ def read_classic(b: Octets, at: int, stop: int, kind: int, length: int, signs: N
         return False
     if length == 0:
         return kind == 0x0001
-    read_attributes(b, at + HEADER, stop, 0, signs)
+    read_attributes(b, at + HEADER, stop, 0, 0, signs)
     return True
 
 
@@ -185,6 +225,18 @@ def is_microsoft_frame(b: Octets, at: int, end: int, size: int) -> bool:
         return False
     length = u16(b, at + 2)
     return length + 4 == size or length + 12 == size or length == size
+
+
+@kernel
+def begins_as(b: Octets, at: int, end: int, word: bytes) -> bool:
+    """Tell whether what was captured of a cut name, 2 octets at least, is how a word begins."""
+    here = min(end - at, len(word))
+    if here < 2:
+        return False
+    for i in range(here):
+        if I(b[at + i]) != I(word[i]):
+            return False
+    return True
 
 
 @kernel

@@ -164,7 +164,83 @@ def fragment(first: int, last: int) -> bytes:
     return dtls.record(22, 7, message[:6] + place + size + message[12 + first : 12 + last])
 
 
+def certified(name: bytes, other: bytes = b"", srtp: bool = False) -> bytes:
+    """Return a DTLS record with a Certificate for a name, and for an alternative one."""
+    common = bytes.fromhex("0603550403 0c") + bytes([len(name)]) + name
+    names = b"\x82" + bytes([len(other)]) + other
+    sequence = b"\x30" + bytes([len(names)]) + names
+    more = bytes.fromhex("0603551d11 04") + bytes([len(sequence)]) + sequence
+    return dtls.record(22, 1, dtls.handshake(11, 1, noise(40) + common + noise(60, 1) + more))
+
+
+def tls_server(name: bytes, other: bytes = b"") -> bytes:
+    """Return a TLS server's first record: hello, and a Certificate for these names."""
+    hello = b"\2\0\0\x26\3\3" + noise(32) + b"\0\xc0\x2f\0"
+    message = certified(name, other)[13 + 12 :]
+    body = hello + b"\x0b" + len(message).to_bytes(3, "big") + message
+    return b"\x16\3\3" + struct.pack(">H", len(body)) + body
+
+
+def chlo(name: bytes) -> bytes:
+    """Return the client's first packet of Google's QUIC Q043 with a host name."""
+    values = [(b"PAD\0", bytes(40)), (b"SNI\0", name), (b"VER\0", b"Q043")]
+    table, ends = b"", 0
+    for tag, value in values:
+        ends += len(value)
+        table += tag + struct.pack("<I", ends)
+    message = b"CHLO" + struct.pack("<HH", len(values), 0) + table
+    head = b"\x09" + noise(8) + b"Q043\1" + noise(12) + b"\xa0\1\0\0\4"
+    return head + message + b"".join(value for _, value in values)
+
+
+def echoed(name: bytes = b"0123456789abcdef:wxyz") -> bytes:
+    """Return an answer to an ICE check that repeats its user name."""
+    return binding((stun.USERNAME, name), mapped(), kind=0x0101, key=b"k", fingerprint=True)
+
+
+def reflected(inner: bytes, tag: int = 3) -> bytes:
+    """Return a packet as tgcalls sends it to a reflector."""
+    head = noise(12, tag) + noise(4, 90 + len(inner)) + noise(4, 91)
+    return head + struct.pack(">I", len(inner)) + inner + bytes(-len(inner) % 4)
+
+
+def old_line_frame(kind: int, size: int = 12) -> bytes:
+    """Return a control frame of older LINE clients."""
+    return struct.pack(">BBH", 0xB6, kind, size) + noise(size, kind)
+
+
+def zoom_peer(kind: int, sequence: int, ssrc: int = 0x01001001) -> bytes:
+    """Return a frame between two Zoom clients with RTP where its type has it."""
+    inner = 19 if kind == 0x0F else 24
+    return bytes([kind]) + noise(inner - 1, 8) + rtp(112, sequence, sequence * 160, ssrc)
+
+
+def report(ssrc: int, index: int = 1) -> bytes:
+    """Return a secured RTCP report as RFC 7714 has it: tag, then index."""
+    return (
+        struct.pack(">BBHI", 0x80, 201, 1, ssrc)
+        + noise(16, index)
+        + struct.pack(">I", 0x80000000 | index)
+    )
+
+
 HAND_MADE: dict[str, bytes] = {
+    "certificate": certified(b"hangouts"),
+    "certificate with an alternative": certified(b"x", b"relay.teams.microsoft.com"),
+    "tls certificate": tls_server(b"*.zoom.us", b"a.example.org"),
+    "chlo": chlo(b"mtalk.example.org"),
+    "echoed user name": echoed(),
+    "reflected stun": reflected(ice_check()),
+    "reflected rtp": reflected(rtp(111, 1, 960)),
+    "old line frames": old_line_frame(0x13, 6) + old_line_frame(0x07, 20),
+    "zoom peer audio": zoom_peer(0x0F, 1),
+    "zoom peer video": zoom_peer(0x10, 1),
+    "signal report": report(1003),
+    "teamspeak": b"TS3INIT1\0\x65\0\0\x88" + noise(21),
+    "mumble ping": bytes(4) + noise(8, 44),
+    "mumble answer": b"\0\1\2\3" + noise(8, 44) + noise(12, 45),
+    "webex, what follows": b"\6" + bytes(7) + noise(34),
+    "quic short header": b"\x40" + noise(8, 4) + noise(30, 5),
     "quic initial": initial(EXAMPLE, size=420),
     "quic initials, version 2": initial(EXAMPLE[:90], version=V2, size=100)
     + initial(EXAMPLE, version=V2, size=260, number=3, token=noise(9)),

@@ -26,16 +26,22 @@ from tests.classifier.payloads import (
     ICE_USER,
     agora_hello,
     binding,
+    certified,
     classic_binding,
     discovery,
+    echoed,
     exchange,
     ice_check,
     indication,
     line_frame,
     mapped,
     microsoft_frame,
+    old_line_frame,
     peer_check,
     realm,
+    reflected,
+    report,
+    rtcp,
     sccp,
     teams_guid,
     telegram_ping,
@@ -43,6 +49,7 @@ from tests.classifier.payloads import (
     whatsapp_allocate,
     zoom_frame,
     zoom_keep_alive,
+    zoom_peer,
     zoom_probe,
 )
 from tests.classifier.wire import NEAR, SAMPLES, Wire, classify, noise, rtp, said, sample
@@ -50,6 +57,13 @@ from tests.classifier.wire import NEAR, SAMPLES, Wire, classify, noise, rtp, sai
 DICE = Dice("midcall", "apps")
 TAG = bytes(range(0x10, 0x20))
 SILENCE = b"\xff" * 160
+#: A TURN request whose realm stands at octet 52.
+CUT_REALM = binding(
+    (0x0019, bytes(4)),
+    (stun.USERNAME, bytes(16)),
+    (stun.REALM, b"turner.facebook"),
+    kind=stun.ALLOCATE,
+)
 
 Play = Callable[[], Wire]
 
@@ -147,6 +161,44 @@ def skype_data(number: int) -> bytes:
 def tagged(number: int) -> bytes:
     """Return media behind a reflector's tag."""
     return TAG + noise(64, number)
+
+
+def announced(kind: int, *first: bytes) -> Wire:
+    """Return a call of SIP, then media of a type between its hosts, on ports that SIP did not say.
+
+    first: payloads that precede the media.
+    """
+    passing = Wire().udp(HAND_MADE["sip invite"], ports=(5060, 5060))
+    for payload in first:
+        passing.udp(payload, ports=(41000, 41002))
+    for i in range(6):
+        passing.udp(rtp(kind, i, i * 160), ports=(41000, 41002))
+    return passing
+
+
+def reported(source: int) -> Wire:
+    """Return KakaoTalk's voice, then reports of a source on other ports."""
+    passing = Wire(step=60)
+    for i in range(8):
+        passing.udp(rtp(108, i, i * 960))
+    for _ in range(4):
+        passing.udp(rtcp(ssrc=source), ports=(40001, 7001))
+    return passing
+
+
+def refused(nonce: int) -> bytes:
+    """Return a TURN server's refusal with a nonce of that many octets."""
+    code = (stun.ERROR_CODE, b"\0\0\4\1unauthorized")
+    return binding(code, (0x0015, bytes(nonce)), kind=stun.ALLOCATE | stun.ERROR)
+
+
+def cut(*payloads: bytes, at: int = 54) -> Wire:
+    """Return datagrams of which the capture kept the first octets only."""
+    passing = Wire()
+    for payload in payloads:
+        passing.udp(payload)
+    passing.frames = [frame[: 42 + at] for frame in passing.frames]
+    return passing
 
 
 Expected = tuple[str, str, str, str]
@@ -482,6 +534,20 @@ MESSENGER_CASES: dict[str, tuple[Play, Expected]] = {
         ),
         ("certain", "messenger", "media", 'TURN realm "turner.facebook", packet 1'),
     ),
+    "its realm, cut by the snaplen, behind a nonce of 40": (
+        lambda: cut(refused(40), CUT_REALM),
+        (
+            "certain",
+            "messenger",
+            "setup",
+            'TURN realm of 15 octets cut behind "tu...", and a nonce of 40 octets, as '
+            "turner.facebook, packet 2",
+        ),
+    ),
+    "a realm of the same length, cut, behind another nonce": (
+        lambda: cut(refused(24), CUT_REALM),
+        ("certain", "other-rtc", "setup", "TURN, packet 1"),
+    ),
     "libwebrtc's C057 names nobody": (
         udp(binding(ICE_USER, (stun.NETWORK_COST, bytes(4)), key=b"k")),
         ("certain", "other-rtc", "setup", "ICE connectivity check, packet 1"),
@@ -529,6 +595,19 @@ DISCORD_CASES: dict[str, tuple[Play, Expected]] = {
         udp(discovery(), *[rtp(120, i, i * 960, profile=0xBEDE) for i in range(6)]),
         ("certain", "discord", "media", "Discord IP discovery of 74 octets, packet 1"),
     ),
+    "voice of a source that a server counted, mid-flow": (
+        udp(*[rtp(120, i, i * 960, 0x24B18, profile=0xBEDE) for i in range(2)]),
+        (
+            "certain",
+            "discord",
+            "media",
+            "RTP payload type 120 in frames of 20 ms, 0xBEDE, small source, packet 2",
+        ),
+    ),
+    "video of type 120 and a small source": (
+        udp(*[rtp(120, i, i * 3003, 0x24B18, profile=0xBEDE) for i in range(3)]),
+        ("unsure", "other-rtc", "media", ""),
+    ),
     "voice of type 120 at 48 kHz is not WhatsApp's": (
         stream(120, 960, profile=0xBEDE),
         (
@@ -567,6 +646,32 @@ TELEGRAM_CASES: dict[str, tuple[Play, Expected]] = {
             "media",
             "reflector ping: twelve FF behind a 16-octet tag, packet 1",
         ),
+    ),
+    "a check behind tgcalls' header": (
+        udp(reflected(ice_check()), ports=(40000, 599)),
+        (
+            "certain",
+            "telegram",
+            "setup",
+            "reflector's frame: tag, size, and a STUN or DTLS message, packet 1",
+        ),
+    ),
+    "media behind tgcalls' header": (
+        udp(*[reflected(rtp(111, i, i * 960)) for i in range(2)]),
+        (
+            "certain",
+            "telegram",
+            "media",
+            "reflector's frames of one tag, with RTP inside, packet 2",
+        ),
+    ),
+    "media behind headers of two tags": (
+        udp(*[reflected(rtp(111, i, i * 960), 3 + i) for i in range(2)]),
+        ("not-call", "none", "other", "no sign of a call in 2 payloads"),
+    ),
+    "a check behind a header of another size": (
+        udp(reflected(ice_check()) + bytes(4)),
+        ("not-call", "none", "other", "no sign of a call in 1 payloads"),
     ),
     "one tag one way only": (
         udp(*map(tagged, range(30))),
@@ -615,6 +720,26 @@ ZOOM_CASES: dict[str, tuple[Play, Expected]] = {
         udp(*[b"\x1f\x02\x01" + noise(60, i) for i in range(3)]),
         ("certain", "zoom", "media", "Zoom peer-to-peer frames 1F 02 01, packet 3"),
     ),
+    "audio between peers": (
+        udp(*[zoom_peer(0x0F, i) for i in range(3)]),
+        ("certain", "zoom", "media", "RTP inside Zoom's peer-to-peer frames, packet 3"),
+    ),
+    "the same octets of three sources": (
+        udp(*[zoom_peer(0x0F, i, 0x1000 + i) for i in range(3)]),
+        ("not-call", "none", "other", "no sign of a call in 3 payloads"),
+    ),
+    "DTLS with its port, mid-flow": (
+        both(*[dtls.record(23, i, noise(200, i), epoch=1) for i in range(4)], ports=(40000, 8801)),
+        ("certain", "zoom", "setup", "ICE, TURN or DTLS with Zoom's port 8801, packet 1"),
+    ),
+    "its name in a certificate of DTLS": (
+        udp(certified(b"*.cloud.zoom.us")),
+        ("certain", "zoom", "setup", "certificate for a name of this app, packet 1"),
+    ),
+    "the web client's user name, cut by the snaplen": (
+        lambda: cut(binding((stun.USERNAME, GUIDS), key=b"k")),
+        ("certain", "zoom", "setup", "ICE user name of two GUIDs in capitals, packet 1"),
+    ),
     "a keep-alive and its echo": (
         both(zoom_keep_alive(3, 1, 777), zoom_keep_alive(4, 1, 777)),
         ("certain", "zoom", "setup", "Zoom keep-alive 03, its echo 04 or the next 03, packet 2"),
@@ -643,6 +768,19 @@ LINE_CASES: dict[str, tuple[Play, Expected]] = {
             "two frames 0xD0 with their own length and a count, packet 2",
         ),
     ),
+    "two datagrams of older frames": (
+        udp(HAND_MADE["old line frames"], old_line_frame(0x09)),
+        (
+            "certain",
+            "line",
+            "setup",
+            "two datagrams filled by frames B6, type, length (published), packet 2",
+        ),
+    ),
+    "older frames that do not fill their datagrams": (
+        udp(*[old_line_frame(0x09) + bytes(5)] * 3),
+        ("not-call", "none", "other", "no sign of a call in 3 payloads"),
+    ),
     "frames that do not count": (
         udp(*[line_frame(5)] * 12),
         ("not-call", "none", "other", ""),
@@ -666,6 +804,31 @@ MEET_CASES: dict[str, tuple[Play, Expected]] = {
         udp(dtls.client_hello(DICE), ports=(40000, 19305)),
         ("certain", "meet", "setup", "WebRTC with Google's media port 19305, packet 1"),
     ),
+    "an answer that repeats the user name": (
+        udp(echoed()),
+        (
+            "certain",
+            "meet",
+            "setup",
+            "answer to an ICE check that repeats its user name, 16 characters, packet 1",
+        ),
+    ),
+    "an answer that repeats a short user name": (
+        udp(echoed(b"abcd:wxyz")),
+        ("certain", "other-rtc", "setup", "ICE connectivity check, packet 1"),
+    ),
+    "Duo's attribute": (
+        udp(binding(ICE_USER, (0xFF03, bytes(4)), key=b"k")),
+        ("certain", "meet", "setup", "STUN attribute 0xFF03 (published), packet 1"),
+    ),
+    "its servers' certificate": (
+        udp(ice_check(), certified(b"hangouts")),
+        ("certain", "meet", "setup", 'DTLS certificate for "hangouts", packet 2'),
+    ),
+    "a browser's certificate": (
+        udp(ice_check(), certified(b"WebRTC")),
+        ("certain", "other-rtc", "setup", "ICE connectivity check, packet 1"),
+    ),
     "a Binding for anyone at its port": (
         udp(binding(), ports=(40000, 19302)),
         ("unsure", "other-rtc", "setup", "STUN Binding that names nobody, packet 1"),
@@ -681,13 +844,41 @@ MEET_CASES: dict[str, tuple[Play, Expected]] = {
 }
 
 TELEPHONY_CASES: dict[str, tuple[Play, Expected]] = {
+    "media of a type that SIP announced, on ports of its own": (
+        lambda: announced(0),
+        ("certain", "sip", "media", "RTP payload type 0, announced by this host, packet 4"),
+    ),
+    "media of another type beside a call of SIP": (
+        lambda: announced(8),
+        ("certain", "sip", "media", "RTP payload type 8 at a host of this app's call, packet 4"),
+    ),
+    "media of a type of no standard beside a call of SIP": (
+        lambda: announced(111),
+        ("certain", "other-rtc", "media", "RTP stream, payload type 111, packet 4"),
+    ),
+    "WebRTC beside a call of SIP": (
+        lambda: announced(0, ice_check()),
+        ("certain", "other-rtc", "media", "ICE connectivity check, packet 1"),
+    ),
     "SIP": (
         udp(HAND_MADE["sip invite"], ports=(5060, 5060)),
         ("certain", "sip", "setup", "SIP message, packet 1"),
     ),
     "HTTP on SIP's port": (
         tcp(HAND_MADE["http"], HAND_MADE["http response"], port=5060),
-        ("not-call", "none", "other", "no sign of a call in 1 payloads"),
+        ("not-call", "none", "other", "HTTP, no name of an app with calls"),
+    ),
+    "TeamSpeak": (
+        udp(HAND_MADE["teamspeak"], ports=(40000, 9987)),
+        ("certain", "other-rtc", "setup", 'TeamSpeak 3 opening, "TS3INIT1", packet 1'),
+    ),
+    "Mumble": (
+        both(HAND_MADE["mumble ping"], HAND_MADE["mumble answer"], ports=(40000, 64738)),
+        ("certain", "other-rtc", "setup", "Mumble ping, answered with its mark, packet 2"),
+    ),
+    "Mumble's ping, answered with another mark": (
+        both(HAND_MADE["mumble ping"], noise(24, 3)),
+        ("not-call", "none", "other", "no sign of a call in 2 payloads"),
     ),
     "SCCP": (
         tcp(sccp(1), sccp(0), port=2000),
@@ -716,8 +907,12 @@ RARE_CASES: dict[str, tuple[Play, Expected]] = {
         both(HAND_MADE["webex hello"], HAND_MADE["webex answer"], ports=(40000, 9000)),
         ("certain", "webex", "setup", "Webex hello of eight octets, answered, packet 2"),
     ),
+    "Webex's hello and what follows, one side on its port": (
+        udp(HAND_MADE["webex hello"], HAND_MADE["webex, what follows"], ports=(40000, 9000)),
+        ("certain", "webex", "setup", "two Webex messages on its port 9000, packet 2"),
+    ),
     "Webex's hello, echoed by the same side": (
-        udp(HAND_MADE["webex hello"], HAND_MADE["webex answer"], ports=(40000, 9000)),
+        udp(HAND_MADE["webex hello"], HAND_MADE["webex answer"], ports=(40000, 9001)),
         ("not-call", "none", "other", "no sign of a call in 2 payloads"),
     ),
     "imo's two shapes": (
@@ -726,12 +921,98 @@ RARE_CASES: dict[str, tuple[Play, Expected]] = {
             "certain",
             "imo",
             "setup",
-            "two control datagrams of imo's shapes (published), packet 2",
+            "two different datagrams of imo's shapes (published), packet 2",
         ),
     ),
-    "one of imo's shapes again and again": (
+    "two datagrams of one shape of imo's": (
+        udp(HAND_MADE["imo's short datagram"], b"\x09\x02" + noise(8, 9)),
+        (
+            "certain",
+            "imo",
+            "setup",
+            "two different datagrams of imo's shapes (published), packet 2",
+        ),
+    ),
+    "one of imo's datagrams again and again": (
         udp(*[HAND_MADE["imo's short datagram"]] * 3),
         ("not-call", "none", "other", "no sign of a call in 3 payloads"),
+    ),
+    "KakaoTalk's voice": (
+        slow(108, 960, 60),
+        (
+            "certain",
+            "kakaotalk",
+            "media",
+            "RTP payload type 108 in frames of 60 ms at 16 kHz, packet 7",
+        ),
+    ),
+    "video of a browser's type 108": (
+        stream(108, 3000, profile=0xBEDE),
+        ("certain", "other-rtc", "media", "RTP stream, payload type 108, packet 4"),
+    ),
+    "wide-band voice of type 108 in short frames": (
+        stream(108, 320),
+        ("certain", "other-rtc", "media", "RTP stream, payload type 108, packet 4"),
+    ),
+    "reports of a source of KakaoTalk's voice, on ports of their own": (
+        lambda: reported(0x11223344),
+        ("certain", "kakaotalk", "control", "a media source of this app's call, packet 1"),
+    ),
+    "reports of another source beside it": (
+        lambda: reported(0x55667788),
+        ("certain", "other-rtc", "control", "RTCP reports of one source, packet 3"),
+    ),
+    "Signal's voice, by its source": (
+        udp(*[rtp(102, i, i * 960, 2002, profile=0xBEDE) for i in range(3)]),
+        (
+            "certain",
+            "signal",
+            "media",
+            "RTP of source 2002, a constant of Signal's calls, packet 2",
+        ),
+    ),
+    "Signal's messages of a call": (
+        udp(*[rtp(101, i, i, 13) for i in range(3)]),
+        (
+            "certain",
+            "signal",
+            "media",
+            "RTP of source 13, a constant of Signal's calls, packet 2",
+        ),
+    ),
+    "G.711 of the same source": (
+        udp(*[rtp(0, i, i * 160, 1002) for i in range(6)]),
+        ("certain", "other-rtc", "media", "RTP stream, payload type 0, packet 4"),
+    ),
+    "Signal's reports": (
+        udp(report(1003), report(1003, 2)),
+        (
+            "certain",
+            "signal",
+            "control",
+            "secured RTCP of source 1003, a constant of Signal's calls, packet 1",
+        ),
+    ),
+    "plain reports of the same source": (
+        udp(*[rtcp(ssrc=1003)] * 4),
+        ("certain", "other-rtc", "control", "RTCP reports of one source, packet 3"),
+    ),
+    "Snapchat's reports between short headers of QUIC": (
+        udp(*[HAND_MADE["quic short header"]] * 2, *[HAND_MADE["rtcp sender report"]] * 4),
+        (
+            "certain",
+            "snapchat",
+            "control",
+            "RTCP of one source within a QUIC flow, packet 5",
+        ),
+    ),
+    "reports between short headers of different ids": (
+        udp(
+            HAND_MADE["quic short header"],
+            b"\x40" + noise(38, 6),
+            *[HAND_MADE["rtcp sender report"]] * 4,
+        ),
+        ("certain", "other-rtc", "control", "RTCP reports of one source, packet 5"),
     ),
     "Agora's hello": (
         udp(agora_hello()),

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from classifier.protocols.quic import is_quic
-from tests.classifier.payloads import quic
+from tests.classifier.payloads import chlo, quic
 from tests.classifier.wire import Wire, classify, noise, octets, rtp, sample
 
 GOOGLE = int.from_bytes(b"Q050", "big")
@@ -50,3 +50,12 @@ def test_a_quic_connection_is_no_call() -> None:
 def test_the_samples_pages_over_quic_are_no_calls() -> None:
     flows = classify(sample("sample-web"))
     assert (flows["verdict"] == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "app"),
+    [(b"g.whatsapp.net", "whatsapp"), (b"mtalk.example.org", "none"), (b"", "none")],
+)
+def test_googles_quic_tells_its_host_name_in_plain(name: bytes, app: str) -> None:
+    found = Wire().udp(chlo(name), ports=(40000, 443)).said()[0]
+    assert (found.verdict, found.app) == ("not-call", app)

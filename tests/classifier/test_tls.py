@@ -16,7 +16,8 @@ from classifier.signs import (
     SIGN_NAME_KIND,
     SIGN_NAME_LENGTH,
 )
-from tests.classifier.wire import Wire, blank_signs, noise, octets
+from tests.classifier.payloads import certified, tls_server
+from tests.classifier.wire import Said, Wire, blank_signs, noise, octets
 
 DICE = Dice("midcall", "tls")
 HELLO = tls.client_hello(DICE, "chat.example.org")
@@ -122,3 +123,55 @@ def test_a_host_field_decides_too_but_never_makes_a_call() -> None:
         "zoom",
         "messaging",
     )
+
+
+# ---- certificates, where no hello names anybody
+
+NAMELESS = tls.client_hello(Dice("midcall", "certificates"), "")
+IN_DIGITS = tls.client_hello(Dice("midcall", "certificates"), "192.0.2.7")
+
+
+def after_server(hello: bytes, *answers: bytes) -> Said:
+    """Return what is said of a flow whose server answers a hello."""
+    passing = Wire().tcp(hello) if hello else Wire()
+    for answer in answers:
+        passing.tcp(answer, up=False)
+    return passing.said()[0]
+
+
+CHAT = Said("not-call", "zoom", "messaging", "certificate for a name of this app")
+RELAY = Said("certain", "teams", "setup", "certificate for a name of this app, packet 2")
+NOBODY = Said("not-call", "none", "other", "TLS, no name of an app with calls")
+
+
+@pytest.mark.parametrize(
+    ("hello", "answer", "expected"),
+    [
+        (NAMELESS, tls_server(b"*.zoom.us"), CHAT),
+        (IN_DIGITS, tls_server(b"tr.teams.microsoft.com"), RELAY),
+        (NAMELESS, tls_server(b"x", b"relay.teams.microsoft.com"), RELAY),
+        (NAMELESS, tls_server(b"*.example.org", b"a.zoom.us"), CHAT),
+        (NAMELESS, tls_server(b"*.example.org"), NOBODY),
+        (b"", tls_server(b"*.zoom.us"), CHAT),
+        (tls.client_hello(Dice("midcall", "c"), "example.org"), tls_server(b"zoom.us"), NOBODY),
+    ],
+)
+def test_a_servers_certificate_names_a_flow_that_no_hello_named(
+    hello: bytes, answer: bytes, expected: Said
+) -> None:
+    assert after_server(hello, answer) == expected
+
+
+def test_a_certificates_later_segment_is_searched_too() -> None:
+    whole = tls_server(b"tr.teams.microsoft.com")
+    assert after_server(NAMELESS, whole[:60], whole[60:])[1] == "teams"
+
+
+def test_nothing_is_searched_behind_the_end_of_plain_text() -> None:
+    done = b"\x14\3\3\0\1\1"
+    assert after_server(NAMELESS, done, tls_server(b"zoom.us")) == NOBODY
+
+
+def test_only_the_first_alternative_name_counts() -> None:
+    both = certified(b"x", b"a.facebook.example\x82\x0dmessenger.com")
+    assert Wire().udp(both).said()[0].app == "none"

@@ -28,11 +28,15 @@ from captures.pcap import Packets
 from classifier.apps.agora import agora_message
 from classifier.apps.discord import discord_message
 from classifier.apps.facetime import facetime_message
+from classifier.apps.gamevoice import gamevoice_message
 from classifier.apps.imo import imo_message
 from classifier.apps.line import line_message
+from classifier.apps.meet import meet_stun
 from classifier.apps.messenger import messenger_tcp
-from classifier.apps.realms import realm_app
+from classifier.apps.realms import cut_realm_app, realm_app
+from classifier.apps.signal import signal_rtcp
 from classifier.apps.skype import classic_skype
+from classifier.apps.snapchat import repeats_id
 from classifier.apps.teams import teams_message
 from classifier.apps.telegram import telegram_message
 from classifier.apps.telephony import telephony_tcp, telephony_udp
@@ -47,13 +51,20 @@ from classifier.engine import Engine, step
 from classifier.flow import METER_LEARN, METERS
 from classifier.hellos import ROW
 from classifier.names import name_rule
+from classifier.protocols.certificate import (
+    certificate_rule,
+    dtls_certificate,
+    ends_plain,
+    is_server_hello,
+)
 from classifier.protocols.dns import read_dns
 from classifier.protocols.dtls import read_dtls, read_greeting
+from classifier.protocols.gquic import read_chlo
 from classifier.protocols.http import read_http
 from classifier.protocols.quic import initial_at, is_quic, make_keys, open_initial
 from classifier.protocols.quic import read_row as read_quic_row
 from classifier.protocols.rtp import looks_like_rtp, read_rtcp, track_rtp
-from classifier.protocols.sdp import learn_sdp
+from classifier.protocols.sdp import learn_sdp, learn_types
 from classifier.protocols.stun import is_channel_data, is_microsoft_frame, read_stun
 from classifier.protocols.tls import hello_size, may_begin, read_tls
 from classifier.signs import (
@@ -174,10 +185,14 @@ def stun(p: Place, exact: int) -> object:
             more.append(int(stun_key(p.b, int(signs[slot]), header)))
     if signs[SIGN_STUN_REALM]:
         at, length = int(signs[SIGN_STUN_REALM]), int(signs[SIGN_STUN_REALM_LENGTH])
-        more.append(int(realm_app(p.b, at, length)))
+        if p.end - at >= length:
+            more.append(int(realm_app(p.b, at, length)))
+        else:
+            more.append(int(cut_realm_app(p.b, at, length, p.end, True)))
     if signs[SIGN_STUN_USER]:
         at, length = int(signs[SIGN_STUN_USER]), int(signs[SIGN_STUN_USER_LENGTH])
-        more.append(int(zoom_stun(p.b, at, length)))
+        more.append(int(zoom_stun(p.b, at, length, p.end)))
+        more.append(int(meet_stun(p.b, 0x0101, 6, 0, at, length, p.end)))
     return int(kind), seen(signs, p.at), more
 
 
@@ -205,6 +220,12 @@ def sdp(p: Place) -> object:
     context, meter = learning()
     learn_sdp(p.b, p.at, p.end, 1, EPOCH, context, meter)
     return context.tobytes()
+
+
+def types(p: Place) -> object:
+    context, meter = learning()
+    learn_types(p.b, p.at, p.end, p.at, 4, EPOCH, context, meter)
+    return [int(entry["app"]) for entry in context] if p.end - p.at >= 4 else []
 
 
 def quic(p: Place) -> object:
@@ -269,7 +290,20 @@ READERS: dict[str, Callable[[Place], object]] = {
     "whatsapp": lambda p: int(whatsapp_tcp(p.b, p.at, p.end, True)),
     "agora": lambda p: int(agora_message(*p)),
     "imo": lambda p: with_note(p, imo_message, p.size),
-    "webex": lambda p: with_note(p, webex_message, p.size, 1),
+    "webex": lambda p: with_note(p, webex_message, p.size, 1, 40000, 9000),
+    "game voice": lambda p: with_note(p, gamevoice_message, p.size),
+    "snapchat": lambda p: with_note(p, repeats_id),
+    "certificates": lambda p: [
+        (int(reader(p.b, p.at, p.end, signs)), tuple(signs.tolist()))
+        for reader in (certificate_rule, dtls_certificate)
+        for signs in (blank_signs(),)
+    ],
+    "tls servers": lambda p: [
+        bool(reader(p.b, p.at, p.end)) for reader in (ends_plain, is_server_hello)
+    ],
+    "gquic": lambda p: named(p, read_chlo, 0),
+    "signal's reports": lambda p: int(signal_rtcp(p.b, p.at, p.end, p.size, 1003)),
+    "sdp, its types": types,
     "zoom": lambda p: with_note(p, zoom_message, p.size, 8801, 1),
 }
 
