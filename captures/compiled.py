@@ -152,9 +152,9 @@ def compiled(function: F, inline: bool) -> F:
     if CACHE is not None:
         numba.config.CACHE_DIR = module_cache(function.__module__)
     njit: Any = numba.njit
-    made: F = njit(
-        cache=True, nogil=True, error_model="numpy", _nrt=False, forceinline=inline
-    )(function)
+    made: F = njit(cache=True, nogil=True, error_model="numpy", _nrt=False, forceinline=inline)(
+        function
+    )
     return made
 
 
