@@ -234,9 +234,11 @@ def run() -> Callable[..., Any]:
         access: str = "fibre",
         seed: int = 1,
         model: str = "pairwise",
+        addressing: str = "map",
     ) -> Any:
         packets = scene.packets if isinstance(scene, Scene) else scene
-        return simulate(packets, list(calls), [], policy, access, seed, model)
+        about = {"model": model, "addressing": addressing}
+        return simulate(packets, list(calls), [], policy, access, seed, **about)
 
     return ran
 

@@ -5,12 +5,19 @@ from __future__ import annotations
 
 import ipaddress
 import struct
+from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
 
 #: Octets before the IP packet, by access network.
 AROUND = {"fibre": 14, "adsl": 22, "4g": 50}
+
+
+@pytest.fixture
+def run(run: Any) -> Any:
+    """Return a runner that keeps captured addresses, so that they can be read in the frames."""
+    return partial(run, addressing="keep")
 
 
 class Packet(NamedTuple):
