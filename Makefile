@@ -11,7 +11,7 @@ SPEC ?= morocco-2016
 CORPUS ?=
 RUN_FLAGS := $(if $(CORPUS),--corpus $(CORPUS))
 
-.PHONY: help setup experiment test lint types contracts check corpus add golden bench doctor clean
+.PHONY: help setup experiment test lint types contracts check corpus add golden bench bench-compare doctor clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,8 +60,11 @@ corpus: $(READY)  ## obtain the catalogued captures and say what is missing, and
 golden: $(READY)  ## write the golden texts anew (read the diff before you commit it)
 	@$(BIN)/python -m tests.golden
 
-bench: $(READY)  ## packets per second of the offline path, beside ndpiReader where it is installed
+bench: $(READY)  ## packets per second of the offline path; BENCH_FLAGS="--loads all --peers all" for everything
 	@$(BIN)/python -m tests.bench $(BENCH_FLAGS)
+
+bench-compare: $(READY)  ## the same beside an earlier result, in ratios: make bench-compare BASE=bench.json
+	@$(BIN)/python -m tests.bench --against $(BASE) --json bench-now.json $(BENCH_FLAGS)
 
 doctor: $(READY)  ## what is here, what is missing and how to get it
 	@$(BIN)/midcall doctor

@@ -40,7 +40,7 @@ def test_a_given_file_is_measured_with_every_tool_that_is_here(tmp_path: Path) -
     assert ours["peak_memory_bytes"] > 1_000_000
     assert ours["state_bytes_per_flow"] > 128
     assert row["ratios"]["read"] > 0
-    assert (row["ratios"]["ndpireader"] is None) == ("ndpireader" not in tools)
+    assert row["ratios"].keys() == tools - {"midcall"}
     assert SAMPLE.name in done.stdout
 
 
@@ -50,7 +50,8 @@ def test_the_mix_of_samples_is_flagged_and_its_rounds_have_flows_of_their_own(
     flows = {}
     for packets in (7000, 14000):
         out = tmp_path / f"{packets}.json"
-        done = bench("--samples", "--packets", packets, "--repeats", 1, "--no-peers", "--json", out)
+        words = ("--samples", "--loads", "whole", "--packets", packets, "--repeats", 1)
+        done = bench(*words, "--peers", "", "--json", out)
         (row,) = measured(done, out)["files"]
         assert row["synthetic"] is True
         assert row["packets"] == packets
@@ -64,7 +65,50 @@ def test_a_capture_without_packets_is_refused_in_one_sentence(tmp_path: Path) ->
 
     empty = tmp_path / "none.pcap"
     write_pcap(empty, packets_of([], []))
-    done = bench(empty, "--no-peers", "--json", tmp_path / "x.json")
+    done = bench(empty, "--peers", "", "--json", tmp_path / "x.json")
     assert done.returncode == 1
     assert done.stderr.strip().endswith("holds no packets, there is nothing to measure")
     assert not (tmp_path / "x.json").exists()
+
+
+def test_the_mix_takes_the_first_packets_of_every_flow() -> None:
+    from captures.pcap import read
+    from classifier.engine import Engine
+    from tests.bench.loads import short
+
+    packets = read(SAMPLE)
+    numbers = Engine().feed(packets)
+    kept = short(packets, 3)
+    assert kept.total == sum(min(3, int((numbers == one).sum())) for one in set(numbers.tolist()))
+    assert kept.frame(0) == packets.frame(0)
+
+
+def test_made_up_flows_meet_in_the_index_and_headers_nest_as_deep_as_is_followed(
+    tmp_path: Path,
+) -> None:
+    from captures.pcap import read
+    from classifier.engine import Engine
+    from tests.bench.loads import ADVERSARIAL, Load, made_up
+
+    flows = {}
+    for name in ADVERSARIAL:
+        load: Load = made_up(tmp_path, name, 60)
+        engine = Engine()
+        engine.feed(read(load.path))
+        flows[name] = engine.counters["flows"], engine.counters["too_deep"]
+        assert load.synthetic
+    assert flows == {"new-flows": (60, 0), "colliding": (60, 0), "nested": (1, 0)}
+
+
+def test_a_result_is_compared_with_an_earlier_one_in_ratios(tmp_path: Path) -> None:
+    out, again = tmp_path / "a.json", tmp_path / "b.json"
+    bench(SAMPLE, "--repeats", 1, "--peers", "", "--json", out)
+    done = bench(SAMPLE, "--repeats", 1, "--peers", "", "--json", again, "--against", out)
+    assert "then and now" in done.stdout
+    assert done.returncode == 0
+
+
+def test_an_unknown_load_or_peer_is_named(tmp_path: Path) -> None:
+    done = bench("--loads", "mixx", "--json", tmp_path / "x.json")
+    assert "no load 'mixx'" in done.stderr
+    assert "no peer 'ndpi'" in bench(SAMPLE, "--peers", "ndpi").stderr
