@@ -11,7 +11,7 @@ SPEC ?= morocco-2016
 CORPUS ?=
 RUN_FLAGS := $(if $(CORPUS),--corpus $(CORPUS))
 
-.PHONY: help setup experiment test lint types contracts check corpus add golden bench bench-compare doctor clean
+.PHONY: help setup experiment test lint types contracts check corpus add golden reference bench bench-compare doctor clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ corpus: $(READY)  ## obtain the catalogued captures and say what is missing, and
 
 golden: $(READY)  ## write the golden texts anew (read the diff before you commit it)
 	@$(BIN)/python -m tests.golden
+
+reference: $(READY)  ## write docs/reference/policy.md anew, from the models and the scenarios
+	@$(BIN)/python -m experiments.reference
 
 bench: $(READY)  ## packets per second of the offline path; BENCH_FLAGS="--loads all --peers all" for everything
 	@$(BIN)/python -m tests.bench $(BENCH_FLAGS)

@@ -30,6 +30,13 @@ captures_app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(captures_app)
+policy_app = typer.Typer(
+    name="policy",
+    help="Operators' policies: check a file, show what ships, list a capture's fingerprints.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(policy_app)
 
 FAILED, MENDABLE, INTERRUPTED = 1, 2, 130
 
@@ -261,6 +268,74 @@ def doctor() -> None:
         print("\n".join(finding.line for finding in found))
         if any(finding.state == doctors.NEEDED for finding in found):
             raise typer.Exit(FAILED)
+
+
+@app.command()
+def conformance() -> None:
+    """Play a scenario for every word of the policy language and hold each packet's fate against it.
+
+    Example: midcall conformance
+    """
+    with sentences():
+        from experiments import conformance as conform
+
+        outcomes = conform.outcomes()
+        print("\n".join(conform.lines(outcomes)))
+        if not all(outcome.passed for outcome in outcomes):
+            raise typer.Exit(FAILED)
+
+
+# ---- policies
+
+
+@policy_app.command("check")
+def check_policy(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="An operator's TOML file.")],
+) -> None:
+    """Tell every problem of an operator's file: unknown keys, rules that can never match, shadows.
+
+    Example: midcall policy check testbed/operators/inwi.toml
+    """
+    with sentences():
+        from testbed.lint import check
+
+        problems = check(file)
+        for problem in problems:
+            say(f"midcall: {problem}")
+        if problems:
+            raise typer.Exit(FAILED)
+        print(f"{file}: no problem found")
+
+
+@policy_app.command("show")
+def show_policy(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME", help="An operator that ships, or a TOML file (else: list)."),
+    ] = None,
+) -> None:
+    """Show an operator: its dated table, its hypotheses, and each rule with grade and source.
+
+    Example: midcall policy show maroc-telecom
+    """
+    with sentences():
+        from experiments import policies
+
+        print("\n".join(policies.shown(name) if name else policies.listed()))
+
+
+@policy_app.command("hellos")
+def list_hellos(
+    capture: Annotated[str, typer.Argument(metavar="CAPTURE", help="A pcap or pcapng file.")],
+) -> None:
+    """List the ClientHello fingerprints of a capture, as `match.hello` takes them.
+
+    Example: midcall policy hellos call.pcapng
+    """
+    with sentences():
+        from experiments import policies
+
+        print("\n".join(policies.hellos(capture)))
 
 
 # ---- captures

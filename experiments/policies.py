@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Policies in words, for the command line: what ships, what it does, what a capture greets with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from experiments.errors import ExperimentError
+
+#: Keys of a rule that have a place of their own in its line.
+APART = {"name", "match", "act", "grade", "source", "hypothesis", "note", "aims"}
+
+
+def listed() -> Iterator[str]:
+    """Yield one line per operator that ships."""
+    from testbed.policy import available, load
+
+    for name in available():
+        operator = load(name)
+        grades = sorted({rule.grade for one in operator.hypotheses for rule in one.rules})
+        days = [period.begin for period in operator.periods]
+        since = f"from {min(days)}" if days else "at all times"
+        count = len(operator.hypotheses)
+        yield (
+            f"{name:24} {operator.country}  {since}, {count} "
+            f"{'hypothesis' if count == 1 else 'hypotheses'}, grade {'/'.join(grades)}  "
+            f"{operator.title}"
+        )
+
+
+def shown(name: str) -> Iterator[str]:
+    """Yield an operator in words."""
+    from testbed.policy import load
+
+    operator = load(name)
+    yield f"{operator.title} ({operator.country}), fails {operator.fail}"
+    for period in operator.periods:
+        only = f", only {', '.join(period.only)}" if period.only else ""
+        mark = ", hypothesis" if period.hypothesis else ""
+        yield (
+            f"  {period.begin} to {period.end} on {', '.join(period.access)}{only} "
+            f"[{period.grade}{mark}] {period.source}"
+        )
+    for one in operator.hypotheses:
+        yield ""
+        yield f"{one.id}: {one.title}"
+        yield f"  {one.description}"
+        if one.rules_of:
+            yield f"  the rules of {one.rules_of}"
+        for rule in one.rules:
+            yield from rule_lines(rule)
+
+
+def rule_lines(rule: Any) -> Iterator[str]:
+    """Yield a rule: match and act, then its evidence."""
+    from captures.tables import toml
+
+    given = rule.model_dump(exclude_defaults=True, by_alias=True, mode="json")
+    match = ", ".join(f"{key} = {toml(value)}" for key, value in given["match"].items())
+    more = "".join(f", {k} = {toml(v)}" for k, v in given.items() if k not in APART)
+    mark = ", hypothesis" if rule.hypothesis else ""
+    yield f"  {rule.name}: {match} -> {rule.act}{more}"
+    yield f"    [{rule.grade}{mark}] {rule.source}"
+
+
+def hellos(capture: str) -> Iterator[str]:
+    """Yield a line per ClientHello of a capture: fingerprint, frame, transport and far port.
+
+    Names and addresses are not shown. Raises ExperimentError where there is no hello.
+    """
+    from captures.pcap import read
+    from classifier.decode import TCP
+    from classifier.engine import Engine
+    from classifier.signs import SIGN_HELLO_PRINT
+
+    packets, engine, found = read(capture), Engine(model=None), 0
+    for at in range(packets.total):
+        (number,) = engine.feed(packets.take(slice(at, at + 1)))
+        mark = int(engine.signs[SIGN_HELLO_PRINT]) if number >= 0 else 0
+        if mark:
+            found += 1
+            flow = engine.tables.flows[number]
+            over = "tcp" if int(flow["proto"]) == TCP else "udp"
+            yield f"{mark:016x}  frame {at + 1}, {over} {int(flow['target_port'])}"
+    if not found:
+        raise ExperimentError(f"{capture}: no ClientHello of TLS, DTLS or QUIC is in it")

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Policies and conformance on the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from captures.pcap import write_pcap
+from experiments import conformance, policies
+from experiments.cli import app
+from experiments.errors import ExperimentError
+from testbed.conformance import Outcome
+from testbed.policy import OPERATORS
+from testbed.scenarios import SCENARIOS
+from testbed.scenes import scene
+
+RUN = CliRunner()
+
+
+def test_what_ships_is_listed_and_shown_rule_by_rule() -> None:
+    listed = RUN.invoke(app, ["policy", "show"])
+    assert listed.exit_code == 0
+    assert "maroc-telecom" in listed.output
+    shown = RUN.invoke(app, ["policy", "show", "maroc-telecom"]).output
+    assert "stun-any-port: stun = true -> drop" in shown
+    assert "[C, hypothesis]" in shown
+    assert "2016-01-05 to 2016-11-04 on 3g, 4g" in shown
+
+
+def test_checking_a_file_says_that_it_is_sound_or_what_is_not(tmp_path: Path) -> None:
+    sound = OPERATORS / "inwi.toml"
+    assert RUN.invoke(app, ["policy", "check", str(sound)]).exit_code == 0
+    bad = tmp_path / "op.toml"
+    bad.write_text('id = "op"\ntitel = "Op"\ncountry = "MA"\n', encoding="utf-8")
+    told = RUN.invoke(app, ["policy", "check", str(bad)])
+    assert told.exit_code == 1
+    assert "titel: unknown key; did you mean title?" in told.output
+
+
+def test_hellos_of_a_capture_are_listed_as_a_rule_takes_them(tmp_path: Path) -> None:
+    path = tmp_path / "a.pcap"
+    write_pcap(path, scene("0.0 > udp peer:40100 dtls-hello\n0.1 > udp peer:40100 dtls"))
+    assert list(policies.hellos(str(path))) == ["0e419e51db7f84b7  frame 1, udp 40100"]
+    write_pcap(path, scene("0.1 > udp peer:40100 dtls"))
+    with pytest.raises(ExperimentError, match="no ClientHello"):
+        list(policies.hellos(str(path)))
+
+
+def test_conformance_counts_what_passed_and_shows_what_did_not() -> None:
+    outcomes = [Outcome(SCENARIOS[0], ""), Outcome(SCENARIOS[1], "fates: got x, expected d")]
+    assert conformance.counts(outcomes) == {"scenarios": 2, "passed": 1}
+    told = conformance.lines(outcomes)
+    assert told[0].startswith("ok  match.app")
+    assert told[1].startswith("NO  match.role")
+    assert told[1].endswith("fates: got x, expected d")
+    assert told[2] == "1 of 2 scenarios as the table says"

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Conformance: every word of the language does what its scenario says, and is needed for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from testbed import conformance
+from testbed.conformance import check, rules_of
+from testbed.policy import PARAMETERS, After, Match, Rule
+from testbed.rules import ACTS, ANY, FOREVER, table
+from testbed.scenarios import SCENARIOS, Scenario
+from testbed.virtual import simulate
+
+#: Keys of a rule that do nothing to packets, and those that a scenario's name spells otherwise.
+WORDS = {"name", "match", "act", "scope", "after", "grade", "source", "hypothesis", "aims", "note"}
+SPELT = {"begin": "from", "end": "to"}
+
+OPEN = (-FOREVER, FOREVER)
+NOTHING = (0, 0)
+#: key -> columns of testbed.rules.RULE, as they are where the key is ignored.
+IGNORED: dict[str, dict[str, Any]] = {
+    "match.app": {"apps": 0, "verdict": 0, "roles": 0},
+    "match.role": {"roles": 0},
+    "match.verdict": {"verdict": 3},
+    "match.stun": {"stun": ANY},
+    "match.stun_method": {"methods": NOTHING},
+    "match.stun_attribute": {"attributes": NOTHING},
+    "match.payload": {"payloads": 0},
+    "match.name": {"names": NOTHING},
+    "match.name_in": {"name_kinds": 0xFF},
+    "match.dns": {"questions": NOTHING},
+    "match.hello": {"hellos": NOTHING},
+    "match.size": {"size": OPEN},
+    "match.entropy": {"entropy": OPEN},
+    "match.direction": {"direction": ANY},
+    "match.addresses": {"prefixes": NOTHING},
+    "match.ports": {"ports": ANY},
+    "match.protocol": {"proto": ANY},
+    "match.packets": {"packets": OPEN},
+    "match.bytes": {"bytes": OPEN},
+    "match.seconds": {"age": OPEN},
+    "rule.way": {"way": ANY},
+    "rule.probability": {"chance": 1 << 31},
+    "rule.per": {"per_client": 0},
+    "rule.path": {"on_path": 0},
+    "rule.towards": {"towards": 3},
+    "rule.lasts_s": {"lasts": FOREVER},
+    "after.packets": {"after": (0, 0, 0)},
+    "after.bytes": {"after": (0, 0, 0)},
+    "after.seconds": {"after": (0, 0, 0)},
+}
+#: What the table of another word proves; `rule.access` and days are no column.
+ELSEWHERE = ("rule.access", "rule.from", "rule.to", "rule.answer")
+#: Columns of testbed.link.LINK that a parameter of an act becomes.
+LINKS = {
+    "act.delay": ("delay",), "act.jitter": ("jitter",), "rule.jitter_ms": ("jitter",),
+    "act.loss": ("loss",), "rule.burst": ("to_bad",), "act.police": ("police",),
+    "act.shape": ("rate",),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda one: f"{one.key} {one.says[:40]}")
+def test_a_scenario_comes_out_as_its_table_says(scenario: Scenario) -> None:
+    assert check(scenario).problem == ""
+
+
+def broken(scenario: Scenario, columns: dict[str, Any], links: tuple[str, ...] = ()) -> Any:
+    """Return a player whose box ignores some columns of every rule and link."""
+
+    def made(policy: Any, seed: int, access: str = "fibre") -> Any:
+        box = table(policy, seed, access)
+        for column, value in columns.items():
+            box.rules[column] = value
+        for column in links:
+            box.links[column] = 0
+        return box
+
+    def play(packets: Any, policy: Any, access: str, seed: int) -> Any:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("testbed.virtual.table", made)
+            return simulate(packets, [], [], policy, access, seed)
+
+    return play
+
+
+def keys(prefix: str) -> list[str]:
+    return sorted({one.key for one in SCENARIOS if one.key.startswith(prefix)})
+
+
+@pytest.mark.parametrize("key", list(IGNORED))
+def test_a_scenario_fails_when_its_key_is_ignored(key: str) -> None:
+    held = [one for one in SCENARIOS if one.key == key]
+    assert any(not check(one, broken(one, IGNORED[key])).passed for one in held)
+
+
+@pytest.mark.parametrize("key", list(LINKS))
+def test_a_scenario_fails_when_its_link_does_nothing(key: str) -> None:
+    held = [one for one in SCENARIOS if one.key == key]
+    assert all(not check(one, broken(one, {}, LINKS[key])).passed for one in held)
+
+
+@pytest.mark.parametrize("key", keys("act."))
+def test_a_scenario_fails_when_another_act_is_done(key: str) -> None:
+    held = [one for one in SCENARIOS if one.key == key]
+    other = "drop" if key == "act.pass" else "pass"
+    assert all(not check(one, broken(one, {"act": ACTS.index(other)})).passed for one in held)
+
+
+@pytest.mark.parametrize("key", keys("scope."))
+def test_a_scenario_fails_under_every_other_scope(key: str) -> None:
+    (one,) = [one for one in SCENARIOS if one.key == key]
+    word = key.removeprefix("scope.")
+    scopes = ("packet", "flow", "call", "client", "pair", "server")
+    for number, other in enumerate(scopes):
+        assert check(one, broken(one, {"scope": number, "remembers": 1})).passed is (other == word)
+
+
+def test_every_word_of_the_language_has_a_scenario() -> None:
+    proven = {one.key for one in SCENARIOS}
+    fields = {SPELT.get(name, name) for name in Rule.model_fields} - WORDS
+    parameters = {key for both in PARAMETERS.values() for keys in both for key in keys}
+    shown = {key for one in SCENARIOS for rule in rules_of(one) for key in rule.model_fields_set}
+    assert {f"match.{name}" for name in Match.model_fields} <= proven
+    assert {f"rule.{name}" for name in fields - parameters} <= proven
+    assert {f"after.{name}" for name in After.model_fields} <= proven
+    assert {f"act.{name}" for name in ACTS} <= proven
+    assert parameters <= shown
+    broken_somewhere = {*IGNORED, *LINKS, *ELSEWHERE, *keys("act."), *keys("scope.")}
+    assert proven <= broken_somewhere
+
+
+def test_a_problem_tells_what_was_got_and_what_was_expected() -> None:
+    one = SCENARIOS[0]._replace(fates="ddd")
+    assert check(one).problem == "fates: got xxd, expected ddd"
+    outcomes = conformance.check_all(some=[SCENARIOS[0], one])
+    assert [outcome.passed for outcome in outcomes] == [True, False]

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Scenes: a transcript becomes the packets it says, in order of time."""
+
+from __future__ import annotations
+
+import pytest
+
+from testbed.errors import TestbedError
+from testbed.scenes import scene, transcript
+
+
+def test_a_line_is_repeated_and_lines_are_put_in_order() -> None:
+    text = "0.1 > udp peer:9999 noise 20 x3 0.5\n0.3 < udp peer:9999/b7 zeros"
+    assert transcript(text) == [
+        "  0.100 > udp peer:9999 noise 20",
+        "  0.300 < udp peer:9999/b7 zeros",
+        "  0.600 > udp peer:9999 noise 20",
+        "  1.100 > udp peer:9999 noise 20",
+    ]
+    assert scene(text).total == 4
+    assert scene(text).data.tobytes() == scene(text).data.tobytes()
+
+
+@pytest.mark.parametrize(
+    "row",
+    ["0.1 > udp nobody:1 noise", "0.1 = udp peer:1 noise", "soon > udp peer:1 noise", "0.1 > udp"],
+)
+def test_a_line_that_nobody_can_read_is_told(row: str) -> None:
+    with pytest.raises(TestbedError, match="scene: got"):
+        scene(row)
+
+
+def test_an_unknown_word_is_told_with_those_that_are_known() -> None:
+    with pytest.raises(TestbedError, match="got 'musik', expected one of stun-"):
+        scene("0.1 > udp peer:9 musik")
