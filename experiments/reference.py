@@ -57,6 +57,8 @@ def sections(prefix: str, model: type[BaseModel]) -> Iterator[str]:
     """Yield a section per key of a model."""
     for name, field in model.model_fields.items():
         key = field.alias or name
+        if field.exclude:
+            continue
         own = [one for one in SCENARIOS if one.key == f"{prefix}.{key}"]
         meaning = f"{field.description or ''}."
         yield f"### `{key}`\n\n{meaning[:1].upper()}{meaning[1:]} {form(field)}".strip()

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from captures.pcap import Packets
-from testbed.policy import AddressSet, Policy, Rule
+from testbed.policy import OPERATORS, AddressSet, Policy, Rule, located
 from testbed.scenarios import SCENARIOS, Scenario
 from testbed.scenes import scene
 
@@ -59,10 +59,11 @@ def rules_of(scenario: Scenario) -> tuple[Rule, ...]:
     whole = text if text.startswith("[[rule]]") else f"[[rule]]\n{text}"
     about = {"grade": "A", "source": "conformance"}
     tables = tomllib.loads(whole)["rule"]
-    return tuple(
+    rules = [
         Rule.model_validate({**about, "name": f"r{number}", **table})
         for number, table in enumerate(tables, 1)
-    )
+    ]
+    return tuple(located(rules, OPERATORS))
 
 
 def policy_of(scenario: Scenario) -> Policy:

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from captures.folders import shown
+from testbed.censor import load
+from testbed.errors import TestbedError
 from testbed.policy import Match, Operator, Policy, Rule, port_range, prefix, span, try_load
 
 #: Payload kinds by the transport that carries them; stun, dns and sip go over both.
@@ -48,6 +50,8 @@ def lint(operator: Operator) -> Iterator[str]:
         for number, rule in enumerate(hypothesis.rules):
             for problem in contradictions(rule.match, rule.act):
                 yield f"{where} {rule.name}: can never match: {problem}"
+            for problem in censor_problems(rule):
+                yield f"{where} {rule.name}: {problem}"
             for problem in never_holds(rule, operator):
                 yield f"{where} {rule.name}: {problem}"
             for earlier in hypothesis.rules[:number]:
@@ -91,6 +95,16 @@ def payload_contradictions(match: Match) -> Iterator[str]:
         yield f"{', '.join(sorted(kinds))} go over UDP, and protocol is tcp"
     if match.protocol == "udp" and kinds <= OVER_TCP:
         yield f"{', '.join(sorted(kinds))} go over TCP, and protocol is udp"
+
+
+def censor_problems(rule: Rule) -> Iterator[str]:
+    """Yield what is wrong with the censor that a rule names, as compiling it tells."""
+    if not rule.file:
+        return
+    try:
+        load(rule.file)
+    except TestbedError as error:
+        yield from str(error).splitlines()
 
 
 def never_holds(rule: Rule, operator: Operator) -> Iterator[str]:

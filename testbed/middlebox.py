@@ -33,6 +33,7 @@ from classifier.signs import (
     SIGN_TEXT_LENGTH,
     SIGN_UP,
 )
+from testbed.censor import DROP_ALL, FAILED, GO_ON, PASS_ALL, RESET_IT, ask, fill_facts
 from testbed.forge import FINISH, PAGE, RESET, send_answer, send_segment
 from testbed.link import admit
 from testbed.media import media_at, stun_at
@@ -44,10 +45,13 @@ from testbed.rules import (
     BY_PACKET,
     BY_TAINT,
     BY_WAITING,
+    CENSOR,
     DNS_LIE,
     DROP,
     DROP_MEDIA,
     FOREVER,
+    METER_CULPRIT,
+    METER_FAILED,
     METER_FORGOTTEN,
     METER_NEEDS,
     NAME_ROOM,
@@ -82,6 +86,9 @@ NOT_SENT, DELIVERED, DROPPED, FORGED, TOO_BIG, LOST = range(6)
 OPEN, PASSES, DROPS = 0, 1, 2
 #: The mark of a flow that no rule can strike any more.
 CLOSED = -1
+
+#: What becomes of a packet by a censor's answer, FAILED first.
+FATE_OF = (DROPPED, DELIVERED, DROPPED, DROPPED, DROPPED, DELIVERED)
 
 #: Directions of memory that are none: of a taint, and of what a flow may still do.
 TAINT_SIDE, AFTER_SIDE = -1, 2
@@ -352,7 +359,7 @@ def inject(
         if rule["act"] == BLOCK_PAGE:
             kind = PAGE if to_client else RESET
         else:
-            kind = RESET if rule["act"] == TCP_RESET else FINISH
+            kind = FINISH if rule["act"] == TCP_FINISH else RESET
         if (rule["towards"] >> (0 if to_client else 1)) & 1:
             send_segment(
                 mail,
@@ -369,6 +376,37 @@ def inject(
                 number,
                 packet,
             )
+
+
+@kernel
+def censored(
+    number: int,
+    box: RuleTable,
+    flow: Any,
+    side: int,
+    near_is_source: bool,
+    b: Octets,
+    signs: Numbers,
+    time: int,
+    packet: int,
+) -> int:
+    """Ask a censor about a packet and do what it says of its flow; returns its answer.
+
+    A censor that fails is noted: the packet is dropped, and the run must end.
+    """
+    fill_facts(box.facts, flow, side, near_is_source, signs, time)
+    told = ask(box.rules[number]["censor"], b, signs, box.facts)
+    if told < GO_ON or told > PASS_ALL:
+        if box.meter[METER_FAILED] == 0:
+            box.meter[METER_FAILED], box.meter[METER_CULPRIT] = packet + 1, number
+        return FAILED
+    if told == DROP_ALL:
+        flow["mark"] = number + 1
+    elif told == PASS_ALL:
+        flow["mark"] = CLOSED
+    elif told == RESET_IT:
+        inject(number, box, flow, side, b, signs, time, packet)
+    return told
 
 
 @kernel
@@ -390,7 +428,7 @@ def perform(
         return DELIVERED, number, time
     if rule["way"] != ANY and rule["way"] != side:
         return DELIVERED, -1, time
-    if act in (DROP, STALL):
+    if act in (DROP, STALL, CENSOR):
         return DROPPED, number, time
     if act in (DNS_LIE, TCP_RESET, TCP_FINISH, BLOCK_PAGE):
         inject(number, box, flow, side, b, signs, time, packet)
@@ -447,6 +485,11 @@ def decide(
             if waits(rule):
                 if not is_over(rule, box, flow, near_is_source, signs[SIGN_IP_SIZE], time):
                     continue
+            if rule["act"] == CENSOR:
+                told = censored(number, box, flow, side, near_is_source, b, signs, time, packet)
+                if told == GO_ON:
+                    continue
+                return FATE_OF[told + 1], number, time
             condemn(number, rule, box, flow, near_is_source, time)
         else:
             box.met[number] += 1
@@ -492,6 +535,6 @@ def settled(rules: Records, flow: Any) -> int:
     rule = rules[mark - 1]
     if rule["act"] == PASS:
         return PASSES
-    if rule["act"] in (DROP, STALL) and rule["way"] == ANY:
+    if rule["act"] in (DROP, STALL, CENSOR) and rule["way"] == ANY:
         return DROPS
     return OPEN

@@ -14,6 +14,7 @@ C users' symptoms or press; D legal or official text.
 from __future__ import annotations
 
 import datetime
+import hashlib
 import ipaddress
 import re
 import tomllib
@@ -36,7 +37,7 @@ Access = Literal["3g", "4g", "adsl", "fibre", "wifi"]
 Grade = Literal["A", "B", "C", "D"]
 Act = Literal[
     "pass", "drop", "stall", "drop-media", "dns-lie", "reset", "finish", "block-page", "delay",
-    "jitter", "loss", "police", "shape",
+    "jitter", "loss", "police", "shape", "censor",
 ]  # fmt: skip
 Scope = Literal["packet", "flow", "call", "client", "pair", "server"]
 Fail = Literal["open", "closed"]
@@ -51,8 +52,10 @@ METHODS = {"binding": 1, "allocate": 3, "refresh": 4, "send": 6, "data": 7, "cre
            "channel-bind": 9}  # fmt: skip
 #: Acts that send frames in somebody else's name.
 INJECTED = ("dns-lie", "reset", "finish", "block-page")
+#: Acts that may send such frames.
+FORGING = (*INJECTED, "censor")
 #: Acts that look at each packet anew.
-BY_PACKET = ("drop-media", "dns-lie")
+BY_PACKET = ("drop-media", "dns-lie", "censor")
 #: What an act needs, and what else may be said of it.
 PARAMETERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "delay": (("delay_ms",), ("jitter_ms",)),
@@ -61,6 +64,7 @@ PARAMETERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "police": (("rate_kbit", "bucket_bytes"), ()),
     "shape": (("rate_kbit", "queue_ms"), ()),
     "dns-lie": ((), ("answer",)),
+    "censor": (("file",), ()),
     "reset": ((), ("towards",)),
     "finish": ((), ("towards",)),
 }
@@ -304,6 +308,10 @@ class Rule(Table):
         description="the address that a false DNS answer tells (or `nxdomain`); a question for the "
         "other family is told an address of the lab",
     )
+    file: str = Field(
+        default="", description="a censor in Python, beside the policy's file (docs/censors.md)"
+    )
+    digest: str = Field(default="", exclude=True, description="of that file; the lab fills it in")
     grade: Grade = Field(description="evidence grade, A to D")
     source: str = Field(description="who says so")
     hypothesis: bool = Field(default=False, description="true: no packet evidence is public")
@@ -320,7 +328,7 @@ class Rule(Table):
     @model_validator(mode="after")
     def _sound(self) -> Rule:
         given = self.match.model_dump(exclude_defaults=True)
-        if not given:
+        if not given and self.act != "censor":
             raise ValueError("match is empty and would meet every packet; say what it must meet")
         if self.act == "dns-lie" and not self.match.dns:
             raise ValueError("act dns-lie needs match.dns, the names to lie about")
@@ -340,6 +348,8 @@ class Rule(Table):
             raise ValueError('act block-page answers HTTP; give match.name and name_in = ["http"]')
         if self.answer != "nxdomain":
             host_address(self.answer)
+        if "digest" in self.model_fields_set:
+            raise ValueError("digest: unknown key; the lab finds it out")
         for problem in parameter_problems(self.act, self.model_fields_set):
             raise ValueError(problem)
         return self
@@ -663,6 +673,7 @@ def try_load(path: Path) -> tuple[Operator | None, list[str]]:
     operator, problems = try_table(path, Operator)
     raw = raw_table(path)
     sets, hypotheses = [], []
+    here = path.parent
     raws = [raw]
     for word in words_of(raw, "include"):
         shared, found = try_table(path.parent / word, Mechanisms)
@@ -670,12 +681,37 @@ def try_load(path: Path) -> tuple[Operator | None, list[str]]:
         raws.append(raw_table(path.parent / word))
         if shared is not None:
             sets += shared.sets
-            hypotheses += shared.hypotheses
+            hypotheses += [at_home(one, (here / word).parent) for one in shared.hypotheses]
     problems += [f"{shown(path)}: {line}" for line in reference_problems(raws)]
     if operator is None or problems:
         return None, problems
-    whole = {"sets": [*operator.sets, *sets], "hypotheses": [*operator.hypotheses, *hypotheses]}
+    own = [at_home(one, here) for one in operator.hypotheses]
+    whole = {"sets": [*operator.sets, *sets], "hypotheses": [*own, *hypotheses]}
     return operator.model_copy(update=whole), []
+
+
+def at_home(hypothesis: Hypothesis, folder: Path) -> Hypothesis:
+    """Return a hypothesis whose censors are named by whole paths, from the folder of its file."""
+    return hypothesis.model_copy(update={"rules": located(hypothesis.rules, folder)})
+
+
+def located(rules: list[Rule], folder: Path) -> list[Rule]:
+    """Return rules whose censors are named by whole paths, with their digests."""
+    out = []
+    for rule in rules:
+        if rule.file:
+            path = str((folder / rule.file).resolve())
+            rule = rule.model_copy(update={"file": path, "digest": file_digest(path)})
+        out.append(rule)
+    return out
+
+
+def file_digest(path: str) -> str:
+    """Return the sha256 (hex) of a file, "" where it cannot be read (which loading it tells)."""
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError:
+        return ""
 
 
 def raw_table(path: Path) -> dict[str, Any]:

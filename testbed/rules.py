@@ -19,6 +19,7 @@ from classifier.flow import Records, mix, record_hash
 from classifier.signs import NAME_HTTP_HOST, NAME_QUIC_SNI, NAME_SNI
 from classifier.verdicts import APPS, ROLES, VERDICTS
 from testbed import access as networks
+from testbed.censor import FACTS, load
 from testbed.forge import (
     LETTER,
     LETTER_ROOM,
@@ -32,7 +33,7 @@ from testbed.link import LINK, chance, fill_link, seed_of
 from testbed.memory import FLOW_SCOPE, SCOPES, memory
 from testbed.payloads import WHOLE
 from testbed.policy import (
-    INJECTED,
+    FORGING,
     METHODS,
     PAYLOADS,
     Match,
@@ -48,10 +49,12 @@ Numbers = NDArray[np.int64]
 
 # Acts, as numbers of a row.
 ACTS = ("pass", "drop", "stall", "drop-media", "dns-lie", "reset", "finish", "block-page", "delay",
-        "jitter", "loss", "police", "shape")  # fmt: skip
+        "jitter", "loss", "police", "shape", "censor")  # fmt: skip
 PASS, DROP, STALL, DROP_MEDIA, DNS_LIE, TCP_RESET, TCP_FINISH, BLOCK_PAGE = range(8)
 #: From here on an act is a link's doing: of delay, loss and rate.
 DELAY = 8
+#: ... up to here: this one asks somebody else.
+CENSOR = 13
 
 ANY = -1
 UP, DOWN = 0, 1
@@ -77,6 +80,8 @@ SEEN = SEEN_TALLY + 256
 
 # Slots of `meter`, a box's own counters.
 METER_NEEDS, METER_FORGOTTEN = 0, 1
+METER_FAILED = 7  # 1 + the number of the packet on which a censor failed
+METER_CULPRIT = 8  # ... and the number of its rule
 BOX_METERS = 16
 
 RULE = np.dtype(
@@ -107,6 +112,7 @@ RULE = np.dtype(
         ("on_path", "i8"),  # 1: the original passes, whatever is injected
         ("towards", "i8"),  # bits: 1 the client gets the forgery, 2 the server
         ("answer", "i8", (6,)),  # of a false DNS answer: testbed.forge.send_answer
+        ("censor", "i8"),  # address of a compiled censor
         ("lasts", "i8"),  # ns; FOREVER
         ("after", "i8", (3,)),  # packets, bytes, ns; all 0: at once
         ("remembers", "i8"),  # 1: something is kept of its subjects in `memory`
@@ -139,6 +145,7 @@ class RuleTable(NamedTuple):
     meter: Numbers  # int64[BOX_METERS]
     name: NDArray[np.uint8]  # scratch: the packet's host name
     seen: Numbers  # scratch: what was found in the packet
+    facts: Numbers  # scratch: what a censor is told
     letters: Records  # LETTER[...] of testbed.forge: frames to send, meter[METER_LETTERS] of them
     mail: NDArray[np.uint8]  # their octets; who sends them sets the letters and octets back to 0
 
@@ -164,7 +171,7 @@ def table(policy: Policy, seed: int, access: str = "fibre") -> RuleTable:
         if rule.match.ports:
             ports.append(port_row(rule))
         meter[METER_NEEDS] |= needs(rule.match)
-    about, forges = networks.link(access), any(rule.act in INJECTED for rule in policy.rules)
+    about, forges = networks.link(access), any(rule.act in FORGING for rule in policy.rules)
     meter[METER_KIND], meter[METER_OVERHEAD] = about.kind, about.overhead
     return RuleTable(
         rules,
@@ -178,6 +185,7 @@ def table(policy: Policy, seed: int, access: str = "fibre") -> RuleTable:
         meter,
         np.zeros(NAME_ROOM, np.uint8),
         np.zeros(SEEN, np.int64),
+        np.zeros(FACTS, np.int64),
         np.zeros(LETTER_ROOM if forges else 0, LETTER),
         np.zeros(MAIL_ROOM if forges else 0, np.uint8),
     )
@@ -209,6 +217,7 @@ def fill_row(row: Any, rule: Rule, seed: int) -> None:
     row["on_path"] = rule.path == "on"
     row["towards"] = {"client": 1, "server": 2, "both": 3}[rule.towards]
     row["answer"] = false_answer(rule.answer)
+    row["censor"] = load(rule.file).address if rule.act == "censor" else 0
     row["lasts"] = FOREVER if rule.lasts_s is None else round(rule.lasts_s * 1e9)
     if rule.after is not None:
         row["after"] = rule.after.packets, rule.after.bytes, round(rule.after.seconds * 1e9)
@@ -255,7 +264,7 @@ def taints(rule: Rule) -> bool:
 
 def remembers(rule: Rule) -> bool:
     """Tell whether a box must remember something of a rule's subjects."""
-    return taints(rule) or rule.after is not None or ACTS.index(rule.act) >= DELAY
+    return taints(rule) or rule.after is not None or DELAY <= ACTS.index(rule.act) < CENSOR
 
 
 def fluidity(rule: Rule) -> int:
@@ -271,7 +280,7 @@ def fluidity(rule: Rule) -> int:
     asked = asked or bool(match.stun_method or match.stun_attribute)
     gone = bool(match.name or match.dns or match.hello)
     by_packet = BY_PACKET if asked and not gone else 0
-    by_taint = BY_TAINT if taints(rule) else 0
+    by_taint = BY_TAINT if taints(rule) or rule.act == "censor" else 0
     return by_packet | by_taint | (BY_WAITING if rule.after is not None else 0)
 
 

@@ -458,6 +458,13 @@ act = "drop"
         "dddd..",
         "reset to client, reset to server",
     ),
+    Scenario(
+        "act.censor",
+        "A function in Python decides: of large DTLS records, those that end on an odd octet go.",
+        'match = { protocol = "udp" }\nact = "censor"\nfile = "shared/half-of-large-dtls.censor"',
+        "0.0 > udp peer:40100 dtls 180 x8 0.1\n1.0 > udp peer:40100 dtls 240 x8 0.1",
+        "dddddddd" + "ddddxddx",
+    ),
     # ---- acts in time
     Scenario(
         "act.delay",

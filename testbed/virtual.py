@@ -23,10 +23,11 @@ from captures.octets import Octets
 from captures.pcap import Packets
 from classifier.engine import Engine, step
 from classifier.flow import Records
-from classifier.signs import SIGN_IP_SIZE
+from classifier.signs import SIGN_IP_SIZE, SIGN_PAYLOAD_AT, SIGN_PAYLOAD_END
 from testbed import access as networks
 from testbed.access import CLAMPED, FRAGMENTED, TOO_LARGE
 from testbed.addressing import mapped
+from testbed.censor import complaint
 from testbed.endpoints import (
     ARRIVE,
     BOX,
@@ -66,7 +67,16 @@ from testbed.middlebox import (
 from testbed.places import CALLER, FAR, LOCAL
 from testbed.policy import EMPTY, Policy
 from testbed.replay import LEG, Script, script
-from testbed.rules import DELAY, UP, RuleTable, name_hash, table
+from testbed.rules import (
+    CENSOR,
+    DELAY,
+    METER_CULPRIT,
+    METER_FAILED,
+    UP,
+    RuleTable,
+    name_hash,
+    table,
+)
 
 Numbers = NDArray[np.int64]
 
@@ -205,6 +215,8 @@ def simulate(
         counts,
     )
     play(*order)
+    if box.meter[METER_FAILED] > 0:
+        raise TestbedError(failure(policy, box, shown.data, engine.signs))
     names = tuple(rule.name for rule in policy.rules)
     counters = told(fates, fits, counts, engine)
     flows = engine.flows()
@@ -225,6 +237,17 @@ def simulate(
         box.letters[: box.meter[METER_LETTERS]],
         box.mail[: box.meter[METER_OCTETS]],
     )
+
+
+def failure(policy: Policy, box: RuleTable, data: Octets, signs: Numbers) -> str:
+    """Return in one sentence which censor failed, where, and on which packet.
+
+    signs: as the engine left them at that packet, whose frame stands in `data`.
+    """
+    rule = policy.rules[int(box.meter[METER_CULPRIT])]
+    at, end = int(signs[SIGN_PAYLOAD_AT]), int(signs[SIGN_PAYLOAD_END])
+    why = complaint(rule.file, data[at : max(at, end)].tobytes(), box.facts)
+    return f"{why} (rule {rule.name}, packet {int(box.meter[METER_FAILED])})"
 
 
 def told(
@@ -256,7 +279,9 @@ def warm_up() -> None:
 @kernel
 def by_chance(box: RuleTable, fate: int, rule: int) -> bool:
     """Tell whether a packet fell to a link's, a queue's or a bucket's doing: another may pass."""
-    return fate == LOST or (fate == DROPPED and rule >= 0 and bool(box.rules[rule]["act"] >= DELAY))
+    if fate != DROPPED or rule < 0:
+        return fate == LOST
+    return bool(DELAY <= box.rules[rule]["act"] < CENSOR)
 
 
 @kernel
@@ -390,6 +415,8 @@ def play(
                 out += late - time
                 outcome = I(DELIVERED if late >= 0 else LOST)
             fate["fate"], fate["rule"] = outcome, rule
+            if box.meter[METER_FAILED] > 0:
+                return
             fate["letters"] += box.meter[METER_LETTERS] - posted
             for place in range(posted, box.meter[METER_LETTERS]):
                 far = box.letters[place]["toward"] == UP
