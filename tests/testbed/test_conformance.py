@@ -15,7 +15,19 @@ from testbed.scenarios import SCENARIOS, Scenario
 from testbed.virtual import simulate
 
 #: Keys of a rule that do nothing to packets, and those that a scenario's name spells otherwise.
-WORDS = {"name", "match", "act", "scope", "after", "grade", "source", "hypothesis", "aims", "note"}
+WORDS = {
+    "name",
+    "match",
+    "act",
+    "scope",
+    "after",
+    "digest",
+    "grade",
+    "source",
+    "hypothesis",
+    "aims",
+    "note",
+}
 SPELT = {"begin": "from", "end": "to"}
 
 OPEN = (-FOREVER, FOREVER)
