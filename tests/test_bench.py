@@ -33,14 +33,15 @@ def test_a_given_file_is_measured_with_every_tool_that_is_here(tmp_path: Path) -
     (row,) = measured(done, out)["files"]
     assert (row["file"], row["packets"], row["flows"]) == (SAMPLE.name, 452, 7)
     tools = {"midcall", "read"} | ({"ndpireader"} if shutil.which("ndpiReader") else set())
-    assert row["tools"].keys() == tools
+    told = row["tools"].keys() | set(row["not_told_from_start_up"])  # 452 packets are few
+    assert told == tools
     ours = row["tools"]["midcall"]
     assert ours["packets"] == 452
     assert ours["packets_per_s"] > 0
     assert ours["peak_memory_bytes"] > 1_000_000
     assert ours["state_bytes_per_flow"] > 128
     assert row["ratios"]["read"] > 0
-    assert row["ratios"].keys() == tools - {"midcall"}
+    assert row["ratios"].keys() == row["tools"].keys() - {"midcall"}
     assert SAMPLE.name in done.stdout
 
 
