@@ -50,6 +50,7 @@ from testbed.live.pump import (
     ORDERS,
     PLACES,
     RUN,
+    SLEEPS,
     STOP,
     Work,
     late,
@@ -58,7 +59,7 @@ from testbed.live.pump import (
     run_box,
 )
 from testbed.live.rings import FRAMES, PORT_SLOTS, Ring
-from testbed.live.system import die_with_parent, prefer, wake_precisely
+from testbed.live.system import die_with_parent, prefer, urgent, wake_precisely
 from testbed.policy import EMPTY, Policy
 from testbed.rules import table
 
@@ -69,10 +70,12 @@ READY_SECONDS = 300.0
 STOP_SECONDS = 10.0
 #: The pump returns to the interpreter after this long or this many packets, to make room.
 TURN_NS, TURN_PACKETS = 50_000_000, 8192
+#: A box that did not sleep for so long is no longer urgent.
+AWAKE_SECONDS = 0.2
 #: How often the kernel is asked what it dropped.
 ASK_SECONDS = 0.1
-#: Notes on undecided flows that a box begins with, so that it need not grow them under load.
-NOTES = 1 << 14
+#: Asks whether a child has ended, without waiting and without reaping it.
+GONE = os.WEXITED | os.WNOHANG | os.WNOWAIT
 
 WHEN_DEAD = ("open", "closed")
 LINKS = ("captured", "preset")
@@ -86,8 +89,9 @@ class Options:
     fail: what becomes of packets when it dies, as the policy says if not given; log_packets: rows
     of the log, 0 for none; run: the octet that marks tagged frames; batch: frames between two
     sends; frames: of a ring, per direction; flows: bound of the flow table; places: packets that
-    can be late at once; realtime: SCHED_FIFO, never with busy_poll; access: the network whose
-    tunnels the box sees; link: whether its delay and loss are added behind the box ("preset") or
+    can be late at once; realtime: run the moment a packet comes, while it sleeps between packets;
+    access: the network whose tunnels the box sees; link: whether its delay and loss are added
+    behind the box ("preset") or
     not ("captured").
     """
 
@@ -103,7 +107,7 @@ class Options:
     frames: int = FRAMES
     flows: int = 1 << 16
     places: int = 1 << 12
-    realtime: bool = False
+    realtime: bool = True
     access: str = "fibre"
     link: str = "captured"
 
@@ -123,8 +127,6 @@ class Options:
             found.append(f"places: got {self.places}, expected 1 to {PLACES}")
         if self.link not in LINKS:
             found.append(f"link: got {self.link!r}, expected one of {', '.join(LINKS)}")
-        if self.realtime and self.busy_poll:
-            found.append("realtime: not with busy_poll: a spinning process would starve its core")
         return found
 
 
@@ -291,7 +293,7 @@ class Worker:
         ]
         self.ports = tuple(ring.port for ring in self.rings)
         self.engine = Engine(seed=options.seed, max_flows=options.flows, room=options.flows)
-        self.engine.reserve(NOTES)
+        self.engine.reserve(min(options.flows, 1 << 18))
         shared.meter[:] = self.engine.tables.meter
         self.engine.tables = self.engine.tables._replace(meter=shared.meter)
         orders = shared.orders
@@ -313,7 +315,16 @@ class Worker:
             readable(*self.ports),
             np.zeros(2, np.int64),
         )
-        self.asked = 0.0
+        self.asked = self.slept = 0.0
+        self.sleeps = -1
+        self.urgent = False
+
+    def touch(self) -> None:
+        """Take the memory that under load would be taken page by page, here and in no parent."""
+        work = self.work
+        for array in (*self.engine.tables, *work.box, *work.late, work.log):
+            if array.size:
+                array.reshape(-1).view(np.uint8)[:: mmap.PAGESIZE] |= 0
 
     def turn(self, budget: int) -> None:
         """Let the pump run for at most `budget` ns."""
@@ -333,6 +344,17 @@ class Worker:
             self.asked = clock
             self.shared.counters[BY_OVERLOAD] += sum(ring.overloads() for ring in self.rings)
 
+    def hurry(self) -> None:
+        """Be urgent while it sleeps between packets, and share the core while it does not."""
+        if not self.options.realtime or self.options.busy_poll:
+            return
+        clock, sleeps = time.monotonic(), int(self.shared.counters[SLEEPS])
+        if sleeps != self.sleeps:
+            self.sleeps, self.slept = sleeps, clock
+        awake = clock - self.slept > AWAKE_SECONDS
+        if self.urgent == awake:
+            self.urgent = urgent(not awake)
+
 
 def main(folder: Path) -> None:
     """Keep a box: open, compile, fork the worker, and stand in for it should it die."""
@@ -347,7 +369,8 @@ def main(folder: Path) -> None:
     child = os.fork()
     if child == 0:
         work(worker, folder)
-    shared.workers[0] = child
+    while shared.workers[0] == 0 and os.waitid(os.P_PID, child, GONE) is None:
+        time.sleep(0.002)
     print("ready", flush=True)
     died = waited(child, shared.orders)
     shared.workers[0] = 0
@@ -380,12 +403,15 @@ def work(worker: Worker, folder: Path) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     wake_precisely()
-    prefer(worker.options.core, worker.options.realtime)
+    prefer(worker.options.core)
+    worker.touch()
     gc.disable()
+    worker.shared.workers[0] = os.getpid()
     try:
         while worker.shared.orders[STOP] == 0:
             worker.turn(TURN_NS)
             worker.ask()
+            worker.hurry()
         worker.asked = 0.0
         worker.ask()
         np.save(folder / "box.flows.npy", worker.engine.flows())

@@ -39,7 +39,9 @@ ETH_P_ALL = 3
 #: Bytes of a ring's frame: header (at most 84), a tag's room, and the largest frame.
 FRAME = 2048
 BLOCK = 1 << 16
-FRAMES = 4096
+FRAMES = 16384
+#: ... to send: few are under way at once, and few stay in the cache.
+SENDING = 256
 #: Room before each received frame, into which a VLAN tag that the kernel took off is put back.
 RESERVE = 16
 #: The largest frame that a ring's frame holds whole.
@@ -52,7 +54,7 @@ TX_FREE, TX_SEND, TX_SENDING, TX_WRONG = 0, 1, 2, 4
 #: Where the kernel looks for a frame to send, from its slot's start.
 TX_START = 32
 
-# Slots of a port's row: descriptor, frames a direction, next frame to receive, next to send,
+# Slots of a port's row: descriptor, frames to receive, next frame to receive, next to send,
 # frames that wait for a kick.
 PORT_FD, PORT_FRAMES, PORT_RX_AT, PORT_TX_AT, PORT_PENDING = range(5)
 PORT_SLOTS = 8
@@ -61,7 +63,7 @@ PORT_SLOTS = 8
 class Port(NamedTuple):
     """A ring as kernels take it."""
 
-    octets: Octets  # uint8[2 * frames * FRAME], the received frames first
+    octets: Octets  # uint8[(frames + SENDING) * FRAME], the received frames first
     words: Words  # the same memory as uint32, for the status words
     row: Numbers  # int64[PORT_SLOTS], what kernels keep of the port
 
@@ -74,12 +76,12 @@ class Ring:
     ) -> None:
         """Open rings on an interface inside the network namespace of a process.
 
-        frames: of each direction, a power of two, 32 at least; 4,096 are 16 MiB.
+        frames: that can wait to be received, a power of two, 32 at least; 16,384 are 32 MiB.
         row: memory for what kernels keep, where a child is to share it. Raises TestbedError.
         """
         self.interface = interface
         self.socket = open_socket(pid, interface, frames)
-        size = 2 * frames * FRAME
+        size = (frames + SENDING) * FRAME
         self.memory = mmap.mmap(self.socket.fileno(), size)
         octets = np.frombuffer(self.memory, np.uint8)
         row = np.zeros(PORT_SLOTS, np.int64) if row is None else row
@@ -118,7 +120,10 @@ def open_socket(pid: int, interface: str, frames: int) -> socket.socket:
     try:
         with inside(pid):
             port = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-        shape = struct.pack("IIII", BLOCK, frames * FRAME // BLOCK, FRAME, frames)
+        shapes = [
+            struct.pack("IIII", BLOCK, count * FRAME // BLOCK, FRAME, count)
+            for count in (frames, SENDING)
+        ]
         for name, value in (
             (PACKET_VERSION, TPACKET_V2),
             (PACKET_RESERVE, RESERVE),
@@ -127,13 +132,14 @@ def open_socket(pid: int, interface: str, frames: int) -> socket.socket:
             (PACKET_IGNORE_OUTGOING, 1),
         ):
             port.setsockopt(SOL_PACKET, name, value)
-        port.setsockopt(SOL_PACKET, PACKET_RX_RING, shape)
-        port.setsockopt(SOL_PACKET, PACKET_TX_RING, shape)
+        port.setsockopt(SOL_PACKET, PACKET_RX_RING, shapes[0])
+        port.setsockopt(SOL_PACKET, PACKET_TX_RING, shapes[1])
         port.bind((interface, ETH_P_ALL))
     except OSError as error:
+        memory = (frames + SENDING) * FRAME >> 20
         raise TestbedError(
             f"packet ring on {interface}: {error.strerror}; it needs root (CAP_NET_RAW, "
-            f"CAP_SYS_ADMIN), Linux 4.20 or newer, and {2 * frames * FRAME >> 20} MiB of memory"
+            f"CAP_SYS_ADMIN), Linux 4.20 or newer, and {memory} MiB of memory"
         ) from None
     return port
 
@@ -203,8 +209,7 @@ def put(port: Port, source: int, size: int) -> bool:
     `flush` sends it.
     """
     words, row = port.words, port.row
-    frames = row[PORT_FRAMES]
-    slot = (frames + row[PORT_TX_AT]) * FRAME
+    slot = (row[PORT_FRAMES] + row[PORT_TX_AT]) * FRAME
     if I(words[slot >> 2]) & (TX_SEND | TX_SENDING):
         flush(port)
         if I(words[slot >> 2]) & (TX_SEND | TX_SENDING):
@@ -212,7 +217,7 @@ def put(port: Port, source: int, size: int) -> bool:
     copy(port.octets.ctypes.data + slot + TX_START, source, size)
     words[(slot >> 2) + 1] = size
     words[slot >> 2] = TX_SEND
-    row[PORT_TX_AT] = (row[PORT_TX_AT] + 1) & (frames - 1)
+    row[PORT_TX_AT] = (row[PORT_TX_AT] + 1) & (SENDING - 1)
     row[PORT_PENDING] += 1
     return True
 

@@ -54,6 +54,19 @@ def dropping(port: int) -> Policy:
     return Policy((Rule.model_validate(rule),))
 
 
+def delaying(ms: float) -> Policy:
+    """Return a policy that delays every datagram."""
+    rule = {
+        "name": "delay",
+        "match": {"protocol": "udp"},
+        "act": "delay",
+        "delay_ms": ms,
+        "grade": "C",
+        "source": "made up for this test",
+    }
+    return Policy((Rule.model_validate(rule),))
+
+
 class Tap:
     """A plain packet socket on one interface, for a test to send and to look."""
 
@@ -100,4 +113,5 @@ def make() -> Any:
 
     made: Any = Make()
     made.datagram, made.dropping, made.Tap = datagram, dropping, Tap
+    made.delaying = delaying
     return made
