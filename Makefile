@@ -11,7 +11,7 @@ SPEC ?= morocco-2016
 CORPUS ?=
 RUN_FLAGS := $(if $(CORPUS),--corpus $(CORPUS))
 
-.PHONY: help setup experiment test lint types contracts check corpus add golden reference bench bench-compare doctor clean
+.PHONY: help setup experiment evaluate test lint types contracts check corpus add golden reference bench bench-compare doctor clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ $(READY): pyproject.toml constraints.txt
 
 experiment: $(READY)  ## run the default experiment and write its report
 	@$(BIN)/midcall run $(SPEC) $(RUN_FLAGS)
+
+evaluate: $(READY)  ## accuracy under disturbances, beside baselines and every peer that is installed
+	@$(BIN)/midcall evaluate $(SPEC) $(RUN_FLAGS)
 
 add: $(READY)  ## add a capture: make add PCAP=mycall.pcap APP=whatsapp KIND=audio
 	@test -n "$(PCAP)" -a -n "$(APP)" -a -n "$(KIND)" || { \

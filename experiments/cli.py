@@ -143,15 +143,24 @@ def evaluate(
         typer.Option("-j", "--jobs", min=1, metavar="N", help="Peers at once (default: cores)."),
     ] = None,
     runs: Annotated[Path, typer.Option(help="Where result folders go.")] = Path("runs"),
+    peers: Annotated[
+        str, typer.Option(help="all, none, or names: ndpi, nfstream, tshark (with commas).")
+    ] = "all",
+    regression: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Innocent flows crafted or re-addressed.")
+    ] = 150_000,
 ) -> None:
     """Measure how the box sees under disturbance, beside baselines and peers.
+
+    Peers are asked about every disturbance: some minutes the first time, their answers are kept.
 
     Example: midcall evaluate --corpus ~/pcaps
     """
     with sentences():
         from experiments import evaluate as evaluation
 
-        done = evaluation.evaluate(spec, evaluation.Options(corpus, jobs or 0, runs))
+        options = evaluation.Options(corpus, jobs or 0, runs, peers=peers, flows=regression)
+        done = evaluation.evaluate(spec, options)
         print("\n".join(evaluation.lines(done.summary)))
         print(done.page)
 

@@ -58,6 +58,11 @@ class Column(NamedTuple):
     engine: Mapping[str, Any] = {}
     halved: bool = False  # whether flows under SHORTEST packets are not scored
 
+    @property
+    def packets(self) -> bool:
+        """Tell whether an engine that lacks nothing sees something of its own here."""
+        return not self.engine or self.change is not original
+
 
 def disturb(column: Column, held: Survey, seed: int, sha256: str) -> Disturbed:
     """Return the packets of a capture under a column's disturbance; seeded by both names."""
@@ -188,6 +193,18 @@ def port_choice(count: int, generator: np.random.Generator) -> Numbers:
     return generator.permutation(np.arange(low, high))[:count].astype(np.int64)
 
 
+def scrambled(held: Survey, generator: np.random.Generator) -> Disturbed:
+    """Return the packets with random bytes for payload: sizes, times, addresses and ports stay."""
+    data, facts = held.packets.data.copy(), held.facts
+    full = (facts["flow"] >= 0) & (facts["end"] > facts["at"])
+    edges = np.zeros(len(data) + 1, np.int8)
+    np.add.at(edges, facts["at"][full], 1)
+    np.add.at(edges, facts["end"][full], -1)
+    inside = np.cumsum(edges[:-1], dtype=np.int8) > 0
+    data[inside] = np.frombuffer(generator.bytes(int(inside.sum())), np.uint8)
+    return Disturbed(held.packets._replace(data=data), np.arange(held.packets.total))
+
+
 def addresses_mapped(held: Survey, generator: np.random.Generator) -> Disturbed:
     """Return the packets with other addresses in the innermost IP header, mapped one to one.
 
@@ -259,6 +276,7 @@ COLUMNS = (
     Column("portless", "No port tells anything", ports_mapped(())),
     Column("addresses", "Addresses replaced", addresses_mapped),
     Column("ports", "Ports replaced", ports_mapped(NAME_PORTS)),
+    Column("payloadless", "Payload bytes random", scrambled, {"model": None}),
     Column("midflow", "First half of every flow gone", second_half, halved=True),
     Column("up", "Only the opener's direction", upward),
     Column("down", "Only the answers", downward),

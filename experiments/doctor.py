@@ -7,7 +7,6 @@ import importlib.metadata
 import os
 import platform
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -40,7 +39,7 @@ def examine() -> list[Finding]:
         _captures(),
         _tool("git", "captures from Git archives and histories", "apt-get install git"),
         _apt(),
-        _ndpi(),
+        *(_peer(name) for name in ("ndpi", "nfstream", "tshark")),
         _folder("cells", "midcall/cells", "finished cells"),
         _folder("downloads", "midcall/captures", "captures obtained"),
         _machine(),
@@ -104,17 +103,14 @@ def _apt() -> Finding:
     return Finding("apt source", "ok", f"apt-get and {rings[0]}")
 
 
-def _ndpi() -> Finding:
-    path = shutil.which("ndpiReader")
-    if path is None:
-        return Finding(
-            "ndpiReader", OPTIONAL, "not found, gives a peer to compare with: "
-            "apt-get install libndpi-bin"
-        )  # fmt: skip
-    done = subprocess.run([path, "-h"], capture_output=True, text=True, check=False, timeout=20)
-    words = (done.stdout + done.stderr).split()
-    version = next((word for word in words if word.count(".") >= 2 and word[0].isdigit()), "")
-    return Finding("ndpiReader", "ok", f"{path} {version}".rstrip())
+def _peer(name: str) -> Finding:
+    """Tell whether a peer to compare with is here."""
+    from experiments import peers
+
+    peer, reason = peers.find(name)
+    if peer is None:
+        return Finding(name, OPTIONAL, f"a peer to compare with: {reason}")
+    return Finding(name, "ok", f"a peer to compare with, version {peer.version}")
 
 
 def _folder(name: str, below: str, use: str) -> Finding:

@@ -1,55 +1,58 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The evaluation: every capture under every disturbance, judged beside baselines and peers.
 
-Per capture and column (experiments.disturb) the engine reads the disturbed packets from nothing; a
-flow of the truth is met again through its packets, never through its address. Real captures alone
-enter the table; synthetic ones have rows of their own, flagged.
+It is a part of every run (`within`), where peers are asked about the captures as they are, and a
+command of its own (`midcall evaluate`), where they are asked about every disturbance. Real captures
+alone enter the tables; synthetic ones have rows of their own, flagged.
 """
 
 from __future__ import annotations
 
 import datetime
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
-import numpy as np
-from numpy.typing import NDArray
-
-from captures.errors import CaptureError
-from captures.pcap import read_with_notices, write_pcap
-from classifier.verdicts import APPS
-from experiments import baselines, measures, metrics, offline, peers, provenance, results, runner
+from captures.pcap import Packets, read_with_notices
+from experiments import (
+    baselines,
+    measures,
+    metrics,
+    openset,
+    peers,
+    provenance,
+    regression,
+    results,
+    runner,
+)
 from experiments import spec as specs
 from experiments import tree as trees
 from experiments.corpus import Corpus, Item
-from experiments.disturb import COLUMNS, Column, Disturbed, disturb, unscored
+from experiments.disturb import COLUMNS
+from experiments.looker import ORIGINAL, Looker, Row, Rows, Ward
+from experiments.peers.answers import Answers, cache_folder
 from experiments.progress import Progress
 from experiments.spec import Spec
-from testbed.survey import Survey, survey
-
-Row = dict[str, Any]
-#: Column name -> rows, one per scored flow of the truth.
-Rows = dict[str, list[Row]]
 
 OURS = "midcall"
-ORIGINAL = COLUMNS[0].name
 #: The engine name of the tree that was trained and judged on one random split.
 OPTIMISTIC = "tree, optimistic (leaks)"
 
 
 class Options(NamedTuple):
-    """How an evaluation is made; none of it changes a figure.
+    """How an evaluation is made.
 
-    jobs: peers' processes at once, 0 for one per core.
+    jobs: processes of one peer at once, 0 for one per core; peers: "all", "none" or names with
+    commas; flows: innocent flows of the regression count, 0 for none.
     """
 
     corpus: Path | None = None
     jobs: int = 0
     runs: Path = Path("runs")
     stream: TextIO | None = None
+    peers: str = "all"
+    flows: int = regression.FLOWS
 
 
 class Finished(NamedTuple):
@@ -60,24 +63,22 @@ class Finished(NamedTuple):
     page: Path
 
 
-class Truth(NamedTuple):
-    """The truth of one flow; `flow` is its number in the survey, -1 where no packet is one."""
+class Made(NamedTuple):
+    """What an evaluation found: its tables, and the block "evaluation" of summary.json."""
 
-    flow: int
-    frame: int
-    proto: str
-    app: str
-    role: str
-    call: str | None
-    confidence: str
+    tables: dict[str, list[Row]]
+    told: dict[str, Any]
 
 
-class Ward(NamedTuple):
-    """The peer that takes part, or why none does, and what went wrong with it."""
+class Work(NamedTuple):
+    """What is to be evaluated, and how."""
 
-    peer: peers.Peer | None
-    reason: str
-    failures: list[str]
+    spec: Spec
+    held: Corpus
+    ward: Ward
+    flows: int
+    jobs: int
+    stream: TextIO | None
 
 
 def evaluate(name: str, options: Options) -> Finished:
@@ -86,37 +87,72 @@ def evaluate(name: str, options: Options) -> Finished:
     Raises ExperimentError, CaptureError, ClassifierError or TestbedError for what a user can mend.
     """
     log = runner.Log()
+    wanted = peers.chosen(options.peers)
     spec, raw = specs.load(name)
     held = runner.obtain(spec, runner.Options(options.corpus, stream=options.stream))
-    peer, reason = peers.find()
-    ward = Ward(peer, reason, [])
-    rows, unknown = look(held, spec, options, ward, log)
-    tables, told = tabulate(spec, rows, unknown, ward)
-    folder = write(spec, raw, options, held, tables, told, log)
+    made = evaluated(
+        Work(spec, held, ward(wanted), options.flows, options.jobs, options.stream), log
+    )
+    told = {
+        "schema": 1,
+        "spec": {"name": spec.name, "title": spec.title, "seed": spec.seed},
+        "evaluation": made.told,
+        "machine": provenance.machine(),
+    }
+    folder = write(spec, raw, options, held, made.tables, told, log)
     from experiments.evaluation import render
 
     return Finished(folder, told, render(folder))
 
 
-def look(
-    held: Corpus, spec: Spec, options: Options, ward: Ward, log: runner.Log
-) -> tuple[Rows, dict[str, list[Row]]]:
+def within(spec: Spec, held: Corpus, options: runner.Options, log: runner.Log) -> Made | None:
+    """Evaluate as a part of a run; None where the spec wants none."""
+    wanted = spec.evaluation
+    if not wanted.enabled:
+        return None
+    chosen = ward(wanted.peers, (ORIGINAL,))
+    return evaluated(Work(spec, held, chosen, wanted.flows, 0, options.stream), log)
+
+
+def ward(names: Sequence[str], columns: Sequence[str] | None = None) -> Ward:
+    """Return the peers of that name that are here, and why the others are not."""
+    found = {name: peers.find(name) for name in names}
+    here = [peer for peer, _ in found.values() if peer is not None]
+    absent = {name: reason for name, (peer, reason) in found.items() if peer is None}
+    absent |= {name: "was not asked to" for name in peers.NAMES if name not in names}
+    return Ward(here, absent, {}, Answers(cache_folder()), columns)
+
+
+def evaluated(work: Work, log: runner.Log) -> Made:
+    """Look at every capture, count the regression, and make the tables."""
+    rows, unknown = look(work, log)
+    tables = tabulate(work.spec, rows, unknown, work.ward)
+    told = block(work, rows, tables)
+    if work.flows:
+        told["regression"] = counted(work, log)
+    for name, sentences in work.ward.failures.items():
+        for sentence in sentences:
+            log(f"peer {name}: {sentence}")
+    return Made(tables, told)
+
+
+def look(work: Work, log: runner.Log) -> tuple[Rows, dict[str, list[Row]]]:
     """Return the rows per column, and per app those of the engine without that app."""
     rows: Rows = {column.name: [] for column in COLUMNS}
     unknown: dict[str, list[Row]] = {}
-    jobs = options.jobs or runner.default_jobs()
+    jobs = work.jobs or runner.default_jobs()
     with (
-        Progress("captures", len(held.items), stream=options.stream, log=log) as bar,
+        Progress("evaluation", len(work.held.items), stream=work.stream, log=log) as bar,
         tempfile.TemporaryDirectory(prefix="midcall-") as folder,
-        ThreadPoolExecutor(jobs) as pool,
     ):
         warm_up(bar)
-        looker = Looker(spec.seed, ward, Path(folder), pool)
-        for item in held.items:
-            looker.look(item, rows, unknown)
-            bar.step(item.capture.name)
-    for line in ward.failures:
-        log(f"peer: {line}")
+        looker = Looker(work.spec.seed, work.ward, Path(folder), jobs)
+        try:
+            for item in work.held.items:
+                looker.look(item, rows, unknown)
+                bar.step(item.capture.name)
+        finally:
+            looker.close()
     return rows, unknown
 
 
@@ -131,203 +167,33 @@ def warm_up(bar: Progress) -> None:
             compile_all()
 
 
-class Looker:
-    """Looks at one capture after the other under every column."""
+def counted(work: Work, log: runner.Log) -> Row:
+    """Return the regression count, telling every tenth of it."""
+    with Progress("innocent flows, tenths", 10, stream=work.stream, log=log) as bar:
 
-    def __init__(self, seed: int, ward: Ward, folder: Path, pool: ThreadPoolExecutor) -> None:
-        self.seed, self.ward, self.folder, self.pool = seed, ward, folder, pool
+        def told(total: int) -> None:
+            for _ in range(bar.done, min(10, 10 * total // work.flows)):
+                bar.step(f"{total} innocent flows")
 
-    def look(self, item: Item, rows: Rows, unknown: dict[str, list[Row]]) -> None:
-        """Add the rows of one capture."""
-        packets, _ = read_with_notices(item.path)
-        held = survey(packets)
-        known = truths(item, held)
-        if not known:
-            return
-        made = {
-            column.name: disturb(column, held, self.seed, item.capture.sha256) for column in COLUMNS
-        }
-        fresh = {
-            column.name: column_rows(item, held, known, column, made[column.name])
-            for column in COLUMNS
-        }
-        if self.ward.peer is not None:
-            self.ask_peer(self.ward.peer, made, fresh)
-        for name, held_rows in fresh.items():
-            rows[name] += held_rows
-        if not item.capture.synthetic:
-            for app, found in open_rows(item, held, known, made[ORIGINAL]):
-                unknown.setdefault(app, []).extend(found)
+        def read(item: Item) -> Packets:
+            return read_with_notices(item.path)[0]
 
-    def ask_peer(self, peer: peers.Peer, made: Mapping[str, Disturbed], fresh: Rows) -> None:
-        """Put the peer's claim into the rows of every column that disturbs packets."""
-        asked = [column.name for column in COLUMNS if not column.engine]
-        work = {name: self.pool.submit(self.labels, peer, name, made[name]) for name in asked}
-        for name, future in work.items():
-            found, reason = future.result()
-            if reason:
-                capture = fresh[name][0]["capture"]
-                self.ward.failures.append(f"{peer.name}: {capture}, {name}: {reason}")
-            for row in fresh[name]:
-                label = found.get(row["key"], "") if row["key"] else ""
-                row["claims"][peer.name] = peers.claim(label, 17 if row["proto"] == "udp" else 6)
-
-    def labels(
-        self, peer: peers.Peer, name: str, after: Disturbed
-    ) -> tuple[dict[peers.Key, str], str]:
-        """Write the packets to a file and return what the peer says of its flows."""
-        path = self.folder / f"{name}.pcap"
-        try:
-            write_pcap(path, after.packets)
-        except CaptureError:  # of several link types
-            return {}, "a pcap file holds one link type, this capture has several"
-        return peers.label_flows(peer, path, self.folder)
-
-
-# ---- rows
-
-
-def truths(item: Item, held: Survey) -> list[Truth]:
-    """Return the truth of every flow that may be scored."""
-    flows = held.flows
-    if item.innocent:
-        wanted = {6: "tcp", 17: "udp"}
-        return [
-            Truth(at, int(flow["first_record"]) + 1, wanted[int(flow["proto"])],
-                  "none", "other", None, "high")
-            for at, flow in enumerate(flows)
-            if int(flow["proto"]) in wanted
-        ]  # fmt: skip
-    number = held.facts["flow"]
-    return [
-        Truth(
-            int(number[label.frame - 1]) if 0 < label.frame <= len(number) else -1,
-            label.frame,
-            label.proto,
-            label.app,
-            label.role,
-            label.call or None,
-            label.confidence,
-        )
-        for label in item.labels
-        if label.scored
-    ]
-
-
-def met(held: Survey, after: Disturbed, numbers: NDArray[np.int64]) -> dict[int, list[int]]:
-    """Return flow of the survey -> flows of the engine in which its packets went."""
-    pairs = np.stack((held.facts["flow"][after.origin], numbers), 1)
-    found: dict[int, list[int]] = {}
-    for flow, number in np.unique(pairs[(pairs >= 0).all(axis=1)], axis=0).tolist():
-        found.setdefault(flow, []).append(number)
-    return found
-
-
-def column_rows(
-    item: Item, held: Survey, known: Sequence[Truth], column: Column, after: Disturbed
-) -> list[Row]:
-    """Return the rows of one capture under one column, with the claims of simple rules."""
-    said, numbers = offline.classify_packets(after.packets, item.capture.name, column.engine)
-    streams = baselines.rtp_flows(after.packets, numbers, len(said))
-    places = met(held, after, numbers)
-    why = unscored(column, held, after)
-    seen = payloads(held, after)
-    rows = []
-    for truth in known:
-        flows = places.get(truth.flow, [])
-        row = flow_row(item, truth, [said[at] for at in flows], why.get(truth.flow, ""))
-        row["strict_rtp"] = any(bool(streams[at]) for at in flows)
-        row["features"] = trees.features(*seen(truth.flow))
-        row["claims"] = {name: rule(row) for name, rule in baselines.RULES.items()}
-        rows.append(row)
-    return rows
-
-
-Numbers = NDArray[np.int64]
-
-
-def payloads(held: Survey, after: Disturbed) -> Callable[[int], tuple[Numbers, Numbers, Numbers]]:
-    """Return what gives sizes, times and directions of a flow's first payload packets."""
-    facts = held.facts[after.origin]
-    payload = np.flatnonzero((facts["size"] > 0) & (facts["flow"] >= 0))
-    order = payload[np.argsort(facts["flow"][payload], kind="stable")]
-    flow = facts["flow"][order]
-
-    def of(number: int) -> tuple[Numbers, Numbers, Numbers]:
-        first, last = np.searchsorted(flow, (number, number + 1))
-        which = order[first : min(last, first + trees.PACKETS)]
-        return facts["size"][which], after.packets.time[which], facts["up"][which]
-
-    return of
-
-
-def flow_row(item: Item, truth: Truth, said: Sequence[Row], why: str) -> Row:
-    """Return one flow's truth beside the strongest record that the engine has of it."""
-    capture = item.capture
-    none = dict.fromkeys(("src_ip", "src_port", "dst_ip", "dst_port", "confidence"))
-    waits = dict.fromkeys(("packets_to_verdict", "ms_to_verdict"))
-    blank: Row = {**offline.SILENT, **none, **waits, "evidence": "no flow in the engine's table"}
-    best = max(said, key=metrics.rank) if said else blank
-    row = {
-        **{name: best[name] for name in blank},
-        "key": key_of(best, truth.proto),
-        "capture": capture.name,
-        "synthetic": capture.synthetic,
-        "group": capture.group,
-        "innocent": item.innocent,
-        "frame": truth.frame,
-        "proto": truth.proto,
-        "truth_app": truth.app,
-        "truth_role": truth.role,
-        "truth_call": truth.call,
-        "truth_confidence": truth.confidence,
-        "why": why,
-    }
-    row["outcome"] = "unscored" if why else measures.outcome(row)
-    return row
-
-
-def key_of(row: Row, proto: str) -> peers.Key | None:
-    """Return the key under which a peer knows the flow; None where the engine has no flow."""
-    number = {"tcp": 6, "udp": 17}.get(proto)
-    if row["src_ip"] is None or number is None:
-        return None
-    ends = ((row["src_ip"], row["src_port"]), (row["dst_ip"], row["dst_port"]))
-    return number, frozenset(peers.end(address, port) for address, port in ends)
-
-
-def open_rows(
-    item: Item, held: Survey, known: Sequence[Truth], after: Disturbed
-) -> Iterator[tuple[str, list[Row]]]:
-    """Yield each app of the capture with its flows as an engine without that app sees them."""
-    families = {metrics.family(truth.app) for truth in known if truth.role in metrics.SCORED_ROLES}
-    for app in sorted(families - {measures.NAMELESS, "none"}):
-        switches = {"without": APPS.index(app)}
-        said, numbers = offline.classify_packets(after.packets, item.capture.name, switches)
-        places = met(held, after, numbers)
-        yield (
-            app,
-            [
-                flow_row(item, truth, [said[at] for at in places.get(truth.flow, [])], "")
-                for truth in known
-                if metrics.family(truth.app) == app
-            ],
-        )
+        return regression.run(work.held.items, work.flows, work.spec.seed, read, told)
 
 
 # ---- tables
 
 
-def engines(rows: Rows, seed: int, ward: Ward) -> Iterator[tuple[str, str, list[Row]]]:
+def engines(rows: Rows, seed: int) -> Iterator[tuple[str, str, list[Row]]]:
     """Yield column, engine and the rows as that engine judged them."""
     forester = trees.Forester(rows[ORIGINAL], seed)
     for column in COLUMNS:
         held = rows[column.name]
         yield column.name, OURS, held
-        for name in (*baselines.RULES, *([ward.peer.name] if ward.peer else [])):
-            if all(name in row["claims"] for row in held):
+        for name in (*baselines.RULES, *peers.NAMES):
+            if held and all(name in row["claims"] for row in held):
                 yield column.name, name, [measures.judged(row, row["claims"][name]) for row in held]
-        if not column.engine:
+        if column.packets:
             yield column.name, "tree", judged_all(held, forester.judge(held))
         if column.name == ORIGINAL:
             yield column.name, OPTIMISTIC, judged_all(held, trees.leaks(held, seed))
@@ -338,13 +204,18 @@ def judged_all(rows: Sequence[Row], claims: Sequence[Row]) -> list[Row]:
     return [measures.judged(row, claim) for row, claim in zip(rows, claims, strict=True)]
 
 
+#: What baselines and peers do not say: when, in which role, with which confidence.
+UNSAID: Row = dict.fromkeys(("p50", "p95", "p99", "ms_p50", "ms_p95", "ms_p99"))
+UNSAID |= dict.fromkeys(("waits", "role_n", "role_right", "bare", "bare_honest"), 0)
+
+
 def tabulate(
-    spec: Spec, rows: Rows, unknown: Mapping[str, list[Row]], ward: Ward
-) -> tuple[dict[str, list[Row]], dict[str, Any]]:
-    """Return the tables of the results and summary.json."""
-    lines, apps = [], []
+    spec: Spec, rows: Rows, unknown: Mapping[str, list[Row]], chosen: Ward
+) -> dict[str, list[Row]]:
+    """Return the tables of the results."""
+    lines, apps, quiet = [], [], []
     titles = {column.name: column.title for column in COLUMNS}
-    for column, engine, judged in engines(rows, spec.seed, ward):
+    for column, engine, judged in engines(rows, spec.seed):
         for synthetic in (False, True):
             held = [row for row in judged if row["synthetic"] == synthetic]
             if not held:
@@ -354,19 +225,19 @@ def tabulate(
             ahead = None if engine == OURS else measures.lead(ours, held, spec.seed, name)
             low, high = ahead or (None, None)
             place = {"column": column, "engine": engine, "synthetic": synthetic}
-            line = measures.summary(held, spec.seed, name)
-            if engine != OURS:
-                line |= {"waits": 0, "p50": None, "p95": None, "role_n": 0, "role_right": 0}
+            line = measures.summary(held, spec.seed, name) | (UNSAID if engine != OURS else {})
             lines.append({**place, "title": titles[column], "lead_low": low, "lead_high": high,
                           **line})  # fmt: skip
             apps += app_lines(held, spec.seed, place)
-    tables = {
+            quiet += [{**place, **row} for row in measures.innocents(held)]
+    closed = [row for row in rows[ORIGINAL] if not row["synthetic"]]
+    return {
         "evaluation": ordered("evaluation", lines),
         "evaluation_apps": ordered("evaluation_apps", apps),
-        "evaluation_open": measures.open_lines(unknown),
+        "evaluation_innocent": ordered("evaluation_innocent", quiet),
+        "evaluation_open": ordered("evaluation_open", openset.lines(unknown, closed, spec.seed)),
         "evaluation_flows": ordered("evaluation_flows", flow_lines(rows)),
     }
-    return tables, summarise(spec, rows, tables, ward)
 
 
 def ordered(name: str, rows: Sequence[Row]) -> list[Row]:
@@ -395,32 +266,43 @@ def flow_lines(rows: Rows) -> list[Row]:
     ]
 
 
-def summarise(
-    spec: Spec, rows: Rows, tables: Mapping[str, list[Row]], ward: Ward
-) -> dict[str, Any]:
-    """Return summary.json (schema 1)."""
+def block(work: Work, rows: Rows, tables: Mapping[str, list[Row]]) -> dict[str, Any]:
+    """Return the block "evaluation" of summary.json, without the regression count."""
     real = [row for row in rows[ORIGINAL] if not row["synthetic"]]
     lines = [row for row in tables["evaluation"] if not row["synthetic"]]
     engine = {row["column"]: row for row in lines if row["engine"] == OURS}
     return {
-        "schema": 1,
-        "spec": {"name": spec.name, "title": spec.title, "seed": spec.seed},
-        "evaluation": {
-            "columns": lines,
-            "synthetic": [row for row in tables["evaluation"] if row["synthetic"]],
-            "open_set": tables["evaluation_open"],
-            "calibration": measures.calibration(real),
-            "coverage_risk": measures.coverage_risk(real),
-            "precision": measures.precision_at(engine[ORIGINAL]) if ORIGINAL in engine else [],
-            "peer": {
-                "name": ward.peer.name if ward.peer else "ndpi",
-                "version": ward.peer.version if ward.peer else None,
-                "reason": ward.reason,
-                "failures": ward.failures,
-            },
-        },
-        "machine": provenance.machine(),
+        "columns": lines,
+        "synthetic": [row for row in tables["evaluation"] if row["synthetic"]],
+        "open_set": tables["evaluation_open"],
+        "innocents": [
+            row
+            for row in tables["evaluation_innocent"]
+            if row["engine"] == OURS and row["column"] == ORIGINAL and not row["synthetic"]
+        ],
+        "calibration": measures.calibration(real),
+        "coverage_risk": measures.coverage_risk(real),
+        "precision": measures.precision_at(engine[ORIGINAL]) if ORIGINAL in engine else [],
+        "peers": peer_lines(work.ward),
+        "regression": None,
     }
+
+
+def peer_lines(chosen: Ward) -> list[Row]:
+    """Return a line per peer: its version and how it was asked, or why it took no part."""
+    here = {peer.name: peer for peer in chosen.peers}
+    return [
+        {
+            "name": name,
+            "title": peers.TITLES[name],
+            "version": here[name].version if name in here else None,
+            "how": here[name].how if name in here else None,
+            "reason": chosen.absent.get(name, ""),
+            "everywhere": chosen.columns is None,
+            "failures": sorted(chosen.failures.get(name, [])),
+        }
+        for name in peers.NAMES
+    ]
 
 
 def write(
@@ -448,7 +330,7 @@ def write(
 
 
 def lines(told: Mapping[str, Any]) -> list[str]:
-    """Return what a person reads at the end: one line per disturbance, and the open set."""
+    """Return what a person reads at the end: a line per disturbance, the open set, the count."""
     out = []
     for row in told["evaluation"]["columns"]:
         if row["engine"] == OURS:
@@ -458,7 +340,13 @@ def lines(told: Mapping[str, Any]) -> list[str]:
                 f"{row['other_call']} as another app, macro-F1 {macro}; "
                 f"{row['false_calls']} of {row['innocent']} innocent flows taken for a call"
             )
-    per_app = [row for row in told["evaluation"]["open_set"] if row["app"] != measures.ALL]
+    per_app = [row for row in told["evaluation"]["open_set"] if row["app"] != openset.ALL]
     flows, wrong = (sum(row[name] for row in per_app) for name in ("n", "other_app"))
     out.append(f"an app that the box does not know: {wrong} of {flows} flows named as another app")
+    count = told["evaluation"].get("regression")
+    if count:
+        out.append(
+            f"{count['calls']} of {count['flows']} crafted or re-addressed innocent flows taken "
+            f"for a call ({count['note'].split(':')[0]})"
+        )
     return out

@@ -7,21 +7,23 @@ a wrong app. Undefined values are None.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from experiments import metrics
+from experiments import kinds, metrics
 from experiments.metrics import FIVE, claims_call, family, named
 from experiments.statistics import (
     FEWEST,
     RESAMPLES,
     Interval,
     clopper_pearson,
+    cluster_bootstrap,
     derived_seed,
     ratio,
+    rule_of_three,
     share_interval,
 )
 
@@ -29,10 +31,8 @@ Row = Mapping[str, Any]
 Table = dict[str, Any]
 
 NAMELESS = "other-rtc"
-#: The line of the open set that holds every app's flows.
-ALL = "all"
-#: Shares of calls among flows at which precision is derived.
-BASE_RATES = (0.001, 0.01, 0.1)
+#: Shares of calls among flows at which precision is derived, and how columns are named by them.
+BASE_RATES = {"01": 0.001, "1": 0.01, "10": 0.1}
 #: Upper bounds of the bins of the calibration table.
 BINS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
 #: Fewer flows than this, and an app does not count in the second macro-F1.
@@ -60,7 +60,33 @@ def call_counts(rows: Sequence[Row]) -> Table:
     fp = sum(row["outcome"] == "false_call" for row in quiet)
     fn = len(calls) - tp
     f1 = ratio(2 * tp, 2 * tp + fp + fn) if calls else None
-    return {"call_tp": tp, "call_fp": fp, "call_fn": fn, "call_f1": f1}
+    found, spared = ratio(tp, len(calls)), ratio(len(quiet) - fp, len(quiet))
+    balanced = None if found is None or spared is None else (found + spared) / 2
+    return {"call_tp": tp, "call_fp": fp, "call_fn": fn, "call_f1": f1, "balanced": balanced}
+
+
+def octets(rows: Sequence[Row], seed: int, name: str) -> Table:
+    """Return the bytes of call flows, those of flows named right, and the share's interval.
+
+    Bytes are those on the wire, as disturbed; capture groups are resampled.
+    """
+    sizes: Counter[str] = Counter()
+    hits: Counter[str] = Counter()
+    for row in metrics.call_flows(rows):
+        sizes[row["group"]] += row["octets"]
+        hits[row["group"]] += row["octets"] if row["outcome"] == "right" else 0
+    groups = sorted(sizes)
+    low, high = cluster_bootstrap(
+        [hits[group] for group in groups],
+        [sizes[group] for group in groups],
+        derived_seed(seed, "bytes", name),
+    ) or (None, None)
+    return {
+        "bytes": sum(sizes.values()),
+        "bytes_right": sum(hits.values()),
+        "bytes_low": low,
+        "bytes_high": high,
+    }
 
 
 def roles(rows: Sequence[Row]) -> Table:
@@ -74,18 +100,46 @@ def roles(rows: Sequence[Row]) -> Table:
 
 
 def calls(rows: Sequence[Row]) -> Table:
-    """Return how many calls have a flow named right, and the exact interval over calls."""
-    seen: dict[tuple[str, str], bool] = defaultdict(bool)
+    """Return over calls: with a flow named right, with media named right, with a wrong name.
+
+    A call that several captures of a group hold counts once. Intervals are exact: calls are
+    independent of each other, as flows of one call are not. None below ten calls.
+    """
+    seen: dict[tuple[str, str], list[bool]] = {}
+    carried: dict[tuple[str, str], bool] = {}
     for row in metrics.call_flows(rows, metrics.SCORED_ROLES):
-        if row["truth_call"]:
-            seen[row["group"], row["truth_call"]] |= row["outcome"] == "right"
-    low, high = share_interval(sum(seen.values()), len(seen)) or (None, None)
+        if not row["truth_call"]:
+            continue
+        call = (row["group"], row["truth_call"])
+        right, wrong = row["outcome"] == "right", row["outcome"] == "other_call"
+        entry = seen.setdefault(call, [False, False])
+        entry[0], entry[1] = entry[0] or right, entry[1] or wrong
+        if row["truth_role"] == "media":
+            carried[call] = carried.get(call, False) or right
+    found = sum(right for right, _ in seen.values())
+    heard = sum(carried.values())
+    low, high = share_interval(found, len(seen)) or (None, None)
+    media_low, media_high = share_interval(heard, len(carried)) or (None, None)
     return {
         "calls": len(seen),
-        "calls_right": sum(seen.values()),
+        "calls_right": found,
         "calls_low": low,
         "calls_high": high,
+        "calls_wrong": sum(wrong for _, wrong in seen.values()),
+        "media_calls": len(carried),
+        "media_calls_right": heard,
+        "media_calls_low": media_low,
+        "media_calls_high": media_high,
     }
+
+
+def bare(rows: Sequence[Row]) -> Table:
+    """Return how many call flows without their name hold no byte of an app, and honest ones.
+
+    Honest is such a flow that was called a call or unsure, and no other app.
+    """
+    held = [row for row in metrics.call_flows(rows, metrics.SCORED_ROLES) if row["bare"]]
+    return {"bare": len(held), "bare_honest": sum(row["outcome"] == "unsure" for row in held)}
 
 
 def summary(rows: Sequence[Row], seed: int, name: str) -> Table:
@@ -97,8 +151,8 @@ def summary(rows: Sequence[Row], seed: int, name: str) -> Table:
     macro = metrics.macro_f1(table, lambda app: True)
     often = metrics.macro_f1(table, lambda app: table[app]["tp"] + table[app]["fn"] >= ENOUGH)
     five = [row for row in held if row["truth_app"] in FIVE]
-    alarms, waits = metrics.false_calls(rows), metrics.waits(rows)["packets"]
-    return {
+    alarms, waits = metrics.false_calls(rows), metrics.waits(rows)
+    line = {
         **metrics.tally(held),
         "low": low,
         "high": high,
@@ -115,12 +169,53 @@ def summary(rows: Sequence[Row], seed: int, name: str) -> Table:
         "false_per_million": alarms["upper_per_million"],
         **roles(rows),
         **calls(rows),
-        "waits": waits["n"],
-        "p50": waits["p50"],
-        "p95": waits["p95"],
+        **octets(rows, seed, name),
+        **bare(rows),
+        "waits": waits["packets"]["n"],
+        **{key: waits["packets"][key] for key in ("p50", "p95", "p99")},
+        **{f"ms_{key}": waits["ms"][key] for key in ("p50", "p95", "p99")},
         "short": sum(row["why"] == "short" for row in rows),
         "absent": sum(row["why"] == "absent" for row in rows),
     }
+    floors = {f"precision_{entry['key']}": entry["precision"] for entry in precision_at(line)}
+    return line | floors
+
+
+def innocents(rows: Sequence[Row]) -> list[Table]:
+    """Return per kind of innocent traffic the flows, those called a call, and the rate's bound.
+
+    The bound of a rate without a hit is 3/n, else Clopper-Pearson's (both at 95 %, flows taken as
+    independent). The last lines are all kinds together, and calls of apps that are none of the
+    five, where a hit is a flow named as one of the five.
+    """
+    counts: dict[str, list[int]] = {}
+    for row in metrics.quiet_flows(rows):
+        for kind in (kinds.kind(row), kinds.ALL):
+            entry = counts.setdefault(kind, [0, 0])
+            entry[0] += 1
+            entry[1] += row["outcome"] == "false_call"
+    others = [row for row in metrics.call_flows(rows) if family(row["truth_app"]) not in FIVE]
+    struck = sum(row["outcome"] == "other_call" and family(row["app"]) in FIVE for row in others)
+    total = counts.pop(kinds.ALL, [0, 0])
+    lines = [
+        *sorted(counts.items()),
+        (kinds.ALL, total),
+        (kinds.OTHER_CALLS, [len(others), struck]),
+    ]
+    return [
+        {"kind": kind, "flows": n, "hits": hits, "per_million": upper_per_million(hits, n)}
+        for kind, (n, hits) in lines
+        if n
+    ]
+
+
+def upper_per_million(hits: int, n: int) -> float | None:
+    """Return the 95 % upper bound of a rate, per million."""
+    if not hits:
+        bound = rule_of_three(n)
+    else:
+        bound = (clopper_pearson(hits, n) or (0.0, 1.0))[1]
+    return None if bound is None else 1e6 * min(bound, 1.0)
 
 
 def lead(ours: Sequence[Row], theirs: Sequence[Row], seed: int, name: str) -> Interval | None:
@@ -223,60 +318,10 @@ def precision_at(line: Row) -> list[Table]:
     recall = ratio(line["call_tp"], line["call_tp"] + line["call_fn"])
     bound = line["false_per_million"]
     out: list[Table] = []
-    for share in BASE_RATES:
+    for key, share in BASE_RATES.items():
         value = None
         if recall is not None and bound is not None:
             true, false = share * recall, (1 - share) * min(bound / 1e6, 1.0)
             value = ratio(true, true + false)
-        out.append({"share": share, "recall": recall, "precision": value})
+        out.append({"key": key, "share": share, "recall": recall, "precision": value})
     return out
-
-
-# ---- open set
-
-
-def open_outcome(row: Row) -> str:
-    """Return what became of a flow whose app the engine does not know.
-
-    other_app: certainly named as another app; nameless: a call without a name; unsure; quiet.
-    """
-    certain = row["verdict"] == "certain" and named(row["app"])
-    if certain and row["role"] not in ("messaging", "other"):
-        return "nameless" if row["app"] == NAMELESS else "other_app"
-    return "unsure" if row["verdict"] == "unsure" else "quiet"
-
-
-def open_line(app: str, rows: Sequence[Row]) -> Table:
-    """Return what became of an app's flows without its fingerprints; named: what they were called.
-
-    clean: capture groups without a flow that is named as another app, of `clusters`; their share
-    has an exact interval from ten groups on (a bootstrap of nothing but hits would have no width).
-    """
-    flows = metrics.call_flows(rows, metrics.SCORED_ROLES)
-    found = [(row, open_outcome(row)) for row in flows]
-    counts = Counter(word for _, word in found)
-    wrong = Counter(row["app"] for row, word in found if word == "other_app")
-    groups = {row["group"] for row in flows}
-    clean = groups - {row["group"] for row, word in found if word == "other_app"}
-    low, high = share_interval(len(clean), len(groups)) or (None, None)
-    return {
-        "app": app,
-        "n": len(flows),
-        "nameless": counts["nameless"],
-        "unsure": counts["unsure"],
-        "quiet": counts["quiet"],
-        "other_app": counts["other_app"],
-        "named": ", ".join(f"{name} {n}" for name, n in sorted(wrong.items())),
-        "clean": len(clean),
-        "clusters": len(groups),
-        "low": low,
-        "high": high,
-    }
-
-
-def open_lines(unknown: Mapping[str, Sequence[Row]]) -> list[Table]:
-    """Return a line per app left out, and one of all their flows."""
-    lines = [open_line(app, unknown[app]) for app in sorted(unknown)]
-    if lines:
-        lines.append(open_line(ALL, [row for held in unknown.values() for row in held]))
-    return lines

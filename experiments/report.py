@@ -27,8 +27,13 @@ LONGEST = 400
 LISTED_ABOVE = ("captures", "missing", "machine")
 
 
-def page(run: Findings) -> tuple[dict[str, Any], list[charts.Chart]]:
-    """Return everything the template shows, and the charts among it."""
+def page(
+    run: Findings, evaluated: dict[str, Any] | None = None
+) -> tuple[dict[str, Any], list[charts.Chart]]:
+    """Return everything the template shows, and the charts among it.
+
+    evaluated: what the page of the run's evaluation shows, None where the run had none.
+    """
     told = sections.answer(run)
     calls, all_fates = sections.recognised(run), sections.fates(run)
     view: dict[str, Any] = {
@@ -42,6 +47,7 @@ def page(run: Findings) -> tuple[dict[str, Any], list[charts.Chart]]:
         "fates": all_fates,
         "own": sections.own_captures(run, calls, all_fates),
         "accuracy": sections.accuracy(run),
+        "evaluated": evaluated,
         "waits": sections.waits(run),
         "collateral": sections.collateral(run, told["ledes"]),
         "speed": sections.speed(run),
@@ -117,11 +123,15 @@ def render(run: Path) -> Path:
     Raises ExperimentError where the folder is no finished run or a file of it is damaged.
     """
     found = findings.read(run)
-    if found.at("evaluation") is not None:  # not a run: it has a page of its own
+    evaluated = None
+    if found.at("evaluation") is not None:  # it has a page of its own, beside a run's report
         from experiments import evaluation
 
-        return evaluation.render(run)
-    view, drawn = page(found)
+        evaluated = evaluation.view(run)
+        own_page = evaluation.write(run, evaluated)
+        if found.at("cells") is None:  # there was no run around it
+            return own_page
+    view, drawn = page(found, evaluated)
     for chart in drawn:
         write_figure(run, chart)
     text = environment().get_template("report.html").render(view)

@@ -84,6 +84,8 @@ def run(name: str, options: Options) -> Finished:
 
     Raises ExperimentError, CaptureError, ClassifierError or TestbedError for what a user can mend.
     """
+    from experiments import evaluate
+
     log = Log()
     spec, raw = specs.load(name)
     grid = cells(spec, load_operators(spec))
@@ -101,9 +103,13 @@ def run(name: str, options: Options) -> Finished:
         "collateral": collateral_rows(grid, outcomes),
         "cells": cell_rows(grid, outcomes, reused, errors),
     }
+    evaluated = evaluate.within(spec, held, options, log)
     measured = measure(spec, held, seen, log)
     tables |= {"latency": measured.latency, "throughput": measured.throughput}
     told = summarise(spec, raw, held, seen, tables, measured)
+    if evaluated is not None:
+        tables |= evaluated.tables
+        told["evaluation"] = evaluated.told
     folder = write(spec, raw, options, held, tables, told, log)
     report = render(folder)
     point_latest(options.runs, folder)

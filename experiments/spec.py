@@ -60,6 +60,14 @@ class Timing(Strict):
     seconds: float = Field(default=4.0, gt=0, le=600)
 
 
+class Evaluation(Strict):
+    """How the classifier is evaluated within a run: which peers, and innocent flows crafted."""
+
+    enabled: bool = True
+    peers: list[Literal["ndpi", "nfstream", "tshark"]] = ["ndpi", "nfstream", "tshark"]
+    flows: int = Field(default=150_000, ge=0, le=10_000_000)
+
+
 class Spec(Strict):
     """One experiment: the grid operator x hypothesis x access x date over calls and innocents."""
 
@@ -75,6 +83,7 @@ class Spec(Strict):
     dates: list[Day] = Field(min_length=1)
     captures: Captures = Captures()
     timing: Timing = Timing()
+    evaluation: Evaluation = Evaluation()
 
     @model_validator(mode="after")
     def _no_repeats(self) -> Spec:

@@ -206,5 +206,6 @@ def test_the_doctor_has_one_line_for_each_thing_and_knows_the_peers() -> None:
     assert told.exit_code in (0, 1)
     lines = told.stdout.splitlines()
     assert all(line.split()[0] in ("ok", "missing", "absent") for line in lines)
-    for name in ("Python", "numba", "ndpiReader", "apt source", "cells", "downloads"):
+    peers = ("ndpi", "nfstream", "tshark")
+    for name in ("Python", "numba", *peers, "apt source", "cells", "downloads"):
         assert any(line[8:].startswith(name) for line in lines)

@@ -23,7 +23,7 @@ from experiments.disturb import (
     transport_at,
     unscored,
 )
-from experiments.evaluate import met
+from experiments.looker import met
 from experiments.offline import classify_packets
 from testbed.survey import Survey, survey
 
@@ -180,6 +180,23 @@ def test_addresses_are_mapped_one_to_one_even_where_the_hash_collides() -> None:
     assert len(set(new)) == len(many)
     assert mapped(many, b"k") == new
     assert mapped(many, b"l") != new
+
+
+def test_random_payload_changes_every_payload_and_nothing_else() -> None:
+    made = after("payloadless")
+    old, new = held().packets, made.packets
+    facts = held().facts
+    body = np.zeros(len(old.data), bool)
+    for one in facts[facts["flow"] >= 0]:
+        body[one["at"] : one["end"]] = True
+    assert (old.data[~body] == new.data[~body]).all()
+    assert (old.data[body] != new.data[body]).mean() > 0.98
+    other = after("payloadless", seed=8).packets.data
+    assert (other[body] != new.data[body]).any()
+
+
+def test_peers_are_asked_where_packets_differ_and_of_the_captures_as_they_are() -> None:
+    assert {column.name for column in COLUMNS if not column.packets} == {"unlearned", "nameless"}
 
 
 @pytest.mark.parametrize("name", ["gtp", "pppoe"])

@@ -16,10 +16,11 @@ from captures.catalogue import load
 from captures.pcap import read
 from classifier.engine import Engine
 from classifier.verdicts import APPS, SKYPE, TEAMS, WHATSAPP
-from experiments import evaluate, evaluation, measures, offline, peers, results, tree
+from experiments import evaluate, evaluation, kinds, looker, measures, offline, results, tree
 from experiments.corpus import Item
 from experiments.disturb import COLUMNS, disturb
-from experiments.report import render
+from experiments.peers import labels
+from experiments.report import environment, render
 from testbed.survey import survey
 
 SAMPLES = Path(__file__).resolve().parents[2] / "captures" / "samples"
@@ -50,7 +51,8 @@ def row(truth: str, said: str, verdict: str = "certain", **more: Any) -> Row:
         "truth_app": truth, "truth_role": "media", "truth_confidence": "high", "truth_call": "c",
         "verdict": verdict, "app": said, "role": "media", "packets": 9, "confidence": 0.9,
         "group": "g", "synthetic": False, "innocent": False, "why": "", "features": [0.0],
-        "packets_to_verdict": 3, "ms_to_verdict": 1.0,
+        "packets_to_verdict": 3, "ms_to_verdict": 1.0, "octets": 100, "bare": False, "left": "",
+        "content": "",
     }  # fmt: skip
     made |= more
     return made | {"outcome": "unscored" if made["why"] else measures.outcome(made)}
@@ -106,12 +108,15 @@ def test_one_line_counts_every_outcome_role_call_and_flow_that_is_not_scored() -
     whatsapp, viber = 2 * 1 / (2 * 1 + 1 + 1), 2 * 1 / (2 * 1 + 2)
     assert line["macro_f1"] == pytest.approx((whatsapp + viber) / 2)
     assert line["macro_f1_often"] is None
-    assert (line["p50"], line["p95"]) == (3, 3)
+    assert (line["p50"], line["p95"], line["p99"]) == (3, 3, 3)
+    assert (line["ms_p50"], line["ms_p95"], line["ms_p99"]) == (1.0, 1.0, 1.0)
+    assert (line["bytes"], line["bytes_right"], line["bytes_low"]) == (500, 200, None)
+    assert line["balanced"] == pytest.approx((4 / 5 + 1 / 2) / 2)
 
 
 def test_an_undefined_measure_is_none() -> None:
     line = measures.summary([quiet()], 7, "x")
-    assert [line[key] for key in ("macro_f1", "call_f1", "p50", "low")] == [None] * 4
+    assert [line[key] for key in ("macro_f1", "call_f1", "p50", "low", "balanced")] == [None] * 5
     assert measures.precision_at(line)[0]["precision"] is None
     assert measures.calibration([quiet()]) == {"n": 0, "bins": [], "error": None}
     assert measures.coverage_risk([quiet()]) == []
@@ -141,21 +146,70 @@ def test_risk_and_coverage_grow_as_less_confidence_is_asked_for() -> None:
 
 def test_a_lead_is_an_interval_over_pairs_of_groups_and_none_below_ten() -> None:
     ours = [row("viber", "viber", group=f"g{i}") for i in range(12)]
-    theirs = [measures.judged(one, peers.SILENT) for one in ours]
+    theirs = [measures.judged(one, labels.SILENT) for one in ours]
     assert measures.lead(ours, theirs, 7, "x") == (1.0, 1.0)
     assert measures.lead(ours, ours, 7, "x") == (0.0, 0.0)
     assert measures.lead(ours[:9], theirs[:9], 7, "x") is None
 
 
-def test_an_unknown_apps_flow_is_wrong_only_under_another_apps_name() -> None:
-    rows = [row("viber", said, verdict, group=f"g{at}") for at, (said, verdict) in enumerate(
-        [("other-rtc", "certain"), ("meet", "unsure"), ("none", "not-call"), ("skype", "certain")]
-    )]  # fmt: skip
-    line = measures.open_line("viber", rows)
-    assert [line[key] for key in ("n", "nameless", "unsure", "quiet", "other_app")] == [4] + [1] * 4
-    assert (line["named"], line["clean"], line["clusters"]) == ("skype 1", 3, 4)
-    assert [one["app"] for one in measures.open_lines({"viber": rows})] == ["viber", "all"]
-    assert measures.open_lines({}) == []
+def test_bytes_of_a_flow_count_where_its_name_is_right_and_have_an_interval_from_ten_groups() -> (
+    None
+):
+    rows = [row("viber", "viber", octets=10, group=f"g{at}") for at in range(10)]
+    rows.append(row("viber", "skype", octets=900))
+    found = measures.octets(rows, 7, "x")
+    assert (found["bytes"], found["bytes_right"]) == (1000, 100)
+    assert found["bytes_low"] < 0.1 < found["bytes_high"] == 1.0
+    assert measures.octets([], 7, "x")["bytes_low"] is None
+
+
+def test_a_call_is_right_once_wrong_once_and_heard_by_its_media_alone() -> None:
+    rows = [
+        row("viber", "viber", truth_role="setup", truth_call="one"),
+        row("viber", "none", "not-call", role="other", truth_call="one"),
+        row("viber", "skype", truth_call="two"),
+        row("viber", "viber", truth_call="two"),
+        row("viber", "viber", truth_role="setup", truth_call="three"),
+        row("viber", "viber", truth_call=None),
+    ]
+    found = measures.calls(rows)
+    assert (found["calls"], found["calls_right"], found["calls_wrong"]) == (3, 3, 1)
+    assert (found["media_calls"], found["media_calls_right"]) == (2, 1)
+    assert found["media_calls_low"] is None
+
+
+def test_a_bare_flow_is_honest_as_a_call_without_a_name_or_unsure() -> None:
+    rows = [
+        row("viber", "other-rtc", bare=True),
+        row("viber", "meet", "unsure", bare=True),
+        row("viber", "skype", bare=True),
+        row("viber", "none", "not-call", role="other", bare=True, truth_role="control"),
+        row("viber", "other-rtc"),
+    ]
+    assert measures.bare(rows) == {"bare": 4, "bare_honest": 2}
+
+
+def test_innocent_flows_are_counted_by_kind_with_the_bound_that_their_number_allows() -> None:
+    rows = [quiet(content="game"), quiet("sip", "certain", content="game"), quiet(content="ntp")]
+    rows.append(quiet(innocent=False, truth_role="messaging"))
+    rows += [row("zoom", "whatsapp"), row("zoom", "zoom"), row("viber", "skype")]
+    found = {line["kind"]: line for line in measures.innocents(rows)}
+    assert list(found)[-2:] == [kinds.ALL, kinds.OTHER_CALLS]
+    assert (found["games"]["hits"], found["games"]["flows"]) == (1, 2)
+    assert found[kinds.REST]["per_million"] == 1e6  # 3/1 proves nothing
+    assert found[kinds.CHAT]["flows"] == 1
+    assert (found[kinds.ALL]["hits"], found[kinds.ALL]["flows"]) == (1, 4)
+    assert (found[kinds.OTHER_CALLS]["hits"], found[kinds.OTHER_CALLS]["flows"]) == (1, 2)
+    assert measures.upper_per_million(0, 3000) == pytest.approx(1000)
+    assert measures.upper_per_million(0, 0) is None
+    assert 100 < (measures.upper_per_million(1, 10_000) or 0) < 600
+    assert measures.innocents([row("viber", "viber")]) == []
+
+
+def test_precision_at_base_rates_stands_in_every_line() -> None:
+    line = measures.summary(ROWS, 7, "x")
+    told = measures.precision_at(line)
+    assert [line[f"precision_{one['key']}"] for one in told] == [one["precision"] for one in told]
 
 
 # ---- the small tree
@@ -227,8 +281,8 @@ def test_as_captured_every_flow_has_the_outcome_of_the_ordinary_run() -> None:
     held = item("sample-whatsapp-audio")
     seen = survey(read(held.path))
     made = disturb(COLUMNS[0], seen, 7, held.capture.sha256)
-    known = evaluate.truths(held, seen)
-    rows = evaluate.column_rows(held, seen, known, COLUMNS[0], made)
+    known = looker.truths(held, seen)
+    rows = looker.column_rows(held, seen, known, COLUMNS[0], made)
     usual = [one for one in offline.examine(held).rows if one["outcome"] != "unscored"]
     told = {one["frame"]: (one["outcome"], one["app"], one["packets"]) for one in usual}
     assert {one["frame"]: (one["outcome"], one["app"], one["packets"]) for one in rows} == told
@@ -240,9 +294,9 @@ def test_a_label_that_names_no_packet_is_a_missed_flow() -> None:
     held = item("sample-viber-audio")
     seen = survey(read(held.path))
     ghost = label_truth.Label(10**6, "udp", 1, "viber", "media", "x", "high")
-    known = evaluate.truths(held._replace(labels=[ghost]), seen)
+    known = looker.truths(held._replace(labels=[ghost]), seen)
     made = disturb(COLUMNS[0], seen, 7, held.capture.sha256)
-    rows = evaluate.column_rows(held, seen, known, COLUMNS[0], made)
+    rows = looker.column_rows(held, seen, known, COLUMNS[0], made)
     assert [(one["outcome"], one["key"], one["why"]) for one in rows] == [("missed", None, "")]
 
 
@@ -251,10 +305,8 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> evaluate.Finished:
     """Evaluate three samples without a peer."""
     folder = tmp_path_factory.mktemp("evaluate")
     (folder / "small.toml").write_text(SPEC)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(peers, "find", lambda: (None, "ndpiReader is not installed"))
-        options = evaluate.Options(runs=folder / "runs")
-        return evaluate.evaluate(str(folder / "small.toml"), options)
+    options = evaluate.Options(runs=folder / "runs", peers="none", flows=200)
+    return evaluate.evaluate(str(folder / "small.toml"), options)
 
 
 def test_synthetic_captures_have_rows_of_their_own_and_none_in_the_table(
@@ -267,7 +319,9 @@ def test_synthetic_captures_have_rows_of_their_own_and_none_in_the_table(
     ours = [one for one in told["evaluation"]["synthetic"] if one["engine"] == "midcall"]
     assert [one["column"] for one in ours] == [column.name for column in COLUMNS]
     assert ours[0]["right"] == ours[0]["n"] > 0
-    assert told["evaluation"]["peer"]["reason"] == "ndpiReader is not installed"
+    assert [one["reason"] for one in told["evaluation"]["peers"]] == ["was not asked to"] * 3
+    assert told["evaluation"]["regression"]["flows"] >= 200
+    assert "without any claim of a rate" in told["evaluation"]["regression"]["note"]
     rows = results.read_table(done.folder, "evaluation")
     assert {one["synthetic"] for one in rows} == {True}
     assert (done.folder / "evaluation.csv").is_file()
@@ -283,7 +337,8 @@ def test_the_page_says_what_was_not_measured_and_is_drawn_again_by_report(
 ) -> None:
     page = done.page.read_text()
     assert "nothing was measured on real calls" in page
-    assert "nDPI took no part: ndpiReader is not installed" in page
+    assert "nfstream took no part: was not asked to" in page
+    assert "a regression count without any claim of a rate" in page
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert render(done.folder) == done.page
     assert done.page.read_text() == page
@@ -292,16 +347,28 @@ def test_the_page_says_what_was_not_measured_and_is_drawn_again_by_report(
 def test_the_page_shows_real_flows_and_where_a_name_was_lost(
     done: evaluate.Finished, tmp_path: Path
 ) -> None:
-    for name in ("evaluation", "evaluation_apps", "evaluation_open", "evaluation_flows"):
+    for name in results.EVALUATED:
         rows = results.read_table(done.folder, name)
         real = [{**one, "synthetic": False} if "synthetic" in one else one for one in rows]
         results.write_table(tmp_path, name, real)
     for name in ("summary.json", "spec.toml", "provenance.json"):
         (tmp_path / name).write_bytes((done.folder / name).read_bytes())
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    summary["evaluation"]["peers"][0] |= {"version": "9.9", "how": "-x", "reason": ""}
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
     page = evaluation.render(tmp_path).read_text()
+    for words in ("took no part: was not asked to", "nDPI 9.9 was asked with: -x"):
+        assert words in page
+    assert "the same tree on a random split: optimistic (leaks)" in page
     assert "What it sees, disturbance by disturbance" in page
     assert "nothing was measured on real calls" not in page
     assert 'id="fig-disturbed"' in page
+    view = evaluation.view(tmp_path)
+    part = (
+        environment().get_template("disturbance.html").render(evaluated=view, files=view["files"])
+    )
+    assert "figures on known material" in part
+    assert 'href="evaluation.html"' in part
     lines = [
         one for one in results.read_table(tmp_path, "evaluation") if one["engine"] == "midcall"
     ]

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Kinds of innocent traffic: by the catalogue's words, never by what an engine said."""
+
+from __future__ import annotations
+
+import pytest
+
+from captures.catalogue import load
+from experiments import kinds
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        ("WhatsApp: login+chat", "chat, log-in and presence of call apps"),
+        ("Apple (no FaceTime call)", "chat, log-in and presence of call apps"),
+        ("Facebook (web)", "web"),
+        ("https web", "web"),
+        ("vpn cloudflare warp", "WireGuard-like VPN"),
+        ("vpn openvpn", "other VPN, proxy, circumvention"),
+        ("tor", "other VPN, proxy, circumvention"),
+        ("dtls (no use_srtp)", "DTLS that is a VPN"),
+        ("dns tunnel", "other VPN, proxy, circumvention"),
+        ("dns abnormal", "name resolution"),
+        ("http on port 5060", "HTTP on the SIP port"),
+        ("udp look-alike of gtp", "look-alikes"),
+        ("mail", kinds.REST),
+    ],
+)
+def test_the_words_of_a_capture_give_its_kind(content: str, kind: str) -> None:
+    assert kinds.of_content(content) == kind
+
+
+def test_every_kind_has_a_capture_in_the_catalogue() -> None:
+    innocent = [one for one in load(local=False).captures if one.role == "innocent"]
+    assert {kinds.of_content(one.content) for one in innocent} == {*kinds.WORDS, kinds.REST}
+
+
+def test_in_captures_of_calls_the_label_tells_chat_from_the_rest() -> None:
+    assert kinds.kind({"innocent": False, "truth_role": "messaging"}) == kinds.CHAT
+    assert kinds.kind({"innocent": False, "truth_role": "other"}) == kinds.BESIDE
+    assert kinds.kind({"innocent": True, "content": "game"}) == "games"
