@@ -107,7 +107,7 @@ def test_the_rule_that_makes_a_role_grow_is_named_though_the_record_does_not_kee
     assert (grown["before"]["role"], grown["after"]["role"]) == ("setup", "media")
     assert grown["rule"] == "RTP behind a two-octet session word"
     document, _ = explain(str(WHATSAPP), "12", 0)
-    assert document["shown"][-1]["rule"] == "RTP or RTCP in a flow of this app's call"
+    assert document["shown"][-1]["rule"] == "a media source of this app's call"
 
 
 def test_what_is_counted_says_that_no_single_bytes_decide() -> None:
