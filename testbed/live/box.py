@@ -39,7 +39,9 @@ from classifier.flow import (
 )
 from testbed.errors import TestbedError
 from testbed.link import STATE, access_links, no_links
+from testbed.live import offload as offloads
 from testbed.live.network import Network
+from testbed.live.offload import Offload
 from testbed.live.pump import (
     BATCH,
     BOX_LOG,
@@ -58,7 +60,7 @@ from testbed.live.pump import (
     relay,
     run_box,
 )
-from testbed.live.rings import FRAMES, PORT_SLOTS, Ring
+from testbed.live.rings import FRAMES, PORT_SLOTS, Ring, inside
 from testbed.live.system import die_with_parent, prefer, urgent, wake_precisely
 from testbed.policy import EMPTY, Policy
 from testbed.rules import table
@@ -79,6 +81,7 @@ GONE = os.WEXITED | os.WNOHANG | os.WNOWAIT
 
 WHEN_DEAD = ("open", "closed")
 LINKS = ("captured", "preset")
+OFFLOADS = ("auto", "off")
 
 
 @dataclass(frozen=True)
@@ -91,8 +94,8 @@ class Options:
     sends; frames: of a ring, per direction; flows: bound of the flow table; places: packets that
     can be late at once; realtime: run the moment a packet comes, while it sleeps between packets;
     access: the network whose tunnels the box sees; link: whether its delay and loss are added
-    behind the box ("preset") or
-    not ("captured").
+    behind the box ("preset") or not ("captured"); offload: whether decided flows are handed to the
+    kernel ("auto": where it can) or not ("off").
     """
 
     policy: Policy = EMPTY
@@ -125,6 +128,8 @@ class Options:
             found.append(f"batch: got {self.batch}, expected 1 to {self.frames // 2}")
         if not 1 <= self.places <= PLACES:
             found.append(f"places: got {self.places}, expected 1 to {PLACES}")
+        if self.offload not in OFFLOADS:
+            found.append(f"offload: got {self.offload!r}, expected one of {', '.join(OFFLOADS)}")
         if self.link not in LINKS:
             found.append(f"link: got {self.link!r}, expected one of {', '.join(LINKS)}")
         return found
@@ -218,13 +223,27 @@ class Box:
     def counters(self) -> dict[str, int]:
         """Return what the box counted so far, by name."""
         if self.shared is None:
-            return dict.fromkeys(COUNTERS, 0)
+            return dict.fromkeys((*COUNTERS, *offloads.TOLD), 0)
         found = {name: int(n) for name, n in zip(COUNTERS, self.shared.counters, strict=False)}
+        told = self.shared.counters[len(COUNTERS) :]
+        found |= {name: int(n) for name, n in zip(offloads.TOLD, told, strict=False)}
+        below, dropped = found["offload_redirected"], found["offload_dropped"]
+        found["received"] += below + dropped
+        found["forwarded"] += below
+        found["dropped_by_policy"] += dropped
         meter = self.shared.meter
         found["malformed"] += int(meter[METER_MALFORMED])
         found["not_ip"] = int(meter[METER_NOT_IP])
         found["too_deep"] = int(meter[METER_TOO_DEEP])
         return found
+
+    @property
+    def offload(self) -> str:
+        """Return "on", or "off: " and why decided flows are not handed to the kernel."""
+        if self.options.offload == "off":
+            return "off: not asked for"
+        path = self.network.folder / "box.offload"
+        return f"off: {path.read_text()}" if path.exists() else "on"
 
     def met(self) -> dict[str, int]:
         """Return how many packets met each rule's match, by the rule's name."""
@@ -260,7 +279,7 @@ class Shared:
     def __init__(self, folder: Path, options: Options) -> None:
         """Map (and make) the files."""
         rules = len(options.policy.rules)
-        self.counters = mapped(folder / "box.counters", np.int64, 32)
+        self.counters = mapped(folder / "box.counters", np.int64, 32)  # COUNTERS, then TOLD
         self.orders = mapped(folder / "box.told", np.int64, ORDERS)
         self.workers = mapped(folder / "box.workers", np.int64, 1)
         self.meter = mapped(folder / "box.meter", np.int64, METERS)
@@ -309,6 +328,7 @@ class Worker:
             links,
             np.zeros(2, STATE),
             late(options.places),
+            offloads.nothing(),
             shared.log,
             orders,
             shared.counters,
@@ -318,6 +338,7 @@ class Worker:
         self.asked = self.slept = 0.0
         self.sleeps = -1
         self.urgent = False
+        self.offload: Offload | None = None
 
     def touch(self) -> None:
         """Take the memory that under load would be taken page by page, here and in no parent."""
@@ -326,12 +347,44 @@ class Worker:
             if array.size:
                 array.reshape(-1).view(np.uint8)[:: mmap.PAGESIZE] |= 0
 
+    def hand_over(self, pid: int, names: tuple[str, ...], folder: Path) -> None:
+        """From now on hand decided flows to the kernel, where it can; writes down what keeps it.
+
+        Redirected packets would miss the access link's delay: with one only drops are handed over.
+        """
+        options = self.options
+        opened: Offload | None = None
+        try:
+            opened = Offload(
+                redirect=options.link == "captured", trace=options.log_packets, tag=options.run
+            )
+            with inside(pid):
+                opened.attach((names[1], names[2]))
+        except TestbedError as error:
+            if opened is not None:
+                opened.close()
+            (folder / "box.offload").write_text(str(error))
+            return
+        self.offload, self.work = opened, self.work._replace(desk=opened.desk)
+
+    def fold(self, stretch: int) -> None:
+        """Bring back what the kernel did with flows that it was handed."""
+        if self.offload is None:
+            return
+        desk, shared = self.offload.desk, self.shared
+        flows = self.engine.tables.flows
+        offloads.fold(desk, time.time_ns(), stretch, flows, shared.met)
+        offloads.fold_trace(desk, stretch, self.offload.trace, shared.log)
+        told = list(self.offload.counters.values())
+        shared.counters[len(COUNTERS) : len(COUNTERS) + len(told)] = told
+
     def turn(self, budget: int) -> None:
         """Let the pump run for at most `budget` ns."""
         caller, server = self.ports
         self.engine.reserve(TURN_PACKETS)
         run_box(budget, TURN_PACKETS, self.work._replace(tables=self.engine.tables), caller, server)
         self.engine.tables.meter[METER_SPILLED] = 0
+        self.fold(offloads.STRETCH)
 
     def bypass(self, budget: int) -> None:
         """Forward everything for at most `budget` ns."""
@@ -366,8 +419,11 @@ def main(folder: Path) -> None:
     with compile_lock():
         worker.turn(0)
         worker.bypass(0)
+        offloads.warm_up(shared.met, shared.log)
     child = os.fork()
     if child == 0:
+        if options.offload == "auto":
+            worker.hand_over(pid, names, folder)
         work(worker, folder)
     while shared.workers[0] == 0 and os.waitid(os.P_PID, child, GONE) is None:
         time.sleep(0.002)
@@ -414,6 +470,7 @@ def work(worker: Worker, folder: Path) -> None:
             worker.hurry()
         worker.asked = 0.0
         worker.ask()
+        worker.fold(1 << 32)
         np.save(folder / "box.flows.npy", worker.engine.flows())
     except BaseException as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)

@@ -18,11 +18,12 @@ from captures.compiled import I, kernel
 from captures.octets import Octets, u8, u32
 from classifier.engine import Tables, step
 from classifier.flow import Records
-from classifier.signs import SIGN_IP_SIZE
+from classifier.signs import SIGN_IP_SIZE, SIGN_UP
 from testbed.access import put32
 from testbed.endpoints import sift_down, sift_up
 from testbed.forge import METER_LETTERS, METER_OCTETS
 from testbed.link import admit
+from testbed.live.offload import ON, Desk, offer, settle_queue
 from testbed.live.rings import (
     FRAME,
     PORT_FD,
@@ -109,6 +110,7 @@ class Work(NamedTuple):
     links: Records  # LINK[2], the access network's, up and down
     ways: Records  # STATE[2]
     late: Late
+    desk: Desk  # where decided flows are handed to the kernel
     log: Records  # BOX_LOG[...]
     orders: Numbers  # int64[ORDERS]
     counters: Numbers
@@ -307,6 +309,10 @@ def take(side: int, clock: int, work: Work, caller: Port, server: Port) -> int:
                 counters[BY_OVERLOAD] += 1
         else:
             counters[BY_LINK if fate == LOST else BY_POLICY] += 1
+        if work.desk.state[ON] and flow >= 0:
+            up = work.signs[SIGN_UP]
+            flows, rules = work.tables.flows, work.box.rules
+            offer(work.desk, rules, flows, flow, up, side, b, at, end, clock)
         give_back(inward, slot)
     return taken
 
@@ -337,6 +343,7 @@ def run_box(budget: int, packets: int, work: Work, caller: Port, server: Port) -
         flush(caller)
         flush(server)
         done += count
+        settle_queue(work.desk, clock, caller, server)
         if count == 0:
             pause(clock, until, work)
             clock = now(work.pair)

@@ -155,6 +155,20 @@ def next_frame(port: Port) -> int:
 
 
 @kernel
+def frame_ahead(port: Port, ahead: int) -> tuple[int, int]:
+    """Return where the frame that waits `ahead` places behind the next one begins and ends.
+
+    (-1, -1) where none does. A VLAN tag that the kernel took off is not in it.
+    """
+    slot = ((port.row[PORT_RX_AT] + ahead) & (port.row[PORT_FRAMES] - 1)) * FRAME
+    at = slot >> 2
+    if I(port.words[at]) & RX_USER == 0:
+        return I(-1), I(-1)
+    start = slot + (I(port.words[at + 3]) & 0xFFFF)
+    return I(start), I(start + I(port.words[at + 2]))
+
+
+@kernel
 def give_back(port: Port, slot: int) -> None:
     """Give a received frame's slot back to the kernel and go on to the next."""
     port.words[slot >> 2] = RX_FREE
