@@ -40,6 +40,7 @@ def examine() -> list[Finding]:
         _tool("git", "captures from Git archives and histories", "apt-get install git"),
         _apt(),
         *(_peer(name) for name in ("ndpi", "nfstream", "tshark")),
+        *_live(),
         _folder("cells", "midcall/cells", "finished cells"),
         _folder("downloads", "midcall/captures", "captures obtained"),
         _machine(),
@@ -111,6 +112,15 @@ def _peer(name: str) -> Finding:
     if peer is None:
         return Finding(name, OPTIONAL, f"a peer to compare with: {reason}")
     return Finding(name, "ok", f"a peer to compare with, version {peer.version}")
+
+
+def _live() -> list[Finding]:
+    """Look at what the live backend needs and can use."""
+    try:
+        from experiments.readiness import findings
+    except ImportError as error:
+        return [Finding("live", OPTIONAL, f"cannot be looked at ({error}): make setup")]
+    return findings()
 
 
 def _folder(name: str, below: str, use: str) -> Finding:

@@ -207,5 +207,15 @@ def test_the_doctor_has_one_line_for_each_thing_and_knows_the_peers() -> None:
     lines = told.stdout.splitlines()
     assert all(line.split()[0] in ("ok", "missing", "absent") for line in lines)
     peers = ("ndpi", "nfstream", "tshark")
-    for name in ("Python", "numba", *peers, "apt source", "cells", "downloads"):
+    for name in (
+        "Python",
+        "numba",
+        *peers,
+        "apt source",
+        "live",
+        "live offload",
+        "docker",
+        "cells",
+        "downloads",
+    ):
         assert any(line[8:].startswith(name) for line in lines)
