@@ -19,7 +19,7 @@ from classifier.apps.gamevoice import gamevoice_message
 from classifier.apps.imo import imo_message
 from classifier.apps.line import line_message
 from classifier.apps.meet import CERTIFICATE as MEET_CERTIFICATE
-from classifier.apps.skype import FRAME, classic_skype
+from classifier.apps.skype import FRAME, classic_data, classic_skype, counts_groups
 from classifier.apps.snapchat import repeats_id
 from classifier.apps.teams import teams_message
 from classifier.apps.telegram import telegram_message
@@ -29,6 +29,7 @@ from classifier.apps.viber import STREAM as VIBER_STREAM
 from classifier.apps.viber import viber_message
 from classifier.apps.webex import webex_message
 from classifier.apps.webrtc import DTLS_SRTP, IS_QUIC, NAMED_CERTIFICATE, TURN_USE
+from classifier.apps.wechat import wechat_message
 from classifier.apps.zoom import own_port as zoom_port
 from classifier.apps.zoom import zoom_message
 from classifier.checks import by_port, on_stun
@@ -172,7 +173,7 @@ def on_payload(
             learn_sdp(b, at, end, (found >> 8) & 0xFF, time, context, meter)
             teach_hosts(context, meter, b, at, end, time, signs)
     if found == 0:
-        found = on_proprietary(flow, note, b, at, end, size, time, signs)
+        found = on_proprietary(flow, note, hellos, meter, b, at, end, size, time, signs)
     if (found >> 8) & 0xFF == VIBER and end - at >= 4:
         argument = u8(b, at + 2) | (u8(b, at + 3) << 8)
     if conclude(flow, found, argument, time):
@@ -195,6 +196,8 @@ def on_dtls(flow: Any, b: Octets, at: int, end: int, time: int, signs: Numbers) 
 def on_proprietary(
     flow: Any,
     note: Any,
+    hellos: Octets,
+    meter: Numbers,
     b: Octets,
     at: int,
     end: int,
@@ -220,13 +223,15 @@ def on_proprietary(
     if found == 0:
         found = heard(flow, webex_message(note, b, at, end, size, up, here, there))
         found = found or heard(flow, imo_message(note, b, at, end, size))
+        found = found or heard(flow, wechat_message(note, b, at, end, size, up))
     if found == 0:
         found = heard(flow, facetime_message(note, b, at, end, size, up))
         found = found or gamevoice_message(note, b, at, end, size)
     if found == 0:
-        found = classic_skype(
-            note, b, at, end, up, time - I(note["first_time"]), I(flow["app"]) == SKYPE
-        )
+        passed = time - I(note["first_time"])
+        found = classic_skype(note, b, at, end, up, passed, I(flow["app"]) == SKYPE)
+        if found == 0 and counts_groups(note):
+            found = heard(flow, classic_data(note, hellos, meter, b, at, end))
     return found
 
 

@@ -33,6 +33,8 @@ ROW = MARKS + ROOM
 
 #: What a row holds; EARLY is a segment that came before the start of its hello.
 TLS_ROW, EARLY_ROW, DTLS_ROW, QUIC_ROW = 1, 2, 3, 4
+#: ... or no hello at all: counts of 4-bit groups (classifier.apps.skype).
+SKYPE_ROW = 5
 #: Where the first octets of an EARLY_ROW stand, so that what comes before them has room.
 EARLY_AT = ROOM // 2
 #: `greets` of a note whose flow said hello.

@@ -34,6 +34,7 @@ from classifier.apps import (
     viber,
     webex,
     webrtc,
+    wechat,
     whatsapp,
     zoom,
 )
@@ -504,6 +505,9 @@ _PLACES: dict[int, Place | Counted] = {
     skype.FRAME: microsoft_frame,
     skype.VOICE: both(rtp_type, rtp_profile),
     skype.PRESENCE: skype_head,
+    skype.SPREAD: payload(
+        (2, 1, "its low half fixed, its high half mixed, the octets around random")
+    ),
     skype.CLASSIC_CALL: payload((2, 1, "function whose low nibble is D")),
     teams.GUID: payload((0, 1, "03"), *((at + 1, 1, "dash of a GUID") for at in (8, 13, 18, 23))),
     teams.TURN_COOKIE: words(b"\x72\xc6\x4b\xc6"),
@@ -548,6 +552,8 @@ _PLACES: dict[int, Place | Counted] = {
     zoom.GUIDS: user_name,
     zoom.ECHO: payload((0, 4, "keep-alive")),
     zoom.PEER: payload((0, 3, "1F 02 01")),
+    zoom.PEER_HELLO: payload((0, 3, "1F 02 01"), (24, 4, "length of an address")),
+    zoom.COUNTED: payload((0, 1, "frame 05"), (1, 2, "count"), (3, 4, "session")),
     zoom.PEER_MEDIA: payload((0, 1, "media type")),
     zoom.PORT: both(ports, proof_on_port),
     meet.PORT: both(ports, proof_of_webrtc),
@@ -555,6 +561,7 @@ _PLACES: dict[int, Place | Counted] = {
     meet.DUO: stun_attribute(lambda kind: kind == 0xFF03),
     meet.CERTIFICATE: words(b"hangouts"),
     webex.HELLO: payload((0, 4, "answer to a hello"), (7, 1, "01")),
+    wechat.PAIR: payload((0, 4, "opening, the other half of which came before")),
     webex.ON_PORT: both(ports, payload((0, 4, "hello, answer, or what follows"))),
     discord.DISCOVERY: payload((0, 4, "IP discovery")),
     discord.PING: payload((0, 4, "13 37 CA FE")),

@@ -17,6 +17,8 @@ from classifier.features import KEPT
 from classifier.flow import METER_FREE, METER_NOTE_HAND, METER_NOTES, Numbers, Records
 
 TRACKS = 4
+#: Payloads that fit a candidate from which it keeps its place.
+SETTLED_HITS = 3
 
 NOTE = np.dtype(
     [
@@ -99,3 +101,12 @@ def next_victim(notes: Records, meter: Numbers) -> int:
     hand = I(meter[METER_NOTE_HAND])
     meter[METER_NOTE_HAND] = (hand + 1) % len(notes)
     return hand
+
+
+@kernel
+def may_try(note: Any, app: int) -> bool:
+    """Tell whether a first weak sign of an app may take the candidate's place.
+
+    It may not where another app's framing was seen several times already.
+    """
+    return bool(note["candidate"] == app or note["candidate"] == 0 or note["hits"] < SETTLED_HITS)

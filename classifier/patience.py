@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from captures.compiled import I, inlined, kernel
+from classifier.apps.skype import counts_groups
 from classifier.apps.webrtc import (
     IS_TLS,
     NO_PAYLOAD,
@@ -21,10 +22,14 @@ from classifier.flow import METER_BLIND, Numbers, Records
 from classifier.judge import conclude
 from classifier.note import TRACKS
 from classifier.streams import best_run
-from classifier.verdicts import SNAPCHAT, UNDECIDED
+from classifier.verdicts import SKYPE, SNAPCHAT, UNDECIDED
 
 #: Payloads without any sign of a call after which a flow is left alone, and with a half sign.
 PATIENCE_UDP, PATIENCE_TCP, PATIENCE_HINT = 10, 6, 40
+#: The same where groups are counted: until they are.
+PATIENCE_COUNTS = 160
+#: Data packets of classic Skype in a row that are half a sign.
+HINT_RUN = 6
 
 
 @inlined
@@ -42,6 +47,10 @@ def lost_patience(flow: Any, note: Any, model: Records, proto: int) -> bool:
     if seen < PATIENCE_UDP:
         return False
     framed = note["candidate"] > 0 and note["candidate"] != SNAPCHAT
+    if note["candidate"] == SKYPE and note["word"] == 0:
+        framed = note["hits"] >= HINT_RUN
+    if counts_groups(note):
+        return seen >= PATIENCE_COUNTS
     hint = best_run(note) > 0 or note["rtcp"] > 0 or framed or note["tags"] > 2
     if hint:
         return seen >= PATIENCE_HINT

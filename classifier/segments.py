@@ -15,7 +15,7 @@ from classifier.apps.webrtc import IS_HTTP, NAMED_TLS, RTP_STREAM
 from classifier.apps.whatsapp import whatsapp_tcp
 from classifier.checks import on_stun
 from classifier.evidence import pack
-from classifier.flow import AWAITS, Numbers, Records
+from classifier.flow import ALLOCATED, AWAITS, Numbers, Records
 from classifier.greetings import await_certificate, on_more, on_nameless_tls, on_segment, on_server
 from classifier.hellos import EARLY_AT, EARLY_ROW, put_piece, take_row
 from classifier.judge import conclude, heard
@@ -25,7 +25,7 @@ from classifier.protocols.certificate import is_server_hello
 from classifier.protocols.http import read_http
 from classifier.protocols.rtp import looks_like_rtp, read_rtcp, track_rtp
 from classifier.protocols.sdp import learn_sdp
-from classifier.protocols.stun import read_stun
+from classifier.protocols.stun import COOKIE, read_stun
 from classifier.protocols.tls import CLIENT_HELLO as TLS_HELLO
 from classifier.protocols.tls import NOT_TLS, may_begin, read_tls
 from classifier.signs import (
@@ -140,10 +140,12 @@ def on_framed(
     signs: Numbers,
 ) -> None:
     """Read STUN as it is, or STUN, RTP and RTCP behind the length words of RFC 4571."""
-    if size >= 20 and read_stun(b, at, end, size, 0, signs):
-        if u32(b, at + 4) == 0x2112A442:
-            on_stun(flow, note, context, meter, b, size, time, signs)
-            return
+    if size >= 20 and read_stun(b, at, end, size, 0, signs) and u32(b, at + 4) == COOKIE:
+        on_stun(flow, note, context, meter, b, size, time, signs)
+        return
+    if I(flow["state"]) & ALLOCATED and u8(b, at) >> 4 == 4:
+        on_channels(flow, note, b, at, end, size, time, signs)
+        return
     for _ in range(16):
         if end - at < 14:
             return
@@ -153,11 +155,29 @@ def on_framed(
         at, size = at + 2, size - 2
         stop = min(end, at + length)
         if u8(b, at) < 2 and read_stun(b, at, stop, length, 1, signs):
-            if u32(b, at + 4) == 0x2112A442:
+            if u32(b, at + 4) == COOKIE:
                 on_stun(flow, note, context, meter, b, length, time, signs)
         elif u8(b, at) >> 6 == 2:
             on_framed_media(flow, note, b, at, stop, length, time, signs)
         at, size = at + length, size - length
+
+
+@kernel
+def on_channels(
+    flow: Any, note: Any, b: Octets, at: int, end: int, size: int, time: int, signs: Numbers
+) -> None:
+    """Read RTP and RTCP in TURN's ChannelData over TCP, padded to 4 octets (RFC 8656, 12.5)."""
+    for _ in range(16):
+        if end - at < 12 or not 0x4000 <= u16(b, at) <= 0x4FFF:
+            return
+        length = u16(b, at + 2)
+        if length + 4 > size:
+            return
+        if u8(b, at + 4) >> 6 == 2:
+            stop = min(end, at + 4 + length)
+            on_framed_media(flow, note, b, at + 4, stop, length, time, signs)
+        step = (length + 7) & ~3
+        at, size = at + step, size - step
 
 
 @kernel

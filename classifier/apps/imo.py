@@ -13,6 +13,7 @@ from captures.compiled import I, kernel
 from captures.octets import Octets, u16, u24, u32
 from classifier.evidence import evidence
 from classifier.flow import mix
+from classifier.note import may_try
 from classifier.verdicts import CERTAIN, IMO, SETUP
 
 SHAPES = evidence(IMO, 2, CERTAIN, SETUP, 75, "two different datagrams of imo's shapes (published)")
@@ -41,5 +42,6 @@ def imo_message(note: Any, b: Octets, at: int, end: int, size: int) -> int:
     content = mix(mix(bit, u32(b, at)), u32(b, at + 4) if end - at >= 8 else I(0))
     if note["candidate"] == IMO and I(note["word"]) != content:
         return SHAPES
-    note["candidate"], note["word"] = IMO, content
+    if may_try(note, IMO):
+        note["candidate"], note["word"] = IMO, content
     return 0

@@ -4,7 +4,11 @@
 Facts. (a) Classic peer-to-peer, to about 2017: UDP from one port to many peers; octets 0-1 an id,
 octet 2 is 0x02 in requests, and its low nibble 5 or 7 in the reply, which repeats the id; data has
 low nibble 0xD (published by libprotoident and Tstat; Bonfiglio et al., SIGCOMM 2007). Presence
-looks the same as a call's set-up and is not a call. (b) From 2017: ICE with Microsoft's attributes
+looks the same as a call's set-up and is not a call. Of a call between peers, seen from anywhere on,
+the first eight octets tell: a chi-square test per 4-bit group over 100 packets finds the low half
+of octet 2 fixed, its high half mixed (three random bits), all others random (Bonfiglio's test in
+Tstat's form). Calls to telephones, whose first four octets are fixed, are not told so: too much
+innocent traffic is alike. (b) From 2017: ICE with Microsoft's attributes
 (0x8054 candidate identifier, 0x8070 implementation version, ... [MS-ICE2], [MS-TURN]) and SRTP
 payload type 104 with one-octet header extensions. (c) 2023 on: plain WebRTC. Skype and Teams share
 (b) and (c): the evidence says "skype/teams family" unless names of the same client tell.
@@ -20,8 +24,20 @@ from typing import Any
 from captures.compiled import I, kernel
 from captures.octets import Octets, u8, u16
 from classifier.evidence import evidence
+from classifier.flow import Numbers
+from classifier.hellos import NEED, OCTETS, SKYPE_ROW, drop_row, put16, row_of, take_row
 from classifier.protocols.stun import MICROSOFT
-from classifier.verdicts import CERTAIN, MEDIA, MESSAGING, NOT_CALL, SETUP, SKYPE, TEAMS, UNSURE
+from classifier.verdicts import (
+    CERTAIN,
+    MEDIA,
+    MESSAGING,
+    NOT_CALL,
+    SETUP,
+    SKYPE,
+    SNAPCHAT,
+    TEAMS,
+    UNSURE,
+)
 
 ATTRIBUTES = evidence(
     SKYPE, 1, CERTAIN, SETUP, 95, "STUN with Microsoft attributes (skype/teams family)"
@@ -41,6 +57,18 @@ PRESENCE = evidence(
 CLASSIC_CALL = evidence(
     SKYPE, 5, CERTAIN, MEDIA, 80, "classic Skype peer that then carries a steady data stream"
 )
+
+SPREAD = evidence(
+    SKYPE, 6, CERTAIN, MEDIA, 75, "classic Skype's data: chi-square of 4-bit groups, 100 packets"
+)
+
+#: Data packets in a row from which a flow's groups are counted; packets that are counted.
+RUN, SAMPLE = 12, 100
+#: 4-bit groups that are counted, and the values of one.
+GROUPS, VALUES = 16, 16
+HALF_MIXED, HALF_FIXED = 4, 5
+#: Chi-square, 15 degrees of freedom: below it a group is random; where three bits of it are.
+RANDOM, MIXED = 150, (75, 300)
 
 #: Data packets, and packets per second, from which a classic peer counts as a call.
 CALL_PACKETS, CALL_RATE = 60, 10
@@ -71,10 +99,13 @@ def classic_skype(note: Any, b: Octets, at: int, end: int, up: int, passed: int,
     if end - at < 11:
         return 0
     function = u8(b, at + 2)
-    if function == 0x02:
+    free = note["candidate"] in (0, SKYPE, SNAPCHAT)
+    if function == 0x02 and free:
         note["word"] = u16(b, at) | 0x10000 | (up << 17)
         note["candidate"] = SKYPE
         return 0
+    if not met and free:
+        follow_data(note, function & 0x0F == 0x0D)
     if note["candidate"] != SKYPE:
         return 0
     asked = I(note["word"])
@@ -86,3 +117,68 @@ def classic_skype(note: Any, b: Octets, at: int, end: int, up: int, passed: int,
         if note["hits"] >= CALL_PACKETS and passed < CALL_PACKETS * 1_000_000_000 // CALL_RATE:
             return CLASSIC_CALL
     return 0
+
+
+@kernel
+def follow_data(note: Any, data: bool) -> None:
+    """Count data packets in a row of a flow whose sides did not agree on an id (yet)."""
+    if data:
+        if note["candidate"] != SKYPE:
+            note["candidate"], note["word"], note["hits"] = SKYPE, 0, 0
+        note["hits"] = min(I(note["hits"]) + 1, 255)
+    elif note["candidate"] == SKYPE:
+        note["hits"] = 0
+
+
+@kernel
+def counts_groups(note: Any) -> bool:
+    """Tell whether a flow had so many data packets in a row that its groups are counted."""
+    return bool(note["candidate"] == SKYPE and note["hits"] >= RUN)
+
+
+@kernel
+def classic_data(note: Any, hellos: Octets, meter: Numbers, b: Octets, at: int, end: int) -> int:
+    """Count a data packet's 4-bit groups in a row of the pool; returns evidence after SAMPLE."""
+    if end - at < GROUPS // 2:
+        return 0
+    which = row_of(hellos, note, SKYPE_ROW)
+    if which == 0:
+        which = take_row(hellos, meter, note, SKYPE_ROW, 0, 0)
+        for place in range(OCTETS, OCTETS + 2 * GROUPS * VALUES):
+            hellos[which][place] = 0
+    row = hellos[which]
+    for group in range(GROUPS):
+        octet = u8(b, at + group // 2)
+        value = octet & 15 if group & 1 else octet >> 4
+        place = OCTETS + 2 * (group * VALUES + value)
+        put16(row, place, u16(row, place) + 1)
+    number = u16(row, NEED) + 1
+    put16(row, NEED, number)
+    if number < SAMPLE:
+        return 0
+    found = SPREAD if is_spread(row, number) else 0
+    drop_row(hellos, note)
+    return found
+
+
+@kernel
+def chi_square(row: Octets, group: int, number: int) -> int:
+    """Return a group's chi-square against equal shares of its 16 values."""
+    squares = I(0)
+    for value in range(VALUES):
+        count = u16(row, OCTETS + 2 * (group * VALUES + value))
+        squares += count * count
+    return VALUES * squares // number - number
+
+
+@kernel
+def is_spread(row: Octets, number: int) -> bool:
+    """Tell whether the groups of `number` packets are spread as classic Skype's are."""
+    for group in range(GROUPS):
+        found = chi_square(row, group, number)
+        if group == HALF_MIXED:
+            if not MIXED[0] <= found <= MIXED[1]:
+                return False
+        elif (found < RANDOM) == (group == HALF_FIXED):
+            return False
+    return True

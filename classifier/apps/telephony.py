@@ -118,6 +118,12 @@ def telephony_tcp(note: Any, b: Octets, at: int, end: int, size: int) -> int:
     """Return the evidence in a TCP payload."""
     if is_sip(b, at, end):
         return MESSAGE
+    if size == 4 and end - at >= 4 and u16(b, at) == 0x0300:  # its message comes by itself
+        note["other"] = u16(b, at + 2)
+        return 0
+    if note["other"] and I(note["other"]) == size + 4 and end - at >= 3 and u8(b, at) == 8:
+        if u8(b, at + 1) in (1, 2) and note["candidate"] == 0:
+            return H225
     if end - at >= 7 and u16(b, at) == 0x0300 and 4 < u16(b, at + 2) <= size:
         kind = u8(b, at + 4)
         if kind == 8 and u8(b, at + 5) in (0, 1, 2):  # Q.931 discriminator, call reference

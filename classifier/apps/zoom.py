@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Zoom: its own framing around RTP, its own NAT probe.
 
-Facts. UDP 8801-8810: hello 01 00 02 or 03, answered 02 00 01; 03 (18 octets) and 04 (13) keep
-alive (later clients: 81 octets); 05 starts an SFU frame, with RTP inside: octet 8 says 0F (audio,
-RTP at 27), 10 (video, RTP at 32) (published: Michel et al., IMC 2022). Peer to peer: 1F 02 01, and
-the same frames without the SFU's eight octets: audio with RTP at 19, video with RTP at 24. NAT
+Facts. UDP 8801-8810: hello 01 00 02 or 03, answered 02 00 01, 02 or 03, which repeats what stands
+behind the third octet; 03 (18 octets) and 04 (13) keep alive (later clients: 81 octets); 05 starts
+an SFU frame: a 16-bit count, four octets that stay, 00 or 04 by direction, then a media type: 0F
+(audio, RTP at 27), 10 (video, RTP at 32), 0D (screen, RTP at 35) (published: Michel et al., IMC
+2022). Peer to peer the same frames lack the SFU's eight octets, screens are 1E with RTP at 20, and
+a hello 1F 02 01 holds an address and an identifier, each behind a 32-bit length (nDPI). NAT
 probe: a STUN-like 0001 of 44 octets whose attribute 0101 holds digits, answered by 0002 with
 attribute 0103. The web client's ICE user name is two GUIDs in capitals. Shown by zoom (2019, two
 captures), stun_zoom (2022).
@@ -17,6 +19,8 @@ from typing import Any
 from captures.compiled import I, kernel
 from captures.octets import Octets, u8, u16, u24, u32
 from classifier.evidence import evidence
+from classifier.flow import mix
+from classifier.note import may_try
 from classifier.protocols.rtp import looks_like_rtp
 from classifier.verdicts import CERTAIN, MEDIA, SETUP, ZOOM
 
@@ -28,8 +32,17 @@ GUIDS = evidence(ZOOM, 6, CERTAIN, SETUP, 90, "ICE user name of two GUIDs in cap
 ECHO = evidence(ZOOM, 7, CERTAIN, SETUP, 85, "Zoom keep-alive 03, its echo 04 or the next 03")
 PEER = evidence(ZOOM, 5, CERTAIN, MEDIA, 80, "Zoom peer-to-peer frames 1F 02 01")
 
+#: Successors of a frame that prove a session.
+FOLLOWERS = 3
+
 PORT = evidence(ZOOM, 9, CERTAIN, SETUP, 75, "ICE, TURN or DTLS with Zoom's port {n}")
 
+PEER_HELLO = evidence(
+    ZOOM, 11, CERTAIN, SETUP, 92, "Zoom peer's hello: 1F 02 01, address and identifier fill it"
+)
+COUNTED = evidence(
+    ZOOM, 12, CERTAIN, SETUP, 85, "Zoom frames 05 that count up in one session, on any port"
+)
 PEER_MEDIA = evidence(ZOOM, 10, CERTAIN, MEDIA, 85, "RTP inside Zoom's peer-to-peer frames")
 
 
@@ -54,24 +67,23 @@ def is_probe(b: Octets, at: int, end: int, size: int) -> bool:
 @kernel
 def zoom_message(note: Any, b: Octets, at: int, end: int, size: int, port: int, up: int) -> int:
     """Return the evidence in a payload; `port`: the lower of both ports that is Zoom's, or 0."""
-    if end - at < 12:
+    if end - at < 10:
         return 0
     first = u8(b, at)
     if first <= 2 and is_probe(b, at, end, size):
         return PROBE
     if port and first == 1 and u24(b, at) in (0x010002, 0x010003) and size > 60:
         return HELLO
-    if port and first == 2 and u24(b, at) == 0x020001 and size < 64:
+    if port and first == 2 and u24(b, at) in (0x020001, 0x020002, 0x020003) and size < 64:
         return HELLO
-    if first == 5 and end - at >= 44:
-        kind, inner = u8(b, at + 8), 0
-        if kind == 0x0F:
-            inner = 27
-        elif kind == 0x10:
-            inner = 32
-        if inner and u8(b, at + 7) in (0, 4):
-            if looks_like_rtp(b, at + inner, end, size - inner):
-                return count(note, MEDIA_FRAME, 2)
+    if first in (1, 2) and answers(note, b, at, end, size, first, up):
+        return HELLO
+    if first == 5 and u8(b, at + 7) in (0, 4):
+        inner = inner_rtp(u8(b, at + 8))
+        if inner and looks_like_rtp(b, at + inner + 8, end, size - inner - 8):
+            return count(note, MEDIA_FRAME, 2)
+        if follows_frame(note, b, at, up):
+            return COUNTED
     if first in (3, 4) and u24(b, at + 1) == 0 and size in (13, 18, 81):
         found = keep_alive(note, b, at, first, up)
         if found:
@@ -79,15 +91,71 @@ def zoom_message(note: Any, b: Octets, at: int, end: int, size: int, port: int, 
     if port and first in (3, 4, 5):
         return count(note, FRAMES, 3)
     if u24(b, at) == 0x1F0201:
-        return count(note, PEER, 3)
+        return PEER_HELLO if is_peer_hello(b, at, end, size) else count(note, PEER, 3)
     return peer_media(note, b, at, end, size, first)
+
+
+@kernel
+def inner_rtp(kind: int) -> int:
+    """Return where RTP stands behind a media type, counted from it; 0: a type without RTP."""
+    if kind == 0x0F:
+        return 19
+    if kind == 0x10:
+        return 24
+    if kind == 0x0D:
+        return 27
+    return 20 if kind == 0x1E else 0
+
+
+@kernel
+def answers(note: Any, b: Octets, at: int, end: int, size: int, first: int, up: int) -> bool:
+    """Tell whether a hello's answer repeats the eight octets behind its head, on any port."""
+    if end - at < 11 or u8(b, at + 1) != 0 or not 1 <= u8(b, at + 2) <= 3:
+        return False
+    mark = mix(u32(b, at + 3), u32(b, at + 7))
+    if first == 1 and size > 60 and may_try(note, ZOOM):
+        note["candidate"], note["word"], note["tags"] = ZOOM, mark, 1 + up
+        return False
+    same = note["candidate"] == ZOOM and I(note["word"]) == mark and I(note["tags"]) == 2 - up
+    return bool(first == 2 and size < 64 and same)
+
+
+@kernel
+def follows_frame(note: Any, b: Octets, at: int, up: int) -> bool:
+    """Tell whether three frames of one side in a row counted up in one session."""
+    if not may_try(note, ZOOM):
+        return False
+    number, session = u16(b, at + 1) | (up << 16), u32(b, at + 3)
+    ahead = (number - I(note["word"])) & 0xFFFF
+    same = note["candidate"] == ZOOM and I(note["other"]) == session
+    if same and I(note["word"]) >> 16 == up and 1 <= ahead <= 4 and session:
+        note["hits"] = min(I(note["hits"]) + 1, 255)
+    elif not same:
+        note["hits"] = 0
+    note["candidate"], note["word"], note["other"] = ZOOM, number, session
+    return bool(note["hits"] >= FOLLOWERS)
+
+
+@kernel
+def is_peer_hello(b: Octets, at: int, end: int, size: int) -> bool:
+    """Tell whether an address and an identifier, each behind its length, fill a peer's hello."""
+    if end - at < 28:
+        return False
+    second = 28 + u32(b, at + 24)
+    if second + 4 > end - at:
+        return False
+    return second + 8 + u32(b, at + second) == size
 
 
 @kernel
 def peer_media(note: Any, b: Octets, at: int, end: int, size: int, first: int) -> int:
     """Return the evidence in frames of media type and RTP: three of one source that count up."""
-    inner = I(19) if first == 0x0F else (I(24) if first == 0x10 else I(0))
-    if inner == 0 or not looks_like_rtp(b, at + inner, end, size - inner):
+    inner = inner_rtp(first)
+    if (
+        inner == 0
+        or not may_try(note, ZOOM)
+        or not looks_like_rtp(b, at + inner, end, size - inner)
+    ):
         return 0
     source, number = u32(b, at + inner + 8), u16(b, at + inner + 2)
     follows = 1 <= ((number - (I(note["word"]) & 0xFFFF)) & 0xFFFF) <= 64

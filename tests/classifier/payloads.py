@@ -215,6 +215,22 @@ def zoom_peer(kind: int, sequence: int, ssrc: int = 0x01001001) -> bytes:
     return bytes([kind]) + noise(inner - 1, 8) + rtp(112, sequence, sequence * 160, ssrc)
 
 
+def zoom_counted(number: int, session: int = 0x004F8378, direction: int = 0) -> bytes:
+    """Return an SFU frame without RTP."""
+    return struct.pack(">BHIB", 5, number, session, direction) + b"\x15" + noise(60, number)
+
+
+def zoom_peer_hello(address: bytes = b"192.0.2.9", name: bytes = b"0123-abcd") -> bytes:
+    """Return what a Zoom client says to another first."""
+    parts = [struct.pack(">I", len(part)) + part for part in (address, name)]
+    return b"\x1f\2\1" + noise(21, 3) + b"".join(parts) + bytes(4)
+
+
+def wechat(first: int, second: int, size: int) -> bytes:
+    """Return an opening of WeChat's calls."""
+    return bytes([first, second]) + noise(size - 2, size)
+
+
 def report(ssrc: int, index: int = 1) -> bytes:
     """Return a secured RTCP report as RFC 7714 has it: tag, then index."""
     return (
@@ -236,6 +252,11 @@ HAND_MADE: dict[str, bytes] = {
     "zoom peer audio": zoom_peer(0x0F, 1),
     "zoom peer video": zoom_peer(0x10, 1),
     "signal report": report(1003),
+    "zoom counted frame": zoom_counted(7),
+    "zoom peer's hello": zoom_peer_hello(),
+    "wechat opening": wechat(0xA1, 0x08, 92),
+    "wechat heartbeat": b"\xd1\x0a\x2e\x0a" + noise(42),
+    "h225 behind its head": bytes([8, 2, 0, 1, 5, 4]) + noise(30),
     "teamspeak": b"TS3INIT1\0\x65\0\0\x88" + noise(21),
     "mumble ping": bytes(4) + noise(8, 44),
     "mumble answer": b"\0\1\2\3" + noise(8, 44) + noise(12, 45),

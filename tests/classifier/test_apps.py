@@ -46,10 +46,13 @@ from tests.classifier.payloads import (
     teams_guid,
     telegram_ping,
     viber,
+    wechat,
     whatsapp_allocate,
+    zoom_counted,
     zoom_frame,
     zoom_keep_alive,
     zoom_peer,
+    zoom_peer_hello,
     zoom_probe,
 )
 from tests.classifier.wire import NEAR, SAMPLES, Wire, classify, noise, rtp, said, sample
@@ -156,6 +159,12 @@ def skype_request(ident: bytes = b"\x12\x34") -> bytes:
 def skype_data(number: int) -> bytes:
     """Return classic Skype's data packet."""
     return number.to_bytes(2, "big") + b"\x4d" + noise(70, number)
+
+
+def spread(number: int) -> bytes:
+    """Return a data packet of a classic call: an id, three random bits and 0D, random octets."""
+    octets = noise(70, 5000 + number)
+    return octets[:2] + bytes([octets[2] & 0xE0 | 0x0D]) + octets[3:]
 
 
 def tagged(number: int) -> bytes:
@@ -343,9 +352,30 @@ SKYPE_CASES: dict[str, tuple[Play, Expected]] = {
             "classic Skype peer that then carries a steady data stream, packet 62",
         ),
     ),
+    "data whose groups are spread as a call's, without a handshake": (
+        both(*[spread(i) for i in range(130)]),
+        (
+            "certain",
+            "skype",
+            "media",
+            "classic Skype's data: chi-square of 4-bit groups, 100 packets, packet 111",
+        ),
+    ),
+    "data whose third octet never changes": (
+        both(*[noise(2, i) + b"\x4d" + noise(70, 1000 + i) for i in range(130)]),
+        ("not-call", "none", "other", ""),
+    ),
+    "data that counts": (
+        both(*[i.to_bytes(2, "big") + spread(i)[2:] for i in range(130)]),
+        ("not-call", "none", "other", ""),
+    ),
+    "data behind a constant": (
+        both(*[spread(i)[:3] + b"\7" + spread(i)[4:] for i in range(130)]),
+        ("not-call", "none", "other", ""),
+    ),
     "data without a handshake": (
         both(*map(skype_data, range(70))),
-        ("not-call", "none", "other", "no sign of a call in 10 payloads"),
+        ("not-call", "none", "other", "no sign of a call in 70 payloads"),
     ),
     "its names over TLS": (
         tls_name("api.skype.com"),
@@ -724,6 +754,40 @@ ZOOM_CASES: dict[str, tuple[Play, Expected]] = {
         udp(*[zoom_peer(0x0F, i) for i in range(3)]),
         ("certain", "zoom", "media", "RTP inside Zoom's peer-to-peer frames, packet 3"),
     ),
+    "a hello and its answer, on any port": (
+        both(hello := b"\1\0\3" + noise(100, 5), b"\2\0\3" + hello[3:11] + noise(30, 6)),
+        ("certain", "zoom", "setup", "Zoom hello 01 00 02, or its answer 02 00 01, packet 2"),
+    ),
+    "a hello and an answer to another": (
+        both(b"\1\0\3" + noise(100, 5), b"\2\0\3" + noise(38, 6)),
+        ("not-call", "none", "other", "no sign of a call in 2 payloads"),
+    ),
+    "frames that count up, on any port": (
+        udp(*[zoom_counted(i) for i in range(5)]),
+        (
+            "certain",
+            "zoom",
+            "setup",
+            "Zoom frames 05 that count up in one session, on any port, packet 4",
+        ),
+    ),
+    "frames that count up in sessions of their own": (
+        udp(*[zoom_counted(i, 0x4F8378 + i) for i in range(12)]),
+        ("not-call", "none", "other", ""),
+    ),
+    "a peer's hello": (
+        udp(zoom_peer_hello()),
+        (
+            "certain",
+            "zoom",
+            "setup",
+            "Zoom peer's hello: 1F 02 01, address and identifier fill it, packet 1",
+        ),
+    ),
+    "a peer's hello of another length": (
+        udp(zoom_peer_hello() + b"x"),
+        ("not-call", "none", "other", "no sign of a call in 1 payloads"),
+    ),
     "the same octets of three sources": (
         udp(*[zoom_peer(0x0F, i, 0x1000 + i) for i in range(3)]),
         ("not-call", "none", "other", "no sign of a call in 3 payloads"),
@@ -888,6 +952,14 @@ TELEPHONY_CASES: dict[str, tuple[Play, Expected]] = {
         tcp(HAND_MADE["h225"], port=1720),
         ("certain", "other-rtc", "setup", "H.323 call signalling (Q.931 in TPKT), packet 1"),
     ),
+    "H.225 whose head comes by itself": (
+        tcp(b"\3\0\0\x28", HAND_MADE["h225 behind its head"], port=1720),
+        ("certain", "other-rtc", "setup", "H.323 call signalling (Q.931 in TPKT), packet 2"),
+    ),
+    "a message of another length behind such a head": (
+        tcp(b"\3\0\0\x29", *[HAND_MADE["h225 behind its head"]] * 6, port=1720),
+        ("not-call", "none", "other", ""),
+    ),
     "remote desktop behind TPKT": (
         tcp(*[b"\x03\0\0\x13\x0e\xe0" + noise(13)] * 6, port=3389),
         ("not-call", "none", "other", "no sign of a call in 6 payloads"),
@@ -1006,6 +1078,32 @@ RARE_CASES: dict[str, tuple[Play, Expected]] = {
             "RTCP of one source within a QUIC flow, packet 5",
         ),
     ),
+    "WeChat's two openings": (
+        both(wechat(0xA1, 0x08, 92), wechat(0xA1, 0x08, 75)),
+        (
+            "certain",
+            "wechat",
+            "setup",
+            "WeChat's two openings, one each way (published), packet 2",
+        ),
+    ),
+    "WeChat's heartbeats": (
+        both(HAND_MADE["wechat heartbeat"], b"\xd1\x0a\x29\x0a" + noise(37)),
+        (
+            "certain",
+            "wechat",
+            "setup",
+            "WeChat's two openings, one each way (published), packet 2",
+        ),
+    ),
+    "both halves from one side": (
+        udp(wechat(0xD5, 0x01, 90), wechat(0xD5, 0x01, 104)),
+        ("not-call", "none", "other", "no sign of a call in 2 payloads"),
+    ),
+    "two first halves": (
+        both(wechat(0xD5, 0x01, 90), wechat(0xD5, 0x01, 90)),
+        ("not-call", "none", "other", "no sign of a call in 2 payloads"),
+    ),
     "reports between short headers of different ids": (
         udp(
             HAND_MADE["quic short header"],
@@ -1056,6 +1154,13 @@ WEBRTC_CASES: dict[str, tuple[Play, Expected]] = {
     ),
     "media that a relay carries": (
         udp(*[indication(rtp(111, i, i * 960)) for i in range(3)]),
+        ("certain", "other-rtc", "media", "TURN, packet 1"),
+    ),
+    "media in channels over TCP": (
+        tcp(
+            realm(b"example.org"),
+            *[stun.channel_data(0x4001, rtp(111, i, i * 960)) for i in (1, 2)],
+        ),
         ("certain", "other-rtc", "media", "TURN, packet 1"),
     ),
     "media over TCP, framed": (

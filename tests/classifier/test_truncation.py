@@ -42,6 +42,7 @@ from classifier.apps.telegram import telegram_message
 from classifier.apps.telephony import telephony_tcp, telephony_udp
 from classifier.apps.viber import viber_message, viber_tcp
 from classifier.apps.webex import webex_message
+from classifier.apps.wechat import wechat_message
 from classifier.apps.whatsapp import whatsapp_probe, whatsapp_tcp
 from classifier.apps.zoom import zoom_message, zoom_stun
 from classifier.context import CONTEXT, LEARN_ALL, stun_key
@@ -291,6 +292,7 @@ READERS: dict[str, Callable[[Place], object]] = {
     "agora": lambda p: int(agora_message(*p)),
     "imo": lambda p: with_note(p, imo_message, p.size),
     "webex": lambda p: with_note(p, webex_message, p.size, 1, 40000, 9000),
+    "wechat": lambda p: with_note(p, wechat_message, p.size, 1),
     "game voice": lambda p: with_note(p, gamevoice_message, p.size),
     "snapchat": lambda p: with_note(p, repeats_id),
     "certificates": lambda p: [

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""WeChat calls: pairs of datagrams of fixed beginnings and sizes, one from either side.
+
+Facts (published by libprotoident and by a study of chat apps, IWQoS 2015; no capture here shows
+them). Heartbeats start D1 0A, a length, 0A, both ways. Calls open with A1 08 (92 octets, answered
+by 75), A3 (96 both ways), D6 (200 both ways) or D5 (89-91, answered by 103-104). Each half is weak,
+so both must be seen within the first packets of a flow. Chat itself is TCP (wechat.com,
+weixin.qq.com), not a call. What follows later is encrypted.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from captures.compiled import I, kernel
+from captures.octets import Octets, u8, u16
+from classifier.evidence import evidence
+from classifier.note import may_try
+from classifier.verdicts import CERTAIN, SETUP, WECHAT
+
+PAIR = evidence(WECHAT, 1, CERTAIN, SETUP, 70, "WeChat's two openings, one each way (published)")
+
+#: Payloads of a flow within which both halves must come.
+OPENING = 12
+
+
+@kernel
+def half(b: Octets, at: int, size: int) -> int:
+    """Return which half of which pair a payload is: the pair's number * 2, + 1 for its second."""
+    first, second = u8(b, at), u8(b, at + 1)
+    if first == 0xD1 and second == 0x0A and u8(b, at + 3) == 0x0A:
+        return 2 if 0x1D <= u8(b, at + 2) <= 0x2E else 0
+    if u16(b, at) == 0xA108:
+        return 4 if size == 92 else (5 if size == 75 else 0)
+    if first == 0xA3 and size == 96:
+        return 6
+    if first == 0xD6 and size == 200:
+        return 8
+    if first == 0xD5 and 89 <= size <= 91:
+        return 10
+    return 11 if first == 0xD5 and 103 <= size <= 104 else 0
+
+
+@kernel
+def wechat_message(note: Any, b: Octets, at: int, end: int, size: int, up: int) -> int:
+    """Return the evidence in the second half of a pair, from the other side than the first."""
+    if end - at < 4 or note["seen"] > OPENING:
+        return 0
+    found = half(b, at, size)
+    if found == 0:
+        return 0
+    met = I(note["word"])
+    if note["candidate"] == WECHAT and met >> 8 == 2 - up:
+        alike = (met & 0xFF) == found and found in (2, 6, 8)
+        if alike or (met & 0xFF) ^ found == 1:
+            return PAIR
+    if may_try(note, WECHAT):
+        note["candidate"], note["word"] = WECHAT, found | ((1 + up) << 8)
+    return 0
