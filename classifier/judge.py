@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from captures.compiled import I, kernel
+from classifier.apps.webrtc import IS_RTSP
 from classifier.flow import AWAITS, QUIC, SETTLED, WITHOUT
 from classifier.verdicts import (
     CERTAIN,
@@ -29,7 +30,7 @@ from classifier.verdicts import (
 PATIENCE = 4096
 #: The same for flows of real-time media whose app stays unknown.
 NAMELESS_PATIENCE = 256
-#: The same for QUIC: enough to see RTCP between its packets.
+#: The same for QUIC, enough to see RTCP between its packets, and for RTSP.
 QUIC_PATIENCE = 64
 #: The same for TLS whose server's certificate is awaited.
 CERTIFICATE_PATIENCE = 16
@@ -113,6 +114,8 @@ def is_final(flow: Any) -> bool:
         return I(flow["payload_packets"]) >= QUIC_PATIENCE
     if verdict == NOT_CALL and I(flow["state"]) & AWAITS:
         return I(flow["payload_packets"]) >= CERTIFICATE_PATIENCE
+    if I(flow["evidence"]) == IS_RTSP & 0xFFFF:  # later answers name the ports of streams
+        return I(flow["payload_packets"]) >= QUIC_PATIENCE
     undecided_role = verdict == NOT_CALL and flow["app"] == SKYPE and flow["role"] == MESSAGING
     if verdict == UNSURE or undecided_role:  # classic Skype's presence may become a call
         return I(flow["payload_packets"]) >= NAMELESS_PATIENCE

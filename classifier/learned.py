@@ -8,7 +8,7 @@ from typing import Any
 from captures.compiled import I, inlined, kernel
 from captures.octets import Octets, u32
 from classifier.apps.telegram import STREAM as TELEGRAM_STREAM
-from classifier.apps.webrtc import IS_DNS, NAMED_DNS, NAMED_SDP, NAMED_SOCKET, NAMED_STUN
+from classifier.apps.webrtc import IS_DNS, NAMED_DNS, NAMED_SDP, NAMED_SOCKET, NAMED_STUN, STREAMED
 from classifier.context import (
     HOST_HINT,
     LEARN_DNS,
@@ -57,6 +57,7 @@ from classifier.verdicts import (
     TELEGRAM,
     UNDECIDED,
 )
+from classifier.verdicts import NONE as NOBODY
 
 #: The port under which an address is remembered as a client of Teams' names.
 CLIENT_HINT = 1
@@ -115,6 +116,10 @@ def ask_context(
     if known == 0:
         return
     app, source, how = known & 0xFF, (known >> 8) & 0xFF, NAMED_SOCKET
+    if app == NOBODY:
+        if flow["verdict"] != CERTAIN:
+            conclude(flow, STREAMED, 0, time)
+        return
     if source == LEARN_STUN:
         how = NAMED_STUN
     elif source == LEARN_SDP:

@@ -11,7 +11,7 @@ from classifier.apps.messenger import messenger_tcp
 from classifier.apps.telephony import MESSAGE as SIP_MESSAGE
 from classifier.apps.telephony import telephony_tcp
 from classifier.apps.viber import viber_tcp
-from classifier.apps.webrtc import IS_HTTP, NAMED_TLS, RTP_STREAM
+from classifier.apps.webrtc import IS_HTTP, IS_RTSP, NAMED_TLS, RTP_STREAM
 from classifier.apps.whatsapp import whatsapp_tcp
 from classifier.checks import on_stun
 from classifier.evidence import pack
@@ -24,6 +24,7 @@ from classifier.names import name_rule
 from classifier.protocols.certificate import is_server_hello
 from classifier.protocols.http import read_http
 from classifier.protocols.rtp import looks_like_rtp, read_rtcp, track_rtp
+from classifier.protocols.rtsp import is_rtsp, learn_transport
 from classifier.protocols.sdp import learn_sdp
 from classifier.protocols.stun import COOKIE, read_stun
 from classifier.protocols.tls import CLIENT_HELLO as TLS_HELLO
@@ -78,6 +79,10 @@ def inspect_tcp(
             await_certificate(flow, I(signs[SIGN_UP]))
             if I(flow["state"]) & AWAITS:
                 on_server(flow, b, time, signs)
+        return
+    if is_rtsp(b, at, end):
+        learn_transport(b, at, end, time, context, meter, signs)
+        conclude(flow, IS_RTSP, 0, time)
         return
     if read_http(b, at, end, signs):
         on_host(flow, b, time, signs)
@@ -193,6 +198,6 @@ def on_framed_media(
         if track >= 0:
             run, kind = I(note["rtp_run"][track]), I(note["rtp_type"][track])
             if flow["verdict"] == CERTAIN:
-                on_stream(flow, note, b, at, run, kind, False, time)
+                on_stream(flow, note, b, at, run, kind, False, time, signs)
             elif run >= 5:
                 conclude(flow, RTP_STREAM, kind, time)

@@ -18,9 +18,11 @@ from classifier.apps.snapchat import REPORTS as SNAPCHAT_REPORTS
 from classifier.apps.snapchat import STREAM as SNAPCHAT_STREAM
 from classifier.apps.webrtc import (
     ANNOUNCED,
+    BROADCAST,
     MEDIA_OF_CALL,
     NAMED_SOURCE,
     RELAYED_MEDIA,
+    RTCP_COMPOUND,
     RTCP_STREAM,
     RTP_STREAM,
     SAME_HOST,
@@ -33,17 +35,26 @@ from classifier.judge import conclude, heard
 from classifier.note import TRACKS
 from classifier.protocols.rtp import (
     clock_rate,
+    fills,
     is_report,
     looks_like_rtp,
     read_rtcp,
     ticks_per_packet,
     track_rtp,
 )
-from classifier.signs import SIGN_RTP_PROFILE, SIGN_SOURCE_PORT, SIGN_TARGET_PORT
+from classifier.signs import (
+    SIGN_RTP_PROFILE,
+    SIGN_SOURCE_PORT,
+    SIGN_TARGET_AT,
+    SIGN_TARGET_PORT,
+    SIGN_VERSION,
+)
 from classifier.verdicts import CERTAIN, CONTROL, MEDIA, OTHER_RTC, SETUP, SIGNAL
 
 #: The largest payload type whose meaning RFC 3551 fixes.
 STATIC = 34
+#: Payload types of MPEG audio, video and transport streams (RFC 3551, section 6).
+MPEG = (14, 32, 33)
 
 
 @kernel
@@ -76,6 +87,8 @@ def on_media(
         conclude(flow, signal_rtcp(b, at, end, size, source - 1), source - 1, time)
         if not is_named(flow):
             by_source(flow, context, source - 1, CONTROL, time)
+            if fills(b, at, end, size) and not I(flow["state"]) & QUIC:
+                conclude(flow, RTCP_COMPOUND, 0, time)
         return on_rtcp(flow, note, b, at, source - 1, time)
     if not looks_like_rtp(b, at, end, size):
         return False
@@ -103,7 +116,7 @@ def on_media(
         return True
     if run >= 3 and not is_named(flow) and note["stun"] == 0:
         by_host(flow, context, b, kind, time, signs)
-    on_stream(flow, note, b, at, run, kind, relayed, time)
+    on_stream(flow, note, b, at, run, kind, relayed, time, signs)
     return run >= 1
 
 
@@ -126,7 +139,7 @@ def nameless_rtp(note: Any, track: int, time: int, signs: Numbers) -> int:
     profile, clock = I(signs[SIGN_RTP_PROFILE]) - 1, clock_rate(note, track, time)
     source = I(note["rtp_ssrc"][track])
     passed = (I(note["rtp_stamp"][track]) - I(note["rtp_first_stamp"][track])) & 0xFFFFFFFF
-    found = signal_rtp(kind, source, run)
+    found = signal_rtp(kind, source, run, I(note["stun"]))
     found = found or discord_rtp(kind, profile, clock, run, source, passed)
     found = found or family_rtp(kind, profile, clock, run)
     return found or kakaotalk_rtp(kind, profile, clock, ticks_per_packet(note, track), run)
@@ -164,7 +177,15 @@ def is_named(flow: Any) -> bool:
 
 @kernel
 def on_stream(
-    flow: Any, note: Any, b: Octets, at: int, run: int, kind: int, relayed: bool, time: int
+    flow: Any,
+    note: Any,
+    b: Octets,
+    at: int,
+    run: int,
+    kind: int,
+    relayed: bool,
+    time: int,
+    signs: Numbers,
 ) -> None:
     """Judge an RTP stream that has no app's mark by its run and its flow's set-up."""
     if flow["verdict"] == CERTAIN:
@@ -173,12 +194,24 @@ def on_stream(
         return
     if u32(b, at + 8) == 0:
         return
+    if run >= 1 and (kind in MPEG or is_group(b, signs)):
+        conclude(flow, BROADCAST, kind, time)
+        return
     usual = kind >= 96 or kind <= 34 or note["stun"] > 0
     if run >= (3 if usual else 8):
         found = SNAPCHAT_STREAM if I(flow["state"]) & QUIC else RTP_STREAM
         conclude(flow, found, kind, time)
     elif relayed and run >= 1:
         conclude(flow, RELAYED_MEDIA, kind, time)
+
+
+@kernel
+def is_group(b: Octets, signs: Numbers) -> bool:
+    """Tell whether a packet goes to a multicast group (RFC 5771, RFC 4291)."""
+    at = signs[SIGN_TARGET_AT]
+    if signs[SIGN_VERSION] == 4:
+        return u8(b, at) >> 4 == 14
+    return u8(b, at) == 255
 
 
 @kernel

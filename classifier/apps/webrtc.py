@@ -26,6 +26,7 @@ DTLS_SRTP = evidence(OTHER_RTC, 4, CERTAIN, SETUP, 95, "DTLS hello with use_srtp
 RTP_STREAM = evidence(OTHER_RTC, 5, CERTAIN, MEDIA, 90, "RTP stream, payload type {n}")
 RTP_HINT = evidence(OTHER_RTC, 6, UNSURE, MEDIA, 50, "RTP-like packets, payload type {n}")
 RTCP_STREAM = evidence(OTHER_RTC, 7, CERTAIN, CONTROL, 85, "RTCP reports of one source")
+RTCP_COMPOUND = evidence(OTHER_RTC, 11, CERTAIN, CONTROL, 90, "RTCP packets that fill a datagram")
 RTCP_HINT = evidence(OTHER_RTC, 8, UNSURE, CONTROL, 50, "an RTCP packet")
 RELAYED_MEDIA = evidence(OTHER_RTC, 9, CERTAIN, MEDIA, 90, "RTP inside TURN")
 
@@ -52,5 +53,10 @@ IS_QUIC = evidence(NONE, 4, NOT_CALL, OTHER, 80, "QUIC")
 NO_PAYLOAD = evidence(NONE, 5, NOT_CALL, OTHER, 50, "no payload")
 NOT_INSPECTED = evidence(NONE, 6, NOT_CALL, OTHER, 60, "neither UDP nor TCP")
 OVERLOAD = evidence(NONE, 7, UNSURE, OTHER, 10, "not inspected: too many undecided flows at once")
+BROADCAST = evidence(
+    NONE, 10, NOT_CALL, OTHER, 85, "RTP of a broadcast: a multicast group, or MPEG (type {n})"
+)
+STREAMED = evidence(NONE, 11, NOT_CALL, OTHER, 85, "RTP that RTSP set up: a stream, no call")
+IS_RTSP = evidence(NONE, 12, NOT_CALL, OTHER, 90, "RTSP")
 IS_HTTP = evidence(NONE, 9, NOT_CALL, OTHER, 80, "HTTP, no name of an app with calls")
 OPEN_QUIC = evidence(NONE, 8, NOT_CALL, OTHER, 90, "QUIC, no name of an app with calls")

@@ -128,6 +128,20 @@ def read_rtcp(b: Octets, at: int, end: int, size: int) -> int:
 
 
 @kernel
+def fills(b: Octets, at: int, end: int, size: int) -> bool:
+    """Tell whether plain RTCP packets, two at least, a report first, fill it (RFC 3550, 6.1)."""
+    if end - at != size or u8(b, at + 1) not in (200, 201):
+        return False
+    count, o = 0, at
+    while end - o >= 4:
+        if u8(b, o) >> 6 != 2 or not 200 <= u8(b, o + 1) <= 207:
+            return False
+        o += (u16(b, o + 2) + 1) * 4
+        count += 1
+    return count >= 2 and o == end
+
+
+@kernel
 def is_report(b: Octets, at: int) -> bool:
     """Tell whether an RTCP packet has a registered type (sender report to extended report)."""
     return 200 <= u8(b, at + 1) <= 207

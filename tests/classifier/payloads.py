@@ -231,6 +231,13 @@ def wechat(first: int, second: int, size: int) -> bytes:
     return bytes([first, second]) + noise(size - 2, size)
 
 
+def rtsp_answer(client: int = 41000, server: int = 41002) -> bytes:
+    """Return an RTSP server's answer to SETUP."""
+    ports = f"client_port={client}-{client + 1};server_port={server}-{server + 1}"
+    lines = ("RTSP/1.0 200 OK", "CSeq: 2", f"Transport: RTP/AVP;unicast;{ports}", "", "")
+    return "\r\n".join(lines).encode()
+
+
 def report(ssrc: int, index: int = 1) -> bytes:
     """Return a secured RTCP report as RFC 7714 has it: tag, then index."""
     return (
@@ -251,6 +258,8 @@ HAND_MADE: dict[str, bytes] = {
     "old line frames": old_line_frame(0x13, 6) + old_line_frame(0x07, 20),
     "zoom peer audio": zoom_peer(0x0F, 1),
     "zoom peer video": zoom_peer(0x10, 1),
+    "rtsp setup": b"SETUP rtsp://example.org/1 RTSP/1.0\r\nCSeq: 2\r\n\r\n",
+    "rtsp answer": rtsp_answer(),
     "signal report": report(1003),
     "zoom counted frame": zoom_counted(7),
     "zoom peer's hello": zoom_peer_hello(),

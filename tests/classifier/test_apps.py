@@ -185,6 +185,15 @@ def announced(kind: int, *first: bytes) -> Wire:
     return passing
 
 
+def streamed(kind: int, here: int, there: int) -> Wire:
+    """Return RTSP that sets a stream up on ports 41000 and 41002, then RTP between two ports."""
+    passing = Wire().tcp(HAND_MADE["rtsp setup"], ports=(40000, 554))
+    passing.tcp(HAND_MADE["rtsp answer"], up=False, ports=(40000, 554))
+    for i in range(6):
+        passing.udp(rtp(kind, i, i * 160), up=False, ports=(here, there))
+    return passing
+
+
 def reported(source: int) -> Wire:
     """Return KakaoTalk's voice, then reports of a source on other ports."""
     passing = Wire(step=60)
@@ -1043,6 +1052,14 @@ RARE_CASES: dict[str, tuple[Play, Expected]] = {
             "RTP of source 2002, a constant of Signal's calls, packet 2",
         ),
     ),
+    "Signal's messages to a group's server": (
+        udp(ice_check(), *[rtp(101, i, i, 1) for i in range(3)]),
+        ("certain", "signal", "media", "RTP of source 1, a constant of Signal's calls, packet 3"),
+    ),
+    "events of a telephone with the same source": (
+        udp(*[rtp(101, i, i, 1) for i in range(5)]),
+        ("certain", "other-rtc", "media", "RTP stream, payload type 101, packet 4"),
+    ),
     "Signal's messages of a call": (
         udp(*[rtp(101, i, i, 13) for i in range(3)]),
         (
@@ -1163,6 +1180,14 @@ WEBRTC_CASES: dict[str, tuple[Play, Expected]] = {
         ),
         ("certain", "other-rtc", "media", "TURN, packet 1"),
     ),
+    "reports that fill a datagram": (
+        udp(rtcp(201, words=1) + rtcp(202, words=3)),
+        ("certain", "other-rtc", "control", "RTCP packets that fill a datagram, packet 1"),
+    ),
+    "a report with octets behind": (
+        udp(rtcp(201, words=1) + rtcp(202, words=3) + bytes(3)),
+        ("unsure", "other-rtc", "control", ""),
+    ),
     "media over TCP, framed": (
         tcp(*[framed(rtp(96, i, i * 960)) for i in range(8)], port=9000),
         ("certain", "other-rtc", "media", "RTP stream, payload type 96, packet 6"),
@@ -1193,6 +1218,23 @@ INNOCENT: dict[str, tuple[Play, Expected]] = {
     "a game's counters": (
         both(*[i.to_bytes(4, "little") + noise(50, i) for i in range(40)], ports=(27005, 27015)),
         ("not-call", "none", "other", "no sign of a call in 10 payloads"),
+    ),
+    "RTP of a camera, which RTSP set up": (
+        lambda: streamed(0, 41000, 41002),
+        ("not-call", "none", "other", "RTP that RTSP set up: a stream, no call"),
+    ),
+    "RTP beside RTSP, on other ports": (
+        lambda: streamed(0, 42000, 42002),
+        ("certain", "other-rtc", "media", "RTP stream, payload type 0, packet 4"),
+    ),
+    "television": (
+        stream(33, 900),
+        (
+            "not-call",
+            "none",
+            "other",
+            "RTP of a broadcast: a multicast group, or MPEG (type 33)",
+        ),
     ),
     "handshake of TCP alone": (
         lambda: Wire().tcp(b"", flags=2).tcp(b"", up=False, flags=0x12).tcp(b"", flags=16),

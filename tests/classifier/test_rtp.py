@@ -21,7 +21,9 @@ from classifier.signs import SIGN_RTP_PROFILE
 from tests.classifier.payloads import rtcp
 from tests.classifier.wire import (
     EPOCH,
+    FAR,
     MS,
+    NEAR,
     Wire,
     blank_note,
     blank_signs,
@@ -246,3 +248,11 @@ def test_two_reports_of_one_source_are_control() -> None:
 def test_games_of_the_samples_are_no_streams() -> None:
     flows = classify(sample("sample-games"))
     assert not (flows["role"] == 1).any()
+
+
+@pytest.mark.parametrize(("group", "expected"), [("239.1.2.3", "not-call"), (FAR, "certain")])
+def test_a_stream_for_a_multicast_group_is_a_broadcast(group: str, expected: str) -> None:
+    passing = Wire()
+    for i in range(6):
+        passing.udp(rtp(97, i, i * 48), hosts=(NEAR, group))
+    assert passing.said()[0].verdict == expected

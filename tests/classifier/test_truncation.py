@@ -64,7 +64,8 @@ from classifier.protocols.gquic import read_chlo
 from classifier.protocols.http import read_http
 from classifier.protocols.quic import initial_at, is_quic, make_keys, open_initial
 from classifier.protocols.quic import read_row as read_quic_row
-from classifier.protocols.rtp import looks_like_rtp, read_rtcp, track_rtp
+from classifier.protocols.rtp import fills, looks_like_rtp, read_rtcp, track_rtp
+from classifier.protocols.rtsp import is_rtsp, learn_transport
 from classifier.protocols.sdp import learn_sdp, learn_types
 from classifier.protocols.stun import is_channel_data, is_microsoft_frame, read_stun
 from classifier.protocols.tls import hello_size, may_begin, read_tls
@@ -90,6 +91,7 @@ from classifier.signs import (
     SIGN_STUN_USER,
     SIGN_STUN_USER_LENGTH,
     SIGN_TARGET_AT,
+    SIGN_VERSION,
 )
 from tests.classifier.payloads import HAND_MADE
 from tests.classifier.wire import (
@@ -229,6 +231,17 @@ def types(p: Place) -> object:
     return [int(entry["app"]) for entry in context] if p.end - p.at >= 4 else []
 
 
+def rtsp(p: Place) -> object:
+    context, meter = learning()
+    signs = blank_signs()
+    signs[SIGN_SOURCE_AT] = signs[SIGN_TARGET_AT] = p.at
+    signs[SIGN_VERSION] = 4
+    if not is_rtsp(p.b, p.at, p.end):
+        return False
+    learn_transport(p.b, p.at, p.end, EPOCH, context, meter, signs)
+    return context.tobytes()
+
+
 def quic(p: Place) -> object:
     """What a QUIC payload is, and what its Initial says when it is opened."""
     salt, number, stop = initial_at(p.b, p.at, p.end)
@@ -306,6 +319,8 @@ READERS: dict[str, Callable[[Place], object]] = {
     "gquic": lambda p: named(p, read_chlo, 0),
     "signal's reports": lambda p: int(signal_rtcp(p.b, p.at, p.end, p.size, 1003)),
     "sdp, its types": types,
+    "rtsp": rtsp,
+    "rtcp that fills": lambda p: p.end - p.at >= 8 and bool(fills(*p)),
     "zoom": lambda p: with_note(p, zoom_message, p.size, 8801, 1),
 }
 
