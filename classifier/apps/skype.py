@@ -26,6 +26,7 @@ from captures.octets import Octets, u8, u16
 from classifier.evidence import evidence
 from classifier.flow import Numbers
 from classifier.hellos import NEED, OCTETS, SKYPE_ROW, drop_row, put16, row_of, take_row
+from classifier.note import may_try
 from classifier.protocols.stun import MICROSOFT
 from classifier.verdicts import (
     CERTAIN,
@@ -99,7 +100,7 @@ def classic_skype(note: Any, b: Octets, at: int, end: int, up: int, passed: int,
     if end - at < 11:
         return 0
     function = u8(b, at + 2)
-    free = note["candidate"] in (0, SKYPE, SNAPCHAT)
+    free = may_try(note, SKYPE) or note["candidate"] == SNAPCHAT
     if function == 0x02 and free:
         note["word"] = u16(b, at) | 0x10000 | (up << 17)
         note["candidate"] = SKYPE

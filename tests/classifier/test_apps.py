@@ -772,12 +772,12 @@ ZOOM_CASES: dict[str, tuple[Play, Expected]] = {
         ("not-call", "none", "other", "no sign of a call in 2 payloads"),
     ),
     "frames that count up, on any port": (
-        udp(*[zoom_counted(i) for i in range(5)]),
+        udp(*[zoom_counted(i) for i in range(8)]),
         (
             "certain",
             "zoom",
             "setup",
-            "Zoom frames 05 that count up in one session, on any port, packet 4",
+            "Zoom frames 05 that count up in one session, on any port, packet 7",
         ),
     ),
     "frames that count up in sessions of their own": (
