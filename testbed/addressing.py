@@ -320,11 +320,11 @@ def written(address: bytes) -> str:
 _kept: OrderedDict[tuple[int, str], tuple[Survey, Mapped]] = OrderedDict()
 
 
-def mapped(held: Survey, mode: str = "map") -> Mapped:
+def mapped(held: Survey, mode: str = "map", keep: bool = True) -> Mapped:
     """Return a capture's packets as the lab sends them, its own addresses in blocks of their own.
 
-    mode: "map", or "keep" for captured addresses. The last ones are kept, since one capture is
-    replayed under many policies.
+    mode: "map", or "keep" for captured addresses. With `keep` the last ones are kept, since one
+    capture is replayed under many policies.
     """
     if mode not in MODES:
         raise TestbedError(f"addressing: got {mode!r}, expected one of {', '.join(MODES)}")
@@ -334,6 +334,8 @@ def mapped(held: Survey, mode: str = "map") -> Mapped:
         _kept.move_to_end(key)
         return found[1]
     made = rewrite(held, assigned([captured(held)])[0]) if mode == "map" else as_captured(held)
+    if not keep:
+        return made
     _kept[key] = (held, made)
     while len(_kept) > 1 and sum(one.packets.total for one, _ in _kept.values()) > KEPT_PACKETS:
         _kept.popitem(last=False)

@@ -77,6 +77,7 @@ from testbed.rules import (
     name_hash,
     table,
 )
+from testbed.survey import Survey, survey
 
 Numbers = NDArray[np.int64]
 
@@ -127,6 +128,7 @@ class Simulation:
     letters: Records = field(default_factory=lambda: np.zeros(0, LETTER), repr=False)
     mail: Octets = field(default_factory=lambda: np.zeros(0, np.uint8), repr=False)
     others: dict[str, Simulation] = field(default_factory=dict, repr=False)
+    dressed: Packets | None = field(default=None, repr=False)
 
     def under(self, model: str) -> Simulation:
         """Return the same simulation under another timer model (kept for the next question)."""
@@ -135,8 +137,9 @@ class Simulation:
         if model not in self.others:
             packets = self.script.held.packets
             self.others[model] = simulate(
-                packets, self.calls, (), self.policy, self.access, self.seed, model, self.link
-            )
+                packets, self.calls, (), self.policy, self.access, self.seed, model, self.link,
+                dressed=self.dressed,
+            )  # fmt: skip
         return self.others[model]
 
     @property
@@ -161,22 +164,26 @@ def simulate(
     model: str = "pairwise",
     link: str = CAPTURED,
     addressing: str = "map",
+    dressed: Packets | None = None,
 ) -> Simulation:
     """Play one capture through one operator's box; `policy` None is the empty policy.
 
     labels are not used here: the box is never told the truth (they are the caller's, for scoring).
     seed: of the enforcement draws and the flow table; model: of testbed.replay; link: CAPTURED
     leaves delay and loss as the capture has them, PRESET adds those of the access network;
-    addressing: of testbed.addressing.
-    Raises TestbedError for an unknown access network, model, link or addressing.
+    addressing: of testbed.addressing; dressed: the same packets as they look on the wire (same
+    count and order, see testbed.dress), while both ends understand each other as in the capture.
+    Raises TestbedError for an unknown access network, model, link or addressing, or where
+    dressed packets are not as many.
     """
     del labels
     policy = policy or EMPTY
     orders = script(packets, calls, model)
-    facts = orders.held.facts
+    worn = orders.held if dressed is None else outfit(packets, dressed)
+    facts = worn.facts
     about = networks.link(access)
     up = (orders.side == CALLER).astype(np.int64)
-    lab = mapped(orders.held, addressing)
+    lab = mapped(worn, addressing, keep=dressed is None)
     shown = networks.wrap(about, lab.data, lab.ip_at, lab.ip_end, lab.size, up)
     whole = facts["whole"] == 1
     fits = networks.fit(about, lab.size, facts["proto"], facts["version"], whole)
@@ -204,7 +211,7 @@ def simulate(
         shown.captured,
         shown.wire,
         fits,
-        *arrays(orders),
+        *arrays(orders if dressed is None else retimed(orders, dressed.time - packets.time)),
         *ends,
         np.zeros(count, np.uint8),
         np.zeros(2 * len(orders.held.flows) + 2, np.uint8),
@@ -236,7 +243,28 @@ def simulate(
         link,
         box.letters[: box.meter[METER_LETTERS]],
         box.mail[: box.meter[METER_OCTETS]],
+        dressed=dressed,
     )
+
+
+def outfit(packets: Packets, dressed: Packets) -> Survey:
+    """Return the survey of dressed packets; raises TestbedError where they are not as many."""
+    if dressed.total != packets.total:
+        raise TestbedError(
+            f"dressed packets: got {dressed.total}, expected {packets.total}, one for each packet "
+            "of the capture"
+        )
+    return survey(dressed)
+
+
+def retimed(orders: Script, shift: Numbers) -> Script:
+    """Return a script whose packets leave `shift` ns later (int64[n]), answers counted from what
+    they answer."""
+    if not shift.any():
+        return orders
+    gated = orders.gate >= 0
+    think = orders.think + np.where(gated, shift - shift[np.where(gated, orders.gate, 0)], 0)
+    return orders._replace(send=orders.send + shift, think=np.maximum(think, 0))
 
 
 def failure(policy: Policy, box: RuleTable, data: Octets, signs: Numbers) -> str:
