@@ -7,6 +7,7 @@ one sentence on the standard error and exit code 2; a run with failed cells ends
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterator
@@ -37,6 +38,15 @@ policy_app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(policy_app)
+runs_app = typer.Typer(
+    name="runs",
+    help="The folders of runs: list, show, clean.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(runs_app)
+RUNS = Annotated[Path, typer.Option(help="Where result folders are.")]
+JSON = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 FAILED, MENDABLE, INTERRUPTED = 1, 2, 130
 
@@ -348,6 +358,92 @@ def list_hellos(
 
 
 # ---- captures
+
+
+@app.command()
+def compare(
+    first: Annotated[str, typer.Argument(metavar="A", help="A run: its folder or its name.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="The run to compare with it.")],
+    runs: RUNS = Path("runs"),
+    any_machine: Annotated[
+        bool, typer.Option(help="Compare timings though the machines differ.")
+    ] = False,
+    as_json: JSON = False,
+) -> None:
+    """Say what run B does better or worse than run A, with intervals, and list every difference.
+
+    Example: midcall compare 20260101T1200 latest
+    """
+    with sentences():
+        from experiments import compare as comparing
+        from experiments import runs as folders
+
+        before, after = folders.find(runs, first), folders.find(runs, second)
+        found = comparing.compare(before, after, any_machine)
+        print(plain(found.value) if as_json else "\n".join(comparing.lines(found)))
+
+
+def plain(value: object) -> str:
+    """Return a value as JSON for a pipe."""
+    return json.dumps(value, indent=1, sort_keys=True, default=str)
+
+
+@runs_app.command("list")
+def list_runs(runs: RUNS = Path("runs"), as_json: JSON = False) -> None:
+    """List the runs, oldest first.
+
+    Example: midcall runs list
+    """
+    with sentences():
+        from experiments import runs as folders
+
+        found = folders.listed(runs)
+        print(plain([one.row for one in found]) if as_json else "\n".join(folders.lines(found)))
+
+
+@runs_app.command("show")
+def show_run(
+    name: Annotated[str, typer.Argument(metavar="RUN", help="Its folder or name.")] = "latest",
+    runs: RUNS = Path("runs"),
+    as_json: JSON = False,
+) -> None:
+    """Print the main figures of a run again.
+
+    Example: midcall runs show latest
+    """
+    with sentences():
+        from experiments import runs as folders
+        from experiments import summary as summaries
+
+        folder = folders.find(runs, name)
+        found = folders.summary(folder)
+        print(plain(found) if as_json else "\n".join([str(folder), *summaries.lines(found)]))
+
+
+@runs_app.command("clean")
+def clean_runs(
+    keep: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Newest runs of each spec that stay.")
+    ] = 1,
+    runs: RUNS = Path("runs"),
+    yes: Annotated[bool, typer.Option("--yes", help="Remove; without it they are listed.")] = False,
+) -> None:
+    """Remove old runs, all but the newest of each spec.
+
+    Example: midcall runs clean --keep 2 --yes
+    """
+    with sentences():
+        from experiments import runs as folders
+
+        found = folders.spare(runs, keep)
+        if not found:
+            print("nothing to remove")
+            return
+        print("\n".join(folders.lines(found)))
+        if yes:
+            print(f"removed {len(found)} runs, {folders.remove(found) / 1e6:.1f} MB")
+        else:
+            print(f"{len(found)} runs would be removed; --yes removes them")
 
 
 @captures_app.command("add")
