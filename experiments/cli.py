@@ -388,6 +388,36 @@ def plain(value: object) -> str:
     return json.dumps(value, indent=1, sort_keys=True, default=str)
 
 
+@app.command()
+def badge(
+    name: Annotated[
+        str, typer.Argument(metavar="RUN", help="A run: its folder or name.")
+    ] = "latest",
+    operator: Annotated[str, typer.Option(help="Whose block is counted.")] = "maroc-telecom",
+    access: Annotated[str, typer.Option(help="On which access network.")] = "4g",
+    hypothesis: Annotated[
+        str | None, typer.Option(help="The mechanism shown (default: the operator's first).")
+    ] = None,
+    day: Annotated[
+        str | None, typer.Option(metavar="YYYY-MM-DD", help="The day shown (default: today).")
+    ] = None,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Where the files go.")] = Path("badge"),
+    runs: RUNS = Path("runs"),
+) -> None:
+    """Write an embeddable counter, "day N of the block": SVG, HTML snippet, WordPress shortcode.
+
+    Example: midcall badge latest --operator inwi --access 4g
+    """
+    with sentences():
+        from experiments import badge as badges
+        from experiments import runs as folders
+
+        folder = folders.find(runs, name)
+        shown = badges.a_day(day) if day else None
+        found = badges.draw(folder, operator, access, hypothesis, shown)
+        print("\n".join(map(str, badges.write(found, out))))
+
+
 @runs_app.command("list")
 def list_runs(runs: RUNS = Path("runs"), as_json: JSON = False) -> None:
     """List the runs, oldest first.
