@@ -39,7 +39,7 @@ def shown(name: str) -> Iterator[str]:
         only = f", only {', '.join(period.only)}" if period.only else ""
         mark = ", hypothesis" if period.hypothesis else ""
         yield (
-            f"  {period.begin} to {period.end} on {', '.join(period.access)}{only} "
+            f"  {period.begin} to {period.end or 'now'} on {', '.join(period.access)}{only} "
             f"[{period.grade}{mark}] {period.source}"
         )
     for one in operator.hypotheses:

@@ -183,7 +183,7 @@ def simulate_all(
     items = in_grid(held, spec)
     folder = options.cells or simulate.cache_folder()
     keys = {
-        at: simulate.unit_key(cell.policy, cell.access, spec.seed, items)
+        at: simulate.unit_key(cell.policy, cell.access, spec.seed, items, spec.link)
         for at, cell in enumerate(grid)
         if cell.documented
     }
@@ -198,7 +198,7 @@ def simulate_all(
     }
     log(f"cells: {len(grid)}, simulations: {len(units)} to do, {len(ready)} reused")
     order = sorted(units.values(), key=lambda unit: (unit.access, unit.key))
-    bench = Bench(items, spec.seed, folder)
+    bench = Bench(items, spec.seed, folder, spec.link)
     done, failed = simulate_units(bench, order, options, log)
     outcomes = {at: (ready | done)[key] for at, key in keys.items() if key in ready or key in done}
     errors = {at: failed[key] for at, key in keys.items() if key in failed}
@@ -254,11 +254,11 @@ def told(error: Exception) -> str:
 _BENCH: Bench | None = None
 
 
-def _begin_worker(items: Sequence[Item], seed: int, folder: Path) -> None:
+def _begin_worker(items: Sequence[Item], seed: int, folder: Path, link: str) -> None:
     """Set up a worker process: Ctrl-C is the parent's business."""
     global _BENCH  # noqa: PLW0603 - one bench per worker process, opened once
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _BENCH = Bench(items, seed, folder)
+    _BENCH = Bench(items, seed, folder, link)
 
 
 def _work(unit: Unit) -> tuple[Outcome | None, str]:
@@ -290,7 +290,7 @@ def _spawned(bench: Bench, units: Sequence[Unit], jobs: int) -> Work:
         jobs,
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_begin_worker,
-        initargs=(bench.items, bench.seed, bench.folder),
+        initargs=(bench.items, bench.seed, bench.folder, bench.link),
     )
     try:
         waiting: dict[Future[tuple[Outcome | None, str]], Unit] = {
@@ -414,6 +414,15 @@ def measure(spec: Spec, held: Corpus, seen: dict[str, offline.Seen], log: Log) -
 # ---- summary and files
 
 
+def proven(spec: Spec) -> dict[str, Any]:
+    """Return `conformance` of summary.json where the spec asks for it, else nothing."""
+    if not spec.conformance:
+        return {}
+    from experiments import conformance
+
+    return {"conformance": conformance.counts(conformance.outcomes())}
+
+
 def recognised_rows(spec: Spec, held: Corpus, seen: dict[str, offline.Seen]) -> list[Row]:
     """Return one row per distinct call of the run: whether it was recognised."""
     holders = corpora.holders(held.items)
@@ -469,6 +478,7 @@ def summarise(
         "collateral": summary.collateral(tables["collateral"]),
         "cells": summary.cell_counts(tables["cells"]),
         "intervals": summary.intervals_note(),
+        **proven(spec),
         **measured.summary,
         "machine": provenance.machine(),
     }

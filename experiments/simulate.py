@@ -47,7 +47,9 @@ def cache_folder() -> Path:
     return Path(home) / "midcall" / "cells"
 
 
-def unit_key(policy: Any, access: str, seed: int, items: Sequence[Item]) -> str:
+def unit_key(
+    policy: Any, access: str, seed: int, items: Sequence[Item], link: str = "captured"
+) -> str:
     """Return the sha256 (hex) over everything the simulation's outcome depends on."""
     depends = {
         "format": CELL_FORMAT,
@@ -55,6 +57,7 @@ def unit_key(policy: Any, access: str, seed: int, items: Sequence[Item]) -> str:
         "policy": policy_text(policy),
         "access": access,
         "seed": seed,
+        "link": link,
         "captures": [(item.capture.sha256, item.truth_digest()) for item in items],
     }
     return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
@@ -87,8 +90,10 @@ class Bench:
     difference from it. Controls of one access network are kept at a time.
     """
 
-    def __init__(self, items: Sequence[Item], seed: int, folder: Path) -> None:
-        self.items, self.seed, self.folder = list(items), seed, folder
+    def __init__(
+        self, items: Sequence[Item], seed: int, folder: Path, link: str = "captured"
+    ) -> None:
+        self.items, self.seed, self.folder, self.link = list(items), seed, folder, link
         self._packets: dict[str, Packets] = {}
         self._controls: dict[str, Any] = {}
         self._access = ""
@@ -106,7 +111,7 @@ class Bench:
 
         seed = derived_seed(self.seed, item.capture.sha256, access)
         packets = self.packets(item)
-        return simulate(packets, item.calls, item.labels, policy, access, seed)
+        return simulate(packets, item.calls, item.labels, policy, access, seed, link=self.link)
 
     def control(self, item: Item, access: str) -> Any:
         """Return the capture's simulation under no rules."""

@@ -69,7 +69,11 @@ class Evaluation(Strict):
 
 
 class Spec(Strict):
-    """One experiment: the grid operator x hypothesis x access x date over calls and innocents."""
+    """One experiment: the grid operator x hypothesis x access x date over calls and innocents.
+
+    link: delay and loss of the access network as captured, or those of its preset as well;
+    conformance: whether the policy language's scenarios are played too.
+    """
 
     schema_version: Literal[1] = Field(alias="schema")
     name: Name
@@ -81,6 +85,8 @@ class Spec(Strict):
     access: list[Access] = Field(min_length=1)
     apps: list[App] = Field(min_length=1)
     dates: list[Day] = Field(min_length=1)
+    link: Literal["captured", "preset"] = "captured"
+    conformance: bool = False
     captures: Captures = Captures()
     timing: Timing = Timing()
     evaluation: Evaluation = Evaluation()

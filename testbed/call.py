@@ -14,7 +14,8 @@ The first that holds, in this order:
 8. CUT: media, then silence for 5 s or to the end.
 10. OK.
 
-FALLBACK (5) and DEGRADED (9) are not told yet: a call whose media went by another of its ways is OK
+9. DEGRADED: of a direction's media over 10 % lost, or half of it over 400 ms old when it comes.
+FALLBACK (5) is not told yet: a call whose media went by another of its ways is OK
 here, and the reason says so. "Blocked" is 3, 4, 6, 7 and 8, each with the rule that the box's own
 record names.
 """
@@ -46,6 +47,8 @@ SILENT_SHARE = 0.01
 FIRST = SILENCE = 5_000_000_000
 #: Media packets that the control must have had in a silence for it to count as one.
 SILENCE_PACKETS = 5
+#: Loss and one-way delay (ITU-T G.114: 400 ms) above which a call is degraded.
+DEGRADED_LOSS, DEGRADED_MS = 0.10, 400.0
 #: A way that carries this share of its own media works.
 WAY_SHARE = 0.9
 
@@ -183,10 +186,11 @@ class Judge:
 
     def first_strike(self) -> Strike:
         """Return the first strike at the call, else at what it waits for."""
-        for own in (self.own, self.awaited()):
-            struck = np.flatnonzero(own & self.sim.struck)
-            if len(struck):
-                return self.told_strike(own, struck)
+        for mark in (self.sim.struck, self.sim.slowed):
+            for own in (self.own, self.awaited()):
+                struck = np.flatnonzero(own & mark)
+                if len(struck):
+                    return self.told_strike(own, struck)
         return Strike(None, None, None)
 
     def told_strike(self, own: Mask, struck: Numbers) -> Strike:
@@ -335,8 +339,24 @@ class Judge:
             return "CUT", f"media {ENDS[side]} stopped {stops[side]:.1f} s into the call's media"
         if silent:
             return "ONE_WAY", f"media {ENDS[silent[0]]} did not arrive, the other way it did"
+        bad = self.degraded(held) if self.strike.rule is not None else None
+        if bad is not None:
+            return "DEGRADED", bad
         only = "" if len(held) == 2 else f" (the capture holds media {ENDS[held[0]]} only)"
         return "OK", f"media arrived as under the empty policy{only}"
+
+    def degraded(self, sides: list[int]) -> str | None:
+        """Return in words what is bad about media that came, None where nothing is."""
+        for side in sides:
+            due = self.media & (self.orders.side == side) & self.control.delivered
+            came = due & self.sim.delivered
+            lost = 1 - int(came.sum()) / max(int(due.sum()), 1)
+            if lost > DEGRADED_LOSS:
+                return f"{lost:.0%} of the media {ENDS[side]} were lost"
+            delay = float(np.median(self.sim.one_way[came])) / 1e6 if came.any() else 0.0
+            if delay > DEGRADED_MS:
+                return f"media {ENDS[side]} came {delay:.0f} ms after they were sent"
+        return None
 
     def connected(self) -> str:
         """Return in words how far the call had come before its media."""

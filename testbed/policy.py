@@ -410,13 +410,15 @@ class Hypothesis(Table):
 class Period(Table):
     """From when (included) to when (excluded) calls were blocked on some access networks.
 
+    Without `to` it is not known to have ended.
+
     only: ids of the hypotheses it holds for, [] for all; probability scales that of every rule,
     and is then drawn once per flow or client (`per`).
     """
 
     access: list[Access] = Field(min_length=1)
     begin: datetime.date = Field(alias="from")
-    end: datetime.date = Field(alias="to")
+    end: datetime.date | None = Field(default=None, alias="to")
     grade: Grade
     source: str
     hypothesis: bool = False
@@ -427,7 +429,7 @@ class Period(Table):
 
     @model_validator(mode="after")
     def _sound(self) -> Period:
-        if self.end <= self.begin:
+        if self.end is not None and self.end <= self.begin:
             raise ValueError(f"from {self.begin} to {self.end} holds no day; `to` is excluded")
         return self
 
@@ -435,7 +437,8 @@ class Period(Table):
         """Tell whether the block is in force for a hypothesis, an access network and a day."""
         if self.only and hypothesis not in self.only:
             return False
-        return access in self.access and self.begin <= date < self.end
+        over = self.end is not None and date >= self.end
+        return access in self.access and self.begin <= date and not over
 
 
 class Service(Table):

@@ -153,6 +153,25 @@ class Simulation:
         fate = self.fates["fate"]
         return np.asarray((fate == DROPPED) | (fate == FORGED) | (self.fates["letters"] > 0))
 
+    @property
+    def slowed(self) -> NDArray[np.bool_]:
+        """Return which packets a rule had its hand in and let through: delayed, for one."""
+        acts = np.array([rule.act != "pass" for rule in self.policy.rules] or [False])
+        rule = np.maximum(self.fates["rule"], 0)
+        return (
+            np.asarray((self.fates["fate"] == DELIVERED) & (self.fates["rule"] >= 0)) & acts[rule]
+        )
+
+    @property
+    def one_way(self) -> Numbers:
+        """Return how long each packet was on its way, in ns; of no meaning where it did not come.
+
+        From the box's record: the time from the sender to the box is that of the script.
+        """
+        base, caller = self.script.base, self.script.side == CALLER
+        leg = np.where(caller, base // LEG, base - base // LEG)
+        return np.asarray(self.fates["arrival_time"] - self.fates["box_time"] + leg)
+
 
 def simulate(
     packets: Packets,

@@ -251,3 +251,27 @@ def test_a_cut_is_a_silence_of_five_seconds_or_to_the_end(
     ticks: Callable[[Any], Any] = lambda some: np.array(list(some), np.int64) * half  # noqa: E731
     assert cut(ticks(due), ticks(came)) == expected
     assert SILENCE == 5 * SECOND
+
+
+# rules -> verdict, and a word of the reason
+BAD = [
+    ({"act": "loss", "loss": 0.25}, "DEGRADED", "lost"),
+    ({"act": "loss", "loss": 0.25, "way": "up"}, "DEGRADED", "from the caller were lost"),
+    ({"act": "loss", "loss": 0.05}, "OK", "media arrived"),
+    ({"act": "delay", "delay_ms": 500}, "DEGRADED", "came 510 ms after they were sent"),
+    ({"act": "delay", "delay_ms": 200}, "OK", "media arrived"),
+    ({"act": "police", "rate_kbit": 24, "bucket_bytes": 2000}, "DEGRADED", "lost"),
+]
+
+
+@pytest.mark.parametrize(("act", "word", "why"), BAD)
+def test_a_call_whose_media_are_lost_in_part_or_late_is_degraded_and_not_blocked(
+    scene: Any, make: Any, run: Any, policy: Any, act: Any, word: str, why: str
+) -> None:
+    call = make.webrtc_call(scene, seconds=30.0)
+    packets = scene.packets
+    rule = {"match": {"payload": ["rtp"]}, **act}
+    told = judge(run(packets, policy(rule), call), run(packets, None, call), call)
+    assert (told.verdict, told.blocked) == (word, False)
+    assert why in told.reason
+    assert told.rule == "r0"
