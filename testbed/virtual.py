@@ -158,9 +158,8 @@ class Simulation:
         """Return which packets a rule had its hand in and let through: delayed, for one."""
         acts = np.array([rule.act != "pass" for rule in self.policy.rules] or [False])
         rule = np.maximum(self.fates["rule"], 0)
-        return (
-            np.asarray((self.fates["fate"] == DELIVERED) & (self.fates["rule"] >= 0)) & acts[rule]
-        )
+        ruled = (self.fates["fate"] == DELIVERED) & (self.fates["rule"] >= 0)
+        return np.asarray(ruled & acts[rule])
 
     @property
     def one_way(self) -> Numbers:
