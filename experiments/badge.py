@@ -130,7 +130,7 @@ def draw(
     ]
     if not periods:
         raise ExperimentError(f"operator {operator}: no block on {access} is in its dated table")
-    begin, end = min(one.begin for one in periods), max(one.end for one in periods)
+    begin, end = min(one.begin for one in periods), max(one.until for one in periods)
     own = [row for row in rows if row["hypothesis"] == chosen and in_force(row, begin, end)]
     mechanism = about.hypothesis(chosen)
     doubtful = any(rule.hypothesis for rule in about.rules_of(mechanism))

@@ -114,7 +114,7 @@ def never_holds(rule: Rule, operator: Operator) -> Iterator[str]:
     begin, end = rule.begin or FIRST, rule.end or LAST
     for period in operator.periods:
         on = not rule.access or set(rule.access) & set(period.access)
-        if on and begin < (period.end or LAST) and period.begin < end:
+        if on and begin < period.until and period.begin < end:
             return
     yield "never holds: no period of the operator has its access networks and days"
 

@@ -437,8 +437,12 @@ class Period(Table):
         """Tell whether the block is in force for a hypothesis, an access network and a day."""
         if self.only and hypothesis not in self.only:
             return False
-        over = self.end is not None and date >= self.end
-        return access in self.access and self.begin <= date and not over
+        return access in self.access and self.begin <= date < self.until
+
+    @property
+    def until(self) -> datetime.date:
+        """Return the day on which it is over, the last one of the calendar where none is known."""
+        return self.end or datetime.date.max
 
 
 class Service(Table):
