@@ -45,6 +45,13 @@ runs_app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(runs_app)
+new_things = typer.Typer(
+    name="new",
+    help="Start from a template: a spec of your own, an app's fingerprints and their test.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(new_things)
 RUNS = Annotated[Path, typer.Option(help="Where result folders are.")]
 JSON = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -474,6 +481,37 @@ def clean_runs(
             print(f"removed {len(found)} runs, {folders.remove(found) / 1e6:.1f} MB")
         else:
             print(f"{len(found)} runs would be removed; --yes removes them")
+
+
+@new_things.command("spec")
+def new_spec(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the study, as my-study.")],
+    folder: Annotated[Path, typer.Option("-o", "--out", help="Where it goes.")] = Path("."),
+) -> None:
+    """Write a spec that runs as it is, to be changed.
+
+    Example: midcall new spec my-study && midcall run my-study.toml
+    """
+    with sentences():
+        from experiments import new
+
+        print(new.new_spec(name, folder))
+
+
+@new_things.command("app")
+def new_app(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the app, as myapp.")],
+) -> None:
+    """Write an app's fingerprints and their test into this source tree; says what else to add.
+
+    Example: midcall new app myapp
+    """
+    with sentences():
+        from experiments import new
+
+        made, todo = new.new_app(name)
+        print("\n".join(map(str, made)))
+        say("\n".join(["then by hand:", *(f"  {line}" for line in todo)]))
 
 
 @captures_app.command("add")
