@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -31,6 +31,13 @@ captures_app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(captures_app)
+bench_app = typer.Typer(
+    name="bench",
+    help="Measure speed on this machine.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(bench_app)
 policy_app = typer.Typer(
     name="policy",
     help="Operators' policies: check a file, show what ships, list a capture's fingerprints.",
@@ -362,6 +369,53 @@ def list_hellos(
         from experiments import policies
 
         print("\n".join(policies.hellos(capture)))
+
+
+# ---- bench
+
+
+@bench_app.callback()
+def bench_top() -> None:
+    """Measure speed on this machine."""
+
+
+@bench_app.command("live")
+def bench_live(
+    path: Annotated[
+        list[str] | None,
+        typer.Option(help="kernel, empty, classifier, classifier-spin (default: all)."),
+    ] = None,
+    frames: Annotated[
+        list[str] | None, typer.Option(help="A frame size in octets, or imix (default: 200).")
+    ] = None,
+    kpps: Annotated[
+        list[int] | None, typer.Option(min=1, help="Rates to try, thousands of packets/s.")
+    ] = None,
+    trials: Annotated[int, typer.Option(min=1, help="Trials per rate and path.")] = 5,
+    seconds: Annotated[
+        float, typer.Option(min=0.1, help="Length of a trial; RFC 2544 asks for 60.")
+    ] = 1.0,
+    calls_seconds: Annotated[
+        float, typer.Option(min=0.1, help="How long a thousand calls are carried.")
+    ] = 10.0,
+    runs: Annotated[Path, typer.Option(help="Where result folders go.")] = Path("runs"),
+) -> None:
+    """Measure the live box beside the kernel alone: rate without loss, latency, exactness.
+
+    Needs root. Example: sudo .venv/bin/midcall bench live --frames 200 --frames imix
+    """
+    with sentences():
+        from experiments import bench_lines
+        from experiments import bench_live as benches
+
+        given = {"paths": path, "frames": frames, "kpps": kpps}
+        chosen: dict[str, Any] = {name: tuple(value) for name, value in given.items() if value}
+        options = benches.Options(
+            trials=trials, seconds=seconds, calls_seconds=calls_seconds, runs=runs, **chosen
+        )
+        told, where = benches.bench(options, lambda line: say(f"midcall bench: {line}"))
+        print("\n".join(bench_lines.lines(told)))
+        print(where)
 
 
 # ---- captures

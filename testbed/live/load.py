@@ -50,7 +50,7 @@ SMALLEST, LARGEST = HEADERS + TRAILER, 1514
 CALLER_ADDRESS, SERVER_ADDRESS = bytes((198, 18, 0, 1)), bytes((198, 19, 0, 1))
 #: What comes out later than this after the last packet was sent is lost.
 PATIENCE_NS = 300_000_000
-#: Bursts of `Generator.bursts`, and the rest before each.
+#: A `Generator.burst`, and the rest before it.
 BURST_SECONDS, REST_SECONDS = 0.8, 0.4
 #: Sent in one go when several are due.
 BURST = 32
@@ -203,28 +203,25 @@ class Generator:
             int(counts[SENT] - len(came)),
             int(counts[TWICE]),
             int(counts[REFUSED]),
-            counts[LATE_MOST] / 1000,
+            float(counts[LATE_MOST] / 1000),
             int(counts[LATE_OFTEN]),
             start,
             np.where(late >= 0, planned + late, 0),
             (came / 1000).astype(np.float32),
         )
 
-    def bursts(self, what: Traffic, rate: int, count: int) -> Trial:
-        """Send at a rate in bursts of 0.8 s under real-time scheduling, for latencies.
+    def burst(self, what: Traffic, rate: int) -> Trial:
+        """Send at a rate for 0.8 s under real-time scheduling, after a rest.
 
         Nothing but interrupts then delays the generator itself. The kernel stops a real-time
-        process for 50 ms in each second that it does not sleep in, hence the bursts.
+        process for 50 ms in each second that it does not sleep in, hence a burst and a rest.
         """
-        trials = []
-        for _ in range(count):
-            time.sleep(REST_SECONDS)
-            urgent(True)
-            try:
-                trials.append(self.trial(what, rate, BURST_SECONDS))
-            finally:
-                urgent(False)
-        return merged(trials)
+        time.sleep(REST_SECONDS)
+        urgent(True)
+        try:
+            return self.trial(what, rate, BURST_SECONDS)
+        finally:
+            urgent(False)
 
 
 def merged(trials: list[Trial]) -> Trial:

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Ways: what can stand between the two ports of a network when it is measured.
+
+Each opens in a network of its own and is closed with it. The names are those of the results:
+kernel forwards by the kernel's routes, empty is the box without a rule, classifier the box with
+one operator's policy, classifier-spin the same without ever sleeping.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+from testbed.errors import TestbedError
+from testbed.live.box import Box
+from testbed.live.forwarding import forward
+from testbed.live.network import Network
+from testbed.policy import EMPTY, Policy, load
+
+Opener = Callable[[Network, int | None], AbstractContextManager[Box | None]]
+
+#: The policy that the measured box decides by.
+OPERATOR, HYPOTHESIS, ACCESS, DATE = "maroc-telecom", "signature", "3g", datetime.date(2016, 2, 1)
+
+
+def measured_policy() -> Policy:
+    """Return the policy of the way "classifier"."""
+    return load(OPERATOR).policy(HYPOTHESIS, ACCESS, DATE)
+
+
+@contextmanager
+def _kernel(network: Network, core: int | None) -> Iterator[Box | None]:
+    del core  # the kernel forwards where a packet comes in
+    forward(network)
+    yield None
+
+
+@contextmanager
+def _empty(network: Network, core: int | None) -> Iterator[Box | None]:
+    with Box(network, EMPTY, 1, core=core) as box:
+        yield box
+
+
+@contextmanager
+def _classifier(network: Network, core: int | None) -> Iterator[Box | None]:
+    with Box(network, measured_policy(), 1, core=core) as box:
+        yield box
+
+
+@contextmanager
+def _spin(network: Network, core: int | None) -> Iterator[Box | None]:
+    with Box(network, measured_policy(), 1, core=core, busy_poll=True) as box:
+        yield box
+
+
+WAYS: dict[str, Opener] = {
+    "kernel": _kernel,
+    "empty": _empty,
+    "classifier": _classifier,
+    "classifier-spin": _spin,
+}
+
+
+def way(name: str) -> Opener:
+    """Return a way by its name; raises TestbedError."""
+    if name not in WAYS:
+        raise TestbedError(f"path: got {name!r}, expected some of {', '.join(WAYS)}")
+    return WAYS[name]
