@@ -11,7 +11,7 @@ SPEC ?= morocco-2016
 CORPUS ?=
 RUN_FLAGS := $(if $(CORPUS),--corpus $(CORPUS))
 
-.PHONY: help setup experiment evaluate test lint types contracts check corpus add golden reference bench bench-compare doctor clean
+.PHONY: help setup experiment evaluate test lint types contracts check corpus add golden reference bench bench-compare bench-live doctor clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,6 +71,15 @@ bench: $(READY)  ## packets per second of the offline path; BENCH_FLAGS="--loads
 
 bench-compare: $(READY)  ## the same beside an earlier result, in ratios: make bench-compare BASE=bench.json
 	@$(BIN)/python -m tests.bench --against $(BASE) --json bench-now.json $(BENCH_FLAGS)
+
+$(VENV)/live: $(READY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[live]' || \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[live]' || { \
+	  echo "Mininet's Python package could not be installed; run the same command again"; exit 2; }
+	@touch $@
+
+bench-live: $(VENV)/live  ## the live box beside the kernel alone: rates, latency, exactness (root: sudo make bench-live)
+	@$(BIN)/midcall bench live $(BENCH_FLAGS)
 
 doctor: $(READY)  ## what is here, what is missing and how to get it
 	@$(BIN)/midcall doctor

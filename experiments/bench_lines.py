@@ -44,7 +44,7 @@ def rate_lines(told: Row) -> list[str]:
     name = "RFC 2544" if seconds >= 60 else "RFC 2544-style"
     out = [
         f"highest rate without loss in {trials} of {trials} trials of {seconds:g} s ({name}); "
-        "undecided flows",
+        "undecided flows (offload: decided)",
         f"{'path':17}{'frames':>8}{'packets/s':>12}{'of kernel':>11}  ended by",
     ]
     for frames, best in live["loss_free_by_frames"].items():

@@ -24,6 +24,7 @@ from experiments.provenance import code_digest, git_state, library_versions, mac
 from testbed.live.box import Box
 from testbed.live.forwarding import mac
 from testbed.live.load import (
+    FIXED,
     FRESH,
     IMIX,
     Generator,
@@ -34,7 +35,7 @@ from testbed.live.load import (
     traffic,
 )
 from testbed.live.network import Network, require
-from testbed.live.ways import way
+from testbed.live.ways import DECIDED, way
 
 Row = dict[str, Any]
 
@@ -59,7 +60,7 @@ class Options:
     sizes in octets (without the check sequence), or imix; loads: rates at which latency is taken.
     """
 
-    paths: tuple[str, ...] = (KERNEL, "empty", "classifier", "classifier-spin")
+    paths: tuple[str, ...] = (KERNEL, "empty", "classifier", "classifier-spin", "offload")
     kpps: tuple[int, ...] = (100, 200, 300, 400, 500, 600, 700, 800, 900, 1000, 1200, 1400)
     trials: int = 5
     seconds: float = 1.0
@@ -172,7 +173,16 @@ def write(told: Row, runs: Path, began: datetime.datetime) -> Path:
     draft = folder / "latest.new"
     draft.write_text(text)
     draft.replace(folder / LATEST)
+    for made in (runs, folder, path, folder / LATEST):
+        give(made)
     return path
+
+
+def give(path: Path) -> None:
+    """Hand what root made to the user who said sudo."""
+    user, group = os.environ.get("SUDO_UID", ""), os.environ.get("SUDO_GID", "")
+    if os.geteuid() == 0 and user.isdigit() and group.isdigit():
+        os.chown(path, int(user), int(group))
 
 
 def latest(runs: Path) -> Row | None:
@@ -188,8 +198,8 @@ def latest(runs: Path) -> Row | None:
 
 
 def load_of(path: Bench, sizes: Sequence[int], name: str) -> Traffic:
-    """Return flows that the classifier is undecided about, a new one after every few packets."""
-    return traffic(FRESH, tuple(sizes), FLOWS, path.target, name)
+    """Return the flows of a path: undecided ones, a new one after every few packets, or decided."""
+    return traffic(FIXED if path.name in DECIDED else FRESH, tuple(sizes), FLOWS, path.target, name)
 
 
 def turns(paths: list[Bench], round_: int) -> list[Bench]:

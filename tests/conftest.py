@@ -27,3 +27,15 @@ def corpus() -> Path:
     if folder is None:
         pytest.skip("no real captures here: set MIDCALL_CORPUS to a folder of them")
     return folder
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip live tests where no live network can be made, and say why."""
+    live = [item for item in items if item.get_closest_marker("live")]
+    if not live:
+        return
+    from testbed.live.network import missing
+
+    if lacks := missing():
+        for item in live:
+            item.add_marker(pytest.mark.skip(reason="live: " + "; ".join(lacks)))

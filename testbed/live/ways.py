@@ -3,7 +3,8 @@
 
 Each opens in a network of its own and is closed with it. The names are those of the results:
 kernel forwards by the kernel's routes, empty is the box without a rule, classifier the box with
-one operator's policy, classifier-spin the same without ever sleeping.
+one operator's policy, classifier-spin the same without ever sleeping, offload the same with decided
+flows handed to the kernel.
 """
 
 from __future__ import annotations
@@ -54,12 +55,23 @@ def _spin(network: Network, core: int | None) -> Iterator[Box | None]:
         yield box
 
 
+@contextmanager
+def _offload(network: Network, core: int | None) -> Iterator[Box | None]:
+    with Box(network, measured_policy(), 1, core=core, offload="auto") as box:
+        if box.offload != "on":
+            raise TestbedError(f"path offload: {box.offload}")
+        yield box
+
+
 WAYS: dict[str, Opener] = {
     "kernel": _kernel,
     "empty": _empty,
     "classifier": _classifier,
     "classifier-spin": _spin,
+    "offload": _offload,
 }
+#: Ways that are measured with flows that are decided; all others with undecided ones.
+DECIDED = ("offload",)
 
 
 def way(name: str) -> Opener:
