@@ -4,7 +4,8 @@
 Such a flow (SRTP that is seen from its middle, say) is right as "a call" or "unsure", and wrong
 under any app's name. Whether a flow is bare is read off its packets by the protocols' readers, not
 by a fingerprint: each of its first payload packets is RTP, RTCP, STUN with attributes of the
-standards alone, a relay's ChannelData, or a DTLS record that is no hello.
+standards alone, a relay's ChannelData, or a DTLS record that is no hello. The values in RTP's own
+fields (payload type, SSRC) are not weighed: an app that always takes the same ones may still show.
 """
 
 from __future__ import annotations
