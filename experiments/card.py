@@ -3,11 +3,13 @@
 
 Every figure comes from leaving one group out: its rows are scored by a forest whose trees,
 calibration and limits were fitted on the other groups. The random split, which tears flows of one
-capture apart, is shown as "optimistic (leaks)" and nowhere else.
+capture apart, is shown as "optimistic (leaks)" and nowhere else. The figures of the main table
+stand in early.json too, for programs.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,6 +34,15 @@ TEMPLATE = Path(__file__).resolve().parent / "templates" / "early.md"
 
 #: Row numbers, and the forest that scores them.
 Scored = tuple[NDArray[np.int64], model.Forest]
+#: One row of the main table.
+Figures = dict[str, Any]
+
+
+class Card(NamedTuple):
+    """A card: its text (Markdown) and what early.json holds of it."""
+
+    text: str
+    figures: dict[str, Any]
 
 
 class Held(NamedTuple):
@@ -199,21 +210,42 @@ def number(value: float | None) -> str:
     return "n/a" if value is None else f"{value:.3f}"
 
 
-def figures(held: Held, seed: int, span: bool = True) -> str:
-    """Return the cells of one row of the main table."""
+def measured(n: int, split: str, held: Held, seed: int, span: bool = True) -> Figures:
+    """Return one row of the main table as numbers; n: packets; intervals only with `span`."""
     call = held.truth == CALL
-    sizes = [f"{int(x.sum())} ({len(np.unique(held.group[x]))})" for x in (call, ~call)]
-    between = interval(held, seed) if span else None
-    around = f" [{between[0]:.2f}, {between[1]:.2f}]" if between else ""
+    low, high = (interval(held, seed) if span else None) or (None, None)
+    return {
+        "packets": n,
+        "split": split,
+        "calls": int(call.sum()),
+        "call_groups": len(np.unique(held.group[call])),
+        "none": int((~call).sum()),
+        "none_groups": len(np.unique(held.group[~call])),
+        "balanced": balanced(held),
+        "balanced_groups": balanced(held, weights_of(held)),
+        "low": low,
+        "high": high,
+        "auroc": auroc(held),
+        "calibration_error": calibration_error(held),
+        "at_limits": list(counts(held)),
+    }
+
+
+def figures(row: Figures) -> str:
+    """Return one row of the main table as it is printed."""
+    around = f" [{row['low']:.2f}, {row['high']:.2f}]" if row["low"] is not None else ""
     cells = [
-        *sizes,
-        number(balanced(held)),
-        number(balanced(held, weights_of(held))) + around,
-        number(auroc(held)),
-        number(calibration_error(held)),
-        *counts(held),
+        str(row["packets"]),
+        row["split"],
+        f"{row['calls']} ({row['call_groups']})",
+        f"{row['none']} ({row['none_groups']})",
+        number(row["balanced"]),
+        number(row["balanced_groups"]) + around,
+        number(row["auroc"]),
+        number(row["calibration_error"]),
+        *row["at_limits"],
     ]
-    return " | ".join(cells)
+    return f"| {' | '.join(cells)} |"
 
 
 def per_app(rows: Rows, seed: int) -> list[str]:
@@ -284,21 +316,22 @@ def silent_line(rows: Rows, n: int, agreed: Flags) -> str:
     return f"| {n} | " + " | ".join(cells) + " |"
 
 
-def card(data: Data, compiled: Records, seed: int) -> str:
-    """Return the model card (Markdown)."""
+def card(data: Data, compiled: Records, seed: int) -> Card:
+    """Return the model card."""
     rows = data.rows
     neither = rows.truth == NEITHER
     agreed = ~neither
-    table, mute, curve, setup = [], [], [], []
+    table: list[Figures] = []
+    mute, curve, setup = [], [], []
     for n in LENGTHS:
         by_group = held_out(rows, n, seed, True, neither)
         leaky = held_out(rows, n, seed, False, neither)
         start = part(rows, n, by_group[0], True)
-        table.append(f"| {n} | leave one group out | {figures(start, seed)} |")
+        table.append(measured(n, "leave one group out", start, seed))
         mid = part(rows, n, by_group[0], False)
-        table.append(f"| {n} | the same, mid-flow | {figures(mid, seed, False)} |")
+        table.append(measured(n, "the same, mid-flow", mid, seed, False))
         leaks = part(rows, n, leaky[0], True)
-        table.append(f"| {n} | random split: optimistic (leaks) | {figures(leaks, seed, False)} |")
+        table.append(measured(n, "random split: optimistic (leaks)", leaks, seed, False))
         agreed[(rows.packets >= n) & ~neither] &= by_group[0].says == 1
         mute.append(silent_line(rows, n, agreed))
         pairs = (risk(start, share) for share in COVERAGES)
@@ -306,14 +339,23 @@ def card(data: Data, compiled: Records, seed: int) -> str:
         other = part(rows, n, by_group[1], True, extra=True)
         setup.append(f"| {n} | {int((other.says == 1).sum())} of {len(other.says)} |")
     said = {
-        "table": table,
+        "table": [figures(row) for row in table],
         "mute": mute,
         "curve": curve,
         "setup": setup,
         "apps": per_app(rows, seed),
         "unseen": unseen_apps(rows, seed),
     }
-    return page(data, compiled, seed, {key: "\n".join(lines) for key, lines in said.items()})
+    text = page(data, compiled, seed, {key: "\n".join(lines) for key, lines in said.items()})
+    return Card(text, {"schema": 1, "model": digest(compiled), "seed": seed, "rows": table})
+
+
+def digest(compiled: Records) -> str:
+    """Return the sha256 (hex) by which figures are known to belong to a model."""
+    fields = [compiled[name] for name in compiled.dtype.names or () if name != "column"]
+    return hashlib.sha256(
+        b"".join(np.ascontiguousarray(one).tobytes() for one in fields)
+    ).hexdigest()
 
 
 def used(data: Data) -> list[Any]:

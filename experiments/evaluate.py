@@ -9,14 +9,17 @@ alone enter the tables; synthetic ones have rows of their own, flagged.
 from __future__ import annotations
 
 import datetime
+import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from captures.pcap import Packets, read_with_notices
+from classifier import early
 from experiments import (
     baselines,
+    card,
     measures,
     metrics,
     openset,
@@ -284,8 +287,21 @@ def block(work: Work, rows: Rows, tables: Mapping[str, list[Row]]) -> dict[str, 
         "coverage_risk": measures.coverage_risk(real),
         "precision": measures.precision_at(engine[ORIGINAL]) if ORIGINAL in engine else [],
         "peers": peer_lines(work.ward),
+        "early": early_figures(),
         "regression": None,
     }
+
+
+def early_figures() -> Row | None:
+    """Return what the early model's card measured, by left-out groups; None for another model's.
+
+    It is no measurement of this evaluation: `midcall train` made it from its own captures.
+    """
+    try:
+        told: Row = json.loads(early.SHIPPED.with_suffix(".json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return told if told.get("model") == card.digest(early.shipped()) else None
 
 
 def peer_lines(chosen: Ward) -> list[Row]:

@@ -216,6 +216,7 @@ def view(run: Path) -> dict[str, Any]:
         "open_set": table(run, "evaluation_open"),
         "innocents": told.get("innocents") or [],
         "regression": told.get("regression"),
+        "early": (told.get("early") or {}).get("rows") or [],
         "bare": bare(unnamed),
         "nameless": told_of(unnamed),
         "synthetic": [line for line in lines if line["synthetic"] and line["engine"] == OURS],

@@ -24,6 +24,7 @@ from classifier.apps.webrtc import NOTHING_FOUND
 from classifier.engine import Engine
 from classifier.features import LENGTHS
 from classifier.windows import windows
+from experiments import results
 from experiments.errors import ExperimentError
 
 #: What a row is. Flows of calls that carry no media are neither call nor none.
@@ -143,7 +144,9 @@ def fitted(rows: Rows, seed: int) -> dict[int, model.Forest]:
 def train(
     corpus: Path | None, out: Path, progress: Callable[[str], None] | None = None, seed: int = SEED
 ) -> tuple[Path, Path]:
-    """Train on what can be obtained; writes early.npz and early.md into `out`, returns both.
+    """Train on what can be obtained; writes early.npz, early.md and early.json into `out`.
+
+    Returns the first two.
 
     Raises ExperimentError or ClassifierError where the captures do not suffice.
     """
@@ -153,9 +156,10 @@ def train(
     if progress is not None:
         progress("folds")
     compiled = model.compiled(fitted(data.rows, seed))
-    text = card(data, compiled, seed)
+    told = card(data, compiled, seed)
     out.mkdir(parents=True, exist_ok=True)
     arrays, page = out / "early.npz", out / "early.md"
     early.save(arrays, compiled)
-    page.write_text(text, encoding="utf-8")
+    page.write_text(told.text, encoding="utf-8")
+    results.write_json(out / "early.json", told.figures)
     return arrays, page

@@ -18,7 +18,7 @@ VERDICTS = {
     "CUT",
     "OK",
 }
-PARTS = ("captures", "accuracy", "verdict", "calls", "collateral")
+PARTS = ("captures", "accuracy", "evaluation", "verdict", "calls", "collateral")
 TIMED = ("throughput", "latency", "machine")
 
 
@@ -45,6 +45,8 @@ def problems(summary: dict[str, Any]) -> list[str]:
             found.append(f"on {date} calls are {'not ' if want else ''}blocked")
     if summary["captures"]["real"] and summary["accuracy"]["false_calls"]["hits"]:
         found.append(f"{summary['accuracy']['false_calls']['hits']} false calls")
+    if summary["captures"]["real"] and not summary["evaluation"]["columns"]:
+        found.append("nothing was evaluated under disturbance")
     if not summary["throughput"]["offline"]["packets_per_s"]:
         found.append("no throughput was measured")
     return found

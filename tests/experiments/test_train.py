@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,7 @@ def made_up_data() -> train.Data:
 @pytest.fixture(scope="module")
 def page() -> str:
     """Return the card of the made-up rows."""
-    return card.card(made_up_data(), early.shipped(), 1)
+    return card.card(made_up_data(), early.shipped(), 1).text
 
 
 def test_an_app_of_few_groups_has_no_figure(page: str) -> None:
@@ -61,7 +62,17 @@ def test_the_card_says_what_could_not_be_obtained(page: str) -> None:
 
 
 def test_the_same_rows_give_the_same_card(page: str) -> None:
-    assert card.card(made_up_data(), early.shipped(), 1) == page
+    again = card.card(made_up_data(), early.shipped(), 1)
+    assert again.text == page
+    assert again.figures["model"] == card.digest(early.shipped())
+    assert [row["packets"] for row in again.figures["rows"]] == [n for n in LENGTHS for _ in "123"]
+
+
+def test_the_committed_figures_belong_to_the_committed_model() -> None:
+    told = json.loads(early.SHIPPED.with_suffix(".json").read_text())
+    assert told["model"] == card.digest(early.shipped())
+    text = early.SHIPPED.with_suffix(".md").read_text()
+    assert all(card.figures(row) in text for row in told["rows"])
 
 
 def test_a_held_out_row_was_never_trained_on() -> None:
@@ -102,7 +113,7 @@ def test_a_large_group_does_not_outvote_a_small_one() -> None:
 def test_figures_of_one_class_alone_are_undefined() -> None:
     rows = held([0, 0], [0.1, 0.2], [0, 1])
     assert card.balanced(rows) is card.auroc(rows) is card.calibration_error(rows) is None
-    assert "n/a" in card.figures(rows, 1)
+    assert "n/a" in card.figures(card.measured(4, "x", rows, 1))
 
 
 def test_probabilities_that_are_right_have_no_calibration_error() -> None:
@@ -151,7 +162,7 @@ def test_training_twice_writes_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(train, "gather", lambda *_: made_up_data())
-    monkeypatch.setattr(card, "card", lambda *_: "a card")
+    monkeypatch.setattr(card, "card", lambda *_: card.Card("a card", {"schema": 1}))
     first, second = (train.train(None, tmp_path / name, seed=3)[0] for name in ("a", "b"))
     assert first.read_bytes() == second.read_bytes()
     assert early.load(first).dtype == early.NODE
