@@ -9,15 +9,16 @@ The first that holds, in this order:
    nothing of the box's record explains a failure.
 3. SIGNALLING_BLOCKED: the app's own handshake got no answer, so no set-up was sent.
 4. SETUP_BLOCKED: no set-up success (STUN, DTLS, SIP, or the replies captures/calls names).
+5. FALLBACK: a path that the app prefers failed, and one that it likes less carried the media it had
+   in the capture, without a silence of 5 s.
 6. CONNECTED_NO_MEDIA: under 1 % of the media either way in the first 5 s.
 7. ONE_WAY: the same in one direction only, while the other holds to the end.
 8. CUT: media, then silence for 5 s or to the end.
+9. DEGRADED: in a direction over 10 % of the media lost, a one-way delay over 400 ms, or (voice) R
+   at least 15 below the control's (testbed.quality).
 10. OK.
 
-9. DEGRADED: of a direction's media over 10 % lost, or half of it over 400 ms old when it comes.
-FALLBACK (5) is not told yet: a call whose media went by another of its ways is OK
-here, and the reason says so. "Blocked" is 3, 4, 6, 7 and 8, each with the rule that the box's own
-record names.
+"Blocked" is 3, 4, 6, 7 and 8. These and DEGRADED need a rule that the box's own record names.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from captures.calls import Call
 from testbed.errors import TestbedError
 from testbed.places import CALLER, FAR, nowhere
 from testbed.policy import Rule
+from testbed.quality import ASSUMED, Heard, hear
 from testbed.replay import CallPart
 from testbed.virtual import Simulation
 
@@ -38,7 +40,7 @@ Mask = NDArray[np.bool_]
 Numbers = NDArray[np.int64]
 
 BLOCKED = ("SIGNALLING_BLOCKED", "SETUP_BLOCKED", "CONNECTED_NO_MEDIA", "ONE_WAY", "CUT")
-VERDICTS = ("INVALID", "INCONCLUSIVE", *BLOCKED, "OK")
+VERDICTS = ("INVALID", "INCONCLUSIVE", *BLOCKED, "FALLBACK", "DEGRADED", "OK")
 
 #: A direction that carries less than this share of its media is silent: in its first 5 s, or in
 #: the whole call (a packet or two that slip through before the box is sure are not a talk).
@@ -47,12 +49,32 @@ SILENT_SHARE = 0.01
 FIRST = SILENCE = 5_000_000_000
 #: Media packets that the control must have had in a silence for it to count as one.
 SILENCE_PACKETS = 5
-#: Loss and one-way delay (ITU-T G.114: 400 ms) above which a call is degraded.
-DEGRADED_LOSS, DEGRADED_MS = 0.10, 400.0
 #: A way that carries this share of its own media works.
 WAY_SHARE = 0.9
+#: What degrades a call: a share of the control's media lost, one-way delay in ms (the limit of
+#: ITU-T G.114), and points of R lost.
+LOSS_LIMIT, DELAY_LIMIT, R_LIMIT = 0.10, 400.0, 15.0
 
 ENDS = {CALLER: "from the caller", FAR: "to the caller"}
+
+
+class Quality(NamedTuple):
+    """What a direction was worth, and what it was worth without the policy."""
+
+    heard: Heard
+    control: Heard
+
+    @property
+    def lost(self) -> float:
+        """Return the share of the control's packets that did not arrive."""
+        return 1 - self.heard.arrived / self.control.arrived if self.control.arrived else 0.0
+
+    @property
+    def r_drop(self) -> float | None:
+        """Return the points of R that the policy cost, None where one cannot be rated."""
+        if self.heard.r is None or self.control.r is None:
+            return None
+        return self.control.r - self.heard.r
 
 
 class CallVerdict(NamedTuple):
@@ -65,7 +87,9 @@ class CallVerdict(NamedTuple):
     media_sent, media_delivered: media packets, both directions; media_control: delivered without
     the policy; media_lost: the share of media_control that did not arrive, None where it is 0.
     models: where no timer is documented and it matters, the verdicts under the other timer models
-    ("strict: SETUP_BLOCKED"), else "".
+    ("strict: SETUP_BLOCKED"), else "". up, down: quality of the media from and to the caller, of
+    the paths that worked where others failed; None where the capture holds none. path: the kind of
+    the path that carried the media of a FALLBACK.
     """
 
     verdict: str
@@ -79,6 +103,9 @@ class CallVerdict(NamedTuple):
     media_lost: float | None
     reason: str
     models: str = ""
+    up: Quality | None = None
+    down: Quality | None = None
+    path: str | None = None
 
 
 class Strike(NamedTuple):
@@ -145,21 +172,26 @@ class Judge:
         self.own = np.isin(self.orders.flow, part.flows)
         self.media = self.own & (self.orders.media == 1)
         self.strike = self.first_strike()
+        #: Media of the ways that worked where another failed, else all of it.
+        self.carried = self.media
+        self.path: str | None = None
 
     def verdict(self) -> CallVerdict:
         """Return the first verdict that holds."""
         word, reason = self.told()
         blocked = word in BLOCKED
-        if blocked and self.strike.rule is None:
+        if (blocked or word == "DEGRADED") and self.strike.rule is None:
             word, blocked = "INCONCLUSIVE", False
             reason = f"{reason}; but the box's record names no rule that did it"
         sent = int((self.media & self.sim.fates["sent"]).sum())
         delivered = int((self.media & self.sim.delivered).sum())
         expected = int((self.media & self.control.delivered).sum())
         lost = 1 - delivered / expected if expected else None
-        return CallVerdict(
+        told = CallVerdict(
             word, blocked, *self.strike, sent, delivered, expected, lost, f"{reason}."
         )
+        up, down = self.quality(CALLER), self.quality(FAR)
+        return told._replace(up=up, down=down, path=self.path)
 
     def told(self) -> tuple[str, str]:
         """Return the verdict and why, in one clause."""
@@ -178,9 +210,10 @@ class Judge:
         if not (self.media & self.control.delivered).any():
             return self.exchange()
         way = self.working_way()
-        if way is not None:
-            return "OK", way
-        return self.media_verdict()
+        if way is not None and way[0] == "FALLBACK":
+            return way
+        word, reason = way or self.media_verdict()
+        return self.degraded(reason) if word == "OK" else (word, reason)
 
     # -- the box's record
 
@@ -293,26 +326,71 @@ class Judge:
 
     # -- 5 to 10
 
-    def working_way(self) -> str | None:
-        """Return in words how media went by another way where one way failed, else None."""
+    def working_way(self) -> tuple[str, str] | None:
+        """Return FALLBACK or OK and why, where a way failed and another carried the media.
+
+        FALLBACK is said where the way that failed is the better one. That an app would have sent
+        more by the other way is likely, but not in the capture: that way must have carried what it
+        had, and its media must not leave a silence. Where a way of less rank failed, the better
+        one must have held as much.
+        """
         ways = self.part.alternatives
         if len(ways) < 2 or self.strike.rule is None:
             return None
-        works: list[tuple[str, int]] = []
-        fails: list[tuple[str, int]] = []
-        for flow, way in zip(ways, self.call.alternatives, strict=False):
+        works: list[tuple[int, int]] = []  # rank, packets in the control
+        fails: list[tuple[int, int]] = []
+        for rank, flow in enumerate(ways):
             own = self.media & (self.orders.flow == flow)
             expected = int((own & self.control.delivered).sum())
-            came = int((own & self.sim.delivered).sum())
-            if expected:
-                (works if came >= WAY_SHARE * expected else fails).append((way.path, expected))
-        if not works or not fails or sum(n for _, n in works) < sum(n for _, n in fails):
+            if expected and self.way_works(own, expected):
+                works.append((rank, expected))
+            elif expected:
+                fails.append((rank, expected))
+        if not works or not fails:
             return None
-        return f"the {fails[0][0]} path failed and media went by the {works[0][0]} path"
+        return self.other_way(works, fails)
 
-    def times(self, simulation: Simulation, side: int) -> Numbers:
-        """Return when media of a direction arrived, sorted, in ns."""
-        own = self.media & (self.orders.side == side) & simulation.delivered
+    def way_works(self, own: Mask, expected: int) -> bool:
+        """Tell whether a way carried what it had, without falling silent."""
+        if int((own & self.sim.delivered).sum()) < WAY_SHARE * expected:
+            return False
+        pairs = [(self.times(self.control, s, own), self.times(self.sim, s, own)) for s in ENDS]
+        return all(cut(due, came) is None for due, came in pairs)
+
+    def other_way(
+        self, works: list[tuple[int, int]], fails: list[tuple[int, int]]
+    ) -> tuple[str, str] | None:
+        """Return the verdict where some ways work and some fail: (rank, packets) of each."""
+        names = [way.path for way in self.call.alternatives]
+        bad, good = fails[0][0], works[0][0]
+        words = f"the {names[bad]} path failed and media went by the {names[good]} path"
+        carried = self.media & np.isin(
+            self.orders.flow, [self.part.alternatives[rank] for rank, _ in works]
+        )
+        if bad < good:
+            if self.falls_silent(carried):
+                return None
+            self.carried, self.path = carried, names[good]
+            return "FALLBACK", words
+        if sum(n for _, n in works) < sum(n for _, n in fails):
+            return None
+        self.carried = carried
+        return "OK", words
+
+    def falls_silent(self, carried: Mask) -> bool:
+        """Tell whether the media of some ways alone leave a silence that the control had not."""
+        for side in ENDS:
+            due, came = self.times(self.control, side), self.times(self.sim, side, carried)
+            if len(due) < SILENCE_PACKETS:
+                continue
+            if hushed(due, came):
+                return True
+        return False
+
+    def times(self, simulation: Simulation, side: int, own: Mask | None = None) -> Numbers:
+        """Return when media of a direction (or its packets in `own`) arrived, sorted, in ns."""
+        own = self.media if own is None else own
+        own = own & (self.orders.side == side) & simulation.delivered
         return np.sort(simulation.fates["arrival_time"][own])
 
     def media_verdict(self) -> tuple[str, str]:
@@ -339,30 +417,73 @@ class Judge:
             return "CUT", f"media {ENDS[side]} stopped {stops[side]:.1f} s into the call's media"
         if silent:
             return "ONE_WAY", f"media {ENDS[silent[0]]} did not arrive, the other way it did"
-        bad = self.degraded(held) if self.strike.rule is not None else None
-        if bad is not None:
-            return "DEGRADED", bad
         only = "" if len(held) == 2 else f" (the capture holds media {ENDS[held[0]]} only)"
         return "OK", f"media arrived as under the empty policy{only}"
 
-    def degraded(self, sides: list[int]) -> str | None:
-        """Return in words what is bad about media that came, None where nothing is."""
-        for side in sides:
-            due = self.media & (self.orders.side == side) & self.control.delivered
-            came = due & self.sim.delivered
-            lost = 1 - int(came.sum()) / max(int(due.sum()), 1)
-            if lost > DEGRADED_LOSS:
-                return f"{lost:.0%} of the media {ENDS[side]} were lost"
-            delay = float(np.median(self.sim.one_way[came])) / 1e6 if came.any() else 0.0
-            if delay > DEGRADED_MS:
-                return f"media {ENDS[side]} came {delay:.0f} ms after they were sent"
-        return None
+    # -- 9, and quality
+
+    def degraded(self, reason: str) -> tuple[str, str]:
+        """Return DEGRADED and why where a direction is that bad, else OK and the reason."""
+        for side, words in ENDS.items():
+            about = self.quality(side)
+            why = about and complaint(about)
+            if why:
+                return "DEGRADED", f"media {words} came badly: {why}"
+        return "OK", reason
+
+    def quality(self, side: int) -> Quality | None:
+        """Return the quality of the media of a direction, None where the control holds none."""
+        own = self.carried & (self.orders.side == side) & self.control.fates["sent"]
+        packets = np.flatnonzero(own)
+        voice = self.call.kind == "audio"
+        heard, control = (
+            hear(self.left(one, packets), one.fates["arrival_time"][packets], voice)
+            for one in (self.sim, self.control)
+        )
+        if heard is None or control is None or not control.arrived:
+            return None
+        return Quality(heard, control)
+
+    def left(self, simulation: Simulation, packets: Numbers) -> Numbers:
+        """Return when packets that came left their sender.
+
+        By the box's record; a TCP segment is late from when it was due, however often it is sent.
+        """
+        by_box = simulation.fates["arrival_time"] - simulation.one_way
+        gate, script = self.orders.gate[packets], self.orders
+        opened = simulation.fates["arrival_time"][gate] + script.think[packets]
+        due = np.where(gate < 0, script.send[packets], opened)
+        again = (script.streams.stream[packets] >= 0) & (simulation.dressed is None)
+        return np.asarray(np.where(again, due, by_box[packets]), np.int64)
 
     def connected(self) -> str:
         """Return in words how far the call had come before its media."""
         if (self.sim.opened[self.part.latches] >= 0).any():
             return "set-up succeeded"
         return "the capture holds no reply to a set-up"
+
+
+def complaint(about: Quality) -> str:
+    """Return what degrades a direction, as one clause; "" where nothing does."""
+    heard, control = about.heard, about.control
+    if about.lost > LOSS_LIMIT:
+        return f"{100 * about.lost:.1f} % did not arrive"
+    was, now = control.delay_ms, heard.delay_ms
+    if now is not None and was is not None and was <= DELAY_LIMIT < now:
+        return f"they took {now:.0f} ms one way, {was:.0f} ms without the policy"
+    if about.r_drop is not None and about.r_drop >= R_LIMIT:
+        return f"R fell by {about.r_drop:.0f} to {heard.r:.0f} (as {ASSUMED.name})"
+    return ""
+
+
+def hushed(due: Numbers, came: Numbers) -> bool:
+    """Tell whether a direction is silent for 5 s while the control has media, its edges included.
+
+    due, came: sorted arrival times without and with the policy, in ns.
+    """
+    begins, ends = np.append(due[:1], came), np.append(came, due[-1:])
+    missing = np.searchsorted(due, ends, "right") - np.searchsorted(due, begins, "left")
+    return bool(((ends - begins >= SILENCE) & (missing >= SILENCE_PACKETS)).any())
 
 
 def cut(due: Numbers, came: Numbers) -> int | None:

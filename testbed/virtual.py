@@ -66,6 +66,7 @@ from testbed.middlebox import (
 )
 from testbed.places import CALLER, FAR, LOCAL
 from testbed.policy import EMPTY, Policy
+from testbed.quality import running_jitter
 from testbed.replay import LEG, Script, script
 from testbed.rules import (
     CENSOR,
@@ -317,6 +318,7 @@ def warm_up() -> None:
     simulate(nothing, [], [], None, "fibre", 0)
     media_at(nothing.data, 0, 20, 0)
     name_hash(nothing.data, 1)
+    running_jitter(empty, empty)
 
 
 # ---- the event loop

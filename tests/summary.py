@@ -16,6 +16,8 @@ VERDICTS = {
     "CONNECTED_NO_MEDIA",
     "ONE_WAY",
     "CUT",
+    "FALLBACK",
+    "DEGRADED",
     "OK",
 }
 PARTS = ("captures", "accuracy", "evaluation", "verdict", "calls", "collateral")
@@ -36,11 +38,7 @@ def problems(summary: dict[str, Any]) -> list[str]:
     if unknown := verdicts - VERDICTS:
         found.append(f"unknown call verdicts {sorted(unknown)}")
     for date, want in (("2015-12-15", False), ("2016-03-15", True), ("2016-11-15", False)):
-        blocked = {
-            call["verdict"] not in ("OK", "INVALID", "INCONCLUSIVE")
-            for call in calls
-            if call["date"] == date
-        }
+        blocked = {call["blocked"] for call in calls if call["date"] == date}
         if blocked and (True in blocked) != want:
             found.append(f"on {date} calls are {'not ' if want else ''}blocked")
     if summary["captures"]["real"] and summary["accuracy"]["false_calls"]["hits"]:

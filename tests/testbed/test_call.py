@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from captures.calls import Alternative
 from testbed import errors
-from testbed.call import SILENCE, cut, judge
+from testbed.call import SILENCE, VERDICTS, cut, hushed, judge
 from testbed.replay import MODELS
 
 UP = {"direction": "up"}
@@ -165,7 +166,59 @@ def test_media_that_stop_for_five_seconds_are_cut(
     assert told.packets_to_block == 404
 
 
-def test_media_that_go_another_way_are_not_blocked_and_the_reason_says_so(
+def two_ways(scene: Any, make: Any, better: str, lag: float = 0.0) -> Any:
+    """Add a call over a relay, and media beside it between the peers, which the app likes better.
+
+    better: "peer" or "relay", the way ranked first; lag: seconds that the peers' media come later.
+    """
+    call = make.webrtc_call(scene, seconds=8.0)
+    beside = scene.media(0.4 + lag, 8.0 - lag, make.PEER, 9000, near=41000)
+    ways = [{"flow": beside, "path": "peer"}, {"flow": 1, "path": "relay"}]
+    return make.call_of(
+        media=[1, beside],
+        alternative=ways if better == "peer" else ways[::-1],
+        gate=[gate.model_dump() for gate in call.gates],
+    )
+
+
+# which way is liked better, what is dropped -> verdict, and the path that it names
+FALLBACKS = [
+    ("peer", {"ports": [9000]}, "FALLBACK", "relay"),
+    ("relay", {"ports": [3478]}, "FALLBACK", "peer"),
+    ("relay", {"ports": [9000]}, "OK", None),
+    ("peer", {"ports": [3478, 9000]}, "SETUP_BLOCKED", None),
+    ("peer", {"ports": [7]}, "OK", None),
+    ("peer", {"ports": [9000], **UP}, "FALLBACK", "relay"),
+]
+
+
+@pytest.mark.parametrize(("better", "match", "word", "path"), FALLBACKS)
+def test_a_call_falls_back_where_its_better_path_fails_and_another_carries_the_media(
+    scene: Any, make: Any, run: Any, policy: Any, better: str, match: Any, word: str,
+    path: str | None,
+) -> None:  # fmt: skip
+    call = two_ways(scene, make, better)
+    scope = "packet" if "direction" in match else "flow"
+    told = verdict(run, scene, policy({"match": match, "act": "drop", "scope": scope}), call)
+    assert (told.verdict, told.path) == (word, path)
+    if word == "FALLBACK":
+        assert not told.blocked
+        assert told.rule == "r0"
+        assert told.reason.endswith(f"path failed and media went by the {path} path.")
+        assert told.down.lost == 0.0  # of the path that carried it
+        assert told.media_lost > 0.2
+
+
+def test_an_alternative_that_leaves_a_silence_is_no_fallback(
+    scene: Any, make: Any, run: Any, policy: Any
+) -> None:
+    call = two_ways(scene, make, "relay", lag=6.0)  # the peers' media come 6 s into the call
+    told = verdict(run, scene, policy({"match": {"stun": False, "ports": [3478]}, "act": "drop"}),
+                   call)  # fmt: skip
+    assert told.verdict == "CONNECTED_NO_MEDIA"
+
+
+def test_a_path_of_less_rank_that_fails_leaves_the_call_ok_and_the_reason_says_so(
     scene: Any, make: Any, run: Any, policy: Any
 ) -> None:
     call = make.webrtc_call(scene, seconds=1.0)
@@ -185,6 +238,66 @@ def test_media_that_go_another_way_are_not_blocked_and_the_reason_says_so(
         "the relay path failed and media went by the peer path; it depends on unknown timers "
         "(strict: SETUP_BLOCKED)."
     )
+
+
+# what is done to all packets of the relay -> verdict, what the reason says
+BAD = [
+    ({"act": "loss", "loss": 0.15}, "DEGRADED", "% did not arrive"),
+    ({"act": "loss", "loss": 0.25, "way": "up"}, "DEGRADED", "media from the caller came badly"),
+    ({"act": "loss", "loss": 0.02}, "OK", "media arrived"),
+    ({"act": "loss", "loss": 0.075}, "DEGRADED", "R fell by"),
+    ({"act": "delay", "delay_ms": 450}, "DEGRADED", "they took 460 ms one way, 10 ms without"),
+    ({"act": "delay", "delay_ms": 360}, "DEGRADED", "R fell by"),
+    ({"act": "delay", "delay_ms": 60}, "OK", "media arrived"),
+    ({"act": "police", "rate_kbit": 30, "bucket_bytes": 1000}, "DEGRADED", "did not arrive"),
+]
+
+
+@pytest.mark.parametrize(("act", "word", "words"), BAD)
+def test_a_call_is_degraded_by_loss_delay_or_what_the_e_model_makes_of_them(
+    scene: Any, make: Any, run: Any, policy: Any, act: Any, word: str, words: str
+) -> None:
+    call = make.webrtc_call(scene)
+    told = verdict(run, scene, policy({"match": {"ports": [3478], "stun": False}, **act}), call)
+    assert (told.verdict, told.blocked) == (word, False)
+    assert words in told.reason
+    assert told.rule == "r0"
+
+
+def test_a_video_call_is_judged_by_loss_and_delay_without_an_opinion(
+    scene: Any, make: Any, run: Any, policy: Any
+) -> None:
+    call = make.webrtc_call(scene).model_copy(update={"kind": "video"})
+    some = {"match": {"ports": [3478], "stun": False}, "act": "loss", "loss": 0.075}
+    told = verdict(run, scene, policy(some), call)
+    assert told.verdict == "OK"
+    assert told.down.heard.mos is None
+    assert told.down.heard.loss > 0.05
+    assert verdict(run, scene, policy({**some, "loss": 0.2}), call).verdict == "DEGRADED"
+
+
+def test_quality_is_told_per_direction_against_the_control(
+    scene: Any, make: Any, run: Any, policy: Any
+) -> None:
+    call = make.webrtc_call(scene)
+    slow = {"match": {"ports": [3478], "stun": False, **DOWN}, "act": "delay", "delay_ms": 300,
+            "scope": "packet"}  # fmt: skip
+    told = verdict(run, scene, policy(slow), call)
+    assert told.up.heard == told.up.control
+    assert told.up.r_drop == 0.0
+    assert told.down.heard.delay_ms == pytest.approx(told.down.control.delay_ms + 300)
+    assert told.down.heard.mos < told.down.control.mos
+    assert (told.down.heard.loss, told.down.lost) == (0.0, 0.0)
+
+
+def test_a_blocked_direction_has_no_opinion_and_an_absent_one_no_quality(
+    scene: Any, make: Any, run: Any, policy: Any
+) -> None:
+    call = make.webrtc_call(scene, ways=">")
+    told = verdict(run, scene, policy({"match": {"ports": [3478]}, "act": "drop"}), call)
+    assert told.down is None
+    assert (told.up.heard.loss, told.up.heard.mos) == (1.0, None)
+    assert told.up.control.mos == pytest.approx(4.41, abs=0.01)
 
 
 @pytest.mark.parametrize("way", ["<", ">"])
@@ -253,25 +366,55 @@ def test_a_cut_is_a_silence_of_five_seconds_or_to_the_end(
     assert SILENCE == 5 * SECOND
 
 
-# rules -> verdict, and a word of the reason
-BAD = [
-    ({"act": "loss", "loss": 0.25}, "DEGRADED", "lost"),
-    ({"act": "loss", "loss": 0.25, "way": "up"}, "DEGRADED", "from the caller were lost"),
-    ({"act": "loss", "loss": 0.05}, "OK", "media arrived"),
-    ({"act": "delay", "delay_ms": 500}, "DEGRADED", "came 510 ms after they were sent"),
-    ({"act": "delay", "delay_ms": 200}, "OK", "media arrived"),
-    ({"act": "police", "rate_kbit": 24, "bucket_bytes": 2000}, "DEGRADED", "lost"),
-]
+def ten_verdicts(scene: Any, make: Any) -> Any:
+    """Return a call over chat, a relay and a path between the peers that it likes better."""
+    call = signalled(scene, make)
+    beside = scene.media(1.4, 11.5, make.PEER, 9000, near=41000)
+    ways = [{"flow": beside, "path": "peer"}, {"flow": call.media[0], "path": "relay"}]
+    return call.model_copy(
+        update={
+            "media": [*call.media, beside],
+            "alternatives": [Alternative.model_validate(way) for way in ways],
+        }
+    )
 
 
-@pytest.mark.parametrize(("act", "word", "why"), BAD)
-def test_a_call_whose_media_are_lost_in_part_or_late_is_degraded_and_not_blocked(
-    scene: Any, make: Any, run: Any, policy: Any, act: Any, word: str, why: str
+# one call, and a rule that leads to each of the ten verdicts
+TEN = {
+    "INVALID": {"match": {}, "act": "pass"},
+    "INCONCLUSIVE": {"match": {"name": ["a.test"]}, "act": "drop"},
+    "SIGNALLING_BLOCKED": {"match": {"name": ["*.example"]}, "act": "drop"},
+    "SETUP_BLOCKED": {"match": {"ports": [3478, 9000]}, "act": "drop"},
+    "FALLBACK": {"match": {"ports": [9000]}, "act": "drop"},
+    "CONNECTED_NO_MEDIA": {"match": {"ports": [3478, 9000]}, "act": "drop-media"},
+    "ONE_WAY": {"match": {"ports": [3478, 9000], **UP}, "act": "drop-media"},
+    "CUT": {"match": {"ports": [3478, 9000]}, "act": "drop", "after": {"seconds": 4.0}},
+    "DEGRADED": {"match": {"ports": [3478, 9000]}, "act": "loss", "loss": 0.3},
+    "OK": {"match": {"ports": [9]}, "act": "drop"},
+}
+
+
+@pytest.mark.parametrize("word", TEN)
+def test_each_of_the_ten_verdicts_has_its_scenario(
+    scene: Any, make: Any, run: Any, policy: Any, word: str
 ) -> None:
-    call = make.webrtc_call(scene, seconds=30.0)
-    packets = scene.packets
-    rule = {"match": {"payload": ["rtp"]}, **act}
-    told = judge(run(packets, policy(rule), call), run(packets, None, call), call)
-    assert (told.verdict, told.blocked) == (word, False)
-    assert why in told.reason
-    assert told.rule == "r0"
+    if word == "INVALID":
+        scene.udp(0.0, ">", make.RELAY, 3478, make.rtp(1, 5) + bytes(1500))
+        told = verdict(run, scene, None, make.call_of(media=[1]), access="adsl")
+    else:
+        told = verdict(run, scene, policy(TEN[word]), ten_verdicts(scene, make))
+    assert told.verdict == word
+    assert set(TEN) == set(VERDICTS)
+
+
+def test_a_silence_includes_the_edges_of_what_was_due() -> None:
+    ticks: Callable[[Any], Any] = lambda some: np.array(list(some), np.int64) * SECOND // 2  # noqa: E731
+    for came, silent in (
+        (range(40), False),
+        (range(11, 40), True),
+        (range(9, 40), False),
+        (range(31), False),
+        (range(28), True),
+        ([*range(10), *range(20, 40)], True),
+    ):
+        assert hushed(ticks(range(40)), ticks(came)) is silent
