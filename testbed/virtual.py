@@ -33,6 +33,7 @@ from testbed.endpoints import (
     BOX,
     COUNTS,
     KILLED,
+    LATCHED,
     RESENT,
     SEND,
     STALLED,
@@ -64,6 +65,7 @@ from testbed.middlebox import (
     TOO_BIG,
     decide,
 )
+from testbed.patience import patience
 from testbed.places import CALLER, FAR, LOCAL
 from testbed.policy import EMPTY, Policy
 from testbed.quality import running_jitter
@@ -93,10 +95,14 @@ FATE = np.dtype(
     ]
 )
 
-#: When the sender of a TCP segment that a link lost sends it again, at first and doubled each time
-#: (RFC 6298; Linux begins at 200 ms and a round trip), in ns, and how often it tries. What a rule
-#: drops is not sent again: every copy would meet the same rule.
-RESEND, RESENDS = 300_000_000, 6
+#: How often what a link lost is sent again by who waits for an answer, each time after twice as
+#: long (testbed.patience says after how long at first). What a rule drops is not sent again: every
+#: copy would meet the same rule.
+RESENDS = 6
+
+#: How long an end goes on waiting for what lets it set a call up, in ns, and how often: 5 s in all.
+#: Voice and video do not wait: what was due before its gate opened is not sent later.
+POLL, POLLS = 100_000_000, 50
 
 #: Delay and loss of the access network: as captured, or those of testbed.link.PRESETS as well.
 CAPTURED, PRESET = "captured", "preset"
@@ -232,6 +238,9 @@ def simulate(
         fits,
         *arrays(orders if dressed is None else retimed(orders, dressed.time - packets.time)),
         *ends,
+        orders.media,
+        patience(orders.held),
+        np.zeros(count, np.uint8),
         np.zeros(count, np.uint8),
         np.zeros(2 * len(orders.held.flows) + 2, np.uint8),
         np.zeros(count, np.uint8),
@@ -294,7 +303,8 @@ def failure(policy: Policy, box: RuleTable, data: Octets, signs: Numbers) -> str
     rule = policy.rules[int(box.meter[METER_CULPRIT])]
     at, end = int(signs[SIGN_PAYLOAD_AT]), int(signs[SIGN_PAYLOAD_END])
     why = complaint(rule.file, data[at : max(at, end)].tobytes(), box.facts)
-    return f"{why} (rule {rule.name}, packet {int(box.meter[METER_FAILED])})"
+    packet = (int(box.meter[METER_FAILED]) - 1) & 0xFFFFFFFF
+    return f"{why} (rule {rule.name}, packet {packet + 1})"
 
 
 def told(
@@ -382,7 +392,10 @@ def play(
     success: Octets,
     opened: Numbers,
     heap: Numbers,
+    media: Octets,
+    again_after: Numbers,
     resends: Octets,
+    polls: Octets,
     dead: Octets,
     deceived: Octets,
     forged: Octets,
@@ -423,6 +436,10 @@ def play(
                     first_heard,
                     success,
                 )
+                if why == LATCHED and media[i] == 0 and polls[i] < POLLS:
+                    polls[i] += 1
+                    size = sift_up(heap, size, time + POLL, event(SEND, i, count))
+                    continue
                 if why >= 0:
                     counts[why] += 1
                     continue
@@ -454,12 +471,13 @@ def play(
             )
             fate["box_time"], numbers[i] = time, number
             posted = box.meter[METER_LETTERS]
+            copy = i + (I(resends[i]) << 32)  # chances of a copy are drawn anew
             outcome, rule, out = I(DROPPED if closed and number < 0 else DELIVERED), I(-1), time
             if number >= 0:
-                outcome, rule, out = decide(box, flows[number], side[i], data, signs, time, i)
+                outcome, rule, out = decide(box, flows[number], side[i], data, signs, time, copy)
             if outcome == DELIVERED:
                 octets = signs[SIGN_IP_SIZE] if number >= 0 else wire[i]
-                late = admit(links[side[i]], ways[side[i]], octets, time, i)
+                late = admit(links[side[i]], ways[side[i]], octets, time, copy)
                 out += late - time
                 outcome = I(DELIVERED if late >= 0 else LOST)
             fate["fate"], fate["rule"] = outcome, rule
@@ -472,8 +490,8 @@ def play(
                 word = event(TO_FAR if far else TO_CALLER, i, count)
                 forged[i] = box.letters[place]["kind"]
                 size = sift_up(heap, size, time + leg, word)
-            if stream[i] >= 0 and resends[i] < RESENDS and by_chance(box, outcome, rule):
-                again = time + (RESEND << I(resends[i]))
+            if again_after[i] > 0 and resends[i] < RESENDS and by_chance(box, outcome, rule):
+                again = time + (again_after[i] << I(resends[i]))
                 resends[i] += 1
                 counts[RESENT] += 1
                 size = sift_up(heap, size, again, event(SEND, i, count))
