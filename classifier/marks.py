@@ -581,6 +581,8 @@ _PLACES: dict[int, Place | Counted] = {
     telephony.SCCP: payload((0, 4, "length, little-endian"), (4, 8, "version and message")),
     telephony.MGCP: both(payload((0, 4, "verb or answer code")), words(b"MGCP ")),
     telephony.MEGACO: words(b"!/1 ", b"MEGACO/1 "),
+    telephony.NOE: payload((0, 4, '00 06 "bl"')),
+    telephony.PSEUDO_TLS: payload((0, 12, "hello of SSL 2 that never changes")),
     telephony.IAX2: both(ports, payload((0, 1, "full frame"), (10, 2, "type and subclass"))),
     webrtc.ICE_CHECK: ice,
     webrtc.TURN_USE: turn,

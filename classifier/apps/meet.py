@@ -52,9 +52,10 @@ def meet_stun(
 
 @kernel
 def own_port(here: int, there: int) -> int:
-    """Return the one of two ports that is Google's for media, 0 for none."""
-    if 19302 <= there <= 19309:
+    """Return the one of two ports that is Google's for media, 0 for none.
+
+    A client that happens to have such a port talks to a server's well-known one.
+    """
+    if 19302 <= there <= 19309 and here >= 1024:
         return there
-    if 19302 <= here <= 19309:
-        return here
-    return 0
+    return here if 19302 <= here <= 19309 and there >= 1024 else 0

@@ -5,7 +5,9 @@ Facts. SIP (RFC 3261): a method and " sip:", or "SIP/2.0 ", starts a message; HT
 same port do not. H.225 in Q.931 behind TPKT (RFC 1006, port 1720 or any); H.245 likewise. SCCP:
 little-endian length, a zero or version word, a message id. MGCP (RFC 3435): a verb, and "MGCP" in
 the first line. Megaco text: "!/1" or "MEGACO/1". IAX2 (RFC 5456): full frames on port 4569.
-Megaco controls the gateways of SIP telephony and is counted with it. Shown by sip, h323, skinny,
+Megaco controls the gateways of SIP telephony and is counted with it. NOE: 00 06 "bl" starts its
+longer datagrams (nDPI). libjingle opens TCP to relays with a fixed SSL 2 hello of 72 octets, behind
+which STUN follows. Shown by sip, h323, skinny,
 mgcp, FAX-Call; not tripped by http_on_sip_port.
 """
 
@@ -25,6 +27,10 @@ RAS = evidence(OTHER_RTC, 22, CERTAIN, SETUP, 75, "H.323 RAS, by its object iden
 SCCP = evidence(OTHER_RTC, 23, CERTAIN, SETUP, 85, "SCCP (Skinny) messages")
 MGCP = evidence(OTHER_RTC, 24, CERTAIN, SETUP, 95, "MGCP message")
 MEGACO = evidence(SIP, 2, CERTAIN, SETUP, 95, "Megaco (H.248) message of a media gateway")
+NOE = evidence(OTHER_RTC, 29, CERTAIN, SETUP, 85, "NOE, Alcatel's telephone signalling (published)")
+PSEUDO_TLS = evidence(
+    OTHER_RTC, 30, CERTAIN, SETUP, 90, "libjingle's hello that only looks like SSL (published)"
+)
 IAX2 = evidence(OTHER_RTC, 26, CERTAIN, SETUP, 80, "IAX2 full frame on its port")
 
 
@@ -84,6 +90,8 @@ def telephony_udp(b: Octets, at: int, end: int, size: int, here: int, there: int
         return MGCP
     if is_ras(b, at, end):
         return RAS
+    if size >= 25 and u32(b, at) == 0x0006626C:
+        return NOE
     if (here == 4569 or there == 4569) and end - at >= 12:
         if u8(b, at) & 0x80 and 1 <= u8(b, at + 10) <= 12 and u8(b, at + 11) <= 0x28:
             return IAX2
@@ -118,6 +126,9 @@ def telephony_tcp(note: Any, b: Octets, at: int, end: int, size: int) -> int:
     """Return the evidence in a TCP payload."""
     if is_sip(b, at, end):
         return MESSAGE
+    if size == 72 and end - at >= 12 and u32(b, at) == 0x80460103:
+        if u32(b, at + 4) == 0x01002D00 and u32(b, at + 8) == 0x00001001:
+            return PSEUDO_TLS
     if size == 4 and end - at >= 4 and u16(b, at) == 0x0300:  # its message comes by itself
         note["other"] = u16(b, at + 2)
         return 0

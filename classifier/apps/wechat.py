@@ -4,8 +4,9 @@
 Facts (published by libprotoident and by a study of chat apps, IWQoS 2015; no capture here shows
 them). Heartbeats start D1 0A, a length, 0A, both ways. Calls open with A1 08 (92 octets, answered
 by 75), A3 (96 both ways), D6 (200 both ways) or D5 (89-91, answered by 103-104). Each half is weak,
-so both must be seen within the first packets of a flow. Chat itself is TCP (wechat.com,
-weixin.qq.com), not a call. What follows later is encrypted.
+so both must be seen. Chat itself is TCP (wechat.com,
+weixin.qq.com), not a call. What follows later is encrypted, so only what either side says first
+counts.
 """
 
 from __future__ import annotations
@@ -22,6 +23,13 @@ PAIR = evidence(WECHAT, 1, CERTAIN, SETUP, 70, "WeChat's two openings, one each 
 
 #: Payloads of a flow within which both halves must come.
 OPENING = 12
+
+
+@kernel
+def is_first(note: Any, up: int) -> bool:
+    """Tell whether the payload that was just observed is its side's first."""
+    before = (1 << max(I(note["seen"]) - 1, 0)) - 1
+    return (I(note["ways"]) & before) == (0 if up else before)
 
 
 @kernel
@@ -44,7 +52,7 @@ def half(b: Octets, at: int, size: int) -> int:
 @kernel
 def wechat_message(note: Any, b: Octets, at: int, end: int, size: int, up: int) -> int:
     """Return the evidence in the second half of a pair, from the other side than the first."""
-    if end - at < 4 or note["seen"] > OPENING:
+    if end - at < 4 or note["seen"] > OPENING or not is_first(note, up):
         return 0
     found = half(b, at, size)
     if found == 0:

@@ -48,10 +48,13 @@ PEER_MEDIA = evidence(ZOOM, 10, CERTAIN, MEDIA, 85, "RTP inside Zoom's peer-to-p
 
 @kernel
 def own_port(here: int, there: int) -> int:
-    """Return the one of two ports that is Zoom's for media, 0 for none."""
-    if 8801 <= there <= 8810:
+    """Return the one of two ports that is Zoom's for media, 0 for none.
+
+    A client that happens to have such a port talks to a server's well-known one.
+    """
+    if 8801 <= there <= 8810 and here >= 1024:
         return there
-    return here if 8801 <= here <= 8810 else 0
+    return here if 8801 <= here <= 8810 and there >= 1024 else 0
 
 
 @kernel

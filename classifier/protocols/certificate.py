@@ -12,6 +12,7 @@ from captures.compiled import I, kernel
 from captures.octets import Octets, u8, u16, u24, u32
 from classifier.flow import Numbers
 from classifier.names import name_rule
+from classifier.signs import SIGN_NAMELESS
 from classifier.verdicts import MEET, SETUP
 
 CERTIFICATE, SERVER_HELLO = 11, 2
@@ -23,8 +24,10 @@ RECORDS = 8
 
 
 @kernel
-def says_hangouts(b: Octets, at: int, length: int) -> bool:
+def says_hangouts(b: Octets, at: int, length: int, signs: Numbers) -> bool:
     """Tell whether a common name is "hangouts", as Google's media servers call themselves."""
+    if signs[SIGN_NAMELESS]:
+        return False
     return length == 8 and u32(b, at) == 0x68616E67 and u32(b, at + 4) == 0x6F757473
 
 
@@ -38,7 +41,7 @@ def certificate_rule(b: Octets, o: int, stop: int, signs: Numbers) -> int:
         if u24(b, o) == 0x060355:
             if u16(b, o + 3) == 0x0403 and u8(b, o + 5) in STRINGS:
                 length = min(u8(b, o + 6), stop - o - 7)
-                if says_hangouts(b, o + 7, length):
+                if says_hangouts(b, o + 7, length, signs):
                     return MEET << 8 | SETUP
                 rule = name_rule(b, o + 7, length, 0, signs)
                 if rule:

@@ -264,6 +264,8 @@ HAND_MADE: dict[str, bytes] = {
     "zoom counted frame": zoom_counted(7),
     "zoom peer's hello": zoom_peer_hello(),
     "wechat opening": wechat(0xA1, 0x08, 92),
+    "noe": b"\0\6bl" + noise(30),
+    "pseudo tls": bytes.fromhex("80460103 01002d00 00001001 00800300") + noise(56),
     "wechat heartbeat": b"\xd1\x0a\x2e\x0a" + noise(42),
     "h225 behind its head": bytes([8, 2, 0, 1, 5, 4]) + noise(30),
     "teamspeak": b"TS3INIT1\0\x65\0\0\x88" + noise(21),

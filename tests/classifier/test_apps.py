@@ -801,6 +801,10 @@ ZOOM_CASES: dict[str, tuple[Play, Expected]] = {
         udp(*[zoom_peer(0x0F, i, 0x1000 + i) for i in range(3)]),
         ("not-call", "none", "other", "no sign of a call in 3 payloads"),
     ),
+    "DTLS of a client whose port is like one of its": (
+        udp(*[dtls.record(23, i, noise(200, i), epoch=1) for i in range(4)], ports=(8801, 443)),
+        ("not-call", "none", "other", "no sign of a call in 4 payloads"),
+    ),
     "DTLS with its port, mid-flow": (
         both(*[dtls.record(23, i, noise(200, i), epoch=1) for i in range(4)], ports=(40000, 8801)),
         ("certain", "zoom", "setup", "ICE, TURN or DTLS with Zoom's port 8801, packet 1"),
@@ -969,6 +973,28 @@ TELEPHONY_CASES: dict[str, tuple[Play, Expected]] = {
         tcp(b"\3\0\0\x29", *[HAND_MADE["h225 behind its head"]] * 6, port=1720),
         ("not-call", "none", "other", ""),
     ),
+    "NOE": (
+        udp(HAND_MADE["noe"], ports=(32512, 32640)),
+        (
+            "certain",
+            "other-rtc",
+            "setup",
+            "NOE, Alcatel's telephone signalling (published), packet 1",
+        ),
+    ),
+    "libjingle's hello": (
+        tcp(HAND_MADE["pseudo tls"]),
+        (
+            "certain",
+            "other-rtc",
+            "setup",
+            "libjingle's hello that only looks like SSL (published), packet 1",
+        ),
+    ),
+    "a hello of SSL 2": (
+        tcp(*[bytes.fromhex("80460103 01002d00 00002001 00800300") + noise(56)] * 6),
+        ("not-call", "none", "other", "no sign of a call in 6 payloads"),
+    ),
     "remote desktop behind TPKT": (
         tcp(*[b"\x03\0\0\x13\x0e\xe0" + noise(13)] * 6, port=3389),
         ("not-call", "none", "other", "no sign of a call in 6 payloads"),
@@ -1116,6 +1142,10 @@ RARE_CASES: dict[str, tuple[Play, Expected]] = {
     "both halves from one side": (
         udp(wechat(0xD5, 0x01, 90), wechat(0xD5, 0x01, 104)),
         ("not-call", "none", "other", "no sign of a call in 2 payloads"),
+    ),
+    "a half that is not its side's first": (
+        both(noise(30), noise(30, 1), wechat(0xA3, 0x08, 96), wechat(0xA3, 0x09, 96)),
+        ("not-call", "none", "other", "no sign of a call in 4 payloads"),
     ),
     "two first halves": (
         both(wechat(0xD5, 0x01, 90), wechat(0xD5, 0x01, 90)),
