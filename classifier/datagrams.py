@@ -23,8 +23,8 @@ from classifier.apps.skype import FRAME, classic_data, classic_skype, counts_gro
 from classifier.apps.snapchat import repeats_id
 from classifier.apps.teams import teams_message
 from classifier.apps.telegram import telegram_message
+from classifier.apps.telephony import MEGACO, MGCP, telephony_udp
 from classifier.apps.telephony import MESSAGE as SIP_MESSAGE
-from classifier.apps.telephony import telephony_udp
 from classifier.apps.viber import STREAM as VIBER_STREAM
 from classifier.apps.viber import viber_message
 from classifier.apps.webex import webex_message
@@ -172,6 +172,8 @@ def on_payload(
         else:
             learn_sdp(b, at, end, (found >> 8) & 0xFF, time, context, meter)
             teach_hosts(context, meter, b, at, end, time, signs)
+    if found in (MGCP, MEGACO):
+        learn_sdp(b, at, end, (found >> 8) & 0xFF, time, context, meter)
     if found == 0:
         found = on_proprietary(flow, note, hellos, meter, b, at, end, size, time, signs)
     if (found >> 8) & 0xFF == VIBER and end - at >= 4:

@@ -8,8 +8,8 @@ from typing import Any
 from captures.compiled import I, inlined, kernel
 from captures.octets import Octets, u8, u16, u32
 from classifier.apps.messenger import messenger_tcp
+from classifier.apps.telephony import H225, H245, telephony_tcp
 from classifier.apps.telephony import MESSAGE as SIP_MESSAGE
-from classifier.apps.telephony import telephony_tcp
 from classifier.apps.viber import viber_tcp
 from classifier.apps.webrtc import IS_HTTP, IS_RTSP, NAMED_TLS, RTP_STREAM
 from classifier.apps.whatsapp import whatsapp_tcp
@@ -22,6 +22,7 @@ from classifier.judge import conclude, heard
 from classifier.learned import teach_hosts
 from classifier.names import name_rule
 from classifier.protocols.certificate import is_server_hello
+from classifier.protocols.h323 import learn_channels
 from classifier.protocols.http import read_http
 from classifier.protocols.rtp import looks_like_rtp, read_rtcp, track_rtp
 from classifier.protocols.rtsp import is_rtsp, learn_transport
@@ -99,7 +100,11 @@ def inspect_tcp(
             learn_sdp(b, at, end, (found >> 8) & 0xFF, time, context, meter)
             teach_hosts(context, meter, b, at, end, time, signs)
         conclude(flow, found, size, time)
+        if found in (H225, H245):
+            learn_channels(b, at, end, time, context, meter, signs)
         return
+    if I(flow["evidence"]) in (H225 & 0xFFFF, H245 & 0xFFFF):
+        learn_channels(b, at, end, time, context, meter, signs)
     if first and note["hello"] == 0 and signs[SIGN_UP] and follows_handshake(flow):
         which = take_row(hellos, meter, note, EARLY_ROW, early_base(signs), I(signs[SIGN_UP]))
         put_piece(hellos[which], EARLY_AT, b, at, end)

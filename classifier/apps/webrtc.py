@@ -36,7 +36,7 @@ MEDIA_OF_CALL, STEADY, NAMED_QUIC = SHARED + 6, SHARED + 7, SHARED + 8
 NAMED_CERTIFICATE, NAMED_SOURCE, ANNOUNCED, SAME_HOST = (SHARED + i for i in range(9, 13))
 evidence(NONE, NAMED_SOCKET, UNSURE, SETUP, 80, "same socket as a flow of this app's call")
 evidence(NONE, NAMED_STUN, UNSURE, SETUP, 80, "address learned from STUN of this app's call")
-evidence(NONE, NAMED_SDP, UNSURE, SETUP, 90, "address announced in SDP")
+evidence(NONE, NAMED_SDP, UNSURE, SETUP, 90, "address announced by SDP or H.245")
 evidence(NONE, NAMED_DNS, UNSURE, SETUP, 70, "address that DNS gave for a name of this app")
 evidence(NONE, NAMED_TLS, NOT_CALL, OTHER, 80, "TLS server name of this app")
 evidence(NONE, MEDIA_OF_CALL, UNSURE, MEDIA, 90, "RTP or RTCP in a flow of this app's call")

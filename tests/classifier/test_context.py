@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import numpy as np
 import pytest
 
@@ -25,7 +27,7 @@ from classifier.context import (
 )
 from classifier.flow import METER_CONTEXT_LOST, METER_LEARN, METERS
 from classifier.verdicts import SETUP, SIP, VIBER, WHATSAPP
-from tests.classifier.payloads import ID, invite, whatsapp_allocate
+from tests.classifier.payloads import HAND_MADE, ID, invite, whatsapp_allocate
 from tests.classifier.wire import EPOCH, MS, NEAR, Said, Wire, noise, rtp
 
 SECOND = 1000 * MS
@@ -175,7 +177,7 @@ NAMED = {
     "session description": (
         announced,
         LEARN_SDP,
-        Said("certain", "sip", "media", "address announced in SDP, packet 1"),
+        Said("certain", "sip", "media", "address announced by SDP or H.245, packet 1"),
     ),
     "DNS": (
         resolved,
@@ -262,3 +264,26 @@ def test_an_announced_port_without_rtp_is_set_up_and_its_neighbour_is_control() 
 def test_sip_is_what_an_announcement_names() -> None:
     flows = announced().flows()
     assert flows["app"].tolist() == [SIP, SIP]
+
+
+def test_media_goes_where_h245_says_that_it_will_be_received() -> None:
+    acknowledged = bytes.fromhex("22c0003c0280135c0000") + socket.inet_aton(NEAR) + b"\x9c\x40\1\0"
+    message = bytes([3, 0]) + (4 + len(acknowledged)).to_bytes(2, "big") + acknowledged
+    passing = Wire().tcp(HAND_MADE["h245"], ports=(40000, 5555))
+    passing.tcp(message, ports=(40000, 5555))
+    passing.udp(rtp(96, 1, 160), False, (40000, 41000))
+    assert passing.said()[1] == (
+        "certain",
+        "other-rtc",
+        "setup",
+        "address announced by SDP or H.245, packet 1",
+    )
+    passing.udp(rtp(96, 1, 160), False, (42000, 41000))
+    assert passing.said()[2].verdict == "not-call"
+
+
+def test_media_goes_where_a_gateways_mgcp_says() -> None:
+    words = f"200 1200 OK\r\n\r\nv=0\r\nc=IN IP4 {NEAR}\r\nm=audio 40000 RTP/AVP 0\r\n"
+    passing = Wire().udp(words.encode(), ports=(2427, 2427))
+    passing.udp(rtp(0, 1, 160), False, (40000, 41000))
+    assert passing.said()[1].app == "other-rtc"

@@ -61,6 +61,7 @@ from classifier.protocols.certificate import (
 from classifier.protocols.dns import read_dns
 from classifier.protocols.dtls import read_dtls, read_greeting
 from classifier.protocols.gquic import read_chlo
+from classifier.protocols.h323 import learn_channels
 from classifier.protocols.http import read_http
 from classifier.protocols.quic import initial_at, is_quic, make_keys, open_initial
 from classifier.protocols.quic import read_row as read_quic_row
@@ -231,6 +232,15 @@ def types(p: Place) -> object:
     return [int(entry["app"]) for entry in context] if p.end - p.at >= 4 else []
 
 
+def h245(p: Place) -> object:
+    context, meter = learning()
+    signs = blank_signs()
+    signs[SIGN_SOURCE_AT], signs[SIGN_VERSION] = p.at, 4
+    if p.end - p.at >= 4:
+        learn_channels(p.b, p.at, p.end, EPOCH, context, meter, signs)
+    return context.tobytes()
+
+
 def rtsp(p: Place) -> object:
     context, meter = learning()
     signs = blank_signs()
@@ -320,6 +330,7 @@ READERS: dict[str, Callable[[Place], object]] = {
     "signal's reports": lambda p: int(signal_rtcp(p.b, p.at, p.end, p.size, 1003)),
     "sdp, its types": types,
     "rtsp": rtsp,
+    "h.245": h245,
     "rtcp that fills": lambda p: p.end - p.at >= 8 and bool(fills(*p)),
     "zoom": lambda p: with_note(p, zoom_message, p.size, 8801, 1),
 }
