@@ -84,7 +84,8 @@ def on_media(
     source = read_rtcp(b, at, end, size)
     if source:
         conclude(flow, whatsapp_probe(b, at, end), 0, time)
-        conclude(flow, signal_rtcp(b, at, end, size, source - 1), source - 1, time)
+        if note["rtcp"]:
+            conclude(flow, signal_rtcp(b, at, end, size, source - 1), source - 1, time)
         if not is_named(flow):
             by_source(flow, context, source - 1, CONTROL, time)
             if fills(b, at, end, size) and not I(flow["state"]) & QUIC:

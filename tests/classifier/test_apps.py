@@ -1105,7 +1105,7 @@ RARE_CASES: dict[str, tuple[Play, Expected]] = {
             "certain",
             "signal",
             "control",
-            "secured RTCP of source 1003, a constant of Signal's calls, packet 1",
+            "secured RTCP of source 1003, a constant of Signal's calls, packet 2",
         ),
     ),
     "plain reports of the same source": (
