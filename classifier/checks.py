@@ -12,11 +12,14 @@ from classifier.apps.meet import meet_stun
 from classifier.apps.meet import own_port as meet_port
 from classifier.apps.realms import cut_realm_app, realm_app
 from classifier.apps.skype import family_stun
+from classifier.apps.telegram import OWN_PORT as TELEGRAM_OWN
+from classifier.apps.telegram import PORT as TELEGRAM_PORT
 from classifier.apps.webrtc import BARE_STUN, ICE_CHECK, TURN_USE
 from classifier.apps.whatsapp import whatsapp_stun
 from classifier.apps.zoom import PORT as ZOOM_PORT
 from classifier.apps.zoom import own_port as zoom_port
 from classifier.apps.zoom import zoom_stun
+from classifier.decode import UDP
 from classifier.flow import ALLOCATED, Numbers, Records
 from classifier.judge import conclude, heard
 from classifier.learned import CLIENT_HINT, recall_both, teach
@@ -104,6 +107,8 @@ def by_port(flow: Any, time: int, signs: Numbers) -> None:
     port = zoom_port(here, there)
     if port:
         conclude(flow, ZOOM_PORT, port, time)
+    elif TELEGRAM_OWN in (here, there) and min(here, there) >= 1024 and flow["proto"] == UDP:
+        conclude(flow, TELEGRAM_PORT, 0, time)
 
 
 @kernel

@@ -32,7 +32,7 @@ LEARN_ALL = LEARN_STUN | LEARN_SOCKET | LEARN_SDP | LEARN_DNS
 
 # Where others have a port, hints have numbers of their own: a host that speaks of a call, and from
 # the second on (no port is as high) the payload types that it announced.
-HOST_HINT, TYPE_HINT = 2, 1 << 17
+HOST_HINT, PAIR_HINT, TYPE_HINT = 2, 3, 1 << 17
 #: In place of a port: the address is a synchronisation source of RTP.
 SOURCE_HINT = 1 << 16
 #: Smaller sources are constants or counted up, and shared by calls.
@@ -127,6 +127,17 @@ def recall(context: Records, key: int, time: int) -> int:
         if entry["key"] == 0:
             return 0
     return 0
+
+
+@kernel
+def pair_key(b: Octets, at: int, other: int, version: int) -> int:
+    """Return the key of two addresses of the packet, whichever stands first."""
+    total, parts = I(0), I(0)
+    for lane in range(1 if version == 4 else 4):
+        one, two = u32(b, at + 4 * lane), u32(b, other + 4 * lane)
+        total = mix(total, (one + two) & 0xFFFFFFFF)
+        parts = mix(parts, one ^ two)
+    return endpoint_key(total, parts, 0, 0, PAIR_HINT)
 
 
 @kernel

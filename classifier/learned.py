@@ -8,7 +8,15 @@ from typing import Any
 from captures.compiled import I, inlined, kernel
 from captures.octets import Octets, u32
 from classifier.apps.telegram import STREAM as TELEGRAM_STREAM
-from classifier.apps.webrtc import IS_DNS, NAMED_DNS, NAMED_SDP, NAMED_SOCKET, NAMED_STUN, STREAMED
+from classifier.apps.webrtc import (
+    IS_DNS,
+    NAMED_DNS,
+    NAMED_PAIR,
+    NAMED_SDP,
+    NAMED_SOCKET,
+    NAMED_STUN,
+    STREAMED,
+)
 from classifier.context import (
     HOST_HINT,
     LEARN_DNS,
@@ -18,6 +26,7 @@ from classifier.context import (
     learn,
     names_nobody,
     packet_key,
+    pair_key,
     recall,
     source_key,
     stun_key,
@@ -63,6 +72,9 @@ from classifier.verdicts import NONE as NOBODY
 CLIENT_HINT = 1
 #: How SIP requests of a call begin: INVITE, ACK, BYE.
 CALL_METHODS = (0x494E5649, 0x41434B20, 0x42594520)
+#: Payloads of a nameless call's flow from which another between its hosts names it: by then an
+#: app's own marks would have spoken.
+PAIR_PATIENCE = 4
 #: Packets within STEADY_TIME (ns) that make a named flow without RTP its call's media.
 STEADY_PACKETS, STEADY_TIME = 40, 8_000_000_000
 
@@ -113,9 +125,13 @@ def ask_context(
         known = recall(context, target, time)
     if known == 0 and flow["verdict"] != UNDECIDED:
         known = recall_both(context, b, 0, time, signs)
+    paired = known == 0 and seen >= PAIR_PATIENCE and flow["app"] == OTHER_RTC
+    if paired:
+        key = pair_key(b, signs[SIGN_SOURCE_AT], signs[SIGN_TARGET_AT], version)
+        known = recall(context, key, time)
     if known == 0:
         return
-    app, source, how = known & 0xFF, (known >> 8) & 0xFF, NAMED_SOCKET
+    app, source, how = known & 0xFF, (known >> 8) & 0xFF, NAMED_PAIR if paired else NAMED_SOCKET
     if app == NOBODY:
         if flow["verdict"] != CERTAIN:
             conclude(flow, STREAMED, 0, time)
@@ -155,6 +171,9 @@ def teach(
         if not names_nobody(port):
             key = packet_key(b, signs[where], version, port)
             learn(context, meter, key, app, SETUP, LEARN_SOCKET, time)
+    if app != SIP:  # which has its own way: see teach_hosts
+        key = pair_key(b, signs[SIGN_SOURCE_AT], signs[SIGN_TARGET_AT], version)
+        learn(context, meter, key, app, SETUP, LEARN_SOCKET, time)
     if signs[SIGN_STUN]:
         header = signs[SIGN_STUN_AT]
         for slot in (SIGN_STUN_MAPPED, SIGN_STUN_PEER, SIGN_STUN_RELAYED):

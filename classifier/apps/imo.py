@@ -2,7 +2,8 @@
 """imo: short control datagrams of fixed shape (published by nDPI; no capture here shows them).
 
 Facts. 10 octets that start 09 02; 11 octets that start 00 09 03; video of 1099 octets that starts
-88 49 1A 00. Each is weak alone, so two different datagrams are required.
+88 49 1A 00. Each is weak alone, so two different datagrams are required. Peers also exchange single
+octets.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from captures.compiled import I, kernel
-from captures.octets import Octets, u16, u24, u32
+from captures.octets import Octets, u8, u16, u24, u32
 from classifier.evidence import evidence
 from classifier.flow import mix
 from classifier.note import may_try
@@ -34,6 +35,10 @@ def shape(b: Octets, at: int, size: int) -> int:
 @kernel
 def imo_message(note: Any, b: Octets, at: int, end: int, size: int) -> int:
     """Return the evidence once two datagrams fitted."""
+    if size == 1 and end > at:  # a keep-alive of peers, told twice: half a sign
+        if note["candidate"] == 0:
+            note["candidate"], note["word"] = IMO, u8(b, at)
+        return 0
     if end - at < 4:
         return 0
     bit = shape(b, at, size)

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Telegram calls: a 16-octet tag, and pings with a run of twelve FF behind it.
 
-Facts. A reflector (ports 520-599, 1400) is addressed by a constant tag of 16 octets that starts
-every datagram of both sides; pings hold twelve FF octets at 16-27. In libtgvoip media is random
-octets, not RTP. In tgcalls (2021 on, published source) the tag's last 4 octets name the receiver,
-then come 4 of the sender, a 32-bit size at 20, and at 24 a packet of WebRTC, padded to 4 octets.
+Facts. TURN servers listen on UDP 1400. A reflector (ports 520-599) is addressed by a fixed tag of
+16 octets that starts every datagram of both sides; pings hold twelve FF octets at 16-27. In
+libtgvoip media is random octets, not RTP. In tgcalls (2021 on, published source) the tag's last 4
+octets name the receiver, then come 4 of the sender, a 32-bit size at 20, and at 24 a packet of
+WebRTC, padded to 4 octets.
 Shown by telegram (2020), tgcalls by hand-made packets.
 """
 
@@ -32,7 +33,10 @@ REFLECTED = evidence(
 REFLECTED_MEDIA = evidence(
     TELEGRAM, 6, CERTAIN, MEDIA, 92, "reflector's frames of one tag, with RTP inside"
 )
+PORT = evidence(TELEGRAM, 7, CERTAIN, SETUP, 75, "STUN or TURN with Telegram's port 1400")
 
+#: Where Telegram's own TURN servers listen.
+OWN_PORT = 1400
 #: Octets before the packet that a reflector passes on.
 FRAME = 24
 #: Tagged packets that are no pings, from which a reflector carries the call and is not probed only.

@@ -34,6 +34,7 @@ RELAYED_MEDIA = evidence(OTHER_RTC, 9, CERTAIN, MEDIA, 90, "RTP inside TURN")
 NAMED_SOCKET, NAMED_STUN, NAMED_SDP, NAMED_DNS, NAMED_TLS = (SHARED + i for i in range(1, 6))
 MEDIA_OF_CALL, STEADY, NAMED_QUIC = SHARED + 6, SHARED + 7, SHARED + 8
 NAMED_CERTIFICATE, NAMED_SOURCE, ANNOUNCED, SAME_HOST = (SHARED + i for i in range(9, 13))
+NAMED_PAIR = SHARED + 13
 evidence(NONE, NAMED_SOCKET, UNSURE, SETUP, 80, "same socket as a flow of this app's call")
 evidence(NONE, NAMED_STUN, UNSURE, SETUP, 80, "address learned from STUN of this app's call")
 evidence(NONE, NAMED_SDP, UNSURE, SETUP, 90, "address announced by SDP or H.245")
@@ -43,6 +44,7 @@ evidence(NONE, MEDIA_OF_CALL, UNSURE, MEDIA, 90, "RTP or RTCP in a flow of this 
 evidence(NONE, NAMED_QUIC, NOT_CALL, OTHER, 80, "QUIC server name of this app")
 evidence(NONE, NAMED_CERTIFICATE, UNSURE, SETUP, 80, "certificate for a name of this app")
 evidence(NONE, NAMED_SOURCE, UNSURE, MEDIA, 80, "a media source of this app's call")
+evidence(NONE, NAMED_PAIR, UNSURE, SETUP, 70, "between the hosts of this app's call")
 evidence(NONE, ANNOUNCED, UNSURE, MEDIA, 75, "RTP payload type {n}, announced by this host")
 evidence(NONE, SAME_HOST, UNSURE, MEDIA, 65, "RTP payload type {n} at a host of this app's call")
 

@@ -30,7 +30,7 @@ MEDIA_FRAME = evidence(ZOOM, 3, CERTAIN, MEDIA, 95, "RTP inside a Zoom frame")
 FRAMES = evidence(ZOOM, 4, CERTAIN, SETUP, 80, "Zoom frames on its port")
 GUIDS = evidence(ZOOM, 6, CERTAIN, SETUP, 90, "ICE user name of two GUIDs in capitals")
 ECHO = evidence(ZOOM, 7, CERTAIN, SETUP, 85, "Zoom keep-alive 03, its echo 04 or the next 03")
-PEER = evidence(ZOOM, 5, CERTAIN, MEDIA, 80, "Zoom peer-to-peer frames 1F 02 01")
+PEER = evidence(ZOOM, 5, CERTAIN, SETUP, 80, "Zoom peer-to-peer frames 1F 02 01")
 
 #: Successors of a frame that prove a session.
 FOLLOWERS = 3

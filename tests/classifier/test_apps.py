@@ -712,6 +712,14 @@ TELEGRAM_CASES: dict[str, tuple[Play, Expected]] = {
         udp(reflected(ice_check()) + bytes(4)),
         ("not-call", "none", "other", "no sign of a call in 1 payloads"),
     ),
+    "TURN with Telegram's port": (
+        udp(realm(b"example.org"), ports=(40000, 1400)),
+        ("certain", "telegram", "setup", "STUN or TURN with Telegram's port 1400, packet 1"),
+    ),
+    "a bare Binding with it": (
+        udp(binding(), ports=(40000, 1400)),
+        ("unsure", "other-rtc", "setup", "STUN Binding that names nobody, packet 1"),
+    ),
     "one tag one way only": (
         udp(*map(tagged, range(30))),
         ("not-call", "none", "other", "no sign of a call in 30 payloads"),
@@ -757,7 +765,7 @@ ZOOM_CASES: dict[str, tuple[Play, Expected]] = {
     ),
     "frames of peers": (
         udp(*[b"\x1f\x02\x01" + noise(60, i) for i in range(3)]),
-        ("certain", "zoom", "media", "Zoom peer-to-peer frames 1F 02 01, packet 3"),
+        ("certain", "zoom", "setup", "Zoom peer-to-peer frames 1F 02 01, packet 3"),
     ),
     "audio between peers": (
         udp(*[zoom_peer(0x0F, i) for i in range(3)]),
@@ -1040,6 +1048,19 @@ RARE_CASES: dict[str, tuple[Play, Expected]] = {
             "two different datagrams of imo's shapes (published), packet 2",
         ),
     ),
+    "a peer's octet, then one of imo's datagrams": (
+        udp(b"\1", b"\1", HAND_MADE["imo's short datagram"]),
+        (
+            "certain",
+            "imo",
+            "setup",
+            "two different datagrams of imo's shapes (published), packet 3",
+        ),
+    ),
+    "single octets alone": (
+        udp(*[b"\1"] * 12),
+        ("not-call", "none", "other", ""),
+    ),
     "one of imo's datagrams again and again": (
         udp(*[HAND_MADE["imo's short datagram"]] * 3),
         ("not-call", "none", "other", "no sign of a call in 3 payloads"),
@@ -1065,9 +1086,9 @@ RARE_CASES: dict[str, tuple[Play, Expected]] = {
         lambda: reported(0x11223344),
         ("certain", "kakaotalk", "control", "a media source of this app's call, packet 1"),
     ),
-    "reports of another source beside it": (
+    "reports of another source between the same hosts": (
         lambda: reported(0x55667788),
-        ("certain", "other-rtc", "control", "RTCP reports of one source, packet 3"),
+        ("certain", "kakaotalk", "control", "between the hosts of this app's call, packet 4"),
     ),
     "Signal's voice, by its source": (
         udp(*[rtp(102, i, i * 960, 2002, profile=0xBEDE) for i in range(3)]),

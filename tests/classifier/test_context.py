@@ -27,8 +27,8 @@ from classifier.context import (
 )
 from classifier.flow import METER_CONTEXT_LOST, METER_LEARN, METERS
 from classifier.verdicts import SETUP, SIP, VIBER, WHATSAPP
-from tests.classifier.payloads import HAND_MADE, ID, invite, whatsapp_allocate
-from tests.classifier.wire import EPOCH, MS, NEAR, Said, Wire, noise, rtp
+from tests.classifier.payloads import HAND_MADE, ID, ice_check, invite, whatsapp_allocate
+from tests.classifier.wire import EPOCH, FAR, MS, NEAR, Said, Wire, noise, rtp
 
 SECOND = 1000 * MS
 RELAY, PEER, PROXY, RESOLVER = server(1), server(2), server(3), Host("192.0.2.53")
@@ -287,3 +287,22 @@ def test_media_goes_where_a_gateways_mgcp_says() -> None:
     passing = Wire().udp(words.encode(), ports=(2427, 2427))
     passing.udp(rtp(0, 1, 160), False, (40000, 41000))
     assert passing.said()[1].app == "other-rtc"
+
+
+def checked(ports: tuple[int, int], far: str, count: int = 6) -> Wire:
+    """Return a call that WhatsApp's Allocate shows, then ICE on other ports with a host."""
+    passing = Wire().udp(whatsapp_allocate(), ports=(50000, 3478))
+    for _ in range(count):
+        passing.udp(ice_check(), ports=ports, hosts=(NEAR, far))
+    return passing
+
+
+def test_nameless_ice_between_the_hosts_of_a_named_call_belongs_to_it() -> None:
+    told = checked((51000, 3480), FAR).said()[1]
+    assert told[:3] == ("certain", "whatsapp", "setup")
+    assert told.evidence == "between the hosts of this app's call, packet 4"
+
+
+def test_ice_with_another_host_or_of_few_packets_stays_nameless() -> None:
+    assert checked((51000, 3480), server(9).address).said()[1].app == "other-rtc"
+    assert checked((51000, 3480), FAR, 3).said()[1].app == "other-rtc"
