@@ -11,10 +11,10 @@ SPEC ?= morocco-2016
 CORPUS ?=
 RUN_FLAGS := $(if $(CORPUS),--corpus $(CORPUS))
 
-.PHONY: help setup experiment evaluate test lint types contracts check corpus add golden reference bench bench-compare bench-live doctor clean
+.PHONY: help setup experiment docker-image docker-experiment evaluate test lint types contracts check corpus add golden reference bench bench-compare bench-live doctor clean
 
 help:  ## list these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY)  ## make the environment in .venv (needs the Python package index once)
 
@@ -34,6 +34,31 @@ $(READY): pyproject.toml constraints.txt
 
 experiment: $(READY)  ## run the default experiment and write its report
 	@$(BIN)/midcall run $(SPEC) $(RUN_FLAGS)
+
+# The image sees captures of yours read-only (CORPUS) or fetches its own, without privileges, into a
+# volume; the experiment itself then runs without any network. docs/docker.md says why each is there.
+DOCKER ?= docker
+DOCKER_BUILD_FLAGS ?=
+DOCKER_COMMAND ?= midcall run $(SPEC)
+DOCKER_PRIVILEGES ?= --cap-drop ALL --cap-add SYS_ADMIN --cap-add NET_ADMIN --cap-add NET_RAW \
+  --cap-add SYS_NICE --cap-add CHOWN --cap-add DAC_OVERRIDE \
+  --security-opt systempaths=unconfined --security-opt apparmor=unconfined
+DOCKER_CACHE := -v midcall-cache:/var/cache/midcall
+
+docker-image:  ## build the Docker image (once; again only what changed)
+	@command -v $(DOCKER) >/dev/null || { echo "$(DOCKER) is missing: install Docker (Debian, Ubuntu: apt install docker.io)"; exit 2; }
+	@$(DOCKER) version >/dev/null 2>&1 || { echo "no Docker engine answers: start it, or say sudo make"; exit 2; }
+	$(DOCKER) build $(DOCKER_BUILD_FLAGS) -t midcall -f testbed/docker/Dockerfile .
+
+docker-experiment: docker-image  ## run the experiment in a container; results in runs/ are yours
+	@mkdir -p runs
+ifeq ($(CORPUS),)
+	@$(DOCKER) run --rm $(DOCKER_CACHE) midcall midcall captures fetch || true
+endif
+	@$(DOCKER) run --rm --network none --tmpfs /run $(DOCKER_PRIVILEGES) $(DOCKER_CACHE) \
+	  $(if $(CORPUS),-v "$(abspath $(CORPUS)):/corpus:ro" -e MIDCALL_CORPUS=/corpus) \
+	  -v "$(CURDIR)/runs:/midcall/runs" -e MIDCALL_OWNER="$$(id -u):$$(id -g)" \
+	  midcall $(DOCKER_COMMAND)
 
 evaluate: $(READY)  ## accuracy under disturbances, beside baselines and every peer that is installed
 	@$(BIN)/midcall evaluate $(SPEC) $(RUN_FLAGS)

@@ -14,7 +14,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,7 +35,7 @@ from testbed.live.load import (
     traffic,
 )
 from testbed.live.network import Network, require
-from testbed.live.ways import DECIDED, way
+from testbed.live.ways import DECIDED, installed, way
 
 Row = dict[str, Any]
 
@@ -60,7 +60,7 @@ class Options:
     sizes in octets (without the check sequence), or imix; loads: rates at which latency is taken.
     """
 
-    paths: tuple[str, ...] = (KERNEL, "empty", "classifier", "classifier-spin", "offload")
+    paths: tuple[str, ...] = field(default_factory=installed)
     kpps: tuple[int, ...] = (100, 200, 300, 400, 500, 600, 700, 800, 900, 1000, 1200, 1400)
     trials: int = 5
     seconds: float = 1.0

@@ -383,7 +383,7 @@ def bench_top() -> None:
 def bench_live(
     path: Annotated[
         list[str] | None,
-        typer.Option(help="kernel, empty, classifier, classifier-spin, offload (default: all)."),
+        typer.Option(help="kernel, empty, classifier, classifier-spin, offload, ..."),
     ] = None,
     frames: Annotated[
         list[str] | None, typer.Option(help="A frame size in octets, or imix (default: 200).")

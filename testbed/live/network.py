@@ -30,6 +30,8 @@ from testbed.live import offloads
 RUNS = Path(os.environ.get("MIDCALL_LIVE", "/run/midcall"))
 STATE = "state.json"
 MINIMUM_MTU, MAXIMUM_MTU = 576, 1900
+#: What a network needs of root's capabilities, and their numbers.
+CAPABILITIES = {"NET_ADMIN": 12, "NET_RAW": 13, "SYS_ADMIN": 21}
 INSTALL = "install Mininet: pip install 'midcall[live]' and apt-get install mininet (for mnexec)"
 
 
@@ -189,6 +191,11 @@ def missing() -> list[str]:
         return ["it needs Linux with network namespaces; elsewhere use the Docker image"]
     if os.geteuid() != 0:
         lacks.append("it needs root: say sudo, or use the Docker image")
+    elif names := capabilities_lacking():
+        lacks.append(
+            f"root here lacks {', '.join(names)}: in a container say "
+            + " ".join(f"--cap-add {name}" for name in names)
+        )
     if shutil.which("mnexec") is None:
         lacks.append("mnexec is missing: apt-get install mininet")
     try:
@@ -200,6 +207,16 @@ def missing() -> list[str]:
             package = {"ip": "iproute2", "ifconfig": "net-tools"}.get(tool, tool)
             lacks.append(f"{tool} is missing: apt-get install {package}")
     return lacks
+
+
+def capabilities_lacking() -> list[str]:
+    """Return the names of the capabilities (capabilities(7)) that a network needs and are not here.
+
+    Mininet would wait for ever for a host that cannot have a namespace.
+    """
+    words = Path("/proc/self/status").read_text()
+    held = int(words.partition("CapEff:")[2].split()[0], 16)
+    return [name for name, bit in CAPABILITIES.items() if not held >> bit & 1]
 
 
 def import_mininet() -> tuple[Any, Any]:

@@ -4,7 +4,7 @@
 Each opens in a network of its own and is closed with it. The names are those of the results:
 kernel forwards by the kernel's routes, empty is the box without a rule, classifier the box with
 one operator's policy, classifier-spin the same without ever sleeping, offload the same with decided
-flows handed to the kernel.
+flows handed to the kernel; suricata and nfqueue are other people's boxes, which pass everything.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from testbed.errors import TestbedError
+from testbed.live.blackbox import Blackbox, missing
 from testbed.live.box import Box
 from testbed.live.forwarding import forward
 from testbed.live.network import Network
@@ -63,15 +64,38 @@ def _offload(network: Network, core: int | None) -> Iterator[Box | None]:
         yield box
 
 
+@contextmanager
+def _suricata(network: Network, core: int | None) -> Iterator[Box | None]:
+    del core  # it places its own threads
+    with Blackbox(network, "suricata"):
+        yield None
+
+
+@contextmanager
+def _nfqueue(network: Network, core: int | None) -> Iterator[Box | None]:
+    del core
+    with Blackbox(network, "nfqueue"):
+        yield None
+
+
 WAYS: dict[str, Opener] = {
     "kernel": _kernel,
     "empty": _empty,
     "classifier": _classifier,
     "classifier-spin": _spin,
     "offload": _offload,
+    "suricata": _suricata,
+    "nfqueue": _nfqueue,
 }
+#: Ways that are measured only where what they need is installed.
+PEERS = ("suricata", "nfqueue")
 #: Ways that are measured with flows that are decided; all others with undecided ones.
 DECIDED = ("offload",)
+
+
+def installed() -> tuple[str, ...]:
+    """Return the names of the ways that this machine has."""
+    return tuple(name for name in WAYS if name not in PEERS or not missing(name))
 
 
 def way(name: str) -> Opener:

@@ -142,3 +142,13 @@ def test_what_the_network_cannot_be_is_told_in_a_sentence() -> None:
         Network(mtu=9000)
     with pytest.raises(TestbedError, match="callers, servers: got 2 and 1"):
         Network(callers=2)
+
+
+def test_capabilities_that_root_lacks_are_named_before_anything_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(networks.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(networks.Path, "read_text", lambda _: "CapEff:\t0000000000003000\nx:\t1\n")
+    assert networks.missing()[0] == (
+        "root here lacks SYS_ADMIN: in a container say --cap-add SYS_ADMIN"
+    )
