@@ -202,6 +202,19 @@ def column_of(row: Row) -> Column:
     )
 
 
+def session_of(row: Row) -> str:
+    """Return the independent unit of a call or flow: its capture group, else its capture."""
+    return str(row.get("group") or row["capture"])
+
+
+def distinct_calls(rows: Iterable[Row]) -> dict[tuple[str, str], Row]:
+    """Return one row per call, in order of appearance."""
+    held: dict[tuple[str, str], Row] = {}
+    for row in rows:
+        held.setdefault((str(row["capture"]), str(row["call"])), row)
+    return held
+
+
 def column_rank(column: Column) -> tuple[int, str, int, str, bool]:
     """Order columns: mission apps first, then kinds, calls of the scenario's time first."""
     app = FIRST_APPS.index(column.app) if column.app in FIRST_APPS else len(FIRST_APPS)

@@ -9,22 +9,20 @@ that comes from a capture (names, evidence, host names) is escaped by the templa
 from __future__ import annotations
 
 import csv
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from experiments import charts, findings, mission, sections, wording
+from experiments import charts, findings, mission, wording
 from experiments.findings import Findings
+from experiments.sections import SECTIONS
 from experiments.statistics import clopper_pearson
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 #: Longest list in the page; the rest is in the CSV beside it, and the page says so.
 LONGEST = 400
-#: Parts of provenance.json that the page lists in tables of their own.
-LISTED_ABOVE = ("captures", "missing", "machine")
 
 
 def page(
@@ -34,40 +32,30 @@ def page(
 
     evaluated: what the page of the run's evaluation shows, None where the run had none.
     """
-    told = sections.answer(run)
-    calls, all_fates = sections.recognised(run), sections.fates(run)
+    built = [section.build(run) for section in SECTIONS]
     view: dict[str, Any] = {
         "title": str(run.spec.get("title") or run.spec.get("name") or run.folder.name),
         "question": str(run.spec.get("question") or ""),
         "run": run.folder.name,
-        "answer": told,
-        "price": sections.price_chart(told["ledes"]),
-        "calls": calls,
-        "recognition": sections.recognition(run),
-        "fates": all_fates,
-        "own": sections.own_captures(run, calls, all_fates),
-        "accuracy": sections.accuracy(run),
+        "sections": SECTIONS,
         "evaluated": evaluated,
-        "waits": sections.waits(run),
-        "collateral": sections.collateral(run, told["ledes"]),
-        "speed": sections.speed(run),
-        "captures": sections.captures(run),
         "failed": [row for row in run["cells"] if row["status"] == "failed"],
-        "cells": Counter(str(row["status"]) for row in run["cells"]),
-        "provenance": sections.facts(
-            {name: held for name, held in run.provenance.items() if name not in LISTED_ABOVE}
-        ),
-        "spec_text": run.spec_text,
         "files": sorted(path.name for path in run.folder.iterdir() if path.suffix == ".csv"),
     }
-    drawn = [
-        view["price"],
-        view["accuracy"]["chart"],
-        *view["waits"]["charts"],
-        view["speed"]["latency_chart"],
-        view["speed"]["throughput_chart"],
-    ]
-    return view, [chart for chart in drawn if chart is not None]
+    for part in built:
+        view |= part
+    return view, [chart for part in built for chart in drawn(part)]
+
+
+def drawn(value: Any) -> list[charts.Chart]:
+    """Return the charts among what a section shows, in order, however deep they stand."""
+    if isinstance(value, charts.Chart):
+        return [value]
+    if isinstance(value, dict):
+        return [chart for held in value.values() for chart in drawn(held)]
+    if isinstance(value, list):
+        return [chart for held in value for chart in drawn(held)]
+    return []
 
 
 def environment() -> Environment:
@@ -131,8 +119,8 @@ def render(run: Path) -> Path:
         own_page = evaluation.write(run, evaluated)
         if found.at("cells") is None:  # there was no run around it
             return own_page
-    view, drawn = page(found, evaluated)
-    for chart in drawn:
+    view, figures = page(found, evaluated)
+    for chart in figures:
         write_figure(run, chart)
     text = environment().get_template("report.html").render(view)
     path = run / "report.html"

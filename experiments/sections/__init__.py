@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Sections: the parts of the report, in the order in which they are read.
+
+A section is a module here whose `build` arranges what it shows from a run's findings, and a
+template of the same id. Nothing is measured: rows are counted, joined and sorted, and charts are
+drawn of them; the only statistics are exact intervals of counts. A part without rows comes back
+empty or None, and the template says so in a sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from experiments.findings import Findings
+from experiments.sections import (
+    accuracy,
+    answer,
+    calls,
+    captures,
+    collateral,
+    speed,
+    waits,
+    yours,
+)
+
+
+class Section(NamedTuple):
+    """One part: its id (and templates/<id>.html), its name in the navigation, what it shows.
+
+    build returns names and values that the page's templates see; a chart among them, alone or in a
+    list under "charts", is written as a figure too.
+    """
+
+    id: str
+    title: str
+    build: Callable[[Findings], dict[str, Any]]
+
+
+SECTIONS = (
+    Section("answer", "Answer", answer.build),
+    Section("yours", "Your captures", yours.build),
+    Section("calls", "Calls", calls.build),
+    Section("accuracy", "Accuracy", accuracy.build),
+    Section("waits", "Time to verdict", waits.build),
+    Section("collateral", "Bystanders", collateral.build),
+    Section("speed", "Speed", speed.build),
+    Section("captures", "Captures", captures.build),
+    Section("limits", "Method and limits", lambda run: {}),
+)

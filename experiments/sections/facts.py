@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Facts: what stands nested in a JSON file, as flat pairs of a name and a text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def facts(value: Any, prefix: str = "") -> list[tuple[str, str]]:
+    """Return nested facts as flat (name, text) pairs, lists joined; nothing is left out."""
+    if isinstance(value, Mapping):
+        return [pair for key, held in value.items() for pair in facts(held, f"{prefix}{key}.")]
+    name = prefix.rstrip(".").replace("_", " ").replace(".", " › ")
+    if isinstance(value, list) and any(isinstance(entry, Mapping) for entry in value):
+        return [(name, f"{len(value)} entries, in provenance.json")]
+    return [(name, "not known" if value is None else _said(value))]
+
+
+def _said(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
