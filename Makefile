@@ -24,7 +24,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
 	  echo "Python's venv module is missing: install it (Debian, Ubuntu: apt install python3-venv)"; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "setting up $(VENV): downloads about 300 MB once"
+	@echo "setting up $(VENV): downloads about 350 MB once"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' || { \
 	  echo "the locked versions do not fit this Python; trying the newest ones that pyproject.toml allows"; \
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'; } || { \

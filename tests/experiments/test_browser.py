@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The report in a real browser: Chromium, driven by Playwright, over a fake run's page.
+
+Skipped where there is no Chromium (Debian: apt-get install chromium) or no Playwright.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from experiments import report
+from tests.experiments.fake_run import NASTY, fake_run
+
+sync_api = pytest.importorskip(
+    "playwright.sync_api", reason="Playwright is not installed (make setup installs it)"
+)
+axe_api = pytest.importorskip(
+    "axe_playwright_python.sync_playwright", reason="axe is not installed (make setup installs it)"
+)
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+BROWSER = next((path for path in map(shutil.which, BROWSERS) if path), None)
+pytestmark = pytest.mark.skipif(
+    BROWSER is None, reason="no Chromium here (Debian, Ubuntu: apt-get install chromium)"
+)
+
+PHONE, LAPTOP, PROJECTOR = (360, 740), (1280, 800), (1920, 1080)
+#: A sheet of A4 between its margins, in CSS pixels: upright, and its width when it is turned.
+SHEET, TURNED = (703, 1016), 1031
+OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return the address of a fake run's report."""
+    folder = fake_run(tmp_path_factory.mktemp("runs") / "20160105-fake-0badc0de")
+    return report.render(folder).as_uri()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Return a running Chromium; as root it runs without its sandbox, over our own page."""
+    flags = ["--no-sandbox"] if os.getuid() == 0 else []
+    with sync_api.sync_playwright() as driver:
+        running = driver.chromium.launch(executable_path=BROWSER, args=flags)
+        yield running
+        running.close()
+
+
+class Visit:
+    """A page as one visitor sees it, with what it said and asked for."""
+
+    def __init__(self, browser: Any, address: str, size: tuple[int, int], **more: Any) -> None:
+        width, height = size
+        self.context = browser.new_context(viewport={"width": width, "height": height}, **more)
+        self.page = self.context.new_page()
+        self.said: list[str] = []
+        self.asked: list[str] = []
+        self.page.on("console", lambda line: self.said.append(line.text))
+        self.page.on("pageerror", lambda error: self.said.append(str(error)))
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.goto(address)
+
+    def shown(self, selector: str) -> int:
+        """Return how many of the elements take up room."""
+        count = "(all) => all.filter((one) => one.checkVisibility()).length"
+        return int(self.page.eval_on_selector_all(selector, count))
+
+    def choose(self, key: str, value: str) -> None:
+        """Choose in a filter."""
+        self.page.select_option(f".filters select[data-key={key}]", value)
+
+
+@pytest.fixture
+def visit(browser: Any, address: str) -> Iterator[Any]:
+    """Return what opens the report for a visitor; every visit is closed."""
+    opened: list[Visit] = []
+
+    def open_page(size: tuple[int, int] = LAPTOP, **more: Any) -> Visit:
+        opened.append(Visit(browser, address, size, **more))
+        return opened[-1]
+
+    yield open_page
+    for one in opened:
+        one.context.close()
+
+
+@pytest.mark.parametrize("size", [PHONE, LAPTOP, PROJECTOR])
+def test_the_page_says_no_error_asks_for_nothing_and_fits(
+    visit: Any, address: str, size: tuple[int, int]
+) -> None:
+    one = visit(size)
+    one.page.wait_for_load_state("networkidle")
+    assert one.said == []
+    assert one.asked == [address]
+    assert one.page.evaluate(OVERFLOW) == 0
+
+
+def test_it_still_fits_a_phone_with_everything_unfolded(visit: Any) -> None:
+    one = visit(PHONE)
+    one.page.evaluate("document.querySelectorAll('details').forEach((part) => part.open = true)")
+    assert one.page.evaluate(OVERFLOW) == 0
+
+
+@pytest.mark.parametrize(("size", "drawn", "other"), [(LAPTOP, "wide", "narrow"),
+                                                      (PHONE, "narrow", "wide")])  # fmt: skip
+def test_every_chart_is_drawn_once_for_the_size_of_the_screen(
+    visit: Any, size: tuple[int, int], drawn: str, other: str
+) -> None:
+    one = visit(size)
+    figures = one.page.query_selector_all("figure.chart")
+    assert len(figures) == 6
+    for figure in figures:
+        assert not figure.query_selector(f".{other}").is_visible()
+        picture = figure.query_selector(f".{drawn} svg")
+        room = picture.bounding_box()
+        assert room["width"] > 200
+        assert room["height"] > 50
+        assert picture.query_selector("[data-tip]").is_visible()
+
+
+def test_a_mark_tells_its_values_under_the_pointer(visit: Any) -> None:
+    one = visit()
+    mark = one.page.query_selector("#fig-price .wide [data-tip]")
+    assert not one.page.is_visible("#tip")
+    mark.scroll_into_view_if_needed()
+    mark.hover()
+    assert one.page.inner_text("#tip") == mark.get_attribute("data-tip")
+    one.page.mouse.move(1, 1)
+    assert not one.page.is_visible("#tip")
+
+
+@pytest.mark.parametrize("key", ["operator", "access", "date", "app"])
+def test_a_filter_hides_what_does_not_fit_and_show_all_brings_it_back(visit: Any, key: str) -> None:
+    one = visit()
+    places = "#answer [data-place], #answer [data-date], #answer [data-app]"
+    before = one.shown(places)
+    value = {"operator": "inwi", "access": "adsl", "date": "2016-01-20", "app": "viber"}[key]
+    one.choose(key, value)
+    fits = {
+        "operator": f"#answer [data-place*='{value}/']",
+        "access": f"#answer [data-place*='/{value}/']",
+        "date": f"#answer [data-place*='/{value}']",
+        "app": f"#answer [data-app='{value}']",
+    }[key]
+    every = fits.split("[")[1].split("*")[0].split("=")[0]
+    assert 0 < one.shown(fits) == one.shown(f"#answer [{every}]")
+    assert one.shown(places) < before
+    one.page.click(".filters button[type=reset]")
+    one.page.evaluate("() => new Promise((done) => setTimeout(done, 50))")
+    assert one.shown(places) == before
+
+
+def test_a_click_on_a_heading_sorts_a_table_and_a_second_one_turns_it(visit: Any) -> None:
+    one = visit()
+    table = one.page.query_selector("#accuracy table.sortable")
+    heading = table.query_selector("thead th:nth-child(3)")  # "Right", k of n
+
+    def column() -> list[float]:
+        cells = table.query_selector_all("tbody td:nth-child(3)")
+        return [float(cell.get_attribute("data-v")) for cell in cells]
+
+    whole = column()
+    heading.query_selector("button").click()
+    assert heading.get_attribute("aria-sort") == "ascending"
+    assert column() == sorted(whole)
+    heading.query_selector("button").press("Enter")
+    assert heading.get_attribute("aria-sort") == "descending"
+    assert column() == sorted(whole, reverse=True)
+    assert whole not in (sorted(whole), sorted(whole, reverse=True))
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("size", [PHONE, LAPTOP])
+def test_axe_finds_nothing_serious(visit: Any, size: tuple[int, int], theme: str) -> None:
+    one = visit(size, color_scheme=theme)
+    one.page.evaluate("document.querySelectorAll('details').forEach((part) => part.open = true)")
+    found = axe_api.Axe().run(one.page).response["violations"]
+    told = [f"{fault['id']}: {fault['nodes'][0]['html']}" for fault in found
+            if fault["impact"] in ("serious", "critical")]  # fmt: skip
+    assert told == []
+
+
+def test_dark_is_dark_and_light_is_light(visit: Any) -> None:
+    grounds = [
+        visit(color_scheme=theme).page.evaluate("getComputedStyle(document.body).backgroundColor")
+        for theme in ("light", "dark")
+    ]
+    light, dark = (sum(map(int, ground[4:-1].split(", "))) for ground in grounds)
+    assert light > 3 * 200
+    assert dark < 3 * 60
+
+
+def test_without_javascript_the_tables_and_charts_are_there_and_no_dead_control(
+    visit: Any,
+) -> None:
+    one = visit(java_script_enabled=False)
+    assert one.page.is_visible("table.calendar")
+    assert one.page.is_visible("table.mission")
+    assert one.page.is_visible("#fig-price .wide svg")
+    assert one.shown("form.filters") == 0
+    assert one.shown("button") == 0
+    assert one.page.query_selector("summary").is_visible()
+
+
+def test_on_paper_everything_is_unfolded_and_within_the_sheet(visit: Any) -> None:
+    one = visit(SHEET)
+    one.page.emulate_media(media="print")
+    one.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert one.shown("nav, .filters") == 0
+    assert one.page.evaluate("document.querySelectorAll('details:not([open])').length") == 0
+    right = """(all, side) => Math.max(0, ...all
+      .filter((one) => side === Boolean(one.closest('.turned')) && one.checkVisibility())
+      .map((one) => one.getBoundingClientRect().right))"""
+    assert one.page.eval_on_selector_all("body *", right, False) <= SHEET[0] + 1
+    assert one.page.eval_on_selector_all("body *", right, True) <= TURNED + 1
+    sheets = one.page.pdf(format="A4")
+    assert sheets.startswith(b"%PDF")
+
+
+def test_a_capture_with_a_nasty_name_runs_nothing(visit: Any) -> None:
+    one = visit()
+    assert one.said == []
+    assert NASTY in one.page.inner_text("#yours")
+    assert one.page.query_selector("img") is None
