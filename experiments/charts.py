@@ -48,8 +48,16 @@ _SVG = "{http://www.w3.org/2000/svg}"
 _DROPPED = re.compile(r"^(aria-.*|role|pointer-events|font-family|class)$")
 
 
+#: The classes of a chart, as its legend names them: (name, colour of the palette).
+Classes = Sequence[tuple[str, str]]
+
+
 class Chart(NamedTuple):
-    """A picture with what stands behind it."""
+    """A picture with what stands behind it.
+
+    wide, narrow: SVG for the page, whose legend the page draws; spec: the Vega-Lite specification
+    of the wide one with its legend, for a picture that stands alone.
+    """
 
     name: str
     title: str
@@ -57,19 +65,33 @@ class Chart(NamedTuple):
     wide: str
     narrow: str
     rows: list[dict[str, Any]]
+    classes: Classes
+    spec: str
+
+    @property
+    def alone(self) -> str:
+        """Return the picture as an SVG file with its legend, light, without a script."""
+        return str(vl_convert.vegalite_to_svg(self.spec, allowed_base_urls=[]))
 
 
 def chart(
-    name: str, title: str, text: str, rows: Sequence[Row], draw: Callable[[int], Any]
+    name: str,
+    title: str,
+    text: str,
+    rows: Sequence[Row],
+    draw: Callable[[int], Any],
+    classes: Classes = (),
 ) -> Chart:
     """Draw a chart for both widths; `draw` takes the width in px and returns an Altair chart."""
     wide, narrow = (svg(draw(width), f"{name}-{width}", text) for width in (WIDE, NARROW))
-    return Chart(name, title, text, wide, narrow, [dict(row) for row in rows])
+    spec = _themed(draw(WIDE), legend=len(classes) > 1).to_json()
+    return Chart(name, title, text, wide, narrow, [dict(row) for row in rows], classes, spec)
 
 
 def svg(drawing: Any, prefix: str, text: str) -> str:
     """Return an Altair chart as SVG for inlining: colours as classes, ids prefixed, its name."""
-    raw = vl_convert.vegalite_to_svg(_themed(drawing).to_json(), allowed_base_urls=[])
+    themed = _themed(drawing, legend=False)
+    raw = vl_convert.vegalite_to_svg(themed.to_json(), allowed_base_urls=[])
     root = ElementTree.fromstring(raw)
     _clean(root, prefix)
     root.attrib = {
@@ -82,7 +104,7 @@ def svg(drawing: Any, prefix: str, text: str) -> str:
     return ElementTree.tostring(root, encoding="unicode", short_empty_elements=False)
 
 
-def _themed(drawing: Any) -> Any:
+def _themed(drawing: Any, legend: bool) -> Any:
     ink, muted, hair = PALETTE["ink"], PALETTE["muted"], PALETTE["hair"]
     return (
         drawing.configure(background=PALETTE["paper"], font="Arial", padding=PADDING)
@@ -93,8 +115,8 @@ def _themed(drawing: Any) -> Any:
             titlePadding=8, labelPadding=6,
         )
         .configure_legend(
-            labelColor=ink, titleColor=muted, labelFontSize=12, orient="top", title=None,
-            symbolSize=110, columnPadding=16, labelLimit=240,
+            disable=not legend, labelColor=ink, titleColor=muted, labelFontSize=12, orient="top",
+            title=None,            symbolSize=110, columnPadding=16, labelLimit=240,
         )
         .configure_header(labelColor=ink, titleColor=muted, labelFontSize=12)
         .configure_text(fontSize=12, color=ink)
@@ -139,6 +161,11 @@ def _colours(names: Sequence[str], colours: Sequence[str]) -> Any:
 def wrapped(words: str, width: int) -> str:
     """Return a label on at most two lines of `width` characters, cut with an ellipsis."""
     return "\n".join(textwrap.wrap(words, width, max_lines=2, placeholder=" …"))
+
+
+#: What the bars of the price chart are.
+PRICE = (("calls blocked", "blocked"), ("calls about which it cannot tell", "grey"),
+         ("innocent flows hit", "ochre"))  # fmt: skip
 
 
 def price(rows: Sequence[Row], text: str) -> Chart:
@@ -194,7 +221,7 @@ def price(rows: Sequence[Row], text: str) -> Chart:
             return alt.hconcat(calls, flows, spacing=64)
         return alt.vconcat(calls, flows, spacing=18)
 
-    return chart("price", "What each hypothesis blocks, and whom it hits", text, rows, draw)
+    return chart("price", "What each hypothesis blocks, and whom it hits", text, rows, draw, PRICE)
 
 
 def outcomes(rows: Sequence[Row], order: Sequence[str], text: str) -> Chart:
@@ -203,7 +230,7 @@ def outcomes(rows: Sequence[Row], order: Sequence[str], text: str) -> Chart:
     Rows: label, outcome (one of `order`), n, tip.
     """
     labels = list(dict.fromkeys(row["label"] for row in rows))
-    colours = ("through", "grey", "violet", "blocked")
+    colours = ("through", "grey", "violet", "blocked")[: len(order)]
 
     def draw(width: int) -> Any:
         return (
@@ -213,15 +240,15 @@ def outcomes(rows: Sequence[Row], order: Sequence[str], text: str) -> Chart:
                 y=alt.Y("label:N", sort=labels, axis=alt.Axis(title=None, domain=False,
                                                               ticks=False)),
                 x=alt.X("n:Q", title="flows", axis=alt.Axis(tickMinStep=1, tickCount=5)),
-                color=alt.Color("outcome:N", scale=_colours(order, colours),
-                                legend=alt.Legend(title=None, columns=0 if width == WIDE else 1)),
+                color=alt.Color("outcome:N", scale=_colours(order, colours)),
                 order=alt.Order("rank:Q"),
                 description=alt.Description("tip:N"),
             )
             .properties(width=width, height=24 * len(labels))
         )  # fmt: skip
 
-    return chart("outcomes", "Call flows by outcome", text, rows, draw)
+    classes = list(zip(order, colours, strict=True))
+    return chart("outcomes", "Call flows by outcome", text, rows, draw, classes)
 
 
 def disturbed(rows: Sequence[Row], text: str) -> Chart:
@@ -239,8 +266,7 @@ def disturbed(rows: Sequence[Row], text: str) -> Chart:
             y=alt.Y("words:N", sort=labels, axis=alt.Axis(title=None, domain=False, ticks=False,
                                                           labelExpr=BY_LINE, labelOffset=RAISED,
                                                           labelLimit=300)),
-            color=alt.Color("engine:N", scale=_colours(names, SERIES[: len(names)]),
-                            legend=alt.Legend(title=None, columns=0 if width == WIDE else 1)),
+            color=alt.Color("engine:N", scale=_colours(names, SERIES[: len(names)])),
             description=alt.Description("tip:N"),
         )  # fmt: skip
         x = alt.X("share:Q", title="call flows named right", scale=alt.Scale(domain=[0, 1]),
@@ -252,7 +278,8 @@ def disturbed(rows: Sequence[Row], text: str) -> Chart:
             height=(24 if width == WIDE else 34) * len(labels),
         )
 
-    return chart("disturbed", "Call flows named right, by disturbance", text, rows, draw)
+    classes = list(zip(names, SERIES, strict=False))
+    return chart("disturbed", "Call flows named right, by disturbance", text, rows, draw, classes)
 
 
 def settled(
@@ -271,15 +298,14 @@ def settled(
                     axis=alt.Axis(grid=False, tickCount=6, format="~g" if log else "d")),
             y=alt.Y("share:Q", title=None, scale=alt.Scale(domain=[0, 1]),
                     axis=alt.Axis(format="%", tickCount=5, domain=False, ticks=False)),
-            color=alt.Color("series:N", scale=_colours(series, SERIES[: len(series)]),
-                            legend=alt.Legend(title=None, columns=0 if width == WIDE else 1)),
+            color=alt.Color("series:N", scale=_colours(series, SERIES[: len(series)])),
             description=alt.Description("tip:N"),
         )  # fmt: skip
         line = base.mark_line(interpolate="step-after", strokeWidth=2, aria=False)
         dots = base.mark_circle(size=44, opacity=1)
         return (line + dots).properties(width=width + (0 if width == WIDE else 30), height=220)
 
-    return chart(name, title, text, rows, draw)
+    return chart(name, title, text, rows, draw, list(zip(series, SERIES, strict=False)))
 
 
 def latency(rows: Sequence[Row], text: str) -> Chart:
@@ -297,8 +323,7 @@ def latency(rows: Sequence[Row], text: str) -> Chart:
             y=alt.Y("ns_per_packet:Q", title="ns per packet (log scale)",
                     scale=alt.Scale(type="log", nice=True),
                     axis=alt.Axis(format="~s", tickCount=3, domain=False, ticks=False, grid=False)),
-            color=alt.Color("path:N", scale=_colours(paths, SERIES[: len(paths)]),
-                            legend=None if len(paths) == 1 else alt.Legend(title=None)),
+            color=alt.Color("path:N", scale=_colours(paths, SERIES[: len(paths)])),
             description=alt.Description("tip:N"),
         )  # fmt: skip
         line = base.mark_line(strokeWidth=2, aria=False)
@@ -309,7 +334,8 @@ def latency(rows: Sequence[Row], text: str) -> Chart:
         return (line + dots + words).properties(width=width + (0 if width == WIDE else 40),
                                                 height=200)  # fmt: skip
 
-    return chart("latency", "Time per packet", text, rows, draw)
+    classes = list(zip(paths, SERIES, strict=False))
+    return chart("latency", "Time per packet", text, rows, draw, classes)
 
 
 def throughput(rows: Sequence[Row], text: str) -> Chart:

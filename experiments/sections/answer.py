@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments import charts, mission, wording
 from experiments.findings import Findings
+from experiments.sections.calendar import calendar
 from experiments.statistics import ratio
 
 Row = Mapping[str, Any]
@@ -27,6 +28,7 @@ def answer(run: Findings) -> Table:
     real = [row for row in calls if not row.get("synthetic")]
     made = [row for row in calls if row.get("synthetic")]
     situations = mission.situations(real, run["collateral"])
+    told = ledes(situations)
     return {
         "calls": real,
         "operators": list(dict.fromkeys(str(row["operator"]) for row in [*real, *made])),
@@ -35,7 +37,8 @@ def answer(run: Findings) -> Table:
         "made_columns": headings(made, []),
         "made_situations": mission.situations(made, run["collateral"]),
         "calendar": calendar(run),
-        "ledes": ledes(situations),
+        "ledes": told,
+        "apps": by_app(told, real, run.spec.get("apps") or []),
         "gaps": _gaps(run),
         "calls_n": len(mission.distinct_calls(real)),
         "sessions_n": len({mission.session_of(row) for row in real}),
@@ -70,6 +73,44 @@ def _lede(situation: mission.Situation, operators: Sequence[str]) -> Table:
     }
 
 
+def by_app(told: Sequence[Row], calls: Sequence[Row], wanted: Sequence[str]) -> list[Table]:
+    """Return per app, where operators block most, the fewest and the most of its calls blocked.
+
+    A hypothesis that cannot tell about some call of the app is left out of the range and of
+    `hypotheses`, and counted as `unclear`; `blocking` of them block at least one call. An app that
+    was asked for without a real call has n = 0.
+    """
+    lines = [line for lede in told for line in lede["lines"]]
+    found = {str(row["app"]) for row in calls}
+    order = [app for app in mission.FIRST_APPS if app in found or app in wanted]
+    return [_app(app, lines) for app in (*order, *sorted(found - set(order)))]
+
+
+def _app(app: str, lines: Sequence[mission.Line]) -> Table:
+    sums = [
+        [sum(getattr(tally, name) for column, tally in line.tallies.items() if column.app == app)
+         for name in ("blocked", "n", "inconclusive")]
+        for line in lines
+    ]  # fmt: skip
+    clear = [blocked for blocked, n, unknown in sums if n and not unknown]
+    words = [
+        tally.reason
+        for line in sorted(lines, key=lambda line: -line.total.blocked)
+        for column, tally in line.tallies.items()
+        if column.app == app and tally.reason
+    ]
+    return {
+        "app": app,
+        "n": max((n for _, n, _ in sums), default=0),
+        "fewest": min(clear, default=0),
+        "most": max(clear, default=0),
+        "blocking": sum(blocked > 0 for blocked in clear),
+        "hypotheses": len(clear),
+        "unclear": sum(bool(n and unknown) for _, n, unknown in sums),
+        "reason": words[0] if words else None,
+    }
+
+
 def headings(calls: Sequence[Row], wanted: Sequence[str]) -> list[Table]:
     """Return the mission table's columns by app; an app asked for without a call has none."""
     by_app: dict[str, list[Table]] = {app: [] for app in mission.FIRST_APPS if app in wanted}
@@ -85,48 +126,6 @@ def headings(calls: Sequence[Row], wanted: Sequence[str]) -> list[Table]:
         }
         by_app.setdefault(column.app, []).append(entry)
     return [{"app": app, "columns": held} for app, held in by_app.items()]
-
-
-def calendar(run: Findings) -> Table:
-    """Return the calendar's rows (operator, access) with a square per date, and date headings."""
-    squares = mission.calendar(run["calls"], run["cells"])
-    labels = {
-        str(entry.get("date"))[:10]: str(entry.get("label") or "")
-        for entry in run.spec.get("dates") or []
-        if isinstance(entry, Mapping)
-    }
-    dates = sorted({square.date for square in squares})
-    rows: dict[tuple[str, str], dict[str, mission.Square]] = defaultdict(dict)
-    for square in squares:
-        rows[square.operator, square.access][square.date] = square
-    return {
-        "dates": [(date, labels.get(date, "")) for date in dates],
-        "operators": list(dict.fromkeys(operator for operator, _ in rows)),
-        "accesses": list(dict.fromkeys(access for _, access in rows)),
-        "rows": _joined_gaps(
-            (operator, [access], [held.get(date) for date in dates])
-            for (operator, access), held in rows.items()
-        ),
-    }
-
-
-CalendarRow = tuple[str, list[str], list[mission.Square | None]]
-
-
-def _joined_gaps(rows: Iterable[CalendarRow]) -> list[CalendarRow]:
-    """Join an operator's rows without any documented service into one."""
-    joined: list[CalendarRow] = []
-    for operator, accesses, squares in rows:
-        last = joined[-1] if joined else None
-        if last and last[0] == operator and _is_gap(last[2]) and _is_gap(squares):
-            last[1].extend(accesses)
-        else:
-            joined.append((operator, accesses, squares))
-    return joined
-
-
-def _is_gap(squares: Sequence[mission.Square | None]) -> bool:
-    return not any(square is None or square.documented for square in squares)
 
 
 def _gaps(run: Findings) -> list[Table]:

@@ -20,9 +20,14 @@
           && (!wanted.date || wanted.date === date);
       });
     };
+    const [button] = all("button", form);
+    const [told] = all("output", form);
     const apply = () => {
       const wanted = Object.fromEntries(selects.map((one) => [one.dataset.key, one.value]));
+      const chosen = selects.filter((one) => one.value).map((one) => one.selectedOptions[0].text);
       for (const one of targets) one.hidden = !fits(one.dataset, wanted);
+      button.disabled = !chosen.length;
+      told.textContent = chosen.length ? `only ${chosen.join(", ")}; charts and totals show all` : "";
     };
     form.addEventListener("change", apply);
     form.addEventListener("reset", () => setTimeout(apply));
@@ -56,6 +61,22 @@
         rows.sort(([a], [b]) => (down ? compare(b, a) : compare(a, b)));
         body.append(...rows.map(([, row]) => row));
       });
+    });
+  }
+
+  // Legends: a class of a chart goes and comes back; marks carry their class as their colour.
+  for (const entry of all(".classes li")) {
+    const button = document.createElement("button");
+    const { class: colour } = entry.dataset;
+    button.type = "button";
+    button.setAttribute("aria-pressed", "true");
+    button.append(...entry.childNodes);
+    entry.append(button);
+    button.addEventListener("click", () => {
+      const off = button.getAttribute("aria-pressed") === "true";
+      button.setAttribute("aria-pressed", String(!off));
+      const marks = `svg .f-${colour}, svg .s-${colour}`;
+      for (const mark of all(marks, entry.closest("figure"))) mark.classList.toggle("off", off);
     });
   }
 

@@ -134,6 +134,20 @@ def test_a_mark_tells_its_values_under_the_pointer(visit: Any) -> None:
     assert not one.page.is_visible("#tip")
 
 
+def test_a_class_of_a_chart_goes_and_comes_back(visit: Any) -> None:
+    one = visit()
+    button = one.page.query_selector("#fig-outcomes .classes button")  # "right"
+    hidden = "(all) => all.filter((one) => getComputedStyle(one).visibility === 'hidden').length"
+    marks = "#fig-outcomes svg [data-tip]"
+    assert one.page.eval_on_selector_all(marks, hidden) == 0
+    button.click()
+    assert button.get_attribute("aria-pressed") == "false"
+    drawn = one.page.query_selector_all("#fig-outcomes svg [data-tip].f-through")
+    assert one.page.eval_on_selector_all(marks, hidden) == len(drawn) > 0
+    button.press("Enter")
+    assert one.page.eval_on_selector_all(marks, hidden) == 0
+
+
 @pytest.mark.parametrize("key", ["operator", "access", "date", "app"])
 def test_a_filter_hides_what_does_not_fit_and_show_all_brings_it_back(visit: Any, key: str) -> None:
     one = visit()
@@ -150,6 +164,7 @@ def test_a_filter_hides_what_does_not_fit_and_show_all_brings_it_back(visit: Any
     every = fits.split("[")[1].split("*")[0].split("=")[0]
     assert 0 < one.shown(fits) == one.shown(f"#answer [{every}]")
     assert one.shown(places) < before
+    assert one.page.inner_text(".filters output").startswith("only ")
     one.page.click(".filters button[type=reset]")
     one.page.evaluate("() => new Promise((done) => setTimeout(done, 50))")
     assert one.shown(places) == before

@@ -15,6 +15,7 @@ import pytest
 
 from experiments import findings, metrics, mission, report, results, wording
 from experiments.errors import ExperimentError
+from experiments.sections import answer, calendar
 from tests.experiments.fake_run import NASTY, Row, fake_calls, fake_cells, fake_collateral, fake_run
 
 
@@ -343,3 +344,21 @@ def test_words_can_be_read_on_their_ground(theme: int, ink: str, ground: str) ->
     colours = dict(re.findall(r"--([a-z0-9-]+): (#[0-9a-f]+);", block))
     dim, bright = sorted((luminance(colours[ink]), luminance(colours[ground])))
     assert (bright + 0.05) / (dim + 0.05) >= 4.5
+
+
+def test_operators_and_networks_with_equal_squares_share_a_row(run: Path) -> None:
+    groups = calendar.calendar(findings.read(run))["groups"]
+    assert [(one.operators, [held.accesses for held in one.networks]) for one in groups] == [
+        (("maroc-telecom",), [("3g", "4g"), ("adsl", "wifi")]),
+        (("inwi", "meditel"), [("3g", "4g"), ("adsl", "wifi")]),
+    ]
+    assert [held.documented for held in groups[1].networks] == [True, False]
+
+
+def test_each_app_is_told_with_the_hypotheses_that_can_tell(run: Path) -> None:
+    apps = {row["app"]: row for row in answer.answer(findings.read(run))["apps"]}
+    assert list(apps) == ["whatsapp", "skype", "viber", "facetime", "messenger"]
+    skype = apps["skype"]
+    assert (skype["fewest"], skype["most"], skype["n"]) == (0, 1, 1)
+    assert (skype["blocking"], skype["hypotheses"], skype["unclear"]) == (2, 3, 1)
+    assert apps["facetime"]["n"] == 0
