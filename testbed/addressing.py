@@ -342,6 +342,22 @@ def mapped(held: Survey, mode: str = "map", keep: bool = True) -> Mapped:
     return made
 
 
+def together(captures: Sequence[Survey], mode: str = "map") -> list[Mapped]:
+    """Return the packets of captures that share one network, no address in two of them.
+
+    mode: of `mapped`; "keep" takes one capture, as two may hold the same addresses.
+    """
+    if len(captures) == 1:
+        return [mapped(captures[0], mode, keep=False)]
+    if mode != "map":
+        raise TestbedError(
+            f"addressing {mode!r}: got {len(captures)} captures at once, expected 1, as two may "
+            "hold the same addresses; replay them one by one, or map them"
+        )
+    images = assigned([captured(held) for held in captures])
+    return [rewrite(held, own) for held, own in zip(captures, images, strict=True)]
+
+
 def as_captured(held: Survey) -> Mapped:
     """Return a capture's packets as they were captured."""
     facts = held.facts

@@ -26,7 +26,7 @@ from classifier.flow import Records
 from classifier.signs import SIGN_IP_SIZE, SIGN_PAYLOAD_AT, SIGN_PAYLOAD_END
 from testbed import access as networks
 from testbed.access import CLAMPED, FRAGMENTED, TOO_LARGE
-from testbed.addressing import mapped
+from testbed.addressing import Mapped, mapped
 from testbed.censor import complaint
 from testbed.endpoints import (
     ARRIVE,
@@ -136,6 +136,7 @@ class Simulation:
     mail: Octets = field(default_factory=lambda: np.zeros(0, np.uint8), repr=False)
     others: dict[str, Simulation] = field(default_factory=dict, repr=False)
     dressed: Packets | None = field(default=None, repr=False)
+    lab: Mapped | None = field(default=None, repr=False)
 
     def under(self, model: str) -> Simulation:
         """Return the same simulation under another timer model (kept for the next question)."""
@@ -145,7 +146,7 @@ class Simulation:
             packets = self.script.held.packets
             self.others[model] = simulate(
                 packets, self.calls, (), self.policy, self.access, self.seed, model, self.link,
-                dressed=self.dressed,
+                dressed=self.dressed, lab=self.lab,
             )  # fmt: skip
         return self.others[model]
 
@@ -190,6 +191,7 @@ def simulate(
     link: str = CAPTURED,
     addressing: str = "map",
     dressed: Packets | None = None,
+    lab: Mapped | None = None,
 ) -> Simulation:
     """Play one capture through one operator's box; `policy` None is the empty policy.
 
@@ -197,7 +199,8 @@ def simulate(
     seed: of the enforcement draws and the flow table; model: of testbed.replay; link: CAPTURED
     leaves delay and loss as the capture has them, PRESET adds those of the access network;
     addressing: of testbed.addressing; dressed: the same packets as they look on the wire (same
-    count and order, see testbed.dress), while both ends understand each other as in the capture.
+    count and order, see testbed.dress), while both ends understand each other as in the capture;
+    lab: the packets with the addresses that they have beside other captures, mapped anew if None.
     Raises TestbedError for an unknown access network, model, link or addressing, or where
     dressed packets are not as many.
     """
@@ -208,14 +211,14 @@ def simulate(
     facts = worn.facts
     about = networks.link(access)
     up = (orders.side == CALLER).astype(np.int64)
-    lab = mapped(worn, addressing, keep=dressed is None)
-    shown = networks.wrap(about, lab.data, lab.ip_at, lab.ip_end, lab.size, up)
+    own = lab or mapped(worn, addressing, keep=dressed is None)
+    shown = networks.wrap(about, own.data, own.ip_at, own.ip_end, own.size, up)
     whole = facts["whole"] == 1
-    fits = networks.fit(about, lab.size, facts["proto"], facts["version"], whole)
+    fits = networks.fit(about, own.size, facts["proto"], facts["version"], whole)
     if link not in LINK_MODES:
         raise TestbedError(f"link: got {link!r}, expected one of {', '.join(LINK_MODES)}")
     links = access_links(access, seed) if link == PRESET else no_links()
-    box = table(lab.policy(policy), seed, access)
+    box = table(own.policy(policy), seed, access)
     engine = Engine(seed=seed, room=max(64, min(len(orders.held.flows) + 64, 1 << 16)))
     engine.reserve(packets.total)
     count = packets.total
@@ -272,6 +275,7 @@ def simulate(
         box.letters[: box.meter[METER_LETTERS]],
         box.mail[: box.meter[METER_OCTETS]],
         dressed=dressed,
+        lab=lab,
     )
 
 

@@ -90,12 +90,12 @@ class Options:
 
     core: what it is pinned to, None for none; busy_poll: spin instead of sleeping (costs a core);
     fail: what becomes of packets when it dies, as the policy says if not given; log_packets: rows
-    of the log, 0 for none; run: the octet that marks tagged frames; batch: frames between two
-    sends; frames: of a ring, per direction; flows: bound of the flow table; places: packets that
-    can be late at once; realtime: run the moment a packet comes, while it sleeps between packets;
-    access: the network whose tunnels the box sees; link: whether its delay and loss are added
-    behind the box ("preset") or not ("captured"); offload: whether decided flows are handed to the
-    kernel ("auto": where it can) or not ("off").
+    of the log, 0 for none; starts: the first row of each capture in it; run: the octet that marks
+    tagged frames; batch: frames between two sends; frames: of a ring, per direction; flows: bound
+    of the flow table; places: packets that can be late at once; realtime: run the moment a packet
+    comes, while it sleeps between packets; access: the network whose tunnels the box sees; link:
+    whether its delay and loss are added behind the box ("preset") or not ("captured"); offload:
+    whether decided flows are handed to the kernel ("auto": where it can) or not ("off").
     """
 
     policy: Policy = EMPTY
@@ -104,6 +104,7 @@ class Options:
     core: int | None = None
     fail: str = "open"
     log_packets: int = 0
+    starts: tuple[int, ...] = (0,)
     offload: str = "off"
     run: int = 0
     batch: int = 64
@@ -128,6 +129,8 @@ class Options:
             found.append(f"batch: got {self.batch}, expected 1 to {self.frames // 2}")
         if not 1 <= self.places <= PLACES:
             found.append(f"places: got {self.places}, expected 1 to {PLACES}")
+        if self.starts[:1] != (0,) or list(self.starts) != sorted(self.starts):
+            found.append(f"starts: got {self.starts}, expected growing rows of the log from 0 on")
         if self.offload not in OFFLOADS:
             found.append(f"offload: got {self.offload!r}, expected one of {', '.join(OFFLOADS)}")
         if self.link not in LINKS:
@@ -251,6 +254,14 @@ class Box:
         counts = [0] * len(rules) if self.shared is None else self.shared.met
         return {rule.name: int(n) for rule, n in zip(rules, counts, strict=False)}
 
+    def shares(self) -> Numbers:
+        """Return int64[captures, rules], how many tagged packets of each capture met each rule.
+
+        What the kernel did with decided flows that it was handed is not in it.
+        """
+        shape = len(self.options.starts), len(self.options.policy.rules)
+        return np.zeros(shape, np.int64) if self.shared is None else self.shared.shares.copy()
+
     def log(self) -> Records:
         """Return BOX_LOG[log_packets]: what the box decided on each tagged packet, live memory."""
         return np.zeros(0, BOX_LOG) if self.shared is None else self.shared.log
@@ -285,6 +296,8 @@ class Shared:
         self.meter = mapped(folder / "box.meter", np.int64, METERS)
         self.met = mapped(folder / "box.met", np.int64, max(rules, 1))[:rules]
         self.log: Records = mapped(folder / "box.log", BOX_LOG, options.log_packets)
+        shape = len(options.starts), rules
+        self.shares = mapped(folder / "box.shares", np.int64, shape[0] * rules).reshape(shape)
 
 
 def mapped(path: Path, kind: Any, count: int) -> NDArray[Any]:
@@ -321,6 +334,9 @@ class Worker:
         links = no_links()
         if options.link == "preset":
             links = access_links(options.access, options.seed)
+        logged = np.arange(options.log_packets)
+        starts = np.array(options.starts, np.int64)
+        whose = np.searchsorted(starts, logged, "right") - 1
         self.work = Work(
             self.engine.tables,
             self.engine.signs,
@@ -330,6 +346,9 @@ class Worker:
             late(options.places),
             offloads.nothing(),
             shared.log,
+            logged - starts[whose],
+            whose.astype(np.int64),
+            shared.shares,
             orders,
             shared.counters,
             readable(*self.ports),

@@ -112,6 +112,9 @@ class Work(NamedTuple):
     late: Late
     desk: Desk  # where decided flows are handed to the kernel
     log: Records  # BOX_LOG[...]
+    numbers: Numbers  # per row of the log: the packet's number in its capture, which chances use
+    whose: Numbers  # per row of the log: its capture
+    shares: Numbers  # int64[captures, rules], packets of each capture that met each rule's match
     orders: Numbers  # int64[ORDERS]
     counters: Numbers
     fds: Numbers  # of wait_readable
@@ -208,8 +211,20 @@ def send(port: Port, source: int, size: int, tag: int, time: int, work: Work) ->
 
 
 @kernel
-def post(clock: int, work: Work, caller: Port, server: Port) -> None:
-    """Send the frames that the box forged in answer to the last packet.
+def share_out(tag: int, work: Work) -> None:
+    """Book the rules that a tagged packet met on its capture: what none has booked is its own."""
+    shares, met = work.shares, work.box.met
+    captures = len(shares)
+    for rule in range(len(met)):
+        booked = I(0)
+        for capture in range(captures):
+            booked += shares[capture, rule]
+        shares[work.whose[tag], rule] += met[rule] - booked
+
+
+@kernel
+def post(packet: int, work: Work, caller: Port, server: Port) -> None:
+    """Send the frames that the box forged in answer to a packet.
 
     Their MAC source says so: 06, the run's octet, the number of the packet that they answer.
     """
@@ -218,7 +233,7 @@ def post(clock: int, work: Work, caller: Port, server: Port) -> None:
         letter = box.letters[number]
         at, size = letter["at"], letter["length"]
         box.mail[at + 6], box.mail[at + 7] = FORGED_HERE, work.orders[RUN]
-        put32(box.mail, at + 8, letter["packet"] & 0xFFFFFFFF)
+        put32(box.mail, at + 8, packet & 0xFFFFFFFF)
         source = box.mail.ctypes.data + at
         if letter["toward"] == UP:
             sent = put(server, source, size)
@@ -230,11 +245,12 @@ def post(clock: int, work: Work, caller: Port, server: Port) -> None:
 
 @kernel
 def judge(
-    side: int, b: Octets, at: int, end: int, time: int, packet: int, work: Work
+    side: int, b: Octets, at: int, end: int, time: int, packet: int, chances: int, work: Work
 ) -> tuple[int, int, int, int]:
     """Walk a frame through classifier, policy and access link.
 
-    Returns (fate, rule or -1, time of release, flow or -1); side: UP or DOWN.
+    Returns (fate, rule or -1, time of release, flow or -1). side: UP or DOWN; chances: the number
+    by which the packet's chances are drawn.
     """
     tables, box = work.tables, work.box
     number = step(
@@ -259,12 +275,12 @@ def judge(
     fate, rule, release = I(DELIVERED), I(-1), I(time)
     octets = end - at
     if number >= 0:
-        fate, rule, release = decide(box, tables.flows[number], side, b, work.signs, time, packet)
+        fate, rule, release = decide(box, tables.flows[number], side, b, work.signs, time, chances)
         octets = work.signs[SIGN_IP_SIZE]
     elif work.orders[CLOSED]:
         fate = I(DROPPED)
     if fate == DELIVERED:
-        late = admit(work.links[side], work.ways[side], octets, time, packet)
+        late = admit(work.links[side], work.ways[side], octets, time, chances)
         if late < 0:
             return LOST, rule, time, number
         release += late - time
@@ -296,11 +312,15 @@ def take(side: int, clock: int, work: Work, caller: Port, server: Port) -> int:
         time, at, end = stamp(inward, slot), frame_start(inward, slot), frame_end(inward, slot)
         tag = tag_of(b, at, end, orders[RUN], len(log))
         packet = tag if tag >= 0 else counters[RECEIVED]
-        fate, rule, release, flow = judge(side, b, at, end, time, packet, work)
+        chances = packet
+        if tag >= 0:  # those of a copy are drawn anew
+            chances = work.numbers[tag] + (I(log[tag]["times"]) << 32)
+        fate, rule, release, flow = judge(side, b, at, end, time, packet, chances, work)
         if tag >= 0:
             write_log(log, tag, time, fate, rule, flow)
+            share_out(tag, work)
         if work.box.meter[METER_LETTERS] > 0:
-            post(clock, work, caller, server)
+            post(packet, work, caller, server)
         if fate == DELIVERED:
             source = b.ctypes.data + at
             if release <= clock:

@@ -12,8 +12,12 @@ and the box want a core each.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import os
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,12 +25,47 @@ import numpy as np
 from numpy.typing import NDArray
 
 from captures.calls import Call
+from captures.compiled import compile_lock
 from captures.pcap import Packets
-from testbed.live.network import Network
-from testbed.policy import Policy
-from testbed.virtual import CAPTURED, Simulation
+from classifier.flow import Records
+from testbed import access as networks
+from testbed import virtual
+from testbed.access import CLAMPED, FRAGMENTED, TOO_LARGE
+from testbed.addressing import Mapped, on_lab, together
+from testbed.endpoints import COUNTS, arrays, begin, fresh, stalled, waited
+from testbed.errors import TestbedError
+from testbed.link import PRESETS
+from testbed.live import evidence
+from testbed.live.box import Box
+from testbed.live.ends import BEGAN, REFUSED, SIZE, STRANGE, Orders, Play, begun, turn
+from testbed.live.evidence import Record
+from testbed.live.joint import Frames, Joint, frames, joined
+from testbed.live.load import preferred
+from testbed.live.network import MAXIMUM_MTU, Network
+from testbed.live.rings import Ring
+from testbed.live.system import urgent
+from testbed.live.taps import Taps
+from testbed.middlebox import DELIVERED, FATES, LOST, TOO_BIG
+from testbed.patience import patience
+from testbed.places import CALLER, LOCAL
+from testbed.policy import EMPTY, Policy
+from testbed.replay import Script, script
+from testbed.rules import CENSOR, DELAY, table
+from testbed.virtual import CAPTURED, FATE, LINK_MODES, Simulation, outfit, retimed
 
 Numbers = NDArray[np.int64]
+
+#: Frames that a ring of an end holds until its end comes round.
+RING = 4096
+#: The ends play for so long, in ns, before the lab looks at the box and at the user's Ctrl-C.
+SLICE = 50_000_000
+#: A run begins this long after everything stands ready, in ns; and it is over once nothing is due
+#: and nothing on its way for so many slices.
+READY, QUIET = 20_000_000, 4
+#: How long, in ns, a run may take beyond its last planned packet (what lost packets are sent again
+#: after is in it), and how long nothing may change while a frame is still on its way.
+BEYOND, STUCK = 90_000_000_000, 3_000_000_000
+ETHERNET = networks.ETHERNET_LENGTH
 
 
 class Capture(NamedTuple):
@@ -39,23 +78,6 @@ class Capture(NamedTuple):
     packets: Packets
     calls: Sequence[Call] = ()
     dressed: Packets | None = None
-
-
-#: What the taps saw of one packet of a capture. Times in ns of the time of day, 0: not seen there.
-#: A packet that was sent again has its last sending here, and `times` counts all of them.
-SEEN = np.dtype(
-    [
-        ("due", "i8"),  # when its end had to put it on the wire
-        ("sent", "i8"),  # tap at its sender's end
-        ("box_in", "i8"),  # tap at the box, where it came in
-        ("box_out", "i8"),  # the box's record of when it sent the packet on
-        ("came", "i8"),  # tap at its receiver's end
-        ("times", "i8"),  # how often it was sent
-        ("reordered", "?"),  # came after one of its flow and direction that was sent later
-        ("whole", "?"),  # the taps saw the very octets that were sent, wherever they saw it
-        ("proven", "?"),  # the taps bear out the fate that the box wrote down
-    ]
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +131,7 @@ def simulate(
 
     policy, access, seed, model, link, addressing: as in testbed.virtual.simulate; the seed is one
     for all captures, as the box is one. "keep" takes one capture, and is refused where a route
-    leads out of the namespaces. offload: of testbed.live.box. taps: a folder for a pcapng file per tap,
+    leads out of the namespaces. offload: of testbed.live.box. taps: a folder for pcapng files,
     each packet's comment naming its fate and rule; None writes none. network: one that is open
     already, for several runs after each other; None makes one (and needs root, see
     testbed.live.network.missing).
@@ -120,4 +142,355 @@ def simulate(
     overflowed, the taps contradict the box's record, or a policy that blocks in the twin blocked
     nothing here.
     """
-    raise NotImplementedError
+    begun_at = time.monotonic()
+    policy = policy or EMPTY
+    checked(captures, access, link)
+    stage = Stage(captures, access, model, addressing)
+    twins = tuple(stage.twin(k, policy, seed, link, addressing) for k in range(len(captures)))
+    with ExitStack() as stack:
+        if network is None:
+            network = stack.enter_context(Network(mtu=MAXIMUM_MTU))
+        if addressing == "keep":
+            assert_closed(network)
+        box = Box(
+            network,
+            stage.policy(policy),
+            seed,
+            access=access,
+            link=link,
+            offload=offload,
+            log_packets=len(stage.joint.script.flow),
+            starts=stage.joint.starts,
+            run=stage.run,
+            core=sorted(os.sched_getaffinity(0))[-1],
+        )
+        with box:
+            below = box.offload == "on"
+            play, rows, store, missed = performed(network, box, stage, policy, seed, access)
+        outcome = Outcome(stage, play, box, rows, store, below)
+    return outcome.replay(policy, link, seed, twins, missed, taps, begun_at)
+
+
+def checked(captures: Sequence[Capture], access: str, link: str) -> None:
+    """Raise TestbedError where the orders of a run cannot be."""
+    if not captures:
+        raise TestbedError("captures: got none, expected one at least")
+    networks.link(access)
+    if link not in LINK_MODES:
+        raise TestbedError(f"link: got {link!r}, expected one of {', '.join(LINK_MODES)}")
+    assert access in PRESETS
+
+
+def assert_closed(network: Network) -> None:
+    """Raise TestbedError where a route leads out of a network's namespaces.
+
+    Captured addresses are somebody's: their packets must not get anywhere.
+    """
+    for pid, name in zip(
+        (network.caller_pid, network.box_pid, network.server_pid), ("caller", "box", "server"),
+        strict=True,
+    ):  # fmt: skip
+        table4 = Path(f"/proc/{pid}/net/route").read_text().splitlines()[1:]
+        six = Path(f"/proc/{pid}/net/ipv6_route")
+        table6 = six.read_text().splitlines() if six.exists() else []
+        ways = {line.split()[0] for line in table4} | {line.split()[-1] for line in table6}
+        if out := sorted(ways - {"lo"}):
+            raise TestbedError(
+                f'addressing "keep": a route leads out of the {name}\'s namespace by '
+                f"{', '.join(out)}; take it away, or map addresses"
+            )
+
+
+# ---- what is put on the stage
+
+
+class Stage:
+    """Captures ready to be played: scripts, frames, and what stands behind each."""
+
+    def __init__(
+        self, captures: Sequence[Capture], access: str, model: str, addressing: str
+    ) -> None:
+        self.captures, self.access, self.model = captures, access, model
+        self.run = secrets.randbelow(255) + 1
+        self.about = networks.link(access)
+        self.scripts = [script(one.packets, one.calls, model) for one in captures]
+        worn = [
+            orders.held if one.dressed is None else outfit(one.packets, one.dressed)
+            for one, orders in zip(captures, self.scripts, strict=True)
+        ]
+        self.labs: list[Mapped] = together(worn, addressing)
+        self.fits, shown, moved = [], [], []
+        for one, orders, held, lab in zip(captures, self.scripts, worn, self.labs, strict=True):
+            facts, up = held.facts, (orders.side == CALLER).astype(np.int64)
+            shown.append(networks.wrap(self.about, lab.data, lab.ip_at, lab.ip_end, lab.size, up))
+            self.fits.append(
+                networks.fit(
+                    self.about, lab.size, facts["proto"], facts["version"], facts["whole"] == 1
+                )
+            )
+            shift = None if one.dressed is None else one.dressed.time - one.packets.time
+            moved.append(orders if shift is None else retimed(orders, shift))
+        self.joint: Joint = joined(moved)
+        self.frames: Frames = frames(shown, self.run, MAXIMUM_MTU + ETHERNET)
+
+    def policy(self, policy: Policy) -> Policy:
+        """Return a policy whose address sets hold what they held in the captures."""
+        images = [lab.addresses for lab in self.labs if lab.addresses is not None]
+        return on_lab(policy, images) if images else policy
+
+    def twin(
+        self, number: int, policy: Policy, seed: int, link: str, addressing: str
+    ) -> Simulation:
+        """Return one capture in virtual time, with the addresses that it has here."""
+        one = self.captures[number]
+        return virtual.simulate(
+            one.packets, one.calls, (), policy, self.access, seed, self.model, link, addressing,
+            one.dressed, self.labs[number],
+        )  # fmt: skip
+
+    def name(self, packet: int) -> str:
+        """Return what a packet of the joint script is called."""
+        number = int(np.searchsorted(self.joint.starts, packet, "right")) - 1
+        return f"{self.captures[number].name} packet {packet - self.joint.starts[number] + 1}"
+
+    def play(self, ports: tuple[Ring, Ring], log: Records, chancy: NDArray[np.uint8]) -> Play:
+        """Return what both ends work on, everything that waits for nothing scheduled."""
+        orders, count = self.joint.script, len(self.joint.starts)
+        whose = np.repeat(np.arange(count), [len(one.flow) for one in self.scripts])
+        large = np.concatenate(self.fits) == TOO_LARGE
+        told = Orders._make(
+            (
+                *arrays(orders),
+                orders.media,
+                whose.astype(np.int64),
+                large.astype(np.uint8),
+                np.concatenate([patience(one.held) for one in self.scripts]),
+                chancy,
+            )
+        )
+        ends = fresh(orders)
+        play = begun(
+            orders, ends, told, self.frames, log, count, (ports[0].port, ports[1].port), self.run,
+            ETHERNET + self.about.overhead,
+        )  # fmt: skip
+        play.state[SIZE] = begin(orders.send, orders.gate, ends.heap)
+        return play
+
+
+# ---- the run
+
+
+@contextmanager
+def hurried(core: int) -> Iterator[None]:
+    """Run on one core, the moment something is due."""
+    with preferred(core):
+        urgent(True)
+        yield
+
+
+def performed(
+    network: Network, box: Box, stage: Stage, policy: Policy, seed: int, access: str
+) -> tuple[Play, Records, NDArray[np.uint8], int]:
+    """Play to the end; returns the ends' record, what the taps saw, and frames the ends missed."""
+    acts = table(stage.policy(policy), seed, access).rules["act"]
+    chancy = np.append((acts >= DELAY) & (acts < CENSOR), False).astype(np.uint8)
+    pids = (network.caller_pid, network.ports.c0), (network.server_pid, network.ports.s0)
+    with (
+        closing(Ring(*pids[0], RING, seen=True)) as caller,
+        closing(Ring(*pids[1], RING, seen=True)) as server,
+        Taps(network, stage.frames, stage.run) as taps,
+    ):
+        play = stage.play((caller, server), box.log(), chancy)
+        with compile_lock():
+            turn(0, play, caller.port, server.port)
+        with hurried(sorted(os.sched_getaffinity(0))[0]):
+            play.state[BEGAN] = time.time_ns() + READY
+            to_the_end(play, box, caller, server)
+        taps.stop()
+        missed = caller.overloads() + server.overloads()
+        return play, taps.seen().copy(), taps.store, missed
+
+
+def to_the_end(play: Play, box: Box, caller: Ring, server: Ring) -> None:
+    """Play until nothing is due and nothing on its way; raises TestbedError."""
+    plan = play.orders.send
+    limit = BEYOND + (int(plan.max()) if len(plan) else 0)
+    quiet, changed, before = 0, 0, (-1, -1)
+    while quiet < QUIET:
+        turn(SLICE, play, caller.port, server.port)
+        clock = time.time_ns() - int(play.state[BEGAN])
+        if not box.alive:
+            raise TestbedError(f"the box died {clock / 1e9:.1f} s into the run; it is void")
+        if clock > limit:
+            raise TestbedError(
+                f"the ends still play {clock / 1e9:.0f} s into a run of {plan.max() / 1e9:.0f} s"
+            )
+        way = on_its_way(play)
+        state = int(play.state[SIZE]), int(way.sum())
+        if state != before:
+            before, changed = state, clock
+        held = bool((way & (play.log["fate"] == DELIVERED) & (play.log["out_time"] == 0)).any())
+        over = state == (0, 0) or (not held and state[0] == 0 and clock - changed > STUCK)
+        quiet = quiet + 1 if over else 0
+
+
+def on_its_way(play: Play) -> NDArray[np.bool_]:
+    """Return which packets stand on the wire or in the box, as far as the ends and box know."""
+    out = (play.played["times"] > 0) & (play.played["stamp"] < 0)
+    undecided = play.log["times"] < play.played["times"]
+    return np.asarray(out & (undecided | (play.log["fate"] == DELIVERED)))
+
+
+# ---- what came of it
+
+
+class Outcome:
+    """A run that is over, taken apart into one simulation per capture."""
+
+    def __init__(
+        self, stage: Stage, play: Play, box: Box, rows: Records, store: NDArray[np.uint8],
+        below: bool,
+    ) -> None:  # fmt: skip
+        """Read what the box left; it has stopped."""
+        self.stage, self.play, self.box = stage, play, box
+        self.log, self.flows = box.log().copy(), box.flows()
+        self.shares, self.counters = box.shares(), box.counters()
+        self.began = int(play.state[BEGAN])
+        orders = stage.joint.script
+        self.record = Record(
+            rows, store, stage.frames, play.played, self.log, orders.side, orders.flow, self.began,
+            ETHERNET + stage.about.overhead, below,
+        )  # fmt: skip
+        self.seen = evidence.seen_by_taps(self.record)
+
+    def replay(
+        self, policy: Policy, link: str, seed: int, twins: tuple[Simulation, ...], missed: int,
+        taps: Path | None, begun_at: float,
+    ) -> Replay:  # fmt: skip
+        """Return everything; raises TestbedError where the run is void."""
+        stage, played = self.stage, self.play.played
+        if missed or self.play.state[REFUSED] or self.counters["dropped_by_overload"]:
+            raise TestbedError(
+                f"frames were lost by the lab itself: {missed} at the ends, "
+                f"{int(self.play.state[REFUSED])} not sent, "
+                f"{self.counters['dropped_by_overload']} at the box; the run is void, try it again"
+            )
+        paths: tuple[Path, ...] = ()
+        if taps is not None:
+            names = [stage.name(i) for i in range(len(played))]
+            rules = tuple(rule.name for rule in policy.rules)
+            paths = evidence.save(taps, self.record, self.seen, rules, names)
+        doubtful = np.flatnonzero((played["times"] > 0) & ~self.seen["proven"])
+        if len(doubtful):
+            raise evidence.doubt(self.record, self.seen, doubtful, stage.name(int(doubtful[0])))
+        letters, mail = evidence.injected(self.record)
+        parts = [stage.joint.part(k) for k in range(len(stage.captures))]
+        simulations = tuple(
+            self.simulation(k, policy, link, seed, letters, mail, twin)
+            for k, twin in enumerate(twins)
+        )
+        expect_blocking(simulations, twins)
+        on_wire = self.seen["times"] > 0
+        stood = np.where(self.seen["box_in"] > 0, self.seen["box_in"], self.seen["sent"])
+        plain = on_wire & (self.log["rule"] < 0) & (self.seen["came"] > 0) & (link == CAPTURED)
+        plain &= self.seen["box_in"] > 0
+        return Replay(
+            simulations,
+            twins,
+            tuple(self.seen[part] for part in parts),
+            tuple(played["letters"][part].copy() for part in parts),
+            (stood - self.seen["due"])[on_wire] / 1000,
+            (self.seen["came"] - self.seen["box_in"])[plain] / 1000,
+            self.counters | self.ends_counters(),
+            self.box.met(),
+            time.monotonic() - begun_at,
+            paths,
+        )
+
+    def ends_counters(self) -> dict[str, int]:
+        """Return what the ends counted, over all captures."""
+        told = self.play.counts.sum(axis=0)
+        found = {name: int(n) for name, n in zip(COUNTS, told, strict=True)}
+        found["frames"] = int(self.play.played["times"].sum())
+        found["clipped"], found["strange"] = (
+            self.stage.frames.clipped,
+            int(self.play.state[STRANGE]),
+        )
+        return found
+
+    def simulation(
+        self, number: int, policy: Policy, link: str, seed: int, letters: Records,
+        mail: NDArray[np.uint8], twin: Simulation,
+    ) -> Simulation:  # fmt: skip
+        """Return what became of one capture, times on its own clock."""
+        stage, part = self.stage, self.stage.joint.part(number)
+        shift = int(stage.joint.begins[number])
+        orders = stage.scripts[number]
+        fates = self.fates(part, orders, shift, stage.fits[number])
+        joint = stage.joint.script
+        latches = slice_of([len(one.need) for one in stage.scripts], number)
+        opened = self.play.ends.opened[latches].copy()
+        counts = self.play.counts[number].copy()
+        counts[COUNTS.index("stalled")] = stalled(
+            joint.streams.stream[part], joint.streams.after[part], self.play.ends.reached, fates
+        )
+        counts[COUNTS.index("waited")] = waited(fates, counts)
+        own = (letters["packet"] >= part.start) & (letters["packet"] < part.stop)
+        mine = letters[own].copy()
+        mine["packet"] -= part.start
+        mine["time"] += shift - self.began
+        met = fates["box_time"] >= 0
+        fits = stage.fits[number]
+        counters = {
+            name.replace(" ", "_"): int((fates["fate"] == i).sum()) for i, name in enumerate(FATES)
+        }
+        counters |= {name: int(n) for name, n in zip(COUNTS, counts, strict=True)}
+        counters["clamped"] = int((met & (fits == CLAMPED)).sum())
+        counters["fragmented"] = int((met & (fits == FRAGMENTED)).sum())
+        return replace(
+            twin,
+            fates=fates,
+            flow=np.where(met, self.log["flow"][part], -1).astype(np.int64),
+            flows=self.flows,
+            met=self.shares[number],
+            opened=np.where(opened >= 0, opened + shift, -1),
+            counters=counters,
+            letters=mine,
+            mail=mail,
+            others={},
+        )
+
+    def fates(
+        self, part: slice, orders: Script, shift: int, fits: NDArray[np.uint8]
+    ) -> NDArray[np.void]:
+        """Return FATE[n] of one capture."""
+        played, log = self.play.played[part], self.log[part]
+        fates = np.zeros(len(played), FATE)
+        fates["sent"] = played["sent"]
+        fates["rule"] = fates["box_time"] = -1
+        fates["arrival_time"] = np.where(played["arrival"] >= 0, played["arrival"] + shift, -1)
+        local = played["sent"] & (orders.side == LOCAL)
+        large = played["sent"] & ~local & (fits == TOO_LARGE)
+        met = played["times"] > 0
+        fates["fate"][local], fates["fate"][large] = DELIVERED, TOO_BIG
+        fates["fate"][met], fates["rule"][met] = log["fate"][met], log["rule"][met]
+        fates["box_time"][met] = log["in_time"][met] - self.began + shift
+        fates["letters"] = played["letters"]
+        assert not ((fates["fate"] == LOST) & (fates["arrival_time"] >= 0)).any()
+        return fates
+
+
+def slice_of(lengths: Sequence[int], number: int) -> slice:
+    """Return where part `number` stands when parts of such lengths stand one after the other."""
+    first = sum(lengths[:number])
+    return slice(first, first + lengths[number])
+
+
+def expect_blocking(live: Sequence[Simulation], twins: Sequence[Simulation]) -> None:
+    """Raise TestbedError where a policy that strikes in virtual time struck nothing live."""
+    due = sum(int(one.struck.sum()) for one in twins)
+    if due and not any(one.struck.any() for one in live):
+        raise TestbedError(
+            f"the policy strikes {due} packets of these captures in virtual time and struck none "
+            "live: the box did not do its work, and this is no result"
+        )

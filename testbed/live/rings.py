@@ -51,6 +51,10 @@ LARGEST = FRAME - 32 - 64 - RESERVE
 RX_FREE, RX_USER, RX_TRUNCATED, RX_CHECKSUM_NOT_READY, RX_VLAN, RX_VLAN_TPID = 0, 1, 2, 8, 16, 64
 TX_FREE, TX_SEND, TX_SENDING, TX_WRONG = 0, 1, 2, 4
 
+#: Where the kind of a received frame stands, from its slot's start (sockaddr_ll behind the header),
+#: and the kind of those that this machine sent.
+PACKET_TYPE, PACKET_OUTGOING = 42, 4
+
 #: Where the kernel looks for a frame to send, from its slot's start.
 TX_START = 32
 
@@ -72,15 +76,23 @@ class Ring:
     """One interface's packets; `port` is what kernels work on."""
 
     def __init__(
-        self, pid: int, interface: str, frames: int = FRAMES, row: Numbers | None = None
+        self,
+        pid: int,
+        interface: str,
+        frames: int = FRAMES,
+        row: Numbers | None = None,
+        outgoing: bool = False,
+        seen: bool = False,
     ) -> None:
         """Open rings on an interface inside the network namespace of a process.
 
         frames: that can wait to be received, a power of two, 32 at least; 16,384 are 32 MiB.
-        row: memory for what kernels keep, where a child is to share it. Raises TestbedError.
+        row: memory for what kernels keep, where a child is to share it. outgoing: receive what
+        other sockets send on the interface, too; seen: let them receive what this one sends (a
+        frame then takes the kernel's longer way). Raises TestbedError.
         """
         self.interface = interface
-        self.socket = open_socket(pid, interface, frames)
+        self.socket = open_socket(pid, interface, frames, outgoing, seen)
         size = (frames + SENDING) * FRAME
         self.memory = mmap.mmap(self.socket.fileno(), size)
         octets = np.frombuffer(self.memory, np.uint8)
@@ -115,8 +127,13 @@ def inside(pid: int) -> Iterator[None]:
         os.close(home)
 
 
-def open_socket(pid: int, interface: str, frames: int) -> socket.socket:
-    """Return a packet socket with its rings, bound to an interface; raises TestbedError."""
+def open_socket(
+    pid: int, interface: str, frames: int, outgoing: bool = False, seen: bool = False
+) -> socket.socket:
+    """Return a packet socket with its rings, bound to an interface; raises TestbedError.
+
+    outgoing, seen: as of `Ring`.
+    """
     try:
         with inside(pid):
             port = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
@@ -128,8 +145,8 @@ def open_socket(pid: int, interface: str, frames: int) -> socket.socket:
             (PACKET_VERSION, TPACKET_V2),
             (PACKET_RESERVE, RESERVE),
             (PACKET_LOSS, 1),
-            (PACKET_QDISC_BYPASS, 1),
-            (PACKET_IGNORE_OUTGOING, 1),
+            (PACKET_QDISC_BYPASS, 0 if seen else 1),
+            (PACKET_IGNORE_OUTGOING, 0 if outgoing else 1),
         ):
             port.setsockopt(SOL_PACKET, name, value)
         port.setsockopt(SOL_PACKET, PACKET_RX_RING, shapes[0])
@@ -205,6 +222,12 @@ def frame_end(port: Port, slot: int) -> int:
     """Return where a received frame ends."""
     at = slot >> 2
     return I(slot + (I(port.words[at + 3]) & 0xFFFF) + I(port.words[at + 2]))
+
+
+@kernel
+def is_outgoing(port: Port, slot: int) -> bool:
+    """Tell whether a frame left by this interface (sll_pkttype, packet(7))."""
+    return bool(port.octets[slot + PACKET_TYPE] == PACKET_OUTGOING)
 
 
 @kernel

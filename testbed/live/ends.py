@@ -1,0 +1,424 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Both ends of a live network: they play a script in real time, and hear what really comes in.
+
+The rules are those of testbed.endpoints, turned by the clock of the machine instead of a virtual
+one. A packet leaves its end at the moment its script says and stands on the wire after its leg of
+the captured delay; what comes in is used after the other leg. The lab's own wire and box take time
+that virtual time does not know: an arrival that is at most ABSORBED late counts as on time for the
+script (never in what is reported), and a packet whose gate is not open yet waits up to GRACE for
+it. Whether a lost packet is sent again is asked of the box's log, as virtual time asks its box.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from captures.compiled import I, kernel
+from captures.octets import Octets, u8, u16, u32
+from classifier.decode import TCP
+from classifier.flow import Records
+from testbed.endpoints import (
+    ARRIVE,
+    BOX,
+    COUNTS,
+    KILLED,
+    LATCHED,
+    RESENT,
+    SEND,
+    TO_CALLER,
+    TO_FAR,
+    UNHEARD,
+    Ends,
+    arrived,
+    event,
+    refused,
+    sift_down,
+    sift_up,
+    suffer,
+)
+from testbed.forge import ANSWER, FINISH, PAGE, RESET
+from testbed.live.joint import Frames
+from testbed.live.pump import FORGED_HERE, TAGGED, readable
+from testbed.live.rings import (
+    Port,
+    flush,
+    frame_end,
+    frame_start,
+    give_back,
+    next_frame,
+    put,
+    stamp,
+)
+from testbed.live.system import now, wait_readable
+from testbed.middlebox import DROPPED, LOST
+from testbed.places import CALLER, FAR, LOCAL
+from testbed.replay import LEG, Script
+from testbed.survey import FIN, RST
+from testbed.virtual import POLL, POLLS, RESENDS
+
+Numbers = NDArray[np.int64]
+
+#: How late an arrival may be, in ns, and still count as on time for what waits for it.
+ABSORBED = 2_000_000
+#: How long a packet waits for a gate that in virtual time opens in time, and how often it looks.
+GRACE, LOOK = 6_000_000, 250_000
+#: Events handled and frames heard between two looks at the clock.
+STRETCH = 64
+
+#: What the ends wrote down of a packet. Times in ns from the run's begin, -1 never.
+PLAYED = np.dtype(
+    [
+        ("sent", "?"),
+        ("due", "i8"),  # when it had to stand on the wire, its last sending
+        ("stamp", "i8"),  # when it came in at its receiver's port
+        ("arrival", "i8"),  # ... and, its other leg later, at its receiver
+        ("times", "i8"),  # how often it was sent
+        ("forged", "u1"),  # kind of the last frame that the box forged in answer to it
+        ("letters", "i8"),  # such frames that came in
+    ]
+)
+
+# Slots of `state`: heap size, when the run began, octet of the run, octets around an IP packet,
+# frames that could not be sent, frames nobody knows, the latest event so far.
+SIZE, BEGAN, RUN, AROUND, REFUSED, STRANGE, LATEST = range(7)
+STATES = 8
+
+
+class Orders(NamedTuple):
+    """A script's arrays, those of testbed.endpoints.arrays, and what the live ends add."""
+
+    flow: Numbers
+    side: Numbers
+    send: Numbers
+    base: Numbers
+    gate: Numbers
+    think: Numbers
+    first_child: Numbers
+    child: Numbers
+    latches: Numbers
+    need: Numbers
+    first_opens: Numbers
+    opens: Numbers
+    heard: Octets
+    call: Numbers
+    deadline: Numbers
+    latch_call: Numbers
+    stream: Numbers
+    after: Numbers
+    first_piece: Numbers
+    piece: Numbers
+    pieces: Numbers
+    media: Octets
+    whose: Numbers  # the capture of each packet
+    too_large: Octets  # 1: does not fit through the access network
+    patience: Numbers  # ns; testbed.patience
+    chancy: Octets  # per rule: 1 where it loses packets by chance
+
+
+class Play(NamedTuple):
+    """Everything that both ends work on."""
+
+    orders: Orders
+    ends: Ends
+    frames: Frames
+    log: Records  # BOX_LOG[n], the box's
+    played: Records  # PLAYED[n]
+    counts: Numbers  # int64[captures, COUNTS]
+    polls: Octets
+    waiting: Numbers  # per packet: since when it waits for its gate within the grace, -1
+    dead: Octets
+    deceived: Octets
+    state: Numbers  # int64[STATES]
+    fds: Numbers
+    pair: Numbers
+
+
+def begun(
+    script: Script, ends: Ends, orders: Orders, frames: Frames, log: Records, captures: int,
+    ports: tuple[Port, Port], run: int, around: int,
+) -> Play:  # fmt: skip
+    """Return what both ends work on, before anything was sent. Schedule with `begin` first."""
+    count = len(script.flow)
+    played = np.zeros(count, PLAYED)
+    for name in ("due", "stamp", "arrival"):
+        played[name] = -1
+    state = np.zeros(STATES, np.int64)
+    state[RUN], state[AROUND] = run, around
+    return Play(
+        orders,
+        ends,
+        frames,
+        log,
+        played,
+        np.zeros((captures, len(COUNTS)), np.int64),
+        np.zeros(count, np.uint8),
+        np.full(count, -1, np.int64),
+        np.zeros(2 * len(script.held.flows) + 2, np.uint8),
+        np.zeros(count, np.uint8),
+        state,
+        readable(*ports),
+        np.zeros(2, np.int64),
+    )
+
+
+# ---- compiled
+
+
+@kernel
+def schedule(play: Play, time: int, kind: int, i: int) -> None:
+    """Add an event; one that finds no room would be one too many for its packet, and is not."""
+    heap, state = play.ends.heap, play.state
+    if state[SIZE] < len(heap):
+        state[SIZE] = sift_up(heap, state[SIZE], time, event(kind, i, len(play.orders.flow)))
+
+
+@kernel
+def lost_by_chance(i: int, play: Play) -> bool:
+    """Tell whether the box's log says that the last copy of a packet fell to chance."""
+    row = play.log[i]
+    if row["times"] < play.played[i]["times"]:
+        return False
+    if row["fate"] == LOST:
+        return True
+    rule = I(row["rule"])
+    return bool(row["fate"] == DROPPED and rule >= 0 and play.orders.chancy[rule] == 1)
+
+
+@kernel
+def leave(i: int, time: int, play: Play) -> None:
+    """Have packet i leave its sender, wait, or not leave at all, at the time it is due."""
+    orders, ends, row = play.orders, play.ends, play.played[i]
+    if orders.side[i] == LOCAL:
+        row["sent"], row["arrival"] = True, time
+        return
+    counts = play.counts[orders.whose[i]]
+    if play.dead[2 * orders.flow[i] + orders.side[i]] == 1:
+        counts[KILLED] += 0 if row["sent"] else 1
+        return
+    if row["sent"]:
+        if not lost_by_chance(i, play):
+            return
+        counts[RESENT] += 1
+    else:
+        why = refused(
+            i,
+            time,
+            orders.flow,
+            orders.side,
+            orders.latches,
+            orders.need,
+            orders.heard,
+            orders.call,
+            orders.deadline,
+            ends.first_heard,
+            ends.success,
+        )
+        if why >= 0:
+            wait_or_stay(i, time, why, play)
+            return
+    row["sent"] = True
+    if orders.too_large[i] == 1:
+        return
+    leg = orders.base[i] // LEG if orders.side[i] == CALLER else base_rest(orders.base[i])
+    schedule(play, time + leg, BOX, i)
+
+
+@kernel
+def wait_or_stay(i: int, time: int, why: int, play: Play) -> None:
+    """Have a packet that may not leave look again, within the grace and then as its end polls."""
+    gated = why in (LATCHED, UNHEARD)
+    if gated and play.waiting[i] < 0:
+        play.waiting[i] = time
+    if gated and time - play.waiting[i] < GRACE:
+        schedule(play, time + LOOK, SEND, i)
+        return
+    since = play.waiting[i]
+    play.waiting[i] = -1
+    if why == LATCHED and play.orders.media[i] == 0 and play.polls[i] < POLLS:
+        play.polls[i] += 1
+        schedule(play, since + POLL, SEND, i)
+        return
+    play.counts[play.orders.whose[i], why] += 1
+
+
+@kernel
+def base_rest(base: int) -> int:
+    """Return the leg of a base delay between the box and the far side."""
+    return base - base // LEG
+
+
+@kernel
+def launch(i: int, time: int, play: Play, caller: Port, server: Port) -> None:
+    """Put packet i on the wire; who waits for an answer looks after it later."""
+    frames, row, orders = play.frames, play.played[i], play.orders
+    source = frames.data.ctypes.data + frames.at[i]
+    if orders.side[i] == CALLER:
+        sent = put(caller, source, frames.size[i])
+    else:
+        sent = put(server, source, frames.size[i])
+    if not sent:
+        play.state[REFUSED] += 1
+        return
+    row["due"] = time
+    if orders.patience[i] > 0 and row["times"] < RESENDS:
+        schedule(play, time + (orders.patience[i] << I(row["times"])), SEND, i)
+    row["times"] += 1
+
+
+@kernel
+def take_in(i: int, time: int, play: Play) -> None:
+    """Take packet i at its receiver."""
+    orders, ends = play.orders, play.ends
+    if play.dead[2 * orders.flow[i] + 1 - orders.side[i]] == 1:
+        return
+    if orders.gate[i] >= 0 and play.deceived[orders.gate[i]] == 1:
+        return
+    play.state[SIZE] = arrived(
+        i,
+        time,
+        orders.flow,
+        orders.side,
+        orders.think,
+        orders.first_child,
+        orders.child,
+        orders.need,
+        orders.first_opens,
+        orders.opens,
+        orders.latch_call,
+        orders.stream,
+        orders.after,
+        orders.first_piece,
+        orders.piece,
+        orders.pieces,
+        ends.first_heard,
+        ends.there,
+        ends.reached,
+        ends.held,
+        ends.next_held,
+        ends.success,
+        ends.opened,
+        ends.heap,
+        play.state[SIZE],
+    )
+
+
+@kernel
+def handle(play: Play, caller: Port, server: Port) -> None:
+    """Handle the first event of the heap."""
+    heap, state, count = play.ends.heap, play.state, len(play.orders.flow)
+    time, code = heap[0, 0], heap[0, 1]
+    state[SIZE] = sift_down(heap, state[SIZE])
+    kind, i = code // count, code % count
+    state[LATEST] = max(state[LATEST], time)
+    if kind == SEND:
+        leave(i, time, play)
+    elif kind == BOX:
+        launch(i, time, play, caller, server)
+    elif kind == ARRIVE:
+        take_in(i, time, play)
+    elif kind in (TO_CALLER, TO_FAR):
+        end = I(FAR if kind == TO_FAR else CALLER)
+        slot = 2 * play.orders.flow[i] + end
+        suffer(I(play.played[i]["forged"]), slot, i, play.dead, play.deceived)
+
+
+@kernel
+def forged_kind(b: Octets, at: int, end: int, around: int) -> int:
+    """Return what a forged frame is by its content, of testbed.forge.LETTERS; -1: none of them.
+
+    around: octets before its IP packet.
+    """
+    at += around
+    if end - at < 40:
+        return -1
+    version = u8(b, at) >> 4
+    head = 20 if version == 4 else 40
+    proto = u8(b, at + 9) if version == 4 else u8(b, at + 6)
+    size = u16(b, at + 2) if version == 4 else u16(b, at + 4) + 40
+    if proto != TCP:
+        return I(ANSWER)
+    if end - at < head + 20:
+        return -1
+    flags, offset = u8(b, at + head + 13), 4 * (u8(b, at + head + 12) >> 4)
+    if flags & RST:
+        return I(RESET)
+    if size > head + offset:
+        return I(PAGE)
+    return I(FINISH if flags & FIN else -1)
+
+
+@kernel
+def on_time(time: int, row: Any) -> int:
+    """Return when what came in counts as having come: on time where it is hardly late."""
+    return I(row["due"] if time - row["due"] <= ABSORBED else time)
+
+
+@kernel
+def hear(side: int, port: Port, play: Play) -> int:
+    """Take what came in at one end, at most STRETCH frames; returns how many.
+
+    side: CALLER or FAR, the end's.
+    """
+    b, state, orders = port.octets, play.state, play.orders
+    count = I(0)
+    while count < STRETCH:
+        slot = next_frame(port)
+        if slot < 0:
+            break
+        count += 1
+        at, end = frame_start(port, slot), frame_end(port, slot)
+        time = stamp(port, slot) - state[BEGAN]
+        mark = u8(b, at + 6) if end - at >= 14 and u8(b, at + 7) == state[RUN] else 0
+        i = u32(b, at + 8) if mark > 0 else len(orders.flow)
+        if i >= len(orders.flow):
+            state[STRANGE] += 1
+        elif mark == TAGGED and orders.side[i] == 1 - side:
+            come(i, time, play)
+        elif mark == FORGED_HERE:
+            row = play.played[i]
+            row["forged"] = max(forged_kind(b, at, end, state[AROUND]), 0)
+            row["letters"] += 1
+            far = side == FAR
+            leg = base_rest(orders.base[i]) if far else orders.base[i] // LEG
+            schedule(play, on_time(time, row) + leg, TO_FAR if far else TO_CALLER, i)
+        else:
+            state[STRANGE] += 1
+        give_back(port, slot)
+    return count
+
+
+@kernel
+def come(i: int, time: int, play: Play) -> None:
+    """Note that packet i came in at its receiver's port, to be used after its leg."""
+    orders, row = play.orders, play.played[i]
+    if row["stamp"] >= 0 or row["times"] == 0:
+        play.state[STRANGE] += 1
+        return
+    leg = base_rest(orders.base[i]) if orders.side[i] == CALLER else orders.base[i] // LEG
+    row["stamp"], row["arrival"] = time, time + leg
+    schedule(play, on_time(time, row) + leg, ARRIVE, i)
+
+
+@kernel
+def turn(budget: int, play: Play, caller: Port, server: Port) -> None:
+    """Play for `budget` ns of real time, sleeping while nothing is due and nothing comes."""
+    state, heap = play.state, play.ends.heap
+    clock = now(play.pair) - state[BEGAN]
+    until = clock + budget
+    while clock < until:
+        count = hear(CALLER, caller, play) + hear(FAR, server, play)
+        handled = I(0)
+        while state[SIZE] > 0 and heap[0, 0] <= clock and handled < STRETCH:
+            handle(play, caller, server)
+            handled += 1
+        flush(caller)
+        flush(server)
+        clock = now(play.pair) - state[BEGAN]
+        if count + handled == 0:
+            due = min(until, heap[0, 0]) if state[SIZE] > 0 else until
+            if due > clock:
+                wait_readable(play.fds, 2, due - clock, play.pair)
+                clock = now(play.pair) - state[BEGAN]
