@@ -28,6 +28,9 @@ BY_LINE = "split(datum.label, '\\n')"
 RAISED = {"condition": {"test": "indexof(datum.label, '\\n') > 0", "value": -7}, "value": 0}
 PADDING = {"left": 2, "right": 40, "top": 4, "bottom": 4}
 
+#: Fonts of one width, the first of which comes with the library that draws.
+FONTS = "Liberation Sans, Arial, Helvetica, sans-serif"
+
 #: Palette (light theme): name -> colour. The page's style sheet gives each name its dark twin.
 #: Blue against vermilion, ochre and grey stay apart in every common form of colour blindness.
 PALETTE = {
@@ -71,7 +74,13 @@ class Chart(NamedTuple):
     @property
     def alone(self) -> str:
         """Return the picture as an SVG file with its legend, light, without a script."""
-        return str(vl_convert.vegalite_to_svg(self.spec, allowed_base_urls=[]))
+        drawn = str(vl_convert.vegalite_to_svg(self.spec, allowed_base_urls=[]))
+        return drawn.replace('font-family="Arial"', f'font-family="{FONTS}"')
+
+    @property
+    def png(self) -> bytes:
+        """Return the picture as a PNG file at three times its size."""
+        return bytes(vl_convert.svg_to_png(self.alone, scale=3))
 
 
 def chart(
@@ -116,7 +125,7 @@ def _themed(drawing: Any, legend: bool) -> Any:
         )
         .configure_legend(
             disable=not legend, labelColor=ink, titleColor=muted, labelFontSize=12, orient="top",
-            title=None,            symbolSize=110, columnPadding=16, labelLimit=240,
+            title=None, symbolSize=110, columnPadding=16, labelLimit=240,
         )
         .configure_header(labelColor=ink, titleColor=muted, labelFontSize=12)
         .configure_text(fontSize=12, color=ink)

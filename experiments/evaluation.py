@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 
-from experiments import charts, findings, report, wording
+from experiments import charts, findings, paper, report, wording
 from experiments.errors import ExperimentError
 from experiments.statistics import ratio
 
@@ -233,7 +233,7 @@ def render(run: Path) -> Path:
 def write(run: Path, held: Mapping[str, Any]) -> Path:
     """Write the page of a view."""
     if held["chart"] is not None:
-        report.write_figure(run, held["chart"])
+        paper.write_figure(run, held["chart"])
     text = report.environment().get_template("evaluation.html").render(held)
     path = run / "evaluation.html"
     path.write_text(text, encoding="utf-8")

@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The report: one HTML file that says what a run found, made from the run's result files alone.
 
-`render` reads the run's folder and writes `report.html` into it, with the rows behind each chart as
-CSV under `figures/`. It computes no verdict and no accuracy: those stand in the files. Everything
-that comes from a capture (names, evidence, host names) is escaped by the template engine.
+`render` reads the run's folder and writes `report.html` into it, beside it what papers and
+repositories take (see paper), the rows behind each chart among them. It computes no verdict and no
+accuracy: those stand in the files. Everything that comes from a capture (names, evidence, host
+names) is escaped by the template engine.
 """
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from experiments import charts, findings, mission, wording
+from experiments import charts, findings, mission, paper, wording
 from experiments.findings import Findings
 from experiments.sections import SECTIONS
 from experiments.statistics import clopper_pearson
@@ -94,19 +94,8 @@ def inline(name: str) -> Markup:
     return Markup((TEMPLATES / name).read_text(encoding="utf-8"))
 
 
-def write_figure(folder: Path, chart: charts.Chart) -> None:
-    """Write the rows behind a chart to figures/<name>.csv of the run's folder."""
-    path = folder / "figures" / f"{chart.name}.csv"
-    path.parent.mkdir(exist_ok=True)
-    columns = [key for key in chart.rows[0] if not key.startswith(("tip", "short", "rank"))]
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(chart.rows)
-
-
 def render(run: Path) -> Path:
-    """Write report.html (and figures/*.csv) into a run's folder and return its path.
+    """Write report.html, report.md, a LaTeX table and figures into a run's folder; return its path.
 
     Raises ExperimentError where the folder is no finished run or a file of it is damaged.
     """
@@ -121,7 +110,8 @@ def render(run: Path) -> Path:
             return own_page
     view, figures = page(found, evaluated)
     for chart in figures:
-        write_figure(run, chart)
+        paper.write_figure(run, chart)
+    paper.write(run, view, figures)
     text = environment().get_template("report.html").render(view)
     path = run / "report.html"
     path.write_text(text, encoding="utf-8")

@@ -63,7 +63,7 @@ def _lede(situation: mission.Situation, operators: Sequence[str]) -> Table:
     lines = sorted(situation.lines, key=lambda line: -line.total.blocked)
     told = [line for line in lines if line.total.ok + line.total.blocked]
     whole = [line for line in told if not line.total.inconclusive]
-    return {
+    lede: Table = {
         "situation": situation,
         "operators": list(operators),
         "most": told[0] if told else None,
@@ -71,6 +71,50 @@ def _lede(situation: mission.Situation, operators: Sequence[str]) -> Table:
         "unclear": len(lines) - len(whole),
         "lines": lines,
     }
+    return lede | {"sentence": sentence(lede)}
+
+
+def sentence(lede: Row) -> list[tuple[str, str]]:
+    """Return a lede as a sentence in parts: (its weight, "" or "who" or "hot"; its text)."""
+    most, least = lede["most"], lede["least"]
+    names = ("who", wording.listed(map(wording.operator_name, lede["operators"])))
+    if most is None:
+        parts = [names, ("", ": no hypothesis can be judged with the real calls of this run.")]
+    elif not most.total.blocked:
+        what = "every real call gets through" if most.total.ok == most.total.n else (
+            "no real call is blocked")  # fmt: skip
+        parts = [names, ("", f": {what} under any hypothesis that can be judged.")]
+    else:
+        parts = [("", "If "), names, *_harshest(most)]
+        if least:
+            total, hits = least.total, least.hits
+            words = f" If by “{least.title}”, {total.blocked} of {total.n} fail"
+            if hits:
+                flows = wording.plural(hits.hit, "innocent flow is", "innocent flows are")
+                words += f", and {flows} hit"
+            parts.append(("", f"{words}."))
+    if lede["unclear"]:
+        unknown = wording.plural(
+            lede["unclear"],
+            "more hypothesis cannot be judged for some calls: their recordings hold",
+            "more hypotheses cannot be judged for some calls: their recordings hold",
+        )
+        parts.append(("", f" {unknown} nothing to match."))
+    return parts
+
+
+def _harshest(line: mission.Line) -> list[tuple[str, str]]:
+    total, hits = line.total, line.hits
+    unknown = f" ({total.inconclusive} cannot be judged)" if total.inconclusive else ""
+    struck = ""
+    if hits:
+        struck = f", and {wording.count(hits.hit)} of {wording.count(hits.flows)} innocent flows"
+        struck += " are hit"
+    return [
+        ("", f" matched calls by “{line.title}”, "),
+        ("hot", f"{total.blocked} of {total.n}"),
+        ("", f" real calls fail{unknown}{struck}."),
+    ]
 
 
 def by_app(told: Sequence[Row], calls: Sequence[Row], wanted: Sequence[str]) -> list[Table]:
