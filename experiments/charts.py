@@ -365,3 +365,53 @@ def throughput(rows: Sequence[Row], text: str) -> Chart:
                                          height=30 * len(rows))  # fmt: skip
 
     return chart("throughput", "Packets per second", text, rows, draw)
+
+
+def reaction(rows: Sequence[Row], lab: Sequence[Row], text: str) -> Chart:
+    """Draw likes over time, a line per operator, above the lab's dates on the same axis.
+
+    Rows: operator, date (ISO), likes, tip. Lab: operator, date, blocked (whether some call was),
+    tip; a dot each.
+    """
+    names = list(dict.fromkeys(row["operator"] for row in rows))
+    known = list(dict.fromkeys(row["operator"] for row in lab))
+    ends = sorted(row["date"] for row in (*rows, *lab))
+    scale = alt.Scale(type="utc", domain=[ends[0], ends[-1]], nice="month")
+
+    def draw(width: int) -> Any:
+        count = 8 if width == WIDE else 3
+        x = alt.X("date:T", title=None, scale=scale,
+                  axis=alt.Axis(format="%b %Y", tickCount=count, grid=False))  # fmt: skip
+        base = alt.Chart(_data(rows)).encode(
+            x=x,
+            y=alt.Y("likes:Q", title="likes (your data)", scale=alt.Scale(zero=False, nice=True),
+                    axis=alt.Axis(format="~s", tickCount=4, domain=False, ticks=False)),
+            color=alt.Color("operator:N", scale=_colours(names, SERIES[: len(names)])),
+            description=alt.Description("tip:N"),
+        )  # fmt: skip
+        line = base.mark_line(strokeWidth=2, aria=False)
+        dots = base.mark_circle(size=44, opacity=1)
+        above = (line + dots).properties(width=width, height=180)
+        if not lab:
+            return above
+        places = alt.Chart(_data(lab)).encode(
+            x=x,
+            y=alt.Y("operator:N", sort=known, title=None,
+                    axis=alt.Axis(domain=False, ticks=False, labelLimit=120)),
+            description=alt.Description("tip:N"),
+        )  # fmt: skip
+        blocked = places.transform_filter("datum.blocked").mark_circle(
+            size=110, opacity=1, color=PALETTE["ink"]
+        )
+        free = places.transform_filter("!datum.blocked").mark_point(
+            size=80, opacity=1, color=PALETTE["ink"]
+        )
+        below = (blocked + free).properties(
+            width=width, height=24 * len(known), title=alt.TitleParams(
+                "in the lab", anchor="start", fontSize=12, fontWeight="normal",
+                color=PALETTE["muted"])
+        )  # fmt: skip
+        return alt.vconcat(above, below, spacing=14)
+
+    classes = list(zip(names, SERIES, strict=False))
+    return chart("reaction", "Likes beside the lab's dates", text, rows, draw, classes)

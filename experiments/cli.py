@@ -148,7 +148,7 @@ def run(
         options = runner.Options(corpus, force, reveal, jobs or 0, runs)
         done = runner.run(spec, options)
         print("\n".join(summary.lines(done.summary)))
-        print(done.report or done.folder)
+        print(done.report)
         if done.failed:
             say(f"midcall: {done.failed} cells failed: see cells.csv and run.log in {done.folder}")
             raise typer.Exit(FAILED)
@@ -280,15 +280,19 @@ def report(
     folder: Annotated[
         Path, typer.Argument(metavar="RUN", help="The folder of a run (default: the latest).")
     ] = Path("runs/latest"),
+    reaction: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A CSV of date, operator, likes to draw beside it."),
+    ] = None,
 ) -> None:
     """Draw the report of a run again, from its result files.
 
-    Example: midcall report runs/latest
+    Example: midcall report runs/latest --reaction likes.csv
     """
     with sentences():
         from experiments.report import render
 
-        print(render(folder))
+        print(render(folder, reaction))
 
 
 @app.command()

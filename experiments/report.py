@@ -15,7 +15,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from experiments import charts, findings, mission, paper, wording
+from experiments import charts, findings, mission, paper, reaction, wording
 from experiments.findings import Findings
 from experiments.sections import SECTIONS
 from experiments.statistics import clopper_pearson
@@ -32,19 +32,19 @@ def page(
 
     evaluated: what the page of the run's evaluation shows, None where the run had none.
     """
-    built = [section.build(run) for section in SECTIONS]
+    built = [(section, held) for section in SECTIONS if (held := section.build(run)) is not None]
     view: dict[str, Any] = {
         "title": str(run.spec.get("title") or run.spec.get("name") or run.folder.name),
         "question": str(run.spec.get("question") or ""),
         "run": run.folder.name,
-        "sections": SECTIONS,
+        "sections": [section for section, _ in built],
         "evaluated": evaluated,
         "failed": [row for row in run["cells"] if row["status"] == "failed"],
         "files": sorted(path.name for path in run.folder.iterdir() if path.suffix == ".csv"),
     }
-    for part in built:
+    for _, part in built:
         view |= part
-    return view, [chart for part in built for chart in drawn(part)]
+    return view, [chart for _, part in built for chart in drawn(part)]
 
 
 def drawn(value: Any) -> list[charts.Chart]:
@@ -94,12 +94,15 @@ def inline(name: str) -> Markup:
     return Markup((TEMPLATES / name).read_text(encoding="utf-8"))
 
 
-def render(run: Path) -> Path:
+def render(run: Path, liked: Path | None = None) -> Path:
     """Write report.html, report.md, a LaTeX table and figures into a run's folder; return its path.
 
+    liked: a CSV of public reaction (see reaction), kept in the folder and drawn from then on.
     Raises ExperimentError where the folder is no finished run or a file of it is damaged.
     """
     found = findings.read(run)
+    if liked is not None:
+        reaction.keep(liked, run)
     evaluated = None
     if found.at("evaluation") is not None:  # it has a page of its own, beside a run's report
         from experiments import evaluation

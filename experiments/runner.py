@@ -16,14 +16,24 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from captures.calls import Call
-from experiments import busiest, metrics, offline, provenance, results, simulate, summary, timing
+from experiments import (
+    busiest,
+    metrics,
+    offline,
+    provenance,
+    reaction,
+    results,
+    simulate,
+    summary,
+    timing,
+)
 from experiments import corpus as corpora
 from experiments import spec as specs
 from experiments.corpus import Corpus, Item, capture_year, later_client
@@ -59,7 +69,7 @@ class Finished(NamedTuple):
     folder: Path
     summary: dict[str, Any]
     failed: int
-    report: Path | None
+    report: Path
 
 
 class Log:
@@ -88,6 +98,9 @@ def run(name: str, options: Options) -> Finished:
 
     log = Log()
     spec, raw = specs.load(name)
+    liked = specs.find(name).parent / spec.reaction if spec.reaction else None
+    if liked is not None:
+        reaction.read(liked)  # what is wrong with it is told before the work
     grid = cells(spec, load_operators(spec))
     held = obtain(spec, options)
     for notice in held.notices:
@@ -111,7 +124,7 @@ def run(name: str, options: Options) -> Finished:
         tables |= evaluated.tables
         told["evaluation"] = evaluated.told
     folder = write(spec, raw, options, held, tables, told, log)
-    report = render(folder)
+    report = render(folder, liked)
     point_latest(options.runs, folder)
     return Finished(folder, told, sum(bool(row["error"]) for row in tables["cells"]), report)
 
@@ -555,9 +568,8 @@ def point_latest(runs: Path, folder: Path) -> None:
     os.replace(fresh, runs / "latest")
 
 
-def render(folder: Path) -> Path | None:
-    """Draw the report of a run's folder."""
+def render(folder: Path, liked: Path | None) -> Path:
+    """Draw the report of a run's folder, with a series of public reaction where one is given."""
     from experiments.report import render as draw
 
-    drawn: Callable[[Path], Path] = draw
-    return drawn(folder)
+    return draw(folder, liked)

@@ -72,7 +72,8 @@ class Spec(Strict):
     """One experiment: the grid operator x hypothesis x access x date over calls and innocents.
 
     link: delay and loss of the access network as captured, or those of its preset as well;
-    conformance: whether the policy language's scenarios are played too.
+    conformance: whether the policy language's scenarios are played too; reaction: a CSV of public
+    reaction (see reaction), by its path from the spec's folder.
     """
 
     schema_version: Literal[1] = Field(alias="schema")
@@ -90,6 +91,7 @@ class Spec(Strict):
     captures: Captures = Captures()
     timing: Timing = Timing()
     evaluation: Evaluation = Evaluation()
+    reaction: str | None = Field(default=None, min_length=1)
 
     @model_validator(mode="after")
     def _no_repeats(self) -> Spec:

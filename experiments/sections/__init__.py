@@ -19,6 +19,7 @@ from experiments.sections import (
     calls,
     captures,
     collateral,
+    reaction,
     speed,
     waits,
     yours,
@@ -34,7 +35,7 @@ class Section(NamedTuple):
 
     id: str
     title: str
-    build: Callable[[Findings], dict[str, Any]]
+    build: Callable[[Findings], dict[str, Any] | None]
 
 
 SECTIONS = (
@@ -44,6 +45,7 @@ SECTIONS = (
     Section("accuracy", "Accuracy", accuracy.build),
     Section("waits", "Time to verdict", waits.build),
     Section("collateral", "Bystanders", collateral.build),
+    Section("reaction", "Public reaction", reaction.build),
     Section("speed", "Speed", speed.build),
     Section("captures", "Captures", captures.build),
     Section("limits", "Method and limits", lambda run: {}),
