@@ -177,6 +177,17 @@ def write(badge: Badge, folder: Path) -> list[Path]:
     return made
 
 
+def row(badge: Badge) -> dict[str, Any]:
+    """Return what a badge says as plain values."""
+    return {
+        **badge._asdict(),
+        "apps": [app._asdict() for app in badge.apps],
+        "state": badge.state,
+        "days": badge.days,
+        "headline": badge.headline,
+    }
+
+
 def php(text: str) -> str:
     """Return text as it stands between single quotes in PHP."""
     return text.replace("\\", "\\\\").replace("'", "\\'")

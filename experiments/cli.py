@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -68,6 +68,28 @@ FAILED, MENDABLE, INTERRUPTED = 1, 2, 130
 def say(line: str) -> None:
     """Print one line on the standard error."""
     print(line, file=sys.stderr, flush=True)
+
+
+def plain(value: object) -> str:
+    """Return a value as JSON for a pipe."""
+    return json.dumps(value, indent=1, sort_keys=True, default=str)
+
+
+def give(as_json: bool, value: object, lines: Iterable[object]) -> None:
+    """Print a value as JSON for a program, or its lines for a person."""
+    print(plain(value) if as_json else "\n".join(map(str, lines)))
+
+
+def tell(as_json: bool, problems: Sequence[object], fine: str) -> None:
+    """Print the problems of a check, or that there is none; problems end the command with 1."""
+    if as_json:
+        print(plain({"problems": problems}))
+    for problem in problems:
+        say(f"midcall: {problem}")
+    if problems:
+        raise typer.Exit(FAILED)
+    if not as_json:
+        print(fine)
 
 
 @contextmanager
@@ -137,6 +159,7 @@ def run(
         typer.Option("-j", "--jobs", min=1, metavar="N", help="Processes (default: all cores)."),
     ] = None,
     runs: Annotated[Path, typer.Option(help="Where result folders go.")] = Path("runs"),
+    as_json: JSON = False,
 ) -> None:
     """Run an experiment: captures, verdicts, operators, report.
 
@@ -147,8 +170,9 @@ def run(
 
         options = runner.Options(corpus, force, reveal, jobs or 0, runs)
         done = runner.run(spec, options)
-        print("\n".join(summary.lines(done.summary)))
-        print(done.report)
+        made = {"run": done.folder, "report": done.report, "failed_cells": done.failed}
+        made |= {"summary": done.folder / "summary.json"}
+        give(as_json, made, [*summary.lines(done.summary), done.report])
         if done.failed:
             say(f"midcall: {done.failed} cells failed: see cells.csv and run.log in {done.folder}")
             raise typer.Exit(FAILED)
@@ -173,6 +197,7 @@ def evaluate(
     regression: Annotated[
         int, typer.Option(min=0, metavar="N", help="Innocent flows crafted or re-addressed.")
     ] = 150_000,
+    as_json: JSON = False,
 ) -> None:
     """Measure how the box sees under disturbance, beside baselines and peers.
 
@@ -185,8 +210,8 @@ def evaluate(
 
         options = evaluation.Options(corpus, jobs or 0, runs, peers=peers, flows=regression)
         done = evaluation.evaluate(spec, options)
-        print("\n".join(evaluation.lines(done.summary)))
-        print(done.page)
+        made = {"run": done.folder, "page": done.page, "summary": done.folder / "summary.json"}
+        give(as_json, made, [*evaluation.lines(done.summary), done.page])
 
 
 @app.command("warm-up")
@@ -262,6 +287,7 @@ def train(
     out: Annotated[
         Path, typer.Option("-o", "--out", help="Where early.npz and its card go.")
     ] = Path("runs/early"),
+    as_json: JSON = False,
 ) -> None:
     """Train the early model (sizes, gaps, directions) on real captures; writes its card beside it.
 
@@ -271,8 +297,7 @@ def train(
         from experiments import train as training
 
         arrays, page = training.train(corpus, out, lambda name: say(f"midcall train: {name}"))
-        print(arrays)
-        print(page)
+        give(as_json, {"model": arrays, "card": page}, [arrays, page])
 
 
 @app.command()
@@ -284,6 +309,7 @@ def report(
         Path | None,
         typer.Option(metavar="FILE", help="A CSV of date, operator, likes to draw beside it."),
     ] = None,
+    as_json: JSON = False,
 ) -> None:
     """Draw the report of a run again, from its result files.
 
@@ -292,23 +318,27 @@ def report(
     with sentences():
         from experiments.report import render
 
-        print(render(folder, reaction))
+        page = render(folder, reaction)
+        give(as_json, {"run": page.parent, "report": page}, [page])
 
 
 @app.command()
-def doctor() -> None:
-    """Say what is here, what is missing, and how to get it."""
+def doctor(as_json: JSON = False) -> None:
+    """Say what is here, what is missing, and how to get it.
+
+    Example: midcall doctor
+    """
     with sentences():
         from experiments import doctor as doctors
 
         found = doctors.examine()
-        print("\n".join(finding.line for finding in found))
+        give(as_json, [one._asdict() for one in found], [one.line for one in found])
         if any(finding.state == doctors.NEEDED for finding in found):
             raise typer.Exit(FAILED)
 
 
 @app.command()
-def conformance() -> None:
+def conformance(as_json: JSON = False) -> None:
     """Play a scenario for every word of the policy language and hold each packet's fate against it.
 
     Example: midcall conformance
@@ -317,7 +347,7 @@ def conformance() -> None:
         from experiments import conformance as conform
 
         outcomes = conform.outcomes()
-        print("\n".join(conform.lines(outcomes)))
+        give(as_json, conform.rows(outcomes), conform.lines(outcomes))
         if not all(outcome.passed for outcome in outcomes):
             raise typer.Exit(FAILED)
 
@@ -328,6 +358,7 @@ def conformance() -> None:
 @policy_app.command("check")
 def check_policy(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="An operator's TOML file.")],
+    as_json: JSON = False,
 ) -> None:
     """Tell every problem of an operator's file: unknown keys, rules that can never match, shadows.
 
@@ -336,12 +367,7 @@ def check_policy(
     with sentences():
         from testbed.lint import check
 
-        problems = check(file)
-        for problem in problems:
-            say(f"midcall: {problem}")
-        if problems:
-            raise typer.Exit(FAILED)
-        print(f"{file}: no problem found")
+        tell(as_json, check(file), f"{file}: no problem found")
 
 
 @policy_app.command("show")
@@ -350,6 +376,7 @@ def show_policy(
         str | None,
         typer.Argument(metavar="NAME", help="An operator that ships, or a TOML file (else: list)."),
     ] = None,
+    as_json: JSON = False,
 ) -> None:
     """Show an operator: its dated table, its hypotheses, and each rule with grade and source.
 
@@ -358,12 +385,14 @@ def show_policy(
     with sentences():
         from experiments import policies
 
-        print("\n".join(policies.shown(name) if name else policies.listed()))
+        lines = policies.shown(name) if name else policies.listed()
+        give(as_json, policies.plain(name) if as_json else None, lines)
 
 
 @policy_app.command("hellos")
 def list_hellos(
     capture: Annotated[str, typer.Argument(metavar="CAPTURE", help="A pcap or pcapng file.")],
+    as_json: JSON = False,
 ) -> None:
     """List the ClientHello fingerprints of a capture, as `match.hello` takes them.
 
@@ -372,7 +401,8 @@ def list_hellos(
     with sentences():
         from experiments import policies
 
-        print("\n".join(policies.hellos(capture)))
+        found = policies.hellos(capture)
+        give(as_json, [one._asdict() for one in found], [one.line for one in found])
 
 
 # ---- bench
@@ -403,6 +433,7 @@ def bench_live(
         float, typer.Option(min=0.1, help="How long a thousand calls are carried.")
     ] = 10.0,
     runs: Annotated[Path, typer.Option(help="Where result folders go.")] = Path("runs"),
+    as_json: JSON = False,
 ) -> None:
     """Measure the live box beside the kernel alone: rate without loss, latency, exactness.
 
@@ -418,8 +449,7 @@ def bench_live(
             trials=trials, seconds=seconds, calls_seconds=calls_seconds, runs=runs, **chosen
         )
         told, where = benches.bench(options, lambda line: say(f"midcall bench: {line}"))
-        print("\n".join(bench_lines.lines(told)))
-        print(where)
+        give(as_json, {"folder": where, **told}, [*bench_lines.lines(told), where])
 
 
 # ---- captures
@@ -445,12 +475,7 @@ def compare(
 
         before, after = folders.find(runs, first), folders.find(runs, second)
         found = comparing.compare(before, after, any_machine)
-        print(plain(found.value) if as_json else "\n".join(comparing.lines(found)))
-
-
-def plain(value: object) -> str:
-    """Return a value as JSON for a pipe."""
-    return json.dumps(value, indent=1, sort_keys=True, default=str)
+        give(as_json, found.value, comparing.lines(found))
 
 
 @app.command()
@@ -468,6 +493,7 @@ def badge(
     ] = None,
     out: Annotated[Path, typer.Option("-o", "--out", help="Where the files go.")] = Path("badge"),
     runs: RUNS = Path("runs"),
+    as_json: JSON = False,
 ) -> None:
     """Write an embeddable counter, "day N of the block": SVG, HTML snippet, WordPress shortcode.
 
@@ -480,7 +506,8 @@ def badge(
         folder = folders.find(runs, name)
         shown = badges.a_day(day) if day else None
         found = badges.draw(folder, operator, access, hypothesis, shown)
-        print("\n".join(map(str, badges.write(found, out))))
+        made = badges.write(found, out)
+        give(as_json, {"files": made, **badges.row(found)}, made)
 
 
 @runs_app.command("list")
@@ -493,7 +520,7 @@ def list_runs(runs: RUNS = Path("runs"), as_json: JSON = False) -> None:
         from experiments import runs as folders
 
         found = folders.listed(runs)
-        print(plain([one.row for one in found]) if as_json else "\n".join(folders.lines(found)))
+        give(as_json, [one.row for one in found], folders.lines(found))
 
 
 @runs_app.command("show")
@@ -512,7 +539,7 @@ def show_run(
 
         folder = folders.find(runs, name)
         found = folders.summary(folder)
-        print(plain(found) if as_json else "\n".join([str(folder), *summaries.lines(found)]))
+        give(as_json, found, [] if as_json else [folder, *summaries.lines(found)])
 
 
 @runs_app.command("clean")
@@ -522,6 +549,7 @@ def clean_runs(
     ] = 1,
     runs: RUNS = Path("runs"),
     yes: Annotated[bool, typer.Option("--yes", help="Remove; without it they are listed.")] = False,
+    as_json: JSON = False,
 ) -> None:
     """Remove old runs, all but the newest of each spec.
 
@@ -531,20 +559,19 @@ def clean_runs(
         from experiments import runs as folders
 
         found = folders.spare(runs, keep)
-        if not found:
-            print("nothing to remove")
-            return
-        print("\n".join(folders.lines(found)))
-        if yes:
-            print(f"removed {len(found)} runs, {folders.remove(found) / 1e6:.1f} MB")
-        else:
-            print(f"{len(found)} runs would be removed; --yes removes them")
+        lines = folders.lines(found) if found else ["nothing to remove"]
+        if found and yes:
+            lines.append(f"removed {len(found)} runs, {folders.remove(found) / 1e6:.1f} MB")
+        elif found:
+            lines.append(f"{len(found)} runs would be removed; --yes removes them")
+        give(as_json, {"removed": yes, "runs": [one.row for one in found]}, lines)
 
 
 @new_things.command("spec")
 def new_spec(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Of the study, as my-study.")],
     folder: Annotated[Path, typer.Option("-o", "--out", help="Where it goes.")] = Path("."),
+    as_json: JSON = False,
 ) -> None:
     """Write a spec that runs as it is, to be changed.
 
@@ -553,12 +580,14 @@ def new_spec(
     with sentences():
         from experiments import new
 
-        print(new.new_spec(name, folder))
+        made = new.new_spec(name, folder)
+        give(as_json, {"files": [made]}, [made])
 
 
 @new_things.command("app")
 def new_app(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Of the app, as myapp.")],
+    as_json: JSON = False,
 ) -> None:
     """Write an app's fingerprints and their test into this source tree; says what else to add.
 
@@ -568,8 +597,9 @@ def new_app(
         from experiments import new
 
         made, todo = new.new_app(name)
-        print("\n".join(map(str, made)))
-        say("\n".join(["then by hand:", *(f"  {line}" for line in todo)]))
+        give(as_json, {"files": made, "todo": todo}, made)
+        if not as_json:
+            say("\n".join(["then by hand:", *(f"  {line}" for line in todo)]))
 
 
 @captures_app.command("add")
@@ -592,6 +622,7 @@ def add_capture(
     anonymise: Annotated[
         bool, typer.Option("--anonymise", help="Replace addresses in the copy.")
     ] = False,
+    as_json: JSON = False,
 ) -> None:
     """Add a capture of your own; it stays on this machine.
 
@@ -619,52 +650,66 @@ def add_capture(
             anonymise=anonymise,
             confirm=warn,
         )
-        print(f"added {kept.name}: {kept.app} {kept.kind}, {kept.packets} packets")
+        words = f"added {kept.name}: {kept.app} {kept.kind}, {kept.packets} packets"
+        give(as_json, kept.model_dump(mode="json"), [words])
 
 
 @captures_app.command("list")
-def list_captures() -> None:
-    """List every catalogued capture."""
+def list_captures(as_json: JSON = False) -> None:
+    """List every catalogued capture.
+
+    Example: midcall captures list --json
+    """
     with sentences():
         from captures.catalogue import load
         from experiments import listing
 
-        print(listing.table(load().captures))
+        found = load().captures
+        give(as_json, [listing.row(one) for one in found], [listing.table(found)])
 
 
 @captures_app.command("show")
-def show_capture(name: Annotated[str, typer.Argument(metavar="NAME", help="Its name.")]) -> None:
-    """Show one capture: its facts, its calls, its labelled flows."""
+def show_capture(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Its name.")], as_json: JSON = False
+) -> None:
+    """Show one capture: its facts, its calls, its labelled flows.
+
+    Example: midcall captures show sample-whatsapp-audio
+    """
     with sentences():
         from captures.add import show
         from experiments import listing
 
-        print(listing.details(show(name)))
+        found = show(name)
+        give(as_json, listing.value(found), [listing.details(found)])
 
 
 @captures_app.command("check")
-def check_captures() -> None:
-    """Check the catalogue, its labels and its calls; tell every problem."""
+def check_captures(as_json: JSON = False) -> None:
+    """Check the catalogue, its labels and its calls; tell every problem.
+
+    Example: midcall captures check
+    """
     with sentences():
         from captures.catalogue import check, load
 
-        problems = check()
-        for problem in problems:
-            say(f"midcall: {problem}")
-        if problems:
-            raise typer.Exit(FAILED)
-        print(f"{len(load().captures)} captures, no problem found")
+        tell(as_json, check(), f"{len(load().captures)} captures, no problem found")
 
 
 @captures_app.command("remove")
 def remove_capture(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A capture that you added.")],
+    as_json: JSON = False,
 ) -> None:
-    """Remove a capture that you added, with its copy and its labels."""
+    """Remove a capture that you added, with its copy and its labels.
+
+    Example: midcall captures remove mycall
+    """
     with sentences():
         from captures.add import remove
 
-        print(f"removed {remove(name).name}")
+        gone = remove(name)
+        give(as_json, {"removed": gone.name}, [f"removed {gone.name}"])
 
 
 @captures_app.command("fetch")
@@ -673,8 +718,12 @@ def fetch_captures(
         Path | None, typer.Option(help="A folder of captures, looked in first.")
     ] = None,
     retry: Annotated[bool, typer.Option("--retry", help="Ask again what failed lately.")] = False,
+    as_json: JSON = False,
 ) -> None:
-    """Obtain every catalogued capture and say what is missing, and why."""
+    """Obtain every catalogued capture and say what is missing, and why.
+
+    Example: midcall captures fetch --corpus ~/pcaps
+    """
     with sentences():
         from captures.catalogue import load
         from captures.sources import obtain, summary
@@ -687,7 +736,7 @@ def fetch_captures(
             fetching.close()
         for notice in had.notices:
             say(f"midcall: {notice}")
-        print("\n".join(summary(catalogue, had)))
+        give(as_json, had._asdict(), summary(catalogue, had))
 
 
 def main() -> None:

@@ -29,3 +29,12 @@ def lines(told: Sequence[Any]) -> list[str]:
 def counts(told: Sequence[Any]) -> dict[str, int]:
     """Return `conformance` of summary.json."""
     return {"scenarios": len(told), "passed": sum(one.passed for one in told)}
+
+
+def rows(told: Sequence[Any]) -> list[dict[str, Any]]:
+    """Return the scenarios as plain values."""
+    return [
+        {"scenario": one.scenario.key, "says": one.scenario.says, "passed": one.passed}
+        | {"problem": one.problem}
+        for one in told
+    ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 from captures.add import Shown
 from captures.catalogue import Capture
@@ -38,6 +39,20 @@ def table(captures: Sequence[Capture]) -> str:
         for row in rows
     ]
     return "\n".join(lines)
+
+
+def row(capture: Capture) -> dict[str, Any]:
+    """Return a capture's facts as plain values."""
+    return capture.model_dump(mode="json") | {"added": capture.added}
+
+
+def value(shown: Shown) -> dict[str, Any]:
+    """Return all that is known of a capture as plain values; a label is named by its frame."""
+    return row(shown.capture) | {
+        "path": shown.path,
+        "calls": [call.model_dump(mode="json") for call in shown.calls],
+        "labels": [label._asdict() for label in shown.labels],
+    }
 
 
 def details(shown: Shown) -> str:

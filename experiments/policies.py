@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from experiments.errors import ExperimentError
 
@@ -52,6 +52,15 @@ def shown(name: str) -> Iterator[str]:
             yield from rule_lines(rule)
 
 
+def plain(name: str | None) -> Any:
+    """Return an operator as plain values, or the names of those that ship."""
+    from testbed.policy import available, load
+
+    if name is None:
+        return list(available())
+    return load(name).model_dump(mode="json", by_alias=True)
+
+
 def rule_lines(rule: Any) -> Iterator[str]:
     """Yield a rule: match and act, then its evidence."""
     from captures.tables import toml
@@ -64,24 +73,38 @@ def rule_lines(rule: Any) -> Iterator[str]:
     yield f"    [{rule.grade}{mark}] {rule.source}"
 
 
-def hellos(capture: str) -> Iterator[str]:
-    """Yield a line per ClientHello of a capture: fingerprint, frame, transport and far port.
+class Hello(NamedTuple):
+    """A ClientHello: its fingerprint as `match.hello` takes it, its frame, transport and port."""
 
-    Names and addresses are not shown. Raises ExperimentError where there is no hello.
+    fingerprint: str
+    frame: int
+    transport: str
+    port: int
+
+    @property
+    def line(self) -> str:
+        """Return the hello as one line."""
+        return f"{self.fingerprint}  frame {self.frame}, {self.transport} {self.port}"
+
+
+def hellos(capture: str) -> list[Hello]:
+    """Return the ClientHellos of a capture; names and addresses are not shown.
+
+    Raises ExperimentError where there is none.
     """
     from captures.pcap import read
     from classifier.decode import TCP
     from classifier.engine import Engine
     from classifier.signs import SIGN_HELLO_PRINT
 
-    packets, engine, found = read(capture), Engine(model=None), 0
+    packets, engine, found = read(capture), Engine(model=None), []
     for at in range(packets.total):
         (number,) = engine.feed(packets.take(slice(at, at + 1)))
         mark = int(engine.signs[SIGN_HELLO_PRINT]) if number >= 0 else 0
         if mark:
-            found += 1
             flow = engine.tables.flows[number]
             over = "tcp" if int(flow["proto"]) == TCP else "udp"
-            yield f"{mark:016x}  frame {at + 1}, {over} {int(flow['target_port'])}"
+            found.append(Hello(f"{mark:016x}", at + 1, over, int(flow["target_port"])))
     if not found:
         raise ExperimentError(f"{capture}: no ClientHello of TLS, DTLS or QUIC is in it")
+    return found

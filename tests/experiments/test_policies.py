@@ -43,10 +43,11 @@ def test_checking_a_file_says_that_it_is_sound_or_what_is_not(tmp_path: Path) ->
 def test_hellos_of_a_capture_are_listed_as_a_rule_takes_them(tmp_path: Path) -> None:
     path = tmp_path / "a.pcap"
     write_pcap(path, scene("0.0 > udp peer:40100 dtls-hello\n0.1 > udp peer:40100 dtls"))
-    assert list(policies.hellos(str(path))) == ["0e419e51db7f84b7  frame 1, udp 40100"]
+    (hello,) = policies.hellos(str(path))
+    assert hello.line == "0e419e51db7f84b7  frame 1, udp 40100"
     write_pcap(path, scene("0.1 > udp peer:40100 dtls"))
     with pytest.raises(ExperimentError, match="no ClientHello"):
-        list(policies.hellos(str(path)))
+        policies.hellos(str(path))
 
 
 def test_conformance_counts_what_passed_and_shows_what_did_not() -> None:
