@@ -3,15 +3,18 @@
 
 The rules are those of testbed.endpoints, turned by the clock of the machine instead of a virtual
 one. A packet leaves its end at the moment its script says and stands on the wire after its leg of
-the captured delay; what comes in is used after the other leg. The lab's own wire and box take time
-that virtual time does not know: an arrival that is at most ABSORBED late counts as on time for the
-script (never in what is reported), and a packet whose gate is not open yet waits up to GRACE for
-it. Whether a lost packet is sent again is asked of the box's log, as virtual time asks its box.
+the captured delay; what comes in is used after the other leg.
+
+A machine can be late, and then the lab must not fail a call that the box let pass. What waits for
+an arrival is told the time at which it was due, and what a rule or the access link added, never
+how late the lab was (reports have the true times); and a packet whose gate is shut looks again as
+long as something that was due before it is still on its way. Whether a lost packet is sent again is
+asked of the box's log, as virtual time asks its box.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +56,7 @@ from testbed.live.rings import (
     stamp,
 )
 from testbed.live.system import now, wait_readable
-from testbed.middlebox import DROPPED, LOST
+from testbed.middlebox import DELIVERED, DROPPED, LOST
 from testbed.places import CALLER, FAR, LOCAL
 from testbed.replay import LEG, Script
 from testbed.survey import FIN, RST
@@ -61,10 +64,9 @@ from testbed.virtual import POLL, POLLS, RESENDS
 
 Numbers = NDArray[np.int64]
 
-#: How late an arrival may be, in ns, and still count as on time for what waits for it.
-ABSORBED = 2_000_000
-#: How long a packet waits for a gate that in virtual time opens in time, and how often it looks.
-GRACE, LOOK = 6_000_000, 250_000
+#: A packet whose gate is shut looks again so often, in ns: for so long in any case, as a rule's
+#: delay ends a little later here than in virtual time, and for so long at most.
+LOOK, GRACE, GRACE_MOST = 250_000, 2_000_000, 3_000_000_000
 #: Events handled and frames heard between two looks at the clock.
 STRETCH = 64
 
@@ -82,9 +84,10 @@ PLAYED = np.dtype(
 )
 
 # Slots of `state`: heap size, when the run began, octet of the run, octets around an IP packet,
-# frames that could not be sent, frames nobody knows, the latest event so far.
-SIZE, BEGAN, RUN, AROUND, REFUSED, STRANGE, LATEST = range(7)
-STATES = 8
+# frames that could not be sent, frames nobody knows, whether the access link delays, how many were
+# launched, the first of them that may be on its way.
+SIZE, BEGAN, RUN, AROUND, REFUSED, STRANGE, LINKED, LAUNCHED, FIRST = range(9)
+STATES = 10
 
 
 class Orders(NamedTuple):
@@ -115,7 +118,7 @@ class Orders(NamedTuple):
     whose: Numbers  # the capture of each packet
     too_large: Octets  # 1: does not fit through the access network
     patience: Numbers  # ns; testbed.patience
-    chancy: Octets  # per rule: 1 where it loses packets by chance
+    chancy: Octets  # per rule: 1 where it delays packets, or loses them by chance
 
 
 class Play(NamedTuple):
@@ -128,7 +131,8 @@ class Play(NamedTuple):
     played: Records  # PLAYED[n]
     counts: Numbers  # int64[captures, COUNTS]
     polls: Octets
-    waiting: Numbers  # per packet: since when it waits for its gate within the grace, -1
+    waiting: Numbers  # per packet: since when it looks again for its gate, -1
+    launched: Numbers  # packets in the order in which they were put on the wire
     dead: Octets
     deceived: Octets
     state: Numbers  # int64[STATES]
@@ -138,15 +142,15 @@ class Play(NamedTuple):
 
 def begun(
     script: Script, ends: Ends, orders: Orders, frames: Frames, log: Records, captures: int,
-    ports: tuple[Port, Port], run: int, around: int,
+    ports: tuple[Port, Port], run: int, around: int, linked: bool,
 ) -> Play:  # fmt: skip
-    """Return what both ends work on, before anything was sent. Schedule with `begin` first."""
+    """Return what both ends work on, before anything was sent."""
     count = len(script.flow)
     played = np.zeros(count, PLAYED)
     for name in ("due", "stamp", "arrival"):
         played[name] = -1
     state = np.zeros(STATES, np.int64)
-    state[RUN], state[AROUND] = run, around
+    state[RUN], state[AROUND], state[LINKED] = run, around, linked
     return Play(
         orders,
         ends,
@@ -156,6 +160,7 @@ def begun(
         np.zeros((captures, len(COUNTS)), np.int64),
         np.zeros(count, np.uint8),
         np.full(count, -1, np.int64),
+        np.zeros((RESENDS + 1) * count, np.int64),
         np.zeros(2 * len(script.held.flows) + 2, np.uint8),
         np.zeros(count, np.uint8),
         state,
@@ -219,6 +224,8 @@ def leave(i: int, time: int, play: Play) -> None:
         if why >= 0:
             wait_or_stay(i, time, why, play)
             return
+        if play.waiting[i] >= 0:
+            time = play.waiting[i]
     row["sent"] = True
     if orders.too_large[i] == 1:
         return
@@ -227,15 +234,40 @@ def leave(i: int, time: int, play: Play) -> None:
 
 
 @kernel
+def behind(since: int, play: Play) -> bool:
+    """Tell whether something that was due on the wire by then is still on its way.
+
+    What a rule or the link delays is not: that is no lateness of the lab.
+    """
+    state = play.state
+    while state[FIRST] < state[LAUNCHED]:
+        i = play.launched[state[FIRST]]
+        row, log = play.played[i], play.log[i]
+        decided = log["times"] >= row["times"]
+        if row["stamp"] < 0 and not (decided and (log["fate"] != DELIVERED or delayed(i, play))):
+            return bool(row["due"] <= since)
+        state[FIRST] += 1
+    return False
+
+
+@kernel
+def delayed(i: int, play: Play) -> bool:
+    """Tell whether a rule or the link may delay a packet, by the box's log."""
+    rule = I(play.log[i]["rule"])
+    return bool(play.state[LINKED] == 1 or (rule >= 0 and play.orders.chancy[rule] == 1))
+
+
+@kernel
 def wait_or_stay(i: int, time: int, why: int, play: Play) -> None:
-    """Have a packet that may not leave look again, within the grace and then as its end polls."""
+    """Have a packet that may not leave look again while the lab is late, then as its end polls."""
     gated = why in (LATCHED, UNHEARD)
     if gated and play.waiting[i] < 0:
         play.waiting[i] = time
-    if gated and time - play.waiting[i] < GRACE:
+    since = play.waiting[i]
+    late = time - since
+    if gated and (late < GRACE or (late < GRACE_MOST and behind(since, play))):
         schedule(play, time + LOOK, SEND, i)
         return
-    since = play.waiting[i]
     play.waiting[i] = -1
     if why == LATCHED and play.orders.media[i] == 0 and play.polls[i] < POLLS:
         play.polls[i] += 1
@@ -266,6 +298,8 @@ def launch(i: int, time: int, play: Play, caller: Port, server: Port) -> None:
     if orders.patience[i] > 0 and row["times"] < RESENDS:
         schedule(play, time + (orders.patience[i] << I(row["times"])), SEND, i)
     row["times"] += 1
+    play.launched[play.state[LAUNCHED]] = i
+    play.state[LAUNCHED] += 1
 
 
 @kernel
@@ -312,7 +346,6 @@ def handle(play: Play, caller: Port, server: Port) -> None:
     time, code = heap[0, 0], heap[0, 1]
     state[SIZE] = sift_down(heap, state[SIZE])
     kind, i = code // count, code % count
-    state[LATEST] = max(state[LATEST], time)
     if kind == SEND:
         leave(i, time, play)
     elif kind == BOX:
@@ -351,9 +384,17 @@ def forged_kind(b: Octets, at: int, end: int, around: int) -> int:
 
 
 @kernel
-def on_time(time: int, row: Any) -> int:
-    """Return when what came in counts as having come: on time where it is hardly late."""
-    return I(row["due"] if time - row["due"] <= ABSORBED else time)
+def on_time(i: int, time: int, play: Play) -> int:
+    """Return when packet i, or an answer to it, that came in at `time` would have come in.
+
+    That is, had the lab not been late: when it was due, and what a rule or the link added to that.
+    """
+    row, log = play.played[i], play.log[i]
+    if log["times"] < row["times"]:  # the kernel dealt with it, which delays nothing
+        return I(row["due"])
+    if not delayed(i, play):
+        return I(row["due"])
+    return I(row["due"] + max(time + play.state[BEGAN] - log["in_time"], 0))
 
 
 @kernel
@@ -383,7 +424,7 @@ def hear(side: int, port: Port, play: Play) -> int:
             row["letters"] += 1
             far = side == FAR
             leg = base_rest(orders.base[i]) if far else orders.base[i] // LEG
-            schedule(play, on_time(time, row) + leg, TO_FAR if far else TO_CALLER, i)
+            schedule(play, on_time(i, time, play) + leg, TO_FAR if far else TO_CALLER, i)
         else:
             state[STRANGE] += 1
         give_back(port, slot)
@@ -399,7 +440,7 @@ def come(i: int, time: int, play: Play) -> None:
         return
     leg = base_rest(orders.base[i]) if orders.side[i] == CALLER else orders.base[i] // LEG
     row["stamp"], row["arrival"] = time, time + leg
-    schedule(play, on_time(time, row) + leg, ARRIVE, i)
+    schedule(play, on_time(i, time, play) + leg, ARRIVE, i)
 
 
 @kernel

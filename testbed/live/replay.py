@@ -51,7 +51,7 @@ from testbed.places import CALLER, LOCAL
 from testbed.policy import EMPTY, Policy
 from testbed.replay import Script, script
 from testbed.rules import CENSOR, DELAY, table
-from testbed.virtual import CAPTURED, FATE, LINK_MODES, Simulation, outfit, retimed
+from testbed.virtual import CAPTURED, FATE, LINK_MODES, PRESET, Simulation, outfit, retimed
 
 Numbers = NDArray[np.int64]
 
@@ -145,7 +145,7 @@ def simulate(
     begun_at = time.monotonic()
     policy = policy or EMPTY
     checked(captures, access, link)
-    stage = Stage(captures, access, model, addressing)
+    stage = Stage(captures, access, model, addressing, mtu_of(network, access))
     twins = tuple(stage.twin(k, policy, seed, link, addressing) for k in range(len(captures)))
     with ExitStack() as stack:
         if network is None:
@@ -181,6 +181,19 @@ def checked(captures: Sequence[Capture], access: str, link: str) -> None:
     assert access in PRESETS
 
 
+def mtu_of(network: Network | None, access: str) -> int:
+    """Return the MTU of a network's links; raises TestbedError where packets do not fit through."""
+    if network is None:
+        return MAXIMUM_MTU
+    about = networks.link(access)
+    needed = about.room + about.overhead
+    if network.mtu < needed:
+        raise TestbedError(
+            f"network: its links have an MTU of {network.mtu}, and {access} needs {needed}"
+        )
+    return network.mtu
+
+
 def assert_closed(network: Network) -> None:
     """Raise TestbedError where a route leads out of a network's namespaces.
 
@@ -208,8 +221,9 @@ class Stage:
     """Captures ready to be played: scripts, frames, and what stands behind each."""
 
     def __init__(
-        self, captures: Sequence[Capture], access: str, model: str, addressing: str
+        self, captures: Sequence[Capture], access: str, model: str, addressing: str, mtu: int
     ) -> None:
+        """Write scripts and frames; mtu: of the network's links."""
         self.captures, self.access, self.model = captures, access, model
         self.run = secrets.randbelow(255) + 1
         self.about = networks.link(access)
@@ -231,7 +245,7 @@ class Stage:
             shift = None if one.dressed is None else one.dressed.time - one.packets.time
             moved.append(orders if shift is None else retimed(orders, shift))
         self.joint: Joint = joined(moved)
-        self.frames: Frames = frames(shown, self.run, MAXIMUM_MTU + ETHERNET)
+        self.frames: Frames = frames(shown, self.run, mtu + ETHERNET)
 
     def policy(self, policy: Policy) -> Policy:
         """Return a policy whose address sets hold what they held in the captures."""
@@ -253,7 +267,9 @@ class Stage:
         number = int(np.searchsorted(self.joint.starts, packet, "right")) - 1
         return f"{self.captures[number].name} packet {packet - self.joint.starts[number] + 1}"
 
-    def play(self, ports: tuple[Ring, Ring], log: Records, chancy: NDArray[np.uint8]) -> Play:
+    def play(
+        self, ports: tuple[Ring, Ring], log: Records, chancy: NDArray[np.uint8], linked: bool
+    ) -> Play:
         """Return what both ends work on, everything that waits for nothing scheduled."""
         orders, count = self.joint.script, len(self.joint.starts)
         whose = np.repeat(np.arange(count), [len(one.flow) for one in self.scripts])
@@ -271,7 +287,7 @@ class Stage:
         ends = fresh(orders)
         play = begun(
             orders, ends, told, self.frames, log, count, (ports[0].port, ports[1].port), self.run,
-            ETHERNET + self.about.overhead,
+            ETHERNET + self.about.overhead, linked,
         )  # fmt: skip
         play.state[SIZE] = begin(orders.send, orders.gate, ends.heap)
         return play
@@ -300,7 +316,7 @@ def performed(
         closing(Ring(*pids[1], RING, seen=True)) as server,
         Taps(network, stage.frames, stage.run) as taps,
     ):
-        play = stage.play((caller, server), box.log(), chancy)
+        play = stage.play((caller, server), box.log(), chancy, box.options.link == PRESET)
         with compile_lock():
             turn(0, play, caller.port, server.port)
         with hurried(sorted(os.sched_getaffinity(0))[0]):

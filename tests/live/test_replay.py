@@ -1,0 +1,291 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A live replay gives what virtual time gives, and its taps prove what became of every packet."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from captures.calls import calls
+from captures.pcap import read
+from testbed.call import judge
+from testbed.errors import TestbedError
+from testbed.excerpt import excerpt
+from testbed.forge import RESET
+from testbed.live import network as networks
+from testbed.live import replay as replays
+from testbed.live.network import Network
+from testbed.live.replay import Capture, Replay, simulate
+from testbed.live.rings import inside
+from testbed.middlebox import DROPPED, FORGED
+from testbed.policy import EMPTY, Policy, Rule
+from testbed.rules import DOWN, UP
+
+pytestmark = pytest.mark.live
+
+SAMPLES = Path(__file__).resolve().parents[2] / "captures" / "samples"
+SEED = 7
+
+
+def sample(name: str, seconds: float = 3.0) -> Capture:
+    """Return the first seconds of a committed sample's call."""
+    path = next(SAMPLES.glob(f"{name}.pcap*"))
+    found = calls(hashlib.sha256(path.read_bytes()).hexdigest())
+    part = excerpt(read(path), found, [], seconds)
+    return Capture(name, part.packets, part.calls)
+
+
+def ruled(**words: Any) -> Policy:
+    """Return a policy of one rule, named "made-up"."""
+    about = {"name": "made-up", "grade": "C", "source": "made up for this test"}
+    return Policy((Rule.model_validate(about | words),))
+
+
+@pytest.fixture(scope="module")
+def wide() -> Iterator[Network]:
+    """A network whose links take what every access network makes of a packet."""
+    with Network(mtu=1900) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def control(wide: Network) -> Replay:
+    """A voice call and a look-up, at once, under no rule."""
+    captures = [sample("sample-whatsapp-audio", 5), sample("sample-dns")]
+    return simulate(captures, None, "3g", SEED, network=wide)
+
+
+def assert_as_twin(replay: Replay) -> None:
+    """Assert that every packet's fate is the one it has in virtual time, and proven."""
+    for live, twin in zip(replay.simulations, replay.twins, strict=True):
+        for column in ("sent", "fate", "rule", "letters"):
+            differing = np.flatnonzero(live.fates[column] != twin.fates[column])
+            assert differing.tolist() == [], column
+        assert live.met.tolist() == twin.met.tolist()
+    assert replay.fates["packets"] == replay.fates["proven"] > 0
+
+
+def test_without_a_rule_everything_passes_as_in_virtual_time(control: Replay) -> None:
+    assert_as_twin(control)
+    voice = control.simulations[0]
+    for call in voice.calls:
+        verdict = judge(voice, voice, call)
+        assert verdict.verdict == judge(control.twins[0], control.twins[0], call).verdict == "OK"
+        assert verdict.media_delivered > 0
+    assert len(control.error_us) == control.counters["frames"] == control.fates["packets"]
+    seen = np.concatenate(control.seen)
+    on_wire = seen["times"] > 0
+    for first, then in (("due", "sent"), ("sent", "box_in"), ("box_in", "came")):
+        assert (seen[then] >= seen[first])[on_wire].all(), (first, then)
+    assert (seen["box_out"] >= seen["box_in"])[on_wire].all()
+    assert len(control.added_us) == int(on_wire.sum())
+
+
+def test_a_rule_blocks_a_call_and_the_taps_prove_it(
+    wide: Network, control: Replay, tmp_path: Path
+) -> None:
+    policy = ruled(match={"app": ["whatsapp"], "role": ["setup", "media"]}, act="drop")
+    captures = [sample("sample-whatsapp-audio", 5), sample("sample-dns")]
+    found = simulate(captures, policy, "3g", SEED, network=wide, taps=tmp_path)
+    assert_as_twin(found)
+    live, call = found.simulations[0], captures[0].calls[0]
+    verdict = judge(live, control.simulations[0], call)
+    assert verdict.blocked
+    twin = judge(found.twins[0], control.twins[0], call)
+    for name in ("verdict", "rule", "packets_to_block", "media_sent", "media_control"):
+        assert getattr(verdict, name) == getattr(twin, name), name
+    struck, seen = live.fates["fate"] == DROPPED, found.seen[0]
+    assert struck.any()
+    assert (seen["box_in"][struck] > 0).all()
+    assert not seen["came"][struck].any()
+    assert seen["proven"][struck].all()
+    assert not found.simulations[1].struck.any()
+    assert [path.name for path in found.taps] == [
+        "caller.pcapng", "box-caller-side.pcapng", "box-server-side.pcapng", "server.pcapng",
+    ]  # fmt: skip
+    number = int(np.flatnonzero(struck)[0]) + 1
+    words = f"sample-whatsapp-audio packet {number}: dropped by rule made-up".encode()
+    kept = {path.stem: path.read_bytes() for path in found.taps}
+    assert words in kept["caller"]
+    assert words not in kept["server"]
+    on_caller = sum(int((one["sent"] > 0).sum() + (one["came"] > 0).sum()) for one in found.seen)
+    ups = [one.script.side == 0 for one in found.simulations]
+    there = [np.where(up, s["sent"], s["came"]) > 0 for up, s in zip(ups, found.seen, strict=True)]
+    assert read(found.taps[0]).total == sum(int(one.sum()) for one in there) < on_caller
+
+
+def test_a_forged_answer_is_believed_and_what_it_answers_is_kept(wide: Network) -> None:
+    policy = ruled(match={"dns": ["*.example.org"]}, act="dns-lie")
+    found = simulate([sample("sample-dns")], policy, "fibre", SEED, network=wide)
+    assert_as_twin(found)
+    live = found.simulations[0]
+    asked = live.fates["fate"] == FORGED
+    assert asked.any()
+    assert (found.injected[0][asked] == 1).all()
+    assert found.injected[0].sum() == len(live.letters) == found.counters["injected"]
+    assert not found.seen[0]["came"][asked].any()
+    letters = live.letters
+    assert set(letters["packet"].tolist()) == set(np.flatnonzero(asked).tolist())
+    assert (letters["time"] >= live.fates["box_time"][letters["packet"]]).all()
+    mail = live.mail[letters[0]["at"] :][: letters[0]["length"]].tobytes()
+    assert bytes((198, 18, 0, 66)) in mail or len(mail) > 54
+
+
+def test_a_reset_ends_a_connection_at_both_ends(wide: Network) -> None:
+    policy = ruled(match={"name": ["*.example.org", "*.example.com"]}, act="reset")
+    found = simulate([sample("sample-web")], policy, "adsl", SEED, network=wide)
+    assert_as_twin(found)
+    live, twin = found.simulations[0], found.twins[0]
+    kinds = sorted(live.letters["kind"].tolist())
+    assert kinds == sorted(twin.letters["kind"].tolist()) == [RESET] * len(kinds) != []
+    assert set(live.letters["toward"].tolist()) == {UP, DOWN}
+    assert live.counters["waited"] == twin.counters["waited"] > 0
+
+
+def test_a_delay_is_measured_on_the_wire(wide: Network) -> None:
+    policy = ruled(match={"protocol": "udp"}, act="delay", delay_ms=40)
+    found = simulate([sample("sample-sip-audio")], policy, "fibre", SEED, network=wide)
+    assert_as_twin(found)
+    live, seen = found.simulations[0], found.seen[0]
+    slowed = live.slowed
+    assert slowed.any()
+    assert (seen["came"] - seen["box_in"] >= 40_000_000)[slowed].all()
+    assert (live.one_way[slowed] >= 40_000_000).all()
+    assert len(found.added_us) == int((~slowed & (seen["came"] > 0)).sum())
+
+
+def test_one_capture_twice_at_once_is_two_calls(wide: Network) -> None:
+    policy = ruled(match={"stun": True}, act="drop")
+    twice = [sample("sample-whatsapp-video", 2), sample("sample-whatsapp-video", 2)]
+    found = simulate(twice, policy, "fibre", SEED, network=wide)
+    assert_as_twin(found)
+    one, other = found.simulations
+    assert one.fates["fate"].tolist() == other.fates["fate"].tolist()
+    routed = one.flow >= 0
+    assert not set(one.flow[routed].tolist()) & set(other.flow[routed].tolist())
+    assert one.met.tolist() == other.met.tolist() != [0]
+
+
+def test_what_a_link_loses_is_lost_and_sent_again_as_in_virtual_time(wide: Network) -> None:
+    policy = ruled(match={"protocol": "tcp"}, act="loss", loss=0.2)
+    found = simulate([sample("sample-web")], policy, "fibre", SEED, network=wide)
+    live, twin = found.simulations[0], found.twins[0]
+    assert live.counters["resent"] == twin.counters["resent"] > 0
+    assert found.fates["packets"] == found.fates["proven"]
+    assert (found.seen[0]["times"] > 1).any()
+    assert (live.fates["fate"] == twin.fates["fate"]).all()
+
+
+def test_decided_flows_in_the_kernel_have_the_same_fates(wide: Network) -> None:
+    policy = ruled(match={"app": ["whatsapp"], "role": ["media"]}, act="drop")
+    found = simulate(
+        [sample("sample-whatsapp-audio")], policy, "fibre", SEED, network=wide, offload="auto"
+    )
+    if not found.counters["offload_entered"]:
+        pytest.skip("this kernel takes no decided flows")
+    assert (found.simulations[0].fates["fate"] == found.twins[0].fates["fate"]).all()
+    assert found.fates["packets"] == found.fates["proven"]
+
+
+def test_captured_addresses_are_kept_only_where_no_route_leads_out(wide: Network) -> None:
+    one = sample("sample-dns", 1)
+    with pytest.raises(TestbedError, match="got 2 captures at once, expected 1"):
+        simulate([one, one], None, "fibre", SEED, addressing="keep", network=wide)
+    assert_as_twin(simulate([one], None, "fibre", SEED, addressing="keep", network=wide))
+    route = ["ip", "route", "add", "203.0.113.0/24", "dev", wide.ports.s0]
+    with inside(wide.server_pid):
+        subprocess.run(route, check=True)
+    try:
+        with pytest.raises(TestbedError, match=r"a route leads out of the server's namespace"):
+            simulate([one], None, "fibre", SEED, addressing="keep", network=wide)
+    finally:
+        route[2] = "del"
+        with inside(wide.server_pid):
+            subprocess.run(route, check=True)
+
+
+def test_a_policy_that_blocks_nothing_live_is_an_error(
+    wide: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replays.Stage, "policy", lambda self, policy: EMPTY)
+    policy = ruled(match={"stun": True}, act="drop")
+    with pytest.raises(TestbedError, match="struck none live"):
+        simulate([sample("sample-whatsapp-video", 1)], policy, "fibre", SEED, network=wide)
+
+
+def test_a_box_that_dies_makes_the_run_void(wide: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    inner = replays.to_the_end
+
+    def to_the_end(play: Any, box: Any, caller: Any, server: Any) -> None:
+        box.kill()
+        inner(play, box, caller, server)
+
+    monkeypatch.setattr(replays, "to_the_end", to_the_end)
+    with pytest.raises(TestbedError, match="the box died"):
+        simulate([sample("sample-dns", 2)], None, "fibre", SEED, network=wide)
+
+
+def test_what_cannot_be_played_is_told_before_anything_starts(network: Network) -> None:
+    one = sample("sample-dns", 1)
+    with pytest.raises(TestbedError, match="captures: got none"):
+        simulate([], None, "fibre", SEED)
+    with pytest.raises(TestbedError, match="MTU of 1500, and 3g needs 1600"):
+        simulate([one], None, "3g", SEED, network=network)
+    with pytest.raises(TestbedError, match="link: got 'fast'"):
+        simulate([one], None, "3g", SEED, link="fast")
+
+
+LAB = """
+import sys
+from pathlib import Path
+from captures.pcap import read
+from testbed.live import replay
+inner = replay.to_the_end
+def told(play, box, caller, server):
+    print(box.process.pid, box.worker, flush=True)
+    inner(play, box, caller, server)
+replay.to_the_end = told
+replay.simulate([replay.Capture("games", read(sys.argv[1]))], None, "fibre", 7)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_lab_that_ends_in_mid_replay_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    lab = subprocess.Popen(
+        [sys.executable, "-c", LAB, str(SAMPLES / "sample-games.pcap")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=os.environ | {"MIDCALL_LIVE": str(tmp_path)},
+        cwd=SAMPLES.parents[1],
+    )
+    assert lab.stdout is not None
+    pids = [int(word) for word in lab.stdout.readline().split()]
+    folder = next(tmp_path.glob("mc*"))
+    assert len(pids) == 2
+    time.sleep(0.3)
+    lab.send_signal(number)
+    assert lab.wait(20) != 0
+    lab.stdout.close()
+    if number == signal.SIGKILL:
+        monkeypatch.setattr(networks, "RUNS", tmp_path)
+        assert networks.sweep() == [folder.name]
+    until = time.monotonic() + 5
+    while any(networks.start_time(pid) for pid in pids) and time.monotonic() < until:
+        time.sleep(0.02)
+    assert [networks.start_time(pid) for pid in pids] == [None, None]
+    assert not folder.exists()
+    links = Path("/proc/net/dev").read_text()
+    assert folder.name not in links
