@@ -11,7 +11,7 @@ SPEC ?= morocco-2016
 CORPUS ?=
 RUN_FLAGS := $(if $(CORPUS),--corpus $(CORPUS))
 
-.PHONY: help setup experiment docker-image docker-experiment evaluate test lint types contracts check corpus add golden reference bench bench-compare bench-live doctor clean
+.PHONY: help setup experiment docker-image docker-experiment evaluate test lint types contracts check corpus add golden reference bench bench-compare bench-live docs doctor clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -105,6 +105,13 @@ $(VENV)/live: $(READY)
 
 bench-live: $(VENV)/live  ## the live box beside the kernel alone: rates, latency, exactness (root: sudo make bench-live)
 	@$(BIN)/midcall bench live $(BENCH_FLAGS)
+
+$(VENV)/docs: $(READY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
+	@touch $@
+
+docs: $(VENV)/docs  ## the documentation as a site, in docs/_build/html
+	@$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html && echo docs/_build/html/index.html
 
 doctor: $(READY)  ## what is here, what is missing and how to get it
 	@$(BIN)/midcall doctor
