@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A stage: captures ready to be played live, their scripts joined and their frames written."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from captures.calls import Call
+from captures.pcap import Packets
+from classifier.flow import Records
+from testbed import access as networks
+from testbed import virtual
+from testbed.access import ETHERNET_LENGTH, TOO_LARGE
+from testbed.addressing import Mapped, on_lab, together
+from testbed.endpoints import arrays, begin, fresh
+from testbed.live.ends import SIZE, Orders, Play, begun
+from testbed.live.joint import Frames, Joint, frames, joined
+from testbed.live.rings import Ring
+from testbed.patience import patience
+from testbed.places import CALLER
+from testbed.policy import Policy
+from testbed.replay import script
+from testbed.virtual import Simulation, outfit, retimed
+
+
+class Capture(NamedTuple):
+    """One capture of a replay: what `testbed.virtual.simulate` is given of it.
+
+    name: for errors and files; dressed: of testbed.dress, None where it goes as captured.
+    """
+
+    name: str
+    packets: Packets
+    calls: Sequence[Call] = ()
+    dressed: Packets | None = None
+
+
+class Stage:
+    """Captures ready to be played: scripts, frames, and what stands behind each."""
+
+    def __init__(
+        self, captures: Sequence[Capture], access: str, model: str, addressing: str, mtu: int
+    ) -> None:
+        """Write scripts and frames; mtu: of the network's links."""
+        self.captures, self.access, self.model = captures, access, model
+        self.run = secrets.randbelow(255) + 1
+        self.about = networks.link(access)
+        self.scripts = [script(one.packets, one.calls, model) for one in captures]
+        worn = [
+            orders.held if one.dressed is None else outfit(one.packets, one.dressed)
+            for one, orders in zip(captures, self.scripts, strict=True)
+        ]
+        self.labs: list[Mapped] = together(worn, addressing)
+        self.fits, shown, moved = [], [], []
+        for one, orders, held, lab in zip(captures, self.scripts, worn, self.labs, strict=True):
+            facts, up = held.facts, (orders.side == CALLER).astype(np.int64)
+            shown.append(networks.wrap(self.about, lab.data, lab.ip_at, lab.ip_end, lab.size, up))
+            self.fits.append(
+                networks.fit(
+                    self.about, lab.size, facts["proto"], facts["version"], facts["whole"] == 1
+                )
+            )
+            shift = None if one.dressed is None else one.dressed.time - one.packets.time
+            moved.append(orders if shift is None else retimed(orders, shift))
+        self.joint: Joint = joined(moved)
+        self.frames: Frames = frames(shown, self.run, mtu + ETHERNET_LENGTH)
+
+    def policy(self, policy: Policy) -> Policy:
+        """Return a policy whose address sets hold what they held in the captures."""
+        images = [lab.addresses for lab in self.labs if lab.addresses is not None]
+        return on_lab(policy, images) if images else policy
+
+    def twin(
+        self, number: int, policy: Policy, seed: int, link: str, addressing: str
+    ) -> Simulation:
+        """Return one capture in virtual time, with the addresses that it has here."""
+        one = self.captures[number]
+        return virtual.simulate(
+            one.packets, one.calls, (), policy, self.access, seed, self.model, link, addressing,
+            one.dressed, self.labs[number],
+        )  # fmt: skip
+
+    def name(self, packet: int) -> str:
+        """Return what a packet of the joint script is called."""
+        number = int(np.searchsorted(self.joint.starts, packet, "right")) - 1
+        return f"{self.captures[number].name} packet {packet - self.joint.starts[number] + 1}"
+
+    def play(
+        self, ports: tuple[Ring, Ring], log: Records, chancy: NDArray[np.uint8], linked: bool
+    ) -> Play:
+        """Return what both ends work on, everything that waits for nothing scheduled."""
+        orders, count = self.joint.script, len(self.joint.starts)
+        whose = np.repeat(np.arange(count), [len(one.flow) for one in self.scripts])
+        large = np.concatenate(self.fits) == TOO_LARGE
+        told = Orders._make(
+            (
+                *arrays(orders),
+                orders.media,
+                whose.astype(np.int64),
+                large.astype(np.uint8),
+                np.concatenate([patience(one.held) for one in self.scripts]),
+                chancy,
+            )
+        )
+        ends = fresh(orders)
+        play = begun(
+            orders, ends, told, self.frames, log, count, (ports[0].port, ports[1].port), self.run,
+            ETHERNET_LENGTH + self.about.overhead, linked,
+        )  # fmt: skip
+        play.state[SIZE] = begin(orders.send, orders.gate, ends.heap)
+        return play
