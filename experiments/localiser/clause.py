@@ -1,0 +1,318 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A clause: what a box was found to look for, as a predicate on probes.
+
+A box blocks a probe where one of its clauses holds. A clause is about one packet, the last that it
+needs: what this packet must be (Look), where in its flow it must stand (Windows), and, where the
+box remembers something, which packet must have come before it (Earlier). `calls` names what
+decides, as a set that can be held against another one.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from classifier.decode import TCP, UDP
+from experiments.localiser.conditions import Condition
+from testbed.probe import Ends, Probe, Sent, ip_size
+
+FOREVER = 1 << 62
+#: A range that holds everything.
+ALL = (0, FOREVER)
+
+Range = tuple[int, int]
+#: An address prefix: its octets, and how many bits of them count.
+Prefix = tuple[bytes, int]
+
+
+def within(span: Range, value: int) -> bool:
+    """Tell whether a number lies in a range, both ends included."""
+    return span[0] <= value <= span[1]
+
+
+class Look(NamedTuple):
+    """What one packet must be; None where it does not matter.
+
+    ports and near_ports: of either end, ranges, one of which is enough; far and near: address
+    prefixes; size: range of payload octets.
+    """
+
+    proto: int | None = None
+    ports: tuple[Range, ...] | None = None
+    near_ports: tuple[Range, ...] | None = None
+    far: Prefix | None = None
+    near: Prefix | None = None
+    up: bool | None = None
+    size: Range | None = None
+    payload: Condition | None = None
+
+    def meets(self, one: Sent) -> bool:
+        """Tell whether a packet is that."""
+        return self.flow_meets(one.ends) and self.packet_meets(one)
+
+    def flow_meets(self, ends: Ends) -> bool:
+        """Tell whether a flow is that."""
+        if self.proto is not None and ends.proto != self.proto:
+            return False
+        if self.ports is not None and not any(within(one, ends.far_port) for one in self.ports):
+            return False
+        if self.near_ports is not None:
+            if not any(within(one, ends.near_port) for one in self.near_ports):
+                return False
+        if self.far is not None and not prefix_meets(self.far, ends.far):
+            return False
+        return self.near is None or prefix_meets(self.near, ends.near)
+
+    def packet_meets(self, one: Sent) -> bool:
+        """Tell whether a packet of such a flow is that."""
+        if self.up is not None and one.up != self.up:
+            return False
+        if self.size is not None and not within(self.size, len(one.payload)):
+            return False
+        return self.payload is None or self.payload.meets(one)
+
+    @property
+    def calls(self) -> frozenset[str]:
+        """Return the names of what decides."""
+        given = {
+            "protocol": self.proto, "far port": self.ports, "near port": self.near_ports,
+            "far address": self.far, "near address": self.near, "direction": self.up,
+            "size": self.size,
+        }  # fmt: skip
+        told = {name for name, value in given.items() if value is not None}
+        if self.payload is not None:
+            told.add(self.payload.called)
+        return frozenset(told)
+
+    def words(self) -> Iterator[str]:
+        """Yield in words what the packet must be."""
+        if self.proto is not None:
+            yield {TCP: "TCP", UDP: "UDP"}.get(self.proto, f"IP protocol {self.proto}")
+        if self.up is not None:
+            yield "sent by the subscriber" if self.up else "sent to the subscriber"
+        for ports, end in ((self.ports, "far"), (self.near_ports, "near")):
+            if ports is not None:
+                yield f"{end} port {', '.join(range_words(one) for one in ports)}"
+        if self.size is not None:
+            yield f"payload of {range_words(self.size)} octets"
+        if self.payload is not None:
+            yield self.payload.words
+
+
+class Windows(NamedTuple):
+    """Where in its flow a packet must stand, itself counted: ranges.
+
+    packets and octets (IP) of the flow so far; loaded: packets of it with a payload before this
+    one; age: ns since the flow's first packet.
+    """
+
+    packets: Range = ALL
+    loaded: Range = ALL
+    octets: Range = ALL
+    age: Range = ALL
+
+    def meet(self, packets: int, loaded: int, octets: int, age: int) -> bool:
+        """Tell whether counts lie in the windows."""
+        return (
+            within(self.packets, packets)
+            and within(self.loaded, loaded)
+            and within(self.octets, octets)
+            and within(self.age, age)
+        )
+
+    @property
+    def calls(self) -> frozenset[str]:
+        """Return the names of the windows that are limited."""
+        names = {"packets": self.packets, "loaded": self.loaded, "bytes": self.octets,
+                 "seconds": self.age}  # fmt: skip
+        return frozenset(name for name, span in names.items() if span != ALL)
+
+    def words(self, since: str) -> Iterator[str]:
+        """Yield the limited windows in words; since: what is counted from."""
+        if self.packets != ALL:
+            yield f"packet {range_words(self.packets)} of {since}"
+        if self.loaded != ALL:
+            yield f"{range_words(self.loaded)} packets with a payload before it in {since}"
+        if self.octets != ALL:
+            yield f"{range_words(self.octets)} bytes into {since}"
+        if self.age != ALL:
+            yield f"{seconds_words(self.age)} into {since}"
+
+
+class Earlier(NamedTuple):
+    """A packet that must have come before: of the same flow, or of any flow of the subscriber.
+
+    since: what may have come from that packet on, it and the last one counted.
+    """
+
+    look: Look
+    same_flow: bool
+    since: Windows = Windows()
+
+
+class Clause(NamedTuple):
+    """One way to be blocked.
+
+    times: how many packets in a row of one flow must meet `look`, each `gap` ns (a range) after
+    the one before it; `close`: no other packet of the flow may come between.
+    """
+
+    look: Look
+    windows: Windows = Windows()
+    earlier: Earlier | None = None
+    times: int = 1
+    gap: Range = ALL
+    close: bool = False
+
+    def holds(self, probe: Probe) -> bool:
+        """Tell whether a box that has this clause blocks a probe."""
+        return self.strikes(probe) is not None
+
+    def strikes(self, probe: Probe) -> int | None:
+        """Return the number of the first packet of a probe at which the clause holds, or None."""
+        flows: dict[Ends, Count] = defaultdict(Count)
+        before: list[Mark] = []
+        for number, one in enumerate(probe):
+            count = flows[one.ends]
+            count.add(one)
+            if self.earlier is not None and self.earlier.look.meets(one):
+                before.append(Mark(number, one, *count.before(one)))
+            hit = self.look.meets(one)
+            count.chain(one, hit, self.gap, self.close)
+            if not hit or count.row < self.times:
+                continue
+            if not self.windows.meet(*count.so_far(one)):
+                continue
+            if self.earlier is None or self._after(one, number, count, before):
+                return number
+        return None
+
+    def _after(self, one: Sent, number: int, count: Count, before: Sequence[Mark]) -> bool:
+        """Tell whether a packet that must come before did."""
+        earlier = self.earlier
+        assert earlier is not None
+        for mark in before:
+            if mark.one.ends.near != one.ends.near:
+                continue
+            if earlier.same_flow:
+                if mark.one.ends != one.ends:
+                    continue
+                told = (
+                    count.packets - mark.packets,
+                    count.loaded - bool(one.payload) - mark.loaded,
+                    count.octets - mark.octets,
+                    one.time - mark.one.time,
+                )
+            elif mark.number == number:
+                continue
+            else:
+                told = (0, 0, 0, one.time - mark.one.time)
+            if mark.number == number and not earlier.since.calls:
+                continue
+            if earlier.since.meet(*told):
+                return True
+        return False
+
+    @property
+    def calls(self) -> frozenset[str]:
+        """Return the names of what decides."""
+        told = set(self.look.calls | self.windows.calls)
+        if self.times > 1:
+            told.add("times")
+        if self.gap != ALL:
+            told.add("gap")
+        if self.earlier is not None:
+            told |= {f"earlier {name}" for name in self.earlier.look.calls} | {"earlier"}
+            told |= {f"since {name}" for name in self.earlier.since.calls}
+        return frozenset(told)
+
+    def words(self) -> list[str]:
+        """Return in words what must be, one line each."""
+        told = list(self.look.words()) or ["any packet"]
+        if self.times > 1 or self.gap != ALL:
+            row = "in a row" if self.close else "of the flow"
+            gap = "" if self.gap == ALL else f", {seconds_words(self.gap)} apart"
+            told.append(f"{self.times} such packets {row}{gap}")
+        told += self.windows.words("its flow")
+        if self.earlier is not None:
+            where = "in the same flow" if self.earlier.same_flow else "of the same subscriber"
+            earlier = ", ".join(self.earlier.look.words()) or "any packet"
+            told.append(f"after a packet {where}: {earlier}")
+            told += self.earlier.since.words("the time since then")
+        return told
+
+
+class Mark(NamedTuple):
+    """A packet that came before, and what its flow had done until then."""
+
+    number: int
+    one: Sent
+    packets: int
+    loaded: int
+    octets: int
+
+
+class Count:
+    """What a flow has done so far."""
+
+    def __init__(self) -> None:
+        self.packets = self.loaded = self.octets = self.row = 0
+        self.first = self.last = -1
+
+    def add(self, one: Sent) -> None:
+        """Count a packet."""
+        self.packets += 1
+        self.octets += ip_size(one)
+        self.loaded += bool(one.payload)
+        self.first = one.time if self.first < 0 else self.first
+
+    def before(self, one: Sent) -> tuple[int, int, int]:
+        """Return packets, loaded packets and octets before the packet just counted."""
+        return self.packets - 1, self.loaded - bool(one.payload), self.octets - ip_size(one)
+
+    def so_far(self, one: Sent) -> tuple[int, int, int, int]:
+        """Return what Windows asks for of the packet just counted."""
+        loaded = self.loaded - bool(one.payload)
+        return self.packets, loaded, self.octets, one.time - self.first
+
+    def chain(self, one: Sent, hit: bool, gap: Range, close: bool) -> None:
+        """Go on with a row of packets, or begin it anew."""
+        if hit:
+            follows = self.last >= 0 and within(gap, one.time - self.last)
+            self.row = self.row + 1 if follows else 1
+            self.last = one.time
+        elif close:
+            self.row, self.last = 0, -1
+
+
+def prefix_meets(prefix: Prefix, address: bytes) -> bool:
+    """Tell whether an address lies in a prefix."""
+    octets, bits = prefix
+    if len(octets) != len(address):
+        return False
+    shift = 8 * len(octets) - bits
+    return int.from_bytes(octets, "big") >> shift == int.from_bytes(address, "big") >> shift
+
+
+def range_words(span: Range) -> str:
+    """Return a range of whole numbers in words."""
+    low, high = span
+    if low == high:
+        return f"{low}"
+    if high >= FOREVER:
+        return f"{low} or more"
+    return f"{low} to {high}" if low > 0 else f"at most {high}"
+
+
+def seconds_words(span: Range) -> str:
+    """Return a range of ns in words, in seconds."""
+    low, high = (f"{value / 1e9:.4g}" for value in span)
+    if span[1] >= FOREVER:
+        return f"at least {low} s"
+    return f"{low} to {high} s" if span[0] > 0 else f"at most {high} s"
+
+
+def blocks(clauses: Sequence[Clause], probe: Probe) -> bool:
+    """Tell whether a box with these clauses blocks a probe."""
+    return any(clause.holds(probe) for clause in clauses)

@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Looking: what one packet of a probe must be, one thing after the other.
+
+Whatever does not matter stays replaced by a neutral image, so that what is left at the end is
+needed all together; where another cause would do alone, only one of them is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from experiments.localiser.asking import Asker
+from experiments.localiser.clause import ALL, FOREVER, Look, Prefix, Range
+from experiments.localiser.conditions import Condition
+from experiments.localiser.content import learn
+from experiments.localiser.messages import resized, unlike
+from experiments.localiser.neutral import (
+    LISTED,
+    images,
+    near_addresses,
+    turned_bit,
+    with_client,
+    with_ends,
+    with_packet,
+    with_payload,
+)
+from experiments.localiser.placing import halve
+from testbed.probe import Ends, Probe, Sent, flows_of
+
+#: The largest payload that is tried.
+LARGE = 1400
+LAST_PORT = 65_535
+
+#: What of a flow is tried, and its name in a Look.
+OF_FLOW = (("far", "far"), ("far_port", "ports"), ("near_port", "near_ports"), ("proto", "proto"))
+
+
+class Looker:
+    """Learns what packets of a probe must be; `probe` is the probe as far as it is neutral."""
+
+    def __init__(self, asker: Asker, probe: Probe) -> None:
+        self.asker, self.probe = asker, probe
+        self.needs: dict[Ends, set[str]] = {ends: set() for ends in flows_of(probe)}
+        self.client = False
+
+    def blocked(self, probe: Probe) -> bool:
+        """Ask about a probe."""
+        return self.asker.blocked(probe)
+
+    # -- making neutral
+
+    def strip_flows(self) -> None:
+        """Replace what does not matter of every flow, and the subscriber's address."""
+        for ends in list(self.needs):
+            now = ends
+            for what, _ in OF_FLOW:
+                now = self._strip(now, what)
+        near = self.probe[-1].ends.near
+        tries = [with_client(self.probe, one) for one in near_addresses(near)]
+        if all(self.blocked(one) for one in tries):
+            needs = [self.needs[ends] for ends in flows_of(self.probe)]
+            self.probe = tries[0]
+            self.needs = dict(zip(flows_of(self.probe), needs, strict=True))
+        else:
+            self.client = True
+
+    def _strip(self, ends: Ends, what: str) -> Ends:
+        """Replace one thing of a flow where no image of it unblocks; returns the flow's ends."""
+        tries = list(images(ends, what))
+        if not all(self.blocked(with_ends(self.probe, ends, one)) for one in tries):
+            self.needs[ends].add(what)
+            return ends
+        self.probe = with_ends(self.probe, ends, tries[0])
+        self.needs[tries[0]] = self.needs.pop(ends)
+        return tries[0]
+
+    # -- one packet
+
+    def look(self, at: int) -> Look:
+        """Return what packet `at` must be."""
+        one = self.probe[at]
+        found: dict[str, Any] = {}
+        sizes = self.size(at, None) or ALL if self.loose(at) else self.sizes(at)
+        payload = learn(one, lambda body: self.blocked(with_payload(self.probe, at, body)), sizes)
+        found["payload"] = payload
+        found["size"] = self.size(at, payload)
+        flip = with_packet(self.probe, at, one._replace(up=not one.up))
+        if not self.blocked(flip):
+            found["up"] = one.up
+        needs = self.needs[one.ends]
+        for what, name in OF_FLOW:
+            if what in needs and not implied(one, what, payload):
+                found[name] = getattr(self, f"_{what}")(one.ends)
+        if self.client:
+            found["near"] = self._near(one.ends)
+        return Look(**found)
+
+    def loose(self, at: int) -> bool:
+        """Tell whether packet `at` is blocked with other octets in its payload."""
+        body = self.probe[at].payload
+        return self._any(at, [unlike(body, "loose")]) if body else True
+
+    def sizes(self, at: int) -> Range:
+        """Return a range of payload sizes at which a packet is blocked with its payload as it is
+        or nearly so, its own alone where others do not show."""
+        one = self.probe[at]
+        size = len(one.payload)
+        larger = self._any(at, resized(one, size + 300))
+        return ALL if larger and self._any(at, resized(one, size // 2)) else (size, size)
+
+    def _any(self, at: int, bodies: Iterable[bytes]) -> bool:
+        return any(self.blocked(with_payload(self.probe, at, body)) for body in bodies)
+
+    def size(self, at: int, payload: Condition | None) -> Range | None:
+        """Return the range of payload sizes at which a packet is blocked, None for any."""
+        one = self.probe[at]
+        own = len(one.payload)
+
+        def fits(size: int) -> bool | None:
+            for body in resized(one, size):
+                if payload is None or payload.meets(one._replace(payload=body)):
+                    return self.blocked(with_payload(self.probe, at, body))
+            return None
+
+        low, high = 0, FOREVER
+        floor = next((size for size in range(own + 1) if fits_at_all(one, size, payload)), own)
+        if floor < own and not fits(floor):
+            low = halve(own, floor, lambda size: bool(fits(size)))
+        if fits(LARGE) is False:
+            high = halve(own, LARGE, lambda size: bool(fits(size)))
+        return None if low <= 0 and high >= FOREVER else (low, high)
+
+    # -- ranges of a flow's things
+
+    def _far_port(self, ends: Ends) -> tuple[Range, ...]:
+        return self._ports(ends, "far_port")
+
+    def _near_port(self, ends: Ends) -> tuple[Range, ...]:
+        return self._ports(ends, "near_port")
+
+    def _ports(self, ends: Ends, what: str) -> tuple[Range, ...]:
+        """Return the ports that are blocked: the range around the flow's own, and listed ones."""
+        own = int(getattr(ends, what))
+
+        def hit(port: int) -> bool:
+            return self.blocked(with_ends(self.probe, ends, ends._replace(**{what: port})))
+
+        low = 1 if hit(1) else halve(own, 1, hit)
+        high = LAST_PORT if hit(LAST_PORT) else halve(own, LAST_PORT, hit)
+        more = [port for port in LISTED if not low <= port <= high and hit(port)]
+        return merged([(low, high), *((port, port) for port in more)])
+
+    def _proto(self, ends: Ends) -> int:
+        return ends.proto
+
+    def _far(self, ends: Ends) -> Prefix:
+        return self._prefix(
+            ends.far, lambda one: with_ends(self.probe, ends, ends._replace(far=one))
+        )
+
+    def _near(self, ends: Ends) -> Prefix:
+        return self._prefix(ends.near, lambda one: with_client(self.probe, one))
+
+    def _prefix(self, own: bytes, image: Callable[[bytes], Probe]) -> Prefix:
+        """Return the prefix of an address that matters, by turning single bits."""
+
+        def free(bit: int) -> bool:
+            return self.blocked(image(turned_bit(own, bit)))
+
+        bits = 8 * len(own)
+        low, high = 0, bits
+        while low < high:
+            middle = (low + high) // 2
+            if free(middle):
+                high = middle
+            else:
+                low = middle + 1
+        return own, low
+
+
+def implied(one: Sent, what: str, payload: Condition | None) -> bool:
+    """Tell whether a condition on the payload cannot hold anyway with another port or transport."""
+    if payload is None or what == "far":
+        return False
+    return not any(payload.meets(one._replace(ends=ends)) for ends in images(one.ends, what))
+
+
+def fits_at_all(one: Sent, size: int, payload: Condition | None) -> bool:
+    """Tell whether a payload of a size can meet a condition that the packet's own payload meets."""
+    if payload is None:
+        return True
+    return any(payload.meets(one._replace(payload=body)) for body in resized(one, size))
+
+
+def merged(spans: list[Range]) -> tuple[Range, ...]:
+    """Return ranges in order, those that touch put together."""
+    out: list[Range] = []
+    for low, high in sorted(spans):
+        if out and low <= out[-1][1] + 1:
+            out[-1] = out[-1][0], max(out[-1][1], high)
+        else:
+            out.append((low, high))
+    return tuple(out)
+
+
+def strip_packets(asker: Asker, probe: Probe) -> tuple[Probe, list[bool]]:
+    """Return a probe whose payloads are replaced where they do not matter, and where they do."""
+    needed = []
+    for at in range(len(probe)):
+        one = probe[at]
+        tries = [unlike(one.payload, "strip", number) for number in (1, 2)]
+        image = with_packet(probe, at, one._replace(payload=b"", flags=0x10))
+        if not one.payload or asker.blocked(image):
+            probe = image if one.payload else probe
+            needed.append(False)
+            continue
+        images_ = [with_payload(probe, at, body) for body in tries]
+        if all(asker.blocked(image) for image in images_):
+            probe = images_[0]
+            needed.append(False)
+        else:
+            needed.append(True)
+    return probe, needed

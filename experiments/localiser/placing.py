@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Placing: where in its flow a packet must stand for a box to block it.
+
+Packets, octets and time before it are set one by one, the others held, and the least and the most
+of each at which the box still blocks are found by halving. Fillers are packets without a payload
+and, where octets are counted, one that carries them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from experiments.localiser.clause import ALL, FOREVER, Range, Windows
+from experiments.localiser.messages import noise
+from experiments.localiser.neutral import bare
+from testbed.probe import LONGEST, Probe, Sent, in_order, ip_size
+
+#: Between two packets whose distance does not matter, in ns.
+TINY = 1_000
+#: How far the upper ends of windows are looked for: packets, octets, ns.
+MOST_PACKETS, MOST_OCTETS, MOST_TIME = 256, 200_000, 600_000_000_000
+#: ... and packets with a payload.
+MOST_LOADED = 64
+#: To what ends in time are found, in ns.
+FINE = 1_000_000
+#: Octets of a filler that carries a payload only to have one.
+SMALL = 4
+
+Blocked = Callable[[Probe], bool]
+
+
+class Amount(NamedTuple):
+    """What comes before a packet in its flow. loaded: fillers that have a small payload."""
+
+    packets: int = 0
+    octets: int = 0
+    age: int = 0
+    loaded: int = 0
+
+
+class Stage(NamedTuple):
+    """The packets that decide, and what may stand between them.
+
+    lead: the packet that must come before, None where there is none; last: the one that is struck;
+    fillers stand in `last`'s flow, after `lead` where both are of one flow, else before `last`.
+    """
+
+    last: Sent
+    lead: Sent | None = None
+
+    @property
+    def same_flow(self) -> bool:
+        """Tell whether the packet that must come before is of the same flow."""
+        return self.lead is not None and self.lead.ends == self.last.ends
+
+    def build(self, amount: Amount, rest: int = 0) -> Probe:
+        """Return the probe in which that much comes before the last packet.
+
+        rest: ns between the last filler and the last packet, at least; 0: fillers come first.
+        """
+        packets = [] if self.lead is None else [self.lead._replace(time=0)]
+        count = amount.packets + amount.loaded
+        begin = TINY if packets else 0
+        bodies = [noise(SMALL, "loaded", n) for n in range(amount.loaded)]
+        bodies += [b""] * amount.packets
+        filler = bare(self.last)
+        spare = amount.octets - sum(ip_size(filler) for _ in bodies)
+        spare -= SMALL * amount.loaded
+        for place in range(len(bodies)):
+            more = max(min(spare, LONGEST - len(bodies[place])), 0)
+            bodies[place] += bytes(more)
+            spare -= more
+        for number, body in enumerate(bodies):
+            one = filler._replace(time=begin + number * TINY, payload=body)
+            packets.append(one if not body else one._replace(flags=self.last.flags))
+        age = max(amount.age, begin + count * TINY + rest)
+        return in_order([*packets, self.last._replace(time=age if packets else 0)])
+
+    def least(self, packets: int) -> int:
+        """Return the octets of so many empty fillers."""
+        return packets * ip_size(bare(self.last))
+
+
+def halve(good: int, bad: int, test: Callable[[int], bool], fine: int = 1) -> int:
+    """Return the last number towards `bad` that passes, from one that does, to within `fine`."""
+    while abs(bad - good) > fine:
+        middle = (good + bad) // 2
+        if test(middle):
+            good = middle
+        else:
+            bad = middle
+    return good
+
+
+def amount_before(probe: Probe, at: int, since: int | None) -> Amount:
+    """Return what a probe has before packet `at` in its flow (after packet `since`, of any flow)."""
+    last = probe[at]
+    first = 0 if since is None else since + 1
+    own = [one for one in probe[first:at] if one.ends == last.ends]
+    begin = probe[since].time if since is not None else own[0].time if own else last.time
+    return Amount(len(own), sum(map(ip_size, own)), last.time - begin)
+
+
+def least(stage: Stage, most: Amount, blocked: Blocked) -> Amount | None:
+    """Return the least that must come before, None where amounts do not explain the block.
+
+    most: an amount known to be enough, if amounts are what matters.
+    """
+    if blocked(stage.build(Amount())):
+        return Amount()
+    if not blocked(stage.build(most)):
+        return None
+    packets, octets, age = most.packets, most.octets, most.age
+
+    def of_age(value: int) -> bool:
+        return blocked(stage.build(Amount(packets, octets, value)))
+
+    age = 0 if of_age(0) else halve(age, 0, of_age, FINE)
+
+    def of_octets(value: int) -> bool:
+        return blocked(stage.build(Amount(packets, value, age)))
+
+    floor = stage.least(packets)
+    octets = 0 if of_octets(floor) else halve(octets, floor, of_octets)
+
+    def of_packets(value: int) -> bool:
+        return blocked(stage.build(Amount(value, octets, age)))
+
+    if packets and of_packets(0):
+        packets = 0
+    elif packets > 1:
+        packets = 1 if of_packets(1) else halve(packets, 1, of_packets)
+    return Amount(packets, octets, age)
+
+
+def windows(stage: Stage, found: Amount, blocked: Blocked) -> Windows:
+    """Return the windows in which the last packet may stand, from the least that is enough."""
+    carrier = found.packets == 1 and bool(found.octets or found.age)
+    base = found if found.packets else found._replace(packets=1)
+    more = Amount(base.packets, max(base.octets, stage.least(base.packets)), base.age)
+    low = 0 if carrier else found.packets + 1 if found.packets else 0
+
+    def of_packets(value: int) -> bool:
+        octets = max(found.octets, stage.least(value))
+        return blocked(stage.build(Amount(value, octets, found.age)))
+
+    def of_loaded(value: int) -> bool:
+        octets = max(found.octets, stage.least(found.packets + value) + SMALL * value)
+        return blocked(stage.build(Amount(found.packets, octets, found.age, value)))
+
+    def of_octets(value: int) -> bool:
+        packets = max(found.packets, 1 + value // LONGEST)
+        return blocked(stage.build(Amount(packets, value, found.age)))
+
+    def of_age(value: int) -> bool:
+        return blocked(stage.build(more._replace(age=value)))
+
+    lead = 1 if stage.same_flow else 0
+    own = ip_size(stage.last) + (ip_size(stage.lead) if stage.same_flow and stage.lead else 0)
+    octets = age = FOREVER
+    if of_loaded(1):
+        octets = top(max(found.octets, stage.least(found.packets)), MOST_OCTETS, of_octets)
+    packets = top(found.packets, MOST_PACKETS, of_packets)
+    if stage.least(packets + 1) > octets:
+        packets = FOREVER
+    loaded = top(0, MOST_LOADED, of_loaded) if packets >= FOREVER else FOREVER
+    if stage.least(found.packets + loaded + 1) + SMALL * (loaded + 1) > octets:
+        loaded = FOREVER
+    if of_age(base.age) or not found.packets:
+        age = top(found.age, MOST_TIME, of_age, FINE)
+    return Windows(
+        span(low + lead if low else 0, packets + 1 + lead),
+        span(0, loaded + (lead if loaded < FOREVER else 0)),
+        span(found.octets + own if found.octets else 0, octets + own),
+        span(found.age, age),
+    )
+
+
+def top(good: int, most: int, test: Callable[[int], bool], fine: int = 1) -> int:
+    """Return the largest number that passes, FOREVER where the largest tried still does."""
+    if most <= good or test(most):
+        return FOREVER
+    return halve(good, most, test, fine)
+
+
+def span(low: int, high: int) -> Range:
+    """Return a range, ALL where it is not limited."""
+    high = min(high, FOREVER)
+    return ALL if low <= 0 and high >= FOREVER else (max(low, 0), high)
