@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from itertools import permutations
 
 from experiments.localiser.planted import Planted
 from experiments.localiser.reading import read
@@ -47,17 +48,23 @@ def probes(planted: Planted, base: Probe, seed: int) -> list[Probe]:
 
 
 def is_late(probe: Probe) -> bool:
-    """Tell whether a name or a hello stands behind other payloads of its flow.
+    """Tell whether a name or a hello stands behind other payloads of its flow, or what is no QUIC
+    behind QUIC.
 
-    Up to where our own box still reads names is its patience, and no planted rule's.
+    How long our own box goes on reading names, and that it takes all of a flow that began as QUIC
+    for QUIC, is what its readers remember and no planted rule's.
     """
-    begun = set()
+    begun, quic = set(), set()
     for one in probe:
         told = read(one)
         if one.ends in begun and (told.where or told.hello):
             return True
+        if one.ends in quic and one.payload and told.kind != "quic":
+            return True
         if one.payload:
             begun.add(one.ends)
+        if told.kind == "quic":
+            quic.add(one.ends)
     return False
 
 
@@ -72,7 +79,17 @@ def struck_parts(oracle: Oracle, base: Probe) -> list[Probe]:
         parts += [own, in_order(own[:first])]
         if oracle.blocked(in_order(own[first - 1 : first])):
             parts.append(in_order(own[first - 1 : first]))
-    return parts
+    return parts or struck_pairs(oracle, base)
+
+
+def struck_pairs(oracle: Oracle, base: Probe) -> list[Probe]:
+    """Return pairs of flows, whole and by their first packets, that a box blocks together."""
+    parts: list[Probe] = []
+    for pair in permutations(flows_of(base), 2):
+        own = in_order(one for one in base if one.ends in pair)
+        firsts = in_order(next(one for one in base if one.ends == ends) for ends in pair)
+        parts += [some for some in (own, firsts) if oracle.blocked(some)]
+    return list(dict.fromkeys(parts))
 
 
 # ---- parts and changes

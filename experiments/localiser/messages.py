@@ -142,6 +142,13 @@ def resized(one: Sent, size: int) -> Iterator[bytes]:
             if size >= bare:
                 yield client_hello(told.name, filling=size - bare)
         yield body[:size]
+    yield varied(size)
+
+
+def varied(size: int) -> bytes:
+    """Return octets of which as many as possible differ, so that their entropy is the highest."""
+    row = bytes((167 * n + 13) % 256 for n in range(256))
+    return (row * (size // 256 + 1))[:size]
 
 
 def shorter_stun(body: bytes, size: int) -> Iterator[bytes]:

@@ -20,6 +20,8 @@ from testbed.probe import LONGEST, Probe, Sent, in_order, ip_size
 TINY = 1_000
 #: How far the upper ends of windows are looked for: packets, octets, ns.
 MOST_PACKETS, MOST_OCTETS, MOST_TIME = 256, 200_000, 600_000_000_000
+#: Octets of an IP packet that a filler may have.
+MOST_IN_ONE = 60_000
 #: ... and packets with a payload.
 MOST_LOADED = 64
 #: To what ends in time are found, in ns.
@@ -93,6 +95,28 @@ def halve(good: int, bad: int, test: Callable[[int], bool], fine: int = 1) -> in
     return good
 
 
+def halve_time(good: int, bad: int, test: Callable[[int], bool], fine: int = FINE) -> int:
+    """Return the last time towards `bad` that passes, the roundest that is known to within `fine`.
+
+    Who sets a rule up sets round numbers; any other end between the last time that passes and the
+    first that does not is as likely.
+    """
+    kept = [good, bad]
+
+    def passes(value: int) -> bool:
+        told = test(value)
+        kept[0 if told else 1] = value
+        return told
+
+    halve(good, bad, passes, fine)
+    good, bad = kept
+    for unit in (10**9, 5 * 10**8, 10**8, 10**7, 10**6, 10**5):
+        near = good // unit * unit if bad < good else -(-good // unit) * unit
+        if (bad < near <= good) or (good <= near < bad):
+            return near
+    return good
+
+
 def amount_before(probe: Probe, at: int, since: int | None) -> Amount:
     """Return what a probe has before packet `at` in its flow (after packet `since`, of any flow)."""
     last = probe[at]
@@ -116,7 +140,7 @@ def least(stage: Stage, most: Amount, blocked: Blocked) -> Amount | None:
     def of_age(value: int) -> bool:
         return blocked(stage.build(Amount(packets, octets, value)))
 
-    age = 0 if of_age(0) else halve(age, 0, of_age, FINE)
+    age = 0 if of_age(0) else halve_time(age, 0, of_age)
 
     def of_octets(value: int) -> bool:
         return blocked(stage.build(Amount(packets, value, age)))
@@ -137,7 +161,7 @@ def least(stage: Stage, most: Amount, blocked: Blocked) -> Amount | None:
 def windows(stage: Stage, found: Amount, blocked: Blocked) -> Windows:
     """Return the windows in which the last packet may stand, from the least that is enough."""
     carrier = found.packets == 1 and bool(found.octets or found.age)
-    base = found if found.packets else found._replace(packets=1)
+    base = found if found.packets or stage.lead else found._replace(packets=1)
     more = Amount(base.packets, max(base.octets, stage.least(base.packets)), base.age)
     low = 0 if carrier else found.packets + 1 if found.packets else 0
 
@@ -150,7 +174,7 @@ def windows(stage: Stage, found: Amount, blocked: Blocked) -> Windows:
         return blocked(stage.build(Amount(found.packets, octets, found.age, value)))
 
     def of_octets(value: int) -> bool:
-        packets = max(found.packets, 1 + value // LONGEST)
+        packets = max(found.packets, 1 + value // MOST_IN_ONE)
         return blocked(stage.build(Amount(packets, value, found.age)))
 
     def of_age(value: int) -> bool:
@@ -160,15 +184,18 @@ def windows(stage: Stage, found: Amount, blocked: Blocked) -> Windows:
     own = ip_size(stage.last) + (ip_size(stage.lead) if stage.same_flow and stage.lead else 0)
     octets = age = FOREVER
     if of_loaded(1):
-        octets = top(max(found.octets, stage.least(found.packets)), MOST_OCTETS, of_octets)
+        begin = max(found.octets, stage.least(found.packets))
+        octets = top(begin, MOST_IN_ONE - 1, of_octets)
     packets = top(found.packets, MOST_PACKETS, of_packets)
     if stage.least(packets + 1) > octets:
         packets = FOREVER
     loaded = top(0, MOST_LOADED, of_loaded) if packets >= FOREVER else FOREVER
     if stage.least(found.packets + loaded + 1) + SMALL * (loaded + 1) > octets:
         loaded = FOREVER
+    if packets >= FOREVER and loaded >= FOREVER and octets >= FOREVER:
+        octets = top(MOST_IN_ONE - 1, MOST_OCTETS, of_octets)
     if of_age(base.age) or not found.packets:
-        age = top(found.age, MOST_TIME, of_age, FINE)
+        age = FOREVER if of_age(MOST_TIME) else halve_time(found.age, MOST_TIME, of_age)
     return Windows(
         span(low + lead if low else 0, packets + 1 + lead),
         span(0, loaded + (lead if loaded < FOREVER else 0)),
@@ -177,11 +204,11 @@ def windows(stage: Stage, found: Amount, blocked: Blocked) -> Windows:
     )
 
 
-def top(good: int, most: int, test: Callable[[int], bool], fine: int = 1) -> int:
+def top(good: int, most: int, test: Callable[[int], bool]) -> int:
     """Return the largest number that passes, FOREVER where the largest tried still does."""
     if most <= good or test(most):
         return FOREVER
-    return halve(good, most, test, fine)
+    return halve(good, most, test)
 
 
 def span(low: int, high: int) -> Range:

@@ -27,6 +27,7 @@ from experiments.localiser.placing import (
     Stage,
     amount_before,
     halve,
+    halve_time,
     least,
     span,
     windows,
@@ -196,6 +197,11 @@ def placed(asker: Asker, looker: Looker, lead: int | None) -> Trace | None:
     """
     probe = looker.probe
     last = len(probe) - 1
+    if lead is not None and probe[lead].ends == probe[last].ends:
+        apart = (*probe[:last], probe[last]._replace(ends=alien(probe[last].ends)))
+        if asker.blocked(apart):
+            probe = apart
+            looker.needs[apart[last].ends] = set()
     stage = Stage(probe[last], None if lead is None else probe[lead])
     most = amount_before(probe, last, lead)
     found = least(stage, most, asker.blocked)
@@ -221,6 +227,12 @@ def placed(asker: Asker, looker: Looker, lead: int | None) -> Trace | None:
         since = Windows(age=spans.age)
         clause = Clause(look, spans._replace(age=ALL), Earlier(before, False, since))
     return Trace(clause, small, (0, end))
+
+
+def alien(ends: Ends) -> Ends:
+    """Return the ends of another flow of the same subscriber, to somewhere else."""
+    far = far_addresses(ends.far)[1]
+    return ends._replace(near_port=PORTS[0] + 7, far=far, far_port=PORTS[0] + 8)
 
 
 def is_gap(asker: Asker, stage: Stage, found: Amount) -> bool:
@@ -258,8 +270,9 @@ def in_a_row(asker: Asker, looker: Looker) -> Trace | None:
         return asker.blocked(row_of(last, count, value))
 
     count = halve(count, 1, of_count)
-    low = 0 if of_gap(TINY) else halve(usual, TINY, of_gap, FINE // 10)
-    high = FOREVER if of_gap(LONGEST_GAP) else halve(usual, LONGEST_GAP, of_gap, FINE // 10)
+    low = 0 if of_gap(TINY) else halve_time(usual, TINY, of_gap, FINE // 10)
+    high = LONGEST_GAP
+    high = FOREVER if of_gap(high) else halve_time(usual, high, of_gap, FINE // 10)
     gap = span(low, high)
     row = row_of(last, count, usual)
     between = [bare(one)._replace(time=one.time + usual // 2) for one in row[:-1]]
