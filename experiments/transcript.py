@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from rich.console import Console
@@ -47,6 +47,11 @@ def write(make: Make, form: str, say: Callable[[str], None]) -> None:
 
 def render(document: Document, terminal: bool) -> str:
     """Return the transcript as text, with escape codes for a terminal."""
+    return rendered(lines(document, terminal), terminal)
+
+
+def rendered(told: Iterable[Text], terminal: bool) -> str:
+    """Return lines as text, with escape codes for a terminal."""
     console = Console(
         force_terminal=terminal,
         no_color=None if terminal else True,
@@ -55,7 +60,7 @@ def render(document: Document, terminal: bool) -> str:
         highlight=False,
     )
     with console.capture() as captured:
-        for line in lines(document, terminal):
+        for line in told:
             console.print(line, soft_wrap=True)
     return "\n".join(line.rstrip() for line in captured.get().split("\n"))
 

@@ -9,12 +9,14 @@ decides, as a set that can be held against another one.
 
 from __future__ import annotations
 
+import ipaddress
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from classifier.decode import TCP, UDP
 from experiments.localiser.conditions import Condition
+from experiments.masks import masked
 from testbed.probe import Ends, Probe, Sent, ip_size
 
 FOREVER = 1 << 62
@@ -85,8 +87,8 @@ class Look(NamedTuple):
             told.add(self.payload.called)
         return frozenset(told)
 
-    def words(self) -> Iterator[str]:
-        """Yield in words what the packet must be."""
+    def words(self, reveal: bool) -> Iterator[str]:
+        """Yield in words what the packet must be; addresses and names masked unless `reveal`."""
         if self.proto is not None:
             yield {TCP: "TCP", UDP: "UDP"}.get(self.proto, f"IP protocol {self.proto}")
         if self.up is not None:
@@ -94,10 +96,13 @@ class Look(NamedTuple):
         for ports, end in ((self.ports, "far"), (self.near_ports, "near")):
             if ports is not None:
                 yield f"{end} port {', '.join(range_words(one) for one in ports)}"
+        for prefix, end in ((self.far, "far"), (self.near, "near")):
+            if prefix is not None:
+                yield f"{end} address {prefix_words(prefix, reveal)}"
         if self.size is not None:
             yield f"payload of {range_words(self.size)} octets"
         if self.payload is not None:
-            yield self.payload.words
+            yield self.payload.words if reveal else self.payload.secret or self.payload.words
 
 
 class Windows(NamedTuple):
@@ -227,9 +232,9 @@ class Clause(NamedTuple):
             told |= {f"since {name}" for name in self.earlier.since.calls}
         return frozenset(told)
 
-    def words(self) -> list[str]:
+    def words(self, reveal: bool = False) -> list[str]:
         """Return in words what must be, one line each."""
-        told = list(self.look.words()) or ["any packet"]
+        told = list(self.look.words(reveal)) or ["any packet"]
         if self.times > 1 or self.gap != ALL:
             row = "in a row" if self.close else "of the flow"
             gap = "" if self.gap == ALL else f", {seconds_words(self.gap)} apart"
@@ -237,9 +242,9 @@ class Clause(NamedTuple):
         told += self.windows.words("its flow")
         if self.earlier is not None:
             where = "in the same flow" if self.earlier.same_flow else "of the same subscriber"
-            earlier = ", ".join(self.earlier.look.words()) or "any packet"
+            earlier = ", ".join(self.earlier.look.words(reveal)) or "any packet"
             told.append(f"after a packet {where}: {earlier}")
-            told += self.earlier.since.words("the time since then")
+            told += self.earlier.since.words("what came since then")
         return told
 
 
@@ -293,6 +298,13 @@ def prefix_meets(prefix: Prefix, address: bytes) -> bool:
         return False
     shift = 8 * len(octets) - bits
     return int.from_bytes(octets, "big") >> shift == int.from_bytes(address, "big") >> shift
+
+
+def prefix_words(prefix: Prefix, reveal: bool) -> str:
+    """Return an address prefix in words, masked unless `reveal`."""
+    octets, bits = prefix
+    network = ipaddress.ip_network((octets, bits), strict=False)
+    return str(network) if reveal else f"{masked(str(network.network_address))}/{bits}"
 
 
 def range_words(span: Range) -> str:

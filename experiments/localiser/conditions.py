@@ -8,7 +8,6 @@ what decides, and itself in words. "As the lab's readers read it" is experiments
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Protocol
 
 from experiments.localiser.reading import attribute_types, read
@@ -39,6 +38,11 @@ class Condition(Protocol):
         """Return how much it says; of two that explain all, the one that says less is taken."""
         ...
 
+    @property
+    def secret(self) -> str:
+        """Return it in words that tell of no person, "" where `words` do not."""
+        ...
+
     def meets(self, one: Sent) -> bool:
         """Tell whether a packet meets it."""
         ...
@@ -53,6 +57,7 @@ class IsStun:
     """STUN, by its cookie or (classic STUN) by its form."""
 
     called = "stun"
+    secret = ""
     words = "is a STUN message"
     cost = 1
 
@@ -72,6 +77,7 @@ class Method:
 
     methods: frozenset[int]
     called = "stun method"
+    secret = ""
     cost = 2
 
     @property
@@ -95,6 +101,7 @@ class Attribute:
 
     type: int
     called = "stun attribute"
+    secret = ""
     cost = 2
 
     @property
@@ -119,6 +126,7 @@ class Kind:
 
     kinds: frozenset[str]
     called = "kind"
+    secret = ""
     cost = 3
 
     @property
@@ -143,6 +151,7 @@ class Named:
     where: frozenset[str]
     pattern: str
     called = "name"
+    secret = "tells one host name, or one under it (--reveal shows it)"
 
     @property
     def cost(self) -> int:
@@ -182,6 +191,7 @@ class Hello:
 
     print: int
     called = "hello"
+    secret = ""
     cost = 4
 
     @property
@@ -205,6 +215,7 @@ class Disorder:
     low: float
     high: float
     called = "entropy"
+    secret = ""
     cost = 2
 
     @property
@@ -250,6 +261,7 @@ class Fixed:
     """Octets at fixed places of the payload."""
 
     octets: tuple[Octet, ...]
+    secret = ""
 
     @property
     def called(self) -> str:
@@ -304,6 +316,7 @@ class Anywhere:
     text: bytes
     folded: bool = False
     called = "octets anywhere"
+    secret = "has some octets in a row somewhere (--reveal shows them)"
 
     @property
     def words(self) -> str:
@@ -335,7 +348,15 @@ class Both:
     first: Condition
     second: Condition
 
-    @cached_property
+    @property
+    def secret(self) -> str:
+        """Return both in words that tell of no person."""
+        both = (self.first, self.second)
+        if not any(one.secret for one in both):
+            return ""
+        return " and ".join(one.secret or one.words for one in both)
+
+    @property
     def called(self) -> str:
         """Return both names."""
         return f"{self.first.called} {self.second.called}"
@@ -357,5 +378,3 @@ class Both:
     def spans(self, one: Sent) -> list[Span]:
         """Return the octets of both."""
         return sorted({*self.first.spans(one), *self.second.spans(one)})
-
-

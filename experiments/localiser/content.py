@@ -93,7 +93,7 @@ def hypotheses(one: Sent, seen: dict[bytes, bool]) -> list[Condition]:
         single += [IsStun(), Method(frozenset({told.method}))]
         single += [Method(known)] if len(known) > 1 else []
         single += [Attribute(kind) for kind in dict.fromkeys(attribute_types(one.payload))]
-    kinds = {word: True for word in PAYLOADS}
+    kinds = dict.fromkeys(PAYLOADS, True)
     for body, hit in seen.items():
         word = read(one._replace(payload=body)).kind
         kinds[word] = kinds[word] and hit

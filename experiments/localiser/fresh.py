@@ -42,8 +42,8 @@ def probes(planted: Planted, base: Probe, seed: int) -> list[Probe]:
             begin = changed if changed else begin
         found.append(begin)
     for what, numbers in planted.edges.items():
-        for number in numbers:
-            found += EDGES[what](base, struck, number, draws)
+        for edge in numbers:
+            found += EDGES[what](base, struck, edge, draws)
     return [one for one in dict.fromkeys(map(in_order, found)) if one and not is_late(one)]
 
 
@@ -212,9 +212,7 @@ def swapped(probe: Probe, draws: random.Random) -> Probe:
     """Let two packets change places."""
     a, b = draws.randrange(len(probe)), draws.randrange(len(probe))
     times = {a: probe[b].time, b: probe[a].time}
-    return in_order(
-        one._replace(time=times.get(at, one.time)) for at, one in enumerate(probe)
-    )
+    return in_order(one._replace(time=times.get(at, one.time)) for at, one in enumerate(probe))
 
 
 def preceded(probe: Probe, draws: random.Random) -> Probe:
@@ -243,7 +241,9 @@ CHANGES: tuple[Draw, ...] = (
 # ---- edges
 
 
-def edge_size(base: Probe, struck: Sequence[Probe], number: float, draws: random.Random) -> Iterator[Probe]:
+def edge_size(
+    base: Probe, struck: Sequence[Probe], number: float, draws: random.Random
+) -> Iterator[Probe]:
     """Yield packets just below, at and above a size."""
     for size in (int(number) - 1, int(number), int(number) + 1):
         for probe in [*struck[:4], part(base, draws)]:
@@ -321,9 +321,7 @@ def edge_gap(
     """Yield struck flows whose packets are just less, and more, than so many seconds apart."""
     for seconds in (number - NEXT / 10, number + NEXT / 10):
         for probe in struck[:6]:
-            yield tuple(
-                one._replace(time=round(n * seconds * 1e9)) for n, one in enumerate(probe)
-            )
+            yield tuple(one._replace(time=round(n * seconds * 1e9)) for n, one in enumerate(probe))
 
 
 def edge_since(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from experiments.localiser.asking import Asker
-from experiments.localiser.clause import ALL, FOREVER, Look, Prefix, Range
+from experiments.localiser.clause import ALL, FOREVER, Look, Prefix, Range, within
 from experiments.localiser.conditions import Condition
 from experiments.localiser.content import learn
 from experiments.localiser.messages import resized, unlike
@@ -24,6 +24,7 @@ from experiments.localiser.neutral import (
     with_ends,
     with_packet,
     with_payload,
+    with_port,
 )
 from experiments.localiser.placing import halve
 from testbed.probe import Ends, Probe, Sent, flows_of
@@ -144,12 +145,15 @@ class Looker:
         own = int(getattr(ends, what))
 
         def hit(port: int) -> bool:
-            return self.blocked(with_ends(self.probe, ends, ends._replace(**{what: port})))
+            return self.blocked(with_ends(self.probe, ends, with_port(ends, what, port)))
 
         low = 1 if hit(1) else halve(own, 1, hit)
         high = LAST_PORT if hit(LAST_PORT) else halve(own, LAST_PORT, hit)
-        more = [port for port in LISTED if not low <= port <= high and hit(port)]
-        return merged([(low, high), *((port, port) for port in more)])
+        found = [(low, high)]
+        for port in LISTED:
+            if not any(within(one, port) for one in found) and hit(port):
+                found.append((reach(port, -1, hit), reach(port, 1, hit)))
+        return merged(found)
 
     def _proto(self, ends: Ends) -> int:
         return ends.proto
@@ -177,6 +181,16 @@ class Looker:
             else:
                 low = middle + 1
         return own, low
+
+
+def reach(port: int, way: int, hit: Callable[[int], bool]) -> int:
+    """Return the last port that is hit in a row from one that is, downwards (-1) or upwards (1)."""
+    good, step = port, 1
+    while 1 <= good + way * step <= LAST_PORT and hit(good + way * step):
+        good += way * step
+        step *= 2
+    bad = min(max(good + way * step, 0), LAST_PORT + 1)
+    return halve(good, bad, hit)
 
 
 def implied(one: Sent, what: str, payload: Condition | None) -> bool:

@@ -44,6 +44,11 @@ def with_client(probe: Probe, near: bytes) -> Probe:
     )
 
 
+def with_port(ends: Ends, what: str, port: int) -> Ends:
+    """Return a flow's ends with another "far_port" or "near_port"."""
+    return ends._replace(far_port=port) if what == "far_port" else ends._replace(near_port=port)
+
+
 def bare(one: Sent) -> Sent:
     """Return a packet without its payload."""
     return one._replace(payload=b"", flags=ACK)
@@ -83,4 +88,4 @@ def images(ends: Ends, what: str) -> Iterator[Ends]:
     else:
         for port in PORTS:
             if getattr(ends, what) != port:
-                yield ends._replace(**{what: port})
+                yield with_port(ends, what, port)

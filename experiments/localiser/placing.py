@@ -118,7 +118,7 @@ def halve_time(good: int, bad: int, test: Callable[[int], bool], fine: int = FIN
 
 
 def amount_before(probe: Probe, at: int, since: int | None) -> Amount:
-    """Return what a probe has before packet `at` in its flow (after packet `since`, of any flow)."""
+    """Return what a probe has before packet `at` in its flow, after packet `since` of any flow."""
     last = probe[at]
     first = 0 if since is None else since + 1
     own = [one for one in probe[first:at] if one.ends == last.ends]

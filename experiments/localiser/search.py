@@ -19,7 +19,7 @@ from experiments.localiser.clause import ALL, FOREVER, Clause, Earlier, Look, Wi
 from experiments.localiser.content import Unexplained
 from experiments.localiser.looking import Looker, strip_packets
 from experiments.localiser.messages import unlike
-from experiments.localiser.neutral import PORTS, bare, far_addresses
+from experiments.localiser.neutral import PORTS, bare, far_addresses, with_port
 from experiments.localiser.placing import (
     FINE,
     TINY,
@@ -55,7 +55,7 @@ class Found:
 
     traces: list[Trace] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    cost: Cost = Cost()
+    cost: Cost = field(default_factory=Cost)
     complete: bool = True
 
     @property
@@ -79,9 +79,7 @@ def hitting(sets: Sequence[frozenset[str]]) -> list[frozenset[str]]:
     held: set[frozenset[str]] = {frozenset()}
     for one in sets:
         held = {old if old & one else old | {name} for old in held for name in one}
-    return sorted(
-        (one for one in held if not any(other < one for other in held)), key=sorted
-    )
+    return sorted((one for one in held if not any(other < one for other in held)), key=sorted)
 
 
 def localise(asker: Asker, base: Probe) -> Found:
@@ -342,7 +340,7 @@ def other_ends(ends: Ends, look: Look, what: str) -> Ends:
         return ends._replace(far=far_addresses(ends.far)[0])
     key = "far_port" if what == "ports" else "near_port"
     for port in PORTS:
-        other = ends._replace(**{key: port})
+        other = with_port(ends, key, port)
         if not look.flow_meets(other):
             return other
     return ends

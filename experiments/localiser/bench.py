@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The benchmark of the localiser: planted rules, of which it sees nothing but answers.
+
+A rule is recovered exactly where three things hold:
+
+- the search says that it explained everything;
+- the clauses found and the planted rule agree on every probe of a test set made afterwards
+  (experiments.localiser.fresh: over 200 probes a rule, drawn by a generator of its own, the edges
+  of the rule's numbers among them; answers of the planted rule without noise);
+- the minimal sufficient sets found are those of the planted rule, where it has only one
+  description. How many packets with a payload may stand before ("loaded") is how long our own
+  box's readers look, no part of a planted rule, and left out of the comparison.
+
+Half-known ends of times are stated to 1 ms (gaps 0.1 ms) and rounded; the test set keeps 10 ms (1
+ms) away from them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from experiments.localiser import fresh
+from experiments.localiser.asking import Asker
+from experiments.localiser.clause import blocks
+from experiments.localiser.planted import CALL, PLANTED, Planted
+from experiments.localiser.search import Found, localise
+from testbed.oracle import NoisyOracle, Oracle
+from testbed.probe import Probe, probe_of
+from testbed.scenes import scene
+
+Row = dict[str, Any]
+#: Finds clauses: the search, or another one to compare it with.
+Search = Callable[[Asker, Probe], Found]
+
+
+def seed_of(seed: int, *names: object) -> int:
+    """Return a seed that depends on a seed and names alone."""
+    text = "/".join(map(str, (seed, *names)))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")
+
+
+def run(
+    noises: Sequence[float],
+    budget: int,
+    seed: int,
+    some: Sequence[Planted] = PLANTED,
+    search: Search = localise,
+    step: Callable[[str], None] | None = None,
+) -> list[Row]:
+    """Return one row per planted rule and share of wrong answers, as results.LOCALISED has them."""
+    base = probe_of(scene(CALL))
+    rows = []
+    for noise in noises:
+        for planted in some:
+            rows.append(one(planted, base, noise, budget, seed, search))
+            if step is not None:
+                step(f"{planted.name} {noise:.0%}")
+    return rows
+
+
+def one(
+    planted: Planted, base: Probe, noise: float, budget: int, seed: int, search: Search = localise
+) -> Row:
+    """Return the row of one planted rule."""
+    truth = planted.oracle()
+    asked: Oracle = truth
+    if noise:
+        asked = NoisyOracle(truth, noise, seed_of(seed, planted.name, noise))
+    found = search(Asker(asked, noise, budget=budget), base)
+    tests = fresh.probes(planted, base, seed)
+    told = [truth.blocked(probe) for probe in tests]
+    wrong = sum(
+        blocks(found.clauses, probe) != answer for probe, answer in zip(tests, told, strict=True)
+    )
+    sets = {one - {"loaded"} for one in found.sufficient}
+    same = sets == set(planted.needs) if planted.needs else None
+    return {
+        "rule": planted.name,
+        "kind": planted.kind,
+        "noise": noise,
+        "recovered": found.complete and wrong == 0 and same is not False,
+        "complete": found.complete,
+        "tests": len(tests),
+        "tests_blocked": sum(told),
+        "tests_wrong": wrong,
+        "sets_same": same,
+        "questions": found.cost.questions,
+        "probes": found.cost.probes,
+        "packets": found.cost.packets,
+        "octets": found.cost.octets,
+        "found": " | ".join("; ".join(clause.words(True)) for clause in found.clauses),
+    }
+
+
+def summary(rows: Sequence[Row]) -> list[Row]:
+    """Return `localise` of summary.json: one entry per share of wrong answers."""
+    told = []
+    for noise in sorted({row["noise"] for row in rows}):
+        own = [row for row in rows if row["noise"] == noise]
+        probes = [row["probes"] for row in own]
+        told.append(
+            {
+                "planted": len(own),
+                "recovered": sum(row["recovered"] for row in own),
+                "noise": noise,
+                "probes_p50": int(np.percentile(probes, 50, method="inverted_cdf")),
+                "probes_p95": int(np.percentile(probes, 95, method="inverted_cdf")),
+            }
+        )
+    return told
+
+
+def lines(rows: Sequence[Row]) -> list[str]:
+    """Return the rules that were not recovered, a line each, and a line per share of noise."""
+    told = [
+        f"not recovered at {row['noise']:.0%} noise: {row['rule']} ({row['tests_wrong']} of "
+        f"{row['tests']} probes otherwise): {row['found'] or 'nothing found'}"
+        for row in rows
+        if not row["recovered"]
+    ]
+    return told + [
+        f"{entry['recovered']} of {entry['planted']} planted rules recovered exactly at "
+        f"{entry['noise']:.0%} noise; probes: half of them at most {entry['probes_p50']}, 95 % at "
+        f"most {entry['probes_p95']}"
+        for entry in summary(rows)
+    ]

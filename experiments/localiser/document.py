@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What a localisation found, as a JSON document and as text: clauses, sets, marked octets, cost."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rich.text import Text
+
+from classifier.engine import Engine
+from classifier.marks import Mark, transport_at
+from classifier.signs import (
+    SIGN_IP_AT,
+    SIGN_PAYLOAD_AT,
+    SIGN_SOURCE_AT,
+    SIGN_TARGET_AT,
+    SIGN_VERSION,
+)
+from classifier.walk import Packet, walk
+from experiments.errors import ExperimentError
+from experiments.hexview import text
+from experiments.localiser.asking import Asker
+from experiments.localiser.clause import Clause, Look
+from experiments.localiser.search import Found, Trace
+from experiments.masks import masked
+from experiments.nearest import hint
+from experiments.transcript import FORMATS, hex_lines, rendered
+from testbed.probe import Ends, Probe, Sent, flows_of, packets_of_probe
+
+SCHEMA = 1
+#: Packets of one clause that are shown.
+SHOWN = 3
+
+Document = dict[str, Any]
+
+
+def document(found: Found, asker: Asker, base: Probe, about: Document, reveal: bool) -> Document:
+    """Return what was found as a JSON document (SCHEMA).
+
+    about: file, policy and whatever else says what was asked; it becomes part of the document.
+    """
+    return {
+        "schema": SCHEMA,
+        **about,
+        "masked": not reveal,
+        "packets": len(base),
+        "flows": len(flows_of(base)),
+        "complete": found.complete,
+        "notes": found.notes,
+        "noise": asker.noise,
+        "error": asker.error if asker.noise else 0.0,
+        "cost": {**found.cost._asdict(), "reused": asker.reused},
+        "clauses": [clause_document(trace, base, reveal) for trace in found.traces],
+        "sufficient": [sorted(one) for one in found.sufficient],
+        "necessary": [sorted(one) for one in found.necessary],
+    }
+
+
+def clause_document(trace: Trace, base: Probe, reveal: bool) -> Document:
+    """Return one clause, with the packets of the capture in which it shows."""
+    probe, places = shown_in(trace, base)
+    return {
+        "words": trace.clause.words(reveal),
+        "calls": sorted(trace.clause.calls),
+        "of_capture": probe is base,
+        "needs_packets": len(trace.probe),
+        "packets": [
+            packet_document(probe[at], at, looks_of(trace.clause, probe[at]), reveal)
+            for at in places
+        ],
+    }
+
+
+def shown_in(trace: Trace, base: Probe) -> tuple[Probe, list[int]]:
+    """Return the probe and the packets in which a clause is shown: the capture, if it holds there.
+
+    Else the neutral probe in which it was found.
+    """
+    clause = trace.clause
+    struck = clause.strikes(base)
+    if struck is None:
+        return trace.probe, list(trace.decisive[:SHOWN])
+    places = [struck]
+    if clause.earlier is not None:
+        ends = base[struck].ends
+        before = [
+            at for at in range(struck + 1)
+            if clause.earlier.look.meets(base[at]) and base[at].ends.near == ends.near
+            and (base[at].ends == ends or not clause.earlier.same_flow)
+        ]  # fmt: skip
+        places = sorted({*before[:1], struck})
+    elif clause.times > 1:
+        own = [at for at in range(struck + 1)
+               if base[at].ends == base[struck].ends and clause.look.meets(base[at])]  # fmt: skip
+        places = own[-min(clause.times, SHOWN) :]
+    return base, places
+
+
+def looks_of(clause: Clause, one: Sent) -> list[Look]:
+    """Return the Looks of a clause that a packet meets."""
+    looks = [clause.look] + ([clause.earlier.look] if clause.earlier else [])
+    return [look for look in looks if look.meets(one)]
+
+
+def packet_document(one: Sent, number: int, looks: Sequence[Look], reveal: bool) -> Document:
+    """Return one packet with what decides in it marked."""
+    engine = Engine(room=64, model=None)
+    packets = packets_of_probe((one,))
+    engine.feed(packets)
+    packet = walk(packets.data, engine.signs)
+    marks = sorted({mark for look in looks for mark in marks_of(packet, one, look)})
+    return {
+        "number": number + 1,
+        "ms": round(one.time / 1e6, 3),
+        "direction": "up" if one.up else "down",
+        "flow": flow_words(one.ends, reveal),
+        "payload": len(one.payload),
+        "payload_at": int(engine.signs[SIGN_PAYLOAD_AT]),
+        "marks": [mark._asdict() for mark in marks],
+        "hex": " ".join(text(packet, marks, reveal)),
+    }
+
+
+def marks_of(packet: Packet, one: Sent, look: Look) -> Iterator[Mark]:
+    """Yield the octets of a packet that a Look is about."""
+    start, ip = int(packet.signs[SIGN_PAYLOAD_AT]), int(packet.signs[SIGN_IP_AT])
+    four = packet.signs[SIGN_VERSION] == 4
+    if look.payload is not None:
+        for at, length, caption in look.payload.spans(one):
+            if at >= 0 and length > 0:
+                yield Mark(start + at, length, caption, bool(look.payload.secret))
+    if look.proto is not None:
+        yield Mark(ip + (9 if four else 6), 1, "transport")
+    if look.size is not None:
+        yield Mark(ip + (2 if four else 4), 2, "length")
+    for ports, of_far, word in ((look.ports, True, "far"), (look.near_ports, False, "near")):
+        if ports is not None:
+            yield Mark(transport_at(packet) + (2 if one.up == of_far else 0), 2, f"{word} port")
+    for prefix, of_far, word in ((look.far, True, "far"), (look.near, False, "near")):
+        if prefix is not None:
+            slot = SIGN_TARGET_AT if one.up == of_far else SIGN_SOURCE_AT
+            size = -(-prefix[1] // 8)
+            yield Mark(int(packet.signs[slot]), size, f"{word} address", True)
+
+
+def flow_words(ends: Ends, reveal: bool) -> str:
+    """Return a flow in words, addresses masked unless `reveal`."""
+    told = [str(ipaddress.ip_address(one)) for one in (ends.near, ends.far)]
+    near, far = told if reveal else (masked(told[0]), masked(told[1]))
+    word = {6: "tcp", 17: "udp"}.get(ends.proto, f"IP protocol {ends.proto}")
+    return f"{word} {near}:{ends.near_port}-{far}:{ends.far_port}"
+
+
+# ---- as text
+
+
+def lines(told: Document, terminal: bool) -> Iterator[Text]:
+    """Yield a document as lines for people."""
+    yield Text(f"{told['file']}: {told['packets']} packets, {told['flows']} flows; {told['box']}")
+    if told["masked"]:
+        yield Text("Addresses and names are masked (x, ..); --reveal shows them.", style="dim")
+    for number, clause in enumerate(told["clauses"], 1):
+        yield Text()
+        word = "blocked" if len(told["clauses"]) == 1 else f"{number}. blocked"
+        yield Text(f"{word} if {'; '.join(clause['words'])}", "bold")
+        if not clause["of_capture"]:
+            yield Text("   shown in a packet made neutral, no packet of the capture", "dim")
+        for packet in clause["packets"]:
+            yield from packet_lines(packet, terminal)
+    yield Text()
+    yield from endings(told)
+
+
+def packet_lines(packet: Document, terminal: bool) -> Iterator[Text]:
+    """Yield one packet, the octets that decide marked."""
+    arrow = "->" if packet["direction"] == "up" else "<-"
+    yield Text(
+        f"   packet {packet['number']} {arrow} {packet['ms']:.3f} ms, {packet['flow']}, "
+        f"{packet['payload']} octets of payload"
+    )
+    if packet["marks"]:
+        yield from hex_lines(packet, terminal)
+
+
+def endings(told: Document) -> Iterator[Text]:
+    """Yield the sets, what is not explained, and the cost."""
+    sets = {"sufficient": "each of these suffices", "necessary": "each of these unblocks if broken"}
+    for key, words in sets.items():
+        held = "  |  ".join(" + ".join(one) or "anything" for one in told[key])
+        yield Text(f"{key:11} {held or 'nothing found'}   ({words})")
+    for note in told["notes"]:
+        yield Text(f"not explained: {note}", "yellow")
+    cost, noise = told["cost"], ""
+    if told["noise"]:
+        noise = (
+            f"; up to {told['noise']:.0%} of the answers may be wrong, a question ends wrongly with"
+            f" a chance of at most {told['error']:g}"
+        )
+    kept = f" ({cost['reused']} answers were kept from before)" if cost["reused"] else ""
+    yield Text(
+        f"cost        {cost['questions']} questions, {cost['probes']} probes, {cost['packets']} "
+        f"packets, {cost['octets']} bytes, {cost['seconds']:.1f} s of traffic{kept}{noise}"
+    )
+
+
+def shown(told: Document, form: str, terminal: bool) -> str:
+    """Return a document as text for people, or as JSON; raises ExperimentError."""
+    if form not in FORMATS:
+        raise ExperimentError(f"unknown format {form} ({hint(form, FORMATS)})")
+    if form == "json":
+        return json.dumps(told, ensure_ascii=False, indent=1) + "\n"
+    return rendered(lines(told, terminal), terminal)

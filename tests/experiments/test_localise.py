@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The localiser: what it finds of boxes that it can only ask, and what it says of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from experiments.errors import ExperimentError
+from experiments.localiser import bench, captures, document, fresh
+from experiments.localiser.asking import Asker
+from experiments.localiser.clause import ALL, Clause, Earlier, Look, Windows
+from experiments.localiser.planted import CALL, PLANTED
+from experiments.localiser.reduction import needed, shortest_prefix
+from experiments.localiser.search import Found, Trace, hitting, localise
+from testbed.oracle import NoisyOracle
+from testbed.probe import Ends, Probe, Sent, probe_of
+from testbed.scenes import scene
+
+SAMPLE = Path(__file__).parents[2] / "captures" / "samples" / "sample-whatsapp-audio.pcap"
+ENDS = Ends(17, bytes([192, 168, 1, 10]), 40000, bytes([198, 51, 100, 9]), 3478)
+#: One rule or two of each kind: seconds, where the whole table takes a minute.
+FEW = (
+    "cookie", "word", "invite", "allocate", "sni-under", "sni-quic", "dns", "ports-near",
+    "prefix-24", "size-range", "port-late", "rtp-early", "fast-start", "steady-voice",
+    "dns-then-relay", "stun-then-down", "dtls-hello", "tls-print", "size-and-port",
+    "and-or-and", "stun-after-packets", "udp-allow-list",
+)  # fmt: skip
+
+
+class Scripted:
+    """A box that answers as it is told, and counts how often it was asked."""
+
+    def __init__(self, answers: list[bool]) -> None:
+        self.answers, self.asked = answers, 0
+
+    def blocked(self, probe: Probe) -> bool:
+        self.asked += 1
+        return self.answers[(self.asked - 1) % len(self.answers)]
+
+
+def packet(time: float = 0, payload: bytes = b"x", up: bool = True, ends: Ends = ENDS) -> Sent:
+    return Sent(round(time * 1e9), up, ends, payload)
+
+
+# ---- reduction and asking
+
+
+def test_what_is_needed_is_found_among_what_is_not() -> None:
+    assert needed(range(100), lambda some: {17, 60, 61} <= set(some)) == [17, 60, 61]
+    assert needed(range(5), lambda some: len(some) >= 3) == [2, 3, 4]
+    assert shortest_prefix(range(100), lambda some: 41 in some) == list(range(42))
+
+
+def test_without_noise_a_question_is_one_probe_and_is_not_put_twice() -> None:
+    box = Scripted([True])
+    asker = Asker(box)
+    assert [asker.blocked((packet(),)) for _ in range(3)] == [True] * 3
+    assert (box.asked, asker.cost.probes, asker.cost.octets) == (1, 1, 29)
+
+
+def test_a_test_stops_when_answers_agree_and_goes_on_where_they_do_not() -> None:
+    agreeing, torn = Scripted([True]), Scripted([True, False, True, True, True, True, True])
+    assert Asker(agreeing, 0.05, 1e-4).blocked((packet(),))
+    assert agreeing.asked == 4  # ln(9999) / ln(19) = 3.13
+    assert Asker(torn, 0.05, 1e-4).blocked((packet(),))
+    assert torn.asked == 6
+
+
+def test_questions_end_wrongly_no_more_often_than_stated() -> None:
+    box = NoisyOracle(Scripted([True]), 0.2, 3)
+    asker = Asker(box, 0.2, 0.01, budget=10**6)
+    wrong = sum(not asker.blocked((packet(payload=b"%d" % n),)) for n in range(2000))
+    assert wrong <= 2000 * 0.01 + 3 * (2000 * 0.01) ** 0.5
+
+
+def test_a_spent_budget_ends_the_search_with_what_is_known() -> None:
+    found = localise(Asker(planted("size-range").oracle(), budget=20), probe_of(scene(CALL)))
+    assert not found.complete
+    assert found.notes == ["the budget of 20 probes is spent"]
+    assert found.cost.probes == 20
+
+
+def test_a_search_goes_on_from_its_state_without_asking_again(tmp_path: Path) -> None:
+    base, state = probe_of(scene(CALL)), tmp_path / "state.json"
+    first = Asker(planted("size-and-port").oracle(), budget=60, state=state, about="x")
+    assert not localise(first, base).complete
+    second = Asker(planted("size-and-port").oracle(), state=state, about="x")
+    whole = localise(second, base)
+    alone = localise(Asker(planted("size-and-port").oracle()), base)
+    assert second.reused == 60
+    assert (whole.clauses, whole.cost) == (alone.clauses, alone.cost)
+    with pytest.raises(ExperimentError, match="holds answers about 'x noise"):
+        Asker(Scripted([True]), state=state, about="y")
+
+
+# ---- clauses
+
+
+def test_a_clause_holds_where_all_that_it_asks_for_is_met() -> None:
+    look = Look(ports=((3478, 3479),), size=(2, 3), up=True)
+    clause = Clause(look, Windows(packets=(2, 3), age=(1_000_000_000, 1 << 62)))
+    met = packet(1.5, b"xy")
+    assert clause.holds((packet(0), met))
+    assert not clause.holds((met,))
+    assert not clause.holds((packet(0), packet(0.9, b"xy")))
+    assert not clause.holds((packet(0), packet(1.5, b"xy", up=False)))
+    other = ENDS._replace(far_port=3480)
+    assert not clause.holds((packet(0, ends=other), packet(1.5, b"xy", ends=other)))
+
+
+def test_rows_and_packets_that_come_before_are_counted() -> None:
+    row = Clause(Look(), times=3, gap=(0, 20_000_000))
+    assert row.holds(tuple(packet(n * 0.02) for n in range(3)))
+    assert not row.holds((packet(0), packet(0.02), packet(0.05)))
+    after = Clause(Look(), earlier=Earlier(Look(size=(2, 2)), True, Windows(packets=(3, 1 << 62))))
+    assert after.holds((packet(0, b"xy"), packet(1), packet(2)))
+    assert not after.holds((packet(0), packet(1, b"xy"), packet(2)))
+
+
+def test_what_must_be_broken_are_the_minimal_hitting_sets() -> None:
+    sets = [frozenset("ab"), frozenset("bc")]
+    assert hitting(sets) == [frozenset("ac"), frozenset("b")]
+
+
+# ---- the benchmark
+
+
+def planted(name: str) -> bench.Planted:
+    return next(one for one in PLANTED if one.name == name)
+
+
+def test_the_table_has_enough_rules_each_with_a_name_and_all_strike_the_capture() -> None:
+    assert len(PLANTED) >= 60
+    assert len({one.name for one in PLANTED}) == len(PLANTED)
+    base = probe_of(scene(CALL))
+    assert all(one.oracle().blocked(base) for one in PLANTED)
+
+
+def test_the_test_set_of_every_rule_has_both_answers() -> None:
+    base = probe_of(scene(CALL))
+    for one in (planted(name) for name in FEW):
+        told = [one.oracle().blocked(probe) for probe in fresh.probes(one, base, 5)]
+        assert min(sum(told), len(told) - sum(told)) >= 8, one.name
+
+
+@pytest.mark.parametrize("name", FEW)
+def test_a_planted_rule_is_recovered(name: str) -> None:
+    row = bench.one(planted(name), probe_of(scene(CALL)), 0.0, 5000, 5)
+    assert row["recovered"], row
+
+
+def test_a_planted_rule_is_recovered_though_one_answer_in_twenty_is_wrong() -> None:
+    rows = bench.run([0.05], 20_000, 5, [planted(name) for name in ("allocate", "size-and-port")])
+    assert bench.summary(rows)[0]["recovered"] == 2, rows
+
+
+@pytest.mark.parametrize(
+    ("name", "clause"),
+    [
+        ("size-range", Clause(Look(size=(151, 200)))),
+        ("size-range", Clause(Look(size=(150, 200), up=True))),
+        ("ports-near", Clause(Look(ports=((3478, 3480),)))),
+        ("sni-under", Clause(Look())),
+        ("port-late", Clause(Look(ports=((9000, 9000),)), Windows(packets=(6, ALL[1])))),
+    ],
+)
+def test_a_wrong_finding_is_no_recovery(name: str, clause: Clause) -> None:
+    def guess(asker: Asker, base: Probe) -> Found:
+        asker.blocked(base)
+        return Found([Trace(clause, base, (0,))], cost=asker.cost)
+
+    base = probe_of(scene(CALL))
+    row = bench.one(planted(name), base, 0.0, 5000, 5, guess)
+    assert not row["recovered"]
+    assert row["tests_wrong"] > 0
+
+
+# ---- captures and words
+
+
+def test_a_capture_is_localised_with_its_addresses_masked() -> None:
+    told = captures.of_capture(
+        SAMPLE, "maroc-telecom/stun", "4g", None, captures.Options(reveal=False)
+    )
+    assert told["sufficient"] == [["stun"]]
+    text = document.shown(told, "text", False)
+    assert "blocked if is a STUN message" in text
+    assert "[21 12 a4 42]" in text
+    assert "198.18.x.x" in text
+    assert told["cost"]["probes"] < 200
+    assert json.loads(document.shown(told, "json", False)) == told
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("maroc-telecom", "expected OPERATOR/HYPOTHESIS"),
+        ("maroc-telecom/stun/nobody", "no rule 'nobody'"),
+        ("maroc-telecom/address", "does not block these packets"),
+    ],
+)
+def test_what_cannot_be_asked_is_said(words: str, says: str) -> None:
+    with pytest.raises(ExperimentError, match=says):
+        captures.of_capture(SAMPLE, words, "4g", None, captures.Options())
