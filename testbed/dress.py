@@ -107,6 +107,10 @@ class Dress:
         length = len(packet) + lost - (0 if four else 40)
         struct.pack_into(">H", packet, 2 if four else 4, min(length, LARGEST))
 
+    def replace(self, i: int, packet: bytes) -> None:
+        """Give packet i another whole IP packet."""
+        self.changed[i], self.size[i] = bytearray(packet), len(packet)
+
     def packets(self) -> Packets:
         """Return all packets as they look now, with right checksums."""
         source, facts = self.held.packets, self.held.facts

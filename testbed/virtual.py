@@ -81,6 +81,7 @@ from testbed.rules import (
     table,
 )
 from testbed.survey import Survey, survey
+from testbed.tunnel import Opening, through
 
 Numbers = NDArray[np.int64]
 
@@ -137,6 +138,7 @@ class Simulation:
     others: dict[str, Simulation] = field(default_factory=dict, repr=False)
     dressed: Packets | None = field(default=None, repr=False)
     lab: Mapped | None = field(default=None, repr=False)
+    openings: tuple[Opening, ...] = ()
 
     def under(self, model: str) -> Simulation:
         """Return the same simulation under another timer model (kept for the next question)."""
@@ -146,7 +148,7 @@ class Simulation:
             packets = self.script.held.packets
             self.others[model] = simulate(
                 packets, self.calls, (), self.policy, self.access, self.seed, model, self.link,
-                dressed=self.dressed, lab=self.lab,
+                dressed=self.dressed, lab=self.lab, openings=self.openings,
             )  # fmt: skip
         return self.others[model]
 
@@ -192,6 +194,7 @@ def simulate(
     addressing: str = "map",
     dressed: Packets | None = None,
     lab: Mapped | None = None,
+    openings: tuple[Opening, ...] = (),
 ) -> Simulation:
     """Play one capture through one operator's box; `policy` None is the empty policy.
 
@@ -200,18 +203,19 @@ def simulate(
     leaves delay and loss as the capture has them, PRESET adds those of the access network;
     addressing: of testbed.addressing; dressed: the same packets as they look on the wire (same
     count and order, see testbed.dress), while both ends understand each other as in the capture;
-    lab: the packets with the addresses that they have beside other captures, mapped anew if None.
+    lab: the packets with the addresses that they have beside other captures, mapped anew if None;
+    openings: of the tunnels among them (testbed.tunnel).
     Raises TestbedError for an unknown access network, model, link or addressing, or where
     dressed packets are not as many.
     """
     del labels
     policy = policy or EMPTY
-    orders = script(packets, calls, model)
+    orders = through(script(packets, calls, model), openings)
     worn = orders.held if dressed is None else outfit(packets, dressed)
     facts = worn.facts
     about = networks.link(access)
     up = (orders.side == CALLER).astype(np.int64)
-    own = lab or mapped(worn, addressing, keep=dressed is None)
+    own = lab or mapped(worn, addressing)
     shown = networks.wrap(about, own.data, own.ip_at, own.ip_end, own.size, up)
     whole = facts["whole"] == 1
     fits = networks.fit(about, own.size, facts["proto"], facts["version"], whole)
@@ -276,17 +280,27 @@ def simulate(
         box.mail[: box.meter[METER_OCTETS]],
         dressed=dressed,
         lab=lab,
+        openings=openings,
     )
 
 
+_worn: tuple[Packets, Survey] | None = None
+
+
 def outfit(packets: Packets, dressed: Packets) -> Survey:
-    """Return the survey of dressed packets; raises TestbedError where they are not as many."""
+    """Return the survey of dressed packets; raises TestbedError where they are not as many.
+
+    The last one is kept, since one outfit is shown to many boxes.
+    """
+    global _worn  # noqa: PLW0603 - a cache of one
     if dressed.total != packets.total:
         raise TestbedError(
             f"dressed packets: got {dressed.total}, expected {packets.total}, one for each packet "
             "of the capture"
         )
-    return survey(dressed)
+    if _worn is None or _worn[0] is not dressed:
+        _worn = dressed, survey(dressed)
+    return _worn[1]
 
 
 def retimed(orders: Script, shift: Numbers) -> Script:
