@@ -23,7 +23,9 @@ from experiments.errors import ExperimentError
 
 Table = dict[str, Any]
 
-TABLES = ("flows", "calls", "collateral", "cells", "latency", "throughput")
+TABLES = (
+    "flows", "calls", "collateral", "cells", "latency", "throughput", "dressed", "dress_costs",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

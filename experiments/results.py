@@ -119,6 +119,32 @@ COLUMNS: dict[str, dict[str, Any]] = {
     },
 }
 
+#: The same for calls in other dresses: what rules made of them, and what a dress costs.
+_DRESS = {
+    "dress": _TEXT,
+    "sort": _TEXT,
+    "capture": _TEXT,
+    "synthetic": _FLAG,
+    "app": _TEXT,
+    "kind": _TEXT,
+}
+DRESSED: dict[str, dict[str, Any]] = {
+    "dressed": {
+        **_DRESS,
+        **dict.fromkeys(("operator", "hypothesis", "access", "date", "call", "verdict"), _TEXT),
+        "blocked": _FLAG,
+        "rule": _TEXT,
+        "media_lost": _REAL,
+        "mos": _REAL,
+    },
+    "dress_costs": {
+        **_DRESS,
+        "call": _TEXT,
+        **dict.fromkeys(("bytes_plain", "bytes", "packets", "packets_added"), _INT),
+        **dict.fromkeys(("setup_ms", "delay_ms", "mos"), _REAL),
+    },
+}
+
 #: The same for the tables of an evaluation.
 EVALUATED: dict[str, dict[str, Any]] = {
     "evaluation": {
@@ -235,7 +261,7 @@ EVALUATED: dict[str, dict[str, Any]] = {
 
 def table(name: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     """Return rows as the Arrow table of that name; a row must have exactly its columns."""
-    columns = (COLUMNS | EVALUATED)[name]
+    columns = (COLUMNS | DRESSED | EVALUATED)[name]
     for row in rows:
         if row.keys() != columns.keys():
             odd = sorted(row.keys() ^ columns.keys())

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple, TextIO
 from captures.calls import Call
 from experiments import (
     busiest,
+    disguise,
     metrics,
     offline,
     provenance,
@@ -116,10 +117,14 @@ def run(name: str, options: Options) -> Finished:
         "collateral": collateral_rows(grid, outcomes),
         "cells": cell_rows(grid, outcomes, reused, errors),
     }
+    dressed = dress_up(spec, grid, held, tables["collateral"], options, log)
     evaluated = evaluate.within(spec, held, options, log)
     measured = measure(spec, held, seen, log)
     tables |= {"latency": measured.latency, "throughput": measured.throughput}
     told = summarise(spec, raw, held, seen, tables, measured)
+    if dressed is not None:
+        tables |= dressed.tables
+        told["disguises"] = dressed.summary
     if evaluated is not None:
         tables |= evaluated.tables
         told["evaluation"] = evaluated.told
@@ -322,6 +327,39 @@ def _result(future: Future[tuple[Outcome | None, str]]) -> tuple[Outcome | None,
         return future.result()
     except Exception as error:
         return None, told(error)
+
+
+def dress_up(
+    spec: Spec,
+    grid: Sequence[Cell],
+    held: Corpus,
+    collateral: Sequence[Row],
+    options: Options,
+    log: Log,
+) -> disguise.Told | None:
+    """Play the calls in other dresses where the spec asks for it."""
+    holders = corpora.holders(held.items)
+    some = [
+        (item, ids)
+        for item in held.items
+        if (
+            ids := [
+                call.id
+                for call in item.calls
+                if call.app in spec.apps and stands_for(holders, item, call)
+            ]
+        )
+    ]
+    return disguise.dress_up(
+        spec,
+        grid,
+        some,
+        collateral,
+        options.cells or simulate.cache_folder(),
+        options.jobs or default_jobs(),
+        options.force,
+        lambda n: Progress("dresses", n, stream=options.stream, log=log),
+    )
 
 
 # ---- rows

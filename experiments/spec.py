@@ -73,7 +73,8 @@ class Spec(Strict):
 
     link: delay and loss of the access network as captured, or those of its preset as well;
     conformance: whether the policy language's scenarios are played too; reaction: a CSV of public
-    reaction (see reaction), by its path from the spec's folder.
+    reaction (see reaction), by its path from the spec's folder; arms, disguises: whether the calls
+    are also played dressed as control arms, as disguises.
     """
 
     schema_version: Literal[1] = Field(alias="schema")
@@ -88,6 +89,8 @@ class Spec(Strict):
     dates: list[Day] = Field(min_length=1)
     link: Literal["captured", "preset"] = "captured"
     conformance: bool = False
+    arms: bool = False
+    disguises: bool = False
     captures: Captures = Captures()
     timing: Timing = Timing()
     evaluation: Evaluation = Evaluation()

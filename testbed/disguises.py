@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Disguises: what the ends of a call could do so that a box no longer knows it, and what that costs.
+"""Disguises: what the ends of a call could do so that a box no longer knows it, and its cost.
 
 A disguise dresses a capture's calls as control arms do (testbed.arms), and may add packets: a
 handshake, cover traffic. Both ends are taken to know it and to undo it: what is measured is what
@@ -40,8 +40,8 @@ SLOT, ROOM = 20_000_000, 1.25
 QUIET = 5_000_000_000
 #: Ports of the script's own flows of cover traffic (discard, RFC 863; never on the wire).
 COVER_PORT = 9
-#: A suite that replaces a hello's last one (TLS_ECDHE_ECDSA_WITH_AES_128_CCM, RFC 7251), and another
-#: where it stands there already.
+#: A suite that replaces a hello's last one (TLS_ECDHE_ECDSA_WITH_AES_128_CCM, RFC 7251), and one
+#: for hellos that end on it already.
 SUITES = (b"\xc0\xac", b"\xc0\xad")
 #: Octets of a TLS hello in its first segment.
 FIRST_PIECE = 3
@@ -50,7 +50,7 @@ NOTHING = np.zeros(0, np.int64)
 
 
 class Disguise(NamedTuple):
-    """One disguise: its name, what it does in words, what an end must do for it, and its function."""
+    """One disguise: its name, what it does and what it needs in words, and its function."""
 
     name: str
     says: str
@@ -63,12 +63,10 @@ def own_packets(orders: Script) -> Numbers:
     flows = sorted({flow for part in orders.calls for flow in part.flows})
     held = carries(orders.held)
     held = held[np.isin(orders.flow[held], flows) & (orders.side[held] <= 1)]
-    return held[orders.held.facts["proto"][held] == UDP]
+    return np.asarray(held[orders.held.facts["proto"][held] == UDP], np.int64)
 
 
-def plain(
-    orders: Script, calls: Sequence[Call], dress: Dress, added: Numbers = NOTHING
-) -> Worn:
+def plain(orders: Script, calls: Sequence[Call], dress: Dress, added: Numbers = NOTHING) -> Worn:
     """Return what a disguise without tunnels wears; added: its own packets."""
     return Worn(orders, tuple(calls), dress, (), tuple(added.tolist()))
 
@@ -149,9 +147,7 @@ def split(orders: Script, calls: Sequence[Call], seed: int) -> Worn:
     del seed
     held = orders.held
     chosen = [i for i in carries(held).tolist() if orders.side[i] <= 1 and telling(orders, i)]
-    extra = [
-        Added(int(held.packets.time[i]), cover(orders, i, 8), before=i) for i in chosen
-    ]
+    extra = [Added(int(held.packets.time[i]), cover(orders, i, 8), before=i) for i in chosen]
     made = spliced(held.packets, calls, extra)
     after = script(made.packets, made.calls)
     dress = Dress(after.held)
@@ -246,10 +242,10 @@ def constant(orders: Script, calls: Sequence[Call], seed: int) -> Worn:
         dress.put(place, body + octets(seed, "filling", i, size=max(sizes[i] - len(body), 0)))
     for place, model in zip(made.added.tolist(), models, strict=True):
         image = int(made.kept[model])
-        packet = bytearray(dress.packet(image))
-        at = len(packet) - len(dress.body(image))
-        packet[at:] = octets(seed, "cover", place, size=len(packet) - at)
-        dress.replace(place, bytes(packet))
+        dressed = bytearray(dress.packet(image))
+        at = len(dressed) - len(dress.body(image))
+        dressed[at:] = octets(seed, "cover", place, size=len(dressed) - at)
+        dress.replace(place, bytes(dressed))
     return plain(after, made.calls, dress, made.added)
 
 

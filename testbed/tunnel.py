@@ -52,7 +52,7 @@ class Opening(NamedTuple):
 
 
 class Worn(NamedTuple):
-    """A capture as a disguise dresses it: with the packets that it added, as they look on the wire."""
+    """A capture as a disguise dresses it, with the packets that it added."""
 
     script: Script
     calls: tuple[Call, ...]

@@ -131,7 +131,7 @@ def test_egypts_media_only_block_lets_set_up_pass() -> None:
 
 
 def test_what_ships_is_morocco_the_world_and_mechanisms_by_themselves() -> None:
-    assert available() == sorted([*WORLD, *MOROCCO, "mechanisms"])
+    assert available() == sorted([*WORLD, *MOROCCO, "mechanisms", "followers"])
 
 
 @pytest.mark.parametrize("name", WORLD)

@@ -1,0 +1,316 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Wardrobe: calls in every dress (as captured, control arms, disguises) under every rule set.
+
+A verdict is the difference from the same call in the same dress under no rules. One file per
+capture and dress in the cache of cells holds what came of it, so that a repeated run reuses it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import signal
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from captures.pcap import Packets, read
+from experiments.corpus import Item
+from experiments.grid import Cell
+from experiments.provenance import code_digest
+from experiments.simulate import cached, keep, policy_text
+from experiments.statistics import derived_seed
+
+Row = dict[str, Any]
+
+#: Raise when the content of a kept file changes its meaning.
+FORMAT = 1
+#: Media packets that a call must hold to take part: two seconds of voice, one way.
+TALK = 100
+#: Fewer outcomes than this are not worth processes that load everything anew.
+FEW = 12
+PLAIN, ARM, DISGUISE = "none", "arm", "disguise"
+
+
+class Dressing(NamedTuple):
+    """One way to dress a call: its name, which sort it is, what it does and needs, in words."""
+
+    name: str
+    sort: str
+    says: str
+    needs: str
+
+
+def dressings(arms: bool, disguises: bool) -> list[Dressing]:
+    """Return the dresses that a spec asks for, the plain one first; [] for none."""
+    from testbed.arms import ARMS
+    from testbed.disguises import DISGUISES
+
+    found = [Dressing(one.name, ARM, one.says, "") for one in ARMS] if arms else []
+    if disguises:
+        found += [Dressing(one.name, DISGUISE, one.says, one.needs) for one in DISGUISES]
+    return [Dressing(PLAIN, PLAIN, "as captured", ""), *found] if found else []
+
+
+def rule_sets(grid: Sequence[Cell]) -> list[Cell]:
+    """Return the first cell of the grid in which each distinct set of rules is in force."""
+    found: dict[tuple[str, str], Cell] = {}
+    for cell in grid:
+        if cell.documented and cell.policy.rules:
+            found.setdefault((cell.access, policy_text(cell.policy)), cell)
+    first = next(iter(found), ("", ""))[0]
+    return [cell for (access, _), cell in found.items() if access == first]
+
+
+# ---- one capture in one dress
+
+
+def wear(name: str, packets: Packets, item: Item, seed: int) -> Any:
+    """Return a capture in a dress (testbed.tunnel.Worn)."""
+    from testbed import arms
+    from testbed.disguises import DISGUISES, disguised
+    from testbed.dress import Dress
+    from testbed.replay import script
+    from testbed.tunnel import Worn
+
+    for one in DISGUISES:
+        if one.name == name:
+            return disguised(one, packets, item.calls, seed)
+    orders = script(packets, item.calls)
+    dress = Dress(orders.held) if name == PLAIN else arms.arm(name).make(orders, seed)
+    return Worn(orders, tuple(item.calls), dress)
+
+
+def outcome(item: Item, name: str, sets: Sequence[Cell], base_seed: int, link: str) -> Row:
+    """Play a capture's calls in one dress under every rule set; returns plain values."""
+    from testbed.call import judge
+    from testbed.virtual import simulate
+
+    worn = wear(name, read(item.path), item, derived_seed(base_seed, item.capture.sha256, name))
+    seed = derived_seed(base_seed, item.capture.sha256, sets[0].access)
+    dressed = None if name == PLAIN else worn.dress.packets()
+
+    def play(policy: Any, access: str) -> Any:
+        return simulate(
+            worn.script.held.packets, worn.calls, (), policy, access, seed, link=link,
+            dressed=dressed, openings=worn.openings,
+        )  # fmt: skip
+
+    control = play(None, sets[0].access)
+    calls = []
+    for cell in sets:
+        told = play(cell.policy, cell.access)
+        for call in worn.calls:
+            verdict = judge(told, control, call)
+            calls.append(
+                {
+                    **cell.place(),
+                    "call": call.id,
+                    "verdict": verdict.verdict,
+                    "blocked": verdict.blocked,
+                    "rule": verdict.rule,
+                    "media_lost": verdict.media_lost,
+                    "mos": None if is_arm(name) else worst_mos(worn, told, call),
+                }
+            )
+    costs = [] if is_arm(name) else [cost(worn, control, call) for call in worn.calls]
+    return {"calls": calls, "costs": costs}
+
+
+def is_arm(name: str) -> bool:
+    """Tell whether a dress is a control arm, which costs nothing that anybody would pay."""
+    from testbed.arms import ARMS
+
+    return any(one.name == name for one in ARMS)
+
+
+def own_packets(worn: Any, call: Any) -> Any:
+    """Return which packets are of a call, and which of these its media: two masks."""
+    part = next(one for one in worn.script.calls if one.id == call.id)
+    own = np.isin(worn.script.flow, part.flows) & (worn.script.side <= 1)
+    return own, own & (worn.script.media == 1)
+
+
+def worst_mos(worn: Any, told: Any, call: Any) -> float | None:
+    """Return the lower MOS of a voice call's two directions, None where none can be rated.
+
+    What a disguise itself adds to the delay counts.
+    """
+    from testbed.quality import hear
+
+    if call.kind != "audio":
+        return None
+    _, media = own_packets(worn, call)
+    shift = worn.dress.time - worn.script.held.packets.time
+    came = told.fates["arrival_time"]
+    found = []
+    for side in (0, 1):
+        own = np.flatnonzero(media & (worn.script.side == side))
+        heard = hear(came[own] - told.one_way[own] - shift[own], came[own], True)
+        if heard is not None and heard.mos is not None:
+            found.append(heard.mos)
+    return min(found) if found else None
+
+
+def cost(worn: Any, control: Any, call: Any) -> Row:
+    """Return what a dress costs a call without any rules: bytes, packets, delay.
+
+    bytes_plain: of the call's IP packets as captured; bytes: as dressed, packets that the dress
+    added in the call's flows (or for its tunnel) included; setup_ms: of a tunnel's handshake;
+    delay_ms: mean wait of a media packet for its slot.
+    """
+    own, media = own_packets(worn, call)
+    size, held = worn.dress.size, worn.script.held
+    added = added_packets(worn, own)
+    shift = (worn.dress.time - held.packets.time)[media]
+    first = held.facts["ip_size"]
+    return {
+        "call": call.id,
+        "bytes_plain": int(first[own].sum()),
+        "bytes": int(size[own].sum() + size[added].sum()),
+        "packets": int(own.sum()),
+        "packets_added": int(added.sum()),
+        "setup_ms": opening_ms(worn, control, own),
+        "delay_ms": float(shift.mean()) / 1e6 if len(shift) else 0.0,
+        "mos": worst_mos(worn, control, call),
+    }
+
+
+def added_packets(worn: Any, own: Any) -> Any:
+    """Return which packets the dress added for a call: between its first and last, and doors."""
+    added = np.array(worn.added, np.int64)
+    mask = np.zeros(len(own), bool)
+    if not own.any():
+        return mask
+    time = worn.dress.time
+    begin, end = time[own].min(), time[own].max()
+    doors = [one for one in worn.openings if own[one.inside].any()]
+    lead = min((int(time[one.begin]) for one in doors), default=int(begin))
+    inside = added[(time[added] >= min(begin, lead)) & (time[added] <= end)]
+    mask[inside] = True
+    return mask
+
+
+def opening_ms(worn: Any, control: Any, own: Any) -> float:
+    """Return how long the handshake of a call's tunnel took, 0 for no tunnel, in ms."""
+    came, left = control.fates["arrival_time"], worn.dress.time
+    took = [
+        (int(came[one.by]) - int(left[one.begin])) / 1e6
+        for one in worn.openings
+        if own[one.inside].any() and came[one.by] >= 0
+    ]
+    return max(took, default=0.0)
+
+
+# ---- all of them
+
+
+def key_of(item: Item, dressing: str, sets: Sequence[Cell], seed: int, link: str) -> str:
+    """Return the sha256 (hex) over everything an outcome depends on."""
+    depends = {
+        "format": FORMAT,
+        "what": "dress",
+        "code": code_digest(),
+        "dress": dressing,
+        "seed": seed,
+        "link": link,
+        "capture": (item.capture.sha256, item.truth_digest()),
+        "sets": [(cell.place(), policy_text(cell.policy)) for cell in sets],
+    }
+    return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
+
+
+class Wardrobe(NamedTuple):
+    """What is to be played: captures with the calls that count, dresses, rule sets."""
+
+    items: list[tuple[Item, list[str]]]
+    dressings: list[Dressing]
+    sets: list[Cell]
+    seed: int
+    link: str
+    folder: Path
+
+    def played(
+        self, step: Callable[[str], None], jobs: int = 1, force: bool = False
+    ) -> dict[str, list[Row]]:
+        """Return rows `dressed` (a call in a dress under rules) and `dress_costs`."""
+        self.prepare(step, jobs, force)
+        rows: dict[str, list[Row]] = {"dressed": [], "dress_costs": []}
+        for item, calls in self.items:
+            for dressing in self.dressings:
+                told = self.one(item, dressing.name, False)
+                for table, name in (("calls", "dressed"), ("costs", "dress_costs")):
+                    held = [one for one in told[table] if one["call"] in calls]
+                    rows[name] += [self.row(item, dressing, one) for one in held]
+        return rows
+
+    def row(self, item: Item, dressing: Dressing, about: Row) -> Row:
+        """Return a row of a table: what is known of a call and its dress, then what was found."""
+        call = next(one for one in item.calls if one.id == about["call"])
+        place = {"dress": dressing.name, "sort": dressing.sort, "capture": item.capture.name}
+        facts = {"synthetic": item.capture.synthetic, "app": call.app, "kind": call.kind}
+        return {**place, **facts, **about}
+
+    def prepare(self, step: Callable[[str], None], jobs: int, force: bool) -> None:
+        """Let the cache hold every outcome, on `jobs` processes."""
+        work = [(item, one.name) for item, _ in self.items for one in self.dressings]
+        missing = [(item, name) for item, name in work if force or not self.kept(item, name)]
+        for item, name in work:
+            if (item, name) not in missing:
+                step(f"{item.capture.name} {name}")
+        if jobs <= 1 or len(missing) < FEW:
+            for item, name in missing:
+                self.one(item, name, force)
+                step(f"{item.capture.name} {name}")
+            return
+        with ProcessPoolExecutor(
+            jobs, mp_context=multiprocessing.get_context("spawn"), initializer=deaf
+        ) as pool:
+            waiting = {
+                pool.submit(self.one, item, name, force): f"{item.capture.name} {name}"
+                for item, name in missing
+            }
+            try:
+                for done in as_completed(waiting):
+                    done.result()
+                    step(waiting[done])
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+
+    def key(self, item: Item, name: str) -> str:
+        """Return the name of an outcome in the cache."""
+        return key_of(item, name, self.sets, self.seed, self.link)
+
+    def kept(self, item: Item, name: str) -> bool:
+        """Tell whether the cache holds an outcome."""
+        return cached(self.folder, self.key(item, name)) is not None
+
+    def one(self, item: Item, name: str, force: bool) -> Row:
+        """Return a capture's outcome in a dress, from the cache where it is there."""
+        found = None if force else cached(self.folder, self.key(item, name))
+        if found is None:
+            told = outcome(item, name, self.sets, self.seed, self.link)
+            found = {"key": self.key(item, name), **told}
+            keep(self.folder, found)
+        return found
+
+
+def deaf() -> None:
+    """Leave Ctrl-C to the parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def talks(item: Item, calls: Sequence[str]) -> list[str]:
+    """Return the calls whose capture holds media enough to tell whether a talk goes on."""
+    from testbed.replay import script
+
+    orders = script(read(item.path), item.calls)
+    media = {
+        part.id: int((np.isin(orders.flow, part.flows) & (orders.media == 1)).sum())
+        for part in orders.calls
+    }
+    return [call for call in calls if media.get(call, 0) >= TALK]
