@@ -52,7 +52,14 @@ class Paper:
         self.fails: int | None = None
 
     def simulate(
-        self, packets: Any, calls: Any, labels: Any, policy: Any, access: str, seed: int
+        self,
+        packets: Any,
+        calls: Any,
+        labels: Any,
+        policy: Any,
+        access: str,
+        seed: int,
+        link: str = "captured",
     ) -> Any:
         """Drop every packet under a policy with rules, none otherwise."""
         self.simulations += 1
