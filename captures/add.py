@@ -110,6 +110,21 @@ def add(
     return capture
 
 
+def anonymise(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> int:
+    """Write an anonymised copy of a capture as pcap and return its packets; CaptureError."""
+    source, target = Path(path), Path(out)
+    if target.exists():
+        raise CaptureError(f"{target}: exists already; give another name")
+    packets, _ = read_with_notices(source)
+    if packets.total and len(set(packets.link.tolist())) > 1:
+        raise CaptureError(f"{source}: holds several link types; one is expected")
+    try:
+        write_pcap(target, anonymised(packets), nanoseconds=True)
+    except OSError as error:
+        raise CaptureError(f"{target}: cannot be written: {error.strerror or error}") from None
+    return packets.total
+
+
 def argument_problems(
     app: str, kind: str, access: str | None, year: int | None, name: str | None
 ) -> list[str]:

@@ -701,6 +701,23 @@ def add_capture(
         give(as_json, kept.model_dump(mode="json"), [words])
 
 
+@captures_app.command("anonymise")
+def anonymise_capture(
+    pcap: Annotated[Path, typer.Argument(metavar="PCAP", help="A pcap or pcapng file.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The pcap file to write.")],
+    as_json: JSON = False,
+) -> None:
+    """Write a copy with other addresses: prefixes kept, also within STUN, SDP and DNS.
+
+    Names, numbers and other text in it stay. Example: midcall captures anonymise call.pcap out.pcap
+    """
+    with sentences():
+        from captures.add import anonymise
+
+        written = anonymise(pcap, out)
+        give(as_json, {"file": out, "packets": written}, [f"{out}: {written} packets"])
+
+
 @captures_app.command("list")
 def list_captures(as_json: JSON = False) -> None:
     """List every catalogued capture.

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import subprocess
 import sys
@@ -219,3 +220,22 @@ def test_the_doctor_has_one_line_for_each_thing_and_knows_the_peers() -> None:
         "downloads",
     ):
         assert any(line[8:].startswith(name) for line in lines)
+
+
+def test_an_anonymised_copy_has_other_addresses_and_the_same_verdicts(tmp_path: Path) -> None:
+    call, copy = DNS.with_name("sample-whatsapp-audio.pcap"), tmp_path / "copy.pcap"
+    done = midcall("captures", "anonymise", call, copy)
+    assert (done.exit_code, done.stdout.split(": ")[0]) == (0, str(copy))
+    before, after = (
+        list(csv.DictReader(midcall("classify", path, "--format", "csv").stdout.splitlines()))
+        for path in (call, copy)
+    )
+    assert len(before) == len(after) > 2
+    for one, two in zip(before, after, strict=True):
+        for name in ("verdict", "app", "role", "packets"):
+            assert one[name] == two[name]
+        assert one["src_ip"] != two["src_ip"]
+    again = midcall("captures", "anonymise", call, copy)
+    assert (again.exit_code, again.stderr) == (
+        2, f"midcall: {copy}: exists already; give another name\n",
+    )  # fmt: skip
