@@ -171,13 +171,24 @@ class Outcome:
             fates=fates,
             flow=np.where(met, self.log["flow"][part], -1).astype(np.int64),
             flows=self.flows,
-            met=self.shares[number],
+            met=self.met(number),
             opened=np.where(opened >= 0, opened + shift, -1),
             counters=counters,
             letters=mine,
             mail=mail,
             others={},
         )
+
+    def met(self, number: int) -> Numbers:
+        """Return int64[rules], how many packets of a capture met each rule's match.
+
+        What the kernel dealt with, never seen at the box, met the rule that condemned its flow.
+        """
+        part, met = self.stage.joint.part(number), self.shares[number].copy()
+        seen, rule = self.seen[part], self.log["rule"][part]
+        below = (seen["times"] > 0) & (seen["box_in"] == 0) & (rule >= 0)
+        met += np.bincount(rule[below], minlength=len(met))
+        return np.asarray(met)
 
     def fates(
         self, part: slice, orders: Script, shift: int, fits: NDArray[np.uint8]

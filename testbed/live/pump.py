@@ -108,13 +108,14 @@ class Work(NamedTuple):
     signs: Numbers
     box: RuleTable
     links: Records  # LINK[2], the access network's, up and down
-    ways: Records  # STATE[2]
+    ways: Records  # STATE[2 * captures]: each capture is a subscriber with a link of its own
     late: Late
     desk: Desk  # where decided flows are handed to the kernel
     log: Records  # BOX_LOG[...]
     numbers: Numbers  # per row of the log: the packet's number in its capture, which chances use
     whose: Numbers  # per row of the log: its capture
     shares: Numbers  # int64[captures, rules], packets of each capture that met each rule's match
+    before: Numbers  # scratch, int64[rules]
     orders: Numbers  # int64[ORDERS]
     counters: Numbers
     fds: Numbers  # of wait_readable
@@ -211,15 +212,11 @@ def send(port: Port, source: int, size: int, tag: int, time: int, work: Work) ->
 
 
 @kernel
-def share_out(tag: int, work: Work) -> None:
-    """Book the rules that a tagged packet met on its capture: what none has booked is its own."""
-    shares, met = work.shares, work.box.met
-    captures = len(shares)
+def share_out(capture: int, work: Work) -> None:
+    """Book the rules that a packet met, since `before` was noted, on its capture."""
+    met = work.box.met
     for rule in range(len(met)):
-        booked = I(0)
-        for capture in range(captures):
-            booked += shares[capture, rule]
-        shares[work.whose[tag], rule] += met[rule] - booked
+        work.shares[capture, rule] += met[rule] - work.before[rule]
 
 
 @kernel
@@ -245,14 +242,24 @@ def post(packet: int, work: Work, caller: Port, server: Port) -> None:
 
 @kernel
 def judge(
-    side: int, b: Octets, at: int, end: int, time: int, packet: int, chances: int, work: Work
+    side: int,
+    b: Octets,
+    at: int,
+    end: int,
+    time: int,
+    packet: int,
+    chances: int,
+    capture: int,
+    work: Work,
 ) -> tuple[int, int, int, int]:
     """Walk a frame through classifier, policy and access link.
 
     Returns (fate, rule or -1, time of release, flow or -1). side: UP or DOWN; chances: the number
-    by which the packet's chances are drawn.
+    by which the packet's chances are drawn; capture: whose link it crosses.
     """
     tables, box = work.tables, work.box
+    for row in range(len(work.before)):
+        work.before[row] = box.met[row]
     number = step(
         tables.flows,
         tables.slots,
@@ -280,7 +287,7 @@ def judge(
     elif work.orders[CLOSED]:
         fate = I(DROPPED)
     if fate == DELIVERED:
-        late = admit(work.links[side], work.ways[side], octets, time, chances)
+        late = admit(work.links[side], work.ways[2 * capture + side], octets, time, chances)
         if late < 0:
             return LOST, rule, time, number
         release += late - time
@@ -312,13 +319,14 @@ def take(side: int, clock: int, work: Work, caller: Port, server: Port) -> int:
         time, at, end = stamp(inward, slot), frame_start(inward, slot), frame_end(inward, slot)
         tag = tag_of(b, at, end, orders[RUN], len(log))
         packet = tag if tag >= 0 else counters[RECEIVED]
-        chances = packet
-        if tag >= 0:  # those of a copy are drawn anew
+        chances, capture = I(packet), I(0)
+        if tag >= 0:  # chances of a copy are drawn anew
             chances = work.numbers[tag] + (I(log[tag]["times"]) << 32)
-        fate, rule, release, flow = judge(side, b, at, end, time, packet, chances, work)
+            capture = work.whose[tag]
+        fate, rule, release, flow = judge(side, b, at, end, time, packet, chances, capture, work)
         if tag >= 0:
             write_log(log, tag, time, fate, rule, flow)
-            share_out(tag, work)
+            share_out(capture, work)
         if work.box.meter[METER_LETTERS] > 0:
             post(packet, work, caller, server)
         if fate == DELIVERED:

@@ -194,6 +194,7 @@ def test_decided_flows_in_the_kernel_have_the_same_fates(wide: Network) -> None:
     if not found.counters["offload_entered"]:
         pytest.skip("this kernel takes no decided flows")
     assert (found.simulations[0].fates["fate"] == found.twins[0].fates["fate"]).all()
+    assert found.simulations[0].met.tolist() == found.twins[0].met.tolist()
     assert found.fates["packets"] == found.fates["proven"]
 
 
