@@ -11,7 +11,7 @@ SPEC ?= morocco-2016
 CORPUS ?=
 RUN_FLAGS := $(if $(CORPUS),--corpus $(CORPUS))
 
-.PHONY: help setup experiment docker-image docker-experiment evaluate test lint types contracts check corpus add golden reference bench bench-compare bench-live docs doctor clean
+.PHONY: help setup experiment experiment-live plan docker-image docker-experiment evaluate test lint types contracts check corpus add golden reference bench bench-compare bench-live docs doctor clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,16 @@ $(READY): pyproject.toml constraints.txt
 
 experiment: $(READY)  ## run the default experiment and write its report
 	@$(BIN)/midcall run $(SPEC) $(RUN_FLAGS)
+
+plan: $(READY)  ## the budget of an experiment before it runs: make plan SPEC=live-morocco
+	@$(BIN)/midcall plan $(SPEC) $(RUN_FLAGS)
+
+# The live bench is run once (bench-live measures again); the report joins its newest result.
+experiment-live: SPEC = live-morocco
+experiment-live: $(VENV)/live  ## the experiment on an emulated network, with latency and throughput (root: sudo make experiment-live)
+	@$(BIN)/midcall plan $(SPEC) --backend live $(RUN_FLAGS)
+	@test -f runs/bench-live/latest.json || $(BIN)/midcall bench live $(BENCH_FLAGS)
+	@$(BIN)/midcall run $(SPEC) --backend live $(RUN_FLAGS)
 
 # The image sees captures of yours read-only (CORPUS) or fetches its own, without privileges, into a
 # volume; the experiment itself then runs without any network. docs/docker.md says why each is there.

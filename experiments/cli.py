@@ -60,6 +60,10 @@ new_things = typer.Typer(
 )
 app.add_typer(new_things)
 RUNS = Annotated[Path, typer.Option(help="Where result folders are.")]
+BACKEND = Annotated[
+    str | None,
+    typer.Option(help="virtual, live (root, Mininet), auto (default: as the spec says)."),
+]
 JSON = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 FAILED, MENDABLE, INTERRUPTED = 1, 2, 130
@@ -160,6 +164,7 @@ def run(
     ] = None,
     runs: Annotated[Path, typer.Option(help="Where result folders go.")] = Path("runs"),
     as_json: JSON = False,
+    backend: BACKEND = None,
 ) -> None:
     """Run an experiment: captures, verdicts, operators, report.
 
@@ -168,7 +173,7 @@ def run(
     with sentences():
         from experiments import runner, summary
 
-        options = runner.Options(corpus, force, reveal, jobs or 0, runs)
+        options = runner.Options(corpus, force, reveal, jobs or 0, runs, backend=backend)
         done = runner.run(spec, options)
         made = {"run": done.folder, "report": done.report, "failed_cells": done.failed}
         made |= {"summary": done.folder / "summary.json"}
@@ -176,6 +181,32 @@ def run(
         if done.failed:
             say(f"midcall: {done.failed} cells failed: see cells.csv and run.log in {done.folder}")
             raise typer.Exit(FAILED)
+
+
+@app.command()
+def plan(
+    spec: Annotated[
+        str, typer.Argument(metavar="SPEC", help="A shipped spec (morocco-2016) or a TOML file.")
+    ],
+    corpus: Annotated[
+        Path | None, typer.Option(help="A folder of captures, looked in first.")
+    ] = None,
+    backend: BACKEND = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option("-j", "--jobs", min=1, metavar="N", help="Processes (default: all cores)."),
+    ] = None,
+) -> None:
+    """Print the budget of an experiment before it runs: cells, captures, seconds, disk.
+
+    Example: midcall plan live-morocco --backend live
+    """
+    with sentences():
+        from experiments import plan as plans
+        from experiments import runner
+
+        options = runner.Options(corpus, jobs=jobs or 0, backend=backend)
+        print("\n".join(plans.lines(plans.plan(spec, options))))
 
 
 @app.command()

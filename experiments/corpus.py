@@ -69,17 +69,20 @@ def wanted(catalogue: Catalogue, spec: Spec) -> list[Capture]:
     return sorted(filter(keep, catalogue.captures), key=lambda one: one.name)
 
 
-def gather(spec: Spec, folder: Path | None, progress: Fetched | None = None) -> Corpus:
+def gather(
+    spec: Spec, folder: Path | None, progress: Fetched | None = None, offline: bool = False
+) -> Corpus:
     """Obtain the captures of a spec; what cannot be had is listed, never fatal.
 
-    `folder` is a folder of captures to look in first. Raises ExperimentError when none is left.
+    folder: of captures, looked in first; offline: fetch nothing. Raises ExperimentError when none
+    is left.
     """
     from captures.sources import obtain
 
     catalogue = catalogues.load()
     chosen = wanted(catalogue, spec)
     narrowed = Catalogue(chosen, catalogue.origins)
-    had = obtain(narrowed, corpus=folder, progress=progress)
+    had = obtain(narrowed, corpus=folder, progress=progress, offline=offline)
     items = [
         Item(
             one,

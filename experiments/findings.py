@@ -25,6 +25,7 @@ Table = dict[str, Any]
 
 TABLES = (
     "flows", "calls", "collateral", "cells", "latency", "throughput", "dressed", "dress_costs",
+    "live_calls", "live_bench",
 )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from experiments.errors import ExperimentError
 from experiments.nearest import hint
-from experiments.spec import Spec
+from experiments.spec import OWN, Spec
 
 
 class Cell(NamedTuple):
@@ -64,6 +64,8 @@ def load_operators(spec: Spec) -> dict[str, Any]:
 
 def cells(spec: Spec, operators: dict[str, Any]) -> list[Cell]:
     """Return every cell of the grid, in the order of the spec."""
+    if spec.middlebox != OWN:
+        return box_cells(spec)
     return [
         Cell(
             name,
@@ -77,6 +79,18 @@ def cells(spec: Spec, operators: dict[str, Any]) -> list[Cell]:
         for name, operator in operators.items()
         for hypothesis in operator.hypotheses
         if spec.hypotheses == "all" or hypothesis.id in spec.hypotheses
+        for access in spec.access
+        for day in spec.dates
+    ]
+
+
+def box_cells(spec: Spec) -> list[Cell]:
+    """Return the grid of somebody else's box: it decides by itself, so there is one hypothesis."""
+    from testbed.policy import EMPTY
+
+    kind = spec.middlebox.partition(":")[0]
+    return [
+        Cell(kind, "as-it-is", spec.middlebox, access, day.date.isoformat(), True, EMPTY)
         for access in spec.access
         for day in spec.dates
     ]

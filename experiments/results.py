@@ -258,10 +258,35 @@ EVALUATED: dict[str, dict[str, Any]] = {
     },
 }
 
+#: The same for the tables of a live run.
+LIVE: dict[str, dict[str, Any]] = {
+    "live_calls": {
+        **dict.fromkeys(("operator", "hypothesis", "access", "date"), _TEXT),
+        **dict.fromkeys(("capture", "call", "app", "kind"), _TEXT),
+        "synthetic": _FLAG,
+        "verdict": _TEXT,
+        "virtual": _TEXT,
+        "agree": _FLAG,
+        "cause": _TEXT,
+        "packets": _INT,
+        "proven": _INT,
+        "play": _TEXT,
+    },
+    "live_bench": {
+        **dict.fromkeys(("path", "what", "frames"), _TEXT),
+        **dict.fromkeys(("pps", "trial"), _INT),
+        "seconds": _REAL,
+        **dict.fromkeys(("sent", "lost"), _INT),
+        "offered": _FLAG,
+        "n": _INT,
+        **dict.fromkeys(("p50_us", "p99_us", "p999_us"), _REAL),
+    },
+}
+
 
 def table(name: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     """Return rows as the Arrow table of that name; a row must have exactly its columns."""
-    columns = (COLUMNS | DRESSED | EVALUATED)[name]
+    columns = (COLUMNS | DRESSED | EVALUATED | LIVE)[name]
     for row in rows:
         if row.keys() != columns.keys():
             odd = sorted(row.keys() ^ columns.keys())

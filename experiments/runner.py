@@ -24,8 +24,10 @@ from typing import Any, NamedTuple, TextIO
 
 from captures.calls import Call
 from experiments import (
+    backends,
     busiest,
     disguise,
+    live_summary,
     metrics,
     offline,
     provenance,
@@ -39,6 +41,7 @@ from experiments import corpus as corpora
 from experiments import spec as specs
 from experiments.corpus import Corpus, Item, capture_year, later_client
 from experiments.grid import Cell, cells, load_operators
+from experiments.live import LiveBench
 from experiments.progress import Fetching, Progress
 from experiments.simulate import Bench, Outcome, Unit
 from experiments.spec import Spec
@@ -50,9 +53,10 @@ PATIENCE = 8.0
 
 
 class Options(NamedTuple):
-    """How a run is made; none of it changes a result that is not about time.
+    """How a run is made; none of it but the backend changes a result that is not about time.
 
-    jobs: processes, 0 for as many as pay; cells: the cache of simulations, None for the user's.
+    jobs: processes, 0 for as many as pay; cells: the cache of simulations, None for the user's;
+    backend: virtual, live or auto, None as the spec says.
     """
 
     corpus: Path | None = None
@@ -62,6 +66,7 @@ class Options(NamedTuple):
     runs: Path = Path("runs")
     cells: Path | None = None
     stream: TextIO | None = None
+    backend: str | None = None
 
 
 class Finished(NamedTuple):
@@ -102,6 +107,11 @@ def run(name: str, options: Options) -> Finished:
     liked = specs.find(name).parent / spec.reaction if spec.reaction else None
     if liked is not None:
         reaction.read(liked)  # what is wrong with it is told before the work
+    chosen = backends.choose(spec, options.backend)
+    spec = spec.model_copy(update={"backend": chosen.backend})
+    if chosen.why:
+        print(chosen.why, file=options.stream or sys.stderr, flush=True)
+        log(chosen.why)
     grid = cells(spec, load_operators(spec))
     held = obtain(spec, options)
     for notice in held.notices:
@@ -110,7 +120,8 @@ def run(name: str, options: Options) -> Finished:
         log(f"missing: {one['capture']}: {one['reason']}")
     seen = examine(held, options, log)
     held = with_flows(held, seen)
-    outcomes, reused, errors = simulate_all(spec, grid, held, options, log)
+    bench = bench_of(spec, in_grid(held, spec), options, log)
+    outcomes, reused, errors = simulate_all(spec, grid, bench, options, log)
     tables = {
         "flows": offline.shown([row for one in seen.values() for row in one.rows], options.reveal),
         "calls": call_rows(spec, grid, held, seen, outcomes),
@@ -128,6 +139,10 @@ def run(name: str, options: Options) -> Finished:
     if evaluated is not None:
         tables |= evaluated.tables
         told["evaluation"] = evaluated.told
+    if isinstance(bench, LiveBench):
+        shown = live_summary.summarise(spec, grid, held, bench, outcomes, options.runs)
+        tables |= shown.tables
+        told["live"] = shown.told
     folder = write(spec, raw, options, held, tables, told, log)
     report = render(folder, liked)
     point_latest(options.runs, folder)
@@ -194,20 +209,31 @@ def in_grid(held: Corpus, spec: Spec) -> list[Item]:
     ]
 
 
-def simulate_all(
-    spec: Spec, grid: Sequence[Cell], held: Corpus, options: Options, log: Log
-) -> tuple[dict[int, Outcome], set[int], dict[int, str]]:
-    """Return outcomes, reused cells and errors, each by the cell's position in the grid."""
-    items = in_grid(held, spec)
+def bench_of(spec: Spec, items: Sequence[Item], options: Options, log: Log) -> Bench | LiveBench:
+    """Return what plays the cells: the virtual bench or the live one."""
+    if spec.backend == backends.LIVE:
+        return LiveBench(items, spec.seed, spec.link, spec.seconds, spec.middlebox, log)
     folder = options.cells or simulate.cache_folder()
-    keys = {
-        at: simulate.unit_key(cell.policy, cell.access, spec.seed, items, spec.link)
+    return Bench(items, spec.seed, folder, spec.link, spec.seconds)
+
+
+def unit_keys(spec: Spec, grid: Sequence[Cell], items: Sequence[Item]) -> dict[int, str]:
+    """Return the key of the simulation behind each cell, by its position in the grid."""
+    return {
+        at: simulate.unit_key(cell.policy, cell.access, spec.seed, items, spec.link, spec.seconds)
         for at, cell in enumerate(grid)
         if cell.documented
     }
+
+
+def simulate_all(
+    spec: Spec, grid: Sequence[Cell], bench: Bench | LiveBench, options: Options, log: Log
+) -> tuple[dict[int, Outcome], set[int], dict[int, str]]:
+    """Return outcomes, reused cells and errors, each by the cell's position in the grid."""
+    keys = unit_keys(spec, grid, bench.items)
     ready = {}
-    if not options.force:
-        found = {key: simulate.cached(folder, key) for key in set(keys.values())}
+    if isinstance(bench, Bench) and not options.force:
+        found = {key: simulate.cached(bench.folder, key) for key in set(keys.values())}
         ready = {key: outcome for key, outcome in found.items() if outcome is not None}
     units = {
         key: Unit(key, grid[at].policy, grid[at].access)
@@ -216,7 +242,6 @@ def simulate_all(
     }
     log(f"cells: {len(grid)}, simulations: {len(units)} to do, {len(ready)} reused")
     order = sorted(units.values(), key=lambda unit: (unit.access, unit.key))
-    bench = Bench(items, spec.seed, folder, spec.link)
     done, failed = simulate_units(bench, order, options, log)
     outcomes = {at: (ready | done)[key] for at, key in keys.items() if key in ready or key in done}
     errors = {at: failed[key] for at, key in keys.items() if key in failed}
@@ -224,15 +249,21 @@ def simulate_all(
 
 
 def simulate_units(
-    bench: Bench, units: Sequence[Unit], options: Options, log: Log
+    bench: Bench | LiveBench, units: Sequence[Unit], options: Options, log: Log
 ) -> tuple[dict[str, Outcome], dict[str, str]]:
-    """Return outcome by key, and error by key, of the units, on as many processes as asked for."""
+    """Return outcome by key, and error by key, of the units, on as many processes as asked for.
+
+    Live plays are made one after the other: each wants the machine's cores for itself.
+    """
     jobs = min(options.jobs or default_jobs(), len(units))
     patience = 0.0 if options.jobs else PATIENCE
     done: dict[str, Outcome] = {}
     failed: dict[str, str] = {}
     with Progress("simulations", len(units), stream=options.stream, log=log) as bar:
-        work = _alone(bench, units) if jobs <= 1 else _together(bench, units, jobs, patience)
+        if jobs <= 1 or isinstance(bench, LiveBench):
+            work = _alone(bench, units)
+        else:
+            work = _together(bench, units, jobs, patience)
         for unit, outcome, error in work:
             if outcome is not None:
                 done[unit.key] = outcome
@@ -246,12 +277,12 @@ def simulate_units(
 Work = Iterator[tuple[Unit, Outcome | None, str]]
 
 
-def _alone(bench: Bench, units: Sequence[Unit]) -> Work:
+def _alone(bench: Bench | LiveBench, units: Sequence[Unit]) -> Work:
     for unit in units:
         yield (unit, *_tried(bench, unit))
 
 
-def _tried(bench: Bench, unit: Unit) -> tuple[Outcome | None, str]:
+def _tried(bench: Bench | LiveBench, unit: Unit) -> tuple[Outcome | None, str]:
     """Do one simulation; an error becomes one sentence, so that it is a row and not the end."""
     try:
         return bench.outcome(unit), ""
@@ -272,11 +303,13 @@ def told(error: Exception) -> str:
 _BENCH: Bench | None = None
 
 
-def _begin_worker(items: Sequence[Item], seed: int, folder: Path, link: str) -> None:
+def _begin_worker(
+    items: Sequence[Item], seed: int, folder: Path, link: str, seconds: float | None
+) -> None:
     """Set up a worker process: Ctrl-C is the parent's business."""
     global _BENCH  # noqa: PLW0603 - one bench per worker process, opened once
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _BENCH = Bench(items, seed, folder, link)
+    _BENCH = Bench(items, seed, folder, link, seconds)
 
 
 def _work(unit: Unit) -> tuple[Outcome | None, str]:
@@ -308,7 +341,7 @@ def _spawned(bench: Bench, units: Sequence[Unit], jobs: int) -> Work:
         jobs,
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_begin_worker,
-        initargs=(bench.items, bench.seed, bench.folder, bench.link),
+        initargs=(bench.items, bench.seed, bench.folder, bench.link, bench.seconds),
     )
     try:
         waiting: dict[Future[tuple[Outcome | None, str]], Unit] = {
@@ -508,6 +541,8 @@ def summarise(
             "seed": spec.seed,
             "sha256": provenance.sha256(raw),
             "scenario_year": spec.scenario_year,
+            "backend": spec.backend,
+            "seconds": spec.seconds,
             "dates": [{"date": day.date.isoformat(), "label": day.label} for day in spec.dates],
         },
         "captures": {
@@ -583,13 +618,14 @@ def provenance_of(spec: Spec, raw: bytes, held: Corpus, now: datetime.datetime) 
     """Return provenance.json; `inputs` is the sha256 of all that decides the results."""
     takes = {item.capture.name: item.capture.sha256 for item in held.items}
     code = provenance.code_digest((*provenance.CELL_PACKAGES, "experiments"))
-    inputs = repr((provenance.sha256(raw), code, sorted(takes.items())))
+    inputs = repr((provenance.sha256(raw), spec.backend, code, sorted(takes.items())))
     return {
         "schema": 1,
         "inputs": provenance.sha256(inputs.encode()),
         "made": now.isoformat(timespec="seconds"),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "spec": {"name": spec.name, "sha256": provenance.sha256(raw), "seed": spec.seed},
+        "backend": spec.backend,
         "code": {"digest": code, **provenance.git_state()},
         "versions": {"midcall": provenance.midcall_version(), **provenance.library_versions()},
         "machine": provenance.machine(),

@@ -21,6 +21,7 @@ import numpy as np
 
 from captures.pcap import Packets, read
 from experiments.corpus import Item
+from experiments.cut import Cut, cut
 from experiments.provenance import code_digest
 from experiments.results import write_atomically
 from experiments.statistics import derived_seed
@@ -48,7 +49,12 @@ def cache_folder() -> Path:
 
 
 def unit_key(
-    policy: Any, access: str, seed: int, items: Sequence[Item], link: str = "captured"
+    policy: Any,
+    access: str,
+    seed: int,
+    items: Sequence[Item],
+    link: str = "captured",
+    seconds: float | None = None,
 ) -> str:
     """Return the sha256 (hex) over everything the simulation's outcome depends on."""
     depends = {
@@ -58,6 +64,7 @@ def unit_key(
         "access": access,
         "seed": seed,
         "link": link,
+        "seconds": seconds,
         "captures": [(item.capture.sha256, item.truth_digest()) for item in items],
     }
     return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
@@ -91,26 +98,32 @@ class Bench:
     """
 
     def __init__(
-        self, items: Sequence[Item], seed: int, folder: Path, link: str = "captured"
+        self,
+        items: Sequence[Item],
+        seed: int,
+        folder: Path,
+        link: str = "captured",
+        seconds: float | None = None,
     ) -> None:
         self.items, self.seed, self.folder, self.link = list(items), seed, folder, link
-        self._packets: dict[str, Packets] = {}
+        self.seconds = seconds
+        self._opened: dict[str, Cut] = {}
         self._controls: dict[str, Any] = {}
         self._access = ""
 
-    def packets(self, item: Item) -> Packets:
-        """Return the capture's packets."""
+    def opened(self, item: Item) -> Cut:
+        """Return the capture's packets, calls and labels, cut where the run cuts."""
         sha256 = item.capture.sha256
-        if sha256 not in self._packets:
-            self._packets[sha256] = read(item.path)
-        return self._packets[sha256]
+        if sha256 not in self._opened:
+            self._opened[sha256] = cut(item, read(item.path), self.seconds)
+        return self._opened[sha256]
 
     def run(self, item: Item, policy: Any, access: str) -> Any:
         """Simulate one capture; the seed is derived from names, never from the order of work."""
         from testbed.virtual import simulate
 
         seed = derived_seed(self.seed, item.capture.sha256, access)
-        packets = self.packets(item)
+        packets = self.opened(item).packets
         return simulate(packets, item.calls, item.labels, policy, access, seed, link=self.link)
 
     def control(self, item: Item, access: str) -> Any:
@@ -129,18 +142,14 @@ class Bench:
         hits: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
         for item in self.items:
             try:
-                self._one(item, unit, calls, hits)
+                self._one(self.opened(item).item, unit, calls, hits)
             except Exception as error:
                 error.add_note(f"capture {item.capture.name}")
                 raise
-        names = ("protocol", "flows", "hit", "bytes", "bytes_hit")
-        collateral = [
-            dict(zip(names, (kind, *counts), strict=True)) for kind, counts in sorted(hits.items())
-        ]
         done = {
             "key": unit.key,
             "calls": calls,
-            "collateral": collateral,
+            "collateral": collateral_of(hits),
             "seconds": time.perf_counter() - begin,
         }
         keep(self.folder, done)
@@ -155,12 +164,12 @@ class Bench:
         simulation = self.run(item, unit.policy, unit.access)
         for call in item.calls:
             told = judge(simulation, control, call)
-            calls.append(_call_entry(item, call.id, told))
+            calls.append(call_entry(item, call.id, told))
         if not item.capture.synthetic:
-            count_hits(item, self.packets(item), simulation, control, hits)
+            count_hits(item, self.opened(item).packets, simulation, control, hits)
 
 
-def _call_entry(item: Item, call: str, told: Any) -> dict[str, Any]:
+def call_entry(item: Item, call: str, told: Any) -> dict[str, Any]:
     """Return a call verdict as plain values."""
     return {
         "sha256": item.capture.sha256,
@@ -187,6 +196,12 @@ def _real(value: Any) -> float | None:
 
 
 # ---- bystanders
+
+
+def collateral_of(hits: dict[str, list[int]]) -> list[dict[str, Any]]:
+    """Return what `count_hits` added up as rows by kind of traffic."""
+    names = ("protocol", "flows", "hit", "bytes", "bytes_hit")
+    return [dict(zip(names, (kind, *held), strict=True)) for kind, held in sorted(hits.items())]
 
 
 def count_hits(

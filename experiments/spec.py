@@ -27,6 +27,11 @@ App = Literal[
     "meet", "webex", "discord", "line", "kakaotalk", "wechat", "imo", "snapchat", "agora", "sip",
     "other-rtc",
 ]  # fmt: skip
+Backend = Literal["virtual", "live", "auto"]
+#: The box of the lab itself; anything else is a middlebox of testbed.live.blackbox.
+OWN = "midcall"
+#: Other people's boxes, as testbed.live.blackbox names them.
+BOXES = ("suricata", "nfqueue", "command")
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=60)]
 
 
@@ -74,7 +79,10 @@ class Spec(Strict):
     link: delay and loss of the access network as captured, or those of its preset as well;
     conformance: whether the policy language's scenarios are played too; reaction: a CSV of public
     reaction (see reaction), by its path from the spec's folder; arms, disguises: whether the calls
-    are also played dressed as control arms, as disguises.
+    are also played dressed as control arms, as disguises. backend: where it is
+    played, "auto" being live where this machine can; seconds: how much of each call is played, None
+    for all; middlebox: the lab's own, or with backend live "suricata", "nfqueue" or
+    "command: WORDS", which stand alone: no operators, then.
     """
 
     schema_version: Literal[1] = Field(alias="schema")
@@ -82,7 +90,7 @@ class Spec(Strict):
     title: str = Field(min_length=1)
     question: str = Field(min_length=1)
     seed: int = Field(ge=0, lt=2**63)
-    operators: list[str] = Field(min_length=1)
+    operators: list[str] = []
     hypotheses: Literal["all"] | list[str] = "all"
     access: list[Access] = Field(min_length=1)
     apps: list[App] = Field(min_length=1)
@@ -91,6 +99,9 @@ class Spec(Strict):
     conformance: bool = False
     arms: bool = False
     disguises: bool = False
+    backend: Backend = "virtual"
+    seconds: float | None = Field(default=None, ge=1, le=3600)
+    middlebox: str = OWN
     captures: Captures = Captures()
     timing: Timing = Timing()
     evaluation: Evaluation = Evaluation()
@@ -106,6 +117,26 @@ class Spec(Strict):
         days = [day.date for day in self.dates]
         if days != sorted(set(days)):
             raise ValueError("dates: must be in order, each once")
+        return self
+
+    @model_validator(mode="after")
+    def _one_box(self) -> Spec:
+        if self.middlebox == OWN:
+            if not self.operators:
+                raise ValueError("operators: none given, expected at least one")
+            return self
+        kind, _, words = self.middlebox.partition(":")
+        if kind not in BOXES or (kind == "command") != bool(words.strip()):
+            known = ", ".join(f'"{name}"' for name in (OWN, *BOXES[:2]))
+            raise ValueError(
+                f'middlebox: got {self.middlebox!r}, expected {known} or "command: PROGRAM WORDS"'
+            )
+        if self.operators or self.hypotheses != "all":
+            raise ValueError(
+                f"operators, hypotheses: {kind} knows no operator's policy, so none may stand here"
+            )
+        if self.backend != "live":
+            raise ValueError(f'backend: {kind} is a live box, expected backend = "live"')
         return self
 
     @property

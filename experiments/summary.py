@@ -18,7 +18,7 @@ Row = Mapping[str, Any]
 
 SCHEMA = 1
 #: Keys that differ between two equal runs; all others are byte-identical at any -j.
-TIMED = ("throughput", "latency", "machine", "run")
+TIMED = ("throughput", "latency", "machine", "run", "live")
 
 #: Columns of calls.parquet that calls[] repeats.
 CALL_KEYS = (
@@ -148,15 +148,26 @@ def cell_counts(cells: Sequence[Row]) -> dict[str, Any]:
 
 
 def lines(summary: Mapping[str, Any]) -> list[str]:
-    """Return the five lines a person sees at the end of a run."""
+    """Return the five lines a person sees at the end of a run, six of a live one."""
     held, cost = summary["captures"], summary["throughput"]["offline"]
-    return [
+    told = [
         f"captures: {held['real']} real, {held['synthetic']} synthetic, {held['missing']} missing",
         f"seen:     {_seen_words(summary)}",
         f"calls:    {_blocked_words(summary)}",
         f"hit:      {_hit_words(summary['collateral'])}",
         f"speed:    {_speed_words(cost, summary['latency']['offline']['ns_per_packet'])}",
     ]
+    return [*told, f"live:     {_live_words(summary['live'])}"] if "live" in summary else told
+
+
+def _live_words(live: Mapping[str, Any]) -> str:
+    same, fates, late = live["parity"], live["fates"], live["replay_error_us"]
+    words = [f"{fates['proven']} of {fates['packets']} packets' fates proven"]
+    if same["cells"]:
+        words.insert(0, f"{same['agree']} of {same['cells']} cells as in virtual time")
+    if late["p99"] is not None:
+        words.append(f"sent {late['p50']:.0f} µs late at p50, {late['p99']:.0f} at p99")
+    return ", ".join(words)
 
 
 def _seen_words(summary: Mapping[str, Any]) -> str:

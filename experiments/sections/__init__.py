@@ -20,6 +20,7 @@ from experiments.sections import (
     captures,
     collateral,
     disguises,
+    live,
     reaction,
     speed,
     waits,
@@ -49,6 +50,7 @@ SECTIONS = (
     Section("disguises", "Disguises", disguises.build),
     Section("reaction", "Public reaction", reaction.build),
     Section("speed", "Speed", speed.build),
+    Section("live", "Live", live.build),
     Section("captures", "Captures", captures.build),
     Section("limits", "Method and limits", lambda run: {}),
 )

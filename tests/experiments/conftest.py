@@ -39,6 +39,8 @@ names = ["sample-whatsapp-audio", "sample-viber-audio", "sample-dns"]
 [timing]
 packets = 200
 seconds = 0.2
+[evaluation]
+enabled = false
 """
 
 FATE = np.dtype([("sent", "?"), ("fate", "u1"), ("rule", "i2")])

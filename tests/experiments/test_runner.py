@@ -198,10 +198,10 @@ def test_an_interrupted_run_keeps_its_finished_cells_and_leaves_no_folder(
 ) -> None:
     whole = paper.simulate
 
-    def stop(*words: Any) -> Any:
+    def stop(*words: Any, **named: Any) -> Any:
         if paper.simulations == 5:
             raise KeyboardInterrupt
-        return whole(*words)
+        return whole(*words, **named)
 
     virtual = sys.modules["testbed.virtual"]
     monkeypatch.setattr(virtual, "simulate", stop)

@@ -115,3 +115,26 @@ def test_a_spec_that_is_not_there_is_told_with_the_closest_name(tmp_path: Path) 
     with pytest.raises(ExperimentError) as caught:
         spec.find(missing)
     assert str(caught.value) == f"{missing}: no such spec file (did you mean smoke?)"
+
+
+def test_a_middlebox_of_somebody_elses_stands_alone_and_live() -> None:
+    box = GOOD.replace('operators = ["maroc-telecom"]\n', 'middlebox = "suricata"\n')
+    assert problems(box) == (
+        'tiny.toml: backend: suricata is a live box, expected backend = "live"'
+    )
+    live = box.replace("seed = 7", 'seed = 7\nbackend = "live"')
+    assert spec.parse(live.encode(), "tiny.toml").middlebox == "suricata"
+    assert problems(live.replace("access =", 'operators = ["inwi"]\naccess =')) == (
+        "tiny.toml: operators, hypotheses: suricata knows no operator's policy, so none may "
+        "stand here"
+    )
+    assert problems(live.replace("suricata", "command:")) == (
+        'tiny.toml: middlebox: got \'command:\', expected "midcall", "suricata", "nfqueue" or '
+        '"command: PROGRAM WORDS"'
+    )
+    assert problems(GOOD.replace('operators = ["maroc-telecom"]\n', "")) == (
+        "tiny.toml: operators: none given, expected at least one"
+    )
+    assert problems(GOOD.replace("seed = 7", 'seed = 7\nbackend = "liv"')) == (
+        "tiny.toml: backend: 'liv' is not known (did you mean live?)"
+    )

@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The plan of a run: its budget in cells, simulations, captures, seconds and disk, before it runs.
+
+What a simulation costs is measured here and now on a few of the run's own captures; a live play
+takes as long as its longest capture, which is known. Nothing is fetched and nothing is kept.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from captures.pcap import read
+from experiments import backends, corpus, offline, runner, simulate
+from experiments import spec as specs
+from experiments.corpus import Corpus, Item
+from experiments.cut import cut
+from experiments.grid import cells, load_operators
+from experiments.live import PLAY_OVERHEAD_S
+from experiments.simulate import Bench, Unit
+from experiments.spec import Spec
+
+#: Captures that a cost is measured on: up to so many packets.
+PROBE_PACKETS = 15_000
+#: Without a peer, evaluating takes about this long per capture (docs/performance.md).
+EVALUATION_S = 0.3
+#: What a run's folder holds, per row of its largest tables and at least, in bytes (measured).
+ROW_BYTES, LEAST_BYTES = 330, 1_500_000
+#: A finished simulation in the cache, per call, in bytes (measured).
+CACHED_BYTES = 420
+
+
+class Plan(NamedTuple):
+    """What a run will do.
+
+    units: distinct policies on their access networks, of which `reused` are finished; packets: of
+    the captures, played: of their cuts; seconds: by part, as estimated on this machine.
+    """
+
+    spec: Spec
+    backend: str
+    why: str
+    cells: int
+    undocumented: int
+    units: int
+    controls: int
+    reused: int
+    captures: int
+    missing: int
+    packets: int
+    played: int
+    calls: int
+    longest_s: float
+    seconds: dict[str, float]
+    jobs: int
+    run_bytes: int
+    cache_bytes: int
+
+
+def plan(name: str, options: runner.Options) -> Plan:
+    """Return the budget of a run; raises ExperimentError as the run would."""
+    spec, _ = specs.load(name)
+    chosen = backends.choose(spec, options.backend, ready=False)
+    spec = spec.model_copy(update={"backend": chosen.backend})
+    grid = cells(spec, load_operators(spec))
+    held = corpus.gather(spec, options.corpus, offline=True)
+    items = runner.in_grid(held, spec)
+    cut_items = [cut(item, read(item.path), spec.seconds) for item in items]
+    keys = runner.unit_keys(spec, grid, items)
+    units = {key: Unit(key, grid[at].policy, grid[at].access) for at, key in keys.items()}
+    reused = finished(spec, options, units)
+    todo = [unit for key, unit in units.items() if key not in reused]
+    longest = max((span(one.packets.time) for one in cut_items), default=0.0)
+    packets = sum(one.packets.total for one in cut_items)
+    controls = len({unit.access for unit in todo})
+    jobs = min(options.jobs or runner.default_jobs(), max(len(todo), 1))
+    cost = {"reading and classifying": probe_reading(held)}
+    if chosen.backend == backends.LIVE:
+        cost["plays"] = (len(todo) + controls) * (longest + PLAY_OVERHEAD_S)
+        jobs = 1
+    else:
+        cost["simulations"] = probe(spec, items, todo, packets, controls) / jobs
+    cost["timing"] = 2 * spec.timing.seconds
+    if spec.evaluation.enabled:
+        cost["evaluation"] = EVALUATION_S * len(held.items)
+    calls = sum(len(one.item.calls) for one in cut_items)
+    return Plan(
+        spec,
+        chosen.backend,
+        chosen.why,
+        len(grid),
+        sum(not cell.documented for cell in grid),
+        len(units),
+        controls,
+        len(reused),
+        len(held.items),
+        len(held.missing),
+        sum(item.capture.packets for item in held.items),
+        packets,
+        calls,
+        longest,
+        cost,
+        jobs,
+        LEAST_BYTES + ROW_BYTES * calls * len(grid),
+        CACHED_BYTES * calls * len(todo) if chosen.backend == backends.VIRTUAL else 0,
+    )
+
+
+def finished(spec: Spec, options: runner.Options, units: dict[str, Unit]) -> set[str]:
+    """Return the keys of simulations that the cache holds; live plays are always made anew."""
+    if spec.backend == backends.LIVE or options.force:
+        return set()
+    folder = options.cells or simulate.cache_folder()
+    return {key for key in units if simulate.cached(folder, key) is not None}
+
+
+def span(clock: NDArray[np.int64]) -> float:
+    """Return how long packets take from first to last, in s."""
+    return float(clock.max() - clock.min()) / 1e9 if len(clock) else 0.0
+
+
+def probed(items: Sequence[Item]) -> list[Item]:
+    """Return captures of middling size, up to PROBE_PACKETS packets in all."""
+    order = sorted(items, key=lambda item: item.capture.packets)
+    middle = order[len(order) // 3 :] + order[: len(order) // 3]
+    chosen: list[Item] = []
+    for item in middle:
+        total = sum(one.capture.packets for one in chosen) + item.capture.packets
+        if not chosen or total <= PROBE_PACKETS:
+            chosen.append(item)
+    return chosen
+
+
+def probe_reading(held: Corpus) -> float:
+    """Return how long reading and classifying every capture will take, in s."""
+    some = probed(held.items)
+    offline.examine(some[0])  # compiles
+    begin = time.perf_counter()
+    for item in some:
+        offline.examine(item)
+    return (time.perf_counter() - begin) * len(held.items) / len(some)
+
+
+def probe(
+    spec: Spec, items: Sequence[Item], todo: Sequence[Unit], packets: int, controls: int
+) -> float:
+    """Return how long the simulations take on one process, in s, as measured on a few captures.
+
+    The first on an access network plays the captures without rules too; the second does not.
+    """
+    if not todo or not items:
+        return 0.0
+    some = probed(items)
+    with tempfile.TemporaryDirectory(prefix="midcall-") as folder:
+        bench = Bench(some, spec.seed, Path(folder), spec.link, spec.seconds)
+        bench.outcome(todo[0])  # compiles, reads, writes the scripts
+        share = packets / max(sum(bench.opened(item).packets.total for item in some), 1)
+        begin = time.perf_counter()
+        bench.outcome(todo[0])
+        each = time.perf_counter() - begin
+    return share * each * (len(todo) + 2 * controls)
+
+
+# ---- for people
+
+
+def lines(found: Plan) -> list[str]:
+    """Return a plan as text."""
+    spec, live = found.spec, found.backend == backends.LIVE
+    how = "live" if live else "virtual time"
+    why = f" ({found.why})" if found.why else ""
+    bare = f", {found.undocumented} without a documented service" if found.undocumented else ""
+    out = [
+        f"{spec.name}: {spec.title}",
+        f"backend       {how}{why}",
+        f"cells         {found.cells}{bare}",
+    ]
+    reused = f", {found.reused} finished already and reused" if found.reused else ""
+    noun = "plays" if live else "simulations"
+    out.append(
+        f"{noun:14}{found.units} distinct policies on their access networks{reused}; "
+        f"{found.controls} more without a policy to compare with"
+    )
+    fetch = "not on this machine: midcall captures fetch"
+    lacking = f"; {found.missing} {fetch}" if found.missing else ""
+    out.append(f"captures      {found.captures}, {found.packets:,} packets{lacking}")
+    cut_words = f", cut to {spec.seconds:g} s of each call" if spec.seconds else ""
+    longest = f"; the longest takes {duration(found.longest_s)}" if live else ""
+    out.append(
+        f"played        {found.played:,} packets with {found.calls} calls{cut_words}{longest}"
+    )
+    parts = ", ".join(f"{name} {duration(held)}" for name, held in found.seconds.items() if held)
+    on = f" on {found.jobs} processes" if found.jobs > 1 else ""
+    out.append(f"time          about {duration(sum(found.seconds.values()))}{on}: {parts}")
+    cache = f", {found.cache_bytes / 1e6:.1f} MB in the cache" if found.cache_bytes else ""
+    out.append(f"disk          about {found.run_bytes / 1e6:.1f} MB in runs/{cache}")
+    return out
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as people say them."""
+    if seconds < 90:
+        return f"{max(seconds, 1):.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    if seconds < 172_800:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 86_400:,.0f} days"
