@@ -123,6 +123,7 @@ def collateral(rows: Sequence[Row]) -> dict[str, Any]:
     worst = max(places.items(), key=lambda item: ratio(item[1][1], item[1][0]) or 0.0, default=None)
     names = ("operator", "hypothesis", "access", "date")
     return {
+        "by_protocol": by_protocol(rows),
         "flows": sum(n for n, _ in places.values()),
         "hit": sum(k for _, k in places.values()),
         "cells": len(places),
@@ -131,6 +132,29 @@ def collateral(rows: Sequence[Row]) -> dict[str, Any]:
         if worst is None
         else dict(zip(names, worst[0], strict=True)) | {"flows": worst[1][0], "hit": worst[1][1]},
     }
+
+
+def by_protocol(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Return per hypothesis and kind of traffic what is hit of it, at most over its places.
+
+    Rates are per million innocent flows, and per million of their bytes; intervals take flows as
+    independent, which those of one capture are not. Kinds that are never hit are left out.
+    """
+    worst: dict[tuple[str, str, str], Row] = {}
+    for row in rows:
+        key = (row["operator"], row["hypothesis"], row["protocol"])
+        if row["hit"] > (worst[key]["hit"] if key in worst else 0):
+            worst[key] = row
+    return [
+        {
+            **dict(zip(("operator", "hypothesis", "protocol"), key, strict=True)),
+            **{name: row[name] for name in ("flows", "hit", "bytes", "bytes_hit")},
+            "flows_per_million": 1e6 * (ratio(row["hit"], row["flows"]) or 0.0),
+            "bytes_per_million": 1e6 * (ratio(row["bytes_hit"], row["bytes"]) or 0.0),
+            "interval": share_interval(row["hit"], row["flows"]),
+        }
+        for key, row in sorted(worst.items())
+    ]
 
 
 def cell_counts(cells: Sequence[Row]) -> dict[str, Any]:

@@ -56,10 +56,11 @@ def test_synthetic_calls_are_in_no_operator_count() -> None:
 
 
 def test_collateral_names_the_worst_cell() -> None:
+    size = {"bytes": 100, "bytes_hit": 10}
     rows = [
-        {**PLACE, "protocol": "dns", "flows": 10, "hit": 0},
-        {**PLACE, "protocol": "web", "flows": 10, "hit": 1},
-        {**PLACE, "hypothesis": "ports", "protocol": "web", "flows": 20, "hit": 5},
+        {**PLACE, "protocol": "dns", "flows": 10, "hit": 0, **size},
+        {**PLACE, "protocol": "web", "flows": 10, "hit": 1, **size},
+        {**PLACE, "hypothesis": "ports", "protocol": "web", "flows": 20, "hit": 5, **size},
     ]
     told = summary.collateral(rows)
     assert (told["flows"], told["hit"], told["cells"], told["flows_per_cell"]) == (40, 6, 2, 20)

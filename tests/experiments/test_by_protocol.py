@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Collateral by kind of traffic: the worst place of each hypothesis, as rates with intervals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from experiments.summary import by_protocol, collateral
+
+
+def row(hit: int, date: str = "d", protocol: str = "dns", flows: int = 50) -> dict[str, Any]:
+    place = {"operator": "o", "hypothesis": "h", "access": "a", "date": date}
+    return {**place, "protocol": protocol, "flows": flows, "hit": hit, "bytes": 1000,
+            "bytes_hit": 10 * hit}  # fmt: skip
+
+
+def test_the_place_where_most_is_hit_counts_and_kinds_never_hit_are_left_out() -> None:
+    (found,) = by_protocol([row(1), row(5, "e"), row(0, protocol="quic")])
+    assert (found["protocol"], found["hit"], found["flows"]) == ("dns", 5, 50)
+    assert found["flows_per_million"] == pytest.approx(100_000)
+    assert found["bytes_per_million"] == pytest.approx(50_000)
+    assert found["interval"] == pytest.approx((0.0333, 0.2181), abs=1e-4)
+
+
+def test_few_flows_have_a_count_and_no_interval() -> None:
+    (found,) = by_protocol([row(1, flows=4)])
+    assert found["interval"] is None
+    assert collateral([])["by_protocol"] == []

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Significance: published p values, corrections in order, exact permutations."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from experiments import significance as sig
+
+
+@pytest.mark.parametrize(("n", "p"), [(5, 0.0079), (4, 0.029), (3, 0.10)])
+def test_all_or_none_of_so_many_runs_has_the_p_of_the_books(n: int, p: float) -> None:
+    assert sig.fisher(n, n, 0, n) == pytest.approx(p, rel=0.02)
+    assert sig.fisher(n, n, n, n) == 1.0
+
+
+def test_more_hits_than_runs_are_refused() -> None:
+    with pytest.raises(ValueError, match="6 of 5 and 0 of 5"):
+        sig.fisher(6, 5, 0, 5)
+
+
+def test_holm_multiplies_by_rank_never_falls_and_keeps_the_order_given() -> None:
+    assert sig.holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
+    assert sig.holm([0.9, 0.8]) == [1.0, 1.0]
+    assert sig.holm([]) == []
+
+
+def test_the_shift_is_the_median_of_all_differences_and_its_interval_holds_it() -> None:
+    a, b = [1.0, 2.0, 3.0, 4.0], [11.0, 12.0, 13.0, 14.0]
+    assert sig.hodges_lehmann(a, b) == 10.0
+    low, high = sig.shift_interval(a, b, 1)
+    assert low <= 10.0 <= high
+    assert sig.shift_interval(a, b, 1) == (low, high)
+
+
+def test_a_paired_test_of_few_pairs_is_exact() -> None:
+    assert sig.paired_permutation([0.0] * 5, [1, 2, 3, 4, 5], 1) == pytest.approx(2 / 32)
+    assert sig.paired_permutation([1.0, 2.0], [1.0, 2.0], 1) == 1.0
+    with pytest.raises(ValueError, match="1 and 2 values"):
+        sig.paired_permutation([1.0], [1.0, 2.0], 1)
+
+
+def test_a_paired_test_of_many_pairs_finds_a_shift_and_no_other() -> None:
+    a = np.random.default_rng(1).normal(size=40)
+    assert sig.paired_permutation(a.tolist(), (a + 1).tolist(), 2) < 0.001
+    mixed = a + np.resize((1.0, -1.0), 40)
+    assert sig.paired_permutation(a.tolist(), mixed.tolist(), 2) > 0.5
+
+
+def test_arms_are_interleaved_so_that_drift_cancels() -> None:
+    order = sig.abba(4)
+    assert order == "ABBAABBA"
+    places = {arm: [at for at, one in enumerate(order) if one == arm] for arm in "AB"}
+    assert sum(places["A"]) == sum(places["B"])
