@@ -196,6 +196,7 @@ def plan(
         int | None,
         typer.Option("-j", "--jobs", min=1, metavar="N", help="Processes (default: all cores)."),
     ] = None,
+    as_json: JSON = False,
 ) -> None:
     """Print the budget of an experiment before it runs: cells, captures, seconds, disk.
 
@@ -206,7 +207,9 @@ def plan(
         from experiments import runner
 
         options = runner.Options(corpus, jobs=jobs or 0, backend=backend)
-        print("\n".join(plans.lines(plans.plan(spec, options))))
+        found = plans.plan(spec, options)
+        value = {**found._asdict(), "spec": found.spec.model_dump(mode="json", by_alias=True)}
+        give(as_json, value, plans.lines(found))
 
 
 @app.command()
