@@ -26,6 +26,7 @@ Table = dict[str, Any]
 TABLES = (
     "flows", "calls", "collateral", "cells", "latency", "throughput", "dressed", "dress_costs",
     "live_calls", "live_bench",
+    "localise",
 )  # fmt: skip
 
 

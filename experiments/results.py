@@ -145,6 +145,26 @@ DRESSED: dict[str, dict[str, Any]] = {
     },
 }
 
+#: The same for the localiser's benchmark.
+LOCALISED: dict[str, dict[str, Any]] = {
+    "localise": {
+        "rule": _TEXT,
+        "kind": _TEXT,
+        "noise": _REAL,
+        "recovered": _FLAG,
+        "complete": _FLAG,
+        "tests": _INT,
+        "tests_blocked": _INT,
+        "tests_wrong": _INT,
+        "sets_same": _FLAG,
+        "questions": _INT,
+        "probes": _INT,
+        "packets": _INT,
+        "octets": _INT,
+        "found": _TEXT,
+    }
+}
+
 #: The same for the tables of an evaluation.
 EVALUATED: dict[str, dict[str, Any]] = {
     "evaluation": {
@@ -286,7 +306,7 @@ LIVE: dict[str, dict[str, Any]] = {
 
 def table(name: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     """Return rows as the Arrow table of that name; a row must have exactly its columns."""
-    columns = (COLUMNS | DRESSED | EVALUATED | LIVE)[name]
+    columns = (COLUMNS | DRESSED | LOCALISED | EVALUATED | LIVE)[name]
     for row in rows:
         if row.keys() != columns.keys():
             odd = sorted(row.keys() ^ columns.keys())

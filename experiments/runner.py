@@ -130,6 +130,8 @@ def run(name: str, options: Options) -> Finished:
     }
     dressed = dress_up(spec, grid, held, tables["collateral"], options, log)
     evaluated = evaluate.within(spec, held, options, log)
+    if spec.localise is not None:
+        tables["localise"] = localise_rows(spec, options, log)
     measured = measure(spec, held, seen, log)
     tables |= {"latency": measured.latency, "throughput": measured.throughput}
     told = summarise(spec, raw, held, seen, tables, measured)
@@ -495,6 +497,19 @@ def measure(spec: Spec, held: Corpus, seen: dict[str, offline.Seen], log: Log) -
     return timing.measure(parts, spec.timing.packets, spec.timing.seconds, name)
 
 
+def localise_rows(spec: Spec, options: Options, log: Log) -> list[Row]:
+    """Return the rows of localise.parquet: planted rules, and whether they were recovered."""
+    from experiments.localiser import bench
+    from experiments.localiser.planted import PLANTED
+
+    wanted = spec.localise
+    if wanted is None:
+        return []
+    total = len(wanted.noise) * len(PLANTED)
+    with Progress("planted rules", total, stream=options.stream, log=log) as bar:
+        return bench.run(wanted.noise, wanted.budget, spec.seed, step=bar.step)
+
+
 # ---- summary and files
 
 
@@ -565,6 +580,7 @@ def summarise(
         "cells": summary.cell_counts(tables["cells"]),
         "intervals": summary.intervals_note(),
         **proven(spec),
+        **({"localise": summary.localise(tables["localise"])} if "localise" in tables else {}),
         **measured.summary,
         "machine": provenance.machine(),
     }

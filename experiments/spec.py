@@ -73,6 +73,13 @@ class Evaluation(Strict):
     flows: int = Field(default=150_000, ge=0, le=10_000_000)
 
 
+class Localise(Strict):
+    """The localiser's benchmark: shares of wrong answers, and probes for one planted rule."""
+
+    noise: list[Annotated[float, Field(ge=0.0, lt=0.5)]] = Field(default=[0.0, 0.05], min_length=1)
+    budget: int = Field(default=20_000, ge=1)
+
+
 class Spec(Strict):
     """One experiment: the grid operator x hypothesis x access x date over calls and innocents.
 
@@ -105,6 +112,7 @@ class Spec(Strict):
     captures: Captures = Captures()
     timing: Timing = Timing()
     evaluation: Evaluation = Evaluation()
+    localise: Localise | None = None
     reaction: str | None = Field(default=None, min_length=1)
 
     @model_validator(mode="after")

@@ -157,6 +157,30 @@ def by_protocol(rows: Sequence[Row]) -> list[dict[str, Any]]:
     ]
 
 
+def by_noise(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Return per share of wrong answers the planted rules, those recovered, and probes per rule."""
+    told = []
+    for noise in sorted({row["noise"] for row in rows}):
+        own = [row for row in rows if row["noise"] == noise]
+        probes = sorted(row["probes"] for row in own)
+        told.append(
+            {
+                "planted": len(own),
+                "recovered": sum(row["recovered"] for row in own),
+                "noise": noise,
+                "probes_p50": probes[-(-len(probes) * 50 // 100) - 1],
+                "probes_p95": probes[-(-len(probes) * 95 // 100) - 1],
+            }
+        )
+    return told
+
+
+def localise(rows: Sequence[Row]) -> dict[str, Any]:
+    """Return `localise`: the figures at the largest noise, and at each one."""
+    told = by_noise(rows)
+    return {**told[-1], "by_noise": told}
+
+
 def cell_counts(cells: Sequence[Row]) -> dict[str, Any]:
     """Return how many cells there are, failed, or lack a documented service.
 

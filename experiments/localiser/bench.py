@@ -21,13 +21,12 @@ import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from experiments.localiser import fresh
 from experiments.localiser.asking import Asker
 from experiments.localiser.clause import blocks
 from experiments.localiser.planted import CALL, PLANTED, Planted
 from experiments.localiser.search import Found, localise
+from experiments.summary import by_noise
 from testbed.oracle import NoisyOracle, Oracle
 from testbed.probe import Probe, probe_of
 from testbed.scenes import scene
@@ -96,24 +95,6 @@ def one(
     }
 
 
-def summary(rows: Sequence[Row]) -> list[Row]:
-    """Return `localise` of summary.json: one entry per share of wrong answers."""
-    told = []
-    for noise in sorted({row["noise"] for row in rows}):
-        own = [row for row in rows if row["noise"] == noise]
-        probes = [row["probes"] for row in own]
-        told.append(
-            {
-                "planted": len(own),
-                "recovered": sum(row["recovered"] for row in own),
-                "noise": noise,
-                "probes_p50": int(np.percentile(probes, 50, method="inverted_cdf")),
-                "probes_p95": int(np.percentile(probes, 95, method="inverted_cdf")),
-            }
-        )
-    return told
-
-
 def lines(rows: Sequence[Row]) -> list[str]:
     """Return the rules that were not recovered, a line each, and a line per share of noise."""
     told = [
@@ -126,5 +107,5 @@ def lines(rows: Sequence[Row]) -> list[str]:
         f"{entry['recovered']} of {entry['planted']} planted rules recovered exactly at "
         f"{entry['noise']:.0%} noise; probes: half of them at most {entry['probes_p50']}, 95 % at "
         f"most {entry['probes_p95']}"
-        for entry in summary(rows)
+        for entry in by_noise(rows)
     ]
