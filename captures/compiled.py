@@ -21,11 +21,13 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import llvmlite
 import numba
 import numpy as np
+
+from captures.kernels import Kernel
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -151,11 +153,19 @@ def compiled(function: F, inline: bool) -> F:
     """Return a function as machine code, kept in the folder of its module."""
     if CACHE is not None:
         numba.config.CACHE_DIR = module_cache(function.__module__)
-    njit: Any = numba.njit
-    made: F = njit(cache=True, nogil=True, error_model="numpy", _nrt=False, forceinline=inline)(
-        function
-    )
-    return made
+    if PLAIN:
+        return function
+    options = {
+        "nopython": True,
+        "boundscheck": None,
+        "nogil": True,
+        "error_model": "numpy",
+        "_nrt": False,
+        "forceinline": inline,
+    }
+    made: Any = Kernel(function, targetoptions=options)
+    made.enable_caching()
+    return cast(F, made)
 
 
 def warm_mark(folder: Path) -> Path:
