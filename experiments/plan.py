@@ -28,11 +28,11 @@ from experiments.spec import Spec
 
 #: Captures that a cost is measured on: up to so many packets.
 PROBE_PACKETS = 15_000
-#: Without a peer, evaluating takes about this long per capture (docs/performance.md).
+#: Without a peer, evaluating takes about this long per capture: a rough figure, not a measurement.
 EVALUATION_S = 0.3
-#: What a run's folder holds, per row of its largest tables and at least, in bytes (measured).
+#: What a run leaves, roughly, per row of its largest tables and at least, in bytes.
 ROW_BYTES, LEAST_BYTES = 330, 1_500_000
-#: A finished simulation in the cache, per call, in bytes (measured).
+#: A finished simulation in the cache, roughly, per call, in bytes.
 CACHED_BYTES = 420
 
 
