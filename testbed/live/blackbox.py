@@ -209,6 +209,10 @@ class Blackbox:
                 break
         with suppress(ProcessLookupError):  # children that outlived it
             os.killpg(process.pid, signal.SIGKILL)
+            until = time.monotonic() + STOP_SECONDS
+            while time.monotonic() < until:  # a killed process is gone a little later
+                os.killpg(process.pid, 0)
+                time.sleep(0.005)
 
     def stop(self) -> None:
         """End the program and take away what it needed."""
