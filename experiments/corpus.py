@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from captures import calls as call_truth
 from captures import catalogue as catalogues
@@ -159,3 +159,20 @@ def copies(items: Sequence[Item]) -> list[str]:
 def headline(items: Sequence[Item]) -> list[Item]:
     """Return the items that may enter a headline figure: real ones."""
     return [item for item in items if not item.capture.synthetic]
+
+
+def counted(
+    held: Corpus, apps: Sequence[str], outcomes: Mapping[int, Mapping[str, Any]]
+) -> Iterator[tuple[int, Item, Call, dict[str, Any]]]:
+    """Yield (position in the grid, item, call, its entry), each call in one item only.
+
+    apps: those of the spec; outcomes: of cells, by their position in the grid.
+    """
+    items = {item.capture.sha256: item for item in held.items}
+    kept = holders(held.items)
+    for at, outcome in sorted(outcomes.items()):
+        for entry in outcome["calls"]:
+            item = items[entry["sha256"]]
+            call = next(one for one in item.calls if one.id == entry["call"])
+            if call.app in apps and kept[identity(item.capture, call)] == entry["sha256"]:
+                yield at, item, call, entry

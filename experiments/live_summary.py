@@ -69,34 +69,24 @@ def call_rows(
     spec: Spec, grid: Sequence[Cell], held: Corpus, outcomes: Mapping[int, Outcome]
 ) -> list[Row]:
     """Return one row per cell and call: verdict live and in virtual time, cause, proof."""
-    items = {item.capture.sha256: item for item in held.items}
-    holders = corpus.holders(held.items)
-    rows = []
-    for at, outcome in sorted(outcomes.items()):
-        for entry in outcome["calls"]:
-            item = items[entry["sha256"]]
-            call = next(one for one in item.calls if one.id == entry["call"])
-            stands = holders[corpus.identity(item.capture, call)] == entry["sha256"]
-            if call.app not in spec.apps or not stands:
-                continue
-            rows.append(
-                {
-                    **grid[at].place(),
-                    "capture": item.capture.name,
-                    "call": call.id,
-                    "app": call.app,
-                    "kind": call.kind,
-                    "synthetic": item.capture.synthetic,
-                    "verdict": entry["verdict"],
-                    "virtual": entry["twin"],
-                    "agree": None if entry["twin"] is None else entry["twin"] == entry["verdict"],
-                    "cause": entry["cause"],
-                    "packets": entry["packets"],
-                    "proven": entry["proven"],
-                    "play": outcome["key"][:8],
-                }
-            )
-    return rows
+    return [
+        {
+            **grid[at].place(),
+            "capture": item.capture.name,
+            "call": call.id,
+            "app": call.app,
+            "kind": call.kind,
+            "synthetic": item.capture.synthetic,
+            "verdict": entry["verdict"],
+            "virtual": entry["twin"],
+            "agree": None if entry["twin"] is None else entry["twin"] == entry["verdict"],
+            "cause": entry["cause"],
+            "packets": entry["packets"],
+            "proven": entry["proven"],
+            "play": outcomes[at]["key"][:8],
+        }
+        for at, item, call, entry in corpus.counted(held, spec.apps, outcomes)
+    ]
 
 
 def parity(rows: Sequence[Row]) -> Row:

@@ -57,8 +57,7 @@ def markdown(view: Row, figures: Sequence[charts.Chart]) -> str:
         finalize=escaped,
         autoescape=False,
     )
-    for name in ("app_name", "access_name", "operator_name", "verdict_name", "count", "percent",
-                 "span", "amount", "duration_ms", "duration_ns", "day", "listed"):  # fmt: skip
+    for name in wording.FILTERS:
         engine.filters[name] = getattr(wording, name)
     engine.globals |= {
         "plural": wording.plural,

@@ -408,17 +408,10 @@ def call_rows(
     outcomes: dict[int, Outcome],
 ) -> list[Row]:
     """Return the rows of calls.parquet, in the order of the grid, then of captures."""
-    items = {item.capture.sha256: item for item in held.items}
-    holders = corpora.holders(held.items)
-    rows = []
-    for at, outcome in sorted(outcomes.items()):
-        for entry in outcome["calls"]:
-            item = items[entry["sha256"]]
-            call = next(one for one in item.calls if one.id == entry["call"])
-            if call.app in spec.apps and stands_for(holders, item, call):
-                recognised = seen[entry["sha256"]].recognised[call.id]
-                rows.append(_call_row(spec, grid[at], item, call, entry, recognised))
-    return rows
+    return [
+        _call_row(spec, grid[at], item, call, entry, seen[entry["sha256"]].recognised[call.id])
+        for at, item, call, entry in corpora.counted(held, spec.apps, outcomes)
+    ]
 
 
 def _call_row(spec: Spec, cell: Cell, item: Item, call: Call, entry: Row, recognised: bool) -> Row:

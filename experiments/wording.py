@@ -11,6 +11,12 @@ import datetime
 import math
 from collections.abc import Iterable, Sequence
 
+#: The functions of this file that a template may apply to a value.
+FILTERS = (
+    "app_name", "access_name", "operator_name", "verdict_name", "count", "percent",
+    "span", "amount", "duration_ms", "duration_ns", "day", "listed",
+)  # fmt: skip
+
 APP_NAMES = {
     "whatsapp": "WhatsApp", "skype": "Skype", "viber": "Viber", "facetime": "FaceTime",
     "messenger": "Messenger", "signal": "Signal", "telegram": "Telegram", "zoom": "Zoom",
