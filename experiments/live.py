@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from captures.calls import Call
 from captures.pcap import Packets, read
-from experiments import parity
+from experiments import parity, timelines
 from experiments.corpus import Item
 from experiments.cut import cut
 from experiments.errors import ExperimentError
@@ -127,7 +127,9 @@ class LiveBench:
         from testbed.call import judge
 
         live, null = played.simulations[at], control.simulations[at]
-        told = call_entry(item, call.id, judge(live, null, call))
+        verdict = judge(live, null, call)
+        told = call_entry(item, call.id, verdict)
+        told["timeline"] = timelines.entry(live, null, call, verdict)
         seen = played.seen[at][parity.packets_of(live, call)]
         sent = seen["times"] > 0
         told["packets"], told["proven"] = int(sent.sum()), int((sent & seen["proven"]).sum())

@@ -119,6 +119,24 @@ COLUMNS: dict[str, dict[str, Any]] = {
     },
 }
 
+#: The same for timelines of calls that a rule touched: packets by slot of each direction.
+TIMELINES: dict[str, dict[str, Any]] = {
+    "timelines": {
+        **dict.fromkeys(("operator", "hypothesis", "hypothesis_title"), _TEXT),
+        **dict.fromkeys(("access", "date", "places", "grade"), _TEXT),
+        **dict.fromkeys(("capture", "call", "app", "kind"), _TEXT),
+        "synthetic": _FLAG,
+        "verdict": _TEXT,
+        "blocked": _FLAG,
+        **dict.fromkeys(("rule", "direction"), _TEXT),
+        **dict.fromkeys(("seconds", "recognised_s", "spoke_s", "media_lost"), _REAL),
+        **dict.fromkeys(("mos", "mos_low", "mos_high", "mos_control"), _REAL),
+        **dict.fromkeys(("delay_ms", "delay_control_ms", "jitter_ms"), _REAL),
+        **dict.fromkeys(("due", "sent", "came", "struck"), _INT),
+        **dict.fromkeys(("due_slots", "sent_slots", "came_slots", "struck_slots"), _TEXT),
+    }
+}
+
 #: The same for calls in other dresses: what rules made of them, and what a dress costs.
 _DRESS = {
     "dress": _TEXT,
@@ -306,7 +324,7 @@ LIVE: dict[str, dict[str, Any]] = {
 
 def table(name: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     """Return rows as the Arrow table of that name; a row must have exactly its columns."""
-    columns = (COLUMNS | DRESSED | LOCALISED | EVALUATED | LIVE)[name]
+    columns = (COLUMNS | TIMELINES | DRESSED | LOCALISED | EVALUATED | LIVE)[name]
     for row in rows:
         if row.keys() != columns.keys():
             odd = sorted(row.keys() ^ columns.keys())

@@ -35,6 +35,7 @@ from experiments import (
     results,
     simulate,
     summary,
+    timelines,
     timing,
 )
 from experiments import corpus as corpora
@@ -127,6 +128,7 @@ def run(name: str, options: Options) -> Finished:
         "calls": call_rows(spec, grid, held, seen, outcomes),
         "collateral": collateral_rows(grid, outcomes),
         "cells": cell_rows(grid, outcomes, reused, errors),
+        "timelines": timelines.rows(grid, held, spec.apps, outcomes),
     }
     dressed = dress_up(spec, grid, held, tables["collateral"], options, log)
     evaluated = evaluate.within(spec, held, options, log)

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from captures.pcap import Packets, read
+from experiments import timelines
 from experiments.corpus import Item
 from experiments.cut import Cut, cut
 from experiments.provenance import code_digest
@@ -27,7 +28,7 @@ from experiments.results import write_atomically
 from experiments.statistics import derived_seed
 
 #: Raise when the content of a cell's file changes its meaning.
-CELL_FORMAT = 1
+CELL_FORMAT = 2
 #: Values of a packet's fate that are the middlebox's doing.
 DELIVERED, DROPPED, FORGED = 1, 2, 3
 
@@ -164,7 +165,8 @@ class Bench:
         simulation = self.run(item, unit.policy, unit.access)
         for call in item.calls:
             told = judge(simulation, control, call)
-            calls.append(call_entry(item, call.id, told))
+            shown = timelines.entry(simulation, control, call, told)
+            calls.append(call_entry(item, call.id, told) | {"timeline": shown})
         if not item.capture.synthetic:
             count_hits(item, self.opened(item).packets, simulation, control, hits)
 

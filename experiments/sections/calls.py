@@ -9,6 +9,7 @@ from typing import Any
 
 from experiments import mission
 from experiments.findings import Findings
+from experiments.sections.timelines import timelines
 from experiments.statistics import clopper_pearson
 
 Row = Mapping[str, Any]
@@ -20,7 +21,12 @@ LOUD_ROLES = ("media", "setup", "control")
 
 def build(run: Findings) -> Table:
     """Return what the section shows."""
-    return {"calls": recognised(run), "recognition": recognition(run), "fates": fates(run)}
+    return {
+        "calls": recognised(run),
+        "recognition": recognition(run),
+        "fates": fates(run),
+        "timelines": timelines(run),
+    }
 
 
 def recognised(run: Findings) -> list[Table]:

@@ -89,6 +89,8 @@ class Paper:
             media_control=100,
             media_lost=1.0 if hit else 0.0,
             reason="paper",
+            up=None,
+            down=None,
         )
 
 
@@ -97,11 +99,14 @@ def paper(monkeypatch: pytest.MonkeyPatch) -> Paper:
     """Put the fake testbed in the place of the real one."""
     made = Paper()
     virtual, call = ModuleType("testbed.virtual"), ModuleType("testbed.call")
+    timeline = ModuleType("testbed.timeline")
+    timeline.timeline = lambda *told: None  # type: ignore[attr-defined]
     virtual.simulate = made.simulate  # type: ignore[attr-defined]
     virtual.warm_up = lambda: None  # type: ignore[attr-defined]
     call.judge = made.judge  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "testbed.virtual", virtual)
     monkeypatch.setitem(sys.modules, "testbed.call", call)
+    monkeypatch.setitem(sys.modules, "testbed.timeline", timeline)
     return made
 
 

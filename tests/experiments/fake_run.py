@@ -94,6 +94,28 @@ def call_row(
     }  # fmt: skip
 
 
+def fake_timelines() -> list[Row]:
+    """Return both directions of one WhatsApp, one Viber and one made FaceTime call."""
+    rows = []
+    for call, verdict in ((CALLS[0], "CUT"), (CALLS[4], "ONE_WAY"), (CALLS[9], "SETUP_BLOCKED")):
+        about = call_row(call, "inwi", HYPOTHESES[2][:3], "4g", DATES[1], verdict)
+        kept = ("operator", "hypothesis", "hypothesis_title", "access", "date", "capture", "call",
+                "app", "kind", "synthetic", "grade", "verdict", "blocked", "rule")  # fmt: skip
+        for direction, came in (("up", [4] * 20 + [0] * 40), ("down", [5] * 60)):
+            due, spoke = [5] * 60, 4.0 if direction == "up" else None
+            counts = {"due": due, "sent": due, "came": came, "struck": [0] * 60}
+            rows.append(
+                {key: about[key] for key in kept}
+                | {"places": "inwi/4g/2016-01-20", "direction": direction, "seconds": 12.0}
+                | {"recognised_s": 0.25, "spoke_s": spoke, "media_lost": 0.5, "mos": 1.2}
+                | {"mos_low": 1.0, "mos_high": 2.1, "mos_control": 4.4, "delay_ms": 10.0}
+                | {"delay_control_ms": 10.0, "jitter_ms": 0.0}
+                | {key: sum(held) for key, held in counts.items()}
+                | {f"{key}_slots": " ".join(map(str, held)) for key, held in counts.items()}
+            )
+    return rows
+
+
 def fake_collateral() -> list[Row]:
     return [
         {
@@ -217,6 +239,7 @@ def fake_run(folder: Path, **replaced: Sequence[Row]) -> Path:
     tables: dict[str, Sequence[Row]] = {
         "flows": fake_flows(),
         "calls": fake_calls(),
+        "timelines": fake_timelines(),
         "collateral": fake_collateral(),
         "cells": fake_cells(),
         "latency": [
