@@ -325,6 +325,50 @@ def ike(r: Random) -> Flow:
     return Flow(UDP, 500, 40 * MS, [(True, message(0, True)), (False, message(1, False))])
 
 
+def ike_session(r: Random) -> Flow:
+    """IKE of either version after its first answer: both cookies before every message."""
+    cookies, version = r.randbytes(16), r.choice((0x10, 0x20))
+
+    def message(at: int, up: bool) -> bytes:
+        body = r.randbytes(4 * r.randint(8, 80))
+        head = bytes((r.choice((5, 46)), version, r.choice((2, 35, 37)), r.choice((0, 8, 32))))
+        return cookies + head + number(at, 4) + number(28 + len(body), 4) + body
+
+    return Flow(UDP, 500, 40 * MS, talk(r, 30, message))
+
+
+def json_calls(r: Random) -> Flow:
+    """JSON-RPC over UDP, requests and answers that open alike."""
+
+    def message(at: int, up: bool) -> bytes:
+        said = "method" if up else "result"
+        text = f'{{"jsonrpc":"2.0","id":{at + 100},"{said}":"{label(r)}"}}'
+        return text.encode() + b" " * (-len(text) % 4)
+
+    return Flow(UDP, high_port(r), 100 * MS, talk(r, 30, message))
+
+
+def xml_messages(r: Random) -> Flow:
+    """XML over UDP (WS-Discovery and its like), both ways."""
+
+    def message(at: int, up: bool) -> bytes:
+        text = f'<?xml version="1.0" encoding="UTF-8"?><{label(r)} id="{at}"/>'
+        return text.encode() + b" " * (-len(text) % 4)
+
+    return Flow(UDP, r.choice((3702, high_port(r))), 100 * MS, talk(r, 30, message))
+
+
+def session_messages(r: Random) -> Flow:
+    """Messages of a session: its UUID, a plain header of type, size and number, then content."""
+    session = r.randbytes(16)
+
+    def message(at: int, up: bool) -> bytes:
+        body = r.randbytes(4 * r.randint(4, 60))
+        return session + number(r.randint(1, 6), 4) + number(len(body), 4) + number(at, 8) + body
+
+    return Flow(UDP, high_port(r), 30 * MS, talk(r, 40, message))
+
+
 def l2tp(r: Random) -> Flow:
     """L2TP: a control message and hellos."""
     head = b"\xc8\x02\x00\x14" + r.randbytes(2) + b"\0\0"
@@ -787,6 +831,10 @@ MAKERS: dict[str, Maker] = {
     "OpenVPN": openvpn,
     "ESP in UDP": ipsec,
     "IKE": ike,
+    "IKE after its first answer": ike_session,
+    "JSON-RPC over UDP": json_calls,
+    "XML over UDP": xml_messages,
+    "messages of a session, its UUID before each": session_messages,
     "L2TP": l2tp,
     "Source engine": source_engine,
     "Quake III": quake,

@@ -65,9 +65,27 @@ def telegram_message(note: Any, b: Octets, at: int, end: int, size: int, up: int
     note["sides"] = I(note["sides"]) | (1 << up)
     if note["pings"] and note["tags"] >= STREAM_PACKETS:
         return STREAM
-    if note["sides"] == 3 and note["tags"] >= TAGS and distinct(b, at) >= TAG_OCTETS:
+    if note["sides"] == 3 and note["tags"] >= TAGS and is_sealed(b, at, size):
         return STREAM if note["tags"] >= STREAM_PACKETS else TAGGED
     return 0
+
+
+@kernel
+def is_sealed(b: Octets, at: int, size: int) -> bool:
+    """Return whether 16 octets of a tag and 16 of a message key look random, as Telegram's do.
+
+    Other protocols open every datagram alike, too: text ('{"jsonrpc":"2.0"', '<?xml version="1'),
+    a session's id before a plain header, and IKE, whose two cookies are followed by a version and,
+    at 24, by the message's size (RFC 7296, section 3.1).
+    """
+    if distinct(b, at) < TAG_OCTETS or distinct(b, at + 16) < TAG_OCTETS:
+        return False
+    if u8(b, at + 17) in (0x10, 0x20) and u32(b, at + 24) == size:
+        return False
+    for i in range(16):
+        if not 0x20 <= u8(b, at + i) < 0x7F:
+            return True
+    return False
 
 
 @kernel

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from struct import pack
 
 import numpy as np
 import pytest
@@ -676,6 +677,23 @@ TELEGRAM_CASES: dict[str, tuple[Play, Expected]] = {
             "setup",
             "one 16-octet tag starts every packet, both ways, packet 8",
         ),
+    ),
+    "one tag both ways, text": (
+        both(*[b'{"jsonrpc":"2.0"' + noise(64, 100 + i) for i in range(30)]),
+        ("not-call", "none", "other", "no sign of a call in 30 payloads"),
+    ),
+    "one tag both ways, which is IKE's cookies": (
+        both(
+            *[
+                noise(16, 3) + b"\x2e\x20\x23\x08" + pack(">II", i, 92) + noise(64, 100 + i)
+                for i in range(30)
+            ]
+        ),
+        ("not-call", "none", "other", "no sign of a call in 30 payloads"),
+    ),
+    "one tag both ways, then a plain header": (
+        both(*[noise(16, 3) + pack(">IIQ", 2, 64, i) + noise(64, 100 + i) for i in range(30)]),
+        ("not-call", "none", "other", "no sign of a call in 30 payloads"),
     ),
     "a steady stream behind the tag": (
         both(telegram_ping(), *map(tagged, range(30))),
