@@ -17,6 +17,8 @@ from typing import Annotated, Any
 
 import typer
 
+from experiments.localiser.command import localise
+
 app = typer.Typer(
     name="midcall",
     help="Replay real calls through an emulated operator and measure what it sees and blocks.",
@@ -313,51 +315,7 @@ def explain(
         write(lambda: explain_flow(file, flow, packets, reveal), form, say)
 
 
-@app.command()
-def localise(
-    capture: Annotated[
-        str, typer.Argument(metavar="CAPTURE", help="A pcap or pcapng file (also gzip).")
-    ],
-    policy: Annotated[
-        str, typer.Option(help="Whose box: OPERATOR/HYPOTHESIS or OPERATOR/HYPOTHESIS/RULE.")
-    ],
-    access: Annotated[str, typer.Option(help="3g, 4g, adsl, fibre or wifi.")] = "4g",
-    date: Annotated[
-        str | None, typer.Option(help="A day, as 2016-03-15 (default: the first of the block).")
-    ] = None,
-    noise: Annotated[
-        float, typer.Option(help="Share of the box's answers that may be wrong.")
-    ] = 0.0,
-    error: Annotated[
-        float, typer.Option(help="Chance, at most, that one question ends wrongly.")
-    ] = 1e-4,
-    budget: Annotated[int, typer.Option(min=1, help="Probes that may be sent.")] = 20_000,
-    wrong: Annotated[
-        float, typer.Option(help="Share of answers that the virtual box gives wrongly, to try.")
-    ] = 0.0,
-    state: Annotated[
-        Path | None, typer.Option(help="A file that keeps answers, to go on where it stopped.")
-    ] = None,
-    form: Annotated[str, typer.Option("--format", help="text or json.")] = "text",
-    reveal: Annotated[
-        bool, typer.Option(help="Show addresses, names and payload in full.")
-    ] = False,
-) -> None:
-    """Find out what a box decides by, from its answers alone: bytes, sizes, ports, windows.
-
-    The box is seen as a black one: a probe is blocked or not.
-
-    Example: midcall localise call.pcap --policy maroc-telecom/stun
-    """
-    with sentences():
-        from experiments.localiser import captures as localiser
-        from experiments.localiser.document import shown
-
-        options = localiser.Options(noise, error, budget, state, reveal, wrong=wrong)
-        day = localiser.day_of(date)
-        told = localiser.of_capture(capture, policy, access, day, options)
-        terminal = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
-        print(shown(told, form, terminal), end="")
+app.command()(localise)
 
 
 @app.command()

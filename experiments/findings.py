@@ -31,7 +31,10 @@ TABLES = (
 
 @dataclass(frozen=True)
 class Findings:
-    """What the run's folder holds. A table that is not there is empty."""
+    """What the run's folder holds. A table that is not there is empty.
+
+    localised: what boxes were found to decide by, documents of experiments.localiser.document.
+    """
 
     folder: Path
     spec: Table
@@ -39,6 +42,7 @@ class Findings:
     provenance: Table
     summary: Table
     tables: Mapping[str, list[Table]]
+    localised: list[Table]
 
     def __getitem__(self, name: str) -> list[Table]:
         """Return the rows of a table."""
@@ -72,6 +76,7 @@ def read(folder: Path) -> Findings:
         _json(folder / "provenance.json"),
         _json(folder / "summary.json"),
         {name: _rows(folder, name) for name in TABLES},
+        _json(folder / "localised.json").get("boxes", []),
     )
 
 

@@ -166,6 +166,7 @@ DRESSED: dict[str, dict[str, Any]] = {
 #: The same for the localiser's benchmark.
 LOCALISED: dict[str, dict[str, Any]] = {
     "localise": {
+        "set": _TEXT,
         "rule": _TEXT,
         "kind": _TEXT,
         "noise": _REAL,
@@ -180,6 +181,7 @@ LOCALISED: dict[str, dict[str, Any]] = {
         "packets": _INT,
         "octets": _INT,
         "found": _TEXT,
+        "cause": _TEXT,
     }
 }
 

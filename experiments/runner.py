@@ -43,6 +43,7 @@ from experiments import spec as specs
 from experiments.corpus import Corpus, Item, capture_year, later_client
 from experiments.grid import Cell, cells, load_operators
 from experiments.live import LiveBench
+from experiments.localiser import ordered
 from experiments.progress import Fetching, Progress
 from experiments.simulate import Bench, Outcome, Unit
 from experiments.spec import Spec
@@ -132,8 +133,12 @@ def run(name: str, options: Options) -> Finished:
     }
     dressed = dress_up(spec, grid, held, tables["collateral"], options, log)
     evaluated = evaluate.within(spec, held, options, log)
+    boxes = None
     if spec.localise is not None:
-        tables["localise"] = localise_rows(spec, options, log)
+        where = ordered.Where(options.corpus, options.stream, log=log)
+        boxes = ordered.localised(spec, where, options.reveal)
+        if spec.localise.planted:
+            tables["localise"] = ordered.benchmark(spec, where)
     measured = measure(spec, held, seen, log)
     tables |= {"latency": measured.latency, "throughput": measured.throughput}
     told = summarise(spec, raw, held, seen, tables, measured)
@@ -147,7 +152,7 @@ def run(name: str, options: Options) -> Finished:
         shown = live_summary.summarise(spec, grid, held, bench, outcomes, options.runs)
         tables |= shown.tables
         told["live"] = shown.told
-    folder = write(spec, raw, options, held, tables, told, log)
+    folder = write(spec, raw, options, held, tables, told, log, boxes)
     report = render(folder, liked)
     point_latest(options.runs, folder)
     return Finished(folder, told, sum(bool(row["error"]) for row in tables["cells"]), report)
@@ -492,19 +497,6 @@ def measure(spec: Spec, held: Corpus, seen: dict[str, offline.Seen], log: Log) -
     return timing.measure(parts, spec.timing.packets, spec.timing.seconds, name)
 
 
-def localise_rows(spec: Spec, options: Options, log: Log) -> list[Row]:
-    """Return the rows of localise.parquet: planted rules, and whether they were recovered."""
-    from experiments.localiser import bench
-    from experiments.localiser.planted import PLANTED
-
-    wanted = spec.localise
-    if wanted is None:
-        return []
-    total = len(wanted.noise) * len(PLANTED)
-    with Progress("planted rules", total, stream=options.stream, log=log) as bar:
-        return bench.run(wanted.noise, wanted.budget, spec.seed, step=bar.step)
-
-
 # ---- summary and files
 
 
@@ -589,8 +581,12 @@ def write(
     tables: dict[str, list[Row]],
     told: dict[str, Any],
     log: Log,
+    boxes: dict[str, Any] | None,
 ) -> Path:
-    """Write every file of the run; the folder appears under its name only when it is whole."""
+    """Write every file of the run; the folder appears under its name only when it is whole.
+
+    boxes: what boxes were found to decide by (experiments.localiser.ordered), None for none asked.
+    """
     now = datetime.datetime.now(datetime.UTC)
     origin = provenance_of(spec, raw, held, now)
     folder = free_folder(options.runs, f"{now:%Y%m%dT%H%M%SZ}-{spec.name}-{origin['inputs'][:8]}")
@@ -600,6 +596,8 @@ def write(
             results.write_table(fresh, name, rows)
         results.write_json(fresh / "provenance.json", origin)
         results.write_json(fresh / "summary.json", told)
+        if boxes is not None:
+            results.write_json(fresh / "localised.json", boxes)
         log(f"results: {folder.name}")
         (fresh / "run.log").write_text("\n".join(log.lines) + "\n", encoding="utf-8")
     return folder

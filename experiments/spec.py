@@ -74,10 +74,30 @@ class Evaluation(Strict):
 
 
 class Localise(Strict):
-    """The localiser's benchmark: shares of wrong answers, and probes for one planted rule."""
+    """What boxes decide by, found from their answers: captures x boxes, and the benchmark.
 
+    captures: names of the catalogue or files; boxes: OPERATOR/HYPOTHESIS[/RULE]; access: whose
+    rules; box_noise: the share of their answers that may be wrong; error: that one question ends
+    wrongly; budget: probes for one box or planted rule; planted: whether the benchmark is run, at
+    shares of wrong answers `noise`.
+    """
+
+    captures: list[str] = []
+    boxes: list[str] = []
+    access: Access = "4g"
+    box_noise: float = Field(default=0.0, ge=0.0, lt=0.5)
+    error: float = Field(default=1e-4, gt=0.0, lt=0.5)
+    planted: bool = True
     noise: list[Annotated[float, Field(ge=0.0, lt=0.5)]] = Field(default=[0.0, 0.05], min_length=1)
     budget: int = Field(default=20_000, ge=1)
+
+    @model_validator(mode="after")
+    def _both(self) -> Localise:
+        if bool(self.captures) != bool(self.boxes):
+            raise ValueError("localise: captures and boxes belong together, one of them is missing")
+        if not self.boxes and not self.planted:
+            raise ValueError("localise: nothing to do: no boxes, and planted = false")
+        return self
 
 
 class Spec(Strict):

@@ -176,9 +176,13 @@ def by_noise(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def localise(rows: Sequence[Row]) -> dict[str, Any]:
-    """Return `localise`: the figures at the largest noise, and at each one."""
-    told = by_noise(rows)
-    return {**told[-1], "by_noise": told}
+    """Return `localise`: the figures at the largest noise, and at each one, of the listed rules;
+    those of other sets of rules by their names."""
+    sets = {word: by_noise([row for row in rows if row["set"] == word])
+            for word in dict.fromkeys(row["set"] for row in rows)}  # fmt: skip
+    told = sets.pop("listed", [])
+    listed = {**told[-1], "by_noise": told} if told else {}
+    return {**listed, "sets": sets}
 
 
 def cell_counts(cells: Sequence[Row]) -> dict[str, Any]:

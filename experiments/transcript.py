@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from experiments.errors import ExperimentError
-from experiments.hexview import Row, rows, separators
+from experiments.hexrows import Row, rows, separators
 from experiments.nearest import hint
 
 FORMATS = ("text", "json")

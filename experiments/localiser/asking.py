@@ -15,6 +15,7 @@ import hashlib
 import json
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,6 +50,7 @@ class Cost(NamedTuple):
 class Asker:
     """Puts questions to an oracle. noise: the share of answers that are wrong, at most, below 0.5.
 
+    step: told what the asking has cost so far, after each question;
     error: the chance, at most, that one question ends with the wrong answer (0 noise: none does);
     budget: probes that may be sent; state: the file that keeps answers, None for none; about: what
     the answers are of (a file with answers of anything else is an error).
@@ -62,6 +64,7 @@ class Asker:
         budget: int = 20_000,
         state: Path | None = None,
         about: str = "",
+        step: Callable[[Cost], None] | None = None,
     ) -> None:
         if not 0.0 <= noise < 0.5:
             raise ExperimentError(f"noise: got {noise}, expected a share from 0 to below 0.5")
@@ -71,7 +74,7 @@ class Asker:
         self.cost, self.state, self.about = Cost(), state, about
         self.kept: dict[str, tuple[bool, int]] = {}
         self.told: dict[str, bool] = {}
-        self.reused = 0
+        self.reused, self.step = 0, step
         self._written = time.monotonic()
         if state is not None and state.is_file():
             self.kept = read_state(state, self.label)
@@ -98,6 +101,8 @@ class Asker:
         self.told[key] = answer
         self._count(probe, times)
         self.save(PAUSE)
+        if self.step is not None:
+            self.step(self.cost)
         return answer
 
     def _test(self, probe: Probe) -> tuple[bool, int]:

@@ -18,7 +18,10 @@ ms) away from them.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from experiments.localiser import fresh
@@ -26,6 +29,7 @@ from experiments.localiser.asking import Asker
 from experiments.localiser.clause import blocks
 from experiments.localiser.planted import CALL, PLANTED, Planted
 from experiments.localiser.search import Found, localise
+from experiments.results import write_atomically
 from experiments.summary import by_noise
 from testbed.oracle import NoisyOracle, Oracle
 from testbed.probe import Probe, probe_of
@@ -49,16 +53,35 @@ def run(
     some: Sequence[Planted] = PLANTED,
     search: Search = localise,
     step: Callable[[str], None] | None = None,
+    of: str = "listed",
+    kept: Path | None = None,
 ) -> list[Row]:
-    """Return one row per planted rule and share of wrong answers, as results.LOCALISED has them."""
+    """Return one row per planted rule and share of wrong answers, as results.LOCALISED has them.
+
+    of: what set of rules it is; kept: a folder in which rows that are done are kept and found.
+    """
     base = probe_of(scene(CALL))
     rows = []
     for noise in noises:
         for planted in some:
-            rows.append(one(planted, base, noise, budget, seed, search))
+            place = None if kept is None else kept / f"{of}-{planted.name}-{noise:g}.json"
+            rows.append(
+                {"set": of, **held(place, partial(one, planted, base, noise, budget, seed, search))}
+            )
             if step is not None:
                 step(f"{planted.name} {noise:.0%}")
     return rows
+
+
+def held(place: Path | None, make: Callable[[], Row]) -> Row:
+    """Return a row from the file that keeps it, else make it and keep it there."""
+    if place is not None and place.is_file():
+        row: Row = json.loads(place.read_bytes())
+        return row
+    row = make()
+    if place is not None:
+        write_atomically(place, json.dumps(row).encode())
+    return row
 
 
 def one(
@@ -92,14 +115,32 @@ def one(
         "packets": found.cost.packets,
         "octets": found.cost.octets,
         "found": " | ".join("; ".join(clause.words(True)) for clause in found.clauses),
+        "cause": "; ".join(causes(found, wrong, len(tests), sets, planted)),
     }
+
+
+def causes(
+    found: Found, wrong: int, tests: int, sets: set[frozenset[str]], planted: Planted
+) -> Iterator[str]:
+    """Yield why a rule counts as not recovered, in words; nothing where it is recovered."""
+    if not found.complete:
+        yield "the search says: " + ", ".join(found.notes)
+    if wrong:
+        yield f"{wrong} of {tests} fresh probes otherwise"
+    if planted.needs and sets != set(planted.needs):
+        yield f"needs {sets_words(planted.needs)}, found {sets_words(sets)}"
+
+
+def sets_words(sets: Iterable[frozenset[str]]) -> str:
+    """Return sets of what decides in words."""
+    return " or ".join(sorted(" + ".join(sorted(one)) or "anything" for one in sets)) or "nothing"
 
 
 def lines(rows: Sequence[Row]) -> list[str]:
     """Return the rules that were not recovered, a line each, and a line per share of noise."""
     told = [
-        f"not recovered at {row['noise']:.0%} noise: {row['rule']} ({row['tests_wrong']} of "
-        f"{row['tests']} probes otherwise): {row['found'] or 'nothing found'}"
+        f"not recovered at {row['noise']:.0%} noise: {row['rule']} ({row['cause']}): "
+        f"{row['found'] or 'nothing found'}"
         for row in rows
         if not row["recovered"]
     ]

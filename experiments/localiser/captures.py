@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from captures.pcap import read
 from experiments.errors import ExperimentError
-from experiments.localiser.asking import Asker, digest
+from experiments.localiser.asking import Asker, Cost, digest
 from experiments.localiser.document import Document, document
 from experiments.localiser.search import localise
 from experiments.nearest import hint
@@ -22,7 +23,7 @@ FORM = "OPERATOR/HYPOTHESIS or OPERATOR/HYPOTHESIS/RULE"
 
 
 class Options(NamedTuple):
-    """How a box is asked. noise and error: of experiments.localiser.asking; wrong: the share of
+    """How a box is asked. noise, error, step: of experiments.localiser.asking; wrong: the share of
     answers that the virtual box is made to give wrongly; state: of an interrupted search."""
 
     noise: float = 0.0
@@ -32,6 +33,7 @@ class Options(NamedTuple):
     reveal: bool = False
     seed: int = 0
     wrong: float = 0.0
+    step: Callable[[Cost], None] | None = None
 
 
 def policy_named(words: str, access: str, date: datetime.date | None) -> Policy:
@@ -111,6 +113,8 @@ def examined(oracle: Oracle, base: Probe, about: Document, options: Options) -> 
     about: what was asked, `file` and `box` at least, in words; a state file is of it and the probe.
     """
     name = " ".join([*map(str, about.values()), digest(base)])
-    asker = Asker(oracle, options.noise, options.error, options.budget, options.state, name)
+    asker = Asker(
+        oracle, options.noise, options.error, options.budget, options.state, name, options.step
+    )
     found = localise(asker, base)
     return document(found, asker, base, about, options.reveal)

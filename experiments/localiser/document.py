@@ -23,14 +23,14 @@ from classifier.walk import Packet, walk
 from experiments.errors import ExperimentError
 from experiments.hexview import text
 from experiments.localiser.asking import Asker
-from experiments.localiser.clause import Clause, Look
+from experiments.localiser.clause import FOREVER, Clause, Look, Range, Windows
 from experiments.localiser.search import Found, Trace
 from experiments.masks import masked
 from experiments.nearest import hint
 from experiments.transcript import FORMATS, hex_lines, rendered
-from testbed.probe import Ends, Probe, Sent, flows_of, packets_of_probe
+from testbed.probe import Ends, Probe, Sent, flows_of, ip_size, packets_of_probe
 
-SCHEMA = 1
+SCHEMA = 2
 #: Packets of one clause that are shown.
 SHOWN = 3
 
@@ -52,7 +52,8 @@ def document(found: Found, asker: Asker, base: Probe, about: Document, reveal: b
         "notes": found.notes,
         "noise": asker.noise,
         "error": asker.error if asker.noise else 0.0,
-        "cost": {**found.cost._asdict(), "reused": asker.reused},
+        "budget": asker.budget,
+        "cost": found.cost._asdict(),
         "clauses": [clause_document(trace, base, reveal) for trace in found.traces],
         "sufficient": [sorted(one) for one in found.sufficient],
         "necessary": [sorted(one) for one in found.necessary],
@@ -67,10 +68,49 @@ def clause_document(trace: Trace, base: Probe, reveal: bool) -> Document:
         "calls": sorted(trace.clause.calls),
         "of_capture": probe is base,
         "needs_packets": len(trace.probe),
+        "windows": list(windows_of(trace.clause)),
+        "struck": position(probe, places[-1]),
         "packets": [
             packet_document(probe[at], at, looks_of(trace.clause, probe[at]), reveal)
             for at in places
         ],
+    }
+
+
+def windows_of(clause: Clause) -> Iterator[Document]:
+    """Yield where a packet must stand: since what, and a range (None: any) of packets, of packets
+    with a payload before it, of bytes (IP) and of seconds; an upper end that is None is open."""
+    yield {"since": "the flow's first packet", **window(clause.windows)}
+    if clause.earlier is not None:
+        yield {"since": "the packet that must come before", **window(clause.earlier.since)}
+
+
+def window(held: Windows) -> Document:
+    """Return windows by their units."""
+    return {
+        "packets": ends_of(held.packets),
+        "loaded": ends_of(held.loaded),
+        "bytes": ends_of(held.octets),
+        "seconds": ends_of(held.age, 1e9),
+    }
+
+
+def ends_of(span: Range, unit: float = 1) -> list[float | None] | None:
+    """Return the two ends of a range in a unit, None for an open one or a range of everything."""
+    low, high = span
+    if low <= 0 and high >= FOREVER:
+        return None
+    return [low / unit if unit != 1 else low,
+            None if high >= FOREVER else high / unit if unit != 1 else high]  # fmt: skip
+
+
+def position(probe: Probe, at: int) -> Document:
+    """Return where a packet stands in its flow, itself counted: packets, bytes (IP), seconds."""
+    own = [one for one in probe[: at + 1] if one.ends == probe[at].ends]
+    return {
+        "packets": len(own),
+        "bytes": sum(map(ip_size, own)),
+        "seconds": round((own[-1].time - own[0].time) / 1e9, 6),
     }
 
 
@@ -199,10 +239,10 @@ def endings(told: Document) -> Iterator[Text]:
             f"; up to {told['noise']:.0%} of the answers may be wrong, a question ends wrongly with"
             f" a chance of at most {told['error']:g}"
         )
-    kept = f" ({cost['reused']} answers were kept from before)" if cost["reused"] else ""
     yield Text(
-        f"cost        {cost['questions']} questions, {cost['probes']} probes, {cost['packets']} "
-        f"packets, {cost['octets']} bytes, {cost['seconds']:.1f} s of traffic{kept}{noise}"
+        f"cost        {cost['questions']} questions, {cost['probes']} of {told['budget']} probes, "
+        f"{cost['packets']} packets, {cost['octets']} bytes, {cost['seconds']:.1f} s of traffic"
+        f"{noise}"
     )
 
 

@@ -41,6 +41,10 @@ MOST_CLAUSES, MOST_BASES = 6, 16
 LONGEST_GAP = 60_000_000_000
 
 
+class NotBlocked(ExperimentError):
+    """The box lets everything through, so there is nothing to localise."""
+
+
 class Trace(NamedTuple):
     """A clause, the neutral probe in which it was seen, and the packets that decide there."""
 
@@ -83,16 +87,14 @@ def hitting(sets: Sequence[frozenset[str]]) -> list[frozenset[str]]:
 
 
 def localise(asker: Asker, base: Probe) -> Found:
-    """Return the clauses by which a box blocks a probe; raises ExperimentError where it does not.
+    """Return the clauses by which a box blocks a probe; raises NotBlocked where it does not.
 
     Where the budget is spent, what was found by then is returned, not complete.
     """
     found = Found()
     try:
         if not base or not asker.blocked(base):
-            raise ExperimentError(
-                "the box does not block these packets, there is nothing to localise"
-            )
+            raise NotBlocked("the box does not block these packets, there is nothing to localise")
         explore(asker, base, found)
     except Spent:
         found.complete = False

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The command `midcall localise`: of one capture and one box, or of all that a spec orders."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def localise(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="SPEC|CAPTURE",
+            help="A spec with a [localise] table, or with --policy a pcap or pcapng file.",
+        ),
+    ],
+    policy: Annotated[
+        str | None,
+        typer.Option(help="Whose box: OPERATOR/HYPOTHESIS or OPERATOR/HYPOTHESIS/RULE."),
+    ] = None,
+    access: Annotated[
+        str | None, typer.Option(help="3g, 4g, adsl, fibre or wifi (default: 4g).")
+    ] = None,
+    date: Annotated[
+        str | None, typer.Option(help="A day, as 2016-03-15 (default: the first of the block).")
+    ] = None,
+    noise: Annotated[
+        float | None, typer.Option(help="Share of the box's answers that may be wrong.")
+    ] = None,
+    error: Annotated[
+        float | None, typer.Option(help="Chance, at most, that one question ends wrongly.")
+    ] = None,
+    budget: Annotated[int | None, typer.Option(min=1, help="Probes that may be sent.")] = None,
+    wrong: Annotated[
+        float | None, typer.Option(help="Share of answers that the virtual box gives wrongly.")
+    ] = None,
+    state: Annotated[
+        Path | None, typer.Option(help="A file that keeps answers, to go on where it stopped.")
+    ] = None,
+    corpus: Annotated[
+        Path | None, typer.Option(help="A folder of captures, looked in first (of a spec).")
+    ] = None,
+    form: Annotated[str, typer.Option("--format", help="text or json.")] = "text",
+    reveal: Annotated[
+        bool, typer.Option(help="Show addresses, names and payload in full.")
+    ] = False,
+) -> None:
+    """Find out what a box decides by, from its answers alone: bytes, sizes, ports, windows.
+
+    The box is seen as a black one: a probe is blocked or not. A spec says by itself which captures
+    and boxes, at what noise and budget; interrupted, it goes on where it stood.
+
+    Example: midcall localise localise; midcall localise call.pcap --policy maroc-telecom/stun
+    """
+    from experiments.cli import sentences
+
+    with sentences():
+        from experiments.errors import ExperimentError
+
+        given = {
+            "--access": access, "--date": date, "--noise": noise, "--error": error,
+            "--budget": budget, "--wrong": wrong, "--state": state,
+        }  # fmt: skip
+        if policy is None:
+            odd = [name for name, value in given.items() if value is not None]
+            if odd:
+                raise ExperimentError(
+                    f"{', '.join(odd)}: belongs to a capture and --policy; a spec says it in its "
+                    "[localise] table"
+                )
+            of_spec(what, corpus, form, reveal)
+            return
+        if corpus is not None:
+            raise ExperimentError("--corpus: belongs to a spec; give the capture by its path")
+        from experiments.localiser import captures
+        from experiments.localiser.document import shown
+        from experiments.localiser.ordered import Teller
+
+        usual = captures.Options()
+        with Teller(None) as teller:
+            options = captures.Options(
+                usual.noise if noise is None else noise,
+                usual.error if error is None else error,
+                budget or usual.budget,
+                state,
+                reveal,
+                wrong=wrong or 0.0,
+                step=teller.step,
+            )
+            teller.begin(f"{what}, {policy}", options.budget)
+            day = captures.day_of(date)
+            told = captures.of_capture(what, policy, access or "4g", day, options)
+        print(shown(told, form, is_terminal()), end="")
+
+
+def of_spec(name: str, corpus: Path | None, form: str, reveal: bool) -> None:
+    """Print what was found of every box of a spec."""
+    from experiments import spec as specs
+    from experiments.errors import ExperimentError
+    from experiments.localiser import ordered
+
+    if Path(name).is_file() and Path(name).suffix != ".toml":
+        raise ExperimentError(
+            f"{name}: a capture needs --policy OPERATOR/HYPOTHESIS, whose box is asked"
+        )
+    spec, _ = specs.load(name)
+    if not ordered.wanted(spec).boxes:
+        raise ExperimentError(
+            f"spec {spec.name}: its [localise] table names no captures and boxes; the benchmark "
+            f"alone is run by: midcall run {name}"
+        )
+    told = ordered.localised(spec, ordered.Where(corpus), reveal)
+    print(ordered.shown(told, form, is_terminal()), end="")
+
+
+def is_terminal() -> bool:
+    """Tell whether the standard output is a terminal with colours."""
+    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Localisations that a spec orders: resumed, printed, and shown in the report with bytes marked."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from experiments import findings, report
+from experiments import spec as specs
+from experiments.cli import app
+from experiments.errors import ExperimentError
+from experiments.localiser import captures, ordered
+from experiments.sections import localise as section
+from tests.experiments.fake_run import fake_run
+
+SPEC = """
+schema = 1
+name = "two-boxes"
+title = "Two boxes"
+question = "What do they decide by?"
+seed = 3
+operators = ["maroc-telecom"]
+access = ["4g"]
+apps = ["whatsapp"]
+dates = [{ date = 2016-01-20, label = "mobile only" }]
+
+[localise]
+captures = ["sample-webrtc-audio"]
+boxes = ["maroc-telecom/stun", "china-2023/large-dtls", "maroc-telecom/ports"]
+planted = false
+"""
+
+
+@pytest.fixture(scope="module")
+def spec() -> specs.Spec:
+    return specs.parse(SPEC.encode(), "two-boxes.toml")
+
+
+@pytest.fixture(scope="module")
+def whole(spec: specs.Spec, tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    return ordered.localised(spec, ordered.Where(kept=tmp_path_factory.mktemp("kept")))
+
+
+def test_each_box_is_asked_and_one_that_lets_all_pass_is_said_to(whole: dict[str, list]) -> None:
+    stun, dtls, ports = whole["boxes"]
+    assert stun["sufficient"] == [["stun"]]
+    assert stun["necessary"] == [["stun"]]
+    assert dtls["sufficient"] == [["octets[0:2]", "protocol", "size"]]
+    assert len(dtls["necessary"]) == 3
+    assert "does not block" in ports["refused"]
+
+
+@pytest.mark.parametrize("after", [10, 100])
+def test_an_interrupted_localisation_goes_on_and_ends_with_the_same_bytes(
+    after: int,
+    spec: specs.Spec,
+    whole: dict[str, object],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = 0
+
+    class Killing(captures.PolicyOracle):
+        def blocked(self, probe: captures.Probe) -> bool:
+            nonlocal asked
+            asked += 1
+            if asked == after:
+                raise KeyboardInterrupt
+            return super().blocked(probe)
+
+    where = ordered.Where(kept=tmp_path)
+    monkeypatch.setattr(captures, "PolicyOracle", Killing)
+    with pytest.raises(KeyboardInterrupt):
+        ordered.localised(spec, where)
+    kept = list(tmp_path.rglob("*.json"))
+    assert kept
+    again = ordered.localised(spec, where)
+    assert json.dumps(again) == json.dumps(whole)
+    total = sum(one["cost"]["probes"] for one in whole["boxes"] if "cost" in one) + 1
+    assert asked == total + 1  # the one that was interrupted is asked again
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_the_command_prints_every_box_and_its_cost(tmp_path: Path) -> None:
+    path = tmp_path / "two-boxes.toml"
+    path.write_text(SPEC)
+    done = CliRunner().invoke(app, ["localise", str(path)])
+    assert done.exit_code == 0, done.output
+    assert "blocked if is a STUN message" in done.stdout
+    assert re.search(r"cost +69 questions, 69 of 20000 probes", done.stdout)
+    as_json = CliRunner().invoke(app, ["localise", str(path), "--format", "json"])
+    assert [one["file"] for one in json.loads(as_json.stdout)["boxes"]] == [
+        "sample-webrtc-audio"
+    ] * 3
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["smoke"], "spec smoke: orders no localisation"),
+        (["nothing.toml"], "no such spec file"),
+        (["localise", "--noise", "0.1"], "--noise: belongs to a capture and --policy"),
+        (["captures/samples/sample-dns.pcap"], "a capture needs --policy"),
+        (["x.pcap", "--policy", "inwi/stun", "--corpus", "y"], "--corpus: belongs to a spec"),
+    ],
+)
+def test_what_belongs_elsewhere_is_told(words: list[str], says: str) -> None:
+    done = CliRunner().invoke(app, ["localise", *words])
+    assert done.exit_code == 2
+    assert says in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ('captures = ["sample-webrtc-audio"]\n', "", "captures and boxes belong together"),
+        ("box", "bax", "unknown key (did you mean boxes?)"),
+    ],
+)
+def test_a_faulty_table_is_told(old: str, new: str, says: str) -> None:
+    head, tail = SPEC.split("[localise]")
+    with pytest.raises(ExperimentError, match=re.escape(says)):
+        specs.parse(f"{head}[localise]{tail.replace(old, new)}".encode(), "faulty.toml")
+
+
+def test_a_capture_nobody_has_is_told(spec: specs.Spec) -> None:
+    assert spec.localise is not None
+    other = spec.localise.model_copy(update={"captures": ["sample-webrtc-audios"]})
+    with pytest.raises(ExperimentError, match="did you mean sample-webrtc-audio"):
+        ordered.jobs(spec.model_copy(update={"localise": other}), None)
+
+
+# ---- the report
+
+
+@pytest.fixture(scope="module")
+def page(whole: dict[str, object], tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("run") / "run"
+    fake_run(folder)
+    (folder / "localised.json").write_text(json.dumps(whole))
+    return report.render(folder).read_text(encoding="utf-8")
+
+
+def test_the_report_marks_decisive_octets_and_masks_the_others(page: str) -> None:
+    part = page[page.index('<section id="localise"') :].split("</section>")[0]
+    assert '<mark class="t0" title="STUN cookie">21 12 a4 42</mark>' in part
+    assert "2 octets from 28" in part
+    assert "198.18.x.x" in part
+    assert "198.18.0" not in part
+    assert "69 of 20,000 allowed" in part
+    assert "maroc-telecom/ports on 4g with sample-webrtc-audio" in part
+
+
+def test_windows_are_told_where_they_limit() -> None:
+    open_ended = {"since": "x", "packets": [6, None], "loaded": None, "bytes": None,
+                  "seconds": [0, 1.5]}  # fmt: skip
+    free = {"since": "y", "packets": None, "loaded": None, "bytes": None, "seconds": None}
+    assert list(section.limits({"windows": [open_ended, free]})) == [
+        {"since": "x", "packets": "6 or more", "loaded": "any", "bytes": "any",
+         "seconds": "up to 1.5"}
+    ]  # fmt: skip
+
+
+def test_planted_rules_that_were_missed_stand_with_their_cause(tmp_path: Path) -> None:
+    from experiments import results, summary
+    from experiments.localiser import bench
+    from experiments.localiser.planted import PLANTED
+
+    fake_run(tmp_path)
+    some = [one for one in PLANTED if one.name in ("cookie", "size-range")]
+    rows = bench.run([0.0], 100, 5, some)
+    results.write_table(tmp_path, "localise", rows)
+    told = json.loads((tmp_path / "summary.json").read_text())
+    told["localise"] = summary.localise(rows)
+    (tmp_path / "summary.json").write_text(json.dumps(told))
+    shown = section.build(findings.read(tmp_path))
+    assert shown is not None
+    held = shown["localised"]
+    assert held["by_noise"][0]["recovered"] == 2 - len(held["missed"])
+    assert [row["rule"] for row in held["missed"]] == ["size-range"]
+    assert "the budget of 100 probes is spent" in held["missed"][0]["cause"]
+
+
+def test_rows_of_the_benchmark_are_kept_and_not_made_twice(tmp_path: Path) -> None:
+    from experiments.localiser import bench
+    from experiments.localiser.planted import PLANTED
+
+    some = [one for one in PLANTED if one.name == "cookie"]
+    first = bench.run([0.0], 5000, 5, some, kept=tmp_path)
+
+    def never(*words: object) -> None:
+        raise AssertionError
+
+    assert bench.run([0.0], 5000, 5, some, search=never, kept=tmp_path) == first
