@@ -27,7 +27,7 @@ class Finding(NamedTuple):
     @property
     def line(self) -> str:
         """Return the finding as one line."""
-        return f"{self.state:8}{self.name:16}{self.words}"
+        return f"{self.state:8}{self.name:18}{self.words}"
 
 
 def examine() -> list[Finding]:

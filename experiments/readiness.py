@@ -8,6 +8,8 @@ import shutil
 import subprocess
 
 from experiments.doctor import OPTIONAL, Finding
+from testbed.callers import caller
+from testbed.callers.caller import DRIVERS
 from testbed.errors import TestbedError
 from testbed.live import blackbox, bpf
 from testbed.live import network as networks
@@ -18,7 +20,7 @@ from testbed.live.xdp import shortcut
 def findings() -> list[Finding]:
     """Look at everything that is needed or useful only live."""
     boxes = [_middlebox(kind) for kind in ("suricata", "nfqueue")]
-    return [_live(), _offload(), *boxes, _docker()]
+    return [_live(), _offload(), *boxes, *map(_caller, DRIVERS), _docker()]
 
 
 def _live() -> Finding:
@@ -48,6 +50,13 @@ def _middlebox(kind: str) -> Finding:
     if lacks := blackbox.missing(kind):
         return Finding(name, OPTIONAL, "; ".join(lacks))
     return Finding(name, "ok", f'middlebox = "{kind}"')
+
+
+def _caller(name: str) -> Finding:
+    """Tell whether a program can make live calls."""
+    if lacks := caller.missing(name):
+        return Finding(f"caller {name}", OPTIONAL, "; ".join(lacks))
+    return Finding(f"caller {name}", "ok", "makes live calls")
 
 
 def _docker() -> Finding:

@@ -44,7 +44,7 @@ class Caller(Protocol):
 
 
 #: Modules, each with `missing() -> list[str]` and `start(line) -> context manager of a Caller`.
-DRIVERS: dict[str, str] = {}
+DRIVERS = {"chromium": "testbed.callers.chromium"}
 
 
 def missing(name: str) -> list[str]:

@@ -18,16 +18,26 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
+from testbed.callers.sockets import descendants
 from testbed.errors import TestbedError
 from testbed.live.line import Line
+from testbed.live.network import alive, identity
 from testbed.live.rings import inside
 
 LEASH = (
-    "setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child=KILL",
-    "--mount-proc", "--",
+    "setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--mount", "--fork", "--kill-child=KILL",
+    "--", "sh", "-ec",
 )  # fmt: skip
-#: How long a program may take to end when asked, and to run at most.
-STOP_SECONDS, LIMIT_SECONDS = 3.0, 900.0
+#: Within: both ends' network namespaces as files that nsenter takes, and a /proc of its own.
+ENTRY = """
+mount --bind "/proc/$1/ns/net" "$3/caller.net"
+mount --bind "/proc/$2/ns/net" "$3/callee.net"
+mount -t proc proc /proc
+shift 3
+exec "$@"
+"""
+#: How long a program may take to be gone when killed, and to run at most.
+STOP_SECONDS, LIMIT_SECONDS = 10.0, 900.0
 #: Lines of its own words that an error shows.
 LAST_LINES = 8
 #: Between two looks at what a program wrote.
@@ -36,7 +46,7 @@ LOOK_SECONDS = 0.02
 
 def lacking(tools: Mapping[str, str]) -> list[str]:
     """Return which programs are missing, a sentence each; tools: name -> Debian package."""
-    needed = {"setpriv": "util-linux", "unshare": "util-linux", **tools}
+    needed = {"setpriv": "util-linux", "unshare": "util-linux", "mount": "mount", **tools}
     return [
         f"{tool} is missing: apt-get install {package}"
         for tool, package in needed.items()
@@ -70,7 +80,11 @@ class Program:
         folder = line.network.folder / name
         folder.mkdir(exist_ok=True)
         self.folder, self.words = folder, folder / "words"
-        whole = [*LEASH, *command]
+        home = {"HOME": str(folder), "TMPDIR": str(folder), "XDG_CONFIG_HOME": str(folder)}
+        ends = (str(line.caller_pid), str(line.server_pid), str(line.network.folder))
+        for end in ("caller", "callee"):
+            (line.network.folder / f"{end}.net").touch()
+        whole = [*LEASH, ENTRY, "leash", *ends, *command]
         with open(self.words, "wb") as words, inside(pid or os.getpid()):
             try:
                 self.process = subprocess.Popen(
@@ -78,7 +92,7 @@ class Program:
                     stdin=subprocess.PIPE if talks else subprocess.DEVNULL,
                     stdout=words,
                     stderr=subprocess.STDOUT,
-                    env=os.environ | dict(environment or {}),
+                    env=os.environ | home | dict(environment or {}),
                     start_new_session=True,
                     cwd=Path(__file__).resolve().parents[2],
                 )
@@ -139,14 +153,18 @@ class Program:
             time.sleep(LOOK_SECONDS)
 
     def end(self) -> None:
-        """End it and all that it started: politely, then not."""
+        """End it and all that it started.
+
+        At once: it is the first of its process namespace, which ignores polite signals.
+        """
         self.timer.cancel()
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            with suppress(ProcessLookupError):
-                os.killpg(self.process.pid, number)
-            with suppress(subprocess.TimeoutExpired):
-                self.process.wait(STOP_SECONDS)
-                break
+        family = [identity(pid) for pid in descendants(self.process.pid)]
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(STOP_SECONDS)
+        until = time.monotonic() + STOP_SECONDS
+        while any(map(alive, family)) and time.monotonic() < until:
+            time.sleep(LOOK_SECONDS)
         if self.process.stdin is not None:
             with suppress(BrokenPipeError):
                 self.process.stdin.close()

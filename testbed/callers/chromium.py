@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Chromium as a caller: WebRTC between two headless browsers, with fake microphone and camera.
+
+Playwright drives the browser that is installed. Offer, answer and candidates are carried by the
+driver, so the line sees ICE, DTLS and media alone. A second call reuses the browsers, with fresh
+pages: ports, keys and candidates are new.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import Any
+
+from testbed.callers import relay
+from testbed.callers.account import Account
+from testbed.callers.plan import Plan
+from testbed.callers.program import Program, lacking
+from testbed.callers.sockets import Held, held
+from testbed.callers.webrtc import end_of
+from testbed.errors import TestbedError
+from testbed.live.line import CALLEE, CALLER, RELAY, Line
+
+#: How long browsers may take to start, to obey, and a call to be connected: ICE gives up later.
+START_SECONDS, ORDER_SECONDS, PATIENCE_SECONDS = 60.0, 40.0, 12.0
+DOOR = """#!/bin/sh
+exec nsenter --net={network} -- {browser} "$@"
+"""
+
+
+def missing() -> list[str]:
+    """Return what Chromium calls lack on this machine and how to get it, a sentence each."""
+    found = lacking({"chromium": "chromium", "nsenter": "util-linux", "ss": "iproute2"})
+    if find_spec("playwright") is None:
+        found.append("Playwright cannot be imported: pip install 'midcall[callers]'")
+    return found
+
+
+@contextmanager
+def start(line: Line) -> Iterator[Chromium]:
+    """Start nothing yet; end everything at the end."""
+    one = Chromium(line)
+    try:
+        yield one
+    finally:
+        one.close()
+
+
+class Chromium:
+    """Two browsers on a line, and a relay where a plan needs one."""
+
+    def __init__(self, line: Line) -> None:
+        """Describe a caller; programs run once a call is prepared."""
+        self.line = line
+        self.browsers: Program | None = None
+        self.relay: Program | None = None
+        self.answers = 0
+        self.version = ""
+        self.plan = Plan()
+        self.placed, self.ended = 0, 0.0
+        self.connected = False
+        self.held: dict[str, list[Held]] = {}
+
+    def prepare(self, plan: Plan) -> None:
+        """Start the browsers (and the relay), and open both ends' pages. Raises TestbedError."""
+        self.plan, self.placed, self.connected = plan, 0, False
+        self.held = {}
+        if plan.path != "direct" and self.relay is None:
+            if lacks := relay.missing():
+                raise TestbedError("caller chromium: " + "; ".join(lacks))
+            self.relay = relay.start(self.line)
+        if self.browsers is None:
+            self.browsers = self.launch()
+        options = {"media": plan.media, "servers": [], "relay": False}
+        self.ask(
+            do="open",
+            callee=options | {"calls": False},
+            caller=options
+            | {
+                "calls": True,
+                "servers": relay.servers(plan.path),
+                "relay": plan.path.startswith("turn-"),
+            },
+        )
+
+    def launch(self) -> Program:
+        """Start both browsers and wait until they are there."""
+        folder = self.line.network.folder
+        doors = {}
+        for end in ("caller", "callee"):
+            door = folder / f"chromium.{end}"
+            door.write_text(DOOR.format(network=folder / f"{end}.net", browser="chromium"))
+            door.chmod(0o755)
+            doors[end] = str(door)
+        flags = [f"--host-resolver-rules=MAP {relay.NAME} {RELAY}"]
+        orders = json.dumps(doors | {"flags": flags})
+        command = [sys.executable, "-m", "testbed.callers.browsers", orders]
+        program = Program(self.line, 0, command, "browsers", talks=True)
+        self.answers = 0
+        try:
+            self.version = str(self.answer(program, START_SECONDS, "being ready")["ready"])
+        except BaseException:
+            program.end()
+            raise
+        return program
+
+    def answer(self, program: Program, seconds: float, what: str) -> dict[str, Any]:
+        """Wait for the driver's next line. Raises TestbedError where it says what went wrong."""
+        program.wait_for(lambda: len(self.lines(program)) > self.answers, seconds, what)
+        told: dict[str, Any] = json.loads(self.lines(program)[self.answers])
+        self.answers += 1
+        if "error" in told:
+            raise TestbedError(f"chromium: {what}: {told['error']}")
+        return told
+
+    def lines(self, program: Program) -> list[str]:
+        """Return the driver's lines so far, whole ones only."""
+        return [line for line in program.written().split("\n")[:-1] if line.startswith("{")]
+
+    def ask(self, **order: Any) -> dict[str, Any]:
+        """Give the driver an order; returns what it gave."""
+        assert self.browsers is not None
+        self.browsers.say(json.dumps(order))
+        done: dict[str, Any] = self.answer(self.browsers, ORDER_SECONDS, order["do"])["done"]
+        return done
+
+    def call(self) -> bool:
+        """Place the call; returns whether both ends were connected in time."""
+        told = self.ask(do="call", patience_s=PATIENCE_SECONDS)
+        self.placed, self.connected = told["placed"], told["connected"]
+        self.look()
+        return self.connected
+
+    def look(self) -> None:
+        """Note the sockets that both browsers hold now."""
+        assert self.browsers is not None
+        ends = {"caller": self.line.caller_pid, "callee": self.line.server_pid}
+        for name, namespace in ends.items():
+            seen = self.held.setdefault(name, [])
+            seen += [one for one in held(namespace, self.browsers.pid) if one not in seen]
+
+    def statistics(self) -> Account:
+        """Return what both browsers say by now."""
+        self.look()
+        told = self.ask(do="report")
+        self.ended = (time.time_ns() - self.placed) / 1e9
+        ends = tuple(
+            end_of(name, address, told[name], self.placed, self.held[name])
+            for name, address in (("caller", CALLER), ("callee", CALLEE))
+        )
+        return Account(
+            self.plan, self.connected, self.placed, self.ended, ends, int(self.connected),
+            version=f"Chromium {self.version}",
+        )  # fmt: skip
+
+    def hang_up(self) -> Account:
+        """Take both ends' last word, then close their connections and pages."""
+        account = self.statistics()
+        self.ask(do="close")
+        return account
+
+    def close(self) -> None:
+        """End browsers and relay."""
+        for program in (self.browsers, self.relay):
+            if program is not None:
+                program.end()
+        self.browsers = self.relay = None

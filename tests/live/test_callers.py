@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Real programs make real calls over a line, tell of them, and leave nothing behind."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from testbed.callers import caller as callers
+from testbed.callers.account import MEDIA, RELAY, Account
+from testbed.callers.caller import caller, made
+from testbed.callers.chromium import Chromium
+from testbed.callers.plan import Plan
+from testbed.callers.sockets import descendants, held
+from testbed.live.box import Box
+from testbed.live.line import CALLEE, CALLER, Line
+from testbed.live.line import RELAY as RELAY_ADDRESS
+from testbed.live.network import Network
+from testbed.live.network import start_time as started
+from testbed.live.rings import inside
+
+pytestmark = pytest.mark.live
+
+SECONDS = 1.5
+
+
+def needs(name: str) -> None:
+    if lacks := callers.missing(name):
+        pytest.skip(f"caller {name}: {'; '.join(lacks)}")
+
+
+@pytest.fixture(scope="module")
+def line(network: Network) -> Iterator[Line]:
+    with Box(network, None, 1), Line(network) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def chromium(line: Line) -> Iterator[Chromium]:
+    needs("chromium")
+    with caller("chromium", line) as one:
+        assert isinstance(one, Chromium)
+        yield one
+
+
+def heard(account: Account, kind: str) -> list[int]:
+    """Return the packets (messages of data) that caller and callee received."""
+    found = [end.stream(kind, out=False) for end in account.ends]
+    return [0 if one is None else one.received for one in found]
+
+
+def test_two_browsers_talk_and_say_by_which_ports(chromium: Chromium) -> None:
+    account = made(chromium, Plan(media="audio", seconds=SECONDS))
+    assert account.connected
+    assert min(heard(account, "audio")) > 20
+    here, there = account.ends
+    assert [one.role for one in here.flows] == [MEDIA]
+    assert here.flows[0].local == CALLER
+    assert here.flows[0].remote == CALLEE
+    assert (here.flows[0].local_port, here.flows[0].remote_port) == (
+        there.flows[0].remote_port,
+        there.flows[0].local_port,
+    )
+    assert here.pairs[0].local.port == here.flows[0].local_port
+    assert ("connection", "connected") in [(one.kind, one.word) for one in here.states]
+    assert "a=fingerprint:" in here.sdp
+
+
+@pytest.mark.parametrize(("path", "leg"), [("turn-udp", ("udp", 3478)), ("turn-tls", ("tcp", 443))])
+def test_a_relayed_call_has_one_leg_to_the_relay(
+    chromium: Chromium, path: str, leg: tuple[str, int]
+) -> None:
+    account = made(chromium, Plan(media="audio", path=path, seconds=SECONDS))
+    assert account.connected
+    assert account.ends[0].relays == (path.removeprefix("turn-"),)
+    flows = account.ends[0].flows
+    assert [(one.proto, one.remote_port, one.role) for one in flows] == [(*leg, RELAY)]
+    assert flows[0].remote == RELAY_ADDRESS
+    assert min(heard(account, "audio")) > 20
+
+
+def test_a_data_channel_is_no_call(chromium: Chromium) -> None:
+    account = made(chromium, Plan(media="data", seconds=SECONDS))
+    assert min(heard(account, "data")) > 0
+    assert {one.kind for one in account.ends[0].streams} == {"data"}
+
+
+def test_browsers_end_with_their_caller(line: Line) -> None:
+    needs("chromium")
+    with caller("chromium", line) as one:
+        assert isinstance(one, Chromium)
+        one.prepare(Plan(media="data"))
+        assert one.browsers is not None
+        family = descendants(one.browsers.pid)
+        assert len(family) > 5
+    assert not [pid for pid in family if started(pid)]
+
+
+def test_sockets_of_other_programs_are_not_told(line: Line) -> None:
+    with inside(line.caller_pid), socket.socket(type=socket.SOCK_DGRAM) as one:
+        one.bind((CALLER, 40404))
+        assert held(line.caller_pid, 2**22) == []
