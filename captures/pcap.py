@@ -322,6 +322,8 @@ class CaptureFile:
         self._packed = isinstance(self._stream, Gunzip)
         self._kept = whole  # earlier batches stay valid: no buffer is filled twice
         self._buffer: Octets = np.empty((self._left or BUFFER) if whole else BUFFER, np.uint8)
+        self._ring = [self._buffer]  # buffers in turn, the newest last
+        self._shown = False  # whether the newest holds packets that a caller has
         self._filled = 0
         self._base = 0  # where the buffer starts in the (unpacked) file
         self._memory = np.zeros(8, np.int64)
@@ -387,15 +389,22 @@ class CaptureFile:
         at = int(self._memory[AT])
         rest = self._filled - at
         wanted = int(self._memory[WANTED]) + self._header
-        if wanted > len(self._buffer) and wanted <= max(LONGEST, self._left):
-            larger = np.empty(wanted + BUFFER, np.uint8)
-        else:
-            larger = np.empty(len(self._buffer), np.uint8) if self._kept else self._buffer
-        larger[:rest] = self._buffer[at : self._filled]
-        self._buffer, self._filled = larger, rest
+        size = len(self._buffer)
+        if wanted > size and wanted <= max(LONGEST, self._left):
+            size = wanted + BUFFER
+        following = np.empty(size, np.uint8) if self._kept else self._next_buffer(size)
+        following[:rest] = self._buffer[at : self._filled]
+        self._buffer, self._filled = following, rest
         self._base += at
         self._memory[AT] = 0
         return self._fill()
+
+    def _next_buffer(self, size: int) -> Octets:
+        """Return the buffer to fill: the oldest, or the newest where nobody looks into it."""
+        free = self._ring.pop(0 if self._shown else -1)
+        self._ring.append(free if len(free) >= size else np.empty(size, np.uint8))
+        self._shown = False
+        return self._ring[-1]
 
     def _scan(self, columns: list[Numbers]) -> int:
         memory = self._memory
@@ -405,16 +414,20 @@ class CaptureFile:
         shape = (int(self._big), self._unit, self._header, self._link)
         return int(scan_pcap(self.data, memory, *shape, *columns))
 
-    def batches(self, size: int = BATCH) -> Iterator[Packets]:
-        """Yield Packets of at most `size`, each valid until the next one is asked for."""
-        room = [np.empty(size, np.int64) for _ in range(5)]
+    def batches(self, size: int = BATCH, held: int = 0) -> Iterator[Packets]:
+        """Yield Packets of at most `size`; the newest and the `held` before it are valid."""
+        rooms = [[np.empty(size, np.int64) for _ in range(5)] for _ in range(held + 1)]
+        self._ring[:0] = [np.empty(len(self._buffer), np.uint8) for _ in range(held)]
         try:
             while self._memory[STATUS] != BROKEN:
                 if self._kept:
-                    room = [np.empty(size, np.int64) for _ in range(5)]
+                    rooms[0] = [np.empty(size, np.int64) for _ in range(5)]
+                room = rooms[0]
                 n = self._scan(room)
                 self.packets += n
                 if n:
+                    self._shown = True
+                    rooms.append(rooms.pop(0))
                     columns = [column[:n] for column in room]
                     self.captured_bytes += int(columns[1].sum())
                     yield Packets(self.data, *columns)

@@ -21,7 +21,6 @@ from classifier.decode import DECODED, FRAGMENTS, decode
 from classifier.demux import inspect
 from classifier.early import check, none, shipped
 from classifier.flow import (
-    FLOW,
     METER_BLIND,
     METER_EVICTED,
     METER_FLOWS,
@@ -40,6 +39,7 @@ from classifier.flow import (
     Numbers,
     Records,
     find,
+    no_flows,
     reindex,
 )
 from classifier.hellos import HELLOS, ROW
@@ -110,6 +110,24 @@ def step(
     number = find(flows, index, spill, meter, data, signs, time, record)
     if meter[METER_ORPHAN]:
         close_evicted(notes, spill, meter, model)
+    take(flows, number, notes, context, hellos, meter, model, data, time, signs)
+    return number
+
+
+@inlined
+def take(
+    flows: Records,
+    number: int,
+    notes: Records,
+    context: Records,
+    hellos: Octets,
+    meter: Numbers,
+    model: Records,
+    data: Octets,
+    time: int,
+    signs: Numbers,
+) -> None:
+    """Count a decoded packet in its flow's record, and look into it where that may say more."""
     flow = flows[number]
     size = signs[SIGN_IP_SIZE]
     if signs[SIGN_UP]:
@@ -126,7 +144,6 @@ def step(
         flow["payload_packets"] += 1
         if not flow["state"] & SETTLED:
             inspect(flows, number, notes, context, hellos, meter, model, data, time, signs)
-    return number
 
 
 @kernel
@@ -242,40 +259,46 @@ class Engine:
         meter[METER_WITHOUT] = (SKYPE if without == TEAMS else without) << WITHOUT
         meter[METER_BLIND] = 0 if fingerprints else 1
         self.tables = Tables(
-            np.zeros(room, FLOW),
+            no_flows(room),
             np.zeros(2 * power_of_two(room), np.int64),
             np.zeros(1024, NOTE),
             np.zeros(1 << 14, CONTEXT),
             np.zeros((HELLOS, ROW), np.uint8),
             np.zeros((FRAGMENTS, 2), np.int64),
-            np.zeros(0, FLOW),
+            no_flows(0),
             meter,
             own_copy(model),
         )
 
     def reserve(self, packets: int) -> None:
         """Make room for what a batch of that many packets can bring, within the bound."""
+        self.reserve_flows(int(self.tables.meter[METER_FLOWS]), packets)
+        self.reserve_notes(packets)
+
+    def reserve_flows(self, used: int, packets: int) -> None:
+        """Make room for flows beside those that are used: a packet may begin one."""
         tables = self.tables
-        used = int(tables.meter[METER_FLOWS])
         want = min(used + packets, self.max_flows)
-        flows, index = tables.flows, tables.slots
+        flows, index, spill = tables.flows, tables.slots, tables.spill
         if want > len(flows):
-            flows = np.zeros(min(max(want, 2 * len(flows)), self.max_flows), FLOW)
+            flows = no_flows(min(max(want, 2 * len(flows)), self.max_flows))
             flows[:used] = tables.flows[:used]
             if 2 * len(flows) > len(index):
                 index = np.zeros(2 * power_of_two(len(flows)), np.int64)
                 reindex(tables.slots, index)
-        notes = tables.notes
-        spare = len(notes) - int(tables.meter[METER_NOTES]) + int(tables.meter[METER_FREE])
-        if spare < packets:
-            bound = min(self.max_flows, 1 << 18)
-            notes = np.zeros(min(len(notes) + max(packets, len(notes)), bound), NOTE)
-            notes = notes if len(notes) > len(tables.notes) else tables.notes
-            notes[: len(tables.notes)] = tables.notes
-        spill = tables.spill
         if used + packets > self.max_flows and len(spill) < packets:
-            spill = np.zeros(packets, FLOW)
-        self.tables = tables._replace(flows=flows, slots=index, notes=notes, spill=spill)
+            spill = no_flows(packets)
+        self.tables = tables._replace(flows=flows, slots=index, spill=spill)
+
+    def reserve_notes(self, packets: int) -> None:
+        """Make room for notes: each packet may be a flow's first to be inspected."""
+        notes, meter = self.tables.notes, self.tables.meter
+        spare = len(notes) - int(meter[METER_NOTES]) + int(meter[METER_FREE])
+        room = min(len(notes) + max(packets, len(notes)), self.max_flows, 1 << 18)
+        if spare < packets and room > len(notes):
+            larger = np.zeros(room, NOTE)
+            larger[: len(notes)] = notes
+            self.tables = self.tables._replace(notes=larger)
 
     def feed(self, packets: Packets) -> NDArray[np.int64]:
         """Classify packets in order; returns int64[n], each one's flow number (-1: no flow)."""

@@ -34,6 +34,7 @@ Records = NDArray[np.void]
 
 FLOW = np.dtype(
     [
+        # 64 bytes by which a packet's flow is found, seldom written ...
         ("source", "u4", (4,)),  # address lanes; IPv4 uses the first
         ("target", "u4", (4,)),
         ("source_port", "u2"),
@@ -42,12 +43,14 @@ FLOW = np.dtype(
         ("version", "u1"),
         ("state", "u2"),  # bits of classifier.flow
         ("first_time", "i8"),  # ns
+        ("first_record", "i8"),  # 0-based number of the first packet in its capture
+        ("argument", "i8"),  # of the evidence
+        # ... and 64 that packets write
         ("last_time", "i8"),
         ("packets_up", "u4"),  # source to target
         ("packets_down", "u4"),
         ("bytes_up", "i8"),  # IP packet bytes on the wire
         ("bytes_down", "i8"),
-        ("first_record", "i8"),  # 0-based number of the first packet in its capture
         ("verdict_time", "i8"),
         ("verdict", "u1"),
         ("app", "u1"),
@@ -57,7 +60,6 @@ FLOW = np.dtype(
         ("verdict_packets", "u2"),  # payload packets used
         ("payload_packets", "u4"),
         ("note", "u4"),  # inspection note + 1, 0: none
-        ("argument", "i8"),  # of the evidence
         ("mark", "i8"),  # free for the caller of the path (a middlebox keeps its decision here)
     ]
 )
@@ -73,6 +75,8 @@ SERVER_UP = 32  # ... and the server is the flow's source
 WITHOUT = 11  # from this bit on: number of the app whose evidence is not heard, 0 for none
 
 EVICT_SCAN = 64
+#: Octets that a processor moves at once between its caches.
+LINE = 64
 
 # Slots of `meter`, the counters of an engine.
 (
@@ -101,6 +105,13 @@ EVICT_SCAN = 64
     METER_BLIND,  # 1: no payload is read, the early model decides alone
 ) = range(23)
 METERS = 32
+
+
+def no_flows(count: int) -> Records:
+    """Return FLOW[count], blank; a record's halves are lines of the processor's cache."""
+    octets = np.zeros(count * FLOW.itemsize + LINE, np.uint8)
+    start = -octets.ctypes.data % LINE
+    return octets[start : start + count * FLOW.itemsize].view(FLOW)
 
 
 @kernel

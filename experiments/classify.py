@@ -99,17 +99,17 @@ def _looks(path: Path) -> bool:
         return False
 
 
-def classify_file(path: str) -> Classified:
+def classify_file(path: str, cores: int = 1) -> Classified:
     """Classify every flow of one capture; raises CaptureError or ClassifierError."""
     from captures.pcap import CaptureFile
     from classifier.engine import Engine
     from classifier.table import columns
+    from classifier.tandem import through
 
     capture = CaptureFile(path)
     engine = Engine()
     links: set[int] = set()
-    for packets in capture.batches():
-        engine.feed(packets)
+    for packets in through(engine, capture, cores):
         links.update(map(int, np.unique(packets.link)))
     notices = list(capture.notices) + link_notices(path, engine.counters, links)
     if not capture.packets and not notices:

@@ -276,15 +276,22 @@ def classify(
         typer.Option("--format", help="table, csv, json or parquet (default: by OUT, else table)."),
     ] = None,
     out: Annotated[str | None, typer.Option("-o", "--out", help="A file, or - (default).")] = None,
+    cores: Annotated[
+        int, typer.Option(min=1, max=2, help="2: a second core reads ahead; same verdicts.")
+    ] = 1,
 ) -> None:
     """Name every flow of captures: one row per bidirectional flow.
 
     Example: midcall classify call.pcapng --format csv -o flows.csv
     """
     with sentences():
-        from experiments.classify import classify as classify_files
+        from functools import partial
 
-        whole = classify_files(files, form, out, lambda line: say(f"midcall: {line}"))
+        from experiments.classify import classify as classify_files
+        from experiments.classify import classify_file
+
+        reader = partial(classify_file, cores=cores)
+        whole = classify_files(files, form, out, lambda line: say(f"midcall: {line}"), reader)
     if not whole:
         raise typer.Exit(MENDABLE)
 

@@ -39,27 +39,34 @@ def measure(load: Load, repeats: int, tools: dict[str, Tool], folder: Path) -> d
     empty = folder / "single.pcap"
     write_frames(empty, new_flows(1))
     worker = Worker(load.path)
+    pair = Worker(load.path, 2) if (os.cpu_count() or 1) > 1 else None
     files = {
         name: first_part(load.path, tool.packets, folder) if tool.packets else load.path
         for name, tool in tools.items()
     }
     read_all(load.path)
     passes: list[dict[str, Any]] = []
+    paired: list[dict[str, Any]] = []
     reads: list[float] = []
     runs: dict[str, tuple[list[Run], list[Run]]] = {name: ([], []) for name in tools}
     for _ in range(repeats):
         passes.append(worker.run())
+        if pair:
+            paired.append(pair.run())
         reads.append(read_all(load.path))
         for name, tool in tools.items():
             program = tool.found() or ""
             runs[name][0].append(run(tool.command(program, str(files[name]))))
             runs[name][1].append(run(tool.command(program, str(empty))))
     worker.close()
+    if pair:
+        pair.close()
     last = passes[-1]
     if not last["packets"]:
         raise SystemExit(f"bench: {load.path}: holds no packets, there is nothing to measure")
     rows: dict[str, dict[str, Any] | None] = {
         "midcall": own_row(passes),
+        **({"two_cores": own_row(paired)} if paired else {}),
         "read": row_of(reads, last["packets"], last["bytes"], None, None),
     }
     for name, tool in tools.items():
@@ -79,8 +86,10 @@ def chosen(words: str | None) -> dict[str, Tool]:
 
 def notes(results: list[dict[str, Any]], core: int, repeats: int, tools: dict[str, Tool]) -> str:
     """Return what the figures mean, in one paragraph."""
-    said = f"Core {core} only; medians of {repeats}, tools in turn; files in the page cache. "
+    said = f"Core {core} only (two_cores: any); medians of {repeats}, tools in turn; "
+    said += "files in the page cache. "
     said += "midcall: how many times faster (least-most of the pairs). "
+    said += "two_cores: the path on two cores, and how many times faster than midcall on one. "
     said += "Peers without their start-up; tshark, dpkt, scapy and nfstream on the first packets. "
     missing = [name for name in TOOLS if name not in tools]
     if missing:
@@ -107,6 +116,7 @@ def arguments() -> argparse.Namespace:
     add("--json", type=Path, default=Path("bench.json"), help="where figures go")
     add("--against", type=Path, help="an earlier bench.json to compare with, in ratios")
     add("--worker", type=Path, help=argparse.SUPPRESS)
+    add("--cores", type=int, default=1, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -125,7 +135,7 @@ def main() -> int:
     """Measure, print a table a file and write bench.json."""
     given = arguments()
     if given.worker:
-        work(given.worker)
+        work(given.worker, given.cores)
         return 0
     from experiments.provenance import machine
 

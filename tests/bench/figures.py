@@ -72,6 +72,8 @@ def file_of(
     """Return everything that is said of one file."""
     tools = {name: row for name, row in found.items() if row is not None}
     spread = {name: ratio(tools["midcall"], tools[name]) for name in tools if name != "midcall"}
+    if "two_cores" in tools:
+        spread["two_cores"] = ratio(tools["two_cores"], tools["midcall"])
     return {
         "file": load.path.name,
         "made_of": load.made_of,

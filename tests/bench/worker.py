@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The worker: a warm process that runs the path over one file whenever it is told to."""
+"""The worker: a warm process that runs the path over one file whenever it is told to.
+
+On two cores it leaves the core that the bench is pinned to and may run on any.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -11,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from captures.pcap import batches
+from captures.pcap import CaptureFile
 
 
 def state_bytes(engine: Any) -> int:
@@ -19,14 +23,14 @@ def state_bytes(engine: Any) -> int:
     return sum(array.nbytes for array in engine.tables)
 
 
-def one_pass(path: Path) -> dict[str, int | float]:
+def one_pass(path: Path, cores: int) -> dict[str, int | float]:
     """Return what one pass over a file took, its packets, bytes and flows."""
     from classifier.engine import Engine
+    from classifier.tandem import through
 
     started = time.perf_counter()
     engine, packets, octets = Engine(), 0, 0
-    for batch in batches(path):
-        engine.feed(batch)
+    for batch in through(engine, CaptureFile(path), cores):
         packets += batch.total
         octets += int(batch.wire.sum())
     flows = len(engine.flows())
@@ -50,12 +54,14 @@ def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def work(path: Path) -> None:
+def work(path: Path, cores: int) -> None:
     """Warm up, then run a pass for every line on standard input; print each as JSON."""
-    one_pass(path)
+    if cores > 1:
+        os.sched_setaffinity(0, range(os.cpu_count() or 1))
+    one_pass(path, cores)
     print("{}", flush=True)
     for _ in sys.stdin:
-        row = one_pass(path)
+        row = one_pass(path, cores)
         row["peak"] = peak_memory()
         print(json.dumps(row), flush=True)
 
@@ -63,8 +69,9 @@ def work(path: Path) -> None:
 class Worker:
     """The process that runs the path."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, cores: int = 1) -> None:
         command = [sys.executable, "-m", "tests.bench", "--worker", str(path)]
+        command += ["--cores", str(cores)]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )

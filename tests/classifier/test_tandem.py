@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Two cores in tandem say what one says: every flow, every counter, every table, to the bit."""
+
+from __future__ import annotations
+
+import gzip
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from captures.errors import CaptureError
+from captures.pcap import CaptureFile, Packets, read, write_pcapng
+from classifier.engine import Engine
+from classifier.tandem import AHEAD, through
+from experiments.disturb import COLUMNS, disturb
+from testbed.survey import survey
+from tests.golden import available
+
+SAMPLES = Path(__file__).resolve().parents[2] / "captures" / "samples"
+SAMPLE_FILES = sorted(SAMPLES.glob("*.pcap*"))
+BIG = SAMPLES / "sample-viber-audio.pcap"
+
+
+def fed(path: Path, cores: int, **options: int) -> tuple[Engine, CaptureFile]:
+    """Return an engine that was fed a file, and the file."""
+    engine, capture = Engine(**options), CaptureFile(path)  # type: ignore[arg-type]
+    count = sum(packets.total for packets in through(engine, capture, cores))
+    assert count == capture.packets == engine.records
+    return engine, capture
+
+
+def assert_same(path: Path, **options: int) -> Engine:
+    """Feed a file on one core and on two, and compare everything that an engine holds."""
+    (one, read_by_one), (two, read_by_two) = fed(path, 1, **options), fed(path, 2, **options)
+    assert np.array_equal(one.flows(), two.flows()), path
+    assert one.counters == two.counters
+    assert np.array_equal(one.tables.meter, two.tables.meter)
+    assert np.array_equal(one.tables.context, two.tables.context)
+    assert np.array_equal(one.tables.hellos, two.tables.hellos)
+    assert np.array_equal(one.tables.fragments, two.tables.fragments)
+    assert np.array_equal(one.signs, two.signs)
+    assert read_by_one.notices == read_by_two.notices
+    assert read_by_one.captured_bytes == read_by_two.captured_bytes
+    return two
+
+
+def mixed(folder: Path, copies: int = 1) -> Path:
+    """Write the samples as one file, several times over: many flows, many batches."""
+    from experiments.timing import mix
+
+    path = folder / "mix.pcapng"
+    write_pcapng(path, mix([read(one) for one in SAMPLE_FILES * copies]))
+    return path
+
+
+@pytest.mark.parametrize("path", SAMPLE_FILES, ids=lambda path: path.stem)
+def test_every_sample_has_the_same_verdicts(path: Path) -> None:
+    assert len(assert_same(path).flows())
+
+
+def test_a_file_of_many_batches_and_a_table_that_grows(tmp_path: Path) -> None:
+    engine = assert_same(mixed(tmp_path, 12), room=64)
+    assert engine.records > 8192 * (AHEAD + 1)
+    assert len(engine.tables.flows) > 64
+
+
+def test_a_table_at_its_bound_evicts_the_same_flows(tmp_path: Path) -> None:
+    path = mixed(tmp_path, 4)
+    for bound in (64, 150):
+        assert assert_same(path, max_flows=bound).counters["evicted"]
+
+
+@pytest.mark.corpus
+def test_the_corpus_has_the_same_verdicts(corpus: Path) -> None:
+    for _, path in available(corpus):
+        assert_same(path)
+
+
+@pytest.mark.corpus
+def test_disturbed_copies_have_the_same_verdicts(corpus: Path, tmp_path: Path) -> None:
+    path = tmp_path / "disturbed.pcapng"
+    for capture, source in available(corpus)[::9]:
+        held = survey(read(source))
+        for column in COLUMNS:
+            if column.packets:
+                write_pcapng(path, disturb(column, held, 1, capture.sha256).packets)
+                assert_same(path)
+
+
+def test_an_engine_goes_on_with_the_next_file(tmp_path: Path) -> None:
+    engines = Engine(), Engine()
+    for path in SAMPLE_FILES[:6]:
+        for cores, engine in enumerate(engines, 1):
+            for _ in through(engine, CaptureFile(path), cores):
+                pass
+    assert np.array_equal(engines[0].flows(), engines[1].flows())
+    assert np.array_equal(engines[0].tables.meter, engines[1].tables.meter)
+
+
+def test_a_damaged_file_is_the_same_error(tmp_path: Path) -> None:
+    packed = bytearray(gzip.compress(BIG.read_bytes(), mtime=0))
+    packed[len(packed) // 2] ^= 0xFF
+    path = tmp_path / "damaged.pcap.gz"
+    path.write_bytes(packed)
+    said = []
+    for cores in (1, 2):
+        with pytest.raises(CaptureError, match="damaged") as caught:
+            list(through(Engine(), CaptureFile(path), cores))
+        said.append(str(caught.value))
+    assert said[0] == said[1]
+
+
+def test_a_cut_file_is_read_as_far_and_told_alike(tmp_path: Path) -> None:
+    path = tmp_path / "cut.pcap"
+    path.write_bytes(BIG.read_bytes()[:-7])
+    assert_same(path)
+    assert "is cut" in fed(path, 2)[1].notices[0]
+
+
+def test_who_stops_early_leaves_no_thread_behind(tmp_path: Path) -> None:
+    before = threading.active_count()
+    batches: Iterator[Packets] = through(Engine(), CaptureFile(mixed(tmp_path, 12)), 2)
+    next(batches)
+    batches.close()  # type: ignore[attr-defined]
+    assert threading.active_count() == before
