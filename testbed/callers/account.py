@@ -130,7 +130,7 @@ class Account:
     connected: both ends said that they were connected; placed: time of day in ns when the call was
     placed, which all `at_s` count from; ended_s: when the caller hung up or the call failed; ends:
     the caller's, then the callee's (of the first call, where a plan makes several); made: how many
-    calls connected; error: why a call could not be placed at all, "" where it was.
+    calls connected; error: what went wrong with a program itself (it died): nothing the line did.
     """
 
     plan: Plan

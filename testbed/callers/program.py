@@ -30,6 +30,7 @@ LEASH = (
 )  # fmt: skip
 #: Within: both ends' network namespaces as files that nsenter takes, and a /proc of its own.
 ENTRY = """
+ulimit -c 0
 mount --bind "/proc/$1/ns/net" "$3/caller.net"
 mount --bind "/proc/$2/ns/net" "$3/callee.net"
 mount -t proc proc /proc

@@ -5,17 +5,18 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from testbed.callers import caller as callers
-from testbed.callers.account import MEDIA, RELAY, Account
+from testbed.callers.account import CONTROL, MEDIA, RELAY, SIGNALLING, Account
 from testbed.callers.caller import caller, made
 from testbed.callers.chromium import Chromium
 from testbed.callers.plan import Plan
 from testbed.callers.sockets import descendants, held
 from testbed.live.box import Box
-from testbed.live.line import CALLEE, CALLER, Line
+from testbed.live.line import CALLEE, CALLER, REGISTRAR, Line
 from testbed.live.line import RELAY as RELAY_ADDRESS
 from testbed.live.network import Network
 from testbed.live.network import start_time as started
@@ -102,3 +103,44 @@ def test_sockets_of_other_programs_are_not_told(line: Line) -> None:
     with inside(line.caller_pid), socket.socket(type=socket.SOCK_DGRAM) as one:
         one.bind((CALLER, 40404))
         assert held(line.caller_pid, 2**22) == []
+
+
+@pytest.mark.parametrize(
+    ("security", "registrar", "profile"), [("srtp", False, "RTP/SAVP"), ("rtp", True, "RTP/AVP")]
+)
+def test_a_sip_call_is_heard_and_says_by_which_ports(
+    line: Line, security: str, registrar: bool, profile: str
+) -> None:
+    needs("baresip")
+    plan = Plan("baresip", seconds=SECONDS, security=security, registrar=registrar)
+    with caller("baresip", line) as one:
+        account = made(one, plan)
+    assert account.connected
+    assert account.error == ""
+    assert profile in account.ends[0].sdp
+    here, there = ({(f.local_port, f.remote_port, f.role) for f in e.flows} for e in account.ends)
+    assert {role for _, _, role in here} == {MEDIA, SIGNALLING, CONTROL}
+    assert here == {(far, near, role) for near, far, role in there}
+    for end in account.ends:
+        stream = end.stream("audio", out=False)
+        assert stream is not None
+        assert stream.received > 20
+        assert stream.heard_s is not None
+        assert stream.heard_s > SECONDS / 2
+    servers = {one.remote for one in account.ends[0].flows if one.role == SIGNALLING}
+    assert servers == ({REGISTRAR, CALLEE} if registrar else {CALLEE})
+
+
+def test_a_sip_call_without_an_answer_is_not_connected(make: Any) -> None:
+    needs("baresip")
+    with (
+        Network() as network,
+        Box(network, make.dropping(5060), 1),
+        Line(network) as line,
+        caller("baresip", line) as one,
+    ):
+        account = made(one, Plan("baresip", seconds=SECONDS))
+    assert not account.connected
+    assert account.error == ""
+    assert "established" not in [state.word for state in account.ends[0].states]
+    assert account.ends[0].stream("audio", out=False) is None

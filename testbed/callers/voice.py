@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The voice of a SIP call: what is played into it, and how much of it comes out at the other end.
+
+The reference is a tone that wavers like syllables do and never falls silent, 8 kHz, 16 bit. What
+was heard is measured in windows of a packet's 20 ms: a window that is as good as silent was not
+received (or its concealment had faded out). This counts seconds that arrived; it is no score.
+"""
+
+from __future__ import annotations
+
+import wave
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+RATE, WINDOW_S = 8000, 0.02
+WINDOW = int(RATE * WINDOW_S)
+#: Loudest and softest of the reference, of 32768, and what counts as silence.
+LOUD, SOFT, SILENCE = 9000, 4000, 500
+
+
+def reference(seconds: float) -> NDArray[np.int16]:
+    """Return the reference, int16[samples]."""
+    t = np.arange(int(seconds * RATE)) / RATE
+    syllables = SOFT + (LOUD - SOFT) * (1 + np.sin(2 * np.pi * 4 * t)) / 2
+    pitch = 180 * t + 3 * np.sin(2 * np.pi * 1.3 * t)
+    return np.asarray(syllables * np.sin(2 * np.pi * pitch), np.int16)
+
+
+def write(path: Path, seconds: float) -> None:
+    """Write the reference as a WAV file."""
+    with wave.open(str(path), "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(RATE)
+        out.writeframes(reference(seconds).astype("<i2").tobytes())
+
+
+def heard(path: Path) -> NDArray[np.bool_]:
+    """Return bool[windows], which 20 ms of a recording hold the voice; empty where there is none.
+
+    The header of a file that was not closed may promise too little, so it is read to its end.
+    """
+    try:
+        octets = path.read_bytes()
+    except OSError:
+        return np.zeros(0, bool)
+    at = octets.find(b"data") + 8
+    if at < 8:
+        return np.zeros(0, bool)
+    held = np.frombuffer(octets[at : at + (len(octets) - at) // 2 * 2], "<i2").astype(np.float64)
+    windows = held[: len(held) // WINDOW * WINDOW].reshape(-1, WINDOW)
+    return np.asarray(np.sqrt((windows**2).mean(axis=1)) > SILENCE, bool)
