@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import NamedTuple
 
 from testbed.callers.account import CONTROL, MEDIA, SIGNALLING, Flow
@@ -38,7 +39,7 @@ def trace(words: str) -> list[Message]:
     words = COLOURS.sub("", words).replace("\r", "")
     ways = list(WAY.finditer(words))
     found = []
-    for one, after in zip(ways, [*ways[1:], None], strict=True):
+    for one, after in zip_longest(ways, ways[1:]):
         text = words[one.end() : after.start() if after else len(words)].strip("\n #")
         source, target = (one[2], int(one[3])), (one[4], int(one[5]))
         found.append(Message(one[1].lower(), source, target, text))

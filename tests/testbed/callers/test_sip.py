@@ -24,6 +24,7 @@ def test_a_trace_gives_messages_and_their_media() -> None:
     assert sip.media_of(answer.sdp) == ("198.19.1.1", 12000)
     assert sip.codec_of(answer.sdp) == "pcmu"
     assert sip.media_of("") is None
+    assert sip.trace("baresip is ready.\n") == []
 
 
 def test_flows_are_told_from_the_side_of_their_end() -> None:
