@@ -33,29 +33,32 @@ def choose(spec: Spec, asked: str | None, ready: bool = True) -> Chosen:
     if spec.middlebox != OWN and backend != LIVE:
         raise ExperimentError(
             f"spec {spec.name}: backend: got {backend}, expected live: middlebox "
-            f"{spec.middlebox!r} is a program and runs on real time"
-        )
-    if spec.middlebox != OWN:
-        raise ExperimentError(
-            f"spec {spec.name}: middlebox: {spec.middlebox!r} cannot be played with captures yet; "
-            "midcall bench live measures suricata and nfqueue, docs/live.md has more"
+            f"{spec.middlebox!r} is a program and runs on real time (say --backend live)"
         )
     if backend == VIRTUAL:
         return Chosen(VIRTUAL)
-    lacks = lacking()
+    lacks = lacking(spec.middlebox)
     if backend == LIVE:
         if lacks and not ready:
             return Chosen(LIVE, f"not on this machine: {'; '.join(lacks)}")
         if lacks:
-            raise ExperimentError("; ".join(lacks) + " (or say --backend virtual)")
+            other = " (or say --backend virtual)" if spec.middlebox == OWN else ""
+            raise ExperimentError("; ".join(lacks) + other)
         return Chosen(LIVE)
     if lacks:
         return Chosen(VIRTUAL, f"backend auto: virtual time, since {'; '.join(lacks)}")
     return Chosen(LIVE, "backend auto: live, this machine has what it needs")
 
 
-def lacking() -> list[str]:
-    """Return what this machine lacks for a live run and how to get it, a sentence each."""
-    from testbed.live import network
+def lacking(middlebox: str = OWN) -> list[str]:
+    """Return what this machine lacks for a live run and how to get it, a sentence each.
 
-    return [f"live: {line}" for line in network.missing()]
+    middlebox: of a spec; somebody else's must be installed.
+    """
+    from testbed.live import blackbox, network
+
+    lines = network.missing()
+    if middlebox != OWN:
+        kind = blackbox.kind_of(middlebox)
+        lines = lines + [f"middlebox {kind}: {line}" for line in blackbox.missing(kind)]
+    return [f"live: {line}" for line in lines]

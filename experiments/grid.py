@@ -90,7 +90,15 @@ def box_cells(spec: Spec) -> list[Cell]:
 
     kind = spec.middlebox.partition(":")[0]
     return [
-        Cell(kind, "as-it-is", spec.middlebox, access, day.date.isoformat(), True, EMPTY)
+        Cell(
+            f"blackbox:{kind}",
+            "as-it-is",
+            spec.middlebox,
+            access,
+            day.date.isoformat(),
+            True,
+            EMPTY,
+        )
         for access in spec.access
         for day in spec.dates
     ]

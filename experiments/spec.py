@@ -165,6 +165,13 @@ class Spec(Strict):
             )
         if self.backend != "live":
             raise ValueError(f'backend: {kind} is a live box, expected backend = "live"')
+        if self.link != "captured":
+            raise ValueError(
+                f'link: {kind} stands between plain links, expected link = "captured" or none'
+            )
+        for key in ("arms", "disguises", "conformance"):
+            if getattr(self, key):
+                raise ValueError(f"{key}: is played in virtual time, where {kind} cannot stand")
         return self
 
     @property

@@ -59,6 +59,8 @@ def access_name(access: str) -> str:
 
 def operator_name(operator: str) -> str:
     """Return the operator's name; an unknown id is made readable, not translated."""
+    if operator.startswith("blackbox:"):
+        return f"black box: {operator.partition(':')[2]}"
     return OPERATOR_NAMES.get(operator, operator.replace("-", " ").title())
 
 

@@ -136,12 +136,14 @@ def judge(simulation: Simulation, control: Simulation, call: Call) -> CallVerdic
             f"{', '.join(one.id for one in orders.calls) or 'none'}"
         )
     verdict = judge_one(simulation, control, call)
+    if not simulation.policy.rules:
+        return verdict
     differing = [
         f"{model}: {other}"
         for model in call.timer_models
         if (other := under(simulation, control, call, model)) != verdict.verdict
     ]
-    if not differing or not simulation.policy.rules:
+    if not differing:
         return verdict
     models = ", ".join(differing)
     reason = f"{verdict.reason[:-1]}; it depends on unknown timers ({models})."

@@ -118,6 +118,8 @@ class Simulation:
     FLOW[m], as the box's classifier knew them; rules: names; met: int64[rules], packets that met
     each rule's match; opened: int64, per latch of the script, ns or -1; counters: by name;
     letters: LETTER[k] of testbed.forge, the frames that the box forged, which stand in mail.
+    held_up: bool[n], which packets somebody else's box let through late; None where the box is the
+    lab's, whose rules are known.
     """
 
     fates: NDArray[np.void]
@@ -139,6 +141,7 @@ class Simulation:
     dressed: Packets | None = field(default=None, repr=False)
     lab: Mapped | None = field(default=None, repr=False)
     openings: tuple[Opening, ...] = ()
+    held_up: NDArray[np.bool_] | None = field(default=None, repr=False)
 
     def under(self, model: str) -> Simulation:
         """Return the same simulation under another timer model (kept for the next question)."""
@@ -166,6 +169,8 @@ class Simulation:
     @property
     def slowed(self) -> NDArray[np.bool_]:
         """Return which packets a rule had its hand in and let through: delayed, for one."""
+        if self.held_up is not None:
+            return self.held_up
         acts = np.array([rule.act != "pass" for rule in self.policy.rules] or [False])
         rule = np.maximum(self.fates["rule"], 0)
         ruled = (self.fates["fate"] == DELIVERED) & (self.fates["rule"] >= 0)

@@ -9,7 +9,9 @@ A machine can be late, and then the lab must not fail a call that the box let pa
 an arrival is told the time at which it was due, and what a rule or the access link added, never
 how late the lab was (reports have the true times); and a packet whose gate is shut looks again as
 long as something that was due before it is still on its way. Whether a lost packet is sent again is
-asked of the box's log, as virtual time asks its box.
+asked of the box's log, as virtual time asks its box. A box of somebody else's (FOREIGN) writes no
+log: there an end that got no answer sends again, true times are used, and a frame without a tag is
+known by its content (testbed.live.strays).
 """
 
 from __future__ import annotations
@@ -55,6 +57,7 @@ from testbed.live.rings import (
     put,
     stamp,
 )
+from testbed.live.strays import STRAY_MOST, of_one_flow, same_packet
 from testbed.live.system import now, wait_readable
 from testbed.middlebox import DELIVERED, DROPPED, LOST
 from testbed.places import CALLER, FAR, LOCAL
@@ -67,6 +70,8 @@ Numbers = NDArray[np.int64]
 #: A packet whose gate is shut looks again so often, in ns: for so long in any case, as a rule's
 #: delay ends a little later here than in virtual time, and for so long at most.
 LOOK, GRACE, GRACE_MOST = 250_000, 2_000_000, 3_000_000_000
+#: What somebody else's box has not passed after so long, in ns, is no longer waited for.
+FOREIGN_MOST = 500_000_000
 #: Events handled and frames heard between two looks at the clock.
 STRETCH = 64
 
@@ -85,9 +90,10 @@ PLAYED = np.dtype(
 
 # Slots of `state`: heap size, when the run began, octet of the run, octets around an IP packet,
 # frames that could not be sent, frames nobody knows, whether the access link delays, how many were
-# launched, the first of them that may be on its way.
-SIZE, BEGAN, RUN, AROUND, REFUSED, STRANGE, LINKED, LAUNCHED, FIRST = range(9)
-STATES = 10
+# launched, the first of them that may be on its way, whether the box is somebody else's, when the
+# last packet is planned, after which nothing is sent again that such a box may have kept.
+SIZE, BEGAN, RUN, AROUND, REFUSED, STRANGE, LINKED, LAUNCHED, FIRST, FOREIGN, PLANNED = range(11)
+STATES = 11
 
 
 class Orders(NamedTuple):
@@ -142,7 +148,7 @@ class Play(NamedTuple):
 
 def begun(
     script: Script, ends: Ends, orders: Orders, frames: Frames, log: Records, captures: int,
-    ports: tuple[Port, Port], run: int, around: int, linked: bool,
+    ports: tuple[Port, Port], run: int, around: int, linked: bool, foreign: bool = False,
 ) -> Play:  # fmt: skip
     """Return what both ends work on, before anything was sent."""
     count = len(script.flow)
@@ -150,7 +156,8 @@ def begun(
     for name in ("due", "stamp", "arrival"):
         played[name] = -1
     state = np.zeros(STATES, np.int64)
-    state[RUN], state[AROUND], state[LINKED] = run, around, linked
+    state[RUN], state[AROUND], state[LINKED], state[FOREIGN] = run, around, linked, foreign
+    state[PLANNED] = script.send.max(initial=0)
     return Play(
         orders,
         ends,
@@ -182,8 +189,13 @@ def schedule(play: Play, time: int, kind: int, i: int) -> None:
 
 @kernel
 def lost_by_chance(i: int, play: Play) -> bool:
-    """Tell whether the box's log says that the last copy of a packet fell to chance."""
+    """Tell whether the box's log says that the last copy of a packet fell to chance.
+
+    Of a box without a log nothing is known but that the packet did not come.
+    """
     row = play.log[i]
+    if play.state[FOREIGN] == 1:
+        return bool(play.played[i]["stamp"] < 0)
     if row["times"] < play.played[i]["times"]:
         return False
     if row["fate"] == LOST:
@@ -240,9 +252,13 @@ def behind(since: int, play: Play) -> bool:
     What a rule or the link delays is not: that is no lateness of the lab.
     """
     state = play.state
+    given_up = now(play.pair) - state[BEGAN] - FOREIGN_MOST if state[FOREIGN] == 1 else I(-1)
     while state[FIRST] < state[LAUNCHED]:
         i = play.launched[state[FIRST]]
         row, log = play.played[i], play.log[i]
+        if row["due"] < given_up:
+            state[FIRST] += 1
+            continue
         decided = log["times"] >= row["times"]
         if row["stamp"] < 0 and not (decided and (log["fate"] != DELIVERED or delayed(i, play))):
             return bool(row["due"] <= since)
@@ -295,8 +311,10 @@ def launch(i: int, time: int, play: Play, caller: Port, server: Port) -> None:
         play.state[REFUSED] += 1
         return
     row["due"] = time
-    if orders.patience[i] > 0 and row["times"] < RESENDS:
-        schedule(play, time + (orders.patience[i] << I(row["times"])), SEND, i)
+    again = time + (orders.patience[i] << I(row["times"]))
+    over = play.state[FOREIGN] == 1 and again > play.state[PLANNED]
+    if orders.patience[i] > 0 and row["times"] < RESENDS and not over:
+        schedule(play, again, SEND, i)
     row["times"] += 1
     play.launched[play.state[LAUNCHED]] = i
     play.state[LAUNCHED] += 1
@@ -390,6 +408,8 @@ def on_time(i: int, time: int, play: Play) -> int:
     That is, had the lab not been late: when it was due, and what a rule or the link added to that.
     """
     row, log = play.played[i], play.log[i]
+    if play.state[FOREIGN] == 1:
+        return I(time)
     if log["times"] < row["times"]:  # the kernel dealt with it, which delays nothing
         return I(row["due"])
     if not delayed(i, play):
@@ -414,6 +434,8 @@ def hear(side: int, port: Port, play: Play) -> int:
         time = stamp(port, slot) - state[BEGAN]
         mark = u8(b, at + 6) if end - at >= 14 and u8(b, at + 7) == state[RUN] else 0
         i = u32(b, at + 8) if mark > 0 else len(orders.flow)
+        if state[FOREIGN] == 1 and (mark != TAGGED or i >= len(orders.flow)):
+            mark, i = known(side, b, at, end, play)
         if i >= len(orders.flow):
             state[STRANGE] += 1
         elif mark == TAGGED and orders.side[i] == 1 - side:
@@ -429,6 +451,33 @@ def hear(side: int, port: Port, play: Play) -> int:
             state[STRANGE] += 1
         give_back(port, slot)
     return count
+
+
+@kernel
+def known(side: int, b: Octets, at: int, end: int, play: Play) -> tuple[int, int]:
+    """Return what a frame without a tag is: (TAGGED, packet), or (FORGED_HERE, what it answers).
+
+    (0, n) where it is of no flow that was launched lately.
+    """
+    frames, orders, around = play.frames, play.orders, play.state[AROUND]
+    newest, oldest = I(-1), I(-1)
+    last = play.state[LAUNCHED]
+    for turn_back in range(min(last, STRAY_MOST)):
+        i = play.launched[last - 1 - turn_back]
+        place = frames.at[i]
+        away = orders.side[i] == 1 - side
+        if away and play.played[i]["stamp"] < 0:
+            if same_packet(b, at, end, frames.data, place, place + frames.size[i], around):
+                oldest = I(i)
+        if newest < 0 and of_one_flow(
+            b, at, end, frames.data, place, place + frames.size[i], around, not away
+        ):
+            newest = I(i)
+    if oldest >= 0:
+        return I(TAGGED), oldest
+    if newest >= 0 and forged_kind(b, at, end, around) >= 0:
+        return I(FORGED_HERE), newest
+    return I(0), I(len(orders.flow))
 
 
 @kernel

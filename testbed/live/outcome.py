@@ -7,20 +7,22 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from classifier.flow import Records
+from classifier.flow import FLOW, Records
 from testbed.access import CLAMPED, ETHERNET_LENGTH, FRAGMENTED, TOO_LARGE
 from testbed.endpoints import COUNTS, stalled, waited
 from testbed.errors import TestbedError
-from testbed.live import evidence
+from testbed.forge import LETTER
+from testbed.live import evidence, witness
 from testbed.live.box import Box
 from testbed.live.ends import BEGAN, REFUSED, STRANGE, Play
 from testbed.live.evidence import Record
 from testbed.live.stage import Stage
-from testbed.middlebox import DELIVERED, FATES, TOO_BIG
+from testbed.middlebox import DELIVERED, DROPPED, FATES, TOO_BIG
 from testbed.places import LOCAL
 from testbed.policy import Policy
 from testbed.replay import Script
@@ -63,31 +65,87 @@ class Replay:
         return {"packets": sum(int(s.sum()) for s in sent), "proven": proven}
 
 
+class Performed(NamedTuple):
+    """What a run left behind: the ends' record, what the taps saw, and frames the ends missed."""
+
+    play: Play
+    rows: Records
+    store: NDArray[np.uint8]
+    missed: int
+
+
+class Told(NamedTuple):
+    """What a box tells of a run. log: BOX_LOG[n]; flows: FLOW[m]; shares: int64[captures, rules].
+
+    foreign: the name of the one rule of somebody else's box, which tells nothing: its log is then
+    written from what the taps saw.
+    """
+
+    log: Records
+    flows: Records
+    shares: Numbers
+    counters: dict[str, int]
+    met: dict[str, int]
+    foreign: str | None = None
+
+
+def of_box(box: Box) -> Told:
+    """Return what the lab's own box left; it has stopped."""
+    return Told(box.log().copy(), box.flows(), box.shares(), box.counters(), box.met())
+
+
+def witnessed(middlebox: str, stage: Stage) -> Told:
+    """Return what is known of somebody else's box before the taps are asked: its name."""
+    name, captures = witness.name_of(middlebox), len(stage.captures)
+    log = witness.blank(len(stage.joint.script.flow))
+    shares = np.zeros((captures, 1), np.int64)
+    return Told(log, np.zeros(0, FLOW), shares, {"dropped_by_overload": 0}, {}, name)
+
+
 class Outcome:
     """A run that is over, taken apart into one simulation per capture."""
 
-    def __init__(
-        self, stage: Stage, play: Play, box: Box, rows: Records, store: NDArray[np.uint8],
-        below: bool,
-    ) -> None:  # fmt: skip
-        """Read what the box left; it has stopped."""
-        self.stage, self.play, self.box = stage, play, box
-        self.log, self.flows = box.log().copy(), box.flows()
-        self.shares, self.counters = box.shares(), box.counters()
-        self.began = int(play.state[BEGAN])
-        orders = stage.joint.script
+    def __init__(self, stage: Stage, played: Performed, told: Told, below: bool) -> None:
+        """Read what the box and the taps tell."""
+        self.stage, self.play, self.missed = stage, played.play, played.missed
+        self.log, self.flows, self.foreign = told.log, told.flows, told.foreign
+        self.shares, self.counters, self.box_met = told.shares, told.counters, told.met
+        self.began = int(self.play.state[BEGAN])
+        orders, around = stage.joint.script, ETHERNET_LENGTH + stage.about.overhead
+        rows = played.rows
+        if self.foreign:
+            rows = witness.recognised(rows, played.store, stage.frames, around)
         self.record = Record(
-            rows, store, stage.frames, play.played, self.log, orders.side, orders.flow, self.began,
-            ETHERNET_LENGTH + stage.about.overhead, below,
+            rows, played.store, stage.frames, self.play.played, self.log, orders.side, orders.flow,
+            self.began, around, below,
         )  # fmt: skip
         self.seen = evidence.seen_by_taps(self.record)
+        if self.foreign:
+            self.bear_witness()
+
+    def bear_witness(self) -> None:
+        """Write the log of a box that wrote none."""
+        told = witness.account(self.record, self.seen)
+        self.log = told.log
+        answered = self.play.played["letters"] > 0
+        self.log["rule"][answered | witness.held_up(self.seen)] = 0
+        self.record = self.record._replace(log=self.log)
+        struck = self.log["rule"] >= 0
+        for number in range(len(self.stage.captures)):
+            self.shares[number, 0] = int(struck[self.stage.joint.part(number)].sum())
+        self.counters |= {
+            "dropped_by_box": int((self.log["fate"] == DROPPED).sum()),
+            "changed_by_box": told.changed,
+            "injected": int(self.play.played["letters"].sum()),
+        }
+        self.box_met = {str(self.foreign): int(self.shares.sum())}
 
     def replay(
-        self, policy: Policy, link: str, seed: int, twins: tuple[Simulation, ...], missed: int,
+        self, policy: Policy, link: str, seed: int, twins: tuple[Simulation, ...],
         taps: Path | None, begun_at: float,
     ) -> Replay:  # fmt: skip
         """Return everything; raises TestbedError where the run is void."""
-        stage, played = self.stage, self.play.played
+        stage, played, missed = self.stage, self.play.played, self.missed
         if missed or self.play.state[REFUSED] or self.counters["dropped_by_overload"]:
             raise TestbedError(
                 f"frames were lost by the lab itself: {missed} at the ends, "
@@ -98,20 +156,25 @@ class Outcome:
         if taps is not None:
             names = [stage.name(i) for i in range(len(played))]
             rules = tuple(rule.name for rule in policy.rules)
+            rules = (self.foreign,) if self.foreign else rules
             paths = evidence.save(taps, self.record, self.seen, rules, names)
         doubtful = np.flatnonzero((played["times"] > 0) & ~self.seen["proven"])
         if len(doubtful):
             raise evidence.doubt(self.record, self.seen, doubtful, stage.name(int(doubtful[0])))
-        letters, mail = evidence.injected(self.record)
+        letters, mail = np.zeros(0, LETTER), np.zeros(0, np.uint8)
+        if not self.foreign:
+            letters, mail = evidence.injected(self.record)
         parts = [stage.joint.part(k) for k in range(len(stage.captures))]
         simulations = tuple(
             self.simulation(k, policy, link, seed, letters, mail, twin)
             for k, twin in enumerate(twins)
         )
-        expect_blocking(simulations, twins)
+        if not self.foreign:
+            expect_blocking(simulations, twins)
         on_wire = self.seen["times"] > 0
         stood = np.where(self.seen["box_in"] > 0, self.seen["box_in"], self.seen["sent"])
-        plain = on_wire & (self.log["rule"] < 0) & (self.seen["came"] > 0) & (link == CAPTURED)
+        plain = on_wire & (self.seen["came"] > 0) & (link == CAPTURED)
+        plain &= (self.log["rule"] < 0) | bool(self.foreign)
         plain &= self.seen["box_in"] > 0
         return Replay(
             simulations,
@@ -121,7 +184,7 @@ class Outcome:
             (stood - self.seen["due"])[on_wire] / 1000,
             (self.seen["came"] - self.seen["box_in"])[plain] / 1000,
             self.counters | self.ends_counters(),
-            self.box.met(),
+            self.box_met,
             time.monotonic() - begun_at,
             paths,
         )
@@ -166,17 +229,22 @@ class Outcome:
         counters |= {name: int(n) for name, n in zip(COUNTS, counts, strict=True)}
         counters["clamped"] = int((met & (fits == CLAMPED)).sum())
         counters["fragmented"] = int((met & (fits == FRAGMENTED)).sum())
+        known: dict[str, Any] = {}
+        if self.foreign:  # of whose rules nothing is known; flows are those of the twin
+            known = {"rules": (self.foreign,), "held_up": witness.held_up(self.seen[part])}
+        else:
+            flow = np.where(met, self.log["flow"][part], -1).astype(np.int64)
+            known = {"flow": flow, "flows": self.flows}
         return replace(
             twin,
             fates=fates,
-            flow=np.where(met, self.log["flow"][part], -1).astype(np.int64),
-            flows=self.flows,
             met=self.met(number),
             opened=np.where(opened >= 0, opened + shift, -1),
             counters=counters,
             letters=mine,
             mail=mail,
             others={},
+            **known,
         )
 
     def met(self, number: int) -> Numbers:

@@ -25,11 +25,14 @@ from captures.compiled import compile_lock
 from classifier.flow import Records
 from testbed import access as networks
 from testbed.errors import TestbedError
+from testbed.live import witness
+from testbed.live.blackbox import Blackbox, kind_of
+from testbed.live.blackbox import missing as missing_of
 from testbed.live.box import Box
 from testbed.live.ends import BEGAN, SIZE, Play, turn
 from testbed.live.load import preferred
 from testbed.live.network import MAXIMUM_MTU, Network
-from testbed.live.outcome import Outcome, Replay
+from testbed.live.outcome import Outcome, Performed, Replay, of_box, witnessed
 from testbed.live.rings import Ring
 from testbed.live.stage import Capture, Stage
 from testbed.live.system import urgent
@@ -37,7 +40,7 @@ from testbed.live.taps import Taps
 from testbed.middlebox import DELIVERED
 from testbed.policy import EMPTY, Policy
 from testbed.rules import CENSOR, DELAY, table
-from testbed.virtual import CAPTURED, LINK_MODES, PRESET
+from testbed.virtual import CAPTURED, LINK_MODES, PRESET, Simulation
 
 __all__ = ["Capture", "Replay", "simulate"]
 
@@ -65,6 +68,7 @@ def simulate(
     offload: str = "off",
     taps: Path | None = None,
     network: Network | None = None,
+    middlebox: str | None = None,
 ) -> Replay:
     """Play captures live, all at once, through one operator's box; None is the empty policy.
 
@@ -73,7 +77,9 @@ def simulate(
     leads out of the namespaces. offload: of testbed.live.box. taps: a folder for pcapng files,
     each packet's comment naming its fate and rule; None writes none. network: one that is open
     already, for several runs after each other; None makes one (and needs root, see
-    testbed.live.network.missing).
+    testbed.live.network.missing). middlebox: somebody else's box of testbed.live.blackbox instead
+    of the lab's; it decides by itself, so it takes no policy, and no link but the captured one; its
+    fates are those that the taps saw (testbed.live.witness), and its one rule is named after it.
 
     Cut long captures first (testbed.excerpt): a run takes as long as they do.
 
@@ -84,6 +90,8 @@ def simulate(
     begun_at = time.monotonic()
     policy = policy or EMPTY
     checked(captures, access, link)
+    if middlebox is not None:
+        checked_box(middlebox, policy, link, offload)
     stage = Stage(captures, access, model, addressing, mtu_of(network, access))
     twins = tuple(stage.twin(k, policy, seed, link, addressing) for k in range(len(captures)))
     with ExitStack() as stack:
@@ -91,6 +99,8 @@ def simulate(
             network = stack.enter_context(Network(mtu=MAXIMUM_MTU))
         if addressing == "keep":
             assert_closed(network)
+        if middlebox is not None:
+            return foreign(middlebox, network, stage, link, seed, twins, taps, begun_at)
         box = Box(
             network,
             stage.policy(policy),
@@ -103,11 +113,45 @@ def simulate(
             run=stage.run,
             core=sorted(os.sched_getaffinity(0))[-1],
         )
+        acts = table(stage.policy(policy), seed, access).rules["act"]
+        chancy = np.append((acts >= DELAY) & (acts < CENSOR), False).astype(np.uint8)
         with box:
             below = box.offload == "on"
-            play, rows, store, missed = performed(network, box, stage, policy, seed, access)
-        outcome = Outcome(stage, play, box, rows, store, below)
-    return outcome.replay(policy, link, seed, twins, missed, taps, begun_at)
+            linked = link == PRESET
+            played = performed(network, box, stage, chancy, box.log(), linked=linked)
+        outcome = Outcome(stage, played, of_box(box), below)
+    return outcome.replay(policy, link, seed, twins, taps, begun_at)
+
+
+def foreign(
+    middlebox: str, network: Network, stage: Stage, link: str, seed: int,
+    twins: tuple[Simulation, ...], taps: Path | None, begun_at: float,
+) -> Replay:  # fmt: skip
+    """Play through somebody else's box; what became of each packet is what the taps saw."""
+    plan = stage.joint.script.send
+    limit = 60.0 + (BEYOND + (int(plan.max()) if len(plan) else 0)) / 1e9
+    chancy = np.zeros(1, np.uint8)
+    with Blackbox(network, middlebox, limit_s=limit) as box:
+        played = performed(network, box, stage, chancy, witness.blank(len(plan)), foreign=True)
+    outcome = Outcome(stage, played, witnessed(middlebox, stage), False)
+    return outcome.replay(EMPTY, link, seed, twins, taps, begun_at)
+
+
+def checked_box(middlebox: str, policy: Policy, link: str, offload: str) -> None:
+    """Raise TestbedError where somebody else's box is given what only the lab's own knows."""
+    kind = kind_of(middlebox)
+    for line in missing_of(kind):
+        raise TestbedError(f"middlebox {kind}: {line}")
+    if policy.rules:
+        raise TestbedError(
+            f"middlebox {kind}: got a policy of {len(policy.rules)} rules, expected none: it "
+            "decides by itself"
+        )
+    if link != CAPTURED or offload != "off":
+        raise TestbedError(
+            f"middlebox {kind}: got link {link!r} and offload {offload!r}; the lab's own box alone "
+            f"has a link of its own or hands flows over, expected {CAPTURED!r} and 'off'"
+        )
 
 
 def checked(captures: Sequence[Capture], access: str, link: str) -> None:
@@ -163,19 +207,30 @@ def hurried(core: int) -> Iterator[None]:
         yield
 
 
+def assert_alive(box: Box | Blackbox, clock: float) -> None:
+    """Raise TestbedError where a box ended, `clock` seconds into the run."""
+    if box.alive:
+        return
+    if isinstance(box, Blackbox):
+        raise TestbedError(
+            f"middlebox {box.kind} ended {clock:.1f} s into the run, which is void; it said:\n"
+            f"{box.last_words()}"
+        )
+    raise TestbedError(f"the box died {clock:.1f} s into the run; it is void")
+
+
 def performed(
-    network: Network, box: Box, stage: Stage, policy: Policy, seed: int, access: str
-) -> tuple[Play, Records, NDArray[np.uint8], int]:
-    """Play to the end; returns the ends' record, what the taps saw, and frames the ends missed."""
-    acts = table(stage.policy(policy), seed, access).rules["act"]
-    chancy = np.append((acts >= DELAY) & (acts < CENSOR), False).astype(np.uint8)
+    network: Network, box: Box | Blackbox, stage: Stage, chancy: NDArray[np.uint8], log: Records,
+    *, linked: bool = False, foreign: bool = False,
+) -> Performed:  # fmt: skip
+    """Play to the end. log: the box's, or a blank one; chancy, linked: of testbed.live.ends."""
     pids = (network.caller_pid, network.ports.c0), (network.server_pid, network.ports.s0)
     with (
         closing(Ring(*pids[0], RING, seen=True)) as caller,
         closing(Ring(*pids[1], RING, seen=True)) as server,
         Taps(network, stage.frames, stage.run) as taps,
     ):
-        play = stage.play((caller, server), box.log(), chancy, box.options.link == PRESET)
+        play = stage.play((caller, server), log, chancy, linked, foreign)
         with compile_lock():
             turn(0, play, caller.port, server.port)
         with hurried(sorted(os.sched_getaffinity(0))[0]):
@@ -183,10 +238,10 @@ def performed(
             to_the_end(play, box, caller, server)
         taps.stop()
         missed = caller.overloads() + server.overloads()
-        return play, taps.seen().copy(), taps.store, missed
+        return Performed(play, taps.seen().copy(), taps.store, missed)
 
 
-def to_the_end(play: Play, box: Box, caller: Ring, server: Ring) -> None:
+def to_the_end(play: Play, box: Box | Blackbox, caller: Ring, server: Ring) -> None:
     """Play until nothing is due and nothing on its way; raises TestbedError."""
     plan = play.orders.send
     limit = BEYOND + (int(plan.max()) if len(plan) else 0)
@@ -194,8 +249,7 @@ def to_the_end(play: Play, box: Box, caller: Ring, server: Ring) -> None:
     while quiet < QUIET:
         turn(SLICE, play, caller.port, server.port)
         clock = time.time_ns() - int(play.state[BEGAN])
-        if not box.alive:
-            raise TestbedError(f"the box died {clock / 1e9:.1f} s into the run; it is void")
+        assert_alive(box, clock / 1e9)
         if clock > limit:
             raise TestbedError(
                 f"the ends still play {clock / 1e9:.0f} s into a run of {plan.max() / 1e9:.0f} s"

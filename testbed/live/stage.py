@@ -91,8 +91,9 @@ class Stage:
         return f"{self.captures[number].name} packet {packet - self.joint.starts[number] + 1}"
 
     def play(
-        self, ports: tuple[Ring, Ring], log: Records, chancy: NDArray[np.uint8], linked: bool
-    ) -> Play:
+        self, ports: tuple[Ring, Ring], log: Records, chancy: NDArray[np.uint8], linked: bool,
+        foreign: bool = False,
+    ) -> Play:  # fmt: skip
         """Return what both ends work on, everything that waits for nothing scheduled."""
         orders, count = self.joint.script, len(self.joint.starts)
         whose = np.repeat(np.arange(count), [len(one.flow) for one in self.scripts])
@@ -110,7 +111,7 @@ class Stage:
         ends = fresh(orders)
         play = begun(
             orders, ends, told, self.frames, log, count, (ports[0].port, ports[1].port), self.run,
-            ETHERNET_LENGTH + self.about.overhead, linked,
+            ETHERNET_LENGTH + self.about.overhead, linked, foreign,
         )  # fmt: skip
         play.state[SIZE] = begin(orders.send, orders.gate, ends.heap)
         return play

@@ -286,12 +286,45 @@ def bench() -> dict[str, Any]:
     return told
 
 
-def test_a_box_of_somebody_elses_is_refused_with_a_sentence(
+def box_spec(spec: Path, box: str) -> None:
+    """Put somebody else's box in the place of the operators."""
+    text = SPEC.replace('operators = ["maroc-telecom"]\nhypotheses = ["media-only"]\n', "")
+    spec.write_text(text.replace("seed = 7", f"seed = 7\nmiddlebox = '{box}'"))
+
+
+def test_somebody_elses_box_is_refused_in_virtual_time_and_where_it_is_missing(
+    engine: Engine, spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box_spec(spec, "suricata")
+    with pytest.raises(ExperimentError) as caught:
+        made(spec, tmp_path, backend="virtual")
+    assert str(caught.value) == (
+        "spec tiny-live: backend: got virtual, expected live: middlebox 'suricata' is a program "
+        "and runs on real time (say --backend live)"
+    )
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(ExperimentError, match=r"live: middlebox suricata: suricata is missing"):
+        made(spec, tmp_path)
+    assert engine.plays == []
+
+
+def test_rows_of_somebody_elses_box_name_it_and_have_no_twin(
     engine: Engine, spec: Path, tmp_path: Path
 ) -> None:
-    text = SPEC.replace('operators = ["maroc-telecom"]\nhypotheses = ["media-only"]\n', "")
-    spec.write_text(text.replace("seed = 7", 'seed = 7\nmiddlebox = "suricata"'))
-    with pytest.raises(ExperimentError, match=r"'suricata' cannot be played with captures yet"):
-        made(spec, tmp_path)
-    with pytest.raises(ExperimentError, match=r"backend: got virtual, expected live"):
-        made(spec, tmp_path, backend="virtual")
+    box_spec(spec, "command: my-filter {caller_port}")
+    done = made(spec, tmp_path)
+    assert [words.get("middlebox") for words in engine.words] == [
+        None, "command: my-filter {caller_port}",
+    ]  # fmt: skip
+    live = done.summary["live"]
+    assert live["middlebox"] == "command: my-filter {caller_port}"
+    assert live["parity"]["cells"] == 0
+    assert "replay" in live["latency_us"]["command"]
+    rows = results.read_table(done.folder, "live_calls")
+    assert {(row["operator"], row["hypothesis"]) for row in rows} == {
+        ("blackbox:command", "as-it-is")
+    }
+    assert {row["virtual"] for row in rows} == {None}
+    page = (done.folder / "report.html").read_text()
+    assert "black box: command" in page
+    assert "It is a black box: what it keys on is not known here." in page

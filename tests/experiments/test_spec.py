@@ -128,6 +128,12 @@ def test_a_middlebox_of_somebody_elses_stands_alone_and_live() -> None:
         "tiny.toml: operators, hypotheses: suricata knows no operator's policy, so none may "
         "stand here"
     )
+    assert problems(live.replace("seed = 7", 'seed = 7\nlink = "preset"')) == (
+        'tiny.toml: link: suricata stands between plain links, expected link = "captured" or none'
+    )
+    assert problems(live.replace("seed = 7", "seed = 7\ndisguises = true")) == (
+        "tiny.toml: disguises: is played in virtual time, where suricata cannot stand"
+    )
     assert problems(live.replace("suricata", "command:")) == (
         'tiny.toml: middlebox: got \'command:\', expected "midcall", "suricata", "nfqueue" or '
         '"command: PROGRAM WORDS"'
