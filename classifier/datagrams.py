@@ -34,7 +34,7 @@ from classifier.apps.zoom import own_port as zoom_port
 from classifier.apps.zoom import zoom_message
 from classifier.checks import by_port, on_stun
 from classifier.evidence import pack
-from classifier.flow import QUIC, Numbers, Records
+from classifier.flow import ALLOCATED, QUIC, Numbers, Records
 from classifier.initials import INITIALS, on_chlo, on_initials
 from classifier.judge import conclude, heard
 from classifier.learned import teach, teach_hosts, teach_sources
@@ -98,7 +98,8 @@ def inspect_udp(
             size = u16(b, at + 2)
             at, relayed = at + 4, True
             end = min(end, at + size)
-            conclude(flow, TURN_USE, 0, time)
+            if I(flow["state"]) & ALLOCATED or u8(b, at) >> 6 != 2:
+                conclude(flow, TURN_USE, 0, time)
             continue
         if is_microsoft_frame(b, at, end, size):
             conclude(flow, FRAME, 0, time)

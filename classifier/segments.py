@@ -90,11 +90,11 @@ def inspect_tcp(
         return
     found = heard(flow, whatsapp_tcp(b, at, end, first))
     found = found or heard(flow, messenger_tcp(b, at, end, first))
+    port = min(I(signs[SIGN_SOURCE_PORT]), I(signs[SIGN_TARGET_PORT]))
     if found == 0:
-        port = min(I(signs[SIGN_SOURCE_PORT]), I(signs[SIGN_TARGET_PORT]))
         found = heard(flow, viber_tcp(b, at, end, size, port))
     if found == 0:
-        found = heard(flow, telephony_tcp(note, b, at, end, size))
+        found = heard(flow, telephony_tcp(note, b, at, end, size, port))
     if found:
         if found == SIP_MESSAGE:
             learn_sdp(b, at, end, (found >> 8) & 0xFF, time, context, meter)

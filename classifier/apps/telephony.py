@@ -33,6 +33,9 @@ PSEUDO_TLS = evidence(
 )
 IAX2 = evidence(OTHER_RTC, 26, CERTAIN, SETUP, 80, "IAX2 full frame on its port")
 
+#: Where a telephone's manager listens, and the first number of its own messages.
+SCCP_PORT, SCCP_MANAGER = 2000, 0x81
+
 
 @kernel
 def starts(b: Octets, at: int, end: int, word: bytes) -> bool:
@@ -122,8 +125,8 @@ def is_ras(b: Octets, at: int, end: int) -> bool:
 
 
 @kernel
-def telephony_tcp(note: Any, b: Octets, at: int, end: int, size: int) -> int:
-    """Return the evidence in a TCP payload."""
+def telephony_tcp(note: Any, b: Octets, at: int, end: int, size: int, port: int) -> int:
+    """Return the evidence in a TCP payload; port is the lower one."""
     if is_sip(b, at, end):
         return MESSAGE
     if size == 72 and end - at >= 12 and u32(b, at) == 0x80460103:
@@ -143,8 +146,21 @@ def telephony_tcp(note: Any, b: Octets, at: int, end: int, size: int) -> int:
             return H245
     if end - at >= 12 and u32le(b, at) + 8 <= size and u32le(b, at) >= 4:
         if u32le(b, at + 4) <= 0x16 and u32le(b, at + 8) <= 0x160 and u16(b, at + 2) == 0:
-            if note["candidate"] != OTHER_RTC:
-                note["candidate"], note["hits"] = OTHER_RTC, 0
-            note["hits"] = min(I(note["hits"]) + 1, 255)
-            return SCCP if note["hits"] >= 2 else 0
+            return skinny(note, u32le(b, at + 8), port)
     return 0
+
+
+@kernel
+def skinny(note: Any, message: int, port: int) -> int:
+    """Return the evidence in a message of SCCP's form: two, with its port or from both its ends.
+
+    Other protocols count in the same form, so that elsewhere one message of a telephone (below
+    0x81) and one of its manager are asked for.
+    """
+    if note["candidate"] != OTHER_RTC:
+        note["candidate"], note["hits"] = OTHER_RTC, 0
+    if port == SCCP_PORT:
+        note["hits"] = min(I(note["hits"]) + 1, 2)
+        return SCCP if note["hits"] >= 2 else 0
+    note["hits"] = I(note["hits"]) | (2 if message >= SCCP_MANAGER else 1)
+    return SCCP if note["hits"] == 3 else 0

@@ -987,6 +987,28 @@ TELEPHONY_CASES: dict[str, tuple[Play, Expected]] = {
         tcp(sccp(1), sccp(0), port=2000),
         ("certain", "other-rtc", "setup", "SCCP (Skinny) messages, packet 2"),
     ),
+    "SCCP on another port, both ends": (
+        tcp(sccp(1), sccp(0x81), port=2001),
+        ("certain", "other-rtc", "setup", "SCCP (Skinny) messages, packet 2"),
+    ),
+    "SCCP's form on another port, one end's numbers": (
+        tcp(sccp(1), sccp(5), port=2001),
+        ("not-call", "none", "other", "no sign of a call in 2 payloads"),
+    ),
+    "GTPv2, which has the form of ChannelData": (
+        udp(
+            *[
+                b"\x48\x20\x00\x20"
+                + noise(4, 5)
+                + pack(">I", i << 8)
+                + b"\1\0\x08\0"
+                + noise(20, i)
+                for i in range(6)
+            ],
+            ports=(2123, 2123),
+        ),
+        ("not-call", "none", "other", "no sign of a call in 6 payloads"),
+    ),
     "H.225": (
         tcp(HAND_MADE["h225"], port=1720),
         ("certain", "other-rtc", "setup", "H.323 call signalling (Q.931 in TPKT), packet 1"),
