@@ -82,6 +82,9 @@ def is_sealed(b: Octets, at: int, size: int) -> bool:
         return False
     if u8(b, at + 17) in (0x10, 0x20) and u32(b, at + 24) == size:
         return False
+    for i in range(16, 32, 2):  # counters and sizes have zeros
+        if u16(b, at + i) == 0:
+            return False
     for i in range(16):
         if not 0x20 <= u8(b, at + i) < 0x7F:
             return True
