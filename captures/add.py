@@ -26,11 +26,12 @@ from captures.catalogue import (
     Capture,
     Catalogue,
     CatalogueFile,
+    home_name,
     load,
     write_catalogue,
 )
 from captures.errors import CaptureError
-from captures.folders import local, samples
+from captures.folders import homes, local
 from captures.labels import APPS, Label, label_file, labels, write_labels
 from captures.layers import Flow, flows, written
 from captures.pcap import Packets, read_with_notices, write_pcap
@@ -365,8 +366,7 @@ def forget(capture: Capture) -> None:
 def show(name: str) -> Shown:
     """Return what is known of a capture of any catalogue; raises CaptureError."""
     capture = load().named(name)
-    home = local() if capture.added else samples()
-    beside = capture.added or capture.synthetic
-    path = (home.files or home.folder) / capture.file if beside else cached(capture)
+    home = next(one for one in homes() if one.name == home_name(capture))
+    path = cached(capture) if home.files is None else home.files / capture.file
     found = path if path.is_file() else None
     return Shown(capture, found, labels(capture.sha256), calls(capture.sha256))

@@ -2,7 +2,8 @@
 """The catalogue: one table per capture, and where each can be had.
 
 `captures/catalogue.toml` lists other people's captures, which are obtained and never committed;
-`captures/samples/catalogue.toml` the project's own, flagged synthetic; `captures/local/
+`captures/samples/catalogue.toml` the project's own, flagged synthetic; `captures/recorded/
+catalogue.toml` what real programs said in the lab, flagged recorded; `captures/local/
 catalogue.toml` (git-ignored) what the user added. Captures are known by their sha256.
 """
 
@@ -69,7 +70,9 @@ class Capture(Table):
     for innocent ones (`content` says what they are); media: whether call media are in it; year:
     when it was taken, None where its clock is wrong or it was put together from several years;
     group: captures of one session share it, and a split never parts a group; copy_of: the capture
-    that holds the same call, more completely; added: it is of the user's catalogue.
+    that holds the same call, more completely; synthetic: made by a program; recorded: real programs
+    spoke in the lab, and the truth is what they did (docs/recording.md); added: it is of the user's
+    catalogue.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$")
@@ -88,9 +91,15 @@ class Capture(Table):
     content: str = ""
     copy_of: str = ""
     synthetic: bool = False
+    recorded: bool = False
     notes: str = ""
     sources: list[Source] = Field(default=[])
     added: bool = Field(default=False, exclude=True)
+
+    @property
+    def ours(self) -> bool:
+        """Tell whether the project made the capture, synthetic or recorded: never a public one."""
+        return self.synthetic or self.recorded
 
     @field_validator("app")
     @classmethod
@@ -106,6 +115,8 @@ class Capture(Table):
             raise ValueError("an innocent capture has app none, kind none and media false")
         if self.role == "call" and (self.app == "none" or self.kind == "none"):
             raise ValueError("a call capture names its app, and its kind (or unknown)")
+        if self.synthetic and self.recorded:
+            raise ValueError("a capture is synthetic or recorded, not both")
         return self
 
 
@@ -215,7 +226,7 @@ def reference_problems(catalogue: Catalogue) -> Iterator[str]:
                 yield f"capture {one.name}: unknown origin {source.origin!r}{mend}"
             elif origins[source.origin].kind == "history" and not source.blob:
                 yield f"capture {one.name}: a source of {source.origin} needs its blob id"
-        if not one.sources and not one.synthetic and not one.added:
+        if not one.sources and not (one.synthetic or one.recorded or one.added):
             yield f"capture {one.name}: has no source; say where it can be had"
         if one.copy_of and one.copy_of not in names:
             yield f"capture {one.name}: is a copy of {one.copy_of!r}, which is not catalogued"
@@ -224,14 +235,19 @@ def reference_problems(catalogue: Catalogue) -> Iterator[str]:
 
 
 def group_problems(captures: list[Capture]) -> Iterator[str]:
-    """Yield groups that span synthetic and real captures: a split could then mix them."""
+    """Yield groups that span synthetic, recorded and other captures: a split could mix them."""
     groups: dict[str, list[Capture]] = defaultdict(list)
     for one in captures:
         groups[one.group].append(one)
     for group, members in groups.items():
-        if len({one.synthetic for one in members}) > 1:
+        if len({(one.synthetic, one.recorded) for one in members}) > 1:
             names = ", ".join(one.name for one in members)
-            yield f"group {group}: spans synthetic and real captures: {names}"
+            kinds = (
+                "recorded and other"
+                if any(one.recorded for one in members)
+                else "synthetic and real"
+            )
+            yield f"group {group}: spans {kinds} captures: {names}"
 
 
 IPV4 = re.compile(r"(?<![\d.])\d{1,3}(?:\.\d{1,3}){3}(?![\d.])")
@@ -277,7 +293,9 @@ def home_problems(home: Home, catalogue: Catalogue) -> Iterator[str]:
 
 def home_name(capture: Capture) -> str:
     """Return the name of the home that a capture's table stands in."""
-    return "local" if capture.added else "samples" if capture.synthetic else "committed"
+    if capture.added:
+        return "local"
+    return "samples" if capture.synthetic else "recorded" if capture.recorded else "committed"
 
 
 def label_problems(path: Path, capture: Capture, rows: list[Label]) -> Iterator[str]:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Folders of truth: where catalogues, labels and calls stand, in the order they are read.
 
-Three homes have the same layout (catalogue.toml, labels/, calls/): the committed truth of other
-people's captures, the project's own samples, and the user's captures, which git ignores.
+Four homes have the same layout (catalogue.toml, labels/, calls/): the committed truth of other
+people's captures, the project's own samples, what real programs said
+in the lab, and the user's captures, which git ignores.
 """
 
 from __future__ import annotations
@@ -47,6 +48,11 @@ def samples() -> Home:
     return Home("samples", PACKAGE / "samples", PACKAGE / "samples")
 
 
+def recorded() -> Home:
+    """Return the home of the captures of real programs that were recorded in the lab."""
+    return Home("recorded", PACKAGE / "recorded", PACKAGE / "recorded")
+
+
 def local() -> Home:
     """Return the user's home: MIDCALL_LOCAL, else `captures/local` of a checkout.
 
@@ -66,7 +72,8 @@ def default_local() -> Path:
 
 def homes(with_local: bool = True) -> list[Home]:
     """Return all homes, the user's last."""
-    return [committed(), samples(), local()] if with_local else [committed(), samples()]
+    ours = [committed(), samples(), recorded()]
+    return [*ours, local()] if with_local else ours
 
 
 def shown(path: Path) -> str:

@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from captures.archives import ArchiveError, search
-from captures.catalogue import Capture, Catalogue, Origin, Source
+from captures.catalogue import Capture, Catalogue, Origin, Source, home_name
 from captures.debian import DebianError, tarballs
 from captures.download import DownloadError, download
 from captures.errors import CaptureError
-from captures.folders import Home, local, samples, shown
+from captures.folders import Home, local, recorded, samples, shown
 from captures.history import HistoryError, fetch_blob
 from captures.watched import Progress
 
@@ -87,6 +87,7 @@ def obtain(
     search_ = Search(catalogue, cache_folder(cache), progress or quiet)
     search_.own(local(), "added")
     search_.own(samples(), "sample")
+    search_.own(recorded(), "recorded")
     for folder, asked in corpus_folders(corpus):
         search_.folder(folder, asked)
     search_.cached()
@@ -153,7 +154,7 @@ class Search:
         if home.files is None:
             return
         for one in self.lacking():
-            if one.added != (home.name == "local") or not (one.added or one.synthetic):
+            if home_name(one) != home.name:
                 continue
             path = home.files / one.file
             if not path.is_file():

@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from experiments.localiser.command import localise
+from experiments.record import record_captures
 
 app = typer.Typer(
     name="midcall",
@@ -800,6 +801,9 @@ def fetch_captures(
         for notice in had.notices:
             say(f"midcall: {notice}")
         give(as_json, had._asdict(), summary(catalogue, had))
+
+
+captures_app.command("record")(record_captures)
 
 
 def main() -> None:

@@ -63,8 +63,9 @@ def wanted(catalogue: Catalogue, spec: Spec) -> list[Capture]:
             return False
         if one.role == "innocent" and chosen.innocents == "none":
             return False
-        kind = chosen.synthetic if one.synthetic else chosen.added if one.added else chosen.real
-        return kind
+        if one.recorded:
+            return chosen.recorded
+        return chosen.synthetic if one.synthetic else chosen.added if one.added else chosen.real
 
     return sorted(filter(keep, catalogue.captures), key=lambda one: one.name)
 

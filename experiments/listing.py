@@ -14,12 +14,13 @@ HEADS = ("name", "app", "kind", "year", "access", "packets", "marks")
 
 
 def marks(capture: Capture) -> str:
-    """Return what sets a capture apart: innocent, synthetic, added, a copy."""
+    """Return what sets a capture apart: innocent, synthetic, recorded, added, a copy."""
     words = [
         word
         for word, holds in (
             ("innocent", capture.role == "innocent"),
             ("synthetic", capture.synthetic),
+            ("recorded", capture.recorded),
             ("added", capture.added),
         )
         if holds

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 
 from experiments.doctor import OPTIONAL, Finding
+from experiments.programs import bystanders
 from testbed.callers import caller
 from testbed.callers.caller import DRIVERS
 from testbed.errors import TestbedError
@@ -20,7 +21,7 @@ from testbed.live.xdp import shortcut
 def findings() -> list[Finding]:
     """Look at everything that is needed or useful only live."""
     boxes = [_middlebox(kind) for kind in ("suricata", "nfqueue")]
-    return [_live(), _offload(), *boxes, *map(_caller, DRIVERS), _docker()]
+    return [_live(), _offload(), *boxes, *map(_caller, DRIVERS), *bystanders(), _docker()]
 
 
 def _live() -> Finding:

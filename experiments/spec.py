@@ -49,13 +49,27 @@ class Day(Strict):
 
 
 class Captures(Strict):
-    """Which captures take part. `names` (file or capture names) narrows the others further."""
+    """Which captures take part. `names` (file or capture names) narrows the others further.
+
+    recorded: what real programs said in the lab; it takes part alone, so that no figure of public
+    captures has it in it.
+    """
 
     real: bool = True
     synthetic: bool = True
     added: bool = True
+    recorded: bool = False
     names: list[str] | None = None
     innocents: Literal["all", "none"] = "all"
+
+    @model_validator(mode="after")
+    def _apart(self) -> Captures:
+        if self.recorded and (self.real or self.synthetic):
+            raise ValueError(
+                "captures: recorded = true goes with real = false and synthetic = false: recorded "
+                "calls have figures of their own"
+            )
+        return self
 
 
 class Timing(Strict):

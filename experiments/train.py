@@ -112,7 +112,7 @@ def gather(corpus: Path | None, progress: Callable[[str], None] | None = None) -
     corpus: a folder looked in first. Raises ExperimentError when too few could be had.
     """
     catalogue = load(local=False)
-    wanted = sorted((one for one in catalogue.captures if not one.synthetic), key=lambda c: c.name)
+    wanted = sorted((one for one in catalogue.captures if not one.ours), key=lambda c: c.name)
     had = obtain(catalogue, corpus=corpus)
     here = [one for one in wanted if one.sha256 in had.paths]
     missing = [one.name for one in wanted if one.sha256 not in had.paths]

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from captures.catalogue import Capture, load
-from captures.folders import samples
+from captures.catalogue import Capture, home_name, load
+from captures.folders import homes, samples
 from captures.sources import obtain
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -21,8 +21,8 @@ if str(ROOT) not in sys.path:  # a bare `pytest` does not put it there, `python 
 from tests import golden  # noqa: E402
 
 CATALOGUE = load(local=False)
-SAMPLES = [one for one in CATALOGUE.captures if one.synthetic]
-REAL = [one for one in CATALOGUE.captures if not one.synthetic]
+OURS = [one for one in CATALOGUE.captures if one.ours]
+REAL = [one for one in CATALOGUE.captures if not one.ours]
 ADDRESS = re.compile(r"\d+\.\d+\.\d+\.\d+|[0-9a-f]+:[0-9a-f:]+:[0-9a-f]+", re.IGNORECASE)
 
 
@@ -46,9 +46,10 @@ def compare(capture: Capture, path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("capture", SAMPLES, ids=lambda one: one.name)
-def test_verdicts_of_a_sample_are_those_that_were_reviewed(capture: Capture) -> None:
-    compare(capture, samples().folder / capture.file)
+@pytest.mark.parametrize("capture", OURS, ids=lambda one: one.name)
+def test_verdicts_of_a_committed_capture_are_those_that_were_reviewed(capture: Capture) -> None:
+    home = next(one for one in homes(False) if one.name == home_name(capture))
+    compare(capture, home.folder / capture.file)
 
 
 @pytest.mark.corpus

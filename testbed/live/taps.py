@@ -64,16 +64,23 @@ ROWS, OCTETS, FULL = 0, 1, 2
 class Taps:
     """Taps on all interfaces of a network; a context manager that listens while it is open."""
 
-    def __init__(self, network: Network, frames: Frames, run: int, copies: int = 5) -> None:
+    def __init__(
+        self,
+        network: Network,
+        frames: Frames,
+        run: int,
+        copies: int = 5,
+        more: tuple[int, int] = (4096, 1 << 20),
+    ) -> None:
         """Open the rings; nothing is kept yet. frames: what will be sent; run: its octet.
 
         copies: how often a frame is kept on average at most: each stands on two wires, at three
-        taps, and may be sent again.
+        taps, and may be sent again. more: room for other frames, and their octets.
         """
         count, octets = len(frames.at), int(frames.size.sum())
         self.frames, self.run = frames, run
-        self.rows: Records = np.zeros(copies * count + 4096, TAPPED)
-        self.store = np.zeros(copies * octets + (1 << 20), np.uint8)
+        self.rows: Records = np.zeros(copies * count + more[0], TAPPED)
+        self.store = np.zeros(copies * octets + more[1], np.uint8)
         self.state = np.zeros(3, np.int64)
         self.rings: list[Ring] = []
         self.done = threading.Event()

@@ -212,7 +212,7 @@ def gather(folder: Path, packets: int, samples_only: bool, names: tuple[str, ...
     from tests.golden import available
 
     found = available(None if samples_only else corpus_folder())
-    real = [pair for pair in found if not pair[0].synthetic and not samples_only]
+    real = [pair for pair in found if not pair[0].ours and not samples_only]
     kind = "real captures" if real else "samples (synthetic)"
     pairs = real or [pair for pair in found if pair[0].synthetic]
     loads = [mixed(folder, name, pairs, packets, kind) for name in names if name in MIXES]

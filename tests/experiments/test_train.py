@@ -154,7 +154,7 @@ def test_synthetic_captures_never_train(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setattr(train, "obtain", lambda *_, **__: Everything())
     monkeypatch.setattr(train, "rows_of", note)
     train.gather(None)
-    real = {one.sha256 for one in load(local=False).captures if not one.synthetic}
+    real = {one.sha256 for one in load(local=False).captures if not one.ours}
     assert set(asked) == real
 
 

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Bystanders: real programs that make the innocent traffic of the same minutes as calls."""

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Recording: captures of real programs, and the truth of each flow from what the programs did."""

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The witness: whose socket each end of a flow was, by process number, while the programs ran.
+
+The kernel lists the sockets of a network namespace (/proc/<pid>/net/udp, tcp) with their inodes,
+and each process the inodes it holds (/proc/<pid>/fd). A thread looks again and again at both ends
+of a line. A socket that lived shorter than two looks is not seen: then the other end decides.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from captures.layers import End
+from testbed.live.line import Line
+
+#: Between two looks.
+REST_SECONDS = 0.03
+TABLES = {"udp": "udp", "tcp": "tcp", "udp6": "udp", "tcp6": "tcp"}
+SOCKET = re.compile(r"socket:\[(\d+)\]")
+ANYWHERE = b"\0\0\0\0"
+
+
+class Owner(NamedTuple):
+    """A process that held a socket."""
+
+    pid: int
+    name: str  # /proc/<pid>/comm
+
+
+class Witness:
+    """Looks at both ends of a line from entering to leaving it; a context manager."""
+
+    def __init__(self, line: Line) -> None:
+        """Describe who looks at what."""
+        self.line = line
+        self.seen: dict[tuple[int, str, End], Owner] = {}
+        self.done = threading.Event()
+        self.thread = threading.Thread(target=self._watch, name="witness", daemon=True)
+
+    def __enter__(self) -> Witness:
+        """Look from now on."""
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop looking."""
+        self.done.set()
+        self.thread.join()
+
+    def _watch(self) -> None:
+        while not self.done.is_set():
+            self.look()
+            self.done.wait(REST_SECONDS)
+
+    def look(self) -> None:
+        """Note the owner of every socket that is there now."""
+        spaces = {
+            os.stat(f"/proc/{pid}/ns/net").st_ino: pid
+            for pid in (self.line.caller_pid, self.line.server_pid)
+        }
+        holders = dict(held_sockets(set(spaces)))
+        for pid in spaces.values():
+            for proto, inode, end in sockets(pid):
+                owner = holders.get(inode)
+                if owner is not None:
+                    self.seen[pid, proto, end] = owner
+
+    def owner(self, pid: int, proto: str, end: End) -> Owner | None:
+        """Return who held the socket of an end in a namespace, by its address or bound to any."""
+        for one in (end, (ANYWHERE, end[1])):
+            if (found := self.seen.get((pid, proto, one))) is not None:
+                return found
+        return None
+
+
+def held_sockets(spaces: set[int]) -> Iterator[tuple[int, Owner]]:
+    """Yield (inode, owner) of the sockets of all processes in some network namespaces."""
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit():
+            continue
+        try:
+            if os.stat(folder / "ns/net").st_ino not in spaces:
+                continue
+            owner = Owner(int(folder.name), (folder / "comm").read_text().strip())
+            for entry in os.listdir(folder / "fd"):
+                if hit := SOCKET.match(os.readlink(folder / "fd" / entry)):
+                    yield int(hit[1]), owner
+        except OSError:
+            continue  # it ended
+
+
+def sockets(pid: int) -> Iterator[tuple[str, int, End]]:
+    """Yield (protocol, inode, own end) of the sockets in the namespace of a process."""
+    for table, proto in TABLES.items():
+        try:
+            rows = Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for words in map(str.split, rows):
+            address, _, port = words[1].partition(":")
+            yield proto, int(words[9]), (packed(address), int(port, 16))
+
+
+def packed(text: str) -> bytes:
+    """Return the IPv4 address of the kernel's hexadecimal words (proc(5)), mapped ones too.
+
+    Each word of 32 bits is written in the machine's own order.
+    """
+    words = [int(text[at : at + 8], 16).to_bytes(4, sys.byteorder) for at in range(0, len(text), 8)]
+    return words[-1]

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Bystanders on a real line: recorded with the truth of every flow, and nothing is left behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from captures.pcap import read
+from testbed.live.network import RUNS
+from testbed.recording import dissected, recorder
+from testbed.recording.home import at, keep, rows
+from testbed.recording.scenes import Scene
+
+pytestmark = pytest.mark.live
+
+#: Quick ones, of programs that need little; each is left out where its programs are missing.
+KINDS = ("game", "dns", "stun", "web-http3")
+ACCESS_MS = {"adsl": 49.0}
+
+
+def test_bystanders_are_recorded_with_their_truth_and_leave_nothing(tmp_path: Path) -> None:
+    left: list[str] = []
+    scenes = [Scene(bystander=kind, access="adsl", seconds=1.0) for kind in KINDS]
+    place = at(tmp_path)
+    for one in recorder.record(scenes, lambda scene, why: left.append(f"{scene.name}: {why}")):
+        row = keep(place, one)
+        assert {label.app for label in one.labels} == {"none"}
+        assert set(one.taps) == {"c0", "b0", "b1", "s0"}
+        if not dissected.missing():
+            assert dissected.differences(tmp_path / row.file, one.labels) == []
+    assert [why for why in left if "is missing" not in why] == []
+    assert len(rows(place)) + len(left) == len(KINDS)
+    assert list(RUNS.glob("mc*/site")) == list(RUNS.glob("mc*/resolver")) == []
+
+
+def test_the_access_link_stands_between_caller_and_server(tmp_path: Path) -> None:
+    (one,) = recorder.record([Scene(bystander="game", access="adsl", seconds=1.0)])
+    row = keep(at(tmp_path), one)
+    packets = read(tmp_path / row.file)
+    ups = [packets.time[i] for i in range(packets.total) if packets.frame(i)[5] == 2]
+    downs = [packets.time[i] for i in range(packets.total) if packets.frame(i)[5] == 1]
+    assert (min(downs) - min(ups)) / 1e6 > ACCESS_MS["adsl"] - 1
