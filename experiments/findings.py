@@ -24,8 +24,8 @@ from experiments.errors import ExperimentError
 Table = dict[str, Any]
 
 TABLES = (
-    "flows", "calls", "timelines", "collateral", "cells", "latency", "throughput", "dressed",
-    "dress_costs", "live_calls", "live_bench", "localise",
+    "flows", "calls", "timelines", "collateral", "bystander_calls", "mixes", "cells", "latency",
+    "throughput", "dressed", "dress_costs", "live_calls", "live_bench", "localise",
 )  # fmt: skip
 
 

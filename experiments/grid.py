@@ -11,7 +11,10 @@ from experiments.spec import OWN, Spec
 
 
 class Cell(NamedTuple):
-    """One point of the grid. `policy` holds the rules in force there (none before the block)."""
+    """One point of the grid. `policy` holds the rules in force there (none before the block).
+
+    targets: apps whose calls the operator was after, None where its profile does not say.
+    """
 
     operator: str
     hypothesis: str
@@ -20,6 +23,7 @@ class Cell(NamedTuple):
     date: str
     documented: bool
     policy: Any
+    targets: tuple[str, ...] | None = None
 
     @property
     def name(self) -> str:
@@ -75,6 +79,7 @@ def cells(spec: Spec, operators: dict[str, Any]) -> list[Cell]:
             day.date.isoformat(),
             bool(operator.service(access)),
             operator.policy(hypothesis.id, access, day.date),
+            None if operator.targets is None else tuple(operator.targets),
         )
         for name, operator in operators.items()
         for hypothesis in operator.hypotheses

@@ -10,7 +10,6 @@ Live outcomes are measurements: they are never taken from the cache.
 from __future__ import annotations
 
 import time
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -19,11 +18,11 @@ from numpy.typing import NDArray
 
 from captures.calls import Call
 from captures.pcap import Packets, read
-from experiments import parity, timelines
+from experiments import bystanders, parity, timelines
 from experiments.corpus import Item
 from experiments.cut import cut
 from experiments.errors import ExperimentError
-from experiments.simulate import Outcome, Unit, call_entry, collateral_of, count_hits
+from experiments.simulate import Outcome, Unit, call_entry, collateral_of, count_hits, no_hits
 from experiments.spec import OWN
 from experiments.statistics import derived_seed
 
@@ -108,17 +107,18 @@ class LiveBench:
         if self.middlebox == OWN:
             assert_struck(played, unit)
         calls: list[dict[str, Any]] = []
-        hits: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
+        hits = no_hits()
         for at, one in enumerate(self.opened):
             for call in one.item.calls:
                 calls.append(self.entry(one.item, call, played, control, at))
             if not one.item.capture.synthetic:
                 live = played.simulations[at], control.simulations[at]
-                count_hits(one.item, one.packets, *live, hits)
+                count_hits(one.item, one.packets, *live, hits[one.item.capture.group])
         return {
             "key": unit.key,
             "calls": calls,
-            "collateral": collateral_of(hits),
+            "collateral": collateral_of(bystanders.merged(hits)),
+            "groups": bystanders.of_groups(hits),
             "seconds": time.perf_counter() - begin,
         }
 
@@ -130,6 +130,7 @@ class LiveBench:
         verdict = judge(live, null, call)
         told = call_entry(item, call.id, verdict)
         told["timeline"] = timelines.entry(live, null, call, verdict)
+        told["loss"] = bystanders.entry(live, null, call)
         seen = played.seen[at][parity.packets_of(live, call)]
         sent = seen["times"] > 0
         told["packets"], told["proven"] = int(sent.sum()), int((sent & seen["proven"]).sum())

@@ -119,6 +119,25 @@ COLUMNS: dict[str, dict[str, Any]] = {
     },
 }
 
+#: The same for other people's calls, and for mixes of traffic.
+_PLACE = dict.fromkeys(("operator", "hypothesis", "access", "date"), _TEXT)
+BYSTANDERS: dict[str, dict[str, Any]] = {
+    "bystander_calls": {
+        **_PLACE,
+        "app": _TEXT,
+        **dict.fromkeys(("calls", "blocked", "degraded", "seconds", "seconds_lost"), _INT),
+    },
+    "mixes": {
+        **_PLACE,
+        "share": _REAL,
+        "protocol": _TEXT,
+        **dict.fromkeys(("flows_per_million", "flows_low", "flows_high"), _REAL),
+        **dict.fromkeys(("bytes_per_million", "bytes_low", "bytes_high"), _REAL),
+        "of_hits": _REAL,
+        "groups": _INT,
+    },
+}
+
 #: The same for timelines of calls that a rule touched: packets by slot of each direction.
 TIMELINES: dict[str, dict[str, Any]] = {
     "timelines": {
@@ -326,7 +345,7 @@ LIVE: dict[str, dict[str, Any]] = {
 
 def table(name: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     """Return rows as the Arrow table of that name; a row must have exactly its columns."""
-    columns = (COLUMNS | TIMELINES | DRESSED | LOCALISED | EVALUATED | LIVE)[name]
+    columns = (COLUMNS | TIMELINES | BYSTANDERS | DRESSED | LOCALISED | EVALUATED | LIVE)[name]
     for row in rows:
         if row.keys() != columns.keys():
             odd = sorted(row.keys() ^ columns.keys())

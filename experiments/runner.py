@@ -26,6 +26,7 @@ from captures.calls import Call
 from experiments import (
     backends,
     busiest,
+    bystanders,
     disguise,
     live_summary,
     metrics,
@@ -130,6 +131,8 @@ def run(name: str, options: Options) -> Finished:
         "collateral": collateral_rows(grid, outcomes),
         "cells": cell_rows(grid, outcomes, reused, errors),
         "timelines": timelines.rows(grid, held, spec.apps, outcomes),
+        "bystander_calls": bystanders.call_rows(grid, held, outcomes),
+        "mixes": bystanders.mix_rows(spec, grid, held, outcomes),
     }
     dressed = dress_up(spec, grid, held, tables["collateral"], options, log)
     evaluated = evaluate.within(spec, held, options, log)
@@ -215,7 +218,18 @@ def in_grid(held: Corpus, spec: Spec) -> list[Item]:
         for item in held.items
         if any(call.app in spec.apps and stands_for(holders, item, call) for call in item.calls)
         or (item.innocent and not item.capture.synthetic)
+        or bystanding(holders, item, spec)
     ]
+
+
+def bystanding(holders: dict[str, str], item: Item, spec: Spec) -> bool:
+    """Tell whether a capture takes part for calls that nobody aims at: real ones of other apps.
+
+    A live play is as long as its longest capture, so it leaves them out.
+    """
+    wanted = spec.captures.innocents == "all" and spec.backend != backends.LIVE
+    real = wanted and not (item.capture.synthetic or item.capture.added)
+    return real and any(stands_for(holders, item, call) for call in item.calls)
 
 
 def bench_of(spec: Spec, items: Sequence[Item], options: Options, log: Log) -> Bench | LiveBench:
@@ -563,7 +577,7 @@ def summarise(
         "calls": [{key: row[key] for key in summary.CALL_KEYS} for row in calls],
         "mission": summary.mission(calls),
         "operators": summary.operators(calls),
-        "collateral": summary.collateral(tables["collateral"]),
+        "collateral": summary.collateral(tables["collateral"]) | bystanders.told(tables),
         "cells": summary.cell_counts(tables["cells"]),
         "intervals": summary.intervals_note(),
         **proven(spec),

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from captures.pcap import Packets, read
-from experiments import timelines
+from experiments import bystanders, timelines
 from experiments.corpus import Item
 from experiments.cut import Cut, cut
 from experiments.provenance import code_digest
@@ -33,6 +33,7 @@ CELL_FORMAT = 2
 DELIVERED, DROPPED, FORGED = 1, 2, 3
 
 Outcome = dict[str, Any]
+Hits = dict[str, dict[str, list[int]]]
 
 
 class Unit(NamedTuple):
@@ -140,7 +141,7 @@ class Bench:
         """Do one simulation and keep its outcome. A capture that fails is named in the error."""
         begin = time.perf_counter()
         calls: list[dict[str, Any]] = []
-        hits: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
+        hits = no_hits()
         for item in self.items:
             try:
                 self._one(self.opened(item).item, unit, calls, hits)
@@ -150,15 +151,14 @@ class Bench:
         done = {
             "key": unit.key,
             "calls": calls,
-            "collateral": collateral_of(hits),
+            "collateral": collateral_of(bystanders.merged(hits)),
+            "groups": bystanders.of_groups(hits),
             "seconds": time.perf_counter() - begin,
         }
         keep(self.folder, done)
         return done
 
-    def _one(
-        self, item: Item, unit: Unit, calls: list[dict[str, Any]], hits: dict[str, list[int]]
-    ) -> None:
+    def _one(self, item: Item, unit: Unit, calls: list[dict[str, Any]], hits: Hits) -> None:
         from testbed.call import judge
 
         control = self.control(item, unit.access)
@@ -166,9 +166,11 @@ class Bench:
         for call in item.calls:
             told = judge(simulation, control, call)
             shown = timelines.entry(simulation, control, call, told)
-            calls.append(call_entry(item, call.id, told) | {"timeline": shown})
+            lost = bystanders.entry(simulation, control, call)
+            calls.append(call_entry(item, call.id, told) | {"timeline": shown, "loss": lost})
         if not item.capture.synthetic:
-            count_hits(item, self.opened(item).packets, simulation, control, hits)
+            own = hits[item.capture.group]
+            count_hits(item, self.opened(item).packets, simulation, control, own)
 
 
 def call_entry(item: Item, call: str, told: Any) -> dict[str, Any]:
@@ -198,6 +200,11 @@ def _real(value: Any) -> float | None:
 
 
 # ---- bystanders
+
+
+def no_hits() -> Hits:
+    """Return nothing counted yet: capture group -> kind of traffic -> counts of `count_hits`."""
+    return defaultdict(lambda: defaultdict(lambda: [0, 0, 0, 0]))
 
 
 def collateral_of(hits: dict[str, list[int]]) -> list[dict[str, Any]]:

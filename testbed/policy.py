@@ -479,8 +479,10 @@ class Mechanisms(Table):
 class Operator(Mechanisms):
     """One operator: its dated table, its documented service, its hypotheses.
 
-    sets and hypotheses include those of the files that `include` names. fail: whether the box lets
-    through ("open") or drops ("closed") what it cannot read, and everything when it dies.
+    sets and hypotheses include those of the files that `include` names. targets: apps whose calls
+    it was after, as the periods' sources say ([]: no app's calls), left out where nobody says;
+    calls of other apps are bystanders. fail: whether the box lets through ("open") or drops
+    ("closed") what it cannot read, and everything when it dies.
     """
 
     id: str = Field(pattern="^[a-z0-9][a-z0-9-]*$")
@@ -489,7 +491,13 @@ class Operator(Mechanisms):
     include: list[str] = Field(default=[])
     periods: list[Period] = Field(default=[], alias="period")
     services: list[Service] = Field(default=[], alias="service")
+    targets: list[str] | None = None
     fail: Fail = "open"
+
+    @field_validator("targets")
+    @classmethod
+    def _targets(cls, words: list[str] | None) -> list[str] | None:
+        return None if words is None else known_words(words, APPS[1:])
 
     def service(self, access: str) -> bool:
         """Tell whether this operator's service on an access network is documented."""

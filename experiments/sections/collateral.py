@@ -17,7 +17,12 @@ Table = dict[str, Any]
 
 def build(run: Findings) -> Table:
     """Return what the section shows."""
-    return {"collateral": collateral(run, answer.answer(run)["ledes"])}
+    return {
+        "collateral": collateral(run, answer.answer(run)["ledes"]),
+        "mixes": mixes(run.at("collateral", "mixes") or []),
+        "kinds": kinds(run.at("collateral", "by_protocol") or []),
+        "bystander_calls": others(run),
+    }
 
 
 def collateral(run: Findings, told: Sequence[Row]) -> list[Table]:
@@ -50,3 +55,48 @@ def _by_protocol(rows: Sequence[Row]) -> Table:
         "totals": [mission.hits_of(row for row in rows if row["hypothesis"] == one)
                    for one in names],
     }  # fmt: skip
+
+
+def mixes(rows: Sequence[Row]) -> Table:
+    """Return, per hypothesis where it hits most, what is hit at each share of call flows."""
+    found: dict[tuple[Any, ...], Table] = {}
+    for row in rows:
+        key = (row["operator"], row["hypothesis"])
+        found.setdefault(key, {"hypothesis": row["hypothesis"], "operator": row["operator"]})[
+            row["share"]
+        ] = row
+    shares = sorted({row["share"] for row in rows})
+    lines = [line for line in found.values() if all(share in line for share in shares)]
+    sizes = [tuple(line[share]["flows_per_million"] for share in shares) for line in lines]
+    return {"shares": shares, "lines": joined(lines, sizes)}
+
+
+def kinds(rows: Sequence[Row]) -> list[Table]:
+    """Return, per hypothesis and kind of traffic, what is hit of it where most is."""
+    sizes = [(row["protocol"], row["hit"], row["flows"], row["bytes_hit"]) for row in rows]
+    return joined(rows, sizes)
+
+
+def others(run: Findings) -> list[Table]:
+    """Return, per hypothesis where it costs most, other people's calls blocked, and by app."""
+    lines, sizes = [], []
+    for row in run.at("collateral", "calls") or []:
+        place = row["hypothesis"], mission.place_of(row)
+        own = [
+            one
+            for one in run["bystander_calls"]
+            if (one["hypothesis"], mission.place_of(one)) == place
+        ]
+        hurt = [one for one in own if one["blocked"] or one["degraded"] or one["seconds_lost"]]
+        lines.append({**row, "apps": hurt})
+        sizes.append((row["blocked"], row["calls"], row["degraded"], row["seconds_lost"]))
+    return joined(lines, sizes)
+
+
+def joined(rows: Sequence[Row], sizes: Sequence[Any]) -> list[Table]:
+    """Return rows in which operators share one where hypothesis and sizes are the same."""
+    found: dict[tuple[Any, ...], Table] = {}
+    for row, size in zip(rows, sizes, strict=True):
+        line = found.setdefault((row["hypothesis"], size), {**row, "operators": []})
+        line["operators"].append(row["operator"])
+    return list(found.values())

@@ -44,6 +44,7 @@ enabled = false
 """
 
 FATE = np.dtype([("sent", "?"), ("fate", "u1"), ("rule", "i2")])
+LOSS = ("flows", "hit", "bytes", "bytes_hit", "seconds", "seconds_lost")
 
 
 class Paper:
@@ -99,14 +100,17 @@ def paper(monkeypatch: pytest.MonkeyPatch) -> Paper:
     """Put the fake testbed in the place of the real one."""
     made = Paper()
     virtual, call = ModuleType("testbed.virtual"), ModuleType("testbed.call")
-    timeline = ModuleType("testbed.timeline")
+    timeline, loss = ModuleType("testbed.timeline"), ModuleType("testbed.loss")
     timeline.timeline = lambda *told: None  # type: ignore[attr-defined]
+    nothing = SimpleNamespace(_asdict=lambda: dict.fromkeys(LOSS, 0))
+    loss.loss = lambda *told: nothing  # type: ignore[attr-defined]
     virtual.simulate = made.simulate  # type: ignore[attr-defined]
     virtual.warm_up = lambda: None  # type: ignore[attr-defined]
     call.judge = made.judge  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "testbed.virtual", virtual)
     monkeypatch.setitem(sys.modules, "testbed.call", call)
     monkeypatch.setitem(sys.modules, "testbed.timeline", timeline)
+    monkeypatch.setitem(sys.modules, "testbed.loss", loss)
     return made
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import metrics, results
+from experiments import bystanders, metrics, results, summary
 
 Row = dict[str, Any]
 
@@ -133,6 +133,28 @@ def fake_collateral() -> list[Row]:
     ]  # fmt: skip
 
 
+def fake_bystander_calls() -> list[Row]:
+    return [
+        {**fake_place("fake-stun"), "app": app, "calls": 12, "blocked": blocked, "degraded": 0,
+         "seconds": 240, "seconds_lost": 20 * blocked}
+        for app, blocked in (("zoom", 3), ("sip", 0))
+    ]  # fmt: skip
+
+
+def fake_place(hypothesis: str) -> Row:
+    return {"operator": "inwi", "hypothesis": hypothesis, "access": "4g", "date": DATES[1]}
+
+
+def fake_mixes() -> list[Row]:
+    return [
+        {**fake_place("fake-stun"), "share": share, "protocol": "all innocent",
+         "flows_per_million": 20_000 * (1 - share), "flows_low": 9_000.0, "flows_high": 31_000.0,
+         "bytes_per_million": 700.0, "bytes_low": 1.0, "bytes_high": 900.0, "of_hits": 0.75,
+         "groups": 12}
+        for share in (0.001, 0.01, 0.1)
+    ]  # fmt: skip
+
+
 def fake_cells() -> list[Row]:
     rows = []
     for operator in OPERATORS:
@@ -226,6 +248,10 @@ def fake_summary(flows: Sequence[Mapping[str, Any]], seed: int = 1) -> Row:
         | {"calls_recognised": fake_recognised(), "baselines": fake_baselines()}
         | {"synthetic": {"apps": metrics.by_app_and_role(made, seed)}},
         "verdict": metrics.waits(real),
+        "collateral": bystanders.told(
+            {"mixes": fake_mixes(), "bystander_calls": fake_bystander_calls()}
+        )
+        | {"by_protocol": summary.by_protocol(fake_collateral())},
         "latency": {"offline": {"ns_per_packet": {"p50": 91.0, "p99": 240.0, "p999": 900.0},
                                 "method": "fake: batches of 64 packets"}},
         "throughput": {"offline": {"packets_per_s": 4.93e6, "bytes_per_s": 1.5e9}},
@@ -240,6 +266,8 @@ def fake_run(folder: Path, **replaced: Sequence[Row]) -> Path:
         "flows": fake_flows(),
         "calls": fake_calls(),
         "timelines": fake_timelines(),
+        "bystander_calls": fake_bystander_calls(),
+        "mixes": fake_mixes(),
         "collateral": fake_collateral(),
         "cells": fake_cells(),
         "latency": [
