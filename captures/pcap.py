@@ -309,16 +309,19 @@ class CaptureFile:
 
     The file is read through one buffer of half a MiB, so that the packets of a batch are still in
     the processor's cache when they are used; `whole` reads all of it into one buffer instead.
+    Where a `stream` is given (one that can seek) it is read, and closed; the path only names it.
     `notices` holds what a person should know of the file (it was cut in the middle); `packets` and
     `captured_bytes` count what was read so far. Raises CaptureError when the file cannot be read.
     """
 
-    def __init__(self, path: str | os.PathLike[str], whole: bool = False) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], whole: bool = False, stream: Stream | None = None
+    ) -> None:
         self.path = os.fspath(path)
         self.notices: list[str] = []
         self.packets = 0
         self.captured_bytes = 0
-        self._stream, self._left = open_stream(self.path)
+        self._stream, self._left = open_stream(self.path) if stream is None else unpacked(stream)
         self._packed = isinstance(self._stream, Gunzip)
         self._kept = whole  # earlier batches stay valid: no buffer is filled twice
         self._buffer: Octets = np.empty((self._left or BUFFER) if whole else BUFFER, np.uint8)
@@ -468,7 +471,17 @@ class Gunzip(gzip.GzipFile):
         return len(part)
 
 
-def open_stream(path: str) -> tuple[io.BufferedIOBase | io.RawIOBase, int]:
+Stream = io.BufferedIOBase | io.RawIOBase
+
+
+def unpacked(stream: Stream) -> tuple[Stream, int]:
+    """Return a stream of the unpacked bytes of another, and that their number is not known."""
+    magic = stream.read(2)
+    stream.seek(0)
+    return (Gunzip(fileobj=stream) if magic == GZIP_MAGIC else stream), 0
+
+
+def open_stream(path: str) -> tuple[Stream, int]:
     """Return a stream of a capture's bytes, unpacked, and the file's length (0: not known)."""
     try:
         stream = open(path, "rb", buffering=0)  # noqa: SIM115  (closed when it is read)

@@ -66,6 +66,7 @@ class Classified(NamedTuple):
 
     table: Any
     notices: list[str]
+    packets: int = 0
 
 
 # ---- files
@@ -99,14 +100,17 @@ def _looks(path: Path) -> bool:
         return False
 
 
-def classify_file(path: str, cores: int = 1) -> Classified:
-    """Classify every flow of one capture; raises CaptureError or ClassifierError."""
+def classify_file(path: str, cores: int = 1, stream: Any = None) -> Classified:
+    """Classify every flow of one capture; raises CaptureError or ClassifierError.
+
+    Where a stream is given it is read, and the path only names it.
+    """
     from captures.pcap import CaptureFile
     from classifier.engine import Engine
     from classifier.table import columns
     from classifier.tandem import through
 
-    capture = CaptureFile(path)
+    capture = CaptureFile(path, stream=stream)
     engine = Engine()
     links: set[int] = set()
     for packets in through(engine, capture, cores):
@@ -114,7 +118,7 @@ def classify_file(path: str, cores: int = 1) -> Classified:
     notices = list(capture.notices) + link_notices(path, engine.counters, links)
     if not capture.packets and not notices:
         notices.append(f"{path}: the capture holds 0 packets")
-    return Classified(rows(columns(engine.flows(), path)), notices)
+    return Classified(rows(columns(engine.flows(), path)), notices, capture.packets)
 
 
 def link_notices(path: str, counters: Mapping[str, int], links: set[int]) -> list[str]:

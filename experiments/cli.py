@@ -67,6 +67,12 @@ BACKEND = Annotated[
     str | None,
     typer.Option(help="virtual, live (root, Mininet), auto (default: as the spec says)."),
 ]
+CLUSTER = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS", help="Work on Dask: tcp://scheduler:8786, or local (docs/cluster.md)."
+    ),
+]
 JSON = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 FAILED, MENDABLE, INTERRUPTED = 1, 2, 130
@@ -168,6 +174,7 @@ def run(
     runs: Annotated[Path, typer.Option(help="Where result folders go.")] = Path("runs"),
     as_json: JSON = False,
     backend: BACKEND = None,
+    cluster: CLUSTER = None,
 ) -> None:
     """Run an experiment: captures, verdicts, operators, report.
 
@@ -176,7 +183,9 @@ def run(
     with sentences():
         from experiments import runner, summary
 
-        options = runner.Options(corpus, force, reveal, jobs or 0, runs, backend=backend)
+        options = runner.Options(
+            corpus, force, reveal, jobs or 0, runs, backend=backend, cluster=cluster
+        )
         done = runner.run(spec, options)
         made = {"run": done.folder, "report": done.report, "failed_cells": done.failed}
         made |= {"summary": done.folder / "summary.json"}
@@ -270,29 +279,33 @@ def warm_up() -> None:
 def classify(
     files: Annotated[
         list[str],
-        typer.Argument(metavar="FILE...", help="pcap or pcapng files (also gzip), or folders."),
+        typer.Argument(
+            metavar="FILE...", help="pcap or pcapng files (also gzip), folders, or their URLs."
+        ),
     ],
     form: Annotated[
         str | None,
         typer.Option("--format", help="table, csv, json or parquet (default: by OUT, else table)."),
     ] = None,
-    out: Annotated[str | None, typer.Option("-o", "--out", help="A file, or - (default).")] = None,
+    out: Annotated[
+        str | None, typer.Option("-o", "--out", help="A file, - (default), or a folder as OUT/.")
+    ] = None,
     cores: Annotated[
         int, typer.Option(min=1, max=2, help="2: a second core reads ahead; same verdicts.")
     ] = 1,
+    cluster: CLUSTER = None,
 ) -> None:
     """Name every flow of captures: one row per bidirectional flow.
+
+    A folder (-o OUT/) gets Parquet in parts, goes on where it was stopped, and can be filled by a
+    cluster.
 
     Example: midcall classify call.pcapng --format csv -o flows.csv
     """
     with sentences():
-        from functools import partial
+        from experiments import classifying
 
-        from experiments.classify import classify as classify_files
-        from experiments.classify import classify_file
-
-        reader = partial(classify_file, cores=cores)
-        whole = classify_files(files, form, out, lambda line: say(f"midcall: {line}"), reader)
+        whole = classifying.run(files, form, out, cores, cluster)
     if not whole:
         raise typer.Exit(MENDABLE)
 

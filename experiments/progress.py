@@ -48,7 +48,7 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
         elif self.total and kind is None:
-            self._say(f"{self.title}: {self.done} of {self.total} done")
+            self._line(f"{self.title}: {self.done} of {self.total} done")
 
     def _open_bar(self) -> None:
         from rich.console import Console
@@ -75,9 +75,18 @@ class Progress:
         if self._bar is not None:
             self._bar.update(self._task, advance=1, words=words)
         elif time.monotonic() - self._told >= PACE:
-            self._say(f"{self.title}: {self.done} of {self.total} {words}".rstrip())
+            self._line(f"{self.title}: {self.done} of {self.total} {words}".rstrip())
 
-    def _say(self, line: str) -> None:
+    def say(self, line: str) -> None:
+        """Print one line, above the bar where there is one, and log it."""
+        if self._log is not None:
+            self._log(line)
+        if self._bar is not None:
+            self._bar.console.print(line, highlight=False, markup=False)
+        else:
+            self._line(line)
+
+    def _line(self, line: str) -> None:
         self._told = time.monotonic()
         print(line, file=self.stream, flush=True)
 

@@ -15,7 +15,6 @@ import shutil
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
@@ -42,6 +41,7 @@ from experiments import (
 from experiments import corpus as corpora
 from experiments import spec as specs
 from experiments.corpus import Corpus, Item, capture_year, later_client
+from experiments.errors import ExperimentError, told
 from experiments.grid import Cell, cells, load_operators
 from experiments.live import LiveBench
 from experiments.localiser import ordered
@@ -59,7 +59,8 @@ class Options(NamedTuple):
     """How a run is made; none of it but the backend changes a result that is not about time.
 
     jobs: processes, 0 for as many as pay; cells: the cache of simulations, None for the user's;
-    backend: virtual, live or auto, None as the spec says.
+    backend: virtual, live or auto, None as the spec says; cluster: a Dask scheduler that plays the
+    cells, or "local".
     """
 
     corpus: Path | None = None
@@ -70,6 +71,7 @@ class Options(NamedTuple):
     cells: Path | None = None
     stream: TextIO | None = None
     backend: str | None = None
+    cluster: str | None = None
 
 
 class Finished(NamedTuple):
@@ -112,6 +114,8 @@ def run(name: str, options: Options) -> Finished:
         reaction.read(liked)  # what is wrong with it is told before the work
     chosen = backends.choose(spec, options.backend)
     spec = spec.model_copy(update={"backend": chosen.backend})
+    if options.cluster and chosen.backend == backends.LIVE:
+        raise ExperimentError("--cluster plays in virtual time only: leave --backend live out")
     if chosen.why:
         print(chosen.why, file=options.stream or sys.stderr, flush=True)
         log(chosen.why)
@@ -283,7 +287,11 @@ def simulate_units(
     done: dict[str, Outcome] = {}
     failed: dict[str, str] = {}
     with Progress("simulations", len(units), stream=options.stream, log=log) as bar:
-        if jobs <= 1 or isinstance(bench, LiveBench):
+        if isinstance(bench, Bench) and options.cluster and units:
+            from experiments import spread
+
+            work = spread.simulations(bench, units, options.cluster, bar.say)
+        elif jobs <= 1 or isinstance(bench, LiveBench):
             work = _alone(bench, units)
         else:
             work = _together(bench, units, jobs, patience)
@@ -313,21 +321,11 @@ def _tried(bench: Bench | LiveBench, unit: Unit) -> tuple[Outcome | None, str]:
         return None, told(error)
 
 
-def told(error: Exception) -> str:
-    """Return an error as one sentence: what, where, in which capture."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if f"{provenance.ROOT}{os.sep}" in frame.filename]
-    spot = f" ({Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""
-    notes = "; ".join(getattr(error, "__notes__", []))
-    where = f" [{notes}]" if notes else ""
-    return f"{type(error).__name__}: {error}{spot}{where}".replace("\n", " ")
-
-
 _BENCH: Bench | None = None
 
 
 def _begin_worker(
-    items: Sequence[Item], seed: int, folder: Path, link: str, seconds: float | None
+    items: Sequence[Item], seed: int, folder: Path | None, link: str, seconds: float | None
 ) -> None:
     """Set up a worker process: Ctrl-C is the parent's business."""
     global _BENCH  # noqa: PLW0603 - one bench per worker process, opened once

@@ -77,8 +77,10 @@ def policy_text(policy: Any) -> str:
     return repr(policy)
 
 
-def cached(folder: Path, key: str) -> Outcome | None:
+def cached(folder: Path | None, key: str) -> Outcome | None:
     """Return a finished simulation, None where there is none (or its file is damaged)."""
+    if folder is None:
+        return None
     try:
         outcome = json.loads((folder / key[:2] / f"{key}.json").read_bytes())
     except (OSError, ValueError):
@@ -96,14 +98,15 @@ class Bench:
     """The captures of a run, opened once per process, and the controls already simulated.
 
     A control is the same capture, access network and seed under no rules; verdicts are the
-    difference from it. Controls of one access network are kept at a time.
+    difference from it. Controls of one access network are kept at a time. Finished simulations
+    are kept in `folder`, None where whoever asked keeps them.
     """
 
     def __init__(
         self,
         items: Sequence[Item],
         seed: int,
-        folder: Path,
+        folder: Path | None,
         link: str = "captured",
         seconds: float | None = None,
     ) -> None:
@@ -155,7 +158,8 @@ class Bench:
             "groups": bystanders.of_groups(hits),
             "seconds": time.perf_counter() - begin,
         }
-        keep(self.folder, done)
+        if self.folder is not None:
+            keep(self.folder, done)
         return done
 
     def _one(self, item: Item, unit: Unit, calls: list[dict[str, Any]], hits: Hits) -> None:
