@@ -17,6 +17,7 @@ from typing import Annotated, Any
 
 import typer
 
+from experiments import proofs
 from experiments.localiser.command import localise
 from experiments.record import record_captures
 
@@ -258,6 +259,9 @@ def evaluate(
         done = evaluation.evaluate(spec, options)
         made = {"run": done.folder, "page": done.page, "summary": done.folder / "summary.json"}
         give(as_json, made, [*evaluation.lines(done.summary), done.page])
+
+
+app.command()(proofs.fuzz)
 
 
 @app.command("warm-up")

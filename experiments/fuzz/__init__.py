@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Fuzzing of the readers and of the packet path with mutated captures."""
