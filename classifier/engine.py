@@ -8,6 +8,7 @@ works on, makes room between batches, and hands out the flow table.
 from __future__ import annotations
 
 import hashlib
+import secrets
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +22,8 @@ from classifier.decode import DECODED, FRAGMENTS, decode
 from classifier.demux import inspect
 from classifier.early import check, none, shipped
 from classifier.flow import (
+    HALF,
+    HALF_BITS,
     METER_BLIND,
     METER_EVICTED,
     METER_FLOWS,
@@ -59,6 +62,8 @@ from classifier.signs import (
 )
 from classifier.verdicts import SKYPE, TEAMS
 
+#: What this process makes the keys of its flow tables from.
+SECRET = secrets.token_bytes(16)
 #: Records an engine starts with; it doubles them as needed, up to its bound.
 START = 1 << 15
 
@@ -216,6 +221,13 @@ def own_copy(model: Records | str | None) -> Records:
     return (shipped() if isinstance(model, str) else check(model)).copy()
 
 
+def hash_key(seed: int | None) -> int:
+    """Return the key of a flow table's hash, two secrets of 30 bits each, neither of them 0."""
+    digest = SECRET if seed is None else hashlib.sha256(b"flow hash %d" % seed).digest()
+    low, high = (int.from_bytes(half, "big") % HALF + 1 for half in (digest[:8], digest[8:16]))
+    return high << HALF_BITS | low
+
+
 def power_of_two(n: int) -> int:
     """Return the smallest power of two that is at least n."""
     return 1 << max(n - 1, 1).bit_length()
@@ -226,7 +238,7 @@ class Engine:
 
     max_flows: bound on concurrent flows; beyond it the stalest are evicted and counted.
     learn: bits of classifier.context, the sources that may name later flows.
-    seed: makes the hash key; verdicts do not depend on it.
+    seed: makes the key of the hash, None one that nobody knows; no result depends on it.
     names: False for an engine that believes no host name (SNI, DNS, HTTP Host).
     without: number of an app whose evidence is not heard, as if nobody had written it (0: none).
     model: NODE[...] of classifier.early for flows without any sign; "shipped" is the committed
@@ -239,7 +251,7 @@ class Engine:
         *,
         max_flows: int = 1 << 22,
         learn: int = LEARN_ALL,
-        seed: int = 0,
+        seed: int | None = None,
         room: int = START,
         names: bool = True,
         without: int = 0,
@@ -253,8 +265,7 @@ class Engine:
         self.evicted: list[Records] = []
         self.records = 0
         meter = np.zeros(METERS, np.int64)
-        digest = hashlib.sha256(b"flow hash %d" % seed).digest()
-        meter[METER_KEY] = int.from_bytes(digest[:4], "big")
+        meter[METER_KEY] = hash_key(seed)
         meter[METER_LEARN] = learn
         meter[METER_WITHOUT] = (SKYPE if without == TEAMS else without) << WITHOUT
         meter[METER_BLIND] = 0 if fingerprints else 1

@@ -4,8 +4,9 @@
 `flows` holds the records in order of first packet; `index` is an open-addressing table of int64
 words (hash in the high 31 bits, record number + 1 below, 0 empty), at most half full, so a probe
 rarely touches a record that is not the wanted one. The hash is symmetric: both directions of a
-flow meet in one slot. When `flows` is full, a clock hand evicts the least recently seen of the next
-EVICT_SCAN records into `spill`, which the engine drains; nothing is lost silently.
+flow meet in one slot. It is keyed, so that nobody outside can choose flows that share slots; no
+result depends on the key. When `flows` is full, a clock hand evicts the least recently seen of the
+next EVICT_SCAN records into `spill`, which the engine drains; nothing is lost silently.
 """
 
 from __future__ import annotations
@@ -78,6 +79,10 @@ EVICT_SCAN = 64
 #: Octets that a processor moves at once between its caches.
 LINE = 64
 
+#: The field of the hash, and its two secrets in one word.
+PRIME, HALF_BITS = (1 << 31) - 1, 30
+HALF = (1 << HALF_BITS) - 1
+
 # Slots of `meter`, the counters of an engine.
 (
     METER_FLOWS,  # records in use
@@ -122,15 +127,50 @@ def mix(h: int, word: int) -> int:
 
 
 @kernel
-def endpoint_hash(b: Octets, at: int, version: int, port: int, key: int) -> int:
+def fold(x: int) -> int:
+    """Return a number of 33 bits that equals x (of 62) modulo the prime 2^31 - 1."""
+    return (x & PRIME) + (x >> 31)
+
+
+@kernel
+def endpoint_hash(
+    lane0: int, lane1: int, lane2: int, lane3: int, version: int, port: int, key: int
+) -> int:
+    """Return the hash of an address and its port, a polynomial in the lower half of the key.
+
+    Words of 24 bits are its coefficients, so two endpoints meet for at most 6 of 2^30 keys,
+    whoever chose them (Carter and Wegman 1979). No product reaches 2^63.
+    """
+    k = key & HALF
+    if version == 4:
+        h = (lane0 >> 8) * k + (((lane0 & 255) << 16) | port)
+        return fold(fold(h) * k)
+    h = fold((lane0 >> 8) * k + (((lane0 & 255) << 16) | (lane1 >> 16)))
+    h = fold(h * k + (((lane1 & 0xFFFF) << 8) | (lane2 >> 24)))
+    h = fold(h * k + (lane2 & 0xFFFFFF))
+    h = fold(h * k + (lane3 >> 8))
+    h = fold(h * k + (((lane3 & 255) << 16) | port))
+    return fold(h * k)
+
+
+@kernel
+def flow_hash(one: int, other: int, proto: int, key: int) -> int:
+    """Return the 31-bit hash of a flow from those of its ends, in whichever order.
+
+    A sum of the two would let ends of equal sums meet under every key; here the smaller and the
+    larger are coefficients of a second polynomial, in the upper half of the key.
+    """
+    k = key >> HALF_BITS
+    h = fold(fold(min(one, other) * k + max(one, other)) * k)
+    return mix(h & 0xFFFFFFFF, proto) & 0x7FFFFFFF
+
+
+@kernel
+def packet_end(b: Octets, at: int, version: int, port: int, key: int) -> int:
     """Return the hash of an address in the packet and its port."""
-    h = mix(key, port)
-    h = mix(h, u32(b, at))
-    if version == 6:
-        h = mix(h, u32(b, at + 4))
-        h = mix(h, u32(b, at + 8))
-        h = mix(h, u32(b, at + 12))
-    return h
+    if version == 4:
+        return endpoint_hash(u32(b, at), 0, 0, 0, 4, port, key)
+    return endpoint_hash(u32(b, at), u32(b, at + 4), u32(b, at + 8), u32(b, at + 12), 6, port, key)
 
 
 @kernel
@@ -207,7 +247,7 @@ def begin(flow: Any, b: Octets, signs: Numbers, time: int, record: int) -> None:
 
 @kernel
 def record_hash(flow: Any, key: int) -> int:
-    """Return the hash under which a record stands in the index."""
+    """Return 31 bits drawn for a flow: the same for the same ends and key, in any process."""
     h = I(0)
     for side in range(2):
         lanes = flow["source"] if side == 0 else flow["target"]
@@ -217,6 +257,21 @@ def record_hash(flow: Any, key: int) -> int:
             part = mix(mix(mix(part, I(lanes[1])), I(lanes[2])), I(lanes[3]))
         h += part
     return I(mix(h & 0xFFFFFFFF, I(flow["proto"])) & 0x7FFFFFFF)
+
+
+@kernel
+def record_end(lanes: Any, version: int, port: int, key: int) -> int:
+    """Return the hash of an address in a record and its port."""
+    return endpoint_hash(I(lanes[0]), I(lanes[1]), I(lanes[2]), I(lanes[3]), version, port, key)
+
+
+@kernel
+def record_place(flow: Any, key: int) -> int:
+    """Return the hash under which a record stands in the index."""
+    version = I(flow["version"])
+    one = record_end(flow["source"], version, I(flow["source_port"]), key)
+    other = record_end(flow["target"], version, I(flow["target_port"]), key)
+    return flow_hash(one, other, I(flow["proto"]), key)
 
 
 @kernel
@@ -250,7 +305,7 @@ def evict(flows: Records, index: Numbers, spill: Records, meter: Numbers) -> int
         if seen < oldest:
             best, oldest = I(number), seen
     meter[METER_HAND] = (hand + EVICT_SCAN) % len(flows)
-    unlink(index, record_hash(flows[best], meter[METER_KEY]), best)
+    unlink(index, record_place(flows[best], meter[METER_KEY]), best)
     spill[meter[METER_SPILLED]] = flows[best]
     meter[METER_ORPHAN] = flows[best]["note"]
     meter[METER_SPILLED] += 1
@@ -271,9 +326,9 @@ def find(
 ) -> int:
     """Return the number of the packet's flow, a new one where none is known; sets SIGN_UP."""
     version, key = signs[SIGN_VERSION], meter[METER_KEY]
-    h = endpoint_hash(b, signs[SIGN_SOURCE_AT], version, signs[SIGN_SOURCE_PORT], key)
-    h += endpoint_hash(b, signs[SIGN_TARGET_AT], version, signs[SIGN_TARGET_PORT], key)
-    h = mix(h & 0xFFFFFFFF, signs[SIGN_PROTO]) & 0x7FFFFFFF
+    here = packet_end(b, signs[SIGN_SOURCE_AT], version, signs[SIGN_SOURCE_PORT], key)
+    there = packet_end(b, signs[SIGN_TARGET_AT], version, signs[SIGN_TARGET_PORT], key)
+    h = flow_hash(here, there, signs[SIGN_PROTO], key)
     mask = len(index) - 1
     slot = h & mask
     while True:

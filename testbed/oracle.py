@@ -45,7 +45,7 @@ class PolicyOracle:
         """Return whether a packet is dropped, answered by the box, or held longer than LATE."""
         packets = packets_of_probe(probe)
         box = table(self.policy, self.seed, self.access)
-        engine = Engine(seed=self.seed, room=64)
+        engine = Engine(room=64)
         engine.reserve(packets.total)
         flows, signs = engine.tables.flows, engine.signs
         for i, one in enumerate(probe):

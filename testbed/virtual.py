@@ -228,7 +228,7 @@ def simulate(
         raise TestbedError(f"link: got {link!r}, expected one of {', '.join(LINK_MODES)}")
     links = access_links(access, seed) if link == PRESET else no_links()
     box = table(own.policy(policy), seed, access)
-    engine = Engine(seed=seed, room=max(64, min(len(orders.held.flows) + 64, 1 << 16)))
+    engine = Engine(room=max(64, min(len(orders.held.flows) + 64, 1 << 16)))
     engine.reserve(packets.total)
     count = packets.total
     fates = np.zeros(count, FATE)

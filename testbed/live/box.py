@@ -324,7 +324,7 @@ class Worker:
             Ring(pid, name, options.frames, row) for name, row in zip(names[1:3], rows, strict=True)
         ]
         self.ports = tuple(ring.port for ring in self.rings)
-        self.engine = Engine(seed=options.seed, max_flows=options.flows, room=options.flows)
+        self.engine = Engine(max_flows=options.flows, room=options.flows)
         self.engine.reserve(min(options.flows, 1 << 18))
         shared.meter[:] = self.engine.tables.meter
         self.engine.tables = self.engine.tables._replace(meter=shared.meter)

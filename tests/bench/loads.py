@@ -22,8 +22,9 @@ from captures.catalogue import Capture
 from captures.layers import layers
 from captures.pcap import Packets, read, write_pcap
 from classifier.decode import MAX_DEPTH
-from classifier.engine import START, Engine, power_of_two
-from classifier.flow import METER_KEY, mix
+from classifier.engine import START, Engine, hash_key, power_of_two
+from classifier.flow import endpoint_hash, flow_hash
+from tests.bench.worker import KNOWN
 
 PACKETS = 1_000_000
 #: Packets of a flow that the mix takes.
@@ -148,21 +149,24 @@ def new_flows(packets: int) -> Iterator[bytes]:
         yield FRAME + datagram(number)
 
 
-def flow_hash(datagram_: bytes, key: int) -> int:
-    """Return the hash of a datagram's flow, as `classifier.flow.find` makes it."""
+def hash_of(datagram_: bytes, key: int) -> int:
+    """Return the hash of a datagram's flow."""
     source, target, here, there = struct.unpack(">IIHH", datagram_[12:24])
-    ends = mix(mix(key, here), source) + mix(mix(key, there), target)
-    return int(mix(ends & 0xFFFFFFFF, 17)) & 0x7FFFFFFF
+    ends = (
+        int(endpoint_hash(address, 0, 0, 0, 4, port, key))
+        for address, port in ((source, here), (target, there))
+    )
+    return int(flow_hash(*ends, 17, key))
 
 
 def colliding(packets: int) -> Iterator[bytes]:
     """Yield frames of 500 flows whose places in the index are 16 neighbours."""
-    key = int(Engine().tables.meter[METER_KEY])
+    key = hash_key(KNOWN)
     mask = 2 * power_of_two(START) - 1
     made = []
     for number in range(1 << 30):
         one = datagram(number)
-        if flow_hash(one, key) & mask & ~0xF == 0:
+        if hash_of(one, key) & mask & ~0xF == 0:
             made.append(FRAME + one)
         if len(made) == min(packets, 500):
             break

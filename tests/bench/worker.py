@@ -17,6 +17,9 @@ from typing import Any
 
 from captures.pcap import CaptureFile
 
+#: The seed of the hash in the bench: who made the colliding file is given the key.
+KNOWN = 0
+
 
 def state_bytes(engine: Any) -> int:
     """Return the size of an engine's arrays."""
@@ -29,7 +32,7 @@ def one_pass(path: Path, cores: int) -> dict[str, int | float]:
     from classifier.tandem import through
 
     started = time.perf_counter()
-    engine, packets, octets = Engine(), 0, 0
+    engine, packets, octets = Engine(seed=KNOWN), 0, 0
     for batch in through(engine, CaptureFile(path), cores):
         packets += batch.total
         octets += int(batch.wire.sum())
