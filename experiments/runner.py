@@ -32,6 +32,7 @@ from experiments import (
     offline,
     provenance,
     reaction,
+    recorded,
     results,
     simulate,
     summary,
@@ -152,6 +153,8 @@ def run(name: str, options: Options) -> Finished:
     if dressed is not None:
         tables |= dressed.tables
         told["disguises"] = dressed.summary
+    if spec.captures.real and spec.captures.names is None:
+        told["recorded"] = recorded.block()
     if evaluated is not None:
         tables |= evaluated.tables
         told["evaluation"] = evaluated.told

@@ -45,6 +45,7 @@ def accuracy(run: Findings) -> Table:
             for app, roles in (run.at("accuracy", "synthetic", "apps") or {}).items()
             for role, entry in roles.items()
         ],
+        "recorded": run.at("recorded"),
         "macro_f1": run.at("accuracy", "macro_f1"),
         "macro_f1_apps": run.at("accuracy", "macro_f1_apps"),
         "macro_f1_five": run.at("accuracy", "macro_f1_five"),

@@ -21,7 +21,7 @@ from testbed.errors import TestbedError
 #: What stands in a label's evidence, what tshark must read in such a flow, and what it must not.
 #: The first that fits counts.
 EXPECTED: tuple[tuple[str, set[str], set[str]], ...] = (
-    ("a data channel", {"stun", "dtls"}, {"rtp"}),
+    ("a data channel", {"stun"}, {"rtp"}),
     ("over TLS", {"tls"}, set()),
     ("over HTTPS", {"tls"}, set()),
     ("over QUIC", {"quic"}, set()),

@@ -105,8 +105,14 @@ def played(line: Line, scene: Scene, cast: Cast) -> Recording:
     with bystanders.bystander(scene.bystander, line) as one:
         _, seen = recorded(line, lambda: one.act(scene.seconds))
         truth = Truth(line, seen.witness, one.services)
-        labels = checked(scene, truth, seen.taps[CALLER_TAP])
-    return Recording(scene, seen.taps, labels, None, "")
+        taps = cut(scene, seen.taps)
+        labels = checked(scene, truth, taps[CALLER_TAP])
+    return Recording(scene, taps, labels, None, "")
+
+
+def cut(scene: Scene, taps: dict[str, Packets]) -> dict[str, Packets]:
+    """Return what the taps saw, the caller's as long as the scene wants it."""
+    return taps | {CALLER_TAP: taps[CALLER_TAP].take(slice(scene.packets))}
 
 
 def call_played(line: Line, scene: Scene, cast: Cast) -> Recording:
@@ -115,10 +121,11 @@ def call_played(line: Line, scene: Scene, cast: Cast) -> Recording:
     account, seen = recorded(line, lambda: callers.made(one, scene.plan))
     if not account.connected:
         raise TestbedError(f"the call did not connect: {account.error or 'no word why'}")
-    packets = seen.taps[CALLER_TAP]
+    taps = cut(scene, seen.taps)
+    packets = taps[CALLER_TAP]
     labels = checked(scene, Truth(line, seen.witness, account=account), packets)
     call = call_of(account, packets, labels) if any(row.call for row in labels) else None
-    return Recording(scene, seen.taps, labels, call, account.version)
+    return Recording(scene, taps, labels, call, account.version)
 
 
 def checked(scene: Scene, truth: Truth, packets: Packets) -> list[Label]:

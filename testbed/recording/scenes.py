@@ -29,7 +29,8 @@ class Scene(Table):
 
     caller, media, path, security, registrar, calls: as in testbed.callers.plan.Plan; bystander: of
     testbed.bystanders.bystander.KINDS; seconds: of the call, or about how long a bystander talks;
-    take: tells scenes apart that are the same otherwise.
+    packets: of the caller's tap so many are kept, the first ones, None for all; take: tells scenes
+    apart that are the same otherwise.
     """
 
     caller: str = ""
@@ -41,6 +42,7 @@ class Scene(Table):
     bystander: str = ""
     access: Access = "fibre"
     seconds: float = Field(default=3.0, gt=0, le=600)
+    packets: int | None = Field(default=None, ge=10)
     take: int = Field(default=1, ge=1)
 
     @model_validator(mode="after")

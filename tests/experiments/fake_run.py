@@ -6,11 +6,12 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import bystanders, metrics, results, summary
+from captures.catalogue import Capture
+from experiments import bystanders, metrics, recorded, results, summary
 
 Row = dict[str, Any]
 
@@ -228,6 +229,27 @@ def fake_baselines() -> list[Row]:
     ]
 
 
+def fake_recordings() -> Iterator[tuple[Capture, list[Row]]]:
+    """Yield two recordings: a call of which one flow was missed, and a data channel."""
+    facts: Row = {
+        "file": "x", "bytes": 1, "packets": 1, "year": 2026, "access": "4g", "group": "g",
+        "licence": "CC0-1.0", "recorded": True,
+    }  # fmt: skip
+    call = {"role": "call", "app": "other-rtc", "kind": "audio", "media": True}
+    quiet = {"role": "innocent", "app": "none", "kind": "none", "media": False}
+    kinds = (("call", call, "fake: a call over TLS"), ("data", quiet, "fake: a data channel"))
+    for number, (name, more, content) in enumerate(kinds):
+        one = Capture(name=f"lab-{name}", sha256=f"{number:064x}", content=content, **facts | more)
+        said = {"capture": one.name, "frame": 1, "role": "other", "evidence": f"fake {NASTY}"}
+        wrong = {"outcome": "missed", "verdict": "not-call", "app": "none"}
+        right = {"outcome": "right", "verdict": "certain", "app": "other-rtc"}
+        if name == "data":
+            wrong = {"outcome": "false_call", "verdict": "certain", "app": "other-rtc"}
+            right = {"outcome": "quiet", "verdict": "unsure", "app": "other-rtc"}
+        truth = {"truth_app": one.app, "truth_role": "media" if name == "call" else "other"}
+        yield one, [said | truth | wrong, said | truth | right]
+
+
 def fake_summary(flows: Sequence[Mapping[str, Any]], seed: int = 1) -> Row:
     real = [row for row in flows if not row["synthetic"]]
     made = [row for row in flows if row["synthetic"]]
@@ -247,6 +269,7 @@ def fake_summary(flows: Sequence[Mapping[str, Any]], seed: int = 1) -> Row:
         "accuracy": metrics.accuracy(real, seed)
         | {"calls_recognised": fake_recognised(), "baselines": fake_baselines()}
         | {"synthetic": {"apps": metrics.by_app_and_role(made, seed)}},
+        "recorded": recorded.told(fake_recordings()),
         "verdict": metrics.waits(real),
         "collateral": bystanders.told(
             {"mixes": fake_mixes(), "bystander_calls": fake_bystander_calls()}

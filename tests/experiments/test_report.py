@@ -180,6 +180,15 @@ def test_synthetic_calls_are_in_no_headline_count(run: Path) -> None:
     assert {square.n for square in squares if square.documented} == {9}
 
 
+def test_recordings_of_the_lab_have_counts_of_their_own(run: Path, outline: Outline) -> None:
+    assert "2 captures of calls and other traffic of real programs" in outline.text
+    assert "Of the call flows 1 of 2 are right" in outline.text
+    assert "of the innocent flows 1 of 2 are taken for a call and 1 left unsure" in outline.text
+    told = json.loads((run / "summary.json").read_text())
+    assert [row["capture"] for row in told["recorded"]["wrong"]] == ["lab-call", "lab-data"]
+    assert told["recorded"]["total"]["captures"] == 2
+
+
 def test_the_users_own_capture_has_a_section(outline: Outline) -> None:
     assert f"fake-own {NASTY} added WhatsApp call, audio, 2014: recognised" in outline.text
 
