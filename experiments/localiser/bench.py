@@ -27,7 +27,7 @@ from typing import Any
 from experiments.localiser import fresh
 from experiments.localiser.asking import Asker
 from experiments.localiser.clause import blocks
-from experiments.localiser.planted import CALL, PLANTED, Planted
+from experiments.localiser.planted import PLANTED, Planted
 from experiments.localiser.search import Found, localise
 from experiments.results import write_atomically
 from experiments.summary import by_noise
@@ -60,10 +60,10 @@ def run(
 
     of: what set of rules it is; kept: a folder in which rows that are done are kept and found.
     """
-    base = probe_of(scene(CALL))
     rows = []
     for noise in noises:
         for planted in some:
+            base = probe_of(scene(planted.call))
             place = None if kept is None else kept / f"{of}-{planted.name}-{noise:g}.json"
             rows.append(
                 {"set": of, **held(place, partial(one, planted, base, noise, budget, seed, search))}

@@ -9,7 +9,7 @@ needed, fields first, then which bits of each, then whether their place matters.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -59,12 +59,16 @@ def learn(one: Sent, ask: Ask, sizes: Range) -> Condition | None:
     ask: whether the box blocks with another payload in its place; sizes: of payloads that may be
     tried, at least; others are tried first. Raises Unexplained.
     """
+    if sizes != ALL and sizes[0] < sizes[1] and all(map(ask, samples(one, sizes))):
+        return None  # what other messages lack may be no more than the size
     for span in dict.fromkeys((ALL, sizes)):
         seen = {body: ask(body) for body in samples(one, span)}
         if all(seen.values()):
             return None
         found = survivor(one, hypotheses(one, seen), variants(one, span), seen, ask)
         found = found or disorder(one, ask, span, seen)
+        if isinstance(found, Fixed):
+            return narrowed(one, found, ask, span)
         if found is not None:
             return found
     return octets_of(one, ask, sizes)
@@ -219,7 +223,21 @@ def disorder(one: Sent, ask: Ask, sizes: Range, seen: dict[bytes, bool]) -> Cond
         for body, hit in seen.items()
         if len(body) > 1
     )
-    return found if sure else None
+    return (
+        found if sure and all(agrees(one, found, ask, body) for body in disguised(steps)) else None
+    )
+
+
+def disguised(steps: Sequence[bytes]) -> Iterator[bytes]:
+    """Yield payloads of the same entropies whose octets stand elsewhere and are others."""
+    for body in steps[:: STEPS // 6]:
+        yield body[::-1]
+        yield bytes(octet ^ 0xA5 for octet in body)
+
+
+def agrees(one: Sent, found: Condition, ask: Ask, body: bytes) -> bool:
+    """Tell whether a condition says of a payload what the box does."""
+    return found.meets(one._replace(payload=body)) == ask(body)
 
 
 def edge(one: Sent, ask: Ask, out: bytes, inside: bytes) -> float:
@@ -252,11 +270,7 @@ def mixed(out: bytes, inside: bytes, places: Sequence[int]) -> bytes:
 
 def octets_of(one: Sent, ask: Ask, sizes: Range) -> Condition:
     """Return the octets that a box needs, where they stand or anywhere; raises Unexplained."""
-    body = one.payload
-    fillings = [unlike(body, "filling", number) for number in (1, 2)]
-
-    def kept(places: Sequence[int]) -> bool:
-        return all(ask(mixed(filling, body, places)) for filling in fillings)
+    kept = keeping(one, ask)
 
     def kept_fields(some: Sequence[tuple[int, int]]) -> bool:
         return kept([o for at, size in some for o in range(at, at + size)])
@@ -266,10 +280,29 @@ def octets_of(one: Sent, ask: Ask, sizes: Range) -> Condition:
     places = needed([o for at, size in some for o in range(at, at + size)], kept)
     if not places:
         raise Unexplained
-    plain = mixed(fillings[0], body, places)
+    return fixed(one, places, ask, sizes)
+
+
+def narrowed(one: Sent, found: Fixed, ask: Ask, sizes: Range) -> Condition:
+    """Return which octets of a field, and which of their bits, a box needs of those it held."""
+    kept = keeping(one, ask)
+    if not kept(found.places):
+        return found
+    return fixed(one, needed(found.places, kept), ask, sizes)
+
+
+def keeping(one: Sent, ask: Ask) -> Callable[[Sequence[int]], bool]:
+    """Return the test whether a packet is blocked with the octets of some places alone."""
+    body = one.payload
+    fillings = [unlike(body, "filling", number) for number in (1, 2)]
+    return lambda places: all(ask(mixed(filling, body, places)) for filling in fillings)
+
+
+def fixed(one: Sent, places: Sequence[int], ask: Ask, sizes: Range) -> Condition:
+    """Return what the octets at some places may be, or that they may stand anywhere."""
+    plain = mixed(unlike(one.payload, "filling", 1), one.payload, places)
     found = Fixed(tuple(octet(plain, at, ask) for at in places))
-    text = anywhere(one, found, ask, sizes == ALL)
-    return text or found
+    return anywhere(one, found, ask, sizes == ALL) or found
 
 
 def octet(body: bytes, at: int, ask: Ask) -> Octet:

@@ -24,7 +24,8 @@ from experiments.errors import ExperimentError
 from experiments.hexview import text
 from experiments.localiser.asking import Asker
 from experiments.localiser.clause import FOREVER, Clause, Look, Range, Windows
-from experiments.localiser.search import Found, Trace
+from experiments.localiser.search import Found
+from experiments.localiser.trace import Trace
 from experiments.masks import masked
 from experiments.nearest import hint
 from experiments.transcript import FORMATS, hex_lines, rendered

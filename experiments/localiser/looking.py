@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from classifier.decode import TCP, UDP
 from experiments.localiser.asking import Asker
 from experiments.localiser.clause import ALL, FOREVER, Look, Prefix, Range, within
-from experiments.localiser.conditions import Condition
+from experiments.localiser.conditions import Condition, Named
 from experiments.localiser.content import learn
-from experiments.localiser.messages import resized, unlike
+from experiments.localiser.messages import client_hello, request, resized, unlike
 from experiments.localiser.neutral import (
     LISTED,
     images,
@@ -27,6 +28,8 @@ from experiments.localiser.neutral import (
     with_port,
 )
 from experiments.localiser.placing import halve
+from experiments.localiser.reading import read
+from experiments.localiser.sealing import quic_initial
 from testbed.probe import Ends, Probe, Sent, flows_of
 
 #: The largest payload that is tried.
@@ -84,6 +87,8 @@ class Looker:
         found: dict[str, Any] = {}
         sizes = self.size(at, None) or ALL if self.loose(at) else self.sizes(at)
         payload = learn(one, lambda body: self.blocked(with_payload(self.probe, at, body)), sizes)
+        if isinstance(payload, Named) and "dns" not in payload.where:
+            payload = self.told_in(at, payload)
         found["payload"] = payload
         found["size"] = self.size(at, payload)
         flip = with_packet(self.probe, at, one._replace(up=not one.up))
@@ -96,6 +101,22 @@ class Looker:
         if self.client:
             found["near"] = self._near(one.ends)
         return Look(**found)
+
+    def told_in(self, at: int, found: Named) -> Named:
+        """Return in which places a name is looked for, those of the other transport tried too."""
+        one = self.probe[at]
+        tries: dict[str, tuple[int, Callable[[str], bytes]]] = {
+            "quic": (UDP, quic_initial), "tls": (TCP, client_hello), "http": (TCP, request),
+        }  # fmt: skip
+        name, places = read(one).name, set(found.where)
+        for place in found.where - {read(one).where}:
+            proto, make = tries[place]
+            if proto == one.ends.proto:
+                continue
+            other = with_ends(self.probe, one.ends, one.ends._replace(proto=proto))
+            if not self.blocked(with_payload(other, at, make(name))):
+                places.discard(place)
+        return Named(frozenset(places), found.pattern)
 
     def loose(self, at: int) -> bool:
         """Tell whether packet `at` is blocked with other octets in its payload."""

@@ -130,10 +130,12 @@ def told(job: Job, asked: Localise, options: Options) -> Document:
 def benchmark(spec: Spec, where: Where) -> list[dict[str, Any]]:
     """Return the rows of a spec's benchmark (see experiments.localiser.bench), [] for none."""
     from experiments.localiser import bench
+    from experiments.localiser.drawn import drawn
     from experiments.localiser.planted import PLANTED
 
     asked = wanted(spec)
-    sets = {"listed": PLANTED if asked.planted else ()}
+    drawn_now = drawn(spec.seed, asked.drawn) if asked.drawn else ()
+    sets = {"listed": PLANTED, "drawn": drawn_now}
     total = len(asked.noise) * sum(map(len, sets.values()))
     rows = []
     with (

@@ -69,13 +69,15 @@ Box = Callable[[Sent, dict[str, Any]], bool]
 
 
 class Planted(NamedTuple):
-    """A planted rule. edges: numbers of the rule by what they are of."""
+    """A planted rule. edges: numbers of the rule by what they are of; call: what it is asked with,
+    a scene."""
 
     name: str
     kind: str
     rule: str | Box
     needs: tuple[frozenset[str], ...] = ()
     edges: dict[str, tuple[float, ...]] = {}  # noqa: RUF012 - read only
+    call: str = CALL
 
     def oracle(self) -> Oracle:
         """Return the box that has this rule."""

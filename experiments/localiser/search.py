@@ -9,48 +9,29 @@ first probe; where the box still blocks, there is another one. All of it sees th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from experiments.errors import ExperimentError
 from experiments.localiser.asking import Asker, Cost, Spent
-from experiments.localiser.clause import ALL, FOREVER, Clause, Earlier, Look, Windows, blocks
+from experiments.localiser.clause import ALL, Clause, Earlier, Look, Windows, blocks
 from experiments.localiser.content import Unexplained
-from experiments.localiser.looking import Looker, strip_packets
-from experiments.localiser.messages import unlike
-from experiments.localiser.neutral import PORTS, bare, far_addresses, with_port
-from experiments.localiser.placing import (
-    FINE,
-    TINY,
-    Amount,
-    Stage,
-    amount_before,
-    halve,
-    halve_time,
-    least,
-    span,
-    windows,
-)
+from experiments.localiser.defeating import defeats
+from experiments.localiser.looking import LARGE, Looker, strip_packets
+from experiments.localiser.neutral import PORTS, bare, far_addresses
+from experiments.localiser.placing import Amount, Stage, amount_before, least, windows
 from experiments.localiser.reduction import needed, shortest_prefix
+from experiments.localiser.rows import in_a_row
+from experiments.localiser.summing import summed
+from experiments.localiser.trace import Trace
 from testbed.probe import Ends, Probe, Sent, flows_of, in_order
 
 #: Clauses and probes that one search goes into, at most.
 MOST_CLAUSES, MOST_BASES = 6, 16
-#: Packets of a row that are tried, and the longest gap, in ns.
-LONGEST_GAP = 60_000_000_000
 
 
 class NotBlocked(ExperimentError):
     """The box lets everything through, so there is nothing to localise."""
-
-
-class Trace(NamedTuple):
-    """A clause, the neutral probe in which it was seen, and the packets that decide there."""
-
-    clause: Clause
-    probe: Probe
-    decisive: tuple[int, ...]
 
 
 @dataclass
@@ -146,7 +127,9 @@ def one_clause(asker: Asker, base: Probe) -> Trace:
     last = len(probe) - 1
     leads = [at for at in range(last) if wanted[at] or probe[at].ends != probe[last].ends]
     if not leads:
-        leads = sized_lead(asker, probe)
+        leads, looker.probe = sized_lead(asker, probe)
+        probe = looker.probe
+        last = len(probe) - 1
     alike = all(probe[at].ends == probe[last].ends for at in range(last))
     if not leads or (alike and wanted[last] and len(leads) == last):
         found = placed(asker, looker, None) if not leads else None
@@ -160,17 +143,38 @@ def one_clause(asker: Asker, base: Probe) -> Trace:
     raise Unexplained
 
 
-def sized_lead(asker: Asker, probe: Probe) -> list[int]:
-    """Return the one packet before the last whose size decides, [] where sizes add up or do not
-    matter: then another packet of the flow may have the octets in its place."""
+def sized_lead(asker: Asker, probe: Probe) -> tuple[list[int], Probe]:
+    """Return the one packet before the last whose size decides, and a probe in which no other one
+    has its size; none where sizes add up or do not matter: then another packet of the flow may
+    have the octets in its place."""
     sized = [at for at in range(len(probe) - 1) if probe[at].payload]
-    if len(sized) != 1 or len(probe) < 3:
-        return []
+    if not sized or len(probe) < 3:
+        return [], probe
+    if len(sized) > 1:
+        return lead_among(asker, probe, sized)
     other = 1 if sized[0] == 0 else 0
     moved = list(probe)
     moved[other] = moved[other]._replace(payload=probe[sized[0]].payload + bytes(2))
     moved[sized[0]] = bare(moved[sized[0]])
-    return [] if asker.blocked(in_order(moved)) else sized
+    return ([] if asker.blocked(in_order(moved)) else sized), probe
+
+
+def lead_among(asker: Asker, probe: Probe, sized: Sequence[int]) -> tuple[list[int], Probe]:
+    """Return the same of several packets with a payload: the one that may not be made large."""
+    large = {at: probe[at]._replace(payload=probe[at].payload + bytes(LARGE)) for at in sized}
+
+    def enlarged(but: int) -> Probe:
+        return tuple(
+            large[at] if at in large and at != but else one for at, one in enumerate(probe)
+        )
+
+    if asker.blocked(enlarged(-1)):
+        return [], probe
+    for at in sized:
+        if asker.blocked(enlarged(at)):
+            enough = shortest_prefix(enlarged(at), lambda some: asker.blocked(tuple(some)))
+            return ([at], tuple(enough)) if len(enough) > at + 1 else ([], probe)
+    return [], probe
 
 
 def cut(asker: Asker, base: Probe) -> Probe:
@@ -218,11 +222,15 @@ def placed(asker: Asker, looker: Looker, lead: int | None) -> Trace | None:
     end = len(small) - 1
     look = learner.look(end)
     if stage.lead is None:
-        return Trace(Clause(look, spans), small, (end,))
+        return Trace(summed(asker, small, Clause, look, spans), small, (end,))
     before = learner.look(0)
     if stage.same_flow:
         look = Look(up=look.up, size=look.size, payload=look.payload)
-        clause = Clause(look, Windows(), Earlier(before, True, spans))
+
+        def since_lead(look: Look, spans: Windows) -> Clause:
+            return Clause(look, Windows(), Earlier(before, True, spans))
+
+        clause = summed(asker, small, since_lead, look, spans)
     else:
         since = Windows(age=spans.age)
         clause = Clause(look, spans._replace(age=ALL), Earlier(before, False, since))
@@ -243,106 +251,3 @@ def is_gap(asker: Asker, stage: Stage, found: Amount) -> bool:
     probe = list(stage.build(between))
     probe[-2] = probe[-2]._replace(time=found.age // 2)
     return not asker.blocked(in_order(probe))
-
-
-# ---- rows
-
-
-def row_of(one: Sent, count: int, gap: int) -> Probe:
-    """Return so many copies of a packet, so many ns apart."""
-    return tuple(one._replace(time=number * gap) for number in range(count))
-
-
-def in_a_row(asker: Asker, looker: Looker) -> Trace | None:
-    """Return the clause of packets that come in a row, None where none explains the block."""
-    probe = looker.probe
-    last, count = probe[-1], len(probe)
-    if count < 2:
-        return None
-    usual = max((last.time - probe[0].time) // (count - 1), TINY)
-    if not asker.blocked(row_of(last, count, usual)):
-        return None
-
-    def of_count(value: int) -> bool:
-        return asker.blocked(row_of(last, value, usual))
-
-    def of_gap(value: int) -> bool:
-        return asker.blocked(row_of(last, count, value))
-
-    count = halve(count, 1, of_count)
-    low = 0 if of_gap(TINY) else halve_time(usual, TINY, of_gap, FINE // 10)
-    high = LONGEST_GAP
-    high = FOREVER if of_gap(high) else halve_time(usual, high, of_gap, FINE // 10)
-    gap = span(low, high)
-    row = row_of(last, count, usual)
-    between = [bare(one)._replace(time=one.time + usual // 2) for one in row[:-1]]
-    close = not asker.blocked(in_order([*row, *between]))
-    learner = RowLooker(asker, row)
-    learner.needs = {last.ends: looker.needs[last.ends]}
-    learner.client = looker.client
-    look = learner.look(0)
-    met = look.meets(bare(last))
-    clause = Clause(look, times=count, gap=gap, close=close and not met)
-    return Trace(clause, row, tuple(range(count)))
-
-
-class RowLooker(Looker):
-    """A Looker whose probe is a row of equal packets: what it tries with one, all become."""
-
-    def blocked(self, probe: Probe) -> bool:
-        """Ask about a row of the packet that was changed."""
-        odd = [one for one in probe if one._replace(time=0) != self.probe[0]._replace(time=0)]
-        model = odd[0] if odd else self.probe[0]
-        return self.asker.blocked(tuple(model._replace(time=one.time) for one in probe))
-
-
-# ---- defeats
-
-
-def defeats(probe: Probe, clause: Clause) -> Iterator[Probe]:
-    """Yield a probe changed so that a clause does not hold, by each thing that it looks for."""
-    looks = [clause.look] + ([clause.earlier.look] if clause.earlier else [])
-    for look in looks:
-        for change in changes(look):
-            other = in_order(
-                changed for one in probe
-                if (changed := change_of(one, look, change)) is not None
-            )  # fmt: skip
-            if other and not clause.holds(other):
-                yield other
-
-
-def changes(look: Look) -> Iterator[str]:
-    """Yield what of a packet can be changed so that it is not what a Look asks for."""
-    names = ("payload", "size", "ports", "near_ports", "far")
-    yield from (name for name in names if getattr(look, name) is not None)
-    yield "all"
-
-
-def change_of(one: Sent, look: Look, what: str) -> Sent | None:
-    """Return a packet changed in one thing where it met a Look, None where it is left out."""
-    if what in ("ports", "near_ports", "far"):
-        return one._replace(ends=other_ends(one.ends, look, what))
-    if not look.meets(one):
-        return one
-    if what == "payload":
-        return one._replace(payload=unlike(one.payload, "defeat"))
-    if what == "size" and look.size is not None:
-        low, high = look.size
-        size = high + 1 if high < FOREVER else low - 1
-        return one._replace(payload=(one.payload + bytes(2000))[:size])
-    return None
-
-
-def other_ends(ends: Ends, look: Look, what: str) -> Ends:
-    """Return a flow's ends changed in one thing where they met a Look."""
-    if not look.flow_meets(ends):
-        return ends
-    if what == "far":
-        return ends._replace(far=far_addresses(ends.far)[0])
-    key = "far_port" if what == "ports" else "near_port"
-    for port in PORTS:
-        other = with_port(ends, key, port)
-        if not look.flow_meets(other):
-            return other
-    return ends

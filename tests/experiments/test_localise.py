@@ -10,11 +10,13 @@ import pytest
 
 from experiments.errors import ExperimentError
 from experiments.localiser import bench, captures, document, fresh
+from experiments.localiser import drawn as drawing
 from experiments.localiser.asking import Asker
 from experiments.localiser.clause import ALL, Clause, Earlier, Look, Windows
-from experiments.localiser.planted import CALL, PLANTED
+from experiments.localiser.planted import CALL, PLANTED, Box, all_of, at, match, octet, sets
 from experiments.localiser.reduction import needed, shortest_prefix
-from experiments.localiser.search import Found, Trace, hitting, localise
+from experiments.localiser.search import Found, hitting, localise
+from experiments.localiser.trace import Trace
 from testbed.oracle import NoisyOracle
 from testbed.probe import Ends, Probe, Sent, probe_of
 from testbed.scenes import scene
@@ -216,3 +218,47 @@ def test_the_report_shows_how_many_rules_were_recovered() -> None:
     told = figures(rows)
     assert (told["planted"], told["recovered"], told["noise"]) == (2, 2, 0.0)
     assert told["probes_p50"] <= told["probes_p95"]
+
+
+# ---- rules drawn by chance
+
+
+@pytest.fixture(scope="module")
+def drawn_rules() -> tuple[bench.Planted, ...]:
+    return drawing.drawn(5, len(drawing.KINDS))
+
+
+def test_equal_seeds_draw_equal_rules_of_every_kind(
+    drawn_rules: tuple[bench.Planted, ...],
+) -> None:
+    assert [one.kind for one in drawn_rules] == list(drawing.KINDS)
+    again = drawing.drawn(5, 4)
+    assert [(one.name, one.call, one.needs, one.edges) for one in again] == [
+        (one.name, one.call, one.needs, one.edges) for one in drawn_rules[:4]
+    ]
+    assert drawn_rules[0].call != drawing.drawn(6, 1)[0].call
+
+
+def test_most_drawn_rules_are_recovered(drawn_rules: tuple[bench.Planted, ...]) -> None:
+    rows = bench.run([0.0], 5000, 5, drawn_rules, of="drawn")
+    missed = [(row["rule"], row["cause"]) for row in rows if not row["recovered"]]
+    assert len(missed) <= 2, missed
+    assert {row["set"] for row in rows} == {"drawn"}
+
+
+@pytest.mark.parametrize(
+    ("rule", "needs"),
+    [
+        (match('protocol = "udp", bytes = "273-603"', 'scope = "packet"'), "protocol, bytes"),
+        (match('protocol = "tcp", bytes = "412-"', 'scope = "packet"'), "protocol, bytes"),
+        (match('size = "1-57"', "after = { bytes = 952 }"), ""),
+        (match('name = ["*.a.example"], name_in = ["quic"]'), "name"),
+        (match('size = "1-113", protocol = "udp"', 'scope = "packet"'), "size, protocol"),
+        (octet(22, lambda o: o == 0), "octets[22:23]"),
+        (all_of(at(16, "2d"), at(18, "2d")), "octets[16:17] octets[18:19]"),
+    ],
+)
+def test_what_looks_like_something_else_is_told_from_it(rule: str | Box, needs: str) -> None:
+    hard = bench.Planted("hard", "hard", rule, sets(needs) if needs else ())
+    row = bench.one(hard, probe_of(scene(CALL)), 0.0, 5000, 5)
+    assert row["recovered"], row
