@@ -11,7 +11,7 @@ SPEC ?= morocco-2016
 CORPUS ?=
 RUN_FLAGS := $(if $(CORPUS),--corpus $(CORPUS))
 
-.PHONY: help setup experiment experiment-live plan docker-image docker-experiment evaluate test lint types contracts check corpus add golden reference bench bench-compare bench-live docs doctor clean fuzz determinism instructions
+.PHONY: help setup experiment experiment-live plan docker-image docker-experiment evaluate test lint types contracts check corpus add golden reference bench bench-compare bench-live docs doctor clean fuzz determinism instructions hostile
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -122,6 +122,9 @@ fuzz: $(READY)  ## mutated captures through readers, path and boxes: make fuzz P
 
 determinism: $(READY)  ## one process of a generic processor against all cores: make determinism [AGAINST=runs/latest]
 	@$(BIN)/python -m tests.proofs.determinism --spec $(SPEC) $(if $(AGAINST),--against $(AGAINST))
+
+hostile: $(READY)  ## attacks through one engine: bounds of state, counts, time per packet
+	@$(BIN)/python -m tests.proofs.hostile $(HOSTILE_FLAGS)
 
 instructions: $(READY)  ## instructions per packet under valgrind, against the committed count
 	@$(BIN)/python -m tests.proofs.instructions
