@@ -26,6 +26,7 @@ Table = dict[str, Any]
 TABLES = (
     "flows", "calls", "timelines", "collateral", "bystander_calls", "mixes", "cells", "latency",
     "throughput", "dressed", "dress_costs", "live_calls", "live_bench", "localise",
+    "program_calls", "program_states",
 )  # fmt: skip
 
 

@@ -89,6 +89,10 @@ def plan(name: str, options: runner.Options) -> Plan:
     cost["timing"] = 2 * spec.timing.seconds
     if spec.evaluation.enabled:
         cost["evaluation"] = EVALUATION_S * len(held.items)
+    if spec.programs is not None:
+        from experiments.livecalls import arm
+
+        cost["live calls"] = arm.estimate(spec.programs, grid)
     calls = sum(len(one.item.calls) for one in cut_items)
     return Plan(
         spec,

@@ -342,10 +342,50 @@ LIVE: dict[str, dict[str, Any]] = {
     },
 }
 
+#: The same for live calls of programs.
+_CALLED = {
+    **dict.fromkeys(("operator", "hypothesis", "access", "date", "hypothesis_title"), _TEXT),
+    **dict.fromkeys(("plan", "caller", "media", "path"), _TEXT),
+    "repeat": _INT,
+}
+_WAY = {
+    **dict.fromkeys(("sent", "arrived"), _INT),
+    **dict.fromkeys(("loss", "delay_ms", "jitter_ms"), _REAL),
+    **dict.fromkeys(("mos", "mos_low", "mos_high", "mos_control"), _REAL),
+    **dict.fromkeys(("heard_s", "heard_control_s", "concealed", "frozen_s"), _REAL),
+    **dict.fromkeys(("counted_by", "slots", "control_slots"), _TEXT),
+}
+CALLED: dict[str, dict[str, Any]] = {
+    "program_calls": {
+        **_CALLED,
+        **dict.fromkeys(("security", "program", "verdict"), _TEXT),
+        "blocked": _FLAG,
+        **dict.fromkeys(("rule", "reason"), _TEXT),
+        "connected": _FLAG,
+        **dict.fromkeys(("connected_s", "connected_control_s"), _REAL),
+        **dict.fromkeys(("carried", "carried_control"), _TEXT),
+        "met": _INT,
+        "replay": _TEXT,
+        "replay_blocked": _FLAG,
+        "replay_reason": _TEXT,
+        **dict.fromkeys(("agree", "agree_blocked"), _FLAG),
+        "seconds": _REAL,
+        "error": _TEXT,
+        **{f"{way}_{name}": kind for way in ("up", "down") for name, kind in _WAY.items()},
+    },
+    "program_states": {
+        **_CALLED,
+        "end": _TEXT,
+        "at_s": _REAL,
+        **dict.fromkeys(("kind", "word"), _TEXT),
+    },
+}
+
 
 def table(name: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     """Return rows as the Arrow table of that name; a row must have exactly its columns."""
-    columns = (COLUMNS | TIMELINES | BYSTANDERS | DRESSED | LOCALISED | EVALUATED | LIVE)[name]
+    known = COLUMNS | TIMELINES | BYSTANDERS | DRESSED | LOCALISED | EVALUATED | LIVE | CALLED
+    columns = known[name]
     for row in rows:
         if row.keys() != columns.keys():
             odd = sorted(row.keys() ^ columns.keys())

@@ -45,6 +45,7 @@ from experiments.corpus import Corpus, Item, capture_year, later_client
 from experiments.errors import ExperimentError, told
 from experiments.grid import Cell, cells, load_operators
 from experiments.live import LiveBench
+from experiments.livecalls import run as livecalls
 from experiments.localiser import ordered
 from experiments.progress import Fetching, Progress
 from experiments.simulate import Bench, Outcome, Unit
@@ -162,6 +163,9 @@ def run(name: str, options: Options) -> Finished:
         shown = live_summary.summarise(spec, grid, held, bench, outcomes, options.runs)
         tables |= shown.tables
         told["live"] = shown.told
+    called, words = livecalls.within(spec, grid, options.stream, log)
+    tables |= called
+    told |= words
     folder = write(spec, raw, options, held, tables, told, log, boxes)
     report = render(folder, liked)
     point_latest(options.runs, folder)

@@ -115,6 +115,43 @@ class Localise(Strict):
         return self
 
 
+class ProgramCall(Strict):
+    """One live call to be planned; the keys are those of testbed.callers.plan.Plan."""
+
+    caller: Literal["chromium", "aiortc", "baresip", "sipp"]
+    media: Literal["audio", "audio+video", "screen", "data"] = "audio"
+    path: Literal["direct", "turn-udp", "turn-tcp", "turn-tls", "any"] = "direct"
+    seconds: float = Field(default=6.0, gt=0, le=600)
+    security: Literal["rtp", "srtp"] = "rtp"
+    registrar: bool = False
+
+    @model_validator(mode="after")
+    def _possible(self) -> ProgramCall:
+        from testbed.callers.plan import Plan
+
+        if found := Plan(**self.model_dump()).problems():
+            raise ValueError("; ".join(found))
+        return self
+
+
+class Programs(Strict):
+    """Live calls of real programs under every policy of the grid (needs root on Linux).
+
+    calls: what is called; arms: "live", the call itself under the policy, and "replay", the same
+    call recorded without a policy and replayed under it; repeats: how often each is called live.
+    """
+
+    calls: list[ProgramCall] = Field(min_length=1)
+    arms: list[Literal["replay", "live"]] = ["replay", "live"]
+    repeats: int = Field(default=1, ge=1, le=100)
+
+    @model_validator(mode="after")
+    def _live(self) -> Programs:
+        if "live" not in self.arms:
+            raise ValueError('programs.arms: expected "live" among them; replay alone needs none')
+        return self
+
+
 class Spec(Strict):
     """One experiment: the grid operator x hypothesis x access x date over calls and innocents.
 
@@ -148,6 +185,7 @@ class Spec(Strict):
     timing: Timing = Timing()
     evaluation: Evaluation = Evaluation()
     localise: Localise | None = None
+    programs: Programs | None = None
     reaction: str | None = Field(default=None, min_length=1)
 
     @model_validator(mode="after")

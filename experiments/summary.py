@@ -18,7 +18,7 @@ Row = Mapping[str, Any]
 
 SCHEMA = 1
 #: Keys that differ between two equal runs; all others are byte-identical at any -j.
-TIMED = ("throughput", "latency", "machine", "run", "live")
+TIMED = ("throughput", "latency", "machine", "run", "live", "programs")
 
 #: Columns of calls.parquet that calls[] repeats.
 CALL_KEYS = (
@@ -200,7 +200,7 @@ def cell_counts(cells: Sequence[Row]) -> dict[str, Any]:
 
 
 def lines(summary: Mapping[str, Any]) -> list[str]:
-    """Return the five lines a person sees at the end of a run, six of a live one."""
+    """Return the five lines a person sees at the end of a run, one more for each live part."""
     held, cost = summary["captures"], summary["throughput"]["offline"]
     told = [
         f"captures: {held['real']} real, {held['synthetic']} synthetic, {held['missing']} missing",
@@ -209,7 +209,25 @@ def lines(summary: Mapping[str, Any]) -> list[str]:
         f"hit:      {_hit_words(summary['collateral'])}",
         f"speed:    {_speed_words(cost, summary['latency']['offline']['ns_per_packet'])}",
     ]
-    return [*told, f"live:     {_live_words(summary['live'])}"] if "live" in summary else told
+    if "live" in summary:
+        told.append(f"live:     {_live_words(summary['live'])}")
+    if "programs" in summary:
+        told.append(f"programs: {_program_words(summary['programs'])}")
+    return told
+
+
+def _program_words(programs: Mapping[str, Any]) -> str:
+    if "lacking" in programs:
+        return f"no live call: {'; '.join(programs['lacking'])}"
+    same = programs["agreement"]
+    words = f"{programs['calls']} live calls under {programs['policies']} policies, "
+    words += f"{len(programs['fallbacks'])} found another way"
+    if not same["n"]:
+        return words
+    return (
+        f"{words}; replay said the same of {same['agree']} of {same['n']}, blocked or not the same "
+        f"of {same['blocked_agree']}"
+    )
 
 
 def _live_words(live: Mapping[str, Any]) -> str:

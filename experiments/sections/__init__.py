@@ -22,6 +22,7 @@ from experiments.sections import (
     disguises,
     live,
     localise,
+    programs,
     reaction,
     speed,
     waits,
@@ -53,6 +54,7 @@ SECTIONS = (
     Section("reaction", "Public reaction", reaction.build),
     Section("speed", "Speed", speed.build),
     Section("live", "Live", live.build),
+    Section("programs", "Real calls", programs.build),
     Section("captures", "Captures", captures.build),
     Section("limits", "Method and limits", lambda run: {}),
 )

@@ -68,6 +68,7 @@ def streams(rows: Mapping[str, Row]) -> Iterable[Stream]:
             yield received(row, rows)
         elif row["type"] == "outbound-rtp":
             far = rows.get(row.get("remoteId", ""), {})
+            trip = far.get("roundTripTime") or pair_trip(rows)
             yield Stream(
                 row["kind"],
                 True,
@@ -75,7 +76,7 @@ def streams(rows: Mapping[str, Row]) -> Iterable[Stream]:
                 octets=int(row["bytesSent"]),
                 lost=far.get("packetsLost"),
                 jitter_ms=thousandfold(far.get("jitter")),
-                round_trip_ms=thousandfold(far.get("roundTripTime")),
+                round_trip_ms=thousandfold(trip),
                 codec=codec(row, rows),
             )
         elif row["type"] == "data-channel" and row.get("state") != "connecting":
@@ -83,6 +84,14 @@ def streams(rows: Mapping[str, Row]) -> Iterable[Stream]:
             yield Stream(
                 "data", False, received=row["messagesReceived"], octets=row["bytesReceived"]
             )
+
+
+def pair_trip(rows: Mapping[str, Row]) -> float | None:
+    """Return the round trip of the chosen pair's last connectivity check, in s."""
+    transport = next((row for row in rows.values() if row["type"] == "transport"), {})
+    pair = rows.get(transport.get("selectedCandidatePairId", ""), {})
+    trip: float | None = pair.get("currentRoundTripTime")
+    return trip
 
 
 def received(row: Row, rows: Mapping[str, Row]) -> Stream:

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Live calls: real programs call while an operator's middlebox acts, beside replay of the same."""

@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Tables and figures of live calls: program_calls, program_states, `programs` of the summary."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from experiments.livecalls.arm import Captured, Made, Result
+from experiments.statistics import clopper_pearson
+from testbed.callers.account import Account
+from testbed.callers.verdict import WORDS, arrivals, connected_at, path
+
+Row = dict[str, Any]
+
+#: Slots of a call's timeline, in s.
+SLOT_S = 0.5
+#: Columns of a direction, behind "up_" or "down_".
+DIRECTION = (
+    "sent", "arrived", "loss", "delay_ms", "jitter_ms", "mos", "mos_low", "mos_high", "mos_control",
+    "heard_s", "heard_control_s", "concealed", "frozen_s", "counted_by", "slots", "control_slots",
+)  # fmt: skip
+
+
+class Told(NamedTuple):
+    """Tables by name, and `programs` of summary.json."""
+
+    tables: dict[str, list[Row]]
+    summary: Row
+
+
+def told(results: Sequence[Result]) -> Told:
+    """Return the tables and the summary of live calls."""
+    rows = [call_row(one) for one in results]
+    states = [row for one in results for row in state_rows(one)]
+    return Told({"program_calls": rows, "program_states": states}, summarise(rows))
+
+
+def call_row(one: Result) -> Row:
+    """Return a row of program_calls."""
+    account = one.made.called.account if one.made else None
+    control = one.control.made.called.account if one.control else None
+    judged, replay = one.judged, one.replay
+    live = judged.verdict if judged else "INVALID"
+    word = replay.verdict if replay else None
+    row: Row = {
+        **place(one),
+        "security": one.plan.security,
+        "program": account.version if account else "",
+        "verdict": live,
+        "blocked": bool(judged and judged.blocked),
+        "rule": judged.rule if judged else None,
+        "reason": judged.reason if judged else one.error,
+        "connected": bool(account and account.connected),
+        "connected_s": setup_s(account),
+        "connected_control_s": setup_s(control),
+        "carried": path(account) if account else "",
+        "carried_control": path(control) if control else "",
+        "met": sum(one.made.called.met.values()) if one.made else 0,
+        "replay": word,
+        "replay_blocked": replay.blocked if replay else None,
+        "replay_reason": replay.reason if replay else None,
+        "agree": agree(live, word),
+        "agree_blocked": None
+        if replay is None or judged is None or "INVALID" in (live, word)
+        else judged.blocked == replay.blocked,
+        "seconds": one.seconds,
+        "error": one.error or (account.error if account else ""),
+    }
+    for name in WORDS:
+        row |= direction(name, one.made, one.control)
+    return row
+
+
+def place(one: Result) -> Row:
+    """Return the columns that name a call."""
+    return {
+        **one.cell.place(),
+        "hypothesis_title": one.cell.title,
+        "plan": one.plan.name,
+        "caller": one.plan.caller,
+        "media": one.plan.media,
+        "path": one.plan.path,
+        "repeat": one.repeat,
+    }
+
+
+def agree(live: str, replay: str | None) -> bool | None:
+    """Tell whether both arms say the same; None where one says nothing."""
+    return None if replay is None or "INVALID" in (live, replay) else live == replay
+
+
+def setup_s(account: Account | None) -> float | None:
+    """Return after how long the caller's end was connected, None where it was not."""
+    at = connected_at(account.ends[0]) if account and account.connected else 0.0
+    return at or None
+
+
+def direction(name: str, made: Made | None, control: Captured | None) -> Row:
+    """Return the columns of a direction, named up_... or down_...."""
+    way = made.called.ways[name] if made else None
+    null = control.made.called.ways[name] if control else None
+    heard = way.heard if way else None
+    found = {
+        "sent": heard.expected if heard else None,
+        "arrived": heard.arrived if heard else None,
+        **{
+            key: getattr(heard, key) if heard else None
+            for key in ("loss", "delay_ms", "jitter_ms", "mos", "mos_low", "mos_high")
+        },
+        "mos_control": null.heard.mos if null and null.heard else None,
+        "heard_s": way.heard_s if way else None,
+        "heard_control_s": null.heard_s if null else None,
+        "concealed": way.concealed if way else None,
+        "frozen_s": way.frozen_s if way else None,
+        "counted_by": way.source if way else "",
+        "slots": slots(name, made),
+        "control_slots": slots(name, control.made if control else None),
+    }
+    return {f"{name}_{key}": found[key] for key in DIRECTION}
+
+
+def slots(name: str, made: Made | None) -> str:
+    """Return how many packets a direction's receiver had received in each slot, "[3, 25, ...]"."""
+    if made is None or not made.called.account.connected:
+        return "[]"
+    account = made.called.account
+    when = arrivals(account, name) / 1e9
+    edges = np.arange(0, account.plan.seconds + 2 * SLOT_S, SLOT_S)
+    return json.dumps(np.histogram(np.clip(when, 0, edges[-1]), edges)[0].tolist())
+
+
+def state_rows(one: Result) -> Iterable[Row]:
+    """Yield rows of program_states: what each end's program said, and when."""
+    if one.made is None:
+        return
+    for end in one.made.called.account.ends:
+        for state in end.states:
+            yield {
+                **place(one), "end": end.name, "at_s": state.at_s, "kind": state.kind,
+                "word": state.word,
+            }  # fmt: skip
+        for pair in end.pairs:
+            words = f"{pair.local.kind} {pair.local.relay or pair.local.proto}"
+            yield {
+                **place(one), "end": end.name, "at_s": pair.at_s, "kind": "path", "word": words,
+            }  # fmt: skip
+
+
+# ---- summary
+
+
+def summarise(rows: Sequence[Row]) -> Row:
+    """Return `programs` of summary.json."""
+    valid = [row for row in rows if row["verdict"] != "INVALID"]
+    by_plan: dict[str, Counter[str]] = defaultdict(Counter)
+    for row in rows:
+        by_plan[row["plan"]][row["verdict"]] += 1
+    return {
+        "calls": len(rows),
+        "valid": len(valid),
+        "policies": len({(row["operator"], row["hypothesis"]) for row in rows}),
+        "access": list(dict.fromkeys(row["access"] for row in rows)),
+        "plans": {plan: dict(held) for plan, held in by_plan.items()},
+        "programs": sorted({row["program"] for row in rows if row["program"]}),
+        "fallbacks": [fallback(row) for row in rows if row["verdict"] == "FALLBACK"],
+        "agreement": agreement(rows),
+        "failed": [
+            {key: row[key] for key in ("plan", "access", "hypothesis", "error")}
+            for row in rows
+            if row["error"]
+        ],
+    }
+
+
+def fallback(row: Mapping[str, Any]) -> Row:
+    """Return what a fallback was and what it cost."""
+    keys = (
+        "operator", "hypothesis", "access", "plan", "carried_control", "carried", "connected_s",
+        "connected_control_s", "up_mos", "up_mos_control", "down_mos", "down_mos_control",
+        "down_delay_ms", "down_heard_s", "down_heard_control_s",
+    )  # fmt: skip
+    return {key: row[key] for key in keys}
+
+
+def agreement(rows: Sequence[Row]) -> Row:
+    """Return how often replay and live call say the same, with exact intervals.
+
+    Calls are the units: of one plan on one access network they share a control, which the interval
+    does not know. `blocked` is the same question in two words: blocked or not.
+    """
+    both = [row for row in rows if row["agree"] is not None]
+    same = sum(row["agree"] for row in both)
+    blocked = sum(bool(row["agree_blocked"]) for row in both)
+    by_plan = {
+        plan: share([row for row in both if row["plan"] == plan])
+        for plan in dict.fromkeys(row["plan"] for row in both)
+    }
+    return {
+        "n": len(both),
+        "agree": same,
+        "interval": clopper_pearson(same, len(both)),
+        "blocked_agree": blocked,
+        "blocked_interval": clopper_pearson(blocked, len(both)),
+        "by_plan": by_plan,
+        "pairs": [
+            {"replay": pair[0], "live": pair[1], "n": n}
+            for pair, n in Counter((row["replay"], row["verdict"]) for row in both).most_common()
+        ],
+        "disagreements": [
+            {key: row[key] for key in ("operator", "hypothesis", "access", "plan", "repeat",
+             "verdict", "reason", "replay", "replay_reason", "agree_blocked")}
+            for row in both
+            if not row["agree"]
+        ],
+    }  # fmt: skip
+
+
+def share(rows: Sequence[Row]) -> Row:
+    """Return n, and how many say the same, in all words and in two."""
+    return {
+        "n": len(rows),
+        "agree": sum(row["agree"] for row in rows),
+        "blocked_agree": sum(bool(row["agree_blocked"]) for row in rows),
+    }
