@@ -17,7 +17,7 @@ import itertools
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
@@ -417,7 +417,7 @@ class CaptureFile:
         shape = (int(self._big), self._unit, self._header, self._link)
         return int(scan_pcap(self.data, memory, *shape, *columns))
 
-    def batches(self, size: int = BATCH, held: int = 0) -> Iterator[Packets]:
+    def batches(self, size: int = BATCH, held: int = 0) -> Generator[Packets]:
         """Yield Packets of at most `size`; the newest and the `held` before it are valid."""
         rooms = [[np.empty(size, np.int64) for _ in range(5)] for _ in range(held + 1)]
         self._ring[:0] = [np.empty(len(self._buffer), np.uint8) for _ in range(held)]

@@ -1,21 +1,24 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Two cores in tandem: one reads, decodes and finds each packet's flow, the other decides.
+"""Two cores in tandem: one finds each packet's flow, the other decides.
 
-The leader goes ahead of the follower by a few batches. Each step of the packet path is taken by one
-of them alone and in the order of the packets, so the verdicts are those of `Engine.feed`: there is
-no table that both write, and nothing that one could know too early. A record's first half is the
-leader's (it begins flows and compares addresses), all the rest is the follower's.
+Three threads, each a few batches ahead of the next: one reads, the leader decodes and finds each
+packet's flow, the follower counts and decides. Reading takes whichever core has time. Each step of
+the packet path is taken by one of them alone and in the order of the packets, so the verdicts are
+those of `Engine.feed`: there is no table that two write, and nothing that one could know too early.
+A record's first half is the leader's (it begins flows and compares addresses), all the rest is the
+follower's.
 
 Where the flow table must grow, the leader waits for the follower. Where it is at its bound and
-flows are evicted, the leader only reads, and the follower takes every step.
+flows are evicted, the leader only passes on, and the follower takes every step.
 """
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -35,7 +38,9 @@ from classifier.flow import (
 )
 from classifier.signs import SIGN_IP_AT, SIGN_IP_END, SIGN_IP_SIZE, SIGN_STUN
 
-#: Batches by which the leader may be ahead.
+T = TypeVar("T")
+
+#: Batches by which a thread may be ahead of the next.
 AHEAD = 4
 
 #: What a decoded packet hands over: the signs FROM to TO, then SIGN_IP_SIZE.
@@ -111,83 +116,102 @@ class Led(NamedTuple):
 
 
 class Stopped(Exception):
-    """The follower has gone."""
+    """Nobody wants more."""
+
+
+class Tickets:
+    """How far a thread may be ahead: it takes a ticket for a batch, and gets it back after it."""
+
+    def __init__(self) -> None:
+        self._free: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self.give(AHEAD)
+
+    def give(self, count: int = 1) -> None:
+        """Give tickets back."""
+        for _ in range(count):
+            self._free.put(True)
+
+    def take(self, count: int = 1) -> None:
+        """Wait for tickets; raises Stopped."""
+        for _ in range(count):
+            if not self._free.get():
+                raise Stopped
+
+    def wait(self) -> None:
+        """Wait until whoever comes after has nothing to do."""
+        self.take(AHEAD)
+        self.give(AHEAD)
+
+    def stop(self) -> None:
+        """Let whoever takes one be told that nobody wants more."""
+        self._free.put(False)
+
+
+def ahead(items: Generator[T], tickets: Tickets) -> Generator[T]:
+    """Yield what a generator yields, which a thread asks for in advance."""
+    found: queue.SimpleQueue[T | BaseException | None] = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            with closing(items):
+                for item in items:
+                    tickets.take()
+                    found.put(item)
+            found.put(None)
+        except Stopped:
+            return
+        except BaseException as error:
+            found.put(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        while (item := found.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+            tickets.give()
+    finally:
+        tickets.stop()
+        thread.join()
 
 
 class Leader:
-    """The thread that reads a capture ahead of the engine, with a meter and signs of its own.
+    """The steps up to a packet's flow, on an engine's tables, with a meter and signs of its own."""
 
-    A ticket is the right to hand over a batch; the follower gives it back when it is done with one.
-    """
-
-    def __init__(self, engine: Engine, capture: CaptureFile) -> None:
-        self.engine, self.capture = engine, capture
+    def __init__(self, engine: Engine) -> None:
+        self.engine, self.tickets = engine, Tickets()
         self.meter = engine.tables.meter.copy()
         self.meter[COUNTED] = 0
         self.signs = engine.signs.copy()
-        self.alone = False  # whether the follower takes every step from here on
+        self._alone = False  # whether the follower takes every step from here on
         self._handed_on = False
-        self.found: queue.SimpleQueue[Led | BaseException | None] = queue.SimpleQueue()
-        self.tickets: queue.SimpleQueue[bool] = queue.SimpleQueue()
-        self.give_back(AHEAD)
         self._rooms = [
             (np.zeros((BATCH, HANDED), np.int64), np.zeros(BATCH, np.int64))
             for _ in range(AHEAD + 1)
         ]
-        self._thread = threading.Thread(target=self._work, name="leader", daemon=True)
-        self._thread.start()
 
-    def give_back(self, count: int = 1) -> None:
-        """Give tickets back."""
-        for _ in range(count):
-            self.tickets.put(True)
+    def led(self, batches: Iterator[Packets]) -> Generator[Led]:
+        """Yield batches with their flows; as they were read where flows may have to be evicted."""
+        first = self.engine.records
+        for packets in batches:
+            used, count = int(self.meter[METER_FLOWS]), packets.total
+            self._alone |= used + count > self.engine.max_flows
+            if not self._alone and used + count > len(self.engine.tables.flows):
+                self.tickets.wait()
+                self.engine.reserve_flows(used, count)
+            yield Led(packets) if self._alone else self._lead(packets, first)
+            first += count
 
-    def stop(self) -> None:
-        """End the thread; at the end of the capture, or wherever it waits."""
-        self.tickets.put(False)
-        self._thread.join()
-
-    def _ticket(self) -> None:
-        if not self.tickets.get():
-            raise Stopped
-
-    def _work(self) -> None:
-        try:
-            first = self.engine.records
-            for packets in self.capture.batches(held=AHEAD):
-                led = self._led(packets, first)
-                first += packets.total
-                self._ticket()
-                self.found.put(led)
-            self.found.put(None)
-        except Stopped:
-            return
-        except BaseException as error:
-            self.found.put(error)
-
-    def _led(self, packets: Packets, first: int) -> Led:
-        """Return a batch with its flows, or as it was read where flows may have to be evicted."""
-        used, count, engine = int(self.meter[METER_FLOWS]), packets.total, self.engine
-        self.alone |= used + count > engine.max_flows
-        if self.alone:
-            return Led(packets)
-        if used + count > len(engine.tables.flows):
-            self._grow(used, count)
+    def _lead(self, packets: Packets, first: int) -> Led:
         self._rooms.append(self._rooms.pop(0))
         handed, numbers = self._rooms[-1]
-        t = engine.tables
+        t = self.engine.tables
         shared = (t.flows, t.slots, t.spill, self.meter, t.fragments)
         data, offset, captured, wire, time, link = packets
         own = (first, self.signs, handed, numbers)
         lead(*shared, data, offset, captured, wire, time, link, *own)
-        return Led(packets, handed, numbers[:count])
-
-    def _grow(self, used: int, count: int) -> None:
-        """Make room in the flow table while the follower has nothing to do."""
-        for _ in range(AHEAD):
-            self._ticket()
-        self.engine.reserve_flows(used, count)
-        self.give_back(AHEAD)
+        return Led(packets, handed, numbers[: packets.total])
 
     def hand_on(self) -> None:
         """Put what only the leader knew so far into the engine, once: it goes on by itself."""
@@ -213,28 +237,24 @@ def through(engine: Engine, capture: CaptureFile, cores: int) -> Iterator[Packet
             engine.feed(packets)
             yield packets
         return
-    leader = Leader(engine, capture)
-    try:
-        yield from _following(engine, leader)
+    leader = Leader(engine)
+    read = ahead(capture.batches(held=2 * (AHEAD + 1)), Tickets())
+    with closing(read), closing(ahead(leader.led(read), leader.tickets)) as batches:
+        for led in batches:
+            _follow(engine, leader, led)
+            yield led.packets
+    leader.hand_on()
+
+
+def _follow(engine: Engine, leader: Leader, led: Led) -> None:
+    """Decide a batch that the leader hands over."""
+    if led.handed is None or led.numbers is None:
         leader.hand_on()
-    finally:
-        leader.stop()
-
-
-def _following(engine: Engine, leader: Leader) -> Iterator[Packets]:
-    """Decide what the leader hands over."""
-    while (led := leader.found.get()) is not None:
-        if isinstance(led, BaseException):
-            raise led
-        if led.handed is None or led.numbers is None:
-            leader.hand_on()
-            engine.feed(led.packets)
-        else:
-            engine.reserve_notes(led.packets.total)
-            t = engine.tables
-            own = (t.flows, t.notes, t.context, t.hellos, t.meter, t.model)
-            data, time = led.packets.data, led.packets.time
-            follow(*own, data, time, engine.signs, led.handed, led.numbers)
-            engine.records += led.packets.total
-        yield led.packets
-        leader.give_back()
+        engine.feed(led.packets)
+        return
+    engine.reserve_notes(led.packets.total)
+    t = engine.tables
+    own = (t.flows, t.notes, t.context, t.hellos, t.meter, t.model)
+    data, time = led.packets.data, led.packets.time
+    follow(*own, data, time, engine.signs, led.handed, led.numbers)
+    engine.records += led.packets.total
