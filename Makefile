@@ -11,7 +11,7 @@ SPEC ?= morocco-2016
 CORPUS ?=
 RUN_FLAGS := $(if $(CORPUS),--corpus $(CORPUS))
 
-.PHONY: help setup experiment experiment-live plan docker-image docker-experiment evaluate test lint types contracts check corpus add golden reference bench bench-compare bench-live docs doctor clean fuzz determinism instructions hostile
+.PHONY: help setup experiment experiment-live plan docker-image docker-experiment evaluate test lint types contracts check corpus add golden reference bench bench-compare bench-growth bench-live docs doctor clean fuzz determinism instructions hostile
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -112,6 +112,9 @@ $(VENV)/live: $(READY)
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[live]' || { \
 	  echo "Mininet's Python package could not be installed; run the same command again"; exit 2; }
 	@touch $@
+
+bench-growth: $(READY)  ## cost and memory up to 100 million packets: bench-growth.json and .svg
+	@$(BIN)/python -m tests.bench --growth 100000000 --json bench-growth.json $(BENCH_FLAGS)
 
 bench-live: $(VENV)/live  ## the live box beside the kernel alone: rates, latency, exactness (root: sudo make bench-live)
 	@$(BIN)/midcall bench live $(BENCH_FLAGS)

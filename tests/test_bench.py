@@ -115,3 +115,18 @@ def test_an_unknown_load_or_peer_is_named(tmp_path: Path) -> None:
     done = bench("--loads", "mixx", "--json", tmp_path / "x.json")
     assert "no load 'mixx'" in done.stderr
     assert "no peer 'ndpi'" in bench(SAMPLE, "--peers", "ndpi").stderr
+
+
+def test_growth_has_new_flows_in_every_round_and_counts_what_it_costs(tmp_path: Path) -> None:
+    out = tmp_path / "growth.json"
+    done = bench("--growth", 30000, "--packets", 6000, "--samples", "--json", out)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(out.read_text())
+    rows = found["rounds"]
+    assert [row["packets"] for row in rows] == [6000, 12000, 18000, 24000, 30000]
+    flows = [row["flows"] for row in rows]
+    assert flows == [flows[0] * turn for turn in range(1, 6)]
+    assert all(row["ns_per_packet"] > 0 for row in rows)
+    assert found["synthetic"] is True
+    assert found["later_by_earlier"] > 0
+    assert out.with_suffix(".svg").read_text().startswith("<svg")

@@ -16,6 +16,7 @@ from rich.console import Console
 
 import tests.bench as bench
 from tests.bench.figures import Run, compared, file_of, own_row, peer_row, row_of, table_of
+from tests.bench.growth import grow
 from tests.bench.loads import NAMES, PACKETS, Load, first_part, gather, new_flows, write_frames
 from tests.bench.tools import TOOLS, Tool, run
 from tests.bench.worker import Worker, work
@@ -115,6 +116,7 @@ def arguments() -> argparse.Namespace:
     add("--peers", default="ndpireader", help=f"of {','.join(TOOLS)}; or all; empty: none")
     add("--json", type=Path, default=Path("bench.json"), help="where figures go")
     add("--against", type=Path, help="an earlier bench.json to compare with, in ratios")
+    add("--growth", type=int, metavar="PACKETS", help="feed the mix again and again: the curve")
     add("--worker", type=Path, help=argparse.SUPPRESS)
     add("--cores", type=int, default=1, help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -142,6 +144,12 @@ def main() -> int:
     facts = machine()  # asked before this process is pinned: it counts the cores
     core = max(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {core})
+    if given.growth:
+        with tempfile.TemporaryDirectory(prefix="midcall-bench-") as name:
+            (load,) = gather(Path(name), given.packets, given.samples, ("mix",))
+            print(grow(load, given.growth, given.json, facts))
+        print(f"wrote {given.json} and {given.json.with_suffix('.svg')}")
+        return 0
     tools = chosen(None if given.peers == "all" else given.peers)
     with tempfile.TemporaryDirectory(prefix="midcall-bench-") as name:
         folder = Path(name)
