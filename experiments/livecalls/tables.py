@@ -14,6 +14,7 @@ from experiments.livecalls.arm import Captured, Made, Result
 from experiments.statistics import clopper_pearson
 from testbed.callers.account import Account
 from testbed.callers.verdict import WORDS, arrivals, connected_at, path
+from testbed.callers.ways import control_of
 
 Row = dict[str, Any]
 
@@ -105,6 +106,7 @@ def direction(name: str, made: Made | None, control: Captured | None) -> Row:
     way = made.called.ways[name] if made else None
     null = control.made.called.ways[name] if control else None
     heard = way.heard if way else None
+    before = control_of(way, null) if way and null else null.heard if null else None
     found = {
         "sent": heard.expected if heard else None,
         "arrived": heard.arrived if heard else None,
@@ -112,7 +114,7 @@ def direction(name: str, made: Made | None, control: Captured | None) -> Row:
             key: getattr(heard, key) if heard else None
             for key in ("loss", "delay_ms", "jitter_ms", "mos", "mos_low", "mos_high")
         },
-        "mos_control": null.heard.mos if null and null.heard else None,
+        "mos_control": before.mos if before else None,
         "heard_s": way.heard_s if way else None,
         "heard_control_s": null.heard_s if null else None,
         "concealed": way.concealed if way else None,

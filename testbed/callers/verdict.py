@@ -29,7 +29,7 @@ from testbed.call import (
     cut,
 )
 from testbed.callers.account import CALLEE, CALLER, Account, End
-from testbed.callers.ways import DOWN, UP, Way
+from testbed.callers.ways import DOWN, UP, Way, control_of
 from testbed.policy import Policy, Rule
 from testbed.quality import ASSUMED, Heard
 
@@ -187,7 +187,7 @@ def is_silent(due: Numbers, came: Numbers) -> bool:
 def quality(called: Called, control: Called) -> tuple[str, str]:
     """Return DEGRADED and why where a direction is that bad, else OK."""
     for name, way in called.ways.items():
-        why = complaint(way.heard, control.ways[name].heard)
+        why = complaint(way.heard, control_of(way, control.ways[name]))
         if why:
             return "DEGRADED", f"media {WORDS[name]} came badly: {why}"
     return "OK", "media arrived as without the policy"

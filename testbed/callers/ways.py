@@ -29,7 +29,8 @@ TAPS, PROGRAM = "taps", "program"
 
 
 class Way(NamedTuple):
-    """One direction. source: who counted, TAPS or PROGRAM; heard: None where nothing was to come.
+    """One direction. source: who counted, TAPS or PROGRAM; heard: None where nothing was to come;
+    said: the same as the programs tell, whoever counted, to compare like with like.
 
     heard_s: seconds of audio that the receiving program played and did not make up; concealed: the
     share that it made up; frozen_s: seconds of frozen video; None where it does not say.
@@ -37,6 +38,7 @@ class Way(NamedTuple):
 
     source: str
     heard: Heard | None
+    said: Heard | None
     heard_s: float | None
     concealed: float | None
     frozen_s: float | None
@@ -68,14 +70,20 @@ def way(
     streams = [one for one in account.end(receiver).streams if not one.out]
     audio = next((one for one in streams if one.kind == "audio"), None)
     video = next((one for one in streams if one.kind == "video"), None)
-    said = (
+    played = (
         audio.heard_s if audio else None,
         audio.concealed if audio else None,
         video.frozen_s if video else None,
     )
-    if tapped is not None:
-        return Way(TAPS, hear(*tapped, voice), *said)
-    return Way(PROGRAM, by_word(account, sender, receiver, voice), *said)
+    said = by_word(account, sender, receiver, voice)
+    if tapped is None:
+        return Way(PROGRAM, said, said, *played)
+    return Way(TAPS, hear(*tapped, voice), said, *played)
+
+
+def control_of(way: Way, control: Way) -> Heard | None:
+    """Return the control of a direction, counted by whoever counted the direction."""
+    return control.said if way.source == PROGRAM else control.heard
 
 
 def by_word(account: Account, sender: str, receiver: str, voice: bool) -> Heard | None:

@@ -4,7 +4,12 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +20,7 @@ from testbed.callers.caller import caller, made
 from testbed.callers.chromium import Chromium
 from testbed.callers.plan import Plan
 from testbed.callers.sockets import descendants, held
+from testbed.live import network as networks
 from testbed.live.box import Box
 from testbed.live.line import CALLEE, CALLER, REGISTRAR, Line
 from testbed.live.line import RELAY as RELAY_ADDRESS
@@ -144,3 +150,58 @@ def test_a_sip_call_without_an_answer_is_not_connected(make: Any) -> None:
     assert account.error == ""
     assert "established" not in [state.word for state in account.ends[0].states]
     assert account.ends[0].stream("audio", out=False) is None
+
+
+LAB = """
+import sys, time
+from testbed.callers.caller import caller
+from testbed.callers.plan import Plan
+from testbed.live.box import Box
+from testbed.live.line import Line
+from testbed.live.network import Network
+name = sys.argv[1]
+with Network() as n, Box(n, None, 1), Line(n) as line, caller(name, line) as one:
+    one.prepare(Plan(name, path="direct"))
+    one.call()
+    print("in a call", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("name", ["chromium", "baresip"])
+def test_no_program_outlives_a_lab_that_is_killed(name: str) -> None:
+    needs(name)
+    lab = subprocess.Popen(
+        [sys.executable, "-c", LAB, name],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert lab.stdout is not None
+    assert lab.stdout.readline() == "in a call\n"
+    family = [networks.identity(pid) for pid in descendants(lab.pid) - {lab.pid}]
+    assert len(family) > 5
+    lab.kill()
+    lab.wait(10)
+    lab.stdout.close()
+    assert wait_until(lambda: not programs(family))
+    with Network():  # a next lab sweeps what the kernel does not
+        pass
+    assert wait_until(lambda: not [one for one in family if networks.alive(one)])
+
+
+def programs(family: list[list[int]]) -> list[list[int]]:
+    """Return the processes that run and are no shell that holds a namespace."""
+    found = []
+    for one in family:
+        with suppress(OSError):
+            if networks.alive(one) and Path(f"/proc/{one[0]}/comm").read_text() != "bash\n":
+                found.append(one)
+    return found
+
+
+def wait_until(done: Any, seconds: float = 10.0) -> bool:
+    """Wait until something holds; tells whether it does."""
+    until = time.monotonic() + seconds
+    while not done() and time.monotonic() < until:
+        time.sleep(0.05)
+    return bool(done())
