@@ -40,6 +40,7 @@ def record_captures(
     taps: Annotated[
         Path | None, typer.Option(help="A folder for what every tap saw, a pcapng file each.")
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Record calls and other traffic of real programs, with the truth of each flow. Needs root.
 
@@ -53,7 +54,7 @@ def record_captures(
         "seconds": seconds,
     }  # fmt: skip
     with sentences():
-        record(chosen(spec, only, words), home_of(spec, out), taps)
+        record(chosen(spec, only, words), home_of(spec, out), taps, as_json)
 
 
 def chosen(spec: str | None, only: str | None, words: dict[str, Any]) -> list[Any]:
@@ -90,30 +91,32 @@ def home_of(spec: str | None, out: Path | None) -> Any:
     return folders.recorded() if spec == COMMITTED else folders.local()
 
 
-def record(scenes: list[Any], place: Any, taps: Path | None) -> None:
+def record(scenes: list[Any], place: Any, taps: Path | None, as_json: bool) -> None:
     """Record scenes into a home, say what came of each; what could not be recorded ends with 1."""
-    from experiments.cli import FAILED, say
+    from experiments.cli import FAILED, give, say
+    from experiments.listing import row as plain
     from testbed.live import network
     from testbed.recording import home, recorder
 
     network.require()
-    left: list[str] = []
+    left: dict[str, str] = {}
+    kept: list[dict[str, Any]] = []
 
     def lost(scene: Any, why: str) -> None:
-        left.append(scene.name)
+        left[scene.name] = why
         say(f"midcall: {scene.name}: not recorded: {why}")
 
     for one in recorder.record(scenes, lost):
         row = home.keep(place, one)
+        kept.append(plain(row))
         if taps is not None:
             recorder.write_taps(one, taps)
         media = sum(label.role == "media" for label in one.labels)
-        print(
+        say(
             f"{row.name}: {row.packets} packets, {row.bytes} bytes, {len(one.labels)} flows, "
-            f"{media} of media",
-            flush=True,
+            f"{media} of media"
         )
-    kept = len(scenes) - len(left)
-    print(f"{kept} of {len(scenes)} scenes recorded into {place.folder}")
+    words = f"{len(kept)} of {len(scenes)} scenes recorded into {place.folder}"
+    give(as_json, {"recorded": kept, "left": left}, [words])
     if left:
         raise typer.Exit(FAILED)
