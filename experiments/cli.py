@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from experiments import proofs
+from experiments.aa_command import aa
 from experiments.localiser.command import localise
 from experiments.record import record_captures
 
@@ -341,6 +342,7 @@ def explain(
 
 
 app.command()(localise)
+app.command()(aa)
 
 
 @app.command()

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple, TextIO
 
 from captures.calls import Call
 from experiments import (
+    aa,
     backends,
     busiest,
     bystanders,
@@ -166,6 +167,9 @@ def run(name: str, options: Options) -> Finished:
     called, words = livecalls.within(spec, grid, options.stream, log)
     tables |= called
     told |= words
+    nulls = aa.pooled(options.runs)
+    if nulls is not None:
+        told["aa"] = nulls
     folder = write(spec, raw, options, held, tables, told, log, boxes)
     report = render(folder, liked)
     point_latest(options.runs, folder)

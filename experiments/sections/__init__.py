@@ -56,5 +56,5 @@ SECTIONS = (
     Section("live", "Live", live.build),
     Section("programs", "Real calls", programs.build),
     Section("captures", "Captures", captures.build),
-    Section("limits", "Method and limits", lambda run: {}),
+    Section("limits", "Method and limits", lambda run: {"aa": run.at("aa")}),
 )

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The command `midcall aa`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def aa(
+    spec: Annotated[
+        str,
+        typer.Argument(metavar="SPEC", help="Whose captures and access network are played."),
+    ] = "smoke",
+    corpus: Annotated[
+        Path | None, typer.Option(help="A folder of captures, looked in first.")
+    ] = None,
+    tests: Annotated[int, typer.Option(min=1, help="Null tests wanted, at least.")] = 300,
+    pairs: Annotated[int, typer.Option(min=2, help="Plays of each arm in a round.")] = 8,
+    backend: Annotated[
+        str | None,
+        typer.Option(help="virtual, live (root, Mininet), auto (default: as the spec says)."),
+    ] = None,
+    runs: Annotated[Path, typer.Option(help="Where result folders are.")] = Path("runs"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Compare the empty policy with itself: how often do the lab's tests say "different"?
+
+    A round plays both arms (ABBA) and tests every measure of every call at alpha 0.01. Results
+    stand below runs/aa; the next run's summary and report show them, pooled.
+
+    Example: midcall aa smoke; midcall aa live-smoke
+    """
+    from experiments.cli import give, say, sentences
+
+    with sentences():
+        from experiments import aa as work
+
+        options = work.Options(spec, corpus, tests, pairs, backend, runs)
+        told = work.run(options, lambda n: say(f"{n} of {tests} null tests"))
+        give(as_json, told, work.lines(told))

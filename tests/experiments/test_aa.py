@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A/A tests: what is counted as a test, what as a false positive, and what is kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from experiments import aa, report
+from experiments.cli import app
+from experiments.errors import ExperimentError
+from experiments.provenance import code_digest
+from tests.experiments.fake_run import fake_run
+
+CALL = ("capture", "call-1")
+
+
+class Drawn:
+    """A player of made-up plays: `shift` is what arm B has more than arm A."""
+
+    def __init__(self, shift: float = 0.0, calls: int = 40) -> None:
+        self.shift, self.calls, self.plays = shift, calls, 0
+
+    def play(self, round_: int, number: int) -> aa.Values:
+        self.plays += 1
+        draws = np.random.default_rng([round_, number]).normal(size=self.calls)
+        more = self.shift if number % 4 in (1, 2) else 0.0
+        return {("capture", f"c{n}", "up: delay"): float(v) + more for n, v in enumerate(draws)}
+
+
+def quiet(n: int) -> None:
+    """Say nothing."""
+
+
+def test_of_equal_arms_about_one_test_in_a_hundred_says_different() -> None:
+    found = aa.rounds(Drawn(calls=100), 1000, 8, 1, quiet)
+    told = aa.counted(found)
+    assert told["tests"] == 1000
+    assert told["interval"][0] <= aa.ALPHA <= told["interval"][1]
+
+
+def test_of_arms_that_differ_nearly_every_test_says_so() -> None:
+    found = aa.rounds(Drawn(shift=6.0), 40, 8, 1, quiet)
+    assert sum(one.false_positive for one in found) > 36
+    shifts = [one.shift for one in found if one.shift is not None]
+    assert np.median(shifts) == pytest.approx(6.0, abs=0.5)
+    assert "more than alpha" in aa.judgement(aa.counted(found))
+
+
+def test_rounds_are_made_until_enough_tests_are_pooled() -> None:
+    player, heard = Drawn(calls=10), []
+    found = aa.rounds(player, 25, 8, 1, heard.append)
+    assert (len(found), player.plays, heard) == (30, 48, [10, 20, 30])
+
+
+def test_what_never_differs_is_no_test() -> None:
+    same = {(*CALL, "up: delay"): 1.0}
+    other = [{(*CALL, "up: delay"): 1.0}] * 7 + [{(*CALL, "up: delay"): 2.0}]
+    assert list(aa.null_tests(0, [same] * 8, [same] * 8, 1)) == []
+    assert len(list(aa.null_tests(0, [same] * 8, other, 1))) == 1
+    assert list(aa.null_tests(0, [same] * 8, [*other[:7], {}], 1)) == []
+
+
+def test_nothing_to_test_is_an_error() -> None:
+    class Still:
+        def play(self, round_: int, number: int) -> aa.Values:
+            return {(*CALL, "up: delay"): 1.0}
+
+    with pytest.raises(ExperimentError, match="no call has a measure that differs"):
+        aa.rounds(Still(), 10, 8, 1, quiet)
+
+
+def test_blocks_are_tested_by_fisher() -> None:
+    blocked = [{(*CALL, aa.BLOCKED): 1.0}] * 8
+    free = [{(*CALL, aa.BLOCKED): 0.0}] * 8
+    (one,) = aa.null_tests(0, blocked, free, 1)
+    assert one.p == pytest.approx(2 / 12870)
+    assert (one.shift, one.false_positive) == (None, True)
+
+
+def result(runs: Path, name: str, **more: Any) -> None:
+    told = {"schema": aa.SCHEMA, "ended": "2026-01-01T00:00:00+00:00", "code": code_digest()}
+    told |= {"backend": "live", "tests": 200, "false_positives": 2} | more
+    (runs / aa.FOLDER).mkdir(parents=True, exist_ok=True)
+    (runs / aa.FOLDER / f"{name}.json").write_text(json.dumps(told))
+
+
+def test_results_of_one_state_of_the_code_are_pooled(tmp_path: Path) -> None:
+    assert aa.pooled(tmp_path) is None
+    result(tmp_path, "one")
+    result(tmp_path, "two", backend="virtual", tests=150, false_positives=0)
+    result(tmp_path, "old", code="other", ended="2025-01-01T00:00:00+00:00", tests=9000)
+    (tmp_path / aa.FOLDER / "torn.json").write_text("{")
+    told = aa.pooled(tmp_path)
+    assert told is not None
+    assert (told["tests"], told["false_positives"], told["published"]) == (350, 2, True)
+    assert told["backends"] == {"live": 200, "virtual": 150}
+    assert told["same_code"]
+
+
+def test_results_of_an_older_code_are_told_as_such(tmp_path: Path) -> None:
+    result(tmp_path, "old", code="other")
+    told = aa.pooled(tmp_path)
+    assert told is not None
+    assert not told["same_code"]
+    assert not told["published"]
+
+
+def test_the_report_tells_the_rate(tmp_path: Path) -> None:
+    result(tmp_path, "one", tests=400, false_positives=4)
+    folder = fake_run(tmp_path / "run")
+    summary = json.loads((folder / "summary.json").read_text())
+    (folder / "summary.json").write_text(json.dumps(summary | {"aa": aa.pooled(tmp_path)}))
+    report.render(folder)
+    page = (folder / "report.html").read_text()
+    assert "4 of 400 null tests said “different” at alpha 0.01, 1.0 %" in page
+    assert "400 live, until 1 Jan 2026." in page
+
+
+def test_the_command_plays_samples_and_keeps_what_it_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: Callable[..., Any] = lambda *told: Drawn()  # noqa: E731
+    monkeypatch.setattr(aa, "Virtual", made)
+    done = CliRunner().invoke(app, ["aa", "smoke", "--tests", "40", "--runs", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    assert "40 null tests in 1 rounds of 8 + 8 plays (virtual" in done.stdout
+    assert aa.pooled(tmp_path)
+    wrong = CliRunner().invoke(app, ["aa", "smoke", "--backend", "vrtual"])
+    assert (wrong.exit_code, "got 'vrtual'" in wrong.output) == (2, True)
+
+
+def test_virtual_plays_differ_by_the_networks_chances_alone(sample: Callable[[str], Any]) -> None:
+    player = aa.Virtual([sample("sample-whatsapp-audio")], 1, "4g")
+    one, again, other = player.play(0, 0), player.play(0, 0), player.play(0, 1)
+    assert one == again
+    assert one.keys() == other.keys()
+    assert {key[2] for key in one} >= {"up: delay", "down: media lost", aa.BLOCKED}
+    assert (
+        one["sample-whatsapp-audio", "call-1", "up: delay"]
+        != (other["sample-whatsapp-audio", "call-1", "up: delay"])
+    )
+
+
+@pytest.fixture
+def sample() -> Callable[[str], Any]:
+    """Return a finder of a committed sample with its calls."""
+    from experiments import corpus, spec
+
+    held = corpus.gather(spec.load("smoke")[0], None, offline=True)
+    return lambda name: next(one for one in held.items if one.capture.name == name)
