@@ -4,14 +4,25 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from captures.pcap import Packets
+from experiments import findings, report, results
 from experiments import spec as specs
 from experiments.errors import ExperimentError
-from experiments.livecalls import arm, run
+from experiments.grid import Cell
+from experiments.livecalls import arm, run, tables
 from experiments.livecalls.tables import agree, agreement
+from experiments.sections import programs
+from testbed.call import CallVerdict
+from testbed.callers.account import Account, Candidate, End, Pair, Sample, State, Stream
+from testbed.callers.plan import Plan
+from testbed.callers.verdict import Called, judge
+from testbed.callers.ways import ways
 from testbed.live.line import CALLEE, REGISTRAR, RELAY
 from testbed.policy import AddressSet, Policy, Rule
 
@@ -43,8 +54,8 @@ def test_replay_alone_needs_no_programs() -> None:
 def test_what_is_missing_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arm, "lacking", lambda asked: ["caller chromium: it is missing"])
     stream, log = io.StringIO(), []
-    tables, words = run.within(shipped("live-calls-smoke"), [], stream, log.append)
-    assert tables == {}
+    rows, words = run.within(shipped("live-calls-smoke"), [], stream, log.append)
+    assert rows == {}
     assert words == {"programs": {"lacking": ["caller chromium: it is missing"]}}
     assert stream.getvalue() == "live calls skipped: caller chromium: it is missing\n"
 
@@ -57,6 +68,77 @@ def test_lists_of_networks_hold_the_far_ends_of_the_lab() -> None:
     held = AddressSet.model_construct(name="meta", addresses=["5.6.0.0/16"])
     home = arm.at_home(Policy((rule,), (held,)))
     assert set(home.prefixes(home.rules[0])) == {f"{one}/32" for one in (CALLEE, RELAY, REGISTRAR)}
+
+
+def made(word: str, share: float) -> arm.Made:
+    """Return a call whose both ends received a share of 50 packets a second, over TLS."""
+    samples = tuple(Sample(0.4 + 0.25 * i, audio=int(12.5 * share * i)) for i in range(34))
+    local = Candidate("relay", RELAY, 5000, "udp", word)
+    ends = tuple(
+        End(
+            name, CALLEE,
+            states=(State(0.4, "connection", "connected"),),
+            pairs=(Pair(local, Candidate("host", CALLEE, 5001, "udp"), 0.4),),
+            streams=(Stream("audio", True, sent=400, round_trip_ms=80.0),
+                     Stream("audio", False, received=samples[-1].audio, heard_s=8 * share)),
+            samples=samples,
+        )
+        for name in ("caller", "callee")
+    )  # fmt: skip
+    account = Account(Plan(path="any", seconds=8), True, 0, 8.4, ends, version="Chromium 1")
+    nothing = np.zeros(0, [("tap", "u1"), ("out", "?"), ("stamp", "i8")])
+    none = np.zeros(0, np.int64)
+    packets = Packets(np.zeros(0, np.uint8), none, none, none, none, none)
+    way = ways(account, nothing, np.zeros(0, np.uint8))
+    return arm.Made(Called(account, way, {"strike": 3 if share < 1 else 0}), packets)
+
+
+def outcome() -> arm.Result:
+    """Return a call that went by TLS instead of TCP, and that replay calls blocked."""
+    rule = {"name": "strike", "match": {"protocol": "udp"}, "act": "drop", "grade": "D",
+            "source": "made up for this test"}  # fmt: skip
+    policy = Policy((Rule.model_validate(rule),))
+    control, call = arm.Captured(made("tcp", 1.0), None), made("tls", 0.95)
+    told = judge(call.called, control.made.called, policy)
+    replay = CallVerdict("SETUP_BLOCKED", True, "strike", 1, 0.0, 9, 0, 9, 1.0, "nothing came.")
+    cell = Cell("mechanisms", "udp", "All <UDP>", "4g", "2026-01-01", True, policy)
+    plan = call.called.account.plan
+    return arm.Result(cell, plan, 0, call, control, told, replay, 9.0)
+
+
+def test_a_call_that_found_another_way_is_told_with_its_cost_and_shown(tmp_path: Path) -> None:
+    told = tables.told([outcome()])
+    for name, rows in told.tables.items():
+        results.write_table(tmp_path, name, rows)
+    results.write_json(tmp_path / "summary.json", {"programs": told.summary})
+    (found,) = told.summary["fallbacks"]
+    assert (found["carried_control"], found["carried"]) == ("tcp", "tls")
+    assert found["down_mos"] < found["down_mos_control"]
+    assert found["down_heard_s"] == pytest.approx(7.6)
+    assert told.summary["agreement"]["disagreements"][0]["replay"] == "SETUP_BLOCKED"
+    held = findings.read(tmp_path)
+    view = programs.build(held)
+    assert view is not None
+    (drawn,) = view["programs"]["drawn"]
+    assert [part["end"] for part in drawn["said"]] == ["caller", "callee"]
+    assert drawn["strips"][1]["words"].startswith("391 of 400 packets arrived, 40 ms one way")
+    text = report.environment().from_string(
+        '{% import "pieces.html" as pieces with context %}{% include "programs.html" %}'
+    ).render(view | {"files": ["program_calls.csv"]})  # fmt: skip
+    assert "All &lt;UDP&gt;" in text
+    assert "gets through another way" in text
+    assert "replay: never connects" in text
+    assert "by a relay over TLS, not by a relay over TCP" in text
+
+
+def test_a_call_that_could_not_be_made_is_a_row_and_not_testable() -> None:
+    one = outcome()._replace(made=None, judged=None, replay=None, error="chromium ended")
+    told = tables.told([one])
+    (row,) = told.tables["program_calls"]
+    assert (row["verdict"], row["agree"], row["up_sent"]) == ("INVALID", None, None)
+    assert told.tables["program_states"] == []
+    assert told.summary["failed"][0]["error"] == "chromium ended"
+    assert told.summary["agreement"]["n"] == 0
 
 
 def row(live: str, replay: str, blocked: bool) -> dict[str, Any]:
