@@ -90,7 +90,8 @@ class Evaluation(Strict):
 class Localise(Strict):
     """What boxes decide by, found from their answers: captures x boxes, and the benchmark.
 
-    captures: names of the catalogue or files; boxes: OPERATOR/HYPOTHESIS[/RULE]; access: whose
+    captures: names of the catalogue or files; boxes: OPERATOR/HYPOTHESIS[/RULE], or a live one
+    ("live: ...", "suricata: RULES", "command: WORDS"); access: whose
     rules; box_noise: the share of their answers that may be wrong; error: that one question ends
     wrongly; budget: probes for one box or planted rule; planted: whether the benchmark is run, at
     shares of wrong answers `noise`; drawn: how many rules it draws by the seed beside the list.

@@ -26,6 +26,8 @@ from testbed.probe import Probe, ip_size
 
 #: Raise when the meaning of a state file changes.
 STATE_FORMAT = 1
+#: How long a probe may take, in ns, where nobody says.
+LONGEST = 600_000_000_000
 #: Seconds between two writings of the state file.
 PAUSE = 2.0
 
@@ -53,7 +55,8 @@ class Asker:
     step: told what the asking has cost so far, after each question;
     error: the chance, at most, that one question ends with the wrong answer (0 noise: none does);
     budget: probes that may be sent; state: the file that keeps answers, None for none; about: what
-    the answers are of (a file with answers of anything else is an error).
+    the answers are of (a file with answers of anything else is an error); longest: how long a probe
+    may take, in ns: windows and gaps in time are followed so far.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class Asker:
         state: Path | None = None,
         about: str = "",
         step: Callable[[Cost], None] | None = None,
+        longest: int = LONGEST,
     ) -> None:
         if not 0.0 <= noise < 0.5:
             raise ExperimentError(f"noise: got {noise}, expected a share from 0 to below 0.5")
@@ -74,7 +78,7 @@ class Asker:
         self.cost, self.state, self.about = Cost(), state, about
         self.kept: dict[str, tuple[bool, int]] = {}
         self.told: dict[str, bool] = {}
-        self.reused, self.step = 0, step
+        self.reused, self.step, self.longest = 0, step, longest
         self._written = time.monotonic()
         if state is not None and state.is_file():
             self.kept = read_state(state, self.label)

@@ -1,25 +1,24 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A capture, a policy: what of the capture's packets the policy's box decides by."""
+"""A capture, a box: what of the capture's packets the box decides by."""
 
 from __future__ import annotations
 
 import datetime
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from captures.pcap import read
 from experiments.errors import ExperimentError
-from experiments.localiser.asking import Asker, Cost, digest
+from experiments.localiser.asking import LONGEST, Asker, Cost, digest
+from experiments.localiser.boxes import Asked, opened
 from experiments.localiser.document import Document, document
 from experiments.localiser.search import localise
-from experiments.nearest import hint
-from testbed.oracle import NoisyOracle, Oracle, PolicyOracle
-from testbed.policy import Operator, Policy, load
-from testbed.probe import Probe, probe_of
+from testbed.probe import Probe, in_order, probe_of
 
-FORM = "OPERATOR/HYPOTHESIS or OPERATOR/HYPOTHESIS/RULE"
+#: A live box: how many answers are taken to be wrong at least (a machine under load is late now and
+#: then), how far time is followed, and the longest gap of a capture that is played, in ns.
+LIVE_NOISE, LIVE_LONGEST, LIVE_GAP = 0.02, 5_000_000_000, 2_000_000
 
 
 class Options(NamedTuple):
@@ -36,29 +35,54 @@ class Options(NamedTuple):
     step: Callable[[Cost], None] | None = None
 
 
-def policy_named(words: str, access: str, date: datetime.date | None) -> Policy:
-    """Return the rules that FORM names, on an access network and a day.
+def of_capture(
+    path: Path | str, words: str, access: str, date: datetime.date | None, options: Options
+) -> Document:
+    """Return what a box decides by in a capture, as a document.
 
-    Without a day, the first of the operator's dated table. Raises TestbedError or ExperimentError.
+    words: of experiments.localiser.boxes. Raises NotBlocked where the box lets the capture pass.
     """
-    parts = words.rsplit("/", 2 if words.count("/") > 1 and not words.endswith(".toml") else 1)
-    if len(parts) < 2:
-        raise ExperimentError(f"policy {words!r}: expected {FORM}")
-    operator = load(parts[0])
-    hypothesis = operator.hypothesis(parts[1])
-    found = operator.policy(hypothesis.id, access, date or first_day(operator, parts[1], access))
-    if not found.rules:
-        raise ExperimentError(
-            f"policy {words}: no rule is in force on {access}"
-            f"{f' on {date}' if date else ''}; give another --access or --date"
+    base = probe_of(read(path))
+    with opened(words, access, date, options.seed, options.wrong) as box:
+        about = {"file": str(path), "box": box.words, "rules": box.rules}
+        told = examined(box, base, about, options)
+    if box.chances:
+        told["notes"].append(
+            f"{', '.join(box.chances)}: enforced by chance, drawn by a flow's ends, which are "
+            "tried too"
         )
-    if len(parts) == 2:
-        return found
-    named = tuple(rule for rule in found.rules if rule.name == parts[2])
-    if not named:
-        known = [rule.name for rule in found.rules]
-        raise ExperimentError(f"policy {words}: no rule {parts[2]!r} ({hint(parts[2], known)})")
-    return Policy(named, found.sets, found.fail)
+    return told
+
+
+def examined(box: Asked, base: Probe, about: Document, options: Options) -> Document:
+    """Return what a box decides by in a probe that it blocks, as a document.
+
+    about: what was asked, `file` and `box` at least, in words; a state file is of it and the probe.
+    """
+    asker = Asker(
+        box.oracle,
+        max(options.noise, LIVE_NOISE) if box.live else options.noise,
+        options.error,
+        options.budget,
+        options.state,
+        " ".join([*map(str, about.values()), digest(base)]),
+        options.step,
+        LIVE_LONGEST if box.live else LONGEST,
+    )
+    asked = base
+    if box.live and asker.blocked(hurried(base)):
+        asked = hurried(base)
+    return document(localise(asker, asked), asker, base, about, options.reveal)
+
+
+def hurried(probe: Probe) -> Probe:
+    """Return a probe without its silences: no gap longer than LIVE_GAP."""
+    out, time, last = [], 0, 0
+    for one in probe:
+        time += min(one.time - last, LIVE_GAP)
+        last = one.time
+        out.append(one._replace(time=time))
+    return in_order(out)
 
 
 def day_of(word: str | None) -> datetime.date | None:
@@ -67,54 +91,3 @@ def day_of(word: str | None) -> datetime.date | None:
         return None if word is None else datetime.date.fromisoformat(word)
     except ValueError:
         raise ExperimentError(f"date {word!r}: expected a day such as 2016-03-15") from None
-
-
-def first_day(operator: Operator, hypothesis: str, access: str) -> datetime.date:
-    """Return the first day on which a hypothesis is in force on an access network."""
-    days = [
-        period.begin
-        for period in operator.periods
-        if period.covers(hypothesis, access, period.begin)
-    ]
-    if not days:
-        raise ExperimentError(
-            f"operator {operator.id}: {hypothesis} was never in force on {access}; give another "
-            "--access"
-        )
-    return min(days)
-
-
-def of_capture(
-    path: Path | str, words: str, access: str, date: datetime.date | None, options: Options
-) -> Document:
-    """Return what the box of a policy decides by in a capture, as experiments' document.
-
-    Raises ExperimentError where the box does not block the capture's packets.
-    """
-    policy = policy_named(words, access, date)
-    base = probe_of(read(path))
-    oracle: Oracle = PolicyOracle(policy, access, options.seed)
-    if options.wrong:
-        oracle = NoisyOracle(oracle, options.wrong, options.seed)
-    rules = hashlib.sha256(repr(policy).encode()).hexdigest()[:12]
-    about = {"file": str(path), "box": f"{words} on {access}", "rules": rules}
-    told = examined(oracle, base, about, options)
-    chances = [rule.name for rule in policy.rules if rule.probability < 1.0]
-    if chances:
-        told["notes"].append(
-            f"{', '.join(chances)}: enforced by chance, drawn by a flow's ends, which are tried too"
-        )
-    return told
-
-
-def examined(oracle: Oracle, base: Probe, about: Document, options: Options) -> Document:
-    """Return what any box decides by in a probe that it blocks, as a document.
-
-    about: what was asked, `file` and `box` at least, in words; a state file is of it and the probe.
-    """
-    name = " ".join([*map(str, about.values()), digest(base)])
-    asker = Asker(
-        oracle, options.noise, options.error, options.budget, options.state, name, options.step
-    )
-    found = localise(asker, base)
-    return document(found, asker, base, about, options.reveal)

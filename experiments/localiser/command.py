@@ -16,12 +16,18 @@ def localise(
         str,
         typer.Argument(
             metavar="SPEC|CAPTURE",
-            help="A spec with a [localise] table, or with --policy a pcap or pcapng file.",
+            help="A spec with a [localise] table, or with --policy or --box a pcap or pcapng file.",
         ),
     ],
     policy: Annotated[
         str | None,
         typer.Option(help="Whose box: OPERATOR/HYPOTHESIS or OPERATOR/HYPOTHESIS/RULE."),
+    ] = None,
+    box: Annotated[
+        str | None,
+        typer.Option(
+            help='A live box: "suricata: RULES", "command: WORDS" or "live: OPERATOR/HYPOTHESIS".'
+        ),
     ] = None,
     access: Annotated[
         str | None, typer.Option(help="3g, 4g, adsl, fibre or wifi (default: 4g).")
@@ -52,8 +58,9 @@ def localise(
 ) -> None:
     """Find out what a box decides by, from its answers alone: bytes, sizes, ports, windows.
 
-    The box is seen as a black one: a probe is blocked or not. A spec says by itself which captures
-    and boxes, at what noise and budget; interrupted, it goes on where it stood.
+    The box is seen as a black one: a probe is blocked or not. A live box needs root. A spec says
+    by itself which captures and boxes, at what noise and budget; interrupted, it goes on where it
+    stood.
 
     Example: midcall localise localise; midcall localise call.pcap --policy maroc-telecom/stun
     """
@@ -66,12 +73,15 @@ def localise(
             "--access": access, "--date": date, "--noise": noise, "--error": error,
             "--budget": budget, "--wrong": wrong, "--state": state,
         }  # fmt: skip
-        if policy is None:
+        if policy is not None and box is not None:
+            raise ExperimentError("--policy, --box: both name a box; give one of them")
+        words = policy or box
+        if words is None:
             odd = [name for name, value in given.items() if value is not None]
             if odd:
                 raise ExperimentError(
-                    f"{', '.join(odd)}: belongs to a capture and --policy; a spec says it in its "
-                    "[localise] table"
+                    f"{', '.join(odd)}: belongs to a capture and --policy or --box; a spec says "
+                    "it in its [localise] table"
                 )
             of_spec(what, corpus, form, reveal)
             return
@@ -92,9 +102,9 @@ def localise(
                 wrong=wrong or 0.0,
                 step=teller.step,
             )
-            teller.begin(f"{what}, {policy}", options.budget)
+            teller.begin(f"{what}, {words}", options.budget)
             day = captures.day_of(date)
-            told = captures.of_capture(what, policy, access or "4g", day, options)
+            told = captures.of_capture(what, words, access or "4g", day, options)
         print(shown(told, form, is_terminal()), end="")
 
 
@@ -106,7 +116,7 @@ def of_spec(name: str, corpus: Path | None, form: str, reveal: bool) -> None:
 
     if Path(name).is_file() and Path(name).suffix != ".toml":
         raise ExperimentError(
-            f"{name}: a capture needs --policy OPERATOR/HYPOTHESIS, whose box is asked"
+            f"{name}: a capture needs --policy OPERATOR/HYPOTHESIS (or --box), whose box is asked"
         )
     spec, _ = specs.load(name)
     if not ordered.wanted(spec).boxes:

@@ -23,6 +23,7 @@ from captures.catalogue import Catalogue
 from experiments import provenance
 from experiments.errors import ExperimentError
 from experiments.localiser.asking import Cost
+from experiments.localiser.boxes import LIVE
 from experiments.localiser.captures import Options, of_capture
 from experiments.localiser.document import SCHEMA, Document
 from experiments.localiser.document import lines as one_lines
@@ -123,7 +124,8 @@ def told(job: Job, asked: Localise, options: Options) -> Document:
     try:
         found = of_capture(job.path, job.box, asked.access, None, options)
     except NotBlocked as error:
-        return {"file": job.name, "box": f"{job.box} on {asked.access}", "refused": str(error)}
+        where = "" if job.box.partition(":")[0] in LIVE else f" on {asked.access}"
+        return {"file": job.name, "box": f"{job.box}{where}", "refused": str(error)}
     return {**found, "file": job.name}
 
 

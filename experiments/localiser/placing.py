@@ -18,8 +18,8 @@ from testbed.probe import LONGEST, Probe, Sent, in_order, ip_size
 
 #: Between two packets whose distance does not matter, in ns.
 TINY = 1_000
-#: How far the upper ends of windows are looked for: packets, octets, ns.
-MOST_PACKETS, MOST_OCTETS, MOST_TIME = 256, 200_000, 600_000_000_000
+#: How far the upper ends of windows are looked for: packets, octets.
+MOST_PACKETS, MOST_OCTETS = 256, 200_000
 #: Octets of an IP packet that a filler may have.
 MOST_IN_ONE = 60_000
 #: ... and packets with a payload.
@@ -158,8 +158,11 @@ def least(stage: Stage, most: Amount, blocked: Blocked) -> Amount | None:
     return Amount(packets, octets, age)
 
 
-def windows(stage: Stage, found: Amount, blocked: Blocked) -> Windows:
-    """Return the windows in which the last packet may stand, from the least that is enough."""
+def windows(stage: Stage, found: Amount, blocked: Blocked, longest: int) -> Windows:
+    """Return the windows in which the last packet may stand, from the least that is enough.
+
+    longest: how far the end of the window of time is looked for, in ns.
+    """
     carrier = found.packets == 1 and bool(found.octets or found.age)
     base = found if found.packets or stage.lead else found._replace(packets=1)
     more = Amount(base.packets, max(base.octets, stage.least(base.packets)), base.age)
@@ -195,7 +198,7 @@ def windows(stage: Stage, found: Amount, blocked: Blocked) -> Windows:
     if packets >= FOREVER and loaded >= FOREVER and octets >= FOREVER:
         octets = top(MOST_IN_ONE - 1, MOST_OCTETS, of_octets)
     if of_age(base.age) or not found.packets:
-        age = FOREVER if of_age(MOST_TIME) else halve_time(found.age, MOST_TIME, of_age)
+        age = FOREVER if of_age(longest) else halve_time(found.age, longest, of_age)
     return Windows(
         span(low + lead if low else 0, packets + 1 + lead),
         span(0, loaded + (lead if loaded < FOREVER else 0)),

@@ -38,7 +38,7 @@ def in_a_row(asker: Asker, looker: Looker) -> Trace | None:
 
     count = halve(count, 1, of_count)
     low = 0 if of_gap(TINY) else halve_time(usual, TINY, of_gap, FINE // 10)
-    high = LONGEST_GAP
+    high = min(LONGEST_GAP, asker.longest // count)
     high = FOREVER if of_gap(high) else halve_time(usual, high, of_gap, FINE // 10)
     gap = span(low, high)
     row = row_of(last, count, usual)

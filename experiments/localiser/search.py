@@ -213,7 +213,7 @@ def placed(asker: Asker, looker: Looker, lead: int | None) -> Trace | None:
         return None
     if found.age and is_gap(asker, stage, found):
         return None
-    spans = windows(stage, found, asker.blocked)
+    spans = windows(stage, found, asker.blocked, asker.longest)
     margin = found._replace(octets=found.octets + 2000 if found.octets else 0)
     small = stage.build(margin if asker.blocked(stage.build(margin)) else found)
     learner = Looker(asker, small)

@@ -99,10 +99,18 @@ def missing(kind: str) -> list[str]:
 class Blackbox:
     """A program of somebody else's as the middlebox of a network; a context manager.
 
-    middlebox: see this module; limit_s: after which it is ended, so that nothing runs for ever.
+    middlebox: see this module; limit_s: after which it is ended, so that nothing runs for ever;
+    rules: a file of Suricata's rules, None for none.
     """
 
-    def __init__(self, network: Network, middlebox: str, *, limit_s: float = LIMIT_SECONDS) -> None:
+    def __init__(
+        self,
+        network: Network,
+        middlebox: str,
+        *,
+        limit_s: float = LIMIT_SECONDS,
+        rules: Path | None = None,
+    ) -> None:
         """Describe a box; nothing runs before `start`. Raises TestbedError."""
         self.kind = kind_of(middlebox)
         for line in missing(self.kind):
@@ -110,6 +118,7 @@ class Blackbox:
         self.middlebox = middlebox
         self.network = network
         self.limit_s = limit_s
+        self.rules = b"" if rules is None else rules_of(rules)
         self.process: subprocess.Popen[bytes] | None = None
         self.words = network.folder / "blackbox.words"
         self.timer: threading.Timer | None = None
@@ -169,7 +178,7 @@ class Blackbox:
     def command(self) -> list[str]:
         """Return the program and its words; prepares what it needs."""
         if self.kind == "suricata":
-            return suricata(self.network)
+            return suricata(self.network, self.rules)
         if self.kind == "nfqueue":
             return nfqueue(self.network, self.undo)
         ports = self.network.ports
@@ -233,15 +242,23 @@ class Blackbox:
 # ---- how each kind is set up
 
 
-def suricata(network: Network) -> list[str]:
-    """Return the command of Suricata as an inline IPS; writes its configuration."""
+def rules_of(path: Path) -> bytes:
+    """Return a file of Suricata's rules; raises TestbedError."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise TestbedError(f"{path}: Suricata's rules cannot be read ({error.strerror})") from None
+
+
+def suricata(network: Network, held: bytes = b"") -> list[str]:
+    """Return the command of Suricata as an inline IPS under rules; writes its configuration."""
     ports, folder = network.ports, network.folder
     path = folder / "suricata.yaml"
     path.write_text(
         SURICATA.format(folder=folder, caller=ports.b0, server=ports.b1, same=SURICATA_PORT)
     )
     rules = folder / "suricata.rules"
-    rules.write_text("")
+    rules.write_bytes(held)
     return ["suricata", "-c", str(path), "-S", str(rules), "-l", str(folder), "--af-packet"]
 
 

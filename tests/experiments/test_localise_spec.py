@@ -14,8 +14,9 @@ from experiments import findings, report
 from experiments import spec as specs
 from experiments.cli import app
 from experiments.errors import ExperimentError
-from experiments.localiser import captures, ordered
+from experiments.localiser import boxes, ordered
 from experiments.sections import localise as section
+from testbed.probe import Probe
 from tests.experiments.fake_run import fake_run
 
 SPEC = """
@@ -65,8 +66,8 @@ def test_an_interrupted_localisation_goes_on_and_ends_with_the_same_bytes(
 ) -> None:
     asked = 0
 
-    class Killing(captures.PolicyOracle):
-        def blocked(self, probe: captures.Probe) -> bool:
+    class Killing(boxes.PolicyOracle):
+        def blocked(self, probe: Probe) -> bool:
             nonlocal asked
             asked += 1
             if asked == after:
@@ -74,7 +75,7 @@ def test_an_interrupted_localisation_goes_on_and_ends_with_the_same_bytes(
             return super().blocked(probe)
 
     where = ordered.Where(kept=tmp_path)
-    monkeypatch.setattr(captures, "PolicyOracle", Killing)
+    monkeypatch.setattr(boxes, "PolicyOracle", Killing)
     with pytest.raises(KeyboardInterrupt):
         ordered.localised(spec, where)
     kept = list(tmp_path.rglob("*.json"))

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Boxes that can be asked, by their words in a spec or on the command line.
+
+    OPERATOR/HYPOTHESIS[/RULE]          our own box under these rules, in virtual time
+    live: OPERATOR/HYPOTHESIS[/RULE]    the same as a process between real interfaces
+    suricata: FILE                      Suricata, inline, with a file of rules
+    command: WORDS                      any inline program; see testbed.live.blackbox
+
+All but the first need root and Mininet.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from experiments.errors import ExperimentError
+from experiments.nearest import hint
+from testbed.oracle import NoisyOracle, Oracle, PolicyOracle
+from testbed.policy import Operator, Policy, load
+
+FORM = "OPERATOR/HYPOTHESIS or OPERATOR/HYPOTHESIS/RULE"
+#: Boxes between real interfaces, by what stands before the colon.
+LIVE = ("live", "suricata", "command")
+
+
+class Asked(NamedTuple):
+    """A box that is open to questions: in words, a digest of its rules, whether real packets go
+    through it, and its rules that are enforced by chance, by name."""
+
+    oracle: Oracle
+    words: str
+    rules: str
+    live: bool = False
+    chances: tuple[str, ...] = ()
+
+
+@contextmanager
+def opened(
+    words: str, access: str, date: datetime.date | None, seed: int = 0, wrong: float = 0.0
+) -> Iterator[Asked]:
+    """Give a box by its words; a live one is there as long as the context.
+
+    wrong: the share of answers that are given wrongly, to try it. Raises ExperimentError or
+    TestbedError.
+    """
+    kind, _, rest = words.partition(":")
+    if kind in LIVE and rest.strip():
+        with live(kind, rest.strip(), access, date, seed) as asked:
+            yield asked._replace(words=words)
+        return
+    policy = policy_named(words, access, date)
+    oracle: Oracle = PolicyOracle(policy, access, seed)
+    if wrong:
+        oracle = NoisyOracle(oracle, wrong, seed)
+    yield Asked(oracle, f"{words} on {access}", digest_of(policy), False, by_chance(policy))
+
+
+@contextmanager
+def live(
+    kind: str, rest: str, access: str, date: datetime.date | None, seed: int
+) -> Iterator[Asked]:
+    """Give a live box of one of LIVE."""
+    from testbed.live.oracle import LiveOracle
+
+    if kind == "live":
+        policy = policy_named(rest, access, date)
+        with LiveOracle(policy, seed=seed) as oracle:
+            yield Asked(oracle, "", digest_of(policy), True, by_chance(policy))
+        return
+    file = Path(rest) if kind == "suricata" else None
+    middlebox = kind if file else f"{kind}: {rest}"
+    with LiveOracle(middlebox, file, seed) as oracle:
+        told = file.read_bytes() if file else rest.encode()
+        yield Asked(oracle, "", hashlib.sha256(told).hexdigest()[:12], True)
+
+
+def digest_of(policy: Policy) -> str:
+    """Return what tells a policy from others."""
+    return hashlib.sha256(repr(policy).encode()).hexdigest()[:12]
+
+
+def by_chance(policy: Policy) -> tuple[str, ...]:
+    """Return the names of rules that are enforced by chance."""
+    return tuple(rule.name for rule in policy.rules if rule.probability < 1.0)
+
+
+def policy_named(words: str, access: str, date: datetime.date | None) -> Policy:
+    """Return the rules that FORM names, on an access network and a day.
+
+    Without a day, the first of the operator's dated table. Raises TestbedError or ExperimentError.
+    """
+    parts = words.rsplit("/", 2 if words.count("/") > 1 and not words.endswith(".toml") else 1)
+    if len(parts) < 2:
+        raise ExperimentError(f"policy {words!r}: expected {FORM}")
+    operator = load(parts[0])
+    hypothesis = operator.hypothesis(parts[1])
+    found = operator.policy(hypothesis.id, access, date or first_day(operator, parts[1], access))
+    if not found.rules:
+        raise ExperimentError(
+            f"policy {words}: no rule is in force on {access}"
+            f"{f' on {date}' if date else ''}; give another --access or --date"
+        )
+    if len(parts) == 2:
+        return found
+    named = tuple(rule for rule in found.rules if rule.name == parts[2])
+    if not named:
+        known = [rule.name for rule in found.rules]
+        raise ExperimentError(f"policy {words}: no rule {parts[2]!r} ({hint(parts[2], known)})")
+    return Policy(named, found.sets, found.fail)
+
+
+def first_day(operator: Operator, hypothesis: str, access: str) -> datetime.date:
+    """Return the first day on which a hypothesis is in force on an access network."""
+    days = [
+        period.begin
+        for period in operator.periods
+        if period.covers(hypothesis, access, period.begin)
+    ]
+    if not days:
+        raise ExperimentError(
+            f"operator {operator.id}: {hypothesis} was never in force on {access}; give another "
+            "--access"
+        )
+    return min(days)
