@@ -44,7 +44,7 @@ class Caller(Protocol):
 
 
 #: Modules, each with `missing() -> list[str]` and `start(line) -> context manager of a Caller`.
-DRIVERS = {name: f"testbed.callers.{name}" for name in ("chromium", "baresip")}
+DRIVERS = {name: f"testbed.callers.{name}" for name in ("chromium", "baresip", "sipp")}
 
 
 def missing(name: str) -> list[str]:

@@ -28,6 +28,16 @@ def reference(seconds: float) -> NDArray[np.int16]:
     return np.asarray(syllables * np.sin(2 * np.pi * pitch), np.int16)
 
 
+def mu_law(samples: NDArray[np.int16]) -> bytes:
+    """Return samples in G.711's µ-law (ITU-T G.711 table 2a), an octet each."""
+    value = samples.astype(np.int64)
+    size = np.minimum(np.abs(value), 32635) + 132
+    exponent = np.floor(np.log2(size)).astype(np.int64) - 7
+    mantissa = size >> (exponent + 3) & 15
+    octets = ~((value < 0) * 0x80 | exponent << 4 | mantissa) & 0xFF
+    return bytes(octets.astype(np.uint8))
+
+
 def write(path: Path, seconds: float) -> None:
     """Write the reference as a WAV file."""
     with wave.open(str(path), "wb") as out:

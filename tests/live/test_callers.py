@@ -152,6 +152,17 @@ def test_a_sip_call_without_an_answer_is_not_connected(make: Any) -> None:
     assert account.ends[0].stream("audio", out=False) is None
 
 
+def test_many_sip_calls_are_made_at_once(line: Line) -> None:
+    needs("sipp")
+    with caller("sipp", line) as one:
+        account = made(one, Plan("sipp", calls=5, seconds=SECONDS))
+    assert account.connected
+    assert account.made == 5
+    media = [one for one in account.ends[0].flows if one.role == MEDIA]
+    assert len({(one.local_port, one.remote_port) for one in media}) == 5
+    assert "sent BYE" in " ".join(one.word for one in account.ends[0].states)
+
+
 LAB = """
 import sys, time
 from testbed.callers.caller import caller

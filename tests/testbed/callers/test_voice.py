@@ -36,3 +36,9 @@ def test_nothing_was_heard_where_nothing_was_recorded(tmp_path: Path) -> None:
     assert len(voice.heard(tmp_path / "none.wav")) == 0
     (tmp_path / "empty.wav").write_bytes(b"RIFF")
     assert len(voice.heard(tmp_path / "empty.wav")) == 0
+
+
+def test_mu_law_is_that_of_the_standard() -> None:
+    samples = np.array([0, 1000, -1000, 8159 * 4, -32768], np.int16)
+    # Those of Python 3.11's audioop.lin2ulaw.
+    assert list(voice.mu_law(samples)) == [0xFF, 0xCE, 0x4E, 0x80, 0x00]
