@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from experiments import goals
 from experiments.bench_live import KERNEL, limit_of
 
 Row = dict[str, Any]
@@ -28,7 +29,7 @@ def lines(told: Row) -> list[str]:
                 f"{row['path']:17}{row['pps']:>10}{shown(late['p50'])}{shown(late['p99'])}"
                 f"{shown(late['p999'])}{late['n']:>10}{row['lost']:>8}"
             )
-    out += ["", *rate_lines(told), "", *exact_lines(live)]
+    out += ["", *rate_lines(told), "", *exact_lines(live), "", *goals.lines(told)]
     return out
 
 
@@ -45,13 +46,16 @@ def rate_lines(told: Row) -> list[str]:
     out = [
         f"highest rate without loss in {trials} of {trials} trials of {seconds:g} s ({name}); "
         "undecided flows (offload: decided)",
-        f"{'path':17}{'frames':>8}{'packets/s':>12}{'of kernel':>11}  ended by",
+        f"{'path':17}{'frames':>8}{'packets/s':>18}{'of kernel':>11}  ended by",
     ]
     for frames, best in live["loss_free_by_frames"].items():
         for path, rate in best.items():
             share = f"{rate / best[KERNEL]:.2f}" if best[KERNEL] else "n/a"
             end = limit_of(told["trials"], path, frames, rate)
-            out.append(f"{path:17}{frames:>8}{rate:>12}{share:>11}  {end}")
+            bound = "at least " if end != "loss" else ""
+            out.append(f"{path:17}{frames:>8}{f'{bound}{rate}':>18}{share:>11}  {end}")
+    flat = ", ".join(f"{path} {rate:,}" for path, rate in live["flat_out_pps"].items())
+    out.append(f"as fast as one core sends and forwards, packets/s: {flat}")
     for path, found in live["share_of_kernel"].items():
         words = ", ".join(
             f"{cell['whole']} of {cell['trials']} at {share}" for share, cell in found.items()

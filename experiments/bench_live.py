@@ -12,38 +12,31 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import statistics
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from experiments import goals
+from experiments.bench_paths import Path as Bench
+from experiments.bench_paths import awake, load_of, path_of, resting, warm
 from experiments.errors import ExperimentError
 from experiments.exactness import CALLS_AT_ONCE, calls, exactness
 from experiments.provenance import code_digest, git_state, library_versions, machine
 from testbed.live.box import Box
-from testbed.live.forwarding import mac
-from testbed.live.load import (
-    FIXED,
-    FRESH,
-    IMIX,
-    Generator,
-    Traffic,
-    Trial,
-    merged,
-    preferred,
-    traffic,
-)
+from testbed.live.load import IMIX, Generator, Traffic, Trial, merged, preferred
 from testbed.live.network import Network, require
-from testbed.live.ways import DECIDED, installed, way
+from testbed.live.ways import IN_KERNEL, installed, way
 
 Row = dict[str, Any]
 
 SCHEMA = 1
 #: Where results stand below the folder of runs; `latest.json` is the newest of them.
 FOLDER, LATEST = "bench-live", "latest.json"
-#: Concurrent flows of a load.
-FLOWS = 64
+#: Packets of a trial that is sent as fast as can be, and the rate that is asked for: out of reach.
+FLAT_PACKETS, FLAT_RATE = 400_000, 50_000_000
 #: Shares of kernel forwarding's loss-free rate that the goals name.
 SHARES = (0.35, 0.75)
 #: A generator that was later than this share of a trial did not offer its rate.
@@ -57,27 +50,23 @@ class Options:
     """What is measured, and for how long.
 
     paths: of testbed.live.ways; kpps: the ladder of rates, thousands of packets a second; frames:
-    sizes in octets (without the check sequence), or imix; loads: rates at which latency is taken.
+    sizes in octets (without the check sequence), or imix; loads: rates at which latency is taken;
+    share_seconds: length of the trials at the shares of the kernel's rate that the goals name, None
+    as the others.
     """
 
     paths: tuple[str, ...] = field(default_factory=installed)
-    kpps: tuple[int, ...] = (100, 200, 300, 400, 500, 600, 700, 800, 900, 1000, 1200, 1400)
+    kpps: tuple[int, ...] = (
+        50, 100, 150, 200, 250, 300, 350, 400, 450, 500, 600, 700, 800, 900, 1000, 1200, 1400,
+    )  # fmt: skip
     trials: int = 5
     seconds: float = 1.0
     frames: tuple[str, ...] = ("200",)
     loads: tuple[int, ...] = (10_000, 100_000)
     bursts: int = 5
     calls_seconds: float = 10.0
+    share_seconds: float | None = None
     runs: Path = Path("runs")
-
-
-class Bench(NamedTuple):
-    """One path, up and ready: its name, generator, box if it has one, and where frames go."""
-
-    name: str
-    generator: Generator
-    box: Box | None
-    target: bytes
 
 
 def bench(options: Options, say: Callable[[str], None]) -> tuple[Row, Path]:
@@ -94,10 +83,12 @@ def bench(options: Options, say: Callable[[str], None]) -> tuple[Row, Path]:
         for name, opener in openers.items():
             say(f"starting {name}")
             network = stack.enter_context(Network())
-            box = stack.enter_context(opener(network, there))
+            held = stack.enter_context(opener(network, there))
             generator = stack.enter_context(Generator(network))
-            paths.append(Bench(name, generator, box, mac(network.box_pid, network.ports.b0)))
-        with preferred(here):
+            paths.append(path_of(name, network, generator, held))
+        with preferred(here), resting(paths):
+            say("as fast as can be")
+            trials += flat_out(paths, options, next(iter(loads.values())))
             say("latency")
             trials += latencies(paths, options, next(iter(loads.values())), say)
             for name, sizes in loads.items():
@@ -122,6 +113,7 @@ def bench(options: Options, say: Callable[[str], None]) -> tuple[Row, Path]:
     }
     told["ended"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     told["summary"] = {"live": summary(told)}
+    told["goals"] = told["summary"]["live"]["goals"] = goals.rows(told)
     return told, write(told, options.runs, began)
 
 
@@ -197,11 +189,6 @@ def latest(runs: Path) -> Row | None:
 # ---- trials
 
 
-def load_of(path: Bench, sizes: Sequence[int], name: str) -> Traffic:
-    """Return the flows of a path: undecided ones, a new one after every few packets, or decided."""
-    return traffic(FIXED if path.name in DECIDED else FRESH, tuple(sizes), FLOWS, path.target, name)
-
-
 def turns(paths: list[Bench], round_: int) -> list[Bench]:
     """Return the paths in this round's order: forwards, then backwards, so that drift cancels."""
     return paths if round_ % 2 == 0 else paths[::-1]
@@ -245,7 +232,9 @@ def latencies(
         loads = {path.name: load_of(path, sizes, options.frames[0]) for path in paths}
         for round_ in range(options.bursts):
             for path in turns(paths, round_):
-                found[path.name].append(path.generator.burst(loads[path.name], rate))
+                with awake(path):
+                    warm(path, loads[path.name])
+                    found[path.name].append(path.generator.burst(loads[path.name], rate))
         for path in paths:
             whole = merged(found[path.name])
             rows.append(
@@ -278,16 +267,38 @@ def ladder(
 
 
 def rounds(
-    paths: list[Bench], options: Options, rate: int, name: str, sizes: Sequence[int], what: str
-) -> list[Row]:
+    paths: list[Bench], options: Options, rate: int, name: str, sizes: Sequence[int], what: str,
+    seconds: float | None = None,
+) -> list[Row]:  # fmt: skip
     """Run the trials of one rate, the paths taking turns."""
     rows = []
     loads = {path.name: load_of(path, sizes, name) for path in paths}
     for round_ in range(options.trials):
         for path in turns(paths, round_):
-            before = overloads(path.box)
-            trial = path.generator.trial(loads[path.name], rate, options.seconds)
-            rows.append(row_of(path, what, loads[path.name], trial, round_, before))
+            with awake(path):
+                warm(path, loads[path.name])
+                before = overloads(path.box)
+                trial = path.generator.trial(loads[path.name], rate, seconds or options.seconds)
+                rows.append(row_of(path, what, loads[path.name], trial, round_, before))
+    return rows
+
+
+def flat_out(paths: list[Bench], options: Options, sizes: Sequence[int]) -> list[Row]:
+    """Send as fast as can be through what stays in the kernel, where the sender forwards, too.
+
+    The rate reached is what one core sends and forwards: `pps` of these rows is measured, not set.
+    """
+    rows: list[Row] = []
+    some = [path for path in paths if path.name in IN_KERNEL]
+    loads = {path.name: load_of(path, sizes, options.frames[0]) for path in some}
+    for round_ in range(options.trials):
+        for path in turns(some, round_):
+            with awake(path):
+                warm(path, loads[path.name])
+                trial = path.generator.trial(loads[path.name], FLAT_RATE, FLAT_PACKETS / FLAT_RATE)
+            row = row_of(path, "flat out", loads[path.name], trial, round_, 0)
+            took = trial.behind_us / 1e6 + trial.seconds
+            rows.append(row | {"pps": round(trial.sent / took), "seconds": round(took, 3)})
     return rows
 
 
@@ -333,7 +344,8 @@ def shares(paths: list[Bench], options: Options, kernel: int, sizes: Sequence[in
     for share in SHARES if kernel else ():
         rate = round(share * kernel)
         others = [path for path in paths if path.name != KERNEL]
-        rows += rounds(others, options, rate, options.frames[0], sizes, f"share {share}")
+        long = options.share_seconds
+        rows += rounds(others, options, rate, options.frames[0], sizes, f"share {share}", long)
     return rows
 
 
@@ -361,6 +373,7 @@ def summary(told: Row) -> Row:
         "loss_free_limit": {path: limit_of(rows, path, first, best[path]) for path in best},
         "loss_free_by_frames": {name: loss_free(rows, name) for name in told["options"]["frames"]},
         "share_of_kernel": kept,
+        "flat_out_pps": flat_out_pps(rows),
         "trial_seconds": told["options"]["seconds"],
         "delay_error_us": {
             str(row["pps"]): row["error_us"] | {"set_ms": row["set_ms"], "n": row["n"]}
@@ -369,5 +382,15 @@ def summary(told: Row) -> Row:
         "police": told["exactness"]["police"],
         "shape": told["exactness"]["shape"],
         "crash": told["exactness"]["crash"],
+        "replay_error_us": told["exactness"].get("replay_error_us"),
         "calls": told["calls"],
     }
+
+
+def flat_out_pps(rows: Sequence[Row]) -> Row:
+    """Return per path the median rate of the trials as fast as can be that lost nothing."""
+    held: dict[str, list[int]] = {}
+    for row in rows:
+        if row["what"] == "flat out" and row["lost"] == 0 and row["refused"] == 0:
+            held.setdefault(row["path"], []).append(row["pps"])
+    return {path: round(statistics.median(rates)) for path, rates in held.items()}

@@ -498,10 +498,14 @@ def bench_live(
     calls_seconds: Annotated[
         float, typer.Option(min=0.1, help="How long a thousand calls are carried.")
     ] = 10.0,
+    share_seconds: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="Length of the trials at 0.35 and 0.75 of the kernel's rate."),
+    ] = None,
     runs: Annotated[Path, typer.Option(help="Where result folders go.")] = Path("runs"),
     as_json: JSON = False,
 ) -> None:
-    """Measure the live box beside the kernel alone: rate without loss, latency, exactness.
+    """Measure the live box beside the kernel alone, and say which goals are met.
 
     Needs root. Example: sudo .venv/bin/midcall bench live --frames 200 --frames imix
     """
@@ -512,8 +516,9 @@ def bench_live(
         given = {"paths": path, "frames": frames, "kpps": kpps}
         chosen: dict[str, Any] = {name: tuple(value) for name, value in given.items() if value}
         options = benches.Options(
-            trials=trials, seconds=seconds, calls_seconds=calls_seconds, runs=runs, **chosen
-        )
+            trials=trials, seconds=seconds, calls_seconds=calls_seconds, runs=runs,
+            share_seconds=share_seconds, **chosen,
+        )  # fmt: skip
         told, where = benches.bench(options, lambda line: say(f"midcall bench: {line}"))
         give(as_json, {"folder": where, **told}, [*bench_lines.lines(told), where])
 

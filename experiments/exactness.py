@@ -6,6 +6,7 @@ Delay, policing and shaping against their settings, a crash under load, a thousa
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,10 +14,15 @@ from typing import Any
 
 import numpy as np
 
+from captures.calls import calls as calls_of
+from captures.folders import samples
+from captures.pcap import read
+from testbed.excerpt import excerpt
 from testbed.live.box import Box
 from testbed.live.forwarding import mac
 from testbed.live.load import CALLS, FIXED, Generator, Traffic, preferred, traffic
 from testbed.live.network import Network
+from testbed.live.replay import Capture, simulate
 from testbed.live.ways import measured_policy
 from testbed.policy import Policy, Rule
 
@@ -31,6 +37,8 @@ DELAY_MS, DELAY_RATES = 20.0, (100, 1000, 10_000)
 POLICE_KBIT, BUCKET_BYTES, POLICE_RATE = 130.0, 2000, 250
 SHAPE_KBIT, SHAPE_QUEUE_MS, SHAPE_RATE = 1000.0, 100.0, 1500
 CRASH_RATE, CRASH_AFTER = 20_000, 0.4
+#: What is replayed for its timing: 50 packets a second each way, of a synthetic call.
+REPLAYED, REPLAY_SECONDS = "sample-whatsapp-audio.pcap", 10.0
 
 
 def made_up(**words: Any) -> Policy:
@@ -72,6 +80,7 @@ def exactness(here: int, there: int) -> Row:
         "police": police_error(here, there),
         "shape": shape_error(here, there),
         "crash": [crash(here, there, fail) for fail in ("open", "closed")],
+        "replay_error_us": replay_error(),
     }
 
 
@@ -160,6 +169,19 @@ def crash(here: int, there: int, fail: str) -> Row:
         "last_came": int(came.max()) if len(came) else None,
         "longest_gap_ms": round(float(gaps.max(initial=0)) * 1000 / CRASH_RATE, 2),
     }
+
+
+def replay_error() -> Row:
+    """Replay a committed sample at original speed; return how late its packets were sent."""
+    path = samples().folder / REPLAYED
+    told = calls_of(hashlib.sha256(path.read_bytes()).hexdigest())
+    part = excerpt(read(path), told, [], REPLAY_SECONDS)
+    played = simulate([Capture(path.stem, part.packets, part.calls)], None, "fibre", 1)
+    error = played.error_us
+    return {
+        key: round(float(np.percentile(error, share)), 2)
+        for key, share in (("p50", 50), ("p99", 99))
+    } | {"n": len(error), "capture": path.stem, "seconds": REPLAY_SECONDS}
 
 
 # ---- calls

@@ -164,6 +164,8 @@ def join(told: Row, measured: Row) -> None:
                 "police", "shape", "crash", "calls",
             )
         },
+        "goals": figures.get("goals", []),  # a result of an older version has none
+        "flat_out_pps": figures.get("flat_out_pps", {}),
     }  # fmt: skip
 
 

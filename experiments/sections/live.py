@@ -24,6 +24,7 @@ CALL_IN_PLAY = ("operator", "hypothesis", "access", "play", "capture", "call")
 #: What each path is, in the words of the page.
 PATHS = {
     "kernel": "the kernel forwards by its routes, no box",
+    "conntrack": "the same, with the kernel's own table of connections",
     "empty": "the box without a rule: frames cross user space and nothing is decided",
     "classifier": "the box with one operator's policy, on undecided flows",
     "classifier-spin": "the same, never sleeping: a core for some microseconds",

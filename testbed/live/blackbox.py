@@ -87,8 +87,9 @@ def kind_of(middlebox: str) -> str:
 
 def missing(kind: str) -> list[str]:
     """Return what a kind of middlebox lacks on this machine and how to get it, a sentence each."""
-    tools = {"suricata": ("suricata",), "nfqueue": ("iptables", "ip")}.get(kind, ()) + LEASH[:1]
-    packages = {"ip": "iproute2", "setpriv": "util-linux"}
+    own = {"suricata": ("suricata",), "nfqueue": ("iptables", "ip")}.get(kind, ())
+    tools = (*own, *LEASH[:1], "taskset")
+    packages = {"ip": "iproute2", "setpriv": "util-linux", "taskset": "util-linux"}
     return [
         f"{tool} is missing: apt-get install {packages.get(tool, tool)}"
         for tool in tools
@@ -96,10 +97,20 @@ def missing(kind: str) -> list[str]:
     ]
 
 
+def placed(core: int | None) -> list[str]:
+    """Return the words that start a program on a core and before others; none for None.
+
+    A generator that spins in real time on the other core would else starve whichever thread of the
+    program the scheduler put beside it.
+    """
+    return [] if core is None else ["taskset", "-c", str(core), "nice", "-n", "-20"]
+
+
 class Blackbox:
     """A program of somebody else's as the middlebox of a network; a context manager.
 
     middlebox: see this module; limit_s: after which it is ended, so that nothing runs for ever;
+    core: what it is pinned to and put before others on, as the lab's own box is, None for neither;
     rules: a file of Suricata's rules, None for none.
     """
 
@@ -109,6 +120,7 @@ class Blackbox:
         middlebox: str,
         *,
         limit_s: float = LIMIT_SECONDS,
+        core: int | None = None,
         rules: Path | None = None,
     ) -> None:
         """Describe a box; nothing runs before `start`. Raises TestbedError."""
@@ -118,6 +130,7 @@ class Blackbox:
         self.middlebox = middlebox
         self.network = network
         self.limit_s = limit_s
+        self.core = core
         self.rules = b"" if rules is None else rules_of(rules)
         self.process: subprocess.Popen[bytes] | None = None
         self.words = network.folder / "blackbox.words"
@@ -149,7 +162,7 @@ class Blackbox:
 
     def start(self) -> None:
         """Start the program and wait until frames pass both ways; raises TestbedError."""
-        command = [*LEASH, *self.command()]
+        command = [*LEASH, *placed(self.core), *self.command()]
         environment = os.environ | {
             "MIDCALL_CALLER_PORT": self.network.ports.b0,
             "MIDCALL_SERVER_PORT": self.network.ports.b1,
@@ -170,6 +183,9 @@ class Blackbox:
                     f"middlebox {self.kind}: {command[0]!r} cannot be started ({error.strerror})"
                 ) from None
         self.network.watch(self.process.pid)
+        if self.core is not None:
+            with suppress(OSError):  # niceness counts within a session alone where this is on
+                Path(f"/proc/{self.process.pid}/autogroup").write_text("-20")
         self.timer = threading.Timer(self.limit_s, self.end)
         self.timer.daemon = True
         self.timer.start()

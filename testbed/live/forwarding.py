@@ -33,6 +33,20 @@ def forward(network: Network) -> None:
         raise TestbedError(f"kernel forwarding in the box host: {done.stderr.strip()}")
 
 
+def track(network: Network) -> None:
+    """Have the box host's kernel keep connections of what it forwards; raises TestbedError."""
+    rule = "-m conntrack --ctstate NEW,ESTABLISHED,RELATED -j ACCEPT"
+    with inside(network.box_pid):
+        done = subprocess.run(
+            ["iptables", "-A", "FORWARD", *rule.split()],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if done.returncode:
+        raise TestbedError(f"forwarding with conntrack in the box host: {done.stderr.strip()}")
+
+
 def mac(pid: int, interface: str) -> bytes:
     """Return the MAC address of an interface inside the namespace of a process."""
     with inside(pid):

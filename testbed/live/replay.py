@@ -131,7 +131,8 @@ def foreign(
     plan = stage.joint.script.send
     limit = 60.0 + (BEYOND + (int(plan.max()) if len(plan) else 0)) / 1e9
     chancy = np.zeros(1, np.uint8)
-    with Blackbox(network, middlebox, limit_s=limit) as box:
+    core = sorted(os.sched_getaffinity(0))[-1]
+    with Blackbox(network, middlebox, limit_s=limit, core=core) as box:
         played = performed(network, box, stage, chancy, witness.blank(len(plan)), foreign=True)
     outcome = Outcome(stage, played, witnessed(middlebox, stage), False)
     return outcome.replay(EMPTY, link, seed, twins, taps, begun_at)

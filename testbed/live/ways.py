@@ -2,7 +2,8 @@
 """Ways: what can stand between the two ports of a network when it is measured.
 
 Each opens in a network of its own and is closed with it. The names are those of the results:
-kernel forwards by the kernel's routes, empty is the box without a rule, classifier the box with
+kernel forwards by the kernel's routes, conntrack the same with the kernel's own table of
+connections, empty is the box without a rule, classifier the box with
 one operator's policy, classifier-spin the same without ever sleeping, offload the same with decided
 flows handed to the kernel; suricata and nfqueue are other people's boxes, which pass everything.
 """
@@ -10,17 +11,20 @@ flows handed to the kernel; suricata and nfqueue are other people's boxes, which
 from __future__ import annotations
 
 import datetime
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from testbed.errors import TestbedError
 from testbed.live.blackbox import Blackbox, missing
 from testbed.live.box import Box
-from testbed.live.forwarding import forward
+from testbed.live.forwarding import forward, track
 from testbed.live.network import Network
 from testbed.policy import EMPTY, Policy, load
 
-Opener = Callable[[Network, int | None], AbstractContextManager[Box | None]]
+#: What runs as a process on the box's core; None: the kernel alone.
+Held = Box | Blackbox | None
+Opener = Callable[[Network, int | None], AbstractContextManager[Held]]
 
 #: The policy that the measured box decides by.
 OPERATOR, HYPOTHESIS, ACCESS, DATE = "maroc-telecom", "signature", "3g", datetime.date(2016, 2, 1)
@@ -32,32 +36,40 @@ def measured_policy() -> Policy:
 
 
 @contextmanager
-def _kernel(network: Network, core: int | None) -> Iterator[Box | None]:
+def _kernel(network: Network, core: int | None) -> Iterator[Held]:
     del core  # the kernel forwards where a packet comes in
     forward(network)
     yield None
 
 
 @contextmanager
-def _empty(network: Network, core: int | None) -> Iterator[Box | None]:
+def _conntrack(network: Network, core: int | None) -> Iterator[Held]:
+    del core
+    forward(network)
+    track(network)
+    yield None
+
+
+@contextmanager
+def _empty(network: Network, core: int | None) -> Iterator[Held]:
     with Box(network, EMPTY, 1, core=core) as box:
         yield box
 
 
 @contextmanager
-def _classifier(network: Network, core: int | None) -> Iterator[Box | None]:
+def _classifier(network: Network, core: int | None) -> Iterator[Held]:
     with Box(network, measured_policy(), 1, core=core) as box:
         yield box
 
 
 @contextmanager
-def _spin(network: Network, core: int | None) -> Iterator[Box | None]:
+def _spin(network: Network, core: int | None) -> Iterator[Held]:
     with Box(network, measured_policy(), 1, core=core, busy_poll=True) as box:
         yield box
 
 
 @contextmanager
-def _offload(network: Network, core: int | None) -> Iterator[Box | None]:
+def _offload(network: Network, core: int | None) -> Iterator[Held]:
     with Box(network, measured_policy(), 1, core=core, offload="auto") as box:
         if box.offload != "on":
             raise TestbedError(f"path offload: {box.offload}")
@@ -65,21 +77,20 @@ def _offload(network: Network, core: int | None) -> Iterator[Box | None]:
 
 
 @contextmanager
-def _suricata(network: Network, core: int | None) -> Iterator[Box | None]:
-    del core  # it places its own threads
-    with Blackbox(network, "suricata"):
-        yield None
+def _suricata(network: Network, core: int | None) -> Iterator[Held]:
+    with Blackbox(network, "suricata", core=core) as box:
+        yield box
 
 
 @contextmanager
-def _nfqueue(network: Network, core: int | None) -> Iterator[Box | None]:
-    del core
-    with Blackbox(network, "nfqueue"):
-        yield None
+def _nfqueue(network: Network, core: int | None) -> Iterator[Held]:
+    with Blackbox(network, "nfqueue", core=core) as box:
+        yield box
 
 
 WAYS: dict[str, Opener] = {
     "kernel": _kernel,
+    "conntrack": _conntrack,
     "empty": _empty,
     "classifier": _classifier,
     "classifier-spin": _spin,
@@ -91,11 +102,20 @@ WAYS: dict[str, Opener] = {
 PEERS = ("suricata", "nfqueue")
 #: Ways that are measured with flows that are decided; all others with undecided ones.
 DECIDED = ("offload",)
+#: Ways on which packets stay in the kernel: whoever sends a packet forwards it, too.
+IN_KERNEL = ("kernel", "conntrack", "offload")
 
 
 def installed() -> tuple[str, ...]:
     """Return the names of the ways that this machine has."""
-    return tuple(name for name in WAYS if name not in PEERS or not missing(name))
+    return tuple(name for name in WAYS if not lacks(name))
+
+
+def lacks(name: str) -> list[str]:
+    """Return what a way lacks on this machine, a sentence each."""
+    if name == "conntrack" and shutil.which("iptables") is None:
+        return ["iptables is missing: apt-get install iptables"]
+    return missing(name) if name in PEERS else []
 
 
 def way(name: str) -> Opener:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments import bench_live, results, runner
+from experiments import bench_live, goals, results, runner
 from experiments.errors import ExperimentError
 from experiments.runner import Finished, Options
 from testbed.live import network, replay
@@ -236,7 +236,8 @@ def test_the_newest_live_bench_is_joined_with_the_machine_it_ran_on(
         ("classifier", 100_000, 0), ("classifier", 200_000, 7),
     ]  # fmt: skip
     page = (done.folder / "report.html").read_text()
-    for words in ("Latency and throughput", "RFC 2544-style", "The code has changed since", "0.50",
+    for words in ("Goals of the live box", "classifier 100,000/s, nfqueue not measured",
+                  "Latency and throughput", "RFC 2544-style", "The code has changed since", "0.50",
                   "classifier at 200,000 packets/s: p99 40 µs (median of 1 trials), 7 of 100 lost",
                   "a thousand-core wonder"):  # fmt: skip
         assert words in page
@@ -283,6 +284,7 @@ def bench() -> dict[str, Any]:
         },
     }  # fmt: skip
     told["summary"] = {"live": bench_live.summary(told)}
+    told["goals"] = told["summary"]["live"]["goals"] = goals.rows(told)
     return told
 
 

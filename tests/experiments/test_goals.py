@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Goals are met, met in part, missed or not measured, by the figures of a live bench alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from experiments import goals
+from experiments.goals import MET, MISSED, MUST, UNKNOWN
+
+
+def figures(**more: Any) -> dict[str, Any]:
+    """Return a bench's figures that meet every goal, but for those given."""
+    late = {"p50": 2.0, "p99": 5.0, "p999": 9.0, "n": 100}
+    cell = {"whole": 5, "trials": 5}
+    live = {
+        "latency_us": {
+            path: {"10000": late} for path in ("kernel", "classifier", "classifier-spin", "offload")
+        },
+        "loss_free_pps": {"kernel": 400, "classifier": 300, "suricata": 300, "nfqueue": 100},
+        "loss_free_limit": {"classifier": "ladder", "suricata": "loss", "nfqueue": "loss"},
+        "flat_out_pps": {"kernel": 100, "offload": 130, "conntrack": 100},
+        "share_of_kernel": {"classifier": {"0.35": cell, "0.75": cell}},
+        "delay_error_us": {"100": {"p50": -4.0, "p99": 50.0}, "10000": {"p50": 1.0, "p99": 2.0}},
+        "police": {"passed": 359, "ideal": 360},
+        "replay_error_us": {"p50": 1.0, "p99": 900.0, "n": 5000},
+        "calls": {"seconds": 60.0, "lost_by_overload": 0, "lost": 0, "sent": 6_000_000},
+    }
+    return {"summary": {"live": live | more}}
+
+
+def verdicts(told: dict[str, Any]) -> dict[str, str]:
+    return {one["goal"]: one["verdict"] for one in goals.rows(told)}
+
+
+def test_figures_that_meet_every_goal_are_told_so() -> None:
+    assert set(verdicts(figures()).values()) == {MET}
+
+
+FAILING: list[tuple[dict[str, Any], str, str]] = [
+    (
+        {"share_of_kernel": {"classifier": {
+            "0.35": {"whole": 5, "trials": 5}, "0.75": {"whole": 4, "trials": 5}}}},
+        "undecided flows, share of the kernel's loss-free rate", MUST,
+    ),
+    (
+        {"share_of_kernel": {"classifier": {
+            "0.35": {"whole": 4, "trials": 5}, "0.75": {"whole": 4, "trials": 5}}}},
+        "undecided flows, share of the kernel's loss-free rate", MISSED,
+    ),
+    ({"share_of_kernel": {}}, "undecided flows, share of the kernel's loss-free rate", UNKNOWN),
+    (
+        {"loss_free_pps": {"classifier": 300, "suricata": 301}},
+        "undecided flows beside Suricata inline", MISSED,
+    ),
+    ({"loss_free_pps": {"classifier": 300}}, "undecided flows beside NFQUEUE", UNKNOWN),
+    (
+        {"flat_out_pps": {"kernel": 100, "offload": 96, "conntrack": 90}},
+        "decided flows beside kernel forwarding", MUST,
+    ),
+    (
+        {"flat_out_pps": {"kernel": 100, "offload": 96, "conntrack": 90}},
+        "decided flows beside forwarding with conntrack", MISSED,
+    ),
+    (
+        {"delay_error_us": {"100": {"p50": 101.0, "p99": 299.0}}},
+        "error of a delay of 20 ms, p50", MISSED,
+    ),
+    ({"police": {"passed": 362, "ideal": 360}}, "police, beside the ideal token bucket", MISSED),
+    (
+        {"calls": {"seconds": 10.0, "lost_by_overload": 0, "lost": 0, "sent": 1}},
+        "1,000 calls at once, 100,000 packets/s", UNKNOWN,
+    ),
+    (
+        {"calls": {"seconds": 60.0, "lost_by_overload": 1, "lost": 1, "sent": 1}},
+        "1,000 calls at once, 100,000 packets/s", MISSED,
+    ),
+    ({"latency_us": {}}, "latency p99 at 10,000/s, decided flows above the kernel", UNKNOWN),
+    ({"replay_error_us": None}, "replay at original speed, timing error p99", UNKNOWN),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("more", "goal", "verdict"), FAILING)
+def test_a_figure_that_misses_its_goal_is_told(
+    more: dict[str, Any], goal: str, verdict: str
+) -> None:
+    assert verdicts(figures(**more))[goal] == verdict
+
+
+def test_a_rate_that_the_path_did_not_end_is_a_bound() -> None:
+    told = figures()
+    measured = {one["goal"]: one["measured"] for one in goals.rows(told)}
+    words = measured["undecided flows beside Suricata inline"]
+    assert words == "1.00: classifier at least 300/s, suricata 300/s"
+    told["goals"] = goals.rows(told)
+    assert any("met: 1.00: classifier at least" in line for line in goals.lines(told))
