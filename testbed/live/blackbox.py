@@ -38,6 +38,9 @@ from testbed.live.rings import ETH_P_ALL, inside
 KINDS = ("suricata", "nfqueue", "command")
 #: How long a program may take until it forwards, and to end when asked.
 READY_SECONDS, STOP_SECONDS = 60.0, 5.0
+#: ... and the reader of the queue, which is of this project: its first start may wait for others
+#: that compile.
+COMPILED_SECONDS = 300.0
 #: How long a program may run, unless said otherwise.
 LIMIT_SECONDS = 3600.0
 #: What every program is started by: it is killed when the lab dies.
@@ -208,7 +211,8 @@ class Blackbox:
     def wait_until_it_forwards(self) -> None:
         """Send probes until one each way has passed; raises TestbedError with its last words."""
         ends = self.network.ends()
-        until = time.monotonic() + READY_SECONDS
+        patience = COMPILED_SECONDS if self.kind == "nfqueue" else READY_SECONDS
+        until = time.monotonic() + patience
         for here, there in ((ends[0], ends[3]), (ends[3], ends[0])):
             if not passes(here, there, until, lambda: self.alive):
                 self.end()
