@@ -41,7 +41,7 @@ from classifier.signs import SIGN_IP_AT, SIGN_IP_END, SIGN_IP_SIZE, SIGN_STUN
 T = TypeVar("T")
 
 #: Batches by which a thread may be ahead of the next.
-AHEAD = 4
+AHEAD = 2
 
 #: What a decoded packet hands over: the signs FROM to TO, then SIGN_IP_SIZE.
 FROM, TO = SIGN_IP_AT, SIGN_IP_END + 1

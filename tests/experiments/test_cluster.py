@@ -84,6 +84,11 @@ def many(folder: Path, copies: int) -> Path:
     return folder
 
 
+def parts_in(folder: Path) -> int:
+    """Return how many parts of a dataset are whole."""
+    return len(list(folder.glob("files/part-*")))
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     """Return the files of a dataset."""
     files = (path for path in folder.rglob("*") if path.is_file())
@@ -91,14 +96,21 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_cluster_that_loses_a_worker_gives_the_same_bytes(tmp_path: Path) -> None:
-    captures = many(tmp_path / "captures", 24)
+    captures = many(tmp_path / "captures", 36)
     alone, together = tmp_path / "alone", tmp_path / "together"
     assert run("classify", captures, "-o", f"{alone}/").returncode == 2  # two cannot be read
     with dask(tmp_path, 3) as (address, workers):
         words = midcall("classify", captures, "--cluster", address, "-o", f"{together}/")
         command = [sys.executable, "-m", *words]
         with subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True) as going:
-            until(lambda: list(together.glob("files/part-*")))
+            until(lambda: parts_in(together))
+            going.send_signal(signal.SIGINT)
+            _, said = going.communicate(timeout=300)
+        assert going.returncode == 130
+        assert "the same command goes on from there" in said
+        done = parts_in(together)
+        with subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True) as going:
+            until(lambda: parts_in(together) > done)
             workers[1].send_signal(signal.SIGKILL)
             _, said = going.communicate(timeout=300)
     assert going.returncode == 2
