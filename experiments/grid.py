@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from experiments.errors import ExperimentError
+from experiments.mission import PACKET_GRADES
 from experiments.nearest import hint
 from experiments.spec import OWN, Spec
 
@@ -29,6 +30,16 @@ class Cell(NamedTuple):
     def name(self) -> str:
         """Return the cell in words, for logs and errors."""
         return f"{self.operator}, {self.hypothesis}, {self.access}, {self.date}"
+
+    def grade(self, rule: str | None) -> str | None:
+        """Return the evidence grade of a rule, else of the weakest in force; None where none is.
+
+        A "?" behind it: the case was seen in packets, the rule itself is the profile's hypothesis.
+        """
+        rules = [one for one in self.policy.rules if rule is None or one.name == rule]
+        seen = PACKET_GRADES
+        grades = [f"{r.grade}{'?' * (r.hypothesis and r.grade in seen)}" for r in rules]
+        return max(grades, default=None)
 
     def place(self) -> dict[str, Any]:
         """Return the columns that name this cell in every table."""

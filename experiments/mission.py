@@ -26,6 +26,14 @@ KINDS = ("audio", "video", "unknown")
 PACKET_GRADES = frozenset("AB")
 
 
+def hypothetical(grade: str | None) -> bool:
+    """Tell whether no packet evidence stands behind a rule of a grade.
+
+    Grades A and B are packets; "B?" is a rule that its profile supposes, in a case seen in packets.
+    """
+    return not grade or grade[0] not in PACKET_GRADES or grade.endswith("?")
+
+
 class Column(NamedTuple):
     """One kind of call of one app, of the scenario's time or of a later client."""
 
@@ -109,7 +117,7 @@ class Line:
     @property
     def hypothetical(self) -> bool:
         """Tell whether no packet evidence stands behind the rule (grades A and B are packets)."""
-        return not self.grade or self.grade[0].upper() not in PACKET_GRADES
+        return hypothetical(self.grade)
 
     @property
     def acts(self) -> bool:

@@ -77,7 +77,7 @@ def environment() -> Environment:
         "heat": heat,
         "inline": inline,
         "longest": LONGEST,
-        "packet_grades": mission.PACKET_GRADES,
+        "hypothetical": mission.hypothetical,
         "empty": mission.Tally(),
     }
     return engine

@@ -453,7 +453,7 @@ def _call_row(spec: Spec, cell: Cell, item: Item, call: Call, entry: Row, recogn
         **call_facts(spec, item, call),
         **place,
         **verdict,
-        "grade": grade_of(cell.policy, entry["rule"]),
+        "grade": cell.grade(entry["rule"]),
         "recognised": recognised,
     }
     return {column: row[column] for column in results.COLUMNS["calls"]}
@@ -472,13 +472,6 @@ def call_facts(spec: Spec, item: Item, call: Call) -> Row:
         "added": item.capture.added,
         "later_client": later_client(item.capture, call, spec),
     }
-
-
-def grade_of(policy: Any, rule: str | None) -> str | None:
-    """Return the grade of the rule that blocked, else the weakest of the rules in force."""
-    rules = list(getattr(policy, "rules", ()))
-    grades = [one.grade for one in rules if rule is None or one.name == rule]
-    return max(grades) if grades else None
 
 
 def collateral_rows(grid: Sequence[Cell], outcomes: dict[int, Outcome]) -> list[Row]:

@@ -79,16 +79,11 @@ def rows(
             "app": call.app,
             "kind": call.kind,
             "synthetic": item.capture.synthetic,
-            "grade": grade(cell, told["rule"]),
+            "grade": cell.grade(told["rule"]),
             **{key: told[key] for key in ("verdict", "blocked", "rule")},
         }
         out += [about | direction(name, told["timeline"]) for name in ("up", "down")]
     return out
-
-
-def grade(cell: Cell, rule: str | None) -> str | None:
-    """Return the evidence grade of the rule that spoke, None where the box is not the lab's."""
-    return next((one.grade for one in cell.policy.rules if one.name == rule), None)
 
 
 def words_of(cells: Iterable[Cell]) -> str:

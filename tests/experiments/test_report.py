@@ -168,6 +168,16 @@ def test_rules_without_packet_evidence_are_marked_and_others_are_not(run: Path) 
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("grade", "supposed"),
+    [("A", False), ("B", False), ("B?", True), ("C", True), ("D", True), (None, True)],
+)
+def test_a_rule_is_a_hypothesis_where_no_packets_stand_behind_it(
+    grade: str | None, supposed: bool
+) -> None:
+    assert mission.hypothetical(grade) is supposed
+
+
 def test_later_clients_synthetic_calls_and_gaps_are_told(outline: Outline) -> None:
     assert "later client" in outline.text
     assert "The same for synthetic calls synthetic" in outline.text

@@ -24,7 +24,7 @@ def outcome(key: str, sha256: str, held: dict[str, Any]) -> dict[str, Any]:
 
 
 def cell(operator: str, date: str) -> Cell:
-    rules = (SimpleNamespace(name="r", grade="B"),)
+    rules = (SimpleNamespace(name="r", grade="B", hypothesis=True),)
     return Cell(operator, "h", "A title", "4g", date, True, SimpleNamespace(rules=rules))
 
 
@@ -50,7 +50,7 @@ def test_a_play_is_told_once_with_all_its_places() -> None:
     results.table("timelines", rows)
     assert [row["direction"] for row in rows] == ["up", "down"]
     assert rows[0]["places"] == "inwi/4g/2016-01-20 meditel/4g/2016-01-20"
-    assert (rows[0]["sent"], rows[0]["sent_slots"], rows[0]["grade"]) == (3, "1 2 0", "B")
+    assert (rows[0]["sent"], rows[0]["sent_slots"], rows[0]["grade"]) == (3, "1 2 0", "B?")
     assert (rows[0]["spoke_s"], rows[1]["spoke_s"]) == (0.5, None)
     assert timelines.rows(grid, held, ["viber"], outcomes) == []
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from testbed.conformance import virtual
-from testbed.policy import available, load
+from testbed.policy import Match, available, load
+from testbed.rules import ACTS
 from testbed.scenes import scene
 
 WORLD = [
@@ -143,3 +144,20 @@ def test_every_rule_has_a_grade_and_a_source_and_without_packets_seen_is_a_hypot
     for rule in rules:
         assert len(rule.source) > 20
         assert rule.grade in "AB" or rule.hypothesis
+
+
+def test_the_study_of_mechanisms_has_every_act_and_every_match() -> None:
+    study = load("mechanisms")
+    rules = [rule for one in study.hypotheses for rule in study.rules_of(one)]
+    assert {rule.act for rule in rules} == set(ACTS)
+    assert {key for rule in rules for key in rule.match.model_fields_set} == set(Match.model_fields)
+    assert {rule.strikes for rule in rules} == {"packet", "flow", "client", "server", "pair"}
+
+
+@pytest.mark.parametrize("operator", available())
+def test_a_rule_without_packet_evidence_is_a_hypothesis_and_has_a_source(operator: str) -> None:
+    profile = load(operator)
+    for one in profile.hypotheses:
+        for rule in profile.rules_of(one):
+            assert rule.hypothesis or rule.grade in "AB", f"{one.id}, {rule.name}"
+            assert len(rule.source) > 10
