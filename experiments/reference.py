@@ -15,6 +15,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from testbed import coverage
 from testbed.policy import PARAMETERS, After, Match, Rule
 from testbed.rules import ACTS
 from testbed.scenarios import SCENARIOS, Scenario
@@ -44,6 +45,10 @@ def page() -> str:
         *sections("after", After),
         "## Other keys of a rule",
         *sections("rule", Rule),
+        "## What the box cannot read",
+        *examples_of("fail"),
+        "## What operators were seen to do, and what proves the lab's word for it",
+        covered(),
     ]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
@@ -92,6 +97,24 @@ def kind(annotation: Any) -> str:
         return " or ".join(kind(one) for one in inner if one is not type(None))
     names = {bool: "true or false", int: "a number", float: "a number", str: "a string"}
     return names.get(annotation, f"a {getattr(annotation, '__name__', 'value').lower()}")
+
+
+def covered() -> str:
+    """Return the table of documented matches, acts and scopes, and their scenarios."""
+    lines = [
+        "Each scenario fails when its word is broken (`tests/testbed/test_conformance.py` breaks "
+        "them all).\n",
+        "| seen or supposed | scenarios |",
+        "|---|---|",
+    ]
+    for kind, rows in (
+        ("match", coverage.MATCHES),
+        ("act", coverage.ACTS),
+        ("scope", coverage.SCOPES),
+    ):
+        for words, keys in rows:
+            lines.append(f"| {kind}: {words} | {', '.join(f'`{key}`' for key in keys)} |")
+    return "\n".join(lines)
 
 
 def acts() -> Iterator[str]:

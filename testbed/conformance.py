@@ -31,7 +31,10 @@ LETTERS = ".dxfBl"
 DAY = datetime.date(2026, 1, 15)
 SEED = 1
 
-Play = Callable[[Packets, Policy, str, int], Any]
+#: Plays packets under a policy, on an access network, with a seed; last, as the box sees them.
+Play = Callable[[Packets, Policy, str, int, Packets | None], Any]
+#: Where the IP header stands in a scene's frames.
+ETHERNET = 14
 
 
 class Outcome(NamedTuple):
@@ -46,11 +49,22 @@ class Outcome(NamedTuple):
         return not self.problem
 
 
-def virtual(packets: Packets, policy: Policy, access: str, seed: int) -> Any:
-    """Play a capture in virtual time."""
+def virtual(
+    packets: Packets, policy: Policy, access: str, seed: int, seen: Packets | None = None
+) -> Any:
+    """Play a capture in virtual time; seen: the same packets as the box sees them."""
     from testbed.virtual import simulate
 
-    return simulate(packets, [], [], policy, access, seed)
+    return simulate(packets, [], [], policy, access, seed, dressed=seen)
+
+
+def torn(packets: Packets, some: Sequence[int]) -> Packets | None:
+    """Return packets of which some have an IP header that nobody can read, None for no such."""
+    if not some:
+        return None
+    data = packets.data.copy()
+    data[packets.offset[list(some)] + ETHERNET] = 0
+    return packets._replace(data=data)
 
 
 def rules_of(scenario: Scenario) -> tuple[Rule, ...]:
@@ -81,7 +95,8 @@ def policy_of(scenario: Scenario) -> Policy:
 def check(scenario: Scenario, play: Play = virtual) -> Outcome:
     """Play a scenario and hold every fate, delay and measured figure against the table."""
     packets = scene(scenario.scene)
-    told = play(packets, policy_of(scenario), scenario.access, SEED)
+    seen = torn(packets, scenario.torn)
+    told = play(packets, policy_of(scenario), scenario.access, SEED, seen)
     return Outcome(scenario, "; ".join(problems(scenario, packets, told)))
 
 
@@ -164,10 +179,21 @@ def mean_burst(packets: Packets, told: Any) -> float:
     return float(lost.sum() / max(starts.sum(), 1))
 
 
+def answers(packets: Packets, told: Any) -> float:
+    """Return how many records the first forged DNS answer tells (RFC 1035 4.1.1), -1 for none."""
+    if not len(told.letters):
+        return -1.0
+    letter = told.letters[0]
+    frame = told.mail[int(letter["at"]) : int(letter["at"]) + int(letter["length"])]
+    header = ETHERNET + 20 + 8  # behind IPv4 and UDP
+    return float(int(frame[header + 6]) * 256 + int(frame[header + 7]))
+
+
 MEASURES: dict[str, Callable[[Packets, Any], float]] = {
     "loss": share_lost,
     "delay_ms": mean_late,
     "jitter_ms": deviation_late,
     "rate_kbit": rate_out,
     "burst": mean_burst,
+    "answers": answers,
 }

@@ -20,6 +20,7 @@ class Scenario(NamedTuple):
     access: str = "fibre"
     day: datetime.date | None = None
     closed: bool = False
+    torn: tuple[int, ...] = ()  # packets that the box cannot read
     sets: dict[str, list[str]] = {}  # noqa: RUF012 - read only
 
 
@@ -353,6 +354,24 @@ scope = "packet"
         "ddddd",
         day=datetime.date(2026, 3, 1),
     ),
+    # ---- what the box cannot read
+    Scenario(
+        "fail.open",
+        "What the box cannot read goes through, here a torn header: no rule can be asked about it.",
+        'match = { protocol = "udp" }\nact = "drop"',
+        "0.0 > udp peer:9999 noise x3 0.1",
+        "xdx",
+        torn=(1,),
+    ),
+    Scenario(
+        "fail.closed",
+        "A box that fails closed drops it, although no rule would have.",
+        'match = { protocol = "tcp" }\nact = "drop"',
+        "0.0 > udp peer:9999 noise x3 0.1",
+        "dxd",
+        closed=True,
+        torn=(1,),
+    ),
     # ---- acts
     Scenario(
         "act.pass",
@@ -401,6 +420,7 @@ act = "drop"
         NAMES,
         "f...",
         "dns answer to client",
+        measured=(("answers", 1),),
     ),
     Scenario(
         "rule.answer",
@@ -409,6 +429,7 @@ act = "drop"
         NAMES,
         "f...",
         "dns answer to client",
+        measured=(("answers", 0),),
     ),
     Scenario(
         "act.reset",

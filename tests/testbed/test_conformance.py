@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from testbed import conformance
+from testbed import conformance, coverage
 from testbed.conformance import check, rules_of
 from testbed.policy import PARAMETERS, After, Match, Rule
 from testbed.rules import ACTS, ANY, FOREVER, table
@@ -63,9 +63,11 @@ IGNORED: dict[str, dict[str, Any]] = {
     "after.packets": {"after": (0, 0, 0)},
     "after.bytes": {"after": (0, 0, 0)},
     "after.seconds": {"after": (0, 0, 0)},
+    "rule.answer": {"answer": (1, 0xC6120042, 0, 0, 0, 0)},
 }
-#: What the table of another word proves; `rule.access` and days are no column.
-ELSEWHERE = ("rule.access", "rule.from", "rule.to", "rule.answer")
+#: Keys that decide before there is a table, so that no column holds them.
+BEFORE = ("rule.access", "rule.from", "rule.to")
+FAIL = ("fail.open", "fail.closed")
 #: Columns of testbed.link.LINK that a parameter of an act becomes.
 LINKS = {
     "act.delay": ("delay",), "act.jitter": ("jitter",), "rule.jitter_ms": ("jitter",),
@@ -90,10 +92,10 @@ def broken(scenario: Scenario, columns: dict[str, Any], links: tuple[str, ...] =
             box.links[column] = 0
         return box
 
-    def play(packets: Any, policy: Any, access: str, seed: int) -> Any:
+    def play(packets: Any, policy: Any, access: str, seed: int, seen: Any) -> Any:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("testbed.virtual.table", made)
-            return simulate(packets, [], [], policy, access, seed)
+            return simulate(packets, [], [], policy, access, seed, dressed=seen)
 
     return play
 
@@ -130,6 +132,32 @@ def test_a_scenario_fails_under_every_other_scope(key: str) -> None:
         assert check(one, broken(one, {"scope": number, "remembers": 1})).passed is (other == word)
 
 
+@pytest.mark.parametrize("key", BEFORE)
+def test_a_scenario_fails_when_a_rule_holds_always(
+    key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = [one for one in SCENARIOS if one.key == key]
+    monkeypatch.setattr(Rule, "holds", lambda *told: True)
+    assert any(not check(one).passed for one in held)
+
+
+@pytest.mark.parametrize("key", FAIL)
+def test_a_scenario_fails_when_a_box_fails_the_other_way(key: str) -> None:
+    (one,) = [one for one in SCENARIOS if one.key == key]
+    assert not check(one._replace(closed=not one.closed)).passed
+
+
+def test_every_documented_match_act_and_scope_has_a_scenario_that_can_fail() -> None:
+    proven = {one.key for one in SCENARIOS}
+    broken_somewhere = {*IGNORED, *LINKS, *BEFORE, *FAIL, *keys("act."), *keys("scope.")}
+    rows = dict(coverage.EVERY)
+    assert len(rows) == len(coverage.EVERY)
+    for words, needed in rows.items():
+        assert needed, words
+        assert set(needed) <= proven & broken_somewhere, words
+    assert proven == {key for needed in rows.values() for key in needed}
+
+
 def test_every_word_of_the_language_has_a_scenario() -> None:
     proven = {one.key for one in SCENARIOS}
     fields = {SPELT.get(name, name) for name in Rule.model_fields} - WORDS
@@ -140,7 +168,7 @@ def test_every_word_of_the_language_has_a_scenario() -> None:
     assert {f"after.{name}" for name in After.model_fields} <= proven
     assert {f"act.{name}" for name in ACTS} <= proven
     assert parameters <= shown
-    broken_somewhere = {*IGNORED, *LINKS, *ELSEWHERE, *keys("act."), *keys("scope.")}
+    broken_somewhere = {*IGNORED, *LINKS, *BEFORE, *FAIL, *keys("act."), *keys("scope.")}
     assert proven <= broken_somewhere
 
 
