@@ -16,9 +16,9 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
-from typing import NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -42,6 +42,8 @@ T = TypeVar("T")
 
 #: Batches by which a thread may be ahead of the next.
 AHEAD = 2
+#: Seconds that a thread has to end.
+GRACE = 1.0
 
 #: What a decoded packet hands over: the signs FROM to TO, then SIGN_IP_SIZE.
 FROM, TO = SIGN_IP_AT, SIGN_IP_END + 1
@@ -147,33 +149,42 @@ class Tickets:
         self._free.put(False)
 
 
-def ahead(items: Generator[T], tickets: Tickets) -> Generator[T]:
-    """Yield what a generator yields, which a thread asks for in advance."""
-    found: queue.SimpleQueue[T | BaseException | None] = queue.SimpleQueue()
+class Ahead(Generic[T]):
+    """A thread that asks a generator for what it yields before anybody wants it; iterate over it.
 
-    def work() -> None:
+    What the generator raises is raised where its items are wanted.
+    """
+
+    def __init__(self, items: Generator[T], tickets: Tickets) -> None:
+        self._items, self._tickets = items, tickets
+        self._found: queue.SimpleQueue[T | BaseException | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+
+    def _work(self) -> None:
         try:
-            with closing(items):
-                for item in items:
-                    tickets.take()
-                    found.put(item)
-            found.put(None)
+            with closing(self._items):
+                for item in self._items:
+                    self._tickets.take()
+                    self._found.put(item)
+            self._found.put(None)
         except Stopped:
             return
         except BaseException as error:
-            found.put(error)
+            self._found.put(error)
 
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    try:
-        while (item := found.get()) is not None:
+    def __iter__(self) -> Iterator[T]:
+        while (item := self._found.get()) is not None:
             if isinstance(item, BaseException):
                 raise item
             yield item
-            tickets.give()
-    finally:
-        tickets.stop()
-        thread.join()
+            self._tickets.give()
+
+    def stop(self) -> None:
+        """End the thread and whoever waits for its items; one that waits for a pipe is left."""
+        self._tickets.stop()
+        self._found.put(None)
+        self._thread.join(GRACE)
 
 
 class Leader:
@@ -191,7 +202,7 @@ class Leader:
             for _ in range(AHEAD + 1)
         ]
 
-    def led(self, batches: Iterator[Packets]) -> Generator[Led]:
+    def led(self, batches: Iterable[Packets]) -> Generator[Led]:
         """Yield batches with their flows; as they were read where flows may have to be evicted."""
         first = self.engine.records
         for packets in batches:
@@ -238,11 +249,15 @@ def through(engine: Engine, capture: CaptureFile, cores: int) -> Iterator[Packet
             yield packets
         return
     leader = Leader(engine)
-    read = ahead(capture.batches(held=2 * (AHEAD + 1)), Tickets())
-    with closing(read), closing(ahead(leader.led(read), leader.tickets)) as batches:
-        for led in batches:
+    reader = Ahead(capture.batches(held=2 * (AHEAD + 1)), Tickets())
+    leading = Ahead(leader.led(reader), leader.tickets)
+    try:
+        for led in leading:
             _follow(engine, leader, led)
             yield led.packets
+    finally:
+        reader.stop()
+        leading.stop()
     leader.hand_on()
 
 

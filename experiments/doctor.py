@@ -41,6 +41,7 @@ def examine() -> list[Finding]:
         _apt(),
         *(_peer(name) for name in ("ndpi", "nfstream", "tshark")),
         *_live(),
+        _extra("distributed", "work on a Dask cluster", "pip install 'midcall[dask]'"),
         _folder("cells", "midcall/cells", "finished cells"),
         _folder("downloads", "midcall/captures", "captures obtained"),
         _machine(),
@@ -56,6 +57,13 @@ def _library(name: str) -> Finding:
         return Finding(name, "ok", importlib.metadata.version(name))
     except importlib.metadata.PackageNotFoundError:
         return Finding(name, NEEDED, "not installed: make setup")
+
+
+def _extra(name: str, use: str, mend: str) -> Finding:
+    try:
+        return Finding(name, "ok", f"{importlib.metadata.version(name)}, gives {use}")
+    except importlib.metadata.PackageNotFoundError:
+        return Finding(name, OPTIONAL, f"not installed, gives {use}: {mend}")
 
 
 def _compiled() -> Finding:

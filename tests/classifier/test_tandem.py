@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from captures.errors import CaptureError
-from captures.pcap import CaptureFile, Packets, read, write_pcapng
+from captures.pcap import BUFFER, CaptureFile, Packets, read, write_pcapng
 from classifier.engine import Engine
 from classifier.tandem import AHEAD, through
 from experiments.disturb import COLUMNS, disturb
@@ -126,3 +127,20 @@ def test_who_stops_early_leaves_no_thread_behind(tmp_path: Path) -> None:
     next(batches)
     batches.close()  # type: ignore[attr-defined]
     assert threading.active_count() == before
+
+
+def test_who_stops_while_a_pipe_says_nothing_does_not_wait_for_it() -> None:
+    content = BIG.read_bytes()
+    content += content[24:] * (2 * BUFFER // len(content))
+    end, source = os.pipe()
+    writer = threading.Thread(target=os.write, args=(source, content), daemon=True)
+    writer.start()
+    capture = CaptureFile(f"/dev/fd/{end}")
+    os.close(end)
+    batches: Iterator[Packets] = through(Engine(), capture, 2)
+    assert next(batches).total
+    closing = threading.Thread(target=batches.close, daemon=True)  # type: ignore[attr-defined]
+    closing.start()
+    closing.join(60)
+    assert not closing.is_alive()
+    os.close(source)
