@@ -119,7 +119,7 @@ class Localise(Strict):
 class ProgramCall(Strict):
     """One live call to be planned; the keys are those of testbed.callers.plan.Plan."""
 
-    caller: Literal["chromium", "baresip"]
+    caller: Literal["chromium", "aiortc", "baresip"]
     media: Literal["audio", "audio+video", "screen", "data"] = "audio"
     path: Literal["direct", "turn-udp", "turn-tcp", "turn-tls", "any"] = "direct"
     seconds: float = Field(default=6.0, gt=0, le=600)

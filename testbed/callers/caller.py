@@ -17,7 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
 
 from testbed.callers.account import Account
-from testbed.callers.plan import Plan
+from testbed.callers.plan import CALLERS, Plan
 from testbed.errors import TestbedError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Caller(Protocol):
 
 
 #: Modules, each with `missing() -> list[str]` and `start(line) -> context manager of a Caller`.
-DRIVERS = {name: f"testbed.callers.{name}" for name in ("chromium", "baresip", "sipp")}
+DRIVERS = {name: f"testbed.callers.{name}" for name in CALLERS}
 
 
 def missing(name: str) -> list[str]:

@@ -20,6 +20,7 @@ from testbed.callers import relay
 from testbed.callers.account import Account
 from testbed.callers.plan import Plan
 from testbed.callers.program import Program, lacking
+from testbed.callers.servant import Servant
 from testbed.callers.sockets import Held, held
 from testbed.callers.webrtc import end_of
 from testbed.errors import TestbedError
@@ -56,10 +57,8 @@ class Chromium:
     def __init__(self, line: Line) -> None:
         """Describe a caller; programs run once a call is prepared."""
         self.line = line
-        self.browsers: Program | None = None
+        self.driver: Servant | None = None
         self.relay: Program | None = None
-        self.answers = 0
-        self.version = ""
         self.plan = Plan()
         self.placed, self.ended = 0, 0.0
         self.connected = False
@@ -73,8 +72,8 @@ class Chromium:
             if lacks := relay.missing():
                 raise TestbedError("caller chromium: " + "; ".join(lacks))
             self.relay = relay.start(self.line)
-        if self.browsers is None:
-            self.browsers = self.launch()
+        if self.driver is None:
+            self.driver = self.launch()
         options = {"media": plan.media, "servers": [], "relay": False}
         self.ask(
             do="open",
@@ -87,7 +86,7 @@ class Chromium:
             },
         )
 
-    def launch(self) -> Program:
+    def launch(self) -> Servant:
         """Start both browsers and wait until they are there."""
         folder = self.line.network.folder
         doors = {}
@@ -100,32 +99,12 @@ class Chromium:
         orders = json.dumps(doors | {"flags": flags})
         command = [sys.executable, "-m", "testbed.callers.browsers", orders]
         program = Program(self.line, 0, command, "browsers", talks=True)
-        self.answers = 0
-        try:
-            self.version = str(self.answer(program, START_SECONDS, "being ready")["ready"])
-        except BaseException:
-            program.end()
-            raise
-        return program
-
-    def answer(self, program: Program, seconds: float, what: str) -> dict[str, Any]:
-        """Wait for the driver's next line. Raises TestbedError where it says what went wrong."""
-        program.wait_for(lambda: len(self.lines(program)) > self.answers, seconds, what)
-        told: dict[str, Any] = json.loads(self.lines(program)[self.answers])
-        self.answers += 1
-        if "error" in told:
-            raise TestbedError(f"chromium: {what}: {told['error']}")
-        return told
-
-    def lines(self, program: Program) -> list[str]:
-        """Return the driver's lines so far, whole ones only."""
-        return [line for line in program.written().split("\n")[:-1] if line.startswith("{")]
+        return Servant(program, START_SECONDS)
 
     def ask(self, **order: Any) -> dict[str, Any]:
         """Give the driver an order; returns what it gave."""
-        assert self.browsers is not None
-        self.browsers.say(json.dumps(order))
-        done: dict[str, Any] = self.answer(self.browsers, ORDER_SECONDS, order["do"])["done"]
+        assert self.driver is not None
+        done: dict[str, Any] = self.driver.ask(ORDER_SECONDS, **order)
         return done
 
     def call(self) -> bool:
@@ -137,15 +116,16 @@ class Chromium:
 
     def look(self) -> None:
         """Note the sockets that both browsers hold now."""
-        assert self.browsers is not None
+        assert self.driver is not None
         ends = {"caller": self.line.caller_pid, "callee": self.line.server_pid}
         for name, namespace in ends.items():
             seen = self.held.setdefault(name, [])
-            seen += [one for one in held(namespace, self.browsers.pid) if one not in seen]
+            seen += [one for one in held(namespace, self.driver.program.pid) if one not in seen]
 
     def statistics(self) -> Account:
         """Return what both browsers say by now."""
         self.look()
+        assert self.driver is not None
         told = self.ask(do="report")
         self.ended = (time.time_ns() - self.placed) / 1e9
         ends = tuple(
@@ -154,7 +134,7 @@ class Chromium:
         )
         return Account(
             self.plan, self.connected, self.placed, self.ended, ends, int(self.connected),
-            version=f"Chromium {self.version}",
+            version=f"Chromium {self.driver.ready}",
         )  # fmt: skip
 
     def hang_up(self) -> Account:
@@ -165,7 +145,9 @@ class Chromium:
 
     def close(self) -> None:
         """End browsers and relay."""
-        for program in (self.browsers, self.relay):
-            if program is not None:
-                program.end()
-        self.browsers = self.relay = None
+        driver, standing = self.driver, self.relay
+        self.driver = self.relay = None
+        if driver is not None:
+            driver.program.end()
+        if standing is not None:
+            standing.end()

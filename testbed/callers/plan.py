@@ -20,7 +20,7 @@ SECURITY = ("rtp", "srtp")
 #: What each program can do; a plan outside of it is an error.
 ABLE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "chromium": (MEDIA, PATHS),
-    "aiortc": (("audio", "data"), ("direct", "turn-udp", "turn-tcp")),
+    "aiortc": (("audio", "data"), ("direct",)),
     "baresip": (("audio",), ("direct",)),
     "sipp": (("audio",), ("direct",)),
 }

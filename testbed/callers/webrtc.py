@@ -33,19 +33,28 @@ def end_of(name: str, address: str, told: Row, placed: int, held: Sequence[Held]
     held: the sockets that its program held.
     """
     rows = {row["id"]: row for row in told["rows"]}
-    states = [State(seconds(one, placed), one["kind"], one["word"]) for one in told["states"]]
     pairs = tuple(
         Pair(candidate(one["local"]), candidate(one["remote"]), seconds(one, placed))
         for one in told["pairs"]
     )
-    samples = tuple(
+    return End(
+        name, address, states(told, placed), pairs, tuple(flows(address, rows, held, pairs)),
+        tuple(streams(rows)), samples(told, placed), told["sdp"],
+    )  # fmt: skip
+
+
+def states(told: Row, placed: int) -> tuple[State, ...]:
+    """Return what an end said of itself, in order of time."""
+    found = [State(seconds(one, placed), one["kind"], one["word"]) for one in told["states"]]
+    return tuple(sorted(found, key=lambda one: one.at_s))
+
+
+def samples(told: Row, placed: int) -> tuple[Sample, ...]:
+    """Return what an end had received by each moment."""
+    return tuple(
         Sample(seconds(one, placed), one["audio"], one["video"], one["data"])
         for one in told["samples"]
     )
-    return End(
-        name, address, tuple(sorted(states, key=lambda one: one.at_s)), pairs,
-        tuple(flows(address, rows, held, pairs)), tuple(streams(rows)), samples, told["sdp"],
-    )  # fmt: skip
 
 
 def seconds(row: Row, placed: int) -> float:

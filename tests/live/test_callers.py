@@ -99,8 +99,8 @@ def test_browsers_end_with_their_caller(line: Line) -> None:
     with caller("chromium", line) as one:
         assert isinstance(one, Chromium)
         one.prepare(Plan(media="data"))
-        assert one.browsers is not None
-        family = descendants(one.browsers.pid)
+        assert one.driver is not None
+        family = descendants(one.driver.program.pid)
         assert len(family) > 5
     assert not [pid for pid in family if started(pid)]
 
@@ -161,6 +161,20 @@ def test_many_sip_calls_are_made_at_once(line: Line) -> None:
     media = [one for one in account.ends[0].flows if one.role == MEDIA]
     assert len({(one.local_port, one.remote_port) for one in media}) == 5
     assert "sent BYE" in " ".join(one.word for one in account.ends[0].states)
+
+
+@pytest.mark.parametrize(("media", "calls"), [("audio", 3), ("data", 1)])
+def test_one_process_makes_many_webrtc_calls(line: Line, media: str, calls: int) -> None:
+    needs("aiortc")
+    plan = Plan("aiortc", media=media, calls=calls, seconds=SECONDS)
+    with caller("aiortc", line) as one:
+        account = made(one, plan)
+    assert account.connected
+    assert account.made == calls
+    assert min(heard(account, media)) > 5
+    here, there = ({(f.local_port, f.remote_port) for f in end.flows} for end in account.ends)
+    assert len(here) == calls
+    assert here == {(far, near) for near, far in there}
 
 
 LAB = """
