@@ -43,6 +43,8 @@ Ask = Callable[[bytes], bool]
 
 #: Messages that are asked about beyond those that strike hypotheses out.
 CHECKS = 10
+#: Octets of those that a condition says decide that are changed one by one.
+SPOILT = 8
 #: Octets of a field that may decide as it stands.
 LONGEST_FIELD = 16
 #: Steps in which the entropy of a payload is varied.
@@ -69,7 +71,7 @@ def learn(one: Sent, ask: Ask, sizes: Range) -> Condition | None:
         found = found or disorder(one, ask, span, seen)
         if isinstance(found, Fixed):
             return narrowed(one, found, ask, span)
-        if found is not None:
+        if found is not None and all(agrees(one, found, ask, body) for body in spoilt(one, found)):
             return found
     return octets_of(one, ask, sizes)
 
@@ -193,6 +195,15 @@ def predictions(one: Sent, guesses: Sequence[Condition], tries: Sequence[bytes])
     ).reshape(len(guesses), len(tries))
 
 
+def spoilt(one: Sent, found: Condition) -> Iterator[bytes]:
+    """Yield a payload with single octets changed, of those that a condition says decide."""
+    places = [o for at, length, _ in found.spans(one) for o in range(at, at + length)]
+    for at in spread(np.array(sorted(set(places)), np.int64), SPOILT):
+        body = bytearray(one.payload)
+        body[at] ^= 0xFF
+        yield bytes(body)
+
+
 # ---- entropy
 
 
@@ -287,7 +298,7 @@ def narrowed(one: Sent, found: Fixed, ask: Ask, sizes: Range) -> Condition:
     """Return which octets of a field, and which of their bits, a box needs of those it held."""
     kept = keeping(one, ask)
     if not kept(found.places):
-        return found
+        return octets_of(one, ask, sizes)
     return fixed(one, needed(found.places, kept), ask, sizes)
 
 

@@ -9,7 +9,7 @@ first probe; where the box still blocks, there is another one. All of it sees th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from experiments.errors import ExperimentError
@@ -18,16 +18,26 @@ from experiments.localiser.clause import ALL, Clause, Earlier, Look, Windows, bl
 from experiments.localiser.content import Unexplained
 from experiments.localiser.defeating import defeats
 from experiments.localiser.looking import LARGE, Looker, strip_packets
-from experiments.localiser.neutral import PORTS, bare, far_addresses
-from experiments.localiser.placing import Amount, Stage, amount_before, least, windows
+from experiments.localiser.neutral import PORTS, far_addresses
+from experiments.localiser.placing import (
+    SMALL,
+    TINY,
+    Amount,
+    Stage,
+    amount_before,
+    least,
+    windows,
+)
 from experiments.localiser.reduction import needed, shortest_prefix
 from experiments.localiser.rows import in_a_row
 from experiments.localiser.summing import summed
 from experiments.localiser.trace import Trace
-from testbed.probe import Ends, Probe, Sent, flows_of, in_order
+from testbed.probe import Ends, Probe, Sent, flows_of, in_order, ip_size
 
 #: Clauses and probes that one search goes into, at most.
 MOST_CLAUSES, MOST_BASES = 6, 16
+#: Packets of which one by one it is asked whether their size decides.
+LEADS = 8
 
 
 class NotBlocked(ExperimentError):
@@ -131,7 +141,7 @@ def one_clause(asker: Asker, base: Probe) -> Trace:
         probe = looker.probe
         last = len(probe) - 1
     alike = all(probe[at].ends == probe[last].ends for at in range(last))
-    if not leads or (alike and wanted[last] and len(leads) == last):
+    if not leads or (alike and wanted[-1] and len(leads) == last):
         found = placed(asker, looker, None) if not leads else None
         row = found or in_a_row(asker, looker)
         if row is not None:
@@ -145,36 +155,45 @@ def one_clause(asker: Asker, base: Probe) -> Trace:
 
 def sized_lead(asker: Asker, probe: Probe) -> tuple[list[int], Probe]:
     """Return the one packet before the last whose size decides, and a probe in which no other one
-    has its size; none where sizes add up or do not matter: then another packet of the flow may
-    have the octets in its place."""
+    has its size; none where sizes add up or do not matter.
+
+    Then other packets of the flow may have the octets in its place: one that is large, or many that
+    are small.
+    """
     sized = [at for at in range(len(probe) - 1) if probe[at].payload]
-    if not sized or len(probe) < 3:
-        return [], probe
-    if len(sized) > 1:
-        return lead_among(asker, probe, sized)
-    other = 1 if sized[0] == 0 else 0
-    moved = list(probe)
-    moved[other] = moved[other]._replace(payload=probe[sized[0]].payload + bytes(2))
-    moved[sized[0]] = bare(moved[sized[0]])
-    return ([] if asker.blocked(in_order(moved)) else sized), probe
-
-
-def lead_among(asker: Asker, probe: Probe, sized: Sequence[int]) -> tuple[list[int], Probe]:
-    """Return the same of several packets with a payload: the one that may not be made large."""
-    large = {at: probe[at]._replace(payload=probe[at].payload + bytes(LARGE)) for at in sized}
-
-    def enlarged(but: int) -> Probe:
-        return tuple(
-            large[at] if at in large and at != but else one for at, one in enumerate(probe)
-        )
-
-    if asker.blocked(enlarged(-1)):
-        return [], probe
-    for at in sized:
-        if asker.blocked(enlarged(at)):
-            enough = shortest_prefix(enlarged(at), lambda some: asker.blocked(tuple(some)))
-            return ([at], tuple(enough)) if len(enough) > at + 1 else ([], probe)
+    for make in (larger, smaller):
+        if not sized or asker.blocked(but_one(probe, sized, -1, make)):
+            continue
+        for at in sized[:LEADS]:
+            tried = but_one(probe, sized, at, make)
+            if asker.blocked(tried):
+                enough = shortest_prefix(tried, lambda some: asker.blocked(tuple(some)))
+                found = tried.index(probe[at])
+                if found < len(enough) - 1:
+                    return [found], tuple(enough)
     return [], probe
+
+
+def but_one(
+    probe: Probe, sized: Sequence[int], but: int, make: Callable[[Sent], list[Sent]]
+) -> Probe:
+    """Return a probe in which all packets of some places but one are made otherwise."""
+    return in_order(
+        part for at, one in enumerate(probe)
+        for part in (make(one) if at in sized and at != but else [one])
+    )  # fmt: skip
+
+
+def larger(one: Sent) -> list[Sent]:
+    """Return a packet much larger than it was."""
+    return [one._replace(payload=one.payload + bytes(LARGE))]
+
+
+def smaller(one: Sent) -> list[Sent]:
+    """Return small packets that bring as many bytes as one did."""
+    part = one._replace(payload=one.payload[:SMALL])
+    count = -(-ip_size(one) // ip_size(part))
+    return [part._replace(time=one.time + number * TINY) for number in range(count)]
 
 
 def cut(asker: Asker, base: Probe) -> Probe:

@@ -13,11 +13,13 @@ from experiments.localiser.content import spread
 from experiments.localiser.looking import LARGE
 from experiments.localiser.messages import resized
 from experiments.localiser.neutral import bare
-from experiments.localiser.placing import TINY
+from experiments.localiser.placing import SMALL, TINY, halve
 from testbed.probe import Probe, Sent, ip_size
 
 #: Probes that tell the two apart, at most.
 SUMS = 8
+#: Small packets that bring a flow's bytes above what a rule is likely to ask for.
+MANY = 64
 
 
 def summed(
@@ -38,12 +40,36 @@ def summed(
         before + low if low else spans.octets[0],
         before + high if high < FOREVER else spans.octets[1],
     )
-    sums = make(look._replace(size=None), spans._replace(octets=octets))
     lead = probe[:1] if sizes.earlier else ()
-    odd = [one for one in made_up(last, lead, octets, look) if sizes.holds(one) != sums.holds(one)]
-    asked = [odd[int(at)] for at in spread(np.arange(len(odd)), SUMS)]
-    told = bool(asked) and all(asker.blocked(one) == sums.holds(one) for one in asked)
-    return sums if told else sizes
+    tries = list(made_up(last, lead, octets, look))
+    least = least_size(asker, last, lead, look)
+    for low in dict.fromkeys((0, least)):
+        size = (low, high) if low else None
+        sums = make(look._replace(size=size), spans._replace(octets=octets))
+        odd = [one for one in tries if sizes.holds(one) != sums.holds(one)]
+        if tries and not odd and not low:
+            return sums  # it says less, and the same
+        asked = [odd[int(at)] for at in spread(np.arange(len(odd)), SUMS)]
+        if asked and all(asker.blocked(one) == sums.holds(one) for one in asked):
+            return sums
+    return sizes
+
+
+def least_size(asker: Asker, last: Sent, lead: Probe, look: Look) -> int:
+    """Return the least payload of a packet that is blocked behind many small ones."""
+    assert look.size is not None
+    small = bare(last)._replace(payload=bytes(SMALL), flags=last.flags)
+    fillers = tuple(small._replace(time=number * TINY) for number in range(1, MANY + 1))
+
+    def hit(size: int) -> bool:
+        for body in resized(last, size):
+            other = last._replace(time=max(last.time, (MANY + 1) * TINY), payload=body)
+            if look.payload is None or look.payload.meets(other):
+                return asker.blocked((*lead, *fillers, other))
+        return False
+
+    low = look.size[0]
+    return low if low < 2 or not hit(low - 1) else halve(low - 1, 0, hit)
 
 
 def made_up(last: Sent, lead: Probe, octets: Range, look: Look) -> Iterator[Probe]:
