@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 import typer
 
-from experiments import proofs
+from experiments import completion, proofs
 from experiments.aa_command import aa
 from experiments.localiser.command import localise
 from experiments.record import record_captures
@@ -162,7 +162,12 @@ def top(
 @app.command()
 def run(
     spec: Annotated[
-        str, typer.Argument(metavar="SPEC", help="A shipped spec (morocco-2016) or a TOML file.")
+        str,
+        typer.Argument(
+            metavar="SPEC",
+            help="A shipped spec (morocco-2016) or a TOML file.",
+            autocompletion=completion.specs,
+        ),
     ],
     corpus: Annotated[
         Path | None, typer.Option(help="A folder of captures, looked in first.")
@@ -200,7 +205,12 @@ def run(
 @app.command()
 def plan(
     spec: Annotated[
-        str, typer.Argument(metavar="SPEC", help="A shipped spec (morocco-2016) or a TOML file.")
+        str,
+        typer.Argument(
+            metavar="SPEC",
+            help="A shipped spec (morocco-2016) or a TOML file.",
+            autocompletion=completion.specs,
+        ),
     ],
     corpus: Annotated[
         Path | None, typer.Option(help="A folder of captures, looked in first.")
@@ -229,7 +239,12 @@ def plan(
 @app.command()
 def evaluate(
     spec: Annotated[
-        str, typer.Argument(metavar="SPEC", help="A shipped spec (morocco-2016) or a TOML file.")
+        str,
+        typer.Argument(
+            metavar="SPEC",
+            help="A shipped spec (morocco-2016) or a TOML file.",
+            autocompletion=completion.specs,
+        ),
     ] = "morocco-2016",
     corpus: Annotated[
         Path | None, typer.Option(help="A folder of captures, looked in first.")
@@ -369,7 +384,12 @@ def train(
 @app.command()
 def report(
     folder: Annotated[
-        Path, typer.Argument(metavar="RUN", help="The folder of a run (default: the latest).")
+        Path,
+        typer.Argument(
+            metavar="RUN",
+            help="The folder of a run (default: the latest).",
+            autocompletion=completion.run_folders,
+        ),
     ] = Path("runs/latest"),
     reaction: Annotated[
         Path | None,
@@ -440,7 +460,11 @@ def check_policy(
 def show_policy(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="NAME", help="An operator that ships, or a TOML file (else: list)."),
+        typer.Argument(
+            metavar="NAME",
+            help="An operator that ships, or a TOML file (else: list).",
+            autocompletion=completion.operators,
+        ),
     ] = None,
     as_json: JSON = False,
 ) -> None:
@@ -528,8 +552,18 @@ def bench_live(
 
 @app.command()
 def compare(
-    first: Annotated[str, typer.Argument(metavar="A", help="A run: its folder or its name.")],
-    second: Annotated[str, typer.Argument(metavar="B", help="The run to compare with it.")],
+    first: Annotated[
+        str,
+        typer.Argument(
+            metavar="A", help="A run: its folder or its name.", autocompletion=completion.runs
+        ),
+    ],
+    second: Annotated[
+        str,
+        typer.Argument(
+            metavar="B", help="The run to compare with it.", autocompletion=completion.runs
+        ),
+    ],
     runs: RUNS = Path("runs"),
     any_machine: Annotated[
         bool, typer.Option(help="Compare timings though the machines differ.")
@@ -552,7 +586,10 @@ def compare(
 @app.command()
 def badge(
     name: Annotated[
-        str, typer.Argument(metavar="RUN", help="A run: its folder or name.")
+        str,
+        typer.Argument(
+            metavar="RUN", help="A run: its folder or name.", autocompletion=completion.runs
+        ),
     ] = "latest",
     operator: Annotated[str, typer.Option(help="Whose block is counted.")] = "maroc-telecom",
     access: Annotated[str, typer.Option(help="On which access network.")] = "4g",
@@ -596,7 +633,10 @@ def list_runs(runs: RUNS = Path("runs"), as_json: JSON = False) -> None:
 
 @runs_app.command("show")
 def show_run(
-    name: Annotated[str, typer.Argument(metavar="RUN", help="Its folder or name.")] = "latest",
+    name: Annotated[
+        str,
+        typer.Argument(metavar="RUN", help="Its folder or name.", autocompletion=completion.runs),
+    ] = "latest",
     runs: RUNS = Path("runs"),
     as_json: JSON = False,
 ) -> None:
@@ -758,7 +798,10 @@ def list_captures(as_json: JSON = False) -> None:
 
 @captures_app.command("show")
 def show_capture(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Its name.")], as_json: JSON = False
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Its name.", autocompletion=completion.captures)
+    ],
+    as_json: JSON = False,
 ) -> None:
     """Show one capture: its facts, its calls, its labelled flows.
 

@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from experiments import completion
+
 
 def localise(
     what: Annotated[
@@ -17,11 +19,15 @@ def localise(
         typer.Argument(
             metavar="SPEC|CAPTURE",
             help="A spec with a [localise] table, or with --policy or --box a pcap or pcapng file.",
+            autocompletion=completion.specs,
         ),
     ],
     policy: Annotated[
         str | None,
-        typer.Option(help="Whose box: OPERATOR/HYPOTHESIS or OPERATOR/HYPOTHESIS/RULE."),
+        typer.Option(
+            help="Whose box: OPERATOR/HYPOTHESIS or OPERATOR/HYPOTHESIS/RULE.",
+            autocompletion=completion.policies,
+        ),
     ] = None,
     box: Annotated[
         str | None,
