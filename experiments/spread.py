@@ -1,17 +1,22 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The simulations of a run, spread over a cluster; what comes back is kept here.
 
-Workers open the captures at the paths that they have here.
+A worker opens a capture at the path that it has here; where it is not there, it obtains it as the
+catalogue says (samples, MIDCALL_CORPUS, its cache, the network), by its sha256.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
+from captures.catalogue import Catalogue, load
+from captures.sources import obtain
 from experiments import cluster, simulate
 from experiments.corpus import Item
+from experiments.errors import ExperimentError
 from experiments.simulate import Bench, Outcome, Unit
 
 
@@ -46,7 +51,24 @@ def simulated(task: tuple[str, Unit]) -> Outcome:
     name, unit = task
     if getattr(_OWN, "name", None) != name:
         held: Given = cluster.given(name)
-        _OWN.bench = Bench(held.items, held.seed, None, held.link, held.seconds)
+        _OWN.bench = Bench(near(held.items), held.seed, None, held.link, held.seconds)
         _OWN.name = name
     outcome: Outcome = _OWN.bench.outcome(unit)
     return outcome
+
+
+def near(items: Sequence[Item]) -> list[Item]:
+    """Return items at paths of this machine; raises ExperimentError for a capture not to be had."""
+    away = [item.capture for item in items if not Path(item.path).is_file()]
+    if not away:
+        return list(items)
+    had = obtain(Catalogue(away, load(local=False).origins))
+    for capture in away:
+        if capture.sha256 not in had.paths:
+            raise ExperimentError(
+                f"{capture.name}: the worker has it neither at its path nor in its catalogue "
+                f"({had.missing.get(capture.sha256, 'not found')}); share the folder of captures, "
+                "or name one with MIDCALL_CORPUS where the worker runs"
+            )
+    paths = {sha256: Path(path) for sha256, path in had.paths.items()}
+    return [item._replace(path=paths.get(item.capture.sha256, item.path)) for item in items]

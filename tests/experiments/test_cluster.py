@@ -155,6 +155,18 @@ def test_the_cells_of_a_run_are_the_same_on_a_cluster(tmp_path: Path) -> None:
     assert {key: timeless(outcome or {}) for key, outcome in kept.items()} == expected
 
 
+def test_a_worker_finds_captures_by_their_sum(monkeypatch: pytest.MonkeyPatch) -> None:
+    from experiments import corpus, spec, spread
+
+    monkeypatch.delenv("MIDCALL_CORPUS", raising=False)
+    items = corpus.gather(spec.load("smoke")[0], None, offline=True).items[:2]
+    moved = [items[0], items[1]._replace(path=Path("/elsewhere") / items[1].path.name)]
+    assert spread.near(moved) == items
+    unknown = items[1].capture.model_copy(update={"sha256": "0" * 64, "sources": []})
+    with pytest.raises(ExperimentError, match="neither at its path nor in its catalogue"):
+        spread.near([moved[1]._replace(capture=unknown)])
+
+
 def timeless(outcome: dict[str, Any]) -> dict[str, Any]:
     """Return an outcome without the seconds that it took."""
     return {key: value for key, value in outcome.items() if key != "seconds"}
