@@ -18,7 +18,9 @@ def aa(
         Path | None, typer.Option(help="A folder of captures, looked in first.")
     ] = None,
     tests: Annotated[int, typer.Option(min=1, help="Null tests wanted, at least.")] = 300,
-    pairs: Annotated[int, typer.Option(min=8, help="Plays of each arm in a round (fewer can never say different).")] = 8,
+    pairs: Annotated[
+        int, typer.Option(min=8, help="Plays of each arm in a round; fewer can say nothing.")
+    ] = 8,
     backend: Annotated[
         str | None,
         typer.Option(help="virtual, live (root, Mininet), auto (default: as the spec says)."),
