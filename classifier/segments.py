@@ -153,7 +153,7 @@ def on_framed(
     if size >= 20 and read_stun(b, at, end, size, 0, signs) and u32(b, at + 4) == COOKIE:
         on_stun(flow, note, context, meter, b, size, time, signs)
         return
-    if I(flow["state"]) & ALLOCATED and u8(b, at) >> 4 == 4:
+    if u8(b, at) >> 4 == 4 and (I(flow["state"]) & ALLOCATED or are_channels(b, at, end, size)):
         on_channels(flow, note, b, at, end, size, time, signs)
         return
     for _ in range(16):
@@ -170,6 +170,22 @@ def on_framed(
         elif u8(b, at) >> 6 == 2:
             on_framed_media(flow, note, b, at, stop, length, time, signs)
         at, size = at + length, size - length
+
+
+@kernel
+def are_channels(b: Octets, at: int, end: int, size: int) -> bool:
+    """Tell whether ChannelData messages with RTP or RTCP inside fill a segment to the octet.
+
+    So they can be read in a flow whose allocation was not seen: the capture began later.
+    """
+    for _ in range(16):
+        if end - at < 16 or u16(b, at) >> 12 != 4 or u8(b, at + 4) >> 6 != 2:
+            return False
+        step = (u16(b, at + 2) + 7) & ~3
+        if step >= size:
+            return step == size
+        at, size = at + step, size - step
+    return False
 
 
 @kernel

@@ -1271,6 +1271,10 @@ WEBRTC_CASES: dict[str, tuple[Play, Expected]] = {
         ),
         ("certain", "other-rtc", "media", "TURN, packet 1"),
     ),
+    "media in channels over TCP, from the middle of a call": (
+        tcp(*[stun.channel_data(0x4001, rtp(111, i, i * 960)) for i in range(8)]),
+        ("certain", "other-rtc", "media", "RTP stream, payload type 111, packet 6"),
+    ),
     "reports that fill a datagram": (
         udp(rtcp(201, words=1) + rtcp(202, words=3)),
         ("certain", "other-rtc", "control", "RTCP packets that fill a datagram, packet 1"),
@@ -1292,6 +1296,10 @@ INNOCENT: dict[str, tuple[Play, Expected]] = {
     ),
     "random octets over TCP": (
         tcp(*[noise(300, i) for i in range(12)]),
+        ("not-call", "none", "other", "no sign of a call in 6 payloads"),
+    ),
+    "the form of channels over TCP, and no media in it": (
+        tcp(*[stun.channel_data(0x4001, b"\x80" + noise(60, i)) for i in range(12)]),
         ("not-call", "none", "other", "no sign of a call in 6 payloads"),
     ),
     "NTP": (
