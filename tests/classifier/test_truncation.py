@@ -70,6 +70,7 @@ from classifier.protocols.rtsp import is_rtsp, learn_transport
 from classifier.protocols.sdp import learn_sdp, learn_types
 from classifier.protocols.stun import is_channel_data, is_microsoft_frame, read_stun
 from classifier.protocols.tls import hello_size, may_begin, read_tls
+from classifier.segments import are_channels
 from classifier.signs import (
     SIGN_IP_AT,
     SIGN_IP_END,
@@ -282,7 +283,8 @@ def with_note(p: Place, reader: Callable[..., Any], *rest: Any) -> object:
 
 
 def framed(p: Place) -> object:
-    return bool(is_channel_data(*p)), bool(is_microsoft_frame(*p)), bool(carries(*p))
+    relayed = bool(is_channel_data(*p)), bool(carries(*p)), bool(are_channels(*p))
+    return relayed, bool(is_microsoft_frame(*p))
 
 
 READERS: dict[str, Callable[[Place], object]] = {
@@ -301,7 +303,9 @@ READERS: dict[str, Callable[[Place], object]] = {
     "telephony over udp": lambda p: [
         int(telephony_udp(*p, port, port)) for port in (5060, 1719, 2427, 4569)
     ],
-    "telephony over tcp": lambda p: with_note(p, telephony_tcp, p.size),
+    "telephony over tcp": lambda p: [
+        with_note(p, telephony_tcp, p.size, port) for port in (5060, 2000, 1720)
+    ],
     "discord": lambda p: int(discord_message(*p)),
     "facetime": lambda p: with_note(p, facetime_message, p.size, 1),
     "line": lambda p: with_note(p, line_message, p.size, 1),
