@@ -174,8 +174,7 @@ def content_of(scene: Scene) -> str:
         way = f"{plan.security.upper()}, {'by a registrar' if plan.registrar else 'direct'}"
     else:
         way = plan.path
-    many = f", {plan.calls} at once" if plan.calls > 1 else ""
-    return f"{plan.caller}: {what}, {way}{many}"
+    return f"{plan.caller}: {what}, {way}"
 
 
 def write_taps(one: Recording, folder: Path) -> list[Path]:

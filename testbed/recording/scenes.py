@@ -27,10 +27,10 @@ SETS = Path(__file__).resolve().parent / "sets"
 class Scene(Table):
     """One recording: a call or a bystander, over an access network.
 
-    caller, media, path, security, registrar, calls: as in testbed.callers.plan.Plan; bystander: of
-    testbed.bystanders.bystander.KINDS; seconds: of the call, or about how long a bystander talks;
-    packets: of the caller's tap so many are kept, the first ones, None for all; take: tells scenes
-    apart that are the same otherwise.
+    caller, media, path, security, registrar: as in testbed.callers.plan.Plan, one call at a time;
+    bystander: of testbed.bystanders.bystander.KINDS; seconds: of the call, or about how long a
+    bystander talks; packets: of the caller's tap so many are kept, the first ones, None for all;
+    take: tells scenes apart that are the same otherwise.
     """
 
     caller: str = ""
@@ -38,7 +38,6 @@ class Scene(Table):
     path: str = "direct"
     security: str = "rtp"
     registrar: bool = False
-    calls: int = 1
     bystander: str = ""
     access: Access = "fibre"
     seconds: float = Field(default=3.0, gt=0, le=600)
@@ -63,17 +62,15 @@ class Scene(Table):
     def plan(self) -> Plan:
         """Return the plan of the call."""
         return Plan(
-            self.caller, self.media, self.path, self.seconds, self.security, self.registrar,
-            self.calls,
+            self.caller, self.media, self.path, self.seconds, self.security, self.registrar
         )  # fmt: skip
 
     @property
     def name(self) -> str:
         """Return the name of the capture: "lab-chromium-audio-turn-udp-4g"."""
         what = self.plan.name if self.caller else self.bystander
-        many = f"-{self.calls}-calls" if self.calls > 1 else ""
         again = f"-{self.take}" if self.take > 1 else ""
-        return f"lab-{what}{many}-{self.access}{again}"
+        return f"lab-{what}-{self.access}{again}"
 
 
 class SceneSet(Table):
