@@ -572,12 +572,21 @@ def compare(
 ) -> None:
     """Say what run B does better or worse than run A, with intervals, and list every difference.
 
+    Of live runs give several on each side, with commas: their differences are then tested.
+
     Example: midcall compare 20260101T1200 latest
     """
     with sentences():
         from experiments import compare as comparing
         from experiments import runs as folders
+        from experiments import trials
 
+        if "," in first + second:
+            sides = [[folders.find(runs, one) for one in side.split(",")]
+                     for side in (first, second)]  # fmt: skip
+            tests = trials.compare(*sides)
+            give(as_json, tests.value, trials.lines(tests))
+            return
         before, after = folders.find(runs, first), folders.find(runs, second)
         found = comparing.compare(before, after, any_machine)
         give(as_json, found.value, comparing.lines(found))
