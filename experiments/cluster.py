@@ -179,6 +179,8 @@ def _guarded(digest: str, function: Callable[[Any], Any], task: Any) -> tuple[An
     begin = time.perf_counter()
     try:
         value, error = function(task), ""
+    except ExperimentError as problem:
+        value, error = None, str(problem)
     except Exception as problem:
         value, error = None, told(problem)
     return value, error, time.perf_counter() - begin

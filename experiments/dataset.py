@@ -13,6 +13,7 @@ second file of a part says that the part is whole; parts that are whole are not 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import tempfile
@@ -199,37 +200,57 @@ def stream_of(name: str) -> Any:
 
 
 def deliver(file: Path, target: str) -> None:
-    """Bring a finished file to its place; it appears whole or not at all."""
-    if is_url(target):
-        system, path = filesystem(target)
-        system.makedirs(system._parent(path), exist_ok=True)
-        system.put_file(str(file), path)
-        return
-    place = Path(target)
+    """Bring a finished file to its place; it appears whole or not at all.
+
+    Raises ExperimentError where it cannot be written.
+    """
+    try:
+        if is_url(target):
+            system, path = filesystem(target)
+            system.makedirs(system._parent(path), exist_ok=True)
+            system.put_file(str(file), path)
+        else:
+            _put(file.read_bytes(), Path(target))
+    except Exception as error:  # each file system has errors of its own
+        raise ExperimentError(f"{target}: cannot be written ({error})") from error
+
+
+def _put(content: bytes, place: Path) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     handle, fresh = tempfile.mkstemp(dir=place.parent, prefix=f".{place.name}.")
     try:
         with os.fdopen(handle, "wb") as out:
-            out.write(file.read_bytes())
+            out.write(content)
         os.chmod(fresh, 0o644)
         os.replace(fresh, place)
     finally:
         Path(fresh).unlink(missing_ok=True)
 
 
-def finished(part: Part) -> list[dict[str, Any]] | None:
-    """Return the rows of a part that is whole, None of one that is not."""
-    target = part.path("files")
+def content(target: str) -> bytes | None:
+    """Return what a file holds, None where there is none; raises ExperimentError."""
     try:
         if is_url(target):
             system, path = filesystem(target)
-            with system.open(path, "rb") as stream:
-                found: list[dict[str, Any]] = pq.read_table(stream).to_pylist()
-                return found
-        found = pq.read_table(Path(target)).to_pylist()
-        return found
-    except (OSError, pa.ArrowInvalid):
+            found: bytes = system.cat_file(path)
+            return found
+        return Path(target).read_bytes()
+    except FileNotFoundError:
         return None
+    except Exception as error:  # each file system has errors of its own
+        raise ExperimentError(f"{target}: cannot be read ({error})") from error
+
+
+def finished(part: Part) -> list[dict[str, Any]] | None:
+    """Return the rows of a part that is whole, None of one that is not."""
+    held = content(part.path("files"))
+    if held is None:
+        return None
+    try:
+        found: list[dict[str, Any]] = pq.read_table(io.BytesIO(held)).to_pylist()
+    except pa.ArrowInvalid:
+        return None
+    return found
 
 
 # ---- all of it
@@ -246,7 +267,7 @@ def claim(out: str, captures: Sequence[Source], count: int) -> None:
         "code": code_digest((*CELL_PACKAGES, "experiments")),
     }
     text = (json.dumps(value, indent=1) + "\n").encode()
-    before = _read(f"{out}/dataset.json")
+    before = content(f"{out}/dataset.json")
     if before is None:
         with tempfile.TemporaryDirectory(prefix="midcall-") as folder:
             file = Path(folder, "dataset.json")
@@ -259,17 +280,6 @@ def claim(out: str, captures: Sequence[Source], count: int) -> None:
         )
 
 
-def _read(target: str) -> bytes | None:
-    try:
-        if is_url(target):
-            system, path = filesystem(target)
-            content: bytes = system.cat_file(path)
-            return content
-        return Path(target).read_bytes()
-    except FileNotFoundError:
-        return None
-
-
 Answers = Iterator[tuple[Part, list[dict[str, Any]] | None, str]]
 
 
@@ -278,8 +288,8 @@ def here(work: Sequence[Part]) -> Answers:
     for part in work:
         try:
             yield part, make(part), ""
-        except OSError as error:
-            yield part, None, f"{part.path('flows')}: cannot be written ({error.strerror})"
+        except ExperimentError as error:
+            yield part, None, str(error)
 
 
 def there(work: Sequence[Part], address: str, say: Callable[[str], None]) -> Answers:

@@ -110,6 +110,24 @@ def test_parts_depend_on_names_and_sizes_alone() -> None:
     assert found == [["a"], ["b"], ["c"], ["d"]]
 
 
+def test_a_place_that_cannot_be_written_is_told(
+    captures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(ExperimentError, match=r"file/dataset.json: cannot be (read|written)"):
+        made([str(captures)], f"{file}/")
+
+    def full(content: bytes, place: Path) -> None:
+        if place.suffix == ".parquet":
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(dataset, "_put", full)
+    total, _ = made([str(captures)], f"{tmp_path}/out/")
+    assert (total.files, len(total.failed)) == (0, 1)
+    assert "cannot be written ([Errno 28] No space left on device)" in total.failed[0]
+
+
 def test_what_cannot_be_is_told(captures: Path, tmp_path: Path) -> None:
     for words in (("csv", f"{tmp_path}/o/", None), (None, "x.csv", "local"), (None, None, "local")):
         with pytest.raises(ExperimentError, match="folder"):
