@@ -48,7 +48,8 @@ def start(stage: Stage, kind: str) -> Act:
         command += ["--disable-quic"]
 
     def act(seconds: float) -> None:
-        for number in range(max(1, min(web.PAGES, round(seconds / 4)))):
+        for visit in range(max(1, round(seconds / 4))):
+            number = visit % web.PAGES
             page = stage.run([*command, f"https://{web.NAME}/{number}.html"], "chromium",
                              LOAD_SECONDS)  # fmt: skip
             if f"Page {number}" not in page:

@@ -70,7 +70,8 @@ def start(stage: Stage, kind: str) -> Act:
     speaks, proto, port, words = SPEAKS[kind]
 
     def act(seconds: float) -> None:
-        for host in HOSTS[: max(2, min(len(HOSTS), round(seconds / PAUSE_SECONDS)))]:
+        for number in range(max(2, round(seconds / PAUSE_SECONDS))):
+            host = HOSTS[number % len(HOSTS)]
             asked = [word for row in ("A", "AAAA") for word in (f"{host}.example.org", row)]
             stage.run(["dig", f"@{ADDRESS}", *words, *asked], "dig", 20)
             stage.rest(PAUSE_SECONDS)

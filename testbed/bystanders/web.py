@@ -103,7 +103,8 @@ def visits(stage: Stage, address: str, kind: str) -> Act:
         stage.run([*fetch(*segments), "--rate", "60/m"], "curl", seconds + 20)
 
     def browse(seconds: float) -> None:
-        for number in range(max(1, min(PAGES, round(seconds / READING_SECONDS / 2)))):
+        for visit in range(max(1, round(seconds / READING_SECONDS / 2))):
+            number = visit % PAGES
             pictures = [f"{number}-{k}.jpg" for k in range(len(PICTURES))]
             stage.run(fetch(f"{number}.html", *pictures), "curl", 20)
             stage.rest(READING_SECONDS)
