@@ -19,6 +19,7 @@ import typer
 
 from experiments import completion, proofs
 from experiments.aa_command import aa
+from experiments.leak_command import bench_leaks
 from experiments.localiser.command import localise
 from experiments.record import record_captures
 
@@ -545,6 +546,9 @@ def bench_live(
         )  # fmt: skip
         told, where = benches.bench(options, lambda line: say(f"midcall bench: {line}"))
         give(as_json, {"folder": where, **told}, [*bench_lines.lines(told), where])
+
+
+bench_app.command("leaks")(bench_leaks)
 
 
 # ---- captures

@@ -26,9 +26,10 @@ from experiments.simulate import Outcome, Unit, call_entry, collateral_of, count
 from experiments.spec import OWN
 from experiments.statistics import derived_seed
 
-#: How long a play takes beyond its longest capture: network, box, and what is still on its way. An
-#: estimate for `midcall plan`; live-smoke took 16 s on 2 cores that were busy with other work.
-PLAY_OVERHEAD_S = 16.0
+#: How long a play takes beyond its longest capture: network, box, and what is still on its way.
+#: live-morocco's 18 plays of 16 s took 6.6 min and live-smoke's 4 of 9 s 56 s on a quiet machine,
+#: reading and timing (10 and 4 s) included. Other work makes it longer.
+PLAY_OVERHEAD_S = 5.0
 
 
 class Opened(NamedTuple):

@@ -34,6 +34,7 @@ from types import TracebackType
 from testbed.errors import TestbedError
 from testbed.live.network import Network
 from testbed.live.rings import ETH_P_ALL, inside
+from testbed.live.system import LEASH
 
 KINDS = ("suricata", "nfqueue", "command")
 #: How long a program may take until it forwards, and to end when asked.
@@ -43,8 +44,6 @@ READY_SECONDS, STOP_SECONDS = 60.0, 5.0
 COMPILED_SECONDS = 300.0
 #: How long a program may run, unless said otherwise.
 LIMIT_SECONDS = 3600.0
-#: What every program is started by: it is killed when the lab dies.
-LEASH = ("setpriv", "--pdeathsig", "KILL")
 #: Between two probes.
 PROBE_SECONDS = 0.1
 #: What a probe begins with: plain words, so that no filter takes it for a call.

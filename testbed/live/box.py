@@ -61,7 +61,7 @@ from testbed.live.pump import (
     run_box,
 )
 from testbed.live.rings import FRAMES, PORT_SLOTS, Ring, inside
-from testbed.live.system import die_with_parent, prefer, urgent, wake_precisely
+from testbed.live.system import LEASH, die_with_parent, prefer, urgent, wake_precisely
 from testbed.policy import EMPTY, Policy
 from testbed.rules import table
 
@@ -174,7 +174,7 @@ class Box:
         self.shared = Shared(folder, self.options)
         with open(folder / "box.orders", "wb") as file:
             pickle.dump((self.network.box_pid, self.network.ports, self.options), file)
-        command = [sys.executable, "-m", "testbed.live.box", str(folder)]
+        command = [*LEASH, sys.executable, "-m", "testbed.live.box", str(folder)]
         with open(folder / "box.errors", "wb") as errors:
             self.process = subprocess.Popen(
                 command,

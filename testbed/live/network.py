@@ -16,6 +16,7 @@ import os
 import secrets
 import shutil
 import signal
+import subprocess
 import threading
 import warnings
 from contextlib import suppress
@@ -29,6 +30,8 @@ from testbed.live import offloads
 #: Where the private folders of runs stand; a RAM disk on most systems.
 RUNS = Path(os.environ.get("MIDCALL_LIVE", "/run/midcall"))
 STATE = "state.json"
+#: What the folder of a run is called while it is made: this, the run, a dot and the maker's number.
+DRAFT = ".mc"
 MINIMUM_MTU, MAXIMUM_MTU = 576, 1900
 #: What a network needs of root's capabilities, and their numbers.
 CAPABILITIES = {"NET_ADMIN": 12, "NET_RAW": 13, "SYS_ADMIN": 21}
@@ -77,9 +80,8 @@ class Network:
         require()
         sweep()
         try:
-            self.folder.mkdir(parents=True, mode=0o700)
             self.catch_signals()
-            self.note([])
+            self.make_folder()
             self.build()
             for pid, name in self.ends():
                 offloads.switch_off(pid, name)
@@ -128,15 +130,29 @@ class Network:
         for one, other in ((c0, b0), (b0, c0), (b1, s0), (s0, b1)):
             offloads.assert_whole(*one, *other)
 
-    def note(self, pids: list[int]) -> None:
-        """Write down what a second lab must remove should this one be killed."""
-        state = {
+    def make_folder(self) -> None:
+        """Make the run's folder, its state file in it from the first moment on.
+
+        Until then it has a name that says who makes it, so that a second lab can sweep it, too.
+        """
+        draft = RUNS / f"{DRAFT}{self.run}.{os.getpid()}"
+        draft.mkdir(parents=True, mode=0o700)
+        (draft / STATE).write_text(self.state([]))
+        draft.rename(self.folder)
+
+    def state(self, pids: list[int]) -> str:
+        """Return what a second lab must remove should this one be killed."""
+        told = {
             "lab": identity(os.getpid()),
             "processes": [identity(pid) for pid in pids],
             "interfaces": list(self.ports),
         }
+        return json.dumps(told)
+
+    def note(self, pids: list[int]) -> None:
+        """Write down what a second lab must remove should this one be killed."""
         draft = self.folder / "state.new"
-        draft.write_text(json.dumps(state))
+        draft.write_text(self.state(pids))
         draft.replace(self.folder / STATE)
 
     def watch(self, pid: int) -> None:
@@ -202,9 +218,10 @@ def missing() -> list[str]:
         import_mininet()
     except TestbedError as error:
         lacks.append(str(error))
-    for tool in ("ip", "ifconfig", "bash"):
+    packages = {"ip": "iproute2", "ifconfig": "net-tools", "setpriv": "util-linux"}
+    for tool in ("ip", "ifconfig", "bash", "setpriv"):
         if shutil.which(tool) is None:
-            package = {"ip": "iproute2", "ifconfig": "net-tools"}.get(tool, tool)
+            package = packages.get(tool, tool)
             lacks.append(f"{tool} is missing: apt-get install {package}")
     return lacks
 
@@ -261,6 +278,10 @@ def alive(process: list[int]) -> bool:
 def sweep() -> list[str]:
     """Remove what labs left that are dead now (kill -9, a crash); returns the runs' names."""
     swept = []
+    for draft in sorted(RUNS.glob(f"{DRAFT}*.*")):
+        maker = draft.name.rpartition(".")[2]
+        if maker.isdigit() and start_time(int(maker)) is None:
+            shutil.rmtree(draft, ignore_errors=True)
     for folder in sorted(RUNS.glob("mc*")):
         try:
             state = json.loads((folder / STATE).read_text())
@@ -285,6 +306,10 @@ def clear(folder: Path) -> None:
         if alive(process):
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(process[0], signal.SIGKILL)
+    for name in state["interfaces"]:  # Mininet makes links here before it moves them
+        if Path(f"/sys/class/net/{name}").exists():
+            command = ["ip", "link", "delete", name]
+            subprocess.run(command, capture_output=True, check=False, timeout=20)
     shutil.rmtree(folder, ignore_errors=True)
     with suppress(OSError):
         RUNS.rmdir()

@@ -27,6 +27,9 @@ Numbers = NDArray[np.int64]
 
 CLOCK_REALTIME = 0
 SECOND = 1_000_000_000
+#: What every program of a run is started by (util-linux): it is killed when the lab dies, from its
+#: first moment on.
+LEASH = ("setpriv", "--pdeathsig", "KILL")
 MSG_DONTWAIT = 0x40
 POLLIN = 1
 #: prctl: the signal that a process gets when its parent dies, and how late a sleep may end.

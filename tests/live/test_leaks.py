@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Live runs that are killed leave nothing, and what is left is found."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments import leaks
+from testbed.live import network as networks
+
+
+@pytest.mark.live
+def test_a_few_runs_killed_at_random_leave_nothing(tmp_path: Path) -> None:
+    told, path = leaks.leaks(3, 5, tmp_path, lambda line: None)
+    assert told["left"] == []
+    assert told["runs"] == 3
+    assert told["killed"] >= 1
+    assert json.loads(path.read_text()) == told
+    assert "then one more: nothing left" in leaks.lines(told)[0]
+
+
+def test_what_is_left_is_found(tmp_path: Path) -> None:
+    home = tmp_path / "live"
+    (home / "mc0a1b2c").mkdir(parents=True)
+    environment = os.environ | {"MIDCALL_LIVE": str(home)}
+    with subprocess.Popen(
+        [sys.executable, "-c", "print(flush=True); input()"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment,
+    ) as left:  # fmt: skip
+        assert left.stdout is not None
+        left.stdout.readline()
+        lines = leaks.found(tmp_path, ["0a1b2c"])
+        left.kill()
+    assert f"file: {home / 'mc0a1b2c'}" in lines
+    assert any(line.startswith(f"process {left.pid} in net:[") for line in lines)
+    (home / "mc0a1b2c").rmdir()
+    assert leaks.found(tmp_path, ["0a1b2c"]) == []
+
+
+def test_a_folder_whose_maker_died_before_it_was_one_is_swept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(networks, "RUNS", tmp_path)
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        gone.wait()
+    dead, made = tmp_path / f".mc0a1b2c.{gone.pid}", tmp_path / f".mc0a1b2d.{os.getpid()}"
+    for folder in (dead, made):
+        folder.mkdir()
+    networks.sweep()
+    assert not dead.exists()
+    assert made.exists()
