@@ -21,7 +21,7 @@ from typing import Any
 
 from experiments import goals
 from experiments.bench_paths import Path as Bench
-from experiments.bench_paths import awake, load_of, path_of, resting, warm
+from experiments.bench_paths import load_of, path_of, resting, tried
 from experiments.errors import ExperimentError
 from experiments.exactness import CALLS_AT_ONCE, calls, exactness
 from experiments.provenance import code_digest, git_state, library_versions, machine
@@ -34,7 +34,7 @@ Row = dict[str, Any]
 
 SCHEMA = 1
 #: Where results stand below the folder of runs; `latest.json` is the newest of them.
-FOLDER, LATEST = "bench-live", "latest.json"
+FOLDER, LATEST, GOALS = "bench-live", "latest.json", "goals.md"
 #: Packets of a trial that is sent as fast as can be, and the rate that is asked for: out of reach.
 FLAT_PACKETS, FLAT_RATE = 400_000, 50_000_000
 #: Shares of kernel forwarding's loss-free rate that the goals name.
@@ -165,7 +165,8 @@ def write(told: Row, runs: Path, began: datetime.datetime) -> Path:
     draft = folder / "latest.new"
     draft.write_text(text)
     draft.replace(folder / LATEST)
-    for made in (runs, folder, path, folder / LATEST):
+    (folder / GOALS).write_text("\n".join(goals.markdown(told)) + "\n")
+    for made in (runs, folder, path, folder / LATEST, folder / GOALS):
         give(made)
     return path
 
@@ -232,9 +233,7 @@ def latencies(
         loads = {path.name: load_of(path, sizes, options.frames[0]) for path in paths}
         for round_ in range(options.bursts):
             for path in turns(paths, round_):
-                with awake(path):
-                    warm(path, loads[path.name])
-                    found[path.name].append(path.generator.burst(loads[path.name], rate))
+                found[path.name].append(tried(path, loads[path.name], rate, None))
         for path in paths:
             whole = merged(found[path.name])
             rows.append(
@@ -275,11 +274,9 @@ def rounds(
     loads = {path.name: load_of(path, sizes, name) for path in paths}
     for round_ in range(options.trials):
         for path in turns(paths, round_):
-            with awake(path):
-                warm(path, loads[path.name])
-                before = overloads(path.box)
-                trial = path.generator.trial(loads[path.name], rate, seconds or options.seconds)
-                rows.append(row_of(path, what, loads[path.name], trial, round_, before))
+            before = overloads(path.box)
+            trial = tried(path, loads[path.name], rate, seconds or options.seconds)
+            rows.append(row_of(path, what, loads[path.name], trial, round_, before))
     return rows
 
 
@@ -293,9 +290,7 @@ def flat_out(paths: list[Bench], options: Options, sizes: Sequence[int]) -> list
     loads = {path.name: load_of(path, sizes, options.frames[0]) for path in some}
     for round_ in range(options.trials):
         for path in turns(some, round_):
-            with awake(path):
-                warm(path, loads[path.name])
-                trial = path.generator.trial(loads[path.name], FLAT_RATE, FLAT_PACKETS / FLAT_RATE)
+            trial = tried(path, loads[path.name], FLAT_RATE, FLAT_PACKETS / FLAT_RATE)
             row = row_of(path, "flat out", loads[path.name], trial, round_, 0)
             took = trial.behind_us / 1e6 + trial.seconds
             rows.append(row | {"pps": round(trial.sent / took), "seconds": round(took, 3)})

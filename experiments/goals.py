@@ -198,3 +198,12 @@ def lines(told: Told) -> list[str]:
             f"{one['measured']}"
         )
     return out
+
+
+def markdown(told: Told) -> list[str]:
+    """Return the goals as a table for a page."""
+    out = ["| goal | wanted | at least | measured | |", "|---|---|---|---|---|"]
+    for one in told.get("goals") or []:
+        cells = (one["goal"], one["wanted"], one["must"] or "", one["measured"], one["verdict"])
+        out.append(f"| {' | '.join(cells)} |")
+    return out

@@ -96,3 +96,11 @@ def test_a_rate_that_the_path_did_not_end_is_a_bound() -> None:
     assert words == "1.00: classifier at least 300/s, suricata 300/s"
     told["goals"] = goals.rows(told)
     assert any("met: 1.00: classifier at least" in line for line in goals.lines(told))
+
+
+def test_the_goals_are_a_table_with_a_row_each() -> None:
+    told = figures()
+    told["goals"] = goals.rows(told)
+    table = goals.markdown(told)
+    assert len(table) == 2 + len(told["goals"])
+    assert {row.count("|") for row in table} == {6}
