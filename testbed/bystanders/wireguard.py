@@ -7,20 +7,31 @@ The kernel's own is the same on the wire; user space needs no module.
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 from testbed.bystanders import web
 from testbed.bystanders.bystander import Act, Service, Stage
+from testbed.callers.program import Program
 from testbed.callers.program import lacking as lacking_tools
 from testbed.errors import TestbedError
-from testbed.live.line import CALLEE, ip
-from testbed.live.rings import inside
+from testbed.live.line import CALLEE, Line
 
 #: The far end answers from its interface's own address, as it listens at all of them.
 ADDRESS, PORT = CALLEE, 51820
-NEAR_INSIDE, FAR_INSIDE = "10.77.0.2", "10.77.0.1"
-#: Where wireguard-go puts the socket by which `wg` talks to it.
-SOCKETS = Path("/var/run/wireguard")
+NEAR_INSIDE, FAR_INSIDE, INSIDE = "10.77.0.2", "10.77.0.1", "10.77.0.0/24"
+#: wireguard-go talks to `wg` by a socket below /run: each end has a /run of its own, which goes
+#: with it. $1 that folder, $2 interface, $3 configuration, $4 address.
+END = """
+mount --bind "$1" /run
+wireguard-go --foreground "$2" &
+for _ in $(seq 100); do [ -S "/run/wireguard/$2.sock" ] && break; sleep 0.1; done
+printf '%s\\n' "$3" | wg setconf "$2" /dev/stdin
+ip address add "$4" dev "$2"
+ip link set dev "$2" mtu 1340 up
+echo ready
+wait
+"""
 
 
 def missing(kind: str) -> list[str]:
@@ -36,39 +47,37 @@ def start(stage: Stage, kind: str) -> Act:
     """Bring both ends of the tunnel up and serve pages inside it."""
     del kind
     line = stage.line
-    keys = [wg("genkey").strip() for _ in range(2)]
-    ends = (
-        (line.caller_pid, f"wg{line.network.run}c", NEAR_INSIDE, keys[0], keys[1]),
-        (line.server_pid, f"wg{line.network.run}s", FAR_INSIDE, keys[1], keys[0]),
-    )
-    for pid, name, inner, own, other in ends:
-        near = pid == line.caller_pid
-        begun = stage.client if near else stage.server
-        program = begun(["wireguard-go", "--foreground", name], name)
-        socket = SOCKETS / f"{name}.sock"
-        stage.stack.callback(socket.unlink, missing_ok=True)
-        program.wait_for(socket.exists, 10, "its socket")
-        configure(pid, name, own, other, near)
-        ip(pid, "address", "add", f"{inner}/24", "dev", name)
-        ip(pid, "link", "set", "dev", name, "mtu", "1340", "up")
+    near, far = wg("genkey").strip(), wg("genkey").strip()
+    dials = f"Endpoint = {ADDRESS}:{PORT}\nPersistentKeepalive = 5"
+    client, server = f"wg{line.network.run}c", f"wg{line.network.run}s"
+    bring_up(stage.client, line, client, f"{NEAR_INSIDE}/24", told(near, far, more=dials))
+    listens = f"ListenPort = {PORT}"
+    bring_up(stage.server, line, server, f"{FAR_INSIDE}/24", told(far, near, listens))
     pages = web.visits(stage, FAR_INSIDE, "web-http2")
     speaks = "wireguard-go, a WireGuard tunnel"
     return Act((Service("udp", ADDRESS, PORT, speaks),), pages.act)
 
 
-def configure(pid: int, name: str, own: str, other: str, near: bool) -> None:
-    """Tell one end its key and its peer's; raises TestbedError."""
-    peer = ["peer", wg("pubkey", told=other).strip(), "allowed-ips", "10.77.0.0/24"]
-    peer += ["endpoint", f"{ADDRESS}:{PORT}", "persistent-keepalive", "5"] if near else []
-    port = [] if near else ["listen-port", str(PORT)]
-    with inside(pid):
-        wg("set", name, "private-key", "/dev/stdin", *port, *peer, told=own)
+def told(own: str, other: str, port: str = "", more: str = "") -> str:
+    """Return the configuration of an end (wg(8)): its key, its peer's, and where that one is."""
+    peer = f"PublicKey = {wg('pubkey', said=other).strip()}\nAllowedIPs = {INSIDE}\n{more}"
+    return f"[Interface]\nPrivateKey = {own}\n{port}\n[Peer]\n{peer}"
 
 
-def wg(*words: str, told: str = "") -> str:
-    """Run WireGuard's tool in this thread's namespace; raises TestbedError with its own words."""
+def bring_up(
+    begin: Callable[[list[str], str], Program], line: Line, name: str, inner: str, config: str
+) -> None:
+    """Start one end and wait until its interface is up; raises TestbedError."""
+    folder = line.network.folder / f"{name}.run"
+    folder.mkdir(exist_ok=True)
+    program = begin(["sh", "-ec", END, "sh", str(folder), name, config, inner], name)
+    program.wait_for(lambda: "ready\n" in program.written(), 15, "an interface that is up")
+
+
+def wg(*words: str, said: str = "") -> str:
+    """Run WireGuard's tool; raises TestbedError with its own words."""
     done = subprocess.run(
-        ["wg", *words], input=told, capture_output=True, text=True, check=False, timeout=10
+        ["wg", *words], input=said, capture_output=True, text=True, check=False, timeout=10
     )
     if done.returncode:
         raise TestbedError(f"wg {words[0]}: {done.stderr.strip() or f'exit {done.returncode}'}")
