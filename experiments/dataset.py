@@ -127,8 +127,12 @@ def _remote(name: str) -> dict[str, int]:
         if not system.isdir(path):
             return {system.unstrip_protocol(path): int(system.info(path)["size"] or 0)}
         entries = system.find(path, detail=True)
+    except FileNotFoundError as error:
+        raise ExperimentError(
+            f"{name}: nothing is there, expected a capture or a folder"
+        ) from error
     except Exception as error:  # each file system has errors of its own
-        raise ExperimentError(f"{name}: cannot be listed: {error}") from error
+        raise ExperimentError(f"{name}: cannot be listed ({error})") from error
     found = {
         system.unstrip_protocol(one): int(entry["size"] or 0)
         for one, entry in entries.items()

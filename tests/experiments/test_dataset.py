@@ -59,6 +59,8 @@ def test_urls_are_read_and_written(captures: Path, tmp_path: Path) -> None:
     with memory.open("/results/x/flows/part-00000.parquet") as stream:
         distant = pq.read_table(stream).drop(["file"])
     assert distant.equals(pq.read_table(tmp_path / "out" / "flows").drop(["file"]))
+    with pytest.raises(ExperimentError, match="nothing is there"):
+        made(["memory://elsewhere"], "memory://results/y/")
     again, _ = made(["memory://bucket"], "memory://results/x/")  # which only reads
     assert again.files == 4
 
