@@ -11,7 +11,7 @@ SPEC ?= morocco-2016
 CORPUS ?=
 RUN_FLAGS := $(if $(CORPUS),--corpus $(CORPUS))
 
-.PHONY: help setup experiment experiment-live plan docker-image docker-experiment evaluate test lint types contracts check corpus add golden reference bench bench-compare bench-growth bench-live docs doctor clean fuzz determinism instructions hostile
+.PHONY: help setup experiment experiment-live plan docker-image docker-experiment evaluate test lint types contracts check corpus add golden reference bench bench-compare bench-growth bench-live docs doctor clean fuzz determinism instructions hostile faults differential mutants audit
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -128,6 +128,20 @@ determinism: $(READY)  ## one process of a generic processor against all cores: 
 
 hostile: $(READY)  ## attacks through one engine: bounds of state, counts, time per packet
 	@$(BIN)/python -m tests.proofs.hostile $(HOSTILE_FLAGS)
+
+faults: $(READY)  ## runs and workers killed at random moments: make faults KILLS=100
+	@$(BIN)/python -m tests.proofs.faults --kills $(or $(KILLS),100)
+
+differential: $(READY)  ## fields of STUN, RTP, RTCP, TLS, DTLS, QUIC beside those that tshark reads
+	@$(BIN)/python -m tests.proofs.differential
+
+mutants: $(READY)  ## changed copies of metrics, statistics, policy and rules, which tests must notice (an hour and more)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[mutants]'
+	@$(BIN)/python -m tests.proofs.mutants $(MODULES)
+
+audit: $(READY)  ## known vulnerabilities of the locked packages (asks a service on the network)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[audit]'
+	@$(BIN)/python -m pip_audit --requirement constraints.txt --no-deps --disable-pip
 
 instructions: $(READY)  ## instructions per packet under valgrind, against the committed count
 	@$(BIN)/python -m tests.proofs.instructions

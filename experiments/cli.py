@@ -120,20 +120,24 @@ def sentences() -> Iterator[None]:
         quiet_pipe()
         raise typer.Exit(0) from None
     except Exception as error:
-        if not mendable(error):
+        sentence = mendable(error)
+        if sentence is None:
             raise
-        say(f"midcall: {error}")
+        say(f"midcall: {sentence}")
         raise typer.Exit(MENDABLE) from None
 
 
-def mendable(error: Exception) -> bool:
-    """Tell whether the error is one of the four packages' own."""
+def mendable(error: Exception) -> str | None:
+    """Return an error of the four packages, the disk or permissions as a sentence, None else."""
     from captures.errors import CaptureError
     from classifier.errors import ClassifierError
+    from experiments import shelf
     from experiments.errors import ExperimentError
     from testbed.errors import TestbedError
 
-    return isinstance(error, CaptureError | ClassifierError | ExperimentError | TestbedError)
+    if isinstance(error, CaptureError | ClassifierError | ExperimentError | TestbedError):
+        return str(error)
+    return shelf.told(error) if isinstance(error, OSError) else None
 
 
 def quiet_pipe() -> None:

@@ -28,6 +28,7 @@ from experiments import (
     regression,
     results,
     runner,
+    shelf,
 )
 from experiments import spec as specs
 from experiments import tree as trees
@@ -92,6 +93,7 @@ def evaluate(name: str, options: Options) -> Finished:
     log = runner.Log()
     wanted = peers.chosen(options.peers)
     spec, raw = specs.load(name)
+    shelf.require(options.runs)
     held = runner.obtain(spec, runner.Options(options.corpus, stream=options.stream))
     made = evaluated(
         Work(spec, held, ward(wanted), options.flows, options.jobs, options.stream), log
@@ -102,10 +104,8 @@ def evaluate(name: str, options: Options) -> Finished:
         "evaluation": made.told,
         "machine": provenance.machine(),
     }
-    folder = write(spec, raw, options, held, made.tables, told, log)
-    from experiments.evaluation import render
-
-    return Finished(folder, told, render(folder))
+    folder, page = write(spec, raw, options, held, made.tables, told, log)
+    return Finished(folder, told, page)
 
 
 def within(spec: Spec, held: Corpus, options: runner.Options, log: runner.Log) -> Made | None:
@@ -329,20 +329,23 @@ def write(
     tables: Mapping[str, list[Row]],
     told: dict[str, Any],
     log: runner.Log,
-) -> Path:
-    """Write every file of the evaluation; the folder appears when it is whole."""
+) -> tuple[Path, Path]:
+    """Write every file of the evaluation; the folder appears when it is whole. Returns its page."""
+    from experiments.evaluation import render
+
     now = datetime.datetime.now(datetime.UTC)
     origin = runner.provenance_of(spec, raw, held, now)
     name = f"{now:%Y%m%dT%H%M%SZ}-evaluate-{origin['inputs'][:8]}"
-    folder = runner.free_folder(options.runs, name)
-    with runner.whole_folder(folder) as fresh:
+    folder = shelf.free_folder(options.runs, name)
+    with shelf.whole_folder(folder) as fresh:
         (fresh / "spec.toml").write_bytes(raw)
         for name, rows in tables.items():
             results.write_table(fresh, name, rows)
         results.write_json(fresh / "provenance.json", origin)
         results.write_json(fresh / "summary.json", told)
         (fresh / "run.log").write_text("\n".join(log.lines) + "\n", encoding="utf-8")
-    return folder
+        page = render(fresh)
+    return folder, folder / page.name
 
 
 def lines(told: Mapping[str, Any]) -> list[str]:

@@ -11,13 +11,10 @@ from __future__ import annotations
 import datetime
 import multiprocessing
 import os
-import shutil
-import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
@@ -35,10 +32,12 @@ from experiments import (
     reaction,
     recorded,
     results,
+    shelf,
     simulate,
     summary,
     timelines,
     timing,
+    workers,
 )
 from experiments import corpus as corpora
 from experiments import spec as specs
@@ -54,6 +53,8 @@ from experiments.spec import Spec
 
 Row = dict[str, Any]
 
+#: What a run's folder shows people.
+REPORT = "report.html"
 #: Seconds of work below which starting more processes (which load all anew) does not pay.
 PATIENCE = 8.0
 
@@ -112,6 +113,7 @@ def run(name: str, options: Options) -> Finished:
 
     log = Log()
     spec, raw = specs.load(name)
+    shelf.require(options.runs)
     liked = specs.find(name).parent / spec.reaction if spec.reaction else None
     if liked is not None:
         reaction.read(liked)  # what is wrong with it is told before the work
@@ -170,10 +172,10 @@ def run(name: str, options: Options) -> Finished:
     nulls = aa.pooled(options.runs)
     if nulls is not None:
         told["aa"] = nulls
-    folder = write(spec, raw, options, held, tables, told, log, boxes)
-    report = render(folder, liked)
-    point_latest(options.runs, folder)
-    return Finished(folder, told, sum(bool(row["error"]) for row in tables["cells"]), report)
+    folder = write(spec, raw, options, held, tables, told, log, boxes, liked)
+    shelf.point_latest(options.runs, folder)
+    failed_cells = sum(bool(row["error"]) for row in tables["cells"])
+    return Finished(folder, told, failed_cells, folder / REPORT)
 
 
 def obtain(spec: Spec, options: Options) -> Corpus:
@@ -338,9 +340,9 @@ _BENCH: Bench | None = None
 def _begin_worker(
     items: Sequence[Item], seed: int, folder: Path | None, link: str, seconds: float | None
 ) -> None:
-    """Set up a worker process: Ctrl-C is the parent's business."""
+    """Set up a worker process: Ctrl-C is the parent's business, and its end is ours."""
     global _BENCH  # noqa: PLW0603 - one bench per worker process, opened once
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    workers.obey()
     _BENCH = Bench(items, seed, folder, link, seconds)
 
 
@@ -598,15 +600,18 @@ def write(
     told: dict[str, Any],
     log: Log,
     boxes: dict[str, Any] | None,
+    liked: Path | None,
 ) -> Path:
     """Write every file of the run; the folder appears under its name only when it is whole.
 
-    boxes: what boxes were found to decide by (experiments.localiser.ordered), None for none asked.
+    boxes: what boxes were found to decide by (experiments.localiser.ordered), None for none asked;
+    liked: a series of public reaction. Results are kept though the report cannot be drawn.
     """
     now = datetime.datetime.now(datetime.UTC)
     origin = provenance_of(spec, raw, held, now)
-    folder = free_folder(options.runs, f"{now:%Y%m%dT%H%M%SZ}-{spec.name}-{origin['inputs'][:8]}")
-    with whole_folder(folder) as fresh:
+    name = f"{now:%Y%m%dT%H%M%SZ}-{spec.name}-{origin['inputs'][:8]}"
+    folder = shelf.free_folder(options.runs, name)
+    with shelf.whole_folder(folder) as fresh:
         (fresh / "spec.toml").write_bytes(raw)
         for name, rows in tables.items():
             results.write_table(fresh, name, rows)
@@ -616,27 +621,10 @@ def write(
             results.write_json(fresh / "localised.json", boxes)
         log(f"results: {folder.name}")
         (fresh / "run.log").write_text("\n".join(log.lines) + "\n", encoding="utf-8")
+        trouble = shelf.drawn(lambda: render(fresh, liked))
+    if trouble is not None:
+        raise trouble
     return folder
-
-
-def free_folder(runs: Path, name: str) -> Path:
-    """Return a folder that does not exist yet: two runs can end in one second."""
-    folder, count = runs / name, 2
-    while folder.exists():
-        folder, count = runs / f"{name}-{count}", count + 1
-    return folder
-
-
-@contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
-    """Give a temporary folder beside `folder` that takes its name at the end, or disappears."""
-    fresh = folder.with_name(f".{folder.name}.{os.getpid()}")
-    fresh.mkdir(parents=True)
-    try:
-        yield fresh
-        os.replace(fresh, folder)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
 
 
 def provenance_of(spec: Spec, raw: bytes, held: Corpus, now: datetime.datetime) -> dict[str, Any]:
@@ -657,14 +645,6 @@ def provenance_of(spec: Spec, raw: bytes, held: Corpus, now: datetime.datetime) 
         "captures": takes,
         "missing": held.missing,
     }
-
-
-def point_latest(runs: Path, folder: Path) -> None:
-    """Let runs/latest name the folder; a reader never finds it missing."""
-    fresh = runs / f".latest.{os.getpid()}"
-    fresh.unlink(missing_ok=True)
-    fresh.symlink_to(folder.name)
-    os.replace(fresh, runs / "latest")
 
 
 def render(folder: Path, liked: Path | None) -> Path:

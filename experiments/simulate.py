@@ -14,6 +14,7 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -89,9 +90,10 @@ def cached(folder: Path | None, key: str) -> Outcome | None:
 
 
 def keep(folder: Path, outcome: Outcome) -> None:
-    """Write a finished simulation, whole or not at all."""
+    """Write a finished simulation, whole or not at all; a full disk only costs its reuse."""
     key = outcome["key"]
-    write_atomically(folder / key[:2] / f"{key}.json", json.dumps(outcome).encode())
+    with suppress(OSError):
+        write_atomically(folder / key[:2] / f"{key}.json", json.dumps(outcome).encode())
 
 
 class Bench:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
-import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -24,6 +23,7 @@ from experiments.grid import Cell
 from experiments.provenance import code_digest
 from experiments.simulate import cached, keep, policy_text
 from experiments.statistics import derived_seed
+from experiments.workers import obey
 
 Row = dict[str, Any]
 
@@ -268,7 +268,7 @@ class Wardrobe(NamedTuple):
                 step(f"{item.capture.name} {name}")
             return
         with ProcessPoolExecutor(
-            jobs, mp_context=multiprocessing.get_context("spawn"), initializer=deaf
+            jobs, mp_context=multiprocessing.get_context("spawn"), initializer=obey
         ) as pool:
             waiting = {
                 pool.submit(self.one, item, name, force): f"{item.capture.name} {name}"
@@ -297,11 +297,6 @@ class Wardrobe(NamedTuple):
             found = {"key": self.key(item, name), **told}
             keep(self.folder, found)
         return found
-
-
-def deaf() -> None:
-    """Leave Ctrl-C to the parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def talks(item: Item, calls: Sequence[str]) -> list[str]:
