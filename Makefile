@@ -11,7 +11,7 @@ SPEC ?= morocco-2016
 CORPUS ?=
 RUN_FLAGS := $(if $(CORPUS),--corpus $(CORPUS))
 
-.PHONY: help setup experiment experiment-live plan docker-image docker-experiment evaluate test lint types contracts check corpus add golden reference bench bench-compare bench-growth bench-live docs doctor clean fuzz determinism instructions hostile faults differential mutants audit
+.PHONY: help setup experiment experiment-live plan docker-image docker-experiment evaluate test lint types contracts check corpus add golden reference bench bench-compare bench-growth bench-live docs doctor clean fuzz determinism instructions hostile faults differential mutants audit fuzz-readers
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -122,6 +122,10 @@ bench-live: $(VENV)/live  ## the live box beside the kernel alone: rates, latenc
 # What tries to break the lab (docs/reliability.md); results go to runs/reliability and runs/fuzz.
 fuzz: $(READY)  ## mutated captures through readers, path and boxes: make fuzz PACKETS=10000000 SEED=2
 	@$(BIN)/midcall fuzz --packets $(or $(PACKETS),1000000) --seed $(or $(SEED),1) $(RUN_FLAGS)
+
+fuzz-readers: $(READY)  ## every reader in plain Python, guided by coverage: make fuzz-readers SECONDS=600
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[fuzz]' || true
+	@$(BIN)/python -m tests.fuzz -max_total_time=$(or $(SECONDS),60) -max_len=600
 
 determinism: $(READY)  ## one process of a generic processor against all cores: make determinism [AGAINST=runs/latest]
 	@$(BIN)/python -m tests.proofs.determinism --spec $(SPEC) $(if $(AGAINST),--against $(AGAINST))

@@ -87,5 +87,5 @@ def cases() -> Iterator[bytes]:
         yield bytes([NAMES.index(f"link type {link}"), 0]) + octets
     for path in sorted(SEEDS.glob("*.pcap*")):
         yield bytes([NAMES.index("file"), 0]) + path.read_bytes()
-    for path in sorted(CRASHES.iterdir()):
+    for path in sorted(CRASHES.glob("*")):
         yield path.read_bytes()
