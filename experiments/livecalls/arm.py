@@ -25,6 +25,7 @@ from experiments.statistics import derived_seed
 from testbed import call as replayed
 from testbed.call import CallVerdict
 from testbed.callers import caller as callers
+from testbed.callers import orphans
 from testbed.callers.account import Account
 from testbed.callers.plan import Plan
 from testbed.callers.verdict import Called, Judged, judge
@@ -44,6 +45,10 @@ from testbed.virtual import simulate
 
 #: How long a call takes beyond its planned seconds, and a change of policy: an estimate.
 CALL_OVERHEAD_S, BOX_S = 3.5, 3.0
+#: A box is at rest when nothing came for so long; waited for no longer than that.
+QUIET_S, SETTLE_S = 0.25, 3.0
+#: Operator and hypothesis of calls without a policy.
+NOBODY = "none"
 
 
 class Made(NamedTuple):
@@ -82,6 +87,12 @@ def plans(asked: Programs) -> list[Plan]:
     return [Plan(**one.model_dump()) for one in asked.calls]
 
 
+def null(cells: Sequence[Cell]) -> Cell:
+    """Return the cell without a policy beside others: its calls show what chance alone does."""
+    title = "No policy again, after the others"
+    return cells[-1]._replace(operator=NOBODY, hypothesis=NOBODY, title=title, policy=EMPTY)
+
+
 def lacking(asked: Programs) -> list[str]:
     """Return what this machine lacks for the programs of a spec, a sentence each."""
     from testbed.live import network
@@ -93,17 +104,20 @@ def lacking(asked: Programs) -> list[str]:
 
 def estimate(asked: Programs, grid: Sequence[Cell]) -> float:
     """Return roughly how many seconds the calls of a grid take."""
-    cells = [cell for cell in grid if cell.documented]
     calls = sum(plan.seconds + CALL_OVERHEAD_S for plan in plans(asked))
-    rounds = len(cells) * asked.repeats + len({cell.access for cell in cells})
-    return rounds * (calls + BOX_S)
+    return rounds(asked, grid) * (calls + BOX_S)
 
 
 def count(asked: Programs, grid: Sequence[Cell]) -> int:
     """Return how many calls a grid takes, controls counted."""
+    return rounds(asked, grid) * len(asked.calls)
+
+
+def rounds(asked: Programs, grid: Sequence[Cell]) -> int:
+    """Return how often all plans are called: under every policy, and twice or more under none."""
     cells = [cell for cell in grid if cell.documented]
-    rounds = len(cells) * asked.repeats + len({cell.access for cell in cells})
-    return rounds * len(asked.calls)
+    lines = len({cell.access for cell in cells})
+    return (len(cells) + lines) * asked.repeats + lines
 
 
 def results(
@@ -142,7 +156,7 @@ class Place:
         with self.box(EMPTY) as box:
             self.controls = {plan: self.control(plan, box) for plan in chosen}
         for repeat in range(self.asked.repeats):
-            for cell in cells:
+            for cell in (*cells, null(cells)):
                 policy = at_home(cell.policy)
                 with self.box(policy) as box:
                     for plan in chosen:
@@ -190,10 +204,13 @@ class Place:
 
     def call(self, plan: Plan, box: Box) -> Made:
         """Make one call while the taps look. Raises TestbedError."""
+        orphans.end(self.line)
+        settle(box)
         before = box.met()
         one = self.cast.caller(plan.caller)
         with Taps(self.line.network, UNKNOWN, 0, more=ROOM) as taps:
             account: Account = callers.made(one, plan)
+            settle(box)
             taps.stop()
             rows, store = taps.seen().copy(), taps.store
         met = {name: count - before[name] for name, count in box.met().items()}
@@ -204,7 +221,7 @@ class Place:
 
     def replay(self, control: Captured, policy: Policy) -> CallVerdict | None:
         """Return the verdict on the control's capture under a policy, in virtual time."""
-        if "replay" not in self.asked.arms or control.call is None:
+        if "replay" not in self.asked.arms or control.call is None or not policy.rules:
             return None
         packets, calls = control.made.packets, [control.call]
         played, null = (
@@ -212,6 +229,17 @@ class Place:
             for one in (policy, None)
         )
         return replayed.judge(played, null, control.call)
+
+
+def settle(box: Box) -> None:
+    """Wait until a box has nothing left to decide on, so that no packet counts for another call."""
+    until, seen = time.monotonic() + SETTLE_S, -1
+    while time.monotonic() < until:
+        told = box.counters()
+        if told["received"] == seen and not told["holding"]:
+            return
+        seen = told["received"]
+        time.sleep(QUIET_S)
 
 
 def trimmed(packets: Packets) -> Packets:

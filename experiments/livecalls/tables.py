@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.livecalls.arm import Captured, Made, Result
+from experiments.livecalls.arm import NOBODY, Captured, Made, Result
 from experiments.statistics import clopper_pearson
 from testbed.callers.account import Account
 from testbed.callers.verdict import WORDS, arrivals, connected_at, path
@@ -158,6 +158,8 @@ def state_rows(one: Result) -> Iterable[Row]:
 
 def summarise(rows: Sequence[Row]) -> Row:
     """Return `programs` of summary.json."""
+    again = [row for row in rows if row["operator"] == NOBODY]
+    rows = [row for row in rows if row["operator"] != NOBODY]
     valid = [row for row in rows if row["verdict"] != "INVALID"]
     by_plan: dict[str, Counter[str]] = defaultdict(Counter)
     for row in rows:
@@ -171,6 +173,15 @@ def summarise(rows: Sequence[Row]) -> Row:
         "programs": sorted({row["program"] for row in rows if row["program"]}),
         "fallbacks": [fallback(row) for row in rows if row["verdict"] == "FALLBACK"],
         "agreement": agreement(rows),
+        "null": {
+            "calls": len(again),
+            "ok": sum(row["verdict"] == "OK" for row in again),
+            "others": [
+                {key: row[key] for key in ("plan", "access", "verdict", "reason")}
+                for row in again
+                if row["verdict"] != "OK"
+            ],
+        },
         "failed": [
             {key: row[key] for key in ("plan", "access", "hypothesis", "error")}
             for row in rows

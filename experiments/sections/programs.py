@@ -16,6 +16,8 @@ Table = dict[str, Any]
 
 #: Calls drawn at most: one for each program and way that a call ended comes first.
 MOST = 24
+#: Seconds of a slot, as experiments.livecalls.tables counts them.
+SLOT_S = 0.5
 #: States of one end that are shown at most.
 STATES = 24
 #: What names a call among others.
@@ -69,10 +71,18 @@ def drawn(run: Findings, rows: Sequence[Row]) -> list[Table]:
     for row in rows:
         best.setdefault((row["plan"], row["verdict"]), row)
     chosen = sorted(best.values(), key=lambda row: (row["plan"], rank(row["verdict"])))[:MOST]
-    return [
-        {**row, "strips": strips(row), "said": ends(said[tuple(row[name] for name in NAME)])}
-        for row in chosen
+    return [{**row, **told(row, said[tuple(row[name] for name in NAME)])} for row in chosen]
+
+
+def told(row: Row, states: Sequence[Row]) -> Table:
+    """Return what is drawn of a call: strips, changes of path on them, and states by end."""
+    begin = row["connected_s"] or 0.0
+    moves = [
+        round((state["at_s"] - begin) / SLOT_S, 2)
+        for state in states
+        if state["end"] == "caller" and state["kind"] in ("path", "restart")
     ]
+    return {"strips": strips(row), "moves": [max(at, 0.05) for at in moves], "said": ends(states)}
 
 
 def rank(verdict: str) -> int:

@@ -63,7 +63,7 @@ class Aiortc:
         """Start both processes, and have the caller's make its offers."""
         self.plan, self.placed, self.up = plan, 0, []
         for name, pid in (("caller", self.line.caller_pid), ("callee", self.line.server_pid)):
-            if name not in self.ends:
+            if name not in self.ends or not self.ends[name].program.renew():
                 command = [sys.executable, "-m", "testbed.callers.peers"]
                 program = Program(self.line, pid, command, f"aiortc-{name}", talks=True)
                 self.ends[name] = Servant(program, START_SECONDS)

@@ -187,6 +187,8 @@ class Baresip:
         """Start both agents (and the registrar); wait until they are registered if they are to."""
         self.end_agents()
         self.plan, self.placed, self.connected = plan, 0, False
+        if self.registrar is not None and not self.registrar.renew():
+            self.registrar = None
         if plan.registrar and self.registrar is None:
             command = [sys.executable, "-m", "testbed.callers.registrar", REGISTRAR, str(PORT)]
             one = Program(self.line, self.line.server_pid, command, "registrar")

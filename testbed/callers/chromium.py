@@ -68,6 +68,10 @@ class Chromium:
         """Start the browsers (and the relay), and open both ends' pages. Raises TestbedError."""
         self.plan, self.placed, self.connected = plan, 0, False
         self.held = {}
+        if self.relay is not None and not self.relay.renew():
+            self.relay = None
+        if self.driver is not None and not self.driver.program.renew():
+            self.driver = None
         if plan.path != "direct" and self.relay is None:
             if lacks := relay.missing():
                 raise TestbedError("caller chromium: " + "; ".join(lacks))

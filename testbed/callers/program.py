@@ -39,8 +39,8 @@ exec "$@"
 """
 #: How long a program may take to be gone when killed, and to run at most.
 STOP_SECONDS, LIMIT_SECONDS = 10.0, 900.0
-#: Lines of its own words that an error shows.
-LAST_LINES = 8
+#: Lines of its own words that an error shows, and how much of each.
+LAST_LINES, LONGEST_LINE = 8, 200
 #: Between two looks at what a program wrote.
 LOOK_SECONDS = 0.02
 
@@ -100,9 +100,22 @@ class Program:
             except OSError as error:
                 raise TestbedError(f"{name}: {whole[0]} cannot be started ({error})") from None
         line.network.watch(self.process.pid)
-        self.timer = threading.Timer(limit_s, self.end)
-        self.timer.daemon = True
-        self.timer.start()
+        self.limit_s = limit_s
+        self.timer = self.clock()
+
+    def clock(self) -> threading.Timer:
+        """Return a timer that ends it, started."""
+        timer = threading.Timer(self.limit_s, self.end)
+        timer.daemon = True
+        timer.start()
+        return timer
+
+    def renew(self) -> bool:
+        """Let it run as long again, for a next call; tells whether it still runs."""
+        self.timer.cancel()
+        if self.alive:
+            self.timer = self.clock()
+        return self.alive
 
     def __enter__(self) -> Program:
         """Return it."""
@@ -137,7 +150,7 @@ class Program:
     def last_words(self) -> str:
         """Return the last lines that it wrote, for errors."""
         lines = self.written().splitlines()[-LAST_LINES:]
-        return "\n".join(f"    {one}" for one in lines) or "    nothing"
+        return "\n".join(f"    {one[:LONGEST_LINE]}" for one in lines) or "    nothing"
 
     def wait_for(self, done: Callable[[], bool], seconds: float, what: str) -> None:
         """Wait until something holds; raises TestbedError when it ended before, or with time."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import socket
 import subprocess
+import time
 
 import pytest
 
@@ -68,3 +69,14 @@ def test_a_program_that_ends_too_soon_is_an_error_with_its_words(network: Networ
         pytest.raises(TestbedError, match="brief ended before never; it said:\n    no such thing"),
     ):
         program.wait_for(lambda: False, 10, "never")
+
+
+def test_a_program_runs_for_a_bounded_time_that_a_next_call_renews(network: Network) -> None:
+    line = Line(network)
+    with Program(line, line.caller_pid, ["sleep", "77"], "bounded", limit_s=4.0) as program:
+        time.sleep(2.5)
+        assert program.renew()
+        time.sleep(2.5)
+        assert program.alive
+        program.process.wait(10)
+        assert not program.renew()
