@@ -17,8 +17,10 @@ Table = dict[str, Any]
 
 def build(run: Findings) -> Table:
     """Return what the section shows."""
+    titles = {row["hypothesis"]: row["hypothesis_title"] for row in run["calls"]}
     return {
         "collateral": collateral(run, answer.answer(run)["ledes"]),
+        "titles": titles,
         "mixes": mixes(run.at("collateral", "mixes") or []),
         "kinds": kinds(run.at("collateral", "by_protocol") or []),
         "bystander_calls": others(run),
