@@ -243,6 +243,8 @@ def window(unit: str) -> Rule:
         form = dice.choice(("from", "to", "both"))
         if form == "to" and part.called in ("far port", "protocol"):
             return None  # the flow's first packet decides: the window cannot be told
+        if unit == "bytes" and part.called == "size" and ends[0] < part.edges["size"][0] + 40:
+            return None  # the packet alone brings so many bytes
         word = {"from": f"{ends[0]}-", "to": f"-{ends[1]}", "both": f"{ends[0]}-{ends[1]}"}[form]
         numbers = {"from": ends[:1], "to": ends[1:], "both": ends}[form]
         held = Part(f'{unit} = "{word}"', unit, {unit: tuple(numbers)})

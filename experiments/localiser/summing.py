@@ -47,7 +47,7 @@ def summed(
         size = (low, high) if low else None
         sums = make(look._replace(size=size), spans._replace(octets=octets))
         odd = [one for one in tries if sizes.holds(one) != sums.holds(one)]
-        if tries and not odd and not low:
+        if not odd and not low and any(sizes.holds(one) for one in tries):
             return sums  # it says less, and the same
         asked = [odd[int(at)] for at in spread(np.arange(len(odd)), SUMS)]
         if asked and all(asker.blocked(one) == sums.holds(one) for one in asked):
