@@ -28,6 +28,8 @@ BY_LINE = "split(datum.label, '\\n')"
 RAISED = {"condition": {"test": "indexof(datum.label, '\\n') > 0", "value": -7}, "value": 0}
 PADDING = {"left": 2, "right": 40, "top": 4, "bottom": 4}
 
+#: Stands between the app that a mark is of and the mark's words; nothing is seen of it.
+OF_APP = "\u2063"
 #: Fonts of one width, the first of which comes with the library that draws.
 FONTS = "Liberation Sans, Arial, Helvetica, sans-serif"
 
@@ -143,7 +145,10 @@ def _clean(element: ElementTree.Element, prefix: str) -> None:
     is_mark = element.attrib.get("role") == "graphics-symbol" and element.tag != "g"
     kept = {key: value for key, value in element.attrib.items() if not _DROPPED.match(key)}
     if tip and is_mark:
-        kept["data-tip"] = tip
+        app, apart, words = tip.rpartition(OF_APP)
+        kept["data-tip"] = words
+        if apart:
+            kept["data-app"] = app
     names = [
         f"{letter}-{_NAME_OF[kept[key].lower()]}"
         for letter, key in (("f", "fill"), ("s", "stroke"))
@@ -178,7 +183,19 @@ PRICE = (("calls blocked", "blocked"), ("calls about which it cannot tell", "gre
 
 
 def price(rows: Sequence[Row], text: str) -> Chart:
-    """Draw what each hypothesis blocks beside what it costs bystanders.
+    """Draw what each hypothesis blocks beside what it costs bystanders; rows: of price_drawing."""
+    title = "What each hypothesis blocks, and whom it hits"
+    return chart("price", title, text, rows, price_drawing(rows), PRICE)
+
+
+def price_pictures(name: str, rows: Sequence[Row], text: str) -> tuple[str, str]:
+    """Return the same as SVG for both widths, for a page alone."""
+    draw = price_drawing(rows)
+    return svg(draw(WIDE), f"{name}-{WIDE}", text), svg(draw(NARROW), f"{name}-{NARROW}", text)
+
+
+def price_drawing(rows: Sequence[Row]) -> Callable[[int], Any]:
+    """Return what draws the price chart at a width.
 
     Rows: label, blocked_share, reach (that and the share that cannot tell), hit_share (all 0..1),
     short_calls, short_flows, tip_calls, tip_flows. Both panels share the rows' order; the right
@@ -230,20 +247,21 @@ def price(rows: Sequence[Row], text: str) -> Chart:
             return alt.hconcat(calls, flows, spacing=64)
         return alt.vconcat(calls, flows, spacing=18)
 
-    return chart("price", "What each hypothesis blocks, and whom it hits", text, rows, draw, PRICE)
+    return draw
 
 
 def outcomes(rows: Sequence[Row], order: Sequence[str], text: str) -> Chart:
     """Draw the outcomes of call flows, one bar per app and role.
 
-    Rows: label, outcome (one of `order`), n, tip.
+    Rows: label, outcome (one of `order`), n, tip, app.
     """
     labels = list(dict.fromkeys(row["label"] for row in rows))
+    told = [{**row, "told": f"{row['app']}{OF_APP}{row['tip']}"} for row in rows]
     colours = ("through", "grey", "violet", "blocked")[: len(order)]
 
     def draw(width: int) -> Any:
         return (
-            alt.Chart(_data(rows))
+            alt.Chart(_data(told))
             .mark_bar(height=15)
             .encode(
                 y=alt.Y("label:N", sort=labels, axis=alt.Axis(title=None, domain=False,
@@ -251,7 +269,7 @@ def outcomes(rows: Sequence[Row], order: Sequence[str], text: str) -> Chart:
                 x=alt.X("n:Q", title="flows", axis=alt.Axis(tickMinStep=1, tickCount=5)),
                 color=alt.Color("outcome:N", scale=_colours(order, colours)),
                 order=alt.Order("rank:Q"),
-                description=alt.Description("tip:N"),
+                description=alt.Description("told:N"),
             )
             .properties(width=width, height=24 * len(labels))
         )  # fmt: skip

@@ -89,7 +89,14 @@ def outcomes_chart(table: Sequence[Row]) -> charts.Chart | None:
             words = wording.OUTCOME_NAMES[name]
             tip = f"{label}: {entry[name]} of {wording.plural(entry['n'], 'flow')} {words}"
             rows.append(
-                {"label": label, "outcome": words, "n": entry[name], "rank": rank, "tip": tip}
+                {
+                    "label": label,
+                    "outcome": words,
+                    "n": entry[name],
+                    "rank": rank,
+                    "tip": tip,
+                    "app": entry["app"],
+                }
             )
     if not rows:
         return None

@@ -9,8 +9,8 @@ from typing import Any
 
 from experiments import charts, mission, wording
 from experiments.findings import Findings
+from experiments.sections import priced
 from experiments.sections.calendar import calendar
-from experiments.statistics import ratio
 
 Row = Mapping[str, Any]
 Table = dict[str, Any]
@@ -19,7 +19,11 @@ Table = dict[str, Any]
 def build(run: Findings) -> Table:
     """Return what the section shows."""
     told = answer(run)
-    return {"answer": told, "price": price_chart(told["ledes"])}
+    return {
+        "answer": told,
+        "price": price_chart(told["ledes"]),
+        "priced": list(priced.variants(told["situations"])),
+    }
 
 
 def answer(run: Findings) -> Table:
@@ -187,41 +191,8 @@ def _gaps(run: Findings) -> list[Table]:
 def price_chart(told: Sequence[Row]) -> charts.Chart | None:
     """Return the chart of calls blocked beside bystanders hit, where operators block most."""
     rows = [
-        _price_row(line, lede["operators"] if len(told) > 1 else [])
+        priced.row(line, lede["operators"] if len(told) > 1 else [])
         for lede in told
         for line in lede["lines"]
     ]
-    if not rows:
-        return None
-    words = "; ".join(
-        f"{row['label']}: {row['blocked']} of {row['calls']} calls blocked, "
-        f"{row['inconclusive']} cannot tell, "
-        f"{row['short_flows']} innocent flows hit"
-        for row in rows
-    )
-    return charts.price(rows, f"Two bars per hypothesis. {words}.")
-
-
-def _price_row(line: mission.Line, operators: Sequence[str]) -> Table:
-    names = wording.listed(wording.operator_name(operator) for operator in operators)
-    label = f"{names}: {line.title}" if names else line.title
-    total, hits = line.total, line.hits
-    struck = f"{wording.count(hits.hit)} of {wording.count(hits.flows)}" if hits else "not measured"
-    blocked = f"{total.blocked} of {total.n}"
-    unknown = f", {total.inconclusive} cannot tell" if total.inconclusive else ""
-    return {
-        "label": label,
-        "hypothesis": line.hypothesis,
-        "blocked": total.blocked,
-        "inconclusive": total.inconclusive,
-        "calls": total.n,
-        "blocked_share": ratio(total.blocked, total.n) or 0.0,
-        "hit": hits.hit if hits else None,
-        "flows": hits.flows if hits else None,
-        "hit_share": (ratio(hits.hit, hits.flows) or 0.0) if hits else None,
-        "reach": (ratio(total.blocked, total.n) or 0.0) + (ratio(total.inconclusive, total.n) or 0),
-        "short_calls": blocked + (f", {total.inconclusive} ?" if total.inconclusive else ""),
-        "short_flows": struck,
-        "tip_calls": f"{label}: {blocked} calls blocked{unknown}",
-        "tip_flows": f"{label}: {struck} innocent flows hit",
-    }
+    return charts.price(rows, priced.words(rows)) if rows else None

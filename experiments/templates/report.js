@@ -8,7 +8,12 @@
   if (form) {
     form.hidden = false;
     const selects = all("select", form);
-    const targets = all("[data-place],[data-app],[data-date]").filter((one) => !one.closest("#yours"));
+    const targets = all("[data-place],[data-app],[data-date]")
+      .filter((one) => !one.closest("#yours") && !one.matches(".variant"));
+    // Charts that are drawn for each situation and app stand in for the one that shows all.
+    const drawn = all("figure.variant");
+    const none = all("[data-none]");
+    const whole = all("[data-when=all]");
     const fits = (data, wanted) => {
       if (data.app !== undefined && wanted.app && data.app !== wanted.app) return false;
       if (data.date !== undefined && wanted.date && data.date !== wanted.date) return false;
@@ -25,9 +30,14 @@
     const apply = () => {
       const wanted = Object.fromEntries(selects.map((one) => [one.dataset.key, one.value]));
       const chosen = selects.filter((one) => one.value).map((one) => one.selectedOptions[0].text);
-      for (const one of targets) one.hidden = !fits(one.dataset, wanted);
+      for (const one of targets) one.toggleAttribute("hidden", !fits(one.dataset, wanted));
+      const shown = drawn.filter((one) => chosen.length
+        && fits({ place: one.dataset.place }, wanted) && one.dataset.of === wanted.app);
+      for (const one of drawn) one.hidden = !shown.includes(one);
+      for (const one of whole) one.hidden = chosen.length > 0;
+      for (const one of none) one.hidden = !chosen.length || shown.length > 0;
       button.disabled = !chosen.length;
-      told.textContent = chosen.length ? `only ${chosen.join(", ")}; charts and totals show all` : "";
+      told.textContent = chosen.length ? `only ${chosen.join(", ")}; totals, times and speed are of all` : "";
     };
     form.addEventListener("change", apply);
     form.addEventListener("reset", () => setTimeout(apply));

@@ -20,6 +20,28 @@ OPERATORS = ("maroc-telecom", "inwi", "meditel")
 DATES = ("2015-12-15", "2016-01-20", "2016-03-15", "2016-11-15")
 LABELS = ("before the block", "mobile only", "fixed lines too", "after it was lifted")
 ACCESSES = ("3g", "4g", "adsl", "wifi")
+#: What a box was found to decide by, as a document of experiments.localiser.
+LOCALISED: Row = {
+    "schema": 2, "file": "fake-wa-2015-a", "box": "fake/stun on 4g", "rules": "0badc0de",
+    "masked": True, "packets": 90, "flows": 3, "complete": True, "notes": [], "noise": 0.0,
+    "error": 0.0, "budget": 20000,
+    "cost": {"questions": 70, "probes": 70, "packets": 900, "octets": 90000, "seconds": 60.0},
+    "clauses": [{
+        "words": ["is a STUN message", "packet 3 or more of its flow"],
+        "calls": ["packets", "stun"], "of_capture": True, "needs_packets": 3,
+        "windows": [{"since": "the flow's first packet", "packets": [3, None], "loaded": None,
+                     "bytes": None, "seconds": None}],
+        "struck": {"packets": 4, "bytes": 400, "seconds": 0.25},
+        "packets": [{
+            "number": 17, "ms": 250.0, "direction": "up",
+            "flow": "udp 198.18.x.x:4000-198.19.x.x:3478", "payload": 20, "payload_at": 28,
+            "marks": [{"at": 32, "length": 4, "caption": "STUN cookie", "secret": False}],
+            "hex": " ".join(["45", *[".."] * 27, "00", "01", "00", "00", "21", "12", "a4", "42",
+                             *[".."] * 12]),
+        }],
+    }],
+    "sufficient": [["packets", "stun"]], "necessary": [["packets"], ["stun"]],
+}  # fmt: skip
 #: id, title, grade, apps it blocks, verdict it causes, share of innocent flows it hits
 HYPOTHESES: tuple[tuple[str, str, str | None, tuple[str, ...], str, float], ...] = (
     ("fake-verdict", "Fake: drop the flows that the classifier names as calls", "C",
@@ -314,6 +336,7 @@ def fake_run(folder: Path, **replaced: Sequence[Row]) -> Path:
         f'schema = 1\nname = "fake"\ntitle = "A fake run"\nquestion = "Is <this> escaped?"\n'
         f"apps = {apps}\n{dates}\n"
     )
+    (folder / "localised.json").write_text(json.dumps({"schema": 2, "boxes": [LOCALISED]}))
     (folder / "provenance.json").write_text(
         json.dumps({"git": {"commit": "fake", "dirty": True}, "versions": {"fake": "1"}})
     )

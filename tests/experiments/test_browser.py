@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from experiments import report
+from experiments import evaluate, evaluation, report, results
 from tests.experiments.fake_run import NASTY, fake_run
+from tests.experiments.test_evaluate import SPEC
 
 sync_api = pytest.importorskip(
     "playwright.sync_api", reason="Playwright is not installed (make setup installs it)"
@@ -112,7 +113,7 @@ def test_every_chart_is_drawn_once_for_the_size_of_the_screen(
     visit: Any, size: tuple[int, int], drawn: str, other: str
 ) -> None:
     one = visit(size)
-    figures = one.page.query_selector_all("figure.chart")
+    figures = one.page.query_selector_all("figure.chart:not(.variant)")
     assert len(figures) == 6
     for figure in figures:
         assert not figure.query_selector(f".{other}").is_visible()
@@ -170,6 +171,29 @@ def test_a_filter_hides_what_does_not_fit_and_show_all_brings_it_back(visit: Any
     assert one.shown(places) == before
 
 
+def test_charts_follow_the_filters(visit: Any) -> None:
+    one = visit()
+    bars = "#fig-outcomes .wide svg [data-app]"
+    every, main, drawn = one.shown(bars), "[data-when=all] figure", "figure.variant"
+    assert one.shown(main) == 1
+    assert one.shown(drawn) == 0
+    one.choose("app", "viber")
+    assert 0 < one.shown(bars) == one.shown("#fig-outcomes .wide svg [data-app=viber]") < every
+    assert one.shown(main) == 0
+    assert 0 < one.shown(drawn) == one.shown("figure.variant[data-of=viber]")
+    one.choose("operator", "maroc-telecom")
+    one.choose("app", "")
+    assert 0 < one.shown(drawn) == one.shown("figure.variant[data-of=''][data-place*=maroc]")
+    figure = one.page.query_selector("figure.variant:not([hidden]) .wide [data-tip]")
+    assert "calls blocked" in figure.get_attribute("data-tip")
+    one.choose("date", "2015-12-15")
+    assert one.shown(drawn) == 0
+    assert one.shown("[data-none]") == 1
+    one.page.click(".filters button[type=reset]")
+    one.page.evaluate("() => new Promise((done) => setTimeout(done, 50))")
+    assert (one.shown(bars), one.shown(main), one.shown(drawn)) == (every, 1, 0)
+
+
 def test_a_click_on_a_heading_sorts_a_table_and_a_second_one_turns_it(visit: Any) -> None:
     one = visit()
     table = one.page.query_selector("#accuracy table.sortable")
@@ -194,10 +218,14 @@ def test_a_click_on_a_heading_sorts_a_table_and_a_second_one_turns_it(visit: Any
 def test_axe_finds_nothing_serious(visit: Any, size: tuple[int, int], theme: str) -> None:
     one = visit(size, color_scheme=theme)
     one.page.evaluate("document.querySelectorAll('details').forEach((part) => part.open = true)")
+    assert serious(one) == []
+
+
+def serious(one: Visit) -> list[str]:
+    """Return what axe calls serious or critical in a page."""
     found = axe_api.Axe().run(one.page).response["violations"]
-    told = [f"{fault['id']}: {fault['nodes'][0]['html']}" for fault in found
+    return [f"{fault['id']}: {fault['nodes'][0]['html']}" for fault in found
             if fault["impact"] in ("serious", "critical")]  # fmt: skip
-    assert told == []
 
 
 def test_dark_is_dark_and_light_is_light(visit: Any) -> None:
@@ -242,3 +270,44 @@ def test_a_capture_with_a_nasty_name_runs_nothing(visit: Any) -> None:
     assert one.said == []
     assert NASTY in one.page.inner_text("#yours")
     assert one.page.query_selector("img") is None
+
+
+# ---- the evaluation's page
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return the address of the page of a small evaluation, its rows told as if they were real."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    (folder / "small.toml").write_text(SPEC)
+    options = evaluate.Options(runs=folder / "runs", peers="none", flows=200)
+    done = evaluate.evaluate(str(folder / "small.toml"), options)
+    for name in results.EVALUATED:
+        rows = results.read_table(done.folder, name)
+        told = [{**one, "synthetic": False} if "synthetic" in one else one for one in rows]
+        results.write_table(done.folder, name, told)
+    return evaluation.render(done.folder).as_uri()
+
+
+@pytest.mark.parametrize("size", [PHONE, LAPTOP])
+def test_the_evaluations_page_says_no_error_fits_and_draws(
+    browser: Any, evaluated: str, size: tuple[int, int]
+) -> None:
+    one = Visit(browser, evaluated, size)
+    one.page.wait_for_load_state("networkidle")
+    assert one.said == []
+    assert one.asked == [evaluated]
+    one.page.evaluate("document.querySelectorAll('details').forEach((part) => part.open = true)")
+    assert one.page.evaluate(OVERFLOW) == 0
+    assert one.shown("figure.chart svg [data-tip]") > 0
+    one.context.close()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing_serious_in_the_evaluations_page(
+    browser: Any, evaluated: str, theme: str
+) -> None:
+    one = Visit(browser, evaluated, LAPTOP, color_scheme=theme)
+    one.page.evaluate("document.querySelectorAll('details').forEach((part) => part.open = true)")
+    assert serious(one) == []
+    one.context.close()
