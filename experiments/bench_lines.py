@@ -52,7 +52,7 @@ def rate_lines(told: Row) -> list[str]:
         for path, rate in best.items():
             share = f"{rate / best[KERNEL]:.2f}" if best[KERNEL] else "n/a"
             end = limit_of(told["trials"], path, frames, rate)
-            bound = "at least " if end != "loss" else ""
+            bound = "at least " if end in ("generator", "ladder") else ""
             out.append(f"{path:17}{frames:>8}{f'{bound}{rate}':>18}{share:>11}  {end}")
     flat = ", ".join(f"{path} {rate:,}" for path, rate in live["flat_out_pps"].items())
     out.append(f"as fast as one core sends and forwards, packets/s: {flat}")

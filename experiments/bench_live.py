@@ -320,7 +320,11 @@ def loss_free(rows: Sequence[Row], name: str) -> dict[str, int]:
 
 
 def limit_of(rows: Sequence[Row], path: str, name: str, best: int) -> str:
-    """Return what ended a path's ladder: loss, the generator, or the ladder's end."""
+    """Return what ended a path's ladder: loss, its sender, the generator, or the ladder's end.
+
+    "sender": nothing was lost, but the generator could not send at a rate at which it sent on other
+    paths, so what the kernel does for this path in the sender's context is the limit.
+    """
     above = [
         row
         for row in rows
@@ -330,7 +334,14 @@ def limit_of(rows: Sequence[Row], path: str, name: str, best: int) -> str:
         return "ladder"
     first = min(row["pps"] for row in above)
     lost = any(row["lost"] or row["refused"] for row in above if row["pps"] == first)
-    return "loss" if lost else "generator"
+    if lost:
+        return "loss"
+    elsewhere = any(
+        row["offered"] and row["what"] == "ladder" and row["path"] != path
+        for row in rows
+        if row["frames"] == name and row["pps"] == first
+    )
+    return "sender" if elsewhere else "generator"
 
 
 def shares(paths: list[Bench], options: Options, kernel: int, sizes: Sequence[int]) -> list[Row]:

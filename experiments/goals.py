@@ -19,6 +19,8 @@ MET, MUST, MISSED, UNKNOWN = "met", "must only", "missed", "not measured"
 #: Shares of the kernel's loss-free rate that undecided traffic must and should survive.
 MUST_SHARE, SHARE = "0.35", "0.75"
 LATENCY_LOAD = "10000"
+#: What ended a ladder (experiments.bench_live.limit_of) that tells nothing of the path's limit.
+OPEN = ("generator", "ladder")
 
 
 def rows(told: Told) -> list[Row]:
@@ -96,14 +98,17 @@ def ratio(
     if value is not None:
         words = f"{value:.2f}: {words}"
     bound = f"{must:g} times" if must is not None else ""
-    return row(goal, f"{wanted:g} times", bound, words, least(value, wanted, must))
+    verdict = least(value, wanted, must)
+    if verdict in (MET, MUST) and end and end.get(other) in OPEN:
+        verdict = UNKNOWN  # the other one may carry more
+    return row(goal, f"{wanted:g} times", bound, words, verdict)
 
 
 def pps(path: str, rates: Mapping[str, int], end: Mapping[str, str] | None) -> str:
     """Return a path's rate in words, "at least" where not the path ended it."""
     if path not in rates:
         return "not measured"
-    bound = "at least " if end and end.get(path) in ("generator", "ladder") else ""
+    bound = "at least " if end and end.get(path) in OPEN else ""
     return f"{bound}{rates[path]:,}/s"
 
 

@@ -39,6 +39,12 @@ def test_a_rate_is_loss_free_when_every_trial_up_to_it_is_whole(
     assert bench_live.limit_of(rows, "empty", "200", best) == ended
 
 
+def test_a_path_that_holds_up_its_sender_is_its_own_limit() -> None:
+    rows = [row("nfqueue", 100), row("nfqueue", 200, offered=False), row("empty", 200)]
+    assert bench_live.limit_of(rows, "nfqueue", "200", 100) == "sender"
+    assert bench_live.limit_of(rows[:2], "nfqueue", "200", 100) == "generator"
+
+
 def test_another_frame_size_has_a_rate_of_its_own() -> None:
     rows = [row("empty", 100), row("empty", 50, frames="imix"), row("empty", 90, 1, frames="imix")]
     assert bench_live.loss_free(rows, "imix") == {"empty": 50}

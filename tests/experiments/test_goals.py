@@ -55,6 +55,10 @@ FAILING: list[tuple[dict[str, Any], str, str]] = [
         {"loss_free_pps": {"classifier": 300, "suricata": 301}},
         "undecided flows beside Suricata inline", MISSED,
     ),
+    (
+        {"loss_free_limit": {"suricata": "ladder"}},
+        "undecided flows beside Suricata inline", UNKNOWN,
+    ),
     ({"loss_free_pps": {"classifier": 300}}, "undecided flows beside NFQUEUE", UNKNOWN),
     (
         {"flat_out_pps": {"kernel": 100, "offload": 96, "conntrack": 90}},
