@@ -553,6 +553,7 @@ def bench_live(
 
 
 bench_app.command("leaks")(bench_leaks)
+bench_app.command("soak")(proofs.soak)
 
 
 # ---- captures

@@ -40,3 +40,30 @@ def fuzz(
         give(as_json, told, [*session.lines(told), session.place(runs)])
         if told["finding"] is not None:
             raise typer.Exit(FAILED)
+
+
+def soak(
+    minutes: Annotated[float, typer.Option(min=0.1, help="How long.")] = 60.0,
+    pps: Annotated[
+        int | None,
+        typer.Option(min=1, help="Packets/s (default: half of what the live bench found)."),
+    ] = None,
+    runs: Annotated[Path, typer.Option(help="Where results go, and the live bench's are.")] = Path(
+        "runs"
+    ),
+    as_json: JSON = False,
+) -> None:
+    """Send live traffic for an hour: memory that grows, loss, latency that drifts.
+
+    Needs root. Exit code 1 where one of them shows.
+    Example: sudo .venv/bin/midcall bench soak --minutes 60
+    """
+    from experiments.cli import FAILED, give, say, sentences
+
+    with sentences():
+        from experiments import soak as soaking
+
+        told, path = soaking.soak(minutes, pps, runs, lambda line: say(f"midcall bench: {line}"))
+        give(as_json, {"file": path, **told}, [*soaking.lines(told), path])
+        if told["summary"]["problems"]:
+            raise typer.Exit(FAILED)

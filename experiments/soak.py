@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The soak: live traffic through the box at half of its loss-free rate, for as long as one likes.
+
+Windows of WINDOW seconds, each a row: packets lost, latency, and the memory of the box's process.
+What is looked for shows in the long run only: memory that grows (the slope over the second half,
+when every table was filled once), loss, latency that drifts (the last quarter beside the first).
+A window that the generator could not offer, or lost itself, tells nothing of the box and is said.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments import bench_live
+from experiments.bench_live import BEHIND, surroundings
+from experiments.bench_paths import FLOWS
+from experiments.errors import ExperimentError
+from experiments.provenance import code_digest, git_state, machine
+from experiments.results import write_json
+from testbed.errors import TestbedError
+from testbed.live.box import Box
+from testbed.live.forwarding import mac
+from testbed.live.load import FRESH, Generator, Trial, preferred, traffic
+from testbed.live.network import Network, require
+from testbed.live.ways import way
+
+Row = dict[str, Any]
+
+FOLDER, LATEST, PATH = "soak", "latest.json", "classifier"
+WINDOW, SIZE = 10.0, 200
+SHARE = 0.5
+#: What is called a leak (share of the memory, per hour) and a drift (ratio of medians).
+LEAK, DRIFT = 0.05, 1.5
+#: Windows below which a slope or a drift says nothing.
+FEW = 8
+
+
+def soak(
+    minutes: float, pps: int | None, runs: Path, say: Callable[[str], None]
+) -> tuple[Row, Path]:
+    """Send for so many minutes; returns the result and its file. Raises TestbedError."""
+    require()
+    rate = pps or half_of_loss_free(runs)
+    began = datetime.datetime.now(datetime.UTC)
+    cores = sorted(os.sched_getaffinity(0))
+    with ExitStack() as stack:
+        network = stack.enter_context(Network())
+        box = stack.enter_context(way(PATH)(network, cores[-1]))
+        if not isinstance(box, Box):
+            raise TestbedError(f"path {PATH}: expected a box of the lab's")
+        generator = stack.enter_context(Generator(network))
+        target = mac(network.box_pid, network.ports.b0)
+        load = traffic(FRESH, (SIZE,), FLOWS, target, str(SIZE))
+        stack.enter_context(preferred(cores[0]))
+        rows = windows(box, lambda: generator.trial(load, rate, WINDOW), minutes * 60, say)
+    told: Row = {
+        "schema": 1,
+        "kind": FOLDER,
+        "began": began.isoformat(timespec="seconds"),
+        "minutes": minutes,
+        "rate_pps": rate,
+        "frame_octets": SIZE,
+        "machine": machine() | surroundings(cores[0], cores[-1]),
+        "code": {"digest": code_digest(), "git": git_state()},
+        "windows": rows,
+        "summary": summary(rows),
+    }
+    path = runs / FOLDER / LATEST
+    write_json(path, told)
+    write_json(runs / FOLDER / f"{began:%Y%m%d-%H%M%S}.json", told)
+    return told, path
+
+
+def half_of_loss_free(runs: Path) -> int:
+    """Return half of the rate that the newest live bench found; raises ExperimentError."""
+    held = bench_live.latest(runs) or {}
+    best = held.get("summary", {}).get("live", {}).get("loss_free_pps", {}).get(PATH)
+    if not best:
+        raise ExperimentError(
+            f"{runs}: no live bench says what the box carries without loss: "
+            "run midcall bench live first, or say --pps"
+        )
+    return int(best * SHARE)
+
+
+def windows(
+    box: Box, trial: Callable[[], Trial], seconds: float, say: Callable[[str], None]
+) -> list[Row]:
+    """Send window after window until the time is over."""
+    rows: list[Row] = []
+    begin = time.monotonic()
+    while not rows or time.monotonic() - begin < seconds:
+        overload = box.counters()["dropped_by_overload"]
+        try:
+            row = row_of(trial())
+        except TestbedError as error:
+            row = {"sent": 0, "lost": 0, "offered": False, "why": str(error)}
+        row |= {
+            "at_s": round(time.monotonic() - begin, 1),
+            "box_overload": box.counters()["dropped_by_overload"] - overload,
+            "memory_bytes": resident(box.worker),
+        }
+        rows.append(row)
+        if len(rows) % 6 == 1:
+            say(f"{row['at_s']:.0f} of {seconds:.0f} s, lost {sum(one['lost'] for one in rows)}")
+    return rows
+
+
+def row_of(trial: Trial) -> Row:
+    """Return one window as a row."""
+    return {
+        "sent": trial.sent,
+        "lost": trial.lost,
+        "offered": trial.behind_us / 1e6 <= BEHIND * trial.seconds and trial.refused == 0,
+        "latency_us": trial.percentiles(),
+    }
+
+
+def resident(process: int) -> int:
+    """Return a process's resident memory in bytes."""
+    pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+# ---- what it says
+
+
+def summary(rows: Sequence[Row]) -> Row:
+    """Return the figures, and what of them is a problem."""
+    good = [row for row in rows if row["offered"]]
+    late = rows[len(rows) // 2 :]
+    grown = slope([row["at_s"] for row in late], [row["memory_bytes"] for row in late])
+    ratio = drift([row["latency_us"]["p50"] for row in good if row["latency_us"]["n"]])
+    told: Row = {
+        "windows": len(rows),
+        "windows_not_offered": len(rows) - len(good),
+        "sent": sum(row["sent"] for row in good),
+        "lost": sum(row["lost"] for row in good),
+        "box_overload": sum(row["box_overload"] for row in rows),
+        "memory_bytes": rows[-1]["memory_bytes"],
+        "memory_bytes_per_hour": None if len(rows) < FEW else round(grown * 3600),
+        "latency_drift": None if len(good) < FEW else ratio,
+    }
+    return told | {"problems": problems(told)}
+
+
+def slope(x: Sequence[float], y: Sequence[float]) -> float:
+    """Return the slope of y over x by least squares, 0 for fewer than two points."""
+    if len(x) < 2:
+        return 0.0
+    away = np.asarray(x, float) - np.mean(x)
+    return float((away * (np.asarray(y, float) - np.mean(y))).sum() / (away**2).sum())
+
+
+def drift(values: Sequence[float]) -> float | None:
+    """Return the median of the last quarter over that of the first, None without values."""
+    quarter = max(len(values) // 4, 1)
+    if not values:
+        return None
+    return round(float(np.median(values[-quarter:]) / np.median(values[:quarter])), 3)
+
+
+def problems(told: Row) -> list[str]:
+    """Return what of a soak's figures is not as it should be."""
+    found = []
+    if told["lost"]:
+        found.append(f"{told['lost']} of {told['sent']} packets were lost")
+    growth = told["memory_bytes_per_hour"]
+    if growth is not None and growth > LEAK * told["memory_bytes"]:
+        found.append(f"memory grows by {growth / 1e6:.1f} MB an hour")
+    if told["latency_drift"] is not None and told["latency_drift"] > DRIFT:
+        found.append(
+            f"latency drifts: the last quarter has {told['latency_drift']} times the first"
+        )
+    return found
+
+
+def lines(told: Row) -> list[str]:
+    """Return the result as a person reads it."""
+    held = told["summary"]
+    growth, ratio = held["memory_bytes_per_hour"], held["latency_drift"]
+    return [
+        f"{held['sent']:,} packets at {told['rate_pps']:,}/s in {held['windows']} windows "
+        f"({held['windows_not_offered']} not offered), {held['lost']:,} lost",
+        f"memory {held['memory_bytes'] / 1e6:.1f} MB, "
+        + ("too short for a slope" if growth is None else f"{growth / 1e6:+.2f} MB an hour"),
+        "latency: " + ("too short for a drift" if ratio is None else f"last over first {ratio}"),
+        *(f"PROBLEM: {line}" for line in held["problems"]),
+    ]

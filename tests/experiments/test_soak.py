@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The soak finds growing memory, loss and drifting latency, and nothing in sound windows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments import soak
+from experiments.errors import ExperimentError
+
+Row = dict[str, Any]
+
+
+def rows(count: int = 24, **changes: Any) -> list[Row]:
+    """Return windows of 10 s; a change is a function of the window's number."""
+    made = []
+    for n in range(count):
+        row: Row = {
+            "at_s": 10.0 * n, "sent": 1000, "lost": 0, "offered": True, "box_overload": 0,
+            "memory_bytes": 100_000_000, "latency_us": {"n": 1000, "p50": 10.0},
+        }  # fmt: skip
+        made.append(row | {key: change(n) for key, change in changes.items()})
+    return made
+
+
+def test_sound_windows_are_no_problem() -> None:
+    told = soak.summary(rows())
+    assert told["problems"] == []
+    assert (told["sent"], told["lost"], told["memory_bytes_per_hour"]) == (24_000, 0, 0)
+    assert told["latency_drift"] == 1.0
+
+
+def test_memory_that_grows_is_told_per_hour() -> None:
+    told = soak.summary(rows(memory_bytes=lambda n: 100_000_000 + 50_000 * n))
+    assert told["memory_bytes_per_hour"] == 18_000_000
+    assert told["problems"] == ["memory grows by 18.0 MB an hour"]
+
+
+def test_tables_that_fill_in_the_first_half_are_no_leak() -> None:
+    told = soak.summary(rows(memory_bytes=lambda n: 100_000_000 + 4_000_000 * min(n, 12)))
+    assert told["problems"] == []
+
+
+def test_loss_counts_where_the_load_was_offered() -> None:
+    told = soak.summary(rows(lost=lambda n: 3 * (n == 5), offered=lambda n: n != 6))
+    assert told["problems"] == ["3 of 23000 packets were lost"]
+    assert told["windows_not_offered"] == 1
+    assert soak.summary(rows(lost=lambda n: 3 * (n == 6), offered=lambda n: n != 6))["lost"] == 0
+
+
+def test_latency_that_drifts_is_told() -> None:
+    told = soak.summary(rows(latency_us=lambda n: {"n": 9, "p50": 10.0 + n}))
+    assert told["latency_drift"] == pytest.approx(30.5 / 12.5, abs=0.01)
+    assert len(told["problems"]) == 1
+
+
+def test_a_few_windows_say_nothing_of_slope_and_drift() -> None:
+    told = soak.summary(rows(4, memory_bytes=lambda n: 100_000_000 * (n + 1)))
+    assert told["memory_bytes_per_hour"] is None
+    assert told["latency_drift"] is None
+    assert told["problems"] == []
+
+
+def test_the_rate_is_half_of_what_the_live_bench_found(tmp_path: Path) -> None:
+    with pytest.raises(ExperimentError, match="run midcall bench live first, or say --pps"):
+        soak.half_of_loss_free(tmp_path)
+    folder = tmp_path / "bench-live"
+    folder.mkdir()
+    told = {"schema": 1, "summary": {"live": {"loss_free_pps": {"classifier": 300_000}}}}
+    (folder / "latest.json").write_text(json.dumps(told))
+    assert soak.half_of_loss_free(tmp_path) == 150_000
