@@ -11,7 +11,7 @@ SPEC ?= morocco-2016
 CORPUS ?=
 RUN_FLAGS := $(if $(CORPUS),--corpus $(CORPUS))
 
-.PHONY: help setup experiment experiment-live plan docker-image docker-experiment evaluate test lint types contracts check corpus add golden reference bench bench-compare bench-growth bench-live docs doctor clean fuzz determinism instructions hostile faults differential mutants audit fuzz-readers
+.PHONY: help setup experiment experiment-live plan docker-image docker-experiment evaluate test lint types contracts check corpus add golden reference bench bench-compare bench-growth bench-live docs doctor clean fuzz determinism instructions hostile faults differential mutants audit fuzz-readers budget
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -135,6 +135,9 @@ hostile: $(READY)  ## attacks through one engine: bounds of state, counts, time 
 
 faults: $(READY)  ## runs and workers killed at random moments: make faults KILLS=100
 	@$(BIN)/python -m tests.proofs.faults --kills $(or $(KILLS),100)
+
+budget: $(READY)  ## seconds by phase and peak memory of the default experiment, run anew
+	@$(BIN)/python -m tests.proofs.budget --spec $(SPEC)
 
 differential: $(READY)  ## fields of STUN, RTP, RTCP, TLS, DTLS, QUIC beside those that tshark reads
 	@$(BIN)/python -m tests.proofs.differential
