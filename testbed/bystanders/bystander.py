@@ -118,6 +118,8 @@ KINDS = {
     "chat-mqtts": ("chat", "chat over MQTT and TLS, mosquitto"),
     "game": ("game", "a game-like stream of datagrams: 30 inputs and 20 snapshots a second"),
     "game-counter": ("game", "the same with counters of 32 bits in front"),
+    "srt": ("srt", "a camera's stream over SRT, srt-live-transmit at both ends"),
+    "mosh": ("mosh", "a shell over Mosh, somebody types"),
     "dtls": ("dtls", "text over DTLS 1.2 without SRTP, OpenSSL at both ends"),
     "stun": ("stun", "STUN bindings alone, coturn's server and its client"),
     "turn": ("stun", "a TURN relay that carries no call, coturn's server and its load tool"),

@@ -33,6 +33,8 @@ EXPECTED: tuple[tuple[str, set[str], set[str]], ...] = (
     ("DTLS", {"dtls"}, {"rtp"}),
     ("STUN bindings", {"stun"}, {"rtp"}),
     ("a relay of a load test", {"stun"}, {"dtls"}),
+    ("mosh-server", set(), {"stun", "dtls", "sip"}),
+    ("an SRT stream", {"udt"}, {"stun", "dtls", "sip"}),
     ("iperf3", set(), {"stun", "dtls", "sip"}),
     ("game-like", set(), {"stun", "dtls", "sip"}),
     ("errors that the ends' kernels sent", {"icmp"}, set()),

@@ -130,6 +130,8 @@ def call_played(line: Line, scene: Scene, cast: Cast) -> Recording:
 
 def checked(scene: Scene, truth: Truth, packets: Packets) -> list[Label]:
     """Return the labels of a recording; raises TestbedError where a flow is of nobody."""
+    if packets.total == 0:
+        raise TestbedError("nothing was said")
     labels, problems = truth.labels(packets)
     if problems:
         raise TestbedError("\n".join(problems))
