@@ -116,11 +116,13 @@ def test_the_report_tells_the_rate(tmp_path: Path) -> None:
     result(tmp_path, "one", tests=400, false_positives=4)
     folder = fake_run(tmp_path / "run")
     summary = json.loads((folder / "summary.json").read_text())
-    (folder / "summary.json").write_text(json.dumps(summary | {"aa": aa.pooled(tmp_path)}))
+    more = {"aa": aa.pooled(tmp_path), "conformance": {"scenarios": 63, "passed": 62}}
+    (folder / "summary.json").write_text(json.dumps(summary | more))
     report.render(folder)
     page = (folder / "report.html").read_text()
     assert "4 of 400 null tests said “different” at alpha 0.01, 1.0 %" in page
     assert "400 live, until 1 Jan 2026." in page
+    assert "62 of 63 came out as written" in page
 
 
 def test_the_command_plays_samples_and_keeps_what_it_found(
