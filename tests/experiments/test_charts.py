@@ -44,7 +44,14 @@ def settled(name: str) -> charts.Chart:
 def every() -> list[charts.Chart]:
     """Return one chart of each kind."""
     outcomes = [
-        {"label": "fake media", "outcome": word, "n": n, "rank": n, "tip": f"{n} {word}"}
+        {
+            "label": "fake media",
+            "outcome": word,
+            "n": n,
+            "rank": n,
+            "tip": f"{n} {word}",
+            "app": "viber",
+        }
         for n, word in enumerate(("right", "unsure", "other", "missed"), 1)
     ]
     latency = [
