@@ -54,6 +54,7 @@ LAST_LINES = 8
 BRIDGE = "mcbridge"
 QUEUE = 0
 
+#: drop-invalid: no, for a replayed capture may begin in mid-stream, and without rules all must pass.
 SURICATA = """%YAML 1.1
 ---
 default-log-dir: {folder}
@@ -65,7 +66,7 @@ logging:
 af-packet:
   - {{interface: {caller}, copy-iface: {server}, cluster-id: 98, {same}}}
   - {{interface: {server}, copy-iface: {caller}, cluster-id: 97, {same}}}
-stream: {{midstream: true, checksum-validation: no, inline: auto}}
+stream: {{midstream: true, checksum-validation: no, inline: auto, drop-invalid: no}}
 exception-policy: ignore
 unix-command: {{enabled: no}}
 """
