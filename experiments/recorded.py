@@ -17,6 +17,7 @@ from captures.folders import recorded
 from captures.labels import labels
 from experiments import metrics, offline
 from experiments.corpus import Item
+from experiments.spec import Spec
 
 Row = Mapping[str, Any]
 
@@ -32,6 +33,12 @@ def items() -> Iterator[Item]:
     for one in sorted(chosen, key=lambda held: held.name):
         path = recorded().folder / one.file
         yield Item(one, path, calls(one.sha256, False), labels(one.sha256, False))
+
+
+def beside(spec: Spec) -> dict[str, Any]:
+    """Return what a run adds to its summary: `recorded`, where it looks at all public captures."""
+    chosen = spec.captures
+    return {"recorded": block()} if chosen.real and chosen.names is None else {}
 
 
 def block() -> dict[str, Any]:

@@ -157,8 +157,7 @@ def run(name: str, options: Options) -> Finished:
     if dressed is not None:
         tables |= dressed.tables
         told["disguises"] = dressed.summary
-    if spec.captures.real and spec.captures.names is None:
-        told["recorded"] = recorded.block()
+    told |= recorded.beside(spec)
     if evaluated is not None:
         tables |= evaluated.tables
         told["evaluation"] = evaluated.told
