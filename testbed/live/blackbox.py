@@ -54,7 +54,7 @@ LAST_LINES = 8
 BRIDGE = "mcbridge"
 QUEUE = 0
 
-#: drop-invalid: no, for a replayed capture may begin in mid-stream, and without rules all must pass.
+#: drop-invalid: no, for replayed captures may begin in mid-stream, and without rules all must pass.
 SURICATA = """%YAML 1.1
 ---
 default-log-dir: {folder}
