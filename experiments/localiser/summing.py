@@ -47,8 +47,8 @@ def summed(
         size = (low, high) if low else None
         sums = make(look._replace(size=size), spans._replace(octets=octets))
         odd = [one for one in tries if sizes.holds(one) != sums.holds(one)]
-        if not odd and not low and any(sizes.holds(one) for one in tries):
-            return sums  # it says less, and the same
+        if not odd and not low and octets == spans.octets and any(map(sizes.holds, tries)):
+            return sums  # the window of bytes says it already
         asked = [odd[int(at)] for at in spread(np.arange(len(odd)), SUMS)]
         if asked and all(asker.blocked(one) == sums.holds(one) for one in asked):
             return sums
