@@ -358,6 +358,7 @@ def forget(capture: Capture) -> None:
     assert files is not None
     leftovers = [files / capture.file, label_file(local(), capture.sha256)]
     leftovers.append(local().calls / f"{capture.name}.toml")
+    leftovers.append(local().folder / "suggestions" / f"{capture.sha256}.csv")
     for path in leftovers:
         with contextlib.suppress(FileNotFoundError):
             path.unlink()

@@ -751,11 +751,15 @@ def add_capture(
     anonymise: Annotated[
         bool, typer.Option("--anonymise", help="Replace addresses in the copy.")
     ] = False,
+    suggest: Annotated[
+        bool, typer.Option("--suggest", help="List what the classifier takes its flows for.")
+    ] = False,
     as_json: JSON = False,
 ) -> None:
     """Add a capture of your own; it stays on this machine.
 
-    Without --flow only whether the call is seen and blocked is scored, not its flows.
+    Without --flow only whether the call is seen and blocked is scored, not its flows. What
+    --suggest lists is a help to choose --flow by and never counts as truth.
     Example: midcall captures add call.pcap --app whatsapp --kind audio --flow 12
     """
     with sentences():
@@ -780,7 +784,13 @@ def add_capture(
             confirm=warn,
         )
         words = f"added {kept.name}: {kept.app} {kept.kind}, {kept.packets} packets"
-        give(as_json, kept.model_dump(mode="json"), [words])
+        value, told = kept.model_dump(mode="json"), [words]
+        if suggest:
+            from experiments import suggest as suggesting
+
+            value["suggestions"] = suggesting.suggest(kept)
+            told += suggesting.lines(value["suggestions"])
+        give(as_json, value, told)
 
 
 @captures_app.command("anonymise")

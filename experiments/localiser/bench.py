@@ -5,7 +5,7 @@ A rule is recovered exactly where three things hold:
 
 - the search says that it explained everything;
 - the clauses found and the planted rule agree on every probe of a test set made afterwards
-  (experiments.localiser.fresh: over 200 probes a rule, drawn by a generator of its own, the edges
+  (experiments.localiser.fresh: over 150 probes a rule, drawn by a generator of its own, the edges
   of the rule's numbers among them; answers of the planted rule without noise);
 - the minimal sufficient sets found are those of the planted rule, where it has only one
   description. How many packets with a payload may stand before ("loaded") is how long our own
