@@ -127,13 +127,13 @@ def direction(name: str, made: Made | None, control: Captured | None) -> Row:
 
 
 def slots(name: str, made: Made | None) -> str:
-    """Return how many packets a direction's receiver had received in each slot, "[3, 25, ...]"."""
+    """Return how many packets a receiver got in each slot of the plan's seconds, "[3, 25, ...]"."""
     if made is None or not made.called.account.connected:
         return "[]"
     account = made.called.account
     when = arrivals(account, name) / 1e9
-    edges = np.arange(0, account.plan.seconds + 2 * SLOT_S, SLOT_S)
-    return json.dumps(np.histogram(np.clip(when, 0, edges[-1]), edges)[0].tolist())
+    edges = np.arange(0, account.plan.seconds + SLOT_S / 2, SLOT_S)
+    return json.dumps(np.histogram(np.maximum(when, 0), edges)[0].tolist())
 
 
 def state_rows(one: Result) -> Iterable[Row]:
