@@ -22,7 +22,7 @@ import numpy as np
 from captures.pcap import Packets, packets_of, read
 from classifier.decode import MAX_DEPTH
 from classifier.engine import Engine
-from classifier.flow import METER_SPILLED
+from classifier.flow import FLOW, METER_SPILLED
 from classifier.verdicts import NOT_CALL, UNDECIDED
 from experiments.provenance import ROOT
 from experiments.timing import mix
@@ -220,8 +220,7 @@ def bound_of(flows: int) -> int:
     """Return the bytes that an engine of so many flows may lay out."""
     engine = Engine(max_flows=flows, room=flows)
     engine.reserve(flows)
-    engine.reserve(BATCH)
-    return state_of(engine)
+    return state_of(engine) - engine.tables.spill.nbytes + BATCH * FLOW.itemsize
 
 
 def suffered(attack: Attack, packets: int, flows: int) -> tuple[dict[str, Any], list[str]]:
