@@ -19,7 +19,7 @@ from testbed.access import ETHERNET_LENGTH, TOO_LARGE
 from testbed.addressing import Mapped, on_lab, together
 from testbed.endpoints import arrays, begin, fresh
 from testbed.live.ends import SIZE, Orders, Play, begun
-from testbed.live.joint import Frames, Joint, frames, joined
+from testbed.live.joint import Frames, Joint, frames, joined, write_checksums
 from testbed.live.rings import Ring
 from testbed.patience import patience
 from testbed.places import CALLER
@@ -69,6 +69,8 @@ class Stage:
             moved.append(orders if shift is None else retimed(orders, shift))
         self.joint: Joint = joined(moved)
         self.frames: Frames = frames(shown, self.run, mtu + ETHERNET_LENGTH)
+        around = ETHERNET_LENGTH + self.about.overhead
+        write_checksums(self.frames.data, self.frames.at, self.frames.size, around)
 
     def policy(self, policy: Policy) -> Policy:
         """Return a policy whose address sets hold what they held in the captures."""

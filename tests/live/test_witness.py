@@ -18,6 +18,7 @@ from testbed.call import judge
 from testbed.errors import TestbedError
 from testbed.excerpt import excerpt
 from testbed.live import blackbox
+from testbed.live.joint import write_checksums
 from testbed.live.network import Network
 from testbed.live.replay import Capture, Replay, simulate
 from testbed.live.strays import of_one_flow, same_packet
@@ -208,3 +209,13 @@ def test_a_flow_is_known_in_both_directions() -> None:
     assert of_one_flow(answer, 0, len(answer), sent, 0, size, 0, True)
     assert not of_one_flow(answer, 0, len(answer), sent, 0, size, 0, False)
     assert not of_one_flow(other, 0, len(other), sent, 0, size, 0, False)
+
+
+def test_a_header_checksum_that_the_capture_lacks_is_written() -> None:
+    frame = np.concatenate((np.zeros(14, np.uint8), packet(), np.zeros(5, np.uint8)))
+    at, size = np.zeros(1, np.int64), np.array([len(frame)], np.int64)
+    assert write_checksums(frame, at, size, 14) == 1
+    words = frame[14:34].view(">u2").astype(np.int64).sum()
+    assert (int(words) & 0xFFFF) + (int(words) >> 16) == 0xFFFF
+    assert write_checksums(frame, at, size, 14) == 0
+    assert write_checksums(frame, at, np.array([30], np.int64), 14) == 0
