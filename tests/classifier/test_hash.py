@@ -14,7 +14,10 @@ from tests.classifier.test_flow import many
 
 FAR = (0xC6130009, 0, 0, 0, 4, 7000)
 FAR6 = (0x20010002, 0, 0, 9, 6, 7000)
-KEYS = [hash_key(seed) for seed in range(4)] + [hash_key(None)]
+KEYS = [
+    *(pytest.param(hash_key(seed), id=f"seed {seed}") for seed in range(4)),
+    pytest.param(hash_key(None), id="the process's own"),
+]
 
 End = tuple[int, int, int, int, int, int]
 
