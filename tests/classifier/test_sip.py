@@ -79,7 +79,7 @@ def over_tcp(*payloads: bytes) -> int:
     """Return the evidence's number of the last of a stream's payloads."""
     note, found = blank_note(), 0
     for payload in payloads:
-        found = telephony_tcp(note, octets(payload), 0, len(payload), len(payload))
+        found = telephony_tcp(note, octets(payload), 0, len(payload), len(payload), 2000)
     return number(found)
 
 

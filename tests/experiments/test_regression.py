@@ -139,7 +139,7 @@ def test_no_copy_of_a_real_innocent_capture_is_called_a_call(corpus: Path) -> No
     catalogue = load(local=False)
     paths = obtain(catalogue, corpus=corpus).paths
     items = [Item(one, Path(paths[one.sha256]), [], []) for one in catalogue.captures
-             if one.sha256 in paths and not one.synthetic]  # fmt: skip
+             if one.sha256 in paths and not one.ours]  # fmt: skip
     original = batches.Original([item for item in items if item.innocent], packets)
     for turn in range(3):
         lines = regression.count(original.copy(turn, 20160105))
