@@ -171,11 +171,13 @@ class Place:
         try:
             made = self.call(plan, box)
         except TestbedError as error:
+            self.cast.dismiss(plan.caller)
             return str(error)
         finally:
             self.step(f"{self.access} {plan.name}, control")
         account = made.called.account
         if not account.connected or account.error:
+            self.cast.dismiss(plan.caller)
             return f"the control did not work: {account.error or 'not connected'}"
         labels, _ = Truth(self.line, Witness(self.line), (), account).labels(made.packets)
         known = any(row.call for row in labels)

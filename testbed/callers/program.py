@@ -172,10 +172,11 @@ class Program:
         At once: it is the first of its process namespace, which ignores polite signals.
         """
         self.timer.cancel()
-        family = [identity(pid) for pid in descendants(self.process.pid)]
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(STOP_SECONDS)
+        family = [identity(pid) for pid in descendants(self.process.pid)] if self.alive else []
+        if self.process.poll() is None:  # one that was waited for may have given its number away
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait(STOP_SECONDS)
         until = time.monotonic() + STOP_SECONDS
         while any(map(alive, family)) and time.monotonic() < until:
             time.sleep(LOOK_SECONDS)

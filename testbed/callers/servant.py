@@ -27,8 +27,15 @@ class Servant:
         return [one for one in self.program.written().split("\n")[:-1] if one.startswith("{")]
 
     def answer(self, seconds: float, what: str) -> dict[str, Any]:
-        """Wait for its next answer. Raises TestbedError where it says what went wrong."""
-        self.program.wait_for(lambda: len(self.lines()) > self.answers, seconds, what)
+        """Wait for its next answer. Raises TestbedError where it says what went wrong.
+
+        One that does not answer in time is ended: a late answer would be taken for the next one's.
+        """
+        try:
+            self.program.wait_for(lambda: len(self.lines()) > self.answers, seconds, what)
+        except TestbedError:
+            self.program.end()
+            raise
         told: dict[str, Any] = json.loads(self.lines()[self.answers])
         self.answers += 1
         if "error" in told:

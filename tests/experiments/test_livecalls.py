@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from testbed.callers.account import Account, Candidate, End, Pair, Sample, State
 from testbed.callers.plan import Plan
 from testbed.callers.verdict import Called, judge
 from testbed.callers.ways import ways
+from testbed.errors import TestbedError
 from testbed.live.line import CALLEE, REGISTRAR, RELAY
 from testbed.policy import AddressSet, Policy, Rule
 
@@ -139,6 +141,37 @@ def test_a_call_that_could_not_be_made_is_a_row_and_not_testable() -> None:
     assert told.tables["program_states"] == []
     assert told.summary["failed"][0]["error"] == "chromium ended"
     assert told.summary["agreement"]["n"] == 0
+
+
+class Broken:
+    """A place's programs, all broken; notes which are ended."""
+
+    def __init__(self) -> None:
+        self.dismissed: list[str] = []
+
+    def caller(self, name: str) -> Any:
+        raise TestbedError(f"{name} does not answer")
+
+    def dismiss(self, name: str) -> None:
+        self.dismissed.append(name)
+
+
+@pytest.mark.parametrize("connects", [False, True])
+def test_a_program_whose_control_failed_is_ended(
+    connects: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cast: Any = Broken()
+    nothing: Any = None
+    place = arm.Place(nothing, cast, "4g", nothing, 1, lambda _: None)
+    one = made("udp", 1.0)
+    failed = dataclasses.replace(one.called.account, connected=connects, error="it hung")
+    silent = one._replace(called=one.called._replace(account=failed))
+    monkeypatch.setattr(arm.Place, "call", lambda *_: cast.caller("aiortc"))
+    assert place.control(Plan("aiortc"), nothing) == "aiortc does not answer"
+    assert cast.dismissed == ["aiortc"]
+    monkeypatch.setattr(arm.Place, "call", lambda *_: silent)
+    assert place.control(Plan("aiortc"), nothing) == "the control did not work: it hung"
+    assert cast.dismissed == ["aiortc", "aiortc"]
 
 
 def row(live: str, replay: str, blocked: bool) -> dict[str, Any]:
