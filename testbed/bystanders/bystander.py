@@ -11,6 +11,7 @@ flow's truth, the other half being whose socket the caller's end was (testbed.re
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -50,6 +51,13 @@ class Stage:
 
     line: Line
     stack: ExitStack
+
+    def folder(self, name: str) -> Path:
+        """Make a folder for what a server reads; it goes when all that is started after is gone."""
+        made = self.line.network.folder / name
+        made.mkdir(exist_ok=True)
+        self.stack.callback(shutil.rmtree, made, ignore_errors=True)
+        return made
 
     def server(self, command: list[str], name: str, talks: bool = False) -> Program:
         """Start a program at the far end; raises TestbedError."""

@@ -34,7 +34,7 @@ def missing(kind: str) -> list[str]:
 
 def start(stage: Stage, kind: str) -> Act:
     """Start the broker, a listener and a writer at each end."""
-    folder = stage.line.network.folder / "broker"
+    folder = stage.folder("broker")
     made = certificate(folder, NAME, ADDRESS)
     text = BROKER.format(
         plain=PLAIN, secure=SECURE, address=ADDRESS, chain=made.chain, key=made.key
@@ -45,7 +45,6 @@ def start(stage: Stage, kind: str) -> Act:
     stage.line.network.folder.chmod(0o711)
     broker = stage.server([tool("mosquitto"), "-c", str(folder / "mosquitto.conf")], "mosquitto")
     broker.wait_for(lambda: listening(stage.line.server_pid, "tcp", SECURE), 10, "listening")
-    stage.stack.callback(shutil.rmtree, folder, ignore_errors=True)
     tls = kind == "chat-mqtts"
     port = SECURE if tls else PLAIN
     where = ["-h", ADDRESS, "-p", str(port), "-k", "5"]

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import shutil
-
 from testbed.bystanders.bystander import Act, Service, Stage, listening
 from testbed.bystanders.certificates import certificate, lacking
 from testbed.callers.program import lacking as lacking_tools
@@ -22,13 +20,12 @@ def missing(kind: str) -> list[str]:
 def start(stage: Stage, kind: str) -> Act:
     """Start the server; both ends write a line in turn."""
     del kind
-    folder = stage.line.network.folder / "sensor"
+    folder = stage.folder("sensor")
     made = certificate(folder, NAME)
     command = ["openssl", "s_server", "-dtls1_2", "-accept", f"{ADDRESS}:{PORT}", "-quiet"]
     command += ["-cert", str(made.chain), "-key", str(made.key)]
     server = stage.server(command, "openssl-server", talks=True)
     server.wait_for(lambda: listening(stage.line.server_pid, "udp", PORT), 10, "listening")
-    stage.stack.callback(shutil.rmtree, folder, ignore_errors=True)
 
     def act(seconds: float) -> None:
         asks = ["openssl", "s_client", "-dtls1_2", "-connect", f"{ADDRESS}:{PORT}", "-quiet"]

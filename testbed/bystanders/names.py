@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import shutil
-
 from testbed.bystanders.bystander import Act, Service, Stage, listening
 from testbed.bystanders.certificates import certificate, lacking
 from testbed.bystanders.web import tool
@@ -53,7 +51,7 @@ def missing(kind: str) -> list[str]:
 
 def start(stage: Stage, kind: str) -> Act:
     """Start the resolver; a run of dig asks for two addresses of a name."""
-    folder = stage.line.network.folder / "resolver"
+    folder = stage.folder("resolver")
     made = certificate(folder, NAME)
     data = "\n".join(
         f'  local-data: "{host}.example.org. 300 IN {row}"'
@@ -66,7 +64,6 @@ def start(stage: Stage, kind: str) -> Act:
     (folder / "unbound.conf").write_text(text)
     unbound = stage.server([tool("unbound"), "-d", "-c", str(folder / "unbound.conf")], "unbound")
     unbound.wait_for(lambda: listening(stage.line.server_pid, "tcp", 853), 10, "listening")
-    stage.stack.callback(shutil.rmtree, folder, ignore_errors=True)
     speaks, proto, port, words = SPEAKS[kind]
 
     def act(seconds: float) -> None:

@@ -26,7 +26,7 @@ def missing(kind: str) -> list[str]:
 
 def start(stage: Stage, kind: str) -> Act:
     """Start the far end and serve pages inside; the near end connects while it is recorded."""
-    folder = stage.line.network.folder / "vpn"
+    folder = stage.folder("vpn")
     made = certificate(folder, NAME)
     base = [web.tool("openvpn"), "--dev", "tun", "--ca", str(made.authority), "--verb", "3"]
     base += ["--cert", str(made.chain), "--key", str(made.key), "--ping", "2"]

@@ -7,7 +7,6 @@ python -m testbed.bystanders.quic server|client ADDRESS PORT NAME FOLDER SECONDS
 from __future__ import annotations
 
 import asyncio
-import shutil
 import ssl
 import sys
 from importlib.util import find_spec
@@ -38,9 +37,8 @@ def missing(kind: str) -> list[str]:
 def start(stage: Stage, kind: str) -> Act:
     """Start the server; a visit is a run of the client, which asks over one connection."""
     del kind
-    folder = stage.line.network.folder / "quic"
+    folder = stage.folder("quic")
     certificate(folder, NAME)
-    stage.stack.callback(shutil.rmtree, folder, ignore_errors=True)
     base = [sys.executable, "-m", "testbed.bystanders.quic"]
     rest = [ADDRESS, str(PORT), NAME, str(folder)]
     server = stage.server([*base, "server", *rest, "600"], "aioquic-server")

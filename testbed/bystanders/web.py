@@ -62,7 +62,7 @@ def missing(kind: str) -> list[str]:
 
 def served(stage: Stage, address: str = ADDRESS, name: str = NAME) -> Path:
     """Start nginx at an address and return the file of the authority that vouches for it."""
-    folder = stage.line.network.folder / "site"
+    folder = stage.folder("site")
     made = certificate(folder, name)
     pages = folder / "pages"
     pages.mkdir()
@@ -77,7 +77,6 @@ def served(stage: Stage, address: str = ADDRESS, name: str = NAME) -> Path:
     (folder / "nginx.conf").write_text(text)
     nginx = stage.server([tool("nginx"), "-c", str(folder / "nginx.conf")], "nginx")
     nginx.wait_for(lambda: listening(stage.line.server_pid, "tcp", 443), 10, "listening")
-    stage.stack.callback(shutil.rmtree, folder, ignore_errors=True)
     return made.authority
 
 

@@ -15,7 +15,7 @@ from testbed.bystanders.bystander import Act, Service, Stage
 from testbed.callers.program import Program
 from testbed.callers.program import lacking as lacking_tools
 from testbed.errors import TestbedError
-from testbed.live.line import CALLEE, Line
+from testbed.live.line import CALLEE
 
 #: The far end answers from its interface's own address, as it listens at all of them.
 ADDRESS, PORT = CALLEE, 51820
@@ -46,13 +46,14 @@ def missing(kind: str) -> list[str]:
 def start(stage: Stage, kind: str) -> Act:
     """Bring both ends of the tunnel up and serve pages inside it."""
     del kind
-    line = stage.line
+    run = stage.line.network.run
     near, far = wg("genkey").strip(), wg("genkey").strip()
     dials = f"Endpoint = {ADDRESS}:{PORT}\nPersistentKeepalive = 5"
-    client, server = f"wg{line.network.run}c", f"wg{line.network.run}s"
-    bring_up(stage.client, line, client, f"{NEAR_INSIDE}/24", told(near, far, more=dials))
+    client, server = f"wg{run}c", f"wg{run}s"
+    near_run, far_run = (stage.folder(f"{name}.run") for name in (client, server))
+    bring_up(stage.client, near_run, client, f"{NEAR_INSIDE}/24", told(near, far, more=dials))
     listens = f"ListenPort = {PORT}"
-    bring_up(stage.server, line, server, f"{FAR_INSIDE}/24", told(far, near, listens))
+    bring_up(stage.server, far_run, server, f"{FAR_INSIDE}/24", told(far, near, listens))
     pages = web.visits(stage, FAR_INSIDE, "web-http2")
     speaks = "wireguard-go, a WireGuard tunnel"
     return Act((Service("udp", ADDRESS, PORT, speaks),), pages.act)
@@ -65,11 +66,9 @@ def told(own: str, other: str, port: str = "", more: str = "") -> str:
 
 
 def bring_up(
-    begin: Callable[[list[str], str], Program], line: Line, name: str, inner: str, config: str
+    begin: Callable[[list[str], str], Program], folder: Path, name: str, inner: str, config: str
 ) -> None:
     """Start one end and wait until its interface is up; raises TestbedError."""
-    folder = line.network.folder / f"{name}.run"
-    folder.mkdir(exist_ok=True)
     program = begin(["sh", "-ec", END, "sh", str(folder), name, config, inner], name)
     program.wait_for(lambda: "ready\n" in program.written(), 15, "an interface that is up")
 

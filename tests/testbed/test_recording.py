@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ipaddress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from captures.catalogue import check, load
 from captures.folders import samples
 from captures.labels import labels
 from captures.pcap import Packets, packets_of, read
-from testbed.bystanders.bystander import KINDS, Service, bystander, missing
+from testbed.bystanders.bystander import KINDS, Service, Stage, bystander, missing
 from testbed.callers.account import Account, Candidate, End, Flow, Pair
 from testbed.callers.plan import Plan
 from testbed.errors import TestbedError
@@ -30,6 +31,10 @@ from testbed.recording.truth import Truth
 from testbed.recording.witness import Owner, packed
 
 WEB = "198.19.4.1"
+
+
+#: A kind of bystander of each module whose server reads files.
+SERVED = ("web-http2", "chat-mqtts", "dns", "dtls", "openvpn-udp", "quic-http3")
 
 
 class FakeLine:
@@ -230,6 +235,29 @@ def test_a_bystander_whose_programs_are_not_here_says_how_to_get_them(
         line: Any = FakeLine()
         with pytest.raises(TestbedError, match=f"bystander {kind}: "), bystander(kind, line):
             pass
+
+
+@pytest.mark.parametrize("kind", SERVED)
+def test_a_bystander_whose_server_did_not_start_can_be_started_again(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if lacks := missing(kind):
+        pytest.skip("; ".join(lacks))
+    line: Any = FakeLine()
+    line.network = SimpleNamespace(folder=tmp_path)
+    began: list[Path] = []
+
+    def fails(*_: Any, **__: Any) -> Any:
+        began.extend(tmp_path.iterdir())
+        raise TestbedError("it did not start")
+
+    monkeypatch.setattr(Stage, "server", fails)
+    monkeypatch.setattr("shutil.chown", lambda *_: None)
+    for _ in range(2):
+        with pytest.raises(TestbedError, match="it did not start"), bystander(kind, line):
+            pass
+        assert list(tmp_path.iterdir()) == []
+    assert len(began) == 2
 
 
 def test_a_scene_whose_programs_are_missing_is_left_out_and_told(
