@@ -9,7 +9,7 @@ keyed (time, kind, packet): equal inputs give equal orders.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,8 @@ from captures.compiled import I, kernel
 from captures.octets import Octets
 from classifier.flow import Records
 from testbed.forge import ANSWER
-from testbed.replay import Script
+from testbed.replay import LEG, Script
+from testbed.stream import Streams
 
 Numbers = NDArray[np.int64]
 
@@ -31,26 +32,52 @@ WAITED, LATCHED, UNHEARD, GAVE_UP, STALLED, RESENT, KILLED = 0, 1, 2, 3, 4, 5, 6
 COUNTS = ("waited", "latched", "unheard", "gave_up", "stalled", "resent", "killed")
 
 
-def arrays(orders: Script) -> tuple[Any, ...]:
-    """Return the arrays of a script that an event loop takes, in its order."""
-    return (
-        orders.flow,
-        orders.side,
-        orders.send,
-        orders.base,
-        orders.gate,
-        orders.think,
-        orders.first_child,
-        orders.child,
-        orders.latches,
-        orders.need.copy(),
-        orders.first_opens,
-        orders.opens,
-        orders.heard,
-        orders.call,
-        orders.deadline,
-        orders.latch_call,
-        *orders.streams,
+class Orders(NamedTuple):
+    """A script as kernels take it; the arrays' meaning is testbed.replay.Script's."""
+
+    flow: Numbers
+    side: Numbers
+    send: Numbers
+    base: Numbers
+    gate: Numbers
+    think: Numbers
+    first_child: Numbers
+    child: Numbers
+    latches: Numbers
+    need: Numbers  # a copy of its own, counted down as latches open
+    first_opens: Numbers
+    opens: Numbers
+    heard: Octets
+    call: Numbers
+    deadline: Numbers
+    latch_call: Numbers
+    media: Octets
+    streams: Streams
+    patience: Numbers  # [n], ns; of testbed.patience
+
+
+def arrays(script: Script, patience: Numbers) -> Orders:
+    """Return a script's arrays, and after how long who sent a packet sends it again (int64[n])."""
+    return Orders(
+        script.flow,
+        script.side,
+        script.send,
+        script.base,
+        script.gate,
+        script.think,
+        script.first_child,
+        script.child,
+        script.latches,
+        script.need.copy(),
+        script.first_opens,
+        script.opens,
+        script.heard,
+        script.call,
+        script.deadline,
+        script.latch_call,
+        script.media,
+        script.streams,
+        patience,
     )
 
 
@@ -133,26 +160,21 @@ def event(kind: int, packet: int, count: int) -> int:
 
 
 @kernel
-def refused(
-    i: int,
-    time: int,
-    flow: Numbers,
-    side: Numbers,
-    latches: Numbers,
-    need: Numbers,
-    heard: Octets,
-    call: Numbers,
-    deadline: Numbers,
-    first_heard: Numbers,
-    success: Octets,
-) -> int:
+def leg(base: int, caller: bool) -> int:
+    """Return the part of a base delay between the box and the caller, or the far side."""
+    return base // LEG if caller else base - base // LEG
+
+
+@kernel
+def refused(i: int, time: int, orders: Orders, ends: Ends) -> int:
     """Return the slot of `counts` that says why packet i is not sent now, -1 when it is."""
-    for latch in latches[i]:
-        if latch >= 0 and need[latch] > 0:
+    for latch in orders.latches[i]:
+        if latch >= 0 and orders.need[latch] > 0:
             return LATCHED
-    if heard[i] == 1 and first_heard[2 * flow[i] + side[i]] < 0:
+    if orders.heard[i] == 1 and ends.first_heard[2 * orders.flow[i] + orders.side[i]] < 0:
         return UNHEARD
-    if call[i] >= 0 and success[call[i]] == 0 and time > deadline[call[i]]:
+    call = orders.call[i]
+    if call >= 0 and ends.success[call] == 0 and time > orders.deadline[call]:
         return GAVE_UP
     return -1
 
@@ -169,127 +191,51 @@ def begin(send: Numbers, gate: Numbers, heap: Numbers) -> int:
 
 
 @kernel
-def used(
-    i: int,
-    time: int,
-    flow: Numbers,
-    side: Numbers,
-    think: Numbers,
-    first_child: Numbers,
-    child: Numbers,
-    need: Numbers,
-    first_opens: Numbers,
-    opens: Numbers,
-    latch_call: Numbers,
-    first_heard: Numbers,
-    success: Octets,
-    opened: Numbers,
-    heap: Numbers,
-    size: int,
-) -> int:
+def used(i: int, time: int, orders: Orders, ends: Ends, size: int) -> int:
     """Let what waits for packet i go on, now that its receiver can use it; returns the heap's size.
 
-    need is counted down as latches open.
+    orders.need is counted down as latches open.
     """
-    there = 2 * flow[i] + 1 - side[i]
-    if first_heard[there] < 0:
-        first_heard[there] = time
-    for place in range(first_opens[i], first_opens[i + 1]):
-        latch = opens[place]
-        need[latch] -= 1
-        if need[latch] == 0:
-            opened[latch] = time
-            if latch_call[latch] >= 0:
-                success[latch_call[latch]] = 1
-    for place in range(first_child[i], first_child[i + 1]):
-        waiting = child[place]
-        when = time + think[waiting]
-        size = sift_up(heap, size, when, event(SEND, waiting, len(flow)))
+    there = 2 * orders.flow[i] + 1 - orders.side[i]
+    if ends.first_heard[there] < 0:
+        ends.first_heard[there] = time
+    for place in range(orders.first_opens[i], orders.first_opens[i + 1]):
+        latch = orders.opens[place]
+        orders.need[latch] -= 1
+        if orders.need[latch] == 0:
+            ends.opened[latch] = time
+            if orders.latch_call[latch] >= 0:
+                ends.success[orders.latch_call[latch]] = 1
+    for place in range(orders.first_child[i], orders.first_child[i + 1]):
+        waiting = orders.child[place]
+        when = time + orders.think[waiting]
+        size = sift_up(ends.heap, size, when, event(SEND, waiting, len(orders.flow)))
     return size
 
 
 @kernel
-def arrived(
-    i: int,
-    time: int,
-    flow: Numbers,
-    side: Numbers,
-    think: Numbers,
-    first_child: Numbers,
-    child: Numbers,
-    need: Numbers,
-    first_opens: Numbers,
-    opens: Numbers,
-    latch_call: Numbers,
-    stream: Numbers,
-    after: Numbers,
-    first_piece: Numbers,
-    piece: Numbers,
-    base: Numbers,
-    first_heard: Numbers,
-    there: Octets,
-    reached: Numbers,
-    held: Numbers,
-    next_held: Numbers,
-    success: Octets,
-    opened: Numbers,
-    heap: Numbers,
-    size: int,
-) -> int:
+def arrived(i: int, time: int, orders: Orders, ends: Ends, size: int) -> int:
     """Take packet i at its receiver: use it, or hold it until the TCP bytes before it came.
 
     What it was the missing piece of is used with it. Returns the heap's size.
     """
-    own = stream[i]
-    for place in range(first_piece[i], first_piece[i + 1]):
-        there[piece[place]] = 1
-    if own >= 0 and after[i] > reached[own]:
-        next_held[i], held[after[i]] = held[after[i]], i
+    streams, there, reached, held = orders.streams, ends.there, ends.reached, ends.held
+    own = streams.stream[i]
+    for place in range(streams.first_piece[i], streams.first_piece[i + 1]):
+        there[streams.piece[place]] = 1
+    if own >= 0 and streams.after[i] > reached[own]:
+        ends.next_held[i], held[streams.after[i]] = held[streams.after[i]], i
     else:
-        size = used(
-            i,
-            time,
-            flow,
-            side,
-            think,
-            first_child,
-            child,
-            need,
-            first_opens,
-            opens,
-            latch_call,
-            first_heard,
-            success,
-            opened,
-            heap,
-            size,
-        )
+        size = used(i, time, orders, ends, size)
     if own < 0:
         return size
-    while reached[own] < base[own + 1] and there[reached[own]] == 1:
+    while reached[own] < streams.base[own + 1] and there[reached[own]] == 1:
         reached[own] += 1
         ready = held[reached[own]]
         held[reached[own]] = -1
         while ready >= 0:
-            size = used(
-                ready,
-                time,
-                flow,
-                side,
-                think,
-                first_child,
-                child,
-                need,
-                first_opens,
-                opens,
-                latch_call,
-                first_heard,
-                success,
-                opened,
-                heap,
-                size,
-            )
-            ready = next_held[ready]
+            size = used(ready, time, orders, ends, size)
+            ready = ends.next_held[ready]
     return size
 
 

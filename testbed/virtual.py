@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from captures.compiled import I, kernel
 from captures.labels import Label
 from captures.octets import Octets
 from captures.pcap import Packets
-from classifier.engine import Engine, step
+from classifier.engine import Engine, Tables, step
 from classifier.flow import Records
 from classifier.signs import SIGN_IP_SIZE, SIGN_PAYLOAD_AT, SIGN_PAYLOAD_END
 from testbed import access as networks
@@ -40,11 +40,14 @@ from testbed.endpoints import (
     TO_CALLER,
     TO_FAR,
     WAITED,
+    Ends,
+    Orders,
     arrays,
     arrived,
     begin,
     event,
     fresh,
+    leg,
     refused,
     sift_down,
     sift_up,
@@ -236,32 +239,29 @@ def simulate(
     flow = np.full(count, -1, np.int64)
     ends = fresh(orders)
     counts = np.zeros(len(COUNTS), np.int64)
-    order: tuple[Any, ...] = (
-        *engine.tables,
-        engine.signs,
-        box,
-        policy.fail == "closed",
-        links,
-        np.zeros(2, STATE),
-        shown.data,
-        shown.offset,
-        shown.captured,
-        shown.wire,
-        fits,
-        *arrays(orders if dressed is None else retimed(orders, dressed.time - packets.time)),
-        *ends,
-        orders.media,
-        patience(orders.held),
-        np.zeros(count, np.uint8),
-        np.zeros(count, np.uint8),
-        np.zeros(2 * len(orders.held.flows) + 2, np.uint8),
-        np.zeros(count, np.uint8),
-        np.zeros(count, np.uint8),
-        fates,
-        flow,
-        counts,
+    moved = orders if dressed is None else retimed(orders, dressed.time - packets.time)
+    play(
+        Board(
+            engine.tables,
+            engine.signs,
+            box,
+            policy.fail == "closed",
+            links,
+            np.zeros(2, STATE),
+            Frames(shown.data, shown.offset, shown.captured, shown.wire),
+            fits,
+            arrays(moved, patience(orders.held)),
+            ends,
+            np.zeros(count, np.uint8),
+            np.zeros(count, np.uint8),
+            np.zeros(2 * len(orders.held.flows) + 2, np.uint8),
+            np.zeros(count, np.uint8),
+            np.zeros(count, np.uint8),
+            fates,
+            flow,
+            counts,
+        )
     )
-    play(*order)
     if box.meter[METER_FAILED] > 0:
         raise TestbedError(failure(policy, box, shown.data, engine.signs))
     names = tuple(rule.name for rule in policy.rules)
@@ -365,196 +365,154 @@ def by_chance(box: RuleTable, fate: int, rule: int) -> bool:
     return bool(DELAY <= box.rules[rule]["act"] < CENSOR)
 
 
-@kernel
-def play(
-    flows: Records,
-    index: Numbers,
-    notes: Records,
-    context: Records,
-    hellos: Octets,
-    fragments: Numbers,
-    spill: Records,
-    meter: Numbers,
-    model: Records,
-    signs: Numbers,
-    box: RuleTable,
-    closed: bool,
-    links: Records,
-    ways: Records,
-    data: Octets,
-    offset: Numbers,
-    captured: Numbers,
-    wire: Numbers,
-    fits: Octets,
-    flow: Numbers,
-    side: Numbers,
-    send: Numbers,
-    base: Numbers,
-    gate: Numbers,
-    think: Numbers,
-    first_child: Numbers,
-    child: Numbers,
-    latches: Numbers,
-    need: Numbers,
-    first_opens: Numbers,
-    opens: Numbers,
-    heard: Octets,
-    call: Numbers,
-    deadline: Numbers,
-    latch_call: Numbers,
-    stream: Numbers,
-    after: Numbers,
-    first_piece: Numbers,
-    piece: Numbers,
-    pieces: Numbers,
-    first_heard: Numbers,
-    there: Octets,
-    reached: Numbers,
-    held: Numbers,
-    next_held: Numbers,
-    success: Octets,
-    opened: Numbers,
-    heap: Numbers,
-    media: Octets,
-    again_after: Numbers,
-    resends: Octets,
-    polls: Octets,
-    dead: Octets,
-    deceived: Octets,
-    forged: Octets,
-    fates: Records,
-    numbers: Numbers,
-    counts: Numbers,
-) -> None:
-    """Play every event in order of time. Scripts' arrays and state: see testbed.endpoints.
+class Frames(NamedTuple):
+    """The frames that the box sees."""
 
-    closed: whether the box drops what it cannot read; links, ways: LINK[2] and STATE[2], the access
-    network's link up and down, which stands behind the box.
-    """
-    count = len(offset)
-    size = begin(send, gate, heap)
-    while size > 0:
+    data: Octets
+    offset: Numbers  # [n]
+    captured: Numbers  # [n]
+    wire: Numbers  # [n]
+
+
+class Board(NamedTuple):
+    """Everything that a play works on: the box, both ends, and what is written down."""
+
+    tables: Tables
+    signs: Numbers
+    box: RuleTable
+    closed: bool  # whether the box drops what it cannot read
+    links: Records  # LINK[2], the access network's up and down, which stands behind the box
+    ways: Records  # STATE[2], theirs
+    frames: Frames
+    fits: Octets  # [n], of testbed.access
+    orders: Orders
+    ends: Ends
+    polls: Octets  # [n], how often each end looked again whether it may send
+    resends: Octets  # [n]
+    dead: Octets  # [2 * flows + 2] and the next: of testbed.endpoints.suffer
+    deceived: Octets  # [n]
+    forged: Octets  # [n], the kind of the last frame that the box forged in answer
+    fates: Records  # FATE[n]
+    numbers: Numbers  # [n], each packet's flow at the box
+    counts: Numbers  # [COUNTS]
+
+
+@kernel
+def play(board: Board) -> None:
+    """Play every event in order of time, until none is left or a censor of the box failed."""
+    orders, ends, fates = board.orders, board.ends, board.fates
+    heap, count = ends.heap, len(fates)
+    size = begin(orders.send, orders.gate, heap)
+    while size > 0 and board.box.meter[METER_FAILED] == 0:
         time, code = heap[0, 0], heap[0, 1]
         size = sift_down(heap, size)
         kind, i = code // count, code % count
-        fate = fates[i]
         if kind == SEND:
-            if side[i] == LOCAL:
-                fate["sent"], fate["fate"], fate["arrival_time"] = True, DELIVERED, time
-                continue
-            if dead[2 * flow[i] + side[i]] == 1:
-                counts[KILLED] += 0 if fate["sent"] else 1
-                continue
-            if not fate["sent"]:
-                why = refused(
-                    i,
-                    time,
-                    flow,
-                    side,
-                    latches,
-                    need,
-                    heard,
-                    call,
-                    deadline,
-                    first_heard,
-                    success,
-                )
-                if why == LATCHED and media[i] == 0 and polls[i] < POLLS:
-                    polls[i] += 1
-                    size = sift_up(heap, size, time + POLL, event(SEND, i, count))
-                    continue
-                if why >= 0:
-                    counts[why] += 1
-                    continue
-            fate["sent"] = True
-            if fits[i] == TOO_LARGE:
-                fate["fate"] = TOO_BIG
-                continue
-            leg = base[i] // LEG if side[i] == CALLER else base[i] - base[i] // LEG
-            size = sift_up(heap, size, time + leg, event(BOX, i, count))
+            size = leave(i, time, board, size)
         elif kind == BOX:
-            number = step(
-                flows,
-                index,
-                notes,
-                context,
-                hellos,
-                fragments,
-                spill,
-                meter,
-                model,
-                data,
-                offset[i],
-                offset[i] + captured[i],
-                wire[i],
-                time,
-                1,
-                i,
-                signs,
-            )
-            fate["box_time"], numbers[i] = time, number
-            posted = box.meter[METER_LETTERS]
-            copy = i + (I(resends[i]) << 32)  # chances of a copy are drawn anew
-            outcome, rule, out = I(DROPPED if closed and number < 0 else DELIVERED), I(-1), time
-            if number >= 0:
-                outcome, rule, out = decide(box, flows[number], side[i], data, signs, time, copy)
-            if outcome == DELIVERED:
-                octets = signs[SIGN_IP_SIZE] if number >= 0 else wire[i]
-                late = admit(links[side[i]], ways[side[i]], octets, time, copy)
-                out += late - time
-                outcome = I(DELIVERED if late >= 0 else LOST)
-            fate["fate"], fate["rule"] = outcome, rule
-            if box.meter[METER_FAILED] > 0:
-                return
-            fate["letters"] += box.meter[METER_LETTERS] - posted
-            for place in range(posted, box.meter[METER_LETTERS]):
-                far = box.letters[place]["toward"] == UP
-                leg = base[i] - base[i] // LEG if far else base[i] // LEG
-                word = event(TO_FAR if far else TO_CALLER, i, count)
-                forged[i] = box.letters[place]["kind"]
-                size = sift_up(heap, size, time + leg, word)
-            if again_after[i] > 0 and resends[i] < RESENDS and by_chance(box, outcome, rule):
-                again = time + (again_after[i] << I(resends[i]))
-                resends[i] += 1
-                counts[RESENT] += 1
-                size = sift_up(heap, size, again, event(SEND, i, count))
-            if outcome == DELIVERED:
-                leg = base[i] - base[i] // LEG if side[i] == CALLER else base[i] // LEG
-                size = sift_up(heap, size, out + leg, event(ARRIVE, i, count))
+            size = meet(i, time, board, size)
         elif kind in (TO_CALLER, TO_FAR):
             end = I(FAR if kind == TO_FAR else CALLER)
-            slot = 2 * flow[i] + end
-            suffer(I(forged[i]), slot, i, dead, deceived)
+            slot = 2 * orders.flow[i] + end
+            suffer(I(board.forged[i]), slot, i, board.dead, board.deceived)
         else:
-            fate["arrival_time"] = time
-            if dead[2 * flow[i] + 1 - side[i]] == 1 or (gate[i] >= 0 and deceived[gate[i]] == 1):
-                continue
-            size = arrived(
-                i,
-                time,
-                flow,
-                side,
-                think,
-                first_child,
-                child,
-                need,
-                first_opens,
-                opens,
-                latch_call,
-                stream,
-                after,
-                first_piece,
-                piece,
-                pieces,
-                first_heard,
-                there,
-                reached,
-                held,
-                next_held,
-                success,
-                opened,
-                heap,
-                size,
-            )
-    counts[STALLED] = stalled(stream, after, reached, fates)
-    counts[WAITED] = waited(fates, counts)
+            size = reach(i, time, board, size)
+    streams = orders.streams
+    board.counts[STALLED] = stalled(streams.stream, streams.after, ends.reached, fates)
+    board.counts[WAITED] = waited(fates, board.counts)
+
+
+@kernel
+def leave(i: int, time: int, board: Board, size: int) -> int:
+    """Have packet i leave its sender, wait, or not leave at all; returns the heap's size."""
+    orders, heap, fate = board.orders, board.ends.heap, board.fates[i]
+    if orders.side[i] == LOCAL:
+        fate["sent"], fate["fate"], fate["arrival_time"] = True, DELIVERED, time
+        return size
+    if board.dead[2 * orders.flow[i] + orders.side[i]] == 1:
+        board.counts[KILLED] += 0 if fate["sent"] else 1
+        return size
+    if not fate["sent"]:
+        why = refused(i, time, orders, board.ends)
+        if why == LATCHED and orders.media[i] == 0 and board.polls[i] < POLLS:
+            board.polls[i] += 1
+            return sift_up(heap, size, time + POLL, event(SEND, i, len(board.fates)))
+        if why >= 0:
+            board.counts[why] += 1
+            return size
+    fate["sent"] = True
+    if board.fits[i] == TOO_LARGE:
+        fate["fate"] = TOO_BIG
+        return size
+    near = leg(orders.base[i], orders.side[i] == CALLER)
+    return sift_up(heap, size, time + near, event(BOX, i, len(board.fates)))
+
+
+@kernel
+def meet(i: int, time: int, board: Board, size: int) -> int:
+    """Have packet i meet the box, and the access network behind it; returns the heap's size."""
+    t, frames, orders, box = board.tables, board.frames, board.orders, board.box
+    heap, count, fate = board.ends.heap, len(board.fates), board.fates[i]
+    number = step(
+        t.flows,
+        t.slots,
+        t.notes,
+        t.context,
+        t.hellos,
+        t.fragments,
+        t.spill,
+        t.meter,
+        t.model,
+        frames.data,
+        frames.offset[i],
+        frames.offset[i] + frames.captured[i],
+        frames.wire[i],
+        time,
+        1,
+        i,
+        board.signs,
+    )
+    fate["box_time"], board.numbers[i] = time, number
+    posted, side, resends = box.meter[METER_LETTERS], orders.side[i], board.resends
+    copy = i + (I(resends[i]) << 32)  # chances of a copy are drawn anew
+    outcome, rule, out = I(DROPPED if board.closed and number < 0 else DELIVERED), I(-1), time
+    if number >= 0:
+        outcome, rule, out = decide(
+            box, t.flows[number], side, frames.data, board.signs, time, copy
+        )
+    if outcome == DELIVERED:
+        octets = board.signs[SIGN_IP_SIZE] if number >= 0 else frames.wire[i]
+        late = admit(board.links[side], board.ways[side], octets, time, copy)
+        out += late - time
+        outcome = I(DELIVERED if late >= 0 else LOST)
+    fate["fate"], fate["rule"] = outcome, rule
+    if box.meter[METER_FAILED] > 0:
+        return size
+    fate["letters"] += box.meter[METER_LETTERS] - posted
+    for place in range(posted, box.meter[METER_LETTERS]):
+        far = box.letters[place]["toward"] == UP
+        word = event(TO_FAR if far else TO_CALLER, i, count)
+        board.forged[i] = box.letters[place]["kind"]
+        size = sift_up(heap, size, time + leg(orders.base[i], not far), word)
+    wait = orders.patience[i]
+    if wait > 0 and resends[i] < RESENDS and by_chance(box, outcome, rule):
+        again = time + (wait << I(resends[i]))
+        resends[i] += 1
+        board.counts[RESENT] += 1
+        size = sift_up(heap, size, again, event(SEND, i, count))
+    if outcome == DELIVERED:
+        rest = leg(orders.base[i], side != CALLER)
+        size = sift_up(heap, size, out + rest, event(ARRIVE, i, count))
+    return size
+
+
+@kernel
+def reach(i: int, time: int, board: Board, size: int) -> int:
+    """Take packet i at its receiver, where that still listens; returns the heap's size."""
+    orders = board.orders
+    board.fates[i]["arrival_time"] = time
+    if board.dead[2 * orders.flow[i] + 1 - orders.side[i]] == 1:
+        return size
+    if orders.gate[i] >= 0 and board.deceived[orders.gate[i]] == 1:
+        return size
+    return arrived(i, time, orders, board.ends, size)

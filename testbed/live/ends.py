@@ -37,8 +37,10 @@ from testbed.endpoints import (
     TO_FAR,
     UNHEARD,
     Ends,
+    Orders,
     arrived,
     event,
+    leg,
     refused,
     sift_down,
     sift_up,
@@ -61,7 +63,7 @@ from testbed.live.strays import STRAY_MOST, of_one_flow, same_packet
 from testbed.live.system import now, wait_readable
 from testbed.middlebox import DELIVERED, DROPPED, LOST
 from testbed.places import CALLER, FAR, LOCAL
-from testbed.replay import LEG, Script
+from testbed.replay import Script
 from testbed.survey import FIN, RST
 from testbed.virtual import POLL, POLLS, RESENDS
 
@@ -96,41 +98,13 @@ SIZE, BEGAN, RUN, AROUND, REFUSED, STRANGE, LINKED, LAUNCHED, FIRST, FOREIGN, PL
 STATES = 11
 
 
-class Orders(NamedTuple):
-    """A script's arrays, those of testbed.endpoints.arrays, and what the live ends add."""
-
-    flow: Numbers
-    side: Numbers
-    send: Numbers
-    base: Numbers
-    gate: Numbers
-    think: Numbers
-    first_child: Numbers
-    child: Numbers
-    latches: Numbers
-    need: Numbers
-    first_opens: Numbers
-    opens: Numbers
-    heard: Octets
-    call: Numbers
-    deadline: Numbers
-    latch_call: Numbers
-    stream: Numbers
-    after: Numbers
-    first_piece: Numbers
-    piece: Numbers
-    pieces: Numbers
-    media: Octets
-    whose: Numbers  # the capture of each packet
-    too_large: Octets  # 1: does not fit through the access network
-    patience: Numbers  # ns; testbed.patience
-    chancy: Octets  # per rule: 1 where it delays packets, or loses them by chance
-
-
 class Play(NamedTuple):
     """Everything that both ends work on."""
 
     orders: Orders
+    whose: Numbers  # [n], the capture of each packet
+    too_large: Octets  # [n], 1: does not fit through the access network
+    chancy: Octets  # per rule: 1 where it delays packets, or loses them by chance
     ends: Ends
     frames: Frames
     log: Records  # BOX_LOG[n], the box's
@@ -147,7 +121,8 @@ class Play(NamedTuple):
 
 
 def begun(
-    script: Script, ends: Ends, orders: Orders, frames: Frames, log: Records, captures: int,
+    script: Script, ends: Ends, orders: Orders, whose: Numbers, too_large: Octets, chancy: Octets,
+    frames: Frames, log: Records, captures: int,
     ports: tuple[Port, Port], run: int, around: int, linked: bool, foreign: bool = False,
 ) -> Play:  # fmt: skip
     """Return what both ends work on, before anything was sent."""
@@ -160,6 +135,9 @@ def begun(
     state[PLANNED] = script.send.max(initial=0)
     return Play(
         orders,
+        whose,
+        too_large,
+        chancy,
         ends,
         frames,
         log,
@@ -201,7 +179,7 @@ def lost_by_chance(i: int, play: Play) -> bool:
     if row["fate"] == LOST:
         return True
     rule = I(row["rule"])
-    return bool(row["fate"] == DROPPED and rule >= 0 and play.orders.chancy[rule] == 1)
+    return bool(row["fate"] == DROPPED and rule >= 0 and play.chancy[rule] == 1)
 
 
 @kernel
@@ -211,7 +189,7 @@ def leave(i: int, time: int, play: Play) -> None:
     if orders.side[i] == LOCAL:
         row["sent"], row["arrival"] = True, time
         return
-    counts = play.counts[orders.whose[i]]
+    counts = play.counts[play.whose[i]]
     if play.dead[2 * orders.flow[i] + orders.side[i]] == 1:
         counts[KILLED] += 0 if row["sent"] else 1
         return
@@ -220,29 +198,17 @@ def leave(i: int, time: int, play: Play) -> None:
             return
         counts[RESENT] += 1
     else:
-        why = refused(
-            i,
-            time,
-            orders.flow,
-            orders.side,
-            orders.latches,
-            orders.need,
-            orders.heard,
-            orders.call,
-            orders.deadline,
-            ends.first_heard,
-            ends.success,
-        )
+        why = refused(i, time, orders, ends)
         if why >= 0:
             wait_or_stay(i, time, why, play)
             return
         if play.waiting[i] >= 0:
             time = play.waiting[i]
     row["sent"] = True
-    if orders.too_large[i] == 1:
+    if play.too_large[i] == 1:
         return
-    leg = orders.base[i] // LEG if orders.side[i] == CALLER else base_rest(orders.base[i])
-    schedule(play, time + leg, BOX, i)
+    near = leg(orders.base[i], orders.side[i] == CALLER)
+    schedule(play, time + near, BOX, i)
 
 
 @kernel
@@ -270,7 +236,7 @@ def behind(since: int, play: Play) -> bool:
 def delayed(i: int, play: Play) -> bool:
     """Tell whether a rule or the link may delay a packet, by the box's log."""
     rule = I(play.log[i]["rule"])
-    return bool(play.state[LINKED] == 1 or (rule >= 0 and play.orders.chancy[rule] == 1))
+    return bool(play.state[LINKED] == 1 or (rule >= 0 and play.chancy[rule] == 1))
 
 
 @kernel
@@ -289,13 +255,7 @@ def wait_or_stay(i: int, time: int, why: int, play: Play) -> None:
         play.polls[i] += 1
         schedule(play, since + POLL, SEND, i)
         return
-    play.counts[play.orders.whose[i], why] += 1
-
-
-@kernel
-def base_rest(base: int) -> int:
-    """Return the leg of a base delay between the box and the far side."""
-    return base - base // LEG
+    play.counts[play.whose[i], why] += 1
 
 
 @kernel
@@ -328,33 +288,7 @@ def take_in(i: int, time: int, play: Play) -> None:
         return
     if orders.gate[i] >= 0 and play.deceived[orders.gate[i]] == 1:
         return
-    play.state[SIZE] = arrived(
-        i,
-        time,
-        orders.flow,
-        orders.side,
-        orders.think,
-        orders.first_child,
-        orders.child,
-        orders.need,
-        orders.first_opens,
-        orders.opens,
-        orders.latch_call,
-        orders.stream,
-        orders.after,
-        orders.first_piece,
-        orders.piece,
-        orders.pieces,
-        ends.first_heard,
-        ends.there,
-        ends.reached,
-        ends.held,
-        ends.next_held,
-        ends.success,
-        ends.opened,
-        ends.heap,
-        play.state[SIZE],
-    )
+    play.state[SIZE] = arrived(i, time, orders, ends, play.state[SIZE])
 
 
 @kernel
@@ -445,8 +379,8 @@ def hear(side: int, port: Port, play: Play) -> int:
             row["forged"] = max(forged_kind(b, at, end, state[AROUND]), 0)
             row["letters"] += 1
             far = side == FAR
-            leg = base_rest(orders.base[i]) if far else orders.base[i] // LEG
-            schedule(play, on_time(i, time, play) + leg, TO_FAR if far else TO_CALLER, i)
+            rest = leg(orders.base[i], not far)
+            schedule(play, on_time(i, time, play) + rest, TO_FAR if far else TO_CALLER, i)
         else:
             state[STRANGE] += 1
         give_back(port, slot)
@@ -487,9 +421,9 @@ def come(i: int, time: int, play: Play) -> None:
     if row["stamp"] >= 0 or row["times"] == 0:
         play.state[STRANGE] += 1
         return
-    leg = base_rest(orders.base[i]) if orders.side[i] == CALLER else orders.base[i] // LEG
-    row["stamp"], row["arrival"] = time, time + leg
-    schedule(play, on_time(i, time, play) + leg, ARRIVE, i)
+    rest = leg(orders.base[i], orders.side[i] != CALLER)
+    row["stamp"], row["arrival"] = time, time + rest
+    schedule(play, on_time(i, time, play) + rest, ARRIVE, i)
 
 
 @kernel

@@ -18,7 +18,7 @@ from testbed import virtual
 from testbed.access import ETHERNET_LENGTH, TOO_LARGE
 from testbed.addressing import Mapped, on_lab, together
 from testbed.endpoints import arrays, begin, fresh
-from testbed.live.ends import SIZE, Orders, Play, begun
+from testbed.live.ends import SIZE, Play, begun
 from testbed.live.joint import Frames, Joint, frames, joined, write_checksums
 from testbed.live.rings import Ring
 from testbed.patience import patience
@@ -100,19 +100,11 @@ class Stage:
         orders, count = self.joint.script, len(self.joint.starts)
         whose = np.repeat(np.arange(count), [len(one.flow) for one in self.scripts])
         large = np.concatenate(self.fits) == TOO_LARGE
-        told = Orders._make(
-            (
-                *arrays(orders),
-                orders.media,
-                whose.astype(np.int64),
-                large.astype(np.uint8),
-                np.concatenate([patience(one.held) for one in self.scripts]),
-                chancy,
-            )
-        )
         ends = fresh(orders)
+        told = arrays(orders, np.concatenate([patience(one.held) for one in self.scripts]))
         play = begun(
-            orders, ends, told, self.frames, log, count, (ports[0].port, ports[1].port), self.run,
+            orders, ends, told, whose.astype(np.int64), large.astype(np.uint8), chancy, self.frames,
+            log, count, (ports[0].port, ports[1].port), self.run,
             ETHERNET_LENGTH + self.about.overhead, linked, foreign,
         )  # fmt: skip
         play.state[SIZE] = begin(orders.send, orders.gate, ends.heap)

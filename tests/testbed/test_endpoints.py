@@ -57,42 +57,34 @@ def test_only_packets_that_wait_for_none_are_scheduled_at_the_begin(scene: Any, 
     )
 
 
-def why(orders: Any, packet: int, ends: Any, need: Any, time: int) -> int:
-    """Return why a packet of a script is not sent."""
-    told = (orders.latches, need, orders.heard, orders.call, orders.deadline)
-    known = (ends.first_heard, ends.success)
-    return int(refused(packet, time, orders.flow, orders.side, *told, *known))
-
-
 def test_an_end_waits_for_its_latch_and_for_a_first_word_and_not_beyond_its_timer(
     scene: Any, make: Any
 ) -> None:
     call = make.webrtc_call(scene, seconds=0.1)
     orders = script(scene.packets, [call])
     ends = fresh(orders)
-    order = arrays(orders)
-    need = order[9]
-    assert need is not orders.need
+    told = arrays(orders, np.zeros(len(orders.flow), np.int64))
+    assert told.need is not orders.need
+
+    def why(packet: int, time: int) -> int:
+        return int(refused(packet, time, told, ends))
+
     last = len(orders.flow) - 2  # media of the caller
     now = int(orders.send[last])
-    assert why(orders, 0, ends, need, now) == -1
-    assert why(orders, last, ends, need, now) == LATCHED
+    assert why(0, now) == -1
+    assert why(last, now) == LATCHED
     size = 0
     for packet in range(4):
-        size = used(
-            packet, now, orders.flow, orders.side, orders.think, orders.first_child, orders.child,
-            need, orders.first_opens, orders.opens, orders.latch_call, ends.first_heard,
-            ends.success, ends.opened, ends.heap, size,
-        )  # fmt: skip
-    assert why(orders, last, ends, need, now) == -1
+        size = used(packet, now, told, ends, size)
+    assert why(last, now) == -1
     assert (ends.opened == now).all()
     assert ends.success.all()
     ends.success[:] = 0
-    assert why(orders, last, ends, need, int(orders.deadline[0]) + 1) == GAVE_UP
+    assert why(last, int(orders.deadline[0]) + 1) == GAVE_UP
     ends.first_heard[:] = -1
     answer = int(np.flatnonzero(orders.heard)[0])
-    need[:] = 0
-    assert why(orders, answer, ends, need, now) == UNHEARD
+    told.need[:] = 0
+    assert why(answer, now) == UNHEARD
 
 
 def test_a_packet_that_came_lets_what_waits_for_it_leave_after_its_think_time(
@@ -102,11 +94,8 @@ def test_a_packet_that_came_lets_what_waits_for_it_leave_after_its_think_time(
     scene.udp(0.1, "<", make.RELAY, 3478, make.stun(0x101, 7))
     orders = script(scene.packets)
     ends = fresh(orders)
-    size = used(
-        0, 500, orders.flow, orders.side, orders.think, orders.first_child, orders.child,
-        orders.need.copy(), orders.first_opens, orders.opens, orders.latch_call,
-        ends.first_heard, ends.success, ends.opened, ends.heap, 0,
-    )  # fmt: skip
+    told = arrays(orders, np.zeros(2, np.int64))
+    size = used(0, 500, told, ends, 0)
     assert size == 1
     assert ends.heap[0].tolist() == [500 + orders.think[1], event(SEND, 1, 2)]
     assert ends.first_heard.tolist() == [-1, 500, -1, -1]
