@@ -90,7 +90,7 @@ class Script(NamedTuple):
     think: Numbers  # ns after that came
     first_child: Numbers  # [n + 1]: packets that wait for packet i are
     child: Numbers  # child[first_child[i] : first_child[i + 1]]
-    latches: Numbers  # [n, 4]: what must have opened at its time, -1
+    latches: Numbers  # [n, 4 and more]: what must have opened at its time, -1
     need: Numbers  # per latch: how many of its packets must come
     first_opens: Numbers  # [n + 1]: latches that packet i opens
     opens: Numbers

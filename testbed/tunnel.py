@@ -283,7 +283,8 @@ def through(orders: Script, openings: tuple[Opening, ...]) -> Script:
     """Return a script whose packets inside tunnels wait for their openings."""
     if not openings:
         return orders
-    latches, need, owner = orders.latches.copy(), list(orders.need), list(orders.latch_call)
+    latches = np.column_stack((orders.latches, np.full(len(orders.flow), -1)))
+    need, owner = list(orders.need), list(orders.latch_call)
     pairs = [
         (packet, int(latch))
         for packet in np.flatnonzero(np.diff(orders.first_opens)).tolist()

@@ -14,11 +14,12 @@ from captures.pcap import Packets
 from testbed.conformance import policy_of
 from testbed.disguises import DISGUISES, Disguise, disguised, last_suite, slots
 from testbed.policy import Policy, Rule
+from testbed.replay import SUCCESS, script
 from testbed.scenarios import SCENARIOS
 from testbed.scenes import checksum, scene
 from testbed.splice import Added, spliced
 from testbed.survey import survey
-from testbed.tunnel import SERVER4, ip
+from testbed.tunnel import SERVER4, Opening, ip, through
 from testbed.virtual import simulate
 
 #: A hello, two set-up exchanges, DTLS, and a talk in one flow.
@@ -87,13 +88,13 @@ def test_every_checksum_and_length_in_a_disguise_is_right(one: Disguise) -> None
 )
 def test_disguises_pass_the_rules_that_need_what_they_change(key: str, passing: set[str]) -> None:
     policy = policy_of(next(one for one in SCENARIOS if one.key == key))
-    through = set()
+    passed = set()
     for one in DISGUISES:
         worn, told = played(one, policy)
         own = np.isin(worn.script.flow, worn.script.calls[0].flows)
         if told.delivered[own].all():
-            through.add(one.name)
-    assert through == passing
+            passed.add(one.name)
+    assert passed == passing
 
 
 @pytest.mark.parametrize("name", ["turn-tls", "tls-tunnel"])
@@ -102,6 +103,19 @@ def test_what_is_inside_a_tunnel_is_not_sent_where_its_handshake_is_blocked(name
     (door,) = worn.openings
     assert not told.fates["sent"][door.inside[door.inside > door.by]].any()
     assert told.fates["rule"].max() == 0
+
+
+def test_what_waits_for_its_calls_success_waits_for_it_inside_a_tunnel_too(
+    scene: Any, make: Any
+) -> None:
+    make.webrtc_call(scene, seconds=0.1)
+    orders = script(scene.packets)
+    orders.latches[:, SUCCESS] = 0
+    inside = np.arange(1, len(orders.flow))
+    opened = through(orders, (Opening(0, inside, 0),))
+    assert (opened.latches[:, SUCCESS] == 0).all()
+    waits = [sorted({0, len(orders.need)} & set(row)) for row in opened.latches.tolist()]
+    assert waits == [[0], *[[0, len(orders.need)]] * len(inside)]
 
 
 def test_a_box_sees_one_flow_of_a_tunnel_and_its_two_first_messages() -> None:
