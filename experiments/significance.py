@@ -2,7 +2,8 @@
 """Significance of differences between live runs; virtual time has no p values (repeats are copies).
 
 The run is the unit. Block or no block: Fisher's exact test on interleaved runs. Degradation: paired
-permutation test and Hodges-Lehmann shift. Several tests of one run are corrected by Holm's method.
+permutation test and Hodges-Lehmann shift, both of the paired differences. Several tests of one run
+are corrected by Holm's method.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import fisher_exact  # type: ignore[import-untyped]
 
 from experiments.statistics import RESAMPLES, Interval
@@ -39,23 +41,44 @@ def holm(values: Sequence[float]) -> list[float]:
 
 
 def hodges_lehmann(a: Sequence[float], b: Sequence[float]) -> float:
-    """Return the median of all differences b - a (Hodges and Lehmann 1963)."""
-    if not a or not b:
-        raise ValueError("a shift needs values on both sides")
-    return float(np.median(np.subtract.outer(np.asarray(b), np.asarray(a))))
+    """Return the median of the Walsh averages of the paired differences b - a.
+
+    Hodges and Lehmann 1963, the estimator of one sample: what both of a pair share, as the drift
+    of a machine, cancels. Raises ValueError where the sides are not as many, at least one.
+    """
+    return float(walsh_medians(gaps_of(a, b)[None, :])[0])
 
 
 def shift_interval(
     a: Sequence[float], b: Sequence[float], seed: int, level: float = 0.95
 ) -> Interval:
-    """Return the percentile bootstrap interval of the Hodges-Lehmann shift."""
-    generator = np.random.default_rng(seed)
-    one, other = (generator.choice(np.asarray(arm, float), (RESAMPLES, len(arm))) for arm in (a, b))
-    gaps = other[:, None, :] - one[:, :, None]
-    shifts = np.median(gaps.reshape(RESAMPLES, -1), axis=1)
+    """Return the percentile interval of the Hodges-Lehmann shift, pairs drawn with repetition."""
+    gaps = gaps_of(a, b)
+    shifts = walsh_medians(np.random.default_rng(seed).choice(gaps, (RESAMPLES, len(gaps))))
     tail = (1.0 - level) / 2.0
     low, high = np.quantile(shifts, [tail, 1.0 - tail])
     return float(low), float(high)
+
+
+def walsh_medians(gaps: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the median of the averages of every two of a row, each with itself too.
+
+    gaps: float64[k, n]; returns float64[k].
+    """
+    one, other = np.triu_indices(gaps.shape[1])
+    middles = [np.median((row[one] + row[other]) / 2) for row in gaps]
+    return np.array(middles)
+
+
+def gaps_of(a: Sequence[float], b: Sequence[float]) -> NDArray[np.float64]:
+    """Return the paired differences b - a, float64[n].
+
+    Raises ValueError where the sides are not as many, at least one.
+    """
+    if len(a) != len(b) or not a:
+        raise ValueError(f"{len(a)} and {len(b)} values: a paired test needs as many, at least one")
+    gaps: NDArray[np.float64] = np.asarray(b, float) - np.asarray(a, float)
+    return gaps
 
 
 def paired_permutation(a: Sequence[float], b: Sequence[float], seed: int) -> float:
@@ -63,9 +86,7 @@ def paired_permutation(a: Sequence[float], b: Sequence[float], seed: int) -> flo
 
     Exact up to EXHAUSTIVE pairs, else by DRAWS drawn signs, the observed one counted among them.
     """
-    if len(a) != len(b) or not a:
-        raise ValueError(f"{len(a)} and {len(b)} values: a paired test needs as many, at least one")
-    gaps = np.asarray(b, float) - np.asarray(a, float)
+    gaps = gaps_of(a, b)
     seen = abs(gaps.mean()) * (1 - 1e-12)
     if len(gaps) <= EXHAUSTIVE:
         signs = np.array(list(product((-1.0, 1.0), repeat=len(gaps))))

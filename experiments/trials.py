@@ -2,10 +2,11 @@
 """Several live runs against several others: the run is the unit, so differences can be tested.
 
 Block or no block is Fisher's exact test; media lost is a paired permutation test with the
-Hodges-Lehmann shift, runs paired in the order given (they should be interleaved, ABBA). All tests
-of a comparison are corrected together (Holm). A degradation is different where p and the shift's
-interval both say so; what is not shown to differ is inconclusive, never equal. Runs in virtual time
-are copies of each other, so there is nothing to test.
+Hodges-Lehmann shift of the paired differences, runs paired in the order given (they should be
+interleaved, ABBA: what drifts over the runs then cancels in both). All tests of a comparison are
+corrected together (Holm). A degradation is different where p and the shift's interval both say so;
+what is not shown to differ is inconclusive, never equal. Runs in virtual time are copies of each
+other, so there is nothing to test.
 """
 
 from __future__ import annotations

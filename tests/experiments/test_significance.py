@@ -26,12 +26,24 @@ def test_holm_multiplies_by_rank_never_falls_and_keeps_the_order_given() -> None
     assert sig.holm([]) == []
 
 
-def test_the_shift_is_the_median_of_all_differences_and_its_interval_holds_it() -> None:
-    a, b = [1.0, 2.0, 3.0, 4.0], [11.0, 12.0, 13.0, 14.0]
-    assert sig.hodges_lehmann(a, b) == 10.0
+def test_the_shift_is_the_median_of_walsh_averages_and_its_interval_holds_it() -> None:
+    a, b = [0.0, 0.0, 0.0], [1.0, 2.0, 6.0]
+    assert sig.hodges_lehmann(a, b) == 2.75  # of 1, 1.5, 2, 3.5, 4, 6
     low, high = sig.shift_interval(a, b, 1)
-    assert low <= 10.0 <= high
+    assert low <= 2.75 <= high
+    assert low < high
     assert sig.shift_interval(a, b, 1) == (low, high)
+    with pytest.raises(ValueError, match="3 and 2 values"):
+        sig.hodges_lehmann(a, b[:2])
+
+
+def test_drift_that_both_arms_share_hides_no_shift() -> None:
+    a = [10.0 * n for n in range(8)]
+    b = [value + 5 + n % 2 for n, value in enumerate(a)]
+    assert sig.paired_permutation(a, b, 1) < 0.01
+    assert sig.hodges_lehmann(a, b) == 5.5
+    low, high = sig.shift_interval(a, b, 1)
+    assert 5 <= low <= high <= 6
 
 
 def test_a_paired_test_of_few_pairs_is_exact() -> None:

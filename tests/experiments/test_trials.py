@@ -63,6 +63,16 @@ def test_media_lost_is_tested_by_runs_and_corrected_with_the_blocks(tmp_path: Pa
     assert (block.verdict, loss.verdict) == (trials.DIFFERENT, trials.DIFFERENT)
 
 
+def test_a_loss_that_drifts_alike_on_both_sides_hides_no_difference(tmp_path: Path) -> None:
+    drift = [n / 100 for n in range(9)]
+    a = side(tmp_path, "a", [False] * 9, drift)
+    b = side(tmp_path, "b", [False] * 9, [lost + 0.005 for lost in drift])
+    (loss,) = trials.compare(a, b).tests
+    assert loss.shift == pytest.approx(0.005)
+    assert loss.shift_interval == pytest.approx((0.005, 0.005))
+    assert loss.verdict == trials.DIFFERENT
+
+
 def test_a_call_that_never_differs_is_not_tested(tmp_path: Path) -> None:
     a = side(tmp_path, "a", [True] * 2, [0.5] * 2)
     b = side(tmp_path, "b", [True] * 2, [0.5] * 2)
