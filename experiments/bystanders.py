@@ -146,7 +146,8 @@ def mix_rows(
     calls: dict[int, list[Told]] = defaultdict(list)
     chosen = {at: outcomes[at] for at in firsts.values()}
     for at, told in real_calls(held, chosen):
-        wanted = grid[at].targets or spec.apps
+        targets = grid[at].targets
+        wanted = spec.apps if targets is None else targets
         if told.call.app in wanted:
             calls[at].append(told)
     rows = []

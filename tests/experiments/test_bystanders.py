@@ -15,6 +15,7 @@ from experiments.bystanders import ALL, CALLS, Told
 from experiments.corpus import Corpus, Item
 from experiments.grid import Cell
 from experiments.sections import collateral
+from experiments.spec import load as load_spec
 from tests.experiments.fake_run import fake_run
 
 CELL = Cell("inwi", "h", "A title", "4g", "2016-01-20", True, None, ("whatsapp",))
@@ -59,6 +60,18 @@ def test_a_mix_weighs_innocent_flows_and_call_flows_by_their_shares() -> None:
     assert table[ALL]["of_hits"] + table[CALLS]["of_hits"] == pytest.approx(1.0)
     assert table[ALL]["flows_low"] <= table[ALL]["flows_per_million"] <= table[ALL]["flows_high"]
     assert table[CALLS]["flows_high"] is None  # one group
+
+
+@pytest.mark.parametrize(("targets", "mixes"), [(None, True), (("whatsapp",), True), ((), False)])
+def test_an_operator_after_no_apps_calls_has_none_in_its_mix(
+    targets: tuple[str, ...] | None, mixes: bool
+) -> None:
+    one = talk("whatsapp", 1)
+    spec = load_spec("smoke")[0].model_copy(update={"apps": ["whatsapp"]})
+    outcomes = {0: {"key": "k", "calls": [one.entry], "groups": [group("g", "dns", 10, 1)]}}
+    grid = [CELL._replace(targets=targets)]
+    rows = bystanders.mix_rows(spec, grid, Corpus([one.item], []), outcomes)
+    assert bool(rows) == mixes
 
 
 def test_an_interval_is_as_wide_as_the_groups_differ() -> None:
