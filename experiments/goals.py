@@ -58,9 +58,9 @@ def most(value: float | None, wanted: float, must: float | None = None) -> str:
 
 def shares(live: Told) -> list[Row]:
     """Return the goal on undecided traffic at shares of the kernel's rate."""
-    cell = (live["share_of_kernel"].get("classifier") or {}) if live["share_of_kernel"] else {}
+    cell = (live["share_of_kernel"] or {}).get("classifier") or {}
     if SHARE not in cell:
-        verdict, words = UNKNOWN, "the kernel carried no rate without loss"
+        verdict, words = UNKNOWN, unshared(live)
     else:
         whole = {share: one["whole"] == one["trials"] for share, one in cell.items()}
         verdict = MET if whole[SHARE] else MUST if whole.get(MUST_SHARE) else MISSED
@@ -72,6 +72,16 @@ def shares(live: Told) -> list[Row]:
         row("undecided flows, share of the kernel's loss-free rate", SHARE, MUST_SHARE, words,
             verdict)
     ]  # fmt: skip
+
+
+def unshared(live: Told) -> str:
+    """Return why there are no shares of the kernel's rate, in words."""
+    for path in ("kernel", "classifier"):
+        if path not in live["loss_free_pps"]:
+            return f"the path {path} was not measured"
+    if not live["loss_free_pps"]["kernel"]:
+        return "the kernel carried no rate without loss"
+    return "not measured"
 
 
 def ratios(live: Told) -> list[Row]:
@@ -101,6 +111,8 @@ def ratio(
     verdict = least(value, wanted, must)
     if verdict in (MET, MUST) and end and end.get(other) in OPEN:
         verdict = UNKNOWN  # the other one may carry more
+    if verdict == MISSED and end and end.get(path) in OPEN:
+        verdict = UNKNOWN  # this one may carry more
     return row(goal, f"{wanted:g} times", bound, words, verdict)
 
 

@@ -52,12 +52,27 @@ FAILING: list[tuple[dict[str, Any], str, str]] = [
     ),
     ({"share_of_kernel": {}}, "undecided flows, share of the kernel's loss-free rate", UNKNOWN),
     (
-        {"loss_free_pps": {"classifier": 300, "suricata": 301}},
+        {"loss_free_pps": {"classifier": 300, "suricata": 301},
+         "loss_free_limit": {"classifier": "loss", "suricata": "loss"}},
         "undecided flows beside Suricata inline", MISSED,
     ),
     (
         {"loss_free_limit": {"suricata": "ladder"}},
         "undecided flows beside Suricata inline", UNKNOWN,
+    ),
+    (
+        {"loss_free_pps": {"classifier": 200, "suricata": 300}},
+        "undecided flows beside Suricata inline", UNKNOWN,
+    ),
+    (
+        {"loss_free_pps": {"classifier": 200, "suricata": 300},
+         "loss_free_limit": {"classifier": "generator", "suricata": "loss"}},
+        "undecided flows beside Suricata inline", UNKNOWN,
+    ),
+    (
+        {"loss_free_pps": {"classifier": 200, "suricata": 300},
+         "loss_free_limit": {"classifier": "loss", "suricata": "ladder"}},
+        "undecided flows beside Suricata inline", MISSED,
     ),
     ({"loss_free_pps": {"classifier": 300}}, "undecided flows beside NFQUEUE", UNKNOWN),
     (
@@ -91,6 +106,20 @@ def test_a_figure_that_misses_its_goal_is_told(
     more: dict[str, Any], goal: str, verdict: str
 ) -> None:
     assert verdicts(figures(**more))[goal] == verdict
+
+
+@pytest.mark.parametrize(
+    ("rates", "words"),
+    [
+        ({"classifier": 300}, "the path kernel was not measured"),
+        ({"kernel": 400}, "the path classifier was not measured"),
+        ({"kernel": 0, "classifier": 0}, "the kernel carried no rate without loss"),
+        ({"kernel": 400, "classifier": 300}, "not measured"),
+    ],
+)
+def test_a_share_that_is_not_there_is_told_why(rates: dict[str, int], words: str) -> None:
+    found = goals.rows(figures(share_of_kernel={}, loss_free_pps=rates))
+    assert (found[0]["measured"], found[0]["verdict"]) == (words, UNKNOWN)
 
 
 def test_a_rate_that_the_path_did_not_end_is_a_bound() -> None:
