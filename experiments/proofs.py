@@ -55,7 +55,7 @@ def soak(
 ) -> None:
     """Send live traffic for an hour: memory that grows, loss, latency that drifts.
 
-    Needs root. Exit code 1 where one of them shows.
+    Needs root. Exit code 1 where one of them shows, or too little was offered to tell.
     Example: sudo .venv/bin/midcall bench soak --minutes 60
     """
     from experiments.cli import FAILED, give, say, sentences

@@ -171,6 +171,13 @@ def drift(values: Sequence[float]) -> float | None:
 def problems(told: Row) -> list[str]:
     """Return what of a soak's figures is not as it should be."""
     found = []
+    if not told["sent"]:
+        found.append("nothing was offered: a lower rate (--pps) or a quieter machine is needed")
+    elif told["memory_bytes_per_hour"] is None or told["latency_drift"] is None:
+        offered = told["windows"] - told["windows_not_offered"]
+        found.append(
+            f"too short for slope and drift: {offered} windows offered, expected {FEW} timed"
+        )
     if told["lost"]:
         found.append(f"{told['lost']} of {told['sent']} packets were lost")
     growth = told["memory_bytes_per_hour"]

@@ -62,7 +62,20 @@ def test_a_few_windows_say_nothing_of_slope_and_drift() -> None:
     told = soak.summary(rows(4, memory_bytes=lambda n: 100_000_000 * (n + 1)))
     assert told["memory_bytes_per_hour"] is None
     assert told["latency_drift"] is None
-    assert told["problems"] == []
+    assert told["problems"] == [
+        "too short for slope and drift: 4 windows offered, expected 8 timed"
+    ]
+
+
+def test_many_windows_of_which_few_were_offered_are_a_problem() -> None:
+    (line,) = soak.summary(rows(offered=lambda n: n < 7))["problems"]
+    assert line.startswith("too short for slope and drift: 7 windows offered")
+
+
+def test_a_soak_in_which_nothing_was_offered_is_a_problem() -> None:
+    told = soak.summary(rows(offered=lambda n: False))
+    assert (told["sent"], told["lost"]) == (0, 0)
+    assert [line.partition(":")[0] for line in told["problems"]] == ["nothing was offered"]
 
 
 def test_the_rate_is_half_of_what_the_live_bench_found(tmp_path: Path) -> None:
