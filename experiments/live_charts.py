@@ -13,6 +13,7 @@ from experiments.charts import PALETTE, WIDE, Chart, Row, _colours, _data, chart
 #: Colour of each path, the same in every chart; a path that is not here is grey.
 COLOURS = {
     "kernel": "grey",
+    "conntrack": "grey",
     "empty": "ochre",
     "classifier": "through",
     "classifier-spin": "through",
@@ -21,7 +22,7 @@ COLOURS = {
     "nfqueue": "ink",
 }
 #: Paths that share a colour with another are dashed.
-DASHED = ("classifier-spin",)
+DASHED = ("conntrack", "classifier-spin")
 
 
 def spread(rows: Sequence[Row], text: str) -> Chart:

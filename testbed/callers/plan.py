@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from testbed.errors import TestbedError
 
@@ -17,12 +18,23 @@ PATHS = ("direct", "turn-udp", "turn-tcp", "turn-tls", "any")
 #: How SIP's media is sent: plain RTP, or SRTP with keys in SDP (RFC 4568).
 SECURITY = ("rtp", "srtp")
 
-#: What each program can do; a plan outside of it is an error.
-ABLE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "chromium": (MEDIA, PATHS),
-    "aiortc": (("audio", "data"), ("direct",)),
-    "baresip": (("audio",), ("direct",)),
-    "sipp": (("audio",), ("direct",)),
+
+class Able(NamedTuple):
+    """What a program can do; a plan outside of it is an error."""
+
+    media: tuple[str, ...] = ("audio",)
+    paths: tuple[str, ...] = ("direct",)
+    security: tuple[str, ...] = ("rtp",)
+    registrar: bool = False
+    many: bool = False
+
+
+#: For WebRTC, which is always SRTP, either word of SECURITY is taken.
+ABLE = {
+    "chromium": Able(MEDIA, PATHS, SECURITY),
+    "aiortc": Able(("audio", "data"), security=SECURITY, many=True),
+    "baresip": Able(security=SECURITY, registrar=True),
+    "sipp": Able(many=True),
 }
 #: The longest call that may be planned.
 LONGEST_S = 600.0
@@ -58,19 +70,21 @@ class Plan:
         """Return what is wrong with the plan, a sentence each."""
         if self.caller not in ABLE:
             return [f"caller: got {self.caller!r}, expected one of {', '.join(CALLERS)}"]
-        media, paths = ABLE[self.caller]
+        able = ABLE[self.caller]
         found = [
             f"{key}: got {value!r}, {self.caller} can do {', '.join(known)}"
             for key, value, known in (
-                ("media", self.media, media),
-                ("path", self.path, paths),
-                ("security", self.security, SECURITY),
+                ("media", self.media, able.media),
+                ("path", self.path, able.paths),
+                ("security", self.security, able.security),
             )
             if value not in known
         ]
+        if self.registrar and not able.registrar:
+            found.append(f"registrar: got true, {self.caller} calls without one")
         if not 0 < self.seconds <= LONGEST_S:
             found.append(f"seconds: got {self.seconds}, expected above 0 and at most {LONGEST_S}")
-        if self.calls < 1 or (self.calls > 1 and self.caller not in ("aiortc", "sipp")):
+        if self.calls < 1 or (self.calls > 1 and not able.many):
             found.append(f"calls: got {self.calls}, {self.caller} makes one call at a time")
         return found
 
@@ -78,6 +92,3 @@ class Plan:
         """Raise TestbedError with everything that is wrong."""
         if found := self.problems():
             raise TestbedError("\n".join(f"call {self.name}: {line}" for line in found))
-
-
-KEYS = tuple(one.name for one in fields(Plan))

@@ -22,7 +22,6 @@ from testbed.callers.account import CONTROL, MEDIA, SIGNALLING, Account, End, Fl
 from testbed.callers.plan import Plan
 from testbed.callers.program import Program, lacking
 from testbed.callers.sockets import held
-from testbed.errors import TestbedError
 from testbed.live.line import CALLEE, CALLER, Line
 
 HERE = Path(__file__).parent
@@ -111,8 +110,6 @@ class Sipp:
         """Start the callee and wait until it listens."""
         self.close()
         self.plan, self.placed = plan, 0
-        if plan.security != "rtp" or plan.registrar:
-            raise TestbedError("call: sipp makes calls with RTP alone, and without a registrar")
         pid = self.line.server_pid
         one = Program(self.line, pid, self.command("callee", CALLEE), "sipp-callee")
         self.callee = one

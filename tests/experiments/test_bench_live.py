@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from experiments import bench_lines, bench_live
+from experiments import bench_lines, bench_live, live_charts
 from experiments.bench_live import KERNEL, Options
+from experiments.charts import PALETTE
 from experiments.errors import ExperimentError
+from testbed.live.ways import WAYS
 
 
 def row(path: str, pps: int, lost: int = 0, **more: Any) -> dict[str, Any]:
@@ -83,3 +85,9 @@ def test_a_short_bench_measures_everything_and_writes_it(tmp_path: Path) -> None
     text = "\n".join(bench_lines.lines(told))
     assert "RFC 2544-style" in text
     assert "fail closed" in text
+
+
+def test_each_path_is_drawn_in_a_colour_and_dash_of_its_own() -> None:
+    drawn = [(live_charts.COLOURS[path], path in live_charts.DASHED) for path in WAYS]
+    assert len(set(drawn)) == len(WAYS)
+    assert set(live_charts.COLOURS.values()) <= set(PALETTE)

@@ -25,6 +25,18 @@ def test_an_unknown_program_is_an_error() -> None:
     ]
 
 
+@pytest.mark.parametrize("able", [Plan("sipp"), Plan("baresip", security="srtp", registrar=True)])
+def test_sip_with_what_a_program_can_do_is_sound(able: Plan) -> None:
+    assert able.problems() == []
+
+
+def test_sipp_speaks_plain_rtp_and_without_a_registrar() -> None:
+    assert Plan("sipp", security="srtp", registrar=True).problems() == [
+        "security: got 'srtp', sipp can do rtp",
+        "registrar: got true, sipp calls without one",
+    ]
+
+
 def test_names_tell_plans_apart() -> None:
     assert Plan(media="audio+video", path="turn-tls").name == "chromium-audio-video-turn-tls"
     assert Plan("baresip", security="srtp", registrar=True).name == "baresip-srtp-registrar"
