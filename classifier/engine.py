@@ -107,16 +107,40 @@ def step(
     `wire` is the frame's length on the wire, `time` its time in ns, `link` its LINKTYPE, `record`
     its 0-based number in the capture. Fills `signs`, updates the flow's record and its verdict.
     """
+    number = place(
+        flows, index, fragments, spill, meter, data, at, end, wire, time, link, record, signs
+    )
+    if number < 0:
+        return -1
+    if meter[METER_ORPHAN]:
+        close_evicted(notes, spill, meter, model)
+    take(flows, number, notes, context, hellos, meter, model, data, time, signs)
+    return number
+
+
+@inlined
+def place(
+    flows: Records,
+    index: Numbers,
+    fragments: Numbers,
+    spill: Records,
+    meter: Numbers,
+    data: Octets,
+    at: int,
+    end: int,
+    wire: int,
+    time: int,
+    link: int,
+    record: int,
+    signs: Numbers,
+) -> int:
+    """Decode the frame and find its flow: the first half of `step`; returns its number or -1."""
     meter[METER_PACKETS] += 1
     outcome = decode(data, at, end, wire, link, signs, fragments)
     if outcome != DECODED:
         meter[METER_NOT_IP + outcome - 1] += 1
         return -1
-    number = find(flows, index, spill, meter, data, signs, time, record)
-    if meter[METER_ORPHAN]:
-        close_evicted(notes, spill, meter, model)
-    take(flows, number, notes, context, hellos, meter, model, data, time, signs)
-    return number
+    return find(flows, index, spill, meter, data, signs, time, record)
 
 
 @inlined

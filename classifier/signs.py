@@ -13,12 +13,13 @@ from __future__ import annotations
 SIGN_NAME_AT, SIGN_NAME_LENGTH, SIGN_NAME_KIND = 0, 1, 2
 NAME_NONE, NAME_SNI, NAME_DNS_QUESTION, NAME_HTTP_HOST, NAME_QUIC_SNI, NAME_DNS_ANSWER = range(6)
 
+# What decoding says, 3 to 19: classifier.tandem hands these over together.
 SIGN_IP_AT = 3  # the innermost IP header
 SIGN_PAYLOAD_AT = 4  # the transport's payload ...
 SIGN_PAYLOAD_END = 5  # ... up to where it was captured
 SIGN_PROTO = 6  # IP protocol number
 SIGN_UP = 7  # 1: the packet goes from its flow's source to its target
-SIGN_STUN = 8  # STUN message type + 1, 0 when the payload is not STUN
+SIGN_IP_SIZE = 8  # bytes of the innermost IP packet on the wire (a snaplen cuts the rest)
 SIGN_VERSION = 9  # 4 or 6
 SIGN_SOURCE_PORT, SIGN_TARGET_PORT = 10, 11
 SIGN_TCP_FLAGS = 12
@@ -28,9 +29,9 @@ SIGN_TCP_SEQUENCE = 15
 SIGN_SOURCE_AT, SIGN_TARGET_AT = 16, 17  # addresses in the innermost IP header
 SIGN_TUNNELS = 18  # encapsulations taken off
 SIGN_IP_END = 19  # where the innermost IP packet was captured to
-SIGN_IP_SIZE = 36  # its bytes on the wire (a snaplen cuts the rest)
 
 # The STUN message in the payload (the innermost one, where TURN nests them).
+SIGN_STUN = 36  # its type + 1, 0 when the payload is not STUN
 SIGN_STUN_AT = 20  # its header
 SIGN_STUN_END = 21
 SIGN_STUN_FIRST = 22  # first attribute + 1

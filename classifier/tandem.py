@@ -4,9 +4,9 @@
 Three threads, each a few batches ahead of the next: one reads, the leader decodes and finds each
 packet's flow, the follower counts and decides. Reading takes whichever core has time. Each step of
 the packet path is taken by one of them alone and in the order of the packets, so the verdicts are
-those of `Engine.feed`: there is no table that two write, and nothing that one could know too early.
-A record's first half is the leader's (it begins flows and compares addresses), all the rest is the
-follower's.
+those of `Engine.feed`: nothing is known too early, and nothing is written by two at once. The
+leader writes a flow's record once, when it begins it; after that it only reads ends, protocol and
+IP version of it, and all else is the follower's.
 
 Where the flow table must grow, the leader waits for the follower. Where it is at its bound and
 flows are evicted, the leader only passes on, and the follower takes every step.
@@ -25,18 +25,15 @@ import numpy as np
 from captures.compiled import kernel
 from captures.octets import Octets
 from captures.pcap import BATCH, CaptureFile, Packets
-from classifier.decode import DECODED, decode
-from classifier.engine import Engine, take
+from classifier.engine import Engine, place, take
 from classifier.flow import (
     METER_FLOWS,
-    METER_NOT_IP,
     METER_PACKETS,
     METER_UNKNOWN_LINK,
     Numbers,
     Records,
-    find,
 )
-from classifier.signs import SIGN_IP_AT, SIGN_IP_END, SIGN_IP_SIZE, SIGN_STUN
+from classifier.signs import SIGN_IP_AT, SIGN_IP_END
 
 T = TypeVar("T")
 
@@ -45,9 +42,9 @@ AHEAD = 2
 #: Seconds that a thread has to end.
 GRACE = 1.0
 
-#: What a decoded packet hands over: the signs FROM to TO, then SIGN_IP_SIZE.
+#: What a decoded packet hands over: the signs FROM to TO.
 FROM, TO = SIGN_IP_AT, SIGN_IP_END + 1
-HANDED = TO - FROM + 1
+HANDED = TO - FROM
 #: What the leader counts.
 COUNTED = slice(METER_PACKETS, METER_UNKNOWN_LINK + 1)
 
@@ -72,17 +69,24 @@ def lead(
 ) -> None:
     """Take a batch up to its flows: numbers[i] is packet i's, handed[i] what its headers said."""
     for i in range(len(offset)):
-        meter[METER_PACKETS] += 1
         end = offset[i] + captured[i]
-        outcome = decode(data, offset[i], end, wire[i], link[i], signs, fragments)
-        if outcome != DECODED:
-            meter[METER_NOT_IP + outcome - 1] += 1
-            numbers[i] = -1
-            continue
-        numbers[i] = find(flows, index, spill, meter, data, signs, time[i], first + i)
-        for slot in range(HANDED - 1):
+        numbers[i] = place(
+            flows,
+            index,
+            fragments,
+            spill,
+            meter,
+            data,
+            offset[i],
+            end,
+            wire[i],
+            time[i],
+            link[i],
+            first + i,
+            signs,
+        )
+        for slot in range(HANDED):
             handed[i, slot] = signs[FROM + slot]
-        handed[i, HANDED - 1] = signs[SIGN_IP_SIZE]
 
 
 @kernel
@@ -103,9 +107,8 @@ def follow(
     for i in range(len(numbers)):
         if numbers[i] < 0:
             continue
-        for slot in range(HANDED - 1):
+        for slot in range(HANDED):
             signs[FROM + slot] = handed[i, slot]
-        signs[SIGN_IP_SIZE] = handed[i, HANDED - 1]
         take(flows, numbers[i], notes, context, hellos, meter, model, data, time[i], signs)
 
 
@@ -232,9 +235,7 @@ class Leader:
         meter, signs = self.engine.tables.meter, self.engine.signs
         meter[METER_FLOWS] = self.meter[METER_FLOWS]
         meter[COUNTED] += self.meter[COUNTED]
-        self.signs[SIGN_STUN] = signs[SIGN_STUN]  # which the follower's readers write
         signs[FROM:TO] = self.signs[FROM:TO]
-        signs[SIGN_IP_SIZE] = self.signs[SIGN_IP_SIZE]
 
 
 def through(engine: Engine, capture: CaptureFile, cores: int) -> Iterator[Packets]:

@@ -14,7 +14,7 @@ import pytest
 
 from captures.errors import CaptureError
 from captures.pcap import BUFFER, CaptureFile, Packets, read, write_pcapng
-from classifier.engine import Engine
+from classifier.engine import Engine, Tables
 from classifier.tandem import AHEAD, through
 from experiments.disturb import COLUMNS, disturb
 from testbed.survey import survey
@@ -33,15 +33,25 @@ def fed(path: Path, cores: int, **options: int) -> tuple[Engine, CaptureFile]:
     return engine, capture
 
 
+def assert_same_tables(one: Engine, two: Engine) -> None:
+    """Compare every table but the room for evicted flows, of which nothing is left after a batch.
+
+    Tables may have grown at other moments: what is beyond the shorter one is not in use.
+    """
+    for name in Tables._fields:
+        if name in ("spill", "slots"):  # the index stands in another order where it grew
+            continue
+        a, b = getattr(one.tables, name), getattr(two.tables, name)
+        used = min(len(a), len(b))
+        assert np.array_equal(a[:used], b[:used]), name
+
+
 def assert_same(path: Path, **options: int) -> Engine:
     """Feed a file on one core and on two, and compare everything that an engine holds."""
     (one, read_by_one), (two, read_by_two) = fed(path, 1, **options), fed(path, 2, **options)
     assert np.array_equal(one.flows(), two.flows()), path
     assert one.counters == two.counters
-    assert np.array_equal(one.tables.meter, two.tables.meter)
-    assert np.array_equal(one.tables.context, two.tables.context)
-    assert np.array_equal(one.tables.hellos, two.tables.hellos)
-    assert np.array_equal(one.tables.fragments, two.tables.fragments)
+    assert_same_tables(one, two)
     assert np.array_equal(one.signs, two.signs)
     assert read_by_one.notices == read_by_two.notices
     assert read_by_one.captured_bytes == read_by_two.captured_bytes
@@ -98,7 +108,7 @@ def test_an_engine_goes_on_with_the_next_file(tmp_path: Path) -> None:
             for _ in through(engine, CaptureFile(path), cores):
                 pass
     assert np.array_equal(engines[0].flows(), engines[1].flows())
-    assert np.array_equal(engines[0].tables.meter, engines[1].tables.meter)
+    assert_same_tables(*engines)
 
 
 def test_a_damaged_file_is_the_same_error(tmp_path: Path) -> None:
