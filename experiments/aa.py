@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A/A tests: how often the lab's tests say "different" of two arms that are the same.
+"""A/A tests: how often one of the lab's tests has p < ALPHA of two arms that are the same.
+
+What is counted is each test's own p, uncorrected. `midcall compare` of several runs is more
+cautious: it corrects all of its tests together and wants the shift's interval clear of zero, too.
 
 Both arms are the empty policy, played in the order ABBA; a test is one measure of one direction of
 one call over all plays of a round. Live, what differs is the network and the machine. In virtual
@@ -12,6 +15,7 @@ from __future__ import annotations
 
 import datetime
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -23,7 +27,7 @@ from captures.pcap import read
 from experiments import backends, corpus, significance, spec
 from experiments.corpus import Item
 from experiments.errors import ExperimentError
-from experiments.provenance import code_digest, machine
+from experiments.provenance import CELL_PACKAGES, code_digest, machine
 from experiments.results import write_json
 from experiments.statistics import clopper_pearson, derived_seed
 
@@ -31,9 +35,9 @@ Row = dict[str, Any]
 #: (capture, call, measure) -> its value in one play.
 Values = dict[tuple[str, str, str], float]
 
-SCHEMA = 1
+SCHEMA = 2
 FOLDER = "aa"
-#: Of a test that says "different" of two arms that are the same (evaluation.md).
+#: Below it, an uncorrected p of two arms that are the same is a false positive (evaluation.md).
 ALPHA = 0.01
 #: Tests behind a published rate, and plays of each arm: 2 / 2**8 is below ALPHA, 2 / 2**7 is not.
 TESTS, PAIRS = 300, 8
@@ -45,7 +49,7 @@ BLOCKED = "blocked"
 
 
 class Null(NamedTuple):
-    """One null test: what was compared, its p, and the shift b - a with its interval."""
+    """One null test: what was compared, its uncorrected p, and the shift b - a."""
 
     round: int
     capture: str
@@ -53,12 +57,10 @@ class Null(NamedTuple):
     measure: str
     p: float
     shift: float | None
-    low: float | None
-    high: float | None
 
     @property
     def false_positive(self) -> bool:
-        """Tell whether the test says "different"."""
+        """Tell whether the test's own p, uncorrected, is below ALPHA."""
         return self.p < ALPHA
 
 
@@ -167,19 +169,16 @@ def null_tests(round_: int, a: Sequence[Values], b: Sequence[Values], seed: int)
         if len({*one, *other}) < 2:
             continue
         own = derived_seed(seed, "aa test", str(round_), *key)
-        p, shift, low, high = tested(key[2], one, other, own)
-        yield Null(round_, *key, p, shift, low, high)
+        yield Null(round_, *key, *tested(key[2], one, other, own))
 
 
 def tested(
     measure: str, a: Sequence[float], b: Sequence[float], seed: int
-) -> tuple[float, float | None, float | None, float | None]:
-    """Return p, and for what is no block the Hodges-Lehmann shift with its interval."""
+) -> tuple[float, float | None]:
+    """Return p, and for what is no block the Hodges-Lehmann shift."""
     if measure == BLOCKED:
-        return significance.fisher(int(sum(a)), len(a), int(sum(b)), len(b)), None, None, None
-    low, high = significance.shift_interval(a, b, seed)
-    p = significance.paired_permutation(a, b, seed)
-    return p, significance.hodges_lehmann(a, b), low, high
+        return significance.fisher(int(sum(a)), len(a), int(sum(b)), len(b)), None
+    return significance.paired_permutation(a, b, seed), significance.hodges_lehmann(a, b)
 
 
 def rounds(
@@ -233,11 +232,13 @@ def run(options: Options, step: Callable[[int], None] = lambda n: None) -> Row:
     told = {
         "schema": SCHEMA,
         "ended": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "code": code_digest(),
+        "code": own_code(),
         "spec": wanted.name,
+        "seed": wanted.seed,
         "backend": backend,
         "access": access,
         "captures": len(items),
+        "sha256": {item.capture.name: item.capture.sha256 for item in items},
         "pairs": options.pairs,
         "machine": machine(),
         **counted(tests),
@@ -262,17 +263,26 @@ def counted(tests: Sequence[Null]) -> Row:
     }
 
 
+def own_code() -> str:
+    """Return the digest of the code that plays and tests."""
+    return code_digest((*CELL_PACKAGES, "experiments"))
+
+
 def pooled(runs: Path) -> Row | None:
     """Return `aa` of summary.json: all results below `runs` of the newest code, per backend added.
 
-    None where there is none. `published`: whether enough tests stand behind the rate.
+    A test in virtual time that several results hold counts once. None where there is no result.
+    `published`: whether enough tests stand behind the rate.
     """
     held = [told for path in sorted((runs / FOLDER).glob("*.json")) if (told := kept(path))]
     if not held:
         return None
-    newest = max(held, key=lambda told: told["ended"])
+    held.sort(key=lambda told: told["ended"])
+    newest = held[-1]
     own = [told for told in held if told["code"] == newest["code"]]
-    tests, hits = (sum(told[key] for told in own) for key in ("tests", "false_positives"))
+    rows = {key: row for number, told in enumerate(own) for key, row in distinct(number, told)}
+    tests, hits = len(rows), sum(row["false_positive"] for row in rows.values())
+    backends_of = Counter(key[0] for key in rows)
     return {
         "tests": tests,
         "false_positives": hits,
@@ -280,13 +290,26 @@ def pooled(runs: Path) -> Row | None:
         "rate": hits / tests,
         "interval": clopper_pearson(hits, tests),
         "published": tests >= TESTS,
-        "backends": {
-            name: sum(told["tests"] for told in own if told["backend"] == name)
-            for name in sorted({told["backend"] for told in own})
-        },
+        "backends": dict(sorted(backends_of.items())),
         "ended": newest["ended"],
-        "same_code": newest["code"] == code_digest(),
+        "same_code": newest["code"] == own_code(),
     }
+
+
+def distinct(number: int, told: Row) -> Iterator[tuple[tuple[Any, ...], Row]]:
+    """Yield a result's tests by backend and what else makes each one a test of its own.
+
+    Live, every play is a new one: the result's number. In virtual time whatever seeds the plays:
+    seed, access, the capture's name and sha256, the round. The spec's name and the pairs do not:
+    more pairs of one round begin with the same plays.
+    """
+    for row in told["rows"]:
+        what = (row["round"], row["capture"], row["call"], row["measure"])
+        if told["backend"] == backends.LIVE:
+            yield (told["backend"], number, *what), row
+        else:
+            seeds = (told["seed"], told["access"], told["sha256"][row["capture"]])
+            yield (told["backend"], *seeds, *what), row
 
 
 def kept(path: Path) -> Row | None:
@@ -304,7 +327,7 @@ def lines(told: Mapping[str, Any]) -> list[str]:
     return [
         f"{told['tests']} null tests in {told['rounds']} rounds of {told['pairs']} + "
         f"{told['pairs']} plays ({told['backend']}, {told['captures']} captures, {told['access']})",
-        f"{told['false_positives']} said different at p < {told['alpha']:g}: "
+        f"{told['false_positives']} have an uncorrected p < {told['alpha']:g}: "
         f"{100 * told['rate']:.2f} % (95 % interval {100 * low:.2f} to {100 * high:.2f} %)",
         judgement(told),
     ]

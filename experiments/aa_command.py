@@ -28,10 +28,10 @@ def aa(
     runs: Annotated[Path, typer.Option(help="Where result folders are.")] = Path("runs"),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Compare the empty policy with itself: how often do the lab's tests say "different"?
+    """Compare the empty policy with itself: how often do the lab's tests have p < 0.01?
 
-    A round plays both arms (ABBA) and tests every measure of every call at alpha 0.01. Results
-    stand below runs/aa; the next run's summary and report show them, pooled.
+    A round plays both arms (ABBA) and tests every measure of every call, each p uncorrected.
+    Results stand below runs/aa; the next run's summary and report show them, pooled.
 
     Example: midcall aa smoke; midcall aa live-smoke
     """

@@ -15,7 +15,6 @@ from typer.testing import CliRunner
 from experiments import aa, report
 from experiments.cli import app
 from experiments.errors import ExperimentError
-from experiments.provenance import code_digest
 from tests.experiments.fake_run import fake_run
 
 CALL = ("capture", "call-1")
@@ -24,14 +23,14 @@ CALL = ("capture", "call-1")
 class Drawn:
     """A player of made-up plays: `shift` is what arm B has more than arm A."""
 
-    def __init__(self, shift: float = 0.0, calls: int = 40) -> None:
-        self.shift, self.calls, self.plays = shift, calls, 0
+    def __init__(self, shift: float = 0.0, calls: int = 40, capture: str = "capture") -> None:
+        self.shift, self.calls, self.capture, self.plays = shift, calls, capture, 0
 
     def play(self, round_: int, number: int) -> aa.Values:
         self.plays += 1
         draws = np.random.default_rng([round_, number]).normal(size=self.calls)
         more = self.shift if number % 4 in (1, 2) else 0.0
-        return {("capture", f"c{n}", "up: delay"): float(v) + more for n, v in enumerate(draws)}
+        return {(self.capture, f"c{n}", "up: delay"): float(v) + more for n, v in enumerate(draws)}
 
 
 def quiet(n: int) -> None:
@@ -84,9 +83,12 @@ def test_blocks_are_tested_by_fisher() -> None:
     assert (one.shift, one.false_positive) == (None, True)
 
 
-def result(runs: Path, name: str, **more: Any) -> None:
-    told = {"schema": aa.SCHEMA, "ended": "2026-01-01T00:00:00+00:00", "code": code_digest()}
-    told |= {"backend": "live", "tests": 200, "false_positives": 2} | more
+def result(runs: Path, name: str, tests: int = 200, hits: int = 2, **more: Any) -> None:
+    told = {"schema": aa.SCHEMA, "ended": "2026-01-01T00:00:00+00:00", "code": aa.own_code()}
+    told |= {"backend": "live", "seed": 1, "access": "4g", "sha256": {"capture": "ab"}}
+    place = {"round": 0, "capture": "capture", "call": "call-1"}
+    told["rows"] = [{**place, "measure": str(n), "false_positive": n < hits} for n in range(tests)]
+    told |= more
     (runs / aa.FOLDER).mkdir(parents=True, exist_ok=True)
     (runs / aa.FOLDER / f"{name}.json").write_text(json.dumps(told))
 
@@ -94,7 +96,7 @@ def result(runs: Path, name: str, **more: Any) -> None:
 def test_results_of_one_state_of_the_code_are_pooled(tmp_path: Path) -> None:
     assert aa.pooled(tmp_path) is None
     result(tmp_path, "one")
-    result(tmp_path, "two", backend="virtual", tests=150, false_positives=0)
+    result(tmp_path, "two", backend="virtual", tests=150, hits=0)
     result(tmp_path, "old", code="other", ended="2025-01-01T00:00:00+00:00", tests=9000)
     (tmp_path / aa.FOLDER / "torn.json").write_text("{")
     told = aa.pooled(tmp_path)
@@ -102,6 +104,36 @@ def test_results_of_one_state_of_the_code_are_pooled(tmp_path: Path) -> None:
     assert (told["tests"], told["false_positives"], told["published"]) == (350, 2, True)
     assert told["backends"] == {"live": 200, "virtual": 150}
     assert told["same_code"]
+
+
+@pytest.mark.parametrize(
+    ("more", "tests"),
+    [
+        ({}, 150),
+        ({"spec": "other", "pairs": 9}, 150),
+        ({"seed": 2}, 300),
+        ({"access": "adsl"}, 300),
+        ({"sha256": {"capture": "cd"}}, 300),
+        ({"backend": "live"}, 300),
+    ],
+)
+def test_a_virtual_test_that_was_run_twice_counts_once(
+    tmp_path: Path, more: dict[str, Any], tests: int
+) -> None:
+    result(tmp_path, "one", backend="virtual", tests=150)
+    result(tmp_path, "two", tests=150, **{"backend": "virtual", **more})
+    told = aa.pooled(tmp_path)
+    assert told is not None
+    assert told["tests"] == tests
+    assert told["false_positives"] == (2 if tests == 150 else 4)
+
+
+def test_two_live_results_are_tests_of_their_own(tmp_path: Path) -> None:
+    result(tmp_path, "one")
+    result(tmp_path, "two")
+    told = aa.pooled(tmp_path)
+    assert told is not None
+    assert (told["tests"], told["false_positives"]) == (400, 4)
 
 
 def test_results_of_an_older_code_are_told_as_such(tmp_path: Path) -> None:
@@ -113,14 +145,14 @@ def test_results_of_an_older_code_are_told_as_such(tmp_path: Path) -> None:
 
 
 def test_the_report_tells_the_rate(tmp_path: Path) -> None:
-    result(tmp_path, "one", tests=400, false_positives=4)
+    result(tmp_path, "one", tests=400, hits=4)
     folder = fake_run(tmp_path / "run")
     summary = json.loads((folder / "summary.json").read_text())
     more = {"aa": aa.pooled(tmp_path), "conformance": {"scenarios": 63, "passed": 62}}
     (folder / "summary.json").write_text(json.dumps(summary | more))
     report.render(folder)
     page = (folder / "report.html").read_text()
-    assert "4 of 400 null tests said “different” at alpha 0.01, 1.0 %" in page
+    assert "4 of 400 null tests had an uncorrected p below 0.01, 1.0 %" in page
     assert "400 live, until 1 Jan 2026." in page
     assert "62 of 63 came out as written" in page
 
@@ -128,12 +160,14 @@ def test_the_report_tells_the_rate(tmp_path: Path) -> None:
 def test_the_command_plays_samples_and_keeps_what_it_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made: Callable[..., Any] = lambda *told: Drawn()  # noqa: E731
+    made: Callable[..., Any] = lambda *told: Drawn(capture="sample-whatsapp-audio")  # noqa: E731
     monkeypatch.setattr(aa, "Virtual", made)
     done = CliRunner().invoke(app, ["aa", "smoke", "--tests", "40", "--runs", str(tmp_path)])
     assert done.exit_code == 0, done.output
     assert "40 null tests in 1 rounds of 8 + 8 plays (virtual" in done.stdout
-    assert aa.pooled(tmp_path)
+    pooled = aa.pooled(tmp_path)
+    assert pooled is not None
+    assert pooled["tests"] == 40
     wrong = CliRunner().invoke(app, ["aa", "smoke", "--backend", "vrtual"])
     assert (wrong.exit_code, "got 'vrtual'" in wrong.output) == (2, True)
 
