@@ -21,7 +21,6 @@ from captures.pcap import Packets, read
 from experiments import bystanders, parity, timelines
 from experiments.corpus import Item
 from experiments.cut import cut
-from experiments.errors import ExperimentError
 from experiments.simulate import Outcome, Unit, call_entry, collateral_of, count_hits, no_hits
 from experiments.spec import OWN
 from experiments.statistics import derived_seed
@@ -101,12 +100,10 @@ class LiveBench:
         return self._control
 
     def outcome(self, unit: Unit) -> Outcome:
-        """Do one play. Raises ExperimentError where a policy that blocks blocked nothing."""
+        """Do one play. Raises TestbedError where it is void, as where the box struck nothing."""
         begin = time.perf_counter()
         control = self.control(unit.access)
         played = self.play(unit.policy, unit.access, self.middlebox)
-        if self.middlebox == OWN:
-            assert_struck(played, unit)
         calls: list[dict[str, Any]] = []
         hits = no_hits()
         for at, one in enumerate(self.opened):
@@ -142,17 +139,6 @@ class LiveBench:
             if twin != told["verdict"]:
                 cause = parity.cause(live, other, null, other_null, call)
         return told | {"twin": twin, "cause": cause}
-
-
-def assert_struck(played: Any, unit: Unit) -> None:
-    """Raise ExperimentError where the policy struck in virtual time and nothing live."""
-    wanted = sum(int(one.struck.sum()) for one in played.twins)
-    if wanted and not any(one.struck.any() for one in played.simulations):
-        rules = ", ".join(rule.name for rule in unit.policy.rules)
-        raise ExperimentError(
-            f"live, {unit.access}: the rules {rules} strike {wanted} packets in virtual time and "
-            "struck none live, so this is no result; midcall doctor says whether live works here"
-        )
 
 
 def play_of(played: Any, access: str, middlebox: str, policy: Any) -> Play:

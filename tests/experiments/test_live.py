@@ -17,6 +17,7 @@ from experiments.errors import ExperimentError
 from experiments.runner import Finished, Options
 from testbed.live import network, replay
 from testbed.live.evidence import SEEN
+from testbed.live.outcome import expect_blocking
 from testbed.live.replay import Capture, Replay
 from testbed.virtual import Simulation
 from testbed.virtual import simulate as virtual
@@ -70,6 +71,8 @@ class Engine:
         self.words.append(words)
         twins = tuple(virtual(one.packets, one.calls, [], policy, access, seed) for one in captures)
         live = tuple(self.spoil(*pair) for pair in zip(captures, twins, strict=True))
+        if "middlebox" not in words:
+            expect_blocking(live, twins)
         seen = tuple(self.seen(one) for one in live)
         sent = sum(int(one.fates["sent"].sum()) for one in live)
         return Replay(
@@ -179,7 +182,7 @@ def test_a_blocking_policy_that_struck_nothing_live_is_an_error_and_no_result(
     assert done.failed == 1
     cells = results.read_table(done.folder, "cells")
     assert [row["status"] for row in cells] == ["done", "failed"]
-    assert "struck none live, so this is no result" in cells[1]["error"]
+    assert "struck none live: the box did not do its work" in cells[1]["error"]
     assert {row["date"] for row in results.read_table(done.folder, "live_calls")} == {"2015-12-15"}
 
 
