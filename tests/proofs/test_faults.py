@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -54,6 +55,32 @@ def test_a_few_kills_lose_nothing(tmp_path: Path) -> None:
     problems, facts = faults.carried_out(tmp_path, 3, seed=4)
     assert problems == []
     assert facts["kills"] == 3
+
+
+def test_what_was_kept_is_counted_where_it_is_reused(tmp_path: Path) -> None:
+    _, first = faults.whole(tmp_path)
+    _, again = faults.whole(tmp_path)
+    assert (first, again > 0) == (0, True)
+    assert faults.unused(len(faults.cells(tmp_path)), again) == []
+    assert faults.unused(3, 0) == ["after kills: 3 cells were kept and none was reused"]
+    assert faults.unused(0, 0) == []
+
+
+@pytest.mark.parametrize(("code", "fine"), [(0, True), (1, False), (2, False), (3, True)])
+def test_a_run_that_lost_a_worker_may_lose_cells_and_no_more(code: int, fine: bool) -> None:
+    one = faults.Play.__new__(faults.Play)
+    one.process = subprocess.Popen(["sh", "-c", f"exit {code}"])
+    one.process.wait()
+    assert (faults.worker_killed(one, 0.0) == []) == fine
+
+
+def test_failed_cells_have_an_exit_code_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for failed, code in ((0, 0), (2, faults.CELLS_FAILED)):
+        done = types.SimpleNamespace(failed=failed)
+        monkeypatch.setattr(runner, "run", lambda *_, done=done: done)
+        assert faults.play(tmp_path, 1) == code
 
 
 def test_what_is_half_written_is_told(tmp_path: Path) -> None:
