@@ -66,6 +66,15 @@ new_things = typer.Typer(
 )
 app.add_typer(new_things)
 RUNS = Annotated[Path, typer.Option(help="Where result folders are.")]
+SPEC = Annotated[
+    str,
+    typer.Argument(
+        metavar="SPEC",
+        help="A shipped spec (morocco-2016) or a TOML file.",
+        autocompletion=completion.specs,
+    ),
+]
+CORPUS = Annotated[Path | None, typer.Option(help="A folder of captures, looked in first.")]
 BACKEND = Annotated[
     str | None,
     typer.Option(help="virtual, live (root, Mininet), auto (default: as the spec says)."),
@@ -166,17 +175,8 @@ def top(
 
 @app.command()
 def run(
-    spec: Annotated[
-        str,
-        typer.Argument(
-            metavar="SPEC",
-            help="A shipped spec (morocco-2016) or a TOML file.",
-            autocompletion=completion.specs,
-        ),
-    ],
-    corpus: Annotated[
-        Path | None, typer.Option(help="A folder of captures, looked in first.")
-    ] = None,
+    spec: SPEC,
+    corpus: CORPUS = None,
     force: Annotated[bool, typer.Option(help="Do not reuse finished cells.")] = False,
     reveal: Annotated[bool, typer.Option(help="Write addresses in full.")] = False,
     jobs: Annotated[
@@ -209,17 +209,8 @@ def run(
 
 @app.command()
 def plan(
-    spec: Annotated[
-        str,
-        typer.Argument(
-            metavar="SPEC",
-            help="A shipped spec (morocco-2016) or a TOML file.",
-            autocompletion=completion.specs,
-        ),
-    ],
-    corpus: Annotated[
-        Path | None, typer.Option(help="A folder of captures, looked in first.")
-    ] = None,
+    spec: SPEC,
+    corpus: CORPUS = None,
     backend: BACKEND = None,
     jobs: Annotated[
         int | None,
@@ -243,17 +234,8 @@ def plan(
 
 @app.command()
 def evaluate(
-    spec: Annotated[
-        str,
-        typer.Argument(
-            metavar="SPEC",
-            help="A shipped spec (morocco-2016) or a TOML file.",
-            autocompletion=completion.specs,
-        ),
-    ] = "morocco-2016",
-    corpus: Annotated[
-        Path | None, typer.Option(help="A folder of captures, looked in first.")
-    ] = None,
+    spec: SPEC = "morocco-2016",
+    corpus: CORPUS = None,
     jobs: Annotated[
         int | None,
         typer.Option("-j", "--jobs", min=1, metavar="N", help="Peers at once (default: cores)."),
@@ -367,9 +349,7 @@ app.command()(aa)
 
 @app.command()
 def train(
-    corpus: Annotated[
-        Path | None, typer.Option(help="A folder of captures, looked in first.")
-    ] = None,
+    corpus: CORPUS = None,
     out: Annotated[
         Path, typer.Option("-o", "--out", help="Where early.npz and its card go.")
     ] = Path("runs/early"),
@@ -873,9 +853,7 @@ def remove_capture(
 
 @captures_app.command("fetch")
 def fetch_captures(
-    corpus: Annotated[
-        Path | None, typer.Option(help="A folder of captures, looked in first.")
-    ] = None,
+    corpus: CORPUS = None,
     retry: Annotated[bool, typer.Option("--retry", help="Ask again what failed lately.")] = False,
     as_json: JSON = False,
 ) -> None:
