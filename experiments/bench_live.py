@@ -20,13 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from experiments import goals
+from experiments.bench_paths import TRIES, load_of, path_of, resting, tried
 from experiments.bench_paths import Path as Bench
-from experiments.bench_paths import load_of, path_of, resting, tried
 from experiments.errors import ExperimentError
 from experiments.exactness import CALLS_AT_ONCE, calls, exactness
 from experiments.provenance import code_digest, git_state, library_versions, machine
+from testbed.live.blackbox import COMPILED_SECONDS
 from testbed.live.box import Box
-from testbed.live.load import IMIX, Generator, Traffic, Trial, merged, preferred
+from testbed.live.load import BURST_SECONDS, IMIX, Generator, Traffic, Trial, merged, preferred
 from testbed.live.network import Network, require
 from testbed.live.ways import IN_KERNEL, installed, way
 
@@ -41,6 +42,8 @@ FLAT_PACKETS, FLAT_RATE = 400_000, 50_000_000
 SHARES = (0.35, 0.75)
 #: A generator that was later than this share of a trial did not offer its rate.
 BEHIND = 0.05
+#: How much longer than its packets a trial may take: flows are handed over, and it settles.
+AROUND_SECONDS = 20.0
 #: Path that others are compared with.
 KERNEL = "kernel"
 
@@ -72,7 +75,8 @@ class Options:
 def bench(options: Options, say: Callable[[str], None]) -> tuple[Row, Path]:
     """Measure everything and write the result; returns it and its file. Raises TestbedError."""
     require()
-    openers = {name: way(name) for name in dict.fromkeys((KERNEL, *options.paths))}
+    names = tuple(dict.fromkeys((KERNEL, *options.paths)))
+    openers = {name: way(name, longest(options, len(names))) for name in names}
     loads = {name: sizes_of(name) for name in options.frames}
     began = datetime.datetime.now(datetime.UTC)
     cores = sorted(os.sched_getaffinity(0))
@@ -115,6 +119,20 @@ def bench(options: Options, say: Callable[[str], None]) -> tuple[Row, Path]:
     told["summary"] = {"live": summary(told)}
     told["goals"] = told["summary"]["live"]["goals"] = goals.rows(told)
     return told, write(told, options.runs, began)
+
+
+def longest(options: Options, paths: int) -> float:
+    """Return how long the trials on so many paths may take at most, in seconds: every one as often
+    as it may be tried, with all that may come around it.
+    """
+    rounds_s = (
+        (len(options.kpps) * len(options.frames) * options.trials, options.seconds),
+        (len(SHARES) * options.trials, options.share_seconds or options.seconds),
+        (len(options.loads) * options.bursts, BURST_SECONDS),
+        (options.trials, FLAT_PACKETS / FLAT_RATE),
+    )
+    start = paths * COMPILED_SECONDS
+    return start + paths * sum(n * TRIES * (s + AROUND_SECONDS) for n, s in rounds_s)
 
 
 def plain(value: Any) -> Any:

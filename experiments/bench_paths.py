@@ -61,10 +61,13 @@ def load_of(path: Path, sizes: Sequence[int], name: str) -> Traffic:
     return traffic(FIXED if path.name in DECIDED else FRESH, tuple(sizes), FLOWS, path.target, name)
 
 
-def told(path: Path, number: int) -> None:
-    """Send a signal to the processes of a path's box."""
+def signalled(path: Path, number: int) -> None:
+    """Send a signal to the processes of a path's box, if it runs.
+
+    One that ended, and was waited for, may have given its number away.
+    """
     process = None if path.held is None else path.held.process
-    if process is not None:
+    if process is not None and process.poll() is None:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, number)
 
@@ -73,22 +76,22 @@ def told(path: Path, number: int) -> None:
 def resting(paths: Sequence[Path]) -> Iterator[None]:
     """Keep the boxes of all paths stopped; `awake` wakes one."""
     for path in paths:
-        told(path, signal.SIGSTOP)
+        signalled(path, signal.SIGSTOP)
     try:
         yield
     finally:
         for path in paths:
-            told(path, signal.SIGCONT)
+            signalled(path, signal.SIGCONT)
 
 
 @contextmanager
 def awake(path: Path) -> Iterator[None]:
     """Let one path's box run, and stop it again."""
-    told(path, signal.SIGCONT)
+    signalled(path, signal.SIGCONT)
     try:
         yield
     finally:
-        told(path, signal.SIGSTOP)
+        signalled(path, signal.SIGSTOP)
 
 
 def tried(path: Path, load: Traffic, rate: int, seconds: float | None) -> Trial:
@@ -103,12 +106,19 @@ def tried(path: Path, load: Traffic, rate: int, seconds: float | None) -> Trial:
 
 
 def sent(path: Path, load: Traffic, rate: int, seconds: float | None) -> Trial:
-    """Wake a path's box, hand its flows over where that is its way, and send."""
+    """Wake a path's box, hand its flows over where that is its way, and send.
+
+    Raises TestbedError where the box ended: what is not carried then is no loss of it.
+    """
     with awake(path):
         warm(path, load)
         if seconds is None:
-            return path.generator.burst(load, rate)
-        return path.generator.trial(load, rate, seconds)
+            trial = path.generator.burst(load, rate)
+        else:
+            trial = path.generator.trial(load, rate, seconds)
+    if path.held is not None and not path.held.alive:
+        raise TestbedError(f"path {path.name}: its box ended; nothing that was sent tells of it")
+    return trial
 
 
 def warm(path: Path, load: Traffic) -> None:

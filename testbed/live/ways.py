@@ -14,9 +14,10 @@ import datetime
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 
 from testbed.errors import TestbedError
-from testbed.live.blackbox import Blackbox, missing
+from testbed.live.blackbox import LIMIT_SECONDS, Blackbox, missing
 from testbed.live.box import Box
 from testbed.live.forwarding import forward, track
 from testbed.live.network import Network
@@ -77,14 +78,10 @@ def _offload(network: Network, core: int | None) -> Iterator[Held]:
 
 
 @contextmanager
-def _suricata(network: Network, core: int | None) -> Iterator[Held]:
-    with Blackbox(network, "suricata", core=core) as box:
-        yield box
-
-
-@contextmanager
-def _nfqueue(network: Network, core: int | None) -> Iterator[Held]:
-    with Blackbox(network, "nfqueue", core=core) as box:
+def _peer(
+    network: Network, core: int | None, *, kind: str, limit_s: float = LIMIT_SECONDS
+) -> Iterator[Held]:
+    with Blackbox(network, kind, core=core, limit_s=limit_s) as box:
         yield box
 
 
@@ -95,8 +92,8 @@ WAYS: dict[str, Opener] = {
     "classifier": _classifier,
     "classifier-spin": _spin,
     "offload": _offload,
-    "suricata": _suricata,
-    "nfqueue": _nfqueue,
+    "suricata": partial(_peer, kind="suricata"),
+    "nfqueue": partial(_peer, kind="nfqueue"),
 }
 #: Ways that are measured only where what they need is installed.
 PEERS = ("suricata", "nfqueue")
@@ -118,8 +115,8 @@ def lacks(name: str) -> list[str]:
     return missing(name) if name in PEERS else []
 
 
-def way(name: str) -> Opener:
-    """Return a way by its name; raises TestbedError."""
+def way(name: str, limit_s: float = LIMIT_SECONDS) -> Opener:
+    """Return a way by its name; limit_s: how long a peer may run. Raises TestbedError."""
     if name not in WAYS:
         raise TestbedError(f"path: got {name!r}, expected some of {', '.join(WAYS)}")
-    return WAYS[name]
+    return partial(_peer, kind=name, limit_s=limit_s) if name in PEERS else WAYS[name]
