@@ -15,7 +15,7 @@ def bench_leaks(
     runs: Annotated[Path, typer.Option(help="Where the result goes.")] = Path("runs"),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Start many small live runs, kill two of three at random, and say what they leave behind.
+    """Start many small live runs, kill up to two of three, and say what they leave behind.
 
     Needs root. Exit code 1 where anything is left. Example: sudo .venv/bin/midcall bench leaks
     """

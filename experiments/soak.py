@@ -21,14 +21,13 @@ import numpy as np
 
 from experiments import bench_live
 from experiments.bench_live import BEHIND, surroundings
-from experiments.bench_paths import FLOWS
+from experiments.bench_paths import load_of, path_of
 from experiments.errors import ExperimentError
 from experiments.provenance import code_digest, git_state, machine
 from experiments.results import write_json
 from testbed.errors import TestbedError
 from testbed.live.box import Box
-from testbed.live.forwarding import mac
-from testbed.live.load import FRESH, Generator, Trial, preferred, traffic
+from testbed.live.load import Generator, Trial, preferred
 from testbed.live.network import Network, require
 from testbed.live.ways import way
 
@@ -57,8 +56,7 @@ def soak(
         if not isinstance(box, Box):
             raise TestbedError(f"path {PATH}: expected a box of the lab's")
         generator = stack.enter_context(Generator(network))
-        target = mac(network.box_pid, network.ports.b0)
-        load = traffic(FRESH, (SIZE,), FLOWS, target, str(SIZE))
+        load = load_of(path_of(PATH, network, generator, box), (SIZE,), str(SIZE))
         stack.enter_context(preferred(cores[0]))
         rows = windows(box, lambda: generator.trial(load, rate, WINDOW), minutes * 60, say)
     told: Row = {

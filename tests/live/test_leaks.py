@@ -9,10 +9,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from experiments import leaks
+from experiments.errors import ExperimentError
+from testbed.live import blackbox
 from testbed.live import network as networks
+from testbed.live.load import Trial
 
 
 @pytest.mark.live
@@ -23,6 +27,21 @@ def test_a_few_runs_killed_at_random_leave_nothing(tmp_path: Path) -> None:
     assert told["killed"] >= 1
     assert json.loads(path.read_text()) == told
     assert "then one more: nothing left" in leaks.lines(told)[0]
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("box", leaks.BOXES)
+def test_a_run_carries_traffic(box: str) -> None:
+    if lacks := blackbox.missing(box) if box == "nfqueue" else []:
+        pytest.skip("; ".join(lacks))
+    leaks.lab("0a1b2c", box)
+
+
+def test_a_run_without_traffic_is_an_error() -> None:
+    none = np.zeros(0, np.float32)
+    trial = Trial(2000, 0.3, 600, 600, 0, 0, 0.0, 0, 0, np.zeros(600, np.int64), none)
+    with pytest.raises(ExperimentError, match="box nfqueue: none of 600 packets came out"):
+        leaks.passed(trial, "nfqueue")
 
 
 def test_what_is_left_is_found(tmp_path: Path) -> None:
