@@ -8,19 +8,21 @@ from typing import Annotated
 
 import typer
 
+from experiments.commands.options import JSON
+from experiments.commands.terminal import FAILED, give, say, sentences
+
 
 def bench_leaks(
     times: Annotated[int, typer.Option(min=1, help="How many live runs.")] = 50,
     seed: Annotated[int, typer.Option(min=0, help="Draws the moments of the kills.")] = 1,
     runs: Annotated[Path, typer.Option(help="Where the result goes.")] = Path("runs"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: JSON = False,
 ) -> None:
     """Start many small live runs, kill up to two of three, and say what they leave behind.
 
     Needs root. Exit code 1 where anything is left. Example: sudo .venv/bin/midcall bench leaks
     """
     from experiments import leaks
-    from experiments.cli import FAILED, give, say, sentences
 
     with sentences():
         told, path = leaks.leaks(times, seed, runs, lambda line: say(f"midcall bench: {line}"))

@@ -8,25 +8,23 @@ from typing import Annotated
 
 import typer
 
+from experiments.commands.options import BACKEND, CORPUS, JSON, RUNS
+from experiments.commands.terminal import give, say, sentences
+
 
 def aa(
     spec: Annotated[
         str,
         typer.Argument(metavar="SPEC", help="Whose captures and access network are played."),
     ] = "smoke",
-    corpus: Annotated[
-        Path | None, typer.Option(help="A folder of captures, looked in first.")
-    ] = None,
+    corpus: CORPUS = None,
     tests: Annotated[int, typer.Option(min=1, help="Null tests wanted, at least.")] = 300,
     pairs: Annotated[
         int, typer.Option(min=8, help="Plays of each arm in a round; fewer can say nothing.")
     ] = 8,
-    backend: Annotated[
-        str | None,
-        typer.Option(help="virtual, live (root, Mininet), auto (default: as the spec says)."),
-    ] = None,
-    runs: Annotated[Path, typer.Option(help="Where result folders are.")] = Path("runs"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    backend: BACKEND = None,
+    runs: RUNS = Path("runs"),
+    as_json: JSON = False,
 ) -> None:
     """Compare the empty policy with itself: how often do the lab's tests have p < 0.01?
 
@@ -35,8 +33,6 @@ def aa(
 
     Example: midcall aa smoke; midcall aa live-smoke
     """
-    from experiments.cli import give, say, sentences
-
     with sentences():
         from experiments import aa as work
 

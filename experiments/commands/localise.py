@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from experiments import completion
+from experiments.commands.terminal import sentences
 
 
 def localise(
@@ -70,8 +71,6 @@ def localise(
 
     Example: midcall localise localise; midcall localise call.pcap --policy maroc-telecom/stun
     """
-    from experiments.cli import sentences
-
     with sentences():
         from experiments.errors import ExperimentError
 

@@ -8,6 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
+from experiments.commands.options import JSON
+from experiments.commands.terminal import FAILED, give, say, sentences
+
 COMMITTED = "samples"
 
 
@@ -40,14 +43,12 @@ def record_captures(
     taps: Annotated[
         Path | None, typer.Option(help="A folder for what every tap saw, a pcapng file each.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: JSON = False,
 ) -> None:
     """Record calls and other traffic of real programs, with the truth of each flow. Needs root.
 
     Example: midcall captures record --caller chromium --path turn-tls --access 3g --seconds 20
     """
-    from experiments.cli import sentences
-
     words = {
         "caller": caller or "", "media": media, "path": path, "security": security,
         "registrar": registrar, "bystander": bystander or "", "access": access,
@@ -93,7 +94,6 @@ def home_of(spec: str | None, out: Path | None) -> Any:
 
 def record(scenes: list[Any], place: Any, taps: Path | None, as_json: bool) -> None:
     """Record scenes into a home, say what came of each; what could not be recorded ends with 1."""
-    from experiments.cli import FAILED, give, say
     from experiments.listing import row as plain
     from testbed.live import network
     from testbed.recording import home, recorder

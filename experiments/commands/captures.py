@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""`midcall captures`: the catalogue."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from experiments import completion
+from experiments.commands.options import CORPUS, JSON
+from experiments.commands.record import record_captures
+from experiments.commands.terminal import give, say, sentences, tell
+
+app = typer.Typer(
+    name="captures",
+    help="The catalogue of captures: add your own, list, check and fetch.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@app.command("add")
+def add_capture(
+    pcap: Annotated[Path, typer.Argument(metavar="PCAP", help="A capture of one call.")],
+    application: Annotated[
+        str, typer.Option("--app", help="The app called with; none for innocent traffic.")
+    ],
+    kind: Annotated[str, typer.Option(help="audio, video or unknown.")] = "unknown",
+    flow: Annotated[
+        list[str] | None,
+        typer.Option(help="A media flow of the call: a frame number, or 'udp A:PORT-B:PORT'."),
+    ] = None,
+    access: Annotated[
+        str | None, typer.Option(help="Where it was taken: 3g, 4g, adsl, fibre, wifi, unknown.")
+    ] = None,
+    year: Annotated[int | None, typer.Option(help="When (default: by its clock).")] = None,
+    licence: Annotated[str | None, typer.Option(help="Its licence (default: private).")] = None,
+    name: Annotated[str | None, typer.Option(help="Its name (default: the file's).")] = None,
+    anonymise: Annotated[
+        bool, typer.Option("--anonymise", help="Replace addresses in the copy.")
+    ] = False,
+    suggest: Annotated[
+        bool, typer.Option("--suggest", help="List what the classifier takes its flows for.")
+    ] = False,
+    as_json: JSON = False,
+) -> None:
+    """Add a capture of your own; it stays on this machine.
+
+    Without --flow only whether the call is seen and blocked is scored, not its flows. What
+    --suggest lists is a help to choose --flow by and never counts as truth.
+    Example: midcall captures add call.pcap --app whatsapp --kind audio --flow 12
+    """
+    with sentences():
+        from captures.add import add
+        from captures.privacy import Privacy
+
+        def warn(found: Privacy) -> bool:
+            for line in found.sentences(anonymise):
+                say(f"privacy: {line}")
+            return True
+
+        kept = add(
+            pcap,
+            application,
+            "none" if application == "none" else kind,
+            flow,
+            access,
+            year,
+            licence,
+            name,
+            anonymise=anonymise,
+            confirm=warn,
+        )
+        words = f"added {kept.name}: {kept.app} {kept.kind}, {kept.packets} packets"
+        value, told = kept.model_dump(mode="json"), [words]
+        if suggest:
+            from experiments import suggest as suggesting
+
+            value["suggestions"] = suggesting.suggest(kept)
+            told += suggesting.lines(value["suggestions"])
+        give(as_json, value, told)
+
+
+@app.command("anonymise")
+def anonymise_capture(
+    pcap: Annotated[Path, typer.Argument(metavar="PCAP", help="A pcap or pcapng file.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The pcap file to write.")],
+    as_json: JSON = False,
+) -> None:
+    """Write a copy with other addresses: prefixes kept, also within STUN, SDP and DNS.
+
+    Names, numbers and other text in it stay. Example: midcall captures anonymise call.pcap out.pcap
+    """
+    with sentences():
+        from captures.add import anonymise
+
+        written = anonymise(pcap, out)
+        give(as_json, {"file": out, "packets": written}, [f"{out}: {written} packets"])
+
+
+@app.command("list")
+def list_captures(as_json: JSON = False) -> None:
+    """List every catalogued capture.
+
+    Example: midcall captures list --json
+    """
+    with sentences():
+        from captures.catalogue import load
+        from experiments import listing
+
+        found = load().captures
+        give(as_json, [listing.row(one) for one in found], [listing.table(found)])
+
+
+@app.command("show")
+def show_capture(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Its name.", autocompletion=completion.captures)
+    ],
+    as_json: JSON = False,
+) -> None:
+    """Show one capture: its facts, its calls, its labelled flows.
+
+    Example: midcall captures show sample-whatsapp-audio
+    """
+    with sentences():
+        from captures.add import show
+        from experiments import listing
+
+        found = show(name)
+        give(as_json, listing.value(found), [listing.details(found)])
+
+
+@app.command("check")
+def check_captures(as_json: JSON = False) -> None:
+    """Check the catalogue, its labels and its calls; tell every problem.
+
+    Example: midcall captures check
+    """
+    with sentences():
+        from captures.catalogue import check, load
+
+        tell(as_json, check(), f"{len(load().captures)} captures, no problem found")
+
+
+@app.command("remove")
+def remove_capture(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A capture that you added.")],
+    as_json: JSON = False,
+) -> None:
+    """Remove a capture that you added, with its copy and its labels.
+
+    Example: midcall captures remove mycall
+    """
+    with sentences():
+        from captures.add import remove
+
+        gone = remove(name)
+        give(as_json, {"removed": gone.name}, [f"removed {gone.name}"])
+
+
+@app.command("fetch")
+def fetch_captures(
+    corpus: CORPUS = None,
+    retry: Annotated[bool, typer.Option("--retry", help="Ask again what failed lately.")] = False,
+    as_json: JSON = False,
+) -> None:
+    """Obtain every catalogued capture and say what is missing, and why.
+
+    Example: midcall captures fetch --corpus ~/pcaps
+    """
+    with sentences():
+        from captures.catalogue import load
+        from captures.sources import obtain, summary
+        from experiments.progress import Fetching
+
+        catalogue, fetching = load(), Fetching()
+        try:
+            had = obtain(catalogue, corpus, progress=fetching, retry=retry)
+        finally:
+            fetching.close()
+        for notice in had.notices:
+            say(f"midcall: {notice}")
+        give(as_json, had._asdict(), summary(catalogue, had))
+
+
+app.command("record")(record_captures)
