@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
@@ -71,54 +71,76 @@ def localise(
 
     Example: midcall localise localise; midcall localise call.pcap --policy maroc-telecom/stun
     """
+    given = Given(access, date, noise, error, budget, wrong, state)
     with sentences():
-        from experiments.errors import ExperimentError
-
-        given = {
-            "--access": access, "--date": date, "--noise": noise, "--error": error,
-            "--budget": budget, "--wrong": wrong, "--state": state,
-        }  # fmt: skip
-        if policy is not None and box is not None:
-            raise ExperimentError("--policy, --box: both name a box; give one of them")
-        words = policy or box
+        words = box_of(policy, box)
         if words is None:
-            odd = [name for name, value in given.items() if value is not None]
-            if odd:
-                raise ExperimentError(
-                    f"{', '.join(odd)}: belongs to a capture and --policy or --box; a spec says "
-                    "it in its [localise] table"
-                )
-            of_spec(what, corpus, form, reveal)
-            return
-        if corpus is not None:
-            raise ExperimentError("--corpus: belongs to a spec; give the capture by its path")
-        from experiments.localiser import captures
-        from experiments.localiser.document import shown
-        from experiments.localiser.ordered import Teller
-
-        usual = captures.Options()
-        with Teller(None) as teller:
-            options = captures.Options(
-                usual.noise if noise is None else noise,
-                usual.error if error is None else error,
-                budget or usual.budget,
-                state,
-                reveal,
-                wrong=wrong or 0.0,
-                step=teller.step,
-            )
-            teller.begin(f"{what}, {words}", options.budget)
-            day = captures.day_of(date)
-            told = captures.of_capture(what, words, access or "4g", day, options)
-        print(shown(told, form, is_terminal()), end="")
+            of_spec(what, given, corpus, form, reveal)
+        else:
+            of_capture(what, words, given, corpus, form, reveal)
 
 
-def of_spec(name: str, corpus: Path | None, form: str, reveal: bool) -> None:
+class Given(NamedTuple):
+    """What was said of one capture and one box; None where nothing was."""
+
+    access: str | None
+    date: str | None
+    noise: float | None
+    error: float | None
+    budget: int | None
+    wrong: float | None
+    state: Path | None
+
+
+def box_of(policy: str | None, box: str | None) -> str | None:
+    """Return the words that name a box, None where a spec is to; raises ExperimentError."""
+    from experiments.errors import ExperimentError
+
+    if policy is not None and box is not None:
+        raise ExperimentError("--policy, --box: both name a box; give one of them")
+    return policy or box
+
+
+def of_capture(
+    name: str, words: str, given: Given, corpus: Path | None, form: str, reveal: bool
+) -> None:
+    """Print what was found of one box, asked with one capture."""
+    from experiments.errors import ExperimentError
+    from experiments.localiser import captures
+    from experiments.localiser.document import shown
+    from experiments.localiser.ordered import Teller
+
+    if corpus is not None:
+        raise ExperimentError("--corpus: belongs to a spec; give the capture by its path")
+    usual = captures.Options()
+    with Teller(None) as teller:
+        options = captures.Options(
+            usual.noise if given.noise is None else given.noise,
+            usual.error if given.error is None else given.error,
+            given.budget or usual.budget,
+            given.state,
+            reveal,
+            wrong=given.wrong or 0.0,
+            step=teller.step,
+        )
+        teller.begin(f"{name}, {words}", options.budget)
+        day = captures.day_of(given.date)
+        told = captures.of_capture(name, words, given.access or "4g", day, options)
+    print(shown(told, form, is_terminal()), end="")
+
+
+def of_spec(name: str, given: Given, corpus: Path | None, form: str, reveal: bool) -> None:
     """Print what was found of every box of a spec."""
     from experiments import spec as specs
     from experiments.errors import ExperimentError
     from experiments.localiser import ordered
 
+    odd = [f"--{option}" for option, value in given._asdict().items() if value is not None]
+    if odd:
+        raise ExperimentError(
+            f"{', '.join(odd)}: belongs to a capture and --policy or --box; a spec says it in its "
+            "[localise] table"
+        )
     if Path(name).is_file() and Path(name).suffix != ".toml":
         raise ExperimentError(
             f"{name}: a capture needs --policy OPERATOR/HYPOTHESIS (or --box), whose box is asked"

@@ -119,9 +119,9 @@ def cells(folder: Path) -> list[Path]:
 
 def unused(kept: int, reused: int) -> list[str]:
     """Return what is wrong where cells were kept and the next run to the end reused none."""
-    return (
-        [f"after kills: {kept} cells were kept and none was reused"] if kept > reused == 0 else []
-    )
+    if reused or not kept:
+        return []
+    return [f"after kills: {kept} cells were kept and none was reused"]
 
 
 def readable(cell: Path) -> bool:

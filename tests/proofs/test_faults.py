@@ -12,7 +12,6 @@ import shutil
 import subprocess
 import sys
 import time
-import types
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -78,7 +77,7 @@ def test_failed_cells_have_an_exit_code_of_their_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for failed, code in ((0, 0), (2, faults.CELLS_FAILED)):
-        done = types.SimpleNamespace(failed=failed)
+        done = SimpleNamespace(failed=failed)
         monkeypatch.setattr(runner, "run", lambda *_, done=done: done)
         assert faults.play(tmp_path, 1) == code
 
