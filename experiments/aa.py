@@ -128,7 +128,8 @@ class Virtual:
 
 def by_chance() -> Any:
     """Return a policy that drops all UDP of half of the clients."""
-    from testbed.policy import Policy, Rule
+    from testbed.language import Rule
+    from testbed.policy import Policy
 
     rule = Rule.model_validate(
         {"name": "half", "match": {"protocol": "udp"}, "act": "drop", "probability": 0.5}

@@ -106,7 +106,7 @@ def draw(
     hypothesis: the mechanism whose figures are shown (default: the operator's first); day: default
     today (UTC). Raises ExperimentError where the run has no such cell.
     """
-    from testbed.policy import load
+    from testbed.policy_files import load
 
     about = load(operator)
     rows = [

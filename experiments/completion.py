@@ -53,7 +53,7 @@ def run_folders(incomplete: str) -> Words:
 
 def operators(incomplete: str) -> Words:
     """Return the operators that ship, with their names."""
-    from testbed.policy import OPERATORS, available
+    from testbed.policy_files import OPERATORS, available
 
     return begun(incomplete, ((name, title(OPERATORS / f"{name}.toml")) for name in available()))
 
@@ -68,7 +68,7 @@ def policies(incomplete: str) -> Words:
 def hypotheses(operator: str) -> Iterator[tuple[str, str]]:
     """Yield an operator's hypotheses as OPERATOR/HYPOTHESIS, with their titles."""
     from testbed.errors import TestbedError
-    from testbed.policy import load
+    from testbed.policy_files import load
 
     try:
         held = load(operator).hypotheses

@@ -18,13 +18,14 @@ from captures.calls import calls as calls_of
 from captures.folders import samples
 from captures.pcap import read
 from testbed.excerpt import excerpt
+from testbed.language import Rule
 from testbed.live.box import Box
 from testbed.live.forwarding import mac
 from testbed.live.load import CALLS, FIXED, Generator, Traffic, preferred, traffic
 from testbed.live.network import Network
 from testbed.live.replay import Capture, simulate
 from testbed.live.ways import measured_policy
-from testbed.policy import Policy, Rule
+from testbed.policy import Policy
 
 Row = dict[str, Any]
 

@@ -58,7 +58,7 @@ def load_operators(spec: Spec) -> dict[str, Any]:
     that the spec names and no operator has.
     """
     from testbed.errors import TestbedError
-    from testbed.policy import load
+    from testbed.policy_files import load
 
     operators, problems = {}, []
     for name in spec.operators:

@@ -14,7 +14,7 @@ APART = {"name", "match", "act", "grade", "source", "hypothesis", "note", "aims"
 
 def listed() -> Iterator[str]:
     """Yield one line per operator that ships."""
-    from testbed.policy import available, load
+    from testbed.policy_files import available, load
 
     for name in available():
         operator = load(name)
@@ -31,7 +31,7 @@ def listed() -> Iterator[str]:
 
 def shown(name: str) -> Iterator[str]:
     """Yield an operator in words."""
-    from testbed.policy import load
+    from testbed.policy_files import load
 
     operator = load(name)
     yield f"{operator.title} ({operator.country}), fails {operator.fail}"
@@ -54,7 +54,7 @@ def shown(name: str) -> Iterator[str]:
 
 def plain(name: str | None) -> Any:
     """Return an operator as plain values, or the names of those that ship."""
-    from testbed.policy import available, load
+    from testbed.policy_files import available, load
 
     if name is None:
         return list(available())

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from testbed import coverage
-from testbed.policy import PARAMETERS, After, Match, Rule
+from testbed.language import PARAMETERS, After, Match, Rule
 from testbed.rules import ACTS
 from testbed.scenarios import SCENARIOS, Scenario
 

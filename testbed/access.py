@@ -19,7 +19,7 @@ from captures.octets import Octets, u8, u16
 from captures.pcap import Packets
 from classifier.decode import TCP
 from testbed.errors import TestbedError
-from testbed.policy import ACCESS
+from testbed.language import ACCESS
 
 Numbers = NDArray[np.int64]
 

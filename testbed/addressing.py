@@ -31,9 +31,11 @@ from captures.anonymise import DOTTED, TEXT_HEAD, Anonymiser
 from classifier.decode import TCP, UDP
 from classifier.flow import Records
 from testbed.errors import TestbedError
+from testbed.language import Rule
 from testbed.places import unrouted
-from testbed.policy import AddressSet, Policy, Rule, prefix
+from testbed.policy import AddressSet, Policy
 from testbed.survey import DNS_PORT, Survey
+from testbed.words import prefix
 
 Numbers = NDArray[np.int64]
 Octets = NDArray[np.uint8]

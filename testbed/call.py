@@ -30,8 +30,8 @@ from numpy.typing import NDArray
 
 from captures.calls import Call
 from testbed.errors import TestbedError
+from testbed.language import Rule
 from testbed.places import CALLER, FAR, nowhere
-from testbed.policy import Rule
 from testbed.quality import ASSUMED, Heard, hear
 from testbed.replay import CallPart
 from testbed.virtual import Simulation

@@ -21,7 +21,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from captures.pcap import Packets
-from testbed.policy import OPERATORS, AddressSet, Policy, Rule, located
+from testbed.language import Rule
+from testbed.policy import AddressSet, Policy
+from testbed.policy_files import OPERATORS, located
 from testbed.scenarios import SCENARIOS, Scenario
 from testbed.scenes import scene
 

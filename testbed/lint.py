@@ -16,7 +16,10 @@ from typing import Any
 from captures.folders import shown
 from testbed.censor import load
 from testbed.errors import TestbedError
-from testbed.policy import Match, Operator, Policy, Rule, port_range, prefix, span, try_load
+from testbed.language import Match, Rule
+from testbed.policy import Operator, Policy
+from testbed.policy_files import try_load
+from testbed.words import port_range, prefix, span
 
 #: Payload kinds by the transport that carries them; stun, dns and sip go over both.
 OVER_UDP = {"channel", "dtls-hello", "dtls", "rtp", "rtcp", "quic"}

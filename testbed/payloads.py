@@ -2,7 +2,7 @@
 """What one payload looks like to a box that keeps no state: kind, STUN details, entropy.
 
 Kinds follow the first octet (RFC 7983) and a few more; a box that sorts by them is as easily fooled
-as real ones are. `KIND_` numbers are positions in testbed.policy.PAYLOADS.
+as real ones are. `KIND_` numbers are positions in testbed.language.PAYLOADS.
 """
 
 from __future__ import annotations

@@ -29,21 +29,12 @@ from testbed.forge import (
     NOWHERE_4,
     NOWHERE_6,
 )
+from testbed.language import FORGING, METHODS, PAYLOADS, Match, Rule
 from testbed.link import LINK, chance, fill_link, seed_of
 from testbed.memory import FLOW_SCOPE, SCOPES, memory
 from testbed.payloads import WHOLE
-from testbed.policy import (
-    FORGING,
-    METHODS,
-    PAYLOADS,
-    Match,
-    Policy,
-    Rule,
-    host_address,
-    port_range,
-    prefix,
-    span,
-)
+from testbed.policy import Policy
+from testbed.words import host_address, port_range, prefix, span
 
 Numbers = NDArray[np.int64]
 
@@ -95,7 +86,7 @@ RULE = np.dtype(
         ("stun", "i8"),  # 1, 0 or ANY
         ("proto", "i8"),  # IP protocol number or ANY; OTHER_PROTO
         ("direction", "i8"),  # UP, DOWN or ANY
-        ("payloads", "i8"),  # bit per kind of testbed.policy.PAYLOADS; 0: any
+        ("payloads", "i8"),  # bit per kind of testbed.language.PAYLOADS; 0: any
         ("ports", "i8"),  # row of the port table or ANY
         ("names", "i8", (2,)),  # stretch of `suffixes`; empty: not asked
         ("name_kinds", "i8"),  # bit per NAME_ of classifier.signs

@@ -25,7 +25,8 @@ from classifier.table import columns
 from experiments.fuzz.mutate import dice_of, draw, mutated, refill
 from testbed.forge import METER_LETTERS, METER_OCTETS
 from testbed.middlebox import decide
-from testbed.policy import EMPTY, Policy, available, load
+from testbed.policy import EMPTY, Policy
+from testbed.policy_files import available, load
 from testbed.rules import DOWN, UP, RuleTable, table
 
 #: Packets of a batch, and batches that one stand sees before another is set up.

@@ -21,7 +21,8 @@ from typing import NamedTuple
 from experiments.errors import ExperimentError
 from experiments.nearest import hint
 from testbed.oracle import NoisyOracle, Oracle, PolicyOracle
-from testbed.policy import Operator, Policy, load
+from testbed.policy import Operator, Policy
+from testbed.policy_files import load
 
 FORM = "OPERATOR/HYPOTHESIS or OPERATOR/HYPOTHESIS/RULE"
 #: Boxes between real interfaces, by what stands before the colon.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from experiments.localiser.reading import attribute_types, read
-from testbed.policy import METHODS
+from testbed.language import METHODS
 from testbed.probe import Sent
 
 #: Octets: where, how many, what they are.

@@ -34,7 +34,7 @@ from experiments.localiser.conditions import (
 from experiments.localiser.messages import exemplars, noise, resized_into, unlike, variants
 from experiments.localiser.reading import attribute_types, fields, read
 from experiments.localiser.reduction import needed
-from testbed.policy import METHODS, PAYLOADS
+from testbed.language import METHODS, PAYLOADS
 from testbed.probe import Sent
 
 Bools = NDArray[np.bool_]

@@ -14,7 +14,7 @@ from classifier.decode import TCP
 from experiments.localiser.clause import Range, within
 from experiments.localiser.reading import attribute_types, fields, read
 from experiments.localiser.sealing import quic_initial
-from testbed.policy import METHODS
+from testbed.language import METHODS
 from testbed.probe import Sent
 from testbed.scenes import COOKIE, QUIC_HELLO, dtls, hello, question, record, rtp
 

@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 
 from classifier.engine import Engine
 from classifier.signs import SIGN_HELLO_PRINT
+from testbed.language import Rule
 from testbed.oracle import Oracle, PolicyOracle
-from testbed.policy import Policy, Rule
+from testbed.policy import Policy
 from testbed.probe import Ends, Probe, Sent
 from testbed.scenes import HOSTS, scene
 

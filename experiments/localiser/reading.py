@@ -25,6 +25,7 @@ from classifier.signs import (
     SIGN_TEXT_LENGTH,
 )
 from classifier.walk import Piece, attributes, walk
+from testbed.language import PAYLOADS
 from testbed.media import stun_at
 from testbed.payloads import (
     ATTRIBUTES,
@@ -35,7 +36,6 @@ from testbed.payloads import (
     stun_header,
     stun_method,
 )
-from testbed.policy import PAYLOADS
 from testbed.probe import Sent, packets_of_probe
 
 PLACES = {
@@ -49,7 +49,7 @@ PLACES = {
 class Reading(NamedTuple):
     """What a packet says by itself. method: of STUN, -1: it is none; hello: 0 where it is none.
 
-    kind: of testbed.policy.PAYLOADS; where: "tls", "quic", "http" or "dns", "" where no name
+    kind: of testbed.language.PAYLOADS; where: "tls", "quic", "http" or "dns", "" where no name
     stands; entropy: as match.entropy of a policy counts it, -1 for fewer than 2 octets.
     """
 

@@ -30,7 +30,8 @@ from testbed.call import (
 )
 from testbed.callers.account import CALLEE, CALLER, Account, End
 from testbed.callers.ways import DOWN, UP, Way, control_of
-from testbed.policy import Policy, Rule
+from testbed.language import Rule
+from testbed.policy import Policy
 from testbed.quality import ASSUMED, Heard
 
 Numbers = NDArray[np.int64]

@@ -21,7 +21,8 @@ from testbed.live.blackbox import LIMIT_SECONDS, Blackbox, missing
 from testbed.live.box import Box
 from testbed.live.forwarding import forward, track
 from testbed.live.network import Network
-from testbed.policy import EMPTY, Policy, load
+from testbed.policy import EMPTY, Policy
+from testbed.policy_files import load
 
 #: What runs as a process on the box's core; None: the kernel alone.
 Held = Box | Blackbox | None

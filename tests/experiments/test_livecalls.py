@@ -25,8 +25,9 @@ from testbed.callers.plan import Plan
 from testbed.callers.verdict import Called, judge
 from testbed.callers.ways import ways
 from testbed.errors import TestbedError
+from testbed.language import Rule
 from testbed.live.line import CALLEE, REGISTRAR, RELAY
-from testbed.policy import AddressSet, Policy, Rule
+from testbed.policy import AddressSet, Policy
 
 
 def shipped(name: str, change: tuple[str, str] = ("", "")) -> specs.Spec:

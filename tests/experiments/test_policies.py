@@ -13,7 +13,7 @@ from experiments import conformance, policies
 from experiments.cli import app
 from experiments.errors import ExperimentError
 from testbed.conformance import Outcome
-from testbed.policy import OPERATORS
+from testbed.policy_files import OPERATORS
 from testbed.scenarios import SCENARIOS
 from testbed.scenes import scene
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from experiments.reference import PAGE, page
-from testbed.policy import After, Match, Rule
+from testbed.language import After, Match, Rule
 from testbed.rules import ACTS
 
 

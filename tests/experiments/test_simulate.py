@@ -18,7 +18,7 @@ from captures.pcap import Packets, read
 from experiments import simulate, spec
 from experiments.corpus import Item
 from experiments.grid import cells, load_operators
-from testbed.policy import load as load_operator
+from testbed.policy_files import load as load_operator
 
 SAMPLES = Path(__file__).resolve().parents[2] / "captures" / "samples"
 

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
+from testbed.language import Rule
 from testbed.live.network import Network
 from testbed.live.rings import inside
-from testbed.policy import Policy, Rule
+from testbed.policy import Policy
 
 CALLER, RELAY = (198, 18, 0, 1), (198, 19, 0, 1)
 

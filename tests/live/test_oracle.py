@@ -15,10 +15,11 @@ from experiments.localiser.asking import Asker
 from experiments.localiser.conditions import Fixed
 from experiments.localiser.search import localise
 from testbed.errors import TestbedError
+from testbed.language import Rule
 from testbed.live import oracle as live
 from testbed.live.blackbox import missing
 from testbed.live.oracle import LiveOracle, far_image, fitted, on_lab
-from testbed.policy import Policy, Rule
+from testbed.policy import Policy
 from testbed.probe import Ends, Probe, Sent, in_order, ip_size, probe_of
 from testbed.scenes import scene
 

@@ -22,13 +22,14 @@ from testbed.call import judge
 from testbed.errors import TestbedError
 from testbed.excerpt import excerpt
 from testbed.forge import RESET
+from testbed.language import Rule
 from testbed.live import network as networks
 from testbed.live import replay as replays
 from testbed.live.network import Network
 from testbed.live.replay import Capture, Replay, simulate
 from testbed.live.rings import inside
 from testbed.middlebox import DROPPED, FORGED
-from testbed.policy import EMPTY, Policy, Rule
+from testbed.policy import EMPTY, Policy
 from testbed.rules import DOWN, UP
 
 pytestmark = pytest.mark.live

@@ -17,6 +17,7 @@ from captures.pcap import read
 from testbed.call import judge
 from testbed.errors import TestbedError
 from testbed.excerpt import excerpt
+from testbed.language import Rule
 from testbed.live import blackbox
 from testbed.live.joint import write_checksums
 from testbed.live.network import Network
@@ -25,7 +26,7 @@ from testbed.live.strays import of_one_flow, same_packet
 from testbed.live.witness import lasting
 from testbed.middlebox import DELIVERED, DROPPED
 from testbed.places import CALLER
-from testbed.policy import Policy, Rule
+from testbed.policy import Policy
 
 SAMPLES = Path(__file__).resolve().parents[2] / "captures" / "samples"
 DROP_RTP = f"command: {sys.executable} -m testbed.live.drop_rtp"

@@ -51,7 +51,7 @@ def work(read: int, path: int, box: int) -> int:
     from classifier.engine import Engine
     from experiments.fuzz.path import walk
     from experiments.timing import mix
-    from testbed.policy import load
+    from testbed.policy_files import load
     from testbed.rules import table
 
     packets = mix([read_file(one) for one in samples()])

@@ -26,6 +26,9 @@ from experiments.provenance import ROOT
 from tests.proofs.ledger import settle
 
 ACCEPTED = Path(__file__).with_suffix(".toml")
+POLICY_TESTS = (
+    "tests/testbed/test_policy.py", "tests/testbed/test_lint.py", "tests/testbed/test_profiles.py",
+)  # fmt: skip
 #: Module -> the tests that must notice its mutants.
 MODULES: dict[str, tuple[str, ...]] = {
     "experiments/statistics.py": (
@@ -35,10 +38,10 @@ MODULES: dict[str, tuple[str, ...]] = {
     "experiments/metrics.py": (
         "tests/experiments/test_metrics.py", "tests/experiments/test_by_protocol.py",
     ),
-    "testbed/policy.py": (
-        "tests/testbed/test_policy.py", "tests/testbed/test_lint.py",
-        "tests/testbed/test_profiles.py",
-    ),
+    "testbed/words.py": POLICY_TESTS,
+    "testbed/language.py": POLICY_TESTS,
+    "testbed/policy.py": POLICY_TESTS,
+    "testbed/policy_files.py": POLICY_TESTS,
     "testbed/rules.py": ("tests/testbed/test_middlebox.py", "tests/testbed/test_policy.py"),
 }  # fmt: skip
 #: Operators that are left out: `|` of annotations, which nobody evaluates, and exotic replacements.

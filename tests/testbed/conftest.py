@@ -205,7 +205,8 @@ def make() -> Any:
 @pytest.fixture
 def policy() -> Callable[..., Any]:
     """Return a maker of policies: each argument is a rule as a TOML table would say it."""
-    from testbed.policy import AddressSet, Policy, Rule
+    from testbed.language import Rule
+    from testbed.policy import AddressSet, Policy
 
     def made(*rules: dict[str, Any], sets: dict[str, list[str]] | None = None) -> Policy:
         about = {"name": "r", "grade": "C", "source": "a test"}

@@ -31,7 +31,7 @@ from testbed.addressing import (
 )
 from testbed.call import judge
 from testbed.errors import TestbedError
-from testbed.policy import load
+from testbed.policy_files import load
 from testbed.survey import survey
 from testbed.virtual import simulate
 
@@ -122,7 +122,8 @@ def test_more_addresses_than_the_lab_has_are_refused() -> None:
 def test_a_set_holds_the_images_of_what_it_held_and_nothing_else(
     addresses: set[bytes], nets: list[tuple[bytes, int]]
 ) -> None:
-    from testbed.policy import AddressSet, Match, Policy, Rule
+    from testbed.language import Match, Rule
+    from testbed.policy import AddressSet, Policy
 
     words = [str(ip_network((one, min(size, len(one) * 8)), strict=False)) for one, size in nets]
     about = {"name": "own", "addresses": words, "grade": "C", "source": "test"}

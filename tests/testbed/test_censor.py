@@ -12,7 +12,7 @@ import pytest
 from testbed.censor import load as load_censor
 from testbed.errors import TestbedError
 from testbed.lint import check
-from testbed.policy import load
+from testbed.policy_files import load
 
 HEAD = "def censor(packet, flow):\n"
 

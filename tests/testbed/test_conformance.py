@@ -9,7 +9,7 @@ import pytest
 
 from testbed import conformance, coverage
 from testbed.conformance import check, rules_of
-from testbed.policy import PARAMETERS, After, Match, Rule
+from testbed.language import PARAMETERS, After, Match, Rule
 from testbed.rules import ACTS, ANY, FOREVER, table
 from testbed.scenarios import SCENARIOS, Scenario
 from testbed.virtual import simulate

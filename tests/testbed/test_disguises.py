@@ -13,7 +13,8 @@ from captures.calls import Call
 from captures.pcap import Packets
 from testbed.conformance import policy_of
 from testbed.disguises import DISGUISES, Disguise, disguised, last_suite, slots
-from testbed.policy import Policy, Rule
+from testbed.language import Rule
+from testbed.policy import Policy
 from testbed.replay import SUCCESS, script
 from testbed.scenarios import SCENARIOS
 from testbed.scenes import checksum, scene

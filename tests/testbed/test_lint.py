@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from testbed.lint import check
-from testbed.policy import OPERATORS, available
+from testbed.policy_files import OPERATORS, available
 
 Write = Callable[[str, str], Path]
 

@@ -14,7 +14,7 @@ from captures.calls import Call, calls
 from captures.catalogue import load as load_catalogue
 from captures.pcap import Packets, read
 from testbed.call import BLOCKED, judge
-from testbed.policy import load
+from testbed.policy_files import load
 from testbed.virtual import simulate
 
 DAY = date(2016, 3, 15)

@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 from testbed import errors
-from testbed.policy import ACCESS, EMPTY, available, load, port_range
+from testbed.language import ACCESS
+from testbed.policy import EMPTY
+from testbed.policy_files import available, load
+from testbed.words import port_range
 
 Write = Callable[[str, str], Path]
 

@@ -8,8 +8,9 @@ import pytest
 
 from captures.pcap import Packets
 from testbed.errors import TestbedError
+from testbed.language import Rule
 from testbed.oracle import NoisyOracle, PolicyOracle
-from testbed.policy import Policy, Rule
+from testbed.policy import Policy
 from testbed.probe import Ends, Sent, in_order, packets_of_probe, probe_of
 from testbed.scenes import scene
 from testbed.virtual import simulate

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from testbed.conformance import virtual
-from testbed.policy import Match, available, load
+from testbed.language import Match
+from testbed.policy_files import available, load
 from testbed.rules import ACTS
 from testbed.scenes import scene
 

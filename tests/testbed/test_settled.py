@@ -15,9 +15,10 @@ from classifier.engine import Engine, step
 from classifier.flow import FLOW, SETTLED
 from classifier.signs import SIGN_UP
 from classifier.verdicts import APPS, CERTAIN, MEDIA, ROLES, WHATSAPP
-from testbed import policy as policies
+from testbed import policy_files
+from testbed.language import Rule
 from testbed.middlebox import CLOSED, DELIVERED, DROPPED, DROPS, OPEN, PASSES, decide, settled
-from testbed.policy import Policy, Rule
+from testbed.policy import Policy
 from testbed.rules import DOWN, table
 
 SAMPLES = Path(__file__).resolve().parents[2] / "captures" / "samples"
@@ -59,8 +60,8 @@ def policies_in_force() -> dict[str, Policy]:
     """Return the policies of every shipped hypothesis on a day of the block, and a hard one."""
     found = {
         f"{name}/{about.id}": operator.policy(about.id, "4g", BLOCKED)
-        for name in policies.available()
-        for operator in (policies.load(name),)
+        for name in policy_files.available()
+        for operator in (policy_files.load(name),)
         for about in operator.hypotheses
     }
     every = [app for app in APPS if app != "none"]

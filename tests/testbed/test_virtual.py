@@ -17,7 +17,7 @@ from captures.calls import calls
 from captures.catalogue import load as load_catalogue
 from captures.pcap import read
 from testbed.middlebox import DELIVERED
-from testbed.policy import load
+from testbed.policy_files import load
 from testbed.virtual import simulate
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -22,7 +22,8 @@ from testbed.callers.account import (
 from testbed.callers.plan import Plan
 from testbed.callers.verdict import Called, judge
 from testbed.callers.ways import UP, by_word, is_media, paired, udp, ways
-from testbed.policy import EMPTY, Policy, Rule
+from testbed.language import Rule
+from testbed.policy import EMPTY, Policy
 
 PLAN = Plan(seconds=8, path="any")
 HOST = Candidate("host", "198.19.1.1", 5000, "udp")
