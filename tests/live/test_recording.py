@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from captures.pcap import read
-from testbed.live.network import RUNS
+from testbed.live.line import Line
 from testbed.recording import dissected, recorder
 from testbed.recording.home import at, keep, rows
 from testbed.recording.scenes import Scene
@@ -20,19 +22,40 @@ KINDS = ("game", "dns", "stun", "web-http3")
 ACCESS_MS = {"adsl": 49.0}
 
 
-def test_bystanders_are_recorded_with_their_truth_and_leave_nothing(tmp_path: Path) -> None:
+@pytest.fixture
+def folders(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Return the private folders of the networks that the recorder makes."""
+    made: list[Path] = []
+    line_of = recorder.line_of
+
+    @contextmanager
+    def noted(access: str) -> Iterator[Line]:
+        with line_of(access) as line:
+            made.append(line.network.folder)
+            yield line
+
+    monkeypatch.setattr(recorder, "line_of", noted)
+    return made
+
+
+def test_bystanders_are_recorded_with_their_truth_and_leave_nothing(
+    tmp_path: Path, folders: list[Path]
+) -> None:
     left: list[str] = []
     scenes = [Scene(bystander=kind, access="adsl", seconds=1.0) for kind in KINDS]
     place = at(tmp_path)
     for one in recorder.record(scenes, lambda scene, why: left.append(f"{scene.name}: {why}")):
+        assert not any((folders[-1] / name).exists() for name in ("site", "resolver"))
         row = keep(place, one)
         assert {label.app for label in one.labels} == {"none"}
         assert set(one.taps) == {"c0", "b0", "b1", "s0"}
         if not dissected.missing():
             assert dissected.differences(tmp_path / row.file, one.labels) == []
     assert [why for why in left if "is missing" not in why] == []
-    assert len(rows(place)) + len(left) == len(KINDS)
-    assert list(RUNS.glob("mc*/site")) == list(RUNS.glob("mc*/resolver")) == []
+    assert {row.name for row in rows(place)} == {
+        scene.name for scene in scenes if not recorder.missing(scene)
+    }
+    assert not any(path.exists() for path in folders)
 
 
 def test_the_access_link_stands_between_caller_and_server(tmp_path: Path) -> None:
