@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from testbed.bystanders.bystander import Act, Service, Stage, listening
+from testbed.bystanders.bystander import Act, Service, Stage
 from testbed.callers.program import lacking
+from testbed.callers.sockets import listening
 
 ADDRESS, PORT = "198.19.7.1", 5201
 #: Octets of a transfer; datagrams of the size and pace of a telephone's voice.

@@ -89,16 +89,6 @@ class Stage:
         time.sleep(seconds)
 
 
-def listening(pid: int, proto: str, port: int) -> bool:
-    """Tell whether something listens at a port in the network namespace of a process."""
-    rows = Path(f"/proc/{pid}/net/{proto}").read_text().splitlines()[1:]
-    open_state = "0A" if proto == "tcp" else "07"
-    return any(
-        int(words[1].rpartition(":")[2], 16) == port and words[3] == open_state
-        for words in map(str.split, rows)
-    )
-
-
 #: What a kind of bystander is, and the module that makes it. Each module has `missing(kind)`, which
 #: returns what this machine lacks for it, a sentence each, and `start(stage, kind) -> Act`.
 KINDS = {

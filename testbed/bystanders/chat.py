@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import shutil
 
-from testbed.bystanders.bystander import Act, Service, Stage, listening
+from testbed.bystanders.bystander import Act, Service, Stage
 from testbed.bystanders.certificates import certificate, lacking
 from testbed.bystanders.web import tool
 from testbed.callers.program import lacking as lacking_tools
+from testbed.callers.sockets import listening
 
 ADDRESS, NAME, PLAIN, SECURE = "198.19.8.1", "chat.example.net", 1883, 8883
 LINES = (

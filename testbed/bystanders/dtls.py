@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from testbed.bystanders.bystander import Act, Service, Stage, listening
+from testbed.bystanders.bystander import Act, Service, Stage
 from testbed.bystanders.certificates import certificate, lacking
 from testbed.callers.program import lacking as lacking_tools
+from testbed.callers.sockets import listening
 
 ADDRESS, NAME, PORT = "198.19.9.1", "sensor.example.net", 4433
 PAUSE_SECONDS = 0.3

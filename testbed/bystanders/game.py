@@ -18,7 +18,8 @@ import struct
 import sys
 import time
 
-from testbed.bystanders.bystander import Act, Service, Stage, listening
+from testbed.bystanders.bystander import Act, Service, Stage
+from testbed.callers.sockets import listening
 
 ADDRESS, PORT = "198.19.13.1", 27960
 INPUTS, SNAPSHOTS = 30, 20  # a second

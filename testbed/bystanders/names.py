@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from testbed.bystanders.bystander import Act, Service, Stage, listening
+from testbed.bystanders.bystander import Act, Service, Stage
 from testbed.bystanders.certificates import certificate, lacking
 from testbed.bystanders.web import tool
 from testbed.callers.program import lacking as lacking_tools
+from testbed.callers.sockets import listening
 
 ADDRESS, NAME = "198.19.5.1", "dns.example.net"
 HOSTS = ("www", "img", "api", "mail", "cdn", "push", "time", "news", "shop", "video")

@@ -13,8 +13,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from testbed.bystanders.bystander import Act, Service, Stage, listening
+from testbed.bystanders.bystander import Act, Service, Stage
 from testbed.bystanders.certificates import certificate, lacking
+from testbed.callers.sockets import listening
 
 if TYPE_CHECKING:
     from aioquic.quic.configuration import QuicConfiguration

@@ -6,8 +6,9 @@ Its control packets begin as RTP does (a first octet of 80), which is why it is 
 
 from __future__ import annotations
 
-from testbed.bystanders.bystander import Act, Service, Stage, listening
+from testbed.bystanders.bystander import Act, Service, Stage
 from testbed.callers.program import lacking
+from testbed.callers.sockets import listening
 
 ADDRESS, PORT = "198.19.15.1", 4200
 #: What the camera gives: seven cells of a transport stream at a time, 20 times a second.

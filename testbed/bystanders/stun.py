@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from testbed.bystanders.bystander import Act, Service, Stage, listening
+from testbed.bystanders.bystander import Act, Service, Stage
 from testbed.callers.program import lacking
+from testbed.callers.sockets import listening
 
 ADDRESS, PORT, PEER = "198.19.12.1", 3478, "198.19.12.2"
 USER, SECRET = "lab", "lab"

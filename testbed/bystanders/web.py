@@ -10,9 +10,10 @@ import secrets
 import shutil
 from pathlib import Path
 
-from testbed.bystanders.bystander import Act, Service, Stage, listening
+from testbed.bystanders.bystander import Act, Service, Stage
 from testbed.bystanders.certificates import certificate, lacking
 from testbed.callers.program import lacking as lacking_tools
+from testbed.callers.sockets import listening
 
 ADDRESS, NAME = "198.19.4.1", "shop.example.com"
 #: Bytes of a page and of its pictures; of a video's segment, which is fetched every second.

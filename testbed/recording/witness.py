@@ -1,28 +1,24 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The witness: whose socket each end of a flow was, by process number, while the programs ran.
 
-The kernel lists the sockets of a network namespace (/proc/<pid>/net/udp, tcp) with their inodes,
-and each process the inodes it holds (/proc/<pid>/fd). A thread looks again and again at both ends
-of a line. A socket that lived shorter than two looks is not seen: then the other end decides.
+A thread looks again and again at both ends of a line. A socket that lived shorter than two looks is
+not seen: then the other end decides.
 """
 
 from __future__ import annotations
 
 import os
-import re
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from captures.layers import End
+from testbed.callers.sockets import inodes, sockets
 from testbed.live.line import Line
 
 #: Between two looks.
 REST_SECONDS = 0.03
-TABLES = {"udp": "udp", "tcp": "tcp", "udp6": "udp", "tcp6": "tcp"}
-SOCKET = re.compile(r"socket:\[(\d+)\]")
 ANYWHERE = b"\0\0\0\0"
 
 
@@ -66,10 +62,9 @@ class Witness:
         }
         holders = dict(held_sockets(set(spaces)))
         for pid in spaces.values():
-            for proto, inode, end in sockets(pid):
-                owner = holders.get(inode)
-                if owner is not None:
-                    self.seen[pid, proto, end] = owner
+            for one in sockets(pid):
+                if (owner := holders.get(one.inode)) is not None:
+                    self.seen[pid, one.proto, one.near] = owner
 
     def owner(self, pid: int, proto: str, end: End) -> Owner | None:
         """Return who held the socket of an end in a namespace, by its address or bound to any."""
@@ -81,36 +76,12 @@ class Witness:
 
 def held_sockets(spaces: set[int]) -> Iterator[tuple[int, Owner]]:
     """Yield (inode, owner) of the sockets of all processes in some network namespaces."""
-    for folder in Path("/proc").iterdir():
-        if not folder.name.isdigit():
-            continue
+    for folder in Path("/proc").glob("[0-9]*"):
         try:
             if os.stat(folder / "ns/net").st_ino not in spaces:
                 continue
             owner = Owner(int(folder.name), (folder / "comm").read_text().strip())
-            for entry in os.listdir(folder / "fd"):
-                if hit := SOCKET.match(os.readlink(folder / "fd" / entry)):
-                    yield int(hit[1]), owner
         except OSError:
             continue  # it ended
-
-
-def sockets(pid: int) -> Iterator[tuple[str, int, End]]:
-    """Yield (protocol, inode, own end) of the sockets in the namespace of a process."""
-    for table, proto in TABLES.items():
-        try:
-            rows = Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]
-        except OSError:
-            continue
-        for words in map(str.split, rows):
-            address, _, port = words[1].partition(":")
-            yield proto, int(words[9]), (packed(address), int(port, 16))
-
-
-def packed(text: str) -> bytes:
-    """Return the IPv4 address of the kernel's hexadecimal words (proc(5)), mapped ones too.
-
-    Each word of 32 bits is written in the machine's own order.
-    """
-    words = [int(text[at : at + 8], 16).to_bytes(4, sys.byteorder) for at in range(0, len(text), 8)]
-    return words[-1]
+        for inode in inodes(owner.pid):
+            yield inode, owner

@@ -28,7 +28,7 @@ from testbed.recording.calls import invitations, payloads, transactions
 from testbed.recording.recorder import Recording
 from testbed.recording.scenes import Scene, scene_set
 from testbed.recording.truth import Truth
-from testbed.recording.witness import Owner, packed
+from testbed.recording.witness import Owner
 
 WEB = "198.19.4.1"
 
@@ -152,13 +152,6 @@ def test_errors_of_the_kernel_are_nobodys() -> None:
     packets = packets_of([frame(CALLEE, CALLER, ICMP(type=3, code=3))], [1])
     (row,), problems = truth({}).labels(packets)
     assert (row.proto, row.app, problems) == ("icmp", "none", [])
-
-
-@pytest.mark.parametrize(
-    "text", ["0101A8C0", "0000000000000000FFFF00000101A8C0"], ids=["plain", "mapped into IPv6"]
-)
-def test_the_kernels_words_are_addresses(text: str) -> None:
-    assert packed(text) == bytes((192, 168, 1, 1))
 
 
 # ---- gates
