@@ -15,6 +15,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from testbed.callers.orders import obey
+
 PAGE = Path(__file__).with_name("page.js")
 ORIGIN = "https://call.example/"
 HTML = "<!doctype html><title>call</title><body></body>"
@@ -144,21 +146,9 @@ async def main(orders: dict[str, Any]) -> None:
                 executable_path=orders[name], headless=True, args=[*FLAGS, *orders["flags"]]
             )
             sides.append(Side(name, browser))
-        driver = Driver(*sides)
-        answer({"ready": sides[0].browser.version})
-        loop = asyncio.get_running_loop()
-        while words := await loop.run_in_executor(None, sys.stdin.readline):
-            try:
-                answer({"done": await driver.do(json.loads(words))})
-            except Exception as error:  # told to who gave the order
-                answer({"error": f"{type(error).__name__}: {error}"})
+        await obey(sides[0].browser.version, Driver(*sides).do)
         for side in sides:
             await side.browser.close()
-
-
-def answer(value: dict[str, Any]) -> None:
-    """Write a line."""
-    print(json.dumps(value), flush=True)
 
 
 if __name__ == "__main__":

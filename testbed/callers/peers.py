@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import fractions
-import json
-import sys
 import time
 from typing import Any
 
 import numpy as np
 
 from testbed.callers import voice
+from testbed.callers.orders import obey
 
 FRAME_S, SAMPLE_S, CHAT_S = 0.02, 0.25, 0.15
 
@@ -197,19 +196,7 @@ async def main() -> None:
     """Say which aiortc this is, and obey until the input ends."""
     import aiortc
 
-    peers = Peers()
-    answer({"ready": aiortc.__version__})
-    loop = asyncio.get_running_loop()
-    while words := await loop.run_in_executor(None, sys.stdin.readline):
-        try:
-            answer({"done": await peers.do(json.loads(words))})
-        except Exception as error:  # told to who gave the order
-            answer({"error": f"{type(error).__name__}: {error}"})
-
-
-def answer(value: dict[str, Any]) -> None:
-    """Write a line."""
-    print(json.dumps(value), flush=True)
+    await obey(aiortc.__version__, Peers().do)
 
 
 if __name__ == "__main__":
