@@ -26,6 +26,8 @@ Numbers = NDArray[np.int64]
 RAW_IP = 101
 #: The largest IP packet.
 LARGEST = 65_535
+#: Stands for a checksum until `mend` writes the right one; 0 would say that there is none.
+UNSUMMED = 0xFFFF
 
 
 def carries(held: Survey) -> Numbers:
@@ -124,6 +126,24 @@ class Dress:
         data = np.concatenate((source.data, np.frombuffer(b"".join(parts), np.uint8)))
         link = np.full(source.total, RAW_IP, np.int64)
         return Packets(data, offset, captured, self.size.copy(), self.time.copy(), link)
+
+
+def ip_packet(
+    source: bytes, target: bytes, proto: int, body: bytes, number: int = 0, whole: bool = True
+) -> bytes:
+    """Return an IP packet with right checksums; addresses of 4 or 16 octets.
+
+    body: its transport header and payload, whatever its checksum is; a UDP checksum of 0 stays, as
+    that is none. number, whole: IPv4's identification, and whether it must not be fragmented.
+    """
+    if len(source) == 4:
+        size, bits = 20 + len(body), 0x4000 if whole else 0
+        head = struct.pack(">BBHHHBBH", 0x45, 0, size, number & 0xFFFF, bits, 64, proto, 0)
+    else:
+        head = struct.pack(">IHBB", 6 << 28, len(body), proto, 64)
+    packet = bytearray(head + source + target + body)
+    mend(packet, len(packet))
+    return bytes(packet)
 
 
 def add16(packet: bytearray, at: int, more: int) -> None:

@@ -15,8 +15,7 @@ from typing import NamedTuple
 
 from captures.pcap import Packets, packets_of
 from classifier.decode import TCP, UDP
-from testbed.addressing import word_sum
-from testbed.dress import RAW_IP, folded
+from testbed.dress import RAW_IP, UNSUMMED, ip_packet
 from testbed.errors import TestbedError
 from testbed.places import CALLER, FAR
 from testbed.replay import script
@@ -146,19 +145,11 @@ def frame(one: Sent, sequence: int, seen: int) -> bytes:
     ends = one.ends
     places = (ends.near, ends.far) if one.up else (ends.far, ends.near)
     ports = (ends.near_port, ends.far_port) if one.up else (ends.far_port, ends.near_port)
+    head = b""
     if ends.proto == UDP:
-        body = struct.pack(">HHHH", *ports, 8 + len(one.payload), 0) + one.payload
+        head = struct.pack(">HHHH", *ports, 8 + len(one.payload), UNSUMMED)
     elif ends.proto == TCP:
-        head = (*ports, sequence, seen, 0x50, one.flags, 65535, 0, 0)
-        body = struct.pack(">HHIIBBHHH", *head) + one.payload
-    else:
-        body = one.payload
-    pair = places[0] + places[1]
-    if ends.proto in (TCP, UDP):
-        at = 6 if ends.proto == UDP else 16
-        told = folded(word_sum(pair) + ends.proto + len(body) + word_sum(body)) or 0xFFFF
-        body = body[:at] + struct.pack(">H", told) + body[at + 2 :]
-    if len(ends.near) == 16:
-        return struct.pack(">IHBB", 6 << 28, len(body), ends.proto, 64) + pair + body
-    head4 = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(body), 0, 0x4000, 64, ends.proto, 0)
-    return head4[:10] + struct.pack(">H", folded(word_sum(head4 + pair))) + pair + body
+        head = struct.pack(
+            ">HHIIBBHHH", *ports, sequence, seen, 0x50, one.flags, 65535, UNSUMMED, 0
+        )
+    return ip_packet(*places, ends.proto, head + one.payload)

@@ -22,6 +22,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from captures.pcap import Packets, packets_of
+from classifier.protocols.stun import COOKIE
+from testbed.dress import UNSUMMED, ip_packet
 from testbed.errors import TestbedError
 
 START = 1_456_000_000_000_000_000
@@ -34,13 +36,13 @@ HOSTS = {
     "resolver": "203.0.113.53",
 }
 NEAR = 40000
-COOKIE = 0x2112A442
 
 LINE = re.compile(
     r"(?P<time>[\d.]+) (?P<way>[<>]) (?P<proto>udp|tcp|esp) (?P<host>\w+):(?P<port>\d+)"
     r"(?:/(?P<client>[bcd]?)(?P<near>\d+))? (?P<what>[^\s]+)(?: (?P<about>[\w.*-]+))??"
     r"(?: x(?P<times>\d+) (?P<gap>[\d.]+))?"
 )
+PROTOS = {"tcp": 6, "udp": 17, "esp": 50}
 FLAGS = {"syn": 0x02, "syn-ack": 0x12, "ack": 0x10, "fin": 0x11, "rst": 0x14}
 
 #: A QUIC version 1 Initial (RFC 9001) whose hello asks for a.example, sealed as the RFC says.
@@ -123,24 +125,16 @@ def read(row: str) -> list[Line]:
 def frame(line: Line, number: int, sequences: dict[tuple[str, int, str, int, str], int]) -> bytes:
     """Return a line as an Ethernet frame; `sequences` keeps the numbers of TCP."""
     up = line.way == ">"
-    near, far = CLIENTS[line.client], line.host
+    near, far = address(CLIENTS[line.client]), address(line.host)
     ports = (line.near, line.port) if up else (line.port, line.near)
-    ends = address(near) + address(far) if up else address(far) + address(near)
     if line.proto == "tcp":
-        body, proto = segment(line, number, ports, sequences), 6
-        place = 16
-    elif line.proto == "udp":
-        payload = said(line, number)
-        body, proto = struct.pack(">HHHH", *ports, 8 + len(payload), 0) + payload, 17
-        place = 6
+        body = segment(line, number, ports, sequences)
     else:
-        body, proto, place = said(line, number), 50, -1
-    if place >= 0:
-        given = checksum(ends + struct.pack(">HH", proto, len(body)) + body)
-        body = body[:place] + struct.pack(">H", given or 0xFFFF) + body[place + 2 :]
-    head = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(body), number & 0xFFFF, 0x4000, 64, proto, 0)
-    head = head[:10] + struct.pack(">H", checksum(head + ends)) + ends
-    return bytes.fromhex("0200000000020200000000010800") + head + body
+        body = said(line, number)
+        if line.proto == "udp":
+            body = struct.pack(">HHHH", *ports, 8 + len(body), UNSUMMED) + body
+    packet = ip_packet(*((near, far) if up else (far, near)), PROTOS[line.proto], body, number)
+    return bytes.fromhex("0200000000020200000000010800") + packet
 
 
 def segment(
@@ -165,15 +159,6 @@ def address(text: str) -> bytes:
     return bytes(int(part) for part in text.split("."))
 
 
-def checksum(data: bytes) -> int:
-    """Return the Internet checksum (RFC 1071)."""
-    words = struct.unpack(f">{(len(data) + 1) // 2}H", data + b"\0" * (len(data) % 2))
-    total = sum(words)
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return 0xFFFF - int(total)
-
-
 # ---- payloads
 
 
@@ -196,9 +181,7 @@ def said(line: Line, number: int) -> bytes:
         "answer": lambda: answer(about),
         "http": f"GET / HTTP/1.1\r\nHost: {about}\r\n\r\n".encode,
         "page": lambda: b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi",
-        "sip": lambda: (
-            b"INVITE sip:b@peer.example SIP/2.0\r\nCall-ID: c1\r\nCSeq: 1 INVITE\r\n\r\n"
-        ),
+        "sip": lambda: INVITE,
         "zeros": lambda: bytes(size or 100),
         "noise": lambda: noise(size or 100, number),
     }

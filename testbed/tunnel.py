@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from captures.calls import Call
 from classifier.decode import TCP, UDP
 from testbed.arms import octets
-from testbed.dress import Dress, mend
+from testbed.dress import Dress, ip_packet
 from testbed.places import CALLER
 from testbed.replay import Script, script
 from testbed.splice import Added, spliced
@@ -244,16 +244,8 @@ def header(carrier: Carrier, up: bool, flags: int, numbers: dict[bool, int], siz
 
 
 def ip(near: bytes, far: bytes, proto: int, up: bool, body: bytes) -> bytes:
-    """Return an IP packet with right checksums (of UDP over IPv4: none)."""
-    ends = near + far if up else far + near
-    if len(near) == 4:
-        whole = 0x4000 if proto == TCP else 0  # a tunnel over UDP lets its packets be fragmented
-        head = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(body), 0, whole, 64, proto, 0)
-    else:
-        head = struct.pack(">IHBB", 6 << 28, len(body), proto, 64)
-    packet = bytearray(head + ends + body)
-    mend(packet, len(packet))
-    return bytes(packet)
+    """Return an IP packet; one of a tunnel over UDP may be fragmented, and has no UDP checksum."""
+    return ip_packet(*((near, far) if up else (far, near)), proto, body, whole=proto == TCP)
 
 
 def wrap_all(

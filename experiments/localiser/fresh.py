@@ -13,11 +13,12 @@ import struct
 from collections.abc import Callable, Iterator, Sequence
 from itertools import permutations
 
+from classifier.protocols.stun import COOKIE
 from experiments.localiser.planted import Planted
 from experiments.localiser.reading import read
 from testbed.oracle import Oracle
 from testbed.probe import PUSH, Ends, Probe, Sent, flows_of, in_order, ip_size
-from testbed.scenes import COOKIE, hello, question, record
+from testbed.scenes import hello, question, record
 
 #: Probes drawn for one rule, beside those at its edges.
 DRAWN = 240

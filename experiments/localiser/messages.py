@@ -11,12 +11,13 @@ import struct
 from collections.abc import Iterable, Iterator
 
 from classifier.decode import TCP
+from classifier.protocols.stun import COOKIE
 from experiments.localiser.clause import Range, within
 from experiments.localiser.reading import attribute_types, fields, read
 from experiments.localiser.sealing import quic_initial
 from testbed.language import METHODS
 from testbed.probe import Sent
-from testbed.scenes import COOKIE, QUIC_HELLO, dtls, hello, question, record, rtp
+from testbed.scenes import QUIC_HELLO, dtls, hello, question, record, rtp
 
 #: An attribute that nobody gives a meaning (comprehension-optional, RFC 8489), to fill with.
 FILLING = 0xC0DE

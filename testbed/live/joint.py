@@ -18,6 +18,7 @@ from captures.compiled import I, kernel
 from captures.octets import Octets, u8, u16
 from captures.pcap import Packets
 from testbed.access import put16
+from testbed.forge import checksum, summed
 from testbed.places import LOCAL
 from testbed.replay import NEVER, Script
 from testbed.stream import Streams
@@ -182,13 +183,9 @@ def write_checksums(data: Octets, at: Numbers, size: Numbers, around: int) -> in
         length = 4 * (u8(data, start) & 15)
         if length < 20 or size[i] < around + length:
             continue
-        total = I(0)
-        for place in range(start, start + length, 2):
-            total += u16(data, place)
-        total -= u16(data, start + 10)
-        while total >> 16:
-            total = (total & 0xFFFF) + (total >> 16)
-        if u16(data, start + 10) != 0xFFFF - total:
-            put16(data, start + 10, 0xFFFF - total)
+        given = u16(data, start + 10)
+        right = checksum(summed(data, start, start + length) - given)
+        if given != right:
+            put16(data, start + 10, right)
             changed += 1
     return changed

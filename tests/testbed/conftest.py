@@ -31,9 +31,10 @@ def address(text: str) -> bytes:
     return bytes(int(part) for part in text.split("."))
 
 
-def checksum(header: bytes) -> int:
-    """Return the Internet checksum of a header (RFC 1071)."""
-    total = sum(struct.unpack(f">{len(header) // 2}H", header))
+def checksum(octets: bytes) -> int:
+    """Return the Internet checksum of some octets (RFC 1071)."""
+    octets += b"\0" * (len(octets) & 1)
+    total = sum(struct.unpack(f">{len(octets) // 2}H", octets))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return 0xFFFF - total
@@ -195,6 +196,7 @@ def make() -> Any:
     class Vocabulary:
         stun, rtp, question, answer = (staticmethod(f) for f in (stun, rtp, question, answer))
         client_hello, call_of = staticmethod(client_hello), staticmethod(call_of)
+        checksum = staticmethod(checksum)
         webrtc_call, ipv4 = staticmethod(webrtc_call), staticmethod(ipv4)
         CALLER, RELAY, PEER, RESOLVER, PORT = CALLER, RELAY, PEER, RESOLVER, PORT
         Scene = Scene

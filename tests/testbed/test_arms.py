@@ -15,7 +15,7 @@ from testbed.conformance import policy_of
 from testbed.errors import TestbedError
 from testbed.replay import script
 from testbed.scenarios import CALL, NAMES, SCENARIOS, WEB
-from testbed.scenes import checksum, scene
+from testbed.scenes import scene
 from testbed.survey import survey
 from testbed.virtual import simulate
 
@@ -44,14 +44,14 @@ def test_under_an_arm_and_no_rules_everything_is_sent_and_arrives(name: str) -> 
 
 
 @pytest.mark.parametrize("name", [one.name for one in arms.ARMS])
-def test_every_checksum_of_an_arm_is_right(name: str) -> None:
+def test_every_checksum_of_an_arm_is_right(name: str, make: Any) -> None:
     _, dressed = worn(name)
     for i in range(dressed.total):
         packet = dressed.frame(i)
         assert struct.unpack_from(">H", packet, 2)[0] == len(packet)
-        assert checksum(packet[:20]) == 0
+        assert make.checksum(packet[:20]) == 0
         told = struct.pack(">HH", packet[9], len(packet) - 20)
-        assert checksum(packet[12:20] + told + packet[20:]) in (0, 0xFFFF)
+        assert make.checksum(packet[12:20] + told + packet[20:]) in (0, 0xFFFF)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from testbed.language import Rule
 from testbed.policy import Policy
 from testbed.replay import SUCCESS, script
 from testbed.scenarios import SCENARIOS
-from testbed.scenes import checksum, scene
+from testbed.scenes import scene
 from testbed.splice import Added, spliced
 from testbed.survey import survey
 from testbed.tunnel import SERVER4, Opening, ip, through
@@ -62,17 +62,17 @@ def test_in_a_disguise_and_under_no_rules_everything_is_sent_and_arrives(one: Di
 
 
 @pytest.mark.parametrize("one", DISGUISES, ids=list(BY_NAME))
-def test_every_checksum_and_length_in_a_disguise_is_right(one: Disguise) -> None:
+def test_every_checksum_and_length_in_a_disguise_is_right(one: Disguise, make: Any) -> None:
     worn, _ = played(one, None)
     dressed = worn.dress.packets()
     for i in range(dressed.total):
         packet = dressed.frame(i)
         assert struct.unpack_from(">H", packet, 2)[0] == len(packet) == worn.dress.size[i]
-        assert checksum(packet[:20]) == 0
+        assert make.checksum(packet[:20]) == 0
         if packet[9] == 17 and (packet[26:28] == b"\0\0" or packet[6] & 0x3F or packet[7]):
             continue
         told = struct.pack(">HH", packet[9], len(packet) - 20)
-        assert checksum(packet[12:20] + told + packet[20:]) in (0, 0xFFFF)
+        assert make.checksum(packet[12:20] + told + packet[20:]) in (0, 0xFFFF)
 
 
 @pytest.mark.parametrize(

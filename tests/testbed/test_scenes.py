@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import struct
+from typing import Any
+
 import pytest
 
 from testbed.errors import TestbedError
@@ -33,3 +36,15 @@ def test_a_line_that_nobody_can_read_is_told(row: str) -> None:
 def test_an_unknown_word_is_told_with_those_that_are_known() -> None:
     with pytest.raises(TestbedError, match="got 'musik', expected one of stun-"):
         scene("0.1 > udp peer:9 musik")
+
+
+def test_lengths_numbers_and_checksums_of_a_scene_are_right(make: Any) -> None:
+    packets = scene("0.1 > udp peer:9 noise 21 x2 0.1\n0.3 < tcp peer:9 tls 40\n0.4 > esp peer:1 noise 9")
+    for number in range(packets.total):
+        packet = packets.frame(number)[14:]
+        assert struct.unpack_from(">HH", packet, 2) == (len(packet), number)
+        assert make.checksum(packet[:20]) == 0
+        if packet[9] in (6, 17):
+            assert packet[26:28] != b"\0\0"
+            told = struct.pack(">HH", packet[9], len(packet) - 20)
+            assert make.checksum(packet[12:20] + told + packet[20:]) == 0
