@@ -30,8 +30,7 @@ class Message(NamedTuple):
     @property
     def sdp(self) -> str:
         """Return the SDP that it carries, "" for none."""
-        head, _, body = self.text.partition("\n\n")
-        return body.strip() if "application/sdp" in head else ""
+        return sdp_of(self.text)
 
 
 def trace(words: str) -> list[Message]:
@@ -44,6 +43,12 @@ def trace(words: str) -> list[Message]:
         source, target = (one[2], int(one[3])), (one[4], int(one[5]))
         found.append(Message(one[1].lower(), source, target, text))
     return found
+
+
+def sdp_of(text: str) -> str:
+    """Return the SDP that a message carries, "" for none."""
+    head, _, body = text.partition("\n\n")
+    return body.strip() if "application/sdp" in head else ""
 
 
 def media_of(sdp: str) -> tuple[str, int] | None:

@@ -62,6 +62,11 @@ class Logged(NamedTuple):
         """Return its first line."""
         return self.text.partition("\n")[0].strip()
 
+    @property
+    def sdp(self) -> str:
+        """Return the SDP that it carries, "" for none."""
+        return sip.sdp_of(self.text)
+
 
 def log(path: Path) -> list[Logged]:
     """Return the messages of a log that SIPp wrote (-trace_msg), in order."""
@@ -158,7 +163,7 @@ class Sipp:
                 address,
                 states=states(logs[end], self.placed),
                 flows=flows(logs["caller"], end == "callee"),
-                sdp=next((sdp(one) for one in logs[end] if one.sent and sdp(one)), ""),
+                sdp=next((one.sdp for one in logs[end] if one.sent and one.sdp), ""),
             )
             for end, address in (("caller", CALLER), ("callee", CALLEE))
         )
@@ -191,12 +196,6 @@ class Sipp:
         self.caller = self.callee = None
 
 
-def sdp(message: Logged) -> str:
-    """Return the SDP that a message carries, "" for none."""
-    head, _, body = message.text.partition("\n\n")
-    return body if "application/sdp" in head else ""
-
-
 def states(messages: list[Logged], placed: int) -> tuple[State, ...]:
     """Return the messages of an end's first call as its states."""
     first = messages[0].call if messages else ""
@@ -215,7 +214,7 @@ def flows(messages: list[Logged], mirrored: bool) -> tuple[Flow, ...]:
     """Return the 5-tuples of all calls, by the caller's log; mirrored: from the callee's side."""
     told: dict[str, dict[bool, tuple[str, int]]] = defaultdict(dict)
     for one in messages:
-        if (place := sip.media_of(sdp(one))) is not None:
+        if (place := sip.media_of(one.sdp)) is not None:
             told[one.call][one.sent] = place
     found = [Flow("udp", CALLER, PORT, CALLEE, PORT, SIGNALLING)] if messages else []
     for places in told.values():

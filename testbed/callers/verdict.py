@@ -14,7 +14,7 @@ SIGNALLING_BLOCKED is never said: signalling of browsers does not cross the line
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,8 +37,10 @@ from testbed.quality import ASSUMED, Heard
 Numbers = NDArray[np.int64]
 
 #: How the caller's end reached the other, best first; in the words of captures.calls.Alternative.
-PATHS = {"": "peer", "udp": "relay", "tcp": "tcp", "tls": "tls"}
-RANKS = list(PATHS.values())
+PATHS: dict[str, Literal["peer", "relay", "tcp", "tls"]] = {
+    "": "peer", "udp": "relay", "tcp": "tcp", "tls": "tls",
+}  # fmt: skip
+RANKS: list[str] = list(PATHS.values())
 #: What a plan's media are counted by.
 COUNTED = {"audio": ("audio",), "audio+video": ("audio", "video"), "screen": ("video",),
            "data": ("data",)}  # fmt: skip

@@ -8,6 +8,7 @@ there the programs' own statistics count. Both end in what the E-model takes (te
 
 from __future__ import annotations
 
+import ipaddress
 from collections import defaultdict, deque
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from captures.layers import UDP, ends, layers, payload
 from classifier.flow import Records
 from testbed.callers.account import CALLEE, CALLER, MEDIA, RELAY, Account
 from testbed.quality import FEWEST, LOSS_RANGE, Heard, Rating, hear, rate
@@ -24,7 +26,6 @@ Numbers = NDArray[np.int64]
 UP, DOWN = "up", "down"
 #: Numbers of the caller's and the server's tap in testbed.live.network.Ports.
 NEAR_TAP, FAR_TAP = 0, 3
-IPV4, UDP = b"\x08\x00", 17
 TAPS, PROGRAM = "taps", "program"
 
 
@@ -145,21 +146,21 @@ def seen(
     found = []
     for row in chosen[np.argsort(chosen["stamp"], kind="stable")]:
         at = int(row["at"])
-        key, payload = udp(store[at : at + int(row["size"])].tobytes())
-        if key in tuples and is_media(payload):
-            found.append((int(row["stamp"]), key, payload))
+        key, body = udp(store[at : at + int(row["size"])].tobytes())
+        if key in tuples and is_media(body):
+            found.append((int(row["stamp"]), key, body))
     return found
 
 
 def udp(frame: bytes) -> tuple[Key, bytes]:
-    """Return addresses, ports and payload of a plain IPv4 datagram; of another frame ports 0."""
-    if frame[12:14] != IPV4 or len(frame) < 42 or frame[23] != UDP:
+    """Return addresses, ports and payload of a datagram; of another frame ports 0."""
+    stack = layers(frame, 1)
+    if not stack or stack[-1].proto != UDP:
         return ("", 0, "", 0), b""
-    at = 14 + (frame[14] & 15) * 4
-    source, target = (".".join(map(str, frame[p : p + 4])) for p in (26, 30))
-    end = 14 + int.from_bytes(frame[16:18], "big")
-    ports = int.from_bytes(frame[at : at + 2], "big"), int.from_bytes(frame[at + 2 : at + 4], "big")
-    return (source, ports[0], target, ports[1]), frame[at + 8 : end]
+    source, target = ends(frame, stack[-1])
+    start, end = payload(frame, stack[-1])
+    texts = (str(ipaddress.ip_address(address)) for address, _ in (source, target))
+    return (next(texts), source[1], next(texts), target[1]), frame[start:end]
 
 
 def is_media(payload: bytes) -> bool:
@@ -172,14 +173,14 @@ def is_media(payload: bytes) -> bool:
 def paired(left: list[Seen], came: list[Seen]) -> tuple[Numbers, Numbers]:
     """Return when each packet was sent, in order, and when the same octets came, -1: never."""
     waiting: Waiting = defaultdict(deque)
-    for when, key, payload in came:
-        waiting[key, payload].append(when)
+    for when, key, body in came:
+        waiting[key, body].append(when)
     sent = np.array([when for when, _, _ in left], np.int64)
     return sent, np.array(list(first_of(left, waiting)), np.int64).reshape(len(sent))
 
 
 def first_of(left: list[Seen], waiting: Waiting) -> Iterator[int]:
     """Yield when each packet came; what was sent twice came in the order in which it was sent."""
-    for _, key, payload in left:
-        held = waiting[key, payload]
+    for _, key, body in left:
+        held = waiting[key, body]
         yield held.popleft() if held else -1

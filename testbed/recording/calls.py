@@ -10,22 +10,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import Literal
 
 from captures.calls import Alternative, Call, Gate
 from captures.labels import Label
 from captures.layers import TCP, End, ends, flows, layers, payload
 from captures.pcap import Packets
-from testbed.callers.account import Account
+from testbed.addressing import COOKIE
+from testbed.callers.account import CALLER, Account
+from testbed.callers.verdict import PATHS
 
 RFC8489 = "RFC 8489 section 6.2.1: RTO 500 ms, Rc 7, Rm 16, a request is given up after 39.5 s"
 RFC3261 = "RFC 3261 section 17.1.1.2: Timer B, 64 times T1, an INVITE is given up after 32 s"
 #: Pairs of a gate: enough to tell when a call was set up.
 PAIRS = 4
-WAYS: dict[str, Literal["peer", "relay", "tcp", "tls"]] = {
-    "": "peer", "udp": "relay", "tcp": "tcp", "tls": "tls",
-}  # fmt: skip
-COOKIE = b"\x21\x12\xa4\x42"
 CSEQ = re.compile(rb"\r\nCSeq: *(\d+) +INVITE", re.I)
 
 #: A packet of a flow: its frame number, who sent it, its payload.
@@ -42,8 +39,8 @@ def call_of(account: Account, packets: Packets, labels: Sequence[Label]) -> Call
     }
     said = dict(payloads(packets))
     gates = [gate(frame, by_role["setup"], said, sip) for frame in by_role["media"]]
-    relay = account.end("caller").relays[-1:] or ("",)
-    way = WAYS[relay[0]]
+    relay = account.end(CALLER).relays[-1:] or ("",)
+    way = PATHS[relay[0]]
     return Call(
         id="call-1",
         app="sip" if sip else "other-rtc",

@@ -39,7 +39,9 @@ def test_an_unknown_word_is_told_with_those_that_are_known() -> None:
 
 
 def test_lengths_numbers_and_checksums_of_a_scene_are_right(make: Any) -> None:
-    packets = scene("0.1 > udp peer:9 noise 21 x2 0.1\n0.3 < tcp peer:9 tls 40\n0.4 > esp peer:1 noise 9")
+    packets = scene(
+        "0.1 > udp peer:9 noise 21 x2 0.1\n0.3 < tcp peer:9 tls 40\n0.4 > esp peer:1 noise 9"
+    )
     for number in range(packets.total):
         packet = packets.frame(number)[14:]
         assert struct.unpack_from(">HH", packet, 2) == (len(packet), number)
