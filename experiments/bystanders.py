@@ -20,7 +20,13 @@ from experiments import corpus
 from experiments.corpus import Corpus, Item
 from experiments.grid import Cell
 from experiments.spec import Spec
-from experiments.statistics import FEWEST, RESAMPLES, derived_seed, rule_of_three
+from experiments.statistics import (
+    FEWEST,
+    RESAMPLES,
+    cluster_bootstrap,
+    derived_seed,
+    rule_of_three,
+)
 
 Row = dict[str, Any]
 Counts = NDArray[np.int64]
@@ -58,6 +64,56 @@ def merged(hits: Mapping[str, Mapping[str, Sequence[int]]]) -> dict[str, list[in
         for kind, counts in kinds.items():
             total[kind] = [a + b for a, b in zip(total[kind], counts, strict=True)]
     return total
+
+
+def hit_rows(
+    seed: int, grid: Sequence[Cell], outcomes: Mapping[int, Mapping[str, Any]]
+) -> list[Row]:
+    """Return the table `collateral`: innocent flows and hits by cell and kind of traffic.
+
+    `low` and `high` bound the share of flows hit of the kind, `all_low` and `all_high` that of all
+    kinds: see `bounds`.
+    """
+    known: dict[str, dict[str, Row]] = {}
+    rows = []
+    for at, outcome in sorted(outcomes.items()):
+        key = outcome["key"]
+        if key not in known:
+            known[key] = bounds(seed, outcome["groups"])
+        whole = known[key][ALL]
+        rows += [
+            {
+                **grid[at].place(),
+                **one,
+                **known[key][one["protocol"]],
+                "all_low": whole["low"],
+                "all_high": whole["high"],
+            }
+            for one in outcome["collateral"]
+        ]
+    return rows
+
+
+def bounds(seed: int, rows: Sequence[Row]) -> dict[str, Row]:
+    """Return by kind of traffic, and for ALL, the 95 % interval of the share of flows hit.
+
+    rows: of `of_groups`. Flows of one capture group are not independent, so groups are resampled,
+    those that hold the kind. None below ten such groups, and where nothing is hit.
+    """
+    kinds: dict[str, dict[str, tuple[int, int]]] = {ALL: {}}
+    for row in rows:
+        for kind in (row["protocol"], ALL):
+            hit, flows = kinds.setdefault(kind, {}).get(row["group"], (0, 0))
+            kinds[kind][row["group"]] = (hit + row["hit"], flows + row["flows"])
+    found = {}
+    for kind, groups in kinds.items():
+        hits, sizes = [hit for hit, _ in groups.values()], [flows for _, flows in groups.values()]
+        span = (
+            cluster_bootstrap(hits, sizes, derived_seed(seed, "hits", kind)) if any(hits) else None
+        )
+        low, high = span or (None, None)
+        found[kind] = {"groups": len(groups), "low": low, "high": high}
+    return found
 
 
 # ---- other people's calls

@@ -13,13 +13,15 @@ from experiments.corpus import Item
 from experiments.grid import Cell
 from experiments.progress import Progress
 from experiments.spec import Spec
-from experiments.statistics import ratio, share_interval
+from experiments.statistics import ratio
 from experiments.wardrobe import ARM, PLAIN, Dressing, Wardrobe, dressings, rule_sets, talks
 
 Row = dict[str, Any]
 
 #: A rule follows a disguise where it blocks at least this share of the calls that wear it.
 FOLLOWS = 0.9
+#: What is added up over the kinds of innocent traffic of a place.
+SUMS = ("flows", "hit", "bytes", "bytes_hit")
 
 
 class Told(NamedTuple):
@@ -141,8 +143,12 @@ def prices(collateral: Sequence[Row]) -> dict[tuple[str, str], Row]:
     places: dict[tuple[str, ...], Row] = {}
     for row in collateral:
         place = tuple(str(row[key]) for key in ("operator", "hypothesis", "access", "date"))
-        entry = places.setdefault(place, dict.fromkeys(("flows", "hit", "bytes", "bytes_hit"), 0))
-        for key in entry:
+        low, high = row["all_low"], row["all_high"]
+        entry = places.setdefault(
+            place,
+            dict.fromkeys(SUMS, 0) | {"interval": None if low is None else (low, high)},
+        )
+        for key in SUMS:
             entry[key] += row[key]
     worst: dict[tuple[str, str], Row] = {}
     for place, entry in places.items():
@@ -158,8 +164,7 @@ def follower(rules: Sequence[Row], hits: Mapping[Any, Row]) -> Row | None:
     """
     priced = [
         {**{key: rule[key] for key in ("operator", "hypothesis", "n", "blocked")}, **price,
-         "share": ratio(price["hit"], price["flows"]),
-         "interval": share_interval(price["hit"], price["flows"])}
+         "share": ratio(price["hit"], price["flows"])}
         for rule in rules
         if rule["n"] and (price := hits.get((rule["operator"], rule["hypothesis"]))) is not None
     ]  # fmt: skip

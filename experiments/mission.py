@@ -91,7 +91,7 @@ class Tally:
 
 
 class Hits(NamedTuple):
-    """Innocent flows seen and hit, and their bytes.
+    """Innocent flows seen and hit, and their bytes; the interval of the share hit, None for none.
 
     Places shown as one can differ by a few flows seen (not by flows hit): `fewest` to `flows`.
     """
@@ -101,6 +101,7 @@ class Hits(NamedTuple):
     bytes: int
     bytes_hit: int
     fewest: int
+    interval: tuple[float, float] | None
 
 
 @dataclass(frozen=True)
@@ -241,7 +242,7 @@ def documented(calls: Iterable[Row]) -> list[Row]:
 
 
 def hits_of(rows: Iterable[Row]) -> Hits | None:
-    """Add up rows of the collateral table (one per protocol), None when there are none."""
+    """Add up rows of the collateral table (one per protocol of a cell), None for none."""
     held = list(rows)
     if not held:
         return None
@@ -249,7 +250,8 @@ def hits_of(rows: Iterable[Row]) -> Hits | None:
         sum(int(row.get(key) or 0) for row in held)
         for key in ("flows", "hit", "bytes", "bytes_hit")
     )
-    return Hits(flows, hit, size, size_hit, flows)
+    low, high = held[0].get("all_low"), held[0].get("all_high")
+    return Hits(flows, hit, size, size_hit, flows, None if low is None else (low, high))
 
 
 def situations(calls: Sequence[Row], collateral: Sequence[Row]) -> list[Situation]:
@@ -334,7 +336,8 @@ def _widest(held: Sequence[Hits | None]) -> Hits | None:
     known = [one for one in held if one is not None]
     if not known:
         return None
-    return max(known)._replace(fewest=min(one.flows for one in known))
+    widest = max(known, key=lambda one: one[:4])
+    return widest._replace(fewest=min(one.flows for one in known))
 
 
 def calendar(calls: Sequence[Row], cells: Sequence[Row]) -> list[Square]:

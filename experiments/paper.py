@@ -62,6 +62,7 @@ def markdown(view: Row, figures: Sequence[charts.Chart]) -> str:
     engine.globals |= {
         "plural": wording.plural,
         "rate": rate,
+        "struck": struck,
         "outcome": outcome,
         "empty": mission.Tally(),
         "where": where,
@@ -84,6 +85,14 @@ def rate(part: int, whole: int) -> str:
     if not part:
         return f"under {wording.percent(3 / whole)} (3/n)"
     return f"{wording.percent(part / whole)} ({wording.span(clopper_pearson(part, whole))})"
+
+
+def struck(hits: mission.Hits) -> str:
+    """Return the share of innocent flows hit, with the interval it was given, if any."""
+    if not hits.hit:
+        return rate(hits.hit, hits.flows)
+    share = wording.percent(hits.hit / hits.flows)
+    return f"{share} ({wording.span(hits.interval)})" if hits.interval else share
 
 
 def outcome(tally: mission.Tally) -> str:
@@ -122,8 +131,8 @@ def latex(answer: Row) -> str:
     """Return the main result as a LaTeX table (package booktabs): hypotheses by app.
 
     A cell is k/n calls blocked, with "+u" for u of the n that the hypothesis cannot tell about; the
-    last column is innocent flows hit, with the exact 95 % interval. One table per entry of the
-    answer (operators where they block most).
+    last column is innocent flows hit, with the 95 % interval (capture groups resampled). One table
+    per entry of the answer (operators where they block most).
     """
     tables = [_table(lede, answer["columns"]) for lede in answer["ledes"] if lede["lines"]]
     head = "% Made by midcall from a run's result files. Needs \\usepackage{booktabs}.\n"
@@ -140,7 +149,7 @@ def _table(lede: Row, columns: Sequence[Row]) -> str:
         f"{names}: real calls blocked under each hypothesis of how calls were matched, k/n, where "
         f"most is blocked ({places}). $+u$: of the $n$, $u$ about which it cannot tell. $^h$: no "
         "packet evidence stands behind the rule. Innocent "
-        "flows hit with the exact (Clopper--Pearson) 95\\,\\% interval, flows taken as independent."
+        "flows hit with the 95\\,\\% interval, capture groups resampled."
     )
     body = " \\\\\n".join(" & ".join(cells) for cells in (heads, *rows))
     first, rest = body.split(" \\\\\n", 1)
@@ -159,16 +168,15 @@ def _line(line: mission.Line, apps: Sequence[str]) -> list[str]:
         cells.append(_counts(sum(tally.blocked for tally in held), sum(tally.n for tally in held),
                              sum(tally.inconclusive for tally in held)))  # fmt: skip
     total, hits = line.total, line.hits
-    struck = "not measured"
+    price = "not measured"
     if hits:
-        struck = f"{wording.count(hits.hit)}/{wording.count(hits.flows)}, "
-        struck += tex(rate(hits.hit, hits.flows))
+        price = f"{wording.count(hits.hit)}/{wording.count(hits.flows)}, {tex(struck(hits))}"
     mark = "" if not line.hypothetical else "$^h$"
     return [
         tex(line.title) + mark,
         *cells,
         _counts(total.blocked, total.n, total.inconclusive),
-        struck,
+        price,
     ]
 
 

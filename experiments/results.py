@@ -90,6 +90,11 @@ COLUMNS: dict[str, dict[str, Any]] = {
         "hit": _INT,
         "bytes": _INT,
         "bytes_hit": _INT,
+        "groups": _INT,
+        "low": _REAL,
+        "high": _REAL,
+        "all_low": _REAL,
+        "all_high": _REAL,
     },
     "cells": {
         "operator": _TEXT,

@@ -137,7 +137,7 @@ def run(name: str, options: Options) -> Finished:
     tables = {
         "flows": offline.shown([row for one in seen.values() for row in one.rows], options.reveal),
         "calls": call_rows(spec, grid, held, seen, outcomes),
-        "collateral": collateral_rows(grid, outcomes),
+        "collateral": bystanders.hit_rows(spec.seed, grid, outcomes),
         "cells": cell_rows(grid, outcomes, reused, errors),
         "timelines": timelines.rows(grid, held, spec.apps, outcomes),
         "bystander_calls": bystanders.call_rows(grid, held, outcomes),
@@ -473,15 +473,6 @@ def call_facts(spec: Spec, item: Item, call: Call) -> Row:
         "added": item.capture.added,
         "later_client": later_client(item.capture, call, spec),
     }
-
-
-def collateral_rows(grid: Sequence[Cell], outcomes: dict[int, Outcome]) -> list[Row]:
-    """Return the rows of collateral.parquet: innocent flows and hits by kind of traffic."""
-    return [
-        {**grid[at].place(), **entry}
-        for at, outcome in sorted(outcomes.items())
-        for entry in outcome["collateral"]
-    ]
 
 
 def cell_rows(

@@ -137,8 +137,8 @@ def collateral(rows: Sequence[Row]) -> dict[str, Any]:
 def by_protocol(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Return per hypothesis and kind of traffic what is hit of it, at most over its places.
 
-    Rates are per million innocent flows, and per million of their bytes; intervals take flows as
-    independent, which those of one capture are not. Kinds that are never hit are left out.
+    Rates are per million innocent flows, and per million of their bytes; intervals, of the share of
+    flows, resample capture groups. Kinds that are never hit are left out.
     """
     worst: dict[tuple[str, str, str], Row] = {}
     for row in rows:
@@ -151,7 +151,8 @@ def by_protocol(rows: Sequence[Row]) -> list[dict[str, Any]]:
             **{name: row[name] for name in ("flows", "hit", "bytes", "bytes_hit")},
             "flows_per_million": 1e6 * (ratio(row["hit"], row["flows"]) or 0.0),
             "bytes_per_million": 1e6 * (ratio(row["bytes_hit"], row["bytes"]) or 0.0),
-            "interval": share_interval(row["hit"], row["flows"]),
+            "groups": row["groups"],
+            "interval": None if row["low"] is None else (row["low"], row["high"]),
         }
         for key, row in sorted(worst.items())
     ]

@@ -145,7 +145,8 @@ def fake_collateral() -> list[Row]:
             "operator": operator, "hypothesis": name, "access": access, "date": date,
             "protocol": protocol, "flows": flows,
             "hit": round(share * flows) if in_force(access, date) else 0,
-            "bytes": flows * 4000, "bytes_hit": round(share * flows) * 4000,
+            "bytes": flows * 4000, "bytes_hit": round(share * flows) * 4000, "groups": 12,
+            "low": share / 2, "high": share * 2, "all_low": share / 2, "all_high": share * 2,
         }
         for operator in OPERATORS
         for name, _, _, _, _, share in HYPOTHESES
