@@ -226,7 +226,7 @@ def reference_problems(catalogue: Catalogue) -> Iterator[str]:
                 yield f"capture {one.name}: unknown origin {source.origin!r}{mend}"
             elif origins[source.origin].kind == "history" and not source.blob:
                 yield f"capture {one.name}: a source of {source.origin} needs its blob id"
-        if not one.sources and not (one.synthetic or one.recorded or one.added):
+        if not one.sources and not (one.ours or one.added):
             yield f"capture {one.name}: has no source; say where it can be had"
         if one.copy_of and one.copy_of not in names:
             yield f"capture {one.name}: is a copy of {one.copy_of!r}, which is not catalogued"

@@ -121,10 +121,10 @@ def capture_year(capture: Capture, call: Call | None) -> int | None:
 def identity(capture: Capture, call: Call) -> str:
     """Return what tells a call from all others.
 
-    The catalogue gives a real call one id in every capture that holds it; samples and added
-    captures number their calls from 1.
+    The catalogue gives a public capture's call one id in every capture that holds it; samples,
+    recordings of the lab and added captures number their calls from 1.
     """
-    own = capture.synthetic or capture.added
+    own = capture.ours or capture.added
     return f"{capture.name}/{call.id}" if own else call.id
 
 
@@ -158,8 +158,21 @@ def copies(items: Sequence[Item]) -> list[str]:
 
 
 def headline(items: Sequence[Item]) -> list[Item]:
-    """Return the items that may enter a headline figure: real ones."""
+    """Return the items that may enter a headline figure: those that no program invented."""
     return [item for item in items if not item.capture.synthetic]
+
+
+def tally(items: Sequence[Item]) -> dict[str, int]:
+    """Count captures: real (public, or added by the user), recorded in the lab, synthetic; and of
+    all of them those that are added and those without a call."""
+    takes = [item.capture for item in items]
+    return {
+        "real": sum(not one.ours for one in takes),
+        "recorded": sum(one.recorded for one in takes),
+        "synthetic": sum(one.synthetic for one in takes),
+        "added": sum(one.added for one in takes),
+        "innocent": sum(one.role == "innocent" for one in takes),
+    }
 
 
 def counted(

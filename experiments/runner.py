@@ -239,13 +239,14 @@ def in_grid(held: Corpus, spec: Spec) -> list[Item]:
 
 
 def bystanding(holders: dict[str, str], item: Item, spec: Spec) -> bool:
-    """Tell whether a capture takes part for calls that nobody aims at: real ones of other apps.
+    """Tell whether a capture takes part for calls that nobody aims at: of other apps, and neither
+    invented nor the user's.
 
     A live play is as long as its longest capture, so it leaves them out.
     """
     wanted = spec.captures.innocents == "all" and spec.backend != backends.LIVE
-    real = wanted and not (item.capture.synthetic or item.capture.added)
-    return real and any(stands_for(holders, item, call) for call in item.calls)
+    lent = wanted and not (item.capture.synthetic or item.capture.added)
+    return lent and any(stands_for(holders, item, call) for call in item.calls)
 
 
 def bench_of(spec: Spec, items: Sequence[Item], options: Options, log: Log) -> Bench | LiveBench:
@@ -540,7 +541,6 @@ def summarise(
     flows = [row for one in seen.values() for row in one.rows]
     calls = tables["calls"]
     notices = [notice for one in seen.values() for notice in one.notices]
-    takes = [item.capture for item in held.items]
     copies = corpora.copies(held.items)
     return {
         "schema": summary.SCHEMA,
@@ -556,10 +556,7 @@ def summarise(
             "dates": [{"date": day.date.isoformat(), "label": day.label} for day in spec.dates],
         },
         "captures": {
-            "real": sum(not one.synthetic for one in takes),
-            "synthetic": sum(one.synthetic for one in takes),
-            "added": sum(one.added for one in takes),
-            "innocent": sum(one.role == "innocent" for one in takes),
+            **corpora.tally(held.items),
             "missing": len(held.missing),
             "missing_list": held.missing,
             "cut": len(notices),

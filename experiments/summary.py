@@ -204,7 +204,7 @@ def lines(summary: Mapping[str, Any]) -> list[str]:
     """Return the five lines a person sees at the end of a run, one more for each live part."""
     held, cost = summary["captures"], summary["throughput"]["offline"]
     told = [
-        f"captures: {held['real']} real, {held['synthetic']} synthetic, {held['missing']} missing",
+        f"captures: {_capture_words(held)}",
         f"seen:     {_seen_words(summary)}",
         f"calls:    {_blocked_words(summary)}",
         f"hit:      {_hit_words(summary['collateral'])}",
@@ -215,6 +215,11 @@ def lines(summary: Mapping[str, Any]) -> list[str]:
     if "programs" in summary:
         told.append(f"programs: {_program_words(summary['programs'])}")
     return told
+
+
+def _capture_words(held: Mapping[str, Any]) -> str:
+    lab = f"{held['recorded']} recorded in the lab, " if held["recorded"] else ""
+    return f"{held['real']} real, {lab}{held['synthetic']} synthetic, {held['missing']} missing"
 
 
 def _program_words(programs: Mapping[str, Any]) -> str:

@@ -46,6 +46,7 @@ def answer(run: Findings) -> Table:
         "gaps": _gaps(run),
         "calls_n": len(mission.distinct_calls(real)),
         "sessions_n": len({mission.session_of(row) for row in real}),
+        "recorded": run.at("captures", "recorded") or 0,
     }
 
 

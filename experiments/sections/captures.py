@@ -39,6 +39,7 @@ def captures(run: Findings) -> Table:
         "notices": [str(notice) for notice in run.at("warnings") or []],
         "copies": [str(name) for name in run.at("captures", "copies") or []],
         "real": run.at("captures", "real"),
+        "recorded": run.at("captures", "recorded"),
         "synthetic": run.at("captures", "synthetic"),
         "added": run.at("captures", "added"),
     }

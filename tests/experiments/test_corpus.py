@@ -99,11 +99,19 @@ def test_a_call_in_a_collection_is_counted_where_it_stands_alone() -> None:
     assert found == {"x": alone.capture.sha256, "y": many.capture.sha256}
 
 
-def test_calls_of_samples_and_of_added_captures_are_never_the_same() -> None:
+def test_calls_of_samples_recordings_and_added_captures_are_never_the_same() -> None:
     first = item(capture("s1", synthetic=True), call("call-1"))
     second = item(capture("s2", added=True), call("call-1"))
-    found = corpus.holders([first, second])
-    assert set(found) == {"s1/call-1", "s2/call-1"}
+    third = item(capture("s3", recorded=True), call("call-1"))
+    found = corpus.holders([first, second, third])
+    assert set(found) == {"s1/call-1", "s2/call-1", "s3/call-1"}
+
+
+def test_a_recording_of_the_lab_is_not_counted_as_a_real_capture() -> None:
+    held = [item(capture("a")), item(capture("b", recorded=True)), item(capture("c", added=True))]
+    assert corpus.tally([*held, item(capture("d", synthetic=True))]) == {
+        "real": 2, "recorded": 1, "synthetic": 1, "added": 1, "innocent": 0,
+    }  # fmt: skip
 
 
 def test_a_later_client_is_younger_than_the_last_date() -> None:

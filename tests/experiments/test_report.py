@@ -238,6 +238,17 @@ def test_without_a_real_capture_nothing_is_called_a_finding(tmp_path: Path) -> N
     assert "real calls fail" not in text
 
 
+def test_recordings_of_the_lab_are_told_from_public_captures(tmp_path: Path) -> None:
+    path = fake_run(tmp_path / "run") / "summary.json"
+    told = json.loads(path.read_text())
+    told["captures"] |= {"real": 0, "recorded": 47}
+    path.write_text(json.dumps(told))
+    text = Outline(report.render(tmp_path / "run").read_text()).text
+    assert "47 are no public one: the lab recorded real programs" in text
+    assert "0 real captures, 47 recorded in the lab" in text
+    assert "47 are no public one" in (tmp_path / "run" / "report.md").read_text()
+
+
 def test_no_false_call_is_told_as_a_bound(outline: Outline) -> None:
     assert "0 of 900 innocent flows were certainly called a call" in outline.text
     assert "a rate below 3,333 per million (3/n at 95 %" in outline.text

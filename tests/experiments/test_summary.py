@@ -56,7 +56,7 @@ def test_synthetic_calls_are_in_no_operator_count() -> None:
 
 
 def test_collateral_names_the_worst_cell() -> None:
-    size = {"bytes": 100, "bytes_hit": 10}
+    size = {"bytes": 100, "bytes_hit": 10, "groups": 1, "low": None, "high": None}
     rows = [
         {**PLACE, "protocol": "dns", "flows": 10, "hit": 0, **size},
         {**PLACE, "protocol": "web", "flows": 10, "hit": 1, **size},
