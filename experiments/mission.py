@@ -251,7 +251,8 @@ def hits_of(rows: Iterable[Row]) -> Hits | None:
         for key in ("flows", "hit", "bytes", "bytes_hit")
     )
     low, high = held[0].get("all_low"), held[0].get("all_high")
-    return Hits(flows, hit, size, size_hit, flows, None if low is None else (low, high))
+    interval = None if low is None or high is None else (float(low), float(high))
+    return Hits(flows, hit, size, size_hit, flows, interval)
 
 
 def situations(calls: Sequence[Row], collateral: Sequence[Row]) -> list[Situation]:
