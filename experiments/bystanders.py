@@ -98,7 +98,8 @@ def bounds(seed: int, rows: Sequence[Row]) -> dict[str, Row]:
     """Return by kind of traffic, and for ALL, the 95 % interval of the share of flows hit.
 
     rows: of `of_groups`. Flows of one capture group are not independent, so groups are resampled,
-    those that hold the kind. None below ten such groups, and where nothing is hit.
+    those that hold the kind. None below ten such groups, and where nothing or all is hit: then no
+    resample differs.
     """
     kinds: dict[str, dict[str, tuple[int, int]]] = {ALL: {}}
     for row in rows:
@@ -108,9 +109,8 @@ def bounds(seed: int, rows: Sequence[Row]) -> dict[str, Row]:
     found = {}
     for kind, groups in kinds.items():
         hits, sizes = [hit for hit, _ in groups.values()], [flows for _, flows in groups.values()]
-        span = (
-            cluster_bootstrap(hits, sizes, derived_seed(seed, "hits", kind)) if any(hits) else None
-        )
+        some = 0 < sum(hits) < sum(sizes)
+        span = cluster_bootstrap(hits, sizes, derived_seed(seed, "hits", kind)) if some else None
         low, high = span or (None, None)
         found[kind] = {"groups": len(groups), "low": low, "high": high}
     return found

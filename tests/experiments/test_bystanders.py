@@ -92,17 +92,19 @@ def test_the_share_hit_of_a_kind_is_bounded_by_its_groups_not_by_its_flows() -> 
     groups = [group(f"g{n:02}", "dns", 100, 100 * (n == 0)) for n in range(10)]
     groups += [group(f"g{n:02}", "quic", 100, 10) for n in range(9)]
     groups += [group(f"g{n:02}", "ntp", 100, 0) for n in range(10)]
+    groups += [group(f"g{n:02}", "sip", 1, 1) for n in range(10)]
     merged = bystanders.merged({one["group"] + one["protocol"]: {one["protocol"]: [
         one[name] for name in bystanders.NAMES]} for one in groups})  # fmt: skip
     outcome = {"key": "k", "groups": groups, "collateral": collateral_of(merged)}
     rows = bystanders.hit_rows(1, [CELL], {0: outcome})
     results.table("collateral", rows)
-    dns, ntp, quic = rows
+    dns, ntp, quic, sip = rows
     assert (dns["hit"], dns["flows"], dns["groups"], dns["low"]) == (100, 1000, 10, 0.0)
     assert dns["high"] >= 0.3  # flows taken as independent end at 12 %
     assert (quic["groups"], quic["low"], quic["high"]) == (9, None, None)
     assert (ntp["groups"], ntp["low"], ntp["high"]) == (10, None, None)
-    assert 0 < dns["all_low"] < 190 / 2900 < dns["all_high"] == ntp["all_high"]
+    assert (sip["hit"], sip["low"], sip["high"]) == (10, None, None)
+    assert 0 < dns["all_low"] < 200 / 2910 < dns["all_high"] == ntp["all_high"]
 
 
 def test_where_nothing_is_hit_the_interval_ends_at_three_in_n() -> None:
