@@ -3,13 +3,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from captures.pcap import read
+from experiments import leaks
+from testbed.callers.sockets import descendants
 from testbed.live.line import Line
 from testbed.recording import dissected, recorder
 from testbed.recording.home import at, keep, rows
@@ -65,3 +72,60 @@ def test_the_access_link_stands_between_caller_and_server(tmp_path: Path) -> Non
     ups = [packets.time[i] for i in range(packets.total) if packets.frame(i)[5] == 2]
     downs = [packets.time[i] for i in range(packets.total) if packets.frame(i)[5] == 1]
     assert (min(downs) - min(ups)) / 1e6 > ACCESS_MS["adsl"] - 1
+
+
+@pytest.mark.parametrize(
+    ("scene", "program"),
+    [
+        (Scene(caller="chromium", access="4g"), "chromium"),
+        (Scene(bystander="wireguard", access="4g"), "wireguard-go"),
+    ],
+    ids=["call", "bystander"],
+)
+def test_a_recording_that_is_killed_leaves_nothing(scene: Scene, program: str) -> None:
+    if lacks := recorder.missing(scene):
+        pytest.skip("; ".join(lacks))
+    kind = ("--caller", scene.caller) if scene.caller else ("--bystander", scene.bystander)
+    command = [sys.executable, "-m", "experiments.cli", "captures", "record", *kind, "--access",
+               scene.access, "--seconds", "60"]  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="midcall-") as name:  # sockets' names must be short
+        home = Path(name)
+        for part in ("live", "tmp"):
+            (home / part).mkdir()
+        around = os.environ | {"MIDCALL_LIVE": f"{home}/live", "TMPDIR": f"{home}/tmp"}
+        lab = subprocess.Popen([*command, "--out", f"{home}/out"], env=around)
+        try:
+            assert holds(lambda: lab.poll() is not None or program in names(lab.pid), 120.0)
+            assert lab.poll() is None, "it ended before it was killed"
+            (run,) = [path.name.removeprefix("mc") for path in (home / "live").glob("mc*")]
+            assert {"process", "file:"} <= words(home, run)
+        finally:
+            lab.kill()
+            lab.wait()
+        assert holds(lambda: words(home, run) <= {"file:"}, leaks.GONE_SECONDS)
+        leaks.took(home, "0a1b2c", "own", None)  # a next lab sweeps the files
+        assert leaks.remains(home, [run]) == []
+
+
+def names(pid: int) -> set[str]:
+    """Return the names of a process and of all that it started."""
+    found = set()
+    for one in descendants(pid):
+        try:
+            found.add(Path(f"/proc/{one}/comm").read_text().strip())
+        except OSError:
+            continue
+    return found
+
+
+def words(home: Path, run: str) -> set[str]:
+    """Return of which kinds is what is there of a run: "process", "interface:", "file:" ..."""
+    return {line.split()[0] for line in leaks.found(home, [run])}
+
+
+def holds(done: Callable[[], bool], seconds: float) -> bool:
+    """Wait until something holds, no longer than that; tells whether it does."""
+    until = time.monotonic() + seconds
+    while not done() and time.monotonic() < until:
+        time.sleep(0.05)
+    return done()
