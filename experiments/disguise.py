@@ -25,10 +25,11 @@ SUMS = ("flows", "hit", "bytes", "bytes_hit")
 
 
 class Told(NamedTuple):
-    """What came of calls in all dresses: rows of two tables, and `disguises` of summary.json."""
+    """What came of calls in all dresses: two tables, `disguises` of summary.json, and errors."""
 
     tables: dict[str, list[Row]]
     summary: list[Row]
+    errors: list[str]
 
 
 def dress_up(
@@ -53,8 +54,9 @@ def dress_up(
         return None
     wardrobe = Wardrobe(some, wanted, sets, spec.seed, spec.link, folder)
     with progress(len(some) * len(wanted)) as bar:
-        tables = wardrobe.played(bar.step, jobs, force)
-    return Told(tables, figures(wanted, tables, collateral))
+        tables, errors = wardrobe.played(bar.step, jobs, force)
+    told = [one | {"errors": errors[one["name"]]} for one in figures(wanted, tables, collateral)]
+    return Told(tables, told, [error for some in errors.values() for error in some])
 
 
 def counted(rows: Sequence[Mapping[str, Any]]) -> Row:
@@ -100,12 +102,16 @@ def one_figure(
         if row["dress"] == one.name:
             groups[row["operator"], row["hypothesis"]].append(row)
     rules = [
-        {"operator": operator, "hypothesis": hypothesis, **counted(held)}
-        for (operator, hypothesis), held in groups.items()
+        {"operator": operator, "hypothesis": hypothesis, **counted(groups[operator, hypothesis])}
+        for operator, hypothesis in dict.fromkeys(
+            (row["operator"], row["hypothesis"]) for row in rows
+        )
     ]
-    own = [row for row in costs if row["dress"] == one.name]
     played = {(row["capture"], row["call"]) for row in rows if row["dress"] == one.name}
     plain = {(row["capture"], row["call"]): row for row in costs if row["dress"] == PLAIN}
+    own = [
+        row for row in costs if row["dress"] == one.name and (row["capture"], row["call"]) in plain
+    ]
     before = sum(plain[row["capture"], row["call"]]["bytes"] for row in own)
     rated = [row["mos"] for row in own if row["mos"] is not None]
     return {

@@ -9,12 +9,10 @@ A cell that fails is a row of cells.csv; the others go on.
 from __future__ import annotations
 
 import datetime
-import multiprocessing
 import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
@@ -42,7 +40,7 @@ from experiments import (
 from experiments import corpus as corpora
 from experiments import spec as specs
 from experiments.corpus import Corpus, Item, capture_year, later_client
-from experiments.errors import ExperimentError, told
+from experiments.errors import ExperimentError
 from experiments.grid import Cell, cells, load_operators
 from experiments.live import LiveBench
 from experiments.livecalls import run as livecalls
@@ -157,6 +155,8 @@ def run(name: str, options: Options) -> Finished:
     if dressed is not None:
         tables |= dressed.tables
         told["disguises"] = dressed.summary
+        for error in dressed.errors:
+            log(f"failed: {error}")
     told |= recorded.beside(spec)
     if evaluated is not None:
         tables |= evaluated.tables
@@ -173,8 +173,9 @@ def run(name: str, options: Options) -> Finished:
         told["aa"] = nulls
     folder = write(spec, raw, options, held, tables, told, log, boxes, liked)
     shelf.point_latest(options.runs, folder)
-    failed_cells = sum(bool(row["error"]) for row in tables["cells"])
-    return Finished(folder, told, failed_cells, folder / REPORT)
+    failed = sum(bool(row["error"]) for row in tables["cells"])
+    failed += len(dressed.errors) if dressed is not None else 0
+    return Finished(folder, told, failed, folder / REPORT)
 
 
 def obtain(spec: Spec, options: Options) -> Corpus:
@@ -305,7 +306,7 @@ def simulate_units(
 
             work = spread.simulations(bench, units, options.cluster, bar.say)
         elif jobs <= 1 or isinstance(bench, LiveBench):
-            work = _alone(bench, units)
+            work = workers.alone(bench.outcome, units)
         else:
             work = _together(bench, units, jobs, patience)
         for unit, outcome, error in work:
@@ -321,19 +322,6 @@ def simulate_units(
 Work = Iterator[tuple[Unit, Outcome | None, str]]
 
 
-def _alone(bench: Bench | LiveBench, units: Sequence[Unit]) -> Work:
-    for unit in units:
-        yield (unit, *_tried(bench, unit))
-
-
-def _tried(bench: Bench | LiveBench, unit: Unit) -> tuple[Outcome | None, str]:
-    """Do one simulation; an error becomes one sentence, so that it is a row and not the end."""
-    try:
-        return bench.outcome(unit), ""
-    except Exception as error:
-        return None, told(error)
-
-
 _BENCH: Bench | None = None
 
 
@@ -346,10 +334,10 @@ def _begin_worker(
     _BENCH = Bench(items, seed, folder, link, seconds)
 
 
-def _work(unit: Unit) -> tuple[Outcome | None, str]:
+def _work(unit: Unit) -> Outcome:
     if _BENCH is None:
         raise RuntimeError("the worker has no bench")
-    return _tried(_BENCH, unit)
+    return _BENCH.outcome(unit)
 
 
 def _together(bench: Bench, units: Sequence[Unit], jobs: int, patience: float) -> Work:
@@ -358,42 +346,16 @@ def _together(bench: Bench, units: Sequence[Unit], jobs: int, patience: float) -
     The first is done here, so that one process compiles. The second tells how long the rest would
     take here; processes are started where that is longer than `patience` seconds.
     """
-    yield (units[0], *_tried(bench, units[0]))
+    yield from workers.alone(bench.outcome, units[:1])
     rest, begin = units[1:], time.monotonic()
     if patience and rest:
-        yield (rest[0], *_tried(bench, rest[0]))
+        yield from workers.alone(bench.outcome, rest[:1])
         rest = rest[1:]
         if (time.monotonic() - begin) * len(rest) <= patience:
-            yield from _alone(bench, rest)
+            yield from workers.alone(bench.outcome, rest)
             return
-    yield from _spawned(bench, rest, jobs)
-
-
-def _spawned(bench: Bench, units: Sequence[Unit], jobs: int) -> Work:
-    """Do units on `jobs` processes; what was not begun is dropped when the caller stops."""
-    pool = ProcessPoolExecutor(
-        jobs,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_begin_worker,
-        initargs=(bench.items, bench.seed, bench.folder, bench.link, bench.seconds),
-    )
-    try:
-        waiting: dict[Future[tuple[Outcome | None, str]], Unit] = {
-            pool.submit(_work, unit): unit for unit in units
-        }
-        while waiting:
-            for future in wait(waiting, return_when=FIRST_COMPLETED).done:
-                yield (waiting.pop(future), *_result(future))
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _result(future: Future[tuple[Outcome | None, str]]) -> tuple[Outcome | None, str]:
-    """Return a worker's answer; a worker that died is a failed cell too."""
-    try:
-        return future.result()
-    except Exception as error:
-        return None, told(error)
+    given = (bench.items, bench.seed, bench.folder, bench.link, bench.seconds)
+    yield from workers.together(_work, rest, jobs, _begin_worker, given)
 
 
 def dress_up(

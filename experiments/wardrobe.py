@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +21,7 @@ from experiments.grid import Cell
 from experiments.provenance import code_digest
 from experiments.simulate import cached, keep, policy_text
 from experiments.statistics import derived_seed
-from experiments.workers import obey
+from experiments.workers import alone, together
 
 Row = dict[str, Any]
 
@@ -236,17 +234,23 @@ class Wardrobe(NamedTuple):
 
     def played(
         self, step: Callable[[str], None], jobs: int = 1, force: bool = False
-    ) -> dict[str, list[Row]]:
-        """Return rows `dressed` (a call in a dress under rules) and `dress_costs`."""
-        self.prepare(step, jobs, force)
+    ) -> tuple[dict[str, list[Row]], dict[str, list[str]]]:
+        """Return rows `dressed` (a call in a dress under rules) and `dress_costs`, and by dress the
+        errors of what failed, which has no rows."""
+        found, failed = self.outcomes(step, jobs, force)
         rows: dict[str, list[Row]] = {"dressed": [], "dress_costs": []}
+        errors: dict[str, list[str]] = {one.name: [] for one in self.dressings}
         for item, calls in self.items:
             for dressing in self.dressings:
-                told = self.one(item, dressing.name, False)
+                key = self.key(item, dressing.name)
+                if key in failed:
+                    words = f"{item.capture.name} {dressing.name}: {failed[key]}"
+                    errors[dressing.name].append(words)
+                    continue
                 for table, name in (("calls", "dressed"), ("costs", "dress_costs")):
-                    held = [one for one in told[table] if one["call"] in calls]
+                    held = [one for one in found[key][table] if one["call"] in calls]
                     rows[name] += [self.row(item, dressing, one) for one in held]
-        return rows
+        return rows, errors
 
     def row(self, item: Item, dressing: Dressing, about: Row) -> Row:
         """Return a row of a table: what is known of a call and its dress, then what was found."""
@@ -255,48 +259,44 @@ class Wardrobe(NamedTuple):
         facts = {"synthetic": item.capture.synthetic, "app": call.app, "kind": call.kind}
         return {**place, **facts, **about}
 
-    def prepare(self, step: Callable[[str], None], jobs: int, force: bool) -> None:
-        """Let the cache hold every outcome, on `jobs` processes."""
-        work = [(item, one.name) for item, _ in self.items for one in self.dressings]
-        missing = [(item, name) for item, name in work if force or not self.kept(item, name)]
-        for item, name in work:
-            if (item, name) not in missing:
+    def outcomes(
+        self, step: Callable[[str], None], jobs: int, force: bool
+    ) -> tuple[dict[str, Row], dict[str, str]]:
+        """Return every outcome by its key, from the cache or made on `jobs` processes; and errors.
+
+        Outcomes that were made are kept in the cache.
+        """
+        tasks = [(item, one.name) for item, _ in self.items for one in self.dressings]
+        found: dict[str, Row] = {}
+        missing = []
+        for item, name in tasks:
+            kept = None if force else cached(self.folder, self.key(item, name))
+            if kept is None:
+                missing.append((item, name))
+            else:
+                found[kept["key"]] = kept
                 step(f"{item.capture.name} {name}")
-        if jobs <= 1 or len(missing) < FEW:
-            for item, name in missing:
-                self.one(item, name, force)
-                step(f"{item.capture.name} {name}")
-            return
-        with ProcessPoolExecutor(
-            jobs, mp_context=multiprocessing.get_context("spawn"), initializer=obey
-        ) as pool:
-            waiting = {
-                pool.submit(self.one, item, name, force): f"{item.capture.name} {name}"
-                for item, name in missing
-            }
-            try:
-                for done in as_completed(waiting):
-                    done.result()
-                    step(waiting[done])
-            finally:
-                pool.shutdown(wait=True, cancel_futures=True)
+        few = jobs <= 1 or len(missing) < FEW
+        work = alone(self.made, missing) if few else together(self.made, missing, jobs)
+        failed: dict[str, str] = {}
+        for (item, name), row, error in work:
+            if row is not None:
+                found[row["key"]] = row
+            else:
+                failed[self.key(item, name)] = error
+            step(f"{item.capture.name} {name}")
+        return found, failed
 
     def key(self, item: Item, name: str) -> str:
         """Return the name of an outcome in the cache."""
         return key_of(item, name, self.sets, self.seed, self.link)
 
-    def kept(self, item: Item, name: str) -> bool:
-        """Tell whether the cache holds an outcome."""
-        return cached(self.folder, self.key(item, name)) is not None
-
-    def one(self, item: Item, name: str, force: bool) -> Row:
-        """Return a capture's outcome in a dress, from the cache where it is there."""
-        found = None if force else cached(self.folder, self.key(item, name))
-        if found is None:
-            told = outcome(item, name, self.sets, self.seed, self.link)
-            found = {"key": self.key(item, name), **told}
-            keep(self.folder, found)
-        return found
+    def made(self, task: tuple[Item, str]) -> Row:
+        """Make and keep the outcome of a capture in a dress."""
+        item, name = task
+        told = {"key": self.key(item, name), **outcome(item, name, self.sets, self.seed, self.link)}
+        keep(self.folder, told)
+        return told
 
 
 def talks(item: Item, calls: Sequence[str]) -> list[str]:

@@ -1,11 +1,22 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Worker processes: they leave Ctrl-C to who started them, and end when that one ends."""
+"""Worker processes: they leave Ctrl-C to who started them, and end when that one ends.
+
+A task that fails, or takes its worker with it, is an answer with a sentence and not the end.
+"""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
 import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from typing import Any, TypeVar
+
+from experiments.errors import told
+
+Task = TypeVar("Task")
+Value = TypeVar("Value")
 
 
 def obey() -> None:
@@ -21,3 +32,56 @@ def obey() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None and not parent.is_alive():  # it died before the kernel was asked
         os._exit(1)
+
+
+def tried(work: Callable[[Task], Value], task: Task) -> tuple[Value | None, str]:
+    """Do one task; an error becomes one sentence."""
+    try:
+        return work(task), ""
+    except Exception as error:
+        return None, told(error)
+
+
+def alone(
+    work: Callable[[Task], Value], tasks: Sequence[Task]
+) -> Iterator[tuple[Task, Value | None, str]]:
+    """Do tasks here, one after the other: (task, what it gave, error)."""
+    for task in tasks:
+        yield (task, *tried(work, task))
+
+
+def together(
+    work: Callable[[Task], Value],
+    tasks: Sequence[Task],
+    jobs: int,
+    begin: Callable[..., None] = obey,
+    given: Sequence[Any] = (),
+) -> Iterator[tuple[Task, Value | None, str]]:
+    """Do tasks on `jobs` processes, yielded as they finish: (task, what it gave, error).
+
+    begin: called with `given` first in each process, must call `obey`. What was not begun is
+    dropped when the caller stops.
+    """
+    pool = ProcessPoolExecutor(
+        jobs,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=begin,
+        initargs=tuple(given),
+    )
+    try:
+        waiting: dict[Future[tuple[Value | None, str]], Task] = {
+            pool.submit(tried, work, task): task for task in tasks
+        }
+        while waiting:
+            for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+                yield (waiting.pop(future), *answer(future))
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def answer(future: Future[tuple[Value | None, str]]) -> tuple[Value | None, str]:
+    """Return a worker's answer; that its worker died is an error too."""
+    try:
+        return future.result()
+    except Exception as error:
+        return None, told(error)

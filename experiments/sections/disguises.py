@@ -29,6 +29,7 @@ def build(run: Findings) -> Table:
     return {
         "dressed": {
             "calls": plain["calls"],
+            "errors": [error for one in told for error in one.get("errors") or []],
             "synthetic": plain["synthetic"],
             "apps": apps(run, plain["synthetic"]),
             "disguises": matrix(plain, disguises, titles) if disguises else None,

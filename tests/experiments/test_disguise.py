@@ -159,3 +159,24 @@ def test_the_report_shows_both_matrices_and_the_rule_that_follows(dressed: Any) 
     assert "WireGuard&#39;s first message" in section
     assert "dress_costs.csv" in section
     assert (told.folder / "dressed.csv").is_file()
+
+
+def test_a_dress_that_fails_is_told_and_the_others_go_on(
+    dressed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, options, spec = dressed
+    made = wardrobe.outcome
+
+    def torn(item: Any, name: str, *more: Any) -> Any:
+        if name == "padding":
+            raise ValueError("the seam is open")
+        return made(item, name, *more)
+
+    monkeypatch.setattr(wardrobe, "outcome", torn)
+    told = run(str(spec), options._replace(cells=tmp_path / "cells"))
+    assert told.failed == 1
+    assert entry(told, "padding")["errors"][0].count("padding: ValueError: the seam is open") == 1
+    assert [rule["n"] for rule in entry(told, "padding")["rules"]] == [0, 0]
+    assert entry(told, "sizes") == entry(whole, "sizes")
+    assert "the seam is open" in Path(told.report).read_text()
+    assert "failed: " in (told.folder / "run.log").read_text()

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Tasks on worker processes: what fails is an answer, and the others go on."""
+
+from __future__ import annotations
+
+import os
+
+from experiments import workers
+
+
+def task(number: int) -> int:
+    """Square a number; 3 is an error, and 4 ends its process."""
+    if number == 3:
+        raise ValueError("three is too many")
+    if number == 4:
+        os._exit(1)
+    return number * number
+
+
+def test_a_task_that_fails_is_an_answer_with_a_sentence() -> None:
+    found = {number: (value, error) for number, value, error in workers.alone(task, [1, 3, 2])}
+    assert (found[1], found[2]) == ((1, ""), (4, ""))
+    assert found[3][0] is None
+    assert found[3][1].startswith("ValueError: three is too many")
+
+
+def test_on_processes_it_is_the_same() -> None:
+    found = {number: (value, error) for number, value, error in workers.together(task, [1, 3], 2)}
+    assert found[1] == (1, "")
+    assert found[3][1].startswith("ValueError: three is too many")
+
+
+def test_a_worker_that_dies_is_an_answer_too() -> None:
+    ((number, value, error),) = workers.together(task, [4], 1)
+    assert (number, value) == (4, None)
+    assert "BrokenProcessPool" in error
