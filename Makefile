@@ -142,7 +142,7 @@ budget: $(READY)  ## seconds by phase and peak memory of the default experiment,
 differential: $(READY)  ## fields of STUN, RTP, RTCP, TLS, DTLS, QUIC beside those that tshark reads
 	@$(BIN)/python -m tests.proofs.differential
 
-mutants: $(READY)  ## changed copies of metrics, statistics, policy and rules, which tests must notice (an hour and more)
+mutants: $(READY)  ## changed copies of metrics, statistics, policy and rules, which tests must notice (about an hour)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[mutants]'
 	@$(BIN)/python -m tests.proofs.mutants $(MODULES)
 

@@ -177,20 +177,17 @@ def false_calls(rows: Sequence[Row]) -> dict[str, Any]:
         entry[0] += 1
         entry[1] += row["outcome"] == "false_call"
     five = sum(family(row["app"]) in FIVE for row in hits)
-    upper = (
-        rule_of_three(len(flows))
-        if not hits
-        else (clopper_pearson(len(hits), len(flows)) or (0, None))[1]
-    )
+    span = clopper_pearson(len(hits), len(flows))
+    upper = span[1] if hits and span else rule_of_three(len(flows))
     return {
         "flows": len(flows),
         "hits": len(hits),
         "five_hits": five,
         "per_million": ratio(1e6 * len(hits), len(flows)),
         "upper_per_million": None if upper is None else 1e6 * upper,
-        "upper_method": "3/n at 95 %"
-        if not hits
-        else "Clopper-Pearson 95 %, flows taken as independent",
+        "upper_method": "Clopper-Pearson 95 %, flows taken as independent"
+        if hits
+        else "3/n at 95 %",
         "by_kind": [
             {"kind": kind, "flows": n, "hits": k} for kind, (n, k) in sorted(kinds.items())
         ],
@@ -198,18 +195,18 @@ def false_calls(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def distinct(rows: Sequence[Row]) -> list[Row]:
-    """Return the flows without those that another file of the same session holds again.
+    """Return the flows of calls without those that another file of the same session holds again.
 
     Two captures of one group can hold the same call, one a reduced copy of the other: the same
     protocol and endpoints in the same group count once (the weaker outcome is kept).
     """
-    order = {name: at for at, name in enumerate(("missed", "other_call", "unsure", "right"))}
+    weakest = ("missed", "other_call", "unsure", "right")
     kept: dict[tuple[Any, ...], Row] = {}
     for row in rows:
         ends = sorted([(row["src_ip"], row["src_port"]), (row["dst_ip"], row["dst_port"])])
         key = (row["group"], row["proto"], *ends)
         have = kept.get(key)
-        if have is None or order.get(row["outcome"], 0) < order.get(have["outcome"], 0):
+        if have is None or weakest.index(row["outcome"]) < weakest.index(have["outcome"]):
             kept[key] = row
     return list(kept.values())
 

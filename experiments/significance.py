@@ -33,7 +33,7 @@ def fisher(hits: int, n: int, other_hits: int, other_n: int) -> float:
 def holm(values: Sequence[float]) -> list[float]:
     """Return p values corrected for being several (Holm 1979), in the order given."""
     order = sorted(range(len(values)), key=lambda at: values[at])
-    out, highest = [0.0] * len(values), 0.0
+    out, highest = list(values), 0.0
     for rank, at in enumerate(order):
         highest = max(highest, min(1.0, (len(values) - rank) * values[at]))
         out[at] = highest
@@ -46,7 +46,7 @@ def hodges_lehmann(a: Sequence[float], b: Sequence[float]) -> float:
     Hodges and Lehmann 1963, the estimator of one sample: what both of a pair share, as the drift
     of a machine, cancels. Raises ValueError where the sides are not as many, at least one.
     """
-    return float(walsh_medians(gaps_of(a, b)[None, :])[0])
+    return float(walsh_medians(gaps_of(a, b)[None, :]).item())
 
 
 def shift_interval(
@@ -97,4 +97,4 @@ def paired_permutation(a: Sequence[float], b: Sequence[float], seed: int) -> flo
 
 def abba(pairs: int) -> str:
     """Return the order of runs of two arms, as many of each: ABBA and so on, so drift cancels."""
-    return "".join("AB" if at % 2 == 0 else "BA" for at in range(pairs))
+    return ("ABBA" * pairs)[: 2 * pairs]

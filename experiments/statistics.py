@@ -41,7 +41,7 @@ def clopper_pearson(hits: int, n: int, level: float = 0.95) -> Interval | None:
 
     Bounds are quantiles of beta distributions; at 0 and n hits the outer bound is 0 or 1.
     """
-    if n <= 0:
+    if n == 0:
         return None
     if not 0 <= hits <= n:
         raise ValueError(f"{hits} hits of {n}: hits must lie between 0 and n")
@@ -76,7 +76,8 @@ def cluster_bootstrap(
     picks = generator.integers(0, len(sizes), size=(resamples, len(sizes)))
     top = np.asarray(hits, dtype=np.int64)[picks].sum(axis=1)
     bottom = np.asarray(sizes, dtype=np.int64)[picks].sum(axis=1)
-    shares = top[bottom > 0] / bottom[bottom > 0]
+    counted = bottom > 0
+    shares = top[counted] / bottom[counted]
     if not len(shares):
         return None
     tail = (1.0 - level) / 2.0

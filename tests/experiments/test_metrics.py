@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from experiments import metrics
+from experiments.statistics import clopper_pearson
 
 Row = dict[str, Any]
 
@@ -77,9 +78,18 @@ def test_labels_of_low_confidence_are_not_scored() -> None:
     assert row(truth_confidence="medium")["outcome"] == "right"
 
 
+def test_flows_of_calls_are_scored_and_of_the_roles_asked_for() -> None:
+    rows = [row(), row(truth_confidence="low"), row("whatsapp control"), row("none other")]
+    assert metrics.call_flows(rows) == rows[:1]
+    assert metrics.call_flows(rows, ("control",)) == rows[2:3]
+
+
 def test_the_strongest_record_of_a_flow_answers_for_it() -> None:
     weak, strong = row(said="unsure none media", packets=99), row(packets=1)
     assert max([weak, strong], key=metrics.rank) is strong
+    none = row(said="not-call none other")
+    assert [metrics.rank(one) for one in (none, weak, strong)] == [(0, 10), (1, 99), (2, 1)]
+    assert metrics.rank(row(packets=None)) == (2, 0)
 
 
 def test_counts_stand_per_app_and_role_without_an_interval_for_one_session() -> None:
@@ -114,17 +124,32 @@ def test_f1_counts_a_wrong_name_against_both_apps() -> None:
         row("whatsapp setup", "certain viber setup"),
         row("viber media", "certain viber media"),
         row("other-rtc media", "certain viber media"),
+        row("facetime media", "certain facetime media"),
     ]
     table = metrics.f1_counts(rows)
     assert table["whatsapp"] == {
         "tp": 2, "fp": 0, "fn": 1, "precision": 1.0, "recall": 2 / 3, "f1": 0.8,
     }  # fmt: skip
-    assert (table["viber"]["tp"], table["viber"]["fp"], table["viber"]["fn"]) == (1, 2, 0)
+    assert table["viber"] == {
+        "tp": 1, "fp": 2, "fn": 0, "precision": 1 / 3, "recall": 1.0, "f1": 0.5,
+    }  # fmt: skip
+    assert table["facetime"]["fp"] == 0
     assert "other-rtc" not in table
 
 
 def test_macro_f1_is_undefined_without_apps() -> None:
     assert metrics.macro_f1({}, lambda app: True) == {"value": None, "apps": 0}
+    table = {"viber": {"f1": 0.5}, "whatsapp": {"f1": 1.0}, "skype": {"f1": None}}
+    assert metrics.macro_f1(table, lambda app: app != "whatsapp") == {"value": 0.5, "apps": 1}
+
+
+def test_apps_of_five_flows_and_more_have_a_mean_of_their_own() -> None:
+    missed = row(said="not-call none other")
+    rows = [row()] * 4 + [missed]
+    rows += [row("viber media", "certain viber media")] * 4
+    rows += [row("skype media", "certain skype media")] * 6
+    told = metrics.accuracy(rows, 1)["macro_f1_at_least_5_flows"]
+    assert told == {"value": pytest.approx((8 / 9 + 1) / 2), "apps": 2}
 
 
 def test_teams_does_not_count_among_the_five() -> None:
@@ -139,13 +164,32 @@ def test_false_calls_tell_their_kind_and_what_no_hit_bounds() -> None:
     told = metrics.false_calls(rows)
     assert (told["flows"], told["hits"]) == (300, 0)
     assert told["upper_per_million"] == pytest.approx(1e6 * 3 / 300)
+    assert told["upper_method"] == "3/n at 95 %"
     hit = row("whatsapp messaging", "certain whatsapp setup")
     told = metrics.false_calls([*rows, hit])
     assert (told["hits"], told["five_hits"]) == (1, 1)
+    _, high = clopper_pearson(1, 301) or (0.0, 0.0)
+    assert told["per_million"] == pytest.approx(1e6 / 301, rel=1e-9)
+    assert told["upper_per_million"] == pytest.approx(1e6 * high)
+    assert told["upper_method"].startswith("Clopper-Pearson")
     assert told["by_kind"] == [
         {"kind": "innocent captures", "flows": 300, "hits": 0},
         {"kind": "messaging flows", "flows": 1, "hits": 1},
     ]
+
+
+@pytest.mark.parametrize(
+    ("truth", "more", "kind"),
+    [
+        ("none other", {"innocent": True}, "innocent captures"),
+        ("none other", {}, "other flows of call captures"),
+        ("none other", {"innocent": True, "truth_call": "c1"}, "other flows of call captures"),
+        ("viber other", {"innocent": True}, "other flows of call captures"),
+        ("viber messaging", {}, "messaging flows"),
+    ],
+)
+def test_an_innocent_flow_is_of_one_kind(truth: str, more: Row, kind: str) -> None:
+    assert metrics.quiet_kind(row(truth, **more)) == kind
 
 
 def test_no_innocent_flows_bound_nothing() -> None:
@@ -162,11 +206,12 @@ def test_a_flow_that_two_files_of_a_session_hold_counts_once_with_the_weaker_out
         row(capture="cut", said="unsure none media", **turned),
         row(capture="else", group="h"),
     ]
-    kept = metrics.distinct(rows)
-    assert sorted((one["capture"], one["outcome"]) for one in kept) == [
-        ("cut", "unsure"),
-        ("else", "right"),
-    ]
+    for order in (rows, rows[::-1]):
+        kept = metrics.distinct([*order, row(capture="again", group="h")])
+        assert sorted((one["capture"], one["outcome"]) for one in kept) == [
+            ("cut", "unsure"),
+            ("else", "right"),
+        ]
 
 
 def test_waits_are_those_of_right_verdicts_only() -> None:

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
+from scipy.stats import binom  # type: ignore[import-untyped]
 
 from experiments import statistics as st
 
@@ -13,6 +16,7 @@ from experiments import statistics as st
     [
         (0, 10, 0.0, 0.3085),  # Clopper and Pearson's chart; 1 - 0.025 ** (1 / 10)
         (10, 10, 0.6915, 1.0),
+        (1, 1, 0.025, 1.0),
         (5, 10, 0.1871, 0.8129),
         (1, 10, 0.0025, 0.4450),
         (81, 263, 0.2527, 0.3676),  # Newcombe 1998, Statistics in Medicine 17:857, table I
@@ -35,14 +39,16 @@ def test_no_trials_give_no_interval_and_no_ratio() -> None:
     assert st.quantile([], 0.5) is None
 
 
-def test_more_hits_than_trials_are_an_error() -> None:
-    with pytest.raises(ValueError, match="11 hits of 10: hits must lie between 0 and n"):
-        st.clopper_pearson(11, 10)
+@pytest.mark.parametrize(("hits", "n"), [(11, 10), (-1, 10), (0, -1)])
+def test_more_hits_than_trials_or_fewer_than_none_are_an_error(hits: int, n: int) -> None:
+    with pytest.raises(ValueError, match=f"{hits} hits of {n}: hits must lie between 0 and n"):
+        st.clopper_pearson(hits, n)
 
 
 def test_below_ten_units_counts_stand_alone() -> None:
     assert st.share_interval(9, 9) is None
-    assert st.share_interval(9, 10) == st.clopper_pearson(9, 10)
+    for n in (10, 11):
+        assert st.share_interval(9, n) == st.clopper_pearson(9, n) is not None
     assert st.cluster_bootstrap([1] * 9, [1] * 9, 1) is None
 
 
@@ -52,6 +58,29 @@ def test_a_bootstrap_depends_on_its_seed_alone() -> None:
     assert first == st.cluster_bootstrap(hits, sizes, 3)
     assert first is not None
     assert first[0] < sum(hits) / sum(sizes) < first[1]
+
+
+@pytest.mark.parametrize(
+    "hits", [[1] + [0] * 11, [0] * 11 + [1], [1, 0] * 20], ids=["first", "last", "half"]
+)
+def test_a_bootstrap_of_equal_clusters_has_the_quantiles_of_a_binomial(hits: list[int]) -> None:
+    n = len(hits)
+    expected = binom.ppf([0.025, 0.975], n, sum(hits) / n) / n
+    found = st.cluster_bootstrap(hits, [1] * n, 1, resamples=20_000)
+    assert found == pytest.approx(tuple(expected))
+
+
+def test_resamples_without_any_flow_count_for_nothing() -> None:
+    assert st.cluster_bootstrap([0] * 9 + [1], [0] * 9 + [1], 1) == (1.0, 1.0)
+    assert st.cluster_bootstrap([0] * 10, [0] * 10, 1) is None
+    once = [st.cluster_bootstrap([0] * 10, [0] * 9 + [1], seed, resamples=1) for seed in range(200)]
+    assert once.count(None) / 200 == pytest.approx(0.9**10, abs=0.1)
+
+
+@pytest.mark.parametrize("sizes", [[1] * 11, [1] * 9])
+def test_hits_without_sizes_are_an_error(sizes: list[int]) -> None:
+    with pytest.raises(ValueError, match=f"10 clusters with hits, {len(sizes)} with sizes"):
+        st.cluster_bootstrap([1] * 10, sizes, 1)
 
 
 def test_clusters_that_agree_inside_make_the_interval_wider_than_independent_flows() -> None:
@@ -69,7 +98,13 @@ def test_a_derived_seed_tells_names_apart_and_fits_a_signed_word() -> None:
     assert all(0 <= seed < 2**63 for seed in seeds)
 
 
+def test_a_derived_seed_is_the_first_63_bits_of_the_digest() -> None:
+    digest = hashlib.sha256(b"1\0a\0b").hexdigest()
+    assert st.derived_seed(1, "a", "b") == int(digest[:16], 16) // 2
+
+
 def test_a_quantile_is_an_observed_value() -> None:
     assert st.quantile([4, 1, 3, 2], 0.5) == 3
     assert st.quantile([4, 1, 3, 2], 0.95) == 4
+    assert st.quantile([4, 1, 3, 2], 1.0) == 4
     assert st.quantile([7], 0.0) == 7

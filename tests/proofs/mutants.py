@@ -1,26 +1,33 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Mutants: changed copies of the code that decides figures, each of which a test should notice.
 
-`python -m tests.proofs.mutants [MODULE ...]` (make mutants) lets cosmic-ray change one operator,
-number, comparison or keyword at a time, in a copy of the sources, and runs the module's own tests
-against it. A mutant that survives is told with its change, and is a problem unless `mutants.toml`
-names the line with a reason why no test can tell it from the original. Rules are compiled code:
-their mutants run as plain Python.
+`python -m tests.proofs.mutants [MODULE ...]` (make mutants) changes one operator, number,
+comparison or keyword at a time, by cosmic-ray's operators, and runs the module's own tests against
+it. A mutant is a process of its own, forked from one that has imported the libraries, which imports
+the changed text in place of the module: nothing is written into the checkout. A mutant that
+survives is told with its change, and is a problem unless `mutants.toml` says of what is written
+there why no test can tell it from the original. Everything runs as plain Python: kernels would be
+compiled anew each time.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import difflib
+import importlib
 import os
-import shutil
-import subprocess
+import re
+import resource
+import signal
 import sys
 import tempfile
 import tomllib
 from collections.abc import Iterator, Sequence
+from importlib.machinery import ModuleSpec, SourceFileLoader
+from importlib.util import spec_from_file_location
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import CodeType
+from typing import Any, NamedTuple, NoReturn
 
 from experiments.provenance import ROOT
 from tests.proofs.ledger import settle
@@ -35,9 +42,7 @@ MODULES: dict[str, tuple[str, ...]] = {
         "tests/experiments/test_statistics.py", "tests/experiments/test_metrics.py",
     ),
     "experiments/significance.py": ("tests/experiments/test_significance.py",),
-    "experiments/metrics.py": (
-        "tests/experiments/test_metrics.py", "tests/experiments/test_by_protocol.py",
-    ),
+    "experiments/metrics.py": ("tests/experiments/test_metrics.py",),
     "testbed/words.py": POLICY_TESTS,
     "testbed/language.py": POLICY_TESTS,
     "testbed/policy.py": POLICY_TESTS,
@@ -45,104 +50,145 @@ MODULES: dict[str, tuple[str, ...]] = {
     "testbed/rules.py": ("tests/testbed/test_middlebox.py", "tests/testbed/test_policy.py"),
 }  # fmt: skip
 #: Operators that are left out: `|` of annotations, which nobody evaluates, and exotic replacements.
-LEFT_OUT = (
-    "core/ReplaceBinaryOperator_BitOr_.*",
-    "core/ReplaceBinaryOperator_.*_(Pow|Mod|LShift|RShift|BitOr|BitAnd|BitXor|FloorDiv)",
-    "core/ReplaceUnaryOperator_.*_Invert",
-    "core/ReplaceComparisonOperator_.*_(Is|IsNot)",
+LEFT_OUT = re.compile(
+    "core/(ReplaceBinaryOperator_BitOr_.*"
+    "|ReplaceBinaryOperator_.*_(Pow|Mod|LShift|RShift|BitOr|BitAnd|BitXor|FloorDiv)"
+    "|ReplaceUnaryOperator_.*_Invert"
+    "|ReplaceComparisonOperator_.*_(Is|IsNot))"
 )
-#: Modules whose kernels would be compiled anew for every mutant.
-PLAIN = ("testbed/rules.py",)
-FILTER = "cosmic_ray.tools.filters.operators_filter"
-COPIED = ("captures", "classifier", "testbed", "experiments", "tests", "pyproject.toml")
-#: Seconds that the tests of one mutant may take: a loop without an end is noticed.
-PATIENCE = 120.0
+#: Imported once, before the processes of the mutants are made.
+LIBRARIES = ("pytest", "numba", "pydantic", "pyarrow", "scipy.stats", "sklearn.ensemble")
+LAB = ("captures", "classifier", "testbed", "experiments", "tests")
+#: Seconds of the processor and octets that the tests of one mutant may take, so an endless loop is
+#: noticed; and seconds of the clock, however busy the machine is.
+PROCESSOR = 60
+PATIENCE = 1200
+MEMORY = 8 << 30
+QUIET = ("-x", "-q", "-p", "no:cacheprovider")
 
 
 class Mutant(NamedTuple):
-    """A change: module, line, what cosmic-ray did to it, the outcome, and the difference."""
+    """A change: module, operator of cosmic-ray, which of its places, and the line there."""
 
     module: str
-    line: int
     operator: str
-    outcome: str
-    change: str
+    occurrence: int
+    line: int
+
+    @property
+    def source(self) -> str:
+        """Return the module's text with the change."""
+        from cosmic_ray.mutating import mutate_code
+        from cosmic_ray.plugins import get_operator
+
+        text = (ROOT / self.module).read_text(encoding="utf-8")
+        return str(mutate_code(text, get_operator(self.operator)(), self.occurrence))
+
+    @property
+    def change(self) -> str:
+        """Return the lines that it takes and gives."""
+        text = (ROOT / self.module).read_text(encoding="utf-8")
+        lines = difflib.unified_diff(text.splitlines(), self.source.splitlines(), lineterm="", n=0)
+        return "\n".join(list(lines)[3:])
 
     @property
     def text(self) -> str:
         """Return the mutant as a sentence."""
-        return f"{self.module}:{self.line}: {self.operator} survives\n{self.change}"
+        name = self.operator.partition("/")[2]
+        return f"{self.module}:{self.line}: {name} survives\n{self.change}"
 
 
-def copy(folder: Path) -> None:
-    """Copy the sources, so that no mutant ever stands in the checkout."""
-    for name in COPIED:
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, folder / name)
+def mutants_of(module: str) -> Iterator[Mutant]:
+    """Yield every mutant of a module, by operator and place."""
+    from cosmic_ray.ast import ast_nodes, get_ast
+    from cosmic_ray.plugins import get_operator, operator_names
 
-
-def config(module: str) -> str:
-    """Return cosmic-ray's configuration for a module."""
-    tests = " ".join(MODULES[module])
-    command = f"{sys.executable} -m pytest -x -q -p no:cacheprovider -p no:randomly {tests}"
-    return (
-        f'[cosmic-ray]\nmodule-path = "{module}"\ntimeout = {PATIENCE}\nexcluded-modules = []\n'
-        f'test-command = "{command}"\n[cosmic-ray.distributor]\nname = "local"\n'
-        f"[cosmic-ray.filters.operators-filter]\nexclude-operators = {list(LEFT_OUT)}\n"
-    )
-
-
-def hunted(module: str, folder: Path) -> list[Mutant]:
-    """Return every mutant of a module with its outcome."""
-    stem = module.replace("/", "-").removesuffix(".py")
-    (folder / f"{stem}.toml").write_text(config(module), encoding="utf-8")
-    environment = {**os.environ, "PYTHONPATH": str(folder)}
-    if module in PLAIN:
-        environment["NUMBA_DISABLE_JIT"] = "1"
-    orders, session = f"{stem}.toml", f"{stem}.sqlite"
-    asked(("cosmic_ray.cli", "baseline", orders), folder, environment)
-    asked(("cosmic_ray.cli", "init", orders, session), folder, environment)
-    asked((FILTER, session, orders), folder, environment)
-    asked(("cosmic_ray.cli", "exec", orders, session), folder, environment)
-    told = asked(("cosmic_ray.cli", "dump", session), folder, environment)
-    return [one for one in read(module, told) if one.outcome != "skipped"]
-
-
-def asked(words: Sequence[str], folder: Path, environment: dict[str, str]) -> str:
-    """Run a module of cosmic-ray; returns what it prints."""
-    done = subprocess.run(
-        [sys.executable, "-m", *words],
-        cwd=folder, env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if done.returncode:
-        raise SystemExit(
-            f"mutants: cosmic-ray {words[0]}: {done.stdout[-600:]}{done.stderr[-600:]}"
+    tree = get_ast((ROOT / module).read_text(encoding="utf-8"))
+    for name in operator_names():
+        kind = get_operator(name)
+        if LEFT_OUT.match(name) or kind.arguments():
+            continue
+        operator = kind()
+        places = (
+            (node, start)
+            for node in ast_nodes(tree)
+            for start, _ in operator.mutation_positions(node)
         )
-    return done.stdout
+        for occurrence, (node, start) in enumerate(places):
+            if not orders_names(name, node):
+                yield Mutant(module, name, occurrence, int(start[0]))
 
 
-def read(module: str, told: str) -> Iterator[Mutant]:
-    """Yield the mutants of a dump: one JSON pair (work, result) per line."""
-    for line in told.splitlines():
-        work, result = json.loads(line)
-        for one in work["mutations"]:
-            outcome = "not run" if result is None else str(result["test_outcome"] or "skipped")
-            if result is not None and "skipped" in str(result["worker_outcome"]).lower():
-                outcome = "skipped"
-            yield Mutant(
-                module, int(one["start_pos"][0]), one["operator_name"].partition("/")[2],
-                outcome.rpartition(".")[2].lower(), changed(result),
-            )  # fmt: skip
+def orders_names(operator: str, node: Any) -> bool:
+    """Tell whether a change asks for the order of names: `==` or `!=` with a text made `<`."""
+    ordering = re.match("core/ReplaceComparisonOperator_(Eq|NotEq)_[LG]t", operator)
+    return bool(ordering) and str(node.get_next_leaf().type) == "string"
 
 
-def changed(result: dict[str, Any] | None) -> str:
-    """Return the lines that a mutant changes."""
-    lines = str((result or {}).get("diff") or "").splitlines()
-    return "\n".join(line for line in lines
-                     if line[:1] in "+-" and line[:3] not in ("+++", "---"))  # fmt: skip
+class Changed(SourceFileLoader):
+    """Finds and loads one module with another text, whatever stands in its file."""
+
+    def __init__(self, module: str, text: str) -> None:
+        super().__init__(module.removesuffix(".py").replace("/", "."), str(ROOT / module))
+        self.text = text
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        """Return the module's spec where it is the one asked for."""
+        return spec_from_file_location(name, self.path, loader=self) if name == self.name else None
+
+    def get_code(self, fullname: str) -> CodeType:
+        """Return the changed text, compiled."""
+        return compile(self.text, self.path, "exec", dont_inherit=True)
+
+
+def carry_out(module: str, text: str, tests: Sequence[str], place: str) -> NoReturn:
+    """Run the tests against a module's text, in a process made for it, which ends with it."""
+    code: int = 1
+    try:
+        signal.alarm(PATIENCE)
+        resource.setrlimit(resource.RLIMIT_CPU, (PROCESSOR, PROCESSOR))
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        quiet = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(quiet, 1)
+        os.dup2(quiet, 2)
+        import numba
+        import pytest
+
+        os.environ |= {"NUMBA_DISABLE_JIT": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+        numba.config.DISABLE_JIT = 1
+        for name in [name for name in sys.modules if name.partition(".")[0] in LAB]:
+            del sys.modules[name]
+        sys.meta_path.insert(0, Changed(module, text))
+        os.chdir(ROOT)
+        code = pytest.main([*QUIET, "--basetemp", place, *tests])
+    finally:
+        os._exit(code)
+
+
+def started(module: str, text: str, place: str) -> int:
+    """Start the module's tests against a text; returns the process."""
+    sys.stdout.flush()
+    child = os.fork()
+    return child or carry_out(module, text, MODULES[module], place)
+
+
+def survives(module: str, text: str, place: str) -> bool:
+    """Tell whether a module's tests pass with this text in its place."""
+    _, status = os.waitpid(started(module, text, place), 0)
+    return status == 0
+
+
+def hunted(mutants: Sequence[Mutant], place: str) -> list[Mutant]:
+    """Return the mutants that no test notices; as many at once as there are cores."""
+    running: dict[int, Mutant] = {}
+    alive: list[Mutant] = []
+    for number, one in enumerate(mutants):
+        running[started(one.module, one.source, f"{place}/{number}")] = one
+        while len(running) >= (os.cpu_count() or 1) or (one is mutants[-1] and running):
+            child, status = os.wait()
+            noticed = running.pop(child)
+            alive += [noticed] if status == 0 else []
+    return sorted(alive, key=lambda one: one.line)
 
 
 def accepted() -> dict[str, list[dict[str, str]]]:
@@ -150,14 +196,13 @@ def accepted() -> dict[str, list[dict[str, str]]]:
     return tomllib.loads(ACCEPTED.read_text(encoding="utf-8")) if ACCEPTED.exists() else {}
 
 
-def unexplained(mutants: Sequence[Mutant]) -> list[Mutant]:
+def unexplained(survivors: Sequence[Mutant]) -> list[Mutant]:
     """Return the survivors that no line of mutants.toml explains."""
     known = accepted()
     return [
         one
-        for one in mutants
-        if one.outcome == "survived"
-        and not any(line["code"] in one.change for line in known.get(one.module, []))
+        for one in survivors
+        if not any(line["code"] in one.change for line in known.get(one.module, []))
     ]
 
 
@@ -173,28 +218,31 @@ def main(given: Sequence[str] | None = None) -> int:
     except ImportError:
         print("mutants: not hunted, cosmic-ray is missing (pip install 'midcall[mutants]')")
         return 0
-    found: list[Mutant] = []
+    for name in LIBRARIES:
+        importlib.import_module(name)
+    facts: dict[str, Any] = {}
+    left: list[Mutant] = []
     with tempfile.TemporaryDirectory(prefix="midcall-") as place:
-        copy(Path(place))
         for module in chosen:
-            mutants = hunted(module, Path(place))
-            found += mutants
-            killed = sum(one.outcome in ("killed", "incompetent") for one in mutants)
-            left = len(unexplained(mutants))
-            print(f"{module}: {len(mutants)} mutants, {killed} noticed, {left} survive", flush=True)
-    left = unexplained(found)
-    facts = {
-        "modules": {
-            name: {
-                "mutants": sum(one.module == name for one in found),
-                "noticed": sum(one.module == name and one.outcome != "survived" for one in found),
-                "survive": sum(one.module == name for one in left),
+            if not survives(module, (ROOT / module).read_text(encoding="utf-8"), f"{place}/plain"):
+                raise SystemExit(f"mutants: the tests of {module} fail as it is: {MODULES[module]}")
+            mutants = list(mutants_of(module))
+            alive = hunted(mutants, place)
+            told = unexplained(alive)
+            left += told
+            facts[module] = {
+                "mutants": len(mutants),
+                "noticed": len(mutants) - len(alive),
+                "explained": len(alive) - len(told),
+                "survive": len(told),
             }
-            for name in chosen
-        }
-    }
-    fine = f"{len(found)} mutants: every one is noticed or explained"
-    return settle("mutants", [one.text for one in left], fine, facts)
+            print(
+                f"{module}: {', '.join(f'{n} {what}' for what, n in facts[module].items())}",
+                flush=True,
+            )
+    whole = sum(row["mutants"] for row in facts.values())
+    fine = f"{whole} mutants: every one is noticed or explained"
+    return settle("mutants", [one.text for one in left], fine, {"modules": facts})
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Mutants are read from cosmic-ray's dump, and a survivor counts unless its line is explained."""
+"""Mutants are listed, carried out in processes of their own, and count unless explained."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -12,40 +11,45 @@ from experiments.provenance import ROOT
 from tests.proofs import mutants
 
 MODULE = "experiments/significance.py"
+TEXT = (ROOT / MODULE).read_text(encoding="utf-8")
 
 
-def line(outcome: str | None, diff: str = "", worker: str = "normal") -> str:
-    work = {"mutations": [{"operator_name": "core/NumberReplacer", "start_pos": [7, 3]}]}
-    result = {"test_outcome": outcome, "worker_outcome": worker, "diff": diff}
-    return json.dumps([work, result])
+def test_a_text_survives_where_the_tests_of_its_module_pass(tmp_path: Path) -> None:
+    assert mutants.survives(MODULE, TEXT, str(tmp_path / "same"))
+    assert not mutants.survives(MODULE, f"{TEXT}\nraise ValueError", str(tmp_path / "broken"))
+    assert (ROOT / MODULE).read_text(encoding="utf-8") == TEXT
 
 
-def test_outcomes_and_changes_are_read() -> None:
-    diff = "--- mutation diff ---\n--- a/x\n+++ b/x\n@@ -1 +1 @@\n-DRAWS = 2\n+DRAWS = 3\n"
-    text = "\n".join([line("survived", diff), line("killed"), line(None, worker="skipped")])
-    one, two, three = mutants.read(MODULE, text)
-    assert (one.line, one.operator, one.outcome) == (7, "NumberReplacer", "survived")
-    assert one.change == "-DRAWS = 2\n+DRAWS = 3"
-    assert (two.outcome, three.outcome) == ("killed", "skipped")
+def test_a_mutant_names_its_line_and_what_it_changes() -> None:
+    pytest.importorskip("cosmic_ray")
+    held = list(mutants.mutants_of(MODULE))
+    assert len(set(held)) == len(held) > 100
+    assert not any("BitOr_Add" in one.operator for one in held)
+    for one in held[:: len(held) // 5]:
+        taken = [line[1:] for line in one.change.splitlines() if line.startswith("-")]
+        assert taken[0] == TEXT.splitlines()[one.line - 1]
+        assert one.text.startswith(f"{MODULE}:{one.line}: ")
 
 
-def test_a_survivor_is_told_unless_its_line_is_explained(
+def test_a_survivor_is_told_unless_what_it_writes_is_explained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = tmp_path / "mutants.toml"
     monkeypatch.setattr(mutants, "ACCEPTED", known)
-    held = [
-        mutants.Mutant(MODULE, 7, "NumberReplacer", "survived", "-DRAWS = 2\n+DRAWS = 3"),
-        mutants.Mutant(MODULE, 9, "AddNot", "killed", ""),
-    ]
-    assert mutants.unexplained(held) == held[:1]
+    monkeypatch.setattr(mutants.Mutant, "change", "-DRAWS = 2\n+DRAWS = 3")
+    held = [mutants.Mutant(MODULE, "core/NumberReplacer", 0, 7)]
+    assert mutants.unexplained(held) == held
     known.write_text(
-        f'[["{MODULE}"]]\ncode = "DRAWS = 2"\nwhy = "more draws change the third digit"\n'
+        f'[["{MODULE}"]]\ncode = "DRAWS = 3"\nwhy = "more draws change the third digit"\n'
     )
     assert mutants.unexplained(held) == []
 
 
-def test_every_module_and_its_tests_are_there() -> None:
+def test_every_module_its_tests_and_what_is_explained_are_there() -> None:
     for module, tests in mutants.MODULES.items():
         assert (ROOT / module).is_file()
         assert all((ROOT / name).is_file() for name in tests)
+    assert set(mutants.accepted()) <= set(mutants.MODULES)
+    assert all(
+        line["code"] and line["why"] for held in mutants.accepted().values() for line in held
+    )
