@@ -199,6 +199,7 @@ LOCALISED: dict[str, dict[str, Any]] = {
         "tests": _INT,
         "tests_blocked": _INT,
         "tests_wrong": _INT,
+        "tests_missed": _INT,
         "sets_same": _FLAG,
         "questions": _INT,
         "probes": _INT,

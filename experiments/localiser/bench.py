@@ -27,13 +27,13 @@ from typing import Any
 from experiments.localiser import fresh
 from experiments.localiser.asking import Asker
 from experiments.localiser.clause import blocks
-from experiments.localiser.planted import PLANTED, Planted
+from experiments.localiser.planted import PLANTED
+from experiments.localiser.rule import Planted
 from experiments.localiser.search import Found, localise
 from experiments.results import write_atomically
 from experiments.summary import by_noise
 from testbed.oracle import NoisyOracle, Oracle
-from testbed.probe import Probe, probe_of
-from testbed.scenes import scene
+from testbed.probe import Probe
 
 Row = dict[str, Any]
 #: Finds clauses: the search, or another one to compare it with.
@@ -63,7 +63,7 @@ def run(
     rows = []
     for noise in noises:
         for planted in some:
-            base = probe_of(scene(planted.call))
+            base = planted.base()
             place = None if kept is None else kept / f"{of}-{planted.name}-{noise:g}.json"
             rows.append(
                 {"set": of, **held(place, partial(one, planted, base, noise, budget, seed, search))}
@@ -95,11 +95,14 @@ def one(
     found = search(Asker(asked, noise, budget=budget), base)
     tests = fresh.probes(planted, base, seed)
     told = [truth.blocked(probe) for probe in tests]
-    wrong = sum(
-        blocks(found.clauses, probe) != answer for probe, answer in zip(tests, told, strict=True)
-    )
-    sets = {one - {"loaded"} for one in found.sufficient}
-    same = sets == set(planted.needs) if planted.needs else None
+    wrongly = [
+        answer for probe, answer in zip(tests, told, strict=True)
+        if blocks(found.clauses, probe) != answer
+    ]  # fmt: skip
+    wrong = len(wrongly)
+    sets = {one - {"loaded"} - planted.implied for one in found.sufficient}
+    needs = {one - planted.implied for one in planted.needs}
+    same = sets == needs if needs else None
     return {
         "rule": planted.name,
         "kind": planted.kind,
@@ -109,26 +112,27 @@ def one(
         "tests": len(tests),
         "tests_blocked": sum(told),
         "tests_wrong": wrong,
+        "tests_missed": sum(wrongly),
         "sets_same": same,
         "questions": found.cost.questions,
         "probes": found.cost.probes,
         "packets": found.cost.packets,
         "octets": found.cost.octets,
         "found": " | ".join("; ".join(clause.words(True)) for clause in found.clauses),
-        "cause": "; ".join(causes(found, wrong, len(tests), sets, planted)),
+        "cause": "; ".join(causes(found, wrong, len(tests), sets, needs)),
     }
 
 
 def causes(
-    found: Found, wrong: int, tests: int, sets: set[frozenset[str]], planted: Planted
+    found: Found, wrong: int, tests: int, sets: set[frozenset[str]], needs: set[frozenset[str]]
 ) -> Iterator[str]:
     """Yield why a rule counts as not recovered, in words; nothing where it is recovered."""
     if not found.complete:
         yield "the search says: " + ", ".join(found.notes)
     if wrong:
         yield f"{wrong} of {tests} fresh probes otherwise"
-    if planted.needs and sets != set(planted.needs):
-        yield f"needs {sets_words(planted.needs)}, found {sets_words(sets)}"
+    if needs and sets != needs:
+        yield f"needs {sets_words(needs)}, found {sets_words(sets)}"
 
 
 def sets_words(sets: Iterable[frozenset[str]]) -> str:

@@ -27,7 +27,7 @@ from experiments.localiser.parts import (
     size,
     stun,
 )
-from experiments.localiser.planted import (
+from experiments.localiser.rule import (
     Box,
     Planted,
     all_of,
@@ -299,7 +299,7 @@ def after(dice: random.Random, base: Probe) -> Planted | None:
 
 
 def print_of(word: str) -> Rule:
-    """Return the drawing of a hello's fingerprint; see experiments.localiser.planted.HELLOS."""
+    """Return the drawing of a hello's fingerprint; see experiments.localiser.rule.HELLOS."""
 
     def rule(dice: random.Random, base: Probe) -> Planted:
         return Planted("", "", match(f'hello = ["{word}"]'), sets("hello"))

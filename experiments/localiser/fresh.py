@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import permutations
 
 from classifier.protocols.stun import COOKIE
-from experiments.localiser.planted import Planted
+from experiments.localiser import beside
 from experiments.localiser.reading import read
+from experiments.localiser.rule import Planted
 from testbed.oracle import Oracle
 from testbed.probe import PUSH, Ends, Probe, Sent, flows_of, in_order, ip_size
 from testbed.scenes import hello, question, record
@@ -45,7 +46,12 @@ def probes(planted: Planted, base: Probe, seed: int) -> list[Probe]:
     for what, numbers in planted.edges.items():
         for edge in numbers:
             found += EDGES[what](base, struck, edge, draws)
-    return [one for one in dict.fromkeys(map(in_order, found)) if one and not is_late(one)]
+    found += beside.words(planted.beside, base, struck)
+    unseen = planted.beside.get("unseen", ())
+    return [
+        one for one in dict.fromkeys(map(in_order, found))
+        if one and not is_late(one) and beside.shown(one, unseen)
+    ]  # fmt: skip
 
 
 def is_late(probe: Probe) -> bool:
@@ -340,8 +346,8 @@ def edge_since(
             yield (one._replace(time=0), one._replace(time=round(seconds * 1e9), payload=b"more"))
 
 
-Edge = Callable[[Probe, Sequence[Probe], float, random.Random], Iterator[Probe]]
-EDGES: dict[str, Edge] = {
+EDGES: dict[str, beside.Edge] = {
     "size": edge_size, "port": edge_port, "near_port": edge_near_port, "packets": edge_packets,
     "bytes": edge_bytes, "seconds": edge_seconds, "gap": edge_gap, "since": edge_since,
+    **beside.EDGES,
 }  # fmt: skip

@@ -13,7 +13,8 @@ from experiments.localiser import bench, captures, document, fresh
 from experiments.localiser import drawn as drawing
 from experiments.localiser.asking import Asker
 from experiments.localiser.clause import ALL, Clause, Earlier, Look, Windows
-from experiments.localiser.planted import CALL, PLANTED, Box, all_of, at, match, octet, sets
+from experiments.localiser.planted import PLANTED
+from experiments.localiser.rule import CALL, Box, Planted, all_of, at, match, octet, sets
 from experiments.localiser.reduction import needed, shortest_prefix
 from experiments.localiser.search import Found, hitting, localise
 from experiments.localiser.trace import Trace
@@ -130,7 +131,7 @@ def test_what_must_be_broken_are_the_minimal_hitting_sets() -> None:
 # ---- the benchmark
 
 
-def planted(name: str) -> bench.Planted:
+def planted(name: str) -> Planted:
     return next(one for one in PLANTED if one.name == name)
 
 
