@@ -194,6 +194,7 @@ LOCALISED: dict[str, dict[str, Any]] = {
         "rule": _TEXT,
         "kind": _TEXT,
         "noise": _REAL,
+        "outcome": _TEXT,
         "recovered": _FLAG,
         "complete": _FLAG,
         "tests": _INT,

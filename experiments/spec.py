@@ -94,7 +94,8 @@ class Localise(Strict):
     ("live: ...", "suricata: RULES", "command: WORDS"); access: whose
     rules; box_noise: the share of their answers that may be wrong; error: that one question ends
     wrongly; budget: probes for one box or planted rule; planted: whether the benchmark is run, at
-    shares of wrong answers `noise`; drawn: how many rules it draws by the seed beside the list.
+    shares of wrong answers `noise`; drawn: how many rules it draws by the seed beside the list;
+    outsider: whether it asks for the rules of an outsider too (experiments.localiser.outsider).
     """
 
     captures: list[str] = []
@@ -104,6 +105,7 @@ class Localise(Strict):
     error: float = Field(default=1e-4, gt=0.0, lt=0.5)
     planted: bool = True
     drawn: int = Field(default=0, ge=0, le=10_000)
+    outsider: bool = False
     noise: list[Annotated[float, Field(ge=0.0, lt=0.5)]] = Field(default=[0.0, 0.05], min_length=1)
     budget: int = Field(default=20_000, ge=1)
 

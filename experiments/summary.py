@@ -159,15 +159,20 @@ def by_protocol(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def by_noise(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Return per share of wrong answers the planted rules, those recovered, and probes per rule."""
+    """Return per share of wrong answers the planted rules, those recovered, and probes per rule.
+
+    Rules that never strike what they are asked with are counted as such and not as planted.
+    """
     told = []
     for noise in sorted({row["noise"] for row in rows}):
-        own = [row for row in rows if row["noise"] == noise]
-        probes = sorted(row["probes"] for row in own)
+        outcomes = Counter(row["outcome"] for row in rows if row["noise"] == noise)
+        own = [row for row in rows if row["noise"] == noise and row["outcome"] != "never"]
+        probes = sorted(row["probes"] for row in own) or [0]
         told.append(
             {
                 "planted": len(own),
-                "recovered": sum(row["recovered"] for row in own),
+                "recovered": outcomes["exactly"],
+                **{word: outcomes[word] for word in ("partly", "unexplained", "wrong", "never")},
                 "noise": noise,
                 "probes_p50": probes[-(-len(probes) * 50 // 100) - 1],
                 "probes_p95": probes[-(-len(probes) * 95 // 100) - 1],

@@ -36,6 +36,8 @@ from testbed.oracle import NoisyOracle, Oracle
 from testbed.probe import Probe
 
 Row = dict[str, Any]
+#: Of the probes of each answer so many, at least, are told rightly by what is right in part.
+MOSTLY = 0.9
 #: Finds clauses: the search, or another one to compare it with.
 Search = Callable[[Asker, Probe], Found]
 
@@ -87,8 +89,10 @@ def held(place: Path | None, make: Callable[[], Row]) -> Row:
 def one(
     planted: Planted, base: Probe, noise: float, budget: int, seed: int, search: Search = localise
 ) -> Row:
-    """Return the row of one planted rule."""
+    """Return the row of one planted rule; one that lets its call pass is "never" found."""
     truth = planted.oracle()
+    if not truth.blocked(base):
+        return {**row_of(planted, noise), "outcome": "never", "cause": "it never strikes its call"}
     asked: Oracle = truth
     if noise:
         asked = NoisyOracle(truth, noise, seed_of(seed, planted.name, noise))
@@ -103,10 +107,8 @@ def one(
     sets = {one - {"loaded"} - planted.implied for one in found.sufficient}
     needs = {one - planted.implied for one in planted.needs}
     same = sets == needs if needs else None
-    return {
-        "rule": planted.name,
-        "kind": planted.kind,
-        "noise": noise,
+    row = {
+        **row_of(planted, noise),
         "recovered": found.complete and wrong == 0 and same is not False,
         "complete": found.complete,
         "tests": len(tests),
@@ -121,6 +123,32 @@ def one(
         "found": " | ".join("; ".join(clause.words(True)) for clause in found.clauses),
         "cause": "; ".join(causes(found, wrong, len(tests), sets, needs)),
     }
+    return {**row, "outcome": outcome(row)}
+
+
+def row_of(planted: Planted, noise: float) -> Row:
+    """Return the row of a rule of which nothing is known."""
+    numbers = ("tests", "tests_blocked", "tests_wrong", "tests_missed", "questions", "probes",
+               "packets", "octets")  # fmt: skip
+    return {
+        "rule": planted.name, "kind": planted.kind, "noise": noise, "recovered": False,
+        "complete": False, **dict.fromkeys(numbers, 0), "sets_same": None, "found": "",
+    }  # fmt: skip
+
+
+def outcome(row: Row) -> str:
+    """Return what came of a rule: "exactly", "partly", "unexplained" or "wrong".
+
+    Partly: each of the two answers is told rightly for MOSTLY of its fresh probes. Unexplained: the
+    search says itself that it did not explain everything. Wrong: it says that it did.
+    """
+    if row["recovered"]:
+        return "exactly"
+    blocked, missed = row["tests_blocked"], row["tests_missed"]
+    passed, alarms = row["tests"] - blocked, row["tests_wrong"] - missed
+    if blocked - missed >= MOSTLY * blocked and passed - alarms >= MOSTLY * passed:
+        return "partly"
+    return "wrong" if row["complete"] else "unexplained"
 
 
 def causes(

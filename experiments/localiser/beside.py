@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Beside: packets whose names, addresses, transport and disorder lie just beside those of a rule."""
+"""Beside: packets whose names, addresses, transport or disorder are nearly those of a rule."""
 
 from __future__ import annotations
 

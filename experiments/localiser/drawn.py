@@ -27,6 +27,7 @@ from experiments.localiser.parts import (
     size,
     stun,
 )
+from experiments.localiser.reading import read
 from experiments.localiser.rule import (
     Box,
     Planted,
@@ -42,7 +43,6 @@ from experiments.localiser.rule import (
     sets,
     to_port,
 )
-from experiments.localiser.reading import read
 from testbed.probe import Probe, Sent, probe_of
 from testbed.scenes import scene
 

@@ -131,13 +131,14 @@ def told(job: Job, asked: Localise, options: Options) -> Document:
 
 def benchmark(spec: Spec, where: Where) -> list[dict[str, Any]]:
     """Return the rows of a spec's benchmark (see experiments.localiser.bench), [] for none."""
-    from experiments.localiser import bench
+    from experiments.localiser import bench, outsider
     from experiments.localiser.drawn import drawn
     from experiments.localiser.planted import PLANTED
 
     asked = wanted(spec)
     drawn_now = drawn(spec.seed, asked.drawn) if asked.drawn else ()
-    sets = {"listed": PLANTED, "drawn": drawn_now}
+    held_out = outsider.rules() if asked.outsider else ()
+    sets = {"listed": PLANTED, "drawn": drawn_now, "outsider": held_out}
     total = len(asked.noise) * sum(map(len, sets.values()))
     rows = []
     with (

@@ -2,14 +2,12 @@
 """The outsider's rules: of an author who had not read the localiser, asked on committed captures.
 
 `outsider.toml` says what each rule is and what is accepted as right; here it becomes a planted
-rule. A rule that never strikes its capture cannot be found there: `striking` leaves it out, so
-that who publishes a figure must say how many there are.
+rule. Some never strike their capture, so that there is nothing to find; the benchmark says so.
 """
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -18,21 +16,12 @@ from captures.folders import samples
 from experiments.localiser.rule import Box, Planted, all_of, at, is_up, octet
 from testbed.probe import Sent
 
-Row = dict[str, Any]
-#: Of the probes of each answer so many, at least, are told rightly by what is right in part.
-MOSTLY = 0.9
-
 
 @cache
 def rules() -> tuple[Planted, ...]:
     """Return all rules."""
     text = resources.files(__package__).joinpath("outsider.toml").read_text("utf-8")
     return tuple(map(planted, tomllib.loads(text)["rule"]))
-
-
-def striking() -> tuple[Planted, ...]:
-    """Return the rules that strike the captures they are asked with."""
-    return tuple(one for one in rules() if one.oracle().blocked(one.base()))
 
 
 def planted(told: dict[str, Any]) -> Planted:
@@ -52,27 +41,6 @@ def planted(told: dict[str, Any]) -> Planted:
         frozenset(told.get("implied", ())),
         told.get("access", "fibre"),
     )
-
-
-def outcome(row: Row) -> str:
-    """Return "exactly", "partly", "unexplained" or "wrong" for a row of the benchmark.
-
-    Partly: each of the two answers is told rightly for 90 % of its fresh probes. Unexplained: the
-    search says itself that it did not explain everything. Wrong: it says that it did.
-    """
-    if row["recovered"]:
-        return "exactly"
-    blocked, missed = row["tests_blocked"], row["tests_missed"]
-    passed, alarms = row["tests"] - blocked, row["tests_wrong"] - missed
-    if missed <= (1 - MOSTLY) * blocked and alarms <= (1 - MOSTLY) * passed:
-        return "partly"
-    return "wrong" if row["complete"] else "unexplained"
-
-
-def outcomes(rows: Sequence[Row]) -> dict[str, int]:
-    """Return how often each outcome came."""
-    told = [outcome(row) for row in rows]
-    return {word: told.count(word) for word in ("exactly", "partly", "unexplained", "wrong")}
 
 
 # ---- what the policy language has no word for

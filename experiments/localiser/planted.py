@@ -4,7 +4,18 @@
 from __future__ import annotations
 
 from experiments.localiser.rule import (
-    Planted, all_of, any_of, at, either, gap, match, octet, order, same, sets, to_port,
+    Planted,
+    all_of,
+    any_of,
+    at,
+    either,
+    gap,
+    match,
+    octet,
+    order,
+    same,
+    sets,
+    to_port,
 )
 
 PLANTED: tuple[Planted, ...] = (

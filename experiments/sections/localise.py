@@ -13,7 +13,8 @@ Table = dict[str, Any]
 #: Colours of marks, by turns.
 TINTS = 3
 #: Sets of planted rules, in the words of a table.
-SETS = {"listed": "rules on the list", "drawn": "rules drawn by chance"}
+SETS = {"listed": "rules on the list", "drawn": "rules drawn by chance",
+        "outsider": "rules of an outsider"}  # fmt: skip
 
 
 #: What windows count; see experiments.localiser.document.

@@ -14,8 +14,8 @@ from experiments.localiser import drawn as drawing
 from experiments.localiser.asking import Asker
 from experiments.localiser.clause import ALL, Clause, Earlier, Look, Windows
 from experiments.localiser.planted import PLANTED
-from experiments.localiser.rule import CALL, Box, Planted, all_of, at, match, octet, sets
 from experiments.localiser.reduction import needed, shortest_prefix
+from experiments.localiser.rule import CALL, Box, Planted, all_of, at, match, octet, sets
 from experiments.localiser.search import Found, hitting, localise
 from experiments.localiser.trace import Trace
 from testbed.oracle import NoisyOracle
@@ -225,12 +225,12 @@ def test_the_report_shows_how_many_rules_were_recovered() -> None:
 
 
 @pytest.fixture(scope="module")
-def drawn_rules() -> tuple[bench.Planted, ...]:
+def drawn_rules() -> tuple[Planted, ...]:
     return drawing.drawn(5, len(drawing.KINDS))
 
 
 def test_equal_seeds_draw_equal_rules_of_every_kind(
-    drawn_rules: tuple[bench.Planted, ...],
+    drawn_rules: tuple[Planted, ...],
 ) -> None:
     assert [one.kind for one in drawn_rules] == list(drawing.KINDS)
     again = drawing.drawn(5, 4)
@@ -240,7 +240,7 @@ def test_equal_seeds_draw_equal_rules_of_every_kind(
     assert drawn_rules[0].call != drawing.drawn(6, 1)[0].call
 
 
-def test_most_drawn_rules_are_recovered(drawn_rules: tuple[bench.Planted, ...]) -> None:
+def test_most_drawn_rules_are_recovered(drawn_rules: tuple[Planted, ...]) -> None:
     rows = bench.run([0.0], 5000, 5, drawn_rules, of="drawn")
     missed = [(row["rule"], row["cause"]) for row in rows if not row["recovered"]]
     assert len(missed) <= 2, missed
@@ -260,6 +260,6 @@ def test_most_drawn_rules_are_recovered(drawn_rules: tuple[bench.Planted, ...]) 
     ],
 )
 def test_what_looks_like_something_else_is_told_from_it(rule: str | Box, needs: str) -> None:
-    hard = bench.Planted("hard", "hard", rule, sets(needs) if needs else ())
+    hard = Planted("hard", "hard", rule, sets(needs) if needs else ())
     row = bench.one(hard, probe_of(scene(CALL)), 0.0, 5000, 5)
     assert row["recovered"], row

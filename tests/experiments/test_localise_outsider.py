@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The outsider's rules: all of them are played, and what is found of them is held against them."""
+
+from __future__ import annotations
+
+import tomllib
+from importlib import resources
+
+import pytest
+
+from experiments.localiser import bench, beside, fresh, outsider
+from experiments.localiser.asking import Asker
+from experiments.localiser.clause import Clause, Look
+from experiments.localiser.rule import Planted
+from experiments.localiser.search import Found
+from experiments.localiser.trace import Trace
+from experiments.summary import by_noise
+from testbed.probe import Probe
+
+
+def rule(name: str) -> Planted:
+    return next(one for one in outsider.rules() if one.name == name)
+
+
+def test_every_rule_of_the_file_is_a_rule_of_the_benchmark() -> None:
+    text = resources.files("experiments.localiser").joinpath("outsider.toml").read_text("utf-8")
+    told = tomllib.loads(text)["rule"]
+    assert len(told) == len({one["id"] for one in told}) == 57
+    assert [one.name for one in outsider.rules()] == [one["id"] for one in told]
+    assert all(("policy" in one) != ("wanted" in one) and one["accept"] for one in told)
+    assert {one["id"] for one in told if "wanted" in one} == set(outsider.WANTED)
+
+
+@pytest.mark.parametrize(
+    "name", ["whatsapp-attribute", "sni-on-443-only", "relay-prefix", "octets-wa", "mobile-only"]
+)
+def test_rules_of_an_outsider_are_recovered(name: str) -> None:
+    (row,) = bench.run([0.0], 20_000, 5, [rule(name)], of="outsider")
+    assert row["outcome"] == "exactly", row
+
+
+def test_a_rule_that_never_strikes_its_capture_is_counted_as_such() -> None:
+    rows = bench.run([0.0], 20_000, 5, [rule("quic-name")], of="outsider")
+    assert rows[0]["cause"] == "it never strikes its call"
+    (told,) = by_noise(rows)
+    assert (told["planted"], told["recovered"], told["never"]) == (0, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "look"),
+    [
+        ("relay-prefix", Look(far=(bytes([198, 19, 1, 0]), 27))),
+        ("udp-off", Look()),
+    ],
+)
+def test_fresh_probes_lie_beside_a_rule(name: str, look: Look) -> None:
+    def guess(asker: Asker, base: Probe) -> Found:
+        return Found([Trace(Clause(look), base, (0,))], cost=asker.cost)
+
+    one = rule(name)
+    row = bench.one(one, one.base(), 0.0, 20_000, 5, guess)
+    assert row["tests_wrong"] > 0
+    assert row["outcome"] != "exactly"
+
+
+def test_the_names_of_a_rule_are_among_its_fresh_probes() -> None:
+    one = rule("sni-skype-reset")
+    tests = fresh.probes(one, one.base(), 5)
+    held = b"".join(packet.payload for probe in tests for packet in probe)
+    assert all(name.encode() in held for name in ("xapi.skype.com", "www.api.skype.com"))
+
+
+def test_what_a_capture_cannot_show_of_a_rule_is_not_tested() -> None:
+    one = rule("address-set")
+    (unseen,) = one.beside["unseen"]
+    assert all(beside.shown(probe, [unseen]) for probe in fresh.probes(one, one.base(), 5))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "missed", "complete", "outcome"),
+    [
+        (0, 0, False, "partly"),
+        (5, 5, True, "partly"),
+        (6, 6, True, "wrong"),
+        (11, 0, True, "wrong"),
+        (11, 0, False, "unexplained"),
+    ],
+)
+def test_an_outcome_counts_each_answer_by_itself(
+    wrong: int, missed: int, complete: bool, outcome: str
+) -> None:
+    row = {"recovered": False, "complete": complete, "tests": 150, "tests_blocked": 50,
+           "tests_wrong": wrong, "tests_missed": missed}  # fmt: skip
+    assert bench.outcome(row) == outcome
