@@ -16,7 +16,6 @@ from captures.craft import (
     tunnels,
     viber,
     web,
-    webrtc,
     whatsapp,
 )
 from captures.craft.dice import SECOND
@@ -194,11 +193,6 @@ RECIPES = [
     Recipe(
         "sample-sip-audio", "sip", "audio", 2016, "SIP call with G.729, RTCP beside it",
         played(lambda scene: telephone.call(scene, "call-1", TALK)),
-    ),
-    Recipe(
-        "sample-webrtc-audio", "other-rtc", "audio", 2020,
-        "browser call: ICE, DTLS with use_srtp, Opus",
-        played(lambda scene: webrtc.call(scene, "call-1", TALK)), "pcapng",
     ),
     Recipe(
         "sample-web", "none", "none", 2016, "pages over TLS, HTTP and QUIC", played(browsing)

@@ -78,7 +78,7 @@ def test_a_spec_of_which_nothing_can_be_had_is_an_error(monkeypatch: pytest.Monk
         return Obtained({}, {}, {}, [])
 
     monkeypatch.setattr("captures.sources.obtain", nothing)
-    with pytest.raises(ExperimentError, match="none of its 22 captures could be obtained"):
+    with pytest.raises(ExperimentError, match="none of its 21 captures could be obtained"):
         corpus.gather(spec.load("smoke")[0], None)
 
 

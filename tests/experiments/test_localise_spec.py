@@ -31,7 +31,7 @@ apps = ["whatsapp"]
 dates = [{ date = 2016-01-20, label = "mobile only" }]
 
 [localise]
-captures = ["sample-webrtc-audio"]
+captures = ["lab-chromium-audio-direct-4g"]
 boxes = ["maroc-telecom/stun", "china-2023/large-dtls", "maroc-telecom/ports"]
 planted = false
 """
@@ -96,7 +96,7 @@ def test_the_command_prints_every_box_and_its_cost(tmp_path: Path) -> None:
     assert re.search(r"cost +(\d+) questions, \1 of 20000 probes", done.stdout)
     as_json = CliRunner().invoke(app, ["localise", str(path), "--format", "json"])
     assert [one["file"] for one in json.loads(as_json.stdout)["boxes"]] == [
-        "sample-webrtc-audio"
+        "lab-chromium-audio-direct-4g"
     ] * 3
 
 
@@ -119,7 +119,7 @@ def test_what_belongs_elsewhere_is_told(words: list[str], says: str) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ('captures = ["sample-webrtc-audio"]\n', "", "captures and boxes belong together"),
+        ('captures = ["lab-chromium-audio-direct-4g"]\n', "", "captures and boxes belong together"),
         ("box", "bax", "unknown key (did you mean boxes?)"),
     ],
 )
@@ -131,8 +131,8 @@ def test_a_faulty_table_is_told(old: str, new: str, says: str) -> None:
 
 def test_a_capture_nobody_has_is_told(spec: specs.Spec) -> None:
     assert spec.localise is not None
-    other = spec.localise.model_copy(update={"captures": ["sample-webrtc-audios"]})
-    with pytest.raises(ExperimentError, match="did you mean sample-webrtc-audio"):
+    other = spec.localise.model_copy(update={"captures": ["lab-chromium-audio-direct-4gs"]})
+    with pytest.raises(ExperimentError, match="did you mean lab-chromium-audio-direct-4g"):
         ordered.jobs(spec.model_copy(update={"localise": other}), None)
 
 
@@ -154,7 +154,7 @@ def test_the_report_marks_decisive_octets_and_masks_the_others(page: str) -> Non
     assert "198.18.x.x" in part
     assert "198.18.0" not in part
     assert re.search(r"\d+ of 20,000 allowed", part)
-    assert "maroc-telecom/ports on 4g with sample-webrtc-audio" in part
+    assert "maroc-telecom/ports on 4g with lab-chromium-audio-direct-4g" in part
 
 
 def test_windows_are_told_where_they_limit() -> None:

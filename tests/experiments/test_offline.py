@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from captures import calls as call_truth
+from captures import folders
 from captures import labels as label_truth
 from captures.calls import Call
 from captures.catalogue import load
@@ -16,14 +17,13 @@ from captures.labels import Label
 from experiments import baselines, metrics, offline, spec
 from experiments.corpus import Item, copies, gather
 
-SAMPLES = Path(__file__).resolve().parents[2] / "captures" / "samples"
-
 
 def item(name: str) -> Item:
-    """Return a committed sample with its truth."""
+    """Return a committed sample or recording with its truth."""
     one = load(local=False).named(name)
     calls, labels = call_truth.calls(one.sha256), label_truth.labels(one.sha256)
-    return Item(one, SAMPLES / one.file, calls, labels)
+    home = folders.recorded() if one.recorded else folders.samples()
+    return Item(one, home.folder / one.file, calls, labels)
 
 
 def test_every_label_of_a_sample_meets_one_flow() -> None:
@@ -110,7 +110,7 @@ def test_the_five_apps_are_seen_and_nobody_is_falsely_accused(corpus: Path) -> N
 
 
 def test_the_strict_rtp_rule_wants_three_packets_in_sequence() -> None:
-    packets = offline.examine(item("sample-webrtc-audio")).packets
+    packets = offline.examine(item("lab-chromium-audio-direct-4g")).packets
     rows, numbers = offline.classify_packets(packets, "x")
     assert baselines.rtp_flows(packets, numbers, len(rows)).any()
     few = packets.take(slice(0, 2))
@@ -121,6 +121,6 @@ def test_the_strict_rtp_rule_wants_three_packets_in_sequence() -> None:
 
 
 def test_a_packet_without_a_flow_is_left_out_by_the_strict_rtp_rule() -> None:
-    packets = offline.examine(item("sample-webrtc-audio")).packets
+    packets = offline.examine(item("lab-chromium-audio-direct-4g")).packets
     none = np.full(packets.total, -1, np.int64)
     assert not baselines.rtp_flows(packets, none, 1).any()

@@ -10,14 +10,15 @@ import pytest
 from experiments.provenance import ROOT
 from tests.proofs import differential
 
-SAMPLES = ROOT / "captures" / "samples"
+CAPTURES = ROOT / "captures"
 
 
 @pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is not installed")
 def test_no_field_of_the_samples_differs() -> None:
     paths = [
-        SAMPLES / f"sample-{name}"
-        for name in ("webrtc-audio.pcapng", "sip-audio.pcap", "whatsapp-audio.pcap")
+        CAPTURES / "recorded" / "lab-chromium-audio-direct-4g.pcapng",
+        CAPTURES / "samples" / "sample-sip-audio.pcap",
+        CAPTURES / "samples" / "sample-whatsapp-audio.pcap",
     ]
     counts, problems = differential.compare(paths)
     assert problems == []

@@ -158,11 +158,11 @@ def test_errors_of_the_kernel_are_nobodys() -> None:
 
 
 def test_a_transaction_read_from_packets_is_the_one_that_the_generator_wrote() -> None:
-    one = load(local=False).named("sample-webrtc-audio")
+    one = load(local=False).named("sample-skype-audio")
     (call,) = calls(one.sha256)
     said = dict(payloads(read(samples().folder / one.file)))
     found = transactions(said[call.media[0]])
-    assert call.gates[0].pairs[0] in found  # the others are of DTLS
+    assert set(map(tuple, call.gates[0].pairs)) <= set(map(tuple, found))
 
 
 def test_an_invitation_is_paired_with_its_200_and_not_with_an_earlier_one() -> None:
