@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 from captures import calls as call_truth
 from captures import catalogue as catalogues
@@ -14,8 +14,10 @@ from captures import labels as label_truth
 from captures.calls import Call
 from captures.catalogue import Capture, Catalogue
 from captures.labels import Label
+from experiments import backends
 from experiments.errors import ExperimentError
 from experiments.nearest import hint
+from experiments.progress import Fetching
 from experiments.spec import Spec
 
 #: Told what is being fetched, bytes so far, and bytes in all (None: unknown).
@@ -107,6 +109,15 @@ def gather(
     return Corpus(items, missing, had.notices)
 
 
+def obtain(spec: Spec, folder: Path | None, stream: TextIO | None) -> Corpus:
+    """Obtain the captures of a spec, telling how far downloads are."""
+    fetching = Fetching(stream)
+    try:
+        return gather(spec, folder, fetching)
+    finally:
+        fetching.close()
+
+
 def later_client(capture: Capture, call: Call | None, spec: Spec) -> bool:
     """Tell whether a capture (or call) is younger than the scenario."""
     year = capture_year(capture, call)
@@ -149,6 +160,48 @@ def holders(items: Sequence[Item]) -> dict[str, str]:
         for call in item.calls:
             found.setdefault(identity(item.capture, call), item.capture.sha256)
     return dict(sorted(found.items()))
+
+
+def stands_for(kept: dict[str, str], item: Item, call: Call) -> bool:
+    """Tell whether this capture is the one in which the call is counted."""
+    return kept[identity(item.capture, call)] == item.capture.sha256
+
+
+def in_grid(held: Corpus, spec: Spec) -> list[Item]:
+    """Return the items whose calls or bystanders the grid needs, each call in one item only."""
+    kept = holders(held.items)
+    return [
+        item
+        for item in held.items
+        if any(call.app in spec.apps and stands_for(kept, item, call) for call in item.calls)
+        or (item.innocent and not item.capture.synthetic)
+        or bystanding(kept, item, spec)
+    ]
+
+
+def calls_of(items: Sequence[Item], apps: Sequence[str]) -> list[tuple[Item, list[str]]]:
+    """Return items with the ids of their calls of some apps, each call in one item only."""
+    kept = holders(items)
+    return [
+        (item, ids)
+        for item in items
+        if (
+            ids := [
+                call.id for call in item.calls if call.app in apps and stands_for(kept, item, call)
+            ]
+        )
+    ]
+
+
+def bystanding(kept: dict[str, str], item: Item, spec: Spec) -> bool:
+    """Tell whether a capture takes part for calls that nobody aims at: of other apps, and neither
+    invented nor the user's.
+
+    A live play is as long as its longest capture, so it leaves them out.
+    """
+    wanted = spec.captures.innocents == "all" and spec.backend != backends.LIVE
+    lent = wanted and not (item.capture.synthetic or item.capture.added)
+    return lent and any(stands_for(kept, item, call) for call in item.calls)
 
 
 def copies(items: Sequence[Item]) -> list[str]:

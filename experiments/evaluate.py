@@ -27,16 +27,17 @@ from experiments import (
     provenance,
     regression,
     results,
-    runner,
     shelf,
 )
 from experiments import spec as specs
 from experiments import tree as trees
-from experiments.corpus import Corpus, Item
+from experiments.corpus import Corpus, Item, obtain
 from experiments.disturb import COLUMNS
 from experiments.looker import ORIGINAL, Looker, Row, Rows, Ward
+from experiments.options import default_jobs
+from experiments.origin import origin
 from experiments.peers.answers import Answers, cache_folder
-from experiments.progress import Progress
+from experiments.progress import Log, Progress
 from experiments.spec import Spec
 
 OURS = "midcall"
@@ -90,11 +91,11 @@ def evaluate(name: str, options: Options) -> Finished:
 
     Raises ExperimentError, CaptureError, ClassifierError or TestbedError for what a user can mend.
     """
-    log = runner.Log()
+    log = Log()
     wanted = peers.chosen(options.peers)
     spec, raw = specs.load(name)
     shelf.require(options.runs)
-    held = runner.obtain(spec, runner.Options(options.corpus, stream=options.stream))
+    held = obtain(spec, options.corpus, options.stream)
     made = evaluated(
         Work(spec, held, ward(wanted), options.flows, options.jobs, options.stream), log
     )
@@ -108,13 +109,13 @@ def evaluate(name: str, options: Options) -> Finished:
     return Finished(folder, told, page)
 
 
-def within(spec: Spec, held: Corpus, options: runner.Options, log: runner.Log) -> Made | None:
+def within(spec: Spec, held: Corpus, stream: TextIO | None, log: Log) -> Made | None:
     """Evaluate as a part of a run; None where the spec wants none."""
     wanted = spec.evaluation
     if not wanted.enabled:
         return None
     chosen = ward(wanted.peers, (ORIGINAL,))
-    return evaluated(Work(spec, held, chosen, wanted.flows, 0, options.stream), log)
+    return evaluated(Work(spec, held, chosen, wanted.flows, 0, stream), log)
 
 
 def ward(names: Sequence[str], columns: Sequence[str] | None = None) -> Ward:
@@ -126,7 +127,7 @@ def ward(names: Sequence[str], columns: Sequence[str] | None = None) -> Ward:
     return Ward(here, absent, {}, Answers(cache_folder()), columns)
 
 
-def evaluated(work: Work, log: runner.Log) -> Made:
+def evaluated(work: Work, log: Log) -> Made:
     """Look at every capture, count the regression, and make the tables."""
     rows, unknown = look(work, log)
     tables = tabulate(work.spec, rows, unknown, work.ward)
@@ -139,11 +140,11 @@ def evaluated(work: Work, log: runner.Log) -> Made:
     return Made(tables, told)
 
 
-def look(work: Work, log: runner.Log) -> tuple[Rows, dict[str, list[Row]]]:
+def look(work: Work, log: Log) -> tuple[Rows, dict[str, list[Row]]]:
     """Return the rows per column, and per app those of the engine without that app."""
     rows: Rows = {column.name: [] for column in COLUMNS}
     unknown: dict[str, list[Row]] = {}
-    jobs = work.jobs or runner.default_jobs()
+    jobs = work.jobs or default_jobs()
     with (
         Progress("evaluation", len(work.held.items), stream=work.stream, log=log) as bar,
         tempfile.TemporaryDirectory(prefix="midcall-") as folder,
@@ -170,7 +171,7 @@ def warm_up(bar: Progress) -> None:
             compile_all()
 
 
-def counted(work: Work, log: runner.Log) -> Row:
+def counted(work: Work, log: Log) -> Row:
     """Return the regression count, telling every tenth of it."""
     with Progress("innocent flows, tenths", 10, stream=work.stream, log=log) as bar:
 
@@ -328,20 +329,20 @@ def write(
     held: Corpus,
     tables: Mapping[str, list[Row]],
     told: dict[str, Any],
-    log: runner.Log,
+    log: Log,
 ) -> tuple[Path, Path]:
     """Write every file of the evaluation; the folder appears when it is whole. Returns its page."""
     from experiments.evaluation import render
 
     now = datetime.datetime.now(datetime.UTC)
-    origin = runner.provenance_of(spec, raw, held, now)
-    name = f"{now:%Y%m%dT%H%M%SZ}-evaluate-{origin['inputs'][:8]}"
+    found = origin(spec, raw, held, now)
+    name = f"{now:%Y%m%dT%H%M%SZ}-evaluate-{found['inputs'][:8]}"
     folder = shelf.free_folder(options.runs, name)
     with shelf.whole_folder(folder) as fresh:
         (fresh / "spec.toml").write_bytes(raw)
         for name, rows in tables.items():
             results.write_table(fresh, name, rows)
-        results.write_json(fresh / "provenance.json", origin)
+        results.write_json(fresh / "provenance.json", found)
         results.write_json(fresh / "summary.json", told)
         (fresh / "run.log").write_text("\n".join(log.lines) + "\n", encoding="utf-8")
         page = render(fresh)

@@ -17,12 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from captures.pcap import read
-from experiments import backends, corpus, offline, runner, simulate
+from experiments import backends, corpus, offline, play, simulate
 from experiments import spec as specs
 from experiments.corpus import Corpus, Item
 from experiments.cut import cut
 from experiments.grid import cells, load_operators
 from experiments.live import PLAY_OVERHEAD_S
+from experiments.options import Options, default_jobs
 from experiments.simulate import Bench, Unit
 from experiments.spec import Spec
 
@@ -65,23 +66,23 @@ class Plan(NamedTuple):
     cache_bytes: int
 
 
-def plan(name: str, options: runner.Options) -> Plan:
+def plan(name: str, options: Options) -> Plan:
     """Return the budget of a run; raises ExperimentError as the run would."""
     spec, _ = specs.load(name)
     chosen = backends.choose(spec, options.backend, ready=False)
     spec = spec.model_copy(update={"backend": chosen.backend})
     grid = cells(spec, load_operators(spec))
     held = corpus.gather(spec, options.corpus, offline=True)
-    items = runner.in_grid(held, spec)
+    items = corpus.in_grid(held, spec)
     cut_items = [cut(item, read(item.path), spec.seconds) for item in items]
-    keys = runner.unit_keys(spec, grid, items)
+    keys = play.unit_keys(spec, grid, items)
     units = {key: Unit(key, grid[at].policy, grid[at].access) for at, key in keys.items()}
     reused = finished(spec, options, units)
     todo = [unit for key, unit in units.items() if key not in reused]
     longest = max((span(one.packets.time) for one in cut_items), default=0.0)
     packets = sum(one.packets.total for one in cut_items)
     controls = len({unit.access for unit in todo})
-    jobs = min(options.jobs or runner.default_jobs(), max(len(todo), 1))
+    jobs = min(options.jobs or default_jobs(), max(len(todo), 1))
     cost = {"reading and classifying": probe_reading(held)}
     if chosen.backend == backends.LIVE:
         cost["plays"] = (len(todo) + controls) * (longest + PLAY_OVERHEAD_S)
@@ -118,7 +119,7 @@ def plan(name: str, options: runner.Options) -> Plan:
     )
 
 
-def finished(spec: Spec, options: runner.Options, units: dict[str, Unit]) -> set[str]:
+def finished(spec: Spec, options: Options, units: dict[str, Unit]) -> set[str]:
     """Return the keys of simulations that the cache holds; live plays are always made anew."""
     if spec.backend == backends.LIVE or options.force:
         return set()

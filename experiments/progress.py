@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Progress of a long job: a bar with the remaining time on a terminal, plain lines elsewhere."""
+"""Progress of a long job: a bar with the time that remains, plain lines off a terminal, a log."""
 
 from __future__ import annotations
 
@@ -117,3 +117,15 @@ class Fetching:
         if self._open:
             print("\r\x1b[K", end="", file=self.stream, flush=True)
             self._open = False
+
+
+class Log:
+    """The run's log: lines with the seconds since its begin, kept for run.log."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self._begin = time.monotonic()
+
+    def __call__(self, line: str) -> None:
+        """Add one line."""
+        self.lines.append(f"{time.monotonic() - self._begin:8.2f} s  {line}")

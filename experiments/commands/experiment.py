@@ -29,10 +29,9 @@ def run(
     """
     with sentences():
         from experiments import runner, summary
+        from experiments.options import Options
 
-        options = runner.Options(
-            corpus, force, reveal, jobs or 0, runs, backend=backend, cluster=cluster
-        )
+        options = Options(corpus, force, reveal, jobs or 0, runs, backend=backend, cluster=cluster)
         done = runner.run(spec, options)
         made = {"run": done.folder, "report": done.report, "failed_cells": done.failed}
         made |= {"summary": done.folder / "summary.json"}
@@ -55,9 +54,9 @@ def plan(
     """
     with sentences():
         from experiments import plan as plans
-        from experiments import runner
+        from experiments.options import Options
 
-        options = runner.Options(corpus, jobs=jobs or 0, backend=backend)
+        options = Options(corpus, jobs=jobs or 0, backend=backend)
         found = plans.plan(spec, options)
         value = {**found._asdict(), "spec": found.spec.model_dump(mode="json", by_alias=True)}
         give(as_json, value, plans.lines(found))

@@ -32,12 +32,11 @@ def warm_up() -> None:
         import tempfile
 
         from experiments import runner
+        from experiments.options import Options
 
         with tempfile.TemporaryDirectory(prefix="midcall-") as folder:
             place = Path(folder)
-            runner.run(
-                "smoke", runner.Options(None, False, False, 1, place / "runs", place / "cells")
-            )
+            runner.run("smoke", Options(None, False, False, 1, place / "runs", place / "cells"))
 
 
 def conformance(as_json: JSON = False) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from experiments import compare, results, runner
 from experiments.errors import ExperimentError
-from experiments.runner import Options
+from experiments.options import Options
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ import pytest
 
 from experiments import disguise, wardrobe
 from experiments.disguise import follower, prices
-from experiments.runner import Options, run
+from experiments.options import Options
+from experiments.runner import run
 
 SPEC = """
 schema = 1

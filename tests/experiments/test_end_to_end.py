@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from experiments import results, runner, summary
-from experiments.runner import Finished, Options
+from experiments.options import Options
+from experiments.runner import Finished
 
 TABLES = ("flows", "calls", "collateral")
 

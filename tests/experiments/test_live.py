@@ -14,7 +14,8 @@ import pytest
 
 from experiments import bench_live, goals, results, runner
 from experiments.errors import ExperimentError
-from experiments.runner import Finished, Options
+from experiments.options import Options
+from experiments.runner import Finished
 from testbed.live import network, replay
 from testbed.live.evidence import SEEN
 from testbed.live.outcome import expect_blocking

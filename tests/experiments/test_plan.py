@@ -13,7 +13,7 @@ from experiments import plan as plans
 from experiments import results, runner
 from experiments.cli import app
 from experiments.live import PLAY_OVERHEAD_S
-from experiments.runner import Options
+from experiments.options import Options
 from testbed.live import network
 
 SPEC = """

@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 from experiments import results, runner, summary
 from experiments.cli import app
 from experiments.errors import ExperimentError
-from experiments.runner import Finished, Options
+from experiments.options import Options
+from experiments.runner import Finished
 
 
 def made(spec: Path, folder: Path, **more: Any) -> Finished:

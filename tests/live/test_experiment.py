@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from experiments import results, runner
-from experiments.runner import Options
+from experiments.options import Options
 
 pytestmark = pytest.mark.live
 

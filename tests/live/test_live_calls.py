@@ -11,7 +11,7 @@ import pytest
 
 from experiments import results, runner
 from experiments.livecalls import arm
-from experiments.runner import Options
+from experiments.options import Options
 from testbed.callers.sockets import descendants
 
 pytestmark = pytest.mark.live

@@ -76,10 +76,9 @@ def words(process: int) -> str:
 def play(folder: Path, jobs: int) -> int:
     """Run the experiment; exit code CELLS_FAILED where a cell failed."""
     from experiments import runner
+    from experiments.options import Options
 
-    options = runner.Options(
-        jobs=jobs, runs=folder / "runs", cells=folder / "cells", stream=io.StringIO()
-    )
+    options = Options(jobs=jobs, runs=folder / "runs", cells=folder / "cells", stream=io.StringIO())
     return CELLS_FAILED if runner.run("smoke", options).failed else 0
 
 

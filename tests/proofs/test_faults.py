@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 from experiments import runner, shelf, simulate
 from experiments.cli import app
 from experiments.errors import ExperimentError
+from experiments.options import Options
 from experiments.provenance import ROOT
 from tests.proofs import faults
 
@@ -118,7 +119,7 @@ def test_results_that_cannot_be_drawn_are_kept(
         raise ExperimentError("no ink")
 
     monkeypatch.setattr(runner, "render", fails)
-    options = runner.Options(
+    options = Options(
         jobs=1, runs=tmp_path / "runs", cells=tmp_path / "cells", stream=io.StringIO()
     )
     with pytest.raises(ExperimentError, match="no ink"):
@@ -226,7 +227,7 @@ def test_a_clock_that_is_set_back_disturbs_no_run(
                 return cls.at.astimezone(tz)
 
         monkeypatch.setattr(runner, "datetime", SimpleNamespace(datetime=Clock, UTC=datetime.UTC))
-        options = runner.Options(
+        options = Options(
             jobs=1, runs=tmp_path / "runs", cells=tmp_path / "cells", stream=io.StringIO()
         )
         runs.append(runner.run("smoke", options).folder)
