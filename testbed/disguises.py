@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from captures.calls import Call
 from captures.pcap import Packets
 from classifier.decode import TCP, UDP
-from testbed.addressing import COOKIE
 from testbed.arms import PORTS, octets, routed
 from testbed.dress import Dress, carries
+from testbed.payload_addresses import COOKIE
 from testbed.places import CALLER
 from testbed.replay import Script, script
 from testbed.splice import Added, spliced

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from captures.pcap import Packets
 from classifier.decode import TCP, UDP
-from testbed.addressing import word_sum
+from testbed.checksums import word_sum
 from testbed.survey import Survey
 
 Numbers = NDArray[np.int64]

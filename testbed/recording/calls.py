@@ -15,9 +15,9 @@ from captures.calls import Alternative, Call, Gate
 from captures.labels import Label
 from captures.layers import TCP, End, ends, flows, layers, payload
 from captures.pcap import Packets
-from testbed.addressing import COOKIE
 from testbed.callers.account import CALLER, Account
 from testbed.callers.verdict import PATHS
+from testbed.payload_addresses import COOKIE
 
 RFC8489 = "RFC 8489 section 6.2.1: RTO 500 ms, Rc 7, Rm 16, a request is given up after 39.5 s"
 RFC3261 = "RFC 3261 section 17.1.1.2: Timer B, 64 times T1, an INVITE is given up after 32 s"

@@ -19,18 +19,10 @@ from captures.calls import calls
 from captures.catalogue import load as load_catalogue
 from captures.layers import UDP, layers
 from captures.pcap import packets_of, read
-from testbed.addressing import (
-    NOBODY,
-    Addresses,
-    Payloads,
-    assigned,
-    captured,
-    mapped,
-    on_lab,
-    rewrite,
-)
+from testbed.addressing import NOBODY, Addresses, assigned, captured, mapped, on_lab, rewrite
 from testbed.call import judge
 from testbed.errors import TestbedError
+from testbed.payload_addresses import Payloads
 from testbed.policy_files import load
 from testbed.survey import survey
 from testbed.virtual import simulate
