@@ -34,10 +34,11 @@ from captures.errors import CaptureError
 from captures.folders import homes, local
 from captures.labels import APPS, Label, label_file, labels, write_labels
 from captures.layers import Flow, flows, written
-from captures.pcap import Packets, read_with_notices, write_pcap
+from captures.pcap import Packets, read_with_notices
 from captures.privacy import Privacy, privacy
 from captures.sources import cache_folder, sum_of
 from captures.tables import hint, read_table
+from captures.writing import write_pcap
 
 Kind = Literal["audio", "video", "unknown"]
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$")

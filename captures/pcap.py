@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""pcap and pcapng files to and from `Packets`; knows no protocol.
+"""pcap and pcapng files read into `Packets`; knows no protocol.
 
 A file is read through one buffer and only indexed: a compiled scan writes where each packet stands,
 so no packet is an object. Formats: pcap (both byte orders, microseconds, nanoseconds, and the
@@ -15,18 +15,27 @@ import gzip
 import io
 import itertools
 import os
-import struct
 import zlib
 from collections.abc import Generator, Iterator
-from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
-from captures.compiled import I, kernel
 from captures.errors import CaptureError
-from captures.octets import Octets, u16, u16le, u32, u32le
+from captures.octets import Octets, u32, u32le
+from captures.scan import (
+    AT,
+    BROKEN,
+    CUT,
+    END,
+    INTERFACES,
+    MORE,
+    STATUS,
+    WANTED,
+    scan_pcap,
+    scan_pcapng,
+)  # fmt: skip
 
 Numbers = NDArray[np.int64]
 
@@ -47,21 +56,6 @@ MAGIC = {  # first four bytes: (big endian, nanoseconds per unit, record header 
 }
 PCAPNG_MAGIC = b"\x0a\x0d\x0d\x0a"
 GZIP_MAGIC = b"\x1f\x8b"
-
-# Why a scan stopped.
-MORE, END, CUT, BROKEN = 0, 1, 2, 3
-
-# Columns of a pcapng interface: link type, resolution, offset in seconds, snaplen.
-LINK, RESOLUTION, OFFSET, SNAPLEN = 0, 1, 2, 3
-INTERFACES = 4096
-
-#: An if_tsoffset beyond this many seconds, and a time beyond this ns, is held there: no overflow.
-FARTHEST, LATEST = 1 << 32, (1 << 63) - 1
-
-# Slots of the scan's memory between two batches.
-AT, STATUS, WANTED, BIG, FIRST, LAST, SEEN = 0, 1, 2, 3, 4, 5, 6
-
-SECTION, INTERFACE, OLD_PACKET, SIMPLE_PACKET, ENHANCED_PACKET = 0x0A0D0D0A, 1, 2, 3, 6
 
 
 class Packets(NamedTuple):
@@ -105,203 +99,6 @@ def packets_of(
     return Packets(
         data, offset, sizes, full, np.array(times, np.int64), np.full(len(frames), link, np.int64)
     )
-
-
-# ---- compiled scans: each fills the columns from `memory[AT]` on and returns how many it wrote
-
-
-@kernel
-def scan_pcap(
-    b: Octets,
-    memory: Numbers,
-    big: int,
-    unit: int,
-    header: int,
-    link: int,
-    offset: Numbers,
-    captured: Numbers,
-    wire: Numbers,
-    time: Numbers,
-    links: Numbers,
-) -> int:
-    """Index pcap records; see `Packets` for the columns."""
-    at, size, n = memory[AT], len(b), 0
-    while n < len(offset):
-        if at == size:
-            memory[STATUS] = END
-            break
-        if size - at < header:
-            memory[STATUS], memory[WANTED] = CUT, header
-            break
-        if big:
-            seconds, fraction, have, full = (
-                u32(b, at),
-                u32(b, at + 4),
-                u32(b, at + 8),
-                u32(b, at + 12),
-            )
-        else:
-            seconds, fraction, have, full = (
-                u32le(b, at),
-                u32le(b, at + 4),
-                u32le(b, at + 8),
-                u32le(b, at + 12),
-            )
-        if size - at - header < have:
-            memory[STATUS], memory[WANTED] = CUT, have
-            break
-        offset[n], captured[n], wire[n] = at + header, have, full
-        time[n] = seconds * 1_000_000_000 + fraction * unit
-        links[n] = link
-        at += header + have
-        n += 1
-    memory[AT] = at
-    return n
-
-
-@kernel
-def nanoseconds(high: int, low: int, resolution: int) -> int:
-    """Return a pcapng timestamp in ns, LATEST at most (if_tsresol: bit 7 set: a power of two)."""
-    power = resolution & 0x7F
-    stamp = ((high & 0x7FFFFFFF) << 32) | low
-    if resolution & 0x80:
-        if power > 62:
-            return I(0)
-        whole = stamp >> power
-        part = stamp - (whole << power)
-        if power > 30:
-            part >>= power - 30
-            power = 30
-        whole = min(whole, LATEST // 1_000_000_000 - 1)
-        return whole * 1_000_000_000 + ((part * 1_000_000_000) >> power)
-    scale = I(1)
-    for _ in range(min(abs(power - 9), 18)):
-        scale *= 10
-    if power > 9:
-        return stamp // scale
-    return min(stamp, LATEST // scale) * scale
-
-
-@kernel
-def read_interface(b: Octets, at: int, end: int, big: int, row: Numbers) -> None:
-    """Read an Interface Description Block's body (at the link type) into a row."""
-    row[LINK] = u16(b, at) if big else u16le(b, at)
-    row[SNAPLEN] = u32(b, at + 4) if big else u32le(b, at + 4)
-    row[RESOLUTION], row[OFFSET] = 6, 0
-    o = at + 8
-    while end - o >= 4:
-        code = u16(b, o) if big else u16le(b, o)
-        size = u16(b, o + 2) if big else u16le(b, o + 2)
-        o += 4
-        if code == 0 or end - o < size:
-            return
-        if code == 9 and size >= 1:
-            row[RESOLUTION] = I(b[o])
-        if code == 14 and size >= 8:
-            high = u32(b, o) if big else u32le(b, o + 4)
-            low = u32(b, o + 4) if big else u32le(b, o)
-            if high >= 0x80000000:
-                high -= 0x100000000
-            row[OFFSET] = min(max((high << 32) | low, -FARTHEST), FARTHEST)
-        o += (size + 3) & ~3
-
-
-@kernel
-def holds_packet(kind: int, length: int) -> bool:
-    """Tell whether a block of this type and length holds a packet."""
-    if kind == ENHANCED_PACKET or kind == OLD_PACKET:
-        return length >= 32
-    return kind == SIMPLE_PACKET and length >= 16
-
-
-@kernel
-def read_packet(
-    b: Octets, body: int, end: int, kind: int, big: int, row: Numbers, memory: Numbers
-) -> tuple[int, int, int]:
-    """Read a packet block's head: (its length, captured bytes, bytes on the wire).
-
-    The time goes to memory[SEEN]; a simple packet has none and keeps that of the packet before.
-    """
-    if kind == SIMPLE_PACKET:
-        full = u32(b, body) if big else u32le(b, body)
-        have = min(full, end - body - 4)
-        if row[SNAPLEN] > 0:
-            have = min(have, I(row[SNAPLEN]))
-        return 4, have, full
-    high = u32(b, body + 4) if big else u32le(b, body + 4)
-    low = u32(b, body + 8) if big else u32le(b, body + 8)
-    have = u32(b, body + 12) if big else u32le(b, body + 12)
-    full = u32(b, body + 16) if big else u32le(b, body + 16)
-    stamp = nanoseconds(high, low, I(row[RESOLUTION]))
-    shift = I(row[OFFSET]) * 1_000_000_000
-    memory[SEEN] = stamp + min(shift, LATEST - stamp)
-    return 20, have, full
-
-
-@kernel
-def scan_pcapng(
-    b: Octets,
-    memory: Numbers,
-    interfaces: Numbers,
-    offset: Numbers,
-    captured: Numbers,
-    wire: Numbers,
-    time: Numbers,
-    links: Numbers,
-) -> int:
-    """Index pcapng packet blocks; memory[FIRST:LAST] are the section's interface rows."""
-    at, size, n = memory[AT], len(b), 0
-    while n < len(offset):
-        if at == size:
-            memory[STATUS] = END
-            break
-        if size - at < 12:
-            memory[STATUS], memory[WANTED] = CUT, 12
-            break
-        kind = u32(b, at)
-        if kind == SECTION:
-            memory[BIG] = 1 if u32(b, at + 8) == 0x1A2B3C4D else 0
-            memory[FIRST] = memory[LAST]
-        big = memory[BIG]
-        if not big:
-            kind = u32le(b, at)
-        length = u32(b, at + 4) if big else u32le(b, at + 4)
-        if length < 12 or length & 3 or (kind == SECTION and length < 28):
-            memory[STATUS], memory[WANTED] = BROKEN, length
-            break
-        if size - at < length:
-            memory[STATUS], memory[WANTED] = CUT, length
-            break
-        body, end = at + 8, at + length - 4
-        if kind == INTERFACE and length >= 20:
-            if memory[LAST] == len(interfaces):
-                memory[STATUS], memory[WANTED] = BROKEN, -1
-                break
-            read_interface(b, body, end, big, interfaces[memory[LAST]])
-            memory[LAST] += 1
-        if holds_packet(kind, length):
-            port = memory[FIRST]
-            if kind == ENHANCED_PACKET:
-                port += u32(b, body) if big else u32le(b, body)
-            elif kind == OLD_PACKET:
-                port += u16(b, body) if big else u16le(b, body)
-            if port >= memory[LAST]:
-                memory[STATUS], memory[WANTED] = BROKEN, -2
-                break
-            row = interfaces[port]
-            head, have, full = read_packet(b, body, end, kind, big, row, memory)
-            if end - body - head < have:
-                memory[STATUS], memory[WANTED] = BROKEN, have
-                break
-            offset[n], captured[n], wire[n], links[n] = body + head, have, full, row[LINK]
-            time[n] = memory[SEEN]
-            n += 1
-        at += length
-    memory[AT] = at
-    return n
-
-
-# ---- files
 
 
 class CaptureFile:
@@ -536,48 +333,3 @@ def join(parts: list[Packets]) -> Packets:
 def read(path: str | os.PathLike[str]) -> Packets:
     """Return all packets of a file; raises CaptureError."""
     return read_with_notices(path)[0]
-
-
-def write_pcap(path: str | os.PathLike[str], packets: Packets, nanoseconds: bool = False) -> None:
-    """Write a little-endian pcap file; raises CaptureError for more than one link type."""
-    links = {int(link) for link in np.unique(packets.link)} or {1}
-    if len(links) > 1:
-        raise CaptureError(
-            f"{os.fspath(path)}: a pcap file holds one link type, got {sorted(links)}; "
-            "write a pcapng file"
-        )
-    unit = 1 if nanoseconds else 1000
-    magic = 0xA1B23C4D if nanoseconds else 0xA1B2C3D4
-    with Path(path).open("wb") as out:
-        out.write(struct.pack("<IHHiIII", magic, 2, 4, 0, 0, 262144, links.pop()))
-        for i in range(packets.total):
-            seconds, rest = divmod(int(packets.time[i]), 1_000_000_000)
-            frame = packets.frame(i)
-            out.write(struct.pack("<IIII", seconds, rest // unit, len(frame), packets.wire[i]))
-            out.write(frame)
-
-
-def block(kind: int, body: bytes) -> bytes:
-    """Return a little-endian pcapng block around a body, padded to four bytes."""
-    body += b"\0" * (-len(body) % 4)
-    size = struct.pack("<I", len(body) + 12)
-    return struct.pack("<I", kind) + size + body + size
-
-
-def write_pcapng(path: str | os.PathLike[str], packets: Packets) -> None:
-    """Write a little-endian pcapng file with ns timestamps, one interface per link type."""
-    links = [int(link) for link in np.unique(packets.link)]
-    section = struct.pack("<IHHq", 0x1A2B3C4D, 1, 0, -1)
-    resolution = struct.pack("<HHB3xI", 9, 1, 9, 0)
-    with Path(path).open("wb") as out:
-        out.write(block(SECTION, section))
-        for link in links:
-            out.write(block(INTERFACE, struct.pack("<HHI", link, 0, 262144) + resolution))
-        for i in range(packets.total):
-            stamp = int(packets.time[i]) & 0xFFFFFFFFFFFFFFFF
-            frame = packets.frame(i)
-            port = links.index(int(packets.link[i]))
-            head = struct.pack(
-                "<IIIII", port, stamp >> 32, stamp & 0xFFFFFFFF, len(frame), packets.wire[i]
-            )
-            out.write(block(ENHANCED_PACKET, head + frame))

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from captures.errors import CaptureError
-from captures.pcap import read_with_notices, write_pcap
+from captures.pcap import read_with_notices
+from captures.writing import write_pcap
 from classifier.verdicts import APPS
 from experiments import bare, baselines, measures, metrics, offline
 from experiments import tree as trees

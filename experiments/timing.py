@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from captures.pcap import Packets, batches, read, write_pcapng
+from captures.pcap import Packets, batches, read
+from captures.writing import write_pcapng
 from experiments.statistics import quantile
 
 #: Packets per timed batch of the latency measurement.

@@ -64,7 +64,8 @@ def test_the_mix_of_samples_is_flagged_and_its_rounds_have_flows_of_their_own(
 
 
 def test_a_capture_without_packets_is_refused_in_one_sentence(tmp_path: Path) -> None:
-    from captures.pcap import packets_of, write_pcap
+    from captures.pcap import packets_of
+    from captures.writing import write_pcap
 
     empty = tmp_path / "none.pcap"
     write_pcap(empty, packets_of([], []))

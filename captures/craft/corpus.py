@@ -14,7 +14,7 @@ from captures.craft.samples import RECIPES, Recipe
 from captures.craft.scene import Crafted
 from captures.folders import Home, samples
 from captures.labels import label_file, write_labels
-from captures.pcap import write_pcap, write_pcapng
+from captures.writing import write_pcap, write_pcapng
 
 
 def write_sample(home: Home, recipe: Recipe) -> Capture:

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from captures.pcap import Packets, read, write_pcapng
+from captures.pcap import Packets, read
+from captures.writing import write_pcapng
 from experiments.fuzz.files import containers, damaged, read_twice
 from experiments.fuzz.mutate import dice_of, draw
 from experiments.fuzz.path import BATCH, ROUNDS, Finding, Stand, boxes

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from captures.compiled import I, kernel
 from captures.octets import Octets, u8, u32
-from captures.pcap import ENHANCED_PACKET, INTERFACE, SECTION, block
+from captures.scan import ENHANCED_PACKET, INTERFACE, SECTION
+from captures.writing import block
 from classifier.flow import Records
 from testbed.errors import TestbedError
 from testbed.live.joint import Frames

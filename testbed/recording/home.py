@@ -12,8 +12,8 @@ from captures.calls import CallFile, write_calls
 from captures.catalogue import Capture, Catalogue, CatalogueFile, write_catalogue
 from captures.folders import Home
 from captures.labels import label_file, write_labels
-from captures.pcap import write_pcapng
 from captures.tables import read_table
+from captures.writing import write_pcapng
 from testbed.errors import TestbedError
 from testbed.recording.recorder import CALLER_TAP, Recording, entry
 

@@ -14,7 +14,8 @@ from typing import NamedTuple
 from captures.calls import Call
 from captures.catalogue import Capture
 from captures.labels import Label
-from captures.pcap import Packets, write_pcapng
+from captures.pcap import Packets
+from captures.writing import write_pcapng
 from testbed.bystanders import bystander as bystanders
 from testbed.callers import caller as callers
 from testbed.callers.caller import Caller

@@ -20,7 +20,8 @@ import numpy as np
 
 from captures.catalogue import Capture
 from captures.layers import layers
-from captures.pcap import Packets, read, write_pcap
+from captures.pcap import Packets, read
+from captures.writing import write_pcap
 from classifier.decode import MAX_DEPTH
 from classifier.engine import START, Engine, hash_key, power_of_two
 from classifier.flow import endpoint_hash, flow_hash

@@ -15,9 +15,10 @@ from scapy.layers.l2 import Ether
 from captures.add import add, own, remove, show
 from captures.catalogue import check, load
 from captures.errors import CaptureError
-from captures.pcap import packets_of, read, write_pcap
+from captures.pcap import packets_of, read
 from captures.privacy import Privacy, privacy
 from captures.sources import obtain
+from captures.writing import write_pcap
 
 A, B = "192.168.1.2", "203.0.113.7"
 SECOND = 1_000_000_000

@@ -24,16 +24,15 @@ from captures.errors import CaptureError
 from captures.pcap import (
     BATCH,
     BUFFER,
-    INTERFACES,
     CaptureFile,
     Packets,
     batches,
     packets_of,
     read,
     read_with_notices,
-    write_pcap,
-    write_pcapng,
 )
+from captures.scan import INTERFACES
+from captures.writing import write_pcap, write_pcapng
 
 ROOT = Path(__file__).resolve().parents[2]
 SECOND = 1_000_000_000

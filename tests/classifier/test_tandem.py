@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from captures.errors import CaptureError
-from captures.pcap import BUFFER, CaptureFile, Packets, read, write_pcapng
+from captures.pcap import BUFFER, CaptureFile, Packets, read
+from captures.writing import write_pcapng
 from classifier.engine import Engine, Tables
 from classifier.tandem import AHEAD, through
 from experiments.disturb import COLUMNS, disturb

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from captures.errors import CaptureError
-from captures.pcap import packets_of, write_pcap
+from captures.pcap import packets_of
+from captures.writing import write_pcap
 from experiments import classify
 from experiments.errors import ExperimentError
 

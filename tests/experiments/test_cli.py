@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from captures.pcap import packets_of, write_pcap
+from captures.pcap import packets_of
+from captures.writing import write_pcap
 from experiments.cli import app
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -89,7 +89,8 @@ def test_an_added_capture_without_flow_labels_is_in_the_results(
     tmp_path: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from captures.add import add
-    from captures.pcap import read, write_pcap
+    from captures.pcap import read
+    from captures.writing import write_pcap
 
     monkeypatch.setenv("MIDCALL_LOCAL", str(tmp_path / "local"))
     found = next(corpus.rglob("wa_video.pcap"))

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from captures.pcap import packets_of, read_with_notices, write_pcap
+from captures.pcap import packets_of, read_with_notices
+from captures.writing import write_pcap
 from experiments.classify import classify_file
 from experiments.cli import app
 from experiments.explain import (

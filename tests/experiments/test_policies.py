@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from captures.pcap import write_pcap
+from captures.writing import write_pcap
 from experiments import conformance, policies
 from experiments.cli import app
 from experiments.errors import ExperimentError

@@ -46,8 +46,9 @@ def work(read: int, path: int, box: int) -> int:
 
     import numpy as np
 
-    from captures.pcap import batches, write_pcapng
+    from captures.pcap import batches
     from captures.pcap import read as read_file
+    from captures.writing import write_pcapng
     from classifier.engine import Engine
     from experiments.fuzz.path import walk
     from experiments.timing import mix
