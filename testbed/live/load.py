@@ -23,7 +23,9 @@ from numpy.typing import NDArray
 
 from captures.compiled import I, kernel
 from captures.octets import Octets, u32
+from classifier.decode import UDP
 from testbed.access import put16, put32
+from testbed.dress import ip_packet
 from testbed.errors import TestbedError
 from testbed.live.network import Network
 from testbed.live.rings import (
@@ -87,12 +89,9 @@ def datagram(size: int, near: int, far: int, payload: bytes, target: bytes, up: 
     body = payload[: size - HEADERS - TRAILER].ljust(size - HEADERS - TRAILER, b"\0")
     hosts = (CALLER_ADDRESS, SERVER_ADDRESS) if up else (SERVER_ADDRESS, CALLER_ADDRESS)
     ports = (near, far) if up else (far, near)
-    head = struct.pack(">BBHHHBBH", 0x45, 0, size - 14, 0, 0x4000, 64, 17, 0) + b"".join(hosts)
-    total = sum(struct.unpack(">10H", head))
-    total = (total & 0xFFFF) + (total >> 16)
-    head = head[:10] + struct.pack(">H", 0xFFFF - total) + head[12:]
     udp = struct.pack(">HHHH", *ports, size - 34, 0)
-    return target + b"\x02\0\0\0\0\x09\x08\0" + head + udp + body + bytes(TRAILER)
+    packet = ip_packet(*hosts, UDP, udp + body + bytes(TRAILER))
+    return target + b"\x02\0\0\0\0\x09\x08\0" + packet
 
 
 def traffic(kind: int, sizes: tuple[int, ...], flows: int, target: bytes, name: str) -> Traffic:
