@@ -18,7 +18,7 @@ from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment, defragment6
 from scapy.layers.l2 import CookedLinux, Ether
 from scapy.packet import Packet, Raw
 
-from captures.craft import dns, facetime, rtp, samples, sip, stun, tls, tunnels, viber, voice
+from captures.craft import dns, dtls, facetime, rtp, samples, sip, stun, tls, tunnels, viber, voice
 from captures.craft.dice import MS, SECOND, Dice
 from captures.craft.encapsulate import ENVELOPES, ENVELOPES_OF_IPV6, Envelope, envelope
 from captures.craft.host import Host, phone, server
@@ -141,6 +141,22 @@ def test_a_dns_answer_answers_the_question() -> None:
     assert (asked.qr, answered.qr, asked.id, answered.id) == (0, 1, 7, 7)
     assert asked.qd[0].name == answered.qd[0].name == answered.an[0].name == "a.example.org"
     assert answered.an[0].rdata == Host("192.0.2.9").packed
+
+
+def test_a_dtls_hello_offers_srtp_only_when_asked() -> None:
+    offer = struct.pack(">HH", dtls.USE_SRTP, 7) + bytes.fromhex("00040001000200")
+    assert offer in dtls.client_hello(Dice("dtls"))
+    assert offer not in dtls.client_hello(Dice("dtls"), srtp=False)
+
+
+def test_dtls_records_tile_every_flight() -> None:
+    for flight in (dtls.server_flight(Dice("d")), dtls.client_flight(Dice("d"))):
+        at = 0
+        while at < len(flight):
+            kind, version, _, _, _, size = struct.unpack_from(">BHHHIH", flight, at)
+            assert (kind in (20, 22), version) == (True, dtls.DTLS12)
+            at += 13 + size
+        assert at == len(flight)
 
 
 def test_sip_is_read_back_long_and_compact() -> None:
