@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments import bench_live, corpus
+from experiments import corpus
+from experiments.bench import live as bench_live
 from experiments.corpus import Corpus
 from experiments.grid import Cell
 from experiments.live import LiveBench, Play

@@ -56,8 +56,8 @@ def bench_live(
     Needs root. Example: sudo .venv/bin/midcall bench live --frames 200 --frames imix
     """
     with sentences():
-        from experiments import bench_lines
-        from experiments import bench_live as benches
+        from experiments.bench import lines as bench_lines
+        from experiments.bench import live as benches
 
         given = {"paths": path, "frames": frames, "kpps": kpps}
         chosen: dict[str, Any] = {name: tuple(value) for name, value in given.items() if value}
@@ -90,7 +90,7 @@ def soak(
     Example: sudo .venv/bin/midcall bench soak --minutes 60
     """
     with sentences():
-        from experiments import soak as soaking
+        from experiments.bench import soak as soaking
 
         told, path = soaking.soak(minutes, pps, runs, lambda line: say(f"midcall bench: {line}"))
         give(as_json, {"file": path, **told}, [*soaking.lines(told), path])

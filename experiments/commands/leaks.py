@@ -22,7 +22,7 @@ def bench_leaks(
 
     Needs root. Exit code 1 where anything is left. Example: sudo .venv/bin/midcall bench leaks
     """
-    from experiments import leaks
+    from experiments.bench import leaks
 
     with sentences():
         told, path = leaks.leaks(times, seed, runs, lambda line: say(f"midcall bench: {line}"))

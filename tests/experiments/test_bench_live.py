@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from experiments import bench_lines, bench_live, live_charts
-from experiments.bench_live import KERNEL, Options
+from experiments import live_charts
+from experiments.bench import lines as bench_lines
+from experiments.bench import live as bench_live
+from experiments.bench.live import KERNEL, Options
 from experiments.charts import PALETTE
 from experiments.errors import ExperimentError
 from testbed.live.ways import WAYS

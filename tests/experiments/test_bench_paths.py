@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments import bench_live
-from experiments.bench_live import Options, longest
-from experiments.bench_paths import NOWHERE, Path, load_of, resting, tried
+from experiments.bench import live as bench_live
+from experiments.bench.live import Options, longest
+from experiments.bench.paths import NOWHERE, Path, load_of, resting, tried
 from testbed.errors import TestbedError
 from testbed.live import ways
 from testbed.live.load import Trial

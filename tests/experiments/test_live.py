@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments import bench_live, goals, results, runner
+from experiments import results, runner
+from experiments.bench import goals
+from experiments.bench import live as bench_live
 from experiments.errors import ExperimentError
 from experiments.options import Options
 from experiments.runner import Finished

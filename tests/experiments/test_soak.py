@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from experiments import soak
+from experiments.bench import soak
 from experiments.errors import ExperimentError
 
 Row = dict[str, Any]

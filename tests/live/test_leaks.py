@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import leaks
+from experiments.bench import leaks
 from experiments.errors import ExperimentError
 from testbed.live import blackbox
 from testbed.live import network as networks

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from captures.pcap import read
-from experiments import leaks
+from experiments.bench import leaks
 from testbed.callers.sockets import descendants
 from testbed.live.line import Line
 from testbed.recording import dissected, recorder

@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from experiments import bench_live
-from experiments.bench_live import BEHIND, surroundings
-from experiments.bench_paths import load_of, path_of
+from experiments.bench import live as bench_live
+from experiments.bench.live import BEHIND, surroundings
+from experiments.bench.paths import load_of, path_of
 from experiments.errors import ExperimentError
 from experiments.provenance import code_digest, git_state, machine
 from experiments.results import write_json

@@ -19,7 +19,7 @@ MET, MUST, MISSED, UNKNOWN = "met", "must only", "missed", "not measured"
 #: Shares of the kernel's loss-free rate that undecided traffic must and should survive.
 MUST_SHARE, SHARE = "0.35", "0.75"
 LATENCY_LOAD = "10000"
-#: What ended a ladder (experiments.bench_live.limit_of) that tells nothing of the path's limit.
+#: What ended a ladder (experiments.bench.live.limit_of) that tells nothing of the path's limit.
 OPEN = ("generator", "ladder")
 
 

@@ -19,11 +19,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from experiments import goals
-from experiments.bench_paths import TRIES, load_of, path_of, resting, tried
-from experiments.bench_paths import Path as Bench
+from experiments.bench import goals
+from experiments.bench.exactness import CALLS_AT_ONCE, calls, exactness
+from experiments.bench.paths import TRIES, load_of, path_of, resting, tried
+from experiments.bench.paths import Path as Bench
 from experiments.errors import ExperimentError
-from experiments.exactness import CALLS_AT_ONCE, calls, exactness
 from experiments.provenance import code_digest, git_state, library_versions, machine
 from testbed.live.blackbox import COMPILED_SECONDS
 from testbed.live.box import Box

@@ -6,7 +6,7 @@ which nobody can clean up after) at a moment drawn from the seed. Then one more 
 what dead ones left, and ends in peace; after that nothing of any run may be there: no process,
 namespace, interface, file, cgroup.
 
-    python -m experiments.leaks RUN MIDDLEBOX      is such a lab
+    python -m experiments.bench.leaks RUN MIDDLEBOX is such a lab
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.bench_live import FOLDER, give
-from experiments.bench_paths import NOWHERE
+from experiments.bench.live import FOLDER, give
+from experiments.bench.paths import NOWHERE
 from experiments.errors import ExperimentError
-from experiments.provenance import git_state, machine
+from experiments.provenance import ROOT, git_state, machine
 from testbed.live import blackbox
 from testbed.live.blackbox import Blackbox
 from testbed.live.box import Box
@@ -131,12 +131,12 @@ def leaks(times: int, seed: int, runs: Path, say: Callable[[str], None]) -> tupl
 
 def took(home: Path, run: str, box: str, moment: float | None) -> Span:
     """Start a lab and kill it after `moment` seconds, should it still run (None: not at all)."""
-    command = [sys.executable, "-m", "experiments.leaks", run, box]
+    command = [sys.executable, "-m", "experiments.bench.leaks", run, box]
     environment = os.environ | {"MIDCALL_LIVE": str(home / "live"), "TMPDIR": str(home / "tmp")}
     begin = time.monotonic()
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-        env=environment, cwd=Path(__file__).resolve().parents[1],
+        env=environment, cwd=ROOT,
     )  # fmt: skip
     try:
         _, said = process.communicate(timeout=LAB_SECONDS if moment is None else moment)
