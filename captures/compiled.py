@@ -26,6 +26,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import llvmlite
 import numba
 import numpy as np
+from numba import types
+from numba.extending import intrinsic
 
 from captures.kernels import Kernel
 
@@ -147,6 +149,24 @@ def inlined(function: F) -> F:
     than the steps. Not for what has many callers, whose code would grow.
     """
     return compiled(function, inline=True)
+
+
+def fencing(context: Any) -> Any:
+    """Say how compiled code keeps memory accesses before a point from those after it."""
+
+    def code(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), code
+
+
+def no_fence() -> None:
+    """Do nothing: plain Python has a lock around every access."""
+
+
+#: A fence between what threads write and read in each other's memory, also for the compiler.
+fence: Callable[[], None] = no_fence if PLAIN else intrinsic(fencing)
 
 
 def compiled(function: F, inline: bool) -> F:

@@ -206,6 +206,15 @@ class CaptureFile:
         self._shown = False
         return self._ring[-1]
 
+    def buffers(self, count: int) -> tuple[Octets, ...]:
+        """Return the buffers that `batches` will read into in turn, at least so many.
+
+        A packet that is larger than a buffer gets a new one in its place.
+        """
+        more = count - len(self._ring)
+        self._ring[:0] = [np.empty(len(self._buffer), np.uint8) for _ in range(more)]
+        return tuple(self._ring)
+
     def _scan(self, columns: list[Numbers]) -> int:
         memory = self._memory
         memory[STATUS] = MORE
@@ -217,7 +226,7 @@ class CaptureFile:
     def batches(self, size: int = BATCH, held: int = 0) -> Generator[Packets]:
         """Yield Packets of at most `size`; the newest and the `held` before it are valid."""
         rooms = [[np.empty(size, np.int64) for _ in range(5)] for _ in range(held + 1)]
-        self._ring[:0] = [np.empty(len(self._buffer), np.uint8) for _ in range(held)]
+        self.buffers(held + 1)
         try:
             while self._memory[STATUS] != BROKEN:
                 if self._kept:

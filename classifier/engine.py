@@ -42,6 +42,7 @@ from classifier.flow import (
     Numbers,
     Records,
     find,
+    locate,
     no_flows,
     reindex,
 )
@@ -107,56 +108,56 @@ def step(
     `wire` is the frame's length on the wire, `time` its time in ns, `link` its LINKTYPE, `record`
     its 0-based number in the capture. Fills `signs`, updates the flow's record and its verdict.
     """
-    number = place(
-        flows, index, fragments, spill, meter, data, at, end, wire, time, link, record, signs
-    )
-    if number < 0:
+    if not read(fragments, meter, data, at, end, wire, link, signs):
         return -1
-    if meter[METER_ORPHAN]:
-        close_evicted(notes, spill, meter, model)
-    take(flows, number, notes, context, hellos, meter, model, data, time, signs)
-    return number
+    return take(
+        flows, index, notes, context, hellos, spill, meter, model, data, time, record, signs
+    )
 
 
 @inlined
-def place(
-    flows: Records,
-    index: Numbers,
+def read(
     fragments: Numbers,
-    spill: Records,
     meter: Numbers,
     data: Octets,
     at: int,
     end: int,
     wire: int,
-    time: int,
     link: int,
-    record: int,
     signs: Numbers,
-) -> int:
-    """Decode the frame and find its flow: the first half of `step`; returns its number or -1."""
+) -> bool:
+    """Decode the frame and hash its flow: the first half of `step`, which needs no flow table."""
     meter[METER_PACKETS] += 1
     outcome = decode(data, at, end, wire, link, signs, fragments)
     if outcome != DECODED:
         meter[METER_NOT_IP + outcome - 1] += 1
-        return -1
-    return find(flows, index, spill, meter, data, signs, time, record)
+        return False
+    locate(data, signs, meter[METER_KEY])
+    return True
 
 
 @inlined
 def take(
     flows: Records,
-    number: int,
+    index: Numbers,
     notes: Records,
     context: Records,
     hellos: Octets,
+    spill: Records,
     meter: Numbers,
     model: Records,
     data: Octets,
     time: int,
+    record: int,
     signs: Numbers,
-) -> None:
-    """Count a decoded packet in its flow's record, and look into it where that may say more."""
+) -> int:
+    """Count what was read in its flow's record, and look into it where that may say more.
+
+    The second half of `step`; returns the flow's number.
+    """
+    number = find(flows, index, spill, meter, signs, time, record)
+    if meter[METER_ORPHAN]:
+        close_evicted(notes, spill, meter, model)
     flow = flows[number]
     size = signs[SIGN_IP_SIZE]
     if signs[SIGN_UP]:
@@ -173,6 +174,7 @@ def take(
         flow["payload_packets"] += 1
         if not flow["state"] & SETTLED:
             inspect(flows, number, notes, context, hellos, meter, model, data, time, signs)
+    return number
 
 
 @kernel
@@ -184,6 +186,13 @@ def close_evicted(notes: Records, spill: Records, meter: Numbers, model: Records
     row["note"] = 0
     give_back(notes, meter, which)
     meter[METER_ORPHAN] = 0
+
+
+@kernel
+def roomy(flows: Records, notes: Records, meter: Numbers, packets: int) -> bool:
+    """Tell whether a batch of that many packets needs no more room (`Engine.reserve`)."""
+    spare = len(notes) - meter[METER_NOTES] + meter[METER_FREE]
+    return bool(meter[METER_FLOWS] + packets <= len(flows) and packets <= spare)
 
 
 @kernel

@@ -20,9 +20,12 @@ from captures.compiled import I, inlined, kernel
 from captures.octets import Octets, u32
 from classifier.decode import TCP
 from classifier.signs import (
+    SIGN_FLOW,
     SIGN_PROTO,
+    SIGN_SOURCE,
     SIGN_SOURCE_AT,
     SIGN_SOURCE_PORT,
+    SIGN_TARGET,
     SIGN_TARGET_AT,
     SIGN_TARGET_PORT,
     SIGN_TCP_FLAGS,
@@ -166,29 +169,43 @@ def flow_hash(one: int, other: int, proto: int, key: int) -> int:
 
 
 @kernel
-def packet_end(b: Octets, at: int, version: int, port: int, key: int) -> int:
-    """Return the hash of an address in the packet and its port."""
+def lane_hash(signs: Numbers, at: int, version: int, port: int, key: int) -> int:
+    """Return the hash of the address in four slots of `signs` and its port."""
     if version == 4:
-        return endpoint_hash(u32(b, at), 0, 0, 0, 4, port, key)
-    return endpoint_hash(u32(b, at), u32(b, at + 4), u32(b, at + 8), u32(b, at + 12), 6, port, key)
+        return endpoint_hash(signs[at], 0, 0, 0, 4, port, key)
+    return endpoint_hash(signs[at], signs[at + 1], signs[at + 2], signs[at + 3], version, port, key)
+
+
+@inlined
+def locate(b: Octets, signs: Numbers, key: int) -> None:
+    """Put the addresses of a decoded packet and the hash of its flow into `signs`."""
+    version, source, target = signs[SIGN_VERSION], signs[SIGN_SOURCE_AT], signs[SIGN_TARGET_AT]
+    signs[SIGN_SOURCE], signs[SIGN_TARGET] = u32(b, source), u32(b, target)
+    if version == 6:
+        for lane in range(1, 4):
+            signs[SIGN_SOURCE + lane] = u32(b, source + 4 * lane)
+            signs[SIGN_TARGET + lane] = u32(b, target + 4 * lane)
+    here = lane_hash(signs, SIGN_SOURCE, version, signs[SIGN_SOURCE_PORT], key)
+    there = lane_hash(signs, SIGN_TARGET, version, signs[SIGN_TARGET_PORT], key)
+    signs[SIGN_FLOW] = flow_hash(here, there, signs[SIGN_PROTO], key)
 
 
 @kernel
-def same_address(lanes: Any, b: Octets, at: int, version: int) -> bool:
-    """Tell whether a record's address equals the one in the packet."""
-    if I(lanes[0]) != u32(b, at):
+def same_address(lanes: Any, signs: Numbers, at: int, version: int) -> bool:
+    """Tell whether a record's address equals the one in four slots of `signs`."""
+    if I(lanes[0]) != signs[at]:
         return False
     if version == 4:
         return True
-    return (
-        I(lanes[1]) == u32(b, at + 4)
-        and I(lanes[2]) == u32(b, at + 8)
-        and I(lanes[3]) == u32(b, at + 12)
+    return bool(
+        I(lanes[1]) == signs[at + 1]
+        and I(lanes[2]) == signs[at + 2]
+        and I(lanes[3]) == signs[at + 3]
     )
 
 
 @kernel
-def matches(flow: Any, b: Octets, signs: Numbers) -> int:
+def matches(flow: Any, signs: Numbers) -> int:
     """Return 1 when the packet goes source to target of this flow, 0 for the way back, else -1."""
     version = signs[SIGN_VERSION]
     if I(flow["proto"]) != signs[SIGN_PROTO] or I(flow["version"]) != version:
@@ -196,40 +213,38 @@ def matches(flow: Any, b: Octets, signs: Numbers) -> int:
     here, there = signs[SIGN_SOURCE_PORT], signs[SIGN_TARGET_PORT]
     source, target = I(flow["source_port"]), I(flow["target_port"])
     if source == here and target == there:
-        if same_address(flow["source"], b, signs[SIGN_SOURCE_AT], version) and same_address(
-            flow["target"], b, signs[SIGN_TARGET_AT], version
+        if same_address(flow["source"], signs, SIGN_SOURCE, version) and same_address(
+            flow["target"], signs, SIGN_TARGET, version
         ):
             return 1
     if source == there and target == here:
-        if same_address(flow["target"], b, signs[SIGN_SOURCE_AT], version) and same_address(
-            flow["source"], b, signs[SIGN_TARGET_AT], version
+        if same_address(flow["target"], signs, SIGN_SOURCE, version) and same_address(
+            flow["source"], signs, SIGN_TARGET, version
         ):
             return 0
     return -1
 
 
 @kernel
-def copy_address(lanes: Any, b: Octets, at: int, version: int) -> None:
-    """Copy an address of the packet into a record."""
-    lanes[0] = u32(b, at)
+def copy_address(lanes: Any, signs: Numbers, at: int, version: int) -> None:
+    """Copy an address from four slots of `signs` into a record."""
+    lanes[0] = signs[at]
     lanes[1] = lanes[2] = lanes[3] = 0
     if version == 6:
-        lanes[1] = u32(b, at + 4)
-        lanes[2] = u32(b, at + 8)
-        lanes[3] = u32(b, at + 12)
+        lanes[1], lanes[2], lanes[3] = signs[at + 1], signs[at + 2], signs[at + 3]
 
 
 @kernel
-def begin(flow: Any, b: Octets, signs: Numbers, time: int, record: int) -> None:
+def begin(flow: Any, signs: Numbers, time: int, record: int) -> None:
     """Start a record with the packet's endpoints; a SYN ACK that comes first turns them."""
     version = signs[SIGN_VERSION]
     turned = signs[SIGN_PROTO] == TCP and signs[SIGN_TCP_FLAGS] & 0x12 == 0x12
-    source, target = signs[SIGN_SOURCE_AT], signs[SIGN_TARGET_AT]
+    source, target = SIGN_SOURCE, SIGN_TARGET
     here, there = signs[SIGN_SOURCE_PORT], signs[SIGN_TARGET_PORT]
     if turned:
         source, target, here, there = target, source, there, here
-    copy_address(flow["source"], b, source, version)
-    copy_address(flow["target"], b, target, version)
+    copy_address(flow["source"], signs, source, version)
+    copy_address(flow["target"], signs, target, version)
     flow["source_port"], flow["target_port"] = here, there
     flow["proto"], flow["version"] = signs[SIGN_PROTO], version
     flow["state"] = TURNED if turned else 0
@@ -319,17 +334,15 @@ def find(
     index: Numbers,
     spill: Records,
     meter: Numbers,
-    b: Octets,
     signs: Numbers,
     time: int,
     record: int,
 ) -> int:
-    """Return the number of the packet's flow, a new one where none is known; sets SIGN_UP."""
-    version, key = signs[SIGN_VERSION], meter[METER_KEY]
-    here = packet_end(b, signs[SIGN_SOURCE_AT], version, signs[SIGN_SOURCE_PORT], key)
-    there = packet_end(b, signs[SIGN_TARGET_AT], version, signs[SIGN_TARGET_PORT], key)
-    h = flow_hash(here, there, signs[SIGN_PROTO], key)
-    mask = len(index) - 1
+    """Return the number of the flow that `locate` hashed, a new one if none is known; sets SIGN_UP.
+
+    `time` is the packet's in ns, `record` its 0-based number in the capture.
+    """
+    h, mask = signs[SIGN_FLOW], len(index) - 1
     slot = h & mask
     while True:
         word = index[slot]
@@ -337,7 +350,7 @@ def find(
             break
         if word >> 32 == h:
             number = I((word & 0xFFFFFFFF) - 1)
-            up = matches(flows[number], b, signs)
+            up = matches(flows[number], signs)
             if up >= 0:
                 signs[SIGN_UP] = up
                 return number
@@ -350,7 +363,7 @@ def find(
         slot = h & mask
         while index[slot] != 0:
             slot = (slot + 1) & mask
-    begin(flows[number], b, signs, time, record)
+    begin(flows[number], signs, time, record)
     if meter[METER_WITHOUT]:
         flows[number]["state"] = I(flows[number]["state"]) | I(meter[METER_WITHOUT])
     index[slot] = (h << 32) | (number + 1)

@@ -13,7 +13,7 @@ from __future__ import annotations
 SIGN_NAME_AT, SIGN_NAME_LENGTH, SIGN_NAME_KIND = 0, 1, 2
 NAME_NONE, NAME_SNI, NAME_DNS_QUESTION, NAME_HTTP_HOST, NAME_QUIC_SNI, NAME_DNS_ANSWER = range(6)
 
-# What decoding says, 3 to 19: classifier.tandem hands these over together.
+# What decoding says, 3 to 28: classifier.tandem hands these over together.
 SIGN_IP_AT = 3  # the innermost IP header
 SIGN_PAYLOAD_AT = 4  # the transport's payload ...
 SIGN_PAYLOAD_END = 5  # ... up to where it was captured
@@ -29,31 +29,33 @@ SIGN_TCP_SEQUENCE = 15
 SIGN_SOURCE_AT, SIGN_TARGET_AT = 16, 17  # addresses in the innermost IP header
 SIGN_TUNNELS = 18  # encapsulations taken off
 SIGN_IP_END = 19  # where the innermost IP packet was captured to
+SIGN_SOURCE = 20  # the address as four lanes of 32 bits; IPv4 has the first alone
+SIGN_TARGET = 24
+SIGN_FLOW = 28  # hash of the flow, under the key of its table
 
 # The STUN message in the payload (the innermost one, where TURN nests them).
-SIGN_STUN = 36  # its type + 1, 0 when the payload is not STUN
-SIGN_STUN_AT = 20  # its header
-SIGN_STUN_END = 21
-SIGN_STUN_FIRST = 22  # first attribute + 1
-SIGN_STUN_TRAITS = 23  # bits of classifier.protocols.stun
-SIGN_STUN_PEER = 24  # XOR-PEER-ADDRESS attribute's value
-SIGN_STUN_MAPPED = 25  # XOR-MAPPED-ADDRESS attribute's value
-SIGN_STUN_RELAYED = 26  # XOR-RELAYED-ADDRESS attribute's value
-SIGN_STUN_REALM, SIGN_STUN_REALM_LENGTH = 27, 28
-SIGN_STUN_DATA, SIGN_STUN_DATA_END = 29, 30  # DATA attribute's value
-SIGN_STUN_COUNT = 31  # attributes read
+SIGN_STUN = 29  # its type + 1, 0 when the payload is not STUN
+SIGN_STUN_AT = 30  # its header
+SIGN_STUN_END = 31
+SIGN_STUN_FIRST = 32  # first attribute + 1
+SIGN_STUN_TRAITS = 33  # bits of classifier.protocols.stun
+SIGN_STUN_PEER = 34  # XOR-PEER-ADDRESS attribute's value
+SIGN_STUN_MAPPED = 35  # XOR-MAPPED-ADDRESS attribute's value
+SIGN_STUN_RELAYED = 36  # XOR-RELAYED-ADDRESS attribute's value
+SIGN_STUN_REALM, SIGN_STUN_REALM_LENGTH = 37, 38
+SIGN_STUN_DATA, SIGN_STUN_DATA_END = 39, 40  # DATA attribute's value
+SIGN_STUN_COUNT = 41  # attributes read
+SIGN_STUN_USER, SIGN_STUN_USER_LENGTH = 42, 43  # USERNAME attribute
 
 # The RTP packet in the payload.
-SIGN_RTP_AT = 32
-SIGN_RTP_PROFILE = 33  # header extension profile + 1
+SIGN_RTP_AT = 44
+SIGN_RTP_PROFILE = 45  # header extension profile + 1
 
-SIGN_STUN_USER, SIGN_STUN_USER_LENGTH = 34, 35  # USERNAME attribute
-
-SIGN_NAMELESS = 37  # 1: host names are not believed (Engine(names=False)), for ablation
+SIGN_NAMELESS = 46  # 1: host names are not believed (Engine(names=False)), for ablation
 
 # The host name itself, in lower case and dots, one octet per slot. Set with SIGN_NAME_KIND.
-SIGN_TEXT_LENGTH = 39
-SIGN_TEXT = 40
+SIGN_TEXT_LENGTH = 47
+SIGN_TEXT = 48
 
 # The ClientHello that this packet holds or completes.
 SIGN_HELLO_PRINT = SIGN_TEXT + 256  # 62-bit fingerprint (classifier.protocols.hello), 0: none

@@ -1,59 +1,80 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Two cores in tandem: one finds each packet's flow, the other decides.
+"""Two cores in tandem: one reads packets, the other finds their flows and decides.
 
-Three threads, each a few batches ahead of the next: one reads, the leader decodes and finds each
-packet's flow, the follower counts and decides. Reading takes whichever core has time. Each step of
-the packet path is taken by one of them alone and in the order of the packets, so the verdicts are
-those of `Engine.feed`: nothing is known too early, and nothing is written by two at once. The
-leader writes a flow's record once, when it begins it; after that it only reads ends, protocol and
-IP version of it, and all else is the follower's.
+The leader reads the file, decodes each packet and hashes its flow, a few batches ahead of the
+follower, which owns the flow table and all that is decided by it. Each half of the packet path is
+taken by one thread alone and in the order of the packets, so the verdicts are those of
+`Engine.feed`: nothing is known too early, and nothing is written by two at once. What the leader
+found of a packet goes over as one row, so that the follower looks into a packet only where it
+inspects it: the rest never leaves the leader's cache.
 
-Where the flow table must grow, the leader waits for the follower. Where it is at its bound and
-flows are evicted, the leader only passes on, and the follower takes every step.
+Batches go through a ring. The follower stays in compiled code as long as batches come and its
+tables have room for them, since a thread that has to wait for Python's lock waits longer than a
+batch takes.
 """
 
 from __future__ import annotations
 
-import queue
 import threading
-from collections.abc import Generator, Iterable, Iterator
+import time
+from collections.abc import Callable
 from contextlib import closing
-from typing import Generic, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from captures.compiled import kernel
+from captures.compiled import I, fence, kernel
 from captures.octets import Octets
 from captures.pcap import BATCH, CaptureFile, Packets
-from classifier.engine import Engine, place, take
-from classifier.flow import (
-    METER_FLOWS,
-    METER_PACKETS,
-    METER_UNKNOWN_LINK,
-    Numbers,
-    Records,
-)
-from classifier.signs import SIGN_IP_AT, SIGN_IP_END
+from classifier.engine import Engine, read, roomy, take
+from classifier.flow import METER_PACKETS, METER_UNKNOWN_LINK, Numbers, Records
+from classifier.signs import SIGN_FLOW, SIGN_IP_AT
 
-T = TypeVar("T")
+#: Batches that are under way at once.
+SLOTS = 4
+#: Batches that the follower takes before it lets Python look after signals.
+MOST = 256
+#: Turns of a loop that waits for the other thread, about a ms, before it sleeps.
+TURNS = 400_000
+#: Seconds of that sleep, and those that the leader has to end.
+NAP, GRACE = 1e-3, 1.0
 
-#: Batches by which a thread may be ahead of the next.
-AHEAD = 2
-#: Seconds that a thread has to end.
-GRACE = 1.0
-
-#: What a decoded packet hands over: the signs FROM to TO.
-FROM, TO = SIGN_IP_AT, SIGN_IP_END + 1
+#: The signs that are handed over, all of them from 0 to below 2^32; before them, whether any are.
+FROM, TO = SIGN_IP_AT, SIGN_FLOW + 1
 HANDED = TO - FROM
 #: What the leader counts.
 COUNTED = slice(METER_PACKETS, METER_UNKNOWN_LINK + 1)
 
+# Slots of `turns`: batches so far. Each is alone in its line of the processor's cache, whatever
+# stands before and after the array: who waits for one would slow down who writes beside it.
+LED, FOLLOWED = 16, 40
+
+
+class Ring(NamedTuple):
+    """Batches on their way: batch n stands in row n % SLOTS of each array."""
+
+    turns: Numbers  # int64[64]
+    counts: Numbers  # int64[SLOTS], packets
+    buffers: Numbers  # int64[SLOTS], which of the buffers that the follower knows holds them, or -1
+    times: Numbers  # int64[SLOTS, BATCH], ns
+    rows: NDArray[np.uint32]  # uint32[SLOTS, BATCH, 1 + HANDED]
+
+
+def new_ring() -> Ring:
+    """Return an empty ring."""
+    rows = np.zeros((SLOTS, BATCH, 1 + HANDED), np.uint32)
+    counts, buffers = np.zeros(SLOTS, np.int64), np.zeros(SLOTS, np.int64)
+    return Ring(np.zeros(64, np.int64), counts, buffers, np.zeros((SLOTS, BATCH), np.int64), rows)
+
 
 @kernel
 def lead(
-    flows: Records,
-    index: Numbers,
-    spill: Records,
+    turns: Numbers,
+    counts: Numbers,
+    buffers: Numbers,
+    times: Numbers,
+    rows: NDArray[np.uint32],
     meter: Numbers,
     fragments: Numbers,
     data: Octets,
@@ -62,215 +83,234 @@ def lead(
     wire: Numbers,
     time: Numbers,
     link: Numbers,
-    first: int,
     signs: Numbers,
-    handed: Numbers,
-    numbers: Numbers,
+    which: int,
 ) -> None:
-    """Take a batch up to its flows: numbers[i] is packet i's, handed[i] what its headers said."""
+    """Read a batch into the ring: a row is 1 and a packet's signs, or 0 for one without a flow."""
+    slot = turns[LED] % SLOTS
     for i in range(len(offset)):
         end = offset[i] + captured[i]
-        numbers[i] = place(
-            flows,
-            index,
-            fragments,
-            spill,
-            meter,
-            data,
-            offset[i],
-            end,
-            wire[i],
-            time[i],
-            link[i],
-            first + i,
-            signs,
-        )
-        for slot in range(HANDED):
-            handed[i, slot] = signs[FROM + slot]
+        row = rows[slot, i]
+        row[0] = read(fragments, meter, data, offset[i], end, wire[i], link[i], signs)
+        for sign in range(HANDED):
+            row[1 + sign] = signs[FROM + sign]
+        times[slot, i] = time[i]
+    counts[slot], buffers[slot] = len(offset), which
+    fence()
+    turns[LED] += 1
+
+
+@kernel
+def passed(turns: Numbers, which: int, count: int) -> bool:
+    """Wait a little until turns[which] is beyond a count; tells whether it is."""
+    for _ in range(TURNS):
+        fence()
+        if turns[which] > count:
+            return True
+    return False
 
 
 @kernel
 def follow(
+    turns: Numbers,
+    counts: Numbers,
+    times: Numbers,
+    rows: NDArray[np.uint32],
     flows: Records,
+    index: Numbers,
     notes: Records,
     context: Records,
     hellos: Octets,
+    spill: Records,
     meter: Numbers,
     model: Records,
     data: Octets,
-    time: Numbers,
+    first: int,
     signs: Numbers,
-    handed: Numbers,
-    numbers: Numbers,
-) -> None:
-    """Take a batch that was led from its flows to their verdicts."""
-    for i in range(len(numbers)):
-        if numbers[i] < 0:
+) -> int:
+    """Take the next batch from the ring to its flows and their verdicts; returns its packets."""
+    slot = turns[FOLLOWED] % SLOTS
+    count = I(counts[slot])
+    for i in range(count):
+        row = rows[slot, i]
+        if not row[0]:
             continue
-        for slot in range(HANDED):
-            signs[FROM + slot] = handed[i, slot]
-        take(flows, numbers[i], notes, context, hellos, meter, model, data, time[i], signs)
+        for sign in range(HANDED):
+            signs[FROM + sign] = row[1 + sign]
+        take(
+            flows,
+            index,
+            notes,
+            context,
+            hellos,
+            spill,
+            meter,
+            model,
+            data,
+            times[slot, i],
+            first + i,
+            signs,
+        )
+    fence()
+    turns[FOLLOWED] += 1
+    return count
 
 
-class Led(NamedTuple):
-    """A batch from the leader; `handed` and `numbers` are None where it only read it."""
+@kernel
+def follow_on(
+    turns: Numbers,
+    counts: Numbers,
+    buffers: Numbers,
+    times: Numbers,
+    rows: NDArray[np.uint32],
+    flows: Records,
+    index: Numbers,
+    notes: Records,
+    context: Records,
+    hellos: Octets,
+    spill: Records,
+    meter: Numbers,
+    model: Records,
+    known: tuple[Octets, ...],
+    first: int,
+    signs: Numbers,
+) -> int:
+    """Take batches as they come, as long as the tables have room; returns the number of packets."""
+    begun = first
+    for _ in range(MOST):
+        if not passed(turns, LED, turns[FOLLOWED]):
+            break
+        slot = turns[FOLLOWED] % SLOTS
+        which = buffers[slot]
+        if which < 0 or not roomy(flows, notes, meter, counts[slot]):
+            break
+        first += follow(
+            turns,
+            counts,
+            times,
+            rows,
+            flows,
+            index,
+            notes,
+            context,
+            hellos,
+            spill,
+            meter,
+            model,
+            known[which],
+            first,
+            signs,
+        )
+    return first - begun
 
-    packets: Packets
-    handed: Numbers | None = None
-    numbers: Numbers | None = None
 
+class Leader:
+    """The first half of an engine's steps, on a thread of its own."""
 
-class Stopped(Exception):
-    """Nobody wants more."""
-
-
-class Tickets:
-    """How far a thread may be ahead: it takes a ticket for a batch, and gets it back after it."""
-
-    def __init__(self) -> None:
-        self._free: queue.SimpleQueue[bool] = queue.SimpleQueue()
-        self.give(AHEAD)
-
-    def give(self, count: int = 1) -> None:
-        """Give tickets back."""
-        for _ in range(count):
-            self._free.put(True)
-
-    def take(self, count: int = 1) -> None:
-        """Wait for tickets; raises Stopped."""
-        for _ in range(count):
-            if not self._free.get():
-                raise Stopped
-
-    def wait(self) -> None:
-        """Wait until whoever comes after has nothing to do."""
-        self.take(AHEAD)
-        self.give(AHEAD)
-
-    def stop(self) -> None:
-        """Let whoever takes one be told that nobody wants more."""
-        self._free.put(False)
-
-
-class Ahead(Generic[T]):
-    """A thread that asks a generator for what it yields before anybody wants it; iterate over it.
-
-    What the generator raises is raised where its items are wanted.
-    """
-
-    def __init__(self, items: Generator[T], tickets: Tickets) -> None:
-        self._items, self._tickets = items, tickets
-        self._found: queue.SimpleQueue[T | BaseException | None] = queue.SimpleQueue()
+    def __init__(
+        self, engine: Engine, capture: CaptureFile, watch: Callable[[Packets], object]
+    ) -> None:
+        self.ring = new_ring()
+        self.known = capture.buffers(SLOTS)
+        self.data: list[Octets] = [*self.known]  # the buffer of each slot
+        self.meter = engine.tables.meter.copy()
+        self.meter[COUNTED] = 0
+        self.ended = False
+        self.error: BaseException | None = None
+        self._unwanted = False
+        self._signs = engine.signs.copy()
+        self._fragments = engine.tables.fragments
+        self._capture, self._watch = capture, watch
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
 
     def _work(self) -> None:
+        turns = self.ring.turns
         try:
-            with closing(self._items):
-                for item in self._items:
-                    self._tickets.take()
-                    self._found.put(item)
-            self._found.put(None)
-        except Stopped:
-            return
+            with closing(self._capture.batches(held=SLOTS - 1)) as batches:
+                while not self._unwanted:
+                    if not passed(turns, FOLLOWED, turns[LED] - SLOTS):
+                        time.sleep(NAP)
+                    elif (packets := next(batches, None)) is None:
+                        break
+                    else:
+                        self._watch(packets)
+                        self._lead(packets)
         except BaseException as error:
-            self._found.put(error)
+            self.error = error
+        self.ended = True
 
-    def __iter__(self) -> Iterator[T]:
-        while (item := self._found.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-            self._tickets.give()
+    def _lead(self, packets: Packets) -> None:
+        base = packets.data.base
+        which = next((i for i, known in enumerate(self.known) if known is base), -1)
+        self.data[int(self.ring.turns[LED]) % SLOTS] = packets.data
+        lead(*(*self.ring, self.meter, self._fragments, *packets, self._signs, which))
 
     def stop(self) -> None:
-        """End the thread and whoever waits for its items; one that waits for a pipe is left."""
-        self._tickets.stop()
-        self._found.put(None)
+        """End the thread; one that waits for a pipe is left."""
+        self._unwanted = True
         self._thread.join(GRACE)
 
 
-class Leader:
-    """The steps up to a packet's flow, on an engine's tables, with a meter and signs of its own."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.engine, self.tickets = engine, Tickets()
-        self.meter = engine.tables.meter.copy()
-        self.meter[COUNTED] = 0
-        self.signs = engine.signs.copy()
-        self._alone = False  # whether the follower takes every step from here on
-        self._handed_on = False
-        self._rooms = [
-            (np.zeros((BATCH, HANDED), np.int64), np.zeros(BATCH, np.int64))
-            for _ in range(AHEAD + 1)
-        ]
-
-    def led(self, batches: Iterable[Packets]) -> Generator[Led]:
-        """Yield batches with their flows; as they were read where flows may have to be evicted."""
-        first = self.engine.records
-        for packets in batches:
-            used, count = int(self.meter[METER_FLOWS]), packets.total
-            self._alone |= used + count > self.engine.max_flows
-            if not self._alone and used + count > len(self.engine.tables.flows):
-                self.tickets.wait()
-                self.engine.reserve_flows(used, count)
-            yield Led(packets) if self._alone else self._lead(packets, first)
-            first += count
-
-    def _lead(self, packets: Packets, first: int) -> Led:
-        self._rooms.append(self._rooms.pop(0))
-        handed, numbers = self._rooms[-1]
-        t = self.engine.tables
-        shared = (t.flows, t.slots, t.spill, self.meter, t.fragments)
-        data, offset, captured, wire, time, link = packets
-        own = (first, self.signs, handed, numbers)
-        lead(*shared, data, offset, captured, wire, time, link, *own)
-        return Led(packets, handed, numbers[: packets.total])
-
-    def hand_on(self) -> None:
-        """Put what only the leader knew so far into the engine, once: it goes on by itself."""
-        if self._handed_on:
-            return
-        self._handed_on = True
-        meter, signs = self.engine.tables.meter, self.engine.signs
-        meter[METER_FLOWS] = self.meter[METER_FLOWS]
-        meter[COUNTED] += self.meter[COUNTED]
-        signs[FROM:TO] = self.signs[FROM:TO]
+def nobody(packets: Packets) -> None:
+    """Watch nothing."""
 
 
-def through(engine: Engine, capture: CaptureFile, cores: int) -> Iterator[Packets]:
-    """Feed a capture to an engine on one core or two; yield each batch when it is classified.
+def through(
+    engine: Engine,
+    capture: CaptureFile,
+    cores: int = 1,
+    watch: Callable[[Packets], object] = nobody,
+) -> None:
+    """Feed a capture to an engine on one core or two.
 
-    A batch is valid until the next one is asked for. On two cores the engine's counters and its
-    flows are whole after the last batch only. Raises CaptureError as `CaptureFile.batches` does.
+    `watch` sees each batch as it is read, on two cores from another thread. Raises CaptureError as
+    `CaptureFile.batches` does.
     """
     if cores < 2:
         for packets in capture.batches():
+            watch(packets)
             engine.feed(packets)
-            yield packets
         return
-    leader = Leader(engine)
-    reader = Ahead(capture.batches(held=2 * (AHEAD + 1)), Tickets())
-    leading = Ahead(leader.led(reader), leader.tickets)
+    leader = Leader(engine, capture, watch)
     try:
-        for led in leading:
-            _follow(engine, leader, led)
-            yield led.packets
+        _follow(engine, leader)
     finally:
-        reader.stop()
-        leading.stop()
-    leader.hand_on()
+        leader.stop()
+    if leader.error is not None:
+        raise leader.error
+    engine.tables.meter[COUNTED] += leader.meter[COUNTED]
 
 
-def _follow(engine: Engine, leader: Leader, led: Led) -> None:
-    """Decide a batch that the leader hands over."""
-    if led.handed is None or led.numbers is None:
-        leader.hand_on()
-        engine.feed(led.packets)
-        return
-    engine.reserve_notes(led.packets.total)
-    t = engine.tables
-    own = (t.flows, t.notes, t.context, t.hellos, t.meter, t.model)
-    data, time = led.packets.data, led.packets.time
-    follow(*own, data, time, engine.signs, led.handed, led.numbers)
-    engine.records += led.packets.total
+def _follow(engine: Engine, leader: Leader) -> None:
+    """Decide what the leader hands over, until it has ended."""
+    turns = leader.ring.turns
+    while True:
+        ended = leader.ended
+        _follow_on(engine, leader)
+        if turns[FOLLOWED] < turns[LED]:
+            _follow_one(engine, leader)
+        elif ended:
+            return
+        else:
+            time.sleep(NAP)
+
+
+def _follow_on(engine: Engine, leader: Leader) -> None:
+    """Decide batches as they come, for as long as nothing has to be made room for."""
+    t, first = engine.tables, engine.records
+    tables = (t.flows, t.slots, t.notes, t.context, t.hellos, t.spill, t.meter, t.model)
+    given = (*leader.ring, *tables, leader.known, first, engine.signs)
+    engine.records += follow_on(*given)
+
+
+def _follow_one(engine: Engine, leader: Leader) -> None:
+    """Decide the next batch, as `Engine.feed` does."""
+    turns, counts, _, times, rows = leader.ring
+    slot = int(turns[FOLLOWED]) % SLOTS
+    engine.reserve(int(counts[slot]))
+    t, first = engine.tables, engine.records
+    tables = (t.flows, t.slots, t.notes, t.context, t.hellos, t.spill, t.meter, t.model)
+    given = (turns, counts, times, rows, *tables, leader.data[slot], first, engine.signs)
+    engine.records += follow(*given)
+    engine.drain()

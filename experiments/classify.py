@@ -113,8 +113,7 @@ def classify_file(path: str, cores: int = 1, stream: Any = None) -> Classified:
     capture = CaptureFile(path, stream=stream)
     engine = Engine()
     links: set[int] = set()
-    for packets in through(engine, capture, cores):
-        links.update(map(int, np.unique(packets.link)))
+    through(engine, capture, cores, lambda packets: links.update(map(int, np.unique(packets.link))))
     notices = list(capture.notices) + link_notices(path, engine.counters, links)
     if not capture.packets and not notices:
         notices.append(f"{path}: the capture holds 0 packets")

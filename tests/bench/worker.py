@@ -32,17 +32,15 @@ def one_pass(path: Path, cores: int) -> dict[str, int | float]:
     from classifier.tandem import through
 
     started = time.perf_counter()
-    engine, packets, octets = Engine(seed=KNOWN), 0, 0
-    for batch in through(engine, CaptureFile(path), cores):
-        packets += batch.total
-        octets += int(batch.wire.sum())
+    engine, capture, octets = Engine(seed=KNOWN), CaptureFile(path), []
+    through(engine, capture, cores, lambda batch: octets.append(int(batch.wire.sum())))
     flows = len(engine.flows())
     seconds = time.perf_counter() - started
     state = state_bytes(engine)
     return {
         "seconds": seconds,
-        "packets": packets,
-        "bytes": octets,
+        "packets": capture.packets,
+        "bytes": sum(octets),
         "flows": flows,
         "state": state,
     }
