@@ -32,6 +32,22 @@ class Told(NamedTuple):
     errors: list[str]
 
 
+def wardrobe(
+    spec: Spec, grid: Sequence[Cell], held: Sequence[tuple[Item, list[str]]], folder: Path
+) -> Wardrobe | None:
+    """Return what the spec's `arms` and `disguises` order; None for nothing.
+
+    held: captures with the ids of the calls that count there; folder: the cache.
+    """
+    if not (spec.arms or spec.disguises):
+        return None
+    sets = rule_sets(grid)
+    some = [(item, calls) for item, ids in held if (calls := talks(item, ids))]
+    if not sets or not some:
+        return None
+    return Wardrobe(some, dressings(spec.arms, spec.disguises), sets, spec.seed, spec.link, folder)
+
+
 def dress_up(
     spec: Spec,
     grid: Sequence[Cell],
@@ -46,16 +62,13 @@ def dress_up(
 
     held: captures with the ids of the calls that count there.
     """
-    if not (spec.arms or spec.disguises):
+    worn = wardrobe(spec, grid, held, folder)
+    if worn is None:
         return None
-    wanted, sets = dressings(spec.arms, spec.disguises), rule_sets(grid)
-    some = [(item, calls) for item, ids in held if (calls := talks(item, ids))]
-    if not sets or not some:
-        return None
-    wardrobe = Wardrobe(some, wanted, sets, spec.seed, spec.link, folder)
-    with progress(len(some) * len(wanted)) as bar:
-        tables, errors = wardrobe.played(bar.step, jobs, force)
-    told = [one | {"errors": errors[one["name"]]} for one in figures(wanted, tables, collateral)]
+    with progress(len(worn.tasks())) as bar:
+        tables, errors = worn.played(bar.step, jobs, force)
+    told = figures(worn.dressings, tables, collateral)
+    told = [one | {"errors": errors[one["name"]]} for one in told]
     return Told(tables, told, [error for some in errors.values() for error in some])
 
 

@@ -17,21 +17,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from captures.pcap import read
-from experiments import backends, corpus, offline, play, simulate
+from experiments import backends, corpus, disguise, offline, play, simulate
 from experiments import spec as specs
 from experiments.corpus import Corpus, Item
 from experiments.cut import cut
 from experiments.grid import cells, load_operators
 from experiments.live import PLAY_OVERHEAD_S
+from experiments.localiser import ordered
 from experiments.options import Options, default_jobs
 from experiments.simulate import Bench, Unit
 from experiments.spec import Spec
+from experiments.wardrobe import PLAIN, Wardrobe, outcome
 
 #: Captures that a cost is measured on: up to so many packets.
 PROBE_PACKETS = 15_000
 #: Evaluating took 60 s for the 124 captures of morocco-2016, on 2 cores that did other work, too
 #: (and 0.1 s for each of the small samples).
 EVALUATION_S = 0.5
+#: Finding a planted rule took 0.2 to 0.5 s, without and with 5 % wrong answers (means of 7 rules).
+SEARCH_S = 0.35
 #: What a run leaves per call and cell, and at least, in bytes: live-blackbox 0.40 MB (11 rows),
 #: smoke 1.44 MB (352), morocco-2016 10.8 MB (4,608).
 ROW_BYTES, LEAST_BYTES = 2_300, 400_000
@@ -43,7 +47,10 @@ class Plan(NamedTuple):
     """What a run will do.
 
     units: distinct policies on their access networks, of which `reused` are finished; packets: of
-    the captures, played: of their cuts; seconds: by part, as estimated on this machine.
+    the captures, played: of their cuts; dresses: captures in control arms and disguises, of which
+    `dresses_reused` are finished, each played `dress_plays` times; boxes: of a localisation, asked
+    about a capture each, planted: rules of its benchmark at each share of wrong answers, probes: at
+    most, for one of either; seconds: by part, as estimated on this machine.
     """
 
     spec: Spec
@@ -60,6 +67,12 @@ class Plan(NamedTuple):
     played: int
     calls: int
     longest_s: float
+    dresses: int
+    dresses_reused: int
+    dress_plays: int
+    boxes: int
+    planted: int
+    probes: int
     seconds: dict[str, float]
     jobs: int
     run_bytes: int
@@ -96,6 +109,14 @@ def plan(name: str, options: Options) -> Plan:
         from experiments.livecalls import arm
 
         cost["live calls"] = arm.estimate(spec.programs, grid)
+    folder = options.cells or simulate.cache_folder()
+    worn = disguise.wardrobe(spec, grid, corpus.calls_of(held.items, spec.apps), folder)
+    bare = [] if worn is None else undressed(worn, options.force)
+    if worn is not None:
+        cost["dresses"] = probe_dresses(worn, bare) / (options.jobs or default_jobs())
+    boxes, rules = searches(spec)
+    if boxes or rules:
+        cost["localiser"] = SEARCH_S * (boxes + rules)
     calls = sum(len(one.item.calls) for one in cut_items)
     return Plan(
         spec,
@@ -112,6 +133,12 @@ def plan(name: str, options: Options) -> Plan:
         packets,
         calls,
         longest,
+        0 if worn is None else len(worn.tasks()),
+        0 if worn is None else len(worn.tasks()) - len(bare),
+        0 if worn is None else len(worn.sets) + 1,
+        boxes,
+        rules,
+        spec.localise.budget if spec.localise is not None else 0,
         cost,
         jobs,
         LEAST_BYTES + ROW_BYTES * calls * len(grid),
@@ -125,6 +152,25 @@ def finished(spec: Spec, options: Options, units: dict[str, Unit]) -> set[str]:
         return set()
     folder = options.cells or simulate.cache_folder()
     return {key for key in units if simulate.cached(folder, key) is not None}
+
+
+def undressed(worn: Wardrobe, force: bool) -> list[tuple[Item, str]]:
+    """Return the captures in their dresses that the cache does not hold."""
+    folder = worn.folder
+    return [
+        (item, name)
+        for item, name in worn.tasks()
+        if force or simulate.cached(folder, worn.key(item, name)) is None
+    ]
+
+
+def searches(spec: Spec) -> tuple[int, int]:
+    """Return how many boxes a spec asks about a capture each, and how many planted rules."""
+    asked = spec.localise
+    if asked is None:
+        return 0, 0
+    sets = ordered.planted(spec) if asked.planted else {}
+    return len(asked.captures) * len(asked.boxes), len(asked.noise) * sum(map(len, sets.values()))
 
 
 def span(clock: NDArray[np.int64]) -> float:
@@ -174,6 +220,23 @@ def probe(
     return share * each * (len(todo) + 2 * controls)
 
 
+def probe_dresses(worn: Wardrobe, bare: Sequence[tuple[Item, str]]) -> float:
+    """Return how long captures in their dresses take on one process, in s, as measured on one.
+
+    It is of middling size, worn in every dress under the first rule set: two plays a dress.
+    """
+    if not bare:
+        return 0.0
+    items = sorted((item for item, _ in worn.items), key=lambda item: item.capture.packets)
+    one, few = items[(len(items) - 1) // 2], worn.sets[:1]
+    outcome(one, PLAIN, few, worn.seed, worn.link)  # compiles
+    begin = time.perf_counter()
+    for dressing in worn.dressings:
+        outcome(one, dressing.name, few, worn.seed, worn.link)
+    each = (time.perf_counter() - begin) / len(worn.dressings) / one.capture.packets / 2
+    return each * (len(worn.sets) + 1) * sum(item.capture.packets for item, _ in bare)
+
+
 # ---- for people
 
 
@@ -202,11 +265,29 @@ def lines(found: Plan) -> list[str]:
     out.append(
         f"played        {found.played:,} packets with {found.calls} calls{cut_words}{longest}"
     )
+    out += more(found)
     parts = ", ".join(f"{name} {duration(held)}" for name, held in found.seconds.items() if held)
     on = f" on {found.jobs} processes" if found.jobs > 1 else ""
     out.append(f"time          about {duration(sum(found.seconds.values()))}{on}: {parts}")
     cache = f", {found.cache_bytes / 1e6:.1f} MB in the cache" if found.cache_bytes else ""
     out.append(f"disk          about {found.run_bytes / 1e6:.1f} MB in runs/{cache}")
+    return out
+
+
+def more(found: Plan) -> list[str]:
+    """Return what a run does beside its cells: calls in other dresses, localisations."""
+    out = []
+    if found.dresses:
+        reused = f", {found.dresses_reused} finished already and reused"
+        out.append(
+            f"dresses       {found.dresses} captures in a control arm or disguise"
+            f"{reused if found.dresses_reused else ''}; {found.dress_plays} plays of each"
+        )
+    if found.boxes or found.planted:
+        out.append(
+            f"localiser     {found.boxes} boxes asked about a capture each and {found.planted} "
+            f"planted rules, up to {found.probes:,} probes for one"
+        )
     return out
 
 

@@ -232,6 +232,10 @@ class Wardrobe(NamedTuple):
     link: str
     folder: Path
 
+    def tasks(self) -> list[tuple[Item, str]]:
+        """Return every capture in every dress."""
+        return [(item, one.name) for item, _ in self.items for one in self.dressings]
+
     def played(
         self, step: Callable[[str], None], jobs: int = 1, force: bool = False
     ) -> tuple[dict[str, list[Row]], dict[str, list[str]]]:
@@ -266,10 +270,9 @@ class Wardrobe(NamedTuple):
 
         Outcomes that were made are kept in the cache.
         """
-        tasks = [(item, one.name) for item, _ in self.items for one in self.dressings]
         found: dict[str, Row] = {}
         missing = []
-        for item, name in tasks:
+        for item, name in self.tasks():
             kept = None if force else cached(self.folder, self.key(item, name))
             if kept is None:
                 missing.append((item, name))

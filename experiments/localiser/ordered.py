@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from rich.text import Text
 
@@ -34,6 +34,9 @@ from experiments.progress import PACE, Progress
 from experiments.simulate import cache_folder
 from experiments.spec import Localise, Spec
 from experiments.transcript import rendered
+
+if TYPE_CHECKING:
+    from experiments.localiser.rule import Planted
 
 #: Told of each step; see experiments.progress.
 Log = Callable[[str], None]
@@ -129,16 +132,23 @@ def told(job: Job, asked: Localise, options: Options) -> Document:
     return {**found, "file": job.name}
 
 
-def benchmark(spec: Spec, where: Where) -> list[dict[str, Any]]:
-    """Return the rows of a spec's benchmark (see experiments.localiser.bench), [] for none."""
-    from experiments.localiser import bench, outsider
+def planted(spec: Spec) -> dict[str, Sequence[Planted]]:
+    """Return the rules of a spec's benchmark by set: of the list, drawn by it, and held out."""
+    from experiments.localiser import outsider
     from experiments.localiser.drawn import drawn
     from experiments.localiser.planted import PLANTED
 
     asked = wanted(spec)
     drawn_now = drawn(spec.seed, asked.drawn) if asked.drawn else ()
     held_out = outsider.rules() if asked.outsider else ()
-    sets = {"listed": PLANTED, "drawn": drawn_now, "outsider": held_out}
+    return {"listed": PLANTED, "drawn": drawn_now, "outsider": held_out}
+
+
+def benchmark(spec: Spec, where: Where) -> list[dict[str, Any]]:
+    """Return the rows of a spec's benchmark (see experiments.localiser.bench), [] for none."""
+    from experiments.localiser import bench
+
+    asked, sets = wanted(spec), planted(spec)
     total = len(asked.noise) * sum(map(len, sets.values()))
     rows = []
     with (

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from experiments import disguise, wardrobe
+from experiments import disguise, plan, results, wardrobe
 from experiments.disguise import follower, prices
 from experiments.options import Options
 from experiments.runner import run
@@ -160,6 +160,19 @@ def test_the_report_shows_both_matrices_and_the_rule_that_follows(dressed: Any) 
     assert "WireGuard&#39;s first message" in section
     assert "dress_costs.csv" in section
     assert (told.folder / "dressed.csv").is_file()
+
+
+def test_a_plan_counts_the_dresses_that_the_run_then_plays(dressed: Any) -> None:
+    told, options, spec = dressed
+    found = plan.plan(str(spec), options._replace(force=True))
+    rows = results.read_table(told.folder, "dressed")
+    assert found.dresses == len({(row["capture"], row["dress"]) for row in rows}) > 10
+    assert found.dress_plays == 1 + len({row["hypothesis"] for row in rows})
+    assert found.dresses_reused == 0
+    assert found.seconds["dresses"] > 0
+    after = plan.plan(str(spec), options)
+    assert (after.dresses_reused, after.seconds["dresses"]) == (found.dresses, 0)
+    assert any(line.startswith("dresses") for line in plan.lines(after))
 
 
 def test_a_dress_that_fails_is_told_and_the_others_go_on(

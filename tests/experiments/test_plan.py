@@ -13,7 +13,9 @@ from experiments import plan as plans
 from experiments import results, runner
 from experiments.cli import app
 from experiments.live import PLAY_OVERHEAD_S
+from experiments.localiser.planted import PLANTED
 from experiments.options import Options
+from experiments.spec import load
 from testbed.live import network
 
 SPEC = """
@@ -81,6 +83,17 @@ def test_a_live_plan_takes_the_time_that_the_captures_take(
     short = plans.plan(str(spec), Options(backend="live"))
     assert short.longest_s < whole.longest_s
     assert short.played < whole.played
+
+
+def test_a_plan_counts_boxes_that_are_asked_and_rules_that_are_planted(spec: Path) -> None:
+    asked = '\n[localise]\ncaptures = ["sample-viber-audio"]\nboxes = ["maroc-telecom/stun"]\n'
+    spec.write_text(SPEC + asked + "drawn = 3\nbudget = 500\n")
+    found = plans.plan(str(spec), Options(jobs=1))
+    assert (found.boxes, found.planted, found.probes) == (1, 2 * (len(PLANTED) + 3), 500)
+    assert found.seconds["localiser"] > 0
+    assert any(line.startswith("localiser     1 boxes") for line in plans.lines(found))
+    spec.write_text(SPEC + asked + "planted = false\n")
+    assert plans.searches(load(str(spec))[0]) == (1, 0)
 
 
 def test_the_command_prints_the_budget(spec: Path) -> None:
