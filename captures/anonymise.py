@@ -160,6 +160,8 @@ class Anonymiser:
         questions, *records = struct.unpack_from(">4H", out, 4)
         at = 12
         for _ in range(questions):
+            if at >= len(out):  # it says that it holds more than it does
+                return body
             at = behind_name(out, at) + 4
         for _ in range(sum(records)):
             at = behind_name(out, at)
