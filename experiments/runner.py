@@ -20,7 +20,6 @@ from experiments import (
     busiest,
     bystanders,
     disguise,
-    evaluate,
     live_summary,
     metrics,
     offline,
@@ -40,6 +39,7 @@ from experiments import rows as table_rows
 from experiments import spec as specs
 from experiments.corpus import Corpus
 from experiments.errors import ExperimentError
+from experiments.evaluation import evaluate
 from experiments.grid import Cell, cells, load_operators
 from experiments.live import LiveBench
 from experiments.livecalls import run as livecalls

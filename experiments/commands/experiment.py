@@ -85,7 +85,7 @@ def evaluate(
     Example: midcall evaluate --corpus ~/pcaps
     """
     with sentences():
-        from experiments import evaluate as evaluation
+        from experiments.evaluation import evaluate as evaluation
 
         options = evaluation.Options(corpus, jobs or 0, runs, peers=peers, flows=regression)
         done = evaluation.evaluate(spec, options)

@@ -17,7 +17,7 @@ from captures.writing import write_pcapng
 from classifier import tandem
 from classifier.engine import Engine, Tables
 from classifier.tandem import SLOTS, through
-from experiments.disturb import COLUMNS, disturb
+from experiments.evaluation.disturb import COLUMNS, disturb
 from testbed.survey import survey
 from tests.golden import available
 

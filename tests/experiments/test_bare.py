@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from captures.pcap import packets_of
-from experiments import bare
+from experiments.evaluation import bare
 
 UDP_HEAD = bytes.fromhex("4500000000000000401100000a000001c61200011f400d96")
 COOKIE = bytes.fromhex("2112a442") + bytes(12)

@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
-from experiments import evaluate, evaluation, report, results
+from experiments import report, results
+from experiments.evaluation import evaluate
+from experiments.evaluation import page as evaluation
 from tests.experiments.fake_run import NASTY, fake_run
 from tests.experiments.test_evaluate import SPEC
 

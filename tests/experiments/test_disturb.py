@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from captures.pcap import Packets, read
-from experiments.disturb import (
+from experiments.evaluation.disturb import (
     BENCH4,
     BENCH6,
     COLUMNS,
@@ -23,7 +23,7 @@ from experiments.disturb import (
     transport_at,
     unscored,
 )
-from experiments.looker import met
+from experiments.evaluation.looker import met
 from experiments.offline import classify_packets
 from testbed.survey import Survey, survey
 

@@ -16,9 +16,11 @@ from captures.catalogue import load
 from captures.pcap import read
 from classifier.engine import Engine
 from classifier.verdicts import APPS, SKYPE, TEAMS, WHATSAPP
-from experiments import evaluate, evaluation, kinds, looker, measures, offline, results, tree
+from experiments import offline, results
 from experiments.corpus import Item
-from experiments.disturb import COLUMNS, disturb
+from experiments.evaluation import evaluate, kinds, looker, measures, tree
+from experiments.evaluation import page as evaluation
+from experiments.evaluation.disturb import COLUMNS, disturb
 from experiments.peers import labels
 from experiments.report import environment, render
 from testbed.survey import survey

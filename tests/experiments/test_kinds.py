@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from captures.catalogue import load
-from experiments import kinds
+from experiments.evaluation import kinds
 
 
 @pytest.mark.parametrize(

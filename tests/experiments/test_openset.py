@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from experiments import measures, openset
+from experiments.evaluation import measures, openset
 
 Row = dict[str, Any]
 

@@ -13,8 +13,9 @@ from captures.catalogue import load
 from captures.pcap import Packets, read
 from captures.sources import obtain
 from classifier.engine import Engine
-from experiments import batches, innocents, regression
+from experiments import innocents
 from experiments.corpus import Item
+from experiments.evaluation import batches, regression
 from testbed.survey import survey
 
 SAMPLES = Path(__file__).resolve().parents[2] / "captures" / "samples"

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments import metrics
-from experiments.measures import NAMELESS
+from experiments.evaluation.measures import NAMELESS
 from experiments.metrics import claims_call, family, named
 from experiments.statistics import (
     FEWEST,

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments import kinds, metrics
+from experiments import metrics
+from experiments.evaluation import kinds
 from experiments.metrics import FIVE, claims_call, family, named
 from experiments.statistics import (
     FEWEST,

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from captures.pcap import Packets
-from experiments import kinds
 from experiments.corpus import Item
-from experiments.disturb import BENCH6, NAME_PORTS, port_choice, transport_at, words
+from experiments.evaluation import kinds
+from experiments.evaluation.disturb import BENCH6, NAME_PORTS, port_choice, transport_at, words
 from experiments.innocents import MAKERS, TCP, UDP, Flow
 from experiments.statistics import derived_seed
 from experiments.timing import mix

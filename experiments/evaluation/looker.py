@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The looker: reads one capture after the other under every disturbance, one row per true flow.
 
-Per column (experiments.disturb) the engine reads the disturbed packets from nothing; a flow of the
-truth is met again through its packets, never through its address. Peers get the same packets as a
-file.
+Per column (experiments.evaluation.disturb) the engine reads the disturbed packets from nothing; a
+flow of the truth is met again through its packets, never through its address. Peers get the same
+packets as a file.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from captures.errors import CaptureError
 from captures.pcap import read_with_notices
 from captures.writing import write_pcap
 from classifier.verdicts import APPS
-from experiments import bare, baselines, measures, metrics, offline
-from experiments import tree as trees
+from experiments import baselines, metrics, offline
 from experiments.corpus import Item
-from experiments.disturb import COLUMNS, Column, Disturbed, disturb, unscored
+from experiments.evaluation import bare, measures
+from experiments.evaluation import tree as trees
+from experiments.evaluation.disturb import COLUMNS, Column, Disturbed, disturb, unscored
 from experiments.peers import Peer, ends
 from experiments.peers.answers import Answers
 from experiments.peers.labels import UDP, Answer, Key, claim

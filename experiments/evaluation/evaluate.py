@@ -17,23 +17,13 @@ from typing import Any, NamedTuple, TextIO
 
 from captures.pcap import Packets, read_with_notices
 from classifier import early
-from experiments import (
-    baselines,
-    card,
-    measures,
-    metrics,
-    openset,
-    peers,
-    provenance,
-    regression,
-    results,
-    shelf,
-)
+from experiments import baselines, card, metrics, peers, provenance, results, shelf
 from experiments import spec as specs
-from experiments import tree as trees
 from experiments.corpus import Corpus, Item, obtain
-from experiments.disturb import COLUMNS
-from experiments.looker import ORIGINAL, Looker, Row, Rows, Ward
+from experiments.evaluation import measures, openset, regression
+from experiments.evaluation import tree as trees
+from experiments.evaluation.disturb import COLUMNS
+from experiments.evaluation.looker import ORIGINAL, Looker, Row, Rows, Ward
 from experiments.options import default_jobs
 from experiments.origin import origin
 from experiments.peers.answers import Answers, cache_folder
@@ -332,7 +322,7 @@ def write(
     log: Log,
 ) -> tuple[Path, Path]:
     """Write every file of the evaluation; the folder appears when it is whole. Returns its page."""
-    from experiments.evaluation import render
+    from experiments.evaluation.page import render
 
     now = datetime.datetime.now(datetime.UTC)
     found = origin(spec, raw, held, now)

@@ -19,8 +19,8 @@ from captures.pcap import Packets
 from classifier.engine import Engine
 from classifier.table import sentences
 from classifier.verdicts import APPS, CERTAIN, MESSAGING, NONE, OTHER, UNSURE
-from experiments.batches import COPIED, CRAFTED, Batch, Original, crafted
 from experiments.corpus import Item
+from experiments.evaluation.batches import COPIED, CRAFTED, Batch, Original, crafted
 from experiments.innocents import TCP, UDP
 
 Row = dict[str, Any]
