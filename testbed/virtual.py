@@ -220,60 +220,30 @@ def simulate(
     policy = policy or EMPTY
     orders = through(script(packets, calls, model), openings)
     worn = orders.held if dressed is None else outfit(packets, dressed)
-    facts = worn.facts
     about = networks.link(access)
-    up = (orders.side == CALLER).astype(np.int64)
     own = lab or mapped(worn, addressing)
-    shown = networks.wrap(about, own.data, own.ip_at, own.ip_end, own.size, up)
-    whole = facts["whole"] == 1
-    fits = networks.fit(about, own.size, facts["proto"], facts["version"], whole)
+    frames, fits = carried(about, own, worn.facts, orders.side)
     if link not in LINK_MODES:
         raise TestbedError(f"link: got {link!r}, expected one of {', '.join(LINK_MODES)}")
     links = access_links(access, seed) if link == PRESET else no_links()
     box = table(own.policy(policy), seed, access)
     engine = Engine(room=max(64, min(len(orders.held.flows) + 64, 1 << 16)))
     engine.reserve(packets.total)
-    count = packets.total
-    fates = np.zeros(count, FATE)
-    fates["rule"] = fates["box_time"] = fates["arrival_time"] = -1
-    flow = np.full(count, -1, np.int64)
-    ends = fresh(orders)
-    counts = np.zeros(len(COUNTS), np.int64)
     moved = orders if dressed is None else retimed(orders, dressed.time - packets.time)
-    play(
-        Board(
-            engine.tables,
-            engine.signs,
-            box,
-            policy.fail == "closed",
-            links,
-            np.zeros(2, STATE),
-            Frames(shown.data, shown.offset, shown.captured, shown.wire),
-            fits,
-            arrays(moved, patience(orders.held)),
-            ends,
-            np.zeros(count, np.uint8),
-            np.zeros(count, np.uint8),
-            np.zeros(2 * len(orders.held.flows) + 2, np.uint8),
-            np.zeros(count, np.uint8),
-            np.zeros(count, np.uint8),
-            fates,
-            flow,
-            counts,
-        )
-    )
+    board = laid(engine, box, policy.fail == "closed", links, frames, fits, moved)
+    play(board)
     if box.meter[METER_FAILED] > 0:
-        raise TestbedError(failure(policy, box, shown.data, engine.signs))
+        raise TestbedError(failure(policy, box, frames.data, engine.signs))
     names = tuple(rule.name for rule in policy.rules)
-    counters = told(fates, fits, counts, engine)
+    counters = told(board.fates, fits, board.counts, engine)
     flows = engine.flows()
     return Simulation(
-        fates,
-        flow,
+        board.fates,
+        board.numbers,
         flows,
         names,
         box.met,
-        ends.opened,
+        board.ends.opened,
         counters,
         orders,
         policy,
@@ -287,6 +257,16 @@ def simulate(
         lab=lab,
         openings=openings,
     )
+
+
+def carried(
+    about: networks.Link, own: Mapped, facts: Records, side: Numbers
+) -> tuple[Frames, Octets]:
+    """Return packets as frames of an access network, and whether each fits (testbed.access)."""
+    up = (side == CALLER).astype(np.int64)
+    shown = networks.wrap(about, own.data, own.ip_at, own.ip_end, own.size, up)
+    fits = networks.fit(about, own.size, facts["proto"], facts["version"], facts["whole"] == 1)
+    return Frames(shown.data, shown.offset, shown.captured, shown.wire), fits
 
 
 _worn: tuple[Packets, Survey] | None = None
@@ -395,6 +375,41 @@ class Board(NamedTuple):
     fates: Records  # FATE[n]
     numbers: Numbers  # [n], each packet's flow at the box
     counts: Numbers  # [COUNTS]
+
+
+def laid(
+    engine: Engine,
+    box: RuleTable,
+    closed: bool,
+    links: Records,
+    frames: Frames,
+    fits: Octets,
+    script: Script,
+) -> Board:
+    """Return a board on which nothing has been played yet."""
+    count, flows = len(fits), len(script.held.flows)
+    fates = np.zeros(count, FATE)
+    fates["rule"] = fates["box_time"] = fates["arrival_time"] = -1
+    return Board(
+        engine.tables,
+        engine.signs,
+        box,
+        closed,
+        links,
+        np.zeros(2, STATE),
+        frames,
+        fits,
+        arrays(script, patience(script.held)),
+        fresh(script),
+        np.zeros(count, np.uint8),
+        np.zeros(count, np.uint8),
+        np.zeros(2 * flows + 2, np.uint8),
+        np.zeros(count, np.uint8),
+        np.zeros(count, np.uint8),
+        fates,
+        np.full(count, -1, np.int64),
+        np.zeros(len(COUNTS), np.int64),
+    )
 
 
 @kernel
