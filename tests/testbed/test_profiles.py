@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from testbed.conformance import virtual
-from testbed.language import Match
+from testbed.language import PAYLOADS, After, Match, Rule, Scope
 from testbed.policy_files import available, load
 from testbed.rules import ACTS
 from testbed.scenes import scene
@@ -147,12 +147,21 @@ def test_every_rule_has_a_grade_and_a_source_and_without_packets_seen_is_a_hypot
         assert rule.grade in "AB" or rule.hypothesis
 
 
-def test_the_study_of_mechanisms_has_every_act_and_every_match() -> None:
+def test_the_study_of_mechanisms_has_every_word_of_the_language() -> None:
     study = load("mechanisms")
     rules = [rule for one in study.hypotheses for rule in study.rules_of(one)]
     assert {rule.act for rule in rules} == set(ACTS)
     assert {key for rule in rules for key in rule.match.model_fields_set} == set(Match.model_fields)
-    assert {rule.strikes for rule in rules} == {"packet", "flow", "client", "server", "pair"}
+    assert {rule.scope for rule in rules} == set(get_args(Scope))
+    waits = {key for rule in rules if rule.after for key in rule.after.model_fields_set}
+    assert waits == set(After.model_fields)
+    of_the_grid = {"access", "begin", "end", "aims", "digest", "note"}
+    said = {key for rule in rules for key in rule.model_fields_set}
+    assert set(Rule.model_fields) - said <= of_the_grid
+    matches = [rule.match for rule in rules]
+    assert {kind for one in matches for kind in one.payload} == set(PAYLOADS)
+    assert {place for one in matches for place in one.name_in} == {"tls", "quic", "http"}
+    assert {one.direction for one in matches} == {None, "up", "down"}
 
 
 @pytest.mark.parametrize("operator", available())
