@@ -10,25 +10,34 @@ SPEC ?= morocco-2016
 # A folder of captures that you have already (files are recognised by their sha256).
 CORPUS ?=
 RUN_FLAGS := $(if $(CORPUS),--corpus $(CORPUS))
+# Packages come as locks/ names them, versions and sha256; LOCKED=no takes what pyproject.toml allows.
+LOCKED ?= yes
+LOCKS ?= locks
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+packages = $(if $(filter no,$(LOCKED)),-e '.[$(1)]',--require-hashes -r $(LOCKS)/core.lock -r $(LOCKS)/$(1).lock)
 
-.PHONY: help setup experiment experiment-live plan docker-image docker-experiment evaluate test lint types contracts check corpus add golden reference bench bench-compare bench-growth bench-live docs doctor clean fuzz determinism instructions hostile faults differential mutants audit fuzz-readers budget
+.PHONY: help setup experiment experiment-live plan docker-image docker-experiment evaluate test lint types contracts check corpus add golden reference bench bench-compare bench-growth bench-live docs doctor clean fuzz determinism instructions hostile faults differential mutants audit lock fuzz-readers budget
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY)  ## make the environment in .venv (needs the Python package index once)
 
-$(READY): pyproject.toml constraints.txt
+$(VENV)/packages: $(LOCKS)/core.lock $(LOCKS)/dev.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  echo "Python 3.11 or newer is missing: install it (Debian, Ubuntu: apt install python3), or say make PYTHON=/path/to/python3.12"; exit 2; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
 	  echo "Python's venv module is missing: install it (Debian, Ubuntu: apt install python3-venv)"; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "setting up $(VENV): downloads about 350 MB once"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' || { \
-	  echo "the locked versions do not fit this Python; trying the newest ones that pyproject.toml allows"; \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'; } || { \
-	  echo "set-up failed: the Python package index could not be reached or a package does not fit; run make setup again"; exit 2; }
+	@$(INSTALL) $(call packages,dev) || { \
+	  echo "set-up failed. If pip says that hashes do not match: what was downloaded is not what was locked, do not use it."; \
+	  echo "If a package does not fit this Python or machine: make setup LOCKED=no takes the newest ones that do, unchecked."; \
+	  echo "If the Python package index could not be reached: run make setup again."; exit 2; }
+	@touch $@
+
+$(READY): pyproject.toml $(VENV)/packages
+	@$(INSTALL) --no-deps --no-build-isolation -e .
 	@$(BIN)/midcall warm-up
 	@touch $@
 
@@ -108,8 +117,7 @@ bench-compare: $(READY)  ## the same beside an earlier result, in ratios: make b
 	@$(BIN)/python -m tests.bench --against $(BASE) --json bench-now.json $(BENCH_FLAGS)
 
 $(VENV)/live: $(READY)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[live]' || \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[live]' || { \
+	@$(INSTALL) $(call packages,live) || { \
 	  echo "Mininet's Python package could not be installed; run the same command again"; exit 2; }
 	@touch $@
 
@@ -124,7 +132,7 @@ fuzz: $(READY)  ## mutated captures through readers, path and boxes: make fuzz P
 	@$(BIN)/midcall fuzz --packets $(or $(PACKETS),1000000) --seed $(or $(SEED),1) $(RUN_FLAGS)
 
 fuzz-readers: $(READY)  ## every reader in plain Python, guided by coverage: make fuzz-readers SECONDS=600
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[fuzz]' || true
+	@$(INSTALL) $(call packages,fuzz) || true
 	@$(BIN)/python -m tests.fuzz -max_total_time=$(or $(SECONDS),60) -max_len=600
 
 determinism: $(READY)  ## one process of a generic processor against all cores: make determinism [AGAINST=runs/latest]
@@ -143,18 +151,29 @@ differential: $(READY)  ## fields of STUN, RTP, RTCP, TLS, DTLS, QUIC beside tho
 	@$(BIN)/python -m tests.proofs.differential
 
 mutants: $(READY)  ## changed copies of metrics, statistics, policy and rules, which tests must notice (about an hour)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[mutants]'
+	@$(INSTALL) $(call packages,mutants)
 	@$(BIN)/python -m tests.proofs.mutants $(MODULES)
 
+# The index that pip is set up with tells the sums; extras hold what setup does not install.
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header -c constraints.txt
+EXTRAS := dev live callers bystanders dask docs peers mutants audit fuzz lock
+lock: $(READY)  ## write locks/ anew from constraints.txt: versions and sha256 of every package, for any platform
+	@$(INSTALL) $(call packages,lock)
+	@echo 'setuptools' | $(LOCK) pyproject.toml - -o locks/core.lock
+	@for extra in $(EXTRAS); do \
+	  known=$$(cat locks/core.lock $$(test $$extra = dev || echo locks/dev.lock) | sed -n 's/^\([a-z0-9.-]*\)==.*/--no-emit-package \1/p'); \
+	  $(LOCK) pyproject.toml --extra $$extra $$known -o locks/$$extra.lock || exit 2; \
+	done
+
 audit: $(READY)  ## known vulnerabilities of the locked packages (asks a service on the network)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[audit]'
-	@$(BIN)/python -m pip_audit --requirement constraints.txt --no-deps --disable-pip
+	@$(INSTALL) $(call packages,audit)
+	@$(BIN)/python -m pip_audit --disable-pip $(foreach lock,$(wildcard $(LOCKS)/*.lock),-r $(lock))
 
 instructions: $(READY)  ## instructions per packet under valgrind, against the committed count
 	@$(BIN)/python -m tests.proofs.instructions
 
 $(VENV)/docs: $(READY)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
+	@$(INSTALL) $(call packages,docs)
 	@touch $@
 
 docs: $(VENV)/docs  ## the documentation as a site, in docs/_build/html

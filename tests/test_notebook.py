@@ -18,7 +18,6 @@ NOTEBOOK = Path(__file__).resolve().parents[1] / "docs" / "run.ipynb"
 def test_the_notebook_runs_and_draws_what_the_report_draws(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("pandas")
     run = fake_run(tmp_path / "run")
     report.render(run)
     monkeypatch.setenv("MIDCALL_RUN", str(run))

@@ -8,7 +8,6 @@ import json
 import re
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 from captures.catalogue import load
@@ -102,15 +101,3 @@ def test_only_fetching_and_the_emulated_network_know_how_to_connect() -> None:
 def test_everything_that_is_fetched_is_pinned_by_its_sum() -> None:
     for one in load(local=False).captures:
         assert re.fullmatch(r"[\da-f]{64}", one.sha256), one.name
-
-
-def test_the_locked_versions_are_exact_and_cover_what_is_needed() -> None:
-    text = (ROOT / "constraints.txt").read_text(encoding="utf-8")
-    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
-    pins = [re.fullmatch(r"([\w.-]+)==([\w.!+-]+)", line) for line in lines]
-    assert all(pins)
-    locked = {pin.group(1).lower().replace("_", "-") for pin in pins if pin}
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    needed = project["dependencies"] + project["optional-dependencies"]["dev"]
-    names = {re.split(r"[\[<>=!~; ]", word)[0].lower() for word in needed}
-    assert names - locked <= {"setuptools"}
