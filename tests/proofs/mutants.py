@@ -122,7 +122,7 @@ def mutants_of(module: str) -> Iterator[Mutant]:
 def orders_names(operator: str, node: Any) -> bool:
     """Tell whether a change asks for the order of names: `==` or `!=` with a text made `<`."""
     ordering = re.match("core/ReplaceComparisonOperator_(Eq|NotEq)_[LG]t", operator)
-    return bool(ordering) and str(node.get_next_leaf().type) == "string"
+    return bool(ordering) and str(node.get_last_leaf().type) == "string"
 
 
 class Changed(SourceFileLoader):

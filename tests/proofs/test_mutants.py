@@ -31,6 +31,19 @@ def test_a_mutant_names_its_line_and_what_it_changes() -> None:
         assert one.text.startswith(f"{MODULE}:{one.line}: ")
 
 
+def test_no_mutant_asks_for_the_order_of_names() -> None:
+    pytest.importorskip("cosmic_ray")
+    held = [
+        (one.operator.rpartition("_")[2], one.line)
+        for one in mutants.mutants_of("experiments/metrics.py")
+        if "ReplaceComparisonOperator_Eq_" in one.operator
+    ]
+    text = (ROOT / "experiments/metrics.py").read_text(encoding="utf-8").splitlines()
+    named = {kind for kind, line in held if '"certain"' in text[line - 1]}
+    assert named == {"NotEq"}
+    assert {"Lt", "LtE", "Gt", "GtE", "NotEq"} <= {kind for kind, _ in held}
+
+
 def test_a_survivor_is_told_unless_what_it_writes_is_explained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
