@@ -167,7 +167,7 @@ lock: $(READY)  ## write locks/ anew from constraints.txt: versions and sha256 o
 
 audit: $(READY)  ## known vulnerabilities of the locked packages (asks a service on the network)
 	@$(INSTALL) $(call packages,audit)
-	@$(BIN)/python -m pip_audit --disable-pip $(foreach lock,$(wildcard $(LOCKS)/*.lock),-r $(lock))
+	@$(BIN)/python -m pip_audit --strict --disable-pip $(foreach lock,$(wildcard $(LOCKS)/*.lock),-r $(lock))
 
 instructions: $(READY)  ## instructions per packet under valgrind, against the committed count
 	@$(BIN)/python -m tests.proofs.instructions
