@@ -14,6 +14,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,21 +46,13 @@ FEW = 8
 def soak(
     minutes: float, pps: int | None, runs: Path, say: Callable[[str], None]
 ) -> tuple[Row, Path]:
-    """Send for so many minutes; returns the result and its file. Raises TestbedError."""
+    """Send for so many minutes; returns the result and its file, which holds the windows so far
+    at any moment. Raises TestbedError."""
     require()
     rate = pps or half_of_loss_free(runs)
     began = datetime.datetime.now(datetime.UTC)
     cores = sorted(os.sched_getaffinity(0))
-    with ExitStack() as stack:
-        network = stack.enter_context(Network())
-        box = stack.enter_context(way(PATH)(network, cores[-1]))
-        if not isinstance(box, Box):
-            raise TestbedError(f"path {PATH}: expected a box of the lab's")
-        generator = stack.enter_context(Generator(network))
-        load = load_of(path_of(PATH, network, generator, box), (SIZE,), str(SIZE))
-        stack.enter_context(preferred(cores[0]))
-        rows = windows(box, lambda: generator.trial(load, rate, WINDOW), minutes * 60, say)
-    told: Row = {
+    about: Row = {
         "schema": 1,
         "kind": FOLDER,
         "began": began.isoformat(timespec="seconds"),
@@ -68,13 +61,28 @@ def soak(
         "frame_octets": SIZE,
         "machine": machine() | surroundings(cores[0], cores[-1]),
         "code": {"digest": code_digest(), "git": git_state()},
-        "windows": rows,
-        "summary": summary(rows),
     }
-    path = runs / FOLDER / LATEST
-    write_json(path, told)
-    write_json(runs / FOLDER / f"{began:%Y%m%d-%H%M%S}.json", told)
-    return told, path
+    path = runs / FOLDER / f"{began:%Y%m%d-%H%M%S}.json"
+
+    def keep(rows: Sequence[Row]) -> Row:
+        told = about | {"windows": rows, "summary": summary(rows)}
+        write_json(path, told)
+        return told
+
+    with ExitStack() as stack:
+        network = stack.enter_context(Network())
+        box = stack.enter_context(way(PATH)(network, cores[-1]))
+        if not isinstance(box, Box):
+            raise TestbedError(f"path {PATH}: expected a box of the lab's")
+        generator = stack.enter_context(Generator(network))
+        load = load_of(path_of(PATH, network, generator, box), (SIZE,), str(SIZE))
+        stack.enter_context(preferred(cores[0]))
+        trial = partial(generator.trial, load, rate, WINDOW)
+        rows = windows(box, trial, minutes * 60, say, keep)
+    told = keep(rows)
+    latest = runs / FOLDER / LATEST
+    write_json(latest, told)
+    return told, latest
 
 
 def half_of_loss_free(runs: Path) -> int:
@@ -90,9 +98,13 @@ def half_of_loss_free(runs: Path) -> int:
 
 
 def windows(
-    box: Box, trial: Callable[[], Trial], seconds: float, say: Callable[[str], None]
+    box: Box,
+    trial: Callable[[], Trial],
+    seconds: float,
+    say: Callable[[str], None],
+    keep: Callable[[Sequence[Row]], object],
 ) -> list[Row]:
-    """Send window after window until the time is over."""
+    """Send window after window until the time is over; every minute say how it goes and keep it."""
     rows: list[Row] = []
     begin = time.monotonic()
     while not rows or time.monotonic() - begin < seconds:
@@ -109,6 +121,7 @@ def windows(
         rows.append(row)
         if len(rows) % 6 == 1:
             say(f"{row['at_s']:.0f} of {seconds:.0f} s, lost {sum(one['lost'] for one in rows)}")
+            keep(rows)
     return rows
 
 

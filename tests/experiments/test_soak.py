@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from experiments.bench import soak
 from experiments.errors import ExperimentError
+from testbed.errors import TestbedError
+from testbed.live.box import Box
 
 Row = dict[str, Any]
 
@@ -86,3 +89,27 @@ def test_the_rate_is_half_of_what_the_live_bench_found(tmp_path: Path) -> None:
     told = {"schema": 1, "summary": {"live": {"loss_free_pps": {"classifier": 300_000}}}}
     (folder / "latest.json").write_text(json.dumps(told))
     assert soak.half_of_loss_free(tmp_path) == 150_000
+
+
+def test_windows_are_kept_every_minute_so_a_soak_that_is_killed_has_them() -> None:
+    class Idle:
+        worker = os.getpid()
+
+        def counters(self) -> dict[str, int]:
+            return {"dropped_by_overload": 0}
+
+    kept: list[list[Row]] = []
+    wanted = 9
+
+    def trial() -> Any:
+        nonlocal wanted
+        wanted -= 1
+        if wanted < 0:
+            raise KeyboardInterrupt
+        raise TestbedError("the sender was late")
+
+    keep = lambda rows: kept.append(list(rows))  # noqa: E731
+    with pytest.raises(KeyboardInterrupt):
+        soak.windows(cast(Box, Idle()), trial, 3600, lambda line: None, keep)
+    assert [len(one) for one in kept] == [1, 7]
+    assert kept[-1][0]["why"] == "the sender was late"
