@@ -24,6 +24,7 @@ from experiments import (
     metrics,
     offline,
     play,
+    proofs,
     provenance,
     reaction,
     recorded,
@@ -192,6 +193,9 @@ def beside(
     nulls = aa.pooled(options.runs)
     if nulls is not None:
         yield {}, {"aa": nulls}
+    proven = proofs.pooled(options.runs)
+    if proven is not None:
+        yield {}, {"proofs": proven}
 
 
 def examine(held: Corpus, options: Options, log: Log) -> dict[str, offline.Seen]:

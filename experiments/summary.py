@@ -18,7 +18,7 @@ Row = Mapping[str, Any]
 
 SCHEMA = 1
 #: Keys that differ between two equal runs; all others are byte-identical at any -j.
-TIMED = ("throughput", "latency", "machine", "run", "live", "programs", "aa")
+TIMED = ("throughput", "latency", "machine", "run", "live", "programs", "aa", "proofs")
 
 #: Columns of calls.parquet that calls[] repeats.
 CALL_KEYS = (

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from testbed import errors
-from testbed.language import ACCESS
+from testbed.language import ACCESS, METHODS
 from testbed.policy import EMPTY
 from testbed.policy_files import available, load
 from testbed.words import port_range
@@ -235,3 +235,39 @@ def test_an_unknown_hypothesis_or_access_is_told() -> None:
 def test_a_range_of_ports_holds_both_its_ends() -> None:
     assert port_range("3478-3481") == (3478, 3481)
     assert port_range(5060) == (5060, 5060)
+    assert port_range("1-65535") == (1, 65535)
+
+
+@pytest.mark.parametrize("word", [0, 65536, "0-9", "9-65536", "9-8", "9", "9-"])
+def test_a_range_of_ports_lies_within_them_and_does_not_run_backwards(word: int | str) -> None:
+    with pytest.raises(ValueError, match=f"got {word!r}, expected a port"):
+        port_range(word)
+
+
+@pytest.mark.parametrize(
+    ("match", "problem"),
+    [
+        ('role = ["medla"]', "match: role: got 'medla', expected some of "),
+        ('payload = ["rtq"]', "match: payload: got 'rtq', expected some of unknown, stun, "),
+        ('stun_method = ["bind"]', "match: stun_method: got 'bind', expected some of binding, "),
+        ('hello = ["4" ]', "match: hello: got '4', expected 16 hexadecimal digits in lower case"),
+        ('dns = ["A.example"]', "match: dns: got 'A.example', expected a host name in lower case"),
+        ('size = "a-b"', "match: size: got 'a-b', expected "),
+        ('size = "-"', "match: size: got '-', expected "),
+        ('ports = [5060]\nname_in = ["tls"]', "match: name_in says where `name` is looked for, "),
+        ('ports = [5060]\nverdict = "unsure"', "match: verdict says how sure app or role must be"),
+    ],
+)
+def test_a_word_that_the_language_does_not_have_is_refused(
+    write: Write, match: str, problem: str
+) -> None:
+    words = match.replace("\n", ", ")
+    text = HEAD + RULE.replace("ports = [5060]", words)
+    (told,) = problems(write("op.toml", text))
+    assert told.startswith(f"hypothesis h: rule r: {problem}")
+
+
+def test_methods_have_the_numbers_of_their_rfcs() -> None:
+    turn = {"allocate": 0x3, "refresh": 0x4, "send": 0x6, "data": 0x7}  # RFC 8656 section 18.1
+    turn |= {"create-permission": 0x8, "channel-bind": 0x9}
+    assert {"binding": 0x1} | turn == METHODS  # RFC 8489 section 18.2
