@@ -37,13 +37,14 @@ class Look(NamedTuple):
     """What one packet must be; None where it does not matter.
 
     ports and near_ports: of either end, ranges, one of which is enough; far and near: address
-    prefixes; size: range of payload octets.
+    prefixes; spared: a prefix in which the far one must not lie; size: range of payload octets.
     """
 
     proto: int | None = None
     ports: tuple[Range, ...] | None = None
     near_ports: tuple[Range, ...] | None = None
     far: Prefix | None = None
+    spared: Prefix | None = None
     near: Prefix | None = None
     up: bool | None = None
     size: Range | None = None
@@ -64,6 +65,8 @@ class Look(NamedTuple):
                 return False
         if self.far is not None and not prefix_meets(self.far, ends.far):
             return False
+        if self.spared is not None and prefix_meets(self.spared, ends.far):
+            return False
         return self.near is None or prefix_meets(self.near, ends.near)
 
     def packet_meets(self, one: Sent) -> bool:
@@ -79,7 +82,7 @@ class Look(NamedTuple):
         """Return the names of what decides."""
         given = {
             "protocol": self.proto, "far port": self.ports, "near port": self.near_ports,
-            "far address": self.far, "near address": self.near, "direction": self.up,
+            "far address": self.far or self.spared, "near address": self.near, "direction": self.up,
             "size": self.size,
         }  # fmt: skip
         told = {name for name, value in given.items() if value is not None}
@@ -96,9 +99,12 @@ class Look(NamedTuple):
         for ports, end in ((self.ports, "far"), (self.near_ports, "near")):
             if ports is not None:
                 yield f"{end} port {', '.join(range_words(one) for one in ports)}"
-        for prefix, end in ((self.far, "far"), (self.near, "near")):
+        told = (self.far, "far address"), (self.spared, "far address not in"), (
+            self.near, "near address"
+        )  # fmt: skip
+        for prefix, words in told:
             if prefix is not None:
-                yield f"{end} address {prefix_words(prefix, reveal)}"
+                yield f"{words} {prefix_words(prefix, reveal)}"
         if self.size is not None:
             yield f"payload of {range_words(self.size)} octets"
         if self.payload is not None:
@@ -160,7 +166,8 @@ class Clause(NamedTuple):
     """One way to be blocked.
 
     times: how many packets in a row of one flow must meet `look`, each `gap` ns (a range) after
-    the one before it; `close`: no other packet of the flow may come between.
+    the one before it; `close`: no other packet of the flow may come between; `each_way`: rows are
+    of one direction, whatever comes from the other side.
     """
 
     look: Look
@@ -169,6 +176,7 @@ class Clause(NamedTuple):
     times: int = 1
     gap: Range = ALL
     close: bool = False
+    each_way: bool = False
 
     def holds(self, probe: Probe) -> bool:
         """Tell whether a box that has this clause blocks a probe."""
@@ -177,6 +185,7 @@ class Clause(NamedTuple):
     def strikes(self, probe: Probe) -> int | None:
         """Return the number of the first packet of a probe at which the clause holds, or None."""
         flows: dict[Ends, Count] = defaultdict(Count)
+        rows: dict[tuple[Ends, bool], Row] = defaultdict(Row)
         before: list[Mark] = []
         for number, one in enumerate(probe):
             count = flows[one.ends]
@@ -184,8 +193,9 @@ class Clause(NamedTuple):
             if self.earlier is not None and self.earlier.look.meets(one):
                 before.append(Mark(number, one, *count.before(one)))
             hit = self.look.meets(one)
-            count.chain(one, hit, self.gap, self.close)
-            if not hit or count.row < self.times:
+            row = rows[one.ends, one.up and self.each_way]
+            row.add(one, hit, self.gap, self.close)
+            if not hit or row.length < self.times:
                 continue
             if not self.windows.meet(*count.so_far(one)):
                 continue
@@ -237,6 +247,7 @@ class Clause(NamedTuple):
         told = list(self.look.words(reveal)) or ["any packet"]
         if self.times > 1 or self.gap != ALL:
             row = "in a row" if self.close else "of the flow"
+            row += " in one direction" if self.each_way else ""
             gap = "" if self.gap == ALL else f", {seconds_words(self.gap)} apart"
             told.append(f"{self.times} such packets {row}{gap}")
         told += self.windows.words("its flow")
@@ -262,8 +273,8 @@ class Count:
     """What a flow has done so far."""
 
     def __init__(self) -> None:
-        self.packets = self.loaded = self.octets = self.row = 0
-        self.first = self.last = -1
+        self.packets = self.loaded = self.octets = 0
+        self.first = -1
 
     def add(self, one: Sent) -> None:
         """Count a packet."""
@@ -281,14 +292,21 @@ class Count:
         loaded = self.loaded - bool(one.payload)
         return self.packets, loaded, self.octets, one.time - self.first
 
-    def chain(self, one: Sent, hit: bool, gap: Range, close: bool) -> None:
-        """Go on with a row of packets, or begin it anew."""
+
+class Row:
+    """Packets that come one after the other."""
+
+    def __init__(self) -> None:
+        self.length, self.last = 0, -1
+
+    def add(self, one: Sent, hit: bool, gap: Range, close: bool) -> None:
+        """Go on with the row, or begin it anew."""
         if hit:
             follows = self.last >= 0 and within(gap, one.time - self.last)
-            self.row = self.row + 1 if follows else 1
+            self.length = self.length + 1 if follows else 1
             self.last = one.time
         elif close:
-            self.row, self.last = 0, -1
+            self.length, self.last = 0, -1
 
 
 def prefix_meets(prefix: Prefix, address: bytes) -> bool:

@@ -55,32 +55,38 @@ class Unexplained(Exception):
     """No condition on the payload agrees with what the box answers."""
 
 
-def learn(one: Sent, ask: Ask, sizes: Range) -> Condition | None:
+def learn(
+    one: Sent, ask: Ask, sizes: Range, tells: Callable[[bytes], bool] = lambda body: True
+) -> Condition | None:
     """Return what a box looks for in a packet's payload, None where any payload will do.
 
     ask: whether the box blocks with another payload in its place; sizes: of payloads that may be
-    tried, at least; others are tried first. Raises Unexplained.
+    tried, at least; others are tried first; tells: whether the answer to a payload tells of this
+    condition, and not of another clause that was found before. Raises Unexplained.
     """
-    if sizes != ALL and sizes[0] < sizes[1] and all(map(ask, samples(one, sizes))):
+    if sizes != ALL and sizes[0] < sizes[1] and all(map(ask, samples(one, sizes, tells))):
         return None  # what other messages lack may be no more than the size
     for span in dict.fromkeys((ALL, sizes)):
-        seen = {body: ask(body) for body in samples(one, span)}
+        seen = {body: ask(body) for body in samples(one, span, tells)}
         if all(seen.values()):
             return None
-        found = survivor(one, hypotheses(one, seen), variants(one, span), seen, ask)
+        more = list(filter(tells, variants(one, span)))
+        found = survivor(one, hypotheses(one, seen), more, seen, ask)
         found = found or disorder(one, ask, span, seen)
         if isinstance(found, Fixed):
             return narrowed(one, found, ask, span)
-        if found is not None and all(agrees(one, found, ask, body) for body in spoilt(one, found)):
+        odd = filter(tells, spoilt(one, found)) if found is not None else ()
+        if found is not None and all(agrees(one, found, ask, body) for body in odd):
             return found
     return octets_of(one, ask, sizes)
 
 
-def samples(one: Sent, sizes: Range) -> list[bytes]:
-    """Return a message of every kind, the same for every search."""
+def samples(one: Sent, sizes: Range, tells: Callable[[bytes], bool]) -> list[bytes]:
+    """Return a message of every kind that tells something, the same for every search."""
     bodies = exemplars(one.ends.proto).values()
     same = [unlike(one.payload, "one"), bytes(len(one.payload))]
-    return list(dict.fromkeys([*resized_into(bodies, sizes, len(one.payload)), *same]))
+    found = dict.fromkeys([*resized_into(bodies, sizes, len(one.payload)), *same])
+    return list(filter(tells, found))
 
 
 # ---- conditions on fields

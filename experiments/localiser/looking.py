@@ -7,17 +7,28 @@ needed all together; where another cause would do alone, only one of them is lef
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from classifier.decode import TCP, UDP
 from experiments.localiser.asking import Asker
-from experiments.localiser.clause import ALL, FOREVER, Look, Prefix, Range, within
+from experiments.localiser.clause import (
+    ALL,
+    FOREVER,
+    Clause,
+    Look,
+    Prefix,
+    Range,
+    blocks,
+    prefix_meets,
+    within,
+)
 from experiments.localiser.conditions import Condition, Named
 from experiments.localiser.content import learn
-from experiments.localiser.messages import client_hello, request, resized, unlike
+from experiments.localiser.messages import client_hello, noise, request, resized, unlike
 from experiments.localiser.neutral import (
     LISTED,
+    far_addresses,
     images,
     near_addresses,
     turned_bit,
@@ -32,19 +43,29 @@ from experiments.localiser.reading import read
 from experiments.localiser.sealing import quic_initial
 from testbed.probe import Ends, Probe, Sent, flows_of
 
-#: The largest payload that is tried.
-LARGE = 1400
+#: The largest payload that is tried, and one about as small as messages are.
+LARGE, LEAST = 1400, 60
 LAST_PORT = 65_535
+#: Far ports of which it is asked whether a box spares them.
+USUAL = (53, 80, 443, 3478)
+#: How often several bits of an address are turned together.
+DRAWN = 4
+#: How often a range of ports is halved to find holes in it.
+DEPTH = 3
 
-#: What of a flow is tried, and its name in a Look.
-OF_FLOW = (("far", "far"), ("far_port", "ports"), ("near_port", "near_ports"), ("proto", "proto"))
+#: What of a flow is tried, and of all but the far address its name in a Look.
+OF_FLOW = ("far", "far_port", "near_port", "proto")
+RANGED = (("far_port", "ports"), ("near_port", "near_ports"), ("proto", "proto"))
 
 
 class Looker:
-    """Learns what packets of a probe must be; `probe` is the probe as far as it is neutral."""
+    """Learns what packets of a probe must be; `probe` is the probe as far as it is neutral.
 
-    def __init__(self, asker: Asker, probe: Probe) -> None:
-        self.asker, self.probe = asker, probe
+    known: clauses that were found before; where one of them holds, an answer says nothing new.
+    """
+
+    def __init__(self, asker: Asker, probe: Probe, known: Sequence[Clause] = ()) -> None:
+        self.asker, self.probe, self.known = asker, probe, known
         self.needs: dict[Ends, set[str]] = {ends: set() for ends in flows_of(probe)}
         self.client = False
 
@@ -58,7 +79,7 @@ class Looker:
         """Replace what does not matter of every flow, and the subscriber's address."""
         for ends in list(self.needs):
             now = ends
-            for what, _ in OF_FLOW:
+            for what in OF_FLOW:
                 now = self._strip(now, what)
         near = self.probe[-1].ends.near
         tries = [with_client(self.probe, one) for one in near_addresses(near)]
@@ -86,7 +107,12 @@ class Looker:
         one = self.probe[at]
         found: dict[str, Any] = {}
         sizes = self.size(at, None) or ALL if self.loose(at) else self.sizes(at)
-        payload = learn(one, lambda body: self.blocked(with_payload(self.probe, at, body)), sizes)
+        payload = learn(
+            one,
+            lambda body: self.blocked(with_payload(self.probe, at, body)),
+            sizes,
+            lambda body: not blocks(self.known, with_payload(self.probe, at, body)),
+        )
         if isinstance(payload, Named) and "dns" not in payload.where:
             payload = self.told_in(at, payload)
         found["payload"] = payload
@@ -95,12 +121,15 @@ class Looker:
         if not self.blocked(flip):
             found["up"] = one.up
         needs = self.needs[one.ends]
-        for what, name in OF_FLOW:
+        if "far" in needs:
+            found |= self._fars(one.ends)
+        for what, name in RANGED:
             if what in needs and not implied(one, what, payload):
                 found[name] = getattr(self, f"_{what}")(one.ends)
         if self.client:
             found["near"] = self._near(one.ends)
-        return Look(**found)
+        look = Look(**found)
+        return look if look.ports else look._replace(ports=self._but_ports(at, look))
 
     def told_in(self, at: int, found: Named) -> Named:
         """Return in which places a name is looked for, those of the other transport tried too."""
@@ -128,8 +157,13 @@ class Looker:
         or nearly so, its own alone where others do not show."""
         one = self.probe[at]
         size = len(one.payload)
-        larger = self._any(at, resized(one, size + 300))
-        return ALL if larger and self._any(at, resized(one, size // 2)) else (size, size)
+        if not self._any(at, resized(one, size + 300)):
+            return size, size
+        if not self._any(at, resized(one, size // 2)):
+            return size, size
+        if size // 2 > LEAST and not self._any(at, resized(one, LEAST)):
+            return size // 2, size + 300
+        return ALL
 
     def _any(self, at: int, bodies: Iterable[bytes]) -> bool:
         return any(self.blocked(with_payload(self.probe, at, body)) for body in bodies)
@@ -162,7 +196,10 @@ class Looker:
         return self._ports(ends, "near_port")
 
     def _ports(self, ends: Ends, what: str) -> tuple[Range, ...]:
-        """Return the ports that are blocked: the range around the flow's own, and listed ones."""
+        """Return the ports that are blocked: ranges around the flow's own, and listed ones.
+
+        Next to the range a port is left out and the one behind it tried: of pairs one is skipped.
+        """
         own = int(getattr(ends, what))
 
         def hit(port: int) -> bool:
@@ -170,38 +207,94 @@ class Looker:
 
         low = 1 if hit(1) else halve(own, 1, hit)
         high = LAST_PORT if hit(LAST_PORT) else halve(own, LAST_PORT, hit)
-        found = [(low, high)]
-        for port in LISTED:
+        found = [*pieces(low, own, hit), *pieces(own, high, hit)]
+        beside = [port for port in (low - 2, high + 2) if 0 < port <= LAST_PORT]
+        for port in (*LISTED, *beside):
             if not any(within(one, port) for one in found) and hit(port):
                 found.append((reach(port, -1, hit), reach(port, 1, hit)))
         return merged(found)
 
+    def _but_ports(self, at: int, look: Look) -> tuple[Range, ...] | None:
+        """Return all far ports but those that a box spares around the usual ones, None for all."""
+        one = self.probe[at]
+
+        def spared(port: int) -> bool:
+            ends = with_port(one.ends, "far_port", port)
+            met = look.meets(one._replace(ends=ends))
+            return met and not self.blocked(with_ends(self.probe, one.ends, ends))
+
+        low, found = 1, []
+        for port in USUAL if one.ends.proto in (TCP, UDP) else ():
+            if port >= low and spared(port):
+                found.append((low, reach(port, -1, spared) - 1))
+                low = reach(port, 1, spared) + 1
+        kept = [span for span in (*found, (low, LAST_PORT)) if span[0] <= span[1]]
+        return tuple(kept) if found else None
+
     def _proto(self, ends: Ends) -> int:
         return ends.proto
 
-    def _far(self, ends: Ends) -> Prefix:
-        return self._prefix(
-            ends.far, lambda one: with_ends(self.probe, ends, ends._replace(far=one))
-        )
+    def _fars(self, ends: Ends) -> Iterator[tuple[str, Prefix]]:
+        """Yield the prefix of the far address that matters, and one within it that is spared."""
+
+        def image(far: bytes) -> Probe:
+            return with_ends(self.probe, ends, ends._replace(far=far))
+
+        prefix = self._prefix(ends.far, image)
+        if prefix[1]:
+            yield "far", prefix
+        for far in far_addresses(ends.far):
+            if prefix_meets(prefix, far) and not self.blocked(image(far)):
+                yield "spared", self._prefix(far, image, False)
+                return
 
     def _near(self, ends: Ends) -> Prefix:
         return self._prefix(ends.near, lambda one: with_client(self.probe, one))
 
-    def _prefix(self, own: bytes, image: Callable[[bytes], Probe]) -> Prefix:
-        """Return the prefix of an address that matters, by turning single bits."""
+    def _prefix(self, own: bytes, image: Callable[[bytes], Probe], answer: bool = True) -> Prefix:
+        """Return the prefix of an address that matters, by turning single bits, then several.
 
-        def free(bit: int) -> bool:
-            return self.blocked(image(turned_bit(own, bit)))
+        answer: what the box says of the address itself.
+        """
 
-        bits = 8 * len(own)
-        low, high = 0, bits
+        def free(bits: Iterable[int]) -> bool:
+            other = own
+            for bit in bits:
+                other = turned_bit(other, bit)
+            return self.blocked(image(other)) == answer
+
+        count = 8 * len(own)
+        low, high = 0, count
         while low < high:
             middle = (low + high) // 2
-            if free(middle):
+            if free([middle]):
                 high = middle
             else:
                 low = middle + 1
+        if not all(map(free, some_bits(low, count))):
+            low = next((bit + 1 for bit in range(count - 1, low - 1, -1) if not free([bit])), low)
         return own, low
+
+
+def some_bits(low: int, count: int) -> Iterator[list[int]]:
+    """Yield some of the bits from `low` on, drawn by their numbers alone."""
+    for number in range(DRAWN):
+        drawn = int.from_bytes(noise(16, "bits", number, low), "big")
+        bits = [bit for bit in range(low, count) if drawn >> bit & 1]
+        if bits:
+            yield bits
+
+
+def pieces(low: int, high: int, hit: Callable[[int], bool], depth: int = DEPTH) -> list[Range]:
+    """Return the parts of a range that are hit, as far as its middles show holes in it; both its
+    ends are known to be hit."""
+    middle = (low + high) // 2
+    if depth == 0 or high - low < 2:
+        return [(low, high)]
+    if hit(middle):
+        return pieces(low, middle, hit, depth - 1) + pieces(middle, high, hit, depth - 1)
+    left, right = halve(low, middle, hit), halve(high, middle, hit)
+    return pieces(low, left, hit, depth - 1) + pieces(right, high, hit, depth - 1)
 
 
 def reach(port: int, way: int, hit: Callable[[int], bool]) -> int:

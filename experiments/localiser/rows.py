@@ -44,12 +44,14 @@ def in_a_row(asker: Asker, looker: Looker) -> Trace | None:
     row = row_of(last, count, usual)
     between = [bare(one)._replace(time=one.time + usual // 2) for one in row[:-1]]
     close = not asker.blocked(in_order([*row, *between]))
-    learner = RowLooker(asker, row)
+    learner = RowLooker(asker, row, looker.known)
     learner.needs = {last.ends: looker.needs[last.ends]}
     learner.client = looker.client
     look = learner.look(0)
     met = look.meets(bare(last))
-    clause = Clause(look, times=count, gap=gap, close=close and not met)
+    turned = [one._replace(up=one.up != bool(n % 2)) for n, one in enumerate(row)]
+    each = look.up is None and not asker.blocked(tuple(turned))
+    clause = Clause(look, times=count, gap=gap, close=close and not met, each_way=each)
     return Trace(clause, row, tuple(range(count)))
 
 

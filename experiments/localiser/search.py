@@ -106,13 +106,14 @@ def explore(asker: Asker, base: Probe, found: Found) -> None:
             if not asker.blocked(probe):
                 continue
             try:
-                trace = one_clause(asker, probe)
+                trace = one_clause(asker, probe, found.clauses)
             except Unexplained:
                 found.complete = False
                 found.notes.append(
                     f"a block of {len(probe)} packets that no rule of one or two packets explains"
                 )
                 continue
+            trace = fitting(trace, probe)
             found.traces.append(trace)
             if not trace.clause.holds(probe):
                 found.complete = False
@@ -127,11 +128,25 @@ def explore(asker: Asker, base: Probe, found: Found) -> None:
 # ---- one clause
 
 
-def one_clause(asker: Asker, base: Probe) -> Trace:
-    """Return a clause by which a box blocks a probe; raises Unexplained."""
+def fitting(trace: Trace, base: Probe) -> Trace:
+    """Return a trace whose clause counts no packets with a payload, where this alone keeps it from
+    the probe in which it was found.
+
+    They were counted with octets of no meaning; a box may look past messages that it knows.
+    """
+    clause = trace.clause
+    before = clause.earlier and clause.earlier._replace(
+        since=clause.earlier.since._replace(loaded=ALL)
+    )
+    lax = clause._replace(windows=clause.windows._replace(loaded=ALL), earlier=before)
+    return trace._replace(clause=lax) if lax.holds(base) and not clause.holds(base) else trace
+
+
+def one_clause(asker: Asker, base: Probe, known: Sequence[Clause] = ()) -> Trace:
+    """Return a clause by which a box blocks a probe, other than those known; raises Unexplained."""
     probe = cut(asker, base)
     probe, wanted = strip_packets(asker, probe)
-    looker = Looker(asker, probe)
+    looker = Looker(asker, probe, known)
     looker.strip_flows()
     probe = looker.probe
     last = len(probe) - 1
@@ -235,7 +250,7 @@ def placed(asker: Asker, looker: Looker, lead: int | None) -> Trace | None:
     spans = windows(stage, found, asker.blocked, asker.longest)
     margin = found._replace(octets=found.octets + 2000 if found.octets else 0)
     small = stage.build(margin if asker.blocked(stage.build(margin)) else found)
-    learner = Looker(asker, small)
+    learner = Looker(asker, small, looker.known)
     learner.needs = {ends: looker.needs[ends] for ends in flows_of(small)}
     learner.client = looker.client
     end = len(small) - 1
