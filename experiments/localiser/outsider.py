@@ -10,9 +10,11 @@ from __future__ import annotations
 import tomllib
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from captures.folders import samples
+from experiments.errors import ExperimentError
 from experiments.localiser.rule import Box, Planted, all_of, at, is_up, octet
 from testbed.probe import Sent
 
@@ -27,7 +29,6 @@ def rules() -> tuple[Planted, ...]:
 def planted(told: dict[str, Any]) -> Planted:
     """Return a rule of the file as a planted one."""
     name = told["id"]
-    file = next(samples().folder.glob(f"{told['capture']}.pcap*"))
     words = {"name": told.get("names", ()), "prefix": told.get("prefixes", ()),
              "unseen": told.get("unseen", ())}  # fmt: skip
     return Planted(
@@ -36,11 +37,20 @@ def planted(told: dict[str, Any]) -> Planted:
         told["policy"] if "policy" in told else WANTED[name],
         tuple(map(frozenset, told["needs"])),
         {what: tuple(numbers) for what, numbers in told.get("edges", {}).items()},
-        file,
+        capture(told["capture"]),
         {word: tuple(held) for word, held in words.items() if held},
         frozenset(told.get("implied", ())),
         told.get("access", "fibre"),
     )
+
+
+def capture(name: str) -> Path:
+    """Return the file of a capture: a sample, or one that was a sample when the rules were written
+    and is kept beside them, so that the figure can be had again. Raises ExperimentError."""
+    for folder in (samples().folder, Path(__file__).parent):
+        for file in folder.glob(f"{name}.pcap*"):
+            return file
+    raise ExperimentError(f"outsider.toml: no capture {name!r} among the samples; restore it")
 
 
 # ---- what the policy language has no word for

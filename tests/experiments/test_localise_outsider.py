@@ -8,6 +8,7 @@ from importlib import resources
 
 import pytest
 
+from experiments.errors import ExperimentError
 from experiments.localiser import bench, beside, fresh, outsider
 from experiments.localiser.asking import Asker
 from experiments.localiser.clause import Clause, Look
@@ -92,6 +93,11 @@ def test_an_outcome_counts_each_answer_by_itself(
     row = {"recovered": False, "complete": complete, "tests": 150, "tests_blocked": 50,
            "tests_wrong": wrong, "tests_missed": missed}  # fmt: skip
     assert bench.outcome(row) == outcome
+
+
+def test_a_capture_that_is_not_there_is_said() -> None:
+    with pytest.raises(ExperimentError, match="no capture 'sample-nothing'"):
+        outsider.capture("sample-nothing")
 
 
 # ---- what these rules showed the search to miss, mended since
