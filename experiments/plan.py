@@ -280,7 +280,7 @@ def more(found: Plan) -> list[str]:
     if found.dresses:
         reused = f", {found.dresses_reused} finished already and reused"
         out.append(
-            f"dresses       {found.dresses} captures in a control arm or disguise"
+            f"dresses       {found.dresses} captures as they are, in a control arm or a disguise"
             f"{reused if found.dresses_reused else ''}; {found.dress_plays} plays of each"
         )
     if found.boxes or found.planted:

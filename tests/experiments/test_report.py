@@ -244,9 +244,9 @@ def test_recordings_of_the_lab_are_told_from_public_captures(tmp_path: Path) -> 
     told["captures"] |= {"real": 0, "recorded": 47}
     path.write_text(json.dumps(told))
     text = Outline(report.render(tmp_path / "run").read_text()).text
-    assert "47 are no public one: the lab recorded real programs" in text
+    assert "47 captures of this run are not public: the lab recorded real programs" in text
     assert "0 real captures, 47 recorded in the lab" in text
-    assert "47 are no public one" in (tmp_path / "run" / "report.md").read_text()
+    assert "47 captures of this run are not public" in (tmp_path / "run" / "report.md").read_text()
 
 
 def test_no_false_call_is_told_as_a_bound(outline: Outline) -> None:
