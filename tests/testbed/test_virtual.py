@@ -155,7 +155,8 @@ SAMPLE = """
 import sys
 sys.path[:0] = ["tests/testbed"]
 import conftest as make
-from testbed.policy import Policy, Rule
+from testbed.language import Rule
+from testbed.policy import Policy
 from testbed.virtual import simulate
 import hashlib
 
