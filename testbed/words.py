@@ -27,14 +27,10 @@ def known_words(words: list[str], choices: tuple[str, ...]) -> list[str]:
 
 def port_range(word: int | str) -> tuple[int, int]:
     """Return the first and last port of `5060` or `"3478-3481"`; raises ValueError."""
-    if isinstance(word, int):
-        first = last = word
-    else:
-        found = PORTS.fullmatch(word)
-        first, last = (int(found[1]), int(found[2])) if found else (-1, -1)
-    if not 0 < first <= last < 65536:
+    found = PORTS.fullmatch(f"{word}-{word}" if isinstance(word, int) else word)
+    if found is None or not 0 < int(found[1]) <= int(found[2]) < 65536:
         raise ValueError(f'got {word!r}, expected a port (5060) or a range ("3478-3481")')
-    return first, last
+    return int(found[1]), int(found[2])
 
 
 def prefix(word: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:

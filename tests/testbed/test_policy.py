@@ -13,7 +13,7 @@ from testbed import errors
 from testbed.language import ACCESS, METHODS
 from testbed.policy import EMPTY
 from testbed.policy_files import available, load
-from testbed.words import port_range
+from testbed.words import host_address, port_range, span
 
 Write = Callable[[str, str], Path]
 
@@ -238,7 +238,7 @@ def test_a_range_of_ports_holds_both_its_ends() -> None:
     assert port_range("1-65535") == (1, 65535)
 
 
-@pytest.mark.parametrize("word", [0, 65536, "0-9", "9-65536", "9-8", "9", "9-"])
+@pytest.mark.parametrize("word", [-1, 0, 65536, "0-9", "9-65536", "9-8", "9", "9-"])
 def test_a_range_of_ports_lies_within_them_and_does_not_run_backwards(word: int | str) -> None:
     with pytest.raises(ValueError, match=f"got {word!r}, expected a port"):
         port_range(word)
@@ -271,3 +271,14 @@ def test_methods_have_the_numbers_of_their_rfcs() -> None:
     turn = {"allocate": 0x3, "refresh": 0x4, "send": 0x6, "data": 0x7}  # RFC 8656 section 18.1
     turn |= {"create-permission": 0x8, "channel-bind": 0x9}
     assert {"binding": 0x1} | turn == METHODS  # RFC 8489 section 18.2
+
+
+def test_a_range_may_be_open_at_an_end_and_holds_both_ends() -> None:
+    assert span("100-200") == (100.0, 200.0)
+    assert span("-200") == (0.0, 200.0)
+    assert span("100-") == (100.0, float("inf"))
+
+
+def test_what_is_no_address_is_told_as_such() -> None:
+    with pytest.raises(ValueError, match="got 'nx', expected an address, or nxdomain"):
+        host_address("nx")
