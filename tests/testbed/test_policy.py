@@ -282,3 +282,28 @@ def test_a_range_may_be_open_at_an_end_and_holds_both_ends() -> None:
 def test_what_is_no_address_is_told_as_such() -> None:
     with pytest.raises(ValueError, match="got 'nx', expected an address, or nxdomain"):
         host_address("nx")
+
+
+PERIOD = (
+    '[[period]]\naccess = ["3g"]\nfrom = 2016-01-05\nto = 2016-02-05\ngrade = "C"\nsource = "s"\n'
+)
+DAY = date(2016, 1, 6)
+
+
+@pytest.mark.parametrize(("own", "whole"), [("", 0.5), ("probability = 0.5\n", 0.25)])
+def test_a_period_makes_its_rules_as_rare_as_it_is(write: Write, own: str, whole: float) -> None:
+    text = HEAD + 'fail = "closed"\n' + PERIOD + "probability = 0.5\n" + RULE + own
+    policy = load(write("op.toml", text)).policy("h", "3g", DAY)
+    assert [rule.probability for rule in policy.rules] == [whole]
+    assert policy.fail == "closed"
+
+
+def test_a_period_that_ends_before_it_begins_and_rules_of_one_name_are_refused(
+    write: Write,
+) -> None:
+    second = RULE.partition("[[hypothesis.rule]]")[2]
+    text = HEAD + PERIOD.replace("02-05", "01-04") + RULE + "[[hypothesis.rule]]" + second
+    assert problems(write("op.toml", text)) == [
+        "hypothesis h: two rules are called 'r'; give each a name of its own",
+        "period 1: from 2016-01-05 to 2016-01-04 holds no day; `to` is excluded",
+    ]
