@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Two cores in tandem: one reads packets, the other finds their flows and decides.
 
-The leader reads the file, decodes each packet and hashes its flow, a few batches ahead of the
+The leader reads the file, decodes each packet and hashes its flow, some batches ahead of the
 follower, which owns the flow table and all that is decided by it. Each half of the packet path is
 taken by one thread alone and in the order of the packets, so the verdicts are those of
 `Engine.feed`: nothing is known too early, and nothing is written by two at once. What the leader
@@ -31,8 +31,9 @@ from classifier.engine import Engine, read, roomy, take
 from classifier.flow import METER_PACKETS, METER_UNKNOWN_LINK, Numbers, Records
 from classifier.signs import SIGN_FLOW, SIGN_IP_AT
 
-#: Batches that are under way at once.
-SLOTS = 4
+#: Batches that are under way at once: so many that a row has left the follower's cache when the
+#: leader writes to it again. To take a line from there costs more than what is written.
+SLOTS = 24
 #: Batches that the follower takes before it lets Python look after signals.
 MOST = 256
 #: Turns of a loop that waits for the other thread, about a ms, before it sleeps.
