@@ -13,8 +13,9 @@ from classifier.signs import SIGN_TEXT, SIGN_TEXT_LENGTH, SIGNS
 from classifier.verdicts import MESSENGER, OTHER_RTC, VIBER, WHATSAPP
 from testbed.answers import addresses
 from testbed.dialogue import final_invite, transaction
+from testbed.matching import spell
 from testbed.media import media_at, stun_at
-from testbed.middlebox import NAME_ROOM, spell
+from testbed.rules import NAME_ROOM
 
 COOKIE = bytes.fromhex("2112a442")
 RTP = bytes.fromhex("8078000100000001deadbeef") + bytes(range(40))
