@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,15 @@ def corpus() -> Path:
     if folder is None:
         pytest.skip("no real captures here: set MIDCALL_CORPUS to a folder of them")
     return folder
+
+
+def pytest_configure() -> None:
+    """Take SIGINT where a shell that started the tests in its background lets it be ignored.
+
+    What tests start and interrupt would ignore it, too.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
