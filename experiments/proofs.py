@@ -9,6 +9,7 @@ not there, or cannot be read, was not proven.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,28 +30,29 @@ PROMISES = {
 def pooled(runs: Path) -> Row | None:
     """Return `proofs` of summary.json, what each proof last gave; None where there is nothing."""
     paths = sorted((runs / "reliability").glob("*.json"))
-    held = [told for path in paths if (told := kept(path))]
-    fuzzed = kept(runs / "fuzz" / "latest.json")
-    bench, growth = (
-        kept(runs.resolve().parent / f"{name}.json") for name in ("bench", "bench-growth")
-    )
+    held = [row for path in paths if (row := kept(path, proof))]
+    beside = runs.resolve().parent
+    fuzzed = kept(runs / "fuzz" / "latest.json", fuzzing)
+    bench, growth = kept(beside / "bench.json", ratios), kept(beside / "bench-growth.json", grown)
     if not held and not fuzzed and not bench and not growth:
         return None
-    return {
-        "proofs": [proof(told) for told in held],
-        "fuzz": fuzzed and {key: fuzzed[key] for key in ("mutated", "files", "finding", "ended")},
-        "bench": bench and {"machine": bench["machine"], "files": ratios(bench["files"])},
-        "growth": growth and grown(growth),
-    }
+    return {"proofs": held, "fuzz": fuzzed, "bench": bench, "growth": growth}
 
 
-def kept(path: Path) -> Row | None:
-    """Return a result, None where there is none that can be read."""
+def kept(path: Path, shown: Callable[[Row], Row]) -> Row | None:
+    """Return what is shown of a result, None where there is none that can be read.
+
+    Results stay where they were made: an earlier version may have written them in another form.
+    """
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return shown(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, LookupError, TypeError):
         return None
-    return told if isinstance(told, dict) and "schema" in told else None
+
+
+def fuzzing(told: Row) -> Row:
+    """Return what is shown of fuzzing."""
+    return {key: told[key] for key in ("mutated", "files", "finding", "ended")}
 
 
 def proof(told: Row) -> Row:
@@ -67,10 +69,11 @@ def proof(told: Row) -> Row:
     }
 
 
-def ratios(files: list[Row]) -> list[Row]:
+def ratios(told: Row) -> Row:
     """Return per file of a bench how much faster the lab is than each tool: median, least, most."""
     keys = ("file", "synthetic", "packets", "spread")
-    return [{key: one[key] for key in keys} for one in files]
+    files = [{key: one[key] for key in keys} for one in told["files"]]
+    return {"machine": told["machine"], "files": files}
 
 
 def grown(told: Row) -> Row:

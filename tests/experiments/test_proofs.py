@@ -91,3 +91,15 @@ def test_the_report_shows_what_was_proven_and_what_was_not(tmp_path: Path) -> No
     assert "abcd1234 <small>with changes</small>" in section
     assert 'itself on one core, when on two</td><td class="n"><b>1.25</b>' in section
     assert "in the last quarter 1.02 times what it cost in the first" in section
+
+
+def test_results_in_the_form_of_another_version_are_left_out(tmp_path: Path) -> None:
+    runs = left(tmp_path)
+    write_json(tmp_path / "bench.json", {"schema": 1, "files": [{"file": "mix.pcap"}]})
+    write_json(tmp_path / "bench-growth.json", {"schema": 0, "rounds": []})
+    write_json(runs / "fuzz" / "latest.json", [1, 2])
+    write_json(runs / "reliability" / "hostile.json", {"schema": 1})
+    told = proofs.pooled(runs)
+    assert told is not None
+    assert [row["proof"] for row in told["proofs"]] == ["faults"]
+    assert told["fuzz"] is told["bench"] is told["growth"] is None
