@@ -354,9 +354,8 @@ class Rule(Table):
     def link(self) -> Link:
         """Return what the act does to packets in time."""
         policing = self.act == "police"
-        least = 3.5 * self.jitter_ms if self.act == "jitter" else 0.0
         return Link(
-            delay_ms=max(self.delay_ms, least),
+            delay_ms=3.5 * self.jitter_ms if self.act == "jitter" else self.delay_ms,
             jitter_ms=self.jitter_ms,
             loss=self.loss,
             burst=self.burst,

@@ -20,7 +20,7 @@ from captures.tables import Table, hint
 from classifier.verdicts import APPS
 from testbed.errors import TestbedError
 from testbed.language import ACCESS, Access, Grade, Rule
-from testbed.words import known_words, prefix
+from testbed.words import known_words, prefix, repeated
 
 Fail = Literal["open", "closed"]
 
@@ -38,9 +38,7 @@ class Hypothesis(Table):
     def _sound(self) -> Hypothesis:
         if bool(self.rules_of) == bool(self.rules):
             raise ValueError("give either [[hypothesis.rule]] tables or rules_of, one of the two")
-        names = [rule.name for rule in self.rules]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
+        if twice := repeated([rule.name for rule in self.rules]):
             raise ValueError(f"two rules are called {twice[0]!r}; give each a name of its own")
         return self
 

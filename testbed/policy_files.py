@@ -14,6 +14,7 @@ from captures.tables import hint, try_table
 from testbed.errors import TestbedError
 from testbed.language import Rule
 from testbed.policy import Hypothesis, Mechanisms, Operator
+from testbed.words import repeated
 
 OPERATORS = Path(__file__).resolve().parent / "operators"
 
@@ -114,7 +115,7 @@ def reference_problems(raws: list[dict[str, Any]]) -> Iterator[str]:
     hypotheses = [one for raw in raws for one in tables_of(raw, "hypothesis")]
     known = [str(one.get("id")) for one in hypotheses]
     sets = [str(one.get("name")) for raw in raws for one in tables_of(raw, "set")]
-    for name in sorted({name for name in known if known.count(name) > 1}):
+    for name in repeated(known):
         yield f"hypothesis {name}: two hypotheses have this id; give each its own"
     for one in hypotheses:
         title, taken = one.get("id"), one.get("rules_of")

@@ -25,6 +25,11 @@ def known_words(words: list[str], choices: tuple[str, ...]) -> list[str]:
     return words
 
 
+def repeated(words: list[str]) -> list[str]:
+    """Return the words that stand in a list more than once, sorted."""
+    return sorted({word for at, word in enumerate(words) if word in words[:at]})
+
+
 def port_range(word: int | str) -> tuple[int, int]:
     """Return the first and last port of `5060` or `"3478-3481"`; raises ValueError."""
     found = PORTS.fullmatch(f"{word}-{word}" if isinstance(word, int) else word)
