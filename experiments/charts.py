@@ -9,6 +9,7 @@ which a small script shows on hover. Every chart has a text alternative and the 
 
 from __future__ import annotations
 
+import functools
 import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
@@ -76,8 +77,7 @@ class Chart(NamedTuple):
     @property
     def alone(self) -> str:
         """Return the picture as an SVG file with its legend, light, without a script."""
-        drawn = str(vl_convert.vegalite_to_svg(self.spec, allowed_base_urls=[]))
-        return drawn.replace('font-family="Arial"', f'font-family="{FONTS}"')
+        return as_svg(self.spec).replace('font-family="Arial"', f'font-family="{FONTS}"')
 
     @property
     def png(self) -> bytes:
@@ -95,15 +95,13 @@ def chart(
 ) -> Chart:
     """Draw a chart for both widths; `draw` takes the width in px and returns an Altair chart."""
     wide, narrow = (svg(draw(width), f"{name}-{width}", text) for width in (WIDE, NARROW))
-    spec = _themed(draw(WIDE), legend=len(classes) > 1).to_json()
+    spec = specified(draw(WIDE), legend=len(classes) > 1)
     return Chart(name, title, text, wide, narrow, [dict(row) for row in rows], classes, spec)
 
 
 def svg(drawing: Any, prefix: str, text: str) -> str:
     """Return an Altair chart as SVG for inlining: colours as classes, ids prefixed, its name."""
-    themed = _themed(drawing, legend=False)
-    raw = vl_convert.vegalite_to_svg(themed.to_json(), allowed_base_urls=[])
-    root = ElementTree.fromstring(raw)
+    root = ElementTree.fromstring(as_svg(specified(drawing, legend=False)))
     _clean(root, prefix)
     root.attrib = {
         "viewBox": root.attrib["viewBox"],
@@ -115,23 +113,38 @@ def svg(drawing: Any, prefix: str, text: str) -> str:
     return ElementTree.tostring(root, encoding="unicode", short_empty_elements=False)
 
 
-def _themed(drawing: Any, legend: bool) -> Any:
+@functools.lru_cache(maxsize=64)
+def as_svg(spec: str) -> str:
+    """Return a Vega-Lite specification as SVG; a page shows some pictures more than once."""
+    return str(vl_convert.vegalite_to_svg(spec, allowed_base_urls=[]))
+
+
+def specified(drawing: Any, legend: bool) -> str:
+    """Return an Altair chart in the page's theme as a Vega-Lite specification.
+
+    Altair's check of it against the schema costs as much as half of drawing it, and is the tests'.
+    """
     ink, muted, hair = PALETTE["ink"], PALETTE["muted"], PALETTE["hair"]
-    return (
-        drawing.configure(background=PALETTE["paper"], font="Arial", padding=PADDING)
-        .configure_view(stroke=None)
-        .configure_axis(
-            labelColor=ink, titleColor=muted, gridColor=hair, domainColor=hair, tickColor=hair,
-            labelFontSize=12, titleFontSize=12, titleFontWeight="normal", labelLimit=260,
-            titlePadding=8, labelPadding=6,
-        )
-        .configure_legend(
-            disable=not legend, labelColor=ink, titleColor=muted, labelFontSize=12, orient="top",
-            title=None, symbolSize=110, columnPadding=16, labelLimit=240,
-        )
-        .configure_header(labelColor=ink, titleColor=muted, labelFontSize=12)
-        .configure_text(fontSize=12, color=ink)
-    )  # fmt: skip
+    axis = {
+        "labelColor": ink, "titleColor": muted, "gridColor": hair, "domainColor": hair,
+        "tickColor": hair, "labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal",
+        "labelLimit": 260, "titlePadding": 8, "labelPadding": 6,
+    }  # fmt: skip
+    legends = {
+        "disable": not legend, "labelColor": ink, "titleColor": muted, "labelFontSize": 12,
+        "orient": "top", "title": None, "symbolSize": 110, "columnPadding": 16, "labelLimit": 240,
+    }  # fmt: skip
+    themed = drawing.configure(
+        background=PALETTE["paper"],
+        font="Arial",
+        padding=PADDING,
+        view={"stroke": None},
+        axis=axis,
+        legend=legends,
+        header={"labelColor": ink, "titleColor": muted, "labelFontSize": 12},
+        text={"fontSize": 12, "color": ink},
+    )
+    return str(themed.to_json(validate=False))
 
 
 def _clean(element: ElementTree.Element, prefix: str) -> None:

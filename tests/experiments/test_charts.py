@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import altair as alt
 import pytest
+import vl_convert
 
 from experiments import charts
 
@@ -71,6 +73,27 @@ def every() -> list[charts.Chart]:
 @pytest.fixture(scope="module")
 def drawn() -> list[charts.Chart]:
     return every()
+
+
+def test_every_specification_holds_to_the_schema(drawn: list[charts.Chart]) -> None:
+    for one in drawn:
+        alt.Chart.from_json(one.spec, validate=True)
+
+
+def test_a_picture_that_is_shown_again_is_not_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    draw = vl_convert.vegalite_to_svg
+
+    def counted(spec: str, **words: Any) -> str:
+        made.append(spec)
+        return draw(spec, **words)
+
+    monkeypatch.setattr(vl_convert, "vegalite_to_svg", counted)
+    charts.as_svg.cache_clear()
+    one = settled("fake-once")
+    assert one.png
+    assert one.alone
+    assert 0 < len(made) == len(set(made))
 
 
 def roots(drawn: list[charts.Chart]) -> list[ElementTree.Element]:
