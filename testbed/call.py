@@ -23,6 +23,7 @@ The first that holds, in this order:
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -135,8 +136,8 @@ def judge(simulation: Simulation, control: Simulation, call: Call) -> CallVerdic
             f"call {call.id}: the simulation was not given this call, only "
             f"{', '.join(one.id for one in orders.calls) or 'none'}"
         )
-    verdict = judge_one(simulation, control, call)
-    if not simulation.policy.rules:
+    verdict = Judge(simulation, control, call, part).verdict()
+    if not simulation.policy.rules or not simulation.struck.any():
         return verdict
     differing = [
         f"{model}: {other}"
@@ -152,15 +153,9 @@ def judge(simulation: Simulation, control: Simulation, call: Call) -> CallVerdic
 
 def under(simulation: Simulation, control: Simulation, call: Call, model: str) -> str:
     """Return the word of the verdict under one timer model."""
-    if not simulation.struck.any():
-        return judge_one(simulation, control, call).verdict
-    return judge_one(simulation.under(model), control.under(model), call).verdict
-
-
-def judge_one(simulation: Simulation, control: Simulation, call: Call) -> CallVerdict:
-    """Return the verdict under the timer model that was simulated."""
-    part = next(one for one in simulation.script.calls if one.id == call.id)
-    return Judge(simulation, control, call, part).verdict()
+    other, null = simulation.under(model), control.under(model)
+    part = next(one for one in other.script.calls if one.id == call.id)
+    return Judge(other, null, call, part).ruled()[0]
 
 
 class Judge:
@@ -173,24 +168,27 @@ class Judge:
         self.orders = simulation.script
         self.own = np.isin(self.orders.flow, part.flows)
         self.media = self.own & (self.orders.media == 1)
-        self.strike = self.first_strike()
         #: Media of the ways that worked where another failed, else all of it.
         self.carried = self.media
         self.path: str | None = None
+        self.heard: dict[int, Quality | None] = {}
+
+    def ruled(self) -> tuple[str, str]:
+        """Return the first verdict that holds, and why; what no rule did is INCONCLUSIVE."""
+        word, reason = self.told()
+        if (word in BLOCKED or word == "DEGRADED") and self.strike.rule is None:
+            return "INCONCLUSIVE", f"{reason}; but the box's record names no rule that did it"
+        return word, reason
 
     def verdict(self) -> CallVerdict:
-        """Return the first verdict that holds."""
-        word, reason = self.told()
-        blocked = word in BLOCKED
-        if (blocked or word == "DEGRADED") and self.strike.rule is None:
-            word, blocked = "INCONCLUSIVE", False
-            reason = f"{reason}; but the box's record names no rule that did it"
+        """Return the first verdict that holds, with all that is known of the call."""
+        word, reason = self.ruled()
         sent = int((self.media & self.sim.fates["sent"]).sum())
         delivered = int((self.media & self.sim.delivered).sum())
         expected = int((self.media & self.control.delivered).sum())
         lost = 1 - delivered / expected if expected else None
         told = CallVerdict(
-            word, blocked, *self.strike, sent, delivered, expected, lost, f"{reason}."
+            word, word in BLOCKED, *self.strike, sent, delivered, expected, lost, f"{reason}."
         )
         up, down = self.quality(CALLER), self.quality(FAR)
         return told._replace(up=up, down=down, path=self.path)
@@ -219,10 +217,13 @@ class Judge:
 
     # -- the box's record
 
-    def first_strike(self) -> Strike:
+    @cached_property
+    def strike(self) -> Strike:
         """Return the first strike at the call, else at what it waits for."""
         for mark in (self.sim.struck, self.sim.slowed):
-            for own in (self.own, self.awaited()):
+            if not mark.any():
+                continue
+            for own in (self.own, self.awaited):
                 struck = np.flatnonzero(own & mark)
                 if len(struck):
                     return self.told_strike(own, struck)
@@ -239,6 +240,7 @@ class Judge:
         rule = self.sim.rules[int(self.sim.fates["rule"][first])]
         return Strike(rule, int(before.sum()), (int(met[first]) - begin) / 1e6)
 
+    @cached_property
     def awaited(self) -> Mask:
         """Return the packets of flows that the call waits for: signalling, and DNS answers."""
         orders = self.orders
@@ -434,7 +436,16 @@ class Judge:
         return "OK", reason
 
     def quality(self, side: int) -> Quality | None:
-        """Return the quality of the media of a direction, None where the control holds none."""
+        """Return the quality of the media of a direction, None where the control holds none.
+
+        Asked once it is known which ways carried media.
+        """
+        if side not in self.heard:
+            self.heard[side] = self.measured(side)
+        return self.heard[side]
+
+    def measured(self, side: int) -> Quality | None:
+        """Measure what `quality` returns."""
         own = self.carried & (self.orders.side == side) & self.control.fates["sent"]
         packets = np.flatnonzero(own)
         voice = self.call.kind == "audio"

@@ -59,10 +59,13 @@ def timeline(simulation: Simulation, control: Simulation, call: Call) -> Timelin
 
     control: the same capture under the empty policy.
     """
+    ruled = simulation.struck | simulation.slowed
+    if not ruled.any():
+        return None
     part = next(one for one in simulation.script.calls if one.id == call.id)
     seen = Judge(simulation, control, call, part)
-    watched = np.asarray(seen.own | seen.awaited())
-    touched = watched & (simulation.struck | simulation.slowed)
+    watched = np.asarray(seen.own | seen.awaited)
+    touched = watched & ruled
     if not touched.any() or not seen.own.any():
         return None
     met, due = simulation.fates["box_time"], control.fates["box_time"]
