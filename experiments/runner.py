@@ -95,7 +95,8 @@ def run(name: str, options: Options) -> Finished:
     played = play.simulate_all(spec, work.grid, bench, options, log)
     tables = tabulate(work, played)
     dressed = dress_up(work, tables["collateral"])
-    evaluated = evaluate.within(spec, work.held, options.stream, log)
+    jobs = options.jobs or default_jobs()
+    evaluated = evaluate.within(spec, work.held, jobs, options.stream, log)
     boxes = localised(work, tables)
     measured = measure(work)
     tables |= {"latency": measured.latency, "throughput": measured.throughput}

@@ -11,6 +11,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from experiments.errors import told
@@ -62,12 +63,7 @@ def together(
     begin: called with `given` first in each process, must call `obey`. What was not begun is
     dropped when the caller stops.
     """
-    pool = ProcessPoolExecutor(
-        jobs,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=begin,
-        initargs=tuple(given),
-    )
+    pool = begun(jobs, begin, given)
     try:
         waiting: dict[Future[tuple[Value | None, str]], Task] = {
             pool.submit(tried, work, task): task for task in tasks
@@ -77,6 +73,38 @@ def together(
                 yield (waiting.pop(future), *answer(future))
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def beside(
+    work: Callable[[Task], Value], tasks: Sequence[Task], jobs: int
+) -> Iterator[Iterator[Value]]:
+    """Do tasks on `jobs` processes while the caller does other things; gives values in order.
+
+    What a process could not do is done here when its turn comes; all of it is where jobs is 0.
+    """
+    if jobs < 1:
+        yield map(work, tasks)
+        return
+    pool = begun(jobs)
+    try:
+        waiting = [pool.submit(tried, work, task) for task in tasks]
+        held = zip(tasks, map(answer, waiting), strict=True)
+        yield (work(task) if error else value for task, (value, error) in held)  # type: ignore[misc]
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def begun(
+    jobs: int, begin: Callable[..., None] = obey, given: Sequence[Any] = ()
+) -> ProcessPoolExecutor:
+    """Return a pool of processes that have not loaded anything yet."""
+    return ProcessPoolExecutor(
+        jobs,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=begin,
+        initargs=tuple(given),
+    )
 
 
 def answer(future: Future[tuple[Value | None, str]]) -> tuple[Value | None, str]:

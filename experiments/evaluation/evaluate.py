@@ -10,18 +10,20 @@ from __future__ import annotations
 
 import datetime
 import json
+import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from captures.pcap import Packets, read_with_notices
 from classifier import early
-from experiments import baselines, card, metrics, peers, provenance, results, shelf
+from experiments import baselines, card, metrics, peers, provenance, results, shelf, workers
 from experiments import spec as specs
 from experiments.corpus import Corpus, Item, obtain
 from experiments.evaluation import measures, openset, regression
 from experiments.evaluation import tree as trees
+from experiments.evaluation.batches import Original
 from experiments.evaluation.disturb import COLUMNS
 from experiments.evaluation.looker import ORIGINAL, Looker, Row, Rows, Ward
 from experiments.options import default_jobs
@@ -33,6 +35,8 @@ from experiments.spec import Spec
 OURS = "midcall"
 #: The engine name of the tree that was trained and judged on one random split.
 OPTIMISTIC = "tree, optimistic (leaks)"
+#: Batches of crafted flows that are worth a process of their own.
+WORTH = 8
 
 
 class Options(NamedTuple):
@@ -66,7 +70,7 @@ class Made(NamedTuple):
 
 
 class Work(NamedTuple):
-    """What is to be evaluated, and how."""
+    """What is to be evaluated, and how; jobs: processes."""
 
     spec: Spec
     held: Corpus
@@ -86,9 +90,8 @@ def evaluate(name: str, options: Options) -> Finished:
     spec, raw = specs.load(name)
     shelf.require(options.runs)
     held = obtain(spec, options.corpus, options.stream)
-    made = evaluated(
-        Work(spec, held, ward(wanted), options.flows, options.jobs, options.stream), log
-    )
+    jobs = options.jobs or default_jobs()
+    made = evaluated(Work(spec, held, ward(wanted), options.flows, jobs, options.stream), log)
     told = {
         "schema": 1,
         "spec": {"name": spec.name, "title": spec.title, "seed": spec.seed},
@@ -99,13 +102,13 @@ def evaluate(name: str, options: Options) -> Finished:
     return Finished(folder, told, page)
 
 
-def within(spec: Spec, held: Corpus, stream: TextIO | None, log: Log) -> Made | None:
-    """Evaluate as a part of a run; None where the spec wants none."""
+def within(spec: Spec, held: Corpus, jobs: int, stream: TextIO | None, log: Log) -> Made | None:
+    """Evaluate as a part of a run, on at most `jobs` processes; None where the spec wants none."""
     wanted = spec.evaluation
     if not wanted.enabled:
         return None
     chosen = ward(wanted.peers, (ORIGINAL,))
-    return evaluated(Work(spec, held, chosen, wanted.flows, 0, stream), log)
+    return evaluated(Work(spec, held, chosen, wanted.flows, jobs, stream), log)
 
 
 def ward(names: Sequence[str], columns: Sequence[str] | None = None) -> Ward:
@@ -118,12 +121,17 @@ def ward(names: Sequence[str], columns: Sequence[str] | None = None) -> Ward:
 
 
 def evaluated(work: Work, log: Log) -> Made:
-    """Look at every capture, count the regression, and make the tables."""
-    rows, unknown = look(work, log)
-    tables = tabulate(work.spec, rows, unknown, work.ward)
-    told = block(work, rows, tables)
-    if work.flows:
-        told["regression"] = counted(work, log)
+    """Look at every capture and make the tables; innocent flows are crafted beside that."""
+    warm_up(work.stream or sys.stderr)
+    original = Original(work.held.items if work.flows else [], packets_of)
+    parts = regression.parts(original, work.flows, work.spec.seed)
+    some = min(work.jobs - 1, len(parts) // WORTH)
+    with workers.beside(regression.counted, parts, some) as made:
+        rows, unknown = look(work, log)
+        tables = tabulate(work.spec, rows, unknown, work.ward)
+        told = block(work, rows, tables)
+        if work.flows:
+            told["regression"] = counted(work, original, made, log)
     for name, sentences in work.ward.failures.items():
         for sentence in sentences:
             log(f"peer {name}: {sentence}")
@@ -134,13 +142,11 @@ def look(work: Work, log: Log) -> tuple[Rows, dict[str, list[Row]]]:
     """Return the rows per column, and per app those of the engine without that app."""
     rows: Rows = {column.name: [] for column in COLUMNS}
     unknown: dict[str, list[Row]] = {}
-    jobs = work.jobs or default_jobs()
     with (
         Progress("evaluation", len(work.held.items), stream=work.stream, log=log) as bar,
         tempfile.TemporaryDirectory(prefix="midcall-") as folder,
     ):
-        warm_up(bar)
-        looker = Looker(work.spec.seed, work.ward, Path(folder), jobs)
+        looker = Looker(work.spec.seed, work.ward, Path(folder), work.jobs)
         try:
             for item in work.held.items:
                 looker.look(item, rows, unknown)
@@ -150,29 +156,31 @@ def look(work: Work, log: Log) -> tuple[Rows, dict[str, list[Row]]]:
     return rows, unknown
 
 
-def warm_up(bar: Progress) -> None:
+def warm_up(stream: TextIO) -> None:
     """Compile the packet path where that was never done, as one process of all."""
     from captures.compiled import compile_lock
     from testbed.virtual import warm_up as compile_all
 
     with compile_lock() as cold:
         if cold:
-            print("compiling the packet path, once", file=bar.stream, flush=True)
+            print("compiling the packet path, once", file=stream, flush=True)
             compile_all()
 
 
-def counted(work: Work, log: Log) -> Row:
-    """Return the regression count, telling every tenth of it."""
+def counted(work: Work, original: Original, made: Iterable[list[Row]], log: Log) -> Row:
+    """Return the regression count, telling every tenth of it; made: of its crafted part."""
     with Progress("innocent flows, tenths", 10, stream=work.stream, log=log) as bar:
 
         def told(total: int) -> None:
             for _ in range(bar.done, min(10, 10 * total // work.flows)):
                 bar.step(f"{total} innocent flows")
 
-        def read(item: Item) -> Packets:
-            return read_with_notices(item.path)[0]
+        return regression.run(original, work.flows, work.spec.seed, made, told)
 
-        return regression.run(work.held.items, work.flows, work.spec.seed, read, told)
+
+def packets_of(item: Item) -> Packets:
+    """Return the packets of a capture, cut or not."""
+    return read_with_notices(item.path)[0]
 
 
 # ---- tables

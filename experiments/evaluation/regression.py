@@ -9,17 +9,16 @@ show when a change of the classifier makes it more.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
-from captures.pcap import Packets
 from classifier.engine import Engine
 from classifier.table import sentences
 from classifier.verdicts import APPS, CERTAIN, MESSAGING, NONE, OTHER, UNSURE
-from experiments.corpus import Item
 from experiments.evaluation.batches import COPIED, CRAFTED, Batch, Original, crafted
 from experiments.innocents import TCP, UDP
 
@@ -64,45 +63,50 @@ def count(batch: Batch) -> list[Row]:
     ]  # fmt: skip
 
 
-def batches(held: Original, flows: int, seed: int) -> Iterator[Batch]:
-    """Yield batches: half of all flows crafted (all, where nothing is to be copied), then copies.
-
-    Copies come without end; whoever counts has enough at some point.
-    """
+def parts(held: Original, flows: int, seed: int) -> list[tuple[int, int, int]]:
+    """Return the batches of crafted flows, as `crafted` takes them: half of all flows, or all
+    where nothing is to be copied."""
     wanted = flows // 2 if held.names else flows
-    for first in range(0, wanted, BATCH):
-        yield crafted(first, min(BATCH, wanted - first), seed)
-    turn = 0
-    while held.names:
-        yield held.copy(turn, seed)
-        turn += 1
+    return [(first, min(BATCH, wanted - first), seed) for first in range(0, wanted, BATCH)]
+
+
+def counted(part: tuple[int, int, int]) -> list[Row]:
+    """Craft one batch and count it."""
+    return count(crafted(*part))
+
+
+def copies(held: Original, seed: int) -> Iterator[list[Row]]:
+    """Yield the counts of copies, without end: whoever adds them up has enough at some point."""
+    for turn in itertools.count() if held.names else ():
+        yield count(held.copy(turn, seed))
 
 
 def run(
-    items: Sequence[Item],
+    held: Original,
     flows: int,
     seed: int,
-    read: Callable[[Item], Packets],
+    made: Iterable[list[Row]] | None = None,
     told: Callable[[int], None] = lambda done: None,
 ) -> Row:
     """Count over at least `flows` innocent flows; told hears how many there were so far.
 
+    made: what `counted` says of each of `parts`, where somebody has counted them already.
     Returns flows, calls, unsure, the counts per kind, and what the figure is worth.
     """
+    made = map(counted, parts(held, flows, seed)) if made is None else made
     lines: dict[tuple[str, str], Row] = {}
-    done, held = 0, Original(items, read)
-    for batch in batches(held, flows, seed):
-        if done >= flows:
-            break
+    done = 0
+    for rows in itertools.chain(made, copies(held, seed)):
         before = done
-        for row in count(batch):
+        for row in rows:
             blank = {**row, "flows": 0, "calls": 0, "unsure": 0, "said": Counter()}
             line = lines.setdefault((row["source"], row["kind"]), blank)
             for key in ("flows", "calls", "unsure", "said"):
                 line[key] += row[key]
             done += row["flows"]
         told(done)
-        if done == before:  # a copy without a flow: the next ones have none either
+        # A copy without a flow: the next ones have none either.
+        if done >= flows or done == before:
             break
     table = [lines[place] for place in sorted(lines)]
     return {

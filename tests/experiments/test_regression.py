@@ -103,18 +103,21 @@ def test_a_long_flow_is_copied_by_its_first_packets() -> None:
 
 def test_half_are_crafted_and_half_are_copies_and_the_sum_is_told() -> None:
     heard: list[int] = []
-    found = regression.run(ITEMS, 300, 7, packets, heard.append)
+    held = batches.Original(ITEMS, packets)
+    found = regression.run(held, 300, 7, told=heard.append)
     assert found["flows"] >= 300
     assert found["crafted"] == 150
     assert found["flows"] == found["crafted"] + found["copied"] == heard[-1]
     assert found["captures"] == 3
     assert sum(line["flows"] for line in found["kinds"]) == found["flows"]
     assert found["note"].startswith("a regression count without any claim of a rate")
-    assert regression.run(ITEMS, 300, 7, packets) == found
+    assert regression.run(held, 300, 7) == found
+    made = [regression.counted(part) for part in regression.parts(held, 300, 7)]
+    assert regression.run(held, 300, 7, made) == found
 
 
 def test_without_a_real_innocent_capture_all_are_crafted() -> None:
-    found = regression.run([], 120, 7, packets)
+    found = regression.run(batches.Original([], packets), 120, 7)
     assert (found["flows"], found["crafted"], found["copied"]) == (120, 120, 0)
 
 
@@ -130,7 +133,7 @@ def test_a_call_among_innocents_is_counted_with_what_it_was_called() -> None:
 
 
 def test_of_innocent_flows_only_kinds_that_are_known_to_be_mistaken_are_called_a_call() -> None:
-    found = regression.run(ITEMS, 6_000, 20160105, packets)
+    found = regression.run(batches.Original(ITEMS, packets), 6_000, 20160105)
     hits = {line["kind"] for line in found["kinds"] if line["calls"]}
     assert hits <= set(KNOWN)
 

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+
+import pytest
 
 from experiments import workers
 
@@ -34,3 +37,27 @@ def test_a_worker_that_dies_is_an_answer_too() -> None:
     ((number, value, error),) = workers.together(task, [4], 1)
     assert (number, value) == (4, None)
     assert "BrokenProcessPool" in error
+
+
+def fragile(number: int) -> tuple[int, bool]:
+    """Return a number and whether a worker did it; 2 ends a worker, 3 is an error everywhere."""
+    worker = multiprocessing.parent_process() is not None
+    if number == 2 and worker:
+        os._exit(1)
+    if number == 3:
+        raise ValueError("three is too many")
+    return number, worker
+
+
+def test_beside_other_work_values_come_in_order_and_from_here_where_nobody_is_to_help() -> None:
+    with workers.beside(fragile, [5, 4, 1], 1) as values:
+        assert list(values) == [(5, True), (4, True), (1, True)]
+    with workers.beside(fragile, [5, 4, 1], 0) as values:
+        assert list(values) == [(5, False), (4, False), (1, False)]
+
+
+def test_what_a_worker_beside_could_not_do_is_done_here() -> None:
+    with workers.beside(fragile, [2], 1) as values:
+        assert list(values) == [(2, False)]
+    with workers.beside(fragile, [3], 1) as values, pytest.raises(ValueError, match="too many"):
+        list(values)
