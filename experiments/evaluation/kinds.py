@@ -6,6 +6,7 @@ No engine has a say in it. In captures of calls the labels tell chat from the re
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,6 +37,7 @@ CHAT, BESIDE = "chat of an app, in captures of its calls", "other traffic in cap
 ALL, OTHER_CALLS = "all innocent flows", "calls of other apps, named as one of the five"
 
 
+@functools.cache
 def of_content(content: str) -> str:
     """Return the kind of an innocent capture's traffic."""
     text = f" {content.lower()} "
