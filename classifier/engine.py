@@ -41,7 +41,9 @@ from classifier.flow import (
     WITHOUT,
     Numbers,
     Records,
+    copy_records,
     find,
+    join_records,
     locate,
     no_flows,
     reindex,
@@ -326,7 +328,7 @@ class Engine:
         flows, index, spill = tables.flows, tables.slots, tables.spill
         if want > len(flows):
             flows = no_flows(min(max(want, 2 * len(flows)), self.max_flows))
-            flows[:used] = tables.flows[:used]
+            copy_records(tables.flows[:used], flows)
             if 2 * len(flows) > len(index):
                 index = np.zeros(2 * power_of_two(len(flows)), np.int64)
                 reindex(tables.slots, index)
@@ -341,7 +343,7 @@ class Engine:
         room = min(len(notes) + max(packets, len(notes)), self.max_flows, 1 << 18)
         if spare < packets and room > len(notes):
             larger = np.zeros(room, NOTE)
-            larger[: len(notes)] = notes
+            copy_records(notes, larger)
             self.tables = self.tables._replace(notes=larger)
 
     def feed(self, packets: Packets) -> NDArray[np.int64]:
@@ -371,7 +373,7 @@ class Engine:
         tables = self.tables
         used = int(tables.meter[METER_FLOWS])
         parts = [*self.evicted, tables.flows[:used]]
-        table = np.concatenate(parts)
+        table = join_records(parts)
         settle_all(table, len(table), tables.notes, tables.meter, tables.model)
         if self.evicted:
             table = table[np.argsort(table["first_record"], kind="stable")]

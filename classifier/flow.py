@@ -122,6 +122,21 @@ def no_flows(count: int) -> Records:
     return octets[start : start + count * FLOW.itemsize].view(FLOW)
 
 
+def copy_records(records: Records, into: Records) -> None:
+    """Copy records to the start of another array of their kind.
+
+    As octets: NumPy copies records one by one, which takes six times as long.
+    """
+    octets = records.view(np.uint8)
+    into.view(np.uint8)[: len(octets)] = octets
+
+
+def join_records(parts: list[Records]) -> Records:
+    """Return a copy of the records of one array or several of a kind, as one array."""
+    octets = np.concatenate([part.view(np.uint8) for part in parts])
+    return octets.view(parts[0].dtype)
+
+
 @kernel
 def mix(h: int, word: int) -> int:
     """Return a 32-bit hash h advanced by a 32-bit word (int64 arithmetic without overflow)."""
