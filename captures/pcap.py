@@ -41,8 +41,9 @@ Numbers = NDArray[np.int64]
 
 #: Packets per batch: large enough that a call costs nothing, small enough that Ctrl-C is quick.
 BATCH = 8192
-#: Bytes of the buffer: a part of what a processor's second-level cache holds.
-BUFFER = 1 << 19
+#: Bytes of the one buffer, and of each of several in turn: small enough for a processor's caches,
+#: large enough that what a batch costs in Python is little.
+BUFFER, SMALL_BUFFER = 1 << 21, 1 << 19
 #: The longest record that is believed in a stream whose length is not known.
 LONGEST = 64 << 20
 
@@ -104,8 +105,8 @@ def packets_of(
 class CaptureFile:
     """A capture opened for reading, batch by batch.
 
-    The file is read through one buffer of half a MiB, so that the packets of a batch are still in
-    the processor's cache when they are used; `whole` reads all of it into one buffer instead.
+    The file is read through one buffer of 2 MiB, so that the packets of a batch are still in a
+    cache of the processor when they are used; `whole` reads all of it into one buffer instead.
     Where a `stream` is given (one that can seek) it is read, and closed; the path only names it.
     `notices` holds what a person should know of the file (it was cut in the middle); `packets` and
     `captured_bytes` count what was read so far. Raises CaptureError when the file cannot be read.
@@ -121,7 +122,9 @@ class CaptureFile:
         self._stream, self._left = open_stream(self.path) if stream is None else unpacked(stream)
         self._packed = isinstance(self._stream, Gunzip)
         self._kept = whole  # earlier batches stay valid: no buffer is filled twice
-        self._buffer: Octets = np.empty((self._left or BUFFER) if whole else BUFFER, np.uint8)
+        self._size = BUFFER  # of the next buffer
+        first = self._left if whole and self._left else SMALL_BUFFER
+        self._buffer: Octets = np.empty(first, np.uint8)
         self._ring = [self._buffer]  # buffers in turn, the newest last
         self._shown = False  # whether the newest holds packets that a caller has
         self._filled = 0
@@ -189,7 +192,7 @@ class CaptureFile:
         at = int(self._memory[AT])
         rest = self._filled - at
         wanted = int(self._memory[WANTED]) + self._header
-        size = len(self._buffer)
+        size = max(self._size, rest)
         if wanted > size and wanted <= max(LONGEST, self._left):
             size = wanted + BUFFER
         following = np.empty(size, np.uint8) if self._kept else self._next_buffer(size)
@@ -211,8 +214,10 @@ class CaptureFile:
 
         A packet that is larger than a buffer gets a new one in its place.
         """
+        if count > 1:
+            self._size = SMALL_BUFFER
         more = count - len(self._ring)
-        self._ring[:0] = [np.empty(len(self._buffer), np.uint8) for _ in range(more)]
+        self._ring[:0] = [np.empty(self._size, np.uint8) for _ in range(more)]
         return tuple(self._ring)
 
     def _scan(self, columns: list[Numbers]) -> int:

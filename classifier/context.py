@@ -50,9 +50,11 @@ SHARED_PORTS = (53, 80, 123, 443, 3478, 3479, 3480, 3481, 5060, 5349, 19302, 193
 @kernel
 def endpoint_key(lane0: int, lane1: int, lane2: int, lane3: int, port: int) -> int:
     """Return a 62-bit key of an address (IPv4: only the first lane) and port; never 0."""
-    high = mix(mix(mix(mix(mix(0x1F83D9AB, lane0), lane1), lane2), lane3), port)
-    low = mix(mix(mix(mix(mix(0x5BE0CD19, port), lane3), lane2), lane1), lane0)
-    return ((high & 0x3FFFFFFF) << 32) | low | 1
+    high, low = mix(0x1F83D9AB, lane0), mix(0x5BE0CD19, port)
+    if lane1 | lane2 | lane3:
+        high = mix(mix(mix(high, lane1), lane2), lane3)
+        low = mix(mix(mix(low, lane3), lane2), lane1)
+    return ((mix(high, port) & 0x3FFFFFFF) << 32) | mix(low, lane0) | 1
 
 
 @kernel

@@ -97,12 +97,21 @@ LONGEST = 253
 DOT = 46
 
 
-def table() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def rules() -> dict[str, int]:
+    """Return `app << 8 | role` of every suffix, and 0 for what a longer one of them ends with."""
+    found = {suffix: app << 8 | role for suffix, app, role in NAMES}
+    for suffix in tuple(found):
+        while suffix := suffix.partition(".")[2]:
+            found.setdefault(suffix, 0)
+    return found
+
+
+def table(suffixes: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the look-up: slot -> suffix number + 1, the suffixes' text, and where each starts."""
     slots = np.zeros(SLOTS, np.int64)
-    text = "".join(suffix[::-1] for suffix, _, _ in NAMES).encode()
-    starts = np.cumsum([0] + [len(suffix) for suffix, _, _ in NAMES])
-    for number, (suffix, _, _) in enumerate(NAMES):
+    text = "".join(suffix[::-1] for suffix in suffixes).encode()
+    starts = np.cumsum([0] + [len(suffix) for suffix in suffixes])
+    for number, suffix in enumerate(suffixes):
         h = 0
         for octet in suffix[::-1].encode():
             h = int(mix(h, octet))
@@ -113,8 +122,8 @@ def table() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return slots, np.frombuffer(text, np.uint8).copy(), starts.astype(np.int64)
 
 
-SLOT, TEXT, START = table()
-RULE = np.array([app << 8 | role for _, app, role in NAMES], np.int64)
+SLOT, TEXT, START = table(list(rules()))
+RULE = np.array(list(rules().values()), np.int64)
 
 
 @kernel
@@ -173,22 +182,29 @@ def text_rule(signs: Numbers) -> int:
         h = mix(h, I(signs[last - i]))
         if i + 1 < n and signs[last - i - 1] != DOT:
             continue
-        slot = h & (SLOTS - 1)
-        while SLOT[slot]:
-            number = SLOT[slot] - 1
-            if START[number + 1] - START[number] == i + 1:
-                same = True
-                for k in range(i + 1):
-                    if TEXT[START[number] + k] != signs[last - k]:
-                        same = False
-                        break
-                if same:
-                    best = I(RULE[number])
-                    break
-            slot = (slot + 1) & (SLOTS - 1)
+        number = known_suffix(h, signs, last, i + 1)
+        if number < 0:  # nor is any longer one
+            break
+        best = I(RULE[number]) or best
     if best == (ZOOM << 8 | MESSAGING) and serves_meetings(signs, n):
         return ZOOM << 8 | SETUP
     return best
+
+
+@kernel
+def known_suffix(h: int, signs: Numbers, last: int, length: int) -> int:
+    """Return the number of the suffix of that hash and length which ends at `last`, -1 for none."""
+    slot = h & (SLOTS - 1)
+    while SLOT[slot]:
+        number = I(SLOT[slot]) - 1
+        if START[number + 1] - START[number] == length:
+            k = I(0)
+            while k < length and TEXT[START[number] + k] == signs[last - k]:
+                k += 1
+            if k == length:
+                return number
+        slot = (slot + 1) & (SLOTS - 1)
+    return -1
 
 
 @kernel

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from captures.compiled import I, kernel
-from captures.octets import Octets
+from captures.octets import Octets, find_octet
 from classifier.context import LEARN_SDP, TYPE_HINT, endpoint_key, learn, packet_key
 from classifier.flow import Numbers, Records
 from classifier.verdicts import MEDIA, SIP
@@ -59,9 +59,7 @@ def learn_sdp(
                 for extra in range(2):  # RTP, and RTCP beside it (RFC 3550, section 11)
                     key = endpoint_key(lane, 0, 0, 0, port + extra)
                     learn(context, meter, key, app, MEDIA, LEARN_SDP, time)
-        while o < end and I(b[o]) != LF:
-            o += 1
-        o += 1
+        o = find_octet(b, o, end, LF) + 1
 
 
 @kernel
@@ -94,6 +92,4 @@ def learn_types(
                 key = packet_key(b, sender, version, TYPE_HINT + kind)
                 learn(context, meter, key, SIP, MEDIA, LEARN_SDP, time)
                 k += 1
-        while o < end and I(b[o]) != LF:
-            o += 1
-        o += 1
+        o = find_octet(b, o, end, LF) + 1

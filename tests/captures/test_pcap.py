@@ -24,6 +24,8 @@ from captures.errors import CaptureError
 from captures.pcap import (
     BATCH,
     BUFFER,
+    LONGEST,
+    SMALL_BUFFER,
     CaptureFile,
     Packets,
     batches,
@@ -311,9 +313,23 @@ def test_records_longer_than_any_buffer_are_read_in_batches(tmp_path: Path) -> N
     assert frames(read(packed)) == [frame for _, frame, _ in records]
 
 
+@pytest.mark.parametrize("held", [0, 3])
+def test_a_length_that_is_not_believed_ends_a_file_behind_a_long_record(
+    tmp_path: Path, held: int
+) -> None:
+    long = b"x" * (3 * BUFFER)
+    content = pcap([(0, b"first", 5), (1, long, len(long))])
+    content += struct.pack("<IIII", 2, 0, LONGEST + 1, LONGEST + 1) + bytes(5 * BUFFER)
+    path = put(tmp_path, gzip.compress(content, 1))
+    capture = CaptureFile(path)
+    told = [frame for part in capture.batches(held=held) for frame in frames(part)]
+    assert told == [b"first", long]
+    assert "the file is cut" in capture.notices[0]
+
+
 def test_a_record_that_ends_where_a_buffer_ends_is_not_overwritten(tmp_path: Path) -> None:
     records = [(i, bytes([65 + i]) * (BUFFER - 16), BUFFER) for i in range(3)]
-    first = (0, bytes(BUFFER - 16 - 24), BUFFER)
+    first = (0, bytes(SMALL_BUFFER - 16 - 24), SMALL_BUFFER)
     content = pcap([first, *records, (9, b"last", 4)])
     for name, stored in (("a.pcap", content), ("b.gz", gzip.compress(content, 1))):
         packets = read(put(tmp_path, stored, name))
