@@ -109,7 +109,8 @@ class CaptureFile:
     cache of the processor when they are used; `whole` reads all of it into one buffer instead.
     Where a `stream` is given (one that can seek) it is read, and closed; the path only names it.
     `notices` holds what a person should know of the file (it was cut in the middle); `packets` and
-    `captured_bytes` count what was read so far. Raises CaptureError when the file cannot be read.
+    `captured_bytes` count what was read so far, `links` are its LINKTYPE numbers. Raises
+    CaptureError when the file cannot be read.
     """
 
     def __init__(
@@ -119,6 +120,7 @@ class CaptureFile:
         self.notices: list[str] = []
         self.packets = 0
         self.captured_bytes = 0
+        self.links: set[int] = set()
         self._stream, self._left = open_stream(self.path) if stream is None else unpacked(stream)
         self._packed = isinstance(self._stream, Gunzip)
         self._kept = whole  # earlier batches stay valid: no buffer is filled twice
@@ -238,18 +240,23 @@ class CaptureFile:
                     rooms[0] = [np.empty(size, np.int64) for _ in range(5)]
                 room = rooms[0]
                 n = self._scan(room)
-                self.packets += n
                 if n:
                     self._shown = True
                     rooms.append(rooms.pop(0))
-                    columns = [column[:n] for column in room]
-                    self.captured_bytes += int(columns[1].sum())
-                    yield Packets(self.data, *columns)
+                    packets = Packets(self.data, *(column[:n] for column in room))
+                    self._count(packets)
+                    yield packets
                 if self._memory[STATUS] in (END, CUT) and not self._advance():
                     break
         finally:
             self._stream.close()
         self._say_why()
+
+    def _count(self, packets: Packets) -> None:
+        self.packets += packets.total
+        self.captured_bytes += int(packets.captured.sum())
+        link = packets.link
+        self.links |= {int(link[0])} if (link == link[0]).all() else set(np.unique(link).tolist())
 
     def _say_why(self) -> None:
         status, wanted, at = (int(self._memory[i]) for i in (STATUS, WANTED, AT))

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from contextlib import closing
 from typing import NamedTuple
 
@@ -208,9 +207,7 @@ def follow_on(
 class Leader:
     """The first half of an engine's steps, on a thread of its own."""
 
-    def __init__(
-        self, engine: Engine, capture: CaptureFile, watch: Callable[[Packets], object]
-    ) -> None:
+    def __init__(self, engine: Engine, capture: CaptureFile) -> None:
         self.ring = new_ring()
         self.known = capture.buffers(SLOTS)
         self.data: list[Octets] = [*self.known]  # the buffer of each slot
@@ -221,7 +218,7 @@ class Leader:
         self._unwanted = False
         self._signs = engine.signs.copy()
         self._fragments = engine.tables.fragments
-        self._capture, self._watch = capture, watch
+        self._capture = capture
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
 
@@ -235,7 +232,6 @@ class Leader:
                     elif (packets := next(batches, None)) is None:
                         break
                     else:
-                        self._watch(packets)
                         self._lead(packets)
         except BaseException as error:
             self.error = error
@@ -253,27 +249,16 @@ class Leader:
         self._thread.join(GRACE)
 
 
-def nobody(packets: Packets) -> None:
-    """Watch nothing."""
-
-
-def through(
-    engine: Engine,
-    capture: CaptureFile,
-    cores: int = 1,
-    watch: Callable[[Packets], object] = nobody,
-) -> None:
+def through(engine: Engine, capture: CaptureFile, cores: int = 1) -> None:
     """Feed a capture to an engine on one core or two.
 
-    `watch` sees each batch as it is read, on two cores from another thread. Raises CaptureError as
-    `CaptureFile.batches` does.
+    Raises CaptureError as `CaptureFile.batches` does.
     """
     if cores < 2:
         for packets in capture.batches():
-            watch(packets)
             engine.feed(packets)
         return
-    leader = Leader(engine, capture, watch)
+    leader = Leader(engine, capture)
     try:
         _follow(engine, leader)
     finally:

@@ -112,9 +112,8 @@ def classify_file(path: str, cores: int = 1, stream: Any = None) -> Classified:
 
     capture = CaptureFile(path, stream=stream)
     engine = Engine()
-    links: set[int] = set()
-    through(engine, capture, cores, lambda packets: links.update(map(int, np.unique(packets.link))))
-    notices = list(capture.notices) + link_notices(path, engine.counters, links)
+    through(engine, capture, cores)
+    notices = list(capture.notices) + link_notices(path, engine.counters, capture.links)
     if not capture.packets and not notices:
         notices.append(f"{path}: the capture holds 0 packets")
     return Classified(rows(columns(engine.flows(), path)), notices, capture.packets)

@@ -32,15 +32,15 @@ def one_pass(path: Path, cores: int) -> dict[str, int | float]:
     from classifier.tandem import through
 
     started = time.perf_counter()
-    engine, capture, octets = Engine(seed=KNOWN), CaptureFile(path), []
-    through(engine, capture, cores, lambda batch: octets.append(int(batch.wire.sum())))
+    engine, capture = Engine(seed=KNOWN), CaptureFile(path)
+    through(engine, capture, cores)
     flows = len(engine.flows())
     seconds = time.perf_counter() - started
     state = state_bytes(engine)
     return {
         "seconds": seconds,
         "packets": capture.packets,
-        "bytes": sum(octets),
+        "bytes": capture.captured_bytes,
         "flows": flows,
         "state": state,
     }
