@@ -256,7 +256,10 @@ class CaptureFile:
         self.packets += packets.total
         self.captured_bytes += int(packets.captured.sum())
         link = packets.link
-        self.links |= {int(link[0])} if (link == link[0]).all() else set(np.unique(link).tolist())
+        if (link == link[0]).all():  # tells it sooner than counting
+            self.links.add(int(link[0]))
+        else:
+            self.links.update(np.flatnonzero(np.bincount(link)).tolist())
 
     def _say_why(self) -> None:
         status, wanted, at = (int(self._memory[i]) for i in (STATUS, WANTED, AT))
