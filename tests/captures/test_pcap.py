@@ -355,6 +355,15 @@ def test_pcapng_keeps_everything_there_and_back(tmp_path: Path) -> None:
         assert np.array_equal(getattr(back, column), getattr(mixed(), column)), column
 
 
+def test_a_file_tells_the_link_types_of_what_was_read(tmp_path: Path) -> None:
+    write_pcapng(tmp_path / "two", mixed())
+    write_pcap(tmp_path / "one", mixed()._replace(link=np.full(4, 113, np.int64)))
+    for name, links in (("two", {1, 101}), ("one", {113})):
+        capture = CaptureFile(tmp_path / name)
+        assert sum(part.total for part in capture.batches()) == 4
+        assert capture.links == links
+
+
 @pytest.mark.parametrize(("fine", "tick"), [(True, 1), (False, 1000)])
 def test_pcap_keeps_all_but_what_is_below_its_tick(tmp_path: Path, fine: bool, tick: int) -> None:
     packets = mixed()._replace(link=np.full(4, 113, np.int64))
