@@ -47,6 +47,15 @@ def test_a_given_file_is_measured_with_every_tool_that_is_here(tmp_path: Path) -
     assert SAMPLE.name in done.stdout
 
 
+def test_start_up_is_told_warm_and_for_the_first_time(tmp_path: Path) -> None:
+    out = tmp_path / "bench.json"
+    done = bench(SAMPLE, "--repeats", 1, "--peers", "", "--start-up", "--json", out)
+    assert done.returncode == 0, done.stderr
+    begun = json.loads(out.read_text())["start_up"]
+    assert 0 < begun["warm_seconds"] < begun["first_seconds"]
+    assert f"the first time {begun['first_seconds']} s" in done.stdout
+
+
 def test_the_mix_of_samples_is_flagged_and_its_rounds_have_flows_of_their_own(
     tmp_path: Path,
 ) -> None:

@@ -18,6 +18,7 @@ import tests.bench as bench
 from tests.bench.figures import Run, compared, file_of, own_row, peer_row, row_of, table_of
 from tests.bench.growth import grow
 from tests.bench.loads import NAMES, PACKETS, Load, first_part, gather, new_flows, write_frames
+from tests.bench.start_up import start_up
 from tests.bench.tools import TOOLS, Tool, run
 from tests.bench.worker import Worker, work
 
@@ -116,6 +117,7 @@ def arguments() -> argparse.Namespace:
     add("--peers", default="ndpireader", help=f"of {','.join(TOOLS)}; or all; empty: none")
     add("--json", type=Path, default=Path("bench.json"), help="where figures go")
     add("--against", type=Path, help="an earlier bench.json to compare with, in ratios")
+    add("--start-up", action="store_true", help="the command's own start, warm and compiling")
     add("--growth", type=int, metavar="PACKETS", help="feed the mix again and again: the curve")
     add("--worker", type=Path, help=argparse.SUPPRESS)
     add("--cores", type=int, default=1, help=argparse.SUPPRESS)
@@ -155,6 +157,7 @@ def main() -> int:
         folder = Path(name)
         loads = loads_of(given, folder)
         results = [measure(load, given.repeats, tools, folder) for load in loads]
+        begun = start_up(folder / "single.pcap", given.repeats, folder) if given.start_up else None
     report = {
         "schema": 2,
         "method": " ".join((bench.__doc__ or "").split()),
@@ -165,11 +168,16 @@ def main() -> int:
         "files": results,
         "ratios": results[0]["ratios"],
     }
+    if begun:
+        report["start_up"] = begun
     given.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     console = Console(width=None if sys.stdout.isatty() else 120)
     for result in results:
         console.print(table_of(result))
     console.print(notes(results, core, given.repeats, tools), soft_wrap=False)
+    if begun:
+        warm, first = begun["warm_seconds"], begun["first_seconds"]
+        console.print(f"midcall classify of one packet: {warm} s, the first time {first} s.")
     if given.against:
         console.print(compared(report, json.loads(given.against.read_text(encoding="utf-8"))))
     console.print(f"wrote {given.json}")

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -140,10 +141,14 @@ TOOLS: dict[str, Tool] = {
 }
 
 
-def run(command: list[str]) -> tuple[float, int]:
-    """Return the seconds and the peak memory (bytes) of one run; exits where it fails."""
+def run(command: list[str], settings: Mapping[str, str] | None = None) -> tuple[float, int]:
+    """Return the seconds and the peak memory (bytes) of one run; exits where it fails.
+
+    settings: what its environment has beside this process's.
+    """
     launcher = [sys.executable, "-I", "-S", "-c", LAUNCH, str(PATIENCE), *command]
-    done = subprocess.run(launcher, capture_output=True, text=True, check=True)
+    environment = {**os.environ, **(settings or {})}
+    done = subprocess.run(launcher, capture_output=True, text=True, check=True, env=environment)
     code, seconds, peak = done.stdout.split()
     if code != "0":
         raise SystemExit(f"bench: {' '.join(command)[:300]} ended with code {code}")
