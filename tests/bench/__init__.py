@@ -5,11 +5,11 @@
 measures them pinned to one core, every tool in turn, several times, and writes bench.json.
 
 What is measured, exactly. midcall: a process that has compiled and run the path once (start-up is
-excluded; `--start-up` states that of the command) reads the file from the page cache in batches, feeds a fresh engine and
-makes its table of flows. two_cores: the same by two threads (classifier.tandem); its ratio says
-how many times faster than midcall on one core. Peers: the wall time of the program on the file,
-less that of a capture of one packet (its start-up). Slow peers get the first part of the file;
-`packets` says how much.
+excluded; `--start-up` states that of the command) reads the file from the page cache in batches,
+feeds a fresh engine and makes its table of flows. two_cores: the same by two threads
+(classifier.tandem); its ratio says how many times faster than midcall on one core. Peers: the wall
+time of the program on the file, less that of a capture of one packet (its start-up). Slow peers get
+the first part of the file; `packets` says how much.
 read: the file through one buffer, which no tool can beat. Figures are medians over the repeats,
 with the least and the greatest beside them. Peak memory is the process's maximum resident set,
 interpreter and libraries included. State per flow: midcall's arrays by the flows in them; a peer's
