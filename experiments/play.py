@@ -41,11 +41,17 @@ def bench_of(spec: Spec, items: Sequence[Item], options: Options, log: Log) -> B
 
 def unit_keys(spec: Spec, grid: Sequence[Cell], items: Sequence[Item]) -> dict[int, str]:
     """Return the key of the simulation behind each cell, by its position in the grid."""
-    return {
-        at: simulate.unit_key(cell.policy, cell.access, spec.seed, items, spec.link, spec.seconds)
-        for at, cell in enumerate(grid)
-        if cell.documented
-    }
+    known: dict[tuple[str, str], str] = {}  # many cells have the same rules in force
+    keys = {}
+    for at, cell in enumerate(grid):
+        if cell.documented:
+            place = simulate.policy_text(cell.policy), cell.access
+            if place not in known:
+                known[place] = simulate.unit_key(
+                    cell.policy, cell.access, spec.seed, items, spec.link, spec.seconds
+                )
+            keys[at] = known[place]
+    return keys
 
 
 def simulate_all(

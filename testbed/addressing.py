@@ -150,13 +150,16 @@ def on_lab(policy: Policy, maps: Sequence[Addresses]) -> Policy:
     """Return a policy whose address sets are the images of the captured addresses they hold."""
 
     def images(words: list[str]) -> list[str]:
-        nets = [prefix(word) for word in words]
+        nets = [
+            (net.max_prefixlen // 8, int(net.network_address), int(net.netmask))
+            for net in map(prefix, words)
+        ]
         found = {
             new
             for one in maps
             for old, new in one.images.items()
-            for net in nets
-            if len(old) * 8 == net.max_prefixlen and within(old, net)
+            for size, bits, mask in nets
+            if len(old) == size and int.from_bytes(old, "big") & mask == bits
         }
         return [written(new) for new in sorted(found)] or [NOBODY]
 
@@ -174,12 +177,6 @@ def on_lab(policy: Policy, maps: Sequence[Addresses]) -> Policy:
         for one in policy.sets
     )
     return replace(policy, rules=tuple(mapped_rule(rule) for rule in policy.rules), sets=sets)
-
-
-def within(address: bytes, net: object) -> bool:
-    """Tell whether a packed address lies in a prefix of its version."""
-    bits, mask = int(net.network_address), int(net.netmask)  # type: ignore[attr-defined]
-    return int.from_bytes(address, "big") & mask == bits
 
 
 def written(address: bytes) -> str:

@@ -196,7 +196,8 @@ def column_rows(
         flows = places.get(truth.flow, [])
         row = flow_row(item, truth, [said[at] for at in flows], why.get(truth.flow, ""))
         row["strict_rtp"] = any(bool(streams[at]) for at in flows)
-        row["features"] = trees.features(*seen.first(truth.flow))
+        if column.packets:
+            row["features"] = trees.features(*seen.first(truth.flow))
         row["octets"] = int(sizes[truth.flow]) if truth.flow >= 0 else 0
         row["claims"] = {name: rule(row) for name, rule in baselines.RULES.items()}
         if row["outcome"] in ("unsure", "missed", "other_call") and not row["synthetic"]:
