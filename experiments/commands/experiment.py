@@ -67,7 +67,13 @@ def evaluate(
     corpus: CORPUS = None,
     jobs: Annotated[
         int | None,
-        typer.Option("-j", "--jobs", min=1, metavar="N", help="Peers at once (default: cores)."),
+        typer.Option(
+            "-j",
+            "--jobs",
+            min=1,
+            metavar="N",
+            help="Processes at once: peers, crafting (default: cores).",
+        ),
     ] = None,
     runs: NEW_RUNS = Path("runs"),
     peers: Annotated[
