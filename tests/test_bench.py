@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLE = ROOT / "captures" / "samples" / "sample-viber-audio.pcap"
 
@@ -82,6 +84,23 @@ def test_a_capture_without_packets_is_refused_in_one_sentence(tmp_path: Path) ->
     assert done.returncode == 1
     assert done.stderr.strip().endswith("holds no packets, there is nothing to measure")
     assert not (tmp_path / "x.json").exists()
+
+
+def test_a_peer_that_takes_too_long_is_given_up_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.bench import __main__ as main
+    from tests.bench import tools
+    from tests.bench.loads import Load
+
+    monkeypatch.setattr(tools, "PATIENCE", 1)
+    slow = tools.Tool(
+        lambda program, file: [program, "-c", "import time; time.sleep(9)"], "python3"
+    )
+    row = main.measure(Load(SAMPLE, "as given", False), 1, {"slow": slow}, tmp_path)
+    assert row["too_slow"] == ["slow"]
+    assert "slow" not in row["tools"]
+    assert "slow took longer than" in main.notes([row], 0, 1, {"slow": slow})
 
 
 def test_the_mix_takes_the_first_packets_of_every_flow() -> None:

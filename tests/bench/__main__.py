@@ -19,7 +19,7 @@ from tests.bench.figures import Run, compared, file_of, own_row, peer_row, row_o
 from tests.bench.growth import grow
 from tests.bench.loads import NAMES, PACKETS, Load, first_part, gather, new_flows, write_frames
 from tests.bench.start_up import start_up
-from tests.bench.tools import TOOLS, Tool, run
+from tests.bench.tools import PATIENCE, TOOLS, OutOfPatienceError, Tool, run
 from tests.bench.worker import Worker, work
 
 REPEATS = 5
@@ -56,10 +56,13 @@ def measure(load: Load, repeats: int, tools: dict[str, Tool], folder: Path) -> d
         if pair:
             paired.append(pair.run())
         reads.append(read_all(load.path))
-        for name, tool in tools.items():
-            program = tool.found() or ""
-            runs[name][0].append(run(tool.command(program, str(files[name]))))
-            runs[name][1].append(run(tool.command(program, str(empty))))
+        for name in tuple(runs):
+            program, command = tools[name].found() or "", tools[name].command
+            try:
+                runs[name][0].append(run(command(program, str(files[name]))))
+                runs[name][1].append(run(command(program, str(empty))))
+            except OutOfPatienceError:
+                del runs[name]
     worker.close()
     if pair:
         pair.close()
@@ -71,10 +74,10 @@ def measure(load: Load, repeats: int, tools: dict[str, Tool], folder: Path) -> d
         **({"two_cores": own_row(paired)} if paired else {}),
         "read": row_of(reads, last["packets"], last["bytes"], None, None),
     }
-    for name, tool in tools.items():
-        count = min(tool.packets or last["packets"], last["packets"])
-        rows[name] = peer_row(*runs[name], count, last)
-    return file_of(load, last, rows)
+    for name, (whole, idle) in runs.items():
+        count = min(tools[name].packets or last["packets"], last["packets"])
+        rows[name] = peer_row(whole, idle, count, last)
+    return file_of(load, last, rows) | {"too_slow": sorted(tools.keys() - runs.keys())}
 
 
 def chosen(words: str | None) -> dict[str, Tool]:
@@ -100,6 +103,9 @@ def notes(results: list[dict[str, Any]], core: int, repeats: int, tools: dict[st
         if one["not_told_from_start_up"]:
             names = ", ".join(one["not_told_from_start_up"])
             said += f"{one['file']}: {names} took no longer than their start-up. "
+        if one["too_slow"]:
+            names = ", ".join(one["too_slow"])
+            said += f"{one['file']}: {names} took longer than {PATIENCE} s and were given up. "
     if any(one["synthetic"] for one in results):
         said += "SYNTHETIC files are made up or of the project's samples; no headline is theirs. "
     return said + "read: the bare reading of the file, the limit of any tool."

@@ -12,6 +12,7 @@ import importlib.metadata
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 #: A program may take so long on one file, in seconds.
-PATIENCE = 300
+PATIENCE = 60
 
 #: Runs a program and says how long it took and its peak memory (bytes). It is a small process of
 #: its own: Linux counts the memory of whoever forked as the child's until that grows larger.
@@ -141,15 +142,25 @@ TOOLS: dict[str, Tool] = {
 }
 
 
-def run(command: list[str], settings: Mapping[str, str] | None = None) -> tuple[float, int]:
+class OutOfPatienceError(Exception):
+    """A program took longer than it may."""
+
+
+def run(
+    command: list[str], settings: Mapping[str, str] | None = None, patience: int | None = None
+) -> tuple[float, int]:
     """Return the seconds and the peak memory (bytes) of one run; exits where it fails.
 
-    settings: what its environment has beside this process's.
+    settings: what its environment has beside this process's; patience: seconds it may take, None
+    for PATIENCE. Raises OutOfPatienceError.
     """
-    launcher = [sys.executable, "-I", "-S", "-c", LAUNCH, str(PATIENCE), *command]
+    patience = patience or PATIENCE
+    launcher = [sys.executable, "-I", "-S", "-c", LAUNCH, str(patience), *command]
     environment = {**os.environ, **(settings or {})}
     done = subprocess.run(launcher, capture_output=True, text=True, check=True, env=environment)
     code, seconds, peak = done.stdout.split()
+    if int(code) == -signal.SIGKILL and float(seconds) >= patience:
+        raise OutOfPatienceError
     if code != "0":
         raise SystemExit(f"bench: {' '.join(command)[:300]} ended with code {code}")
     return float(seconds), int(peak)
