@@ -8,6 +8,8 @@ label boundaries, read backwards, so `*.example.com` never meets `badexample.com
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address, IPv6Address
+from math import isfinite
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,8 +32,8 @@ from testbed.forge import (
     NOWHERE_6,
 )
 from testbed.language import FORGING, METHODS, PAYLOADS, Match, Rule
-from testbed.link import LINK, chance, fill_link, seed_of
-from testbed.memory import FLOW_SCOPE, SCOPES, memory
+from testbed.link import CERTAIN, LINK, chance, fill_link, seed_of
+from testbed.memory import FLOW_SCOPE, SCOPES, lanes_hash, memory
 from testbed.payloads import WHOLE
 from testbed.policy import Policy
 from testbed.words import host_address, port_range, prefix, span
@@ -50,8 +52,6 @@ CENSOR = 13
 ANY = -1
 UP, DOWN = 0, 1
 
-#: Enforcement is drawn from 31 bits.
-CERTAIN_CHANCE = 1 << 31
 #: The end of an open range, and the time of what never comes.
 FOREVER = 1 << 62
 
@@ -172,7 +172,7 @@ def table(policy: Policy, seed: int, access: str = "fibre") -> RuleTable:
         np.array(ports, np.uint8).reshape(len(ports), 65536),
         np.array(words, np.int64),
         np.zeros(count, np.int64),
-        memory(bool((rules["remembers"] == 1).any())),
+        memory(bool(rules["remembers"].any())),
         meter,
         np.zeros(NAME_ROOM, np.uint8),
         np.zeros(SEEN, np.int64),
@@ -202,8 +202,8 @@ def fill_row(row: Any, rule: Rule, seed: int) -> None:
     row["direction"] = direction(match.direction)
     row["payloads"] = sum(1 << PAYLOADS.index(word) for word in match.payload)
     row["name_kinds"] = name_kinds(match)
-    for key, unit in (("size", 1), ("packets", 1), ("bytes", 1)):
-        row[key] = ends(getattr(match, key), unit)
+    for key in ("size", "packets", "bytes"):
+        row[key] = ends(getattr(match, key), 1)
     row["age"], row["entropy"] = ends(match.seconds, 10**9), ends(match.entropy, WHOLE)
     row["on_path"] = rule.path == "on"
     row["towards"] = {"client": 1, "server": 2, "both": 3}[rule.towards]
@@ -224,9 +224,9 @@ def false_answer(word: str) -> tuple[int, ...]:
     if word == "nxdomain":
         return (0,) * 6
     address = host_address(word)
-    if address.version == 4:
+    if isinstance(address, IPv4Address):
         return 1, int(address), *NOWHERE_6
-    return 1, NOWHERE_4, *((int(address) >> shift) & 0xFFFFFFFF for shift in (96, 64, 32, 0))
+    return 1, NOWHERE_4, *lanes_of(address)
 
 
 def direction(word: str | None) -> int:
@@ -245,7 +245,7 @@ def ends(word: float | str | None, unit: int) -> tuple[int, int]:
     if word is None:
         return -FOREVER, FOREVER
     low, high = span(word)
-    return round(low * unit), FOREVER if high == float("inf") else round(high * unit)
+    return round(low * unit), round(high * unit) if isfinite(high) else FOREVER
 
 
 def taints(rule: Rule) -> bool:
@@ -300,12 +300,12 @@ def suffix(word: str) -> tuple[int, int]:
 def prefix_row(word: str) -> tuple[int, list[int], list[int]]:
     """Return a prefix as (IP version, address lanes, mask lanes), 32 bits a lane."""
     network = prefix(word)
-    size = 1 if network.version == 4 else 4
-    parts = []
-    for number in (int(network.network_address), int(network.netmask)):
-        lanes = [(number >> 32 * (size - 1 - lane)) & 0xFFFFFFFF for lane in range(size)]
-        parts.append(lanes + [0] * (4 - size))
-    return network.version, parts[0], parts[1]
+    return network.version, lanes_of(network.network_address), lanes_of(network.netmask)
+
+
+def lanes_of(address: IPv4Address | IPv6Address) -> list[int]:
+    """Return an address as four lanes of 32 bits, 0 where IPv4 has none."""
+    return [int(lane) for lane in np.frombuffer(address.packed.ljust(16, b"\0"), ">u4")]
 
 
 def port_row(rule: Rule) -> NDArray[np.uint8]:
@@ -371,12 +371,9 @@ def address_meets(version: int, lanes: Any, prefixes: Records, first: int, last:
 @kernel
 def enforced(rule: Any, flow: Any, near_is_source: bool) -> bool:
     """Draw whether a rule is enforced on a flow or client: always the same for the same one."""
-    if rule["chance"] >= CERTAIN_CHANCE:
+    if rule["chance"] >= CERTAIN:
         return True
     if rule["per_client"] == 0:
         return bool(record_hash(flow, rule["key"]) < rule["chance"])
     lanes = flow["source"] if near_is_source else flow["target"]
-    h = I(rule["key"])
-    for lane in range(4):
-        h = mix(h, I(lanes[lane]))
-    return bool((h & 0x7FFFFFFF) < rule["chance"])
+    return bool((lanes_hash(lanes, rule["key"]) & 0x7FFFFFFF) < rule["chance"])

@@ -54,7 +54,9 @@ MODULES: dict[str, tuple[str, ...]] = {
     "testbed/language.py": POLICY_TESTS,
     "testbed/policy.py": POLICY_TESTS,
     "testbed/policy_files.py": POLICY_TESTS,
-    "testbed/rules.py": ("tests/testbed/test_middlebox.py", *CONFORMANCE),
+    "testbed/rules.py": (
+        "tests/testbed/test_rules.py", "tests/testbed/test_middlebox.py", *CONFORMANCE,
+    ),
 }  # fmt: skip
 #: Operators that are left out: `|` of annotations, which nobody evaluates, and exotic replacements.
 LEFT_OUT = re.compile(
