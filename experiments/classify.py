@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute
 import pyarrow.csv
 import pyarrow.parquet
+from numpy.typing import NDArray
 
 from experiments.errors import ExperimentError
 from experiments.nearest import hint
@@ -57,6 +58,8 @@ MAGICS = (
     b"\xa1\xb2\xcd\x34",
     b"\x0a\x0d\x0d\x0a",
 )
+#: Octets of text that Arrow's 32-bit offsets reach.
+LARGEST_TEXT = (1 << 31) - 1
 #: Rows a person gets to see of one batch of files in the table format.
 SHOWN = 60
 
@@ -138,18 +141,33 @@ def rows(columns: Mapping[str, Any]) -> Any:
     """Return columns as one Arrow table of SCHEMA; what was not reached (-1) becomes null."""
     if list(columns) != SCHEMA.names:
         raise ValueError(f"classifier columns are {list(columns)}, expected {SCHEMA.names}")
-    arrays = [
-        pa.array(columns[field.name], type=field.type, mask=_unreached(field, columns))
-        for field in SCHEMA
-    ]
+    arrays = [as_arrow(np.asarray(columns[field.name]), field) for field in SCHEMA]
     return pa.Table.from_arrays(arrays, schema=SCHEMA)
 
 
-def _unreached(field: Any, columns: Mapping[str, Any]) -> Any:
-    """Return bool[n], true where a wait is not known; None for a column without such rows."""
-    if field.name not in ("packets_to_verdict", "ms_to_verdict"):
-        return None
-    return np.asarray(columns[field.name]) < 0
+#: Columns of waits: -1 where no verdict was reached.
+WAITS = ("packets_to_verdict", "ms_to_verdict")
+
+
+def as_arrow(values: NDArray[Any], field: Any) -> Any:
+    """Return a column as an Arrow array of its field's type.
+
+    Put together from its buffers: `pyarrow.array` imports pandas where that is installed, which
+    takes longer than all else that the command does at its start.
+    """
+    known, missing = None, 0
+    if field.name in WAITS:
+        missing = int((values < 0).sum())
+        known = pa.py_buffer(np.packbits(values >= 0, bitorder="little")) if missing else None
+    if pa.types.is_string(field.type):
+        texts = [text.encode() for text in values.tolist()]
+        ends = np.cumsum([0, *map(len, texts)], dtype=np.int64)
+        if ends[-1] > LARGEST_TEXT:
+            return pa.array(values, field.type)  # in several chunks
+        parts = [pa.py_buffer(ends.astype(np.int32)), pa.py_buffer(b"".join(texts))]
+    else:
+        parts = [pa.py_buffer(np.ascontiguousarray(values, field.type.to_pandas_dtype()))]
+    return pa.Array.from_buffers(field.type, len(values), [known, *parts], missing)
 
 
 # ---- formats

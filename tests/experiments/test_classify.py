@@ -6,10 +6,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -96,6 +99,29 @@ def test_a_wait_that_was_not_reached_is_null() -> None:
     assert row["ms_to_verdict"] is None
     assert json.loads(sunk("json", table))[0]["ms_to_verdict"] is None
     assert b',,,"' in sunk("csv", table)
+
+
+def test_columns_are_what_arrow_makes_of_them() -> None:
+    texts = np.array(["", "é", "x" * 300, "last"], object)
+    numbers = {pa.int64(): np.array([1, -1, 1 << 40, 0]), pa.float64(): np.array([0.5, -1, 2, 3])}
+    for field in classify.SCHEMA:
+        values = numbers.get(field.type, texts)
+        unreached = values < 0 if field.name in classify.WAITS else None
+        for chosen in (slice(None), slice(None, None, 2), slice(0, 0)):
+            made = classify.as_arrow(values[chosen], field)
+            made.validate(full=True)
+            mask = None if unreached is None else unreached[chosen]
+            assert made.equals(pa.array(values[chosen], field.type, mask=mask)), field.name
+
+
+def test_classifying_loads_no_pandas() -> None:
+    code = f"""
+import sys
+from experiments.classify import classify_file
+classify_file({str(DNS)!r})
+sys.exit("pandas" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_other_columns_than_the_interface_are_refused() -> None:
