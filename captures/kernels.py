@@ -34,6 +34,12 @@ from numba.core.untyped_passes import ExtractByteCode
 ENVIRONMENT = "_ZN08NumbaEnv"
 
 _depth = 0
+_listeners: list[Callable[[], None]] = []
+
+
+def when_compiling(tell: Callable[[], None]) -> None:
+    """Have `tell` called once, when this process first makes machine code that no disk has kept."""
+    _listeners.append(tell)
 
 
 @contextmanager
@@ -174,6 +180,8 @@ class _Pipeline(Compiler):  # type: ignore[misc]
 
     def compile_extra(self, func: Callable[..., Any]) -> Any:
         """Compile a function."""
+        while _listeners:
+            _listeners.pop()()
         part, state = _for_a_caller(), self.state
         made = (Part if part else Whole)(state.targetctx.codegen(), func.__qualname__)
         made.enable_object_caching()

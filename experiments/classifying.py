@@ -17,10 +17,18 @@ def say(line: str) -> None:
     print(f"midcall: {line}", file=sys.stderr, flush=True)
 
 
+def announce() -> None:
+    """Have it said where the packet path must be compiled first, which takes half a minute."""
+    from captures.kernels import when_compiling
+
+    when_compiling(lambda: say("compiling the packet path, once"))
+
+
 def run(
     names: Sequence[str], form: str | None, out: str | None, cores: int, cluster: str | None
 ) -> bool:
     """Classify captures; return whether every one could be read."""
+    announce()
     folder = out is not None and out.endswith("/")
     if not folder:
         distant = next((name for name in names if dataset.is_url(name)), None)

@@ -64,6 +64,9 @@ def explain(
     Example: midcall explain call.pcapng --flow 2
     """
     with sentences():
+        from experiments.classifying import announce
+
+        announce()
         from experiments.explain import explain as explain_flow
         from experiments.transcript import write
 

@@ -70,6 +70,16 @@ def run(tmp_path: Path):  # type: ignore[no-untyped-def]
     return in_a_process
 
 
+def test_who_wants_to_know_hears_once_that_something_is_compiled(run) -> None:  # type: ignore[no-untyped-def]
+    lines = """
+from captures.kernels import when_compiling
+when_compiling(lambda: print("compiling"))
+print(total(rows()), half(rows()))
+"""
+    assert run(lines) == ["compiling", "567", "4"]
+    assert run(lines) == ["567", "4"]
+
+
 TOTAL = "print(int(total(rows())))\n"
 # (2 + 3) * (1 + 10 + 100) + 3 * (2 + 2)
 SUM = str(5 * 111 + 12)
