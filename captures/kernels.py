@@ -39,7 +39,7 @@ _listeners: list[Callable[[], None]] = []
 
 def when_compiling(tell: Callable[[], None]) -> None:
     """Have `tell` called once, when this process first makes machine code that no disk has kept."""
-    _listeners.append(tell)
+    _listeners[:] = [tell]
 
 
 @contextmanager

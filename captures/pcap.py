@@ -264,7 +264,7 @@ class CaptureFile:
     def _say_why(self) -> None:
         status, wanted, at = (int(self._memory[i]) for i in (STATUS, WANTED, AT))
         where = f"{self.path}: record {self.packets + 1} at byte {self._base + at}"
-        remain = self._filled - at
+        remain = max(self._filled, self._left - self._base) - at
         if status == CUT:
             held = remain - self._header if remain >= self._header else remain
             self.notices.append(

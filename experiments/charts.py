@@ -378,8 +378,10 @@ def latency(rows: Sequence[Row], text: str) -> Chart:
     return chart("latency", "Time per packet", text, rows, draw, classes)
 
 
-def throughput(rows: Sequence[Row], text: str) -> Chart:
-    """Draw packets per second, a bar per path and file: label, packets_per_s, tip, short."""
+def throughput(
+    rows: Sequence[Row], text: str, name: str = "throughput", title: str = "Packets per second"
+) -> Chart:
+    """Draw packets per second, a bar per row: label, packets_per_s, tip, short."""
     order = [row["label"] for row in rows]
 
     def draw(width: int) -> Any:
@@ -395,7 +397,28 @@ def throughput(rows: Sequence[Row], text: str) -> Chart:
         return (bars + words).properties(width=width - (60 if width == WIDE else 70),
                                          height=30 * len(rows))  # fmt: skip
 
-    return chart("throughput", "Packets per second", text, rows, draw)
+    return chart(name, title, text, rows, draw)
+
+
+def growth(rows: Sequence[Row], text: str) -> Chart:
+    """Draw what a packet costs over the packets so far: packets, ns_per_packet, tip."""
+
+    def draw(width: int) -> Any:
+        return (
+            alt.Chart(_data(rows))
+            .mark_circle(color=PALETTE["through"], size=40, opacity=1)
+            .encode(
+                x=alt.X("packets:Q", title="packets so far",
+                        axis=alt.Axis(format="~s", tickCount=5, grid=False)),
+                y=alt.Y("ns_per_packet:Q", title="ns per packet",
+                        scale=alt.Scale(zero=True, nice=True),
+                        axis=alt.Axis(tickCount=4, domain=False, ticks=False)),
+                description=alt.Description("tip:N"),
+            )
+            .properties(width=width, height=180)
+        )  # fmt: skip
+
+    return chart("growth", "Cost of a packet while the flow table fills", text, rows, draw)
 
 
 def reaction(rows: Sequence[Row], lab: Sequence[Row], text: str) -> Chart:

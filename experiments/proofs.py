@@ -2,8 +2,8 @@
 """Proofs: what the lab's own proofs and benches last gave, for the report of a run beside them.
 
 A proof writes `reliability/NAME.json` below the runs (docs/reliability.md), fuzzing
-`fuzz/latest.json`, the offline benches `bench.json` and `bench-growth.json` beside them. What is
-not there, or cannot be read, was not proven.
+`fuzz/latest.json`, a soak `soak/latest.json`, the offline benches `bench.json` and
+`bench-growth.json` beside them. What is not there, or cannot be read, was not proven.
 """
 
 from __future__ import annotations
@@ -31,12 +31,16 @@ def pooled(runs: Path) -> Row | None:
     """Return `proofs` of summary.json, what each proof last gave; None where there is nothing."""
     paths = sorted((runs / "reliability").glob("*.json"))
     held = [row for path in paths if (row := kept(path, proof))]
-    beside = runs.resolve().parent
-    fuzzed = kept(runs / "fuzz" / "latest.json", fuzzing)
-    bench, growth = kept(beside / "bench.json", ratios), kept(beside / "bench-growth.json", grown)
-    if not held and not fuzzed and not bench and not growth:
+    near = runs.resolve().parent
+    found = {
+        "fuzz": kept(runs / "fuzz" / "latest.json", fuzzing),
+        "soak": kept(runs / "soak" / "latest.json", soaked),
+        "bench": kept(near / "bench.json", ratios),
+        "growth": kept(near / "bench-growth.json", grown),
+    }
+    if not held and not any(found.values()):
         return None
-    return {"proofs": held, "fuzz": fuzzed, "bench": bench, "growth": growth}
+    return {"proofs": held, **found}
 
 
 def kept(path: Path, shown: Callable[[Row], Row]) -> Row | None:
@@ -70,10 +74,33 @@ def proof(told: Row) -> Row:
 
 
 def ratios(told: Row) -> Row:
-    """Return per file of a bench how much faster the lab is than each tool: median, least, most."""
-    keys = ("file", "synthetic", "packets", "spread")
-    files = [{key: one[key] for key in keys} for one in told["files"]]
-    return {"machine": told["machine"], "files": files}
+    """Return what is shown of a bench: per file each tool's figures, and the command's start-up."""
+    files = [
+        {
+            "file": one["file"],
+            "made_of": one["made_of"],
+            "synthetic": one["synthetic"],
+            "too_slow": one.get("too_slow", []),
+            "tools": [beside(one, name) for name in one["tools"]],
+        }
+        for one in told["files"]
+    ]
+    return {"machine": told["machine"], "files": files, "start_up": told.get("start_up")}
+
+
+def beside(file: Row, name: str) -> Row:
+    """Return a tool's figures on a file of a bench; `times`: how many times faster the lab is."""
+    keys = ("packets", "packets_per_s", "peak_memory_bytes", "state_bytes_per_flow")
+    figures = {key: file["tools"][name][key] for key in keys}
+    return {"tool": name, "times": file["spread"].get(name)} | figures
+
+
+def soaked(told: Row) -> Row:
+    """Return what is shown of a soak."""
+    keys = ("sent", "lost", "memory_bytes_per_hour", "latency_drift", "problems")
+    held = {key: told["summary"][key] for key in keys}
+    minutes = told["summary"]["windows"] * told["window_s"] / 60
+    return held | {"minutes": minutes, "rate_pps": told["rate_pps"], "began": told["began"]}
 
 
 def grown(told: Row) -> Row:
@@ -85,4 +112,5 @@ def grown(told: Row) -> Row:
         "later_by_earlier": told["later_by_earlier"],
         "synthetic": told["synthetic"],
         "machine": told["machine"],
+        "rounds": [{key: row[key] for key in keys} for row in told["rounds"]],
     } | {key: last[key] for key in keys}

@@ -7,11 +7,13 @@ A task that fails, or takes its worker with it, is an answer with a sentence and
 from __future__ import annotations
 
 import gc
+import itertools
 import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -98,11 +100,25 @@ def beside(
         return
     pool = begun(jobs)
     try:
-        waiting = [pool.submit(tried, work, task) for task in tasks]
-        held = zip(tasks, map(answer, waiting), strict=True)
-        yield (work(task) if error else value for task, (value, error) in held)  # type: ignore[misc]
+        waiting = handed_in(pool, work, tasks)
+        answers = itertools.chain(map(answer, waiting), itertools.repeat((None, "not begun")))
+        done = zip(tasks, answers, strict=False)
+        yield (work(task) if error else value for task, (value, error) in done)  # type: ignore[misc]
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def handed_in(
+    pool: ProcessPoolExecutor, work: Callable[[Task], Value], tasks: Sequence[Task]
+) -> list[Future[tuple[Value | None, str]]]:
+    """Submit tasks, as far as the pool can take any."""
+    waiting = []
+    try:
+        for task in tasks:
+            waiting.append(pool.submit(tried, work, task))
+    except (BrokenProcessPool, OSError):
+        pass
+    return waiting
 
 
 def begun(

@@ -58,6 +58,7 @@ def soak(
         "began": began.isoformat(timespec="seconds"),
         "minutes": minutes,
         "rate_pps": rate,
+        "window_s": WINDOW,
         "frame_octets": SIZE,
         "machine": machine() | surroundings(cores[0], cores[-1]),
         "code": {"digest": code_digest(), "git": git_state()},

@@ -3,12 +3,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from experiments import charts, wording
 from experiments.findings import Findings
 
+Row = Mapping[str, Any]
+
 #: Tools of a bench as the page names them; any other goes by its own name.
-TOOLS = {"read": "reading the file alone", "two_cores": "itself on one core, when on two"}
+TOOLS = {
+    "midcall": "the lab, one core",
+    "two_cores": "the lab, two cores",
+    "read": "reading the file, no more",
+}
 
 
 def build(run: Findings) -> dict[str, Any] | None:
@@ -16,10 +24,63 @@ def build(run: Findings) -> dict[str, Any] | None:
     told = run.at("proofs")
     if told is None:
         return None
-    files = (told["bench"] or {}).get("files", [])
-    compared = [
-        {"file": one["file"], "packets": one["packets"], "tool": TOOLS.get(tool, tool)} | times
-        for one in files
-        for tool, times in one["spread"].items()
+    bench, growth = told["bench"], told["growth"]
+    files = bench["files"] if bench else []
+    shown = {
+        "compared": [row for file in files for row in compared(file)],
+        "given_up": [
+            f"{', '.join(file['too_slow'])} on {file['file']}" for file in files if file["too_slow"]
+        ],
+        "pace": pace(files),
+        "curve": curve(growth) if growth else None,
+    }
+    return {"proven": {**told, **shown}}
+
+
+def compared(file: Row) -> Iterator[Row]:
+    """Yield a row per tool that was measured on a file."""
+    for row in file["tools"]:
+        name = TOOLS.get(row["tool"], row["tool"])
+        times = row["times"] and {key: short(value) for key, value in row["times"].items()}
+        own = row["tool"] == "two_cores"  # of which `times` tells how much faster it is itself
+        more = {"file": file["file"], "synthetic": file["synthetic"], "times": times, "own": own}
+        yield {**row, **more, "tool": name}
+
+
+def short(times: float) -> str:
+    """Return a ratio in three digits."""
+    return f"{times:,.0f}" if times >= 100 else f"{times:.3g}"
+
+
+def pace(files: list[Row]) -> charts.Chart | None:
+    """Return the picture of the first file of real captures: packets per second of each tool."""
+    file = next((one for one in files if not one["synthetic"]), None)
+    if file is None:
+        return None
+    rows = [
+        {
+            "label": row["tool"],
+            "packets_per_s": row["packets_per_s"],
+            "short": wording.amount(row["packets_per_s"]),
+            "tip": f"{row['tool']}: {wording.amount(row['packets_per_s'])} packets/s "
+            f"({wording.count(row['packets'])} packets)",
+        }
+        for row in compared(file)
     ]
-    return {"proven": {**told, "compared": compared}}
+    title = f"Packets per second: {file['file']}"
+    text = "Bars. " + "; ".join(row["tip"] for row in rows) + "."
+    return charts.throughput(rows, text, "pace", title)
+
+
+def curve(growth: Row) -> charts.Chart:
+    """Return the picture of what a packet costs while the table fills."""
+    rows = [
+        {
+            "packets": row["packets"],
+            "ns_per_packet": row["ns_per_packet"],
+            "tip": f"{wording.amount(row['packets'])} packets, {wording.amount(row['flows'])} "
+            f"flows: {row['ns_per_packet']:.0f} ns per packet",
+        }
+        for row in growth["rounds"]
+    ]
+    return charts.growth(rows, f"Dots. First {rows[0]['tip']}; last {rows[-1]['tip']}.")

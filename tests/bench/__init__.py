@@ -9,7 +9,8 @@ excluded; `--start-up` states that of the command) reads the file from the page 
 feeds a fresh engine and makes its table of flows. two_cores: the same by two threads
 (classifier.tandem); its ratio says how many times faster than midcall on one core. Peers: the wall
 time of the program on the file, less that of a capture of one packet (its start-up). Slow peers get
-the first part of the file; `packets` says how much.
+the first part of the file; `packets` says how much. Bytes are those in the file, without record
+headers.
 read: the file through one buffer, which no tool can beat. Figures are medians over the repeats,
 with the least and the greatest beside them. Peak memory is the process's maximum resident set,
 interpreter and libraries included. State per flow: midcall's arrays by the flows in them; a peer's

@@ -141,6 +141,14 @@ def loads_of(given: argparse.Namespace, folder: Path) -> list[Load]:
     return gather(folder, given.packets, given.samples, names)
 
 
+def begins(folder: Path, repeats: int) -> dict[str, float] | None:
+    """Return the command's start-up, None where it took too long to be told."""
+    try:
+        return start_up(folder / "single.pcap", repeats, folder)
+    except OutOfPatienceError:
+        return None
+
+
 def main() -> int:
     """Measure, print a table a file and write bench.json."""
     given = arguments()
@@ -163,7 +171,7 @@ def main() -> int:
         folder = Path(name)
         loads = loads_of(given, folder)
         results = [measure(load, given.repeats, tools, folder) for load in loads]
-        begun = start_up(folder / "single.pcap", given.repeats, folder) if given.start_up else None
+        begun = begins(folder, given.repeats) if given.start_up else None
     report = {
         "schema": 2,
         "method": " ".join((bench.__doc__ or "").split()),

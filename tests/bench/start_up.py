@@ -22,7 +22,7 @@ def start_up(file: Path, repeats: int, folder: Path) -> dict[str, float]:
     in the folder, so everything that classifying needs is compiled.
     """
     command = [*PROGRAM, str(file), "--format", "csv", "-o", str(folder / "flows.csv")]
-    run(command)
+    run(command, None, COMPILING)
     warm = statistics.median(run(command)[0] for _ in range(repeats))
     first, _ = run(command, {"XDG_CACHE_HOME": str(folder / "cache")}, COMPILING)
     return {"warm_seconds": round(warm, 3), "first_seconds": round(first, 1)}

@@ -30,8 +30,8 @@ import os, signal, sys, time
 started = time.perf_counter()
 quiet = os.open(os.devnull, os.O_WRONLY)
 actions = [(os.POSIX_SPAWN_DUP2, quiet, 1), (os.POSIX_SPAWN_DUP2, quiet, 2)]
-pid = os.posix_spawn(sys.argv[2], sys.argv[2:], os.environ, file_actions=actions)
-signal.signal(signal.SIGALRM, lambda *_: os.kill(pid, signal.SIGKILL))
+pid = os.posix_spawn(sys.argv[2], sys.argv[2:], os.environ, file_actions=actions, setpgroup=0)
+signal.signal(signal.SIGALRM, lambda *_: os.killpg(pid, signal.SIGKILL))
 signal.alarm(int(sys.argv[1]))
 _, status, usage = os.wait4(pid, 0)
 print(os.waitstatus_to_exitcode(status), time.perf_counter() - started, usage.ru_maxrss * 1024)

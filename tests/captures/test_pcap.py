@@ -327,6 +327,19 @@ def test_a_length_that_is_not_believed_ends_a_file_behind_a_long_record(
     assert "the file is cut" in capture.notices[0]
 
 
+@pytest.mark.parametrize("held", [0, 3])
+def test_what_remains_of_a_file_behind_a_length_that_is_not_believed_is_told(
+    tmp_path: Path, held: int
+) -> None:
+    path = tmp_path / "cut.pcap"
+    rest = 3 * BUFFER
+    record = struct.pack("<IIII", 2, 0, 0x7FFFFFFF, 0x7FFFFFFF)
+    path.write_bytes(pcap([(0, b"first", 5)]) + record + bytes(rest))
+    capture = CaptureFile(path)
+    assert sum(part.total for part in capture.batches(held=held)) == 1
+    assert f"header says 2147483647 bytes, {rest} remain" in capture.notices[0]
+
+
 def test_a_record_that_ends_where_a_buffer_ends_is_not_overwritten(tmp_path: Path) -> None:
     records = [(i, bytes([65 + i]) * (BUFFER - 16), BUFFER) for i in range(3)]
     first = (0, bytes(SMALL_BUFFER - 16 - 24), SMALL_BUFFER)

@@ -25,13 +25,35 @@ def left(folder: Path) -> Path:
     held = PROOF | {"proof": "hostile", "held": True, "problems": []}
     broken = PROOF | {"proof": "faults", "held": False, "problems": ["one", "two"]}
     fuzzed = {"schema": 1, "mutated": 1234567, "files": 89, "finding": None, "ended": PROOF["when"]}
+    pace = {"packets": 1000, "packets_per_s": 5e6, "peak_memory_bytes": 7e6}
+    tools = {name: pace | {"state_bytes_per_flow": None} for name in ("midcall", "tshark")}
     file = {
         "file": "mix.pcap",
+        "made_of": "some captures",
         "synthetic": False,
-        "packets": 1000,
-        "spread": {"two_cores": SPREAD},
+        "too_slow": ["scapy"],
+        "tools": tools,
+        "spread": {"tshark": SPREAD},
     }
-    bench = {"schema": 2, "machine": {"cpu": "Fake CPU"}, "files": [file]}
+    bench = {
+        "schema": 2,
+        "machine": {"cpu": "Fake CPU"},
+        "files": [file, file | {"file": "made-up.pcap", "synthetic": True, "too_slow": []}],
+        "start_up": {"warm_seconds": 0.75, "first_seconds": 28.2},
+    }
+    soak = {
+        "rate_pps": 200000,
+        "window_s": 10.0,
+        "began": PROOF["when"],
+        "summary": {
+            "windows": 90,
+            "sent": 180_000_000,
+            "lost": 12,
+            "memory_bytes_per_hour": 340_000,
+            "latency_drift": 1.04,
+            "problems": ["12 packets were lost"],
+        },
+    }
     rounds: list[dict[str, Any]] = [
         {
             "packets": n,
@@ -53,6 +75,7 @@ def left(folder: Path) -> Path:
         (runs / "reliability" / "hostile.json", held),
         (runs / "reliability" / "faults.json", broken),
         (runs / "fuzz" / "latest.json", fuzzed),
+        (runs / "soak" / "latest.json", soak),
         (folder / "bench.json", bench),
         (folder / "bench-growth.json", growth),
     ):
@@ -89,7 +112,16 @@ def test_the_report_shows_what_was_proven_and_what_was_not(tmp_path: Path) -> No
     assert "<b>no</b>: 2 problems" in section
     assert "yes: 1,234,567 mutated packets, 89 damaged files" in section
     assert "abcd1234 <small>with changes</small>" in section
-    assert 'itself on one core, when on two</td><td class="n"><b>1.25</b>' in section
+    assert "<b>1.25</b> (1 to 1.5)" in section
+    assert 'made-up.pcap <span class="mark synthetic"' in section
+    assert 'mix.pcap <span class="mark synthetic"' not in section
+    assert "Given up after a minute: scapy on mix.pcap." in section
+    assert "on one packet: 0.75 s, and 28 s the first time" in section
+    assert "15 min at 200,000 packets/s, 12 of 180,000,000 lost, memory +0.34 MB an hour" in section
+    assert "latency at last 1.04 times that at first" in section
+    assert 'id="fig-pace"' in section
+    assert "tshark: 5" in section.split('id="fig-pace"')[1]
+    assert 'id="fig-growth"' in section
     assert "in the last quarter 1.02 times what it cost in the first" in section
 
 
@@ -98,8 +130,9 @@ def test_results_in_the_form_of_another_version_are_left_out(tmp_path: Path) -> 
     write_json(tmp_path / "bench.json", {"schema": 1, "files": [{"file": "mix.pcap"}]})
     write_json(tmp_path / "bench-growth.json", {"schema": 0, "rounds": []})
     write_json(runs / "fuzz" / "latest.json", [1, 2])
+    write_json(runs / "soak" / "latest.json", {"schema": 1, "summary": {}})
     write_json(runs / "reliability" / "hostile.json", {"schema": 1})
     told = proofs.pooled(runs)
     assert told is not None
     assert [row["proof"] for row in told["proofs"]] == ["faults"]
-    assert told["fuzz"] is told["bench"] is told["growth"] is None
+    assert told["fuzz"] is told["soak"] is told["bench"] is told["growth"] is None
