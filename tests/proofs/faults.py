@@ -28,7 +28,7 @@ from experiments.results import COLUMNS, read_table
 from tests.proofs.determinism import differences
 from tests.proofs.ledger import settle
 
-#: Kills between two runs to the end; every third of them is a worker's.
+#: Kills between two runs to the end; one of them, the third, is a worker's.
 STRETCH, WORKERS = 5, 3
 #: Exit code of a run that ended with failed cells; an exception that nobody caught exits 1.
 CELLS_FAILED = 3
