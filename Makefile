@@ -110,7 +110,7 @@ golden: $(READY)  ## write the golden texts anew (read the diff before you commi
 reference: $(READY)  ## write docs/reference/policy.md anew, from the models and the scenarios
 	@$(BIN)/python -m experiments.reference
 
-bench: $(READY)  ## packets per second of the offline path, beside ndpiReader; BENCH_FLAGS="--loads all --peers all" for everything
+bench: $(READY)  ## packets per second of the offline path, beside ndpiReader and nfstream; BENCH_FLAGS="--loads all --peers all" for everything
 	@$(BIN)/python -m tests.bench $(BENCH_FLAGS)
 
 bench-compare: $(READY)  ## the same beside an earlier result, in ratios: make bench-compare BASE=bench.json

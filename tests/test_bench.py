@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -37,6 +38,7 @@ def test_a_given_file_is_measured_with_every_tool_that_is_here(tmp_path: Path) -
     assert (row["file"], row["packets"], row["flows"]) == (SAMPLE.name, 452, 7)
     tools = {"midcall", "read"} | ({"two_cores"} if (os.cpu_count() or 1) > 1 else set())
     tools |= {"ndpireader"} if shutil.which("ndpiReader") else set()
+    tools |= {"nfstream"} if importlib.util.find_spec("nfstream") else set()
     told = row["tools"].keys() | set(row["not_told_from_start_up"])  # 452 packets are few
     assert told == tools
     ours = row["tools"]["midcall"]

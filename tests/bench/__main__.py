@@ -120,7 +120,7 @@ def arguments() -> argparse.Namespace:
     add("--packets", type=int, default=PACKETS, help="size of each file")
     add("--repeats", type=int, default=REPEATS)
     add("--samples", action="store_true", help="of the samples only")
-    add("--peers", default="ndpireader", help=f"of {','.join(TOOLS)}; or all; empty: none")
+    add("--peers", default="ndpireader,nfstream", help=f"of {','.join(TOOLS)}; or all; empty: none")
     add("--json", type=Path, default=Path("bench.json"), help="where figures go")
     add("--against", type=Path, help="an earlier bench.json to compare with, in ratios")
     add("--start-up", action="store_true", help="the command's own start, warm and compiling")
