@@ -27,6 +27,26 @@ PROMISES = {
 }
 
 
+def budgeted(told: Row) -> str:
+    """Say what a budget measured, and of what its goal is missed."""
+    missed = [name for name, met in told["goals"].items() if not met]
+    said = f"{told['seconds']:.1f} s, {told['peak_bytes'] / 1e9:.2f} GB"
+    return said + (f" (goal missed: {', '.join(missed)})" if missed else " (both goals met)")
+
+
+def counted(told: Row) -> str:
+    """Say how many instructions a packet takes."""
+    return ", ".join(f"{part} {count:,.0f}" for part, count in told["per_packet"].items())
+
+
+#: Proof -> what it says beside whether it held.
+FIGURES: dict[str, Callable[[Row], str]] = {
+    "budget": budgeted,
+    "instructions": counted,
+    "faults": lambda told: f"{told['kills']} kills",
+}
+
+
 def pooled(runs: Path) -> Row | None:
     """Return `proofs` of summary.json, what each proof last gave; None where there is nothing."""
     paths = sorted((runs / "reliability").glob("*.json"))
@@ -67,6 +87,7 @@ def proof(told: Row) -> Row:
         "promise": PROMISES.get(name, name),
         "held": told["held"],
         "problems": len(told["problems"]),
+        "figures": FIGURES.get(name, lambda _: "")(told),
         "when": told["when"],
         "commit": code["commit"] and code["commit"][:8],
         "dirty": code["dirty"],

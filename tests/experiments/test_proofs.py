@@ -23,7 +23,7 @@ def left(folder: Path) -> Path:
     """Write what proofs and benches leave; returns the folder of runs."""
     runs = folder / "runs"
     held = PROOF | {"proof": "hostile", "held": True, "problems": []}
-    broken = PROOF | {"proof": "faults", "held": False, "problems": ["one", "two"]}
+    broken = PROOF | {"proof": "faults", "held": False, "problems": ["one", "two"], "kills": 30}
     fuzzed = {"schema": 1, "mutated": 1234567, "files": 89, "finding": None, "ended": PROOF["when"]}
     pace = {"packets": 1000, "packets_per_s": 5e6, "peak_memory_bytes": 7e6}
     tools = {name: pace | {"state_bytes_per_flow": None} for name in ("midcall", "tshark")}
@@ -101,6 +101,15 @@ def test_what_was_left_is_told_and_a_torn_file_is_not(tmp_path: Path) -> None:
     assert (told["growth"]["ns_per_packet"], told["growth"]["packets"]) == (140.0, 40)
 
 
+def test_a_budget_says_which_goal_is_missed(tmp_path: Path) -> None:
+    goals = {"seconds": True, "memory": False}
+    spent = {"proof": "budget", "held": True, "problems": [], "seconds": 50.5, "goals": goals}
+    write_json(tmp_path / "reliability" / "budget.json", PROOF | spent | {"peak_bytes": 2.25e9})
+    told = proofs.pooled(tmp_path)
+    assert told is not None
+    assert told["proofs"][0]["figures"] == "50.5 s, 2.25 GB (goal missed: memory)"
+
+
 def test_the_report_shows_what_was_proven_and_what_was_not(tmp_path: Path) -> None:
     run = fake_run(tmp_path / "run")
     summary = json.loads((run / "summary.json").read_text())
@@ -109,7 +118,7 @@ def test_the_report_shows_what_was_proven_and_what_was_not(tmp_path: Path) -> No
     report.render(run)
     page = (run / "report.html").read_text()
     section = " ".join(page.split('id="reliability"')[1].split("</section>")[0].split())
-    assert "<b>no</b>: 2 problems" in section
+    assert "<b>no</b>: 2 problems: 30 kills" in section
     assert "yes: 1,234,567 mutated packets, 89 damaged files" in section
     assert "abcd1234 <small>with changes</small>" in section
     assert "<b>1.25</b> (1 to 1.5)" in section
