@@ -34,7 +34,6 @@ from experiments import (
     summary,
     timelines,
     timing,
-    workers,
 )
 from experiments import corpus as corpora
 from experiments import rows as table_rows
@@ -90,7 +89,6 @@ def run(name: str, options: Options) -> Finished:
 
     Raises ExperimentError, CaptureError, ClassifierError or TestbedError for what a user can mend.
     """
-    workers.spare()
     work = begun(name, options)
     spec, log = work.spec, work.log
     bench = play.bench_of(spec, corpora.in_grid(work.held, spec), options, log)

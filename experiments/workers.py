@@ -40,7 +40,8 @@ def obey() -> None:
 
 
 def spare() -> None:
-    """Have the garbage collector look seldom: a run makes millions of objects, cycles hardly ever.
+    """Have the garbage collector look seldom, as the command line does for its own process: a run
+    makes millions of objects, cycles hardly ever.
 
     It took a fourth of the time in which flows are crafted.
     """

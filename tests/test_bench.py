@@ -7,8 +7,10 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +105,37 @@ def test_a_peer_that_takes_too_long_is_given_up_and_named(
     assert row["too_slow"] == ["slow"]
     assert "slow" not in row["tools"]
     assert "slow took longer than" in main.notes([row], 0, 1, {"slow": slow})
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_who_stops_a_bench_stops_the_peer_that_it_runs(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    from tests.bench.tools import LAUNCH
+
+    told = tmp_path / "pid"
+    peer = f"import os, time; open({str(told)!r}, 'w').write(f'{{os.getpid()}} '); time.sleep(60)"
+    # What a shell runs in its background ignores an interrupt.
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    command = [sys.executable, "-I", "-S", "-c", heed + LAUNCH, "60", sys.executable, "-c", peer]
+    launcher = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 30
+    while not (told.exists() and told.read_text().endswith(" ")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    launcher.send_signal(number)
+    assert launcher.wait(timeout=30)
+    while lives(int(told.read_text())) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not lives(int(told.read_text()))
+
+
+def lives(process: int) -> bool:
+    """Tell whether there is a process of that number."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def test_the_mix_takes_the_first_packets_of_every_flow() -> None:

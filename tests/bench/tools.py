@@ -32,8 +32,13 @@ quiet = os.open(os.devnull, os.O_WRONLY)
 actions = [(os.POSIX_SPAWN_DUP2, quiet, 1), (os.POSIX_SPAWN_DUP2, quiet, 2)]
 pid = os.posix_spawn(sys.argv[2], sys.argv[2:], os.environ, file_actions=actions, setpgroup=0)
 signal.signal(signal.SIGALRM, lambda *_: os.killpg(pid, signal.SIGKILL))
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
 signal.alarm(int(sys.argv[1]))
-_, status, usage = os.wait4(pid, 0)
+try:
+    _, status, usage = os.wait4(pid, 0)
+except BaseException:
+    os.killpg(pid, signal.SIGKILL)
+    raise
 print(os.waitstatus_to_exitcode(status), time.perf_counter() - started, usage.ru_maxrss * 1024)
 """
 
