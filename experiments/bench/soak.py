@@ -4,7 +4,10 @@
 Windows of WINDOW seconds, each a row: packets lost, latency, and the memory of the box's process.
 What is looked for shows in the long run only: memory that grows (the slope over the second half,
 when every table was filled once), loss, latency that drifts (the last quarter beside the first).
-A window that the generator could not offer, or lost itself, tells nothing of the box and is said.
+A window that the generator could not offer, or lost itself, tells nothing of the box and is said:
+so is one in which the generator itself was kept from its core, since it then sends in one go what
+had become due. Each window says what the host of a virtual machine took of both cores, and how long
+the box waited for its own.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from experiments.bench import live as bench_live
-from experiments.bench.live import BEHIND, surroundings
+from experiments.bench.live import surroundings
 from experiments.bench.paths import load_of, path_of
 from experiments.errors import ExperimentError
 from experiments.provenance import code_digest, git_state, machine
@@ -30,6 +33,7 @@ from testbed.errors import TestbedError
 from testbed.live.box import Box
 from testbed.live.load import Generator, Trial, preferred
 from testbed.live.network import Network, require
+from testbed.live.rings import FRAMES
 from testbed.live.ways import way
 
 Row = dict[str, Any]
@@ -41,6 +45,13 @@ SHARE = 0.5
 LEAK, DRIFT = 0.05, 1.5
 #: Windows below which a slope or a drift says nothing.
 FEW = 8
+#: A generator that was late sends at once what became due meanwhile. Where that is more than this
+#: share of the box's ring, it was no load of the rate asked for.
+RUSH = 0.5
+#: With more windows (a share of all) not offered than this, the rest says too little.
+NOT_OFFERED = 0.1
+#: Field of a core's line in /proc/stat that counts what the host gave to others (proc_stat(5)).
+STEAL = 8
 
 
 def soak(
@@ -79,7 +90,7 @@ def soak(
         load = load_of(path_of(PATH, network, generator, box), (SIZE,), str(SIZE))
         stack.enter_context(preferred(cores[0]))
         trial = partial(generator.trial, load, rate, WINDOW)
-        rows = windows(box, trial, minutes * 60, say, keep)
+        rows = windows(box, trial, (cores[0], cores[-1]), minutes * 60, say, keep)
     told = keep(rows)
     latest = runs / FOLDER / LATEST
     write_json(latest, told)
@@ -101,22 +112,26 @@ def half_of_loss_free(runs: Path) -> int:
 def windows(
     box: Box,
     trial: Callable[[], Trial],
+    cores: tuple[int, int],
     seconds: float,
     say: Callable[[str], None],
     keep: Callable[[Sequence[Row]], object],
 ) -> list[Row]:
-    """Send window after window until the time is over; every minute say how it goes and keep it."""
+    """Send window after window until the time is over; every minute say how it goes and keep it.
+
+    cores: the generator's and the box's.
+    """
     rows: list[Row] = []
     begin = time.monotonic()
     while not rows or time.monotonic() - begin < seconds:
-        overload = box.counters()["dropped_by_overload"]
+        before = clocks(box, cores)
         try:
             row = row_of(trial())
         except TestbedError as error:
             row = {"sent": 0, "lost": 0, "offered": False, "why": str(error)}
+        row |= {name: round(now - before[name], 3) for name, now in clocks(box, cores).items()}
         row |= {
             "at_s": round(time.monotonic() - begin, 1),
-            "box_overload": box.counters()["dropped_by_overload"] - overload,
             "memory_bytes": resident(box.worker),
         }
         rows.append(row)
@@ -127,18 +142,57 @@ def windows(
 
 
 def row_of(trial: Trial) -> Row:
-    """Return one window as a row."""
-    return {
+    """Return one window as a row; `why` says why it was not offered."""
+    row = {
         "sent": trial.sent,
         "lost": trial.lost,
-        "offered": trial.behind_us / 1e6 <= BEHIND * trial.seconds and trial.refused == 0,
+        "offered": True,
+        "behind_us": round(trial.behind_us),
         "latency_us": trial.percentiles(),
+    }
+    if trial.refused:
+        row |= {"offered": False, "why": f"{trial.refused} packets could not be sent"}
+    elif trial.behind_us / 1e6 * trial.rate > RUSH * FRAMES:
+        late = f"the generator was {trial.behind_us / 1000:.0f} ms late, and sent that in one go"
+        row |= {"offered": False, "why": late}
+    return row
+
+
+def clocks(box: Box, cores: tuple[int, int]) -> dict[str, float]:
+    """Return what only grows: packets that a full ring cost, and seconds of both cores."""
+    return {
+        "box_overload": box.counters()["dropped_by_overload"],
+        "stolen_generator_s": stolen(cores[0]),
+        "stolen_box_s": stolen(cores[1]),
+        "box_waited_s": waited(box.worker),
     }
 
 
+def stolen(core: int) -> float:
+    """Return the seconds that the host gave to others while this core had work."""
+    for line in Path("/proc/stat").read_text().splitlines():
+        if line.startswith(f"cpu{core} "):
+            return int(line.split()[STEAL]) / os.sysconf("SC_CLK_TCK")
+    return 0.0
+
+
+def waited(process: int) -> float:
+    """Return the seconds that a process could have run and had no core (proc_schedstat).
+
+    0 where the kernel does not count them.
+    """
+    try:
+        return int(Path(f"/proc/{process}/schedstat").read_text().split()[1]) / 1e9
+    except OSError:
+        return 0.0
+
+
 def resident(process: int) -> int:
-    """Return a process's resident memory in bytes."""
-    pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
+    """Return the box's resident memory in bytes; raises TestbedError where it died."""
+    try:
+        pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
+    except OSError:
+        raise TestbedError("the box died during the soak") from None
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
@@ -148,14 +202,17 @@ def resident(process: int) -> int:
 def summary(rows: Sequence[Row]) -> Row:
     """Return the figures, and what of them is a problem."""
     good = [row for row in rows if row["offered"]]
+    left = [row for row in rows if not row["offered"]]
     late = rows[len(rows) // 2 :]
     grown = slope([row["at_s"] for row in late], [row["memory_bytes"] for row in late])
     ratio = drift([row["latency_us"]["p50"] for row in good if row["latency_us"]["n"]])
     told: Row = {
         "windows": len(rows),
-        "windows_not_offered": len(rows) - len(good),
+        "windows_not_offered": len(left),
         "sent": sum(row["sent"] for row in good),
         "lost": sum(row["lost"] for row in good),
+        "lost_not_offered": sum(row["lost"] for row in left),
+        "stolen_s": round(sum(row["stolen_generator_s"] + row["stolen_box_s"] for row in rows), 3),
         "box_overload": sum(row["box_overload"] for row in rows),
         "memory_bytes": rows[-1]["memory_bytes"],
         "memory_bytes_per_hour": None if len(rows) < FEW else round(grown * 3600),
@@ -190,6 +247,11 @@ def problems(told: Row) -> list[str]:
         found.append(
             f"too short for slope and drift: {offered} windows offered, expected {FEW} timed"
         )
+    elif told["windows_not_offered"] > NOT_OFFERED * told["windows"]:
+        found.append(
+            f"{told['windows_not_offered']} of {told['windows']} windows were not offered: "
+            "a quieter machine is needed"
+        )
     if told["lost"]:
         found.append(f"{told['lost']} of {told['sent']} packets were lost")
     growth = told["memory_bytes_per_hour"]
@@ -208,7 +270,9 @@ def lines(told: Row) -> list[str]:
     growth, ratio = held["memory_bytes_per_hour"], held["latency_drift"]
     return [
         f"{held['sent']:,} packets at {told['rate_pps']:,}/s in {held['windows']} windows "
-        f"({held['windows_not_offered']} not offered), {held['lost']:,} lost",
+        f"({held['windows_not_offered']} not offered, {held['lost_not_offered']:,} lost in them), "
+        f"{held['lost']:,} lost",
+        f"{held['stolen_s']:.1f} s of both cores went to others on this machine's host",
         f"memory {held['memory_bytes'] / 1e6:.1f} MB, "
         + ("too short for a slope" if growth is None else f"{growth / 1e6:+.2f} MB an hour"),
         "latency: " + ("too short for a drift" if ratio is None else f"last over first {ratio}"),

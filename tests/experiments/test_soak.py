@@ -5,15 +5,20 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
 
 from experiments.bench import soak
 from experiments.errors import ExperimentError
 from testbed.errors import TestbedError
 from testbed.live.box import Box
+from testbed.live.load import Trial
 
 Row = dict[str, Any]
 
@@ -25,6 +30,7 @@ def rows(count: int = 24, **changes: Any) -> list[Row]:
         row: Row = {
             "at_s": 10.0 * n, "sent": 1000, "lost": 0, "offered": True, "box_overload": 0,
             "memory_bytes": 100_000_000, "latency_us": {"n": 1000, "p50": 10.0},
+            "stolen_generator_s": 0.01, "stolen_box_s": 0.0, "box_waited_s": 0.0,
         }  # fmt: skip
         made.append(row | {key: change(n) for key, change in changes.items()})
     return made
@@ -53,6 +59,51 @@ def test_loss_counts_where_the_load_was_offered() -> None:
     assert told["problems"] == ["3 of 23000 packets were lost"]
     assert told["windows_not_offered"] == 1
     assert soak.summary(rows(lost=lambda n: 3 * (n == 6), offered=lambda n: n != 6))["lost"] == 0
+
+
+def test_a_soak_of_which_too_much_was_not_offered_is_a_problem() -> None:
+    (line,) = soak.summary(rows(offered=lambda n: n % 8 != 0))["problems"]
+    assert line.startswith("3 of 24 windows were not offered")
+    assert soak.summary(rows(offered=lambda n: n % 12 != 0))["problems"] == []
+
+
+def trial(behind_us: float = 0.0, refused: int = 0) -> Trial:
+    """Return a window of a second at 100,000 packets/s of which nothing came out."""
+    nothing = np.zeros(0, np.int64)
+    late = np.zeros(0, np.float32)
+    return Trial(100_000, 1.0, 100_000, 7, 0, refused, behind_us, 0, 0, nothing, late)
+
+
+def test_a_generator_that_rushes_after_a_stall_of_its_own_offered_nothing() -> None:
+    steady, rushed = soak.row_of(trial(80_000.0)), soak.row_of(trial(83_000.0))
+    assert (steady["offered"], rushed["offered"]) == (True, False)
+    assert rushed["why"] == "the generator was 83 ms late, and sent that in one go"
+    assert (steady["lost"], rushed["lost"]) == (7, 7)
+    assert soak.row_of(trial(refused=3))["why"] == "3 packets could not be sent"
+
+
+def test_the_time_that_a_process_waits_for_its_core_is_counted() -> None:
+    core = min(os.sched_getaffinity(0))
+    spin = f"import os; os.sched_setaffinity(0, {{{core}}})\nwhile True: pass"
+    both = [subprocess.Popen([sys.executable, "-c", spin]) for _ in range(2)]
+    try:
+        until = time.monotonic() + 30
+        while min(soak.waited(one.pid) for one in both) < 0.05 and time.monotonic() < until:
+            time.sleep(0.05)
+        assert min(soak.waited(one.pid) for one in both) >= 0.05
+    finally:
+        for one in both:
+            one.kill()
+            one.wait()
+    assert soak.waited(both[0].pid) == 0.0
+    assert soak.stolen(core) >= 0.0
+
+
+def test_memory_of_a_box_that_died_is_one_sentence() -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    with pytest.raises(TestbedError, match="the box died"):
+        soak.resident(gone.pid)
 
 
 def test_latency_that_drifts_is_told() -> None:
@@ -110,6 +161,6 @@ def test_windows_are_kept_every_minute_so_a_soak_that_is_killed_has_them() -> No
 
     keep = lambda rows: kept.append(list(rows))  # noqa: E731
     with pytest.raises(KeyboardInterrupt):
-        soak.windows(cast(Box, Idle()), trial, 3600, lambda line: None, keep)
+        soak.windows(cast(Box, Idle()), trial, (0, 0), 3600, lambda line: None, keep)
     assert [len(one) for one in kept] == [1, 7]
     assert kept[-1][0]["why"] == "the sender was late"
