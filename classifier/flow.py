@@ -327,14 +327,14 @@ def unlink(index: Numbers, h: int, number: int) -> None:
 @kernel
 def evict(flows: Records, index: Numbers, spill: Records, meter: Numbers) -> int:
     """Make room for one record: spill the stalest of the next EVICT_SCAN; returns its number."""
-    hand = meter[METER_HAND]
-    best, oldest = I(hand), I(flows[hand]["last_time"])
-    for step in range(1, EVICT_SCAN):
-        number = (hand + step) % len(flows)
-        seen = I(flows[number]["last_time"])
+    hand = I(meter[METER_HAND])
+    best, oldest = hand, I(flows[hand]["last_time"])
+    for _ in range(1, EVICT_SCAN):
+        hand = I(hand + 1 if hand + 1 < len(flows) else 0)
+        seen = I(flows[hand]["last_time"])
         if seen < oldest:
-            best, oldest = I(number), seen
-    meter[METER_HAND] = (hand + EVICT_SCAN) % len(flows)
+            best, oldest = hand, seen
+    meter[METER_HAND] = hand + 1 if hand + 1 < len(flows) else 0
     unlink(index, record_place(flows[best], meter[METER_KEY]), best)
     spill[meter[METER_SPILLED]] = flows[best]
     meter[METER_ORPHAN] = flows[best]["note"]

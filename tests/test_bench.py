@@ -38,7 +38,8 @@ def test_a_given_file_is_measured_with_every_tool_that_is_here(tmp_path: Path) -
     done = bench(SAMPLE, "--repeats", 2, "--json", out)
     (row,) = measured(done, out)["files"]
     assert (row["file"], row["packets"], row["flows"]) == (SAMPLE.name, 452, 7)
-    tools = {"midcall", "read"} | ({"two_cores"} if (os.cpu_count() or 1) > 1 else set())
+    tools = {"midcall", "read"}
+    tools |= {"two_cores", "two_passes"} if (os.cpu_count() or 1) > 1 else set()
     tools |= {"ndpireader"} if shutil.which("ndpiReader") else set()
     tools |= {"nfstream"} if importlib.util.find_spec("nfstream") else set()
     told = row["tools"].keys() | set(row["not_told_from_start_up"])  # 452 packets are few
@@ -48,6 +49,10 @@ def test_a_given_file_is_measured_with_every_tool_that_is_here(tmp_path: Path) -
     assert ours["packets_per_s"] > 0
     assert ours["peak_memory_bytes"] > 1_000_000
     assert ours["state_bytes_per_flow"] > 128
+    both = row["tools"].get("two_passes")
+    if both:
+        assert both["packets"] == 2 * 452
+        assert both["peak_memory_bytes"] > ours["peak_memory_bytes"]
     assert row["ratios"]["read"] > 0
     assert row["ratios"].keys() == row["tools"].keys() - {"midcall"}
     assert SAMPLE.name in done.stdout

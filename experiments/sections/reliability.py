@@ -15,8 +15,11 @@ Row = Mapping[str, Any]
 TOOLS = {
     "midcall": "the lab, one core",
     "two_cores": "the lab, two cores",
+    "two_passes": "the lab, a pass on each core",
     "read": "reading the file, no more",
 }
+#: Those of which `times` tells how many times faster they are themselves.
+OWN = ("two_cores", "two_passes")
 
 
 def build(run: Findings) -> dict[str, Any] | None:
@@ -42,7 +45,7 @@ def compared(file: Row) -> Iterator[Row]:
     for row in file["tools"]:
         name = TOOLS.get(row["tool"], row["tool"])
         times = row["times"] and {key: short(value) for key, value in row["times"].items()}
-        own = row["tool"] == "two_cores"  # of which `times` tells how much faster it is itself
+        own = row["tool"] in OWN
         more = {"file": file["file"], "synthetic": file["synthetic"], "times": times, "own": own}
         yield {**row, **more, "tool": name}
 

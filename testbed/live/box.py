@@ -52,7 +52,7 @@ from testbed.live.pump import (
     ORDERS,
     PLACES,
     RUN,
-    SLEEPS,
+    SLEPT,
     STOP,
     Work,
     late,
@@ -72,9 +72,11 @@ READY_SECONDS = 300.0
 STOP_SECONDS = 10.0
 #: The pump returns to the interpreter after this long or this many packets, to make room.
 TURN_NS, TURN_PACKETS = 50_000_000, 8192
-#: A box that did not sleep for so long is no longer urgent.
-AWAKE_SECONDS = 0.2
-#: How often the kernel is asked what it dropped.
+#: A box that sleeps for less than the first share of its time is no longer urgent; one that sleeps
+#: for more than the second is again. Whatever an urgent process keeps from a core is given 50 ms of
+#: each second in one go (Linux 6.12), and those of two seconds may follow one another.
+SHARING, URGENT = 0.2, 0.3
+#: How often the kernel is asked what it dropped, and the box looks at how much it sleeps.
 ASK_SECONDS = 0.1
 #: Asks whether a child has ended, without waiting and without reaping it.
 GONE = os.WEXITED | os.WNOHANG | os.WNOWAIT
@@ -355,8 +357,8 @@ class Worker:
             readable(*self.ports),
             np.zeros(2, np.int64),
         )
-        self.asked = self.slept = 0.0
-        self.sleeps = -1
+        self.asked = self.looked = 0.0
+        self.slept = 0
         self.urgent = False
         self.offload: Offload | None = None
 
@@ -418,15 +420,16 @@ class Worker:
             self.shared.counters[BY_OVERLOAD] += sum(ring.overloads() for ring in self.rings)
 
     def hurry(self) -> None:
-        """Be urgent while it sleeps between packets, and share the core while it does not."""
-        if not self.options.realtime or self.options.busy_poll:
+        """Be urgent while it sleeps between packets, and share the core while it hardly does."""
+        clock = time.monotonic()
+        passed = clock - self.looked
+        if not self.options.realtime or self.options.busy_poll or passed < ASK_SECONDS:
             return
-        clock, sleeps = time.monotonic(), int(self.shared.counters[SLEEPS])
-        if sleeps != self.sleeps:
-            self.sleeps, self.slept = sleeps, clock
-        awake = clock - self.slept > AWAKE_SECONDS
-        if self.urgent == awake:
-            self.urgent = urgent(not awake)
+        slept = int(self.shared.counters[SLEPT])
+        asleep = (slept - self.slept) / 1e9 / passed
+        self.looked, self.slept = clock, slept
+        if self.urgent != (wanted := asleep > (SHARING if self.urgent else URGENT)):
+            self.urgent = urgent(wanted)
 
 
 def main(folder: Path) -> None:

@@ -69,11 +69,11 @@ COUNTERS = (
     "holding",
     "injected",
     "bypassed",
-    "sleeps",
+    "slept_ns",
 )
 (
     RECEIVED, FORWARDED, BY_POLICY, BY_OVERLOAD, MALFORMED, BY_LINK, HELD, HOLDING, INJECTED,
-    BYPASSED, SLEEPS,
+    BYPASSED, SLEPT,
 ) = range(len(COUNTERS))  # fmt: skip
 
 # Slots of `orders`, what the pump is told: shared between the processes of a box.
@@ -346,15 +346,21 @@ def take(side: int, clock: int, work: Work, caller: Port, server: Port) -> int:
 
 
 @kernel
-def pause(clock: int, until: int, work: Work) -> None:
-    """Sleep until a frame comes or shortly before something is due; at once where it is near."""
+def pause(clock: int, until: int, work: Work) -> int:
+    """Sleep until a frame comes or shortly before something is due; at once where it is near.
+
+    Returns the time then.
+    """
     if work.orders[BUSY]:
-        return
+        return now(work.pair)
     if work.counters[HOLDING] > 0:
         until = min(until, work.late.heap[0, 0] - SPIN_NS)
-    if until > clock:
-        work.counters[SLEEPS] += 1
-        wait_readable(work.fds, 2, until - clock, work.pair)
+    if until <= clock:
+        return now(work.pair)
+    wait_readable(work.fds, 2, until - clock, work.pair)
+    woken = now(work.pair)
+    work.counters[SLEPT] += max(woken - clock, 0)
+    return woken
 
 
 @kernel
@@ -373,8 +379,7 @@ def run_box(budget: int, packets: int, work: Work, caller: Port, server: Port) -
         done += count
         settle_queue(work.desk, clock, caller, server)
         if count == 0:
-            pause(clock, until, work)
-            clock = now(work.pair)
+            clock = pause(clock, until, work)
 
 
 @kernel

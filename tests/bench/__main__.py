@@ -20,7 +20,7 @@ from tests.bench.growth import grow
 from tests.bench.loads import NAMES, PACKETS, Load, first_part, gather, new_flows, write_frames
 from tests.bench.start_up import start_up
 from tests.bench.tools import PATIENCE, TOOLS, OutOfPatienceError, Tool, run
-from tests.bench.worker import Worker, work
+from tests.bench.worker import Worker, at_once, work
 
 REPEATS = 5
 BLOCK = 1 << 20
@@ -41,7 +41,11 @@ def measure(load: Load, repeats: int, tools: dict[str, Tool], folder: Path) -> d
     empty = folder / "single.pcap"
     write_frames(empty, new_flows(1))
     worker = Worker(load.path)
-    pair = Worker(load.path, 2) if (os.cpu_count() or 1) > 1 else None
+    cores = range(os.cpu_count() or 1)
+    here = os.sched_getaffinity(0)
+    pair = Worker(load.path, 2) if len(cores) > 1 else None
+    free = next((core for core in cores if core not in here), None)
+    other = None if free is None else Worker(load.path, 1, free)
     files = {
         name: first_part(load.path, tool.packets, folder) if tool.packets else load.path
         for name, tool in tools.items()
@@ -49,12 +53,15 @@ def measure(load: Load, repeats: int, tools: dict[str, Tool], folder: Path) -> d
     read_all(load.path)
     passes: list[dict[str, Any]] = []
     paired: list[dict[str, Any]] = []
+    apart: list[dict[str, Any]] = []
     reads: list[float] = []
     runs: dict[str, tuple[list[Run], list[Run]]] = {name: ([], []) for name in tools}
     for _ in range(repeats):
         passes.append(worker.run())
         if pair:
             paired.append(pair.run())
+        if other:
+            apart.append(at_once([worker, other]))
         reads.append(read_all(load.path))
         for name in tuple(runs):
             program, command = tools[name].found() or "", tools[name].command
@@ -63,15 +70,16 @@ def measure(load: Load, repeats: int, tools: dict[str, Tool], folder: Path) -> d
                 runs[name][1].append(run(command(program, str(empty))))
             except OutOfPatienceError:
                 del runs[name]
-    worker.close()
-    if pair:
-        pair.close()
+    for process in (worker, pair, other):
+        if process:
+            process.close()
     last = passes[-1]
     if not last["packets"]:
         raise SystemExit(f"bench: {load.path}: holds no packets, there is nothing to measure")
     rows: dict[str, dict[str, Any] | None] = {
         "midcall": own_row(passes),
         **({"two_cores": own_row(paired)} if paired else {}),
+        **({"two_passes": own_row(apart)} if apart else {}),
         "read": row_of(reads, last["packets"], last["bytes"], None, None),
     }
     for name, (whole, idle) in runs.items():
@@ -91,10 +99,11 @@ def chosen(words: str | None) -> dict[str, Tool]:
 
 def notes(results: list[dict[str, Any]], core: int, repeats: int, tools: dict[str, Tool]) -> str:
     """Return what the figures mean, in one paragraph."""
-    said = f"Core {core} only (two_cores: any); medians of {repeats}, tools in turn; "
+    said = f"Core {core} only (two_cores, two_passes: any); medians of {repeats}, tools in turn; "
     said += "files in the page cache. "
     said += "midcall: how many times faster (least-most of the pairs). "
-    said += "two_cores: the path on two cores, and how many times faster than midcall on one. "
+    said += "two_cores: the path on two cores, and how many times faster than midcall on one; "
+    said += "two_passes: two files at once, one a core, the limit of whatever shares one file. "
     said += "Peers without their start-up; tshark, dpkt, scapy and nfstream on the first packets. "
     missing = [name for name in TOOLS if name not in tools]
     if missing:
@@ -127,6 +136,7 @@ def arguments() -> argparse.Namespace:
     add("--growth", type=int, metavar="PACKETS", help="feed the mix again and again: the curve")
     add("--worker", type=Path, help=argparse.SUPPRESS)
     add("--cores", type=int, default=1, help=argparse.SUPPRESS)
+    add("--core", type=int, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -153,7 +163,7 @@ def main() -> int:
     """Measure, print a table a file and write bench.json."""
     given = arguments()
     if given.worker:
-        work(given.worker, given.cores)
+        work(given.worker, given.cores, given.core)
         return 0
     from experiments.provenance import machine
 

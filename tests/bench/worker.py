@@ -55,9 +55,14 @@ def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def work(path: Path, cores: int) -> None:
-    """Warm up, then run a pass for every line on standard input; print each as JSON."""
-    if cores > 1:
+def work(path: Path, cores: int, core: int | None) -> None:
+    """Warm up, then run a pass for every line on standard input; print each as JSON.
+
+    core: the one to run on, None for the bench's own.
+    """
+    if core is not None:
+        os.sched_setaffinity(0, {core})
+    elif cores > 1:
         os.sched_setaffinity(0, range(os.cpu_count() or 1))
     one_pass(path, cores)
     print("{}", flush=True)
@@ -70,9 +75,10 @@ def work(path: Path, cores: int) -> None:
 class Worker:
     """The process that runs the path."""
 
-    def __init__(self, path: Path, cores: int = 1) -> None:
+    def __init__(self, path: Path, cores: int = 1, core: int | None = None) -> None:
         command = [sys.executable, "-m", "tests.bench", "--worker", str(path)]
         command += ["--cores", str(cores)]
+        command += [] if core is None else ["--core", str(core)]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -87,11 +93,15 @@ class Worker:
         row: dict[str, Any] = json.loads(line)
         return row
 
-    def run(self) -> dict[str, Any]:
-        """Run one pass."""
+    def start(self) -> None:
+        """Have it begin a pass, which `answer` then tells of."""
         assert self.process.stdin is not None
         self.process.stdin.write("run\n")
         self.process.stdin.flush()
+
+    def run(self) -> dict[str, Any]:
+        """Run one pass."""
+        self.start()
         return self.answer()
 
     def close(self) -> None:
@@ -101,3 +111,12 @@ class Worker:
         self.process.wait()
         assert self.process.stdout is not None
         self.process.stdout.close()
+
+
+def at_once(workers: list[Worker]) -> dict[str, Any]:
+    """Run a pass in each of several processes at the same time; returns what they did together."""
+    for worker in workers:
+        worker.start()
+    rows = [worker.answer() for worker in workers]
+    total = {key: sum(row[key] for row in rows) for key in rows[0]}
+    return total | {"seconds": max(row["seconds"] for row in rows)}

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from captures.pcap import Packets, packets_of
 from classifier.engine import START, Engine
 from classifier.flow import FLOW, METER_RECYCLED, SETTLED
+from classifier.verdicts import APPS
 from tests.classifier.payloads import ice_check, whatsapp_allocate
-from tests.classifier.wire import EPOCH, FAR, FAR6, MS, NEAR, NEAR6, Wire, noise, sample
+from tests.classifier.wire import EPOCH, FAR, FAR6, MS, NEAR, NEAR6, Wire, noise, rtp, sample
 
 SYN, SYN_ACK, ACK = 0x02, 0x12, 0x10
 
@@ -32,6 +33,53 @@ def many(count: int, start: int = 0) -> Packets:
 
 def test_a_record_is_two_cache_lines() -> None:
     assert FLOW.itemsize == 128
+
+
+def after(hosts: tuple[str, str], field: str | None) -> tuple[np.void, bytes, bytes]:
+    """Return the record of a decided flow after two more packets of it, a field spoilt before them.
+
+    With the field's octets as they were spoilt, and as they are then.
+    """
+    engine, ports, long = Engine(), (40000, 3478), Wire()
+    for number in range(60):
+        frame = b"\x21\x43" + rtp(107, number, 960 * number)
+        long.udp(frame, number % 2 == 0, ports, hosts)
+    engine.feed(long.packets)
+    record = engine.tables.flows[0:1]
+    assert record["state"][0] & SETTLED
+    spoilt = b""
+    if field:
+        octets = record[field].view(np.uint8)
+        octets ^= 0xFF
+        record[field] = octets.view(record[field].dtype)
+        spoilt = record[field].tobytes()
+    more = Wire().wait(60_000).udp(whatsapp_allocate(), True, ports, hosts)
+    engine.feed(more.udp(noise(99, 1), False, ports, hosts).packets)
+    assert len(engine.tables.flows) > 1
+    found = engine.tables.flows[0].copy()
+    return found, spoilt, found[field].tobytes() if field else b""
+
+
+@pytest.mark.parametrize("hosts", [(NEAR, FAR), (NEAR6, FAR6)])
+def test_a_packet_of_a_decided_flow_touches_fewer_than_128_bytes(hosts: tuple[str, str]) -> None:
+    plain, _, _ = after(hosts, None)
+    assert (plain["packets_up"], plain["packets_down"]) == (31, 31)
+    assert APPS[plain["app"]] == "viber"
+    untouched = set()
+    for field in FLOW.names or ():
+        found, spoilt, then = after(hosts, field)
+        others = [name for name in FLOW.names or () if name != field]
+        if spoilt == then and all(
+            found[name].tobytes() == plain[name].tobytes() for name in others
+        ):
+            untouched.add(field)
+    assert untouched == {
+        "first_time", "first_record", "argument", "verdict_time", "verdict", "app", "role",
+        "confidence", "evidence", "verdict_packets", "note", "mark",
+    }  # fmt: skip
+    word = np.dtype(np.int64).itemsize  # in the index
+    touched = FLOW.itemsize - sum(FLOW[name].itemsize for name in untouched) + word
+    assert touched == 84
 
 
 @pytest.mark.parametrize("hosts", [(NEAR, FAR), (NEAR6, FAR6), (NEAR, NEAR)])
