@@ -361,7 +361,7 @@ class Engine:
         meter = self.tables.meter
         waiting = int(meter[METER_SPILLED])
         if waiting:
-            self.evicted.append(self.tables.spill[:waiting].copy())
+            self.evicted.append(join_records([self.tables.spill[:waiting]]))
             meter[METER_SPILLED] = 0
 
     def flows(self) -> Records:

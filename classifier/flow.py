@@ -78,7 +78,9 @@ AWAITS = 16  # TLS without a host name: the server's certificate may bring one
 SERVER_UP = 32  # ... and the server is the flow's source
 WITHOUT = 11  # from this bit on: number of the app whose evidence is not heard, 0 for none
 
-EVICT_SCAN = 64
+#: Records of which the stalest is evicted: it is then among the stalest 6 % of all on average
+#: (1 / 17), and 64 cost 0.5 µs more a flow. Redis takes the best of 5 keys, for the same reason.
+EVICT_SCAN = 16
 #: Octets that a processor moves at once between its caches.
 LINE = 64
 
