@@ -41,9 +41,9 @@ Numbers = NDArray[np.int64]
 
 #: Packets per batch: large enough that a call costs nothing, small enough that Ctrl-C is quick.
 BATCH = 8192
-#: Bytes of the one buffer, and of each of several in turn: small enough for a processor's caches,
-#: large enough that what a batch costs in Python is little.
-BUFFER, SMALL_BUFFER = 1 << 21, 1 << 19
+#: Bytes of a buffer: small enough for a processor's caches, large enough that what a batch costs in
+#: Python is little. The first is smaller, so that a second core soon has something to do.
+BUFFER, FIRST_BUFFER = 1 << 21, 1 << 19
 #: The longest record that is believed in a stream whose length is not known.
 LONGEST = 64 << 20
 
@@ -124,8 +124,7 @@ class CaptureFile:
         self._stream, self._left = open_stream(self.path) if stream is None else unpacked(stream)
         self._packed = isinstance(self._stream, Gunzip)
         self._kept = whole  # earlier batches stay valid: no buffer is filled twice
-        self._size = BUFFER  # of the next buffer
-        first = self._left if whole and self._left else SMALL_BUFFER
+        first = self._left if whole and self._left else FIRST_BUFFER
         self._buffer: Octets = np.empty(first, np.uint8)
         self._ring = [self._buffer]  # buffers in turn, the newest last
         self._shown = False  # whether the newest holds packets that a caller has
@@ -194,7 +193,7 @@ class CaptureFile:
         at = int(self._memory[AT])
         rest = self._filled - at
         wanted = int(self._memory[WANTED]) + self._header
-        size = max(self._size, rest)
+        size = max(BUFFER, rest)
         if wanted > size and wanted <= max(LONGEST, self._left):
             size = wanted + BUFFER
         following = np.empty(size, np.uint8) if self._kept else self._next_buffer(size)
@@ -211,17 +210,6 @@ class CaptureFile:
         self._shown = False
         return self._ring[-1]
 
-    def buffers(self, count: int) -> tuple[Octets, ...]:
-        """Return the buffers that `batches` will read into in turn, at least so many.
-
-        A packet that is larger than a buffer gets a new one in its place.
-        """
-        if count > 1:
-            self._size = SMALL_BUFFER
-        more = count - len(self._ring)
-        self._ring[:0] = [np.empty(self._size, np.uint8) for _ in range(more)]
-        return tuple(self._ring)
-
     def _scan(self, columns: list[Numbers]) -> int:
         memory = self._memory
         memory[STATUS] = MORE
@@ -233,7 +221,7 @@ class CaptureFile:
     def batches(self, size: int = BATCH, held: int = 0) -> Generator[Packets]:
         """Yield Packets of at most `size`; the newest and the `held` before it are valid."""
         rooms = [[np.empty(size, np.int64) for _ in range(5)] for _ in range(held + 1)]
-        self.buffers(held + 1)
+        self._ring[:0] = [np.empty(BUFFER, np.uint8) for _ in range(held + 1 - len(self._ring))]
         try:
             while self._memory[STATUS] != BROKEN:
                 if self._kept:

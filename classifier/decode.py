@@ -26,6 +26,7 @@ from classifier.signs import (
     SIGN_PAYLOAD_AT,
     SIGN_PAYLOAD_END,
     SIGN_PAYLOAD_SIZE,
+    SIGN_PIECE,
     SIGN_PROTO,
     SIGN_SOURCE_AT,
     SIGN_SOURCE_PORT,
@@ -439,6 +440,7 @@ def ip_header(
 @kernel
 def fragment_ports(b: Octets, proto: int, at: int, signs: Numbers, fragments: Numbers) -> None:
     """Remember the ports of a first fragment, or give a later one those of its first."""
+    signs[SIGN_PIECE] = 1
     if proto not in (TCP, UDP, SCTP):
         if signs[SIGN_FRAGMENT] == 2:
             signs[SIGN_FRAGMENT] = 0
@@ -463,6 +465,7 @@ def decode(
     `wire` is the frame's length on the wire; `fragments` is int64[FRAGMENTS, 2], the memory that
     gives later fragments their ports. Fills `signs` (see classifier.signs); returns an outcome.
     """
+    signs[SIGN_PIECE] = 0
     if end <= at:
         return MALFORMED
     whole = at + max(wire, end - at)

@@ -13,7 +13,7 @@ from __future__ import annotations
 SIGN_NAME_AT, SIGN_NAME_LENGTH, SIGN_NAME_KIND = 0, 1, 2
 NAME_NONE, NAME_SNI, NAME_DNS_QUESTION, NAME_HTTP_HOST, NAME_QUIC_SNI, NAME_DNS_ANSWER = range(6)
 
-# What decoding says, 3 to 28: classifier.tandem hands these over together.
+# What decoding says, 3 to 28: classifier.tandem keeps these of each packet.
 SIGN_IP_AT = 3  # the innermost IP header
 SIGN_PAYLOAD_AT = 4  # the transport's payload ...
 SIGN_PAYLOAD_END = 5  # ... up to where it was captured
@@ -64,4 +64,7 @@ SIGN_ALPN = SIGN_TEXT + 257  # with a print: its first protocol name, at most 7 
 # Where keys and blocks stand while a QUIC Initial is opened.
 SIGN_SCRATCH = SIGN_TEXT + 258
 
-SIGNS = SIGN_SCRATCH + 256
+# 1: a fragment was met while decoding, so that what was read depends on the packets before.
+SIGN_PIECE = SIGN_SCRATCH + 256
+
+SIGNS = SIGN_PIECE + 1

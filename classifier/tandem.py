@@ -1,252 +1,270 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Two cores in tandem: one reads packets, the other finds their flows and decides.
+"""Two cores in tandem: each takes every other batch through the whole path.
 
-The leader reads the file, decodes each packet and hashes its flow, some batches ahead of the
-follower, which owns the flow table and all that is decided by it. Each half of the packet path is
-taken by one thread alone and in the order of the packets, so the verdicts are those of
-`Engine.feed`: nothing is known too early, and nothing is written by two at once. What the leader
-found of a packet goes over as one row, so that the follower looks into a packet only where it
-inspects it: the rest never leaves the leader's cache.
+A batch is read from the file, its packets are decoded, and then they find their flows and are
+decided. Reading and deciding have a turn each, which goes from batch to batch: so one core decides
+while the other reads and decodes, packets are read and decided in their order, and the verdicts are
+those of `Engine.feed`: nothing is known too early, and nothing is written by two at once. Decoding
+needs no order but for fragments, which are read again when their turn has come. What was read of a
+batch is decided by the same core, and so never leaves its cache; what goes from core to core is the
+records of flows.
 
-Batches go through a ring. The follower stays in compiled code as long as batches come and its
-tables have room for them, since a thread that has to wait for Python's lock waits longer than a
-batch takes.
+Who waits for a turn to decide waits in compiled code, and goes on there: a thread that has to be
+woken, or waits for Python's lock, waits longer than a good part of a batch takes.
 """
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
-from contextlib import closing
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from captures.compiled import I, fence, kernel
+from captures.compiled import fence, inlined, kernel
 from captures.octets import Octets
 from captures.pcap import BATCH, CaptureFile, Packets
 from classifier.engine import Engine, read, roomy, take
 from classifier.flow import METER_PACKETS, METER_UNKNOWN_LINK, Numbers, Records
-from classifier.signs import SIGN_FLOW, SIGN_IP_AT
+from classifier.signs import SIGN_FLOW, SIGN_IP_AT, SIGN_PIECE
 
-#: Batches that are under way at once: so many that a row has left the follower's cache when the
-#: leader writes to it again. To take a line from there costs more than what is written.
-SLOTS = 24
-#: Batches that the follower takes before it lets Python look after signals.
-MOST = 256
-#: Turns of a loop that waits for the other thread, about a ms, before it sleeps.
-TURNS = 400_000
-#: Seconds of that sleep, and those that the leader has to end.
-NAP, GRACE = 1e-3, 1.0
+#: Cores that take turns.
+CORES = 2
+#: Looks at a turn, about a ms of them, before its waiter sleeps; and seconds of that sleep.
+LOOKS, NAP = 400_000, 1e-3
+#: Seconds that the other thread has to end.
+GRACE = 1.0
 
-#: The signs that are handed over, all of them from 0 to below 2^32; before them, whether any are.
+#: The signs that are kept of a packet, all of them from 0 to below 2^32.
 FROM, TO = SIGN_IP_AT, SIGN_FLOW + 1
-HANDED = TO - FROM
-#: What the leader counts.
+KEPT = TO - FROM
+#: What a row holds: a packet without a flow, one that was read, one to be read again in order.
+NOTHING, WHOLE, PIECE = range(3)
+#: What reading counts.
 COUNTED = slice(METER_PACKETS, METER_UNKNOWN_LINK + 1)
 
-# Slots of `turns`: batches so far. Each is alone in its line of the processor's cache, whatever
-# stands before and after the array: who waits for one would slow down who writes beside it.
-LED, FOLLOWED = 16, 40
+# Slots of `turns`: batches that were read, and decided; packets that were decided, and how often
+# tables were replaced by larger ones. The first two are each alone in their line of the processor's
+# cache, whatever stands before and after the array: who waits for one would slow down who writes
+# beside it.
+READ, DECIDED, RECORDS, REPLACED = 16, 40, 56, 57
+TURNS = 80
 
 
-class Ring(NamedTuple):
-    """Batches on their way: batch n stands in row n % SLOTS of each array."""
+class Desk(NamedTuple):
+    """What one core has for itself: the packets of the batch that it takes."""
 
-    turns: Numbers  # int64[64]
-    counts: Numbers  # int64[SLOTS], packets
-    buffers: Numbers  # int64[SLOTS], which of the buffers that the follower knows holds them, or -1
-    times: Numbers  # int64[SLOTS, BATCH], ns
-    rows: NDArray[np.uint32]  # uint32[SLOTS, BATCH, 1 + HANDED]
-
-
-def new_ring() -> Ring:
-    """Return an empty ring."""
-    rows = np.zeros((SLOTS, BATCH, 1 + HANDED), np.uint32)
-    counts, buffers = np.zeros(SLOTS, np.int64), np.zeros(SLOTS, np.int64)
-    return Ring(np.zeros(64, np.int64), counts, buffers, np.zeros((SLOTS, BATCH), np.int64), rows)
+    own: Numbers  # a meter with counts of its own
+    again: Numbers  # ... and one of what is read twice
+    alone: Numbers  # memory of fragments that nothing is asked of
+    signs: Numbers
+    rows: NDArray[np.uint32]  # uint32[BATCH, 1 + KEPT]: what a row holds, and a packet's signs
 
 
 @kernel
-def lead(
-    turns: Numbers,
-    counts: Numbers,
-    buffers: Numbers,
-    times: Numbers,
+def come(turns: Numbers, which: int, batch: int) -> bool:
+    """Wait a little for a batch's turn; tells whether it has come."""
+    for _ in range(LOOKS):
+        fence()
+        if turns[which] == batch:
+            return True
+    return False
+
+
+@inlined
+def read_batch(
+    own: Numbers,
+    alone: Numbers,
+    signs: Numbers,
     rows: NDArray[np.uint32],
-    meter: Numbers,
+    data: Octets,
+    offset: Numbers,
+    captured: Numbers,
+    wire: Numbers,
+    link: Numbers,
+) -> None:
+    """Read a batch's packets into rows: decode them and hash their flows.
+
+    A fragment is marked, to be read again when all before it were: its ports are those of another.
+    """
+    for i in range(len(offset)):
+        end = offset[i] + captured[i]
+        row = rows[i]
+        row[0] = read(alone, own, data, offset[i], end, wire[i], link[i], signs)
+        if signs[SIGN_PIECE]:
+            row[0] = PIECE
+        for sign in range(KEPT):
+            row[1 + sign] = signs[FROM + sign]
+
+
+@kernel
+def decide_batch(
+    again: Numbers,
+    signs: Numbers,
+    rows: NDArray[np.uint32],
+    flows: Records,
+    index: Numbers,
+    notes: Records,
+    context: Records,
+    hellos: Octets,
     fragments: Numbers,
+    spill: Records,
+    meter: Numbers,
+    model: Records,
     data: Octets,
     offset: Numbers,
     captured: Numbers,
     wire: Numbers,
     time: Numbers,
     link: Numbers,
-    signs: Numbers,
-    which: int,
+    first: int,
 ) -> None:
-    """Read a batch into the ring: a row is 1 and a packet's signs, or 0 for one without a flow."""
-    slot = turns[LED] % SLOTS
-    for i in range(len(offset)):
-        end = offset[i] + captured[i]
-        row = rows[slot, i]
-        row[0] = read(fragments, meter, data, offset[i], end, wire[i], link[i], signs)
-        for sign in range(HANDED):
-            row[1 + sign] = signs[FROM + sign]
-        times[slot, i] = time[i]
-    counts[slot], buffers[slot] = len(offset), which
-    fence()
-    turns[LED] += 1
+    """Take what was read to its flows and their verdicts."""
+    for i in range(len(time)):
+        row = rows[i]
+        if row[0] == NOTHING:
+            continue
+        if row[0] == PIECE:
+            end = offset[i] + captured[i]
+            if not read(fragments, again, data, offset[i], end, wire[i], link[i], signs):
+                continue
+        else:
+            for sign in range(KEPT):
+                signs[FROM + sign] = row[1 + sign]
+        take(
+            flows, index, notes, context, hellos, spill, meter, model, data, time[i], first + i,
+            signs,
+        )  # fmt: skip
 
 
 @kernel
-def passed(turns: Numbers, which: int, count: int) -> bool:
-    """Wait a little until turns[which] is beyond a count; tells whether it is."""
-    for _ in range(TURNS):
-        fence()
-        if turns[which] > count:
-            return True
-    return False
-
-
-@kernel
-def follow(
+def read_and_decide(
     turns: Numbers,
-    counts: Numbers,
-    times: Numbers,
+    batch: int,
+    replaced: int,
+    own: Numbers,
+    again: Numbers,
+    alone: Numbers,
+    signs: Numbers,
     rows: NDArray[np.uint32],
     flows: Records,
     index: Numbers,
     notes: Records,
     context: Records,
     hellos: Octets,
+    fragments: Numbers,
     spill: Records,
     meter: Numbers,
     model: Records,
     data: Octets,
-    first: int,
-    signs: Numbers,
-) -> int:
-    """Take the next batch from the ring to its flows and their verdicts; returns its packets."""
-    slot = turns[FOLLOWED] % SLOTS
-    count = I(counts[slot])
-    for i in range(count):
-        row = rows[slot, i]
-        if not row[0]:
-            continue
-        for sign in range(HANDED):
-            signs[FROM + sign] = row[1 + sign]
-        take(
-            flows,
-            index,
-            notes,
-            context,
-            hellos,
-            spill,
-            meter,
-            model,
-            data,
-            times[slot, i],
-            first + i,
-            signs,
-        )
+    offset: Numbers,
+    captured: Numbers,
+    wire: Numbers,
+    time: Numbers,
+    link: Numbers,
+) -> bool:
+    """Read a batch, and decide it if its turn comes soon and these tables have room for it.
+
+    Tells whether it was decided.
+    """
+    read_batch(own, alone, signs, rows, data, offset, captured, wire, link)
+    if not come(turns, DECIDED, batch) or turns[REPLACED] != replaced:
+        return False
+    if not roomy(flows, notes, meter, len(time)):
+        return False
+    decide_batch(
+        again, signs, rows, flows, index, notes, context, hellos, fragments, spill, meter, model,
+        data, offset, captured, wire, time, link, turns[RECORDS],
+    )  # fmt: skip
+    turns[RECORDS] += len(time)
     fence()
-    turns[FOLLOWED] += 1
-    return count
+    turns[DECIDED] += 1
+    return True
 
 
-@kernel
-def follow_on(
-    turns: Numbers,
-    counts: Numbers,
-    buffers: Numbers,
-    times: Numbers,
-    rows: NDArray[np.uint32],
-    flows: Records,
-    index: Numbers,
-    notes: Records,
-    context: Records,
-    hellos: Octets,
-    spill: Records,
-    meter: Numbers,
-    model: Records,
-    known: tuple[Octets, ...],
-    first: int,
-    signs: Numbers,
-) -> int:
-    """Take batches as they come, as long as the tables have room; returns the number of packets."""
-    begun = first
-    for _ in range(MOST):
-        if not passed(turns, LED, turns[FOLLOWED]):
-            break
-        slot = turns[FOLLOWED] % SLOTS
-        which = buffers[slot]
-        if which < 0 or not roomy(flows, notes, meter, counts[slot]):
-            break
-        first += follow(
-            turns,
-            counts,
-            times,
-            rows,
-            flows,
-            index,
-            notes,
-            context,
-            hellos,
-            spill,
-            meter,
-            model,
-            known[which],
-            first,
-            signs,
-        )
-    return first - begun
+def new_desk(engine: Engine) -> Desk:
+    """Return a core's own desk beside an engine."""
+    meter = engine.tables.meter.copy()
+    meter[COUNTED] = 0
+    rows = np.zeros((BATCH, 1 + KEPT), np.uint32)
+    alone = np.zeros_like(engine.tables.fragments)
+    return Desk(meter, meter.copy(), alone, engine.signs.copy(), rows)
 
 
-class Leader:
-    """The first half of an engine's steps, on a thread of its own."""
+class Tandem:
+    """Two threads that take turns with the batches of a file; the first is who calls `run`."""
 
     def __init__(self, engine: Engine, capture: CaptureFile) -> None:
-        self.ring = new_ring()
-        self.known = capture.buffers(SLOTS)
-        self.data: list[Octets] = [*self.known]  # the buffer of each slot
-        self.meter = engine.tables.meter.copy()
-        self.meter[COUNTED] = 0
+        self.engine = engine
+        self.turns = np.zeros(TURNS, np.int64)
+        self.turns[RECORDS] = engine.records
         self.ended = False
         self.error: BaseException | None = None
-        self._unwanted = False
-        self._signs = engine.signs.copy()
-        self._fragments = engine.tables.fragments
-        self._capture = capture
-        self._thread = threading.Thread(target=self._work, daemon=True)
-        self._thread.start()
+        self._batches = capture.batches(held=CORES - 1)
+        self._desks = [new_desk(engine) for _ in range(CORES)]
 
-    def _work(self) -> None:
-        turns = self.ring.turns
+    def run(self) -> None:
+        """Take all batches; raises what either thread raised."""
+        other = threading.Thread(target=self._work, args=(1,), daemon=True)
+        other.start()
+        self._work(0)
+        other.join(None if self.error is None else GRACE)
+        self.engine.records = int(self.turns[RECORDS])
+        if not other.is_alive():  # else it waits for a pipe, and is left
+            self._batches.close()
+        if self.error is not None:
+            raise self.error
+        for desk in self._desks:
+            self.engine.tables.meter[COUNTED] += desk.own[COUNTED]
+
+    def _work(self, which: int) -> None:
+        """Take every other batch."""
         try:
-            with closing(self._capture.batches(held=SLOTS - 1)) as batches:
-                while not self._unwanted:
-                    if not passed(turns, FOLLOWED, turns[LED] - SLOTS):
-                        time.sleep(NAP)
-                    elif (packets := next(batches, None)) is None:
-                        break
-                    else:
-                        self._lead(packets)
+            for batch in itertools.count(which, CORES):
+                if not self._take(batch, self._desks[which]):
+                    break
         except BaseException as error:
-            self.error = error
+            self.error = self.error or error
         self.ended = True
 
-    def _lead(self, packets: Packets) -> None:
-        base = packets.data.base
-        which = next((i for i, known in enumerate(self.known) if known is base), -1)
-        self.data[int(self.ring.turns[LED]) % SLOTS] = packets.data
-        lead(*(*self.ring, self.meter, self._fragments, *packets, self._signs, which))
+    def _take(self, batch: int, desk: Desk) -> bool:
+        """Take a batch through the path; False where there is none."""
+        if not self._has_turn(READ, batch):
+            return False
+        packets = next(self._batches, None)
+        if packets is None:
+            return False
+        self.turns[READ] += 1
+        replaced = self.turns[REPLACED]  # asked before the tables
+        given = (self.turns, batch, replaced, *desk, *self.engine.tables, *packets)
+        if read_and_decide(*given):
+            return True
+        if not self._has_turn(DECIDED, batch):
+            return False
+        self._decide(packets, desk)
+        self.turns[DECIDED] += 1
+        return True
 
-    def stop(self) -> None:
-        """End the thread; one that waits for a pipe is left."""
-        self._unwanted = True
-        self._thread.join(GRACE)
+    def _decide(self, packets: Packets, desk: Desk) -> None:
+        """Decide a batch that was read, as `Engine.feed` does."""
+        engine, before = self.engine, self.engine.tables
+        engine.reserve(packets.total)
+        self.turns[REPLACED] += engine.tables is not before
+        own = (desk.again, desk.signs, desk.rows)
+        given = (*own, *engine.tables, *packets, self.turns[RECORDS])
+        decide_batch(*given)
+        self.turns[RECORDS] += packets.total
+        engine.drain()
+
+    def _has_turn(self, which: int, batch: int) -> bool:
+        """Wait for a batch's turn; False where it will not come."""
+        while not come(self.turns, which, batch):
+            if self.ended:
+                return bool(self.turns[which] == batch)
+            time.sleep(NAP)
+        return True
 
 
 def through(engine: Engine, capture: CaptureFile, cores: int = 1) -> None:
@@ -254,49 +272,8 @@ def through(engine: Engine, capture: CaptureFile, cores: int = 1) -> None:
 
     Raises CaptureError as `CaptureFile.batches` does.
     """
-    if cores < 2:
-        for packets in capture.batches():
-            engine.feed(packets)
+    if cores >= CORES:
+        Tandem(engine, capture).run()
         return
-    leader = Leader(engine, capture)
-    try:
-        _follow(engine, leader)
-    finally:
-        leader.stop()
-    if leader.error is not None:
-        raise leader.error
-    engine.tables.meter[COUNTED] += leader.meter[COUNTED]
-
-
-def _follow(engine: Engine, leader: Leader) -> None:
-    """Decide what the leader hands over, until it has ended."""
-    turns = leader.ring.turns
-    while True:
-        ended = leader.ended
-        _follow_on(engine, leader)
-        if turns[FOLLOWED] < turns[LED]:
-            _follow_one(engine, leader)
-        elif ended:
-            return
-        else:
-            time.sleep(NAP)
-
-
-def _follow_on(engine: Engine, leader: Leader) -> None:
-    """Decide batches as they come, for as long as nothing has to be made room for."""
-    t, first = engine.tables, engine.records
-    tables = (t.flows, t.slots, t.notes, t.context, t.hellos, t.spill, t.meter, t.model)
-    given = (*leader.ring, *tables, leader.known, first, engine.signs)
-    engine.records += follow_on(*given)
-
-
-def _follow_one(engine: Engine, leader: Leader) -> None:
-    """Decide the next batch, as `Engine.feed` does."""
-    turns, counts, _, times, rows = leader.ring
-    slot = int(turns[FOLLOWED]) % SLOTS
-    engine.reserve(int(counts[slot]))
-    t, first = engine.tables, engine.records
-    tables = (t.flows, t.slots, t.notes, t.context, t.hellos, t.spill, t.meter, t.model)
-    given = (turns, counts, times, rows, *tables, leader.data[slot], first, engine.signs)
-    engine.records += follow(*given)
-    engine.drain()
+    for packets in capture.batches():
+        engine.feed(packets)

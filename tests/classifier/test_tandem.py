@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import struct
 import threading
 from pathlib import Path
 from typing import Any
@@ -13,18 +14,21 @@ import numpy as np
 import pytest
 
 from captures.errors import CaptureError
-from captures.pcap import BUFFER, CaptureFile, Packets, read
-from captures.writing import write_pcapng
+from captures.pcap import BATCH, BUFFER, CaptureFile, Packets, packets_of, read
+from captures.writing import write_pcap, write_pcapng
 from classifier import tandem
 from classifier.engine import Engine
 from classifier.flow import METER_FLOWS, METER_NOTES
-from classifier.tandem import SLOTS, through
+from classifier.tandem import through
 from experiments.evaluation.disturb import COLUMNS, disturb
 from testbed.survey import survey
+from tests.classifier.wire import FAR, NEAR, ether, ip
 from tests.golden import available
 
 SAMPLES = Path(__file__).resolve().parents[2] / "captures" / "samples"
 SAMPLE_FILES = sorted(SAMPLES.glob("*.pcap*"))
+#: Datagrams between a fragment and the rest of its own: within the memory of fragments.
+APART = 90
 BIG = SAMPLES / "sample-viber-audio.pcap"
 
 
@@ -86,7 +90,7 @@ def test_every_sample_has_the_same_verdicts(path: Path) -> None:
 def test_a_file_of_many_batches_and_a_table_that_grows(tmp_path: Path) -> None:
     path = mixed(tmp_path, 16)
     engine = assert_same(path, room=64)
-    assert sum(1 for _ in CaptureFile(path).batches(held=SLOTS - 1)) > SLOTS
+    assert sum(1 for _ in CaptureFile(path).batches(held=1)) > 8
     assert len(engine.tables.flows) > 64
 
 
@@ -111,6 +115,23 @@ def test_disturbed_copies_have_the_same_verdicts(corpus: Path, tmp_path: Path) -
             if column.packets:
                 write_pcapng(path, disturb(column, held, 1, capture.sha256).packets)
                 assert_same(path)
+
+
+def test_fragments_get_the_ports_of_a_first_one_in_an_earlier_batch(tmp_path: Path) -> None:
+    frames: list[bytes] = []
+    for number in range(3 * BATCH):
+        first = struct.pack(">4H", 1024 + number % 50_000, 7000, 24, 0) + bytes(8)
+        hosts, ident = (NEAR, FAR), number & 0xFFFF
+        frames.append(ether(ip(17, first, *hosts, ident=ident, word=0x2000)))
+        if number >= APART:  # the rest of an earlier one, at times of another batch
+            earlier = (number - APART) & 0xFFFF
+            frames.append(ether(ip(17, bytes(8), *hosts, ident=earlier, word=2)))
+    path = tmp_path / "fragments.pcap"
+    write_pcap(path, packets_of(frames, list(range(len(frames)))))
+    engine = assert_same(path)
+    flows = engine.flows()
+    assert sum(1 for _ in CaptureFile(path).batches(held=1)) > 5
+    assert (flows["packets_up"] == 2).sum() > BATCH
 
 
 def test_an_engine_goes_on_with_the_next_file(tmp_path: Path) -> None:
@@ -168,7 +189,7 @@ def test_who_stops_early_leaves_no_thread_behind(
         raise KeyboardInterrupt
 
     before = threading.active_count()
-    monkeypatch.setattr(tandem, "follow_on", interrupted)
+    monkeypatch.setattr(tandem, "decide_batch", interrupted)
     with pytest.raises(KeyboardInterrupt):
         through(Engine(), CaptureFile(mixed(tmp_path, 12)), 2)
     assert threading.active_count() == before
@@ -187,7 +208,7 @@ def test_who_stops_while_a_pipe_says_nothing_does_not_wait_for_it(
     writer.start()
     capture = CaptureFile(f"/dev/fd/{end}")
     os.close(end)
-    monkeypatch.setattr(tandem, "follow_on", interrupted)
+    monkeypatch.setattr(tandem, "decide_batch", interrupted)
     with pytest.raises(KeyboardInterrupt):
         through(Engine(), capture, 2)
     os.close(source)
