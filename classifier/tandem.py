@@ -260,7 +260,9 @@ class Tandem:
 
     def _has_turn(self, which: int, batch: int) -> bool:
         """Wait for a batch's turn; False where it will not come."""
-        while not come(self.turns, which, batch):
+        if come(self.turns, which, batch):
+            return True
+        while self.turns[which] != batch:  # for long, as where a pipe says nothing
             if self.ended:
                 return bool(self.turns[which] == batch)
             time.sleep(NAP)
