@@ -30,10 +30,9 @@ from experiments.errors import ExperimentError
 from experiments.provenance import code_digest, git_state, machine
 from experiments.results import write_json
 from testbed.errors import TestbedError
-from testbed.live.box import Box
+from testbed.live.box import WAITING, Box
 from testbed.live.load import Generator, Trial, preferred
 from testbed.live.network import Network, require
-from testbed.live.rings import FRAMES
 from testbed.live.ways import way
 
 Row = dict[str, Any]
@@ -152,7 +151,7 @@ def row_of(trial: Trial) -> Row:
     }
     if trial.refused:
         row |= {"offered": False, "why": f"{trial.refused} packets could not be sent"}
-    elif trial.behind_us / 1e6 * trial.rate > RUSH * FRAMES:
+    elif trial.behind_us / 1e6 * trial.rate > RUSH * WAITING:
         late = f"the generator was {trial.behind_us / 1000:.0f} ms late, and sent that in one go"
         row |= {"offered": False, "why": late}
     return row

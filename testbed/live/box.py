@@ -60,7 +60,7 @@ from testbed.live.pump import (
     relay,
     run_box,
 )
-from testbed.live.rings import FRAMES, PORT_SLOTS, Ring, inside
+from testbed.live.rings import PORT_SLOTS, Ring, inside
 from testbed.live.system import LEASH, die_with_parent, prefer, urgent, wake_precisely
 from testbed.policy import EMPTY, Policy
 from testbed.rules import table
@@ -76,6 +76,9 @@ TURN_NS, TURN_PACKETS = 50_000_000, 8192
 #: for more than the second is again. Whatever an urgent process keeps from a core is given 50 ms of
 #: each second in one go (Linux 6.12), and those of two seconds may follow one another.
 SHARING, URGENT = 0.2, 0.3
+#: Frames that can wait at each port (64 MiB): 131 ms of 250,000 a second. The host of a virtual
+#: machine at times takes a core away for 100.
+WAITING = 1 << 15
 #: How often the kernel is asked what it dropped, and the box looks at how much it sleeps.
 ASK_SECONDS = 0.1
 #: Asks whether a child has ended, without waiting and without reaping it.
@@ -110,7 +113,7 @@ class Options:
     offload: str = "off"
     run: int = 0
     batch: int = 64
-    frames: int = FRAMES
+    frames: int = WAITING
     flows: int = 1 << 16
     places: int = 1 << 12
     realtime: bool = True

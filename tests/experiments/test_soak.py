@@ -75,9 +75,9 @@ def trial(behind_us: float = 0.0, refused: int = 0) -> Trial:
 
 
 def test_a_generator_that_rushes_after_a_stall_of_its_own_offered_nothing() -> None:
-    steady, rushed = soak.row_of(trial(80_000.0)), soak.row_of(trial(83_000.0))
+    steady, rushed = soak.row_of(trial(160_000.0)), soak.row_of(trial(167_000.0))
     assert (steady["offered"], rushed["offered"]) == (True, False)
-    assert rushed["why"] == "the generator was 83 ms late, and sent that in one go"
+    assert rushed["why"] == "the generator was 167 ms late, and sent that in one go"
     assert (steady["lost"], rushed["lost"]) == (7, 7)
     assert soak.row_of(trial(refused=3))["why"] == "3 packets could not be sent"
 
