@@ -118,7 +118,9 @@ def beside(file: Row, name: str) -> Row:
 
 def soaked(told: Row) -> Row:
     """Return what is shown of a soak."""
-    keys = ("sent", "lost", "memory_bytes_per_hour", "latency_drift", "problems")
+    keys = (
+        "sent", "lost", "windows_not_offered", "memory_bytes_per_hour", "latency_drift", "problems",
+    )  # fmt: skip
     held = {key: told["summary"][key] for key in keys}
     minutes = told["summary"]["windows"] * told["window_s"] / 60
     return held | {"minutes": minutes, "rate_pps": told["rate_pps"], "began": told["began"]}
