@@ -13,10 +13,10 @@ Row = Mapping[str, Any]
 
 #: Tools of a bench as the page names them; any other goes by its own name.
 TOOLS = {
-    "midcall": "the lab, one core",
-    "two_cores": "the lab, two cores",
-    "two_passes": "the lab, a pass on each core",
-    "read": "reading the file, no more",
+    "midcall": "lab, 1 core",
+    "two_cores": "lab, 2 cores",
+    "two_passes": "lab, 2 files",
+    "read": "reading",
 }
 #: Those of which `times` tells how many times faster they are themselves.
 OWN = ("two_cores", "two_passes")
