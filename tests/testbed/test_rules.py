@@ -49,6 +49,22 @@ def lanes(address: str) -> tuple[int, ...]:
     return struct.unpack(">4I", ip_address(address).packed.ljust(16, b"\0"))
 
 
+def test_protocols_are_their_numbers_and_any_other_is_none_of_them() -> None:
+    (row,) = table(rule({"protocol": "tcp"})).rules
+    assert row["proto"] == 6
+    (row,) = table(rule({"protocol": "udp"})).rules
+    assert row["proto"] == 17
+    (row,) = table(rule({"protocol": "other"})).rules
+    assert row["proto"] not in {*range(256), ANY}
+    (row,) = table(rule()).rules
+    assert row["proto"] == ANY
+
+
+def test_what_a_rule_does_not_ask_for_is_0() -> None:
+    (row,) = table(rule()).rules
+    assert (row["verdict"], row["censor"], row["apps"], row["roles"]) == (0, 0, 0, 0)
+
+
 # ---- names
 
 
