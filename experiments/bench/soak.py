@@ -167,9 +167,9 @@ def clocks(box: Box, cores: tuple[int, int]) -> dict[str, float]:
     }
 
 
-def stolen(core: int) -> float:
+def stolen(core: int, counts: Path = Path("/proc/stat")) -> float:
     """Return the seconds that the host gave to others while this core had work."""
-    for line in Path("/proc/stat").read_text().splitlines():
+    for line in counts.read_text().splitlines():
         if line.startswith(f"cpu{core} "):
             return int(line.split()[STEAL]) / os.sysconf("SC_CLK_TCK")
     return 0.0

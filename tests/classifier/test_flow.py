@@ -55,7 +55,6 @@ def after(hosts: tuple[str, str], field: str | None) -> tuple[np.void, bytes, by
         spoilt = record[field].tobytes()
     more = Wire().wait(60_000).udp(whatsapp_allocate(), True, ports, hosts)
     engine.feed(more.udp(noise(99, 1), False, ports, hosts).packets)
-    assert len(engine.tables.flows) > 1
     found = engine.tables.flows[0].copy()
     return found, spoilt, found[field].tobytes() if field else b""
 

@@ -96,7 +96,15 @@ def test_the_time_that_a_process_waits_for_its_core_is_counted() -> None:
             one.kill()
             one.wait()
     assert soak.waited(both[0].pid) == 0.0
-    assert soak.stolen(core) >= 0.0
+
+
+def test_what_the_host_took_is_read_of_the_core_that_is_meant(tmp_path: Path) -> None:
+    counts, ticks = tmp_path / "stat", os.sysconf("SC_CLK_TCK")
+    counts.write_text(
+        f"cpu 1 2 3 4 5 6 7 {9 * ticks} 0 0\ncpu1 1 2 3 4 5 6 7 {2 * ticks} 0 0\n"
+        f"cpu10 1 2 3 4 5 6 7 {4 * ticks} 0 0\n"
+    )
+    assert [soak.stolen(core, counts) for core in (1, 10, 0)] == [2.0, 4.0, 0.0]
 
 
 def test_memory_of_a_box_that_died_is_one_sentence() -> None:
