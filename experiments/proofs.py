@@ -39,6 +39,10 @@ def counted(told: Row) -> str:
     return ", ".join(f"{part} {count:,.0f}" for part, count in told["per_packet"].items())
 
 
+#: Rows of a bench that are the lab's path, too: their `times` says how many times faster than on
+#: one core they are, not how many times slower.
+OWN = ("two_cores", "two_passes")
+
 #: Proof -> what it says beside whether it held.
 FIGURES: dict[str, Callable[[Row], str]] = {
     "budget": budgeted,
@@ -119,7 +123,8 @@ def beside(file: Row, name: str) -> Row:
 def soaked(told: Row) -> Row:
     """Return what is shown of a soak."""
     keys = (
-        "sent", "lost", "windows_not_offered", "memory_bytes_per_hour", "latency_drift", "problems",
+        "sent", "lost", "windows_not_offered", "lost_not_offered", "memory_bytes_per_hour",
+        "latency_drift", "problems",
     )  # fmt: skip
     held = {key: told["summary"][key] for key in keys}
     minutes = told["summary"]["windows"] * told["window_s"] / 60

@@ -171,7 +171,7 @@ def fetch_captures(
 
     Example: midcall captures fetch --corpus ~/pcaps
     """
-    with sentences():
+    with sentences(resumes=True):
         from captures.catalogue import load
         from captures.sources import obtain, summary
         from experiments.progress import Fetching

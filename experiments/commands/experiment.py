@@ -27,7 +27,7 @@ def run(
 
     Example: midcall run morocco-2016 --corpus ~/pcaps
     """
-    with sentences():
+    with sentences(resumes=True):
         from experiments import runner, summary
         from experiments.options import Options
 
@@ -90,7 +90,7 @@ def evaluate(
 
     Example: midcall evaluate --corpus ~/pcaps
     """
-    with sentences():
+    with sentences(resumes=True):
         from experiments.evaluation import evaluate as evaluation
 
         options = evaluation.Options(corpus, jobs or 0, runs, peers=peers, flows=regression)

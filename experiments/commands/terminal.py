@@ -46,12 +46,16 @@ def tell(as_json: bool, problems: Sequence[object], fine: str) -> None:
 
 
 @contextmanager
-def sentences() -> Iterator[None]:
-    """Turn what a user can mend into one sentence and exit code 2, without a traceback."""
+def sentences(resumes: bool = False) -> Iterator[None]:
+    """Turn what a user can mend into one sentence and exit code 2, without a traceback.
+
+    resumes: the command keeps what it has finished, and goes on from there when it is given again.
+    """
     try:
         yield
     except KeyboardInterrupt:
-        say("interrupted; what is finished is kept, the same command goes on from there")
+        kept = "; what is finished is kept, the same command goes on from there"
+        say(f"interrupted{kept if resumes else ''}")
         raise typer.Exit(INTERRUPTED) from None
     except BrokenPipeError:
         quiet_pipe()

@@ -8,6 +8,7 @@ from typing import Any
 
 from experiments import charts, wording
 from experiments.findings import Findings
+from experiments.proofs import OWN
 
 Row = Mapping[str, Any]
 
@@ -18,8 +19,6 @@ TOOLS = {
     "two_passes": "lab, 2 files",
     "read": "reading",
 }
-#: Those of which `times` tells how many times faster they are themselves.
-OWN = ("two_cores", "two_passes")
 
 
 def build(run: Findings) -> dict[str, Any] | None:

@@ -9,13 +9,11 @@ from typing import Any
 
 from rich.table import Table
 
+from experiments.proofs import OWN
 from tests.bench.loads import Load
 
 #: A peer's work on a file must take this share of its start-up to be told from it.
 LEAST = 0.1
-
-#: Rows of the path itself, of which a ratio says how many times faster than on one core they are.
-OWN = {"two_cores", "two_passes"}
 
 #: A run's seconds and its peak memory in bytes.
 Run = tuple[float, int]
@@ -75,7 +73,7 @@ def file_of(
     """Return everything that is said of one file."""
     tools = {name: row for name, row in found.items() if row is not None}
     spread = {name: ratio(tools["midcall"], tools[name]) for name in tools if name != "midcall"}
-    for name in OWN & tools.keys():
+    for name in tools.keys() & OWN:
         spread[name] = ratio(tools[name], tools["midcall"])
     return {
         "file": load.path.name,

@@ -50,6 +50,7 @@ def left(folder: Path) -> Path:
             "sent": 180_000_000,
             "lost": 12,
             "windows_not_offered": 3,
+            "lost_not_offered": 70,
             "memory_bytes_per_hour": 340_000,
             "latency_drift": 1.04,
             "problems": ["12 packets were lost"],
@@ -127,7 +128,10 @@ def test_the_report_shows_what_was_proven_and_what_was_not(tmp_path: Path) -> No
     assert 'mix.pcap <span class="mark synthetic"' not in section
     assert "Given up after a minute: scapy on mix.pcap." in section
     assert "on one packet: 0.75 s, and 28 s the first time" in section
-    words = "12 of 180,000,000 lost (3 windows not offered and left out), memory +0.34 MB an hour"
+    words = (
+        "12 of 180,000,000 lost (3 windows not offered and left out, 70 lost in them), "
+        "memory +0.34 MB an hour"
+    )
     assert f"15 min at 200,000 packets/s, {words}" in section
     assert "latency at last 1.04 times that at first" in section
     assert 'id="fig-pace"' in section

@@ -226,6 +226,9 @@ def test_the_command_says_what_an_interruption_keeps(
     assert told.stderr == (
         "interrupted; what is finished is kept, the same command goes on from there\n"
     )
+    monkeypatch.setattr("experiments.bench.soak.soak", stop)
+    told = CliRunner().invoke(app, ["bench", "soak"])
+    assert (told.exit_code, told.stderr) == (130, "interrupted\n")  # it would begin anew
 
 
 def test_names_that_nobody_knows_are_told_with_the_closest(
