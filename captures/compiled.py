@@ -26,7 +26,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import llvmlite
 import numba
 import numpy as np
+from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from captures.kernels import Kernel
@@ -167,6 +169,59 @@ def no_fence() -> None:
 
 #: A fence between what threads write and read in each other's memory, also for the compiler.
 fence: Callable[[], None] = no_fence if PLAIN else intrinsic(fencing)
+
+
+def asking(write: int) -> Callable[..., Any]:
+    """Return how compiled code asks for a line of memory before it needs it."""
+
+    def ask(context: Any, array: Any, record: Any, octet: Any) -> Any:
+        def code(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+            held = context.make_array(signature.args[0])(context, builder, given[0])
+            pointer, number = cgutils.voidptr_t, ir.IntType(32)
+            place = builder.bitcast(builder.gep(held.data, [given[1]]), pointer)
+            kind = ir.FunctionType(ir.VoidType(), [pointer, number, number, number])
+            prefetch = builder.module.declare_intrinsic("llvm.prefetch", [pointer], kind)
+            how = [number(write), number(3), number(1)]  # ... into the nearest cache, data
+            builder.call(prefetch, [builder.gep(place, [given[2]]), *how])
+            return context.get_dummy_value()
+
+        return types.void(array, types.intp, types.intp), code
+
+    return ask
+
+
+def no_asking(array: Any, record: int, octet: int) -> None:
+    """Do nothing: plain Python has no use for it."""
+
+
+#: Ask for the line of the cache with an octet of an array's record, to be read or written soon.
+ask_for: Callable[[Any, int, int], None] = no_asking if PLAIN else intrinsic(asking(0))
+ask_to_write: Callable[[Any, int, int], None] = no_asking if PLAIN else intrinsic(asking(1))
+
+
+def reading(context: Any, file: Any, array: Any, at: Any) -> Any:
+    """Say how compiled code reads a file on into an array."""
+
+    def code(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+        held = context.make_array(signature.args[1])(context, builder, given[1])
+        pointer, word, number = cgutils.voidptr_t, cgutils.intp_t, ir.IntType(32)
+        place = builder.bitcast(builder.gep(held.data, [given[2]]), pointer)
+        room = builder.sub(held.nitems, given[2])
+        kind = ir.FunctionType(word, [number, pointer, word])
+        function = cgutils.get_or_insert_function(builder.module, kind, "read")
+        return builder.call(function, [builder.trunc(given[0], number), place, room])
+
+    return types.intp(types.intp, array, types.intp), code
+
+
+def plainly_reading(file: int, array: Any, at: int) -> int:
+    """Read a file on into array[at:]."""
+    return os.readv(file, [array[at:]])
+
+
+#: Read a file descriptor on into array[at:], uint8; returns how many octets came, negative where
+#: it failed (POSIX read).
+read_into: Callable[[int, Any, int], int] = plainly_reading if PLAIN else intrinsic(reading)
 
 
 def compiled(function: F, inline: bool) -> F:

@@ -26,16 +26,26 @@ from captures.errors import CaptureError
 from captures.octets import Octets, u32, u32le
 from captures.scan import (
     AT,
+    BASE,
+    BIG,
     BROKEN,
     CUT,
-    END,
+    FILLED,
+    HEADER,
     INTERFACES,
-    MORE,
+    MEMORY,
+    NOW,
+    OCTETS,
+    PACKETS,
+    SHOWN,
     STATUS,
+    TYPE,
+    TYPES,
+    UNIT,
     WANTED,
-    scan_pcap,
-    scan_pcapng,
-)  # fmt: skip
+    next_packets,
+    turn_over,
+)
 
 Numbers = NDArray[np.int64]
 
@@ -102,6 +112,21 @@ def packets_of(
     )
 
 
+class Source(NamedTuple):
+    """A capture that is read on: what `captures.scan.next_packets` takes."""
+
+    file: int  # its descriptor, -1: none that compiled code may read
+    ring: NDArray[np.uint8]  # uint8[buffers, octets], buffers in turn
+    memory: Numbers  # int64[MEMORY] of captures.scan
+    interfaces: Numbers  # int64[INTERFACES, 4] of a pcapng file
+    types: Octets  # uint8[TYPES], 1 for each LINKTYPE that was seen
+
+
+def new_columns(size: int) -> list[Numbers]:
+    """Return the columns of `size` packets, to be filled."""
+    return [np.empty(size, np.int64) for _ in range(5)]
+
+
 class CaptureFile:
     """A capture opened for reading, batch by batch.
 
@@ -118,27 +143,42 @@ class CaptureFile:
     ) -> None:
         self.path = os.fspath(path)
         self.notices: list[str] = []
-        self.packets = 0
-        self.captured_bytes = 0
-        self.links: set[int] = set()
         self._stream, self._left = open_stream(self.path) if stream is None else unpacked(stream)
         self._packed = isinstance(self._stream, Gunzip)
         self._kept = whole  # earlier batches stay valid: no buffer is filled twice
-        first = self._left if whole and self._left else FIRST_BUFFER
-        self._buffer: Octets = np.empty(first, np.uint8)
-        self._ring = [self._buffer]  # buffers in turn, the newest last
-        self._shown = False  # whether the newest holds packets that a caller has
-        self._filled = 0
-        self._base = 0  # where the buffer starts in the (unpacked) file
-        self._memory = np.zeros(8, np.int64)
+        self._memory = np.zeros(MEMORY, np.int64)
         self._interfaces = np.zeros((INTERFACES, 4), np.int64)
-        self._fill()
+        self._types = np.zeros(TYPES, np.uint8)
+        self._ring = np.empty((1, self._left if whole and self._left else BUFFER), np.uint8)
+        self._fill(len(self._ring[0]) if whole else FIRST_BUFFER)
         self._open()
 
     @property
     def data(self) -> Octets:
         """Return the bytes in the buffer."""
-        return self._buffer[: self._filled]
+        return self._ring[self._memory[NOW], : self._memory[FILLED]]
+
+    @property
+    def packets(self) -> int:
+        """Return how many packets were read so far."""
+        return int(self._memory[PACKETS])
+
+    @property
+    def captured_bytes(self) -> int:
+        """Return how many bytes these have."""
+        return int(self._memory[OCTETS])
+
+    @property
+    def links(self) -> set[int]:
+        """Return the LINKTYPE numbers that were seen so far."""
+        return set(np.flatnonzero(self._types).tolist())
+
+    @property
+    def source(self) -> Source:
+        """Return from where compiled code reads on."""
+        plain = isinstance(self._stream, io.FileIO) and self._left > 0 and not self._kept
+        file = self._stream.fileno() if plain and not self._stream.closed else -1
+        return Source(file, self._ring, self._memory, self._interfaces, self._types)
 
     def _refuse(self, problem: str) -> NoReturn:
         self._stream.close()
@@ -150,9 +190,8 @@ class CaptureFile:
             self._refuse("the gzip stream holds no bytes")
         if not head:
             self._refuse("the file is empty, expected a pcap or pcapng capture")
-        self._header = 0
         if head in MAGIC:
-            self._big, self._unit, self._header = MAGIC[head]
+            self._memory[BIG], self._memory[UNIT], self._memory[HEADER] = MAGIC[head]
             self._open_pcap()
         elif head != PCAPNG_MAGIC:
             self._refuse(
@@ -161,19 +200,19 @@ class CaptureFile:
             )
 
     def _open_pcap(self) -> None:
-        if self._filled < 24:
-            self._refuse(f"the file header is cut: it has {self._filled} bytes, expected 24")
-        word = u32(self.data, 20) if self._big else u32le(self.data, 20)
-        self._link = int(word) & 0xFFFF
+        if len(self.data) < 24:
+            self._refuse(f"the file header is cut: it has {len(self.data)} bytes, expected 24")
+        word = u32(self.data, 20) if self._memory[BIG] else u32le(self.data, 20)
+        self._memory[TYPE] = int(word) & 0xFFFF
         self._memory[AT] = 24
 
-    def _fill(self) -> bool:
+    def _fill(self, upto: int) -> bool:
         """Read on into the free part of the buffer; returns whether anything came."""
-        start = self._filled
-        while self._filled < len(self._buffer):
-            room = self._buffer.data[self._filled :]
+        start = filled = int(self._memory[FILLED])
+        row = self._ring[self._memory[NOW]]
+        while filled < upto:
             try:
-                count = self._stream.readinto(room)
+                count = self._stream.readinto(row[filled:upto].data)
             except EOFError:
                 self.notices.append(
                     f"{self.path}: the gzip stream is cut; what it holds so far is read"
@@ -185,76 +224,59 @@ class CaptureFile:
                 self._stream.close()
                 self._stream = io.BytesIO()
                 break
-            self._filled += count
-        return self._filled > start
+            filled += count
+        self._memory[FILLED] = filled
+        return filled > start
 
     def _advance(self) -> bool:
         """Drop what was scanned and read on; returns whether anything came."""
-        at = int(self._memory[AT])
-        rest = self._filled - at
-        wanted = int(self._memory[WANTED]) + self._header
-        size = max(BUFFER, rest)
+        rest = int(self._memory[FILLED] - self._memory[AT])
+        wanted = int(self._memory[WANTED] + self._memory[HEADER])
+        size = max(BUFFER, rest) if self._kept else len(self._ring[0])
         if wanted > size and wanted <= max(LONGEST, self._left):
             size = wanted + BUFFER
-        following = np.empty(size, np.uint8) if self._kept else self._next_buffer(size)
-        following[:rest] = self._buffer[at : self._filled]
-        self._buffer, self._filled = following, rest
-        self._base += at
-        self._memory[AT] = 0
-        return self._fill()
+        if self._kept or size > len(self._ring[0]):
+            self._new_ring(len(self._ring), size)
+        else:
+            turn_over(self._ring, self._memory)
+        return self._fill(len(self._ring[0]))
 
-    def _next_buffer(self, size: int) -> Octets:
-        """Return the buffer to fill: the oldest, or the newest where nobody looks into it."""
-        free = self._ring.pop(0 if self._shown else -1)
-        self._ring.append(free if len(free) >= size else np.empty(size, np.uint8))
-        self._shown = False
-        return self._ring[-1]
-
-    def _scan(self, columns: list[Numbers]) -> int:
-        memory = self._memory
-        memory[STATUS] = MORE
-        if not self._header:
-            return int(scan_pcapng(self.data, memory, self._interfaces, *columns))
-        shape = (int(self._big), self._unit, self._header, self._link)
-        return int(scan_pcap(self.data, memory, *shape, *columns))
+    def _new_ring(self, count: int, size: int) -> None:
+        """Go on in the first of `count` new buffers; whoever looks into old ones still may."""
+        ring = np.empty((count, size), np.uint8)
+        rest = self.data[self._memory[AT] :]
+        ring[0, : len(rest)] = rest
+        self._memory[BASE] += self._memory[AT]
+        self._memory[AT] = self._memory[NOW] = self._memory[SHOWN] = 0
+        self._memory[FILLED] = len(rest)
+        self._ring = ring
 
     def batches(self, size: int = BATCH, held: int = 0) -> Generator[Packets]:
         """Yield Packets of at most `size`; the newest and the `held` before it are valid."""
-        rooms = [[np.empty(size, np.int64) for _ in range(5)] for _ in range(held + 1)]
-        self._ring[:0] = [np.empty(BUFFER, np.uint8) for _ in range(held + 1 - len(self._ring))]
+        rooms = [new_columns(size) for _ in range(held + 1)]
+        if held:
+            self._new_ring(held + 1, len(self._ring[0]))
         try:
-            while self._memory[STATUS] != BROKEN:
+            while True:
                 if self._kept:
-                    rooms[0] = [np.empty(size, np.int64) for _ in range(5)]
-                room = rooms[0]
-                n = self._scan(room)
+                    rooms[0] = new_columns(size)
+                n = next_packets(*self.source, *rooms[0])
                 if n:
-                    self._shown = True
+                    yield Packets(self.data, *(column[:n] for column in rooms[0]))
                     rooms.append(rooms.pop(0))
-                    packets = Packets(self.data, *(column[:n] for column in room))
-                    self._count(packets)
-                    yield packets
-                if self._memory[STATUS] in (END, CUT) and not self._advance():
+                elif self._memory[STATUS] == BROKEN or not self._advance():
                     break
         finally:
             self._stream.close()
         self._say_why()
 
-    def _count(self, packets: Packets) -> None:
-        self.packets += packets.total
-        self.captured_bytes += int(packets.captured.sum())
-        link = packets.link
-        if (link == link[0]).all():  # tells it sooner than counting
-            self.links.add(int(link[0]))
-        else:
-            self.links.update(np.flatnonzero(np.bincount(link)).tolist())
-
     def _say_why(self) -> None:
-        status, wanted, at = (int(self._memory[i]) for i in (STATUS, WANTED, AT))
-        where = f"{self.path}: record {self.packets + 1} at byte {self._base + at}"
-        remain = max(self._filled, self._left - self._base) - at
+        slots = (STATUS, WANTED, AT, HEADER, FILLED, BASE)
+        status, wanted, at, header, filled, base = (int(self._memory[slot]) for slot in slots)
+        where = f"{self.path}: record {self.packets + 1} at byte {base + at}"
+        remain = max(filled, self._left - base) - at
         if status == CUT:
-            held = remain - self._header if remain >= self._header else remain
+            held = remain - header if remain >= header else remain
             self.notices.append(
                 f"{where}: header says {wanted} bytes, {held} remain; the file is cut, "
                 f"its {self.packets} whole packets are read"

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Compiled scans of pcap and pcapng: where each packet of a buffer stands, and when it came.
 
-Each fills the columns of captures.pcap.Packets from `memory[AT]` on and returns how many it wrote.
+A scan fills the columns of captures.pcap.Packets from `memory[AT]` on and returns how many it
+wrote; `next_packets` reads the file on, too, where its buffer holds no more.
 Sources: draft-ietf-opsawg-pcap, draft-ietf-opsawg-pcapng.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from captures.compiled import I, kernel
+from captures.compiled import I, kernel, read_into
 from captures.octets import Octets, u16, u16le, u32, u32le
 
 Numbers = NDArray[np.int64]
@@ -25,8 +26,28 @@ INTERFACES = 4096
 #: An if_tsoffset beyond this many seconds, and a time beyond this ns, is held there: no overflow.
 FARTHEST, LATEST = 1 << 32, (1 << 63) - 1
 
-# Slots of the scan's memory between two batches.
-AT, STATUS, WANTED, BIG, FIRST, LAST, SEEN = 0, 1, 2, 3, 4, 5, 6
+# Slots of what is remembered of a file between two batches.
+(
+    AT,  # where the scan stands in the buffer
+    STATUS,
+    WANTED,  # octets that a record which is not whole has
+    BIG,  # 1: numbers are big endian
+    FIRST,  # of the section's rows of interfaces
+    LAST,
+    SEEN,  # time of the packet before, ns
+    HEADER,  # octets of a pcap record's header, 0: pcapng
+    UNIT,  # ns of a pcap fraction
+    TYPE,  # LINKTYPE of a pcap file
+    NOW,  # the buffer in use, a row of the ring
+    FILLED,  # octets in it
+    SHOWN,  # 1: somebody was given packets that stand in it
+    BASE,  # where it starts in the (unpacked) file
+    PACKETS,  # packets so far, and their captured octets
+    OCTETS,
+) = range(16)
+MEMORY = 16
+#: LINKTYPE numbers.
+TYPES = 1 << 16
 
 SECTION, INTERFACE, OLD_PACKET, SIMPLE_PACKET, ENHANCED_PACKET = 0x0A0D0D0A, 1, 2, 3, 6
 
@@ -35,10 +56,6 @@ SECTION, INTERFACE, OLD_PACKET, SIMPLE_PACKET, ENHANCED_PACKET = 0x0A0D0D0A, 1, 
 def scan_pcap(
     b: Octets,
     memory: Numbers,
-    big: int,
-    unit: int,
-    header: int,
-    link: int,
     offset: Numbers,
     captured: Numbers,
     wire: Numbers,
@@ -46,6 +63,7 @@ def scan_pcap(
     links: Numbers,
 ) -> int:
     """Index pcap records; see `Packets` for the columns."""
+    big, unit, header, link = memory[BIG], memory[UNIT], memory[HEADER], memory[TYPE]
     at, size, n = memory[AT], len(b), 0
     while n < len(offset):
         if at == size:
@@ -219,4 +237,79 @@ def scan_pcapng(
             n += 1
         at += length
     memory[AT] = at
+    return n
+
+
+@kernel
+def turn_over(ring: NDArray[np.uint8], memory: Numbers) -> None:
+    """Go on in the ring's next buffer, or in this one where nobody looks into it.
+
+    What was not scanned yet is copied there.
+    """
+    now, at = memory[NOW], memory[AT]
+    following = (now + 1) % len(ring) if memory[SHOWN] else now
+    rest = memory[FILLED] - at
+    old, new = ring[now], ring[following]
+    for i in range(rest):
+        new[i] = old[at + i]
+    memory[NOW], memory[FILLED], memory[SHOWN] = following, rest, 0
+    memory[BASE] += at
+    memory[AT] = 0
+
+
+@kernel
+def read_on(file: int, ring: NDArray[np.uint8], memory: Numbers) -> bool:
+    """Fill the buffer from a file; returns whether anything came."""
+    before, row = memory[FILLED], ring[memory[NOW]]
+    while memory[FILLED] < len(row):
+        count = read_into(file, row, memory[FILLED])
+        if count <= 0:
+            break
+        memory[FILLED] += count
+    return bool(memory[FILLED] > before)
+
+
+@kernel
+def next_packets(
+    file: int,
+    ring: NDArray[np.uint8],
+    memory: Numbers,
+    interfaces: Numbers,
+    types: Octets,
+    offset: Numbers,
+    captured: Numbers,
+    wire: Numbers,
+    time: Numbers,
+    links: Numbers,
+) -> int:
+    """Index the next packets of a capture in the buffer memory[NOW]; returns how many.
+
+    0 where there are no more, where the file is damaged, and where somebody else has to read it on:
+    `file` is no descriptor (-1), or a record is larger than a buffer, or reading fails.
+    types: uint8[TYPES], 1 for each LINKTYPE that was seen.
+    """
+    while True:
+        b = ring[memory[NOW]][: memory[FILLED]]
+        memory[STATUS], memory[WANTED] = MORE, 0
+        if memory[HEADER]:
+            n = scan_pcap(b, memory, offset, captured, wire, time, links)
+        else:
+            n = scan_pcapng(b, memory, interfaces, offset, captured, wire, time, links)
+        if n > 0:
+            break
+        if memory[STATUS] == BROKEN or file < 0:
+            return 0
+        if memory[WANTED] + memory[HEADER] > ring.shape[1]:
+            return 0
+        turn_over(ring, memory)
+        if not read_on(file, ring, memory):
+            return 0
+    memory[SHOWN] = 1
+    memory[PACKETS] += n
+    last = I(-1)
+    for i in range(n):
+        memory[OCTETS] += captured[i]
+        if links[i] != last:
+            last = links[i]
+            types[last] = 1
     return n

@@ -325,16 +325,18 @@ class Engine:
         """Make room for flows beside those that are used: a packet may begin one."""
         tables = self.tables
         want = min(used + packets, self.max_flows)
-        flows, index, spill = tables.flows, tables.slots, tables.spill
-        if want > len(flows):
-            flows = no_flows(min(max(want, 2 * len(flows)), self.max_flows))
+        if want > len(tables.flows):
+            flows, index = (
+                no_flows(min(max(want, 2 * len(tables.flows)), self.max_flows)),
+                tables.slots,
+            )
             copy_records(tables.flows[:used], flows)
             if 2 * len(flows) > len(index):
                 index = np.zeros(2 * power_of_two(len(flows)), np.int64)
                 reindex(tables.slots, index)
-        if used + packets > self.max_flows and len(spill) < packets:
-            spill = no_flows(packets)
-        self.tables = tables._replace(flows=flows, slots=index, spill=spill)
+            self.tables = tables._replace(flows=flows, slots=index)
+        if used + packets > self.max_flows and len(tables.spill) < packets:
+            self.tables = self.tables._replace(spill=no_flows(packets))
 
     def reserve_notes(self, packets: int) -> None:
         """Make room for notes: each packet may be a flow's first to be inspected."""

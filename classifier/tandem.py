@@ -15,7 +15,6 @@ woken, or waits for Python's lock, waits longer than a good part of a batch take
 
 from __future__ import annotations
 
-import itertools
 import threading
 import time
 from typing import NamedTuple
@@ -23,11 +22,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from captures.compiled import fence, inlined, kernel
+from captures.compiled import I, ask_for, ask_to_write, fence, kernel
 from captures.octets import Octets
-from captures.pcap import BATCH, CaptureFile, Packets
+from captures.pcap import BATCH, CaptureFile, Packets, new_columns
+from captures.scan import FILLED, NOW, next_packets
 from classifier.engine import Engine, read, roomy, take
-from classifier.flow import METER_PACKETS, METER_UNKNOWN_LINK, Numbers, Records
+from classifier.flow import LINE, METER_PACKETS, METER_UNKNOWN_LINK, Numbers, Records
 from classifier.signs import SIGN_FLOW, SIGN_IP_AT, SIGN_PIECE
 
 #: Cores that take turns.
@@ -42,25 +42,39 @@ FROM, TO = SIGN_IP_AT, SIGN_FLOW + 1
 KEPT = TO - FROM
 #: What a row holds: a packet without a flow, one that was read, one to be read again in order.
 NOTHING, WHOLE, PIECE = range(3)
+#: Packets by which flows are asked for before their turn.
+AHEAD = 8
 #: What reading counts.
 COUNTED = slice(METER_PACKETS, METER_UNKNOWN_LINK + 1)
 
+#: Batches that are taken before Python is asked whether somebody interrupts.
+AT_ONCE = 32
+# Slots of `last`, and why taking turns stopped.
+STOPPED, COUNT, BUFFER, SIZE = range(4)
+TO_GO_ON, TO_READ, TO_DECIDE = range(3)
+
 # Slots of `turns`: batches that were read, and decided; packets that were decided, and how often
-# tables were replaced by larger ones. The first two are each alone in their line of the processor's
-# cache, whatever stands before and after the array: who waits for one would slow down who writes
-# beside it.
-READ, DECIDED, RECORDS, REPLACED = 16, 40, 56, 57
+# tables and buffers were replaced by others. The first two are each alone in their line of the
+# processor's cache, whatever stands before and after the array: who waits for one would slow down
+# who writes beside it.
+READ, DECIDED, RECORDS, REPLACED, REBUILT = 16, 40, 56, 57, 58
 TURNS = 80
 
 
 class Desk(NamedTuple):
     """What one core has for itself: the packets of the batch that it takes."""
 
+    last: Numbers  # int64[4]: why it stopped, and where the batch stands that it read last
     own: Numbers  # a meter with counts of its own
     again: Numbers  # ... and one of what is read twice
     alone: Numbers  # memory of fragments that nothing is asked of
     signs: Numbers
     rows: NDArray[np.uint32]  # uint32[BATCH, 1 + KEPT]: what a row holds, and a packet's signs
+    offset: Numbers  # the columns of Packets
+    captured: Numbers
+    wire: Numbers
+    time: Numbers
+    link: Numbers
 
 
 @kernel
@@ -73,7 +87,7 @@ def come(turns: Numbers, which: int, batch: int) -> bool:
     return False
 
 
-@inlined
+@kernel
 def read_batch(
     own: Numbers,
     alone: Numbers,
@@ -122,7 +136,16 @@ def decide_batch(
     first: int,
 ) -> None:
     """Take what was read to its flows and their verdicts."""
-    for i in range(len(time)):
+    mask, count = len(index) - 1, len(time)
+    for i in range(count):
+        if i + 2 * AHEAD < count:
+            ask_for(index, I(rows[i + 2 * AHEAD][KEPT]) & mask, 0)
+        if i + AHEAD < count:
+            word = index[I(rows[i + AHEAD][KEPT]) & mask]
+            if word:
+                number = I((word & 0xFFFFFFFF) - 1)
+                ask_for(flows, number, 0)
+                ask_to_write(flows, number, LINE)
         row = rows[i]
         if row[0] == NOTHING:
             continue
@@ -140,15 +163,27 @@ def decide_batch(
 
 
 @kernel
-def read_and_decide(
+def take_turns(
     turns: Numbers,
     batch: int,
+    rebuilt: int,
     replaced: int,
+    last: Numbers,
     own: Numbers,
     again: Numbers,
     alone: Numbers,
     signs: Numbers,
     rows: NDArray[np.uint32],
+    offset: Numbers,
+    captured: Numbers,
+    wire: Numbers,
+    time: Numbers,
+    link: Numbers,
+    file: int,
+    ring: NDArray[np.uint8],
+    memory: Numbers,
+    interfaces: Numbers,
+    types: Octets,
     flows: Records,
     index: Numbers,
     notes: Records,
@@ -158,30 +193,41 @@ def read_and_decide(
     spill: Records,
     meter: Numbers,
     model: Records,
-    data: Octets,
-    offset: Numbers,
-    captured: Numbers,
-    wire: Numbers,
-    time: Numbers,
-    link: Numbers,
-) -> bool:
-    """Read a batch, and decide it if its turn comes soon and these tables have room for it.
+) -> int:
+    """Take every other batch, from `batch` on, as long as nobody else has to help.
 
-    Tells whether it was decided.
+    Returns the batch at which it stopped; last[STOPPED] says why, and where a batch was read and is
+    to be decided, last[COUNT], last[BUFFER] and last[SIZE] where its packets stand.
     """
-    read_batch(own, alone, signs, rows, data, offset, captured, wire, link)
-    if not come(turns, DECIDED, batch) or turns[REPLACED] != replaced:
-        return False
-    if not roomy(flows, notes, meter, len(time)):
-        return False
-    decide_batch(
-        again, signs, rows, flows, index, notes, context, hellos, fragments, spill, meter, model,
-        data, offset, captured, wire, time, link, turns[RECORDS],
-    )  # fmt: skip
-    turns[RECORDS] += len(time)
-    fence()
-    turns[DECIDED] += 1
-    return True
+    last[STOPPED] = TO_GO_ON
+    for _ in range(AT_ONCE):
+        if not come(turns, READ, batch):
+            last[STOPPED] = TO_READ
+            break
+        if turns[REBUILT] != rebuilt:
+            break
+        n = next_packets(file, ring, memory, interfaces, types, offset, captured, wire, time, link)
+        if n == 0:
+            last[STOPPED] = TO_READ
+            break
+        last[COUNT], last[BUFFER], last[SIZE] = n, memory[NOW], memory[FILLED]
+        fence()
+        turns[READ] += 1
+        data = ring[last[BUFFER]][: last[SIZE]]
+        read_batch(own, alone, signs, rows, data, offset[:n], captured, wire, link)
+        ready = come(turns, DECIDED, batch) and turns[REPLACED] == replaced
+        if not ready or not roomy(flows, notes, meter, n):
+            last[STOPPED] = TO_DECIDE
+            break
+        decide_batch(
+            again, signs, rows, flows, index, notes, context, hellos, fragments, spill, meter,
+            model, data, offset, captured, wire, time[:n], link, turns[RECORDS],
+        )  # fmt: skip
+        turns[RECORDS] += n
+        fence()
+        turns[DECIDED] += 1
+        batch += CORES
+    return batch
 
 
 def new_desk(engine: Engine) -> Desk:
@@ -190,7 +236,8 @@ def new_desk(engine: Engine) -> Desk:
     meter[COUNTED] = 0
     rows = np.zeros((BATCH, 1 + KEPT), np.uint32)
     alone = np.zeros_like(engine.tables.fragments)
-    return Desk(meter, meter.copy(), alone, engine.signs.copy(), rows)
+    last, signs = np.zeros(4, np.int64), engine.signs.copy()
+    return Desk(last, meter, meter.copy(), alone, signs, rows, *new_columns(BATCH))
 
 
 class Tandem:
@@ -202,6 +249,7 @@ class Tandem:
         self.turns[RECORDS] = engine.records
         self.ended = False
         self.error: BaseException | None = None
+        self._capture = capture
         self._batches = capture.batches(held=CORES - 1)
         self._desks = [new_desk(engine) for _ in range(CORES)]
 
@@ -221,34 +269,49 @@ class Tandem:
 
     def _work(self, which: int) -> None:
         """Take every other batch."""
+        batch, desk = which, self._desks[which]
         try:
-            for batch in itertools.count(which, CORES):
-                if not self._take(batch, self._desks[which]):
-                    break
+            packets = self._read(batch, desk)  # the first, for which the file makes its buffers
+            while packets is not None:
+                self._decide(batch, packets, desk)
+                batch, packets = self._take(batch + CORES, desk)
         except BaseException as error:
             self.error = self.error or error
         self.ended = True
 
-    def _take(self, batch: int, desk: Desk) -> bool:
-        """Take a batch through the path; False where there is none."""
+    def _take(self, batch: int, desk: Desk) -> tuple[int, Packets | None]:
+        """Take batches until one is read that is to be decided here; None where there is none."""
+        capture, last = self._capture, desk.last
+        last[STOPPED] = TO_GO_ON
+        while last[STOPPED] == TO_GO_ON:
+            rebuilt, replaced = self.turns[REBUILT], self.turns[REPLACED]  # before what is replaced
+            source = capture.source
+            given = (self.turns, batch, rebuilt, replaced, *desk, *source)
+            batch = take_turns(*given, *self.engine.tables)
+        if last[STOPPED] == TO_READ:
+            return batch, self._read(batch, desk)
+        columns = (desk.offset, desk.captured, desk.wire, desk.time, desk.link)
+        data = source.ring[last[BUFFER], : last[SIZE]]
+        return batch, Packets(data, *(column[: last[COUNT]] for column in columns))
+
+    def _read(self, batch: int, desk: Desk) -> Packets | None:
+        """Read a batch; None where there is none."""
         if not self._has_turn(READ, batch):
-            return False
+            return None
+        before = self._capture.source.ring
         packets = next(self._batches, None)
         if packets is None:
-            return False
+            return None
+        self.turns[REBUILT] += self._capture.source.ring is not before
         self.turns[READ] += 1
-        replaced = self.turns[REPLACED]  # asked before the tables
-        given = (self.turns, batch, replaced, *desk, *self.engine.tables, *packets)
-        if read_and_decide(*given):
-            return True
-        if not self._has_turn(DECIDED, batch):
-            return False
-        self._decide(packets, desk)
-        self.turns[DECIDED] += 1
-        return True
+        where = (packets.data, packets.offset, packets.captured, packets.wire, packets.link)
+        read_batch(desk.own, desk.alone, desk.signs, desk.rows, *where)
+        return packets
 
-    def _decide(self, packets: Packets, desk: Desk) -> None:
+    def _decide(self, batch: int, packets: Packets, desk: Desk) -> None:
         """Decide a batch that was read, as `Engine.feed` does."""
+        if not self._has_turn(DECIDED, batch):
+            return
         engine, before = self.engine, self.engine.tables
         engine.reserve(packets.total)
         self.turns[REPLACED] += engine.tables is not before
@@ -257,6 +320,7 @@ class Tandem:
         decide_batch(*given)
         self.turns[RECORDS] += packets.total
         engine.drain()
+        self.turns[DECIDED] += 1
 
     def _has_turn(self, which: int, batch: int) -> bool:
         """Wait for a batch's turn; False where it will not come."""

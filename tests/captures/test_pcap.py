@@ -351,6 +351,34 @@ def test_a_record_that_ends_where_a_buffer_ends_is_not_overwritten(tmp_path: Pat
         ]  # fmt: skip
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_packets_that_are_held_stay_where_buffers_hold_none(
+    tmp_path: Path, packed: bool
+) -> None:
+    ng = Ng().section().interface().enhanced(0, 1, b"first")
+    for _ in range(20):
+        ng.block(0xBAD, bytes(BUFFER // 4))
+    content = bytes(ng.enhanced(0, 2, b"last"))
+    path = put(tmp_path, gzip.compress(content, 1) if packed else content)
+    seen: list[tuple[Packets, list[bytes]]] = []
+    for part in CaptureFile(path).batches(held=1):
+        seen.append((part, frames(part)))
+        for held, before in seen[-2:]:
+            assert frames(held) == before
+    assert [before for _, before in seen] == [[b"first"], [b"last"]]
+
+
+def test_reading_that_fails_half_way_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    capture = CaptureFile(put(tmp_path, pcap([(0, bytes(BUFFER // 2), 9)] * 9)))
+    parts = capture.batches()
+    assert next(parts).total
+    os.close(capture.source.file)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        list(parts)
+
+
 # ---- writers
 
 

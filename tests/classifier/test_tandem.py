@@ -94,6 +94,16 @@ def test_a_file_of_many_batches_and_a_table_that_grows(tmp_path: Path) -> None:
     assert len(engine.tables.flows) > 64
 
 
+def test_tables_that_have_room_are_not_replaced() -> None:
+    engine = Engine()
+    engine.reserve(BATCH)  # else whoever waits for a turn would take others for those it knows
+    before = engine.tables
+    engine.reserve(BATCH)
+    assert engine.tables is before
+    engine.reserve(1 << 16)
+    assert engine.tables is not before
+
+
 def test_a_table_at_its_bound_evicts_the_same_flows(tmp_path: Path) -> None:
     path = mixed(tmp_path, 4)
     for bound in (64, 150):
