@@ -9,8 +9,9 @@ needs no order but for fragments, which are read again when their turn has come.
 batch is decided by the same core, and so never leaves its cache; what goes from core to core is the
 records of flows.
 
-Who waits for a turn to decide waits in compiled code, and goes on there: a thread that has to be
-woken, or waits for Python's lock, waits longer than a good part of a batch takes.
+Turns are waited for and taken in compiled code: a thread that has to be woken, or waits for
+Python's lock, waits longer than a good part of a batch takes. Python helps where a table has no
+room, and where compiled code cannot read a file on.
 """
 
 from __future__ import annotations
