@@ -305,11 +305,12 @@ def next_packets(
         if not read_on(file, ring, memory):
             return 0
     memory[SHOWN] = 1
-    memory[PACKETS] += n
-    last = I(-1)
+    octets, last = I(0), I(-1)
     for i in range(n):
-        memory[OCTETS] += captured[i]
+        octets += captured[i]
         if links[i] != last:
             last = links[i]
             types[last] = 1
+    memory[PACKETS] += n
+    memory[OCTETS] += octets
     return n
