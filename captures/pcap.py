@@ -34,6 +34,7 @@ from captures.scan import (
     HEADER,
     INTERFACES,
     MEMORY,
+    MORE,
     NOW,
     OCTETS,
     PACKETS,
@@ -52,7 +53,7 @@ Numbers = NDArray[np.int64]
 #: Packets per batch: large enough that a call costs nothing, small enough that Ctrl-C is quick.
 BATCH = 8192
 #: Bytes of a buffer: small enough for a processor's caches, large enough that what a batch costs in
-#: Python is little. The first is smaller, so that a second core soon has something to do.
+#: Python is little. It is filled less the first time, so that a second core soon has some work.
 BUFFER, FIRST_BUFFER = 1 << 21, 1 << 19
 #: The longest record that is believed in a stream whose length is not known.
 LONGEST = 64 << 20
@@ -146,11 +147,16 @@ class CaptureFile:
         self._stream, self._left = open_stream(self.path) if stream is None else unpacked(stream)
         self._packed = isinstance(self._stream, Gunzip)
         self._kept = whole  # earlier batches stay valid: no buffer is filled twice
+        plain = isinstance(self._stream, io.FileIO) and self._left > 0 and not whole
+        self._file = self._stream.fileno() if plain else -1
+        self._ended = False
         self._memory = np.zeros(MEMORY, np.int64)
         self._interfaces = np.zeros((INTERFACES, 4), np.int64)
         self._types = np.zeros(TYPES, np.uint8)
         self._ring = np.empty((1, self._left if whole and self._left else BUFFER), np.uint8)
         self._fill(len(self._ring[0]) if whole else FIRST_BUFFER)
+        if self._ended:  # later ones are closed by who reads: compiled code may still ask
+            self._stream.close()
         self._open()
 
     @property
@@ -176,9 +182,7 @@ class CaptureFile:
     @property
     def source(self) -> Source:
         """Return from where compiled code reads on."""
-        plain = isinstance(self._stream, io.FileIO) and self._left > 0 and not self._kept
-        file = self._stream.fileno() if plain and not self._stream.closed else -1
-        return Source(file, self._ring, self._memory, self._interfaces, self._types)
+        return Source(self._file, self._ring, self._memory, self._interfaces, self._types)
 
     def _refuse(self, problem: str) -> NoReturn:
         self._stream.close()
@@ -210,7 +214,7 @@ class CaptureFile:
         """Read on into the free part of the buffer; returns whether anything came."""
         start = filled = int(self._memory[FILLED])
         row = self._ring[self._memory[NOW]]
-        while filled < upto:
+        while filled < upto and not self._ended:
             try:
                 count = self._stream.readinto(row[filled:upto].data)
             except EOFError:
@@ -221,8 +225,7 @@ class CaptureFile:
             except (zlib.error, gzip.BadGzipFile) as error:
                 self._refuse(f"the gzip stream is damaged: {error}")
             if not count:
-                self._stream.close()
-                self._stream = io.BytesIO()
+                self._ended, self._file = True, -1
                 break
             filled += count
         self._memory[FILLED] = filled
@@ -264,6 +267,8 @@ class CaptureFile:
                 if n:
                     yield Packets(self.data, *(column[:n] for column in rooms[0]))
                     rooms.append(rooms.pop(0))
+                elif self._memory[STATUS] == MORE:
+                    continue
                 elif self._memory[STATUS] == BROKEN or not self._advance():
                     break
         finally:

@@ -46,6 +46,8 @@ FARTHEST, LATEST = 1 << 32, (1 << 63) - 1
     OCTETS,
 ) = range(16)
 MEMORY = 16
+#: Buffers without a packet that are read in one go.
+IN_A_ROW = 64
 #: LINKTYPE numbers.
 TYPES = 1 << 16
 
@@ -285,10 +287,12 @@ def next_packets(
     """Index the next packets of a capture in the buffer memory[NOW]; returns how many.
 
     0 where there are no more, where the file is damaged, and where somebody else has to read it on:
-    `file` is no descriptor (-1), or a record is larger than a buffer, or reading fails.
+    `file` is no descriptor (-1), or a record is larger than a buffer, or reading fails. And with
+    memory[STATUS] MORE where IN_A_ROW buffers held none, so that somebody may interrupt.
     types: uint8[TYPES], 1 for each LINKTYPE that was seen.
     """
-    while True:
+    n = I(0)
+    for _ in range(IN_A_ROW):
         b = ring[memory[NOW]][: memory[FILLED]]
         memory[STATUS], memory[WANTED] = MORE, 0
         if memory[HEADER]:
@@ -304,6 +308,9 @@ def next_packets(
         turn_over(ring, memory)
         if not read_on(file, ring, memory):
             return 0
+    if n == 0:
+        memory[STATUS] = MORE
+        return 0
     memory[SHOWN] = 1
     octets, last = I(0), I(-1)
     for i in range(n):

@@ -326,10 +326,8 @@ class Engine:
         tables = self.tables
         want = min(used + packets, self.max_flows)
         if want > len(tables.flows):
-            flows, index = (
-                no_flows(min(max(want, 2 * len(tables.flows)), self.max_flows)),
-                tables.slots,
-            )
+            index = tables.slots
+            flows = no_flows(min(max(want, 2 * len(tables.flows)), self.max_flows))
             copy_records(tables.flows[:used], flows)
             if 2 * len(flows) > len(index):
                 index = np.zeros(2 * power_of_two(len(flows)), np.int64)

@@ -10,8 +10,9 @@ batch is decided by the same core, and so never leaves its cache; what goes from
 records of flows.
 
 Turns are waited for and taken in compiled code: a thread that has to be woken, or waits for
-Python's lock, waits longer than a good part of a batch takes. Python helps where a table has no
-room, and where compiled code cannot read a file on.
+Python's lock, waits longer than a good part of a batch takes. Python helps where a turn does not
+come for long, where a table has no room or was replaced, and where compiled code cannot read a file
+on.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ COUNTED = slice(METER_PACKETS, METER_UNKNOWN_LINK + 1)
 #: Batches that are taken before Python is asked whether somebody interrupts.
 AT_ONCE = 32
 # Slots of `last`, and why taking turns stopped.
-STOPPED, COUNT, BUFFER, SIZE = range(4)
+STOPPED, COUNT, PLACE, SIZE = range(4)
 TO_GO_ON, TO_READ, TO_DECIDE = range(3)
 
 # Slots of `turns`: batches that were read, and decided; packets that were decided, and how often
@@ -84,8 +85,16 @@ def come(turns: Numbers, which: int, batch: int) -> bool:
     for _ in range(LOOKS):
         fence()
         if turns[which] == batch:
+            fence()  # what is looked at next is not older than the turn
             return True
     return False
+
+
+@kernel
+def hand_on(turns: Numbers, which: int) -> None:
+    """Give a turn to the next batch, behind everything that was written in it."""
+    fence()
+    turns[which] += 1
 
 
 @kernel
@@ -198,7 +207,7 @@ def take_turns(
     """Take every other batch, from `batch` on, as long as nobody else has to help.
 
     Returns the batch at which it stopped; last[STOPPED] says why, and where a batch was read and is
-    to be decided, last[COUNT], last[BUFFER] and last[SIZE] where its packets stand.
+    to be decided, last[COUNT], last[PLACE] and last[SIZE] where its packets stand.
     """
     last[STOPPED] = TO_GO_ON
     for _ in range(AT_ONCE):
@@ -211,10 +220,9 @@ def take_turns(
         if n == 0:
             last[STOPPED] = TO_READ
             break
-        last[COUNT], last[BUFFER], last[SIZE] = n, memory[NOW], memory[FILLED]
-        fence()
-        turns[READ] += 1
-        data = ring[last[BUFFER]][: last[SIZE]]
+        last[COUNT], last[PLACE], last[SIZE] = n, memory[NOW], memory[FILLED]
+        hand_on(turns, READ)
+        data = ring[last[PLACE]][: last[SIZE]]
         read_batch(own, alone, signs, rows, data, offset[:n], captured, wire, link)
         ready = come(turns, DECIDED, batch) and turns[REPLACED] == replaced
         if not ready or not roomy(flows, notes, meter, n):
@@ -225,8 +233,7 @@ def take_turns(
             model, data, offset, captured, wire, time[:n], link, turns[RECORDS],
         )  # fmt: skip
         turns[RECORDS] += n
-        fence()
-        turns[DECIDED] += 1
+        hand_on(turns, DECIDED)
         batch += CORES
     return batch
 
@@ -292,11 +299,11 @@ class Tandem:
         if last[STOPPED] == TO_READ:
             return batch, self._read(batch, desk)
         columns = (desk.offset, desk.captured, desk.wire, desk.time, desk.link)
-        data = source.ring[last[BUFFER], : last[SIZE]]
+        data = source.ring[last[PLACE], : last[SIZE]]
         return batch, Packets(data, *(column[: last[COUNT]] for column in columns))
 
     def _read(self, batch: int, desk: Desk) -> Packets | None:
-        """Read a batch; None where there is none."""
+        """Read a batch and decode it; None where there is none."""
         if not self._has_turn(READ, batch):
             return None
         before = self._capture.source.ring
@@ -304,7 +311,7 @@ class Tandem:
         if packets is None:
             return None
         self.turns[REBUILT] += self._capture.source.ring is not before
-        self.turns[READ] += 1
+        hand_on(self.turns, READ)
         where = (packets.data, packets.offset, packets.captured, packets.wire, packets.link)
         read_batch(desk.own, desk.alone, desk.signs, desk.rows, *where)
         return packets
@@ -321,7 +328,7 @@ class Tandem:
         decide_batch(*given)
         self.turns[RECORDS] += packets.total
         engine.drain()
-        self.turns[DECIDED] += 1
+        hand_on(self.turns, DECIDED)
 
     def _has_turn(self, which: int, batch: int) -> bool:
         """Wait for a batch's turn; False where it will not come."""

@@ -26,7 +26,7 @@ def classify(
         str | None, typer.Option("-o", "--out", help="A file, - (default), or a folder as OUT/.")
     ] = None,
     cores: Annotated[
-        int, typer.Option(min=1, max=2, help="2: a second core reads ahead; same verdicts.")
+        int, typer.Option(min=1, max=2, help="2: cores take turns; same verdicts.")
     ] = 1,
     cluster: CLUSTER = None,
 ) -> None:
@@ -37,7 +37,7 @@ def classify(
 
     Example: midcall classify call.pcapng --format csv -o flows.csv
     """
-    with sentences():
+    with sentences(resumes=out is not None and out.endswith("/")):
         from experiments import classifying
 
         whole = classifying.run(files, form, out, cores, cluster)

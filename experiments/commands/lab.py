@@ -70,7 +70,7 @@ def fuzz(
     Goes on where the same seed, code and captures stopped. Exit code 1 where something was found.
     Example: midcall fuzz --packets 10000000 --seed 7
     """
-    with sentences(resumes=True):
+    with sentences(resumes=first is None):
         from experiments.fuzz import session
 
         options = session.Options(packets, seed, corpus, runs, first)

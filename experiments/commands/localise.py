@@ -72,7 +72,7 @@ def localise(
     Example: midcall localise localise; midcall localise call.pcap --policy maroc-telecom/stun
     """
     given = Given(access, date, noise, error, budget, wrong, state)
-    with sentences(resumes=True):
+    with sentences(resumes=state is not None or (policy is None and box is None)):
         words = box_of(policy, box)
         if words is None:
             of_spec(what, given, corpus, form, reveal)
