@@ -9,7 +9,6 @@ from __future__ import annotations
 import gc
 import itertools
 import multiprocessing
-import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -33,10 +32,9 @@ def obey() -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     spare()
-    die_with_parent()
     parent = multiprocessing.parent_process()
-    if parent is not None and not parent.is_alive():  # it died before the kernel was asked
-        os._exit(1)
+    if parent is not None and parent.pid is not None:
+        die_with_parent(parent.pid)
 
 
 def spare() -> None:

@@ -178,7 +178,8 @@ class Box:
             left.unlink()
         self.shared = Shared(folder, self.options)
         with open(folder / "box.orders", "wb") as file:
-            pickle.dump((self.network.box_pid, self.network.ports, self.options), file)
+            orders = (os.getpid(), self.network.box_pid, self.network.ports, self.options)
+            pickle.dump(orders, file)
         command = [*LEASH, sys.executable, "-m", "testbed.live.box", str(folder)]
         with open(folder / "box.errors", "wb") as errors:
             self.process = subprocess.Popen(
@@ -437,17 +438,18 @@ class Worker:
 
 def main(folder: Path) -> None:
     """Keep a box: open, compile, fork the worker, and stand in for it should it die."""
-    die_with_parent()
     with open(folder / "box.orders", "rb") as file:
-        pid, names, options = pickle.load(file)
+        lab, pid, names, options = pickle.load(file)
+    die_with_parent(lab)
     shared = Shared(folder, options)
     worker = Worker(pid, names, options, shared)
     with compile_lock():
         worker.turn(0)
         worker.bypass(0)
         offloads.warm_up(shared.met, shared.log)
-    child = os.fork()
+    keeper, child = os.getpid(), os.fork()
     if child == 0:
+        die_with_parent(keeper)  # before anything that takes long
         if options.offload == "auto":
             worker.hand_over(pid, names, folder)
         work(worker, folder)
@@ -481,7 +483,6 @@ def waited(child: int, orders: Numbers) -> bool:
 
 def work(worker: Worker, folder: Path) -> None:
     """Forward until told to stop, write the flow table, and leave without coming back."""
-    die_with_parent()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     wake_precisely()

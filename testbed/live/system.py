@@ -97,9 +97,14 @@ def kick(fd: int) -> int:
 # ---- of the whole process
 
 
-def die_with_parent(signal: int = 9) -> None:
-    """Have the kernel kill this process when the one that started it dies."""
+def die_with_parent(parent: int, signal: int = 9) -> None:
+    """Have the kernel kill this process when `parent` dies, which started it.
+
+    The kernel tells of no parent that died before it was asked: then this ends at once.
+    """
     _LIBC.prctl(PR_SET_PDEATHSIG, signal, 0, 0, 0)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal)
 
 
 def wake_precisely() -> None:
