@@ -540,9 +540,22 @@ def either(data: bytes) -> dpkt.Packet:
     return dpkt.ip6.IP6(data) if data[:1] and data[0] >> 4 == 6 else dpkt.ip.IP(data)
 
 
+def fragment(found: dpkt.ip.IP | dpkt.ip6.IP6) -> tuple[int, bool] | None:
+    """Return (identification, whether it is the first) of a fragment, None for a whole packet."""
+    if isinstance(found, dpkt.ip6.IP6):
+        head = found.extension_hdrs.get(dpkt.ip.IP_PROTO_FRAGMENT)
+        return None if head is None else (head.id, head.frag_off == 0)
+    return (found.id, found.offset == 0) if found.mf or found.offset else None
+
+
 def oracle(path: Path) -> Counter[tuple[int, frozenset[End]]]:
-    """Return packets by bidirectional 5-tuple, by dpkt."""
+    """Return packets by bidirectional 5-tuple, by dpkt.
+
+    A fragment that is not the first has the ports of the first one with the same addresses,
+    protocol and identification (RFC 791 section 3.2, RFC 8200 section 4.5).
+    """
     counts: Counter[tuple[int, frozenset[End]]] = Counter()
+    firsts: dict[tuple[bytes, bytes, int, int], list[End]] = {}
     packets = read(path)
     for i in range(packets.total):
         frame, link = packets.frame(i), int(packets.link[i])
@@ -557,6 +570,12 @@ def oracle(path: Path) -> Counter[tuple[int, frozenset[End]]]:
         ends = [(found.src, 0), (found.dst, 0)]
         if isinstance(found.data, dpkt.udp.UDP | dpkt.tcp.TCP | dpkt.sctp.SCTP):
             ends = [(found.src, found.data.sport), (found.dst, found.data.dport)]
+        piece = fragment(found)
+        if piece is not None:
+            datagram = found.src, found.dst, proto, piece[0]
+            if piece[1]:
+                firsts[datagram] = ends
+            ends = firsts.get(datagram, ends)
         counts[proto, frozenset(ends)] += 1
     return counts
 
