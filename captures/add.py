@@ -26,6 +26,7 @@ from captures.catalogue import (
     Capture,
     Catalogue,
     CatalogueFile,
+    Change,
     home_name,
     load,
     write_catalogue,
@@ -99,7 +100,9 @@ def add(
     begun: list[Capture] = []
     try:
         target = place(source, title, packets, anonymise)
-        capture = table_of(title, target, packets, app, kind, access, year, licence, group)
+        capture = table_of(
+            title, target, packets, app, kind, access, year, licence, group, anonymise
+        )
         begun.append(capture)
         write_truth(capture, media)
         save([*own(), capture])
@@ -192,6 +195,7 @@ def table_of(
     year: int | None,
     licence: str | None,
     group: str | None,
+    anonymise: bool,
 ) -> Capture:
     """Return the table of a capture that was copied to the user's folder."""
     innocent = app == "none"
@@ -209,8 +213,24 @@ def table_of(
         access=checked_access(access),
         group=group or f"added-{title}",
         licence=licence or "private: not to be published",
+        changed=changes(packets, anonymise),
         added=True,
     )
+
+
+#: Octets of a frame that hold every header that the lab's rules read, tunnels not counted: Ethernet
+#: with a tag, IPv6, TCP with options, and the first 20 octets of payload.
+HEADERS = 96
+
+
+def changes(packets: Packets, anonymise: bool) -> list[Change]:
+    """Return what of a capture is not as it was on the wire."""
+    found: list[Change] = ["addresses"] if anonymise else []
+    cut = packets.captured < packets.wire
+    if bool(cut.any()):
+        short = int(packets.captured[cut].min()) < HEADERS
+        found += ["payload", "tails"] if short else ["tails"]
+    return found
 
 
 def checked_kind(kind: str) -> Kind:

@@ -24,6 +24,9 @@ from captures.labels import APPS, Label, label_file, try_labels
 from captures.tables import Table, block, hint, try_table
 
 Access = Literal["3g", "4g", "adsl", "fibre", "wifi", "unknown"]
+#: What of a capture can be other than it was on the wire; "tails": payloads were cut behind their
+#: first octets.
+Change = Literal["addresses", "ports", "names", "payload", "tails", "sizes", "times"]
 ACCESS = ("3g", "4g", "adsl", "fibre", "wifi", "unknown")
 
 #: Labels that make a call of a capture; messaging and other flows alone do not.
@@ -71,8 +74,9 @@ class Capture(Table):
     when it was taken, None where its clock is wrong or it was put together from several years;
     group: captures of one session share it, and a split never parts a group; copy_of: the capture
     that holds the same call, more completely; synthetic: made by a program; recorded: real programs
-    spoke in the lab, and the truth is what they did (docs/recording.md); added: it is of the user's
-    catalogue.
+    spoke in the lab, and the truth is what they did (docs/recording.md); changed: what is not as it
+    was on the wire (anonymised, rebuilt or cut), so that a rule which reads it cannot be judged;
+    added: it is of the user's catalogue.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$")
@@ -92,6 +96,7 @@ class Capture(Table):
     copy_of: str = ""
     synthetic: bool = False
     recorded: bool = False
+    changed: list[Change] = Field(default=[])
     notes: str = ""
     sources: list[Source] = Field(default=[])
     added: bool = Field(default=False, exclude=True)

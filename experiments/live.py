@@ -21,7 +21,15 @@ from captures.pcap import Packets, read
 from experiments import bystanders, parity, timelines
 from experiments.corpus import Item
 from experiments.cut import cut
-from experiments.simulate import Outcome, Unit, call_entry, collateral_of, count_hits, no_hits
+from experiments.simulate import (
+    Outcome,
+    Unit,
+    call_entry,
+    collateral_of,
+    count_hits,
+    no_hits,
+    reads,
+)
 from experiments.spec import OWN
 from experiments.statistics import derived_seed
 
@@ -109,7 +117,8 @@ class LiveBench:
         for at, one in enumerate(self.opened):
             for call in one.item.calls:
                 calls.append(self.entry(one.item, call, played, control, at))
-            if not one.item.capture.synthetic:
+            readable = not reads(unit.policy) & set(one.item.capture.changed)
+            if not one.item.capture.synthetic and readable:
                 live = played.simulations[at], control.simulations[at]
                 count_hits(one.item, one.packets, *live, hits[one.item.capture.group])
         return {
@@ -125,17 +134,19 @@ class LiveBench:
         from testbed.call import judge
 
         live, null = played.simulations[at], control.simulations[at]
-        verdict = judge(live, null, call)
+        changed = item.capture.changed
+        verdict = judge(live, null, call, changed)
         told = call_entry(item, call.id, verdict)
         told["timeline"] = timelines.entry(live, null, call, verdict)
         told["loss"] = bystanders.entry(live, null, call)
-        seen = played.seen[at][parity.packets_of(live, call)]
+        own = parity.packets_of(live, call)[live.attempts["packet"]]
+        seen = played.seen[at][own]
         sent = seen["times"] > 0
         told["packets"], told["proven"] = int(sent.sum()), int((sent & seen["proven"]).sum())
         twin, cause = None, ""
         if self.middlebox == OWN:
             other, other_null = played.twins[at], control.twins[at]
-            twin = str(judge(other, other_null, call).verdict)
+            twin = str(judge(other, other_null, call, changed).verdict)
             if twin != told["verdict"]:
                 cause = parity.cause(live, other, null, other_null, call)
         return told | {"twin": twin, "cause": cause}

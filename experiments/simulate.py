@@ -29,10 +29,7 @@ from experiments.results import write_atomically
 from experiments.statistics import derived_seed
 
 #: Raise when the content of a cell's file changes its meaning.
-CELL_FORMAT = 2
-#: Values of a packet's fate that are the middlebox's doing.
-DELIVERED, DROPPED, FORGED = 1, 2, 3
-
+CELL_FORMAT = 3
 Outcome = dict[str, Any]
 Hits = dict[str, dict[str, list[int]]]
 
@@ -170,13 +167,20 @@ class Bench:
         control = self.control(item, unit.access)
         simulation = self.run(item, unit.policy, unit.access)
         for call in item.calls:
-            told = judge(simulation, control, call)
+            told = judge(simulation, control, call, item.capture.changed)
             shown = timelines.entry(simulation, control, call, told)
             lost = bystanders.entry(simulation, control, call)
             calls.append(call_entry(item, call.id, told) | {"timeline": shown, "loss": lost})
-        if not item.capture.synthetic:
+        readable = not reads(unit.policy) & set(item.capture.changed)
+        if not item.capture.synthetic and readable:
             own = hits[item.capture.group]
             count_hits(item, self.opened(item).packets, simulation, control, own)
+
+
+def reads(policy: Any) -> frozenset[str]:
+    """Return what the rules of a policy read (testbed.language.Rule.reads)."""
+    rules = () if policy is None else policy.rules
+    return frozenset[str]().union(*(rule.reads for rule in rules))
 
 
 def call_entry(item: Item, call: str, told: Any) -> dict[str, Any]:
@@ -186,6 +190,7 @@ def call_entry(item: Item, call: str, told: Any) -> dict[str, Any]:
         "call": call,
         "verdict": str(told.verdict),
         "blocked": bool(told.blocked),
+        "usable": None if told.usable is None else bool(told.usable),
         "rule": told.rule or None,
         "packets_to_block": _whole(told.packets_to_block),
         "ms_to_block": _real(told.ms_to_block),
@@ -226,14 +231,15 @@ def count_hits(
 
     In an innocent capture every TCP and UDP flow is innocent; in a capture of a call, those
     labelled as chat or other traffic (of high or medium confidence). Flows are those of the
-    control. One is hit when the box dropped or forged a packet of it, or when a packet that arrived
-    under no rules does not arrive now: what never starts after a false DNS answer is lost too.
-    `hits` maps a kind of traffic to [flows, hit, bytes, bytes that do not arrive].
+    control. One is hit when the box dropped or answered a packet of it, any copy of it, or when a
+    packet that arrived under no rules does not arrive now: what never starts after a false DNS
+    answer is lost too. `hits` maps a kind of traffic to [flows, hit, bytes, bytes that do not
+    arrive].
     """
     numbers = np.asarray(control.flow)
     fates = simulation.fates
-    struck = np.isin(fates["fate"], (DROPPED, FORGED)) & (fates["rule"] >= 0)
-    lost = (control.fates["fate"] == DELIVERED) & (fates["fate"] != DELIVERED)
+    struck = simulation.struck & (fates["struck_rule"] >= 0)
+    lost = control.delivered & ~simulation.delivered
     for number, kind in innocent_flows(item, control.flows, numbers).items():
         own = numbers == number
         entry = hits[kind]

@@ -4,25 +4,36 @@
 The first that holds, in this order:
 
 1. INVALID: the call does not work under the empty policy either.
-2. INCONCLUSIVE: no packet of the capture could have met a rule that aims at this app (names are
-   matched, or media alone, and the capture holds none; addresses are, and its own are made up), or
-   nothing of the box's record explains a failure.
+2. INCONCLUSIVE: a rule reads what was changed in the capture (addresses that were anonymised, say);
+   or no packet of the capture could have met a rule that aims at this app (names are matched, or
+   media alone, and the capture holds none; addresses are, and its own are made up); or nothing in
+   the box's record explains a failure.
 3. SIGNALLING_BLOCKED: the app's own handshake got no answer, so no set-up was sent.
 4. SETUP_BLOCKED: no set-up success (STUN, DTLS, SIP, or the replies captures/calls names).
 5. FALLBACK: a path that the app prefers failed, and one that it likes less carried the media it had
    in the capture, without a silence of 5 s.
-6. CONNECTED_NO_MEDIA: under 1 % of the media either way in the first 5 s.
-7. ONE_WAY: the same in one direction only, while the other holds to the end.
-8. CUT: media, then silence for 5 s or to the end.
+6. CONNECTED_NO_MEDIA: both ways silent from the beginning of the media.
+7. ONE_WAY: one direction silent from its beginning, while the other holds to the end.
+8. CUT: media, then a silence.
 9. DEGRADED: in a direction over 10 % of the media lost, a one-way delay over 400 ms, or (voice) R
    at least 15 below the control's (testbed.quality).
 10. OK.
 
-"Blocked" is 3, 4, 6, 7 and 8. These and DEGRADED need a rule that the box's own record names.
+A silence is 5 s of media that were sent and of which under 1 % arrived. It is measured on the
+sender's own clock: of the pauses between media packets, no more than 1 s each counts, so that
+neither a late arrival, nor a speaker's pause, nor the end of a recording is a silence. A direction
+is silent from the beginning if its first 5 s are a silence; of a recording with less media than
+that, if under 1 % of all its media arrived.
+
+"Blocked" is 3, 4, 6, 7 and 8: no call at all. "Usable" is false for those, and where quality is
+below the floor of ITU-T G.109 (R under 50, MOS under 2.6: not recommended) in at least half of the
+windows of 5 s of a direction that were above it under the empty policy. 3 to 9 need a rule that the
+box's own record names.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import cached_property
 from typing import NamedTuple
 
@@ -33,7 +44,7 @@ from captures.calls import Call
 from testbed.errors import TestbedError
 from testbed.language import Rule
 from testbed.places import CALLER, FAR, nowhere
-from testbed.quality import ASSUMED, Heard, hear
+from testbed.quality import ASSUMED, FLOOR_R, Heard, hear, window_ratings
 from testbed.replay import CallPart
 from testbed.virtual import Simulation
 
@@ -43,27 +54,34 @@ Numbers = NDArray[np.int64]
 BLOCKED = ("SIGNALLING_BLOCKED", "SETUP_BLOCKED", "CONNECTED_NO_MEDIA", "ONE_WAY", "CUT")
 VERDICTS = ("INVALID", "INCONCLUSIVE", *BLOCKED, "FALLBACK", "DEGRADED", "OK")
 
-#: A direction that carries less than this share of its media is silent: in its first 5 s, or in
-#: the whole call (a packet or two that slip through before the box is sure are not a talk).
+#: A stretch of media of which less than this share arrives is silent (a packet or two that slip
+#: through before the box is sure are not a talk).
 SILENT_SHARE = 0.01
-#: The first seconds in which media must come, and the silence that ends a call, in ns.
-FIRST = SILENCE = 5_000_000_000
-#: Media packets that the control must have had in a silence for it to count as one.
-SILENCE_PACKETS = 5
-#: A way that carries this share of its own media works.
-WAY_SHARE = 0.9
+#: Media time of a silence, in ns.
+SILENCE = 5_000_000_000
+#: The most that one pause between two media packets adds to media time, in ns.
+MEDIA_PAUSE = 1_000_000_000
+#: A way with fewer media packets than this is neither said to work nor to fail.
+WAY_PACKETS = 5
 #: What degrades a call: a share of the control's media lost, one-way delay in ms (the limit of
 #: ITU-T G.114), and points of R lost.
 LOSS_LIMIT, DELAY_LIMIT, R_LIMIT = 0.10, 400.0, 15.0
+#: A call is not usable if this share of a direction's windows is below the floor.
+UNUSABLE_SHARE = 0.5
 
 ENDS = {CALLER: "from the caller", FAR: "to the caller"}
 
 
 class Quality(NamedTuple):
-    """What a direction was worth, and what it was worth without the policy."""
+    """What a direction was worth, and what it was worth without the policy.
+
+    below: the share of its windows of 5 s that fell below the floor of ITU-T G.109 under the
+    policy, of those that were above it without.
+    """
 
     heard: Heard
     control: Heard
+    below: float = 0.0
 
     @property
     def lost(self) -> float:
@@ -81,16 +99,17 @@ class Quality(NamedTuple):
 class CallVerdict(NamedTuple):
     """What became of a call.
 
-    packets_to_block: packets of the call's set-up, media and control flows that the box had let
-    through before the first one it dropped or answered itself; where it struck only what the call
-    waits for (signalling, a DNS answer), packets of those flows; None when it struck nothing.
-    ms_to_block: time at the box from the first of these packets to that first strike.
+    blocked: no call at all; usable: the call was worth having, None where the verdict is INVALID or
+    INCONCLUSIVE. packets_to_block: packets of the call's set-up, media and control flows that the
+    box had let through before the first one it dropped or answered itself; where it struck only
+    what the call waits for (signalling, a DNS answer), packets of those flows; None when it struck
+    nothing. ms_to_block: time at the box from the first of these packets to that first strike.
     media_sent, media_delivered: media packets, both directions; media_control: delivered without
     the policy; media_lost: the share of media_control that did not arrive, None where it is 0.
     models: where no timer is documented and it matters, the verdicts under the other timer models
     ("strict: SETUP_BLOCKED"), else "". up, down: quality of the media from and to the caller, of
-    the paths that worked where others failed; None where the capture holds none. path: the kind of
-    the path that carried the media of a FALLBACK.
+    the paths that worked in a FALLBACK, else of all; None where the capture holds none. path: the
+    kind of the path that carried the media of a FALLBACK.
     """
 
     verdict: str
@@ -107,6 +126,7 @@ class CallVerdict(NamedTuple):
     up: Quality | None = None
     down: Quality | None = None
     path: str | None = None
+    usable: bool | None = None
 
 
 class Strike(NamedTuple):
@@ -117,9 +137,12 @@ class Strike(NamedTuple):
     ms: float | None
 
 
-def judge(simulation: Simulation, control: Simulation, call: Call) -> CallVerdict:
+def judge(
+    simulation: Simulation, control: Simulation, call: Call, changed: Collection[str] = ()
+) -> CallVerdict:
     """Return the verdict on a call; `control` is the same capture under the empty policy.
 
+    changed: what of the capture is not as it was on the wire (captures.catalogue.Capture.changed).
     Where the app's timers are not documented, the other timer models are tried as well, and the
     reason says whether the verdict depends on them.
     Raises TestbedError where the call is not of the simulated ones or the two do not match.
@@ -136,13 +159,13 @@ def judge(simulation: Simulation, control: Simulation, call: Call) -> CallVerdic
             f"call {call.id}: the simulation was not given this call, only "
             f"{', '.join(one.id for one in orders.calls) or 'none'}"
         )
-    verdict = Judge(simulation, control, call, part).verdict()
-    if not simulation.policy.rules or not simulation.struck.any():
+    verdict = Judge(simulation, control, call, part, changed).verdict()
+    if not simulation.policy.rules or not (simulation.struck | simulation.slowed).any():
         return verdict
     differing = [
         f"{model}: {other}"
         for model in call.timer_models
-        if (other := under(simulation, control, call, model)) != verdict.verdict
+        if (other := under(simulation, control, call, model, changed)) != verdict.verdict
     ]
     if not differing:
         return verdict
@@ -151,31 +174,41 @@ def judge(simulation: Simulation, control: Simulation, call: Call) -> CallVerdic
     return verdict._replace(reason=reason, models=models)
 
 
-def under(simulation: Simulation, control: Simulation, call: Call, model: str) -> str:
+def under(
+    simulation: Simulation, control: Simulation, call: Call, model: str, changed: Collection[str]
+) -> str:
     """Return the word of the verdict under one timer model."""
     other, null = simulation.under(model), control.under(model)
     part = next(one for one in other.script.calls if one.id == call.id)
-    return Judge(other, null, call, part).ruled()[0]
+    return Judge(other, null, call, part, changed).ruled()[0]
 
 
 class Judge:
     """One call under one policy: the masks that the rules of the verdict ask for."""
 
     def __init__(
-        self, simulation: Simulation, control: Simulation, call: Call, part: CallPart
+        self,
+        simulation: Simulation,
+        control: Simulation,
+        call: Call,
+        part: CallPart,
+        changed: Collection[str] = (),
     ) -> None:
         self.sim, self.control, self.call, self.part = simulation, control, call, part
+        self.changed = frozenset(changed)
         self.orders = simulation.script
         self.own = np.isin(self.orders.flow, part.flows)
         self.media = self.own & (self.orders.media == 1)
+        #: What receivers could use: with the policy, and without it.
+        self.came, self.due = simulation.usable >= 0, control.usable >= 0
         #: Media of the ways that worked where another failed, else all of it.
         self.carried = self.media
         self.path: str | None = None
-        self.heard: dict[int, Quality | None] = {}
+        self.measured: dict[int, Quality | None] = {}
 
     def ruled(self) -> tuple[str, str]:
         """Return the first verdict that holds, and why; what no rule did is INCONCLUSIVE."""
-        word, reason = self.told()
+        word, reason = self.first_verdict()
         if (word in BLOCKED or word == "DEGRADED") and self.strike.rule is None:
             return "INCONCLUSIVE", f"{reason}; but the box's record names no rule that did it"
         return word, reason
@@ -187,17 +220,17 @@ class Judge:
         delivered = int((self.media & self.sim.delivered).sum())
         expected = int((self.media & self.control.delivered).sum())
         lost = 1 - delivered / expected if expected else None
-        told = CallVerdict(
-            word, word in BLOCKED, *self.strike, sent, delivered, expected, lost, f"{reason}."
-        )
         up, down = self.quality(CALLER), self.quality(FAR)
-        return told._replace(up=up, down=down, path=self.path)
+        return CallVerdict(
+            word, word in BLOCKED, *self.strike, sent, delivered, expected, lost, f"{reason}.",
+            up=up, down=down, path=self.path, usable=usable(word, up, down),
+        )  # fmt: skip
 
-    def told(self) -> tuple[str, str]:
+    def first_verdict(self) -> tuple[str, str]:
         """Return the verdict and why, in one clause."""
-        if not self.part.flows or not (self.own & self.control.delivered).any():
+        if not self.part.flows or not (self.own & self.due).any():
             return "INVALID", "no packet of the call arrives under the empty policy"
-        excuse = self.unmeetable()
+        excuse = self.unreadable() or self.unmeetable()
         if excuse:
             return "INCONCLUSIVE", excuse
         if self.signalling_blocked():
@@ -206,13 +239,13 @@ class Judge:
                 "the app's handshake was cut off, so the call's set-up was never sent",
             )
         if self.setup_blocked():
-            return "SETUP_BLOCKED", self.setup_words()
-        if not (self.media & self.control.delivered).any():
-            return self.exchange()
-        way = self.working_way()
-        if way is not None and way[0] == "FALLBACK":
-            return way
-        word, reason = way or self.media_verdict()
+            return "SETUP_BLOCKED", self.setup_reason()
+        if not (self.media & self.due).any():
+            return self.verdict_without_media()
+        fallback = self.fallback()
+        if fallback is not None and fallback[0] == "FALLBACK":
+            return fallback
+        word, reason = fallback or self.media_verdict()
         return self.degraded(reason) if word == "OK" else (word, reason)
 
     # -- the box's record
@@ -220,25 +253,27 @@ class Judge:
     @cached_property
     def strike(self) -> Strike:
         """Return the first strike at the call, else at what it waits for."""
-        for mark in (self.sim.struck, self.sim.slowed):
-            if not mark.any():
-                continue
+        fates = self.sim.fates
+        for mark, time, rule in (
+            (self.sim.struck, fates["struck_time"], fates["struck_rule"]),
+            (self.sim.slowed, fates["box_time"], fates["rule"]),
+        ):
             for own in (self.own, self.awaited):
                 struck = np.flatnonzero(own & mark)
                 if len(struck):
-                    return self.told_strike(own, struck)
+                    return self.first_strike(own, struck, time, rule)
         return Strike(None, None, None)
 
-    def told_strike(self, own: Mask, struck: Numbers) -> Strike:
+    def first_strike(self, own: Mask, struck: Numbers, time: Numbers, rule: Numbers) -> Strike:
         """Return rule, packets and milliseconds to the first strike among some packets."""
-        met = self.sim.fates["box_time"]
         # Where packets meet the box at one moment, their order there is that of their numbers.
-        first = struck[np.lexsort((struck, met[struck]))[0]]
-        before = own & (met >= 0) & (met <= met[first]) & ~self.sim.struck
-        before &= (met < met[first]) | (np.arange(len(met)) < first)
+        first = struck[np.lexsort((struck, time[struck]))[0]]
+        met = np.where(self.sim.struck, self.sim.fates["struck_time"], self.sim.fates["box_time"])
+        before = own & (met >= 0) & (met <= time[first]) & ~self.sim.struck
+        before &= (met < time[first]) | (np.arange(len(met)) < first)
         begin = int(met[own & (met >= 0)].min())
-        rule = self.sim.rules[int(self.sim.fates["rule"][first])]
-        return Strike(rule, int(before.sum()), (int(met[first]) - begin) / 1e6)
+        name = self.sim.rules[int(rule[first])] if rule[first] >= 0 else None
+        return Strike(name, int(before.sum()), (int(time[first]) - begin) / 1e6)
 
     @cached_property
     def awaited(self) -> Mask:
@@ -254,6 +289,14 @@ class Judge:
         return np.asarray(np.isin(orders.flow, sorted(flows)) & ~self.own)
 
     # -- 2
+
+    def unreadable(self) -> str | None:
+        """Return which rule reads what was changed in the capture, None where none does."""
+        for rule in self.sim.policy.rules:
+            fields = sorted(rule.reads & self.changed)
+            if fields:
+                return f"rule {rule.name} reads {fields[0]}, which were changed in this capture"
+        return None
 
     def unmeetable(self) -> str | None:
         """Return why no rule aimed at this app could have been met, None where one could."""
@@ -271,7 +314,7 @@ class Judge:
         """Return why no packet of the capture could have met a rule, None where one could."""
         if (rule.match.name or rule.match.dns) and self.sim.met[number] == 0:
             return f"the capture holds no host name that rule {rule.name} asks for"
-        if rule.act == "drop-media" and not (self.media & self.control.delivered).any():
+        if rule.act == "drop-media" and not (self.media & self.due).any():
             return f"rule {rule.name} strikes media alone, and the capture holds none"
         if rule.match.addresses and self.addresses_made_up():
             return f"rule {rule.name} asks for addresses, and the capture's are made up"
@@ -292,24 +335,24 @@ class Judge:
         if (self.own & sent).any() or not (self.own & self.control.fates["sent"]).any():
             return False
         signal = np.isin(self.orders.flow, self.part.signalling)
-        return bool((signal & self.control.delivered & ~self.sim.delivered).any())
+        return bool((signal & self.due & ~self.came).any())
 
     def setup_blocked(self) -> bool:
         """Tell whether the control had a set-up success and the simulation has none."""
         latches = self.part.latches
         if latches and (self.control.opened[latches] >= 0).any():
-            return not (self.sim.opened[latches] >= 0).any() and not self.media_flows()
+            return not (self.sim.opened[latches] >= 0).any() and not self.media_arrive()
         setup = np.isin(self.orders.flow, self.part.setup) & (self.orders.side == FAR)
-        if not (setup & self.control.delivered).any() or self.media_flows():
+        if not (setup & self.due).any() or self.media_arrive():
             return False
-        return not (setup & self.sim.delivered).any()
+        return not (setup & self.came).any()
 
-    def media_flows(self) -> bool:
+    def media_arrive(self) -> bool:
         """Tell whether media came without any set-up that the capture names."""
-        expected = int((self.media & self.control.delivered).sum())
-        return int((self.media & self.sim.delivered).sum()) > SILENT_SHARE * max(expected, 1)
+        expected = int((self.media & self.due).sum())
+        return int((self.media & self.came).sum()) > SILENT_SHARE * max(expected, 1)
 
-    def setup_words(self) -> str:
+    def setup_reason(self) -> str:
         """Return what was sent and not answered."""
         sent = int((self.own & self.sim.fates["sent"]).sum())
         got = int((self.own & self.sim.delivered).sum())
@@ -317,20 +360,45 @@ class Judge:
         until = f"within the app's timer of {timer:g} s" if timer else "in the capture"
         return f"{sent} packets of the call were sent and {got} arrived; no set-up success {until}"
 
-    def exchange(self) -> tuple[str, str]:
-        """Return the verdict on a capture that holds set-up but no media."""
-        came, due = self.own & self.sim.delivered, self.own & self.control.delivered
-        if not came.any():
+    def verdict_without_media(self) -> tuple[str, str]:
+        """Return the verdict on a capture that holds set-up or control but no media."""
+        if not (self.own & self.came).any():
             return "SETUP_BLOCKED", "no packet of the call arrived; the capture holds no media"
-        last = int(self.control.fates["arrival_time"][came].max()) if came.any() else -1
-        after = due & (self.control.fates["arrival_time"] > last)
-        if int(after.sum()) >= SILENCE_PACKETS:
-            return "CUT", f"set-up began, then its last {int(after.sum())} packets did not come"
-        return "OK", "set-up succeeded; the capture holds no media, so none could be lost"
+        stops = self.stops(self.own)
+        if stops:
+            side, seconds = min(stops.items(), key=lambda one: one[1])
+            return "CUT", f"packets {ENDS[side]} stopped {seconds:.1f} s into the call"
+        reason = "packets of the call arrived; the capture holds no media, so none could be lost"
+        return "OK", reason
+
+    # -- silences
+
+    def sides(self, own: Mask) -> dict[int, tuple[Numbers, Mask]]:
+        """Return per direction, of some packets that arrive under the empty policy: when each was
+        sent in the capture, sorted, and whether it arrives now."""
+        found = {}
+        for side in ENDS:
+            rows = np.flatnonzero(own & self.due & (self.orders.side == side))
+            rows = rows[np.argsort(self.orders.send[rows], kind="stable")]
+            if len(rows):
+                found[side] = self.orders.send[rows], self.came[rows]
+        return found
+
+    def stops(self, own: Mask) -> dict[int, float]:
+        """Return per direction that falls silent after its beginning when, in s of the media."""
+        found = {}
+        held = self.sides(own)
+        begin = min((int(sent[0]) for sent, _ in held.values()), default=0)
+        for side, (sent, came) in held.items():
+            if not silent_from_the_beginning(sent, came):
+                at = silence(sent, came)
+                if at is not None:
+                    found[side] = (int(sent[at]) - begin) / 1e9
+        return found
 
     # -- 5 to 10
 
-    def working_way(self) -> tuple[str, str] | None:
+    def fallback(self) -> tuple[str, str] | None:
         """Return FALLBACK or OK and why, where a way failed and another carried the media.
 
         FALLBACK is said where the way that failed is the better one. That an app would have sent
@@ -345,21 +413,19 @@ class Judge:
         fails: list[tuple[int, int]] = []
         for rank, flow in enumerate(ways):
             own = self.media & (self.orders.flow == flow)
-            expected = int((own & self.control.delivered).sum())
-            if expected and self.way_works(own, expected):
-                works.append((rank, expected))
-            elif expected:
-                fails.append((rank, expected))
+            expected = int((own & self.due).sum())
+            if expected >= WAY_PACKETS:
+                (works if self.way_works(own) else fails).append((rank, expected))
         if not works or not fails:
             return None
         return self.other_way(works, fails)
 
-    def way_works(self, own: Mask, expected: int) -> bool:
-        """Tell whether a way carried what it had, without falling silent."""
-        if int((own & self.sim.delivered).sum()) < WAY_SHARE * expected:
-            return False
-        pairs = [(self.times(self.control, s, own), self.times(self.sim, s, own)) for s in ENDS]
-        return all(cut(due, came) is None for due, came in pairs)
+    def way_works(self, own: Mask) -> bool:
+        """Tell whether a way carried what it had, silent in neither direction."""
+        return not any(
+            silent_from_the_beginning(sent, came) or silence(sent, came) is not None
+            for sent, came in self.sides(own).values()
+        )
 
     def other_way(
         self, works: list[tuple[int, int]], fails: list[tuple[int, int]]
@@ -372,7 +438,7 @@ class Judge:
             self.orders.flow, [self.part.alternatives[rank] for rank, _ in works]
         )
         if bad < good:
-            if self.falls_silent(carried):
+            if self.leaves_a_silence(carried):
                 return None
             self.carried, self.path = carried, names[good]
             return "FALLBACK", words
@@ -381,48 +447,40 @@ class Judge:
         self.carried = carried
         return "OK", words
 
-    def falls_silent(self, carried: Mask) -> bool:
-        """Tell whether the media of some ways alone leave a silence that the control had not."""
+    def leaves_a_silence(self, carried: Mask) -> bool:
+        """Tell whether the media of some ways alone leave a silence in what the control had."""
         for side in ENDS:
-            due, came = self.times(self.control, side), self.times(self.sim, side, carried)
-            if len(due) < SILENCE_PACKETS:
-                continue
-            if hushed(due, came):
+            rows = np.flatnonzero(self.media & self.due & (self.orders.side == side))
+            rows = rows[np.argsort(self.orders.send[rows], kind="stable")]
+            sent, came = self.orders.send[rows], (self.came & carried)[rows]
+            if len(rows) >= WAY_PACKETS and (
+                silent_from_the_beginning(sent, came) or silence(sent, came) is not None
+            ):
                 return True
         return False
 
-    def times(self, simulation: Simulation, side: int, own: Mask | None = None) -> Numbers:
-        """Return when media of a direction (or its packets in `own`) arrived, sorted, in ns."""
-        own = self.media if own is None else own
-        own = own & (self.orders.side == side) & simulation.delivered
-        return np.sort(simulation.fates["arrival_time"][own])
-
     def media_verdict(self) -> tuple[str, str]:
         """Return the verdict on media that could have come."""
-        due = {side: self.times(self.control, side) for side in ENDS}
-        came = {side: self.times(self.sim, side) for side in ENDS}
-        held = [side for side in ENDS if len(due[side])]
-        begin = min(int(due[side][0]) for side in held)
-        present, silent = [], []
-        for side in held:
-            expected = int((due[side] < begin + FIRST).sum())
-            if expected:
-                present.append(side)
-                got = int((came[side] < begin + FIRST).sum())
-                never = len(came[side]) < SILENT_SHARE * len(due[side])
-                if got < SILENT_SHARE * expected or never:
-                    silent.append(side)
-        gaps = {side: cut(due[side], came[side]) for side in held if side not in silent}
-        stops = {side: (gap - begin) / 1e9 for side, gap in gaps.items() if gap is not None}
-        if silent and len(silent) == len(present):
+        held = self.sides(self.media)
+        silent = [side for side in held if silent_from_the_beginning(*held[side])]
+        stops = self.stops(self.media)
+        if silent and len(silent) == len(held):
             return "CONNECTED_NO_MEDIA", f"{self.connected()}, under 1 % of the media arrived"
         if stops:
-            side = min(stops, key=lambda one: stops[one])
-            return "CUT", f"media {ENDS[side]} stopped {stops[side]:.1f} s into the call's media"
+            side, seconds = min(stops.items(), key=lambda one: one[1])
+            reason = f"media {ENDS[side]} stopped {seconds:.1f} s into the call's media"
+            return "CUT", reason + self.timer()
         if silent:
             return "ONE_WAY", f"media {ENDS[silent[0]]} did not arrive, the other way it did"
-        only = "" if len(held) == 2 else f" (the capture holds media {ENDS[held[0]]} only)"
+        only = "" if len(held) == 2 else f" (the capture holds media {ENDS[next(iter(held))]} only)"
         return "OK", f"media arrived as under the empty policy{only}"
+
+    def timer(self) -> str:
+        """Return the timer that kept media from being sent, as a clause; "" where none did."""
+        unsent = self.media & self.due & ~self.sim.fates["sent"]
+        if unsent.any() and self.sim.counters.get("without_consent", 0):
+            return f"; consent to send was not renewed for {self.call.consent_s:g} s (RFC 7675)"
+        return ""
 
     # -- 9, and quality
 
@@ -440,34 +498,28 @@ class Judge:
 
         Asked once it is known which ways carried media.
         """
-        if side not in self.heard:
-            self.heard[side] = self.measured(side)
-        return self.heard[side]
+        if side not in self.measured:
+            self.measured[side] = self.measure(side)
+        return self.measured[side]
 
-    def measured(self, side: int) -> Quality | None:
+    def measure(self, side: int) -> Quality | None:
         """Measure what `quality` returns."""
         own = self.carried & (self.orders.side == side) & self.control.fates["sent"]
         packets = np.flatnonzero(own)
+        packets = packets[np.argsort(self.orders.send[packets], kind="stable")]
         voice = self.call.kind == "audio"
-        heard, control = (
-            hear(self.left(one, packets), one.fates["arrival_time"][packets], voice)
-            for one in (self.sim, self.control)
+        left, came = (
+            [one.fates[name][packets] for one in (self.sim, self.control)]
+            for name in ("left", "used_time")
         )
+        heard, control = (hear(left[k], came[k], voice) for k in (0, 1))
         if heard is None or control is None or not control.arrived:
             return None
-        return Quality(heard, control)
-
-    def left(self, simulation: Simulation, packets: Numbers) -> Numbers:
-        """Return when packets that came left their sender.
-
-        By the box's record; a TCP segment is late from when it was due, however often it is sent.
-        """
-        by_box = simulation.fates["arrival_time"] - simulation.one_way
-        gate, script = self.orders.gate[packets], self.orders
-        opened = simulation.fates["arrival_time"][gate] + script.think[packets]
-        due = np.where(gate < 0, script.send[packets], opened)
-        again = (script.streams.stream[packets] >= 0) & (simulation.dressed is None)
-        return np.asarray(np.where(again, due, by_box[packets]), np.int64)
+        windows = media_time(self.orders.send[packets]) // SILENCE
+        now, before = (window_ratings(left[k], came[k], windows) for k in (0, 1))
+        good = before >= FLOOR_R
+        below = float((now[good] < FLOOR_R).mean()) if good.any() else 0.0
+        return Quality(heard, control, below)
 
     def connected(self) -> str:
         """Return in words how far the call had come before its media."""
@@ -489,26 +541,49 @@ def complaint(about: Quality) -> str:
     return ""
 
 
-def hushed(due: Numbers, came: Numbers) -> bool:
-    """Tell whether a direction is silent for 5 s while the control has media, its edges included.
-
-    due, came: sorted arrival times without and with the policy, in ns.
-    """
-    begins, ends = np.append(due[:1], came), np.append(came, due[-1:])
-    missing = np.searchsorted(due, ends, "right") - np.searchsorted(due, begins, "left")
-    return bool(((ends - begins >= SILENCE) & (missing >= SILENCE_PACKETS)).any())
-
-
-def cut(due: Numbers, came: Numbers) -> int | None:
-    """Return when a direction fell silent, for 5 s or to the end, while the control had media.
-
-    due, came: sorted arrival times without and with the policy, in ns; None for no such silence.
-    A silence counts from SILENCE_PACKETS packets that should have come in it.
-    """
-    if not len(due) or not len(came):
+def usable(word: str, up: Quality | None, down: Quality | None) -> bool | None:
+    """Return whether a call was worth having; None where its verdict says nothing of that."""
+    if word in ("INVALID", "INCONCLUSIVE"):
         return None
-    begins = came
-    ends = np.append(came[1:], np.int64(np.iinfo(np.int64).max))
-    missing = np.searchsorted(due, ends, "left") - np.searchsorted(due, begins, "right")
-    silent = (missing >= SILENCE_PACKETS) & (ends - begins >= SILENCE)
-    return int(begins[silent][0]) if silent.any() else None
+    if word in BLOCKED:
+        return False
+    return not any(one is not None and one.below >= UNUSABLE_SHARE for one in (up, down))
+
+
+# ---- silences
+
+
+def media_time(sent: Numbers) -> Numbers:
+    """Return how much media was sent before each packet, int64[n] ns; sent: sorted, ns."""
+    if not len(sent):
+        return np.zeros(0, np.int64)
+    steps = np.minimum(np.diff(sent), MEDIA_PAUSE)
+    return np.concatenate((np.zeros(1, np.int64), np.cumsum(steps)))
+
+
+def silent_from_the_beginning(sent: Numbers, came: Mask) -> bool:
+    """Tell whether a direction is silent in its first 5 s of media, or in all that it has.
+
+    sent: when each media packet was sent, sorted, ns; came: whether it arrived.
+    """
+    if not came.any():
+        return True
+    first = media_time(sent) < SILENCE
+    return bool(came[first].mean() < SILENT_SHARE or came.mean() < SILENT_SHARE)
+
+
+def silence(sent: Numbers, came: Mask) -> int | None:
+    """Return the number of the packet at which the first silence begins, None where none is.
+
+    sent: when each media packet was sent, sorted, ns; came: whether it arrived.
+    """
+    spoken = media_time(sent)
+    ends: Numbers = np.searchsorted(spoken, spoken + SILENCE).astype(np.int64)
+    whole = np.flatnonzero(ends < len(sent))  # windows that end before the media do
+    if not len(whole):
+        return None
+    arrived = np.zeros(len(came) + 1)
+    np.cumsum(came, out=arrived[1:])
+    share = (arrived[ends[whole] + 1] - arrived[whole]) / (ends[whole] + 1 - whole)
+    silent = whole[share < SILENT_SHARE]
+    return int(silent[0]) if len(silent) else None

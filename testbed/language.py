@@ -351,6 +351,25 @@ class Rule(Table):
         return self.aims or self.match.app
 
     @property
+    def reads(self) -> frozenset[str]:
+        """Return what of a packet the rule reads, in the words of captures.catalogue.CHANGES."""
+        match, after = self.match, self.after
+        censor, words = self.act == "censor", match.flow_words
+        kinds = bool(match.stun_method or match.payload) or match.stun is not None
+        whole = bool(match.stun_attribute or match.hello) or match.entropy is not None
+        asks = {
+            "addresses": bool(match.addresses),
+            "ports": bool(match.ports),
+            "names": bool(match.name or match.dns),
+            "payload": kinds or whole or words or censor or self.act == "drop-media",
+            "tails": whole or words or censor or bool(match.name or match.dns),
+            "sizes": match.size is not None or match.bytes is not None
+            or bool(after and after.bytes),
+            "times": match.seconds is not None or bool(after and after.seconds),
+        }  # fmt: skip
+        return frozenset(word for word, yes in asks.items() if yes)
+
+    @property
     def link(self) -> Link:
         """Return what the act does to packets in time."""
         policing = self.act == "police"

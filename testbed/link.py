@@ -29,6 +29,9 @@ LOST, POLICED, OVERFLOW = -1, -2, -3
 #: Chances are drawn from 31 bits.
 CERTAIN = 1 << 31
 SECOND = 1_000_000_000
+#: What happens on a link this long after the packet before, in ns, does not depend on how that one
+#: fared: a bad time is a matter of milliseconds, and none waits for a sender's timer.
+FORGETS = 250_000_000
 
 LINK = np.dtype(
     [
@@ -38,6 +41,7 @@ LINK = np.dtype(
         ("loss_bad", "i8"),  # ... within
         ("to_bad", "i8"),  # chance per packet that a bad time begins
         ("to_good", "i8"),  # ... that it ends
+        ("bad_share", "i8"),  # share of time in bad times, of 2**31
         ("rate", "i8"),  # bit/s that leave a queue; 0: no queue
         ("queue", "i8"),  # ns; a packet that would wait longer is dropped
         ("police", "i8"),  # bit/s that a token bucket lets through; 0: none
@@ -58,6 +62,7 @@ STATE = np.dtype(
         ("packets", "i8"),  # ... and what the subject had sent by then
         ("bytes", "i8"),
         ("bad", "i8"),  # 1: within a bad time
+        ("drawn", "i8"),  # ns; when a loss was last drawn
         ("due", "i8"),  # ns; the token bucket's theoretical arrival time
         ("busy", "i8"),  # ns; when the queue is empty
         ("last", "i8"),  # ns; release of the last packet that kept its place
@@ -170,6 +175,7 @@ def fill_link(row: Any, about: Link, key: int) -> None:
 
     Bad times (Gilbert 1960, Elliott 1963): with a share L lost, H of it in bad times, a bad time
     takes L / H of all packets; it ends with chance 1 / burst, and begins so often that this holds.
+    After a pause of FORGETS the next packet falls into one with chance L / H, whatever was before.
     """
     row["delay"], row["jitter"] = round(about.delay_ms * 1e6), round(about.jitter_ms * 1e6)
     if about.burst > 0:
@@ -177,6 +183,7 @@ def fill_link(row: Any, about: Link, key: int) -> None:
         row["loss_bad"] = chance(about.loss_bad)
         row["to_good"] = chance(1 / about.burst)
         row["to_bad"] = chance(bad / (1 - bad) / about.burst if bad < 1 else 1.0)
+        row["bad_share"] = chance(bad)
     else:
         row["loss"] = chance(about.loss)
     row["rate"], row["queue"] = round(about.rate_kbit * 1000), round(about.queue_ms * 1e6)
@@ -210,14 +217,17 @@ def wobble(key: int, number: int, jitter: int) -> int:
 
 
 @kernel
-def lost(link: Any, state: Any, number: int) -> bool:
+def lost(link: Any, state: Any, number: int, time: int) -> bool:
     """Draw whether a packet is lost; a bad time begins or ends before the packet is looked at."""
     if link["to_bad"] > 0:
         turn = draw(link["key"], number, 1)
-        if state["bad"] == 0:
+        if time - state["drawn"] > FORGETS:
+            state["bad"] = 1 if turn < link["bad_share"] else 0
+        elif state["bad"] == 0:
             state["bad"] = 1 if turn < link["to_bad"] else 0
         else:
             state["bad"] = 0 if turn < link["to_good"] else 1
+        state["drawn"] = time
     share = link["loss_bad"] if state["bad"] == 1 else link["loss"]
     return bool(share > 0 and draw(link["key"], number, 2) < share)
 
@@ -242,7 +252,7 @@ def admit(link: Any, state: Any, size: int, time: int, number: int) -> int:
     size: bytes on the wire; time: ns, of any clock, never smaller than at the last call; number:
     the packet's own, the same in every backend. `state` is the link's memory in this direction.
     """
-    if lost(link, state, number):
+    if lost(link, state, number, time):
         return LOST
     if link["police"] > 0 and policed(link, state, size, time):
         return POLICED

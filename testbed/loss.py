@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What a policy cost one call, whoever it was meant for: flows hit, and seconds of talk lost.
 
-A second of talk is one in which media of the call arrive under the empty policy, in either
-direction. It is lost when, in a direction that has media in it, under half of them arrive within
-LATEST of when they would have: what comes later is of no use in a talk.
+A second of talk is one, on the sender's clock, in which media of the call are sent that arrive
+under the empty policy, in either direction. It is lost when, in a direction that has media in it,
+under half of them arrive, or they take over LATEST longer on their way than under the empty policy:
+what comes later is of no use in a talk.
 """
 
 from __future__ import annotations
@@ -60,16 +61,17 @@ def seconds(
     simulation: Simulation, control: Simulation, media: NDArray[np.bool_]
 ) -> tuple[int, int]:
     """Return the seconds of talk that some media packets fill, and those of them lost."""
-    due, came = control.fates["arrival_time"], simulation.fates["arrival_time"]
+    send, due, came = simulation.script.send, control.usable, simulation.usable
     media = media & (due >= 0)
     if not media.any():
         return 0, 0
-    second = (due - due[media].min()) // SECOND
+    late = (came - simulation.fates["left"]) - (due - control.fates["left"])
+    second = (send - send[media].min()) // SECOND
     length = int(second[media].max()) + 1
     filled, lost = np.zeros(length, bool), np.zeros(length, bool)
     for side in (CALLER, FAR):
         own = media & (simulation.script.side == side)
-        good = own & (came >= 0) & (came <= due + LATEST)
+        good = own & (came >= 0) & (late <= LATEST)
         wanted = np.bincount(second[own], minlength=length)
         got = np.bincount(second[good], minlength=length)
         filled |= wanted > 0

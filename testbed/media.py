@@ -16,6 +16,7 @@ from classifier.verdicts import VIBER
 MAGIC_COOKIE = 0x2112A442
 SEND_INDICATION, DATA_INDICATION = 0x0016, 0x0017
 DATA_ATTRIBUTE = 0x0013
+BINDING_SUCCESS = 0x0101
 
 
 @kernel
@@ -41,6 +42,21 @@ def indication_data(b: Octets, at: int, end: int) -> int:
             return place + 4
         place += 4 + ((u16(b, place + 2) + 3) & ~3)
     return 0
+
+
+@kernel
+def renews_consent(b: Octets, at: int, end: int) -> bool:
+    """Tell whether a datagram holds a STUN Binding success response, plain or relayed by TURN.
+
+    It renews its receiver's consent to send (RFC 7675 section 5.1).
+    """
+    kind = stun_at(b, at, end) - 1
+    if kind in (SEND_INDICATION, DATA_INDICATION):
+        at = indication_data(b, at, end)
+        return at > 0 and stun_at(b, at, end) - 1 == BINDING_SUCCESS
+    if end - at >= 4 and 0x40 <= u8(b, at) <= 0x4F:
+        return stun_at(b, at + 4, end) - 1 == BINDING_SUCCESS
+    return kind == BINDING_SUCCESS
 
 
 @kernel

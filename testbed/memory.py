@@ -103,5 +103,5 @@ def recall(rows: Records, key: int, time: int, forgotten: Numbers) -> int:
     row["key"], row["seen"] = key, time
     row["until"] = row["begun"] = -1
     row["packets"] = row["bytes"] = row["bad"] = 0
-    row["due"] = row["busy"] = row["last"] = 0
+    row["due"] = row["busy"] = row["last"] = row["drawn"] = 0
     return best

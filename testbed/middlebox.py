@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from captures.compiled import I, kernel
 from captures.octets import Octets
 from classifier.decode import TCP
-from classifier.flow import SETTLED, Records
+from classifier.flow import SETTLED, Records, mix
 from classifier.signs import (
     SIGN_IP_SIZE,
     SIGN_PAYLOAD_AT,
@@ -72,8 +72,10 @@ CLOSED = -1
 #: What becomes of a packet by a censor's answer, FAILED first.
 FATE_OF = (DROPPED, DELIVERED, DROPPED, DROPPED, DROPPED, DELIVERED)
 
-#: Directions of memory that are none: of a taint, and of what a flow may still do.
-TAINT_SIDE, AFTER_SIDE = -1, 2
+#: Directions of memory that are none: of a taint, of what a flow may still do, of copies.
+TAINT_SIDE, AFTER_SIDE, COPY_SIDE = -1, 2, 3
+#: Octets of a payload that tell a copy of it.
+COPY_OCTETS = 64
 
 
 # ---- what a box remembers
@@ -87,6 +89,40 @@ def tainted(rule: Any, box: RuleTable, flow: Any, near_is_source: bool, time: in
     key = subject(rule["scope"], flow, near_is_source, rule["key"], TAINT_SIDE)
     row = known(box.memory, key)
     return row >= 0 and bool(box.memory[row]["until"] > time)
+
+
+@kernel
+def copy_key(rule: Any, flow: Any, near_is_source: bool, b: Octets, signs: Numbers) -> int:
+    """Return the name, in a box's memory, of a packet that met a rule."""
+    at, end = signs[SIGN_PAYLOAD_AT], signs[SIGN_PAYLOAD_END]
+    h = mix(I(rule["key"]), signs[SIGN_PAYLOAD_SIZE])
+    for place in range(at, min(end, at + COPY_OCTETS)):
+        h = mix(h, I(b[place]))
+    return subject(FLOW_SCOPE, flow, near_is_source, h, COPY_SIDE)
+
+
+@kernel
+def is_copy(
+    rule: Any, box: RuleTable, flow: Any, near_is_source: bool, b: Octets, signs: Numbers
+) -> bool:
+    """Tell whether a packet is a copy of one of its flow that met the rule."""
+    if rule["copies"] == 0:
+        return False
+    mark = subject(FLOW_SCOPE, flow, near_is_source, rule["key"], COPY_SIDE)
+    if known(box.memory, mark) < 0:
+        return False
+    return known(box.memory, copy_key(rule, flow, near_is_source, b, signs)) >= 0
+
+
+@kernel
+def remember_copy(
+    rule: Any, box: RuleTable, flow: Any, near_is_source: bool, b: Octets, signs: Numbers, time: int
+) -> None:
+    """Remember a packet that met a rule, so that its copies meet it too."""
+    forgotten = box.meter[METER_FORGOTTEN:]
+    mark = subject(FLOW_SCOPE, flow, near_is_source, rule["key"], COPY_SIDE)
+    recall(box.memory, mark, time, forgotten)
+    recall(box.memory, copy_key(rule, flow, near_is_source, b, signs), time, forgotten)
 
 
 @kernel
@@ -288,7 +324,10 @@ def decide(
         rule = rules[number]
         if not tainted(rule, box, flow, near_is_source, time):
             if not pending(rule, box, flow, near_is_source):
-                if not rule_meets(number, box, flow, side, near_is_source, b, signs, time):
+                if rule_meets(number, box, flow, side, near_is_source, b, signs, time):
+                    if rule["copies"] == 1:
+                        remember_copy(rule, box, flow, near_is_source, b, signs, time)
+                elif not is_copy(rule, box, flow, near_is_source, b, signs):
                     continue
             box.met[number] += 1
             if not enforced(rule, flow, near_is_source):
@@ -323,6 +362,10 @@ def can_change(box: RuleTable, flow: Any, near_is_source: bool) -> bool:
         fluid = rule["fluid"]
         if fluid & BY_TAINT:
             return True
+        if rule["copies"] == 1:
+            mark = subject(FLOW_SCOPE, flow, near_is_source, rule["key"], COPY_SIDE)
+            if known(box.memory, mark) >= 0:
+                return True
         if fluid & BY_WAITING and pending(rule, box, flow, near_is_source):
             return True
         if fluid & BY_PACKET and flow_meets(rule, flow) and enforced(rule, flow, near_is_source):

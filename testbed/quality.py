@@ -22,6 +22,11 @@ is that of the replayed leg (captures know nothing of the rest), so a drop means
 - Ie and Bpl: ITU-T G.113 (11/2007), appendices I and IV. No value of Opus or SILK is published
   there; AMR-WB stands for wideband codecs of their kind. The range over CODECS is part of a rating.
 
+- Windows of a call are rated by the same formulas with the loss and bursts of the window, and
+  compared with FLOOR_R, the lowest R for which ITU-T G.109 recommends a connection (R 50 to 60:
+  "nearly all users dissatisfied"; below 50: "not recommended"). Windows of video calls are rated
+  too, as if their packets carried voice: the sound of a video call shares its losses.
+
 MOS is for voice: a video call has none here (ITU-T G.1070 would need codec, size and frame rate).
 """
 
@@ -52,6 +57,10 @@ BUFFER_LEAST, BUFFER_MOST = 20_000_000, 200_000_000
 
 #: Fewer packets of a direction than this (a second of voice) are not rated.
 FEWEST = 50
+#: R below which ITU-T G.109 (table 1) does not recommend a connection.
+FLOOR_R = 50.0
+#: A window of a call with fewer packets than this is not rated.
+WINDOW_FEWEST = 10
 
 
 class Codec(NamedTuple):
@@ -220,6 +229,32 @@ def hear(sent: Numbers, came: Numbers, voice: bool) -> Heard | None:
         *rated,
         share > LOSS_RANGE,
     )
+
+
+def window_ratings(sent: Numbers, came: Numbers, window: Numbers) -> NDArray[np.float64]:
+    """Return R under ASSUMED of each window of a direction, NaN for one with too few packets.
+
+    sent, came: ns, int64[n], in the order sent, `came` -1 where a packet never came; window:
+    int64[n], the window of each packet, counted from 0. A window in which nothing came has R 0.
+    """
+    count = int(window.max(initial=-1)) + 1
+    out = np.full(count, np.nan)
+    there = came >= 0
+    if not there.any():
+        out[np.bincount(window, minlength=count) >= WINDOW_FEWEST] = 0.0
+        return out
+    buffer = playout((came - sent)[there])
+    gone = ~there | (came - sent > buffer)
+    for number in range(count):
+        own = window == number
+        if int(own.sum()) < WINDOW_FEWEST:
+            continue
+        lost = gone[own]
+        mouth_to_ear = buffer / 1e6 + ASSUMED.delay_ms
+        share = float(lost.mean())
+        alive = share < 1.0
+        out[number] = rating(ASSUMED, mouth_to_ear, share, burst_ratio(lost)) if alive else 0.0
+    return out
 
 
 def rate(delay_ms: float, loss: float, burst: float) -> Rating:

@@ -3,22 +3,33 @@
 
 A capture was taken at one place, taken to be the caller's. What the caller sent left at the time
 captured; what the far side sent left a base delay earlier (BASE_DELAY, less in flows whose replies
-came sooner: half of the shortest reply), and everything crosses in that base delay. Rules, each
-with its source:
+came sooner: half of the shortest reply), and everything crosses in that base delay.
+
+Each end keeps its own clock. What an end sends next is due at the latest of: the captured time; the
+event that it waited for, plus the pause that the end made after that event in the capture; its own
+packet before in the same flow, plus the pause between the two in the capture. So whatever comes
+late makes the rest late by as much, and nothing is left out. A pause longer than PAUSE is taken to
+be a person's (reading, dialling) or a timer's: lateness is made up for in it, down to PAUSE. What
+an end waits for, each with its source:
 
 - A reply waits for its request: STUN by transaction id (RFC 8489), DNS by message id (RFC 1035),
   TCP by acknowledgement number (RFC 9293), SIP by Call-ID and CSeq (RFC 3261), and the
-  request-reply pairs of captures/calls. It leaves its think time after the request came.
+  request-reply pairs of captures/calls.
+- Packets of one flow and direction keep their order and their pauses; a reply over UDP is sent
+  whenever its request comes, and holds nothing up.
+- Voice and video over TCP wait for no acknowledgement: the talker clocks them.
 - A TCP segment is of use to nobody who waits for it until the bytes before it came.
-  Retransmissions in the capture wait for what they acknowledge, no more; none are made up.
-- A flow to an address that a DNS answer of the capture told waits for that answer.
+- A flow to an address that a DNS answer of the capture gave waits for that answer.
 - Whoever did not begin a UDP flow sends in it only once something of it came (RFC 4787: a NAT
   opens from inside), checks of ICE excepted, which both ends begin.
 - Set-up and media of a call wait for the app's signalling as far as it had come to that end, media
   also for the set-up that gates them (captures/calls): the asking end for the reply, an end that
-  only answered for the request. Media are clocked by the talker: what was due before its gate
-  opened is not sent later, it is not sent.
-- A call without set-up success when its app's timer ends gives up (captures/calls has the source).
+  only answered for the request.
+
+What keeps a packet from being sent for good is one of these timers: the call's own (captures/calls
+has its source), counted from the call's first packet; consent (RFC 7675) where the call plays it
+and the capture shows it renewed in time; and that the retransmissions of what it waits for have
+ended (testbed.retransmission).
 
 Where no timer is documented, three models tell whether that matters: "time" (nothing waits),
 "pairwise" (the rules above), "strict" (also: each end goes on in a UDP flow of a call only after it
@@ -38,13 +49,22 @@ from numpy.typing import NDArray
 
 from captures.calls import Call, Gate
 from captures.pcap import Packets
-from classifier.decode import UDP
+from classifier.decode import TCP, UDP
 from classifier.verdicts import APPS
 from testbed.answers import addresses
 from testbed.dialogue import final_invite, transaction
 from testbed.errors import TestbedError
-from testbed.media import media_at
+from testbed.media import media_at, renews_consent
 from testbed.places import CALLER, FAR, LOCAL, places
+from testbed.retransmission import (
+    APP_REQUEST,
+    LAW_TABLE,
+    NEVER_AGAIN,
+    SIP_FINAL,
+    SIP_INVITE,
+    SIP_REQUEST,
+    laws,
+)
 from testbed.stream import Streams, streams
 from testbed.survey import DNS_PORT, Survey, answered, survey
 
@@ -54,6 +74,10 @@ Numbers = NDArray[np.int64]
 BASE_DELAY = 10_000_000
 #: The part of it between the caller and the box: 1 / LEG.
 LEG = 2
+
+#: The longest pause, in ns, that an end makes again in full after a late event. Longer ones absorb
+#: lateness: nobody reads, dials or rings for longer because a packet was late.
+PAUSE = 1_000_000_000
 
 NEVER = np.iinfo(np.int64).max
 MODELS = ("time", "pairwise", "strict")
@@ -78,30 +102,72 @@ class CallPart(NamedTuple):
 
 
 class Script(NamedTuple):
-    """Orders for two endpoints. Arrays are per packet of the capture unless said otherwise."""
+    """Orders for two endpoints. Arrays are per packet of the capture unless said otherwise.
+
+    Times and pauses are int64 ns; numbers of packets, flows and latches are int64, -1 for none.
+    """
 
     held: Survey
     near_is_source: NDArray[np.bool_]  # per flow
-    flow: Numbers  # flow number, -1 where there is none
+    flow: Numbers  # flow number
     side: Numbers  # of the sender: CALLER, FAR, LOCAL
-    send: Numbers  # ns; when it leaves its sender if nothing is lost
-    base: Numbers  # ns; one-way delay
-    gate: Numbers  # the packet that its sender waits for, -1
-    think: Numbers  # ns after that came
+    send: Numbers  # when it leaves its sender if nothing is late
+    base: Numbers  # one-way delay
+    gate: Numbers  # the packet that its sender waits for
+    think: Numbers  # pause after that came
     first_child: Numbers  # [n + 1]: packets that wait for packet i are
     child: Numbers  # child[first_child[i] : first_child[i + 1]]
-    latches: Numbers  # [n, 4 and more]: what must have opened at its time, -1
+    before: Numbers  # the packet of the same flow and sender that leaves before it
+    gap: Numbers  # pause after that left
+    after: Numbers  # the packet whose `before` it is
+    latches: Numbers  # [n, 4 and more]: what must have opened
     need: Numbers  # per latch: how many of its packets must come
     first_opens: Numbers  # [n + 1]: latches that packet i opens
     opens: Numbers
+    opens_at: Numbers  # per latch: when it opens if nothing is late
     heard: NDArray[np.uint8]  # 1: only after something of its flow came
-    call: Numbers  # number of its call, -1
-    deadline: Numbers  # per call: when it gives up without success
-    latch_call: Numbers  # per latch: the call whose set-up success it is, -1
+    heard_at: Numbers  # [2 * flows + 2], per flow and side: when it first hears if nothing is late
+    call: Numbers  # number of its call
+    timer: Numbers  # per call: how long it tries without success, NEVER where that is unknown
+    latch_call: Numbers  # per latch: the call whose set-up success it is
     media: NDArray[np.uint8]  # 1: carries a call's voice or video
+    law: NDArray[np.uint8]  # of testbed.retransmission.LAWS
+    consent: NDArray[np.uint8]  # 1: renews its receiver's consent to send (RFC 7675)
+    consent_ns: Numbers  # [2 * flows + 2], per flow and side: media stop so long after; 0: never
     streams: Streams
     calls: list[CallPart]
     model: str
+
+
+def timed(orders: Script) -> Script:
+    """Return a script with the pauses that follow from its `send`, `base` and what waits for what.
+
+    Fills think, gap, opens_at and heard_at.
+    """
+    send, arrival = orders.send, orders.send + orders.base
+
+    def pause(since: Numbers, events: Numbers) -> Numbers:
+        known = since >= 0
+        found = send - events[np.where(known, since, 0)] if len(send) else send
+        return np.where(known, np.maximum(found, 0), 0).astype(np.int64)
+
+    openers = np.repeat(np.arange(len(send)), np.diff(orders.first_opens))
+    opens_at = np.zeros(len(orders.need), np.int64)
+    order = np.lexsort((arrival[openers], orders.opens))
+    starts = np.searchsorted(orders.opens[order], np.arange(len(orders.need)))
+    counts = np.bincount(orders.opens, minlength=len(orders.need))
+    for latch in np.flatnonzero(counts):
+        last = starts[latch] + min(int(orders.need[latch]), int(counts[latch])) - 1
+        opens_at[latch] = arrival[openers[order[last]]]
+    heard_at = np.full(2 * len(orders.held.flows) + 2, NEVER, np.int64)
+    inside = np.flatnonzero((orders.flow >= 0) & (orders.side != LOCAL))
+    np.minimum.at(heard_at, 2 * orders.flow[inside] + 1 - orders.side[inside], arrival[inside])
+    return orders._replace(
+        think=pause(orders.gate, arrival),
+        gap=pause(orders.before, send),
+        opens_at=opens_at,
+        heard_at=heard_at,
+    )
 
 
 # ---- one script per capture, calls and model, kept for the next policy
@@ -157,6 +223,7 @@ class Draft:
         self.heard = np.zeros(count, np.uint8)
         self.call = np.full(count, -1, np.int64)
         self.media = np.zeros(count, np.uint8)
+        self.law = laws(held)
         self.need: list[int] = []
         self.latch_call: list[int] = []
         self.openers: list[tuple[int, int]] = []
@@ -175,7 +242,8 @@ class Draft:
         self._name_calls()
         if self.model != "time":
             self.gate = answered(self.held)
-            self.gate[self.side == LOCAL] = -1
+            clocked = (self.media == 1) & (self.held.facts["proto"] == TCP)
+            self.gate[(self.side == LOCAL) | clocked] = -1
             self._dialogues()
             self._declared_replies()
             self._listeners()
@@ -233,6 +301,7 @@ class Draft:
             told = transaction(message)
             if told is None:
                 continue
+            self._sip_law(i, message, told)
             flow, side = int(self.flow[i]), int(self.side[i])
             if told[0]:
                 self.gate[i] = asked.get((flow, 1 - side, told[1]), self.gate[i])
@@ -242,6 +311,17 @@ class Draft:
             if final is not None:
                 asked[flow, side, final] = int(i)
 
+    def _sip_law(self, i: Any, message: bytes, told: tuple[bool, tuple[bytes, bytes]]) -> None:
+        """Set when a SIP message over UDP is sent again."""
+        if self.held.facts["proto"][i] != UDP:
+            return
+        if message.startswith(b"INVITE "):
+            self.law[i] = SIP_INVITE
+        elif not told[0]:
+            self.law[i] = SIP_REQUEST
+        elif final_invite(message) is not None:
+            self.law[i] = SIP_FINAL
+
     def _declared_replies(self) -> None:
         """Requests and replies that captures/calls pairs."""
         for gate in self._all_gates():
@@ -250,6 +330,9 @@ class Draft:
             for request, reply in self._pairs(gate):
                 if self.gate[reply] < 0:
                     self.gate[reply] = request
+                    udp = self.held.facts["proto"][request] == UDP
+                    if udp and self.law[request] == NEVER_AGAIN:
+                        self.law[request] = APP_REQUEST
 
     def _all_gates(self) -> list[Gate]:
         return [gate for call in self.calls for gate in call.gates]
@@ -411,10 +494,13 @@ class Draft:
     def _came_at(self, packet: int, time: int) -> bool:
         return int(self.send[packet] + self.base[packet]) <= time
 
-    # -- the arrays of the event loop
+    # -- timers, order and retransmission
 
-    def _deadlines(self) -> Numbers:
-        """Return when each call gives up: its timer after its first packet, where one is known."""
+    def _timers(self) -> Numbers:
+        """Return how long each call tries without success, ns; NEVER where that is unknown.
+
+        A timer that the capture itself outlives without success is not the app's.
+        """
         out = np.full(max(len(self.calls), 1), NEVER, np.int64)
         if self.model == "time":
             return out
@@ -423,42 +509,113 @@ class Draft:
             if call.timer_s is None or not part.latches:
                 continue
             begin = min(int(self.send[self.members[flow]].min()) for flow in part.flows)
-            end = begin + int(call.timer_s * 1e9)
+            timer = int(call.timer_s * 1e9)
             openers = [packet for packet, latch in self.openers if latch in part.latches]
-            if int(self._arrival(np.array(openers)).min()) <= end:
-                out[number] = end
+            if int(self._arrival(np.array(openers)).min()) <= begin + timer:
+                out[number] = timer
         return out
+
+    def _order(self) -> tuple[Numbers, Numbers]:
+        """Return per packet the one before it and the one after it in its flow and direction.
+
+        Replies over UDP stand outside of the order, as do packets that meet no box.
+        """
+        count = len(self.flow)
+        before, after = np.full(count, -1, np.int64), np.full(count, -1, np.int64)
+        if self.model == "time":
+            return before, after
+        tcp = self.held.facts["proto"] == TCP
+        rows = np.flatnonzero((self.flow >= 0) & (self.side != LOCAL) & (tcp | (self.gate < 0)))
+        way = self.flow[rows] * 2 + self.side[rows]
+        rows = rows[np.lexsort((rows, self.send[rows], way))]
+        way = self.flow[rows] * 2 + self.side[rows]
+        same = np.flatnonzero(way[1:] == way[:-1]) if len(rows) else rows
+        before[rows[same + 1]] = rows[same]
+        after[rows[same]] = rows[same + 1]
+        return before, after
+
+    def _laws(self) -> NDArray[np.uint8]:
+        """Return each packet's rule of retransmission.
+
+        A request that the capture holds no answer to is not repeated: what its sender repeated is
+        in the capture. The model "time" waits for no answer, so it repeats nothing.
+        """
+        answered_by = np.zeros(len(self.flow), bool)
+        answered_by[self.gate[self.gate >= 0]] = True
+        waits = LAW_TABLE[self.law, 3] == 1
+        return np.where(waits & ~answered_by, NEVER_AGAIN, self.law).astype(np.uint8)
+
+    def _consent(self) -> tuple[NDArray[np.uint8], Numbers]:
+        """Return which packets renew consent, and after how long without it media stop, ns.
+
+        Consent is played in a direction whose sender had it renewed in time throughout the capture:
+        elsewhere the capture shows that the app does without, or not how.
+        """
+        facts, data = self.held.facts, self.held.packets.data
+        renews = np.zeros(len(self.flow), np.uint8)
+        out = np.zeros(2 * len(self.held.flows) + 2, np.int64)
+        for number, call in enumerate(self.calls):
+            if call.consent_s is None or self.model == "time":
+                continue
+            limit = int(call.consent_s * 1e9)
+            for flow in self.parts[number].media:
+                own = self.members[flow]
+                for i in own[facts["proto"][own] == UDP]:
+                    renews[i] = renews_consent(data, int(facts["at"][i]), int(facts["end"][i]))
+                for side in (CALLER, FAR):
+                    spoken = self.send[own[(self.side[own] == side) & (self.media[own] == 1)]]
+                    told = self._arrival(own[(self.side[own] == 1 - side) & (renews[own] == 1)])
+                    if not len(spoken) or not len(told):
+                        continue
+                    inside = told[(told > spoken.min()) & (told < spoken.max())]
+                    edges = np.concatenate(([spoken.min()], np.sort(inside), [spoken.max()]))
+                    if np.diff(edges).max() <= limit:
+                        out[2 * flow + side] = limit
+        return renews, out
+
+    # -- the arrays of the event loop
 
     def _finish(self) -> Script:
         count = len(self.flow)
         gated = np.flatnonzero(self.gate >= 0)
-        think = np.zeros(count, np.int64)
-        think[gated] = np.maximum(self.send[gated] - self._arrival(self.gate[gated]), 0)
         order = gated[np.argsort(self.gate[gated], kind="stable")]
         opening = sorted(self.openers)
         keys = np.array([packet for packet, _ in opening], np.int64)
         steps = np.arange(count + 1)
-        return Script(
-            self.held,
-            self.near_is_source,
-            self.flow,
-            self.side,
-            self.send,
-            self.base,
-            self.gate,
-            think,
-            np.searchsorted(self.gate[order], steps).astype(np.int64),
-            order.astype(np.int64),
-            self.latches,
-            np.array(self.need or [0], np.int64),
-            np.searchsorted(keys, steps).astype(np.int64),
-            np.array([latch for _, latch in opening], np.int64),
-            self.heard,
-            self.call,
-            self._deadlines(),
-            np.array(self.latch_call or [-1], np.int64),
-            self.media,
-            streams(self.held.facts, self.side),
-            self.parts,
-            self.model,
+        empty = np.zeros(0, np.int64)
+        before, after = self._order()
+        renews, consent_ns = self._consent()
+        return timed(
+            Script(
+                held=self.held,
+                near_is_source=self.near_is_source,
+                flow=self.flow,
+                side=self.side,
+                send=self.send,
+                base=self.base,
+                gate=self.gate,
+                think=empty,
+                first_child=np.searchsorted(self.gate[order], steps).astype(np.int64),
+                child=order.astype(np.int64),
+                before=before,
+                gap=empty,
+                after=after,
+                latches=self.latches,
+                need=np.array(self.need or [0], np.int64),
+                first_opens=np.searchsorted(keys, steps).astype(np.int64),
+                opens=np.array([latch for _, latch in opening], np.int64),
+                opens_at=empty,
+                heard=self.heard,
+                heard_at=empty,
+                call=self.call,
+                timer=self._timers(),
+                latch_call=np.array(self.latch_call or [-1], np.int64),
+                media=self.media,
+                law=self._laws(),
+                consent=renews,
+                consent_ns=consent_ns,
+                streams=streams(self.held.facts, self.side),
+                calls=self.parts,
+                model=self.model,
+            )
         )

@@ -106,6 +106,7 @@ RULE = np.dtype(
         ("censor", "i8"),  # address of a compiled censor
         ("lasts", "i8"),  # ns; FOREVER
         ("after", "i8", (3,)),  # packets, bytes, ns; all 0: at once
+        ("copies", "i8"),  # 1: asks for what is read once per flow, so copies must be known
         ("remembers", "i8"),  # 1: something is kept of its subjects in `memory`
         ("fluid", "i8"),  # BY_ bits: how a settled flow that does not meet it may yet do
         ("chance", "i8"),  # of 2**31
@@ -212,6 +213,7 @@ def fill_row(row: Any, rule: Rule, seed: int) -> None:
     row["lasts"] = FOREVER if rule.lasts_s is None else round(rule.lasts_s * 1e9)
     if rule.after is not None:
         row["after"] = rule.after.packets, rule.after.bytes, round(rule.after.seconds * 1e9)
+    row["copies"] = strikes_copies(rule)
     row["remembers"] = remembers(rule)
     row["fluid"] = fluidity(rule)
     row["chance"] = chance(rule.probability)
@@ -255,7 +257,16 @@ def taints(rule: Rule) -> bool:
 
 def remembers(rule: Rule) -> bool:
     """Tell whether a box must remember something of a rule's subjects."""
-    return taints(rule) or rule.after is not None or DELAY <= ACTS.index(rule.act) < CENSOR
+    slow = DELAY <= ACTS.index(rule.act) < CENSOR
+    return taints(rule) or rule.after is not None or slow or strikes_copies(rule)
+
+
+def strikes_copies(rule: Rule) -> bool:
+    """Tell whether a rule must know the copies of a packet that it met.
+
+    A host name or hello is read once per flow; a packet that is sent again holds it again.
+    """
+    return rule.strikes == "packet" and bool(rule.match.name or rule.match.hello)
 
 
 def fluidity(rule: Rule) -> int:

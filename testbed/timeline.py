@@ -68,7 +68,7 @@ def timeline(simulation: Simulation, control: Simulation, call: Call) -> Timelin
     touched = watched & ruled
     if not touched.any() or not seen.own.any():
         return None
-    met, due = simulation.fates["box_time"], control.fates["box_time"]
+    met, due = first_met(simulation), first_met(control)
     edges = [due[seen.own & (due >= 0)], met[seen.own & (met >= 0)], met[touched]]
     times = np.concatenate(edges)
     begin, end = int(times.min()), int(times.max()) + 1
@@ -81,7 +81,7 @@ def timeline(simulation: Simulation, control: Simulation, call: Call) -> Timelin
 
 def lane(simulation: Simulation, control: Simulation, own: Mask, begin: int, end: int) -> Lane:
     """Return one direction's packets by slot between two times of the box, in ns."""
-    met, due = simulation.fates["box_time"], control.fates["box_time"]
+    met, due = first_met(simulation), first_met(control)
     struck = own & (simulation.struck | simulation.slowed)
     first = met[struck & (met >= 0)]
     return Lane(
@@ -91,6 +91,15 @@ def lane(simulation: Simulation, control: Simulation, own: Mask, begin: int, end
         by_slot(met[struck], begin, end),
         (int(first.min()) - begin) / 1e9 if len(first) else None,
     )
+
+
+def first_met(simulation: Simulation) -> Numbers:
+    """Return when each packet first met the box, or was first struck there; int64[n] ns, -1 never.
+
+    Later sendings of a packet are not drawn.
+    """
+    fates = simulation.fates
+    return np.where(fates["struck"], fates["struck_time"], fates["box_time"])
 
 
 def by_slot(times: Numbers, begin: int, end: int) -> Numbers:

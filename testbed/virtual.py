@@ -4,14 +4,15 @@
 A packet leaves its sender when its script says and what it waits for has come, enters the access
 network, meets the middlebox, and arrives or does not; what arrived lets others leave. Events are a
 binary heap keyed (time, kind, packet), so equal inputs give equal bytes, on any machine and in any
-order of runs. No root, no wall clock, no drawn number: chances come from hashes of names.
+order of runs. No root, no wall clock, no drawn number: chances come from hashes of names. Every
+sending of a packet is a row of its own (testbed.endpoints.ATTEMPT), and meets the rules by itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,10 +31,11 @@ from testbed.addressing import Mapped, mapped
 from testbed.censor import complaint
 from testbed.endpoints import (
     ARRIVE,
+    ATTEMPT,
     BOX,
     COUNTS,
-    KILLED,
-    LATCHED,
+    NUMBER_BITS,
+    NUMBERS,
     RESENT,
     SEND,
     STALLED,
@@ -45,15 +47,19 @@ from testbed.endpoints import (
     arrays,
     arrived,
     begin,
+    count_stalled,
     event,
+    first_events,
+    first_sending,
     fresh,
+    headroom,
     leg,
-    refused,
+    next_interval,
+    postponed,
+    sends_again,
     sift_down,
     sift_up,
-    stalled,
     suffer,
-    waited,
 )
 from testbed.errors import TestbedError
 from testbed.forge import LETTER, METER_LETTERS, METER_OCTETS
@@ -68,14 +74,11 @@ from testbed.middlebox import (
     TOO_BIG,
     decide,
 )
-from testbed.patience import patience
 from testbed.places import CALLER, FAR, LOCAL
 from testbed.policy import EMPTY, Policy
 from testbed.quality import running_jitter
-from testbed.replay import LEG, Script, script
+from testbed.replay import LEG, NEVER, Script, script, timed
 from testbed.rules import (
-    CENSOR,
-    DELAY,
     METER_CULPRIT,
     METER_FAILED,
     UP,
@@ -88,25 +91,23 @@ from testbed.tunnel import Opening, through
 
 Numbers = NDArray[np.int64]
 
+#: What became of a packet over all of its sendings: of its first arrival, or else its last sending.
 FATE = np.dtype(
     [
         ("sent", "?"),
         ("fate", "u1"),  # of testbed.middlebox.FATES
         ("rule", "i2"),  # that decided, -1 none
+        ("attempts", "i2"),  # sendings
+        ("left", "i8"),  # ns; when it was first sent, -1 never
         ("box_time", "i8"),  # ns; when it met the box, -1 never
         ("arrival_time", "i8"),  # ns; -1 never
-        ("letters", "i8"),  # frames that the box forged in answer to it
+        ("used_time", "i8"),  # ns; when its receiver could use it: TCP bytes come in order; -1
+        ("letters", "i8"),  # frames that the box injected in answer to it, over all sendings
+        ("struck", "?"),  # the box dropped a sending of it, or answered one itself
+        ("struck_rule", "i2"),  # rule of the first such sending, -1
+        ("struck_time", "i8"),  # ns; when that one met the box, -1
     ]
 )
-
-#: How often what a link lost is sent again by who waits for an answer, each time after twice as
-#: long (testbed.patience says after how long at first). What a rule drops is not sent again: every
-#: copy would meet the same rule.
-RESENDS = 6
-
-#: How long an end goes on waiting for what lets it set a call up, in ns, and how often: 5 s in all.
-#: Voice and video do not wait: what was due before its gate opened is not sent later.
-POLL, POLLS = 100_000_000, 50
 
 #: Delay and loss of the access network: as captured, or those of testbed.link.PRESETS as well.
 CAPTURED, PRESET = "captured", "preset"
@@ -122,7 +123,7 @@ class Simulation:
     each rule's match; opened: int64, per latch of the script, ns or -1; counters: by name;
     letters: LETTER[k] of testbed.forge, the frames that the box forged, which stand in mail.
     held_up: bool[n], which packets somebody else's box let through late; None where the box is the
-    lab's, whose rules are known.
+    lab's, whose rules are known. attempts: ATTEMPT[k], every sending in the order of leaving.
     """
 
     fates: NDArray[np.void]
@@ -145,6 +146,8 @@ class Simulation:
     lab: Mapped | None = field(default=None, repr=False)
     openings: tuple[Opening, ...] = ()
     held_up: NDArray[np.bool_] | None = field(default=None, repr=False)
+    attempts: Records = field(default_factory=lambda: np.zeros(0, ATTEMPT), repr=False)
+    until: int | None = None
 
     def under(self, model: str) -> Simulation:
         """Return the same simulation under another timer model (kept for the next question)."""
@@ -154,7 +157,7 @@ class Simulation:
             packets = self.script.held.packets
             self.others[model] = simulate(
                 packets, self.calls, (), self.policy, self.access, self.seed, model, self.link,
-                dressed=self.dressed, lab=self.lab, openings=self.openings,
+                dressed=self.dressed, lab=self.lab, openings=self.openings, until=self.until,
             )  # fmt: skip
         return self.others[model]
 
@@ -165,9 +168,8 @@ class Simulation:
 
     @property
     def struck(self) -> NDArray[np.bool_]:
-        """Return which packets the box dropped, or answered itself."""
-        fate = self.fates["fate"]
-        return np.asarray((fate == DROPPED) | (fate == FORGED) | (self.fates["letters"] > 0))
+        """Return which packets the box dropped, or answered itself, in one sending at least."""
+        return np.asarray(self.fates["struck"])
 
     @property
     def slowed(self) -> NDArray[np.bool_]:
@@ -178,6 +180,11 @@ class Simulation:
         rule = np.maximum(self.fates["rule"], 0)
         ruled = (self.fates["fate"] == DELIVERED) & (self.fates["rule"] >= 0)
         return np.asarray(ruled & acts[rule])
+
+    @property
+    def usable(self) -> Numbers:
+        """Return when each packet's receiver could use it, int64[n] ns; -1 never."""
+        return np.asarray(self.fates["used_time"])
 
     @property
     def one_way(self) -> Numbers:
@@ -203,6 +210,7 @@ def simulate(
     dressed: Packets | None = None,
     lab: Mapped | None = None,
     openings: tuple[Opening, ...] = (),
+    until: int | None = None,
 ) -> Simulation:
     """Play one capture through one operator's box; `policy` None is the empty policy.
 
@@ -212,7 +220,8 @@ def simulate(
     addressing: of testbed.addressing; dressed: the same packets as they look on the wire (same
     count and order, see testbed.dress), while both ends understand each other as in the capture;
     lab: the packets with the addresses that they have beside other captures, mapped anew if None;
-    openings: of the tunnels among them (testbed.tunnel).
+    openings: of the tunnels among them (testbed.tunnel); until: ns after the last planned packet,
+    after which nothing is sent again (a live run waits in real time), None for no end.
     Raises TestbedError for an unknown access network, model, link or addressing, or where
     dressed packets are not as many.
     """
@@ -230,16 +239,24 @@ def simulate(
     engine = Engine(room=max(64, min(len(orders.held.flows) + 64, 1 << 16)))
     engine.reserve(packets.total)
     moved = orders if dressed is None else retimed(orders, dressed.time - packets.time)
-    board = laid(engine, box, policy.fail == "closed", links, frames, fits, moved)
-    play(board)
+    planned = int(moved.send.max(initial=0))
+    last = NEVER if until is None else planned + until
+    board = laid(engine, box, policy.fail == "closed", links, frames, fits, moved, last)
+    board, rows = played(board, moved)
     if box.meter[METER_FAILED] > 0:
         raise TestbedError(failure(policy, box, frames.data, engine.signs))
     names = tuple(rule.name for rule in policy.rules)
-    counters = told(board.fates, fits, board.counts, engine)
+    attempts = board.attempts[:rows].copy()
+    fates = summary(attempts, board.ends.used)
+    board.counts[WAITED] = np.count_nonzero(board.ends.left < 0)
+    board.counts[STALLED] = count_stalled(
+        moved.streams, attempts, board.ends.used, board.ends.reached
+    )
+    counters = told(fates, fits, board.counts, engine)
     flows = engine.flows()
     return Simulation(
-        board.fates,
-        board.numbers,
+        fates,
+        flow_numbers(attempts, len(fates)),
         flows,
         names,
         box.met,
@@ -256,7 +273,49 @@ def simulate(
         dressed=dressed,
         lab=lab,
         openings=openings,
+        attempts=attempts,
+        until=until,
     )
+
+
+def summary(attempts: Records, used: Numbers) -> Records:
+    """Return FATE[n], what became of each packet over all of its sendings.
+
+    attempts: ATTEMPT[k], in the order of leaving; used: int64[n], when each packet's receiver could
+    use it, ns, -1 never.
+    """
+    count = len(used)
+    fates = np.zeros(count, FATE)
+    for name in ("rule", "left", "box_time", "arrival_time", "struck_rule", "struck_time"):
+        fates[name] = -1
+    packet = attempts["packet"]
+    fates["used_time"] = used
+    fates["attempts"] = np.bincount(packet, minlength=count)
+    fates["sent"] = fates["attempts"] > 0
+    np.add.at(fates["letters"], packet, attempts["letters"])
+    # The last row written for a packet counts: sendings in turn, and then the first arrival.
+    order = np.arange(len(attempts))
+    came = np.flatnonzero(attempts["arrived"] >= 0)
+    first_came = came[np.lexsort((came, attempts["arrived"][came]))][::-1]
+    for rows in (order, first_came):
+        for name, source in (("fate", "fate"), ("rule", "rule"), ("box_time", "box"),
+                             ("arrival_time", "arrived")):  # fmt: skip
+            fates[name][packet[rows]] = attempts[source][rows]
+    fates["left"][packet[::-1]] = attempts["sent"][::-1]
+    fate = attempts["fate"]
+    hit = np.flatnonzero((fate == DROPPED) | (fate == FORGED) | (attempts["letters"] > 0))[::-1]
+    fates["struck"][packet[hit]] = True
+    fates["struck_rule"][packet[hit]] = attempts["rule"][hit]
+    fates["struck_time"][packet[hit]] = attempts["box"][hit]
+    return fates
+
+
+def flow_numbers(attempts: Records, count: int) -> Numbers:
+    """Return the flow that each packet had at the box, int64[count], -1 where it never met it."""
+    flow = np.full(count, -1, np.int64)
+    met = attempts["box"] >= 0
+    flow[attempts["packet"][met]] = attempts["flow"][met]
+    return flow
 
 
 def carried(
@@ -289,13 +348,8 @@ def outfit(packets: Packets, dressed: Packets) -> Survey:
 
 
 def retimed(orders: Script, shift: Numbers) -> Script:
-    """Return a script whose packets leave `shift` ns later (int64[n]), answers counted from what
-    they answer."""
-    if not shift.any():
-        return orders
-    gated = orders.gate >= 0
-    think = orders.think + np.where(gated, shift - shift[np.where(gated, orders.gate, 0)], 0)
-    return orders._replace(send=orders.send + shift, think=np.maximum(think, 0))
+    """Return a script whose packets leave `shift` ns later (int64[n]), with the pauses of that."""
+    return timed(orders._replace(send=orders.send + shift)) if shift.any() else orders
 
 
 def failure(policy: Policy, box: RuleTable, data: Octets, signs: Numbers) -> str:
@@ -337,14 +391,6 @@ def warm_up() -> None:
 # ---- the event loop
 
 
-@kernel
-def by_chance(box: RuleTable, fate: int, rule: int) -> bool:
-    """Tell whether a packet fell to a link's, a queue's or a bucket's doing: another may pass."""
-    if fate != DROPPED or rule < 0:
-        return fate == LOST
-    return bool(DELAY <= box.rules[rule]["act"] < CENSOR)
-
-
 class Frames(NamedTuple):
     """The frames that the box sees."""
 
@@ -352,6 +398,12 @@ class Frames(NamedTuple):
     offset: Numbers  # [n]
     captured: Numbers  # [n]
     wire: Numbers  # [n]
+
+
+# Slots of a board's state: events on the heap, rows of attempts, whether play has begun, and when
+# the last packet is sent again at the latest.
+SIZE, ROWS, STARTED, UNTIL = range(4)
+STATES = 4
 
 
 class Board(NamedTuple):
@@ -367,13 +419,9 @@ class Board(NamedTuple):
     fits: Octets  # [n], of testbed.access
     orders: Orders
     ends: Ends
-    polls: Octets  # [n], how often each end looked again whether it may send
-    resends: Octets  # [n]
-    dead: Octets  # [2 * flows + 2] and the next: of testbed.endpoints.suffer
-    deceived: Octets  # [n]
-    forged: Octets  # [n], the kind of the last frame that the box forged in answer
-    fates: Records  # FATE[n]
-    numbers: Numbers  # [n], each packet's flow at the box
+    attempts: Records  # ATTEMPT[...]
+    heap: Numbers  # [..., 2], events
+    state: Numbers  # [STATES]
     counts: Numbers  # [COUNTS]
 
 
@@ -385,11 +433,12 @@ def laid(
     frames: Frames,
     fits: Octets,
     script: Script,
+    last: int,
 ) -> Board:
-    """Return a board on which nothing has been played yet."""
-    count, flows = len(fits), len(script.held.flows)
-    fates = np.zeros(count, FATE)
-    fates["rule"] = fates["box_time"] = fates["arrival_time"] = -1
+    """Return a board on which nothing has been played yet; last: ns, see `simulate`'s until."""
+    count = len(fits)
+    state = np.zeros(STATES, np.int64)
+    state[UNTIL] = last
     return Board(
         engine.tables,
         engine.signs,
@@ -399,75 +448,106 @@ def laid(
         np.zeros(2, STATE),
         frames,
         fits,
-        arrays(script, patience(script.held)),
+        arrays(script),
         fresh(script),
-        np.zeros(count, np.uint8),
-        np.zeros(count, np.uint8),
-        np.zeros(2 * flows + 2, np.uint8),
-        np.zeros(count, np.uint8),
-        np.zeros(count, np.uint8),
-        fates,
-        np.full(count, -1, np.int64),
+        np.zeros(count + count // 8 + 256, ATTEMPT),
+        np.zeros((first_events(script) + 2 * headroom(script), 2), np.int64),
+        state,
         np.zeros(len(COUNTS), np.int64),
     )
 
 
+def played(board: Board, script: Script) -> tuple[Board, int]:
+    """Play a board to its end; returns it, with more room if it needed some, and its attempts."""
+    room = headroom(script)
+    while not play(board, room):
+        board = board._replace(attempts=doubled(board.attempts), heap=doubled(board.heap))
+    return board, int(board.state[ROWS])
+
+
+def doubled(rows: NDArray[Any]) -> NDArray[Any]:
+    """Return an array with as much room again."""
+    return np.concatenate((rows, np.zeros_like(rows)))
+
+
 @kernel
-def play(board: Board) -> None:
-    """Play every event in order of time, until none is left or a censor of the box failed."""
-    orders, ends, fates = board.orders, board.ends, board.fates
-    heap, count = ends.heap, len(fates)
-    size = begin(orders.send, orders.gate, heap)
-    while size > 0 and board.box.meter[METER_FAILED] == 0:
+def play(board: Board, room: int) -> bool:
+    """Play every event in order of time, until none is left or a censor of the box failed.
+
+    room: events that one event may add. False: the heap or the attempts need more room.
+    """
+    orders, ends, heap, state = board.orders, board.ends, board.heap, board.state
+    if state[STARTED] == 0:
+        state[STARTED] = 1
+        state[SIZE] = begin(orders, ends, heap)
+    while state[SIZE] > 0 and board.box.meter[METER_FAILED] == 0:
+        if state[SIZE] + room > len(heap) or state[ROWS] + 2 > len(board.attempts):
+            return False
         time, code = heap[0, 0], heap[0, 1]
-        size = sift_down(heap, size)
-        kind, i = code // count, code % count
+        size = sift_down(heap, state[SIZE])
+        kind, number = code >> NUMBER_BITS, code & NUMBERS
         if kind == SEND:
-            size = leave(i, time, board, size)
+            size = leave(number, time, board, size)
         elif kind == BOX:
-            size = meet(i, time, board, size)
-        elif kind in (TO_CALLER, TO_FAR):
-            end = I(FAR if kind == TO_FAR else CALLER)
-            slot = 2 * orders.flow[i] + end
-            suffer(I(board.forged[i]), slot, i, board.dead, board.deceived)
+            size = meet(number, time, board, size)
+        elif kind == ARRIVE:
+            size = reach(number, time, board, size)
         else:
-            size = reach(i, time, board, size)
-    streams = orders.streams
-    board.counts[STALLED] = stalled(streams.stream, streams.after, ends.reached, fates)
-    board.counts[WAITED] = waited(fates, board.counts)
+            i = board.attempts[number]["packet"]
+            end = I(FAR if kind == TO_FAR else CALLER)
+            suffer(I(board.attempts[number]["forged"]), 2 * orders.flow[i] + end, i, ends)
+        state[SIZE] = size
+    return True
 
 
 @kernel
 def leave(i: int, time: int, board: Board, size: int) -> int:
-    """Have packet i leave its sender, wait, or not leave at all; returns the heap's size."""
-    orders, heap, fate = board.orders, board.ends.heap, board.fates[i]
-    if orders.side[i] == LOCAL:
-        fate["sent"], fate["fate"], fate["arrival_time"] = True, DELIVERED, time
-        return size
-    if board.dead[2 * orders.flow[i] + orders.side[i]] == 1:
-        board.counts[KILLED] += 0 if fate["sent"] else 1
-        return size
-    if not fate["sent"]:
-        why = refused(i, time, orders, board.ends)
-        if why == LATCHED and orders.media[i] == 0 and board.polls[i] < POLLS:
-            board.polls[i] += 1
-            return sift_up(heap, size, time + POLL, event(SEND, i, len(board.fates)))
-        if why >= 0:
-            board.counts[why] += 1
+    """Have packet i leave its sender, for the first time or again, or not.
+
+    Returns the heap's size.
+    """
+    orders, ends, heap = board.orders, board.ends, board.heap
+    if ends.left[i] < 0:
+        sent, size = first_sending(i, time, orders, ends, board.counts, heap, size)
+        if not sent:
             return size
-    fate["sent"] = True
-    if board.fits[i] == TOO_LARGE:
-        fate["fate"] = TOO_BIG
+    elif not sends_again(i, time, orders, ends) or postponed(i, orders, ends):
         return size
+    else:
+        board.counts[RESENT] += 1
+    ends.sendings[i] += 1
+    row = I(board.state[ROWS])
+    board.state[ROWS] += 1
+    attempt = board.attempts[row]
+    attempt["packet"], attempt["number"], attempt["sent"] = i, ends.sendings[i], time
+    attempt["rule"] = attempt["box"] = attempt["arrived"] = attempt["flow"] = -1
+    if orders.side[i] == LOCAL:
+        attempt["fate"], attempt["arrived"] = DELIVERED, time
+        return size
+    if board.fits[i] == TOO_LARGE:
+        attempt["fate"] = TOO_BIG
+        return size
+    if orders.laws[orders.law[i], 3] == 1:  # whether an answer comes is not known yet
+        size = again(i, time, board, size)
     near = leg(orders.base[i], orders.side[i] == CALLER)
-    return sift_up(heap, size, time + near, event(BOX, i, len(board.fates)))
+    return sift_up(heap, size, time + near, event(BOX, row))
 
 
 @kernel
-def meet(i: int, time: int, board: Board, size: int) -> int:
-    """Have packet i meet the box, and the access network behind it; returns the heap's size."""
+def again(i: int, time: int, board: Board, size: int) -> int:
+    """Start packet i's timer at its sending; returns the heap's size."""
+    wait = next_interval(i, board.orders, board.ends)
+    if wait < 0 or time + wait > board.state[UNTIL]:
+        return size
+    return sift_up(board.heap, size, time + wait, event(SEND, i))
+
+
+@kernel
+def meet(row: int, time: int, board: Board, size: int) -> int:
+    """Have a sending meet the box, and the access network behind it; returns the heap's size."""
     t, frames, orders, box = board.tables, board.frames, board.orders, board.box
-    heap, count, fate = board.ends.heap, len(board.fates), board.fates[i]
+    heap, attempt = board.heap, board.attempts[row]
+    i = I(attempt["packet"])
     number = step(
         t.flows,
         t.slots,
@@ -487,9 +567,9 @@ def meet(i: int, time: int, board: Board, size: int) -> int:
         i,
         board.signs,
     )
-    fate["box_time"], board.numbers[i] = time, number
-    posted, side, resends = box.meter[METER_LETTERS], orders.side[i], board.resends
-    copy = i + (I(resends[i]) << 32)  # chances of a copy are drawn anew
+    attempt["box"], attempt["flow"] = time, number
+    posted, side = box.meter[METER_LETTERS], orders.side[i]
+    copy = i + (I(attempt["number"] - 1) << 32)  # chances of a copy are drawn anew
     outcome, rule, out = I(DROPPED if board.closed and number < 0 else DELIVERED), I(-1), time
     if number >= 0:
         outcome, rule, out = decide(
@@ -500,34 +580,27 @@ def meet(i: int, time: int, board: Board, size: int) -> int:
         late = admit(board.links[side], board.ways[side], octets, time, copy)
         out += late - time
         outcome = I(DELIVERED if late >= 0 else LOST)
-    fate["fate"], fate["rule"] = outcome, rule
+    attempt["fate"], attempt["rule"] = outcome, rule
     if box.meter[METER_FAILED] > 0:
         return size
-    fate["letters"] += box.meter[METER_LETTERS] - posted
+    attempt["letters"] = box.meter[METER_LETTERS] - posted
     for place in range(posted, box.meter[METER_LETTERS]):
         far = box.letters[place]["toward"] == UP
-        word = event(TO_FAR if far else TO_CALLER, i, count)
-        board.forged[i] = box.letters[place]["kind"]
+        attempt["forged"] = box.letters[place]["kind"]
+        word = event(TO_FAR if far else TO_CALLER, row)
         size = sift_up(heap, size, time + leg(orders.base[i], not far), word)
-    wait = orders.patience[i]
-    if wait > 0 and resends[i] < RESENDS and by_chance(box, outcome, rule):
-        again = time + (wait << I(resends[i]))
-        resends[i] += 1
-        board.counts[RESENT] += 1
-        size = sift_up(heap, size, again, event(SEND, i, count))
     if outcome == DELIVERED:
         rest = leg(orders.base[i], side != CALLER)
-        size = sift_up(heap, size, out + rest, event(ARRIVE, i, count))
+        return sift_up(heap, size, out + rest, event(ARRIVE, row))
+    if orders.laws[orders.law[i], 3] == 0:
+        size = again(i, I(attempt["sent"]), board, size)
     return size
 
 
 @kernel
-def reach(i: int, time: int, board: Board, size: int) -> int:
-    """Take packet i at its receiver, where that still listens; returns the heap's size."""
-    orders = board.orders
-    board.fates[i]["arrival_time"] = time
-    if board.dead[2 * orders.flow[i] + 1 - orders.side[i]] == 1:
-        return size
-    if orders.gate[i] >= 0 and board.deceived[orders.gate[i]] == 1:
-        return size
-    return arrived(i, time, orders, board.ends, size)
+def reach(row: int, time: int, board: Board, size: int) -> int:
+    """Take a sending at its receiver, where that still listens; returns the heap's size."""
+    board.attempts[row]["arrived"] = time
+    return arrived(
+        I(board.attempts[row]["packet"]), time, board.orders, board.ends, board.heap, size
+    )

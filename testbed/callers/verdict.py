@@ -22,11 +22,10 @@ from numpy.typing import NDArray
 from testbed.call import (
     BLOCKED,
     DELAY_LIMIT,
-    FIRST,
     LOSS_LIMIT,
     R_LIMIT,
+    SILENCE,
     SILENT_SHARE,
-    cut,
 )
 from testbed.callers.account import CALLEE, CALLER, Account, End
 from testbed.callers.ways import DOWN, UP, Way, control_of
@@ -44,6 +43,8 @@ RANKS: list[str] = list(PATHS.values())
 #: What a plan's media are counted by.
 COUNTED = {"audio": ("audio",), "audio+video": ("audio", "video"), "screen": ("video",),
            "data": ("data",)}  # fmt: skip
+#: Media packets that the control must have had in a silence for it to count as one.
+SILENCE_PACKETS = 5
 #: Ends of calls are not compared: samples are this coarse, and both ends hang up one by one.
 GUARD = 600_000_000
 WORDS = {UP: "from the caller", DOWN: "to the caller"}
@@ -181,9 +182,22 @@ def media(called: Called, control: Called, due: Mapping[str, Numbers]) -> tuple[
     return quality(called, control)
 
 
+def cut(due: Numbers, came: Numbers) -> int | None:
+    """Return when a direction fell silent for 5 s, or to its end, while the control had media.
+
+    due, came: sorted arrival times without and with the policy, in ns; None for no such silence.
+    """
+    if not len(due) or not len(came):
+        return None
+    ends = np.append(came[1:], max(int(due[-1]), int(came[-1])))
+    missing = np.searchsorted(due, ends, "left") - np.searchsorted(due, came, "right")
+    silent = (missing >= SILENCE_PACKETS) & (ends - came >= SILENCE)
+    return int(came[silent][0]) if silent.any() else None
+
+
 def is_silent(due: Numbers, came: Numbers) -> bool:
     """Tell whether under 1 % of a direction's media came in its first 5 s, or at all."""
-    expected, got = int((due < FIRST).sum()), int((came < FIRST).sum())
+    expected, got = int((due < SILENCE).sum()), int((came < SILENCE).sum())
     return bool(expected and (got < SILENT_SHARE * expected or len(came) < SILENT_SHARE * len(due)))
 
 

@@ -3,15 +3,16 @@
 
 The rules are those of testbed.endpoints, turned by the clock of the machine instead of a virtual
 one. A packet leaves its end at the moment its script says and stands on the wire after its leg of
-the captured delay; what comes in is used after the other leg.
+the captured delay; what comes in is used after the other leg. Every sending is a row: its frame
+carries the row's number, the box writes its fate there, and the ends their times.
 
 A machine can be late, and then the lab must not fail a call that the box let pass. What waits for
-an arrival is told the time at which it was due, and what a rule or the access link added, never
-how late the lab was (reports have the true times); and a packet whose gate is shut looks again as
-long as something that was due before it is still on its way. Whether a lost packet is sent again is
-asked of the box's log, as virtual time asks its box. A box of somebody else's (FOREIGN) writes no
-log: there an end that got no answer sends again, true times are used, and a frame without a tag is
-known by its content (testbed.live.strays).
+an arrival counts from the time at which it was due, plus what a rule or the access link added; how
+late the lab was does not count (reports have the true times). A timer that ends looks for what it
+waits for GRACE later. Whether a lost packet is sent again is asked of the box's log, as virtual
+time asks its box. A box of somebody else's (FOREIGN) writes no log: there an end that got no answer
+sends again, true times are used, and a frame without a tag is known by its content
+(testbed.live.strays).
 """
 
 from __future__ import annotations
@@ -25,23 +26,28 @@ from captures.compiled import I, kernel
 from captures.octets import Octets, u8, u16, u32
 from classifier.decode import TCP
 from classifier.flow import Records
+from testbed.access import put32
 from testbed.endpoints import (
     ARRIVE,
     BOX,
     COUNTS,
-    KILLED,
-    LATCHED,
+    NUMBER_BITS,
+    NUMBERS,
     RESENT,
     SEND,
     TO_CALLER,
     TO_FAR,
-    UNHEARD,
     Ends,
     Orders,
     arrived,
     event,
+    first_events,
+    first_sending,
+    headroom,
     leg,
-    refused,
+    next_interval,
+    postponed,
+    sends_again,
     sift_down,
     sift_up,
     suffer,
@@ -61,41 +67,42 @@ from testbed.live.rings import (
 )
 from testbed.live.strays import STRAY_MOST, of_one_flow, same_packet
 from testbed.live.system import now, wait_readable
-from testbed.middlebox import DELIVERED, DROPPED, LOST
+from testbed.middlebox import DELIVERED
 from testbed.places import CALLER, FAR, LOCAL
 from testbed.replay import Script
 from testbed.survey import FIN, RST
-from testbed.virtual import POLL, POLLS, RESENDS
 
 Numbers = NDArray[np.int64]
 
-#: A packet whose gate is shut looks again so often, in ns: for so long in any case, as a rule's
-#: delay ends a little later here than in virtual time, and for so long at most.
-LOOK, GRACE, GRACE_MOST = 250_000, 2_000_000, 3_000_000_000
-#: What somebody else's box has not passed after so long, in ns, is no longer waited for.
-FOREIGN_MOST = 500_000_000
+#: A timer decides so much later than it ends, in ns: what arrived just in time has been read then.
+GRACE = 2_000_000
 #: Events handled and frames heard between two looks at the clock.
 STRETCH = 64
+#: Rows for later sendings: these, and so many for each packet.
+MORE_ROWS, ROWS_PER_PACKET = 4096, 2
 
-#: What the ends wrote down of a packet. Times in ns from the run's begin, -1 never.
+#: What the ends wrote down of a sending. Times in ns from the run's begin, -1 never.
 PLAYED = np.dtype(
     [
-        ("sent", "?"),
-        ("due", "i8"),  # when it had to stand on the wire, its last sending
+        ("packet", "i8"),  # of the script, -1 for a row that was not used
+        ("number", "i2"),  # 1: the packet's first sending
+        ("left", "i8"),  # when it left its sender
+        ("due", "i8"),  # when it had to stand on the wire, -1 where it never did
         ("stamp", "i8"),  # when it came in at its receiver's port
         ("arrival", "i8"),  # ... and, its other leg later, at its receiver
-        ("times", "i8"),  # how often it was sent
-        ("forged", "u1"),  # kind of the last frame that the box forged in answer to it
+        ("forged", "u1"),  # kind of the last frame that the box injected in answer to it
         ("letters", "i8"),  # such frames that came in
     ]
 )
 
 # Slots of `state`: heap size, when the run began, octet of the run, octets around an IP packet,
 # frames that could not be sent, frames nobody knows, whether the access link delays, how many were
-# launched, the first of them that may be on its way, whether the box is somebody else's, when the
-# last packet is planned, after which nothing is sent again that such a box may have kept.
-SIZE, BEGAN, RUN, AROUND, REFUSED, STRANGE, LINKED, LAUNCHED, FIRST, FOREIGN, PLANNED = range(11)
-STATES = 11
+# launched, whether the box is somebody else's, rows that are used, sendings that found no row, when
+# the last packet is sent again at the latest.
+(
+    SIZE, BEGAN, RUN, AROUND, REFUSED, STRANGE, LINKED, LAUNCHED, FOREIGN, ROWS, LACKING, UNTIL,
+) = range(12)  # fmt: skip
+STATES = 12
 
 
 class Play(NamedTuple):
@@ -106,48 +113,53 @@ class Play(NamedTuple):
     too_large: Octets  # [n], 1: does not fit through the access network
     chancy: Octets  # per rule: 1 where it delays packets, or loses them by chance
     ends: Ends
+    heap: Numbers  # [..., 2], events
     frames: Frames
-    log: Records  # BOX_LOG[n], the box's
-    played: Records  # PLAYED[n]
+    log: Records  # BOX_LOG[rows], the box's
+    played: Records  # PLAYED[rows]
+    newest: Numbers  # per packet: the row of its last sending, -1
     counts: Numbers  # int64[captures, COUNTS]
-    polls: Octets
-    waiting: Numbers  # per packet: since when it looks again for its gate, -1
-    launched: Numbers  # packets in the order in which they were put on the wire
-    dead: Octets
-    deceived: Octets
+    launched: Numbers  # rows in the order in which they were put on the wire
     state: Numbers  # int64[STATES]
     fds: Numbers
     pair: Numbers
 
 
+def rows_for(count: int) -> int:
+    """Return the rows that a script of so many packets is given."""
+    return count + MORE_ROWS + ROWS_PER_PACKET * count
+
+
 def begun(
     script: Script, ends: Ends, orders: Orders, whose: Numbers, too_large: Octets, chancy: Octets,
-    frames: Frames, log: Records, captures: int,
+    frames: Frames, log: Records, captures: int, until: int,
     ports: tuple[Port, Port], run: int, around: int, linked: bool, foreign: bool = False,
 ) -> Play:  # fmt: skip
-    """Return what both ends work on, before anything was sent."""
-    count = len(script.flow)
-    played = np.zeros(count, PLAYED)
-    for name in ("due", "stamp", "arrival"):
+    """Return what both ends work on, before anything was sent.
+
+    until: ns from the run's begin, after which nothing is sent again.
+    """
+    count, rows = len(script.flow), len(log)
+    played = np.zeros(rows, PLAYED)
+    for name in ("packet", "left", "due", "stamp", "arrival"):
         played[name] = -1
     state = np.zeros(STATES, np.int64)
     state[RUN], state[AROUND], state[LINKED], state[FOREIGN] = run, around, linked, foreign
-    state[PLANNED] = script.send.max(initial=0)
+    state[ROWS], state[UNTIL] = count, until
+    room = first_events(script) + 4 * rows + headroom(script)
     return Play(
         orders,
         whose,
         too_large,
         chancy,
         ends,
+        np.zeros((room, 2), np.int64),
         frames,
         log,
         played,
-        np.zeros((captures, len(COUNTS)), np.int64),
-        np.zeros(count, np.uint8),
         np.full(count, -1, np.int64),
-        np.zeros((RESENDS + 1) * count, np.int64),
-        np.zeros(2 * len(script.held.flows) + 2, np.uint8),
-        np.zeros(count, np.uint8),
+        np.zeros((captures, len(COUNTS)), np.int64),
+        np.zeros(rows, np.int64),
         state,
         readable(*ports),
         np.zeros(2, np.int64),
@@ -158,110 +170,83 @@ def begun(
 
 
 @kernel
-def schedule(play: Play, time: int, kind: int, i: int) -> None:
-    """Add an event; one that finds no room would be one too many for its packet, and is not."""
-    heap, state = play.ends.heap, play.state
-    if state[SIZE] < len(heap):
-        state[SIZE] = sift_up(heap, state[SIZE], time, event(kind, i, len(play.orders.flow)))
+def schedule(play: Play, time: int, kind: int, number: int) -> None:
+    """Add an event."""
+    state = play.state
+    state[SIZE] = sift_up(play.heap, state[SIZE], time, event(kind, number))
 
 
 @kernel
-def lost_by_chance(i: int, play: Play) -> bool:
-    """Tell whether the box's log says that the last copy of a packet fell to chance.
+def was_lost(i: int, play: Play) -> bool:
+    """Tell whether the box's log says that the last copy of a packet was dropped or lost.
 
     Of a box without a log nothing is known but that the packet did not come.
     """
-    row = play.log[i]
+    row = play.newest[i]
     if play.state[FOREIGN] == 1:
-        return bool(play.played[i]["stamp"] < 0)
-    if row["times"] < play.played[i]["times"]:
-        return False
-    if row["fate"] == LOST:
-        return True
-    rule = I(row["rule"])
-    return bool(row["fate"] == DROPPED and rule >= 0 and play.chancy[rule] == 1)
+        return bool(play.played[row]["stamp"] < 0)
+    return bool(play.log[row]["times"] > 0 and play.log[row]["fate"] != DELIVERED)
 
 
 @kernel
-def leave(i: int, time: int, play: Play) -> None:
-    """Have packet i leave its sender, wait, or not leave at all, at the time it is due."""
-    orders, ends, row = play.orders, play.ends, play.played[i]
-    if orders.side[i] == LOCAL:
-        row["sent"], row["arrival"] = True, time
-        return
+def leave(i: int, clock: int, play: Play) -> None:
+    """Have packet i, which is due at `clock`, leave its sender for the first time or again, or not.
+
+    A timer's event comes GRACE after its end.
+    """
+    orders, ends, state = play.orders, play.ends, play.state
     counts = play.counts[play.whose[i]]
-    if play.dead[2 * orders.flow[i] + orders.side[i]] == 1:
-        counts[KILLED] += 0 if row["sent"] else 1
-        return
-    if row["sent"]:
-        if not lost_by_chance(i, play):
+    time = clock
+    if ends.left[i] < 0:
+        sent, state[SIZE] = first_sending(i, time, orders, ends, counts, play.heap, state[SIZE])
+        if not sent:
+            return
+    else:
+        answered = orders.laws[orders.law[i], 3] == 1
+        if not sends_again(i, time, orders, ends):
+            return
+        if not answered and orders.law[i] > 0 and not was_lost(i, play):
+            return
+        if postponed(i, orders, ends):
             return
         counts[RESENT] += 1
-    else:
-        why = refused(i, time, orders, ends)
-        if why >= 0:
-            wait_or_stay(i, time, why, play)
+    row = I(i) if ends.sendings[i] == 0 else I(state[ROWS])
+    if row == state[ROWS]:
+        if row >= len(play.played):
+            state[LACKING] += 1
             return
-        if play.waiting[i] >= 0:
-            time = play.waiting[i]
-    row["sent"] = True
+        state[ROWS] += 1
+    ends.sendings[i] += 1
+    played = play.played[row]
+    played["packet"], played["number"], played["left"] = i, ends.sendings[i], time
+    play.newest[i] = row
+    if orders.side[i] == LOCAL:
+        played["arrival"] = time
+        return
     if play.too_large[i] == 1:
         return
     near = leg(orders.base[i], orders.side[i] == CALLER)
-    schedule(play, time + near, BOX, i)
+    schedule(play, time + near, BOX, row)
+    wait = next_interval(i, orders, ends)
+    if wait >= 0 and time + wait <= state[UNTIL]:
+        schedule(play, time + wait + GRACE, SEND, i)
 
 
 @kernel
-def behind(since: int, play: Play) -> bool:
-    """Tell whether something that was due on the wire by then is still on its way.
-
-    What a rule or the link delays is not: that is no lateness of the lab.
-    """
-    state = play.state
-    given_up = now(play.pair) - state[BEGAN] - FOREIGN_MOST if state[FOREIGN] == 1 else I(-1)
-    while state[FIRST] < state[LAUNCHED]:
-        i = play.launched[state[FIRST]]
-        row, log = play.played[i], play.log[i]
-        if row["due"] < given_up:
-            state[FIRST] += 1
-            continue
-        decided = log["times"] >= row["times"]
-        if row["stamp"] < 0 and not (decided and (log["fate"] != DELIVERED or delayed(i, play))):
-            return bool(row["due"] <= since)
-        state[FIRST] += 1
-    return False
-
-
-@kernel
-def delayed(i: int, play: Play) -> bool:
-    """Tell whether a rule or the link may delay a packet, by the box's log."""
-    rule = I(play.log[i]["rule"])
+def delayed(row: int, play: Play) -> bool:
+    """Tell whether a rule or the link may delay a sending, by the box's log."""
+    rule = I(play.log[row]["rule"])
     return bool(play.state[LINKED] == 1 or (rule >= 0 and play.chancy[rule] == 1))
 
 
 @kernel
-def wait_or_stay(i: int, time: int, why: int, play: Play) -> None:
-    """Have a packet that may not leave look again while the lab is late, then as its end polls."""
-    gated = why in (LATCHED, UNHEARD)
-    if gated and play.waiting[i] < 0:
-        play.waiting[i] = time
-    since = play.waiting[i]
-    late = time - since
-    if gated and (late < GRACE or (late < GRACE_MOST and behind(since, play))):
-        schedule(play, time + LOOK, SEND, i)
-        return
-    play.waiting[i] = -1
-    if why == LATCHED and play.orders.media[i] == 0 and play.polls[i] < POLLS:
-        play.polls[i] += 1
-        schedule(play, since + POLL, SEND, i)
-        return
-    play.counts[play.whose[i], why] += 1
-
-
-@kernel
-def launch(i: int, time: int, play: Play, caller: Port, server: Port) -> None:
-    """Put packet i on the wire; who waits for an answer looks after it later."""
-    frames, row, orders = play.frames, play.played[i], play.orders
+def launch(row: int, time: int, play: Play, caller: Port, server: Port) -> None:
+    """Put a sending on the wire."""
+    frames, played, orders = play.frames, play.played[row], play.orders
+    i = I(played["packet"])
+    if played["number"] > 1:
+        play.log[row]["packet"], play.log[row]["number"] = i, played["number"] - 1
+    put32(frames.data, frames.at[i] + 8, row)
     source = frames.data.ctypes.data + frames.at[i]
     if orders.side[i] == CALLER:
         sent = put(caller, source, frames.size[i])
@@ -270,44 +255,29 @@ def launch(i: int, time: int, play: Play, caller: Port, server: Port) -> None:
     if not sent:
         play.state[REFUSED] += 1
         return
-    row["due"] = time
-    again = time + (orders.patience[i] << I(row["times"]))
-    over = play.state[FOREIGN] == 1 and again > play.state[PLANNED]
-    if orders.patience[i] > 0 and row["times"] < RESENDS and not over:
-        schedule(play, again, SEND, i)
-    row["times"] += 1
-    play.launched[play.state[LAUNCHED]] = i
+    played["due"] = time
+    play.launched[play.state[LAUNCHED]] = row
     play.state[LAUNCHED] += 1
-
-
-@kernel
-def take_in(i: int, time: int, play: Play) -> None:
-    """Take packet i at its receiver."""
-    orders, ends = play.orders, play.ends
-    if play.dead[2 * orders.flow[i] + 1 - orders.side[i]] == 1:
-        return
-    if orders.gate[i] >= 0 and play.deceived[orders.gate[i]] == 1:
-        return
-    play.state[SIZE] = arrived(i, time, orders, ends, play.state[SIZE])
 
 
 @kernel
 def handle(play: Play, caller: Port, server: Port) -> None:
     """Handle the first event of the heap."""
-    heap, state, count = play.ends.heap, play.state, len(play.orders.flow)
+    heap, state, orders = play.heap, play.state, play.orders
     time, code = heap[0, 0], heap[0, 1]
     state[SIZE] = sift_down(heap, state[SIZE])
-    kind, i = code // count, code % count
+    kind, number = code >> NUMBER_BITS, code & NUMBERS
     if kind == SEND:
-        leave(i, time, play)
+        leave(number, time, play)
     elif kind == BOX:
-        launch(i, time, play, caller, server)
+        launch(number, time, play, caller, server)
     elif kind == ARRIVE:
-        take_in(i, time, play)
-    elif kind in (TO_CALLER, TO_FAR):
+        i = I(play.played[number]["packet"])
+        state[SIZE] = arrived(i, time, orders, play.ends, heap, state[SIZE])
+    else:
+        i = I(play.played[number]["packet"])
         end = I(FAR if kind == TO_FAR else CALLER)
-        slot = 2 * play.orders.flow[i] + end
-        suffer(I(play.played[i]["forged"]), slot, i, play.dead, play.deceived)
+        suffer(I(play.played[number]["forged"]), 2 * orders.flow[i] + end, i, play.ends)
 
 
 @kernel
@@ -336,19 +306,17 @@ def forged_kind(b: Octets, at: int, end: int, around: int) -> int:
 
 
 @kernel
-def on_time(i: int, time: int, play: Play) -> int:
-    """Return when packet i, or an answer to it, that came in at `time` would have come in.
+def on_time(row: int, time: int, play: Play) -> int:
+    """Return when a sending, or an answer to it, that came in at `time` would have come in.
 
     That is, had the lab not been late: when it was due, and what a rule or the link added to that.
     """
-    row, log = play.played[i], play.log[i]
+    played, log = play.played[row], play.log[row]
     if play.state[FOREIGN] == 1:
         return I(time)
-    if log["times"] < row["times"]:  # the kernel dealt with it, which delays nothing
-        return I(row["due"])
-    if not delayed(i, play):
-        return I(row["due"])
-    return I(row["due"] + max(time + play.state[BEGAN] - log["in_time"], 0))
+    if log["times"] == 0 or not delayed(row, play):  # the kernel dealt with it, or nothing added
+        return I(played["due"])
+    return I(played["due"] + max(time + play.state[BEGAN] - log["in_time"], 0))
 
 
 @kernel
@@ -366,21 +334,25 @@ def hear(side: int, port: Port, play: Play) -> int:
         count += 1
         at, end = frame_start(port, slot), frame_end(port, slot)
         time = stamp(port, slot) - state[BEGAN]
+        none = I(len(play.played))
         mark = u8(b, at + 6) if end - at >= 14 and u8(b, at + 7) == state[RUN] else 0
-        i = u32(b, at + 8) if mark > 0 else len(orders.flow)
-        if state[FOREIGN] == 1 and (mark != TAGGED or i >= len(orders.flow)):
-            mark, i = known(side, b, at, end, play)
-        if i >= len(orders.flow):
+        row = u32(b, at + 8) if mark > 0 else none
+        if state[FOREIGN] == 1 and (mark != TAGGED or row >= none):
+            mark, row = known(side, b, at, end, play)
+        if row >= none or play.played[row]["packet"] < 0:
             state[STRANGE] += 1
-        elif mark == TAGGED and orders.side[i] == 1 - side:
-            come(i, time, play)
+            give_back(port, slot)
+            continue
+        i = I(play.played[row]["packet"])
+        if mark == TAGGED and orders.side[i] == 1 - side:
+            come(row, time, play)
         elif mark == FORGED_HERE:
-            row = play.played[i]
-            row["forged"] = max(forged_kind(b, at, end, state[AROUND]), 0)
-            row["letters"] += 1
+            played = play.played[row]
+            played["forged"] = max(forged_kind(b, at, end, state[AROUND]), 0)
+            played["letters"] += 1
             far = side == FAR
             rest = leg(orders.base[i], not far)
-            schedule(play, on_time(i, time, play) + rest, TO_FAR if far else TO_CALLER, i)
+            schedule(play, on_time(row, time, play) + rest, TO_FAR if far else TO_CALLER, row)
         else:
             state[STRANGE] += 1
         give_back(port, slot)
@@ -389,47 +361,49 @@ def hear(side: int, port: Port, play: Play) -> int:
 
 @kernel
 def known(side: int, b: Octets, at: int, end: int, play: Play) -> tuple[int, int]:
-    """Return what a frame without a tag is: (TAGGED, packet), or (FORGED_HERE, what it answers).
+    """Return what a frame without a tag is: (TAGGED, row), or (FORGED_HERE, the one it answers).
 
-    (0, n) where it is of no flow that was launched lately.
+    (0, number of rows) where it is of no flow that was launched lately.
     """
     frames, orders, around = play.frames, play.orders, play.state[AROUND]
     newest, oldest = I(-1), I(-1)
     last = play.state[LAUNCHED]
     for turn_back in range(min(last, STRAY_MOST)):
-        i = play.launched[last - 1 - turn_back]
+        row = play.launched[last - 1 - turn_back]
+        i = I(play.played[row]["packet"])
         place = frames.at[i]
         away = orders.side[i] == 1 - side
-        if away and play.played[i]["stamp"] < 0:
+        if away and play.played[row]["stamp"] < 0:
             if same_packet(b, at, end, frames.data, place, place + frames.size[i], around):
-                oldest = I(i)
+                oldest = I(row)
         if newest < 0 and of_one_flow(
             b, at, end, frames.data, place, place + frames.size[i], around, not away
         ):
-            newest = I(i)
+            newest = I(row)
     if oldest >= 0:
         return I(TAGGED), oldest
     if newest >= 0 and forged_kind(b, at, end, around) >= 0:
         return I(FORGED_HERE), newest
-    return I(0), I(len(orders.flow))
+    return I(0), I(len(play.played))
 
 
 @kernel
-def come(i: int, time: int, play: Play) -> None:
-    """Note that packet i came in at its receiver's port, to be used after its leg."""
-    orders, row = play.orders, play.played[i]
-    if row["stamp"] >= 0 or row["times"] == 0:
+def come(row: int, time: int, play: Play) -> None:
+    """Note that a sending came in at its receiver's port, to be used after its leg."""
+    orders, played = play.orders, play.played[row]
+    if played["stamp"] >= 0 or played["due"] < 0:
         play.state[STRANGE] += 1
         return
+    i = I(played["packet"])
     rest = leg(orders.base[i], orders.side[i] != CALLER)
-    row["stamp"], row["arrival"] = time, time + rest
-    schedule(play, on_time(i, time, play) + rest, ARRIVE, i)
+    played["stamp"], played["arrival"] = time, time + rest
+    schedule(play, on_time(row, time, play) + rest, ARRIVE, row)
 
 
 @kernel
 def turn(budget: int, play: Play, caller: Port, server: Port) -> None:
     """Play for `budget` ns of real time, sleeping while nothing is due and nothing comes."""
-    state, heap = play.state, play.ends.heap
+    state, heap = play.state, play.heap
     clock = now(play.pair) - state[BEGAN]
     until = clock + budget
     while clock < until:

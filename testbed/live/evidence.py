@@ -29,8 +29,8 @@ from testbed.rules import DOWN, UP
 
 Numbers = NDArray[np.int64]
 
-#: What the taps saw of one packet of a capture. Times in ns of the time of day, 0: not seen there.
-#: A packet that was sent again has its last sending here, and `times` counts all of them.
+#: What the taps saw of one sending of a packet. Times in ns of the time of day, 0: not seen there.
+#: times: 1 for a sending that left, 0 for one that did not.
 SEEN = np.dtype(
     [
         ("due", "i8"),  # when its end had to put it on the wire
@@ -38,7 +38,7 @@ SEEN = np.dtype(
         ("box_in", "i8"),  # tap at the box, where it came in
         ("box_out", "i8"),  # the box's record of when it sent the packet on
         ("came", "i8"),  # tap at its receiver's end
-        ("times", "i8"),  # how often it was sent
+        ("times", "i8"),  # how often it left
         ("reordered", "?"),  # came after one of its flow and direction that was sent later
         ("whole", "?"),  # the taps saw the very octets that were sent, wherever they saw it
         ("proven", "?"),  # the taps bear out the fate that the box wrote down
@@ -51,10 +51,11 @@ FILES = ("caller", "box-caller-side", "box-server-side", "server")
 
 
 class Record(NamedTuple):
-    """What one run left behind, by packet of the joint script.
+    """What one run left behind, by row of its sendings (testbed.live.ends).
 
-    rows, store: of testbed.live.taps; began: ns of the time of day; around: octets before a
-    frame's IP packet; below: whether the kernel dealt with some packets before the box's tap.
+    rows, store: of testbed.live.taps; frames: by row too; began: ns of the time of day; around:
+    octets before a frame's IP packet; below: whether the kernel dealt with some packets before the
+    box's tap.
     """
 
     rows: Records
@@ -72,8 +73,8 @@ class Record(NamedTuple):
 def seen_by_taps(held: Record) -> Records:
     """Return SEEN[n]. Raises TestbedError where the taps contradict the box or an end."""
     out = np.zeros(len(held.side), SEEN)
-    rows = held.rows[(held.rows["kind"] == TAGGED) & (held.rows["packet"] >= 0)]
-    packet, stamp = rows["packet"].astype(np.int64), rows["stamp"]
+    rows = held.rows[(held.rows["kind"] == TAGGED) & (held.rows["row"] >= 0)]
+    packet, stamp = rows["row"].astype(np.int64), rows["stamp"]
     up = held.side[packet] == CALLER
     near, far = np.where(up, AT_CALLER, AT_SERVER), np.where(up, AT_SERVER, AT_CALLER)
     at_sender = rows["out"] & (rows["tap"] == near)
@@ -85,7 +86,7 @@ def seen_by_taps(held: Record) -> Records:
     out["whole"] = True
     out["whole"][packet[~rows["whole"]]] = False
     played = held.played
-    out["due"] = np.where(played["times"] > 0, played["due"] + held.began, 0)
+    out["due"] = np.where(played["due"] >= 0, played["due"] + held.began, 0)
     out["box_out"] = held.log["out_time"]
     out["reordered"] = reordered(held.flow * 2 + held.side, out["sent"], out["came"])
     out["proven"] = proven(held, out)
@@ -95,7 +96,8 @@ def seen_by_taps(held: Record) -> Records:
 def proven(held: Record, seen: Records) -> NDArray[np.bool_]:
     """Return which packets' fates the taps bear out; nothing that was not sent has one."""
     fate = held.log["fate"]
-    told = (held.log["times"] == seen["times"]) & (held.played["times"] == seen["times"])
+    launched = held.played["due"] >= 0
+    told = (held.log["times"] == seen["times"]) & (launched == seen["times"])
     entered = (seen["box_in"] >= seen["sent"]) | held.below
     passed = (fate == DELIVERED) & (seen["came"] >= seen["sent"])
     stopped = np.isin(fate, (DROPPED, FORGED, LOST)) & (seen["came"] == 0)
@@ -122,7 +124,7 @@ def doubt(held: Record, seen: Records, doubtful: Numbers, name: str) -> TestbedE
     return TestbedError(
         f"the taps do not bear out what the box wrote down of {len(doubtful)} packets; the first "
         f"is {name}: fate {int(log['fate'])} after {int(log['times'])} of "
-        f"{int(held.played['times'][i])} sendings; taps: {int(row['times'])} left, "
+        f"{int(held.played['due'][i] >= 0)} sendings; taps: {int(row['times'])} left, "
         f"{'' if row['box_in'] else 'none '}came in at the box, "
         f"{'' if row['came'] else 'none '}arrived, octets {octets}"
     )
@@ -142,7 +144,7 @@ def ends_of(frame: bytes, around: int) -> tuple[bytes, bytes, bytes, bytes]:
 
 
 def injected(held: Record) -> tuple[Records, NDArray[np.uint8]]:
-    """Return the frames that the box forged and their octets: LETTER[k], by packet of the script.
+    """Return the frames that the box injected and their octets: LETTER[k], by row of the sending.
 
     Times are ns of the time of day. Raises TestbedError where one does not fit to what it answers,
     or an end did not get it.
@@ -153,7 +155,7 @@ def injected(held: Record) -> tuple[Records, NDArray[np.uint8]]:
     letters = np.zeros(len(rows), LETTER)
     parts, free = [], 0
     for letter, row in zip(letters, rows, strict=True):
-        at, size, packet = int(row["at"]), int(row["size"]), int(row["packet"])
+        at, size, packet = int(row["at"]), int(row["size"]), int(row["row"])
         octets = held.store[at : at + size]
         start = int(held.frames.at[packet])
         about = held.frames.data[start : start + int(held.frames.size[packet])].tobytes()
@@ -187,7 +189,7 @@ def save(
     folder.mkdir(parents=True, exist_ok=True)
 
     def remark(row: np.void) -> str:
-        i = int(row["packet"])
+        i = int(row["row"])
         if i < 0:
             return "not of this run"
         rule = int(held.log["rule"][i])

@@ -20,7 +20,7 @@ from captures.pcap import Packets
 from testbed.access import put16
 from testbed.forge import checksum, summed
 from testbed.places import LOCAL
-from testbed.replay import NEVER, Script
+from testbed.replay import Script, timed
 from testbed.stream import Streams
 from testbed.survey import Survey
 
@@ -52,7 +52,7 @@ def joined(scripts: Sequence[Script]) -> Joint:
     begins = np.array([beginning(one) for one in scripts], np.int64)
     flows = shifts([len(one.held.flows) for one in scripts])
     latches = shifts([len(one.need) for one in scripts])
-    calls = shifts([len(one.deadline) for one in scripts])
+    calls = shifts([len(one.timer) for one in scripts])
 
     def column(name: str, by: Numbers | None = None) -> NDArray[Any]:
         parts = [getattr(one, name) for one in scripts]
@@ -61,36 +61,43 @@ def joined(scripts: Sequence[Script]) -> Joint:
         moved = zip(parts, by, strict=True)
         return np.concatenate([np.where(part >= 0, part + more, part) for part, more in moved])
 
-    deadlines = [
-        np.where(one.deadline == NEVER, NEVER, one.deadline - begin)
-        for one, begin in zip(scripts, begins, strict=True)
-    ]
     sends = [one.send - begin for one, begin in zip(scripts, begins, strict=True)]
     first_child, child = lists([(one.first_child, one.child) for one in scripts], starts)
     first_opens, opens = lists([(one.first_opens, one.opens) for one in scripts], latches)
-    script = Script(
-        joint_survey([one.held for one in scripts]),
-        column("near_is_source"),
-        column("flow", flows),
-        column("side"),
-        np.concatenate(sends),
-        column("base"),
-        column("gate", starts),
-        column("think"),
-        first_child,
-        child,
-        column("latches", latches),
-        column("need"),
-        first_opens,
-        opens,
-        column("heard"),
-        column("call", calls),
-        np.concatenate(deadlines),
-        column("latch_call", calls),
-        column("media"),
-        joint_streams([one.streams for one in scripts]),
-        [],
-        scripts[0].model,
+    empty = np.zeros(0, np.int64)
+    script = timed(
+        Script(
+            held=joint_survey([one.held for one in scripts]),
+            near_is_source=column("near_is_source"),
+            flow=column("flow", flows),
+            side=column("side"),
+            send=np.concatenate(sends),
+            base=column("base"),
+            gate=column("gate", starts),
+            think=empty,
+            first_child=first_child,
+            child=child,
+            before=column("before", starts),
+            gap=empty,
+            after=column("after", starts),
+            latches=column("latches", latches),
+            need=column("need"),
+            first_opens=first_opens,
+            opens=opens,
+            opens_at=empty,
+            heard=column("heard"),
+            heard_at=empty,
+            call=column("call", calls),
+            timer=column("timer"),
+            latch_call=column("latch_call", calls),
+            media=column("media"),
+            law=column("law"),
+            consent=column("consent"),
+            consent_ns=joint_slots([one.consent_ns for one in scripts]),
+            streams=joint_streams([one.streams for one in scripts]),
+            calls=[],
+            model=scripts[0].model,
+        )
     )
     return Joint(script, tuple(int(start) for start in starts), begins)
 
@@ -114,6 +121,11 @@ def lists(parts: Sequence[tuple[Numbers, Numbers]], by: Numbers) -> tuple[Number
     total = sum(len(values) for _, values in parts)
     values = [values + shift for (_, values), shift in zip(parts, by, strict=True)]
     return np.concatenate((*firsts, [total])).astype(np.int64), np.concatenate(values)
+
+
+def joint_slots(parts: Sequence[Numbers]) -> Numbers:
+    """Return int64[2 * flows + 2] of several captures as one; the last two slots are of no flow."""
+    return np.concatenate((*(one[:-2] for one in parts), np.zeros(2, np.int64)))
 
 
 def joint_streams(parts: Sequence[Streams]) -> Streams:

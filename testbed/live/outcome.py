@@ -13,20 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classifier.flow import FLOW, Records
-from testbed.access import CLAMPED, ETHERNET_LENGTH, FRAGMENTED, TOO_LARGE
-from testbed.endpoints import COUNTS, stalled, waited
+from testbed.access import CLAMPED, ETHERNET_LENGTH, FRAGMENTED
+from testbed.endpoints import ATTEMPT, COUNTS, count_stalled
 from testbed.errors import TestbedError
 from testbed.forge import LETTER
 from testbed.live import evidence, witness
 from testbed.live.box import Box
-from testbed.live.ends import BEGAN, REFUSED, STRANGE, Play
+from testbed.live.ends import BEGAN, REFUSED, ROWS, STRANGE, Play, rows_for
 from testbed.live.evidence import Record
 from testbed.live.stage import Stage
 from testbed.middlebox import DELIVERED, DROPPED, FATES, TOO_BIG
 from testbed.places import LOCAL
 from testbed.policy import Policy
-from testbed.replay import Script
-from testbed.virtual import CAPTURED, FATE, Simulation
+from testbed.virtual import CAPTURED, Simulation, flow_numbers, summary
 
 Numbers = NDArray[np.int64]
 
@@ -37,10 +36,10 @@ class Replay:
 
     simulations: one per capture, in order, their times on the capture's own clock; twins: the same
     packets, addresses, policy and seed in virtual time, to tell parity by (judge each against
-    the simulation, or twin, of a run under the empty policy); seen: SEEN[n] per capture;
-    injected: per capture, int64[n], frames forged by the box in answer to each packet, as the ends
-    received them; error_us: float64[k], how much later than due each packet stood on the wire;
-    added_us: float64[k], from box in to receiver, of packets that no rule and no link delayed;
+    the simulation, or twin, of a run under the empty policy); seen: per capture, SEEN[k], a row for
+    each of its simulation's attempts; error_us: float64[k], how much later than due each sending
+    stood on the wire; added_us: float64[k], from box in to receiver, of sendings that no rule and
+    no link delayed;
     counters: the box's, by name, and the ends' (frames, resent, overloads); met: packets that met
     each rule's match, by the rule's name; seconds: wall time of the run, start of the box included;
     taps: the pcapng files that were written.
@@ -49,7 +48,6 @@ class Replay:
     simulations: tuple[Simulation, ...]
     twins: tuple[Simulation, ...]
     seen: tuple[NDArray[np.void], ...]
-    injected: tuple[Numbers, ...]
     error_us: NDArray[np.float64]
     added_us: NDArray[np.float64]
     counters: dict[str, int]
@@ -59,7 +57,8 @@ class Replay:
 
     @property
     def fates(self) -> dict[str, int]:
-        """Return `packets` that were sent, and `proven`: those whose fate the taps bear out."""
+        """Return `packets` that were sent, copies counted, and `proven`: those whose fate the taps
+        bear out."""
         sent = [one["times"] > 0 for one in self.seen]
         proven = sum(int((one["proven"] & s).sum()) for one, s in zip(self.seen, sent, strict=True))
         return {"packets": sum(int(s.sum()) for s in sent), "proven": proven}
@@ -97,7 +96,7 @@ def of_box(box: Box) -> Told:
 def witnessed(middlebox: str, stage: Stage) -> Told:
     """Return what is known of somebody else's box before the taps are asked: its name."""
     name, captures = witness.name_of(middlebox), len(stage.captures)
-    log = witness.blank(len(stage.joint.script.flow))
+    log = witness.blank(rows_for(len(stage.joint.script.flow)))
     shares = np.zeros((captures, 1), np.int64)
     return Told(log, np.zeros(0, FLOW), shares, {"dropped_by_overload": 0}, {}, name)
 
@@ -108,16 +107,24 @@ class Outcome:
     def __init__(self, stage: Stage, played: Performed, told: Told, below: bool) -> None:
         """Read what the box and the taps tell."""
         self.stage, self.play, self.missed = stage, played.play, played.missed
-        self.log, self.flows, self.foreign = told.log, told.flows, told.foreign
+        self.flows, self.foreign = told.flows, told.foreign
         self.shares, self.counters, self.box_met = told.shares, told.counters, told.met
         self.began = int(self.play.state[BEGAN])
         orders, around = stage.joint.script, ETHERNET_LENGTH + stage.about.overhead
+        count, used = len(orders.flow), int(self.play.state[ROWS])
+        self.played, self.log = self.play.played[:used], told.log[:used]
+        #: The packet and the capture of each row.
+        self.packet = np.concatenate((np.arange(count), self.played["packet"][count:]))
+        self.whose = self.play.whose[self.packet]
+        frames = stage.frames._replace(
+            at=stage.frames.at[self.packet], size=stage.frames.size[self.packet]
+        )
         rows = played.rows
         if self.foreign:
-            rows = witness.recognised(rows, played.store, stage.frames, around)
+            rows = witness.recognised(rows, played.store, frames, around)
         self.record = Record(
-            rows, played.store, stage.frames, self.play.played, self.log, orders.side, orders.flow,
-            self.began, around, below,
+            rows, played.store, frames, self.played, self.log, orders.side[self.packet],
+            orders.flow[self.packet], self.began, around, below,
         )  # fmt: skip
         self.seen = evidence.seen_by_taps(self.record)
         if self.foreign:
@@ -127,16 +134,16 @@ class Outcome:
         """Write the log of a box that wrote none."""
         told = witness.account(self.record, self.seen)
         self.log = told.log
-        answered = self.play.played["letters"] > 0
+        answered = self.played["letters"] > 0
         self.log["rule"][answered | witness.held_up(self.seen)] = 0
         self.record = self.record._replace(log=self.log)
         struck = self.log["rule"] >= 0
         for number in range(len(self.stage.captures)):
-            self.shares[number, 0] = int(struck[self.stage.joint.part(number)].sum())
+            self.shares[number, 0] = int(struck[self.whose == number].sum())
         self.counters |= {
             "dropped_by_box": int((self.log["fate"] == DROPPED).sum()),
             "changed_by_box": told.changed,
-            "injected": int(self.play.played["letters"].sum()),
+            "injected": int(self.played["letters"].sum()),
         }
         self.box_met = {str(self.foreign): int(self.shares.sum())}
 
@@ -145,7 +152,7 @@ class Outcome:
         taps: Path | None, begun_at: float,
     ) -> Replay:  # fmt: skip
         """Return everything; raises TestbedError where the run is void."""
-        stage, played, missed = self.stage, self.play.played, self.missed
+        played, missed = self.played, self.missed
         if missed or self.play.state[REFUSED] or self.counters["dropped_by_overload"]:
             raise TestbedError(
                 f"frames were lost by the lab itself: {missed} at the ends, "
@@ -154,17 +161,16 @@ class Outcome:
             )
         paths: tuple[Path, ...] = ()
         if taps is not None:
-            names = [stage.name(i) for i in range(len(played))]
+            names = [self.name(row) for row in range(len(played))]
             rules = tuple(rule.name for rule in policy.rules)
             rules = (self.foreign,) if self.foreign else rules
             paths = evidence.save(taps, self.record, self.seen, rules, names)
-        doubtful = np.flatnonzero((played["times"] > 0) & ~self.seen["proven"])
+        doubtful = np.flatnonzero((played["due"] >= 0) & ~self.seen["proven"])
         if len(doubtful):
-            raise evidence.doubt(self.record, self.seen, doubtful, stage.name(int(doubtful[0])))
+            raise evidence.doubt(self.record, self.seen, doubtful, self.name(int(doubtful[0])))
         letters, mail = np.zeros(0, LETTER), np.zeros(0, np.uint8)
         if not self.foreign:
             letters, mail = evidence.injected(self.record)
-        parts = [stage.joint.part(k) for k in range(len(stage.captures))]
         simulations = tuple(
             self.simulation(k, policy, link, seed, letters, mail, twin)
             for k, twin in enumerate(twins)
@@ -179,8 +185,7 @@ class Outcome:
         return Replay(
             simulations,
             twins,
-            tuple(self.seen[part] for part in parts),
-            tuple(played["letters"][part].copy() for part in parts),
+            tuple(self.seen[self.rows_of(k)] for k in range(len(twins))),
             (stood - self.seen["due"])[on_wire] / 1000,
             (self.seen["came"] - self.seen["box_in"])[plain] / 1000,
             self.counters | self.ends_counters(),
@@ -193,12 +198,24 @@ class Outcome:
         """Return what the ends counted, over all captures."""
         told = self.play.counts.sum(axis=0)
         found = {name: int(n) for name, n in zip(COUNTS, told, strict=True)}
-        found["frames"] = int(self.play.played["times"].sum())
+        found["frames"] = int((self.played["due"] >= 0).sum())
         found["clipped"], found["strange"] = (
             self.stage.frames.clipped,
             int(self.play.state[STRANGE]),
         )
         return found
+
+    def name(self, row: int) -> str:
+        """Return what a sending is called."""
+        number = int(self.played["number"][row])
+        again = f", sending {number}" if number > 1 else ""
+        return self.stage.name(int(self.packet[row])) + again
+
+    def rows_of(self, number: int) -> Numbers:
+        """Return the rows of a capture's sendings, in the order of leaving."""
+        rows = np.flatnonzero((self.whose == number) & (self.played["packet"] >= 0))
+        order: Numbers = np.lexsort((rows, self.played["left"][rows])).astype(np.int64)
+        return rows[order]
 
     def simulation(
         self, number: int, policy: Policy, link: str, seed: int, letters: Records,
@@ -207,74 +224,90 @@ class Outcome:
         """Return what became of one capture, times on its own clock."""
         stage, part = self.stage, self.stage.joint.part(number)
         shift = int(stage.joint.begins[number])
-        orders = stage.scripts[number]
-        fates = self.fates(part, orders, shift, stage.fits[number])
-        joint = stage.joint.script
+        joint, ends = stage.joint.script, self.play.ends
+        attempts = self.attempts(number, shift)
+        used = moved(ends.used[part], shift)
+        fates = summary(attempts, used)
         latches = slice_of([len(one.need) for one in stage.scripts], number)
-        opened = self.play.ends.opened[latches].copy()
         counts = self.play.counts[number].copy()
-        counts[COUNTS.index("stalled")] = stalled(
-            joint.streams.stream[part], joint.streams.after[part], self.play.ends.reached, fates
+        mine = joint.streams._replace(
+            stream=joint.streams.stream[part], after=joint.streams.after[part]
         )
-        counts[COUNTS.index("waited")] = waited(fates, counts)
-        own = (letters["packet"] >= part.start) & (letters["packet"] < part.stop)
-        mine = letters[own].copy()
-        mine["packet"] -= part.start
-        mine["time"] += shift - self.began
-        met = fates["box_time"] >= 0
-        fits = stage.fits[number]
-        counters = {
-            name.replace(" ", "_"): int((fates["fate"] == i).sum()) for i, name in enumerate(FATES)
-        }
-        counters |= {name: int(n) for name, n in zip(COUNTS, counts, strict=True)}
-        counters["clamped"] = int((met & (fits == CLAMPED)).sum())
-        counters["fragmented"] = int((met & (fits == FRAGMENTED)).sum())
+        counts[COUNTS.index("stalled")] = count_stalled(mine, attempts, used, ends.reached)
+        counts[COUNTS.index("waited")] = np.count_nonzero(ends.left[part] < 0)
         known: dict[str, Any] = {}
         if self.foreign:  # of whose rules nothing is known; flows are those of the twin
-            known = {"rules": (self.foreign,), "held_up": witness.held_up(self.seen[part])}
+            held_up = np.zeros(len(fates), bool)
+            rows = self.rows_of(number)
+            held_up[self.packet[rows[witness.held_up(self.seen[rows])]] - part.start] = True
+            known = {"rules": (self.foreign,), "held_up": held_up}
         else:
-            flow = np.where(met, self.log["flow"][part], -1).astype(np.int64)
-            known = {"flow": flow, "flows": self.flows}
+            known = {"flow": flow_numbers(attempts, len(fates)), "flows": self.flows}
         return replace(
             twin,
             fates=fates,
             met=self.met(number),
-            opened=np.where(opened >= 0, opened + shift, -1),
-            counters=counters,
-            letters=mine,
+            opened=moved(ends.opened[latches], shift),
+            counters=self.counters_of(fates, stage.fits[number], counts),
+            letters=self.letters_of(part, letters, shift),
             mail=mail,
             others={},
+            attempts=attempts,
             **known,
         )
+
+    def letters_of(self, part: slice, letters: Records, shift: int) -> Records:
+        """Return the injected frames of one capture, by its packets and on its clock."""
+        packet = self.packet[letters["packet"]]
+        mine: Records = letters[(packet >= part.start) & (packet < part.stop)].copy()
+        mine["packet"] = self.packet[mine["packet"]] - part.start
+        mine["time"] += shift - self.began
+        return mine
+
+    def counters_of(
+        self, fates: Records, fits: NDArray[np.uint8], counts: Numbers
+    ) -> dict[str, int]:
+        """Return a capture's counters by name."""
+        met = fates["box_time"] >= 0
+        found = {
+            name.replace(" ", "_"): int((fates["fate"] == i).sum()) for i, name in enumerate(FATES)
+        }
+        found |= {name: int(n) for name, n in zip(COUNTS, counts, strict=True)}
+        found["clamped"] = int((met & (fits == CLAMPED)).sum())
+        found["fragmented"] = int((met & (fits == FRAGMENTED)).sum())
+        return found
+
+    def attempts(self, number: int, shift: int) -> Records:
+        """Return ATTEMPT[k], every sending of one capture, on its own clock."""
+        part, rows = self.stage.joint.part(number), self.rows_of(number)
+        played, log, packet = self.played[rows], self.log[rows], self.packet[rows]
+        local = self.stage.joint.script.side[packet] == LOCAL
+        met = played["due"] >= 0
+        out = np.zeros(len(rows), ATTEMPT)
+        out["packet"], out["number"] = packet - part.start, played["number"]
+        out["sent"], out["arrived"] = played["left"] + shift, moved(played["arrival"], shift)
+        out["box"] = np.where(met, log["in_time"] - self.began + shift, -1)
+        out["fate"] = np.where(met, log["fate"], np.where(local, DELIVERED, TOO_BIG))
+        out["rule"] = np.where(met, log["rule"], -1)
+        out["flow"] = -1 if self.foreign else np.where(met, log["flow"], -1)
+        out["letters"], out["forged"] = played["letters"], played["forged"]
+        return out
 
     def met(self, number: int) -> Numbers:
         """Return int64[rules], how many packets of a capture met each rule's match.
 
         What the kernel dealt with, never seen at the box, met the rule that condemned its flow.
         """
-        part, met = self.stage.joint.part(number), self.shares[number].copy()
-        seen, rule = self.seen[part], self.log["rule"][part]
+        own, met = self.whose == number, self.shares[number].copy()
+        seen, rule = self.seen[own], self.log["rule"][own]
         below = (seen["times"] > 0) & (seen["box_in"] == 0) & (rule >= 0)
         met += np.bincount(rule[below], minlength=len(met))
         return np.asarray(met)
 
-    def fates(
-        self, part: slice, orders: Script, shift: int, fits: NDArray[np.uint8]
-    ) -> NDArray[np.void]:
-        """Return FATE[n] of one capture."""
-        played, log = self.play.played[part], self.log[part]
-        fates = np.zeros(len(played), FATE)
-        fates["sent"] = played["sent"]
-        fates["rule"] = fates["box_time"] = -1
-        fates["arrival_time"] = np.where(played["arrival"] >= 0, played["arrival"] + shift, -1)
-        local = played["sent"] & (orders.side == LOCAL)
-        large = played["sent"] & ~local & (fits == TOO_LARGE)
-        met = played["times"] > 0
-        fates["fate"][local], fates["fate"][large] = DELIVERED, TOO_BIG
-        fates["fate"][met], fates["rule"][met] = log["fate"][met], log["rule"][met]
-        fates["box_time"][met] = log["in_time"][met] - self.began + shift
-        fates["letters"] = played["letters"]
-        return fates
+
+def moved(times: Numbers, shift: int) -> Numbers:
+    """Return times on another clock; -1, never, stays."""
+    return np.where(times >= 0, times + shift, -1).astype(np.int64)
 
 
 def slice_of(lengths: Sequence[int], number: int) -> slice:

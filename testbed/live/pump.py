@@ -43,9 +43,10 @@ from testbed.rules import UP, RuleTable
 
 Numbers = NDArray[np.int64]
 
-#: What the box wrote down of a tagged packet; row N is packet N of the script. fate: of
-#: testbed.middlebox.FATES (0: never met the box); times in ns of the time of day, 0 never; times:
-#: how often it came.
+#: What the box wrote down of a tagged frame; row N is the first sending of packet N of the script,
+#: rows behind all packets are later sendings. fate: of testbed.middlebox.FATES (0: never met the
+#: box); times in ns of the time of day, 0 never; times: how often it came. The ends write packet
+#: and number before they send: of a later sending the packet, and how often that was sent before.
 BOX_LOG = np.dtype(
     [
         ("in_time", "i8"),
@@ -54,6 +55,8 @@ BOX_LOG = np.dtype(
         ("rule", "i2"),
         ("fate", "u1"),
         ("times", "u1"),
+        ("packet", "i4"),
+        ("number", "u1"),
     ]
 )
 
@@ -321,8 +324,10 @@ def take(side: int, clock: int, work: Work, caller: Port, server: Port) -> int:
         packet = tag if tag >= 0 else counters[RECEIVED]
         chances, capture = I(packet), I(0)
         if tag >= 0:  # chances of a copy are drawn anew
-            chances = work.numbers[tag] + (I(log[tag]["times"]) << 32)
-            capture = work.whose[tag]
+            first = I(log[tag]["packet"]) if log[tag]["number"] > 0 else I(tag)
+            copies = I(log[tag]["number"]) + I(log[tag]["times"])
+            chances = work.numbers[first] + (copies << 32)
+            capture = work.whose[first]
         fate, rule, release, flow = judge(side, b, at, end, time, packet, chances, capture, work)
         if tag >= 0:
             write_log(log, tag, time, fate, rule, flow)

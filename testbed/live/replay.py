@@ -29,7 +29,7 @@ from testbed.live import witness
 from testbed.live.blackbox import Blackbox, kind_of
 from testbed.live.blackbox import missing as missing_of
 from testbed.live.box import Box
-from testbed.live.ends import BEGAN, SIZE, Play, turn
+from testbed.live.ends import BEGAN, LACKING, SIZE, Play, rows_for, turn
 from testbed.live.load import preferred
 from testbed.live.network import MAXIMUM_MTU, Network
 from testbed.live.outcome import Outcome, Performed, Replay, of_box, witnessed
@@ -51,8 +51,11 @@ SLICE = 50_000_000
 #: A run begins this long after everything stands ready, in ns; and it is over once nothing is due
 #: and nothing on its way for so many slices.
 READY, QUIET = 20_000_000, 4
-#: How long, in ns, a run may take beyond its last planned packet (what lost packets are sent again
-#: after is in it), and how long nothing may change while a frame is still on its way.
+#: How long, in ns, after the last planned packet lost ones are still sent again, here and in the
+#: twins: a live run waits in real time.
+UNTIL = 8_000_000_000
+#: How long, in ns, a run may take beyond its last planned packet, and how long nothing may change
+#: while a frame is still on its way.
 BEYOND, STUCK = 90_000_000_000, 3_000_000_000
 
 
@@ -93,7 +96,9 @@ def simulate(
     if middlebox is not None:
         checked_box(middlebox, policy, link, offload)
     stage = Stage(captures, access, model, addressing, mtu_of(network, access))
-    twins = tuple(stage.twin(k, policy, seed, link, addressing) for k in range(len(captures)))
+    twins = tuple(
+        stage.twin(k, policy, seed, link, addressing, UNTIL) for k in range(len(captures))
+    )
     with ExitStack() as stack:
         if network is None:
             network = stack.enter_context(Network(mtu=MAXIMUM_MTU))
@@ -108,7 +113,7 @@ def simulate(
             access=access,
             link=link,
             offload=offload,
-            log_packets=len(stage.joint.script.flow),
+            log_packets=rows_for(len(stage.joint.script.flow)),
             starts=stage.joint.starts,
             run=stage.run,
             core=sorted(os.sched_getaffinity(0))[-1],
@@ -132,8 +137,9 @@ def foreign(
     limit = 60.0 + (BEYOND + (int(plan.max()) if len(plan) else 0)) / 1e9
     chancy = np.zeros(1, np.uint8)
     core = sorted(os.sched_getaffinity(0))[-1]
+    log = witness.blank(rows_for(len(plan)))
     with Blackbox(network, middlebox, limit_s=limit, core=core) as box:
-        played = performed(network, box, stage, chancy, witness.blank(len(plan)), foreign=True)
+        played = performed(network, box, stage, chancy, log, foreign=True)
     outcome = Outcome(stage, played, witnessed(middlebox, stage), False)
     return outcome.replay(EMPTY, link, seed, twins, taps, begun_at)
 
@@ -229,9 +235,9 @@ def performed(
     with (
         closing(Ring(*pids[0], RING, seen=True)) as caller,
         closing(Ring(*pids[1], RING, seen=True)) as server,
-        Taps(network, stage.frames, stage.run) as taps,
+        Taps(network, stage.frames, stage.run, log=log) as taps,
     ):
-        play = stage.play((caller, server), log, chancy, linked, foreign)
+        play = stage.play((caller, server), log, chancy, linked, UNTIL, foreign)
         with compile_lock():
             turn(0, play, caller.port, server.port)
         with hurried(sorted(os.sched_getaffinity(0))[0]):
@@ -245,7 +251,8 @@ def performed(
 def to_the_end(play: Play, box: Box | Blackbox, caller: Ring, server: Ring) -> None:
     """Play until nothing is due and nothing on its way; raises TestbedError."""
     plan = play.orders.send
-    limit = BEYOND + (int(plan.max()) if len(plan) else 0)
+    planned = int(plan.max()) if len(plan) else 0
+    limit = BEYOND + planned
     quiet, changed, before = 0, 0, (-1, -1)
     while quiet < QUIET:
         turn(SLICE, play, caller.port, server.port)
@@ -253,7 +260,12 @@ def to_the_end(play: Play, box: Box | Blackbox, caller: Ring, server: Ring) -> N
         assert_alive(box, clock / 1e9)
         if clock > limit:
             raise TestbedError(
-                f"the ends still play {clock / 1e9:.0f} s into a run of {plan.max() / 1e9:.0f} s"
+                f"the ends still play {clock / 1e9:.0f} s into a run of {planned / 1e9:.0f} s"
+            )
+        if play.state[LACKING]:
+            raise TestbedError(
+                f"{int(play.state[LACKING])} packets had to be sent again more often than the lab "
+                "has room for; the run is void"
             )
         way = on_its_way(play)
         state = int(play.state[SIZE]), int(way.sum())
@@ -265,7 +277,7 @@ def to_the_end(play: Play, box: Box | Blackbox, caller: Ring, server: Ring) -> N
 
 
 def on_its_way(play: Play) -> NDArray[np.bool_]:
-    """Return which packets stand on the wire or in the box, as far as the ends and box know."""
-    out = (play.played["times"] > 0) & (play.played["stamp"] < 0)
-    undecided = play.log["times"] < play.played["times"]
+    """Return which sendings stand on the wire or in the box, as far as the ends and box know."""
+    out = (play.played["due"] >= 0) & (play.played["stamp"] < 0)
+    undecided = play.log["times"] == 0
     return np.asarray(out & (undecided | (play.log["fate"] == DELIVERED)))

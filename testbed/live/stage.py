@@ -21,7 +21,6 @@ from testbed.endpoints import arrays, begin, fresh
 from testbed.live.ends import SIZE, Play, begun
 from testbed.live.joint import Frames, Joint, frames, joined, write_checksums
 from testbed.live.rings import Ring
-from testbed.patience import patience
 from testbed.places import CALLER
 from testbed.policy import Policy
 from testbed.replay import script
@@ -78,13 +77,16 @@ class Stage:
         return on_lab(policy, images) if images else policy
 
     def twin(
-        self, number: int, policy: Policy, seed: int, link: str, addressing: str
+        self, number: int, policy: Policy, seed: int, link: str, addressing: str, until: int
     ) -> Simulation:
-        """Return one capture in virtual time, with the addresses that it has here."""
+        """Return one capture in virtual time, with the addresses that it has here.
+
+        until: ns after its last planned packet, after which nothing is sent again.
+        """
         one = self.captures[number]
         return virtual.simulate(
             one.packets, one.calls, (), policy, self.access, seed, self.model, link, addressing,
-            one.dressed, self.labs[number],
+            one.dressed, self.labs[number], until=until,
         )  # fmt: skip
 
     def name(self, packet: int) -> str:
@@ -94,18 +96,22 @@ class Stage:
 
     def play(
         self, ports: tuple[Ring, Ring], log: Records, chancy: NDArray[np.uint8], linked: bool,
-        foreign: bool = False,
+        until: int, foreign: bool = False,
     ) -> Play:  # fmt: skip
-        """Return what both ends work on, everything that waits for nothing scheduled."""
+        """Return what both ends work on, everything that waits for nothing scheduled.
+
+        until: ns after the last planned packet, after which nothing is sent again.
+        """
         orders, count = self.joint.script, len(self.joint.starts)
         whose = np.repeat(np.arange(count), [len(one.flow) for one in self.scripts])
         large = np.concatenate(self.fits) == TOO_LARGE
         ends = fresh(orders)
-        told = arrays(orders, np.concatenate([patience(one.held) for one in self.scripts]))
+        told = arrays(orders)
+        planned = int(orders.send.max(initial=0))
         play = begun(
             orders, ends, told, whose.astype(np.int64), large.astype(np.uint8), chancy, self.frames,
-            log, count, (ports[0].port, ports[1].port), self.run,
+            log, count, planned + until, (ports[0].port, ports[1].port), self.run,
             ETHERNET_LENGTH + self.about.overhead, linked, foreign,
         )  # fmt: skip
-        play.state[SIZE] = begin(orders.send, orders.gate, ends.heap)
+        play.state[SIZE] = begin(told, ends, play.heap)
         return play

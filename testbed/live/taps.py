@@ -26,7 +26,7 @@ from classifier.flow import Records
 from testbed.errors import TestbedError
 from testbed.live.joint import Frames
 from testbed.live.network import Network, Ports
-from testbed.live.pump import FORGED_HERE, TAGGED
+from testbed.live.pump import BOX_LOG, FORGED_HERE, TAGGED
 from testbed.live.rings import (
     Port,
     Ring,
@@ -45,7 +45,7 @@ Numbers = NDArray[np.int64]
 FRAMES, REST_SECONDS = 8192, 0.004
 
 #: A frame that a tap saw. tap: index of the interface in testbed.live.network.Ports; out: it left
-#: by that interface; kind: TAGGED, FORGED_HERE or 0; packet: number in the joint script, -1;
+#: by that interface; kind: TAGGED, FORGED_HERE or 0; row: of the sending (testbed.live.ends), -1;
 #: stamp: ns of the time of day; at, size: where it stands in the store.
 TAPPED = np.dtype(
     [
@@ -53,7 +53,7 @@ TAPPED = np.dtype(
         ("out", "?"),
         ("kind", "u1"),
         ("whole", "?"),  # the octets are those that were sent
-        ("packet", "i4"),
+        ("row", "i4"),
         ("stamp", "i8"),
         ("at", "i8"),
         ("size", "i4"),
@@ -72,14 +72,18 @@ class Taps:
         run: int,
         copies: int = 5,
         more: tuple[int, int] = (4096, 1 << 20),
+        log: Records | None = None,
     ) -> None:
         """Open the rings; nothing is kept yet. frames: what will be sent; run: its octet.
 
-        copies: how often a frame is kept on average at most: each stands on two wires, at three
-        taps, and may be sent again. more: room for other frames, and their octets.
+        log: the box's (testbed.live.pump), in which later sendings have their packet; None where
+        nothing is sent twice. copies: how often a frame is kept on average at most: each stands on
+        two wires, at three taps, and may be sent again. more: room for other frames, and their
+        octets.
         """
         count, octets = len(frames.at), int(frames.size.sum())
         self.frames, self.run = frames, run
+        self.log = np.zeros(len(frames.at), BOX_LOG) if log is None else log
         self.rows: Records = np.zeros(copies * count + more[0], TAPPED)
         self.store = np.zeros(copies * octets + more[1], np.uint8)
         self.state = np.zeros(3, np.int64)
@@ -120,9 +124,9 @@ class Taps:
 
     def _empty(self) -> int:
         """Keep what stands in the rings; returns how many frames."""
-        frames, count = self.frames, 0
+        rows, store, state, count = self.rows, self.store, self.state, 0
         for number, ring in enumerate(self.rings):
-            count += listen(number, ring.port, self.run, frames, self.rows, self.store, self.state)
+            count += listen(number, ring.port, self.run, self.frames, self.log, rows, store, state)
         return count
 
     def _listen(self) -> None:
@@ -146,8 +150,9 @@ class Taps:
 
 @kernel
 def listen(
-    tap: int, port: Port, run: int, frames: Frames, rows: Records, store: Octets, state: Numbers
-) -> int:
+    tap: int, port: Port, run: int, frames: Frames, log: Records, rows: Records, store: Octets,
+    state: Numbers,
+) -> int:  # fmt: skip
     """Keep the frames that stand in a tap's ring; returns how many."""
     b, count = port.octets, I(0)
     slot = next_frame(port)
@@ -161,12 +166,15 @@ def listen(
             row, place = rows[state[ROWS]], state[OCTETS]
             copy(store.ctypes.data + place, b.ctypes.data + at, size)
             row["tap"], row["out"], row["stamp"] = tap, is_outgoing(port, slot), stamp(port, slot)
-            row["at"], row["size"], row["packet"], row["kind"] = place, size, -1, 0
+            row["at"], row["size"], row["row"], row["kind"] = place, size, -1, 0
             if size >= 14 and u8(b, at + 7) == run and u8(b, at + 6) in (TAGGED, FORGED_HERE):
                 number = u32(b, at + 8)
-                if number < len(frames.at):
-                    row["kind"], row["packet"] = b[at + 6], number
-                    row["whole"] = same(b, at, size, frames, number)
+                if number < len(log):
+                    packet = I(number)
+                    if log[number]["number"] > 0:
+                        packet = I(log[number]["packet"])
+                    row["kind"], row["row"] = b[at + 6], number
+                    row["whole"] = packet < len(frames.at) and same(b, at, size, frames, packet)
             state[ROWS] += 1
             state[OCTETS] += size
         give_back(port, slot)
@@ -176,12 +184,12 @@ def listen(
 
 @kernel
 def same(b: Octets, at: int, size: int, frames: Frames, number: int) -> bool:
-    """Tell whether octets are those of the frame that was sent under a number."""
+    """Tell whether octets are those of a packet's frame, the number of the sending apart."""
     if size != frames.size[number]:
         return False
     place = frames.at[number]
     for octet in range(size):
-        if b[at + octet] != frames.data[place + octet]:
+        if b[at + octet] != frames.data[place + octet] and not 8 <= octet < 12:
             return False
     return True
 

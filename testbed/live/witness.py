@@ -32,7 +32,7 @@ HELD_UP = 20_000_000
 
 
 class Account(NamedTuple):
-    """What the witnesses tell of a run, by packet of the joint script.
+    """What the witnesses tell of a run, by row of its sendings.
 
     log: BOX_LOG[n], written from the taps; the rule of a dropped packet is 0; changed: packets that
     came with other octets than they were sent with.
@@ -68,19 +68,20 @@ def account(held: Record, seen: Records) -> Account:
     before = whole_before(held)
     changed = int((sent & came & ~seen["whole"] & before).sum())
     seen["whole"] = before
-    told = (held.played["times"] == seen["times"]) & ((held.played["stamp"] >= 0) == came)
+    launched = held.played["due"] >= 0
+    told = (launched == seen["times"]) & ((held.played["stamp"] >= 0) == came)
     seen["proven"] = sent & told & before & (seen["box_in"] >= seen["sent"])
     return Account(log, changed)
 
 
 def whole_before(held: Record) -> NDArray[np.bool_]:
     """Return which packets the taps before the box saw octet by octet as they were sent."""
-    rows = held.rows[(held.rows["kind"] == TAGGED) & (held.rows["packet"] >= 0)]
-    up = held.side[rows["packet"]] == CALLER
+    rows = held.rows[(held.rows["kind"] == TAGGED) & (held.rows["row"] >= 0)]
+    up = held.side[rows["row"]] == CALLER
     near = rows["out"] & (rows["tap"] == np.where(up, AT_CALLER, AT_SERVER))
     near |= ~rows["out"] & (rows["tap"] == np.where(up, AT_BOX, BEHIND_BOX))
     out = np.ones(len(held.side), bool)
-    out[rows["packet"][near & ~rows["whole"]]] = False
+    out[rows["row"][near & ~rows["whole"]]] = False
     return out
 
 
@@ -110,7 +111,7 @@ def recognised(rows: Records, store: NDArray[np.uint8], frames: Frames, around: 
         body = store[start : int(row["at"]) + int(row["size"])].tobytes()
         queue = waiting.get((int(row["tap"]), lasting(body)))
         if queue:
-            row["kind"], row["packet"], row["whole"] = TAGGED, queue.pop(0), True
+            row["kind"], row["row"], row["whole"] = TAGGED, queue.pop(0), True
     return rows
 
 
@@ -118,13 +119,13 @@ def waiting_packets(
     rows: Records, frames: Frames, around: int
 ) -> dict[tuple[int, bytes], list[int]]:
     """Return the packets that left and never came with their tag, by receiving tap and content."""
-    tagged = rows[(rows["kind"] == TAGGED) & (rows["packet"] >= 0)]
+    tagged = rows[(rows["kind"] == TAGGED) & (rows["row"] >= 0)]
     ends = np.isin(tagged["tap"], (AT_CALLER, AT_SERVER))
-    came = set(tagged["packet"][ends & ~tagged["out"]].tolist())
+    came = set(tagged["row"][ends & ~tagged["out"]].tolist())
     left = tagged[ends & tagged["out"]]
     waiting: dict[tuple[int, bytes], list[int]] = defaultdict(list)
     for row in left[np.argsort(left["stamp"], kind="stable")]:
-        packet = int(row["packet"])
+        packet = int(row["row"])
         if packet not in came:
             at, size = int(frames.at[packet]), int(frames.size[packet])
             body = frames.data[at + around : at + size].tobytes()

@@ -43,7 +43,7 @@ seconds = 0.2
 enabled = false
 """
 
-FATE = np.dtype([("sent", "?"), ("fate", "u1"), ("rule", "i2")])
+FATE = np.dtype([("fate", "u1"), ("struck_rule", "i2")])
 LOSS = ("flows", "hit", "bytes", "bytes_hit", "seconds", "seconds_lost")
 
 
@@ -71,12 +71,19 @@ class Paper:
             raise ArithmeticError("the paper tore")
         _, numbers = classify_packets(packets, "paper")
         fates = np.zeros(packets.total, FATE)
-        fates["sent"] = True
-        fates["fate"], fates["rule"] = (2, 0) if active else (1, -1)
-        return SimpleNamespace(fates=fates, flow=numbers, flows=None, active=active)
+        fates["fate"], fates["struck_rule"] = (2, 0) if active else (1, -1)
+        return SimpleNamespace(
+            fates=fates,
+            flow=numbers,
+            flows=None,
+            active=active,
+            struck=fates["fate"] == 2,
+            delivered=fates["fate"] == 1,
+        )
 
-    def judge(self, simulation: Any, control: Any, call: Any) -> Any:
+    def judge(self, simulation: Any, control: Any, call: Any, changed: Any) -> Any:
         """Call it blocked where anything was dropped."""
+        assert not changed
         assert not control.active
         hit = simulation.active
         return SimpleNamespace(
@@ -89,6 +96,7 @@ class Paper:
             media_delivered=0 if hit else 100,
             media_control=100,
             media_lost=1.0 if hit else 0.0,
+            usable=not hit,
             reason="paper",
             up=None,
             down=None,

@@ -18,7 +18,9 @@ from captures.pcap import Packets, read
 from experiments import simulate, spec
 from experiments.corpus import Item
 from experiments.grid import cells, load_operators
+from testbed.middlebox import DELIVERED, DROPPED, FORGED
 from testbed.policy_files import load as load_operator
+from testbed.virtual import FATE
 
 SAMPLES = Path(__file__).resolve().parents[2] / "captures" / "samples"
 
@@ -41,12 +43,19 @@ def hits_of(
 
     `without` is the fate of the packets under no rules.
     """
-    fates = np.zeros((2, packets.total), [("fate", "u1"), ("rule", "i2")])
-    fates["fate"][0], fates["rule"][0] = fate, rule
-    fates["fate"][1], fates["rule"][1] = without, -1
+    fates = np.zeros((2, packets.total), FATE)
+    fates["fate"][0], fates["struck_rule"][0] = fate, rule
+    fates["fate"][1], fates["struck_rule"][1] = without, -1
     flows = [{"proto": proto, "target_port": 443, "source_port": 40000} for proto in protos]
     simulation, control = (
-        SimpleNamespace(flow=np.array(numbers), fates=own, flows=flows) for own in fates
+        SimpleNamespace(
+            flow=np.array(numbers),
+            fates=own,
+            flows=flows,
+            struck=np.isin(own["fate"], (DROPPED, FORGED)),
+            delivered=own["fate"] == DELIVERED,
+        )
+        for own in fates
     )
     hits: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
     simulate.count_hits(held, packets, simulation, control, hits)

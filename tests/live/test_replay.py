@@ -105,8 +105,9 @@ def test_a_rule_blocks_a_call_and_the_taps_prove_it(
     twin = judge(found.twins[0], control.twins[0], call)
     for name in ("verdict", "rule", "packets_to_block", "media_sent", "media_control"):
         assert getattr(verdict, name) == getattr(twin, name), name
-    struck, seen = live.fates["fate"] == DROPPED, found.seen[0]
+    struck, seen = live.attempts["fate"] == DROPPED, found.seen[0]
     assert struck.any()
+    assert len(seen) == len(live.attempts) > int(live.fates["sent"].sum())
     assert (seen["box_in"][struck] > 0).all()
     assert not seen["came"][struck].any()
     assert seen["proven"][struck].all()
@@ -114,13 +115,13 @@ def test_a_rule_blocks_a_call_and_the_taps_prove_it(
     assert [path.name for path in found.taps] == [
         "caller.pcapng", "box-caller-side.pcapng", "box-server-side.pcapng", "server.pcapng",
     ]  # fmt: skip
-    number = int(np.flatnonzero(struck)[0]) + 1
+    number = int(live.attempts["packet"][struck][0]) + 1
     words = f"sample-whatsapp-audio packet {number}: dropped by rule made-up".encode()
     kept = {path.stem: path.read_bytes() for path in found.taps}
     assert words in kept["caller"]
     assert words not in kept["server"]
     on_caller = sum(int((one["sent"] > 0).sum() + (one["came"] > 0).sum()) for one in found.seen)
-    ups = [one.script.side == 0 for one in found.simulations]
+    ups = [one.script.side[one.attempts["packet"]] == 0 for one in found.simulations]
     there = [np.where(up, s["sent"], s["came"]) > 0 for up, s in zip(ups, found.seen, strict=True)]
     assert read(found.taps[0]).total == sum(int(one.sum()) for one in there) < on_caller
 
@@ -132,9 +133,9 @@ def test_a_forged_answer_is_believed_and_what_it_answers_is_kept(wide: Network) 
     live = found.simulations[0]
     asked = live.fates["fate"] == FORGED
     assert asked.any()
-    assert (found.injected[0][asked] == 1).all()
-    assert found.injected[0].sum() == len(live.letters) == found.counters["injected"]
-    assert not found.seen[0]["came"][asked].any()
+    assert (live.fates["letters"][asked] == 1).all()
+    assert live.fates["letters"].sum() == len(live.letters) == found.counters["injected"]
+    assert not found.seen[0]["came"][asked[live.attempts["packet"]]].any()
     letters = live.letters
     assert set(letters["packet"].tolist()) == set(np.flatnonzero(asked).tolist())
     assert (letters["time"] >= live.fates["box_time"][letters["packet"]]).all()
@@ -183,7 +184,8 @@ def test_what_a_link_loses_is_lost_and_sent_again_as_in_virtual_time(wide: Netwo
     live, twin = found.simulations[0], found.twins[0]
     assert live.counters["resent"] == twin.counters["resent"] > 0
     assert found.fates["packets"] == found.fates["proven"]
-    assert (found.seen[0]["times"] > 1).any()
+    assert (live.attempts["number"] > 1).any()
+    assert (live.fates["attempts"] == twin.fates["attempts"]).all()
     assert (live.fates["fate"] == twin.fates["fate"]).all()
 
 

@@ -25,7 +25,8 @@ ANSWERS = [
     ("return PASS_FLOW if flow.port == 9999 else DROP", "x.xdd"),
     ("return DROP if len(packet.payload) > 3 and packet.payload[0] == 0x80 else PASS", "ddxdd"),
     ("return DROP if packet.size == 3 and flow.packets == 2 else PASS", "ddddx"),
-    ("return DROP if flow.packets_up == 1 and flow.packets_down == 1 else PASS", "dxddx"),
+    # The answer that was dropped comes again with its request, and is then another packet's.
+    ("return DROP if flow.packets_up == 1 and flow.packets_down == 1 else PASS", "ddddx"),
     ("return DROP if packet.seconds > 0.05 else PASS", "ddxdx"),
     ("return DROP if flow.protocol == 17 and flow.bytes > 150 else PASS", "ddxdd"),
     ("return DROP if flow.app == OTHER_RTC or flow.verdict == CERTAIN else PASS", "x.xdd"),

@@ -12,17 +12,20 @@ from hypothesis import strategies as st
 from testbed.endpoints import (
     ARRIVE,
     GAVE_UP,
-    LATCHED,
+    KILLED,
+    NUMBER_BITS,
+    NUMBERS,
     SEND,
-    UNHEARD,
     arrays,
+    arrived,
     begin,
     event,
+    first_sending,
     fresh,
     refused,
     sift_down,
     sift_up,
-    used,
+    try_send,
 )
 from testbed.replay import script
 
@@ -44,47 +47,65 @@ def test_events_come_off_the_heap_by_time_then_by_word(events: list[tuple[int, i
 
 
 def test_of_two_events_at_one_time_what_arrives_comes_first() -> None:
-    assert event(ARRIVE, 9, 10) < event(SEND, 0, 10)
+    assert event(ARRIVE, 9) < event(SEND, 0)
+    assert event(SEND, 7) >> NUMBER_BITS == SEND
+    assert event(SEND, 7) & NUMBERS == 7
 
 
-def test_only_packets_that_wait_for_none_are_scheduled_at_the_begin(scene: Any, make: Any) -> None:
-    make.webrtc_call(scene, seconds=0.1)
-    orders = script(scene.packets)
-    assert (
-        begin(orders.send, orders.gate, fresh(orders).heap)
-        == np.count_nonzero(orders.gate < 0)
-        < 14
-    )
-
-
-def test_an_end_waits_for_its_latch_and_for_a_first_word_and_not_beyond_its_timer(
+def test_only_packets_that_wait_for_nothing_are_scheduled_at_the_begin(
     scene: Any, make: Any
 ) -> None:
     call = make.webrtc_call(scene, seconds=0.1)
     orders = script(scene.packets, [call])
     ends = fresh(orders)
-    told = arrays(orders, np.zeros(len(orders.flow), np.int64))
+    heap = np.zeros((64, 2), np.int64)
+    size = begin(arrays(orders), ends, heap)
+    # The caller's request and the far side's check: media follow in the order of their flow.
+    assert np.flatnonzero(ends.scheduled).tolist() == [0, 2]
+    assert size == 2
+
+
+def test_an_end_waits_for_its_latch_and_goes_on_as_late_as_that_opened(
+    scene: Any, make: Any
+) -> None:
+    call = make.webrtc_call(scene, seconds=0.1)
+    orders = script(scene.packets, [call])
+    ends, told = fresh(orders), arrays(orders)
     assert told.need is not orders.need
-
-    def why(packet: int, time: int) -> int:
-        return int(refused(packet, time, told, ends))
-
-    last = len(orders.flow) - 2  # media of the caller
-    now = int(orders.send[last])
-    assert why(0, now) == -1
-    assert why(last, now) == LATCHED
-    size = 0
+    heap, counts = np.zeros((64, 2), np.int64), np.zeros(8, np.int64)
+    media = 4  # the caller's first
+    late = 700_000_000
+    size = begin(told, ends, heap)
     for packet in range(4):
-        size = used(packet, now, told, ends, size)
-    assert why(last, now) == -1
-    assert (ends.opened == now).all()
+        when = int(orders.send[packet]) + late
+        sent, size = first_sending(packet, when, told, ends, counts, heap, size)
+        assert sent
+        assert ends.scheduled[media] == (packet == 4)
+    for packet in range(4):
+        when = int(orders.send[packet] + orders.base[packet]) + late
+        size = arrived(packet, when, told, ends, heap, size)
+    assert ends.scheduled[media] == 1
+    due = {int(code) & NUMBERS: int(time) for time, code in heap[:size]}
+    assert due[media] == int(orders.send[media]) + late
+    assert (ends.opened > 0).all()
     assert ends.success.all()
-    ends.success[:] = 0
-    assert why(last, int(orders.deadline[0]) + 1) == GAVE_UP
-    ends.first_heard[:] = -1
-    answer = int(np.flatnonzero(orders.heard)[0])
-    told.need[:] = 0
-    assert why(answer, now) == UNHEARD
+
+
+def test_what_keeps_a_packet_from_being_sent_is_a_timer_or_a_dead_connection(
+    scene: Any, make: Any
+) -> None:
+    call = make.webrtc_call(scene, seconds=0.1)
+    orders = script(scene.packets, [call])
+    ends, told = fresh(orders), arrays(orders)
+    begun = int(orders.send[0])
+    ends.begun[0] = begun
+    timer = int(orders.timer[0])
+    assert refused(4, begun + timer, told, ends) == -1
+    assert refused(4, begun + timer + 1, told, ends) == GAVE_UP
+    ends.success[0] = 1
+    assert refused(4, begun + timer + 1, told, ends) == -1
+    ends.dead[2 * orders.flow[4] + orders.side[4]] = 1
+    assert refused(4, begun, told, ends) == KILLED
 
 
 def test_a_packet_that_came_lets_what_waits_for_it_leave_after_its_think_time(
@@ -93,9 +114,11 @@ def test_a_packet_that_came_lets_what_waits_for_it_leave_after_its_think_time(
     scene.udp(0.0, ">", make.RELAY, 3478, make.stun(1, 7))
     scene.udp(0.1, "<", make.RELAY, 3478, make.stun(0x101, 7))
     orders = script(scene.packets)
-    ends = fresh(orders)
-    told = arrays(orders, np.zeros(2, np.int64))
-    size = used(0, 500, told, ends, 0)
+    ends, told = fresh(orders), arrays(orders)
+    heap = np.zeros((64, 2), np.int64)
+    late = int(orders.send[0]) + 500_000_000
+    assert try_send(1, told, ends, heap, 0) == 0
+    size = arrived(0, late, told, ends, heap, 0)
     assert size == 1
-    assert ends.heap[0].tolist() == [500 + orders.think[1], event(SEND, 1, 2)]
-    assert ends.first_heard.tolist() == [-1, 500, -1, -1]
+    assert heap[0].tolist() == [late + orders.think[1], event(SEND, 1)]
+    assert ends.first_heard.tolist() == [-1, late, -1, -1]

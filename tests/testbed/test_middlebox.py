@@ -151,7 +151,9 @@ def test_a_rule_on_names_in_tls_does_not_meet_dns_nor_the_other_way_round(
     scene.udp(0.0, ">", make.RESOLVER, 53, make.question(1, "a.example"), near=5353)
     scene.tcp(0.1, ">", make.PEER, 443, make.client_hello("a.example"))
     drop = {"act": "drop", "scope": "packet"}
-    assert fates(run(scene, policy({"match": {"name": ["*.example"]}, **drop}))) == "dx"
+    told = run(scene, policy({"match": {"name": ["*.example"]}, **drop}))
+    assert fates(told) == "dx"
+    assert told.fates["attempts"].tolist() == [1, 7]  # each copy of the hello holds the name
     assert fates(run(scene, policy({"match": {"dns": ["*.example"]}, **drop}))) == "xd"
 
 

@@ -87,8 +87,10 @@ def test_media_only_blocking_lets_a_call_connect_and_go_silent(
     corpus: Path, name: str, call: str
 ) -> None:
     verdict = told(corpus, name, call, "media-only", "4g")
-    assert verdict.verdict in ("CONNECTED_NO_MEDIA", "CUT")
-    assert (verdict.blocked, verdict.rule) == (True, "media-of-five")
+    # A recording of under 5 s of media cannot hold a silence that begins within it.
+    assert verdict.verdict in ("CONNECTED_NO_MEDIA", "CUT", "DEGRADED")
+    assert (verdict.usable, verdict.rule) == (False, "media-of-five")
+    assert verdict.blocked is (verdict.verdict != "DEGRADED")
     assert verdict.media_sent == verdict.media_control
     assert verdict.media_lost > 0.9
 

@@ -165,7 +165,8 @@ def test_the_time_model_lets_nothing_wait(scene: Any, make: Any) -> None:
     assert (orders.gate == -1).all()
     assert (orders.latches == -1).all()
     assert not orders.heard.any()
-    assert orders.deadline.tolist() == [NEVER]
+    assert orders.timer.tolist() == [NEVER]
+    assert (orders.before == -1).all()
 
 
 def test_the_strict_model_lets_later_flows_wait_for_the_first_success(
@@ -180,9 +181,9 @@ def test_the_strict_model_lets_later_flows_wait_for_the_first_success(
 
 def test_a_call_gives_up_at_its_timer_where_one_is_documented(scene: Any, make: Any) -> None:
     call = make.webrtc_call(scene, seconds=0.1)
-    assert script(scene.packets, [call]).deadline.tolist() == [scene.START + 39_500_000_000]
+    assert script(scene.packets, [call]).timer.tolist() == [39_500_000_000]
     unknown = call.model_copy(update={"timer_s": None, "timer_models": list(MODELS)})
-    assert script(scene.packets, [unknown]).deadline.tolist() == [NEVER]
+    assert script(scene.packets, [unknown]).timer.tolist() == [NEVER]
 
 
 def test_an_unknown_timer_model_is_told(scene: Any) -> None:

@@ -52,6 +52,9 @@ def test_media_of_a_call_whose_set_up_is_lost_are_never_sent(
     told = run(scene, rules, call)
     assert told.fates["sent"].nonzero()[0].tolist() == [0, 2]
     assert told.opened.tolist() == [-1, -1]
+    # RFC 8489: seven requests in 31.5 s; the far side's check has no answer, and comes again too.
+    assert told.fates["attempts"][[0, 2]].tolist() == [7, 7]
+    assert told.counters["resent"] == 12
 
 
 def requests(make: Any, success: int) -> tuple[Any, Any]:
@@ -91,10 +94,15 @@ def test_a_tcp_flow_stalls_behind_lost_bytes(
     scene.tcp(0.10, "<", make.PEER, 80, b"b" * 100)
     scene.tcp(0.11, ">", make.PEER, 80, flags=0x10)
     scene.tcp(0.12, ">", make.PEER, 80, b"more")
-    rules = policy({"match": {"name": ["a.example"]}, "act": "drop", "scope": "packet"})
+    size = len(make.client_hello("a.example"))
+    rules = policy({"match": {"size": size}, "act": "drop", "scope": "packet"})
     told = run(scene, rules)
     assert fates(told) == "ddddxd.."
     assert told.counters["stalled"] == 1
+    assert told.fates["attempts"].tolist() == [1, 1, 1, 1, 7, 1, 0, 0]
+    lost = told.attempts[told.attempts["packet"] == 4]
+    waits = np.diff(lost["sent"]) / 1e9
+    assert waits.tolist() == [1, 2, 4, 8, 16, 32]  # RFC 6298
 
 
 def test_a_retransmission_in_the_capture_fills_the_hole(
@@ -108,10 +116,14 @@ def test_a_retransmission_in_the_capture_fills_the_hole(
     scene.sequences[key] -= len(hello)
     scene.tcp(0.30, "<", make.PEER, 80, hello)
     scene.tcp(0.31, ">", make.PEER, 80, b"thanks")
-    # The name is read once per flow, so only its first copy meets the rule.
-    rules = policy({"match": {"name": ["a.example"]}, "act": "drop", "scope": "packet"})
-    told = fates(run(scene, rules))
-    assert told in ("ddddxdd", "ddddxx.")
+    early = {"match": {"size": len(hello), "seconds": "-0.2"}, "act": "drop", "scope": "packet"}
+    told = run(scene, policy(early))
+    # The copy of the capture arrives first, then the one that the retransmission timer sends.
+    assert fates(told) == "ddddddd"
+    assert told.fates["attempts"].tolist() == [1, 1, 1, 1, 2, 1, 1]
+    used = (told.fates["used_time"] - scene.START) / 1e9
+    assert used[5:].tolist() == [0.3, 0.32]
+    assert used[4] == 1.09
 
 
 def test_a_lost_dns_answer_keeps_the_connection_from_being_opened(
@@ -266,6 +278,6 @@ def test_counters_add_up_to_the_packets(scene: Any, make: Any, run: Any, policy:
     told = run(scene, policy({"match": {"stun": True}, "act": "drop"}), call)
     names = ("not_sent", "delivered", "dropped", "forged", "too_big")
     assert sum(told.counters[name] for name in names) == len(told.fates)
-    waits = ("waited", "latched", "unheard", "gave_up")
+    waits = ("waited", "gave_up", "without_consent", "killed")
     assert sum(told.counters[name] for name in waits) == told.counters["not_sent"]
     assert np.count_nonzero(told.struck) == told.counters["dropped"]

@@ -74,7 +74,7 @@ def test_a_call_that_a_policy_leaves_alone_is_ok() -> None:
     [
         (end(CALLER, until=0), end(CALLEE, until=0), "CONNECTED_NO_MEDIA"),
         (end(CALLER), end(CALLEE, until=0), "ONE_WAY"),
-        (end(CALLER), end(CALLEE, until=3), "CUT"),
+        (end(CALLER), end(CALLEE, until=2), "CUT"),
         (end(CALLER, share=0.7), end(CALLEE), "DEGRADED"),
         (end(CALLER, relay="tls"), end(CALLEE), "FALLBACK"),
     ],
