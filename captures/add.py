@@ -93,7 +93,7 @@ def add(
     known = catalogue.by_sha256().get(sum_of(source))
     if known is not None:
         raise CaptureError(f"{source}: is already catalogued, as {known.name}")
-    media = media_flows(source, packets, asked, app)
+    media = named_flows(source, packets, asked, app)
     if not confirm(privacy(packets)):
         raise CaptureError(f"{source}: not added, as was answered")
     title = free_name(source, name, catalogue)
@@ -255,7 +255,7 @@ def year_of(packets: Packets) -> int | None:
 # ---- truth
 
 
-def media_flows(source: Path, packets: Packets, asked: list[str], app: str) -> list[Flow]:
+def named_flows(source: Path, packets: Packets, asked: list[str], app: str | None) -> list[Flow]:
     """Return the flows that were named; raises CaptureError for each that is not there."""
     if not asked:
         return []

@@ -40,6 +40,16 @@ def block(kind: int, body: bytes) -> bytes:
     return struct.pack("<I", kind) + size + body + size
 
 
+def option(code: int, value: bytes) -> bytes:
+    """Return an option of a pcapng block (draft-ietf-opsawg-pcapng section 3.5), padded."""
+    return struct.pack("<HH", code, len(value)) + value + b"\0" * (-len(value) % 4)
+
+
+def comment(text: str) -> bytes:
+    """Return the options of a block that hold a comment."""
+    return option(1, text.encode()) + option(0, b"")
+
+
 def write_pcapng(path: str | os.PathLike[str], packets: Packets) -> None:
     """Write a little-endian pcapng file with ns timestamps, one interface per link type."""
     links = [int(link) for link in np.unique(packets.link)]

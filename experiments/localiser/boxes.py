@@ -18,13 +18,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments.errors import ExperimentError
-from experiments.nearest import hint
+from experiments.policy_names import policy_named
 from testbed.oracle import NoisyOracle, Oracle, PolicyOracle
-from testbed.policy import Operator, Policy
-from testbed.policy_files import load
+from testbed.policy import Policy
 
-FORM = "OPERATOR/HYPOTHESIS or OPERATOR/HYPOTHESIS/RULE"
 #: Boxes between real interfaces, by what stands before the colon.
 LIVE = ("live", "suricata", "command")
 
@@ -88,43 +85,3 @@ def digest_of(policy: Policy) -> str:
 def by_chance(policy: Policy) -> tuple[str, ...]:
     """Return the names of rules that are enforced by chance."""
     return tuple(rule.name for rule in policy.rules if rule.probability < 1.0)
-
-
-def policy_named(words: str, access: str, date: datetime.date | None) -> Policy:
-    """Return the rules that FORM names, on an access network and a day.
-
-    Without a day, the first of the operator's dated table. Raises TestbedError or ExperimentError.
-    """
-    parts = words.rsplit("/", 2 if words.count("/") > 1 and not words.endswith(".toml") else 1)
-    if len(parts) < 2:
-        raise ExperimentError(f"policy {words!r}: expected {FORM}")
-    operator = load(parts[0])
-    hypothesis = operator.hypothesis(parts[1])
-    found = operator.policy(hypothesis.id, access, date or first_day(operator, parts[1], access))
-    if not found.rules:
-        raise ExperimentError(
-            f"policy {words}: no rule is in force on {access}"
-            f"{f' on {date}' if date else ''}; give another --access or --date"
-        )
-    if len(parts) == 2:
-        return found
-    named = tuple(rule for rule in found.rules if rule.name == parts[2])
-    if not named:
-        known = [rule.name for rule in found.rules]
-        raise ExperimentError(f"policy {words}: no rule {parts[2]!r} ({hint(parts[2], known)})")
-    return Policy(named, found.sets, found.fail)
-
-
-def first_day(operator: Operator, hypothesis: str, access: str) -> datetime.date:
-    """Return the first day on which a hypothesis is in force on an access network."""
-    days = [
-        period.begin
-        for period in operator.periods
-        if period.covers(hypothesis, access, period.begin)
-    ]
-    if not days:
-        raise ExperimentError(
-            f"operator {operator.id}: {hypothesis} was never in force on {access}; give another "
-            "--access"
-        )
-    return min(days)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from captures.compiled import I, kernel
 from captures.octets import Octets, u8, u32
 from captures.scan import ENHANCED_PACKET, INTERFACE, SECTION
-from captures.writing import block
+from captures.writing import block, comment
 from classifier.flow import Records
 from testbed.errors import TestbedError
 from testbed.live.joint import Frames
@@ -208,18 +208,8 @@ def write_tap(path: Path, rows: Records, store: Octets, remark: Callable[[np.voi
             at, size, when = int(row["at"]), int(row["size"]), int(row["stamp"])
             head = struct.pack("<IIIII", 0, when >> 32, when & 0xFFFFFFFF, size, size)
             frame = store[at : at + size].tobytes()
-            out.write(block(ENHANCED_PACKET, head + padded(frame) + comment(remark(row))))
-
-
-def padded(octets: bytes) -> bytes:
-    """Return octets up to a multiple of four."""
-    return octets + b"\0" * (-len(octets) % 4)
-
-
-def comment(text: str) -> bytes:
-    """Return the options of a block that hold a comment (draft-ietf-opsawg-pcapng section 3.5)."""
-    words = text.encode()
-    return struct.pack("<HH", 1, len(words)) + padded(words) + struct.pack("<HH", 0, 0)
+            frame += b"\0" * (-len(frame) % 4)
+            out.write(block(ENHANCED_PACKET, head + frame + comment(remark(row))))
 
 
 assert Ports._fields == ("c0", "b0", "b1", "s0")
