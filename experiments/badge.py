@@ -20,6 +20,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from experiments import runs
 from experiments.errors import ExperimentError
+from experiments.mission import in_headline
 from experiments.nearest import hint
 from experiments.wording import access_name, app_name, operator_name
 
@@ -112,7 +113,7 @@ def draw(
     rows = [
         row
         for row in runs.summary(folder)["mission"]
-        if row["operator"] == operator and row["access"] == access and not row["synthetic"]
+        if row["operator"] == operator and row["access"] == access and in_headline(row)
     ]
     if not rows:
         raise ExperimentError(f"{folder}: no cell of operator {operator} on {access}")

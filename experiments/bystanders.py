@@ -23,9 +23,9 @@ from experiments.spec import Spec
 from experiments.statistics import (
     FEWEST,
     RESAMPLES,
-    cluster_bootstrap,
+    clopper_pearson,
+    clustered_interval,
     derived_seed,
-    rule_of_three,
 )
 
 Row = dict[str, Any]
@@ -97,9 +97,8 @@ def hit_rows(
 def bounds(seed: int, rows: Sequence[Row]) -> dict[str, Row]:
     """Return by kind of traffic, and for ALL, the 95 % interval of the share of flows hit.
 
-    rows: of `of_groups`. Flows of one capture group are not independent, so groups are resampled,
-    those that hold the kind. None below ten such groups, and where nothing or all is hit: then no
-    resample differs.
+    rows: of `of_groups`. Flows of one capture group are not independent: see
+    experiments.statistics.clustered_interval. None below ten groups that hold the kind.
     """
     kinds: dict[str, dict[str, tuple[int, int]]] = {ALL: {}}
     for row in rows:
@@ -109,8 +108,7 @@ def bounds(seed: int, rows: Sequence[Row]) -> dict[str, Row]:
     found = {}
     for kind, groups in kinds.items():
         hits, sizes = [hit for hit, _ in groups.values()], [flows for _, flows in groups.values()]
-        some = 0 < sum(hits) < sum(sizes)
-        span = cluster_bootstrap(hits, sizes, derived_seed(seed, "hits", kind)) if some else None
+        span = clustered_interval(hits, sizes, derived_seed(seed, "hits", kind))
         low, high = span or (None, None)
         found[kind] = {"groups": len(groups), "low": low, "high": high}
     return found
@@ -133,7 +131,7 @@ def real_calls(
     """Yield every real call of every cell, whatever its app, each in one capture only."""
     apps = sorted({call.app for item in held.items for call in item.calls})
     for at, item, call, told in corpus.counted(held, apps, outcomes):
-        if not item.capture.synthetic and told["verdict"] != "INVALID":
+        if corpus.counts(item) and told["verdict"] != "INVALID":
             yield at, Told(item, call, told)
 
 
@@ -251,8 +249,8 @@ def at_share(
 ) -> dict[str, Row]:
     """Return what is hit at one share, by part, and which share of all hits that is.
 
-    An interval is None below ten groups; where nothing is hit, that of flows ends at 3/n of the
-    part's side, n the flows seen, and that of bytes is None.
+    An interval is None below ten groups; where nothing is hit, that of flows ends at the exact
+    bound of the share of groups that could be hit, and that of bytes is None.
     """
     sums = {name: one.counts.sum(axis=0) for name, one in parts.items()}
     out = {name: part_row(share, name, parts[name], sums, draws) for name in parts}
@@ -274,9 +272,9 @@ def part_row(
     flows, octets = per_million(share, sums, name)
     by_flow, by_octet = (span(values) for values in per_million(share, draws, name))
     if not sums[name][1]:
-        side, weight = (CALLS, share) if name == CALLS else (ALL, 1 - share)
-        bound = rule_of_three(int(sums[side][0])) or 1.0
-        by_flow, by_octet = (0.0, MILLION * weight * min(bound, 1.0)), (None, None)
+        weight = share if name == CALLS else 1 - share
+        bound = (clopper_pearson(0, len(one.counts)) or (0.0, 1.0))[1]
+        by_flow, by_octet = (0.0, MILLION * weight * bound), (None, None)
     if len(one.counts) < FEWEST:
         by_flow = by_octet = (None, None)
     return {

@@ -9,8 +9,9 @@ interval that holds 0 is inconclusive. Timings are compared between runs of one 
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,13 +48,17 @@ class Finding(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """All comparisons of two runs, and the calls and flows that came out differently."""
+    """All comparisons of two runs, and the calls and flows that came out differently.
+
+    inputs: what the two runs were given that differs, a sentence each.
+    """
 
     a: str
     b: str
     findings: list[Finding]
     calls: list[dict[str, Any]]
     flows: list[dict[str, Any]]
+    inputs: list[str]
 
     @property
     def value(self) -> dict[str, Any]:
@@ -81,8 +86,30 @@ def compare(a: Path, b: Path, any_machine: bool = False) -> Comparison:
         *timings(one, two, any_machine),
     ]
     return Comparison(
-        a.name, b.name, findings, changed(calls, keys, "verdict"), changed_flows(flows)
-    )
+        a.name, b.name, findings, changed(calls, keys, "verdict"), changed_flows(flows),
+        list(other_inputs(provenance_of(a), provenance_of(b))),
+    )  # fmt: skip
+
+
+def provenance_of(folder: Path) -> Row:
+    """Return a run's provenance.json, {} where it has none."""
+    path = folder / "provenance.json"
+    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return found if isinstance(found, dict) else {}
+
+
+def other_inputs(a: Row, b: Row) -> Iterator[str]:
+    """Yield which of the spec, code, captures and policies of two runs differ."""
+    if (a.get("spec") or {}).get("sha256") != (b.get("spec") or {}).get("sha256"):
+        yield "the specs differ"
+    if (a.get("code") or {}).get("digest") != (b.get("code") or {}).get("digest"):
+        yield "the code differs"
+    for key in ("captures", "policies"):
+        one, two = a.get(key) or {}, b.get(key) or {}
+        odd = sorted(name for name in one.keys() | two.keys() if one.get(name) != two.get(name))
+        if odd:
+            more = f" and {len(odd) - 3} more" if len(odd) > 3 else ""
+            yield f"{key} differ: {', '.join(odd[:3])}{more}"
 
 
 def pairs(a: Sequence[Row], b: Sequence[Row], keys: Sequence[str]) -> list[tuple[Row, Row]]:
@@ -242,7 +269,7 @@ def timing(what: str, unit: str, a: float | None, b: float | None, more: str, no
 
 def lines(found: Comparison) -> list[str]:
     """Return a comparison as a person reads it."""
-    out = [f"a: {found.a}", f"b: {found.b}", ""]
+    out = [f"a: {found.a}", f"b: {found.b}", *found.inputs, ""]
     for one in found.findings:
         ends = one.interval and f" [{one.interval[0]:+.3f}, {one.interval[1]:+.3f}]"
         gap = "" if one.difference is None else f"{short(one.difference, True)}{ends or ''}"

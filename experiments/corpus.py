@@ -211,8 +211,14 @@ def copies(items: Sequence[Item]) -> list[str]:
 
 
 def headline(items: Sequence[Item]) -> list[Item]:
-    """Return the items that may enter a headline figure: those that no program invented."""
-    return [item for item in items if not item.capture.synthetic]
+    """Return the items that may enter a headline figure: of captures that no program invented and
+    that the user did not add."""
+    return [item for item in items if counts(item)]
+
+
+def counts(item: Item) -> bool:
+    """Tell whether a capture may enter a headline figure."""
+    return not item.capture.synthetic and not item.capture.added
 
 
 def tally(items: Sequence[Item]) -> dict[str, int]:

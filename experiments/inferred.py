@@ -1,79 +1,132 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The call of a capture that nobody described: what the classifier takes for it.
+"""The call of a capture that nobody described in full: which flows it has, what gates its media.
 
-A capture of the catalogue has its calls in a file. For any other, the flows of the call are those
-that the classifier is certain of, and those that the user names; what gates the media is read from
-the packets (captures.gates). The same packets give the same call whether flows are named or not,
-as long as the classifier knows them. This is for replay: it is never truth that something is scored
-by.
+A capture of the catalogue has its calls in a file. In any other, the call's flows are those that
+the classifier is certain of, together with those that the user named. Where neither knows one, the
+busiest UDP flow stands for the media (of a web port only where there is no other, TCP where there
+is no UDP). The other UDP flows of a media flow's socket are set-up. What gates the media is read
+from the packets (captures.gates). So the same packets give the same call whether flows are named
+or not, as long as the classifier knows them. This is for replay alone: nothing is scored by it.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from captures.calls import TIMER_MODELS, Call, Gate, Kind
 from captures.gates import RFC3261_TIMER, Said, gate_of, payloads
-from captures.layers import Flow
 from captures.pcap import Packets
+from experiments.corpus import Item
 
-Row = dict[str, Any]
+Row = Mapping[str, Any]
 
 ROLES = ("media", "setup", "control")
 #: Apps whose calls are ICE's: consent is renewed as RFC 7675 says, where the capture shows it.
 ICE_APPS = ("meet", "messenger", "other-rtc", "signal", "skype", "teams")
-NOTE = "the flows are what the classifier takes for the call, and those that the user named"
+#: Fewer packets than this are no conversation.
+FEWEST_PACKETS = 20
+#: Ports of flows that are hardly media: names, time, discovery, sharing, web.
+UNLIKELY = frozenset((53, 67, 123, 137, 138, 443, 546, 547, 1900, 3702, 5353, 5355))
+
+CLASSIFIED = "its flows are those that the classifier is certain of, and those that the user named"
+BUSIEST = "neither the user nor the classifier names its flows, the busiest flow stands for it"
+NOTES = (CLASSIFIED, BUSIEST)
+
+
+def with_flows(item: Item, rows: Sequence[Row], packets: Packets) -> Item:
+    """Return an added capture with the flows of its calls; `rows` are the capture's flows.
+
+    A capture of the catalogue, and a call that somebody described, stay as they are.
+    """
+    if not item.capture.added or not any(call.inferred for call in item.calls):
+        return item
+    calls = [
+        (inferred_call(rows, packets, call.id, call.app, call.media, call.kind) or call)
+        if call.inferred
+        else call
+        for call in item.calls
+    ]
+    return item._replace(calls=calls)
 
 
 def inferred_call(
+    rows: Sequence[Row],
     packets: Packets,
     name: str,
     app: str | None = None,
-    named: Iterable[Flow] = (),
+    named: Iterable[int] = (),
     kind: Kind = "unknown",
 ) -> Call | None:
-    """Return the call of a capture, None where neither classifier nor user names a flow of it.
+    """Return the call of a capture, None where no flow can be one.
 
-    name: the call's id; app: what the user says that it is, None for what the classifier says;
-    named: flows that the user says are the call's, as captures.add.named_flows returns them.
+    rows: its flows as experiments.offline.classify_packets returns them; name: the call's id; app:
+    what the user says that it is, None for what the classifier says; named: first frames of flows
+    that the user says are the call's media.
     """
-    from experiments.offline import classify_packets
-
-    said, _ = classify_packets(packets, name)
-    found = certain(said, app)
-    roles: dict[int, str] = {row["frame"]: row["role"] for row in found}
-    apps = Counter(row["app"] for row in found)
-    for flow in named:
-        roles.setdefault(flow.frame, "media")
+    found = certain(rows, app)
+    roles = {int(row["frame"]): str(row["role"]) for row in found}
+    for frame in named:
+        roles.setdefault(frame, "media")
+    if "media" not in roles.values() and (roles or app is not None):
+        media = busiest([row for row in rows if row["frame"] not in roles])
+        if media is not None:
+            roles[int(media["frame"])] = "media"
     if not roles:
         return None
-    by_role = {role: sorted(f for f, r in roles.items() if r == role) for role in ROLES}
-    known = app if app not in (None, "none") else None
-    return assembled(
-        name, known or (apps.most_common(1)[0][0] if apps else "other-rtc"), kind, by_role, packets
-    )
+    for row in rows:
+        if any(shares_socket(row, one) for one in rows if roles.get(one["frame"]) == "media"):
+            roles.setdefault(int(row["frame"]), "setup")
+    names = Counter(str(row["app"]) for row in found)
+    title = app or (names.most_common(1)[0][0] if names else "other-rtc")
+    by_role = {role: sorted(f for f, one in roles.items() if one == role) for role in ROLES}
+    note = CLASSIFIED if found or named else BUSIEST
+    return assembled(name, title, kind, by_role, packets, note)
 
 
-def certain(said: Sequence[Row], app: str | None) -> list[Row]:
+def certain(rows: Sequence[Row], app: str | None) -> list[Row]:
     """Return the flows that the classifier is certain are a call's: of one app.
 
     Of the user's app where there are some, else of the app with the most packets in media.
     """
-    calls = [row for row in said if row["verdict"] == "certain" and row["role"] in ROLES]
+    calls = [row for row in rows if row["verdict"] == "certain" and row["role"] in ROLES]
     of_app = [row for row in calls if row["app"] == app]
     if of_app:
         return of_app
     weight: Counter[str] = Counter()
     for row in calls:
-        weight[row["app"]] += 1 + 1000 * row["packets"] * (row["role"] == "media")
+        weight[str(row["app"])] += 1 + 1000 * int(row["packets"]) * (row["role"] == "media")
     best = max(weight, key=lambda one: (weight[one], one), default=None)
     return [row for row in calls if row["app"] == best]
 
 
+def busiest(rows: Sequence[Row]) -> Row | None:
+    """Return the flow that is most likely the media, None where no flow is busy."""
+    busy = [row for row in rows if row["packets"] >= FEWEST_PACKETS]
+
+    def likelihood(row: Row) -> tuple[bool, bool, int]:
+        likely = row["src_port"] not in UNLIKELY and row["dst_port"] not in UNLIKELY
+        return row["proto"] == "udp", likely, int(row["packets"])
+
+    known = [row for row in busy if row["proto"] in ("udp", "tcp")]
+    return max(known, key=likelihood, default=None)
+
+
+def shares_socket(row: Row, media: Row) -> bool:
+    """Tell whether a flow is another UDP flow of a media flow's socket (address and port)."""
+    if row is media or not row["proto"] == media["proto"] == "udp":
+        return False
+    return bool(sockets(row) & sockets(media))
+
+
+def sockets(row: Row) -> set[tuple[Any, Any]]:
+    """Return both ends of a flow."""
+    return {(row["src_ip"], row["src_port"]), (row["dst_ip"], row["dst_port"])}
+
+
 def assembled(
-    name: str, app: str, kind: Kind, by_role: dict[str, list[int]], packets: Packets
+    name: str, app: str, kind: Kind, by_role: dict[str, list[int]], packets: Packets, note: str
 ) -> Call:
     """Return a call with what gates its media."""
     said = dict(payloads(packets))
@@ -91,7 +144,7 @@ def assembled(
         timer_models=[] if sip else TIMER_MODELS,
         timer_source=RFC3261_TIMER if sip else "not documented",
         consent_s=30.0 if app in ICE_APPS else None,
-        note=NOTE,
+        note=note,
         gates=gates,
     )
 

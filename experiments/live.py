@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from captures.calls import Call
 from captures.pcap import Packets, read
 from experiments import bystanders, parity, timelines
-from experiments.corpus import Item
+from experiments.corpus import Item, counts
 from experiments.cut import cut
 from experiments.simulate import (
     Outcome,
@@ -118,7 +118,7 @@ class LiveBench:
             for call in one.item.calls:
                 calls.append(self.entry(one.item, call, played, control, at))
             readable = not reads(unit.policy) & set(one.item.capture.changed)
-            if not one.item.capture.synthetic and readable:
+            if counts(one.item) and readable:
                 live = played.simulations[at], control.simulations[at]
                 count_hits(one.item, one.packets, *live, hits[one.item.capture.group])
         return {

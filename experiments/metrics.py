@@ -14,11 +14,10 @@ from typing import Any
 
 from experiments.statistics import (
     clopper_pearson,
-    cluster_bootstrap,
+    clustered_interval,
     derived_seed,
     quantile,
     ratio,
-    rule_of_three,
 )
 
 Row = Mapping[str, Any]
@@ -98,7 +97,7 @@ def right_share(rows: Sequence[Row], seed: int, name: str) -> dict[str, Any]:
         sizes[row["group"]] += 1
         hits[row["group"]] += row["outcome"] == "right"
     groups = sorted(sizes)
-    span = cluster_bootstrap(
+    span = clustered_interval(
         [hits[group] for group in groups],
         [sizes[group] for group in groups],
         derived_seed(seed, "right_share", name),
@@ -177,17 +176,22 @@ def false_calls(rows: Sequence[Row]) -> dict[str, Any]:
         entry[0] += 1
         entry[1] += row["outcome"] == "false_call"
     five = sum(family(row["app"]) in FIVE for row in hits)
-    span = clopper_pearson(len(hits), len(flows))
-    upper = span[1] if hits and span else rule_of_three(len(flows))
+    sizes = Counter(row["group"] for row in flows)
+    struck = Counter(row["group"] for row in hits)
+    groups = sorted(sizes)
+    seed = derived_seed(0, "false_calls")
+    span = clustered_interval([struck[g] for g in groups], [sizes[g] for g in groups], seed)
+    alone = clopper_pearson(len(hits), len(flows))
     return {
         "flows": len(flows),
         "hits": len(hits),
+        "groups": len(groups),
+        "groups_hit": len(struck),
         "five_hits": five,
         "per_million": ratio(1e6 * len(hits), len(flows)),
-        "upper_per_million": None if upper is None else 1e6 * upper,
-        "upper_method": "Clopper-Pearson 95 %, flows taken as independent"
-        if hits
-        else "3/n at 95 %",
+        "upper_per_million": None if span is None else 1e6 * span[1],
+        "independent_upper_per_million": None if alone is None else 1e6 * alone[1],
+        "upper_method": "95 %; flows of one recording are not independent: exact by recordings",
         "by_kind": [
             {"kind": kind, "flows": n, "hits": k} for kind, (n, k) in sorted(kinds.items())
         ],

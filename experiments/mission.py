@@ -26,6 +26,12 @@ KINDS = ("audio", "video", "unknown")
 PACKET_GRADES = frozenset("AB")
 
 
+def in_headline(row: Mapping[str, Any]) -> bool:
+    """Tell whether a row may enter a headline figure: of a capture that no program invented and
+    that the user did not add."""
+    return not row.get("synthetic") and not row.get("added")
+
+
 def hypothetical(grade: str | None) -> bool:
     """Tell whether no packet evidence stands behind a rule of a grade.
 
@@ -345,7 +351,7 @@ def calendar(calls: Sequence[Row], cells: Sequence[Row]) -> list[Square]:
     """Return one square per operator x access x date, over real calls and all hypotheses."""
     tallies: dict[Place, dict[str, Tally]] = defaultdict(dict)
     for row in calls:
-        if not row.get("synthetic"):
+        if in_headline(row):
             tallies[place_of(row)].setdefault(str(row["hypothesis"]), Tally()).add(row)
     states: dict[Place, set[str]] = defaultdict(set)
     for row in cells:

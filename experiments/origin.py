@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import datetime
+import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,33 @@ from experiments.corpus import Corpus
 from experiments.spec import Spec
 
 
-def origin(spec: Spec, raw: bytes, held: Corpus, now: datetime.datetime) -> dict[str, Any]:
+def policy_files(spec: Spec) -> dict[str, bytes]:
+    """Return every file of policies that a run uses, censors included: name -> content.
+
+    Names are paths below the run's folder `policies`: each operator has a folder of its own, in
+    which its file can be used as it stands.
+    """
+    from testbed.policy_files import file_of, files_of
+
+    found = {}
+    for name in spec.operators:
+        home = file_of(name).resolve().parent
+        for path in files_of(name):
+            inside = Path(os.path.relpath(path, home))
+            place = Path(path.name) if ".." in inside.parts else inside
+            found[f"{Path(name).stem}/{place.as_posix()}"] = path.read_bytes()
+    return found
+
+
+def origin(
+    spec: Spec, raw: bytes, held: Corpus, policies: Mapping[str, bytes], now: datetime.datetime
+) -> dict[str, Any]:
     """Return provenance.json; `inputs` is the sha256 of all that decides the results."""
+    rules = {name: provenance.sha256(data) for name, data in sorted(policies.items())}
     takes = {item.capture.name: item.capture.sha256 for item in held.items}
     code = provenance.code_digest((*provenance.CELL_PACKAGES, "experiments"))
-    inputs = repr((provenance.sha256(raw), spec.backend, code, sorted(takes.items())))
+    decides = provenance.sha256(raw), spec.backend, code, sorted(takes.items()), rules
+    inputs = repr(decides)
     return {
         "schema": 1,
         "inputs": provenance.sha256(inputs.encode()),
@@ -29,5 +53,6 @@ def origin(spec: Spec, raw: bytes, held: Corpus, now: datetime.datetime) -> dict
         "versions": {"midcall": provenance.midcall_version(), **provenance.library_versions()},
         "machine": provenance.machine(),
         "captures": takes,
+        "policies": rules,
         "missing": held.missing,
     }

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from experiments.errors import ExperimentError
 from experiments.nearest import hint
 from testbed.policy import EMPTY, Operator, Policy
-from testbed.policy_files import OPERATORS, load
+from testbed.policy_files import file_of, load
 
 FORM = "OPERATOR/HYPOTHESIS, PATH.toml/HYPOTHESIS or either with /RULE behind it"
 NONE = "none"
@@ -65,8 +65,7 @@ def named(words: str, access: str, date: datetime.date | None) -> Named:
             f"policy {words}: no rule is in force on {access}"
             f"{f' on {date}' if date else ''}; give another --access or --date"
         )
-    path = Path(parts[0])
-    file = path if path.suffix == ".toml" else OPERATORS / f"{parts[0]}.toml"
+    file = file_of(parts[0])
     if len(parts) == 2:
         return Named(found, day, file)
     rules = tuple(rule for rule in found.rules if rule.name == parts[2])

@@ -24,6 +24,7 @@ from experiments import policy_names
 from experiments.errors import ExperimentError
 from experiments.inferred import inferred_call
 from experiments.nearest import hint
+from experiments.offline import classify_packets
 from experiments.policy_names import Named
 from experiments.statistics import derived_seed
 
@@ -123,7 +124,8 @@ def calls_of(order: Order, path: Path, packets: Packets, sha256: str) -> tuple[l
     if described and order.app is None and not order.flows:
         return described, False
     flows = named_flows(path, packets, list(order.flows), order.app)
-    one = inferred_call(packets, "call-1", order.app, flows)
+    rows, _ = classify_packets(packets, path.name)
+    one = inferred_call(rows, packets, "call-1", order.app, [flow.frame for flow in flows])
     return ([] if one is None else [one]), True
 
 

@@ -69,6 +69,7 @@ COLUMNS: dict[str, dict[str, Any]] = {
         "documented": _FLAG,
         "verdict": _TEXT,
         "blocked": _FLAG,
+        "usable": _FLAG,
         "rule": _TEXT,
         "grade": _TEXT,
         "packets_to_block": _INT,

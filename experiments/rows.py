@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from captures.calls import Call
-from experiments import busiest, offline, results
 from experiments import corpus as corpora
+from experiments import inferred, offline, results
 from experiments.corpus import Corpus, Item, capture_year, later_client
 from experiments.grid import Cell
 from experiments.play import Played
@@ -34,8 +34,8 @@ def call_rows(
 
 def _call_row(spec: Spec, cell: Cell, item: Item, call: Call, entry: Row, recognised: bool) -> Row:
     verdict = {key: value for key, value in entry.items() if key not in ("sha256", "call")}
-    if call.note == busiest.NOTE:
-        verdict["reason"] = f"{verdict['reason']} ({busiest.NOTE})"
+    if call.note in inferred.NOTES:
+        verdict["reason"] = f"{verdict['reason']} ({call.note})"
     place = {**cell.place(), "hypothesis_title": cell.title, "documented": cell.documented}
     row = {
         **call_facts(spec, item, call),

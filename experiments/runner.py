@@ -17,9 +17,10 @@ from typing import Any, NamedTuple
 from experiments import (
     aa,
     backends,
-    busiest,
     bystanders,
+    copies,
     disguise,
+    inferred,
     live_summary,
     metrics,
     offline,
@@ -46,7 +47,7 @@ from experiments.live import LiveBench
 from experiments.livecalls import run as livecalls
 from experiments.localiser import ordered
 from experiments.options import Options, default_jobs
-from experiments.origin import origin
+from experiments.origin import origin, policy_files
 from experiments.play import Played
 from experiments.progress import Log, Progress
 from experiments.simulate import Bench
@@ -223,8 +224,15 @@ def examine(held: Corpus, options: Options, log: Log) -> dict[str, offline.Seen]
 
 
 def with_flows(held: Corpus, seen: dict[str, offline.Seen]) -> Corpus:
-    """Return the corpus with flows in every call, found where nobody named them."""
-    items = [busiest.with_flows(item, seen[item.capture.sha256].rows) for item in held.items]
+    """Return the corpus with the flows of added calls, found where nobody described them, and with
+    added copies of a capture in that one's session."""
+    packets = {sha256: one.packets for sha256, one in seen.items()}
+    items = []
+    for item in copies.one_session(held.items, packets):
+        own = seen[item.capture.sha256]
+        for row in own.rows:
+            row["group"] = item.capture.group
+        items.append(inferred.with_flows(item, own.rows, own.packets))
     return held._replace(items=items)
 
 
@@ -269,7 +277,7 @@ def summarise(work: Work, tables: Tables, measured: timing.Measured) -> dict[str
     flows = [row for one in seen.values() for row in one.rows]
     calls = tables["calls"]
     notices = [notice for one in seen.values() for notice in one.notices]
-    copies = corpora.copies(held.items)
+    copied = corpora.copies(held.items)
     recognised = table_rows.recognised_rows(spec, held, seen)
     return {
         "schema": summary.SCHEMA,
@@ -289,14 +297,15 @@ def summarise(work: Work, tables: Tables, measured: timing.Measured) -> dict[str
             "missing": len(held.missing),
             "missing_list": held.missing,
             "cut": len(notices),
-            "copies": copies,
+            "copies": copied,
         },
         "warnings": notices,
-        "accuracy": summary.accuracy(flows, recognised, spec.seed, copies),
+        "accuracy": summary.accuracy(flows, recognised, spec.seed, copied),
         "verdict": metrics.waits(summary.real(flows)),
         "calls": [{key: row[key] for key in summary.CALL_KEYS} for row in calls],
         "mission": summary.mission(calls),
         "operators": summary.operators(calls),
+        "yours": summary.yours(calls),
         "collateral": summary.collateral(tables["collateral"]) | bystanders.told(tables),
         "cells": summary.cell_counts(tables["cells"]),
         "intervals": summary.intervals_note(),
@@ -314,11 +323,16 @@ def write(work: Work, tables: Tables, told: dict[str, Any], boxes: dict[str, Any
     Results are kept though the report cannot be drawn.
     """
     now = datetime.datetime.now(datetime.UTC)
-    found = origin(work.spec, work.raw, work.held, now)
+    policies = policy_files(work.spec)
+    found = origin(work.spec, work.raw, work.held, policies, now)
     name = f"{now:%Y%m%dT%H%M%SZ}-{work.spec.name}-{found['inputs'][:8]}"
     folder = shelf.free_folder(work.options.runs, name)
     with shelf.whole_folder(folder) as fresh:
         (fresh / "spec.toml").write_bytes(work.raw)
+        for file, data in policies.items():
+            target = fresh / "policies" / file
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data)
         for name, rows in tables.items():
             results.write_table(fresh, name, rows)
         results.write_json(fresh / "provenance.json", found)

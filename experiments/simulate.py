@@ -22,7 +22,7 @@ import numpy as np
 
 from captures.pcap import Packets, read
 from experiments import bystanders, timelines
-from experiments.corpus import Item
+from experiments.corpus import Item, counts
 from experiments.cut import Cut, cut
 from experiments.provenance import code_digest
 from experiments.results import write_atomically
@@ -172,7 +172,7 @@ class Bench:
             lost = bystanders.entry(simulation, control, call)
             calls.append(call_entry(item, call.id, told) | {"timeline": shown, "loss": lost})
         readable = not reads(unit.policy) & set(item.capture.changed)
-        if not item.capture.synthetic and readable:
+        if counts(item) and readable:
             own = hits[item.capture.group]
             count_hits(item, self.opened(item).packets, simulation, control, own)
 

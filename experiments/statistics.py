@@ -2,8 +2,8 @@
 """Statistics of a run: ratios, intervals and quantiles that claim no more than they know.
 
 Calls are independent trials, so their shares get Clopper-Pearson intervals. Flows of one call are
-not, so shares of flows are bootstrapped over capture groups (clusters). Below ten clusters no
-interval is given at all: the counts speak alone. An undefined ratio is None, never 0.
+not, so intervals of their shares are those of capture groups (clusters). Below ten clusters no
+interval is given at all, only counts. An undefined ratio is None, never 0.
 """
 
 from __future__ import annotations
@@ -83,6 +83,32 @@ def cluster_bootstrap(
     tail = (1.0 - level) / 2.0
     low, high = np.quantile(shares, [tail, 1.0 - tail])
     return float(low), float(high)
+
+
+def clustered_interval(hits: Sequence[int], sizes: Sequence[int], seed: int) -> Interval | None:
+    """Return the 95 % interval of sum(hits) / sum(sizes): the widest of three, None below ten
+    clusters.
+
+    hits, sizes: one number per cluster (capture group). A bootstrap of clusters is too narrow where
+    one or few of them hold all hits, so it is joined with two exact intervals (Clopper-Pearson): of
+    single units, as if they were independent; and of the clusters that hold a hit, times the share
+    hit within these (all of a cluster, where none is hit).
+    """
+    held = [(k, n) for k, n in zip(hits, sizes, strict=True) if n]
+    if len(held) < FEWEST:
+        return None
+    struck = [(k, n) for k, n in held if k]
+    total, units = sum(k for k, _ in held), sum(n for _, n in held)
+    within = total / sum(n for _, n in struck) if struck else 1.0
+    whole = clopper_pearson(len(struck), len(held)) or (0.0, 1.0)
+    spans = [
+        cluster_bootstrap([k for k, _ in held], [n for _, n in held], seed),
+        clopper_pearson(total, units),
+        (whole[0] * within, whole[1] * within),
+    ]
+    known = [span for span in spans if span is not None]
+    low, high = min(low for low, _ in known), max(high for _, high in known)
+    return min(low, total / units), max(high, total / units)
 
 
 def quantile(values: Sequence[float], q: float) -> float | None:

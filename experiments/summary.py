@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from experiments import baselines, metrics
+from experiments.mission import in_headline
 from experiments.statistics import FEWEST, ratio, share_interval
 
 Row = Mapping[str, Any]
@@ -24,13 +25,13 @@ TIMED = ("throughput", "latency", "machine", "run", "live", "programs", "aa", "p
 CALL_KEYS = (
     "capture", "capture_year", "app", "kind", "call", "synthetic", "added", "later_client",
     "operator", "hypothesis", "access", "date", "documented", "verdict", "blocked",
-    "packets_to_block", "media_lost",
+    "usable", "packets_to_block", "media_lost",
 )  # fmt: skip
 
 
 def real(rows: Sequence[Row]) -> list[Row]:
     """Return the rows that may enter headline figures."""
-    return [row for row in rows if not row["synthetic"]]
+    return [row for row in rows if in_headline(row)]
 
 
 def accuracy(
@@ -53,18 +54,20 @@ def accuracy(
 def calls_recognised(calls: Sequence[Row]) -> list[dict[str, Any]]:
     """Return per app how many calls were recognised, of n; intervals from ten calls on.
 
-    `calls` has one row per distinct call. Real calls and synthetic ones are apart.
+    `calls` has one row per distinct call. Real calls, synthetic ones and those of added captures
+    are apart.
     """
-    groups: dict[tuple[str, bool], list[Row]] = defaultdict(list)
+    groups: dict[tuple[str, bool, bool], list[Row]] = defaultdict(list)
     for row in calls:
-        groups[row["app"], row["synthetic"]].append(row)
+        groups[row["app"], row["synthetic"], row["added"]].append(row)
     table = []
-    for (app, synthetic), rows in sorted(groups.items()):
+    for (app, synthetic, added), rows in sorted(groups.items()):
         hits = sum(row["recognised"] for row in rows)
         table.append(
             {
                 "app": app,
                 "synthetic": synthetic,
+                "added": added,
                 "n": len(rows),
                 "hits": hits,
                 "share": ratio(hits, len(rows)),
@@ -76,7 +79,8 @@ def calls_recognised(calls: Sequence[Row]) -> list[dict[str, Any]]:
 
 def mission(calls: Sequence[Row]) -> list[dict[str, Any]]:
     """Return the mission table: what became of the calls of each app and kind, of n, per cell."""
-    keys = ("operator", "hypothesis", "access", "date", "app", "kind", "later_client", "synthetic")
+    keys = ("operator", "hypothesis", "access", "date", "app", "kind", "later_client", "synthetic",
+            "added")  # fmt: skip
     groups: dict[tuple[Any, ...], Counter[str]] = {}
     for row in calls:
         groups.setdefault(tuple(row[key] for key in keys), Counter())[result(row)] += 1
@@ -99,17 +103,33 @@ def result(row: Row) -> str:
     return "blocked" if row["blocked"] else "ok"
 
 
+def yours(calls: Sequence[Row]) -> list[dict[str, Any]]:
+    """Return the same as `operators` for calls of captures that the user added."""
+    return tallied([row for row in calls if row["added"] and not row["synthetic"]])
+
+
 def operators(calls: Sequence[Row]) -> list[dict[str, Any]]:
     """Return per operator the calls blocked, of n, in cells with documented service.
 
     Counts are over (call, cell) pairs of real calls: the same call under several hypotheses counts
     several times, so they are no sample and get no interval.
     """
+    return tallied(real(calls))
+
+
+def tallied(calls: Sequence[Row]) -> list[dict[str, Any]]:
+    """Return per operator what became of some calls; `unusable` are those not worth having,
+    blocked ones included."""
     counts: dict[str, Counter[str]] = {}
-    for row in real(calls):
-        counts.setdefault(row["operator"], Counter())[result(row)] += 1
-    return [{"operator": name} | {key: held[key] for key in ("ok", "blocked", "inconclusive",
-             "invalid")} for name, held in counts.items()]  # fmt: skip
+    for row in calls:
+        held = counts.setdefault(row["operator"], Counter())
+        held[result(row)] += 1
+        held["unusable"] += row["usable"] is False
+    names = ("ok", "blocked", "inconclusive", "invalid", "unusable")
+    return [
+        {"operator": operator} | {name: held[name] for name in names}
+        for operator, held in counts.items()
+    ]
 
 
 def collateral(rows: Sequence[Row]) -> dict[str, Any]:
@@ -266,13 +286,24 @@ def _seen_words(summary: Mapping[str, Any]) -> str:
 
 
 def _blocked_words(summary: Mapping[str, Any]) -> str:
-    cells, parts = summary["cells"], []
-    for row in summary["operators"]:
-        n = row["ok"] + row["blocked"] + row["inconclusive"]
-        parts.append(f"{row['operator']} {row['blocked']} of {n}")
-    said = ", ".join(parts) or "no real call in these captures"
+    cells = summary["cells"]
+    said = operator_words(summary["operators"]) or "no real call in these captures"
+    own = operator_words(summary["yours"])
+    yours = f"; of your captures {own}" if own else ""
     failed = f", {cells['failed']} failed" if cells["failed"] else ""
-    return f"blocked over all hypotheses, networks and dates: {said} ({cells['n']} cells{failed})"
+    return (
+        f"no call at all (no usable call) over all hypotheses, networks and dates: {said}{yours} "
+        f"({cells['n']} cells{failed})"
+    )
+
+
+def operator_words(rows: Sequence[Row]) -> str:
+    """Return per operator the calls blocked and those not usable, of those that could be tested."""
+    return ", ".join(
+        f"{row['operator']} {row['blocked']} ({row['unusable']}) of "
+        f"{row['ok'] + row['blocked'] + row['inconclusive']}"
+        for row in rows
+    )
 
 
 def _hit_words(hit: Mapping[str, Any]) -> str:

@@ -29,9 +29,8 @@ def load(name: str | Path) -> Operator:
 
     Raises TestbedError with every problem of the file and of those it includes, one a line.
     """
-    path = Path(name)
-    if path.suffix != ".toml":
-        path = OPERATORS / f"{name}.toml"
+    path = file_of(name)
+    if Path(name).suffix != ".toml":
         if not path.is_file():
             known = available()
             raise TestbedError(
@@ -42,6 +41,21 @@ def load(name: str | Path) -> Operator:
     if operator is None:
         raise TestbedError("\n".join(problems))
     return operator
+
+
+def file_of(name: str | Path) -> Path:
+    """Return the file of an operator that ships, or the path itself."""
+    path = Path(name)
+    return path if path.suffix == ".toml" else OPERATORS / f"{name}.toml"
+
+
+def files_of(name: str | Path) -> list[Path]:
+    """Return an operator's file, those that it includes, and the censors of its rules."""
+    path = file_of(name)
+    found = [path, *(path.parent / word for word in words_of(raw_table(path), "include"))]
+    for hypothesis in load(name).hypotheses:
+        found += [Path(rule.file) for rule in hypothesis.rules if rule.file]
+    return list(dict.fromkeys(one.resolve() for one in found))
 
 
 def try_load(path: Path) -> tuple[Operator | None, list[str]]:

@@ -26,6 +26,7 @@ from experiments.evaluation import tree as trees
 from experiments.evaluation.batches import Original
 from experiments.evaluation.disturb import COLUMNS
 from experiments.evaluation.looker import ORIGINAL, Looker, Row, Rows, Ward
+from experiments.mission import in_headline
 from experiments.options import default_jobs
 from experiments.origin import origin
 from experiments.peers.answers import Answers, cache_folder
@@ -219,11 +220,11 @@ def tabulate(
     titles = {column.name: column.title for column in COLUMNS}
     for column, engine, judged in engines(rows, spec.seed):
         for synthetic in (False, True):
-            held = [row for row in judged if row["synthetic"] == synthetic]
+            held = [row for row in judged if of_kind(row, synthetic)]
             if not held:
                 continue
             name = f"{column}/{engine}/{synthetic}"
-            ours = [row for row in rows[column] if row["synthetic"] == synthetic]
+            ours = [row for row in rows[column] if of_kind(row, synthetic)]
             ahead = None if engine == OURS else measures.lead(ours, held, spec.seed, name)
             low, high = ahead or (None, None)
             place = {"column": column, "engine": engine, "synthetic": synthetic}
@@ -232,7 +233,7 @@ def tabulate(
                           **line})  # fmt: skip
             apps += app_lines(held, spec.seed, place)
             quiet += [{**place, **row} for row in measures.innocents(held)]
-    closed = [row for row in rows[ORIGINAL] if not row["synthetic"]]
+    closed = [row for row in rows[ORIGINAL] if in_headline(row)]
     return {
         "evaluation": ordered("evaluation", lines),
         "evaluation_apps": ordered("evaluation_apps", apps),
@@ -240,6 +241,11 @@ def tabulate(
         "evaluation_open": ordered("evaluation_open", openset.lines(unknown, closed, spec.seed)),
         "evaluation_flows": ordered("evaluation_flows", flow_lines(rows)),
     }
+
+
+def of_kind(row: Row, synthetic: bool) -> bool:
+    """Tell whether a row is counted among synthetic captures, or among real ones."""
+    return bool(row["synthetic"]) if synthetic else in_headline(row)
 
 
 def ordered(name: str, rows: Sequence[Row]) -> list[Row]:
@@ -270,7 +276,7 @@ def flow_lines(rows: Rows) -> list[Row]:
 
 def block(work: Work, rows: Rows, tables: Mapping[str, list[Row]]) -> dict[str, Any]:
     """Return the block "evaluation" of summary.json, without the regression count."""
-    real = [row for row in rows[ORIGINAL] if not row["synthetic"]]
+    real = [row for row in rows[ORIGINAL] if in_headline(row)]
     lines = [row for row in tables["evaluation"] if not row["synthetic"]]
     engine = {row["column"]: row for row in lines if row["engine"] == OURS}
     return {
@@ -333,7 +339,7 @@ def write(
     from experiments.evaluation.page import render
 
     now = datetime.datetime.now(datetime.UTC)
-    found = origin(spec, raw, held, now)
+    found = origin(spec, raw, held, {}, now)
     name = f"{now:%Y%m%dT%H%M%SZ}-evaluate-{found['inputs'][:8]}"
     folder = shelf.free_folder(options.runs, name)
     with shelf.whole_folder(folder) as fresh:

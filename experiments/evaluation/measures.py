@@ -22,9 +22,9 @@ from experiments.statistics import (
     Interval,
     clopper_pearson,
     cluster_bootstrap,
+    clustered_interval,
     derived_seed,
     ratio,
-    rule_of_three,
     share_interval,
 )
 
@@ -185,38 +185,47 @@ def summary(rows: Sequence[Row], seed: int, name: str) -> Table:
 def innocents(rows: Sequence[Row]) -> list[Table]:
     """Return per kind of innocent traffic the flows, those called a call, and the rate's bound.
 
-    The bound of a rate without a hit is 3/n, else Clopper-Pearson's (both at 95 %, flows taken as
+    The bound of a rate is that of recordings (95 %, as flows of one recording are not
     independent). The last lines are all kinds together, and calls of apps that are none of the
     five, where a hit is a flow named as one of the five.
     """
-    counts: dict[str, list[int]] = {}
+    counts: dict[str, Groups] = {kinds.ALL: {}}
     for row in metrics.quiet_flows(rows):
         for kind in (kinds.kind(row), kinds.ALL):
-            entry = counts.setdefault(kind, [0, 0])
-            entry[0] += 1
-            entry[1] += row["outcome"] == "false_call"
-    others = [row for row in metrics.call_flows(rows) if family(row["truth_app"]) not in FIVE]
-    struck = sum(row["outcome"] == "other_call" and family(row["app"]) in FIVE for row in others)
-    total = counts.pop(kinds.ALL, [0, 0])
-    lines = [
-        *sorted(counts.items()),
-        (kinds.ALL, total),
-        (kinds.OTHER_CALLS, [len(others), struck]),
-    ]
+            count(counts.setdefault(kind, {}), row, row["outcome"] == "false_call")
+    others: Groups = {}
+    for row in metrics.call_flows(rows):
+        if family(row["truth_app"]) not in FIVE:
+            count(others, row, row["outcome"] == "other_call" and family(row["app"]) in FIVE)
+    total = counts.pop(kinds.ALL)
+    lines = [*sorted(counts.items()), (kinds.ALL, total), (kinds.OTHER_CALLS, others)]
     return [
-        {"kind": kind, "flows": n, "hits": hits, "per_million": upper_per_million(hits, n)}
-        for kind, (n, hits) in lines
-        if n
+        {
+            "kind": kind,
+            "flows": sum(n for _, n in groups.values()),
+            "hits": sum(k for k, _ in groups.values()),
+            "per_million": upper_per_million(groups),
+        }
+        for kind, groups in lines
+        if groups
     ]
 
 
-def upper_per_million(hits: int, n: int) -> float | None:
-    """Return the 95 % upper bound of a rate, per million."""
-    if not hits:
-        bound = rule_of_three(n)
-    else:
-        bound = (clopper_pearson(hits, n) or (0.0, 1.0))[1]
-    return None if bound is None else 1e6 * min(bound, 1.0)
+#: Capture group -> (hits, flows).
+Groups = dict[str, tuple[int, int]]
+
+
+def count(groups: Groups, row: Row, hit: bool) -> None:
+    """Count a flow in its capture group."""
+    hits, flows = groups.get(row["group"], (0, 0))
+    groups[row["group"]] = hits + hit, flows + 1
+
+
+def upper_per_million(groups: Groups) -> float | None:
+    """Return the 95 % upper bound of a rate, per million; None below ten capture groups."""
+    hits, sizes = [k for k, _ in groups.values()], [n for _, n in groups.values()]
+    span = clustered_interval(hits, sizes, derived_seed(0, "per_million"))
+    return None if span is None else 1e6 * span[1]
 
 
 def lead(ours: Sequence[Row], theirs: Sequence[Row], seed: int, name: str) -> Interval | None:

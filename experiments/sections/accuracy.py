@@ -9,7 +9,7 @@ from typing import Any
 
 from experiments import charts, mission, wording
 from experiments.findings import Findings
-from experiments.statistics import clopper_pearson, rule_of_three
+from experiments.statistics import clopper_pearson
 
 Row = Mapping[str, Any]
 Table = dict[str, Any]
@@ -24,7 +24,7 @@ def build(run: Findings) -> Table:
 
 def accuracy(run: Findings) -> Table:
     """Return accuracy by app and role, confusion, false calls, and the flows that went wrong."""
-    scored = [row for row in run["flows"] if not row.get("synthetic")]
+    scored = [row for row in run["flows"] if mission.in_headline(row)]
     table = _accuracy_rows(run, scored)
     wrong = [row for row in scored if row["outcome"] in ("missed", "other_call", "unsure")]
     return {
@@ -33,7 +33,6 @@ def accuracy(run: Findings) -> Table:
         "by_app": run.at("accuracy", "by_app") or {},
         "confusion": confusion(run.at("accuracy", "confusion") or []),
         "false_calls": run.at("accuracy", "false_calls"),
-        "false_bound": rule_of_three(run.at("accuracy", "false_calls", "flows") or 0),
         "wrong": wrong,
         "alarms": [row for row in scored if row["outcome"] == "false_call"],
         "headline": run.at("accuracy", "five") or run.at("accuracy", "all"),

@@ -29,12 +29,15 @@ def build(run: Findings) -> Table:
 def answer(run: Findings) -> Table:
     """Return the mission: calendar, situations of real and synthetic calls, the ledes."""
     calls = mission.documented(run["calls"])
-    real = [row for row in calls if not row.get("synthetic")]
+    real = [row for row in calls if mission.in_headline(row)]
+    yours = [row for row in calls if row.get("added") and not row.get("synthetic")]
     made = [row for row in calls if row.get("synthetic")]
     situations = mission.situations(real, run["collateral"])
     told = ledes(situations)
     return {
         "calls": real,
+        "yours": ledes(mission.situations(yours, run["collateral"])),
+        "yours_n": len(mission.distinct_calls(yours)),
         "operators": list(dict.fromkeys(str(row["operator"]) for row in [*real, *made])),
         "columns": headings(real, run.spec.get("apps") or []),
         "situations": situations,

@@ -82,6 +82,8 @@ def recognition(run: Findings) -> list[Table]:
     """
     counts: dict[str, dict[str, tuple[int, int]]] = defaultdict(dict)
     for row in run.at("accuracy", "calls_recognised") or []:
+        if row.get("added"):
+            continue
         side = "synthetic" if row["synthetic"] else "real"
         counts[row["app"]][side] = (row["hits"], row["n"])
     order = sorted(counts, key=lambda app: mission.column_rank(mission.Column(app, "", False)))

@@ -8,6 +8,7 @@ from typing import Any
 
 from experiments import charts
 from experiments.findings import Findings
+from experiments.mission import in_headline
 
 Row = Mapping[str, Any]
 Table = dict[str, Any]
@@ -25,9 +26,7 @@ def waits(run: Findings) -> Table:
     right = [
         row
         for row in run["flows"]
-        if row["outcome"] == "right"
-        and not row.get("synthetic")
-        and row["truth_role"] in CALL_ROLES
+        if row["outcome"] == "right" and in_headline(row) and row["truth_role"] in CALL_ROLES
     ]
     return {
         "packets": run.at("verdict", "packets"),

@@ -29,7 +29,7 @@ def row(**more: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """Return a run's folder with three cells that count and three that do not."""
+    """Return a run's folder with three cells that count and four that do not."""
     rows = [
         row(),
         row(kind="video", blocked=2, ok=0),
@@ -37,6 +37,7 @@ def run(tmp_path: Path) -> Path:
         row(date="2015-12-15", blocked=9),
         row(date="2016-11-15", blocked=9),
         row(synthetic=True, blocked=9),
+        row(added=True, blocked=9),
     ]
     folder = tmp_path / "run"
     folder.mkdir()

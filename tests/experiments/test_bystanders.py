@@ -17,6 +17,7 @@ from experiments.grid import Cell
 from experiments.sections import collateral
 from experiments.simulate import collateral_of
 from experiments.spec import load as load_spec
+from experiments.statistics import clopper_pearson
 from tests.experiments.fake_run import fake_run
 
 CELL = Cell("inwi", "h", "A title", "4g", "2016-01-20", True, None, ("whatsapp",))
@@ -102,16 +103,21 @@ def test_the_share_hit_of_a_kind_is_bounded_by_its_groups_not_by_its_flows() -> 
     assert (dns["hit"], dns["flows"], dns["groups"], dns["low"]) == (100, 1000, 10, 0.0)
     assert dns["high"] >= 0.3  # flows taken as independent end at 12 %
     assert (quic["groups"], quic["low"], quic["high"]) == (9, None, None)
-    assert (ntp["groups"], ntp["low"], ntp["high"]) == (10, None, None)
-    assert (sip["hit"], sip["low"], sip["high"]) == (10, None, None)
+    none_of_ten = clopper_pearson(0, 10)
+    assert none_of_ten is not None
+    assert (ntp["groups"], ntp["low"], ntp["high"]) == (10, *none_of_ten)
+    assert (sip["hit"], sip["high"]) == (10, 1.0)
+    assert sip["low"] == pytest.approx(1 - none_of_ten[1])
     assert 0 < dns["all_low"] < 200 / 2910 < dns["all_high"] == ntp["all_high"]
 
 
-def test_where_nothing_is_hit_the_interval_ends_at_three_in_n() -> None:
+def test_where_nothing_is_hit_the_interval_ends_at_the_groups_that_could_be() -> None:
     innocent = [group(f"g{n}", "dns", 100, 0) for n in range(10)]
     row = rows_at(0.1, bystanders.mixed(1, CELL, innocent, [talk("whatsapp", 0)]))[ALL]
     assert (row["flows_per_million"], row["flows_low"]) == (0.0, 0.0)
-    assert row["flows_high"] == pytest.approx(0.9 * 3e6 / 1000)
+    none_of_ten = clopper_pearson(0, 10)
+    assert none_of_ten is not None
+    assert row["flows_high"] == pytest.approx(0.9e6 * none_of_ten[1])
     assert row["of_hits"] is None
 
 

@@ -198,13 +198,15 @@ def test_innocent_flows_are_counted_by_kind_with_the_bound_that_their_number_all
     found = {line["kind"]: line for line in measures.innocents(rows)}
     assert list(found)[-2:] == [kinds.ALL, kinds.OTHER_CALLS]
     assert (found["games"]["hits"], found["games"]["flows"]) == (1, 2)
-    assert found[kinds.REST]["per_million"] == 1e6  # 3/1 proves nothing
+    assert found[kinds.REST]["per_million"] is None  # one recording proves nothing
     assert found[kinds.CHAT]["flows"] == 1
     assert (found[kinds.ALL]["hits"], found[kinds.ALL]["flows"]) == (1, 4)
     assert (found[kinds.OTHER_CALLS]["hits"], found[kinds.OTHER_CALLS]["flows"]) == (1, 2)
-    assert measures.upper_per_million(0, 3000) == pytest.approx(1000)
-    assert measures.upper_per_million(0, 0) is None
-    assert 100 < (measures.upper_per_million(1, 10_000) or 0) < 600
+    none = {f"g{n}": (0, 100) for n in range(30)}
+    assert measures.upper_per_million(none) == pytest.approx(1e6 * (1 - 0.025 ** (1 / 30)))
+    assert measures.upper_per_million({}) is None
+    one = none | {"h": (1, 100)}
+    assert 1e6 / 3100 < (measures.upper_per_million(one) or 0) < 10_000
     assert measures.innocents([row("viber", "viber")]) == []
 
 

@@ -161,18 +161,26 @@ def test_teams_does_not_count_among_the_five() -> None:
 
 
 def test_false_calls_tell_their_kind_and_what_no_hit_bounds() -> None:
-    rows = [row("none other", "not-call none other", innocent=True) for _ in range(300)]
+    rows = [
+        row("none other", "not-call none other", innocent=True, group=f"g{n % 30}")
+        for n in range(300)
+    ]
     told = metrics.false_calls(rows)
-    assert (told["flows"], told["hits"]) == (300, 0)
-    assert told["upper_per_million"] == pytest.approx(1e6 * 3 / 300)
-    assert told["upper_method"] == "3/n at 95 %"
+    assert (told["flows"], told["hits"], told["groups"]) == (300, 0, 30)
+    none_of_thirty, none_of_all = clopper_pearson(0, 30), clopper_pearson(0, 300)
+    assert none_of_thirty is not None
+    assert none_of_all is not None
+    assert told["upper_per_million"] == pytest.approx(1e6 * none_of_thirty[1])
+    assert told["independent_upper_per_million"] == pytest.approx(1e6 * none_of_all[1])
     hit = row("whatsapp messaging", "certain whatsapp setup")
     told = metrics.false_calls([*rows, hit])
     assert (told["hits"], told["five_hits"]) == (1, 1)
     _, high = clopper_pearson(1, 301) or (0.0, 0.0)
     assert told["per_million"] == pytest.approx(1e6 / 301, rel=1e-9)
-    assert told["upper_per_million"] == pytest.approx(1e6 * high)
-    assert told["upper_method"].startswith("Clopper-Pearson")
+    assert told["independent_upper_per_million"] == pytest.approx(1e6 * high)
+    assert told["upper_per_million"] > 1e6 * high
+    few = metrics.false_calls(rows[:5])
+    assert few["upper_per_million"] is None  # five recordings
     assert told["by_kind"] == [
         {"kind": "innocent captures", "flows": 300, "hits": 0},
         {"kind": "messaging flows", "flows": 1, "hits": 1},

@@ -151,14 +151,14 @@ def test_headings_and_tables_can_be_heard(outline: Outline) -> None:
 def test_the_answer_names_the_harshest_hypothesis_with_its_price(outline: Outline) -> None:
     assert (
         "If Maroc Telecom, Inwi and Meditel matched calls by “Fake: drop the flows that the "
-        "classifier names as calls”, 9 of 9 real calls fail, and 0 of 5,170 innocent flows are hit."
+        "classifier names as calls”, 8 of 8 real calls fail, and 0 of 5,170 innocent flows are hit."
         in outline.text
     )
 
 
 def test_a_hypothesis_that_cannot_tell_is_not_told_as_the_mildest(outline: Outline) -> None:
     assert (
-        "If by “Fake: let the set-up pass and drop the media”, 7 of 9 fail, and 5 innocent flows "
+        "If by “Fake: let the set-up pass and drop the media”, 6 of 8 fail, and 5 innocent flows "
         "are hit. 1 more hypothesis cannot be judged for some calls" in outline.text
     )
 
@@ -190,7 +190,7 @@ def test_later_clients_synthetic_calls_and_gaps_are_told(outline: Outline) -> No
 
 def test_synthetic_calls_are_in_no_headline_count(run: Path) -> None:
     squares = mission.calendar(findings.read(run)["calls"], findings.read(run)["cells"])
-    assert {square.n for square in squares if square.documented} == {9}
+    assert {square.n for square in squares if square.documented} == {8}
 
 
 def test_recordings_of_the_lab_have_counts_of_their_own(run: Path, outline: Outline) -> None:
@@ -251,7 +251,7 @@ def test_recordings_of_the_lab_are_told_from_public_captures(tmp_path: Path) -> 
 
 def test_no_false_call_is_told_as_a_bound(outline: Outline) -> None:
     assert "0 of 900 innocent flows were certainly called a call" in outline.text
-    assert "a rate below 3,333 per million (3/n at 95 %" in outline.text
+    assert re.search(r"They come from 1 independent recording, too few to bound", outline.text)
 
 
 def test_failed_cells_are_told_first(tmp_path: Path) -> None:
@@ -303,7 +303,7 @@ def test_tables_are_read_from_csv_where_no_parquet_is(tmp_path: Path) -> None:
     for path in (tmp_path / "run").glob("*.parquet"):
         path.unlink()
     text = Outline(report.render(tmp_path / "run").read_text()).text
-    assert "9 of 9 real calls fail" in text
+    assert "8 of 8 real calls fail" in text
 
 
 def test_rendering_twice_gives_the_same_bytes(run: Path, page: str) -> None:

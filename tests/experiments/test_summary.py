@@ -12,7 +12,8 @@ PLACE = {"operator": "inwi", "hypothesis": "stun", "access": "4g", "date": "2016
 
 def call(verdict: str, blocked: bool = False, **more: Any) -> dict[str, Any]:
     facts = {"app": "viber", "kind": "audio", "later_client": False, "synthetic": False}
-    return {**PLACE, **facts, "verdict": verdict, "blocked": blocked, "recognised": True, **more}
+    told = {"verdict": verdict, "blocked": blocked, "usable": not blocked, "added": False}
+    return {**PLACE, **facts, **told, "recognised": True, **more}
 
 
 def test_the_mission_counts_what_could_be_tested() -> None:
@@ -40,6 +41,7 @@ def test_ten_calls_get_an_interval() -> None:
         {
             "app": "viber",
             "synthetic": False,
+            "added": False,
             "n": 10,
             "hits": 10,
             "share": 1.0,
@@ -51,7 +53,7 @@ def test_ten_calls_get_an_interval() -> None:
 def test_synthetic_calls_are_in_no_operator_count() -> None:
     rows = [call("CUT", True), call("CUT", True, synthetic=True)]
     assert summary.operators(rows) == [
-        {"operator": "inwi", "ok": 0, "blocked": 1, "inconclusive": 0, "invalid": 0}
+        {"operator": "inwi", "ok": 0, "blocked": 1, "inconclusive": 0, "invalid": 0, "unusable": 1}
     ]
 
 

@@ -16,6 +16,7 @@ from scapy.packet import Raw
 from captures.calls import calls
 from captures.catalogue import check, load
 from captures.folders import samples
+from captures.gates import invitations, payloads, transactions
 from captures.labels import labels
 from captures.pcap import Packets, packets_of, read
 from testbed.bystanders.bystander import KINDS, Service, Stage, bystander, missing
@@ -24,7 +25,6 @@ from testbed.callers.plan import Plan
 from testbed.errors import TestbedError
 from testbed.live.line import CALLEE, CALLER, RELAY
 from testbed.recording import home, recorder
-from testbed.recording.calls import invitations, payloads, transactions
 from testbed.recording.recorder import Recording
 from testbed.recording.scenes import Scene, scene_set
 from testbed.recording.truth import Truth
