@@ -25,7 +25,7 @@ Table = dict[str, Any]
 
 TABLES = (
     "flows", "calls", "timelines", "collateral", "bystander_calls", "mixes", "cells", "latency",
-    "throughput", "dressed", "dress_costs", "live_calls", "live_bench", "localise",
+    "throughput", "dressed", "dress_costs", "live_calls", "live_bench", "localise", "laws",
     "program_calls", "program_states",
 )  # fmt: skip
 

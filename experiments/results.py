@@ -190,6 +190,14 @@ DRESSED: dict[str, dict[str, Any]] = {
 
 #: The same for the localiser's benchmark.
 LOCALISED: dict[str, dict[str, Any]] = {
+    "laws": {
+        "law": _INT,
+        "title": _TEXT,
+        "captures": _INT,
+        "cases": _INT,
+        "broken": _INT,
+        "counterexample": _TEXT,
+    },
     "localise": {
         "set": _TEXT,
         "rule": _TEXT,
@@ -209,7 +217,7 @@ LOCALISED: dict[str, dict[str, Any]] = {
         "octets": _INT,
         "found": _TEXT,
         "cause": _TEXT,
-    }
+    },
 }
 
 #: The same for the tables of an evaluation.

@@ -21,6 +21,7 @@ from experiments import (
     copies,
     disguise,
     inferred,
+    laws,
     live_summary,
     metrics,
     offline,
@@ -99,6 +100,8 @@ def run(name: str, options: Options) -> Finished:
     jobs = options.jobs or default_jobs()
     evaluated = evaluate.within(spec, work.held, jobs, options.stream, log)
     boxes = localised(work, tables)
+    if spec.laws:
+        tables["laws"] = tried(work)
     measured = measure(work)
     tables |= {"latency": measured.latency, "throughput": measured.throughput}
     told = summarise(work, tables, measured)
@@ -262,6 +265,13 @@ def measure(work: Work) -> timing.Measured:
     return timing.measure(parts, wanted.packets, wanted.seconds, name)
 
 
+def tried(work: Work) -> list[Row]:
+    """Return the table `laws`: the laws of verdicts, tried on every capture with a call."""
+    held = [item for item in work.held.items if item.calls]
+    with Progress("laws", len(held), stream=work.options.stream, log=work.log) as bar:
+        return laws.tried(held, work.spec.seed, bar.step)
+
+
 def proven(spec: Spec) -> dict[str, Any]:
     """Return `conformance` of summary.json where the spec asks for it, else nothing."""
     if not spec.conformance:
@@ -311,6 +321,7 @@ def summarise(work: Work, tables: Tables, measured: timing.Measured) -> dict[str
         "intervals": summary.intervals_note(),
         **proven(spec),
         **({"localise": summary.localise(tables["localise"])} if "localise" in tables else {}),
+        **({"laws": summary.laws(tables["laws"])} if "laws" in tables else {}),
         **measured.summary,
         "machine": provenance.machine(),
     }

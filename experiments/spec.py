@@ -159,7 +159,8 @@ class Spec(Strict):
     """One experiment: the grid operator x hypothesis x access x date over calls and innocents.
 
     link: delay and loss of the access network as captured, or those of its preset as well;
-    conformance: whether the policy language's scenarios are played too; reaction: a CSV of public
+    conformance: whether the policy language's scenarios are played too; laws: whether the laws of
+    verdicts are tried on the captures too; reaction: a CSV of public
     reaction (see reaction), by its path from the spec's folder; arms, disguises: whether the calls
     are also played dressed as control arms, as disguises. backend: where it is
     played, "auto" being live where this machine can; seconds: how much of each call is played, None
@@ -188,6 +189,7 @@ class Spec(Strict):
     timing: Timing = Timing()
     evaluation: Evaluation = Evaluation()
     localise: Localise | None = None
+    laws: bool = False
     programs: Programs | None = None
     reaction: str | None = Field(default=None, min_length=1)
 

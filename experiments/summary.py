@@ -211,6 +211,15 @@ def localise(rows: Sequence[Row]) -> dict[str, Any]:
     return {**listed, "sets": sets}
 
 
+def laws(rows: Sequence[Row]) -> dict[str, Any]:
+    """Return `laws`: cases tried and broken, over all laws and by law."""
+    return {
+        "cases": sum(row["cases"] for row in rows),
+        "broken": sum(row["broken"] for row in rows),
+        "by_law": [dict(row) for row in rows],
+    }
+
+
 def cell_counts(cells: Sequence[Row]) -> dict[str, Any]:
     """Return how many cells there are, failed, or lack a documented service.
 
@@ -235,6 +244,9 @@ def lines(summary: Mapping[str, Any]) -> list[str]:
         f"hit:      {_hit_words(summary['collateral'])}",
         f"speed:    {_speed_words(cost, summary['latency']['offline']['ns_per_packet'])}",
     ]
+    if "laws" in summary:
+        held = summary["laws"]
+        told.append(f"laws:     {held['broken']} of {held['cases']} cases broken")
     if "live" in summary:
         told.append(f"live:     {_live_words(summary['live'])}")
     if "programs" in summary:

@@ -50,6 +50,7 @@ def entry(recipe: Recipe, crafted: Crafted, sha256: str, size: int) -> Capture:
         licence="CC0-1.0",
         content=recipe.content,
         synthetic=True,
+        changed=["addresses"],
         notes=recipe.notes,
     )
 

@@ -48,6 +48,11 @@ def method(run: Findings) -> dict[str, Any]:
     return {"aa": run.at("aa"), "conformance": run.at("conformance")}
 
 
+def laws(run: Findings) -> dict[str, Any] | None:
+    """Return the laws of verdicts as they were tried, None where the spec asks for none."""
+    return {"laws": run["laws"]} if run["laws"] else None
+
+
 SECTIONS = (
     Section("answer", "Answer", answer.build),
     Section("yours", "Your captures", yours.build),
@@ -57,6 +62,7 @@ SECTIONS = (
     Section("collateral", "Bystanders", collateral.build),
     Section("disguises", "Disguises", disguises.build),
     Section("localise", "Localiser", localise.build),
+    Section("laws", "Laws of a verdict", laws),
     Section("reaction", "Public reaction", reaction.build),
     Section("speed", "Speed", speed.build),
     Section("reliability", "Reliability", reliability.build),

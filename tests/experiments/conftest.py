@@ -83,7 +83,7 @@ class Paper:
 
     def judge(self, simulation: Any, control: Any, call: Any, changed: Any) -> Any:
         """Call it blocked where anything was dropped."""
-        assert not changed
+        assert changed == ["addresses"]
         assert not control.active
         hit = simulation.active
         return SimpleNamespace(
