@@ -2,9 +2,12 @@
 """Places: which end of each flow stands on the caller's side of the operator's box.
 
 A capture does not say where it was taken; the caller's end is inferred. Of a flow's two ends, the
-private one is near; of two alike, the one that takes part in more of the capture's packets; of two
-alike again, the one with the higher port (a client's ephemeral port). Traffic that no router
-forwards (multicast, broadcast, link-local) never meets the box.
+private one is near; of two of the lab, the caller's; of two alike, the one that takes part in more
+of the capture's packets. Of two alike again, one with a port that no system gives to clients (below
+32768) is far where the other end's is not; else the one that sent first is near. This last rule is
+applied to the first flow of two addresses and holds for all flows between them, so that no address
+is on both sides. Traffic that no router forwards (multicast, broadcast, link-local) never meets the
+box.
 """
 
 from __future__ import annotations
@@ -28,12 +31,16 @@ PRIVATE = (  # prefixes that are near: RFC 1918, 6598 (carriers' NAT), 2544 (the
     (0x64400000, 0xFFC00000),
     (0xC6120000, 0xFFFE0000),
 )
+#: The lab's callers (testbed.live.line), as the lab's own recordings hold them.
+LAB_CALLERS = ((0xC6120000, 0xFFFF0000),)
 UNROUTED = (  # RFC 1122 (this network), 3927 (link-local), 5771 and 1112 (multicast, reserved)
     (0x00000000, 0xFF000000),
     (0xA9FE0000, 0xFFFF0000),
     (0x7F000000, 0xFF000000),
     (0xE0000000, 0xE0000000),
 )
+#: Ports below this one are not given to clients: Linux begins at 32768, RFC 6335 at 49152.
+SERVICE_PORTS = 32_768
 #: RFC 5737, 3849: addresses of documents, which no network announces.
 DOCUMENTS = (
     (0xC0000200, 0xFFFFFF00),
@@ -64,6 +71,11 @@ def private(version: Numbers, lanes: Numbers) -> NDArray[np.bool_]:
     return np.asarray(((version == 4) & within(first, PRIVATE)) | unique_local)
 
 
+def lab_caller(version: Numbers, lanes: Numbers) -> NDArray[np.bool_]:
+    """Return which addresses are those of callers of the lab."""
+    return np.asarray((version == 4) & within(lanes[:, 0], LAB_CALLERS))
+
+
 def unrouted(version: Numbers, lanes: Numbers) -> NDArray[np.bool_]:
     """Return which addresses no router forwards to; lanes: int64[n, 4]."""
     first = lanes[:, 0]
@@ -91,10 +103,26 @@ def places(flows: Records) -> Places:
     count = len(flows)
     ranks = (
         (private(version, source), private(version, target)),
+        (lab_caller(version, source), lab_caller(version, target)),
         (work[:count], work[count:]),
-        (flows["source_port"], flows["target_port"]),
     )
-    near_is_source = np.ones(count, bool)
+    near_is_source = opened_by_near(which.ravel(), flows["source_port"], flows["target_port"])
     for ours, theirs in reversed(ranks):
         near_is_source = np.where(ours == theirs, near_is_source, ours > theirs)
     return Places(near_is_source, local)
+
+
+def opened_by_near(which: Numbers, source_port: Numbers, target_port: Numbers) -> NDArray[np.bool_]:
+    """Return per flow whether its source is near, by the first flow of its two addresses.
+
+    which: int64[2 n], the numbers of the sources' addresses, then of the targets'.
+    """
+    count = len(source_port)
+    ends = which.reshape(2, count)
+    service = (source_port < SERVICE_PORTS) & (target_port >= SERVICE_PORTS)
+    low_is_source = ends[0] <= ends[1]
+    low_is_near = low_is_source != service
+    _, first, pair = np.unique(
+        np.sort(ends, axis=0), axis=1, return_index=True, return_inverse=True
+    )
+    return np.asarray(low_is_near[first][pair.ravel()] == low_is_source)

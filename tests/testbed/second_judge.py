@@ -7,12 +7,6 @@ one that `--policy none -o` wrote with the same access network and seed, and one
 
 - INCONCLUSIVE is never given: it depends on the policy's text. The caller must skip those.
 - NOT COVERED is given where the packets cannot tell, with the reason.
-- Where the documentation leaves a choice, the choice is marked "Read as" below.
-
-Read as: a flow is a 5-tuple, from the frame that names it to the next named one of the same tuple;
-later IP fragments belong to the flow of their first and hold no media. Read as: a TCP segment
-arrives when itself and every byte before it have come, of the bytes that come in the control.
-Read as: a way is silent if a direction is silent from its beginning or holds a silence.
 """
 
 import math
@@ -40,6 +34,8 @@ LATE_NS = 400_000_000
 FALL = 15.0
 FLOOR = 50.0
 FEWEST_OF_WAY = 5
+FEWEST_RATED = 50  # arrivals that a direction needs for R
+FEWEST_OF_WINDOW = 10  # packets that a window needs for R
 BPL, IE, CODEC_MS = 25.1, 0.0, 20.0  # G.711, ITU-T G.113 appendix I
 BUFFER_LEAST, BUFFER_MOST = 20_000_000, 200_000_000
 TCP, UDP, SCTP = 6, 17, 132
@@ -246,7 +242,8 @@ def inside(payload: bytes) -> bytes | None:
     if len(payload) >= 20 and payload[0] < 0x40 and payload[4:8] == COOKIE:
         return indication(payload)
     if len(payload) >= 4 and 0x40 <= payload[0] <= 0x4F:
-        return payload[4 : 4 + int.from_bytes(payload[2:4], "big")]
+        length = int.from_bytes(payload[2:4], "big")
+        return payload[4 : 4 + length] if length <= len(payload) - 4 else None
     if payload[:2] == b"\xff\x10":
         return payload[12:]
     return None
@@ -411,7 +408,7 @@ def direction(case: Case, numbers: list[int]) -> Direction:
 def dead(way: Direction) -> bool:
     """Say whether a direction is silent from its beginning."""
     there = way.came >= 0
-    first = there[way.media_time <= STRETCH]
+    first = there[way.media_time < STRETCH]
     return bool(first.mean() < FEW or there.mean() < FEW)
 
 
@@ -477,7 +474,8 @@ def degraded(ways: list[Direction], voice: bool) -> str:
         everything = [np.ones(len(way.came), np.bool_)]
         before = rated(way.base_sent, way.base, everything)[0]
         after = rated(way.sent, way.came, everything)[0]
-        if voice and before - after >= FALL:
+        enough = min((way.came >= 0).sum(), (way.base >= 0).sum()) >= FEWEST_RATED
+        if voice and enough and before - after >= FALL:
             return f"R fell from {before:.1f} to {after:.1f}"
     return ""
 
@@ -487,6 +485,7 @@ def worth_having(ways: list[Direction]) -> bool:
     for way in ways:
         index = way.media_time // STRETCH
         within = [index == i for i in np.unique(index)]
+        within = [window for window in within if window.sum() >= FEWEST_OF_WINDOW]
         before = rated(way.base_sent, way.base, within)
         after = rated(way.sent, way.came, within)
         good = [now for was, now in zip(before, after, strict=True) if was >= FLOOR]

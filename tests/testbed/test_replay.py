@@ -118,7 +118,7 @@ def test_traffic_that_no_router_forwards_stays_on_the_callers_link(scene: Any, m
         ("192.168.1.5", "203.0.113.1", True),
         ("203.0.113.1", "10.2.3.4", False),
         ("100.64.1.1", "203.0.113.1", True),
-        ("203.0.113.1", "198.51.100.1", True),  # alike: the higher port
+        ("203.0.113.1", "198.51.100.1", True),  # alike: a service's port is far
     ],
 )
 def test_the_private_end_of_a_flow_is_the_callers(
