@@ -197,7 +197,8 @@ def lines(order: Order, played: Played) -> Iterator[str]:
 
 
 def write(played: Played, trace: Path | None, fates: Path | None) -> None:
-    """Write the trace and the table of fates, both or none; raises OSError."""
+    """Write the trace and the table of fates, both or none; raises ExperimentError where a file
+    cannot be written."""
     from testbed import packet_trace
 
     wanted: list[tuple[Path, bytes]] = []
@@ -206,9 +207,13 @@ def write(played: Played, trace: Path | None, fates: Path | None) -> None:
     if fates is not None:
         wanted.append((fates, packet_trace.table(played.simulation).encode()))
     with contextlib.ExitStack() as undo:
-        fresh = [(target, part_of(target, data, undo)) for target, data in wanted]
-        for target, part in fresh:
-            os.replace(part, target)
+        try:
+            fresh = [(target, part_of(target, data, undo)) for target, data in wanted]
+            for target, part in fresh:
+                os.replace(part, target)
+        except OSError as error:
+            places = ", ".join(str(target) for target, _ in wanted)
+            raise ExperimentError(f"cannot write {places}: {error.strerror}") from None
 
 
 def part_of(target: Path, data: bytes, undo: contextlib.ExitStack) -> Path:

@@ -40,13 +40,18 @@ class Ends(NamedTuple):
 
 
 class Sent(NamedTuple):
-    """One packet of a probe. time: ns since the probe's begin; up: away from the subscriber."""
+    """One packet of a probe. time: ns since the probe's begin; up: away from the subscriber.
+
+    before: payloads of its flow and direction that came before, for readers of messages that take
+    several packets; they are not sent with it.
+    """
 
     time: int
     up: bool
     ends: Ends
     payload: bytes
     flags: int = PUSH  # of TCP
+    before: tuple[bytes, ...] = ()
 
 
 Probe = tuple[Sent, ...]

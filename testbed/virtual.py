@@ -585,6 +585,7 @@ def meet(row: int, time: int, board: Board, size: int) -> int:
         return size
     attempt["letters"] = box.meter[METER_LETTERS] - posted
     for place in range(posted, box.meter[METER_LETTERS]):
+        box.letters[place]["packet"] = i  # not the number by which chances of a copy are drawn
         far = box.letters[place]["toward"] == UP
         attempt["forged"] = box.letters[place]["kind"]
         word = event(TO_FAR if far else TO_CALLER, row)

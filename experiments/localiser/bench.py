@@ -8,8 +8,9 @@ A rule is recovered exactly where three things hold:
   (experiments.localiser.fresh: over 150 probes a rule, drawn by a generator of its own, the edges
   of the rule's numbers among them; answers of the planted rule without noise);
 - the minimal sufficient sets found are those of the planted rule, where it has only one
-  description. How many packets with a payload may stand before ("loaded") is how long our own
-  box's readers look, no part of a planted rule, and left out of the comparison.
+  description. How many packets with a payload may stand before ("loaded"), and what a flow must
+  not have shown ("unless"), is how long our own box's readers look and what they remember: no part
+  of these planted rules, and left out of the comparison of sets.
 
 Half-known ends of times are stated to 1 ms (gaps 0.1 ms) and rounded; the test set keeps 10 ms (1
 ms) away from them.
@@ -104,7 +105,7 @@ def one(
         if blocks(found.clauses, probe) != answer
     ]  # fmt: skip
     wrong = len(wrongly)
-    sets = {one - {"loaded"} - planted.implied for one in found.sufficient}
+    sets = {without_memory(one) - planted.implied for one in found.sufficient}
     needs = {one - planted.implied for one in planted.needs}
     same = sets == needs if needs else None
     row = {
@@ -124,6 +125,11 @@ def one(
         "cause": "; ".join(causes(found, wrong, len(tests), sets, needs)),
     }
     return {**row, "outcome": outcome(row)}
+
+
+def without_memory(names: frozenset[str]) -> frozenset[str]:
+    """Return the names of what decides without those of what a box's readers remember."""
+    return frozenset(one for one in names if one != "loaded" and not one.startswith("unless"))
 
 
 def row_of(planted: Planted, noise: float) -> Row:

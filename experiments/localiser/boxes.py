@@ -27,14 +27,13 @@ LIVE = ("live", "suricata", "command")
 
 
 class Asked(NamedTuple):
-    """A box that is open to questions: in words, a digest of its rules, whether real packets go
-    through it, and its rules that are enforced by chance, by name."""
+    """A box that is open to questions: in words, a digest of its rules, and whether real packets go
+    through it."""
 
     oracle: Oracle
     words: str
     rules: str
     live: bool = False
-    chances: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -55,7 +54,7 @@ def opened(
     oracle: Oracle = PolicyOracle(policy, access, seed)
     if wrong:
         oracle = NoisyOracle(oracle, wrong, seed)
-    yield Asked(oracle, f"{words} on {access}", digest_of(policy), False, by_chance(policy))
+    yield Asked(oracle, f"{words} on {access}", digest_of(policy))
 
 
 @contextmanager
@@ -68,7 +67,7 @@ def live(
     if kind == "live":
         policy = policy_named(rest, access, date)
         with LiveOracle(policy, seed=seed) as oracle:
-            yield Asked(oracle, "", digest_of(policy), True, by_chance(policy))
+            yield Asked(oracle, "", digest_of(policy), True)
         return
     file = Path(rest) if kind == "suricata" else None
     middlebox = kind if file else f"{kind}: {rest}"
@@ -80,8 +79,3 @@ def live(
 def digest_of(policy: Policy) -> str:
     """Return what tells a policy from others."""
     return hashlib.sha256(repr(policy).encode()).hexdigest()[:12]
-
-
-def by_chance(policy: Policy) -> tuple[str, ...]:
-    """Return the names of rules that are enforced by chance."""
-    return tuple(rule.name for rule in policy.rules if rule.probability < 1.0)

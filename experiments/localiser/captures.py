@@ -40,18 +40,12 @@ def of_capture(
 ) -> Document:
     """Return what a box decides by in a capture, as a document.
 
-    words: of experiments.localiser.boxes. Raises NotBlocked where the box lets the capture pass.
+    words: of experiments.localiser.boxes.
     """
     base = probe_of(read(path))
     with opened(words, access, date, options.seed, options.wrong) as box:
         about = {"file": str(path), "box": box.words, "rules": box.rules}
-        told = examined(box, base, about, options)
-    if box.chances:
-        told["notes"].append(
-            f"{', '.join(box.chances)}: enforced by chance, drawn by a flow's ends, which are "
-            "tried too"
-        )
-    return told
+        return examined(box, base, about, options)
 
 
 def examined(box: Asked, base: Probe, about: Document, options: Options) -> Document:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from classifier.decode import TCP, UDP
 from experiments.localiser.conditions import Condition
+from experiments.localiser.reading import with_before
 from experiments.masks import masked
 from testbed.probe import Ends, Probe, Sent, ip_size
 
@@ -37,26 +38,31 @@ class Look(NamedTuple):
     """What one packet must be; None where it does not matter.
 
     ports and near_ports: of either end, ranges, one of which is enough; far and near: address
-    prefixes; spared: a prefix in which the far one must not lie; size: range of payload octets.
+    prefixes; size: range of payload octets; version: of IP; but: Looks that it must not have
+    (exceptions).
     """
 
     proto: int | None = None
     ports: tuple[Range, ...] | None = None
     near_ports: tuple[Range, ...] | None = None
     far: Prefix | None = None
-    spared: Prefix | None = None
     near: Prefix | None = None
     up: bool | None = None
     size: Range | None = None
     payload: Condition | None = None
+    version: int | None = None
+    but: tuple[Look, ...] = ()
 
     def meets(self, one: Sent) -> bool:
         """Tell whether a packet is that."""
-        return self.flow_meets(one.ends) and self.packet_meets(one)
+        met = self.flow_meets(one.ends) and self.packet_meets(one)
+        return met and not any(other.meets(one) for other in self.but)
 
     def flow_meets(self, ends: Ends) -> bool:
         """Tell whether a flow is that."""
         if self.proto is not None and ends.proto != self.proto:
+            return False
+        if self.version is not None and self.version != version_of(ends):
             return False
         if self.ports is not None and not any(within(one, ends.far_port) for one in self.ports):
             return False
@@ -64,8 +70,6 @@ class Look(NamedTuple):
             if not any(within(one, ends.near_port) for one in self.near_ports):
                 return False
         if self.far is not None and not prefix_meets(self.far, ends.far):
-            return False
-        if self.spared is not None and prefix_meets(self.spared, ends.far):
             return False
         return self.near is None or prefix_meets(self.near, ends.near)
 
@@ -82,16 +86,18 @@ class Look(NamedTuple):
         """Return the names of what decides."""
         given = {
             "protocol": self.proto, "far port": self.ports, "near port": self.near_ports,
-            "far address": self.far or self.spared, "near address": self.near, "direction": self.up,
-            "size": self.size,
+            "far address": self.far, "near address": self.near, "direction": self.up,
+            "size": self.size, "IP version": self.version,
         }  # fmt: skip
         told = {name for name, value in given.items() if value is not None}
         if self.payload is not None:
             told.add(self.payload.called)
-        return frozenset(told)
+        return frozenset(told).union(*(other.calls for other in self.but))
 
     def words(self, reveal: bool) -> Iterator[str]:
         """Yield in words what the packet must be; addresses and names masked unless `reveal`."""
+        if self.version is not None:
+            yield f"IPv{self.version}"
         if self.proto is not None:
             yield {TCP: "TCP", UDP: "UDP"}.get(self.proto, f"IP protocol {self.proto}")
         if self.up is not None:
@@ -99,16 +105,15 @@ class Look(NamedTuple):
         for ports, end in ((self.ports, "far"), (self.near_ports, "near")):
             if ports is not None:
                 yield f"{end} port {', '.join(range_words(one) for one in ports)}"
-        told = (self.far, "far address"), (self.spared, "far address not in"), (
-            self.near, "near address"
-        )  # fmt: skip
-        for prefix, words in told:
+        for prefix, words in ((self.far, "far address"), (self.near, "near address")):
             if prefix is not None:
                 yield f"{words} {prefix_words(prefix, reveal)}"
         if self.size is not None:
             yield f"payload of {range_words(self.size)} octets"
         if self.payload is not None:
             yield self.payload.words if reveal else self.payload.secret or self.payload.words
+        for other in self.but:
+            yield f"except {' and '.join(other.words(reveal))}"
 
 
 class Windows(NamedTuple):
@@ -142,7 +147,7 @@ class Windows(NamedTuple):
     def words(self, since: str) -> Iterator[str]:
         """Yield the limited windows in words; since: what is counted from."""
         if self.packets != ALL:
-            yield f"packet {range_words(self.packets)} of {since}"
+            yield f"packet {range_words((max(self.packets[0], 1), self.packets[1]))} of {since}"
         if self.loaded != ALL:
             yield f"{range_words(self.loaded)} packets with a payload before it in {since}"
         if self.octets != ALL:
@@ -154,12 +159,30 @@ class Windows(NamedTuple):
 class Earlier(NamedTuple):
     """A packet that must have come before: of the same flow, or of any flow of the subscriber.
 
-    since: what may have come from that packet on, it and the last one counted.
+    since: what may have come from that packet on, it and the last one counted; place: range of the
+    numbers that the packet may have in its flow.
     """
 
     look: Look
     same_flow: bool
     since: Windows = Windows()
+    place: Range = ALL
+
+
+class Sparing(NamedTuple):
+    """A packet of the same flow, the struck one itself or one before, that spares the flow.
+
+    place: range of the numbers that it may have in its flow.
+    """
+
+    look: Look
+    place: Range = ALL
+
+    @property
+    def calls(self) -> frozenset[str]:
+        """Return the names of what spares."""
+        told = self.look.calls | ({"packets"} if self.place != ALL else set())
+        return frozenset(f"unless {name}" for name in told) or frozenset({"unless"})
 
 
 class Clause(NamedTuple):
@@ -167,7 +190,7 @@ class Clause(NamedTuple):
 
     times: how many packets in a row of one flow must meet `look`, each `gap` ns (a range) after
     the one before it; `close`: no other packet of the flow may come between; `each_way`: rows are
-    of one direction, whatever comes from the other side.
+    of one direction, whatever comes from the other side; unless: packets that spare a flow.
     """
 
     look: Look
@@ -177,6 +200,7 @@ class Clause(NamedTuple):
     gap: Range = ALL
     close: bool = False
     each_way: bool = False
+    unless: tuple[Sparing, ...] = ()
 
     def holds(self, probe: Probe) -> bool:
         """Tell whether a box that has this clause blocks a probe."""
@@ -185,23 +209,44 @@ class Clause(NamedTuple):
     def strikes(self, probe: Probe) -> int | None:
         """Return the number of the first packet of a probe at which the clause holds, or None."""
         flows: dict[Ends, Count] = defaultdict(Count)
+        probe = self._in_context(probe)
         rows: dict[tuple[Ends, bool], Row] = defaultdict(Row)
         before: list[Mark] = []
+        spared: set[Ends] = set()
         for number, one in enumerate(probe):
             count = flows[one.ends]
             count.add(one)
-            if self.earlier is not None and self.earlier.look.meets(one):
+            for sparing in self.unless:
+                if within(sparing.place, count.packets) and sparing.look.meets(one):
+                    spared.add(one.ends)
+            if self._leads(one, count):
                 before.append(Mark(number, one, *count.before(one)))
             hit = self.look.meets(one)
             row = rows[one.ends, one.up and self.each_way]
             row.add(one, hit, self.gap, self.close)
-            if not hit or row.length < self.times:
+            if not hit or row.length < self.times or one.ends in spared:
                 continue
             if not self.windows.meet(*count.so_far(one)):
                 continue
             if self.earlier is None or self._after(one, number, count, before):
                 return number
         return None
+
+    def _in_context(self, probe: Probe) -> Probe:
+        """Return a probe whose packets have those before them, where a condition reads messages."""
+        looks = [self.look, *(sparing.look for sparing in self.unless)]
+        looks += [self.earlier.look] if self.earlier else []
+        looks += [other for look in looks for other in look.but]
+        if not any(look.payload is not None and look.payload.of_message for look in looks):
+            return probe
+        return tuple(with_before(probe, at) for at in range(len(probe)))
+
+    def _leads(self, one: Sent, count: Count) -> bool:
+        """Tell whether a packet is one that must come before."""
+        earlier = self.earlier
+        if earlier is None or not within(earlier.place, count.packets):
+            return False
+        return earlier.look.meets(one)
 
     def _after(self, one: Sent, number: int, count: Count, before: Sequence[Mark]) -> bool:
         """Tell whether a packet that must come before did."""
@@ -240,6 +285,10 @@ class Clause(NamedTuple):
         if self.earlier is not None:
             told |= {f"earlier {name}" for name in self.earlier.look.calls} | {"earlier"}
             told |= {f"since {name}" for name in self.earlier.since.calls}
+            if self.earlier.place != ALL:
+                told.add("earlier packets")
+        for sparing in self.unless:
+            told |= sparing.calls
         return frozenset(told)
 
     def words(self, reveal: bool = False) -> list[str]:
@@ -254,8 +303,12 @@ class Clause(NamedTuple):
         if self.earlier is not None:
             where = "in the same flow" if self.earlier.same_flow else "of the same subscriber"
             earlier = ", ".join(self.earlier.look.words(reveal)) or "any packet"
-            told.append(f"after a packet {where}: {earlier}")
+            number = place_words(self.earlier.place)
+            told.append(f"after a packet {where}: {earlier}{number}")
             told += self.earlier.since.words("what came since then")
+        for sparing in self.unless:
+            words = ", ".join(sparing.look.words(reveal)) or "any"
+            told.append(f"unless its flow has shown a packet: {words}{place_words(sparing.place)}")
         return told
 
 
@@ -307,6 +360,18 @@ class Row:
             self.last = one.time
         elif close:
             self.length, self.last = 0, -1
+
+
+def version_of(ends: Ends) -> int:
+    """Return the version of IP of a flow: 4 or 6."""
+    return 4 if len(ends.far) == 4 else 6
+
+
+def place_words(place: Range) -> str:
+    """Return where in its flow a packet must stand, as a clause; "" where anywhere."""
+    return (
+        "" if place == ALL else f" (packet {range_words((max(place[0], 1), place[1]))} of its flow)"
+    )
 
 
 def prefix_meets(prefix: Prefix, address: bytes) -> bool:

@@ -39,6 +39,11 @@ class Condition(Protocol):
         ...
 
     @property
+    def of_message(self) -> bool:
+        """Tell whether it is about a message that may take several packets."""
+        ...
+
+    @property
     def secret(self) -> str:
         """Return it in words that tell of no person, "" where `words` do not."""
         ...
@@ -58,6 +63,7 @@ class IsStun:
 
     called = "stun"
     secret = ""
+    of_message = False
     words = "is a STUN message"
     cost = 1
 
@@ -78,6 +84,7 @@ class Method:
     methods: frozenset[int]
     called = "stun method"
     secret = ""
+    of_message = False
     cost = 2
 
     @property
@@ -102,6 +109,7 @@ class Attribute:
     type: int
     called = "stun attribute"
     secret = ""
+    of_message = False
     cost = 2
 
     @property
@@ -127,6 +135,7 @@ class Kind:
     kinds: frozenset[str]
     called = "kind"
     secret = ""
+    of_message = False
     cost = 3
 
     @property
@@ -152,6 +161,7 @@ class Named:
     pattern: str
     called = "name"
     secret = "tells one host name, or one under it (--reveal shows it)"
+    of_message = True
 
     @property
     def cost(self) -> int:
@@ -192,6 +202,7 @@ class Hello:
     print: int
     called = "hello"
     secret = ""
+    of_message = True
     cost = 4
 
     @property
@@ -216,6 +227,7 @@ class Disorder:
     high: float
     called = "entropy"
     secret = ""
+    of_message = False
     cost = 2
 
     @property
@@ -262,6 +274,7 @@ class Fixed:
 
     octets: tuple[Octet, ...]
     secret = ""
+    of_message = False
 
     @property
     def called(self) -> str:
@@ -317,6 +330,7 @@ class Anywhere:
     folded: bool = False
     called = "octets anywhere"
     secret = "has some octets in a row somewhere (--reveal shows them)"
+    of_message = False
 
     @property
     def words(self) -> str:
@@ -355,6 +369,11 @@ class Both:
         if not any(one.secret for one in both):
             return ""
         return " and ".join(one.secret or one.words for one in both)
+
+    @property
+    def of_message(self) -> bool:
+        """Tell whether one of them is about a message that may take several packets."""
+        return self.first.of_message or self.second.of_message
 
     @property
     def called(self) -> str:

@@ -9,6 +9,7 @@ needed, fields first, then which bits of each, then whether their place matters.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations
 
@@ -47,8 +48,9 @@ CHECKS = 10
 SPOILT = 8
 #: Octets of a field that may decide as it stands.
 LONGEST_FIELD = 16
-#: Steps in which the entropy of a payload is varied.
-STEPS = 24
+#: Steps in which the entropy of a payload is varied, octets that a payload needs for that, and has
+#: for noise to be of high entropy.
+STEPS, SMALLEST, FEW = 24, 4, 64
 
 
 class Unexplained(Exception):
@@ -66,6 +68,7 @@ def learn(
     """
     if sizes != ALL and sizes[0] < sizes[1] and all(map(ask, samples(one, sizes, tells))):
         return None  # what other messages lack may be no more than the size
+    octets, within = None, ALL  # conditions on protocol fields are preferred, at any sizes
     for span in dict.fromkeys((ALL, sizes)):
         seen = {body: ask(body) for body in samples(one, span, tells)}
         if all(seen.values()):
@@ -74,11 +77,13 @@ def learn(
         found = survivor(one, hypotheses(one, seen), more, seen, ask)
         found = found or disorder(one, ask, span, seen)
         if isinstance(found, Fixed):
-            return narrowed(one, found, ask, span)
+            if octets is None:
+                octets, within = found, span
+            continue
         odd = filter(tells, spoilt(one, found)) if found is not None else ()
         if found is not None and all(agrees(one, found, ask, body) for body in odd):
             return found
-    return octets_of(one, ask, sizes)
+    return octets_of(one, ask, sizes) if octets is None else narrowed(one, octets, ask, within)
 
 
 def samples(one: Sent, sizes: Range, tells: Callable[[bytes], bool]) -> list[bytes]:
@@ -214,15 +219,19 @@ def spoilt(one: Sent, found: Condition) -> Iterator[bytes]:
 
 
 def ordered(size: int, step: int) -> bytes:
-    """Return `size` octets of which about step / STEPS are noise and the rest zeros."""
+    """Return `size` octets of which about step / STEPS are noise and the rest zeros.
+
+    Of a payload of few octets the noise is octets that all differ.
+    """
     loud = size * step // STEPS
-    return noise(loud, "entropy", size) + bytes(size - loud)
+    told = noise(loud, "entropy", size) if size > FEW else bytes(range(1, loud + 1))
+    return told + bytes(size - loud)
 
 
 def disorder(one: Sent, ask: Ask, sizes: Range, seen: dict[bytes, bool]) -> Condition | None:
     """Return a range of entropy that agrees with every answer, None where none does."""
     size = 256 if sizes == ALL else len(one.payload)
-    if size < STEPS:
+    if size < SMALLEST:
         return None
     steps = [ordered(size, step) for step in range(STEPS + 1)]
     shares = [read(one._replace(payload=body)).entropy for body in steps]
@@ -271,7 +280,19 @@ def edge(one: Sent, ask: Ask, out: bytes, inside: bytes) -> float:
         read(one._replace(payload=mixed(out, inside, differ[:count]))).entropy
         for count in (low, high)
     ]
-    return sum(ends) / 2
+    return roundest(*ends)
+
+
+def roundest(out: float, inside: float) -> float:
+    """Return the number with the fewest decimals between two, the second one included: who sets a
+    rule up sets round numbers."""
+    low, high = sorted((out, inside))
+    for decimals in range(1, 5):
+        unit = 10**decimals
+        near = round((math.floor(low * unit) + 1) / unit, decimals)
+        if near < high or near == inside:
+            return float(near)
+    return float(out + inside) / 2
 
 
 def mixed(out: bytes, inside: bytes, places: Sequence[int]) -> bytes:

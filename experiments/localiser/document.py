@@ -23,7 +23,7 @@ from classifier.walk import Packet, walk
 from experiments.errors import ExperimentError
 from experiments.hexview import text
 from experiments.localiser.asking import Asker
-from experiments.localiser.clause import FOREVER, Clause, Look, Range, Windows
+from experiments.localiser.clause import FOREVER, Clause, Look, Range, Windows, blocks
 from experiments.localiser.search import Found
 from experiments.localiser.trace import Trace
 from experiments.masks import masked
@@ -31,9 +31,9 @@ from experiments.nearest import hint
 from experiments.transcript import FORMATS, hex_lines, rendered
 from testbed.probe import Ends, Probe, Sent, flows_of, ip_size, packets_of_probe
 
-SCHEMA = 2
-#: Packets of one clause that are shown.
-SHOWN = 3
+SCHEMA = 3
+#: Packets of one clause that are shown, and checks that refute a rule.
+SHOWN, REFUTED = 3, 20
 
 Document = dict[str, Any]
 
@@ -49,8 +49,11 @@ def document(found: Found, asker: Asker, base: Probe, about: Document, reveal: b
         "masked": not reveal,
         "packets": len(base),
         "flows": len(flows_of(base)),
+        "blocked": found.blocked,
         "complete": found.complete,
         "notes": found.notes,
+        "checks": found.checks,
+        "refuted": [refutation(one, found, reveal) for one in found.refuted[:REFUTED]],
         "noise": asker.noise,
         "error": asker.error if asker.noise else 0.0,
         "budget": asker.budget,
@@ -58,6 +61,16 @@ def document(found: Found, asker: Asker, base: Probe, about: Document, reveal: b
         "clauses": [clause_document(trace, base, reveal) for trace in found.traces],
         "sufficient": [sorted(one) for one in found.sufficient],
         "necessary": [sorted(one) for one in found.necessary],
+    }
+
+
+def refutation(probe: Probe, found: Found, reveal: bool) -> Document:
+    """Return a check of which the box says otherwise than the rule: its flows, its packets, and
+    whether the box blocks it."""
+    return {
+        "flows": [flow_words(ends, reveal) for ends in flows_of(probe)],
+        "packets": len(probe),
+        "box_blocks": not blocks(found.clauses, probe),
     }
 
 
@@ -203,6 +216,13 @@ def lines(told: Document, terminal: bool) -> Iterator[Text]:
     yield Text(f"{told['file']}: {told['packets']} packets, {told['flows']} flows; {told['box']}")
     if told["masked"]:
         yield Text("Addresses and names are masked (x, ..); --reveal shows them.", style="dim")
+    if not told["blocked"]:
+        yield Text()
+        yield Text("The box blocks no packet of this capture.", "bold")
+        yield Text(f"checked     {told['checks']} probes: each flow alone, and single packets")
+        for note in told["notes"]:
+            yield Text(f"not checked: {note}", "yellow")
+        return
     for number, clause in enumerate(told["clauses"], 1):
         yield Text()
         word = "blocked" if len(told["clauses"]) == 1 else f"{number}. blocked"
@@ -234,6 +254,14 @@ def endings(told: Document) -> Iterator[Text]:
         yield Text(f"{key:11} {held or 'nothing found'}   ({words})")
     for note in told["notes"]:
         yield Text(f"not explained: {note}", "yellow")
+    for one in told["refuted"]:
+        word = "blocks" if one["box_blocks"] else "lets pass"
+        flows = "; ".join(one["flows"])
+        yield Text(f"   the box {word} {one['packets']} packets of {flows}", "dim")
+    yield Text(
+        f"checked     {told['checks']} probes: flows of the capture, single packets, other ports, "
+        "addresses and packets before"
+    )
     cost, noise = told["cost"], ""
     if told["noise"]:
         noise = (

@@ -197,7 +197,8 @@ def other_far(ends: Ends, draws: random.Random) -> Ends:
 
 def other_near(ends: Ends, draws: random.Random) -> Ends:
     """Let another subscriber have a flow."""
-    return ends._replace(near=bytes([192, 168, 1, draws.randrange(11, 250)]))
+    net = bytes([192, 168, 1]) if len(ends.near) == 4 else b"\xfd" + bytes(14)
+    return ends._replace(near=net + bytes([draws.randrange(11, 250)]))
 
 
 def other_transport(ends: Ends, draws: random.Random) -> Ends:
@@ -258,11 +259,17 @@ def edge_size(
             yield tuple(sized(one, max(size, 0), draws) for one in probe)
 
 
+def beside_port(number: float) -> list[int]:
+    """Return the ports just below, at and above one."""
+    beside = (int(number) - 1, int(number), int(number) + 1)
+    return [port for port in beside if 0 < port < 65_536]
+
+
 def edge_port(
     base: Probe, struck: Sequence[Probe], number: float, draws: random.Random
 ) -> Iterator[Probe]:
     """Yield flows to ports just below, at and above one."""
-    for port in (int(number) - 1, int(number), int(number) + 1):
+    for port in beside_port(number):
         for probe in [*struck[:4], part(base, draws)]:
             yield tuple(one._replace(ends=one.ends._replace(far_port=port)) for one in probe)
 
@@ -271,7 +278,7 @@ def edge_near_port(
     base: Probe, struck: Sequence[Probe], number: float, draws: random.Random
 ) -> Iterator[Probe]:
     """Yield flows from ports just below, at and above one."""
-    for port in (int(number) - 1, int(number), int(number) + 1):
+    for port in beside_port(number):
         for probe in [*struck[:4], part(base, draws)]:
             yield tuple(one._replace(ends=one.ends._replace(near_port=port)) for one in probe)
 

@@ -20,7 +20,7 @@ from experiments.localiser.clause import (
     Prefix,
     Range,
     blocks,
-    prefix_meets,
+    version_of,
     within,
 )
 from experiments.localiser.conditions import Condition, Named
@@ -28,7 +28,6 @@ from experiments.localiser.content import learn
 from experiments.localiser.messages import client_hello, noise, request, resized, unlike
 from experiments.localiser.neutral import (
     LISTED,
-    far_addresses,
     images,
     near_addresses,
     turned_bit,
@@ -37,17 +36,16 @@ from experiments.localiser.neutral import (
     with_packet,
     with_payload,
     with_port,
+    with_version,
 )
 from experiments.localiser.placing import halve
-from experiments.localiser.reading import read
+from experiments.localiser.reading import read, with_before
 from experiments.localiser.sealing import quic_initial
 from testbed.probe import Ends, Probe, Sent, flows_of
 
 #: The largest payload that is tried, and one about as small as messages are.
 LARGE, LEAST = 1400, 60
 LAST_PORT = 65_535
-#: Far ports of which it is asked whether a box spares them.
-USUAL = (53, 80, 443, 3478)
 #: How often several bits of an address are turned together.
 DRAWN = 4
 #: How often a range of ports is halved to find holes in it.
@@ -104,7 +102,7 @@ class Looker:
 
     def look(self, at: int) -> Look:
         """Return what packet `at` must be."""
-        one = self.probe[at]
+        one = with_before(self.probe, at)
         found: dict[str, Any] = {}
         sizes = self.size(at, None) or ALL if self.loose(at) else self.sizes(at)
         payload = learn(
@@ -122,14 +120,16 @@ class Looker:
             found["up"] = one.up
         needs = self.needs[one.ends]
         if "far" in needs:
-            found |= self._fars(one.ends)
+            found["far"] = self._far(one.ends)
         for what, name in RANGED:
             if what in needs and not implied(one, what, payload):
                 found[name] = getattr(self, f"_{what}")(one.ends)
         if self.client:
             found["near"] = self._near(one.ends)
-        look = Look(**found)
-        return look if look.ports else look._replace(ports=self._but_ports(at, look))
+        fixed = self.client or any("far" in needs for needs in self.needs.values())
+        if not fixed and not self.blocked(with_version(self.probe)):
+            found["version"] = version_of(one.ends)
+        return Look(**found)
 
     def told_in(self, at: int, found: Named) -> Named:
         """Return in which places a name is looked for, those of the other transport tried too."""
@@ -170,7 +170,7 @@ class Looker:
 
     def size(self, at: int, payload: Condition | None) -> Range | None:
         """Return the range of payload sizes at which a packet is blocked, None for any."""
-        one = self.probe[at]
+        one = with_before(self.probe, at)
         own = len(one.payload)
 
         def fits(size: int) -> bool | None:
@@ -214,54 +214,29 @@ class Looker:
                 found.append((reach(port, -1, hit), reach(port, 1, hit)))
         return merged(found)
 
-    def _but_ports(self, at: int, look: Look) -> tuple[Range, ...] | None:
-        """Return all far ports but those that a box spares around the usual ones, None for all."""
-        one = self.probe[at]
-
-        def spared(port: int) -> bool:
-            ends = with_port(one.ends, "far_port", port)
-            met = look.meets(one._replace(ends=ends))
-            return met and not self.blocked(with_ends(self.probe, one.ends, ends))
-
-        low, found = 1, []
-        for port in USUAL if one.ends.proto in (TCP, UDP) else ():
-            if port >= low and spared(port):
-                found.append((low, reach(port, -1, spared) - 1))
-                low = reach(port, 1, spared) + 1
-        kept = [span for span in (*found, (low, LAST_PORT)) if span[0] <= span[1]]
-        return tuple(kept) if found else None
-
     def _proto(self, ends: Ends) -> int:
         return ends.proto
 
-    def _fars(self, ends: Ends) -> Iterator[tuple[str, Prefix]]:
-        """Yield the prefix of the far address that matters, and one within it that is spared."""
+    def _far(self, ends: Ends) -> Prefix | None:
+        """Return the prefix of the far address that matters, None where only others are spared."""
 
         def image(far: bytes) -> Probe:
             return with_ends(self.probe, ends, ends._replace(far=far))
 
         prefix = self._prefix(ends.far, image)
-        if prefix[1]:
-            yield "far", prefix
-        for far in far_addresses(ends.far):
-            if prefix_meets(prefix, far) and not self.blocked(image(far)):
-                yield "spared", self._prefix(far, image, False)
-                return
+        return prefix if prefix[1] else None
 
     def _near(self, ends: Ends) -> Prefix:
         return self._prefix(ends.near, lambda one: with_client(self.probe, one))
 
-    def _prefix(self, own: bytes, image: Callable[[bytes], Probe], answer: bool = True) -> Prefix:
-        """Return the prefix of an address that matters, by turning single bits, then several.
-
-        answer: what the box says of the address itself.
-        """
+    def _prefix(self, own: bytes, image: Callable[[bytes], Probe]) -> Prefix:
+        """Return the prefix of an address that matters, by turning single bits, then several."""
 
         def free(bits: Iterable[int]) -> bool:
             other = own
             for bit in bits:
                 other = turned_bit(other, bit)
-            return self.blocked(image(other)) == answer
+            return self.blocked(image(other))
 
         count = 8 * len(own)
         low, high = 0, count

@@ -107,9 +107,26 @@ def fitted(payload: bytes, size: int) -> bytes | None:
         return payload
     if len(payload) >= 20 and payload[4:8] == struct.pack(">I", COOKIE):
         return fitted_stun(payload, more)
+    if is_channel(payload):
+        return fitted_channel(payload, size)
     if more < 0:
         return None
     return payload + noise(more, "filling")
+
+
+def is_channel(payload: bytes) -> bool:
+    """Tell whether a payload is TURN ChannelData (RFC 8656) with the right length."""
+    if len(payload) < 4 or not 0x40 <= payload[0] <= 0x4F:
+        return False
+    return 0 <= len(payload) - 4 - int.from_bytes(payload[2:4], "big") <= 3
+
+
+def fitted_channel(payload: bytes, size: int) -> bytes | None:
+    """Return ChannelData of another size, its length right."""
+    if size < 4:
+        return None
+    body = payload[4:size] + noise(max(size - len(payload), 0), "filling")
+    return payload[:2] + struct.pack(">H", size - 4) + body
 
 
 def fitted_stun(payload: bytes, more: int) -> bytes | None:
@@ -138,6 +155,8 @@ def resized(one: Sent, size: int) -> Iterator[bytes]:
     else:
         if told.method >= 0:
             yield from shorter_stun(body, size)
+        if is_channel(body) and size >= 4:
+            yield body[:2] + struct.pack(">H", size - 4) + body[4:size]
         if told.where == "tls":
             bare = len(client_hello(told.name, filling=0))
             if size >= bare:

@@ -18,6 +18,8 @@ PORTS = (27_011, 9, 60_123)
 LISTED = (53, 80, 123, 443, 853, 1194, 1400, 3478, 3479, 3480, 3481, 4244, 4500, 5060, 5061, 5222,
           5223, 5242, 5349, 7985, 8801, 16_384, 16_402, 19_302, 51_820)  # fmt: skip
 NEAR = {4: bytes([10, 77, 3, 9]), 16: bytes.fromhex("fd4d4944000000000000000000000009")}
+#: A far end of each version of IP, by its octets.
+FAR = {4: bytes([198, 51, 100, 133]), 16: bytes.fromhex("20010db8000000000000000000000085")}
 
 
 def with_ends(probe: Probe, old: Ends, new: Ends) -> Probe:
@@ -42,6 +44,18 @@ def with_client(probe: Probe, near: bytes) -> Probe:
         one._replace(ends=one.ends._replace(near=near)) if len(one.ends.near) == size else one
         for one in probe
     )
+
+
+def with_version(probe: Probe) -> Probe:
+    """Return a probe in which all flows are of the other version of IP."""
+    return tuple(one._replace(ends=of_version(one.ends)) for one in probe)
+
+
+def of_version(ends: Ends) -> Ends:
+    """Return a flow's ends in the other version of IP; flows keep apart by their ports."""
+    size = 20 - len(ends.far)
+    last = FAR[size][:-1] + ends.far[-1:]
+    return ends._replace(near=NEAR[size], far=last)
 
 
 def with_port(ends: Ends, what: str, port: int) -> Ends:

@@ -23,12 +23,10 @@ from captures.catalogue import Catalogue
 from experiments import provenance
 from experiments.errors import ExperimentError
 from experiments.localiser.asking import Cost
-from experiments.localiser.boxes import LIVE
 from experiments.localiser.captures import Options, of_capture
 from experiments.localiser.document import SCHEMA, Document
 from experiments.localiser.document import lines as one_lines
 from experiments.localiser.document import shown as one_shown
-from experiments.localiser.search import NotBlocked
 from experiments.nearest import hint
 from experiments.progress import PACE, Progress
 from experiments.simulate import cache_folder
@@ -100,8 +98,7 @@ def path_of(name: str, corpus: Path | None, spec: str) -> Path:
 def localised(spec: Spec, where: Where, reveal: bool = False) -> Document:
     """Return what was found of every box and capture of a spec, as one document.
 
-    A box that does not block a capture is an entry whose `refused` says so. Raises TestbedError or
-    ExperimentError for a box that cannot be asked.
+    Raises TestbedError or ExperimentError for a box that cannot be asked.
     """
     asked = wanted(spec)
     found = []
@@ -123,25 +120,23 @@ def localised(spec: Spec, where: Where, reveal: bool = False) -> Document:
 
 
 def told(job: Job, asked: Localise, options: Options) -> Document:
-    """Return what was found of one box and capture, or why there is nothing to find."""
-    try:
-        found = of_capture(job.path, job.box, asked.access, None, options)
-    except NotBlocked as error:
-        where = "" if job.box.partition(":")[0] in LIVE else f" on {asked.access}"
-        return {"file": job.name, "box": f"{job.box}{where}", "refused": str(error)}
-    return {**found, "file": job.name}
+    """Return what was found of one box and capture."""
+    return {**of_capture(job.path, job.box, asked.access, None, options), "file": job.name}
 
 
 def planted(spec: Spec) -> dict[str, Sequence[Planted]]:
-    """Return the rules of a spec's benchmark by set: of the list, drawn by it, and held out."""
+    """Return the rules of a spec's benchmark by set: of the list, drawn by it, of outsiders."""
     from experiments.localiser import outsider
     from experiments.localiser.drawn import drawn
     from experiments.localiser.planted import PLANTED
 
     asked = wanted(spec)
     drawn_now = drawn(spec.seed, asked.drawn) if asked.drawn else ()
-    held_out = outsider.rules() if asked.outsider else ()
-    return {"listed": PLANTED, "drawn": drawn_now, "outsider": held_out}
+    sets: dict[str, Sequence[Planted]] = {"listed": PLANTED, "drawn": drawn_now}
+    if asked.outsider:
+        sets["outsider"] = outsider.rules()
+        sets |= {f"outsider-{author}": outsider.rules_of(author) for author in outsider.authors()}
+    return sets
 
 
 def benchmark(spec: Spec, where: Where) -> list[dict[str, Any]]:
@@ -248,7 +243,4 @@ def lines(documents: Sequence[Document], terminal: bool) -> Iterator[Text]:
     for number, document in enumerate(documents):
         if number:
             yield Text()
-        if "refused" in document:
-            yield Text(f"{document['file']}; {document['box']}: {document['refused']}", "dim")
-        else:
-            yield from one_lines(document, terminal)
+        yield from one_lines(document, terminal)

@@ -1,22 +1,31 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The outsider's rules: of an author who had not read the localiser, asked on committed captures.
+"""Rules of outsiders: of authors who had not read the localiser, asked on committed captures.
 
-`outsider.toml` says what each rule is and what is accepted as right; here it becomes a planted
-rule. Some never strike their capture, so that there is nothing to find; the benchmark says so.
+`outsider.toml` says what each rule of the first author is and what is accepted as right; here it
+becomes a planted rule. Each folder of `outsiders` holds the rules of another author as a policy
+file (`rules.toml`, one hypothesis a rule) and what capture each is of (`index.toml`); the numbers,
+names and prefixes that fresh probes lie beside are read from the policy. Some rules never strike
+their capture, so that there is nothing to find; the benchmark says so.
 """
 
 from __future__ import annotations
 
+import ipaddress
+import math
 import tomllib
 from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from captures.folders import samples
+from captures.folders import recorded, samples
+from classifier.decode import TCP, UDP
 from experiments.errors import ExperimentError
-from experiments.localiser.rule import Box, Planted, all_of, at, is_up, octet
-from testbed.probe import Sent
+from experiments.localiser.rule import Box, Planted, all_of, at, base_of, is_up, octet
+from experiments.policy_names import policy_named
+from testbed.policy import Policy
+from testbed.probe import Sent, flows_of
+from testbed.words import port_range, span
 
 
 @cache
@@ -24,6 +33,67 @@ def rules() -> tuple[Planted, ...]:
     """Return all rules."""
     text = resources.files(__package__).joinpath("outsider.toml").read_text("utf-8")
     return tuple(map(planted, tomllib.loads(text)["rule"]))
+
+
+def authors() -> list[str]:
+    """Return the names of the sets that are policy files."""
+    home = resources.files(__package__).joinpath("outsiders")
+    return sorted(one.name for one in home.iterdir() if one.joinpath("index.toml").is_file())
+
+
+@cache
+def rules_of(author: str) -> tuple[Planted, ...]:
+    """Return the rules of one author's policy file."""
+    home = resources.files(__package__).joinpath("outsiders", author)
+    index = tomllib.loads(home.joinpath("index.toml").read_text("utf-8"))["rule"]
+    with resources.as_file(home.joinpath("rules.toml")) as path:
+        return tuple(
+            of_policy(
+                one["id"],
+                policy_named(f"{path}/{one['id']}", "fibre", None),
+                capture(one["capture"].partition(".")[0]),
+            )
+            for one in index
+        )
+
+
+def of_policy(name: str, policy: Policy, call: Path) -> Planted:
+    """Return a policy as a planted rule.
+
+    A prefix in which no far end of the capture lies cannot be found with it.
+    """
+    words: dict[str, tuple[str, ...]] = {}
+    for rule in policy.rules:
+        match = rule.match
+        prefixes = policy.prefixes(rule)
+        for word, held in (("name", [*match.name, *match.dns]), ("prefix", prefixes)):
+            words[word] = (*words.get(word, ()), *held)
+    fars = [ipaddress.ip_address(ends.far) for ends in flows_of(base_of(call))]
+    unseen = tuple(
+        one for one in words.get("prefix", ())
+        if not any(far in ipaddress.ip_network(one) for far in fars)
+    )  # fmt: skip
+    kept = {word: held for word, held in {**words, "unseen": unseen}.items() if held}
+    return Planted(name, "outsider", policy, (), edges_of(policy), call, kept)
+
+
+def edges_of(policy: Policy) -> dict[str, tuple[float, ...]]:
+    """Return the numbers of a policy's rules, by what they are of."""
+    found: dict[str, list[float]] = {}
+    for rule in policy.rules:
+        match = rule.match
+        for word in match.ports:
+            found.setdefault("port", []).extend(port_range(word))
+        for name in ("size", "packets", "bytes", "seconds", "entropy"):
+            if getattr(match, name) is not None:
+                ends = [end for end in span(getattr(match, name)) if 0 < end < math.inf]
+                found.setdefault(name, []).extend(ends)
+        for name in ("packets", "bytes", "seconds"):
+            if rule.after is not None and getattr(rule.after, name):
+                found.setdefault(name, []).append(getattr(rule.after, name))
+        if match.protocol in ("tcp", "udp"):
+            found.setdefault("protocol", []).append(UDP if match.protocol == "tcp" else TCP)
+    return {name: tuple(dict.fromkeys(numbers)) for name, numbers in found.items()}
 
 
 def planted(told: dict[str, Any]) -> Planted:
@@ -47,7 +117,7 @@ def planted(told: dict[str, Any]) -> Planted:
 def capture(name: str) -> Path:
     """Return the file of a capture: a sample, or one that was a sample when the rules were written
     and is kept beside them, so that the figure can be had again. Raises ExperimentError."""
-    for folder in (samples().folder, Path(__file__).parent):
+    for folder in (samples().folder, recorded().folder, Path(__file__).parent):
         for file in folder.glob(f"{name}.pcap*"):
             return file
     raise ExperimentError(f"outsider.toml: no capture {name!r} among the samples; restore it")

@@ -45,11 +45,13 @@ class Stage(NamedTuple):
     """The packets that decide, and what may stand between them.
 
     lead: the packet that must come before, None where there is none; last: the one that is struck;
-    fillers stand in `last`'s flow, after `lead` where both are of one flow, else before `last`.
+    fillers stand in `last`'s flow, after `lead` where both are of one flow, else before `last`;
+    turned: they go the other way than `last`.
     """
 
     last: Sent
     lead: Sent | None = None
+    turned: bool = False
 
     @property
     def same_flow(self) -> bool:
@@ -66,7 +68,7 @@ class Stage(NamedTuple):
         begin = TINY if packets else 0
         bodies = [noise(SMALL, "loaded", n) for n in range(amount.loaded)]
         bodies += [b""] * amount.packets
-        filler = bare(self.last)
+        filler = bare(self.last)._replace(up=self.last.up != self.turned)
         spare = amount.octets - sum(ip_size(filler) for _ in bodies)
         spare -= SMALL * amount.loaded
         for place in range(len(bodies)):
@@ -78,6 +80,10 @@ class Stage(NamedTuple):
             packets.append(one if not body else one._replace(flags=self.last.flags))
         age = max(amount.age, begin + count * TINY + rest)
         return in_order([*packets, self.last._replace(time=age if packets else 0)])
+
+    def fillers(self, amount: Amount) -> Probe:
+        """Return the probe without its last packet: what comes before alone."""
+        return self.build(amount)[:-1]
 
     def least(self, packets: int) -> int:
         """Return the octets of so many empty fillers."""
@@ -158,6 +164,22 @@ def least(stage: Stage, most: Amount, blocked: Blocked) -> Amount | None:
     return Amount(packets, octets, age)
 
 
+def unstruck(stage: Stage, found: Amount, blocked: Blocked) -> Stage:
+    """Return a stage whose fillers are not struck themselves, the same where none can be had.
+
+    A box that looks for one direction alone strikes fillers of that direction, too, once they are
+    many; then the end of a window cannot be seen.
+    """
+    more = found._replace(
+        packets=found.packets + 3,
+        octets=max(found.octets, stage.least(found.packets + 3)) + ip_size(stage.last),
+    )
+    other = stage._replace(turned=not stage.turned)
+    if not blocked(stage.fillers(more)) or blocked(other.fillers(more)):
+        return stage
+    return other if blocked(other.build(found)) else stage
+
+
 def windows(stage: Stage, found: Amount, blocked: Blocked, longest: int) -> Windows:
     """Return the windows in which the last packet may stand, from the least that is enough.
 
@@ -197,8 +219,12 @@ def windows(stage: Stage, found: Amount, blocked: Blocked, longest: int) -> Wind
         loaded = FOREVER
     if packets >= FOREVER and loaded >= FOREVER and octets >= FOREVER:
         octets = top(MOST_IN_ONE - 1, MOST_OCTETS, of_octets)
+    if octets < FOREVER and blocked(stage.fillers(found._replace(octets=octets))):
+        octets -= own  # the fillers are struck themselves, `last` is beyond the end
     if of_age(base.age) or not found.packets:
         age = FOREVER if of_age(longest) else halve_time(found.age, longest, of_age)
+    if packets + lead < 1:
+        age = FOREVER  # a flow's first packet is always at 0 s
     return Windows(
         span(low + lead if low else 0, packets + 1 + lead),
         span(0, loaded + (lead if loaded < FOREVER else 0)),

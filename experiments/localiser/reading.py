@@ -36,7 +36,10 @@ from testbed.payloads import (
     stun_header,
     stun_method,
 )
-from testbed.probe import Sent, packets_of_probe
+from testbed.probe import Probe, Sent, packets_of_probe
+
+#: Packets of a flow and direction that may make up one message.
+READ = 4
 
 PLACES = {
     NAME_SNI: "tls",
@@ -71,14 +74,15 @@ class Field(NamedTuple):
 
 
 def read(one: Sent) -> Reading:
-    """Return what a packet says by itself."""
+    """Return what a packet says by itself; its name and hello with the packets `before` it."""
     return _read(one._replace(time=0))
 
 
 @lru_cache(maxsize=20_000)
 def _read(one: Sent) -> Reading:
     engine = Engine(room=64, model=None)
-    packets = packets_of_probe((one,))
+    last = one._replace(before=())
+    packets = packets_of_probe((*(last._replace(payload=body) for body in one.before), last))
     engine.feed(packets)
     signs, b = engine.signs, packets.data
     at, end = int(signs[SIGN_PAYLOAD_AT]), int(signs[SIGN_PAYLOAD_END])
@@ -98,6 +102,16 @@ def _read(one: Sent) -> Reading:
         int(signs[SIGN_HELLO_PRINT]),
         share / WHOLE if share >= 0 else -1.0,
     )
+
+
+def with_before(probe: Probe, at: int) -> Sent:
+    """Return a packet of a probe with the payloads of its flow before it, if all of them are of its
+    direction and few: a message is not read on once the other end has spoken."""
+    one = probe[at]
+    own = [two for two in probe[:at] if two.payload and two.ends == one.ends]
+    if not one.payload or len(own) >= READ or any(two.up != one.up for two in own):
+        return one
+    return one._replace(before=tuple(two.payload for two in own))
 
 
 def attribute_types(payload: bytes) -> Iterator[int]:

@@ -83,7 +83,7 @@ class Planted(NamedTuple):
 
     name: str
     kind: str
-    rule: str | Box
+    rule: str | Box | Policy
     needs: tuple[frozenset[str], ...] = ()
     edges: dict[str, tuple[float, ...]] = {}  # noqa: RUF012 - read only
     call: str | Path = CALL
@@ -95,6 +95,8 @@ class Planted(NamedTuple):
         """Return the box that has this rule."""
         if isinstance(self.rule, str):
             return policy_box(self.rule, self.access)
+        if isinstance(self.rule, Policy):
+            return PolicyOracle(self.rule, self.access)
         return PlainBox(self.rule)
 
     def base(self) -> Probe:

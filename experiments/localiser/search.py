@@ -11,28 +11,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
-from experiments.errors import ExperimentError
+from classifier.decode import TCP
+from experiments.localiser import checking
 from experiments.localiser.asking import Asker, Cost, Spent
-from experiments.localiser.clause import ALL, Clause, Earlier, Look, Windows, blocks
+from experiments.localiser.clause import ALL, FOREVER, Clause, Earlier, Look, Range, Windows, blocks
 from experiments.localiser.content import Unexplained
 from experiments.localiser.defeating import defeats
 from experiments.localiser.looking import LARGE, Looker, strip_packets
-from experiments.localiser.neutral import PORTS, far_addresses
+from experiments.localiser.neutral import PORTS, bare, far_addresses
 from experiments.localiser.placing import (
+    MOST_PACKETS,
     SMALL,
     TINY,
     Amount,
     Stage,
     amount_before,
     least,
+    top,
+    unstruck,
     windows,
 )
 from experiments.localiser.reduction import needed, shortest_prefix
 from experiments.localiser.rows import in_a_row
 from experiments.localiser.summing import summed
 from experiments.localiser.trace import Trace
-from testbed.probe import Ends, Probe, Sent, flows_of, in_order, ip_size
+from testbed.probe import LONGEST, Ends, Probe, Sent, flows_of, in_order, ip_size
 
 #: Clauses and probes that one search goes into, at most.
 MOST_CLAUSES, MOST_BASES = 6, 16
@@ -40,18 +45,22 @@ MOST_CLAUSES, MOST_BASES = 6, 16
 LEADS = 8
 
 
-class NotBlocked(ExperimentError):
-    """The box lets everything through, so there is nothing to localise."""
-
-
 @dataclass
 class Found:
-    """What a search found. complete: every probe that it met is explained; notes: what is not."""
+    """What a search found.
+
+    blocked: whether the box blocks a packet of the capture at all; complete: every probe that it
+    met is explained, and no check refutes the rule; notes: what is not explained; checks: probes
+    that the rule was checked with at the end; refuted: those of them that refute it.
+    """
 
     traces: list[Trace] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     cost: Cost = field(default_factory=Cost)
     complete: bool = True
+    blocked: bool = True
+    checks: int = 0
+    refuted: list[Probe] = field(default_factory=list)
 
     @property
     def clauses(self) -> list[Clause]:
@@ -78,15 +87,24 @@ def hitting(sets: Sequence[frozenset[str]]) -> list[frozenset[str]]:
 
 
 def localise(asker: Asker, base: Probe) -> Found:
-    """Return the clauses by which a box blocks a probe; raises NotBlocked where it does not.
+    """Return the clauses by which a box blocks a probe: none where it blocks no packet of it.
 
-    Where the budget is spent, what was found by then is returned, not complete.
+    Where the budget is spent, what was found by then is returned, not complete. Of a box that acts
+    by chance it is found what it acts on at all, each probe asked from several ports.
     """
     found = Found()
     try:
-        if not base or not asker.blocked(base):
-            raise NotBlocked("the box does not block these packets, there is nothing to localise")
+        found.blocked = asker.blocked(base)
         explore(asker, base, found)
+        chance = checking.by_chance(asker, found.traces)
+        if chance:
+            found.traces, found.notes, found.complete = [], [chance], False
+            often = cast(Asker, checking.Often(asker))
+            explore(often, base, found)
+            check(often, base, found)
+        else:
+            check(asker, base, found)
+        found.blocked = found.blocked or bool(found.traces)
     except Spent:
         found.complete = False
         found.notes.append(f"the budget of {asker.budget} probes is spent")
@@ -109,20 +127,60 @@ def explore(asker: Asker, base: Probe, found: Found) -> None:
                 trace = one_clause(asker, probe, found.clauses)
             except Unexplained:
                 found.complete = False
-                found.notes.append(
-                    f"a block of {len(probe)} packets that no rule of one or two packets explains"
+                note(
+                    found,
+                    f"a block of {len(probe)} packets that no rule of one or two packets explains",
                 )
                 continue
             trace = fitting(trace, probe)
-            found.traces.append(trace)
+            if trace.clause not in found.clauses:
+                found.traces.append(trace)
             if not trace.clause.holds(probe):
                 found.complete = False
-                found.notes.append("a clause does not hold in the packets that it was found in")
+                note(found, "a clause does not hold in the packets that it was found in")
                 continue
         for clause in found.clauses:
             if clause.holds(probe):
                 waiting += [one for one in defeats(probe, clause) if one not in waiting]
                 break
+
+
+def check(asker: Asker, base: Probe, found: Found) -> None:
+    """Hold what was found against the capture and the box, and mend it (checking)."""
+    for _ in range(checking.ROUNDS):
+        tries = checking.trials(base, found.traces)
+        wrong = checking.refuting(asker, tries, found.clauses)
+        before = found.clauses
+        if wrong:
+            checking.mended(asker, wrong, found.traces, lambda probe: explore(asker, probe, found))
+        found.checks, found.refuted = len(tries), wrong
+        if found.clauses == before:
+            break
+    else:
+        tries = checking.trials(base, found.traces)
+        found.checks, found.refuted = len(tries), checking.refuting(asker, tries, found.clauses)
+    prune(found, tries)
+    if found.refuted:
+        found.complete = False
+        found.notes.append(
+            f"{len(found.refuted)} of {found.checks} checks refute the rule that was found"
+        )
+
+
+def prune(found: Found, tries: Sequence[Probe]) -> None:
+    """Leave out clauses without which the rule says the same of every check and trace."""
+    for trace in list(found.traces):
+        rest = [one.clause for one in found.traces if one is not trace]
+        if blocks(rest, trace.probe) and all(
+            blocks(rest, one) == blocks(found.clauses, one) for one in tries
+        ):
+            found.traces.remove(trace)
+
+
+def note(found: Found, words: str) -> None:
+    """Add a note that is not there yet."""
+    if words not in found.notes:
+        found.notes.append(words)
 
 
 # ---- one clause
@@ -144,7 +202,7 @@ def fitting(trace: Trace, base: Probe) -> Trace:
 
 def one_clause(asker: Asker, base: Probe, known: Sequence[Clause] = ()) -> Trace:
     """Return a clause by which a box blocks a probe, other than those known; raises Unexplained."""
-    probe = cut(asker, base)
+    probe = joined(asker, cut(asker, base))
     probe, wanted = strip_packets(asker, probe)
     looker = Looker(asker, probe, known)
     looker.strip_flows()
@@ -228,6 +286,28 @@ def cut(asker: Asker, base: Probe) -> Probe:
     return in_order(needed(packets, enough))
 
 
+def joined(asker: Asker, probe: Probe) -> Probe:
+    """Return a probe in which TCP segments that follow each other are one, where the box blocks it
+    still: a message that takes several segments is one packet then."""
+    at = 0
+    while at + 1 < len(probe):
+        one = probe[at]
+        after = [
+            n for n in range(at + 1, len(probe))
+            if probe[n].ends == one.ends and probe[n].up == one.up and probe[n].payload
+        ]  # fmt: skip
+        if one.ends.proto == TCP and one.payload and after:
+            whole = probe[after[0]]._replace(payload=one.payload + probe[after[0]].payload)
+            tried = in_order(
+                whole if n == after[0] else other for n, other in enumerate(probe) if n != at
+            )
+            if len(whole.payload) <= LONGEST and asker.blocked(tried):
+                probe = tried
+                continue
+        at += 1
+    return probe
+
+
 def placed(asker: Asker, looker: Looker, lead: int | None) -> Trace | None:
     """Return the clause of one packet that is struck, after one that came before, if there is one.
 
@@ -247,6 +327,8 @@ def placed(asker: Asker, looker: Looker, lead: int | None) -> Trace | None:
         return None
     if found.age and is_gap(asker, stage, found):
         return None
+    if found != Amount():
+        stage = unstruck(stage, found, asker.blocked)
     spans = windows(stage, found, asker.blocked, asker.longest)
     margin = found._replace(octets=found.octets + 2000 if found.octets else 0)
     small = stage.build(margin if asker.blocked(stage.build(margin)) else found)
@@ -257,18 +339,35 @@ def placed(asker: Asker, looker: Looker, lead: int | None) -> Trace | None:
     look = learner.look(end)
     if stage.lead is None:
         return Trace(summed(asker, small, Clause, look, spans), small, (end,))
-    before = learner.look(0)
+    alone = look.payload is None or look.payload.meets(small[end])
+    if stage.same_flow and not alone and look.payload is not None:
+        whole = Clause(look, Windows())  # one message in two packets
+        if look.payload.of_message and whole.holds(small):
+            return Trace(whole, small, (0, end))
+    before, place = learner.look(0), lead_place(asker, small)
     if stage.same_flow:
         look = Look(up=look.up, size=look.size, payload=look.payload)
 
         def since_lead(look: Look, spans: Windows) -> Clause:
-            return Clause(look, Windows(), Earlier(before, True, spans))
+            return Clause(look, Windows(), Earlier(before, True, spans, place))
 
         clause = summed(asker, small, since_lead, look, spans)
     else:
         since = Windows(age=spans.age)
-        clause = Clause(look, spans._replace(age=ALL), Earlier(before, False, since))
+        clause = Clause(look, spans._replace(age=ALL), Earlier(before, False, since, place))
     return Trace(clause, small, (0, end))
+
+
+def lead_place(asker: Asker, probe: Probe) -> Range:
+    """Return the numbers that the first packet of a probe may have in its flow, ALL for any."""
+    filler = bare(probe[0])
+
+    def test(count: int) -> bool:
+        fill = [filler._replace(time=(number - count) * TINY) for number in range(count)]
+        return asker.blocked(in_order([*fill, *probe]))
+
+    most = top(0, MOST_PACKETS, test)
+    return ALL if most >= FOREVER else (0, 1 + most)
 
 
 def alien(ends: Ends) -> Ends:

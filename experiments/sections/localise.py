@@ -14,7 +14,8 @@ Table = dict[str, Any]
 TINTS = 3
 #: Sets of planted rules, in the words of a table.
 SETS = {"listed": "rules on the list", "drawn": "rules drawn by chance",
-        "outsider": "rules of an outsider"}  # fmt: skip
+        "outsider": "rules of an outsider", "outsider-second": "rules of a second outsider",
+        "outsider-third": "rules of a third outsider"}  # fmt: skip
 
 
 #: What windows count; see experiments.localiser.document.
@@ -36,8 +37,8 @@ def build(run: Findings) -> Table | None:
         return None
     return {
         "localised": {
-            "boxes": [box(one) for one in run.localised if "refused" not in one],
-            "refused": [one for one in run.localised if "refused" in one],
+            "boxes": [box(one) for one in run.localised if one["blocked"]],
+            "passed": [one for one in run.localised if not one["blocked"]],
             "by_noise": told,
             "missed": [row for row in run["localise"] if not row["recovered"]],
         }

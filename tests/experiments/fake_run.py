@@ -22,8 +22,9 @@ LABELS = ("before the block", "mobile only", "fixed lines too", "after it was li
 ACCESSES = ("3g", "4g", "adsl", "wifi")
 #: What a box was found to decide by, as a document of experiments.localiser.
 LOCALISED: Row = {
-    "schema": 2, "file": "fake-wa-2015-a", "box": "fake/stun on 4g", "rules": "0badc0de",
-    "masked": True, "packets": 90, "flows": 3, "complete": True, "notes": [], "noise": 0.0,
+    "schema": 3, "file": "fake-wa-2015-a", "box": "fake/stun on 4g", "rules": "0badc0de",
+    "masked": True, "packets": 90, "flows": 3, "blocked": True, "complete": True, "notes": [],
+    "checks": 44, "refuted": [], "noise": 0.0,
     "error": 0.0, "budget": 20000,
     "cost": {"questions": 70, "probes": 70, "packets": 900, "octets": 90000, "seconds": 60.0},
     "clauses": [{
@@ -338,7 +339,7 @@ def fake_run(folder: Path, **replaced: Sequence[Row]) -> Path:
         f'schema = 1\nname = "fake"\ntitle = "A fake run"\nquestion = "Is <this> escaped?"\n'
         f"apps = {apps}\n{dates}\n"
     )
-    (folder / "localised.json").write_text(json.dumps({"schema": 2, "boxes": [LOCALISED]}))
+    (folder / "localised.json").write_text(json.dumps({"schema": 3, "boxes": [LOCALISED]}))
     (folder / "provenance.json").write_text(
         json.dumps({"git": {"commit": "fake", "dirty": True}, "versions": {"fake": "1"}})
     )

@@ -153,7 +153,7 @@ scope = "packet"
         (
             SPARED % 'addresses = ["198.51.100.8/32"]',
             "protocol, size, far address",
-            "far address not in 198.51.100.8/32",
+            "except far address 198.51.100.8/32",
         ),
         (outsider.in_step(0.01, 0.03, 10), "protocol, times, gap", "of the flow in one direction"),
     ],
