@@ -8,6 +8,7 @@ testbed.scenes, and fates a letter a packet, in the scene's order:
     . not sent   d delivered   x dropped   f answered by the box   l lost by the access link
 
 Where a scenario measures, the share, delay or rate must come within 2 % of what the rule says.
+Every forged frame must be one that its receiver takes (testbed.forged_frames).
 Any backend can be held to it: `check` takes the function that plays.
 """
 
@@ -99,7 +100,12 @@ def check(scenario: Scenario, play: Play = virtual) -> Outcome:
     packets = scene(scenario.scene)
     seen = torn(packets, scenario.torn)
     told = play(packets, policy_of(scenario), scenario.access, SEED, seen)
-    return Outcome(scenario, "; ".join(problems(scenario, packets, told)))
+    found = [*problems(scenario, packets, told)]
+    if play is virtual:
+        from testbed.forged_frames import frame_problems
+
+        found += frame_problems(told)
+    return Outcome(scenario, "; ".join(found))
 
 
 def check_all(play: Play = virtual, some: Sequence[Scenario] = SCENARIOS) -> list[Outcome]:

@@ -24,6 +24,9 @@ from testbed.words import port_range, prefix, span
 #: Payload kinds by the transport that carries them; stun, dns and sip go over both.
 OVER_UDP = {"channel", "dtls-hello", "dtls", "rtp", "rtcp", "quic"}
 OVER_TCP = {"tls-hello", "tls", "http"}
+#: Payload kinds in whose packets a server name may stand (a hello may go on in a segment of TLS or
+#: of no kind).
+WITH_NAMES = {"tls-hello", "tls", "quic", "http", "unknown"}
 #: The least and the most that can be asked of a counted key.
 BOUNDS = {
     "size": (0, 65535),
@@ -53,6 +56,12 @@ def lint(operator: Operator) -> Iterator[str]:
         for number, rule in enumerate(hypothesis.rules):
             for problem in contradictions(rule.match, rule.act):
                 yield f"{where} {rule.name}: can never match: {problem}"
+            if rule.strikes == "packet" and rule.way and rule.match.direction:
+                if rule.way != rule.match.direction:
+                    yield (
+                        f"{where} {rule.name}: can never strike: way is {rule.way}, and each "
+                        f"packet that it meets goes {rule.match.direction}"
+                    )
             for problem in censor_problems(rule):
                 yield f"{where} {rule.name}: {problem}"
             for problem in never_holds(rule, operator):
@@ -83,13 +92,68 @@ def contradictions(match: Match, act: str) -> Iterator[str]:
         yield from payload_contradictions(match)
     if match.protocol == "other" and (match.ports or match.name or match.dns or match.hello):
         yield 'protocol = "other" has no ports, names or hellos'
-    if act in ("reset", "finish", "block-page") and match.protocol not in (None, "tcp"):
+    if act in ("reset", "finish", "block-page") and not meets_tcp(match):
         yield f"act {act} forges TCP, and the rule meets none"
+    if match.dns and match.protocol not in (None, "udp"):
+        yield f"dns reads UDP questions alone, and protocol is {match.protocol}"
+    yield from transport_of_names(match)
+    yield from small_contradictions(match)
+    yield from early_contradictions(match)
+
+
+def meets_tcp(match: Match) -> bool:
+    """Tell whether a packet that meets a match may be TCP."""
+    kinds = set(match.payload)
+    udp = bool(match.dns) or match.name_in == ["quic"] or bool(kinds and kinds <= OVER_UDP)
+    return match.protocol in (None, "tcp") and not udp
+
+
+def transport_of_names(match: Match) -> Iterator[str]:
+    """Yield why no name can stand where a match looks for it."""
+    places = set(match.name_in)
+    if match.protocol == "tcp" and places == {"quic"}:
+        yield "QUIC goes over UDP, and protocol is tcp"
+    if match.protocol == "udp" and places and places <= {"tls", "http"}:
+        yield f"{', '.join(sorted(places))} go over TCP, and protocol is udp"
+
+
+def small_contradictions(match: Match) -> Iterator[str]:
+    """Yield why a payload of the size that a match asks for cannot hold what it asks for."""
+    if match.size is None:
+        return
+    most = span(match.size)[1]
+    details = match.stun or match.stun_method or set(match.payload) == {"stun"}
+    needs = {
+        "STUN (RFC 8489 section 5)": (20, details),
+        "a STUN attribute": (24, match.stun_attribute),
+        "a name or a hello": (12, match.name or match.dns or match.hello),
+        "an entropy": (2, match.entropy is not None),
+        "a payload of a kind": (1, match.payload and "unknown" not in match.payload),
+    }
+    for what, (least, asked) in needs.items():
+        if asked and most < least:
+            yield f"size = {match.size!r}, and {what} needs {least} octets"
+            return
+
+
+def early_contradictions(match: Match) -> Iterator[str]:
+    """Yield why a flow cannot have done what a match asks for by then."""
+    packets = (1, float("inf")) if match.packets is None else span(match.packets)
+    if match.bytes is not None and 20 <= span(match.bytes)[1] < 20 * packets[0]:
+        yield f"{packets[0]:g} packets have at least {20 * packets[0]:g} bytes of IP"
+    if match.seconds is not None and packets[1] < 2 and span(match.seconds)[0] > 0:
+        yield "a flow's first packet comes at 0 s"
 
 
 def payload_contradictions(match: Match) -> Iterator[str]:
     """Yield why no payload can be of the kinds that a match asks for."""
     kinds = set(match.payload)
+    if match.name and not kinds & WITH_NAMES:
+        yield "name stands in no payload of these kinds"
+    if match.dns and "dns" not in kinds:
+        yield "dns is asked for, and payload leaves dns out"
+    if (match.stun_method or match.stun_attribute) and "stun" not in kinds:
+        yield "STUN details are asked for, and payload leaves stun out"
     if match.stun is True and "stun" not in kinds:
         yield "stun = true, and payload leaves stun out"
     if match.stun is False and kinds == {"stun"}:

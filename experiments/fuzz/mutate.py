@@ -44,6 +44,17 @@ def dice_of(*names: object) -> Numbers:
     return np.array([int.from_bytes(digest[:4], "big") % (MODULUS - 1) + 1], np.int64)
 
 
+#: What gaps hold, eight octets each: a STUN message's type, length and cookie, a TLS record with a
+#: hello, RTP, ChannelData, a QUIC long header, an IPv4 header, and two that are drawn.
+WORDS = np.frombuffer(
+    bytes.fromhex(
+        "000100002112a4422112a44216030100160301020001000180601234000000004000001000000000"
+        "c0000000010800c3450000544a6f40009b6d2f93e05c7a485ca7f1048e3b6d92"
+    ),
+    np.uint8,
+).reshape(-1, 8)
+
+
 @kernel
 def draw(dice: Numbers, below: int) -> int:
     """Return a number from 0 to below - 1 and advance the generator (Park and Miller, 1988)."""
@@ -164,14 +175,15 @@ def fill(
 
 @kernel
 def refill(b: Octets, offset: Numbers, captured: Numbers, value: int) -> None:
-    """Fill every gap between frames with an octet."""
+    """Fill every gap between frames with an octet, or where that is -1 with words of WORDS in turn,
+    each from the end of the frame before: what a read past the end would take for a header."""
     at = I(0)
-    for n in range(len(offset)):
-        for i in range(at, offset[n]):
-            b[i] = value
-        at = offset[n] + captured[n]
-    for i in range(at, min(at + GAP, len(b))):
-        b[i] = value
+    for n in range(len(offset) + 1):
+        end = offset[n] if n < len(offset) else min(at + GAP, len(b))
+        for i in range(at, end):
+            b[i] = value if value >= 0 else WORDS[n % len(WORDS), (i - at) % 8]
+        if n < len(offset):
+            at = offset[n] + captured[n]
 
 
 @kernel

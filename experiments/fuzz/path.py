@@ -2,8 +2,8 @@
 """A stand: two engines and two boxes that see the same packets with different octets between them.
 
 Whatever stands around a packet must not matter. So each batch walks the path twice, once with
-zeros and once with ones in the gaps, and every flow, count and fate must come out the same: that
-catches a read past the packet inside the buffer, which no bounds check sees.
+zeros and once with the beginnings of headers in the gaps, and every flow, count and fate must come
+out the same: that catches a read past the packet inside the buffer, which no bounds check sees.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ from testbed.rules import DOWN, UP, RuleTable, table
 BATCH, ROUNDS = 4096, 16
 #: Bounds of the flow table that stands take turns with.
 BOUNDS = (64, 4096, 1 << 22)
-FILLINGS = (0x00, 0xFF)
+#: What stands in the gaps: an octet, or -1 for the words of experiments.fuzz.mutate.
+FILLINGS = (0x00, -1)
 
 
 class Finding(Exception):

@@ -50,6 +50,51 @@ def told(write: Write, *rules: str) -> list[str]:
 
 # match and act -> why no packet can meet it
 NEVER = [
+    ('match = { dns = ["a.example"], protocol = "tcp" }\nact = "drop"', "dns reads UDP questions"),
+    (
+        'match = { name = ["a.example"], name_in = ["quic"], protocol = "tcp" }\nact = "drop"',
+        "QUIC goes over UDP",
+    ),
+    (
+        'match = { name = ["a.example"], name_in = ["tls", "http"],protocol="udp" }\nact = "drop"',
+        "http, tls go over TCP",
+    ),
+    ('match = { dns = ["a.example"] }\nact = "reset"', "act reset forges TCP"),
+    ('match = { payload = ["rtp"] }\nact = "finish"', "act finish forges TCP"),
+    (
+        'match = { stun = true, size = "-19" }\nact = "drop"',
+        "size = '-19', and STUN",
+    ),
+    (
+        'match = { stun_attribute = [8], size = 20 }\nact = "drop"',
+        "size = 20, and a STUN",
+    ),
+    (
+        'match = { name = ["a.example"], size = 0 }\nact = "drop"',
+        "size = 0, and a name",
+    ),
+    (
+        'match = { entropy = "0.9-", size = "-1" }\nact = "drop"',
+        "size = '-1', and an",
+    ),
+    (
+        'match = { payload = ["rtp"], size = 0 }\nact = "drop"',
+        "size = 0, and a",
+    ),
+    ('match = { packets = "10-", bytes = "-199" }\nact = "drop"', "10 packets have at least 200"),
+    (
+        'match = { packets = 1, seconds = "0.1-" }\nact = "drop"',
+        "a flow's first",
+    ),
+    ('match = { name = ["a.example"], payload = ["rtp"] }\nact = "drop"', "name stands in no"),
+    (
+        'match = { dns = ["a.example"], payload = ["sip"] }\nact = "drop"',
+        "dns is asked",
+    ),
+    (
+        'match = { stun_method = [1], payload = ["rtp"] }\nact = "drop"',
+        "STUN details are",
+    ),
     ('match = { packets = "-0" }\nact = "drop"', "packets = '-0' lies outside of what there is"),
     ('match = { entropy = "1.5-" }\nact = "drop"', "entropy = '1.5-' lies outside"),
     ('match = { size = 70000 }\nact = "drop"', "size = 70000 lies outside"),
