@@ -90,13 +90,19 @@ def kind(annotation: Any) -> str:
     if origin is Literal:
         return " or ".join(f'`"{word}"`' for word in inner)
     if origin is list:
-        return f"a list of {kind(inner[0]).removeprefix('a ').removeprefix('an ')}s".replace(
-            "`s", "`"
-        )
+        return f"a list of {plural(inner[0])}"
     if origin in (Union, types.UnionType):
         return " or ".join(kind(one) for one in inner if one is not type(None))
     names = {bool: "true or false", int: "a number", float: "a number", str: "a string"}
     return names.get(annotation, f"a {getattr(annotation, '__name__', 'value').lower()}")
+
+
+def plural(annotation: Any) -> str:
+    """Return a type in words, of many."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        return " or ".join(plural(one) for one in get_args(annotation))
+    words = kind(annotation)
+    return words if words.startswith("`") else f"{words.removeprefix('a ').removeprefix('an ')}s"
 
 
 def covered() -> str:

@@ -70,21 +70,24 @@ class Match(Table):
         default="certain", description="how sure the classifier must be of app and role, at least"
     )
     stun: bool | None = Field(
-        default=None, description="whether the payload is STUN: the magic cookie, on any port"
+        default=None,
+        description="whether the payload is STUN (RFC 8489): the magic cookie at offset 4, or at "
+        "offset 6 behind the length of RFC 4571, over UDP or TCP, on any port",
     )
     stun_method: list[str | int] = Field(
         default=[],
         description="STUN and TURN methods, by name (binding, allocate, refresh, send, data, "
-        "create-permission, channel-bind) or number; requests and answers alike",
+        "create-permission, channel-bind) or by number, the message type without its class bits "
+        "(type 0x0802 is method 0x202); requests and answers alike",
     )
     stun_attribute: list[int] = Field(
         default=[], description="types of STUN attributes, one of which the message must hold"
     )
     payload: list[str] = Field(
         default=[],
-        description="what one packet's payload looks like by its first octets: stun, channel "
-        "(TURN ChannelData), dtls-hello, dtls, rtp, rtcp, quic, tls-hello, tls, dns, sip, http, "
-        "or unknown, which is none of them",
+        description="what one packet's payload looks like: stun, channel (TURN ChannelData), "
+        "dtls-hello, dtls, rtp, rtcp, quic, tls-hello, tls, dns, sip, http, or unknown, which is "
+        "none of them (the table above gives the octets)",
     )
     name: list[str] = Field(
         default=[],
@@ -94,11 +97,14 @@ class Match(Table):
     name_in: list[Literal["tls", "quic", "http"]] = Field(
         default=[], description="where `name` is looked for; left out, in all three"
     )
-    dns: list[str] = Field(default=[], description="names that a DNS question asks for")
+    dns: list[str] = Field(
+        default=[], description="names that a DNS question asks for, over UDP and port 53"
+    )
     hello: list[str] = Field(
         default=[],
         description="fingerprints of ClientHellos of TLS, DTLS and QUIC, 16 hexadecimal digits "
-        "each, as `midcall policy hellos CAPTURE` lists them",
+        "each, as `midcall policy hellos CAPTURE` lists them; a hello of several packets is met by "
+        "the packet that completes it",
     )
     addresses: list[str] = Field(
         default=[],
@@ -110,23 +116,29 @@ class Match(Table):
     protocol: Literal["tcp", "udp", "other"] | None = Field(
         default=None, description="of the transport; `other` is neither TCP nor UDP"
     )
-    size: int | str | None = Field(default=None, description="range of payload octets")
+    size: int | str | None = Field(
+        default=None,
+        description="range of payload octets behind the transport's header, as many as this "
+        "IP packet holds (of a fragmented datagram: its first fragment)",
+    )
     direction: Literal["up", "down"] | None = Field(
         default=None, description="of the packet: up is away from the subscriber"
     )
     packets: int | str | None = Field(
-        default=None, description="range of packets of the flow so far, this one included"
+        default=None,
+        description="range of packets of the flow so far, both directions, this one included",
     )
     bytes: int | str | None = Field(
-        default=None, description="range of IP bytes of the flow so far, this packet included"
+        default=None,
+        description="range of IP bytes of the flow so far, both directions, this packet included",
     )
     seconds: float | str | None = Field(
         default=None, description="range of the flow's age when the packet comes"
     )
     entropy: float | str | None = Field(
         default=None,
-        description="range, within 0 and 1, of the payload's Shannon entropy over the most that "
-        "a payload of its length can have",
+        description="range, within 0 and 1, of the Shannon entropy of the payload's n octets (the "
+        "first 1,024) divided by log2(min(n, 256)), the most that n octets can have",
     )
 
     @field_validator("app")
@@ -235,14 +247,18 @@ class Rule(Table):
     lasts_s: float | None = Field(
         default=None,
         gt=0.0,
-        description="seconds after which a condemnation ends (residual taint); each match begins "
-        "it anew; left out, it never ends",
+        description="seconds after which a condemnation ends (residual censorship); each packet "
+        "that meets the match begins it anew; left out, it never ends",
     )
     after: After | None = Field(
-        default=None, description="what the flow may still do before the act begins"
+        default=None,
+        description="what the flow that met the match may still do before the act begins; with a "
+        "wider scope, too, the condemnation begins with the first packet of this flow behind it",
     )
     way: Literal["up", "down"] | None = Field(
-        default=None, description="strikes packets of this direction alone, whatever matched"
+        default=None,
+        description="acts on packets of this direction alone, whatever matched; the other "
+        "direction of a condemned flow is delivered, and no later rule is asked about it",
     )
     probability: float = Field(
         default=1.0, gt=0.0, le=1.0, description="of enforcement, drawn once per flow or client"
