@@ -17,7 +17,7 @@ from classifier.checks import on_stun
 from classifier.evidence import pack
 from classifier.flow import ALLOCATED, AWAITS, Numbers, Records
 from classifier.greetings import await_certificate, on_more, on_nameless_tls, on_segment, on_server
-from classifier.hellos import EARLY_AT, EARLY_ROW, put_piece, take_row
+from classifier.hellos import EARLY_AT, EARLY_ROW, SIDE, TLS_ROW, put_piece, row_of, take_row
 from classifier.judge import conclude, heard
 from classifier.learned import teach_hosts
 from classifier.names import name_rule
@@ -65,7 +65,7 @@ def inspect_tcp(
     if end - at < 1:
         return
     first = note["seen"] == 1
-    if I(flow["state"]) & AWAITS:
+    if I(flow["state"]) & AWAITS and not goes_on(note, hellos, signs):
         on_server(flow, b, time, signs)
         return
     if note["hello"] and on_more(flow, note, context, hellos, meter, b, time, signs):
@@ -109,6 +109,13 @@ def inspect_tcp(
         which = take_row(hellos, meter, note, EARLY_ROW, early_base(signs), I(signs[SIGN_UP]))
         put_piece(hellos[which], EARLY_AT, b, at, end)
     on_framed(flow, note, context, meter, b, at, end, size, time, signs)
+
+
+@kernel
+def goes_on(note: Any, hellos: Octets, signs: Numbers) -> bool:
+    """Tell whether a segment goes the way of a hello of its flow that is not whole yet."""
+    which = row_of(hellos, note, TLS_ROW)
+    return which > 0 and u8(hellos[which], SIDE) == signs[SIGN_UP]
 
 
 @kernel

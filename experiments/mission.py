@@ -50,10 +50,14 @@ class Column(NamedTuple):
 
 @dataclass
 class Tally:
-    """What became of some calls: counts, the words for it, and packets to the block."""
+    """What became of some calls: counts, the words for it, and packets to the block.
+
+    blocked: no call at all; unusable: those and the calls below the quality floor.
+    """
 
     ok: int = 0
     blocked: int = 0
+    unusable: int = 0
     inconclusive: int = 0
     invalid: int = 0
     verdicts: Counter[str] = field(default_factory=Counter)
@@ -79,6 +83,7 @@ class Tally:
         """Count one call."""
         verdict = str(row.get("verdict"))
         self.verdicts[verdict] += 1
+        self.unusable += row.get("usable") is False or bool(row.get("blocked"))
         if verdict == "INVALID":
             self.invalid += 1
         elif verdict == "INCONCLUSIVE":

@@ -114,6 +114,9 @@ def sentence(lede: Row) -> list[tuple[str, str]]:
 def _harshest(line: mission.Line) -> list[tuple[str, str]]:
     total, hits = line.total, line.hits
     unknown = f" ({total.inconclusive} cannot be judged)" if total.inconclusive else ""
+    more = " (no call at all)"
+    if total.unusable > total.blocked:
+        more = f" (no call at all; {total.unusable} if calls of unusable quality count, too)"
     struck = ""
     if hits:
         struck = f", and {wording.count(hits.hit)} of {wording.count(hits.flows)} innocent flows"
@@ -121,7 +124,7 @@ def _harshest(line: mission.Line) -> list[tuple[str, str]]:
     return [
         ("", f" matched calls by “{line.title}”, "),
         ("hot", f"{total.blocked} of {total.n}"),
-        ("", f" real calls fail{unknown}{struck}."),
+        ("", f" real calls fail{more}{unknown}{struck}."),
     ]
 
 
