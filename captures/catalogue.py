@@ -45,12 +45,12 @@ class Origin(Table):
     """Where captures come from.
 
     kind: "debian" (a Debian source package), "archive" (the archive of a Git repository at a
-    commit), "history" (blobs of a repository's history), "none" (a corpus folder only; `note`
-    says why).
+    commit), "git" (single files of a Git repository at a commit, over Git's own protocol),
+    "history" (blobs of a repository's history), "none" (a corpus folder only; `note` says why).
     """
 
     name: str
-    kind: Literal["debian", "archive", "history", "none"]
+    kind: Literal["debian", "archive", "git", "history", "none"]
     package: str = ""
     repository: str = ""
     commit: str = Field(default="", pattern="^([0-9a-f]{40})?$")
@@ -59,7 +59,7 @@ class Origin(Table):
     @model_validator(mode="after")
     def _whole(self) -> Origin:
         needed = {"debian": ["package"], "archive": ["repository", "commit"]}
-        needed |= {"history": ["repository"], "none": ["note"]}
+        needed |= {"git": ["repository", "commit"], "history": ["repository"], "none": ["note"]}
         lacking = [key for key in needed[self.kind] if not getattr(self, key)]
         if lacking:
             raise ValueError(f"an origin of kind {self.kind} needs {' and '.join(lacking)}")
@@ -76,7 +76,8 @@ class Capture(Table):
     that holds the same call, more completely; synthetic: made by a program; recorded: real programs
     spoke in the lab, and the truth is what they did (docs/recording.md); changed: what is not as it
     was on the wire (anonymised, rebuilt or cut), so that a rule which reads it cannot be judged;
-    added: it is of the user's catalogue.
+    other_end: the capture that holds the same call, taken at its other end; added: it is of the
+    user's catalogue.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$")
@@ -94,6 +95,7 @@ class Capture(Table):
     licence: str = Field(min_length=1)
     content: str = ""
     copy_of: str = ""
+    other_end: str = ""
     synthetic: bool = False
     recorded: bool = False
     changed: list[Change] = Field(default=[])
@@ -237,6 +239,12 @@ def reference_problems(catalogue: Catalogue) -> Iterator[str]:
             yield f"capture {one.name}: is a copy of {one.copy_of!r}, which is not catalogued"
         elif one.copy_of and names[one.copy_of].group != one.group:
             yield f"capture {one.name}: is a copy of {one.copy_of} but of another group"
+        if one.other_end:
+            other = names.get(one.other_end)
+            if other is None:
+                yield f"capture {one.name}: its other end {one.other_end!r} is not catalogued"
+            elif other.other_end != one.name or other.group != one.group:
+                yield f"capture {one.name}: {one.other_end} does not name it as its other end"
 
 
 def group_problems(captures: list[Capture]) -> Iterator[str]:
@@ -318,7 +326,7 @@ def label_problems(path: Path, capture: Capture, rows: list[Label]) -> Iterator[
     if media != capture.media:
         has = "media flows are" if media else "no media flow is"
         yield f"capture {capture.name}: media is {toml_bool(capture.media)}, but {has} labelled"
-    scored = [row for row in rows if row.role in CALL_ROLES and row.app != "none"]
+    scored = [row for row in rows if row.scored and row.role in CALL_ROLES and row.app != "none"]
     if scored and capture.role == "innocent":
         yield f"capture {capture.name}: is innocent, but frame {scored[0].frame} is of a call"
 

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""History: blobs of a Git repository's history, fetched without its other contents.
+"""Single files of a Git repository, fetched without its other contents.
 
-First the blob alone is asked for by its id; servers that refuse that are asked for a partial
-clone (commits and trees, no blobs), out of which Git fetches the one blob.
+A blob of the history is asked for by its id; servers that refuse that are asked for a partial clone
+(commits and trees, no blobs), out of which Git fetches the one blob. A file at a commit is asked
+for out of a partial fetch of that commit alone; from servers that know no partial fetch all files
+of the commit come.
 """
 
 from __future__ import annotations
@@ -49,6 +51,42 @@ def fetch_blob(
     if done.stalled or unreachable(done):
         raise HistoryError(complaint(done), done.stalled or unreachable(done))
     return from_partial_clone(repository, blob, partial, tell)
+
+
+def fetch_file(
+    repository: str,
+    commit: str,
+    path: str,
+    folder: Path,
+    tell: Callable[[int], None] = lambda _size: None,
+) -> bytes:
+    """Return a file of a repository at a commit; `folder` keeps what Git fetched. HistoryError."""
+    if shutil.which("git") is None:
+        raise HistoryError("git is not on this machine")
+    store = folder / hashlib.sha256(repository.encode()).hexdigest()[:16]
+    alone = store / "commits.git"
+    if not alone.exists():
+        git(["init", "--quiet", "--bare", str(alone)], store, tell)
+        for key, value in (
+            ("remote.origin.url", repository),
+            ("remote.origin.promisor", "true"),
+            ("remote.origin.partialclonefilter", "blob:none"),
+        ):
+            git(["-C", str(alone), "config", key, value], store, tell)
+    content = read_blob(alone, f"{commit}:{path}")
+    if content is not None:
+        return content
+    options = ["--quiet", "--no-tags", "--depth=1", "--filter=blob:none"]
+    done = git(["-C", str(alone), "fetch", *options, "origin", commit], store, tell)
+    if done.code:
+        raise HistoryError(complaint(done), done.stalled or unreachable(done))
+    done = git(["-C", str(alone), "cat-file", "-e", f"{commit}:{path}"], store, tell)
+    content = None if done.code else read_blob(alone, f"{commit}:{path}")
+    if content is None:
+        if done.stalled or unreachable(done):
+            raise HistoryError(complaint(done), True)
+        raise HistoryError(f"{repository} does not hold {path} at {commit[:12]}")
+    return content
 
 
 def from_partial_clone(

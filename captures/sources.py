@@ -2,8 +2,9 @@
 """Sources: obtain catalogued captures, from the nearest place that has them.
 
 Tried in order: the user's own and the project's committed captures; a corpus folder (argument or
-MIDCALL_CORPUS); the cache; Debian source packages; pinned Git archives; Git histories. A file is
-known by its sha256, whatever its name. What cannot be had is listed with the reason, never fatal.
+MIDCALL_CORPUS); the cache; Debian source packages; pinned Git archives and files; Git histories. A
+file is known by its sha256, whatever its name. What cannot be had is listed with the reason, never
+fatal.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from captures.debian import DebianError, tarballs
 from captures.download import DownloadError, download
 from captures.errors import CaptureError
 from captures.folders import Home, local, recorded, samples, shown
-from captures.history import HistoryError, fetch_blob
+from captures.history import HistoryError, fetch_blob, fetch_file
 from captures.watched import Progress
 
 CORPUS = "MIDCALL_CORPUS"
@@ -220,7 +221,7 @@ class Search:
         failures = Failures(self.cache / "failures.json", retry)
         dead: dict[str, str] = {}
         with tempfile.TemporaryDirectory(prefix="midcall-apt-") as workspace:
-            for kind in ("debian", "archive", "history"):
+            for kind in ("debian", "archive", "git", "history"):
                 for origin in self.catalogue.origins:
                     wanted = self.wanted_of(origin) if origin.kind == kind else []
                     if not wanted:
@@ -255,8 +256,8 @@ class Search:
         """Fetch captures from one origin; raises Unavailable for what it does not give."""
         if origin.kind == "debian":
             self.ask_debian(origin, workspace)
-        elif origin.kind == "history":
-            self.ask_history(origin, wanted)
+        elif origin.kind in ("git", "history"):
+            self.ask_git(origin, wanted)
         elif len(wanted) <= FEW:
             self.ask_files(origin, wanted)
         else:
@@ -297,8 +298,8 @@ class Search:
             self.verify(one, target.read_bytes(), origin)
             target.unlink(missing_ok=True)
 
-    def ask_history(self, origin: Origin, wanted: list[tuple[Capture, Source]]) -> None:
-        """Fetch blobs of a repository's history."""
+    def ask_git(self, origin: Origin, wanted: list[tuple[Capture, Source]]) -> None:
+        """Fetch files of a repository at its pinned commit, or blobs of its history."""
         store = self.cache / "git"
         for one, source in wanted:
 
@@ -306,9 +307,16 @@ class Search:
                 self.progress(called(origin), size, None)
 
             try:
-                content = fetch_blob(origin.repository, source.blob, store, tell)
+                if origin.kind == "history":
+                    content = fetch_blob(origin.repository, source.blob, store, tell)
+                else:
+                    repository, commit = origin.repository, origin.commit
+                    content = fetch_file(repository, commit, source.path, store, tell)
             except HistoryError as error:
-                raise Unavailable(str(error), kind_of(error.unreachable)) from None
+                if error.unreachable or len(wanted) == 1:
+                    raise Unavailable(str(error), kind_of(error.unreachable)) from None
+                self.complain(one.sha256, f"{called(origin)}: {error}")
+                continue
             self.verify(one, content, origin)
 
     def download(self, origin: Origin, url: str, target: Path, limit: int = 2 << 30) -> None:
@@ -359,7 +367,8 @@ def called(origin: Origin) -> str:
     if origin.kind == "debian":
         return f"Debian source package {origin.package}"
     name = "/".join(origin.repository.rstrip("/").split("/")[-2:])
-    return f"history of {name}" if origin.kind == "history" else f"archive of {name}"
+    words = {"history": f"history of {name}", "git": f"repository {name}"}
+    return words.get(origin.kind, f"archive of {name}")
 
 
 def files_under(folder: Path) -> Iterator[Path]:

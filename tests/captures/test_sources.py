@@ -415,6 +415,37 @@ def test_a_repository_that_is_not_there_is_told(tmp_path: Path) -> None:
         fetch_blob(f"file://{tmp_path}/none", "1" * 40, tmp_path / "git")
 
 
+@pytest.mark.parametrize("filters", ["true", "false"])
+def test_a_file_at_a_commit_comes_without_the_others(tmp_path: Path, filters: str) -> None:
+    if shutil.which("git") is None:
+        pytest.skip("git is not on this machine")
+    folder, name = tmp_path / "repo", "été/un appel.pcap"
+
+    def git(*arguments: str, where: Path = folder) -> str:
+        command = ["git", "-C", str(where), "-c", "user.name=t", "-c", "user.email=t@t"]
+        done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    (folder / "été").mkdir(parents=True)
+    git("init", "--quiet")
+    git("config", "uploadpack.allowFilter", filters)
+    (folder / name).write_bytes(ONE)
+    (folder / "large.bin").write_bytes(b"another file of the same commit")
+    git("add", "."), git("commit", "--quiet", "-m", "one")
+    commit, other = git("rev-parse", "HEAD"), git("rev-parse", "HEAD:large.bin")
+    (folder / name).write_bytes(b"trimmed")
+    git("commit", "--quiet", "-am", "trimmed")
+    origin = Origin(name="repo", kind="git", repository=f"file://{folder}", commit=commit)
+    here, lost = Source(origin="repo", path=name), Source(origin="repo", path="no.pcap")
+    wanted = [capture("one", ONE, here), capture("two", TWO, lost)]
+    got = obtain(Catalogue(wanted, [origin]), cache=tmp_path / "c")
+    assert got.paths[sha(ONE)].read_bytes() == ONE
+    assert "does not hold no.pcap at" in got.missing[sha(TWO)]
+    (store,) = (tmp_path / "c" / "git").glob("*/commits.git")
+    objects = git("cat-file", "--batch-all-objects", "--batch-check", where=store)
+    assert (other in objects) == (filters == "false")
+
+
 # ---- Debian source packages
 
 

@@ -66,7 +66,10 @@ def test_the_markdown_tables_are_whole_and_say_what_the_page_says(run: Path) -> 
     assert len(found) >= 4
     for lines in found:
         assert len({cells(line) for line in lines}) == 1, lines[0]
-    assert "**8 of 8** real calls fail (no call at all), and 0 of 5,170 innocent flows are hit." in text
+    assert (
+        "**8 of 8** real calls fail (no call at all), and 0 of 5,170 innocent flows are hit."
+        in text
+    )
     assert "| Maroc Telecom | 3G and 4G | 0 of 8 |" in text
     assert re.search(r"\| Fake: drop STUN on any port \| .*never connects", text)
     assert re.search(r"\| Fake: let the set-up pass and drop the media \(h\) \|", text)

@@ -151,8 +151,8 @@ def test_headings_and_tables_can_be_heard(outline: Outline) -> None:
 def test_the_answer_names_the_harshest_hypothesis_with_its_price(outline: Outline) -> None:
     assert (
         "If Maroc Telecom, Inwi and Meditel matched calls by “Fake: drop the flows that the "
-        "classifier names as calls”, 8 of 8 real calls fail (no call at all), and 0 of 5,170 innocent flows are hit."
-        in outline.text
+        "classifier names as calls”, 8 of 8 real calls fail (no call at all), and 0 of 5,170 "
+        "innocent flows are hit." in outline.text
     )
 
 
