@@ -6,8 +6,8 @@ private one is near; of two of the lab, the caller's; of two alike, the one that
 of the capture's packets. Of two alike again, one with a port that no system gives to clients (below
 32768) is far where the other end's is not; else the one that sent first is near. This last rule is
 applied to the first flow of two addresses and holds for all flows between them, so that no address
-is on both sides. Traffic that no router forwards (multicast, broadcast, link-local) never meets the
-box.
+is on both sides. Traffic that no router forwards (multicast, broadcast, link-local, of an address
+with itself) never meets the box.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def places(flows: Records) -> Places:
     """Return where the ends of each flow of a capture stand (FLOW[n])."""
     version = flows["version"].astype(np.int64)
     source, target = flows["source"].astype(np.int64), flows["target"].astype(np.int64)
-    local = unrouted(version, source) | unrouted(version, target)
+    local = unrouted(version, source) | unrouted(version, target) | (source == target).all(axis=1)
     packets = flows["packets_up"].astype(np.int64) + flows["packets_down"]
     ends = np.concatenate((source, target))
     _, which = np.unique(ends, axis=0, return_inverse=True)

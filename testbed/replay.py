@@ -567,8 +567,11 @@ class Draft:
                     told = self._arrival(own[(self.side[own] == 1 - side) & (renews[own] == 1)])
                     if not len(spoken) or not len(told):
                         continue
-                    inside = told[(told > spoken.min()) & (told < spoken.max())]
-                    edges = np.concatenate(([spoken.min()], np.sort(inside), [spoken.max()]))
+                    first = spoken.min()
+                    earlier = told[told <= first]
+                    inside = np.sort(told[(told > first) & (told < spoken.max())])
+                    renewed = earlier.max() if len(earlier) else first
+                    edges = np.concatenate(([renewed], inside, [spoken.max()]))
                     if np.diff(edges).max() <= limit:
                         out[2 * flow + side] = limit
         return renews, out

@@ -5,10 +5,15 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
+from captures.catalogue import Capture
+
+#: Captures of one group that tests of every capture take; MIDCALL_EVERY_CAPTURE=1 takes all.
+OF_A_GROUP = 1
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -19,6 +24,17 @@ def corpus_folder() -> Path | None:
         if folder is not None and folder.is_dir():
             return folder
     return None
+
+
+def of_each_group(captures: Iterable[Capture]) -> list[Capture]:
+    """Return the smallest captures of each group, for tests that take seconds per capture."""
+    held: dict[str, list[Capture]] = {}
+    for one in captures:
+        held.setdefault(one.group, []).append(one)
+    if os.environ.get("MIDCALL_EVERY_CAPTURE"):
+        return [one for group in held.values() for one in group]
+    few = (sorted(group, key=lambda one: one.bytes)[:OF_A_GROUP] for group in held.values())
+    return [one for group in few for one in group]
 
 
 @pytest.fixture(scope="session")

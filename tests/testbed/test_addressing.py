@@ -26,6 +26,7 @@ from testbed.payload_addresses import Payloads
 from testbed.policy_files import load
 from testbed.survey import survey
 from testbed.virtual import simulate
+from tests.conftest import of_each_group
 
 FOURS = st.binary(min_size=4, max_size=4)
 SIXES = st.binary(min_size=16, max_size=16)
@@ -372,7 +373,10 @@ def test_no_captured_address_is_left_in_a_header(corpus: Path) -> None:
 def test_every_verdict_of_the_corpus_is_the_same_before_and_after(corpus: Path) -> None:
     operator = load("maroc-telecom")
     differing = []
+    few = {one.name for one in of_each_group(load_catalogue(local=False).captures)}
     for name, path, known in real(corpus):
+        if name not in few:
+            continue
         packets = read(path)
         kept, lab = (
             simulate(packets, known, [], None, "4g", 1, addressing=mode) for mode in ("keep", "map")

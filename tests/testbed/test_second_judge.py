@@ -17,7 +17,7 @@ from captures.calls import calls
 from captures.catalogue import load
 from captures.folders import committed, recorded, samples
 from experiments.replaying import Order, play, write
-from tests.conftest import corpus_folder
+from tests.conftest import corpus_folder, of_each_group
 from tests.testbed import second_judge
 
 POLICIES = (
@@ -29,10 +29,10 @@ CORPUS = corpus_folder()
 
 
 def with_calls() -> list[str]:
-    """Return the captures that are here and hold calls."""
+    """Return captures that are here and hold calls, of each group of captures."""
     homes = (samples(), recorded(), *((committed(),) if CORPUS else ()))
     known = [one for home in homes for one in load(home.catalogue).captures]
-    return [one.name for one in known if one.sha256 and calls(one.sha256)]
+    return [one.name for one in of_each_group(one for one in known if calls(one.sha256))]
 
 
 @pytest.fixture(scope="module")
