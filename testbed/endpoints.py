@@ -114,7 +114,9 @@ class Ends(NamedTuple):
     sendings: Octets  # per packet: how often it was sent
     came: Octets  # per packet: 1 once a copy arrived
     answered: Octets  # per packet: 1 once an answer to it arrived
-    renewed: Numbers  # [2 * flows + 2], per flow and side: when consent was last renewed
+    renewed: (
+        Numbers  # [2 * flows + 2], per flow and side: last renewal of consent, -1: no media yet
+    )
     expired: Octets  # [2 * flows + 2]: 1 once consent expired
     dead: Octets  # [2 * flows + 2], per flow and side: 1 once its connection was reset there
     deceived: Octets  # per packet: 1 for a DNS question that has a false answer
@@ -304,7 +306,7 @@ def refused(i: int, time: int, orders: Orders, ends: Ends) -> int:
             return GAVE_UP
     if orders.media[i] == 1 and orders.consent_ns[slot] > 0:
         if ends.renewed[slot] < 0:
-            ends.renewed[slot] = time  # set-up has just given the first consent
+            ends.renewed[slot] = time  # the clock begins with the media: set-up gave consent
         if time - ends.renewed[slot] > orders.consent_ns[slot]:
             ends.expired[slot] = 1
         if ends.expired[slot] == 1:
@@ -410,7 +412,7 @@ def arrived(i: int, time: int, orders: Orders, ends: Ends, heap: Numbers, size: 
     gate = orders.gate[i]
     if ends.dead[there] == 1 or (gate >= 0 and ends.deceived[gate] == 1):
         return size
-    if orders.consent[i] == 1:
+    if orders.consent[i] == 1 and ends.renewed[there] >= 0:
         ends.renewed[there] = time
     if gate >= 0:
         ends.answered[gate] = 1
