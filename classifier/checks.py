@@ -6,24 +6,36 @@ from __future__ import annotations
 from typing import Any
 
 from captures.compiled import I, inlined, kernel
-from captures.octets import Octets
+from captures.octets import Octets, find_octet
+from classifier.apps.facetime import facetime_stun
 from classifier.apps.meet import PORT as MEET_PORT
 from classifier.apps.meet import meet_stun
 from classifier.apps.meet import own_port as meet_port
+from classifier.apps.meta import is_challenge, meta_stun
 from classifier.apps.realms import cut_realm_app, realm_app
 from classifier.apps.skype import family_stun
 from classifier.apps.telegram import OWN_PORT as TELEGRAM_OWN
 from classifier.apps.telegram import PORT as TELEGRAM_PORT
-from classifier.apps.webrtc import BARE_STUN, ICE_CHECK, TURN_USE
-from classifier.apps.whatsapp import whatsapp_stun
+from classifier.apps.webrtc import BARE_STUN, ICE_CHECK, NAMED_FRAGMENT, TURN_USE
 from classifier.apps.zoom import PORT as ZOOM_PORT
 from classifier.apps.zoom import own_port as zoom_port
 from classifier.apps.zoom import zoom_stun
+from classifier.context import recall
 from classifier.decode import UDP
+from classifier.evidence import pack
 from classifier.flow import ALLOCATED, Numbers, Records
 from classifier.judge import conclude, heard
 from classifier.learned import CLIENT_HINT, recall_both, teach
-from classifier.protocols.stun import ICE, INTEGRITY, LONG_NONCE, MICROSOFT, TURN, USERNAME
+from classifier.protocols.sdp import COLON, fragment_key
+from classifier.protocols.stun import (
+    CHALLENGE,
+    ICE,
+    INTEGRITY,
+    LONG_NONCE,
+    MICROSOFT_ATTRIBUTE,
+    TURN,
+    USERNAME,
+)
 from classifier.signs import (
     SIGN_SOURCE_PORT,
     SIGN_STUN,
@@ -38,7 +50,7 @@ from classifier.signs import (
     SIGN_STUN_USER_LENGTH,
     SIGN_TARGET_PORT,
 )
-from classifier.verdicts import TEAMS
+from classifier.verdicts import CERTAIN, SETUP, TEAMS
 
 
 @inlined
@@ -77,7 +89,11 @@ def app_of_stun(
     kind, first = I(signs[SIGN_STUN]) - 1, I(signs[SIGN_STUN_FIRST]) - 1
     traits, end = I(signs[SIGN_STUN_TRAITS]), I(signs[SIGN_STUN_END])
     at, count = signs[SIGN_STUN_AT], I(signs[SIGN_STUN_COUNT])
-    found = heard(flow, whatsapp_stun(b, at, size, kind, first, traits, count))
+    known = I(note["traits"])
+    found = heard(flow, meta_stun(b, at, end, size, kind, first, traits, known))
+    if kind == 0x0113 and is_challenge(b, at, end, size):
+        note["traits"] = known | CHALLENGE
+    found = found or heard(flow, facetime_stun(b, at, end, size, kind, traits, count))
     if found == 0 and signs[SIGN_STUN_REALM]:
         place, length = I(signs[SIGN_STUN_REALM]), I(signs[SIGN_STUN_REALM_LENGTH])
         if end - place >= length:
@@ -85,15 +101,30 @@ def app_of_stun(
         else:
             long_nonce = I(note["traits"]) & LONG_NONCE != 0
             found = heard(flow, cut_realm_app(b, place, length, end, long_nonce))
-    if found == 0 and traits & MICROSOFT:
+    if found == 0 and traits & MICROSOFT_ATTRIBUTE:
         teams = recall_both(context, b, CLIENT_HINT, time, signs) & 0xFF == TEAMS
         found = heard(flow, family_stun(traits, teams))
     user, length = I(signs[SIGN_STUN_USER]), I(signs[SIGN_STUN_USER_LENGTH])
     if found == 0 and user:
         found = heard(flow, zoom_stun(b, user, length, end))
+    if found == 0 and user:
+        found = heard(flow, by_fragment(context, b, user, length, end, time))
     if found == 0:
         found = heard(flow, meet_stun(b, kind, first, traits, user, length, end))
     return found
+
+
+@kernel
+def by_fragment(context: Records, b: Octets, user: int, length: int, end: int, time: int) -> int:
+    """Return the evidence of the app whose SDP announced a part of an ICE user name, 0 for none."""
+    stop = min(end, user + length)
+    colon = find_octet(b, user, stop, COLON)
+    for part in (user, colon + 1):
+        key = fragment_key(b, part, stop) if part < stop else I(0)
+        app = recall(context, key, time) & 0xFF if key else I(0)
+        if app:
+            return pack(app, NAMED_FRAGMENT, CERTAIN, SETUP, 90)
+    return 0
 
 
 @kernel

@@ -13,6 +13,7 @@ import numpy as np
 from captures.compiled import I, kernel
 from captures.octets import Octets, u16, u32
 from classifier.flow import METER_CONTEXT_LOST, METER_LEARN, Numbers, Records, mix
+from classifier.judge import maker_of
 from classifier.signs import SIGN_SOURCE_AT, SIGN_TARGET_AT, SIGN_VERSION
 
 CONTEXT = np.dtype(
@@ -30,9 +31,10 @@ CONTEXT = np.dtype(
 LEARN_STUN, LEARN_SOCKET, LEARN_SDP, LEARN_DNS = 1, 2, 4, 8
 LEARN_ALL = LEARN_STUN | LEARN_SOCKET | LEARN_SDP | LEARN_DNS
 
-# Where others have a port, hints have numbers of their own: a host that speaks of a call, and from
-# the second on (no port is as high) the payload types that it announced.
-HOST_HINT, PAIR_HINT, TYPE_HINT = 2, 3, 1 << 17
+# Where others have a port, hints have numbers of their own: a host that speaks of a call, two
+# hosts, an ICE user name fragment, a host of which the snaplen cut what it said of a call, and, as
+# no port is as high, the payload types that a host announced.
+HOST_HINT, PAIR_HINT, USER_HINT, CUT_HINT, TYPE_HINT = 2, 3, 4, 5, 1 << 17
 #: In place of a port: the address is a synchronisation source of RTP.
 SOURCE_HINT = 1 << 16
 #: Smaller sources are constants or counted up, and shared by calls.
@@ -95,7 +97,10 @@ def names_nobody(port: int) -> bool:
 def learn(
     context: Records, meter: Numbers, key: int, app: int, role: int, source: int, time: int
 ) -> None:
-    """Remember that an endpoint belongs to an app, replacing the stalest entry of its ways."""
+    """Remember that an endpoint belongs to an app, replacing the stalest entry of its ways.
+
+    A maker's name does not replace that of one of its apps, unless that is stale.
+    """
     if key == 0 or not meter[METER_LEARN] & source:
         return
     mask = len(context) - 1
@@ -109,6 +114,9 @@ def learn(
         if context[slot]["time"] < oldest:
             worst, oldest = slot, I(context[slot]["time"])
     entry = context[worst]
+    if entry["key"] == key and time - I(entry["time"]) <= LIFETIME:
+        if app == maker_of(I(entry["app"])):
+            app = I(entry["app"])
     if oldest and time - oldest < LIFETIME:
         meter[METER_CONTEXT_LOST] += 1
     entry["key"], entry["time"], entry["app"] = key, time, app
@@ -118,12 +126,18 @@ def learn(
 @kernel
 def recall(context: Records, key: int, time: int) -> int:
     """Return `role << 16 | source << 8 | app` of an endpoint, 0 for an unknown or stale one."""
+    return recall_within(context, key, time, LIFETIME)
+
+
+@kernel
+def recall_within(context: Records, key: int, time: int, limit: int) -> int:
+    """Return what `recall` does of an entry that is not older than `limit` ns."""
     mask = len(context) - 1
     home = (key >> 1) & mask
     for way in range(WAYS):
         entry = context[(home + way) & mask]
         if entry["key"] == key:
-            if time - entry["time"] > LIFETIME:
+            if time - entry["time"] > limit:
                 return 0
             return (I(entry["role"]) << 16) | (I(entry["source"]) << 8) | I(entry["app"])
         if entry["key"] == 0:

@@ -36,7 +36,7 @@ from classifier.checks import by_port, on_stun
 from classifier.evidence import pack
 from classifier.flow import ALLOCATED, QUIC, Numbers, Records
 from classifier.initials import INITIALS, on_chlo, on_initials
-from classifier.judge import conclude, heard
+from classifier.judge import conclude, heard, is_named
 from classifier.learned import teach, teach_hosts, teach_sources
 from classifier.protocols.certificate import dtls_certificate
 from classifier.protocols.dtls import (
@@ -62,7 +62,7 @@ from classifier.signs import (
     SIGN_TARGET_PORT,
     SIGN_UP,
 )
-from classifier.streams import is_named, on_media
+from classifier.streams import on_media
 from classifier.verdicts import CERTAIN, MEET, SETUP, SKYPE, VIBER
 
 #: How deep TURN and its like may nest packets.
@@ -172,7 +172,7 @@ def on_payload(
             found, argument = SIP_ON_PORT, min(here, there)
         else:
             learn_sdp(b, at, end, (found >> 8) & 0xFF, time, context, meter)
-            teach_hosts(context, meter, b, at, end, time, signs)
+            teach_hosts(context, meter, b, at, end, size, time, signs)
     if found in (MGCP, MEGACO):
         learn_sdp(b, at, end, (found >> 8) & 0xFF, time, context, meter)
     if found == 0:

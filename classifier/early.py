@@ -22,7 +22,7 @@ from classifier.errors import ClassifierError
 from classifier.evidence import evidence, pack
 from classifier.features import COLUMNS, LENGTHS, write_columns
 from classifier.flow import Numbers, Records
-from classifier.verdicts import MEDIA, OTHER_RTC, UNSURE
+from classifier.verdicts import MEDIA, RTC, UNSURE
 
 NODE = np.dtype(
     [
@@ -43,7 +43,7 @@ SHIPPED = Path(__file__).resolve().parent / "models" / "early.npz"
 
 NUMBER = 10
 MODEL_CALL = evidence(
-    OTHER_RTC,
+    RTC,
     NUMBER,
     UNSURE,
     MEDIA,
@@ -115,7 +115,7 @@ def ask(note: Any, model: Records, alone: int) -> int:
         reached = score(model, head)
         if reached < model[head]["limit"]:
             return 0
-    return pack(OTHER_RTC, NUMBER, UNSURE, MEDIA, percent(model, last, reached))
+    return pack(RTC, NUMBER, UNSURE, MEDIA, percent(model, last, reached))
 
 
 @kernel

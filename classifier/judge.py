@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """From evidence to the verdict in a flow's record: the better evidence stays.
 
-Order: undecided < not a call < unsure < certain without an app's name < certain of an app. Between
-equals the first stays, but a call's role grows from set-up over control to media. A flow is
-settled, and never inspected again, when no later packet could change what is said of it.
+Order: undecided < not a call < unsure < unsure of an app < certain of a call < certain of its maker
+< certain of its app. Between equals the first stays, but a call's role grows from set-up over
+control to media. A maker's name gives way to its own apps alone. A flow is settled, and never
+inspected again, when no later packet could change what is said of it.
 """
 
 from __future__ import annotations
@@ -18,12 +19,18 @@ from classifier.verdicts import (
     CONTROL,
     MEDIA,
     MESSAGING,
+    MESSENGER,
+    META,
+    MICROSOFT,
+    NONE,
     NOT_CALL,
     OTHER_RTC,
+    RTC,
     SETUP,
     SKYPE,
     TEAMS,
     UNSURE,
+    WHATSAPP,
 )
 
 #: Payload packets after which a flow without media, or without a name, is left as it is.
@@ -36,12 +43,45 @@ QUIC_PATIENCE = 64
 CERTIFICATE_PATIENCE = 16
 
 
+#: Ranks: a call of nobody known, of a maker or another protocol, of an app.
+CERTAIN_CALL, CERTAIN_MAKER, CERTAIN_APP = 4, 5, 6
+
+
 @kernel
 def rank(verdict: int, app: int) -> int:
-    """Return how much is known: 0 nothing ... 4 certain of an app."""
-    if verdict == CERTAIN and app != OTHER_RTC:
-        return 4
+    """Return how much is known: 0 nothing ... 6 certain of an app."""
+    if verdict == CERTAIN:
+        if app == RTC:
+            return CERTAIN_CALL
+        return CERTAIN_MAKER if app in (META, MICROSOFT, OTHER_RTC) else CERTAIN_APP
+    if verdict == UNSURE and app not in (NONE, RTC):
+        return UNSURE + 1
     return verdict
+
+
+@kernel
+def maker_of(app: int) -> int:
+    """Return the maker of an app that shares its stack with others, 0 for other apps."""
+    if app in (WHATSAPP, MESSENGER, META):
+        return META
+    return MICROSOFT if app in (SKYPE, TEAMS, MICROSOFT) else I(0)
+
+
+@kernel
+def is_named(flow: Any) -> bool:
+    """Tell whether a flow certainly belongs to an app, not to its maker alone."""
+    return rank(I(flow["verdict"]), I(flow["app"])) == CERTAIN_APP
+
+
+@kernel
+def may_follow(old: int, known: int, app: int) -> bool:
+    """Tell whether an app may be said of a flow of rank `old`, of which `known` was said.
+
+    Of a flow that is certainly one maker's, no other maker's app can be said.
+    """
+    if old != CERTAIN_MAKER or maker_of(known) == 0:
+        return True
+    return maker_of(known) == maker_of(app)
 
 
 @kernel
@@ -60,12 +100,15 @@ def role_rank(role: int) -> int:
 def heard(flow: Any, found: int) -> int:
     """Return an evidence, 0 where it speaks of the app that this engine is to know nothing of.
 
-    An engine without Skype knows nothing of Teams either: they share a stack.
+    An engine without Skype knows nothing of Teams either: they share a stack. Without an app it
+    does not know the app's maker.
     """
     without = I(flow["state"]) >> WITHOUT
     if without:
         app = (found >> 8) & 0xFF
         if app == without or (app == TEAMS and without == SKYPE):
+            return 0
+        if app == maker_of(without) and app:
             return 0
     return found
 
@@ -82,14 +125,16 @@ def conclude(flow: Any, found: int, argument: int, time: int) -> bool:
     verdict, role = (found >> 20) & 15, (found >> 16) & 15
     app = (found >> 8) & 0xFF
     old, new = rank(I(flow["verdict"]), I(flow["app"])), rank(verdict, app)
-    if new < old:
-        return False
-    if new == old:
-        if app == I(flow["app"]) and role_rank(role) > role_rank(I(flow["role"])) > 0:
+    known = I(flow["app"])
+    if new <= old:
+        same = app == known or (maker_of(known) > 0 and app == maker_of(known) and new > UNSURE + 1)
+        if same and role_rank(role) > role_rank(I(flow["role"])) > 0:
             flow["role"] = role
             return True
         return False
-    if old == 3 and role_rank(I(flow["role"])) > role_rank(role) and role != MESSAGING:
+    if not may_follow(old, known, app):
+        return False
+    if old >= CERTAIN_CALL and role_rank(I(flow["role"])) > role_rank(role) and role != MESSAGING:
         role = I(flow["role"])
     flow["verdict"], flow["app"], flow["role"] = verdict, app, role
     flow["confidence"] = (found >> 24) & 0x7F
@@ -105,7 +150,7 @@ def is_final(flow: Any) -> bool:
     """Tell whether no later packet could change what is said of a flow."""
     verdict, role = I(flow["verdict"]), I(flow["role"])
     if verdict == CERTAIN:
-        if role in (MEDIA, MESSAGING) and flow["app"] != OTHER_RTC:
+        if role in (MEDIA, MESSAGING) and is_named(flow):
             return True
         if role == MEDIA:
             return I(flow["payload_packets"]) >= NAMELESS_PATIENCE

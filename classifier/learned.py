@@ -10,6 +10,7 @@ from captures.octets import Octets, u32
 from classifier.apps.telegram import STREAM as TELEGRAM_STREAM
 from classifier.apps.webrtc import (
     IS_DNS,
+    NAMED_CUT,
     NAMED_DNS,
     NAMED_PAIR,
     NAMED_SDP,
@@ -18,6 +19,7 @@ from classifier.apps.webrtc import (
     STREAMED,
 )
 from classifier.context import (
+    CUT_HINT,
     HOST_HINT,
     LEARN_DNS,
     LEARN_SDP,
@@ -28,12 +30,13 @@ from classifier.context import (
     packet_key,
     pair_key,
     recall,
+    recall_within,
     source_key,
     stun_key,
 )
 from classifier.evidence import pack
 from classifier.flow import Numbers, Records
-from classifier.judge import conclude
+from classifier.judge import CERTAIN_MAKER, conclude, is_named, rank
 from classifier.note import TRACKS
 from classifier.protocols.dns import PORTS as DNS_PORTS
 from classifier.protocols.dns import read_dns
@@ -41,6 +44,7 @@ from classifier.protocols.sdp import learn_types
 from classifier.signs import (
     SIGN_PAYLOAD_AT,
     SIGN_PAYLOAD_END,
+    SIGN_PAYLOAD_SIZE,
     SIGN_SOURCE_AT,
     SIGN_SOURCE_PORT,
     SIGN_STUN,
@@ -60,6 +64,7 @@ from classifier.verdicts import (
     MESSAGING,
     NOT_CALL,
     OTHER_RTC,
+    RTC,
     SETUP,
     SIP,
     TEAMS,
@@ -75,6 +80,8 @@ CALL_METHODS = (0x494E5649, 0x41434B20, 0x42594520)
 #: Payloads of a nameless call's flow from which another between its hosts names it: by then an
 #: app's own marks would have spoken.
 PAIR_PATIENCE = 4
+#: Set-up that the snaplen cut names flows that begin within this time (ns).
+CUT_LIFETIME = 30_000_000_000
 #: Packets within STEADY_TIME (ns) that make a named flow without RTP its call's media.
 STEADY_PACKETS, STEADY_TIME = 40, 8_000_000_000
 
@@ -93,6 +100,10 @@ def inspect_dns(
         client = SIGN_SOURCE_AT if signs[SIGN_TARGET_PORT] in DNS_PORTS else SIGN_TARGET_AT
         key = packet_key(b, signs[client], signs[SIGN_VERSION], CLIENT_HINT)
         learn(context, meter, key, TEAMS, MESSAGING, LEARN_DNS, time)
+    if (read - 1) & 0xFF == SETUP and at + signs[SIGN_PAYLOAD_SIZE] > end:
+        client = SIGN_SOURCE_AT if signs[SIGN_TARGET_PORT] in DNS_PORTS else SIGN_TARGET_AT
+        key = packet_key(b, signs[client], signs[SIGN_VERSION], CUT_HINT)
+        learn(context, meter, key, (read - 1) >> 8, SETUP, LEARN_DNS, time)
     return True
 
 
@@ -106,13 +117,24 @@ def recall_both(context: Records, b: Octets, port: int, time: int, signs: Number
     return recall(context, packet_key(b, signs[SIGN_TARGET_AT], version, port), time)
 
 
+@kernel
+def recall_cut(context: Records, b: Octets, time: int, signs: Numbers) -> int:
+    """Return what the snaplen left of a call's set-up at either host of a packet, just before."""
+    for where in (SIGN_SOURCE_AT, SIGN_TARGET_AT):
+        key = packet_key(b, signs[where], signs[SIGN_VERSION], CUT_HINT)
+        known = recall_within(context, key, time, CUT_LIFETIME)
+        if known:
+            return known
+    return 0
+
+
 @inlined
 def ask_context(
     flow: Any, note: Any, context: Records, b: Octets, time: int, signs: Numbers
 ) -> None:
     """Name a flow by its endpoints where set-up told them; asked at packets 1, 2, 4, 8, ..."""
     seen = I(note["seen"])
-    if flow["verdict"] == NOT_CALL or (flow["verdict"] == CERTAIN and flow["app"] != OTHER_RTC):
+    if flow["verdict"] == NOT_CALL or is_named(flow):
         steady(flow, note, time)
         return
     if seen & (seen - 1):
@@ -123,12 +145,16 @@ def ask_context(
     known = recall(context, source, time)
     if known == 0:
         known = recall(context, target, time)
+    cut = False
     if known == 0 and flow["verdict"] != UNDECIDED:
         known = recall_both(context, b, 0, time, signs)
-    paired = known == 0 and seen >= PAIR_PATIENCE and flow["app"] == OTHER_RTC
+    paired = known == 0 and seen >= PAIR_PATIENCE and flow["app"] == RTC
     if paired:
         key = pair_key(b, signs[SIGN_SOURCE_AT], signs[SIGN_TARGET_AT], version)
         known = recall(context, key, time)
+    if known == 0 and flow["app"] == RTC:
+        known = recall_cut(context, b, time, signs)
+        cut = known > 0
     if known == 0:
         return
     app, source, how = known & 0xFF, (known >> 8) & 0xFF, NAMED_PAIR if paired else NAMED_SOCKET
@@ -142,6 +168,8 @@ def ask_context(
         how = NAMED_SDP
     elif source == LEARN_DNS:
         how = NAMED_DNS
+    if cut:
+        how = NAMED_CUT
     role = MEDIA if best_run(note) > 0 else SETUP
     if source == LEARN_SDP and note["rtcp"] and role == SETUP:
         role = CONTROL
@@ -158,11 +186,18 @@ def steady(flow: Any, note: Any, time: int) -> None:
 
 
 @kernel
+def is_somebodys(flow: Any) -> bool:
+    """Tell whether a flow certainly belongs to an app or to a maker."""
+    known = rank(I(flow["verdict"]), I(flow["app"]))
+    return known >= CERTAIN_MAKER and flow["app"] != OTHER_RTC
+
+
+@kernel
 def teach(
     flow: Any, context: Records, meter: Numbers, b: Octets, time: int, signs: Numbers
 ) -> None:
     """Remember the endpoints of a flow that certainly belongs to an app's call."""
-    if flow["verdict"] != CERTAIN or flow["app"] == OTHER_RTC or flow["role"] == MESSAGING:
+    if not is_somebodys(flow) or flow["role"] == MESSAGING:
         return
     app, version = I(flow["app"]), signs[SIGN_VERSION]
     for side in range(2):
@@ -184,7 +219,7 @@ def teach(
 @kernel
 def teach_sources(flow: Any, note: Any, context: Records, meter: Numbers, time: int) -> None:
     """Remember the media sources of a flow that certainly carries an app's media."""
-    if flow["verdict"] != CERTAIN or flow["app"] == OTHER_RTC or flow["role"] != MEDIA:
+    if not is_somebodys(flow) or flow["role"] != MEDIA:
         return
     for track in range(TRACKS):
         if note["rtp_type"][track] != 255 and note["rtp_run"][track] >= 1:
@@ -194,12 +229,25 @@ def teach_sources(flow: Any, note: Any, context: Records, meter: Numbers, time: 
 
 @kernel
 def teach_hosts(
-    context: Records, meter: Numbers, b: Octets, at: int, end: int, time: int, signs: Numbers
+    context: Records,
+    meter: Numbers,
+    b: Octets,
+    at: int,
+    end: int,
+    size: int,
+    time: int,
+    signs: Numbers,
 ) -> None:
-    """Remember both hosts of a SIP request that belongs to a call, and the types of its SDP."""
+    """Remember both hosts of a SIP request that belongs to a call, and the types of its SDP.
+
+    size: of the request on the wire; where the snaplen cut it, that is remembered as well.
+    """
     version = signs[SIGN_VERSION]
     if end - at >= 4 and u32(b, at) in CALL_METHODS:
         for where in (SIGN_SOURCE_AT, SIGN_TARGET_AT):
             key = packet_key(b, signs[where], version, HOST_HINT)
             learn(context, meter, key, SIP, MEDIA, LEARN_SDP, time)
+            if at + size > end:
+                key = packet_key(b, signs[where], version, CUT_HINT)
+                learn(context, meter, key, SIP, SETUP, LEARN_SDP, time)
     learn_types(b, at, end, signs[SIGN_SOURCE_AT], version, time, context, meter)

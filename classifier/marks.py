@@ -24,6 +24,7 @@ from classifier.apps import (
     line,
     meet,
     messenger,
+    meta,
     realms,
     signal,
     skype,
@@ -43,7 +44,7 @@ from classifier.early import MODEL_CALL
 from classifier.names import NAMES
 from classifier.protocols.dtls import HANDSHAKE, RECORD, USE_SRTP
 from classifier.protocols.rtp import HEADER as RTP_HEADER
-from classifier.protocols.stun import ICE, MICROSOFT, TURN, USERNAME, trait_of
+from classifier.protocols.stun import ICE, MICROSOFT_ATTRIBUTE, TURN, USERNAME, trait_of
 from classifier.signs import (
     NAME_DNS_ANSWER,
     NAME_DNS_QUESTION,
@@ -484,17 +485,26 @@ def skype_head(packet: Packet) -> list[Mark]:
     ]
 
 
-_WHATSAPP_ATTRIBUTE = stun_attribute(lambda kind: 0x4000 <= kind <= 0x4007)
+_META_ATTRIBUTE = stun_attribute(lambda kind: 0x4000 <= kind <= 0x4007)
 _INTEGRITY = stun_attribute(lambda kind: kind == 0x0008)
-_MICROSOFT = with_trait(MICROSOFT)
+_MICROSOFT = with_trait(MICROSOFT_ATTRIBUTE)
 _DNS = payload((2, 4, "flags and number of questions"))
 _TPKT = payload((0, 2, "TPKT version 3"), (4, 2, "message of call control"))
 
 _PLACES: dict[int, Place | Counted] = {
-    whatsapp.ATTRIBUTE: _WHATSAPP_ATTRIBUTE,
-    whatsapp.ATTRIBUTE_WITHIN: _WHATSAPP_ATTRIBUTE,
-    whatsapp.METHOD: stun_type,
-    whatsapp.PEER_CHECK: both(stun_type, stun_length, _INTEGRITY),
+    meta.ATTRIBUTE: _META_ATTRIBUTE,
+    meta.METHOD: stun_type,
+    meta.WHATSAPP_ALONE: both(stun_length, _META_ATTRIBUTE),
+    meta.WHATSAPP_LONG: _META_ATTRIBUTE,
+    meta.WHATSAPP_METHOD: stun_type,
+    meta.WHATSAPP_ANSWER: both(stun_type, stun_length, _META_ATTRIBUTE),
+    meta.WHATSAPP_REPORT: both(stun_type, _META_ATTRIBUTE),
+    meta.PEER_CHECK: both(stun_type, stun_length, _INTEGRITY),
+    meta.MESSENGER_SIGNED: both(stun_length, _META_ATTRIBUTE, _INTEGRITY),
+    meta.MESSENGER_CHECK: stun_attribute(lambda kind: kind == 0xDABA),
+    meta.MESSENGER_LENGTHS: both(stun_type, stun_length),
+    meta.MESSENGER_CHALLENGE: both(stun_length, stun_attribute(lambda kind: kind == 0x0015)),
+    meta.MESSENGER_STREAM: rtp_profile,
     whatsapp.PROFILE: rtp_profile,
     whatsapp.VOICE_PROFILE: both(rtp_type, rtp_profile),
     whatsapp.VOICE_CLOCK: rtp_type,
@@ -517,6 +527,7 @@ _PLACES: dict[int, Place | Counted] = {
     viber.TWO: both(payload((0, 2, "session word, as before")), viber_type),
     viber.STREAM: viber_stream,
     viber.CHAT: payload((0, 2, "the payload's own length, little-endian")),
+    facetime.CHECK: stun_attribute(lambda kind: kind in (0x8007, 0x8023)),
     facetime.EXCHANGE: payload((0, 2, "type"), (2, 2, "a right length")),
     facetime.BEEF: payload((0, 6, "DEADBEEF and CAFE or DEAD")),
     facetime.FRAMES: payload((0, 1, "0x60"), (2, 2, "a right length")),
@@ -576,6 +587,7 @@ _PLACES: dict[int, Place | Counted] = {
     snapchat.STREAM: rtp_type,
     agora.HELLO: agora_hello,
     telephony.MESSAGE: sip_start,
+    telephony.KEEP_ALIVE: both(ports, payload((0, 4, "CRLF CRLF"))),
     telephony.H225: _TPKT,
     telephony.H245: _TPKT,
     telephony.RAS: words(b"\x00\x08\x91\x4a\x00", within=29),
@@ -602,6 +614,8 @@ _PLACES: dict[int, Place | Counted] = {
     webrtc.NAMED_CERTIFICATE: certificate_name,
     webrtc.NAMED_SOURCE: rtp_source,
     webrtc.NAMED_PAIR: endpoints,
+    webrtc.NAMED_FRAGMENT: with_trait(USERNAME),
+    webrtc.NAMED_CUT: endpoints,
     webrtc.ANNOUNCED: both(endpoints, rtp_type),
     webrtc.SAME_HOST: both(endpoints, rtp_type),
     webrtc.MEDIA_OF_CALL: media,

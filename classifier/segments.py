@@ -98,7 +98,7 @@ def inspect_tcp(
     if found:
         if found == SIP_MESSAGE:
             learn_sdp(b, at, end, (found >> 8) & 0xFF, time, context, meter)
-            teach_hosts(context, meter, b, at, end, time, signs)
+            teach_hosts(context, meter, b, at, end, size, time, signs)
         conclude(flow, found, size, time)
         if found in (H225, H245):
             learn_channels(b, at, end, time, context, meter, signs)
@@ -157,7 +157,7 @@ def on_framed(
     signs: Numbers,
 ) -> None:
     """Read STUN as it is, or STUN, RTP and RTCP behind the length words of RFC 4571."""
-    if size >= 20 and read_stun(b, at, end, size, 0, signs) and u32(b, at + 4) == COOKIE:
+    if read_stun(b, at, end, size, 0, signs) and u32(b, at + 4) == COOKIE:
         on_stun(flow, note, context, meter, b, size, time, signs)
         return
     if u8(b, at) >> 4 == 4 and (I(flow["state"]) & ALLOCATED or are_channels(b, at, end, size)):

@@ -12,6 +12,7 @@ from classifier.apps.facetime import OPENING as FACETIME_OPENING
 from classifier.apps.facetime import facetime_rtp
 from classifier.apps.kakaotalk import kakaotalk_rtp
 from classifier.apps.line import line_rtp
+from classifier.apps.meta import MESSENGER_STREAM
 from classifier.apps.signal import signal_rtcp, signal_rtp
 from classifier.apps.skype import family_rtp
 from classifier.apps.snapchat import REPORTS as SNAPCHAT_REPORTS
@@ -31,7 +32,7 @@ from classifier.apps.whatsapp import whatsapp_probe, whatsapp_rtp
 from classifier.context import HOST_HINT, TYPE_HINT, app_of_source, host_app
 from classifier.evidence import pack
 from classifier.flow import QUIC, Numbers, Records
-from classifier.judge import conclude, heard
+from classifier.judge import conclude, heard, is_named
 from classifier.note import TRACKS
 from classifier.protocols.rtp import (
     clock_rate,
@@ -49,7 +50,7 @@ from classifier.signs import (
     SIGN_TARGET_PORT,
     SIGN_VERSION,
 )
-from classifier.verdicts import CERTAIN, CONTROL, MEDIA, OTHER_RTC, SETUP, SIGNAL
+from classifier.verdicts import CERTAIN, CONTROL, MEDIA, META, RTC, SETUP, SIGNAL
 
 #: The largest payload type whose meaning RFC 3551 fixes.
 STATIC = 34
@@ -130,6 +131,8 @@ def app_of_rtp(flow: Any, note: Any, track: int, time: int, signs: Numbers) -> i
     found = heard(flow, found)
     if found == 0:
         found = heard(flow, line_rtp(profile, run))
+    if found == 0 and profile == 0xBEDE and run >= 1 and flow["app"] == META:
+        found = heard(flow, MESSENGER_STREAM)
     return found
 
 
@@ -168,12 +171,6 @@ def by_host(flow: Any, context: Records, b: Octets, kind: int, time: int, signs:
         app = host_app(context, b, HOST_HINT, time, signs)
         if app:
             conclude(flow, pack(app, SAME_HOST, CERTAIN, MEDIA, 65), kind, time)
-
-
-@kernel
-def is_named(flow: Any) -> bool:
-    """Tell whether a flow certainly belongs to an app."""
-    return I(flow["verdict"]) == CERTAIN and I(flow["app"]) != OTHER_RTC
 
 
 @kernel
@@ -224,7 +221,7 @@ def on_rtcp(flow: Any, note: Any, b: Octets, at: int, source: int, time: int) ->
         note["rtcp_same"] = min(I(note["rtcp_same"]) + 1, 255)
     note["rtcp_ssrc"] = source
     quic = I(flow["state"]) & QUIC != 0
-    if flow["verdict"] == CERTAIN and not (quic and flow["app"] == OTHER_RTC):
+    if flow["verdict"] == CERTAIN and not (quic and flow["app"] == RTC):
         if flow["role"] == SETUP and is_report(b, at):
             conclude(flow, pack(I(flow["app"]), MEDIA_OF_CALL, CERTAIN, CONTROL, 90), 0, time)
         return True

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from classifier.evidence import sentence
 from classifier.flow import Records
-from classifier.verdicts import APPS, NOT_CALL, ROLES, UNDECIDED, VERDICTS
+from classifier.verdicts import APPS, FAMILIES, NOT_CALL, ROLES, UNDECIDED, VERDICTS
 
 PROTOCOLS = {1: "icmp", 2: "igmp", 6: "tcp", 17: "udp", 47: "gre", 50: "esp", 51: "ah"}
 PROTOCOLS |= {58: "icmpv6", 89: "ospf", 103: "pim", 132: "sctp", 136: "udplite"}
@@ -30,6 +30,7 @@ COLUMNS = (
     "last_ts",
     "verdict",
     "app",
+    "family",
     "role",
     "confidence",
     "packets_to_verdict",
@@ -102,6 +103,7 @@ def columns(flows: Records, file: str) -> dict[str, NDArray[Any]]:
         seconds(flows["last_time"]),
         names(verdict, VERDICTS),
         names(flows["app"], APPS),
+        names(flows["app"], FAMILIES),
         names(flows["role"], ROLES),
         flows["confidence"] / 100.0,
         np.where(reached, flows["verdict_packets"].astype(np.int64), -1),

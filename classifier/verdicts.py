@@ -34,11 +34,31 @@ APPS = (
     "agora",
     "sip",
     "other-rtc",
+    "meta",
+    "microsoft",
+    "rtc",
 )
 NONE = 0
 WHATSAPP, SKYPE, VIBER, FACETIME, MESSENGER = 1, 2, 3, 4, 5
 SIGNAL, TELEGRAM, ZOOM, TEAMS, MEET, WEBEX, DISCORD, LINE = 6, 7, 8, 9, 10, 11, 12, 13
 KAKAOTALK, WECHAT, IMO, SNAPCHAT, AGORA, SIP, OTHER_RTC = 14, 15, 16, 17, 18, 19, 20
+#: Where the octets tell the maker alone: META is WhatsApp or Messenger, MICROSOFT is Skype or
+#: Teams. RTC is a call whose app no octet tells; OTHER_RTC a call by a protocol of its own (H.323,
+#: MGCP, SCCP, ...) that belongs to none of the named apps.
+META, MICROSOFT, RTC = 21, 22, 23
+
+#: The apps of one maker that share a stack, by the maker's number.
+MADE_BY = {META: (WHATSAPP, MESSENGER), MICROSOFT: (SKYPE, TEAMS)}
 
 #: The five whose calls Morocco's operators cut in 2016.
 FIVE = (WHATSAPP, SKYPE, VIBER, FACETIME, MESSENGER)
+
+
+def family(app: int) -> str:
+    """Return the family of an app by its number: the maker's name, else the app's own name."""
+    maker = next((maker for maker, apps in MADE_BY.items() if app in apps), app)
+    return APPS[maker]
+
+
+#: The family of each app, by the app's number.
+FAMILIES = tuple(family(app) for app in range(len(APPS)))

@@ -28,6 +28,7 @@ from classifier.signs import (
     SIGNS,
 )
 from experiments import metrics
+from experiments.metrics import NAMELESS
 
 Numbers = NDArray[np.int64]
 Claim = dict[str, Any]
@@ -43,7 +44,7 @@ SILENT: Claim = {"verdict": "not-call", "app": "none", "role": "other"}
 
 #: (first port, last port, protocols, app). STUN's ports are shared by all: no app can be named.
 PORTS: list[tuple[int, int, str, str]] = [
-    (3478, 3481, "udp tcp", "other-rtc"),
+    (3478, 3481, "udp tcp", NAMELESS),
     (5060, 5061, "udp tcp", "sip"),
     (5242, 5243, "udp", "viber"),
     (7985, 7987, "udp", "viber"),
@@ -54,7 +55,7 @@ PORTS: list[tuple[int, int, str, str]] = [
     (8801, 8810, "udp", "zoom"),
     (19302, 19309, "udp", "meet"),
     (50000, 50059, "udp", "teams"),
-    (5004, 5005, "udp", "other-rtc"),
+    (5004, 5005, "udp", NAMELESS),
     (9000, 9000, "udp", "webex"),
 ]
 
@@ -76,7 +77,7 @@ def ports_rule(row: Mapping[str, Any]) -> Claim:
 def strict_rtp_rule(row: Mapping[str, Any]) -> Claim:
     """Return the verdict of the strict RTP rule, which `mark_rtp` wrote into the row."""
     if row.get("strict_rtp"):
-        return {"verdict": "certain", "app": "other-rtc", "role": "media"}
+        return {"verdict": "certain", "app": NAMELESS, "role": "media"}
     return SILENT
 
 

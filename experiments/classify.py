@@ -40,6 +40,7 @@ SCHEMA = pa.schema(
         ("last_ts", pa.float64()),
         ("verdict", pa.string()),
         ("app", pa.string()),
+        ("family", pa.string()),
         ("role", pa.string()),
         ("confidence", pa.float64()),
         ("packets_to_verdict", pa.int64()),

@@ -19,12 +19,13 @@ from captures.calls import TIMER_MODELS, Call, Gate, Kind
 from captures.gates import RFC3261_TIMER, Said, gate_of, payloads
 from captures.pcap import Packets
 from experiments.corpus import Item
+from experiments.metrics import MAKERS, NAMELESS, NO_APP
 
 Row = Mapping[str, Any]
 
 ROLES = ("media", "setup", "control")
 #: Apps whose calls are ICE's: consent is renewed as RFC 7675 says, where the capture shows it.
-ICE_APPS = ("meet", "messenger", "other-rtc", "signal", "skype", "teams")
+ICE_APPS = ("meet", "messenger", "microsoft", NO_APP, "signal", "skype", "teams")
 #: Fewer packets than this are no conversation.
 FEWEST_PACKETS = 20
 #: Ports of flows that are hardly media: names, time, discovery, sharing, web.
@@ -79,7 +80,8 @@ def inferred_call(
         if any(shares_socket(row, one) for one in rows if roles.get(one["frame"]) == "media"):
             roles.setdefault(int(row["frame"]), "setup")
     names = Counter(str(row["app"]) for row in found)
-    title = app or (names.most_common(1)[0][0] if names else "other-rtc")
+    said = names.most_common(1)[0][0] if names else NAMELESS
+    title = app or (NO_APP if said == NAMELESS else said)
     by_role = {role: sorted(f for f, one in roles.items() if one == role) for role in ROLES}
     note = CLASSIFIED if found or named else BUSIEST
     return assembled(name, title, kind, by_role, packets, note)
@@ -91,7 +93,7 @@ def certain(rows: Sequence[Row], app: str | None) -> list[Row]:
     Of the user's app where there are some, else of the app with the most packets in media.
     """
     calls = [row for row in rows if row["verdict"] == "certain" and row["role"] in ROLES]
-    of_app = [row for row in calls if row["app"] == app]
+    of_app = [row for row in calls if row["app"] == app or app in MAKERS.get(row["app"], ())]
     if of_app:
         return of_app
     weight: Counter[str] = Counter()

@@ -12,6 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from classifier.verdicts import APPS, MADE_BY
 from experiments.statistics import (
     clopper_pearson,
     clustered_interval,
@@ -29,13 +30,31 @@ SCORED_ROLES = ("media", "setup", "control")
 QUIET_ROLES = ("other", "messaging", "none")
 SCORED_CONFIDENCE = ("high", "medium")
 OUTCOMES = ("right", "other_call", "unsure", "missed")
-_FAMILY = {"teams": "skype"}
+#: What a verdict says of a call whose app no octet tells, and what the truth says of a call that
+#: belongs to no named app.
+NAMELESS, NO_APP = "rtc", "other-rtc"
+#: Names of makers, and the apps whose stack each may be.
+MAKERS = {APPS[maker]: tuple(APPS[app] for app in apps) for maker, apps in MADE_BY.items()}
+_FAMILY = {"teams": "skype", "microsoft": "skype"}
 _RANK = {"certain": 2, "unsure": 1}
 
 
 def family(app: str) -> str:
-    """Return the app whose stack this app shares (teams is of the skype family)."""
+    """Return the class an app is scored in: Skype, Teams and their maker's name are one."""
     return _FAMILY.get(app, app)
+
+
+def judge_name(said: str, truth: str) -> str:
+    """Return right, unsure or other_call for the name that a certain call is given.
+
+    A call without a name is unsure, right where the call belongs to no named app. A maker of
+    several apps is unsure for its own, wrong for others.
+    """
+    if said == NAMELESS:
+        return "right" if truth == NO_APP else "unsure"
+    if family(said) == family(truth):
+        return "right"
+    return "unsure" if truth in MAKERS.get(said, ()) else "other_call"
 
 
 def named(app: str | None) -> bool:
@@ -57,7 +76,7 @@ def rank(row: Row) -> tuple[int, int]:
 def call_outcome(truth_app: str, row: Row) -> str:
     """Return the outcome of a flow that does belong to a call of `truth_app`."""
     if claims_call(row):
-        return "right" if family(row["app"]) == family(truth_app) else "other_call"
+        return judge_name(row["app"], truth_app)
     quiet = row["role"] in ("messaging", "other")
     return "unsure" if row["verdict"] in ("certain", "unsure") and not quiet else "missed"
 
@@ -132,13 +151,13 @@ def by_app_and_role(rows: Sequence[Row], seed: int) -> dict[str, dict[str, Any]]
 def f1_counts(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
     """Return per app tp, fp, fn, precision, recall and F1 over scored call flows.
 
-    Closed set: the call flows of every app (other-rtc has no name to be right about, but its
-    flows can be falsely named). Skype and Teams are one class.
+    Closed set: the call flows of every app (a call of no named app has no name to be right about,
+    but its flows can be falsely named). Skype and Teams are one class.
     """
     flows = call_flows(rows)
     said = [(family(row["truth_app"]), family(row["app"] or ""), row["outcome"]) for row in flows]
     table = {}
-    for app in sorted({truth for truth, _, _ in said} - {"other-rtc"}):
+    for app in sorted({truth for truth, _, _ in said} - {NO_APP}):
         tp = sum(truth == app and out == "right" for truth, _, out in said)
         fn = sum(truth == app and out != "right" for truth, _, out in said)
         fp = sum(truth != app and out == "other_call" and word == app for truth, word, out in said)

@@ -144,10 +144,7 @@ def call_recognised(
         flows = [row for row in rows if endpoints(row) in keys]
     else:
         flows = list(rows)
-    return any(
-        metrics.claims_call(row) and metrics.family(row["app"]) == metrics.family(call.app)
-        for row in flows
-    )
+    return any(metrics.call_outcome(call.app, row) == "right" for row in flows)
 
 
 def shown(rows: Sequence[Row], reveal: bool) -> list[Row]:

@@ -22,7 +22,9 @@ APP_NAMES = {
     "messenger": "Messenger", "signal": "Signal", "telegram": "Telegram", "zoom": "Zoom",
     "teams": "Teams", "meet": "Meet", "webex": "Webex", "discord": "Discord", "line": "LINE",
     "kakaotalk": "KakaoTalk", "wechat": "WeChat", "imo": "imo", "snapchat": "Snapchat",
-    "agora": "Agora", "sip": "SIP", "other-rtc": "other calls", "none": "no call",
+    "agora": "Agora", "sip": "SIP", "other-rtc": "other calls",
+    "meta": "WhatsApp or Messenger", "microsoft": "Skype or Teams", "rtc": "an unknown app",
+    "none": "no call",
 }  # fmt: skip
 ACCESS_NAMES = {"3g": "3G", "4g": "4G", "adsl": "ADSL", "fibre": "fibre", "wifi": "home Wi-Fi"}
 OPERATOR_NAMES = {"maroc-telecom": "Maroc Telecom", "inwi": "Inwi", "meditel": "Meditel"}

@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""FaceTime. No public capture holds a call: every fact here is published, none was seen.
+"""FaceTime: Apple's ICE checks, and frames of its own behind QUIC.
 
-Facts. 2010-2015 (teardowns by Aruba, Dell and webrtcHacks): SIP, STUN and RTP share one UDP port,
-16402 (ranges 16384-16387, 16393-16402), payload type 104. libprotoident: STUN-like types 0FE0,
-0FE1, 0FE4 answered by 0EE0, 0EE1, 0EE4 with a right length field; first packets of 16 octets
-00 01 00 02 or 00 00 00 02, answered by 00 01 00 01 or 00 00 00 01. A study of protocol compliance
-(2025): datagrams framed by 0x60, a type octet and a 16-bit length, or starting DEADBEEF CAFE/DEAD.
+Facts. A call of 2023 (iOS 16): peers check with a Binding request that holds 0x8007 (4 octets) and
+MESSAGE-INTEGRITY, mostly 0x8008 (16) before them, and no USERNAME; answers hold 0x8023 and 0x8024.
+On the relay a QUIC handshake comes first, then datagrams 60 00 and a length, that of the payload
+less 4, and from the server DEADBEEFCAFE with a running counter. (0x8007 and 0x8008 occur with
+Microsoft's attributes too, in requests with a USERNAME.)
+Published, not seen. 2010-2015 (teardowns by Aruba, Dell and webrtcHacks): SIP, STUN and RTP share
+one UDP port, 16402 (ranges 16384-16387, 16393-16402), payload type 104. libprotoident: STUN-like
+types 0FE0, 0FE1, 0FE4 answered by 0EE0, 0EE1, 0EE4 with a right length field; first packets of 16
+octets 00 01 00 02 or 00 00 00 02, answered by 00 01 00 01 or 00 00 00 01. A study of protocol
+compliance (2025): the frames above, and DEADBEEFDEAD.
 """
 
 from __future__ import annotations
@@ -15,6 +20,7 @@ from typing import Any
 from captures.compiled import I, kernel
 from captures.octets import Octets, u8, u16, u32
 from classifier.evidence import evidence
+from classifier.protocols.stun import APPLE, INTEGRITY
 from classifier.verdicts import CERTAIN, FACETIME, MEDIA, SETUP, UNSURE
 
 EXCHANGE = evidence(
@@ -37,6 +43,25 @@ TOGETHER = evidence(
     "FaceTime's opening, then RTP type 104 on its port {n} (published)",
 )
 SIP_ON_PORT = evidence(FACETIME, 6, CERTAIN, SETUP, 70, "SIP on FaceTime's port {n} (published)")
+
+
+CHECK = evidence(
+    FACETIME, 8, CERTAIN, SETUP, 90, "ICE check with Apple's attributes and no USERNAME"
+)
+
+
+@kernel
+def facetime_stun(b: Octets, at: int, end: int, size: int, kind: int, traits: int, n: int) -> int:
+    """Return the evidence in a STUN message b[at:end] of n attributes and `size` octets."""
+    if kind == 0x0001 and traits & ~INTEGRITY == APPLE:
+        long = size == 72 and end - at >= 24 and u32(b, at + 20) == 0x80080010
+        short = size == 52 and end - at >= 24 and u32(b, at + 20) == 0x80070004
+        return CHECK if long or short else 0
+    if kind == 0x0101 and (traits & ~INTEGRITY) == 0 and n >= 3 and end - at >= 44:
+        second = at + 24 + u16(b, at + 22)
+        own = u16(b, at + 20) == 0x0020 and end - second >= 4 and u32(b, second) == 0x80230004
+        return CHECK if own else 0
+    return 0
 
 
 @kernel

@@ -11,7 +11,7 @@ Tstat's form). Calls to telephones, whose first four octets are fixed, are not t
 innocent traffic is alike. (b) From 2017: ICE with Microsoft's attributes
 (0x8054 candidate identifier, 0x8070 implementation version, ... [MS-ICE2], [MS-TURN]) and SRTP
 payload type 104 with one-octet header extensions. (c) 2023 on: plain WebRTC. Skype and Teams share
-(b) and (c): the evidence says "skype/teams family" unless names of the same client tell.
+(b) and (c): the app said is "microsoft" unless names of the same client tell which of the two.
 
 Shown by skype-conference-call (2017), teams (2020); (a) only by presence in skype and
 skype_no_unknown (2015): no public capture holds a classic call.
@@ -27,11 +27,12 @@ from classifier.evidence import evidence
 from classifier.flow import Numbers
 from classifier.hellos import NEED, OCTETS, SKYPE_ROW, drop_row, put16, row_of, take_row
 from classifier.note import may_try
-from classifier.protocols.stun import MICROSOFT
+from classifier.protocols.stun import MICROSOFT_ATTRIBUTE
 from classifier.verdicts import (
     CERTAIN,
     MEDIA,
     MESSAGING,
+    MICROSOFT,
     NOT_CALL,
     SETUP,
     SKYPE,
@@ -40,18 +41,12 @@ from classifier.verdicts import (
     UNSURE,
 )
 
-ATTRIBUTES = evidence(
-    SKYPE, 1, CERTAIN, SETUP, 95, "STUN with Microsoft attributes (skype/teams family)"
-)
+ATTRIBUTES = evidence(MICROSOFT, 1, CERTAIN, SETUP, 95, "STUN with Microsoft attributes")
 TEAMS_ATTRIBUTES = evidence(
     TEAMS, 1, CERTAIN, SETUP, 95, "STUN with Microsoft attributes, Teams names of the same client"
 )
-FRAME = evidence(
-    SKYPE, 2, UNSURE, SETUP, 70, "Microsoft multiplexed TURN, FF10 (skype/teams family)"
-)
-VOICE = evidence(
-    SKYPE, 3, UNSURE, MEDIA, 60, "RTP payload type 104 at 16 kHz, 0xBEDE (skype/teams family)"
-)
+FRAME = evidence(MICROSOFT, 2, UNSURE, SETUP, 70, "Microsoft multiplexed TURN, FF10")
+VOICE = evidence(MICROSOFT, 3, UNSURE, MEDIA, 60, "RTP payload type 104 at 16 kHz, 0xBEDE")
 PRESENCE = evidence(
     SKYPE, 4, NOT_CALL, MESSAGING, 80, "classic Skype request and reply of one id: presence"
 )
@@ -78,7 +73,7 @@ CALL_PACKETS, CALL_RATE = 60, 10
 @kernel
 def family_stun(traits: int, teams: bool) -> int:
     """Return the evidence in a STUN message; `teams`: names of Teams were seen at an endpoint."""
-    if traits & MICROSOFT:
+    if traits & MICROSOFT_ATTRIBUTE:
         return TEAMS_ATTRIBUTES if teams else ATTRIBUTES
     return 0
 

@@ -31,8 +31,11 @@ NOE = evidence(OTHER_RTC, 29, CERTAIN, SETUP, 85, "NOE, Alcatel's telephone sign
 PSEUDO_TLS = evidence(
     OTHER_RTC, 30, CERTAIN, SETUP, 90, "libjingle's hello that only looks like SSL (published)"
 )
+KEEP_ALIVE = evidence(SIP, 5, CERTAIN, SETUP, 90, "CRLF CRLF with SIP's port (RFC 5626)")
 IAX2 = evidence(OTHER_RTC, 26, CERTAIN, SETUP, 80, "IAX2 full frame on its port")
 
+#: RFC 3261, section 18.
+SIP_PORT = 5060
 #: Where a telephone's manager listens, and the first number of its own messages.
 SCCP_PORT, SCCP_MANAGER = 2000, 0x81
 
@@ -85,6 +88,8 @@ def telephony_udp(b: Octets, at: int, end: int, size: int, here: int, there: int
         return 0
     if is_sip(b, at, end):
         return MESSAGE
+    if size == 4 and u32(b, at) == 0x0D0A0D0A and (here == SIP_PORT or there == SIP_PORT):
+        return KEEP_ALIVE
     if is_mgcp(b, at, end):
         return MGCP
     if starts(b, at, end, b"!/1 ") or starts(b, at, end, b"MEGACO/1 "):

@@ -1,17 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""WhatsApp: STUN of its own, and SRTP with a profile of its own.
+"""WhatsApp: SRTP with profiles of its own, and its chat.
 
-Facts. Set-up (captures of 2015-2019): every relay on UDP 3478 gets an Allocate whose first
-attribute is 0x4000 (0x4001 in a second call of 2015), 0x66 octets long; the answer holds 0x4002.
-Types 0x0800-0x0805 and attributes 0x4000-0x4007 are WhatsApp's alone: RFC 8489 leaves those types
-unassigned. The check between peers is a Binding of 44 octets that holds MESSAGE-INTEGRITY and
-nothing else, no USERNAME. Media: SRTP payload type 120 for voice at 16 kHz, 97, 102 and 103 for
-video; clients from 2019 on mark their header extension with the profile 0xDEBE, and in voice of
-video calls also 0x746F.
+Facts. Set-up is in classifier.apps.meta. Media: SRTP payload type 120 for voice at 16 kHz, 97, 102
+and 103 for video; clients from 2019 on mark their header extension with the profile 0xDEBE, and in
+voice of video calls also 0x746F; never 0xBEDE.
 Chat: TCP 5222 or 443, first octets "WA" and a version, later "ED".
 
 Shown by whatsapp_login_call (2015), wa_voice and wa_video (2019); not tripped by discord (payload
-type 120 too, at 48 kHz) nor stun_facebook (Meta's relays too).
+type 120 too, at 48 kHz).
 """
 
 from __future__ import annotations
@@ -19,15 +15,8 @@ from __future__ import annotations
 from captures.compiled import kernel
 from captures.octets import Octets, u8, u16, u24, u32
 from classifier.evidence import evidence
-from classifier.protocols.stun import INTEGRITY, WHATSAPP_ATTRIBUTE
 from classifier.verdicts import CERTAIN, MEDIA, MESSAGING, NOT_CALL, SETUP, UNSURE, WHATSAPP
 
-ATTRIBUTE = evidence(WHATSAPP, 1, CERTAIN, SETUP, 99, "STUN attribute {x} first")
-ATTRIBUTE_WITHIN = evidence(WHATSAPP, 2, CERTAIN, SETUP, 99, "STUN attribute of 0x4000-0x4007")
-METHOD = evidence(WHATSAPP, 3, CERTAIN, SETUP, 99, "STUN type {x}, WhatsApp's own")
-PEER_CHECK = evidence(
-    WHATSAPP, 4, CERTAIN, SETUP, 97, "STUN Binding of 44 octets with MESSAGE-INTEGRITY alone"
-)
 PROFILE = evidence(WHATSAPP, 5, CERTAIN, MEDIA, 99, "RTP header extension profile 0xDEBE")
 VOICE_PROFILE = evidence(
     WHATSAPP, 10, CERTAIN, MEDIA, 95, "RTP payload type 120 with header extension profile 0x746F"
@@ -44,19 +33,6 @@ RELAY_PROBE = evidence(
 VOICE_TYPE = 120
 #: Ticks of 40 ms at 16 kHz: WhatsApp packs 60 to 160 ms, AMR-WB and the like 20 ms.
 LONG_FRAME = 640
-
-
-@kernel
-def whatsapp_stun(b: Octets, at: int, size: int, kind: int, first: int, traits: int, n: int) -> int:
-    """Return the evidence in a STUN message: its type, first attribute and traits; n attributes."""
-    if 0x0800 <= kind <= 0x0805:
-        return METHOD
-    if traits & WHATSAPP_ATTRIBUTE:
-        return ATTRIBUTE if 0x4000 <= first <= 0x4007 else ATTRIBUTE_WITHIN
-    lone = size == 44 and n == 1 and first == 0x0008 and traits == INTEGRITY
-    if lone and (kind == 0x0001 or kind == 0x0101):
-        return PEER_CHECK
-    return 0
 
 
 @kernel

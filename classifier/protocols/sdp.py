@@ -5,11 +5,14 @@ from __future__ import annotations
 
 from captures.compiled import I, kernel
 from captures.octets import Octets, find_octet
-from classifier.context import LEARN_SDP, TYPE_HINT, endpoint_key, learn, packet_key
-from classifier.flow import Numbers, Records
-from classifier.verdicts import MEDIA, SIP
+from classifier.apps.telephony import starts
+from classifier.context import LEARN_SDP, TYPE_HINT, USER_HINT, endpoint_key, learn, packet_key
+from classifier.flow import Numbers, Records, mix
+from classifier.verdicts import MEDIA, SETUP, SIP
 
-LF, CR, SPACE, DOT = 10, 13, 32, 46
+LF, CR, SPACE, DOT, COLON = 10, 13, 32, 46, 58
+#: Characters of an ICE user name fragment: RFC 8839 wants 4 at least, here they are all read.
+SHORTEST, LONGEST = 4, 256
 #: Payload types of a line that are read.
 TYPES = 16
 
@@ -43,7 +46,10 @@ def read_address(b: Octets, at: int, end: int) -> int:
 def learn_sdp(
     b: Octets, at: int, end: int, app: int, time: int, context: Records, meter: Numbers
 ) -> None:
-    """Remember every "m=" port with the address of the nearest "c=" line before or behind it."""
+    """Remember every "m=" port with the address of the nearest "c=" line before or behind it.
+
+    The user name fragment of ICE is remembered, too: it names checks whatever their addresses.
+    """
     lane, port = I(-1), I(-1)
     o = at
     while end - o >= 3:
@@ -59,7 +65,19 @@ def learn_sdp(
                 for extra in range(2):  # RTP, and RTCP beside it (RFC 3550, section 11)
                     key = endpoint_key(lane, 0, 0, 0, port + extra)
                     learn(context, meter, key, app, MEDIA, LEARN_SDP, time)
+            elif I(b[o]) == 97 and starts(b, o + 2, end, b"ice-ufrag:"):  # RFC 8839, section 5.4
+                learn(context, meter, fragment_key(b, o + 12, end), app, SETUP, LEARN_SDP, time)
         o = find_octet(b, o, end, LF) + 1
+
+
+@kernel
+def fragment_key(b: Octets, at: int, end: int) -> int:
+    """Return the key of an ICE user name fragment (RFC 8445, 5.3) at `at`, 0 for a short one."""
+    high, low, o = I(0x1B873593), I(0x3C6EF372), at
+    while o < end and o - at < LONGEST and I(b[o]) > SPACE and I(b[o]) != COLON:
+        high, low = mix(high, I(b[o])), mix(low, I(b[o]) ^ 0xFF)
+        o += 1
+    return endpoint_key(high, low, 0, 0, USER_HINT) if o - at >= SHORTEST else I(0)
 
 
 @kernel

@@ -30,6 +30,8 @@ from classifier.signs import (
 )
 
 HEADER = 20
+#: Octets of a header that a snaplen must leave: type, length and cookie.
+CUT = 8
 COOKIE = 0x2112A442
 
 # Traits: what a message holds.
@@ -38,8 +40,8 @@ COOKIE = 0x2112A442
     INTEGRITY,
     REALM,
     ICE,  # PRIORITY, USE-CANDIDATE, ICE-CONTROLLED or ICE-CONTROLLING (RFC 8445, 16.1)
-    MICROSOFT,  # attributes of Microsoft's ICE dialect [MS-TURN, MS-ICE2]
-    WHATSAPP_ATTRIBUTE,  # 4000-4007
+    MICROSOFT_ATTRIBUTE,  # attributes of Microsoft's ICE dialect [MS-TURN, MS-ICE2]
+    META_ATTRIBUTE,  # 4000-4007
     LIBWEBRTC,  # C057, network cost
     TURN,  # a TURN method or attribute
     CLASSIC,  # RFC 3489: no magic cookie
@@ -47,7 +49,10 @@ COOKIE = 0x2112A442
     FRAMED,  # over TCP with the 2-byte prefix of RFC 4571
     GOOGLE,  # FF03
     LONG_NONCE,  # a NONCE of 40 octets
-) = (1 << i for i in range(13))
+    DABA,  # DABA
+    APPLE,  # 8007
+    CHALLENGE,  # of classifier.apps.meta: a challenge as long as turner.facebook's was seen
+) = (1 << i for i in range(16))
 
 NONE, STANDARD, OLD = 0, 1, 2
 
@@ -60,7 +65,6 @@ MICROSOFT_ATTRIBUTES = (
     0x8036,
     0x8037,
     0x8050,
-    0x8008,
     0x8033,
     0x24DF,
     0x3802,
@@ -82,13 +86,17 @@ def trait_of(kind: int) -> int:
     if kind in (0x0024, 0x0025, 0x8029, 0x802A):
         return ICE
     if 0x4000 <= kind <= 0x4007:
-        return WHATSAPP_ATTRIBUTE
+        return META_ATTRIBUTE
     if kind in MICROSOFT_ATTRIBUTES:
-        return MICROSOFT
+        return MICROSOFT_ATTRIBUTE
     if kind == 0xFF03:
         return GOOGLE
     if kind == 0xC057:
         return LIBWEBRTC
+    if kind == 0xDABA:
+        return DABA
+    if kind == 0x8007:
+        return APPLE
     if kind in (0x000C, 0x000D, 0x0012, 0x0013, 0x0016, 0x0019, 0x0022):
         return TURN
     return 0
@@ -99,7 +107,8 @@ def read_attributes(b: Octets, at: int, end: int, padded: int, cut: int, signs: 
     """Walk attributes b[at:end], write what they hold to signs; returns where the walk stopped.
 
     cut: 1 where the snaplen ended the message. Of an attribute that it cut the type counts, and a
-    name's place and full length: whoever reads the name looks how much of it is there.
+    name's place and full length: whoever reads the name looks how much of it is there. At most 8
+    octets of a message may be there, so `at` may lie behind `end`.
     """
     traits = I(signs[SIGN_STUN_TRAITS])
     count = I(0)
@@ -124,7 +133,7 @@ def read_attributes(b: Octets, at: int, end: int, padded: int, cut: int, signs: 
         if kind == 0x0015 and length == 40:
             traits |= LONG_NONCE
         elif kind == 0x000F and length == 4 and u32(b, value) == MICROSOFT_COOKIE:
-            traits |= MICROSOFT
+            traits |= MICROSOFT_ATTRIBUTE
         # A length that is not its family's would send whoever reads the address past its end.
         address = (length == 8 and u8(b, value + 1) == 1) or (
             length == 20 and u8(b, value + 1) == 2
@@ -142,6 +151,10 @@ def read_attributes(b: Octets, at: int, end: int, padded: int, cut: int, signs: 
         elif kind == 0x0013:
             signs[SIGN_STUN_DATA], signs[SIGN_STUN_DATA_END] = value, value + length
         at = value + (((length + 3) & ~3) if padded else length)
+    if cut and end - at in (2, 3):
+        traits |= trait_of(u16(b, at))
+        if count == 0:
+            signs[SIGN_STUN_FIRST] = u16(b, at) + 1
     signs[SIGN_STUN_TRAITS], signs[SIGN_STUN_COUNT] = traits, count
     return at
 
@@ -162,7 +175,7 @@ def read_stun(b: Octets, at: int, end: int, size: int, exact: int, signs: Number
     message cut by the snaplen is read as far as it goes.
     """
     clear_stun(signs)
-    if end - at < HEADER:
+    if end - at < CUT or size < HEADER:
         return NONE
     kind, length = u16(b, at), u16(b, at + 2)
     if kind & 0xC000 or length + HEADER > size or (exact and length + HEADER != size):
@@ -178,7 +191,7 @@ def read_stun(b: Octets, at: int, end: int, size: int, exact: int, signs: Number
             signs[SIGN_STUN_TRAITS] |= TURN
         signs[SIGN_STUN], signs[SIGN_STUN_AT], signs[SIGN_STUN_END] = kind + 1, at, stop
         return STANDARD
-    if read_classic(b, at, stop, kind, length, signs):
+    if end - at >= HEADER and read_classic(b, at, stop, kind, length, signs):
         signs[SIGN_STUN], signs[SIGN_STUN_AT], signs[SIGN_STUN_END] = kind + 1, at, stop
         signs[SIGN_STUN_TRAITS] |= CLASSIC
         return OLD

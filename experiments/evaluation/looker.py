@@ -279,7 +279,7 @@ def open_rows(
 ) -> Iterator[tuple[str, list[Row]]]:
     """Yield each app of the capture with its flows as an engine without that app sees them."""
     families = {metrics.family(truth.app) for truth in known if truth.role in metrics.SCORED_ROLES}
-    for app in sorted(families - {measures.NAMELESS, "none"}):
+    for app in sorted(families - {metrics.NO_APP, "none"}):
         switches = {"without": APPS.index(app)}
         said, numbers = offline.classify_packets(after.packets, item.capture.name, switches)
         places = met(held, after, numbers)

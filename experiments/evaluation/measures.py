@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Measures of an evaluation: what rows of judged flows say of an engine, with n and intervals.
 
-On top of `metrics`: "certain of a call, without an app's name" is counted as unsure whose, never as
-a wrong app. Undefined values are None.
+On top of `metrics`. Undefined values are None.
 """
 
 from __future__ import annotations
@@ -31,7 +30,6 @@ from experiments.statistics import (
 Row = Mapping[str, Any]
 Table = dict[str, Any]
 
-NAMELESS = "other-rtc"
 #: Shares of calls among flows at which precision is derived, and how columns are named by them.
 BASE_RATES = {"01": 0.001, "1": 0.01, "10": 0.1}
 #: Upper bounds of the bins of the calibration table.
@@ -41,9 +39,8 @@ ENOUGH = 5
 
 
 def outcome(row: Row) -> str:
-    """Return a flow's outcome; a call without a name is unsure whose, not a wrong app."""
-    found = metrics.outcome(row["truth_app"], row["truth_role"], row["truth_confidence"], row)
-    return "unsure" if found == "other_call" and row["app"] == NAMELESS else found
+    """Return a flow's outcome."""
+    return metrics.outcome(row["truth_app"], row["truth_role"], row["truth_confidence"], row)
 
 
 def judged(row: Row, claim: Row) -> dict[str, Any]:
@@ -255,9 +252,10 @@ def lead(ours: Sequence[Row], theirs: Sequence[Row], seed: int, name: str) -> In
 def claim_is_right(row: Row) -> bool:
     """Tell whether what was said of a call holds: its app, or only that it is a call."""
     of_call = row["truth_role"] in metrics.SCORED_ROLES
-    if row["app"] == NAMELESS:
+    if row["app"] == metrics.NAMELESS:
         return of_call
-    return of_call and family(row["app"]) == family(row["truth_app"])
+    maker = row["truth_app"] in metrics.MAKERS.get(row["app"], ())
+    return of_call and (maker or family(row["app"]) == family(row["truth_app"]))
 
 
 def statements(rows: Sequence[Row]) -> list[Row]:

@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments import metrics
-from experiments.evaluation.measures import NAMELESS
-from experiments.metrics import claims_call, family, named
+from experiments.metrics import NAMELESS, NO_APP, claims_call, family, named
 from experiments.statistics import (
     FEWEST,
     RESAMPLES,
@@ -164,7 +163,7 @@ def known_flows(app: str, closed: Sequence[Row]) -> list[Row]:
     return [
         row
         for row in metrics.call_flows(closed, metrics.SCORED_ROLES)
-        if family(row["truth_app"]) not in (app, NAMELESS)
+        if family(row["truth_app"]) not in (app, NO_APP)
     ]
 
 

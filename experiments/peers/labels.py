@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from experiments import metrics
+from experiments.metrics import NAMELESS
 
 #: A flow's protocol number and both its ends, in no order.
 Key = tuple[int, frozenset[tuple[str, int]]]
@@ -78,11 +79,11 @@ NDPI: dict[str, tuple[str, str]] = {
     "SD-RTN": (APP, "agora"),
     "Threema": (APP, "other-rtc"),
     "GoTo": (APP, "other-rtc"),
-    "RTP": (STREAM, "other-rtc"),
-    "SRTP": (STREAM, "other-rtc"),
-    "RTCP": (STREAM, "other-rtc"),
-    "STUN": (HINT, "other-rtc"),
-    "DTLS": (HINT, "other-rtc"),
+    "RTP": (STREAM, NAMELESS),
+    "SRTP": (STREAM, NAMELESS),
+    "RTCP": (STREAM, NAMELESS),
+    "STUN": (HINT, NAMELESS),
+    "DTLS": (HINT, NAMELESS),
     "DNS": (NAME, ""),
     "MDNS": (NAME, ""),
     "DoH_DoT": (NAME, ""),
@@ -109,14 +110,14 @@ TSHARK: dict[str, tuple[str, str]] = {
     "unistim": (CALL, "other-rtc"),
     "ts2": (CALL, "other-rtc"),
     "t38": (CALL, "other-rtc"),
-    "zrtp": (STREAM, "other-rtc"),
-    "rtp": (STREAM, "other-rtc"),
-    "srtp": (STREAM, "other-rtc"),
-    "rtcp": (STREAM, "other-rtc"),
-    "srtcp": (STREAM, "other-rtc"),
-    "stun": (HINT, "other-rtc"),
-    "classicstun": (HINT, "other-rtc"),
-    "dtls": (HINT, "other-rtc"),
+    "zrtp": (STREAM, NAMELESS),
+    "rtp": (STREAM, NAMELESS),
+    "srtp": (STREAM, NAMELESS),
+    "rtcp": (STREAM, NAMELESS),
+    "srtcp": (STREAM, NAMELESS),
+    "stun": (HINT, NAMELESS),
+    "classicstun": (HINT, NAMELESS),
+    "dtls": (HINT, NAMELESS),
     "dns": (NAME, ""),
     "tls": (NAME, ""),
     "quic": (NAME, ""),
@@ -135,7 +136,7 @@ def claim(peer: str, labels: Iterable[str], proto: int) -> Claim:
 
 def named(claim: Claim) -> bool:
     """Tell whether a claim names an app."""
-    return claim["app"] not in ("none", "other-rtc")
+    return claim["app"] not in ("none", NAMELESS, metrics.NO_APP)
 
 
 def meaning(table: dict[str, tuple[str, str]], label: str, proto: int) -> Claim:
@@ -161,5 +162,5 @@ def strongest(words: list[tuple[str, str]], proto: int) -> Claim:
     if by_name:
         return SILENT
     if STREAM in held:
-        return {"verdict": "certain", "app": "other-rtc", "role": "media"}
-    return {"verdict": "unsure", "app": "other-rtc", "role": "setup"} if HINT in held else SILENT
+        return {"verdict": "certain", "app": NAMELESS, "role": "media"}
+    return {"verdict": "unsure", "app": NAMELESS, "role": "setup"} if HINT in held else SILENT

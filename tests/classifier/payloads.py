@@ -42,8 +42,14 @@ def realm(name: bytes) -> bytes:
 
 
 def whatsapp_allocate() -> bytes:
-    """Return WhatsApp's Allocate: attribute 4000 first."""
-    return binding((0x4000, noise(102)), kind=stun.ALLOCATE)
+    """Return WhatsApp's Allocate: attribute 4000 of 102 octets, not padded, and nothing else."""
+    head = binding(kind=stun.ALLOCATE)
+    return head[:2] + b"\0\x6a" + head[4:] + b"\x40\0\0\x66" + noise(102)
+
+
+def messenger_allocate() -> bytes:
+    """Return Messenger's Allocate: attribute 4000 of 102 octets, then MESSAGE-INTEGRITY."""
+    return binding((0x4000, noise(102)), kind=stun.ALLOCATE, key=b"k")
 
 
 def peer_check() -> bytes:

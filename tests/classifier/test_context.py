@@ -185,7 +185,7 @@ NAMED = {
         Said("certain", "viber", "media", "address that DNS gave for a name of this app, packet 4"),
     ),
 }
-NAMELESS = Said("certain", "other-rtc", "media", "")
+NAMELESS = Said("certain", "rtc", "media", "")
 
 
 @pytest.mark.parametrize("name", NAMED)
@@ -210,14 +210,14 @@ def test_one_source_alone_is_enough(name: str) -> None:
 
 def test_nothing_is_learned_with_all_sources_off() -> None:
     for play, _, _ in NAMED.values():
-        assert play().said(learn=0)[-1].app == "other-rtc"
+        assert play().said(learn=0)[-1].app == "rtc"
 
 
 def test_ten_minutes_later_an_endpoint_is_anybodys() -> None:
     hosts = (NEAR, RELAY.address)
     passing = Wire().udp(whatsapp_allocate(), ports=(40000, 3478), hosts=hosts)
     passing.wait(LIFETIME / MS + 1)
-    assert media(passing, (40000, 52000), PEER).said()[-1].app == "other-rtc"
+    assert media(passing, (40000, 52000), PEER).said()[-1].app == "rtc"
 
 
 def test_a_relays_shared_port_names_no_other_flow() -> None:
@@ -226,12 +226,12 @@ def test_a_relays_shared_port_names_no_other_flow() -> None:
     other = ("198.18.0.99", RELAY.address)
     for i in range(8):
         passing.udp(rtp(96, i, i * 160), ports=(47000, 3478), hosts=other)
-    assert passing.said()[-1].app == "other-rtc"
+    assert passing.said()[-1].app == "rtc"
 
 
 def test_a_chat_teaches_no_endpoint() -> None:
     passing = Wire().tcp(b"WA\1\5" + noise(40), ports=(40000, 5222), hosts=(NEAR, PEER.address))
-    assert media(passing, (40000, 52000), PEER).said()[-1].app == "other-rtc"
+    assert media(passing, (40000, 52000), PEER).said()[-1].app == "rtc"
 
 
 def test_a_name_from_dns_makes_no_call_of_other_traffic() -> None:
@@ -304,5 +304,5 @@ def test_nameless_ice_between_the_hosts_of_a_named_call_belongs_to_it() -> None:
 
 
 def test_ice_with_another_host_or_of_few_packets_stays_nameless() -> None:
-    assert checked((51000, 3480), server(9).address).said()[1].app == "other-rtc"
-    assert checked((51000, 3480), FAR, 3).said()[1].app == "other-rtc"
+    assert checked((51000, 3480), server(9).address).said()[1].app == "rtc"
+    assert checked((51000, 3480), FAR, 3).said()[1].app == "rtc"

@@ -68,7 +68,7 @@ def test_use_srtp_is_a_calls_setup_and_its_lack_is_not() -> None:
     with_srtp = Wire().udp(HELLO).udp(dtls.server_flight(DICE), up=False)
     assert with_srtp.said()[0] == (
         "certain",
-        "other-rtc",
+        "rtc",
         "setup",
         "DTLS hello with use_srtp, packet 1",
     )

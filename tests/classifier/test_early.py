@@ -21,7 +21,7 @@ from classifier.errors import ClassifierError
 from classifier.features import COLUMNS, KEPT, LENGTHS
 from classifier.flow import Records
 from classifier.note import NOTE
-from classifier.verdicts import APPS, CERTAIN, MEDIA, NOT_CALL, OTHER_RTC, UNSURE
+from classifier.verdicts import APPS, CERTAIN, MEDIA, NOT_CALL, RTC, UNSURE
 from classifier.windows import windows
 from tests.classifier.made_up import forests, table
 from tests.classifier.wire import EPOCH, FAR, MS, NEAR, ROOT, SAMPLES, Wire, ether, said, udp_packet
@@ -200,7 +200,7 @@ def only(engine: Engine, packets: Packets) -> Any:
 @pytest.mark.parametrize(("count", "asked"), [(4, 4), (7, 4), (8, 8), (9, 8)])
 def test_a_silent_flow_is_asked_with_the_most_packets_there_are(count: int, asked: int) -> None:
     flow = only(Engine(model=eager()), talk(count))
-    assert (flow["verdict"], flow["app"], flow["role"]) == (UNSURE, OTHER_RTC, MEDIA)
+    assert (flow["verdict"], flow["app"], flow["role"]) == (UNSURE, RTC, MEDIA)
     assert said(flow).evidence.startswith(f"sizes and timing of {asked} packets look like a call")
 
 
@@ -251,7 +251,7 @@ def test_with_fingerprints_off_no_app_is_named_whatever_the_payload() -> None:
         engine.feed(read(path))
         flows = engine.flows()
         assert not (flows["verdict"] == CERTAIN).any()
-        assert {APPS[app] for app in np.unique(flows["app"])} <= {"none", "other-rtc"}
+        assert {APPS[app] for app in np.unique(flows["app"])} <= {"none", "rtc"}
 
 
 def test_with_fingerprints_off_the_payload_changes_nothing() -> None:

@@ -7,7 +7,18 @@ import pytest
 
 import classifier.demux  # noqa: F401  (defines all evidence)
 from classifier.evidence import SENTENCES, SHARED, evidence, pack, sentence
-from classifier.verdicts import APPS, CERTAIN, MEDIA, NOT_CALL, OTHER, ROLES, VERDICTS, WHATSAPP
+from classifier.verdicts import (
+    APPS,
+    CERTAIN,
+    MEDIA,
+    META,
+    NOT_CALL,
+    OTHER,
+    ROLES,
+    RTC,
+    VERDICTS,
+    WHATSAPP,
+)
 
 
 @pytest.fixture
@@ -59,9 +70,9 @@ def test_no_two_evidences_of_an_app_read_alike() -> None:
 @pytest.mark.parametrize(
     ("key", "argument", "packets", "expected"),
     [
-        (WHATSAPP << 8 | 1, 0x4000, 2, "STUN attribute 0x4000 first, packet 2"),
-        (WHATSAPP << 8 | 1, 0x4000, 0, "STUN attribute 0x4000 first"),
-        (20 << 8 | 5, 111, 4, "RTP stream, payload type 111, packet 4"),
+        (META << 8 | 2, 0x0801, 2, "STUN type 0x0801, packet 2"),
+        (META << 8 | 2, 0x0801, 0, "STUN type 0x0801"),
+        (RTC << 8 | 5, 111, 4, "RTP stream, payload type 111, packet 4"),
         (WHATSAPP << 8 | SHARED + 1, 0, 1, "same socket as a flow of this app's call, packet 1"),
         (1, 6, 0, "no sign of a call in 6 payloads"),
         (0, 0, 0, ""),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from captures.pcap import Packets, packets_of
 from classifier.engine import START, Engine
 from classifier.flow import FLOW, METER_RECYCLED, SETTLED
-from classifier.verdicts import APPS
+from classifier.verdicts import APPS, RTC
 from tests.classifier.payloads import ice_check, whatsapp_allocate
 from tests.classifier.wire import EPOCH, FAR, FAR6, MS, NEAR, NEAR6, Wire, noise, rtp, sample
 
@@ -268,7 +268,7 @@ def test_notes_that_run_out_settle_the_oldest_flow_with_what_is_known_of_it() ->
     assert (engine.tables.flows["state"][:10] & SETTLED > 0).tolist() == [True] * 6 + [False] * 4
     assert len(flows) == 10
     assert [int(flow["verdict"]) for flow in flows] == [3] + [1] * 9
-    assert int(flows[0]["app"]) == 20  # what came after it was settled is not read
+    assert int(flows[0]["app"]) == RTC  # what came after it was settled is not read
 
 
 def test_a_negative_and_a_zero_time_are_times_like_others() -> None:

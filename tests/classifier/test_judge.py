@@ -22,10 +22,12 @@ from classifier.verdicts import (
     CONTROL,
     MEDIA,
     MESSAGING,
+    MESSENGER,
+    META,
     NONE,
     NOT_CALL,
     OTHER,
-    OTHER_RTC,
+    RTC,
     SETUP,
     SKYPE,
     UNDECIDED,
@@ -39,13 +41,17 @@ Given = tuple[int, int, int]  # verdict, app, role
 NOTHING: Given = (UNDECIDED, NONE, OTHER)
 INNOCENT: Given = (NOT_CALL, NONE, OTHER)
 CHAT: Given = (NOT_CALL, WHATSAPP, MESSAGING)
-HINT: Given = (UNSURE, OTHER_RTC, MEDIA)
+HINT: Given = (UNSURE, RTC, MEDIA)
 MAYBE: Given = (UNSURE, SKYPE, SETUP)
-SOMEBODYS: Given = (CERTAIN, OTHER_RTC, SETUP)
-STREAM: Given = (CERTAIN, OTHER_RTC, MEDIA)
+SOMEBODYS: Given = (CERTAIN, RTC, SETUP)
+STREAM: Given = (CERTAIN, RTC, MEDIA)
 SET_UP: Given = (CERTAIN, WHATSAPP, SETUP)
 REPORTS: Given = (CERTAIN, WHATSAPP, CONTROL)
 VOICE: Given = (CERTAIN, WHATSAPP, MEDIA)
+METAS: Given = (CERTAIN, META, SETUP)
+METAS_MEDIA: Given = (CERTAIN, META, MEDIA)
+MESSENGERS: Given = (CERTAIN, MESSENGER, SETUP)
+VOICE_OF_SKYPE: Given = (CERTAIN, SKYPE, MEDIA)
 ANOTHERS: Given = (CERTAIN, VIBER, MEDIA)
 
 # (evidence in order, what is said in the end)
@@ -64,7 +70,14 @@ SCENARIOS: dict[str, tuple[list[Given], Given]] = {
     "the role grows from set-up over control to media": ([SET_UP, REPORTS, VOICE], VOICE),
     "the role does not shrink": ([VOICE, SET_UP, REPORTS], VOICE),
     "control does not fall back to set-up": ([REPORTS, SET_UP], REPORTS),
-    "a hint's role grows too": ([(UNSURE, OTHER_RTC, SETUP), HINT], HINT),
+    "a hint's role grows too": ([(UNSURE, RTC, SETUP), HINT], HINT),
+    "a maker is better than somebody": ([STREAM, METAS], (CERTAIN, META, MEDIA)),
+    "an app of the maker is better than the maker": ([METAS, SET_UP], SET_UP),
+    "another maker's app cannot be said of it": ([METAS, VOICE_OF_SKYPE], METAS),
+    "the maker does not take its app back": ([SET_UP, METAS], SET_UP),
+    "the maker's media make the app's flow media": ([SET_UP, METAS_MEDIA], VOICE),
+    "two apps of one maker: the first stays": ([SET_UP, MESSENGERS], SET_UP),
+    "a hint of an app is better than one of nobody": ([HINT, MAYBE], MAYBE),
     "the chat of the app stays the first": ([INNOCENT, CHAT], INNOCENT),
     "a hint's role is not kept by a certain app": ([HINT, SET_UP], SET_UP),
 }
@@ -117,11 +130,13 @@ def test_ranks_are_in_the_order_that_is_promised() -> None:
     order = [
         (UNDECIDED, NONE),
         (NOT_CALL, NONE),
+        (UNSURE, RTC),
         (UNSURE, WHATSAPP),
-        (CERTAIN, OTHER_RTC),
+        (CERTAIN, RTC),
+        (CERTAIN, META),
         (CERTAIN, WHATSAPP),
     ]
-    assert [rank(*each) for each in order] == [0, 1, 2, 3, 4]
+    assert [rank(*each) for each in order] == [0, 1, 2, 3, 4, 5, 6]
     roles = (OTHER, MESSAGING, SETUP, CONTROL, MEDIA)
     assert [role_rank(role) for role in roles] == [0, 0, 1, 2, 3]
 

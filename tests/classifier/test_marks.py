@@ -10,7 +10,7 @@ import classifier.demux  # noqa: F401  (defines all evidence)
 from captures.craft import tls
 from captures.craft.dice import Dice
 from captures.pcap import Packets, packets_of
-from classifier.apps import realms, telegram, viber, whatsapp, zoom
+from classifier.apps import meta, realms, telegram, viber, zoom
 from classifier.apps.webrtc import (
     DTLS_SRTP,
     MEDIA_OF_CALL,
@@ -72,14 +72,14 @@ def test_what_is_counted_says_what() -> None:
 
 def test_an_attribute_is_marked_where_it_stands() -> None:
     packet = stepped(stun(0x0003, (0x0006, b"abc"), (0x4001, bytes(8))))
-    assert decisive(packet, whatsapp.ATTRIBUTE) == [(b"\x40\x01", "attribute 0x4001")]
+    assert decisive(packet, meta.ATTRIBUTE) == [(b"\x40\x01", "attribute 0x4001")]
 
 
 def test_a_nested_message_is_searched_too() -> None:
     inner = stun(0x0001, (0x4000, bytes(4)))
     packet = stepped(stun(0x0016, (0x0013, inner)))
     assert [piece.kind for piece in packet.pieces] == ["stun", "stun"]
-    assert decisive(packet, whatsapp.ATTRIBUTE) == [(b"\x40\x00", "attribute 0x4000")]
+    assert decisive(packet, meta.ATTRIBUTE) == [(b"\x40\x00", "attribute 0x4000")]
 
 
 def test_attributes_without_padding_are_found_like_in_the_packet_path() -> None:

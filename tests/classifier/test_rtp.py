@@ -217,7 +217,7 @@ def voice(kind: int, count: int, **how: int) -> Wire:
 
 def test_a_run_of_four_is_a_stream_of_somebodys_call() -> None:
     said = voice(8, 5).said()[0]
-    assert said == ("certain", "other-rtc", "media", "RTP stream, payload type 8, packet 4")
+    assert said == ("certain", "rtc", "media", "RTP stream, payload type 8, packet 4")
     assert voice(8, 3).said()[0].verdict == "unsure"
     assert voice(8, 1).said()[0].verdict == "not-call"
 
@@ -242,7 +242,7 @@ def test_two_reports_of_one_source_are_control() -> None:
     passing = Wire(step=1000)
     for _ in range(4):
         passing.udp(rtcp(200))
-    assert passing.said()[0][:3] == ("certain", "other-rtc", "control")
+    assert passing.said()[0][:3] == ("certain", "rtc", "control")
 
 
 def test_games_of_the_samples_are_no_streams() -> None:

@@ -16,14 +16,14 @@ from classifier.protocols.stun import (
     ICE,
     INTEGRITY,
     LIBWEBRTC,
-    MICROSOFT,
+    META_ATTRIBUTE,
+    MICROSOFT_ATTRIBUTE,
     NONE,
     OLD,
     REALM,
     STANDARD,
     TURN,
     USERNAME,
-    WHATSAPP_ATTRIBUTE,
     ends_with,
     is_channel_data,
     is_microsoft_frame,
@@ -91,10 +91,10 @@ def opened(payload: bytes, exact: int = 1, size: int | None = None) -> Message:
         (binding((0xC057, bytes(4))), 0x0001, LIBWEBRTC),
         (binding((stun.USE_CANDIDATE, b"")), 0x0001, ICE),
         (realm(b"example.org"), 0x0113, REALM | TURN),
-        (whatsapp_allocate(), 0x0003, WHATSAPP_ATTRIBUTE | TURN),
-        (binding((0x4007, b"\0" * 4)), 0x0001, WHATSAPP_ATTRIBUTE),
+        (whatsapp_allocate(), 0x0003, META_ATTRIBUTE | TURN),
+        (binding((0x4007, b"\0" * 4)), 0x0001, META_ATTRIBUTE),
         (binding((0x4008, b"\0" * 4)), 0x0001, 0),
-        (binding((0x8070, bytes(4)), (0x8054, bytes(4))), 0x0001, MICROSOFT),
+        (binding((0x8070, bytes(4)), (0x8054, bytes(4))), 0x0001, MICROSOFT_ATTRIBUTE),
         (indication(b"data"), 0x0016, TURN),
         (indication(b"data", stun.DATA_INDICATION), 0x0017, TURN),
         (binding(kind=0x0801), 0x0801, 0),
@@ -152,7 +152,7 @@ def unpadded(*attributes: tuple[int, bytes]) -> bytes:
 
 def test_attributes_without_padding_are_read_too() -> None:
     found = opened(unpadded((0x0006, b"abc"), (0x8070, bytes(4)), (0x0008, bytes(20))))
-    assert found.traits == USERNAME | MICROSOFT | INTEGRITY
+    assert found.traits == USERNAME | MICROSOFT_ATTRIBUTE | INTEGRITY
     assert found.count == 3
 
 
@@ -256,7 +256,7 @@ NESTED = {
 def test_what_a_relay_wraps_is_read(name: str) -> None:
     said = Wire().udp(NESTED[name], ports=(40000, 3478)).said()[0]
     assert said.verdict == "certain"
-    assert said.app == "other-rtc"
+    assert said.app == "rtc"
     assert said.role == "setup"
 
 
@@ -269,4 +269,4 @@ def test_nesting_of_relays_is_bounded() -> None:
     deep = whatsapp_allocate()
     for _ in range(5):
         deep = indication(deep)
-    assert Wire().udp(deep).said()[0].app == "other-rtc"
+    assert Wire().udp(deep).said()[0].app == "rtc"

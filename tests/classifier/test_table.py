@@ -46,11 +46,12 @@ def test_a_row_says_everything_and_masks_nothing() -> None:
         "last_ts": (EPOCH + 120_000_000) / 1e9,
         "verdict": "certain",
         "app": "whatsapp",
+        "family": "meta",
         "role": "setup",
-        "confidence": 0.99,
+        "confidence": 0.97,
         "packets_to_verdict": 2,
         "ms_to_verdict": 100.0,
-        "evidence": "STUN attribute 0x4000 first, packet 2",
+        "evidence": "STUN attribute 0x4000 of 102 octets and nothing else, packet 2",
     }
 
 
