@@ -89,18 +89,19 @@ def app_of_stun(
     kind, first = I(signs[SIGN_STUN]) - 1, I(signs[SIGN_STUN_FIRST]) - 1
     traits, end = I(signs[SIGN_STUN_TRAITS]), I(signs[SIGN_STUN_END])
     at, count = signs[SIGN_STUN_AT], I(signs[SIGN_STUN_COUNT])
-    known = I(note["traits"])
-    found = heard(flow, meta_stun(b, at, end, size, kind, first, traits, known))
-    if kind == 0x0113 and is_challenge(b, at, end, size):
-        note["traits"] = known | CHALLENGE
-    found = found or heard(flow, facetime_stun(b, at, end, size, kind, traits, count))
-    if found == 0 and signs[SIGN_STUN_REALM]:
+    found = I(0)
+    if signs[SIGN_STUN_REALM]:
         place, length = I(signs[SIGN_STUN_REALM]), I(signs[SIGN_STUN_REALM_LENGTH])
         if end - place >= length:
             found = heard(flow, realm_app(b, place, length))
         else:
             long_nonce = I(note["traits"]) & LONG_NONCE != 0
             found = heard(flow, cut_realm_app(b, place, length, end, long_nonce))
+    known = I(note["traits"])
+    found = found or heard(flow, meta_stun(b, at, end, size, kind, first, traits, known))
+    if kind == 0x0113 and is_challenge(b, at, end, size):
+        note["traits"] = known | CHALLENGE
+    found = found or heard(flow, facetime_stun(b, at, end, size, kind, traits, count))
     if found == 0 and traits & MICROSOFT_ATTRIBUTE:
         teams = recall_both(context, b, CLIENT_HINT, time, signs) & 0xFF == TEAMS
         found = heard(flow, family_stun(traits, teams))

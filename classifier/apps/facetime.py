@@ -11,6 +11,8 @@ one UDP port, 16402 (ranges 16384-16387, 16393-16402), payload type 104. libprot
 types 0FE0, 0FE1, 0FE4 answered by 0EE0, 0EE1, 0EE4 with a right length field; first packets of 16
 octets 00 01 00 02 or 00 00 00 02, answered by 00 01 00 01 or 00 00 00 01. A study of protocol
 compliance (2025): the frames above, and DEADBEEFDEAD.
+
+Shown by rtc-measurement-project_caller_iphone_imessage (2023), the one public capture of a call.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ from tests.classifier.payloads import whatsapp_allocate
 from tests.classifier.wire import EPOCH, FAR, FAR6, NEAR, NEAR6, Wire, classify, ip, sample
 
 PROMISED = (
-    "file proto src_ip src_port dst_ip dst_port packets bytes first_ts last_ts verdict app role "
-    "confidence packets_to_verdict ms_to_verdict evidence"
+    "file proto src_ip src_port dst_ip dst_port packets bytes first_ts last_ts verdict app "
+    "family role confidence packets_to_verdict ms_to_verdict evidence"
 )
 
 

@@ -41,6 +41,7 @@ def columns(n: int, **more: Any) -> dict[str, Any]:
         "last_ts": 2.25,
         "verdict": "certain",
         "app": "whatsapp",
+        "family": "meta",
         "role": "media",
         "confidence": 0.99,
         "packets_to_verdict": 1,
@@ -64,7 +65,7 @@ def test_the_columns_are_exactly_those_of_the_interface() -> None:
     header = sunk("csv").decode().replace('"', "").strip()
     assert header == (
         "file,proto,src_ip,src_port,dst_ip,dst_port,packets,bytes,first_ts,last_ts,verdict,app,"
-        "role,confidence,packets_to_verdict,ms_to_verdict,evidence"
+        "family,role,confidence,packets_to_verdict,ms_to_verdict,evidence"
     )
 
 

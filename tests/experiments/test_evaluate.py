@@ -76,7 +76,7 @@ def item(name: str) -> Item:
 
 ROWS = [
     row("whatsapp", "whatsapp"),
-    row("whatsapp", "other-rtc"),
+    row("whatsapp", "rtc"),
     row("viber", "whatsapp"),
     row("viber", "viber", truth_role="setup"),
     row("viber", "none", "not-call", role="other"),
@@ -133,7 +133,7 @@ def test_precision_is_a_floor_from_recall_and_the_bound_of_false_calls() -> None
 
 def test_calibration_compares_what_was_said_with_what_was_right() -> None:
     rows = [row("viber", "viber", confidence=0.9), row("viber", "skype", confidence=0.9)]
-    rows += [row("viber", "other-rtc", "unsure", confidence=0.5), quiet()]
+    rows += [row("viber", "rtc", "unsure", confidence=0.5), quiet()]
     found = measures.calibration(rows)
     assert [(one["n"], one["right"]) for one in found["bins"]] == [(1, 1), (2, 1)]
     assert found["error"] == pytest.approx((1 * 0.5 + 2 * 0.4) / 3)
@@ -182,11 +182,11 @@ def test_a_call_is_right_once_wrong_once_and_heard_by_its_media_alone() -> None:
 
 def test_a_bare_flow_is_honest_as_a_call_without_a_name_or_unsure() -> None:
     rows = [
-        row("viber", "other-rtc", bare=True),
+        row("viber", "rtc", bare=True),
         row("viber", "meet", "unsure", bare=True),
         row("viber", "skype", bare=True),
         row("viber", "none", "not-call", role="other", bare=True, truth_role="control"),
-        row("viber", "other-rtc"),
+        row("viber", "rtc"),
     ]
     assert measures.bare(rows) == {"bare": 4, "bare_honest": 2}
 
@@ -258,7 +258,7 @@ def test_an_engine_without_an_app_never_names_it_and_asks_the_others() -> None:
     without.feed(packets)
     assert WHATSAPP in whole.flows()["app"]
     assert WHATSAPP not in without.flows()["app"]
-    assert APPS.index("other-rtc") in without.flows()["app"]
+    assert APPS.index("rtc") in without.flows()["app"]
 
 
 def test_skype_and_teams_are_left_out_together() -> None:

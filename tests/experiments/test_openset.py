@@ -32,7 +32,7 @@ def quiet(said: str = "none", verdict: str = "not-call", **more: Any) -> Row:
 
 def test_an_unknown_apps_flow_is_wrong_only_under_another_apps_name() -> None:
     said = [
-        ("other-rtc", "certain"),
+        ("rtc", "certain"),
         ("meet", "unsure"),
         ("none", "not-call"),
         ("skype", "certain"),
@@ -94,8 +94,8 @@ def test_where_fewer_known_flows_have_a_name_the_threshold_keeps_those() -> None
 
 
 def test_known_flows_are_those_of_named_apps_that_stayed() -> None:
-    closed = [flow("viber", "viber"), flow("zoom", "zoom"), flow("other-rtc", "other-rtc"), quiet()]
-    line = openset.line("viber", [flow("viber", "other-rtc")], closed, 7)
+    closed = [flow("viber", "viber"), flow("zoom", "zoom"), flow("other-rtc", "rtc"), quiet()]
+    line = openset.line("viber", [flow("viber", "rtc")], closed, 7)
     assert (line["known"], line["innocent"]) == (1, 1)
     assert line["call_auroc"] == 1.0
     assert line["known_auroc"] == 1.0
@@ -107,4 +107,4 @@ def test_a_certain_call_scores_above_an_unsure_one_and_chat_scores_nothing() -> 
     unsure = flow("viber", "viber", "unsure", confidence=0.99)
     chat = flow("viber", "viber", "certain", role="messaging")
     assert openset.call_score(sure) > openset.call_score(unsure) > openset.call_score(chat) == 0.0
-    assert openset.name_score(flow("viber", "other-rtc")) == 0.0
+    assert openset.name_score(flow("viber", "rtc")) == 0.0

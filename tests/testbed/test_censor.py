@@ -29,7 +29,7 @@ ANSWERS = [
     ("return DROP if flow.packets_up == 1 and flow.packets_down == 1 else PASS", "ddddx"),
     ("return DROP if packet.seconds > 0.05 else PASS", "ddxdx"),
     ("return DROP if flow.protocol == 17 and flow.bytes > 150 else PASS", "ddxdd"),
-    ("return DROP if flow.app == OTHER_RTC or flow.verdict == CERTAIN else PASS", "x.xdd"),
+    ("return DROP if flow.app == RTC or flow.verdict == CERTAIN else PASS", "x.xdd"),
 ]
 
 

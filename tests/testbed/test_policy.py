@@ -116,7 +116,8 @@ def test_all_problems_of_a_file_are_told_at_once(write: Write) -> None:
     assert problems(write("op.toml", text)) == [
         "hypothesis h: rule r: match: app: got 'whatsap', expected some of whatsapp, skype, viber, "
         "facetime, messenger, signal, telegram, zoom, teams, meet, webex, discord, line, "
-        "kakaotalk, wechat, imo, snapchat, agora, sip, other-rtc; did you mean whatsapp?",
+        "kakaotalk, wechat, imo, snapchat, agora, sip, other-rtc, meta, "
+        "microsoft, rtc; did you mean whatsapp?",
         "hypothesis h: rule r: match: ports: got '9-7', expected a port (5060) or a range "
         '("3478-3481")',
         "hypothesis h: rule r: match: protocl: unknown key; did you mean protocol?",
