@@ -73,9 +73,9 @@ def on_stun(
     found = app_of_stun(flow, note, context, b, size, time, signs)
     if found == 0:
         found = general_stun(kind, traits)
-    conclude(flow, found, argument, time)
+    conclude(flow, meter, found, argument, time)
     if found in (ICE_CHECK, TURN_USE) or (found == BARE_STUN and traits & INTEGRITY):
-        by_port(flow, time, signs)
+        by_port(flow, meter, time, signs)
     if traits & TURN:
         flow["state"] = I(flow["state"]) | ALLOCATED
     teach(flow, context, meter, b, time, signs)
@@ -124,23 +124,23 @@ def by_fragment(context: Records, b: Octets, user: int, length: int, end: int, t
         key = fragment_key(b, part, stop) if part < stop else I(0)
         app = recall(context, key, time) & 0xFF if key else I(0)
         if app:
-            return pack(app, NAMED_FRAGMENT, CERTAIN, SETUP, 90)
+            return pack(app, NAMED_FRAGMENT, CERTAIN, SETUP)
     return 0
 
 
 @kernel
-def by_port(flow: Any, time: int, signs: Numbers) -> None:
+def by_port(flow: Any, meter: Numbers, time: int, signs: Numbers) -> None:
     """Name a flow of proven WebRTC by a port that only one app's servers use."""
     here, there = I(signs[SIGN_SOURCE_PORT]), I(signs[SIGN_TARGET_PORT])
     port = meet_port(here, there)
     if port:
-        conclude(flow, MEET_PORT, port, time)
+        conclude(flow, meter, MEET_PORT, port, time)
         return
     port = zoom_port(here, there)
     if port:
-        conclude(flow, ZOOM_PORT, port, time)
+        conclude(flow, meter, ZOOM_PORT, port, time)
     elif TELEGRAM_OWN in (here, there) and min(here, there) >= 1024 and flow["proto"] == UDP:
-        conclude(flow, TELEGRAM_PORT, 0, time)
+        conclude(flow, meter, TELEGRAM_PORT, 0, time)
 
 
 @kernel

@@ -99,10 +99,10 @@ def inspect_udp(
             at, relayed = at + 4, True
             end = min(end, at + size)
             if I(flow["state"]) & ALLOCATED or u8(b, at) >> 6 != 2:
-                conclude(flow, TURN_USE, 0, time)
+                conclude(flow, meter, TURN_USE, 0, time)
             continue
         if is_microsoft_frame(b, at, end, size):
-            conclude(flow, FRAME, 0, time)
+            conclude(flow, meter, FRAME, 0, time)
             at, size, relayed = at + 12, size - 12, True
             continue
         on_payload(flow, note, context, hellos, meter, b, at, end, size, relayed, time, signs)
@@ -140,7 +140,9 @@ def on_payload(
 ) -> None:
     """Read a payload that is neither STUN nor a relay's frame."""
     first = u8(b, at)
-    if first >> 6 == 2 and on_media(flow, note, context, b, at, end, size, relayed, time, signs):
+    if first >> 6 == 2 and on_media(
+        flow, meter, note, context, b, at, end, size, relayed, time, signs
+    ):
         teach_sources(flow, note, context, meter, time)
         teach(flow, context, meter, b, time, signs)
         return
@@ -149,18 +151,18 @@ def on_payload(
         if dtls != NOT_DTLS:
             srtp = read_greeting(note, hellos, meter, b, at, end, signs)
             if srtp or dtls in (CLIENT_HELLO_SRTP, SERVER_HELLO_SRTP):
-                conclude(flow, DTLS_SRTP, 0, time)
-                by_port(flow, time, signs)
+                conclude(flow, meter, DTLS_SRTP, 0, time)
+                by_port(flow, meter, time, signs)
             if not is_named(flow):
-                on_dtls(flow, b, at, end, time, signs)
+                on_dtls(flow, meter, b, at, end, time, signs)
             return
     if is_quic(b, at, end):
         if read_chlo(b, at, end, signs):
-            on_chlo(flow, time, signs)
+            on_chlo(flow, meter, time, signs)
         flow["state"] = I(flow["state"]) | QUIC
         if note["greets"] < INITIALS:
             on_initials(flow, note, hellos, meter, b, at, end, time, signs)
-        conclude(flow, IS_QUIC, 0, time)
+        conclude(flow, meter, IS_QUIC, 0, time)
         return
     if first >> 6 == 1 and repeats_id(note, b, at, end):
         flow["state"] = I(flow["state"]) | QUIC
@@ -179,20 +181,22 @@ def on_payload(
         found = on_proprietary(flow, note, hellos, meter, b, at, end, size, time, signs)
     if (found >> 8) & 0xFF == VIBER and end - at >= 4:
         argument = u8(b, at + 2) | (u8(b, at + 3) << 8)
-    if conclude(flow, found, argument, time):
+    if conclude(flow, meter, found, argument, time):
         teach(flow, context, meter, b, time, signs)
 
 
 @kernel
-def on_dtls(flow: Any, b: Octets, at: int, end: int, time: int, signs: Numbers) -> None:
+def on_dtls(
+    flow: Any, meter: Numbers, b: Octets, at: int, end: int, time: int, signs: Numbers
+) -> None:
     """Name a DTLS flow by its server's certificate, or by a port that is one app's."""
     rule = dtls_certificate(b, at, end, signs)
     if rule >> 8 == MEET:
-        conclude(flow, MEET_CERTIFICATE, 0, time)
+        conclude(flow, meter, MEET_CERTIFICATE, 0, time)
     elif rule:
-        conclude(flow, pack(rule >> 8, NAMED_CERTIFICATE, CERTAIN, SETUP, 85), 0, time)
+        conclude(flow, meter, pack(rule >> 8, NAMED_CERTIFICATE, CERTAIN, SETUP), 0, time)
     elif zoom_port(I(signs[SIGN_SOURCE_PORT]), I(signs[SIGN_TARGET_PORT])):
-        by_port(flow, time, signs)
+        by_port(flow, meter, time, signs)
 
 
 @kernel

@@ -51,7 +51,7 @@ def inspect(
             if inspect_dns(flow, context, meter, b, time, signs):
                 return
     elif proto != TCP:
-        conclude(flow, NOT_INSPECTED, 0, time)
+        conclude(flow, meter, NOT_INSPECTED, 0, time)
         settle_flow(flow)
         return
     note = notes[note_of(flows, number, notes, meter, model, time)]
@@ -59,7 +59,7 @@ def inspect(
     if proto == UDP:
         observe(note, signs[SIGN_PAYLOAD_SIZE], time, signs[SIGN_UP])
         inspect_udp(flow, note, context, hellos, meter, b, time, signs)
-        ask_context(flow, note, context, b, time, signs)
+        ask_context(flow, meter, note, context, b, time, signs)
     else:
         inspect_tcp(flow, note, context, hellos, meter, b, time, signs)
     if lost_patience(flow, note, model, proto):
@@ -84,7 +84,7 @@ def watch(
     """Judge a flow by sizes, gaps and directions alone: no octet of its payload is read."""
     flow = flows[number]
     if signs[SIGN_PROTO] != UDP:
-        conclude(flow, NOT_INSPECTED if signs[SIGN_PROTO] != TCP else NOTHING_FOUND, 0, time)
+        conclude(flow, meter, NOT_INSPECTED if signs[SIGN_PROTO] != TCP else NOTHING_FOUND, 0, time)
         settle_flow(flow)
         return
     note = notes[note_of(flows, number, notes, meter, model, time)]

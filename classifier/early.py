@@ -47,7 +47,6 @@ MODEL_CALL = evidence(
     NUMBER,
     UNSURE,
     MEDIA,
-    50,
     "sizes and timing of {n} packets look like a call (model)",
 )
 

@@ -22,19 +22,23 @@ from classifier.decode import DECODED, FRAGMENTS, decode
 from classifier.demux import inspect
 from classifier.early import check, none, shipped
 from classifier.flow import (
+    CLAIMS,
     HALF,
     HALF_BITS,
+    LOG,
     METER_BLIND,
     METER_EVICTED,
     METER_FLOWS,
     METER_FREE,
     METER_KEY,
     METER_LEARN,
+    METER_LISTEN,
     METER_NOT_IP,
     METER_NOTES,
     METER_ORPHAN,
     METER_PACKETS,
     METER_SPILLED,
+    METER_SPOKEN,
     METER_WITHOUT,
     METERS,
     SETTLED,
@@ -63,6 +67,7 @@ from classifier.signs import (
     SIGN_UP,
     SIGNS,
 )
+from classifier.support import shipped as shipped_claims
 from classifier.verdicts import SKYPE, TEAMS
 
 #: What this process makes the keys of its flow tables from.
@@ -279,6 +284,9 @@ class Engine:
     model: NODE[...] of classifier.early for flows without any sign; "shipped" is the committed
     one, None none.
     fingerprints: False reads no payload at all, the model decides alone.
+    claims: int64[2 * CLAIM_KEYS], what each evidence may say (classifier.support); None: the
+    committed table's; zeros: each says the most that its rule allows.
+    listen: how many evidences a log keeps, for `spoken`; 0: none.
     """
 
     def __init__(
@@ -292,6 +300,8 @@ class Engine:
         without: int = 0,
         model: Records | str | None = "shipped",
         fingerprints: bool = True,
+        claims: Numbers | None = None,
+        listen: int = 0,
     ) -> None:
         self.max_flows = max(max_flows, 64)
         room = min(max(room, 64), self.max_flows)
@@ -299,7 +309,9 @@ class Engine:
         self.signs[SIGN_NAMELESS] = not names
         self.evicted: list[Records] = []
         self.records = 0
-        meter = np.zeros(METERS, np.int64)
+        meter = np.zeros(METERS + 2 * listen, np.int64)
+        meter[CLAIMS:LOG] = shipped_claims() if claims is None else claims
+        meter[METER_LISTEN] = listen
         meter[METER_KEY] = hash_key(seed)
         meter[METER_LEARN] = learn
         meter[METER_WITHOUT] = (SKYPE if without == TEAMS else without) << WITHOUT
@@ -315,6 +327,14 @@ class Engine:
             meter,
             own_copy(model),
         )
+
+    def spoken(self) -> Numbers:
+        """Return int64[n, 2]: packed evidences in the order given, and their flows' first records.
+
+        The engine must listen; what the log has no room for is left out.
+        """
+        meter = self.tables.meter
+        return meter[LOG : LOG + 2 * int(meter[METER_SPOKEN])].reshape(-1, 2).copy()
 
     def reserve(self, packets: int) -> None:
         """Make room for what a batch of that many packets can bring, within the bound."""

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Evidence: why a verdict was given, as one integer that compiled code carries and people read.
 
-An evidence packs everything that it decides: verdict, app, role and confidence, plus a number
-within its app. Compiled code takes it apart by shifts, so no table can be stale; the sentence that
-belongs to it is looked up only when a person asks.
+An evidence packs what it is a sign of: the most that it may lead to (verdict, app, role) and a
+number within its app. How much of that is said, and with what confidence, is not written beside
+the rule: it follows from the recordings in which the sign was seen and from what is published of it
+(classifier.support). The sentence that belongs to an evidence is looked up when a person asks.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 from captures.compiled import kernel
 from classifier.verdicts import APPS
@@ -18,21 +21,48 @@ SENTENCES: dict[int, str] = {}
 SHARED = 200
 
 
-def evidence(app: int, number: int, verdict: int, role: int, confidence: int, sentence: str) -> int:
+class Basis(NamedTuple):
+    """What is known of a sign beside the recordings, and the most that it may lead to."""
+
+    verdict: int
+    role: int
+    spec: str  # a specification that defines it, or the service's own name in it; "": none
+    published: tuple[str, ...]  # who else describes it, each independent of the others
+    maker: int  # evidence of the app's maker that every message with this sign is, too; 0: none
+
+
+#: The basis of each evidence by the key of SENTENCES.
+BASES: dict[int, Basis] = {}
+
+
+def evidence(
+    app: int,
+    number: int,
+    verdict: int,
+    role: int,
+    sentence: str,
+    *,
+    spec: str = "",
+    published: tuple[str, ...] = (),
+    maker: int = 0,
+) -> int:
     """Define an evidence and return its packed form.
 
-    number: 1-255, unique within the app; confidence: percent, the author's estimate of how often
-    the sign is right where it is seen. Raises ValueError for a number that is taken.
+    number: 1-255, unique within the app; verdict: the most that the sign may lead to; spec: the
+    specification that defines the sign, or "name" where it is the service's own name; published:
+    who describes it, from recordings of their own; maker: the evidence that stays where the support
+    does not suffice for the app. Raises ValueError for a number that is taken.
     """
     key = app << 8 | number
     if SENTENCES.setdefault(key, sentence) != sentence:
         raise ValueError(f"evidence {number} of {APPS[app]} is defined twice")
-    return pack(app, number, verdict, role, confidence)
+    BASES[key] = Basis(verdict, role, spec, published, maker & 0xFFFF)
+    return pack(app, number, verdict, role)
 
 
 @kernel
-def pack(app: int, number: int, verdict: int, role: int, confidence: int) -> int:
-    """Return the packed form of an evidence."""
+def pack(app: int, number: int, verdict: int, role: int, confidence: int = 0) -> int:
+    """Return the packed form of an evidence; confidence: in percent, where it was computed."""
     return (confidence << 24) | (verdict << 20) | (role << 16) | (app << 8) | number
 
 

@@ -32,6 +32,7 @@ from classifier.signs import (
     SIGN_UP,
     SIGN_VERSION,
 )
+from classifier.verdicts import APPS
 
 Numbers = NDArray[np.int64]
 Records = NDArray[np.void]
@@ -48,7 +49,9 @@ FLOW = np.dtype(
         ("state", "u2"),  # bits of classifier.flow
         ("first_time", "i8"),  # ns
         ("first_record", "i8"),  # 0-based number of the first packet in its capture
-        ("argument", "i8"),  # of the evidence
+        ("argument", "u4"),  # of the evidence
+        ("hint", "u2"),  # an evidence of an app that alone does not suffice, 0: none
+        ("spare", "u2"),
         # ... and 64 that packets write
         ("last_time", "i8"),
         ("packets_up", "u4"),  # source to target
@@ -113,8 +116,18 @@ HALF = (1 << HALF_BITS) - 1
     METER_HELLOS_LOST,  # hello buffers that were taken before their hello was whole
     METER_INITIALS,  # QUIC Initials opened
     METER_BLIND,  # 1: no payload is read, the early model decides alone
-) = range(23)
-METERS = 32
+    METER_LISTEN,  # evidences that the log below has room for, 0: none is kept
+    METER_SPOKEN,  # evidences in the log
+) = range(25)
+#: From here on: what each evidence may say (classifier.support), by its low 16 bits; those of
+#: innocent flows stand CLAIM_KEYS later.
+CLAIMS, CLAIM_KEYS = 32, len(APPS) << 8
+#: A claim holds the verdict from bit 16 on, the app from bit 8, the confidence in percent below;
+#: from this bit on the confidence in the app's maker, where the app is unsure.
+MAKER_AT = 18
+#: From here on, where an engine listens: pairs of a packed evidence and its flow's first record.
+LOG = CLAIMS + 2 * CLAIM_KEYS
+METERS = LOG
 
 
 def no_flows(count: int) -> Records:
@@ -273,7 +286,7 @@ def begin(flow: Any, signs: Numbers, time: int, record: int) -> None:
     flow["verdict"] = flow["app"] = flow["role"] = flow["confidence"] = 0
     flow["evidence"] = flow["verdict_packets"] = 0
     flow["payload_packets"] = flow["note"] = 0
-    flow["argument"] = flow["mark"] = 0
+    flow["argument"] = flow["hint"] = flow["spare"] = flow["mark"] = 0
     signs[SIGN_UP] = 0 if turned else 1
 
 

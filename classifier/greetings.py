@@ -138,7 +138,7 @@ def on_more(
             return True
     drop_row(hellos, note)
     if early == 0:
-        on_nameless_tls(flow, context, b, time, signs)
+        on_nameless_tls(flow, meter, context, b, time, signs)
     return False
 
 
@@ -180,11 +180,11 @@ def on_hello(
     """Judge a TLS ClientHello by its server name, else by what DNS said of the address."""
     rule = text_rule(signs) if signs[SIGN_NAME_KIND] else I(0)
     if rule == 0:
-        on_nameless_tls(flow, context, b, time, signs)
+        on_nameless_tls(flow, meter, context, b, time, signs)
         if signs[SIGN_NAME_KIND] == 0 or is_address(signs):
             await_certificate(flow, 1 - I(signs[SIGN_UP]))
         return
-    on_name(flow, rule, NAMED_TLS, time)
+    on_name(flow, meter, rule, NAMED_TLS, time)
     if rule >> 8 == TEAMS:
         key = packet_key(b, signs[SIGN_SOURCE_AT], signs[SIGN_VERSION], CLIENT_HINT)
         learn(context, meter, key, TEAMS, MESSAGING, LEARN_DNS, time)
@@ -198,23 +198,25 @@ def is_address(signs: Numbers) -> bool:
 
 
 @kernel
-def on_name(flow: Any, rule: int, how: int, time: int) -> None:
+def on_name(flow: Any, meter: Numbers, rule: int, how: int, time: int) -> None:
     """Judge a flow by the app and role of a host name; how: the number of its evidence."""
     app, role = rule >> 8, rule & 0xFF
     verdict = CERTAIN if role == SETUP else NOT_CALL
-    conclude(flow, pack(app, how, verdict, role, 85), 0, time)
+    conclude(flow, meter, pack(app, how, verdict, role), 0, time)
 
 
 @kernel
-def on_nameless_tls(flow: Any, context: Records, b: Octets, time: int, signs: Numbers) -> None:
+def on_nameless_tls(
+    flow: Any, meter: Numbers, context: Records, b: Octets, time: int, signs: Numbers
+) -> None:
     """Judge TLS without a server name: by DNS, else it is nobody's."""
     known = recall_both(context, b, 0, time, signs)
     if known >> 16 == SETUP:
-        conclude(flow, pack(known & 0xFF, NAMED_DNS, CERTAIN, SETUP, 75), 0, time)
+        conclude(flow, meter, pack(known & 0xFF, NAMED_DNS, CERTAIN, SETUP), 0, time)
     elif known:
-        conclude(flow, pack(known & 0xFF, NAMED_DNS, NOT_CALL, MESSAGING, 70), 0, time)
+        conclude(flow, meter, pack(known & 0xFF, NAMED_DNS, NOT_CALL, MESSAGING), 0, time)
     else:
-        conclude(flow, IS_TLS, 0, time)
+        conclude(flow, meter, IS_TLS, 0, time)
 
 
 @kernel
@@ -227,7 +229,7 @@ def await_certificate(flow: Any, side: int) -> None:
 
 
 @kernel
-def on_server(flow: Any, b: Octets, time: int, signs: Numbers) -> None:
+def on_server(flow: Any, meter: Numbers, b: Octets, time: int, signs: Numbers) -> None:
     """Look for a known name in what a server says before its side is encrypted."""
     side = 1 if I(flow["state"]) & SERVER_UP else 0
     if signs[SIGN_UP] != side:
@@ -236,6 +238,6 @@ def on_server(flow: Any, b: Octets, time: int, signs: Numbers) -> None:
     rule = certificate_rule(b, at, end, signs)
     if rule:
         flow["verdict"] = UNDECIDED
-        on_name(flow, rule, NAMED_CERTIFICATE, time)
+        on_name(flow, meter, rule, NAMED_CERTIFICATE, time)
     if rule or ends_plain(b, at, end):
         flow["state"] = I(flow["state"]) & ~AWAITS

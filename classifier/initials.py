@@ -69,7 +69,7 @@ def on_initials(
             make_keys(row, ID, u8(row, ID_SIZE), salt, signs)
             opened = open_initial(b, at, end, salt, number, stop, row, plain, signs)
         if opened:
-            on_quic_hello(flow, note, hellos, which, time, signs)
+            on_quic_hello(flow, meter, note, hellos, which, time, signs)
         elif fresh:
             drop_row(hellos, note)
         at = stop
@@ -77,7 +77,7 @@ def on_initials(
 
 @kernel
 def on_quic_hello(
-    flow: Any, note: Any, hellos: Octets, which: int, time: int, signs: Numbers
+    flow: Any, meter: Numbers, note: Any, hellos: Octets, which: int, time: int, signs: Numbers
 ) -> None:
     """Judge a QUIC flow by what its client's hello has said so far."""
     row = hellos[which]
@@ -90,17 +90,17 @@ def on_quic_hello(
         if flow["verdict"] == NOT_CALL and flow["app"] == NOBODY:
             flow["verdict"] = UNDECIDED
     if rule:
-        on_name(flow, rule, NAMED_QUIC, time)
+        on_name(flow, meter, rule, NAMED_QUIC, time)
     elif whole:
-        conclude(flow, OPEN_QUIC, 0, time)
+        conclude(flow, meter, OPEN_QUIC, 0, time)
     if whole:
         note["greets"] = GREETED
         drop_row(hellos, note)
 
 
 @kernel
-def on_chlo(flow: Any, time: int, signs: Numbers) -> None:
+def on_chlo(flow: Any, meter: Numbers, time: int, signs: Numbers) -> None:
     """Judge Google's QUIC by the host name that its CHLO told in plain."""
     rule = text_rule(signs)
     if rule:
-        on_name(flow, rule, NAMED_QUIC, time)
+        on_name(flow, meter, rule, NAMED_QUIC, time)

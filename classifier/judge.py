@@ -13,7 +13,19 @@ from typing import Any
 
 from captures.compiled import I, kernel
 from classifier.apps.webrtc import IS_RTSP
-from classifier.flow import AWAITS, QUIC, SETTLED, WITHOUT
+from classifier.flow import (
+    AWAITS,
+    CLAIM_KEYS,
+    CLAIMS,
+    LOG,
+    MAKER_AT,
+    METER_LISTEN,
+    METER_SPOKEN,
+    QUIC,
+    SETTLED,
+    WITHOUT,
+    Numbers,
+)
 from classifier.verdicts import (
     CERTAIN,
     CONTROL,
@@ -114,16 +126,59 @@ def heard(flow: Any, found: int) -> int:
 
 
 @kernel
-def conclude(flow: Any, found: int, argument: int, time: int) -> bool:
+def claimed(found: int, meter: Numbers) -> int:
+    """Return an evidence with the verdict, app and confidence that its support allows it to say.
+
+    It stays as it is where the meter holds no claim for it.
+    """
+    most = (found >> 20) & 15
+    key = found & 0xFFFF
+    claim = meter[CLAIMS + key + (CLAIM_KEYS if most == NOT_CALL else 0)]
+    if claim == 0:
+        return found
+    verdict, app = min(most, (claim >> 16) & 3), (claim >> 8) & 0xFF
+    return I(((claim & 0xFF) << 24) | (verdict << 20) | (found & 0xF0000) | (app << 8) | key & 0xFF)
+
+
+@kernel
+def agreed(flow: Any, found: int, said: int, meter: Numbers) -> int:
+    """Return what an evidence says where another sign of the same app was seen in its flow.
+
+    A sign that may lead to certainty, but is not supported enough, is remembered. Two different
+    ones of one app are certain together: both are wrong less often than either, with the chance
+    of either's error as if they were independent.
+    """
+    verdict, app = (said >> 20) & 15, (said >> 8) & 0xFF
+    if verdict != UNSURE or (found >> 20) & 15 != CERTAIN or app in (NONE, RTC):
+        return said
+    key, hint = found & 0xFFFF, I(flow["hint"])
+    if hint == 0 or hint >> 8 != key >> 8 or hint == key:
+        flow["hint"] = key
+        maker = I(meter[CLAIMS + key]) >> MAKER_AT
+        if maker == 0:
+            return said
+        return (said & 0xF00FF) | (CERTAIN << 20) | (maker << 24) | (maker_of(app) << 8)
+    doubt = (100 - (said >> 24)) * (100 - (I(meter[CLAIMS + hint]) & 0xFF))
+    return (said & 0xFFFFF) | (CERTAIN << 20) | (min(99, (10_000 - doubt) // 100) << 24)
+
+
+@kernel
+def conclude(flow: Any, meter: Numbers, found: int, argument: int, time: int) -> bool:
     """Put an evidence into a flow's record where it says more; returns whether it did.
 
-    found: a packed evidence (classifier.evidence), 0 for none; argument: the number its sentence
-    shows; time: the packet's, in ns.
+    meter: an engine's, with what each evidence may say; found: a packed evidence
+    (classifier.evidence), 0 for none; argument: the number its sentence shows; time: the packet's,
+    in ns.
     """
     if heard(flow, found) == 0:
         return False
-    verdict, role = (found >> 20) & 15, (found >> 16) & 15
-    app = (found >> 8) & 0xFF
+    spoken = meter[METER_SPOKEN]
+    if spoken < meter[METER_LISTEN]:
+        meter[LOG + 2 * spoken], meter[LOG + 2 * spoken + 1] = found, flow["first_record"]
+        meter[METER_SPOKEN] = spoken + 1
+    said = agreed(flow, found, claimed(found, meter), meter)
+    verdict, role = (said >> 20) & 15, (said >> 16) & 15
+    app = (said >> 8) & 0xFF
     old, new = rank(I(flow["verdict"]), I(flow["app"])), rank(verdict, app)
     known = I(flow["app"])
     if new <= old:
@@ -137,9 +192,9 @@ def conclude(flow: Any, found: int, argument: int, time: int) -> bool:
     if old >= CERTAIN_CALL and role_rank(I(flow["role"])) > role_rank(role) and role != MESSAGING:
         role = I(flow["role"])
     flow["verdict"], flow["app"], flow["role"] = verdict, app, role
-    flow["confidence"] = (found >> 24) & 0x7F
+    flow["confidence"] = (said >> 24) & 0x7F
     flow["evidence"] = found & 0xFFFF
-    flow["argument"] = argument
+    flow["argument"] = argument & 0xFFFFFFFF
     flow["verdict_packets"] = min(I(flow["payload_packets"]), 65535)
     flow["verdict_time"] = time
     return True

@@ -95,7 +95,7 @@ def inspect_dns(
     read = read_dns(b, at, end, time, context, meter, signs)
     if read == 0:
         return False
-    conclude(flow, IS_DNS, 0, time)
+    conclude(flow, meter, IS_DNS, 0, time)
     if (read - 1) >> 8 == TEAMS:
         client = SIGN_SOURCE_AT if signs[SIGN_TARGET_PORT] in DNS_PORTS else SIGN_TARGET_AT
         key = packet_key(b, signs[client], signs[SIGN_VERSION], CLIENT_HINT)
@@ -130,12 +130,12 @@ def recall_cut(context: Records, b: Octets, time: int, signs: Numbers) -> int:
 
 @inlined
 def ask_context(
-    flow: Any, note: Any, context: Records, b: Octets, time: int, signs: Numbers
+    flow: Any, meter: Numbers, note: Any, context: Records, b: Octets, time: int, signs: Numbers
 ) -> None:
     """Name a flow by its endpoints where set-up told them; asked at packets 1, 2, 4, 8, ..."""
     seen = I(note["seen"])
     if flow["verdict"] == NOT_CALL or is_named(flow):
-        steady(flow, note, time)
+        steady(flow, meter, note, time)
         return
     if seen & (seen - 1):
         return
@@ -160,7 +160,7 @@ def ask_context(
     app, source, how = known & 0xFF, (known >> 8) & 0xFF, NAMED_PAIR if paired else NAMED_SOCKET
     if app == NOBODY:
         if flow["verdict"] != CERTAIN:
-            conclude(flow, STREAMED, 0, time)
+            conclude(flow, meter, STREAMED, 0, time)
         return
     if source == LEARN_STUN:
         how = NAMED_STUN
@@ -173,16 +173,16 @@ def ask_context(
     role = MEDIA if best_run(note) > 0 else SETUP
     if source == LEARN_SDP and note["rtcp"] and role == SETUP:
         role = CONTROL
-    conclude(flow, pack(app, how, CERTAIN, role, 85), 0, time)
+    conclude(flow, meter, pack(app, how, CERTAIN, role), 0, time)
 
 
 @kernel
-def steady(flow: Any, note: Any, time: int) -> None:
+def steady(flow: Any, meter: Numbers, note: Any, time: int) -> None:
     """Take a steady stream of an app whose media is not RTP for its media."""
     if flow["app"] != TELEGRAM or flow["role"] != SETUP or note["pings"]:
         return
     if note["seen"] == STEADY_PACKETS and time - I(note["first_time"]) < STEADY_TIME:
-        conclude(flow, TELEGRAM_STREAM, 0, time)
+        conclude(flow, meter, TELEGRAM_STREAM, 0, time)
 
 
 @kernel

@@ -69,18 +69,18 @@ def finish(flow: Any, note: Any, meter: Numbers, model: Records) -> None:
         return
     time = I(flow["last_time"])
     if note["hello"] and flow["proto"] == TCP and note["greets"] > 0:
-        conclude(flow, IS_TLS, 0, time)
+        conclude(flow, meter, IS_TLS, 0, time)
     for track in range(TRACKS):
         if note["rtp_type"][track] != 255 and note["rtp_run"][track] >= 2:
-            conclude(flow, RTP_HINT, I(note["rtp_type"][track]), time)
+            conclude(flow, meter, RTP_HINT, I(note["rtp_type"][track]), time)
     if note["rtcp_same"] >= 1:
-        conclude(flow, RTCP_STREAM, 0, time)
+        conclude(flow, meter, RTCP_STREAM, 0, time)
     if note["rtcp"] >= 1 and note["rtcp"] == note["seen"]:
-        conclude(flow, RTCP_HINT, 0, time)
+        conclude(flow, meter, RTCP_HINT, 0, time)
     if flow["verdict"] == UNDECIDED and flow["proto"] == UDP:
         found = ask(note, model, I(meter[METER_BLIND]))
-        conclude(flow, found, asked_with(note, model), time)
-    conclude(flow, NOTHING_FOUND, I(note["seen"]), time)
+        conclude(flow, meter, found, asked_with(note, model), time)
+    conclude(flow, meter, NOTHING_FOUND, I(note["seen"]), time)
 
 
 @kernel
@@ -89,6 +89,6 @@ def settle(flow: Any, notes: Records, meter: Numbers, model: Records) -> None:
     if flow["note"]:
         finish(flow, notes[I(flow["note"]) - 1], meter, model)
     elif flow["payload_packets"] == 0:
-        conclude(flow, NO_PAYLOAD, 0, I(flow["last_time"]))
+        conclude(flow, meter, NO_PAYLOAD, 0, I(flow["last_time"]))
     else:
-        conclude(flow, NOTHING_FOUND, 0, I(flow["last_time"]))
+        conclude(flow, meter, NOTHING_FOUND, 0, I(flow["last_time"]))

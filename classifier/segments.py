@@ -66,7 +66,7 @@ def inspect_tcp(
         return
     first = note["seen"] == 1
     if I(flow["state"]) & AWAITS and not goes_on(note, hellos, signs):
-        on_server(flow, b, time, signs)
+        on_server(flow, meter, b, time, signs)
         return
     if note["hello"] and on_more(flow, note, context, hellos, meter, b, time, signs):
         return
@@ -75,18 +75,18 @@ def inspect_tcp(
         on_segment(flow, note, context, hellos, meter, b, time, signs)
         return
     if tls != NOT_TLS and note["stun"] == 0:
-        on_nameless_tls(flow, context, b, time, signs)
+        on_nameless_tls(flow, meter, context, b, time, signs)
         if is_server_hello(b, at, end):
             await_certificate(flow, I(signs[SIGN_UP]))
             if I(flow["state"]) & AWAITS:
-                on_server(flow, b, time, signs)
+                on_server(flow, meter, b, time, signs)
         return
     if is_rtsp(b, at, end):
         learn_transport(b, at, end, time, context, meter, signs)
-        conclude(flow, IS_RTSP, 0, time)
+        conclude(flow, meter, IS_RTSP, 0, time)
         return
     if read_http(b, at, end, signs):
-        on_host(flow, b, time, signs)
+        on_host(flow, meter, b, time, signs)
         return
     found = heard(flow, whatsapp_tcp(b, at, end, first))
     found = found or heard(flow, messenger_tcp(b, at, end, first))
@@ -99,7 +99,7 @@ def inspect_tcp(
         if found == SIP_MESSAGE:
             learn_sdp(b, at, end, (found >> 8) & 0xFF, time, context, meter)
             teach_hosts(context, meter, b, at, end, size, time, signs)
-        conclude(flow, found, size, time)
+        conclude(flow, meter, found, size, time)
         if found in (H225, H245):
             learn_channels(b, at, end, time, context, meter, signs)
         return
@@ -132,15 +132,15 @@ def early_base(signs: Numbers) -> int:
 
 
 @kernel
-def on_host(flow: Any, b: Octets, time: int, signs: Numbers) -> None:
+def on_host(flow: Any, meter: Numbers, b: Octets, time: int, signs: Numbers) -> None:
     """Judge plain HTTP by its Host field."""
     rule = I(0)
     if signs[SIGN_NAME_KIND]:
         rule = name_rule(b, signs[SIGN_NAME_AT], signs[SIGN_NAME_LENGTH], 0, signs)
     if rule:
-        conclude(flow, pack(rule >> 8, NAMED_TLS, NOT_CALL, MESSAGING, 80), 0, time)
+        conclude(flow, meter, pack(rule >> 8, NAMED_TLS, NOT_CALL, MESSAGING), 0, time)
     else:
-        conclude(flow, IS_HTTP, 0, time)
+        conclude(flow, meter, IS_HTTP, 0, time)
 
 
 @kernel
@@ -161,7 +161,7 @@ def on_framed(
         on_stun(flow, note, context, meter, b, size, time, signs)
         return
     if u8(b, at) >> 4 == 4 and (I(flow["state"]) & ALLOCATED or are_channels(b, at, end, size)):
-        on_channels(flow, note, b, at, end, size, time, signs)
+        on_channels(flow, meter, note, b, at, end, size, time, signs)
         return
     for _ in range(16):
         if end - at < 14:
@@ -175,7 +175,7 @@ def on_framed(
             if u32(b, at + 4) == COOKIE:
                 on_stun(flow, note, context, meter, b, length, time, signs)
         elif u8(b, at) >> 6 == 2:
-            on_framed_media(flow, note, b, at, stop, length, time, signs)
+            on_framed_media(flow, meter, note, b, at, stop, length, time, signs)
         at, size = at + length, size - length
 
 
@@ -197,7 +197,15 @@ def are_channels(b: Octets, at: int, end: int, size: int) -> bool:
 
 @kernel
 def on_channels(
-    flow: Any, note: Any, b: Octets, at: int, end: int, size: int, time: int, signs: Numbers
+    flow: Any,
+    meter: Numbers,
+    note: Any,
+    b: Octets,
+    at: int,
+    end: int,
+    size: int,
+    time: int,
+    signs: Numbers,
 ) -> None:
     """Read RTP and RTCP in TURN's ChannelData over TCP, padded to 4 octets (RFC 8656, 12.5)."""
     for _ in range(16):
@@ -208,24 +216,32 @@ def on_channels(
             return
         if u8(b, at + 4) >> 6 == 2:
             stop = min(end, at + 4 + length)
-            on_framed_media(flow, note, b, at + 4, stop, length, time, signs)
+            on_framed_media(flow, meter, note, b, at + 4, stop, length, time, signs)
         step = (length + 7) & ~3
         at, size = at + step, size - step
 
 
 @kernel
 def on_framed_media(
-    flow: Any, note: Any, b: Octets, at: int, end: int, size: int, time: int, signs: Numbers
+    flow: Any,
+    meter: Numbers,
+    note: Any,
+    b: Octets,
+    at: int,
+    end: int,
+    size: int,
+    time: int,
+    signs: Numbers,
 ) -> None:
     """Read RTP or RTCP in an RFC 4571 frame."""
     source = read_rtcp(b, at, end, size)
     if source:
-        on_rtcp(flow, note, b, at, source - 1, time)
+        on_rtcp(flow, meter, note, b, at, source - 1, time)
     elif looks_like_rtp(b, at, end, size):
         track = track_rtp(note, b, at, end, time, signs)
         if track >= 0:
             run, kind = I(note["rtp_run"][track]), I(note["rtp_type"][track])
             if flow["verdict"] == CERTAIN:
-                on_stream(flow, note, b, at, run, kind, False, time, signs)
+                on_stream(flow, meter, note, b, at, run, kind, False, time, signs)
             elif run >= 5:
-                conclude(flow, RTP_STREAM, kind, time)
+                conclude(flow, meter, RTP_STREAM, kind, time)

@@ -71,6 +71,7 @@ def best_run(note: Any) -> int:
 @kernel
 def on_media(
     flow: Any,
+    meter: Numbers,
     note: Any,
     context: Records,
     b: Octets,
@@ -84,23 +85,23 @@ def on_media(
     """Read RTP or RTCP; returns whether the payload surely is one of them."""
     source = read_rtcp(b, at, end, size)
     if source:
-        conclude(flow, whatsapp_probe(b, at, end), 0, time)
+        conclude(flow, meter, whatsapp_probe(b, at, end), 0, time)
         if note["rtcp"]:
-            conclude(flow, signal_rtcp(b, at, end, size, source - 1), source - 1, time)
+            conclude(flow, meter, signal_rtcp(b, at, end, size, source - 1), source - 1, time)
         if not is_named(flow):
-            by_source(flow, context, source - 1, CONTROL, time)
+            by_source(flow, meter, context, source - 1, CONTROL, time)
             if fills(b, at, end, size) and not I(flow["state"]) & QUIC:
-                conclude(flow, RTCP_COMPOUND, 0, time)
-        return on_rtcp(flow, note, b, at, source - 1, time)
+                conclude(flow, meter, RTCP_COMPOUND, 0, time)
+        return on_rtcp(flow, meter, note, b, at, source - 1, time)
     if not looks_like_rtp(b, at, end, size):
         return False
     track = track_rtp(note, b, at, end, time, signs)
     if track < 0:
         if signs[SIGN_RTP_PROFILE] - 1 == 0xDEBE:
-            conclude(flow, whatsapp_rtp(u8(b, at + 1) & 0x7F, 0xDEBE, 0, 0, 1), 0, time)
+            conclude(flow, meter, whatsapp_rtp(u8(b, at + 1) & 0x7F, 0xDEBE, 1), 0, time)
         return False
     run, kind = I(note["rtp_run"][track]), I(note["rtp_type"][track])
-    found = app_of_rtp(flow, note, track, time, signs)
+    found = app_of_rtp(flow, note, track, signs)
     argument = kind
     if found == 0:
         here, there = I(signs[SIGN_SOURCE_PORT]), I(signs[SIGN_TARGET_PORT])
@@ -112,22 +113,22 @@ def on_media(
         source = I(note["rtp_ssrc"][track])
         found = heard(flow, nameless_rtp(note, track, time, signs))
         argument = source if (found >> 8) & 0xFF == SIGNAL else kind
-        if found == 0 and run >= 1 and by_source(flow, context, source, MEDIA, time):
+        if found == 0 and run >= 1 and by_source(flow, meter, context, source, MEDIA, time):
             return True
-    if found and conclude(flow, found, argument, time):
+    if found and conclude(flow, meter, found, argument, time):
         return True
     if run >= 3 and not is_named(flow) and note["stun"] == 0:
-        by_host(flow, context, b, kind, time, signs)
-    on_stream(flow, note, b, at, run, kind, relayed, time, signs)
+        by_host(flow, meter, context, b, kind, time, signs)
+    on_stream(flow, meter, note, b, at, run, kind, relayed, time, signs)
     return run >= 1
 
 
 @kernel
-def app_of_rtp(flow: Any, note: Any, track: int, time: int, signs: Numbers) -> int:
+def app_of_rtp(flow: Any, note: Any, track: int, signs: Numbers) -> int:
     """Return the evidence of an app whose streams show it whatever else the flow holds."""
     run, kind = I(note["rtp_run"][track]), I(note["rtp_type"][track])
-    profile, clock = I(signs[SIGN_RTP_PROFILE]) - 1, clock_rate(note, track, time)
-    found = whatsapp_rtp(kind, profile, clock, ticks_per_packet(note, track), run)
+    profile = I(signs[SIGN_RTP_PROFILE]) - 1
+    found = whatsapp_rtp(kind, profile, run)
     found = heard(flow, found)
     if found == 0:
         found = heard(flow, line_rtp(profile, run))
@@ -144,38 +145,43 @@ def nameless_rtp(note: Any, track: int, time: int, signs: Numbers) -> int:
     source = I(note["rtp_ssrc"][track])
     passed = (I(note["rtp_stamp"][track]) - I(note["rtp_first_stamp"][track])) & 0xFFFFFFFF
     found = signal_rtp(kind, source, run, I(note["stun"]))
-    found = found or discord_rtp(kind, profile, clock, run, source, passed)
+    found = found or discord_rtp(kind, profile, run, source, passed)
     found = found or family_rtp(kind, profile, clock, run)
     return found or kakaotalk_rtp(kind, profile, clock, ticks_per_packet(note, track), run)
 
 
 @kernel
-def by_source(flow: Any, context: Records, source: int, role: int, time: int) -> bool:
+def by_source(
+    flow: Any, meter: Numbers, context: Records, source: int, role: int, time: int
+) -> bool:
     """Name a flow by a media source that was seen in an app's call; returns whether it was."""
     app = app_of_source(context, source, time)
     if app == 0:
         return False
-    return conclude(flow, pack(app, NAMED_SOURCE, CERTAIN, role, 80), source, time)
+    return conclude(flow, meter, pack(app, NAMED_SOURCE, CERTAIN, role), source, time)
 
 
 @kernel
-def by_host(flow: Any, context: Records, b: Octets, kind: int, time: int, signs: Numbers) -> None:
+def by_host(
+    flow: Any, meter: Numbers, context: Records, b: Octets, kind: int, time: int, signs: Numbers
+) -> None:
     """Name a stream by what SIP announced at its host: its type, or where that is cut, a call.
 
     A stream that ICE set up is never named so: browsers do not tell SIP their types.
     """
     app = host_app(context, b, TYPE_HINT + kind, time, signs)
     if app:
-        conclude(flow, pack(app, ANNOUNCED, CERTAIN, MEDIA, 75), kind, time)
+        conclude(flow, meter, pack(app, ANNOUNCED, CERTAIN, MEDIA), kind, time)
     elif kind <= STATIC:
         app = host_app(context, b, HOST_HINT, time, signs)
         if app:
-            conclude(flow, pack(app, SAME_HOST, CERTAIN, MEDIA, 65), kind, time)
+            conclude(flow, meter, pack(app, SAME_HOST, CERTAIN, MEDIA), kind, time)
 
 
 @kernel
 def on_stream(
     flow: Any,
+    meter: Numbers,
     note: Any,
     b: Octets,
     at: int,
@@ -188,19 +194,19 @@ def on_stream(
     """Judge an RTP stream that has no app's mark by its run and its flow's set-up."""
     if flow["verdict"] == CERTAIN:
         if run >= 1 and flow["role"] in (SETUP, CONTROL):
-            conclude(flow, pack(I(flow["app"]), MEDIA_OF_CALL, CERTAIN, MEDIA, 95), kind, time)
+            conclude(flow, meter, pack(I(flow["app"]), MEDIA_OF_CALL, CERTAIN, MEDIA), kind, time)
         return
     if u32(b, at + 8) == 0:
         return
     if run >= 1 and (kind in MPEG or is_group(b, signs)):
-        conclude(flow, BROADCAST, kind, time)
+        conclude(flow, meter, BROADCAST, kind, time)
         return
     usual = kind >= 96 or kind <= 34 or note["stun"] > 0
     if run >= (3 if usual else 8):
         found = SNAPCHAT_STREAM if I(flow["state"]) & QUIC else RTP_STREAM
-        conclude(flow, found, kind, time)
+        conclude(flow, meter, found, kind, time)
     elif relayed and run >= 1:
-        conclude(flow, RELAYED_MEDIA, kind, time)
+        conclude(flow, meter, RELAYED_MEDIA, kind, time)
 
 
 @kernel
@@ -213,7 +219,9 @@ def is_group(b: Octets, signs: Numbers) -> bool:
 
 
 @kernel
-def on_rtcp(flow: Any, note: Any, b: Octets, at: int, source: int, time: int) -> bool:
+def on_rtcp(
+    flow: Any, meter: Numbers, note: Any, b: Octets, at: int, source: int, time: int
+) -> bool:
     """Judge an RTCP packet; returns whether it surely is one."""
     note["rtcp"] = min(I(note["rtcp"]) + 1, 65535)
     same = source != 0 and I(note["rtcp_ssrc"]) == source
@@ -223,8 +231,8 @@ def on_rtcp(flow: Any, note: Any, b: Octets, at: int, source: int, time: int) ->
     quic = I(flow["state"]) & QUIC != 0
     if flow["verdict"] == CERTAIN and not (quic and flow["app"] == RTC):
         if flow["role"] == SETUP and is_report(b, at):
-            conclude(flow, pack(I(flow["app"]), MEDIA_OF_CALL, CERTAIN, CONTROL, 90), 0, time)
+            conclude(flow, meter, pack(I(flow["app"]), MEDIA_OF_CALL, CERTAIN, CONTROL), 0, time)
         return True
     if note["rtcp_same"] >= 2:
-        conclude(flow, SNAPCHAT_REPORTS if quic else RTCP_STREAM, 0, time)
+        conclude(flow, meter, SNAPCHAT_REPORTS if quic else RTCP_STREAM, 0, time)
     return same

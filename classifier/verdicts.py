@@ -60,5 +60,16 @@ def family(app: int) -> str:
     return APPS[maker]
 
 
+def recognises(said: int, app: int) -> bool:
+    """Tell whether what is said of a call's flow names its app as far as the flow can tell.
+
+    A call of no named app has no name; Skype and Teams share a stack whole, so their maker's name
+    is theirs.
+    """
+    if said == RTC:
+        return app == OTHER_RTC
+    return said == app or (said == MICROSOFT and app in MADE_BY[MICROSOFT])
+
+
 #: The family of each app, by the app's number.
 FAMILIES = tuple(family(app) for app in range(len(APPS)))

@@ -16,7 +16,7 @@ from experiments.commands import bench, captures, new, policy, runs
 from experiments.commands.aa import aa
 from experiments.commands.experiment import evaluate, plan, run
 from experiments.commands.flows import classify, explain
-from experiments.commands.lab import conformance, doctor, fuzz, train, warm_up
+from experiments.commands.lab import conformance, doctor, fuzz, support, train, warm_up
 from experiments.commands.localise import localise
 from experiments.commands.replay import replay
 from experiments.commands.results import badge, compare, report
@@ -31,8 +31,8 @@ app = typer.Typer(
 
 #: As the help lists them.
 COMMANDS = (
-    run, plan, replay, evaluate, fuzz, warm_up, classify, explain, localise, aa, train, report,
-    doctor,
+    run, plan, replay, evaluate, fuzz, warm_up, classify, explain, localise, aa, train, support,
+    report, doctor,
     conformance, compare, badge,
 )  # fmt: skip
 GROUPS = (captures.app, bench.app, policy.app, runs.app, new.app)

@@ -25,6 +25,7 @@ from classifier.flow import METER_FREE, SETTLED
 from classifier.marks import Counted, Mark, marks
 from classifier.protocols.rtp import clock_rate
 from classifier.signs import SIGN_PAYLOAD_AT, SIGN_PAYLOAD_SIZE, SIGN_RTP_AT, SIGN_UP
+from classifier.support import in_words
 from classifier.table import columns
 from classifier.verdicts import APPS, NOT_CALL, ROLES, VERDICTS
 from classifier.walk import Packet, layers, walk
@@ -348,6 +349,7 @@ def packet_document(moment: Moment, number: int, reveal: bool) -> Document:
         "read": reading(packet, stream_of(packet, moment.streams, reveal), reveal),
         "inspected": not closed,
         "rule": sentence(*moment.spoken, 0) if moment.spoken else None,
+        "support": in_words(moment.spoken[0]) if moment.spoken else None,
         "counted": found.what if isinstance(found, Counted) else None,
         "before": before._asdict(),
         "after": after._asdict(),

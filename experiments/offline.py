@@ -54,6 +54,17 @@ def classify_packets(
     return [row | {"frame": frame} for row, frame in zip(said, frames, strict=True)], numbers
 
 
+def classified_rows(item: Item, switches: Mapping[str, Any] | None = None) -> list[Row]:
+    """Return the rows of one capture's flows, each held against its truth.
+
+    switches: options of the engine.
+    """
+    said, numbers = classify_packets(read_with_notices(item.path)[0], item.capture.name, switches)
+    rows = [_row(item, flow) for flow in said]
+    _attach_truth(item, rows, numbers)
+    return rows
+
+
 def examine(item: Item) -> Seen:
     """Classify one capture and hold every flow against its truth."""
     packets, notices = read_with_notices(item.path)

@@ -40,6 +40,7 @@ COLUMNS: dict[str, dict[str, Any]] = {
         "last_ts": _REAL,
         "verdict": _TEXT,
         "app": _TEXT,
+        "family": _TEXT,
         "role": _TEXT,
         "confidence": _REAL,
         "packets_to_verdict": _INT,

@@ -155,6 +155,7 @@ def change(packet: Document) -> Iterator[Text]:
     """Yield which rule spoke and what it changed."""
     before, after = packet["before"], packet["after"]
     yield Text(f"   rule     {packet['rule']}")
+    yield Text(f"   support  {packet['support']}")
     text = Text(f"   verdict  {named(before)} -> ")
     text.append(named(after), SHADES.get(after["verdict"], "bold"))
     text.append(f", confidence {after['confidence']:.2f}")

@@ -200,10 +200,18 @@ STUN = {
 }
 
 
+#: Octets of attribute 0x4000 in WhatsApp's Allocate.
+WHATSAPP_VALUE = 102
+
+
 def stun_message(word: str, about: str) -> bytes:
-    """Return a STUN message (RFC 8489); `about` is an attribute's type in hexadecimal."""
+    """Return a STUN message (RFC 8489); `about` is an attribute's type in hexadecimal.
+
+    Its value has 4 octets, that of 4000 the 102 that WhatsApp sends.
+    """
     kind = STUN[word.removesuffix("-answer")] | (0x0100 if word.endswith("-answer") else 0)
-    body = struct.pack(">HH", int(about, 16), 4) + bytes(4) if about else b""
+    size = WHATSAPP_VALUE if about == "4000" else 4
+    body = struct.pack(">HH", int(about, 16), size) + bytes(size) if about else b""
     transaction = word.removesuffix("-answer").ljust(12, "-").encode()[:12]
     return struct.pack(">HHI", kind, len(body), COOKIE) + transaction + body
 

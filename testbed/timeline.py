@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from captures.calls import Call
-from classifier.verdicts import APPS, CERTAIN
+from classifier.verdicts import APPS, CERTAIN, recognises
 from testbed.call import Judge
 from testbed.places import CALLER, FAR
 from testbed.virtual import Simulation
@@ -117,7 +117,11 @@ def recognised(simulation: Simulation, call: Call, own: Mask, begin: int) -> flo
     moments = []
     for number in np.unique(simulation.flow[own & (met >= 0)]).tolist():
         flow = simulation.flows[number]
-        if number >= 0 and flow["verdict"] == CERTAIN and flow["app"] == APPS.index(call.app):
+        if (
+            number >= 0
+            and flow["verdict"] == CERTAIN
+            and recognises(int(flow["app"]), APPS.index(call.app))
+        ):
             wait = int(flow["verdict_time"]) - int(flow["first_time"])
             moments.append(int(met[(simulation.flow == number) & (met >= 0)].min()) + wait)
     return max(min(moments) - begin, 0) / 1e9 if moments else None

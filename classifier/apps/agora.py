@@ -12,7 +12,9 @@ from captures.octets import Octets, u8, u16, u32
 from classifier.evidence import evidence
 from classifier.verdicts import AGORA, CERTAIN, SETUP
 
-HELLO = evidence(AGORA, 1, CERTAIN, SETUP, 90, "SD-RTN hello with a server name (published)")
+HELLO = evidence(
+    AGORA, 1, CERTAIN, SETUP, "SD-RTN hello with a server name (published)", published=("nDPI",)
+)
 
 
 @kernel

@@ -14,12 +14,18 @@ from captures.octets import Octets, u32
 from classifier.evidence import evidence
 from classifier.verdicts import CERTAIN, DISCORD, MEDIA, SETUP
 
-DISCOVERY = evidence(DISCORD, 1, CERTAIN, SETUP, 97, "Discord IP discovery of 74 octets")
-PING = evidence(DISCORD, 2, CERTAIN, SETUP, 95, "Discord ping 13 37 CA FE")
-VOICE = evidence(DISCORD, 3, CERTAIN, MEDIA, 80, "RTP payload type 120 at 48 kHz with 0xBEDE")
+DISCOVERY = evidence(
+    DISCORD,
+    1,
+    CERTAIN,
+    SETUP,
+    "Discord IP discovery of 74 octets",
+    spec="Discord's developer documentation",
+)
+PING = evidence(DISCORD, 2, CERTAIN, SETUP, "Discord ping 13 37 CA FE")
 
 SMALL_SOURCE = evidence(
-    DISCORD, 4, CERTAIN, MEDIA, 80, "RTP payload type 120 in frames of 20 ms, 0xBEDE, small source"
+    DISCORD, 4, CERTAIN, MEDIA, "RTP payload type 120 in frames of 20 ms, 0xBEDE, small source"
 )
 
 #: Sources that a server hands out lie here (chance puts one in 256 there).
@@ -41,12 +47,10 @@ def discord_message(b: Octets, at: int, end: int, size: int) -> int:
 
 
 @kernel
-def discord_rtp(kind: int, profile: int, clock: int, run: int, source: int, passed: int) -> int:
+def discord_rtp(kind: int, profile: int, run: int, source: int, passed: int) -> int:
     """Return the evidence in an RTP stream; passed: by how much its stamp rose since it began."""
     if kind != 120 or profile != 0xBEDE or run < 1:
         return 0
-    if run >= 3 and 40_000 <= clock <= 56_000:
-        return VOICE
     if SOURCES[0] <= source < SOURCES[1] and passed > 0 and passed % FRAME == 0:
         return SMALL_SOURCE
     return 0

@@ -26,29 +26,68 @@ from classifier.protocols.stun import APPLE, INTEGRITY
 from classifier.verdicts import CERTAIN, FACETIME, MEDIA, SETUP, UNSURE
 
 EXCHANGE = evidence(
-    FACETIME, 1, CERTAIN, SETUP, 75, "FaceTime message type {x} with a right length (published)"
+    FACETIME,
+    1,
+    CERTAIN,
+    SETUP,
+    "FaceTime message type {x} with a right length (published)",
+    published=("libprotoident",),
 )
-BEEF = evidence(FACETIME, 2, CERTAIN, SETUP, 85, "starts DEADBEEF CAFE or DEAD (published)")
-FRAMES = evidence(FACETIME, 3, CERTAIN, MEDIA, 70, "frames 0x60, type, length (published)")
+BEEF = evidence(
+    FACETIME,
+    2,
+    CERTAIN,
+    SETUP,
+    "starts DEADBEEF CAFE or DEAD (published)",
+    published=("a study of protocol compliance, 2025",),
+)
+FRAMES = evidence(
+    FACETIME,
+    3,
+    CERTAIN,
+    MEDIA,
+    "frames 0x60, type, length (published)",
+    published=("a study of protocol compliance, 2025",),
+)
 PORT_AND_TYPE = evidence(
-    FACETIME, 4, UNSURE, MEDIA, 50, "RTP payload type 104 on FaceTime's port {n} (published)"
+    FACETIME,
+    4,
+    UNSURE,
+    MEDIA,
+    "RTP payload type 104 on FaceTime's port {n} (published)",
+    published=("Aruba", "Dell", "webrtcHacks"),
 )
 OPENING = evidence(
-    FACETIME, 5, UNSURE, SETUP, 50, "16-octet opening and its answer, both ways (published)"
+    FACETIME,
+    5,
+    UNSURE,
+    SETUP,
+    "16-octet opening and its answer, both ways (published)",
+    published=("libprotoident",),
 )
 TOGETHER = evidence(
     FACETIME,
     7,
     CERTAIN,
     MEDIA,
-    75,
     "FaceTime's opening, then RTP type 104 on its port {n} (published)",
+    published=("libprotoident", "Aruba", "Dell", "webrtcHacks"),
 )
-SIP_ON_PORT = evidence(FACETIME, 6, CERTAIN, SETUP, 70, "SIP on FaceTime's port {n} (published)")
+SIP_ON_PORT = evidence(
+    FACETIME,
+    6,
+    CERTAIN,
+    SETUP,
+    "SIP on FaceTime's port {n} (published)",
+    published=("Aruba", "Dell", "webrtcHacks"),
+)
 
 
-CHECK = evidence(
-    FACETIME, 8, CERTAIN, SETUP, 90, "ICE check with Apple's attributes and no USERNAME"
+CHECK = evidence(FACETIME, 8, CERTAIN, SETUP, "ICE check with Apple's attributes and no USERNAME")
+
+
+ANSWER = evidence(
+    FACETIME, 9, CERTAIN, SETUP, "answer to an ICE check with attributes 0x8023 and 0x8024"
 )
 
 
@@ -62,7 +101,7 @@ def facetime_stun(b: Octets, at: int, end: int, size: int, kind: int, traits: in
     if kind == 0x0101 and (traits & ~INTEGRITY) == 0 and n >= 3 and end - at >= 44:
         second = at + 24 + u16(b, at + 22)
         own = u16(b, at + 20) == 0x0020 and end - second >= 4 and u32(b, second) == 0x80230004
-        return CHECK if own else 0
+        return ANSWER if own else 0
     return 0
 
 

@@ -17,8 +17,15 @@ from classifier.evidence import evidence
 from classifier.flow import mix
 from classifier.verdicts import CERTAIN, OTHER_RTC, SETUP
 
-TEAMSPEAK = evidence(OTHER_RTC, 27, CERTAIN, SETUP, 97, 'TeamSpeak 3 opening, "TS3INIT1"')
-MUMBLE = evidence(OTHER_RTC, 28, CERTAIN, SETUP, 90, "Mumble ping, answered with its mark")
+TEAMSPEAK = evidence(OTHER_RTC, 27, CERTAIN, SETUP, 'TeamSpeak 3 opening, "TS3INIT1"', spec="name")
+MUMBLE = evidence(
+    OTHER_RTC,
+    28,
+    CERTAIN,
+    SETUP,
+    "Mumble ping, answered with its mark",
+    spec="Mumble's protocol documentation",
+)
 
 #: "TS3INIT1".
 TS3I, NIT1 = 0x54533349, 0x4E495431

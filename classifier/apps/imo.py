@@ -17,7 +17,14 @@ from classifier.flow import mix
 from classifier.note import may_try
 from classifier.verdicts import CERTAIN, IMO, SETUP
 
-SHAPES = evidence(IMO, 2, CERTAIN, SETUP, 75, "two different datagrams of imo's shapes (published)")
+SHAPES = evidence(
+    IMO,
+    2,
+    CERTAIN,
+    SETUP,
+    "two different datagrams of imo's shapes (published)",
+    published=("nDPI",),
+)
 
 
 @kernel

@@ -16,9 +16,7 @@ from captures.compiled import kernel
 from classifier.evidence import evidence
 from classifier.verdicts import CERTAIN, KAKAOTALK, MEDIA
 
-VOICE = evidence(
-    KAKAOTALK, 1, CERTAIN, MEDIA, 75, "RTP payload type 108 in frames of 60 ms at 16 kHz"
-)
+VOICE = evidence(KAKAOTALK, 1, CERTAIN, MEDIA, "RTP payload type 108 in frames of 60 ms at 16 kHz")
 
 VOICE_TYPE = 108
 #: Ticks of 60 ms at 16 kHz.
@@ -27,7 +25,11 @@ FRAME = 960
 
 @kernel
 def kakaotalk_rtp(kind: int, profile: int, clock: int, ticks: int, run: int) -> int:
-    """Return the evidence in an RTP stream; see whatsapp_rtp for the parameters."""
+    """Return the evidence in an RTP stream.
+
+    clock: in Hz, 0: unknown; profile: of its header extension, -1: none; ticks: of the timestamp
+    per packet.
+    """
     if kind == VOICE_TYPE and profile == -1 and run >= 6 and ticks == FRAME:
         return VOICE if 12_000 <= clock <= 20_500 else 0
     return 0

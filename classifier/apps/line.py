@@ -16,11 +16,23 @@ from captures.octets import Octets, u8, u16
 from classifier.evidence import evidence
 from classifier.verdicts import CERTAIN, LINE, MEDIA, SETUP
 
-FRAMES = evidence(LINE, 1, CERTAIN, SETUP, 90, "two frames 0xD0 with their own length and a count")
-PROFILE = evidence(LINE, 2, CERTAIN, MEDIA, 95, "RTP header extension profile 0x0240")
+FRAMES = evidence(
+    LINE,
+    1,
+    CERTAIN,
+    SETUP,
+    "two frames 0xD0 with their own length and a count",
+    published=("nDPI",),
+)
+PROFILE = evidence(LINE, 2, CERTAIN, MEDIA, "RTP header extension profile 0x0240")
 
 OLD_FRAMES = evidence(
-    LINE, 3, CERTAIN, SETUP, 80, "two datagrams filled by frames B6, type, length (published)"
+    LINE,
+    3,
+    CERTAIN,
+    SETUP,
+    "two datagrams filled by frames B6, type, length (published)",
+    published=("nDPI",),
 )
 
 

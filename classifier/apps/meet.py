@@ -20,13 +20,20 @@ from classifier.evidence import evidence
 from classifier.protocols.stun import GOOGLE
 from classifier.verdicts import CERTAIN, MEET, SETUP
 
-PORT = evidence(MEET, 2, CERTAIN, SETUP, 80, "WebRTC with Google's media port {n}")
+PORT = evidence(
+    MEET,
+    2,
+    CERTAIN,
+    SETUP,
+    "WebRTC with Google's media port {n}",
+    published=("Google's list for firewalls",),
+)
 
 ECHO = evidence(
-    MEET, 3, CERTAIN, SETUP, 85, "answer to an ICE check that repeats its user name, 16 characters"
+    MEET, 3, CERTAIN, SETUP, "answer to an ICE check that repeats its user name, 16 characters"
 )
-DUO = evidence(MEET, 4, CERTAIN, SETUP, 80, "STUN attribute 0xFF03 (published)")
-CERTIFICATE = evidence(MEET, 5, CERTAIN, SETUP, 95, 'DTLS certificate for "hangouts"')
+DUO = evidence(MEET, 4, CERTAIN, SETUP, "STUN attribute 0xFF03 (published)", published=("nDPI",))
+CERTIFICATE = evidence(MEET, 5, CERTAIN, SETUP, 'DTLS certificate for "hangouts"', spec="name")
 
 #: Characters of a user name that are the server's.
 SERVER_PART = 16

@@ -31,36 +31,55 @@ from classifier.evidence import evidence
 from classifier.protocols.stun import CHALLENGE, DABA, INTEGRITY, META_ATTRIBUTE
 from classifier.verdicts import CERTAIN, MEDIA, MESSENGER, META, SETUP, WHATSAPP
 
-ATTRIBUTE = evidence(META, 1, CERTAIN, SETUP, 97, "STUN attribute of 0x4000-0x4007")
-METHOD = evidence(META, 2, CERTAIN, SETUP, 97, "STUN type {x}")
+ATTRIBUTE = evidence(META, 1, CERTAIN, SETUP, "STUN attribute of 0x4000-0x4007")
+METHOD = evidence(META, 2, CERTAIN, SETUP, "STUN type {x}")
 
 WHATSAPP_ALONE = evidence(
-    WHATSAPP, 1, CERTAIN, SETUP, 97, "STUN attribute {x} of 102 octets and nothing else"
+    WHATSAPP,
+    1,
+    CERTAIN,
+    SETUP,
+    "STUN attribute {x} of 102 octets and nothing else",
+    maker=ATTRIBUTE,
 )
-WHATSAPP_LONG = evidence(WHATSAPP, 2, CERTAIN, SETUP, 95, "STUN attribute {x} of 150 octets first")
-WHATSAPP_METHOD = evidence(WHATSAPP, 3, CERTAIN, SETUP, 95, "STUN type {x}, seen in WhatsApp alone")
+WHATSAPP_LONG = evidence(
+    WHATSAPP, 2, CERTAIN, SETUP, "STUN attribute {x} of 150 octets first", maker=ATTRIBUTE
+)
+WHATSAPP_METHOD = evidence(
+    WHATSAPP, 3, CERTAIN, SETUP, "STUN type {x}, seen in WhatsApp alone", maker=METHOD
+)
 WHATSAPP_ANSWER = evidence(
-    WHATSAPP, 12, CERTAIN, SETUP, 90, "STUN answer of 44 octets with 0x4002, not signed"
+    WHATSAPP,
+    12,
+    CERTAIN,
+    SETUP,
+    "STUN answer of 44 octets with 0x4002, not signed",
+    maker=ATTRIBUTE,
 )
 WHATSAPP_REPORT = evidence(
-    WHATSAPP, 11, CERTAIN, SETUP, 95, "STUN type 0x0801 or 0x0802 with attribute 0x4003"
+    WHATSAPP, 11, CERTAIN, SETUP, "STUN type 0x0801 or 0x0802 with attribute 0x4003", maker=METHOD
 )
 PEER_CHECK = evidence(
-    WHATSAPP, 4, CERTAIN, SETUP, 95, "STUN Binding of 44 octets with MESSAGE-INTEGRITY alone"
+    WHATSAPP, 4, CERTAIN, SETUP, "STUN Binding of 44 octets with MESSAGE-INTEGRITY alone"
 )
 
 MESSENGER_SIGNED = evidence(
-    MESSENGER, 4, CERTAIN, SETUP, 95, "STUN attribute {x} of 102 octets, then MESSAGE-INTEGRITY"
+    MESSENGER,
+    4,
+    CERTAIN,
+    SETUP,
+    "STUN attribute {x} of 102 octets, then MESSAGE-INTEGRITY",
+    maker=ATTRIBUTE,
 )
-MESSENGER_CHECK = evidence(MESSENGER, 5, CERTAIN, SETUP, 95, "ICE check with attribute 0xDABA")
+MESSENGER_CHECK = evidence(MESSENGER, 5, CERTAIN, SETUP, "ICE check with attribute 0xDABA")
 MESSENGER_LENGTHS = evidence(
-    MESSENGER, 6, CERTAIN, SETUP, 90, "TURN challenge of 104 octets and its answer of 136"
+    MESSENGER, 6, CERTAIN, SETUP, "TURN challenge of 104 octets and its answer of 136"
 )
 MESSENGER_CHALLENGE = evidence(
-    MESSENGER, 7, CERTAIN, SETUP, 92, "TURN challenge of 104 octets with a NONCE of 40"
+    MESSENGER, 7, CERTAIN, SETUP, "TURN challenge of 104 octets with a NONCE of 40"
 )
 MESSENGER_STREAM = evidence(
-    MESSENGER, 8, CERTAIN, MEDIA, 85, "RTP with header extension 0xBEDE in a flow of Meta's"
+    MESSENGER, 8, CERTAIN, MEDIA, "RTP with header extension 0xBEDE in a flow of Meta's"
 )
 
 

@@ -28,15 +28,17 @@ from classifier.verdicts import (
     ZOOM,
 )
 
-MESSENGER_REALM = evidence(MESSENGER, 1, CERTAIN, SETUP, 97, 'TURN realm "turner.facebook"')
-TELEGRAM_REALM = evidence(TELEGRAM, 1, CERTAIN, SETUP, 97, 'TURN realm "telegram.org"')
-SIGNAL_REALM = evidence(SIGNAL, 1, CERTAIN, SETUP, 97, 'TURN realm "signal.org"')
-GOOGLE_REALM = evidence(MEET, 1, UNSURE, SETUP, 70, 'TURN realm of Google ("google.com")')
-VIBER_REALM = evidence(VIBER, 6, CERTAIN, SETUP, 90, 'TURN realm "viber.com"')
-DISCORD_REALM = evidence(DISCORD, 5, CERTAIN, SETUP, 90, "TURN realm of Discord")
-ZOOM_REALM = evidence(ZOOM, 8, CERTAIN, SETUP, 90, "TURN realm of Zoom")
-LINE_REALM = evidence(LINE, 6, CERTAIN, SETUP, 90, "TURN realm of LINE")
-IMO_REALM = evidence(IMO, 1, CERTAIN, SETUP, 90, "TURN realm of imo")
+MESSENGER_REALM = evidence(
+    MESSENGER, 1, CERTAIN, SETUP, 'TURN realm "turner.facebook"', spec="name"
+)
+TELEGRAM_REALM = evidence(TELEGRAM, 1, CERTAIN, SETUP, 'TURN realm "telegram.org"', spec="name")
+SIGNAL_REALM = evidence(SIGNAL, 1, CERTAIN, SETUP, 'TURN realm "signal.org"', spec="name")
+GOOGLE_REALM = evidence(MEET, 1, UNSURE, SETUP, 'TURN realm of Google ("google.com")', spec="name")
+VIBER_REALM = evidence(VIBER, 6, CERTAIN, SETUP, 'TURN realm "viber.com"', spec="name")
+DISCORD_REALM = evidence(DISCORD, 5, CERTAIN, SETUP, "TURN realm of Discord", spec="name")
+ZOOM_REALM = evidence(ZOOM, 8, CERTAIN, SETUP, "TURN realm of Zoom", spec="name")
+LINE_REALM = evidence(LINE, 6, CERTAIN, SETUP, "TURN realm of LINE", spec="name")
+IMO_REALM = evidence(IMO, 1, CERTAIN, SETUP, "TURN realm of imo", spec="name")
 
 
 REALM_CUT_SHORT = evidence(
@@ -44,7 +46,6 @@ REALM_CUT_SHORT = evidence(
     3,
     CERTAIN,
     SETUP,
-    75,
     'TURN realm of 15 octets cut behind "tu...", and a nonce of 40 octets, as turner.facebook',
 )
 

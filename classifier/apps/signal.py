@@ -17,9 +17,21 @@ from captures.octets import Octets, u8, u32
 from classifier.evidence import evidence
 from classifier.verdicts import CERTAIN, CONTROL, MEDIA, SIGNAL
 
-SOURCE = evidence(SIGNAL, 2, CERTAIN, MEDIA, 85, "RTP of source {n}, a constant of Signal's calls")
+SOURCE = evidence(
+    SIGNAL,
+    2,
+    CERTAIN,
+    MEDIA,
+    "RTP of source {n}, a constant of Signal's calls",
+    published=("RingRTC's source",),
+)
 REPORT = evidence(
-    SIGNAL, 3, CERTAIN, CONTROL, 85, "secured RTCP of source {n}, a constant of Signal's calls"
+    SIGNAL,
+    3,
+    CERTAIN,
+    CONTROL,
+    "secured RTCP of source {n}, a constant of Signal's calls",
+    published=("RingRTC's source",),
 )
 
 DATA_TYPE, DATA_SOURCE, SERVER_SOURCE = 101, 13, 1

@@ -41,21 +41,38 @@ from classifier.verdicts import (
     UNSURE,
 )
 
-ATTRIBUTES = evidence(MICROSOFT, 1, CERTAIN, SETUP, 95, "STUN with Microsoft attributes")
-TEAMS_ATTRIBUTES = evidence(
-    TEAMS, 1, CERTAIN, SETUP, 95, "STUN with Microsoft attributes, Teams names of the same client"
+ATTRIBUTES = evidence(
+    MICROSOFT, 1, CERTAIN, SETUP, "STUN with Microsoft attributes", spec="[MS-TURN], [MS-ICE2]"
 )
-FRAME = evidence(MICROSOFT, 2, UNSURE, SETUP, 70, "Microsoft multiplexed TURN, FF10")
-VOICE = evidence(MICROSOFT, 3, UNSURE, MEDIA, 60, "RTP payload type 104 at 16 kHz, 0xBEDE")
+TEAMS_ATTRIBUTES = evidence(
+    TEAMS, 1, CERTAIN, SETUP, "STUN with Microsoft attributes, Teams names of the same client"
+)
+FRAME = evidence(MICROSOFT, 2, UNSURE, SETUP, "Microsoft multiplexed TURN, FF10", spec="[MS-TURN]")
+VOICE = evidence(MICROSOFT, 3, UNSURE, MEDIA, "RTP payload type 104 at 16 kHz, 0xBEDE")
 PRESENCE = evidence(
-    SKYPE, 4, NOT_CALL, MESSAGING, 80, "classic Skype request and reply of one id: presence"
+    SKYPE,
+    4,
+    NOT_CALL,
+    MESSAGING,
+    "classic Skype request and reply of one id: presence",
+    published=("libprotoident", "Tstat"),
 )
 CLASSIC_CALL = evidence(
-    SKYPE, 5, CERTAIN, MEDIA, 80, "classic Skype peer that then carries a steady data stream"
+    SKYPE,
+    5,
+    CERTAIN,
+    MEDIA,
+    "classic Skype peer that then carries a steady data stream",
+    published=("libprotoident", "Tstat"),
 )
 
 SPREAD = evidence(
-    SKYPE, 6, CERTAIN, MEDIA, 75, "classic Skype's data: chi-square of 4-bit groups, 100 packets"
+    SKYPE,
+    6,
+    CERTAIN,
+    MEDIA,
+    "classic Skype's data: chi-square of 4-bit groups, 100 packets",
+    published=("Bonfiglio et al., SIGCOMM 2007", "Tstat"),
 )
 
 #: Data packets in a row from which a flow's groups are counted; packets that are counted.

@@ -17,8 +17,10 @@ from classifier.evidence import evidence
 from classifier.flow import mix
 from classifier.verdicts import CERTAIN, CONTROL, MEDIA, SNAPCHAT
 
-REPORTS = evidence(SNAPCHAT, 1, CERTAIN, CONTROL, 80, "RTCP of one source within a QUIC flow")
-STREAM = evidence(SNAPCHAT, 2, CERTAIN, MEDIA, 80, "RTP stream within a QUIC flow")
+REPORTS = evidence(
+    SNAPCHAT, 1, CERTAIN, CONTROL, "RTCP of one source within a QUIC flow", published=("nDPI",)
+)
+STREAM = evidence(SNAPCHAT, 2, CERTAIN, MEDIA, "RTP stream within a QUIC flow", published=("nDPI",))
 
 #: Short headers of one connection id that stand for QUIC.
 ALIKE = 2

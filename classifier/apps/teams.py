@@ -13,8 +13,10 @@ from captures.octets import Octets, u8
 from classifier.evidence import evidence
 from classifier.verdicts import CERTAIN, SETUP, TEAMS
 
-GUID = evidence(TEAMS, 2, CERTAIN, SETUP, 93, "Teams signalling: 03 and a GUID in characters")
-TURN_COOKIE = evidence(TEAMS, 3, CERTAIN, SETUP, 95, "Microsoft TURN cookie 72C64BC6")
+GUID = evidence(TEAMS, 2, CERTAIN, SETUP, "Teams signalling: 03 and a GUID in characters")
+TURN_COOKIE = evidence(
+    TEAMS, 3, CERTAIN, SETUP, "Microsoft TURN cookie 72C64BC6", spec="[MS-TURN] 2.2.2.1"
+)
 
 
 @kernel

@@ -22,18 +22,49 @@ from classifier.protocols.rtp import looks_like_rtp
 from classifier.protocols.stun import COOKIE
 from classifier.verdicts import CERTAIN, MEDIA, SETUP, TELEGRAM
 
-PING = evidence(TELEGRAM, 2, CERTAIN, SETUP, 97, "reflector ping: twelve FF behind a 16-octet tag")
-TAGGED = evidence(
-    TELEGRAM, 3, CERTAIN, SETUP, 85, "one 16-octet tag starts every packet, both ways"
+PING = evidence(
+    TELEGRAM,
+    2,
+    CERTAIN,
+    SETUP,
+    "reflector ping: twelve FF behind a 16-octet tag",
+    published=("nDPI",),
 )
-STREAM = evidence(TELEGRAM, 4, CERTAIN, MEDIA, 90, "steady stream behind a reflector tag")
+TAGGED = evidence(
+    TELEGRAM,
+    3,
+    CERTAIN,
+    SETUP,
+    "one 16-octet tag starts every packet, both ways",
+    published=("libtgvoip's source",),
+)
+STREAM = evidence(
+    TELEGRAM,
+    4,
+    CERTAIN,
+    MEDIA,
+    "steady stream behind a reflector tag",
+    published=("libtgvoip's source",),
+)
 REFLECTED = evidence(
-    TELEGRAM, 5, CERTAIN, SETUP, 95, "reflector's frame: tag, size, and a STUN or DTLS message"
+    TELEGRAM,
+    5,
+    CERTAIN,
+    SETUP,
+    "reflector's frame: tag, size, and a STUN or DTLS message",
+    published=("tgcalls' source",),
 )
 REFLECTED_MEDIA = evidence(
-    TELEGRAM, 6, CERTAIN, MEDIA, 92, "reflector's frames of one tag, with RTP inside"
+    TELEGRAM,
+    6,
+    CERTAIN,
+    MEDIA,
+    "reflector's frames of one tag, with RTP inside",
+    published=("tgcalls' source",),
 )
-PORT = evidence(TELEGRAM, 7, CERTAIN, SETUP, 75, "STUN or TURN with Telegram's port 1400")
+PORT = evidence(
+    TELEGRAM, 7, CERTAIN, SETUP, "STUN or TURN with Telegram's port 1400", published=("nDPI",)
+)
 
 #: Where Telegram's own TURN servers listen.
 OWN_PORT = 1400

@@ -20,19 +20,41 @@ from captures.octets import Octets, u8, u16, u32, u32le
 from classifier.evidence import evidence
 from classifier.verdicts import CERTAIN, OTHER_RTC, SETUP, SIP
 
-MESSAGE = evidence(SIP, 1, CERTAIN, SETUP, 98, "SIP message")
-H225 = evidence(OTHER_RTC, 20, CERTAIN, SETUP, 90, "H.323 call signalling (Q.931 in TPKT)")
-H245 = evidence(OTHER_RTC, 21, CERTAIN, SETUP, 85, "H.245 media control in TPKT")
-RAS = evidence(OTHER_RTC, 22, CERTAIN, SETUP, 75, "H.323 RAS, by its object identifier")
-SCCP = evidence(OTHER_RTC, 23, CERTAIN, SETUP, 85, "SCCP (Skinny) messages")
-MGCP = evidence(OTHER_RTC, 24, CERTAIN, SETUP, 95, "MGCP message")
-MEGACO = evidence(SIP, 2, CERTAIN, SETUP, 95, "Megaco (H.248) message of a media gateway")
-NOE = evidence(OTHER_RTC, 29, CERTAIN, SETUP, 85, "NOE, Alcatel's telephone signalling (published)")
-PSEUDO_TLS = evidence(
-    OTHER_RTC, 30, CERTAIN, SETUP, 90, "libjingle's hello that only looks like SSL (published)"
+MESSAGE = evidence(SIP, 1, CERTAIN, SETUP, "SIP message", spec="RFC 3261")
+H225 = evidence(
+    OTHER_RTC, 20, CERTAIN, SETUP, "H.323 call signalling (Q.931 in TPKT)", spec="ITU-T H.225.0"
 )
-KEEP_ALIVE = evidence(SIP, 5, CERTAIN, SETUP, 90, "CRLF CRLF with SIP's port (RFC 5626)")
-IAX2 = evidence(OTHER_RTC, 26, CERTAIN, SETUP, 80, "IAX2 full frame on its port")
+H245 = evidence(OTHER_RTC, 21, CERTAIN, SETUP, "H.245 media control in TPKT", spec="ITU-T H.245")
+RAS = evidence(
+    OTHER_RTC, 22, CERTAIN, SETUP, "H.323 RAS, by its object identifier", spec="ITU-T H.225.0"
+)
+SCCP = evidence(
+    OTHER_RTC, 23, CERTAIN, SETUP, "SCCP (Skinny) messages", published=("Wireshark", "Asterisk")
+)
+MGCP = evidence(OTHER_RTC, 24, CERTAIN, SETUP, "MGCP message", spec="RFC 3435")
+MEGACO = evidence(
+    SIP, 2, CERTAIN, SETUP, "Megaco (H.248) message of a media gateway", spec="ITU-T H.248.1"
+)
+NOE = evidence(
+    OTHER_RTC,
+    29,
+    CERTAIN,
+    SETUP,
+    "NOE, Alcatel's telephone signalling (published)",
+    published=("nDPI", "Wireshark"),
+)
+PSEUDO_TLS = evidence(
+    OTHER_RTC,
+    30,
+    CERTAIN,
+    SETUP,
+    "libjingle's hello that only looks like SSL (published)",
+    spec="libjingle's source",
+)
+KEEP_ALIVE = evidence(
+    SIP, 5, CERTAIN, SETUP, "CRLF CRLF with SIP's port (RFC 5626)", spec="RFC 5626"
+)
+IAX2 = evidence(OTHER_RTC, 26, CERTAIN, SETUP, "IAX2 full frame on its port", spec="RFC 5456")
 
 #: RFC 3261, section 18.
 SIP_PORT = 5060

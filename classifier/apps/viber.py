@@ -21,11 +21,34 @@ from captures.octets import Octets, u8, u16, u16le
 from classifier.evidence import evidence
 from classifier.verdicts import CERTAIN, MEDIA, MESSAGING, NOT_CALL, SETUP, VIBER
 
-HELLO = evidence(VIBER, 1, CERTAIN, SETUP, 98, "Viber hello (01 00 05 00) behind a session word")
-PAIR = evidence(VIBER, 2, CERTAIN, SETUP, 95, "Viber message type {x} of its own length")
-TWO = evidence(VIBER, 3, CERTAIN, SETUP, 97, "two Viber messages of one session word")
-STREAM = evidence(VIBER, 4, CERTAIN, MEDIA, 97, "RTP behind a two-octet session word")
-CHAT = evidence(VIBER, 5, NOT_CALL, MESSAGING, 85, "Viber chat stream: length word {n}")
+HELLO = evidence(
+    VIBER,
+    1,
+    CERTAIN,
+    SETUP,
+    "Viber hello (01 00 05 00) behind a session word",
+    published=("nDPI", "libprotoident"),
+)
+PAIR = evidence(
+    VIBER,
+    2,
+    CERTAIN,
+    SETUP,
+    "Viber message type {x} of its own length",
+    published=("nDPI", "libprotoident"),
+)
+TWO = evidence(
+    VIBER,
+    3,
+    CERTAIN,
+    SETUP,
+    "two Viber messages of one session word",
+    published=("nDPI", "libprotoident"),
+)
+STREAM = evidence(
+    VIBER, 4, CERTAIN, MEDIA, "RTP behind a two-octet session word", published=("nDPI",)
+)
+CHAT = evidence(VIBER, 5, NOT_CALL, MESSAGING, "Viber chat stream: length word {n}")
 
 
 @kernel

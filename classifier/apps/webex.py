@@ -16,9 +16,16 @@ from captures.octets import Octets, u32
 from classifier.evidence import evidence
 from classifier.verdicts import CERTAIN, SETUP, WEBEX
 
-HELLO = evidence(WEBEX, 1, CERTAIN, SETUP, 85, "Webex hello of eight octets, answered")
+HELLO = evidence(WEBEX, 1, CERTAIN, SETUP, "Webex hello of eight octets, answered")
 
-ON_PORT = evidence(WEBEX, 2, CERTAIN, SETUP, 75, "two Webex messages on its port 9000")
+ON_PORT = evidence(
+    WEBEX,
+    2,
+    CERTAIN,
+    SETUP,
+    "two Webex messages on its port 9000",
+    published=("Webex's list for firewalls",),
+)
 
 PORT = 9000
 

@@ -19,7 +19,14 @@ from classifier.evidence import evidence
 from classifier.note import may_try
 from classifier.verdicts import CERTAIN, SETUP, WECHAT
 
-PAIR = evidence(WECHAT, 1, CERTAIN, SETUP, 70, "WeChat's two openings, one each way (published)")
+PAIR = evidence(
+    WECHAT,
+    1,
+    CERTAIN,
+    SETUP,
+    "WeChat's two openings, one each way (published)",
+    published=("libprotoident", "a study of chat apps, IWQoS 2015"),
+)
 
 #: Payloads of a flow within which both halves must come.
 OPENING = 12

@@ -17,36 +17,24 @@ from captures.octets import Octets, u8, u16, u24, u32
 from classifier.evidence import evidence
 from classifier.verdicts import CERTAIN, MEDIA, MESSAGING, NOT_CALL, SETUP, UNSURE, WHATSAPP
 
-PROFILE = evidence(WHATSAPP, 5, CERTAIN, MEDIA, 99, "RTP header extension profile 0xDEBE")
+PROFILE = evidence(WHATSAPP, 5, CERTAIN, MEDIA, "RTP header extension profile 0xDEBE")
 VOICE_PROFILE = evidence(
-    WHATSAPP, 10, CERTAIN, MEDIA, 95, "RTP payload type 120 with header extension profile 0x746F"
+    WHATSAPP, 10, CERTAIN, MEDIA, "RTP payload type 120 with header extension profile 0x746F"
 )
-VOICE_CLOCK = evidence(
-    WHATSAPP, 6, CERTAIN, MEDIA, 85, "RTP payload type 120 at 16 kHz without header extension"
-)
-CHAT_WA = evidence(WHATSAPP, 7, NOT_CALL, MESSAGING, 97, 'chat stream that starts with "WA"')
-CHAT_ED = evidence(WHATSAPP, 8, NOT_CALL, MESSAGING, 95, 'chat stream that starts with "ED"')
-RELAY_PROBE = evidence(
-    WHATSAPP, 9, UNSURE, SETUP, 60, "RTCP type 199 of source 0 that probes a relay"
-)
+CHAT_WA = evidence(WHATSAPP, 7, NOT_CALL, MESSAGING, 'chat stream that starts with "WA"')
+CHAT_ED = evidence(WHATSAPP, 8, NOT_CALL, MESSAGING, 'chat stream that starts with "ED"')
+RELAY_PROBE = evidence(WHATSAPP, 9, UNSURE, SETUP, "RTCP type 199 of source 0 that probes a relay")
 
 VOICE_TYPE = 120
-#: Ticks of 40 ms at 16 kHz: WhatsApp packs 60 to 160 ms, AMR-WB and the like 20 ms.
-LONG_FRAME = 640
 
 
 @kernel
-def whatsapp_rtp(kind: int, profile: int, clock: int, ticks: int, run: int) -> int:
-    """Return the evidence in an RTP stream.
-
-    clock: in Hz, 0: unknown; profile: -1: none; ticks: of the timestamp per packet.
-    """
+def whatsapp_rtp(kind: int, profile: int, run: int) -> int:
+    """Return the evidence in an RTP stream; profile: of its header extension, -1: none."""
     if profile == 0xDEBE and run >= 1:
         return PROFILE
     if kind == VOICE_TYPE and profile == 0x746F and run >= 1:
         return VOICE_PROFILE
-    if kind == VOICE_TYPE and profile == -1 and run >= 4 and 13_000 <= clock <= 19_500:
-        return VOICE_CLOCK if ticks >= LONG_FRAME else 0
     return 0
 
 

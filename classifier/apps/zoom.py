@@ -24,26 +24,59 @@ from classifier.note import may_try
 from classifier.protocols.rtp import looks_like_rtp
 from classifier.verdicts import CERTAIN, MEDIA, SETUP, ZOOM
 
-PROBE = evidence(ZOOM, 1, CERTAIN, SETUP, 95, "Zoom NAT probe: attribute 0101 of digits or 0103")
-HELLO = evidence(ZOOM, 2, CERTAIN, SETUP, 90, "Zoom hello 01 00 02, or its answer 02 00 01")
-MEDIA_FRAME = evidence(ZOOM, 3, CERTAIN, MEDIA, 95, "RTP inside a Zoom frame")
-FRAMES = evidence(ZOOM, 4, CERTAIN, SETUP, 80, "Zoom frames on its port")
-GUIDS = evidence(ZOOM, 6, CERTAIN, SETUP, 90, "ICE user name of two GUIDs in capitals")
-ECHO = evidence(ZOOM, 7, CERTAIN, SETUP, 85, "Zoom keep-alive 03, its echo 04 or the next 03")
-PEER = evidence(ZOOM, 5, CERTAIN, SETUP, 80, "Zoom peer-to-peer frames 1F 02 01")
+PROBE = evidence(ZOOM, 1, CERTAIN, SETUP, "Zoom NAT probe: attribute 0101 of digits or 0103")
+HELLO = evidence(ZOOM, 2, CERTAIN, SETUP, "Zoom hello 01 00 02, or its answer 02 00 01")
+MEDIA_FRAME = evidence(
+    ZOOM,
+    3,
+    CERTAIN,
+    MEDIA,
+    "RTP inside a Zoom frame",
+    published=("Michel et al., IMC 2022", "nDPI"),
+)
+FRAMES = evidence(
+    ZOOM,
+    4,
+    CERTAIN,
+    SETUP,
+    "Zoom frames on its port",
+    published=("Michel et al., IMC 2022", "nDPI"),
+)
+GUIDS = evidence(ZOOM, 6, CERTAIN, SETUP, "ICE user name of two GUIDs in capitals")
+ECHO = evidence(ZOOM, 7, CERTAIN, SETUP, "Zoom keep-alive 03, its echo 04 or the next 03")
+PEER = evidence(
+    ZOOM,
+    5,
+    CERTAIN,
+    SETUP,
+    "Zoom peer-to-peer frames 1F 02 01",
+    published=("Michel et al., IMC 2022", "nDPI"),
+)
 
 #: Successors of a frame that prove a session.
 FOLLOWERS = 3
 
-PORT = evidence(ZOOM, 9, CERTAIN, SETUP, 75, "ICE, TURN or DTLS with Zoom's port {n}")
+PORT = evidence(ZOOM, 9, CERTAIN, SETUP, "ICE, TURN or DTLS with Zoom's port {n}")
 
 PEER_HELLO = evidence(
-    ZOOM, 11, CERTAIN, SETUP, 92, "Zoom peer's hello: 1F 02 01, address and identifier fill it"
+    ZOOM,
+    11,
+    CERTAIN,
+    SETUP,
+    "Zoom peer's hello: 1F 02 01, address and identifier fill it",
+    published=("Michel et al., IMC 2022", "nDPI"),
 )
 COUNTED = evidence(
-    ZOOM, 12, CERTAIN, SETUP, 85, "Zoom frames 05 that count up in one session, on any port"
+    ZOOM, 12, CERTAIN, SETUP, "Zoom frames 05 that count up in one session, on any port"
 )
-PEER_MEDIA = evidence(ZOOM, 10, CERTAIN, MEDIA, 85, "RTP inside Zoom's peer-to-peer frames")
+PEER_MEDIA = evidence(
+    ZOOM,
+    10,
+    CERTAIN,
+    MEDIA,
+    "RTP inside Zoom's peer-to-peer frames",
+    published=("Michel et al., IMC 2022", "nDPI"),
+)
 
 
 @kernel

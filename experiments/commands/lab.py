@@ -80,6 +80,26 @@ def fuzz(
             raise typer.Exit(FAILED)
 
 
+def support(
+    corpus: CORPUS = None,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Where the table goes.")] = Path(
+        "runs/support.csv"
+    ),
+    as_json: JSON = False,
+) -> None:
+    """Count in which real captures each sign of an app was right or wrong, and write the table.
+
+    Prints what the classifier is worth with every repository in view, and on captures of
+    repositories that its claims were made without. -o classifier/support.csv replaces the
+    committed table. Example: midcall support --corpus ~/pcaps
+    """
+    with sentences():
+        from experiments import support as supporting
+
+        told, lines = supporting.support(corpus, out)
+        give(as_json, told, lines)
+
+
 def train(
     corpus: CORPUS = None,
     out: Annotated[

@@ -45,9 +45,9 @@ def test_the_longest_vocabularies_fit_their_bits() -> None:
 
 @pytest.mark.usefixtures("sentences")
 def test_a_number_that_is_taken_is_refused_with_its_app() -> None:
-    evidence(WHATSAPP, 199, CERTAIN, MEDIA, 50, "one thing")
+    evidence(WHATSAPP, 199, CERTAIN, MEDIA, "one thing")
     with pytest.raises(ValueError, match=r"^evidence 199 of whatsapp is defined twice$"):
-        evidence(WHATSAPP, 199, CERTAIN, MEDIA, 50, "another thing")
+        evidence(WHATSAPP, 199, CERTAIN, MEDIA, "another thing")
 
 
 def test_every_evidence_has_a_number_in_range_and_a_readable_sentence() -> None:

@@ -73,8 +73,8 @@ def test_a_packet_of_a_decided_flow_touches_fewer_than_128_bytes(hosts: tuple[st
         ):
             untouched.add(field)
     assert untouched == {
-        "first_time", "first_record", "argument", "verdict_time", "verdict", "app", "role",
-        "confidence", "evidence", "verdict_packets", "note", "mark",
+        "first_time", "first_record", "argument", "hint", "spare", "verdict_time", "verdict", "app",
+        "role", "confidence", "evidence", "verdict_packets", "note", "mark",
     }  # fmt: skip
     word = np.dtype(np.int64).itemsize  # in the index
     touched = FLOW.itemsize - sum(FLOW[name].itemsize for name in untouched) + word

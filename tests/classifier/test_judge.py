@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from classifier.evidence import pack
-from classifier.flow import FLOW, SETTLED
+from classifier.flow import FLOW, METERS, SETTLED
 from classifier.judge import (
     NAMELESS_PATIENCE,
     PATIENCE,
@@ -35,6 +35,9 @@ from classifier.verdicts import (
     VIBER,
     WHATSAPP,
 )
+
+#: Of an engine without claims: each evidence says the most that its rule allows.
+METER = np.zeros(METERS, np.int64)
 
 Given = tuple[int, int, int]  # verdict, app, role
 
@@ -86,7 +89,7 @@ SCENARIOS: dict[str, tuple[list[Given], Given]] = {
 def put(flow: np.void, given: Given, argument: int = 0, time: int = 7) -> bool:
     """Conclude from an evidence."""
     verdict, app, role = given
-    return bool(conclude(flow, pack(app, 9, verdict, role, 80), argument, time))
+    return bool(conclude(flow, METER, pack(app, 9, verdict, role, 80), argument, time))
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
@@ -100,7 +103,7 @@ def test_the_better_evidence_stays(name: str) -> None:
 
 def test_no_evidence_changes_nothing() -> None:
     flow = np.zeros(1, FLOW)[0]
-    assert not conclude(flow, 0, 5, 9)
+    assert not conclude(flow, METER, 0, 5, 9)
     assert flow.tobytes() == bytes(128)
 
 

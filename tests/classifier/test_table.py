@@ -48,7 +48,7 @@ def test_a_row_says_everything_and_masks_nothing() -> None:
         "app": "whatsapp",
         "family": "meta",
         "role": "setup",
-        "confidence": 0.97,
+        "confidence": 0.0,
         "packets_to_verdict": 2,
         "ms_to_verdict": 100.0,
         "evidence": "STUN attribute 0x4000 of 102 octets and nothing else, packet 2",

@@ -14,7 +14,7 @@ from captures.octets import Octets
 from captures.pcap import Packets, packets_of, read
 from classifier.engine import Engine, step
 from classifier.evidence import sentence
-from classifier.flow import Records
+from classifier.flow import CLAIM_KEYS, Records
 from classifier.note import NOTE, clear
 from classifier.signs import (
     SIGN_ALPN,
@@ -32,6 +32,8 @@ SAMPLES = ROOT / "captures" / "samples"
 EPOCH = 1_450_000_000_000_000_000
 MS = 1_000_000
 
+#: Claims of an engine that lets each evidence say the most that its rule allows.
+MOST = np.zeros(2 * CLAIM_KEYS, np.int64)
 #: Subscriber and far end, of address ranges that belong to nobody (RFC 2544, RFC 5180).
 NEAR, FAR = "198.18.0.1", "198.19.0.1"
 NEAR6, FAR6 = "2001:2::1", "2001:2::99"
@@ -109,7 +111,7 @@ class Told(NamedTuple):
 
 def told(packets: Packets, engine: Engine | None = None) -> list[Told]:
     """Return what packets tell, of those that tell a name or a fingerprint."""
-    one, found = engine or Engine(), []
+    one, found = engine or Engine(claims=MOST), []
     one.reserve(packets.total)
     signs = one.signs
     for i in range(packets.total):
@@ -178,8 +180,8 @@ class Wire:
         return packets_of(self.frames, self.times)
 
     def flows(self, **engine: Any) -> Records:
-        """Return the flow records, in order of first frame."""
-        return classify(self.packets, **engine)
+        """Return the flow records, in order of first frame; each rule says the most that it may."""
+        return classify(self.packets, **{"claims": MOST, **engine})
 
     def said(self, **engine: Any) -> list[Said]:
         """Return what is said of every flow, in order of first frame."""

@@ -168,8 +168,8 @@ def test_every_question_of_a_resolver_flow_is_looked_at(
 
 
 def whatsapp_relay(scene: Any, make: Any) -> None:
-    """What WhatsApp sends a relay: an Allocate whose first attribute is 4000."""
-    attribute = bytes.fromhex("40000024") + bytes(36)
+    """What WhatsApp sends a relay: an Allocate with attribute 4000 and nothing else."""
+    attribute = bytes.fromhex("40000066") + bytes(102)
     for when in (0.0, 0.001):
         scene.udp(when, ">", make.RELAY, 3478, make.stun(3, 7, attribute))
     scene.udp(0.2, ">", make.PEER, 9999, b"innocent", near=50000)
