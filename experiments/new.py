@@ -53,7 +53,8 @@ def new_app(name: str, root: Path = ROOT) -> tuple[list[Path], list[str]]:
         "that stands in for it",
         f"classifier/datagrams.py, on_proprietary: found = heard(flow, {name}_message(b, at, end, "
         "size)), where `found` is still 0",
-        "a capture that proves it (midcall captures add), then make golden and read the diff",
+        "a capture that proves it (midcall captures add), then midcall support -o "
+        "classifier/support.csv, and make golden; read both diffs",
     ]
 
 
