@@ -110,8 +110,9 @@ def list_captures(as_json: JSON = False) -> None:
         from captures.catalogue import load
         from experiments import listing
 
-        found = load().captures
-        give(as_json, [listing.row(one) for one in found], [listing.table(found)])
+        found = load()
+        rows = [listing.row(one, found.origins) for one in found.captures]
+        give(as_json, rows, [listing.table(found)])
 
 
 @app.command("show")
@@ -119,18 +120,29 @@ def show_capture(
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="Its name.", autocompletion=completion.captures)
     ],
+    corpus: CORPUS = None,
     as_json: JSON = False,
 ) -> None:
     """Show one capture: its facts, its calls, its labelled flows.
 
-    Example: midcall captures show sample-whatsapp-audio
+    Of a call that was captured at both ends, also what the path did: loss and delay variation each
+    way, and what NAT rewrote. Example: midcall captures show sample-whatsapp-audio
     """
     with sentences():
         from captures.add import show
-        from experiments import listing
+        from captures.catalogue import load
+        from captures.sources import obtain
+        from experiments import both_ends, listing
 
-        found = show(name)
-        give(as_json, listing.value(found), [listing.details(found)])
+        known = load()
+        found, paths = show(name), obtain(known, corpus=corpus, offline=True).paths
+        path, ends = paths.get(found.capture.sha256), None
+        found = found._replace(path=found.path or path)
+        if found.capture.other_end:
+            other = paths.get(known.named(found.capture.other_end).sha256)
+            ends = both_ends.compared(Path(path), Path(other)) if path and other else None
+        told = listing.value(found, known.origins, ends)
+        give(as_json, told, [listing.details(found, known.origins, ends)])
 
 
 @app.command("check")

@@ -108,7 +108,7 @@ def record(scenes: list[Any], place: Any, taps: Path | None, as_json: bool) -> N
 
     for one in recorder.record(scenes, lost):
         row = home.keep(place, one)
-        kept.append(plain(row))
+        kept.append(plain(row, []))
         if taps is not None:
             recorder.write_taps(one, taps)
         media = sum(label.role == "media" for label in one.labels)
