@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,8 @@ from captures.pcap import read
 from captures.sources import obtain
 from classifier.engine import Engine
 from classifier.evidence import SHARED
-from classifier.flow import CLAIM_KEYS
-from classifier.support import INNOCENT, OWN, Seen, claims, save
+from classifier.flow import CLAIM_KEYS, Numbers
+from classifier.support import INNOCENT, OWN, Seen, claims, committed, save
 from classifier.verdicts import APPS, MADE_BY, NOT_CALL, RTC
 from experiments import metrics
 from experiments.corpus import Item
@@ -118,6 +119,12 @@ def gather(items: Iterable[Item]) -> list[Seen]:
             flows[key] += 1
             sessions[key].add(session(item.capture))
     return sorted(Seen(*key, len(sessions[key]), n) for key, n in flows.items())
+
+
+@cache
+def without(name: str) -> Numbers:
+    """Return the claims of the committed table without the lines of one repository."""
+    return claims([row for row in committed() if row.repository != name])
 
 
 def left_out(items: Sequence[Item], seen: Sequence[Seen]) -> Iterator[tuple[str, list[Row]]]:

@@ -269,8 +269,12 @@ def tunnelled(access: str) -> Change:
     return change
 
 
+#: As captured, by an engine whose claims rest on the captures of other repositories alone
+#: (experiments.support): what is to be expected of captures that nobody has seen.
+ELSEWHERE = "elsewhere"
 COLUMNS = (
     Column("original", "As captured", original),
+    Column(ELSEWHERE, "Its own repository left out", original, {"claims": None}),
     Column("unlearned", "Nothing learned from set-up", original, {"learn": 0}),
     Column("nameless", "No host name believed", original, {"names": False}),
     Column("portless", "No port tells anything", ports_mapped(())),

@@ -24,7 +24,7 @@ from experiments.corpus import Corpus, Item, obtain
 from experiments.evaluation import measures, openset, regression
 from experiments.evaluation import tree as trees
 from experiments.evaluation.batches import Original
-from experiments.evaluation.disturb import COLUMNS
+from experiments.evaluation.disturb import COLUMNS, ELSEWHERE
 from experiments.evaluation.looker import ORIGINAL, Looker, Row, Rows, Ward
 from experiments.mission import in_headline
 from experiments.options import default_jobs
@@ -276,7 +276,7 @@ def flow_lines(rows: Rows) -> list[Row]:
 
 def block(work: Work, rows: Rows, tables: Mapping[str, list[Row]]) -> dict[str, Any]:
     """Return the block "evaluation" of summary.json, without the regression count."""
-    real = [row for row in rows[ORIGINAL] if in_headline(row)]
+    elsewhere = [row for row in rows[ELSEWHERE] if in_headline(row)]
     lines = [row for row in tables["evaluation"] if not row["synthetic"]]
     engine = {row["column"]: row for row in lines if row["engine"] == OURS}
     return {
@@ -288,8 +288,8 @@ def block(work: Work, rows: Rows, tables: Mapping[str, list[Row]]) -> dict[str, 
             for row in tables["evaluation_innocent"]
             if row["engine"] == OURS and row["column"] == ORIGINAL and not row["synthetic"]
         ],
-        "calibration": measures.calibration(real),
-        "coverage_risk": measures.coverage_risk(real),
+        "calibration": measures.calibration(elsewhere),
+        "coverage_risk": measures.coverage_risk(elsewhere),
         "precision": measures.precision_at(engine[ORIGINAL]) if ORIGINAL in engine else [],
         "peers": peer_lines(work.ward),
         "early": early_figures(),

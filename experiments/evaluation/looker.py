@@ -24,10 +24,18 @@ from experiments import baselines, metrics, offline
 from experiments.corpus import Item
 from experiments.evaluation import bare, measures
 from experiments.evaluation import tree as trees
-from experiments.evaluation.disturb import COLUMNS, Column, Disturbed, disturb, unscored
+from experiments.evaluation.disturb import (
+    COLUMNS,
+    ELSEWHERE,
+    Column,
+    Disturbed,
+    disturb,
+    unscored,
+)
 from experiments.peers import Peer, ends
 from experiments.peers.answers import Answers
 from experiments.peers.labels import UDP, Answer, Key, claim
+from experiments.support import repository, without
 from testbed.survey import Survey, survey
 
 Row = dict[str, Any]
@@ -186,7 +194,10 @@ def column_rows(
     item: Item, held: Survey, known: Sequence[Truth], column: Column, after: Disturbed
 ) -> list[Row]:
     """Return the rows of one capture under one column, with the claims of simple rules."""
-    said, numbers = offline.classify_packets(after.packets, item.capture.name, column.engine)
+    switches = dict(column.engine)
+    if column.name == ELSEWHERE:
+        switches["claims"] = without(repository(item.capture))
+    said, numbers = offline.classify_packets(after.packets, item.capture.name, switches)
     streams = baselines.rtp_flows(after.packets, numbers, len(said))
     places = met(held, after, numbers)
     why = unscored(column, held, after)

@@ -20,7 +20,7 @@ from experiments.statistics import ratio
 
 Row = Mapping[str, Any]
 
-OURS, ORIGINAL = "midcall", "original"
+OURS, ORIGINAL, ELSEWHERE = "midcall", "original", "elsewhere"
 #: The disturbance that leaves no flow its name: its flows are in no list.
 PAYLOADLESS = "payloadless"
 #: Engines drawn in the chart beside ours, where they were asked about every disturbance.
@@ -209,6 +209,7 @@ def view(run: Path) -> dict[str, Any]:
         "told": told,
         "ours": ours,
         "first": next((line for line in ours if line["column"] == ORIGINAL), None),
+        "elsewhere": next((line for line in ours if line["column"] == ELSEWHERE), None),
         "chart": chart(real, versions(told)),
         "matrix": matrix(real, versions(told)),
         "beside": beside(real, told),
