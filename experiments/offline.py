@@ -137,7 +137,7 @@ def _unseen(item: Item, label: Label) -> Row:
     )
     more = dict.fromkeys(("packets_to_verdict", "ms_to_verdict"))
     flow = {**SILENT, **nothing, **more, "evidence": "no flow in the engine's table"}
-    row = _row(item, flow | {"proto": label.proto, "frame": label.frame})
+    row = _row(item, flow | {"family": "none", "proto": label.proto, "frame": label.frame})
     return row | {"strict_rtp": False}
 
 

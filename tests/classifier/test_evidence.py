@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 import classifier.demux  # noqa: F401  (defines all evidence)
-from classifier.evidence import SENTENCES, SHARED, evidence, pack, sentence
+from classifier.evidence import BASES, SENTENCES, SHARED, evidence, pack, sentence
 from classifier.verdicts import (
     APPS,
     CERTAIN,
@@ -24,10 +24,11 @@ from classifier.verdicts import (
 @pytest.fixture
 def sentences() -> object:
     """Let a test define evidence that is gone afterwards."""
-    before = dict(SENTENCES)
+    before, bases = dict(SENTENCES), dict(BASES)
     yield SENTENCES
-    SENTENCES.clear()
-    SENTENCES.update(before)
+    for held, kept in ((SENTENCES, before), (BASES, bases)):
+        held.clear()
+        held.update(kept)
 
 
 def test_what_is_packed_comes_apart_again() -> None:

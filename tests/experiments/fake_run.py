@@ -204,7 +204,7 @@ def flow_row(call: Sequence[Any], at: int, role: str, dice: random.Random, **mor
         "added": added, "year": year, "group": group, "innocent": False, "frame": at + 1,
         "proto": "udp", "src_ip": "192.168.x.x", "src_port": 40000 + at, "dst_ip": "31.13.x.x",
         "dst_port": 3478, "packets": 300, "bytes": 50_000, "first_ts": 1.0, "last_ts": 9.0,
-        "verdict": "certain", "app": app, "role": role, "confidence": 0.99,
+        "verdict": "certain", "app": app, "family": app, "role": role, "confidence": 0.99,
         "packets_to_verdict": dice.choice((1, 1, 1, 2, 2, 3, 6)),
         "ms_to_verdict": dice.choice((0.0, 0.0, 1.2, 14.0, 40.0, 230.0)),
         "evidence": "Fake: STUN attribute 0x4000 first, packet 1", "truth_app": app,

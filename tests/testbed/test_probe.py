@@ -34,7 +34,7 @@ def rule(act: str = "drop", **match: object) -> Policy:
 def test_a_capture_written_as_a_probe_is_read_as_the_same_probe() -> None:
     probe = probe_of(scene(SCENE))
     assert probe_of(packets_of_probe(probe)) == probe
-    assert [len(one.payload) for one in probe] == [28, 20, 0, 0, 82, 300]
+    assert [len(one.payload) for one in probe] == [126, 20, 0, 0, 82, 300]
     assert [one.up for one in probe] == [True, False, True, False, True, True]
 
 
