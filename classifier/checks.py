@@ -23,7 +23,7 @@ from classifier.apps.zoom import zoom_stun
 from classifier.context import recall
 from classifier.decode import UDP
 from classifier.evidence import pack
-from classifier.flow import ALLOCATED, Numbers, Records
+from classifier.flow import ALLOCATED, METER_FRAGMENTS, Numbers, Records
 from classifier.judge import conclude, heard
 from classifier.learned import CLIENT_HINT, recall_both, teach
 from classifier.protocols.sdp import COLON, fragment_key
@@ -70,7 +70,7 @@ def on_stun(
     note["stun"] = min(I(note["stun"]) + 1, 65535)
     note["traits"] = I(note["traits"]) | traits
     argument = kind if 0x0800 <= kind <= 0x0805 else first
-    found = app_of_stun(flow, note, context, b, size, time, signs)
+    found = app_of_stun(flow, note, context, meter, b, size, time, signs)
     if found == 0:
         found = general_stun(kind, traits)
     conclude(flow, meter, found, argument, time)
@@ -83,7 +83,14 @@ def on_stun(
 
 @kernel
 def app_of_stun(
-    flow: Any, note: Any, context: Records, b: Octets, size: int, time: int, signs: Numbers
+    flow: Any,
+    note: Any,
+    context: Records,
+    meter: Numbers,
+    b: Octets,
+    size: int,
+    time: int,
+    signs: Numbers,
 ) -> int:
     """Return the evidence of the first app that knows a STUN message for its own, 0 for none."""
     kind, first = I(signs[SIGN_STUN]) - 1, I(signs[SIGN_STUN_FIRST]) - 1
@@ -108,7 +115,7 @@ def app_of_stun(
     user, length = I(signs[SIGN_STUN_USER]), I(signs[SIGN_STUN_USER_LENGTH])
     if found == 0 and user:
         found = heard(flow, zoom_stun(b, user, length, end))
-    if found == 0 and user:
+    if found == 0 and user and meter[METER_FRAGMENTS]:
         found = heard(flow, by_fragment(context, b, user, length, end, time))
     if found == 0:
         found = heard(flow, meet_stun(b, kind, first, traits, user, length, end))

@@ -118,7 +118,9 @@ HALF = (1 << HALF_BITS) - 1
     METER_BLIND,  # 1: no payload is read, the early model decides alone
     METER_LISTEN,  # evidences that the log below has room for, 0: none is kept
     METER_SPOKEN,  # evidences in the log
-) = range(25)
+    METER_FRAGMENTS,  # 1: a session description announced an ICE user name fragment
+    METER_CUTS,  # 1: the snaplen cut set-up of a call
+) = range(27)
 #: From here on: what each evidence may say (classifier.support), by its low 16 bits; those of
 #: innocent flows stand CLAIM_KEYS later.
 CLAIMS, CLAIM_KEYS = 32, len(APPS) << 8

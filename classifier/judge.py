@@ -205,8 +205,8 @@ def is_final(flow: Any) -> bool:
     """Tell whether no later packet could change what is said of a flow."""
     verdict, role = I(flow["verdict"]), I(flow["role"])
     if verdict == CERTAIN:
-        if role in (MEDIA, MESSAGING) and is_named(flow):
-            return True
+        if role in (MEDIA, MESSAGING) and (is_named(flow) or flow["app"] == MICROSOFT):
+            return True  # no media of Skype or Teams tells which of the two it is
         if role == MEDIA:
             return I(flow["payload_packets"]) >= NAMELESS_PATIENCE
         return I(flow["payload_packets"]) >= PATIENCE

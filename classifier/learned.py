@@ -35,7 +35,7 @@ from classifier.context import (
     stun_key,
 )
 from classifier.evidence import pack
-from classifier.flow import Numbers, Records
+from classifier.flow import METER_CUTS, Numbers, Records
 from classifier.judge import CERTAIN_MAKER, conclude, is_named, rank
 from classifier.note import TRACKS
 from classifier.protocols.dns import PORTS as DNS_PORTS
@@ -104,6 +104,7 @@ def inspect_dns(
         client = SIGN_SOURCE_AT if signs[SIGN_TARGET_PORT] in DNS_PORTS else SIGN_TARGET_AT
         key = packet_key(b, signs[client], signs[SIGN_VERSION], CUT_HINT)
         learn(context, meter, key, (read - 1) >> 8, SETUP, LEARN_DNS, time)
+        meter[METER_CUTS] = 1
     return True
 
 
@@ -152,7 +153,7 @@ def ask_context(
     if paired:
         key = pair_key(b, signs[SIGN_SOURCE_AT], signs[SIGN_TARGET_AT], version)
         known = recall(context, key, time)
-    if known == 0 and flow["app"] == RTC:
+    if known == 0 and meter[METER_CUTS] and flow["app"] == RTC:
         known = recall_cut(context, b, time, signs)
         cut = known > 0
     if known == 0:
@@ -250,4 +251,5 @@ def teach_hosts(
             if at + size > end:
                 key = packet_key(b, signs[where], version, CUT_HINT)
                 learn(context, meter, key, SIP, SETUP, LEARN_SDP, time)
+                meter[METER_CUTS] = 1
     learn_types(b, at, end, signs[SIGN_SOURCE_AT], version, time, context, meter)

@@ -7,7 +7,7 @@ from captures.compiled import I, kernel
 from captures.octets import Octets, find_octet
 from classifier.apps.telephony import starts
 from classifier.context import LEARN_SDP, TYPE_HINT, USER_HINT, endpoint_key, learn, packet_key
-from classifier.flow import Numbers, Records, mix
+from classifier.flow import METER_FRAGMENTS, Numbers, Records, mix
 from classifier.verdicts import MEDIA, SETUP, SIP
 
 LF, CR, SPACE, DOT, COLON = 10, 13, 32, 46, 58
@@ -67,6 +67,7 @@ def learn_sdp(
                     learn(context, meter, key, app, MEDIA, LEARN_SDP, time)
             elif I(b[o]) == 97 and starts(b, o + 2, end, b"ice-ufrag:"):  # RFC 8839, section 5.4
                 learn(context, meter, fragment_key(b, o + 12, end), app, SETUP, LEARN_SDP, time)
+                meter[METER_FRAGMENTS] = 1
         o = find_octet(b, o, end, LF) + 1
 
 
