@@ -11,6 +11,8 @@ import pytest
 
 from captures.craft import dtls, tls
 from captures.craft.dice import Dice
+from captures.folders import recorded
+from captures.pcap import read
 from classifier.engine import Engine
 from classifier.flow import METER_HELLOS_LOST
 from classifier.hellos import HELLOS, ROOM
@@ -230,3 +232,9 @@ def test_fragments_of_two_messages_are_not_mixed() -> None:
     one, two = fragments(True, 60)
     other = two[:17] + b"\0\1" + two[19:]  # the number of the message
     assert prints(dtls_wire([one, other])) == set()
+
+
+def test_a_hello_that_names_an_address_and_takes_two_segments_has_its_fingerprint() -> None:
+    """mosquitto's client puts its server's address into the name, and sends two segments."""
+    packets = read(recorded().folder / "lab-chat-mqtts-4g.pcapng")
+    assert {one.print for one in told(packets)} - {0} == {0x22F5B6F0CC6144DB}
