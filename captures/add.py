@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 from captures.anonymise import anonymised
+from captures.apps import APPS
 from captures.calls import TIMER_MODELS, Call, CallFile, calls, write_calls
 from captures.catalogue import (
     ACCESS,
@@ -33,7 +34,7 @@ from captures.catalogue import (
 )
 from captures.errors import CaptureError
 from captures.folders import homes, local
-from captures.labels import APPS, Label, label_file, labels, write_labels
+from captures.labels import Label, label_file, labels, write_labels
 from captures.layers import Flow, flows, written
 from captures.pcap import Packets, read_with_notices
 from captures.privacy import Privacy, privacy

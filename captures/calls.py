@@ -15,9 +15,9 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from captures.apps import APPS
 from captures.errors import CaptureError
 from captures.folders import Home, homes
-from captures.labels import APPS
 from captures.tables import Table, block, toml, try_table
 
 Kind = Literal["audio", "video", "unknown"]

@@ -17,10 +17,11 @@ from typing import Literal, NamedTuple
 
 from pydantic import Field, field_validator, model_validator
 
+from captures.apps import APPS
 from captures.calls import CallFile, call_files, try_calls
 from captures.errors import CaptureError
 from captures.folders import Home, homes, shown
-from captures.labels import APPS, Label, label_file, try_labels
+from captures.labels import Label, label_file, try_labels
 from captures.tables import Table, block, hint, try_table
 
 Access = Literal["3g", "4g", "adsl", "fibre", "wifi", "unknown"]

@@ -16,14 +16,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from captures.apps import APPS
 from captures.errors import CaptureError
 from captures.folders import Home, homes, shown
 
-APPS = (
-    "none", "whatsapp", "skype", "viber", "facetime", "messenger", "signal", "telegram", "zoom",
-    "teams", "meet", "webex", "discord", "line", "kakaotalk", "wechat", "imo", "snapchat", "agora",
-    "sip", "other-rtc",
-)  # fmt: skip
 ROLES = ("media", "setup", "control", "messaging", "other", "unknown")
 CONFIDENCES = ("high", "medium", "low")
 PROTOS = ("udp", "tcp", "sctp", "icmp", "other")

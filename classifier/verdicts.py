@@ -6,38 +6,15 @@ The position of a name in its tuple is its number; names are what people read.
 
 from __future__ import annotations
 
+import captures.apps
+
 VERDICTS = ("undecided", "not-call", "unsure", "certain")
 UNDECIDED, NOT_CALL, UNSURE, CERTAIN = 0, 1, 2, 3
 
 ROLES = ("other", "media", "setup", "control", "messaging")
 OTHER, MEDIA, SETUP, CONTROL, MESSAGING = 0, 1, 2, 3, 4
 
-APPS = (
-    "none",
-    "whatsapp",
-    "skype",
-    "viber",
-    "facetime",
-    "messenger",
-    "signal",
-    "telegram",
-    "zoom",
-    "teams",
-    "meet",
-    "webex",
-    "discord",
-    "line",
-    "kakaotalk",
-    "wechat",
-    "imo",
-    "snapchat",
-    "agora",
-    "sip",
-    "other-rtc",
-    "meta",
-    "microsoft",
-    "rtc",
-)
+APPS = (*captures.apps.APPS, "meta", "microsoft", "rtc")
 NONE = 0
 WHATSAPP, SKYPE, VIBER, FACETIME, MESSENGER = 1, 2, 3, 4, 5
 SIGNAL, TELEGRAM, ZOOM, TEAMS, MEET, WEBEX, DISCORD, LINE = 6, 7, 8, 9, 10, 11, 12, 13
@@ -45,13 +22,13 @@ KAKAOTALK, WECHAT, IMO, SNAPCHAT, AGORA, SIP, OTHER_RTC = 14, 15, 16, 17, 18, 19
 #: Where the octets tell the maker alone: META is WhatsApp or Messenger, MICROSOFT is Skype or
 #: Teams. RTC is a call whose app no octet tells; OTHER_RTC a call by a protocol of its own (H.323,
 #: MGCP, SCCP, ...) that belongs to none of the named apps.
-META, MICROSOFT, RTC = 21, 22, 23
+META, MICROSOFT, RTC = (len(captures.apps.APPS) + at for at in range(3))
 
 #: The apps of one maker that share a stack, by the maker's number.
 MADE_BY = {META: (WHATSAPP, MESSENGER), MICROSOFT: (SKYPE, TEAMS)}
 
-#: The five whose calls Morocco's operators cut in 2016.
-FIVE = (WHATSAPP, SKYPE, VIBER, FACETIME, MESSENGER)
+#: The numbers of the five whose calls Morocco's operators cut in 2016.
+FIVE = tuple(APPS.index(app) for app in captures.apps.FIVE)
 
 
 def family(app: int) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from captures.apps import FIVE
 from captures.compiled import kernel
 from captures.octets import Octets, u8, u16, u32
 from captures.pcap import Packets
@@ -166,7 +167,7 @@ def _judged(row: Mapping[str, Any], rule: Callable[[Mapping[str, Any]], Claim]) 
 
 def _entry(name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     flows = metrics.call_flows(rows)
-    five = [row for row in flows if row["truth_app"] in metrics.FIVE]
+    five = [row for row in flows if row["truth_app"] in FIVE]
     quiet = metrics.quiet_flows(rows)
     return {
         "name": name,

@@ -12,6 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from captures.apps import FIVE
 from classifier.verdicts import APPS, MADE_BY
 from experiments.statistics import (
     clopper_pearson,
@@ -23,8 +24,6 @@ from experiments.statistics import (
 
 Row = Mapping[str, Any]
 
-#: The five apps of the mission: those the operators blocked in 2016.
-FIVE = ("whatsapp", "skype", "viber", "facetime", "messenger")
 CALL_ROLES = ("media", "setup")
 SCORED_ROLES = ("media", "setup", "control")
 QUIET_ROLES = ("other", "messaging", "none")

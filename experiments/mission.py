@@ -13,14 +13,15 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from experiments.wording import access_name, days, listed, operator_name
+from experiments.wording import APP_NAMES, access_name, days, listed, operator_name
 
 Row = Mapping[str, Any]
 #: Operator, access network, date.
 Place = tuple[str, str, str]
 
 #: Apps in the order of the mission; others follow by name.
-FIRST_APPS = ("whatsapp", "skype", "viber", "facetime", "messenger")
+#: The five whose calls Morocco's operators cut in 2016, first in every table.
+FIRST_APPS = tuple(APP_NAMES)[:5]
 KINDS = ("audio", "video", "unknown")
 #: Grades whose evidence is packets: measurements, captures, developers' reverse engineering.
 PACKET_GRADES = frozenset("AB")

@@ -12,21 +12,21 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from captures.apps import APPS
 from experiments.errors import ExperimentError
 from experiments.nearest import hint, nearest
 
 SHIPPED = Path(__file__).resolve().parent / "specs"
 
 Access = Literal["3g", "4g", "adsl", "fibre", "wifi"]
-App = Literal[
-    "whatsapp", "skype", "viber", "facetime", "messenger", "signal", "telegram", "zoom", "teams",
-    "meet", "webex", "discord", "line", "kakaotalk", "wechat", "imo", "snapchat", "agora", "sip",
-    "other-rtc",
-]  # fmt: skip
+if TYPE_CHECKING:
+    App = str
+else:
+    App = Literal[APPS[1:]]  # every app but "none"
 Backend = Literal["virtual", "live", "auto"]
 #: The box of the lab itself; anything else is a middlebox of testbed.live.blackbox.
 OWN = "midcall"

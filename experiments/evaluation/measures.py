@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from captures.apps import FIVE
 from experiments import metrics
 from experiments.evaluation import kinds
-from experiments.metrics import FIVE, claims_call, family, named
+from experiments.metrics import claims_call, family, named
 from experiments.statistics import (
     FEWEST,
     RESAMPLES,
