@@ -41,6 +41,7 @@ from classifier.verdicts import (
     SETUP,
     SKYPE,
     TEAMS,
+    UNDECIDED,
     UNSURE,
     WHATSAPP,
 )
@@ -170,6 +171,9 @@ def conclude(flow: Any, meter: Numbers, found: int, argument: int, time: int) ->
     (classifier.evidence), 0 for none; argument: the number its sentence shows; time: the packet's,
     in ns.
     """
+    same = found & 0xFFFF == I(flow["evidence"]) and (found >> 16) & 15 == I(flow["role"])
+    if same and flow["verdict"] != UNDECIDED:
+        return False  # what a flow rests on adds nothing when it is seen again
     if heard(flow, found) == 0:
         return False
     spoken = meter[METER_SPOKEN]
