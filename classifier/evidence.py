@@ -2,7 +2,7 @@
 """Evidence: why a verdict was given, as one integer that compiled code carries and people read.
 
 An evidence packs what it is a sign of: the most that it may lead to (verdict, app, role) and a
-number within its app. How much of that is said, and with what confidence, is not written beside
+number within its app. How much of that is said, and with what confidence, is not written with
 the rule: it follows from the recordings in which the sign was seen and from what is published of it
 (classifier.support). The sentence that belongs to an evidence is looked up when a person asks.
 """
@@ -22,7 +22,7 @@ SHARED = 200
 
 
 class Basis(NamedTuple):
-    """What is known of a sign beside the recordings, and the most that it may lead to."""
+    """What is known of a sign apart from the recordings, and the most that it may lead to."""
 
     verdict: int
     role: int

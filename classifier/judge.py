@@ -56,7 +56,7 @@ QUIC_PATIENCE = 64
 CERTIFICATE_PATIENCE = 16
 
 
-#: Ranks: a call of nobody known, of a maker or another protocol, of an app.
+#: Ranks: a call of an unknown app, of a maker or another protocol, of an app.
 CERTAIN_CALL, CERTAIN_MAKER, CERTAIN_APP = 4, 5, 6
 
 
@@ -186,8 +186,8 @@ def conclude(flow: Any, meter: Numbers, found: int, argument: int, time: int) ->
     old, new = rank(I(flow["verdict"]), I(flow["app"])), rank(verdict, app)
     known = I(flow["app"])
     if new <= old:
-        same = app == known or (maker_of(known) > 0 and app == maker_of(known) and new > UNSURE + 1)
-        if same and role_rank(role) > role_rank(I(flow["role"])) > 0:
+        own = app == known or (verdict == CERTAIN and app > 0 and app == maker_of(known))
+        if own and role_rank(role) > role_rank(I(flow["role"])) > 0:
             flow["role"] = role
             return True
         return False

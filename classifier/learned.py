@@ -96,12 +96,11 @@ def inspect_dns(
     if read == 0:
         return False
     conclude(flow, meter, IS_DNS, 0, time)
+    client = SIGN_SOURCE_AT if signs[SIGN_TARGET_PORT] in DNS_PORTS else SIGN_TARGET_AT
     if (read - 1) >> 8 == TEAMS:
-        client = SIGN_SOURCE_AT if signs[SIGN_TARGET_PORT] in DNS_PORTS else SIGN_TARGET_AT
         key = packet_key(b, signs[client], signs[SIGN_VERSION], CLIENT_HINT)
         learn(context, meter, key, TEAMS, MESSAGING, LEARN_DNS, time)
     if (read - 1) & 0xFF == SETUP and at + signs[SIGN_PAYLOAD_SIZE] > end:
-        client = SIGN_SOURCE_AT if signs[SIGN_TARGET_PORT] in DNS_PORTS else SIGN_TARGET_AT
         key = packet_key(b, signs[client], signs[SIGN_VERSION], CUT_HINT)
         learn(context, meter, key, (read - 1) >> 8, SETUP, LEARN_DNS, time)
         meter[METER_CUTS] = 1

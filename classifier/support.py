@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Support: in which recordings each evidence was seen, and what it may therefore say.
 
-`support.csv` beside this file is written by `midcall support` and committed. A line counts one
+`support.csv` in this folder is written by `midcall support` and committed. A line counts one
 evidence on flows of one kind in one repository: `kind` is "own" where the truth agrees with the
 evidence, "innocent" where the flow belongs to no call, else the other app whose call it is.
 Evidences that all apps share (classifier.evidence.SHARED) stand under the app "none".
@@ -29,7 +29,7 @@ import numpy as np
 from classifier.errors import ClassifierError
 from classifier.evidence import BASES, SENTENCES, SHARED, Basis
 from classifier.flow import CLAIM_KEYS, MAKER_AT, Numbers
-from classifier.verdicts import APPS, CERTAIN, MADE_BY, NOT_CALL, RTC, UNSURE
+from classifier.verdicts import APPS, CERTAIN, MADE_BY, MAKER_OF, NOT_CALL, RTC, UNSURE
 
 COMMITTED = Path(__file__).resolve().parent / "support.csv"
 COLUMNS = ("app", "number", "kind", "repository", "sessions", "flows")
@@ -106,10 +106,8 @@ def claim(key: int, basis: Basis, rows: Collection[Seen]) -> Claim:
     app = key >> 8
     right = sum(row.sessions for row in rows if row.kind == OWN)
     wrong = sum(row.sessions for row in rows if row.kind != OWN)
-    maker, siblings = next(
-        ((maker, apps) for maker, apps in MADE_BY.items() if app in apps), (0, ())
-    )
-    names = {APPS[other] for other in siblings}
+    maker = MAKER_OF[app]
+    names = {APPS[other] for other in MADE_BY.get(maker, ()) if maker != app}
     shared = sum(row.sessions for row in rows if row.kind in names)
     if shared and shared == wrong:
         app, right, wrong = maker, right + wrong, 0
@@ -181,9 +179,8 @@ def in_words(key: int, seen: Collection[Seen] | None = None) -> str:
             parts.append(f"in {n} of {'innocent flows' if kind == INNOCENT else kind}")
     basis = BASES[key]
     about = "the service's own name" if basis.spec == "name" else basis.spec
-    told = [about] if about else []
-    told += [f"described by {' and '.join(basis.published)}"] if basis.published else []
-    return "; ".join([", ".join(parts), *told])
+    described = [f"described by {' and '.join(basis.published)}"] if basis.published else []
+    return "; ".join([", ".join(parts), *([about] if about else []), *described])
 
 
 def counted(n: int, noun: str) -> str:

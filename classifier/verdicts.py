@@ -31,10 +31,14 @@ MADE_BY = {META: (WHATSAPP, MESSENGER), MICROSOFT: (SKYPE, TEAMS)}
 FIVE = tuple(APPS.index(app) for app in captures.apps.FIVE)
 
 
-def family(app: int) -> str:
-    """Return the family of an app by its number: the maker's name, else the app's own name."""
-    maker = next((maker for maker, apps in MADE_BY.items() if app in apps), app)
-    return APPS[maker]
+#: The maker of each app that shares its stack, by the app's number (a maker's own too); else 0.
+MAKER_OF = tuple(
+    next((maker for maker, apps in MADE_BY.items() if app in (maker, *apps)), 0)
+    for app in range(len(APPS))
+)
+
+#: The family of each app, by the app's number: the maker's name, else the app's own.
+FAMILIES = tuple(APPS[MAKER_OF[app] or app] for app in range(len(APPS)))
 
 
 def recognises(said: int, app: int) -> bool:
@@ -46,7 +50,3 @@ def recognises(said: int, app: int) -> bool:
     if said == RTC:
         return app == OTHER_RTC
     return said == app or (said == MICROSOFT and app in MADE_BY[MICROSOFT])
-
-
-#: The family of each app, by the app's number.
-FAMILIES = tuple(family(app) for app in range(len(APPS)))

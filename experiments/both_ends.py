@@ -139,7 +139,7 @@ def drift(sent: Numbers, took: Numbers) -> Numbers:
 
 def rewritten(sender: Datagrams, receiver: Datagrams, pairs: Numbers) -> set[str]:
     """Return in words how addresses and ports changed between two ends, addresses masked."""
-    told = set()
+    changes = set()
     for mine, theirs in pairs.tolist():
         for name, before, after in zip(
             ("source", "target"), sender.ends[mine], receiver.ends[theirs], strict=True
@@ -147,8 +147,8 @@ def rewritten(sender: Datagrams, receiver: Datagrams, pairs: Numbers) -> set[str
             if before == after:
                 continue
             port = "port kept" if before[1] == after[1] else "another port"
-            told.add(f"{name} {masked(before[0])} became {masked(after[0])}, {port}")
-    return told
+            changes.add(f"{name} {masked(before[0])} became {masked(after[0])}, {port}")
+    return changes
 
 
 def lines(found: Table, other: str) -> list[str]:

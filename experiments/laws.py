@@ -26,7 +26,7 @@ from experiments.statistics import derived_seed
 
 Row = dict[str, Any]
 
-#: Of a line's rate, what a capture may fill in a second; bursts within it must fit the queue.
+#: The share of a line's queue that a capture may fill; retransmissions need the rest.
 FILLED = 0.5
 #: One-way delays in ms that may block no call.
 DELAYS = (20, 50, 100, 200, 400)
@@ -117,7 +117,7 @@ def shift(trial: Trial) -> Iterator[Case]:
 def no_harm(trial: Trial) -> Iterator[Case]:
     """Law 2: on a healthy link without a rule every call works, and loses what the link loses.
 
-    A line of which the capture fills more than FILLED in any second is not healthy for it.
+    A line whose queue the capture alone fills by more than FILLED is not healthy for it.
     """
     from testbed.call import judge
     from testbed.link import PRESETS
@@ -137,15 +137,23 @@ def no_harm(trial: Trial) -> Iterator[Case]:
 
 
 def is_wide_enough(orders: Any, packets: Packets, access: str) -> bool:
-    """Tell whether what each side sent fills no more than FILLED of a line in any second."""
+    """Tell whether what each side sent waits for no more than FILLED of a line's queue.
+
+    The wait of each packet follows from the waits before it (Lindley, The Theory of Queues with a
+    Single Server, 1952) at the line's rate, packets leaving at the times of the capture.
+    """
     from testbed.link import PRESETS
     from testbed.places import CALLER, FAR
 
-    _, second = np.unique(packets.time // 1_000_000_000, return_inverse=True)
     for side, link in ((CALLER, PRESETS[access].up), (FAR, PRESETS[access].down)):
         own = orders.side == side
-        offered = np.bincount(second[own], weights=packets.wire[own]) * 8
-        if link.rate_kbit and offered.max(initial=0) > FILLED * link.rate_kbit * 1000:
+        if not link.rate_kbit or not own.any():
+            continue
+        came = packets.time[own] / 1e6
+        service = packets.wire[own] * 8 / link.rate_kbit
+        before = np.cumsum(service) - service
+        wait = np.maximum.accumulate(came - before) + before - came
+        if wait.max() > FILLED * link.queue_ms:
             return False
     return True
 

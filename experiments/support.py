@@ -152,8 +152,8 @@ def support(corpus: Path | None, out: Path) -> tuple[Row, list[str]]:
     if out.parent != Path("."):
         out.parent.mkdir(parents=True, exist_ok=True)
     save(seen, out)
-    told = compared(items, seen)
-    return told, lines(told, out)
+    result = compared(items, seen)
+    return result, lines(result, out)
 
 
 def real(corpus: Path | None) -> list[Item]:
@@ -169,7 +169,7 @@ def real(corpus: Path | None) -> list[Item]:
     return items
 
 
-def lines(told: Row, out: Path) -> list[str]:
+def lines(result: Row, out: Path) -> list[str]:
     """Return what a person reads of the figures."""
 
     def line(title: str, found: Row) -> str:
@@ -181,10 +181,10 @@ def lines(told: Row, out: Path) -> list[str]:
         )
 
     return [
-        line("every repository in view", told["in_view"]["all"]),
-        line("apps of two repositories or more, in view", told["in_view"]["often"]),
-        line("the same, each repository left out in turn", told["left_out"]["often"]),
-        line("apps of one repository, left out", told["left_out"]["once"]),
+        line("every repository in view", result["in_view"]["all"]),
+        line("apps of two repositories or more, in view", result["in_view"]["often"]),
+        line("the same, each repository left out in turn", result["left_out"]["often"]),
+        line("apps of one repository, left out", result["left_out"]["once"]),
         str(out),
     ]
 

@@ -31,17 +31,17 @@ FEWEST_HOPS = 32
 ETHERNET_LINK = 1
 
 
-def frame_problems(told: Any) -> Iterator[str]:
+def frame_problems(result: Any) -> Iterator[str]:
     """Yield what the receivers of a run's forged frames would not take, one sentence each."""
-    for number, letter in enumerate(told.letters, 1):
+    for number, letter in enumerate(result.letters, 1):
         at = int(letter["at"])
-        frame = told.mail[at : at + int(letter["length"])].tobytes()
+        frame = result.mail[at : at + int(letter["length"])].tobytes()
         word = f"forged frame {number} ({LETTERS[letter['kind']]})"
-        for problem in problems_of(frame, letter, told):
+        for problem in problems_of(frame, letter, result):
             yield f"{word}: {problem}"
 
 
-def problems_of(frame: bytes, letter: Any, told: Any) -> Iterator[str]:
+def problems_of(frame: bytes, letter: Any, result: Any) -> Iterator[str]:
     """Yield what is wrong with one forged frame."""
     packet = innermost(frame)
     if not packet:
@@ -60,27 +60,27 @@ def problems_of(frame: bytes, letter: Any, told: Any) -> Iterator[str]:
     proto, body = packet[6 if six else 9], packet[head:]
     if folded(word_sum(places) + proto + len(body) + word_sum(body)) != 0xFFFF:
         yield "its transport checksum is wrong"
-    lab = told.lab or mapped(told.script.held, "map")
+    lab = result.lab or mapped(result.script.held, "map")
     number = int(letter["packet"])
     about = lab.data[int(lab.ip_at[number]) : int(lab.ip_end[number])].tobytes()
-    back = (told.script.side[letter["packet"]] == CALLER) != (letter["toward"] == UP)
+    back = (result.script.side[letter["packet"]] == CALLER) != (letter["toward"] == UP)
     if ends_of(packet) != (ends_of(about)[::-1] if back else ends_of(about)):
         yield "its ends are not those of what it answers"
     if letter["kind"] == ANSWER:
         yield from answer_problems(body[8:], about, proto)
     elif proto == TCP:
-        yield from number_problems(body, letter, told, back)
+        yield from number_problems(body, letter, result, back)
     else:
         yield "it is no TCP segment"
 
 
-def number_problems(body: bytes, letter: Any, told: Any, back: bool) -> Iterator[str]:
+def number_problems(body: bytes, letter: Any, result: Any, back: bool) -> Iterator[str]:
     """Yield what is wrong with the numbers of a forged segment."""
     sequence, acknowledged = struct.unpack_from(">II", body, 4)
-    facts, sides = told.script.held.facts, told.script.side
+    facts, sides = result.script.held.facts, result.script.side
     about = facts[letter["packet"]]
-    there = (told.fates["arrival_time"] >= 0) & (
-        told.fates["arrival_time"] <= int(letter["time"]) + int(told.script.base.max(initial=0))
+    there = (result.fates["arrival_time"] >= 0) & (
+        result.fates["arrival_time"] <= int(letter["time"]) + int(result.script.base.max(initial=0))
     )
     towards = (sides == CALLER) == (letter["toward"] == UP)
     came = facts["until"][there & towards & (facts["flow"] == about["flow"])]

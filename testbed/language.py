@@ -248,7 +248,7 @@ class Rule(Table):
         default=None,
         gt=0.0,
         description="seconds after which a condemnation ends (residual censorship); each packet "
-        "that meets the match begins it anew; left out, it never ends",
+        "that meets the match restarts it; left out, it never ends",
     )
     after: After | None = Field(
         default=None,

@@ -17,14 +17,7 @@ from captures.octets import Octets, u8, u16, u32
 from classifier.evidence import evidence
 from classifier.verdicts import MESSAGING, MESSENGER, NOT_CALL
 
-CHAT = evidence(
-    MESSENGER,
-    2,
-    NOT_CALL,
-    MESSAGING,
-    "MQTToT connect of Meta's apps",
-    published=("Meta's MQTToT, described by several clients",),
-)
+CHAT = evidence(MESSENGER, 2, NOT_CALL, MESSAGING, "MQTToT connect of Meta's apps", spec="name")
 
 
 @kernel

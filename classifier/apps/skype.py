@@ -47,8 +47,15 @@ ATTRIBUTES = evidence(
 TEAMS_ATTRIBUTES = evidence(
     TEAMS, 1, CERTAIN, SETUP, "STUN with Microsoft attributes, Teams names of the same client"
 )
-FRAME = evidence(MICROSOFT, 2, UNSURE, SETUP, "Microsoft multiplexed TURN, FF10", spec="[MS-TURN]")
-VOICE = evidence(MICROSOFT, 3, UNSURE, MEDIA, "RTP payload type 104 at 16 kHz, 0xBEDE")
+FRAME = evidence(MICROSOFT, 2, UNSURE, SETUP, "Microsoft multiplexed TURN, FF10")
+VOICE = evidence(
+    MICROSOFT,
+    3,
+    UNSURE,
+    MEDIA,
+    "RTP payload type 104 at 16 kHz, 0xBEDE",
+    published=("Schertz, SILK Audio in Lync Mobile Clients, 2014",),
+)
 PRESENCE = evidence(
     SKYPE,
     4,

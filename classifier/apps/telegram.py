@@ -63,7 +63,12 @@ REFLECTED_MEDIA = evidence(
     published=("tgcalls' source",),
 )
 PORT = evidence(
-    TELEGRAM, 7, CERTAIN, SETUP, "STUN or TURN with Telegram's port 1400", published=("nDPI",)
+    TELEGRAM,
+    7,
+    CERTAIN,
+    SETUP,
+    "STUN or TURN with Telegram's port 1400",
+    published=("users' reports from Russia, August 2025",),
 )
 
 #: Where Telegram's own TURN servers listen.

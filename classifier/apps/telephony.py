@@ -41,7 +41,7 @@ NOE = evidence(
     CERTAIN,
     SETUP,
     "NOE, Alcatel's telephone signalling (published)",
-    published=("nDPI", "Wireshark"),
+    published=("nDPI",),
 )
 PSEUDO_TLS = evidence(
     OTHER_RTC,

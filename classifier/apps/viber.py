@@ -21,33 +21,14 @@ from captures.octets import Octets, u8, u16, u16le
 from classifier.evidence import evidence
 from classifier.verdicts import CERTAIN, MEDIA, MESSAGING, NOT_CALL, SETUP, VIBER
 
-HELLO = evidence(
-    VIBER,
-    1,
-    CERTAIN,
-    SETUP,
-    "Viber hello (01 00 05 00) behind a session word",
-    published=("nDPI", "libprotoident"),
-)
+HELLO = evidence(VIBER, 1, CERTAIN, SETUP, "Viber hello (01 00 05 00) behind a session word")
 PAIR = evidence(
-    VIBER,
-    2,
-    CERTAIN,
-    SETUP,
-    "Viber message type {x} of its own length",
-    published=("nDPI", "libprotoident"),
+    VIBER, 2, CERTAIN, SETUP, "Viber message type {x} of its own length", published=("nDPI",)
 )
 TWO = evidence(
-    VIBER,
-    3,
-    CERTAIN,
-    SETUP,
-    "two Viber messages of one session word",
-    published=("nDPI", "libprotoident"),
+    VIBER, 3, CERTAIN, SETUP, "two Viber messages of one session word", published=("nDPI",)
 )
-STREAM = evidence(
-    VIBER, 4, CERTAIN, MEDIA, "RTP behind a two-octet session word", published=("nDPI",)
-)
+STREAM = evidence(VIBER, 4, CERTAIN, MEDIA, "RTP behind a two-octet session word")
 CHAT = evidence(VIBER, 5, NOT_CALL, MESSAGING, "Viber chat stream: length word {n}")
 
 

@@ -27,31 +27,14 @@ from classifier.verdicts import CERTAIN, MEDIA, SETUP, ZOOM
 PROBE = evidence(ZOOM, 1, CERTAIN, SETUP, "Zoom NAT probe: attribute 0101 of digits or 0103")
 HELLO = evidence(ZOOM, 2, CERTAIN, SETUP, "Zoom hello 01 00 02, or its answer 02 00 01")
 MEDIA_FRAME = evidence(
-    ZOOM,
-    3,
-    CERTAIN,
-    MEDIA,
-    "RTP inside a Zoom frame",
-    published=("Michel et al., IMC 2022", "nDPI"),
+    ZOOM, 3, CERTAIN, MEDIA, "RTP inside a Zoom frame", published=("Michel et al., IMC 2022",)
 )
 FRAMES = evidence(
-    ZOOM,
-    4,
-    CERTAIN,
-    SETUP,
-    "Zoom frames on its port",
-    published=("Michel et al., IMC 2022", "nDPI"),
+    ZOOM, 4, CERTAIN, SETUP, "Zoom frames on its port", published=("Michel et al., IMC 2022",)
 )
 GUIDS = evidence(ZOOM, 6, CERTAIN, SETUP, "ICE user name of two GUIDs in capitals")
 ECHO = evidence(ZOOM, 7, CERTAIN, SETUP, "Zoom keep-alive 03, its echo 04 or the next 03")
-PEER = evidence(
-    ZOOM,
-    5,
-    CERTAIN,
-    SETUP,
-    "Zoom peer-to-peer frames 1F 02 01",
-    published=("Michel et al., IMC 2022", "nDPI"),
-)
+PEER = evidence(ZOOM, 5, CERTAIN, SETUP, "Zoom peer-to-peer frames 1F 02 01", published=("nDPI",))
 
 #: Successors of a frame that prove a session.
 FOLLOWERS = 3
@@ -64,7 +47,7 @@ PEER_HELLO = evidence(
     CERTAIN,
     SETUP,
     "Zoom peer's hello: 1F 02 01, address and identifier fill it",
-    published=("Michel et al., IMC 2022", "nDPI"),
+    published=("nDPI",),
 )
 COUNTED = evidence(
     ZOOM, 12, CERTAIN, SETUP, "Zoom frames 05 that count up in one session, on any port"
@@ -75,7 +58,7 @@ PEER_MEDIA = evidence(
     CERTAIN,
     MEDIA,
     "RTP inside Zoom's peer-to-peer frames",
-    published=("Michel et al., IMC 2022", "nDPI"),
+    published=("Michel et al., IMC 2022",),
 )
 
 

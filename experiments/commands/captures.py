@@ -74,13 +74,13 @@ def add_capture(
             confirm=warn,
         )
         words = f"added {kept.name}: {kept.app} {kept.kind}, {kept.packets} packets"
-        value, told = kept.model_dump(mode="json"), [words]
+        value, result = kept.model_dump(mode="json"), [words]
         if suggest:
             from experiments import suggest as suggesting
 
             value["suggestions"] = suggesting.suggest(kept)
-            told += suggesting.lines(value["suggestions"])
-        give(as_json, value, told)
+            result += suggesting.lines(value["suggestions"])
+        give(as_json, value, result)
 
 
 @app.command("anonymise")
@@ -141,8 +141,8 @@ def show_capture(
         if found.capture.other_end:
             other = paths.get(known.named(found.capture.other_end).sha256)
             ends = both_ends.compared(Path(path), Path(other)) if path and other else None
-        told = listing.value(found, known.origins, ends)
-        give(as_json, told, [listing.details(found, known.origins, ends)])
+        result = listing.value(found, known.origins, ends)
+        give(as_json, result, [listing.details(found, known.origins, ends)])
 
 
 @app.command("check")

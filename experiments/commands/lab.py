@@ -74,9 +74,9 @@ def fuzz(
         from experiments.fuzz import session
 
         options = session.Options(packets, seed, corpus, runs, first)
-        told = session.fuzz(options, lambda line: say(f"midcall fuzz: {line}"))
-        give(as_json, told, [*session.lines(told), session.place(runs)])
-        if told["finding"] is not None:
+        result = session.fuzz(options, lambda line: say(f"midcall fuzz: {line}"))
+        give(as_json, result, [*session.lines(result), session.place(runs)])
+        if result["finding"] is not None:
             raise typer.Exit(FAILED)
 
 
@@ -89,15 +89,16 @@ def support(
 ) -> None:
     """Count in which real captures each sign of an app was right or wrong, and write the table.
 
-    Prints what the classifier is worth with every repository in view, and on captures of
-    repositories that its claims were made without. -o classifier/support.csv replaces the
-    committed table. Example: midcall support --corpus ~/pcaps
+    Prints the accuracy with every repository in view, and of each repository's captures with
+    claims that rest on the others alone; the rules were written with all of them in view.
+    -o classifier/support.csv replaces the committed table.
+    Example: midcall support --corpus ~/pcaps
     """
     with sentences():
         from experiments import support as supporting
 
-        told, lines = supporting.support(corpus, out)
-        give(as_json, told, lines)
+        result, lines = supporting.support(corpus, out)
+        give(as_json, result, lines)
 
 
 def train(

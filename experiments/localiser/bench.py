@@ -37,7 +37,7 @@ from testbed.oracle import NoisyOracle, Oracle
 from testbed.probe import Probe
 
 Row = dict[str, Any]
-#: Of the probes of each answer so many, at least, are told rightly by what is right in part.
+#: Of the probes of each answer so many, at least, are answered rightly by what is right in part.
 MOSTLY = 0.9
 #: Finds clauses: the search, or another one to compare it with.
 Search = Callable[[Asker, Probe], Found]
@@ -99,9 +99,9 @@ def one(
         asked = NoisyOracle(truth, noise, seed_of(seed, planted.name, noise))
     found = search(Asker(asked, noise, budget=budget), base)
     tests = fresh.probes(planted, base, seed)
-    told = [truth.blocked(probe) for probe in tests]
+    result = [truth.blocked(probe) for probe in tests]
     wrongly = [
-        answer for probe, answer in zip(tests, told, strict=True)
+        answer for probe, answer in zip(tests, result, strict=True)
         if blocks(found.clauses, probe) != answer
     ]  # fmt: skip
     wrong = len(wrongly)
@@ -113,7 +113,7 @@ def one(
         "recovered": found.complete and wrong == 0 and same is not False,
         "complete": found.complete,
         "tests": len(tests),
-        "tests_blocked": sum(told),
+        "tests_blocked": sum(result),
         "tests_wrong": wrong,
         "tests_missed": sum(wrongly),
         "sets_same": same,
@@ -145,8 +145,9 @@ def row_of(planted: Planted, noise: float) -> Row:
 def outcome(row: Row) -> str:
     """Return what came of a rule: "exactly", "partly", "unexplained" or "wrong".
 
-    Partly: each of the two answers is told rightly for MOSTLY of its fresh probes. Unexplained: the
-    search says itself that it did not explain everything. Wrong: it says that it did.
+    Partly: for each of the two answers, MOSTLY of its fresh probes are answered rightly.
+    Unexplained: the search says itself that it did not explain everything. Wrong: it says that it
+    did.
     """
     if row["recovered"]:
         return "exactly"
@@ -176,13 +177,13 @@ def sets_words(sets: Iterable[frozenset[str]]) -> str:
 
 def lines(rows: Sequence[Row]) -> list[str]:
     """Return the rules that were not recovered, a line each, and a line per share of noise."""
-    told = [
+    result = [
         f"not recovered at {row['noise']:.0%} noise: {row['rule']} ({row['cause']}): "
         f"{row['found'] or 'nothing found'}"
         for row in rows
         if not row["recovered"]
     ]
-    return told + [
+    return result + [
         f"{entry['recovered']} of {entry['planted']} planted rules recovered exactly at "
         f"{entry['noise']:.0%} noise; probes: half of them at most {entry['probes_p50']}, 95 % at "
         f"most {entry['probes_p95']}"

@@ -72,8 +72,8 @@ def live(
     file = Path(rest) if kind == "suricata" else None
     middlebox = kind if file else f"{kind}: {rest}"
     with LiveOracle(middlebox, file, seed) as oracle:
-        told = file.read_bytes() if file else rest.encode()
-        yield Asked(oracle, "", hashlib.sha256(told).hexdigest()[:12], True)
+        result = file.read_bytes() if file else rest.encode()
+        yield Asked(oracle, "", hashlib.sha256(result).hexdigest()[:12], True)
 
 
 def digest_of(policy: Policy) -> str:

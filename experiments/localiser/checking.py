@@ -132,8 +132,8 @@ def by_chance(asker: Asker, traces: Sequence[Trace]) -> str:
     for trace in traces:
         tries = [moved(trace.probe, number) for number in range(1, CHANCES)]
         answers = [asker.blocked(one) for one in tries]
-        told = [trace.clause.holds(one) for one in tries]
-        if any(answers) and not all(answers) and answers != told:
+        result = [trace.clause.holds(one) for one in tries]
+        if any(answers) and not all(answers) and answers != result:
             return (
                 f"of {len(answers)} probes that differ in the subscriber's port alone, "
                 f"{answers.count(False)} pass, and no range of that port explains which: the box "

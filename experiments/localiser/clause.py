@@ -89,10 +89,10 @@ class Look(NamedTuple):
             "far address": self.far, "near address": self.near, "direction": self.up,
             "size": self.size, "IP version": self.version,
         }  # fmt: skip
-        told = {name for name, value in given.items() if value is not None}
+        result = {name for name, value in given.items() if value is not None}
         if self.payload is not None:
-            told.add(self.payload.called)
-        return frozenset(told).union(*(other.calls for other in self.but))
+            result.add(self.payload.called)
+        return frozenset(result).union(*(other.calls for other in self.but))
 
     def words(self, reveal: bool) -> Iterator[str]:
         """Yield in words what the packet must be; addresses and names masked unless `reveal`."""
@@ -181,8 +181,8 @@ class Sparing(NamedTuple):
     @property
     def calls(self) -> frozenset[str]:
         """Return the names of what spares."""
-        told = self.look.calls | ({"packets"} if self.place != ALL else set())
-        return frozenset(f"unless {name}" for name in told) or frozenset({"unless"})
+        result = self.look.calls | ({"packets"} if self.place != ALL else set())
+        return frozenset(f"unless {name}" for name in result) or frozenset({"unless"})
 
 
 class Clause(NamedTuple):
@@ -258,7 +258,7 @@ class Clause(NamedTuple):
             if earlier.same_flow:
                 if mark.one.ends != one.ends:
                     continue
-                told = (
+                result = (
                     count.packets - mark.packets,
                     count.loaded - bool(one.payload) - mark.loaded,
                     count.octets - mark.octets,
@@ -267,49 +267,51 @@ class Clause(NamedTuple):
             elif mark.number == number:
                 continue
             else:
-                told = (0, 0, 0, one.time - mark.one.time)
+                result = (0, 0, 0, one.time - mark.one.time)
             if mark.number == number and not earlier.since.calls:
                 continue
-            if earlier.since.meet(*told):
+            if earlier.since.meet(*result):
                 return True
         return False
 
     @property
     def calls(self) -> frozenset[str]:
         """Return the names of what decides."""
-        told = set(self.look.calls | self.windows.calls)
+        result = set(self.look.calls | self.windows.calls)
         if self.times > 1:
-            told.add("times")
+            result.add("times")
         if self.gap != ALL:
-            told.add("gap")
+            result.add("gap")
         if self.earlier is not None:
-            told |= {f"earlier {name}" for name in self.earlier.look.calls} | {"earlier"}
-            told |= {f"since {name}" for name in self.earlier.since.calls}
+            result |= {f"earlier {name}" for name in self.earlier.look.calls} | {"earlier"}
+            result |= {f"since {name}" for name in self.earlier.since.calls}
             if self.earlier.place != ALL:
-                told.add("earlier packets")
+                result.add("earlier packets")
         for sparing in self.unless:
-            told |= sparing.calls
-        return frozenset(told)
+            result |= sparing.calls
+        return frozenset(result)
 
     def words(self, reveal: bool = False) -> list[str]:
         """Return in words what must be, one line each."""
-        told = list(self.look.words(reveal)) or ["any packet"]
+        result = list(self.look.words(reveal)) or ["any packet"]
         if self.times > 1 or self.gap != ALL:
             row = "in a row" if self.close else "of the flow"
             row += " in one direction" if self.each_way else ""
             gap = "" if self.gap == ALL else f", {seconds_words(self.gap)} apart"
-            told.append(f"{self.times} such packets {row}{gap}")
-        told += self.windows.words("its flow")
+            result.append(f"{self.times} such packets {row}{gap}")
+        result += self.windows.words("its flow")
         if self.earlier is not None:
             where = "in the same flow" if self.earlier.same_flow else "of the same subscriber"
             earlier = ", ".join(self.earlier.look.words(reveal)) or "any packet"
             number = place_words(self.earlier.place)
-            told.append(f"after a packet {where}: {earlier}{number}")
-            told += self.earlier.since.words("what came since then")
+            result.append(f"after a packet {where}: {earlier}{number}")
+            result += self.earlier.since.words("what came since then")
         for sparing in self.unless:
             words = ", ".join(sparing.look.words(reveal)) or "any"
-            told.append(f"unless its flow has shown a packet: {words}{place_words(sparing.place)}")
-        return told
+            result.append(
+                f"unless its flow has shown a packet: {words}{place_words(sparing.place)}"
+            )
+        return result
 
 
 class Mark(NamedTuple):

@@ -90,8 +90,8 @@ class Method:
     @property
     def words(self) -> str:
         """Return it in words."""
-        told = ", ".join(METHOD_WORDS.get(one, f"0x{one:03x}") for one in sorted(self.methods))
-        return f"is STUN of method {told}"
+        result = ", ".join(METHOD_WORDS.get(one, f"0x{one:03x}") for one in sorted(self.methods))
+        return f"is STUN of method {result}"
 
     def meets(self, one: Sent) -> bool:
         """Tell whether the payload is STUN of such a method."""
@@ -124,8 +124,8 @@ class Attribute:
     def spans(self, one: Sent) -> list[Span]:
         """Return the attribute's type and the cookie."""
         at = one.payload.find(self.type.to_bytes(2, "big"), 20)
-        told = [(at, 2, f"attribute {self.type:04x}")] if at >= 0 else []
-        return [(4, 4, "STUN cookie"), *told]
+        result = [(at, 2, f"attribute {self.type:04x}")] if at >= 0 else []
+        return [(4, 4, "STUN cookie"), *result]
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ class Kind:
 
 @dataclass(frozen=True)
 class Named:
-    """A host name, told in one of some places; a pattern `*.x` is x and every name under it."""
+    """A host name, stated in one of some places; a pattern `*.x` is x and every name under it."""
 
     where: frozenset[str]
     pattern: str
@@ -175,8 +175,8 @@ class Named:
 
     def meets(self, one: Sent) -> bool:
         """Tell whether the payload tells such a name."""
-        told = read(one)
-        return told.where in self.where and name_meets(told.name, self.pattern)
+        result = read(one)
+        return result.where in self.where and name_meets(result.name, self.pattern)
 
     def spans(self, one: Sent) -> list[Span]:
         """Return the name where it stands in plain, else the whole payload."""
@@ -290,11 +290,11 @@ class Fixed:
     def words(self) -> str:
         """Return it in words."""
         held = {one.at: one.word for one in self.octets}
-        told = [
+        result = [
             f"{' '.join(held[o] for o in range(at, at + size))} at {at}"
             for at, size in runs(self.places)
         ]
-        return f"has the octets {', '.join(told)}"
+        return f"has the octets {', '.join(result)}"
 
     @property
     def cost(self) -> int:

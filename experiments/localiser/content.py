@@ -102,12 +102,12 @@ def hypotheses(one: Sent, seen: dict[bytes, bool]) -> list[Condition]:
 
     seen: what the box said to other messages, which tells of lists of methods and kinds.
     """
-    told = read(one)
+    result = read(one)
     single: list[Condition] = []
-    if told.method >= 0:
+    if result.method >= 0:
         methods = {read(one._replace(payload=body)).method for body, hit in seen.items() if hit}
-        known = frozenset(methods & set(METHODS.values())) | {told.method}
-        single += [IsStun(), Method(frozenset({told.method}))]
+        known = frozenset(methods & set(METHODS.values())) | {result.method}
+        single += [IsStun(), Method(frozenset({result.method}))]
         single += [Method(known)] if len(known) > 1 else []
         single += [Attribute(kind) for kind in dict.fromkeys(attribute_types(one.payload))]
     kinds = dict.fromkeys(PAYLOADS, True)
@@ -115,12 +115,12 @@ def hypotheses(one: Sent, seen: dict[bytes, bool]) -> list[Condition]:
         word = read(one._replace(payload=body)).kind
         kinds[word] = kinds[word] and hit
     shown = {read(one._replace(payload=body)).kind for body in seen}
-    met = frozenset(word for word in shown if kinds[word]) | {told.kind}
-    single += [Kind(frozenset({told.kind}))] + ([Kind(met)] if len(met) > 1 else [])
-    if told.where:
-        single += named(told.where, told.name)
-    if told.hello:
-        single.append(Hello(told.hello))
+    met = frozenset(word for word in shown if kinds[word]) | {result.kind}
+    single += [Kind(frozenset({result.kind}))] + ([Kind(met)] if len(met) > 1 else [])
+    if result.where:
+        single += named(result.where, result.name)
+    if result.hello:
+        single.append(Hello(result.hello))
     single += [
         Fixed(tuple(Octet(o, 255, one.payload[o]) for o in range(part.at, part.at + part.length)))
         for part in fields(one) if part.name != "data" and part.length <= LONGEST_FIELD
@@ -156,8 +156,8 @@ def survivor(
     """
     tries = [*seen, *(body for body in more if body not in seen)]
     table = predictions(one, guesses, tries)
-    told = np.array([*seen.values()], bool)
-    alive = (table[:, : len(seen)] == told).all(axis=1)
+    result = np.array([*seen.values()], bool)
+    alive = (table[:, : len(seen)] == result).all(axis=1)
     asked = np.arange(len(tries)) < len(seen)
 
     def put(at: int) -> None:
@@ -224,8 +224,8 @@ def ordered(size: int, step: int) -> bytes:
     Of a payload of few octets the noise is octets that all differ.
     """
     loud = size * step // STEPS
-    told = noise(loud, "entropy", size) if size > FEW else bytes(range(1, loud + 1))
-    return told + bytes(size - loud)
+    result = noise(loud, "entropy", size) if size > FEW else bytes(range(1, loud + 1))
+    return result + bytes(size - loud)
 
 
 def disorder(one: Sent, ask: Ask, sizes: Range, seen: dict[bytes, bool]) -> Condition | None:
@@ -357,10 +357,10 @@ def octet(body: bytes, at: int, ask: Ask) -> Octet:
     ranged = Octet(at, 0, value, bound(value, 0, hit), bound(value, 255, hit))
     odd = [one for one in range(256) if masked.holds(one) != ranged.holds(one)]
     for other in spread(np.array(odd, np.int64), 4):
-        told = hit(int(other))
-        if told != masked.holds(int(other)):
+        result = hit(int(other))
+        if result != masked.holds(int(other)):
             return ranged
-        if told != ranged.holds(int(other)):
+        if result != ranged.holds(int(other)):
             return masked
     return masked
 

@@ -202,8 +202,8 @@ def marks_of(packet: Packet, one: Sent, look: Look) -> Iterator[Mark]:
 
 def flow_words(ends: Ends, reveal: bool) -> str:
     """Return a flow in words, addresses masked unless `reveal`."""
-    told = [str(ipaddress.ip_address(one)) for one in (ends.near, ends.far)]
-    near, far = told if reveal else (masked(told[0]), masked(told[1]))
+    result = [str(ipaddress.ip_address(one)) for one in (ends.near, ends.far)]
+    near, far = result if reveal else (masked(result[0]), masked(result[1]))
     word = {6: "tcp", 17: "udp"}.get(ends.proto, f"IP protocol {ends.proto}")
     return f"{word} {near}:{ends.near_port}-{far}:{ends.far_port}"
 
@@ -211,28 +211,30 @@ def flow_words(ends: Ends, reveal: bool) -> str:
 # ---- as text
 
 
-def lines(told: Document, terminal: bool) -> Iterator[Text]:
+def lines(result: Document, terminal: bool) -> Iterator[Text]:
     """Yield a document as lines for people."""
-    yield Text(f"{told['file']}: {told['packets']} packets, {told['flows']} flows; {told['box']}")
-    if told["masked"]:
+    yield Text(
+        f"{result['file']}: {result['packets']} packets, {result['flows']} flows; {result['box']}"
+    )
+    if result["masked"]:
         yield Text("Addresses and names are masked (x, ..); --reveal shows them.", style="dim")
-    if not told["blocked"]:
+    if not result["blocked"]:
         yield Text()
         yield Text("The box blocks no packet of this capture.", "bold")
-        yield Text(f"checked     {told['checks']} probes: each flow alone, and single packets")
-        for note in told["notes"]:
+        yield Text(f"checked     {result['checks']} probes: each flow alone, and single packets")
+        for note in result["notes"]:
             yield Text(f"not checked: {note}", "yellow")
         return
-    for number, clause in enumerate(told["clauses"], 1):
+    for number, clause in enumerate(result["clauses"], 1):
         yield Text()
-        word = "blocked" if len(told["clauses"]) == 1 else f"{number}. blocked"
+        word = "blocked" if len(result["clauses"]) == 1 else f"{number}. blocked"
         yield Text(f"{word} if {'; '.join(clause['words'])}", "bold")
         if not clause["of_capture"]:
             yield Text("   shown in a packet made neutral, no packet of the capture", "dim")
         for packet in clause["packets"]:
             yield from packet_lines(packet, terminal)
     yield Text()
-    yield from endings(told)
+    yield from endings(result)
 
 
 def packet_lines(packet: Document, terminal: bool) -> Iterator[Text]:
@@ -246,39 +248,39 @@ def packet_lines(packet: Document, terminal: bool) -> Iterator[Text]:
         yield from hex_lines(packet, terminal)
 
 
-def endings(told: Document) -> Iterator[Text]:
+def endings(result: Document) -> Iterator[Text]:
     """Yield the sets, what is not explained, and the cost."""
     sets = {"sufficient": "each of these suffices", "necessary": "each of these unblocks if broken"}
     for key, words in sets.items():
-        held = "  |  ".join(" + ".join(one) or "anything" for one in told[key])
+        held = "  |  ".join(" + ".join(one) or "anything" for one in result[key])
         yield Text(f"{key:11} {held or 'nothing found'}   ({words})")
-    for note in told["notes"]:
+    for note in result["notes"]:
         yield Text(f"not explained: {note}", "yellow")
-    for one in told["refuted"]:
+    for one in result["refuted"]:
         word = "blocks" if one["box_blocks"] else "lets pass"
         flows = "; ".join(one["flows"])
         yield Text(f"   the box {word} {one['packets']} packets of {flows}", "dim")
     yield Text(
-        f"checked     {told['checks']} probes: flows of the capture, single packets, other ports, "
-        "addresses and packets before"
+        f"checked     {result['checks']} probes: flows of the capture, single packets, other "
+        "ports, addresses and packets before"
     )
-    cost, noise = told["cost"], ""
-    if told["noise"]:
+    cost, noise = result["cost"], ""
+    if result["noise"]:
         noise = (
-            f"; up to {told['noise']:.0%} of the answers may be wrong, a question ends wrongly with"
-            f" a chance of at most {told['error']:g}"
+            f"; up to {result['noise']:.0%} of the answers may be wrong, a question ends wrongly "
+            f"with a chance of at most {result['error']:g}"
         )
     yield Text(
-        f"cost        {cost['questions']} questions, {cost['probes']} of {told['budget']} probes, "
-        f"{cost['packets']} packets, {cost['octets']} bytes, {cost['seconds']:.1f} s of traffic"
-        f"{noise}"
+        f"cost        {cost['questions']} questions, {cost['probes']} of {result['budget']} "
+        f"probes, {cost['packets']} packets, {cost['octets']} bytes, {cost['seconds']:.1f} s of "
+        f"traffic{noise}"
     )
 
 
-def shown(told: Document, form: str, terminal: bool) -> str:
+def shown(result: Document, form: str, terminal: bool) -> str:
     """Return a document as text for people, or as JSON; raises ExperimentError."""
     if form not in FORMATS:
         raise ExperimentError(f"unknown format {form} ({hint(form, FORMATS)})")
     if form == "json":
-        return json.dumps(told, ensure_ascii=False, indent=1) + "\n"
-    return rendered(lines(told, terminal), terminal)
+        return json.dumps(result, ensure_ascii=False, indent=1) + "\n"
+    return rendered(lines(result, terminal), terminal)

@@ -63,14 +63,14 @@ def is_late(probe: Probe) -> bool:
     """
     begun, quic = set(), set()
     for one in probe:
-        told = read(one)
-        if one.ends in begun and (told.where or told.hello):
+        result = read(one)
+        if one.ends in begun and (result.where or result.hello):
             return True
-        if one.ends in quic and one.payload and told.kind != "quic":
+        if one.ends in quic and one.payload and result.kind != "quic":
             return True
         if one.payload:
             begun.add(one.ends)
-        if told.kind == "quic":
+        if result.kind == "quic":
             quic.add(one.ends)
     return False
 

@@ -68,8 +68,8 @@ def request(host: str) -> bytes:
 
 def exemplars(proto: int) -> dict[str, bytes]:
     """Return a message of each kind that a transport carries, by a name."""
-    told = {f"stun {word}": stun(method) for word, method in METHODS.items()}
-    told |= {
+    result = {f"stun {word}": stun(method) for word, method in METHODS.items()}
+    result |= {
         "stun answer": stun(1, answer=True),
         "stun attribute": stun(1, (0x0006, 0x8022)),
         "sip": b"OPTIONS sip:a@b.example SIP/2.0\r\nCSeq: 1 OPTIONS\r\n\r\n".replace(
@@ -79,14 +79,14 @@ def exemplars(proto: int) -> dict[str, bytes]:
         "zeros": bytes(100),
     }
     if proto == TCP:
-        told |= {
+        result |= {
             "tls-hello": client_hello(OTHER_NAME),
             "tls-hello bare": client_hello(""),
             "tls": record(23, noise(60, "tls")),
             "http": request(OTHER_NAME),
         }
-        return told
-    return told | {
+        return result
+    return result | {
         "channel": struct.pack(">HH", 0x4001, 60) + noise(60, "channel"),
         "rtp": rtp(7, ">", 100),
         "rtcp": b"\x81\xc9\0\7" + noise(28, "rtcp"),
@@ -142,25 +142,25 @@ def fitted_stun(payload: bytes, more: int) -> bytes | None:
 
 def resized(one: Sent, size: int) -> Iterator[bytes]:
     """Yield a packet's payload with another size, the forms that keep most of it first."""
-    body, told = one.payload, read(one)
+    body, result = one.payload, read(one)
     if size >= len(body):
         kept = fitted(body, size)
         if kept is not None:
             yield kept
-        if told.where == "tls":
-            bare = len(client_hello(told.name, filling=0))
+        if result.where == "tls":
+            bare = len(client_hello(result.name, filling=0))
             if size >= bare:
-                yield client_hello(told.name, filling=size - bare)
+                yield client_hello(result.name, filling=size - bare)
         yield body + noise(size - len(body), "longer")
     else:
-        if told.method >= 0:
+        if result.method >= 0:
             yield from shorter_stun(body, size)
         if is_channel(body) and size >= 4:
             yield body[:2] + struct.pack(">H", size - 4) + body[4:size]
-        if told.where == "tls":
-            bare = len(client_hello(told.name, filling=0))
+        if result.where == "tls":
+            bare = len(client_hello(result.name, filling=0))
             if size >= bare:
-                yield client_hello(told.name, filling=size - bare)
+                yield client_hello(result.name, filling=size - bare)
         yield body[:size]
     yield varied(size)
 
@@ -221,32 +221,32 @@ def by_place(one: Sent) -> Iterator[bytes]:
 
 def by_stun(one: Sent) -> Iterator[bytes]:
     """Yield STUN messages that share the method or an attribute with a packet's."""
-    told = read(one)
-    if told.method < 0:
+    result = read(one)
+    if result.method < 0:
         return
     held = tuple(dict.fromkeys(attribute_types(one.payload)))
-    others = [method for method in (1, 3, 4) if method != told.method]
-    yield stun(told.method)
+    others = [method for method in (1, 3, 4) if method != result.method]
+    yield stun(result.method)
     yield struct.pack(">H", len(one.payload)) + one.payload
-    yield stun(told.method, (FILLING,))
-    yield stun(told.method, answer=True)
+    yield stun(result.method, (FILLING,))
+    yield stun(result.method, answer=True)
     for kind in held[:24]:
-        yield stun(told.method, (kind,))
-        yield stun(told.method, (FILLING, kind))
+        yield stun(result.method, (kind,))
+        yield stun(result.method, (FILLING, kind))
         for method in others[:2]:
             yield stun(method, (kind,))
     yield stun(others[0], held)
     for kind in held[:24]:
-        yield stun(told.method, tuple(FILLING if one == kind else one for one in held))
-    yield stun(told.method, tuple(reversed(held)))
+        yield stun(result.method, tuple(FILLING if one == kind else one for one in held))
+    yield stun(result.method, tuple(reversed(held)))
 
 
 def by_name(one: Sent) -> Iterator[bytes]:
     """Yield messages that tell the same name otherwise, and other names likewise."""
-    told = read(one)
-    if not told.where:
+    result = read(one)
+    if not result.where:
         return
-    name = told.name
+    name = result.name
     parts = name.split(".")
     names = [
         name, f"www.{name}", f"x{name}", f"a.b.{name}", ".".join(parts[1:]), OTHER_NAME,
@@ -260,7 +260,7 @@ def by_name(one: Sent) -> Iterator[bytes]:
             yield client_hello(other)
             yield client_hello(other, OTHER_SUITES)
             yield request(other)
-        elif told.where == "dns":
+        elif result.where == "dns":
             yield question(other)
         else:
             yield quic_initial(other)

@@ -131,18 +131,18 @@ def attached(clause: Clause, where: str, found: Sparing) -> Clause:
 
 def limited(look: Look, found: Look) -> Look:
     """Return a Look with an exception: limits of its own fields where that says the same."""
-    told = [field for field in FIELDS if getattr(found, field) is not None]
-    if told == ["up"] and look.up is None:
+    result = [field for field in FIELDS if getattr(found, field) is not None]
+    if result == ["up"] and look.up is None:
         return look._replace(up=not found.up)
-    if told == ["version"] and look.version is None and found.version is not None:
+    if result == ["version"] and look.version is None and found.version is not None:
         return look._replace(version=10 - found.version)  # of 4 and 6 the other one
-    if told == ["ports"] and found.ports is not None:
+    if result == ["ports"] and found.ports is not None:
         return look._replace(ports=without(look.ports or ((1, LAST_PORT),), found.ports))
-    if told == ["near_ports"] and found.near_ports is not None:
+    if result == ["near_ports"] and found.near_ports is not None:
         return look._replace(
             near_ports=without(look.near_ports or ((1, LAST_PORT),), found.near_ports)
         )
-    if told == ["size"] and found.size is not None:
+    if result == ["size"] and found.size is not None:
         left = without((look.size or (0, FOREVER),), (found.size,))
         if len(left) == 1:
             return look._replace(size=left[0])

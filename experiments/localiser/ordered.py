@@ -49,7 +49,7 @@ class Job(NamedTuple):
 
 
 class Where(NamedTuple):
-    """Where captures are looked for first, progress is told, and answers are kept meanwhile."""
+    """Where captures are looked for first, progress is printed, and answers are kept meanwhile."""
 
     corpus: Path | None = None
     stream: TextIO | None = None
@@ -114,12 +114,12 @@ def localised(spec: Spec, where: Where, reveal: bool = False) -> Document:
                 seed=spec.seed,
                 step=teller.step,
             )
-            found.append(told(job, asked, options))
+            found.append(result(job, asked, options))
             teller.end(where.log)
     return {"schema": SCHEMA, "spec": spec.name, "boxes": found}
 
 
-def told(job: Job, asked: Localise, options: Options) -> Document:
+def result(job: Job, asked: Localise, options: Options) -> Document:
     """Return what was found of one box and capture."""
     return {**of_capture(job.path, job.box, asked.access, None, options), "file": job.name}
 
@@ -231,11 +231,11 @@ class Teller:
 # ---- as text
 
 
-def shown(told: Document, form: str, terminal: bool) -> str:
+def shown(result: Document, form: str, terminal: bool) -> str:
     """Return what was found of a spec as text for people, or as JSON; raises ExperimentError."""
     if form == "text":
-        return rendered(lines(told["boxes"], terminal), terminal)
-    return one_shown(told, form, terminal)
+        return rendered(lines(result["boxes"], terminal), terminal)
+    return one_shown(result, form, terminal)
 
 
 def lines(documents: Sequence[Document], terminal: bool) -> Iterator[Text]:

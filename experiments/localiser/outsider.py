@@ -96,21 +96,21 @@ def edges_of(policy: Policy) -> dict[str, tuple[float, ...]]:
     return {name: tuple(dict.fromkeys(numbers)) for name, numbers in found.items()}
 
 
-def planted(told: dict[str, Any]) -> Planted:
+def planted(result: dict[str, Any]) -> Planted:
     """Return a rule of the file as a planted one."""
-    name = told["id"]
-    words = {"name": told.get("names", ()), "prefix": told.get("prefixes", ()),
-             "unseen": told.get("unseen", ())}  # fmt: skip
+    name = result["id"]
+    words = {"name": result.get("names", ()), "prefix": result.get("prefixes", ()),
+             "unseen": result.get("unseen", ())}  # fmt: skip
     return Planted(
         name,
         "outsider",
-        told["policy"] if "policy" in told else WANTED[name],
-        tuple(map(frozenset, told["needs"])),
-        {what: tuple(numbers) for what, numbers in told.get("edges", {}).items()},
-        capture(told["capture"]),
+        result["policy"] if "policy" in result else WANTED[name],
+        tuple(map(frozenset, result["needs"])),
+        {what: tuple(numbers) for what, numbers in result.get("edges", {}).items()},
+        capture(result["capture"]),
         {word: tuple(held) for word, held in words.items() if held},
-        frozenset(told.get("implied", ())),
-        told.get("access", "fibre"),
+        frozenset(result.get("implied", ())),
+        result.get("access", "fibre"),
     )
 
 

@@ -110,9 +110,9 @@ def halve_time(good: int, bad: int, test: Callable[[int], bool], fine: int = FIN
     kept = [good, bad]
 
     def passes(value: int) -> bool:
-        told = test(value)
-        kept[0 if told else 1] = value
-        return told
+        result = test(value)
+        kept[0 if result else 1] = value
+        return result
 
     halve(good, bad, passes, fine)
     good, bad = kept

@@ -146,7 +146,7 @@ def explore(asker: Asker, base: Probe, found: Found) -> None:
 
 
 def check(asker: Asker, base: Probe, found: Found) -> None:
-    """Hold what was found against the capture and the box, and mend it (checking)."""
+    """Compare what was found with the capture and the box, and correct it (checking)."""
     for _ in range(checking.ROUNDS):
         tries = checking.trials(base, found.traces)
         wrong = checking.refuting(asker, tries, found.clauses)

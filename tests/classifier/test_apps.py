@@ -20,7 +20,7 @@ from captures.craft.dice import Dice
 from captures.labels import labels
 from captures.pcap import read
 from captures.sources import obtain
-from classifier.verdicts import APPS, FIVE, ROLES, VERDICTS, WHATSAPP, family
+from classifier.verdicts import APPS, FAMILIES, FIVE, ROLES, VERDICTS, WHATSAPP
 from tests.classifier.payloads import (
     GUIDS,
     HAND_MADE,
@@ -1458,7 +1458,7 @@ def truth() -> list[tuple[str, int, str, str]]:
 
 def is_right(told: tuple[str, str, str, str], app: str, role: str) -> bool:
     """Tell whether a certain app, or a maker whose two apps are alike, is right."""
-    maker = family(APPS.index(app))
+    maker = FAMILIES[APPS.index(app)]
     return told[:3] in {("certain", app, role), ("certain", maker, role)}
 
 

@@ -13,13 +13,16 @@ from classifier.judge import (
     PATIENCE,
     conclude,
     is_final,
+    maker_of,
     rank,
     role_rank,
     settle_flow,
 )
 from classifier.verdicts import (
+    APPS,
     CERTAIN,
     CONTROL,
+    MAKER_OF,
     MEDIA,
     MESSAGING,
     MESSENGER,
@@ -71,6 +74,8 @@ SCENARIOS: dict[str, tuple[list[Given], Given]] = {
     "between equals the first stays": ([VOICE, ANOTHERS], VOICE),
     "another app's role does not grow mine": ([SET_UP, ANOTHERS], SET_UP),
     "the role grows from set-up over control to media": ([SET_UP, REPORTS, VOICE], VOICE),
+    "a sign unsure of the same app shows the role": ([SET_UP, (UNSURE, WHATSAPP, MEDIA)], VOICE),
+    "a sign unsure of the maker does not": ([SET_UP, (UNSURE, META, MEDIA)], SET_UP),
     "the role does not shrink": ([VOICE, SET_UP, REPORTS], VOICE),
     "control does not fall back to set-up": ([REPORTS, SET_UP], REPORTS),
     "a hint's role grows too": ([(UNSURE, RTC, SETUP), HINT], HINT),
@@ -176,3 +181,7 @@ def test_settling_keeps_the_other_bits_of_the_state() -> None:
     flow["state"] = 0x40
     settle_flow(flow)
     assert flow["state"] == 0x40 | SETTLED
+
+
+def test_compiled_code_knows_the_maker_of_every_app() -> None:
+    assert [int(maker_of(app)) for app in range(len(APPS))] == list(MAKER_OF)

@@ -81,8 +81,8 @@ def test_no_line_is_left_of_an_evidence_that_is_gone() -> None:
 def test_what_may_be_said_follows_from_sessions_and_descriptions(
     rows: list[Seen], basis: Basis, verdict: int, app: int, confidence: int
 ) -> None:
-    told = claim(KEY, basis, rows)
-    assert (told.verdict, told.app, told.confidence) == (verdict, app, confidence)
+    result = claim(KEY, basis, rows)
+    assert (result.verdict, result.app, result.confidence) == (verdict, app, confidence)
 
 
 def test_more_right_sessions_never_say_less_and_more_wrong_ones_never_more() -> None:
@@ -96,10 +96,10 @@ def test_more_right_sessions_never_say_less_and_more_wrong_ones_never_more() -> 
 
 
 def test_one_repository_alone_makes_nothing_certain_without_a_description() -> None:
-    for key, told in table(load()).items():
+    for key, result in table(load()).items():
         basis, single = BASES[key], [row for row in load() if row.key == key and row.kind == OWN]
         if len(single) == 1 and single[0].sessions == 1 and not basis.spec and not basis.published:
-            assert told.verdict <= max(UNSURE, NOT_CALL) or told.app == META
+            assert result.verdict <= max(UNSURE, NOT_CALL) or result.app == META
 
 
 def test_a_table_is_written_and_read_alike(tmp_path: Path) -> None:
@@ -113,13 +113,13 @@ def test_a_table_is_written_and_read_alike(tmp_path: Path) -> None:
 def test_the_meter_says_what_the_table_says() -> None:
     meter = np.zeros(METERS, np.int64)
     meter[CLAIMS : CLAIMS + 2 * CLAIM_KEYS] = claims(load())
-    for key, told in table(load()).items():
+    for key, result in table(load()).items():
         basis = BASES[key]
         if key & 0xFF > SHARED or key == APPS.index("rtc") << 8 | 10:
             continue
         said = int(claimed(pack(key >> 8, key & 0xFF, basis.verdict, basis.role), meter))
         assert (said >> 20 & 15, said >> 8 & 0xFF, said >> 24) == (
-            told.verdict, told.app, told.confidence
+            result.verdict, result.app, result.confidence
         )  # fmt: skip
 
 

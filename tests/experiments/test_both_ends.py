@@ -95,9 +95,9 @@ def test_nat_is_said_with_masked_addresses(tmp_path: Path) -> None:
         "target 198.51.x.x became 192.168.x.x, port kept",
         "target 203.0.x.x became 192.168.x.x, port kept",
     ]
-    told = "\n".join(both_ends.lines(found, "other"))
-    assert "from here: 0 of 200 lost in 4.0 s" in told
-    assert INSIDE not in told
+    result = "\n".join(both_ends.lines(found, "other"))
+    assert "from here: 0 of 200 lost in 4.0 s" in result
+    assert INSIDE not in result
 
 
 def test_captures_without_a_packet_in_common_give_no_figures(tmp_path: Path) -> None:

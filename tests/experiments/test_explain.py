@@ -63,7 +63,7 @@ def test_a_viber_hello_is_told_behind_its_tunnel_and_session_word() -> None:
     assert told("sample-viber-pppoe.pcap", "2") == (
         "   read     136 octets that no standard reader takes\n"
         "   rule     Viber hello (01 00 05 00) behind a session word\n"
-        "   verdict  undecided -> certain viber setup, confidence C\n"
+        "   verdict  undecided -> unsure viber setup, confidence C\n"
         "     0030 1f 31 00 90 .. .. .. ..[01 00 05 00].. .. .. ..\n"
         "                                  ^ hello 01 00 05 00"
     )

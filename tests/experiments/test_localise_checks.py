@@ -53,23 +53,23 @@ def found(rules: str) -> Found:
     ],
 )  # fmt: skip
 def test_what_a_box_spares_is_found(spared: str, scope: str, says: str) -> None:
-    told = found(UDP_OFF % (spared, scope))
-    assert told.complete, told.notes
-    words = "; ".join(word for clause in told.clauses for word in clause.words(True))
+    result = found(UDP_OFF % (spared, scope))
+    assert result.complete, result.notes
+    words = "; ".join(word for clause in result.clauses for word in clause.words(True))
     assert says in words
 
 
 def test_a_rule_that_strikes_nothing_is_a_result() -> None:
-    told = found('[[rule]]\nmatch = { protocol = "udp", ports = [5353] }')
-    assert (told.blocked, told.complete, told.clauses) == (False, True, [])
-    assert told.checks > len(flows_of(base_of(CAPTURE)))
+    result = found('[[rule]]\nmatch = { protocol = "udp", ports = [5353] }')
+    assert (result.blocked, result.complete, result.clauses) == (False, True, [])
+    assert result.checks > len(flows_of(base_of(CAPTURE)))
 
 
 def test_a_box_that_acts_by_chance_is_said_to_from_its_answers() -> None:
-    told = found('[[rule]]\nmatch = { protocol = "udp" }\nprobability = 0.5')
-    assert not told.complete
-    assert any("by chance" in note for note in told.notes)
-    assert [clause.words(True) for clause in told.clauses] == [["UDP"]]
+    result = found('[[rule]]\nmatch = { protocol = "udp" }\nprobability = 0.5')
+    assert not result.complete
+    assert any("by chance" in note for note in result.notes)
+    assert [clause.words(True) for clause in result.clauses] == [["UDP"]]
 
 
 class Odd:
@@ -80,22 +80,22 @@ class Odd:
 
 
 def test_what_no_rule_explains_is_not_complete() -> None:
-    told = localise(Asker(Odd()), base_of(CAPTURE))
-    assert not told.complete or not told.blocked
-    assert told.notes or not told.blocked
+    result = localise(Asker(Odd()), base_of(CAPTURE))
+    assert not result.complete or not result.blocked
+    assert result.notes or not result.blocked
 
 
 @pytest.mark.parametrize("one", outsider.rules_of("second")[::3], ids=lambda one: one.name)
 def test_complete_means_that_no_flow_of_the_capture_refutes_it(one: Planted) -> None:
     box, base = one.oracle(), one.base()
-    told = localise(Asker(box), base)
+    result = localise(Asker(box), base)
     wrong = [
         ends for ends in flows_of(base)
         if box.blocked(own := in_order(p for p in base if p.ends == ends))
-        != blocks(told.clauses, own)
+        != blocks(result.clauses, own)
     ]  # fmt: skip
-    assert not (told.complete and wrong)
-    assert told.complete == (not told.notes and not told.refuted)
+    assert not (result.complete and wrong)
+    assert result.complete == (not result.notes and not result.refuted)
 
 
 def test_ranges_are_taken_out_of_ranges() -> None:

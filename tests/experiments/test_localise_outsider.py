@@ -25,11 +25,11 @@ def rule(name: str) -> Planted:
 
 def test_every_rule_of_the_file_is_a_rule_of_the_benchmark() -> None:
     text = resources.files("experiments.localiser").joinpath("outsider.toml").read_text("utf-8")
-    told = tomllib.loads(text)["rule"]
-    assert len(told) == len({one["id"] for one in told}) == 57
-    assert [one.name for one in outsider.rules()] == [one["id"] for one in told]
-    assert all(("policy" in one) != ("wanted" in one) and one["accept"] for one in told)
-    assert {one["id"] for one in told if "wanted" in one} == set(outsider.WANTED)
+    result = tomllib.loads(text)["rule"]
+    assert len(result) == len({one["id"] for one in result}) == 57
+    assert [one.name for one in outsider.rules()] == [one["id"] for one in result]
+    assert all(("policy" in one) != ("wanted" in one) and one["accept"] for one in result)
+    assert {one["id"] for one in result if "wanted" in one} == set(outsider.WANTED)
 
 
 @pytest.mark.parametrize(
@@ -43,8 +43,8 @@ def test_rules_of_an_outsider_are_recovered(name: str) -> None:
 def test_a_rule_that_never_strikes_its_capture_is_counted_as_such() -> None:
     rows = bench.run([0.0], 20_000, 5, [rule("quic-name")], of="outsider")
     assert rows[0]["cause"] == "it never strikes its call"
-    (told,) = by_noise(rows)
-    assert (told["planted"], told["recovered"], told["never"]) == (0, 0, 1)
+    (result,) = by_noise(rows)
+    assert (result["planted"], result["recovered"], result["never"]) == (0, 0, 1)
 
 
 @pytest.mark.parametrize(

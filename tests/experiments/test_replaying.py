@@ -62,12 +62,12 @@ def test_frames_that_a_box_injected_are_in_the_trace_and_in_the_fates(
     done = replayed(SAMPLE, "--policy", f"{policy}/x", "-o", str(trace), "--fates", str(fates),
                     "--json")  # fmt: skip
     assert done.exit_code == 0, done.output
-    told = json.loads(done.stdout)["packets"]
+    result = json.loads(done.stdout)["packets"]
     rows = list(csv.DictReader(fates.read_text().splitlines()))
     kinds = Counter(row["fate"] for row in rows)
-    assert told["injected"] == kinds["injected"] > 0
-    assert told["sent"] == len(rows) - kinds["injected"] - kinds["not_sent"]
-    assert told["delivered"] == kinds["delivered"]
+    assert result["injected"] == kinds["injected"] > 0
+    assert result["sent"] == len(rows) - kinds["injected"] - kinds["not_sent"]
+    assert result["delivered"] == kinds["delivered"]
     assert trace.read_bytes().count(b"injected by rule answers") == kinds["injected"]
 
 
