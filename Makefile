@@ -108,7 +108,7 @@ golden: $(READY)  ## write the golden texts anew (read the diff before you commi
 	@$(BIN)/python -m tests.golden
 
 reference: $(READY)  ## write docs/reference/policy.md anew, from the models and the scenarios
-	@$(BIN)/python -m experiments.reference
+	@$(BIN)/python -m midcall.experiments.tools.policy_reference
 
 bench: $(READY)  ## packets per second of the offline path, beside ndpiReader and nfstream; BENCH_FLAGS="--loads all --peers all" for everything
 	@$(BIN)/python -m tests.bench $(BENCH_FLAGS)

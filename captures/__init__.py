@@ -1,2 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What is replayed, and its truth: captures, their catalogue, labels and calls."""
+"""What is replayed, and its truth: packets, catalogue, labels, calls, download and synthetic
+captures.
+
+Imports nothing of the other folders.
+"""

@@ -14,14 +14,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from captures.compiled import inlined, kernel
-from captures.octets import Octets
-from captures.pcap import Packets
-from classifier.context import CONTEXT, LEARN_ALL
-from classifier.decode import DECODED, FRAGMENTS, decode
-from classifier.demux import inspect
-from classifier.early import check, none, shipped
-from classifier.flow import (
+from midcall.captures.jit.kernel import inlined, kernel
+from midcall.captures.jit.reads import Octets
+from midcall.captures.packets.pcap import Packets
+from midcall.classifier.path.decode import DECODED, FRAGMENTS, decode
+from midcall.classifier.path.dispatch import inspect
+from midcall.classifier.path.give_up import finish, settle
+from midcall.classifier.state.endpoint_table import CONTEXT, LEARN_ALL
+from midcall.classifier.state.evidence_support import shipped as shipped_claims
+from midcall.classifier.state.flow_scratch import NOTE, give_back
+from midcall.classifier.state.flow_table import (
     CLAIMS,
     HALF,
     HALF_BITS,
@@ -52,10 +54,8 @@ from classifier.flow import (
     no_flows,
     reindex,
 )
-from classifier.hellos import HELLOS, ROW
-from classifier.note import NOTE, give_back
-from classifier.patience import finish, settle
-from classifier.signs import (
+from midcall.classifier.state.hello_buffers import HELLOS, ROW
+from midcall.classifier.state.packet_fields import (
     SIGN_HELLO_PRINT,
     SIGN_IP_SIZE,
     SIGN_NAME_AT,
@@ -67,8 +67,8 @@ from classifier.signs import (
     SIGN_UP,
     SIGNS,
 )
-from classifier.support import shipped as shipped_claims
-from classifier.verdicts import SKYPE, TEAMS
+from midcall.classifier.state.verdicts import SKYPE, TEAMS
+from midcall.classifier.statistical.inference import check, none, shipped
 
 #: What this process makes the keys of its flow tables from.
 SECRET = secrets.token_bytes(16)
@@ -277,15 +277,15 @@ class Engine:
     """A classifier with its state.
 
     max_flows: bound on concurrent flows; beyond it the stalest are evicted and counted.
-    learn: bits of classifier.context, the sources that may name later flows.
+    learn: bits of midcall.classifier.state.endpoint_table, the sources that may name later flows.
     seed: makes the key of the hash, None one that nobody knows; no result depends on it.
     names: False for an engine that believes no host name (SNI, DNS, HTTP Host).
     without: number of an app whose evidence is not heard, as if nobody had written it (0: none).
-    model: NODE[...] of classifier.early for flows without any sign; "shipped" is the committed
-    one, None none.
+    model: NODE[...] of classifier.statistical.inference for flows without any sign; "shipped" is
+    the committed one, None none.
     fingerprints: False reads no payload at all, the model decides alone.
-    claims: int64[2 * CLAIM_KEYS], what each evidence may say (classifier.support); None: the
-    committed table's; zeros: each says the most that its rule allows.
+    claims: int64[2 * CLAIM_KEYS], what each evidence may say (classifier.state.evidence_support);
+    None: the committed table's; zeros: each says the most that its rule allows.
     listen: how many evidences a log keeps, for `spoken`; 0: none.
     """
 

@@ -7,7 +7,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from experiments import command_reference  # noqa: E402
+from midcall.experiments.cli import command_reference  # noqa: E402
 
 # Written at every build, so it is what the command line says of itself.
 (HERE / "reference" / "cli.md").write_text(command_reference.page(), encoding="utf-8")

@@ -1,2 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Where captures are replayed: the emulated operator network."""
+"""Where captures are replayed: the emulated operator network.
+
+Imports classifier and captures.
+"""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from captures.catalogue import Capture
+from midcall.captures.truth.catalogue import Capture
 
 #: Captures of one group that tests of every capture take; MIDCALL_EVERY_CAPTURE=1 takes all.
 OF_A_GROUP = 1
@@ -60,7 +60,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     live = [item for item in items if item.get_closest_marker("live")]
     if not live:
         return
-    from testbed.live.network import missing
+    from midcall.testbed.live.network.network import missing
 
     if lacks := missing():
         for item in live:

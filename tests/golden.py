@@ -13,12 +13,12 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from captures.catalogue import Capture, load
-from captures.pcap import batches
-from captures.sources import obtain
-from classifier.engine import Engine
-from classifier.flow import Records
-from classifier.table import columns
+from midcall.captures.fetch.fetch import obtain
+from midcall.captures.packets.pcap import batches
+from midcall.captures.truth.catalogue import Capture, load
+from midcall.classifier.engine import Engine
+from midcall.classifier.export import columns
+from midcall.classifier.state.flow_table import Records
 
 FOLDER = Path(__file__).resolve().parent / "golden"
 HEAD = "frame proto packets verdict app role confidence packets_to_verdict evidence"

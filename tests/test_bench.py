@@ -84,8 +84,8 @@ def test_the_mix_of_samples_is_flagged_and_its_rounds_have_flows_of_their_own(
 
 
 def test_a_capture_without_packets_is_refused_in_one_sentence(tmp_path: Path) -> None:
-    from captures.pcap import packets_of
-    from captures.writing import write_pcap
+    from midcall.captures.packets.pcap import packets_of
+    from midcall.captures.packets.writer import write_pcap
 
     empty = tmp_path / "none.pcap"
     write_pcap(empty, packets_of([], []))
@@ -144,8 +144,8 @@ def lives(process: int) -> bool:
 
 
 def test_the_mix_takes_the_first_packets_of_every_flow() -> None:
-    from captures.pcap import read
-    from classifier.engine import Engine
+    from midcall.captures.packets.pcap import read
+    from midcall.classifier.engine import Engine
     from tests.bench.loads import short
 
     packets = read(SAMPLE)
@@ -158,8 +158,8 @@ def test_the_mix_takes_the_first_packets_of_every_flow() -> None:
 def test_made_up_flows_meet_in_the_index_and_headers_nest_as_deep_as_is_followed(
     tmp_path: Path,
 ) -> None:
-    from captures.pcap import read
-    from classifier.engine import Engine
+    from midcall.captures.packets.pcap import read
+    from midcall.classifier.engine import Engine
     from tests.bench.loads import ADVERSARIAL, Load, made_up
 
     flows = {}

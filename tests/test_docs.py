@@ -13,8 +13,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from experiments import command_reference
-from experiments.cli import app
+from midcall.experiments.cli import command_reference
+from midcall.experiments.cli.app import app
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = [page for page in (ROOT / "docs").rglob("*.md") if page.name != "cli.md"]

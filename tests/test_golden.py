@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from captures.catalogue import Capture, home_name, load
-from captures.folders import homes, samples
-from captures.sources import obtain
+from midcall.captures.fetch.fetch import obtain
+from midcall.captures.truth.catalogue import Capture, home_name, load
+from midcall.captures.truth.paths import homes, samples
 
 ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:  # a bare `pytest` does not put it there, `python -m pytest` does

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from experiments import report
+from midcall.experiments.report import html
 from tests.experiments.fake_run import fake_run
 
 NOTEBOOK = Path(__file__).resolve().parents[1] / "docs" / "run.ipynb"
@@ -19,7 +19,7 @@ def test_the_notebook_runs_and_draws_what_the_report_draws(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = fake_run(tmp_path / "run")
-    report.render(run)
+    html.render(run)
     monkeypatch.setenv("MIDCALL_RUN", str(run))
     names: dict[str, Any] = {}
     cells = json.loads(NOTEBOOK.read_text())["cells"]

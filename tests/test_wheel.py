@@ -61,12 +61,12 @@ def test_an_installed_midcall_finds_its_data_and_names_a_call(
     wheel, _ = built
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     lines = (
-        "from captures.folders import local",
-        "from captures.catalogue import load",
-        "from classifier.early import shipped",
-        "from experiments.report import environment",
-        "from experiments.spec import load as spec",
-        "from experiments.grid import cells, load_operators",
+        "from midcall.captures.truth.paths import local",
+        "from midcall.captures.truth.catalogue import load",
+        "from midcall.classifier.statistical.inference import shipped",
+        "from midcall.experiments.report.html import environment",
+        "from midcall.experiments.spec.spec import load as spec",
+        "from midcall.experiments.spec.grid import cells, load_operators",
         "morocco, _ = spec('morocco-2016')",
         "assert cells(morocco, load_operators(morocco)) and len(shipped())",
         "environment().get_template('report.html')",

@@ -7,10 +7,10 @@ name's length at 16, a zero at 18, the name at 19.
 
 from __future__ import annotations
 
-from captures.compiled import kernel
-from captures.octets import Octets, u8, u16, u32
-from classifier.evidence import evidence
-from classifier.verdicts import AGORA, CERTAIN, SETUP
+from midcall.captures.jit.kernel import kernel
+from midcall.captures.jit.reads import Octets, u8, u16, u32
+from midcall.classifier.state.evidence import evidence
+from midcall.classifier.state.verdicts import AGORA, CERTAIN, SETUP
 
 HELLO = evidence(
     AGORA, 1, CERTAIN, SETUP, "SD-RTN hello with a server name (published)", published=("nDPI",)

@@ -9,10 +9,10 @@ others draw 32 random bits. Shown by discord (2022) and rtp.
 
 from __future__ import annotations
 
-from captures.compiled import kernel
-from captures.octets import Octets, u32
-from classifier.evidence import evidence
-from classifier.verdicts import CERTAIN, DISCORD, MEDIA, SETUP
+from midcall.captures.jit.kernel import kernel
+from midcall.captures.jit.reads import Octets, u32
+from midcall.classifier.state.evidence import evidence
+from midcall.classifier.state.verdicts import CERTAIN, DISCORD, MEDIA, SETUP
 
 DISCOVERY = evidence(
     DISCORD,

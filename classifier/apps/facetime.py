@@ -19,11 +19,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from captures.compiled import I, kernel
-from captures.octets import Octets, u8, u16, u32
-from classifier.evidence import evidence
-from classifier.protocols.stun import APPLE, INTEGRITY
-from classifier.verdicts import CERTAIN, FACETIME, MEDIA, SETUP, UNSURE
+from midcall.captures.jit.kernel import I, kernel
+from midcall.captures.jit.reads import Octets, u8, u16, u32
+from midcall.classifier.protocols.stun import APPLE, INTEGRITY
+from midcall.classifier.state.evidence import evidence
+from midcall.classifier.state.verdicts import CERTAIN, FACETIME, MEDIA, SETUP, UNSURE
 
 EXCHANGE = evidence(
     FACETIME,

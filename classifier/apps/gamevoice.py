@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from captures.compiled import I, kernel
-from captures.octets import Octets, u32
-from classifier.evidence import evidence
-from classifier.flow import mix
-from classifier.verdicts import CERTAIN, OTHER_RTC, SETUP
+from midcall.captures.jit.kernel import I, kernel
+from midcall.captures.jit.reads import Octets, u32
+from midcall.classifier.state.evidence import evidence
+from midcall.classifier.state.flow_table import mix
+from midcall.classifier.state.verdicts import CERTAIN, OTHER_RTC, SETUP
 
 TEAMSPEAK = evidence(OTHER_RTC, 27, CERTAIN, SETUP, 'TeamSpeak 3 opening, "TS3INIT1"', spec="name")
 MUMBLE = evidence(

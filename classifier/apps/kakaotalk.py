@@ -12,9 +12,9 @@ Shown by KakaoTalk_talk (2015), the only public call; not tripped by GoogleMeet_
 
 from __future__ import annotations
 
-from captures.compiled import kernel
-from classifier.evidence import evidence
-from classifier.verdicts import CERTAIN, KAKAOTALK, MEDIA
+from midcall.captures.jit.kernel import kernel
+from midcall.classifier.state.evidence import evidence
+from midcall.classifier.state.verdicts import CERTAIN, KAKAOTALK, MEDIA
 
 VOICE = evidence(KAKAOTALK, 1, CERTAIN, MEDIA, "RTP payload type 108 in frames of 60 ms at 16 kHz")
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from captures.compiled import I, kernel
-from captures.octets import Octets, u8, u16
-from classifier.evidence import evidence
-from classifier.verdicts import CERTAIN, LINE, MEDIA, SETUP
+from midcall.captures.jit.kernel import I, kernel
+from midcall.captures.jit.reads import Octets, u8, u16
+from midcall.classifier.state.evidence import evidence
+from midcall.classifier.state.verdicts import CERTAIN, LINE, MEDIA, SETUP
 
 FRAMES = evidence(
     LINE,

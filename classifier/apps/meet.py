@@ -6,7 +6,7 @@ Facts. Media servers listen on UDP 19302-19309 (published firewall list; 19305 s
 nothing: ICE with a user name, DTLS-SRTP or RTP must be seen there. On any port: they answer an ICE
 check with its USERNAME first (RFC 8489 asks for none in an answer), in front 16 characters of their
 own and a colon; their DTLS certificate, made by themselves, is for "hangouts". STUN attribute
-0xFF03 is Duo's (published). The realm is google.com (classifier.apps.realms).
+0xFF03 is Duo's (published). The realm is google.com (midcall.classifier.apps.realms).
 
 Shown by hangout (2016), GoogleMeet_04282020, stun (a call of 2022 on port 3478); not tripped by
 stun_signal nor stun_facebook, whose answers name nobody.
@@ -14,11 +14,11 @@ stun_signal nor stun_facebook, whose answers name nobody.
 
 from __future__ import annotations
 
-from captures.compiled import I, kernel
-from captures.octets import Octets
-from classifier.evidence import evidence
-from classifier.protocols.stun import GOOGLE
-from classifier.verdicts import CERTAIN, MEET, SETUP
+from midcall.captures.jit.kernel import I, kernel
+from midcall.captures.jit.reads import Octets
+from midcall.classifier.protocols.stun import GOOGLE
+from midcall.classifier.state.evidence import evidence
+from midcall.classifier.state.verdicts import CERTAIN, MEET, SETUP
 
 PORT = evidence(
     MEET,

@@ -12,10 +12,10 @@ Shown by stun_facebook (2021); not tripped by google_meet (0xC057 too).
 
 from __future__ import annotations
 
-from captures.compiled import kernel
-from captures.octets import Octets, u8, u16, u32
-from classifier.evidence import evidence
-from classifier.verdicts import MESSAGING, MESSENGER, NOT_CALL
+from midcall.captures.jit.kernel import kernel
+from midcall.captures.jit.reads import Octets, u8, u16, u32
+from midcall.classifier.state.evidence import evidence
+from midcall.classifier.state.verdicts import MESSAGING, MESSENGER, NOT_CALL
 
 CHAT = evidence(MESSENGER, 2, NOT_CALL, MESSAGING, "MQTToT connect of Meta's apps", spec="name")
 

@@ -17,7 +17,7 @@ unassigned): both apps send them (ntop/nDPI#2797). Counted in captures of 2015-2
   (REQUESTED-TRANSPORT, USERNAME of 16, REALM, NONCE, MESSAGE-INTEGRITY). The two lengths show it
   where the snaplen cuts the realm.
 - RTP of a flow of Meta's with header extension 0xBEDE is Messenger's; WhatsApp's extensions have
-  profiles of its own (classifier.apps.whatsapp).
+  profiles of its own (midcall.classifier.apps.whatsapp).
 
 Shown by whatsapp_login_call (2015), wa_voice and wa_video (2019), WhatsApp of 2023 (two
 repositories) and 37 captures of Messenger of 2023 (four repositories).
@@ -25,11 +25,11 @@ repositories) and 37 captures of Messenger of 2023 (four repositories).
 
 from __future__ import annotations
 
-from captures.compiled import kernel
-from captures.octets import Octets, u16, u32
-from classifier.evidence import evidence
-from classifier.protocols.stun import CHALLENGE, DABA, INTEGRITY, META_ATTRIBUTE
-from classifier.verdicts import CERTAIN, MEDIA, MESSENGER, META, SETUP, WHATSAPP
+from midcall.captures.jit.kernel import kernel
+from midcall.captures.jit.reads import Octets, u16, u32
+from midcall.classifier.protocols.stun import CHALLENGE, DABA, INTEGRITY, META_ATTRIBUTE
+from midcall.classifier.state.evidence import evidence
+from midcall.classifier.state.verdicts import CERTAIN, MEDIA, MESSENGER, META, SETUP, WHATSAPP
 
 ATTRIBUTE = evidence(META, 1, CERTAIN, SETUP, "STUN attribute of 0x4000-0x4007")
 METHOD = evidence(META, 2, CERTAIN, SETUP, "STUN type {x}")
@@ -89,7 +89,7 @@ def meta_stun(
 ) -> int:
     """Return the evidence in a STUN message b[at:end] of `size` octets on the wire.
 
-    kind: its type; first: its first attribute; traits: of classifier.protocols.stun;
+    kind: its type; first: its first attribute; traits: of midcall.classifier.protocols.stun;
     known: the traits of the flow's messages so far.
     """
     if 0x4000 <= first <= 0x4001 and end - at >= 24 and kind in (0x0003, 0x0800):

@@ -9,11 +9,11 @@ A realm names the relay's owner: Google's also serves other products.
 
 from __future__ import annotations
 
-from captures.compiled import kernel
-from captures.octets import Octets
-from classifier.evidence import evidence
-from classifier.protocols.stun import begins_as, ends_with
-from classifier.verdicts import (
+from midcall.captures.jit.kernel import kernel
+from midcall.captures.jit.reads import Octets
+from midcall.classifier.protocols.stun import begins_as, ends_with
+from midcall.classifier.state.evidence import evidence
+from midcall.classifier.state.verdicts import (
     CERTAIN,
     DISCORD,
     IMO,

@@ -12,10 +12,10 @@ Shown by stun_signal (2021: reports of sources 1003 and 2003).
 
 from __future__ import annotations
 
-from captures.compiled import I, kernel
-from captures.octets import Octets, u8, u32
-from classifier.evidence import evidence
-from classifier.verdicts import CERTAIN, CONTROL, MEDIA, SIGNAL
+from midcall.captures.jit.kernel import I, kernel
+from midcall.captures.jit.reads import Octets, u8, u32
+from midcall.classifier.state.evidence import evidence
+from midcall.classifier.state.verdicts import CERTAIN, CONTROL, MEDIA, SIGNAL
 
 SOURCE = evidence(
     SIGNAL,

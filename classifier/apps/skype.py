@@ -21,14 +21,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from captures.compiled import I, kernel
-from captures.octets import Octets, u8, u16
-from classifier.evidence import evidence
-from classifier.flow import Numbers
-from classifier.hellos import NEED, OCTETS, SKYPE_ROW, drop_row, put16, row_of, take_row
-from classifier.note import may_try
-from classifier.protocols.stun import MICROSOFT_ATTRIBUTE
-from classifier.verdicts import (
+from midcall.captures.jit.kernel import I, kernel
+from midcall.captures.jit.reads import Octets, u8, u16
+from midcall.classifier.protocols.stun import MICROSOFT_ATTRIBUTE
+from midcall.classifier.state.evidence import evidence
+from midcall.classifier.state.flow_scratch import may_try
+from midcall.classifier.state.flow_table import Numbers
+from midcall.classifier.state.hello_buffers import (
+    NEED,
+    OCTETS,
+    SKYPE_ROW,
+    drop_row,
+    put16,
+    row_of,
+    take_row,
+)
+from midcall.classifier.state.verdicts import (
     CERTAIN,
     MEDIA,
     MESSAGING,

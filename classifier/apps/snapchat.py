@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from captures.compiled import I, kernel
-from captures.octets import Octets, u8, u32
-from classifier.evidence import evidence
-from classifier.flow import mix
-from classifier.verdicts import CERTAIN, CONTROL, MEDIA, SNAPCHAT
+from midcall.captures.jit.kernel import I, kernel
+from midcall.captures.jit.reads import Octets, u8, u32
+from midcall.classifier.state.evidence import evidence
+from midcall.classifier.state.flow_table import mix
+from midcall.classifier.state.verdicts import CERTAIN, CONTROL, MEDIA, SNAPCHAT
 
 REPORTS = evidence(
     SNAPCHAT, 1, CERTAIN, CONTROL, "RTCP of one source within a QUIC flow", published=("nDPI",)

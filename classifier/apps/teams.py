@@ -3,15 +3,15 @@
 
 Facts. To the call controller on UDP 3478, not STUN: data starts 06 or 07, each acknowledged by 03
 and a GUID in 36 characters, 37 octets in all. Everything else it shares with Skype
-(classifier.apps.skype). Shown by teams (2020).
+(midcall.classifier.apps.skype). Shown by teams (2020).
 """
 
 from __future__ import annotations
 
-from captures.compiled import I, kernel
-from captures.octets import Octets, u8
-from classifier.evidence import evidence
-from classifier.verdicts import CERTAIN, SETUP, TEAMS
+from midcall.captures.jit.kernel import I, kernel
+from midcall.captures.jit.reads import Octets, u8
+from midcall.classifier.state.evidence import evidence
+from midcall.classifier.state.verdicts import CERTAIN, SETUP, TEAMS
 
 GUID = evidence(TEAMS, 2, CERTAIN, SETUP, "Teams signalling: 03 and a GUID in characters")
 TURN_COOKIE = evidence(

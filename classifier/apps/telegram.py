@@ -13,14 +13,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from captures.compiled import I, kernel
-from captures.octets import Octets, u8, u16, u32
-from classifier.evidence import evidence
-from classifier.flow import mix
-from classifier.protocols.dtls import NOT_DTLS, read_dtls
-from classifier.protocols.rtp import looks_like_rtp
-from classifier.protocols.stun import COOKIE
-from classifier.verdicts import CERTAIN, MEDIA, SETUP, TELEGRAM
+from midcall.captures.jit.kernel import I, kernel
+from midcall.captures.jit.reads import Octets, u8, u16, u32
+from midcall.classifier.protocols.dtls import NOT_DTLS, read_dtls
+from midcall.classifier.protocols.rtp import looks_like_rtp
+from midcall.classifier.protocols.stun import COOKIE
+from midcall.classifier.state.evidence import evidence
+from midcall.classifier.state.flow_table import mix
+from midcall.classifier.state.verdicts import CERTAIN, MEDIA, SETUP, TELEGRAM
 
 PING = evidence(
     TELEGRAM,

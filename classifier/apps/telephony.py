@@ -15,10 +15,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from captures.compiled import I, kernel
-from captures.octets import Octets, u8, u16, u32, u32le
-from classifier.evidence import evidence
-from classifier.verdicts import CERTAIN, OTHER_RTC, SETUP, SIP
+from midcall.captures.jit.kernel import I, kernel
+from midcall.captures.jit.reads import Octets, u8, u16, u32, u32le
+from midcall.classifier.state.evidence import evidence
+from midcall.classifier.state.verdicts import CERTAIN, OTHER_RTC, SETUP, SIP
 
 MESSAGE = evidence(SIP, 1, CERTAIN, SETUP, "SIP message", spec="RFC 3261")
 H225 = evidence(

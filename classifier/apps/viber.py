@@ -16,10 +16,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from captures.compiled import I, kernel
-from captures.octets import Octets, u8, u16, u16le
-from classifier.evidence import evidence
-from classifier.verdicts import CERTAIN, MEDIA, MESSAGING, NOT_CALL, SETUP, VIBER
+from midcall.captures.jit.kernel import I, kernel
+from midcall.captures.jit.reads import Octets, u8, u16, u16le
+from midcall.classifier.state.evidence import evidence
+from midcall.classifier.state.verdicts import CERTAIN, MEDIA, MESSAGING, NOT_CALL, SETUP, VIBER
 
 HELLO = evidence(VIBER, 1, CERTAIN, SETUP, "Viber hello (01 00 05 00) behind a session word")
 PAIR = evidence(

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from captures.compiled import I, kernel
-from captures.octets import Octets, u32
-from classifier.evidence import evidence
-from classifier.verdicts import CERTAIN, SETUP, WEBEX
+from midcall.captures.jit.kernel import I, kernel
+from midcall.captures.jit.reads import Octets, u32
+from midcall.classifier.state.evidence import evidence
+from midcall.classifier.state.verdicts import CERTAIN, SETUP, WEBEX
 
 HELLO = evidence(WEBEX, 1, CERTAIN, SETUP, "Webex hello of eight octets, answered")
 

@@ -6,8 +6,8 @@
 
 from __future__ import annotations
 
-from classifier.evidence import SHARED, evidence
-from classifier.verdicts import (
+from midcall.classifier.state.evidence import SHARED, evidence
+from midcall.classifier.state.verdicts import (
     CERTAIN,
     CONTROL,
     MEDIA,

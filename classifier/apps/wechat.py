@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from captures.compiled import I, kernel
-from captures.octets import Octets, u8, u16
-from classifier.evidence import evidence
-from classifier.note import may_try
-from classifier.verdicts import CERTAIN, SETUP, WECHAT
+from midcall.captures.jit.kernel import I, kernel
+from midcall.captures.jit.reads import Octets, u8, u16
+from midcall.classifier.state.evidence import evidence
+from midcall.classifier.state.flow_scratch import may_try
+from midcall.classifier.state.verdicts import CERTAIN, SETUP, WECHAT
 
 PAIR = evidence(
     WECHAT,

@@ -12,10 +12,18 @@ type 120 too, at 48 kHz).
 
 from __future__ import annotations
 
-from captures.compiled import kernel
-from captures.octets import Octets, u8, u16, u24, u32
-from classifier.evidence import evidence
-from classifier.verdicts import CERTAIN, MEDIA, MESSAGING, NOT_CALL, SETUP, UNSURE, WHATSAPP
+from midcall.captures.jit.kernel import kernel
+from midcall.captures.jit.reads import Octets, u8, u16, u24, u32
+from midcall.classifier.state.evidence import evidence
+from midcall.classifier.state.verdicts import (
+    CERTAIN,
+    MEDIA,
+    MESSAGING,
+    NOT_CALL,
+    SETUP,
+    UNSURE,
+    WHATSAPP,
+)
 
 PROFILE = evidence(WHATSAPP, 5, CERTAIN, MEDIA, "RTP header extension profile 0xDEBE")
 VOICE_PROFILE = evidence(

@@ -16,13 +16,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from captures.compiled import I, kernel
-from captures.octets import Octets, u8, u16, u24, u32
-from classifier.evidence import evidence
-from classifier.flow import mix
-from classifier.note import may_try
-from classifier.protocols.rtp import looks_like_rtp
-from classifier.verdicts import CERTAIN, MEDIA, SETUP, ZOOM
+from midcall.captures.jit.kernel import I, kernel
+from midcall.captures.jit.reads import Octets, u8, u16, u24, u32
+from midcall.classifier.protocols.rtp import looks_like_rtp
+from midcall.classifier.state.evidence import evidence
+from midcall.classifier.state.flow_scratch import may_try
+from midcall.classifier.state.flow_table import mix
+from midcall.classifier.state.verdicts import CERTAIN, MEDIA, SETUP, ZOOM
 
 PROBE = evidence(ZOOM, 1, CERTAIN, SETUP, "Zoom NAT probe: attribute 0101 of digits or 0103")
 HELLO = evidence(ZOOM, 2, CERTAIN, SETUP, "Zoom hello 01 00 02, or its answer 02 00 01")

@@ -1,2 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""One checked, linear reader per protocol."""
+"""One checked, linear reader per protocol.
+
+Imports state.
+"""

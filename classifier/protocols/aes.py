@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from captures.compiled import I, U, kernel
-from classifier.flow import Numbers
+from midcall.captures.jit.kernel import I, U, kernel
+from midcall.classifier.state.flow_table import Numbers
 
 #: Words of an expanded key.
 EXPANDED = 44

@@ -8,12 +8,12 @@ that two packets share is not found. From TLS 1.3 on certificates are encrypted.
 
 from __future__ import annotations
 
-from captures.compiled import I, kernel
-from captures.octets import Octets, u8, u16, u24, u32
-from classifier.flow import Numbers
-from classifier.names import name_rule
-from classifier.signs import SIGN_NAMELESS
-from classifier.verdicts import MEET, SETUP
+from midcall.captures.jit.kernel import I, kernel
+from midcall.captures.jit.reads import Octets, u8, u16, u24, u32
+from midcall.classifier.state.flow_table import Numbers
+from midcall.classifier.state.hostnames import name_rule
+from midcall.classifier.state.packet_fields import SIGN_NAMELESS
+from midcall.classifier.state.verdicts import MEET, SETUP
 
 CERTIFICATE, SERVER_HELLO = 11, 2
 #: Types of strings that a common name has: UTF8String, PrintableString, T61String, IA5String.

@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from captures.compiled import kernel
-from captures.octets import Octets, u8, u16, u32
-from classifier.context import LEARN_DNS, endpoint_key, learn
-from classifier.flow import Numbers, Records
-from classifier.names import name_rule
-from classifier.signs import (
+from midcall.captures.jit.kernel import kernel
+from midcall.captures.jit.reads import Octets, u8, u16, u32
+from midcall.classifier.state.endpoint_table import LEARN_DNS, endpoint_key, learn
+from midcall.classifier.state.flow_table import Numbers, Records
+from midcall.classifier.state.hostnames import name_rule
+from midcall.classifier.state.packet_fields import (
     NAME_DNS_ANSWER,
     NAME_DNS_QUESTION,
     SIGN_NAME_AT,
@@ -44,7 +44,8 @@ def read_dns(
 ) -> int:
     """Read a message; its question's name goes to signs, answers with addresses are learned.
 
-    Returns 0 where it is none, else 1 + the rule of the question's name (classifier.names).
+    Returns 0 where it is none, else 1 + the rule of the question's name
+    (classifier.state.hostnames).
     """
     if end - at < HEADER + 5:
         return 0

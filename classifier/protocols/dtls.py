@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from captures.compiled import I, kernel
-from captures.octets import Octets, u8, u16, u24, u32
-from classifier.flow import Numbers
-from classifier.hellos import (
+from midcall.captures.jit.kernel import I, kernel
+from midcall.captures.jit.reads import Octets, u8, u16, u24, u32
+from midcall.classifier.protocols.hello import OVER_DTLS, WITH_SRTP, read_hello
+from midcall.classifier.state.flow_table import Numbers
+from midcall.classifier.state.hello_buffers import (
     BASE,
     DTLS_ROW,
     NEED,
@@ -20,8 +21,7 @@ from classifier.hellos import (
     row_of,
     take_row,
 )
-from classifier.protocols.hello import OVER_DTLS, WITH_SRTP, read_hello
-from classifier.signs import SIGN_NAME_AT, SIGN_UP
+from midcall.classifier.state.packet_fields import SIGN_NAME_AT, SIGN_UP
 
 RECORD = 13
 HANDSHAKE = 12

@@ -7,11 +7,16 @@ ends (all little-endian), then the values. SNI holds the host name (Google's QUI
 
 from __future__ import annotations
 
-from captures.compiled import kernel
-from captures.octets import Octets, u16le, u32, u32le
-from classifier.flow import Numbers
-from classifier.names import plain_name
-from classifier.signs import NAME_QUIC_SNI, SIGN_NAME_AT, SIGN_NAME_KIND, SIGN_NAME_LENGTH
+from midcall.captures.jit.kernel import kernel
+from midcall.captures.jit.reads import Octets, u16le, u32, u32le
+from midcall.classifier.state.flow_table import Numbers
+from midcall.classifier.state.hostnames import plain_name
+from midcall.classifier.state.packet_fields import (
+    NAME_QUIC_SNI,
+    SIGN_NAME_AT,
+    SIGN_NAME_KIND,
+    SIGN_NAME_LENGTH,
+)
 
 CHLO, SNI = 0x43484C4F, 0x534E4900
 #: How far behind the start of a datagram the message begins at most, and its values.

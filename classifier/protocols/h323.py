@@ -8,12 +8,12 @@ what stands behind it is a port.
 
 from __future__ import annotations
 
-from captures.compiled import kernel
-from captures.octets import Octets, u16, u32
-from classifier.context import LEARN_SDP, endpoint_key, learn
-from classifier.flow import Numbers, Records
-from classifier.signs import SIGN_SOURCE_AT, SIGN_VERSION
-from classifier.verdicts import MEDIA, OTHER_RTC
+from midcall.captures.jit.kernel import kernel
+from midcall.captures.jit.reads import Octets, u16, u32
+from midcall.classifier.state.endpoint_table import LEARN_SDP, endpoint_key, learn
+from midcall.classifier.state.flow_table import Numbers, Records
+from midcall.classifier.state.packet_fields import SIGN_SOURCE_AT, SIGN_VERSION
+from midcall.classifier.state.verdicts import MEDIA, OTHER_RTC
 
 TPKT = 0x0300
 #: Octets of a message that are searched.

@@ -2,21 +2,21 @@
 """The ClientHello of TLS, DTLS and QUIC: server name, ALPN, use_srtp, and a fingerprint.
 
 RFC 8446 section 4.1.2, RFC 6066 section 3, RFC 7301, RFC 5764. The fingerprint tells apart what
-JA4 tells apart (FoxIO's published format; classifier.ja4 spells it): protocol, newest version,
-whether a server name is there, the suites and extensions whatever their order and without GREASE
-(RFC 8701), the signature algorithms in their order, and the first ALPN name's ends. A sum over
-items does not depend on their order, so nothing is sorted here.
+JA4 tells apart (FoxIO's published format; classifier.protocols.ja4 spells it): protocol, newest
+version, whether a server name is there, the suites and extensions whatever their order and without
+GREASE (RFC 8701), the signature algorithms in their order, and the first ALPN name's ends. A sum
+over items does not depend on their order, so nothing is sorted here.
 
 Of an encrypted ClientHello the outer name is all that is read, and nothing is said of the inner.
 """
 
 from __future__ import annotations
 
-from captures.compiled import I, kernel
-from captures.octets import Octets, u8, u16
-from classifier.flow import Numbers, mix
-from classifier.names import plain_name
-from classifier.signs import (
+from midcall.captures.jit.kernel import I, kernel
+from midcall.captures.jit.reads import Octets, u8, u16
+from midcall.classifier.state.flow_table import Numbers, mix
+from midcall.classifier.state.hostnames import plain_name
+from midcall.classifier.state.packet_fields import (
     NAME_SNI,
     SIGN_ALPN,
     SIGN_HELLO_PRINT,

@@ -3,10 +3,15 @@
 
 from __future__ import annotations
 
-from captures.compiled import I, kernel
-from captures.octets import Octets, u32
-from classifier.flow import Numbers
-from classifier.signs import NAME_HTTP_HOST, SIGN_NAME_AT, SIGN_NAME_KIND, SIGN_NAME_LENGTH
+from midcall.captures.jit.kernel import I, kernel
+from midcall.captures.jit.reads import Octets, u32
+from midcall.classifier.state.flow_table import Numbers
+from midcall.classifier.state.packet_fields import (
+    NAME_HTTP_HOST,
+    SIGN_NAME_AT,
+    SIGN_NAME_KIND,
+    SIGN_NAME_LENGTH,
+)
 
 GET, POST, HEAD, PUT, OPTIONS, CONNECT, HTTP = (
     int.from_bytes(word, "big")

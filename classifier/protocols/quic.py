@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from captures.compiled import I, kernel
-from captures.octets import Octets, u8, u16, u24, u32
-from classifier.flow import Numbers
-from classifier.hellos import FILLED, NEED, OCTETS, ROOM, put16, put_piece
-from classifier.protocols.aes import EXPANDED, encrypt, expand_key
-from classifier.protocols.hello import OVER_QUIC, read_hello
-from classifier.protocols.sha256 import SHA_END, key_mac, label, mac, put_octets
-from classifier.signs import NAME_QUIC_SNI, SIGN_NAME_KIND
+from midcall.captures.jit.kernel import I, kernel
+from midcall.captures.jit.reads import Octets, u8, u16, u24, u32
+from midcall.classifier.protocols.aes import EXPANDED, encrypt, expand_key
+from midcall.classifier.protocols.hello import OVER_QUIC, read_hello
+from midcall.classifier.protocols.sha256 import SHA_END, key_mac, label, mac, put_octets
+from midcall.classifier.state.flow_table import Numbers
+from midcall.classifier.state.hello_buffers import FILLED, NEED, OCTETS, ROOM, put16, put_piece
+from midcall.classifier.state.packet_fields import NAME_QUIC_SNI, SIGN_NAME_KIND
 
 # Versions of the keys, rows of SALTS: RFC 9001 5.2, RFC 9369 3.3.1, drafts 29-32, 23-28, 22.
 V1, V2, DRAFT_29, DRAFT_23, DRAFT_22 = range(5)

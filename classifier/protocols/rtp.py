@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from captures.compiled import I, kernel
-from captures.octets import Octets, u8, u16, u32
-from classifier.flow import Numbers
-from classifier.note import TRACKS
-from classifier.signs import SIGN_RTP_AT, SIGN_RTP_PROFILE
+from midcall.captures.jit.kernel import I, kernel
+from midcall.captures.jit.reads import Octets, u8, u16, u32
+from midcall.classifier.state.flow_scratch import TRACKS
+from midcall.classifier.state.flow_table import Numbers
+from midcall.classifier.state.packet_fields import SIGN_RTP_AT, SIGN_RTP_PROFILE
 
 HEADER = 12
 

@@ -6,13 +6,13 @@ The answer to SETUP says it: "Transport: RTP/AVP;client_port=4588-4589;server_po
 
 from __future__ import annotations
 
-from captures.compiled import I, kernel
-from captures.octets import Octets, u32
-from classifier.context import LEARN_SDP, learn, packet_key
-from classifier.flow import Numbers, Records
-from classifier.protocols.sdp import number
-from classifier.signs import SIGN_SOURCE_AT, SIGN_TARGET_AT, SIGN_VERSION
-from classifier.verdicts import NONE, OTHER
+from midcall.captures.jit.kernel import I, kernel
+from midcall.captures.jit.reads import Octets, u32
+from midcall.classifier.protocols.sdp import number
+from midcall.classifier.state.endpoint_table import LEARN_SDP, learn, packet_key
+from midcall.classifier.state.flow_table import Numbers, Records
+from midcall.classifier.state.packet_fields import SIGN_SOURCE_AT, SIGN_TARGET_AT, SIGN_VERSION
+from midcall.classifier.state.verdicts import NONE, OTHER
 
 #: "RTSP", "t_po", "rt=".
 RTSP, PORT_WORD, EQUALS = 0x52545350, 0x745F706F, 0x72743D

@@ -3,12 +3,19 @@
 
 from __future__ import annotations
 
-from captures.compiled import I, kernel
-from captures.octets import Octets, find_octet
-from classifier.apps.telephony import starts
-from classifier.context import LEARN_SDP, TYPE_HINT, USER_HINT, endpoint_key, learn, packet_key
-from classifier.flow import METER_FRAGMENTS, Numbers, Records, mix
-from classifier.verdicts import MEDIA, SETUP, SIP
+from midcall.captures.jit.kernel import I, kernel
+from midcall.captures.jit.reads import Octets, find_octet
+from midcall.classifier.apps.telephony import starts
+from midcall.classifier.state.endpoint_table import (
+    LEARN_SDP,
+    TYPE_HINT,
+    USER_HINT,
+    endpoint_key,
+    learn,
+    packet_key,
+)
+from midcall.classifier.state.flow_table import METER_FRAGMENTS, Numbers, Records, mix
+from midcall.classifier.state.verdicts import MEDIA, SETUP, SIP
 
 LF, CR, SPACE, DOT, COLON = 10, 13, 32, 46, 58
 #: Characters of an ICE user name fragment: RFC 8839 wants 4 at least, here they are all read.

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from captures.compiled import I, kernel
-from captures.octets import Octets
-from classifier.flow import Numbers
-from classifier.signs import SIGN_SCRATCH
+from midcall.captures.jit.kernel import I, kernel
+from midcall.captures.jit.reads import Octets
+from midcall.classifier.state.flow_table import Numbers
+from midcall.classifier.state.packet_fields import SIGN_SCRATCH
 
 STATE = SIGN_SCRATCH  # 8 words
 BLOCK = STATE + 8  # 16 words of a message, drawn out to 64

@@ -8,10 +8,10 @@ apps' own files say what those traits mean.
 
 from __future__ import annotations
 
-from captures.compiled import I, kernel
-from captures.octets import Octets, u8, u16, u32
-from classifier.flow import Numbers
-from classifier.signs import (
+from midcall.captures.jit.kernel import I, kernel
+from midcall.captures.jit.reads import Octets, u8, u16, u32
+from midcall.classifier.state.flow_table import Numbers
+from midcall.classifier.state.packet_fields import (
     SIGN_STUN,
     SIGN_STUN_AT,
     SIGN_STUN_COUNT,

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from captures.compiled import kernel
-from captures.octets import Octets, u8, u16, u24
-from classifier.flow import Numbers
-from classifier.hellos import FILLED, NEED, OCTETS, ROOM, put16
-from classifier.protocols.hello import OVER_TCP, read_hello
+from midcall.captures.jit.kernel import kernel
+from midcall.captures.jit.reads import Octets, u8, u16, u24
+from midcall.classifier.protocols.hello import OVER_TCP, read_hello
+from midcall.classifier.state.flow_table import Numbers
+from midcall.classifier.state.hello_buffers import FILLED, NEED, OCTETS, ROOM, put16
 
 NOT_TLS, TLS, CLIENT_HELLO = range(3)
 

@@ -14,18 +14,25 @@ from typing import Any
 
 import numpy as np
 
-from captures.calls import calls as calls_of
-from captures.folders import samples
-from captures.pcap import read
-from testbed.excerpt import excerpt
-from testbed.language import Rule
-from testbed.live.box import Box
-from testbed.live.forwarding import mac
-from testbed.live.load import CALLS, FIXED, Generator, Traffic, preferred, traffic
-from testbed.live.network import Network
-from testbed.live.replay import Capture, simulate
-from testbed.live.ways import measured_policy
-from testbed.policy import Policy
+from midcall.captures.packets.pcap import read
+from midcall.captures.truth.calls import calls as calls_of
+from midcall.captures.truth.paths import samples
+from midcall.testbed.live.box.process import Box
+from midcall.testbed.live.devices.forwarding import mac
+from midcall.testbed.live.devices.load_generator import (
+    CALLS,
+    FIXED,
+    Generator,
+    Traffic,
+    preferred,
+    traffic,
+)
+from midcall.testbed.live.devices.paths import measured_policy
+from midcall.testbed.live.network.network import Network
+from midcall.testbed.live.replay.run import Capture, simulate
+from midcall.testbed.policy.language import Rule
+from midcall.testbed.policy.operator import Policy
+from midcall.testbed.replay.excerpt import excerpt
 
 Row = dict[str, Any]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from experiments.bench import goals
-from experiments.bench.live import KERNEL, limit_of
+from midcall.experiments.bench import goals
+from midcall.experiments.bench.live import KERNEL, limit_of
 
 Row = dict[str, Any]
 

@@ -19,17 +19,25 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from experiments.bench import goals
-from experiments.bench.exactness import CALLS_AT_ONCE, calls, exactness
-from experiments.bench.paths import TRIES, load_of, path_of, resting, tried
-from experiments.bench.paths import Path as Bench
-from experiments.errors import ExperimentError
-from experiments.provenance import code_digest, git_state, library_versions, machine
-from testbed.live.blackbox import COMPILED_SECONDS
-from testbed.live.box import Box
-from testbed.live.load import BURST_SECONDS, IMIX, Generator, Traffic, Trial, merged, preferred
-from testbed.live.network import Network, require
-from testbed.live.ways import IN_KERNEL, installed, way
+from midcall.errors import ExperimentError
+from midcall.experiments.bench import goals
+from midcall.experiments.bench.exactness import CALLS_AT_ONCE, calls, exactness
+from midcall.experiments.bench.paths import TRIES, load_of, path_of, resting, tried
+from midcall.experiments.bench.paths import Path as Bench
+from midcall.experiments.results.provenance import code_digest, git_state, library_versions, machine
+from midcall.testbed.live.box.process import Box
+from midcall.testbed.live.devices.blackbox import COMPILED_SECONDS
+from midcall.testbed.live.devices.load_generator import (
+    BURST_SECONDS,
+    IMIX,
+    Generator,
+    Traffic,
+    Trial,
+    merged,
+    preferred,
+)
+from midcall.testbed.live.devices.paths import IN_KERNEL, installed, way
+from midcall.testbed.live.network.network import Network, require
 
 Row = dict[str, Any]
 
@@ -52,8 +60,9 @@ KERNEL = "kernel"
 class Options:
     """What is measured, and for how long.
 
-    paths: of testbed.live.ways; kpps: the ladder of rates, thousands of packets a second; frames:
-    sizes in octets (without the check sequence), or imix; loads: rates at which latency is taken;
+    paths: of testbed.live.devices.paths; kpps: the ladder of rates, thousands of packets a second;
+    frames: sizes in octets (without the check sequence), or imix; loads: rates at which latency is
+    taken;
     share_seconds: length of the trials at the shares of the kernel's rate that the goals name, None
     as the others.
     """

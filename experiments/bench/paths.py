@@ -14,13 +14,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
-from experiments.errors import ExperimentError
-from testbed.errors import TestbedError
-from testbed.live.box import Box
-from testbed.live.forwarding import mac
-from testbed.live.load import FIXED, FRESH, Generator, Traffic, Trial, traffic
-from testbed.live.network import Network
-from testbed.live.ways import DECIDED, IN_KERNEL, Held
+from midcall.errors import ExperimentError, TestbedError
+from midcall.testbed.live.box.process import Box
+from midcall.testbed.live.devices.forwarding import mac
+from midcall.testbed.live.devices.load_generator import (
+    FIXED,
+    FRESH,
+    Generator,
+    Traffic,
+    Trial,
+    traffic,
+)
+from midcall.testbed.live.devices.paths import DECIDED, IN_KERNEL, Held
+from midcall.testbed.live.network.network import Network
 
 #: Concurrent flows of a load.
 FLOWS = 64

@@ -17,31 +17,31 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from captures.calls import Call
-from captures.pcap import Packets
-from experiments.grid import Cell
-from experiments.spec import Programs
-from experiments.statistics import derived_seed
-from testbed import call as replayed
-from testbed.call import CallVerdict
-from testbed.callers import caller as callers
-from testbed.callers import orphans
-from testbed.callers.account import Account
-from testbed.callers.plan import Plan
-from testbed.callers.verdict import Called, Judged, judge
-from testbed.callers.ways import ways
-from testbed.errors import TestbedError
-from testbed.live.box import Box
-from testbed.live.line import CALLEE, REGISTRAR, RELAY, Line
-from testbed.live.network import Network
-from testbed.live.taps import Taps
-from testbed.policy import EMPTY, Policy
-from testbed.recording.calls import call_of
-from testbed.recording.recorder import Cast
-from testbed.recording.session import ROOM, UNKNOWN, hardware_of, packets_at
-from testbed.recording.truth import Truth
-from testbed.recording.witness import Witness
-from testbed.virtual import simulate
+from midcall.captures.packets.pcap import Packets
+from midcall.captures.truth.calls import Call
+from midcall.errors import TestbedError
+from midcall.experiments.measure.intervals import derived_seed
+from midcall.experiments.spec.grid import Cell
+from midcall.experiments.spec.spec import Programs
+from midcall.testbed.assess import call_verdict as replayed
+from midcall.testbed.assess.call_verdict import CallVerdict
+from midcall.testbed.live.box.process import Box
+from midcall.testbed.live.network.network import Network
+from midcall.testbed.live.network.subscriber_line import CALLEE, REGISTRAR, RELAY, Line
+from midcall.testbed.live.network.taps import Taps
+from midcall.testbed.policy.operator import EMPTY, Policy
+from midcall.testbed.programs import lingering_tcp
+from midcall.testbed.programs.calls import caller as callers
+from midcall.testbed.programs.calls.media_direction import ways
+from midcall.testbed.programs.calls.plan import Plan
+from midcall.testbed.programs.calls.report import Account
+from midcall.testbed.programs.calls.verdict import Called, Judged, judge
+from midcall.testbed.programs.recording.calls import call_of
+from midcall.testbed.programs.recording.recorder import Cast
+from midcall.testbed.programs.recording.session import ROOM, UNKNOWN, hardware_of, packets_at
+from midcall.testbed.programs.recording.socket_owner import Witness
+from midcall.testbed.programs.recording.truth import Truth
+from midcall.testbed.replay.simulator import simulate
 
 #: How long a call takes beyond its planned seconds, and a change of policy: an estimate.
 CALL_OVERHEAD_S, BOX_S = 3.5, 3.0
@@ -95,7 +95,7 @@ def null(cells: Sequence[Cell]) -> Cell:
 
 def lacking(asked: Programs) -> list[str]:
     """Return what this machine lacks for the programs of a spec, a sentence each."""
-    from testbed.live import network
+    from midcall.testbed.live.network import network
 
     names = dict.fromkeys(plan.caller for plan in plans(asked))
     found = [f"live: {line}" for line in network.missing()]
@@ -206,7 +206,7 @@ class Place:
 
     def call(self, plan: Plan, box: Box) -> Made:
         """Make one call while the taps look. Raises TestbedError."""
-        orphans.end(self.line)
+        lingering_tcp.end(self.line)
         settle(box)
         before = box.met()
         one = self.cast.caller(plan.caller)

@@ -7,9 +7,9 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TextIO
 
-from experiments.grid import Cell
-from experiments.progress import Progress
-from experiments.spec import Spec
+from midcall.experiments.jobs.progress import Progress
+from midcall.experiments.spec.grid import Cell
+from midcall.experiments.spec.spec import Spec
 
 
 def within(
@@ -23,7 +23,7 @@ def within(
     asked = spec.programs
     if asked is None:
         return {}, {}
-    from experiments.livecalls import arm, tables
+    from midcall.experiments.livecalls import arm, tables
 
     if lacks := arm.lacking(asked):
         line = f"live calls skipped: {'; '.join(lacks)}"

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.livecalls.arm import NOBODY, Captured, Made, Result
-from experiments.statistics import clopper_pearson
-from testbed.callers.account import Account
-from testbed.callers.verdict import WORDS, arrivals, connected_at, path
-from testbed.callers.ways import control_of
+from midcall.experiments.livecalls.arm import NOBODY, Captured, Made, Result
+from midcall.experiments.measure.intervals import clopper_pearson
+from midcall.testbed.programs.calls.media_direction import control_of
+from midcall.testbed.programs.calls.report import Account
+from midcall.testbed.programs.calls.verdict import WORDS, arrivals, connected_at, path
 
 Row = dict[str, Any]
 

@@ -165,7 +165,7 @@ def main() -> int:
     if given.worker:
         work(given.worker, given.cores, given.core)
         return 0
-    from experiments.provenance import machine
+    from midcall.experiments.results.provenance import machine
 
     facts = machine()  # asked before this process is pinned: it counts the cores
     core = max(os.sched_getaffinity(0))

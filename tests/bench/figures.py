@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
-from experiments.proofs import OWN
+from midcall.experiments.report.reliability_results import OWN
 from tests.bench.loads import Load
 
 #: A peer's work on a file must take this share of its start-up to be told from it.

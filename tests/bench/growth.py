@@ -18,13 +18,18 @@ from typing import Any
 import altair as alt
 import numpy as np
 
-from captures.compiled import kernel
-from captures.octets import Octets
-from captures.pcap import CaptureFile, Packets
-from classifier.decode import DECODED, FRAGMENTS, decode
-from classifier.engine import Engine
-from classifier.flow import Numbers
-from classifier.signs import SIGN_SOURCE_AT, SIGN_TARGET_AT, SIGN_VERSION, SIGNS
+from midcall.captures.jit.kernel import kernel
+from midcall.captures.jit.reads import Octets
+from midcall.captures.packets.pcap import CaptureFile, Packets
+from midcall.classifier.engine import Engine
+from midcall.classifier.path.decode import DECODED, FRAGMENTS, decode
+from midcall.classifier.state.flow_table import Numbers
+from midcall.classifier.state.packet_fields import (
+    SIGN_SOURCE_AT,
+    SIGN_TARGET_AT,
+    SIGN_VERSION,
+    SIGNS,
+)
 from tests.bench.loads import Load
 from tests.bench.worker import peak_memory, state_bytes
 

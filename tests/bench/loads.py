@@ -18,13 +18,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from captures.catalogue import Capture
-from captures.layers import layers
-from captures.pcap import Packets, read
-from captures.writing import write_pcap
-from classifier.decode import MAX_DEPTH
-from classifier.engine import START, Engine, hash_key, power_of_two
-from classifier.flow import endpoint_hash, flow_hash
+from midcall.captures.packets.headers import layers
+from midcall.captures.packets.pcap import Packets, read
+from midcall.captures.packets.writer import write_pcap
+from midcall.captures.truth.catalogue import Capture
+from midcall.classifier.engine import START, Engine, hash_key, power_of_two
+from midcall.classifier.path.decode import MAX_DEPTH
+from midcall.classifier.state.flow_table import endpoint_hash, flow_hash
 from tests.bench.worker import KNOWN
 
 PACKETS = 1_000_000

@@ -12,7 +12,7 @@ from tests.bench.tools import run
 #: Seconds in which everything must be compiled.
 COMPILING = 900
 #: What the command is called with, as the program that is installed would.
-PROGRAM = (sys.executable, "-m", "experiments.cli", "classify")
+PROGRAM = (sys.executable, "-m", "midcall.experiments.cli.app", "classify")
 
 
 def start_up(file: Path, repeats: int, folder: Path) -> dict[str, float]:

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from captures.pcap import CaptureFile
+from midcall.captures.packets.pcap import CaptureFile
 
 #: The seed of the hash in the bench: who made the colliding file is given the key.
 KNOWN = 0
@@ -28,8 +28,8 @@ def state_bytes(engine: Any) -> int:
 
 def one_pass(path: Path, cores: int) -> dict[str, int | float]:
     """Return what one pass over a file took, its packets, bytes and flows."""
-    from classifier.engine import Engine
-    from classifier.tandem import through
+    from midcall.classifier.engine import Engine
+    from midcall.classifier.parallel import through
 
     started = time.perf_counter()
     engine, capture = Engine(seed=KNOWN), CaptureFile(path)

@@ -12,13 +12,13 @@ from scapy.layers.dns import DNS, DNSQR
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.l2 import Ether
 
-from captures.add import add, own, remove, show
-from captures.catalogue import check, load
-from captures.errors import CaptureError
-from captures.pcap import packets_of, read
-from captures.privacy import Privacy, privacy
-from captures.sources import obtain
-from captures.writing import write_pcap
+from midcall.captures.fetch.fetch import obtain
+from midcall.captures.local.add import add, own, remove, show
+from midcall.captures.local.privacy import Privacy, privacy
+from midcall.captures.packets.pcap import packets_of, read
+from midcall.captures.packets.writer import write_pcap
+from midcall.captures.truth.catalogue import check, load
+from midcall.errors import CaptureError
 
 A, B = "192.168.1.2", "203.0.113.7"
 SECOND = 1_000_000_000
@@ -242,7 +242,7 @@ def test_a_capture_that_cannot_be_written_leaves_nothing(
     def full(_captures: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("captures.add.save", full)
+    monkeypatch.setattr("midcall.captures.local.add.save", full)
     with pytest.raises(CaptureError) as caught:
         add(call, "viber", "audio", flows=["3"])
     assert str(caught.value) == f"{call}: cannot be added: No space left on device"

@@ -17,9 +17,9 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Packet, Raw
 
-from captures.anonymise import Anonymiser, anonymised
-from captures.layers import flows, layers
-from captures.pcap import packets_of, read
+from midcall.captures.local.anonymise import Anonymiser, anonymised
+from midcall.captures.packets.headers import flows, layers
+from midcall.captures.packets.pcap import packets_of, read
 
 MAP = Anonymiser(b"key")
 A, B = "203.0.113.7", "198.51.100.9"

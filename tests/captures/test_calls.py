@@ -7,12 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from captures.calls import Alternative, Call, CallFile, Gate, calls, read_calls, write_calls
-from captures.catalogue import load
-from captures.errors import CaptureError
-from captures.layers import End, ends, layers, payload
-from captures.pcap import Packets, read
-from captures.sources import obtain
+from midcall.captures.fetch.fetch import obtain
+from midcall.captures.packets.headers import End, ends, layers, payload
+from midcall.captures.packets.pcap import Packets, read
+from midcall.captures.truth.calls import (
+    Alternative,
+    Call,
+    CallFile,
+    Gate,
+    calls,
+    read_calls,
+    write_calls,
+)
+from midcall.captures.truth.catalogue import load
+from midcall.errors import CaptureError
 
 SUM = "cd" * 32
 CALL = 'id = "c"\napp = "viber"\nkind = "audio"\ninferred = true\ntimer_source = "none"\n'

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from captures.catalogue import (
+from midcall.captures.truth.catalogue import (
     Capture,
     CatalogueFile,
     Source,
@@ -17,8 +17,8 @@ from captures.catalogue import (
     load,
     write_catalogue,
 )
-from captures.errors import CaptureError
-from captures.tables import read_table
+from midcall.captures.truth.strict_toml import read_table
+from midcall.errors import CaptureError
 
 SUM = "ab" * 32
 

@@ -18,12 +18,13 @@ from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment, defragment6
 from scapy.layers.l2 import CookedLinux, Ether
 from scapy.packet import Packet, Raw
 
-from captures.craft import dns, dtls, facetime, rtp, samples, sip, stun, tls, tunnels, viber, voice
-from captures.craft.dice import MS, SECOND, Dice
-from captures.craft.encapsulate import ENVELOPES, ENVELOPES_OF_IPV6, Envelope, envelope
-from captures.craft.host import Host, phone, server
-from captures.craft.scene import MSS, Scene, Truth
-from captures.pcap import Packets
+from midcall.captures.packets.pcap import Packets
+from midcall.captures.synthetic import facetime, samples, tunnels, viber, voice
+from midcall.captures.synthetic.encapsulate import ENVELOPES, ENVELOPES_OF_IPV6, Envelope, envelope
+from midcall.captures.synthetic.scene import MSS, Scene, Truth
+from midcall.captures.wire import dns, dtls, rtp, sip, stun, tls
+from midcall.captures.wire.host import Host, phone, server
+from midcall.captures.wire.seeded import MS, SECOND, Dice
 
 ROOT = Path(__file__).resolve().parents[2]
 PLAIN = Truth("none", "other", "a test")
@@ -290,7 +291,7 @@ def test_a_recipe_makes_the_same_capture_in_another_process_and_hash_seed() -> N
     recipe = next(one for one in samples.RECIPES if one.name == "sample-viber-chat")
     code = (
         "import hashlib\n"
-        "from captures.craft.samples import RECIPES\n"
+        "from midcall.captures.synthetic.samples import RECIPES\n"
         "p = next(r for r in RECIPES if r.name == 'sample-viber-chat').craft().packets\n"
         "b = b''.join(p.frame(i) + int(p.time[i]).to_bytes(8, 'big') for i in range(p.total))\n"
         "print(hashlib.sha256(b).hexdigest())\n"

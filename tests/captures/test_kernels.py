@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from captures.compiled import PLAIN, ROOT
+from midcall.captures.jit.kernel import PLAIN, ROOT
 
 pytestmark = pytest.mark.skipif(PLAIN, reason="nothing is compiled here: NUMBA_DISABLE_JIT is set")
 
 KERNELS = """
 import numpy as np
-from captures.compiled import kernel
+from midcall.captures.jit.kernel import kernel
 
 ROW = np.dtype([("size", np.int64), ("kind", np.uint8)], align=True)
 
@@ -72,7 +72,7 @@ def run(tmp_path: Path):  # type: ignore[no-untyped-def]
 
 def test_who_wants_to_know_hears_once_that_something_is_compiled(run) -> None:  # type: ignore[no-untyped-def]
     lines = """
-from captures.kernels import when_compiling
+from midcall.captures.jit.linker import when_compiling
 when_compiling(lambda: print("compiling"))
 print(total(rows()), half(rows()))
 """

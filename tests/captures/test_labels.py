@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from captures.catalogue import load
-from captures.errors import CaptureError
-from captures.labels import Label, labels, read_labels, write_labels
-from captures.layers import flows
-from captures.pcap import read
-from captures.sources import obtain
+from midcall.captures.fetch.fetch import obtain
+from midcall.captures.packets.headers import flows
+from midcall.captures.packets.pcap import read
+from midcall.captures.truth.catalogue import load
+from midcall.captures.truth.labels import Label, labels, read_labels, write_labels
+from midcall.errors import CaptureError
 
 HEAD = "frame,proto,packets,app,role,call,confidence,evidence\n"
 

@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from captures.octets import find_octet
+from midcall.captures.jit.reads import find_octet
 
 #: Octets that a test of four at a time may take for one another: by a bit, a carry or a borrow.
 NEAR = st.lists(st.sampled_from([0x00, 0x01, 0x09, 0x0A, 0x0B, 0x80, 0x8A, 0xFF]), max_size=24)

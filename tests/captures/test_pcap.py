@@ -20,8 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scapy.utils import RawPcapNgReader, RawPcapReader
 
-from captures.errors import CaptureError
-from captures.pcap import (
+from midcall.captures.packets.pcap import (
     BATCH,
     BUFFER,
     FIRST_BUFFER,
@@ -33,8 +32,9 @@ from captures.pcap import (
     read,
     read_with_notices,
 )
-from captures.scan import IN_A_ROW, INTERFACES
-from captures.writing import write_pcap, write_pcapng
+from midcall.captures.packets.scan import IN_A_ROW, INTERFACES
+from midcall.captures.packets.writer import write_pcap, write_pcapng
+from midcall.errors import CaptureError
 
 ROOT = Path(__file__).resolve().parents[2]
 SECOND = 1_000_000_000
@@ -720,7 +720,7 @@ def test_plain_python_reads_extreme_clocks_as_compiled_code_does(tmp_path: Path)
                 file.enhanced(0, ticks, b"x")
             paths.append(put(tmp_path, bytes(file), f"{resolution}{seconds}.pcapng"))
     code = (
-        "import sys; from captures.pcap import read\n"
+        "import sys; from midcall.captures.packets.pcap import read\n"
         "for path in sys.argv[1:]: print(read(path).time.tolist())"
     )
     told = subprocess.run(

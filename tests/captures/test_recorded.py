@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from captures.calls import calls
-from captures.catalogue import Capture, load
-from captures.folders import recorded
-from captures.labels import labels
-from captures.layers import ends, flows, layers
-from captures.pcap import Packets, read_with_notices
-from captures.privacy import privacy
-from testbed.live.line import FAR, NEAR
-from testbed.recording import dissected
-from testbed.recording.scenes import scene_set
+from midcall.captures.local.privacy import privacy
+from midcall.captures.packets.headers import ends, flows, layers
+from midcall.captures.packets.pcap import Packets, read_with_notices
+from midcall.captures.truth.calls import calls
+from midcall.captures.truth.catalogue import Capture, load
+from midcall.captures.truth.labels import labels
+from midcall.captures.truth.paths import recorded
+from midcall.testbed.live.network.subscriber_line import FAR, NEAR
+from midcall.testbed.programs.recording import dissected
+from midcall.testbed.programs.recording.scenes import scene_set
 
 RECORDED = [one for one in load(local=False).captures if one.recorded]
 NAMES = [one.name for one in RECORDED]

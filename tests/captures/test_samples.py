@@ -14,14 +14,14 @@ from scapy.layers.inet import IP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 
-from captures.calls import calls
-from captures.catalogue import Capture, check, load
-from captures.craft import corpus
-from captures.craft.host import RANGES
-from captures.craft.samples import RECIPES
-from captures.folders import samples
-from captures.labels import Label, labels
-from captures.pcap import Packets, read_with_notices
+from midcall.captures.packets.pcap import Packets, read_with_notices
+from midcall.captures.synthetic import corpus
+from midcall.captures.synthetic.samples import RECIPES
+from midcall.captures.truth.calls import calls
+from midcall.captures.truth.catalogue import Capture, check, load
+from midcall.captures.truth.labels import Label, labels
+from midcall.captures.truth.paths import samples
+from midcall.captures.wire.host import RANGES
 
 SAMPLES = [one for one in load(local=False).captures if one.synthetic]
 NAMES = [one.name for one in SAMPLES]

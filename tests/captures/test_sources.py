@@ -16,17 +16,15 @@ from pathlib import Path
 
 import pytest
 
-import captures.debian
-import captures.history
-import captures.watched
-from captures.archives import ArchiveError, search
-from captures.catalogue import Capture, Catalogue, Origin, Source
-from captures.debian import DebianError, source_stanzas, tarballs
-from captures.download import DownloadError, download
-from captures.errors import CaptureError
-from captures.history import HistoryError, fetch_blob
-from captures.sources import obtain, summary
-from captures.watched import run
+from midcall.captures.fetch import debian, git_blob, stall_guard
+from midcall.captures.fetch.archives import ArchiveError, search
+from midcall.captures.fetch.debian import DebianError, source_stanzas, tarballs
+from midcall.captures.fetch.download import DownloadError, download
+from midcall.captures.fetch.fetch import obtain, summary
+from midcall.captures.fetch.git_blob import HistoryError, fetch_blob
+from midcall.captures.fetch.stall_guard import run
+from midcall.captures.truth.catalogue import Capture, Catalogue, Origin, Source
+from midcall.errors import CaptureError
 
 ONE, TWO = b"first capture" * 100, b"second capture" * 100
 COMMIT = "1" * 40
@@ -89,7 +87,7 @@ def test_sums_are_remembered_so_that_an_unchanged_file_is_read_once(
     (folder / "x").write_bytes(ONE)
     catalogue = Catalogue([capture("one", ONE)], [])
     obtain(catalogue, corpus=folder, cache=tmp_path / "c", offline=True)
-    monkeypatch.setattr("captures.sources.sum_of", lambda _path: "read again")
+    monkeypatch.setattr("midcall.captures.fetch.fetch.sum_of", lambda _path: "read again")
     assert obtain(catalogue, corpus=folder, cache=tmp_path / "c", offline=True).paths
 
 
@@ -387,15 +385,15 @@ def test_a_blob_comes_out_of_a_partial_clone_where_it_cannot_be_asked_for_alone(
 ) -> None:
     address, blob = repository
     calls: list[list[str]] = []
-    real = captures.history.git
+    real = git_blob.git
 
     def refusing(arguments, watch, tell):  # type: ignore[no-untyped-def]
         calls.append(arguments)
         if "fetch" in arguments:
-            return captures.watched.Done(128, "", "error: not our ref", False)
+            return stall_guard.Done(128, "", "error: not our ref", False)
         return real(arguments, watch, tell)
 
-    monkeypatch.setattr(captures.history, "git", refusing)
+    monkeypatch.setattr(git_blob, "git", refusing)
     assert fetch_blob(address, blob, tmp_path / "git") == ONE
     assert any("--filter=blob:none" in arguments for arguments in calls)
 
@@ -478,7 +476,7 @@ def test_deb_src_entries_are_derived_from_both_formats(etc: Path) -> None:
 def test_a_machine_without_apt_is_told(
     tmp_path: Path, etc: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(captures.debian.shutil, "which", lambda _name: None)
+    monkeypatch.setattr(debian.shutil, "which", lambda _name: None)
     with pytest.raises(DebianError, match="apt-get is not on this machine"):
         tarballs("p", tmp_path / "w", tmp_path / "t", lambda _size: None, etc)
 
@@ -515,10 +513,10 @@ def test_a_source_package_of_a_local_archive_is_fetched_and_searched(
         "/debian/pool/p_1-1.dsc": b"dsc",
     }
     (etc / "sources.list").write_text(f"deb [trusted=yes] {server}/debian stable main\n")
-    monkeypatch.setattr(captures.debian, "acquire_settings", lambda: [])
-    real = captures.debian.tarballs
+    monkeypatch.setattr(debian, "acquire_settings", lambda: [])
+    real = debian.tarballs
     monkeypatch.setattr(
-        "captures.sources.tarballs",
+        "midcall.captures.fetch.fetch.tarballs",
         lambda package, work, target, tell: real(package, work, target, tell, etc),
     )
     origin = Origin(name="deb", kind="debian", package="p")
@@ -534,7 +532,7 @@ def test_a_source_package_of_a_local_archive_is_fetched_and_searched(
 def test_a_command_from_which_nothing_comes_is_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(captures.watched, "FIRST_S", 0.2)
+    monkeypatch.setattr(stall_guard, "FIRST_S", 0.2)
     done = run(["sleep", "600"], tmp_path)
     assert done.stalled
     assert done.code != 0
@@ -543,7 +541,7 @@ def test_a_command_from_which_nothing_comes_is_ended(
 def test_a_command_that_goes_on_writing_is_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(captures.watched, "FIRST_S", 2.0)
+    monkeypatch.setattr(stall_guard, "FIRST_S", 2.0)
     told: list[int] = []
     script = f"for i in 1 2 3; do echo $i >> {tmp_path}/f; sleep 0.2; done; echo out; echo err >&2"
     done = run(["sh", "-c", script], tmp_path, tell=told.append)

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
-from captures.craft.tls import sized
+from midcall.captures.wire.tls import sized
 
 V1, V2, DRAFT_29 = 1, 0x6B3343CF, 0xFF00001D
 SALTS = {

@@ -6,8 +6,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from classifier import model
-from classifier.features import COLUMNS, LENGTHS
+from midcall.classifier.state.features import COLUMNS, LENGTHS
+from midcall.classifier.statistical import training
 
 Table = tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.int64]]
 
@@ -25,10 +25,10 @@ def table(seed: int = 4) -> Table:
     return rows.astype(np.float32), calls, groups.astype(np.int64)
 
 
-def forests(made: Table, seed: int = 1) -> dict[int, model.Forest]:
+def forests(made: Table, seed: int = 1) -> dict[int, training.Forest]:
     """Return forests for every packet count, trained on the made-up rows."""
     rows, calls, groups = made
     columns = {n: rows + np.float32(n) for n in LENGTHS}
-    return model.train(
+    return training.train(
         columns, {n: np.ones(len(calls), bool) for n in LENGTHS}, calls, groups, seed
     )

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import struct
 
-from captures.craft import dns, dtls, sip, stun, tls
-from captures.craft.dice import Dice
-from captures.craft.host import Host, server
+from midcall.captures.wire import dns, dtls, sip, stun, tls
+from midcall.captures.wire.host import Host, server
+from midcall.captures.wire.seeded import Dice
 from tests.classifier.initial import EXAMPLE, V2, initial
 from tests.classifier.wire import noise, rtp
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from classifier.protocols.aes import BOX, encrypt, expand_key
-from classifier.protocols.quic import INPUT, KEY, ROUNDS
+from midcall.classifier.protocols.aes import BOX, encrypt, expand_key
+from midcall.classifier.protocols.quic import INPUT, KEY, ROUNDS
 from tests.classifier.wire import blank_signs
 
 

@@ -14,13 +14,14 @@ from struct import pack
 import numpy as np
 import pytest
 
-from captures.catalogue import load
-from captures.craft import dtls, stun, tls
-from captures.craft.dice import Dice
-from captures.labels import labels
-from captures.pcap import read
-from captures.sources import obtain
-from classifier.verdicts import APPS, FAMILIES, FIVE, ROLES, VERDICTS, WHATSAPP
+from midcall.captures.fetch.fetch import obtain
+from midcall.captures.packets.pcap import read
+from midcall.captures.truth.catalogue import load
+from midcall.captures.truth.labels import labels
+from midcall.captures.wire import dtls, stun, tls
+from midcall.captures.wire.seeded import Dice
+from midcall.classifier import apps
+from midcall.classifier.state.verdicts import APPS, FAMILIES, FIVE, ROLES, VERDICTS, WHATSAPP
 from tests.classifier.payloads import (
     GUIDS,
     HAND_MADE,
@@ -1556,9 +1557,8 @@ def test_the_named_captures_are_of_the_catalogue() -> None:
 
 
 def test_every_file_of_fingerprints_says_which_captures_show_it_or_that_none_does() -> None:
-    import classifier.apps
 
-    (folder,) = classifier.apps.__path__
+    (folder,) = apps.__path__
     spoken = re.compile(r"[Ss]hown\s+by|[Nn]o\s+(public\s+)?capture|[Ss]een\s+in|names?\s+no")
     silent = [
         path.name

@@ -8,9 +8,9 @@ import socket
 import numpy as np
 import pytest
 
-from captures.craft import dns, stun
-from captures.craft.host import Host, server
-from classifier.context import (
+from midcall.captures.wire import dns, stun
+from midcall.captures.wire.host import Host, server
+from midcall.classifier.state.endpoint_table import (
     CONTEXT,
     LEARN_ALL,
     LEARN_DNS,
@@ -25,8 +25,8 @@ from classifier.context import (
     names_nobody,
     recall,
 )
-from classifier.flow import METER_CONTEXT_LOST, METER_LEARN, METERS
-from classifier.verdicts import SETUP, SIP, VIBER, WHATSAPP
+from midcall.classifier.state.flow_table import METER_CONTEXT_LOST, METER_LEARN, METERS
+from midcall.classifier.state.verdicts import SETUP, SIP, VIBER, WHATSAPP
 from tests.classifier.payloads import HAND_MADE, ID, ice_check, invite, whatsapp_allocate
 from tests.classifier.wire import EPOCH, FAR, MS, NEAR, Said, Wire, noise, rtp
 

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from scapy.layers.inet import IP
 from scapy.layers.inet6 import IPv6
 
-from captures.craft.encapsulate import (
+from midcall.captures.packets.pcap import packets_of, read
+from midcall.captures.synthetic.encapsulate import (
     ENVELOPES,
     ENVELOPES_OF_IPV6,
     Envelope,
@@ -26,8 +27,9 @@ from captures.craft.encapsulate import (
     gtp,
     outer4,
 )
-from captures.pcap import packets_of, read
-from classifier.decode import (
+from midcall.classifier.engine import Engine
+from midcall.classifier.export import addresses
+from midcall.classifier.path.decode import (
     DECODED,
     FRAGMENTS,
     LINKS,
@@ -39,8 +41,7 @@ from classifier.decode import (
     UNKNOWN_LINK,
     decode,
 )
-from classifier.engine import Engine
-from classifier.signs import (
+from midcall.classifier.state.packet_fields import (
     SIGN_FRAGMENT,
     SIGN_IP_AT,
     SIGN_PAYLOAD_AT,
@@ -54,7 +55,6 @@ from classifier.signs import (
     SIGN_TUNNELS,
     SIGN_VERSION,
 )
-from classifier.table import addresses
 from tests.classifier import wire
 from tests.classifier.wire import (
     FAR,

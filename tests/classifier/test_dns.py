@@ -8,19 +8,25 @@ import struct
 import numpy as np
 import pytest
 
-from captures.craft import dns
-from captures.craft.host import Host, server
-from classifier.context import CONTEXT, LEARN_ALL, LEARN_DNS, endpoint_key, recall
-from classifier.flow import METER_LEARN, METERS
-from classifier.protocols.dns import read_dns, skip_name
-from classifier.signs import (
+from midcall.captures.wire import dns
+from midcall.captures.wire.host import Host, server
+from midcall.classifier.protocols.dns import read_dns, skip_name
+from midcall.classifier.state.endpoint_table import (
+    CONTEXT,
+    LEARN_ALL,
+    LEARN_DNS,
+    endpoint_key,
+    recall,
+)
+from midcall.classifier.state.flow_table import METER_LEARN, METERS
+from midcall.classifier.state.packet_fields import (
     NAME_DNS_ANSWER,
     NAME_DNS_QUESTION,
     SIGN_NAME_AT,
     SIGN_NAME_KIND,
     SIGN_NAME_LENGTH,
 )
-from classifier.verdicts import MESSAGING, VIBER
+from midcall.classifier.state.verdicts import MESSAGING, VIBER
 from tests.classifier.wire import EPOCH, Wire, blank_signs, noise, octets
 
 HOST, HOST6 = server(9), Host("2001:2::9")

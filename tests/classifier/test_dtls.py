@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-from captures.craft import dtls
-from captures.craft.dice import Dice
-from classifier.protocols.dtls import (
+from midcall.captures.wire import dtls
+from midcall.captures.wire.seeded import Dice
+from midcall.classifier.protocols.dtls import (
     CLIENT_HELLO,
     CLIENT_HELLO_SRTP,
     DTLS,

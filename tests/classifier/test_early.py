@@ -13,23 +13,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from captures.compiled import PLAIN
-from captures.pcap import Packets, packets_of, read
-from classifier import early, model
-from classifier.engine import Engine
-from classifier.errors import ClassifierError
-from classifier.features import COLUMNS, KEPT, LENGTHS
-from classifier.flow import Records
-from classifier.note import NOTE
-from classifier.verdicts import APPS, CERTAIN, MEDIA, NOT_CALL, RTC, UNSURE
-from classifier.windows import windows
+from midcall.captures.jit.kernel import PLAIN
+from midcall.captures.packets.pcap import Packets, packets_of, read
+from midcall.classifier.engine import Engine
+from midcall.classifier.state.features import COLUMNS, KEPT, LENGTHS
+from midcall.classifier.state.flow_scratch import NOTE
+from midcall.classifier.state.flow_table import Records
+from midcall.classifier.state.verdicts import APPS, CERTAIN, MEDIA, NOT_CALL, RTC, UNSURE
+from midcall.classifier.statistical import inference, training
+from midcall.classifier.training_windows import windows
+from midcall.errors import ClassifierError
 from tests.classifier.made_up import forests, table
 from tests.classifier.wire import EPOCH, FAR, MS, NEAR, ROOT, SAMPLES, Wire, ether, said, udp_packet
 
 
 def eager() -> Records:
     """Return the committed model with limits that call everything a call."""
-    always = early.shipped().copy()
+    always = inference.shipped().copy()
     always["limit"][: len(LENGTHS)] = 0.0
     return always
 
@@ -72,37 +72,37 @@ def random_flows(count: int, seed: int) -> Packets:
 def test_a_score_equals_predict_proba_to_the_bit(n: int) -> None:
     made = table()
     trained = forests(made)
-    records = model.compiled(trained)
+    records = training.compiled(trained)
     rows = np.concatenate((made[0], made[0] * np.float32(1.7), made[0] * 0)).astype(np.float32)
-    ours, theirs = early.scores(records, n, rows), trained[n].trees.predict_proba(rows)[:, 1]
+    ours, theirs = inference.scores(records, n, rows), trained[n].trees.predict_proba(rows)[:, 1]
     assert ours.tobytes() == np.ascontiguousarray(theirs).tobytes()
 
 
 @pytest.mark.parametrize("n", LENGTHS)
 def test_a_value_on_a_limit_goes_the_way_it_goes_in_scikit_learn(n: int) -> None:
     trained = forests(table())
-    records = model.compiled(trained)
-    inner = records[len(LENGTHS) * (1 + early.PERCENTS) :]
+    records = training.compiled(trained)
+    inner = records[len(LENGTHS) * (1 + inference.PERCENTS) :]
     inner = inner[inner["left"] >= 0]
     rows = np.zeros((len(inner), len(COLUMNS)), np.float32)
     rows[np.arange(len(inner)), inner["feature"]] = inner["limit"].astype(np.float32)
-    ours, theirs = early.scores(records, n, rows), trained[n].trees.predict_proba(rows)[:, 1]
+    ours, theirs = inference.scores(records, n, rows), trained[n].trees.predict_proba(rows)[:, 1]
     assert ours.tobytes() == np.ascontiguousarray(theirs).tobytes()
 
 
 def test_the_percent_is_the_calibrated_probability_rounded_down() -> None:
     trained = forests(table())
-    records = model.compiled(trained)
+    records = training.compiled(trained)
     for head, n in enumerate(LENGTHS):
         for reached in np.linspace(0.003, 0.997, 101):
             exact = 100 * float(trained[n].probability(np.array([reached]))[0])
             if abs(exact - round(exact)) > 1e-6:
-                assert early.percent(records, head, float(reached)) == int(exact)
+                assert inference.percent(records, head, float(reached)) == int(exact)
 
 
 PLAIN_RUN = """
 import json
-from captures.compiled import PLAIN
+from midcall.captures.jit.kernel import PLAIN
 from tests.classifier.test_early import digest
 assert PLAIN
 print(json.dumps(digest()))
@@ -118,7 +118,7 @@ def digest() -> dict[str, Any]:
         whole = held.packets >= n
         found[f"columns {n}"] = held.columns[n].tobytes().hex()
         rows = held.columns[n][whole]
-        found[f"scores {n}"] = early.scores(early.shipped(), n, rows).tobytes().hex()
+        found[f"scores {n}"] = inference.scores(inference.shipped(), n, rows).tobytes().hex()
     for name, engine in (("all", Engine(model=eager())), ("blind", blind())):
         engine.feed(packets)
         found[name] = engine.flows().tobytes().hex()
@@ -147,44 +147,44 @@ def test_plain_python_and_compiled_code_say_the_same() -> None:
 
 
 def test_the_committed_model_is_small_sound_and_without_pickle() -> None:
-    assert early.SHIPPED.stat().st_size < 300_000
-    assert tuple(early.heads_of(early.shipped())) == LENGTHS
-    with np.load(early.SHIPPED, allow_pickle=False) as held:
-        assert set(held.files) == set(early.NODE.names or ()) - {"column"}
+    assert inference.SHIPPED.stat().st_size < 300_000
+    assert tuple(inference.heads_of(inference.shipped())) == LENGTHS
+    with np.load(inference.SHIPPED, allow_pickle=False) as held:
+        assert set(held.files) == set(inference.NODE.names or ()) - {"column"}
 
 
 def test_the_model_card_names_the_hash_of_every_capture_and_the_leak() -> None:
-    page = early.SHIPPED.with_suffix(".md").read_text(encoding="utf-8")
+    page = inference.SHIPPED.with_suffix(".md").read_text(encoding="utf-8")
     assert "optimistic (leaks)" in page
     assert "leave one group out" in page
     assert page.count("| `") > 50
 
 
 def test_a_model_survives_saving_and_gives_the_same_bytes_twice(tmp_path: Path) -> None:
-    records = model.compiled(forests(table()))
-    early.save(tmp_path / "a.npz", records)
-    early.save(tmp_path / "b.npz", records)
+    records = training.compiled(forests(table()))
+    inference.save(tmp_path / "a.npz", records)
+    inference.save(tmp_path / "b.npz", records)
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
-    assert early.load(tmp_path / "a.npz").tobytes() == records.tobytes()
+    assert inference.load(tmp_path / "a.npz").tobytes() == records.tobytes()
 
 
 def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "early.npz"
     path.write_bytes(b"not a model")
     with pytest.raises(ClassifierError, match=r"early\.npz: cannot be read as a model"):
-        early.load(path)
+        inference.load(path)
 
 
 def test_trees_that_lead_outside_or_in_a_circle_are_refused() -> None:
-    sound = early.shipped()
-    inner = len(LENGTHS) * (1 + early.PERCENTS) + np.flatnonzero(
-        sound["left"][len(LENGTHS) * (1 + early.PERCENTS) :] >= 0
+    sound = inference.shipped()
+    inner = len(LENGTHS) * (1 + inference.PERCENTS) + np.flatnonzero(
+        sound["left"][len(LENGTHS) * (1 + inference.PERCENTS) :] >= 0
     )
     for name, value in (("left", len(sound)), ("right", 0), ("feature", len(COLUMNS))):
         broken = sound.copy()
         broken[name][inner[0]] = value
         with pytest.raises(ClassifierError, match="not a sound array"):
-            early.check(broken)
+            inference.check(broken)
 
 
 # ---- in the path
@@ -277,7 +277,7 @@ def test_engines_do_not_share_the_scratch_of_the_model() -> None:
     first.feed(talk(12))
     first.flows()
     assert not second.tables.model["column"].any()
-    assert not early.shipped().flags.writeable
+    assert not inference.shipped().flags.writeable
 
 
 def test_a_note_stays_small() -> None:
@@ -301,6 +301,6 @@ def test_a_flow_of_three_payloads_has_no_window() -> None:
 
 def test_wrong_lengths_and_widths_are_refused() -> None:
     with pytest.raises(ClassifierError, match="no forest for 5 packets"):
-        early.scores(early.shipped(), 5, np.zeros((1, len(COLUMNS)), np.float32))
+        inference.scores(inference.shipped(), 5, np.zeros((1, len(COLUMNS)), np.float32))
     with pytest.raises(ClassifierError, match="rows of shape"):
-        early.scores(early.shipped(), 4, np.zeros((1, 2), np.float32))
+        inference.scores(inference.shipped(), 4, np.zeros((1, 2), np.float32))

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-import classifier.demux  # noqa: F401  (defines all evidence)
-from classifier.evidence import BASES, SENTENCES, SHARED, evidence, pack, sentence
-from classifier.verdicts import (
+import midcall.classifier.path.dispatch  # noqa: F401  (defines all evidence)
+from midcall.classifier.state.evidence import BASES, SENTENCES, SHARED, evidence, pack, sentence
+from midcall.classifier.state.verdicts import (
     APPS,
     CERTAIN,
     MEDIA,
@@ -87,7 +87,7 @@ def test_a_sentence_says_what_and_at_which_packet(
 
 
 def test_an_evidence_that_is_no_call_names_no_role_of_a_call() -> None:
-    from classifier.apps import messenger, skype, viber, whatsapp
+    from midcall.classifier.apps import messenger, skype, viber, whatsapp
 
     chats = (messenger.CHAT, skype.PRESENCE, viber.CHAT, whatsapp.CHAT_WA, whatsapp.CHAT_ED)
     for found in chats:

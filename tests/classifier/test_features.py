@@ -9,9 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from classifier.early import NODE
-from classifier.features import COLUMNS, KEPT, LARGEST, LONGEST, observe, write_columns
-from classifier.note import NOTE, clear
+from midcall.classifier.state.features import (
+    COLUMNS,
+    KEPT,
+    LARGEST,
+    LONGEST,
+    observe,
+    write_columns,
+)
+from midcall.classifier.state.flow_scratch import NOTE, clear
+from midcall.classifier.statistical.inference import NODE
 from tests.classifier.wire import EPOCH, MS
 
 #: (payload size, ms since the first packet, 1 up)

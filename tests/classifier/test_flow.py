@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from captures.pcap import Packets, packets_of
-from classifier.engine import START, Engine
-from classifier.flow import FLOW, METER_RECYCLED, SETTLED
-from classifier.verdicts import APPS, RTC
+from midcall.captures.packets.pcap import Packets, packets_of
+from midcall.classifier.engine import START, Engine
+from midcall.classifier.state.flow_table import FLOW, METER_RECYCLED, SETTLED
+from midcall.classifier.state.verdicts import APPS, RTC
 from tests.classifier.payloads import ice_check, whatsapp_allocate
 from tests.classifier.wire import EPOCH, FAR, FAR6, MOST, MS, NEAR, NEAR6, Wire, noise, rtp, sample
 

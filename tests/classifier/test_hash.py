@@ -8,8 +8,8 @@ import itertools
 import numpy as np
 import pytest
 
-from classifier.engine import Engine, hash_key
-from classifier.flow import METER_KEY, PRIME, endpoint_hash, flow_hash
+from midcall.classifier.engine import Engine, hash_key
+from midcall.classifier.state.flow_table import METER_KEY, PRIME, endpoint_hash, flow_hash
 from tests.classifier.test_flow import many
 
 FAR = (0xC6130009, 0, 0, 0, 4, 7000)

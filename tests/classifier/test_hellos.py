@@ -9,14 +9,14 @@ import struct
 import numpy as np
 import pytest
 
-from captures.craft import dtls, tls
-from captures.craft.dice import Dice
-from captures.folders import recorded
-from captures.pcap import read
-from classifier.engine import Engine
-from classifier.flow import METER_HELLOS_LOST
-from classifier.hellos import HELLOS, ROOM
-from classifier.signs import NAME_SNI
+from midcall.captures.packets.pcap import read
+from midcall.captures.truth.paths import recorded
+from midcall.captures.wire import dtls, tls
+from midcall.captures.wire.seeded import Dice
+from midcall.classifier.engine import Engine
+from midcall.classifier.state.flow_table import METER_HELLOS_LOST
+from midcall.classifier.state.hello_buffers import HELLOS, ROOM
+from midcall.classifier.state.packet_fields import NAME_SNI
 from tests.classifier.wire import Wire, noise, told
 
 DICE = Dice("midcall", "hellos")

@@ -8,13 +8,13 @@ import itertools
 import numpy as np
 import pytest
 
-from captures.craft import tls
-from captures.craft.dice import Dice
-from captures.pcap import packets_of
-from classifier.engine import Engine
-from classifier.flow import METER_INITIALS
-from classifier.protocols.quic import KEY, MASK, NONCE, ROUNDS, V1, V2, make_keys
-from classifier.signs import NAME_QUIC_SNI
+from midcall.captures.packets.pcap import packets_of
+from midcall.captures.wire import tls
+from midcall.captures.wire.seeded import Dice
+from midcall.classifier.engine import Engine
+from midcall.classifier.protocols.quic import KEY, MASK, NONCE, ROUNDS, V1, V2, make_keys
+from midcall.classifier.state.flow_table import METER_INITIALS
+from midcall.classifier.state.packet_fields import NAME_QUIC_SNI
 from tests.classifier.initial import DRAFT_29, EXAMPLE, ID, PRINTED, crypto, initial, keys
 from tests.classifier.initial import V1 as VERSION_1
 from tests.classifier.initial import V2 as VERSION_2

@@ -7,11 +7,11 @@ import struct
 
 import pytest
 
-from captures.craft.tls import extension, sized
-from classifier.errors import ClassifierError
-from classifier.ja4 import ja4
-from classifier.protocols.hello import OVER_DTLS, OVER_QUIC, OVER_TCP, WHOLE, read_hello
-from classifier.signs import SIGN_HELLO_PRINT
+from midcall.captures.wire.tls import extension, sized
+from midcall.classifier.protocols.hello import OVER_DTLS, OVER_QUIC, OVER_TCP, WHOLE, read_hello
+from midcall.classifier.protocols.ja4 import ja4
+from midcall.classifier.state.packet_fields import SIGN_HELLO_PRINT
+from midcall.errors import ClassifierError
 from tests.classifier.wire import blank_signs, noise, octets
 
 #: The hello of the format's description: its suites and extensions in an order of their own.

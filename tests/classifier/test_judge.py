@@ -6,9 +6,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from classifier.evidence import pack
-from classifier.flow import FLOW, METERS, SETTLED
-from classifier.judge import (
+from midcall.classifier.state.evidence import pack
+from midcall.classifier.state.flow_table import FLOW, METERS, SETTLED
+from midcall.classifier.state.verdict import (
     NAMELESS_PATIENCE,
     PATIENCE,
     conclude,
@@ -18,7 +18,7 @@ from classifier.judge import (
     role_rank,
     settle_flow,
 )
-from classifier.verdicts import (
+from midcall.classifier.state.verdicts import (
     APPS,
     CERTAIN,
     CONTROL,

@@ -6,12 +6,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-import classifier.demux  # noqa: F401  (defines all evidence)
-from captures.craft import tls
-from captures.craft.dice import Dice
-from captures.pcap import Packets, packets_of
-from classifier.apps import meta, realms, telegram, viber, zoom
-from classifier.apps.webrtc import (
+import midcall.classifier.path.dispatch  # noqa: F401  (defines all evidence)
+from midcall.captures.packets.pcap import Packets, packets_of
+from midcall.captures.wire import tls
+from midcall.captures.wire.seeded import Dice
+from midcall.classifier.apps import meta, realms, telegram, viber, zoom
+from midcall.classifier.apps.webrtc import (
     DTLS_SRTP,
     MEDIA_OF_CALL,
     NAMED_QUIC,
@@ -19,12 +19,12 @@ from classifier.apps.webrtc import (
     NAMED_TLS,
     NOTHING_FOUND,
 )
-from classifier.engine import Engine
-from classifier.evidence import SENTENCES
-from classifier.flow import Numbers
-from classifier.marks import MARKS, REALMS, Counted, Mark, marks
-from classifier.verdicts import WHATSAPP
-from classifier.walk import Packet, attributes, layers, walk
+from midcall.classifier.engine import Engine
+from midcall.classifier.explain.dissect import Packet, attributes, layers, walk
+from midcall.classifier.explain.highlights import MARKS, REALMS, Counted, Mark, marks
+from midcall.classifier.state.evidence import SENTENCES
+from midcall.classifier.state.flow_table import Numbers
+from midcall.classifier.state.verdicts import WHATSAPP
 from tests.classifier.initial import ID, crypto, initial
 from tests.classifier.payloads import HAND_MADE
 from tests.classifier.wire import Wire, ether, udp_packet
@@ -58,7 +58,7 @@ def decisive(packet: Packet, found: int) -> list[tuple[bytes, str]]:
 
 def test_every_evidence_has_a_mark_or_says_that_it_is_counted() -> None:
     missing = [SENTENCES[key] for key in sorted(SENTENCES) if key not in MARKS]
-    assert missing == [], "give each of these its place in classifier/marks.py"
+    assert missing == [], "give each of these its place in classifier/explain/highlights.py"
 
 
 def test_no_mark_is_left_of_an_evidence_that_is_gone() -> None:

@@ -6,15 +6,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from classifier import model
-from classifier.errors import ClassifierError
-from classifier.features import COLUMNS, LENGTHS
+from midcall.classifier.state.features import COLUMNS, LENGTHS
+from midcall.classifier.statistical import training
+from midcall.errors import ClassifierError
 from tests.classifier.made_up import Table, forests, table
 
 
 def test_no_group_is_on_both_sides_of_a_fold() -> None:
     _, calls, groups = table()
-    for train, test in model.folds(calls, groups, 5, 1):
+    for train, test in training.folds(calls, groups, 5, 1):
         assert not set(groups[train]) & set(groups[test])
         assert calls[train].any()
         assert (~calls[train]).any()
@@ -22,31 +22,34 @@ def test_no_group_is_on_both_sides_of_a_fold() -> None:
 
 def test_every_row_is_tested_once() -> None:
     _, calls, groups = table()
-    tested = np.concatenate([test for _, test in model.folds(calls, groups, 7, 3)])
+    tested = np.concatenate([test for _, test in training.folds(calls, groups, 7, 3)])
     assert sorted(tested) == list(range(len(calls)))
 
 
 def test_a_group_of_many_flows_weighs_as_much_as_one_of_few() -> None:
     calls = np.array([True] * 3 + [False] * 8)
     groups = np.array([0, 0, 1, *[2] * 7, 3])
-    weights = model.group_weights(calls, groups)
+    weights = training.group_weights(calls, groups)
     assert np.isclose(weights[:2].sum(), weights[2])
     assert np.isclose(weights[3:10].sum(), weights[10])
     assert np.isclose(weights[calls].sum(), weights[~calls].sum())
 
 
 def test_the_same_rows_and_seed_give_the_same_records() -> None:
-    assert model.compiled(forests(table())).tobytes() == model.compiled(forests(table())).tobytes()
+    assert (
+        training.compiled(forests(table())).tobytes()
+        == training.compiled(forests(table())).tobytes()
+    )
 
 
 def test_another_seed_gives_other_trees() -> None:
-    first, second = (model.compiled(forests(table(), seed)) for seed in (1, 2))
+    first, second = (training.compiled(forests(table(), seed)) for seed in (1, 2))
     assert first.tobytes() != second.tobytes()
 
 
 def test_a_model_that_learned_finds_calls_of_groups_it_never_saw() -> None:
     rows, calls, groups = table()
-    forest = model.fit(rows, calls, groups, 1)
+    forest = training.fit(rows, calls, groups, 1)
     fresh, truth, _ = table(seed=99)
     likely = forest.probability(forest.score(fresh))
     assert likely[truth].mean() > 0.8
@@ -56,7 +59,7 @@ def test_a_model_that_learned_finds_calls_of_groups_it_never_saw() -> None:
 def test_labels_without_meaning_make_a_model_that_doubts() -> None:
     rows, _, groups = table()
     coins = np.random.default_rng(5).permutation(len(np.unique(groups)))[groups] % 2 == 0
-    forest = model.fit(noise(rows.shape), coins, groups, 1)
+    forest = training.fit(noise(rows.shape), coins, groups, 1)
     fresh = forest.score(noise(rows.shape, 77))
     assert (fresh >= forest.call).mean() < 0.1
 
@@ -69,7 +72,7 @@ def noise(shape: tuple[int, int], seed: int = 6) -> np.ndarray:
 def test_few_innocent_rows_score_above_the_limit_of_a_call() -> None:
     scores = np.array([0.9, 0.8, 0.7, 0.95, 0.6])
     calls = np.array([False, False, False, True, True])
-    limit = model.call_limit(scores, calls, np.ones(5))
+    limit = training.call_limit(scores, calls, np.ones(5))
     assert limit > 0.9
     assert limit <= 0.95
 
@@ -79,7 +82,7 @@ def test_fewer_than_three_groups_of_calls_are_refused_with_their_number(few: int
     rows, calls, groups = table()
     kept = ~calls | np.isin(groups, np.unique(groups[calls])[:few])
     with pytest.raises(ClassifierError, match=f"got {few} and"):
-        model.fit(rows[kept], calls[kept], groups[kept], 1)
+        training.fit(rows[kept], calls[kept], groups[kept], 1)
 
 
 def test_columns_of_another_width_are_refused() -> None:
@@ -87,11 +90,11 @@ def test_columns_of_another_width_are_refused() -> None:
     columns = dict.fromkeys(LENGTHS, rows[:, 1:])
     usable = {n: np.ones(len(calls), bool) for n in LENGTHS}
     with pytest.raises(ClassifierError, match=f"expected \\({len(calls)}, {len(COLUMNS)}\\)"):
-        model.train(columns, usable, calls, groups, 1)
+        training.train(columns, usable, calls, groups, 1)
 
 
 def test_a_missing_forest_is_refused() -> None:
     made: Table = table()
     two = {n: forest for n, forest in forests(made).items() if n != 8}
     with pytest.raises(ClassifierError, match="forests for"):
-        model.compiled(two)
+        training.compiled(two)

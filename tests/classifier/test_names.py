@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from captures.craft.dns import labels
-from classifier.names import LONGEST, NAMES, SLOTS, name_rule, plain_name, rules
-from classifier.signs import SIGN_TEXT, SIGN_TEXT_LENGTH
-from classifier.verdicts import APPS, ROLES
+from midcall.captures.wire.dns import labels
+from midcall.classifier.state.hostnames import LONGEST, NAMES, SLOTS, name_rule, plain_name, rules
+from midcall.classifier.state.packet_fields import SIGN_TEXT, SIGN_TEXT_LENGTH
+from midcall.classifier.state.verdicts import APPS, ROLES
 from tests.classifier.wire import blank_signs, octets
 
 TABLE = {suffix: (app, role) for suffix, app, role in NAMES}

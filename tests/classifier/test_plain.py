@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from captures.compiled import PLAIN
-from captures.pcap import read
-from classifier.engine import Engine
-from classifier.flow import FLOW
+from midcall.captures.jit.kernel import PLAIN
+from midcall.captures.packets.pcap import read
+from midcall.classifier.engine import Engine
+from midcall.classifier.state.flow_table import FLOW
 from tests.classifier.wire import ROOT, SAMPLES
 
 #: Packets of each real capture that are compared: plain Python walks about 20,000 a second.
@@ -25,7 +25,7 @@ FIRST = 4000
 RUN = f"""
 import json, sys
 from pathlib import Path
-from captures.compiled import PLAIN
+from midcall.captures.jit.kernel import PLAIN
 from tests.classifier.test_plain import tables
 assert PLAIN
 print(json.dumps(tables([Path(line) for line in sys.stdin.read().split(chr(10)) if line], {FIRST})))

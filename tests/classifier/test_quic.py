@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from classifier.protocols.quic import is_quic
+from midcall.classifier.protocols.quic import is_quic
 from tests.classifier.payloads import chlo, quic
 from tests.classifier.wire import Wire, classify, noise, octets, rtp, sample
 

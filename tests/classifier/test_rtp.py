@@ -7,8 +7,7 @@ import struct
 
 import pytest
 
-from classifier.note import TRACKS
-from classifier.protocols.rtp import (
+from midcall.classifier.protocols.rtp import (
     WINDOW,
     clock_rate,
     extension_profile,
@@ -17,7 +16,8 @@ from classifier.protocols.rtp import (
     read_rtcp,
     track_rtp,
 )
-from classifier.signs import SIGN_RTP_PROFILE
+from midcall.classifier.state.flow_scratch import TRACKS
+from midcall.classifier.state.packet_fields import SIGN_RTP_PROFILE
 from tests.classifier.payloads import rtcp
 from tests.classifier.wire import (
     EPOCH,

@@ -9,8 +9,8 @@ import hmac
 import numpy as np
 import pytest
 
-from classifier.protocols import quic
-from classifier.protocols.sha256 import (
+from midcall.classifier.protocols import quic
+from midcall.classifier.protocols.sha256 import (
     BLOCK,
     ROUND,
     START,

@@ -6,13 +6,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from captures.craft import sip
-from captures.craft.host import server
-from classifier.apps.telephony import is_sip, telephony_tcp, telephony_udp
-from classifier.context import CONTEXT, LEARN_ALL, LEARN_SDP, endpoint_key, recall
-from classifier.flow import METER_LEARN, METERS
-from classifier.protocols.sdp import learn_sdp, read_address
-from classifier.verdicts import MEDIA, SIP
+from midcall.captures.wire import sip
+from midcall.captures.wire.host import server
+from midcall.classifier.apps.telephony import is_sip, telephony_tcp, telephony_udp
+from midcall.classifier.protocols.sdp import learn_sdp, read_address
+from midcall.classifier.state.endpoint_table import (
+    CONTEXT,
+    LEARN_ALL,
+    LEARN_SDP,
+    endpoint_key,
+    recall,
+)
+from midcall.classifier.state.flow_table import METER_LEARN, METERS
+from midcall.classifier.state.verdicts import MEDIA, SIP
 from tests.classifier.payloads import HAND_MADE, invite, sccp, tpkt
 from tests.classifier.wire import EPOCH, Wire, blank_note, noise, octets
 

@@ -8,10 +8,9 @@ from typing import NamedTuple
 
 import pytest
 
-from captures.craft import stun
-from captures.craft.host import Host
-from classifier.context import endpoint_key, stun_key
-from classifier.protocols.stun import (
+from midcall.captures.wire import stun
+from midcall.captures.wire.host import Host
+from midcall.classifier.protocols.stun import (
     CLASSIC,
     ICE,
     INTEGRITY,
@@ -29,7 +28,8 @@ from classifier.protocols.stun import (
     is_microsoft_frame,
     read_stun,
 )
-from classifier.signs import (
+from midcall.classifier.state.endpoint_table import endpoint_key, stun_key
+from midcall.classifier.state.packet_fields import (
     SIGN_STUN,
     SIGN_STUN_AT,
     SIGN_STUN_COUNT,

@@ -8,12 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from classifier.engine import Engine
-from classifier.errors import ClassifierError
-from classifier.evidence import BASES, SHARED, Basis, pack
-from classifier.flow import CLAIM_KEYS, CLAIMS, FLOW, METERS
-from classifier.judge import claimed, conclude
-from classifier.support import (
+from midcall.classifier.engine import Engine
+from midcall.classifier.state.evidence import BASES, SHARED, Basis, pack
+from midcall.classifier.state.evidence_support import (
     INNOCENT,
     OWN,
     Seen,
@@ -25,7 +22,9 @@ from classifier.support import (
     table,
     unsupported,
 )
-from classifier.verdicts import (
+from midcall.classifier.state.flow_table import CLAIM_KEYS, CLAIMS, FLOW, METERS
+from midcall.classifier.state.verdict import claimed, conclude
+from midcall.classifier.state.verdicts import (
     APPS,
     CERTAIN,
     META,
@@ -35,6 +34,7 @@ from classifier.verdicts import (
     VIBER,
     WHATSAPP,
 )
+from midcall.errors import ClassifierError
 
 KEY = WHATSAPP << 8 | 77
 PLAIN = Basis(CERTAIN, SETUP, "", (), 0)

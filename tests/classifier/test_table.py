@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from captures.pcap import packets_of
-from classifier.engine import Engine
-from classifier.flow import FLOW
-from classifier.table import COLUMNS, columns
-from classifier.verdicts import APPS, ROLES, VERDICTS
+from midcall.captures.packets.pcap import packets_of
+from midcall.classifier.engine import Engine
+from midcall.classifier.export import COLUMNS, columns
+from midcall.classifier.state.flow_table import FLOW
+from midcall.classifier.state.verdicts import APPS, ROLES, VERDICTS
 from tests.classifier.payloads import whatsapp_allocate
 from tests.classifier.wire import EPOCH, FAR, FAR6, NEAR, NEAR6, Wire, classify, ip, sample
 

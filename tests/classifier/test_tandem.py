@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from captures.errors import CaptureError
-from captures.pcap import BATCH, BUFFER, CaptureFile, Packets, packets_of, read
-from captures.writing import write_pcap, write_pcapng
-from classifier import tandem
-from classifier.engine import Engine
-from classifier.flow import METER_FLOWS, METER_NOTES
-from classifier.tandem import through
-from experiments.evaluation.disturb import COLUMNS, disturb
-from testbed.survey import survey
+from midcall.captures.packets.pcap import BATCH, BUFFER, CaptureFile, Packets, packets_of, read
+from midcall.captures.packets.writer import write_pcap, write_pcapng
+from midcall.classifier import parallel
+from midcall.classifier.engine import Engine
+from midcall.classifier.parallel import through
+from midcall.classifier.state.flow_table import METER_FLOWS, METER_NOTES
+from midcall.errors import CaptureError
+from midcall.experiments.accuracy.perturb import COLUMNS, disturb
+from midcall.testbed.replay.packet_index import survey
 from tests.classifier.wire import FAR, NEAR, ether, ip
 from tests.golden import available
 
@@ -75,7 +75,7 @@ def assert_same(path: Path, **options: int) -> Engine:
 
 def mixed(folder: Path, copies: int = 1) -> Path:
     """Write the samples as one file, several times over: many flows, many batches."""
-    from experiments.timing import mix
+    from midcall.experiments.measure.timing import mix
 
     path = folder / "mix.pcapng"
     write_pcapng(path, mix([read(one) for one in SAMPLE_FILES * copies]))
@@ -199,7 +199,7 @@ def test_who_stops_early_leaves_no_thread_behind(
         raise KeyboardInterrupt
 
     before = threading.active_count()
-    monkeypatch.setattr(tandem, "decide_batch", interrupted)
+    monkeypatch.setattr(parallel, "decide_batch", interrupted)
     with pytest.raises(KeyboardInterrupt):
         through(Engine(), CaptureFile(mixed(tmp_path, 12)), 2)
     assert threading.active_count() == before
@@ -218,7 +218,7 @@ def test_who_stops_while_a_pipe_says_nothing_does_not_wait_for_it(
     writer.start()
     capture = CaptureFile(f"/dev/fd/{end}")
     os.close(end)
-    monkeypatch.setattr(tandem, "decide_batch", interrupted)
+    monkeypatch.setattr(parallel, "decide_batch", interrupted)
     with pytest.raises(KeyboardInterrupt):
         through(Engine(), capture, 2)
     os.close(source)

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import pytest
 
-from captures.craft import tls
-from captures.craft.dice import Dice
-from classifier.protocols.http import read_http
-from classifier.protocols.tls import CLIENT_HELLO, NOT_TLS, TLS, read_tls
-from classifier.signs import (
+from midcall.captures.wire import tls
+from midcall.captures.wire.seeded import Dice
+from midcall.classifier.protocols.http import read_http
+from midcall.classifier.protocols.tls import CLIENT_HELLO, NOT_TLS, TLS, read_tls
+from midcall.classifier.state.packet_fields import (
     NAME_HTTP_HOST,
     NAME_SNI,
     SIGN_NAME_AT,

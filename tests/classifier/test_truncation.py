@@ -20,58 +20,58 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from captures.compiled import PLAIN
-from captures.craft import tls
-from captures.craft.dice import Dice
-from captures.octets import Octets
-from captures.pcap import Packets
-from classifier.apps.agora import agora_message
-from classifier.apps.discord import discord_message
-from classifier.apps.facetime import facetime_message
-from classifier.apps.gamevoice import gamevoice_message
-from classifier.apps.imo import imo_message
-from classifier.apps.line import line_message
-from classifier.apps.meet import meet_stun
-from classifier.apps.messenger import messenger_tcp
-from classifier.apps.realms import cut_realm_app, realm_app
-from classifier.apps.signal import signal_rtcp
-from classifier.apps.skype import classic_skype
-from classifier.apps.snapchat import repeats_id
-from classifier.apps.teams import teams_message
-from classifier.apps.telegram import telegram_message
-from classifier.apps.telephony import telephony_tcp, telephony_udp
-from classifier.apps.viber import viber_message, viber_tcp
-from classifier.apps.webex import webex_message
-from classifier.apps.wechat import wechat_message
-from classifier.apps.whatsapp import whatsapp_probe, whatsapp_tcp
-from classifier.apps.zoom import zoom_message, zoom_stun
-from classifier.context import CONTEXT, LEARN_ALL, stun_key
-from classifier.datagrams import carries
-from classifier.decode import FRAGMENTS, decode
-from classifier.engine import Engine, step
-from classifier.flow import METER_LEARN, METERS
-from classifier.hellos import ROW
-from classifier.names import name_rule
-from classifier.protocols.certificate import (
+from midcall.captures.jit.kernel import PLAIN
+from midcall.captures.jit.reads import Octets
+from midcall.captures.packets.pcap import Packets
+from midcall.captures.wire import tls
+from midcall.captures.wire.seeded import Dice
+from midcall.classifier.apps.agora import agora_message
+from midcall.classifier.apps.discord import discord_message
+from midcall.classifier.apps.facetime import facetime_message
+from midcall.classifier.apps.gamevoice import gamevoice_message
+from midcall.classifier.apps.imo import imo_message
+from midcall.classifier.apps.line import line_message
+from midcall.classifier.apps.meet import meet_stun
+from midcall.classifier.apps.messenger import messenger_tcp
+from midcall.classifier.apps.realms import cut_realm_app, realm_app
+from midcall.classifier.apps.signal import signal_rtcp
+from midcall.classifier.apps.skype import classic_skype
+from midcall.classifier.apps.snapchat import repeats_id
+from midcall.classifier.apps.teams import teams_message
+from midcall.classifier.apps.telegram import telegram_message
+from midcall.classifier.apps.telephony import telephony_tcp, telephony_udp
+from midcall.classifier.apps.viber import viber_message, viber_tcp
+from midcall.classifier.apps.webex import webex_message
+from midcall.classifier.apps.wechat import wechat_message
+from midcall.classifier.apps.whatsapp import whatsapp_probe, whatsapp_tcp
+from midcall.classifier.apps.zoom import zoom_message, zoom_stun
+from midcall.classifier.engine import Engine, step
+from midcall.classifier.path.decode import FRAGMENTS, decode
+from midcall.classifier.path.tcp import are_channels
+from midcall.classifier.path.udp import carries
+from midcall.classifier.protocols.certificate import (
     certificate_rule,
     dtls_certificate,
     ends_plain,
     is_server_hello,
 )
-from classifier.protocols.dns import read_dns
-from classifier.protocols.dtls import read_dtls, read_greeting
-from classifier.protocols.gquic import read_chlo
-from classifier.protocols.h323 import learn_channels
-from classifier.protocols.http import read_http
-from classifier.protocols.quic import initial_at, is_quic, make_keys, open_initial
-from classifier.protocols.quic import read_row as read_quic_row
-from classifier.protocols.rtp import fills, looks_like_rtp, read_rtcp, track_rtp
-from classifier.protocols.rtsp import is_rtsp, learn_transport
-from classifier.protocols.sdp import learn_sdp, learn_types
-from classifier.protocols.stun import is_channel_data, is_microsoft_frame, read_stun
-from classifier.protocols.tls import hello_size, may_begin, read_tls
-from classifier.segments import are_channels
-from classifier.signs import (
+from midcall.classifier.protocols.dns import read_dns
+from midcall.classifier.protocols.dtls import read_dtls, read_greeting
+from midcall.classifier.protocols.gquic import read_chlo
+from midcall.classifier.protocols.h323 import learn_channels
+from midcall.classifier.protocols.http import read_http
+from midcall.classifier.protocols.quic import initial_at, is_quic, make_keys, open_initial
+from midcall.classifier.protocols.quic import read_row as read_quic_row
+from midcall.classifier.protocols.rtp import fills, looks_like_rtp, read_rtcp, track_rtp
+from midcall.classifier.protocols.rtsp import is_rtsp, learn_transport
+from midcall.classifier.protocols.sdp import learn_sdp, learn_types
+from midcall.classifier.protocols.stun import is_channel_data, is_microsoft_frame, read_stun
+from midcall.classifier.protocols.tls import hello_size, may_begin, read_tls
+from midcall.classifier.state.endpoint_table import CONTEXT, LEARN_ALL, stun_key
+from midcall.classifier.state.flow_table import METER_LEARN, METERS
+from midcall.classifier.state.hello_buffers import ROW
+from midcall.classifier.state.hostnames import name_rule
+from midcall.classifier.state.packet_fields import (
     SIGN_IP_AT,
     SIGN_IP_END,
     SIGN_NAME_AT,

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import pytest
 
-from captures.pcap import read
-from classifier.signs import NAME_QUIC_SNI, NAME_SNI
+from midcall.captures.packets.pcap import read
+from midcall.classifier.state.packet_fields import NAME_QUIC_SNI, NAME_SNI
 from tests.classifier.wire import Told, told
 
 #: Captures that are slow to read in Python, packet by packet, are left out.

@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from captures.octets import Octets
-from captures.pcap import Packets, packets_of, read
-from classifier.engine import Engine, step
-from classifier.evidence import sentence
-from classifier.flow import CLAIM_KEYS, Records
-from classifier.note import NOTE, clear
-from classifier.signs import (
+from midcall.captures.jit.reads import Octets
+from midcall.captures.packets.pcap import Packets, packets_of, read
+from midcall.classifier.engine import Engine, step
+from midcall.classifier.state.evidence import sentence
+from midcall.classifier.state.flow_scratch import NOTE, clear
+from midcall.classifier.state.flow_table import CLAIM_KEYS, Records
+from midcall.classifier.state.packet_fields import (
     SIGN_ALPN,
     SIGN_HELLO_PRINT,
     SIGN_NAME_AT,
@@ -25,7 +25,7 @@ from classifier.signs import (
     SIGN_TEXT_LENGTH,
     SIGNS,
 )
-from classifier.verdicts import APPS, NOT_CALL, ROLES, VERDICTS
+from midcall.classifier.state.verdicts import APPS, NOT_CALL, ROLES, VERDICTS
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLES = ROOT / "captures" / "samples"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments.offline import classify_packets
+from midcall.experiments.run.offline import classify_packets
 
 SPEC = """
 schema = 1
@@ -107,18 +107,24 @@ class Paper:
 def paper(monkeypatch: pytest.MonkeyPatch) -> Paper:
     """Put the fake testbed in the place of the real one."""
     made = Paper()
-    virtual, call = ModuleType("testbed.virtual"), ModuleType("testbed.call")
-    timeline, loss = ModuleType("testbed.timeline"), ModuleType("testbed.loss")
+    virtual, call = (
+        ModuleType("midcall.testbed.replay.simulator"),
+        ModuleType("midcall.testbed.assess.call_verdict"),
+    )
+    timeline, loss = (
+        ModuleType("midcall.testbed.assess.timeline"),
+        ModuleType("midcall.testbed.assess.loss"),
+    )
     timeline.timeline = lambda *told: None  # type: ignore[attr-defined]
     nothing = SimpleNamespace(_asdict=lambda: dict.fromkeys(LOSS, 0))
     loss.loss = lambda *told: nothing  # type: ignore[attr-defined]
     virtual.simulate = made.simulate  # type: ignore[attr-defined]
     virtual.warm_up = lambda: None  # type: ignore[attr-defined]
     call.judge = made.judge  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "testbed.virtual", virtual)
-    monkeypatch.setitem(sys.modules, "testbed.call", call)
-    monkeypatch.setitem(sys.modules, "testbed.timeline", timeline)
-    monkeypatch.setitem(sys.modules, "testbed.loss", loss)
+    monkeypatch.setitem(sys.modules, "midcall.testbed.replay.simulator", virtual)
+    monkeypatch.setitem(sys.modules, "midcall.testbed.assess.call_verdict", call)
+    monkeypatch.setitem(sys.modules, "midcall.testbed.assess.timeline", timeline)
+    monkeypatch.setitem(sys.modules, "midcall.testbed.assess.loss", loss)
     return made
 
 

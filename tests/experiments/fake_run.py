@@ -10,8 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from captures.catalogue import Capture
-from experiments import bystanders, metrics, recorded, results, summary
+from midcall.captures.truth.catalogue import Capture
+from midcall.experiments.measure import collateral, metrics, summary
+from midcall.experiments.results import schema
+from midcall.experiments.run import recorded
 
 Row = dict[str, Any]
 
@@ -296,7 +298,7 @@ def fake_summary(flows: Sequence[Mapping[str, Any]], seed: int = 1) -> Row:
         | {"synthetic": {"apps": metrics.by_app_and_role(made, seed)}},
         "recorded": recorded.told(fake_recordings()),
         "verdict": metrics.waits(real),
-        "collateral": bystanders.told(
+        "collateral": collateral.told(
             {"mixes": fake_mixes(), "bystander_calls": fake_bystander_calls()}
         )
         | {"by_protocol": summary.by_protocol(fake_collateral())},
@@ -329,7 +331,7 @@ def fake_run(folder: Path, **replaced: Sequence[Row]) -> Path:
         ],
     } | replaced  # fmt: skip
     for name, rows in tables.items():
-        results.write_table(folder, name, rows)
+        schema.write_table(folder, name, rows)
     dates = "\n".join(
         f'[[dates]]\ndate = {date}\nlabel = "{label}"'
         for date, label in zip(DATES, LABELS, strict=True)

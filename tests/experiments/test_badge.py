@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from experiments import badge
-from experiments.cli import app
-from experiments.errors import ExperimentError
+from midcall.errors import ExperimentError
+from midcall.experiments.cli.app import app
+from midcall.experiments.tools import badge
 
 
 def row(**more: Any) -> dict[str, Any]:

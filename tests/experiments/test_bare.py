@@ -6,14 +6,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from captures.pcap import packets_of
-from experiments.evaluation import bare
+from midcall.captures.packets.pcap import packets_of
+from midcall.experiments.accuracy import content_free
 
 UDP_HEAD = bytes.fromhex("4500000000000000401100000a000001c61200011f400d96")
 COOKIE = bytes.fromhex("2112a442") + bytes(12)
 
 
-def left(*payloads: bytes) -> bare.Left:
+def left(*payloads: bytes) -> content_free.Left:
     """Return what is left in a flow of these UDP payloads."""
     frames = []
     for payload in payloads:
@@ -21,7 +21,7 @@ def left(*payloads: bytes) -> bare.Left:
         whole = UDP_HEAD[:2] + (28 + len(payload)).to_bytes(2) + UDP_HEAD[4:] + length + b"\0\0"
         frames.append(whole + payload)
     packets = packets_of(frames, [0] * len(frames), link=101)
-    return bare.left(packets, np.arange(len(frames)))
+    return content_free.left(packets, np.arange(len(frames)))
 
 
 def rtp(at: int) -> bytes:
@@ -76,7 +76,7 @@ def test_a_record_of_dtls_that_is_no_hello_is_plain() -> None:
 
 
 def test_a_flow_without_payload_is_not_bare() -> None:
-    assert left() == bare.Left("no payload", False)
+    assert left() == content_free.Left("no payload", False)
 
 
 def test_a_relays_frame_is_what_stands_in_it() -> None:

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from experiments import live_charts
-from experiments.bench import lines as bench_lines
-from experiments.bench import live as bench_live
-from experiments.bench.live import KERNEL, Options
-from experiments.charts import PALETTE
-from experiments.errors import ExperimentError
-from testbed.live.ways import WAYS
+from midcall.errors import ExperimentError
+from midcall.experiments.bench import lines as bench_lines
+from midcall.experiments.bench import live as bench_live
+from midcall.experiments.bench.live import KERNEL, Options
+from midcall.experiments.report import live_charts
+from midcall.experiments.report.charts import PALETTE
+from midcall.testbed.live.devices.paths import WAYS
 
 
 def row(path: str, pps: int, lost: int = 0, **more: Any) -> dict[str, Any]:

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments.bench import live as bench_live
-from experiments.bench.live import Options, longest
-from experiments.bench.paths import NOWHERE, Path, load_of, resting, tried
-from testbed.errors import TestbedError
-from testbed.live import ways
-from testbed.live.load import Trial
+from midcall.errors import TestbedError
+from midcall.experiments.bench import live as bench_live
+from midcall.experiments.bench.live import Options, longest
+from midcall.experiments.bench.paths import NOWHERE, Path, load_of, resting, tried
+from midcall.testbed.live.devices import paths
+from midcall.testbed.live.devices.load_generator import Trial
 
 
 def path(held: Any) -> Path:
@@ -70,7 +70,7 @@ def test_what_a_box_that_ended_did_not_carry_is_no_loss(
             tried(one, load, 10, seconds)
 
 
-@pytest.mark.parametrize("name", ways.PEERS)
+@pytest.mark.parametrize("name", paths.PEERS)
 def test_a_peer_runs_as_long_as_the_bench_may_take(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -81,7 +81,7 @@ def test_a_peer_runs_as_long_as_the_bench_may_take(
             limits.append(limit_s)
             raise TestbedError("enough")
 
-    monkeypatch.setattr(ways, "Blackbox", Seen)
+    monkeypatch.setattr(paths, "Blackbox", Seen)
     monkeypatch.setattr(bench_live, "require", lambda: None)
     monkeypatch.setattr(bench_live, "Network", nullcontext)
     monkeypatch.setattr(bench_live, "Generator", nullcontext)

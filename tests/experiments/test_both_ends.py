@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from captures.pcap import packets_of
-from captures.writing import write_pcap
-from experiments import both_ends
+from midcall.captures.packets.pcap import packets_of
+from midcall.captures.packets.writer import write_pcap
+from midcall.experiments.measure import both_ends
 from tests.classifier.wire import Wire, ether, udp_packet
 
 INSIDE, OUTSIDE, PEER_INSIDE, PEER = "192.168.1.10", "203.0.113.5", "192.168.7.3", "198.51.100.9"

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from experiments import report, results
-from experiments.evaluation import evaluate
-from experiments.evaluation import page as evaluation
+from midcall.experiments.accuracy import page as evaluation
+from midcall.experiments.accuracy import run
+from midcall.experiments.report import html
+from midcall.experiments.results import schema
 from tests.experiments.fake_run import NASTY, fake_run
 from tests.experiments.test_evaluate import SPEC
 
@@ -41,7 +42,7 @@ OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clie
 def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Return the address of a fake run's report."""
     folder = fake_run(tmp_path_factory.mktemp("runs") / "20160105-fake-0badc0de")
-    return report.render(folder).as_uri()
+    return html.render(folder).as_uri()
 
 
 @pytest.fixture(scope="module")
@@ -282,12 +283,12 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Return the address of the page of a small evaluation, its rows told as if they were real."""
     folder = tmp_path_factory.mktemp("evaluate")
     (folder / "small.toml").write_text(SPEC)
-    options = evaluate.Options(runs=folder / "runs", peers="none", flows=200)
-    done = evaluate.evaluate(str(folder / "small.toml"), options)
-    for name in results.EVALUATED:
-        rows = results.read_table(done.folder, name)
+    options = run.Options(runs=folder / "runs", peers="none", flows=200)
+    done = run.evaluate(str(folder / "small.toml"), options)
+    for name in schema.EVALUATED:
+        rows = schema.read_table(done.folder, name)
         told = [{**one, "synthetic": False} if "synthetic" in one else one for one in rows]
-        results.write_table(done.folder, name, told)
+        schema.write_table(done.folder, name, told)
     return evaluation.render(done.folder).as_uri()
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from experiments.summary import by_protocol, collateral
+from midcall.experiments.measure.summary import by_protocol, collateral
 
 
 def row(hit: int, date: str = "d", protocol: str = "dns", flows: int = 50) -> dict[str, Any]:

@@ -8,16 +8,18 @@ from typing import Any
 
 import pytest
 
-from captures.calls import Call
-from captures.catalogue import load
-from experiments import bystanders, findings, report, results
-from experiments.bystanders import ALL, CALLS, Told
-from experiments.corpus import Corpus, Item
-from experiments.grid import Cell
-from experiments.sections import collateral
-from experiments.simulate import collateral_of
-from experiments.spec import load as load_spec
-from experiments.statistics import clopper_pearson
+from midcall.captures.truth.calls import Call
+from midcall.captures.truth.catalogue import load
+from midcall.experiments.measure import collateral as bystanders
+from midcall.experiments.measure.collateral import ALL, CALLS, Told
+from midcall.experiments.measure.intervals import clopper_pearson
+from midcall.experiments.report import html
+from midcall.experiments.report.sections import collateral
+from midcall.experiments.results import reader, schema
+from midcall.experiments.run.cell import collateral_of
+from midcall.experiments.spec.corpus import Corpus, Item
+from midcall.experiments.spec.grid import Cell
+from midcall.experiments.spec.spec import load as load_spec
 from tests.experiments.fake_run import fake_run
 
 CELL = Cell("inwi", "h", "A title", "4g", "2016-01-20", True, None, ("whatsapp",))
@@ -50,7 +52,7 @@ def test_a_mix_weighs_innocent_flows_and_call_flows_by_their_shares() -> None:
     innocent = [group(f"g{n}", "dns", 90, 0) for n in range(9)]
     innocent += [group(f"g{n}", "quic", 10, 1) for n in range(10)]
     rows = bystanders.mixed(1, CELL, innocent, [talk("whatsapp", 2)])
-    results.table("mixes", rows)
+    schema.table("mixes", rows)
     table = rows_at(0.1, rows)
     assert list(table) == [ALL, "quic", CALLS]
     assert table[ALL]["flows_per_million"] == pytest.approx(0.9 * 1e6 * 10 / 910)
@@ -98,7 +100,7 @@ def test_the_share_hit_of_a_kind_is_bounded_by_its_groups_not_by_its_flows() -> 
         one[name] for name in bystanders.NAMES]} for one in groups})  # fmt: skip
     outcome = {"key": "k", "groups": groups, "collateral": collateral_of(merged)}
     rows = bystanders.hit_rows(1, [CELL], {0: outcome})
-    results.table("collateral", rows)
+    schema.table("collateral", rows)
     dns, ntp, quic, sip = rows
     assert (dns["hit"], dns["flows"], dns["groups"], dns["low"]) == (100, 1000, 10, 0.0)
     assert dns["high"] >= 0.3  # flows taken as independent end at 12 %
@@ -126,7 +128,7 @@ def test_calls_of_apps_that_nobody_aimed_at_are_bystanders() -> None:
     held = Corpus([some[0].item], [])
     outcomes = {0: {"key": "k", "calls": [some[0].entry]}}
     rows = bystanders.call_rows([CELL], held, outcomes)
-    results.table("bystander_calls", rows)
+    schema.table("bystander_calls", rows)
     assert [(row["app"], row["blocked"], row["seconds_lost"]) for row in rows] == [("viber", 1, 30)]
     aimed = Corpus([some[1].item], [])
     assert bystanders.call_rows([CELL], aimed, {0: {"calls": [some[1].entry]}}) == []
@@ -154,7 +156,7 @@ def test_the_summary_tells_each_hypothesis_where_it_costs_most() -> None:
 
 def test_the_report_says_who_pays_in_a_mix(tmp_path: Path) -> None:
     fake_run(tmp_path / "run")
-    report.render(tmp_path / "run")
+    html.render(tmp_path / "run")
     page = " ".join((tmp_path / "run" / "report.html").read_text().split())
     assert "<b>19,980</b> <small>9,000 to 31,000</small>" in page
     assert "25 of 100 hits are calls" in page
@@ -165,7 +167,7 @@ def test_the_report_says_who_pays_in_a_mix(tmp_path: Path) -> None:
 
 
 def test_operators_of_equal_figures_share_a_row(tmp_path: Path) -> None:
-    rows = findings.read(fake_run(tmp_path / "run")).at("collateral", "mixes")
+    rows = reader.read(fake_run(tmp_path / "run")).at("collateral", "mixes")
     twin = [{**row, "operator": "meditel"} for row in rows]
     told = collateral.mixes([*rows, *twin])
     assert [line["operators"] for line in told["lines"]] == [["inwi", "meditel"]]

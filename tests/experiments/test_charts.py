@@ -12,7 +12,7 @@ import altair as alt
 import pytest
 import vl_convert
 
-from experiments import charts
+from midcall.experiments.report import charts
 
 NASTY = '<script>alert(1)</script>" onload="alert(2)'
 TEXT = "Bars: a fake text alternative."

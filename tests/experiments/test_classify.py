@@ -16,11 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from captures.errors import CaptureError
-from captures.pcap import packets_of
-from captures.writing import write_pcap
-from experiments import classify
-from experiments.errors import ExperimentError
+from midcall.captures.packets.pcap import packets_of
+from midcall.captures.packets.writer import write_pcap
+from midcall.errors import CaptureError, ExperimentError
+from midcall.experiments.tools import classify
 
 SAMPLES = Path(__file__).resolve().parents[2] / "captures" / "samples"
 DNS = SAMPLES / "sample-dns.pcap"
@@ -119,7 +118,7 @@ def test_classifying_loads_no_pandas() -> None:
     pytest.importorskip("pandas", reason="pandas is not here, so nothing can load it")
     code = f"""
 import sys
-from experiments.classify import classify_file
+from midcall.experiments.tools.classify import classify_file
 classify_file({str(DNS)!r})
 sys.exit("pandas" in sys.modules)
 """
@@ -231,7 +230,7 @@ def test_a_file_cut_in_the_middle_gives_its_whole_packets_and_a_warning(tmp_path
 
 
 def test_an_unknown_link_type_is_an_error_and_a_few_such_packets_a_notice(tmp_path: Path) -> None:
-    from classifier.errors import ClassifierError
+    from midcall.errors import ClassifierError
 
     path = tmp_path / "odd.pcap"
     write_pcap(path, packets_of([b"\0" * 60] * 2, [1, 2], link=147))

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from captures.pcap import packets_of
-from captures.writing import write_pcap
-from experiments.cli import app
+from midcall.captures.packets.pcap import packets_of
+from midcall.captures.packets.writer import write_pcap
+from midcall.experiments.cli.app import app
 
 ROOT = Path(__file__).resolve().parents[2]
 DNS = ROOT / "captures" / "samples" / "sample-dns.pcap"
@@ -33,7 +33,7 @@ def midcall(*words: object) -> Result:
 
 def process(*words: object, out: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
     """Run a command as a process of its own."""
-    command = [sys.executable, "-m", "experiments.cli", *map(str, words)]
+    command = [sys.executable, "-m", "midcall.experiments.cli.app", *map(str, words)]
     return subprocess.run(
         command,
         stdout=out,
@@ -53,7 +53,7 @@ def test_help_names_every_command() -> None:
 
 def test_help_loads_neither_numba_nor_arrow() -> None:
     code = (
-        "import sys, experiments.cli as c\n"
+        "import sys, midcall.experiments.cli.app as c\n"
         "try: c.app(['--help'])\nexcept SystemExit: pass\n"
         "heavy = {'numba', 'pyarrow', 'numpy', 'pydantic', 'scipy'} & set(sys.modules)\n"
         "assert not heavy, heavy"

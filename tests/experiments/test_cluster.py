@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from experiments.errors import ExperimentError
+from midcall.errors import ExperimentError
 
 distributed = pytest.importorskip(
     "distributed", reason="Dask is not installed: pip install 'midcall[dask]'"
@@ -70,7 +70,7 @@ def until(done: Any, patience: float = 120.0) -> None:
 
 def midcall(*words: object) -> tuple[str, ...]:
     """Return the words of a command."""
-    return ("experiments.cli", *map(str, words))
+    return ("midcall.experiments.cli.app", *map(str, words))
 
 
 def run(*words: object) -> subprocess.CompletedProcess[str]:
@@ -132,8 +132,10 @@ def test_a_cluster_that_loses_a_worker_gives_the_same_bytes(tmp_path: Path) -> N
 
 
 def test_the_cells_of_a_run_are_the_same_on_a_cluster(tmp_path: Path) -> None:
-    from experiments import corpus, simulate, spec, spread
-    from experiments.grid import cells, load_operators
+    from midcall.experiments.run import cell as simulate
+    from midcall.experiments.run import remote_cells
+    from midcall.experiments.spec import corpus, spec
+    from midcall.experiments.spec.grid import cells, load_operators
 
     chosen, _ = spec.load("smoke")
     items = corpus.gather(chosen, None, offline=True).items[:6]
@@ -148,7 +150,7 @@ def test_the_cells_of_a_run_are_the_same_on_a_cluster(tmp_path: Path) -> None:
     bench = simulate.Bench(items, chosen.seed, tmp_path / "cells")
     said: list[str] = []
     with dask(tmp_path, 2) as (address, workers):
-        work = spread.simulations(bench, list(units.values()), address, said.append)
+        work = remote_cells.simulations(bench, list(units.values()), address, said.append)
         found, errors = {}, []
         for unit, outcome, error in work:
             workers[0].kill()  # as soon as the first cell is there
@@ -162,15 +164,16 @@ def test_the_cells_of_a_run_are_the_same_on_a_cluster(tmp_path: Path) -> None:
 
 
 def test_a_worker_finds_captures_by_their_sum(monkeypatch: pytest.MonkeyPatch) -> None:
-    from experiments import corpus, spec, spread
+    from midcall.experiments.run import remote_cells
+    from midcall.experiments.spec import corpus, spec
 
     monkeypatch.delenv("MIDCALL_CORPUS", raising=False)
     items = corpus.gather(spec.load("smoke")[0], None, offline=True).items[:2]
     moved = [items[0], items[1]._replace(path=Path("/elsewhere") / items[1].path.name)]
-    assert spread.near(moved) == items
+    assert remote_cells.near(moved) == items
     unknown = items[1].capture.model_copy(update={"sha256": "0" * 64, "sources": []})
     with pytest.raises(ExperimentError, match="neither at its path nor in its catalogue"):
-        spread.near([moved[1]._replace(capture=unknown)])
+        remote_cells.near([moved[1]._replace(capture=unknown)])
 
 
 def timeless(outcome: dict[str, Any]) -> dict[str, Any]:
@@ -188,7 +191,7 @@ def broken(task: int) -> int:
 
 
 def test_a_task_that_fails_or_kills_its_workers_is_an_answer(tmp_path: Path) -> None:
-    from experiments.cluster import Cluster
+    from midcall.experiments.jobs.cluster import Cluster
 
     with dask(tmp_path, 6) as (address, _), Cluster(address) as cluster:
         until(lambda: cluster._look() == 6)
@@ -199,7 +202,7 @@ def test_a_task_that_fails_or_kills_its_workers_is_an_answer(tmp_path: Path) -> 
 
 
 def test_who_gives_a_wrong_address_is_told(tmp_path: Path) -> None:
-    from experiments.cluster import Cluster
+    from midcall.experiments.jobs.cluster import Cluster
 
     for address in ("tcp://127.0.0.1:9", "nonsense"):
         with pytest.raises(ExperimentError, match="no scheduler answers there"):
@@ -212,7 +215,7 @@ def test_who_gives_a_wrong_address_is_told(tmp_path: Path) -> None:
 
 
 def test_a_worker_with_other_code_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
-    from experiments import cluster
+    from midcall.experiments.jobs import cluster
 
     value, error, _ = cluster._guarded("another digest", broken, 0)
     assert value is None

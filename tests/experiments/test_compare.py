@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
-from experiments import compare, results, runner
-from experiments.errors import ExperimentError
-from experiments.options import Options
+from midcall.errors import ExperimentError
+from midcall.experiments.measure import compare
+from midcall.experiments.results import schema
+from midcall.experiments.run import runner
+from midcall.experiments.spec.options import Options
 
 
 @pytest.fixture
@@ -30,8 +32,8 @@ def changed(run: Path, name: str, **columns: Any) -> Path:
     other = run.with_name(f"{run.name}-changed")
     shutil.rmtree(other, ignore_errors=True)
     shutil.copytree(run, other)
-    rows = [{**row, **columns} for row in results.read_table(run, name)]
-    results.write_table(other, name, rows)
+    rows = [{**row, **columns} for row in schema.read_table(run, name)]
+    schema.write_table(other, name, rows)
     return other
 
 
@@ -51,7 +53,7 @@ def test_a_run_equals_itself_and_single_timings_prove_nothing(run: Path) -> None
 def test_every_call_that_came_out_differently_is_listed(run: Path) -> None:
     other = changed(run, "calls", verdict="OK", blocked=False)
     found = compare.compare(run, other)
-    before = results.read_table(run, "calls")
+    before = schema.read_table(run, "calls")
     assert len(found.calls) == sum(row["verdict"] != "OK" for row in before) > 0
     assert found.calls[0]["b"] == "OK"
     (row,) = [one for one in found.findings if one.what.startswith("calls blocked")]

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments import completion
-from experiments.runs import MARK
+from midcall.experiments.cli import completion
+from midcall.experiments.results.runs import MARK
 
 HERE = Path(__file__).resolve().parents[2]
 
@@ -57,7 +57,7 @@ def test_runs_are_those_of_the_folder_newest_first(
 def test_the_shell_is_offered_words(typed: str, offered: str) -> None:
     words = typed.split()
     done = subprocess.run(
-        [sys.executable, "-c", "from experiments.cli import main; main()"],
+        [sys.executable, "-c", "from midcall.experiments.cli.app import main; main()"],
         env=os.environ | {
             "_MIDCALL_COMPLETE": "complete_bash", "COMP_WORDS": typed,
             "COMP_CWORD": str(len(words) - 1), "PYTHONPATH": str(HERE),

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from captures.anonymise import anonymised
-from captures.catalogue import load
-from captures.folders import samples
-from captures.pcap import Packets, read
-from experiments.copies import are_copies, one_session, payloads
-from experiments.corpus import Item
+from midcall.captures.local.anonymise import anonymised
+from midcall.captures.packets.pcap import Packets, read
+from midcall.captures.truth.catalogue import load
+from midcall.captures.truth.paths import samples
+from midcall.experiments.spec.copies import are_copies, one_session, payloads
+from midcall.experiments.spec.corpus import Item
 
 
 def item(name: str, group: str, added: bool) -> Item:

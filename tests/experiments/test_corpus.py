@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from captures.calls import Call
-from captures.catalogue import Capture, load
-from experiments import corpus, spec
-from experiments.corpus import Item
-from experiments.errors import ExperimentError
+from midcall.captures.truth.calls import Call
+from midcall.captures.truth.catalogue import Capture, load
+from midcall.errors import ExperimentError
+from midcall.experiments.spec import corpus, spec
+from midcall.experiments.spec.corpus import Item
 
 
 def capture(name: str, **more: Any) -> Capture:
@@ -73,11 +73,11 @@ def test_a_spec_can_leave_innocents_out() -> None:
 
 def test_a_spec_of_which_nothing_can_be_had_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def nothing(*words: Any, **more: Any) -> Any:
-        from captures.sources import Obtained
+        from midcall.captures.fetch.fetch import Obtained
 
         return Obtained({}, {}, {}, [])
 
-    monkeypatch.setattr("captures.sources.obtain", nothing)
+    monkeypatch.setattr("midcall.captures.fetch.fetch.obtain", nothing)
     with pytest.raises(ExperimentError, match="none of its 21 captures could be obtained"):
         corpus.gather(spec.load("smoke")[0], None)
 

@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from captures import calls, labels
-from captures.catalogue import load
-from captures.folders import samples
-from captures.pcap import read
-from experiments.corpus import Item
-from experiments.cut import cut
+from midcall.captures.packets.pcap import read
+from midcall.captures.truth import calls, labels
+from midcall.captures.truth.catalogue import load
+from midcall.captures.truth.paths import samples
+from midcall.experiments.spec.corpus import Item
+from midcall.experiments.spec.truncate import cut
 
 NAME = "sample-whatsapp-audio"
 

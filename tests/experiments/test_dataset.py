@@ -11,10 +11,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from experiments import classifying, dataset
-from experiments.classify import classify_file
-from experiments.dataset import Source, parts
-from experiments.errors import ExperimentError
+from midcall.errors import ExperimentError
+from midcall.experiments.cli import classifying
+from midcall.experiments.tools import dataset
+from midcall.experiments.tools.classify import classify_file
+from midcall.experiments.tools.dataset import Source, parts
 
 SAMPLES = Path(__file__).resolve().parents[2] / "captures" / "samples"
 NAMES = ("sample-dns.pcap", "sample-viber-audio.pcap", "sample-whatsapp-audio.pcap")
@@ -99,7 +100,7 @@ def test_a_missing_dask_is_told(
     captures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
-    monkeypatch.delitem(sys.modules, "experiments.cluster", raising=False)
+    monkeypatch.delitem(sys.modules, "midcall.experiments.jobs.cluster", raising=False)
     with pytest.raises(ExperimentError, match=r"not installed: pip install 'midcall\[dask\]'"):
         dataset.classify([str(captures)], f"{tmp_path}/out/", print, "local")
 

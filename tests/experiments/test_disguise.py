@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from experiments import disguise, plan, results, wardrobe
-from experiments.disguise import follower, prices
-from experiments.options import Options
-from experiments.runner import run
+from midcall.experiments.results import schema
+from midcall.experiments.run import evasion_results, evasion_runs, plan
+from midcall.experiments.run.evasion_results import follower, prices
+from midcall.experiments.run.runner import run
+from midcall.experiments.spec.options import Options
 
 SPEC = """
 schema = 1
@@ -48,7 +49,7 @@ def verdict(name: str, **more: Any) -> dict[str, Any]:
 
 
 def test_counts_leave_out_what_is_not_testable_and_rate_what_gets_through() -> None:
-    told = disguise.counted(
+    told = evasion_results.counted(
         [
             verdict("OK", mos=4.0),
             verdict("OK", mos=3.0),
@@ -146,7 +147,7 @@ def test_a_repeated_run_reuses_every_dress_and_tells_the_same(
     dressed: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told, options, spec = dressed
-    monkeypatch.setattr(wardrobe, "outcome", None)
+    monkeypatch.setattr(evasion_runs, "outcome", None)
     again = run(str(spec), options)
     assert again.summary["disguises"] == told.summary["disguises"]
 
@@ -165,7 +166,7 @@ def test_the_report_shows_both_matrices_and_the_rule_that_follows(dressed: Any) 
 def test_a_plan_counts_the_dresses_that_the_run_then_plays(dressed: Any) -> None:
     told, options, spec = dressed
     found = plan.plan(str(spec), options._replace(force=True))
-    rows = results.read_table(told.folder, "dressed")
+    rows = schema.read_table(told.folder, "dressed")
     assert found.dresses == len({(row["capture"], row["dress"]) for row in rows}) > 10
     assert found.dress_plays == 1 + len({row["hypothesis"] for row in rows})
     assert found.dresses_reused == 0
@@ -179,14 +180,14 @@ def test_a_dress_that_fails_is_told_and_the_others_go_on(
     dressed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, options, spec = dressed
-    made = wardrobe.outcome
+    made = evasion_runs.outcome
 
     def torn(item: Any, name: str, *more: Any) -> Any:
         if name == "padding":
             raise ValueError("the seam is open")
         return made(item, name, *more)
 
-    monkeypatch.setattr(wardrobe, "outcome", torn)
+    monkeypatch.setattr(evasion_runs, "outcome", torn)
     told = run(str(spec), options._replace(cells=tmp_path / "cells"))
     assert told.failed == 1
     assert entry(told, "padding")["errors"][0].count("padding: ValueError: the seam is open") == 1

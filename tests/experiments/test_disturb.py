@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from captures.pcap import Packets, read
-from experiments.evaluation.disturb import (
+from midcall.captures.packets.pcap import Packets, read
+from midcall.experiments.accuracy.measure_flows import met
+from midcall.experiments.accuracy.perturb import (
     BENCH4,
     BENCH6,
     COLUMNS,
@@ -23,9 +24,8 @@ from experiments.evaluation.disturb import (
     transport_at,
     unscored,
 )
-from experiments.evaluation.looker import met
-from experiments.offline import classify_packets
-from testbed.survey import Survey, survey
+from midcall.experiments.run.offline import classify_packets
+from midcall.testbed.replay.packet_index import Survey, survey
 
 SAMPLES = Path(__file__).resolve().parents[2] / "captures" / "samples"
 WHATSAPP = SAMPLES / "sample-whatsapp-audio.pcap"

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
-from captures.catalogue import load
-from experiments import results, runner, summary
-from experiments.options import Options
-from experiments.runner import Finished
+from midcall.captures.truth.catalogue import load
+from midcall.experiments.measure import summary
+from midcall.experiments.results import schema
+from midcall.experiments.run import runner
+from midcall.experiments.run.runner import Finished
+from midcall.experiments.spec.options import Options
 from tests.conftest import of_each_group
 
 TABLES = ("flows", "calls", "collateral")
@@ -45,7 +47,7 @@ def test_the_samples_give_the_same_on_one_process_and_on_two(tmp_path: Path) -> 
             files = [run.folder / f"{name}.{end}" for run in (one, two)]
             assert files[0].read_bytes() == files[1].read_bytes()
     cells = [
-        [{**row, "seconds": None} for row in results.read_table(run.folder, "cells")]
+        [{**row, "seconds": None} for row in schema.read_table(run.folder, "cells")]
         for run in (one, two)
     ]
     assert cells[0] == cells[1]
@@ -94,7 +96,7 @@ def test_the_default_experiment_answers_the_mission_on_real_calls(
     assert "viber_mobile" not in younger
     assert told["collateral"]["flows_per_cell"] > 1000
     assert "31.13." not in (done.folder / "summary.json").read_text()
-    addresses = {row["dst_ip"] for row in results.read_table(done.folder, "flows")}
+    addresses = {row["dst_ip"] for row in schema.read_table(done.folder, "flows")}
     assert all("x" in address for address in addresses if address)
 
 
@@ -102,9 +104,9 @@ def test_the_default_experiment_answers_the_mission_on_real_calls(
 def test_an_added_capture_without_flow_labels_is_in_the_results(
     tmp_path: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from captures.add import add
-    from captures.pcap import read
-    from captures.writing import write_pcap
+    from midcall.captures.local.add import add
+    from midcall.captures.packets.pcap import read
+    from midcall.captures.packets.writer import write_pcap
 
     monkeypatch.setenv("MIDCALL_LOCAL", str(tmp_path / "local"))
     found = next(corpus.rglob("wa_video.pcap"))

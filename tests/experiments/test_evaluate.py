@@ -10,20 +10,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from captures import calls as call_truth
-from captures import labels as label_truth
-from captures.catalogue import load
-from captures.pcap import read
-from classifier.engine import Engine
-from classifier.verdicts import APPS, SKYPE, TEAMS, WHATSAPP
-from experiments import offline, results
-from experiments.corpus import Item
-from experiments.evaluation import evaluate, kinds, looker, measures, tree
-from experiments.evaluation import page as evaluation
-from experiments.evaluation.disturb import COLUMNS, disturb
-from experiments.peers import labels
-from experiments.report import environment, render
-from testbed.survey import survey
+from midcall.captures.packets.pcap import read
+from midcall.captures.truth import calls as call_truth
+from midcall.captures.truth import labels as label_truth
+from midcall.captures.truth.catalogue import load
+from midcall.classifier.engine import Engine
+from midcall.classifier.state.verdicts import APPS, SKYPE, TEAMS, WHATSAPP
+from midcall.experiments.accuracy import baseline_tree, measure_flows, run, scores, traffic_kinds
+from midcall.experiments.accuracy import page as evaluation
+from midcall.experiments.accuracy.peers import labels
+from midcall.experiments.accuracy.perturb import COLUMNS, disturb
+from midcall.experiments.report.html import environment, render
+from midcall.experiments.results import schema
+from midcall.experiments.run import offline
+from midcall.experiments.spec.corpus import Item
+from midcall.testbed.replay.packet_index import survey
 
 SAMPLES = Path(__file__).resolve().parents[2] / "captures" / "samples"
 Row = dict[str, Any]
@@ -57,7 +58,7 @@ def row(truth: str, said: str, verdict: str = "certain", **more: Any) -> Row:
         "content": "",
     }  # fmt: skip
     made |= more
-    return made | {"outcome": "unscored" if made["why"] else measures.outcome(made)}
+    return made | {"outcome": "unscored" if made["why"] else scores.outcome(made)}
 
 
 def quiet(said: str = "none", verdict: str = "not-call", **more: Any) -> Row:
@@ -96,7 +97,7 @@ def test_a_call_without_a_name_is_unsure_whose_and_not_a_wrong_app() -> None:
 
 
 def test_one_line_counts_every_outcome_role_call_and_flow_that_is_not_scored() -> None:
-    line = measures.summary(ROWS, 7, "x")
+    line = scores.summary(ROWS, 7, "x")
     assert [line[key] for key in ("n", "right", "other_call", "unsure", "missed")] == [
         5, 2, 1, 1, 1,
     ]  # fmt: skip
@@ -117,16 +118,16 @@ def test_one_line_counts_every_outcome_role_call_and_flow_that_is_not_scored() -
 
 
 def test_an_undefined_measure_is_none() -> None:
-    line = measures.summary([quiet()], 7, "x")
+    line = scores.summary([quiet()], 7, "x")
     assert [line[key] for key in ("macro_f1", "call_f1", "p50", "low", "balanced")] == [None] * 5
-    assert measures.precision_at(line)[0]["precision"] is None
-    assert measures.calibration([quiet()]) == {"n": 0, "bins": [], "error": None}
-    assert measures.coverage_risk([quiet()]) == []
+    assert scores.precision_at(line)[0]["precision"] is None
+    assert scores.calibration([quiet()]) == {"n": 0, "bins": [], "error": None}
+    assert scores.coverage_risk([quiet()]) == []
 
 
 def test_precision_is_a_floor_from_recall_and_the_bound_of_false_calls() -> None:
     line = {"call_tp": 9, "call_fn": 1, "false_per_million": 10_000.0}
-    found = {entry["share"]: entry["precision"] for entry in measures.precision_at(line)}
+    found = {entry["share"]: entry["precision"] for entry in scores.precision_at(line)}
     assert found[0.01] == pytest.approx(0.01 * 0.9 / (0.01 * 0.9 + 0.99 * 0.01))
     assert found[0.001] < found[0.01] < found[0.1]
 
@@ -134,7 +135,7 @@ def test_precision_is_a_floor_from_recall_and_the_bound_of_false_calls() -> None
 def test_calibration_compares_what_was_said_with_what_was_right() -> None:
     rows = [row("viber", "viber", confidence=0.9), row("viber", "skype", confidence=0.9)]
     rows += [row("viber", "rtc", "unsure", confidence=0.5), quiet()]
-    found = measures.calibration(rows)
+    found = scores.calibration(rows)
     assert [(one["n"], one["right"]) for one in found["bins"]] == [(1, 1), (2, 1)]
     assert found["error"] == pytest.approx((1 * 0.5 + 2 * 0.4) / 3)
 
@@ -142,16 +143,16 @@ def test_calibration_compares_what_was_said_with_what_was_right() -> None:
 def test_risk_and_coverage_grow_as_less_confidence_is_asked_for() -> None:
     rows = [row("viber", "viber", confidence=0.99), row("viber", "skype", confidence=0.6)]
     rows.append(row("viber", "none", "not-call", role="other"))
-    points = [(p["confidence"], p["coverage"], p["risk"]) for p in measures.coverage_risk(rows)]
+    points = [(p["confidence"], p["coverage"], p["risk"]) for p in scores.coverage_risk(rows)]
     assert points == [(0.99, pytest.approx(1 / 3), 0.0), (0.6, pytest.approx(2 / 3), 0.5)]
 
 
 def test_a_lead_is_an_interval_over_pairs_of_groups_and_none_below_ten() -> None:
     ours = [row("viber", "viber", group=f"g{i}") for i in range(12)]
-    theirs = [measures.judged(one, labels.SILENT) for one in ours]
-    assert measures.lead(ours, theirs, 7, "x") == (1.0, 1.0)
-    assert measures.lead(ours, ours, 7, "x") == (0.0, 0.0)
-    assert measures.lead(ours[:9], theirs[:9], 7, "x") is None
+    theirs = [scores.judged(one, labels.SILENT) for one in ours]
+    assert scores.lead(ours, theirs, 7, "x") == (1.0, 1.0)
+    assert scores.lead(ours, ours, 7, "x") == (0.0, 0.0)
+    assert scores.lead(ours[:9], theirs[:9], 7, "x") is None
 
 
 def test_bytes_of_a_flow_count_where_its_name_is_right_and_have_an_interval_from_ten_groups() -> (
@@ -159,10 +160,10 @@ def test_bytes_of_a_flow_count_where_its_name_is_right_and_have_an_interval_from
 ):
     rows = [row("viber", "viber", octets=10, group=f"g{at}") for at in range(10)]
     rows.append(row("viber", "skype", octets=900))
-    found = measures.octets(rows, 7, "x")
+    found = scores.octets(rows, 7, "x")
     assert (found["bytes"], found["bytes_right"]) == (1000, 100)
     assert found["bytes_low"] < 0.1 < found["bytes_high"] == 1.0
-    assert measures.octets([], 7, "x")["bytes_low"] is None
+    assert scores.octets([], 7, "x")["bytes_low"] is None
 
 
 def test_a_call_is_right_once_wrong_once_and_heard_by_its_media_alone() -> None:
@@ -174,7 +175,7 @@ def test_a_call_is_right_once_wrong_once_and_heard_by_its_media_alone() -> None:
         row("viber", "viber", truth_role="setup", truth_call="three"),
         row("viber", "viber", truth_call=None),
     ]
-    found = measures.calls(rows)
+    found = scores.calls(rows)
     assert (found["calls"], found["calls_right"], found["calls_wrong"]) == (3, 3, 1)
     assert (found["media_calls"], found["media_calls_right"]) == (2, 1)
     assert found["media_calls_low"] is None
@@ -188,31 +189,34 @@ def test_a_bare_flow_is_honest_as_a_call_without_a_name_or_unsure() -> None:
         row("viber", "none", "not-call", role="other", bare=True, truth_role="control"),
         row("viber", "rtc"),
     ]
-    assert measures.bare(rows) == {"bare": 4, "bare_honest": 2}
+    assert scores.bare(rows) == {"bare": 4, "bare_honest": 2}
 
 
 def test_innocent_flows_are_counted_by_kind_with_the_bound_that_their_number_allows() -> None:
     rows = [quiet(content="game"), quiet("sip", "certain", content="game"), quiet(content="ntp")]
     rows.append(quiet(innocent=False, truth_role="messaging"))
     rows += [row("zoom", "whatsapp"), row("zoom", "zoom"), row("viber", "skype")]
-    found = {line["kind"]: line for line in measures.innocents(rows)}
-    assert list(found)[-2:] == [kinds.ALL, kinds.OTHER_CALLS]
+    found = {line["kind"]: line for line in scores.innocents(rows)}
+    assert list(found)[-2:] == [traffic_kinds.ALL, traffic_kinds.OTHER_CALLS]
     assert (found["games"]["hits"], found["games"]["flows"]) == (1, 2)
-    assert found[kinds.REST]["per_million"] is None  # one recording proves nothing
-    assert found[kinds.CHAT]["flows"] == 1
-    assert (found[kinds.ALL]["hits"], found[kinds.ALL]["flows"]) == (1, 4)
-    assert (found[kinds.OTHER_CALLS]["hits"], found[kinds.OTHER_CALLS]["flows"]) == (1, 2)
+    assert found[traffic_kinds.REST]["per_million"] is None  # one recording proves nothing
+    assert found[traffic_kinds.CHAT]["flows"] == 1
+    assert (found[traffic_kinds.ALL]["hits"], found[traffic_kinds.ALL]["flows"]) == (1, 4)
+    assert (
+        found[traffic_kinds.OTHER_CALLS]["hits"],
+        found[traffic_kinds.OTHER_CALLS]["flows"],
+    ) == (1, 2)
     none = {f"g{n}": (0, 100) for n in range(30)}
-    assert measures.upper_per_million(none) == pytest.approx(1e6 * (1 - 0.025 ** (1 / 30)))
-    assert measures.upper_per_million({}) is None
+    assert scores.upper_per_million(none) == pytest.approx(1e6 * (1 - 0.025 ** (1 / 30)))
+    assert scores.upper_per_million({}) is None
     one = none | {"h": (1, 100)}
-    assert 1e6 / 3100 < (measures.upper_per_million(one) or 0) < 10_000
-    assert measures.innocents([row("viber", "viber")]) == []
+    assert 1e6 / 3100 < (scores.upper_per_million(one) or 0) < 10_000
+    assert scores.innocents([row("viber", "viber")]) == []
 
 
 def test_precision_at_base_rates_stands_in_every_line() -> None:
-    line = measures.summary(ROWS, 7, "x")
-    told = measures.precision_at(line)
+    line = scores.summary(ROWS, 7, "x")
+    told = scores.precision_at(line)
     assert [line[f"precision_{one['key']}"] for one in told] == [one["precision"] for one in told]
 
 
@@ -225,7 +229,7 @@ def tree_rows() -> list[Row]:
     for group in range(6):
         for turn in range(10):
             sizes = np.full(20, 100 + turn if turn % 2 else 1200)
-            seen = tree.features(sizes, np.arange(20) * 20_000_000, np.ones(20, np.int64))
+            seen = baseline_tree.features(sizes, np.arange(20) * 20_000_000, np.ones(20, np.int64))
             made = row("viber", "viber") if turn % 2 else quiet()
             out.append(made | {"group": f"g{group}", "features": seen})
     return out
@@ -233,19 +237,21 @@ def tree_rows() -> list[Row]:
 
 def test_the_tree_learns_what_sizes_tell_and_never_from_the_group_it_judges() -> None:
     rows = tree_rows()
-    forester = tree.Forester(rows, 7)
+    forester = baseline_tree.Forester(rows, 7)
     said = [claim["app"] for claim in forester.judge(rows)]
     assert said == ["viber" if one["truth_app"] == "viber" else "none" for one in rows]
     lone = [one | {"group": "alone"} for one in rows if one["truth_app"] == "viber"]
     others = [one for one in rows if one["truth_app"] == "none"]
-    assert {c["app"] for c in tree.Forester([*lone, *others], 7).judge(lone)} == {"none"}
-    assert {c["app"] for c in tree.leaks([*lone, *others], 7)} == {"viber", "none"}
+    assert {c["app"] for c in baseline_tree.Forester([*lone, *others], 7).judge(lone)} == {"none"}
+    assert {c["app"] for c in baseline_tree.leaks([*lone, *others], 7)} == {"viber", "none"}
 
 
 def test_a_flow_without_payload_has_features_of_nothing() -> None:
     nothing = np.zeros(0, np.int64)
-    assert set(tree.features(nothing, nothing, nothing)) == {0.0}
-    assert tree.Forester([], 7).judge([row("viber", "viber")]) == [tree.claim("none", 1.0)]
+    assert set(baseline_tree.features(nothing, nothing, nothing)) == {0.0}
+    assert baseline_tree.Forester([], 7).judge([row("viber", "viber")]) == [
+        baseline_tree.claim("none", 1.0)
+    ]
 
 
 # ---- the engine's switches
@@ -285,8 +291,8 @@ def test_as_captured_every_flow_has_the_outcome_of_the_ordinary_run() -> None:
     held = item("sample-whatsapp-audio")
     seen = survey(read(held.path))
     made = disturb(COLUMNS[0], seen, 7, held.capture.sha256)
-    known = looker.truths(held, seen)
-    rows = looker.column_rows(held, seen, known, COLUMNS[0], made)
+    known = measure_flows.truths(held, seen)
+    rows = measure_flows.column_rows(held, seen, known, COLUMNS[0], made)
     usual = [one for one in offline.examine(held).rows if one["outcome"] != "unscored"]
     told = {one["frame"]: (one["outcome"], one["app"], one["packets"]) for one in usual}
     assert {one["frame"]: (one["outcome"], one["app"], one["packets"]) for one in rows} == told
@@ -298,23 +304,23 @@ def test_a_label_that_names_no_packet_is_a_missed_flow() -> None:
     held = item("sample-viber-audio")
     seen = survey(read(held.path))
     ghost = label_truth.Label(10**6, "udp", 1, "viber", "media", "x", "high")
-    known = looker.truths(held._replace(labels=[ghost]), seen)
+    known = measure_flows.truths(held._replace(labels=[ghost]), seen)
     made = disturb(COLUMNS[0], seen, 7, held.capture.sha256)
-    rows = looker.column_rows(held, seen, known, COLUMNS[0], made)
+    rows = measure_flows.column_rows(held, seen, known, COLUMNS[0], made)
     assert [(one["outcome"], one["key"], one["why"]) for one in rows] == [("missed", None, "")]
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> evaluate.Finished:
+def done(tmp_path_factory: pytest.TempPathFactory) -> run.Finished:
     """Evaluate three samples without a peer."""
     folder = tmp_path_factory.mktemp("evaluate")
     (folder / "small.toml").write_text(SPEC)
-    options = evaluate.Options(runs=folder / "runs", peers="none", flows=200)
-    return evaluate.evaluate(str(folder / "small.toml"), options)
+    options = run.Options(runs=folder / "runs", peers="none", flows=200)
+    return run.evaluate(str(folder / "small.toml"), options)
 
 
 def test_synthetic_captures_have_rows_of_their_own_and_none_in_the_table(
-    done: evaluate.Finished,
+    done: run.Finished,
 ) -> None:
     told = json.loads((done.folder / "summary.json").read_text())
     assert told["schema"] == 1
@@ -326,18 +332,18 @@ def test_synthetic_captures_have_rows_of_their_own_and_none_in_the_table(
     assert [one["reason"] for one in told["evaluation"]["peers"]] == ["was not asked to"] * 3
     assert told["evaluation"]["regression"]["flows"] >= 200
     assert "without any claim of a rate" in told["evaluation"]["regression"]["note"]
-    rows = results.read_table(done.folder, "evaluation")
+    rows = schema.read_table(done.folder, "evaluation")
     assert {one["synthetic"] for one in rows} == {True}
     assert (done.folder / "evaluation.csv").is_file()
 
 
-def test_no_address_stands_in_a_result_file(done: evaluate.Finished) -> None:
+def test_no_address_stands_in_a_result_file(done: run.Finished) -> None:
     for path in done.folder.glob("evaluation*.csv"):
         assert "_ip" not in path.read_text().splitlines()[0]
 
 
 def test_the_page_says_what_was_not_measured_and_is_drawn_again_by_report(
-    done: evaluate.Finished,
+    done: run.Finished,
 ) -> None:
     page = done.page.read_text()
     assert "nothing was measured on real calls" in page
@@ -349,12 +355,12 @@ def test_the_page_says_what_was_not_measured_and_is_drawn_again_by_report(
 
 
 def test_the_page_shows_real_flows_and_where_a_name_was_lost(
-    done: evaluate.Finished, tmp_path: Path
+    done: run.Finished, tmp_path: Path
 ) -> None:
-    for name in results.EVALUATED:
-        rows = results.read_table(done.folder, name)
+    for name in schema.EVALUATED:
+        rows = schema.read_table(done.folder, name)
         real = [{**one, "synthetic": False} if "synthetic" in one else one for one in rows]
-        results.write_table(tmp_path, name, real)
+        schema.write_table(tmp_path, name, real)
     for name in ("summary.json", "spec.toml", "provenance.json"):
         (tmp_path / name).write_bytes((done.folder / name).read_bytes())
     summary = json.loads((tmp_path / "summary.json").read_text())
@@ -373,9 +379,7 @@ def test_the_page_shows_real_flows_and_where_a_name_was_lost(
     )
     assert "figures on known material" in part
     assert 'href="evaluation.html"' in part
-    lines = [
-        one for one in results.read_table(tmp_path, "evaluation") if one["engine"] == "midcall"
-    ]
+    lines = [one for one in schema.read_table(tmp_path, "evaluation") if one["engine"] == "midcall"]
     assert f"{lines[0]['right']} of {lines[0]['n']}" in page
 
 
@@ -392,7 +396,7 @@ def test_the_last_lines_are_one_per_disturbance_and_the_open_set() -> None:
     told = {"columns": [line, line | {"engine": "null"}],
             "open_set": [{"app": "viber", "n": 2, "other_app": 1},
                          {"app": "all", "n": 2, "other_app": 1}]}  # fmt: skip
-    words = evaluate.lines({"evaluation": told})
+    words = run.lines({"evaluation": told})
     assert len(words) == 2
     assert words[0].startswith("As captured")
     assert "macro-F1 n/a" in words[0]

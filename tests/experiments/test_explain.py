@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from captures.pcap import packets_of, read_with_notices
-from captures.writing import write_pcap
-from experiments.classify import classify_file
-from experiments.cli import app
-from experiments.explain import (
+from midcall.captures.packets.pcap import packets_of, read_with_notices
+from midcall.captures.packets.writer import write_pcap
+from midcall.experiments.cli.app import app
+from midcall.experiments.tools.classify import classify_file
+from midcall.experiments.tools.explain import (
     choose,
     drive,
     explain,
@@ -23,8 +23,8 @@ from experiments.explain import (
     state_of,
     survey,
 )
-from experiments.readings import masked_name
-from experiments.transcript import render
+from midcall.experiments.tools.explain_text import render
+from midcall.experiments.tools.packet_text import masked_name
 from tests.classifier.wire import ether, udp_packet
 
 SAMPLES = Path(__file__).resolve().parents[2] / "captures" / "samples"

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from captures.compiled import PLAIN
-from captures.pcap import read
-from experiments.cli import app
-from experiments.fuzz import session
-from experiments.fuzz.files import Container, containers, damaged, read_twice
-from experiments.fuzz.mutate import GAP, LONGEST, mutated, refill
-from experiments.fuzz.path import Finding, Stand, boxes
-from experiments.provenance import ROOT
+from midcall.captures.jit.kernel import PLAIN
+from midcall.captures.packets.pcap import read
+from midcall.experiments.cli.app import app
+from midcall.experiments.proofs.fuzz import session
+from midcall.experiments.proofs.fuzz.files import Container, containers, damaged, read_twice
+from midcall.experiments.proofs.fuzz.mutate import GAP, LONGEST, mutated, refill
+from midcall.experiments.proofs.fuzz.path import Finding, Stand, boxes
+from midcall.locations import ROOT
 
 SAMPLE = ROOT / "captures" / "samples" / "sample-whatsapp-audio.pcap"
 
@@ -93,7 +93,8 @@ def test_packets_that_are_counted_nowhere_are_a_finding() -> None:
 @pytest.mark.skipif(PLAIN, reason="bounds checks are an option of compiled code")
 def test_bounds_checks_are_on_in_a_worker() -> None:
     program = (
-        "import numpy as np; from captures.octets import u8; u8(np.zeros(4, np.uint8), np.int64(9))"
+        "import numpy as np; from midcall.captures.jit.reads import u8; "
+        "u8(np.zeros(4, np.uint8), np.int64(9))"
     )
     done = subprocess.run(
         [sys.executable, "-c", program],

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from experiments.bench import goals
-from experiments.bench.goals import MET, MISSED, MUST, UNKNOWN
+from midcall.experiments.bench import goals
+from midcall.experiments.bench.goals import MET, MISSED, MUST, UNKNOWN
 
 
 def figures(**more: Any) -> dict[str, Any]:

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from captures.calls import Call, calls
-from captures.catalogue import load
-from captures.folders import samples
-from captures.pcap import packets_of, read
-from captures.writing import write_pcap
-from experiments import inferred
-from experiments.corpus import Item
-from experiments.replaying import Order, play
+from midcall.captures.packets.pcap import packets_of, read
+from midcall.captures.packets.writer import write_pcap
+from midcall.captures.truth.calls import Call, calls
+from midcall.captures.truth.catalogue import load
+from midcall.captures.truth.paths import samples
+from midcall.experiments.measure import inferred_call
+from midcall.experiments.spec.corpus import Item
+from midcall.experiments.tools.replay import Order, play
 
 ME, PEER, RELAY, WEB = ("10.0.0.1", 5000), ("10.0.0.2", 6000), ("10.0.0.3", 3478), "10.0.0.4"
 
@@ -54,11 +54,11 @@ def test_the_busiest_udp_flow_is_the_media_and_its_socket_the_set_up() -> None:
         row(4, 900, (WEB, 443), src_port=7000),
         row(5, 30, ("10.0.0.9", 53), src_port=7001),
     ]
-    call = inferred.with_flows(item(bare()), rows, NOTHING).calls[0]
+    call = inferred_call.with_flows(item(bare()), rows, NOTHING).calls[0]
     assert call.media == [2]
     assert call.setup == [1]
     assert call.inferred
-    assert call.note == inferred.BUSIEST
+    assert call.note == inferred_call.BUSIEST
 
 
 def test_what_the_classifier_is_certain_of_goes_before_the_busiest() -> None:
@@ -68,29 +68,29 @@ def test_what_the_classifier_is_certain_of_goes_before_the_busiest() -> None:
         row(2, 30, PEER, role="media", **sure),
         row(3, 400, (WEB, 9000), src_port=7000),
     ]
-    found = inferred.inferred_call(rows, NOTHING, "c", "whatsapp")
+    found = inferred_call.inferred_call(rows, NOTHING, "c", "whatsapp")
     assert found is not None
-    assert (found.media, found.setup, found.note) == ([2], [1], inferred.CLASSIFIED)
-    unnamed = inferred.inferred_call(rows, NOTHING, "c")
+    assert (found.media, found.setup, found.note) == ([2], [1], inferred_call.CLASSIFIED)
+    unnamed = inferred_call.inferred_call(rows, NOTHING, "c")
     assert unnamed is not None
     assert unnamed.app == "whatsapp"
-    named = inferred.inferred_call(rows, NOTHING, "c", "whatsapp", [2])
+    named = inferred_call.inferred_call(rows, NOTHING, "c", "whatsapp", [2])
     assert named == found
 
 
 def test_a_web_port_or_tcp_is_the_media_where_there_is_nothing_else() -> None:
     web, tcp = row(1, 30, (WEB, 443)), row(2, 90, (WEB, 443), proto="tcp")
-    assert inferred.busiest([web, tcp]) is web
-    assert inferred.busiest([tcp]) is tcp
-    assert inferred.busiest([row(1, 19, PEER)]) is None
-    assert inferred.busiest([row(1, 99, PEER, proto="icmp")]) is None
+    assert inferred_call.busiest([web, tcp]) is web
+    assert inferred_call.busiest([tcp]) is tcp
+    assert inferred_call.busiest([row(1, 19, PEER)]) is None
+    assert inferred_call.busiest([row(1, 99, PEER, proto="icmp")]) is None
 
 
 def test_calls_of_the_catalogue_stay_as_they_are_and_so_does_a_call_without_a_busy_flow() -> None:
     rows = [row(2, 400, PEER)]
     described = item(bare(media=[7]), added=False)
-    assert inferred.with_flows(described, rows, NOTHING) is described
-    assert inferred.with_flows(item(bare()), [], NOTHING).calls == [bare()]
+    assert inferred_call.with_flows(described, rows, NOTHING) is described
+    assert inferred_call.with_flows(item(bare()), [], NOTHING).calls == [bare()]
 
 
 @pytest.mark.parametrize("hypothesis", ["signature", "stun", "ports", "media-only"])

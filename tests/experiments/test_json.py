@@ -12,8 +12,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from experiments import runs as folders
-from experiments.cli import app
+from midcall.experiments.cli.app import app
+from midcall.experiments.results import runs as folders
 from tests.experiments.fake_run import fake_run
 
 ROOT = Path(__file__).resolve().parents[2]

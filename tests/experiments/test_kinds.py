@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from captures.catalogue import load
-from experiments.evaluation import kinds
+from midcall.captures.truth.catalogue import load
+from midcall.experiments.accuracy import traffic_kinds
 
 
 @pytest.mark.parametrize(
@@ -24,19 +24,22 @@ from experiments.evaluation import kinds
         ("dns abnormal", "name resolution"),
         ("http on port 5060", "HTTP on the SIP port"),
         ("udp look-alike of gtp", "look-alikes"),
-        ("mail", kinds.REST),
+        ("mail", traffic_kinds.REST),
     ],
 )
 def test_the_words_of_a_capture_give_its_kind(content: str, kind: str) -> None:
-    assert kinds.of_content(content) == kind
+    assert traffic_kinds.of_content(content) == kind
 
 
 def test_every_kind_has_a_capture_in_the_catalogue() -> None:
     innocent = [one for one in load(local=False).captures if one.role == "innocent"]
-    assert {kinds.of_content(one.content) for one in innocent} == {*kinds.WORDS, kinds.REST}
+    assert {traffic_kinds.of_content(one.content) for one in innocent} == {
+        *traffic_kinds.WORDS,
+        traffic_kinds.REST,
+    }
 
 
 def test_in_captures_of_calls_the_label_tells_chat_from_the_rest() -> None:
-    assert kinds.kind({"innocent": False, "truth_role": "messaging"}) == kinds.CHAT
-    assert kinds.kind({"innocent": False, "truth_role": "other"}) == kinds.BESIDE
-    assert kinds.kind({"innocent": True, "content": "game"}) == "games"
+    assert traffic_kinds.kind({"innocent": False, "truth_role": "messaging"}) == traffic_kinds.CHAT
+    assert traffic_kinds.kind({"innocent": False, "truth_role": "other"}) == traffic_kinds.BESIDE
+    assert traffic_kinds.kind({"innocent": True, "content": "game"}) == "games"

@@ -12,18 +12,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments import results, runner
-from experiments.bench import goals
-from experiments.bench import live as bench_live
-from experiments.errors import ExperimentError
-from experiments.options import Options
-from experiments.runner import Finished
-from testbed.live import network, replay
-from testbed.live.evidence import SEEN
-from testbed.live.outcome import expect_blocking
-from testbed.live.replay import Capture, Replay
-from testbed.virtual import Simulation
-from testbed.virtual import simulate as virtual
+from midcall.errors import ExperimentError
+from midcall.experiments.bench import goals
+from midcall.experiments.bench import live as bench_live
+from midcall.experiments.results import schema
+from midcall.experiments.run import runner
+from midcall.experiments.run.runner import Finished
+from midcall.experiments.spec.options import Options
+from midcall.testbed.live.network import network
+from midcall.testbed.live.replay import run
+from midcall.testbed.live.replay.fate_proof import SEEN
+from midcall.testbed.live.replay.outcome import expect_blocking
+from midcall.testbed.live.replay.run import Capture, Replay
+from midcall.testbed.replay.simulator import Simulation
+from midcall.testbed.replay.simulator import simulate as virtual
 
 SPEC = """
 schema = 1
@@ -102,7 +104,7 @@ class Engine:
 def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
     """Put the engine in the place of the live one, on a machine that has what live needs."""
     made = Engine()
-    monkeypatch.setattr(replay, "simulate", made.simulate)
+    monkeypatch.setattr(run, "simulate", made.simulate)
     monkeypatch.setattr(network, "missing", list)
     return made
 
@@ -163,7 +165,7 @@ def test_a_call_that_comes_out_otherwise_is_listed_with_its_cause(
     assert done.summary["live"]["parity"] == {
         "cells": 2, "agree": 1, "calls": 4, "calls_agree": 3,
     }  # fmt: skip
-    rows = results.read_table(done.folder, "live_calls")
+    rows = schema.read_table(done.folder, "live_calls")
     odd = [row for row in rows if not row["agree"]]
     assert [(row["capture"], row["date"]) for row in odd] == [("sample-viber-audio", "2016-01-20")]
     assert odd[0]["verdict"] == "OK"
@@ -182,10 +184,10 @@ def test_a_blocking_policy_that_struck_nothing_live_is_an_error_and_no_result(
     engine.spoil = unblocked
     done = made(spec, tmp_path)
     assert done.failed == 1
-    cells = results.read_table(done.folder, "cells")
+    cells = schema.read_table(done.folder, "cells")
     assert [row["status"] for row in cells] == ["done", "failed"]
     assert "struck none live: the box did not do its work" in cells[1]["error"]
-    assert {row["date"] for row in results.read_table(done.folder, "live_calls")} == {"2015-12-15"}
+    assert {row["date"] for row in schema.read_table(done.folder, "live_calls")} == {"2015-12-15"}
 
 
 def test_virtual_runs_of_a_live_spec_are_cut_alike_and_say_how_to_get_the_live_pages(
@@ -196,7 +198,7 @@ def test_virtual_runs_of_a_live_spec_are_cut_alike_and_say_how_to_get_the_live_p
     assert "live" not in plain.summary
     assert plain.summary["spec"]["backend"] == "virtual"
     sent = [
-        [row["media_control"] for row in results.read_table(one.folder, "calls")]
+        [row["media_control"] for row in schema.read_table(one.folder, "calls")]
         for one in (live, plain)
     ]
     assert sent[0] == sent[1]
@@ -235,7 +237,7 @@ def test_the_newest_live_bench_is_joined_with_the_machine_it_ran_on(
     assert live["latency_us"]["classifier"].keys() == {"10000", "replay"}
     assert live["loss_free_pps"] == {"kernel": 200_000, "classifier": 100_000}
     assert live["bench"]["same_code"] is False
-    rows = results.read_table(done.folder, "live_bench")
+    rows = schema.read_table(done.folder, "live_bench")
     assert [(row["path"], row["pps"], row["lost"]) for row in rows] == [
         ("kernel", 10_000, 0), ("classifier", 10_000, 0), ("kernel", 200_000, 0),
         ("classifier", 100_000, 0), ("classifier", 200_000, 7),
@@ -327,7 +329,7 @@ def test_rows_of_somebody_elses_box_name_it_and_have_no_twin(
     assert live["middlebox"] == "command: my-filter {caller_port}"
     assert live["parity"]["cells"] == 0
     assert "replay" in live["latency_us"]["command"]
-    rows = results.read_table(done.folder, "live_calls")
+    rows = schema.read_table(done.folder, "live_calls")
     assert {(row["operator"], row["hypothesis"]) for row in rows} == {
         ("blackbox:command", "as-it-is")
     }

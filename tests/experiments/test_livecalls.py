@@ -11,23 +11,31 @@ from typing import Any
 import numpy as np
 import pytest
 
-from captures.pcap import Packets
-from experiments import findings, report, results
-from experiments import spec as specs
-from experiments.errors import ExperimentError
-from experiments.grid import Cell
-from experiments.livecalls import arm, run, tables
-from experiments.livecalls.tables import agree, agreement
-from experiments.sections import programs
-from testbed.call import CallVerdict
-from testbed.callers.account import Account, Candidate, End, Pair, Sample, State, Stream
-from testbed.callers.plan import Plan
-from testbed.callers.verdict import Called, judge
-from testbed.callers.ways import ways
-from testbed.errors import TestbedError
-from testbed.language import Rule
-from testbed.live.line import CALLEE, REGISTRAR, RELAY
-from testbed.policy import AddressSet, Policy
+from midcall.captures.packets.pcap import Packets
+from midcall.errors import ExperimentError, TestbedError
+from midcall.experiments.livecalls import arm, run, tables
+from midcall.experiments.livecalls.tables import agree, agreement
+from midcall.experiments.report import html
+from midcall.experiments.report.sections import programs
+from midcall.experiments.results import reader, schema
+from midcall.experiments.spec import spec as specs
+from midcall.experiments.spec.grid import Cell
+from midcall.testbed.assess.call_verdict import CallVerdict
+from midcall.testbed.live.network.subscriber_line import CALLEE, REGISTRAR, RELAY
+from midcall.testbed.policy.language import Rule
+from midcall.testbed.policy.operator import AddressSet, Policy
+from midcall.testbed.programs.calls.media_direction import ways
+from midcall.testbed.programs.calls.plan import Plan
+from midcall.testbed.programs.calls.report import (
+    Account,
+    Candidate,
+    End,
+    Pair,
+    Sample,
+    State,
+    Stream,
+)
+from midcall.testbed.programs.calls.verdict import Called, judge
 
 
 def shipped(name: str, change: tuple[str, str] = ("", "")) -> specs.Spec:
@@ -112,20 +120,20 @@ def outcome() -> arm.Result:
 def test_a_call_that_found_another_way_is_told_with_its_cost_and_shown(tmp_path: Path) -> None:
     told = tables.told([outcome()])
     for name, rows in told.tables.items():
-        results.write_table(tmp_path, name, rows)
-    results.write_json(tmp_path / "summary.json", {"programs": told.summary})
+        schema.write_table(tmp_path, name, rows)
+    schema.write_json(tmp_path / "summary.json", {"programs": told.summary})
     (found,) = told.summary["fallbacks"]
     assert (found["carried_control"], found["carried"]) == ("tcp", "tls")
     assert found["down_mos"] < found["down_mos_control"]
     assert found["down_heard_s"] == pytest.approx(7.6)
     assert told.summary["agreement"]["disagreements"][0]["replay"] == "SETUP_BLOCKED"
-    held = findings.read(tmp_path)
+    held = reader.read(tmp_path)
     view = programs.build(held)
     assert view is not None
     (drawn,) = view["programs"]["drawn"]
     assert [part["end"] for part in drawn["said"]] == ["caller", "callee"]
     assert drawn["strips"][1]["words"].startswith("391 of 400 packets arrived, 40 ms one way")
-    text = report.environment().from_string(
+    text = html.environment().from_string(
         '{% import "pieces.html" as pieces with context %}{% include "programs.html" %}'
     ).render(view | {"files": ["program_calls.csv"]})  # fmt: skip
     assert "All &lt;UDP&gt;" in text

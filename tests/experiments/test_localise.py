@@ -8,19 +8,29 @@ from pathlib import Path
 
 import pytest
 
-from experiments.errors import ExperimentError
-from experiments.localiser import bench, captures, document, fresh
-from experiments.localiser import drawn as drawing
-from experiments.localiser.asking import Asker
-from experiments.localiser.clause import ALL, Clause, Earlier, Look, Windows
-from experiments.localiser.planted import PLANTED
-from experiments.localiser.reduction import needed, shortest_prefix
-from experiments.localiser.rule import CALL, Box, Planted, all_of, at, match, octet, sets
-from experiments.localiser.search import Found, hitting, localise
-from experiments.localiser.trace import Trace
-from testbed.oracle import NoisyOracle
-from testbed.probe import Ends, Probe, Sent, probe_of
-from testbed.scenes import scene
+from midcall.errors import ExperimentError
+from midcall.experiments.localise import document, run
+from midcall.experiments.localise.clause import ALL, Clause, Earlier, Look, Windows
+from midcall.experiments.localise.delta_debugging import needed, shortest_prefix
+from midcall.experiments.localise.found_clause import Trace
+from midcall.experiments.localise.oracle_session import Asker
+from midcall.experiments.localise.search import Found, hitting, localise
+from midcall.experiments.proofs.localiser import held_out_probes, score
+from midcall.experiments.proofs.localiser import random_rules as drawing
+from midcall.experiments.proofs.localiser.listed_rules import PLANTED
+from midcall.experiments.proofs.localiser.rule import (
+    CALL,
+    Box,
+    Planted,
+    all_of,
+    at,
+    match,
+    octet,
+    sets,
+)
+from midcall.testbed.conformance.transcript import scene
+from midcall.testbed.probing.oracle import NoisyOracle
+from midcall.testbed.probing.probe import Ends, Probe, Sent, probe_of
 
 SAMPLE = Path(__file__).parents[2] / "captures" / "samples" / "sample-whatsapp-audio.pcap"
 ENDS = Ends(17, bytes([192, 168, 1, 10]), 40000, bytes([198, 51, 100, 9]), 3478)
@@ -145,19 +155,19 @@ def test_the_table_has_enough_rules_each_with_a_name_and_all_strike_the_capture(
 def test_the_test_set_of_every_rule_has_both_answers() -> None:
     base = probe_of(scene(CALL))
     for one in (planted(name) for name in FEW):
-        told = [one.oracle().blocked(probe) for probe in fresh.probes(one, base, 5)]
+        told = [one.oracle().blocked(probe) for probe in held_out_probes.probes(one, base, 5)]
         assert min(sum(told), len(told) - sum(told)) >= 8, one.name
 
 
 @pytest.mark.parametrize("name", FEW)
 def test_a_planted_rule_is_recovered(name: str) -> None:
-    row = bench.one(planted(name), probe_of(scene(CALL)), 0.0, 5000, 5)
+    row = score.one(planted(name), probe_of(scene(CALL)), 0.0, 5000, 5)
     assert row["recovered"], row
 
 
 def test_a_planted_rule_is_recovered_though_one_answer_in_twenty_is_wrong() -> None:
-    rows = bench.run([0.05], 20_000, 5, [planted(name) for name in ("allocate", "size-and-port")])
-    assert bench.by_noise(rows)[0]["recovered"] == 2, rows
+    rows = score.run([0.05], 20_000, 5, [planted(name) for name in ("allocate", "size-and-port")])
+    assert score.by_noise(rows)[0]["recovered"] == 2, rows
 
 
 @pytest.mark.parametrize(
@@ -176,7 +186,7 @@ def test_a_wrong_finding_is_no_recovery(name: str, clause: Clause) -> None:
         return Found([Trace(clause, base, (0,))], cost=asker.cost)
 
     base = probe_of(scene(CALL))
-    row = bench.one(planted(name), base, 0.0, 5000, 5, guess)
+    row = score.one(planted(name), base, 0.0, 5000, 5, guess)
     assert not row["recovered"]
     assert row["tests_wrong"] > 0
 
@@ -185,9 +195,7 @@ def test_a_wrong_finding_is_no_recovery(name: str, clause: Clause) -> None:
 
 
 def test_a_capture_is_localised_with_its_addresses_masked() -> None:
-    told = captures.of_capture(
-        SAMPLE, "maroc-telecom/stun", "4g", None, captures.Options(reveal=False)
-    )
+    told = run.of_capture(SAMPLE, "maroc-telecom/stun", "4g", None, run.Options(reveal=False))
     assert told["sufficient"] == [["stun"]]
     text = document.shown(told, "text", False)
     assert "blocked if is a STUN message" in text
@@ -206,14 +214,14 @@ def test_a_capture_is_localised_with_its_addresses_masked() -> None:
 )
 def test_what_cannot_be_asked_is_said(words: str, says: str) -> None:
     with pytest.raises(ExperimentError, match=says):
-        captures.of_capture(SAMPLE, words, "4g", None, captures.Options())
+        run.of_capture(SAMPLE, words, "4g", None, run.Options())
 
 
 def test_the_report_shows_how_many_rules_were_recovered() -> None:
-    from experiments.results import table
-    from experiments.summary import localise as figures
+    from midcall.experiments.measure.summary import localise as figures
+    from midcall.experiments.results.schema import table
 
-    rows = bench.run([0.0], 5000, 5, [planted("cookie"), planted("port-late")])
+    rows = score.run([0.0], 5000, 5, [planted("cookie"), planted("port-late")])
     assert table("localise", rows).num_rows == 2
     told = figures(rows)
     assert (told["planted"], told["recovered"], told["noise"]) == (2, 2, 0.0)
@@ -240,7 +248,7 @@ def test_equal_seeds_draw_equal_rules_of_every_kind(
 
 
 def test_most_drawn_rules_are_recovered(drawn_rules: tuple[Planted, ...]) -> None:
-    rows = bench.run([0.0], 5000, 5, drawn_rules, of="drawn")
+    rows = score.run([0.0], 5000, 5, drawn_rules, of="drawn")
     missed = [(row["rule"], row["cause"]) for row in rows if not row["recovered"]]
     assert len(missed) <= 2, missed
     assert {row["set"] for row in rows} == {"drawn"}
@@ -260,5 +268,5 @@ def test_most_drawn_rules_are_recovered(drawn_rules: tuple[Planted, ...]) -> Non
 )
 def test_what_looks_like_something_else_is_told_from_it(rule: str | Box, needs: str) -> None:
     hard = Planted("hard", "hard", rule, sets(needs) if needs else ())
-    row = bench.one(hard, probe_of(scene(CALL)), 0.0, 5000, 5)
+    row = score.one(hard, probe_of(scene(CALL)), 0.0, 5000, 5)
     assert row["recovered"], row

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from experiments.localiser import checking, narrowing, outsider
-from experiments.localiser.asking import Asker
-from experiments.localiser.clause import blocks
-from experiments.localiser.rule import Planted, base_of, policy_box
-from experiments.localiser.search import Found, localise
-from testbed.probe import Probe, flows_of, in_order
+from midcall.experiments.localise import checking, narrowing
+from midcall.experiments.localise.clause import blocks
+from midcall.experiments.localise.oracle_session import Asker
+from midcall.experiments.localise.search import Found, localise
+from midcall.experiments.proofs.localiser import third_party_rules
+from midcall.experiments.proofs.localiser.rule import Planted, base_of, policy_box
+from midcall.testbed.probing.probe import Probe, flows_of, in_order
 
 #: Three flows to two networks, up and down, one of them to a port of its own.
 CAPTURE = """
@@ -85,7 +86,7 @@ def test_what_no_rule_explains_is_not_complete() -> None:
     assert result.notes or not result.blocked
 
 
-@pytest.mark.parametrize("one", outsider.rules_of("second")[::3], ids=lambda one: one.name)
+@pytest.mark.parametrize("one", third_party_rules.rules_of("second")[::3], ids=lambda one: one.name)
 def test_complete_means_that_no_flow_of_the_capture_refutes_it(one: Planted) -> None:
     box, base = one.oracle(), one.base()
     result = localise(Asker(box), base)

@@ -8,40 +8,47 @@ from importlib import resources
 
 import pytest
 
-from experiments.errors import ExperimentError
-from experiments.localiser import bench, beside, fresh, outsider
-from experiments.localiser.asking import Asker
-from experiments.localiser.clause import Clause, Look
-from experiments.localiser.rule import Box, Planted, either, match, sets
-from experiments.localiser.search import Found
-from experiments.localiser.trace import Trace
-from experiments.summary import by_noise
-from testbed.probe import Probe
+from midcall.errors import ExperimentError
+from midcall.experiments.localise.clause import Clause, Look
+from midcall.experiments.localise.found_clause import Trace
+from midcall.experiments.localise.oracle_session import Asker
+from midcall.experiments.localise.search import Found
+from midcall.experiments.measure.summary import by_noise
+from midcall.experiments.proofs.localiser import (
+    edge_cases,
+    held_out_probes,
+    score,
+    third_party_rules,
+)
+from midcall.experiments.proofs.localiser.rule import Box, Planted, either, match, sets
+from midcall.testbed.probing.probe import Probe
 
 
 def rule(name: str) -> Planted:
-    return next(one for one in outsider.rules() if one.name == name)
+    return next(one for one in third_party_rules.rules() if one.name == name)
 
 
 def test_every_rule_of_the_file_is_a_rule_of_the_benchmark() -> None:
-    text = resources.files("experiments.localiser").joinpath("outsider.toml").read_text("utf-8")
+    text = (
+        resources.files("midcall.experiments.localise").joinpath("outsider.toml").read_text("utf-8")
+    )
     result = tomllib.loads(text)["rule"]
     assert len(result) == len({one["id"] for one in result}) == 57
-    assert [one.name for one in outsider.rules()] == [one["id"] for one in result]
+    assert [one.name for one in third_party_rules.rules()] == [one["id"] for one in result]
     assert all(("policy" in one) != ("wanted" in one) and one["accept"] for one in result)
-    assert {one["id"] for one in result if "wanted" in one} == set(outsider.WANTED)
+    assert {one["id"] for one in result if "wanted" in one} == set(third_party_rules.WANTED)
 
 
 @pytest.mark.parametrize(
     "name", ["whatsapp-attribute", "sni-on-443-only", "relay-prefix", "octets-wa", "mobile-only"]
 )
 def test_rules_of_an_outsider_are_recovered(name: str) -> None:
-    (row,) = bench.run([0.0], 20_000, 5, [rule(name)], of="outsider")
+    (row,) = score.run([0.0], 20_000, 5, [rule(name)], of="outsider")
     assert row["outcome"] == "exactly", row
 
 
 def test_a_rule_that_never_strikes_its_capture_is_counted_as_such() -> None:
-    rows = bench.run([0.0], 20_000, 5, [rule("quic-name")], of="outsider")
+    rows = score.run([0.0], 20_000, 5, [rule("quic-name")], of="outsider")
     assert rows[0]["cause"] == "it never strikes its call"
     (result,) = by_noise(rows)
     assert (result["planted"], result["recovered"], result["never"]) == (0, 0, 1)
@@ -59,14 +66,14 @@ def test_fresh_probes_lie_beside_a_rule(name: str, look: Look) -> None:
         return Found([Trace(Clause(look), base, (0,))], cost=asker.cost)
 
     one = rule(name)
-    row = bench.one(one, one.base(), 0.0, 20_000, 5, guess)
+    row = score.one(one, one.base(), 0.0, 20_000, 5, guess)
     assert row["tests_wrong"] > 0
     assert row["outcome"] != "exactly"
 
 
 def test_the_names_of_a_rule_are_among_its_fresh_probes() -> None:
     one = rule("sni-skype-reset")
-    tests = fresh.probes(one, one.base(), 5)
+    tests = held_out_probes.probes(one, one.base(), 5)
     held = b"".join(packet.payload for probe in tests for packet in probe)
     assert all(name.encode() in held for name in ("xapi.skype.com", "www.api.skype.com"))
 
@@ -74,7 +81,9 @@ def test_the_names_of_a_rule_are_among_its_fresh_probes() -> None:
 def test_what_a_capture_cannot_show_of_a_rule_is_not_tested() -> None:
     one = rule("address-set")
     (unseen,) = one.beside["unseen"]
-    assert all(beside.shown(probe, [unseen]) for probe in fresh.probes(one, one.base(), 5))
+    assert all(
+        edge_cases.shown(probe, [unseen]) for probe in held_out_probes.probes(one, one.base(), 5)
+    )
 
 
 @pytest.mark.parametrize(
@@ -92,12 +101,12 @@ def test_an_outcome_counts_each_answer_by_itself(
 ) -> None:
     row = {"recovered": False, "complete": complete, "tests": 150, "tests_blocked": 50,
            "tests_wrong": wrong, "tests_missed": missed}  # fmt: skip
-    assert bench.outcome(row) == outcome
+    assert score.outcome(row) == outcome
 
 
 def test_a_capture_that_is_not_there_is_said() -> None:
     with pytest.raises(ExperimentError, match="no capture 'sample-nothing'"):
-        outsider.capture("sample-nothing")
+        third_party_rules.capture("sample-nothing")
 
 
 # ---- what these rules showed the search to miss, mended since
@@ -155,12 +164,16 @@ scope = "packet"
             "protocol, size, far address",
             "except far address 198.51.100.8/32",
         ),
-        (outsider.in_step(0.01, 0.03, 10), "protocol, times, gap", "of the flow in one direction"),
+        (
+            third_party_rules.in_step(0.01, 0.03, 10),
+            "protocol, times, gap",
+            "of the flow in one direction",
+        ),
     ],
 )
 def test_what_the_outsiders_rules_showed_is_mended(rule: str | Box, needs: str, says: str) -> None:
     unseen = {"unseen": ("198.51.100.128/25",)} if "100.204" in str(rule) else {}
     one = Planted("mended", "mended", rule, sets(*needs.split("|")), call=LONG, beside=unseen)
-    row = bench.one(one, one.base(), 0.0, 20_000, 5)
+    row = score.one(one, one.base(), 0.0, 20_000, 5)
     assert row["outcome"] == "exactly", row
     assert says in row["found"]

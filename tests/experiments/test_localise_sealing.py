@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-from experiments.localiser.reading import read
-from experiments.localiser.sealing import block, quic_initial, tag_of
-from testbed.probe import Ends, Sent
+from midcall.experiments.localise.packet_fields import read
+from midcall.testbed.probing.probe import Ends, Sent
+from midcall.testbed.probing.quic_initial import block, quic_initial, tag_of
 
 ENDS = Ends(17, bytes([10, 0, 0, 1]), 40000, bytes([198, 51, 100, 9]), 443)
 

@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from experiments import findings, report
-from experiments import spec as specs
-from experiments.cli import app
-from experiments.errors import ExperimentError
-from experiments.localiser import boxes, ordered
-from experiments.sections import localise as section
-from testbed.probe import Probe
+from midcall.errors import ExperimentError
+from midcall.experiments.cli.app import app
+from midcall.experiments.localise import boxes, spec_run
+from midcall.experiments.report import html
+from midcall.experiments.report.sections import localise as section
+from midcall.experiments.results import reader
+from midcall.experiments.spec import spec as specs
+from midcall.testbed.probing.probe import Probe
 from tests.experiments.fake_run import fake_run
 
 SPEC = """
@@ -44,7 +45,7 @@ def spec() -> specs.Spec:
 
 @pytest.fixture(scope="module")
 def whole(spec: specs.Spec, tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
-    return ordered.localised(spec, ordered.Where(kept=tmp_path_factory.mktemp("kept")))
+    return spec_run.localised(spec, spec_run.Where(kept=tmp_path_factory.mktemp("kept")))
 
 
 def test_each_box_is_asked_and_one_that_lets_all_pass_is_said_to(whole: dict[str, list]) -> None:
@@ -74,13 +75,13 @@ def test_an_interrupted_localisation_goes_on_and_ends_with_the_same_bytes(
                 raise KeyboardInterrupt
             return super().blocked(probe)
 
-    where = ordered.Where(kept=tmp_path)
+    where = spec_run.Where(kept=tmp_path)
     monkeypatch.setattr(boxes, "PolicyOracle", Killing)
     with pytest.raises(KeyboardInterrupt):
-        ordered.localised(spec, where)
+        spec_run.localised(spec, where)
     kept = list(tmp_path.rglob("*.json"))
     assert kept
-    again = ordered.localised(spec, where)
+    again = spec_run.localised(spec, where)
     assert json.dumps(again) == json.dumps(whole)
     total = sum(one["cost"]["probes"] for one in whole["boxes"])
     assert asked == total + 1  # the one that was interrupted is asked again
@@ -133,7 +134,7 @@ def test_a_capture_nobody_has_is_told(spec: specs.Spec) -> None:
     assert spec.localise is not None
     other = spec.localise.model_copy(update={"captures": ["lab-chromium-audio-direct-4gs"]})
     with pytest.raises(ExperimentError, match="did you mean lab-chromium-audio-direct-4g"):
-        ordered.jobs(spec.model_copy(update={"localise": other}), None)
+        spec_run.jobs(spec.model_copy(update={"localise": other}), None)
 
 
 # ---- the report
@@ -144,7 +145,7 @@ def page(whole: dict[str, object], tmp_path_factory: pytest.TempPathFactory) -> 
     folder = tmp_path_factory.mktemp("run") / "run"
     fake_run(folder)
     (folder / "localised.json").write_text(json.dumps(whole))
-    return report.render(folder).read_text(encoding="utf-8")
+    return html.render(folder).read_text(encoding="utf-8")
 
 
 def test_the_report_marks_decisive_octets_and_masks_the_others(page: str) -> None:
@@ -168,18 +169,19 @@ def test_windows_are_told_where_they_limit() -> None:
 
 
 def test_planted_rules_that_were_missed_stand_with_their_cause(tmp_path: Path) -> None:
-    from experiments import results, summary
-    from experiments.localiser import bench
-    from experiments.localiser.planted import PLANTED
+    from midcall.experiments.measure import summary
+    from midcall.experiments.proofs.localiser import score
+    from midcall.experiments.proofs.localiser.listed_rules import PLANTED
+    from midcall.experiments.results import schema
 
     fake_run(tmp_path)
     some = [one for one in PLANTED if one.name in ("cookie", "size-range")]
-    rows = bench.run([0.0], 30, 5, some)
-    results.write_table(tmp_path, "localise", rows)
+    rows = score.run([0.0], 30, 5, some)
+    schema.write_table(tmp_path, "localise", rows)
     told = json.loads((tmp_path / "summary.json").read_text())
     told["localise"] = summary.localise(rows)
     (tmp_path / "summary.json").write_text(json.dumps(told))
-    shown = section.build(findings.read(tmp_path))
+    shown = section.build(reader.read(tmp_path))
     assert shown is not None
     held = shown["localised"]
     assert held["by_noise"][0]["recovered"] == 0
@@ -188,13 +190,13 @@ def test_planted_rules_that_were_missed_stand_with_their_cause(tmp_path: Path) -
 
 
 def test_rows_of_the_benchmark_are_kept_and_not_made_twice(tmp_path: Path) -> None:
-    from experiments.localiser import bench
-    from experiments.localiser.planted import PLANTED
+    from midcall.experiments.proofs.localiser import score
+    from midcall.experiments.proofs.localiser.listed_rules import PLANTED
 
     some = [one for one in PLANTED if one.name == "cookie"]
-    first = bench.run([0.0], 5000, 5, some, kept=tmp_path)
+    first = score.run([0.0], 5000, 5, some, kept=tmp_path)
 
     def never(*words: object) -> None:
         raise AssertionError
 
-    assert bench.run([0.0], 5000, 5, some, search=never, kept=tmp_path) == first
+    assert score.run([0.0], 5000, 5, some, search=never, kept=tmp_path) == first

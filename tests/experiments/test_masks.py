@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.masks import masked
+from midcall.experiments.measure.redact import masked
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from experiments import metrics
-from experiments.statistics import clopper_pearson
+from midcall.experiments.measure import metrics
+from midcall.experiments.measure.intervals import clopper_pearson
 
 Row = dict[str, Any]
 

@@ -11,18 +11,18 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from experiments import new
-from experiments.cli import app
-from experiments.errors import ExperimentError
-from experiments.spec import load
+from midcall.errors import ExperimentError
+from midcall.experiments.cli import templates
+from midcall.experiments.cli.app import app
+from midcall.experiments.spec.spec import load
 
 ROOT = Path(__file__).resolve().parents[2]
 
 #: Runs the tests of a file as if its app stood in the source tree.
 RUN = """
 import runpy
-import classifier.apps
-classifier.apps.__path__.append({folder!r})
+import midcall.classifier.apps
+midcall.classifier.apps.__path__.append({folder!r})
 held = runpy.run_path({test!r})
 tests = [name for name in held if name.startswith("test_")]
 assert len(tests) == 3
@@ -43,7 +43,7 @@ def test_a_new_spec_is_sound(tmp_path: Path) -> None:
 def test_a_new_app_passes_its_own_test_and_the_linter(tmp_path: Path) -> None:
     for folder in ("classifier/apps", "tests/classifier"):
         (tmp_path / folder).mkdir(parents=True)
-    made, todo = new.new_app("myapp", tmp_path)
+    made, todo = templates.new_app("myapp", tmp_path)
     assert [path.name for path in made] == ["myapp.py", "test_myapp.py"]
     assert any("on_proprietary" in line for line in todo)
     lint = [sys.executable, "-m", "ruff", "check", "--ignore", "I001"]  # no package is around them
@@ -56,8 +56,8 @@ def test_a_new_app_passes_its_own_test_and_the_linter(tmp_path: Path) -> None:
 
 def test_an_app_that_is_there_or_no_word_or_no_source_tree_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ExperimentError, match="app 'viber' is there"):
-        new.new_app("viber")
+        templates.new_app("viber")
     with pytest.raises(ExperimentError, match="got 'My App', expected"):
-        new.new_app("My App")
+        templates.new_app("My App")
     with pytest.raises(ExperimentError, match="not a source tree of Midcall"):
-        new.new_app("myapp", tmp_path)
+        templates.new_app("myapp", tmp_path)

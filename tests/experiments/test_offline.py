@@ -8,21 +8,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from captures import calls as call_truth
-from captures import folders
-from captures import labels as label_truth
-from captures.calls import Call
-from captures.catalogue import load
-from captures.labels import Label
-from experiments import baselines, metrics, offline, spec
-from experiments.corpus import Item, copies, gather
+from midcall.captures.truth import calls as call_truth
+from midcall.captures.truth import labels as label_truth
+from midcall.captures.truth import paths
+from midcall.captures.truth.calls import Call
+from midcall.captures.truth.catalogue import load
+from midcall.captures.truth.labels import Label
+from midcall.experiments.measure import baselines, metrics
+from midcall.experiments.run import offline
+from midcall.experiments.spec import spec
+from midcall.experiments.spec.corpus import Item, copies, gather
 
 
 def item(name: str) -> Item:
     """Return a committed sample or recording with its truth."""
     one = load(local=False).named(name)
     calls, labels = call_truth.calls(one.sha256), label_truth.labels(one.sha256)
-    home = folders.recorded() if one.recorded else folders.samples()
+    home = paths.recorded() if one.recorded else paths.samples()
     return Item(one, home.folder / one.file, calls, labels)
 
 

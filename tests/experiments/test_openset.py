@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from experiments.evaluation import measures, openset
+from midcall.experiments.accuracy import openset, scores
 
 Row = dict[str, Any]
 
@@ -21,7 +21,7 @@ def flow(truth: str, said: str, verdict: str = "certain", **more: Any) -> Row:
         "verdict": verdict, "app": said, "role": "media", "confidence": 0.9, "group": "g",
     }  # fmt: skip
     made |= more
-    return made | {"outcome": measures.outcome(made)}
+    return made | {"outcome": scores.outcome(made)}
 
 
 def quiet(said: str = "none", verdict: str = "not-call", **more: Any) -> Row:

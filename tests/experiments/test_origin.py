@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from experiments import spec as specs
-from experiments.compare import other_inputs
-from experiments.corpus import Corpus
-from experiments.origin import origin, policy_files
+from midcall.experiments.measure.compare import other_inputs
+from midcall.experiments.run.manifest import origin, policy_files
+from midcall.experiments.spec import spec as specs
+from midcall.experiments.spec.corpus import Corpus
 
 POLICY = """
 id = "mine"
@@ -47,7 +47,10 @@ file = "box.py"
 grade = "D"
 source = "a test"
 """
-CENSOR = "from testbed.censor import PASS\n\n\ndef censor(packet, flow):\n    return PASS\n"
+CENSOR = (
+    "from midcall.testbed.middlebox.censor import PASS\n\n\n"
+    "def censor(packet, flow):\n    return PASS\n"
+)
 
 
 def given(folder: Path, rate: int, censor: str = CENSOR) -> specs.Spec:

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import pytest
 import vl_convert
 
-from experiments import paper, report
+from midcall.experiments.report import html, paper
 from tests.experiments.fake_run import NASTY, fake_calls, fake_run
 from tests.experiments.test_charts import price
 
@@ -19,7 +19,7 @@ from tests.experiments.test_charts import price
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a fake run's folder with its report rendered."""
     folder = fake_run(tmp_path_factory.mktemp("runs") / "20160105-fake-0badc0de")
-    report.render(folder)
+    html.render(folder)
     return folder
 
 
@@ -106,7 +106,7 @@ def test_latex_prints_names_as_they_stand() -> None:
 
 def test_without_real_calls_nothing_is_told_as_a_result(tmp_path: Path) -> None:
     made = [row for row in fake_calls() if row["synthetic"]]
-    report.render(fake_run(tmp_path / "run", calls=made))
+    html.render(fake_run(tmp_path / "run", calls=made))
     text = (tmp_path / "run" / "report.md").read_text()
     assert "there is no finding about calls" in text
     assert "tabular" not in (tmp_path / "run" / "main-result.tex").read_text()

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from classifier.verdicts import APPS
-from experiments import peers
-from experiments.errors import ExperimentError
-from experiments.peers import labels, ndpi, streamer, tshark
-from experiments.peers.answers import Answers
-from experiments.peers.ends import key
-from experiments.peers.labels import Answer
+from midcall.classifier.state.verdicts import APPS
+from midcall.errors import ExperimentError
+from midcall.experiments.accuracy import peers
+from midcall.experiments.accuracy.peers import labels, ndpi, nfstream, tshark
+from midcall.experiments.accuracy.peers.cache import Answers
+from midcall.experiments.accuracy.peers.ends import key
+from midcall.experiments.accuracy.peers.labels import Answer
 
 HEADER = "#flow_id,protocol,first_seen,src_ip,src_port,dst_ip,dst_port,ndpi_proto_num,ndpi_proto,x"
 ROW = "7,17,1.5,198.18.0.1,50000,198.18.0.2,3478,78.45,STUN.WhatsAppCall,"
@@ -102,8 +102,8 @@ def test_an_absent_peer_gives_the_reason(monkeypatch: pytest.MonkeyPatch) -> Non
         peer, reason = find("no-such-reader")
         assert peer is None
         assert reason.startswith("no-such-reader is not installed")
-    monkeypatch.setattr(streamer.importlib.util, "find_spec", lambda name: None)
-    assert streamer.find()[1].startswith("nfstream is not installed")
+    monkeypatch.setattr(nfstream.importlib.util, "find_spec", lambda name: None)
+    assert nfstream.find()[1].startswith("nfstream is not installed")
     assert peers.find("nfstream")[0] is None
 
 
@@ -181,7 +181,7 @@ for line in sys.stdin:
 def test_one_process_answers_many_questions_and_a_slow_or_dead_one_is_started_anew(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    peer = streamer.Streamer("0", (sys.executable, "-c", ECHO))
+    peer = nfstream.Streamer("0", (sys.executable, "-c", ECHO))
     try:
         assert peer.ask("a.pcap") == ({FLOW: ("STUN", "RTP?")}, "")
         first = peer.process
@@ -190,7 +190,7 @@ def test_one_process_answers_many_questions_and_a_slow_or_dead_one_is_started_an
         assert peer.ask("dies.pcap") == ({}, "does not answer: its process ended")
         assert peer.process is None
         assert peer.ask("c.pcap")[1] == ""
-        monkeypatch.setattr(streamer, "TIMEOUT", 0.2)
+        monkeypatch.setattr(nfstream, "TIMEOUT", 0.2)
         assert peer.ask("slow.pcap") == ({}, "took more than 0 s")
         assert peer.process is None
     finally:
@@ -198,7 +198,7 @@ def test_one_process_answers_many_questions_and_a_slow_or_dead_one_is_started_an
 
 
 def test_an_answer_of_another_form_is_a_reason() -> None:
-    peer = streamer.Streamer("0", (sys.executable, "-c", "input(); print('[1]', flush=True)"))
+    peer = nfstream.Streamer("0", (sys.executable, "-c", "input(); print('[1]', flush=True)"))
     try:
         assert peer.ask("a.pcap") == ({}, "answered with what is no row of a flow")
     finally:

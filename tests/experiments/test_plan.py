@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from experiments import plan as plans
-from experiments import results, runner
-from experiments.cli import app
-from experiments.live import PLAY_OVERHEAD_S
-from experiments.localiser.planted import PLANTED
-from experiments.options import Options
-from experiments.spec import load
-from testbed.live import network
+from midcall.experiments.cli.app import app
+from midcall.experiments.proofs.localiser.listed_rules import PLANTED
+from midcall.experiments.results import schema
+from midcall.experiments.run import plan as plans
+from midcall.experiments.run import runner
+from midcall.experiments.run.live_cell import PLAY_OVERHEAD_S
+from midcall.experiments.spec.options import Options
+from midcall.experiments.spec.spec import load
+from midcall.testbed.live.network import network
 
 SPEC = """
 schema = 1
@@ -64,7 +65,7 @@ def test_a_plan_counts_what_the_run_then_does_and_what_is_finished(
     assert before.controls == 2
     assert before.seconds["simulations"] > 0
     done = runner.run(str(spec), options)
-    cells = results.read_table(done.folder, "cells")
+    cells = schema.read_table(done.folder, "cells")
     assert len(cells) == before.cells
     assert len({row["key"] for row in cells}) == before.units
     after = plans.plan(str(spec), options)

@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from captures.writing import write_pcap
-from experiments import conformance, policies
-from experiments.cli import app
-from experiments.errors import ExperimentError
-from testbed.conformance import Outcome
-from testbed.policy_files import OPERATORS
-from testbed.scenarios import SCENARIOS
-from testbed.scenes import scene
+from midcall.captures.packets.writer import write_pcap
+from midcall.errors import ExperimentError
+from midcall.experiments.cli import policy_text
+from midcall.experiments.cli.app import app
+from midcall.experiments.tools import conformance_text
+from midcall.locations import OPERATORS
+from midcall.testbed.conformance.run import Outcome
+from midcall.testbed.conformance.scenarios import SCENARIOS
+from midcall.testbed.conformance.transcript import scene
 
 RUN = CliRunner()
 
@@ -43,17 +44,17 @@ def test_checking_a_file_says_that_it_is_sound_or_what_is_not(tmp_path: Path) ->
 def test_hellos_of_a_capture_are_listed_as_a_rule_takes_them(tmp_path: Path) -> None:
     path = tmp_path / "a.pcap"
     write_pcap(path, scene("0.0 > udp peer:40100 dtls-hello\n0.1 > udp peer:40100 dtls"))
-    (hello,) = policies.hellos(str(path))
+    (hello,) = policy_text.hellos(str(path))
     assert hello.line == "0e419e51db7f84b7  frame 1, udp 40100"
     write_pcap(path, scene("0.1 > udp peer:40100 dtls"))
     with pytest.raises(ExperimentError, match="no ClientHello"):
-        policies.hellos(str(path))
+        policy_text.hellos(str(path))
 
 
 def test_conformance_counts_what_passed_and_shows_what_did_not() -> None:
     outcomes = [Outcome(SCENARIOS[0], ""), Outcome(SCENARIOS[1], "fates: got x, expected d")]
-    assert conformance.counts(outcomes) == {"scenarios": 2, "passed": 1}
-    told = conformance.lines(outcomes)
+    assert conformance_text.counts(outcomes) == {"scenarios": 2, "passed": 1}
+    told = conformance_text.lines(outcomes)
     assert told[0].startswith("ok  match.app")
     assert told[1].startswith("NO  match.role")
     assert told[1].endswith("fates: got x, expected d")

@@ -7,7 +7,7 @@ import io
 
 import pytest
 
-from experiments.progress import Fetching, Progress
+from midcall.experiments.jobs.progress import Fetching, Progress
 
 
 class Terminal(io.StringIO):

@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from experiments import proofs, report
-from experiments.results import write_json
+from midcall.experiments.report import html, reliability_results
+from midcall.experiments.results.schema import write_json
 from tests.experiments.fake_run import fake_run
 
 PROOF = {
@@ -87,13 +87,13 @@ def left(folder: Path) -> Path:
 
 
 def test_nothing_left_is_nothing_told(tmp_path: Path) -> None:
-    assert proofs.pooled(tmp_path / "runs") is None
-    report.render(fake_run(tmp_path / "run"))
+    assert reliability_results.pooled(tmp_path / "runs") is None
+    html.render(fake_run(tmp_path / "run"))
     assert 'id="reliability"' not in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_what_was_left_is_told_and_a_torn_file_is_not(tmp_path: Path) -> None:
-    told = proofs.pooled(left(tmp_path))
+    told = reliability_results.pooled(left(tmp_path))
     assert told is not None
     assert [(row["proof"], row["held"], row["problems"]) for row in told["proofs"]] == [
         ("faults", False, 2),
@@ -107,7 +107,7 @@ def test_a_budget_says_which_goal_is_missed(tmp_path: Path) -> None:
     goals = {"seconds": True, "memory": False}
     spent = {"proof": "budget", "held": True, "problems": [], "seconds": 50.5, "goals": goals}
     write_json(tmp_path / "reliability" / "budget.json", PROOF | spent | {"peak_bytes": 2.25e9})
-    told = proofs.pooled(tmp_path)
+    told = reliability_results.pooled(tmp_path)
     assert told is not None
     assert told["proofs"][0]["figures"] == "50.5 s, 2.25 GB (goal missed: memory)"
 
@@ -115,9 +115,9 @@ def test_a_budget_says_which_goal_is_missed(tmp_path: Path) -> None:
 def test_the_report_shows_what_was_proven_and_what_was_not(tmp_path: Path) -> None:
     run = fake_run(tmp_path / "run")
     summary = json.loads((run / "summary.json").read_text())
-    told = summary | {"proofs": proofs.pooled(left(tmp_path))}
+    told = summary | {"proofs": reliability_results.pooled(left(tmp_path))}
     (run / "summary.json").write_text(json.dumps(told))
-    report.render(run)
+    html.render(run)
     page = (run / "report.html").read_text()
     section = " ".join(page.split('id="reliability"')[1].split("</section>")[0].split())
     assert "<b>no</b>: 2 problems: 30 kills" in section
@@ -147,7 +147,7 @@ def test_results_in_the_form_of_another_version_are_left_out(tmp_path: Path) -> 
     write_json(runs / "fuzz" / "latest.json", [1, 2])
     write_json(runs / "soak" / "latest.json", {"schema": 1, "summary": {}})
     write_json(runs / "reliability" / "hostile.json", {"schema": 1})
-    told = proofs.pooled(runs)
+    told = reliability_results.pooled(runs)
     assert told is not None
     assert [row["proof"] for row in told["proofs"]] == ["faults"]
     assert told["fuzz"] is told["soak"] is told["bench"] is told["growth"] is None

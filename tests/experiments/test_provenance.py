@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import provenance
+from midcall.experiments.results import provenance
 
 
 def test_the_code_digest_changes_with_a_source_but_not_with_added_captures(

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments import reaction, report
-from experiments import spec as specs
-from experiments.errors import ExperimentError
+from midcall.errors import ExperimentError
+from midcall.experiments.report import html, reaction
+from midcall.experiments.spec import spec as specs
 from tests.experiments.fake_run import NASTY, fake_run
 from tests.experiments.test_report import Outline
 
@@ -62,20 +62,20 @@ def test_a_missing_column_is_told_with_the_closest(tmp_path: Path) -> None:
 
 def test_the_report_draws_it_and_says_whose_it_is(tmp_path: Path) -> None:
     run = fake_run(tmp_path / "run")
-    page = report.render(run, series(tmp_path))
+    page = html.render(run, series(tmp_path))
     text = Outline(page.read_text()).text
     assert "Public reaction your data" in text
     assert "the lab measured none of it" in text
     assert "Inwi 2 1 Jan 2016 1,000 20 Jan 2016 900 -100" in text
     assert "Inwi, 20 Jan 2016: in the lab up to 8 of 8 real calls blocked" in page.read_text()
-    again = report.render(run).read_text()  # it stays with the run
+    again = html.render(run).read_text()  # it stays with the run
     assert again == page.read_text()
     assert (run / "figures" / "reaction.csv").read_text().splitlines()[0] == "operator,date,likes"
 
 
 def test_names_in_it_are_only_text(tmp_path: Path) -> None:
     name = NASTY.replace('"', "'")
-    text = report.render(
+    text = html.render(
         fake_run(tmp_path / "run"),
         series(tmp_path, f"date,operator,likes\n2016-01-01,{name},5\n"),
     ).read_text()
@@ -84,7 +84,7 @@ def test_names_in_it_are_only_text(tmp_path: Path) -> None:
 
 
 def test_without_a_series_the_report_has_no_such_part(tmp_path: Path) -> None:
-    outline = Outline(report.render(fake_run(tmp_path / "run")).read_text())
+    outline = Outline(html.render(fake_run(tmp_path / "run")).read_text())
     assert "Public reaction" not in outline.text
 
 

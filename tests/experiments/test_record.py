@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from captures.pcap import packets_of
-from experiments import doctor, programs
-from experiments.cli import app
-from testbed.bystanders.bystander import KINDS
-from testbed.live import network
-from testbed.recording import recorder
-from testbed.recording.recorder import Recording
+from midcall.captures.packets.pcap import packets_of
+from midcall.experiments.cli import doctor, programs
+from midcall.experiments.cli.app import app
+from midcall.testbed.live.network import network
+from midcall.testbed.programs.background.driver import KINDS
+from midcall.testbed.programs.recording import recorder
+from midcall.testbed.programs.recording.recorder import Recording
 
 
 def asked(*words: object) -> Any:

@@ -6,9 +6,10 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from captures.catalogue import load
-from experiments import corpus, recorded, spec
-from experiments.spec import Captures
+from midcall.captures.truth.catalogue import load
+from midcall.experiments.run import recorded
+from midcall.experiments.spec import corpus, spec
+from midcall.experiments.spec.spec import Captures
 
 
 def test_no_shipped_spec_takes_recordings_among_other_captures() -> None:

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from experiments.reference import PAGE, page
-from testbed.language import After, Match, Rule
-from testbed.rules import ACTS
+from midcall.experiments.tools.policy_reference import PAGE, page
+from midcall.testbed.middlebox.rule_table import ACTS
+from midcall.testbed.policy.language import After, Match, Rule
 
 
 def test_the_page_is_up_to_date() -> None:

@@ -9,14 +9,14 @@ from random import Random
 import numpy as np
 import pytest
 
-from captures.catalogue import load
-from captures.pcap import Packets, read
-from captures.sources import obtain
-from classifier.engine import Engine
-from experiments import innocents
-from experiments.corpus import Item
-from experiments.evaluation import batches, regression
-from testbed.survey import survey
+from midcall.captures.fetch.fetch import obtain
+from midcall.captures.packets.pcap import Packets, read
+from midcall.captures.synthetic import background
+from midcall.captures.truth.catalogue import load
+from midcall.classifier.engine import Engine
+from midcall.experiments.accuracy import innocent_batches, regression
+from midcall.experiments.spec.corpus import Item
+from midcall.testbed.replay.packet_index import survey
 
 SAMPLES = Path(__file__).resolve().parents[2] / "captures" / "samples"
 #: Crafted kinds of which the classifier is known to take some for a call, and why that is.
@@ -42,9 +42,9 @@ def packets(item: Item) -> Packets:
 ITEMS = [innocent("sample-dns"), innocent("sample-games"), innocent("sample-tunnels")]
 
 
-@pytest.mark.parametrize("kind", innocents.MAKERS)
+@pytest.mark.parametrize("kind", background.MAKERS)
 def test_a_crafted_flow_is_seeded_and_has_something_to_say(kind: str) -> None:
-    one, same, other = (innocents.MAKERS[kind](Random(seed)) for seed in (1, 1, 2))
+    one, same, other = (background.MAKERS[kind](Random(seed)) for seed in (1, 1, 2))
     assert one == same
     assert one != other
     assert one.messages[0][0]
@@ -53,13 +53,13 @@ def test_a_crafted_flow_is_seeded_and_has_something_to_say(kind: str) -> None:
 
 
 def test_every_crafted_flow_is_met_as_one_flow_with_its_bytes() -> None:
-    count = 2 * len(innocents.MAKERS)
-    batch = batches.crafted(0, count, 7)
+    count = 2 * len(background.MAKERS)
+    batch = innocent_batches.crafted(0, count, 7)
     held = survey(batch.packets)
     assert len(held.flows) == count
     assert (held.facts["flow"] >= 0).all()
     assert (held.facts["end"] - held.facts["at"] == held.facts["size"]).all()
-    made = [innocents.MAKERS[name] for name in batch.names]
+    made = [background.MAKERS[name] for name in batch.names]
     assert len(made) == len(set(made))
     kinds = {(int(flow), int(kind)) for flow, kind in zip(held.facts["flow"], batch.kind,
                                                           strict=True)}  # fmt: skip
@@ -68,15 +68,15 @@ def test_every_crafted_flow_is_met_as_one_flow_with_its_bytes() -> None:
 
 
 def test_batches_follow_each_other_without_a_gap_or_a_client_twice() -> None:
-    parts = [batches.crafted(first, 60, 7) for first in (0, 60)]
+    parts = [innocent_batches.crafted(first, 60, 7) for first in (0, 60)]
     clients = [set(survey(part.packets).flows["source"][:, 0].tolist()) for part in parts]
     assert not clients[0] & clients[1]
-    again = batches.crafted(60, 60, 7)
+    again = innocent_batches.crafted(60, 60, 7)
     assert (again.packets.data == parts[1].packets.data).all()
 
 
 def test_a_copy_keeps_payloads_and_changes_addresses_ports_and_times() -> None:
-    original = batches.Original(ITEMS, packets)
+    original = innocent_batches.Original(ITEMS, packets)
     first, second = original.copy(0, 7), original.copy(1, 7)
     held, one, two = (survey(p) for p in (original.packets, first.packets, second.packets))
     assert len(one.flows) == len(two.flows) == len(held.flows)
@@ -96,14 +96,14 @@ def test_a_copy_keeps_payloads_and_changes_addresses_ports_and_times() -> None:
 
 
 def test_a_long_flow_is_copied_by_its_first_packets() -> None:
-    original = batches.Original(ITEMS, packets)
+    original = innocent_batches.Original(ITEMS, packets)
     flow = survey(original.packets).facts["flow"]
-    assert np.bincount(flow[flow >= 0]).max() == batches.KEPT
+    assert np.bincount(flow[flow >= 0]).max() == innocent_batches.KEPT
 
 
 def test_half_are_crafted_and_half_are_copies_and_the_sum_is_told() -> None:
     heard: list[int] = []
-    held = batches.Original(ITEMS, packets)
+    held = innocent_batches.Original(ITEMS, packets)
     found = regression.run(held, 300, 7, told=heard.append)
     assert found["flows"] >= 300
     assert found["crafted"] == 150
@@ -117,14 +117,16 @@ def test_half_are_crafted_and_half_are_copies_and_the_sum_is_told() -> None:
 
 
 def test_without_a_real_innocent_capture_all_are_crafted() -> None:
-    found = regression.run(batches.Original([], packets), 120, 7)
+    found = regression.run(innocent_batches.Original([], packets), 120, 7)
     assert (found["flows"], found["crafted"], found["copied"]) == (120, 120, 0)
 
 
 def test_a_call_among_innocents_is_counted_with_what_it_was_called() -> None:
     call = read(SAMPLES / "sample-whatsapp-audio.pcap")
     kind = np.zeros(call.total, np.int64)
-    (line,) = regression.count(batches.Batch(call, kind, ["a call"], batches.COPIED))
+    (line,) = regression.count(
+        innocent_batches.Batch(call, kind, ["a call"], innocent_batches.COPIED)
+    )
     engine = Engine()
     engine.feed(call)
     assert 0 < line["calls"] <= line["flows"] <= len(engine.flows())
@@ -133,7 +135,7 @@ def test_a_call_among_innocents_is_counted_with_what_it_was_called() -> None:
 
 
 def test_of_innocent_flows_only_kinds_that_are_known_to_be_mistaken_are_called_a_call() -> None:
-    found = regression.run(batches.Original(ITEMS, packets), 6_000, 20160105)
+    found = regression.run(innocent_batches.Original(ITEMS, packets), 6_000, 20160105)
     hits = {line["kind"] for line in found["kinds"] if line["calls"]}
     assert hits <= set(KNOWN)
 
@@ -144,7 +146,7 @@ def test_no_copy_of_a_real_innocent_capture_is_called_a_call(corpus: Path) -> No
     paths = obtain(catalogue, corpus=corpus).paths
     items = [Item(one, Path(paths[one.sha256]), [], []) for one in catalogue.captures
              if one.sha256 in paths and not one.ours]  # fmt: skip
-    original = batches.Original([item for item in items if item.innocent], packets)
+    original = innocent_batches.Original([item for item in items if item.innocent], packets)
     for turn in range(3):
         lines = regression.count(original.copy(turn, 20160105))
         assert sum(line["calls"] for line in lines) == 0

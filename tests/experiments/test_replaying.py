@@ -14,7 +14,7 @@ import dpkt
 import pytest
 from typer.testing import CliRunner
 
-from experiments.cli import app
+from midcall.experiments.cli.app import app
 
 SAMPLE = "sample-messenger-audio"
 ANSWERING = """

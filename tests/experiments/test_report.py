@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from experiments import findings, metrics, mission, report, results, wording
-from experiments.errors import ExperimentError
-from experiments.sections import answer, calendar
+from midcall.errors import ExperimentError
+from midcall.experiments.measure import formatting, metrics, situations
+from midcall.experiments.report import html as report
+from midcall.experiments.report.sections import answer, calendar
+from midcall.experiments.results import reader, schema
 from tests.experiments.fake_run import NASTY, Row, fake_calls, fake_cells, fake_collateral, fake_run
 
 
@@ -76,7 +78,7 @@ def outline(page: str) -> Outline:
 
 def bare(folder: Path, **replaced: Sequence[Row]) -> Outline:
     """Render a run in which every table is empty but the replaced ones."""
-    empty: dict[str, Sequence[Row]] = dict.fromkeys(results.COLUMNS, ())
+    empty: dict[str, Sequence[Row]] = dict.fromkeys(schema.COLUMNS, ())
     fake_run(folder, **(empty | replaced))
     (folder / "summary.json").write_text(json.dumps({"schema": 1} | _summary_of(replaced)))
     return Outline(report.render(folder).read_text())
@@ -164,8 +166,8 @@ def test_a_hypothesis_that_cannot_tell_is_not_told_as_the_mildest(outline: Outli
 
 
 def test_rules_without_packet_evidence_are_marked_and_others_are_not(run: Path) -> None:
-    found = findings.read(run)
-    lines = mission.situations(found["calls"], found["collateral"])[0].lines
+    found = reader.read(run)
+    lines = situations.situations(found["calls"], found["collateral"])[0].lines
     assert {line.hypothesis: line.hypothetical for line in lines} == {
         "fake-verdict": True, "fake-stun": False, "fake-media": True, "fake-names": True,
     }  # fmt: skip
@@ -178,7 +180,7 @@ def test_rules_without_packet_evidence_are_marked_and_others_are_not(run: Path) 
 def test_a_rule_is_a_hypothesis_where_no_packets_stand_behind_it(
     grade: str | None, supposed: bool
 ) -> None:
-    assert mission.hypothetical(grade) is supposed
+    assert situations.hypothetical(grade) is supposed
 
 
 def test_later_clients_synthetic_calls_and_gaps_are_told(outline: Outline) -> None:
@@ -189,7 +191,7 @@ def test_later_clients_synthetic_calls_and_gaps_are_told(outline: Outline) -> No
 
 
 def test_synthetic_calls_are_in_no_headline_count(run: Path) -> None:
-    squares = mission.calendar(findings.read(run)["calls"], findings.read(run)["cells"])
+    squares = situations.calendar(reader.read(run)["calls"], reader.read(run)["cells"])
     assert {square.n for square in squares if square.documented} == {8}
 
 
@@ -271,8 +273,8 @@ def test_missing_and_cut_captures_are_counted_with_reasons(outline: Outline) -> 
 
 
 def test_places_with_equal_results_are_shown_once(run: Path) -> None:
-    found = findings.read(run)
-    held = mission.situations(found["calls"], found["collateral"])
+    found = reader.read(run)
+    held = situations.situations(found["calls"], found["collateral"])
     assert [(one.quiet, one.label) for one in held] == [
         (False, [
             ("Maroc Telecom", "3G and 4G on 20 Jan and 15 Mar 2016; "
@@ -293,9 +295,9 @@ def test_one_call_more_blocked_splits_a_situation() -> None:
         row for row in calls if (row["access"], row["date"]) == ("4g", "2016-01-20")
         and row["operator"] == "inwi" and row["verdict"] == "OK"
     )  # fmt: skip
-    before = len(mission.situations(calls, fake_collateral()))
+    before = len(situations.situations(calls, fake_collateral()))
     odd |= {"verdict": "CUT", "blocked": True}
-    assert len(mission.situations(calls, fake_collateral())) == before + 1
+    assert len(situations.situations(calls, fake_collateral())) == before + 1
 
 
 def test_tables_are_read_from_csv_where_no_parquet_is(tmp_path: Path) -> None:
@@ -334,7 +336,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, name: str, fault: str) -> None:
 
 
 def test_the_report_imports_neither_testbed_nor_classifier_nor_captures() -> None:
-    code = "import sys, experiments.report; print(*sys.modules)"
+    code = "import sys, midcall.experiments.report.html; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True,
         cwd=Path(__file__).resolve().parents[2],
@@ -345,12 +347,12 @@ def test_the_report_imports_neither_testbed_nor_classifier_nor_captures() -> Non
 
 
 def test_undefined_shares_are_not_zero() -> None:
-    assert wording.share(0, 0) == "n/a (0 positives)"
-    assert wording.percent(None) == "n/a"
+    assert formatting.share(0, 0) == "n/a (0 positives)"
+    assert formatting.percent(None) == "n/a"
 
 
 def test_percentages_keep_the_digits_their_size_deserves() -> None:
-    written = [wording.percent(value) for value in (0, 0.00012, 0.0034, 0.0123, 0.5, 0.981, 1)]
+    written = [formatting.percent(value) for value in (0, 0.00012, 0.0034, 0.0123, 0.5, 0.981, 1)]
     assert written == ["0 %", "0.012 %", "0.34 %", "1.2 %", "50 %", "98.1 %", "100 %"]
 
 
@@ -380,7 +382,7 @@ def test_words_can_be_read_on_their_ground(theme: int, ink: str, ground: str) ->
 
 
 def test_operators_and_networks_with_equal_squares_share_a_row(run: Path) -> None:
-    groups = calendar.calendar(findings.read(run))["groups"]
+    groups = calendar.calendar(reader.read(run))["groups"]
     assert [(one.operators, [held.accesses for held in one.networks]) for one in groups] == [
         (("maroc-telecom",), [("3g", "4g"), ("adsl", "wifi")]),
         (("inwi", "meditel"), [("3g", "4g"), ("adsl", "wifi")]),
@@ -389,7 +391,7 @@ def test_operators_and_networks_with_equal_squares_share_a_row(run: Path) -> Non
 
 
 def test_each_app_is_told_with_the_hypotheses_that_can_tell(run: Path) -> None:
-    apps = {row["app"]: row for row in answer.answer(findings.read(run))["apps"]}
+    apps = {row["app"]: row for row in answer.answer(reader.read(run))["apps"]}
     assert list(apps) == ["whatsapp", "skype", "viber", "facetime", "messenger"]
     skype = apps["skype"]
     assert (skype["fewest"], skype["most"], skype["n"]) == (0, 1, 1)

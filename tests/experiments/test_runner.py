@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from experiments import results, runner, summary
-from experiments.cli import app
-from experiments.errors import ExperimentError
-from experiments.options import Options
-from experiments.runner import Finished
+from midcall.errors import ExperimentError
+from midcall.experiments.cli.app import app
+from midcall.experiments.measure import summary
+from midcall.experiments.results import schema
+from midcall.experiments.run import runner
+from midcall.experiments.run.runner import Finished
+from midcall.experiments.spec.options import Options
 
 
 def made(spec: Path, folder: Path, **more: Any) -> Finished:
@@ -53,7 +55,7 @@ def test_a_run_leaves_every_file_of_the_contract(
 ) -> None:
     done = made(paper_spec, tmp_path)
     names = {path.name for path in done.folder.iterdir()}
-    tables = {f"{name}.{end}" for name in results.COLUMNS for end in ("csv", "parquet")}
+    tables = {f"{name}.{end}" for name in schema.COLUMNS for end in ("csv", "parquet")}
     others = {"spec.toml", "provenance.json", "summary.json", "run.log", "report.html"}
     assert tables | others <= names
     assert (done.folder / "spec.toml").read_bytes() == paper_spec.read_bytes()
@@ -148,7 +150,7 @@ def test_a_damaged_cell_is_computed_again(paper: Any, paper_spec: Path, tmp_path
 def test_a_failing_cell_is_a_row_and_the_others_go_on(
     paper: Any, paper_spec: Path, tmp_path: Path
 ) -> None:
-    from captures.catalogue import load
+    from midcall.captures.truth.catalogue import load
 
     paper.fails = load().named("sample-viber-audio").packets
     done = made(paper_spec, tmp_path)
@@ -166,7 +168,7 @@ def test_a_failing_cell_is_a_row_and_the_others_go_on(
 def test_the_command_ends_with_five_lines_and_the_path_and_1_where_a_cell_failed(
     paper: Any, paper_spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from captures.catalogue import load
+    from midcall.captures.truth.catalogue import load
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     words = ["run", str(paper_spec), "--runs", str(tmp_path / "runs"), "-j", "1"]
@@ -204,7 +206,7 @@ def test_an_interrupted_run_keeps_its_finished_cells_and_leaves_no_folder(
             raise KeyboardInterrupt
         return whole(*words, **named)
 
-    virtual = sys.modules["testbed.virtual"]
+    virtual = sys.modules["midcall.testbed.replay.simulator"]
     monkeypatch.setattr(virtual, "simulate", stop)
     with pytest.raises(KeyboardInterrupt):
         made(paper_spec, tmp_path)
@@ -220,13 +222,13 @@ def test_the_command_says_what_an_interruption_keeps(
     def stop(*words: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("experiments.runner.run", stop)
+    monkeypatch.setattr("midcall.experiments.run.runner.run", stop)
     told = CliRunner().invoke(app, ["run", str(paper_spec)])
     assert told.exit_code == 130
     assert told.stderr == (
         "interrupted; what is finished is kept, the same command goes on from there\n"
     )
-    monkeypatch.setattr("experiments.bench.soak.soak", stop)
+    monkeypatch.setattr("midcall.experiments.proofs.soak.soak", stop)
     told = CliRunner().invoke(app, ["bench", "soak"])
     assert (told.exit_code, told.stderr) == (130, "interrupted\n")  # it would begin anew
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from experiments import runs
-from experiments.cli import app
-from experiments.errors import ExperimentError
+from midcall.errors import ExperimentError
+from midcall.experiments.cli.app import app
+from midcall.experiments.results import runs
 
 NAMES = (
     "20260101T120000Z-smoke-aaaaaaaa",

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom  # type: ignore[import-untyped]
 
-from experiments import significance as sig
+from midcall.experiments.measure import significance as sig
 
 
 @pytest.mark.parametrize(("n", "p"), [(5, 0.0079), (4, 0.029), (3, 0.10)])

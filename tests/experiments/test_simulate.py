@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from captures.catalogue import load
-from captures.labels import Label
-from captures.pcap import Packets, read
-from experiments import simulate, spec
-from experiments.corpus import Item
-from experiments.grid import cells, load_operators
-from testbed.middlebox import DELIVERED, DROPPED, FORGED
-from testbed.policy_files import load as load_operator
-from testbed.virtual import FATE
+from midcall.captures.packets.pcap import Packets, read
+from midcall.captures.truth.catalogue import load
+from midcall.captures.truth.labels import Label
+from midcall.experiments.run import cell as simulate
+from midcall.experiments.spec import spec
+from midcall.experiments.spec.corpus import Item
+from midcall.experiments.spec.grid import cells, load_operators
+from midcall.testbed.middlebox.decide import DELIVERED, DROPPED, FORGED
+from midcall.testbed.policy.loader import load as load_operator
+from midcall.testbed.replay.simulator import FATE
 
 SAMPLES = Path(__file__).resolve().parents[2] / "captures" / "samples"
 

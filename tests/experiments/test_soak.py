@@ -14,11 +14,10 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from experiments.bench import soak
-from experiments.errors import ExperimentError
-from testbed.errors import TestbedError
-from testbed.live.box import Box
-from testbed.live.load import Trial
+from midcall.errors import ExperimentError, TestbedError
+from midcall.experiments.proofs import soak
+from midcall.testbed.live.box.process import Box
+from midcall.testbed.live.devices.load_generator import Trial
 
 Row = dict[str, Any]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments import spec
-from experiments.errors import ExperimentError
+from midcall.errors import ExperimentError
+from midcall.experiments.spec import spec
 
 GOOD = """
 schema = 1

@@ -8,7 +8,7 @@ import hashlib
 import pytest
 from scipy.stats import binom  # type: ignore[import-untyped]
 
-from experiments import statistics as st
+from midcall.experiments.measure import intervals as st
 
 
 @pytest.mark.parametrize(

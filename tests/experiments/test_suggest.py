@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from captures import calls, labels
-from experiments.cli import app
+from midcall.captures.truth import calls, labels
+from midcall.experiments.cli.app import app
 
 SAMPLE = Path(__file__).parents[2] / "captures" / "samples" / "sample-viber-audio.pcap"
 

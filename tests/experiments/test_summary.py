@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from experiments import summary
+from midcall.experiments.measure import summary
 
 PLACE = {"operator": "inwi", "hypothesis": "stun", "access": "4g", "date": "2016-01-20"}
 

@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
-from captures.calls import Call
-from captures.catalogue import load
-from experiments import findings, report, results, timelines
-from experiments.corpus import Corpus, Item
-from experiments.grid import Cell
-from experiments.sections import timelines as section
+from midcall.captures.truth.calls import Call
+from midcall.captures.truth.catalogue import load
+from midcall.experiments.measure import timelines
+from midcall.experiments.report import html
+from midcall.experiments.report.sections import timelines as section
+from midcall.experiments.results import reader, schema
+from midcall.experiments.spec.corpus import Corpus, Item
+from midcall.experiments.spec.grid import Cell
 from tests.experiments.fake_run import fake_run, fake_timelines
 
 
@@ -47,7 +49,7 @@ def test_a_play_is_told_once_with_all_its_places() -> None:
     }
     grid = [cell("inwi", "2016-01-20"), cell("meditel", "2016-01-20"), cell("inwi", "2016-11-15")]
     rows = timelines.rows(grid, held, ["whatsapp"], outcomes)
-    results.table("timelines", rows)
+    schema.table("timelines", rows)
     assert [row["direction"] for row in rows] == ["up", "down"]
     assert rows[0]["places"] == "inwi/4g/2016-01-20 meditel/4g/2016-01-20"
     assert (rows[0]["sent"], rows[0]["sent_slots"], rows[0]["grade"]) == (3, "1 2 0", "B?")
@@ -71,7 +73,7 @@ def test_one_call_is_drawn_for_each_app_and_ending_the_real_one_first(tmp_path: 
     rows = fake_timelines()
     made = [{**row, "capture": "made", "synthetic": True, "grade": "A"} for row in rows[:2]]
     fake_run(tmp_path / "run", timelines=[*made, *rows])
-    told = section.timelines(findings.read(tmp_path / "run"))
+    told = section.timelines(reader.read(tmp_path / "run"))
     assert (told["calls"], told["kinds"], len(told["shown"])) == (4, 3, 3)
     assert [call["app"] for call in told["shown"]] == ["whatsapp", "viber", "facetime"]
     assert told["shown"][0]["capture"] == "fake-wa-2015-a"
@@ -79,7 +81,7 @@ def test_one_call_is_drawn_for_each_app_and_ending_the_real_one_first(tmp_path: 
 
 def test_a_strip_says_what_it_shows(tmp_path: Path) -> None:
     fake_run(tmp_path / "run")
-    report.render(tmp_path / "run")
+    html.render(tmp_path / "run")
     page = (tmp_path / "run" / "report.html").read_text()
     assert "300 of 300 packets sent, 80 arrived; the rule first spoke at 4.0 s" in page
     assert "MOS 1.2 (1.0 to 2.1), 4.4 without the rule" in page

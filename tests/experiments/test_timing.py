@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from captures.pcap import read
-from experiments import timing
+from midcall.captures.packets.pcap import read
+from midcall.experiments.measure import timing
 
 SAMPLES = Path(__file__).resolve().parents[2] / "captures" / "samples"
 NAMES = ("sample-dns.pcap", "sample-messenger-audio.pcapng", "sample-tunnels.pcapng")

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from experiments import results, trials
-from experiments.cli import app
-from experiments.errors import ExperimentError
+from midcall.errors import ExperimentError
+from midcall.experiments.cli.app import app
+from midcall.experiments.measure import compare_live
+from midcall.experiments.results import schema
 from tests.experiments.fake_run import CALLS, HYPOTHESES, call_row
 
 
@@ -23,7 +24,7 @@ def run(runs: Path, name: str, blocked: bool, lost: float, backend: str = "live"
     moved = call_row(CALLS[4], *places, "CUT" if blocked else "OK") | {"media_lost": lost}
     folder = runs / name
     folder.mkdir()
-    results.write_table(folder, "calls", [still, moved])
+    schema.write_table(folder, "calls", [still, moved])
     (folder / "spec.toml").write_text("")
     (folder / "summary.json").write_text(json.dumps({"schema": 1, "spec": {"backend": backend}}))
     return folder
@@ -37,57 +38,57 @@ def side(runs: Path, name: str, blocked: list[bool], lost: list[float]) -> list[
 def test_five_runs_against_five_tell_a_block_from_none(tmp_path: Path) -> None:
     a = side(tmp_path, "a", [False] * 5, [0.0] * 5)
     b = side(tmp_path, "b", [True] * 5, [0.0] * 5)
-    (one,) = trials.compare(a, b).tests
+    (one,) = compare_live.compare(a, b).tests
     assert (one.what, one.place[0], one.a, one.b) == ("blocked", "fake-viber-2016", 0.0, 1.0)
     assert one.p == pytest.approx(2 / 252)
-    assert one.verdict == trials.DIFFERENT
+    assert one.verdict == compare_live.DIFFERENT
     assert one.b_interval == pytest.approx((0.4782, 1.0), abs=1e-3)
 
 
 def test_three_against_three_is_inconclusive(tmp_path: Path) -> None:
     a = side(tmp_path, "a", [False] * 3, [0.0] * 3)
     b = side(tmp_path, "b", [True] * 3, [0.0] * 3)
-    (one,) = trials.compare(a, b).tests
-    assert (one.p, one.verdict) == (pytest.approx(0.1), trials.INCONCLUSIVE)
+    (one,) = compare_live.compare(a, b).tests
+    assert (one.p, one.verdict) == (pytest.approx(0.1), compare_live.INCONCLUSIVE)
 
 
 def test_media_lost_is_tested_by_runs_and_corrected_with_the_blocks(tmp_path: Path) -> None:
     rising = [0.1 + n / 1000 for n in range(9)]
     a = side(tmp_path, "a", [False] * 9, [n / 1000 for n in range(9)])
     b = side(tmp_path, "b", [True] * 9, rising)
-    block, loss = trials.compare(a, b).tests
+    block, loss = compare_live.compare(a, b).tests
     assert (block.what, loss.what) == ("blocked", "media lost")
     assert loss.shift == pytest.approx(0.1)
     assert loss.p == pytest.approx(2 / 512)
     assert loss.p_corrected >= loss.p
-    assert (block.verdict, loss.verdict) == (trials.DIFFERENT, trials.DIFFERENT)
+    assert (block.verdict, loss.verdict) == (compare_live.DIFFERENT, compare_live.DIFFERENT)
 
 
 def test_a_loss_that_drifts_alike_on_both_sides_hides_no_difference(tmp_path: Path) -> None:
     drift = [n / 100 for n in range(9)]
     a = side(tmp_path, "a", [False] * 9, drift)
     b = side(tmp_path, "b", [False] * 9, [lost + 0.005 for lost in drift])
-    (loss,) = trials.compare(a, b).tests
+    (loss,) = compare_live.compare(a, b).tests
     assert loss.shift == pytest.approx(0.005)
     assert loss.shift_interval == pytest.approx((0.005, 0.005))
-    assert loss.verdict == trials.DIFFERENT
+    assert loss.verdict == compare_live.DIFFERENT
 
 
 def test_a_call_that_never_differs_is_not_tested(tmp_path: Path) -> None:
     a = side(tmp_path, "a", [True] * 2, [0.5] * 2)
     b = side(tmp_path, "b", [True] * 2, [0.5] * 2)
-    found = trials.compare(a, b)
+    found = compare_live.compare(a, b)
     assert found.tests == []
-    assert trials.lines(found)[-1] == "no call came out differently in any of these runs"
+    assert compare_live.lines(found)[-1] == "no call came out differently in any of these runs"
 
 
 def test_sides_that_cannot_be_tested_are_errors(tmp_path: Path) -> None:
     a = side(tmp_path, "a", [True] * 2, [0.5] * 2)
     with pytest.raises(ExperimentError, match="2 runs against 1: tests need as many"):
-        trials.compare(a, a[:1])
+        compare_live.compare(a, a[:1])
     virtual = run(tmp_path, "v", False, 0.0, backend="virtual")
     with pytest.raises(ExperimentError, match="v: backend: got virtual, expected live"):
-        trials.compare(a, [a[0], virtual])
+        compare_live.compare(a, [a[0], virtual])
 
 
 def test_the_command_takes_several_runs_with_commas(tmp_path: Path) -> None:

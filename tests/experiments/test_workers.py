@@ -8,7 +8,7 @@ import os
 
 import pytest
 
-from experiments import workers
+from midcall.experiments.jobs import workers
 
 
 def task(number: int) -> int:

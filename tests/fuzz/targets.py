@@ -14,8 +14,8 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from classifier.decode import LINKS
-from experiments.fuzz.files import read_twice
+from midcall.classifier.path.decode import LINKS
+from midcall.experiments.proofs.fuzz.files import read_twice
 from tests.classifier.payloads import HAND_MADE
 from tests.classifier.test_truncation import READERS, frame, frames, places, walk
 from tests.classifier.wire import EPOCH, MS

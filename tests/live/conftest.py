@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from testbed.language import Rule
-from testbed.live.network import Network
-from testbed.live.rings import inside
-from testbed.policy import Policy
+from midcall.testbed.live.box.rings import inside
+from midcall.testbed.live.network.network import Network
+from midcall.testbed.policy.language import Rule
+from midcall.testbed.policy.operator import Policy
 
 CALLER, RELAY = (198, 18, 0, 1), (198, 19, 0, 1)
 

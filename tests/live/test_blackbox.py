@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from testbed.errors import TestbedError
-from testbed.live import blackbox
-from testbed.live.blackbox import Blackbox, missing
-from testbed.live.network import Network
-from testbed.live.rings import inside
+from midcall.errors import TestbedError
+from midcall.testbed.live.box.rings import inside
+from midcall.testbed.live.devices import blackbox
+from midcall.testbed.live.devices.blackbox import Blackbox, missing
+from midcall.testbed.live.network.network import Network
 
 #: An inline program of twelve lines, as somebody might write one: it forwards all but a word.
 INLINE = """

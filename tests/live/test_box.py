@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from testbed.errors import TestbedError
-from testbed.live import network as networks
-from testbed.live.box import Box
-from testbed.live.network import Network
-from testbed.middlebox import DELIVERED, DROPPED
+from midcall.errors import TestbedError
+from midcall.testbed.live.box.process import Box
+from midcall.testbed.live.network import network as networks
+from midcall.testbed.live.network.network import Network
+from midcall.testbed.middlebox.decide import DELIVERED, DROPPED
 
 pytestmark = pytest.mark.live
 RUN = 0x77

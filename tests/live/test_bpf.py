@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-from testbed.errors import TestbedError
-from testbed.live import bpf
-from testbed.live.bpf import R0, R1, R2, XDP_DROP, XDP_PASS, Program
+from midcall.errors import TestbedError
+from midcall.testbed.live.offload import bpf
+from midcall.testbed.live.offload.bpf import R0, R1, R2, XDP_DROP, XDP_PASS, Program
 
 
 def first_octet() -> Program:

@@ -14,19 +14,19 @@ from typing import Any
 
 import pytest
 
-from testbed.callers import caller as callers
-from testbed.callers.account import CONTROL, MEDIA, RELAY, SIGNALLING, Account
-from testbed.callers.caller import caller, made
-from testbed.callers.chromium import Chromium
-from testbed.callers.plan import Plan
-from testbed.callers.sockets import descendants, held
-from testbed.live import network as networks
-from testbed.live.box import Box
-from testbed.live.line import CALLEE, CALLER, REGISTRAR, Line
-from testbed.live.line import RELAY as RELAY_ADDRESS
-from testbed.live.network import Network
-from testbed.live.network import start_time as started
-from testbed.live.rings import inside
+from midcall.testbed.live.box.process import Box
+from midcall.testbed.live.box.rings import inside
+from midcall.testbed.live.network import network as networks
+from midcall.testbed.live.network.network import Network
+from midcall.testbed.live.network.network import start_time as started
+from midcall.testbed.live.network.subscriber_line import CALLEE, CALLER, REGISTRAR, Line
+from midcall.testbed.live.network.subscriber_line import RELAY as RELAY_ADDRESS
+from midcall.testbed.programs.calls import caller as callers
+from midcall.testbed.programs.calls.caller import caller, made
+from midcall.testbed.programs.calls.chromium import Chromium
+from midcall.testbed.programs.calls.plan import Plan
+from midcall.testbed.programs.calls.report import CONTROL, MEDIA, RELAY, SIGNALLING, Account
+from midcall.testbed.programs.calls.sockets import descendants, held
 
 pytestmark = pytest.mark.live
 
@@ -179,11 +179,11 @@ def test_one_process_makes_many_webrtc_calls(line: Line, media: str, calls: int)
 
 LAB = """
 import sys, time
-from testbed.callers.caller import caller
-from testbed.callers.plan import Plan
-from testbed.live.box import Box
-from testbed.live.line import Line
-from testbed.live.network import Network
+from midcall.testbed.programs.calls.caller import caller
+from midcall.testbed.programs.calls.plan import Plan
+from midcall.testbed.live.box.process import Box
+from midcall.testbed.live.network.subscriber_line import Line
+from midcall.testbed.live.network.network import Network
 name = sys.argv[1]
 with Network() as n, Box(n, None, 1), Line(n) as line, caller(name, line) as one:
     one.prepare(Plan(name, path="direct"))

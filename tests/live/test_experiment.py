@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments import results, runner
-from experiments.options import Options
+from midcall.experiments.results import schema
+from midcall.experiments.run import runner
+from midcall.experiments.spec.options import Options
 
 pytestmark = pytest.mark.live
 
@@ -25,5 +26,5 @@ def test_a_live_run_says_of_each_call_what_virtual_time_says(tmp_path: Path) -> 
     assert live["parity"]["cells"] == 2
     assert live["parity"]["calls_agree"] >= 0.9 * live["parity"]["calls"]
     assert live["fates"]["proven"] >= 0.99 * live["fates"]["packets"]
-    rows = results.read_table(done.folder, "calls")
+    rows = schema.read_table(done.folder, "calls")
     assert {row["date"] for row in rows if row["blocked"]} == {"2016-01-20"}

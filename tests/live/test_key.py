@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from captures import pcap
-from captures.octets import Octets
-from classifier.decode import DECODED, FRAGMENTS, decode
-from classifier.signs import (
+from midcall.captures.jit.reads import Octets
+from midcall.captures.packets import pcap
+from midcall.classifier.path.decode import DECODED, FRAGMENTS, decode
+from midcall.classifier.state.packet_fields import (
     SIGN_IP_SIZE,
     SIGN_PROTO,
     SIGN_SOURCE_AT,
@@ -24,9 +24,9 @@ from classifier.signs import (
     SIGN_VERSION,
     SIGNS,
 )
-from testbed.live import bpf
-from testbed.live.key import read_key
-from testbed.live.xdp import COUNT, ENTRY, KEY, KEY_SIZE, TO_DROP, Shared, shortcut
+from midcall.testbed.live.offload import bpf
+from midcall.testbed.live.offload.flow_key import read_key
+from midcall.testbed.live.offload.xdp import COUNT, ENTRY, KEY, KEY_SIZE, TO_DROP, Shared, shortcut
 from tests.live import frames
 
 SAMPLES = Path(__file__).resolve().parents[2] / "captures" / "samples"

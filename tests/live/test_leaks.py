@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.bench import leaks
-from experiments.errors import ExperimentError
-from testbed.live import blackbox
-from testbed.live import network as networks
-from testbed.live.load import Trial
+from midcall.errors import ExperimentError
+from midcall.experiments.proofs import leaks
+from midcall.testbed.live.devices import blackbox
+from midcall.testbed.live.devices.load_generator import Trial
+from midcall.testbed.live.network import network as networks
 
 
 @pytest.mark.live

@@ -9,13 +9,13 @@ import time
 
 import pytest
 
-from testbed.callers.program import Program
-from testbed.errors import TestbedError
-from testbed.live import network as networks
-from testbed.live.box import Box
-from testbed.live.line import CALLEE, RELAY, Line, ip
-from testbed.live.network import Network
-from testbed.live.rings import inside
+from midcall.errors import TestbedError
+from midcall.testbed.live.box.process import Box
+from midcall.testbed.live.box.rings import inside
+from midcall.testbed.live.network import network as networks
+from midcall.testbed.live.network.network import Network
+from midcall.testbed.live.network.subscriber_line import CALLEE, RELAY, Line, ip
+from midcall.testbed.programs.process import Program
 
 pytestmark = pytest.mark.live
 

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from experiments import results, runner
-from experiments.livecalls import arm
-from experiments.options import Options
-from testbed.callers.sockets import descendants
+from midcall.experiments.livecalls import arm
+from midcall.experiments.results import schema
+from midcall.experiments.run import runner
+from midcall.experiments.spec.options import Options
+from midcall.testbed.programs.calls.sockets import descendants
 
 pytestmark = pytest.mark.live
 
@@ -30,7 +31,7 @@ def test_a_browser_escapes_by_a_relay_and_nothing_is_left_running(tmp_path: Path
     told = done.summary["programs"]
     rows = {
         row["plan"]: row
-        for row in results.read_table(done.folder, "program_calls")
+        for row in schema.read_table(done.folder, "program_calls")
         if row["hypothesis"] == "stun"
     }
     assert rows["chromium-audio-any"]["verdict"] == "FALLBACK"

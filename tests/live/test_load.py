@@ -8,11 +8,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from testbed.errors import TestbedError
-from testbed.live.box import Box
-from testbed.live.forwarding import forward, mac
-from testbed.live.load import CALLS, FIXED, FRESH, FRESH_ROUNDS, IMIX, Generator, traffic
-from testbed.live.network import Network
+from midcall.errors import TestbedError
+from midcall.testbed.live.box.process import Box
+from midcall.testbed.live.devices.forwarding import forward, mac
+from midcall.testbed.live.devices.load_generator import (
+    CALLS,
+    FIXED,
+    FRESH,
+    FRESH_ROUNDS,
+    IMIX,
+    Generator,
+    traffic,
+)
+from midcall.testbed.live.network.network import Network
 
 pytestmark = pytest.mark.live
 

@@ -13,17 +13,17 @@ from typing import Any
 
 import pytest
 
-from testbed.errors import TestbedError
-from testbed.live import network as networks
-from testbed.live import offloads
-from testbed.live.network import Network
-from testbed.live.rings import inside
+from midcall.errors import TestbedError
+from midcall.testbed.live.box.rings import inside
+from midcall.testbed.live.network import network as networks
+from midcall.testbed.live.network import nic_offloads
+from midcall.testbed.live.network.network import Network
 
 pytestmark = pytest.mark.live
 
 LAB = """
 import sys, time
-from testbed.live.network import Network
+from midcall.testbed.live.network.network import Network
 with Network(run=sys.argv[1]) as network:
     print(network.caller_pid, network.box_pid, network.server_pid, flush=True)
     time.sleep(60)
@@ -63,7 +63,7 @@ def gone(pids: list[int]) -> bool:
 
 def test_a_network_has_no_address_no_route_and_no_offload(network: Network) -> None:
     for pid, name in network.ends():
-        on = [word for word, state in offloads.states(pid, name).items() if state]
+        on = [word for word, state in nic_offloads.states(pid, name).items() if state]
         assert set(on) <= {"sg"}
         with inside(pid):
             shown = subprocess.run(["ip", "-o", "addr"], capture_output=True, text=True, check=True)
@@ -76,17 +76,17 @@ def test_a_network_has_no_address_no_route_and_no_offload(network: Network) -> N
 
 def test_the_probe_finds_a_checksum_that_offload_left_unwritten(network: Network) -> None:
     c0, b0 = network.ends()[:2]
-    offloads.assert_whole(*c0, *b0)
+    nic_offloads.assert_whole(*c0, *b0)
     with inside(c0[0]):
         import socket
 
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            offloads.ethtool(probe, c0[1], offloads.SET["tx"], 1)
+            nic_offloads.ethtool(probe, c0[1], nic_offloads.SET["tx"], 1)
     try:
         with pytest.raises(TestbedError, match="checksum unwritten"):
-            offloads.assert_whole(*c0, *b0)
+            nic_offloads.assert_whole(*c0, *b0)
     finally:
-        offloads.switch_off(*c0)
+        nic_offloads.switch_off(*c0)
 
 
 def test_two_networks_at_once_do_not_see_each_other(network: Network, make: Any) -> None:

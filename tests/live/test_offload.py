@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from classifier.engine import Engine, step
-from classifier.flow import SETTLED
-from testbed.errors import TestbedError
-from testbed.live import bpf, offload
-from testbed.live.box import Box
-from testbed.live.network import Network
-from testbed.live.offload import Offload
-from testbed.live.rings import FRAME, PORT_FRAMES, PORT_SLOTS, RX_USER, Port, inside
-from testbed.live.xdp import TRACE, shortcut
-from testbed.middlebox import CLOSED, DELIVERED, DROPPED
-from testbed.rules import RULE
+from midcall.classifier.engine import Engine, step
+from midcall.classifier.state.flow_table import SETTLED
+from midcall.errors import TestbedError
+from midcall.testbed.live.box.process import Box
+from midcall.testbed.live.box.rings import FRAME, PORT_FRAMES, PORT_SLOTS, RX_USER, Port, inside
+from midcall.testbed.live.network.network import Network
+from midcall.testbed.live.offload import bpf, handover
+from midcall.testbed.live.offload.handover import Offload
+from midcall.testbed.live.offload.xdp import TRACE, shortcut
+from midcall.testbed.middlebox.decide import CLOSED, DELIVERED, DROPPED
+from midcall.testbed.middlebox.rule_table import RULE
 from tests.live import frames
 
 pytestmark = pytest.mark.live
@@ -204,11 +204,11 @@ class Lone:
     def offer(self) -> None:
         desk, flows = self.offload.desk, self.engine.tables.flows
         place = (self.octets, 0, len(self.frame), self.clock)
-        offload.offer(desk, self.rules, flows, self.number, 1, 0, *place)
+        handover.offer(desk, self.rules, flows, self.number, 1, 0, *place)
 
     def settle(self, later: int = 0) -> None:
         """Enter what waits, `later` ns after it was offered."""
-        offload.settle_queue(self.offload.desk, self.clock + later, self.port, empty_port())
+        handover.settle_queue(self.offload.desk, self.clock + later, self.port, empty_port())
 
     def receive(self, frame: bytes) -> None:
         """Put a frame into the ring, as the kernel would."""
@@ -217,7 +217,7 @@ class Lone:
 
     def fold(self) -> None:
         flows = self.engine.tables.flows
-        offload.fold(self.offload.desk, time.time_ns(), 64, flows, self.met)
+        handover.fold(self.offload.desk, time.time_ns(), 64, flows, self.met)
 
     def answer(self) -> int:
         return bpf.try_out(self.program, self.frame)
@@ -237,7 +237,7 @@ def test_a_redirect_waits_while_a_frame_of_the_flow_is_in_the_ring() -> None:
     lone.offer()
     lone.settle()
     assert lone.answer() == bpf.XDP_PASS
-    lone.settle(offload.PATIENCE_NS + 1)
+    lone.settle(handover.PATIENCE_NS + 1)
     assert lone.answer() == bpf.XDP_PASS
     lone.receive(frames.ethernet(inner(PASSED)))
     lone.settle()
@@ -250,7 +250,7 @@ def test_a_redirect_does_not_wait_for_ever() -> None:
     lone = Lone(CLOSED)
     lone.receive(lone.frame)
     lone.offer()
-    lone.settle(offload.FORCE_NS + 1)
+    lone.settle(handover.FORCE_NS + 1)
     assert lone.answer() == bpf.XDP_REDIRECT
     assert lone.offload.counters["offload_forced"] == 1
     lone.offload.close()

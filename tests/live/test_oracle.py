@@ -10,18 +10,18 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from experiments.cli import app
-from experiments.localiser.asking import Asker
-from experiments.localiser.conditions import Fixed
-from experiments.localiser.search import localise
-from testbed.errors import TestbedError
-from testbed.language import Rule
-from testbed.live import oracle as live
-from testbed.live.blackbox import missing
-from testbed.live.oracle import LiveOracle, far_image, fitted, on_lab
-from testbed.policy import Policy
-from testbed.probe import Ends, Probe, Sent, in_order, ip_size, probe_of
-from testbed.scenes import scene
+from midcall.errors import TestbedError
+from midcall.experiments.cli.app import app
+from midcall.experiments.localise.oracle_session import Asker
+from midcall.experiments.localise.payload_conditions import Fixed
+from midcall.experiments.localise.search import localise
+from midcall.testbed.conformance.transcript import scene
+from midcall.testbed.live.devices import oracle as live
+from midcall.testbed.live.devices.blackbox import missing
+from midcall.testbed.live.devices.oracle import LiveOracle, far_image, fitted, on_lab
+from midcall.testbed.policy.language import Rule
+from midcall.testbed.policy.operator import Policy
+from midcall.testbed.probing.probe import Ends, Probe, Sent, in_order, ip_size, probe_of
 
 ENDS = Ends(17, bytes([192, 168, 1, 10]), 40000, bytes([198, 19, 100, 9]), 3478)
 #: A short call, with STUN among what is no STUN.
@@ -158,7 +158,7 @@ def test_without_root_the_command_says_what_a_live_box_needs() -> None:
 
 
 def test_rules_that_are_not_there_are_told(tmp_path: Path) -> None:
-    from testbed.live.blackbox import rules_of
+    from midcall.testbed.live.devices.blackbox import rules_of
 
     with pytest.raises(TestbedError, match="Suricata's rules cannot be read"):
         rules_of(tmp_path / "no.rules")

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from captures.pcap import read
-from experiments.bench import leaks
-from testbed.callers.sockets import descendants
-from testbed.live.line import Line
-from testbed.recording import dissected, recorder
-from testbed.recording.home import at, keep, rows
-from testbed.recording.scenes import Scene
+from midcall.captures.packets.pcap import read
+from midcall.experiments.proofs import leaks
+from midcall.testbed.live.network.subscriber_line import Line
+from midcall.testbed.programs.calls.sockets import descendants
+from midcall.testbed.programs.recording import dissected, recorder
+from midcall.testbed.programs.recording.scenes import Scene
+from midcall.testbed.programs.recording.store import at, keep, rows
 
 pytestmark = pytest.mark.live
 
@@ -86,7 +86,7 @@ def test_a_recording_that_is_killed_leaves_nothing(scene: Scene, program: str) -
     if lacks := recorder.missing(scene):
         pytest.skip("; ".join(lacks))
     kind = ("--caller", scene.caller) if scene.caller else ("--bystander", scene.bystander)
-    command = [sys.executable, "-m", "experiments.cli", "captures", "record", *kind, "--access",
+    command = [sys.executable, "-m", "midcall", "captures", "record", *kind, "--access",
                scene.access, "--seconds", "60"]  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="midcall-") as name:  # sockets' names must be short
         home = Path(name)

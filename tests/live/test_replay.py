@@ -16,21 +16,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from captures.calls import calls
-from captures.pcap import read
-from testbed.call import judge
-from testbed.errors import TestbedError
-from testbed.excerpt import excerpt
-from testbed.forge import RESET
-from testbed.language import Rule
-from testbed.live import network as networks
-from testbed.live import replay as replays
-from testbed.live.network import Network
-from testbed.live.replay import Capture, Replay, simulate
-from testbed.live.rings import inside
-from testbed.middlebox import DROPPED, FORGED
-from testbed.policy import EMPTY, Policy
-from testbed.rules import DOWN, UP
+from midcall.captures.packets.pcap import read
+from midcall.captures.truth.calls import calls
+from midcall.errors import TestbedError
+from midcall.testbed.assess.call_verdict import judge
+from midcall.testbed.live.box.rings import inside
+from midcall.testbed.live.network import network as networks
+from midcall.testbed.live.network.network import Network
+from midcall.testbed.live.replay import run as replays
+from midcall.testbed.live.replay.run import Capture, Replay, simulate
+from midcall.testbed.middlebox.decide import DROPPED, FORGED
+from midcall.testbed.middlebox.inject import RESET
+from midcall.testbed.middlebox.rule_table import DOWN, UP
+from midcall.testbed.policy.language import Rule
+from midcall.testbed.policy.operator import EMPTY, Policy
+from midcall.testbed.replay.excerpt import excerpt
 
 pytestmark = pytest.mark.live
 
@@ -252,8 +252,8 @@ def test_what_cannot_be_played_is_told_before_anything_starts(network: Network) 
 LAB = """
 import sys
 from pathlib import Path
-from captures.pcap import read
-from testbed.live import replay
+from midcall.captures.packets.pcap import read
+from midcall.testbed.live import replay
 inner = replay.to_the_end
 def told(play, box, caller, server):
     print(box.process.pid, box.worker, flush=True)

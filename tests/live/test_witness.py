@@ -11,25 +11,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from captures.calls import calls
-from captures.octets import Octets
-from captures.pcap import read
-from testbed.call import judge
-from testbed.errors import TestbedError
-from testbed.excerpt import excerpt
-from testbed.language import Rule
-from testbed.live import blackbox
-from testbed.live.joint import write_checksums
-from testbed.live.network import Network
-from testbed.live.replay import Capture, Replay, simulate
-from testbed.live.strays import of_one_flow, same_packet
-from testbed.live.witness import lasting
-from testbed.middlebox import DELIVERED, DROPPED
-from testbed.places import CALLER
-from testbed.policy import Policy
+from midcall.captures.jit.reads import Octets
+from midcall.captures.packets.pcap import read
+from midcall.captures.truth.calls import calls
+from midcall.errors import TestbedError
+from midcall.testbed.assess.call_verdict import judge
+from midcall.testbed.live.devices import blackbox
+from midcall.testbed.live.network.network import Network
+from midcall.testbed.live.network.untagged import of_one_flow, same_packet
+from midcall.testbed.live.replay.blackbox_proof import lasting
+from midcall.testbed.live.replay.merge import write_checksums
+from midcall.testbed.live.replay.run import Capture, Replay, simulate
+from midcall.testbed.middlebox.decide import DELIVERED, DROPPED
+from midcall.testbed.policy.language import Rule
+from midcall.testbed.policy.operator import Policy
+from midcall.testbed.replay.excerpt import excerpt
+from midcall.testbed.replay.sides import CALLER
 
 SAMPLES = Path(__file__).resolve().parents[2] / "captures" / "samples"
-DROP_RTP = f"command: {sys.executable} -m testbed.live.drop_rtp"
+DROP_RTP = f"command: {sys.executable} -m midcall.testbed.live.devices.drop_rtp"
 
 #: What an inline program does with each frame that it has read: `frame`, `back` (the port it came
 #: in by) and `on` (the other one).

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.provenance import ROOT
+from midcall.locations import ROOT
 from tests.proofs.ledger import settle
 
 GOAL_SECONDS, GOAL_BYTES = 60.0, 2_000_000_000
@@ -75,7 +75,15 @@ def phases(log: str) -> dict[str, float]:
 def measured(spec: str, words: Sequence[str]) -> dict[str, Any]:
     """Run a spec anew; returns seconds, phases and memory."""
     with tempfile.TemporaryDirectory(prefix="midcall-") as place:
-        command = [sys.executable, "-m", "experiments.cli", "run", spec, "--force", *words]
+        command = [
+            sys.executable,
+            "-m",
+            "midcall.experiments.cli.app",
+            "run",
+            spec,
+            "--force",
+            *words,
+        ]
         began = time.monotonic()
         process = subprocess.Popen([*command, "--runs", place], cwd=ROOT, stdout=subprocess.DEVNULL)
         watch = Watch(process)

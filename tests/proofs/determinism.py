@@ -20,8 +20,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.provenance import ROOT
-from experiments.summary import TIMED
+from midcall.experiments.measure.summary import TIMED
+from midcall.locations import ROOT
 from tests.proofs.ledger import settle
 
 #: Tables of times, and columns of cells that say how a cell was come by.
@@ -32,7 +32,7 @@ SHOWN = 20
 
 def made(spec: str, runs: Path, *words: str, **environment: str) -> Path:
     """Run a spec anew and return its folder; ends the proof where the run fails."""
-    command = [sys.executable, "-m", "experiments.cli", "run", spec, "--force", *words]
+    command = [sys.executable, "-m", "midcall.experiments.cli.app", "run", spec, "--force", *words]
     done = subprocess.run(
         [*command, "--runs", str(runs)],
         env={**os.environ, **environment},

@@ -22,10 +22,11 @@ from typing import Any
 
 import numpy as np
 
-from captures.octets import Octets, u16, u32
-from captures.pcap import read
-from classifier.engine import Engine, step
-from classifier.signs import (
+from midcall.captures.jit.reads import Octets, u16, u32
+from midcall.captures.packets.pcap import read
+from midcall.classifier.engine import Engine, step
+from midcall.classifier.explain.dissect import Packet, Piece, attributes, walk
+from midcall.classifier.state.packet_fields import (
     SIGN_PAYLOAD_AT,
     SIGN_PROTO,
     SIGN_RTP_AT,
@@ -35,7 +36,6 @@ from classifier.signs import (
     SIGN_TARGET_PORT,
     SIGN_VERSION,
 )
-from classifier.walk import Packet, Piece, attributes, walk
 from tests.golden import available
 from tests.proofs.ledger import settle
 

@@ -23,8 +23,8 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from experiments.provenance import ROOT
-from experiments.results import COLUMNS, read_table
+from midcall.experiments.results.schema import COLUMNS, read_table
+from midcall.locations import ROOT
 from tests.proofs.determinism import differences
 from tests.proofs.ledger import settle
 
@@ -75,8 +75,8 @@ def words(process: int) -> str:
 
 def play(folder: Path, jobs: int) -> int:
     """Run the experiment; exit code CELLS_FAILED where a cell failed."""
-    from experiments import runner
-    from experiments.options import Options
+    from midcall.experiments.run import runner
+    from midcall.experiments.spec.options import Options
 
     options = Options(jobs=jobs, runs=folder / "runs", cells=folder / "cells", stream=io.StringIO())
     return CELLS_FAILED if runner.run("smoke", options).failed else 0

@@ -19,13 +19,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from captures.pcap import Packets, packets_of, read
-from classifier.decode import MAX_DEPTH
-from classifier.engine import Engine
-from classifier.flow import FLOW, METER_SPILLED
-from classifier.verdicts import NOT_CALL, UNDECIDED
-from experiments.provenance import ROOT
-from experiments.timing import mix
+from midcall.captures.packets.pcap import Packets, packets_of, read
+from midcall.classifier.engine import Engine
+from midcall.classifier.path.decode import MAX_DEPTH
+from midcall.classifier.state.flow_table import FLOW, METER_SPILLED
+from midcall.classifier.state.verdicts import NOT_CALL, UNDECIDED
+from midcall.experiments.measure.timing import mix
+from midcall.locations import ROOT
 from tests.classifier.wire import EPOCH, ether, ip, noise, tcp_packet, udp_packet
 from tests.proofs.ledger import settle
 

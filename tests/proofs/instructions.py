@@ -25,7 +25,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from experiments.provenance import ROOT, library_versions
+from midcall.experiments.results.provenance import library_versions
+from midcall.locations import ROOT
 from tests.proofs.ledger import settle
 
 BASELINE = Path(__file__).with_suffix(".json")
@@ -46,14 +47,14 @@ def work(read: int, path: int, box: int) -> int:
 
     import numpy as np
 
-    from captures.pcap import batches
-    from captures.pcap import read as read_file
-    from captures.writing import write_pcapng
-    from classifier.engine import Engine
-    from experiments.fuzz.path import walk
-    from experiments.timing import mix
-    from testbed.policy_files import load
-    from testbed.rules import table
+    from midcall.captures.packets.pcap import batches
+    from midcall.captures.packets.pcap import read as read_file
+    from midcall.captures.packets.writer import write_pcapng
+    from midcall.classifier.engine import Engine
+    from midcall.experiments.measure.timing import mix
+    from midcall.experiments.proofs.fuzz.path import walk
+    from midcall.testbed.middlebox.rule_table import table
+    from midcall.testbed.policy.loader import load
 
     packets = mix([read_file(one) for one in samples()])
     count = packets.total

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.provenance import ROOT, git_state, library_versions, machine
-from experiments.results import write_json
+from midcall.experiments.results.provenance import git_state, library_versions, machine
+from midcall.experiments.results.schema import write_json
+from midcall.locations import ROOT
 
 FOLDER = ROOT / "runs" / "reliability"
 

@@ -29,7 +29,7 @@ from pathlib import Path
 from types import CodeType
 from typing import Any, NamedTuple, NoReturn
 
-from experiments.provenance import ROOT
+from midcall.locations import ROOT
 from tests.proofs.ledger import settle
 
 ACCEPTED = Path(__file__).with_suffix(".toml")
@@ -45,16 +45,16 @@ CONFORMANCE = (
 )  # fmt: skip
 #: Module -> the tests that must notice its mutants.
 MODULES: dict[str, tuple[str, ...]] = {
-    "experiments/statistics.py": (
+    "experiments/measure/intervals.py": (
         "tests/experiments/test_statistics.py", "tests/experiments/test_metrics.py",
     ),
-    "experiments/significance.py": ("tests/experiments/test_significance.py",),
-    "experiments/metrics.py": ("tests/experiments/test_metrics.py",),
-    "testbed/words.py": POLICY_TESTS,
-    "testbed/language.py": POLICY_TESTS,
-    "testbed/policy.py": POLICY_TESTS,
-    "testbed/policy_files.py": POLICY_TESTS,
-    "testbed/rules.py": (
+    "experiments/measure/significance.py": ("tests/experiments/test_significance.py",),
+    "experiments/measure/metrics.py": ("tests/experiments/test_metrics.py",),
+    "testbed/policy/syntax.py": POLICY_TESTS,
+    "testbed/policy/language.py": POLICY_TESTS,
+    "testbed/policy/operator.py": POLICY_TESTS,
+    "testbed/policy/loader.py": POLICY_TESTS,
+    "testbed/middlebox/rule_table.py": (
         "tests/testbed/test_rules.py", "tests/testbed/test_middlebox.py", *CONFORMANCE,
     ),
 }  # fmt: skip

@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from experiments.provenance import ROOT
+from midcall.locations import ROOT
 from tests.proofs import differential
 
 CAPTURES = ROOT / "captures"

@@ -19,11 +19,13 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from experiments import runner, shelf, simulate
-from experiments.cli import app
-from experiments.errors import ExperimentError
-from experiments.options import Options
-from experiments.provenance import ROOT
+from midcall.errors import ExperimentError
+from midcall.experiments.cli.app import app
+from midcall.experiments.results import atomic_folder
+from midcall.experiments.run import cell as simulate
+from midcall.experiments.run import runner
+from midcall.experiments.spec.options import Options
+from midcall.locations import ROOT
 from tests.proofs import faults
 
 ROOT_ONLY = pytest.mark.skipif(
@@ -32,7 +34,7 @@ ROOT_ONLY = pytest.mark.skipif(
 
 
 def command(*words: str) -> list[str]:
-    return [sys.executable, "-m", "experiments.cli", *words]
+    return [sys.executable, "-m", "midcall.experiments.cli.app", *words]
 
 
 def sentence(done: subprocess.CompletedProcess[str]) -> str:
@@ -107,8 +109,8 @@ def test_a_folder_that_a_dead_process_filled_is_swept_and_a_live_one_s_is_not(
     for folder in (dead, fresh, own):
         folder.mkdir()
     for folder in (dead, own):
-        os.utime(folder, (time.time() - shelf.STALE - 1,) * 2)
-    shelf.sweep(tmp_path)
+        os.utime(folder, (time.time() - atomic_folder.STALE - 1,) * 2)
+    atomic_folder.sweep(tmp_path)
     assert sorted(tmp_path.iterdir()) == sorted([fresh, own])
 
 
@@ -189,8 +191,9 @@ def test_a_file_that_may_not_be_larger_is_one_sentence(tmp_path: Path) -> None:
     sample = ROOT / "captures" / "samples" / "sample-web.pcap"
     program = (
         "import resource, sys\n"
-        "from experiments.cli import main\n"
-        "import experiments.classify, captures.pcap, classifier.table\n"
+        "from midcall.experiments.cli.app import main\n"
+        "import midcall.experiments.tools.classify, midcall.captures.packets.pcap\n"
+        "import midcall.classifier.export\n"
         "sys.argv[1:] = sys.argv[2:]\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))\n"
         "main()"
@@ -205,8 +208,8 @@ def test_a_file_that_may_not_be_larger_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_errors_that_are_no_disk_s_are_not_explained_away() -> None:
-    assert shelf.told(OSError(errno.ECONNREFUSED, "Connection refused")) is None
-    told = shelf.told(OSError(errno.EACCES, "Permission denied", "runs/x"))
+    assert atomic_folder.told(OSError(errno.ECONNREFUSED, "Connection refused")) is None
+    told = atomic_folder.told(OSError(errno.EACCES, "Permission denied", "runs/x"))
     assert told == (
         "runs/x: cannot be read or written (Permission denied): mend the permissions, "
         "or say another folder or file; what was finished is kept"

@@ -6,9 +6,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from captures.pcap import Packets, packets_of
-from classifier.engine import Engine
-from experiments.provenance import ROOT
+from midcall.captures.packets.pcap import Packets, packets_of
+from midcall.classifier.engine import Engine
+from midcall.locations import ROOT
 from tests.classifier.payloads import whatsapp_allocate
 from tests.classifier.wire import EPOCH, Wire
 from tests.proofs import hostile, vectors

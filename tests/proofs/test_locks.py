@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.provenance import ROOT
+from midcall.locations import ROOT
 
 LOCKS = sorted((ROOT / "locks").glob("*.lock"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from experiments.provenance import ROOT
+from midcall.locations import ROOT
 from tests.proofs import mutants
 
-MODULE = "experiments/significance.py"
+MODULE = "experiments/measure/significance.py"
 TEXT = (ROOT / MODULE).read_text(encoding="utf-8")
 
 
@@ -35,10 +35,10 @@ def test_no_mutant_asks_for_the_order_of_names() -> None:
     pytest.importorskip("cosmic_ray")
     held = [
         (one.operator.rpartition("_")[2], one.line)
-        for one in mutants.mutants_of("experiments/metrics.py")
+        for one in mutants.mutants_of("experiments/measure/metrics.py")
         if "ReplaceComparisonOperator_Eq_" in one.operator
     ]
-    text = (ROOT / "experiments/metrics.py").read_text(encoding="utf-8").splitlines()
+    text = (ROOT / "experiments/measure/metrics.py").read_text(encoding="utf-8").splitlines()
     named = {kind for kind, line in held if '"certain"' in text[line - 1]}
     assert named == {"NotEq"}
     assert {"Lt", "LtE", "Gt", "GtE", "NotEq"} <= {kind for kind, _ in held}

@@ -10,12 +10,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from captures.catalogue import load
-from experiments.provenance import ROOT
+from midcall.captures.truth.catalogue import load
+from midcall.locations import ROOT
 
 #: Where a connection may be opened: fetching; the emulated network; a Dask cluster that was named.
-OPENERS = ("captures/download.py", "testbed/live/", "testbed/callers/", "testbed/bystanders/",
-           "experiments/cluster.py")  # fmt: skip
+OPENERS = ("captures/fetch/download.py", "testbed/live/", "testbed/callers/", "testbed/bystanders/",
+           "experiments/jobs/cluster.py")  # fmt: skip
 NETWORK = ("socket", "urllib.request", "http", "ssl", "ftplib", "smtplib", "asyncio", "requests",
            "distributed", "dask")  # fmt: skip
 
@@ -32,7 +32,7 @@ sys.addaudithook(watch)
 COMMANDS = """
 import contextlib, io, os
 from typer.testing import CliRunner
-from experiments.cli import app
+from midcall.experiments.cli.app import app
 os.chdir(sys.argv[1])
 sample = sys.argv[2]
 codes = {}

@@ -14,10 +14,10 @@ import struct
 from collections.abc import Callable
 from typing import NamedTuple
 
-from captures.craft import tls
-from captures.craft.dice import Dice
-from captures.pcap import Packets, packets_of
-from classifier.verdicts import APPS
+from midcall.captures.packets.pcap import Packets, packets_of
+from midcall.captures.wire import tls
+from midcall.captures.wire.seeded import Dice
+from midcall.classifier.state.verdicts import APPS
 from tests.classifier.wire import EPOCH, FAR, MS, NEAR, classify, ether, ip, told
 
 NAME, DECOY = "e1.whatsapp.net", "www.example.org"

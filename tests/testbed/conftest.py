@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from captures.calls import Call
-from captures.pcap import Packets, packets_of
+from midcall.captures.packets.pcap import Packets, packets_of
+from midcall.captures.truth.calls import Call
 
 CALLER = "192.168.1.10"
 RELAY = "203.0.113.7"
@@ -207,8 +207,8 @@ def make() -> Any:
 @pytest.fixture
 def policy() -> Callable[..., Any]:
     """Return a maker of policies: each argument is a rule as a TOML table would say it."""
-    from testbed.language import Rule
-    from testbed.policy import AddressSet, Policy
+    from midcall.testbed.policy.language import Rule
+    from midcall.testbed.policy.operator import AddressSet, Policy
 
     def made(*rules: dict[str, Any], sets: dict[str, list[str]] | None = None) -> Policy:
         about = {"name": "r", "grade": "C", "source": "a test"}
@@ -228,7 +228,7 @@ def policy() -> Callable[..., Any]:
 @pytest.fixture
 def run() -> Callable[..., Any]:
     """Return a runner: a scene (or packets), calls and a policy -> a simulation."""
-    from testbed.virtual import simulate
+    from midcall.testbed.replay.simulator import simulate
 
     def ran(
         scene: Scene | Packets,

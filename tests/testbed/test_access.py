@@ -12,9 +12,19 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 from scapy.layers.ppp import PPP, PPPoE
 
-from testbed import errors
-from testbed.access import CLAMPED, FITS, FRAGMENTED, TEID_DOWN, TEID_UP, TOO_LARGE, fit, link, wrap
-from testbed.survey import survey
+from midcall import errors
+from midcall.testbed.network.access import (
+    CLAMPED,
+    FITS,
+    FRAGMENTED,
+    TEID_DOWN,
+    TEID_UP,
+    TOO_LARGE,
+    fit,
+    link,
+    wrap,
+)
+from midcall.testbed.replay.packet_index import survey
 
 
 def shown(scene: Any, access: str) -> list[bytes]:

@@ -15,17 +15,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from captures.calls import calls
-from captures.catalogue import load as load_catalogue
-from captures.layers import UDP, layers
-from captures.pcap import packets_of, read
-from testbed.addressing import NOBODY, Addresses, assigned, captured, mapped, on_lab, rewrite
-from testbed.call import judge
-from testbed.errors import TestbedError
-from testbed.payload_addresses import Payloads
-from testbed.policy_files import load
-from testbed.survey import survey
-from testbed.virtual import simulate
+from midcall.captures.packets.headers import UDP, layers
+from midcall.captures.packets.pcap import packets_of, read
+from midcall.captures.truth.calls import calls
+from midcall.captures.truth.catalogue import load as load_catalogue
+from midcall.errors import TestbedError
+from midcall.testbed.assess.call_verdict import judge
+from midcall.testbed.policy.loader import load
+from midcall.testbed.replay.addressing import (
+    NOBODY,
+    Addresses,
+    assigned,
+    captured,
+    mapped,
+    on_lab,
+    rewrite,
+)
+from midcall.testbed.replay.packet_index import survey
+from midcall.testbed.replay.payload_addresses import Payloads
+from midcall.testbed.replay.simulator import simulate
 from tests.conftest import of_each_group
 
 FOURS = st.binary(min_size=4, max_size=4)
@@ -115,8 +123,8 @@ def test_more_addresses_than_the_lab_has_are_refused() -> None:
 def test_a_set_holds_the_images_of_what_it_held_and_nothing_else(
     addresses: set[bytes], nets: list[tuple[bytes, int]]
 ) -> None:
-    from testbed.language import Match, Rule
-    from testbed.policy import AddressSet, Policy
+    from midcall.testbed.policy.language import Match, Rule
+    from midcall.testbed.policy.operator import AddressSet, Policy
 
     words = [str(ip_network((one, min(size, len(one) * 8)), strict=False)) for one, size in nets]
     about = {"name": "own", "addresses": words, "grade": "C", "source": "test"}

@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from captures.pcap import Packets
-from testbed import arms
-from testbed.conformance import policy_of
-from testbed.errors import TestbedError
-from testbed.replay import script
-from testbed.scenarios import CALL, NAMES, SCENARIOS, WEB
-from testbed.scenes import scene
-from testbed.survey import survey
-from testbed.virtual import simulate
+from midcall.captures.packets.pcap import Packets
+from midcall.errors import TestbedError
+from midcall.testbed.conformance.run import policy_of
+from midcall.testbed.conformance.scenarios import CALL, NAMES, SCENARIOS, WEB
+from midcall.testbed.conformance.transcript import scene
+from midcall.testbed.evasion import controls
+from midcall.testbed.replay.packet_index import survey
+from midcall.testbed.replay.script import script
+from midcall.testbed.replay.simulator import simulate
 
 TEXT = CALL + NAMES.replace("0.", "2.") + WEB.replace("0.", "4.")
 
@@ -33,17 +33,17 @@ def fates(dressed: Packets | None, key: str) -> str:
 def worn(name: str, seed: int = 1) -> tuple[Any, Packets]:
     """Return the script of a call and a visit, and its packets as an arm dresses them."""
     made = script(scene(TEXT))
-    return made, arms.dressed(name, made, seed)
+    return made, controls.dressed(name, made, seed)
 
 
-@pytest.mark.parametrize("name", [one.name for one in arms.ARMS])
+@pytest.mark.parametrize("name", [one.name for one in controls.ARMS])
 def test_under_an_arm_and_no_rules_everything_is_sent_and_arrives(name: str) -> None:
     _, dressed = worn(name)
     told = simulate(scene(TEXT), [], [], None, "4g", 1, dressed=dressed)
     assert told.delivered.all()
 
 
-@pytest.mark.parametrize("name", [one.name for one in arms.ARMS])
+@pytest.mark.parametrize("name", [one.name for one in controls.ARMS])
 def test_every_checksum_of_an_arm_is_right(name: str, make: Any) -> None:
     _, dressed = worn(name)
     for i in range(dressed.total):
@@ -66,13 +66,15 @@ def test_every_checksum_of_an_arm_is_right(name: str, make: Any) -> None:
 def test_the_arms_that_unblock_say_what_a_box_keys_on(key: str, freeing: set[str]) -> None:
     before = fates(None, key)
     assert "x" in before
-    assert {one.name for one in arms.ARMS if "x" not in fates(worn(one.name)[1], key)} == freeing
+    assert {
+        one.name for one in controls.ARMS if "x" not in fates(worn(one.name)[1], key)
+    } == freeing
 
 
 def test_shuffled_sizes_are_the_same_sizes_within_a_flow_and_direction() -> None:
     text = "".join(f"{n / 10:.1f} > udp peer:9999 zeros {40 + n * 10}\n" for n in range(20))
     packets = scene(text)
-    made = arms.dressed("sizes", script(packets), 3)
+    made = controls.dressed("sizes", script(packets), 3)
     before, after = survey(packets).facts["size"], survey(made).facts["size"]
     assert sorted(before) == sorted(after)
     assert (before != after).any()
@@ -81,7 +83,7 @@ def test_shuffled_sizes_are_the_same_sizes_within_a_flow_and_direction() -> None
 def test_shuffled_gaps_keep_the_order_the_first_and_the_last_packet() -> None:
     text = "".join(f"{n * n / 10:.2f} > udp peer:9999 noise\n" for n in range(20))
     packets = scene(text)
-    made = arms.dressed("gaps", script(packets), 3)
+    made = controls.dressed("gaps", script(packets), 3)
     assert (np.diff(made.time) >= 0).all()
     assert made.time[[0, -1]].tolist() == packets.time[[0, -1]].tolist()
     assert sorted(np.diff(made.time)) == sorted(np.diff(packets.time))
@@ -98,9 +100,9 @@ def test_an_arm_is_the_same_for_a_seed_and_another_for_another() -> None:
 
 def test_a_replaced_name_keeps_its_form_and_stands_in_no_packet_any_more() -> None:
     _, dressed = worn("names")
-    image = arms.other_name("a.example", 1)
+    image = controls.other_name("a.example", 1)
     assert [len(part) for part in image.split(".")] == [1, 7]
-    assert arms.names_of(dressed) == {image}
+    assert controls.names_of(dressed) == {image}
 
 
 def test_other_packets_than_the_captures_are_refused() -> None:
@@ -111,4 +113,4 @@ def test_other_packets_than_the_captures_are_refused() -> None:
 
 def test_an_unknown_arm_names_those_there_are() -> None:
     with pytest.raises(TestbedError, match="inverted, random, sizes"):
-        arms.arm("nothing")
+        controls.arm("nothing")

@@ -8,10 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from captures.calls import Alternative
-from testbed import errors
-from testbed.call import SILENCE, VERDICTS, judge, silence, silent_from_the_beginning
-from testbed.replay import MODELS
+from midcall import errors
+from midcall.captures.truth.calls import Alternative
+from midcall.testbed.assess.call_verdict import (
+    SILENCE,
+    VERDICTS,
+    judge,
+    silence,
+    silent_from_the_beginning,
+)
+from midcall.testbed.replay.script import MODELS
 
 UP = {"direction": "up"}
 DOWN = {"direction": "down"}

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from testbed.censor import load as load_censor
-from testbed.errors import TestbedError
-from testbed.lint import check
-from testbed.policy_files import load
+from midcall.errors import TestbedError
+from midcall.testbed.middlebox.censor import load as load_censor
+from midcall.testbed.policy.lint import check
+from midcall.testbed.policy.loader import load
 
 HEAD = "def censor(packet, flow):\n"
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from testbed import conformance, coverage
-from testbed.conformance import check, rules_of
-from testbed.language import PARAMETERS, After, Match, Rule
-from testbed.rules import ACTS, ANY, FOREVER, table
-from testbed.scenarios import SCENARIOS, Scenario
-from testbed.virtual import simulate
+from midcall.testbed.conformance import coverage, run
+from midcall.testbed.conformance.run import check, rules_of
+from midcall.testbed.conformance.scenarios import SCENARIOS, Scenario
+from midcall.testbed.middlebox.rule_table import ACTS, ANY, FOREVER, table
+from midcall.testbed.policy.language import PARAMETERS, After, Match, Rule
+from midcall.testbed.replay.simulator import simulate
 
 #: Keys of a rule that do nothing to packets, and those that a scenario's name spells otherwise.
 WORDS = {
@@ -94,7 +94,7 @@ def broken(scenario: Scenario, columns: dict[str, Any], links: tuple[str, ...] =
 
     def play(packets: Any, policy: Any, access: str, seed: int, seen: Any) -> Any:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("testbed.virtual.table", made)
+            patch.setattr("midcall.testbed.replay.simulator.table", made)
             return simulate(packets, [], [], policy, access, seed, dressed=seen)
 
     return play
@@ -175,5 +175,5 @@ def test_every_word_of_the_language_has_a_scenario() -> None:
 def test_a_problem_tells_what_was_got_and_what_was_expected() -> None:
     one = SCENARIOS[0]._replace(fates="ddd")
     assert check(one).problem == "fates: got xxd, expected ddd"
-    outcomes = conformance.check_all(some=[SCENARIOS[0], one])
+    outcomes = run.check_all(some=[SCENARIOS[0], one])
     assert [outcome.passed for outcome in outcomes] == [True, False]

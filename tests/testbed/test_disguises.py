@@ -9,19 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from captures.calls import Call
-from captures.pcap import Packets
-from testbed.conformance import policy_of
-from testbed.disguises import DISGUISES, Disguise, disguised, last_suite, slots
-from testbed.language import Rule
-from testbed.policy import Policy
-from testbed.replay import SUCCESS, script
-from testbed.scenarios import SCENARIOS
-from testbed.scenes import scene
-from testbed.splice import Added, spliced
-from testbed.survey import survey
-from testbed.tunnel import SERVER4, Opening, ip, through
-from testbed.virtual import simulate
+from midcall.captures.packets.pcap import Packets
+from midcall.captures.truth.calls import Call
+from midcall.testbed.conformance.run import policy_of
+from midcall.testbed.conformance.scenarios import SCENARIOS
+from midcall.testbed.conformance.transcript import scene
+from midcall.testbed.evasion.disguises import DISGUISES, Disguise, disguised, last_suite, slots
+from midcall.testbed.evasion.tunnel import SERVER4, Opening, ip, through
+from midcall.testbed.policy.language import Rule
+from midcall.testbed.policy.operator import Policy
+from midcall.testbed.replay.packet_index import survey
+from midcall.testbed.replay.script import SUCCESS, script
+from midcall.testbed.replay.simulator import simulate
+from midcall.testbed.replay.splice import Added, spliced
 
 #: A hello, two set-up exchanges, DTLS, and a talk in one flow.
 TEXT = """

@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from testbed.endpoints import (
+from midcall.testbed.replay.endpoints import (
     ARRIVE,
     GAVE_UP,
     KILLED,
@@ -27,7 +27,7 @@ from testbed.endpoints import (
     sift_up,
     try_send,
 )
-from testbed.replay import script
+from midcall.testbed.replay.script import script
 
 EVENTS = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=60)
 

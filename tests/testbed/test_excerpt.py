@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from captures.calls import calls
-from captures.labels import Label, labels
-from captures.pcap import read
-from testbed.errors import TestbedError
-from testbed.excerpt import LEAD, excerpt, shortened
-from testbed.survey import survey
-from testbed.virtual import simulate
+from midcall.captures.packets.pcap import read
+from midcall.captures.truth.calls import calls
+from midcall.captures.truth.labels import Label, labels
+from midcall.errors import TestbedError
+from midcall.testbed.replay.excerpt import LEAD, excerpt, shortened
+from midcall.testbed.replay.packet_index import survey
+from midcall.testbed.replay.simulator import simulate
 
 SAMPLES = Path(__file__).resolve().parents[2] / "captures" / "samples"
 SECOND = 1_000_000_000

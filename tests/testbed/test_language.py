@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from captures.tables import sentences
-from testbed.language import PARAMETERS, Rule
-from testbed.link import Link
+from midcall.captures.truth.strict_toml import sentences
+from midcall.testbed.network.link import Link
+from midcall.testbed.policy.language import PARAMETERS, Rule
 
 HEAD = 'name = "r"\ngrade = "C"\nsource = "s"\n'
 STUN = "match = { stun = true }\n"

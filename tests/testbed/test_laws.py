@@ -11,16 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from captures.calls import Call, calls
-from captures.catalogue import load
-from captures.folders import samples
-from captures.labels import labels
-from experiments import laws
-from experiments.corpus import Item
-from testbed.call import judge
-from testbed.language import Rule
-from testbed.policy import Policy
-from testbed.virtual import simulate
+from midcall.captures.truth.calls import Call, calls
+from midcall.captures.truth.catalogue import load
+from midcall.captures.truth.labels import labels
+from midcall.captures.truth.paths import samples
+from midcall.experiments.proofs import verdict_laws
+from midcall.experiments.spec.corpus import Item
+from midcall.testbed.assess.call_verdict import judge
+from midcall.testbed.policy.language import Rule
+from midcall.testbed.policy.operator import Policy
+from midcall.testbed.replay.simulator import simulate
 from tests.conftest import of_each_group
 from tests.testbed import conftest as make
 
@@ -102,16 +102,16 @@ def test_law_5_each_sending_is_a_row(
 NAMES = [one.name for one in load(local=False).captures if one.synthetic and one.role == "call"]
 
 
-def trial(name: str) -> laws.Trial:
+def trial(name: str) -> verdict_laws.Trial:
     one = load(local=False).named(name)
     path = samples().folder / one.file
     item = Item(one, Path(path), calls(one.sha256), labels(one.sha256))
-    return laws.Trial(item, laws.read(path), 7)
+    return verdict_laws.Trial(item, verdict_laws.read(path), 7)
 
 
-@pytest.mark.parametrize("law", laws.LAWS, ids=lambda law: f"law-{law.number}")
+@pytest.mark.parametrize("law", verdict_laws.LAWS, ids=lambda law: f"law-{law.number}")
 @pytest.mark.parametrize("name", NAMES)
-def test_the_samples_hold_every_law(name: str, law: laws.Law) -> None:
+def test_the_samples_hold_every_law(name: str, law: verdict_laws.Law) -> None:
     cases = list(law.cases(trial(name)))
     assert cases
     assert [f"{case.tried}: {case.broken}" for case in cases if case.broken] == []
@@ -119,21 +119,21 @@ def test_the_samples_hold_every_law(name: str, law: laws.Law) -> None:
 
 def test_a_broken_law_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Delays that are told as losses: law 1 has to say so, with its counterexample."""
-    from testbed import call as verdicts
+    from midcall.testbed.assess import call_verdict as verdicts
 
     monkeypatch.setattr(verdicts, "silence", lambda sent, came: 0)
     held = trial("sample-whatsapp-audio")
-    broken = [case for case in laws.shift(held) if case.broken]
+    broken = [case for case in verdict_laws.shift(held) if case.broken]
     assert broken
     assert broken[0].broken.startswith("CUT")
-    (row, *_) = laws.tried([held.item], 7, lambda name: None)
+    (row, *_) = verdict_laws.tried([held.item], 7, lambda name: None)
     assert row["broken"] == len(broken)
     assert row["counterexample"].startswith("sample-whatsapp-audio, call ")
 
 
 @pytest.mark.corpus
 def test_real_captures_of_each_group_hold_every_law(corpus: Path) -> None:
-    from captures.sources import obtain
+    from midcall.captures.fetch.fetch import obtain
 
     known = load(local=False)
     had = obtain(known, corpus=corpus, offline=True)
@@ -142,6 +142,6 @@ def test_real_captures_of_each_group_hold_every_law(corpus: Path) -> None:
         for one in of_each_group(one for one in known.captures if calls(one.sha256))
         if one.sha256 in had.paths and not one.ours
     ]
-    rows = laws.tried(items, 2016, lambda name: None)
+    rows = verdict_laws.tried(items, 2016, lambda name: None)
     assert [row["counterexample"] for row in rows if row["broken"]] == []
     assert min(row["cases"] for row in rows) > 30

@@ -10,7 +10,7 @@ import pytest
 
 ORPHAN = """
 import os, time
-from testbed.live.system import die_with_parent
+from midcall.testbed.live.box.system import die_with_parent
 parent = os.getpid()
 if os.fork():
     {parent}

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from captures.compiled import PLAIN
-from testbed.errors import TestbedError
-from testbed.link import (
+from midcall.captures.jit.kernel import PLAIN
+from midcall.errors import TestbedError
+from midcall.testbed.network.link import (
     LINK,
     LOST,
     OVERFLOW,

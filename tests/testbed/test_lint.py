@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from testbed.lint import check
-from testbed.policy_files import OPERATORS, available
+from midcall.locations import OPERATORS
+from midcall.testbed.policy.lint import check
+from midcall.testbed.policy.loader import available
 
 Write = Callable[[str, str], Path]
 

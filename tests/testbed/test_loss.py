@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from testbed.loss import loss
+from midcall.testbed.assess.loss import loss
 
 CUT = {"match": {"ports": [3478]}, "act": "stall", "after": {"seconds": 4.0}}
 

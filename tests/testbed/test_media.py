@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from classifier.signs import SIGN_TEXT, SIGN_TEXT_LENGTH, SIGNS
-from classifier.verdicts import MESSENGER, OTHER_RTC, VIBER, WHATSAPP
-from testbed.answers import addresses
-from testbed.dialogue import final_invite, transaction
-from testbed.matching import spell
-from testbed.media import media_at, stun_at
-from testbed.rules import NAME_ROOM
+from midcall.classifier.state.packet_fields import SIGN_TEXT, SIGN_TEXT_LENGTH, SIGNS
+from midcall.classifier.state.verdicts import MESSENGER, OTHER_RTC, VIBER, WHATSAPP
+from midcall.testbed.middlebox.match import spell
+from midcall.testbed.middlebox.media import media_at, stun_at
+from midcall.testbed.middlebox.rule_table import NAME_ROOM
+from midcall.testbed.replay.dns_answers import addresses
+from midcall.testbed.replay.sip_dialogue import final_invite, transaction
 
 COOKIE = bytes.fromhex("2112a442")
 RTP = bytes.fromhex("8078000100000001deadbeef") + bytes(range(40))

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from captures.calls import Call, calls
-from captures.catalogue import load as load_catalogue
-from captures.pcap import Packets, read
-from testbed.call import BLOCKED, judge
-from testbed.policy_files import load
-from testbed.virtual import simulate
+from midcall.captures.packets.pcap import Packets, read
+from midcall.captures.truth.calls import Call, calls
+from midcall.captures.truth.catalogue import load as load_catalogue
+from midcall.testbed.assess.call_verdict import BLOCKED, judge
+from midcall.testbed.policy.loader import load
+from midcall.testbed.replay.simulator import simulate
 
 DAY = date(2016, 3, 15)
 

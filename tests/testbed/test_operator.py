@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from testbed.policy import Operator, Policy
-from testbed.policy_files import load, try_load
+from midcall.testbed.policy.loader import load, try_load
+from midcall.testbed.policy.operator import Operator, Policy
 
 Write = Callable[[str, str], Path]
 

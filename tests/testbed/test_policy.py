@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from testbed import errors
-from testbed.language import ACCESS, METHODS
-from testbed.policy import EMPTY
-from testbed.policy_files import available, load
-from testbed.words import host_address, port_range, span
+from midcall import errors
+from midcall.testbed.policy.language import ACCESS, METHODS
+from midcall.testbed.policy.loader import available, load
+from midcall.testbed.policy.operator import EMPTY
+from midcall.testbed.policy.syntax import host_address, port_range, span
 
 Write = Callable[[str, str], Path]
 

@@ -6,14 +6,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from captures.pcap import Packets
-from testbed.errors import TestbedError
-from testbed.language import Rule
-from testbed.oracle import NoisyOracle, PolicyOracle
-from testbed.policy import Policy
-from testbed.probe import Ends, Sent, in_order, packets_of_probe, probe_of
-from testbed.scenes import scene
-from testbed.virtual import simulate
+from midcall.captures.packets.pcap import Packets
+from midcall.errors import TestbedError
+from midcall.testbed.conformance.transcript import scene
+from midcall.testbed.policy.language import Rule
+from midcall.testbed.policy.operator import Policy
+from midcall.testbed.probing.oracle import NoisyOracle, PolicyOracle
+from midcall.testbed.probing.probe import Ends, Sent, in_order, packets_of_probe, probe_of
+from midcall.testbed.replay.simulator import simulate
 
 SCENE = """
     0.00 > udp relay:3478 stun-allocate 4000

@@ -8,11 +8,11 @@ from typing import Any, get_args
 
 import pytest
 
-from testbed.conformance import virtual
-from testbed.language import PAYLOADS, After, Match, Rule, Scope
-from testbed.policy_files import available, load
-from testbed.rules import ACTS
-from testbed.scenes import scene
+from midcall.testbed.conformance.run import virtual
+from midcall.testbed.conformance.transcript import scene
+from midcall.testbed.middlebox.rule_table import ACTS
+from midcall.testbed.policy.language import PAYLOADS, After, Match, Rule, Scope
+from midcall.testbed.policy.loader import available, load
 
 WORLD = [
     "china-2023", "egypt-2015", "iran-2022", "patent-us8185040", "qatar-2017", "russia-2021",

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from testbed import quality
-from testbed.quality import AMR_WB, CODECS, G711, G729A, Codec
+from midcall.testbed.assess import quality
+from midcall.testbed.assess.quality import AMR_WB, CODECS, G711, G729A, Codec
 
 MS = 1_000_000
 G723 = Codec("G.723.1 at 6.3 kbit/s with silence suppression", 15.0, 16.1, 67.5)

@@ -13,22 +13,22 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 
-from captures.calls import calls
-from captures.catalogue import check, load
-from captures.folders import samples
-from captures.gates import invitations, payloads, transactions
-from captures.labels import labels
-from captures.pcap import Packets, packets_of, read
-from testbed.bystanders.bystander import KINDS, Service, Stage, bystander, missing
-from testbed.callers.account import Account, Candidate, End, Flow, Pair
-from testbed.callers.plan import Plan
-from testbed.errors import TestbedError
-from testbed.live.line import CALLEE, CALLER, RELAY
-from testbed.recording import home, recorder
-from testbed.recording.recorder import Recording
-from testbed.recording.scenes import Scene, scene_set
-from testbed.recording.truth import Truth
-from testbed.recording.witness import Owner
+from midcall.captures.packets.pcap import Packets, packets_of, read
+from midcall.captures.truth.calls import calls
+from midcall.captures.truth.catalogue import check, load
+from midcall.captures.truth.labels import labels
+from midcall.captures.truth.media_gates import invitations, payloads, transactions
+from midcall.captures.truth.paths import samples
+from midcall.errors import TestbedError
+from midcall.testbed.live.network.subscriber_line import CALLEE, CALLER, RELAY
+from midcall.testbed.programs.background.driver import KINDS, Service, Stage, bystander, missing
+from midcall.testbed.programs.calls.plan import Plan
+from midcall.testbed.programs.calls.report import Account, Candidate, End, Flow, Pair
+from midcall.testbed.programs.recording import recorder, store
+from midcall.testbed.programs.recording.recorder import Recording
+from midcall.testbed.programs.recording.scenes import Scene, scene_set
+from midcall.testbed.programs.recording.socket_owner import Owner
+from midcall.testbed.programs.recording.truth import Truth
 
 WEB = "198.19.4.1"
 
@@ -224,7 +224,9 @@ def test_a_bystander_whose_programs_are_not_here_says_how_to_get_them(
 ) -> None:
     monkeypatch.setattr("shutil.which", lambda *_, **__: None)
     for module in ("certificates", "quic"):
-        monkeypatch.setattr(f"testbed.bystanders.{module}.find_spec", lambda _: None)
+        monkeypatch.setattr(
+            f"midcall.testbed.programs.background.{module}.find_spec", lambda _: None
+        )
     lacks = missing(kind)
     assert bool(lacks) == (kind not in PLAIN)
     for line in lacks:
@@ -282,10 +284,10 @@ def recording(content: bytes) -> Recording:
 
 
 def test_a_recording_is_kept_with_its_truth_and_a_new_one_takes_its_place(tmp_path: Path) -> None:
-    place = home.at(tmp_path)
-    first = home.keep(place, recording(b"GET /1"))
-    second = home.keep(place, recording(b"GET /2"))
-    assert [row.name for row in home.rows(place)] == ["lab-web-plain-fibre"]
+    place = store.at(tmp_path)
+    first = store.keep(place, recording(b"GET /1"))
+    second = store.keep(place, recording(b"GET /2"))
+    assert [row.name for row in store.rows(place)] == ["lab-web-plain-fibre"]
     assert first.sha256 != second.sha256
     assert [path.stem for path in place.labels.iterdir()] == [second.sha256[:16]]
     assert (second.recorded, second.synthetic, second.role) == (True, False, "innocent")
@@ -293,10 +295,10 @@ def test_a_recording_is_kept_with_its_truth_and_a_new_one_takes_its_place(tmp_pa
 
 
 def test_what_a_user_added_under_the_same_name_is_not_replaced(tmp_path: Path) -> None:
-    place = home.at(tmp_path)
-    row = home.keep(place, recording(b"GET /1"))
+    place = store.at(tmp_path)
+    row = store.keep(place, recording(b"GET /1"))
     text = place.catalogue.read_text().replace("recorded = true\n", "")
     place.catalogue.write_text(text)
     with pytest.raises(TestbedError, match="is there and was not recorded here"):
-        home.keep(place, recording(b"GET /2"))
+        store.keep(place, recording(b"GET /2"))
     assert (tmp_path / row.file).exists()

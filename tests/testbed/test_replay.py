@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from testbed import errors
-from testbed.places import CALLER, FAR, LOCAL
-from testbed.replay import BASE_DELAY, MODELS, NEVER, script
+from midcall import errors
+from midcall.testbed.replay.script import BASE_DELAY, MODELS, NEVER, script
+from midcall.testbed.replay.sides import CALLER, FAR, LOCAL
 
 SIP = (
     "{first}\r\nVia: SIP/2.0/UDP caller\r\nCall-ID: {call}@caller\r\n"

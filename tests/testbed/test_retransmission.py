@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from testbed.retransmission import LAW_TABLE, LAWS, interval, laws
-from testbed.scenes import scene as transcript
-from testbed.survey import survey
+from midcall.testbed.conformance.transcript import scene as transcript
+from midcall.testbed.replay.packet_index import survey
+from midcall.testbed.replay.retransmission import LAW_TABLE, LAWS, interval, laws
 
 # line of a transcript -> seconds between its copies, if nothing comes back
 COPIES = [

@@ -12,15 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from classifier.flow import FLOW
-from classifier.signs import NAME_HTTP_HOST, NAME_QUIC_SNI, NAME_SNI
-from classifier.verdicts import APPS, ROLES
-from testbed import forge, rules
-from testbed.language import PAYLOADS, Rule
-from testbed.memory import NO_ROOM, ROOM
-from testbed.payloads import WHOLE
-from testbed.policy import Policy
-from testbed.rules import (
+from midcall.classifier.state.flow_table import FLOW
+from midcall.classifier.state.packet_fields import NAME_HTTP_HOST, NAME_QUIC_SNI, NAME_SNI
+from midcall.classifier.state.verdicts import APPS, ROLES
+from midcall.testbed.middlebox import inject, rule_table
+from midcall.testbed.middlebox.payload_type import WHOLE
+from midcall.testbed.middlebox.rule_table import (
     ANY,
     BY_PACKET,
     BY_TAINT,
@@ -31,6 +28,9 @@ from testbed.rules import (
     NEED_KIND,
     RuleTable,
 )
+from midcall.testbed.middlebox.state import NO_ROOM, ROOM
+from midcall.testbed.policy.language import PAYLOADS, Rule
+from midcall.testbed.policy.operator import Policy
 
 STUN = {"stun": True}
 
@@ -41,7 +41,7 @@ def rule(match: dict[str, Any] | None = None, act: str = "drop", **said: Any) ->
 
 
 def table(*some: Rule, seed: int = 1) -> RuleTable:
-    return rules.table(Policy(some), seed)
+    return rule_table.table(Policy(some), seed)
 
 
 def lanes(address: str) -> tuple[int, ...]:
@@ -69,7 +69,7 @@ def test_what_a_rule_does_not_ask_for_is_0() -> None:
 
 
 def test_only_letters_of_ascii_have_a_lower_case() -> None:
-    assert bytes(rules.lower(octet) for octet in range(256)) == bytes(range(256)).lower()
+    assert bytes(rule_table.lower(octet) for octet in range(256)) == bytes(range(256)).lower()
 
 
 PATTERNS = ["example.com", "*.example.com", "*.b.example.com", "a", "*.com", "az.org"]
@@ -91,7 +91,7 @@ def test_a_name_meets_the_patterns_of_its_stretch_alone(host: str) -> None:
     text = np.frombuffer(host.encode() + b"x", np.uint8).copy()
     box = table(rule({"name": PATTERNS}))
     for first, last in combinations(range(len(PATTERNS) + 1), 2):
-        told = rules.name_meets(text, len(host), box.suffixes, first, last)
+        told = rule_table.name_meets(text, len(host), box.suffixes, first, last)
         assert told is any(alike(pattern, host) for pattern in PATTERNS[first:last])
 
 
@@ -122,7 +122,7 @@ def test_an_address_meets_the_prefixes_of_its_stretch_alone(
     place = ip_address(address).version, np.array(lanes(address), np.uint32), box.prefixes
     for first, last in combinations(range(len(prefixes) + 1), 2):
         expected = any(inside(address, prefix) for prefix in prefixes[first:last])
-        assert rules.address_meets(*place, first, last) is expected
+        assert rule_table.address_meets(*place, first, last) is expected
 
 
 def test_each_rule_has_its_own_stretch_of_what_all_list() -> None:
@@ -143,8 +143,8 @@ def test_each_rule_has_its_own_stretch_of_what_all_list() -> None:
 # an address that a false answer tells -> what the forger is given
 ANSWERS = [
     ("nxdomain", (0, 0, 0, 0, 0, 0)),
-    ("192.0.2.1", (1, *lanes("192.0.2.1")[:1], *forge.NOWHERE_6)),
-    ("2001:db8::1:2:3", (1, forge.NOWHERE_4, *lanes("2001:db8::1:2:3"))),
+    ("192.0.2.1", (1, *lanes("192.0.2.1")[:1], *inject.NOWHERE_6)),
+    ("2001:db8::1:2:3", (1, inject.NOWHERE_4, *lanes("2001:db8::1:2:3"))),
 ]
 
 
@@ -228,7 +228,7 @@ def test_a_draw_per_client_is_the_same_for_all_its_flows_and_hits_that_share(
             for port in (1, 2)
             for one in client_flows(clients.format(number // 100, number % 100), peer, port)
         ]
-        (told,) = {rules.enforced(row, *one) for one in flows}
+        (told,) = {rule_table.enforced(row, *one) for one in flows}
         struck.append(told)
     assert 70 <= sum(struck) <= 130  # 3.5 standard deviations of 100
 
@@ -237,7 +237,7 @@ def test_a_draw_per_client_is_the_same_for_all_its_flows_and_hits_that_share(
 def test_a_rule_of_probability_1_strikes_every_flow(per: str) -> None:
     (row,) = table(rule(per=per)).rules
     assert all(
-        rules.enforced(row, flow, near)
+        rule_table.enforced(row, flow, near)
         for port in range(100)
         for flow, near in client_flows(f"10.0.0.{port}", "192.0.2.1", port)
     )
@@ -247,7 +247,7 @@ def test_a_draw_per_flow_differs_between_the_flows_of_a_client_and_by_seed() -> 
     def drawn(seed: int) -> list[bool]:
         (row,) = table(rule(probability=0.25), seed=seed).rules
         flows = [flow_between("10.0.0.1", "192.0.2.1", port) for port in range(400)]
-        return [rules.enforced(row, flow, True) for flow in flows]
+        return [rule_table.enforced(row, flow, True) for flow in flows]
 
     assert 70 <= sum(drawn(1)) <= 130
     assert drawn(1) != drawn(2)
@@ -298,7 +298,7 @@ def test_a_box_has_room_for_subjects_where_one_rule_remembers_them(
 
 
 def test_nothing_is_remembered_of_what_a_censor_decides() -> None:
-    assert not rules.remembers(rule(act="censor", file="f.py"))
+    assert not rule_table.remembers(rule(act="censor", file="f.py"))
 
 
 # what a rule asks -> by what a settled flow that does not meet it may yet do
@@ -333,13 +333,13 @@ FLUID = [
 def test_a_settled_flow_may_yet_meet_what_single_packets_hold_and_what_is_remembered(
     one: Rule, by: int
 ) -> None:
-    assert rules.fluidity(one) == by
+    assert rule_table.fluidity(one) == by
 
 
 def test_only_a_box_that_forges_has_room_for_letters() -> None:
     plain, forging = table(rule()), table(rule(), rule(act="reset"))
     assert (len(plain.letters), len(plain.mail)) == (0, 0)
-    assert (len(forging.letters), len(forging.mail)) == (forge.LETTER_ROOM, forge.MAIL_ROOM)
+    assert (len(forging.letters), len(forging.mail)) == (inject.LETTER_ROOM, inject.MAIL_ROOM)
 
 
 # ---- places and bits
@@ -354,7 +354,7 @@ def test_bits_do_not_overlap(bits: tuple[int, ...]) -> None:
 
 
 def test_no_two_counters_of_a_box_share_a_place() -> None:
-    named = {**vars(forge), **vars(rules)}
+    named = {**vars(inject), **vars(rule_table)}
     places = [place for name, place in named.items() if name.startswith("METER_")]
     assert len(set(places)) == len(places)
     assert min(places) == 0
@@ -362,11 +362,11 @@ def test_no_two_counters_of_a_box_share_a_place() -> None:
 
 
 def test_what_a_packet_shows_leaves_room_to_count_its_octets() -> None:
-    shown = [rules.SEEN_STUN, rules.SEEN_NAME, rules.SEEN_KIND, rules.SEEN_PAYLOAD,
-             rules.SEEN_ENTROPY]  # fmt: skip
+    shown = [rule_table.SEEN_STUN, rule_table.SEEN_NAME, rule_table.SEEN_KIND,
+             rule_table.SEEN_PAYLOAD, rule_table.SEEN_ENTROPY]  # fmt: skip
     assert sorted(shown) == list(range(5))
-    assert max(shown) < rules.SEEN_TALLY
-    assert len(table(rule()).seen) - rules.SEEN_TALLY >= 256
+    assert max(shown) < rule_table.SEEN_TALLY
+    assert len(table(rule()).seen) - rule_table.SEEN_TALLY >= 256
 
 
 # column -> what sets its bits, each the number that a flow or packet has for it

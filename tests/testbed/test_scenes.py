@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from testbed.errors import TestbedError
-from testbed.scenes import scene, transcript
+from midcall.errors import TestbedError
+from midcall.testbed.conformance.transcript import scene, transcript
 
 
 def test_a_line_is_repeated_and_lines_are_put_in_order() -> None:

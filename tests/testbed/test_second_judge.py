@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from captures.calls import calls
-from captures.catalogue import load
-from captures.folders import committed, recorded, samples
-from experiments.replaying import Order, play, write
+from midcall.captures.truth.calls import calls
+from midcall.captures.truth.catalogue import load
+from midcall.captures.truth.paths import committed, recorded, samples
+from midcall.experiments.tools.replay import Order, play, write
 from tests.conftest import corpus_folder, of_each_group
 from tests.testbed import second_judge
 

@@ -10,16 +10,25 @@ from typing import Any
 import numpy as np
 import pytest
 
-from captures import pcap
-from classifier.engine import Engine, step
-from classifier.flow import FLOW, SETTLED
-from classifier.signs import SIGN_UP
-from classifier.verdicts import APPS, CERTAIN, MEDIA, ROLES, WHATSAPP
-from testbed import policy_files
-from testbed.language import Rule
-from testbed.middlebox import CLOSED, DELIVERED, DROPPED, DROPS, OPEN, PASSES, decide, settled
-from testbed.policy import Policy
-from testbed.rules import DOWN, table
+from midcall.captures.packets import pcap
+from midcall.classifier.engine import Engine, step
+from midcall.classifier.state.flow_table import FLOW, SETTLED
+from midcall.classifier.state.packet_fields import SIGN_UP
+from midcall.classifier.state.verdicts import APPS, CERTAIN, MEDIA, ROLES, WHATSAPP
+from midcall.testbed.middlebox.decide import (
+    CLOSED,
+    DELIVERED,
+    DROPPED,
+    DROPS,
+    OPEN,
+    PASSES,
+    decide,
+    settled,
+)
+from midcall.testbed.middlebox.rule_table import DOWN, table
+from midcall.testbed.policy import loader
+from midcall.testbed.policy.language import Rule
+from midcall.testbed.policy.operator import Policy
 
 SAMPLES = Path(__file__).resolve().parents[2] / "captures" / "samples"
 BLOCKED = datetime.date(2016, 3, 1)
@@ -60,8 +69,8 @@ def policies_in_force() -> dict[str, Policy]:
     """Return the policies of every shipped hypothesis on a day of the block, and a hard one."""
     found = {
         f"{name}/{about.id}": operator.policy(about.id, "4g", BLOCKED)
-        for name in policy_files.available()
-        for operator in (policy_files.load(name),)
+        for name in loader.available()
+        for operator in (loader.load(name),)
         for about in operator.hypotheses
     }
     every = [app for app in APPS if app != "none"]

@@ -9,9 +9,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from classifier.decode import TCP
-from testbed.stream import streams
-from testbed.survey import FACT, SYN
+from midcall.classifier.path.decode import TCP
+from midcall.testbed.replay.packet_index import FACT, SYN
+from midcall.testbed.replay.tcp_stream import streams
 
 #: (begin, length) of segments, in the order of the capture.
 SEGMENTS = st.lists(st.tuples(st.integers(0, 40), st.integers(1, 12)), min_size=1, max_size=25)
@@ -97,8 +97,8 @@ def test_segments_without_bytes_and_datagrams_belong_to_no_stream() -> None:
 def test_an_overtaken_segment_is_held_until_the_one_before_it_came(
     scene: Any, make: Any, run: Any
 ) -> None:
-    from testbed.endpoints import arrays, arrived, fresh
-    from testbed.replay import script
+    from midcall.testbed.replay.endpoints import arrays, arrived, fresh
+    from midcall.testbed.replay.script import script
 
     scene.hello(0.0, make.PEER, 80)
     scene.tcp(0.05, ">", make.PEER, 80, b"one")

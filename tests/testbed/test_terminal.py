@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from testbed.middlebox import DROPS, OPEN, PASSES, settled
-from testbed.rules import table
-from testbed.scenes import scene
-from testbed.virtual import simulate
+from midcall.testbed.conformance.transcript import scene
+from midcall.testbed.middlebox.decide import DROPS, OPEN, PASSES, settled
+from midcall.testbed.middlebox.rule_table import table
+from midcall.testbed.replay.simulator import simulate
 
 #: A flow that the classifier gives up on, and one that it knows at once.
 NOISE = "0.0 > udp peer:9999 noise 40 x80 0.01"

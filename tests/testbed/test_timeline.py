@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from testbed.timeline import SLOTS, by_slot, timeline
+from midcall.testbed.assess.timeline import SLOTS, by_slot, timeline
 
 MEDIA = {"match": {"ports": [3478]}, "act": "drop-media"}
 

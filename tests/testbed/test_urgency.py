@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from testbed.live import box
-from testbed.live.pump import COUNTERS, SLEPT
+from midcall.testbed.live.box import process
+from midcall.testbed.live.box.pump import COUNTERS, SLEPT
 
 
 class Lull:
@@ -18,12 +18,12 @@ class Lull:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
         self.clock, self.asked = 1000.0, list[bool]()
-        self.worker = object.__new__(box.Worker)
-        self.worker.options = box.Options(**options)
+        self.worker = object.__new__(process.Worker)
+        self.worker.options = process.Options(**options)
         self.worker.shared = SimpleNamespace(counters=np.zeros(len(COUNTERS), np.int64))  # type: ignore[assignment]
         self.worker.looked, self.worker.slept, self.worker.urgent = self.clock, 0, False
-        monkeypatch.setattr(box.time, "monotonic", lambda: self.clock)
-        monkeypatch.setattr(box, "urgent", self.grant)
+        monkeypatch.setattr(process.time, "monotonic", lambda: self.clock)
+        monkeypatch.setattr(process, "urgent", self.grant)
 
     def grant(self, yes: bool) -> bool:
         """Do as the kernel that allows it."""

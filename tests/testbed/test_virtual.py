@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from captures.calls import calls
-from captures.catalogue import load as load_catalogue
-from captures.pcap import read
-from testbed.middlebox import DELIVERED
-from testbed.policy_files import load
-from testbed.virtual import simulate
+from midcall.captures.packets.pcap import read
+from midcall.captures.truth.calls import calls
+from midcall.captures.truth.catalogue import load as load_catalogue
+from midcall.testbed.middlebox.decide import DELIVERED
+from midcall.testbed.policy.loader import load
+from midcall.testbed.replay.simulator import simulate
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -167,9 +167,9 @@ SAMPLE = """
 import sys
 sys.path[:0] = ["tests/testbed"]
 import conftest as make
-from testbed.language import Rule
-from testbed.policy import Policy
-from testbed.virtual import simulate
+from midcall.testbed.policy.language import Rule
+from midcall.testbed.policy.operator import Policy
+from midcall.testbed.replay.simulator import simulate
 import hashlib
 
 scene = make.Scene()

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from testbed.callers.plan import Plan
-from testbed.errors import TestbedError
+from midcall.errors import TestbedError
+from midcall.testbed.programs.calls.plan import Plan
 
 
 def test_a_plan_that_a_program_cannot_do_names_everything_it_could() -> None:

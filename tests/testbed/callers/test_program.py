@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from testbed.callers.program import Program
-from testbed.callers.servant import Servant
-from testbed.errors import TestbedError
+from midcall.errors import TestbedError
+from midcall.testbed.programs.json_worker import Servant
+from midcall.testbed.programs.process import Program
 
 #: Is ready at once and answers each order after as many seconds as it names.
 SLOW = """

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from testbed.callers import sip
-from testbed.callers.account import CONTROL, MEDIA, SIGNALLING, Flow
-from testbed.callers.registrar import Registrar
+from midcall.testbed.programs.calls import sip
+from midcall.testbed.programs.calls.registrar import Registrar
+from midcall.testbed.programs.calls.report import CONTROL, MEDIA, SIGNALLING, Flow
 
 SDP = "v=0\nc=IN IP4 {}\nt=0 0\nm=audio {} RTP/AVP 0\na=rtpmap:0 PCMU/8000"
 TRACE = (

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from testbed.callers.sockets import held, listening, packed
+from midcall.testbed.programs.calls.sockets import held, listening, packed
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 

@@ -8,7 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from testbed.callers.account import (
+from midcall.testbed.policy.language import Rule
+from midcall.testbed.policy.operator import EMPTY, Policy
+from midcall.testbed.programs.calls.media_direction import UP, by_word, is_media, paired, udp, ways
+from midcall.testbed.programs.calls.plan import Plan
+from midcall.testbed.programs.calls.report import (
     CALLEE,
     CALLER,
     Account,
@@ -19,11 +23,7 @@ from testbed.callers.account import (
     State,
     Stream,
 )
-from testbed.callers.plan import Plan
-from testbed.callers.verdict import Called, judge
-from testbed.callers.ways import UP, by_word, is_media, paired, udp, ways
-from testbed.language import Rule
-from testbed.policy import EMPTY, Policy
+from midcall.testbed.programs.calls.verdict import Called, judge
 
 PLAN = Plan(seconds=8, path="any")
 HOST = Candidate("host", "198.19.1.1", 5000, "udp")

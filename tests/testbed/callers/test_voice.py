@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from testbed.callers import voice
+from midcall.testbed.programs.calls import voice
 
 
 def recorded(path: Path, samples: np.ndarray) -> Path:

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from testbed.callers import relay
-from testbed.callers.account import CONTROL, MEDIA, RELAY, Flow
-from testbed.callers.sockets import Held
-from testbed.callers.webrtc import end_of
+from midcall.testbed.programs.calls import relay
+from midcall.testbed.programs.calls.report import CONTROL, MEDIA, RELAY, Flow
+from midcall.testbed.programs.calls.sockets import Held
+from midcall.testbed.programs.calls.webrtc import end_of
 
 NEAR, FAR, TURN = "198.18.1.1", "198.19.1.1", "198.19.2.1"
 HOST = {"id": "L", "type": "local-candidate", "candidateType": "host", "address": NEAR,

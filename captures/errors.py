@@ -1,8 +1,0 @@
-# SPDX-License-Identifier: BSD-3-Clause
-"""The one exception of this package; its text is the whole message for the user."""
-
-from __future__ import annotations
-
-
-class CaptureError(Exception):
-    """A problem with what was given to captures, told in one sentence that names the mend."""

@@ -1,0 +1,5 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""How catalogued captures are obtained: from a folder, an archive, Debian or a Git repository.
+
+Imports truth and packets.
+"""

@@ -1,0 +1,374 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""pcap and pcapng files read into `Packets`; knows no protocol.
+
+A file is read through one buffer and only indexed: a compiled scan writes where each packet stands,
+so no packet is an object. Formats: pcap (both byte orders, microseconds, nanoseconds, and the
+modified header of the Linux 2.2 patches), pcapng (several sections and interfaces; enhanced,
+simple and old packet blocks; if_tsresol, if_tsoffset), either one compressed with gzip.
+
+Sources: draft-ietf-opsawg-pcap, draft-ietf-opsawg-pcapng.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import itertools
+import os
+import zlib
+from collections.abc import Generator, Iterator
+from typing import NamedTuple, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from midcall.captures.jit.reads import Octets, u32, u32le
+from midcall.captures.packets.scan import (
+    AT,
+    BASE,
+    BIG,
+    BROKEN,
+    CUT,
+    FILLED,
+    HEADER,
+    INTERFACES,
+    MEMORY,
+    MORE,
+    NOW,
+    OCTETS,
+    PACKETS,
+    SHOWN,
+    STATUS,
+    TYPE,
+    TYPES,
+    UNIT,
+    WANTED,
+    next_packets,
+    turn_over,
+)
+from midcall.errors import CaptureError
+
+Numbers = NDArray[np.int64]
+
+#: Packets per batch: large enough that a call costs nothing, small enough that Ctrl-C is quick.
+BATCH = 8192
+#: Bytes of a buffer: small enough for a processor's caches, large enough that what a batch costs in
+#: Python is little. It is filled less the first time, so that a second core soon has some work.
+BUFFER, FIRST_BUFFER = 1 << 21, 1 << 19
+#: The longest record that is believed in a stream whose length is not known.
+LONGEST = 64 << 20
+
+MAGIC = {  # first four bytes: (big endian, nanoseconds per unit, record header length)
+    b"\xd4\xc3\xb2\xa1": (False, 1000, 16),
+    b"\xa1\xb2\xc3\xd4": (True, 1000, 16),
+    b"\x4d\x3c\xb2\xa1": (False, 1, 16),
+    b"\xa1\xb2\x3c\x4d": (True, 1, 16),
+    b"\x34\xcd\xb2\xa1": (False, 1000, 24),
+    b"\xa1\xb2\xcd\x34": (True, 1000, 24),
+}
+PCAPNG_MAGIC = b"\x0a\x0d\x0d\x0a"
+GZIP_MAGIC = b"\x1f\x8b"
+
+
+class Packets(NamedTuple):
+    """Packets of one capture: a byte buffer and, per packet, where and when.
+
+    data: uint8[m], shared by all packets; offset, captured, wire: int64[n], in bytes;
+    time: int64[n], ns since 1970-01-01; link: int64[n], LINKTYPE number of the packet's interface.
+    Packet i is `data[offset[i] : offset[i] + captured[i]]`; `wire` is its length on the wire.
+    """
+
+    data: Octets
+    offset: Numbers
+    captured: Numbers
+    wire: Numbers
+    time: Numbers
+    link: Numbers
+
+    @property
+    def total(self) -> int:
+        """Return the number of packets."""
+        return len(self.offset)
+
+    def frame(self, i: int) -> bytes:
+        """Return the captured bytes of packet i."""
+        start = int(self.offset[i])
+        return self.data[start : start + int(self.captured[i])].tobytes()
+
+    def take(self, which: NDArray[np.int64] | slice) -> Packets:
+        """Return the packets at the given positions, over the same bytes."""
+        return Packets(self.data, *(column[which] for column in self[1:]))
+
+
+def packets_of(
+    frames: list[bytes], times: list[int], link: int = 1, wire: list[int] | None = None
+) -> Packets:
+    """Return Packets that hold the given frames (times in ns since the epoch)."""
+    sizes = np.array([len(frame) for frame in frames], np.int64)
+    offset = np.concatenate((np.zeros(1, np.int64), np.cumsum(sizes)))[:-1].astype(np.int64)
+    data = np.frombuffer(b"".join(frames), np.uint8).copy()
+    full = sizes.copy() if wire is None else np.array(wire, np.int64)
+    return Packets(
+        data, offset, sizes, full, np.array(times, np.int64), np.full(len(frames), link, np.int64)
+    )
+
+
+class Source(NamedTuple):
+    """A capture that is read on: what `midcall.captures.packets.scan.next_packets` takes."""
+
+    file: int  # its descriptor, -1: none that compiled code may read
+    ring: NDArray[np.uint8]  # uint8[buffers, octets], buffers in turn
+    memory: Numbers  # int64[MEMORY] of captures.scan
+    interfaces: Numbers  # int64[INTERFACES, 4] of a pcapng file
+    types: Octets  # uint8[TYPES], 1 for each LINKTYPE that was seen
+
+
+def new_columns(size: int) -> list[Numbers]:
+    """Return the columns of `size` packets, to be filled."""
+    return [np.empty(size, np.int64) for _ in range(5)]
+
+
+class CaptureFile:
+    """A capture opened for reading, batch by batch.
+
+    The file is read through one buffer of 2 MiB, so that the packets of a batch are still in a
+    cache of the processor when they are used; `whole` reads all of it into one buffer instead.
+    Where a `stream` is given (one that can seek) it is read, and closed; the path only names it.
+    `notices` holds what a person should know of the file (it was cut in the middle); `packets` and
+    `captured_bytes` count what was read so far, `links` are its LINKTYPE numbers. Raises
+    CaptureError when the file cannot be read.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], whole: bool = False, stream: Stream | None = None
+    ) -> None:
+        self.path = os.fspath(path)
+        self.notices: list[str] = []
+        self._stream, self._left = open_stream(self.path) if stream is None else unpacked(stream)
+        self._packed = isinstance(self._stream, Gunzip)
+        self._kept = whole  # earlier batches stay valid: no buffer is filled twice
+        plain = isinstance(self._stream, io.FileIO) and self._left > 0 and not whole
+        self._file = self._stream.fileno() if plain else -1
+        self._ended = False
+        self._memory = np.zeros(MEMORY, np.int64)
+        self._interfaces = np.zeros((INTERFACES, 4), np.int64)
+        self._types = np.zeros(TYPES, np.uint8)
+        self._ring = np.empty((1, self._left if whole and self._left else BUFFER), np.uint8)
+        self._fill(len(self._ring[0]) if whole else FIRST_BUFFER)
+        if self._ended:  # later ones are closed by who reads: compiled code may still ask
+            self._stream.close()
+        self._open()
+
+    @property
+    def data(self) -> Octets:
+        """Return the bytes in the buffer."""
+        return self._ring[self._memory[NOW], : self._memory[FILLED]]
+
+    @property
+    def packets(self) -> int:
+        """Return how many packets were read so far."""
+        return int(self._memory[PACKETS])
+
+    @property
+    def captured_bytes(self) -> int:
+        """Return how many bytes these have."""
+        return int(self._memory[OCTETS])
+
+    @property
+    def links(self) -> set[int]:
+        """Return the LINKTYPE numbers that were seen so far."""
+        return set(np.flatnonzero(self._types).tolist())
+
+    @property
+    def source(self) -> Source:
+        """Return from where compiled code reads on."""
+        return Source(self._file, self._ring, self._memory, self._interfaces, self._types)
+
+    def _refuse(self, problem: str) -> NoReturn:
+        self._stream.close()
+        raise CaptureError(f"{self.path}: {problem}")
+
+    def _open(self) -> None:
+        head = self.data[:4].tobytes()
+        if not head and self._packed:
+            self._refuse("the gzip stream holds no bytes")
+        if not head:
+            self._refuse("the file is empty, expected a pcap or pcapng capture")
+        if head in MAGIC:
+            self._memory[BIG], self._memory[UNIT], self._memory[HEADER] = MAGIC[head]
+            self._open_pcap()
+        elif head != PCAPNG_MAGIC:
+            self._refuse(
+                f"not a capture: it starts with {head.hex(' ')}, "
+                "expected the magic number of a pcap or pcapng file"
+            )
+
+    def _open_pcap(self) -> None:
+        if len(self.data) < 24:
+            self._refuse(f"the file header is cut: it has {len(self.data)} bytes, expected 24")
+        word = u32(self.data, 20) if self._memory[BIG] else u32le(self.data, 20)
+        self._memory[TYPE] = int(word) & 0xFFFF
+        self._memory[AT] = 24
+
+    def _fill(self, upto: int) -> bool:
+        """Read on into the free part of the buffer; returns whether anything came."""
+        start = filled = int(self._memory[FILLED])
+        row = self._ring[self._memory[NOW]]
+        while filled < upto and not self._ended:
+            try:
+                count = self._stream.readinto(row[filled:upto].data)
+            except EOFError:
+                self.notices.append(
+                    f"{self.path}: the gzip stream is cut; what it holds so far is read"
+                )
+                count = 0
+            except (zlib.error, gzip.BadGzipFile) as error:
+                self._refuse(f"the gzip stream is damaged: {error}")
+            if not count:
+                self._ended, self._file = True, -1
+                break
+            filled += count
+        self._memory[FILLED] = filled
+        return filled > start
+
+    def _advance(self) -> bool:
+        """Drop what was scanned and read on; returns whether anything came."""
+        rest = int(self._memory[FILLED] - self._memory[AT])
+        wanted = int(self._memory[WANTED] + self._memory[HEADER])
+        size = max(BUFFER, rest) if self._kept else len(self._ring[0])
+        if wanted > size and wanted <= max(LONGEST, self._left):
+            size = wanted + BUFFER
+        if self._kept or size > len(self._ring[0]):
+            self._new_ring(len(self._ring), size)
+        else:
+            turn_over(self._ring, self._memory)
+        return self._fill(len(self._ring[0]))
+
+    def _new_ring(self, count: int, size: int) -> None:
+        """Go on in the first of `count` new buffers; whoever looks into old ones still may."""
+        ring = np.empty((count, size), np.uint8)
+        rest = self.data[self._memory[AT] :]
+        ring[0, : len(rest)] = rest
+        self._memory[BASE] += self._memory[AT]
+        self._memory[AT] = self._memory[NOW] = self._memory[SHOWN] = 0
+        self._memory[FILLED] = len(rest)
+        self._ring = ring
+
+    def batches(self, size: int = BATCH, held: int = 0) -> Generator[Packets]:
+        """Yield Packets of at most `size`; the newest and the `held` before it are valid."""
+        rooms = [new_columns(size) for _ in range(held + 1)]
+        if held:
+            self._new_ring(held + 1, len(self._ring[0]))
+        try:
+            while True:
+                if self._kept:
+                    rooms[0] = new_columns(size)
+                n = next_packets(*self.source, *rooms[0])
+                if n:
+                    yield Packets(self.data, *(column[:n] for column in rooms[0]))
+                    rooms.append(rooms.pop(0))
+                elif self._memory[STATUS] == MORE:
+                    continue
+                elif self._memory[STATUS] == BROKEN or not self._advance():
+                    break
+        finally:
+            self._stream.close()
+        self._say_why()
+
+    def _say_why(self) -> None:
+        slots = (STATUS, WANTED, AT, HEADER, FILLED, BASE)
+        status, wanted, at, header, filled, base = (int(self._memory[slot]) for slot in slots)
+        where = f"{self.path}: record {self.packets + 1} at byte {base + at}"
+        remain = max(filled, self._left - base) - at
+        if status == CUT:
+            held = remain - header if remain >= header else remain
+            self.notices.append(
+                f"{where}: header says {wanted} bytes, {held} remain; the file is cut, "
+                f"its {self.packets} whole packets are read"
+            )
+        elif status == BROKEN:
+            problem = {
+                -1: f"more than {INTERFACES} interfaces",
+                -2: "the packet names an interface that was not described",
+            }.get(wanted, f"the block has an impossible length of {wanted} bytes")
+            self.notices.append(
+                f"{where}: {problem}; the file is damaged, "
+                f"the {self.packets} packets before it are read"
+            )
+
+
+class Gunzip(gzip.GzipFile):
+    """A gzip file whose readinto gives what is there before it tells that the stream is cut."""
+
+    def readinto(self, room: memoryview) -> int:  # type: ignore[override]
+        """Read into a buffer what one step unpacks; raises EOFError at a cut."""
+        part = self.read1(min(len(room), BUFFER))
+        room[: len(part)] = part
+        return len(part)
+
+
+Stream = io.BufferedIOBase | io.RawIOBase
+
+
+def unpacked(stream: Stream) -> tuple[Stream, int]:
+    """Return a stream of the unpacked bytes of another, and that their number is not known."""
+    magic = stream.read(2)
+    stream.seek(0)
+    return (Gunzip(fileobj=stream) if magic == GZIP_MAGIC else stream), 0
+
+
+def open_stream(path: str) -> tuple[Stream, int]:
+    """Return a stream of a capture's bytes, unpacked, and the file's length (0: not known)."""
+    try:
+        stream = open(path, "rb", buffering=0)  # noqa: SIM115  (closed when it is read)
+        length = os.fstat(stream.fileno()).st_size if os.path.isfile(path) else 0
+        if length < 2:
+            return stream, length
+        magic = stream.read(2)
+        stream.seek(0)
+    except FileNotFoundError:
+        raise CaptureError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise CaptureError(f"{path}: is a folder, expected a capture file") from None
+    except OSError as error:
+        raise CaptureError(f"{path}: cannot be read: {error.strerror}") from None
+    if magic != GZIP_MAGIC:
+        return stream, length
+    stream.close()
+    return Gunzip(path), 0
+
+
+def batches(path: str | os.PathLike[str], size: int = BATCH) -> Iterator[Packets]:
+    """Yield a file's packets in batches; raises CaptureError."""
+    return CaptureFile(path).batches(size)
+
+
+def read_with_notices(path: str | os.PathLike[str]) -> tuple[Packets, list[str]]:
+    """Return all packets of a file, and what a person should know of it; raises CaptureError."""
+    capture = CaptureFile(path, whole=True)
+    parts = list(capture.batches(1 << 16))
+    if not parts:
+        empty = np.empty(0, np.int64)
+        return Packets(capture.data, empty, empty, empty, empty, empty), capture.notices
+    return join(parts), capture.notices
+
+
+def join(parts: list[Packets]) -> Packets:
+    """Return packets of several batches as one (their buffers, where they differ, are joined)."""
+    if len(parts) == 1:
+        return parts[0]
+    buffers = [parts[0].data]
+    offsets, start = [parts[0].offset], 0
+    for before, part in itertools.pairwise(parts):
+        if part.data.base is not before.data.base or len(part.data) != len(before.data):
+            start += len(buffers[-1])
+            buffers.append(part.data)
+        offsets.append(part.offset + start)
+    data = buffers[0] if len(buffers) == 1 else np.concatenate(buffers)
+    rest = [np.concatenate([part[i] for part in parts]) for i in range(2, 6)]
+    return Packets(data, np.concatenate(offsets), *rest)
+
+
+def read(path: str | os.PathLike[str]) -> Packets:
+    """Return all packets of a file; raises CaptureError."""
+    return read_with_notices(path)[0]

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Endpoints learned from set-up, so that later flows get their app's name: bounded and ageing.
+
+An entry says "this address and port belong to that app, says this source". Each source can be
+switched off (`Engine(learn=...)`), and the evidence of a flow named here says which source spoke.
+Entries are learned in the order of packets, so the table does not depend on how flows are spread.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from midcall.captures.jit.kernel import I, kernel
+from midcall.captures.jit.reads import Octets, u16, u32
+from midcall.classifier.state.flow_table import (
+    METER_CONTEXT_LOST,
+    METER_LEARN,
+    Numbers,
+    Records,
+    mix,
+)
+from midcall.classifier.state.packet_fields import SIGN_SOURCE_AT, SIGN_TARGET_AT, SIGN_VERSION
+from midcall.classifier.state.verdict import maker_of
+
+CONTEXT = np.dtype(
+    [
+        ("key", "i8"),
+        ("time", "i8"),  # when it was learned, ns
+        ("app", "u1"),
+        ("source", "u1"),
+        ("role", "u1"),  # what the name that DNS gave serves
+        ("pad", "u1", (5,)),
+    ]
+)
+
+# Sources, one bit each.
+LEARN_STUN, LEARN_SOCKET, LEARN_SDP, LEARN_DNS = 1, 2, 4, 8
+LEARN_ALL = LEARN_STUN | LEARN_SOCKET | LEARN_SDP | LEARN_DNS
+
+# Where others have a port, hints have numbers of their own: a host that speaks of a call, two
+# hosts, an ICE user name fragment, a host of which the snaplen cut what it said of a call, and, as
+# no port is as high, the payload types that a host announced.
+HOST_HINT, PAIR_HINT, USER_HINT, CUT_HINT, TYPE_HINT = 2, 3, 4, 5, 1 << 17
+#: In place of a port: the address is a synchronisation source of RTP.
+SOURCE_HINT = 1 << 16
+#: Smaller sources are constants or counted up, and shared by calls.
+SMALLEST_SOURCE = 1 << 16
+
+#: Slots that one key may stand in.
+WAYS = 8
+#: Entries older than this are not believed (10 minutes: two TURN allocation lifetimes, RFC 8656).
+LIFETIME = 600 * 1_000_000_000
+
+# Ports where many apps' servers answer: an endpoint there names nobody.
+SHARED_PORTS = (53, 80, 123, 443, 3478, 3479, 3480, 3481, 5060, 5349, 19302, 19303, 19304, 19305)
+
+
+@kernel
+def endpoint_key(lane0: int, lane1: int, lane2: int, lane3: int, port: int) -> int:
+    """Return a 62-bit key of an address (IPv4: only the first lane) and port; never 0."""
+    high, low = mix(0x1F83D9AB, lane0), mix(0x5BE0CD19, port)
+    if lane1 | lane2 | lane3:
+        high = mix(mix(mix(high, lane1), lane2), lane3)
+        low = mix(mix(mix(low, lane3), lane2), lane1)
+    return ((mix(high, port) & 0x3FFFFFFF) << 32) | mix(low, lane0) | 1
+
+
+@kernel
+def packet_key(b: Octets, at: int, version: int, port: int) -> int:
+    """Return the key of an address in the packet."""
+    if version == 4:
+        return endpoint_key(u32(b, at), 0, 0, 0, port)
+    return endpoint_key(u32(b, at), u32(b, at + 4), u32(b, at + 8), u32(b, at + 12), port)
+
+
+@kernel
+def stun_key(b: Octets, at: int, header: int) -> int:
+    """Return the key of an XOR address attribute's value at `at` (RFC 8489, 14.2), 0 for none."""
+    if at == 0:
+        return 0
+    port = u16(b, at + 2) ^ 0x2112
+    lane = u32(b, at + 4) ^ 0x2112A442
+    if I(b[at + 1]) == 1:
+        return endpoint_key(lane, 0, 0, 0, port)
+    if I(b[at + 1]) != 2:
+        return 0
+    return endpoint_key(
+        lane,
+        u32(b, at + 8) ^ u32(b, header + 8),
+        u32(b, at + 12) ^ u32(b, header + 12),
+        u32(b, at + 16) ^ u32(b, header + 16),
+        port,
+    )
+
+
+@kernel
+def names_nobody(port: int) -> bool:
+    """Tell whether an endpoint on this port is shared by apps."""
+    return port < 1024 or port in SHARED_PORTS
+
+
+@kernel
+def learn(
+    context: Records, meter: Numbers, key: int, app: int, role: int, source: int, time: int
+) -> None:
+    """Remember that an endpoint belongs to an app, replacing the stalest entry of its ways.
+
+    A maker's name does not replace that of one of its apps, unless that is stale.
+    """
+    if key == 0 or not meter[METER_LEARN] & source:
+        return
+    mask = len(context) - 1
+    home = (key >> 1) & mask
+    worst, oldest = home, I(context[home]["time"])
+    for way in range(WAYS):
+        slot = (home + way) & mask
+        if context[slot]["key"] == key or context[slot]["key"] == 0:
+            worst, oldest = slot, 0
+            break
+        if context[slot]["time"] < oldest:
+            worst, oldest = slot, I(context[slot]["time"])
+    entry = context[worst]
+    if entry["key"] == key and time - I(entry["time"]) <= LIFETIME:
+        if app == maker_of(I(entry["app"])):
+            app = I(entry["app"])
+    if oldest and time - oldest < LIFETIME:
+        meter[METER_CONTEXT_LOST] += 1
+    entry["key"], entry["time"], entry["app"] = key, time, app
+    entry["source"], entry["role"] = source, role
+
+
+@kernel
+def recall(context: Records, key: int, time: int) -> int:
+    """Return `role << 16 | source << 8 | app` of an endpoint, 0 for an unknown or stale one."""
+    return recall_within(context, key, time, LIFETIME)
+
+
+@kernel
+def recall_within(context: Records, key: int, time: int, limit: int) -> int:
+    """Return what `recall` does of an entry that is not older than `limit` ns."""
+    mask = len(context) - 1
+    home = (key >> 1) & mask
+    for way in range(WAYS):
+        entry = context[(home + way) & mask]
+        if entry["key"] == key:
+            if time - entry["time"] > limit:
+                return 0
+            return (I(entry["role"]) << 16) | (I(entry["source"]) << 8) | I(entry["app"])
+        if entry["key"] == 0:
+            return 0
+    return 0
+
+
+@kernel
+def pair_key(b: Octets, at: int, other: int, version: int) -> int:
+    """Return the key of two addresses of the packet, whichever stands first."""
+    total, parts = I(0), I(0)
+    for lane in range(1 if version == 4 else 4):
+        one, two = u32(b, at + 4 * lane), u32(b, other + 4 * lane)
+        total = mix(total, (one + two) & 0xFFFFFFFF)
+        parts = mix(parts, one ^ two)
+    return endpoint_key(total, parts, 0, 0, PAIR_HINT)
+
+
+@kernel
+def source_key(source: int) -> int:
+    """Return the key of a synchronisation source, 0 for one that says nothing."""
+    return endpoint_key(source, 0, 0, 0, SOURCE_HINT) if source >= SMALLEST_SOURCE else I(0)
+
+
+@kernel
+def app_of_source(context: Records, source: int, time: int) -> int:
+    """Return the app in whose call a synchronisation source was seen, 0 for none."""
+    key = source_key(source)
+    return recall(context, key, time) & 0xFF if key else I(0)
+
+
+@kernel
+def host_app(context: Records, b: Octets, hint: int, time: int, signs: Numbers) -> int:
+    """Return the app of which either host of a packet spoke under a hint, 0 for none."""
+    version = signs[SIGN_VERSION]
+    known = recall(context, packet_key(b, signs[SIGN_SOURCE_AT], version, hint), time)
+    if known == 0:
+        known = recall(context, packet_key(b, signs[SIGN_TARGET_AT], version, hint), time)
+    return known & 0xFF

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Evidence: why a verdict was given, as one integer that compiled code carries and people read.
+
+An evidence packs what it is a sign of: the most that it may lead to (verdict, app, role) and a
+number within its app. How much of that is said, and with what confidence, is not written with
+the rule: it follows from the recordings in which the sign was seen and from what is published of it
+(classifier.state.evidence_support). The sentence that belongs to an evidence is looked up when a
+person asks.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from midcall.captures.jit.kernel import kernel
+from midcall.classifier.state.verdicts import APPS
+
+#: Sentences by `app << 8 | number`; "{x}" is the argument in hexadecimal, "{n}" in decimal.
+SENTENCES: dict[int, str] = {}
+
+#: Numbers from here on are shared by all apps (their sentence does not depend on the app).
+SHARED = 200
+
+
+class Basis(NamedTuple):
+    """What is known of a sign apart from the recordings, and the most that it may lead to."""
+
+    verdict: int
+    role: int
+    spec: str  # a specification that defines it, or the service's own name in it; "": none
+    published: tuple[str, ...]  # who else describes it, each independent of the others
+    maker: int  # evidence of the app's maker that every message with this sign is, too; 0: none
+
+
+#: The basis of each evidence by the key of SENTENCES.
+BASES: dict[int, Basis] = {}
+
+
+def evidence(
+    app: int,
+    number: int,
+    verdict: int,
+    role: int,
+    sentence: str,
+    *,
+    spec: str = "",
+    published: tuple[str, ...] = (),
+    maker: int = 0,
+) -> int:
+    """Define an evidence and return its packed form.
+
+    number: 1-255, unique within the app; verdict: the most that the sign may lead to; spec: the
+    specification that defines the sign, or "name" where it is the service's own name; published:
+    who describes it, from recordings of their own; maker: the evidence that stays where the support
+    does not suffice for the app. Raises ValueError for a number that is taken.
+    """
+    key = app << 8 | number
+    if SENTENCES.setdefault(key, sentence) != sentence:
+        raise ValueError(f"evidence {number} of {APPS[app]} is defined twice")
+    BASES[key] = Basis(verdict, role, spec, published, maker & 0xFFFF)
+    return pack(app, number, verdict, role)
+
+
+@kernel
+def pack(app: int, number: int, verdict: int, role: int, confidence: int = 0) -> int:
+    """Return the packed form of an evidence; confidence: in percent, where it was computed."""
+    return (confidence << 24) | (verdict << 20) | (role << 16) | (app << 8) | number
+
+
+def sentence(key: int, argument: int, packets: int) -> str:
+    """Return what a person reads: `key` is the low 16 bits of an evidence."""
+    text = SENTENCES.get(key) or SENTENCES.get(key & 0xFF, "")
+    if not text:
+        return ""
+    text = text.replace("{x}", f"0x{argument:04X}").replace("{n}", str(argument))
+    return f"{text}, packet {packets}" if packets else text

@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Feature columns: sizes, gaps and directions of a flow's first payload packets, nothing else.
+
+No address, no port, no payload octet, and no header of RTP: what an operator could still see if
+every byte looked random. A note keeps the first KEPT payload packets (size on the wire, time,
+direction); the columns are integers computed from the first 4, 8 or 16 of them, so compiled and
+plain code agree to the bit and a float32 holds them. The busier direction is the "major" one
+(first packet's on a tie): a flow seen from its other end, or from the middle, reads the same.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from midcall.captures.jit.kernel import I, inlined, kernel
+
+#: Payload packets a note keeps, and how many of them a model may be asked with.
+KEPT = 16
+LENGTHS = (4, 8, 16)
+
+#: Longest time kept, in microseconds (71 minutes), and largest size.
+LONGEST, LARGEST = 0xFFFFFFFF, 0xFFFF
+
+#: The columns, in order. Sizes in bytes, gaps in microseconds; a spread is the mean absolute
+#: deviation (of sizes in 1/n bytes), a step the sum of changes from one packet to the next.
+COLUMNS = (
+    "size_sum",
+    "size_min",
+    "size_median",
+    "size_max",
+    "size_spread",
+    "size_step",
+    "size_kinds",
+    "size_commonest",
+    "size_small",
+    "size_large",
+    "major_packets",
+    "major_size_sum",
+    "major_size_spread",
+    "minor_size_sum",
+    "minor_size_max",
+    "turns",
+    "longest_run",
+    "duration",
+    "gap_min",
+    "gap_median",
+    "gap_max",
+    "gap_spread",
+    "gap_bursts",
+    "gap_frames",
+    "gap_pauses",
+    "major_gap_mean",
+    "major_gap_spread",
+)
+
+#: A small packet carries up to this many bytes, a large one at least that many.
+SMALL, LARGE = 40, 900
+#: A burst gap is shorter than 2 ms, a frame gap 10-70 ms (codec frames), a pause over 500 ms.
+BURST, FRAME_LEAST, FRAME_MOST, PAUSE = 2_000, 10_000, 70_000, 500_000
+
+
+@inlined
+def observe(note: Any, size: int, time: int, up: int) -> None:
+    """Keep one payload packet in its note; `note["seen"]` counts it already.
+
+    size: payload bytes on the wire; time: ns; up: 1 from the flow's source to its target.
+    """
+    at = I(note["seen"]) - 1
+    if at >= KEPT:
+        return
+    moment = (time - I(note["first_time"])) // 1000
+    note["sizes"][at] = min(max(size, 0), LARGEST)
+    note["moments"][at] = min(max(moment, 0), LONGEST)
+    if up:
+        note["ways"] = I(note["ways"]) | (1 << at)
+
+
+@kernel
+def way(note: Any, at: int) -> int:
+    """Return the direction of a kept packet: 1 up, 0 down."""
+    return (I(note["ways"]) >> at) & 1
+
+
+@kernel
+def gap(note: Any, at: int, before: int) -> int:
+    """Return the microseconds between two kept packets, 0 where time went backwards."""
+    return max(I(note["moments"][at]) - I(note["moments"][before]), 0)
+
+
+@kernel
+def major_way(note: Any, n: int) -> int:
+    """Return the direction of most of the first n packets, the first one's on a tie."""
+    ups = I(0)
+    for at in range(n):
+        ups += way(note, at)
+    if 2 * ups == n:
+        return way(note, 0)
+    return 1 if 2 * ups > n else 0
+
+
+@kernel
+def median_size(note: Any, n: int) -> int:
+    """Return the lower median of the first n sizes (by counting: nothing is sorted)."""
+    for at in range(n):
+        size, below, same = I(note["sizes"][at]), I(0), I(0)
+        for other in range(n):
+            below += 1 if I(note["sizes"][other]) < size else 0
+            same += 1 if I(note["sizes"][other]) == size else 0
+        if below <= (n - 1) // 2 < below + same:
+            return size
+    return 0
+
+
+@kernel
+def median_gap(note: Any, n: int) -> int:
+    """Return the lower median of the n - 1 gaps between the first n packets."""
+    for at in range(1, n):
+        mine, below, same = gap(note, at, at - 1), I(0), I(0)
+        for other in range(1, n):
+            theirs = gap(note, other, other - 1)
+            below += 1 if theirs < mine else 0
+            same += 1 if theirs == mine else 0
+        if below <= (n - 2) // 2 < below + same:
+            return mine
+    return 0
+
+
+@kernel
+def put(model: Any, column: int, value: int) -> int:
+    """Write one column; returns the number of the next one."""
+    model[column]["column"] = value
+    return column + 1
+
+
+@kernel
+def size_columns(note: Any, n: int, model: Any, column: int) -> int:
+    """Write the columns of sizes whatever their direction; returns the next column's number."""
+    total, least, most, step = I(0), I(LARGEST), I(0), I(0)
+    kinds, commonest, small, large = I(0), I(0), I(0), I(0)
+    for at in range(n):
+        size = I(note["sizes"][at])
+        total += size
+        least, most = min(least, size), max(most, size)
+        small += 1 if size <= SMALL else 0
+        large += 1 if size >= LARGE else 0
+        if at:
+            step += abs(size - I(note["sizes"][at - 1]))
+        same, first = I(0), I(1)
+        for other in range(n):
+            if I(note["sizes"][other]) == size:
+                same += 1
+                first = first if other >= at else I(0)
+        kinds += first
+        commonest = max(commonest, same)
+    spread = I(0)
+    for at in range(n):
+        spread += abs(n * I(note["sizes"][at]) - total)
+    column = put(model, column, total)
+    column = put(model, column, least)
+    column = put(model, column, median_size(note, n))
+    column = put(model, column, most)
+    column = put(model, column, spread // n)
+    column = put(model, column, step)
+    column = put(model, column, kinds)
+    column = put(model, column, commonest)
+    column = put(model, column, small)
+    return put(model, column, large)
+
+
+@kernel
+def way_columns(note: Any, n: int, major: int, model: Any, column: int) -> int:
+    """Write the columns of directions and of sizes within one; returns the next column."""
+    packets, total, minor_total, minor_most = I(0), I(0), I(0), I(0)
+    turns, run, longest = I(0), I(0), I(0)
+    for at in range(n):
+        size = I(note["sizes"][at])
+        if way(note, at) == major:
+            packets += 1
+            total += size
+        else:
+            minor_total += size
+            minor_most = max(minor_most, size)
+        if at and way(note, at) != way(note, at - 1):
+            turns += 1
+            run = I(0)
+        run += 1
+        longest = max(longest, run)
+    spread = I(0)
+    for at in range(n):
+        if way(note, at) == major:
+            spread += abs(packets * I(note["sizes"][at]) - total)
+    column = put(model, column, packets)
+    column = put(model, column, total)
+    column = put(model, column, spread // packets)
+    column = put(model, column, minor_total)
+    column = put(model, column, minor_most)
+    column = put(model, column, turns)
+    return put(model, column, longest)
+
+
+@kernel
+def gap_columns(note: Any, n: int, model: Any, column: int) -> int:
+    """Write the columns of gaps whatever the direction; returns the next column's number."""
+    total, least, most = I(0), I(LONGEST), I(0)
+    bursts, frames, pauses = I(0), I(0), I(0)
+    for at in range(1, n):
+        wait = gap(note, at, at - 1)
+        total += wait
+        least, most = min(least, wait), max(most, wait)
+        bursts += 1 if wait < BURST else 0
+        frames += 1 if FRAME_LEAST <= wait <= FRAME_MOST else 0
+        pauses += 1 if wait > PAUSE else 0
+    mean, spread = total // (n - 1), I(0)
+    for at in range(1, n):
+        spread += abs(gap(note, at, at - 1) - mean)
+    column = put(model, column, total)
+    column = put(model, column, least)
+    column = put(model, column, median_gap(note, n))
+    column = put(model, column, most)
+    column = put(model, column, spread // (n - 1))
+    column = put(model, column, bursts)
+    column = put(model, column, frames)
+    return put(model, column, pauses)
+
+
+@kernel
+def major_gap_columns(note: Any, n: int, major: int, model: Any, column: int) -> int:
+    """Write the columns of gaps within the major direction; returns the next column's number."""
+    first, last, count = I(-1), I(-1), I(0)
+    for at in range(n):
+        if way(note, at) == major:
+            first = at if first < 0 else first
+            count += 1 if last >= 0 else 0
+            last = I(at)
+    mean = gap(note, last, first) // count if count else I(0)
+    spread, before = I(0), I(-1)
+    for at in range(n):
+        if way(note, at) == major:
+            if before >= 0:
+                spread += abs(gap(note, at, before) - mean)
+            before = I(at)
+    column = put(model, column, mean)
+    return put(model, column, spread // count if count else I(0))
+
+
+@kernel
+def write_columns(note: Any, n: int, model: Any) -> None:
+    """Write the columns of the first n kept packets (n >= 2) into model[0 ... ]["column"]."""
+    major = major_way(note, n)
+    column = size_columns(note, n, model, 0)
+    column = way_columns(note, n, major, model, column)
+    column = gap_columns(note, n, model, column)
+    major_gap_columns(note, n, major, model, column)

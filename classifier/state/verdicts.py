@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What can be said of a flow: verdict, app and role, as the small integers of flow records.
+
+The position of a name in its tuple is its number; names are what people read.
+"""
+
+from __future__ import annotations
+
+from midcall.captures import apps
+
+VERDICTS = ("undecided", "not-call", "unsure", "certain")
+UNDECIDED, NOT_CALL, UNSURE, CERTAIN = 0, 1, 2, 3
+
+ROLES = ("other", "media", "setup", "control", "messaging")
+OTHER, MEDIA, SETUP, CONTROL, MESSAGING = 0, 1, 2, 3, 4
+
+APPS = (*apps.APPS, "meta", "microsoft", "rtc")
+NONE = 0
+WHATSAPP, SKYPE, VIBER, FACETIME, MESSENGER = 1, 2, 3, 4, 5
+SIGNAL, TELEGRAM, ZOOM, TEAMS, MEET, WEBEX, DISCORD, LINE = 6, 7, 8, 9, 10, 11, 12, 13
+KAKAOTALK, WECHAT, IMO, SNAPCHAT, AGORA, SIP, OTHER_RTC = 14, 15, 16, 17, 18, 19, 20
+#: Where the octets tell the maker alone: META is WhatsApp or Messenger, MICROSOFT is Skype or
+#: Teams. RTC is a call whose app no octet tells; OTHER_RTC a call by a protocol of its own (H.323,
+#: MGCP, SCCP, ...) that belongs to none of the named apps.
+META, MICROSOFT, RTC = (len(apps.APPS) + at for at in range(3))
+
+#: The apps of one maker that share a stack, by the maker's number.
+MADE_BY = {META: (WHATSAPP, MESSENGER), MICROSOFT: (SKYPE, TEAMS)}
+
+#: The numbers of the five whose calls Morocco's operators cut in 2016.
+FIVE = tuple(APPS.index(app) for app in apps.FIVE)
+
+
+#: The maker of each app that shares its stack, by the app's number (a maker's own too); else 0.
+MAKER_OF = tuple(
+    next((maker for maker, apps in MADE_BY.items() if app in (maker, *apps)), 0)
+    for app in range(len(APPS))
+)
+
+#: The family of each app, by the app's number: the maker's name, else the app's own.
+FAMILIES = tuple(APPS[MAKER_OF[app] or app] for app in range(len(APPS)))
+
+
+def recognises(said: int, app: int) -> bool:
+    """Tell whether what is said of a call's flow names its app as far as the flow can tell.
+
+    A call of no named app has no name; Skype and Teams share a stack whole, so their maker's name
+    is theirs.
+    """
+    if said == RTC:
+        return app == OTHER_RTC
+    return said == app or (said == MICROSOFT and app in MADE_BY[MICROSOFT])

@@ -1,0 +1,340 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Measures of an evaluation: what rows of judged flows say of an engine, with n and intervals.
+
+On top of `metrics`. Undefined values are None.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from midcall.captures.apps import FIVE
+from midcall.experiments.accuracy import traffic_kinds
+from midcall.experiments.measure import metrics
+from midcall.experiments.measure.intervals import (
+    FEWEST,
+    RESAMPLES,
+    Interval,
+    clopper_pearson,
+    cluster_bootstrap,
+    clustered_interval,
+    derived_seed,
+    ratio,
+    share_interval,
+)
+from midcall.experiments.measure.metrics import claims_call, family, named
+
+Row = Mapping[str, Any]
+Table = dict[str, Any]
+
+#: Shares of calls among flows at which precision is derived, and how columns are named by them.
+BASE_RATES = {"01": 0.001, "1": 0.01, "10": 0.1}
+#: Upper bounds of the bins of the calibration table.
+BINS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
+#: Fewer flows than this, and an app does not count in the second macro-F1.
+ENOUGH = 5
+
+
+def outcome(row: Row) -> str:
+    """Return a flow's outcome."""
+    return metrics.outcome(row["truth_app"], row["truth_role"], row["truth_confidence"], row)
+
+
+def judged(row: Row, claim: Row) -> dict[str, Any]:
+    """Return the row as if the claim were the verdict; an unscored row stays unscored."""
+    said = {**row, **claim}
+    if row["outcome"] != "unscored":
+        said["outcome"] = outcome(said)
+    return said
+
+
+def call_counts(rows: Sequence[Row]) -> Table:
+    """Return tp, fp, fn and F1 of "is this flow of a call": media and set-up against innocents."""
+    calls, quiet = metrics.call_flows(rows), metrics.quiet_flows(rows)
+    tp = sum(claims_call(row) for row in calls)
+    fp = sum(row["outcome"] == "false_call" for row in quiet)
+    fn = len(calls) - tp
+    f1 = ratio(2 * tp, 2 * tp + fp + fn) if calls else None
+    found, spared = ratio(tp, len(calls)), ratio(len(quiet) - fp, len(quiet))
+    balanced = None if found is None or spared is None else (found + spared) / 2
+    return {"call_tp": tp, "call_fp": fp, "call_fn": fn, "call_f1": f1, "balanced": balanced}
+
+
+def octets(rows: Sequence[Row], seed: int, name: str) -> Table:
+    """Return the bytes of call flows, those of flows named right, and the share's interval.
+
+    Bytes are those on the wire, as disturbed; capture groups are resampled.
+    """
+    sizes: Counter[str] = Counter()
+    hits: Counter[str] = Counter()
+    for row in metrics.call_flows(rows):
+        sizes[row["group"]] += row["octets"]
+        hits[row["group"]] += row["octets"] if row["outcome"] == "right" else 0
+    groups = sorted(sizes)
+    low, high = cluster_bootstrap(
+        [hits[group] for group in groups],
+        [sizes[group] for group in groups],
+        derived_seed(seed, "bytes", name),
+    ) or (None, None)
+    return {
+        "bytes": sum(sizes.values()),
+        "bytes_right": sum(hits.values()),
+        "bytes_low": low,
+        "bytes_high": high,
+    }
+
+
+def roles(rows: Sequence[Row]) -> Table:
+    """Return among flows named right how many have the right role: media, set-up or control."""
+    right = [row for row in metrics.call_flows(rows, metrics.SCORED_ROLES)
+             if row["outcome"] == "right"]  # fmt: skip
+    return {
+        "role_n": len(right),
+        "role_right": sum(row["role"] == row["truth_role"] for row in right),
+    }
+
+
+def calls(rows: Sequence[Row]) -> Table:
+    """Return over calls: with a flow named right, with media named right, with a wrong name.
+
+    A call that several captures of a group hold counts once. Intervals are exact: calls are
+    independent of each other, as flows of one call are not. None below ten calls.
+    """
+    seen: dict[tuple[str, str], list[bool]] = {}
+    carried: dict[tuple[str, str], bool] = {}
+    for row in metrics.call_flows(rows, metrics.SCORED_ROLES):
+        if not row["truth_call"]:
+            continue
+        call = (row["group"], row["truth_call"])
+        right, wrong = row["outcome"] == "right", row["outcome"] == "other_call"
+        entry = seen.setdefault(call, [False, False])
+        entry[0], entry[1] = entry[0] or right, entry[1] or wrong
+        if row["truth_role"] == "media":
+            carried[call] = carried.get(call, False) or right
+    found = sum(right for right, _ in seen.values())
+    heard = sum(carried.values())
+    low, high = share_interval(found, len(seen)) or (None, None)
+    media_low, media_high = share_interval(heard, len(carried)) or (None, None)
+    return {
+        "calls": len(seen),
+        "calls_right": found,
+        "calls_low": low,
+        "calls_high": high,
+        "calls_wrong": sum(wrong for _, wrong in seen.values()),
+        "media_calls": len(carried),
+        "media_calls_right": heard,
+        "media_calls_low": media_low,
+        "media_calls_high": media_high,
+    }
+
+
+def bare(rows: Sequence[Row]) -> Table:
+    """Return how many call flows without their name hold no byte of an app, and honest ones.
+
+    Honest is such a flow that was called a call or unsure, and no other app.
+    """
+    held = [row for row in metrics.call_flows(rows, metrics.SCORED_ROLES) if row["bare"]]
+    return {"bare": len(held), "bare_honest": sum(row["outcome"] == "unsure" for row in held)}
+
+
+def summary(rows: Sequence[Row], seed: int, name: str) -> Table:
+    """Return one line of the table: everything counted of one engine under one disturbance."""
+    held = metrics.call_flows(rows)
+    share = metrics.right_share(held, seed, name)
+    low, high = share["interval"] or (None, None)
+    table = metrics.f1_counts(rows)
+    macro = metrics.macro_f1(table, lambda app: True)
+    often = metrics.macro_f1(table, lambda app: table[app]["tp"] + table[app]["fn"] >= ENOUGH)
+    five = [row for row in held if row["truth_app"] in FIVE]
+    alarms, waits = metrics.false_calls(rows), metrics.waits(rows)
+    line = {
+        **metrics.tally(held),
+        "low": low,
+        "high": high,
+        "clusters": share["clusters"],
+        "five_n": len(five),
+        "five_right": sum(row["outcome"] == "right" for row in five),
+        "macro_f1": macro["value"],
+        "macro_f1_apps": macro["apps"],
+        "macro_f1_often": often["value"],
+        "macro_f1_often_apps": often["apps"],
+        **call_counts(rows),
+        "innocent": alarms["flows"],
+        "false_calls": alarms["hits"],
+        "false_per_million": alarms["upper_per_million"],
+        **roles(rows),
+        **calls(rows),
+        **octets(rows, seed, name),
+        **bare(rows),
+        "waits": waits["packets"]["n"],
+        **{key: waits["packets"][key] for key in ("p50", "p95", "p99")},
+        **{f"ms_{key}": waits["ms"][key] for key in ("p50", "p95", "p99")},
+        "short": sum(row["why"] == "short" for row in rows),
+        "absent": sum(row["why"] == "absent" for row in rows),
+    }
+    floors = {f"precision_{entry['key']}": entry["precision"] for entry in precision_at(line)}
+    return line | floors
+
+
+def innocents(rows: Sequence[Row]) -> list[Table]:
+    """Return per kind of innocent traffic the flows, those called a call, and the rate's bound.
+
+    The bound of a rate is that of recordings (95 %, as flows of one recording are not
+    independent). The last lines are all kinds together, and calls of apps that are none of the
+    five, where a hit is a flow named as one of the five.
+    """
+    counts: dict[str, Groups] = {traffic_kinds.ALL: {}}
+    for row in metrics.quiet_flows(rows):
+        for kind in (traffic_kinds.kind(row), traffic_kinds.ALL):
+            count(counts.setdefault(kind, {}), row, row["outcome"] == "false_call")
+    others: Groups = {}
+    for row in metrics.call_flows(rows):
+        if family(row["truth_app"]) not in FIVE:
+            count(others, row, row["outcome"] == "other_call" and family(row["app"]) in FIVE)
+    total = counts.pop(traffic_kinds.ALL)
+    lines = [
+        *sorted(counts.items()),
+        (traffic_kinds.ALL, total),
+        (traffic_kinds.OTHER_CALLS, others),
+    ]
+    return [
+        {
+            "kind": kind,
+            "flows": sum(n for _, n in groups.values()),
+            "hits": sum(k for k, _ in groups.values()),
+            "per_million": upper_per_million(groups),
+        }
+        for kind, groups in lines
+        if groups
+    ]
+
+
+#: Capture group -> (hits, flows).
+Groups = dict[str, tuple[int, int]]
+
+
+def count(groups: Groups, row: Row, hit: bool) -> None:
+    """Count a flow in its capture group."""
+    hits, flows = groups.get(row["group"], (0, 0))
+    groups[row["group"]] = hits + hit, flows + 1
+
+
+def upper_per_million(groups: Groups) -> float | None:
+    """Return the 95 % upper bound of a rate, per million; None below ten capture groups."""
+    hits, sizes = [k for k, _ in groups.values()], [n for _, n in groups.values()]
+    span = clustered_interval(hits, sizes, derived_seed(0, "per_million"))
+    return None if span is None else 1e6 * span[1]
+
+
+def lead(ours: Sequence[Row], theirs: Sequence[Row], seed: int, name: str) -> Interval | None:
+    """Return the 95 % interval of the difference in the share named right, ours less theirs.
+
+    Both judged the same flows; capture groups are resampled in pairs. None below ten groups.
+    """
+    gain: Counter[str] = Counter()
+    size: Counter[str] = Counter()
+    for mine, other in zip(metrics.call_flows(ours), metrics.call_flows(theirs), strict=True):
+        size[mine["group"]] += 1
+        gain[mine["group"]] += (mine["outcome"] == "right") - (other["outcome"] == "right")
+    groups = sorted(size)
+    if len(groups) < FEWEST:
+        return None
+    generator = np.random.default_rng(derived_seed(seed, "lead", name))
+    picks = generator.integers(0, len(groups), (RESAMPLES, len(groups)))
+    top = np.array([gain[group] for group in groups])[picks].sum(axis=1)
+    bottom = np.array([size[group] for group in groups])[picks].sum(axis=1)
+    low, high = np.quantile(top / bottom, [0.025, 0.975])
+    return float(low), float(high)
+
+
+# ---- confidence
+
+
+def claim_is_right(row: Row) -> bool:
+    """Tell whether what was said of a call holds: its app, or only that it is a call."""
+    of_call = row["truth_role"] in metrics.SCORED_ROLES
+    if row["app"] == metrics.NAMELESS:
+        return of_call
+    maker = row["truth_app"] in metrics.MAKERS.get(row["app"], ())
+    return of_call and (maker or family(row["app"]) == family(row["truth_app"]))
+
+
+def statements(rows: Sequence[Row]) -> list[Row]:
+    """Return the scored flows of which something was said: a call, certain or unsure, of an app."""
+    return [
+        row
+        for row in rows
+        if row["outcome"] != "unscored"
+        and row["verdict"] in ("certain", "unsure")
+        and row["role"] not in ("messaging", "other")
+        and named(row["app"])
+        and row["confidence"] is not None
+    ]
+
+
+def calibration(rows: Sequence[Row]) -> Table:
+    """Return bins of stated confidence against the share that was right, and the error.
+
+    The error is the mean distance of both, weighted by n (expected calibration error).
+    """
+    held = statements(rows)
+    bins, error, low = [], 0.0, 0.0
+    for high in BINS:
+        inside = [row for row in held if low < round(row["confidence"], 6) <= high]
+        low = high
+        if not inside:
+            continue
+        right = sum(claim_is_right(row) for row in inside)
+        mean = sum(row["confidence"] for row in inside) / len(inside)
+        error += abs(right / len(inside) - mean) * len(inside)
+        span = clopper_pearson(right, len(inside))
+        bins.append({"up_to": high, "n": len(inside), "right": right, "said": mean,
+                     "interval": span})  # fmt: skip
+    return {"n": len(held), "bins": bins, "error": ratio(error, len(held))}
+
+
+def coverage_risk(rows: Sequence[Row]) -> list[Table]:
+    """Return one point per stated confidence: flows answered at it or above, and how many wrong.
+
+    Coverage is over all scored call flows (media and set-up); wrong are false calls too.
+    """
+    held = statements(rows)
+    flows = len(metrics.call_flows(rows))
+    points = []
+    for least in sorted({row["confidence"] for row in held}, reverse=True):
+        said = [row for row in held if row["confidence"] >= least]
+        wrong = sum(not claim_is_right(row) for row in said)
+        answered = sum(row["truth_role"] in metrics.CALL_ROLES for row in said)
+        points.append(
+            {
+                "confidence": least,
+                "answered": answered,
+                "flows": flows,
+                "coverage": ratio(answered, flows),
+                "said": len(said),
+                "wrong": wrong,
+                "risk": ratio(wrong, len(said)),
+            }
+        )
+    return points
+
+
+def precision_at(line: Row) -> list[Table]:
+    """Return the least precision of "this is a call" at each base rate.
+
+    From the measured recall and the upper bound of the rate of false calls: a bound, no estimate.
+    """
+    recall = ratio(line["call_tp"], line["call_tp"] + line["call_fn"])
+    bound = line["false_per_million"]
+    out: list[Table] = []
+    for key, share in BASE_RATES.items():
+        value = None
+        if recall is not None and bound is not None:
+            true, false = share * recall, (1 - share) * min(bound / 1e6, 1.0)
+            value = ratio(true, true + false)
+        out.append({"key": key, "share": share, "recall": recall, "precision": value})
+    return out

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The command line, `midcall`: which commands there are. Each is in experiments/commands.
+
+Imports of what does the work stand inside the commands, so that help and errors come at once.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+from typing import Annotated
+
+import typer
+
+from midcall.experiments.cli import bench, captures, new, policy, runs
+from midcall.experiments.cli.experiment import evaluate, plan, run
+from midcall.experiments.cli.flows import classify, explain
+from midcall.experiments.cli.lab import conformance, doctor, fuzz, support, train, warm_up
+from midcall.experiments.cli.localise import localise
+from midcall.experiments.cli.null_tests import aa
+from midcall.experiments.cli.replay import replay
+from midcall.experiments.cli.results import badge, compare, report
+
+app = typer.Typer(
+    name="midcall",
+    help="Replay real calls through an emulated operator and measure what it sees and blocks.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+#: As the help lists them.
+COMMANDS = (
+    run, plan, replay, evaluate, fuzz, warm_up, classify, explain, localise, aa, train, support,
+    report, doctor,
+    conformance, compare, badge,
+)  # fmt: skip
+GROUPS = (captures.app, bench.app, policy.app, runs.app, new.app)
+
+
+def show_version(wanted: bool) -> None:
+    """Print the version and leave."""
+    if wanted:
+        from midcall.experiments.results.provenance import midcall_version
+
+        print(f"midcall {midcall_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def top(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=show_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Replay real calls through an emulated operator and measure what it sees and blocks."""
+
+
+for command in COMMANDS:
+    app.command()(command)
+for group in GROUPS:
+    app.add_typer(group)
+
+
+def main() -> None:
+    """Run the command line.
+
+    Loading makes a million objects and hardly a cycle of them: to look for some all the time, and
+    once more at the end, was a fourth of a short command's time.
+    """
+    gc.set_threshold(50_000)
+    atexit.register(gc.freeze)
+    app(prog_name="midcall")
+
+
+if __name__ == "__main__":
+    main()

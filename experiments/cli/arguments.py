@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Arguments and options that several commands take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from midcall.experiments.cli import completion
+
+RUNS = Annotated[Path, typer.Option(help="Where result folders are.")]
+NEW_RUNS = Annotated[Path, typer.Option(help="Where result folders go.")]
+SPEC = Annotated[
+    str,
+    typer.Argument(
+        metavar="SPEC",
+        help="A shipped spec (morocco-2016) or a TOML file.",
+        autocompletion=completion.specs,
+    ),
+]
+CORPUS = Annotated[Path | None, typer.Option(help="A folder of captures, looked in first.")]
+BACKEND = Annotated[
+    str | None,
+    typer.Option(help="virtual, live (root, Mininet), auto (default: as the spec says)."),
+]
+CLUSTER = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS", help="Work on Dask: tcp://scheduler:8786, or local (docs/cluster.md)."
+    ),
+]
+JOBS = Annotated[
+    int | None,
+    typer.Option("-j", "--jobs", min=1, metavar="N", help="Processes (default: all cores)."),
+]
+JSON = Annotated[bool, typer.Option("--json", help="Print JSON.")]

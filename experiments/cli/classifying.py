@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""`midcall classify`: into one output, or into a folder of parts."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from functools import partial
+
+from midcall.errors import ExperimentError
+from midcall.experiments.tools import dataset
+from midcall.experiments.tools.classify import classify, classify_file
+
+
+def say(line: str) -> None:
+    """Print one line of the command on the standard error."""
+    print(f"midcall: {line}", file=sys.stderr, flush=True)
+
+
+def announce() -> None:
+    """Have it said where the packet path must be compiled first, which takes half a minute."""
+    from midcall.captures.jit.linker import when_compiling
+
+    when_compiling(lambda: say("compiling the packet path, once"))
+
+
+def run(
+    names: Sequence[str], form: str | None, out: str | None, cores: int, cluster: str | None
+) -> bool:
+    """Classify captures; return whether every one could be read."""
+    announce()
+    folder = out is not None and out.endswith("/")
+    if not folder:
+        distant = next((name for name in names if dataset.is_url(name)), None)
+        asked = "--cluster" if cluster else distant
+        if asked:
+            raise ExperimentError(f"{asked}: the output is a folder, give one as -o OUT/")
+        return classify(names, form, out, say, partial(classify_file, cores=cores))
+    if form not in (None, "parquet"):
+        raise ExperimentError(f"--format {form}: a folder ({out}) gets Parquet; leave it out")
+    made = dataset.classify(names, str(out), say, cluster, cores)
+    print("\n".join(dataset.lines(made, str(out))))
+    return not made.unread and not made.failed

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Completion: what a shell offers for an argument that was begun: specs, runs, operators, captures.
+
+Each function takes what was typed and returns (word, help) of what it may become. It stays silent
+about errors: a shell that is asked for words cannot show a sentence.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+Words = list[tuple[str, str]]
+
+
+def begun(typed: str, told: Iterable[tuple[str, str]]) -> Words:
+    """Return the words that begin as typed."""
+    return [(word, about) for word, about in told if word.startswith(typed)]
+
+
+def specs(incomplete: str) -> Words:
+    """Return the specs that ship, with their titles."""
+    from midcall.experiments.spec.spec import shipped
+
+    return begun(incomplete, ((name, title(path)) for name, path in shipped().items()))
+
+
+def title(path: Path) -> str:
+    """Return the title of a TOML file, "" where it has none."""
+    try:
+        return str(tomllib.loads(path.read_text(encoding="utf-8")).get("title", ""))
+    except (OSError, ValueError):
+        return ""
+
+
+def runs(incomplete: str) -> Words:
+    """Return the runs in the folder `runs`, newest first, and `latest`."""
+    from midcall.experiments.results.runs import is_run
+
+    folder = Path("runs")
+    held = sorted(folder.iterdir(), reverse=True) if folder.is_dir() else []
+    names = [path.name for path in held if not path.is_symlink() and is_run(path)]
+    return begun(incomplete, [*([("latest", "the last run")] if names else []),
+                              *((name, "") for name in names)])  # fmt: skip
+
+
+def run_folders(incomplete: str) -> Words:
+    """Return the same as paths."""
+    typed = incomplete.removeprefix("runs/")
+    return [(f"runs/{name}", about) for name, about in runs(typed)]
+
+
+def operators(incomplete: str) -> Words:
+    """Return the operators that ship, with their names."""
+    from midcall.locations import OPERATORS
+    from midcall.testbed.policy.loader import available
+
+    return begun(incomplete, ((name, title(OPERATORS / f"{name}.toml")) for name in available()))
+
+
+def policies(incomplete: str) -> Words:
+    """Return operators, and behind a slash their hypotheses."""
+    if "/" not in incomplete:
+        return [(f"{name}/", about) for name, about in operators(incomplete)]
+    return begun(incomplete, hypotheses(incomplete.partition("/")[0]))
+
+
+def hypotheses(operator: str) -> Iterator[tuple[str, str]]:
+    """Yield an operator's hypotheses as OPERATOR/HYPOTHESIS, with their titles."""
+    from midcall.errors import TestbedError
+    from midcall.testbed.policy.loader import load
+
+    try:
+        held = load(operator).hypotheses
+    except TestbedError:
+        return
+    for one in held:
+        yield f"{operator}/{one.id}", one.title
+
+
+def captures(incomplete: str) -> Words:
+    """Return the captures of the catalogue."""
+    from midcall.captures.truth.catalogue import load
+    from midcall.errors import CaptureError
+
+    try:
+        return begun(incomplete, ((one.name, one.app or one.role) for one in load().captures))
+    except CaptureError:
+        return []

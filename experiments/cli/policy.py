@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""`midcall policy`: operators' files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from midcall.experiments.cli import completion
+from midcall.experiments.cli.arguments import JSON
+from midcall.experiments.cli.output import give, sentences, tell
+
+app = typer.Typer(
+    name="policy",
+    help="Operators' policies: check a file, show what ships, list a capture's fingerprints.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@app.command("check")
+def check_policy(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="An operator's TOML file.")],
+    as_json: JSON = False,
+) -> None:
+    """Tell every problem of an operator's file: unknown keys, rules that can never match, shadows.
+
+    Example: midcall policy check testbed/operators/inwi.toml
+    """
+    with sentences():
+        from midcall.testbed.policy.lint import check
+
+        tell(as_json, check(file), f"{file}: no problem found")
+
+
+@app.command("show")
+def show_policy(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="NAME",
+            help="An operator that ships, or a TOML file (else: list).",
+            autocompletion=completion.operators,
+        ),
+    ] = None,
+    as_json: JSON = False,
+) -> None:
+    """Show an operator: its dated table, its hypotheses, and each rule with grade and source.
+
+    Example: midcall policy show maroc-telecom
+    """
+    with sentences():
+        from midcall.experiments.cli import policy_text
+
+        lines = policy_text.shown(name) if name else policy_text.listed()
+        give(as_json, policy_text.plain(name) if as_json else None, lines)
+
+
+@app.command("hellos")
+def list_hellos(
+    capture: Annotated[str, typer.Argument(metavar="CAPTURE", help="A pcap or pcapng file.")],
+    as_json: JSON = False,
+) -> None:
+    """List the ClientHello fingerprints of a capture, as `match.hello` takes them.
+
+    Example: midcall policy hellos call.pcapng
+    """
+    with sentences():
+        from midcall.experiments.cli import policy_text
+
+        found = policy_text.hellos(capture)
+        give(as_json, [one._asdict() for one in found], [one.line for one in found])

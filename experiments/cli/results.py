@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Commands that show what a run found: report, compare, badge."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from midcall.experiments.cli import completion
+from midcall.experiments.cli.arguments import JSON, RUNS
+from midcall.experiments.cli.output import give, sentences
+
+
+def report(
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN",
+            help="The folder of a run (default: the latest).",
+            autocompletion=completion.run_folders,
+        ),
+    ] = Path("runs/latest"),
+    reaction: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A CSV of date, operator, likes to draw beside it."),
+    ] = None,
+    as_json: JSON = False,
+) -> None:
+    """Draw the report of a run again, from its result files.
+
+    Example: midcall report runs/latest --reaction likes.csv
+    """
+    with sentences():
+        from midcall.experiments.report.html import render
+
+        page = render(folder, reaction)
+        give(as_json, {"run": page.parent, "report": page}, [page])
+
+
+def compare(
+    first: Annotated[
+        str,
+        typer.Argument(
+            metavar="A", help="A run: its folder or its name.", autocompletion=completion.runs
+        ),
+    ],
+    second: Annotated[
+        str,
+        typer.Argument(
+            metavar="B", help="The run to compare with it.", autocompletion=completion.runs
+        ),
+    ],
+    runs: RUNS = Path("runs"),
+    any_machine: Annotated[
+        bool, typer.Option(help="Compare timings though the machines differ.")
+    ] = False,
+    as_json: JSON = False,
+) -> None:
+    """Say what run B does better or worse than run A, with intervals, and list every difference.
+
+    Of live runs give several on each side, with commas: their differences are then tested.
+
+    Example: midcall compare 20260101T1200 latest
+    """
+    with sentences():
+        from midcall.experiments.measure import compare as comparing
+        from midcall.experiments.measure import compare_live
+        from midcall.experiments.results import runs as folders
+
+        if "," in first + second:
+            sides = [[folders.find(runs, one) for one in side.split(",")]
+                     for side in (first, second)]  # fmt: skip
+            tests = compare_live.compare(*sides)
+            give(as_json, tests.value, compare_live.lines(tests))
+            return
+        before, after = folders.find(runs, first), folders.find(runs, second)
+        found = comparing.compare(before, after, any_machine)
+        give(as_json, found.value, comparing.lines(found))
+
+
+def badge(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN", help="A run: its folder or name.", autocompletion=completion.runs
+        ),
+    ] = "latest",
+    operator: Annotated[str, typer.Option(help="Whose block is counted.")] = "maroc-telecom",
+    access: Annotated[str, typer.Option(help="On which access network.")] = "4g",
+    hypothesis: Annotated[
+        str | None, typer.Option(help="The mechanism shown (default: the operator's first).")
+    ] = None,
+    day: Annotated[
+        str | None, typer.Option(metavar="YYYY-MM-DD", help="The day shown (default: today).")
+    ] = None,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Where the files go.")] = Path("badge"),
+    runs: RUNS = Path("runs"),
+    as_json: JSON = False,
+) -> None:
+    """Write an embeddable counter, "day N of the block": SVG, HTML snippet, WordPress shortcode.
+
+    Example: midcall badge latest --operator inwi --access 4g
+    """
+    with sentences():
+        from midcall.experiments.tools import badge as badges
+        from midcall.experiments.results import runs as folders
+
+        folder = folders.find(runs, name)
+        shown = badges.a_day(day) if day else None
+        found = badges.draw(folder, operator, access, hypothesis, shown)
+        made = badges.write(found, out)
+        give(as_json, {"files": made, **badges.row(found)}, made)

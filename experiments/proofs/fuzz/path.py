@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A stand: two engines and two boxes that see the same packets with different octets between them.
+
+Whatever stands around a packet must not matter. So each batch walks the path twice, once with
+zeros and once with the beginnings of headers in the gaps, and every flow, count and fate must come
+out the same: that catches a read past the packet inside the buffer, which no bounds check sees.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from midcall.captures.jit.kernel import I, kernel
+from midcall.captures.jit.reads import Octets
+from midcall.captures.packets.pcap import Packets
+from midcall.classifier.engine import Engine, step
+from midcall.classifier.export import columns
+from midcall.classifier.state.flow_table import METER_KEY, Numbers, Records
+from midcall.classifier.state.packet_fields import SIGN_UP
+from midcall.experiments.proofs.fuzz.mutate import dice_of, draw, mutated, refill
+from midcall.testbed.middlebox.decide import decide
+from midcall.testbed.middlebox.inject import METER_LETTERS, METER_OCTETS
+from midcall.testbed.middlebox.rule_table import DOWN, UP, RuleTable, table
+from midcall.testbed.policy.loader import available, load
+from midcall.testbed.policy.operator import EMPTY, Policy
+
+#: Packets of a batch, and batches that one stand sees before another is set up.
+BATCH, ROUNDS = 4096, 16
+#: Bounds of the flow table that stands take turns with.
+BOUNDS = (64, 4096, 1 << 22)
+#: What stands in the gaps: an octet, or -1 for the words of experiments.fuzz.mutate.
+FILLINGS = (0x00, -1)
+
+
+class Finding(Exception):
+    """What should never be: two walks that differ, or a count that does not add up."""
+
+
+@kernel
+def walk(
+    flows: Records,
+    index: Numbers,
+    notes: Records,
+    context: Records,
+    hellos: Octets,
+    fragments: Numbers,
+    spill: Records,
+    meter: Numbers,
+    model: Records,
+    data: Octets,
+    offset: Numbers,
+    captured: Numbers,
+    wire: Numbers,
+    time: Numbers,
+    link: Numbers,
+    first: int,
+    signs: Numbers,
+    box: RuleTable,
+    numbers: Numbers,
+    fates: Numbers,
+) -> None:
+    """Step through a batch and let a box decide each packet: numbers[i], fates[i] (-1: no flow)."""
+    for i in range(len(offset)):
+        number = step(
+            flows,
+            index,
+            notes,
+            context,
+            hellos,
+            fragments,
+            spill,
+            meter,
+            model,
+            data,
+            offset[i],
+            offset[i] + captured[i],
+            wire[i],
+            time[i],
+            link[i],
+            first + i,
+            signs,
+        )
+        numbers[i], fates[i] = number, -1
+        if number >= 0:
+            box.meter[METER_LETTERS] = box.meter[METER_OCTETS] = 0
+            side = UP if signs[SIGN_UP] == 1 else DOWN
+            fate, rule, _ = decide(box, flows[number], side, data, signs, time[i], first + i)
+            fates[i] = I(fate) * 65536 + rule + 1
+
+
+class Lane(NamedTuple):
+    """One engine with its box, and the octet that fills the gaps before it."""
+
+    engine: Engine
+    box: RuleTable
+    filling: int
+
+
+class Stand:
+    """Two lanes over one pool of packets, made from a seed and a number alone."""
+
+    def __init__(self, seed: int, number: int, pool: Packets, policies: list[Policy]) -> None:
+        dice = dice_of("stand", seed, number)
+        policy = policies[int(draw(dice, len(policies)))]
+        bound = BOUNDS[int(draw(dice, len(BOUNDS)))]
+        names, prints, model = (bool(draw(dice, 8)) for _ in range(3))
+        self.seed, self.number, self.pool = seed, number, pool
+        self.first = int(draw(dice, pool.total))
+        self.lanes = [
+            Lane(
+                Engine(
+                    max_flows=bound,
+                    names=names,
+                    fingerprints=prints,
+                    model="shipped" if model else None,
+                ),
+                table(policy, seed),
+                filling,
+            )
+            for filling in FILLINGS
+        ]
+
+    def batch(self, round_: int) -> tuple[Packets, int]:
+        """Return the packets of a round, and how many of them were changed."""
+        first = self.first + round_ * BATCH
+        return mutated(self.pool, first, BATCH, "batch", self.seed, self.number, round_)
+
+    def feed(self, packets: Packets) -> None:
+        """Let both lanes see a batch; raises Finding where they differ."""
+        one, other = (self.seen(lane, packets) for lane in self.lanes)
+        for name, here, there in zip(("flow", "fate"), one, other, strict=True):
+            odd = np.flatnonzero(here != there)
+            if len(odd):
+                raise Finding(
+                    f"packet {odd[0]} of the batch: its {name} depends on what lies around it"
+                )
+        first, second = (lane.engine.tables for lane in self.lanes)
+        for name in ("flows", "context", "notes", "meter"):
+            if not equal(name, getattr(first, name), getattr(second, name)):
+                raise Finding(f"{name}: depends on what lies around the packets of the batch")
+
+    def seen(self, lane: Lane, packets: Packets) -> tuple[Numbers, Numbers]:
+        """Return the flow and the fate of every packet in one lane."""
+        refill(packets.data, packets.offset, packets.captured, lane.filling)
+        numbers, fates = np.empty(packets.total, np.int64), np.empty(packets.total, np.int64)
+        engine = lane.engine
+        engine.reserve(packets.total)
+        walk(*engine.tables, *packets, engine.records, engine.signs, lane.box, numbers, fates)
+        engine.records += packets.total
+        engine.drain()
+        return numbers, fates
+
+    def close(self) -> None:
+        """Hold the counts against each other and write the table of flows; raises Finding."""
+        engine = self.lanes[0].engine
+        flows, counters = engine.flows(), engine.counters
+        placed = int(flows["packets_up"].sum()) + int(flows["packets_down"].sum())
+        odd = sum(counters[name] for name in ("not_ip", "malformed", "too_deep", "unknown_link"))
+        if placed + odd != counters["packets"] or len(flows) != counters["flows"]:
+            raise Finding(f"{placed} packets in flows and {odd} outside do not add up: {counters}")
+        columns(flows, "fuzz")
+
+
+def equal(name: str, one: NDArray[np.void], other: NDArray[np.void]) -> bool:
+    """Tell whether two tables hold the same; the secret of the hash aside."""
+    if name == "meter":
+        one, other = (np.delete(meter, METER_KEY) for meter in (one, other))
+    return one.tobytes() == other.tobytes()
+
+
+def boxes() -> list[Policy]:
+    """Return the policies of every operator that ships, under every hypothesis at its last day.
+
+    Those with a researcher's own censor are left out: what is fuzzed is the lab.
+    """
+    found = [EMPTY]
+    for name in available():
+        operator = load(name)
+        for hypothesis in operator.hypotheses:
+            for day in last_days():
+                policy = operator.policy(hypothesis.id, "4g", day)
+                if policy.rules and all(rule.act != "censor" for rule in policy.rules):
+                    found.append(policy)
+                    break
+    return found
+
+
+def last_days() -> Iterator[datetime.date]:
+    """Yield days, the latest first, a month apart: one of them is in every operator's period."""
+    for year in range(2026, 2013, -1):
+        for month in range(12, 0, -1):
+            yield datetime.date(year, month, 15)

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Disguises and control arms: what defeats each rule, what each rule keys on, and the price."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from midcall.experiments.measure import formatting
+from midcall.experiments.results.reader import Findings
+
+Row = Mapping[str, Any]
+Table = dict[str, Any]
+Key = tuple[str, str]
+
+
+def build(run: Findings) -> Table:
+    """Return what the section shows: a matrix of disguises, one of arms, and the costs."""
+    told: list[Row] = run.at("disguises") or []
+    titles = {
+        (str(row["operator"]), str(row["hypothesis"])): str(row["hypothesis_title"])
+        for row in run["calls"]
+    }
+    plain = next((one for one in told if one["sort"] == "none"), None)
+    if plain is None:
+        return {"dressed": None}
+    disguises = [one for one in told if one["sort"] == "disguise"]
+    arms = [one for one in told if one["sort"] == "arm"]
+    return {
+        "dressed": {
+            "calls": plain["calls"],
+            "errors": [error for one in told for error in one.get("errors") or []],
+            "synthetic": plain["synthetic"],
+            "apps": apps(run, plain["synthetic"]),
+            "disguises": matrix(plain, disguises, titles) if disguises else None,
+            "arms": matrix(plain, arms, titles) if arms else None,
+            "costs": [
+                {**one, "rule": followed(one["follower"], titles)} for one in [plain, *disguises]
+            ]
+            if disguises
+            else [],
+        }
+    }
+
+
+def apps(run: Findings, synthetic: bool) -> str:
+    """Return in words whose calls took part: "WhatsApp 4, Telegram 2"."""
+    calls = {
+        (row["capture"], row["call"]): row["app"]
+        for row in run["dress_costs"]
+        if row["synthetic"] == synthetic
+    }
+    names = list(calls.values())
+    counts = sorted(((names.count(app), app) for app in set(names)), reverse=True)
+    return ", ".join(f"{formatting.app_name(app)} {n}" for n, app in counts)
+
+
+def matrix(plain: Row, dresses: Sequence[Row], titles: Mapping[Key, str]) -> Table:
+    """Return rule sets as rows of counts per dress, the plain one first.
+
+    Rule sets that block no call in any dress are named alone.
+    """
+    order = [plain, *dresses]
+    cells = {
+        one["name"]: {(rule["operator"], rule["hypothesis"]): rule for rule in one["rules"]}
+        for one in order
+    }
+    keys = list(cells[plain["name"]])
+    busy = [key for key in keys if any(cells[one["name"]][key]["blocked"] for one in order)]
+    return {
+        "dresses": order,
+        "rows": [
+            {"title": titles.get(key, key[1]), "cells": [cells[one["name"]][key] for one in order]}
+            for key in busy
+        ],
+        "idle": [titles.get(key, key[1]) for key in keys if key not in busy],
+    }
+
+
+def followed(rule: Row | None, titles: Mapping[Key, str]) -> Table | None:
+    """Return the rule that follows a disguise, with its title."""
+    if rule is None:
+        return None
+    key = (rule["operator"], rule["hypothesis"])
+    return {**rule, "title": titles.get(key, rule["hypothesis"])}

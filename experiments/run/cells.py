@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The cells of a grid, played: what is finished is reused, the rest is done here, on several
+processes, or on a cluster. A simulation that fails is a sentence; the others go on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from midcall.experiments.jobs import workers
+from midcall.experiments.jobs.progress import Log, Progress
+from midcall.experiments.run import cell as simulate
+from midcall.experiments.run.cell import Bench, Outcome, Unit
+from midcall.experiments.run.live_cell import LiveBench
+from midcall.experiments.spec import backends
+from midcall.experiments.spec.corpus import Item
+from midcall.experiments.spec.grid import Cell
+from midcall.experiments.spec.options import Options, default_jobs
+from midcall.experiments.spec.spec import Spec
+
+#: Seconds of work below which starting more processes (which load all anew) does not pay.
+PATIENCE = 8.0
+
+
+class Played(NamedTuple):
+    """What became of the cells of a grid, each by its position in it."""
+
+    outcomes: dict[int, Outcome]
+    reused: set[int]
+    errors: dict[int, str]
+
+
+def bench_of(spec: Spec, items: Sequence[Item], options: Options, log: Log) -> Bench | LiveBench:
+    """Return what plays the cells: the virtual bench or the live one."""
+    if spec.backend == backends.LIVE:
+        return LiveBench(items, spec.seed, spec.link, spec.seconds, spec.middlebox, log)
+    folder = options.cells or simulate.cache_folder()
+    return Bench(items, spec.seed, folder, spec.link, spec.seconds)
+
+
+def unit_keys(spec: Spec, grid: Sequence[Cell], items: Sequence[Item]) -> dict[int, str]:
+    """Return the key of the simulation behind each cell, by its position in the grid."""
+    known: dict[tuple[str, str], str] = {}  # many cells have the same rules in force
+    keys = {}
+    for at, cell in enumerate(grid):
+        if cell.documented:
+            place = simulate.policy_text(cell.policy), cell.access
+            if place not in known:
+                known[place] = simulate.unit_key(
+                    cell.policy, cell.access, spec.seed, items, spec.link, spec.seconds
+                )
+            keys[at] = known[place]
+    return keys
+
+
+def simulate_all(
+    spec: Spec, grid: Sequence[Cell], bench: Bench | LiveBench, options: Options, log: Log
+) -> Played:
+    """Play every documented cell of a grid."""
+    keys = unit_keys(spec, grid, bench.items)
+    ready = {}
+    if isinstance(bench, Bench) and not options.force:
+        found = {key: simulate.cached(bench.folder, key) for key in set(keys.values())}
+        ready = {key: outcome for key, outcome in found.items() if outcome is not None}
+    units = {
+        key: Unit(key, grid[at].policy, grid[at].access)
+        for at, key in keys.items()
+        if key not in ready
+    }
+    log(f"cells: {len(grid)}, simulations: {len(units)} to do, {len(ready)} reused")
+    order = sorted(units.values(), key=lambda unit: (unit.access, unit.key))
+    done, failed = simulate_units(bench, order, options, log)
+    outcomes = {at: (ready | done)[key] for at, key in keys.items() if key in ready or key in done}
+    errors = {at: failed[key] for at, key in keys.items() if key in failed}
+    return Played(outcomes, {at for at, key in keys.items() if key in ready}, errors)
+
+
+def simulate_units(
+    bench: Bench | LiveBench, units: Sequence[Unit], options: Options, log: Log
+) -> tuple[dict[str, Outcome], dict[str, str]]:
+    """Return outcome by key, and error by key, of the units, on as many processes as asked for.
+
+    Live plays are made one after the other: each wants the machine's cores for itself.
+    """
+    jobs = min(options.jobs or default_jobs(), len(units))
+    patience = 0.0 if options.jobs else PATIENCE
+    done: dict[str, Outcome] = {}
+    failed: dict[str, str] = {}
+    with Progress("simulations", len(units), stream=options.stream, log=log) as bar:
+        if isinstance(bench, Bench) and options.cluster and units:
+            from midcall.experiments.run import remote_cells
+
+            work = remote_cells.simulations(bench, units, options.cluster, bar.say)
+        elif jobs <= 1 or isinstance(bench, LiveBench):
+            work = workers.alone(bench.outcome, units)
+        else:
+            work = _together(bench, units, jobs, patience)
+        for unit, outcome, error in work:
+            if outcome is not None:
+                done[unit.key] = outcome
+            else:
+                failed[unit.key] = error
+                log(f"failed: {error}")
+            bar.step(f"{unit.access} {unit.key[:8]}")
+    return done, failed
+
+
+Work = Iterator[tuple[Unit, Outcome | None, str]]
+
+
+_BENCH: Bench | None = None
+
+
+def _begin_worker(
+    items: Sequence[Item], seed: int, folder: Path | None, link: str, seconds: float | None
+) -> None:
+    """Set up a worker process: Ctrl-C is the parent's business, and its end is ours."""
+    global _BENCH  # noqa: PLW0603 - one bench per worker process, opened once
+    workers.obey()
+    _BENCH = Bench(items, seed, folder, link, seconds)
+
+
+def _work(unit: Unit) -> Outcome:
+    if _BENCH is None:
+        raise RuntimeError("the worker has no bench")
+    return _BENCH.outcome(unit)
+
+
+def _together(bench: Bench, units: Sequence[Unit], jobs: int, patience: float) -> Work:
+    """Do units on processes, yielded as they finish.
+
+    The first is done here, so that one process compiles. The second tells how long the rest would
+    take here; processes are started where that is longer than `patience` seconds.
+    """
+    yield from workers.alone(bench.outcome, units[:1])
+    rest, begin = units[1:], time.monotonic()
+    if patience and rest:
+        yield from workers.alone(bench.outcome, rest[:1])
+        rest = rest[1:]
+        if (time.monotonic() - begin) * len(rest) <= patience:
+            yield from workers.alone(bench.outcome, rest)
+            return
+    given = (bench.items, bench.seed, bench.folder, bench.link, bench.seconds)
+    yield from workers.together(_work, rest, jobs, _begin_worker, given)

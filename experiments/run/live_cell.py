@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The live bench of a run: its cells played on an emulated network, beside their virtual twins.
+
+One play is one policy on one access network with every capture of the run at once, in real time.
+Verdicts are judged against a play without a policy, as in virtual time; each is then compared with
+the verdict on the twin, which testbed.live.replay.run makes of the same packets, addresses and
+seed. Live outcomes are measurements: they are never taken from the cache.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from midcall.captures.packets.pcap import Packets, read
+from midcall.captures.truth.calls import Call
+from midcall.experiments.measure import collateral, parity, timelines
+from midcall.experiments.measure.intervals import derived_seed
+from midcall.experiments.run.cell import (
+    Outcome,
+    Unit,
+    call_entry,
+    collateral_of,
+    count_hits,
+    no_hits,
+    reads,
+)
+from midcall.experiments.spec.corpus import Item, counts
+from midcall.experiments.spec.spec import OWN
+from midcall.experiments.spec.truncate import cut
+
+#: How long a play takes beyond its longest capture: network, box, and what is still on its way.
+#: live-morocco's 18 plays of 16 s took 6.6 min and live-smoke's 4 of 9 s 56 s on a quiet machine,
+#: reading and timing (10 and 4 s) included. Other work makes it longer.
+PLAY_OVERHEAD_S = 5.0
+
+
+class Opened(NamedTuple):
+    """A capture of the run, cut and ready."""
+
+    item: Item
+    packets: Packets
+
+
+class Play(NamedTuple):
+    """What one play measured, beside its verdicts.
+
+    path: what stood in the middle, as the live bench names it; fates: packets sent and proven;
+    error_us, added_us: of testbed.live.replay.run.Replay; counters: the box's and the ends'.
+    """
+
+    path: str
+    access: str
+    fates: dict[str, int]
+    error_us: NDArray[np.float64]
+    added_us: NDArray[np.float64]
+    counters: dict[str, int]
+    seconds: float
+
+
+class LiveBench:
+    """The captures of a run and the plays without a policy, one access network at a time."""
+
+    def __init__(
+        self,
+        items: Sequence[Item],
+        seed: int,
+        link: str,
+        seconds: float | None,
+        middlebox: str,
+        say: Callable[[str], None],
+    ) -> None:
+        """Open and cut every capture; `say` is told which calls the cut leaves out."""
+        self.seed, self.link, self.middlebox = seed, link, middlebox
+        self.items = list(items)
+        self.opened: list[Opened] = []
+        for item in items:
+            part = cut(item, read(item.path), seconds)
+            self.opened.append(Opened(part.item, part.packets))
+            if part.dropped:
+                say(f"cut: {item.capture.name}: begin later: calls {', '.join(part.dropped)}")
+        self.played: list[Play] = []
+        self._access, self._control = "", None
+
+    def play(self, policy: Any, access: str, middlebox: str = OWN) -> Any:
+        """Play every capture at once; returns a live Replay. Raises TestbedError."""
+        from midcall.testbed.live.replay.run import Capture, simulate
+
+        seed = derived_seed(self.seed, "live", access)
+        captures = [
+            Capture(one.item.capture.name, one.packets, one.item.calls) for one in self.opened
+        ]
+        words: dict[str, Any] = {"middlebox": middlebox} if middlebox != OWN else {}
+        played = simulate(captures, policy, access, seed, link=self.link, **words)
+        self.played.append(play_of(played, access, middlebox, policy))
+        return played
+
+    def control(self, access: str) -> Any:
+        """Return the play without a policy."""
+        if access != self._access:
+            self._access, self._control = access, None
+        if self._control is None:
+            self._control = self.play(None, access)
+        return self._control
+
+    def outcome(self, unit: Unit) -> Outcome:
+        """Do one play. Raises TestbedError where it is void, as where the box struck nothing."""
+        begin = time.perf_counter()
+        control = self.control(unit.access)
+        played = self.play(unit.policy, unit.access, self.middlebox)
+        calls: list[dict[str, Any]] = []
+        hits = no_hits()
+        for at, one in enumerate(self.opened):
+            for call in one.item.calls:
+                calls.append(self.entry(one.item, call, played, control, at))
+            readable = not reads(unit.policy) & set(one.item.capture.changed)
+            if counts(one.item) and readable:
+                live = played.simulations[at], control.simulations[at]
+                count_hits(one.item, one.packets, *live, hits[one.item.capture.group])
+        return {
+            "key": unit.key,
+            "calls": calls,
+            "collateral": collateral_of(collateral.merged(hits)),
+            "groups": collateral.of_groups(hits),
+            "seconds": time.perf_counter() - begin,
+        }
+
+    def entry(self, item: Item, call: Call, played: Any, control: Any, at: int) -> dict[str, Any]:
+        """Return a call's verdict as plain values, with its twin's and the proof of its packets."""
+        from midcall.testbed.assess.call_verdict import judge
+
+        live, null = played.simulations[at], control.simulations[at]
+        changed = item.capture.changed
+        verdict = judge(live, null, call, changed)
+        told = call_entry(item, call.id, verdict)
+        told["timeline"] = timelines.entry(live, null, call, verdict)
+        told["loss"] = collateral.entry(live, null, call)
+        own = parity.packets_of(live, call)[live.attempts["packet"]]
+        seen = played.seen[at][own]
+        sent = seen["times"] > 0
+        told["packets"], told["proven"] = int(sent.sum()), int((sent & seen["proven"]).sum())
+        twin, cause = None, ""
+        if self.middlebox == OWN:
+            other, other_null = played.twins[at], control.twins[at]
+            twin = str(judge(other, other_null, call, changed).verdict)
+            if twin != told["verdict"]:
+                cause = parity.cause(live, other, null, other_null, call)
+        return told | {"twin": twin, "cause": cause}
+
+
+def play_of(played: Any, access: str, middlebox: str, policy: Any) -> Play:
+    """Return what a play measured."""
+    path = middlebox.partition(":")[0]
+    if middlebox == OWN:
+        path = "classifier" if policy is not None and policy.rules else "empty"
+    return Play(
+        path,
+        access,
+        dict(played.fates),
+        np.asarray(played.error_us, np.float64),
+        np.asarray(played.added_us, np.float64),
+        dict(played.counters),
+        float(played.seconds),
+    )

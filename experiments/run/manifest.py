@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The origin of a run's numbers, as provenance.json tells it."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from midcall.experiments.results import provenance
+from midcall.experiments.spec.corpus import Corpus
+from midcall.experiments.spec.spec import Spec
+
+
+def policy_files(spec: Spec) -> dict[str, bytes]:
+    """Return every file of policies that a run uses, censors included: name -> content.
+
+    Names are paths below the run's folder `policies`: each operator has a folder of its own, in
+    which its file can be used as it stands.
+    """
+    from midcall.testbed.policy.loader import file_of, files_of
+
+    found = {}
+    for name in spec.operators:
+        home = file_of(name).resolve().parent
+        for path in files_of(name):
+            inside = Path(os.path.relpath(path, home))
+            place = Path(path.name) if ".." in inside.parts else inside
+            found[f"{Path(name).stem}/{place.as_posix()}"] = path.read_bytes()
+    return found
+
+
+def origin(
+    spec: Spec, raw: bytes, held: Corpus, policies: Mapping[str, bytes], now: datetime.datetime
+) -> dict[str, Any]:
+    """Return provenance.json; `inputs` is the sha256 of all that decides the results."""
+    rules = {name: provenance.sha256(data) for name, data in sorted(policies.items())}
+    takes = {item.capture.name: item.capture.sha256 for item in held.items}
+    code = provenance.code_digest((*provenance.CELL_PACKAGES, "experiments"))
+    decides = provenance.sha256(raw), spec.backend, code, sorted(takes.items()), rules
+    inputs = repr(decides)
+    return {
+        "schema": 1,
+        "inputs": provenance.sha256(inputs.encode()),
+        "made": now.isoformat(timespec="seconds"),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "spec": {"name": spec.name, "sha256": provenance.sha256(raw), "seed": spec.seed},
+        "backend": spec.backend,
+        "code": {"digest": code, **provenance.git_state()},
+        "versions": {"midcall": provenance.midcall_version(), **provenance.library_versions()},
+        "machine": provenance.machine(),
+        "captures": takes,
+        "policies": rules,
+        "missing": held.missing,
+    }

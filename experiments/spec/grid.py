@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The grid of a run: one cell per operator, hypothesis, access network and date of its spec."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from midcall.errors import ExperimentError
+from midcall.experiments.measure.situations import PACKET_GRADES
+from midcall.experiments.spec.spec import OWN, Spec
+from midcall.experiments.spec.suggestions import hint
+
+
+class Cell(NamedTuple):
+    """One point of the grid. `policy` holds the rules in force there (none before the block).
+
+    targets: apps whose calls the operator was after, None where its profile does not say.
+    """
+
+    operator: str
+    hypothesis: str
+    title: str
+    access: str
+    date: str
+    documented: bool
+    policy: Any
+    targets: tuple[str, ...] | None = None
+
+    @property
+    def name(self) -> str:
+        """Return the cell in words, for logs and errors."""
+        return f"{self.operator}, {self.hypothesis}, {self.access}, {self.date}"
+
+    def grade(self, rule: str | None) -> str | None:
+        """Return the evidence grade of a rule, else of the weakest in force; None where none is.
+
+        A "?" behind it: the case was seen in packets, the rule itself is the profile's hypothesis.
+        """
+        rules = [one for one in self.policy.rules if rule is None or one.name == rule]
+        seen = PACKET_GRADES
+        grades = [f"{r.grade}{'?' * (r.hypothesis and r.grade in seen)}" for r in rules]
+        return max(grades, default=None)
+
+    def place(self) -> dict[str, Any]:
+        """Return the columns that name this cell in every table."""
+        return {
+            "operator": self.operator,
+            "hypothesis": self.hypothesis,
+            "access": self.access,
+            "date": self.date,
+        }
+
+
+def load_operators(spec: Spec) -> dict[str, Any]:
+    """Return the spec's operators, by name.
+
+    Raises ExperimentError with every operator that cannot be loaded, and with every hypothesis
+    that the spec names and no operator has.
+    """
+    from midcall.errors import TestbedError
+    from midcall.testbed.policy.loader import load
+
+    operators, problems = {}, []
+    for name in spec.operators:
+        try:
+            operators[name] = load(name)
+        except TestbedError as error:
+            problems.append(str(error))
+    if problems:
+        raise ExperimentError(f"spec {spec.name}: operators: " + "\n".join(problems))
+    if spec.hypotheses != "all":
+        known = {one.id for operator in operators.values() for one in operator.hypotheses}
+        strange = [name for name in spec.hypotheses if name not in known]
+        if strange:
+            told = "; ".join(f"{name} ({hint(name, known)})" for name in strange)
+            raise ExperimentError(f"spec {spec.name}: hypotheses: unknown: {told}")
+    return operators
+
+
+def cells(spec: Spec, operators: dict[str, Any]) -> list[Cell]:
+    """Return every cell of the grid, in the order of the spec."""
+    if spec.middlebox != OWN:
+        return box_cells(spec)
+    return [
+        Cell(
+            name,
+            hypothesis.id,
+            hypothesis.title,
+            access,
+            day.date.isoformat(),
+            bool(operator.service(access)),
+            operator.policy(hypothesis.id, access, day.date),
+            None if operator.targets is None else tuple(operator.targets),
+        )
+        for name, operator in operators.items()
+        for hypothesis in operator.hypotheses
+        if spec.hypotheses == "all" or hypothesis.id in spec.hypotheses
+        for access in spec.access
+        for day in spec.dates
+    ]
+
+
+def box_cells(spec: Spec) -> list[Cell]:
+    """Return the grid of somebody else's box: it decides by itself, so there is one hypothesis."""
+    from midcall.testbed.policy.operator import EMPTY
+
+    kind = spec.middlebox.partition(":")[0]
+    return [
+        Cell(
+            f"blackbox:{kind}",
+            "as-it-is",
+            spec.middlebox,
+            access,
+            day.date.isoformat(),
+            True,
+            EMPTY,
+        )
+        for access in spec.access
+        for day in spec.dates
+    ]

@@ -1,0 +1,347 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The spec of an experiment: a strict TOML file that names what is run, with which seed.
+
+Unknown keys are errors, all problems are told at once, each with its key path and, where
+something close is known, the word that was probably meant.
+"""
+
+from __future__ import annotations
+
+import datetime
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from midcall.captures.apps import APPS
+from midcall.errors import ExperimentError
+from midcall.experiments.spec.suggestions import hint, nearest
+from midcall.locations import EXPERIMENTS
+
+SHIPPED = EXPERIMENTS / "specs"
+
+Access = Literal["3g", "4g", "adsl", "fibre", "wifi"]
+if TYPE_CHECKING:
+    App = str
+else:
+    App = Literal[APPS[1:]]  # every app but "none"
+Backend = Literal["virtual", "live", "auto"]
+#: The box of the lab itself; anything else is a middlebox of testbed.live.blackbox.
+OWN = "midcall"
+#: Other people's boxes, as testbed.live.blackbox names them.
+BOXES = ("suricata", "nfqueue", "command")
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=60)]
+
+
+class Strict(BaseModel):
+    """A table in which an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Day(Strict):
+    """One date of the grid, with the words the report shows for it."""
+
+    date: datetime.date
+    label: str = Field(min_length=1)
+
+
+class Captures(Strict):
+    """Which captures take part. `names` (file or capture names) narrows the others further.
+
+    recorded: what real programs said in the lab; it takes part alone, so that no figure of public
+    captures has it in it.
+    """
+
+    real: bool = True
+    synthetic: bool = True
+    added: bool = True
+    recorded: bool = False
+    names: list[str] | None = None
+    innocents: Literal["all", "none"] = "all"
+
+    @model_validator(mode="after")
+    def _apart(self) -> Captures:
+        if self.recorded and (self.real or self.synthetic):
+            raise ValueError(
+                "captures: recorded = true goes with real = false and synthetic = false: recorded "
+                "calls have figures of their own"
+            )
+        return self
+
+
+class Timing(Strict):
+    """How long the wall-clock part may take."""
+
+    packets: int = Field(default=1_000_000, ge=1, le=50_000_000)
+    seconds: float = Field(default=4.0, gt=0, le=600)
+
+
+class Evaluation(Strict):
+    """How the classifier is evaluated within a run: which peers, and innocent flows crafted."""
+
+    enabled: bool = True
+    peers: list[Literal["ndpi", "nfstream", "tshark"]] = ["ndpi", "nfstream", "tshark"]
+    flows: int = Field(default=150_000, ge=0, le=10_000_000)
+
+
+class Localise(Strict):
+    """What boxes decide by, found from their answers: captures x boxes, and the benchmark.
+
+    captures: names of the catalogue or files; boxes: OPERATOR/HYPOTHESIS[/RULE], or a live one
+    ("live: ...", "suricata: RULES", "command: WORDS"); access: whose
+    rules; box_noise: the share of their answers that may be wrong; error: that one question ends
+    wrongly; budget: probes for one box or planted rule; planted: whether the benchmark is run, at
+    shares of wrong answers `noise`; drawn: how many rules it draws by the seed beside the list;
+    outsider: whether it asks for the rules of an outsider too
+    (experiments.proofs.localiser.third_party_rules).
+    """
+
+    captures: list[str] = []
+    boxes: list[str] = []
+    access: Access = "4g"
+    box_noise: float = Field(default=0.0, ge=0.0, lt=0.5)
+    error: float = Field(default=1e-4, gt=0.0, lt=0.5)
+    planted: bool = True
+    drawn: int = Field(default=0, ge=0, le=10_000)
+    outsider: bool = False
+    noise: list[Annotated[float, Field(ge=0.0, lt=0.5)]] = Field(default=[0.0, 0.05], min_length=1)
+    budget: int = Field(default=20_000, ge=1)
+
+    @model_validator(mode="after")
+    def _both(self) -> Localise:
+        if bool(self.captures) != bool(self.boxes):
+            raise ValueError("localise: captures and boxes belong together, one of them is missing")
+        if not self.boxes and not self.planted:
+            raise ValueError("localise: nothing to do: no boxes, and planted = false")
+        return self
+
+
+class ProgramCall(Strict):
+    """One live call to be planned; the keys are those of testbed.programs.calls.plan.Plan."""
+
+    caller: Literal["chromium", "aiortc", "baresip"]
+    media: Literal["audio", "audio+video", "screen", "data"] = "audio"
+    path: Literal["direct", "turn-udp", "turn-tcp", "turn-tls", "any"] = "direct"
+    seconds: float = Field(default=6.0, gt=0, le=600)
+    security: Literal["rtp", "srtp"] = "rtp"
+    registrar: bool = False
+
+    @model_validator(mode="after")
+    def _possible(self) -> ProgramCall:
+        from midcall.testbed.programs.calls.plan import Plan
+
+        if found := Plan(**self.model_dump()).problems():
+            raise ValueError("; ".join(found))
+        return self
+
+
+class Programs(Strict):
+    """Live calls of real programs under every policy of the grid (needs root on Linux).
+
+    calls: what is called; arms: "live", the call itself under the policy, and "replay", the same
+    call recorded without a policy and replayed under it; repeats: how often each is called live.
+    """
+
+    calls: list[ProgramCall] = Field(min_length=1)
+    arms: list[Literal["replay", "live"]] = ["replay", "live"]
+    repeats: int = Field(default=1, ge=1, le=100)
+
+    @model_validator(mode="after")
+    def _live(self) -> Programs:
+        if "live" not in self.arms:
+            raise ValueError('programs.arms: expected "live" among them; replay alone needs none')
+        return self
+
+
+class Spec(Strict):
+    """One experiment: the grid operator x hypothesis x access x date over calls and innocents.
+
+    link: delay and loss of the access network as captured, or those of its preset as well;
+    conformance: whether the policy language's scenarios are played too; laws: whether the laws of
+    verdicts are tried on the captures too; reaction: a CSV of public
+    reaction (see reaction), by its path from the spec's folder; arms, disguises: whether the calls
+    are also played dressed as control arms, as disguises. backend: where it is
+    played, "auto" being live where this machine can; seconds: how much of each call is played, None
+    for all; middlebox: the lab's own, or with backend live "suricata", "nfqueue" or
+    "command: WORDS", which stand alone: no operators, then.
+    """
+
+    schema_version: Literal[1] = Field(alias="schema")
+    name: Name
+    title: str = Field(min_length=1)
+    question: str = Field(min_length=1)
+    seed: int = Field(ge=0, lt=2**63)
+    operators: list[str] = []
+    hypotheses: Literal["all"] | list[str] = "all"
+    access: list[Access] = Field(min_length=1)
+    apps: list[App] = Field(min_length=1)
+    dates: list[Day] = Field(min_length=1)
+    link: Literal["captured", "preset"] = "captured"
+    conformance: bool = False
+    arms: bool = False
+    disguises: bool = False
+    backend: Backend = "virtual"
+    seconds: float | None = Field(default=None, ge=1, le=3600)
+    middlebox: str = OWN
+    captures: Captures = Captures()
+    timing: Timing = Timing()
+    evaluation: Evaluation = Evaluation()
+    localise: Localise | None = None
+    laws: bool = False
+    programs: Programs | None = None
+    reaction: str | None = Field(default=None, min_length=1)
+
+    @model_validator(mode="after")
+    def _no_repeats(self) -> Spec:
+        for key in ("operators", "access", "apps"):
+            values = getattr(self, key)
+            twice = sorted({str(value) for value in values if values.count(value) > 1})
+            if twice:
+                raise ValueError(f"{key}: {', '.join(twice)} given more than once")
+        days = [day.date for day in self.dates]
+        if days != sorted(set(days)):
+            raise ValueError("dates: must be in order, each once")
+        return self
+
+    @model_validator(mode="after")
+    def _one_box(self) -> Spec:
+        if self.middlebox == OWN:
+            if not self.operators:
+                raise ValueError("operators: none given, expected at least one")
+            return self
+        kind, _, words = self.middlebox.partition(":")
+        if kind not in BOXES or (kind == "command") != bool(words.strip()):
+            known = ", ".join(f'"{name}"' for name in (OWN, *BOXES[:2]))
+            raise ValueError(
+                f'middlebox: got {self.middlebox!r}, expected {known} or "command: PROGRAM WORDS"'
+            )
+        if self.operators or self.hypotheses != "all":
+            raise ValueError(
+                f"operators, hypotheses: {kind} knows no operator's policy, so none may stand here"
+            )
+        if self.backend != "live":
+            raise ValueError(f'backend: {kind} is a live box, expected backend = "live"')
+        if self.link != "captured":
+            raise ValueError(
+                f'link: {kind} stands between plain links, expected link = "captured" or none'
+            )
+        for key in ("arms", "disguises", "conformance"):
+            if getattr(self, key):
+                raise ValueError(f"{key}: is played in virtual time, where {kind} cannot stand")
+        return self
+
+    @property
+    def scenario_year(self) -> int:
+        """Return the year of the last date: a younger capture is of a "later client"."""
+        return self.dates[-1].date.year
+
+
+def shipped() -> dict[str, Path]:
+    """Return the specs that come with Midcall, name -> file."""
+    return {path.stem: path for path in sorted(SHIPPED.glob("*.toml"))}
+
+
+def find(name: str) -> Path:
+    """Return the file of a spec given by the name of a shipped one or by its path."""
+    known = shipped()
+    if name in known:
+        return known[name]
+    path = Path(name)
+    if path.is_file():
+        return path
+    if path.suffix == ".toml" or len(path.parts) > 1:
+        raise ExperimentError(f"{name}: no such spec file ({hint(path.stem, known)})")
+    raise ExperimentError(f"unknown spec {name} ({hint(name, known)})")
+
+
+def load(name: str) -> tuple[Spec, bytes]:
+    """Read a spec by name or path; return it and the bytes of its file.
+
+    Raises ExperimentError naming every problem at once.
+    """
+    path = find(name)
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise ExperimentError(f"{path}: cannot be read ({error.strerror})") from error
+    return parse(raw, str(path)), raw
+
+
+def parse(raw: bytes, where: str) -> Spec:
+    """Read the bytes of a spec; `where` names them in errors."""
+    try:
+        table = tomllib.loads(raw.decode("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ExperimentError(f"{where}: no valid TOML: {error}") from error
+    try:
+        return Spec.model_validate(table)
+    except ValidationError as error:
+        lines = [_line(problem, table) for problem in error.errors(include_url=False)]
+        if len(lines) == 1:
+            raise ExperimentError(f"{where}: {lines[0]}") from error
+        told = "".join(f"\n  {line}" for line in lines)
+        raise ExperimentError(f"{where}: {len(lines)} problems{told}") from error
+
+
+def _line(problem: Mapping[str, Any], table: Mapping[str, Any]) -> str:
+    """Turn one pydantic problem into "key.path: what is wrong (what to do)"."""
+    place = [part for part in problem["loc"] if not _is_branch(part)]
+    key = _dotted(place)
+    kind, message = problem["type"], str(problem["msg"])
+    if kind == "extra_forbidden":
+        word = str(place[-1])
+        known = _keys_at(place[:-1])
+        close = nearest(word, known)
+        advice = f"did you mean {close}?" if close else f"known: {', '.join(sorted(known))}"
+        return f"{key}: unknown key ({advice})"
+    if kind == "missing":
+        return f"{key}: is missing"
+    if kind == "value_error":
+        return message.removeprefix("Value error, ")
+    if kind == "literal_error":
+        return f"{key}: {problem['input']!r} is not known ({_advice(problem)})"
+    got = problem["input"]
+    shown = f", got {got!r}" if not isinstance(got, dict | list) else ""
+    return f"{key}: {message[0].lower()}{message[1:]}{shown}"
+
+
+def _advice(problem: Mapping[str, Any]) -> str:
+    expected = [
+        word.strip("' ") for word in problem["ctx"]["expected"].replace(" or ", ",").split(",")
+    ]
+    return hint(str(problem["input"]), expected)
+
+
+def _is_branch(part: int | str) -> bool:
+    """Tell a union's branch name, which pydantic adds to the path, from a key."""
+    return isinstance(part, str) and ("[" in part or part in ("str",))
+
+
+def _dotted(place: list[int | str]) -> str:
+    text = ""
+    for part in place:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text or "spec"
+
+
+def _keys_at(place: list[int | str]) -> list[str]:
+    """Return the keys that the table at this path may hold."""
+    model: type[Strict] = Spec
+    for part in place:
+        if isinstance(part, str):
+            model = _inner(next(f.annotation for n, f in model.model_fields.items() if n == part))
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _inner(annotation: Any) -> type[Strict]:
+    if isinstance(annotation, type) and not isinstance(annotation, UnionType):
+        if issubclass(annotation, Strict):
+            return annotation
+    for argument in get_args(annotation):
+        if isinstance(argument, type) and issubclass(argument, Strict):
+            return argument
+    return Spec

@@ -1,0 +1,376 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Explanation of a verdict: one flow, packet by packet, through the same compiled path.
+
+The path is driven one packet at a time for that flow, and its record is compared before and after
+each packet; so what is told here is what `midcall classify` decides, and not a second opinion.
+"""
+
+from __future__ import annotations
+
+import copy
+import ipaddress
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from midcall.captures.jit.reads import u32
+from midcall.captures.local.add import FLOW
+from midcall.captures.packets.pcap import CaptureFile, Packets
+from midcall.classifier.apps.webrtc import MEDIA_OF_CALL
+from midcall.classifier.engine import Engine
+from midcall.classifier.explain.dissect import Packet, layers, walk
+from midcall.classifier.explain.highlights import Counted, Mark, marks
+from midcall.classifier.export import columns
+from midcall.classifier.protocols.rtp import clock_rate
+from midcall.classifier.state.evidence import sentence
+from midcall.classifier.state.evidence_support import in_words
+from midcall.classifier.state.flow_table import METER_FREE, SETTLED
+from midcall.classifier.state.packet_fields import (
+    SIGN_PAYLOAD_AT,
+    SIGN_PAYLOAD_SIZE,
+    SIGN_RTP_AT,
+    SIGN_UP,
+)
+from midcall.classifier.state.verdicts import APPS, NOT_CALL, ROLES, VERDICTS
+from midcall.errors import ExperimentError
+from midcall.experiments.measure.redact import masked
+from midcall.experiments.tools.classify import link_notices, rows
+from midcall.experiments.tools.hexdump_view import text
+from midcall.experiments.tools.packet_text import Stream, reading, streams_of
+
+SCHEMA = 1
+#: Packets of a flow that are shown although nothing changed at them.
+SHOWN = 8
+#: How a flow is named.
+FORM = "a number of the list or 'udp 192.0.2.1:5000-198.51.100.2:3478'"
+
+Document = dict[str, Any]
+
+
+class Survey(NamedTuple):
+    """What `midcall classify` says of a capture: its flows, and every packet's flow record."""
+
+    file: str
+    flows: Any  # FLOW[n]
+    rows: list[dict[str, Any]]  # of classify
+    numbers: NDArray[np.int64]  # of the engine, per packet
+    notices: list[str]
+
+
+class State(NamedTuple):
+    """What a record says of its flow."""
+
+    verdict: str
+    app: str
+    role: str
+    confidence: float
+
+
+def survey(path: str) -> Survey:
+    """Classify a whole capture; raises CaptureError, ClassifierError or ExperimentError."""
+    capture, engine = CaptureFile(path), Engine()
+    numbers: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
+    links: set[int] = set()
+    for packets in capture.batches():
+        numbers.append(engine.feed(packets))
+        links.update(map(int, np.unique(packets.link)))
+    notices = list(capture.notices) + link_notices(path, engine.counters, links)
+    flows = engine.flows()
+    if not len(flows):
+        raise ExperimentError(f"{path}: holds no flows, there is nothing to explain")
+    told = rows(columns(flows, path)).to_pylist()
+    return Survey(path, flows, told, np.concatenate(numbers), notices)
+
+
+# ---- which flow
+
+
+def ends(row: dict[str, Any], reveal: bool) -> str:
+    """Return a flow's 5-tuple in the form in which --flow takes it, masked unless `reveal`."""
+    sides = []
+    for side in ("src", "dst"):
+        address = row[f"{side}_ip"] if reveal else masked(row[f"{side}_ip"])
+        sides.append(
+            f"[{address}]:{row[f'{side}_port']}"
+            if ":" in address
+            else f"{address}:{row[f'{side}_port']}"
+        )
+    return f"{row['proto']} {sides[0]}-{sides[1]}"
+
+
+def choose(seen: Survey, wanted: str | None, reveal: bool) -> int:
+    """Return the position of the flow that a text names; without one the first call flow.
+
+    Raises ExperimentError with the closest flow where none fits.
+    """
+    if wanted is None:
+        for verdict in ("certain", "unsure"):
+            for at, row in enumerate(seen.rows):
+                if row["verdict"] == verdict:
+                    return at
+        return 0
+    wanted = wanted.strip()
+    if wanted.isdigit():
+        if 1 <= int(wanted) <= len(seen.rows):
+            return int(wanted) - 1
+        raise ExperimentError(
+            f"{seen.file}: no flow {wanted}, the capture has flows 1 to {len(seen.rows)}"
+        )
+    hit = FLOW.match(wanted)
+    if hit is None:
+        raise ExperimentError(f"{seen.file}: flow {wanted!r}: expected {FORM}")
+    return named(seen, wanted, hit.groupdict(), reveal)
+
+
+def named(seen: Survey, wanted: str, parts: dict[str, str], reveal: bool) -> int:
+    """Return the position of the flow with two ends, in either direction."""
+    try:
+        sought = {(plain(parts[end]), int(parts[f"{end}p"])) for end in ("a", "b")}
+    except ValueError as error:
+        raise ExperimentError(f"{seen.file}: flow {wanted!r}: {error}") from error
+    proto = parts["proto"].lower()
+    best, most = 0, -1
+    for at, row in enumerate(seen.rows):
+        both = {(row["src_ip"], row["src_port"]), (row["dst_ip"], row["dst_port"])}
+        if row["proto"] == proto and both == sought:
+            return at
+        alike = 2 * len(both & sought) + (row["proto"] == proto)
+        alike += len({part for end in both for part in end} & {p for end in sought for p in end})
+        if alike > most:
+            best, most = at, alike
+    close = f"did you mean --flow {best + 1} ({ends(seen.rows[best], reveal)})?"
+    raise ExperimentError(f"{seen.file}: no flow {wanted!r}, {close}")
+
+
+def plain(address: str) -> str:
+    """Return an address as flow tables write it."""
+    return str(ipaddress.ip_address(address.strip("[]")))
+
+
+def packets_of_flow(seen: Survey, position: int) -> NDArray[np.int64]:
+    """Return the record numbers of a flow's packets (an evicted record's number is used again)."""
+    first = int(seen.flows["first_record"][position])
+    number = seen.numbers[first]
+    later = [
+        int(start)
+        for start in seen.flows["first_record"]
+        if start > first and seen.numbers[start] == number
+    ]
+    which = np.flatnonzero(seen.numbers == number)
+    stop = min(later, default=len(seen.numbers))
+    return which[(which >= first) & (which < stop)]
+
+
+# ---- the drive
+
+
+class Moment(NamedTuple):
+    """One packet of the flow, with its flow's record before and after, and what was remembered."""
+
+    record: int
+    packets: Packets  # of one packet
+    before: Any | None  # FLOW, None at the first packet
+    after: Any
+    spoken: tuple[int, int] | None  # evidence (low 16 bits) and its argument
+    signs: NDArray[np.int64]
+    streams: dict[int, Stream]
+
+
+def drive(seen: Survey, position: int) -> Iterator[Moment]:
+    """Step through a capture and stop at every packet of a flow."""
+    engine, base, at = Engine(), 0, 0
+    which = packets_of_flow(seen, position)
+    tape = Tape(engine, int(seen.numbers[which[0]]))
+    wanted = iter([*map(int, which), -1])
+    record = next(wanted)
+    for batch in CaptureFile(seen.file).batches():
+        while 0 <= record < base + batch.total:
+            engine.feed(batch.take(slice(at - base, record - base)))
+            at = record + 1
+            yield tape.step(record, alone(batch, record - base))
+            record = next(wanted)
+        if record < 0:
+            return
+        engine.feed(batch.take(slice(at - base, batch.total)))
+        base = at = base + batch.total
+
+
+def alone(batch: Packets, i: int) -> Packets:
+    """Return one packet over octets of its own, so that offsets count from its frame's start."""
+    one = batch.take(slice(i, i + 1))
+    frame = np.frombuffer(batch.frame(i), np.uint8).copy()
+    return one._replace(data=frame, offset=np.zeros(1, np.int64))
+
+
+class Tape:
+    """Feeds the packets of one flow, one by one, and keeps track of its note."""
+
+    def __init__(self, engine: Engine, number: int) -> None:
+        self.engine, self.number = engine, number
+        self.started = False
+        self.note = -1
+
+    def step(self, record: int, packets: Packets) -> Moment:
+        """Feed one packet; returns the flow's record before and after it."""
+        engine = self.engine
+        engine.reserve(1)
+        before = self.record() if self.started else None
+        if before is not None and before["note"]:
+            self.note = int(before["note"]) - 1
+        note = engine.tables.notes[self.note].copy() if self.note >= 0 else None
+        engine.signs[SIGN_RTP_AT] = 0
+        engine.feed(packets)
+        self.started = True
+        after, streams = self.record(), {}
+        if after["note"]:
+            self.note = int(after["note"]) - 1
+        if self.note >= 0 and engine.signs[SIGN_RTP_AT]:
+            kept = engine.tables.notes[self.note]
+            streams = streams_of(kept, int(packets.time[0]), clock_rate)
+        spoken = spoke(before, after)
+        if before is not None and not spoken and before["role"] != after["role"]:
+            spoken = grown(engine, before, after, note, packets)
+        return Moment(record, packets, before, after, spoken, engine.signs.copy(), streams)
+
+    def record(self) -> Any:
+        """Return a copy of the flow's record."""
+        return self.engine.tables.flows[self.number].copy()
+
+
+def spoke(before: Any | None, after: Any) -> tuple[int, int] | None:
+    """Return the evidence (low 16 bits, argument) that a packet put into a record, if any."""
+    keys = ("evidence", "argument", "verdict", "app", "verdict_packets", "verdict_time")
+    same = before is not None and all(before[key] == after[key] for key in keys)
+    if same or not after["evidence"]:
+        return None
+    return int(after["evidence"]), int(after["argument"])
+
+
+def grown(engine: Engine, before: Any, after: Any, note: Any, packets: Packets) -> tuple[int, int]:
+    """Return the evidence that made a call's role grow, which a record does not keep.
+
+    The packet is judged once more, in a copy of the engine, for the same flow without its verdict:
+    an evidence of the app's own then shows; where none does, it was media in a flow that set-up
+    had named.
+    """
+    if not before["note"]:
+        return int(after["app"]) << 8 | MEDIA_OF_CALL, 0
+    aside = copy.deepcopy(engine)
+    number, tables = int(note["flow"]), aside.tables
+    if not after["note"]:  # the packet gave the note back; take it again
+        tables.meter[METER_FREE] -= 1
+    tables.notes[int(before["note"]) - 1] = note
+    tables.flows[number] = before
+    tables.flows[number]["verdict"], tables.flows[number]["evidence"] = NOT_CALL, 0
+    aside.feed(packets)
+    record = aside.tables.flows[number]
+    if record["app"] == after["app"] and record["role"] == after["role"] and record["evidence"]:
+        return int(record["evidence"]), int(record["argument"])
+    return int(after["app"]) << 8 | MEDIA_OF_CALL, 0
+
+
+# ---- the document
+
+
+def explain(
+    path: str, wanted: str | None = None, shown: int = SHOWN, reveal: bool = False
+) -> tuple[Document, list[str]]:
+    """Return the explanation of one flow as a JSON document (SCHEMA), and notices on the file.
+
+    wanted: see FORM; shown: packets of the flow that are told although nothing changed at them.
+    Raises CaptureError, ClassifierError, or ExperimentError for a flow that is not there.
+    """
+    seen = survey(path)
+    position = choose(seen, wanted, reveal)
+    told: list[Document] = []
+    settled, last = None, state_of(None)
+    for total, moment in enumerate(drive(seen, position), 1):
+        packet = packet_document(moment, total, reveal)
+        if total <= shown or packet["changed"]:
+            told.append(packet)
+        if packet["settles"]:
+            settled = packet["frame"]
+        last = state_of(moment.after)
+        if moment.after["state"] & SETTLED and total >= shown:
+            break
+    document = {
+        "schema": SCHEMA,
+        "file": path,
+        "masked": not reveal,
+        "packets": len(seen.numbers),
+        "flows": [flow_document(seen, at, reveal) for at in range(len(seen.rows))],
+        "flow": position + 1,
+        "shown": told,
+        "settled_frame": settled,
+        "decided_at_end": last.verdict == VERDICTS[0],
+    }
+    return document, seen.notices
+
+
+def flow_document(seen: Survey, at: int, reveal: bool) -> Document:
+    """Return what `midcall classify` says of a flow."""
+    row = seen.rows[at]
+    kept = ("packets", "bytes", "verdict", "app", "role", "confidence", "evidence")
+    return {
+        "number": at + 1,
+        "frame": int(seen.flows["first_record"][at]) + 1,
+        "flow": ends(row, reveal),
+        **{key: row[key] for key in kept},
+        "packets_to_verdict": row["packets_to_verdict"],
+    }
+
+
+def state_of(record: Any | None) -> State:
+    """Return what a record says, "undecided" for a flow that is not yet there."""
+    if record is None:
+        return State(VERDICTS[0], APPS[0], ROLES[0], 0.0)
+    return State(
+        VERDICTS[int(record["verdict"])],
+        APPS[int(record["app"])],
+        ROLES[int(record["role"])],
+        int(record["confidence"]) / 100,
+    )
+
+
+def packet_document(moment: Moment, number: int, reveal: bool) -> Document:
+    """Return what one packet showed and did."""
+    signs, one = moment.signs, moment.packets
+    before, after = state_of(moment.before), state_of(moment.after)
+    closed = moment.before is not None and bool(moment.before["state"] & SETTLED)
+    packet = Packet(one.data, signs, ()) if closed else walk(one.data, signs)
+    found: list[Mark] | Counted = marks(packet, moment.spoken[0]) if moment.spoken else []
+    decisive = found if isinstance(found, list) else []
+    return {
+        "number": number,
+        "frame": moment.record + 1,
+        "ms": round((int(one.time[0]) - int(moment.after["first_time"])) / 1e6, 3),
+        "direction": "up" if signs[SIGN_UP] else "down",
+        "captured": int(one.captured[0]),
+        "payload": int(signs[SIGN_PAYLOAD_SIZE]),
+        "payload_at": int(signs[SIGN_PAYLOAD_AT]),
+        "layers": layers(one.data, int(one.link[0]), signs),
+        "read": reading(packet, stream_of(packet, moment.streams, reveal), reveal),
+        "inspected": not closed,
+        "rule": sentence(*moment.spoken, 0) if moment.spoken else None,
+        "support": in_words(moment.spoken[0]) if moment.spoken else None,
+        "counted": found.what if isinstance(found, Counted) else None,
+        "before": before._asdict(),
+        "after": after._asdict(),
+        "changed": before != after or moment.spoken is not None,
+        "settles": not closed and bool(moment.after["state"] & SETTLED),
+        "marks": [mark._asdict() for mark in decisive],
+        "hex": " ".join(text(packet, decisive, reveal)),
+    }
+
+
+def stream_of(packet: Packet, streams: dict[int, Stream], reveal: bool) -> Stream | None:
+    """Return what is remembered of the source of a packet's RTP header."""
+    for piece in packet.of("rtp")[-1:]:
+        source = int(u32(packet.octets, piece.at + 8))
+        stream = streams.get(source)
+        if stream is not None and reveal:
+            return stream._replace(source=f"0x{source:08X}")
+        return stream
+    return None

@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""One capture through one policy, for everybody to check: verdicts, fates, and the packets.
+
+The same simulation, seed and verdict as in a run's cell. Files are written whole or not at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
+
+from midcall.captures.fetch.fetch import obtain, sum_of
+from midcall.captures.local.add import named_flows
+from midcall.captures.packets.pcap import Packets, read_with_notices
+from midcall.captures.truth import catalogue as catalogues
+from midcall.captures.truth.calls import Call, calls
+from midcall.captures.truth.catalogue import Capture, Change
+from midcall.errors import ExperimentError
+from midcall.experiments.measure.inferred_call import inferred_call
+from midcall.experiments.measure.intervals import derived_seed
+from midcall.experiments.run.offline import classify_packets
+from midcall.experiments.spec import policy_names
+from midcall.experiments.spec.policy_names import Named
+from midcall.experiments.spec.suggestions import hint
+
+Row = dict[str, Any]
+
+
+class Played(NamedTuple):
+    """A capture that was played under a policy and under none.
+
+    verdicts: by call id; inferred: whether the calls are the classifier's answer.
+    """
+
+    simulation: Any
+    control: Any
+    calls: list[Call]
+    verdicts: dict[str, Any]
+    inferred: bool
+    notices: list[str]
+    named: Named
+
+
+class Order(NamedTuple):
+    """What is to be replayed: as the command takes it."""
+
+    capture: str
+    policy: str
+    access: str = "4g"
+    date: datetime.date | None = None
+    call: str | None = None
+    link: str = "captured"
+    seed: int = 2016
+    app: str | None = None
+    flows: Sequence[str] = ()
+    corpus: Path | None = None
+    changed: Sequence[str] = ()
+
+
+def play(order: Order) -> Played:
+    """Play one capture through one policy; raises ExperimentError for what cannot be."""
+    from midcall.testbed.assess.call_verdict import judge
+    from midcall.testbed.replay.simulator import simulate
+
+    path, known = found(order.capture, order.corpus)
+    named = policy_names.named(order.policy, order.access, order.date)
+    packets, notices = read_with_notices(path)
+    sha256 = sum_of(path)
+    held, inferred = calls_of(order, path, packets, sha256)
+    seed = derived_seed(order.seed, sha256, order.access)
+
+    def ran(policy: Any) -> Any:
+        return simulate(
+            packets, held, [], policy, order.access, seed, link=order.link, addressing="keep"
+        )
+
+    simulation, control = ran(named.policy), ran(None)
+    if not len(simulation.script.held.flows):
+        raise ExperimentError(f"{path}: holds no IP flow, there is nothing to replay")
+    changed = [*(known.changed if known is not None else []), *checked(order.changed)]
+    wanted = chosen(held, order.call)
+    verdicts = {one.id: judge(simulation, control, one, changed) for one in wanted}
+    return Played(simulation, control, wanted, verdicts, inferred, notices, named)
+
+
+def checked(changed: Sequence[str]) -> Sequence[str]:
+    """Return what is said of a capture to be changed; raises ExperimentError for unknown words."""
+    for word in changed:
+        if word not in get_args(Change):
+            raise ExperimentError(f"--changed {word!r}: {hint(word, get_args(Change))}")
+    return changed
+
+
+def found(words: str, corpus: Path | None) -> tuple[Path, Capture | None]:
+    """Return the file that a path or a name of the catalogue means, and its entry there."""
+    path = Path(words)
+    known = catalogues.load()
+    if path.is_file():
+        return path, known.by_sha256().get(sum_of(path))
+    entry = next((one for one in known.captures if one.name == words), None)
+    if entry is None:
+        names = [one.name for one in known.captures]
+        raise ExperimentError(
+            f"capture {words!r}: no such file, and no capture of the catalogue has this name "
+            f"({hint(words, names)})"
+        )
+    had = obtain(known._replace(captures=[entry]), corpus=corpus, offline=True)
+    if entry.sha256 not in had.paths:
+        raise ExperimentError(
+            f"capture {words}: is not on this machine; get it with `midcall captures fetch`, or "
+            "give a folder of captures with --corpus"
+        )
+    return Path(had.paths[entry.sha256]), entry
+
+
+def calls_of(order: Order, path: Path, packets: Packets, sha256: str) -> tuple[list[Call], bool]:
+    """Return the calls of a capture, and whether they are inferred."""
+    described = [one for one in calls(sha256) if one.media or one.setup or one.control]
+    if described and order.app is None and not order.flows:
+        return described, False
+    flows = named_flows(path, packets, list(order.flows), order.app)
+    rows, _ = classify_packets(packets, path.name)
+    one = inferred_call(rows, packets, "call-1", order.app, [flow.frame for flow in flows])
+    return ([] if one is None else [one]), True
+
+
+def chosen(held: list[Call], name: str | None) -> list[Call]:
+    """Return the call of a name, or all."""
+    if name is None:
+        return held
+    some = [one for one in held if one.id == name]
+    if not some:
+        raise ExperimentError(f"call {name!r}: {hint(name, [one.id for one in held])}")
+    return some
+
+
+# ---- what is told
+
+
+def document(played: Played) -> Row:
+    """Return verdicts and counts as plain values."""
+    from midcall.testbed.replay import packet_trace
+
+    return {
+        "calls": [told(one, played.verdicts[one.id]) for one in played.calls],
+        "packets": packet_trace.counts(played.simulation),
+        "policy_sha256": played.named.sha256,
+        "inferred": played.inferred,
+    }
+
+
+def told(call: Call, verdict: Any) -> Row:
+    """Return a call's verdict as plain values; media are packets, both directions together."""
+    up, down = verdict.up, verdict.down
+    return {
+        "call": call.id,
+        "app": call.app,
+        "verdict": verdict.verdict,
+        "blocked": verdict.blocked,
+        "usable": verdict.usable,
+        "reason": verdict.reason,
+        "mos_up": None if up is None else up.heard.mos,
+        "mos_down": None if down is None else down.heard.mos,
+        "media_sent": verdict.media_sent,
+        "media_arrived": verdict.media_delivered,
+    }
+
+
+def lines(order: Order, played: Played) -> Iterator[str]:
+    """Yield the same for people."""
+    about = document(played)
+    day = f" on {played.named.date}" if played.named.date else ""
+    yield f"{order.capture} through {order.policy} on {order.access}{day}"
+    yield from played.notices
+    if played.inferred:
+        yield (
+            "calls: the capture's calls are described nowhere, so the classifier's answer is taken"
+            if about["calls"]
+            else "calls: none; neither the classifier nor --flow names a flow of a call"
+        )
+    for one in about["calls"]:
+        worth = {True: "usable", False: "not usable", None: "cannot tell"}[one["usable"]]
+        yield f"call {one['call']} ({one['app']}): {one['verdict']}, {worth}: {one['reason']}"
+        mos = [f"{way} {one[f'mos_{way}']:.2f}" for way in ("up", "down") if one[f"mos_{way}"]]
+        quality = f"; MOS {', '.join(mos)}" if mos else ""
+        yield f"  media packets: {one['media_sent']} sent, {one['media_arrived']} arrived{quality}"
+    counted = ", ".join(f"{number} {name}" for name, number in about["packets"].items())
+    yield f"packets: {counted.replace('_', ' ')}"
+
+
+# ---- files
+
+
+def write(played: Played, trace: Path | None, fates: Path | None) -> None:
+    """Write the trace and the table of fates, both or none; raises ExperimentError where a file
+    cannot be written."""
+    from midcall.testbed.replay import packet_trace
+
+    wanted: list[tuple[Path, bytes]] = []
+    if trace is not None:
+        wanted.append((trace, packet_trace.trace(played.simulation)))
+    if fates is not None:
+        wanted.append((fates, packet_trace.table(played.simulation).encode()))
+    with contextlib.ExitStack() as undo:
+        try:
+            fresh = [(target, part_of(target, data, undo)) for target, data in wanted]
+            for target, part in fresh:
+                os.replace(part, target)
+        except OSError as error:
+            places = ", ".join(str(target) for target, _ in wanted)
+            raise ExperimentError(f"cannot write {places}: {error.strerror}") from None
+
+
+def part_of(target: Path, data: bytes, undo: contextlib.ExitStack) -> Path:
+    """Write a file's content beside it; it is removed unless it was moved to its place."""
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    undo.callback(Path(name).unlink, missing_ok=True)
+    with os.fdopen(handle, "wb") as out:
+        out.write(data)
+    os.chmod(name, 0o644)
+    return Path(name)

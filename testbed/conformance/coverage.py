@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What is documented of operators' boxes, and the scenarios that prove the lab's word for it.
+
+Each row is a match, an act or a scope that some operator was seen to use, or is thought to; its
+scenarios (keys of testbed.conformance.scenarios) fail when the lab's word for it is broken, which
+tests/testbed/test_conformance.py shows by breaking each.
+"""
+
+from __future__ import annotations
+
+Rows = tuple[tuple[str, tuple[str, ...]], ...]
+
+MATCHES: Rows = (
+    ("app and role, by the classifier", ("match.app", "match.role", "match.verdict")),
+    ("STUN's magic cookie on any port", ("match.stun",)),
+    ("STUN or TURN method, attribute", ("match.stun_method", "match.stun_attribute")),
+    ("server name in TLS, in QUIC", ("match.name", "match.name_in")),
+    ("DNS name", ("match.dns",)),
+    ("fingerprint of a DTLS ClientHello", ("match.hello",)),
+    ("address set", ("match.addresses",)),
+    ("port set", ("match.ports",)),
+    ("allow-list of protocols", ("match.payload", "match.protocol", "act.pass")),
+    ("packet size", ("match.size",)),
+    ("direction", ("match.direction",)),
+    ("packets, bytes, age of the flow", ("match.packets", "match.bytes", "match.seconds")),
+    ("entropy of the payload", ("match.entropy",)),
+    ("access network", ("rule.access",)),
+    ("date", ("rule.from", "rule.to")),
+)
+ACTS: Rows = (
+    ("pass", ("act.pass",)),
+    ("drop, in the path", ("act.drop",)),
+    ("inject only, beside the path", ("rule.path",)),
+    ("TCP reset", ("act.reset", "rule.towards")),
+    ("TCP FIN", ("act.finish",)),
+    ("forged DNS answer", ("act.dns-lie", "rule.answer")),
+    ("block page", ("act.block-page",)),
+    ("police (token bucket)", ("act.police",)),
+    ("shape", ("act.shape",)),
+    ("delay", ("act.delay", "rule.jitter_ms")),
+    ("jitter", ("act.jitter",)),
+    ("random loss", ("act.loss", "rule.burst")),
+    ("in one direction only", ("rule.way",)),
+    ("stall after bytes", ("act.stall", "after.packets", "after.bytes", "after.seconds")),
+    ("media alone dropped", ("act.drop-media",)),
+    ("a function in Python", ("act.censor",)),
+    ("residual taint for a time", ("rule.lasts_s", "scope.client", "scope.server", "scope.pair")),
+    ("enforced now and then", ("rule.probability", "rule.per")),
+    ("fail-open, fail-closed", ("fail.open", "fail.closed")),
+)
+SCOPES: Rows = tuple(
+    (word, (f"scope.{word}",)) for word in ("packet", "flow", "call", "client", "pair", "server")
+)
+EVERY: Rows = (*MATCHES, *ACTS, *SCOPES)

@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Control arms: one call with one thing changed on the wire, to tell what a box keys on.
+
+Each arm dresses a capture (testbed.evasion.rewriter): both ends understand each other as before,
+only what the box sees is other. An arm that unblocks a call says that what it changed was needed
+for the block; it attributes a block and never invalidates one. Draws come from hashes of names, so
+an arm is the same for the same capture and seed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from midcall.captures.packets.pcap import Packets
+from midcall.classifier.engine import Engine
+from midcall.classifier.path.decode import TCP, UDP
+from midcall.classifier.state.packet_fields import SIGN_NAME_KIND, SIGN_TEXT, SIGN_TEXT_LENGTH
+from midcall.errors import TestbedError
+from midcall.testbed.evasion.rewriter import Dress, carries
+from midcall.testbed.replay.script import Script
+from midcall.testbed.replay.sides import CALLER
+
+Numbers = NDArray[np.int64]
+
+#: Blocks that addresses are replaced from, far and near: RFC 2544's, in which nobody is reached.
+FAR_BLOCK, NEAR_BLOCK = 0xC6130000, 0xC612F000
+#: IPv6 in a unique local block (RFC 4193).
+BLOCK6 = bytes.fromhex("fd4d4944")
+#: Ports that replace others: registered for nothing that boxes look for.
+PORTS = (20_000, 29_999)
+
+
+class Arm(NamedTuple):
+    """One arm: its name, what it changes in words, and the function that dresses."""
+
+    name: str
+    says: str
+    make: Callable[[Script, int], Dress]
+
+
+def octets(seed: int, *names: object, size: int) -> bytes:
+    """Return `size` octets that depend on a seed and names alone."""
+    text = "/".join(str(name) for name in (seed, *names))
+    return hashlib.shake_128(text.encode()).digest(size)
+
+
+def order(seed: int, *names: object, count: int) -> Numbers:
+    """Return a permutation of `count` that depends on a seed and names alone."""
+    keys = np.frombuffer(octets(seed, *names, size=8 * count), ">u8")
+    return np.argsort(keys, kind="stable").astype(np.int64)
+
+
+def streams_of(script: Script) -> Iterator[Numbers]:
+    """Yield the packets of each flow and direction that carry a payload."""
+    own = carries(script.held)
+    own = own[script.side[own] <= 1]
+    key = 2 * script.flow[own] + script.side[own]
+    for one in np.unique(key):
+        yield own[key == one]
+
+
+# ---- the arms
+
+
+def inverted(script: Script, seed: int) -> Dress:
+    """Return packets whose payloads have every bit inverted: sizes, histogram and order stay."""
+    del seed
+    dress = Dress(script.held)
+    for i in carries(script.held):
+        body = np.frombuffer(dress.body(int(i)), np.uint8)
+        dress.put(int(i), (255 - body).tobytes())
+    return dress
+
+
+def randomised(script: Script, seed: int) -> Dress:
+    """Return packets whose payloads are random octets of the same sizes."""
+    dress = Dress(script.held)
+    for i in carries(script.held):
+        dress.put(int(i), octets(seed, "payload", int(i), size=len(dress.body(int(i)))))
+    return dress
+
+
+def sizes_shuffled(script: Script, seed: int) -> Dress:
+    """Return packets whose sizes are shuffled among those of their UDP flow and direction.
+
+    A payload that becomes smaller is cut, one that becomes larger is filled up with random octets.
+    TCP is left alone: its sizes are the sender's stack's.
+    """
+    dress = Dress(script.held)
+    facts = script.held.facts
+    for own in streams_of(script):
+        if facts["proto"][own[0]] != UDP:
+            continue
+        sizes = (facts["end"] - facts["at"])[own]
+        mixed = sizes[order(seed, "sizes", int(own[0]), count=len(own))]
+        for i, size in zip(own.tolist(), mixed.tolist(), strict=True):
+            body = dress.body(i)
+            if size != len(body):
+                more = octets(seed, "filling", i, size=max(size - len(body), 0))
+                dress.put(i, body[:size] + more)
+    return dress
+
+
+def gaps_shuffled(script: Script, seed: int) -> Dress:
+    """Return packets whose gaps to the one before are shuffled within their flow and direction.
+
+    First and last of each keep their times; what answers them keeps its think time.
+    """
+    dress = Dress(script.held)
+    for own in streams_of(script):
+        times = np.maximum.accumulate(dress.time[own])
+        gaps = np.diff(times)
+        mixed = gaps[order(seed, "gaps", int(own[0]), count=len(gaps))]
+        dress.time[own] = times[0] + np.concatenate((np.zeros(1, np.int64), np.cumsum(mixed)))
+    return dress
+
+
+def names_replaced(script: Script, seed: int) -> Dress:
+    """Return packets with every server name (TLS, DNS, HTTP) replaced by one of equal form.
+
+    Names in QUIC Initials are sealed and stay; `sealed_names` lists them.
+    """
+    dress = Dress(script.held)
+    images = {name: other_name(name, seed) for name in names_of(script.held.packets)}
+    forms = {
+        form(name): form(image) for name, image in images.items() for form in (plain, labelled)
+    }
+    if not forms:
+        return dress
+    longest = sorted(forms, key=lambda one: (-len(one), one))
+    pattern = re.compile(b"|".join(re.escape(one) for one in longest), re.IGNORECASE)
+    for i in carries(script.held).tolist():
+        old = dress.body(i)
+        new = pattern.sub(lambda hit: forms[hit[0].lower()], old)
+        if new != old:
+            dress.put(i, new)
+    return dress
+
+
+def addresses_replaced(script: Script, seed: int) -> Dress:
+    """Return packets whose two addresses are others, each captured one by one image.
+
+    Only headers are rewritten: what payloads tell of addresses stays as it was.
+    """
+    dress = Dress(script.held)
+    images: dict[tuple[bytes, bool], bytes] = {}
+    for i in routed(script).tolist():
+        four = script.held.facts[i]["version"] == 4
+        first, size = (12, 4) if four else (8, 16)
+        packet = dress.packet(i)
+        for of_sender in (True, False):
+            near = (script.side[i] == CALLER) == of_sender
+            at = first + (0 if of_sender else size)
+            key = bytes(packet[at : at + size]), bool(near)
+            if key not in images:
+                images[key] = other_address(key[0], bool(near), len(images), seed)
+            dress.address(i, of_sender, images[key])
+    return dress
+
+
+def ports_replaced(script: Script, seed: int) -> Dress:
+    """Return packets whose far ports are others, each flow's by one image."""
+    dress = Dress(script.held)
+    facts = script.held.facts
+    first, last = PORTS
+    for i in routed(script).tolist():
+        if facts["proto"][i] in (TCP, UDP) and facts["at"][i] > facts["ip_at"][i]:
+            draw = int.from_bytes(octets(seed, "port", int(script.flow[i]), size=4), "big")
+            image = first + draw % (last - first + 1)
+            dress.port(i, script.side[i] != CALLER, image)
+    return dress
+
+
+def routed(script: Script) -> Numbers:
+    """Return the packets that meet a box."""
+    return np.flatnonzero((script.side <= 1) & (script.flow >= 0))
+
+
+ARMS = (
+    Arm("inverted", "payload bits inverted", inverted),
+    Arm("random", "random payload of the same sizes", randomised),
+    Arm("sizes", "sizes shuffled", sizes_shuffled),
+    Arm("gaps", "gaps shuffled", gaps_shuffled),
+    Arm("names", "server names replaced", names_replaced),
+    Arm("addresses", "addresses replaced", addresses_replaced),
+    Arm("ports", "far ports replaced", ports_replaced),
+)
+
+
+def arm(name: str) -> Arm:
+    """Return an arm by its name; raises TestbedError."""
+    for one in ARMS:
+        if one.name == name:
+            return one
+    known = ", ".join(one.name for one in ARMS)
+    raise TestbedError(f"arm: got {name!r}, expected one of {known}")
+
+
+def dressed(name: str, script: Script, seed: int) -> Packets:
+    """Return a capture's packets as an arm dresses them."""
+    return arm(name).make(script, seed).packets()
+
+
+# ---- names
+
+
+def names_of(packets: Packets) -> set[str]:
+    """Return the host names that a capture's packets tell, in lower case."""
+    engine, found = Engine(model=None), set()
+    for i in range(packets.total):
+        engine.feed(packets.take(slice(i, i + 1)))
+        if engine.signs[SIGN_NAME_KIND] > 0:
+            length = int(engine.signs[SIGN_TEXT_LENGTH])
+            text = bytes(engine.signs[SIGN_TEXT : SIGN_TEXT + length].astype(np.uint8))
+            found.add(text.decode("latin-1").lower())
+    return {name for name in found if len(name) > 3 and "." in name}
+
+
+def sealed_names(script: Script) -> set[str]:
+    """Return the names that stand in no payload in plain: those of QUIC Initials."""
+    data = b"\0".join(Dress(script.held).body(int(i)).lower() for i in carries(script.held))
+    return {
+        name
+        for name in names_of(script.held.packets)
+        if plain(name) not in data and labelled(name) not in data
+    }
+
+
+def plain(name: str) -> bytes:
+    """Return a name as text."""
+    return name.encode("latin-1")
+
+
+def labelled(name: str) -> bytes:
+    """Return a name as DNS labels (RFC 1035 section 3.1)."""
+    return b"".join(bytes([len(one) & 63]) + plain(one) for one in name.split("."))
+
+
+def other_name(name: str, seed: int) -> str:
+    """Return a name of the same length, its labels as long, that nobody has registered for us."""
+    draws = octets(seed, "name", name, size=len(name))
+    return "".join(
+        one if one == "." else "abcdefghijklmnopqrstuvwxyz"[draw % 26]
+        for one, draw in zip(name, draws, strict=True)
+    )
+
+
+def other_address(address: bytes, near: bool, rank: int, seed: int) -> bytes:
+    """Return an address of the same version; `rank` tells images apart."""
+    if len(address) == 4:
+        block = NEAR_BLOCK if near else FAR_BLOCK
+        return (block + (rank & 0xFFF) + 1).to_bytes(4, "big")
+    return BLOCK6 + octets(seed, "address", address.hex(), size=8) + rank.to_bytes(4, "big")

@@ -1,0 +1,334 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Forged frames: what a box sends in somebody else's name, ready to be put on its link.
+
+TCP resets and FINs with the sequence numbers that their receiver expects (RFC 9293 section
+3.10.7.4, RFC 5961), false DNS answers (RFC 1035), and a block page over HTTP. Each is a whole frame
+with right checksums, in GTP-U or PPPoE where the access network asks for that. Frames are written
+into a box's `mail`, one LETTER row each, and whoever drives the box sends them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from midcall.captures.jit.kernel import I, kernel
+from midcall.captures.jit.reads import Octets, u8, u16, u32
+from midcall.classifier.path.decode import TCP, UDP
+from midcall.classifier.state.flow_table import Records
+from midcall.classifier.state.packet_fields import (
+    SIGN_IP_AT,
+    SIGN_IP_END,
+    SIGN_PAYLOAD_AT,
+    SIGN_PAYLOAD_END,
+    SIGN_PAYLOAD_SIZE,
+    SIGN_PROTO,
+    SIGN_TCP_FLAGS,
+    SIGN_TCP_SEQUENCE,
+    SIGN_UP,
+)
+from midcall.testbed.network.access import (
+    ETHERNET_LENGTH,
+    GTP,
+    PLAIN,
+    PPPOE,
+    put16,
+    put32,
+    write_ethernet,
+    write_gtp,
+    write_pppoe,
+)
+from midcall.testbed.replay.packet_index import ACK, FIN, RST, SYN, find_tcp
+
+Numbers = NDArray[np.int64]
+
+# Kinds of letter.
+LETTERS = ("reset", "finish", "dns answer", "block page")
+RESET, FINISH, ANSWER, PAGE = range(4)
+
+LETTER = np.dtype(
+    [
+        ("at", "i8"),  # of its frame in the mail
+        ("length", "i8"),
+        ("toward", "i8"),  # testbed.rules.UP or DOWN: to the far end, or to the subscriber
+        ("time", "i8"),  # ns
+        ("rule", "i8"),
+        ("kind", "i8"),
+        ("packet", "i8"),  # number of the packet that it answers
+    ]
+)
+
+#: Slots of a box's `meter` that belong to its mail: letters, octets, letters that found no room,
+#: how the access network wraps packets, octets around an IP packet.
+METER_LETTERS, METER_OCTETS, METER_UNSENT, METER_KIND, METER_OVERHEAD = 2, 3, 4, 5, 6
+
+#: Room for the letters of one batch (or one simulation), and for their octets.
+LETTER_ROOM, MAIL_ROOM = 4096, 1 << 20
+
+PSH = 0x08
+HOPS = 64
+NO_SUCH_NAME = 3
+TTL = 300
+#: Where false answers lead by default: to addresses of the lab, which nobody has (RFC 2544, 4193).
+NOWHERE_4, NOWHERE_6 = 0xC6120042, (0xFD000000, 0, 0, 0x42)
+#: The longest question section that is answered.
+QUESTION = 512
+
+PAGE_TEXT = b"<html><body><p>This service is not available.</p></body></html>\n"
+BLOCK_PAGE = np.frombuffer(
+    b"HTTP/1.1 403 Forbidden\r\nContent-Type: text/html\r\nContent-Length: %d\r\n"
+    b"Connection: close\r\n\r\n%s" % (len(PAGE_TEXT), PAGE_TEXT),
+    np.uint8,
+).copy()
+
+
+# ---- sums
+
+
+@kernel
+def summed(b: Octets, at: int, end: int) -> int:
+    """Return the sum of b[at:end] as big-endian 16-bit words, the last one padded with 0."""
+    total = I(0)
+    place = I(at)
+    while end - place >= 2:
+        total += u16(b, place)
+        place += 2
+    if end - place == 1:
+        total += u8(b, place) << 8
+    return total
+
+
+@kernel
+def checksum(total: int) -> int:
+    """Return the Internet checksum of a sum of 16-bit words (RFC 1071)."""
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return 0xFFFF - total
+
+
+# ---- headers
+
+
+@kernel
+def put_address(b: Octets, at: int, lanes: Any, version: int) -> None:
+    """Write an address of 4 or 16 octets."""
+    for lane in range(4 if version == 6 else 1):
+        put32(b, at + 4 * lane, I(lanes[lane]))
+
+
+@kernel
+def put_ip(b: Octets, at: int, version: int, proto: int, size: int, near: Any, far: Any) -> int:
+    """Write an IP header for `size` octets behind it; returns the sum of its pseudo-header."""
+    if version == 6:
+        put32(b, at, 0x60000000)
+        put16(b, at + 4, size)
+        b[at + 6], b[at + 7] = proto, HOPS
+        put_address(b, at + 8, near, 6)
+        put_address(b, at + 24, far, 6)
+        return summed(b, at + 8, at + 40) + proto + size
+    put16(b, at, 0x4500)
+    put16(b, at + 2, size + 20)
+    put32(b, at + 4, 0x00004000)
+    b[at + 8], b[at + 9] = HOPS, proto
+    put16(b, at + 10, 0)
+    put_address(b, at + 12, near, 4)
+    put_address(b, at + 16, far, 4)
+    put16(b, at + 10, checksum(summed(b, at, at + 20)))
+    return summed(b, at + 12, at + 20) + proto + size
+
+
+@kernel
+def open_letter(mail: Octets, meter: Numbers, letters: Records, version: int, size: int,
+                toward: int) -> int:  # fmt: skip
+    """Write the link's headers of a frame with an IP packet of `size` octets.
+
+    Returns where the IP packet goes; -1, and counts it, where there is no room.
+    """
+    at = meter[METER_OCTETS]
+    whole = ETHERNET_LENGTH + meter[METER_OVERHEAD] + size
+    if meter[METER_LETTERS] >= len(letters) or at + whole > len(mail):
+        meter[METER_UNSENT] += 1
+        return I(-1)
+    for place in range(at, at + whole):
+        mail[place] = 0
+    up = 1 if toward == 0 else 0
+    write_ethernet(mail, at, up)
+    kind = meter[METER_KIND]
+    if kind == GTP:
+        put16(mail, at + 12, 0x0800)
+        write_gtp(mail, at + 14, size, up)
+    elif kind == PPPOE:
+        put16(mail, at + 12, 0x8864)
+        write_pppoe(mail, at + 14, size, 0x0057 if version == 6 else 0x0021)
+    elif kind == PLAIN:
+        put16(mail, at + 12, 0x86DD if version == 6 else 0x0800)
+    return I(at + whole - size)
+
+
+@kernel
+def close_letter(meter: Numbers, letters: Records, size: int, toward: int, kind: int, time: int,
+                 rule: int, packet: int) -> None:  # fmt: skip
+    """Note a frame that was written whole."""
+    letter = letters[meter[METER_LETTERS]]
+    whole = ETHERNET_LENGTH + meter[METER_OVERHEAD] + size
+    letter["at"], letter["length"] = meter[METER_OCTETS], whole
+    letter["toward"], letter["kind"], letter["time"] = toward, kind, time
+    letter["rule"], letter["packet"] = rule, packet
+    meter[METER_LETTERS] += 1
+    meter[METER_OCTETS] += whole
+
+
+# ---- letters
+
+
+@kernel
+def send_segment(
+    mail: Octets,
+    meter: Numbers,
+    letters: Records,
+    flow: Any,
+    b: Octets,
+    signs: Numbers,
+    side: int,
+    back: bool,
+    passes: bool,
+    kind: int,
+    time: int,
+    rule: int,
+    packet: int,
+) -> None:
+    """Forge a TCP segment in answer to the packet at hand: a reset, a FIN or a block page.
+
+    side: the packet's direction; back: to its sender, else to its receiver, in the other's name;
+    passes: whether the packet goes on, so that its receiver has its bytes.
+    """
+    header = find_tcp(b, signs[SIGN_IP_AT], signs[SIGN_IP_END])
+    if header == 0 or signs[SIGN_IP_END] - header < 20:
+        meter[METER_UNSENT] += 1
+        return
+    version = I(flow["version"])
+    page = len(BLOCK_PAGE) if kind == PAGE else 0
+    head = 40 if version == 6 else 20
+    toward = 1 - side if back else side
+    ip = open_letter(mail, meter, letters, version, head + 20 + page, toward)
+    if ip < 0:
+        return
+    forward = (signs[SIGN_UP] == 1) != back
+    here = flow["source"] if forward else flow["target"]
+    there = flow["target"] if forward else flow["source"]
+    total = put_ip(mail, ip, version, TCP, 20 + page, here, there)
+    at = ip + head
+    put16(mail, at, I(flow["source_port"]) if forward else I(flow["target_port"]))
+    put16(mail, at + 2, I(flow["target_port"]) if forward else I(flow["source_port"]))
+    put_numbers(mail, at, b, header, signs, back, passes)
+    flags = (RST if kind == RESET else FIN) | ACK
+    put16(mail, at + 12, 0x5000 | flags | (PSH if kind == PAGE else 0))
+    for octet in range(page):
+        mail[at + 20 + octet] = BLOCK_PAGE[octet]
+    put16(mail, at + 16, checksum(total + summed(mail, at, at + 20 + page)))
+    close_letter(meter, letters, head + 20 + page, toward, kind, time, rule, packet)
+
+
+@kernel
+def put_numbers(
+    mail: Octets, at: int, b: Octets, header: int, signs: Numbers, back: bool, passes: bool
+) -> None:
+    """Write the sequence and acknowledgement numbers that the receiver of a forgery expects."""
+    flags, sequence = signs[SIGN_TCP_FLAGS], signs[SIGN_TCP_SEQUENCE]
+    ghost = (1 if flags & SYN else 0) + (1 if flags & FIN else 0)
+    behind = sequence + signs[SIGN_PAYLOAD_SIZE] + ghost
+    acknowledged = u32(b, header + 8) if flags & ACK else 0
+    if back:
+        put32(mail, at + 4, acknowledged)
+        put32(mail, at + 8, behind & 0xFFFFFFFF)
+    else:
+        put32(mail, at + 4, (behind if passes else sequence) & 0xFFFFFFFF)
+        put32(mail, at + 8, acknowledged)
+
+
+@kernel
+def after_question(b: Octets, at: int, end: int) -> int:
+    """Return where the first question of a DNS message ends, 0 where it is not whole and plain."""
+    place = I(at + 12)
+    while place < end and place - at < QUESTION:
+        length = u8(b, place)
+        if length == 0:
+            return place + 5 if place + 5 <= end else I(0)
+        if length > 63:
+            return I(0)
+        place += 1 + length
+    return I(0)
+
+
+@kernel
+def send_answer(
+    mail: Octets,
+    meter: Numbers,
+    letters: Records,
+    flow: Any,
+    b: Octets,
+    signs: Numbers,
+    side: int,
+    answer: Any,
+    time: int,
+    rule: int,
+    packet: int,
+) -> None:
+    """Forge a DNS answer to the question at hand, over UDP.
+
+    answer: int64[6], [0: a name that does not exist, 1: addresses; an IPv4 address; four lanes of
+    an IPv6 address]. A question for neither gets an answer that holds nothing.
+    """
+    at, end = signs[SIGN_PAYLOAD_AT], signs[SIGN_PAYLOAD_END]
+    stop = after_question(b, at, end)
+    if signs[SIGN_PROTO] != UDP or stop == 0 or u16(b, at + 4) == 0:
+        meter[METER_UNSENT] += 1
+        return
+    wanted = u16(b, stop - 4)
+    octets = (4 if wanted == 1 else 16 if wanted == 28 else 0) if answer[0] == 1 else 0
+    told = 12 + octets if octets else 0
+    version = I(flow["version"])
+    head, size = 40 if version == 6 else 20, 8 + stop - at + told
+    ip = open_letter(mail, meter, letters, version, head + size, 1 - side)
+    if ip < 0:
+        return
+    forward = signs[SIGN_UP] != 1
+    here = flow["source"] if forward else flow["target"]
+    there = flow["target"] if forward else flow["source"]
+    total = put_ip(mail, ip, version, UDP, size, here, there)
+    place = ip + head
+    put16(mail, place, I(flow["source_port"]) if forward else I(flow["target_port"]))
+    put16(mail, place + 2, I(flow["target_port"]) if forward else I(flow["source_port"]))
+    put16(mail, place + 4, size)
+    put_dns(mail, place + 8, b, at, stop, answer, octets)
+    given = checksum(total + summed(mail, place, place + size))
+    put16(mail, place + 6, given if given != 0 else 0xFFFF)
+    close_letter(meter, letters, head + size, 1 - side, ANSWER, time, rule, packet)
+
+
+@kernel
+def put_dns(
+    mail: Octets, place: int, b: Octets, at: int, stop: int, answer: Any, octets: int
+) -> None:
+    """Write a DNS answer behind its UDP header: the question again, and one record (or none)."""
+    for octet in range(stop - at):
+        mail[place + octet] = b[at + octet]
+    put16(mail, place + 2, 0x8180 | (0 if answer[0] == 1 else NO_SUCH_NAME))
+    put16(mail, place + 4, 1)
+    put16(mail, place + 6, 1 if octets else 0)
+    put32(mail, place + 8, 0)
+    if octets == 0:
+        return
+    record = place + stop - at
+    put16(mail, record, 0xC00C)
+    put16(mail, record + 2, 1 if octets == 4 else 28)
+    put16(mail, record + 4, 1)
+    put32(mail, record + 6, TTL)
+    put16(mail, record + 10, octets)
+    if octets == 4:
+        put32(mail, record + 12, I(answer[1]))
+    else:
+        for lane in range(4):
+            put32(mail, record + 12 + 4 * lane, I(answer[2 + lane]))

@@ -1,0 +1,390 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The match/act table: a policy as arrays that the compiled middlebox walks per packet.
+
+One RULE row per rule, in the policy's order; lists of names, prefixes and ports stand in arrays of
+their own, of which a row names a stretch. A host name is matched by the hashes of its suffixes at
+label boundaries, read backwards, so `*.example.com` never meets `badexample.com`.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv6Address
+from math import isfinite
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from midcall.captures.jit.kernel import I, kernel
+from midcall.captures.jit.reads import Octets
+from midcall.classifier.state.flow_table import Records, mix, record_hash
+from midcall.classifier.state.packet_fields import NAME_HTTP_HOST, NAME_QUIC_SNI, NAME_SNI
+from midcall.classifier.state.verdicts import APPS, ROLES, VERDICTS
+from midcall.testbed.middlebox.censor import FACTS, load
+from midcall.testbed.middlebox.inject import (
+    LETTER,
+    LETTER_ROOM,
+    MAIL_ROOM,
+    METER_KIND,
+    METER_OVERHEAD,
+    NOWHERE_4,
+    NOWHERE_6,
+)
+from midcall.testbed.middlebox.payload_type import WHOLE
+from midcall.testbed.middlebox.state import FLOW_SCOPE, SCOPES, lanes_hash, memory
+from midcall.testbed.network import access as networks
+from midcall.testbed.network.link import CERTAIN, LINK, chance, fill_link, seed_of
+from midcall.testbed.policy.language import FORGING, METHODS, PAYLOADS, Match, Rule
+from midcall.testbed.policy.operator import Policy
+from midcall.testbed.policy.syntax import host_address, port_range, prefix, span
+
+Numbers = NDArray[np.int64]
+
+# Acts, as numbers of a row.
+ACTS = ("pass", "drop", "stall", "drop-media", "dns-lie", "reset", "finish", "block-page", "delay",
+        "jitter", "loss", "police", "shape", "censor")  # fmt: skip
+PASS, DROP, STALL, DROP_MEDIA, DNS_LIE, TCP_RESET, TCP_FINISH, BLOCK_PAGE = range(8)
+#: From here on an act is a link's doing: of delay, loss and rate.
+DELAY = 8
+#: ... up to here: this one asks somebody else.
+CENSOR = 13
+
+ANY = -1
+UP, DOWN = 0, 1
+
+#: The end of an open range, and the time of what never comes.
+FOREVER = 1 << 62
+
+# By what a settled flow may still meet a rule.
+BY_PACKET, BY_TAINT, BY_WAITING = 1, 2, 4
+
+# What a rule asks of single packets, so that a box finds it out only where somebody asks.
+NEED_KIND, NEED_ENTROPY = 1, 2
+
+#: The longest host name (RFC 1035 section 2.3.4), and room for a careless one.
+NAME_ROOM = 256
+
+# Slots of `seen`: what `look` found in one packet, then scratch of its entropy.
+SEEN_STUN, SEEN_NAME, SEEN_KIND, SEEN_PAYLOAD, SEEN_ENTROPY = range(5)
+SEEN_TALLY = 16
+SEEN = SEEN_TALLY + 256
+
+# Slots of `meter`, a box's own counters.
+METER_NEEDS, METER_FORGOTTEN = 0, 1
+METER_FAILED = 7  # 1 + the number of the packet on which a censor failed
+METER_CULPRIT = 8  # ... and the number of its rule
+BOX_METERS = 16
+
+RULE = np.dtype(
+    [
+        ("act", "i8"),
+        ("scope", "i8"),
+        ("way", "i8"),  # UP, DOWN or ANY: which packets are struck
+        ("apps", "i8"),  # bit per app of classifier.verdicts; 0: any
+        ("roles", "i8"),
+        ("verdict", "i8"),  # at least this sure; 0: the classifier is not asked
+        ("stun", "i8"),  # 1, 0 or ANY
+        ("proto", "i8"),  # IP protocol number or ANY; OTHER_PROTO
+        ("direction", "i8"),  # UP, DOWN or ANY
+        ("payloads", "i8"),  # bit per kind of testbed.language.PAYLOADS; 0: any
+        ("ports", "i8"),  # row of the port table or ANY
+        ("names", "i8", (2,)),  # stretch of `suffixes`; empty: not asked
+        ("name_kinds", "i8"),  # bit per NAME_ of classifier.signs
+        ("questions", "i8", (2,)),
+        ("prefixes", "i8", (2,)),
+        ("methods", "i8", (2,)),  # stretches of `words`
+        ("attributes", "i8", (2,)),
+        ("hellos", "i8", (2,)),
+        ("size", "i8", (2,)),  # ranges, both ends included
+        ("packets", "i8", (2,)),
+        ("bytes", "i8", (2,)),
+        ("age", "i8", (2,)),  # ns
+        ("entropy", "i8", (2,)),  # of testbed.payloads.WHOLE
+        ("on_path", "i8"),  # 1: the original passes, whatever is injected
+        ("towards", "i8"),  # bits: 1 the client gets the forgery, 2 the server
+        ("answer", "i8", (6,)),  # of a false DNS answer: testbed.forge.send_answer
+        ("censor", "i8"),  # address of a compiled censor
+        ("lasts", "i8"),  # ns; FOREVER
+        ("after", "i8", (3,)),  # packets, bytes, ns; all 0: at once
+        ("copies", "i8"),  # 1: asks for what is read once per flow, so copies must be known
+        ("remembers", "i8"),  # 1: something is kept of its subjects in `memory`
+        ("fluid", "i8"),  # BY_ bits: how a settled flow that does not meet it may yet do
+        ("chance", "i8"),  # of 2**31
+        ("per_client", "i8"),
+        ("key", "i8"),  # 31 bits, of the rule's name and the seed
+    ]
+)
+SUFFIX = np.dtype([("hash", "i8"), ("exact", "i8")])
+PREFIX = np.dtype([("version", "i8"), ("lanes", "i8", (4,)), ("masks", "i8", (4,))])
+
+OTHER_PROTO = -2
+
+
+class RuleTable(NamedTuple):
+    """A policy in arrays, with what its box remembers, as testbed.middlebox.decide.decide takes it.
+
+    One table belongs to one box: `met`, `memory` and `meter` change with every packet.
+    """
+
+    rules: Records  # RULE[n]
+    links: Records  # LINK[n], what each rule's act does in time
+    suffixes: Records  # SUFFIX[...]
+    prefixes: Records  # PREFIX[...]
+    ports: NDArray[np.uint8]  # [rows, 65536], 1 where the port is in the set
+    words: Numbers  # methods, attributes and fingerprints
+    met: Numbers  # int64[n], packets that met each rule
+    memory: Records  # STATE[...] of testbed.memory
+    meter: Numbers  # int64[BOX_METERS]
+    name: NDArray[np.uint8]  # scratch: the packet's host name
+    seen: Numbers  # scratch: what was found in the packet
+    facts: Numbers  # scratch: what a censor is told
+    letters: Records  # LETTER[...] of testbed.forge: frames to send, meter[METER_LETTERS] of them
+    mail: NDArray[np.uint8]  # their octets; who sends them sets the letters and octets back to 0
+
+
+def table(policy: Policy, seed: int, access: str = "fibre") -> RuleTable:
+    """Return a policy as arrays, for one box on an access network; `seed` is that of the run."""
+    count = len(policy.rules)
+    rules, links = np.zeros(count, RULE), np.zeros(count, LINK)
+    suffixes: list[tuple[int, int]] = []
+    prefixes: list[tuple[int, list[int], list[int]]] = []
+    ports: list[NDArray[np.uint8]] = []
+    words: list[int] = []
+    meter = np.zeros(BOX_METERS, np.int64)
+    for row, link, rule in zip(rules, links, policy.rules, strict=True):
+        fill_row(row, rule, seed)
+        fill_link(link, rule.link, int(row["key"]))
+        fill_words(row, rule.match, words)
+        row["names"] = stretch(suffixes, [suffix(word) for word in rule.match.name])
+        row["questions"] = stretch(suffixes, [suffix(word) for word in rule.match.dns])
+        spelt = [prefix_row(word) for word in policy.prefixes(rule)]
+        row["prefixes"] = stretch(prefixes, spelt)
+        row["ports"] = len(ports) if rule.match.ports else ANY
+        if rule.match.ports:
+            ports.append(port_row(rule))
+        meter[METER_NEEDS] |= needs(rule.match)
+    about, forges = networks.link(access), any(rule.act in FORGING for rule in policy.rules)
+    meter[METER_KIND], meter[METER_OVERHEAD] = about.kind, about.overhead
+    return RuleTable(
+        rules,
+        links,
+        np.array(suffixes, SUFFIX),
+        np.array(prefixes, PREFIX),
+        np.array(ports, np.uint8).reshape(len(ports), 65536),
+        np.array(words, np.int64),
+        np.zeros(count, np.int64),
+        memory(bool(rules["remembers"].any())),
+        meter,
+        np.zeros(NAME_ROOM, np.uint8),
+        np.zeros(SEEN, np.int64),
+        np.zeros(FACTS, np.int64),
+        np.zeros(LETTER_ROOM if forges else 0, LETTER),
+        np.zeros(MAIL_ROOM if forges else 0, np.uint8),
+    )
+
+
+def needs(match: Match) -> int:
+    """Return what must be found out in each packet for a match, bits."""
+    kind = NEED_KIND if match.payload else 0
+    return kind | (NEED_ENTROPY if match.entropy is not None else 0)
+
+
+def fill_row(row: Any, rule: Rule, seed: int) -> None:
+    """Fill the columns of a row that need no other array."""
+    match = rule.match
+    row["act"] = ACTS.index(rule.act)
+    row["scope"] = SCOPES.index(rule.strikes)
+    row["way"] = direction(rule.way)
+    row["apps"] = sum(1 << APPS.index(app) for app in match.app)
+    row["roles"] = sum(1 << ROLES.index(role) for role in match.role)
+    row["verdict"] = VERDICTS.index(match.verdict) if match.flow_words else 0
+    row["stun"] = ANY if match.stun is None else int(match.stun)
+    row["proto"] = {"tcp": 6, "udp": 17, "other": OTHER_PROTO, None: ANY}[match.protocol]
+    row["direction"] = direction(match.direction)
+    row["payloads"] = sum(1 << PAYLOADS.index(word) for word in match.payload)
+    row["name_kinds"] = name_kinds(match)
+    for key in ("size", "packets", "bytes"):
+        row[key] = ends(getattr(match, key), 1)
+    row["age"], row["entropy"] = ends(match.seconds, 10**9), ends(match.entropy, WHOLE)
+    row["on_path"] = rule.path == "on"
+    row["towards"] = {"client": 1, "server": 2, "both": 3}[rule.towards]
+    row["answer"] = false_answer(rule.answer)
+    row["censor"] = load(rule.file).address if rule.act == "censor" else 0
+    row["lasts"] = FOREVER if rule.lasts_s is None else round(rule.lasts_s * 1e9)
+    if rule.after is not None:
+        row["after"] = rule.after.packets, rule.after.bytes, round(rule.after.seconds * 1e9)
+    row["copies"] = strikes_copies(rule)
+    row["remembers"] = remembers(rule)
+    row["fluid"] = fluidity(rule)
+    row["chance"] = chance(rule.probability)
+    row["per_client"] = rule.per == "client"
+    row["key"] = seed_of(seed, rule.name)
+
+
+def false_answer(word: str) -> tuple[int, ...]:
+    """Return what a false DNS answer says, as testbed.middlebox.inject.send_answer takes it."""
+    if word == "nxdomain":
+        return (0,) * 6
+    address = host_address(word)
+    if isinstance(address, IPv4Address):
+        return 1, int(address), *NOWHERE_6
+    return 1, NOWHERE_4, *lanes_of(address)
+
+
+def direction(word: str | None) -> int:
+    """Return a direction as a number."""
+    return {"up": UP, "down": DOWN, None: ANY}[word]
+
+
+def name_kinds(match: Match) -> int:
+    """Return where a rule looks for names, a bit per kind of classifier.state.packet_fields."""
+    kinds = {"tls": NAME_SNI, "quic": NAME_QUIC_SNI, "http": NAME_HTTP_HOST}
+    return sum(1 << kinds[word] for word in match.name_in or kinds)
+
+
+def ends(word: float | str | None, unit: int) -> tuple[int, int]:
+    """Return both ends of a range in whole parts of a unit."""
+    if word is None:
+        return -FOREVER, FOREVER
+    low, high = span(word)
+    return round(low * unit), round(high * unit) if isfinite(high) else FOREVER
+
+
+def taints(rule: Rule) -> bool:
+    """Tell whether a match condemns more than its flow, or for a time."""
+    return SCOPES.index(rule.strikes) > FLOW_SCOPE or rule.lasts_s is not None
+
+
+def remembers(rule: Rule) -> bool:
+    """Tell whether a box must remember something of a rule's subjects."""
+    slow = DELAY <= ACTS.index(rule.act) < CENSOR
+    return taints(rule) or rule.after is not None or slow or strikes_copies(rule)
+
+
+def strikes_copies(rule: Rule) -> bool:
+    """Tell whether a rule must know the copies of a packet that it met.
+
+    A host name or hello is read once per flow; a packet that is sent again holds it again.
+    """
+    return rule.strikes == "packet" and bool(rule.match.name or rule.match.hello)
+
+
+def fluidity(rule: Rule) -> int:
+    """Return by what a settled flow that does not meet a rule may still meet it, bits.
+
+    Names, hellos and the classifier's verdict come with inspection, which is over then; addresses,
+    ports and transport never change. What single packets hold, counts, and taint may.
+    """
+    match = rule.match
+    single = (match.stun, match.direction, match.size, match.packets, match.bytes)
+    more = (match.seconds, match.entropy, match.payload or None)
+    asked = any(one is not None for one in (*single, *more))
+    asked = asked or bool(match.stun_method or match.stun_attribute)
+    gone = bool(match.name or match.dns or match.hello)
+    by_packet = BY_PACKET if asked and not gone else 0
+    by_taint = BY_TAINT if taints(rule) or rule.act == "censor" else 0
+    return by_packet | by_taint | (BY_WAITING if rule.after is not None else 0)
+
+
+def fill_words(row: Any, match: Match, words: list[int]) -> None:
+    """Put the numbers that a rule lists into `words`."""
+    methods = [METHODS[word] if isinstance(word, str) else word for word in match.stun_method]
+    row["methods"] = stretch(words, methods)
+    row["attributes"] = stretch(words, match.stun_attribute)
+    row["hellos"] = stretch(words, [int(word, 16) for word in match.hello])
+
+
+def stretch(rows: list[Any], more: list[Any]) -> tuple[int, int]:
+    """Add rows to an array that many rules share; returns where they stand."""
+    first = len(rows)
+    rows.extend(more)
+    return first, len(rows)
+
+
+def suffix(word: str) -> tuple[int, int]:
+    """Return the hash of a name pattern, and whether the whole name must equal it."""
+    exact = not word.startswith("*.")
+    text = np.frombuffer(word.removeprefix("*.").encode(), np.uint8).copy()
+    return int(name_hash(text, len(text))), int(exact)
+
+
+def prefix_row(word: str) -> tuple[int, list[int], list[int]]:
+    """Return a prefix as (IP version, address lanes, mask lanes), 32 bits a lane."""
+    network = prefix(word)
+    return network.version, lanes_of(network.network_address), lanes_of(network.netmask)
+
+
+def lanes_of(address: IPv4Address | IPv6Address) -> list[int]:
+    """Return an address as four lanes of 32 bits, 0 where IPv4 has none."""
+    return [int(lane) for lane in np.frombuffer(address.packed.ljust(16, b"\0"), ">u4")]
+
+
+def port_row(rule: Rule) -> NDArray[np.uint8]:
+    """Return a row of the port table: uint8[65536], 1 where the port is in the rule's set."""
+    row = np.zeros(65536, np.uint8)
+    for word in rule.match.ports:
+        first, last = port_range(word)
+        row[first : last + 1] = 1
+    return row
+
+
+# ---- compiled
+
+
+@kernel
+def lower(octet: int) -> int:
+    """Return an ASCII letter in lower case."""
+    return I(octet + 32 if 65 <= octet <= 90 else octet)
+
+
+@kernel
+def name_hash(text: Octets, length: int) -> int:
+    """Return the 62-bit hash of a dotted name, read from its end."""
+    one, two = I(0x1234567), I(0x89ABCDE)
+    for back in range(1, length + 1):
+        octet = lower(I(text[length - back]))
+        one, two = mix(one, octet), mix(two, octet + 256)
+    return ((one & 0x3FFFFFFF) << 32) | two
+
+
+@kernel
+def name_meets(text: Octets, length: int, suffixes: Records, first: int, last: int) -> bool:
+    """Tell whether a dotted name meets one of a stretch of patterns."""
+    one, two = I(0x1234567), I(0x89ABCDE)
+    for back in range(1, length + 1):
+        octet = lower(I(text[length - back]))
+        one, two = mix(one, octet), mix(two, octet + 256)
+        whole = back == length
+        if whole or I(text[length - back - 1]) == 46:
+            found = ((one & 0x3FFFFFFF) << 32) | two
+            for row in range(first, last):
+                if suffixes[row]["hash"] == found and (whole or suffixes[row]["exact"] == 0):
+                    return True
+    return False
+
+
+@kernel
+def address_meets(version: int, lanes: Any, prefixes: Records, first: int, last: int) -> bool:
+    """Tell whether an address lies in one of a stretch of prefixes."""
+    for row in range(first, last):
+        entry = prefixes[row]
+        if entry["version"] != version:
+            continue
+        same = True
+        for lane in range(4):
+            if I(lanes[lane]) & entry["masks"][lane] != entry["lanes"][lane]:
+                same = False
+        if same:
+            return True
+    return False
+
+
+@kernel
+def enforced(rule: Any, flow: Any, near_is_source: bool) -> bool:
+    """Draw whether a rule is enforced on a flow or client: always the same for the same one."""
+    if rule["chance"] >= CERTAIN:
+        return True
+    if rule["per_client"] == 0:
+        return bool(record_hash(flow, rule["key"]) < rule["chance"])
+    lanes = flow["source"] if near_is_source else flow["target"]
+    return bool((lanes_hash(lanes, rule["key"]) & 0x7FFFFFFF) < rule["chance"])

@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Links: what a stretch of network, or an act of a policy, does to a packet's time and survival.
+
+One LINK row says how: loss (independent, or in bursts after Gilbert and Elliott), a token bucket
+that drops what is above its rate, a queue that holds it back, delay, jitter, reordering, in this
+order. One STATE row is its memory in one direction. `admit` is all there is to call; it allocates
+nothing and reads no clock: time is an argument, and every draw is a hash of the link's key and the
+packet's own number, so virtual time and a live box lose and delay the same packets.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from midcall.captures.jit.kernel import I, kernel
+from midcall.classifier.state.flow_table import Records, mix
+from midcall.errors import TestbedError
+
+Numbers = NDArray[np.int64]
+
+#: What `admit` returns for a packet that does not come out, and why it did not.
+LOST, POLICED, OVERFLOW = -1, -2, -3
+
+#: Chances are drawn from 31 bits.
+CERTAIN = 1 << 31
+SECOND = 1_000_000_000
+#: What happens on a link this long after the packet before, in ns, does not depend on how that one
+#: fared: a bad time is a matter of milliseconds, and none waits for a sender's timer.
+FORGETS = 250_000_000
+
+LINK = np.dtype(
+    [
+        ("delay", "i8"),  # ns
+        ("jitter", "i8"),  # ns; standard deviation of the delay
+        ("loss", "i8"),  # chance outside of bad times, of 2**31
+        ("loss_bad", "i8"),  # ... within
+        ("to_bad", "i8"),  # chance per packet that a bad time begins
+        ("to_good", "i8"),  # ... that it ends
+        ("bad_share", "i8"),  # share of time in bad times, of 2**31
+        ("rate", "i8"),  # bit/s that leave a queue; 0: no queue
+        ("queue", "i8"),  # ns; a packet that would wait longer is dropped
+        ("police", "i8"),  # bit/s that a token bucket lets through; 0: none
+        ("depth", "i8"),  # ns that the bucket takes to fill
+        ("reorder", "i8"),  # chance of 2**31 that the packets behind overtake this one
+        ("hold", "i8"),  # ns that such a packet waits longer
+        ("key", "i8"),  # 31 bits, of a name and the run's seed
+    ]
+)
+
+#: The memory of a link in one direction, and of a rule about one subject (testbed.memory).
+STATE = np.dtype(
+    [
+        ("key", "i8"),  # whose it is; 0: nobody's
+        ("seen", "i8"),  # ns; when it was last used
+        ("until", "i8"),  # ns; a taint's end
+        ("begun", "i8"),  # ns; when a rule first met its subject
+        ("packets", "i8"),  # ... and what the subject had sent by then
+        ("bytes", "i8"),
+        ("bad", "i8"),  # 1: within a bad time
+        ("drawn", "i8"),  # ns; when a loss was last drawn
+        ("due", "i8"),  # ns; the token bucket's theoretical arrival time
+        ("busy", "i8"),  # ns; when the queue is empty
+        ("last", "i8"),  # ns; release of the last packet that kept its place
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Link:
+    """What a link does in one direction; every part may be left out.
+
+    delay_ms: the mean; jitter_ms: its standard deviation (a bell within 3.5 of it, never below 0);
+    packets keep their order. loss: the share lost; burst: packets that a bad time lasts on average
+    (0: losses are independent); loss_bad: the share lost within a bad time. rate_kbit, queue_ms: a
+    queue and the longest wait in it. police_kbit, bucket_bytes: a token bucket. reorder: the share
+    of packets that are held reorder_ms longer while others pass them.
+    """
+
+    delay_ms: float = 0.0
+    jitter_ms: float = 0.0
+    loss: float = 0.0
+    burst: float = 0.0
+    loss_bad: float = 1.0
+    rate_kbit: float = 0.0
+    queue_ms: float = 0.0
+    police_kbit: float = 0.0
+    bucket_bytes: int = 0
+    reorder: float = 0.0
+    reorder_ms: float = 0.0
+
+
+class Access(NamedTuple):
+    """An access network's link: away from the subscriber, towards it, and who measured that."""
+
+    up: Link
+    down: Link
+    source: str
+
+
+WEBPAGETEST = "WebPageTest, connectivity profiles (rates and round trip)"
+FCC = "FCC, Measuring Broadband America 2014 (round trip by technology: fibre 24 ms, DSL 49 ms)"
+
+#: What an access network adds each way: half of a measured round trip, rates, loss. Means of
+#: healthy links, not of bad days; loss and jitter differ most between sources.
+PRESETS = {
+    "3g": Access(
+        Link(75, 15, loss=0.001, burst=3, rate_kbit=768, queue_ms=500),
+        Link(75, 15, loss=0.001, burst=3, rate_kbit=1600, queue_ms=500),
+        f"{WEBPAGETEST}: '3G fast', 1600/768 kbit/s, 150 ms; Jiang et al., Tackling Bufferbloat in "
+        "3G/4G Networks, IMC 2012 (queues of hundreds of ms, little loss); jitter assumed",
+    ),
+    "4g": Access(
+        Link(35, 7, loss=0.0005, burst=3, rate_kbit=5640, queue_ms=300),
+        Link(35, 7, loss=0.0005, burst=3, rate_kbit=12740, queue_ms=300),
+        "Huang et al., A Close Examination of Performance and Power Characteristics of 4G LTE "
+        f"Networks, MobiSys 2012 (median 13 and 6 Mbit/s); {WEBPAGETEST}: 'LTE', 70 ms; loss and "
+        "jitter assumed",
+    ),
+    "adsl": Access(
+        Link(24.5, 2, loss=0.0005, rate_kbit=384, queue_ms=400),
+        Link(24.5, 2, loss=0.0005, rate_kbit=1500, queue_ms=200),
+        f"{FCC}; {WEBPAGETEST}: 'DSL', 1500/384 kbit/s; Dischinger et al., Characterizing "
+        "Residential Broadband Networks, IMC 2007 (large upstream queues, loss well below 1 %); "
+        "jitter assumed",
+    ),
+    "fibre": Access(
+        Link(12, 0.5, loss=0.0001, rate_kbit=20000, queue_ms=50),
+        Link(12, 0.5, loss=0.0001, rate_kbit=50000, queue_ms=50),
+        f"{FCC}; rates as sold then; loss and jitter assumed",
+    ),
+    "wifi": Access(
+        Link(34.5, 10, loss=0.002, burst=4, rate_kbit=384, queue_ms=400),
+        Link(34.5, 10, loss=0.002, burst=4, rate_kbit=1500, queue_ms=200),
+        "adsl, and Pei et al., WiFi Can Be the Weakest Link of Round Trip Network Latency in the "
+        "Wild, INFOCOM 2016 (half of the packets wait more than 20 ms in the last hop, both ways "
+        "together); loss and jitter assumed",
+    ),
+}
+
+
+def access_links(access: str, seed: int) -> Records:
+    """Return LINK[2], an access network's link up and down; raises TestbedError."""
+    if access not in PRESETS:
+        raise TestbedError(f"access: got {access!r}, expected one of {', '.join(PRESETS)}")
+    about = PRESETS[access]
+    out = np.zeros(2, LINK)
+    fill_link(out[0], about.up, seed_of(seed, f"{access} up"))
+    fill_link(out[1], about.down, seed_of(seed, f"{access} down"))
+    return out
+
+
+def no_links() -> Records:
+    """Return LINK[2] of a link that does nothing."""
+    return np.zeros(2, LINK)
+
+
+def seed_of(seed: int, name: str) -> int:
+    """Return the key of a link's or rule's draws: 31 bits of sha256 over the seed and its name."""
+    digest = hashlib.sha256(f"{seed}\0{name}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
+def chance(share: float) -> int:
+    """Return a share (0 to 1) in parts of 2**31."""
+    return round(min(max(share, 0.0), 1.0) * CERTAIN)
+
+
+def fill_link(row: Any, about: Link, key: int) -> None:
+    """Write a link into a LINK row.
+
+    Bad times (Gilbert 1960, Elliott 1963): with a share L lost, H of it in bad times, a bad time
+    takes L / H of all packets; it ends with chance 1 / burst, and begins so often that this holds.
+    After a pause of FORGETS the next packet falls into one with chance L / H, whatever was before.
+    """
+    row["delay"], row["jitter"] = round(about.delay_ms * 1e6), round(about.jitter_ms * 1e6)
+    if about.burst > 0:
+        bad = min(about.loss / about.loss_bad, 1.0)
+        row["loss_bad"] = chance(about.loss_bad)
+        row["to_good"] = chance(1 / about.burst)
+        row["to_bad"] = chance(bad / (1 - bad) / about.burst if bad < 1 else 1.0)
+        row["bad_share"] = chance(bad)
+    else:
+        row["loss"] = chance(about.loss)
+    row["rate"], row["queue"] = round(about.rate_kbit * 1000), round(about.queue_ms * 1e6)
+    row["police"] = round(about.police_kbit * 1000)
+    if row["police"] > 0:
+        row["depth"] = about.bucket_bytes * 8 * SECOND // int(row["police"])
+    row["reorder"], row["hold"] = chance(about.reorder), round(about.reorder_ms * 1e6)
+    row["key"] = key
+
+
+# ---- compiled
+
+
+@kernel
+def draw(key: int, number: int, purpose: int) -> int:
+    """Return 31 bits that depend on nothing but the key, the packet's number and the purpose."""
+    h = mix(mix(I(key), number & 0xFFFFFFFF), (number >> 32) & 0xFFFFFFFF)
+    h = mix(mix(h, purpose), 0x9E3779B1)
+    return I(mix(h, 0x85EBCA6B) & 0x7FFFFFFF)
+
+
+@kernel
+def wobble(key: int, number: int, jitter: int) -> int:
+    """Return a packet's deviation from the mean delay, in ns: of mean 0 and deviation `jitter`.
+
+    The sum of four uniform draws of 15 bits (Irwin and Hall): its deviation is 2**15 / sqrt(3).
+    """
+    one, two = draw(key, number, 3), draw(key, number, 4)
+    total = (one & 0x7FFF) + (one >> 16) + (two & 0x7FFF) + (two >> 16)
+    return I((total - 65534) * jitter // 18918)
+
+
+@kernel
+def lost(link: Any, state: Any, number: int, time: int) -> bool:
+    """Draw whether a packet is lost; a bad time begins or ends before the packet is looked at."""
+    if link["to_bad"] > 0:
+        turn = draw(link["key"], number, 1)
+        if time - state["drawn"] > FORGETS:
+            state["bad"] = 1 if turn < link["bad_share"] else 0
+        elif state["bad"] == 0:
+            state["bad"] = 1 if turn < link["to_bad"] else 0
+        else:
+            state["bad"] = 0 if turn < link["to_good"] else 1
+        state["drawn"] = time
+    share = link["loss_bad"] if state["bad"] == 1 else link["loss"]
+    return bool(share > 0 and draw(link["key"], number, 2) < share)
+
+
+@kernel
+def policed(link: Any, state: Any, size: int, time: int) -> bool:
+    """Tell whether a token bucket drops a packet of `size` bytes (the GCRA of ITU-T I.371).
+
+    One number is the whole bucket: the time at which it would be full again.
+    """
+    due = max(I(state["due"]), time) + size * 8 * SECOND // link["police"]
+    if due - time > link["depth"]:
+        return True
+    state["due"] = due
+    return False
+
+
+@kernel
+def admit(link: Any, state: Any, size: int, time: int, number: int) -> int:
+    """Return when a packet leaves the link, in ns; LOST, POLICED or OVERFLOW when it does not.
+
+    size: bytes on the wire; time: ns, of any clock, never smaller than at the last call; number:
+    the packet's own, the same in every backend. `state` is the link's memory in this direction.
+    """
+    if lost(link, state, number, time):
+        return LOST
+    if link["police"] > 0 and policed(link, state, size, time):
+        return POLICED
+    out = time
+    if link["rate"] > 0:
+        begin = max(I(state["busy"]), time)
+        if begin - time > link["queue"]:
+            return OVERFLOW
+        out = begin + size * 8 * SECOND // link["rate"]
+        state["busy"] = out
+    if link["delay"] > 0 or link["jitter"] > 0:
+        late = I(link["delay"])
+        if link["jitter"] > 0:
+            late = max(late + wobble(link["key"], number, link["jitter"]), 0)
+        out += late
+    if link["reorder"] > 0 and draw(link["key"], number, 5) < link["reorder"]:
+        return I(out + link["hold"])
+    out = max(out, I(state["last"]))
+    state["last"] = out
+    return I(out)

@@ -1,0 +1,420 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The policy language: what a rule can ask of a packet, and what it can do.
+
+Nothing is known of the mechanisms in packets, so a rule states its evidence grade, its source, and
+`hypothesis = true`. Evidence grades: A measured or peer-reviewed; B packet captures or developers'
+reverse engineering; C users' symptoms or press; D legal or official text.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from midcall.captures.truth.strict_toml import Table
+from midcall.classifier.state.verdicts import APPS, ROLES
+from midcall.testbed.network.link import Link
+from midcall.testbed.policy.syntax import (
+    HELLO,
+    NAME,
+    host_address,
+    known_words,
+    port_range,
+    prefix,
+    span,
+)
+
+Access = Literal["3g", "4g", "adsl", "fibre", "wifi"]
+Grade = Literal["A", "B", "C", "D"]
+Act = Literal[
+    "pass", "drop", "stall", "drop-media", "dns-lie", "reset", "finish", "block-page", "delay",
+    "jitter", "loss", "police", "shape", "censor",
+]  # fmt: skip
+Scope = Literal["packet", "flow", "call", "client", "pair", "server"]
+
+ACCESS: tuple[Access, ...] = ("3g", "4g", "adsl", "fibre", "wifi")
+
+#: What a payload can look like; its bit in a rule is its position.
+PAYLOADS = ("unknown", "stun", "channel", "dtls-hello", "dtls", "rtp", "rtcp", "quic", "tls-hello",
+            "tls", "dns", "sip", "http")  # fmt: skip
+#: STUN and TURN methods by name (RFC 8489 section 18.2, RFC 8656 section 18.1).
+METHODS = {"binding": 1, "allocate": 3, "refresh": 4, "send": 6, "data": 7, "create-permission": 8,
+           "channel-bind": 9}  # fmt: skip
+#: Acts that send frames in somebody else's name.
+INJECTED = ("dns-lie", "reset", "finish", "block-page")
+#: Acts that may send such frames.
+FORGING = (*INJECTED, "censor")
+#: Acts that look at each packet anew.
+BY_PACKET = ("drop-media", "dns-lie", "censor")
+#: What an act needs, and what else may be said of it.
+PARAMETERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "delay": (("delay_ms",), ("jitter_ms",)),
+    "jitter": (("jitter_ms",), ()),
+    "loss": (("loss",), ("burst",)),
+    "police": (("rate_kbit", "bucket_bytes"), ()),
+    "shape": (("rate_kbit", "queue_ms"), ()),
+    "dns-lie": ((), ("answer",)),
+    "censor": (("file",), ()),
+    "reset": ((), ("towards",)),
+    "finish": ((), ("towards",)),
+}
+
+
+class Match(Table):
+    """What a packet must meet: every key given must hold; of a list, one entry is enough.
+
+    A range is written `"200-"`, `"-200"`, `"100-200"` or `200`, both ends included.
+    """
+
+    app: list[str] = Field(default=[], description="apps, as the classifier names the flow")
+    role: list[str] = Field(
+        default=[],
+        description="what the flow is for: media, setup, control, messaging or other",
+    )
+    verdict: Literal["unsure", "certain"] = Field(
+        default="certain", description="how sure the classifier must be of app and role, at least"
+    )
+    stun: bool | None = Field(
+        default=None,
+        description="whether the payload is STUN (RFC 8489): the magic cookie at offset 4, or at "
+        "offset 6 behind the length of RFC 4571, over UDP or TCP, on any port",
+    )
+    stun_method: list[str | int] = Field(
+        default=[],
+        description="STUN and TURN methods, by name (binding, allocate, refresh, send, data, "
+        "create-permission, channel-bind) or by number, the message type without its class bits "
+        "(type 0x0802 is method 0x202); requests and answers alike",
+    )
+    stun_attribute: list[int] = Field(
+        default=[], description="types of STUN attributes, one of which the message must hold"
+    )
+    payload: list[str] = Field(
+        default=[],
+        description="what one packet's payload looks like: stun, channel (TURN ChannelData), "
+        "dtls-hello, dtls, rtp, rtcp, quic, tls-hello, tls, dns, sip, http, or unknown, which is "
+        "none of them (the table above gives the octets)",
+    )
+    name: list[str] = Field(
+        default=[],
+        description="server names in TLS, QUIC and HTTP: `host.example` is that name, "
+        "`*.host.example` that name and every name under it",
+    )
+    name_in: list[Literal["tls", "quic", "http"]] = Field(
+        default=[], description="where `name` is looked for; left out, in all three"
+    )
+    dns: list[str] = Field(
+        default=[], description="names that a DNS question asks for, over UDP and port 53"
+    )
+    hello: list[str] = Field(
+        default=[],
+        description="fingerprints of ClientHellos of TLS, DTLS and QUIC, 16 hexadecimal digits "
+        "each, as `midcall policy hellos CAPTURE` lists them; a hello of several packets is met by "
+        "the packet that completes it",
+    )
+    addresses: list[str] = Field(
+        default=[],
+        description="prefixes, or names of [[set]]s, of the end away from the subscriber",
+    )
+    ports: list[int | str] = Field(
+        default=[], description="ports, or ranges, of the end away from the subscriber"
+    )
+    protocol: Literal["tcp", "udp", "other"] | None = Field(
+        default=None, description="of the transport; `other` is neither TCP nor UDP"
+    )
+    size: int | str | None = Field(
+        default=None,
+        description="range of payload octets behind the transport's header, as many as this "
+        "IP packet holds (of a fragmented datagram: its first fragment)",
+    )
+    direction: Literal["up", "down"] | None = Field(
+        default=None, description="of the packet: up is away from the subscriber"
+    )
+    packets: int | str | None = Field(
+        default=None,
+        description="range of packets of the flow so far, both directions, this one included",
+    )
+    bytes: int | str | None = Field(
+        default=None,
+        description="range of IP bytes of the flow so far, both directions, this packet included",
+    )
+    seconds: float | str | None = Field(
+        default=None, description="range of the flow's age when the packet comes"
+    )
+    entropy: float | str | None = Field(
+        default=None,
+        description="range, within 0 and 1, of the Shannon entropy of the payload's n octets (the "
+        "first 1,024) divided by log2(min(n, 256)), the most that n octets can have",
+    )
+
+    @field_validator("app")
+    @classmethod
+    def _apps(cls, words: list[str]) -> list[str]:
+        return known_words(words, APPS[1:])
+
+    @field_validator("role")
+    @classmethod
+    def _roles(cls, words: list[str]) -> list[str]:
+        return known_words(words, ROLES)
+
+    @field_validator("payload")
+    @classmethod
+    def _payloads(cls, words: list[str]) -> list[str]:
+        return known_words(words, PAYLOADS)
+
+    @field_validator("stun_method")
+    @classmethod
+    def _methods(cls, words: list[str | int]) -> list[str | int]:
+        known_words([word for word in words if isinstance(word, str)], tuple(METHODS))
+        return words
+
+    @field_validator("name", "dns")
+    @classmethod
+    def _names(cls, words: list[str]) -> list[str]:
+        for word in words:
+            if not NAME.fullmatch(word):
+                raise ValueError(
+                    f"got {word!r}, expected a host name in lower case, or *. and a host name"
+                )
+        return words
+
+    @field_validator("hello")
+    @classmethod
+    def _hellos(cls, words: list[str]) -> list[str]:
+        for word in words:
+            if not HELLO.fullmatch(word):
+                raise ValueError(f"got {word!r}, expected 16 hexadecimal digits in lower case")
+        return words
+
+    @field_validator("ports")
+    @classmethod
+    def _ports(cls, words: list[int | str]) -> list[int | str]:
+        for word in words:
+            port_range(word)
+        return words
+
+    @field_validator("addresses")
+    @classmethod
+    def _prefixes(cls, words: list[str]) -> list[str]:
+        for word in words:
+            if "/" in word or word[:1].isdigit():
+                prefix(word)
+        return words
+
+    @field_validator("size", "packets", "bytes", "seconds", "entropy")
+    @classmethod
+    def _ranges(cls, word: float | str | None) -> float | str | None:
+        if word is not None:
+            span(word)
+        return word
+
+    @model_validator(mode="after")
+    def _sound(self) -> Match:
+        if self.name_in and not self.name:
+            raise ValueError("name_in says where `name` is looked for, and there is no `name`")
+        if "verdict" in self.model_fields_set and not self.flow_words:
+            raise ValueError("verdict says how sure app or role must be, and neither is there")
+        return self
+
+    @property
+    def flow_words(self) -> bool:
+        """Tell whether the classifier's verdict on the flow is asked for."""
+        return bool(self.app or self.role)
+
+
+class After(Table):
+    """What a flow may still do, counted from its first packet that met the match, that included.
+
+    Of several keys, all must be over.
+    """
+
+    packets: int = Field(default=0, ge=0, description="packets of the flow that still pass")
+    bytes: int = Field(default=0, ge=0, description="IP bytes of the flow that still pass")
+    seconds: float = Field(default=0.0, ge=0.0, description="time in which the flow still passes")
+
+    @model_validator(mode="after")
+    def _sound(self) -> After:
+        if not (self.packets or self.bytes or self.seconds):
+            raise ValueError("give packets, bytes or seconds")
+        return self
+
+
+class Rule(Table):
+    """One rule: what it must meet, what is then done, to whom, and how well that is documented."""
+
+    name: str = Field(description="its name, which results and taps show")
+    match: Match = Field(description="what a packet must meet")
+    act: Act = Field(description="what is done")
+    scope: Scope = Field(
+        default="flow",
+        description="whom a match condemns from then on: the packet alone, its flow, call (a "
+        "client's flows of one app), client, server, or pair (a client and a server)",
+    )
+    lasts_s: float | None = Field(
+        default=None,
+        gt=0.0,
+        description="seconds after which a condemnation ends (residual censorship); each packet "
+        "that meets the match restarts it; left out, it never ends",
+    )
+    after: After | None = Field(
+        default=None,
+        description="what the flow that met the match may still do before the act begins; with a "
+        "wider scope, too, the condemnation begins with the first packet of this flow behind it",
+    )
+    way: Literal["up", "down"] | None = Field(
+        default=None,
+        description="acts on packets of this direction alone, whatever matched; the other "
+        "direction of a condemned flow is delivered, and no later rule is asked about it",
+    )
+    probability: float = Field(
+        default=1.0, gt=0.0, le=1.0, description="of enforcement, drawn once per flow or client"
+    )
+    per: Literal["flow", "client"] = Field(
+        default="flow", description="what `probability` is drawn for"
+    )
+    access: list[Access] = Field(
+        default=[], description="access networks it holds on; left out, on all"
+    )
+    begin: datetime.date | None = Field(
+        default=None, alias="from", description="first day on which it holds"
+    )
+    end: datetime.date | None = Field(
+        default=None, alias="to", description="day from which it holds no more"
+    )
+    delay_ms: float = Field(default=0.0, ge=0.0, le=60_000, description="mean delay")
+    jitter_ms: float = Field(
+        default=0.0, ge=0.0, le=10_000, description="standard deviation of the delay"
+    )
+    loss: float = Field(default=0.0, ge=0.0, le=1.0, description="share of packets lost")
+    burst: float = Field(
+        default=0.0,
+        ge=0.0,
+        description="packets that a bad time lasts on average (Gilbert and Elliott); left out, "
+        "losses are independent",
+    )
+    rate_kbit: float = Field(
+        default=0.0, ge=0.0, description="kbit/s of IP packets that get through, each direction"
+    )
+    bucket_bytes: int = Field(default=0, ge=0, description="depth of the policer's bucket")
+    queue_ms: float = Field(default=0.0, ge=0.0, description="longest wait in the shaper's queue")
+    path: Literal["in", "on"] = Field(
+        default="in",
+        description="in: the box stands in the way, and what it answers itself goes no further; "
+        "on: it sees a copy, so the original passes and it can only inject",
+    )
+    towards: Literal["client", "server", "both"] = Field(
+        default="both", description="who gets the forged reset or FIN"
+    )
+    answer: str = Field(
+        default="198.18.0.66",
+        description="the address that a false DNS answer tells (or `nxdomain`); a question for the "
+        "other family is told an address of the lab",
+    )
+    file: str = Field(
+        default="", description="a censor in Python, beside the policy's file (docs/censors.md)"
+    )
+    digest: str = Field(default="", exclude=True, description="of that file; the lab fills it in")
+    grade: Grade = Field(description="evidence grade, A to D")
+    source: str = Field(description="who says so")
+    hypothesis: bool = Field(default=False, description="true: no packet evidence is public")
+    aims: list[str] = Field(
+        default=[], description="apps the rule is meant for, where `match.app` does not say"
+    )
+    note: str = Field(default="", description="anything else")
+
+    @field_validator("aims")
+    @classmethod
+    def _aims(cls, words: list[str]) -> list[str]:
+        return known_words(words, APPS[1:])
+
+    @model_validator(mode="after")
+    def _sound(self) -> Rule:
+        given = self.match.model_dump(exclude_defaults=True)
+        if not given and self.act != "censor":
+            raise ValueError("match is empty and would meet every packet; say what it must meet")
+        if self.act == "dns-lie" and not self.match.dns:
+            raise ValueError("act dns-lie needs match.dns, the names to lie about")
+        if self.act in BY_PACKET and "scope" in self.model_fields_set:
+            raise ValueError(f"act {self.act} is decided packet by packet; leave scope out")
+        if self.lasts_s is not None and self.strikes == "packet":
+            raise ValueError("lasts_s needs a scope that lasts: flow, call, client, server or pair")
+        if self.begin is not None and self.end is not None and self.end <= self.begin:
+            raise ValueError(f"from {self.begin} to {self.end} holds no day; `to` is excluded")
+        if self.path == "on" and self.act not in INJECTED:
+            raise ValueError(
+                f"path on sees copies and can only inject ({', '.join(INJECTED)}), not {self.act}"
+            )
+        if self.act == "stall" and self.after is None:
+            raise ValueError("act stall needs after: what the flow may still do")
+        if self.act == "block-page" and self.match.name_in != ["http"]:
+            raise ValueError('act block-page answers HTTP; give match.name and name_in = ["http"]')
+        if self.answer != "nxdomain":
+            host_address(self.answer)
+        if "digest" in self.model_fields_set:
+            raise ValueError("digest: unknown key; the lab finds it out")
+        for problem in parameter_problems(self.act, self.model_fields_set):
+            raise ValueError(problem)
+        return self
+
+    def holds(self, access: str, date: datetime.date) -> bool:
+        """Tell whether the rule is in force on an access network on a day."""
+        late = self.begin is not None and date < self.begin
+        over = self.end is not None and date >= self.end
+        return not late and not over and (not self.access or access in self.access)
+
+    @property
+    def strikes(self) -> Scope:
+        """Return whom a match condemns."""
+        return "packet" if self.act in BY_PACKET else self.scope
+
+    @property
+    def aimed_at(self) -> list[str]:
+        """Return the apps this rule is meant for; [] where it is meant for all."""
+        return self.aims or self.match.app
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """Return what of a packet the rule reads, in the words of catalogue.CHANGES."""
+        match, after = self.match, self.after
+        censor, words = self.act == "censor", match.flow_words
+        kinds = bool(match.stun_method or match.payload) or match.stun is not None
+        whole = bool(match.stun_attribute or match.hello) or match.entropy is not None
+        asks = {
+            "addresses": bool(match.addresses),
+            "ports": bool(match.ports),
+            "names": bool(match.name or match.dns),
+            "payload": kinds or whole or words or censor or self.act == "drop-media",
+            "tails": whole or words or censor or bool(match.name or match.dns),
+            "sizes": match.size is not None or match.bytes is not None
+            or bool(after and after.bytes),
+            "times": match.seconds is not None or bool(after and after.seconds),
+        }  # fmt: skip
+        return frozenset(word for word, yes in asks.items() if yes)
+
+    @property
+    def link(self) -> Link:
+        """Return what the act does to packets in time."""
+        policing = self.act == "police"
+        return Link(
+            delay_ms=3.5 * self.jitter_ms if self.act == "jitter" else self.delay_ms,
+            jitter_ms=self.jitter_ms,
+            loss=self.loss,
+            burst=self.burst,
+            rate_kbit=0.0 if policing else self.rate_kbit,
+            queue_ms=self.queue_ms,
+            police_kbit=self.rate_kbit if policing else 0.0,
+            bucket_bytes=self.bucket_bytes,
+        )
+
+
+def parameter_problems(act: str, given: set[str]) -> Iterator[str]:
+    """Yield what an act lacks, and what says nothing about it."""
+    needed, optional = PARAMETERS.get(act, ((), ()))
+    for key in needed:
+        if key not in given:
+            yield f"act {act} needs {key}"
+    known = {key for both in PARAMETERS.values() for keys in both for key in keys}
+    for key in sorted(known & given - {*needed, *optional}):
+        yield f"{key} says nothing about act {act}; leave it out"

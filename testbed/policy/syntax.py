@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Words of the policy language: how names, ports, prefixes and ranges are written."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+from midcall.captures.truth.strict_toml import hint
+
+NAME = re.compile(r"(\*\.)?([a-z0-9_]([a-z0-9_-]*[a-z0-9_])?\.)*[a-z0-9]([a-z0-9-]*[a-z0-9])?")
+PORTS = re.compile(r"(\d{1,5})-(\d{1,5})")
+HELLO = re.compile(r"[0-3][0-9a-f]{15}")
+SPAN = re.compile(r"(\d+(?:\.\d+)?)?-(\d+(?:\.\d+)?)?")
+
+
+def known_words(words: list[str], choices: tuple[str, ...]) -> list[str]:
+    """Return the words; raises ValueError with the closest match of one that is no choice."""
+    for word in words:
+        if word not in choices:
+            expected = ", ".join(choices)
+            raise ValueError(
+                f"got {word!r}, expected some of {expected}{hint(word, list(choices))}"
+            )
+    return words
+
+
+def repeated(words: list[str]) -> list[str]:
+    """Return the words that stand in a list more than once, sorted."""
+    return sorted({word for at, word in enumerate(words) if word in words[:at]})
+
+
+def port_range(word: int | str) -> tuple[int, int]:
+    """Return the first and last port of `5060` or `"3478-3481"`; raises ValueError."""
+    found = PORTS.fullmatch(f"{word}-{word}" if isinstance(word, int) else word)
+    if found is None or not 0 < int(found[1]) <= int(found[2]) < 65536:
+        raise ValueError(f'got {word!r}, expected a port (5060) or a range ("3478-3481")')
+    return int(found[1]), int(found[2])
+
+
+def prefix(word: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    """Return an address prefix; raises ValueError."""
+    try:
+        return ipaddress.ip_network(word)
+    except ValueError as error:
+        raise ValueError(
+            f"got {word!r}, expected an address prefix such as 198.18.0.0/15 ({error})"
+        ) from None
+
+
+def host_address(word: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Return an address; raises ValueError."""
+    try:
+        return ipaddress.ip_address(word)
+    except ValueError:
+        raise ValueError(f"got {word!r}, expected an address, or nxdomain") from None
+
+
+def span(word: float | str) -> tuple[float, float]:
+    """Return both ends of a range (infinity for an open one); raises ValueError."""
+    if isinstance(word, int | float):
+        return float(word), float(word)
+    found = SPAN.fullmatch(word)
+    if found is None or not (found[1] or found[2]):
+        raise ValueError(f'got {word!r}, expected a range: "200-", "-200", "100-200" or 200')
+    low, high = float(found[1] or 0), float(found[2] or "inf")
+    if high < low:
+        raise ValueError(f"got {word!r}: the range ends before it begins")
+    return low, high

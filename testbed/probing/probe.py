@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Probes: packets that somebody may send past a box to learn what it looks for.
+
+A probe is a tuple of Sent in order of time. Both ends are in the prober's hands, so nothing waits
+for anything: what is sent, when and by whom is all there is to say. `probe_of` reads one from a
+capture (tunnels taken off), `packets_of_probe` writes one as bare IP packets whose lengths,
+checksums and TCP sequence numbers are right, whatever was changed.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from midcall.captures.packets.pcap import Packets, packets_of
+from midcall.classifier.path.decode import TCP, UDP
+from midcall.errors import TestbedError
+from midcall.testbed.evasion.rewriter import RAW_IP, UNSUMMED, ip_packet
+from midcall.testbed.replay.script import script
+from midcall.testbed.replay.sides import CALLER, FAR
+
+#: When probes begin, in ns since 1970: any day would do.
+BEGIN = 1_456_000_000_000_000_000
+PUSH = 0x18
+#: Sequence numbers of TCP that the two ends begin with.
+FIRST_UP, FIRST_DOWN = 1000, 5000
+#: Octets of a payload, at most, so that the IP packet's length has room.
+LONGEST = 65_000
+
+
+class Ends(NamedTuple):
+    """A flow's transport and ends; addresses are 4 or 16 octets, near is the subscriber's."""
+
+    proto: int
+    near: bytes
+    near_port: int
+    far: bytes
+    far_port: int
+
+
+class Sent(NamedTuple):
+    """One packet of a probe. time: ns since the probe's begin; up: away from the subscriber.
+
+    before: payloads of its flow and direction that came before, for readers of messages that take
+    several packets; they are not sent with it.
+    """
+
+    time: int
+    up: bool
+    ends: Ends
+    payload: bytes
+    flags: int = PUSH  # of TCP
+    before: tuple[bytes, ...] = ()
+
+
+Probe = tuple[Sent, ...]
+
+
+def in_order(packets: Iterable[Sent]) -> Probe:
+    """Return packets as a probe: in order of time, the first one at 0."""
+    held = sorted(packets, key=when)
+    begin = held[0].time if held else 0
+    return tuple(one._replace(time=one.time - begin) for one in held)
+
+
+def when(one: Sent) -> int:
+    """Return when a packet is sent."""
+    return one.time
+
+
+def flows_of(probe: Probe) -> list[Ends]:
+    """Return a probe's flows, in order of their first packets."""
+    return list(dict.fromkeys(one.ends for one in probe))
+
+
+def ip_size(one: Sent) -> int:
+    """Return the octets of a packet from its IP header on."""
+    return ip_head(one) + transport_head(one) + len(one.payload)
+
+
+def ip_head(one: Sent) -> int:
+    """Return the octets of a packet's IP header."""
+    return 20 if len(one.ends.near) == 4 else 40
+
+
+def transport_head(one: Sent) -> int:
+    """Return the octets of a packet's transport header."""
+    return {TCP: 20, UDP: 8}.get(one.ends.proto, 0)
+
+
+# ---- from a capture
+
+
+def probe_of(packets: Packets) -> Probe:
+    """Return what a capture's two sides sent to each other past the box.
+
+    What a snaplen cut off a payload is filled with zeros. Raises TestbedError for a capture in
+    which nothing would meet a box.
+    """
+    orders = script(packets, (), "time")
+    found = []
+    for i in range(packets.total):
+        side, number = int(orders.side[i]), int(orders.flow[i])
+        if number < 0 or side not in (CALLER, FAR):
+            continue
+        fact, flow = orders.held.facts[i], orders.held.flows[number]
+        source = (address(flow, "source"), int(flow["source_port"]))
+        target = (address(flow, "target"), int(flow["target_port"]))
+        near, far = (source, target) if orders.near_is_source[number] else (target, source)
+        body = packets.data[int(fact["at"]) : max(int(fact["end"]), int(fact["at"]))].tobytes()
+        payload = body.ljust(int(fact["size"]), b"\0")[:LONGEST]
+        ends = Ends(int(fact["proto"]), *near, *far)
+        flags = int(fact["flags"]) & 0xFF if ends.proto == TCP else PUSH
+        found.append(Sent(int(packets.time[i]), side == CALLER, ends, payload, flags))
+    if not found:
+        raise TestbedError("no packet of this capture would meet a box between its two sides")
+    return in_order(found)
+
+
+def address(flow: object, end: str) -> bytes:
+    """Return an address of a flow record as octets."""
+    lanes = [int(lane) for lane in flow[end]]  # type: ignore[index]
+    size = 1 if flow["version"] == 4 else 4  # type: ignore[index]
+    return b"".join(struct.pack(">I", lane) for lane in lanes[:size])
+
+
+# ---- as packets
+
+
+def packets_of_probe(probe: Probe) -> Packets:
+    """Return a probe as bare IP packets, times counted from BEGIN."""
+    return packets_of(list(frames(probe)), [BEGIN + one.time for one in probe], RAW_IP)
+
+
+def frames(probe: Probe) -> Iterator[bytes]:
+    """Yield each packet of a probe from its IP header on."""
+    sequences: dict[tuple[Ends, bool], int] = {}
+    for one in probe:
+        here, there = (one.ends, one.up), (one.ends, not one.up)
+        sequence = sequences.get(here, FIRST_UP if one.up else FIRST_DOWN)
+        if one.ends.proto == TCP:
+            ghost = 1 if one.flags & 3 else 0  # SYN and FIN count (RFC 9293)
+            sequences[here] = (sequence + len(one.payload) + ghost) & 0xFFFFFFFF
+        yield frame(one, sequence, sequences.get(there, 0))
+
+
+def frame(one: Sent, sequence: int, seen: int) -> bytes:
+    """Return a packet as IPv4 or IPv6; sequence and seen: of TCP."""
+    ends = one.ends
+    places = (ends.near, ends.far) if one.up else (ends.far, ends.near)
+    ports = (ends.near_port, ends.far_port) if one.up else (ends.far_port, ends.near_port)
+    head = b""
+    if ends.proto == UDP:
+        head = struct.pack(">HHHH", *ports, 8 + len(one.payload), UNSUMMED)
+    elif ends.proto == TCP:
+        head = struct.pack(
+            ">HHIIBBHHH", *ports, sequence, seen, 0x50, one.flags, 65535, UNSUMMED, 0
+        )
+    return ip_packet(*places, ends.proto, head + one.payload)

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A bystander: programs that make traffic which is no call, from a line's subscriber to servers.
+
+    with Line(network, "4g") as line, bystander("web-http2", line) as one:
+        one.act(4.0)
+
+The servers run in the namespace of the line's far end, under names of example.com and its like with
+certificates made on the spot. A bystander's `services` say what listens where: that is half of a
+flow's truth, the other half being whose socket the caller's end was
+(testbed.programs.recording.socket_owner).
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import NamedTuple
+
+from midcall.errors import TestbedError
+from midcall.testbed.live.network.subscriber_line import Line
+from midcall.testbed.programs.process import Program
+
+
+class Service(NamedTuple):
+    """What listens at an address of the far end. speaks: for evidence, as in "nginx, HTTP/2"."""
+
+    proto: str  # "udp" or "tcp"
+    address: str
+    port: int
+    speaks: str
+
+
+@dataclass(frozen=True)
+class Act:
+    """A bystander that is ready. act: talks for about so many seconds, bounded.
+
+    versions: the programs that speak, as they say themselves.
+    """
+
+    services: tuple[Service, ...]
+    act: Callable[[float], None]
+
+
+@dataclass
+class Stage:
+    """Where a bystander's programs run; what is started here ends with it."""
+
+    line: Line
+    stack: ExitStack
+
+    def folder(self, name: str) -> Path:
+        """Make a folder for what a server reads; it goes when all that is started after is gone."""
+        made = self.line.network.folder / name
+        made.mkdir(exist_ok=True)
+        self.stack.callback(shutil.rmtree, made, ignore_errors=True)
+        return made
+
+    def server(self, command: list[str], name: str, talks: bool = False) -> Program:
+        """Start a program at the far end; raises TestbedError."""
+        return self.stack.enter_context(
+            Program(self.line, self.line.server_pid, command, name, talks=talks)
+        )
+
+    def client(self, command: list[str], name: str, talks: bool = False) -> Program:
+        """Start a program at the caller's end; raises TestbedError."""
+        return self.stack.enter_context(
+            Program(self.line, self.line.caller_pid, command, name, talks=talks)
+        )
+
+    def run(self, command: list[str], name: str, seconds: float) -> str:
+        """Run a client to its end, for so long at most; returns what it wrote.
+
+        Raises TestbedError where it failed or did not end.
+        """
+        with Program(self.line, self.line.caller_pid, command, name) as client:
+            client.wait_for(lambda: not client.alive, seconds, "its end")
+            if client.process.returncode:
+                raise TestbedError(
+                    f"{name}: exit {client.process.returncode}; it said:\n{client.last_words()}"
+                )
+            return client.written()
+
+    def rest(self, seconds: float) -> None:
+        """Wait."""
+        time.sleep(seconds)
+
+
+#: What a kind of bystander is, and the module that makes it. Each module has `missing(kind)`, which
+#: returns what this machine lacks for it, a sentence each, and `start(stage, kind) -> Act`.
+KINDS = {
+    "web-plain": ("web", "pages over HTTP/1.1 in the clear, nginx and curl"),
+    "web-http1": ("web", "pages over HTTP/1.1 and TLS, nginx and curl"),
+    "web-http2": ("web", "pages over HTTP/2, nginx and curl"),
+    "web-http3": ("web", "pages over HTTP/3, nginx and curl"),
+    "quic-http3": ("quic", "pages over HTTP/3, aioquic at both ends"),
+    "video-http2": ("web", "segments of a video fetched at their pace over HTTP/2, nginx and curl"),
+    "browser-http2": ("browser", "a page with pictures over HTTP/2, Chromium and nginx"),
+    "browser-http3": ("browser", "a page with pictures over HTTP/3, Chromium and nginx"),
+    "dns": ("names", "look-ups by UDP, dig and unbound"),
+    "dns-tcp": ("names", "look-ups by TCP, dig and unbound"),
+    "dns-tls": ("names", "look-ups by TLS (DoT), dig and unbound"),
+    "dns-https": ("names", "look-ups by HTTPS (DoH), dig and unbound"),
+    "wireguard": ("wireguard", "pages inside WireGuard, wireguard-go at both ends"),
+    "openvpn-udp": ("openvpn", "pages inside OpenVPN over UDP"),
+    "openvpn-tcp": ("openvpn", "pages inside OpenVPN over TCP"),
+    "openvpn-auth": ("openvpn", "pages inside OpenVPN over UDP with tls-crypt"),
+    "bulk-tcp": ("bulk", "bulk upload by TCP, iperf3"),
+    "bulk-tcp-down": ("bulk", "bulk download by TCP, iperf3"),
+    "bulk-udp": ("bulk", "a constant stream of datagrams, iperf3"),
+    "bulk-udp-both": ("bulk", "the same in both directions"),
+    "chat-mqtt": ("chat", "chat over MQTT in the clear, mosquitto"),
+    "chat-mqtts": ("chat", "chat over MQTT and TLS, mosquitto"),
+    "game": ("game", "a game-like stream of datagrams: 30 inputs and 20 snapshots a second"),
+    "game-counter": ("game", "the same with counters of 32 bits in front"),
+    "srt": ("srt", "a camera's stream over SRT, srt-live-transmit at both ends"),
+    "mosh": ("mosh", "a shell over Mosh, somebody types"),
+    "dtls": ("dtls", "text over DTLS 1.2 without SRTP, OpenSSL at both ends"),
+    "stun": ("stun", "STUN bindings alone, coturn's server and its client"),
+    "turn": ("stun", "a TURN relay that carries no call, coturn's server and its load tool"),
+}
+
+
+def missing(kind: str) -> list[str]:
+    """Return what a bystander lacks on this machine and how to get it, a sentence each."""
+    found: list[str] = import_module(module(kind)).missing(kind)
+    return found
+
+
+def module(kind: str) -> str:
+    """Return the module that makes a kind of bystander; raises TestbedError."""
+    if kind not in KINDS:
+        raise TestbedError(f"bystander: got {kind!r}, expected one of {', '.join(KINDS)}")
+    return f"midcall.testbed.programs.background.{KINDS[kind][0]}"
+
+
+@contextmanager
+def bystander(kind: str, line: Line) -> Iterator[Act]:
+    """Start a bystander on a line, ready to act; raises TestbedError with what is missing."""
+    if lacks := missing(kind):
+        raise TestbedError(f"bystander {kind}: " + "; ".join(lacks))
+    with ExitStack() as stack:
+        yield import_module(module(kind)).start(Stage(line, stack), kind)
