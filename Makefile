@@ -16,7 +16,7 @@ LOCKS ?= locks
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 packages = $(if $(filter no,$(LOCKED)),-e '.[$(1)]',--require-hashes -r $(LOCKS)/core.lock -r $(LOCKS)/$(1).lock)
 
-.PHONY: help setup experiment experiment-live plan docker-image docker-experiment evaluate test lint types contracts check corpus add golden reference bench bench-compare bench-growth bench-live docs doctor clean fuzz determinism instructions hostile faults differential mutants audit lock fuzz-readers budget
+.PHONY: help setup experiment experiment-live plan docker-image docker-experiment evaluate test test-slow test-all lint types contracts check corpus add golden reference bench bench-compare bench-growth bench-live docs doctor clean fuzz determinism instructions hostile faults differential mutants audit lock fuzz-readers budget
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,7 +55,7 @@ experiment-live: $(VENV)/live  ## the experiment on an emulated network, with la
 	@$(BIN)/midcall run $(SPEC) --backend live $(RUN_FLAGS)
 
 # The image sees captures of yours read-only (CORPUS) or fetches its own, without privileges, into a
-# volume; the experiment itself then runs without any network. docs/docker.md says why each is there.
+# volume; the experiment itself then runs without any network. docs/howto/docker.md says why each is there.
 DOCKER ?= docker
 DOCKER_BUILD_FLAGS ?=
 DOCKER_COMMAND ?= midcall run $(SPEC)
@@ -87,8 +87,13 @@ add: $(READY)  ## add a capture: make add PCAP=mycall.pcap APP=whatsapp KIND=aud
 	  echo "say which capture: make add PCAP=mycall.pcap APP=whatsapp KIND=audio"; exit 2; }
 	@$(BIN)/midcall captures add "$(PCAP)" --app "$(APP)" --kind "$(KIND)" $(ADD_FLAGS)
 
-test: $(READY)  ## run all tests
-	@$(BIN)/python -m pytest -q -n auto
+test: $(READY)  ## run the quick tests (about 4 minutes on two cores)
+	@$(BIN)/python -m pytest -q -n auto -m "not slow"
+
+test-slow: $(READY)  ## run the tests that `make test` leaves out
+	@$(BIN)/python -m pytest -q -n auto -m slow
+
+test-all: test test-slow  ## run all tests
 
 lint: $(READY)  ## style and formatting
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -99,7 +104,7 @@ types: $(READY)  ## types, strictly
 contracts: $(READY)  ## who may import whom
 	@$(BIN)/lint-imports
 
-check: lint types contracts test  ## all of it: what must be green before a commit lands
+check: lint types contracts test-all  ## all of it: what must be green before a commit lands
 
 corpus: $(READY)  ## obtain the catalogued captures and say what is missing, and why
 	@$(BIN)/midcall captures fetch $(RUN_FLAGS)
@@ -128,7 +133,7 @@ bench-growth: $(READY)  ## cost and memory up to 100 million packets: bench-grow
 bench-live: $(VENV)/live  ## the live box beside the kernel alone: rates, latency, exactness (root: sudo make bench-live)
 	@$(BIN)/midcall bench live $(BENCH_FLAGS)
 
-# What tries to break the lab (docs/reliability.md); results go to runs/reliability and runs/fuzz.
+# What tries to break the lab (docs/explanation/reliability.md); results go to runs/reliability and runs/fuzz.
 fuzz: $(READY)  ## mutated captures through readers, path and boxes: make fuzz PACKETS=10000000 SEED=2
 	@$(BIN)/midcall fuzz --packets $(or $(PACKETS),1000000) --seed $(or $(SEED),1) $(RUN_FLAGS)
 

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from midcall.captures.jit.kernel import kernel
 from midcall.captures.jit.reads import Octets
+from midcall.captures.packets.numbers import UDP
 from midcall.captures.packets.pcap import Packets
 from midcall.classifier.engine import Engine, step
-from midcall.classifier.path.decode import UDP
 from midcall.classifier.state.features import COLUMNS, KEPT, LENGTHS, observe, write_columns
 from midcall.classifier.state.flow_scratch import NOTE, clear
 from midcall.classifier.state.flow_table import Numbers, Records

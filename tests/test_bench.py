@@ -58,6 +58,7 @@ def test_a_given_file_is_measured_with_every_tool_that_is_here(tmp_path: Path) -
     assert SAMPLE.name in done.stdout
 
 
+@pytest.mark.slow
 def test_start_up_is_told_warm_and_for_the_first_time(tmp_path: Path) -> None:
     out = tmp_path / "bench.json"
     done = bench(SAMPLE, "--repeats", 1, "--peers", "", "--start-up", "--json", out)
@@ -67,6 +68,7 @@ def test_start_up_is_told_warm_and_for_the_first_time(tmp_path: Path) -> None:
     assert f"the first time {begun['first_seconds']} s" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_mix_of_samples_is_flagged_and_its_rounds_have_flows_of_their_own(
     tmp_path: Path,
 ) -> None:
@@ -172,6 +174,7 @@ def test_made_up_flows_meet_in_the_index_and_headers_nest_as_deep_as_is_followed
     assert flows == {"new-flows": (60, 0), "colliding": (60, 0), "nested": (1, 0)}
 
 
+@pytest.mark.slow
 def test_a_result_is_compared_with_an_earlier_one_in_ratios(tmp_path: Path) -> None:
     out, again = tmp_path / "a.json", tmp_path / "b.json"
     bench(SAMPLE, "--repeats", 1, "--peers", "", "--json", out)

@@ -24,13 +24,14 @@ def ignored(folder: str, names: list[str]) -> set[str]:
 
 
 def sources(root: Path) -> set[str]:
-    """Return every file of the four packages, relative to the root."""
-    return {
-        path.relative_to(root).as_posix()
+    """Return the name in the wheel of every file of the package."""
+    parts = {
+        "midcall/" + path.relative_to(root).as_posix()
         for package in PACKAGES
         for path in (root / package).rglob("*")
         if path.is_file()
     }
+    return parts | {f"midcall/{path.name}" for path in (root / "midcall").glob("*.*")}
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +43,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, set[str]]:
         shutil.copy(ROOT / name, copy)
     for package in PACKAGES:
         shutil.copytree(ROOT / package, copy / package, ignore=ignored)
+    shutil.copytree(ROOT / "midcall", copy / "midcall", symlinks=True, ignore=ignored)
     known = sources(copy)
     command = [sys.executable, "-c", BUILD, str(out)]
     done = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=False)

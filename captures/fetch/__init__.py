@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""How catalogued captures are obtained: from a folder, an archive, Debian or a Git repository.
+"""How catalogued captures are obtained: from a folder, an archive, Debian or Git.
 
-Imports truth and packets.
+Imports truth.
 """

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The compiler of the packet path: the one decorator, the linker of kernels, typed readers of
-bytes.
+"""The compiler of the packet path: the decorator, the linker, readers of bytes.
 
-Imports only Numba, NumPy and midcall.locations.
+Imports nothing of the lab but midcall.locations.
 """

@@ -44,6 +44,8 @@ IMPORT = re.compile(
 
 #: True where kernels run as plain Python (NUMBA_DISABLE_JIT=1): slow, checked, same verdicts.
 PLAIN: bool = bool(numba.config.DISABLE_JIT)
+#: False where kernels are Numba's ordinary ones (MIDCALL_LINKER=no): they take minutes to compile.
+LINKED: bool = os.environ.get("MIDCALL_LINKER") != "no"
 
 if TYPE_CHECKING:
     #: Widens a value read from an array to the integer of the arithmetic (int64 when compiled).
@@ -56,8 +58,8 @@ else:
 
 
 def settings() -> bytes:
-    """Return what beside the sources decides the machine code of a kernel."""
-    config = (numba.config.BOUNDSCHECK, numba.config.OPT, numba.config.CPU_NAME)
+    """Return what decides the machine code of a kernel, apart from the sources."""
+    config = (numba.config.BOUNDSCHECK, numba.config.OPT, numba.config.CPU_NAME, LINKED)
     versions = (platform.python_version(), numba.__version__, llvmlite.__version__, np.__version__)
     return repr((config, versions)).encode()
 
@@ -239,6 +241,8 @@ def compiled(function: F, inline: bool) -> F:
         "_nrt": False,
         "forceinline": inline,
     }
+    if not LINKED:
+        return cast(F, numba.njit(cache=True, **options)(function))
     made: Any = Kernel(function, targetoptions=options)
     made.enable_caching()
     return cast(F, made)

@@ -68,3 +68,14 @@ def find_octet(b: Octets, o: int, end: int, octet: int) -> int:
     while o < end and u8(b, o) != octet:
         o += 1
     return o
+
+
+@kernel
+def starts(b: Octets, at: int, end: int, word: bytes) -> bool:
+    """Tell whether the payload starts with a word."""
+    if end - at < len(word):
+        return False
+    for i in range(len(word)):
+        if I(b[at + i]) != I(word[i]):
+            return False
+    return True

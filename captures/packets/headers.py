@@ -11,11 +11,10 @@ import ipaddress
 import struct
 from typing import NamedTuple
 
+from midcall.captures.packets.numbers import ICMP, ICMP6, IP4, IP6, SCTP, TCP, UDP
 from midcall.captures.packets.pcap import Packets
 
-TCP, UDP, ICMP6 = 6, 17, 58
-NAMES = {1: "icmp", TCP: "tcp", UDP: "udp", ICMP6: "icmp", 132: "sctp"}
-IP4, IP6, ARP = 0x0800, 0x86DD, 0x0806
+NAMES = {ICMP: "icmp", TCP: "tcp", UDP: "udp", ICMP6: "icmp", SCTP: "sctp"}
 DEPTH = 6
 
 #: One end of a flow: packed address and port.

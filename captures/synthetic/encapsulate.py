@@ -19,6 +19,8 @@ from scapy.layers.l2tp import L2TP
 from scapy.layers.ppp import PPP, PPPoE
 from scapy.packet import Packet, Raw
 
+from midcall.captures.packets import numbers
+
 # LINKTYPE numbers: https://www.tcpdump.org/linktypes.html
 LINK_ETHERNET, LINK_RAW, LINK_COOKED = 1, 101, 113
 
@@ -96,7 +98,7 @@ def pptp(layer: Packet, up: bool) -> Packet:
 
 def cooked(layer: Packet, up: bool) -> Packet:
     """Return a packet in the Linux cooked header (LINKTYPE_LINUX_SLL)."""
-    proto = 0x86DD if isinstance(layer, IPv6) else 0x0800
+    proto = numbers.IP6 if isinstance(layer, IPv6) else numbers.IP4
     return CookedLinux(pkttype=4 if up else 0, src=b"\x02\0\0\0\0\x01\0\0", proto=proto) / layer
 
 

@@ -13,16 +13,16 @@ from __future__ import annotations
 import struct
 import zlib
 
+from midcall.captures.synthetic.dns import lookup
 from midcall.captures.synthetic.plan import RFC8489, Gating, Plan
 from midcall.captures.synthetic.scene import Scene, Sent, Truth, Udp
 from midcall.captures.synthetic.speech import Framing, as_is, converse, report
+from midcall.captures.synthetic.tls import exchange, handshake
 from midcall.captures.synthetic.voice import Talker
 from midcall.captures.wire import sip, stun
-from midcall.captures.wire.dns import lookup
 from midcall.captures.wire.host import phone, server
 from midcall.captures.wire.rtp import Stream
 from midcall.captures.wire.seeded import MS, SECOND, Dice
-from midcall.captures.wire.tls import exchange, handshake
 
 PORT, VOICE = 16402, 104
 OPENINGS = ((0x00010002, 0x00010001), (0x00000002, 0x00000001))

@@ -11,16 +11,16 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
+from midcall.captures.synthetic.dns import lookup
 from midcall.captures.synthetic.plan import RFC8489, Gating, Plan
 from midcall.captures.synthetic.scene import Scene, Sent, Tcp, Truth, Udp
 from midcall.captures.synthetic.speech import converse, report
+from midcall.captures.synthetic.tls import exchange, handshake
 from midcall.captures.synthetic.voice import Talker
 from midcall.captures.wire import stun
-from midcall.captures.wire.dns import lookup
 from midcall.captures.wire.host import Host, phone, server
 from midcall.captures.wire.rtp import Stream
 from midcall.captures.wire.seeded import MS, SECOND, Dice
-from midcall.captures.wire.tls import exchange, handshake
 
 RELAY_PORT, CHANNEL = 40003, 0x4003
 VOICE, EXTENSION = 111, 0xBEDE

@@ -11,16 +11,16 @@ from __future__ import annotations
 
 import struct
 
+from midcall.captures.synthetic.dns import lookup
 from midcall.captures.synthetic.plan import RFC8489, Gating, Plan
 from midcall.captures.synthetic.scene import Scene, Sent, Truth, Udp
 from midcall.captures.synthetic.speech import converse, report
+from midcall.captures.synthetic.tls import exchange, handshake
 from midcall.captures.synthetic.voice import Talker, talk
 from midcall.captures.wire import stun
-from midcall.captures.wire.dns import lookup
 from midcall.captures.wire.host import Host, phone, server
 from midcall.captures.wire.rtp import Stream
 from midcall.captures.wire.seeded import MS, SECOND, Dice
-from midcall.captures.wire.tls import exchange, handshake
 
 CANDIDATE_ID, VERSION = 0x8054, 0x8070  # [MS-ICE2]
 VOICE, EXTENSION = 104, 0xBEDE

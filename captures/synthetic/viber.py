@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import struct
 
+from midcall.captures.synthetic.dns import lookup
 from midcall.captures.synthetic.plan import Gating, Plan
 from midcall.captures.synthetic.scene import Scene, Sent, Tcp, Truth, Udp
 from midcall.captures.synthetic.speech import converse
+from midcall.captures.synthetic.tls import exchange, handshake
 from midcall.captures.synthetic.voice import Talker
-from midcall.captures.wire.dns import lookup
 from midcall.captures.wire.host import phone, server
 from midcall.captures.wire.rtp import Stream
 from midcall.captures.wire.seeded import MS, SECOND, Dice
-from midcall.captures.wire.tls import exchange, handshake
 
 CALL_PORT, PROBE_PORT, CHAT_PORT = 7985, 7987, 4244
 VOICE, EXTENSION = 107, 0xBEDE

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import struct
 
+from midcall.captures.synthetic.dns import lookup
 from midcall.captures.synthetic.scene import Scene, Truth
-from midcall.captures.wire.dns import AAAA, answer, lookup, question
+from midcall.captures.synthetic.tls import exchange, handshake
+from midcall.captures.wire.dns import AAAA, answer, question
 from midcall.captures.wire.host import Host, phone, resolver, server
 from midcall.captures.wire.seeded import MS, SECOND
-from midcall.captures.wire.tls import exchange, handshake
 
 SITES = ("www.example.org", "static.example.org", "images.example.net", "news.example.com")
 

@@ -12,16 +12,16 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
+from midcall.captures.synthetic.dns import lookup
 from midcall.captures.synthetic.plan import Gating, Plan
 from midcall.captures.synthetic.scene import Scene, Sent, Tcp, Truth, Udp
 from midcall.captures.synthetic.speech import converse, report
+from midcall.captures.synthetic.tls import exchange, handshake
 from midcall.captures.synthetic.voice import Talker
 from midcall.captures.wire import stun
-from midcall.captures.wire.dns import lookup
 from midcall.captures.wire.host import Host, phone, server
 from midcall.captures.wire.rtp import Stream
 from midcall.captures.wire.seeded import MS, SECOND, Dice
-from midcall.captures.wire.tls import exchange, handshake
 
 RELAY_PORT = 3478
 VOICE, VIDEO, CORRECTION = 120, 102, 103  # RTP payload types

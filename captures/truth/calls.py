@@ -15,7 +15,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from midcall.captures.apps import APPS
+from midcall.apps import APPS
 from midcall.captures.truth.paths import Home, homes
 from midcall.captures.truth.strict_toml import Table, block, toml, try_table
 from midcall.errors import CaptureError

@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import Field, field_validator, model_validator
 
-from midcall.captures.apps import APPS
+from midcall.apps import APPS
 from midcall.captures.truth.calls import CallFile, call_files, try_calls
 from midcall.captures.truth.labels import Label, label_file, try_labels
 from midcall.captures.truth.paths import Home, homes, shown
@@ -75,8 +75,8 @@ class Capture(Table):
     when it was taken, None where its clock is wrong or it was put together from several years;
     group: captures of one session share it, and a split never parts a group; copy_of: the capture
     that holds the same call, more completely; synthetic: made by a program; recorded: real programs
-    spoke in the lab, and the truth is what they did (docs/recording.md); changed: what is not as it
-    was on the wire (anonymised, rebuilt or cut), so that a rule which reads it cannot be judged;
+    spoke in the lab, and the truth is what they did (docs/howto/record.md); changed: what is not as
+    it was on the wire (anonymised, rebuilt or cut), so that a rule which reads it cannot be judged;
     other_end: the capture that holds the same call, taken at its other end; added: it is of the
     user's catalogue.
     """

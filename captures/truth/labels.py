@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from midcall.captures.apps import APPS
+from midcall.apps import APPS
 from midcall.captures.truth.paths import Home, homes, shown
 from midcall.errors import CaptureError
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from midcall.captures.packets.headers import TCP, End, ends, flows, layers, payload
+from midcall.captures.packets.headers import End, ends, flows, layers, payload
+from midcall.captures.packets.numbers import TCP
 from midcall.captures.packets.pcap import Packets
 from midcall.captures.truth.calls import Gate
 

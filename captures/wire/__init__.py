@@ -1,5 +1,5 @@
-# SPDX-License-Identifier: GPL-2.0-or-later
+# SPDX-License-Identifier: BSD-3-Clause
 """Encoders of single protocol messages: DNS, DTLS, RTP, SIP, STUN, TLS.
 
-Imports nothing of the lab but packets; shared by synthetic captures and tests.
+Imports packets. Synthetic captures and tests use it.
 """

@@ -1,13 +1,11 @@
-# SPDX-License-Identifier: GPL-2.0-or-later
+# SPDX-License-Identifier: BSD-3-Clause
 """DNS lookups (RFC 1035): a question and its answer."""
 
 from __future__ import annotations
 
 import struct
 
-from midcall.captures.synthetic.scene import Scene, Sent, Truth, Udp
-from midcall.captures.wire.host import Host, resolver
-from midcall.captures.wire.seeded import MS
+from midcall.captures.wire.host import Host
 
 A, AAAA = 1, 28
 
@@ -33,22 +31,3 @@ def answer(ident: int, name: str, host: Host) -> bytes:
     head = struct.pack(">HHHHHH", ident, 0x8180, 1, 1, 0, 0)
     record = struct.pack(">HHHIH", 0xC00C, kind, 1, 60, len(host.packed)) + host.packed
     return head + labels(name) + struct.pack(">HH", kind, 1) + record
-
-
-def lookup(
-    scene: Scene, at: int, client: Host, name: str, host: Host, truth: Truth | None = None
-) -> tuple[Sent, Sent]:
-    """Ask for a name and get its address; return question and answer."""
-    dice = scene.dice.child(f"dns {name} {at}")
-    flow: Udp = scene.udp(
-        client,
-        dice.number(49152, 65535),
-        resolver(),
-        53,
-        truth or Truth("none", "other", f"DNS lookup of {name}"),
-    )
-    ident = dice.number(0, 65535)
-    kind = AAAA if host.version == 6 else A
-    asked = flow.up(at, question(ident, name, kind))
-    answered = flow.down(at + dice.number(8, 40) * MS, answer(ident, name, host))
-    return asked, answered

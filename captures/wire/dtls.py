@@ -1,4 +1,4 @@
-# SPDX-License-Identifier: GPL-2.0-or-later
+# SPDX-License-Identifier: BSD-3-Clause
 """DTLS handshakes that agree on SRTP keys (RFC 6347, RFC 5764)."""
 
 from __future__ import annotations

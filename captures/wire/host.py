@@ -1,4 +1,4 @@
-# SPDX-License-Identifier: GPL-2.0-or-later
+# SPDX-License-Identifier: BSD-3-Clause
 """Host: one end of a crafted flow, in address ranges that belong to nobody."""
 
 from __future__ import annotations

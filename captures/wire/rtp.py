@@ -1,4 +1,4 @@
-# SPDX-License-Identifier: GPL-2.0-or-later
+# SPDX-License-Identifier: BSD-3-Clause
 """RTP and RTCP as they look encrypted (RFC 3550, RFC 3711): clear headers, random bodies."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-# SPDX-License-Identifier: GPL-2.0-or-later
+# SPDX-License-Identifier: BSD-3-Clause
 """Dice: numbers and octets that depend on nothing but names, on any machine and Python."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-# SPDX-License-Identifier: GPL-2.0-or-later
+# SPDX-License-Identifier: BSD-3-Clause
 """SIP messages (RFC 3261) and session descriptions (RFC 8866), long or compact (section 7.3.3)."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-# SPDX-License-Identifier: GPL-2.0-or-later
+# SPDX-License-Identifier: BSD-3-Clause
 """STUN messages (RFC 8489), TURN (RFC 8656) and the attributes of the makers of calls."""
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ import hmac
 import struct
 import zlib
 
+from midcall.captures.packets.numbers import STUN_COOKIE
 from midcall.captures.wire.host import Host
 
-MAGIC = 0x2112A442
 HEADER_LENGTH = 20
 
 BINDING, ALLOCATE, REFRESH, SEND, DATA_INDICATION = 0x0001, 0x0003, 0x0004, 0x0016, 0x0017
@@ -53,15 +53,15 @@ def message(
 
 def header(kind: int, length: int, transaction: bytes) -> bytes:
     """Return the 20 bytes before the attributes; transaction: 12 bytes."""
-    return struct.pack(">HHI", kind, length, MAGIC) + transaction
+    return struct.pack(">HHI", kind, length, STUN_COOKIE) + transaction
 
 
 def xor_address(kind: int, host: Host, port: int, transaction: bytes) -> Attribute:
     """Return an XOR-MAPPED, XOR-PEER or XOR-RELAYED address (RFC 8489 section 14.2)."""
-    mask = struct.pack(">I", MAGIC) + transaction
+    mask = struct.pack(">I", STUN_COOKIE) + transaction
     masked = bytes(a ^ b for a, b in zip(host.packed, mask, strict=False))
     family = 2 if host.version == 6 else 1
-    return kind, struct.pack(">BBH", 0, family, port ^ (MAGIC >> 16)) + masked
+    return kind, struct.pack(">BBH", 0, family, port ^ (STUN_COOKIE >> 16)) + masked
 
 
 def channel_data(channel: int, inner: bytes) -> bytes:

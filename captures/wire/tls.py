@@ -1,12 +1,11 @@
-# SPDX-License-Identifier: GPL-2.0-or-later
+# SPDX-License-Identifier: BSD-3-Clause
 """TLS handshakes (RFC 5246, RFC 8446): hellos with a server name, then encrypted records."""
 
 from __future__ import annotations
 
 import struct
 
-from midcall.captures.synthetic.scene import Tcp
-from midcall.captures.wire.seeded import MS, Dice
+from midcall.captures.wire.seeded import Dice
 
 HANDSHAKE, CHANGE, APPLICATION = 22, 20, 23
 SUITES = (0x1301, 0x1302, 0x1303, 0xC02B, 0xC02F, 0xC02C, 0xC030, 0xCCA9, 0xCCA8, 0xC013, 0xC014)
@@ -52,23 +51,6 @@ def server_hello(dice: Dice, certificate: int) -> bytes:
     body = b"\3\3" + dice.octets(32) + sized(dice.octets(32), 1) + b"\x13\1\0" + sized(extensions)
     hello = record(HANDSHAKE, b"\2" + sized(body, 3))
     return hello + record(CHANGE, b"\1") + record(APPLICATION, dice.octets(certificate))
-
-
-def handshake(flow: Tcp, at: int, dice: Dice, name: str, **hello: tuple[str, ...]) -> int:
-    """Shake hands on a TCP flow and return when the client may send (ns)."""
-    at = flow.open(at)
-    flow.up(at, client_hello(dice, name, **hello))
-    flow.down(at + flow.rtt, server_hello(dice, dice.number(2100, 3300)))
-    at += flow.rtt + 5 * MS
-    flow.up(at, record(CHANGE, b"\1") + record(APPLICATION, dice.octets(53)))
-    return at + 2 * MS
-
-
-def exchange(flow: Tcp, at: int, dice: Dice, up: int, down: int) -> int:
-    """Send a request and its response in application records; return when both are done."""
-    flow.up(at, records(dice, up))
-    flow.down(at + flow.rtt, records(dice, down))
-    return at + flow.rtt + 5 * MS + down * 800
 
 
 def records(dice: Dice, size: int) -> bytes:

@@ -21,8 +21,11 @@ DISCOVERY = evidence(
     SETUP,
     "Discord IP discovery of 74 octets",
     spec="Discord's developer documentation",
+    shows=((0, 4, "IP discovery"),),
 )
-PING = evidence(DISCORD, 2, CERTAIN, SETUP, "Discord ping 13 37 CA FE")
+PING = evidence(
+    DISCORD, 2, CERTAIN, SETUP, "Discord ping 13 37 CA FE", shows=((0, 4, "13 37 CA FE"),)
+)
 
 SMALL_SOURCE = evidence(
     DISCORD, 4, CERTAIN, MEDIA, "RTP payload type 120 in frames of 20 ms, 0xBEDE, small source"

@@ -32,6 +32,10 @@ EXCHANGE = evidence(
     SETUP,
     "FaceTime message type {x} with a right length (published)",
     published=("libprotoident",),
+    shows=(
+        (0, 2, "type"),
+        (2, 2, "a right length"),
+    ),
 )
 BEEF = evidence(
     FACETIME,
@@ -40,6 +44,7 @@ BEEF = evidence(
     SETUP,
     "starts DEADBEEF CAFE or DEAD (published)",
     published=("a study of protocol compliance, 2025",),
+    shows=((0, 6, "DEADBEEF and CAFE or DEAD"),),
 )
 FRAMES = evidence(
     FACETIME,
@@ -48,6 +53,10 @@ FRAMES = evidence(
     MEDIA,
     "frames 0x60, type, length (published)",
     published=("a study of protocol compliance, 2025",),
+    shows=(
+        (0, 1, "0x60"),
+        (2, 2, "a right length"),
+    ),
 )
 PORT_AND_TYPE = evidence(
     FACETIME,
@@ -64,6 +73,7 @@ OPENING = evidence(
     SETUP,
     "16-octet opening and its answer, both ways (published)",
     published=("libprotoident",),
+    shows=((0, 4, "answer to an opening"),),
 )
 TOGETHER = evidence(
     FACETIME,

@@ -25,6 +25,7 @@ MUMBLE = evidence(
     SETUP,
     "Mumble ping, answered with its mark",
     spec="Mumble's protocol documentation",
+    shows=((4, 8, "mark of the ping that is answered"),),
 )
 
 #: "TS3INIT1".

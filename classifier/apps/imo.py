@@ -24,6 +24,7 @@ SHAPES = evidence(
     SETUP,
     "two different datagrams of imo's shapes (published)",
     published=("nDPI",),
+    shows=((0, 2, "start of a known shape"),),
 )
 
 

@@ -23,6 +23,10 @@ FRAMES = evidence(
     SETUP,
     "two frames 0xD0 with their own length and a count",
     published=("nDPI",),
+    shows=(
+        (0, 2, "0xD and its own length"),
+        (2, 2, "count"),
+    ),
 )
 PROFILE = evidence(LINE, 2, CERTAIN, MEDIA, "RTP header extension profile 0x0240")
 
@@ -33,6 +37,10 @@ OLD_FRAMES = evidence(
     SETUP,
     "two datagrams filled by frames B6, type, length (published)",
     published=("nDPI",),
+    shows=(
+        (0, 1, "B6"),
+        (2, 2, "length of the frame's rest"),
+    ),
 )
 
 

@@ -79,6 +79,7 @@ CLASSIC_CALL = evidence(
     MEDIA,
     "classic Skype peer that then carries a steady data stream",
     published=("libprotoident", "Tstat"),
+    shows=((2, 1, "function whose low nibble is D"),),
 )
 
 SPREAD = evidence(

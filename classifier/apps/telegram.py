@@ -15,9 +15,9 @@ from typing import Any
 
 from midcall.captures.jit.kernel import I, kernel
 from midcall.captures.jit.reads import Octets, u8, u16, u32
+from midcall.captures.packets.numbers import STUN_COOKIE
 from midcall.classifier.protocols.dtls import NOT_DTLS, read_dtls
 from midcall.classifier.protocols.rtp import looks_like_rtp
-from midcall.classifier.protocols.stun import COOKIE
 from midcall.classifier.state.evidence import evidence
 from midcall.classifier.state.flow_table import mix
 from midcall.classifier.state.verdicts import CERTAIN, MEDIA, SETUP, TELEGRAM
@@ -29,6 +29,7 @@ PING = evidence(
     SETUP,
     "reflector ping: twelve FF behind a 16-octet tag",
     published=("nDPI",),
+    shows=((16, 12, "twelve FF behind the tag"),),
 )
 TAGGED = evidence(
     TELEGRAM,
@@ -53,6 +54,10 @@ REFLECTED = evidence(
     SETUP,
     "reflector's frame: tag, size, and a STUN or DTLS message",
     published=("tgcalls' source",),
+    shows=(
+        (20, 4, "size of the packet behind"),
+        (24, 2, "its type"),
+    ),
 )
 REFLECTED_MEDIA = evidence(
     TELEGRAM,
@@ -61,6 +66,10 @@ REFLECTED_MEDIA = evidence(
     MEDIA,
     "reflector's frames of one tag, with RTP inside",
     published=("tgcalls' source",),
+    shows=(
+        (20, 4, "size of the packet behind"),
+        (24, 2, "RTP"),
+    ),
 )
 PORT = evidence(
     TELEGRAM,
@@ -137,7 +146,7 @@ def reflected(note: Any, b: Octets, at: int, end: int, size: int) -> int:
     if end - at < FRAME + 12 or not 0 <= size - FRAME - inner <= 3:
         return 0
     o = at + FRAME
-    if u8(b, o) < 2 and u32(b, o + 4) == COOKIE and u16(b, o + 2) + 20 == inner:
+    if u8(b, o) < 2 and u32(b, o + 4) == STUN_COOKIE and u16(b, o + 2) + 20 == inner:
         return REFLECTED
     if read_dtls(b, o, end, inner) != NOT_DTLS:
         return REFLECTED

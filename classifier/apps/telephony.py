@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import Any
 
 from midcall.captures.jit.kernel import I, kernel
-from midcall.captures.jit.reads import Octets, u8, u16, u32, u32le
+from midcall.captures.jit.reads import Octets, starts, u8, u16, u32, u32le
 from midcall.classifier.state.evidence import evidence
 from midcall.classifier.state.verdicts import CERTAIN, OTHER_RTC, SETUP, SIP
 
@@ -29,7 +29,16 @@ RAS = evidence(
     OTHER_RTC, 22, CERTAIN, SETUP, "H.323 RAS, by its object identifier", spec="ITU-T H.225.0"
 )
 SCCP = evidence(
-    OTHER_RTC, 23, CERTAIN, SETUP, "SCCP (Skinny) messages", published=("Wireshark", "Asterisk")
+    OTHER_RTC,
+    23,
+    CERTAIN,
+    SETUP,
+    "SCCP (Skinny) messages",
+    published=("Wireshark", "Asterisk"),
+    shows=(
+        (0, 4, "length, little-endian"),
+        (4, 8, "version and message"),
+    ),
 )
 MGCP = evidence(OTHER_RTC, 24, CERTAIN, SETUP, "MGCP message", spec="RFC 3435")
 MEGACO = evidence(
@@ -42,6 +51,7 @@ NOE = evidence(
     SETUP,
     "NOE, Alcatel's telephone signalling (published)",
     published=("nDPI",),
+    shows=((0, 4, '00 06 "bl"'),),
 )
 PSEUDO_TLS = evidence(
     OTHER_RTC,
@@ -50,6 +60,7 @@ PSEUDO_TLS = evidence(
     SETUP,
     "libjingle's hello that only looks like SSL (published)",
     spec="libjingle's source",
+    shows=((0, 12, "hello of SSL 2 that never changes"),),
 )
 KEEP_ALIVE = evidence(
     SIP, 5, CERTAIN, SETUP, "CRLF CRLF with SIP's port (RFC 5626)", spec="RFC 5626"
@@ -60,17 +71,6 @@ IAX2 = evidence(OTHER_RTC, 26, CERTAIN, SETUP, "IAX2 full frame on its port", sp
 SIP_PORT = 5060
 #: Where a telephone's manager listens, and the first number of its own messages.
 SCCP_PORT, SCCP_MANAGER = 2000, 0x81
-
-
-@kernel
-def starts(b: Octets, at: int, end: int, word: bytes) -> bool:
-    """Tell whether the payload starts with a word."""
-    if end - at < len(word):
-        return False
-    for i in range(len(word)):
-        if I(b[at + i]) != I(word[i]):
-            return False
-    return True
 
 
 @kernel

@@ -21,7 +21,14 @@ from midcall.captures.jit.reads import Octets, u8, u16, u16le
 from midcall.classifier.state.evidence import evidence
 from midcall.classifier.state.verdicts import CERTAIN, MEDIA, MESSAGING, NOT_CALL, SETUP, VIBER
 
-HELLO = evidence(VIBER, 1, CERTAIN, SETUP, "Viber hello (01 00 05 00) behind a session word")
+HELLO = evidence(
+    VIBER,
+    1,
+    CERTAIN,
+    SETUP,
+    "Viber hello (01 00 05 00) behind a session word",
+    shows=((2, 4, "hello 01 00 05 00"),),
+)
 PAIR = evidence(
     VIBER, 2, CERTAIN, SETUP, "Viber message type {x} of its own length", published=("nDPI",)
 )
@@ -29,7 +36,14 @@ TWO = evidence(
     VIBER, 3, CERTAIN, SETUP, "two Viber messages of one session word", published=("nDPI",)
 )
 STREAM = evidence(VIBER, 4, CERTAIN, MEDIA, "RTP behind a two-octet session word")
-CHAT = evidence(VIBER, 5, NOT_CALL, MESSAGING, "Viber chat stream: length word {n}")
+CHAT = evidence(
+    VIBER,
+    5,
+    NOT_CALL,
+    MESSAGING,
+    "Viber chat stream: length word {n}",
+    shows=((0, 2, "the payload's own length, little-endian"),),
+)
 
 
 @kernel

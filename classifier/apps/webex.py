@@ -16,7 +16,17 @@ from midcall.captures.jit.reads import Octets, u32
 from midcall.classifier.state.evidence import evidence
 from midcall.classifier.state.verdicts import CERTAIN, SETUP, WEBEX
 
-HELLO = evidence(WEBEX, 1, CERTAIN, SETUP, "Webex hello of eight octets, answered")
+HELLO = evidence(
+    WEBEX,
+    1,
+    CERTAIN,
+    SETUP,
+    "Webex hello of eight octets, answered",
+    shows=(
+        (0, 4, "answer to a hello"),
+        (7, 1, "01"),
+    ),
+)
 
 ON_PORT = evidence(
     WEBEX,

@@ -80,8 +80,16 @@ BROADCAST = evidence(
 STREAMED = evidence(
     NONE, 11, NOT_CALL, OTHER, "RTP that RTSP set up: a stream, no call", spec="RFC 7826"
 )
-IS_RTSP = evidence(NONE, 12, NOT_CALL, OTHER, "RTSP", spec="RFC 7826")
-IS_HTTP = evidence(NONE, 9, NOT_CALL, OTHER, "HTTP, no name of an app with calls", spec="RFC 9112")
+IS_RTSP = evidence(NONE, 12, NOT_CALL, OTHER, "RTSP", spec="RFC 7826", shows=((0, 4, "RTSP"),))
+IS_HTTP = evidence(
+    NONE,
+    9,
+    NOT_CALL,
+    OTHER,
+    "HTTP, no name of an app with calls",
+    spec="RFC 9112",
+    shows=((0, 4, "HTTP"),),
+)
 OPEN_QUIC = evidence(
     NONE, 8, NOT_CALL, OTHER, "QUIC, no name of an app with calls", spec="RFC 9001"
 )

@@ -26,6 +26,7 @@ PAIR = evidence(
     SETUP,
     "WeChat's two openings, one each way (published)",
     published=("libprotoident", "a study of chat apps, IWQoS 2015"),
+    shows=((0, 4, "opening, the other half of which came before"),),
 )
 
 #: Payloads of a flow within which both halves must come.

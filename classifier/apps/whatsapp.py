@@ -29,8 +29,22 @@ PROFILE = evidence(WHATSAPP, 5, CERTAIN, MEDIA, "RTP header extension profile 0x
 VOICE_PROFILE = evidence(
     WHATSAPP, 10, CERTAIN, MEDIA, "RTP payload type 120 with header extension profile 0x746F"
 )
-CHAT_WA = evidence(WHATSAPP, 7, NOT_CALL, MESSAGING, 'chat stream that starts with "WA"')
-CHAT_ED = evidence(WHATSAPP, 8, NOT_CALL, MESSAGING, 'chat stream that starts with "ED"')
+CHAT_WA = evidence(
+    WHATSAPP,
+    7,
+    NOT_CALL,
+    MESSAGING,
+    'chat stream that starts with "WA"',
+    shows=((0, 4, '"WA" and a version'),),
+)
+CHAT_ED = evidence(
+    WHATSAPP,
+    8,
+    NOT_CALL,
+    MESSAGING,
+    'chat stream that starts with "ED"',
+    shows=((0, 4, '"ED" and a version'),),
+)
 RELAY_PROBE = evidence(WHATSAPP, 9, UNSURE, SETUP, "RTCP type 199 of source 0 that probes a relay")
 
 VOICE_TYPE = 120

@@ -24,8 +24,25 @@ from midcall.classifier.state.flow_scratch import may_try
 from midcall.classifier.state.flow_table import mix
 from midcall.classifier.state.verdicts import CERTAIN, MEDIA, SETUP, ZOOM
 
-PROBE = evidence(ZOOM, 1, CERTAIN, SETUP, "Zoom NAT probe: attribute 0101 of digits or 0103")
-HELLO = evidence(ZOOM, 2, CERTAIN, SETUP, "Zoom hello 01 00 02, or its answer 02 00 01")
+PROBE = evidence(
+    ZOOM,
+    1,
+    CERTAIN,
+    SETUP,
+    "Zoom NAT probe: attribute 0101 of digits or 0103",
+    shows=(
+        (0, 4, "type and length"),
+        (20, 4, "attribute and length"),
+    ),
+)
+HELLO = evidence(
+    ZOOM,
+    2,
+    CERTAIN,
+    SETUP,
+    "Zoom hello 01 00 02, or its answer 02 00 01",
+    shows=((0, 3, "hello or its answer"),),
+)
 MEDIA_FRAME = evidence(
     ZOOM, 3, CERTAIN, MEDIA, "RTP inside a Zoom frame", published=("Michel et al., IMC 2022",)
 )
@@ -33,8 +50,23 @@ FRAMES = evidence(
     ZOOM, 4, CERTAIN, SETUP, "Zoom frames on its port", published=("Michel et al., IMC 2022",)
 )
 GUIDS = evidence(ZOOM, 6, CERTAIN, SETUP, "ICE user name of two GUIDs in capitals")
-ECHO = evidence(ZOOM, 7, CERTAIN, SETUP, "Zoom keep-alive 03, its echo 04 or the next 03")
-PEER = evidence(ZOOM, 5, CERTAIN, SETUP, "Zoom peer-to-peer frames 1F 02 01", published=("nDPI",))
+ECHO = evidence(
+    ZOOM,
+    7,
+    CERTAIN,
+    SETUP,
+    "Zoom keep-alive 03, its echo 04 or the next 03",
+    shows=((0, 4, "keep-alive"),),
+)
+PEER = evidence(
+    ZOOM,
+    5,
+    CERTAIN,
+    SETUP,
+    "Zoom peer-to-peer frames 1F 02 01",
+    published=("nDPI",),
+    shows=((0, 3, "1F 02 01"),),
+)
 
 #: Successors of a frame that prove a session.
 FOLLOWERS = 3
@@ -48,9 +80,22 @@ PEER_HELLO = evidence(
     SETUP,
     "Zoom peer's hello: 1F 02 01, address and identifier fill it",
     published=("nDPI",),
+    shows=(
+        (0, 3, "1F 02 01"),
+        (24, 4, "length of an address"),
+    ),
 )
 COUNTED = evidence(
-    ZOOM, 12, CERTAIN, SETUP, "Zoom frames 05 that count up in one session, on any port"
+    ZOOM,
+    12,
+    CERTAIN,
+    SETUP,
+    "Zoom frames 05 that count up in one session, on any port",
+    shows=(
+        (0, 1, "frame 05"),
+        (1, 2, "count"),
+        (3, 4, "session"),
+    ),
 )
 PEER_MEDIA = evidence(
     ZOOM,
@@ -59,6 +104,7 @@ PEER_MEDIA = evidence(
     MEDIA,
     "RTP inside Zoom's peer-to-peer frames",
     published=("Michel et al., IMC 2022",),
+    shows=((0, 1, "media type"),),
 )
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from midcall.captures.jit.reads import Octets, u8, u16, u32
+from midcall.captures.packets.numbers import IP4, IP6, PPPOE, STUN_COOKIE, TCP, UDP
 from midcall.classifier.apps.telephony import is_mgcp, is_sip
 from midcall.classifier.path.decode import (
     BAD,
@@ -20,8 +21,6 @@ from midcall.classifier.path.decode import (
     GRE,
     GTP_PORT,
     IP,
-    IP4,
-    IP6,
     L2TP_PORT,
     LINKS,
     MAX_DEPTH,
@@ -30,14 +29,11 @@ from midcall.classifier.path.decode import (
     NOTHING,
     PPP,
     PPP_IN_GRE,
-    PPPOE,
     QINQ,
     QINQ_OLD,
     SNAP,
-    TCP,
     TEB,
     TEREDO_PORT,
-    UDP,
     VLAN,
     VXLAN_PORT,
     gre_layer,
@@ -52,13 +48,7 @@ from midcall.classifier.protocols.dtls import NOT_DTLS, read_dtls
 from midcall.classifier.protocols.http import read_http
 from midcall.classifier.protocols.quic import is_quic
 from midcall.classifier.protocols.rtp import looks_like_rtp, read_rtcp
-from midcall.classifier.protocols.stun import (
-    COOKIE,
-    HEADER,
-    is_channel_data,
-    is_microsoft_frame,
-    read_stun,
-)
+from midcall.classifier.protocols.stun import HEADER, is_channel_data, is_microsoft_frame, read_stun
 from midcall.classifier.protocols.tls import NOT_TLS, read_tls
 from midcall.classifier.state.flow_table import Numbers
 from midcall.classifier.state.packet_fields import (
@@ -200,7 +190,7 @@ def segment(b: Octets, at: int, end: int, size: int) -> list[Piece]:
         return [Piece("http", at, end, size)]
     if end - at >= 4 and is_sip(b, at, end):
         return [Piece("sip", at, end, size)]
-    if size >= HEADER and read_stun(b, at, end, size, 0, scratch) and u32(b, at + 4) == COOKIE:
+    if size >= HEADER and read_stun(b, at, end, size, 0, scratch) and u32(b, at + 4) == STUN_COOKIE:
         return [Piece("stun", at, min(end, at + HEADER + int(u16(b, at + 2))), size)]
     return framed(b, at, end, size) or [Piece("other", at, end, size)]
 
@@ -228,7 +218,7 @@ def attributes(b: Octets, piece: Piece) -> list[Attribute]:
     """Return the attributes of a STUN message as the packet path walks them."""
     at = piece.at + HEADER
     stop = min(piece.end, at + int(u16(b, piece.at + 2)))
-    if u32(b, piece.at + 4) != COOKIE:
+    if u32(b, piece.at + 4) != STUN_COOKIE:
         return _attributes(b, at, stop, 1)[0]
     found, reached = _attributes(b, at, stop, 4)
     whole = stop == at + int(u16(b, piece.at + 2))

@@ -14,12 +14,12 @@ from typing import NamedTuple
 import numpy as np
 
 from midcall.captures.jit.reads import u8, u16, u24
+from midcall.captures.packets.numbers import TCP, UDP
 from midcall.classifier.apps import (
     agora,
     discord,
     facetime,
     gamevoice,
-    imo,
     kakaotalk,
     line,
     meet,
@@ -35,15 +35,15 @@ from midcall.classifier.apps import (
     viber,
     webex,
     webrtc,
-    wechat,
     whatsapp,
     zoom,
 )
 from midcall.classifier.explain.dissect import Attribute, Packet, Piece, attributes
-from midcall.classifier.path.decode import TCP, UDP, ip_header
+from midcall.classifier.path.decode import ip_header
 from midcall.classifier.protocols.dtls import HANDSHAKE, RECORD, USE_SRTP
 from midcall.classifier.protocols.rtp import HEADER as RTP_HEADER
 from midcall.classifier.protocols.stun import ICE, MICROSOFT_ATTRIBUTE, TURN, USERNAME, trait_of
+from midcall.classifier.state.evidence import BASES
 from midcall.classifier.state.hostnames import NAMES
 from midcall.classifier.state.packet_fields import (
     NAME_DNS_ANSWER,
@@ -507,8 +507,6 @@ _PLACES: dict[int, Place | Counted] = {
     meta.MESSENGER_STREAM: rtp_profile,
     whatsapp.PROFILE: rtp_profile,
     whatsapp.VOICE_PROFILE: both(rtp_type, rtp_profile),
-    whatsapp.CHAT_WA: payload((0, 4, '"WA" and a version')),
-    whatsapp.CHAT_ED: payload((0, 4, '"ED" and a version')),
     whatsapp.RELAY_PROBE: both(rtcp, payload((2, 2, "length"), (16, 4, "zeros"))),
     skype.ATTRIBUTES: _MICROSOFT,
     skype.FRAME: microsoft_frame,
@@ -517,22 +515,15 @@ _PLACES: dict[int, Place | Counted] = {
     skype.SPREAD: payload(
         (2, 1, "its low half fixed, its high half mixed, the octets around random")
     ),
-    skype.CLASSIC_CALL: payload((2, 1, "function whose low nibble is D")),
     teams.GUID: payload((0, 1, "03"), *((at + 1, 1, "dash of a GUID") for at in (8, 13, 18, 23))),
     teams.TURN_COOKIE: words(b"\x72\xc6\x4b\xc6"),
     skype.TEAMS_ATTRIBUTES: _MICROSOFT,
-    viber.HELLO: payload((2, 4, "hello 01 00 05 00")),
     viber.PAIR: viber_type,
     viber.TWO: both(payload((0, 2, "session word, as before")), viber_type),
     viber.STREAM: viber_stream,
-    viber.CHAT: payload((0, 2, "the payload's own length, little-endian")),
     facetime.CHECK: stun_attribute(lambda kind: kind == 0x8007),
     facetime.ANSWER: stun_attribute(lambda kind: kind == 0x8023),
-    facetime.EXCHANGE: payload((0, 2, "type"), (2, 2, "a right length")),
-    facetime.BEEF: payload((0, 6, "DEADBEEF and CAFE or DEAD")),
-    facetime.FRAMES: payload((0, 1, "0x60"), (2, 2, "a right length")),
     facetime.PORT_AND_TYPE: both(ports, rtp_type),
-    facetime.OPENING: payload((0, 4, "answer to an opening")),
     facetime.SIP_ON_PORT: both(ports, sip_start),
     facetime.TOGETHER: both(ports, rtp_type),
     messenger.CHAT: mqtt_name,
@@ -550,38 +541,20 @@ _PLACES: dict[int, Place | Counted] = {
     signal.REPORT: both(rtcp, rtp_source),
     kakaotalk.VOICE: rtp_type,
     gamevoice.TEAMSPEAK: words(b"TS3INIT1", within=8),
-    gamevoice.MUMBLE: payload((4, 8, "mark of the ping that is answered")),
-    telegram.PING: payload((16, 12, "twelve FF behind the tag")),
     telegram.TAGGED: payload((0, 16, "the tag that every packet starts with"), secret=True),
     telegram.PORT: both(ports, proof_on_port),
-    telegram.REFLECTED: payload((20, 4, "size of the packet behind"), (24, 2, "its type")),
-    telegram.REFLECTED_MEDIA: payload((20, 4, "size of the packet behind"), (24, 2, "RTP")),
     telegram.STREAM: payload((0, 16, "the tag that every packet starts with"), secret=True),
-    zoom.PROBE: payload((0, 4, "type and length"), (20, 4, "attribute and length")),
-    zoom.HELLO: payload((0, 3, "hello or its answer")),
     zoom.MEDIA_FRAME: zoom_frame,
     zoom.FRAMES: both(ports, zoom_first),
     zoom.GUIDS: user_name,
-    zoom.ECHO: payload((0, 4, "keep-alive")),
-    zoom.PEER: payload((0, 3, "1F 02 01")),
-    zoom.PEER_HELLO: payload((0, 3, "1F 02 01"), (24, 4, "length of an address")),
-    zoom.COUNTED: payload((0, 1, "frame 05"), (1, 2, "count"), (3, 4, "session")),
-    zoom.PEER_MEDIA: payload((0, 1, "media type")),
     zoom.PORT: both(ports, proof_on_port),
     meet.PORT: both(ports, proof_of_webrtc),
     meet.ECHO: both(stun_type, stun_attribute(lambda kind: kind == USERNAME_ATTRIBUTE)),
     meet.DUO: stun_attribute(lambda kind: kind == 0xFF03),
     meet.CERTIFICATE: words(b"hangouts"),
-    webex.HELLO: payload((0, 4, "answer to a hello"), (7, 1, "01")),
-    wechat.PAIR: payload((0, 4, "opening, the other half of which came before")),
     webex.ON_PORT: both(ports, payload((0, 4, "hello, answer, or what follows"))),
-    discord.DISCOVERY: payload((0, 4, "IP discovery")),
-    discord.PING: payload((0, 4, "13 37 CA FE")),
     discord.SMALL_SOURCE: both(rtp_type, rtp_source, rtp_profile),
-    line.FRAMES: payload((0, 2, "0xD and its own length"), (2, 2, "count")),
     line.PROFILE: rtp_profile,
-    line.OLD_FRAMES: payload((0, 1, "B6"), (2, 2, "length of the frame's rest")),
-    imo.SHAPES: payload((0, 2, "start of a known shape")),
     snapchat.REPORTS: rtcp,
     snapchat.STREAM: rtp_type,
     agora.HELLO: agora_hello,
@@ -590,11 +563,8 @@ _PLACES: dict[int, Place | Counted] = {
     telephony.H225: _TPKT,
     telephony.H245: _TPKT,
     telephony.RAS: words(b"\x00\x08\x91\x4a\x00", within=29),
-    telephony.SCCP: payload((0, 4, "length, little-endian"), (4, 8, "version and message")),
     telephony.MGCP: both(payload((0, 4, "verb or answer code")), words(b"MGCP ")),
     telephony.MEGACO: words(b"!/1 ", b"MEGACO/1 "),
-    telephony.NOE: payload((0, 4, '00 06 "bl"')),
-    telephony.PSEUDO_TLS: payload((0, 12, "hello of SSL 2 that never changes")),
     telephony.IAX2: both(ports, payload((0, 1, "full frame"), (10, 2, "type and subclass"))),
     webrtc.ICE_CHECK: ice,
     webrtc.TURN_USE: turn,
@@ -623,8 +593,6 @@ _PLACES: dict[int, Place | Counted] = {
     webrtc.RTCP_COMPOUND: rtcp,
     webrtc.BROADCAST: both(endpoints, rtp_type),
     webrtc.STREAMED: endpoints,
-    webrtc.IS_RTSP: payload((0, 4, "RTSP")),
-    webrtc.IS_HTTP: payload((0, 4, "HTTP")),
     webrtc.IS_DNS: both(ports, _DNS),
     webrtc.NAMED_QUIC: initial_keys,
     webrtc.OPEN_QUIC: initial_keys,
@@ -636,4 +604,7 @@ _PLACES: dict[int, Place | Counted] = {
 }
 
 #: The place of each evidence by its low 16 bits.
-MARKS: dict[int, Place | Counted] = {found & 0xFFFF: place for found, place in _PLACES.items()}
+MARKS: dict[int, Place | Counted] = {
+    **{key: payload(*basis.shows) for key, basis in BASES.items() if basis.shows},
+    **{found & 0xFFFF: place for found, place in _PLACES.items()},
+}

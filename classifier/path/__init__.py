@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The way of one packet: decode, dispatch by transport, evidence of each protocol, what flows teach
-each other.
+"""The way of one packet: decode, dispatch by transport, evidence, verdict.
 
-Imports state, protocols and apps.
+Imports apps, protocols, statistical and state.
 """

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from midcall.captures.jit.kernel import I, inlined, kernel
 from midcall.captures.jit.reads import Octets, u8, u16, u16le, u32
+from midcall.captures.packets.numbers import IP4, IP6, PPPOE, SCTP, TCP, UDP
 from midcall.classifier.state.packet_fields import (
     SIGN_FRAGMENT,
     SIGN_IP_AT,
@@ -65,10 +66,9 @@ LINKS = {  # LINKTYPE number: name
 # What stands at an offset: an EtherType, or one of these.
 NOTHING, ETHERNET, PPP, IP, DOT11, SNAP = 0, 0x10001, 0x10002, 0x10003, 0x10004, 0x10005
 BAD = 0x10006
-IP4, IP6, TEB, PPP_IN_GRE = 0x0800, 0x86DD, 0x6558, 0x880B
-VLAN, QINQ, QINQ_OLD, PPPOE, MPLS, MPLS_MULTICAST = 0x8100, 0x88A8, 0x9100, 0x8864, 0x8847, 0x8848
+TEB, PPP_IN_GRE = 0x6558, 0x880B
+VLAN, QINQ, QINQ_OLD, MPLS, MPLS_MULTICAST = 0x8100, 0x88A8, 0x9100, 0x8847, 0x8848
 
-TCP, UDP, ICMP, ICMP6, SCTP = 6, 17, 1, 58, 132
 IP_IN_IP, IP6_IN_IP, GRE, AH, FRAGMENT = 4, 41, 47, 51, 44
 
 GTP_PORT, L2TP_PORT, TEREDO_PORT, VXLAN_PORT = 2152, 1701, 3544, 4789

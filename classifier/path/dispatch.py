@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from midcall.captures.jit.kernel import I, inlined, kernel
 from midcall.captures.jit.reads import Octets
+from midcall.captures.packets.numbers import TCP, UDP
 from midcall.classifier.apps.webrtc import NOT_INSPECTED, NOTHING_FOUND
-from midcall.classifier.path.decode import TCP, UDP
 from midcall.classifier.path.endpoint_learning import ask_context, inspect_dns
 from midcall.classifier.path.give_up import finish, lost_patience
 from midcall.classifier.path.tcp import inspect_tcp
 from midcall.classifier.path.udp import inspect_udp
+from midcall.classifier.path.verdict import conclude, is_final, settle_flow
 from midcall.classifier.protocols.dns import PORTS as DNS_PORTS
 from midcall.classifier.state.features import KEPT, observe
 from midcall.classifier.state.flow_scratch import clear, give_back, next_victim, take_note
@@ -29,7 +30,6 @@ from midcall.classifier.state.packet_fields import (
     SIGN_TARGET_PORT,
     SIGN_UP,
 )
-from midcall.classifier.state.verdict import conclude, is_final, settle_flow
 
 
 @inlined

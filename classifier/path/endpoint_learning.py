@@ -19,6 +19,7 @@ from midcall.classifier.apps.webrtc import (
     STREAMED,
 )
 from midcall.classifier.path.rtp_evidence import best_run
+from midcall.classifier.path.verdict import CERTAIN_MAKER, conclude, is_named, rank
 from midcall.classifier.protocols.dns import PORTS as DNS_PORTS
 from midcall.classifier.protocols.dns import read_dns
 from midcall.classifier.protocols.sdp import learn_types
@@ -56,7 +57,6 @@ from midcall.classifier.state.packet_fields import (
     SIGN_TARGET_PORT,
     SIGN_VERSION,
 )
-from midcall.classifier.state.verdict import CERTAIN_MAKER, conclude, is_named, rank
 from midcall.classifier.state.verdicts import (
     CERTAIN,
     CONTROL,

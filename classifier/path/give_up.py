@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from midcall.captures.jit.kernel import I, inlined, kernel
+from midcall.captures.packets.numbers import TCP, UDP
 from midcall.classifier.apps.skype import counts_groups
 from midcall.classifier.apps.webrtc import (
     IS_TLS,
@@ -15,12 +16,11 @@ from midcall.classifier.apps.webrtc import (
     RTCP_STREAM,
     RTP_HINT,
 )
-from midcall.classifier.path.decode import TCP, UDP
 from midcall.classifier.path.rtp_evidence import best_run
+from midcall.classifier.path.verdict import conclude
 from midcall.classifier.state.features import KEPT
 from midcall.classifier.state.flow_scratch import TRACKS
 from midcall.classifier.state.flow_table import METER_BLIND, Numbers, Records
-from midcall.classifier.state.verdict import conclude
 from midcall.classifier.state.verdicts import SKYPE, SNAPCHAT, UNDECIDED
 from midcall.classifier.statistical.inference import ask, asked_with
 

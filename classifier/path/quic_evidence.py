@@ -9,6 +9,7 @@ from midcall.captures.jit.kernel import I, kernel
 from midcall.captures.jit.reads import Octets, u8, u16
 from midcall.classifier.apps.webrtc import NAMED_QUIC, OPEN_QUIC
 from midcall.classifier.path.tls_evidence import on_name, tell_name
+from midcall.classifier.path.verdict import conclude
 from midcall.classifier.protocols.quic import FIRST_ID, initial_at, make_keys, open_initial
 from midcall.classifier.protocols.quic import read_row as read_quic_row
 from midcall.classifier.state.flow_table import METER_INITIALS, Numbers
@@ -26,7 +27,6 @@ from midcall.classifier.state.hello_buffers import (
 )
 from midcall.classifier.state.hostnames import text_rule
 from midcall.classifier.state.packet_fields import SIGN_UP
-from midcall.classifier.state.verdict import conclude
 from midcall.classifier.state.verdicts import NONE as NOBODY
 from midcall.classifier.state.verdicts import NOT_CALL, UNDECIDED
 

@@ -29,6 +29,7 @@ from midcall.classifier.apps.webrtc import (
     SAME_HOST,
 )
 from midcall.classifier.apps.whatsapp import whatsapp_probe, whatsapp_rtp
+from midcall.classifier.path.verdict import conclude, heard, is_named
 from midcall.classifier.protocols.rtp import (
     clock_rate,
     fills,
@@ -49,7 +50,6 @@ from midcall.classifier.state.packet_fields import (
     SIGN_TARGET_PORT,
     SIGN_VERSION,
 )
-from midcall.classifier.state.verdict import conclude, heard, is_named
 from midcall.classifier.state.verdicts import CERTAIN, CONTROL, MEDIA, META, RTC, SETUP, SIGNAL
 
 #: The largest payload type whose meaning RFC 3551 fixes.

@@ -7,6 +7,7 @@ from typing import Any
 
 from midcall.captures.jit.kernel import I, inlined, kernel
 from midcall.captures.jit.reads import Octets, find_octet
+from midcall.captures.packets.numbers import UDP
 from midcall.classifier.apps.facetime import facetime_stun
 from midcall.classifier.apps.meet import PORT as MEET_PORT
 from midcall.classifier.apps.meet import meet_stun
@@ -20,8 +21,8 @@ from midcall.classifier.apps.webrtc import BARE_STUN, ICE_CHECK, NAMED_FRAGMENT,
 from midcall.classifier.apps.zoom import PORT as ZOOM_PORT
 from midcall.classifier.apps.zoom import own_port as zoom_port
 from midcall.classifier.apps.zoom import zoom_stun
-from midcall.classifier.path.decode import UDP
 from midcall.classifier.path.endpoint_learning import CLIENT_HINT, recall_both, teach
+from midcall.classifier.path.verdict import conclude, heard
 from midcall.classifier.protocols.sdp import COLON, fragment_key
 from midcall.classifier.protocols.stun import (
     CHALLENGE,
@@ -49,7 +50,6 @@ from midcall.classifier.state.packet_fields import (
     SIGN_STUN_USER_LENGTH,
     SIGN_TARGET_PORT,
 )
-from midcall.classifier.state.verdict import conclude, heard
 from midcall.classifier.state.verdicts import CERTAIN, SETUP, TEAMS
 
 

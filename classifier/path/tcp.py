@@ -7,6 +7,7 @@ from typing import Any
 
 from midcall.captures.jit.kernel import I, inlined, kernel
 from midcall.captures.jit.reads import Octets, u8, u16, u32
+from midcall.captures.packets.numbers import STUN_COOKIE
 from midcall.classifier.apps.messenger import messenger_tcp
 from midcall.classifier.apps.telephony import H225, H245, telephony_tcp
 from midcall.classifier.apps.telephony import MESSAGE as SIP_MESSAGE
@@ -23,13 +24,14 @@ from midcall.classifier.path.tls_evidence import (
     on_segment,
     on_server,
 )
+from midcall.classifier.path.verdict import conclude, heard
 from midcall.classifier.protocols.certificate import is_server_hello
 from midcall.classifier.protocols.h323 import learn_channels
 from midcall.classifier.protocols.http import read_http
 from midcall.classifier.protocols.rtp import looks_like_rtp, read_rtcp, track_rtp
 from midcall.classifier.protocols.rtsp import is_rtsp, learn_transport
 from midcall.classifier.protocols.sdp import learn_sdp
-from midcall.classifier.protocols.stun import COOKIE, read_stun
+from midcall.classifier.protocols.stun import read_stun
 from midcall.classifier.protocols.tls import CLIENT_HELLO as TLS_HELLO
 from midcall.classifier.protocols.tls import NOT_TLS, may_begin, read_tls
 from midcall.classifier.state.evidence import pack
@@ -56,7 +58,6 @@ from midcall.classifier.state.packet_fields import (
     SIGN_TCP_SEQUENCE,
     SIGN_UP,
 )
-from midcall.classifier.state.verdict import conclude, heard
 from midcall.classifier.state.verdicts import CERTAIN, MESSAGING, NOT_CALL
 
 #: Packets of a flow within which a segment may have come before the start of its hello.
@@ -171,7 +172,7 @@ def on_framed(
     signs: Numbers,
 ) -> None:
     """Read STUN as it is, or STUN, RTP and RTCP behind the length words of RFC 4571."""
-    if read_stun(b, at, end, size, 0, signs) and u32(b, at + 4) == COOKIE:
+    if read_stun(b, at, end, size, 0, signs) and u32(b, at + 4) == STUN_COOKIE:
         on_stun(flow, note, context, meter, b, size, time, signs)
         return
     if u8(b, at) >> 4 == 4 and (I(flow["state"]) & ALLOCATED or are_channels(b, at, end, size)):
@@ -186,7 +187,7 @@ def on_framed(
         at, size = at + 2, size - 2
         stop = min(end, at + length)
         if u8(b, at) < 2 and read_stun(b, at, stop, length, 1, signs):
-            if u32(b, at + 4) == COOKIE:
+            if u32(b, at + 4) == STUN_COOKIE:
                 on_stun(flow, note, context, meter, b, length, time, signs)
         elif u8(b, at) >> 6 == 2:
             on_framed_media(flow, meter, note, b, at, stop, length, time, signs)

@@ -9,6 +9,7 @@ from midcall.captures.jit.kernel import I, kernel
 from midcall.captures.jit.reads import Octets, u8, u16, u32
 from midcall.classifier.apps.webrtc import IS_TLS, NAMED_CERTIFICATE, NAMED_DNS, NAMED_TLS
 from midcall.classifier.path.endpoint_learning import CLIENT_HINT, recall_both
+from midcall.classifier.path.verdict import conclude
 from midcall.classifier.protocols.certificate import certificate_rule, ends_plain
 from midcall.classifier.protocols.tls import CLIENT_HELLO as TLS_HELLO
 from midcall.classifier.protocols.tls import hello_size, read_tls
@@ -50,7 +51,6 @@ from midcall.classifier.state.packet_fields import (
     SIGN_UP,
     SIGN_VERSION,
 )
-from midcall.classifier.state.verdict import conclude
 from midcall.classifier.state.verdicts import CERTAIN, MESSAGING, NOT_CALL, SETUP, TEAMS, UNDECIDED
 from midcall.classifier.state.verdicts import NONE as NOBODY
 

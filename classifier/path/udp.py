@@ -11,6 +11,7 @@ from typing import Any
 
 from midcall.captures.jit.kernel import I, inlined, kernel
 from midcall.captures.jit.reads import Octets, u8, u16, u32
+from midcall.captures.packets.numbers import STUN_COOKIE
 from midcall.classifier.apps.agora import agora_message
 from midcall.classifier.apps.discord import discord_message
 from midcall.classifier.apps.facetime import SIP_ON_PORT, facetime_message
@@ -36,6 +37,7 @@ from midcall.classifier.path.endpoint_learning import teach, teach_hosts, teach_
 from midcall.classifier.path.quic_evidence import INITIALS, on_chlo, on_initials
 from midcall.classifier.path.rtp_evidence import on_media
 from midcall.classifier.path.stun_evidence import by_port, on_stun
+from midcall.classifier.path.verdict import conclude, heard, is_named
 from midcall.classifier.protocols.certificate import dtls_certificate
 from midcall.classifier.protocols.dtls import (
     CLIENT_HELLO_SRTP,
@@ -62,7 +64,6 @@ from midcall.classifier.state.packet_fields import (
     SIGN_TARGET_PORT,
     SIGN_UP,
 )
-from midcall.classifier.state.verdict import conclude, heard, is_named
 from midcall.classifier.state.verdicts import CERTAIN, MEET, SETUP, SKYPE, VIBER
 
 #: How deep TURN and its like may nest packets.
@@ -119,7 +120,7 @@ def carries(b: Octets, at: int, end: int, size: int) -> bool:
     if first >> 6 == 2:
         return read_rtcp(b, at, end, size) > 0 or looks_like_rtp(b, at, end, size)
     if first < 2:
-        return end - at >= 20 and u32(b, at + 4) == 0x2112A442
+        return end - at >= 20 and u32(b, at + 4) == STUN_COOKIE
     return read_dtls(b, at, end, size) != NOT_DTLS
 
 

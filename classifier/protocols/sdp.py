@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 from midcall.captures.jit.kernel import I, kernel
-from midcall.captures.jit.reads import Octets, find_octet
-from midcall.classifier.apps.telephony import starts
+from midcall.captures.jit.reads import Octets, find_octet, starts
 from midcall.classifier.state.endpoint_table import (
     LEARN_SDP,
     TYPE_HINT,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from midcall.captures.jit.kernel import I, kernel
 from midcall.captures.jit.reads import Octets, u8, u16, u32
+from midcall.captures.packets.numbers import STUN_COOKIE
 from midcall.classifier.state.flow_table import Numbers
 from midcall.classifier.state.packet_fields import (
     SIGN_STUN,
@@ -32,7 +33,6 @@ from midcall.classifier.state.packet_fields import (
 HEADER = 20
 #: Octets of a header that a snaplen must leave: type, length and cookie.
 CUT = 8
-COOKIE = 0x2112A442
 
 # Traits: what a message holds.
 (
@@ -181,7 +181,7 @@ def read_stun(b: Octets, at: int, end: int, size: int, exact: int, signs: Number
     if kind & 0xC000 or length + HEADER > size or (exact and length + HEADER != size):
         return NONE
     stop = min(end, at + HEADER + length)
-    if u32(b, at + 4) == COOKIE:
+    if u32(b, at + 4) == STUN_COOKIE:
         cut = 1 if stop < at + HEADER + length else 0
         reached = read_attributes(b, at + HEADER, stop, 1, cut, signs)
         if reached < stop and cut == 0:  # Microsoft does not pad

@@ -12,6 +12,7 @@ import numpy as np
 
 from midcall.captures.jit.kernel import I, kernel
 from midcall.captures.jit.reads import Octets, u16, u32
+from midcall.captures.packets.numbers import STUN_COOKIE
 from midcall.classifier.state.flow_table import (
     METER_CONTEXT_LOST,
     METER_LEARN,
@@ -20,7 +21,7 @@ from midcall.classifier.state.flow_table import (
     mix,
 )
 from midcall.classifier.state.packet_fields import SIGN_SOURCE_AT, SIGN_TARGET_AT, SIGN_VERSION
-from midcall.classifier.state.verdict import maker_of
+from midcall.classifier.state.verdicts import maker_of
 
 CONTEXT = np.dtype(
     [
@@ -79,7 +80,7 @@ def stun_key(b: Octets, at: int, header: int) -> int:
     if at == 0:
         return 0
     port = u16(b, at + 2) ^ 0x2112
-    lane = u32(b, at + 4) ^ 0x2112A442
+    lane = u32(b, at + 4) ^ STUN_COOKIE
     if I(b[at + 1]) == 1:
         return endpoint_key(lane, 0, 0, 0, port)
     if I(b[at + 1]) != 2:

@@ -30,6 +30,7 @@ class Basis(NamedTuple):
     spec: str  # a specification that defines it, or the service's own name in it; "": none
     published: tuple[str, ...]  # who else describes it, each independent of the others
     maker: int  # evidence of the app's maker that every message with this sign is, too; 0: none
+    shows: tuple[tuple[int, int, str], ...] = ()  # the bytes that decide: offset, length, caption
 
 
 #: The basis of each evidence by the key of SENTENCES.
@@ -46,18 +47,20 @@ def evidence(
     spec: str = "",
     published: tuple[str, ...] = (),
     maker: int = 0,
+    shows: tuple[tuple[int, int, str], ...] = (),
 ) -> int:
     """Define an evidence and return its packed form.
 
     number: 1-255, unique within the app; verdict: the most that the sign may lead to; spec: the
     specification that defines the sign, or "name" where it is the service's own name; published:
     who describes it, from recordings of their own; maker: the evidence that stays where the support
-    does not suffice for the app. Raises ValueError for a number that is taken.
+    does not suffice for the app; shows: offset, length and caption of the bytes that decide, in the
+    innermost message. Raises ValueError for a number that is taken.
     """
     key = app << 8 | number
     if SENTENCES.setdefault(key, sentence) != sentence:
         raise ValueError(f"evidence {number} of {APPS[app]} is defined twice")
-    BASES[key] = Basis(verdict, role, spec, published, maker & 0xFFFF)
+    BASES[key] = Basis(verdict, role, spec, published, maker & 0xFFFF, shows)
     return pack(app, number, verdict, role)
 
 

@@ -12,7 +12,7 @@ wrong ones, where p counts published descriptions, each as one session, and a sp
 SPEC_SESSIONS. "Certain" needs two independent right ones (a published description counts), and no
 more than TOLERATED wrong. Where the wrong ones all belong to apps of the same maker, the maker is
 certain instead. Less than that is "unsure"; two different signs of one app in one flow, each
-unsure, are certain together (midcall.classifier.state.verdict.agreed).
+unsure, are certain together (midcall.classifier.path.verdict.agreed).
 """
 
 from __future__ import annotations

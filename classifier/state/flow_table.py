@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from midcall.captures.jit.kernel import I, inlined, kernel
 from midcall.captures.jit.reads import Octets, u32
-from midcall.classifier.path.decode import TCP
+from midcall.captures.packets.numbers import TCP
 from midcall.classifier.state.packet_fields import (
     SIGN_FLOW,
     SIGN_PROTO,

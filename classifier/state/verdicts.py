@@ -6,7 +6,8 @@ The position of a name in its tuple is its number; names are what people read.
 
 from __future__ import annotations
 
-from midcall.captures import apps
+from midcall import apps
+from midcall.captures.jit.kernel import I, kernel
 
 VERDICTS = ("undecided", "not-call", "unsure", "certain")
 UNDECIDED, NOT_CALL, UNSURE, CERTAIN = 0, 1, 2, 3
@@ -23,6 +24,12 @@ KAKAOTALK, WECHAT, IMO, SNAPCHAT, AGORA, SIP, OTHER_RTC = 14, 15, 16, 17, 18, 19
 #: Teams. RTC is a call whose app no octet tells; OTHER_RTC a call by a protocol of its own (H.323,
 #: MGCP, SCCP, ...) that belongs to none of the named apps.
 META, MICROSOFT, RTC = (len(apps.APPS) + at for at in range(3))
+
+
+def number_of(app: str) -> int:
+    """Return the number of an app; raises ValueError for a name that is not in APPS."""
+    return APPS.index(app)
+
 
 #: The apps of one maker that share a stack, by the maker's number.
 MADE_BY = {META: (WHATSAPP, MESSENGER), MICROSOFT: (SKYPE, TEAMS)}
@@ -50,3 +57,11 @@ def recognises(said: int, app: int) -> bool:
     if said == RTC:
         return app == OTHER_RTC
     return said == app or (said == MICROSOFT and app in MADE_BY[MICROSOFT])
+
+
+@kernel
+def maker_of(app: int) -> int:
+    """Return the maker of an app that shares its stack with others, 0 for other apps."""
+    if app in (WHATSAPP, MESSENGER, META):
+        return META
+    return MICROSOFT if app in (SKYPE, TEAMS, MICROSOFT) else I(0)

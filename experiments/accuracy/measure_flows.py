@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from midcall.captures.packets.numbers import UDP
 from midcall.captures.packets.pcap import read_with_notices
 from midcall.captures.packets.writer import write_pcap
 from midcall.classifier.state.verdicts import APPS
@@ -24,7 +25,7 @@ from midcall.experiments.accuracy import baseline_tree as trees
 from midcall.experiments.accuracy import content_free, scores
 from midcall.experiments.accuracy.peers import Peer, ends
 from midcall.experiments.accuracy.peers.cache import Answers
-from midcall.experiments.accuracy.peers.labels import UDP, Answer, Key, claim
+from midcall.experiments.accuracy.peers.labels import Answer, Key, claim
 from midcall.experiments.accuracy.perturb import (
     COLUMNS,
     ELSEWHERE,
@@ -34,8 +35,8 @@ from midcall.experiments.accuracy.perturb import (
     unscored,
 )
 from midcall.experiments.accuracy.support import repository, without
+from midcall.experiments.cells import offline
 from midcall.experiments.measure import baselines, metrics
-from midcall.experiments.run import offline
 from midcall.experiments.spec.corpus import Item
 from midcall.testbed.replay.packet_index import Survey, survey
 

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from midcall.captures.packets.numbers import TCP, UDP
 from midcall.captures.packets.pcap import Packets
-from midcall.classifier.path.decode import TCP, UDP
 from midcall.experiments.measure.intervals import derived_seed
 from midcall.testbed.network.access import link, wrap
 from midcall.testbed.replay.packet_index import Survey

@@ -29,9 +29,9 @@ from midcall.experiments.jobs.progress import Log, Progress
 from midcall.experiments.measure import baselines, metrics
 from midcall.experiments.measure.situations import in_headline
 from midcall.experiments.results import atomic_folder, provenance, schema
-from midcall.experiments.run.manifest import origin
 from midcall.experiments.spec import spec as specs
 from midcall.experiments.spec.corpus import Corpus, Item, obtain
+from midcall.experiments.spec.manifest import origin
 from midcall.experiments.spec.options import default_jobs
 from midcall.experiments.spec.spec import Spec
 
@@ -338,7 +338,7 @@ def write(
     log: Log,
 ) -> tuple[Path, Path]:
     """Write every file of the evaluation; the folder appears when it is whole. Returns its page."""
-    from midcall.experiments.accuracy.page import render
+    from midcall.experiments.report.evaluation import render
 
     now = datetime.datetime.now(datetime.UTC)
     found = origin(spec, raw, held, {}, now)

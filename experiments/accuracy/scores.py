@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from midcall.captures.apps import FIVE
+from midcall.apps import FIVE
 from midcall.experiments.accuracy import traffic_kinds
 from midcall.experiments.measure import metrics
 from midcall.experiments.measure.intervals import (

@@ -15,7 +15,7 @@ from typing import Any
 from midcall.captures.packets.pcap import read
 from midcall.captures.truth.catalogue import Capture
 from midcall.captures.truth.paths import local
-from midcall.experiments.run.offline import classify_packets
+from midcall.experiments.cells.offline import classify_packets
 
 Row = dict[str, Any]
 COLUMNS = ("status", "frame", "flow", "packets", "app", "role", "verdict", "confidence", "evidence")

@@ -29,8 +29,8 @@ from midcall.classifier.state.flow_table import CLAIM_KEYS, Numbers
 from midcall.classifier.state.verdicts import APPS, MADE_BY, NOT_CALL, RTC
 from midcall.errors import ExperimentError
 from midcall.experiments.accuracy.perturb import downward, original, second_half, snapped, upward
+from midcall.experiments.cells.offline import classified_rows
 from midcall.experiments.measure import metrics
-from midcall.experiments.run.offline import classified_rows
 from midcall.experiments.spec.corpus import Item
 from midcall.testbed.replay.packet_index import Survey, survey
 

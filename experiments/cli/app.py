@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The command line, `midcall`: which commands there are. Each is in experiments/commands.
+"""The command line, `midcall`: which commands there are. Each is in experiments/cli.
 
 Imports of what does the work stand inside the commands, so that help and errors come at once.
 """

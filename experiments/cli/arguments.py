@@ -28,7 +28,8 @@ BACKEND = Annotated[
 CLUSTER = Annotated[
     str | None,
     typer.Option(
-        metavar="ADDRESS", help="Work on Dask: tcp://scheduler:8786, or local (docs/cluster.md)."
+        metavar="ADDRESS",
+        help="Work on Dask: tcp://scheduler:8786, or local (docs/howto/cluster.md).",
     ),
 ]
 JOBS = Annotated[

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from midcall.captures.local.add import Shown
+from midcall.captures.own.add import Shown
 from midcall.captures.truth.catalogue import Capture, Catalogue, Origin
 from midcall.experiments.measure import both_ends
 from midcall.experiments.measure.both_ends import Table

@@ -53,8 +53,8 @@ def add_capture(
     Example: midcall captures add call.pcap --app whatsapp --kind audio --flow 12
     """
     with sentences():
-        from midcall.captures.local.add import add
-        from midcall.captures.local.privacy import Privacy
+        from midcall.captures.own.add import add
+        from midcall.captures.own.privacy import Privacy
 
         def warn(found: Privacy) -> bool:
             for line in found.sentences(anonymise):
@@ -94,7 +94,7 @@ def anonymise_capture(
     Names, numbers and other text in it stay. Example: midcall captures anonymise call.pcap out.pcap
     """
     with sentences():
-        from midcall.captures.local.add import anonymise
+        from midcall.captures.own.add import anonymise
 
         written = anonymise(pcap, out)
         give(as_json, {"file": out, "packets": written}, [f"{out}: {written} packets"])
@@ -130,7 +130,7 @@ def show_capture(
     """
     with sentences():
         from midcall.captures.fetch.fetch import obtain
-        from midcall.captures.local.add import show
+        from midcall.captures.own.add import show
         from midcall.captures.truth.catalogue import load
         from midcall.experiments.cli import capture_lists
         from midcall.experiments.measure import both_ends
@@ -168,7 +168,7 @@ def remove_capture(
     Example: midcall captures remove mycall
     """
     with sentences():
-        from midcall.captures.local.add import remove
+        from midcall.captures.own.add import remove
 
         gone = remove(name)
         give(as_json, {"removed": gone.name}, [f"removed {gone.name}"])

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from functools import partial
 
 from midcall.errors import ExperimentError
+from midcall.experiments.cells.classify import classify, classify_file
 from midcall.experiments.tools import dataset
-from midcall.experiments.tools.classify import classify, classify_file
 
 
 def say(line: str) -> None:

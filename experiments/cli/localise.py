@@ -108,7 +108,7 @@ def of_capture(
     from midcall.errors import ExperimentError
     from midcall.experiments.localise import run
     from midcall.experiments.localise.document import shown
-    from midcall.experiments.localise.spec_run import Teller
+    from midcall.experiments.proofs.localiser.spec_run import Teller
 
     if corpus is not None:
         raise ExperimentError("--corpus: belongs to a spec; give the capture by its path")
@@ -132,7 +132,7 @@ def of_capture(
 def of_spec(name: str, given: Given, corpus: Path | None, form: str, reveal: bool) -> None:
     """Print what was found of every box of a spec."""
     from midcall.errors import ExperimentError
-    from midcall.experiments.localise import spec_run
+    from midcall.experiments.proofs.localiser import spec_run
     from midcall.experiments.spec import spec as specs
 
     odd = [f"--{option}" for option, value in given._asdict().items() if value is not None]

@@ -30,7 +30,7 @@ def check_policy(
     Example: midcall policy check testbed/operators/inwi.toml
     """
     with sentences():
-        from midcall.testbed.policy.lint import check
+        from midcall.testbed.conformance.lint import check
 
         tell(as_json, check(file), f"{file}: no problem found")
 

@@ -92,9 +92,9 @@ def hellos(capture: str) -> list[Hello]:
 
     Raises ExperimentError where there is none.
     """
+    from midcall.captures.packets.numbers import TCP
     from midcall.captures.packets.pcap import read
     from midcall.classifier.engine import Engine
-    from midcall.classifier.path.decode import TCP
     from midcall.classifier.state.packet_fields import SIGN_HELLO_PRINT
 
     packets, engine, found = read(capture), Engine(model=None), []

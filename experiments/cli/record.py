@@ -29,7 +29,8 @@ def record_captures(
     security: Annotated[str, typer.Option(help="Of SIP's media: rtp, srtp.")] = "rtp",
     registrar: Annotated[bool, typer.Option("--registrar", help="SIP by a registrar.")] = False,
     bystander: Annotated[
-        str | None, typer.Option(help="Innocent traffic instead of a call; see docs/recording.md.")
+        str | None,
+        typer.Option(help="Innocent traffic instead of a call; see docs/howto/record.md."),
     ] = None,
     access: Annotated[str, typer.Option(help="3g, 4g, adsl, fibre, wifi.")] = "4g",
     seconds: Annotated[float, typer.Option(help="How long the call lasts.")] = 10.0,

@@ -40,7 +40,10 @@ def replay(
         typer.Option(help='A flow of the call: a frame, or "udp ADDRESS:PORT-ADDRESS:PORT".'),
     ] = None,
     changed: Annotated[
-        str, typer.Option(help="What is not as on the wire: addresses,names,... (docs/replay.md).")
+        str,
+        typer.Option(
+            help="What is not as on the wire: addresses,names,... (docs/howto/replay.md)."
+        ),
     ] = "",
     link: Annotated[str, typer.Option(help="captured, or preset: the access network's.")] = (
         "captured"

@@ -104,8 +104,8 @@ def badge(
     Example: midcall badge latest --operator inwi --access 4g
     """
     with sentences():
-        from midcall.experiments.tools import badge as badges
         from midcall.experiments.results import runs as folders
+        from midcall.experiments.tools import badge as badges
 
         folder = folders.find(runs, name)
         shown = badges.a_day(day) if day else None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Work on several processes or hosts, and its progress.
 
-Imports no other room of experiments.
+Imports results.
 """

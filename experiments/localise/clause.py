@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from midcall.classifier.path.decode import TCP, UDP
+from midcall.captures.packets.numbers import TCP, UDP
 from midcall.experiments.localise.packet_fields import with_before
 from midcall.experiments.localise.payload_conditions import Condition
 from midcall.experiments.measure.redact import masked

@@ -26,9 +26,9 @@ from midcall.experiments.localise.found_clause import Trace
 from midcall.experiments.localise.oracle_session import Asker
 from midcall.experiments.localise.search import Found
 from midcall.experiments.measure.redact import masked
-from midcall.experiments.spec.suggestions import hint
 from midcall.experiments.tools.explain_text import FORMATS, hex_lines, rendered
 from midcall.experiments.tools.hexdump_view import text
+from midcall.suggestions import hint
 from midcall.testbed.probing.probe import Ends, Probe, Sent, flows_of, ip_size, packets_of_probe
 
 SCHEMA = 3

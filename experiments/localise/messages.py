@@ -10,8 +10,7 @@ import hashlib
 import struct
 from collections.abc import Iterable, Iterator
 
-from midcall.classifier.path.decode import TCP
-from midcall.classifier.protocols.stun import COOKIE
+from midcall.captures.packets.numbers import STUN_COOKIE, TCP
 from midcall.experiments.localise.clause import Range, within
 from midcall.experiments.localise.packet_fields import attribute_types, fields, read
 from midcall.testbed.conformance.transcript import QUIC_HELLO, dtls, hello, question, record, rtp
@@ -42,7 +41,7 @@ def stun(method: int, attributes: tuple[int, ...] = (), answer: bool = False) ->
     """Return a STUN message (RFC 8489) with empty values of four octets."""
     kind = (method & 0x0F) | (method & 0x70) << 1 | (method & 0xF80) << 2
     body = b"".join(struct.pack(">HHI", one, 4, 0) for one in attributes)
-    head = struct.pack(">HHI", kind | (0x0100 if answer else 0), len(body), COOKIE)
+    head = struct.pack(">HHI", kind | (0x0100 if answer else 0), len(body), STUN_COOKIE)
     return head + noise(12, "transaction", method) + body
 
 
@@ -105,7 +104,7 @@ def fitted(payload: bytes, size: int) -> bytes | None:
     more = size - len(payload)
     if more == 0:
         return payload
-    if len(payload) >= 20 and payload[4:8] == struct.pack(">I", COOKIE):
+    if len(payload) >= 20 and payload[4:8] == struct.pack(">I", STUN_COOKIE):
         return fitted_stun(payload, more)
     if is_channel(payload):
         return fitted_channel(payload, size)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from midcall.classifier.path.decode import TCP, UDP
+from midcall.captures.packets.numbers import TCP, UDP
 from midcall.experiments.localise.messages import noise
 from midcall.testbed.probing.probe import Ends, Probe, Sent
 

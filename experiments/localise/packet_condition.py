@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from midcall.classifier.path.decode import TCP, UDP
+from midcall.captures.packets.numbers import TCP, UDP
 from midcall.experiments.localise.clause import (
     ALL,
     FOREVER,

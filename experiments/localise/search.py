@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
-from midcall.classifier.path.decode import TCP
+from midcall.captures.packets.numbers import TCP
 from midcall.experiments.localise import checking
 from midcall.experiments.localise.byte_counters import summed
 from midcall.experiments.localise.clause import (

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from midcall.captures.apps import FIVE
+from midcall.apps import FIVE
 from midcall.captures.jit.kernel import kernel
 from midcall.captures.jit.reads import Octets, u8, u16, u32
+from midcall.captures.packets.numbers import UDP
 from midcall.captures.packets.pcap import Packets
 from midcall.classifier.path.decode import DECODED, FRAGMENTS, decode
 from midcall.classifier.state.packet_fields import (
@@ -34,7 +35,6 @@ from midcall.experiments.measure.metrics import NAMELESS
 Numbers = NDArray[np.int64]
 Claim = dict[str, Any]
 
-UDP = 17
 RTP_HEADER = 12
 #: Packets in a row that make a stream.
 IN_SEQUENCE = 3

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from midcall.captures.packets.numbers import UDP
 from midcall.captures.packets.pcap import read
-from midcall.classifier.path.decode import UDP
 from midcall.experiments.measure.redact import masked
 from midcall.testbed.replay.packet_index import Survey, survey
 from midcall.testbed.replay.sides import places

@@ -11,6 +11,8 @@ import datetime
 import math
 from collections.abc import Iterable, Sequence
 
+from midcall.apps import WRITTEN
+
 #: The functions of this file that a template may apply to a value.
 FILTERS = (
     "app_name", "access_name", "operator_name", "verdict_name", "count", "percent",
@@ -18,14 +20,11 @@ FILTERS = (
 )  # fmt: skip
 
 APP_NAMES = {
-    "whatsapp": "WhatsApp", "skype": "Skype", "viber": "Viber", "facetime": "FaceTime",
-    "messenger": "Messenger", "signal": "Signal", "telegram": "Telegram", "zoom": "Zoom",
-    "teams": "Teams", "meet": "Meet", "webex": "Webex", "discord": "Discord", "line": "LINE",
-    "kakaotalk": "KakaoTalk", "wechat": "WeChat", "imo": "imo", "snapchat": "Snapchat",
-    "agora": "Agora", "sip": "SIP", "other-rtc": "other calls",
-    "meta": "WhatsApp or Messenger", "microsoft": "Skype or Teams", "rtc": "an unknown app",
-    "none": "no call",
-}  # fmt: skip
+    **WRITTEN,
+    "meta": "WhatsApp or Messenger",
+    "microsoft": "Skype or Teams",
+    "rtc": "an unknown app",
+}
 ACCESS_NAMES = {"3g": "3G", "4g": "4G", "adsl": "ADSL", "fibre": "fibre", "wifi": "home Wi-Fi"}
 OPERATOR_NAMES = {"maroc-telecom": "Maroc Telecom", "inwi": "Inwi", "meditel": "Meditel"}
 #: Call verdicts in words a caller would use.

@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from midcall.captures.apps import FIVE
+from midcall.apps import FIVE
 from midcall.classifier.state.verdicts import APPS, MADE_BY
 from midcall.experiments.measure.intervals import (
     clopper_pearson,

@@ -13,24 +13,20 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from midcall.apps import FIVE
 from midcall.experiments.measure.formatting import (
-    APP_NAMES,
     access_name,
     days,
     listed,
     operator_name,
 )
+from midcall.experiments.results.schema import PACKET_GRADES
 
 Row = Mapping[str, Any]
 #: Operator, access network, date.
 Place = tuple[str, str, str]
 
-#: Apps in the order of the mission; others follow by name.
-#: The five whose calls Morocco's operators cut in 2016, first in every table.
-FIRST_APPS = tuple(APP_NAMES)[:5]
 KINDS = ("audio", "video", "unknown")
-#: Grades whose evidence is packets: measurements, captures, developers' reverse engineering.
-PACKET_GRADES = frozenset("AB")
 
 
 def in_headline(row: Mapping[str, Any]) -> bool:
@@ -244,7 +240,7 @@ def distinct_calls(rows: Iterable[Row]) -> dict[tuple[str, str], Row]:
 
 def column_rank(column: Column) -> tuple[int, str, int, str, bool]:
     """Order columns: mission apps first, then kinds, calls of the scenario's time first."""
-    app = FIRST_APPS.index(column.app) if column.app in FIRST_APPS else len(FIRST_APPS)
+    app = FIVE.index(column.app) if column.app in FIVE else len(FIVE)
     kind = KINDS.index(column.kind) if column.kind in KINDS else len(KINDS)
     return app, column.app, kind, column.kind, column.later
 

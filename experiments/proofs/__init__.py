@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What shows that the lab itself can be trusted: laws, null tests, soak, leaks, fuzzing, the
-localiser's benchmark.
+"""What shows that the lab can be trusted: laws, null tests, soak, leaks, fuzzing.
 
-No room of the product but cli imports this room.
+Only run and cli import this room.
 """

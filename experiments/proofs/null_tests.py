@@ -143,7 +143,7 @@ class Live:
     """Plays on the emulated network: every capture at once, under the empty policy."""
 
     def __init__(self, items: Sequence[Item], spec_: spec.Spec, access: str) -> None:
-        from midcall.experiments.run.live_cell import LiveBench
+        from midcall.experiments.cells.live_cell import LiveBench
 
         self.bench = LiveBench(items, spec_.seed, "captured", spec_.seconds, spec.OWN, print)
         self.access = access

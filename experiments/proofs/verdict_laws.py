@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from midcall.captures.local.anonymise import anonymised
+from midcall.captures.own.anonymise import anonymised
 from midcall.captures.packets.pcap import Packets, read
 from midcall.captures.truth.calls import Call
+from midcall.experiments.cells.offline import classify_packets
 from midcall.experiments.measure.inferred_call import inferred_call
 from midcall.experiments.measure.intervals import derived_seed
-from midcall.experiments.run.offline import classify_packets
 from midcall.experiments.spec.corpus import Item
 from midcall.locations import OPERATORS
 

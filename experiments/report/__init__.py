@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The report, built from result files alone.
+"""The report, made from result files alone.
 
 Imports measure and results.
 """

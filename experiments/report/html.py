@@ -106,7 +106,7 @@ def render(run: Path, liked: Path | None = None) -> Path:
         reaction.keep(liked, run)
     evaluated = None
     if found.at("evaluation") is not None:  # it has a page of its own, beside a run's report
-        from midcall.experiments.accuracy import page as evaluation
+        from midcall.experiments.report import evaluation
 
         evaluated = evaluation.view(run)
         own_page = evaluation.write(run, evaluated)

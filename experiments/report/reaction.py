@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from midcall.errors import ExperimentError
-from midcall.experiments.spec.suggestions import hint
+from midcall.suggestions import hint
 
 #: The file's name in a run's folder, and its columns.
 NAME, COLUMNS = "reaction.csv", ("date", "operator", "likes")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Proofs: what the lab's own proofs and benches last gave, for the report of a run beside them.
 
-A proof writes `reliability/NAME.json` below the runs (docs/reliability.md), fuzzing
+A proof writes `reliability/NAME.json` below the runs (docs/explanation/reliability.md), fuzzing
 `fuzz/latest.json`, a soak `soak/latest.json`, the offline benches `bench.json` and
 `bench-growth.json` beside them. What is not there, or cannot be read, was not proven.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The tables of a run: their schema, folders, provenance and reader.
 
-Imports spec.
+Imports no other room of experiments.
 """

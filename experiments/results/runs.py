@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from midcall.errors import ExperimentError
-from midcall.experiments.spec.suggestions import hint
+from midcall.suggestions import hint
 
 #: A run's folder has at least this, written first; the summary comes last.
 MARK, LAST = "spec.toml", "summary.json"

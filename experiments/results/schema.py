@@ -439,3 +439,7 @@ def write_atomically(path: Path, data: bytes) -> None:
         os.replace(fresh, path)
     finally:
         fresh.unlink(missing_ok=True)
+
+
+#: Grades whose evidence is packets: measurements, captures, developers' reverse engineering.
+PACKET_GRADES = frozenset("AB")

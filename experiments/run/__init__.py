@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A run from its spec to its results: plan, cells in parallel, the offline and the live cell.
+"""A run from its spec to its results and report: what is played, in which order.
 
-Imports measure and the rooms below it.
+Imports every room but cli.
 """

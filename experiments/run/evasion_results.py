@@ -9,9 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from midcall.experiments.jobs.progress import Progress
-from midcall.experiments.measure.intervals import ratio
-from midcall.experiments.run.evasion_runs import (
+from midcall.experiments.cells.evasion_runs import (
     ARM,
     PLAIN,
     Dressing,
@@ -20,6 +18,8 @@ from midcall.experiments.run.evasion_runs import (
     rule_sets,
     talks,
 )
+from midcall.experiments.jobs.progress import Progress
+from midcall.experiments.measure.intervals import ratio
 from midcall.experiments.spec.corpus import Item
 from midcall.experiments.spec.grid import Cell
 from midcall.experiments.spec.spec import Spec

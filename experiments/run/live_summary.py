@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midcall.experiments.bench import live as bench_live
+from midcall.experiments.cells.live_cell import LiveBench, Play
+from midcall.experiments.cells.virtual_cell import Outcome
 from midcall.experiments.results.provenance import code_digest
-from midcall.experiments.run.cell import Outcome
-from midcall.experiments.run.live_cell import LiveBench, Play
 from midcall.experiments.spec import corpus
 from midcall.experiments.spec.corpus import Corpus
 from midcall.experiments.spec.grid import Cell

@@ -17,13 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midcall.captures.packets.pcap import read
-from midcall.experiments.localise import spec_run
-from midcall.experiments.run import cell as simulate
-from midcall.experiments.run import cells as play
-from midcall.experiments.run import evasion_results, offline
-from midcall.experiments.run.cell import Bench, Unit
-from midcall.experiments.run.evasion_runs import PLAIN, Wardrobe, outcome
-from midcall.experiments.run.live_cell import PLAY_OVERHEAD_S
+from midcall.experiments.cells import offline
+from midcall.experiments.cells import run_cells as play
+from midcall.experiments.cells import virtual_cell as simulate
+from midcall.experiments.cells.evasion_runs import PLAIN, Wardrobe, outcome
+from midcall.experiments.cells.live_cell import PLAY_OVERHEAD_S
+from midcall.experiments.cells.virtual_cell import Bench, Unit
+from midcall.experiments.proofs.localiser import spec_run
+from midcall.experiments.run import evasion_results
 from midcall.experiments.spec import backends, corpus
 from midcall.experiments.spec import spec as specs
 from midcall.experiments.spec.corpus import Corpus, Item

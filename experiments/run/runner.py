@@ -16,26 +16,27 @@ from typing import Any, NamedTuple
 
 from midcall.errors import ExperimentError
 from midcall.experiments.accuracy import run as evaluate
+from midcall.experiments.cells import offline, recorded, virtual_cell
+from midcall.experiments.cells import rows as table_rows
+from midcall.experiments.cells import run_cells as play
+from midcall.experiments.cells.live_cell import LiveBench
+from midcall.experiments.cells.run_cells import Played
+from midcall.experiments.cells.virtual_cell import Bench
 from midcall.experiments.jobs.progress import Log, Progress
 from midcall.experiments.livecalls import run as livecalls
-from midcall.experiments.localise import spec_run
 from midcall.experiments.measure import collateral as bystanders
 from midcall.experiments.measure import inferred_call, metrics, summary, timelines, timing
 from midcall.experiments.proofs import null_tests, verdict_laws
+from midcall.experiments.proofs.localiser import spec_run
 from midcall.experiments.report import reaction, reliability_results
 from midcall.experiments.results import atomic_folder, provenance, schema
-from midcall.experiments.run import cell, evasion_results, live_summary, offline, recorded
-from midcall.experiments.run import cells as play
-from midcall.experiments.run import rows as table_rows
-from midcall.experiments.run.cell import Bench
-from midcall.experiments.run.cells import Played
-from midcall.experiments.run.live_cell import LiveBench
-from midcall.experiments.run.manifest import origin, policy_files
+from midcall.experiments.run import evasion_results, live_summary
 from midcall.experiments.spec import backends, copies
 from midcall.experiments.spec import corpus as corpora
 from midcall.experiments.spec import spec as specs
 from midcall.experiments.spec.corpus import Corpus
 from midcall.experiments.spec.grid import Cell, cells, load_operators
+from midcall.experiments.spec.manifest import origin, policy_files
 from midcall.experiments.spec.options import Options, default_jobs
 from midcall.experiments.spec.spec import Spec
 
@@ -233,7 +234,7 @@ def dress_up(work: Work, collateral: Sequence[Row]) -> evasion_results.Told | No
         work.grid,
         some,
         collateral,
-        options.cells or cell.cache_folder(),
+        options.cells or virtual_cell.cache_folder(),
         options.jobs or default_jobs(),
         options.force,
         lambda n: Progress("dresses", n, stream=options.stream, log=work.log),

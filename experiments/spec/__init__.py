@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What is to be measured: specs, the grid of cells, the captures and policies they name.
+"""What is to be measured: specs, the grid of cells, their captures and policies.
 
-Imports no other room of experiments.
+Imports jobs and results.
 """

@@ -18,7 +18,7 @@ from midcall.errors import ExperimentError
 from midcall.experiments.jobs.progress import Fetching
 from midcall.experiments.spec import backends
 from midcall.experiments.spec.spec import Spec
-from midcall.experiments.spec.suggestions import hint
+from midcall.suggestions import hint
 
 #: Told what is being fetched, bytes so far, and bytes in all (None: unknown).
 Fetched = Callable[[str, int, int | None], None]

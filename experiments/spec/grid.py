@@ -6,9 +6,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from midcall.errors import ExperimentError
-from midcall.experiments.measure.situations import PACKET_GRADES
+from midcall.experiments.results.schema import PACKET_GRADES
 from midcall.experiments.spec.spec import OWN, Spec
-from midcall.experiments.spec.suggestions import hint
+from midcall.suggestions import hint
 
 
 class Cell(NamedTuple):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from midcall.errors import ExperimentError
-from midcall.experiments.spec.suggestions import hint
+from midcall.suggestions import hint
 from midcall.testbed.policy.loader import file_of, load
 from midcall.testbed.policy.operator import EMPTY, Operator, Policy
 

@@ -14,16 +14,16 @@ from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from midcall.captures.apps import APPS
+from midcall.apps import APPS
 from midcall.errors import ExperimentError
-from midcall.experiments.spec.suggestions import hint, nearest
 from midcall.locations import EXPERIMENTS
+from midcall.suggestions import hint, nearest
+from midcall.testbed.network.link import Access
 
 SHIPPED = EXPERIMENTS / "specs"
 
-Access = Literal["3g", "4g", "adsl", "fibre", "wifi"]
 if TYPE_CHECKING:
     App = str
 else:
@@ -194,6 +194,11 @@ class Spec(Strict):
     laws: bool = False
     programs: Programs | None = None
     reaction: str | None = Field(default=None, min_length=1)
+
+    @field_validator("apps", mode="before")
+    @classmethod
+    def _all_apps(cls, given: object) -> object:
+        return list(APPS[1:]) if given == "all" else given
 
     @model_validator(mode="after")
     def _no_repeats(self) -> Spec:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What commands print of one capture or one policy: classify, explain, replay, dataset.
+"""What commands print of one capture or one policy: explain, replay, dataset.
 
-Imports run and the rooms below it.
+Imports cells and the rooms below it.
 """

@@ -22,8 +22,8 @@ from midcall.errors import ExperimentError
 from midcall.experiments.measure.formatting import access_name, app_name, operator_name
 from midcall.experiments.measure.situations import in_headline
 from midcall.experiments.results import runs
-from midcall.experiments.spec.suggestions import hint
 from midcall.locations import TEMPLATES
+from midcall.suggestions import hint
 
 #: File name -> template.
 FILES = {

@@ -26,9 +26,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from midcall.errors import ExperimentError, describe
+from midcall.experiments.cells.classify import SCHEMA, SUFFIXES, classify_file, expand
 from midcall.experiments.jobs.progress import Progress
 from midcall.experiments.results.provenance import CELL_PACKAGES, code_digest
-from midcall.experiments.tools.classify import SCHEMA, SUFFIXES, classify_file, expand
 
 #: A part holds at most so many captures, and bytes of them (one capture may be larger).
 FILES, BYTES = 64, 256 << 20

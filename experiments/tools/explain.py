@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midcall.captures.jit.reads import u32
-from midcall.captures.local.add import FLOW
+from midcall.captures.own.add import FLOW
 from midcall.captures.packets.pcap import CaptureFile, Packets
 from midcall.classifier.apps.webrtc import MEDIA_OF_CALL
 from midcall.classifier.engine import Engine
@@ -35,8 +35,8 @@ from midcall.classifier.state.packet_fields import (
 )
 from midcall.classifier.state.verdicts import APPS, NOT_CALL, ROLES, VERDICTS
 from midcall.errors import ExperimentError
+from midcall.experiments.cells.classify import link_notices, rows
 from midcall.experiments.measure.redact import masked
-from midcall.experiments.tools.classify import link_notices, rows
 from midcall.experiments.tools.hexdump_view import text
 from midcall.experiments.tools.packet_text import Stream, reading, streams_of
 

@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.text import Text
 
 from midcall.errors import ExperimentError
-from midcall.experiments.spec.suggestions import hint
-from midcall.experiments.tools.hexdump import Row, rows, separators
+from midcall.experiments.measure.hexdump import Row, rows, separators
+from midcall.suggestions import hint
 
 FORMATS = ("text", "json")
 #: Flows that a person gets to see in the list.

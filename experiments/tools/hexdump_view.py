@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from midcall.captures.jit.reads import u8
+from midcall.captures.packets.numbers import TCP, UDP
 from midcall.classifier.explain.dissect import Packet, attributes
 from midcall.classifier.explain.highlights import Mark, transport_at
-from midcall.classifier.path.decode import TCP, UDP
 from midcall.classifier.state.packet_fields import SIGN_IP_AT, SIGN_PROTO, SIGN_VERSION
 
 HIDDEN = ".."

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from midcall.captures.jit.reads import u8, u16, u32
+from midcall.captures.packets.numbers import STUN_COOKIE
 from midcall.classifier.explain.dissect import Packet, Piece, attributes
 from midcall.classifier.explain.highlights import REALMS, known_end
 from midcall.classifier.protocols.dtls import (
@@ -160,7 +161,7 @@ def stun_words(packet: Packet, piece: Piece, reveal: bool) -> str:
     name = METHODS.get(method)
     word = CLASSES[kind >> 4 & 1 | kind >> 7 & 2]
     title = f"STUN {name} {word}" if name else f"STUN type 0x{kind:04X}, of no RFC"
-    if u32(b, piece.at + 4) != 0x2112A442:
+    if u32(b, piece.at + 4) != STUN_COOKIE:
         title += " (RFC 3489, no cookie)"
     told = []
     for attribute in attributes(b, piece):

@@ -17,8 +17,7 @@ from pydantic.fields import FieldInfo
 from midcall.locations import ROOT, TEMPLATES
 from midcall.testbed.conformance import coverage
 from midcall.testbed.conformance.scenarios import SCENARIOS, Scenario
-from midcall.testbed.middlebox.rule_table import ACTS
-from midcall.testbed.policy.language import PARAMETERS, After, Match, Rule
+from midcall.testbed.policy.language import ACTS, PARAMETERS, After, Match, Rule
 
 PAGE = ROOT / "docs" / "reference" / "policy.md"
 #: What stands before the keys.

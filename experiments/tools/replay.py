@@ -15,18 +15,18 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 from midcall.captures.fetch.fetch import obtain, sum_of
-from midcall.captures.local.add import named_flows
+from midcall.captures.own.add import named_flows
 from midcall.captures.packets.pcap import Packets, read_with_notices
 from midcall.captures.truth import catalogue as catalogues
 from midcall.captures.truth.calls import Call, calls
 from midcall.captures.truth.catalogue import Capture, Change
 from midcall.errors import ExperimentError
+from midcall.experiments.cells.offline import classify_packets
 from midcall.experiments.measure.inferred_call import inferred_call
 from midcall.experiments.measure.intervals import derived_seed
-from midcall.experiments.run.offline import classify_packets
 from midcall.experiments.spec import policy_names
 from midcall.experiments.spec.policy_names import Named
-from midcall.experiments.spec.suggestions import hint
+from midcall.suggestions import hint
 
 Row = dict[str, Any]
 

@@ -38,7 +38,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from midcall.captures.jit.kernel import I, kernel
+from midcall.testbed.network.jitter import jitter
 
 Numbers = NDArray[np.int64]
 
@@ -151,27 +151,6 @@ def opinion(codec: Codec, r: float) -> float:
 
 
 # ---- packets
-
-
-@kernel
-def running_jitter(transit: Numbers, out: Numbers) -> None:
-    """Write RFC 3550's estimate after each packet; transit: arrival - sending time, by arrival.
-
-    The estimate is kept 16-fold, as in appendix A.8.
-    """
-    kept = I(0)
-    for i in range(1, len(transit)):
-        kept += abs(transit[i] - transit[i - 1]) - ((kept + 8) >> 4)
-        out[i] = kept >> 4
-
-
-def jitter(sent: Numbers, came: Numbers) -> float:
-    """Return the mean of RFC 3550's jitter over packets that came, in the times' unit."""
-    order = np.argsort(came, kind="stable")
-    transit = np.ascontiguousarray(came[order] - sent[order])
-    out = np.zeros(len(transit), np.int64)
-    running_jitter(transit, out)
-    return float(out[1:].mean()) if len(out) > 1 else 0.0
 
 
 def burst_ratio(lost: NDArray[np.bool_]) -> float:

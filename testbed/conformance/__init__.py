@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Scenarios that show each feature of the policy language, and which features they cover.
+"""Scenarios that show each feature of the policy language, and its lint.
 
-Imports middlebox and the rooms below it.
+Imports replay and the rooms below it.
 """

@@ -21,10 +21,10 @@ import struct
 from collections.abc import Callable
 from typing import NamedTuple
 
+from midcall.captures.packets.numbers import STUN_COOKIE
 from midcall.captures.packets.pcap import Packets, packets_of
-from midcall.classifier.protocols.stun import COOKIE
 from midcall.errors import TestbedError
-from midcall.testbed.evasion.rewriter import UNSUMMED, ip_packet
+from midcall.testbed.network.ip_packets import UNSUMMED, ip_packet
 
 START = 1_456_000_000_000_000_000
 
@@ -213,7 +213,7 @@ def stun_message(word: str, about: str) -> bytes:
     size = WHATSAPP_VALUE if about == "4000" else 4
     body = struct.pack(">HH", int(about, 16), size) + bytes(size) if about else b""
     transaction = word.removesuffix("-answer").ljust(12, "-").encode()[:12]
-    return struct.pack(">HHI", kind, len(body), COOKIE) + transaction + body
+    return struct.pack(">HHI", kind, len(body), STUN_COOKIE) + transaction + body
 
 
 def rtp(number: int, way: str, size: int) -> bytes:

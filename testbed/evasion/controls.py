@@ -17,9 +17,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from midcall.captures.packets.numbers import TCP, UDP
 from midcall.captures.packets.pcap import Packets
 from midcall.classifier.engine import Engine
-from midcall.classifier.path.decode import TCP, UDP
 from midcall.classifier.state.packet_fields import SIGN_NAME_KIND, SIGN_TEXT, SIGN_TEXT_LENGTH
 from midcall.errors import TestbedError
 from midcall.testbed.evasion.rewriter import Dress, carries

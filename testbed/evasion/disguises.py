@@ -17,9 +17,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from midcall.captures.packets.numbers import TCP, UDP
 from midcall.captures.packets.pcap import Packets
 from midcall.captures.truth.calls import Call
-from midcall.classifier.path.decode import TCP, UDP
 from midcall.testbed.evasion.controls import PORTS, octets, routed
 from midcall.testbed.evasion.rewriter import Dress, carries
 from midcall.testbed.evasion.tunnel import (

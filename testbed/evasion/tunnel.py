@@ -16,10 +16,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from midcall.captures.packets.numbers import TCP, UDP
 from midcall.captures.truth.calls import Call
-from midcall.classifier.path.decode import TCP, UDP
 from midcall.testbed.evasion.controls import octets
-from midcall.testbed.evasion.rewriter import Dress, ip_packet
+from midcall.testbed.evasion.rewriter import Dress
+from midcall.testbed.network.ip_packets import ip_packet
+from midcall.testbed.replay.openings import Opening
 from midcall.testbed.replay.script import Script, script
 from midcall.testbed.replay.sides import CALLER
 from midcall.testbed.replay.splice import Added, spliced
@@ -38,17 +40,6 @@ WIREGUARD_PORT, TLS_PORT = 51_820, 443
 SERVER_NAME = "static.example"
 
 SYN, SYN_ACK, ACK, PUSH = 0x02, 0x12, 0x10, 0x18
-
-
-class Opening(NamedTuple):
-    """A tunnel's door: packets of the capture that wait until packet `by` came.
-
-    begin: the first packet of its handshake.
-    """
-
-    by: int
-    inside: Numbers
-    begin: int
 
 
 class Worn(NamedTuple):
@@ -269,31 +260,3 @@ def wrap_all(
         head = header(carrier, up, PUSH, numbers, len(payload))
         numbers[up] += len(payload)
         dress.replace(i, ip(near, far, carrier.proto, up, head + payload))
-
-
-def through(orders: Script, openings: tuple[Opening, ...]) -> Script:
-    """Return a script whose packets inside tunnels wait for their openings."""
-    if not openings:
-        return orders
-    latches = np.column_stack((orders.latches, np.full(len(orders.flow), -1)))
-    need, owner = list(orders.need), list(orders.latch_call)
-    pairs = [
-        (packet, int(latch))
-        for packet in np.flatnonzero(np.diff(orders.first_opens)).tolist()
-        for latch in orders.opens[orders.first_opens[packet] : orders.first_opens[packet + 1]]
-    ]
-    for by, inside, _ in openings:
-        latches[inside, -1] = len(need)
-        pairs.append((by, len(need)))
-        need.append(1)
-        owner.append(-1)
-    pairs.sort()
-    steps = np.arange(len(orders.flow) + 1)
-    keys = np.array([packet for packet, _ in pairs], np.int64)
-    return orders._replace(
-        latches=latches,
-        need=np.array(need, np.int64),
-        latch_call=np.array(owner, np.int64),
-        first_opens=np.searchsorted(keys, steps).astype(np.int64),
-        opens=np.array([latch for _, latch in pairs], np.int64),
-    )

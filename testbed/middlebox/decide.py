@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from midcall.captures.jit.kernel import I, kernel
 from midcall.captures.jit.reads import Octets
-from midcall.classifier.path.decode import TCP
+from midcall.captures.packets.numbers import TCP
 from midcall.classifier.state.flow_table import SETTLED, Records, mix
 from midcall.classifier.state.packet_fields import (
     SIGN_IP_SIZE,
@@ -64,7 +64,7 @@ from midcall.testbed.middlebox.rule_table import (
 )
 from midcall.testbed.middlebox.state import FLOW_SCOPE, PACKET, known, recall, subject
 from midcall.testbed.network.link import admit
-from midcall.testbed.replay.packet_index import RST, SYN
+from midcall.testbed.network.tcp import RST, SYN
 
 Numbers = NDArray[np.int64]
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from midcall.captures.jit.kernel import I, kernel
 from midcall.captures.jit.reads import Octets, u8, u16, u32
-from midcall.classifier.path.decode import TCP, UDP
+from midcall.captures.packets.numbers import IP4, IP6, TCP, UDP
 from midcall.classifier.state.flow_table import Records
 from midcall.classifier.state.packet_fields import (
     SIGN_IP_AT,
@@ -40,7 +40,7 @@ from midcall.testbed.network.access import (
     write_gtp,
     write_pppoe,
 )
-from midcall.testbed.replay.packet_index import ACK, FIN, RST, SYN, find_tcp
+from midcall.testbed.network.tcp import ACK, FIN, RST, SYN, find_tcp
 
 Numbers = NDArray[np.int64]
 
@@ -157,13 +157,13 @@ def open_letter(mail: Octets, meter: Numbers, letters: Records, version: int, si
     write_ethernet(mail, at, up)
     kind = meter[METER_KIND]
     if kind == GTP:
-        put16(mail, at + 12, 0x0800)
+        put16(mail, at + 12, IP4)
         write_gtp(mail, at + 14, size, up)
     elif kind == PPPOE:
         put16(mail, at + 12, 0x8864)
         write_pppoe(mail, at + 14, size, 0x0057 if version == 6 else 0x0021)
     elif kind == PLAIN:
-        put16(mail, at + 12, 0x86DD if version == 6 else 0x0800)
+        put16(mail, at + 12, IP6 if version == 6 else IP4)
     return I(at + whole - size)
 
 

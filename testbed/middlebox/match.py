@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from midcall.captures.jit.kernel import I, kernel
 from midcall.captures.jit.reads import Octets
-from midcall.classifier.path.decode import TCP, UDP
+from midcall.captures.packets.numbers import TCP, UDP
 from midcall.classifier.state.flow_table import QUIC, Records
 from midcall.classifier.state.packet_fields import (
     NAME_DNS_QUESTION,

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from midcall.captures.jit.kernel import kernel
 from midcall.captures.jit.reads import Octets, u8, u16, u32
+from midcall.captures.packets.numbers import STUN_COOKIE
 from midcall.classifier.state.verdicts import VIBER
 
-MAGIC_COOKIE = 0x2112A442
 SEND_INDICATION, DATA_INDICATION = 0x0016, 0x0017
 DATA_ATTRIBUTE = 0x0013
 BINDING_SUCCESS = 0x0101
@@ -26,9 +26,9 @@ def stun_at(b: Octets, at: int, end: int) -> int:
     RFC 8489 section 5, by the magic cookie; also behind the 2-byte length of RFC 4571. Types that
     the RFC does not allow count too (WhatsApp's 08xx).
     """
-    if end - at >= 20 and u32(b, at + 4) == MAGIC_COOKIE:
+    if end - at >= 20 and u32(b, at + 4) == STUN_COOKIE:
         return u16(b, at) + 1
-    if end - at >= 22 and u32(b, at + 6) == MAGIC_COOKIE and u16(b, at) <= end - at - 2:
+    if end - at >= 22 and u32(b, at + 6) == STUN_COOKIE and u16(b, at) <= end - at - 2:
         return u16(b, at + 2) + 1
     return 0
 
@@ -86,7 +86,7 @@ def media_at(b: Octets, at: int, end: int, app: int) -> bool:
         if first == 0xFF and u8(b, at + 1) == 0x10 and end - at > 12:
             return plain_media(b, at + 12, end)
         kind = stun_at(b, at, end) - 1
-        if kind in (SEND_INDICATION, DATA_INDICATION) and u32(b, at + 4) == MAGIC_COOKIE:
+        if kind in (SEND_INDICATION, DATA_INDICATION) and u32(b, at + 4) == STUN_COOKIE:
             inner = indication_data(b, at, end)
             return inner > 0 and plain_media(b, inner, end)
     return plain_media(b, at, end)

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from midcall.captures.jit.kernel import I, kernel
 from midcall.captures.jit.reads import Octets, u8, u16, u24, u32
-from midcall.classifier.path.decode import TCP, UDP
-from midcall.testbed.middlebox.media import MAGIC_COOKIE, stun_at
+from midcall.captures.packets.numbers import STUN_COOKIE, TCP, UDP
+from midcall.testbed.middlebox.media import stun_at
 
 Numbers = NDArray[np.int64]
 
@@ -142,9 +142,9 @@ def payload_kind(b: Octets, at: int, end: int, proto: int, dns: bool, quic: bool
 @kernel
 def stun_header(b: Octets, at: int, end: int) -> int:
     """Return where the STUN message of a payload begins, -1 where it is none."""
-    if end - at >= 20 and u32(b, at + 4) == MAGIC_COOKIE:
+    if end - at >= 20 and u32(b, at + 4) == STUN_COOKIE:
         return at
-    if end - at >= 22 and u32(b, at + 6) == MAGIC_COOKIE:
+    if end - at >= 22 and u32(b, at + 6) == STUN_COOKIE:
         return at + 2
     return I(-1)
 

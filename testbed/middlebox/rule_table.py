@@ -34,20 +34,19 @@ from midcall.testbed.middlebox.payload_type import WHOLE
 from midcall.testbed.middlebox.state import FLOW_SCOPE, SCOPES, lanes_hash, memory
 from midcall.testbed.network import access as networks
 from midcall.testbed.network.link import CERTAIN, LINK, chance, fill_link, seed_of
-from midcall.testbed.policy.language import FORGING, METHODS, PAYLOADS, Match, Rule
+from midcall.testbed.policy.language import ACTS, FORGING, METHODS, PAYLOADS, Match, Rule
 from midcall.testbed.policy.operator import Policy
 from midcall.testbed.policy.syntax import host_address, port_range, prefix, span
 
 Numbers = NDArray[np.int64]
 
 # Acts, as numbers of a row.
-ACTS = ("pass", "drop", "stall", "drop-media", "dns-lie", "reset", "finish", "block-page", "delay",
-        "jitter", "loss", "police", "shape", "censor")  # fmt: skip
-PASS, DROP, STALL, DROP_MEDIA, DNS_LIE, TCP_RESET, TCP_FINISH, BLOCK_PAGE = range(8)
-#: From here on an act is a link's doing: of delay, loss and rate.
-DELAY = 8
-#: ... up to here: this one asks somebody else.
-CENSOR = 13
+PASS, DROP, STALL, DROP_MEDIA = (ACTS.index(act) for act in ("pass", "drop", "stall", "drop-media"))
+DNS_LIE, TCP_RESET, TCP_FINISH = (ACTS.index(act) for act in ("dns-lie", "reset", "finish"))
+BLOCK_PAGE = ACTS.index("block-page")
+#: From DELAY to the act before CENSOR, the emulated link acts: delay, jitter, loss, rate.
+DELAY = ACTS.index("delay")
+CENSOR = ACTS.index("censor")
 
 ANY = -1
 UP, DOWN = 0, 1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The emulated line: access presets, queue, rate, loss, delay, and Internet checksums.
+"""The emulated line: presets, queue, rate, loss, delay; IP packets and checksums.
 
-Imports policy.
+Imports no other room of the testbed.
 """

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from midcall.captures.jit.kernel import kernel
 from midcall.captures.jit.reads import Octets, u8, u16
+from midcall.captures.packets.numbers import IP4, IP6, TCP
 from midcall.captures.packets.pcap import Packets
-from midcall.classifier.path.decode import TCP
 from midcall.errors import TestbedError
-from midcall.testbed.policy.language import ACCESS
+from midcall.testbed.network.link import ACCESS
 
 Numbers = NDArray[np.int64]
 
@@ -133,13 +133,13 @@ def write_frames(
         version = u8(data, start) >> 4
         write_ethernet(out, at, up[i])
         if kind == GTP:
-            put16(out, at + 12, 0x0800)
+            put16(out, at + 12, IP4)
             write_gtp(out, at + 14, size[i], up[i])
         elif kind == PPPOE:
             put16(out, at + 12, 0x8864)
             write_pppoe(out, at + 14, size[i], 0x0057 if version == 6 else 0x0021)
         else:
-            put16(out, at + 12, 0x86DD if version == 6 else 0x0800)
+            put16(out, at + 12, IP6 if version == 6 else IP4)
         place = at + around
         for octet in range(start, stop):
             out[place] = data[octet]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,7 +94,12 @@ class Link:
     reorder_ms: float = 0.0
 
 
-class Access(NamedTuple):
+#: Access networks by the names that policies, specs and commands use.
+Access = Literal["3g", "4g", "adsl", "fibre", "wifi"]
+ACCESS: tuple[Access, ...] = get_args(Access)
+
+
+class Preset(NamedTuple):
     """An access network's link: away from the subscriber, towards it, and who measured that."""
 
     up: Link
@@ -108,32 +113,32 @@ FCC = "FCC, Measuring Broadband America 2014 (round trip by technology: fibre 24
 #: What an access network adds each way: half of a measured round trip, rates, loss. Means of
 #: healthy links, not of bad days; loss and jitter differ most between sources.
 PRESETS = {
-    "3g": Access(
+    "3g": Preset(
         Link(75, 15, loss=0.001, burst=3, rate_kbit=768, queue_ms=500),
         Link(75, 15, loss=0.001, burst=3, rate_kbit=1600, queue_ms=500),
         f"{WEBPAGETEST}: '3G fast', 1600/768 kbit/s, 150 ms; Jiang et al., Tackling Bufferbloat in "
         "3G/4G Networks, IMC 2012 (queues of hundreds of ms, little loss); jitter assumed",
     ),
-    "4g": Access(
+    "4g": Preset(
         Link(35, 7, loss=0.0005, burst=3, rate_kbit=5640, queue_ms=300),
         Link(35, 7, loss=0.0005, burst=3, rate_kbit=12740, queue_ms=300),
         "Huang et al., A Close Examination of Performance and Power Characteristics of 4G LTE "
         f"Networks, MobiSys 2012 (median 13 and 6 Mbit/s); {WEBPAGETEST}: 'LTE', 70 ms; loss and "
         "jitter assumed",
     ),
-    "adsl": Access(
+    "adsl": Preset(
         Link(24.5, 2, loss=0.0005, rate_kbit=384, queue_ms=400),
         Link(24.5, 2, loss=0.0005, rate_kbit=1500, queue_ms=200),
         f"{FCC}; {WEBPAGETEST}: 'DSL', 1500/384 kbit/s; Dischinger et al., Characterizing "
         "Residential Broadband Networks, IMC 2007 (large upstream queues, loss well below 1 %); "
         "jitter assumed",
     ),
-    "fibre": Access(
+    "fibre": Preset(
         Link(12, 0.5, loss=0.0001, rate_kbit=20000, queue_ms=50),
         Link(12, 0.5, loss=0.0001, rate_kbit=50000, queue_ms=50),
         f"{FCC}; rates as sold then; loss and jitter assumed",
     ),
-    "wifi": Access(
+    "wifi": Preset(
         Link(34.5, 10, loss=0.002, burst=4, rate_kbit=384, queue_ms=400),
         Link(34.5, 10, loss=0.002, burst=4, rate_kbit=1500, queue_ms=200),
         "adsl, and Pei et al., WiFi Can Be the Weakest Link of Round Trip Network Latency in the "

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The policy language: its model, its files, and the checks of both.
+"""The policy language: its model, its syntax and its files.
 
-Imports no other room of the testbed.
+Imports network.
 """

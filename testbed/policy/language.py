@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterator
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
 from midcall.captures.truth.strict_toml import Table
 from midcall.classifier.state.verdicts import APPS, ROLES
-from midcall.testbed.network.link import Link
+from midcall.testbed.network.link import Access, Link
 from midcall.testbed.policy.syntax import (
     HELLO,
     NAME,
@@ -27,15 +27,14 @@ from midcall.testbed.policy.syntax import (
     span,
 )
 
-Access = Literal["3g", "4g", "adsl", "fibre", "wifi"]
 Grade = Literal["A", "B", "C", "D"]
 Act = Literal[
     "pass", "drop", "stall", "drop-media", "dns-lie", "reset", "finish", "block-page", "delay",
     "jitter", "loss", "police", "shape", "censor",
 ]  # fmt: skip
+#: Every act; its position is its number in the rule table.
+ACTS: tuple[Act, ...] = get_args(Act)
 Scope = Literal["packet", "flow", "call", "client", "pair", "server"]
-
-ACCESS: tuple[Access, ...] = ("3g", "4g", "adsl", "fibre", "wifi")
 
 #: What a payload can look like; its bit in a rule is its position.
 PAYLOADS = ("unknown", "stun", "channel", "dtls-hello", "dtls", "rtp", "rtcp", "quic", "tls-hello",
@@ -313,7 +312,8 @@ class Rule(Table):
         "other family is told an address of the lab",
     )
     file: str = Field(
-        default="", description="a censor in Python, beside the policy's file (docs/censors.md)"
+        default="",
+        description="a censor in Python, beside the policy's file (docs/reference/censors.md)",
     )
     digest: str = Field(default="", exclude=True, description="of that file; the lab fills it in")
     grade: Grade = Field(description="evidence grade, A to D")

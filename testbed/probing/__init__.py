@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """A middlebox asked from the outside: one probe, and what its answer was.
 
-Imports replay and the rooms below it.
+Imports conformance, replay and the rooms below it.
 """

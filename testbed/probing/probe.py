@@ -13,10 +13,10 @@ import struct
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from midcall.captures.packets.numbers import TCP, UDP
 from midcall.captures.packets.pcap import Packets, packets_of
-from midcall.classifier.path.decode import TCP, UDP
 from midcall.errors import TestbedError
-from midcall.testbed.evasion.rewriter import RAW_IP, UNSUMMED, ip_packet
+from midcall.testbed.network.ip_packets import RAW_IP, UNSUMMED, ip_packet
 from midcall.testbed.replay.script import script
 from midcall.testbed.replay.sides import CALLER, FAR
 

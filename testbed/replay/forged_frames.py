@@ -15,15 +15,15 @@ from typing import Any
 
 import numpy as np
 
+from midcall.captures.packets.numbers import TCP, UDP
 from midcall.captures.packets.pcap import packets_of
 from midcall.classifier.engine import Engine
-from midcall.classifier.path.decode import TCP, UDP
 from midcall.classifier.state.packet_fields import SIGN_IP_AT, SIGN_IP_END
 from midcall.testbed.middlebox.inject import ANSWER, LETTERS
 from midcall.testbed.middlebox.rule_table import UP
 from midcall.testbed.network.checksums import word_sum
+from midcall.testbed.network.tcp import ACK, SYN
 from midcall.testbed.replay.addressing import mapped
-from midcall.testbed.replay.packet_index import ACK, SYN
 from midcall.testbed.replay.sides import CALLER
 
 #: The least hop limit that a forged packet may begin with, to reach an end some networks away.

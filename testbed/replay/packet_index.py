@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from midcall.captures.jit.kernel import I, kernel
 from midcall.captures.jit.reads import Octets, u8, u16, u32
+from midcall.captures.packets.numbers import STUN_COOKIE, TCP, UDP
 from midcall.captures.packets.pcap import Packets
 from midcall.classifier.engine import Engine, step
-from midcall.classifier.path.decode import TCP, UDP
 from midcall.classifier.state.flow_table import Records
 from midcall.classifier.state.packet_fields import (
     SIGN_IP_AT,
@@ -33,6 +33,7 @@ from midcall.classifier.state.packet_fields import (
     SIGN_VERSION,
 )
 from midcall.testbed.middlebox.media import stun_at
+from midcall.testbed.network.tcp import ACK, FIN, SYN, find_tcp
 
 Numbers = NDArray[np.int64]
 
@@ -57,7 +58,6 @@ FACT = np.dtype(
     ]
 )
 
-SYN, RST, ACK, FIN = 0x02, 0x04, 0x10, 0x01
 DNS_PORT = 53
 
 #: How far back a reply's request is looked for, in packets of the same flow and direction.
@@ -154,16 +154,6 @@ def read_fact(fact: Any, b: Octets, signs: Numbers) -> None:
             fact["acknowledged"] = u32(b, header + 8)
 
 
-@kernel
-def find_tcp(b: Octets, at: int, end: int) -> int:
-    """Return where the TCP header stands behind an IP header, 0 where it is not plain to see."""
-    if end - at >= 20 and u8(b, at) >> 4 == 4:
-        return at + 4 * (u8(b, at) & 15)
-    if end - at >= 40 and u8(b, at) >> 4 == 6 and u8(b, at + 6) == TCP:
-        return at + 40
-    return 0
-
-
 # ---- replies
 
 
@@ -226,8 +216,8 @@ def answers(b: Octets, asks: int, fact: Any, earlier: Any) -> bool:
     if earlier["stun"] == 0 or (earlier["stun"] - 1) & 0x0100:
         return False
     # A frame of RFC 4571 puts two bytes before the message.
-    here += 0 if u32(b, here + 4) == 0x2112A442 else 2
-    there += 0 if u32(b, there + 4) == 0x2112A442 else 2
+    here += 0 if u32(b, here + 4) == STUN_COOKIE else 2
+    there += 0 if u32(b, there + 4) == STUN_COOKIE else 2
     return (
         u32(b, here + 8) == u32(b, there + 8)
         and u32(b, here + 12) == u32(b, there + 12)

@@ -15,8 +15,8 @@ import struct
 from collections.abc import Callable
 from ipaddress import IPv6Address
 
-from midcall.captures.local.anonymise import DOTTED, TEXT_HEAD, Anonymiser
-from midcall.classifier.path.decode import UDP
+from midcall.captures.own.anonymise import DOTTED, TEXT_HEAD, Anonymiser
+from midcall.captures.packets.numbers import UDP
 from midcall.testbed.network.checksums import adapt, word_sum
 from midcall.testbed.replay.packet_index import DNS_PORT
 

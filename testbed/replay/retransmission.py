@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 
 from midcall.captures.jit.kernel import I, kernel
 from midcall.captures.jit.reads import Octets, u8, u16
-from midcall.classifier.path.decode import TCP, UDP
+from midcall.captures.packets.numbers import TCP, UDP
 from midcall.classifier.state.flow_table import Records
 from midcall.testbed.middlebox.payload_type import DNS_PORT
 from midcall.testbed.replay.packet_index import Survey

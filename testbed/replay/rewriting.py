@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from midcall.classifier.path.decode import TCP, UDP
+from midcall.captures.packets.numbers import TCP, UDP
 from midcall.classifier.state.flow_table import Records
 from midcall.testbed.network.checksums import adapt, adapt_all, sums, word_sum
 from midcall.testbed.replay.packet_index import DNS_PORT, Survey

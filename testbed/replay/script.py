@@ -47,9 +47,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from midcall.captures.packets.numbers import TCP, UDP
 from midcall.captures.packets.pcap import Packets
 from midcall.captures.truth.calls import Call, Gate
-from midcall.classifier.path.decode import TCP, UDP
 from midcall.classifier.state.verdicts import APPS
 from midcall.errors import TestbedError
 from midcall.testbed.middlebox.media import media_at, renews_consent

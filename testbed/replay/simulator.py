@@ -27,8 +27,6 @@ from midcall.classifier.engine import Engine, Tables, step
 from midcall.classifier.state.flow_table import Records
 from midcall.classifier.state.packet_fields import SIGN_IP_SIZE, SIGN_PAYLOAD_AT, SIGN_PAYLOAD_END
 from midcall.errors import TestbedError
-from midcall.testbed.assess.quality import running_jitter
-from midcall.testbed.evasion.tunnel import Opening, through
 from midcall.testbed.middlebox.censor import complaint
 from midcall.testbed.middlebox.decide import (
     DELIVERED,
@@ -51,6 +49,7 @@ from midcall.testbed.middlebox.rule_table import (
 )
 from midcall.testbed.network import access as networks
 from midcall.testbed.network.access import CLAMPED, FRAGMENTED, TOO_LARGE
+from midcall.testbed.network.jitter import running_jitter
 from midcall.testbed.network.link import STATE, access_links, admit, no_links
 from midcall.testbed.policy.operator import EMPTY, Policy
 from midcall.testbed.replay.addressing import Mapped, mapped
@@ -86,6 +85,7 @@ from midcall.testbed.replay.endpoints import (
     sift_up,
     suffer,
 )
+from midcall.testbed.replay.openings import Opening, through
 from midcall.testbed.replay.packet_index import Survey, survey
 from midcall.testbed.replay.script import LEG, NEVER, Script, script, timed
 from midcall.testbed.replay.sides import CALLER, FAR, LOCAL

@@ -17,9 +17,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from midcall.classifier.path.decode import TCP
+from midcall.captures.packets.numbers import TCP
 from midcall.classifier.state.flow_table import Records
-from midcall.testbed.replay.packet_index import SYN
+from midcall.testbed.network.tcp import SYN
 
 Numbers = NDArray[np.int64]
 

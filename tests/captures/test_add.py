@@ -13,8 +13,8 @@ from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.l2 import Ether
 
 from midcall.captures.fetch.fetch import obtain
-from midcall.captures.local.add import add, own, remove, show
-from midcall.captures.local.privacy import Privacy, privacy
+from midcall.captures.own.add import add, own, remove, show
+from midcall.captures.own.privacy import Privacy, privacy
 from midcall.captures.packets.pcap import packets_of, read
 from midcall.captures.packets.writer import write_pcap
 from midcall.captures.truth.catalogue import check, load
@@ -242,7 +242,7 @@ def test_a_capture_that_cannot_be_written_leaves_nothing(
     def full(_captures: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("midcall.captures.local.add.save", full)
+    monkeypatch.setattr("midcall.captures.own.add.save", full)
     with pytest.raises(CaptureError) as caught:
         add(call, "viber", "audio", flows=["3"])
     assert str(caught.value) == f"{call}: cannot be added: No space left on device"

@@ -17,7 +17,7 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Packet, Raw
 
-from midcall.captures.local.anonymise import Anonymiser, anonymised
+from midcall.captures.own.anonymise import Anonymiser, anonymised
 from midcall.captures.packets.headers import flows, layers
 from midcall.captures.packets.pcap import packets_of, read
 

@@ -15,15 +15,15 @@ from midcall.captures.jit import kernel
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Return a tree of three modules: testbed.loop uses classifier.reader, which uses its table."""
     texts = {
-        "classifier/export.py": "SIZE = 1\n",
-        "classifier/reader.py": "import os\nfrom midcall.classifier.export import (\n"
+        "midcall/classifier/table.py": "SIZE = 1\n",
+        "midcall/classifier/reader.py": "import os\nfrom midcall.classifier.table import (\n"
         "    SIZE,\n)\n",
-        "testbed/loop.py": "from classifier import reader as words\n",
-        "testbed/other.py": "from captures.nowhere import nothing\n",
+        "midcall/testbed/loop.py": "from midcall.classifier import reader as words\n",
+        "midcall/testbed/other.py": "from midcall.captures.nowhere import nothing\n",
     }
     for name, text in texts.items():
         path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     monkeypatch.setattr(kernel, "ROOT", tmp_path)
     kernel.imported.cache_clear()
@@ -33,22 +33,24 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.mark.usefixtures("lab")
 def test_a_module_reaches_what_it_imports_near_and_far() -> None:
-    assert kernel.reach("testbed.loop") == [
-        "classifier.reader",
-        "midcall.classifier.export",
-        "testbed.loop",
+    assert kernel.reach("midcall.testbed.loop") == [
+        "midcall.classifier.reader",
+        "midcall.classifier.table",
+        "midcall.testbed.loop",
     ]
-    assert kernel.reach("testbed.other") == ["testbed.other"]
+    assert kernel.reach("midcall.testbed.other") == ["midcall.testbed.other"]
 
 
 def test_a_changed_constant_far_away_names_another_folder_and_only_for_who_reaches_it(
     lab: Path,
 ) -> None:
     def folders() -> list[str]:
-        return [kernel.digest_of(kernel.reach(f"testbed.{name}")) for name in ("loop", "other")]
+        return [
+            kernel.digest_of(kernel.reach(f"midcall.testbed.{name}")) for name in ("loop", "other")
+        ]
 
     before = folders()
-    (lab / "classifier/export.py").write_text("SIZE = 2\n")
+    (lab / "midcall/classifier/table.py").write_text("SIZE = 2\n")
     after = folders()
     assert (before[0] != after[0], before[1] != after[1]) == (True, False)
 

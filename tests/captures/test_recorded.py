@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from midcall.captures.local.privacy import privacy
+from midcall.captures.own.privacy import privacy
 from midcall.captures.packets.headers import ends, flows, layers
 from midcall.captures.packets.pcap import Packets, read_with_notices
 from midcall.captures.truth.calls import calls

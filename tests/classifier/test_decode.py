@@ -597,6 +597,7 @@ def ours(path: Path) -> Counter[tuple[int, frozenset[End]]]:
     return counts
 
 
+@pytest.mark.slow
 @pytest.mark.corpus
 def test_flows_and_packets_of_real_captures_are_those_of_a_slow_oracle(corpus: Path) -> None:
     files = sorted(path for path in corpus.rglob("*.pcap*") if path.is_file())

@@ -130,6 +130,7 @@ def blind() -> Engine:
     return Engine(fingerprints=False)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(PLAIN, reason="this is plain Python already")
 def test_plain_python_and_compiled_code_say_the_same() -> None:
     done = subprocess.run(

@@ -66,6 +66,7 @@ def prints(wire: Wire) -> set[int]:
     return {one.print for one in told(wire.packets)} - {0}
 
 
+@pytest.mark.slow
 def test_a_hello_cut_at_any_octet_tells_its_name_with_the_packet_that_completes_it() -> None:
     end = HELLO.index(NAME.encode()) + len(NAME)
     whole = prints(segments(HELLO))

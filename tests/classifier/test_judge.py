@@ -6,18 +6,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from midcall.classifier.state.evidence import pack
-from midcall.classifier.state.flow_table import FLOW, METERS, SETTLED
-from midcall.classifier.state.verdict import (
+from midcall.classifier.path.verdict import (
     NAMELESS_PATIENCE,
     PATIENCE,
     conclude,
     is_final,
-    maker_of,
     rank,
     role_rank,
     settle_flow,
 )
+from midcall.classifier.state.evidence import pack
+from midcall.classifier.state.flow_table import FLOW, METERS, SETTLED
 from midcall.classifier.state.verdicts import (
     APPS,
     CERTAIN,
@@ -37,6 +36,7 @@ from midcall.classifier.state.verdicts import (
     UNSURE,
     VIBER,
     WHATSAPP,
+    maker_of,
 )
 
 #: Of an engine without claims: each evidence says the most that its rule allows.

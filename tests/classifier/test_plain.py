@@ -95,6 +95,7 @@ def test_plain_and_compiled_code_agree_on_every_sample() -> None:
     assert differences(paths) == []
 
 
+@pytest.mark.slow
 @compiled_only
 @pytest.mark.corpus
 def test_plain_and_compiled_code_agree_on_real_captures(corpus: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from midcall.classifier.engine import Engine
+from midcall.classifier.path.verdict import claimed, conclude
 from midcall.classifier.state.evidence import BASES, SHARED, Basis, pack
 from midcall.classifier.state.evidence_support import (
     INNOCENT,
@@ -23,7 +24,6 @@ from midcall.classifier.state.evidence_support import (
     unsupported,
 )
 from midcall.classifier.state.flow_table import CLAIM_KEYS, CLAIMS, FLOW, METERS
-from midcall.classifier.state.verdict import claimed, conclude
 from midcall.classifier.state.verdicts import (
     APPS,
     CERTAIN,

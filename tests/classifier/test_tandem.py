@@ -82,6 +82,7 @@ def mixed(folder: Path, copies: int = 1) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", SAMPLE_FILES, ids=lambda path: path.stem)
 def test_every_sample_has_the_same_verdicts(path: Path) -> None:
     assert len(assert_same(path).flows())
@@ -110,12 +111,14 @@ def test_a_table_at_its_bound_evicts_the_same_flows(tmp_path: Path) -> None:
         assert assert_same(path, max_flows=bound).counters["evicted"]
 
 
+@pytest.mark.slow
 @pytest.mark.corpus
 def test_the_corpus_has_the_same_verdicts(corpus: Path) -> None:
     for _, path in available(corpus):
         assert_same(path)
 
 
+@pytest.mark.slow
 @pytest.mark.corpus
 def test_disturbed_copies_have_the_same_verdicts(corpus: Path, tmp_path: Path) -> None:
     path = tmp_path / "disturbed.pcapng"

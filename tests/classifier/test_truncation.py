@@ -414,6 +414,7 @@ share = st.one_of(st.just(1.0), st.floats(0, 1))
 changes = st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), max_size=3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", READERS)
 def test_no_reader_looks_past_the_end_of_any_cut(name: str) -> None:
     """Every cut of every hand-made message, which Hypothesis need not find."""
@@ -468,6 +469,7 @@ def walk(rows: list[tuple[bytes, int, int, int]], filling: tuple[bytes, bytes]) 
     )
 
 
+@pytest.mark.slow
 def test_hellos_in_pieces_are_read_alike_whatever_lies_around_them() -> None:
     packets = pieces()
     rows = [(packets.frame(i), len(packets.frame(i)), EPOCH + i, 1) for i in range(packets.total)]
@@ -475,6 +477,7 @@ def test_hellos_in_pieces_are_read_alike_whatever_lies_around_them() -> None:
     assert all(result == results[0] for result in results)
 
 
+@pytest.mark.slow
 @settings(thorough, max_examples=EXAMPLES)
 @given(data=st.data())
 def test_the_whole_path_is_deaf_to_what_lies_around_damaged_packets(data: Any) -> None:
@@ -492,6 +495,7 @@ def test_the_whole_path_is_deaf_to_what_lies_around_damaged_packets(data: Any) -
     assert all(result == results[0] for result in results)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(PLAIN, reason="this is the run in plain Python")
 def test_plain_python_reads_no_octet_past_an_array_either() -> None:
     environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from midcall.captures.jit.reads import Octets
+from midcall.captures.packets.numbers import IP4, IP6
 from midcall.captures.packets.pcap import Packets, packets_of, read
 from midcall.classifier.engine import Engine, step
 from midcall.classifier.state.evidence import sentence
@@ -51,7 +52,7 @@ def ip(proto: int, body: bytes, source: str, target: str, **ip4: int) -> bytes:
 
 def ether(packet: bytes) -> bytes:
     """Return an IP packet in an Ethernet frame."""
-    kind = 0x86DD if packet[0] >> 4 == 6 else 0x0800
+    kind = IP6 if packet[0] >> 4 == 6 else IP4
     return b"\2\0\0\0\0\1\2\0\0\0\0\2" + struct.pack(">H", kind) + packet
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from midcall.experiments.run.offline import classify_packets
+from midcall.experiments.cells.offline import classify_packets
 
 SPEC = """
 schema = 1

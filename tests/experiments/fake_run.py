@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from midcall.captures.truth.catalogue import Capture
+from midcall.experiments.cells import recorded
 from midcall.experiments.measure import collateral, metrics, summary
 from midcall.experiments.results import schema
-from midcall.experiments.run import recorded
 
 Row = dict[str, Any]
 

@@ -13,9 +13,8 @@ from typing import Any
 
 import pytest
 
-from midcall.experiments.accuracy import page as evaluation
 from midcall.experiments.accuracy import run
-from midcall.experiments.report import html
+from midcall.experiments.report import evaluation, html
 from midcall.experiments.results import schema
 from tests.experiments.fake_run import NASTY, fake_run
 from tests.experiments.test_evaluate import SPEC

@@ -10,13 +10,13 @@ import pytest
 
 from midcall.captures.truth.calls import Call
 from midcall.captures.truth.catalogue import load
+from midcall.experiments.cells.virtual_cell import collateral_of
 from midcall.experiments.measure import collateral as bystanders
 from midcall.experiments.measure.collateral import ALL, CALLS, Told
 from midcall.experiments.measure.intervals import clopper_pearson
 from midcall.experiments.report import html
 from midcall.experiments.report.sections import collateral
 from midcall.experiments.results import reader, schema
-from midcall.experiments.run.cell import collateral_of
 from midcall.experiments.spec.corpus import Corpus, Item
 from midcall.experiments.spec.grid import Cell
 from midcall.experiments.spec.spec import load as load_spec

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -13,10 +12,11 @@ import pytest
 import vl_convert
 
 from midcall.experiments.report import charts
+from midcall.locations import TEMPLATES
 
 NASTY = '<script>alert(1)</script>" onload="alert(2)'
 TEXT = "Bars: a fake text alternative."
-CSS = Path(charts.__file__).parent / "templates" / "report.css"
+CSS = TEMPLATES / "report.css"
 
 
 def price(label: str = "Fake hypothesis") -> charts.Chart:

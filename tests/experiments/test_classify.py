@@ -19,7 +19,7 @@ import pytest
 from midcall.captures.packets.pcap import packets_of
 from midcall.captures.packets.writer import write_pcap
 from midcall.errors import CaptureError, ExperimentError
-from midcall.experiments.tools import classify
+from midcall.experiments.cells import classify
 
 SAMPLES = Path(__file__).resolve().parents[2] / "captures" / "samples"
 DNS = SAMPLES / "sample-dns.pcap"
@@ -118,7 +118,7 @@ def test_classifying_loads_no_pandas() -> None:
     pytest.importorskip("pandas", reason="pandas is not here, so nothing can load it")
     code = f"""
 import sys
-from midcall.experiments.tools.classify import classify_file
+from midcall.experiments.cells.classify import classify_file
 classify_file({str(DNS)!r})
 sys.exit("pandas" in sys.modules)
 """

@@ -132,8 +132,8 @@ def test_a_cluster_that_loses_a_worker_gives_the_same_bytes(tmp_path: Path) -> N
 
 
 def test_the_cells_of_a_run_are_the_same_on_a_cluster(tmp_path: Path) -> None:
-    from midcall.experiments.run import cell as simulate
-    from midcall.experiments.run import remote_cells
+    from midcall.experiments.cells import remote_cells
+    from midcall.experiments.cells import virtual_cell as simulate
     from midcall.experiments.spec import corpus, spec
     from midcall.experiments.spec.grid import cells, load_operators
 
@@ -164,7 +164,7 @@ def test_the_cells_of_a_run_are_the_same_on_a_cluster(tmp_path: Path) -> None:
 
 
 def test_a_worker_finds_captures_by_their_sum(monkeypatch: pytest.MonkeyPatch) -> None:
-    from midcall.experiments.run import remote_cells
+    from midcall.experiments.cells import remote_cells
     from midcall.experiments.spec import corpus, spec
 
     monkeypatch.delenv("MIDCALL_CORPUS", raising=False)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from midcall.captures.local.anonymise import anonymised
+from midcall.captures.own.anonymise import anonymised
 from midcall.captures.packets.pcap import Packets, read
 from midcall.captures.truth.catalogue import load
 from midcall.captures.truth.paths import samples

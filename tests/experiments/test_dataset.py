@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from midcall.errors import ExperimentError
+from midcall.experiments.cells.classify import classify_file
 from midcall.experiments.cli import classifying
 from midcall.experiments.tools import dataset
-from midcall.experiments.tools.classify import classify_file
 from midcall.experiments.tools.dataset import Source, parts
 
 SAMPLES = Path(__file__).resolve().parents[2] / "captures" / "samples"

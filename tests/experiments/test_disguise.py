@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from midcall.experiments.cells import evasion_runs
 from midcall.experiments.results import schema
-from midcall.experiments.run import evasion_results, evasion_runs, plan
+from midcall.experiments.run import evasion_results, plan
 from midcall.experiments.run.evasion_results import follower, prices
 from midcall.experiments.run.runner import run
 from midcall.experiments.spec.options import Options

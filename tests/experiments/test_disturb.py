@@ -24,7 +24,7 @@ from midcall.experiments.accuracy.perturb import (
     transport_at,
     unscored,
 )
-from midcall.experiments.run.offline import classify_packets
+from midcall.experiments.cells.offline import classify_packets
 from midcall.testbed.replay.packet_index import Survey, survey
 
 SAMPLES = Path(__file__).resolve().parents[2] / "captures" / "samples"

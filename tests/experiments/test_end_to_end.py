@@ -38,6 +38,7 @@ def timeless(run: Finished) -> dict[str, Any]:
     return {key: value for key, value in held.items() if key not in summary.TIMED}
 
 
+@pytest.mark.slow
 def test_the_samples_give_the_same_on_one_process_and_on_two(tmp_path: Path) -> None:
     one, two = made("smoke", tmp_path, 1), made("smoke", tmp_path, 2)
     assert one.failed == two.failed == 0
@@ -64,6 +65,7 @@ def test_a_block_is_seen_in_the_samples_and_only_while_it_is_in_force(tmp_path: 
     assert apps == {"whatsapp", "skype", "viber", "facetime", "messenger"}
 
 
+@pytest.mark.slow
 @pytest.mark.corpus
 def test_the_default_experiment_answers_the_mission_on_real_calls(
     tmp_path: Path, corpus: Path
@@ -104,7 +106,7 @@ def test_the_default_experiment_answers_the_mission_on_real_calls(
 def test_an_added_capture_without_flow_labels_is_in_the_results(
     tmp_path: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from midcall.captures.local.add import add
+    from midcall.captures.own.add import add
     from midcall.captures.packets.pcap import read
     from midcall.captures.packets.writer import write_pcap
 

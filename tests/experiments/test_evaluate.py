@@ -17,12 +17,12 @@ from midcall.captures.truth.catalogue import load
 from midcall.classifier.engine import Engine
 from midcall.classifier.state.verdicts import APPS, SKYPE, TEAMS, WHATSAPP
 from midcall.experiments.accuracy import baseline_tree, measure_flows, run, scores, traffic_kinds
-from midcall.experiments.accuracy import page as evaluation
 from midcall.experiments.accuracy.peers import labels
 from midcall.experiments.accuracy.perturb import COLUMNS, disturb
+from midcall.experiments.cells import offline
+from midcall.experiments.report import evaluation
 from midcall.experiments.report.html import environment, render
 from midcall.experiments.results import schema
-from midcall.experiments.run import offline
 from midcall.experiments.spec.corpus import Item
 from midcall.testbed.replay.packet_index import survey
 

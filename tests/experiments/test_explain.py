@@ -12,8 +12,8 @@ from typer.testing import CliRunner, Result
 
 from midcall.captures.packets.pcap import packets_of, read_with_notices
 from midcall.captures.packets.writer import write_pcap
+from midcall.experiments.cells.classify import classify_file
 from midcall.experiments.cli.app import app
-from midcall.experiments.tools.classify import classify_file
 from midcall.experiments.tools.explain import (
     choose,
     drive,

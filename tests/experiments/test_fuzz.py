@@ -72,6 +72,7 @@ def test_a_file_that_is_no_capture_is_refused(tmp_path: Path) -> None:
     assert read_twice(path, 0).refused
 
 
+@pytest.mark.slow
 def test_lanes_that_differ_are_a_finding() -> None:
     stand = Stand(1, 1, read(SAMPLE), boxes())
     packets, _ = stand.batch(0)
@@ -111,6 +112,7 @@ def test_a_worker_that_dies_is_a_finding_that_says_where(tmp_path: Path) -> None
     assert told == {"stand": 41, "error": "the process that fuzzed ended by SIGKILL"}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(PLAIN, reason="a worker compiles")
 def test_a_short_session_finds_nothing_and_is_gone_on_with(tmp_path: Path) -> None:
     for packets in (40_000, 80_000):

@@ -76,6 +76,7 @@ def test_policies_as_json(tmp_path: Path) -> None:
     assert asked("policy", "check", broken, code=1)["problems"]
 
 
+@pytest.mark.slow
 def test_runs_as_json(tmp_path: Path) -> None:
     for day in ("20160105", "20160106"):
         fake_run(tmp_path / "runs" / f"{day}T000000Z-fake-0badc0de")

@@ -30,7 +30,9 @@ def rule(name: str) -> Planted:
 
 def test_every_rule_of_the_file_is_a_rule_of_the_benchmark() -> None:
     text = (
-        resources.files("midcall.experiments.localise").joinpath("outsider.toml").read_text("utf-8")
+        resources.files("midcall.experiments.proofs.localiser")
+        .joinpath("outsider.toml")
+        .read_text("utf-8")
     )
     result = tomllib.loads(text)["rule"]
     assert len(result) == len({one["id"] for one in result}) == 57

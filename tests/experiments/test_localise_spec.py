@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 from midcall.errors import ExperimentError
 from midcall.experiments.cli.app import app
-from midcall.experiments.localise import boxes, spec_run
+from midcall.experiments.localise import boxes
+from midcall.experiments.proofs.localiser import spec_run
 from midcall.experiments.report import html
 from midcall.experiments.report.sections import localise as section
 from midcall.experiments.results import reader

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from midcall.experiments.spec.suggestions import hint, nearest
+from midcall.suggestions import hint, nearest
 
 
 def test_a_letter_left_out_or_another_case_finds_the_word() -> None:

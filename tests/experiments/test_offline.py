@@ -14,8 +14,8 @@ from midcall.captures.truth import paths
 from midcall.captures.truth.calls import Call
 from midcall.captures.truth.catalogue import load
 from midcall.captures.truth.labels import Label
+from midcall.experiments.cells import offline
 from midcall.experiments.measure import baselines, metrics
-from midcall.experiments.run import offline
 from midcall.experiments.spec import spec
 from midcall.experiments.spec.corpus import Item, copies, gather
 

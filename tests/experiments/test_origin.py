@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from midcall.experiments.measure.compare import other_inputs
-from midcall.experiments.run.manifest import origin, policy_files
 from midcall.experiments.spec import spec as specs
 from midcall.experiments.spec.corpus import Corpus
+from midcall.experiments.spec.manifest import origin, policy_files
 
 POLICY = """
 id = "mine"

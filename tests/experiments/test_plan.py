@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from midcall.experiments.cells.live_cell import PLAY_OVERHEAD_S
 from midcall.experiments.cli.app import app
 from midcall.experiments.proofs.localiser.listed_rules import PLANTED
 from midcall.experiments.results import schema
 from midcall.experiments.run import plan as plans
 from midcall.experiments.run import runner
-from midcall.experiments.run.live_cell import PLAY_OVERHEAD_S
 from midcall.experiments.spec.options import Options
 from midcall.experiments.spec.spec import load
 from midcall.testbed.live.network import network

@@ -16,6 +16,7 @@ def test_the_code_digest_changes_with_a_source_but_not_with_added_captures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    monkeypatch.setattr(provenance, "HOME", tmp_path)
     source = tmp_path / "captures" / "a.py"
     source.parent.mkdir()
     source.write_text("x = 1\n")

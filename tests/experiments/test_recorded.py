@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from midcall.captures.truth.catalogue import load
-from midcall.experiments.run import recorded
+from midcall.experiments.cells import recorded
 from midcall.experiments.spec import corpus, spec
 from midcall.experiments.spec.spec import Captures
 

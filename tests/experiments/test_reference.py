@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 from midcall.experiments.tools.policy_reference import PAGE, page
-from midcall.testbed.middlebox.rule_table import ACTS
-from midcall.testbed.policy.language import After, Match, Rule
+from midcall.testbed.policy.language import ACTS, After, Match, Rule
 
 
 def test_the_page_is_up_to_date() -> None:

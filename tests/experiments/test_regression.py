@@ -52,6 +52,7 @@ def test_a_crafted_flow_is_seeded_and_has_something_to_say(kind: str) -> None:
     assert 0 < one.port < 65536
 
 
+@pytest.mark.slow
 def test_every_crafted_flow_is_met_as_one_flow_with_its_bytes() -> None:
     count = 2 * len(background.MAKERS)
     batch = innocent_batches.crafted(0, count, 7)

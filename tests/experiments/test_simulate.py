@@ -15,7 +15,7 @@ import pytest
 from midcall.captures.packets.pcap import Packets, read
 from midcall.captures.truth.catalogue import load
 from midcall.captures.truth.labels import Label
-from midcall.experiments.run import cell as simulate
+from midcall.experiments.cells import virtual_cell as simulate
 from midcall.experiments.spec import spec
 from midcall.experiments.spec.corpus import Item
 from midcall.experiments.spec.grid import cells, load_operators

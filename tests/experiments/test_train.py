@@ -16,6 +16,8 @@ from midcall.errors import ExperimentError
 from midcall.experiments.accuracy import model_card, train
 from tests.classifier.made_up import table
 
+pytestmark = pytest.mark.slow
+
 
 def made_up_rows() -> train.Rows:
     """Return made-up rows: two apps of six groups each, and one of a single group."""

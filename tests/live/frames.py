@@ -6,6 +6,8 @@ from __future__ import annotations
 import ipaddress
 import struct
 
+from midcall.captures.packets.numbers import IP4, IP6
+
 CALLER, SERVER = "198.18.0.1", "198.19.0.1"
 CALLER6, SERVER6 = "fd00::1", "fd00:0:0:1::1"
 GTP_PORT = 2152
@@ -77,7 +79,7 @@ def ethernet(
 
     number: of the packet in run 0x77, which stands in its MAC source.
     """
-    kind = 0x86DD if packet[0] >> 4 == 6 else 0x0800
+    kind = IP6 if packet[0] >> 4 == 6 else IP4
     if session is not None:
         word = 0x0057 if kind == 0x86DD else 0x0021
         packet = struct.pack(">HHHH", 0x1100, session, len(packet) + 2, word) + packet

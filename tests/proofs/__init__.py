@@ -3,5 +3,5 @@
 
 `make determinism`, `make instructions`, `make hostile`, `make faults`, `make mutants`,
 `make supply`. Each writes its result to runs/reliability/NAME.json and ends with 1 where a promise
-was broken. docs/reliability.md says what each one promises.
+was broken. docs/explanation/reliability.md says what each one promises.
 """

@@ -5,7 +5,7 @@
 readers and with tshark's dissectors, and counts per protocol the frames that both recognise, those
 that only one does, and those whose fields differ. The lab reads what it takes for a call without
 being told a port; tshark follows ports and conversations: so "only one" is counted, and explained
-in docs/reliability.md, while a field that differs is a problem.
+in docs/explanation/reliability.md, while a field that differs is a problem.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from midcall.captures.jit.reads import Octets, u16, u32
+from midcall.captures.packets.numbers import STUN_COOKIE
 from midcall.captures.packets.pcap import read
 from midcall.classifier.engine import Engine, step
 from midcall.classifier.explain.dissect import Packet, Piece, attributes, walk
@@ -152,7 +153,7 @@ def address(b: Octets, signs: Any, slot: int) -> str:
 
 def stun(b: Octets, piece: Piece) -> Fields | tuple[Any, ...]:
     """Return type, transaction and attribute types of a STUN message."""
-    classic = int(u32(b, piece.at + 4)) != 0x2112A442
+    classic = int(u32(b, piece.at + 4)) != STUN_COOKIE
     begin = piece.at + (4 if classic else 8)
     identity = b[begin : piece.at + 20].tobytes().hex()
     return int(u16(b, piece.at)), [identity], [one.kind for one in attributes(b, piece)]

@@ -67,13 +67,13 @@ LEFT_OUT = re.compile(
 )
 #: Imported once, before the processes of the mutants are made.
 LIBRARIES = ("pytest", "numba", "pydantic", "pyarrow", "scipy.stats", "sklearn.ensemble")
-LAB = ("captures", "classifier", "testbed", "experiments", "tests")
+LAB = ("midcall", "tests")
 #: Seconds of the processor and octets that the tests of one mutant may take, so an endless loop is
 #: noticed; and seconds of the clock, however busy the machine is.
 PROCESSOR = 60
 PATIENCE = 1200
 MEMORY = 8 << 30
-QUIET = ("-x", "-q", "-p", "no:cacheprovider")
+QUIET = ("-x", "-q", "-p", "no:cacheprovider", "-p", "pytest_timeout")
 
 
 class Mutant(NamedTuple):
@@ -138,7 +138,8 @@ class Changed(SourceFileLoader):
     """Finds and loads one module with another text, whatever stands in its file."""
 
     def __init__(self, module: str, text: str) -> None:
-        super().__init__(module.removesuffix(".py").replace("/", "."), str(ROOT / module))
+        name = module.removesuffix(".py").replace("/", ".")
+        super().__init__(f"midcall.{name}", str(ROOT / "midcall" / module))
         self.text = text
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:

@@ -20,9 +20,9 @@ import pytest
 from typer.testing import CliRunner
 
 from midcall.errors import ExperimentError
+from midcall.experiments.cells import virtual_cell as simulate
 from midcall.experiments.cli.app import app
 from midcall.experiments.results import atomic_folder
-from midcall.experiments.run import cell as simulate
 from midcall.experiments.run import runner
 from midcall.experiments.spec.options import Options
 from midcall.locations import ROOT
@@ -53,12 +53,14 @@ def mounted(options: str, shell: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_few_kills_lose_nothing(tmp_path: Path) -> None:
     problems, facts = faults.carried_out(tmp_path, 3, seed=4)
     assert problems == []
     assert facts["kills"] == 3
 
 
+@pytest.mark.slow
 def test_what_was_kept_is_counted_where_it_is_reused(tmp_path: Path) -> None:
     _, first = faults.whole(tmp_path)
     _, again = faults.whole(tmp_path)
@@ -158,6 +160,7 @@ def test_a_read_only_folder_is_told_before_the_work() -> None:
     assert "/mnt: cannot be written (Read-only file system), results go there" in sentence(done)
 
 
+@pytest.mark.slow
 @ROOT_ONLY
 def test_a_full_disk_is_one_sentence_and_leaves_nothing_behind() -> None:
     line = " ".join(command("run", "smoke", "--runs", "/mnt"))
@@ -174,8 +177,8 @@ def test_a_folder_of_somebody_else_is_told(tmp_path: Path) -> None:
     place.mkdir(mode=0o555)
     program = (
         "from pathlib import Path\n"
-        "from experiments import shelf\n"
-        f"shelf.require(Path({str(place)!r}))"
+        "from midcall.experiments.results import atomic_folder\n"
+        f"atomic_folder.require(Path({str(place)!r}))"
     )
     prefix = []
     if os.geteuid() == 0:
@@ -192,7 +195,7 @@ def test_a_file_that_may_not_be_larger_is_one_sentence(tmp_path: Path) -> None:
     program = (
         "import resource, sys\n"
         "from midcall.experiments.cli.app import main\n"
-        "import midcall.experiments.tools.classify, midcall.captures.packets.pcap\n"
+        "import midcall.experiments.cells.classify, midcall.captures.packets.pcap\n"
         "import midcall.classifier.export\n"
         "sys.argv[1:] = sys.argv[2:]\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))\n"
@@ -216,6 +219,7 @@ def test_errors_that_are_no_disk_s_are_not_explained_away() -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_clock_that_is_set_back_disturbs_no_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

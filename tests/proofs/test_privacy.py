@@ -14,7 +14,7 @@ from midcall.captures.truth.catalogue import load
 from midcall.locations import ROOT
 
 #: Where a connection may be opened: fetching; the emulated network; a Dask cluster that was named.
-OPENERS = ("captures/fetch/download.py", "testbed/live/", "testbed/callers/", "testbed/bystanders/",
+OPENERS = ("captures/fetch/download.py", "testbed/live/", "testbed/programs/",
            "experiments/jobs/cluster.py")  # fmt: skip
 NETWORK = ("socket", "urllib.request", "http", "ssl", "ftplib", "smtplib", "asyncio", "requests",
            "distributed", "dask")  # fmt: skip

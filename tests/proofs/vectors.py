@@ -169,7 +169,7 @@ def verdict(made: list[bytes]) -> str:
 
 
 def rows() -> list[str]:
-    """Return the table of docs/reliability.md, a line per vector."""
+    """Return the table of docs/explanation/reliability.md, a line per vector."""
     return [
         f"| {name} | {how} | {outcome(make())} | {verdict(make())} |"
         for name, (how, make) in VECTORS.items()

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from midcall.captures.packets.numbers import STUN_COOKIE
 from midcall.captures.packets.pcap import Packets, packets_of
 from midcall.captures.truth.calls import Call
 
@@ -23,7 +24,6 @@ RELAY = "203.0.113.7"
 PEER = "198.51.100.9"
 RESOLVER = "203.0.113.53"
 PORT = 40000
-COOKIE = 0x2112A442
 
 
 def address(text: str) -> bytes:
@@ -49,7 +49,9 @@ def ipv4(source: str, target: str, proto: int, body: bytes, flags: int = 0x4000)
 
 def stun(kind: int, transaction: int, body: bytes = b"") -> bytes:
     """Return a STUN message (RFC 8489 section 5)."""
-    return struct.pack(">HHI", kind, len(body), COOKIE) + transaction.to_bytes(12, "big") + body
+    return (
+        struct.pack(">HHI", kind, len(body), STUN_COOKIE) + transaction.to_bytes(12, "big") + body
+    )
 
 
 def rtp(sequence: int, ssrc: int, size: int = 60, kind: int = 111) -> bytes:

@@ -1,6 +1,7 @@
 """A second judge: the verdict of one call, from the two pcapng files of a replay and nothing else.
 
-It is written from docs/replay.md, the call files and the standards, and shares no code with the
+It is written from docs/howto/replay.md, the call files and the standards, and shares no code with
+the
 product: what both say is the documentation's meaning, what they differ in is a fault of one of
 them. `judge(trace, control, call)` takes the file that `midcall replay --policy P -o` wrote, the
 one that `--policy none -o` wrote with the same access network and seed, and one [[call]] table.
@@ -494,7 +495,7 @@ def worth_having(ways: list[Direction]) -> bool:
     return True
 
 
-# The verdict, in the order of docs/replay.md.
+# The verdict, in the order of docs/howto/replay.md.
 
 
 def judge(trace: Path, control: Path, call: dict[str, Any]) -> Judged:

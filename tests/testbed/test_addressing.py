@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from midcall.captures.packets.headers import UDP, layers
+from midcall.captures.packets.headers import layers
+from midcall.captures.packets.numbers import STUN_COOKIE, UDP
 from midcall.captures.packets.pcap import packets_of, read
 from midcall.captures.truth.calls import calls
 from midcall.captures.truth.catalogue import load as load_catalogue
@@ -213,7 +214,7 @@ def test_stun_tells_the_image_and_its_fingerprint_holds(scene: Any, make: Any) -
     scene.udp(0.0, "<", make.RELAY, 3478, message)
     packet, made = sent(scene)
     body = packet[28:]
-    there = int.from_bytes(body[28:32], "big") ^ 0x2112A442
+    there = int.from_bytes(body[28:32], "big") ^ STUN_COOKIE
     assert there.to_bytes(4, "big") == made.addresses.image(packed(make.CALLER))
     assert fingerprint_holds(body)
     assert (made.broken, made.cut) == (1, 0)
@@ -229,7 +230,7 @@ def test_stun_within_turns_data_follows_too(scene: Any, make: Any) -> None:
     nested = body[36 : 36 + len(inner)]
     assert fingerprint_holds(body)
     assert fingerprint_holds(nested)
-    told = {int.from_bytes(one[28:32], "big") ^ 0x2112A442 for one in (body, nested)}
+    told = {int.from_bytes(one[28:32], "big") ^ STUN_COOKIE for one in (body, nested)}
     ends = (make.CALLER, make.PEER)
     assert told == {int.from_bytes(made.addresses.image(packed(one)), "big") for one in ends}
 
@@ -238,7 +239,7 @@ def test_stun_behind_a_length_in_tcp_follows(scene: Any, make: Any) -> None:
     message = make.stun(0x0101, 7, xored(0x0020, make.CALLER, 40000))
     scene.tcp(0.0, "<", make.RELAY, 3478, struct.pack(">H", len(message)) + message)
     packet, made = sent(scene)
-    there = int.from_bytes(packet[42 + 28 : 42 + 32], "big") ^ 0x2112A442
+    there = int.from_bytes(packet[42 + 28 : 42 + 32], "big") ^ STUN_COOKIE
     assert there.to_bytes(4, "big") == made.addresses.image(packed(make.CALLER))
 
 
@@ -362,6 +363,7 @@ def real(corpus: Path) -> list[tuple[str, Path, Any]]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.corpus
 def test_no_captured_address_is_left_in_a_header(corpus: Path) -> None:
     for name, path, _ in real(corpus):
@@ -377,6 +379,7 @@ def test_no_captured_address_is_left_in_a_header(corpus: Path) -> None:
                 assert not kept or one.is_multicast or one.is_link_local or not one.is_global, name
 
 
+@pytest.mark.slow
 @pytest.mark.corpus
 def test_every_verdict_of_the_corpus_is_the_same_before_and_after(corpus: Path) -> None:
     operator = load("maroc-telecom")

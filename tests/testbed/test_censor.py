@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from midcall.errors import TestbedError
+from midcall.testbed.conformance.lint import check
 from midcall.testbed.middlebox.censor import load as load_censor
-from midcall.testbed.policy.lint import check
 from midcall.testbed.policy.loader import load
 
 HEAD = "def censor(packet, flow):\n"

@@ -10,8 +10,8 @@ import pytest
 from midcall.testbed.conformance import coverage, run
 from midcall.testbed.conformance.run import check, rules_of
 from midcall.testbed.conformance.scenarios import SCENARIOS, Scenario
-from midcall.testbed.middlebox.rule_table import ACTS, ANY, FOREVER, table
-from midcall.testbed.policy.language import PARAMETERS, After, Match, Rule
+from midcall.testbed.middlebox.rule_table import ANY, FOREVER, table
+from midcall.testbed.policy.language import ACTS, PARAMETERS, After, Match, Rule
 from midcall.testbed.replay.simulator import simulate
 
 #: Keys of a rule that do nothing to packets, and those that a scenario's name spells otherwise.

@@ -15,9 +15,10 @@ from midcall.testbed.conformance.run import policy_of
 from midcall.testbed.conformance.scenarios import SCENARIOS
 from midcall.testbed.conformance.transcript import scene
 from midcall.testbed.evasion.disguises import DISGUISES, Disguise, disguised, last_suite, slots
-from midcall.testbed.evasion.tunnel import SERVER4, Opening, ip, through
+from midcall.testbed.evasion.tunnel import SERVER4, ip
 from midcall.testbed.policy.language import Rule
 from midcall.testbed.policy.operator import Policy
+from midcall.testbed.replay.openings import Opening, through
 from midcall.testbed.replay.packet_index import survey
 from midcall.testbed.replay.script import SUCCESS, script
 from midcall.testbed.replay.simulator import simulate

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from midcall.locations import OPERATORS
-from midcall.testbed.policy.lint import check
+from midcall.testbed.conformance.lint import check
 from midcall.testbed.policy.loader import available
 
 Write = Callable[[str, str], Path]

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from midcall import errors
-from midcall.testbed.policy.language import ACCESS, METHODS
+from midcall.testbed.network.link import ACCESS
+from midcall.testbed.policy.language import METHODS
 from midcall.testbed.policy.loader import available, load
 from midcall.testbed.policy.operator import EMPTY
 from midcall.testbed.policy.syntax import host_address, port_range, span

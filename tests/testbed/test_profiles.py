@@ -10,8 +10,7 @@ import pytest
 
 from midcall.testbed.conformance.run import virtual
 from midcall.testbed.conformance.transcript import scene
-from midcall.testbed.middlebox.rule_table import ACTS
-from midcall.testbed.policy.language import PAYLOADS, After, Match, Rule, Scope
+from midcall.testbed.policy.language import ACTS, PAYLOADS, After, Match, Rule, Scope
 from midcall.testbed.policy.loader import available, load
 
 WORLD = [

@@ -43,6 +43,7 @@ def cells() -> Any:
     print(f"second judge: {counted.total()} verdicts compared: {dict(counted)}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", with_calls())
 def test_the_packets_alone_give_the_same_verdict(name: str, tmp_path: Path, cells: Any) -> None:
     control = tmp_path / "none.pcapng"

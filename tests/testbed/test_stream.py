@@ -9,8 +9,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from midcall.classifier.path.decode import TCP
-from midcall.testbed.replay.packet_index import FACT, SYN
+from midcall.captures.packets.numbers import TCP
+from midcall.testbed.network.tcp import SYN
+from midcall.testbed.replay.packet_index import FACT
 from midcall.testbed.replay.tcp_stream import streams
 
 #: (begin, length) of segments, in the order of the capture.

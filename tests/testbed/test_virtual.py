@@ -211,6 +211,7 @@ print(out.hexdigest())
 """
 
 
+@pytest.mark.slow
 def test_plain_python_and_compiled_code_give_equal_bytes() -> None:
     told = []
     for disabled in ("0", "1"):
@@ -242,6 +243,7 @@ def found(corpus: Path) -> list[tuple[str, Path, Any]]:
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.corpus
 def test_the_control_of_every_real_capture_sends_everything(corpus: Path) -> None:
     held = found(corpus)

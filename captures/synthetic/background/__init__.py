@@ -4,10 +4,13 @@
 They are hard on purpose (first octets of RTP, cadence of voice, STUN without a call, HTTP on SIP's
 port) and simple in form: each protocol's messages by its public description, with random content.
 A program made them, so what an engine says of them is a regression count and no rate of anything.
+
+Imports wire and packets.
 """
 
 from __future__ import annotations
 
+from midcall.captures.packets.numbers import TCP, UDP
 from midcall.captures.synthetic.background import (
     dns,
     games,
@@ -22,7 +25,7 @@ from midcall.captures.synthetic.background import (
     tcp_services,
     tunnels,
 )
-from midcall.captures.synthetic.background.flow import TCP, UDP, Flow, Maker
+from midcall.captures.synthetic.background.flow import Flow, Maker
 
 __all__ = ["MAKERS", "TCP", "UDP", "Flow"]
 

@@ -5,15 +5,8 @@ from __future__ import annotations
 
 from random import Random
 
-from midcall.captures.synthetic.background.flow import (
-    MS,
-    UDP,
-    Flow,
-    Maker,
-    high_port,
-    label,
-    number,
-)
+from midcall.captures.packets.numbers import UDP
+from midcall.captures.synthetic.background.flow import MS, Flow, Maker, high_port, label, number
 
 
 def question(r: Random) -> bytes:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from random import Random
 from typing import NamedTuple
 
-TCP, UDP = 6, 17
+from midcall.captures.packets.numbers import UDP
 
 
 class Flow(NamedTuple):

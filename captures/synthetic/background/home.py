@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from random import Random
 
+from midcall.captures.packets.numbers import TCP
 from midcall.captures.synthetic.background.flow import (
-    TCP,
     Maker,
     Session,
     high_port,

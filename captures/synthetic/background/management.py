@@ -5,16 +5,8 @@ from __future__ import annotations
 
 from random import Random
 
-from midcall.captures.synthetic.background.flow import (
-    MS,
-    TCP,
-    UDP,
-    Flow,
-    Maker,
-    high_port,
-    label,
-    number,
-)
+from midcall.captures.packets.numbers import TCP, UDP
+from midcall.captures.synthetic.background.flow import MS, Flow, Maker, high_port, label, number
 
 
 def http_words(r: Random) -> bytes:

@@ -5,10 +5,9 @@ from __future__ import annotations
 
 from random import Random
 
+from midcall.captures.packets.numbers import TCP, UDP
 from midcall.captures.synthetic.background.flow import (
     MS,
-    TCP,
-    UDP,
     Flow,
     Maker,
     high_port,

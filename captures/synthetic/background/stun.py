@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from random import Random
 
-from midcall.captures.synthetic.background.flow import MS, UDP, Flow, Maker, high_port, number
+from midcall.captures.packets.numbers import UDP
+from midcall.captures.synthetic.background.flow import MS, Flow, Maker, high_port, number
 
 
 def stun(kind: int, body: bytes, ident: bytes) -> bytes:

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from random import Random
 
+from midcall.captures.packets.numbers import TCP
 from midcall.captures.synthetic.background.flow import (
     MS,
-    TCP,
     Flow,
     Maker,
     high_port,

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from random import Random
 
+from midcall.captures.packets.numbers import UDP
 from midcall.captures.synthetic.background.flow import (
     MS,
-    UDP,
     Flow,
     Maker,
     high_port,

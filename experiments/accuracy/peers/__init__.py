@@ -4,6 +4,8 @@
 Each is asked in a process of its own, with a bounded time, about one capture file after the other;
 its answer is its own labels per flow. What such a label is worth stands in `labels`, for all peers
 in one table. Answers are kept in the user's cache by the file's sha256 and the peer's version.
+
+Imports results.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from typing import Protocol
 
 from midcall.errors import ExperimentError
 from midcall.experiments.accuracy.peers.labels import Answer
-from midcall.experiments.spec.suggestions import hint
+from midcall.suggestions import hint
 
 #: The names of all peers, in the order of tables.
 NAMES = ("ndpi", "nfstream", "tshark")

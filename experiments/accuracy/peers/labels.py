@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from midcall.captures.packets.numbers import UDP
 from midcall.experiments.measure import metrics
 from midcall.experiments.measure.metrics import NAMELESS
 
@@ -27,7 +28,6 @@ Key = tuple[int, frozenset[tuple[str, int]]]
 Answer = dict[Key, tuple[str, ...]]
 Claim = dict[str, Any]
 
-UDP = 17
 CALL, APP, STREAM, HINT, NAME = "call", "app", "stream", "hint", "name"
 SILENT: Claim = {"verdict": "not-call", "app": "none", "role": "other"}
 

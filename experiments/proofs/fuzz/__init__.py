@@ -1,2 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Fuzzing of the readers and of the packet path with mutated captures."""
+"""Fuzzing of the readers and of the packet path with mutated captures.
+
+Imports measure and results.
+"""

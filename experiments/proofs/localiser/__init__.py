@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The localiser's benchmark: rules that are listed, drawn at random or written by others, and the
-score.
+"""The localiser's benchmark: listed, random and third-party rules, and the score.
 
 Imports localise.
 """

@@ -13,7 +13,7 @@ import struct
 from collections.abc import Callable, Iterator, Sequence
 from itertools import permutations
 
-from midcall.classifier.protocols.stun import COOKIE
+from midcall.captures.packets.numbers import STUN_COOKIE
 from midcall.experiments.localise.packet_fields import read
 from midcall.experiments.proofs.localiser import edge_cases
 from midcall.experiments.proofs.localiser.rule import Planted
@@ -168,7 +168,7 @@ def other_message(one: Sent, draws: random.Random) -> Sent:
     kind = draws.choice((1, 3, 4, 9, 0x101, 0x103, 0x16))
     held = draws.choice(((), (0x4000,), (6,), (0x8022,), (0x8022, 0x4000)))
     body = b"".join(struct.pack(">HHI", attribute, 4, 9) for attribute in held)
-    stun = struct.pack(">HHI", kind, len(body), COOKIE) + draws.randbytes(12) + body
+    stun = struct.pack(">HHI", kind, len(body), STUN_COOKIE) + draws.randbytes(12) + body
     return one._replace(payload=draws.choice((question(name), stun, stun)))
 
 

@@ -18,8 +18,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from midcall.captures.packets.numbers import TCP, UDP
 from midcall.captures.truth.paths import recorded, samples
-from midcall.classifier.path.decode import TCP, UDP
 from midcall.errors import ExperimentError
 from midcall.experiments.proofs.localiser.rule import (
     Box,

@@ -5,6 +5,8 @@ A section is a module here whose `build` arranges what it shows from a run's fin
 template of the same id. Nothing is measured: rows are counted, joined and sorted, and charts are
 drawn of them; the only statistics are exact intervals of counts. A part without rows comes back
 empty or None, and the template says so in a sentence.
+
+Imports measure and results.
 """
 
 from __future__ import annotations

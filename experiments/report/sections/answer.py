@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from midcall.apps import FIVE
 from midcall.experiments.measure import formatting
 from midcall.experiments.measure import situations as mission
 from midcall.experiments.report import charts
@@ -141,7 +142,7 @@ def by_app(told: Sequence[Row], calls: Sequence[Row], wanted: Sequence[str]) -> 
     """
     lines = [line for lede in told for line in lede["lines"]]
     found = {str(row["app"]) for row in calls}
-    order = [app for app in mission.FIRST_APPS if app in found or app in wanted]
+    order = [app for app in FIVE if app in found or app in wanted]
     return [_app(app, lines) for app in (*order, *sorted(found - set(order)))]
 
 
@@ -172,7 +173,7 @@ def _app(app: str, lines: Sequence[mission.Line]) -> Table:
 
 def headings(calls: Sequence[Row], wanted: Sequence[str]) -> list[Table]:
     """Return the mission table's columns by app; an app asked for without a call has none."""
-    by_app: dict[str, list[Table]] = {app: [] for app in mission.FIRST_APPS if app in wanted}
+    by_app: dict[str, list[Table]] = {app: [] for app in FIVE if app in wanted}
     for column in mission.columns(calls):
         held = [row for row in calls if mission.column_of(row) == column]
         years = sorted({int(row["capture_year"]) for row in held if row.get("capture_year")})

@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from midcall.experiments.measure.hexdump import rows
 from midcall.experiments.results.reader import Findings
-from midcall.experiments.tools.hexdump import rows
 
 Table = dict[str, Any]
 #: Colours of marks, by turns.

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from midcall.apps import FIVE
 from midcall.experiments.measure.formatting import count, duration_ms, plural
-from midcall.experiments.measure.situations import FIRST_APPS
 from midcall.experiments.results.reader import Findings
 
 Row = Mapping[str, Any]
@@ -61,7 +61,7 @@ def weight(call: Row) -> tuple[bool, str, bool, bool]:
 def place(call: Row) -> tuple[int, str, int]:
     """Return where a call stands among those shown: by app, then by how it ended."""
     app = str(call["app"])
-    rank = FIRST_APPS.index(app) if app in FIRST_APPS else len(FIRST_APPS)
+    rank = FIVE.index(app) if app in FIVE else len(FIVE)
     word = str(call["verdict"])
     return rank, app, ORDER.index(word) if word in ORDER else len(ORDER)
 

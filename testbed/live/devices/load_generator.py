@@ -23,9 +23,8 @@ from numpy.typing import NDArray
 
 from midcall.captures.jit.kernel import I, kernel
 from midcall.captures.jit.reads import Octets, u32
-from midcall.classifier.path.decode import UDP
+from midcall.captures.packets.numbers import UDP
 from midcall.errors import TestbedError
-from midcall.testbed.evasion.rewriter import ip_packet
 from midcall.testbed.live.box.rings import (
     FRAME,
     FRAMES,
@@ -42,6 +41,7 @@ from midcall.testbed.live.box.rings import (
 from midcall.testbed.live.box.system import SECOND, now, prefer, urgent
 from midcall.testbed.live.network.network import Network
 from midcall.testbed.network.access import put16, put32
+from midcall.testbed.network.ip_packets import ip_packet
 
 Numbers = NDArray[np.int64]
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from midcall.captures.jit.kernel import I, kernel
 from midcall.captures.jit.reads import Octets, u8, u16
+from midcall.captures.packets.numbers import IP4, IP6, PPPOE, TCP, UDP
 from midcall.testbed.live.offload.xdp import (
     EXTENSIONS,
     GTP_PORT,
@@ -35,8 +36,7 @@ PORTS, TEID, SESSION = (
 VERSION, PROTO = KEY.fields["version"][1], KEY.fields["proto"][1]
 VLAN_IDS, LAYERS = KEY.fields["vlans"][1], KEY.fields["layers"][1]
 
-IP4, IP6, PPPOE, NOTHING = 0x0800, 0x86DD, 0x8864, 0
-TCP, UDP = 6, 17
+NOTHING = 0
 
 
 @kernel

@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from midcall.captures.packets.numbers import IP4, IP6
 from midcall.testbed.live.offload.bpf import (
     CLOCK,
     FRAME,
@@ -109,8 +110,8 @@ def shortcut(shared: Shared, other: int, name: str = "midcall") -> Program:
     tags(p)
     pppoe(p)
     p.section("IP")
-    p.jump_if(R3, "==", 0x0800, "outer IPv4")
-    p.jump_if(R3, "==", 0x86DD, "outer IPv6")
+    p.jump_if(R3, "==", IP4, "outer IPv4")
+    p.jump_if(R3, "==", IP6, "outer IPv6")
     p.jump("up")
     ipv4(p, "outer")
     ipv6(p, "outer")
@@ -189,9 +190,9 @@ def pppoe(p: Program) -> None:
     p.do(R5, "|=", IN_PPPOE)
     p.do(R8, "+=", 8)
     p.load_network(R4, 2, R1, 6)
-    p.do(R3, "=", 0x0800)
+    p.do(R3, "=", IP4)
     p.jump_if(R4, "==", 0x0021, "no session")
-    p.do(R3, "=", 0x86DD)
+    p.do(R3, "=", IP6)
     p.jump_if(R4, "!=", 0x0057, "up")
     p.label("no session")
     p.store(4, FRAME, key_field("layers"), R5)

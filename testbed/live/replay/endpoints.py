@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from midcall.captures.jit.kernel import I, kernel
 from midcall.captures.jit.reads import Octets, u8, u16, u32
-from midcall.classifier.path.decode import TCP
+from midcall.captures.packets.numbers import TCP
 from midcall.classifier.state.flow_table import Records
 from midcall.testbed.live.box.pump import FORGED_HERE, TAGGED, readable
 from midcall.testbed.live.box.rings import (
@@ -43,6 +43,7 @@ from midcall.testbed.live.replay.merge import Frames
 from midcall.testbed.middlebox.decide import DELIVERED
 from midcall.testbed.middlebox.inject import ANSWER, FINISH, PAGE, RESET
 from midcall.testbed.network.access import put32
+from midcall.testbed.network.tcp import FIN, RST
 from midcall.testbed.replay.endpoints import (
     ARRIVE,
     BOX,
@@ -68,7 +69,6 @@ from midcall.testbed.replay.endpoints import (
     sift_up,
     suffer,
 )
-from midcall.testbed.replay.packet_index import FIN, RST
 from midcall.testbed.replay.script import Script
 from midcall.testbed.replay.sides import CALLER, FAR, LOCAL
 

@@ -1,2 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Bystanders: real programs that make the innocent traffic of the same minutes as calls."""
+"""Bystanders: real programs that make the innocent traffic of the same minutes as calls.
+
+Imports programs and live.
+"""

@@ -17,7 +17,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from midcall.captures.packets.headers import UDP, ends, layers, payload
+from midcall.captures.packets.headers import ends, layers, payload
+from midcall.captures.packets.numbers import UDP
 from midcall.classifier.state.flow_table import Records
 from midcall.testbed.assess.quality import FEWEST, LOSS_RANGE, Heard, Rating, hear, rate
 from midcall.testbed.programs.calls.report import CALLEE, CALLER, MEDIA, RELAY, Account

@@ -29,7 +29,8 @@ RATE = 48000
 def end_of(name: str, address: str, told: Row, placed: int, held: Sequence[Held]) -> End:
     """Return an end's account.
 
-    told: what testbed/callers/page.js reports; placed: time of day in ns from which times count;
+    told: what testbed/programs/calls/page.js reports; placed: time of day in ns from which times
+    count;
     held: the sockets that its program held.
     """
     rows = {row["id"]: row for row in told["rows"]}

@@ -10,16 +10,15 @@ scenes = [
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 from pydantic import Field, model_validator
 
 from midcall.captures.truth.strict_toml import Table, read_table
 from midcall.errors import CaptureError, TestbedError
+from midcall.testbed.network.link import Access
 from midcall.testbed.programs.background.driver import KINDS
 from midcall.testbed.programs.calls.plan import CALLERS, Plan
 
-Access = Literal["3g", "4g", "adsl", "fibre", "wifi"]
 SETS = Path(__file__).resolve().parent / "sets"
 
 

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from midcall.experiments.cells import virtual_cell as simulate
+from midcall.experiments.cells.live_cell import LiveBench
+from midcall.experiments.cells.virtual_cell import Bench, Outcome, Unit
 from midcall.experiments.jobs import workers
 from midcall.experiments.jobs.progress import Log, Progress
-from midcall.experiments.run import cell as simulate
-from midcall.experiments.run.cell import Bench, Outcome, Unit
-from midcall.experiments.run.live_cell import LiveBench
 from midcall.experiments.spec import backends
 from midcall.experiments.spec.corpus import Item
 from midcall.experiments.spec.grid import Cell
@@ -91,7 +91,7 @@ def simulate_units(
     failed: dict[str, str] = {}
     with Progress("simulations", len(units), stream=options.stream, log=log) as bar:
         if isinstance(bench, Bench) and options.cluster and units:
-            from midcall.experiments.run import remote_cells
+            from midcall.experiments.cells import remote_cells
 
             work = remote_cells.simulations(bench, units, options.cluster, bar.say)
         elif jobs <= 1 or isinstance(bench, LiveBench):

@@ -31,7 +31,6 @@ from midcall.classifier.state.verdicts import (
     CONTROL,
     MEDIA,
     MESSAGING,
-    MESSENGER,
     META,
     MICROSOFT,
     NONE,
@@ -43,7 +42,7 @@ from midcall.classifier.state.verdicts import (
     TEAMS,
     UNDECIDED,
     UNSURE,
-    WHATSAPP,
+    maker_of,
 )
 
 #: Payload packets after which a flow without media, or without a name, is left as it is.
@@ -70,14 +69,6 @@ def rank(verdict: int, app: int) -> int:
     if verdict == UNSURE and app not in (NONE, RTC):
         return UNSURE + 1
     return verdict
-
-
-@kernel
-def maker_of(app: int) -> int:
-    """Return the maker of an app that shares its stack with others, 0 for other apps."""
-    if app in (WHATSAPP, MESSENGER, META):
-        return META
-    return MICROSOFT if app in (SKYPE, TEAMS, MICROSOFT) else I(0)
 
 
 @kernel

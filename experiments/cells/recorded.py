@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What the classifier says of the committed recordings: rows of their own beside public captures.
 
-They are calls and other traffic of real programs in the lab (docs/recording.md). Nothing here is
+They are calls and other traffic of real programs in the lab (docs/howto/record.md). Nothing here is
 added to a figure of public captures, and nothing is learned from them.
 """
 
@@ -15,8 +15,8 @@ from midcall.captures.truth.calls import calls
 from midcall.captures.truth.catalogue import Capture, load
 from midcall.captures.truth.labels import labels
 from midcall.captures.truth.paths import recorded
+from midcall.experiments.cells import offline
 from midcall.experiments.measure import metrics
-from midcall.experiments.run import offline
 from midcall.experiments.spec.corpus import Item
 from midcall.experiments.spec.spec import Spec
 

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from midcall.captures.packets.pcap import Packets, read_with_notices
 from midcall.captures.truth.calls import Call
 from midcall.captures.truth.labels import Label
+from midcall.experiments.cells.classify import rows as classified
 from midcall.experiments.measure import metrics
 from midcall.experiments.measure.baselines import rtp_flows
 from midcall.experiments.measure.redact import masked
 from midcall.experiments.spec.corpus import Item
-from midcall.experiments.tools.classify import rows as classified
 
 Row = dict[str, Any]
 SILENT: Row = {"verdict": "", "app": "none", "role": "other", "packets": 0}

@@ -21,6 +21,7 @@ from rich.text import Text
 from midcall.captures.truth import catalogue as catalogues
 from midcall.captures.truth.catalogue import Catalogue
 from midcall.errors import ExperimentError
+from midcall.experiments.cells.virtual_cell import cache_folder
 from midcall.experiments.jobs.progress import PACE, Progress
 from midcall.experiments.localise.document import SCHEMA, Document
 from midcall.experiments.localise.document import lines as one_lines
@@ -28,10 +29,9 @@ from midcall.experiments.localise.document import shown as one_shown
 from midcall.experiments.localise.oracle_session import Cost
 from midcall.experiments.localise.run import Options, of_capture
 from midcall.experiments.results import provenance
-from midcall.experiments.run.cell import cache_folder
 from midcall.experiments.spec.spec import Localise, Spec
-from midcall.experiments.spec.suggestions import hint
 from midcall.experiments.tools.explain_text import rendered
+from midcall.suggestions import hint
 
 if TYPE_CHECKING:
     from midcall.experiments.proofs.localiser.rule import Planted

@@ -22,7 +22,7 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from midcall.errors import ExperimentError
-from midcall.experiments.spec.suggestions import hint
+from midcall.suggestions import hint
 
 FORMATS = ("table", "csv", "json", "parquet")
 

@@ -18,9 +18,7 @@ from numpy.typing import NDArray
 
 from midcall.captures.packets.pcap import Packets, read
 from midcall.captures.truth.calls import Call
-from midcall.experiments.measure import collateral, parity, timelines
-from midcall.experiments.measure.intervals import derived_seed
-from midcall.experiments.run.cell import (
+from midcall.experiments.cells.virtual_cell import (
     Outcome,
     Unit,
     call_entry,
@@ -29,6 +27,8 @@ from midcall.experiments.run.cell import (
     no_hits,
     reads,
 )
+from midcall.experiments.measure import collateral, parity, timelines
+from midcall.experiments.measure.intervals import derived_seed
 from midcall.experiments.spec.corpus import Item, counts
 from midcall.experiments.spec.spec import OWN
 from midcall.experiments.spec.truncate import cut

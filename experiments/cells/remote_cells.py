@@ -15,9 +15,9 @@ from typing import NamedTuple
 from midcall.captures.fetch.fetch import obtain
 from midcall.captures.truth.catalogue import Catalogue, load
 from midcall.errors import ExperimentError
+from midcall.experiments.cells import virtual_cell
+from midcall.experiments.cells.virtual_cell import Bench, Outcome, Unit
 from midcall.experiments.jobs import cluster
-from midcall.experiments.run import cell
-from midcall.experiments.run.cell import Bench, Outcome, Unit
 from midcall.experiments.spec.corpus import Item
 
 
@@ -41,7 +41,7 @@ def simulations(
         name = workers.give(Given(bench.items, bench.seed, bench.link, bench.seconds))
         for answer in workers.each(simulated, [(name, unit) for unit in units]):
             if answer.value is not None and bench.folder is not None:
-                cell.keep(bench.folder, answer.value)
+                virtual_cell.keep(bench.folder, answer.value)
             yield answer.task[1], answer.value, answer.error
         workers.take_back(name)
         say(workers.told)

@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from midcall.captures.packets.pcap import Packets, read
+from midcall.experiments.cells.virtual_cell import cached, keep, policy_text
 from midcall.experiments.jobs.workers import alone, together
 from midcall.experiments.measure.intervals import derived_seed
 from midcall.experiments.results.provenance import code_digest
-from midcall.experiments.run.cell import cached, keep, policy_text
 from midcall.experiments.spec.corpus import Item
 from midcall.experiments.spec.grid import Cell
 

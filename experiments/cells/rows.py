@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from midcall.captures.truth.calls import Call
+from midcall.experiments.cells import offline
+from midcall.experiments.cells.run_cells import Played
+from midcall.experiments.cells.virtual_cell import Outcome
 from midcall.experiments.measure import inferred_call
 from midcall.experiments.results import schema
-from midcall.experiments.run import offline
-from midcall.experiments.run.cell import Outcome
-from midcall.experiments.run.cells import Played
 from midcall.experiments.spec import corpus as corpora
 from midcall.experiments.spec.corpus import Corpus, Item, capture_year, later_client
 from midcall.experiments.spec.grid import Cell

@@ -1,0 +1,395 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Adding: the user's own captures, put into a local catalogue that git ignores.
+
+Nothing leaves the machine. The capture is copied (with its addresses replaced, where that is
+asked for) to `captures/local/pcaps/`, and its table, labels and call are written beside it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import ipaddress
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Literal, NamedTuple, get_args
+
+from midcall.apps import APPS
+from midcall.captures.fetch.fetch import cache_folder, sum_of
+from midcall.captures.own.anonymise import anonymised
+from midcall.captures.own.privacy import Privacy, privacy
+from midcall.captures.packets.headers import Flow, flows, written
+from midcall.captures.packets.pcap import Packets, read_with_notices
+from midcall.captures.packets.writer import write_pcap
+from midcall.captures.truth.calls import TIMER_MODELS, Call, CallFile, calls, write_calls
+from midcall.captures.truth.catalogue import (
+    ACCESS,
+    Access,
+    Capture,
+    Catalogue,
+    CatalogueFile,
+    Change,
+    home_name,
+    load,
+    write_catalogue,
+)
+from midcall.captures.truth.labels import Label, label_file, labels, write_labels
+from midcall.captures.truth.paths import homes, local
+from midcall.captures.truth.strict_toml import hint, read_table
+from midcall.errors import CaptureError
+
+Kind = Literal["audio", "video", "unknown"]
+NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$")
+ENDING = re.compile(r"\.(pcap|pcapng|cap)(\.gz)?$", re.I)
+FLOW = re.compile(
+    r"^(?P<proto>\w+) +(?P<a>\[[0-9a-fA-F:.]+\]|[\d.]+):(?P<ap>\d+)"
+    r" *(?:-|<->|->) *(?P<b>\[[0-9a-fA-F:.]+\]|[\d.]+):(?P<bp>\d+)$"
+)
+FLOW_FORM = "a frame number or 'udp 192.0.2.1:5000-198.51.100.2:3478'"
+
+
+class Shown(NamedTuple):
+    """What is known of a capture; `path` is None where it is not on this machine."""
+
+    capture: Capture
+    path: Path | None
+    labels: list[Label]
+    calls: list[Call]
+
+
+def add(
+    path: str | os.PathLike[str],
+    app: str,
+    kind: str,
+    flows: Iterable[str] | None = None,
+    access: str | None = None,
+    year: int | None = None,
+    licence: str | None = None,
+    name: str | None = None,
+    group: str | None = None,
+    anonymise: bool = False,
+    confirm: Callable[[Privacy], bool] = lambda _found: True,
+) -> Capture:
+    """Add a capture of one call to the user's catalogue and return its table.
+
+    app: the app called with, or "none" for innocent traffic; kind: audio, video or unknown; flows:
+    the call's media flows, each a frame number (any frame of it) or
+    "proto address:port-address:port" - without them the truth is the call's alone, and its flows
+    are not scored; confirm: called with what the capture tells of persons before anything is
+    copied; False stops. Raises CaptureError with every problem of the arguments, one a line.
+    """
+    source = Path(path)
+    asked = [flow.strip() for flow in flows or ()]
+    problems = argument_problems(app, kind, access, year, name)
+    if problems:
+        raise CaptureError("\n".join(f"{source}: {problem}" for problem in problems))
+    packets, _ = read_with_notices(source)
+    if packets.total == 0:
+        raise CaptureError(f"{source}: holds no packets, there is nothing to add")
+    catalogue = load()
+    known = catalogue.by_sha256().get(sum_of(source))
+    if known is not None:
+        raise CaptureError(f"{source}: is already catalogued, as {known.name}")
+    media = named_flows(source, packets, asked, app)
+    if not confirm(privacy(packets)):
+        raise CaptureError(f"{source}: not added, as was answered")
+    title = free_name(source, name, catalogue)
+    begun: list[Capture] = []
+    try:
+        target = place(source, title, packets, anonymise)
+        capture = table_of(
+            title, target, packets, app, kind, access, year, licence, group, anonymise
+        )
+        begun.append(capture)
+        write_truth(capture, media)
+        save([*own(), capture])
+    except BaseException as error:
+        for one in begun:
+            forget(one)
+        if isinstance(error, OSError):
+            raise CaptureError(f"{source}: cannot be added: {error.strerror or error}") from None
+        raise
+    return capture
+
+
+def anonymise(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> int:
+    """Write an anonymised copy of a capture as pcap and return its packets; CaptureError."""
+    source, target = Path(path), Path(out)
+    if target.exists():
+        raise CaptureError(f"{target}: exists already; give another name")
+    packets, _ = read_with_notices(source)
+    if packets.total and len(set(packets.link.tolist())) > 1:
+        raise CaptureError(f"{source}: holds several link types; one is expected")
+    try:
+        write_pcap(target, anonymised(packets), nanoseconds=True)
+    except OSError as error:
+        raise CaptureError(f"{target}: cannot be written: {error.strerror or error}") from None
+    return packets.total
+
+
+def argument_problems(
+    app: str, kind: str, access: str | None, year: int | None, name: str | None
+) -> list[str]:
+    """Return what is wrong with the words that describe a capture."""
+    problems = []
+    for key, got, choices in (
+        ("app", app, APPS),
+        ("kind", kind, (*get_args(Kind), "none") if app == "none" else get_args(Kind)),
+        ("access", access or "unknown", ACCESS),
+    ):
+        if got not in choices:
+            mend = hint(got, list(choices))
+            problems.append(f"{key}: got {got!r}, expected one of {', '.join(choices)}{mend}")
+    if year is not None and not 1980 <= year <= 2100:
+        problems.append(f"year: got {year}, expected one from 1980 to 2100")
+    if name is not None and not NAME.match(name):
+        problems.append(f"name: got {name!r}, expected letters, digits, '_', '-' and '.'")
+    return problems
+
+
+def free_name(source: Path, name: str | None, catalogue: Catalogue) -> str:
+    """Return the name of a new capture: the given one, or the file's, made unique."""
+    taken = {capture.name for capture in catalogue.captures}
+    if name is not None:
+        if name in taken:
+            raise CaptureError(f"{source}: the name {name} is taken; give another one")
+        return name
+    stem = re.sub(r"[^A-Za-z0-9_.\-]+", "-", ENDING.sub("", source.name)).strip("-._") or "capture"
+    title, count = stem, 1
+    while title in taken:
+        count += 1
+        title = f"{stem}-{count}"
+    return title
+
+
+def place(source: Path, title: str, packets: Packets, anonymise: bool) -> Path:
+    """Copy a capture to the user's folder and return its new path."""
+    folder = local().files
+    assert folder is not None
+    folder.mkdir(parents=True, exist_ok=True)
+    several = len({int(link) for link in packets.link}) > 1
+    if anonymise and several:
+        raise CaptureError(f"{source}: holds several link types; --anonymise takes one")
+    ending = None if anonymise else ENDING.search(source.name)
+    target = folder / f"{title}{ending.group() if ending else '.pcap'}"
+    with tempfile.TemporaryDirectory(dir=folder) as workspace:
+        part = Path(workspace, "part")
+        if anonymise:
+            write_pcap(part, anonymised(packets), nanoseconds=True)
+        else:
+            shutil.copyfile(source, part)
+        os.replace(part, target)
+    return target
+
+
+def table_of(
+    title: str,
+    target: Path,
+    packets: Packets,
+    app: str,
+    kind: str,
+    access: str | None,
+    year: int | None,
+    licence: str | None,
+    group: str | None,
+    anonymise: bool,
+) -> Capture:
+    """Return the table of a capture that was copied to the user's folder."""
+    innocent = app == "none"
+    return Capture(
+        name=title,
+        file=target.name,
+        sha256=sum_of(target),
+        bytes=target.stat().st_size,
+        packets=packets.total,
+        role="innocent" if innocent else "call",
+        app=app,
+        kind="none" if innocent else checked_kind(kind),
+        media=not innocent,
+        year=year if year is not None else year_of(packets),
+        access=checked_access(access),
+        group=group or f"added-{title}",
+        licence=licence or "private: not to be published",
+        changed=changes(packets, anonymise),
+        added=True,
+    )
+
+
+#: Octets of a frame that hold every header that the lab's rules read, tunnels not counted: Ethernet
+#: with a tag, IPv6, TCP with options, and the first 20 octets of payload.
+HEADERS = 96
+
+
+def changes(packets: Packets, anonymise: bool) -> list[Change]:
+    """Return what of a capture is not as it was on the wire."""
+    found: list[Change] = ["addresses"] if anonymise else []
+    cut = packets.captured < packets.wire
+    if bool(cut.any()):
+        short = int(packets.captured[cut].min()) < HEADERS
+        found += ["payload", "tails"] if short else ["tails"]
+    return found
+
+
+def checked_kind(kind: str) -> Kind:
+    """Return a kind of call as its type."""
+    return next(choice for choice in get_args(Kind) if choice == kind)
+
+
+def checked_access(access: str | None) -> Access:
+    """Return an access network as its type."""
+    known = (choice for choice in get_args(Access) if choice == (access or "unknown"))
+    return next(known)
+
+
+def year_of(packets: Packets) -> int | None:
+    """Return the year of the first packet, None where the clock cannot be right."""
+    first = int(packets.time[0]) // 1_000_000_000
+    this = datetime.datetime.now(datetime.UTC).year
+    year = datetime.datetime.fromtimestamp(first, datetime.UTC).year if first >= 0 else 1970
+    return year if 1990 <= year <= this else None
+
+
+# ---- truth
+
+
+def named_flows(source: Path, packets: Packets, asked: list[str], app: str | None) -> list[Flow]:
+    """Return the flows that were named; raises CaptureError for each that is not there."""
+    if not asked:
+        return []
+    if app == "none":
+        raise CaptureError(f"{source}: flows are named, but an innocent capture has no call flows")
+    found, problems = flows(packets), []
+    chosen: dict[int, Flow] = {}
+    for text in asked:
+        flow, problem = one_flow(text, found, packets)
+        if flow is None:
+            problems.append(f"{source}: flow {text!r}: {problem}")
+        else:
+            chosen[flow.frame] = flow
+    if problems:
+        raise CaptureError("\n".join(problems))
+    return list(chosen.values())
+
+
+def one_flow(text: str, found: list[Flow], packets: Packets) -> tuple[Flow | None, str]:
+    """Return the flow that a text names, or what is wrong with the text."""
+    if text.isdigit():
+        return flow_of_frame(int(text), found, packets)
+    hit = FLOW.match(text)
+    if hit is None:
+        return None, f"expected {FLOW_FORM}"
+    try:
+        wanted = {
+            (ipaddress.ip_address(hit[end].strip("[]")).packed, int(hit[f"{end}p"]))
+            for end in ("a", "b")
+        }
+    except ValueError as error:
+        return None, str(error)
+    for flow in found:
+        if flow.proto == hit["proto"].lower() and {flow.source, flow.target} == wanted:
+            return flow, ""
+    busiest = max(found, key=lambda flow: flow.packets, default=None)
+    if busiest is None:
+        return None, "the capture holds no flows"
+    most = f"{busiest.proto} {written(busiest.source)}-{written(busiest.target)}"
+    return None, f"no such flow; the busiest of its {len(found)} is '{most}'"
+
+
+def flow_of_frame(frame: int, found: list[Flow], packets: Packets) -> tuple[Flow | None, str]:
+    """Return the flow that a frame (counted from 1) belongs to, or what is wrong."""
+    if not 1 <= frame <= packets.total:
+        return None, f"the capture has frames 1 to {packets.total}"
+    alone = flows(packets.take(slice(frame - 1, frame)))
+    for flow in found:
+        if alone and flow.proto == alone[0].proto:
+            if {flow.source, flow.target} == {alone[0].source, alone[0].target}:
+                return flow, ""
+    return None, "that frame is of no flow"
+
+
+def write_truth(capture: Capture, media: list[Flow]) -> None:
+    """Write the labels (where flows were named) and the call of a capture."""
+    if capture.role == "innocent":
+        return
+    call, kind = f"{capture.name}-1", checked_kind(capture.kind)
+    if media:
+        rows = [
+            Label(flow.frame, flow.proto, flow.packets, capture.app, "media", call, "high",
+                  "named by the user")
+            for flow in media
+        ]  # fmt: skip
+        write_labels(label_file(local(), capture.sha256), rows)
+    one = Call(
+        id=call,
+        app=capture.app,
+        kind=kind,
+        media=sorted(flow.frame for flow in media),
+        inferred=True,
+        timer_models=TIMER_MODELS,
+        timer_source="not documented",
+        note="" if media else "The flows of the call were not named.",
+    )
+    held = CallFile(capture=capture.name, sha256=capture.sha256, calls=[one])
+    write_calls(local().calls / f"{capture.name}.toml", held)
+
+
+# ---- the user's catalogue
+
+
+def own() -> list[Capture]:
+    """Return the captures that the user added, in order of addition."""
+    path = local().catalogue
+    if not path.exists():
+        return []
+    table = read_table(path, CatalogueFile)
+    return [capture.model_copy(update={"added": True}) for capture in table.captures]
+
+
+def save(captures: list[Capture]) -> None:
+    """Write the user's catalogue, whole or not at all."""
+    path = local().catalogue
+    part = path.with_suffix(".part")
+    write_catalogue(part, Catalogue(captures, []))
+    os.replace(part, path)
+
+
+def remove(name: str) -> Capture:
+    """Remove a capture that the user added, with its copy and its truth; CaptureError."""
+    captures = own()
+    for capture in captures:
+        if capture.name == name:
+            save([one for one in captures if one is not capture])
+            forget(capture)
+            return capture
+    mend = hint(name, [capture.name for capture in captures])
+    raise CaptureError(f"no capture named {name!r} was added{mend}; only added ones can be removed")
+
+
+def cached(capture: Capture) -> Path:
+    """Return where the cache keeps a capture."""
+    return cache_folder() / capture.sha256
+
+
+def forget(capture: Capture) -> None:
+    """Delete the copy and the truth of a capture that the user added."""
+    files = local().files
+    assert files is not None
+    leftovers = [files / capture.file, label_file(local(), capture.sha256)]
+    leftovers.append(local().calls / f"{capture.name}.toml")
+    leftovers.append(local().folder / "suggestions" / f"{capture.sha256}.csv")
+    for path in leftovers:
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+
+
+def show(name: str) -> Shown:
+    """Return what is known of a capture of any catalogue; raises CaptureError."""
+    capture = load().named(name)
+    home = next(one for one in homes() if one.name == home_name(capture))
+    path = cached(capture) if home.files is None else home.files / capture.file
+    found = path if path.is_file() else None
+    return Shown(capture, found, labels(capture.sha256), calls(capture.sha256))
