@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What is replayed, and its truth: packets, catalogue, labels, calls, download.
+"""Captures and their ground truth: packets, catalogue, labels, calls, download.
 
 Imports nothing of the other folders.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Who decides: packets in, verdicts out. Never sees ground truth.
+"""The classifier: packets in, verdicts out. It never uses ground truth.
 
 Imports captures, never their ground truth.
 """

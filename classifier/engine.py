@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The engine: packets in, flows with verdicts out, by one compiled function per packet.
+"""The engine: turns packets into flows with verdicts, by one compiled function per packet.
 
-`step` is the packet path; offline, virtual time and live all call it. `Engine` owns the arrays it
-works on, makes room between batches, and hands out the flow table.
+`step` is the packet path, used offline, in virtual time and live. `Engine` owns the arrays of the
+path, grows them between batches, and returns the flow table.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from midcall.classifier.state.flow_table import (
     HALF,
     HALF_BITS,
     LOG,
-    METER_BLIND,
     METER_EVICTED,
+    METER_EVICTED_NOTE,
+    METER_EVICTED_WAITING,
+    METER_EXCLUDED,
     METER_FLOWS,
     METER_FREE,
     METER_KEY,
     METER_LEARN,
-    METER_LISTEN,
+    METER_LOG_SIZE,
+    METER_LOGGED,
+    METER_NO_PAYLOAD,
     METER_NOT_IP,
     METER_NOTES,
-    METER_ORPHAN,
     METER_PACKETS,
-    METER_SPILLED,
-    METER_SPOKEN,
-    METER_WITHOUT,
     METERS,
     SETTLED,
     WITHOUT,
@@ -70,7 +70,7 @@ from midcall.classifier.state.packet_fields import (
 from midcall.classifier.state.verdicts import SKYPE, TEAMS
 from midcall.classifier.statistical.inference import check, none, shipped
 
-#: What this process makes the keys of its flow tables from.
+#: The secret from which this process derives the keys of its flow tables.
 SECRET = secrets.token_bytes(16)
 #: Records an engine starts with; it doubles them as needed, up to its bound.
 START = 1 << 15
@@ -83,7 +83,7 @@ class Tables(NamedTuple):
     slots: Numbers  # int64[2 * capacity, a power of two]
     notes: Records  # NOTE[...], inspection state of undecided flows
     context: Records  # CONTEXT[...], endpoints learned from set-up
-    hellos: Octets  # uint8[HELLOS, ROW], hellos that come in pieces
+    hellos: Octets  # uint8[HELLOS, ROW], hellos under reassembly
     fragments: Numbers  # int64[FRAGMENTS, 2]
     spill: Records  # FLOW[...], evicted flows of the current batch
     meter: Numbers  # int64[METERS], counters
@@ -110,7 +110,7 @@ def step(
     record: int,
     signs: Numbers,
 ) -> int:
-    """Walk the frame data[at:end] through the path; returns its flow's number, -1 for none.
+    """Process the frame data[at:end]; returns its flow's number, -1 for none.
 
     `wire` is the frame's length on the wire, `time` its time in ns, `link` its LINKTYPE, `record`
     its 0-based number in the capture. Fills `signs`, updates the flow's record and its verdict.
@@ -158,12 +158,12 @@ def take(
     record: int,
     signs: Numbers,
 ) -> int:
-    """Count what was read in its flow's record, and look into it where that may say more.
+    """Count a decoded packet in its flow's record, and inspect it unless the flow is settled.
 
     The second half of `step`; returns the flow's number.
     """
     number = find(flows, index, spill, meter, signs, time, record)
-    if meter[METER_ORPHAN]:
+    if meter[METER_EVICTED_NOTE]:
         close_evicted(notes, spill, meter, model)
     flow = flows[number]
     size = signs[SIGN_IP_SIZE]
@@ -186,18 +186,18 @@ def take(
 
 @kernel
 def close_evicted(notes: Records, spill: Records, meter: Numbers, model: Records) -> None:
-    """Give the flow that was just evicted its verdict, and its note back to the pool."""
-    which = meter[METER_ORPHAN] - 1
-    row = spill[meter[METER_SPILLED] - 1]
-    finish(row, notes[which], meter, model)
+    """Give the flow that was just evicted its verdict, and return its note to the pool."""
+    note_number = meter[METER_EVICTED_NOTE] - 1
+    row = spill[meter[METER_EVICTED_WAITING] - 1]
+    finish(row, notes[note_number], meter, model)
     row["note"] = 0
-    give_back(notes, meter, which)
-    meter[METER_ORPHAN] = 0
+    give_back(notes, meter, note_number)
+    meter[METER_EVICTED_NOTE] = 0
 
 
 @kernel
 def roomy(flows: Records, notes: Records, meter: Numbers, packets: int) -> bool:
-    """Tell whether a batch of that many packets needs no more room (`Engine.reserve`)."""
+    """Return whether the tables have room for a batch of `packets` packets (`Engine.reserve`)."""
     spare = len(notes) - meter[METER_NOTES] + meter[METER_FREE]
     return bool(meter[METER_FLOWS] + packets <= len(flows) and packets <= spare)
 
@@ -223,7 +223,7 @@ def pump(
     signs: Numbers,
     numbers: Numbers,
 ) -> None:
-    """Step through a batch of packets; numbers[i] becomes packet i's flow number."""
+    """Process a batch of packets; numbers[i] becomes packet i's flow number, -1 for none."""
     for i in range(len(offset)):
         numbers[i] = step(
             flows,
@@ -255,7 +255,7 @@ def settle_all(flows: Records, count: int, notes: Records, meter: Numbers, model
 
 
 def own_copy(model: Records | str | None) -> Records:
-    """Return an engine's copy of a model (its walk writes columns into it)."""
+    """Return an engine's own copy of a model, because the path writes columns into it."""
     if model is None:
         return none()
     return (shipped() if isinstance(model, str) else check(model)).copy()
@@ -276,17 +276,18 @@ def power_of_two(n: int) -> int:
 class Engine:
     """A classifier with its state.
 
-    max_flows: bound on concurrent flows; beyond it the stalest are evicted and counted.
-    learn: bits of midcall.classifier.state.endpoint_table, the sources that may name later flows.
-    seed: makes the key of the hash, None one that nobody knows; no result depends on it.
-    names: False for an engine that believes no host name (SNI, DNS, HTTP Host).
-    without: number of an app whose evidence is not heard, as if nobody had written it (0: none).
-    model: NODE[...] of classifier.statistical.inference for flows without any sign; "shipped" is
-    the committed one, None none.
-    fingerprints: False reads no payload at all, the model decides alone.
-    claims: int64[2 * CLAIM_KEYS], what each evidence may say (classifier.state.evidence_support);
-    None: the committed table's; zeros: each says the most that its rule allows.
-    listen: how many evidences a log keeps, for `spoken`; 0: none.
+    max_flows: bound on concurrent flows; beyond it the least recently seen are evicted and counted.
+    learn: bits of midcall.classifier.state.endpoint_table, the sources that may identify later
+    flows.
+    seed: of the hash key; None: a secret random key. No result depends on it.
+    names: False for an engine that ignores host names (SNI, DNS, HTTP Host).
+    without: number of an app whose evidence is excluded (0: none).
+    model: NODE[...] of classifier.statistical.inference for flows without any sign; "shipped": the
+    committed model; None: no model.
+    fingerprints: False: no payload is read, the model decides alone.
+    claims: int64[2 * CLAIM_KEYS], the claim of each evidence (classifier.state.evidence_support);
+    None: those of the committed table; zeros: each gives the strongest verdict of its rule.
+    listen: capacity of the evidence log that `spoken` returns; 0: no log.
     """
 
     def __init__(
@@ -311,11 +312,11 @@ class Engine:
         self.records = 0
         meter = np.zeros(METERS + 2 * listen, np.int64)
         meter[CLAIMS:LOG] = shipped_claims() if claims is None else claims
-        meter[METER_LISTEN] = listen
+        meter[METER_LOG_SIZE] = listen
         meter[METER_KEY] = hash_key(seed)
         meter[METER_LEARN] = learn
-        meter[METER_WITHOUT] = (SKYPE if without == TEAMS else without) << WITHOUT
-        meter[METER_BLIND] = 0 if fingerprints else 1
+        meter[METER_EXCLUDED] = (SKYPE if without == TEAMS else without) << WITHOUT
+        meter[METER_NO_PAYLOAD] = 0 if fingerprints else 1
         self.tables = Tables(
             no_flows(room),
             np.zeros(2 * power_of_two(room), np.int64),
@@ -329,20 +330,20 @@ class Engine:
         )
 
     def spoken(self) -> Numbers:
-        """Return int64[n, 2]: packed evidences in the order given, and their flows' first records.
+        """Return int64[n, 2]: packed evidences in order of packets, and their flows' first records.
 
-        The engine must listen; what the log has no room for is left out.
+        Empty unless the engine was made with `listen`. Evidences beyond that capacity are left out.
         """
         meter = self.tables.meter
-        return meter[LOG : LOG + 2 * int(meter[METER_SPOKEN])].reshape(-1, 2).copy()
+        return meter[LOG : LOG + 2 * int(meter[METER_LOGGED])].reshape(-1, 2).copy()
 
     def reserve(self, packets: int) -> None:
-        """Make room for what a batch of that many packets can bring, within the bound."""
+        """Grow the tables for a batch of `packets` packets, within the bound."""
         self.reserve_flows(int(self.tables.meter[METER_FLOWS]), packets)
         self.reserve_notes(packets)
 
     def reserve_flows(self, used: int, packets: int) -> None:
-        """Make room for flows beside those that are used: a packet may begin one."""
+        """Grow the flow table for one more flow per packet, in addition to the `used` ones."""
         tables = self.tables
         want = min(used + packets, self.max_flows)
         if want > len(tables.flows):
@@ -357,7 +358,7 @@ class Engine:
             self.tables = self.tables._replace(spill=no_flows(packets))
 
     def reserve_notes(self, packets: int) -> None:
-        """Make room for notes: each packet may be a flow's first to be inspected."""
+        """Grow the pool of notes for one more note per packet."""
         notes, meter = self.tables.notes, self.tables.meter
         spare = len(notes) - int(meter[METER_NOTES]) + int(meter[METER_FREE])
         room = min(len(notes) + max(packets, len(notes)), self.max_flows, 1 << 18)
@@ -377,18 +378,18 @@ class Engine:
         return numbers
 
     def drain(self) -> None:
-        """Keep the rows of evicted flows, so that a table of all flows stays complete."""
+        """Move the records of evicted flows to a list, so that `flows` stays complete."""
         meter = self.tables.meter
-        waiting = int(meter[METER_SPILLED])
+        waiting = int(meter[METER_EVICTED_WAITING])
         if waiting:
             self.evicted.append(join_records([self.tables.spill[:waiting]]))
-            meter[METER_SPILLED] = 0
+            meter[METER_EVICTED_WAITING] = 0
 
     def flows(self) -> Records:
         """Return FLOW[n] of every flow seen, in order of first packet, each with a verdict.
 
-        A copy: undecided flows get the verdict that their packets so far allow, but go on being
-        inspected.
+        This is a copy: undecided flows get a verdict by their packets so far in it, but the engine
+        continues to inspect them.
         """
         tables = self.tables
         used = int(tables.meter[METER_FLOWS])
@@ -401,13 +402,13 @@ class Engine:
 
     @property
     def counters(self) -> dict[str, int]:
-        """Return what was counted: packets by outcome of decoding, flows, evictions."""
+        """Return the counts of packets by outcome of decoding, of flows and of evictions."""
         meter = self.tables.meter
         names = ("not_ip", "malformed", "too_deep", "unknown_link")
-        found = {name: int(meter[METER_NOT_IP + i]) for i, name in enumerate(names)}
+        undecoded = {name: int(meter[METER_NOT_IP + i]) for i, name in enumerate(names)}
         return {
             "packets": int(meter[METER_PACKETS]),
-            **found,
+            **undecoded,
             "flows": int(meter[METER_FLOWS]) + int(meter[METER_EVICTED]),
             "evicted": int(meter[METER_EVICTED]),
         }

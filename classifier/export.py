@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The flow table as columns, the form in which people and files get it."""
+"""The flow table as columns, for tables and files."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ COLUMNS = (
 
 
 def names(numbers: NDArray[Any], words: tuple[str, ...]) -> NDArray[np.object_]:
-    """Return the words that small integers stand for."""
+    """Return object[n], the word of each of n small integers."""
     out: NDArray[np.object_] = np.array(words, object)[numbers]
     return out
 
@@ -65,7 +65,7 @@ def seconds(ns: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def sentences(flows: Records) -> NDArray[np.object_]:
-    """Return each flow's evidence as a person reads it."""
+    """Return object[n], the evidence sentence of each of n flows."""
     keys = np.stack(
         (
             flows["evidence"].astype(np.int64),

@@ -1,18 +1,17 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Two cores in tandem: each takes every other batch through the whole path.
+"""Classify a capture on two cores, each of which processes every other batch.
 
-A batch is read from the file, its packets are decoded, and then they find their flows and are
-decided. Reading and deciding have a turn each, which goes from batch to batch: so one core decides
-while the other reads and decodes, packets are read and decided in their order, and the verdicts are
-those of `Engine.feed`: nothing is known too early, and nothing is written by two at once. Decoding
-needs no order but for fragments, which are read again when their turn has come. What was read of a
-batch is decided by the same core, and so never leaves its cache; what goes from core to core is the
-records of flows.
+A batch is read from the file, its packets are decoded, and then they are assigned to flows and
+classified. Reading and classifying each have a turn, a counter that passes from batch to batch. So
+one core classifies while the other reads and decodes, packets are read and classified in their
+order, and the verdicts equal those of `Engine.feed`: no packet is classified too early, and no
+table is written by two threads at once. Decoding needs no order except for fragments, which are
+decoded again in turn. The same core decodes and classifies a batch, so the batch stays in that
+core's cache; only the flow records pass between the cores.
 
-Turns are waited for and taken in compiled code: a thread that has to be woken, or waits for
-Python's lock, waits longer than a good part of a batch takes. Python helps where a turn does not
-come for long, where a table has no room or was replaced, and where compiled code cannot read a file
-on.
+Compiled code waits for turns and takes them: waking a thread, or waiting for Python's lock, takes
+longer than a good part of a batch. Python code handles the rest: a turn that does not come for
+long, a table that is full or was replaced, and a file that compiled code cannot read further.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from midcall.captures.jit.kernel import I, ask_for, ask_to_write, fence, kernel
+from midcall.captures.jit.kernel import I, fence, kernel, prefetch_for_read, prefetch_for_write
 from midcall.captures.jit.reads import Octets
 from midcall.captures.packets.pcap import BATCH, CaptureFile, Packets, new_columns
 from midcall.captures.packets.scan import FILLED, NOW, next_packets
@@ -40,44 +39,43 @@ from midcall.classifier.state.packet_fields import SIGN_FLOW, SIGN_IP_AT, SIGN_P
 
 #: Cores that take turns.
 CORES = 2
-#: Looks at a turn, about a ms of them, before its waiter sleeps; and seconds of that sleep.
+#: Reads of a turn (about 1 ms) before the waiting thread sleeps; and seconds of that sleep.
 LOOKS, NAP = 400_000, 1e-3
-#: Seconds that the other thread has to end.
+#: Seconds to wait for the other thread to end after an error.
 GRACE = 1.0
 
-#: The signs that are kept of a packet, all of them from 0 to below 2^32.
+#: The signs that are stored for a packet, all of them from 0 to below 2^32.
 FROM, TO = SIGN_IP_AT, SIGN_FLOW + 1
 KEPT = TO - FROM
-#: What a row holds: a packet without a flow, one that was read, one to be read again in order.
+#: States of a row: a packet without a flow, a decoded one, one to be decoded again in order.
 NOTHING, WHOLE, PIECE = range(3)
-#: Packets by which flows are asked for before their turn.
+#: How many packets ahead flow records are prefetched.
 AHEAD = 8
-#: What reading counts.
+#: The counters that decoding increments.
 COUNTED = slice(METER_PACKETS, METER_UNKNOWN_LINK + 1)
 
-#: Batches that are taken before Python is asked whether somebody interrupts.
+#: Batches that are processed before Python can handle an interrupt.
 AT_ONCE = 32
-# Slots of `last`, and why taking turns stopped.
+# Slots of `last`, and the reasons why `take_turns` returned.
 STOPPED, COUNT, PLACE, SIZE = range(4)
 TO_GO_ON, TO_READ, TO_DECIDE = range(3)
 
-# Slots of `turns`: batches that were read, and decided; packets that were decided, and how often
-# tables and buffers were replaced by others. The first two are each alone in their line of the
-# processor's cache, whatever stands before and after the array: who waits for one would slow down
-# who writes beside it.
+# Slots of `turns`: batches read, batches classified, packets classified, and how often tables and
+# buffers were replaced. The first two are each alone in their cache line, wherever the array lies:
+# otherwise a thread that waits for one would slow down writes to its neighbours (false sharing).
 READ, DECIDED, RECORDS, REPLACED, REBUILT = 16, 40, 56, 57, 58
 TURNS = 80
 
 
 class Desk(NamedTuple):
-    """What one core has for itself: the packets of the batch that it takes."""
+    """The arrays of one core, with the packets of its current batch."""
 
-    last: Numbers  # int64[4]: why it stopped, and where the batch stands that it read last
-    own: Numbers  # a meter with counts of its own
-    again: Numbers  # ... and one of what is read twice
-    alone: Numbers  # memory of fragments that nothing is asked of
+    last: Numbers  # int64[4]: why it stopped, and the position of the batch that it read last
+    own: Numbers  # this core's meter
+    again: Numbers  # a meter for packets that are decoded twice
+    alone: Numbers  # a fragment table whose content is never used
     signs: Numbers
-    rows: NDArray[np.uint32]  # uint32[BATCH, 1 + KEPT]: what a row holds, and a packet's signs
+    rows: NDArray[np.uint32]  # uint32[BATCH, 1 + KEPT]: state of a row, and a packet's signs
     offset: Numbers  # the columns of Packets
     captured: Numbers
     wire: Numbers
@@ -87,18 +85,18 @@ class Desk(NamedTuple):
 
 @kernel
 def come(turns: Numbers, which: int, batch: int) -> bool:
-    """Wait a little for a batch's turn; tells whether it has come."""
+    """Wait about 1 ms for a batch's turn; returns whether it has come."""
     for _ in range(LOOKS):
         fence()
         if turns[which] == batch:
-            fence()  # what is looked at next is not older than the turn
+            fence()  # later reads must not be older than the turn
             return True
     return False
 
 
 @kernel
 def hand_on(turns: Numbers, which: int) -> None:
-    """Give a turn to the next batch, behind everything that was written in it."""
+    """Pass a turn to the next batch, after all writes of the current one."""
     fence()
     turns[which] += 1
 
@@ -115,9 +113,9 @@ def read_batch(
     wire: Numbers,
     link: Numbers,
 ) -> None:
-    """Read a batch's packets into rows: decode them and hash their flows.
+    """Decode a batch's packets into rows and hash their flows.
 
-    A fragment is marked, to be read again when all before it were: its ports are those of another.
+    A fragment is marked to be decoded again in order, because its ports are in an earlier one.
     """
     for i in range(len(offset)):
         end = offset[i] + captured[i]
@@ -151,17 +149,17 @@ def decide_batch(
     link: Numbers,
     first: int,
 ) -> None:
-    """Take what was read to its flows and their verdicts."""
+    """Assign decoded packets to their flows and classify them."""
     mask, count = len(index) - 1, len(time)
     for i in range(count):
         if i + 2 * AHEAD < count:
-            ask_for(index, I(rows[i + 2 * AHEAD][KEPT]) & mask, 0)
+            prefetch_for_read(index, I(rows[i + 2 * AHEAD][KEPT]) & mask, 0)
         if i + AHEAD < count:
             word = index[I(rows[i + AHEAD][KEPT]) & mask]
             if word:
                 number = I((word & 0xFFFFFFFF) - 1)
-                ask_for(flows, number, 0)
-                ask_to_write(flows, number, LINE)
+                prefetch_for_read(flows, number, 0)
+                prefetch_for_write(flows, number, LINE)
         row = rows[i]
         if row[0] == NOTHING:
             continue
@@ -210,10 +208,10 @@ def take_turns(
     meter: Numbers,
     model: Records,
 ) -> int:
-    """Take every other batch, from `batch` on, as long as nobody else has to help.
+    """Process every other batch, from `batch` on, until Python code is needed.
 
-    Returns the batch at which it stopped; last[STOPPED] says why, and where a batch was read and is
-    to be decided, last[COUNT], last[PLACE] and last[SIZE] where its packets stand.
+    Returns the batch at which it stopped. last[STOPPED] is the reason. If a batch was read but not
+    classified, last[COUNT], last[PLACE] and last[SIZE] are the position of its packets.
     """
     last[STOPPED] = TO_GO_ON
     for _ in range(AT_ONCE):
@@ -245,7 +243,7 @@ def take_turns(
 
 
 def new_desk(engine: Engine) -> Desk:
-    """Return a core's own desk beside an engine."""
+    """Return a new desk for one core of an engine."""
     meter = engine.tables.meter.copy()
     meter[COUNTED] = 0
     rows = np.zeros((BATCH, 1 + KEPT), np.uint32)
@@ -254,8 +252,8 @@ def new_desk(engine: Engine) -> Desk:
     return Desk(last, meter, meter.copy(), alone, signs, rows, *new_columns(BATCH))
 
 
-class Tandem:
-    """Two threads that take turns with the batches of a file; the first is who calls `run`."""
+class TwoCores:
+    """Two threads that process the batches of a file in turn; the first is the caller of `run`."""
 
     def __init__(self, engine: Engine, capture: CaptureFile) -> None:
         self.engine = engine
@@ -264,17 +262,17 @@ class Tandem:
         self.ended = False
         self.error: BaseException | None = None
         self._capture = capture
-        self._batches = capture.batches(held=CORES - 1)
+        self._batches = capture.batches(retained=CORES - 1)
         self._desks = [new_desk(engine) for _ in range(CORES)]
 
     def run(self) -> None:
-        """Take all batches; raises what either thread raised."""
+        """Process all batches; raises the exception that either thread raised."""
         other = threading.Thread(target=self._work, args=(1,), daemon=True)
         other.start()
         self._work(0)
         other.join(None if self.error is None else GRACE)
         self.engine.records = int(self.turns[RECORDS])
-        if not other.is_alive():  # else it waits for a pipe, and is left
+        if not other.is_alive():  # else it still waits for a pipe, and is abandoned
             self._batches.close()
         if self.error is not None:
             raise self.error
@@ -282,7 +280,7 @@ class Tandem:
             self.engine.tables.meter[COUNTED] += desk.own[COUNTED]
 
     def _work(self, which: int) -> None:
-        """Take every other batch."""
+        """Process every other batch."""
         batch, desk = which, self._desks[which]
         try:
             packets = self._read(batch, desk)  # the first, for which the file makes its buffers
@@ -294,14 +292,14 @@ class Tandem:
         self.ended = True
 
     def _take(self, batch: int, desk: Desk) -> tuple[int, Packets | None]:
-        """Take batches until one is read that is to be decided here; None where there is none."""
+        """Process batches until one needs Python to classify it; None at the end of the file."""
         capture, last = self._capture, desk.last
         last[STOPPED] = TO_GO_ON
         while last[STOPPED] == TO_GO_ON:
-            rebuilt, replaced = self.turns[REBUILT], self.turns[REPLACED]  # before what is replaced
+            rebuilt, replaced = self.turns[REBUILT], self.turns[REPLACED]  # read before the tables
             source = capture.source
-            given = (self.turns, batch, rebuilt, replaced, *desk, *source)
-            batch = take_turns(*given, *self.engine.tables)
+            arguments = (self.turns, batch, rebuilt, replaced, *desk, *source)
+            batch = take_turns(*arguments, *self.engine.tables)
         if last[STOPPED] == TO_READ:
             return batch, self._read(batch, desk)
         columns = (desk.offset, desk.captured, desk.wire, desk.time, desk.link)
@@ -309,7 +307,7 @@ class Tandem:
         return batch, Packets(data, *(column[: last[COUNT]] for column in columns))
 
     def _read(self, batch: int, desk: Desk) -> Packets | None:
-        """Read a batch and decode it; None where there is none."""
+        """Read a batch and decode it; None at the end of the file."""
         if not self._has_turn(READ, batch):
             return None
         before = self._capture.source.ring
@@ -323,24 +321,24 @@ class Tandem:
         return packets
 
     def _decide(self, batch: int, packets: Packets, desk: Desk) -> None:
-        """Decide a batch that was read, as `Engine.feed` does."""
+        """Classify a batch that was decoded, as `Engine.feed` does."""
         if not self._has_turn(DECIDED, batch):
             return
         engine, before = self.engine, self.engine.tables
         engine.reserve(packets.total)
         self.turns[REPLACED] += engine.tables is not before
         own = (desk.again, desk.signs, desk.rows)
-        given = (*own, *engine.tables, *packets, self.turns[RECORDS])
-        decide_batch(*given)
+        arguments = (*own, *engine.tables, *packets, self.turns[RECORDS])
+        decide_batch(*arguments)
         self.turns[RECORDS] += packets.total
         engine.drain()
         hand_on(self.turns, DECIDED)
 
     def _has_turn(self, which: int, batch: int) -> bool:
-        """Wait for a batch's turn; False where it will not come."""
+        """Wait for a batch's turn; False if it will not come, because the other thread ended."""
         if come(self.turns, which, batch):
             return True
-        while self.turns[which] != batch:  # for long, as where a pipe says nothing
+        while self.turns[which] != batch:  # may take long, for example if a pipe is idle
             if self.ended:
                 return bool(self.turns[which] == batch)
             time.sleep(NAP)
@@ -353,7 +351,7 @@ def through(engine: Engine, capture: CaptureFile, cores: int = 1) -> None:
     Raises CaptureError as `CaptureFile.batches` does.
     """
     if cores >= CORES:
-        Tandem(engine, capture).run()
+        TwoCores(engine, capture).run()
         return
     for packets in capture.batches():
         engine.feed(packets)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Windows: runs of a UDP flow's payload packets, as columns for training and for measuring.
 
-They are read by the packet path itself, with fingerprints switched off: what a model learns from
-is to the bit what it will be asked with.
+The packet path itself reads them, with fingerprints switched off, so that the columns for training
+are identical to the bit to the columns at classification.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from midcall.classifier.state.flow_table import Numbers, Records
 from midcall.classifier.state.packet_fields import SIGN_PAYLOAD_SIZE, SIGN_PROTO, SIGN_UP
 from midcall.classifier.statistical.inference import NODE
 
-#: Payload packets that a flow has behind it where a window begins: its start, and mid-flow.
+#: Payload packets of a flow before a window begins: none, and two positions mid-flow.
 STARTS = (0, 64, 512)
 
 
@@ -32,7 +32,7 @@ class Windows(NamedTuple):
 
     frame: int64[n], 1-based first frame of the flow; start: int64[n], payload packets before the
     window; packets: int64[n], packets in it, at most 16; columns: length -> float32[n, COLUMNS]
-    (rows of shorter windows are 0 and not to be used).
+    (rows of shorter windows are 0 and must not be used).
     """
 
     frame: Numbers
@@ -59,11 +59,11 @@ def trace(
     time: Numbers,
     link: Numbers,
     signs: Numbers,
-    seen: Numbers,
+    packet_info: Numbers,
 ) -> None:
-    """Walk a capture; seen[i] = (flow or -1, payload bytes where UDP else 0, direction)."""
+    """Process a capture; packet_info[i] = (flow or -1, payload bytes if UDP else 0, direction)."""
     for i in range(len(offset)):
-        seen[i, 0] = step(
+        packet_info[i, 0] = step(
             flows,
             index,
             notes,
@@ -82,18 +82,23 @@ def trace(
             i,
             signs,
         )
-        if seen[i, 0] >= 0 and signs[SIGN_PROTO] == UDP:
-            seen[i, 1] = max(signs[SIGN_PAYLOAD_SIZE], 0)
-            seen[i, 2] = signs[SIGN_UP]
+        if packet_info[i, 0] >= 0 and signs[SIGN_PROTO] == UDP:
+            packet_info[i, 1] = max(signs[SIGN_PAYLOAD_SIZE], 0)
+            packet_info[i, 2] = signs[SIGN_UP]
 
 
 @kernel
-def read_window(note: Any, which: Numbers, seen: Numbers, time: Numbers) -> None:
-    """Put the packets `which` into a note as the path would."""
-    clear(note, 0, time[which[0]])
-    for i in range(len(which)):
+def read_window(note: Any, packet_numbers: Numbers, packet_info: Numbers, time: Numbers) -> None:
+    """Store the packets `packet_numbers` in a note as the packet path does."""
+    clear(note, 0, time[packet_numbers[0]])
+    for i in range(len(packet_numbers)):
         note["seen"] = i + 1
-        observe(note, seen[which[i], 1], time[which[i]], seen[which[i], 2])
+        observe(
+            note,
+            packet_info[packet_numbers[i], 1],
+            time[packet_numbers[i]],
+            packet_info[packet_numbers[i], 2],
+        )
 
 
 @kernel
@@ -105,40 +110,40 @@ def copy_columns(note: Any, n: int, scratch: Records, out: Any) -> None:
 
 
 def windows(packets: Packets, starts: tuple[int, ...] = STARTS) -> Windows:
-    """Return the windows of every UDP flow with at least 4 payload packets behind a start."""
+    """Return the windows of every UDP flow with at least 4 payload packets after a start."""
     engine = Engine(model=None, fingerprints=False)
     engine.reserve(packets.total)
-    seen = np.zeros((packets.total, 3), np.int64)
-    trace(*engine.tables, *packets, engine.signs, seen)
+    packet_info = np.zeros((packets.total, 3), np.int64)
+    trace(*engine.tables, *packets, engine.signs, packet_info)
     first = engine.tables.flows["first_record"]
-    carrying = np.flatnonzero((seen[:, 0] >= 0) & (seen[:, 1] > 0))
-    carrying = carrying[np.argsort(seen[carrying, 0], kind="stable")]
-    numbers, begins = np.unique(seen[carrying, 0], return_index=True)
+    carrying = np.flatnonzero((packet_info[:, 0] >= 0) & (packet_info[:, 1] > 0))
+    carrying = carrying[np.argsort(packet_info[carrying, 0], kind="stable")]
+    numbers, begins = np.unique(packet_info[carrying, 0], return_index=True)
     parts = np.split(carrying, begins[1:]) if len(numbers) else []
-    found: list[tuple[int, int, NDArray[np.int64]]] = [
+    selected: list[tuple[int, int, NDArray[np.int64]]] = [
         (int(first[number]) + 1, start, part[start : start + KEPT])
         for number, part in zip(numbers, parts, strict=True)
         for start in starts
         if len(part) - start >= LENGTHS[0]
     ]
-    return tabulate(found, seen, packets.time)
+    return tabulate(selected, packet_info, packets.time)
 
 
 def tabulate(
-    found: list[tuple[int, int, NDArray[np.int64]]], seen: Numbers, time: Numbers
+    selected: list[tuple[int, int, NDArray[np.int64]]], packet_info: Numbers, time: Numbers
 ) -> Windows:
     """Return the columns of (first frame, start, packet numbers) windows."""
-    count = len(found)
+    count = len(selected)
     columns = {n: np.zeros((count, len(COLUMNS)), np.float32) for n in LENGTHS}
     notes, scratch = np.zeros(1, NOTE), np.zeros(len(COLUMNS), NODE)
-    for row, (_, _, which) in enumerate(found):
-        read_window(notes[0], which, seen, time)
+    for row, (_, _, packet_numbers) in enumerate(selected):
+        read_window(notes[0], packet_numbers, packet_info, time)
         for n in LENGTHS:
-            if len(which) >= n:
+            if len(packet_numbers) >= n:
                 copy_columns(notes[0], n, scratch, columns[n][row])
     return Windows(
-        np.array([frame for frame, _, _ in found], np.int64),
-        np.array([start for _, start, _ in found], np.int64),
-        np.array([len(which) for _, _, which in found], np.int64),
+        np.array([frame for frame, _, _ in selected], np.int64),
+        np.array([start for _, start, _ in selected], np.int64),
+        np.array([len(packet_numbers) for _, _, packet_numbers in selected], np.int64),
         columns,
     )

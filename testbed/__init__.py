@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Where captures are replayed: the emulated operator network.
+"""The emulated operator network, in which captures are replayed.
 
 Imports classifier and captures.
 """

@@ -91,7 +91,7 @@ def test_the_reference_has_every_command_with_its_options() -> None:
     assert len(names) > 20
     for name in names:
         assert f"## `midcall {name}`\n" in text
-    assert "| `--reaction` | A CSV of date, operator, likes to draw beside it. |" in text
+    assert "| `--reaction` | A CSV file of date, operator, likes, drawn in the report. |" in text
 
 
 def test_links_between_the_pages_lead_somewhere() -> None:

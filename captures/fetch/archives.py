@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Archives: tarballs searched for captures by content.
+"""Search tarballs for captures by content.
 
-No name inside an archive is ever used as a path: a member is written only when its sha256 is
-wanted, and then under that sha256. So an archive cannot write anywhere else, and its size, its
-number of members and the size of each are bounded.
+No name inside an archive is used as a path: a member is written only if its sha256 is wanted, and
+then under that sha256. So an archive cannot write anywhere else. Its size, its number of members
+and the size of each are bounded.
 """
 
 from __future__ import annotations
@@ -31,9 +31,10 @@ def search(
 ) -> set[str]:
     """Find wanted files (sha256 -> bytes) in a tarball, of any compression, and `keep` each.
 
-    Returns the sums found. Raises ArchiveError when the archive is damaged or beyond the bounds.
+    Returns the sums of the kept files. Raises ArchiveError if the archive is damaged or beyond the
+    bounds.
     """
-    found: set[str] = set()
+    sums: set[str] = set()
     count = total = 0
     try:
         with tarfile.open(archive, "r|*") as tar:
@@ -44,12 +45,12 @@ def search(
                         f"{archive.name}: more than {members} members or {unpacked} bytes"
                     )
                 if member.isreg() and member.size in wanted.values():
-                    found |= take(tar, member, wanted.keys() - found, keep)
-                if len(found) == len(wanted):
+                    sums |= take(tar, member, wanted.keys() - sums, keep)
+                if len(sums) == len(wanted):
                     break
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
         raise ArchiveError(f"{archive.name}: damaged archive: {error}") from None
-    return found
+    return sums
 
 
 def take(
@@ -58,7 +59,7 @@ def take(
     wanted: Collection[str],
     keep: Callable[[str, bytes], None],
 ) -> set[str]:
-    """Keep a member whose sha256 is wanted; returns its sum, or nothing."""
+    """Keep a member whose sha256 is wanted; returns the set of its sum, else an empty set."""
     handle = tar.extractfile(member)
     content = handle.read(member.size) if handle else b""
     sha256 = hashlib.sha256(content).hexdigest()

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Debian source packages, through a private apt: nothing of the user's is touched, no root.
+"""Fetch Debian source packages with a private apt: no change to the user's files, no root.
 
 The sources of the machine's own apt are read (one-line and deb822 format), turned into deb-src
 entries of a configuration in a temporary folder with its own lists, cache and state; only the
-Acquire settings (proxies, certificates) are taken over, so no hook of the machine's runs.
+Acquire settings (proxies, certificates) are copied, so no hook of the machine runs.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ ETC = Path("/etc/apt")
 EXTRAS = ("-security", "-backports", "-proposed", "-debug", "/updates")
 REMOTE = re.compile(r"^(https?|ftp|mirror|mirror\+https?|tor\+https?):", re.I)
 LINE = re.compile(r"^\s*deb(?:-src)?\s+(?:\[([^\]]*)\]\s*)?(\S+)\s+(\S+)\s*(.*)$")
-#: How the machine's apt reaches its archives; time-outs are this project's own.
+#: Settings by which the machine's apt reaches its archives, except time-outs.
 TAKEN_OVER = re.compile(r'^Acquire::(?:(?:https?|ftp|tor)(?!::Timeout)|Force|By-Hash)\S*\s+"')
 DEAD = re.compile(r"does not answer|resolv|connect|timed out|unreachable", re.I)
 KEPT_FIELDS = ("signed-by", "trusted", "check-valid-until", "allow-insecure")
 
 
 class DebianError(Exception):
-    """Why a source package could not be had; `unreachable` when no archive answered."""
+    """Why a source package could not be obtained; `unreachable`: no archive answered."""
 
     def __init__(self, reason: str, unreachable: bool = False) -> None:
         super().__init__(reason)
@@ -54,17 +54,17 @@ def tarballs(
     target.mkdir(parents=True, exist_ok=True)
     command = ["apt-get", "-q", "source", "--download-only", "--tar-only", package]
     done = run(command, target, settings(workspace), target, tell)
-    found = sorted(path for path in target.glob("*.tar*") if path.is_file())
-    if done.code or done.stalled or not found:
+    files = sorted(path for path in target.glob("*.tar*") if path.is_file())
+    if done.code or done.stalled or not files:
         reason = first_failure(done) or "apt-get brought no tarball"
         if re.search("Unable to find a source package|put some 'deb-src'", reason):
             reason = (workspace / "update").read_text() or reason
         raise DebianError(reason, bool(DEAD.search(reason)))
-    return found
+    return files
 
 
 def prepare(workspace: Path, etc: Path) -> None:
-    """Write the private configuration; raises DebianError where no source can be derived."""
+    """Write the private configuration; raises DebianError if no source can be derived."""
     stanzas = list(source_stanzas(etc))
     if not stanzas:
         raise DebianError("this machine's apt names no remote source with a deb-src to derive")
@@ -109,7 +109,7 @@ def acquire_settings() -> list[str]:
 
 
 def first_failure(done: Done) -> str:
-    """Return the first thing that a run of apt-get complained of, or ""."""
+    """Return the first error of a run of apt-get, "" for none."""
     if done.stalled:
         return "the package archive does not answer"
     for line in (done.errors + "\n" + done.output).splitlines():
@@ -124,7 +124,7 @@ def first_failure(done: Done) -> str:
 
 
 def source_stanzas(etc: Path) -> Iterator[str]:
-    """Yield deb822 stanzas of type deb-src for the remote sources that the machine's apt names."""
+    """Yield deb822 stanzas of type deb-src for the remote sources of the machine's apt."""
     files = [etc / "sources.list", *sorted((etc / "sources.list.d").glob("*"))]
     seen: set[str] = set()
     for file in files:
@@ -165,17 +165,17 @@ def fields_of(paragraph: str) -> dict[str, str]:
 
 
 def from_deb822(fields: dict[str, str]) -> str:
-    """Return the deb-src stanza of a deb822 paragraph, or "" where it is of no use."""
+    """Return the deb-src stanza of a deb822 paragraph, "" if it is disabled or not remote."""
     if fields.get("enabled", "yes").lower() in ("no", "false", "0"):
         return ""
-    kept = {key: fields[key] for key in KEPT_FIELDS if key in fields}
+    options = {key: fields[key] for key in KEPT_FIELDS if key in fields}
     words = (fields.get(key, "").split() for key in ("uris", "suites", "components"))
     uris, suites, components = words
-    return stanza_of(uris, suites, components, kept)
+    return stanza_of(uris, suites, components, options)
 
 
 def from_line(line: str) -> str:
-    """Return the deb-src stanza of a one-line entry, or "" where it is of no use."""
+    """Return the deb-src stanza of a one-line entry, "" if it is none or not remote."""
     hit = LINE.match(line.split("#")[0])
     if hit is None:
         return ""
@@ -185,7 +185,7 @@ def from_line(line: str) -> str:
 
 
 def stanza_of(
-    uris: list[str], suites: list[str], components: list[str], kept: dict[str, str]
+    uris: list[str], suites: list[str], components: list[str], options: dict[str, str]
 ) -> str:
     """Return a deb-src stanza of remote places with components, or ""."""
     uris = [uri for uri in uris if REMOTE.match(uri)]
@@ -194,5 +194,5 @@ def stanza_of(
         return ""
     lines = ["Types: deb-src", f"URIs: {' '.join(uris)}", f"Suites: {' '.join(suites)}"]
     lines.append(f"Components: {' '.join(components)}")
-    lines += [f"{key.title()}: {value}" for key, value in kept.items()]
+    lines += [f"{key.title()}: {value}" for key, value in options.items()]
     return "\n".join(lines) + "\n"

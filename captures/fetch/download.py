@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Downloads over HTTP: with progress, resumed where they stopped, bounded in size and time."""
+"""Download files over HTTP: with progress, resumable, bounded in size and time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ AGENT = "midcall"
 
 
 class DownloadError(Exception):
-    """Why a file could not be had; `unreachable` when its server did not even answer."""
+    """Why a file could not be downloaded; `unreachable`: its server did not answer."""
 
     def __init__(self, reason: str, unreachable: bool = False) -> None:
         super().__init__(reason)
@@ -34,24 +34,24 @@ def download(
     tell: Callable[[int, int | None], None] = lambda _done, _total: None,
     limit: int = LIMIT,
 ) -> Path:
-    """Download a file; a `.part` file beside the target is continued. Raises DownloadError.
+    """Download a file and return its path; a `.part` file of the target is continued.
 
-    A part is continued only while the server calls it the same version (If-Range, RFC 9110
-    section 13.1.5); otherwise the download begins anew.
+    A part is continued only if the server still has the same version (If-Range, RFC 9110 section
+    13.1.5); otherwise the download restarts. Raises DownloadError.
     """
     part, mark = Path(f"{target}.part"), Path(f"{target}.version")
     target.parent.mkdir(parents=True, exist_ok=True)
     reach(url)
-    held = part.stat().st_size if part.exists() and mark.exists() else 0
+    resumed = part.stat().st_size if part.exists() and mark.exists() else 0
     request = urllib.request.Request(url, headers={"User-Agent": AGENT})
-    if held:
-        request.add_header("Range", f"bytes={held}-")
+    if resumed:
+        request.add_header("Range", f"bytes={resumed}-")
         request.add_header("If-Range", mark.read_text())
     try:
         with urllib.request.urlopen(request, timeout=READ_S) as answer:
-            if answer.status == 206 and starts_at(answer.headers.get("Content-Range")) != held:
+            if answer.status == 206 and starts_at(answer.headers.get("Content-Range")) != resumed:
                 raise DownloadError("the server sent another part than was asked for")
-            done = held if answer.status == 206 else 0
+            done = resumed if answer.status == 206 else 0
             keep_version(mark, answer.headers)
             receive(answer, part, done, tell, limit)
     except DownloadError:
@@ -120,7 +120,7 @@ def reach(url: str) -> None:
 
 
 def why(error: BaseException) -> str:
-    """Return an error of the network in a few words."""
+    """Return a short text for a network error."""
     if isinstance(error, urllib.error.URLError) and isinstance(error.reason, BaseException):
         return why(error.reason)
     if isinstance(error, OSError) and error.strerror:
@@ -137,7 +137,7 @@ def starts_at(content_range: str | None) -> int | None:
 
 
 def keep_version(mark: Path, headers: http.client.HTTPMessage) -> None:
-    """Note the version of what arrives, where the server names one that can be continued."""
+    """Store the version of a download if the server sends one that allows resumption."""
     version = headers.get("ETag") or headers.get("Last-Modified")
     if version and not version.startswith("W/"):
         mark.write_text(version)
@@ -146,7 +146,7 @@ def keep_version(mark: Path, headers: http.client.HTTPMessage) -> None:
 
 
 def discard(*files: Path) -> None:
-    """Remove files that may not be there."""
+    """Remove files; missing ones are ignored."""
     for file in files:
         with contextlib.suppress(OSError):
             file.unlink()

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Sources: obtain catalogued captures, from the nearest place that has them.
+"""Obtain catalogued captures from the nearest source that has them.
 
 Tried in order: the user's own and the project's committed captures; a corpus folder (argument or
 MIDCALL_CORPUS); the cache; Debian source packages; pinned Git archives and files; Git histories. A
-file is known by its sha256, whatever its name. What cannot be had is listed with the reason, never
-fatal.
+file is identified by its sha256, not its name. Captures that cannot be obtained are listed with the
+reason; they are not an error.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ FEW = 8
 
 
 class Obtained(NamedTuple):
-    """What was obtained.
+    """The result of `obtain`.
 
-    paths: sha256 -> file; missing: sha256 -> why it could not be had; origins: sha256 -> where it
-    was found ("added", "sample", "folder", "cache", or an origin's name); notices: sentences a
-    person should read.
+    paths: sha256 -> file; missing: sha256 -> why it could not be obtained; origins: sha256 -> its
+    source ("added", "sample", "folder", "cache", or an origin's name); notices: sentences for the
+    user.
     """
 
     paths: dict[str, Path]
@@ -54,7 +54,7 @@ class Obtained(NamedTuple):
 
 
 class Unavailable(Exception):
-    """Why an origin gives nothing; `kind` says how long that is remembered ("" not at all)."""
+    """Why an origin provides nothing; kind: how long that is remembered ("": not at all)."""
 
     def __init__(self, reason: str, kind: str = "") -> None:
         super().__init__(reason)
@@ -62,12 +62,12 @@ class Unavailable(Exception):
 
 
 def kind_of(unreachable: bool) -> str:
-    """Return how a failure is remembered."""
+    """Return the kind of a failure, a key of REMEMBERED_S."""
     return "unreachable" if unreachable else "lacking"
 
 
 def quiet(_what: str, _done: int, _total: int | None) -> None:
-    """Tell nobody of the progress."""
+    """Ignore the progress."""
 
 
 def obtain(
@@ -78,12 +78,12 @@ def obtain(
     offline: bool = False,
     retry: bool = False,
 ) -> Obtained:
-    """Return where the catalogue's captures stand on this machine, fetching what is missing.
+    """Return the paths of the catalogue's captures on this machine, after fetching missing ones.
 
     corpus: a folder of captures, searched first; cache: a folder instead of the user's cache;
-    progress: called with what is fetched, bytes so far and bytes in all (None: unknown); offline:
-    use no network; retry: ask again what failed lately. Raises CaptureError only where `corpus`
-    is no folder.
+    progress: called with the name of what is fetched, bytes so far and bytes in total (None:
+    unknown); offline: use no network; retry: try origins again that failed recently. Raises
+    CaptureError only if `corpus` is not a folder.
     """
     search_ = Search(catalogue, cache_folder(cache), progress or quiet)
     search_.own(local(), "added")
@@ -105,7 +105,7 @@ def obtain(
 
 
 def corpus_folders(corpus: str | os.PathLike[str] | None) -> Iterator[tuple[Path, bool]]:
-    """Yield the corpus folder, and whether it was asked for by argument."""
+    """Yield the corpus folder, and whether it was given as an argument."""
     if corpus is not None:
         yield Path(corpus), True
     elif os.environ.get(CORPUS):
@@ -136,22 +136,22 @@ class Search:
             cache.mkdir(parents=True, exist_ok=True)
 
     def lacking(self) -> list[Capture]:
-        """Return the captures that were not found yet."""
+        """Return the captures without a path yet."""
         return [one for one in self.catalogue.captures if one.sha256 not in self.paths]
 
-    def found(self, sha256: str, path: Path, origin: str) -> None:
-        """Note where a capture stands."""
+    def record_path(self, sha256: str, path: Path, origin: str) -> None:
+        """Store the path of a capture and its source."""
         self.paths[sha256] = path
         self.origins[sha256] = origin
 
     def complain(self, sha256: str, reason: str) -> None:
-        """Note why one place does not give a capture."""
+        """Add a reason why a capture could not be obtained."""
         self.reasons.setdefault(sha256, []).append(reason)
 
     # ---- places on this machine
 
     def own(self, home: Home, origin: str) -> None:
-        """Look for the captures that stand beside their own catalogue."""
+        """Look for captures in the folder of a home."""
         if home.files is None:
             return
         for one in self.lacking():
@@ -163,13 +163,16 @@ class Search:
                 continue
             sha256 = self.hashes.of(path)
             if sha256 == one.sha256:
-                self.found(sha256, path, origin)
+                self.record_path(sha256, path, origin)
             else:
                 reason = f"{shown(path)} was changed: its sha256 is {sha256}, expected {one.sha256}"
                 self.complain(one.sha256, reason)
 
     def folder(self, folder: Path, asked: bool) -> None:
-        """Look for captures in a folder, whatever the names of its files."""
+        """Look for captures in a folder by content, whatever the names of its files.
+
+        Raises CaptureError if the folder was given as an argument and does not exist.
+        """
         if not folder.is_dir():
             what = f"{folder}: no such folder, expected one that holds captures"
             if asked:
@@ -183,33 +186,33 @@ class Search:
                 if path.stat().st_size in sizes:
                     sha256 = self.hashes.of(path)
                     if sha256 in wanted and sha256 not in self.paths:
-                        self.found(sha256, path, "folder")
+                        self.record_path(sha256, path, "folder")
         for one in self.lacking():
             self.complain(one.sha256, f"it is not in {folder}")
 
     def cached(self) -> None:
-        """Look for captures in the cache; what was changed there is thrown away."""
+        """Look for captures in the cache; changed files are deleted."""
         for one in self.lacking():
             path = self.cache / one.sha256
             if not path.is_file():
                 continue
             if self.hashes.of(path) == one.sha256:
-                self.found(one.sha256, path, "cache")
+                self.record_path(one.sha256, path, "cache")
             else:
                 path.unlink(missing_ok=True)
                 self.notices.append(f"{path}: was changed; it is fetched anew")
 
     def keep(self, sha256: str, content: bytes, origin: str) -> None:
-        """Put a capture into the cache."""
+        """Write a capture to the cache."""
         path = self.cache / sha256
         with tempfile.NamedTemporaryFile(dir=self.cache, delete=False) as out:
             out.write(content)
         os.replace(out.name, path)
-        self.found(sha256, path, origin)
+        self.record_path(sha256, path, origin)
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """Hold the cache's lock, so that two runs do not fetch the same."""
+        """Hold the cache's lock, so that two runs do not fetch the same files."""
         with open(self.cache / "lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
@@ -217,7 +220,7 @@ class Search:
     # ---- places on the network
 
     def fetch(self, retry: bool) -> None:
-        """Ask the origins of what is still missing, the nearest kind first."""
+        """Fetch missing captures from their origins, the nearest kind first."""
         failures = Failures(self.cache / "failures.json", retry)
         dead: dict[str, str] = {}
         with tempfile.TemporaryDirectory(prefix="midcall-apt-") as workspace:
@@ -244,7 +247,7 @@ class Search:
         failures.save()
 
     def wanted_of(self, origin: Origin) -> list[tuple[Capture, Source]]:
-        """Return the missing captures that an origin is said to have."""
+        """Return the missing captures that name an origin as their source."""
         return [
             (one, source)
             for one in self.lacking()
@@ -253,7 +256,7 @@ class Search:
         ]
 
     def ask(self, origin: Origin, wanted: list[tuple[Capture, Source]], workspace: Path) -> None:
-        """Fetch captures from one origin; raises Unavailable for what it does not give."""
+        """Fetch captures from one origin; raises Unavailable if it does not have them all."""
         if origin.kind == "debian":
             self.ask_debian(origin, workspace)
         elif origin.kind in ("git", "history"):
@@ -331,7 +334,7 @@ class Search:
             raise Unavailable(str(error), kind_of(error.unreachable)) from None
 
     def search_archive(self, path: Path, origin: Origin) -> None:
-        """Keep every missing capture that an archive holds, wherever it stands in it."""
+        """Keep every missing capture in an archive, under any name."""
         wanted = {one.sha256: one.bytes for one in self.lacking()}
         try:
             search(path, wanted, lambda sha256, content: self.keep(sha256, content, origin.name))
@@ -340,14 +343,14 @@ class Search:
             raise Unavailable(str(error)) from None
 
     def verify(self, one: Capture, content: bytes, origin: Origin) -> None:
-        """Keep a fetched file where it is the right one."""
+        """Keep a fetched file if its sha256 is right."""
         if hashlib.sha256(content).hexdigest() == one.sha256:
             self.keep(one.sha256, content, origin.name)
 
     # ---- outcome
 
     def outcome(self, offline: bool) -> Obtained:
-        """Return what was found, and why the rest was not."""
+        """Return the paths of the captures obtained, and why each other one is missing."""
         missing: dict[str, str] = {}
         origins = {origin.name: origin for origin in self.catalogue.origins}
         for one in self.lacking():
@@ -363,7 +366,7 @@ class Search:
 
 
 def called(origin: Origin) -> str:
-    """Return what an origin is called in messages."""
+    """Return the name of an origin in messages."""
     if origin.kind == "debian":
         return f"Debian source package {origin.package}"
     name = "/".join(origin.repository.rstrip("/").split("/")[-2:])
@@ -400,13 +403,13 @@ class Hashes:
         return sha256
 
     def save(self) -> None:
-        """Write what is known, where the cache can be written."""
+        """Write the known sums, if the cache is writable."""
         if self.changed:
             store(self.path, self.known)
 
 
 class Failures:
-    """What failed lately, so that it is not tried again at every run."""
+    """Recent failures of origins, which are not tried again at every run."""
 
     def __init__(self, path: Path, retry: bool) -> None:
         self.path = path
@@ -414,7 +417,7 @@ class Failures:
         self.changed = retry
 
     def remembered(self, name: str) -> str:
-        """Return why an origin failed lately, or ""."""
+        """Return why an origin failed recently, "" if it did not."""
         entry = self.known.get(name)
         if not entry:
             return ""
@@ -425,12 +428,12 @@ class Failures:
         return f"{reason} (tried {age / 60:.0f} min ago)"
 
     def note(self, name: str, kind: str, reason: str) -> None:
-        """Remember a failure."""
+        """Store a failure."""
         self.known[name] = [time.time(), kind, reason]
         self.changed = True
 
     def save(self) -> None:
-        """Write what is remembered."""
+        """Write the failures, if they changed and the cache is writable."""
         if self.changed:
             store(self.path, self.known)
 
@@ -442,7 +445,7 @@ def sum_of(path: Path) -> str:
 
 
 def stored(path: Path) -> dict[str, list[Any]]:
-    """Return a table of the cache, empty where it is missing or damaged."""
+    """Return a table of the cache, {} if it is missing or damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -451,7 +454,7 @@ def stored(path: Path) -> dict[str, list[Any]]:
 
 
 def store(path: Path, content: dict[str, list[Any]]) -> None:
-    """Write a table of the cache; a cache that cannot be written is no failure."""
+    """Write a table of the cache; an unwritable cache is ignored."""
     with contextlib.suppress(OSError):
         part = path.with_suffix(".part")
         part.write_text(json.dumps(content), encoding="utf-8")
@@ -459,7 +462,7 @@ def store(path: Path, content: dict[str, list[Any]]) -> None:
 
 
 def summary(catalogue: Catalogue, obtained: Obtained) -> Iterable[str]:
-    """Yield what was obtained from where, and each missing capture with its reason."""
+    """Yield the number of captures by source, then each missing capture with its reason."""
     counts: dict[str, int] = {}
     for origin in obtained.origins.values():
         counts[origin] = counts.get(origin, 0) + 1

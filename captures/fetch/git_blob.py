@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Single files of a Git repository, fetched without its other contents.
+"""Fetch single files of a Git repository without its other contents.
 
-A blob of the history is asked for by its id; servers that refuse that are asked for a partial clone
-(commits and trees, no blobs), out of which Git fetches the one blob. A file at a commit is asked
-for out of a partial fetch of that commit alone; from servers that know no partial fetch all files
-of the commit come.
+A blob of the history is requested by its id. If the server refuses that, a partial clone (commits
+and trees, no blobs) is made, into which Git fetches the one blob. A file at a commit is requested
+by a partial fetch of that commit only; a server without partial fetches sends all files of the
+commit.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PATIENT = ["-c", "protocol.version=2", "-c", "gc.auto=0"]
 
 
 class HistoryError(Exception):
-    """Why a blob could not be had; `unreachable` when the repository did not answer."""
+    """Why a blob could not be obtained; `unreachable`: the repository did not answer."""
 
     def __init__(self, reason: str, unreachable: bool = False) -> None:
         super().__init__(reason)
@@ -33,7 +33,10 @@ class HistoryError(Exception):
 def fetch_blob(
     repository: str, blob: str, folder: Path, tell: Callable[[int], None] = lambda _size: None
 ) -> bytes:
-    """Return a blob of a repository's history; `folder` keeps what Git fetched. HistoryError."""
+    """Return a blob of a repository's history; Git's objects are kept in `folder`.
+
+    tell: called with the bytes fetched so far. Raises HistoryError if the blob cannot be obtained.
+    """
     if shutil.which("git") is None:
         raise HistoryError("git is not on this machine")
     store = folder / hashlib.sha256(repository.encode()).hexdigest()[:16]
@@ -60,7 +63,10 @@ def fetch_file(
     folder: Path,
     tell: Callable[[int], None] = lambda _size: None,
 ) -> bytes:
-    """Return a file of a repository at a commit; `folder` keeps what Git fetched. HistoryError."""
+    """Return a file of a repository at a commit; Git's objects are kept in `folder`.
+
+    tell: called with the bytes fetched so far. Raises HistoryError if the file cannot be obtained.
+    """
     if shutil.which("git") is None:
         raise HistoryError("git is not on this machine")
     store = folder / hashlib.sha256(repository.encode()).hexdigest()[:16]
@@ -92,7 +98,7 @@ def fetch_file(
 def from_partial_clone(
     repository: str, blob: str, clone: Path, tell: Callable[[int], None]
 ) -> bytes:
-    """Return a blob out of a partial clone, made where it is not there yet; HistoryError."""
+    """Return a blob from a partial clone, which is made if it does not exist; HistoryError."""
     if not (clone / "config").exists():
         shutil.rmtree(clone, ignore_errors=True)
         options = ["--quiet", "--bare", "--filter=blob:none"]
@@ -108,7 +114,7 @@ def from_partial_clone(
 
 
 def git(arguments: list[str], watch: Path, tell: Callable[[int], None]) -> Done:
-    """Run git, watched; nothing is ever asked for on the terminal."""
+    """Run git under the stall guard; it never prompts on the terminal."""
     watch.mkdir(parents=True, exist_ok=True)
     return run(["git", *PATIENT, *arguments], watch, QUIET, tell=tell)
 
@@ -122,13 +128,13 @@ def read_blob(store: Path, blob: str) -> bytes | None:
 
 
 def unreachable(done: Done) -> bool:
-    """Return whether git could not even talk to the server."""
+    """Return whether git could not connect to the server."""
     words = ("Could not resolve", "Failed to connect", "unable to access", "Connection")
     return any(word in done.errors for word in words)
 
 
 def complaint(done: Done) -> str:
-    """Return what git said went wrong, in one line."""
+    """Return git's error message, in one line."""
     if done.stalled:
         return "the repository does not answer"
     lines = [line for line in done.errors.splitlines() if line.startswith(("fatal:", "error:"))]

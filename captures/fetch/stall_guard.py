@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Watched commands: programs that fetch something, ended when nothing arrives any more.
+"""Run programs that fetch something, and end them when no more data arrives.
 
-A dead network must not hang the lab: a resolver, a proxy and a connection each have their own
-time-outs, so what is watched is what counts, bytes that arrive in a folder and lines of output.
+A dead network must not block the lab. A resolver, a proxy and a connection each have their own
+time-outs, so the bytes that arrive in a folder and the lines of output are watched instead.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
-#: Seconds without a first sign of life, and without a next one.
+#: Seconds without any progress after which a program is ended: at its start, and later.
 FIRST_S, NEXT_S = 4.0, 25.0
 
-#: Called with what is fetched, bytes so far, and bytes in all (None: unknown).
+#: Called with the name of what is fetched, bytes so far, and bytes in total (None: unknown).
 Progress = Callable[[str, int, int | None], None]
 
 
 class Done(NamedTuple):
-    """A command's end; `stalled` when it was ended because nothing arrived any more."""
+    """The result of a command; `stalled`: it was ended because no more data arrived."""
 
     code: int
     output: str
@@ -40,7 +40,7 @@ def run(
     folder: Path | None = None,
     tell: Callable[[int], None] = lambda _size: None,
 ) -> Done:
-    """Run a command while the files under `watch` or its output grow; `tell` gets their size."""
+    """Run a command while files under `watch` or its output grow; tell: called with their bytes."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         process = subprocess.Popen(
             list(command),
@@ -65,18 +65,18 @@ def wait(
     outputs: tuple[int, int],
     tell: Callable[[int], None],
 ) -> bool:
-    """Wait for the end of a process; end it, and return True, when nothing grows any more."""
+    """Wait for the end of a process; if nothing grows any more, end it and return True."""
     start = size()
-    seen, since, patience = -1, time.monotonic(), FIRST_S
+    last_size, since, time_limit = -1, time.monotonic(), FIRST_S
     while process.poll() is None:
         arrived = size()
         grown = arrived + sum(os.fstat(output).st_size for output in outputs)
-        if grown != seen:
-            if seen >= 0 and arrived > start:
-                patience = NEXT_S
-            seen, since = grown, time.monotonic()
+        if grown != last_size:
+            if last_size >= 0 and arrived > start:
+                time_limit = NEXT_S
+            last_size, since = grown, time.monotonic()
             tell(arrived - start)
-        if time.monotonic() - since > patience:
+        if time.monotonic() - since > time_limit:
             end(process)
             return True
         time.sleep(0.05)
@@ -84,7 +84,7 @@ def wait(
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """End a process and what it started."""
+    """End a process and its children (its process group)."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -103,6 +103,6 @@ def size_of(folder: Path) -> int:
 
 
 def text_of(handle: IO[bytes]) -> str:
-    """Return what a temporary file holds, as text."""
+    """Return the content of a temporary file as text."""
     handle.seek(0)
     return handle.read().decode("utf-8", "replace")

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The one decorator of all compiled code, and the cache that can never be stale.
+"""The decorator of all compiled code, and a cache that is never stale.
 
 Numba keys its cache on the file of the decorated function alone: a changed callee in another
 file, or another NUMBA_BOUNDSCHECK, would load old machine code. So each module's kernels are kept
-in a folder named by a digest of that module and of every module of the lab that it imports, near
-or far, of the versions of what compiles them, and of the settings that change the result: a change
-compiles again what it can reach and nothing else. The folder is set as each kernel is decorated,
-which is why every file with a kernel imports `kernel` from here.
+in a folder named by a digest of that module, of every module of the lab that it imports, directly
+or indirectly, of the versions of the compilers, and of the settings that change the result. So a
+change recompiles only the modules that depend on it. The folder is set as each kernel is decorated,
+which is why every file with a kernel imports `kernel` from this module.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ LINKED: bool = os.environ.get("MIDCALL_LINKER") != "no"
 if TYPE_CHECKING:
     #: Widens a value read from an array to the integer of the arithmetic (int64 when compiled).
     I = int
-    #: Makes an index unsigned: a signed one costs a test for Python's counting from the end.
+    #: Makes an index unsigned: a signed one needs a test for negative (from the end) indexing.
     U = int
 else:
     I = int if PLAIN else np.int64
@@ -58,7 +58,7 @@ else:
 
 
 def settings() -> bytes:
-    """Return what decides the machine code of a kernel, apart from the sources."""
+    """Return the settings and versions on which the machine code of a kernel depends."""
     config = (numba.config.BOUNDSCHECK, numba.config.OPT, numba.config.CPU_NAME, LINKED)
     versions = (platform.python_version(), numba.__version__, llvmlite.__version__, np.__version__)
     return repr((config, versions)).encode()
@@ -77,29 +77,29 @@ def source(module: str) -> Path | None:
 
 @cache
 def imported(module: str) -> frozenset[str]:
-    """Return the modules of the lab that a module's text imports, wherever in it."""
+    """Return the modules of the lab that a module imports, anywhere in its text."""
     file = source(module)
     if file is None:
         return frozenset()
-    found = set()
+    names_found = set()
     for line in IMPORT.finditer(file.read_text(encoding="utf-8")):
-        near, names, plain = line.groups()
-        if near:
+        package, names, plain = line.groups()
+        if package:
             words = [word.split()[0] for word in names.strip("() ").split(",") if word.strip()]
-            found |= {near, *(f"{near}.{word}" for word in words)}
+            names_found |= {package, *(f"{package}.{word}" for word in words)}
         else:
-            found |= {word.split()[0] for word in plain.split(",")}
-    return frozenset(word for word in found if source(word) is not None)
+            names_found |= {word.split()[0] for word in plain.split(",")}
+    return frozenset(word for word in names_found if source(word) is not None)
 
 
 def reach(module: str) -> list[str]:
-    """Return a module and every module of the lab that it imports, near or far, in order."""
-    seen, ahead = {module}, [module]
-    while ahead:
-        new = imported(ahead.pop()) - seen
-        seen |= new
-        ahead += new
-    return sorted(seen)
+    """Return a module and all modules of the lab it imports, also indirectly, in order of name."""
+    visited, pending = {module}, [module]
+    while pending:
+        unvisited = imported(pending.pop()) - visited
+        visited |= unvisited
+        pending += unvisited
+    return sorted(visited)
 
 
 def digest_of(modules: Iterable[str]) -> str:
@@ -148,18 +148,18 @@ def kernel(function: F) -> F:
 
 
 def inlined(function: F) -> F:
-    """Compile a kernel that is copied into its callers; for steps that every packet takes.
+    """Compile a kernel that is copied into its callers, for steps that every packet takes.
 
-    A call hands every array over as seven words: between two steps of the path that is more work
-    than the steps. Not for what has many callers, whose code would grow.
+    A call passes every array as seven words, which costs more than a step of the path itself. Do
+    not use it for functions with many callers, because their code would grow.
     """
     return compiled(function, inline=True)
 
 
 def fencing(context: Any) -> Any:
-    """Say how compiled code keeps memory accesses before a point from those after it."""
+    """Return the Numba intrinsic of a fence: memory accesses are not reordered across it."""
 
-    def code(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         builder.fence("seq_cst")
         return context.get_dummy_value()
 
@@ -167,25 +167,25 @@ def fencing(context: Any) -> Any:
 
 
 def no_fence() -> None:
-    """Do nothing: plain Python has a lock around every access."""
+    """Do nothing: in plain Python, the interpreter lock orders all accesses."""
 
 
-#: A fence between what threads write and read in each other's memory, also for the compiler.
+#: A sequentially consistent memory fence between threads, which also binds the compiler.
 fence: Callable[[], None] = no_fence if PLAIN else intrinsic(fencing)
 
 
-def asking(write: int) -> Callable[..., Any]:
-    """Return how compiled code asks for a line of memory before it needs it."""
+def prefetching(write: int) -> Callable[..., Any]:
+    """Return the Numba intrinsic of a prefetch of a cache line; write: 1 for writing, else 0."""
 
     def ask(context: Any, array: Any, record: Any, octet: Any) -> Any:
-        def code(context: Any, builder: Any, signature: Any, given: Any) -> Any:
-            held = context.make_array(signature.args[0])(context, builder, given[0])
+        def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            struct = context.make_array(signature.args[0])(context, builder, arguments[0])
             pointer, number = cgutils.voidptr_t, ir.IntType(32)
-            place = builder.bitcast(builder.gep(held.data, [given[1]]), pointer)
+            place = builder.bitcast(builder.gep(struct.data, [arguments[1]]), pointer)
             kind = ir.FunctionType(ir.VoidType(), [pointer, number, number, number])
             prefetch = builder.module.declare_intrinsic("llvm.prefetch", [pointer], kind)
             how = [number(write), number(3), number(1)]  # ... into the nearest cache, data
-            builder.call(prefetch, [builder.gep(place, [given[2]]), *how])
+            builder.call(prefetch, [builder.gep(place, [arguments[2]]), *how])
             return context.get_dummy_value()
 
         return types.void(array, types.intp, types.intp), code
@@ -193,38 +193,42 @@ def asking(write: int) -> Callable[..., Any]:
     return ask
 
 
-def no_asking(array: Any, record: int, octet: int) -> None:
-    """Do nothing: plain Python has no use for it."""
+def no_prefetch(array: Any, record: int, octet: int) -> None:
+    """Do nothing: plain Python cannot prefetch."""
 
 
-#: Ask for the line of the cache with an octet of an array's record, to be read or written soon.
-ask_for: Callable[[Any, int, int], None] = no_asking if PLAIN else intrinsic(asking(0))
-ask_to_write: Callable[[Any, int, int], None] = no_asking if PLAIN else intrinsic(asking(1))
+#: Prefetch the cache line of an octet of an array's record, for reading or for writing.
+prefetch_for_read: Callable[[Any, int, int], None] = (
+    no_prefetch if PLAIN else intrinsic(prefetching(0))
+)
+prefetch_for_write: Callable[[Any, int, int], None] = (
+    no_prefetch if PLAIN else intrinsic(prefetching(1))
+)
 
 
 def reading(context: Any, file: Any, array: Any, at: Any) -> Any:
-    """Say how compiled code reads a file on into an array."""
+    """Return the Numba intrinsic that reads from a file into an array (POSIX read)."""
 
-    def code(context: Any, builder: Any, signature: Any, given: Any) -> Any:
-        held = context.make_array(signature.args[1])(context, builder, given[1])
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        struct = context.make_array(signature.args[1])(context, builder, arguments[1])
         pointer, word, number = cgutils.voidptr_t, cgutils.intp_t, ir.IntType(32)
-        place = builder.bitcast(builder.gep(held.data, [given[2]]), pointer)
-        room = builder.sub(held.nitems, given[2])
+        place = builder.bitcast(builder.gep(struct.data, [arguments[2]]), pointer)
+        room = builder.sub(struct.nitems, arguments[2])
         kind = ir.FunctionType(word, [number, pointer, word])
         function = cgutils.get_or_insert_function(builder.module, kind, "read")
-        return builder.call(function, [builder.trunc(given[0], number), place, room])
+        return builder.call(function, [builder.trunc(arguments[0], number), place, room])
 
     return types.intp(types.intp, array, types.intp), code
 
 
-def plainly_reading(file: int, array: Any, at: int) -> int:
-    """Read a file on into array[at:]."""
+def plain_read(file: int, array: Any, at: int) -> int:
+    """Read from a file into array[at:]; returns the number of octets."""
     return os.readv(file, [array[at:]])
 
 
-#: Read a file descriptor on into array[at:], uint8; returns how many octets came, negative where
-#: it failed (POSIX read).
-read_into: Callable[[int, Any, int], int] = plainly_reading if PLAIN else intrinsic(reading)
+#: Read from a file descriptor into array[at:], uint8; returns the number of octets, negative on
+#: failure (POSIX read).
+read_into: Callable[[int, Any, int], int] = plain_read if PLAIN else intrinsic(reading)
 
 
 def compiled(function: F, inline: bool) -> F:
@@ -249,12 +253,12 @@ def compiled(function: F, inline: bool) -> F:
 
 
 def warm_mark(folder: Path) -> Path:
-    """Return the file that stands where this very source tree was warmed up."""
+    """Return the path of the file that marks this version of the sources as warmed up."""
     return folder / f"warm-{digest_of(all_modules())[:16]}"
 
 
 def is_warm() -> bool:
-    """Tell whether this very source tree was warmed up here before."""
+    """Return whether this version of the sources was warmed up on this machine before."""
     return CACHE is not None and warm_mark(CACHE).exists()
 
 
@@ -262,7 +266,7 @@ def is_warm() -> bool:
 def compile_lock() -> Iterator[bool]:
     """Hold the lock under which kernels are warmed up, so that one process compiles for all.
 
-    Yields True where this source tree was never warmed up before (the caller may announce it).
+    Yields True if these sources were never warmed up before (the caller may announce it).
     """
     if CACHE is None:
         yield False

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Kernels: functions of the packet path, and how Numba makes machine code of them.
+"""Link kernels: turn functions of the packet path into machine code with less work than Numba.
 
-Numba makes each compiled function ready to be called by itself: optimised together with everything
-that it calls, turned into machine code, with two wrappers. Of several hundred small functions that
-only call one another, nearly all of that work is thrown away. Here a function that is compiled for
-a caller is a *part*: typed, lowered and kept as it is. Only what Python itself calls is made whole:
-it is linked with all the parts that it reaches, and optimised once.
+Numba makes every compiled function callable on its own: optimised together with everything that it
+calls, turned into machine code, with two wrappers. For several hundred small functions that only
+call one another, nearly all of that work is wasted. This module compiles a function that another
+kernel calls as a *part*: typed and lowered only. A function that Python calls becomes a *whole*: it
+is linked with all parts that it reaches, and optimised once.
 
-A part that is kept on disk names the parts that it needs, so that each is kept once.
+A part on disk names the parts that it needs, so that each part is stored once.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ from numba.core.registry import CPUDispatcher
 from numba.core.types.misc import unliteral
 from numba.core.untyped_passes import ExtractByteCode
 
-#: How the name of a variable begins that holds a function's environment.
+#: The prefix of the names of variables that hold a function's environment.
 ENVIRONMENT = "_ZN08NumbaEnv"
 
 _depth = 0
 _listeners: list[Callable[[], None]] = []
 
 
-def when_compiling(tell: Callable[[], None]) -> None:
-    """Have `tell` called once, when this process first makes machine code that no disk has kept."""
-    _listeners[:] = [tell]
+def when_compiling(callback: Callable[[], None]) -> None:
+    """Call `callback` once, when this process first compiles code that is not cached on disk."""
+    _listeners[:] = [callback]
 
 
 @contextmanager
 def _deeper() -> Iterator[None]:
-    """Count that one more compilation is going on; held under Numba's lock."""
+    """Count one more nested compilation; the caller must hold Numba's lock."""
     global _depth  # noqa: PLW0603 - compilations nest, one thread at a time
     _depth += 1
     try:
@@ -54,12 +54,12 @@ def _deeper() -> Iterator[None]:
 
 
 def _for_a_caller() -> bool:
-    """Tell whether the compilation that goes on was begun by another one."""
+    """Return whether the current compilation was started by another one."""
     return _depth > 1
 
 
 class _NoEngine:
-    """What sets the environments of parts: they have no address yet, `Whole` sets them."""
+    """A stand-in for a part's engine: a part has no address yet, so `Whole` sets environments."""
 
     @staticmethod
     def set_env(name: str, environment: Any) -> None:
@@ -67,21 +67,20 @@ class _NoEngine:
 
 
 class Part(JITCodeLibrary):  # type: ignore[misc]
-    """The code of one kernel, to be linked into whole ones.
+    """The code of one kernel, to be linked into wholes.
 
-    origin: (module, name, argument types) of the kernel; needs: origins of the parts that it calls
-    where it came from the disk, whose libraries are then not known.
+    origin: (module, name, argument types) of the kernel.
     """
 
     origin: tuple[str, str, Any] | None = None
 
     @property
     def codegen(self) -> Any:
-        """Return the code generator; only environments are asked of it."""
+        """Return the code generator, of which only `set_env` is used."""
         return _NoEngine
 
     def finalize(self) -> None:
-        """Be ready to be linked."""
+        """Mark the part as ready to be linked."""
         self._raise_if_finalized()
         self._finalized = True
 
@@ -93,7 +92,7 @@ class Part(JITCodeLibrary):  # type: ignore[misc]
     def bitcode(self) -> bytes:
         """Return the part's code with that of Numba's own functions which it calls.
 
-        The latter are numbered anew in each process, so their names are made the part's own.
+        Numba numbers the latter differently in each process, so they become internal to the part.
         """
         module = self._get_module_for_linking().clone()
         own = {function.name for function in module.functions if not function.is_declaration}
@@ -107,17 +106,17 @@ class Part(JITCodeLibrary):  # type: ignore[misc]
 
     def needs(self) -> list[tuple[str, str, Any]]:
         """Return the origins of the kernels that it calls."""
-        found = [getattr(one, "origin", None) for one in _distinct(self._linking_libraries)]
-        return [origin for origin in found if origin is not None]
+        origins = [getattr(one, "origin", None) for one in _distinct(self._linking_libraries)]
+        return [origin for origin in origins if origin is not None]
 
 
 class Whole(JITCodeLibrary):  # type: ignore[misc]
-    """The code of a kernel that Python calls, with all parts that it reaches."""
+    """The code of a kernel that Python calls, with all parts that it calls, also indirectly."""
 
     _linking_libraries: Any
 
     def finalize(self) -> None:
-        """Link, optimise and make machine code; then hand every part its environment."""
+        """Link, optimise and generate machine code; then set the environment of every part."""
         self._linking_libraries = list(_reached(self._linking_libraries))
         super().finalize()
         engine = self._codegen._engine
@@ -128,7 +127,7 @@ class Whole(JITCodeLibrary):  # type: ignore[misc]
                     self._codegen.set_env(variable.name, environment)
 
     def _optimize_final_module(self) -> None:
-        """Optimise, knowing that nobody else calls the parts: unused arguments go."""
+        """Optimise with internal linkage of the parts, so that unused arguments are removed."""
         for function in self._final_module.functions:
             if function.linkage == llvm.Linkage.linkonce_odr:
                 function.linkage = "internal"
@@ -140,42 +139,42 @@ def _distinct(libraries: Any) -> list[Any]:
 
 
 def _reached(libraries: Any) -> Iterator[Any]:
-    """Yield libraries and, behind parts, those that they call, each once."""
-    seen: dict[int, Any] = {}
+    """Yield libraries and those that their parts call, also indirectly, each once."""
+    visited: dict[int, Any] = {}
     ahead = _distinct(libraries)[::-1]
     while ahead:
         library = ahead.pop()
-        if id(library) in seen:
+        if id(library) in visited:
             continue
-        seen[id(library)] = library
+        visited[id(library)] = library
         if isinstance(library, Part):
             ahead += _distinct(library._linking_libraries)[::-1]
-    yield from seen.values()
+    yield from visited.values()
 
 
 class _Flags(Flags):  # type: ignore[misc]
-    """Numba's flags; that a part has no wrapper is no part of its name."""
+    """Numba's flags, without the missing wrapper of a part in mangled names."""
 
     __slots__ = ()
 
     def get_mangle_string(self) -> str:
-        """Return what the name of a function says of its flags."""
+        """Return the flags' part of a mangled function name."""
         plain = Flags(self)
         plain.no_cpython_wrapper = False
         return str(plain.get_mangle_string())
 
 
 def _mangled(name: str, argtypes: Any, *, abi_tags: Any = (), uid: int | None = None) -> str:
-    """Return a function's name in the code; Numba's names hold numbers of this very process."""
+    """Return a function's mangled name, the same in every process, unlike Numba's own."""
     digest = hashlib.sha256(repr(tuple(argtypes)).encode()).hexdigest()[:20]
     return str(default_mangler(name, (), abi_tags=(*abi_tags, digest), uid=uid))
 
 
 class _Pipeline(Compiler):  # type: ignore[misc]
-    """Numba's pipeline, into a part or a whole.
+    """Numba's pipeline, with a part or a whole as its result.
 
-    A kernel's name in the code is the same in each process, and for parts and wholes, so that any
-    of them can be linked to any other.
+    A kernel's mangled name is the same in each process, and for parts and wholes, so that any of
+    them can be linked to any other.
     """
 
     def compile_extra(self, func: Callable[..., Any]) -> Any:
@@ -199,10 +198,10 @@ class _Pipeline(Compiler):  # type: ignore[misc]
 
 
 class _CacheImpl(CompileResultCacheImpl):  # type: ignore[misc]
-    """How parts are kept on disk; wholes are kept as Numba keeps them."""
+    """The disk format of parts; wholes have Numba's own format."""
 
     def reduce(self, result: CompileResult) -> Any:
-        """Return what is written."""
+        """Return the serialised form of a result."""
         library = result.library
         if not isinstance(library, Part):
             return super().reduce(result)
@@ -211,11 +210,11 @@ class _CacheImpl(CompileResultCacheImpl):  # type: ignore[misc]
         code = (library.name, library.bitcode(), library.needs())
         return code, result.fndesc, result.environment, result.signature, environments
 
-    def rebuild(self, target: Any, kept: Any) -> Any:
-        """Return the result that was written."""
-        if len(kept) != 5:
-            return super().rebuild(target, kept)
-        (name, bitcode, needs), fndesc, environment, signature, environments = kept
+    def rebuild(self, target: Any, stored: Any) -> Any:
+        """Return the result of a serialised form."""
+        if len(stored) != 5:
+            return super().rebuild(target, stored)
+        (name, bitcode, needs), fndesc, environment, signature, environments = stored
         library = Part(target.codegen(), name)
         library._final_module = llvm.parse_bitcode(bitcode)
         for module, function, arguments in needs:
@@ -243,7 +242,7 @@ class _CacheImpl(CompileResultCacheImpl):  # type: ignore[misc]
 
 
 class _Cache(FunctionCache):  # type: ignore[misc]
-    """Numba's cache of a function, with parts beside wholes."""
+    """Numba's cache of a function, with separate entries for parts and wholes."""
 
     _impl_class = _CacheImpl
 
@@ -265,15 +264,15 @@ class Kernel(CPUDispatcher):  # type: ignore[misc]
         self._cache = _Cache(self.py_func)
 
     def get_call_template(self, args: Any, kws: Any) -> Any:
-        """Return the types of a call from another kernel; a constant is any number of its type.
+        """Return the types of a call from another kernel, constants widened to their type.
 
-        Numba would compile a function once per constant that it is called with.
+        Otherwise Numba would compile a function once per constant argument.
         """
         plain = [unliteral(one) for one in args]
         return super().get_call_template(plain, {name: unliteral(one) for name, one in kws.items()})
 
     def compile(self, sig: Any) -> Any:
-        """Compile for the argument types, as a part where another compilation asks for it."""
+        """Compile for the argument types, as a part if another compilation started it."""
         with global_compiler_lock, _deeper():
             if not _for_a_caller():
                 self._forget_part(sig)
@@ -281,12 +280,12 @@ class Kernel(CPUDispatcher):  # type: ignore[misc]
 
     def _forget_part(self, sig: Any) -> None:
         arguments = tuple(getattr(sig, "args", sig))
-        held = self.overloads.get(arguments)
-        if held is not None and isinstance(held.library, Part):
+        overload = self.overloads.get(arguments)
+        if overload is not None and isinstance(overload.library, Part):
             del self.overloads[arguments]
 
     def add_overload(self, cres: Any) -> None:
-        """Keep a result; Python may call it only where it is whole."""
+        """Store a result; Python may call only a whole."""
         arguments = tuple(cres.signature.args)
         cres.library.origin = (self.py_func.__module__, self.py_func.__name__, arguments)
         if isinstance(cres.library, Part):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Typed readers of packet bytes: the only way compiled code turns bytes into numbers.
+"""Typed readers of packet bytes, with which compiled code turns bytes into numbers.
 
 A bare `b[o] << 8` is 0 in plain Python (uint8 arithmetic) and right when compiled; these readers
 widen first, so both modes agree. None checks bounds: the caller has tested `end - o >= n` once,
@@ -54,10 +54,10 @@ def u32le(b: Octets, o: int) -> int:
 
 @kernel
 def find_octet(b: Octets, o: int, end: int, octet: int) -> int:
-    """Return where an octet stands first in b[o:end], `end` where it does not.
+    """Return the offset of the first `octet` in b[o:end], `end` if there is none.
 
-    Four at a time: a word less 1 in each octet has a high bit that it had not where one was 0
-    (H. S. Warren, Hacker's Delight, 6-1).
+    Four octets are tested at a time: subtracting 1 from each octet of a word sets a high bit that
+    was clear before only if an octet was 0 (H. S. Warren, Hacker's Delight, 6-1).
     """
     pattern = octet * 0x01010101
     while end - o >= 4:
@@ -72,7 +72,7 @@ def find_octet(b: Octets, o: int, end: int, octet: int) -> int:
 
 @kernel
 def starts(b: Octets, at: int, end: int, word: bytes) -> bool:
-    """Tell whether the payload starts with a word."""
+    """Return whether the payload starts with a word."""
     if end - at < len(word):
         return False
     for i in range(len(word)):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Adding: the user's own captures, put into a local catalogue that git ignores.
+"""Add the user's own captures to a local catalogue that git ignores.
 
-Nothing leaves the machine. The capture is copied (with its addresses replaced, where that is
-asked for) to `captures/local/pcaps/`, and its table, labels and call are written beside it.
+Nothing leaves the machine. The capture is copied (with its addresses replaced, if requested) to
+`captures/local/pcaps/`, and its table, labels and call are written to `captures/local/`.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ FLOW_FORM = "a frame number or 'udp 192.0.2.1:5000-198.51.100.2:3478'"
 
 
 class Shown(NamedTuple):
-    """What is known of a capture; `path` is None where it is not on this machine."""
+    """A capture with its labels and calls; `path` is None if the file is not on this machine."""
 
     capture: Capture
     path: Path | None
@@ -78,12 +78,13 @@ def add(
 
     app: the app called with, or "none" for innocent traffic; kind: audio, video or unknown; flows:
     the call's media flows, each a frame number (any frame of it) or
-    "proto address:port-address:port" - without them the truth is the call's alone, and its flows
-    are not scored; confirm: called with what the capture tells of persons before anything is
-    copied; False stops. Raises CaptureError with every problem of the arguments, one a line.
+    "proto address:port-address:port" - without them only the call is labelled, and its flows are
+    not scored; confirm: called with the personal data in the capture before anything is copied; if
+    it returns False, nothing is added. Raises CaptureError with every problem of the arguments, one
+    a line.
     """
     source = Path(path)
-    asked = [flow.strip() for flow in flows or ()]
+    flow_names = [flow.strip() for flow in flows or ()]
     problems = argument_problems(app, kind, access, year, name)
     if problems:
         raise CaptureError("\n".join(f"{source}: {problem}" for problem in problems))
@@ -94,21 +95,21 @@ def add(
     known = catalogue.by_sha256().get(sum_of(source))
     if known is not None:
         raise CaptureError(f"{source}: is already catalogued, as {known.name}")
-    media = named_flows(source, packets, asked, app)
+    media = named_flows(source, packets, flow_names, app)
     if not confirm(privacy(packets)):
         raise CaptureError(f"{source}: not added, as was answered")
     title = free_name(source, name, catalogue)
-    begun: list[Capture] = []
+    started: list[Capture] = []
     try:
         target = place(source, title, packets, anonymise)
         capture = table_of(
             title, target, packets, app, kind, access, year, licence, group, anonymise
         )
-        begun.append(capture)
+        started.append(capture)
         write_truth(capture, media)
         save([*own(), capture])
     except BaseException as error:
-        for one in begun:
+        for one in started:
             forget(one)
         if isinstance(error, OSError):
             raise CaptureError(f"{source}: cannot be added: {error.strerror or error}") from None
@@ -117,7 +118,10 @@ def add(
 
 
 def anonymise(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> int:
-    """Write an anonymised copy of a capture as pcap and return its packets; CaptureError."""
+    """Write an anonymised copy of a capture as pcap; returns its number of packets.
+
+    Raises CaptureError if the copy cannot be written.
+    """
     source, target = Path(path), Path(out)
     if target.exists():
         raise CaptureError(f"{target}: exists already; give another name")
@@ -134,7 +138,7 @@ def anonymise(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> int:
 def argument_problems(
     app: str, kind: str, access: str | None, year: int | None, name: str | None
 ) -> list[str]:
-    """Return what is wrong with the words that describe a capture."""
+    """Return the problems of the arguments that describe a capture, [] for none."""
     problems = []
     for key, got, choices in (
         ("app", app, APPS),
@@ -142,8 +146,8 @@ def argument_problems(
         ("access", access or "unknown", ACCESS),
     ):
         if got not in choices:
-            mend = hint(got, list(choices))
-            problems.append(f"{key}: got {got!r}, expected one of {', '.join(choices)}{mend}")
+            suggestion = hint(got, list(choices))
+            problems.append(f"{key}: got {got!r}, expected one of {', '.join(choices)}{suggestion}")
     if year is not None and not 1980 <= year <= 2100:
         problems.append(f"year: got {year}, expected one from 1980 to 2100")
     if name is not None and not NAME.match(name):
@@ -152,7 +156,10 @@ def argument_problems(
 
 
 def free_name(source: Path, name: str | None, catalogue: Catalogue) -> str:
-    """Return the name of a new capture: the given one, or the file's, made unique."""
+    """Return the name of a new capture: `name`, else a unique one made from the file's name.
+
+    Raises CaptureError if `name` is taken.
+    """
     taken = {capture.name for capture in catalogue.captures}
     if name is not None:
         if name in taken:
@@ -167,7 +174,10 @@ def free_name(source: Path, name: str | None, catalogue: Catalogue) -> str:
 
 
 def place(source: Path, title: str, packets: Packets, anonymise: bool) -> Path:
-    """Copy a capture to the user's folder and return its new path."""
+    """Copy a capture to the user's folder and return its new path.
+
+    Raises CaptureError if a capture of several link types is to be anonymised.
+    """
     folder = local().files
     assert folder is not None
     folder.mkdir(parents=True, exist_ok=True)
@@ -225,13 +235,13 @@ HEADERS = 96
 
 
 def changes(packets: Packets, anonymise: bool) -> list[Change]:
-    """Return what of a capture is not as it was on the wire."""
-    found: list[Change] = ["addresses"] if anonymise else []
+    """Return in what a capture differs from the packets on the wire."""
+    result: list[Change] = ["addresses"] if anonymise else []
     cut = packets.captured < packets.wire
     if bool(cut.any()):
         short = int(packets.captured[cut].min()) < HEADERS
-        found += ["payload", "tails"] if short else ["tails"]
-    return found
+        result += ["payload", "tails"] if short else ["tails"]
+    return result
 
 
 def checked_kind(kind: str) -> Kind:
@@ -246,7 +256,7 @@ def checked_access(access: str | None) -> Access:
 
 
 def year_of(packets: Packets) -> int | None:
-    """Return the year of the first packet, None where the clock cannot be right."""
+    """Return the year of the first packet, None if its clock is implausible."""
     first = int(packets.time[0]) // 1_000_000_000
     this = datetime.datetime.now(datetime.UTC).year
     year = datetime.datetime.fromtimestamp(first, datetime.UTC).year if first >= 0 else 1970
@@ -256,16 +266,18 @@ def year_of(packets: Packets) -> int | None:
 # ---- truth
 
 
-def named_flows(source: Path, packets: Packets, asked: list[str], app: str | None) -> list[Flow]:
-    """Return the flows that were named; raises CaptureError for each that is not there."""
-    if not asked:
+def named_flows(
+    source: Path, packets: Packets, flow_names: list[str], app: str | None
+) -> list[Flow]:
+    """Return the named flows; raises CaptureError with each one that does not exist."""
+    if not flow_names:
         return []
     if app == "none":
         raise CaptureError(f"{source}: flows are named, but an innocent capture has no call flows")
-    found, problems = flows(packets), []
+    capture_flows, problems = flows(packets), []
     chosen: dict[int, Flow] = {}
-    for text in asked:
-        flow, problem = one_flow(text, found, packets)
+    for text in flow_names:
+        flow, problem = one_flow(text, capture_flows, packets)
         if flow is None:
             problems.append(f"{source}: flow {text!r}: {problem}")
         else:
@@ -275,10 +287,10 @@ def named_flows(source: Path, packets: Packets, asked: list[str], app: str | Non
     return list(chosen.values())
 
 
-def one_flow(text: str, found: list[Flow], packets: Packets) -> tuple[Flow | None, str]:
-    """Return the flow that a text names, or what is wrong with the text."""
+def one_flow(text: str, capture_flows: list[Flow], packets: Packets) -> tuple[Flow | None, str]:
+    """Return (flow, "") for a text that names one, else (None, problem)."""
     if text.isdigit():
-        return flow_of_frame(int(text), found, packets)
+        return flow_of_frame(int(text), capture_flows, packets)
     hit = FLOW.match(text)
     if hit is None:
         return None, f"expected {FLOW_FORM}"
@@ -289,22 +301,24 @@ def one_flow(text: str, found: list[Flow], packets: Packets) -> tuple[Flow | Non
         }
     except ValueError as error:
         return None, str(error)
-    for flow in found:
+    for flow in capture_flows:
         if flow.proto == hit["proto"].lower() and {flow.source, flow.target} == wanted:
             return flow, ""
-    busiest = max(found, key=lambda flow: flow.packets, default=None)
-    if busiest is None:
+    largest = max(capture_flows, key=lambda flow: flow.packets, default=None)
+    if largest is None:
         return None, "the capture holds no flows"
-    most = f"{busiest.proto} {written(busiest.source)}-{written(busiest.target)}"
-    return None, f"no such flow; the busiest of its {len(found)} is '{most}'"
+    most = f"{largest.proto} {written(largest.source)}-{written(largest.target)}"
+    return None, f"no such flow; the busiest of its {len(capture_flows)} is '{most}'"
 
 
-def flow_of_frame(frame: int, found: list[Flow], packets: Packets) -> tuple[Flow | None, str]:
-    """Return the flow that a frame (counted from 1) belongs to, or what is wrong."""
+def flow_of_frame(
+    frame: int, capture_flows: list[Flow], packets: Packets
+) -> tuple[Flow | None, str]:
+    """Return (flow, "") of a frame, counted from 1, else (None, problem)."""
     if not 1 <= frame <= packets.total:
         return None, f"the capture has frames 1 to {packets.total}"
     alone = flows(packets.take(slice(frame - 1, frame)))
-    for flow in found:
+    for flow in capture_flows:
         if alone and flow.proto == alone[0].proto:
             if {flow.source, flow.target} == {alone[0].source, alone[0].target}:
                 return flow, ""
@@ -333,8 +347,8 @@ def write_truth(capture: Capture, media: list[Flow]) -> None:
         timer_source="not documented",
         note="" if media else "The flows of the call were not named.",
     )
-    held = CallFile(capture=capture.name, sha256=capture.sha256, calls=[one])
-    write_calls(local().calls / f"{capture.name}.toml", held)
+    call_file = CallFile(capture=capture.name, sha256=capture.sha256, calls=[one])
+    write_calls(local().calls / f"{capture.name}.toml", call_file)
 
 
 # ---- the user's catalogue
@@ -358,19 +372,24 @@ def save(captures: list[Capture]) -> None:
 
 
 def remove(name: str) -> Capture:
-    """Remove a capture that the user added, with its copy and its truth; CaptureError."""
+    """Remove a capture that the user added, with its copy and its truth.
+
+    Raises CaptureError for an unknown name.
+    """
     captures = own()
     for capture in captures:
         if capture.name == name:
             save([one for one in captures if one is not capture])
             forget(capture)
             return capture
-    mend = hint(name, [capture.name for capture in captures])
-    raise CaptureError(f"no capture named {name!r} was added{mend}; only added ones can be removed")
+    suggestion = hint(name, [capture.name for capture in captures])
+    raise CaptureError(
+        f"no capture named {name!r} was added{suggestion}; only added ones can be removed"
+    )
 
 
 def cached(capture: Capture) -> Path:
-    """Return where the cache keeps a capture."""
+    """Return the path of a capture in the cache."""
     return cache_folder() / capture.sha256
 
 
@@ -387,9 +406,9 @@ def forget(capture: Capture) -> None:
 
 
 def show(name: str) -> Shown:
-    """Return what is known of a capture of any catalogue; raises CaptureError."""
+    """Return a capture of any catalogue with its truth; raises CaptureError for an unknown name."""
     capture = load().named(name)
     home = next(one for one in homes() if one.name == home_name(capture))
     path = cached(capture) if home.files is None else home.files / capture.file
-    found = path if path.is_file() else None
-    return Shown(capture, found, labels(capture.sha256), calls(capture.sha256))
+    file = path if path.is_file() else None
+    return Shown(capture, file, labels(capture.sha256), calls(capture.sha256))

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Anonymising: addresses replaced, prefixes preserved, so that a capture can leave a machine.
+"""Anonymise captures: replace addresses but preserve prefixes, so that a capture can be shared.
 
 Addresses are mapped bit by bit under a key (the scheme of Crypto-PAn: Xu, Fan, Ammar and Moon,
 ICNP 2002; the function is keyed BLAKE2b): two addresses that share a prefix of n bits share one of
 n bits afterwards. Private, link-local and multicast prefixes map to themselves, so a private
-address stays private; what follows a private prefix is mapped. MAC addresses become locally
+address stays private; the bits after a private prefix are mapped. MAC addresses become locally
 administered ones. IP, TCP, UDP and ICMPv6 checksums are adapted (RFC 1624), so a wrong one stays
 wrong.
 
-Best effort, and not more: addresses inside payloads are replaced in STUN attributes (FINGERPRINT is
-computed anew, MESSAGE-INTEGRITY no longer holds), in DNS answers, and as dotted text in SIP and
-SDP. Names (SNI, DNS questions, Host), user names, phone numbers and everything else in payloads
-stay as they are, and so do sizes and times, which can tell a call apart.
+Best effort only: addresses inside payloads are replaced in STUN attributes (FINGERPRINT is
+recomputed, MESSAGE-INTEGRITY becomes invalid), in DNS answers, and as dotted text in SIP and SDP.
+Names (SNI, DNS questions, Host), user names, phone numbers and everything else in payloads are not
+changed, nor are sizes and times, by which a call may be recognised.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from midcall.captures.packets.headers import Layer, layers, network, payload, po
 from midcall.captures.packets.numbers import ARP, ICMP6, TCP, UDP
 from midcall.captures.packets.pcap import Packets, packets_of
 
-#: Prefixes that map to themselves; True where the bits behind them stay too.
+#: Prefixes that map to themselves; True where the remaining bits stay too.
 FIXED4 = {
     "0.0.0.0/8": True,
     "10.0.0.0/8": False,
@@ -49,7 +49,7 @@ STUN_PLAIN = (0x0001, 0x0002, 0x0004, 0x0005, 0x000B, 0x8023, 0x802B, 0x802C)
 STUN_XORED = (0x0012, 0x0016, 0x0020, 0x8020)
 FINGERPRINT, FINGERPRINT_XOR = 0x8028, 0x5354554E
 DOTTED = re.compile(rb"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.])")
-#: How payloads begin that are text with addresses in it (SIP requests and answers, SDP).
+#: The start of payloads that are text with addresses (SIP requests and answers, SDP).
 TEXT_HEAD = re.compile(rb"SIP/2\.0|[A-Z]{3,9} sips?:|v=0[\r\n]")
 
 
@@ -62,7 +62,7 @@ class Anonymiser:
         self.fixed = {4: prefixes(FIXED4, 32), 6: prefixes(FIXED6, 128)}
 
     def _address(self, address: bytes) -> bytes:
-        """Return the address that takes the place of a packed one (4 or 16 bytes)."""
+        """Return the address that replaces a packed one (4 or 16 bytes)."""
         if address[:12] in EMBEDDED and len(address) == 16:
             return address[:12] + self._address(address[12:])
         width, fixed = len(address) * 8, self.fixed[4 if len(address) == 4 else 6]
@@ -72,14 +72,14 @@ class Anonymiser:
         out = 0
         for size in range(width):
             head = bits >> (width - size)
-            inner = any(length > size and kept >> (length - size) == head
-                        for kept, length, _ in fixed)  # fmt: skip
+            inner = any(length > size and fixed_bits >> (length - size) == head
+                        for fixed_bits, length, _ in fixed)  # fmt: skip
             flip = 0 if inner else self.bit(len(address), size, head)
             out = out << 1 | (bits >> (width - size - 1) & 1) ^ flip
         return out.to_bytes(len(address), "big")
 
     def bit(self, family: int, size: int, head: int) -> int:
-        """Return whether the bit behind a prefix is flipped (0 or 1)."""
+        """Return 1 if the bit after a prefix of `size` bits is flipped, else 0."""
         about = struct.pack(">BB16s", family, size, head.to_bytes(16, "big"))
         return hashlib.blake2b(about, key=self.key, digest_size=1).digest()[0] & 1
 
@@ -94,15 +94,15 @@ class Anonymiser:
         """Return a frame with every address in it replaced."""
         new = bytearray(frame)
         self.link_addresses(new, link)
-        found = layers(frame, link)
-        for layer in found:
+        ip_layers = layers(frame, link)
+        for layer in ip_layers:
             source, target, size = layer.addresses
             for at in (source, target):
                 new[at : at + size] = self.address(frame[at : at + size])
-        if found:
-            self.payload(new, frame, found[-1])
-        for layer in reversed(found):
-            mend_checksums(new, frame, layer)
+        if ip_layers:
+            self.payload(new, frame, ip_layers[-1])
+        for layer in reversed(ip_layers):
+            adapt_checksums(new, frame, layer)
         return bytes(new)
 
     def link_addresses(self, new: bytearray, link: int) -> None:
@@ -161,11 +161,11 @@ class Anonymiser:
         questions, *records = struct.unpack_from(">4H", out, 4)
         at = 12
         for _ in range(questions):
-            if at >= len(out):  # it says that it holds more than it does
+            if at >= len(out):  # fewer questions than its header claims
                 return body
-            at = behind_name(out, at) + 4
+            at = end_of_name(out, at) + 4
         for _ in range(sum(records)):
-            at = behind_name(out, at)
+            at = end_of_name(out, at)
             if at + 10 > len(out):
                 break
             kind, _, _, size = struct.unpack_from(">HHIH", out, at)
@@ -211,8 +211,8 @@ def prefixes(table: dict[str, bool], width: int) -> list[tuple[int, int, bool]]:
     ]
 
 
-def behind_name(body: bytes | bytearray, at: int) -> int:
-    """Return the offset behind a DNS name; the end of the message where it is cut."""
+def end_of_name(body: bytes | bytearray, at: int) -> int:
+    """Return the offset after a DNS name, or the message's length if the name is cut."""
     while at < len(body):
         size = body[at]
         if size >= 0xC0:
@@ -226,8 +226,8 @@ def behind_name(body: bytes | bytearray, at: int) -> int:
 # ---- checksums
 
 
-def mend_checksums(new: bytearray, old: bytes, layer: Layer) -> None:
-    """Adapt the checksums of an IP layer and of its transport to what was replaced in them."""
+def adapt_checksums(new: bytearray, old: bytes, layer: Layer) -> None:
+    """Adapt the checksums of an IP layer and of its transport to the replaced octets."""
     if layer.version == 4 and layer.start <= len(old):
         adapt(new, old, layer.at + 10, [(layer.at, layer.start)])
     place = {TCP: 16, UDP: 6, ICMP6: 2}.get(layer.proto)
@@ -262,7 +262,7 @@ def words(data: bytes) -> int:
 
 
 def anonymised(packets: Packets, key: bytes | None = None) -> Packets:
-    """Return the packets of a capture with every address replaced, under a random key if none.
+    """Return the packets of a capture with every address replaced; key None: a random key.
 
     All packets must be of one link type; raises ValueError otherwise.
     """

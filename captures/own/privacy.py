@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Privacy: what in a capture tells of persons, counted and never shown."""
+"""Privacy: count the personal data in a capture, without showing it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 import struct
 from dataclasses import dataclass, field
 
-from midcall.captures.own.anonymise import behind_name
+from midcall.captures.own.anonymise import end_of_name
 from midcall.captures.packets.headers import ends, layers, payload, ports
 from midcall.captures.packets.numbers import UDP
 from midcall.captures.packets.pcap import Packets
@@ -21,7 +21,7 @@ TEXT = re.compile(rb"^[\t\r\n\x20-\x7e]{16}")
 
 @dataclass
 class Privacy:
-    """Distinct items of a capture that can tell of persons."""
+    """Distinct items of a capture that may be personal data."""
 
     public: set[bytes] = field(default_factory=set)
     private: set[bytes] = field(default_factory=set)
@@ -32,7 +32,7 @@ class Privacy:
     mails: set[bytes] = field(default_factory=set)
 
     def counts(self) -> dict[str, int]:
-        """Return how many different items of each kind there are."""
+        """Return the number of distinct items of each kind."""
         return {
             "public addresses": len(self.public),
             "private addresses": len(self.private),
@@ -44,9 +44,9 @@ class Privacy:
         }
 
     def sentences(self, anonymised: bool = False) -> list[str]:
-        """Return what a person should know before the capture is added."""
-        held = ", ".join(f"{count} {kind}" for kind, count in self.counts().items() if count)
-        lines = [f"The capture holds {held or 'no addresses or names that were recognised'}."]
+        """Return what a user should know before the capture is added."""
+        items = ", ".join(f"{count} {kind}" for kind, count in self.counts().items() if count)
+        lines = [f"The capture holds {items or 'no addresses or names that were recognised'}."]
         if anonymised:
             lines.append(
                 "Addresses are replaced in the copy; names, user names and numbers in payloads "
@@ -62,52 +62,52 @@ class Privacy:
 
 
 def privacy(packets: Packets) -> Privacy:
-    """Count what in a capture tells of persons."""
-    found = Privacy()
+    """Return the personal data in a capture, as sets of distinct items."""
+    items = Privacy()
     for i in range(packets.total):
-        look(found, packets.frame(i), int(packets.link[i]))
-    return found
+        _collect_frame(items, packets.frame(i), int(packets.link[i]))
+    return items
 
 
-def look(found: Privacy, frame: bytes, link: int) -> None:
-    """Note what one frame holds."""
+def _collect_frame(items: Privacy, frame: bytes, link: int) -> None:
+    """Add the items of one frame."""
     if link == 1 and len(frame) >= 14:
-        found.macs |= {mac for mac in (frame[:6], frame[6:12]) if not mac[0] & 1 and any(mac)}
+        items.macs |= {mac for mac in (frame[:6], frame[6:12]) if not mac[0] & 1 and any(mac)}
     stack = layers(frame, link)
     for layer in stack:
         for address, _ in ends(frame, layer):
             kind = ipaddress.ip_address(address)
-            (found.public if kind.is_global else found.private).add(address)
+            (items.public if kind.is_global else items.private).add(address)
     if stack:
         start, end = payload(frame, stack[-1])
         dns = stack[-1].proto == UDP and {53, 5353} & set(ports(frame, stack[-1]))
         body = frame[start:end]
         name = question(body) if dns else client_hello_name(body)
         if name:
-            found.names.add(name)
-        texts(found, body)
+            items.names.add(name)
+        _collect_text(items, body)
 
 
-def texts(found: Privacy, body: bytes) -> None:
-    """Note names, numbers and users in a payload that is text or STUN."""
+def _collect_text(items: Privacy, body: bytes) -> None:
+    """Add names, numbers and users in a payload that is text or STUN."""
     if len(body) >= 20 and body[0] < 4 and body[4:8] == b"\x21\x12\xa4\x42":
         if body[20:22] == b"\x00\x06":
-            found.users.add(body[24 : 24 + int.from_bytes(body[22:24], "big")])
+            items.users.add(body[24 : 24 + int.from_bytes(body[22:24], "big")])
     elif TEXT.match(body):
-        found.names |= {hit.group(1) for hit in HOST.finditer(body)}
-        found.phones |= set(PHONE.findall(body))
-        found.mails |= set(MAIL.findall(body))
+        items.names |= {hit.group(1) for hit in HOST.finditer(body)}
+        items.phones |= set(PHONE.findall(body))
+        items.mails |= set(MAIL.findall(body))
 
 
 def question(body: bytes) -> bytes:
-    """Return the name of a DNS message's first question, or nothing."""
+    """Return the name of a DNS message's first question, b"" for none."""
     if len(body) < 17 or body[4:6] == b"\0\0":
         return b""
-    return body[12 : behind_name(body, 12)]
+    return body[12 : end_of_name(body, 12)]
 
 
 def client_hello_name(body: bytes) -> bytes:
-    """Return the server name of a TLS ClientHello (RFC 6066 section 3), or nothing."""
+    """Return the server name of a TLS ClientHello (RFC 6066 section 3), b"" for none."""
     if len(body) < 48 or body[0] != 22 or body[5] != 1:
         return b""
     at = 43 + 1 + body[43]

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Layers of a frame: where its IP headers stand, tunnels included.
+"""Layers of a frame: the offsets of its IP headers, tunnels included.
 
-A slow, obvious walk for work on whole captures by hand (adding, anonymising); the compiled packet
-path has its own. Knows Ethernet (VLAN, PPPoE, MPLS), Linux cooked, raw IP, IP in IP, GRE, GTP-U.
+Plain, slow Python for single passes over a capture (adding, anonymising); the compiled packet path
+has its own decoder. Supports Ethernet (VLAN, PPPoE, MPLS), Linux cooked, raw IP, IP in IP, GRE and
+GTP-U.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Layer(NamedTuple):
 
     @property
     def addresses(self) -> tuple[int, int, int]:
-        """Return where source and target address stand, and how long each is."""
+        """Return the offsets of source and target address, and the length of each in bytes."""
         return (
             (self.at + 12, self.at + 16, 4)
             if self.version == 4
@@ -52,7 +53,7 @@ class Flow(NamedTuple):
 
 
 def network(frame: bytes, link: int) -> tuple[int, int]:
-    """Return the ethertype (0: unknown) of what a frame carries, and where it begins."""
+    """Return the EtherType (0: unknown) of a frame's payload, and the payload's offset."""
     if link == 1 and len(frame) >= 14:
         return tagged(frame, 14, int.from_bytes(frame[12:14], "big"))
     if link == 113 and len(frame) >= 16:
@@ -83,15 +84,15 @@ def tagged(frame: bytes, at: int, kind: int) -> tuple[int, int]:
 
 def layers(frame: bytes, link: int) -> list[Layer]:
     """Return the IP layers of a frame, outermost first."""
-    found: list[Layer] = []
+    result: list[Layer] = []
     kind, at = network(frame, link)
-    while kind in (IP4, IP6) and len(found) < DEPTH:
+    while kind in (IP4, IP6) and len(result) < DEPTH:
         layer = ip4(frame, at) if kind == IP4 else ip6(frame, at)
         if layer is None:
             break
-        found.append(layer)
+        result.append(layer)
         kind, at = (0, 0) if layer.later else inside(frame, layer)
-    return found
+    return result
 
 
 def ip4(frame: bytes, at: int) -> Layer | None:
@@ -120,7 +121,7 @@ def ip6(frame: bytes, at: int) -> Layer | None:
 
 
 def inside(frame: bytes, layer: Layer) -> tuple[int, int]:
-    """Return ethertype and offset of what a tunnel carries, or (0, 0)."""
+    """Return EtherType and offset of a tunnel's payload, or (0, 0)."""
     at = layer.start
     if layer.proto in (4, 41):
         return (IP4 if layer.proto == 4 else IP6), at
@@ -173,7 +174,7 @@ def ends(frame: bytes, layer: Layer) -> tuple[End, End]:
 
 
 def payload(frame: bytes, layer: Layer) -> tuple[int, int]:
-    """Return where the payload of a TCP or UDP packet stands; an empty range for others."""
+    """Return (start, end) of the payload of a TCP or UDP packet; an empty range for others."""
     if layer.later or layer.end < layer.start + 8:
         return layer.end, layer.end
     if layer.proto == UDP:
@@ -185,20 +186,20 @@ def payload(frame: bytes, layer: Layer) -> tuple[int, int]:
 
 def flows(packets: Packets) -> list[Flow]:
     """Return the bidirectional flows of a capture (innermost 5-tuple), in order of first frame."""
-    seen: dict[tuple[int, frozenset[End]], list[Flow]] = {}
+    by_ends: dict[tuple[int, frozenset[End]], list[Flow]] = {}
     for i in range(packets.total):
         frame = packets.frame(i)
-        found = layers(frame, int(packets.link[i]))
-        if not found or found[-1].later:
+        ip_layers = layers(frame, int(packets.link[i]))
+        if not ip_layers or ip_layers[-1].later:
             continue
-        source, target = ends(frame, found[-1])
-        proto = found[-1].proto
-        held = seen.setdefault((proto, frozenset((source, target))), [])
-        if held:
-            held[0] = held[0]._replace(packets=held[0].packets + 1)
+        source, target = ends(frame, ip_layers[-1])
+        proto = ip_layers[-1].proto
+        matching = by_ends.setdefault((proto, frozenset((source, target))), [])
+        if matching:
+            matching[0] = matching[0]._replace(packets=matching[0].packets + 1)
         else:
-            held.append(Flow(NAMES.get(proto, "other"), source, target, i + 1, 1))
-    return [held[0] for held in seen.values()]
+            matching.append(Flow(NAMES.get(proto, "other"), source, target, i + 1, 1))
+    return [matching[0] for matching in by_ends.values()]
 
 
 def written(end: End) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Numbers of IANA's registries that packets carry: IP protocols, EtherTypes, STUN's cookie."""
+"""Numbers of IANA registries: IP protocols, EtherTypes, ports; and the magic cookie of STUN."""
 
 from __future__ import annotations
 
@@ -7,5 +7,8 @@ from __future__ import annotations
 ICMP, TCP, UDP, ICMP6, SCTP = 1, 6, 17, 58, 132
 #: EtherTypes.
 IP4, ARP, IP6, PPPOE = 0x0800, 0x0806, 0x86DD, 0x8864
+#: UDP ports.
+DNS_PORT, MULTICAST_DNS_PORT = 53, 5353
+L2TP_PORT, GTP_PORT, TEREDO_PORT, VXLAN_PORT = 1701, 2152, 3544, 4789
 #: STUN's magic cookie (RFC 8489, section 5).
 STUN_COOKIE = 0x2112A442

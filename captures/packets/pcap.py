@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""pcap and pcapng files read into `Packets`; knows no protocol.
+"""Read pcap and pcapng files into `Packets`, without decoding any protocol.
 
-A file is read through one buffer and only indexed: a compiled scan writes where each packet stands,
-so no packet is an object. Formats: pcap (both byte orders, microseconds, nanoseconds, and the
-modified header of the Linux 2.2 patches), pcapng (several sections and interfaces; enhanced,
+A file is read through one buffer and only indexed: a compiled scan writes the offset of each
+packet, so no packet is an object. Formats: pcap (both byte orders, microseconds, nanoseconds, and
+the modified header of the Linux 2.2 patches), pcapng (several sections and interfaces; enhanced,
 simple and old packet blocks; if_tsresol, if_tsoffset), either one compressed with gzip.
 
 Sources: draft-ietf-opsawg-pcap, draft-ietf-opsawg-pcapng.
@@ -50,12 +50,13 @@ from midcall.errors import CaptureError
 
 Numbers = NDArray[np.int64]
 
-#: Packets per batch: large enough that a call costs nothing, small enough that Ctrl-C is quick.
+#: Packets per batch: enough that the cost of a call is negligible, but few enough for a quick
+#: Ctrl-C.
 BATCH = 8192
-#: Bytes of a buffer: small enough for a processor's caches, large enough that what a batch costs in
-#: Python is little. It is filled less the first time, so that a second core soon has some work.
+#: Bytes of a buffer: small enough for the processor's caches, large enough that the cost of a batch
+#: in Python is small. The first fill is smaller, so that a second core has work soon.
 BUFFER, FIRST_BUFFER = 1 << 21, 1 << 19
-#: The longest record that is believed in a stream whose length is not known.
+#: The longest record that is accepted in a stream of unknown length, in bytes.
 LONGEST = 64 << 20
 
 MAGIC = {  # first four bytes: (big endian, nanoseconds per unit, record header length)
@@ -71,7 +72,7 @@ GZIP_MAGIC = b"\x1f\x8b"
 
 
 class Packets(NamedTuple):
-    """Packets of one capture: a byte buffer and, per packet, where and when.
+    """Packets of one capture: a byte buffer and, per packet, its position, length and time.
 
     data: uint8[m], shared by all packets; offset, captured, wire: int64[n], in bytes;
     time: int64[n], ns since 1970-01-01; link: int64[n], LINKTYPE number of the packet's interface.
@@ -114,9 +115,9 @@ def packets_of(
 
 
 class Source(NamedTuple):
-    """A capture that is read on: what `midcall.captures.packets.scan.next_packets` takes."""
+    """The state of a capture under reading, in the order of `scan.next_packets`."""
 
-    file: int  # its descriptor, -1: none that compiled code may read
+    file: int  # its descriptor, -1: compiled code must not read it
     ring: NDArray[np.uint8]  # uint8[buffers, octets], buffers in turn
     memory: Numbers  # int64[MEMORY] of captures.scan
     interfaces: Numbers  # int64[INTERFACES, 4] of a pcapng file
@@ -124,7 +125,7 @@ class Source(NamedTuple):
 
 
 def new_columns(size: int) -> list[Numbers]:
-    """Return the columns of `size` packets, to be filled."""
+    """Return five uninitialised columns, int64[size], as `Packets` has after `data`."""
     return [np.empty(size, np.int64) for _ in range(5)]
 
 
@@ -133,10 +134,10 @@ class CaptureFile:
 
     The file is read through one buffer of 2 MiB, so that the packets of a batch are still in a
     cache of the processor when they are used; `whole` reads all of it into one buffer instead.
-    Where a `stream` is given (one that can seek) it is read, and closed; the path only names it.
-    `notices` holds what a person should know of the file (it was cut in the middle); `packets` and
-    `captured_bytes` count what was read so far, `links` are its LINKTYPE numbers. Raises
-    CaptureError when the file cannot be read.
+    A `stream`, which must be seekable, is read and closed instead of the file; the path then only
+    names it. `notices` holds warnings for the user (for example, that the file is cut); `packets`
+    and `captured_bytes` count what was read so far, `links` are its LINKTYPE numbers. Raises
+    CaptureError if the file cannot be read.
     """
 
     def __init__(
@@ -155,7 +156,7 @@ class CaptureFile:
         self._types = np.zeros(TYPES, np.uint8)
         self._ring = np.empty((1, self._left if whole and self._left else BUFFER), np.uint8)
         self._fill(len(self._ring[0]) if whole else FIRST_BUFFER)
-        if self._ended:  # later ones are closed by who reads: compiled code may still ask
+        if self._ended:  # else `batches` closes it: compiled code may still read it
             self._stream.close()
         self._open()
 
@@ -166,22 +167,22 @@ class CaptureFile:
 
     @property
     def packets(self) -> int:
-        """Return how many packets were read so far."""
+        """Return the number of packets read so far."""
         return int(self._memory[PACKETS])
 
     @property
     def captured_bytes(self) -> int:
-        """Return how many bytes these have."""
+        """Return the number of captured bytes of these packets."""
         return int(self._memory[OCTETS])
 
     @property
     def links(self) -> set[int]:
-        """Return the LINKTYPE numbers that were seen so far."""
+        """Return the LINKTYPE numbers of the packets read so far."""
         return set(np.flatnonzero(self._types).tolist())
 
     @property
     def source(self) -> Source:
-        """Return from where compiled code reads on."""
+        """Return the state from which compiled code continues to read."""
         return Source(self._file, self._ring, self._memory, self._interfaces, self._types)
 
     def _refuse(self, problem: str) -> NoReturn:
@@ -211,7 +212,7 @@ class CaptureFile:
         self._memory[AT] = 24
 
     def _fill(self, upto: int) -> bool:
-        """Read on into the free part of the buffer; returns whether anything came."""
+        """Read more of the file into the free part of the buffer; returns whether it grew."""
         start = filled = int(self._memory[FILLED])
         row = self._ring[self._memory[NOW]]
         while filled < upto and not self._ended:
@@ -232,7 +233,7 @@ class CaptureFile:
         return filled > start
 
     def _advance(self) -> bool:
-        """Drop what was scanned and read on; returns whether anything came."""
+        """Drop the scanned part of the buffer and read more; returns whether it grew."""
         rest = int(self._memory[FILLED] - self._memory[AT])
         wanted = int(self._memory[WANTED] + self._memory[HEADER])
         size = max(BUFFER, rest) if self._kept else len(self._ring[0])
@@ -245,7 +246,7 @@ class CaptureFile:
         return self._fill(len(self._ring[0]))
 
     def _new_ring(self, count: int, size: int) -> None:
-        """Go on in the first of `count` new buffers; whoever looks into old ones still may."""
+        """Continue in the first of `count` new buffers; arrays over old buffers stay valid."""
         ring = np.empty((count, size), np.uint8)
         rest = self.data[self._memory[AT] :]
         ring[0, : len(rest)] = rest
@@ -254,11 +255,11 @@ class CaptureFile:
         self._memory[FILLED] = len(rest)
         self._ring = ring
 
-    def batches(self, size: int = BATCH, held: int = 0) -> Generator[Packets]:
-        """Yield Packets of at most `size`; the newest and the `held` before it are valid."""
-        rooms = [new_columns(size) for _ in range(held + 1)]
-        if held:
-            self._new_ring(held + 1, len(self._ring[0]))
+    def batches(self, size: int = BATCH, retained: int = 0) -> Generator[Packets]:
+        """Yield Packets of at most `size`; the last and the `retained` ones before it are valid."""
+        rooms = [new_columns(size) for _ in range(retained + 1)]
+        if retained:
+            self._new_ring(retained + 1, len(self._ring[0]))
         try:
             while True:
                 if self._kept:
@@ -281,9 +282,9 @@ class CaptureFile:
         where = f"{self.path}: record {self.packets + 1} at byte {base + at}"
         remain = max(filled, self._left - base) - at
         if status == CUT:
-            held = remain - header if remain >= header else remain
+            remaining_bytes = remain - header if remain >= header else remain
             self.notices.append(
-                f"{where}: header says {wanted} bytes, {held} remain; the file is cut, "
+                f"{where}: header says {wanted} bytes, {remaining_bytes} remain; the file is cut, "
                 f"its {self.packets} whole packets are read"
             )
         elif status == BROKEN:
@@ -298,10 +299,10 @@ class CaptureFile:
 
 
 class Gunzip(gzip.GzipFile):
-    """A gzip file whose readinto gives what is there before it tells that the stream is cut."""
+    """A gzip file whose readinto returns all available bytes before it raises EOFError at a cut."""
 
     def readinto(self, room: memoryview) -> int:  # type: ignore[override]
-        """Read into a buffer what one step unpacks; raises EOFError at a cut."""
+        """Unpack one step into a buffer; returns the number of bytes. Raises EOFError at a cut."""
         part = self.read1(min(len(room), BUFFER))
         room[: len(part)] = part
         return len(part)
@@ -311,7 +312,7 @@ Stream = io.BufferedIOBase | io.RawIOBase
 
 
 def unpacked(stream: Stream) -> tuple[Stream, int]:
-    """Return a stream of the unpacked bytes of another, and that their number is not known."""
+    """Return a stream of the unpacked bytes of another, and 0: their number is not known."""
     magic = stream.read(2)
     stream.seek(0)
     return (Gunzip(fileobj=stream) if magic == GZIP_MAGIC else stream), 0
@@ -344,7 +345,7 @@ def batches(path: str | os.PathLike[str], size: int = BATCH) -> Iterator[Packets
 
 
 def read_with_notices(path: str | os.PathLike[str]) -> tuple[Packets, list[str]]:
-    """Return all packets of a file, and what a person should know of it; raises CaptureError."""
+    """Return all packets of a file, and its notices (see CaptureFile); raises CaptureError."""
     capture = CaptureFile(path, whole=True)
     parts = list(capture.batches(1 << 16))
     if not parts:
@@ -354,7 +355,7 @@ def read_with_notices(path: str | os.PathLike[str]) -> tuple[Packets, list[str]]
 
 
 def join(parts: list[Packets]) -> Packets:
-    """Return packets of several batches as one (their buffers, where they differ, are joined)."""
+    """Return packets of several batches as one; different buffers are concatenated."""
     if len(parts) == 1:
         return parts[0]
     buffers = [parts[0].data]

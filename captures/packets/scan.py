@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Compiled scans of pcap and pcapng: where each packet of a buffer stands, and when it came.
+"""Compiled scans of pcap and pcapng: the position and time of each packet in a buffer.
 
 A scan fills the columns of captures.packets.pcap.Packets from `memory[AT]` on and returns how many
-it wrote; `next_packets` reads the file on, too, where its buffer holds no more.
+it wrote; `next_packets` also reads more of the file when the buffer holds no more packets.
 Sources: draft-ietf-opsawg-pcap, draft-ietf-opsawg-pcapng.
 """
 
@@ -23,14 +23,14 @@ MORE, END, CUT, BROKEN = 0, 1, 2, 3
 LINK, RESOLUTION, OFFSET, SNAPLEN = 0, 1, 2, 3
 INTERFACES = 4096
 
-#: An if_tsoffset beyond this many seconds, and a time beyond this ns, is held there: no overflow.
+#: An if_tsoffset is limited to this many seconds, and a time to this many ns, against overflow.
 FARTHEST, LATEST = 1 << 32, (1 << 63) - 1
 
-# Slots of what is remembered of a file between two batches.
+# Slots of the state of a file between two batches.
 (
-    AT,  # where the scan stands in the buffer
+    AT,  # position of the scan in the buffer
     STATUS,
-    WANTED,  # octets that a record which is not whole has
+    WANTED,  # octets of an incomplete record
     BIG,  # 1: numbers are big endian
     FIRST,  # of the section's rows of interfaces
     LAST,
@@ -40,13 +40,13 @@ FARTHEST, LATEST = 1 << 32, (1 << 63) - 1
     TYPE,  # LINKTYPE of a pcap file
     NOW,  # the buffer in use, a row of the ring
     FILLED,  # octets in it
-    SHOWN,  # 1: somebody was given packets that stand in it
+    SHOWN,  # 1: packets in it were returned to a caller
     BASE,  # where it starts in the (unpacked) file
     PACKETS,  # packets so far, and their captured octets
     OCTETS,
 ) = range(16)
 MEMORY = 16
-#: Buffers without a packet that are read in one go.
+#: The most buffers without a packet that are read in one call.
 IN_A_ROW = 64
 #: LINKTYPE numbers.
 TYPES = 1 << 16
@@ -102,7 +102,7 @@ def scan_pcap(
 
 @kernel
 def nanoseconds(high: int, low: int, resolution: int) -> int:
-    """Return a pcapng timestamp in ns, LATEST at most (if_tsresol: bit 7 set: a power of two)."""
+    """Return a pcapng timestamp in ns, at most LATEST (if_tsresol: bit 7 set: a power of two)."""
     power = resolution & 0x7F
     stamp = ((high & 0x7FFFFFFF) << 32) | low
     if resolution & 0x80:
@@ -149,7 +149,7 @@ def read_interface(b: Octets, at: int, end: int, big: int, row: Numbers) -> None
 
 @kernel
 def holds_packet(kind: int, length: int) -> bool:
-    """Tell whether a block of this type and length holds a packet."""
+    """Return whether a block of this type and length holds a packet."""
     if kind == ENHANCED_PACKET or kind == OLD_PACKET:
         return length >= 32
     return kind == SIMPLE_PACKET and length >= 16
@@ -244,9 +244,9 @@ def scan_pcapng(
 
 @kernel
 def turn_over(ring: NDArray[np.uint8], memory: Numbers) -> None:
-    """Go on in the ring's next buffer, or in this one where nobody looks into it.
+    """Continue in the ring's next buffer, or in this one if no packets of it were returned.
 
-    What was not scanned yet is copied there.
+    The part that was not scanned yet is copied there.
     """
     now, at = memory[NOW], memory[AT]
     following = (now + 1) % len(ring) if memory[SHOWN] else now
@@ -261,7 +261,7 @@ def turn_over(ring: NDArray[np.uint8], memory: Numbers) -> None:
 
 @kernel
 def read_on(file: int, ring: NDArray[np.uint8], memory: Numbers) -> bool:
-    """Fill the buffer from a file; returns whether anything came."""
+    """Fill the buffer from a file; returns whether it grew."""
     before, row = memory[FILLED], ring[memory[NOW]]
     while memory[FILLED] < len(row):
         count = read_into(file, row, memory[FILLED])
@@ -286,10 +286,10 @@ def next_packets(
 ) -> int:
     """Index the next packets of a capture in the buffer memory[NOW]; returns how many.
 
-    0 where there are no more, where the file is damaged, and where somebody else has to read it on:
-    `file` is no descriptor (-1), or a record is larger than a buffer, or reading fails. And with
-    memory[STATUS] MORE where IN_A_ROW buffers held none, so that somebody may interrupt.
-    types: uint8[TYPES], 1 for each LINKTYPE that was seen.
+    Returns 0 if there are no more, if the file is damaged, or if Python has to read it: `file` is
+    -1, or a record is larger than a buffer, or reading fails. Also returns 0, with memory[STATUS]
+    MORE, after IN_A_ROW buffers without a packet, so that Python can handle an interrupt.
+    types: uint8[TYPES], set to 1 for each LINKTYPE that occurs.
     """
     n = I(0)
     for _ in range(IN_A_ROW):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`python -m midcall.captures.synthetic`: make the committed samples anew, byte for byte."""
+"""`python -m midcall.captures.synthetic`: regenerate the committed samples, byte for byte."""
 
 from midcall.captures.synthetic.corpus import main
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Corpus: writes the samples, their labels, their calls and their catalogue."""
+"""Write the samples, their labels, their calls and their catalogue."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def write_sample(home: Home, recipe: Recipe) -> Capture:
     row = entry(recipe, crafted, hashlib.sha256(content).hexdigest(), len(content))
     write_labels(label_file(home, row.sha256), crafted.labels)
     if crafted.calls:
-        held = CallFile(capture=row.name, sha256=row.sha256, calls=crafted.calls)
-        write_calls(home.calls / f"{row.name}.toml", held)
+        call_file = CallFile(capture=row.name, sha256=row.sha256, calls=crafted.calls)
+        write_calls(home.calls / f"{row.name}.toml", call_file)
     return row
 
 
@@ -56,7 +56,7 @@ def entry(recipe: Recipe, crafted: Crafted, sha256: str, size: int) -> Capture:
 
 
 def write(home: Home, recipes: Sequence[Recipe] = RECIPES) -> list[Capture]:
-    """Write samples into a home, whose old labels and calls go; return the catalogue's rows."""
+    """Write samples into a home after deleting its labels and calls; return their rows."""
     home.folder.mkdir(parents=True, exist_ok=True)
     for folder in (home.labels, home.calls):
         shutil.rmtree(folder, ignore_errors=True)
@@ -71,7 +71,7 @@ def at(folder: Path) -> Home:
 
 
 def main() -> None:
-    """Make the committed samples anew and say what they are."""
+    """Regenerate the committed samples and print their catalogue."""
     rows = write(samples())
     for row in rows:
         print(f"{row.sha256[:16]}  {row.bytes:7d} bytes  {row.packets:5d} packets  {row.file}")

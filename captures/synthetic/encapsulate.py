@@ -38,20 +38,20 @@ class Envelope(NamedTuple):
 
 def ether(layer: Packet, up: bool) -> Packet:
     """Return a packet in an Ethernet frame."""
-    here, there = (SUBSCRIBER_MAC, OPERATOR_MAC) if up else (OPERATOR_MAC, SUBSCRIBER_MAC)
-    return Ether(src=here, dst=there) / layer
+    source, target = (SUBSCRIBER_MAC, OPERATOR_MAC) if up else (OPERATOR_MAC, SUBSCRIBER_MAC)
+    return Ether(src=source, dst=target) / layer
 
 
 def outer4(up: bool, proto: int | None = None) -> Packet:
     """Return an outer IPv4 header between the tunnel's ends."""
-    here, there = INNER if up else INNER[::-1]
-    return IP(src=here, dst=there, ttl=60, id=0, **({} if proto is None else {"proto": proto}))
+    source, target = INNER if up else INNER[::-1]
+    return IP(src=source, dst=target, ttl=60, id=0, **({} if proto is None else {"proto": proto}))
 
 
 def outer6(up: bool) -> Packet:
     """Return an outer IPv6 header between the tunnel's ends."""
-    here, there = OUTER if up else OUTER[::-1]
-    return IPv6(src=here, dst=there, hlim=60)
+    source, target = OUTER if up else OUTER[::-1]
+    return IPv6(src=source, dst=target, hlim=60)
 
 
 def ppp(layer: Packet) -> Packet:

@@ -22,7 +22,7 @@ from midcall.captures.synthetic.voice import Talker
 from midcall.captures.wire import sip, stun
 from midcall.captures.wire.host import phone, server
 from midcall.captures.wire.rtp import Stream
-from midcall.captures.wire.seeded import MS, SECOND, Dice
+from midcall.captures.wire.seeded import MS, SECOND, SeededRandom
 
 PORT, VOICE = 16402, 104
 OPENINGS = ((0x00010002, 0x00010001), (0x00000002, 0x00000001))
@@ -38,7 +38,7 @@ def call_2013(scene: Scene, call: str, seconds: float) -> None:
     pairs = check(flow, dice, at)
     pairs += invite(flow, dice, at + 150 * MS)
     speak(flow, dice, at + 1900 * MS, seconds)
-    conclude(scene, call, flow, pairs)
+    plan_call(scene, call, flow, pairs)
 
 
 def call_pairs(scene: Scene, call: str, seconds: float) -> None:
@@ -57,11 +57,11 @@ def call_pairs(scene: Scene, call: str, seconds: float) -> None:
     speak(flow, dice, talking, seconds)
     for number in range(1, int(seconds)):
         alive(flow, dice, talking + number * SECOND, *KEEP_ALIVES[number % 3])
-    conclude(scene, call, flow, pairs)
+    plan_call(scene, call, flow, pairs)
 
 
 def call_framed(scene: Scene, call: str, seconds: float) -> None:
-    """Play a call whose datagrams stand behind a header that starts with 60."""
+    """Play a call whose datagrams follow a header that starts with 60."""
     flow, dice, at = begin(
         scene, call, 3489, "proprietary header 60, type, 16-bit length; RTP type 104 inside"
     )
@@ -72,7 +72,7 @@ def call_framed(scene: Scene, call: str, seconds: float) -> None:
         start = talking + 400 * MS + number * SECOND
         flow.up(start, bytes.fromhex("deadbeefcafe") + dice.octets(14))
         flow.down(start + 60 * MS, bytes.fromhex("deadbeefdead") + dice.octets(14))
-    conclude(scene, call, flow, pairs)
+    plan_call(scene, call, flow, pairs)
 
 
 def boxed(packet: bytes, up: bool) -> bytes:
@@ -81,15 +81,15 @@ def boxed(packet: bytes, up: bool) -> bytes:
     return struct.pack(">BBH", 0x60, kind, len(packet)) + packet
 
 
-def begin(scene: Scene, call: str, port: int, evidence: str) -> tuple[Udp, Dice, int]:
+def begin(scene: Scene, call: str, port: int, evidence: str) -> tuple[Udp, SeededRandom, int]:
     """Open the flow of a call; return it, its dice and when to start."""
     truth = Truth("facetime", "media", evidence, call)
     flow = scene.udp(phone(0x0D01), port, server(0x0700), port, truth)
     return flow, scene.dice.child(call), scene.epoch + SECOND
 
 
-def conclude(scene: Scene, call: str, flow: Udp, pairs: list[tuple[Sent, Sent]]) -> None:
-    """Describe the call: its media wait for the openings on the same flow."""
+def plan_call(scene: Scene, call: str, flow: Udp, pairs: list[tuple[Sent, Sent]]) -> None:
+    """Add the call's plan to the scene: its media wait for the openings on the same flow."""
     scene.plans.append(
         Plan(
             call,
@@ -104,7 +104,9 @@ def conclude(scene: Scene, call: str, flow: Udp, pairs: list[tuple[Sent, Sent]])
     )
 
 
-def check(flow: Udp, dice: Dice, at: int, framing: Framing = as_is) -> list[tuple[Sent, Sent]]:
+def check(
+    flow: Udp, dice: SeededRandom, at: int, framing: Framing = as_is
+) -> list[tuple[Sent, Sent]]:
     """Check connectivity both ways with plain binding requests."""
     pairs = []
     for up, start in ((True, at), (False, at + 20 * MS)):
@@ -114,12 +116,12 @@ def check(flow: Udp, dice: Dice, at: int, framing: Framing = as_is) -> list[tupl
         ends = (flow.target, flow.target_port), (flow.source, flow.source_port)
         mapped = stun.xor_address(stun.XOR_MAPPED, *ends[up], transaction)
         reply = stun.message(stun.BINDING | stun.SUCCESS, transaction, [mapped])
-        asked = flow.either(start, up, framing(request, up))
-        pairs.append((asked, flow.either(start + 58 * MS, not up, framing(reply, not up))))
+        request_sent = flow.either(start, up, framing(request, up))
+        pairs.append((request_sent, flow.either(start + 58 * MS, not up, framing(reply, not up))))
     return pairs
 
 
-def invite(flow: Udp, dice: Dice, at: int) -> list[tuple[Sent, Sent]]:
+def invite(flow: Udp, dice: SeededRandom, at: int) -> list[tuple[Sent, Sent]]:
     """Invite and accept with compact headers and deflated session descriptions."""
     ident = dice.printable(20).hex()[:36]
     user, peer = f"user@{flow.source.address}:{PORT}", f"user@{flow.target.address}:{PORT}"
@@ -147,14 +149,14 @@ def deflated(body: bytes) -> bytes:
     return b"\x78\x01" + block + struct.pack(">I", zlib.adler32(body))
 
 
-def alive(flow: Udp, dice: Dice, at: int, ask: int, reply: int) -> tuple[Sent, Sent]:
-    """Ask and be answered with types that are no STUN types, but framed like them."""
+def alive(flow: Udp, dice: SeededRandom, at: int, ask: int, reply: int) -> tuple[Sent, Sent]:
+    """Send a request and its answer in STUN's framing, but with types that STUN does not define."""
     ident, body = dice.octets(12), dice.octets(24)
     asked = flow.up(at, stun.header(ask, len(body), ident) + body)
     return asked, flow.down(at + 57 * MS, stun.header(reply, 8, ident) + body[:8])
 
 
-def speak(flow: Udp, dice: Dice, at: int, seconds: float, framing: Framing = as_is) -> None:
+def speak(flow: Udp, dice: SeededRandom, at: int, seconds: float, framing: Framing = as_is) -> None:
     """Send voice both ways, with reports."""
     streams = tuple(Stream(dice.child(side), VOICE, 480) for side in ("up", "down"))
     both = (streams[0], streams[1])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Games: small UDP packets at a steady pace, which look like voice to whoever counts only sizes."""
+"""Games: small UDP packets at a steady rate, which by their sizes alone look like voice."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def shooter(scene: Scene, seconds: int) -> None:
 
 
 def matchmaking(scene: Scene) -> None:
-    """Ask three STUN servers for the own address and keep the mapping open: no call follows."""
+    """Query three STUN servers for the own address and keep the mapping open; no call follows."""
     dice, client = scene.dice.child("matchmaking"), phone(0x1202)
     port = dice.number(49152, 65535)
     for number in range(3):

@@ -20,7 +20,7 @@ from midcall.captures.synthetic.voice import Talker
 from midcall.captures.wire import stun
 from midcall.captures.wire.host import Host, phone, server
 from midcall.captures.wire.rtp import Stream
-from midcall.captures.wire.seeded import MS, SECOND, Dice
+from midcall.captures.wire.seeded import MS, SECOND, SeededRandom
 
 RELAY_PORT, CHANNEL = 40003, 0x4003
 VOICE, EXTENSION = 111, 0xBEDE
@@ -31,7 +31,7 @@ class Leg(NamedTuple):
     """The relayed leg of a call: its flow, credentials, and the peer behind the relay."""
 
     flow: Udp
-    dice: Dice
+    dice: SeededRandom
     credentials: list[stun.Attribute]
     key: bytes
     peer: tuple[Host, int]
@@ -91,13 +91,13 @@ def in_channel(packet: bytes, up: bool) -> bytes:
     return stun.channel_data(CHANNEL, packet)
 
 
-def ticket(dice: Dice) -> bytes:
+def ticket(dice: SeededRandom) -> bytes:
     """Return a transaction id as this client makes them: printable."""
     return dice.printable(12)
 
 
-def allocate(flow: Udp, dice: Dice, at: int) -> tuple[Leg, list[tuple[Sent, Sent]]]:
-    """Ask for a relay address: refused for want of credentials, then granted."""
+def allocate(flow: Udp, dice: SeededRandom, at: int) -> tuple[Leg, list[tuple[Sent, Sent]]]:
+    """Request a relay address: refused without credentials, then granted."""
     nonce, realm = dice.octets(20).hex().encode(), b"turner.facebook"
     transport = (stun.REQUESTED_TRANSPORT, b"\x11\0\0\0")
     first = ticket(dice)
@@ -128,7 +128,7 @@ def allocate(flow: Udp, dice: Dice, at: int) -> tuple[Leg, list[tuple[Sent, Sent
 
 
 def permit(leg: Leg, at: int) -> None:
-    """Ask for permissions: one for a private address is refused, one granted."""
+    """Request permissions: one for a private address is refused, one granted."""
     for number, granted in enumerate((False, True)):
         start, transaction = at + number * 9 * MS, ticket(leg.dice)
         host = leg.peer[0] if granted else Host("198.18.200.1")

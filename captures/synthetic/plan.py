@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Plan: a crafted call as its generator meant it, before frames have numbers."""
+"""Plan: a crafted call as its generator describes it, before frames have numbers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ UNDOCUMENTED = "not documented by the maker; a replay tries all timer models"
 
 
 class Gating(NamedTuple):
-    """A flow that goes on only once one of the pairs (request, reply) was completed."""
+    """A flow that continues only after one of the pairs (request, reply) is complete."""
 
     flow: Flow
     by: list[Flow]
@@ -25,7 +25,7 @@ class Gating(NamedTuple):
 
 @dataclass
 class Plan:
-    """One call: its flows by role, what gates its media, how long its app tries."""
+    """One call: its flows by role, the gates of its media, and how long its app tries."""
 
     id: str
     app: str

@@ -25,7 +25,7 @@ from midcall.captures.wire.seeded import SECOND
 Access = Literal["3g", "4g", "adsl", "fibre", "wifi", "unknown"]
 Kind = Literal["audio", "video", "unknown", "none"]
 
-#: Seconds of media per call: beyond the five that a call verdict looks at, and no more.
+#: Seconds of media per call: slightly more than the five that a call verdict needs.
 TALK = 6.0
 
 
@@ -72,7 +72,7 @@ def played(act: Callable[[Scene], object], link: Envelope = ETHERNET) -> Callabl
 
 
 def whatsapp_audio(scene: Scene) -> None:
-    """Play a 2015 voice call beside the chat connection that announced it."""
+    """Play a 2015 voice call and the chat connection that announced it."""
     chat = whatsapp.chat_2015(scene, scene.epoch, 4)
     whatsapp.audio_call(scene, "call-1", 8, whatsapp.TALKER_2015, TALK, chat)
 
@@ -97,7 +97,7 @@ def skype_presence(scene: Scene) -> None:
 
 
 def browsing(scene: Scene) -> None:
-    """Play pages over TLS, one in the clear and QUIC."""
+    """Play pages over TLS, one without encryption, and QUIC."""
     web.pages(scene)
     web.plain(scene)
     web.datagrams(scene)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Scene: what happens on a crafted network, and the capture and truth that come of it.
+"""Scene: a crafted network, and the capture and truth that result from its traffic.
 
 A generator opens flows in a scene and sends on them at chosen times; `develop` puts the packets in
 order, wraps them as the tapped link does, and names flows and gates by frame numbers.
@@ -19,7 +19,7 @@ from midcall.captures.synthetic.plan import Plan
 from midcall.captures.truth.calls import Alternative, Call, Gate
 from midcall.captures.truth.labels import Label
 from midcall.captures.wire.host import Host
-from midcall.captures.wire.seeded import MS, Dice
+from midcall.captures.wire.seeded import MS, SeededRandom
 
 MSS = 1400
 
@@ -28,7 +28,7 @@ NEAR, FAR = 63, 52
 
 
 class Truth(NamedTuple):
-    """What a flow is, and which of its bytes say so."""
+    """The truth of a flow, and the bytes that are its evidence."""
 
     app: str
     role: str
@@ -37,7 +37,7 @@ class Truth(NamedTuple):
 
 
 class Sent:
-    """One packet that was sent; `frame` is its number in the capture once developed."""
+    """One packet that was sent; `frame` is its number in the capture, set by `develop`."""
 
     def __init__(self, time: int, serial: int, flow: Flow, layer: Packet, up: bool) -> None:
         self.time = time
@@ -173,7 +173,7 @@ class Scene:
     def __init__(self, name: str, epoch: int) -> None:
         self.name = name
         self.epoch = epoch
-        self.dice = Dice("midcall", name)
+        self.dice = SeededRandom("midcall", name)
         self.flows: list[Flow] = []
         self.sent: list[Sent] = []
         self.plans: list[Plan] = []

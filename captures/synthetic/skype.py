@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Skype: calls of two generations, and the presence traffic that must not pass for a call.
+"""Skype: calls of two generations, and presence traffic that must not be classified as a call.
 
 2017: ICE with Microsoft's attributes, SRTP payload type 104 every 20 ms with one-byte extensions.
 Classic (to 2015-2017): one UDP port; bytes 0-1 an id, byte 2 a function: 02 a request, low nibble
@@ -20,7 +20,7 @@ from midcall.captures.synthetic.voice import Talker, talk
 from midcall.captures.wire import stun
 from midcall.captures.wire.host import Host, phone, server
 from midcall.captures.wire.rtp import Stream
-from midcall.captures.wire.seeded import MS, SECOND, Dice
+from midcall.captures.wire.seeded import MS, SECOND, SeededRandom
 
 CANDIDATE_ID, VERSION = 0x8054, 0x8070  # [MS-ICE2]
 VOICE, EXTENSION = 104, 0xBEDE
@@ -67,7 +67,7 @@ def one_byte(number: int) -> bytes:
     return struct.pack(">BBH", 0x12, 0x73, (0x28 + 16 * number) & 0xFFFF)
 
 
-def check(flow: Udp, dice: Dice, at: int) -> list[tuple[Sent, Sent]]:
+def check(flow: Udp, dice: SeededRandom, at: int) -> list[tuple[Sent, Sent]]:
     """Check connectivity from both sides, with Microsoft's attributes."""
     pairs, key = [], dice.octets(24)
     names = (b"gpsk:zWyk", b"zWyk:gpsk")
@@ -140,7 +140,7 @@ def call_classic(scene: Scene, call: str, seconds: float) -> None:
     )
 
 
-def high(dice: Dice) -> int:
+def high(dice: SeededRandom) -> int:
     """Return the three bits of the function byte that carry no function."""
     return dice.number(0, 7) << 4
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from midcall.captures.synthetic.scene import Tcp
-from midcall.captures.wire.seeded import MS, Dice
+from midcall.captures.wire.seeded import MS, SeededRandom
 from midcall.captures.wire.tls import (
     APPLICATION,
     CHANGE,
@@ -15,7 +15,7 @@ from midcall.captures.wire.tls import (
 )
 
 
-def handshake(flow: Tcp, at: int, dice: Dice, name: str, **hello: tuple[str, ...]) -> int:
+def handshake(flow: Tcp, at: int, dice: SeededRandom, name: str, **hello: tuple[str, ...]) -> int:
     """Shake hands on a TCP flow and return when the client may send (ns)."""
     at = flow.open(at)
     flow.up(at, client_hello(dice, name, **hello))
@@ -25,7 +25,7 @@ def handshake(flow: Tcp, at: int, dice: Dice, name: str, **hello: tuple[str, ...
     return at + 2 * MS
 
 
-def exchange(flow: Tcp, at: int, dice: Dice, up: int, down: int) -> int:
+def exchange(flow: Tcp, at: int, dice: SeededRandom, up: int, down: int) -> int:
     """Send a request and its response in application records; return when both are done."""
     flow.up(at, records(dice, up))
     flow.down(at + flow.rtt, records(dice, down))

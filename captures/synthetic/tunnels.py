@@ -48,7 +48,7 @@ def visit(name: str, epoch: int, port: int, place: tuple[Envelope, Host, Host]) 
 
 
 def splice(parts: list[Crafted]) -> Crafted:
-    """Return captures one after the other as one; frame numbers of labels move along."""
+    """Return the concatenation of captures; frame numbers of labels are adapted."""
     offsets = np.cumsum([0, *(len(part.packets.data) for part in parts)])
     frames = np.cumsum([0, *(part.packets.total for part in parts)])
     columns = [np.concatenate([part.packets[column] for part in parts]) for column in range(1, 6)]

@@ -18,7 +18,7 @@ from midcall.captures.synthetic.tls import exchange, handshake
 from midcall.captures.synthetic.voice import Talker
 from midcall.captures.wire.host import phone, server
 from midcall.captures.wire.rtp import Stream
-from midcall.captures.wire.seeded import MS, SECOND, Dice
+from midcall.captures.wire.seeded import MS, SECOND, SeededRandom
 
 CALL_PORT, PROBE_PORT, CHAT_PORT = 7985, 7987, 4244
 VOICE, EXTENSION = 107, 0xBEDE
@@ -68,13 +68,13 @@ def call(scene: Scene, name: str, seconds: float) -> None:
     )
 
 
-def greet(flow: Udp, dice: Dice, word: bytes, at: int) -> tuple[Sent, Sent]:
-    """Say hello and be welcomed."""
+def greet(flow: Udp, dice: SeededRandom, word: bytes, at: int) -> tuple[Sent, Sent]:
+    """Send a hello and its answer."""
     asked = flow.up(at, control(word, HELLO, b"\5\0" + dice.octets(130)))
     return asked, flow.down(at + 50 * MS, control(word, WELCOME, b"\1\0" + dice.octets(83)))
 
 
-def measure(flow: Udp, dice: Dice, word: bytes, at: int, count: int) -> None:
+def measure(flow: Udp, dice: SeededRandom, word: bytes, at: int, count: int) -> None:
     """Measure the path: a head, a burst of 550 bytes, echoes; and one round trip."""
     flow.up(at, control(word, RTT, dice.octets(16)))
     flow.up(at + 200_000, control(word, PATH_HEAD, bytes(4) + struct.pack("<HH", 1, count)))
@@ -88,7 +88,9 @@ def measure(flow: Udp, dice: Dice, word: bytes, at: int, count: int) -> None:
     flow.down(at + 44 * MS, control(word, RTT_REPLY, dice.octets(30)))
 
 
-def knock(scene: Scene, dice: Dice, name: str, word: bytes, port: int, at: int) -> list[Udp]:
+def knock(
+    scene: Scene, dice: SeededRandom, name: str, word: bytes, port: int, at: int
+) -> list[Udp]:
     """Knock on four ports of the peer, each every second, unanswered."""
     body, flows = dice.octets(12), []
     for number in range(4):
@@ -100,7 +102,7 @@ def knock(scene: Scene, dice: Dice, name: str, word: bytes, port: int, at: int) 
     return flows
 
 
-def speak(flow: Udp, dice: Dice, word: bytes, at: int, seconds: float) -> None:
+def speak(flow: Udp, dice: SeededRandom, word: bytes, at: int, seconds: float) -> None:
     """Send voice both ways, a keep-alive every 360 ms and a clock exchange every second."""
     words = (bytes([word[0], word[1] & 0x7F]), bytes([word[0] ^ 0x6E, word[1] & 0x7F]))
     streams = tuple(
@@ -127,7 +129,7 @@ def speak(flow: Udp, dice: Dice, word: bytes, at: int, seconds: float) -> None:
 
 
 def level(number: int) -> bytes:
-    """Return one-byte header extensions: id 1, a level that wanders."""
+    """Return one-byte header extensions: id 1, a varying level."""
     return struct.pack(">BBH", 0x10, 0xA0 + number % 32, 0x4800)
 
 
@@ -149,7 +151,7 @@ def chat(scene: Scene, at: int, seconds: int, client_chat: bool = True) -> Tcp:
     return flow
 
 
-def lengthed(dice: Dice, number: int, sizes: tuple[int, int]) -> bytes:
+def lengthed(dice: SeededRandom, number: int, sizes: tuple[int, int]) -> bytes:
     """Return a chat message: length, counter, ciphertext."""
     size = dice.number(*sizes)
     return struct.pack("<HHH", size, number, 0) + b"\0" + dice.octets(size - 7)

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Voice: when a talker sends and how much, the same for every app that sends voice frames."""
+"""Voice: times and sizes of a talker's packets, the same for every app that sends voice frames."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from midcall.captures.wire.seeded import MS, SECOND, Dice
+from midcall.captures.wire.seeded import MS, SECOND, SeededRandom
 
 
 class Frame(NamedTuple):
@@ -19,7 +19,7 @@ class Frame(NamedTuple):
 
 
 class Talker(NamedTuple):
-    """How one side talks.
+    """The parameters of one side's voice.
 
     every_ms: packet interval; speech, quiet: (least, most) bytes of a packet while talking and
     while silent; silent_every: packets between two comfort packets in silence (1: no gaps);
@@ -33,7 +33,7 @@ class Talker(NamedTuple):
     jitter_us: int = 2500
 
 
-def talk(dice: Dice, talker: Talker, start: int, seconds: float) -> Iterator[Frame]:
+def talk(dice: SeededRandom, talker: Talker, start: int, seconds: float) -> Iterator[Frame]:
     """Yield the packets of one side from start on.
 
     Spurts last 0.5 to 1.5 s and pauses 0.8 to 2.4 s: means of 1.0 and 1.6 s, those of ITU-T P.59.

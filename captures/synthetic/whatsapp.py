@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""WhatsApp: calls of the 2015 and 2019 clients, and the chat that must not pass for a call.
+"""WhatsApp: calls of the 2015 and 2019 clients, and chat that must not be classified as a call.
 
 Message order, sizes and cadence follow real calls of those years: every relay gets one Allocate
 twice within a millisecond, its first attribute is 4000; the chosen relay carries the first media
@@ -21,7 +21,7 @@ from midcall.captures.synthetic.voice import Talker
 from midcall.captures.wire import stun
 from midcall.captures.wire.host import Host, phone, server
 from midcall.captures.wire.rtp import Stream
-from midcall.captures.wire.seeded import MS, SECOND, Dice
+from midcall.captures.wire.seeded import MS, SECOND, SeededRandom
 
 RELAY_PORT = 3478
 VOICE, VIDEO, CORRECTION = 120, 102, 103  # RTP payload types
@@ -38,7 +38,7 @@ class Line(NamedTuple):
     """The relays and flows of one call."""
 
     scene: Scene
-    dice: Dice
+    dice: SeededRandom
     client: Host
     port: int
     token: bytes
@@ -47,7 +47,7 @@ class Line(NamedTuple):
 
 
 def ring(scene: Scene, call: str, count: int, at: int) -> Line:
-    """Ask all relays for a place, as a client does when the call begins to ring."""
+    """Request an allocation from all relays, as a client does when the call begins to ring."""
     dice = scene.dice.child(f"{call} relays")
     client, port = phone(0x0A01), dice.number(49152, 65535)
     line = Line(scene, dice, client, port, dice.octets(102), [], [])
@@ -66,7 +66,7 @@ def ring(scene: Scene, call: str, count: int, at: int) -> Line:
 def allocate(
     line: Line, flow: Udp, transaction: bytes, at: int, rtt: int
 ) -> list[tuple[Sent, Sent]]:
-    """Send one Allocate twice and get it answered twice."""
+    """Send one Allocate twice, each with its answer."""
     request = tight_message(stun.ALLOCATE, transaction, tight(TOKEN, line.token))
     asked = [flow.up(at, request), flow.up(at + 110_000, request)]
     answered = []
@@ -93,7 +93,7 @@ def meet_peer(line: Line, flow: Udp, at: int) -> list[tuple[Sent, Sent]]:
 
 
 def punch(line: Line, call: str, at: int, until: int) -> Udp:
-    """Knock on an address of the peer that never answers, every 630 ms."""
+    """Send to an address of the peer that never answers, every 630 ms."""
     truth = Truth("whatsapp", "setup", "binding requests of 44 bytes without an answer", call)
     flow = line.scene.udp(line.client, line.port, server(0x0300), 60312, truth)
     key = line.dice.octets(20)
@@ -103,7 +103,7 @@ def punch(line: Line, call: str, at: int, until: int) -> Udp:
 
 
 def hang_up(line: Line, at: int) -> None:
-    """Tell every relay that the call is over."""
+    """Send the end of the call to every relay."""
     for number, flow in enumerate(line.relays):
         transaction = line.dice.octets(12)
         goodbye = tight_message(GOODBYE, transaction, tight(TOKEN, line.token))
@@ -111,7 +111,7 @@ def hang_up(line: Line, at: int) -> None:
 
 
 def chosen(line: Line, index: int, call: str, what: str) -> Udp:
-    """Return the relay that carries media, its truth changed accordingly."""
+    """Return the flow of the relay that carries media, after changing its truth accordingly."""
     flow = line.relays[index]
     flow.truth = Truth("whatsapp", "media", f"{flow.truth.evidence}; then {what}", call)
     return flow
@@ -299,7 +299,7 @@ def chat_2019(scene: Scene, at: int, seconds: int) -> Tcp:
     return flow
 
 
-def framed(dice: Dice, flag: bytes, sizes: tuple[int, ...]) -> bytes:
+def framed(dice: SeededRandom, flag: bytes, sizes: tuple[int, ...]) -> bytes:
     """Return frames with a flag, a 16-bit length and a body each."""
     return b"".join(flag + struct.pack(">H", size) + dice.octets(size) for size in sizes)
 

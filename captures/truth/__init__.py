@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What is known of a capture: catalogue, per-flow labels, calls, and their files.
+"""The ground truth of captures: catalogue, per-flow labels, calls, and their files.
 
 Imports packets.
 """

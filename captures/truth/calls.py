@@ -24,20 +24,20 @@ Kind = Literal["audio", "video", "unknown"]
 GateKind = Literal["transaction", "request-reply", "time"]
 TimerModel = Literal["time", "pairwise", "strict"]
 
-#: How a call fails whose timers nobody documented: tried in turn, and differences are reported.
+#: Failure models of a call whose timers are not documented: all are tried, differences reported.
 TIMER_MODELS: list[TimerModel] = ["time", "pairwise", "strict"]
 
 
 class Gate(Table):
-    """What must arrive before a flow goes on.
+    """What must arrive before a flow continues.
 
     flow: the gated flow; by: the flows that carry the set-up (may be the flow itself); needs:
     whether one of them is enough or all are needed; kind: "transaction" (a reply with the
-    request's transaction or call id), "request-reply" (the next answer of the far side), "time"
-    (nothing but the clock ties them); pairs: frame numbers of requests and the replies that open
-    the gate, one pair per set-up exchange the capture holds. The end that a reply goes to sends its
-    packets of the gated flow that follow the reply in the capture only once it arrived; where pairs
-    go both ways, each end waits for its own.
+    request's transaction or call id), "request-reply" (the next answer of the other side), "time"
+    (only their times relate them); pairs: frame numbers of requests and the replies that open the
+    gate, one pair per set-up exchange in the capture. The end that receives a reply sends the
+    packets of the gated flow that follow the reply in the capture only after it arrived. If there
+    are pairs in both directions, each end waits for its own.
     """
 
     flow: int
@@ -49,7 +49,7 @@ class Gate(Table):
 
 
 class Alternative(Table):
-    """One of several ways the media could go, best first: a peer, a relay, TCP or TLS."""
+    """One of several paths of the media, best first: a peer, a relay, TCP or TLS."""
 
     flow: int
     path: Literal["peer", "relay", "tcp", "tls"]
@@ -59,9 +59,9 @@ class Call(Table):
     """One call. Frames are the first frame numbers of flows, counted from 1.
 
     signalling: flows of the app's own handshake (messaging or TLS) that set-up waits for;
-    timer_s: how long the app tries before it gives up, in seconds, None where nobody documented
-    it (then `timer_models` lists the models to try); consent_s: seconds without consent after
-    which media stop; year: where it differs from the capture's.
+    timer_s: how long the app tries before it gives up, in seconds, None if it is not documented
+    (then `timer_models` lists the models to try); consent_s: seconds without consent after which
+    media stop; year: if it differs from the capture's.
     """
 
     id: str
@@ -105,7 +105,7 @@ class CallFile(Table):
 
 
 def call_problems(call: Call) -> list[str]:
-    """Return what does not fit together in one call."""
+    """Return the contradictions within one call."""
     problems = []
     if call.app not in APPS or call.app == "none":
         problems.append(f"app: got {call.app!r}, expected one of {', '.join(APPS[1:])}")
@@ -119,16 +119,16 @@ def call_problems(call: Call) -> list[str]:
             problems.append(f"gate {gate.flow}: flows {listed(strange)} are not of this call")
         if any(len(pair) != 2 or pair[0] >= pair[1] for pair in gate.pairs):
             problems.append(f"gate {gate.flow}: pairs must be [request frame, later reply frame]")
-    for way in call.alternatives:
-        if way.flow not in call.media:
-            problems.append(f"alternative {way.flow} is not a media flow of this call")
+    for alternative in call.alternatives:
+        if alternative.flow not in call.media:
+            problems.append(f"alternative {alternative.flow} is not a media flow of this call")
     if (call.timer_s is None) != bool(call.timer_models):
         problems.append("give timer_s where it is documented, else timer_models, not both")
     return problems
 
 
 def listed(frames: list[int]) -> str:
-    """Return frame numbers as a person writes them."""
+    """Return frame numbers as text, separated by commas."""
     return ", ".join(str(frame) for frame in frames)
 
 
@@ -136,14 +136,14 @@ def listed(frames: list[int]) -> str:
 
 
 def calls(sha256: str, with_local: bool = True) -> list[Call]:
-    """Return the calls of a capture; [] where it holds none. Raises CaptureError."""
-    found: list[Call] = []
+    """Return the calls of a capture, [] for none; raises CaptureError for an invalid file."""
+    result: list[Call] = []
     for home in homes(with_local):
         for path in call_files(home):
-            held = read_calls(path)
-            if held.sha256 == sha256:
-                found = list(held.calls)
-    return found
+            call_file = read_calls(path)
+            if call_file.sha256 == sha256:
+                result = list(call_file.calls)
+    return result
 
 
 def call_files(home: Home) -> list[Path]:
@@ -153,14 +153,14 @@ def call_files(home: Home) -> list[Path]:
 
 def read_calls(path: Path) -> CallFile:
     """Return one call file; raises CaptureError with every problem, one a line."""
-    held, problems = try_calls(path)
-    if held is None:
+    call_file, problems = try_calls(path)
+    if call_file is None:
         raise CaptureError("\n".join(problems))
-    return held
+    return call_file
 
 
 def try_calls(path: Path) -> tuple[CallFile | None, list[str]]:
-    """Return one call file (None where it is not sound) and its problems."""
+    """Return one call file (None if it is invalid) and its problems."""
     about = path.stat()
     return _parsed(path, about.st_mtime_ns, about.st_size)
 
@@ -170,14 +170,14 @@ def _parsed(path: Path, _changed: int, _size: int) -> tuple[CallFile | None, lis
     return try_table(path, CallFile)
 
 
-def write_calls(path: Path, held: CallFile) -> None:
-    """Write a call file; what equals its default is left out."""
+def write_calls(path: Path, call_file: CallFile) -> None:
+    """Write a call file; values that equal their default are left out."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    parts = [f"capture = {toml(held.capture)}\nsha256 = {toml(held.sha256)}\n"]
-    for call in held.calls:
+    parts = [f"capture = {toml(call_file.capture)}\nsha256 = {toml(call_file.sha256)}\n"]
+    for call in call_file.calls:
         table = call.model_dump(by_alias=True, exclude_defaults=True)
-        gates, ways = table.pop("gate", []), table.pop("alternative", [])
+        gates, alternatives = table.pop("gate", []), table.pop("alternative", [])
         parts.append(block("call", table))
-        parts += [block("call.alternative", way) for way in ways]
+        parts += [block("call.alternative", alternative) for alternative in alternatives]
         parts += [block("call.gate", gate) for gate in gates]
     path.write_text("\n".join(parts), encoding="utf-8")

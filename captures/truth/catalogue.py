@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The catalogue: one table per capture, and where each can be had.
+"""The catalogue: one table per capture, and the sources of each.
 
 `captures/catalogue.toml` lists other people's captures, which are obtained and never committed;
 `captures/samples/catalogue.toml` the project's own, flagged synthetic; `captures/recorded/
-catalogue.toml` what real programs said in the lab, flagged recorded; `captures/local/
-catalogue.toml` (git-ignored) what the user added. Captures are known by their sha256.
+catalogue.toml` recordings of real programs in the lab, flagged recorded; `captures/local/
+catalogue.toml` (git-ignored) the user's. Captures are identified by their sha256.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from midcall.captures.truth.strict_toml import Table, block, hint, try_table
 from midcall.errors import CaptureError
 
 Access = Literal["3g", "4g", "adsl", "fibre", "wifi", "unknown"]
-#: What of a capture can be other than it was on the wire; "tails": payloads were cut behind their
+#: In what a capture can differ from the packets on the wire; "tails": payloads were cut after their
 #: first octets.
 Change = Literal["addresses", "ports", "names", "payload", "tails", "sizes", "times"]
 ACCESS = ("3g", "4g", "adsl", "fibre", "wifi", "unknown")
 
-#: Labels that make a call of a capture; messaging and other flows alone do not.
+#: Roles of labels that belong to a call; messaging and other flows do not.
 CALL_ROLES = ("media", "setup", "control")
 
 
@@ -72,13 +72,12 @@ class Capture(Table):
 
     role: "call" where it holds flows of a call, else "innocent"; app: the app called with, "none"
     for innocent ones (`content` says what they are); media: whether call media are in it; year:
-    when it was taken, None where its clock is wrong or it was put together from several years;
-    group: captures of one session share it, and a split never parts a group; copy_of: the capture
-    that holds the same call, more completely; synthetic: made by a program; recorded: real programs
-    spoke in the lab, and the truth is what they did (docs/howto/record.md); changed: what is not as
-    it was on the wire (anonymised, rebuilt or cut), so that a rule which reads it cannot be judged;
-    other_end: the capture that holds the same call, taken at its other end; added: it is of the
-    user's catalogue.
+    when it was taken, None if its clock is wrong or it was assembled from several years; group: the
+    same for captures of one session, and never divided between training and test; copy_of: a more
+    complete capture of the same call; synthetic: made by a program; recorded: of real programs in
+    the lab, whose own records are the truth (docs/howto/record.md); changed: in what it differs
+    from the wire (anonymised, rebuilt or cut), so that a rule which reads this cannot be tested;
+    other_end: the capture of the same call at its other end; added: it is in the user's catalogue.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$")
@@ -106,15 +105,15 @@ class Capture(Table):
 
     @property
     def ours(self) -> bool:
-        """Tell whether the project made the capture, synthetic or recorded: never a public one."""
+        """Return whether the project made the capture (synthetic or recorded)."""
         return self.synthetic or self.recorded
 
     @field_validator("app")
     @classmethod
     def _known_app(cls, app: str) -> str:
         if app not in APPS:
-            mend = hint(app, list(APPS))
-            raise ValueError(f"got {app!r}, expected one of {', '.join(APPS)}{mend}")
+            suggestion = hint(app, list(APPS))
+            raise ValueError(f"got {app!r}, expected one of {', '.join(APPS)}{suggestion}")
         return app
 
     @model_validator(mode="after")
@@ -146,8 +145,8 @@ class Catalogue(NamedTuple):
         for capture in self.captures:
             if capture.name == name:
                 return capture
-        mend = hint(name, [capture.name for capture in self.captures])
-        raise CaptureError(f"no capture is named {name!r}{mend}")
+        suggestion = hint(name, [capture.name for capture in self.captures])
+        raise CaptureError(f"no capture is named {name!r}{suggestion}")
 
     def by_sha256(self) -> dict[str, Capture]:
         """Return the captures by their sha256."""
@@ -166,7 +165,7 @@ def load(local: bool = True) -> Catalogue:
 
 
 def gather(places: list[Home]) -> tuple[Catalogue, list[str]]:
-    """Return what the sound tables of some homes hold, and the problems of the others."""
+    """Return the catalogue of the valid tables of some homes, and the problems of the others."""
     captures: list[Capture] = []
     origins: list[Origin] = []
     problems: list[str] = []
@@ -210,7 +209,7 @@ def check(local: bool = True) -> list[str]:
 
 
 def duplicate_problems(captures: list[Capture]) -> Iterator[str]:
-    """Yield names, sums and sum prefixes (the names of label files) that stand twice."""
+    """Yield names, sums and sum prefixes (the names of label files) that occur twice."""
     names: dict[str, Capture] = {}
     sums: dict[str, Capture] = {}
     for one in captures:
@@ -224,14 +223,14 @@ def duplicate_problems(captures: list[Capture]) -> Iterator[str]:
 
 
 def reference_problems(catalogue: Catalogue) -> Iterator[str]:
-    """Yield sources of unknown origins, captures nobody can obtain, and copies of nothing."""
+    """Yield unknown origins, captures without a source, and copies of unknown captures."""
     origins = {origin.name: origin for origin in catalogue.origins}
     names = {capture.name: capture for capture in catalogue.captures}
     for one in catalogue.captures:
         for source in one.sources:
             if source.origin not in origins:
-                mend = hint(source.origin, list(origins))
-                yield f"capture {one.name}: unknown origin {source.origin!r}{mend}"
+                suggestion = hint(source.origin, list(origins))
+                yield f"capture {one.name}: unknown origin {source.origin!r}{suggestion}"
             elif origins[source.origin].kind == "history" and not source.blob:
                 yield f"capture {one.name}: a source of {source.origin} needs its blob id"
         if not one.sources and not (one.ours or one.added):
@@ -272,7 +271,7 @@ PHONE = re.compile(r"(?<![\w.])\+?\d{9,15}(?![\w.])")
 
 
 def addresses_in(text: str) -> list[str]:
-    """Return what looks like an address or number of a third party in a text."""
+    """Return the parts of a text that look like an address or number of a third party."""
     return [hit.group() for rule in (IPV4, IPV6, MAC, MAIL, PHONE) for hit in rule.finditer(text)]
 
 
@@ -284,7 +283,7 @@ def address_problems(catalogue: Catalogue) -> Iterator[str]:
 
 
 def home_problems(home: Home, catalogue: Catalogue) -> Iterator[str]:
-    """Yield what is wrong with one home's labels and calls."""
+    """Yield the problems of one home's labels and calls."""
     by_stem = {one.sha256[:16]: one for one in catalogue.captures}
     truth: dict[str, list[Label]] = {}
     for path in sorted(home.labels.glob("*")):
@@ -297,16 +296,16 @@ def home_problems(home: Home, catalogue: Catalogue) -> Iterator[str]:
         yield from label_problems(path, capture, truth[capture.sha256])
     described: dict[str, CallFile] = {}
     for path in call_files(home):
-        held, wrong = try_calls(path)
+        call_file, wrong = try_calls(path)
         yield from wrong
-        if held is not None:
-            described[held.sha256] = held
-            yield from call_file_problems(path, held, catalogue, truth.get(held.sha256))
+        if call_file is not None:
+            described[call_file.sha256] = call_file
+            yield from call_file_problems(path, call_file, catalogue, truth.get(call_file.sha256))
     yield from omissions(home, catalogue, truth, described)
 
 
 def home_name(capture: Capture) -> str:
-    """Return the name of the home that a capture's table stands in."""
+    """Return the name of the home that holds a capture's table."""
     if capture.added:
         return "local"
     return "samples" if capture.synthetic else "recorded" if capture.recorded else "committed"
@@ -338,23 +337,23 @@ def toml_bool(value: bool) -> str:
 
 
 def call_file_problems(
-    path: Path, held: CallFile, catalogue: Catalogue, rows: list[Label] | None
+    path: Path, call_file: CallFile, catalogue: Catalogue, rows: list[Label] | None
 ) -> Iterator[str]:
-    """Yield what in a call file fits neither the catalogue nor the labels."""
+    """Yield contradictions between a call file and the catalogue or the labels."""
     where = shown(path)
-    capture = catalogue.by_sha256().get(held.sha256)
+    capture = catalogue.by_sha256().get(call_file.sha256)
     if capture is None:
-        yield f"{where}: calls of no catalogued capture: {held.sha256}"
+        yield f"{where}: calls of no catalogued capture: {call_file.sha256}"
         return
-    if capture.name != held.capture or path.stem != held.capture:
-        yield f"{where}: names the capture {held.capture}, but its sha256 is {capture.name}'s"
+    if capture.name != call_file.capture or path.stem != call_file.capture:
+        yield f"{where}: names the capture {call_file.capture}, but its sha256 is {capture.name}'s"
     if capture.role == "innocent":
         yield f"{where}: {capture.name} is innocent, expected a call capture"
-    ids = [call.id for call in held.calls]
+    ids = [call.id for call in call_file.calls]
     for twice in sorted({one for one in ids if ids.count(one) > 1}):
         yield f"{where}: call {twice} stands twice"
     known = {row.frame: row for row in rows or []}
-    for call in held.calls:
+    for call in call_file.calls:
         flows = {("media", frame) for frame in call.media}
         flows |= {("setup", frame) for frame in call.setup}
         flows |= {("control", frame) for frame in call.control}
@@ -382,7 +381,7 @@ def omissions(
     truth: dict[str, list[Label]],
     described: dict[str, CallFile],
 ) -> Iterator[str]:
-    """Yield call captures of a home without labels, and labelled calls nobody described."""
+    """Yield call captures of a home without labels, and labelled calls without a description."""
     for one in catalogue.captures:
         if home_name(one) != home.name:
             continue
@@ -391,6 +390,6 @@ def omissions(
             expected = shown(label_file(home, one.sha256))
             yield f"capture {one.name}: has no labels; expected {expected}"
         ids = {row.call for row in rows if row.call and row.role in CALL_ROLES and row.scored}
-        held = described.get(one.sha256)
-        for lost in sorted(ids - {call.id for call in held.calls} if held else ids):
+        call_file = described.get(one.sha256)
+        for lost in sorted(ids - {call.id for call in call_file.calls} if call_file else ids):
             yield f"capture {one.name}: call {lost} is labelled but not described in calls/"

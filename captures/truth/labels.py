@@ -3,7 +3,7 @@
 
 One CSV file per capture, `labels/<first 16 hex digits of the sha256>.csv`, with one row per
 bidirectional flow (innermost 5-tuple). A flow is named by the 1-based number of its first frame,
-so no address stands in a file. Truth comes from how the capture was made and from its bytes,
+so no file holds an address. Truth comes from how the capture was made and from its bytes,
 never from another classifier. Only labels of high and medium confidence are scored.
 """
 
@@ -45,7 +45,7 @@ class Label(NamedTuple):
 
 
 def labels(sha256: str, with_local: bool = True) -> list[Label]:
-    """Return a capture's flow labels in order of first frame; [] where only the call is labelled.
+    """Return a capture's flow labels in order of first frame; [] if only the call is labelled.
 
     Raises CaptureError with every problem of the file.
     """
@@ -57,20 +57,20 @@ def labels(sha256: str, with_local: bool = True) -> list[Label]:
 
 
 def label_file(home: Home, sha256: str) -> Path:
-    """Return where a capture's labels stand in a home."""
+    """Return the path of a capture's labels in a home."""
     return home.labels / f"{sha256[:16]}.csv"
 
 
 def read_labels(path: Path) -> list[Label]:
     """Return the labels of one file; raises CaptureError with every problem, one a line."""
-    found, problems = try_labels(path)
+    rows, problems = try_labels(path)
     if problems:
         raise CaptureError("\n".join(problems))
-    return found
+    return rows
 
 
 def try_labels(path: Path) -> tuple[list[Label], list[str]]:
-    """Return the sound rows of a label file, and its problems."""
+    """Return the valid rows of a label file, and its problems."""
     where = shown(path)
     try:
         text = path.read_text(encoding="utf-8")
@@ -80,27 +80,27 @@ def try_labels(path: Path) -> tuple[list[Label], list[str]]:
     if not rows or tuple(rows[0]) != COLUMNS:
         got = ",".join(rows[0]) if rows else "nothing"
         return [], [f"{where}: line 1: got the columns {got}, expected {','.join(COLUMNS)}"]
-    found: list[Label] = []
+    result: list[Label] = []
     problems: list[str] = []
-    seen: dict[int, int] = {}
+    first_lines: dict[int, int] = {}
     for line, row in enumerate(rows[1:], 2):
         wrong = row_problems(row)
         problems += [f"{where}: line {line}: {problem}" for problem in wrong]
         if wrong:
             continue
         label = Label(int(row[0]), row[1], int(row[2]), *row[3:])
-        if label.frame in seen:
+        if label.frame in first_lines:
             problems.append(
                 f"{where}: line {line}: frame {label.frame} is labelled twice, "
-                f"first in line {seen[label.frame]}"
+                f"first in line {first_lines[label.frame]}"
             )
-        seen.setdefault(label.frame, line)
-        found.append(label)
-    return sorted(found), problems
+        first_lines.setdefault(label.frame, line)
+        result.append(label)
+    return sorted(result), problems
 
 
 def row_problems(row: list[str]) -> list[str]:
-    """Return what is wrong with one row."""
+    """Return the problems of one row."""
     if len(row) != len(COLUMNS):
         return [f"got {len(row)} columns, expected {len(COLUMNS)}"]
     problems = []
@@ -115,8 +115,10 @@ def row_problems(row: list[str]) -> list[str]:
     ):
         if text not in choices:
             close = difflib.get_close_matches(text, choices, 1)
-            mend = f"; did you mean {close[0]}?" if close else ""
-            problems.append(f"{column}: got {text!r}, expected one of {', '.join(choices)}{mend}")
+            suggestion = f"; did you mean {close[0]}?" if close else ""
+            problems.append(
+                f"{column}: got {text!r}, expected one of {', '.join(choices)}{suggestion}"
+            )
     return problems
 
 

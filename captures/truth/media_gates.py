@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What gates a call's media, read from the packets: who asked whom, and what the answer was.
+"""Infer the gates of a call's media from requests and answers in the packets.
 
-STUN transactions are found by their id (RFC 8489 section 5), an INVITE and its 200 by its CSeq (RFC
-3261 section 17). Inside TLS nothing can be read.
+STUN transactions are matched by their id (RFC 8489 section 5), an INVITE and its 200 by its CSeq
+(RFC 3261 section 17). Messages inside TLS cannot be read.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from midcall.captures.truth.calls import Gate
 
 RFC3261_TIMER = "RFC 3261 section 17.1.1.2: Timer B, 64 times T1, an INVITE is given up after 32 s"
 COOKIE = b"\x21\x12\xa4\x42"
-#: Pairs of a gate: enough to tell when a call was set up.
+#: The most pairs of a gate: enough to determine when a call was set up.
 PAIRS = 4
 CSEQ = re.compile(rb"\r\nCSeq: *(\d+) +INVITE", re.I)
 
-#: A packet of a flow: its frame number, who sent it, its payload.
-Said = tuple[int, End, bytes]
+#: A packet of a flow: its frame number, its sender, its payload.
+FlowPacket = tuple[int, End, bytes]
 
 
-def payloads(packets: Packets) -> Iterator[tuple[int, list[Said]]]:
-    """Yield (first frame, what was said) of each flow of a capture."""
-    found = {frozenset((one.source, one.target)) | {one.proto}: one for one in flows(packets)}
-    said: dict[int, list[Said]] = {one.frame: [] for one in found.values()}
+def payloads(packets: Packets) -> Iterator[tuple[int, list[FlowPacket]]]:
+    """Yield (first frame, packets with payload) of each flow of a capture."""
+    by_ends = {frozenset((one.source, one.target)) | {one.proto}: one for one in flows(packets)}
+    by_flow: dict[int, list[FlowPacket]] = {one.frame: [] for one in by_ends.values()}
     for i in range(packets.total):
         frame = packets.frame(i)
         stack = layers(frame, int(packets.link[i]))
@@ -36,22 +36,22 @@ def payloads(packets: Packets) -> Iterator[tuple[int, list[Said]]]:
             continue
         source, target = ends(frame, stack[-1])
         proto = "tcp" if stack[-1].proto == TCP else "udp"
-        flow = found.get(frozenset((source, target)) | {proto})
+        flow = by_ends.get(frozenset((source, target)) | {proto})
         start, end = payload(frame, stack[-1])
         if flow is not None and end > start:
-            said[flow.frame].append((i + 1, source, frame[start:end]))
-    yield from said.items()
+            by_flow[flow.frame].append((i + 1, source, frame[start:end]))
+    yield from by_flow.items()
 
 
-def gate_of(media: int, by: Sequence[int], said: dict[int, list[Said]]) -> Gate | None:
+def gate_of(media: int, by: Sequence[int], by_flow: dict[int, list[FlowPacket]]) -> Gate | None:
     """Return the gate of a media flow by the first transactions of some flows; None for none.
 
-    One of them is enough: which of several relays or peers won is not known.
+    One of them opens the gate, because it is not known which of several relays or peers was chosen.
     """
     pairs = [
         (frame, pair)
         for frame in by
-        for pair in (transactions(said[frame]) or invitations(said[frame]))
+        for pair in (transactions(by_flow[frame]) or invitations(by_flow[frame]))
     ]
     if not pairs:
         return None
@@ -63,15 +63,15 @@ def gate_of(media: int, by: Sequence[int], said: dict[int, list[Said]]) -> Gate 
     )
 
 
-def gate(media: int, setup: Sequence[int], said: dict[int, list[Said]], sip: bool) -> Gate:
-    """Return what gates a media flow: transactions where they can be read."""
+def gate(media: int, setup: Sequence[int], by_flow: dict[int, list[FlowPacket]], sip: bool) -> Gate:
+    """Return the gate of a media flow: transactions if they can be read, else an answer or time."""
     if sip:
         for frame in setup:
-            if pairs := invitations(said[frame]):
+            if pairs := invitations(by_flow[frame]):
                 return Gate(flow=media, by=[frame], kind="transaction", needs="all", pairs=pairs)
-    elif pairs := transactions(said[media]):
+    elif pairs := transactions(by_flow[media]):
         return Gate(flow=media, by=[media], kind="transaction", needs="all", pairs=pairs)
-    own = said[media]
+    own = by_flow[media]
     answered = next((one[0] for one in own if one[1] != own[0][1]), None) if own else None
     if sip or answered is None:
         return Gate(flow=media, by=[media], kind="time", note="nothing that gates it can be read")
@@ -80,30 +80,30 @@ def gate(media: int, setup: Sequence[int], said: dict[int, list[Said]], sip: boo
     return Gate(flow=media, by=[media], kind="request-reply", pairs=pairs, note=note)
 
 
-def transactions(said: Sequence[Said]) -> list[list[int]]:
+def transactions(flow_packets: Sequence[FlowPacket]) -> list[list[int]]:
     """Return the first pairs of STUN requests and their success responses, by transaction id."""
-    asked: dict[bytes, tuple[int, End]] = {}
+    requests: dict[bytes, tuple[int, End]] = {}
     pairs = []
-    for frame, source, octets in said:
+    for frame, source, octets in flow_packets:
         if len(octets) < 20 or octets[4:8] != COOKIE or octets[0] > 3:
             continue
         kind, number = int.from_bytes(octets[:2], "big") & 0x0110, octets[8:20]
         if kind == 0:
-            asked.setdefault(number, (frame, source))
-        elif kind == 0x0100 and number in asked and asked[number][1] != source:
-            pairs.append([asked.pop(number)[0], frame])
+            requests.setdefault(number, (frame, source))
+        elif kind == 0x0100 and number in requests and requests[number][1] != source:
+            pairs.append([requests.pop(number)[0], frame])
     return pairs[:PAIRS]
 
 
-def invitations(said: Sequence[Said]) -> list[list[int]]:
+def invitations(flow_packets: Sequence[FlowPacket]) -> list[list[int]]:
     """Return the pair of an INVITE and its 200, by CSeq; [] where there is none."""
-    asked: dict[bytes, int] = {}
-    for frame, _, octets in said:
+    requests: dict[bytes, int] = {}
+    for frame, _, octets in flow_packets:
         hit = CSEQ.search(octets)
         if hit is None:
             continue
         if octets.startswith(b"INVITE "):
-            asked.setdefault(hit[1], frame)
-        elif octets.startswith(b"SIP/2.0 200") and hit[1] in asked:
-            return [[asked[hit[1]], frame]]
+            requests.setdefault(hit[1], frame)
+        elif octets.startswith(b"SIP/2.0 200") and hit[1] in requests:
+            return [[requests[hit[1]], frame]]
     return []

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Folders of truth: where catalogues, labels and calls stand, in the order they are read.
+"""Folders of truth: the paths of catalogues, labels and calls, in the order they are read.
 
 Four homes have the same layout (catalogue.toml, labels/, calls/): the committed truth of other
-people's captures, the project's own samples, what real programs said
-in the lab, and the user's captures, which git ignores.
+people's captures, the project's own samples, recordings of real programs in the lab, and the user's
+captures, which git ignores.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from midcall.locations import CAPTURES
 
 
 class Home(NamedTuple):
-    """One home of truth; `files` is where its captures stand (None: they are obtained)."""
+    """One home of truth; `files` is the folder of its captures (None: they are obtained)."""
 
     name: str
     folder: Path
@@ -56,14 +56,14 @@ def recorded() -> Home:
 def local() -> Home:
     """Return the user's home: MIDCALL_LOCAL, else `captures/local` of a checkout.
 
-    An installed package is no place for a user's files: there it is the user's data folder.
+    For an installed package it is the user's data folder.
     """
     folder = Path(os.environ.get("MIDCALL_LOCAL") or default_local())
     return Home("local", folder, folder / "pcaps")
 
 
 def default_local() -> Path:
-    """Return where the user's captures stand when nobody says where."""
+    """Return the default folder of the user's captures."""
     if (CAPTURES.parent / "pyproject.toml").is_file():
         return CAPTURES / "local"
     home = os.environ.get("XDG_DATA_HOME") or os.path.join(os.path.expanduser("~"), ".local/share")
@@ -77,7 +77,7 @@ def homes(with_local: bool = True) -> list[Home]:
 
 
 def shown(path: Path) -> str:
-    """Return a path as messages print it: relative to the checkout where it is inside."""
+    """Return a path as messages print it: relative to the checkout if it is inside."""
     try:
         return path.resolve().relative_to(CAPTURES.parent).as_posix()
     except ValueError:

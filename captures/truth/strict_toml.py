@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Tables: strict TOML files, read into typed models with every problem reported at once."""
+"""Read strict TOML files into typed models; every problem is reported at once."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def read_table(path: Path, model: type[T]) -> T:
 
 
 def try_table(path: Path, model: type[T]) -> tuple[T | None, list[str]]:
-    """Return a TOML file as a model (None where it is not sound) and its problems."""
+    """Return a TOML file as a model (None if it is invalid) and its problems."""
     where = shown(path)
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -57,11 +57,15 @@ def sentences(error: ValidationError, raw: Any, model: type[BaseModel]) -> Itera
     for detail in error.errors():
         place = spot(detail["loc"], raw)
         key = str(detail["loc"][-1]) if detail["loc"] else ""
-        yield f"{place}: {told(detail, key, model)}" if place else told(detail, key, model)
+        yield (
+            f"{place}: {problem_of(detail, key, model)}"
+            if place
+            else problem_of(detail, key, model)
+        )
 
 
-def told(detail: ErrorDetails, key: str, model: type[BaseModel]) -> str:
-    """Return what is wrong, got and expected, and the closest match of a misspelt word."""
+def problem_of(detail: ErrorDetails, key: str, model: type[BaseModel]) -> str:
+    """Return a problem's text: got, expected, and the closest match of a misspelt word."""
     kind, got = detail["type"], detail["input"]
     if kind == "extra_forbidden":
         return "unknown key" + hint(key, known_keys(model))
@@ -76,13 +80,13 @@ def told(detail: ErrorDetails, key: str, model: type[BaseModel]) -> str:
 
 
 def hint(word: str, choices: list[str]) -> str:
-    """Return "; did you mean ...?" for the closest choice, or nothing."""
+    """Return "; did you mean ...?" for the closest choice, "" if none is close."""
     close = difflib.get_close_matches(word, choices, 1)
     return f"; did you mean {close[0]}?" if close else ""
 
 
 def spot(loc: tuple[int | str, ...], raw: Any) -> str:
-    """Return a place in a table as a person writes it: `capture wa_video: source 2: path`."""
+    """Return a location in a table as text: `capture wa_video: source 2: path`."""
     parts: list[str] = []
     for step in loc:
         try:
@@ -97,7 +101,7 @@ def spot(loc: tuple[int | str, ...], raw: Any) -> str:
 
 
 def title(item: Any, position: int) -> str:
-    """Return what a list's item calls itself, or its position counted from 1."""
+    """Return the name of a list's item (see TITLES), else its position counted from 1."""
     if isinstance(item, dict):
         for key in TITLES:
             if isinstance(item.get(key), str | int):

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import struct
 
-from midcall.captures.wire.seeded import Dice
-from midcall.captures.wire.tls import extension, sized
+from midcall.captures.wire.seeded import SeededRandom
+from midcall.captures.wire.tls import extension, hello_body, sized
 
 DTLS10, DTLS12 = 0xFEFF, 0xFEFD
 USE_SRTP = 14
@@ -23,14 +23,15 @@ def handshake(kind: int, sequence: int, body: bytes) -> bytes:
     return bytes([kind]) + size + struct.pack(">H", sequence) + b"\0\0\0" + size + body
 
 
-def client_hello(dice: Dice, srtp: bool = True) -> bytes:
+def client_hello(dice: SeededRandom, srtp: bool = True) -> bytes:
     """Return a ClientHello; srtp: offer use_srtp with two profiles (RFC 5764 section 4.1)."""
     extensions = extension(23, b"") + extension(10, sized(bytes.fromhex("001d00170018")))
     extensions += extension(11, b"\1\0") + extension(13, sized(bytes.fromhex("040308040401")))
     if srtp:
         extensions += extension(USE_SRTP, sized(bytes.fromhex("00010002")) + b"\0")
-    body = b"\xfe\xfd" + dice.octets(32) + b"\0\0" + sized(bytes.fromhex("c02bc02fc00ac014"))
-    return record(22, 0, handshake(1, 0, body + b"\1\0" + sized(extensions)), version=DTLS10)
+    suites = bytes.fromhex("c02bc02fc00ac014")
+    body = hello_body(dice.octets(32), suites, extensions, version=DTLS12, cookie=b"")
+    return record(22, 0, handshake(1, 0, body), version=DTLS10)
 
 
 def der(tag: int, body: bytes) -> bytes:
@@ -40,7 +41,7 @@ def der(tag: int, body: bytes) -> bytes:
     return bytes([tag]) + length + body
 
 
-def certificate(dice: Dice) -> bytes:
+def certificate(dice: SeededRandom) -> bytes:
     """Return a Certificate message's body: one self-signed certificate, its signature random."""
     algorithm = der(0x30, bytes.fromhex("06082a8648ce3d040302"))  # ecdsa-with-SHA256
     curve = der(0x30, bytes.fromhex("06072a8648ce3d020106082a8648ce3d030107"))  # prime256v1
@@ -54,12 +55,12 @@ def certificate(dice: Dice) -> bytes:
     return sized(sized(whole, 3), 3)
 
 
-def signature(dice: Dice) -> bytes:
+def signature(dice: SeededRandom) -> bytes:
     """Return ecdsa_secp256r1_sha256 and a signature that verifies nothing."""
     return b"\4\3" + sized(dice.octets(71))
 
 
-def server_flight(dice: Dice, srtp: bool = True) -> bytes:
+def server_flight(dice: SeededRandom, srtp: bool = True) -> bytes:
     """Return ServerHello, Certificate, ServerKeyExchange, CertificateRequest, ServerHelloDone."""
     extensions = extension(0xFF01, b"\0")
     if srtp:
@@ -74,7 +75,7 @@ def server_flight(dice: Dice, srtp: bool = True) -> bytes:
     )
 
 
-def client_flight(dice: Dice) -> bytes:
+def client_flight(dice: SeededRandom) -> bytes:
     """Return Certificate, ClientKeyExchange, CertificateVerify, ChangeCipherSpec, Finished."""
     key = sized(dice.octets(32), 1)
     parts = [(11, certificate(dice)), (16, key), (15, signature(dice))]
@@ -85,7 +86,7 @@ def client_flight(dice: Dice) -> bytes:
     return out + record(20, 4, b"\1") + record(22, 0, dice.octets(40), epoch=1)
 
 
-def server_finish(dice: Dice) -> bytes:
+def server_finish(dice: SeededRandom) -> bytes:
     """Return NewSessionTicket, ChangeCipherSpec and Finished."""
     ticket = record(22, 5, handshake(4, 5, b"\0\0\x1c\x20" + sized(dice.octets(184))))
     return ticket + record(20, 6, b"\1") + record(22, 0, dice.octets(40), epoch=1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Host: one end of a crafted flow, in address ranges that belong to nobody."""
+"""Host: one end of a crafted flow, in address ranges reserved for tests and documentation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ RANGES = ("198.18.0.0/15", "192.0.2.0/24", "2001:2::/48", "2001:db8::/32")
 
 
 class Host(NamedTuple):
-    """An address; `inside` is the subscriber's side of the place where the capture is taken."""
+    """An address; `inside`: it is on the subscriber's side of the capture point."""
 
     address: str
     inside: bool = False

@@ -6,7 +6,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
-from midcall.captures.wire.seeded import Dice
+from midcall.captures.wire.seeded import SeededRandom
 
 TAG = 10  # AES_CM_128_HMAC_SHA1_80: bytes after the payload
 
@@ -16,7 +16,7 @@ class Stream:
 
     def __init__(
         self,
-        dice: Dice,
+        dice: SeededRandom,
         payload_type: int,
         step: int,
         profile: int | None = None,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Dice: numbers and octets that depend on nothing but names, on any machine and Python."""
+"""Seeded random numbers and octets, which depend only on names, on any machine and Python."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ MS = 1_000_000  # nanoseconds
 SECOND = 1_000 * MS
 
 
-class Dice:
+class SeededRandom:
     """A stream of octets: SHA-256 in counter mode, keyed by names."""
 
     def __init__(self, *names: str) -> None:
@@ -18,9 +18,9 @@ class Dice:
         self._counter = 0
         self._left = b""
 
-    def child(self, name: str) -> Dice:
-        """Return dice of their own for a part, so that parts do not disturb each other."""
-        return Dice(*self.names, name)
+    def child(self, name: str) -> SeededRandom:
+        """Return an independent stream for a part, so that parts do not affect each other."""
+        return SeededRandom(*self.names, name)
 
     def octets(self, n: int) -> bytes:
         """Return the next n octets."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""STUN messages (RFC 8489), TURN (RFC 8656) and the attributes of the makers of calls."""
+"""STUN messages (RFC 8489), TURN (RFC 8656) and attributes of calling apps."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def discord_message(b: Octets, at: int, end: int, size: int) -> int:
 
 @kernel
 def discord_rtp(kind: int, profile: int, run: int, source: int, passed: int) -> int:
-    """Return the evidence in an RTP stream; passed: by how much its stamp rose since it began."""
+    """Return the evidence in an RTP stream; passed: its timestamp minus its first timestamp."""
     if kind != 120 or profile != 0xBEDE or run < 1:
         return 0
     if SOURCES[0] <= source < SOURCES[1] and passed > 0 and passed % FRAME == 0:

@@ -117,13 +117,13 @@ def facetime_stun(b: Octets, at: int, end: int, size: int, kind: int, traits: in
 
 @kernel
 def own_port(port: int) -> bool:
-    """Tell whether a port is one of FaceTime's."""
+    """Return whether a port is one of FaceTime's."""
     return 16384 <= port <= 16387 or 16393 <= port <= 16402
 
 
 @kernel
 def facetime_message(note: Any, b: Octets, at: int, end: int, size: int, up: int) -> int:
-    """Return the evidence in a payload that no standard reader took."""
+    """Return the evidence in a payload that no standard reader recognised."""
     if end - at < 8:
         return 0
     kind, length = u16(b, at), u16(b, at + 2)
@@ -141,7 +141,7 @@ def facetime_message(note: Any, b: Octets, at: int, end: int, size: int, up: int
 
 @kernel
 def count_frame(note: Any, up: int) -> int:
-    """Count a 0x60 frame; four of them make evidence."""
+    """Count a 0x60 frame; returns evidence from the fourth on."""
     if note["candidate"] != FACETIME:
         note["candidate"], note["hits"] = FACETIME, 0
     note["hits"] = min(I(note["hits"]) + 1, 255)
@@ -150,19 +150,26 @@ def count_frame(note: Any, up: int) -> int:
 
 @kernel
 def opening(note: Any, word: int, up: int) -> int:
-    """Remember an opening (..02) and compare its answer (..01) from the other side."""
+    """Store an opening (..02), or return the evidence if its answer (..01) matches it."""
     if word & 3 == 2:
         note["other"] = word | (up << 8)
         return 0
-    asked = I(note["other"])
-    if asked and asked == ((word & 0x00FF0000) | 2 | ((1 - up) << 8)):
+    request = I(note["other"])
+    if request and request == ((word & 0x00FF0000) | 2 | ((1 - up) << 8)):
         return OPENING
     return 0
 
 
 @kernel
-def facetime_rtp(kind: int, profile: int, run: int, here: int, there: int, met: bool) -> int:
+def facetime_rtp(
+    kind: int, profile: int, run: int, source_port: int, target_port: int, met: bool
+) -> int:
     """Return the evidence in an RTP stream between two ports; met: an opening was seen before."""
-    if kind == 104 and profile == -1 and run >= 3 and (own_port(here) or own_port(there)):
+    if (
+        kind == 104
+        and profile == -1
+        and run >= 3
+        and (own_port(source_port) or own_port(target_port))
+    ):
         return TOGETHER if met else PORT_AND_TYPE
     return 0

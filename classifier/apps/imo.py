@@ -13,7 +13,7 @@ from typing import Any
 from midcall.captures.jit.kernel import I, kernel
 from midcall.captures.jit.reads import Octets, u8, u16, u24, u32
 from midcall.classifier.state.evidence import evidence
-from midcall.classifier.state.flow_scratch import may_try
+from midcall.classifier.state.flow_scratch import may_replace_candidate
 from midcall.classifier.state.flow_table import mix
 from midcall.classifier.state.verdicts import CERTAIN, IMO, SETUP
 
@@ -42,8 +42,8 @@ def shape(b: Octets, at: int, size: int) -> int:
 
 @kernel
 def imo_message(note: Any, b: Octets, at: int, end: int, size: int) -> int:
-    """Return the evidence once two datagrams fitted."""
-    if size == 1 and end > at:  # a keep-alive of peers, told twice: half a sign
+    """Return the evidence once two different datagrams had a known shape."""
+    if size == 1 and end > at:  # a keep-alive of peers: a weak sign
         if note["candidate"] == 0:
             note["candidate"], note["word"] = IMO, u8(b, at)
         return 0
@@ -55,6 +55,6 @@ def imo_message(note: Any, b: Octets, at: int, end: int, size: int) -> int:
     content = mix(mix(bit, u32(b, at)), u32(b, at + 4) if end - at >= 8 else I(0))
     if note["candidate"] == IMO and I(note["word"]) != content:
         return SHAPES
-    if may_try(note, IMO):
+    if may_replace_candidate(note, IMO):
         note["candidate"], note["word"] = IMO, content
     return 0

@@ -46,7 +46,7 @@ OLD_FRAMES = evidence(
 
 @kernel
 def filled_by_frames(b: Octets, at: int, end: int, size: int) -> bool:
-    """Tell whether frames B6, type and length fill a datagram."""
+    """Return whether frames B6, type and length fill a datagram."""
     o = at
     for _ in range(4):
         if end - o < 4 or u8(b, o) != 0xB6:

@@ -9,7 +9,7 @@ own and a colon; their DTLS certificate, made by themselves, is for "hangouts". 
 0xFF03 is Duo's (published). The realm is google.com (midcall.classifier.apps.realms).
 
 Shown by hangout (2016), GoogleMeet_04282020, stun (a call of 2022 on port 3478); not tripped by
-stun_signal nor stun_facebook, whose answers name nobody.
+stun_signal nor stun_facebook, whose answers hold no user name.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ ECHO = evidence(
 DUO = evidence(MEET, 4, CERTAIN, SETUP, "STUN attribute 0xFF03 (published)", published=("nDPI",))
 CERTIFICATE = evidence(MEET, 5, CERTAIN, SETUP, 'DTLS certificate for "hangouts"', spec="name")
 
-#: Characters of a user name that are the server's.
+#: Characters of the server's part of a user name.
 SERVER_PART = 16
 COLON = 58
 
@@ -46,7 +46,7 @@ def meet_stun(
 ) -> int:
     """Return the evidence in a STUN message captured up to `end`.
 
-    user: where the USERNAME's value stands, 0: none; length: its whole length.
+    user: offset of the USERNAME's value, 0: none; length: its full length, in octets.
     """
     if traits & GOOGLE:
         return DUO
@@ -58,11 +58,12 @@ def meet_stun(
 
 
 @kernel
-def own_port(here: int, there: int) -> int:
-    """Return the one of two ports that is Google's for media, 0 for none.
+def own_port(source_port: int, target_port: int) -> int:
+    """Return the one of two ports that is a Google media port, 0 for none.
 
-    A client that happens to have such a port talks to a server's well-known one.
+    The other port must be at least 1024: a client with such a port that connects to a well-known
+    port does not count.
     """
-    if 19302 <= there <= 19309 and here >= 1024:
-        return there
-    return here if 19302 <= here <= 19309 and there >= 1024 else 0
+    if 19302 <= target_port <= 19309 and source_port >= 1024:
+        return target_port
+    return source_port if 19302 <= source_port <= 19309 and target_port >= 1024 else 0

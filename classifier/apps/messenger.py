@@ -4,8 +4,8 @@
 Facts. The relay's REALM is turner.facebook (see classifier.apps.realms, where all realms are
 compared); relay port 40003 was seen in 2021. ICE and SRTP travel in Send and Data indications and
 in ChannelData. Chat is MQTT over TLS (edge-mqtt.facebook.com), not a call. Attribute 0xC057 alone
-is libwebrtc's in general and names nobody. WhatsApp shares Meta's relays and is decided first, by
-its own attributes. No public capture holds Messenger's media.
+is of libwebrtc in general and identifies no app. WhatsApp shares Meta's relays and is tested first,
+by its own attributes. No public capture holds Messenger's media.
 
 Shown by stun_facebook (2021); not tripped by google_meet (0xC057 too).
 """

@@ -130,7 +130,7 @@ def turn_lengths(b: Octets, at: int, end: int, size: int, kind: int, first: int,
 
 @kernel
 def is_challenge(b: Octets, at: int, end: int, size: int) -> bool:
-    """Tell whether an Allocate's error answer is as long as turner.facebook's: 104 octets.
+    """Return whether an Allocate's error answer is as long as turner.facebook's: 104 octets.
 
     What the snaplen left of its ERROR-CODE must fit.
     """

@@ -54,7 +54,7 @@ REALM_CUT_SHORT = evidence(
 def cut_realm_app(b: Octets, at: int, length: int, end: int, long_nonce: bool) -> int:
     """Return the evidence in a REALM that the snaplen cut; long_nonce: one of 40 octets was seen.
 
-    Meta's relays alone are known for that nonce; length and beginning of the name agree.
+    Only Meta's relays are known to send such a nonce. Length and start of the name must fit.
     """
     if length == 15 and long_nonce and begins_as(b, at, end, b"turner.facebook"):
         return REALM_CUT_SHORT

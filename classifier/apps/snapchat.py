@@ -3,8 +3,8 @@
 
 Facts. The flow to a relay on UDP 443 opens with Google QUIC (Q046) and then carries SRTCP receiver
 reports and SRTP with one-octet extensions between QUIC's short headers. No other app is known to do
-so. Where the opening was not seen, a short header (01 and a connection id of eight octets) that
-comes back stands for QUIC. Shown by snapchat_call (2020), whose capture ends where media begins.
+so. Where the opening was not captured, a repeated short header (01 and a connection id of eight
+octets) counts as QUIC. Shown by snapchat_call (2020), which ends where media begins.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ REPORTS = evidence(
 )
 STREAM = evidence(SNAPCHAT, 2, CERTAIN, MEDIA, "RTP stream within a QUIC flow", published=("nDPI",))
 
-#: Short headers of one connection id that stand for QUIC.
+#: Short headers of one connection id that count as QUIC.
 ALIKE = 2
 
 
 @kernel
 def repeats_id(note: Any, b: Octets, at: int, end: int) -> bool:
-    """Tell whether a payload is a QUIC short header of a connection id that came before.
+    """Return whether a payload is a QUIC short header with an earlier packet's connection id.
 
-    RFC 9000, 17.3, and Google's Q046 and later: the id stands behind the first octet.
+    RFC 9000, 17.3, and Google's Q046 and later: the id follows the first octet.
     """
     if end - at < 20 or u8(b, at) & 0xC0 != 0x40 or u32(b, at + 1) == u32(b, at + 5):
         return False
-    found = mix(u32(b, at + 1), u32(b, at + 5))
-    if note["candidate"] == SNAPCHAT and I(note["word"]) == found:
+    digest = mix(u32(b, at + 1), u32(b, at + 5))
+    if note["candidate"] == SNAPCHAT and I(note["word"]) == digest:
         note["hits"] = min(I(note["hits"]) + 1, 255)
         return bool(note["hits"] >= ALIKE)
     if note["candidate"] == 0:
-        note["candidate"], note["word"], note["hits"] = SNAPCHAT, found, 1
+        note["candidate"], note["word"], note["hits"] = SNAPCHAT, digest, 1
     return False

@@ -82,9 +82,10 @@ PORT = evidence(
 
 #: Where Telegram's own TURN servers listen.
 OWN_PORT = 1400
-#: Octets before the packet that a reflector passes on.
+#: Octets before the packet that a reflector forwards.
 FRAME = 24
-#: Tagged packets that are no pings, from which a reflector carries the call and is not probed only.
+#: Tagged packets other than pings that show that a reflector carries the call and is not only
+#: probed.
 STREAM_PACKETS = 24
 TAGS = 8
 #: The longest ping, and how many different octets a tag has at least (G.711's silence is all FF).
@@ -93,16 +94,16 @@ PING_SIZE, TAG_OCTETS = 64, 10
 
 @kernel
 def telegram_message(note: Any, b: Octets, at: int, end: int, size: int, up: int) -> int:
-    """Follow the tag and the pings of a reflector."""
+    """Return the evidence in a reflector's packet: its pings, frames, or repeated tag."""
     if end - at < 32 or size & 3:
         return 0
     if size <= PING_SIZE and u32(b, at + 16) == 0xFFFFFFFF and u32(b, at + 20) == 0xFFFFFFFF:
         if u32(b, at + 24) == 0xFFFFFFFF and distinct(b, at) >= TAG_OCTETS:
             note["pings"] = min(I(note["pings"]) + 1, 255)
             return PING
-    found = reflected(note, b, at, end, size)
-    if found:
-        return found
+    sign = reflected(note, b, at, end, size)
+    if sign:
+        return sign
     tag = mix(mix(mix(u32(b, at), u32(b, at + 4)), u32(b, at + 8)), u32(b, at + 12)) + 1
     if I(note["tag"]) != tag:
         note["tag"], note["tags"], note["sides"] = tag, 0, 0
@@ -119,9 +120,9 @@ def telegram_message(note: Any, b: Octets, at: int, end: int, size: int, up: int
 def is_sealed(b: Octets, at: int, size: int) -> bool:
     """Return whether 16 octets of a tag and 16 of a message key look random, as Telegram's do.
 
-    Other protocols open every datagram alike, too: text ('{"jsonrpc":"2.0"', '<?xml version="1'),
-    a session's id before a plain header, and IKE, whose two cookies are followed by a version and,
-    at 24, by the message's size (RFC 7296, section 3.1).
+    Other protocols also start every datagram the same: text ('{"jsonrpc":"2.0"',
+    '<?xml version="1'), a session id before an unencrypted header, and IKE, whose two cookies are
+    followed by a version and, at 24, by the message's size (RFC 7296, section 3.1).
     """
     if distinct(b, at) < TAG_OCTETS or distinct(b, at + 16) < TAG_OCTETS:
         return False
@@ -138,9 +139,9 @@ def is_sealed(b: Octets, at: int, size: int) -> bool:
 
 @kernel
 def reflected(note: Any, b: Octets, at: int, end: int, size: int) -> int:
-    """Return the evidence in a frame of tgcalls: a size at 20 that fits, and what it says is there.
+    """Return the evidence in a tgcalls frame: a valid size at 20, then STUN, DTLS or RTP.
 
-    RTP proves itself by the second frame of one tag.
+    RTP counts from the second frame of one tag on.
     """
     inner = u32(b, at + 20)
     if end - at < FRAME + 12 or not 0 <= size - FRAME - inner <= 3:
@@ -164,10 +165,10 @@ def distinct(b: Octets, at: int) -> int:
     """Return how many different octets a 16-octet tag holds (a random one has about 15)."""
     count = 0
     for i in range(16):
-        fresh = 1
+        is_new = 1
         for j in range(i):
             if b[at + i] == b[at + j]:
-                fresh = 0
+                is_new = 0
                 break
-        count += fresh
+        count += is_new
     return count

@@ -69,13 +69,13 @@ IAX2 = evidence(OTHER_RTC, 26, CERTAIN, SETUP, "IAX2 full frame on its port", sp
 
 #: RFC 3261, section 18.
 SIP_PORT = 5060
-#: Where a telephone's manager listens, and the first number of its own messages.
+#: The port of a telephone's call manager, and the first number of the manager's messages.
 SCCP_PORT, SCCP_MANAGER = 2000, 0x81
 
 
 @kernel
 def is_sip(b: Octets, at: int, end: int) -> bool:
-    """Tell whether a SIP request or response starts here (RFC 3261, section 7)."""
+    """Return whether a SIP request or response starts here (RFC 3261, section 7)."""
     if starts(b, at, end, b"SIP/2.0 "):
         return True
     o = at
@@ -89,7 +89,7 @@ def is_sip(b: Octets, at: int, end: int) -> bool:
 
 @kernel
 def is_mgcp(b: Octets, at: int, end: int) -> bool:
-    """Tell whether an MGCP command starts here: four letters, then "MGCP" in the first line."""
+    """Return whether an MGCP command starts here: four letters, then "MGCP" in the first line."""
     if end - at < 12 or I(b[at + 4]) != 32:
         return False
     for i in range(4):
@@ -104,25 +104,31 @@ def is_mgcp(b: Octets, at: int, end: int) -> bool:
 
 
 @kernel
-def telephony_udp(b: Octets, at: int, end: int, size: int, here: int, there: int) -> int:
-    """Return the evidence in a UDP payload; here and there are its ports."""
+def telephony_udp(
+    b: Octets, at: int, end: int, size: int, source_port: int, target_port: int
+) -> int:
+    """Return the evidence in a UDP payload, 0 for none."""
     if end - at < 4:
         return 0
     if is_sip(b, at, end):
         return MESSAGE
-    if size == 4 and u32(b, at) == 0x0D0A0D0A and (here == SIP_PORT or there == SIP_PORT):
+    if (
+        size == 4
+        and u32(b, at) == 0x0D0A0D0A
+        and (source_port == SIP_PORT or target_port == SIP_PORT)
+    ):
         return KEEP_ALIVE
     if is_mgcp(b, at, end):
         return MGCP
     if starts(b, at, end, b"!/1 ") or starts(b, at, end, b"MEGACO/1 "):
         return MEGACO
-    if (here == 2427 or there == 2427) and is_mgcp_answer(b, at, end):
+    if (source_port == 2427 or target_port == 2427) and is_mgcp_answer(b, at, end):
         return MGCP
     if is_ras(b, at, end):
         return RAS
     if size >= 25 and u32(b, at) == 0x0006626C:
         return NOE
-    if (here == 4569 or there == 4569) and end - at >= 12:
+    if (source_port == 4569 or target_port == 4569) and end - at >= 12:
         if u8(b, at) & 0x80 and 1 <= u8(b, at + 10) <= 12 and u8(b, at + 11) <= 0x28:
             return IAX2
     return 0
@@ -130,7 +136,7 @@ def telephony_udp(b: Octets, at: int, end: int, size: int, here: int, there: int
 
 @kernel
 def is_mgcp_answer(b: Octets, at: int, end: int) -> bool:
-    """Tell whether an MGCP response starts here: three digits and a transaction number."""
+    """Return whether an MGCP response starts here: three digits and a transaction number."""
     if end - at < 6 or I(b[at + 3]) != 32:
         return False
     for i in (0, 1, 2, 4):
@@ -141,7 +147,7 @@ def is_mgcp_answer(b: Octets, at: int, end: int) -> bool:
 
 @kernel
 def is_ras(b: Octets, at: int, end: int) -> bool:
-    """Tell whether an H.225 RAS message of aligned PER is likely here: the protocol's identifier.
+    """Return whether a payload has the protocol identifier of H.225 RAS (aligned PER).
 
     Its object identifier 0.0.8.2250.0.n is 06 00 08 91 4A 00 0n, in most messages.
     """
@@ -159,7 +165,7 @@ def telephony_tcp(note: Any, b: Octets, at: int, end: int, size: int, port: int)
     if size == 72 and end - at >= 12 and u32(b, at) == 0x80460103:
         if u32(b, at + 4) == 0x01002D00 and u32(b, at + 8) == 0x00001001:
             return PSEUDO_TLS
-    if size == 4 and end - at >= 4 and u16(b, at) == 0x0300:  # its message comes by itself
+    if size == 4 and end - at >= 4 and u16(b, at) == 0x0300:  # the message follows in a segment
         note["other"] = u16(b, at + 2)
         return 0
     if note["other"] and I(note["other"]) == size + 4 and end - at >= 3 and u8(b, at) == 8:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Real-time media that names no app: ICE, TURN, DTLS-SRTP, RTP and RTCP of anyone.
+"""Real-time media without a mark of an app: ICE, TURN, DTLS-SRTP, RTP and RTCP.
 
 "rtc" is an honest answer: the flow belongs to a call, and no octet says whose.
 """
@@ -32,7 +32,7 @@ RTCP_COMPOUND = evidence(
 RTCP_HINT = evidence(RTC, 8, UNSURE, CONTROL, "an RTCP packet", spec="RFC 3550")
 RELAYED_MEDIA = evidence(RTC, 9, CERTAIN, MEDIA, "RTP inside TURN", spec="RFC 8656, RFC 3550")
 
-# Shared sentences: the app is put in by whoever uses them.
+# Shared sentences: the caller of `pack` supplies the app.
 NAMED_SOCKET, NAMED_STUN, NAMED_SDP, NAMED_DNS, NAMED_TLS = (SHARED + i for i in range(1, 6))
 MEDIA_OF_CALL, STEADY, NAMED_QUIC = SHARED + 6, SHARED + 7, SHARED + 8
 NAMED_CERTIFICATE, NAMED_SOURCE, ANNOUNCED, SAME_HOST = (SHARED + i for i in range(9, 13))

@@ -16,7 +16,7 @@ from typing import Any
 from midcall.captures.jit.kernel import I, kernel
 from midcall.captures.jit.reads import Octets, u8, u16
 from midcall.classifier.state.evidence import evidence
-from midcall.classifier.state.flow_scratch import may_try
+from midcall.classifier.state.flow_scratch import may_replace_candidate
 from midcall.classifier.state.verdicts import CERTAIN, SETUP, WECHAT
 
 PAIR = evidence(
@@ -35,7 +35,7 @@ OPENING = 12
 
 @kernel
 def is_first(note: Any, up: int) -> bool:
-    """Tell whether the payload that was just observed is its side's first."""
+    """Return whether the payload that was just observed is its side's first."""
     before = (1 << max(I(note["seen"]) - 1, 0)) - 1
     return (I(note["ways"]) & before) == (0 if up else before)
 
@@ -62,14 +62,14 @@ def wechat_message(note: Any, b: Octets, at: int, end: int, size: int, up: int) 
     """Return the evidence in the second half of a pair, from the other side than the first."""
     if end - at < 4 or note["seen"] > OPENING or not is_first(note, up):
         return 0
-    found = half(b, at, size)
-    if found == 0:
+    pair_half = half(b, at, size)
+    if pair_half == 0:
         return 0
-    met = I(note["word"])
-    if note["candidate"] == WECHAT and met >> 8 == 2 - up:
-        alike = (met & 0xFF) == found and found in (2, 6, 8)
-        if alike or (met & 0xFF) ^ found == 1:
+    earlier = I(note["word"])
+    if note["candidate"] == WECHAT and earlier >> 8 == 2 - up:
+        alike = (earlier & 0xFF) == pair_half and pair_half in (2, 6, 8)
+        if alike or (earlier & 0xFF) ^ pair_half == 1:
             return PAIR
-    if may_try(note, WECHAT):
-        note["candidate"], note["word"] = WECHAT, found | ((1 + up) << 8)
+    if may_replace_candidate(note, WECHAT):
+        note["candidate"], note["word"] = WECHAT, pair_half | ((1 + up) << 8)
     return 0

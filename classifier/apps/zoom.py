@@ -20,7 +20,7 @@ from midcall.captures.jit.kernel import I, kernel
 from midcall.captures.jit.reads import Octets, u8, u16, u24, u32
 from midcall.classifier.protocols.rtp import looks_like_rtp
 from midcall.classifier.state.evidence import evidence
-from midcall.classifier.state.flow_scratch import may_try
+from midcall.classifier.state.flow_scratch import may_replace_candidate
 from midcall.classifier.state.flow_table import mix
 from midcall.classifier.state.verdicts import CERTAIN, MEDIA, SETUP, ZOOM
 
@@ -68,7 +68,7 @@ PEER = evidence(
     shows=((0, 3, "1F 02 01"),),
 )
 
-#: Successors of a frame that prove a session.
+#: Consecutive successors of a frame that prove a session.
 FOLLOWERS = 3
 
 PORT = evidence(ZOOM, 9, CERTAIN, SETUP, "ICE, TURN or DTLS with Zoom's port {n}")
@@ -109,19 +109,20 @@ PEER_MEDIA = evidence(
 
 
 @kernel
-def own_port(here: int, there: int) -> int:
-    """Return the one of two ports that is Zoom's for media, 0 for none.
+def own_port(source_port: int, target_port: int) -> int:
+    """Return the one of two ports that is a Zoom media port, 0 for none.
 
-    A client that happens to have such a port talks to a server's well-known one.
+    The other port must be at least 1024: a client with such a port that connects to a well-known
+    port does not count.
     """
-    if 8801 <= there <= 8810 and here >= 1024:
-        return there
-    return here if 8801 <= here <= 8810 and there >= 1024 else 0
+    if 8801 <= target_port <= 8810 and source_port >= 1024:
+        return target_port
+    return source_port if 8801 <= source_port <= 8810 and target_port >= 1024 else 0
 
 
 @kernel
 def is_probe(b: Octets, at: int, end: int, size: int) -> bool:
-    """Tell whether this is Zoom's NAT probe or its answer."""
+    """Return whether this is Zoom's NAT probe or its answer."""
     if end - at < 32:
         return False
     if size == 44 and u32(b, at) == 0x00010018 and u32(b, at + 20) == 0x01010014:
@@ -134,35 +135,35 @@ def zoom_message(note: Any, b: Octets, at: int, end: int, size: int, port: int, 
     """Return the evidence in a payload; `port`: the lower of both ports that is Zoom's, or 0."""
     if end - at < 10:
         return 0
-    first = u8(b, at)
-    if first <= 2 and is_probe(b, at, end, size):
+    first_octet = u8(b, at)
+    if first_octet <= 2 and is_probe(b, at, end, size):
         return PROBE
-    if port and first == 1 and u24(b, at) in (0x010002, 0x010003) and size > 60:
+    if port and first_octet == 1 and u24(b, at) in (0x010002, 0x010003) and size > 60:
         return HELLO
-    if port and first == 2 and u24(b, at) in (0x020001, 0x020002, 0x020003) and size < 64:
+    if port and first_octet == 2 and u24(b, at) in (0x020001, 0x020002, 0x020003) and size < 64:
         return HELLO
-    if first in (1, 2) and answers(note, b, at, end, size, first, up):
+    if first_octet in (1, 2) and answers(note, b, at, end, size, first_octet, up):
         return HELLO
-    if first == 5 and u8(b, at + 7) in (0, 4):
-        inner = inner_rtp(u8(b, at + 8))
-        if inner and looks_like_rtp(b, at + inner + 8, end, size - inner - 8):
+    if first_octet == 5 and u8(b, at + 7) in (0, 4):
+        rtp_offset = rtp_offset_of(u8(b, at + 8))
+        if rtp_offset and looks_like_rtp(b, at + rtp_offset + 8, end, size - rtp_offset - 8):
             return count(note, MEDIA_FRAME, 2)
         if follows_frame(note, b, at, up):
             return COUNTED
-    if first in (3, 4) and u24(b, at + 1) == 0 and size in (13, 18, 81):
-        found = keep_alive(note, b, at, first, up)
-        if found:
-            return found
-    if port and first in (3, 4, 5):
+    if first_octet in (3, 4) and u24(b, at + 1) == 0 and size in (13, 18, 81):
+        sign = keep_alive(note, b, at, first_octet, up)
+        if sign:
+            return sign
+    if port and first_octet in (3, 4, 5):
         return count(note, FRAMES, 3)
     if u24(b, at) == 0x1F0201:
         return PEER_HELLO if is_peer_hello(b, at, end, size) else count(note, PEER, 3)
-    return peer_media(note, b, at, end, size, first)
+    return peer_media(note, b, at, end, size, first_octet)
 
 
 @kernel
-def inner_rtp(kind: int) -> int:
-    """Return where RTP stands behind a media type, counted from it; 0: a type without RTP."""
+def rtp_offset_of(kind: int) -> int:
+    """Return the offset of RTP from its media type octet; 0: a type without RTP."""
     if kind == 0x0F:
         return 19
     if kind == 0x10:
@@ -174,28 +175,28 @@ def inner_rtp(kind: int) -> int:
 
 @kernel
 def answers(note: Any, b: Octets, at: int, end: int, size: int, first: int, up: int) -> bool:
-    """Tell whether a hello's answer repeats the eight octets behind its head, on any port."""
+    """Return whether an answer repeats octets 3 to 10 of a hello, on any port."""
     if end - at < 11 or u8(b, at + 1) != 0 or not 1 <= u8(b, at + 2) <= 3:
         return False
-    mark = mix(u32(b, at + 3), u32(b, at + 7))
-    if first == 1 and size > 60 and may_try(note, ZOOM):
-        note["candidate"], note["word"], note["tags"] = ZOOM, mark, 1 + up
+    digest = mix(u32(b, at + 3), u32(b, at + 7))
+    if first == 1 and size > 60 and may_replace_candidate(note, ZOOM):
+        note["candidate"], note["word"], note["tags"] = ZOOM, digest, 1 + up
         return False
-    same = note["candidate"] == ZOOM and I(note["word"]) == mark and I(note["tags"]) == 2 - up
-    return bool(first == 2 and size < 64 and same)
+    expected = note["candidate"] == ZOOM and I(note["word"]) == digest and I(note["tags"]) == 2 - up
+    return bool(first == 2 and size < 64 and expected)
 
 
 @kernel
 def follows_frame(note: Any, b: Octets, at: int, up: int) -> bool:
-    """Tell whether three frames of one side in a row counted up in one session."""
-    if not may_try(note, ZOOM):
+    """Return whether three consecutive frames of one side counted up in one session."""
+    if not may_replace_candidate(note, ZOOM):
         return False
     number, session = u16(b, at + 1) | (up << 16), u32(b, at + 3)
-    ahead = (number - I(note["word"])) & 0xFFFF
-    same = note["candidate"] == ZOOM and I(note["other"]) == session
-    if same and I(note["word"]) >> 16 == up and 1 <= ahead <= 4 and session:
+    step = (number - I(note["word"])) & 0xFFFF
+    same_session = note["candidate"] == ZOOM and I(note["other"]) == session
+    if same_session and I(note["word"]) >> 16 == up and 1 <= step <= 4 and session:
         note["hits"] = min(I(note["hits"]) + 1, 255)
-    elif not same:
+    elif not same_session:
         note["hits"] = 0
     note["candidate"], note["word"], note["other"] = ZOOM, number, session
     return bool(note["hits"] >= FOLLOWERS)
@@ -203,7 +204,7 @@ def follows_frame(note: Any, b: Octets, at: int, up: int) -> bool:
 
 @kernel
 def is_peer_hello(b: Octets, at: int, end: int, size: int) -> bool:
-    """Tell whether an address and an identifier, each behind its length, fill a peer's hello."""
+    """Return whether an address and an identifier, each behind its length, fill a peer's hello."""
     if end - at < 28:
         return False
     second = 28 + u32(b, at + 24)
@@ -215,14 +216,14 @@ def is_peer_hello(b: Octets, at: int, end: int, size: int) -> bool:
 @kernel
 def peer_media(note: Any, b: Octets, at: int, end: int, size: int, first: int) -> int:
     """Return the evidence in frames of media type and RTP: three of one source that count up."""
-    inner = inner_rtp(first)
+    rtp_offset = rtp_offset_of(first)
     if (
-        inner == 0
-        or not may_try(note, ZOOM)
-        or not looks_like_rtp(b, at + inner, end, size - inner)
+        rtp_offset == 0
+        or not may_replace_candidate(note, ZOOM)
+        or not looks_like_rtp(b, at + rtp_offset, end, size - rtp_offset)
     ):
         return 0
-    source, number = u32(b, at + inner + 8), u16(b, at + inner + 2)
+    source, number = u32(b, at + rtp_offset + 8), u16(b, at + rtp_offset + 2)
     follows = 1 <= ((number - (I(note["word"]) & 0xFFFF)) & 0xFFFF) <= 64
     if note["candidate"] == ZOOM and I(note["other"]) == source and follows:
         note["word"] = number
@@ -233,9 +234,9 @@ def peer_media(note: Any, b: Octets, at: int, end: int, size: int, first: int) -
 
 @kernel
 def keep_alive(note: Any, b: Octets, at: int, first: int, up: int) -> int:
-    """Follow keep-alives: 04 repeats octets 4-8 of the other side's 03, and 03 counts up.
+    """Return the evidence in keep-alives: 04 repeats octets 4-8 of the other side's 03.
 
-    Port-free: octet 4 counts, octets 5-8 are the sender's clock.
+    On any port. Octet 4 of 03 counts up, octets 5-8 are the sender's clock.
     """
     number, clock = u8(b, at + 4), u32(b, at + 5)
     if first == 4:
@@ -250,17 +251,17 @@ def keep_alive(note: Any, b: Octets, at: int, first: int, up: int) -> int:
 
 
 @kernel
-def count(note: Any, found: int, needed: int) -> int:
-    """Count a frame; returns the evidence when enough of them were seen."""
+def count(note: Any, sign: int, needed: int) -> int:
+    """Count a frame; returns `sign` once `needed` of them were seen, 0 before."""
     if note["candidate"] != ZOOM:
         note["candidate"], note["hits"] = ZOOM, 0
     note["hits"] = min(I(note["hits"]) + 1, 255)
-    return found if note["hits"] >= needed else 0
+    return sign if note["hits"] >= needed else 0
 
 
 @kernel
 def is_guid(b: Octets, at: int, size: int) -> bool:
-    """Tell whether `size` characters, at most 36, are those of a GUID in capitals."""
+    """Return whether `size` characters, at most 36, are those of a GUID in capitals."""
     for i in range(size):
         octet = I(b[at + i])
         if i in (8, 13, 18, 23):
@@ -273,13 +274,13 @@ def is_guid(b: Octets, at: int, size: int) -> bool:
 
 @kernel
 def zoom_stun(b: Octets, at: int, length: int, end: int) -> int:
-    """Return the evidence in a USERNAME attribute's value, of which b[at:end] is here.
+    """Return the evidence in a USERNAME attribute's value, of which b[at:end] was captured.
 
-    A name that the snaplen cut counts from 20 characters on.
+    A name that the snaplen cut counts if 20 characters of it are left.
     """
-    here = min(end - at, length)
-    if length != 73 or here < 20 or not is_guid(b, at, min(here, 36)):
+    captured = min(end - at, length)
+    if length != 73 or captured < 20 or not is_guid(b, at, min(captured, 36)):
         return 0
-    if here > 36 and I(b[at + 36]) != 58:
+    if captured > 36 and I(b[at + 36]) != 58:
         return 0
-    return GUIDS if here <= 37 or is_guid(b, at + 37, here - 37) else 0
+    return GUIDS if captured <= 37 or is_guid(b, at + 37, captured - 37) else 0

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A walk through one packet for people: its layers, and the messages that its payload nests.
+"""Dissect one packet for display: its layers, and the messages nested in its payload.
 
-It asks the readers of the packet path in the order in which that path asks them, and keeps what
-each one recognised and where. Nothing is decided here, and no packet of the path comes this way.
+The readers of the packet path are called in the order of that path, and the result of each is kept
+with its offset. The packet path does not use this module.
 """
 
 from __future__ import annotations
@@ -12,16 +12,25 @@ from typing import NamedTuple
 import numpy as np
 
 from midcall.captures.jit.reads import Octets, u8, u16, u32
-from midcall.captures.packets.numbers import IP4, IP6, PPPOE, STUN_COOKIE, TCP, UDP
+from midcall.captures.packets.numbers import (
+    GTP_PORT,
+    IP4,
+    IP6,
+    L2TP_PORT,
+    PPPOE,
+    STUN_COOKIE,
+    TCP,
+    TEREDO_PORT,
+    UDP,
+    VXLAN_PORT,
+)
 from midcall.classifier.apps.telephony import is_mgcp, is_sip
 from midcall.classifier.path.decode import (
     BAD,
     DOT11,
     ETHERNET,
     GRE,
-    GTP_PORT,
     IP,
-    L2TP_PORT,
     LINKS,
     MAX_DEPTH,
     MPLS,
@@ -33,9 +42,7 @@ from midcall.classifier.path.decode import (
     QINQ_OLD,
     SNAP,
     TEB,
-    TEREDO_PORT,
     VLAN,
-    VXLAN_PORT,
     gre_layer,
     ip_header,
     link_layer,
@@ -84,7 +91,7 @@ TRANSPORTS = {TCP: "TCP", UDP: "UDP", 1: "ICMP", 58: "ICMPv6", 132: "SCTP"}
 
 
 class Piece(NamedTuple):
-    """A message in a payload: `kind` is a reader's name, the rest are offsets and wire bytes.
+    """A message in a payload: `kind`, offsets `at` and `end`, and `size` in bytes on the wire.
 
     Kinds: stun, channel-data, microsoft-frame, rfc4571, rtp, rtcp, dtls, quic, tls, http, dns,
     sip, mgcp, other.
@@ -97,7 +104,7 @@ class Piece(NamedTuple):
 
 
 class Packet(NamedTuple):
-    """One packet after its step: the frame's octets from 0, its signs, its messages."""
+    """One processed packet: the frame's octets from 0, its signs, its messages."""
 
     octets: Octets
     signs: Numbers
@@ -122,7 +129,7 @@ class Attribute(NamedTuple):
 
 
 def walk(octets: Octets, signs: Numbers) -> Packet:
-    """Return a packet with its messages; signs are those of its step."""
+    """Return a packet with its messages; signs: int64[SIGNS] as `engine.step` left them."""
     at, end = int(signs[SIGN_PAYLOAD_AT]), int(signs[SIGN_PAYLOAD_END])
     size, proto = int(signs[SIGN_PAYLOAD_SIZE]), int(signs[SIGN_PROTO])
     pieces: list[Piece] = []
@@ -138,7 +145,7 @@ def walk(octets: Octets, signs: Numbers) -> Packet:
 
 
 def datagram(b: Octets, at: int, end: int, size: int, dns: bool) -> list[Piece]:
-    """Return the messages in a UDP payload, TURN and its like unwrapped."""
+    """Return the messages in a UDP payload, those inside TURN and Microsoft frames included."""
     if dns and end - at >= 17:
         return [Piece("dns", at, end, size)]
     pieces: list[Piece] = []
@@ -215,25 +222,27 @@ def framed(b: Octets, at: int, end: int, size: int) -> list[Piece]:
 
 
 def attributes(b: Octets, piece: Piece) -> list[Attribute]:
-    """Return the attributes of a STUN message as the packet path walks them."""
+    """Return the attributes of a STUN message, parsed as in the packet path."""
     at = piece.at + HEADER
     stop = min(piece.end, at + int(u16(b, piece.at + 2)))
     if u32(b, piece.at + 4) != STUN_COOKIE:
-        return _attributes(b, at, stop, 1)[0]
-    found, reached = _attributes(b, at, stop, 4)
-    whole = stop == at + int(u16(b, piece.at + 2))
-    return _attributes(b, at, stop, 1)[0] if reached < stop and whole else found
+        return _parse_attributes(b, at, stop, 1)[0]
+    padded_attributes, reached = _parse_attributes(b, at, stop, 4)
+    complete = stop == at + int(u16(b, piece.at + 2))
+    return (
+        _parse_attributes(b, at, stop, 1)[0] if reached < stop and complete else padded_attributes
+    )
 
 
-def _attributes(b: Octets, at: int, stop: int, pad: int) -> tuple[list[Attribute], int]:
-    found: list[Attribute] = []
+def _parse_attributes(b: Octets, at: int, stop: int, pad: int) -> tuple[list[Attribute], int]:
+    parsed: list[Attribute] = []
     while stop - at >= 4:
         kind, length = int(u16(b, at)), int(u16(b, at + 2))
         if stop - at - 4 < length:
             break
-        found.append(Attribute(kind, at, length))
+        parsed.append(Attribute(kind, at, length))
         at += 4 + -(-length // pad) * pad
-    return found, at
+    return parsed, at
 
 
 # ---- layers
@@ -262,7 +271,7 @@ def layers(octets: Octets, link: int, signs: Numbers) -> list[str]:
 
 
 def tunnel(b: Octets, at: int, end: int) -> tuple[int, int, str]:
-    """Return (what, where, name) of what an outer IP packet of a decoded frame carries."""
+    """Return (what, where, name) of the payload of a decoded frame's outer IP packet."""
     scratch = np.zeros(SIGNS, np.int64)
     _, proto, at, stop = ip_header(b, at, end, end, scratch)
     if proto == UDP and end - at >= 8:

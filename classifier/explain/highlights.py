@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Marks: the octets of a packet in which an evidence was seen, for whoever explains a verdict.
+"""Marks: the octets of a packet that are the evidence of a verdict.
 
 MARKS has one entry per evidence: a place (a function from a packet to its marks), or Counted for
-an evidence that no single octets carry. A new evidence needs its entry; a test says so. None of
-this is called on the packet path.
+an evidence that no single octets show. A test checks that every evidence has an entry. The packet
+path does not use this module.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ from midcall.classifier.state.packet_fields import (
 from midcall.classifier.statistical.inference import MODEL_CALL
 
 REALM_ATTRIBUTE, USERNAME_ATTRIBUTE = 0x0014, 0x0006
-#: The ends of realms that classifier.apps.realms knows; a test holds the two together.
+#: The ends of realms that classifier.apps.realms knows; a test compares the two.
 REALMS = (
     b"turner.facebook",
     b"telegram.org",
@@ -86,7 +86,7 @@ TURN_METHODS = (0x003, 0x004, 0x006, 0x007, 0x008, 0x009)
 
 
 class Mark(NamedTuple):
-    """Decisive octets: where, how many, what they are; `secret`: they tell of persons."""
+    """Decisive octets: offset, length, meaning; `secret`: they are personal data."""
 
     at: int
     length: int
@@ -95,7 +95,7 @@ class Mark(NamedTuple):
 
 
 class Counted(NamedTuple):
-    """Says that no single octets carry an evidence, and what was counted instead."""
+    """An evidence that no single octets show; `what`: what was counted instead."""
 
     what: str
 
@@ -104,10 +104,10 @@ Place = Callable[[Packet], list[Mark]]
 
 
 def marks(packet: Packet, key: int) -> list[Mark] | Counted:
-    """Return the decisive octets of an evidence in the packet at which it was given.
+    """Return the decisive octets of an evidence in the packet at which the verdict was given.
 
-    key: the low 16 bits of an evidence. Marks are cut to what was captured; [] where the packet
-    holds none of them (the verdict then came from what earlier packets left).
+    key: the low 16 bits of an evidence. Marks are cut to the captured octets; [] if the packet
+    holds none of them (the verdict then followed from earlier packets).
     """
     place = MARKS.get(key) or MARKS.get(key & 0xFF)
     if place is None:
@@ -115,8 +115,8 @@ def marks(packet: Packet, key: int) -> list[Mark] | Counted:
     if isinstance(place, Counted):
         return place
     end = len(packet.octets)
-    found = [mark._replace(length=min(mark.length, end - mark.at)) for mark in place(packet)]
-    return sorted({mark for mark in found if mark.length > 0})
+    decisive = [mark._replace(length=min(mark.length, end - mark.at)) for mark in place(packet)]
+    return sorted({mark for mark in decisive if mark.length > 0})
 
 
 # ---- places
@@ -132,16 +132,16 @@ def payload(*spans: tuple[int, int, str], secret: bool = False) -> Place:
 
 
 def both(*places: Place) -> Place:
-    """Return the place of all given ones."""
+    """Return the place that has the marks of all given places."""
     return lambda packet: [mark for place in places for mark in place(packet)]
 
 
-def words(*sought: bytes, within: int = 1500) -> Place:
+def words(*wanted: bytes, within: int = 1500) -> Place:
     """Return the place of the first of these words in the innermost message."""
 
     def place(packet: Packet) -> list[Mark]:
         text = packet.octets[packet.start : packet.start + within].tobytes()
-        for word in sought:
+        for word in wanted:
             at = text.find(word)
             if at >= 0:
                 shown = word.decode().strip() if word.isascii() else word.hex(" ")
@@ -172,7 +172,7 @@ def stun_length(packet: Packet) -> list[Mark]:
     ]
 
 
-def held(packet: Packet) -> Iterable[tuple[Piece, Attribute]]:
+def stun_attributes(packet: Packet) -> Iterable[tuple[Piece, Attribute]]:
     """Yield every attribute of the packet's STUN messages with its message."""
     for piece in packet.of("stun"):
         for attribute in attributes(packet.octets, piece):
@@ -183,7 +183,7 @@ def stun_attribute(fits: Callable[[int], bool]) -> Place:
     """Return the place of the type of the first attribute that fits."""
 
     def place(packet: Packet) -> list[Mark]:
-        for _, (kind, at, _) in held(packet):
+        for _, (kind, at, _) in stun_attributes(packet):
             if fits(kind):
                 return [Mark(at, 2, f"attribute 0x{kind:04X}")]
         return []
@@ -215,7 +215,7 @@ def ice(packet: Packet) -> list[Mark]:
 
 def realm(packet: Packet) -> list[Mark]:
     """Mark the known end of a REALM attribute's value."""
-    for _, (kind, at, length) in held(packet):
+    for _, (kind, at, length) in stun_attributes(packet):
         if kind == REALM_ATTRIBUTE:
             text = packet.octets[at + 4 : at + 4 + length].tobytes().lower()
             for known in REALMS:
@@ -227,7 +227,7 @@ def realm(packet: Packet) -> list[Mark]:
 
 def user_name(packet: Packet) -> list[Mark]:
     """Mark the USERNAME attribute's type and length, and the colon between its two parts."""
-    for _, (kind, at, length) in held(packet):
+    for _, (kind, at, length) in stun_attributes(packet):
         if kind == USERNAME_ATTRIBUTE:
             head = Mark(at, 4, f"USERNAME of {length} characters")
             return [head, Mark(at + 40, 1, "a colon between two GUIDs")]
@@ -269,20 +269,20 @@ def rtp_source(packet: Packet) -> list[Mark]:
 
 
 def certificate_name(packet: Packet) -> list[Mark]:
-    """Mark the known end of a name in a certificate, the first that stands in the payload."""
+    """Mark the known end of a name in a certificate, the first one in the payload."""
     at, end = int(packet.signs[SIGN_PAYLOAD_AT]), int(packet.signs[SIGN_PAYLOAD_END])
     text = packet.octets[at:end].tobytes().lower()
-    found = [(text.find(name.encode()), name) for name, _, _ in NAMES]
-    where, name = min((one for one in found if one[0] >= 0), default=(-1, ""))
-    if where < 0:
+    positions = [(text.find(name.encode()), name) for name, _, _ in NAMES]
+    first, name = min((position for position in positions if position[0] >= 0), default=(-1, ""))
+    if first < 0:
         return []
-    return [Mark(at + where, len(name), f'certificate for a name that ends in "{name}"')]
+    return [Mark(at + first, len(name), f'certificate for a name that ends in "{name}"')]
 
 
 def proof_on_port(packet: Packet) -> list[Mark]:
     """Mark what proves a call where only a port names the app, or that it is STUN or DTLS."""
-    found = proof_of_webrtc(packet) or stun_type(packet)
-    return found or [Mark(piece.at, 3, "DTLS record") for piece in packet.of("dtls")[:1]]
+    proof = proof_of_webrtc(packet) or stun_type(packet)
+    return proof or [Mark(piece.at, 3, "DTLS record") for piece in packet.of("dtls")[:1]]
 
 
 def media(packet: Packet) -> list[Mark]:
@@ -333,30 +333,30 @@ def quic_version(packet: Packet) -> list[Mark]:
 
 
 def initial_keys(packet: Packet) -> list[Mark]:
-    """Mark what the keys of a QUIC Initial are made of, and say which known name it holds."""
-    end = known_end(spelt(packet))
+    """Mark the connection id from which an Initial's keys are derived, with the name it holds."""
+    end = known_end(host_name_of(packet))
     caption = f'makes the keys; opened: a name that ends in "{end}"' if end else "makes the keys"
     size = next((int(u8(packet.octets, piece.at + 5)) for piece in packet.of("quic")), 0)
-    found = quic_version(packet)
-    return found + [Mark(mark.at + 5, size, caption) for mark in found if size]
+    versions = quic_version(packet)
+    return versions + [Mark(mark.at + 5, size, caption) for mark in versions if size]
 
 
-def spelt(packet: Packet) -> str:
-    """Return the host name that a packet tells, wherever it stood, "" for none."""
+def host_name_of(packet: Packet) -> str:
+    """Return the host name that was read from a packet, "" for none."""
     size = int(packet.signs[SIGN_TEXT_LENGTH]) if packet.signs[SIGN_NAME_KIND] else 0
     return bytes(packet.signs[SIGN_TEXT : SIGN_TEXT + size].tolist()).decode("latin-1")
 
 
 def rest_of_hello(packet: Packet) -> list[Mark]:
-    """Mark a segment that goes on with a ClientHello, and say which known name that holds."""
+    """Mark a segment that continues a ClientHello, with the known name in that hello."""
     at, end = int(packet.signs[SIGN_PAYLOAD_AT]), int(packet.signs[SIGN_PAYLOAD_END])
-    known = known_end(spelt(packet))
+    known = known_end(host_name_of(packet))
     caption = f', with a name that ends in "{known}"' if known else ""
     return [Mark(at, min(end - at, 16), f"goes on with a ClientHello{caption}")]
 
 
 def tls_record(packet: Packet) -> list[Mark]:
-    """Mark the head of a TLS record, or a segment that goes on with a ClientHello."""
+    """Mark the header of a TLS record, or a segment that continues a ClientHello."""
     if packet.of("tls"):
         return payload((0, 3, "TLS record type and version"))(packet)
     return rest_of_hello(packet)
@@ -369,7 +369,7 @@ def known_end(name: str) -> str:
 
 
 def host_name(packet: Packet) -> list[Mark]:
-    """Mark the known end of the packet's host name, all of an unknown one as a secret."""
+    """Mark the known end of the packet's host name, or all of an unknown name as secret."""
     signs = packet.signs
     at, length = int(signs[SIGN_NAME_AT]), int(signs[SIGN_NAME_LENGTH])
     if not length:
@@ -389,8 +389,11 @@ def ports(packet: Packet) -> list[Mark]:
     if packet.signs[SIGN_PROTO] not in (TCP, UDP):
         return []
     at = transport_at(packet)
-    here, there = int(packet.signs[SIGN_SOURCE_PORT]), int(packet.signs[SIGN_TARGET_PORT])
-    return [Mark(at, 4, f"ports {here} and {there}")]
+    source_port, target_port = (
+        int(packet.signs[SIGN_SOURCE_PORT]),
+        int(packet.signs[SIGN_TARGET_PORT]),
+    )
+    return [Mark(at, 4, f"ports {source_port} and {target_port}")]
 
 
 def transport_at(packet: Packet) -> int:
@@ -402,11 +405,11 @@ def transport_at(packet: Packet) -> int:
 def endpoints(packet: Packet) -> list[Mark]:
     """Mark the addresses and ports, one of which was learned from other packets."""
     size = 4 if packet.signs[SIGN_VERSION] == 4 else 16
-    told = [
+    addresses = [
         Mark(int(packet.signs[slot]), size, f"{side} address", True)
         for side, slot in (("source", SIGN_SOURCE_AT), ("target", SIGN_TARGET_AT))
     ]
-    return told + ports(packet)
+    return addresses + ports(packet)
 
 
 def protocol_octet(packet: Packet) -> list[Mark]:
@@ -606,5 +609,5 @@ _PLACES: dict[int, Place | Counted] = {
 #: The place of each evidence by its low 16 bits.
 MARKS: dict[int, Place | Counted] = {
     **{key: payload(*basis.shows) for key, basis in BASES.items() if basis.shows},
-    **{found & 0xFFFF: place for found, place in _PLACES.items()},
+    **{packed & 0xFFFF: place for packed, place in _PLACES.items()},
 }

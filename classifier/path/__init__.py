@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The way of one packet: decode, dispatch by transport, evidence, verdict.
+"""The path of one packet: decode, dispatch by transport, evidence, verdict.
 
 Imports apps, protocols, statistical and state.
 """

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""From a captured frame to the innermost IP packet and its transport.
+"""Decode a captured frame down to the innermost IP packet and its transport.
 
-Takes off every encapsulation an operator sees, in any nesting up to MAX_DEPTH: Ethernet, LLC/SNAP,
+Removes every encapsulation an operator sees, in any nesting up to MAX_DEPTH: Ethernet, LLC/SNAP,
 VLAN and QinQ, PPPoE, PPP, MPLS, Linux cooked (v1, v2), BSD loopback, raw IP, 802.11 and radiotap,
 GRE and PPTP, IP in IP, 6in4, GTP-U with extension headers, L2TP, Teredo, VXLAN. The result is
 written to `signs`; a frame that holds no IP packet, or a damaged one, gives a reason instead.
@@ -18,7 +18,18 @@ from numpy.typing import NDArray
 
 from midcall.captures.jit.kernel import I, inlined, kernel
 from midcall.captures.jit.reads import Octets, u8, u16, u16le, u32
-from midcall.captures.packets.numbers import IP4, IP6, PPPOE, SCTP, TCP, UDP
+from midcall.captures.packets.numbers import (
+    GTP_PORT,
+    IP4,
+    IP6,
+    L2TP_PORT,
+    PPPOE,
+    SCTP,
+    TCP,
+    TEREDO_PORT,
+    UDP,
+    VXLAN_PORT,
+)
 from midcall.classifier.state.packet_fields import (
     SIGN_FRAGMENT,
     SIGN_IP_AT,
@@ -71,7 +82,6 @@ VLAN, QINQ, QINQ_OLD, MPLS, MPLS_MULTICAST = 0x8100, 0x88A8, 0x9100, 0x8847, 0x8
 
 IP_IN_IP, IP6_IN_IP, GRE, AH, FRAGMENT = 4, 41, 47, 51, 44
 
-GTP_PORT, L2TP_PORT, TEREDO_PORT, VXLAN_PORT = 2152, 1701, 3544, 4789
 
 MAX_DEPTH = 24
 
@@ -170,7 +180,7 @@ def snap_layer(b: Octets, at: int, end: int) -> tuple[int, int]:
 
 @inlined
 def link_step(b: Octets, what: int, at: int, end: int) -> tuple[int, int]:
-    """Take one layer below IP off; returns (what, where): NOTHING or BAD at a dead end."""
+    """Remove one layer below IP; returns (what, where): NOTHING or BAD if no layer follows."""
     if what == ETHERNET:
         if end - at < 14:
             return BAD, at
@@ -228,7 +238,7 @@ def gre_layer(b: Octets, at: int, end: int) -> tuple[int, int]:
 
 @kernel
 def looks_like_ip(b: Octets, at: int, end: int, room: int) -> bool:
-    """Tell whether an IP packet of at most `room` bytes starts here (lengths must agree)."""
+    """Return whether an IP packet of at most `room` bytes starts at `at` (lengths must agree)."""
     if end - at < 20:
         return False
     nibble = u8(b, at) >> 4
@@ -439,7 +449,7 @@ def ip_header(
 
 @kernel
 def fragment_ports(b: Octets, proto: int, at: int, signs: Numbers, fragments: Numbers) -> None:
-    """Remember the ports of a first fragment, or give a later one those of its first."""
+    """Store the ports of a first fragment, or copy them to a later fragment of its datagram."""
     signs[SIGN_PIECE] = 1
     if proto not in (TCP, UDP, SCTP):
         if signs[SIGN_FRAGMENT] == 2:
@@ -462,9 +472,8 @@ def decode(
 ) -> int:
     """Find the innermost IP packet of the frame b[at:end] and read its transport.
 
-    `wire` is the frame's length on the wire; `fragments` is int64[FRAGMENTS, 2], the memory that
-    gives later fragments their ports. Fills `signs` (see classifier.state.packet_fields); returns
-    an outcome.
+    `wire` is the frame's length on the wire; `fragments` is int64[FRAGMENTS, 2], the ports of
+    recent first fragments. Fills `signs` (see classifier.state.packet_fields); returns an outcome.
     """
     signs[SIGN_PIECE] = 0
     if end <= at:
@@ -528,7 +537,7 @@ def decode(
 
 @kernel
 def gre_holds_ip(b: Octets, what: int, at: int, end: int) -> bool:
-    """Tell whether what GRE carries leads to an IP packet (PPP control messages do not)."""
+    """Return whether the payload of GRE holds an IP packet (PPP control messages do not)."""
     if what != PPP_IN_GRE:
         return True
     what, at = ppp_layer(b, at, end)

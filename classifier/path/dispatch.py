@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The entry of inspection: which reader a payload goes to, and where its flow's note is kept."""
+"""Dispatch each payload to the reader of its protocol, and assign notes to flows."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from midcall.captures.jit.reads import Octets
 from midcall.captures.packets.numbers import TCP, UDP
 from midcall.classifier.apps.webrtc import NOT_INSPECTED, NOTHING_FOUND
 from midcall.classifier.path.endpoint_learning import ask_context, inspect_dns
-from midcall.classifier.path.give_up import finish, lost_patience
+from midcall.classifier.path.give_up import finish, limit_reached
 from midcall.classifier.path.tcp import inspect_tcp
 from midcall.classifier.path.udp import inspect_udp
-from midcall.classifier.path.verdict import conclude, is_final, settle_flow
+from midcall.classifier.path.verdict import apply_evidence, is_final, settle_flow
 from midcall.classifier.protocols.dns import PORTS as DNS_PORTS
 from midcall.classifier.state.features import KEPT, observe
 from midcall.classifier.state.flow_scratch import clear, give_back, next_victim, take_note
 from midcall.classifier.state.flow_table import (
-    METER_BLIND,
     METER_INSPECTED,
+    METER_NO_PAYLOAD,
     METER_RECYCLED,
     Numbers,
     Records,
@@ -45,19 +45,19 @@ def inspect(
     time: int,
     signs: Numbers,
 ) -> None:
-    """Look into one payload of a flow that is not settled."""
+    """Inspect one payload of a flow that is not settled."""
     flow = flows[number]
     meter[METER_INSPECTED] += 1
     proto = signs[SIGN_PROTO]
-    if meter[METER_BLIND]:
-        watch(flows, number, notes, meter, model, time, signs)
+    if meter[METER_NO_PAYLOAD]:
+        observe_only(flows, number, notes, meter, model, time, signs)
         return
     if proto == UDP:
         if signs[SIGN_SOURCE_PORT] in DNS_PORTS or signs[SIGN_TARGET_PORT] in DNS_PORTS:
             if inspect_dns(flow, context, meter, b, time, signs):
                 return
     elif proto != TCP:
-        conclude(flow, meter, NOT_INSPECTED, 0, time)
+        apply_evidence(flow, meter, NOT_INSPECTED, 0, time)
         settle_flow(flow)
         return
     note = notes[note_of(flows, number, notes, meter, model, time)]
@@ -68,7 +68,7 @@ def inspect(
         ask_context(flow, meter, note, context, b, time, signs)
     else:
         inspect_tcp(flow, note, context, hellos, meter, b, time, signs)
-    if lost_patience(flow, note, model, proto):
+    if limit_reached(flow, note, model, proto):
         finish(flow, note, meter, model)
     if is_final(flow) and row_of(hellos, note, TLS_ROW) == 0:
         settle_flow(flow)
@@ -78,7 +78,7 @@ def inspect(
 
 
 @kernel
-def watch(
+def observe_only(
     flows: Records,
     number: int,
     notes: Records,
@@ -87,10 +87,12 @@ def watch(
     time: int,
     signs: Numbers,
 ) -> None:
-    """Judge a flow by sizes, gaps and directions alone: no octet of its payload is read."""
+    """Classify a flow by sizes, gaps and directions alone. No octet of its payload is read."""
     flow = flows[number]
     if signs[SIGN_PROTO] != UDP:
-        conclude(flow, meter, NOT_INSPECTED if signs[SIGN_PROTO] != TCP else NOTHING_FOUND, 0, time)
+        apply_evidence(
+            flow, meter, NOT_INSPECTED if signs[SIGN_PROTO] != TCP else NOTHING_FOUND, 0, time
+        )
         settle_flow(flow)
         return
     note = notes[note_of(flows, number, notes, meter, model, time)]
@@ -107,18 +109,18 @@ def watch(
 def note_of(
     flows: Records, number: int, notes: Records, meter: Numbers, model: Records, time: int
 ) -> int:
-    """Return the number of a flow's note, a fresh one (or another flow's) where it has none."""
+    """Return the number of a flow's note; takes a free one, or another flow's, if it has none."""
     flow = flows[number]
     if flow["note"]:
         return I(flow["note"]) - 1
-    which = take_note(notes, meter)
-    if which < 0:
-        which = next_victim(notes, meter)
-        victim = flows[notes[which]["flow"]]
-        finish(victim, notes[which], meter, model)
+    note_number = take_note(notes, meter)
+    if note_number < 0:
+        note_number = next_victim(notes, meter)
+        victim = flows[notes[note_number]["flow"]]
+        finish(victim, notes[note_number], meter, model)
         settle_flow(victim)
         victim["note"] = 0
         meter[METER_RECYCLED] += 1
-    clear(notes[which], number, time)
-    flow["note"] = which + 1
-    return which
+    clear(notes[note_number], number, time)
+    flow["note"] = note_number + 1
+    return note_number

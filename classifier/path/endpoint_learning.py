@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What set-up and names teach about endpoints, and what flows are told from it."""
+"""Learn endpoints from set-up and host names, and identify other flows by them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from midcall.classifier.apps.webrtc import (
     STREAMED,
 )
 from midcall.classifier.path.rtp_evidence import best_run
-from midcall.classifier.path.verdict import CERTAIN_MAKER, conclude, is_named, rank
+from midcall.classifier.path.verdict import CERTAIN_MAKER, apply_evidence, is_named, rank
 from midcall.classifier.protocols.dns import PORTS as DNS_PORTS
 from midcall.classifier.protocols.dns import read_dns
 from midcall.classifier.protocols.sdp import learn_types
@@ -30,8 +30,8 @@ from midcall.classifier.state.endpoint_table import (
     LEARN_SDP,
     LEARN_SOCKET,
     LEARN_STUN,
+    is_shared_port,
     learn,
-    names_nobody,
     packet_key,
     pair_key,
     recall,
@@ -71,16 +71,16 @@ from midcall.classifier.state.verdicts import (
     TELEGRAM,
     UNDECIDED,
 )
-from midcall.classifier.state.verdicts import NONE as NOBODY
+from midcall.classifier.state.verdicts import NONE as NO_APP
 
 #: The port under which an address is remembered as a client of Teams' names.
 CLIENT_HINT = 1
 #: How SIP requests of a call begin: INVITE, ACK, BYE.
 CALL_METHODS = (0x494E5649, 0x41434B20, 0x42594520)
-#: Payloads of a nameless call's flow from which another between its hosts names it: by then an
-#: app's own marks would have spoken.
+#: Payloads after which the flow of an unidentified call takes the app of another flow between the
+#: same hosts. An app's own marks would have appeared by then.
 PAIR_PATIENCE = 4
-#: Set-up that the snaplen cut names flows that begin within this time (ns).
+#: Set-up that the snaplen cut identifies flows that begin within this time (ns).
 CUT_LIFETIME = 30_000_000_000
 #: Packets within STEADY_TIME (ns) that make a named flow without RTP its call's media.
 STEADY_PACKETS, STEADY_TIME = 40, 8_000_000_000
@@ -90,26 +90,29 @@ STEADY_PACKETS, STEADY_TIME = 40, 8_000_000_000
 def inspect_dns(
     flow: Any, context: Records, meter: Numbers, b: Octets, time: int, signs: Numbers
 ) -> bool:
-    """Read a payload on a DNS port; every packet may hold a name, so the flow is not settled."""
+    """Inspect a payload on a DNS port; returns whether it is DNS.
+
+    Every packet may hold a name, so the flow is not settled.
+    """
     at, end = signs[SIGN_PAYLOAD_AT], signs[SIGN_PAYLOAD_END]
-    read = read_dns(b, at, end, time, context, meter, signs)
-    if read == 0:
+    answer = read_dns(b, at, end, time, context, meter, signs)
+    if answer == 0:
         return False
-    conclude(flow, meter, IS_DNS, 0, time)
+    apply_evidence(flow, meter, IS_DNS, 0, time)
     client = SIGN_SOURCE_AT if signs[SIGN_TARGET_PORT] in DNS_PORTS else SIGN_TARGET_AT
-    if (read - 1) >> 8 == TEAMS:
+    if (answer - 1) >> 8 == TEAMS:
         key = packet_key(b, signs[client], signs[SIGN_VERSION], CLIENT_HINT)
         learn(context, meter, key, TEAMS, MESSAGING, LEARN_DNS, time)
-    if (read - 1) & 0xFF == SETUP and at + signs[SIGN_PAYLOAD_SIZE] > end:
+    if (answer - 1) & 0xFF == SETUP and at + signs[SIGN_PAYLOAD_SIZE] > end:
         key = packet_key(b, signs[client], signs[SIGN_VERSION], CUT_HINT)
-        learn(context, meter, key, (read - 1) >> 8, SETUP, LEARN_DNS, time)
+        learn(context, meter, key, (answer - 1) >> 8, SETUP, LEARN_DNS, time)
         meter[METER_CUTS] = 1
     return True
 
 
 @kernel
 def recall_both(context: Records, b: Octets, port: int, time: int, signs: Numbers) -> int:
-    """Return what is known of either address of the packet under a port that stands for a hint."""
+    """Return the endpoint entry of either address of a packet under a hint's port, 0 for none."""
     version = signs[SIGN_VERSION]
     known = recall(context, packet_key(b, signs[SIGN_SOURCE_AT], version, port), time)
     if known:
@@ -119,7 +122,7 @@ def recall_both(context: Records, b: Octets, port: int, time: int, signs: Number
 
 @kernel
 def recall_cut(context: Records, b: Octets, time: int, signs: Numbers) -> int:
-    """Return what the snaplen left of a call's set-up at either host of a packet, just before."""
+    """Return the recent entry of set-up that the snaplen cut at either host, 0 for none."""
     for where in (SIGN_SOURCE_AT, SIGN_TARGET_AT):
         key = packet_key(b, signs[where], signs[SIGN_VERSION], CUT_HINT)
         known = recall_within(context, key, time, CUT_LIFETIME)
@@ -132,12 +135,12 @@ def recall_cut(context: Records, b: Octets, time: int, signs: Numbers) -> int:
 def ask_context(
     flow: Any, meter: Numbers, note: Any, context: Records, b: Octets, time: int, signs: Numbers
 ) -> None:
-    """Name a flow by its endpoints where set-up told them; asked at packets 1, 2, 4, 8, ..."""
-    seen = I(note["seen"])
+    """Identify a flow by endpoints learned from set-up; looked up at packets 1, 2, 4, 8, ..."""
+    packets = I(note["seen"])
     if flow["verdict"] == NOT_CALL or is_named(flow):
         steady(flow, meter, note, time)
         return
-    if seen & (seen - 1):
+    if packets & (packets - 1):
         return
     version = signs[SIGN_VERSION]
     source = packet_key(b, signs[SIGN_SOURCE_AT], version, signs[SIGN_SOURCE_PORT])
@@ -148,7 +151,7 @@ def ask_context(
     cut = False
     if known == 0 and flow["verdict"] != UNDECIDED:
         known = recall_both(context, b, 0, time, signs)
-    paired = known == 0 and seen >= PAIR_PATIENCE and flow["app"] == RTC
+    paired = known == 0 and packets >= PAIR_PATIENCE and flow["app"] == RTC
     if paired:
         key = pair_key(b, signs[SIGN_SOURCE_AT], signs[SIGN_TARGET_AT], version)
         known = recall(context, key, time)
@@ -157,37 +160,41 @@ def ask_context(
         cut = known > 0
     if known == 0:
         return
-    app, source, how = known & 0xFF, (known >> 8) & 0xFF, NAMED_PAIR if paired else NAMED_SOCKET
-    if app == NOBODY:
+    app, source, evidence_number = (
+        known & 0xFF,
+        (known >> 8) & 0xFF,
+        NAMED_PAIR if paired else NAMED_SOCKET,
+    )
+    if app == NO_APP:
         if flow["verdict"] != CERTAIN:
-            conclude(flow, meter, STREAMED, 0, time)
+            apply_evidence(flow, meter, STREAMED, 0, time)
         return
     if source == LEARN_STUN:
-        how = NAMED_STUN
+        evidence_number = NAMED_STUN
     elif source == LEARN_SDP:
-        how = NAMED_SDP
+        evidence_number = NAMED_SDP
     elif source == LEARN_DNS:
-        how = NAMED_DNS
+        evidence_number = NAMED_DNS
     if cut:
-        how = NAMED_CUT
+        evidence_number = NAMED_CUT
     role = MEDIA if best_run(note) > 0 else SETUP
     if source == LEARN_SDP and note["rtcp"] and role == SETUP:
         role = CONTROL
-    conclude(flow, meter, pack(app, how, CERTAIN, role), 0, time)
+    apply_evidence(flow, meter, pack(app, evidence_number, CERTAIN, role), 0, time)
 
 
 @kernel
 def steady(flow: Any, meter: Numbers, note: Any, time: int) -> None:
-    """Take a steady stream of an app whose media is not RTP for its media."""
+    """Classify a steady packet stream of an app whose media is not RTP (Telegram) as media."""
     if flow["app"] != TELEGRAM or flow["role"] != SETUP or note["pings"]:
         return
     if note["seen"] == STEADY_PACKETS and time - I(note["first_time"]) < STEADY_TIME:
-        conclude(flow, meter, TELEGRAM_STREAM, 0, time)
+        apply_evidence(flow, meter, TELEGRAM_STREAM, 0, time)
 
 
 @kernel
-def is_somebodys(flow: Any) -> bool:
-    """Tell whether a flow certainly belongs to an app or to a maker."""
+def is_identified(flow: Any) -> bool:
+    """Return whether a flow certainly belongs to an app or to a maker."""
     known = rank(I(flow["verdict"]), I(flow["app"]))
     return known >= CERTAIN_MAKER and flow["app"] != OTHER_RTC
 
@@ -196,17 +203,17 @@ def is_somebodys(flow: Any) -> bool:
 def teach(
     flow: Any, context: Records, meter: Numbers, b: Octets, time: int, signs: Numbers
 ) -> None:
-    """Remember the endpoints of a flow that certainly belongs to an app's call."""
-    if not is_somebodys(flow) or flow["role"] == MESSAGING:
+    """Store the endpoints of a flow that certainly belongs to an app's call."""
+    if not is_identified(flow) or flow["role"] == MESSAGING:
         return
     app, version = I(flow["app"]), signs[SIGN_VERSION]
     for side in range(2):
         where = SIGN_SOURCE_AT if side == 0 else SIGN_TARGET_AT
         port = signs[SIGN_SOURCE_PORT] if side == 0 else signs[SIGN_TARGET_PORT]
-        if not names_nobody(port):
+        if not is_shared_port(port):
             key = packet_key(b, signs[where], version, port)
             learn(context, meter, key, app, SETUP, LEARN_SOCKET, time)
-    if app != SIP:  # which has its own way: see teach_hosts
+    if app != SIP:  # store_hosts stores the hosts of SIP
         key = pair_key(b, signs[SIGN_SOURCE_AT], signs[SIGN_TARGET_AT], version)
         learn(context, meter, key, app, SETUP, LEARN_SOCKET, time)
     if signs[SIGN_STUN]:
@@ -217,9 +224,9 @@ def teach(
 
 
 @kernel
-def teach_sources(flow: Any, note: Any, context: Records, meter: Numbers, time: int) -> None:
-    """Remember the media sources of a flow that certainly carries an app's media."""
-    if not is_somebodys(flow) or flow["role"] != MEDIA:
+def store_sources(flow: Any, note: Any, context: Records, meter: Numbers, time: int) -> None:
+    """Store the media sources (SSRCs) of a flow that certainly carries an app's media."""
+    if not is_identified(flow) or flow["role"] != MEDIA:
         return
     for track in range(TRACKS):
         if note["rtp_type"][track] != 255 and note["rtp_run"][track] >= 1:
@@ -228,7 +235,7 @@ def teach_sources(flow: Any, note: Any, context: Records, meter: Numbers, time: 
 
 
 @kernel
-def teach_hosts(
+def store_hosts(
     context: Records,
     meter: Numbers,
     b: Octets,
@@ -238,9 +245,9 @@ def teach_hosts(
     time: int,
     signs: Numbers,
 ) -> None:
-    """Remember both hosts of a SIP request that belongs to a call, and the types of its SDP.
+    """Store both hosts of a SIP request that belongs to a call, and the payload types of its SDP.
 
-    size: of the request on the wire; where the snaplen cut it, that is remembered as well.
+    size: of the request on the wire, in octets; a request that the snaplen cut is stored as such.
     """
     version = signs[SIGN_VERSION]
     if end - at >= 4 and u32(b, at) in CALL_METHODS:

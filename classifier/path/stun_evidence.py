@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""STUN messages judged: by an app's own marks, a realm, a dialect, then in general."""
+"""Classify STUN messages by an app's own marks, a realm, a dialect, then as plain STUN."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from midcall.classifier.apps.zoom import PORT as ZOOM_PORT
 from midcall.classifier.apps.zoom import own_port as zoom_port
 from midcall.classifier.apps.zoom import zoom_stun
 from midcall.classifier.path.endpoint_learning import CLIENT_HINT, recall_both, teach
-from midcall.classifier.path.verdict import conclude, heard
+from midcall.classifier.path.verdict import apply_evidence, unless_excluded
 from midcall.classifier.protocols.sdp import COLON, fragment_key
 from midcall.classifier.protocols.stun import (
     CHALLENGE,
@@ -64,17 +64,17 @@ def on_stun(
     time: int,
     signs: Numbers,
 ) -> None:
-    """Judge a STUN message by its app's own marks, its realm, its dialect, then in general."""
+    """Classify a STUN message by its app's own marks, realm or dialect, else as plain STUN."""
     kind, first = I(signs[SIGN_STUN]) - 1, I(signs[SIGN_STUN_FIRST]) - 1
     traits = I(signs[SIGN_STUN_TRAITS])
     note["stun"] = min(I(note["stun"]) + 1, 65535)
     note["traits"] = I(note["traits"]) | traits
     argument = kind if 0x0800 <= kind <= 0x0805 else first
-    found = app_of_stun(flow, note, context, meter, b, size, time, signs)
-    if found == 0:
-        found = general_stun(kind, traits)
-    conclude(flow, meter, found, argument, time)
-    if found in (ICE_CHECK, TURN_USE) or (found == BARE_STUN and traits & INTEGRITY):
+    evidence = app_of_stun(flow, note, context, meter, b, size, time, signs)
+    if evidence == 0:
+        evidence = general_stun(kind, traits)
+    apply_evidence(flow, meter, evidence, argument, time)
+    if evidence in (ICE_CHECK, TURN_USE) or (evidence == BARE_STUN and traits & INTEGRITY):
         by_port(flow, meter, time, signs)
     if traits & TURN:
         flow["state"] = I(flow["state"]) | ALLOCATED
@@ -92,39 +92,43 @@ def app_of_stun(
     time: int,
     signs: Numbers,
 ) -> int:
-    """Return the evidence of the first app that knows a STUN message for its own, 0 for none."""
+    """Return the evidence of the first app whose marks a STUN message has, 0 for none."""
     kind, first = I(signs[SIGN_STUN]) - 1, I(signs[SIGN_STUN_FIRST]) - 1
     traits, end = I(signs[SIGN_STUN_TRAITS]), I(signs[SIGN_STUN_END])
     at, count = signs[SIGN_STUN_AT], I(signs[SIGN_STUN_COUNT])
-    found = I(0)
+    evidence = I(0)
     if signs[SIGN_STUN_REALM]:
-        place, length = I(signs[SIGN_STUN_REALM]), I(signs[SIGN_STUN_REALM_LENGTH])
-        if end - place >= length:
-            found = heard(flow, realm_app(b, place, length))
+        start, length = I(signs[SIGN_STUN_REALM]), I(signs[SIGN_STUN_REALM_LENGTH])
+        if end - start >= length:
+            evidence = unless_excluded(flow, realm_app(b, start, length))
         else:
             long_nonce = I(note["traits"]) & LONG_NONCE != 0
-            found = heard(flow, cut_realm_app(b, place, length, end, long_nonce))
-    known = I(note["traits"])
-    found = found or heard(flow, meta_stun(b, at, end, size, kind, first, traits, known))
+            evidence = unless_excluded(flow, cut_realm_app(b, start, length, end, long_nonce))
+    earlier_traits = I(note["traits"])
+    evidence = evidence or unless_excluded(
+        flow, meta_stun(b, at, end, size, kind, first, traits, earlier_traits)
+    )
     if kind == 0x0113 and is_challenge(b, at, end, size):
-        note["traits"] = known | CHALLENGE
-    found = found or heard(flow, facetime_stun(b, at, end, size, kind, traits, count))
-    if found == 0 and traits & MICROSOFT_ATTRIBUTE:
+        note["traits"] = earlier_traits | CHALLENGE
+    evidence = evidence or unless_excluded(
+        flow, facetime_stun(b, at, end, size, kind, traits, count)
+    )
+    if evidence == 0 and traits & MICROSOFT_ATTRIBUTE:
         teams = recall_both(context, b, CLIENT_HINT, time, signs) & 0xFF == TEAMS
-        found = heard(flow, family_stun(traits, teams))
+        evidence = unless_excluded(flow, family_stun(traits, teams))
     user, length = I(signs[SIGN_STUN_USER]), I(signs[SIGN_STUN_USER_LENGTH])
-    if found == 0 and user:
-        found = heard(flow, zoom_stun(b, user, length, end))
-    if found == 0 and user and meter[METER_FRAGMENTS]:
-        found = heard(flow, by_fragment(context, b, user, length, end, time))
-    if found == 0:
-        found = heard(flow, meet_stun(b, kind, first, traits, user, length, end))
-    return found
+    if evidence == 0 and user:
+        evidence = unless_excluded(flow, zoom_stun(b, user, length, end))
+    if evidence == 0 and user and meter[METER_FRAGMENTS]:
+        evidence = unless_excluded(flow, by_fragment(context, b, user, length, end, time))
+    if evidence == 0:
+        evidence = unless_excluded(flow, meet_stun(b, kind, first, traits, user, length, end))
+    return evidence
 
 
 @kernel
 def by_fragment(context: Records, b: Octets, user: int, length: int, end: int, time: int) -> int:
-    """Return the evidence of the app whose SDP announced a part of an ICE user name, 0 for none."""
+    """Return the evidence of the app whose SDP announced an ICE user name fragment, 0 for none."""
     stop = min(end, user + length)
     colon = find_octet(b, user, stop, COLON)
     for part in (user, colon + 1):
@@ -137,22 +141,26 @@ def by_fragment(context: Records, b: Octets, user: int, length: int, end: int, t
 
 @kernel
 def by_port(flow: Any, meter: Numbers, time: int, signs: Numbers) -> None:
-    """Name a flow of proven WebRTC by a port that only one app's servers use."""
-    here, there = I(signs[SIGN_SOURCE_PORT]), I(signs[SIGN_TARGET_PORT])
-    port = meet_port(here, there)
+    """Identify the app of a WebRTC flow by a port that only one app's servers use."""
+    source_port, target_port = I(signs[SIGN_SOURCE_PORT]), I(signs[SIGN_TARGET_PORT])
+    port = meet_port(source_port, target_port)
     if port:
-        conclude(flow, meter, MEET_PORT, port, time)
+        apply_evidence(flow, meter, MEET_PORT, port, time)
         return
-    port = zoom_port(here, there)
+    port = zoom_port(source_port, target_port)
     if port:
-        conclude(flow, meter, ZOOM_PORT, port, time)
-    elif TELEGRAM_OWN in (here, there) and min(here, there) >= 1024 and flow["proto"] == UDP:
-        conclude(flow, meter, TELEGRAM_PORT, 0, time)
+        apply_evidence(flow, meter, ZOOM_PORT, port, time)
+    elif (
+        TELEGRAM_OWN in (source_port, target_port)
+        and min(source_port, target_port) >= 1024
+        and flow["proto"] == UDP
+    ):
+        apply_evidence(flow, meter, TELEGRAM_PORT, 0, time)
 
 
 @kernel
 def general_stun(kind: int, traits: int) -> int:
-    """Return what a STUN message without an app's mark says."""
+    """Return the evidence of a STUN message without a mark of an app: TURN, ICE or bare STUN."""
     if traits & TURN:
         return TURN_USE
     if traits & ICE or (traits & USERNAME and kind in (0x0001, 0x0101)):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""TCP payloads, as they came: TLS, HTTP, the apps' chat, telephony, and framed STUN and RTP."""
+"""Inspect TCP payloads, segment by segment: TLS, HTTP, chat, telephony, framed STUN and RTP."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from midcall.classifier.apps.telephony import MESSAGE as SIP_MESSAGE
 from midcall.classifier.apps.viber import viber_tcp
 from midcall.classifier.apps.webrtc import IS_HTTP, IS_RTSP, NAMED_TLS, RTP_STREAM
 from midcall.classifier.apps.whatsapp import whatsapp_tcp
-from midcall.classifier.path.endpoint_learning import teach_hosts
+from midcall.classifier.path.endpoint_learning import store_hosts
 from midcall.classifier.path.rtp_evidence import on_rtcp, on_stream
 from midcall.classifier.path.stun_evidence import on_stun
 from midcall.classifier.path.tls_evidence import (
@@ -24,7 +24,7 @@ from midcall.classifier.path.tls_evidence import (
     on_segment,
     on_server,
 )
-from midcall.classifier.path.verdict import conclude, heard
+from midcall.classifier.path.verdict import apply_evidence, unless_excluded
 from midcall.classifier.protocols.certificate import is_server_hello
 from midcall.classifier.protocols.h323 import learn_channels
 from midcall.classifier.protocols.http import read_http
@@ -60,7 +60,7 @@ from midcall.classifier.state.packet_fields import (
 )
 from midcall.classifier.state.verdicts import CERTAIN, MESSAGING, NOT_CALL
 
-#: Packets of a flow within which a segment may have come before the start of its hello.
+#: A segment may precede the start of its hello only within this many packets of a flow.
 EARLY = 5
 
 
@@ -75,7 +75,7 @@ def inspect_tcp(
     time: int,
     signs: Numbers,
 ) -> None:
-    """Read a TCP payload as it came; of streams, only a ClientHello is put together."""
+    """Inspect one TCP segment. Only a ClientHello is reassembled from several segments."""
     at, end, size = signs[SIGN_PAYLOAD_AT], signs[SIGN_PAYLOAD_END], signs[SIGN_PAYLOAD_SIZE]
     if end - at < 1:
         return
@@ -98,44 +98,44 @@ def inspect_tcp(
         return
     if is_rtsp(b, at, end):
         learn_transport(b, at, end, time, context, meter, signs)
-        conclude(flow, meter, IS_RTSP, 0, time)
+        apply_evidence(flow, meter, IS_RTSP, 0, time)
         return
     if read_http(b, at, end, signs):
         on_host(flow, meter, b, time, signs)
         return
-    found = heard(flow, whatsapp_tcp(b, at, end, first))
-    found = found or heard(flow, messenger_tcp(b, at, end, first))
+    evidence = unless_excluded(flow, whatsapp_tcp(b, at, end, first))
+    evidence = evidence or unless_excluded(flow, messenger_tcp(b, at, end, first))
     port = min(I(signs[SIGN_SOURCE_PORT]), I(signs[SIGN_TARGET_PORT]))
-    if found == 0:
-        found = heard(flow, viber_tcp(b, at, end, size, port))
-    if found == 0:
-        found = heard(flow, telephony_tcp(note, b, at, end, size, port))
-    if found:
-        if found == SIP_MESSAGE:
-            learn_sdp(b, at, end, (found >> 8) & 0xFF, time, context, meter)
-            teach_hosts(context, meter, b, at, end, size, time, signs)
-        conclude(flow, meter, found, size, time)
-        if found in (H225, H245):
+    if evidence == 0:
+        evidence = unless_excluded(flow, viber_tcp(b, at, end, size, port))
+    if evidence == 0:
+        evidence = unless_excluded(flow, telephony_tcp(note, b, at, end, size, port))
+    if evidence:
+        if evidence == SIP_MESSAGE:
+            learn_sdp(b, at, end, (evidence >> 8) & 0xFF, time, context, meter)
+            store_hosts(context, meter, b, at, end, size, time, signs)
+        apply_evidence(flow, meter, evidence, size, time)
+        if evidence in (H225, H245):
             learn_channels(b, at, end, time, context, meter, signs)
         return
     if I(flow["evidence"]) in (H225 & 0xFFFF, H245 & 0xFFFF):
         learn_channels(b, at, end, time, context, meter, signs)
     if first and note["hello"] == 0 and signs[SIGN_UP] and follows_handshake(flow):
-        which = take_row(hellos, meter, note, EARLY_ROW, early_base(signs), I(signs[SIGN_UP]))
-        put_piece(hellos[which], EARLY_AT, b, at, end)
+        row_number = take_row(hellos, meter, note, EARLY_ROW, early_base(signs), I(signs[SIGN_UP]))
+        put_piece(hellos[row_number], EARLY_AT, b, at, end)
     on_framed(flow, note, context, meter, b, at, end, size, time, signs)
 
 
 @kernel
 def goes_on(note: Any, hellos: Octets, signs: Numbers) -> bool:
-    """Tell whether a segment goes the way of a hello of its flow that is not whole yet."""
-    which = row_of(hellos, note, TLS_ROW)
-    return which > 0 and u8(hellos[which], SIDE) == signs[SIGN_UP]
+    """Return whether a segment has the direction of its flow's incomplete ClientHello."""
+    row_number = row_of(hellos, note, TLS_ROW)
+    return row_number > 0 and u8(hellos[row_number], SIDE) == signs[SIGN_UP]
 
 
 @kernel
 def follows_handshake(flow: Any) -> bool:
-    """Tell whether a flow had a few packets without payload: perhaps its three-way handshake."""
+    """Return whether a flow began with a few packets without payload: perhaps its handshake."""
     packets = I(flow["packets_up"]) + I(flow["packets_down"])
     return I(flow["payload_packets"]) < packets <= EARLY
 
@@ -148,14 +148,14 @@ def early_base(signs: Numbers) -> int:
 
 @kernel
 def on_host(flow: Any, meter: Numbers, b: Octets, time: int, signs: Numbers) -> None:
-    """Judge plain HTTP by its Host field."""
+    """Classify plain HTTP by its Host field."""
     rule = I(0)
     if signs[SIGN_NAME_KIND]:
         rule = name_rule(b, signs[SIGN_NAME_AT], signs[SIGN_NAME_LENGTH], 0, signs)
     if rule:
-        conclude(flow, meter, pack(rule >> 8, NAMED_TLS, NOT_CALL, MESSAGING), 0, time)
+        apply_evidence(flow, meter, pack(rule >> 8, NAMED_TLS, NOT_CALL, MESSAGING), 0, time)
     else:
-        conclude(flow, meter, IS_HTTP, 0, time)
+        apply_evidence(flow, meter, IS_HTTP, 0, time)
 
 
 @kernel
@@ -171,7 +171,7 @@ def on_framed(
     time: int,
     signs: Numbers,
 ) -> None:
-    """Read STUN as it is, or STUN, RTP and RTCP behind the length words of RFC 4571."""
+    """Inspect STUN without framing, or STUN, RTP and RTCP behind RFC 4571 length words."""
     if read_stun(b, at, end, size, 0, signs) and u32(b, at + 4) == STUN_COOKIE:
         on_stun(flow, note, context, meter, b, size, time, signs)
         return
@@ -196,9 +196,9 @@ def on_framed(
 
 @kernel
 def are_channels(b: Octets, at: int, end: int, size: int) -> bool:
-    """Tell whether ChannelData messages with RTP or RTCP inside fill a segment to the octet.
+    """Return whether ChannelData messages with RTP or RTCP inside fill a segment exactly.
 
-    So they can be read in a flow whose allocation was not seen: the capture began later.
+    So they are recognised in a flow whose TURN allocation came before the capture began.
     """
     for _ in range(16):
         if end - at < 16 or u16(b, at) >> 12 != 4 or u8(b, at + 4) >> 6 != 2:
@@ -222,7 +222,7 @@ def on_channels(
     time: int,
     signs: Numbers,
 ) -> None:
-    """Read RTP and RTCP in TURN's ChannelData over TCP, padded to 4 octets (RFC 8656, 12.5)."""
+    """Inspect RTP and RTCP in ChannelData over TCP, padded to 4 octets (RFC 8656, 12.5)."""
     for _ in range(16):
         if end - at < 12 or not 0x4000 <= u16(b, at) <= 0x4FFF:
             return
@@ -248,15 +248,15 @@ def on_framed_media(
     time: int,
     signs: Numbers,
 ) -> None:
-    """Read RTP or RTCP in an RFC 4571 frame."""
+    """Inspect RTP or RTCP in an RFC 4571 frame."""
     source = read_rtcp(b, at, end, size)
     if source:
         on_rtcp(flow, meter, note, b, at, source - 1, time)
     elif looks_like_rtp(b, at, end, size):
         track = track_rtp(note, b, at, end, time, signs)
         if track >= 0:
-            run, kind = I(note["rtp_run"][track]), I(note["rtp_type"][track])
+            run, payload_type = I(note["rtp_run"][track]), I(note["rtp_type"][track])
             if flow["verdict"] == CERTAIN:
-                on_stream(flow, meter, note, b, at, run, kind, False, time, signs)
+                on_stream(flow, meter, note, b, at, run, payload_type, False, time, signs)
             elif run >= 5:
-                conclude(flow, meter, RTP_STREAM, kind, time)
+                apply_evidence(flow, meter, RTP_STREAM, payload_type, time)

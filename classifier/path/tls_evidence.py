@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""TLS judged by its client's hello, whole or put together from segments."""
+"""Classify TLS by its ClientHello, complete in one segment or reassembled from several."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from midcall.captures.jit.kernel import I, kernel
 from midcall.captures.jit.reads import Octets, u8, u16, u32
 from midcall.classifier.apps.webrtc import IS_TLS, NAMED_CERTIFICATE, NAMED_DNS, NAMED_TLS
 from midcall.classifier.path.endpoint_learning import CLIENT_HINT, recall_both
-from midcall.classifier.path.verdict import conclude
+from midcall.classifier.path.verdict import apply_evidence
 from midcall.classifier.protocols.certificate import certificate_rule, ends_plain
 from midcall.classifier.protocols.tls import CLIENT_HELLO as TLS_HELLO
 from midcall.classifier.protocols.tls import hello_size, read_tls
@@ -52,15 +52,15 @@ from midcall.classifier.state.packet_fields import (
     SIGN_VERSION,
 )
 from midcall.classifier.state.verdicts import CERTAIN, MESSAGING, NOT_CALL, SETUP, TEAMS, UNDECIDED
-from midcall.classifier.state.verdicts import NONE as NOBODY
+from midcall.classifier.state.verdicts import NONE as NO_APP
 
-#: Segments of one hello that are put together.
+#: The most segments of one ClientHello that are reassembled.
 SEGMENTS = 64
 
 
 @kernel
 def tell_name(row: Octets, signs: Numbers) -> bool:
-    """Tell whether signs hold a name from a row that was not told before."""
+    """Return whether `signs` hold a name that this row had not yielded before; marks the row."""
     if signs[SIGN_NAME_KIND] and row[NAMED] == 0:
         row[NAMED] = 1
         signs[SIGN_NAME_AT] = 0
@@ -80,30 +80,30 @@ def on_segment(
     time: int,
     signs: Numbers,
 ) -> None:
-    """Read a segment that begins a ClientHello; keep it where the hello goes on in others."""
+    """Inspect a segment that begins a ClientHello; store it if the hello continues in others."""
     at, end, size = signs[SIGN_PAYLOAD_AT], signs[SIGN_PAYLOAD_END], signs[SIGN_PAYLOAD_SIZE]
-    wanted = hello_size(b, at, end)
+    hello_length = hello_size(b, at, end)
     named = signs[SIGN_NAME_KIND] != 0
-    short = end - at == size and (wanted == 0 or wanted > size)
-    if named or not short:
+    incomplete = end - at == size and (hello_length == 0 or hello_length > size)
+    if named or not incomplete:
         on_hello(flow, context, meter, b, time, signs)
-    if not short:
+    if not incomplete:
         return
-    base, which = I(signs[SIGN_TCP_SEQUENCE]), row_of(hellos, note, EARLY_ROW)
-    ahead = (base - u32(hellos[which], BASE)) & 0xFFFFFFFF
-    if which and ahead <= EARLY_AT:
-        row = hellos[which]
+    base, row_number = I(signs[SIGN_TCP_SEQUENCE]), row_of(hellos, note, EARLY_ROW)
+    offset = (base - u32(hellos[row_number], BASE)) & 0xFFFFFFFF
+    if row_number and offset <= EARLY_AT:
+        row = hellos[row_number]
         row[KIND] = TLS_ROW
         put32(row, BASE, base)
-        shift_row(row, ahead)
+        shift_row(row, offset)
     else:
-        which = take_row(hellos, meter, note, TLS_ROW, base, I(signs[SIGN_UP]))
-        row = hellos[which]
+        row_number = take_row(hellos, meter, note, TLS_ROW, base, I(signs[SIGN_UP]))
+        row = hellos[row_number]
     note["greets"] = 1
     row[NAMED] = 1 if named else 0
     put_piece(row, 0, b, at, end)
     if u16(row, FILLED) > size:
-        on_row(flow, note, context, hellos, meter, which, b, time, signs)
+        on_row(flow, note, context, hellos, meter, row_number, b, time, signs)
 
 
 @kernel
@@ -117,23 +117,23 @@ def on_more(
     time: int,
     signs: Numbers,
 ) -> bool:
-    """Put a segment to the hello that its flow keeps; returns whether it belongs there."""
+    """Add a segment to the ClientHello stored for its flow; returns whether it belongs there."""
     at, end = signs[SIGN_PAYLOAD_AT], signs[SIGN_PAYLOAD_END]
     early = row_of(hellos, note, EARLY_ROW)
-    which = early or row_of(hellos, note, TLS_ROW)
-    same = which > 0 and u8(hellos[which], SIDE) == signs[SIGN_UP]
-    if early and same and read_tls(b, at, end, signs) == TLS_HELLO:
+    row_number = early or row_of(hellos, note, TLS_ROW)
+    same_side = row_number > 0 and u8(hellos[row_number], SIDE) == signs[SIGN_UP]
+    if early and same_side and read_tls(b, at, end, signs) == TLS_HELLO:
         return False
-    if same and end - at == signs[SIGN_PAYLOAD_SIZE] and note["greets"] < SEGMENTS:
-        row = hellos[which]
-        ahead = (I(signs[SIGN_TCP_SEQUENCE]) - u32(row, BASE)) & 0xFFFFFFFF
-        if ahead < ROOM:
-            put_piece(row, ahead, b, at, end)
+    if same_side and end - at == signs[SIGN_PAYLOAD_SIZE] and note["greets"] < SEGMENTS:
+        row = hellos[row_number]
+        offset = (I(signs[SIGN_TCP_SEQUENCE]) - u32(row, BASE)) & 0xFFFFFFFF
+        if offset < ROOM:
+            put_piece(row, offset, b, at, end)
             if early:
                 return False
             note["greets"] = I(note["greets"]) + 1
-            return on_row(flow, note, context, hellos, meter, which, b, time, signs)
-        if ahead > 0xFFFF0000 and early == 0:  # sent again, or a probe of the connection
+            return on_row(flow, note, context, hellos, meter, row_number, b, time, signs)
+        if offset > 0xFFFF0000 and early == 0:  # a retransmission or a keep-alive probe
             note["greets"] = I(note["greets"]) + 1
             return True
     drop_row(hellos, note)
@@ -149,26 +149,26 @@ def on_row(
     context: Records,
     hellos: Octets,
     meter: Numbers,
-    which: int,
+    row_number: int,
     b: Octets,
     time: int,
     signs: Numbers,
 ) -> bool:
-    """Judge a TLS flow by what its client's hello has said so far; returns whether it is one."""
-    row = hellos[which]
-    named = signs[SIGN_NAME_KIND] != 0  # by the segment itself
-    place, length = signs[SIGN_NAME_AT], signs[SIGN_NAME_LENGTH]
-    found = read_tls_row(row, signs)
-    told = tell_name(row, signs)
+    """Classify a TLS flow by the part of its ClientHello read so far; returns whether it is TLS."""
+    row = hellos[row_number]
+    named = signs[SIGN_NAME_KIND] != 0  # the segment itself holds the name
+    start, length = signs[SIGN_NAME_AT], signs[SIGN_NAME_LENGTH]
+    message = read_tls_row(row, signs)
+    new_name = tell_name(row, signs)
     if named:
-        signs[SIGN_NAME_AT], signs[SIGN_NAME_LENGTH] = place, length
+        signs[SIGN_NAME_AT], signs[SIGN_NAME_LENGTH] = start, length
         signs[SIGN_NAME_KIND] = NAME_SNI
-    whole = 0 < u16(row, NEED) <= u16(row, FILLED)
-    if found != TLS_HELLO or whole:
+    complete = 0 < u16(row, NEED) <= u16(row, FILLED)
+    if message != TLS_HELLO or complete:
         drop_row(hellos, note)
-    if found != TLS_HELLO:
+    if message != TLS_HELLO:
         return False
-    if told or (whole and row[NAMED] == 0):
+    if new_name or (complete and row[NAMED] == 0):
         on_hello(flow, context, meter, b, time, signs)
     return True
 
@@ -177,7 +177,7 @@ def on_row(
 def on_hello(
     flow: Any, context: Records, meter: Numbers, b: Octets, time: int, signs: Numbers
 ) -> None:
-    """Judge a TLS ClientHello by its server name, else by what DNS said of the address."""
+    """Classify a TLS ClientHello by its server name, else by the DNS answer for the address."""
     rule = text_rule(signs) if signs[SIGN_NAME_KIND] else I(0)
     if rule == 0:
         on_nameless_tls(flow, meter, context, b, time, signs)
@@ -192,37 +192,37 @@ def on_hello(
 
 @kernel
 def is_address(signs: Numbers) -> bool:
-    """Tell whether a host name is an address in digits (RFC 6066 forbids it, clients do it)."""
+    """Return whether a host name is a literal IPv4 address (RFC 6066 forbids it; some send it)."""
     last = I(signs[SIGN_TEXT + max(I(signs[SIGN_TEXT_LENGTH]) - 1, 0)])
     return 48 <= last <= 57
 
 
 @kernel
-def on_name(flow: Any, meter: Numbers, rule: int, how: int, time: int) -> None:
-    """Judge a flow by the app and role of a host name; how: the number of its evidence."""
+def on_name(flow: Any, meter: Numbers, rule: int, evidence_number: int, time: int) -> None:
+    """Classify a flow by the app and role of a host name."""
     app, role = rule >> 8, rule & 0xFF
     verdict = CERTAIN if role == SETUP else NOT_CALL
-    conclude(flow, meter, pack(app, how, verdict, role), 0, time)
+    apply_evidence(flow, meter, pack(app, evidence_number, verdict, role), 0, time)
 
 
 @kernel
 def on_nameless_tls(
     flow: Any, meter: Numbers, context: Records, b: Octets, time: int, signs: Numbers
 ) -> None:
-    """Judge TLS without a server name: by DNS, else it is nobody's."""
+    """Classify TLS without a server name by DNS, else as TLS of no known app."""
     known = recall_both(context, b, 0, time, signs)
     if known >> 16 == SETUP:
-        conclude(flow, meter, pack(known & 0xFF, NAMED_DNS, CERTAIN, SETUP), 0, time)
+        apply_evidence(flow, meter, pack(known & 0xFF, NAMED_DNS, CERTAIN, SETUP), 0, time)
     elif known:
-        conclude(flow, meter, pack(known & 0xFF, NAMED_DNS, NOT_CALL, MESSAGING), 0, time)
+        apply_evidence(flow, meter, pack(known & 0xFF, NAMED_DNS, NOT_CALL, MESSAGING), 0, time)
     else:
-        conclude(flow, meter, IS_TLS, 0, time)
+        apply_evidence(flow, meter, IS_TLS, 0, time)
 
 
 @kernel
 def await_certificate(flow: Any, side: int) -> None:
     """Keep a nameless TLS flow open until its server's certificate; side: SIGN_UP of the server."""
-    if flow["verdict"] == NOT_CALL and flow["app"] == NOBODY:
+    if flow["verdict"] == NOT_CALL and flow["app"] == NO_APP:
         flow["state"] = (I(flow["state"]) | AWAITS) & ~SERVER_UP
         if side:
             flow["state"] = I(flow["state"]) | SERVER_UP
@@ -230,7 +230,7 @@ def await_certificate(flow: Any, side: int) -> None:
 
 @kernel
 def on_server(flow: Any, meter: Numbers, b: Octets, time: int, signs: Numbers) -> None:
-    """Look for a known name in what a server says before its side is encrypted."""
+    """Look for a known name in the server's packets that are not encrypted yet."""
     side = 1 if I(flow["state"]) & SERVER_UP else 0
     if signs[SIGN_UP] != side:
         return

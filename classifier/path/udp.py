@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""UDP payloads: STUN and TURN unwrapped, then media, DTLS, QUIC, and the apps' own framings.
+"""Inspect UDP payloads: unwrap STUN and TURN, then try media, DTLS, QUIC and proprietary framings.
 
-RFC 9443 orders the attempts; it never discards: many of these apps break it. A standard reader that
-does not validate the whole payload leaves it to the proprietary ones.
+The first octet orders the attempts as in RFC 9443, but excludes none of them: many of these apps
+violate it. A payload that a standard reader cannot validate as a whole is passed on to the
+proprietary readers.
 """
 
 from __future__ import annotations
@@ -33,11 +34,11 @@ from midcall.classifier.apps.webrtc import DTLS_SRTP, IS_QUIC, NAMED_CERTIFICATE
 from midcall.classifier.apps.wechat import wechat_message
 from midcall.classifier.apps.zoom import own_port as zoom_port
 from midcall.classifier.apps.zoom import zoom_message
-from midcall.classifier.path.endpoint_learning import teach, teach_hosts, teach_sources
+from midcall.classifier.path.endpoint_learning import store_hosts, store_sources, teach
 from midcall.classifier.path.quic_evidence import INITIALS, on_chlo, on_initials
 from midcall.classifier.path.rtp_evidence import on_media
 from midcall.classifier.path.stun_evidence import by_port, on_stun
-from midcall.classifier.path.verdict import conclude, heard, is_named
+from midcall.classifier.path.verdict import apply_evidence, is_named, unless_excluded
 from midcall.classifier.protocols.certificate import dtls_certificate
 from midcall.classifier.protocols.dtls import (
     CLIENT_HELLO_SRTP,
@@ -66,7 +67,7 @@ from midcall.classifier.state.packet_fields import (
 )
 from midcall.classifier.state.verdicts import CERTAIN, MEET, SETUP, SKYPE, VIBER
 
-#: How deep TURN and its like may nest packets.
+#: The most levels of encapsulation (TURN, ChannelData, Microsoft frames) that are unwrapped.
 NESTING = 4
 
 
@@ -81,7 +82,7 @@ def inspect_udp(
     time: int,
     signs: Numbers,
 ) -> None:
-    """Read a UDP payload, and what TURN nests in it."""
+    """Inspect a UDP payload, and the packets that TURN encapsulates in it."""
     at, end, size = signs[SIGN_PAYLOAD_AT], signs[SIGN_PAYLOAD_END], signs[SIGN_PAYLOAD_SIZE]
     outer, relayed = I(0), False
     for _ in range(NESTING):
@@ -100,10 +101,10 @@ def inspect_udp(
             at, relayed = at + 4, True
             end = min(end, at + size)
             if I(flow["state"]) & ALLOCATED or u8(b, at) >> 6 != 2:
-                conclude(flow, meter, TURN_USE, 0, time)
+                apply_evidence(flow, meter, TURN_USE, 0, time)
             continue
         if is_microsoft_frame(b, at, end, size):
-            conclude(flow, meter, FRAME, 0, time)
+            apply_evidence(flow, meter, FRAME, 0, time)
             at, size, relayed = at + 12, size - 12, True
             continue
         on_payload(flow, note, context, hellos, meter, b, at, end, size, relayed, time, signs)
@@ -113,13 +114,13 @@ def inspect_udp(
 
 @kernel
 def carries(b: Octets, at: int, end: int, size: int) -> bool:
-    """Tell whether a relayed packet inside ChannelData is one that calls relay."""
+    """Return whether the packet inside ChannelData is RTP, RTCP, STUN or DTLS."""
     if end - at < 8:
         return False
-    first = u8(b, at)
-    if first >> 6 == 2:
+    first_octet = u8(b, at)
+    if first_octet >> 6 == 2:
         return read_rtcp(b, at, end, size) > 0 or looks_like_rtp(b, at, end, size)
-    if first < 2:
+    if first_octet < 2:
         return end - at >= 20 and u32(b, at + 4) == STUN_COOKIE
     return read_dtls(b, at, end, size) != NOT_DTLS
 
@@ -139,20 +140,20 @@ def on_payload(
     time: int,
     signs: Numbers,
 ) -> None:
-    """Read a payload that is neither STUN nor a relay's frame."""
-    first = u8(b, at)
-    if first >> 6 == 2 and on_media(
+    """Inspect a payload that is neither STUN nor a relay's frame."""
+    first_octet = u8(b, at)
+    if first_octet >> 6 == 2 and on_media(
         flow, meter, note, context, b, at, end, size, relayed, time, signs
     ):
-        teach_sources(flow, note, context, meter, time)
+        store_sources(flow, note, context, meter, time)
         teach(flow, context, meter, b, time, signs)
         return
-    if 20 <= first <= 25:
+    if 20 <= first_octet <= 25:
         dtls = read_dtls(b, at, end, size)
         if dtls != NOT_DTLS:
             srtp = read_greeting(note, hellos, meter, b, at, end, signs)
             if srtp or dtls in (CLIENT_HELLO_SRTP, SERVER_HELLO_SRTP):
-                conclude(flow, meter, DTLS_SRTP, 0, time)
+                apply_evidence(flow, meter, DTLS_SRTP, 0, time)
                 by_port(flow, meter, time, signs)
             if not is_named(flow):
                 on_dtls(flow, meter, b, at, end, time, signs)
@@ -163,26 +164,26 @@ def on_payload(
         flow["state"] = I(flow["state"]) | QUIC
         if note["greets"] < INITIALS:
             on_initials(flow, note, hellos, meter, b, at, end, time, signs)
-        conclude(flow, meter, IS_QUIC, 0, time)
+        apply_evidence(flow, meter, IS_QUIC, 0, time)
         return
-    if first >> 6 == 1 and repeats_id(note, b, at, end):
+    if first_octet >> 6 == 1 and repeats_id(note, b, at, end):
         flow["state"] = I(flow["state"]) | QUIC
-    here, there = signs[SIGN_SOURCE_PORT], signs[SIGN_TARGET_PORT]
-    found = heard(flow, telephony_udp(b, at, end, size, here, there))
+    source_port, target_port = signs[SIGN_SOURCE_PORT], signs[SIGN_TARGET_PORT]
+    evidence = unless_excluded(flow, telephony_udp(b, at, end, size, source_port, target_port))
     argument = u16(b, at) if end - at >= 4 else I(0)
-    if found == SIP_MESSAGE:
-        if facetime_port(here) and facetime_port(there):
-            found, argument = SIP_ON_PORT, min(here, there)
+    if evidence == SIP_MESSAGE:
+        if facetime_port(source_port) and facetime_port(target_port):
+            evidence, argument = SIP_ON_PORT, min(source_port, target_port)
         else:
-            learn_sdp(b, at, end, (found >> 8) & 0xFF, time, context, meter)
-            teach_hosts(context, meter, b, at, end, size, time, signs)
-    if found in (MGCP, MEGACO):
-        learn_sdp(b, at, end, (found >> 8) & 0xFF, time, context, meter)
-    if found == 0:
-        found = on_proprietary(flow, note, hellos, meter, b, at, end, size, time, signs)
-    if (found >> 8) & 0xFF == VIBER and end - at >= 4:
+            learn_sdp(b, at, end, (evidence >> 8) & 0xFF, time, context, meter)
+            store_hosts(context, meter, b, at, end, size, time, signs)
+    if evidence in (MGCP, MEGACO):
+        learn_sdp(b, at, end, (evidence >> 8) & 0xFF, time, context, meter)
+    if evidence == 0:
+        evidence = on_proprietary(flow, note, hellos, meter, b, at, end, size, time, signs)
+    if (evidence >> 8) & 0xFF == VIBER and end - at >= 4:
         argument = u8(b, at + 2) | (u8(b, at + 3) << 8)
-    if conclude(flow, meter, found, argument, time):
+    if apply_evidence(flow, meter, evidence, argument, time):
         teach(flow, context, meter, b, time, signs)
 
 
@@ -190,12 +191,12 @@ def on_payload(
 def on_dtls(
     flow: Any, meter: Numbers, b: Octets, at: int, end: int, time: int, signs: Numbers
 ) -> None:
-    """Name a DTLS flow by its server's certificate, or by a port that is one app's."""
+    """Identify the app of a DTLS flow by its server's certificate, or by a port of one app."""
     rule = dtls_certificate(b, at, end, signs)
     if rule >> 8 == MEET:
-        conclude(flow, meter, MEET_CERTIFICATE, 0, time)
+        apply_evidence(flow, meter, MEET_CERTIFICATE, 0, time)
     elif rule:
-        conclude(flow, meter, pack(rule >> 8, NAMED_CERTIFICATE, CERTAIN, SETUP), 0, time)
+        apply_evidence(flow, meter, pack(rule >> 8, NAMED_CERTIFICATE, CERTAIN, SETUP), 0, time)
     elif zoom_port(I(signs[SIGN_SOURCE_PORT]), I(signs[SIGN_TARGET_PORT])):
         by_port(flow, meter, time, signs)
 
@@ -213,34 +214,38 @@ def on_proprietary(
     time: int,
     signs: Numbers,
 ) -> int:
-    """Ask the apps that frame their packets in a way of their own; the first answer counts."""
+    """Return the evidence of the first proprietary framing that matches, 0 for none."""
     up = I(signs[SIGN_UP])
-    here, there = I(signs[SIGN_SOURCE_PORT]), I(signs[SIGN_TARGET_PORT])
-    found = heard(flow, discord_message(b, at, end, size))
-    if found == 0:
-        found = heard(flow, line_message(note, b, at, end, size, up))
-    if found == 0:
-        found = heard(flow, on_viber(flow, note, b, at, end, size, time, signs))
-    if found == 0:
-        found = heard(flow, telegram_message(note, b, at, end, size, up))
-    if found == 0:
-        found = heard(flow, zoom_message(note, b, at, end, size, zoom_port(here, there), up))
-    if found == 0:
-        found = heard(flow, teams_message(b, at, end, size))
-        found = found or heard(flow, agora_message(b, at, end, size))
-    if found == 0:
-        found = heard(flow, webex_message(note, b, at, end, size, up, here, there))
-        found = found or heard(flow, imo_message(note, b, at, end, size))
-        found = found or heard(flow, wechat_message(note, b, at, end, size, up))
-    if found == 0:
-        found = heard(flow, facetime_message(note, b, at, end, size, up))
-        found = found or gamevoice_message(note, b, at, end, size)
-    if found == 0:
+    source_port, target_port = I(signs[SIGN_SOURCE_PORT]), I(signs[SIGN_TARGET_PORT])
+    evidence = unless_excluded(flow, discord_message(b, at, end, size))
+    if evidence == 0:
+        evidence = unless_excluded(flow, line_message(note, b, at, end, size, up))
+    if evidence == 0:
+        evidence = unless_excluded(flow, on_viber(flow, note, b, at, end, size, time, signs))
+    if evidence == 0:
+        evidence = unless_excluded(flow, telegram_message(note, b, at, end, size, up))
+    if evidence == 0:
+        evidence = unless_excluded(
+            flow, zoom_message(note, b, at, end, size, zoom_port(source_port, target_port), up)
+        )
+    if evidence == 0:
+        evidence = unless_excluded(flow, teams_message(b, at, end, size))
+        evidence = evidence or unless_excluded(flow, agora_message(b, at, end, size))
+    if evidence == 0:
+        evidence = unless_excluded(
+            flow, webex_message(note, b, at, end, size, up, source_port, target_port)
+        )
+        evidence = evidence or unless_excluded(flow, imo_message(note, b, at, end, size))
+        evidence = evidence or unless_excluded(flow, wechat_message(note, b, at, end, size, up))
+    if evidence == 0:
+        evidence = unless_excluded(flow, facetime_message(note, b, at, end, size, up))
+        evidence = evidence or gamevoice_message(note, b, at, end, size)
+    if evidence == 0:
         passed = time - I(note["first_time"])
-        found = classic_skype(note, b, at, end, up, passed, I(flow["app"]) == SKYPE)
-        if found == 0 and counts_groups(note):
-            found = heard(flow, classic_data(note, hellos, meter, b, at, end))
-    return found
+        evidence = classic_skype(note, b, at, end, up, passed, I(flow["app"]) == SKYPE)
+        if evidence == 0 and counts_groups(note):
+            evidence = unless_excluded(flow, classic_data(note, hellos, meter, b, at, end))
+    return evidence
 
 
 @kernel
@@ -248,9 +253,9 @@ def on_viber(
     flow: Any, note: Any, b: Octets, at: int, end: int, size: int, time: int, signs: Numbers
 ) -> int:
     """Return the evidence of a Viber message, or of RTP behind its session word."""
-    found = viber_message(note, b, at, end, size)
-    if found or end - at < 14 or u8(b, at + 1) & 0x80:
-        return found
+    evidence = viber_message(note, b, at, end, size)
+    if evidence or end - at < 14 or u8(b, at + 1) & 0x80:
+        return evidence
     if not looks_like_rtp(b, at + 2, end, size - 2) or u32(b, at + 10) == 0:
         return 0
     track = track_rtp(note, b, at + 2, end, time, signs)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""From evidence to the verdict in a flow's record: the better evidence stays.
+"""Turn evidence into the verdict of a flow's record. Stronger evidence replaces weaker evidence.
 
 Order: undecided < not a call < unsure < unsure of an app < certain of a call < certain of its maker
-< certain of its app. Between equals the first stays, but a call's role grows from set-up over
-control to media. A maker's name gives way to its own apps alone. A flow is settled, and never
-inspected again, when no later packet could change what is said of it.
+< certain of its app. Between equals the first stays, but a call's role rises from set-up over
+control to media. A maker's name is replaced only by one of that maker's apps. A flow is settled,
+and never inspected again, when no later packet could change its verdict.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from midcall.classifier.state.flow_table import (
     CLAIMS,
     LOG,
     MAKER_AT,
-    METER_LISTEN,
-    METER_SPOKEN,
+    METER_LOG_SIZE,
+    METER_LOGGED,
     QUIC,
     SETTLED,
     WITHOUT,
@@ -45,7 +45,7 @@ from midcall.classifier.state.verdicts import (
     maker_of,
 )
 
-#: Payload packets after which a flow without media, or without a name, is left as it is.
+#: Payload packets after which the verdict of a flow without media, or without a name, is final.
 PATIENCE = 4096
 #: The same for flows of real-time media whose app stays unknown.
 NAMELESS_PATIENCE = 256
@@ -61,7 +61,7 @@ CERTAIN_CALL, CERTAIN_MAKER, CERTAIN_APP = 4, 5, 6
 
 @kernel
 def rank(verdict: int, app: int) -> int:
-    """Return how much is known: 0 nothing ... 6 certain of an app."""
+    """Return the rank of a verdict and app: 0 undecided ... 6 certain of an app."""
     if verdict == CERTAIN:
         if app == RTC:
             return CERTAIN_CALL
@@ -73,24 +73,24 @@ def rank(verdict: int, app: int) -> int:
 
 @kernel
 def is_named(flow: Any) -> bool:
-    """Tell whether a flow certainly belongs to an app, not to its maker alone."""
+    """Return whether the verdict of a flow is certain of an app, not only of the app's maker."""
     return rank(I(flow["verdict"]), I(flow["app"])) == CERTAIN_APP
 
 
 @kernel
-def may_follow(old: int, known: int, app: int) -> bool:
-    """Tell whether an app may be said of a flow of rank `old`, of which `known` was said.
+def may_follow(old: int, current: int, app: int) -> bool:
+    """Return whether `app` may replace the app `current` of a flow of rank `old`.
 
-    Of a flow that is certainly one maker's, no other maker's app can be said.
+    A flow that is certain of a maker accepts only apps of that maker.
     """
-    if old != CERTAIN_MAKER or maker_of(known) == 0:
+    if old != CERTAIN_MAKER or maker_of(current) == 0:
         return True
-    return maker_of(known) == maker_of(app)
+    return maker_of(current) == maker_of(app)
 
 
 @kernel
 def role_rank(role: int) -> int:
-    """Return how far a call role reaches: set-up 1, control 2, media 3, others 0."""
+    """Return the rank of a call role: set-up 1, control 2, media 3, others 0."""
     if role == MEDIA:
         return 3
     if role == CONTROL:
@@ -101,79 +101,81 @@ def role_rank(role: int) -> int:
 
 
 @kernel
-def heard(flow: Any, found: int) -> int:
-    """Return an evidence, 0 where it speaks of the app that this engine is to know nothing of.
+def unless_excluded(flow: Any, evidence: int) -> int:
+    """Return a packed evidence, or 0 where it names the app that this engine excludes.
 
-    An engine without Skype knows nothing of Teams either: they share a stack. Without an app it
-    does not know the app's maker.
+    Excluding Skype also excludes Teams, because they share a stack. Excluding an app also excludes
+    its maker.
     """
-    without = I(flow["state"]) >> WITHOUT
-    if without:
-        app = (found >> 8) & 0xFF
-        if app == without or (app == TEAMS and without == SKYPE):
+    excluded = I(flow["state"]) >> WITHOUT
+    if excluded:
+        app = (evidence >> 8) & 0xFF
+        if app == excluded or (app == TEAMS and excluded == SKYPE):
             return 0
-        if app == maker_of(without) and app:
+        if app == maker_of(excluded) and app:
             return 0
-    return found
+    return evidence
 
 
 @kernel
-def claimed(found: int, meter: Numbers) -> int:
-    """Return an evidence with the verdict, app and confidence that its support allows it to say.
+def claimed(evidence: int, meter: Numbers) -> int:
+    """Return a packed evidence with the verdict, app and confidence that its support allows.
 
-    It stays as it is where the meter holds no claim for it.
+    Without a claim for it in the meter, the evidence is returned unchanged.
     """
-    most = (found >> 20) & 15
-    key = found & 0xFFFF
-    claim = meter[CLAIMS + key + (CLAIM_KEYS if most == NOT_CALL else 0)]
+    verdict_limit = (evidence >> 20) & 15
+    key = evidence & 0xFFFF
+    claim = meter[CLAIMS + key + (CLAIM_KEYS if verdict_limit == NOT_CALL else 0)]
     if claim == 0:
-        return found
-    verdict, app = min(most, (claim >> 16) & 3), (claim >> 8) & 0xFF
-    return I(((claim & 0xFF) << 24) | (verdict << 20) | (found & 0xF0000) | (app << 8) | key & 0xFF)
+        return evidence
+    verdict, app = min(verdict_limit, (claim >> 16) & 3), (claim >> 8) & 0xFF
+    return I(
+        ((claim & 0xFF) << 24) | (verdict << 20) | (evidence & 0xF0000) | (app << 8) | key & 0xFF
+    )
 
 
 @kernel
-def agreed(flow: Any, found: int, said: int, meter: Numbers) -> int:
-    """Return what an evidence says where another sign of the same app was seen in its flow.
+def agreed(flow: Any, evidence: int, supported: int, meter: Numbers) -> int:
+    """Return `supported`, made certain where another sign of the same app was seen in the flow.
 
-    A sign that may lead to certainty, but is not supported enough, is remembered. Two different
-    ones of one app are certain together: both are wrong less often than either, with the chance
-    of either's error as if they were independent.
+    A sign that may lead to certainty, but lacks support, is stored in the flow. Two different such
+    signs of one app are certain together. The probability that both are wrong is the product of
+    their error probabilities, as if they were independent.
     """
-    verdict, app = (said >> 20) & 15, (said >> 8) & 0xFF
-    if verdict != UNSURE or (found >> 20) & 15 != CERTAIN or app in (NONE, RTC):
-        return said
-    key, hint = found & 0xFFFF, I(flow["hint"])
+    verdict, app = (supported >> 20) & 15, (supported >> 8) & 0xFF
+    if verdict != UNSURE or (evidence >> 20) & 15 != CERTAIN or app in (NONE, RTC):
+        return supported
+    key, hint = evidence & 0xFFFF, I(flow["hint"])
     if hint == 0 or hint >> 8 != key >> 8 or hint == key:
         flow["hint"] = key
         maker = I(meter[CLAIMS + key]) >> MAKER_AT
         if maker == 0:
-            return said
-        return (said & 0xF00FF) | (CERTAIN << 20) | (maker << 24) | (maker_of(app) << 8)
-    doubt = (100 - (said >> 24)) * (100 - (I(meter[CLAIMS + hint]) & 0xFF))
-    return (said & 0xFFFFF) | (CERTAIN << 20) | (min(99, (10_000 - doubt) // 100) << 24)
+            return supported
+        return (supported & 0xF00FF) | (CERTAIN << 20) | (maker << 24) | (maker_of(app) << 8)
+    doubt = (100 - (supported >> 24)) * (100 - (I(meter[CLAIMS + hint]) & 0xFF))
+    return (supported & 0xFFFFF) | (CERTAIN << 20) | (min(99, (10_000 - doubt) // 100) << 24)
 
 
 @kernel
-def conclude(flow: Any, meter: Numbers, found: int, argument: int, time: int) -> bool:
-    """Put an evidence into a flow's record where it says more; returns whether it did.
+def apply_evidence(flow: Any, meter: Numbers, evidence: int, argument: int, time: int) -> bool:
+    """Write an evidence to a flow's record if its rank is higher; returns whether it was written.
 
-    meter: an engine's, with what each evidence may say; found: a packed evidence
-    (classifier.state.evidence), 0 for none; argument: the number its sentence shows; time: the
-    packet's, in ns.
+    meter: the engine's int64 array, with the claim of each evidence; evidence: packed
+    (classifier.state.evidence), 0 for none; argument: the number that its sentence shows;
+    time: of the packet, in ns.
     """
-    same = found & 0xFFFF == I(flow["evidence"]) and (found >> 16) & 15 == I(flow["role"])
+    same = evidence & 0xFFFF == I(flow["evidence"]) and (evidence >> 16) & 15 == I(flow["role"])
     if same and flow["verdict"] != UNDECIDED:
-        return False  # what a flow rests on adds nothing when it is seen again
-    if heard(flow, found) == 0:
+        return False  # the evidence that the verdict already rests on
+    if unless_excluded(flow, evidence) == 0:
         return False
-    spoken = meter[METER_SPOKEN]
-    if spoken < meter[METER_LISTEN]:
-        meter[LOG + 2 * spoken], meter[LOG + 2 * spoken + 1] = found, flow["first_record"]
-        meter[METER_SPOKEN] = spoken + 1
-    said = agreed(flow, found, claimed(found, meter), meter)
-    verdict, role = (said >> 20) & 15, (said >> 16) & 15
-    app = (said >> 8) & 0xFF
+    logged = meter[METER_LOGGED]
+    if logged < meter[METER_LOG_SIZE]:
+        meter[LOG + 2 * logged], meter[LOG + 2 * logged + 1] = evidence, flow["first_record"]
+        meter[METER_LOGGED] = logged + 1
+    supported = agreed(flow, evidence, claimed(evidence, meter), meter)
+    verdict, role = (supported >> 20) & 15, (supported >> 16) & 15
+    app = (supported >> 8) & 0xFF
     old, new = rank(I(flow["verdict"]), I(flow["app"])), rank(verdict, app)
     known = I(flow["app"])
     if new <= old:
@@ -187,8 +189,8 @@ def conclude(flow: Any, meter: Numbers, found: int, argument: int, time: int) ->
     if old >= CERTAIN_CALL and role_rank(I(flow["role"])) > role_rank(role) and role != MESSAGING:
         role = I(flow["role"])
     flow["verdict"], flow["app"], flow["role"] = verdict, app, role
-    flow["confidence"] = (said >> 24) & 0x7F
-    flow["evidence"] = found & 0xFFFF
+    flow["confidence"] = (supported >> 24) & 0x7F
+    flow["evidence"] = evidence & 0xFFFF
     flow["argument"] = argument & 0xFFFFFFFF
     flow["verdict_packets"] = min(I(flow["payload_packets"]), 65535)
     flow["verdict_time"] = time
@@ -197,11 +199,11 @@ def conclude(flow: Any, meter: Numbers, found: int, argument: int, time: int) ->
 
 @kernel
 def is_final(flow: Any) -> bool:
-    """Tell whether no later packet could change what is said of a flow."""
+    """Return whether no later packet could change the verdict of a flow."""
     verdict, role = I(flow["verdict"]), I(flow["role"])
     if verdict == CERTAIN:
         if role in (MEDIA, MESSAGING) and (is_named(flow) or flow["app"] == MICROSOFT):
-            return True  # no media of Skype or Teams tells which of the two it is
+            return True  # Skype and Teams media cannot be told apart
         if role == MEDIA:
             return I(flow["payload_packets"]) >= NAMELESS_PATIENCE
         return I(flow["payload_packets"]) >= PATIENCE

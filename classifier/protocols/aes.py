@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """AES-128, one block at a time, encryption only (FIPS 197): what counter mode needs.
 
-Words are 32-bit numbers in int64 slots of a scratch `s`. The tables' timing tells their key to who
-shares the processor's cache; the keys here are no secrets (RFC 9001, section 5.2).
+Words are 32-bit numbers in int64 slots of a scratch `s`. The timing of table look-ups reveals a key
+to programs that share the processor's cache; these keys are not secret (RFC 9001, section 5.2).
 """
 
 from __future__ import annotations

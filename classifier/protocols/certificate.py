@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Names in the certificates that servers show in plain: TLS and DTLS up to 1.2 (RFC 5246, 7.4.2).
+"""Names in unencrypted server certificates: TLS and DTLS up to 1.2 (RFC 5246, 7.4.2).
 
-Nothing is put together here: a certificate's names are looked for in the octets at hand by their
+Nothing is reassembled: a certificate's names are searched in the octets of one packet by their
 object identifiers (RFC 5280: 2.5.4.3, the common name; 2.5.29.17, alternative names), and a name
-that two packets share is not found. From TLS 1.3 on certificates are encrypted.
+that two packets share is not recognised. From TLS 1.3 on certificates are encrypted.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ RECORDS = 8
 
 @kernel
 def says_hangouts(b: Octets, at: int, length: int, signs: Numbers) -> bool:
-    """Tell whether a common name is "hangouts", as Google's media servers call themselves."""
+    """Return whether a common name is "hangouts", as Google's media servers call themselves."""
     if signs[SIGN_NAMELESS]:
         return False
     return length == 8 and u32(b, at) == 0x68616E67 and u32(b, at + 4) == 0x6F757473
@@ -35,7 +35,7 @@ def says_hangouts(b: Octets, at: int, length: int, signs: Numbers) -> bool:
 def certificate_rule(b: Octets, o: int, stop: int, signs: Numbers) -> int:
     """Return `app << 8 | role` of the first known name in b[o:stop], 0 where none is known.
 
-    Of the names in one place, those that stand first: a certificate may be for many.
+    Only the first name of each field counts: a certificate may be for many services.
     """
     while stop - o >= 8:
         if u24(b, o) == 0x060355:
@@ -59,7 +59,7 @@ def certificate_rule(b: Octets, o: int, stop: int, signs: Numbers) -> int:
 def alternative_rule(b: Octets, o: int, stop: int, signs: Numbers) -> int:
     """Return the rule of the first name of a subjectAltName behind its identifier.
 
-    The others may be anybody's: one certificate serves facebook.com and messenger.com.
+    The others may be of other services: one certificate serves facebook.com and messenger.com.
     """
     for _ in range(2):  # the octet string's header, the sequence's
         if stop - o < 4 or u8(b, o) not in (0x04, 0x30):
@@ -87,7 +87,7 @@ def dtls_certificate(b: Octets, at: int, end: int, signs: Numbers) -> int:
 
 @kernel
 def ends_plain(b: Octets, at: int, end: int) -> bool:
-    """Tell whether a segment that starts with a TLS record shows where plain text ends.
+    """Return whether a segment that starts with a TLS record shows where plain text ends.
 
     That is a ChangeCipherSpec, application data or an alert, as far as whole records lead.
     """
@@ -104,7 +104,7 @@ def ends_plain(b: Octets, at: int, end: int) -> bool:
 
 @kernel
 def is_server_hello(b: Octets, at: int, end: int) -> bool:
-    """Tell whether a TLS record with a ServerHello starts here."""
+    """Return whether a TLS record with a ServerHello starts here."""
     if end - at < 6 or u8(b, at) != 22 or u8(b, at + 1) != 3:
         return False
     return I(b[at + 5]) == SERVER_HELLO

@@ -35,7 +35,7 @@ NOT_DTLS, DTLS, CLIENT_HELLO, CLIENT_HELLO_SRTP, SERVER_HELLO, SERVER_HELLO_SRTP
 
 @kernel
 def read_dtls(b: Octets, at: int, end: int, size: int) -> int:
-    """Tell what a payload that starts with a DTLS record is; see the constants above."""
+    """Return the kind of a DTLS payload, one of the constants above."""
     if end - at < RECORD:
         return NOT_DTLS
     kind, version, length = u8(b, at), u16(b, at + 1), u16(b, at + 11)
@@ -57,7 +57,7 @@ def read_dtls(b: Octets, at: int, end: int, size: int) -> int:
 
 @kernel
 def holds_use_srtp(b: Octets, o: int, stop: int, client: bool) -> bool:
-    """Tell whether a hello, read from its session id on, has the use_srtp extension."""
+    """Return whether a hello, read from its session id on, has the use_srtp extension."""
     if stop - o < 1:
         return False
     o += 1 + u8(b, o)
@@ -93,7 +93,7 @@ def read_greeting(
 ) -> bool:
     """Read the ClientHello of a datagram, whole or by its fragments (RFC 6347, section 4.2.3).
 
-    What it says goes to signs; returns whether it offers use_srtp.
+    Its fields are written to signs; returns whether it offers use_srtp.
     """
     for _ in range(RECORDS):
         if end - at < RECORD + HANDSHAKE + 1:
@@ -125,18 +125,25 @@ def gather(
     length: int,
     signs: Numbers,
 ) -> bool:
-    """Put a fragment of a hello to the others; reads the hello when it is whole."""
+    """Add a fragment to a hello; reads the hello once it is complete.
+
+    Returns whether the hello offers use_srtp.
+    """
     if length > ROOM or place >= ROOM:
         return False
     message = u16(b, o - HANDSHAKE + 4)
-    which = row_of(hellos, note, DTLS_ROW)
-    if which == 0 or u32(hellos[which], BASE) != message or u16(hellos[which], NEED) != length:
-        which = take_row(hellos, meter, note, DTLS_ROW, message, I(signs[SIGN_UP]))
-        put16(hellos[which], NEED, length)
-    row = hellos[which]
+    row_number = row_of(hellos, note, DTLS_ROW)
+    if (
+        row_number == 0
+        or u32(hellos[row_number], BASE) != message
+        or u16(hellos[row_number], NEED) != length
+    ):
+        row_number = take_row(hellos, meter, note, DTLS_ROW, message, I(signs[SIGN_UP]))
+        put16(hellos[row_number], NEED, length)
+    row = hellos[row_number]
     if put_piece(row, place, b, o, stop) < length:
         return False
-    found = read_hello(row, OCTETS, OCTETS + length, OCTETS + length, OVER_DTLS, signs)
+    properties = read_hello(row, OCTETS, OCTETS + length, OCTETS + length, OVER_DTLS, signs)
     signs[SIGN_NAME_AT] = 0
     drop_row(hellos, note)
-    return found & WITH_SRTP != 0
+    return properties & WITH_SRTP != 0

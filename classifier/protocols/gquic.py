@@ -25,7 +25,7 @@ SEARCH, VALUES = 64, 64
 
 @kernel
 def read_chlo(b: Octets, at: int, end: int, signs: Numbers) -> bool:
-    """Tell whether a datagram holds a CHLO with a host name, which goes to signs."""
+    """Return whether a datagram holds a CHLO with a host name, which goes to signs."""
     o, last = at, min(end - 16, at + SEARCH)
     while o < last and u32(b, o) != CHLO:
         o += 1

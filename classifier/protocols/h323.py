@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""H.323: where a party will receive media, as H.225's fast start and H.245's channels say it.
+"""H.323: the addresses at which a party receives media, from H.225 fast start and H.245 channels.
 
 A transport address of aligned PER (H.245, unicastAddress) is four octets of an address and two of
 a port. Messages are not decoded: the sender's own address is looked for, as the packet has it, and
@@ -24,7 +24,7 @@ SEARCH = 1500
 def learn_channels(
     b: Octets, at: int, end: int, time: int, context: Records, meter: Numbers, signs: Numbers
 ) -> None:
-    """Remember every port that stands behind the sender's address, and the next one (RTCP)."""
+    """Store every port that follows the sender's address, and the next port (RTCP)."""
     if signs[SIGN_VERSION] != 4 or end - at < 16 or u16(b, at) != TPKT:
         return
     lane = u32(b, signs[SIGN_SOURCE_AT])

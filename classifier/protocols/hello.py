@@ -7,7 +7,7 @@ version, whether a server name is there, the suites and extensions whatever thei
 GREASE (RFC 8701), the signature algorithms in their order, and the first ALPN name's ends. A sum
 over items does not depend on their order, so nothing is sorted here.
 
-Of an encrypted ClientHello the outer name is all that is read, and nothing is said of the inner.
+Of an encrypted ClientHello, only the outer name is read.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ SUITE, EXTENSION = 0x10000, 0x20000
 
 @kernel
 def is_grease(number: int) -> bool:
-    """Tell whether a code point is one of those that mean nothing (RFC 8701)."""
+    """Return whether a code point is one of those that mean nothing (RFC 8701)."""
     return number & 0x0F0F == 0x0A0A and number >> 8 == number & 0xFF
 
 
 @kernel
 def is_newer(version: int, than: int) -> bool:
-    """Tell whether a version is newer; DTLS counts down (RFC 6347, section 4.1)."""
+    """Return whether a version is newer; DTLS counts down (RFC 6347, section 4.1)."""
     if version >> 8 == 0xFE and than >> 8 == 0xFE:
         return version < than
     return version > than
@@ -103,11 +103,11 @@ def after_suites(b: Octets, o: int, stop: int, over: int) -> int:
 def read_hello(b: Octets, o: int, stop: int, end: int, over: int, signs: Numbers) -> int:
     """Read the body of a ClientHello from its legacy_version at o on; returns bits, see above.
 
-    stop: where the octets that are here end; end: where the hello ends. The fingerprint is made of
-    whole hellos; name and ALPN are read as far as they are here.
+    stop: end of the available octets; end: end of the hello. The fingerprint needs a complete
+    hello; name and ALPN are read as far as they are available.
     """
     signs[SIGN_ALPN] = 0
-    found = WHOLE if end <= stop else 0
+    properties = WHOLE if end <= stop else 0
     stop = min(stop, end)
     if stop - o < 2:
         return 0
@@ -138,7 +138,7 @@ def read_hello(b: Octets, o: int, stop: int, end: int, over: int, signs: Numbers
                 one += mix(mix(KEYS[0], kind | EXTENSION), EXTENSION)
                 two += mix(mix(KEYS[1], kind | EXTENSION), EXTENSION)
         if kind == USE_SRTP:
-            found |= WITH_SRTP
+            properties |= WITH_SRTP
         if kind == SERVER_NAME:
             named = 1
         if stop - o < length:
@@ -154,10 +154,10 @@ def read_hello(b: Octets, o: int, stop: int, end: int, over: int, signs: Numbers
                 if not is_grease(u16(b, place)):
                     signature = mix(signature + 1, u16(b, place))
         o += length
-    if found & WHOLE:
+    if properties & WHOLE:
         counts = min(suites, 99) << 16 | min(extensions, 99) << 8 | over << 1 | named
         one, two = one & 0xFFFFFFFF, two & 0xFFFFFFFF
         for word in (version << 16 | ends, counts, signature):
             one, two = mix(one, word), mix(two, word)
         signs[SIGN_HELLO_PRINT] = ((one & 0x3FFFFFFF) << 32) | two | 1
-    return found
+    return properties

@@ -24,7 +24,7 @@ LOWER = 0x20202000
 
 @kernel
 def read_http(b: Octets, at: int, end: int, signs: Numbers) -> bool:
-    """Tell whether an HTTP/1 message starts here; a request's Host goes to signs."""
+    """Return whether an HTTP/1 message starts here; a request's Host goes to signs."""
     if end - at < 12:
         return False
     word = u32(b, at)

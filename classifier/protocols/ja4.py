@@ -88,14 +88,14 @@ class Reader:
         """Return the hello's extensions as (type, body), [] where it has none (RFC 5246)."""
         if self.at == len(self.octets):
             return []
-        inner, found = Reader(self.vector(2)), []
+        inner, result = Reader(self.vector(2)), []
         while inner.at < len(inner.octets):
-            found.append((inner.number(2), inner.vector(2)))
-        return found
+            result.append((inner.number(2), inner.vector(2)))
+        return result
 
 
 def is_grease(number: int) -> bool:
-    """Tell whether a code point is one of those that mean nothing (RFC 8701)."""
+    """Return whether a code point is one of those that mean nothing (RFC 8701)."""
     return number & 0x0F0F == 0x0A0A and number >> 8 == number & 0xFF
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """QUIC long headers, and what the client's Initials say: RFC 8999, 9000, 9001, 9369.
 
-An Initial hides nothing from who is on the path: its keys come from the connection id in its header
-and a salt that the RFC prints. So it is opened here, in the packet path: header protection off,
+An Initial is readable by anyone on the path: its keys follow from the connection id in its header
+and a salt that the RFC publishes. So the packet path decrypts it: header protection removed,
 counter mode over the payload (the tag is not checked; plain text that is CRYPTO frames of a
 ClientHello proves itself), frames put together by their offset, over datagrams too.
 """
@@ -64,7 +64,7 @@ MESSAGES, START = messages()
 
 @kernel
 def is_quic(b: Octets, at: int, end: int) -> bool:
-    """Tell whether a payload starts with a QUIC long header of a known version."""
+    """Return whether a payload starts with a QUIC long header of a known version."""
     if end - at < 7:
         return False
     first, version = u8(b, at), u32(b, at + 1)
@@ -80,7 +80,7 @@ def is_quic(b: Octets, at: int, end: int) -> bool:
 
 @kernel
 def is_google(version: int) -> bool:
-    """Tell whether a version is Google's: Q or T, then three digits."""
+    """Return whether a version is Google's: Q or T, then three digits."""
     if version >> 24 not in (0x51, 0x54):
         return False
     for shift in (16, 8, 0):
@@ -94,7 +94,7 @@ def is_google(version: int) -> bool:
 
 @kernel
 def salt_of(version: int) -> int:
-    """Return which salt a version's Initials are made with, -1 when they cannot be opened."""
+    """Return the number of the salt of a version's Initials, -1 if they cannot be decrypted."""
     if version == 1 or version in (0xFF000021, 0xFF000022):
         return V1
     if version == 0x6B3343CF:
@@ -187,7 +187,7 @@ def make_keys(b: Octets, at: int, size: int, salt: int, s: Numbers) -> None:
 
 @kernel
 def unprotect(b: Octets, at: int, number: int, s: Numbers) -> int:
-    """Take header protection off (RFC 9001, 5.4); returns the packet number's size, 0: not ours.
+    """Remove header protection (RFC 9001, 5.4); returns the packet number's size, 0: wrong keys.
 
     The packet number is mixed into the nonce. Packet numbers of a connection's first packets are
     as they stand: nothing was acknowledged yet.
@@ -211,7 +211,7 @@ def unprotect(b: Octets, at: int, number: int, s: Numbers) -> int:
 def reveal(
     b: Octets, start: int, stop: int, shown: int, wanted: int, plain: Octets, s: Numbers
 ) -> int:
-    """Decrypt b[start:stop] into `plain` until `wanted` octets are there; returns how many are.
+    """Decrypt b[start:stop] into `plain` up to `wanted` octets; returns how many are decrypted.
 
     GCM counts its blocks from 2 (NIST SP 800-38D, 7.1). shown is a multiple of 16, or all.
     """
@@ -300,7 +300,7 @@ def skip_ack(
 
 @kernel
 def know_need(row: Octets) -> bool:
-    """Set a row's NEED once it can be known; returns whether this may still be a ClientHello."""
+    """Set a row's NEED once it is known; returns whether this may still be a ClientHello."""
     filled = u16(row, FILLED)
     if filled >= 1 and u8(row, OCTETS) != 1:
         return False
@@ -321,9 +321,9 @@ def open_initial(
     plain: Octets,
     s: Numbers,
 ) -> bool:
-    """Open the Initial at b[at:stop] with the keys in the scratch; its hello goes to a row.
+    """Decrypt the Initial at b[at:stop] with the keys in the scratch; its hello goes to a row.
 
-    Returns whether it was opened: the keys were right.
+    Returns whether it was decrypted, that is, whether the keys were right.
     """
     size = unprotect(b, at, number, s)
     if size == 0:
@@ -333,7 +333,7 @@ def open_initial(
 
 @kernel
 def read_row(row: Octets, signs: Numbers) -> None:
-    """Read what there is of a hello in a row of the pool."""
+    """Read the available part of a hello in a row of the pool."""
     filled = u16(row, FILLED)
     if filled < 6:
         return

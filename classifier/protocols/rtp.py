@@ -28,7 +28,7 @@ SILENCE = 12_000_000_000
 
 @kernel
 def looks_like_rtp(b: Octets, at: int, end: int, size: int) -> bool:
-    """Tell whether an RTP header fits here (RFC 3550, 5.1; payload types by RFC 5761, 4)."""
+    """Return whether an RTP header fits here (RFC 3550, 5.1; payload types by RFC 5761, 4)."""
     if end - at < HEADER or u8(b, at) >> 6 != 2:
         return False
     kind = u8(b, at + 1) & 0x7F
@@ -129,7 +129,7 @@ def read_rtcp(b: Octets, at: int, end: int, size: int) -> int:
 
 @kernel
 def fills(b: Octets, at: int, end: int, size: int) -> bool:
-    """Tell whether plain RTCP packets, two at least, a report first, fill it (RFC 3550, 6.1)."""
+    """Return whether plain RTCP packets, two at least, a report first, fill it (RFC 3550, 6.1)."""
     if end - at != size or u8(b, at + 1) not in (200, 201):
         return False
     count, o = 0, at
@@ -143,5 +143,5 @@ def fills(b: Octets, at: int, end: int, size: int) -> bool:
 
 @kernel
 def is_report(b: Octets, at: int) -> bool:
-    """Tell whether an RTCP packet has a registered type (sender report to extended report)."""
+    """Return whether an RTCP packet has a registered type (sender report to extended report)."""
     return 200 <= u8(b, at + 1) <= 207

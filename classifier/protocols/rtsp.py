@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""RTSP (RFC 2326): where a camera or a server will send its RTP, which is a stream and no call.
+"""RTSP (RFC 2326): the ports of a camera's or server's RTP, which is a stream and no call.
 
-The answer to SETUP says it: "Transport: RTP/AVP;client_port=4588-4589;server_port=6256-6257".
+The answer to SETUP holds them: "Transport: RTP/AVP;client_port=4588-4589;server_port=6256-6257".
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SEARCH = 1500
 
 @kernel
 def is_rtsp(b: Octets, at: int, end: int) -> bool:
-    """Tell whether an RTSP message starts here: an answer, or a method and " rtsp:"."""
+    """Return whether an RTSP message starts here: an answer, or a method and " rtsp:"."""
     if end - at < 12:
         return False
     if u32(b, at) == RTSP and I(b[at + 4]) == 47:
@@ -37,7 +37,7 @@ def is_rtsp(b: Octets, at: int, end: int) -> bool:
 def learn_transport(
     b: Octets, at: int, end: int, time: int, context: Records, meter: Numbers, signs: Numbers
 ) -> None:
-    """Remember the ports of a Transport field at both hosts as a stream's, which is nobody's call.
+    """Store the ports of a Transport field at both hosts as those of a stream, not of a call.
 
     An answer travels from server to client: "client_port" is its target's, "server_port" its
     source's.
@@ -57,7 +57,7 @@ def learn_transport(
         last = first
         if after < end and I(b[after]) == 45:
             last, _ = number(b, after + 1, end, 0)
-        here = signs[SIGN_TARGET_AT] if client else signs[SIGN_SOURCE_AT]
+        address_at = signs[SIGN_TARGET_AT] if client else signs[SIGN_SOURCE_AT]
         for port in (first, max(first, last)):
-            key = packet_key(b, here, version, port)
+            key = packet_key(b, address_at, version, port)
             learn(context, meter, key, NONE, OTHER, LEARN_SDP, time)

@@ -17,7 +17,7 @@ from midcall.classifier.state.flow_table import METER_FRAGMENTS, Numbers, Record
 from midcall.classifier.state.verdicts import MEDIA, SETUP, SIP
 
 LF, CR, SPACE, DOT, COLON = 10, 13, 32, 46, 58
-#: Characters of an ICE user name fragment: RFC 8839 wants 4 at least, here they are all read.
+#: Characters of an ICE user name fragment: RFC 8839 requires at least 4; all are read.
 SHORTEST, LONGEST = 4, 256
 #: Payload types of a line that are read.
 TYPES = 16
@@ -52,9 +52,9 @@ def read_address(b: Octets, at: int, end: int) -> int:
 def learn_sdp(
     b: Octets, at: int, end: int, app: int, time: int, context: Records, meter: Numbers
 ) -> None:
-    """Remember every "m=" port with the address of the nearest "c=" line before or behind it.
+    """Store every "m=" port with the address of the nearest "c=" line before or after it.
 
-    The user name fragment of ICE is remembered, too: it names checks whatever their addresses.
+    The ICE user name fragment is stored, too: it identifies checks from any address.
     """
     lane, port = I(-1), I(-1)
     o = at
@@ -68,7 +68,7 @@ def learn_sdp(
                     k += 1
                 port, _ = number(b, k + 1, end, SPACE)
             if lane > 0 and port > 0:
-                for extra in range(2):  # RTP, and RTCP beside it (RFC 3550, section 11)
+                for extra in range(2):  # RTP, and RTCP on the next port (RFC 3550, section 11)
                     key = endpoint_key(lane, 0, 0, 0, port + extra)
                     learn(context, meter, key, app, MEDIA, LEARN_SDP, time)
             elif I(b[o]) == 97 and starts(b, o + 2, end, b"ice-ufrag:"):  # RFC 8839, section 5.4
@@ -98,9 +98,9 @@ def learn_types(
     context: Records,
     meter: Numbers,
 ) -> None:
-    """Remember the payload types of every "m=" line at the sender's address, whatever its port.
+    """Store the payload types of every "m=" line at the sender's address, for any port.
 
-    sender: where its address stands in the packet.
+    sender: offset of the sender's address in the packet.
     """
     o = at
     while end - o >= 3:

@@ -56,7 +56,7 @@ CUT = 8
 
 NONE, STANDARD, OLD = 0, 1, 2
 
-#: [MS-TURN] 2.2, [MS-ICE2] 2.2, and (24DF, 3802, 8006) those that calls of Skype hold besides.
+#: [MS-TURN] 2.2, [MS-ICE2] 2.2, and (24DF, 3802, 8006) further ones in calls of Skype.
 MICROSOFT_ATTRIBUTES = (
     0x8054,
     0x8070,
@@ -76,7 +76,7 @@ MICROSOFT_COOKIE = 0x72C64BC6
 
 @kernel
 def trait_of(kind: int) -> int:
-    """Return the trait bit of an attribute type, 0 for attributes that say nothing."""
+    """Return the trait bit of an attribute type, 0 for attributes without one."""
     if kind == 0x0006:
         return USERNAME
     if kind == 0x0008:
@@ -104,11 +104,11 @@ def trait_of(kind: int) -> int:
 
 @kernel
 def read_attributes(b: Octets, at: int, end: int, padded: int, cut: int, signs: Numbers) -> int:
-    """Walk attributes b[at:end], write what they hold to signs; returns where the walk stopped.
+    """Read attributes b[at:end] and write their fields to signs; returns the offset of the end.
 
     cut: 1 where the snaplen ended the message. Of an attribute that it cut the type counts, and a
-    name's place and full length: whoever reads the name looks how much of it is there. At most 8
-    octets of a message may be there, so `at` may lie behind `end`.
+    name's place and full length: readers of the name must check how much of it was captured. Only 8
+    octets of a message may be captured, so `at` may lie behind `end`.
     """
     traits = I(signs[SIGN_STUN_TRAITS])
     count = I(0)
@@ -134,7 +134,7 @@ def read_attributes(b: Octets, at: int, end: int, padded: int, cut: int, signs: 
             traits |= LONG_NONCE
         elif kind == 0x000F and length == 4 and u32(b, value) == MICROSOFT_COOKIE:
             traits |= MICROSOFT_ATTRIBUTE
-        # A length that is not its family's would send whoever reads the address past its end.
+        # A length that does not fit its family would make later readers read past the address.
         address = (length == 8 and u8(b, value + 1) == 1) or (
             length == 20 and u8(b, value + 1) == 2
         )
@@ -161,7 +161,7 @@ def read_attributes(b: Octets, at: int, end: int, padded: int, cut: int, signs: 
 
 @kernel
 def clear_stun(signs: Numbers) -> None:
-    """Forget the STUN message of an earlier packet or layer."""
+    """Clear the STUN fields of an earlier packet or layer."""
     signs[SIGN_STUN] = signs[SIGN_STUN_FIRST] = signs[SIGN_STUN_TRAITS] = 0
     signs[SIGN_STUN_MAPPED] = signs[SIGN_STUN_PEER] = signs[SIGN_STUN_RELAYED] = 0
     signs[SIGN_STUN_REALM] = signs[SIGN_STUN_DATA] = signs[SIGN_STUN_USER] = 0
@@ -201,7 +201,7 @@ def read_stun(b: Octets, at: int, end: int, size: int, exact: int, signs: Number
 
 @kernel
 def read_classic(b: Octets, at: int, stop: int, kind: int, length: int, signs: Numbers) -> bool:
-    """Tell whether a message without cookie is RFC 3489: known type, attributes tile the body."""
+    """Return whether a message without cookie is RFC 3489: known type, attributes tile the body."""
     known = kind in (0x0001, 0x0101, 0x0111, 0x0002, 0x0102, 0x0112, 0x0003, 0x0004, 0x0115, 0x0103)
     if not known or stop != at + HEADER + length or length & 3:
         return False
@@ -224,7 +224,7 @@ def read_classic(b: Octets, at: int, stop: int, kind: int, length: int, signs: N
 
 @kernel
 def is_channel_data(b: Octets, at: int, end: int, size: int) -> bool:
-    """Tell whether a TURN ChannelData message fills the payload (RFC 8656, section 12.4)."""
+    """Return whether a TURN ChannelData message fills the payload (RFC 8656, section 12.4)."""
     if end - at < 8:
         return False
     channel, length = u16(b, at), u16(b, at + 2)
@@ -233,7 +233,7 @@ def is_channel_data(b: Octets, at: int, end: int, size: int) -> bool:
 
 @kernel
 def is_microsoft_frame(b: Octets, at: int, end: int, size: int) -> bool:
-    """Tell whether this is Microsoft's multiplexed TURN: FF10, a length, 8 octets, a packet."""
+    """Return whether this is Microsoft's multiplexed TURN: FF10, a length, 8 octets, a packet."""
     if end - at < 14 or u16(b, at) != 0xFF10:
         return False
     length = u16(b, at + 2)
@@ -242,11 +242,11 @@ def is_microsoft_frame(b: Octets, at: int, end: int, size: int) -> bool:
 
 @kernel
 def begins_as(b: Octets, at: int, end: int, word: bytes) -> bool:
-    """Tell whether what was captured of a cut name, 2 octets at least, is how a word begins."""
-    here = min(end - at, len(word))
-    if here < 2:
+    """Return whether the captured part of a cut name, at least 2 octets, is a prefix of a word."""
+    captured = min(end - at, len(word))
+    if captured < 2:
         return False
-    for i in range(here):
+    for i in range(captured):
         if I(b[at + i]) != I(word[i]):
             return False
     return True
@@ -254,7 +254,7 @@ def begins_as(b: Octets, at: int, end: int, word: bytes) -> bool:
 
 @kernel
 def ends_with(b: Octets, at: int, length: int, word: bytes) -> bool:
-    """Tell whether b[at:at+length] ends with a lower-case ASCII word, ignoring case."""
+    """Return whether b[at:at+length] ends with a lower-case ASCII word, ignoring case."""
     skip = length - len(word)
     if skip < 0:
         return False

@@ -18,7 +18,10 @@ LONGEST_RECORD = 16384 + 2048
 
 @kernel
 def read_tls(b: Octets, at: int, end: int, signs: Numbers) -> int:
-    """Tell whether a TLS record starts here; what a ClientHello says goes to signs."""
+    """Return the kind of the TLS record that starts at `at`, NOT_TLS for none.
+
+    The fields of a ClientHello are written to signs.
+    """
     if end - at < 6:
         return NOT_TLS
     kind, version = u8(b, at), u16(b, at + 1)
@@ -48,7 +51,7 @@ def hello_size(b: Octets, at: int, end: int) -> int:
 
 @kernel
 def may_begin(b: Octets, at: int, end: int) -> bool:
-    """Tell whether a segment too short to be known could be the start of a ClientHello."""
+    """Return whether a segment too short to be known could be the start of a ClientHello."""
     if end - at >= 6 or end - at < 1 or u8(b, at) != 22:
         return False
     if end - at >= 2 and u8(b, at + 1) != 3:
@@ -62,13 +65,13 @@ def may_begin(b: Octets, at: int, end: int) -> bool:
 
 @kernel
 def read_row(row: Octets, signs: Numbers) -> int:
-    """Read what there is of a hello in a row of the pool; returns NOT_TLS where it is none.
+    """Read the available part of a hello in a row of the pool; returns NOT_TLS if it is none.
 
-    Sets the row's NEED as soon as it can be known.
+    Sets the row's NEED as soon as it is known.
     """
     filled = u16(row, FILLED)
     if filled < 6:
         return CLIENT_HELLO if may_begin(row, OCTETS, OCTETS + filled) else NOT_TLS
-    found = read_tls(row, OCTETS, OCTETS + filled, signs)
+    record = read_tls(row, OCTETS, OCTETS + filled, signs)
     put16(row, NEED, min(hello_size(row, OCTETS, OCTETS + filled), ROOM))
-    return found
+    return record

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Endpoints learned from set-up, so that later flows get their app's name: bounded and ageing.
+"""The table of endpoints learned from set-up, by which later flows are identified.
 
-An entry says "this address and port belong to that app, says this source". Each source can be
-switched off (`Engine(learn=...)`), and the evidence of a flow named here says which source spoke.
-Entries are learned in the order of packets, so the table does not depend on how flows are spread.
+An entry holds an endpoint (address and port), its app, and the source of that knowledge. Each
+source can be switched off (`Engine(learn=...)`), and the evidence of a flow identified here names
+the source. The table is bounded, and its entries expire. Entries are learned in packet order, so
+the table does not depend on how flows are distributed.
 """
 
 from __future__ import annotations
@@ -38,21 +39,21 @@ CONTEXT = np.dtype(
 LEARN_STUN, LEARN_SOCKET, LEARN_SDP, LEARN_DNS = 1, 2, 4, 8
 LEARN_ALL = LEARN_STUN | LEARN_SOCKET | LEARN_SDP | LEARN_DNS
 
-# Where others have a port, hints have numbers of their own: a host that speaks of a call, two
-# hosts, an ICE user name fragment, a host of which the snaplen cut what it said of a call, and, as
-# no port is as high, the payload types that a host announced.
+# Hints have these numbers in place of a port: a host whose signalling announced a call, a pair of
+# hosts, an ICE user name fragment, a host whose signalling the snaplen cut, and, above all ports,
+# the payload types that a host announced.
 HOST_HINT, PAIR_HINT, USER_HINT, CUT_HINT, TYPE_HINT = 2, 3, 4, 5, 1 << 17
 #: In place of a port: the address is a synchronisation source of RTP.
 SOURCE_HINT = 1 << 16
-#: Smaller sources are constants or counted up, and shared by calls.
+#: Smaller sources are constants or counters, so that different calls share them.
 SMALLEST_SOURCE = 1 << 16
 
-#: Slots that one key may stand in.
+#: Slots that one key may be stored in.
 WAYS = 8
-#: Entries older than this are not believed (10 minutes: two TURN allocation lifetimes, RFC 8656).
+#: Age at which entries expire, in ns (10 minutes: two TURN allocation lifetimes, RFC 8656).
 LIFETIME = 600 * 1_000_000_000
 
-# Ports where many apps' servers answer: an endpoint there names nobody.
+# Ports on which many apps' servers answer: such an endpoint identifies no app.
 SHARED_PORTS = (53, 80, 123, 443, 3478, 3479, 3480, 3481, 5060, 5349, 19302, 19303, 19304, 19305)
 
 
@@ -95,8 +96,8 @@ def stun_key(b: Octets, at: int, header: int) -> int:
 
 
 @kernel
-def names_nobody(port: int) -> bool:
-    """Tell whether an endpoint on this port is shared by apps."""
+def is_shared_port(port: int) -> bool:
+    """Return whether an endpoint on this port is shared by apps."""
     return port < 1024 or port in SHARED_PORTS
 
 
@@ -104,23 +105,23 @@ def names_nobody(port: int) -> bool:
 def learn(
     context: Records, meter: Numbers, key: int, app: int, role: int, source: int, time: int
 ) -> None:
-    """Remember that an endpoint belongs to an app, replacing the stalest entry of its ways.
+    """Store that an endpoint belongs to an app, in place of the oldest entry of its WAYS slots.
 
-    A maker's name does not replace that of one of its apps, unless that is stale.
+    A maker does not replace one of its apps, unless that entry has expired.
     """
     if key == 0 or not meter[METER_LEARN] & source:
         return
     mask = len(context) - 1
     home = (key >> 1) & mask
-    worst, oldest = home, I(context[home]["time"])
-    for way in range(WAYS):
-        slot = (home + way) & mask
+    replaced, oldest = home, I(context[home]["time"])
+    for step in range(WAYS):
+        slot = (home + step) & mask
         if context[slot]["key"] == key or context[slot]["key"] == 0:
-            worst, oldest = slot, 0
+            replaced, oldest = slot, 0
             break
         if context[slot]["time"] < oldest:
-            worst, oldest = slot, I(context[slot]["time"])
-    entry = context[worst]
+            replaced, oldest = slot, I(context[slot]["time"])
+    entry = context[replaced]
     if entry["key"] == key and time - I(entry["time"]) <= LIFETIME:
         if app == maker_of(I(entry["app"])):
             app = I(entry["app"])
@@ -132,17 +133,17 @@ def learn(
 
 @kernel
 def recall(context: Records, key: int, time: int) -> int:
-    """Return `role << 16 | source << 8 | app` of an endpoint, 0 for an unknown or stale one."""
+    """Return `role << 16 | source << 8 | app` of an endpoint, 0 if unknown or expired."""
     return recall_within(context, key, time, LIFETIME)
 
 
 @kernel
 def recall_within(context: Records, key: int, time: int, limit: int) -> int:
-    """Return what `recall` does of an entry that is not older than `limit` ns."""
+    """Return the same as `recall` for entries not older than `limit` ns, 0 for older ones."""
     mask = len(context) - 1
     home = (key >> 1) & mask
-    for way in range(WAYS):
-        entry = context[(home + way) & mask]
+    for step in range(WAYS):
+        entry = context[(home + step) & mask]
         if entry["key"] == key:
             if time - entry["time"] > limit:
                 return 0
@@ -154,7 +155,7 @@ def recall_within(context: Records, key: int, time: int, limit: int) -> int:
 
 @kernel
 def pair_key(b: Octets, at: int, other: int, version: int) -> int:
-    """Return the key of two addresses of the packet, whichever stands first."""
+    """Return the key of two addresses of the packet, the same in either order."""
     total, parts = I(0), I(0)
     for lane in range(1 if version == 4 else 4):
         one, two = u32(b, at + 4 * lane), u32(b, other + 4 * lane)
@@ -165,7 +166,7 @@ def pair_key(b: Octets, at: int, other: int, version: int) -> int:
 
 @kernel
 def source_key(source: int) -> int:
-    """Return the key of a synchronisation source, 0 for one that says nothing."""
+    """Return the key of a synchronisation source, 0 for one below SMALLEST_SOURCE."""
     return endpoint_key(source, 0, 0, 0, SOURCE_HINT) if source >= SMALLEST_SOURCE else I(0)
 
 
@@ -178,7 +179,7 @@ def app_of_source(context: Records, source: int, time: int) -> int:
 
 @kernel
 def host_app(context: Records, b: Octets, hint: int, time: int, signs: Numbers) -> int:
-    """Return the app of which either host of a packet spoke under a hint, 0 for none."""
+    """Return the app stored under a hint for either host of a packet, 0 for none."""
     version = signs[SIGN_VERSION]
     known = recall(context, packet_key(b, signs[SIGN_SOURCE_AT], version, hint), time)
     if known == 0:

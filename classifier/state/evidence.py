@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Evidence: why a verdict was given, as one integer that compiled code carries and people read.
+"""Evidence: the reason for a verdict, packed into one integer for compiled code.
 
-An evidence packs what it is a sign of: the most that it may lead to (verdict, app, role) and a
-number within its app. How much of that is said, and with what confidence, is not written with
-the rule: it follows from the recordings in which the sign was seen and from what is published of it
-(classifier.state.evidence_support). The sentence that belongs to an evidence is looked up when a
-person asks.
+An evidence packs the strongest verdict that it may lead to, its app, its role, and a number within
+its app. The verdict and confidence that it leads to in fact are not part of the rule: they follow
+from the recordings in which the sign was seen and from published descriptions
+(classifier.state.evidence_support). Its sentence is looked up only for output.
 """
 
 from __future__ import annotations
@@ -23,13 +22,13 @@ SHARED = 200
 
 
 class Basis(NamedTuple):
-    """What is known of a sign apart from the recordings, and the most that it may lead to."""
+    """What is published about a sign, and the strongest verdict that it may lead to."""
 
     verdict: int
     role: int
     spec: str  # a specification that defines it, or the service's own name in it; "": none
-    published: tuple[str, ...]  # who else describes it, each independent of the others
-    maker: int  # evidence of the app's maker that every message with this sign is, too; 0: none
+    published: tuple[str, ...]  # published descriptions, each independent of the others
+    maker: int  # evidence of the app's maker that every message with this sign also has; 0: none
     shows: tuple[tuple[int, int, str], ...] = ()  # the bytes that decide: offset, length, caption
 
 
@@ -51,11 +50,11 @@ def evidence(
 ) -> int:
     """Define an evidence and return its packed form.
 
-    number: 1-255, unique within the app; verdict: the most that the sign may lead to; spec: the
-    specification that defines the sign, or "name" where it is the service's own name; published:
-    who describes it, from recordings of their own; maker: the evidence that stays where the support
-    does not suffice for the app; shows: offset, length and caption of the bytes that decide, in the
-    innermost message. Raises ValueError for a number that is taken.
+    number: 1-255, unique within the app; verdict: the strongest that the sign may lead to; spec:
+    the specification that defines the sign, or "name" if it is the service's own name; published:
+    descriptions by others, from their own recordings; maker: the evidence that replaces this one if
+    its support does not suffice for the app; shows: offset, length and caption of the deciding
+    bytes, in the innermost message. Raises ValueError for a number that is taken.
     """
     key = app << 8 | number
     if SENTENCES.setdefault(key, sentence) != sentence:
@@ -66,12 +65,15 @@ def evidence(
 
 @kernel
 def pack(app: int, number: int, verdict: int, role: int, confidence: int = 0) -> int:
-    """Return the packed form of an evidence; confidence: in percent, where it was computed."""
+    """Return the packed form of an evidence; confidence: in percent, 0 if not computed."""
     return (confidence << 24) | (verdict << 20) | (role << 16) | (app << 8) | number
 
 
 def sentence(key: int, argument: int, packets: int) -> str:
-    """Return what a person reads: `key` is the low 16 bits of an evidence."""
+    """Return an evidence's sentence, "" for none; key: the low 16 bits of the evidence.
+
+    argument: the number in the sentence; packets: payload packets up to the verdict, 0 for none.
+    """
     text = SENTENCES.get(key) or SENTENCES.get(key & 0xFF, "")
     if not text:
         return ""

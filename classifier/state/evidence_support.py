@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Support: in which recordings each evidence was seen, and what it may therefore say.
+"""Support: in which recordings each evidence was seen, and which verdict it may therefore give.
 
 `support.csv` in this folder is written by `midcall support` and committed. A line counts one
 evidence on flows of one kind in one repository: `kind` is "own" where the truth agrees with the
 evidence, "innocent" where the flow belongs to no call, else the other app whose call it is.
-Evidences that all apps share (midcall.classifier.state.evidence.SHARED) stand under the app "none".
+Evidences that all apps share (midcall.classifier.state.evidence.SHARED) have the app "none".
 
-What an evidence may say follows from the sessions in which it was right (r) and wrong (w). Its
+The verdict of an evidence follows from the sessions in which it was right (r) and wrong (w). Its
 confidence is the mean of a Beta distribution (Jeffreys' prior, 1/2 and 1/2) after r + p right and w
-wrong ones, where p counts published descriptions, each as one session, and a specification as
-SPEC_SESSIONS. "Certain" needs two independent right ones (a published description counts), and no
-more than TOLERATED wrong. Where the wrong ones all belong to apps of the same maker, the maker is
-certain instead. Less than that is "unsure"; two different signs of one app in one flow, each
+wrong sessions, where p counts published descriptions, each as one session, and a specification as
+SPEC_SESSIONS. "Certain" needs two independent right sessions (a published description counts), and
+no more than TOLERATED wrong ones. If all wrong sessions belong to apps of the same maker, the maker
+is certain instead. Less than that is "unsure". Two different signs of one app in one flow, each
 unsure, are certain together (midcall.classifier.path.verdict.agreed).
 """
 
@@ -44,18 +44,18 @@ COMMITTED = CLASSIFIER / "support.csv"
 COLUMNS = ("app", "number", "kind", "repository", "sessions", "flows")
 OWN, INNOCENT = "own", "innocent"
 
-#: Right sessions that a specification, or the service's own name, counts for.
+#: The number of right sessions that a specification, or the service's own name, counts as.
 SPEC_SESSIONS = 8
-#: Independent right ones that "certain" needs.
+#: Independent right sessions that "certain" needs.
 NEEDED = 2
-#: Of the sessions of an evidence, the share that may be wrong of a certain one.
+#: The largest share of wrong sessions of a certain evidence.
 TOLERATED = 0.02
 #: Evidences whose confidence is computed for each flow (the early model), by their key.
 COMPUTED = (RTC << 8 | 10,)
 
 
 class Seen(NamedTuple):
-    """On how many sessions and flows an evidence was seen, in one repository, on one kind."""
+    """In how many sessions and flows of one repository and kind an evidence was seen."""
 
     app: int
     number: int
@@ -71,18 +71,18 @@ class Seen(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """What an evidence may say, and why."""
+    """The verdict that an evidence may give, and the counts from which it follows."""
 
     verdict: int
     app: int
     confidence: int  # percent
     right: int  # sessions
     wrong: int
-    maker: int  # of the wrong ones, sessions of other apps of the same maker
+    maker: int  # those of the wrong sessions that are of other apps of the same maker
 
 
 def load(path: Path = COMMITTED) -> list[Seen]:
-    """Return the lines of a support table; raises ClassifierError where it is none."""
+    """Return the lines of a support table; raises ClassifierError if it cannot be read as one."""
     try:
         with open(path, encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
@@ -104,14 +104,14 @@ def load(path: Path = COMMITTED) -> list[Seen]:
 def save(seen: Iterable[Seen], path: Path = COMMITTED) -> None:
     """Write a support table, in the order of its columns."""
     with open(path, "w", encoding="utf-8", newline="") as file:
-        out = csv.writer(file, lineterminator="\n")
-        out.writerow(COLUMNS)
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
         for row in sorted(seen):
-            out.writerow((APPS[row.app], *row[1:]))
+            writer.writerow((APPS[row.app], *row[1:]))
 
 
 def claim(key: int, basis: Basis, rows: Collection[Seen]) -> Claim:
-    """Return what an evidence may say; rows: its own lines alone."""
+    """Return the claim of an evidence; rows: only the lines of this evidence."""
     app = key >> 8
     right = sum(row.sessions for row in rows if row.kind == OWN)
     wrong = sum(row.sessions for row in rows if row.kind != OWN)
@@ -137,34 +137,36 @@ def table(seen: Collection[Seen]) -> dict[int, Claim]:
 
 
 def claims(seen: Collection[Seen]) -> Numbers:
-    """Return int64[2 * CLAIM_KEYS], as the packet path takes it (verdict.claimed)."""
+    """Return int64[2 * CLAIM_KEYS], the claims in the form that verdict.claimed reads."""
     out = np.zeros(2 * CLAIM_KEYS, np.int64)
-    found = table(seen)
-    for key, one in found.items():
+    by_key = table(seen)
+    for key, support in by_key.items():
         if key in COMPUTED:
             continue
         number, app = key & 0xFF, key >> 8
         apps = range(1, len(APPS)) if app == 0 and number > SHARED else (app,)
-        for said in apps:
-            name = one.app if app else said
-            word = one.confidence | name << 8
-            at = said << 8 | number
-            if BASES[key].maker and one.verdict == UNSURE:
-                word |= found[BASES[key].maker].confidence << MAKER_AT
-            if number > SHARED or one.verdict == NOT_CALL:
+        for named in apps:
+            name = support.app if app else named
+            word = support.confidence | name << 8
+            at = named << 8 | number
+            if BASES[key].maker and support.verdict == UNSURE:
+                word |= by_key[BASES[key].maker].confidence << MAKER_AT
+            if number > SHARED or support.verdict == NOT_CALL:
                 out[CLAIM_KEYS + at] = word | NOT_CALL << 16
-            if number > SHARED or one.verdict != NOT_CALL:
-                out[at] = word | (CERTAIN if number > SHARED and sure(one) else one.verdict) << 16
+            if number > SHARED or support.verdict != NOT_CALL:
+                out[at] = (
+                    word | (CERTAIN if number > SHARED and sure(support) else support.verdict) << 16
+                )
     return out
 
 
-def sure(one: Claim) -> bool:
-    """Tell whether a shared evidence may make a call certain."""
-    return one.wrong <= TOLERATED * (one.right + one.wrong + SPEC_SESSIONS)
+def sure(support: Claim) -> bool:
+    """Return whether a shared evidence may make a call certain."""
+    return support.wrong <= TOLERATED * (support.right + support.wrong + SPEC_SESSIONS)
 
 
 def in_words(key: int, seen: Collection[Seen] | None = None) -> str:
-    """Return what a person reads of an evidence's support; key: the low 16 bits of an evidence.
+    """Return an evidence's support as text; key: the low 16 bits of the evidence.
 
     "seen in 4 sessions of 2 repositories, in 3 of messenger; described by nDPI".
     """
@@ -193,7 +195,7 @@ def in_words(key: int, seen: Collection[Seen] | None = None) -> str:
 
 
 def counted(n: int, noun: str) -> str:
-    """Return a number with its noun, in the plural where it is not one."""
+    """Return a number with its noun, in the plural unless the number is 1."""
     plural = noun[:-1] + "ies" if noun.endswith("y") else noun + "s"
     return f"{n} {noun if n == 1 else plural}"
 
@@ -206,17 +208,17 @@ def committed() -> tuple[Seen, ...]:
 
 def unsupported(seen: Collection[Seen]) -> list[str]:
     """Return the sentences of evidences without a line, a specification or a description."""
-    held = {row.key for row in seen}
+    keys = {row.key for row in seen}
     return [
         f"{APPS[key >> 8]} {key & 0xFF}: {SENTENCES[key]}"
         for key, basis in sorted(BASES.items())
-        if key not in held and not basis.spec and not basis.published and key not in COMPUTED
+        if key not in keys and not basis.spec and not basis.published and key not in COMPUTED
     ]
 
 
 @lru_cache(maxsize=1)
 def shipped() -> Numbers:
-    """Return the claims of the committed table; nobody writes into them."""
+    """Return the claims of the committed table, as a read-only array."""
     out = claims(committed())
     out.flags.writeable = False
     return out

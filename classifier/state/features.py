@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Feature columns: sizes, gaps and directions of a flow's first payload packets, nothing else.
 
-No address, no port, no payload octet, and no header of RTP: what an operator could still see if
+No address, no port, no payload octet and no RTP header is used: only what an operator could see if
 every byte looked random. A note keeps the first KEPT payload packets (size on the wire, time,
-direction); the columns are integers computed from the first 4, 8 or 16 of them, so compiled and
-plain code agree to the bit and a float32 holds them. The busier direction is the "major" one
-(first packet's on a tie): a flow seen from its other end, or from the middle, reads the same.
+direction). The columns are integers computed from the first 4, 8 or 16 of them, so compiled and
+interpreted code agree to the bit, and float32 holds them. The direction with more packets is the
+"major" one (the first packet's on a tie), so that a flow has the same columns at either end.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from midcall.captures.jit.kernel import I, inlined, kernel
 
-#: Payload packets a note keeps, and how many of them a model may be asked with.
+#: Payload packets that a note keeps, and the numbers of packets for which there are forests.
 KEPT = 16
 LENGTHS = (4, 8, 16)
 
@@ -22,7 +22,7 @@ LENGTHS = (4, 8, 16)
 LONGEST, LARGEST = 0xFFFFFFFF, 0xFFFF
 
 #: The columns, in order. Sizes in bytes, gaps in microseconds; a spread is the mean absolute
-#: deviation (of sizes in 1/n bytes), a step the sum of changes from one packet to the next.
+#: deviation (of sizes in 1/n bytes), a step the sum of absolute changes between successive packets.
 COLUMNS = (
     "size_sum",
     "size_min",
@@ -61,7 +61,7 @@ BURST, FRAME_LEAST, FRAME_MOST, PAUSE = 2_000, 10_000, 70_000, 500_000
 
 @inlined
 def observe(note: Any, size: int, time: int, up: int) -> None:
-    """Keep one payload packet in its note; `note["seen"]` counts it already.
+    """Store one payload packet in its note; `note["seen"]` counts it already.
 
     size: payload bytes on the wire; time: ns; up: 1 from the flow's source to its target.
     """
@@ -83,7 +83,7 @@ def way(note: Any, at: int) -> int:
 
 @kernel
 def gap(note: Any, at: int, before: int) -> int:
-    """Return the microseconds between two kept packets, 0 where time went backwards."""
+    """Return the microseconds between two kept packets, 0 if time went backwards."""
     return max(I(note["moments"][at]) - I(note["moments"][before]), 0)
 
 
@@ -100,7 +100,7 @@ def major_way(note: Any, n: int) -> int:
 
 @kernel
 def median_size(note: Any, n: int) -> int:
-    """Return the lower median of the first n sizes (by counting: nothing is sorted)."""
+    """Return the lower median of the first n sizes, by counting instead of sorting."""
     for at in range(n):
         size, below, same = I(note["sizes"][at]), I(0), I(0)
         for other in range(n):
@@ -134,7 +134,7 @@ def put(model: Any, column: int, value: int) -> int:
 
 @kernel
 def size_columns(note: Any, n: int, model: Any, column: int) -> int:
-    """Write the columns of sizes whatever their direction; returns the next column's number."""
+    """Write the columns of sizes of both directions; returns the next column's number."""
     total, least, most, step = I(0), I(LARGEST), I(0), I(0)
     kinds, commonest, small, large = I(0), I(0), I(0), I(0)
     for at in range(n):
@@ -169,7 +169,7 @@ def size_columns(note: Any, n: int, model: Any, column: int) -> int:
 
 @kernel
 def way_columns(note: Any, n: int, major: int, model: Any, column: int) -> int:
-    """Write the columns of directions and of sizes within one; returns the next column."""
+    """Write the columns of directions, and of sizes per direction; returns the next column."""
     packets, total, minor_total, minor_most = I(0), I(0), I(0), I(0)
     turns, run, longest = I(0), I(0), I(0)
     for at in range(n):
@@ -200,7 +200,7 @@ def way_columns(note: Any, n: int, major: int, model: Any, column: int) -> int:
 
 @kernel
 def gap_columns(note: Any, n: int, model: Any, column: int) -> int:
-    """Write the columns of gaps whatever the direction; returns the next column's number."""
+    """Write the columns of gaps of both directions; returns the next column's number."""
     total, least, most = I(0), I(LONGEST), I(0)
     bursts, frames, pauses = I(0), I(0), I(0)
     for at in range(1, n):

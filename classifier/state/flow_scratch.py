@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What is remembered of a flow while it is inspected; freed when the flow is settled.
+"""Notes: the state of a flow while it is inspected, freed when the flow is settled.
 
-Notes live in a pool apart from the flow records, so that a packet of a settled flow touches its
-128-byte record alone. When the pool is full, the note under a clock hand is taken from its flow,
-which is then settled with what is known of it; that is counted.
+Notes are kept in a pool apart from the flow records, so that a packet of a settled flow reads only
+its 128-byte record. When the pool is full, a clock hand selects a note. Its flow is settled with
+the evidence so far, and counted (METER_RECYCLED).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from midcall.classifier.state.flow_table import (
 )
 
 TRACKS = 4
-#: Payloads that fit a candidate from which it keeps its place.
+#: Payloads that fit a candidate from which no other app replaces it.
 SETTLED_HITS = 3
 
 NOTE = np.dtype(
@@ -60,12 +60,12 @@ NOTE = np.dtype(
         ("ways", "i8"),  # bit i is 1 where payload i went up
     ]
 )
-assert NOTE.itemsize % 8 == 0  # else the fields of every other note lie askew, and slow
+assert NOTE.itemsize % 8 == 0  # else every other note is misaligned, which is slow
 
 
 @kernel
 def clear(note: Any, number: int, time: int) -> None:
-    """Make a note blank for a flow."""
+    """Initialise a note for a flow; number: the flow's; time: of its first packet, in ns."""
     note["flow"] = number
     note["traits"] = note["tag"] = 0
     note["first_time"] = time
@@ -103,16 +103,16 @@ def give_back(notes: Records, meter: Numbers, number: int) -> None:
 
 @kernel
 def next_victim(notes: Records, meter: Numbers) -> int:
-    """Return the note that the clock hand takes next (all are in use)."""
+    """Return the number of the note at the clock hand (all are in use); advances the hand."""
     hand = I(meter[METER_NOTE_HAND])
     meter[METER_NOTE_HAND] = (hand + 1) % len(notes)
     return hand
 
 
 @kernel
-def may_try(note: Any, app: int) -> bool:
-    """Tell whether a first weak sign of an app may take the candidate's place.
+def may_replace_candidate(note: Any, app: int) -> bool:
+    """Return whether a first weak sign of an app may replace the note's candidate.
 
-    It may not where another app's framing was seen several times already.
+    It may not if payloads fitted another app's framing SETTLED_HITS times already.
     """
     return bool(note["candidate"] == app or note["candidate"] == 0 or note["hits"] < SETTLED_HITS)

@@ -4,9 +4,9 @@
 `flows` holds the records in order of first packet; `index` is an open-addressing table of int64
 words (hash in the high 31 bits, record number + 1 below, 0 empty), at most half full, so a probe
 rarely touches a record that is not the wanted one. The hash is symmetric: both directions of a
-flow meet in one slot. It is keyed, so that nobody outside can choose flows that share slots; no
+flow have the same slot. It is keyed, so that an attacker cannot choose flows that share slots; no
 result depends on the key. When `flows` is full, a clock hand evicts the least recently seen of the
-next EVICT_SCAN records into `spill`, which the engine drains; nothing is lost silently.
+next EVICT_SCAN records into `spill`, which the engine drains, so that no flow is lost.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Records = NDArray[np.void]
 
 FLOW = np.dtype(
     [
-        # 64 bytes by which a packet's flow is found, seldom written ...
+        # 64 bytes to look up a packet's flow, seldom written ...
         ("source", "u4", (4,)),  # address lanes; IPv4 uses the first
         ("target", "u4", (4,)),
         ("source_port", "u2"),
@@ -50,7 +50,7 @@ FLOW = np.dtype(
         ("first_time", "i8"),  # ns
         ("first_record", "i8"),  # 0-based number of the first packet in its capture
         ("argument", "u4"),  # of the evidence
-        ("hint", "u2"),  # an evidence of an app that alone does not suffice, 0: none
+        ("hint", "u2"),  # an evidence of an app that does not suffice alone, 0: none
         ("spare", "u2"),
         # ... and 64 that packets write
         ("last_time", "i8"),
@@ -67,7 +67,7 @@ FLOW = np.dtype(
         ("verdict_packets", "u2"),  # payload packets used
         ("payload_packets", "u4"),
         ("note", "u4"),  # inspection note + 1, 0: none
-        ("mark", "i8"),  # free for the caller of the path (a middlebox keeps its decision here)
+        ("mark", "i8"),  # free for the caller of the path (a middlebox stores its decision)
     ]
 )
 assert FLOW.itemsize == 128
@@ -77,17 +77,17 @@ SETTLED = 1  # no packet of this flow will be inspected again
 TURNED = 2  # source and target were exchanged after a SYN ACK came first
 ALLOCATED = 4  # a TURN allocation was seen: ChannelData is possible
 QUIC = 8  # a QUIC long header was seen
-AWAITS = 16  # TLS without a host name: the server's certificate may bring one
+AWAITS = 16  # TLS without a host name: the server's certificate may hold one
 SERVER_UP = 32  # ... and the server is the flow's source
-WITHOUT = 11  # from this bit on: number of the app whose evidence is not heard, 0 for none
+WITHOUT = 11  # from this bit on: number of the app whose evidence is excluded, 0 for none
 
-#: Records of which the stalest is evicted: it is then among the stalest 6 % of all on average
-#: (1 / 17), and 64 cost 0.5 µs more a flow. Redis takes the best of 5 keys, for the same reason.
+#: Records of which the least recently seen is evicted. On average it is among the oldest 6 % of all
+#: (1 / 17); 64 would cost 0.5 µs more per flow. Redis likewise evicts the best of 5 sampled keys.
 EVICT_SCAN = 16
-#: Octets that a processor moves at once between its caches.
+#: Octets of a cache line.
 LINE = 64
 
-#: The field of the hash, and its two secrets in one word.
+#: The prime of the hash's field, and the bits of each of the two secrets in one word.
 PRIME, HALF_BITS = (1 << 31) - 1, 30
 HALF = (1 << HALF_BITS) - 1
 
@@ -95,45 +95,45 @@ HALF = (1 << HALF_BITS) - 1
 (
     METER_FLOWS,  # records in use
     METER_HAND,  # the clock hand of eviction
-    METER_SPILLED,  # evicted records waiting in `spill`
+    METER_EVICTED_WAITING,  # evicted records waiting in `spill`
     METER_EVICTED,
     METER_KEY,  # secret of the hash
-    METER_NOTES,  # inspection notes ever handed out (free ones are listed in the pool)
+    METER_NOTES,  # inspection notes ever assigned (free ones are listed in the pool)
     METER_FREE,  # free notes in the list
     METER_NOTE_HAND,
     METER_RECYCLED,  # flows whose note was taken before a verdict
-    METER_LEARN,  # sources of context that are on (bits)
+    METER_LEARN,  # sources of endpoints that are switched on (bits)
     METER_PACKETS,
     METER_NOT_IP,
     METER_MALFORMED,
     METER_TOO_DEEP,
     METER_UNKNOWN_LINK,
     METER_INSPECTED,
-    METER_CONTEXT_LOST,  # context entries overwritten while young
-    METER_ORPHAN,  # note of the flow just evicted, + 1
-    METER_WITHOUT,  # app whose evidence is not heard, shifted to its place in `state`
-    METER_HELLO_HAND,  # where a free hello buffer is looked for first
-    METER_HELLOS_LOST,  # hello buffers that were taken before their hello was whole
-    METER_INITIALS,  # QUIC Initials opened
-    METER_BLIND,  # 1: no payload is read, the early model decides alone
-    METER_LISTEN,  # evidences that the log below has room for, 0: none is kept
-    METER_SPOKEN,  # evidences in the log
+    METER_CONTEXT_LOST,  # endpoint entries overwritten before they expired
+    METER_EVICTED_NOTE,  # note of the flow just evicted, + 1
+    METER_EXCLUDED,  # app whose evidence is excluded, shifted to its bits in `state`
+    METER_HELLO_HAND,  # hello buffer at which the search for a free one starts
+    METER_HELLOS_LOST,  # hello buffers reassigned before their hello was complete
+    METER_INITIALS,  # QUIC Initials decrypted
+    METER_NO_PAYLOAD,  # 1: no payload is read, the early model decides alone
+    METER_LOG_SIZE,  # capacity of the evidence log below, 0: no log
+    METER_LOGGED,  # evidences in the log
     METER_FRAGMENTS,  # 1: a session description announced an ICE user name fragment
     METER_CUTS,  # 1: the snaplen cut set-up of a call
 ) = range(27)
-#: From here on: what each evidence may say (classifier.support), by its low 16 bits; those of
-#: innocent flows stand CLAIM_KEYS later.
+#: From here on: the claim of each evidence (classifier.state.evidence_support), by its low 16 bits;
+#: those of innocent flows follow CLAIM_KEYS later.
 CLAIMS, CLAIM_KEYS = 32, len(APPS) << 8
 #: A claim holds the verdict from bit 16 on, the app from bit 8, the confidence in percent below;
 #: from this bit on the confidence in the app's maker, where the app is unsure.
 MAKER_AT = 18
-#: From here on, where an engine listens: pairs of a packed evidence and its flow's first record.
+#: From here on, in an engine with a log: pairs of a packed evidence and its flow's first record.
 LOG = CLAIMS + 2 * CLAIM_KEYS
 METERS = LOG
 
 
 def no_flows(count: int) -> Records:
-    """Return FLOW[count], blank; a record's halves are lines of the processor's cache."""
+    """Return FLOW[count] of zeros, aligned so that each half of a record is a cache line."""
     octets = np.zeros(count * FLOW.itemsize + LINE, np.uint8)
     start = -octets.ctypes.data % LINE
     return octets[start : start + count * FLOW.itemsize].view(FLOW)
@@ -142,14 +142,15 @@ def no_flows(count: int) -> Records:
 def copy_records(records: Records, into: Records) -> None:
     """Copy records to the start of another array of their kind.
 
-    As octets: NumPy copies records one by one, which takes about five times as long.
+    They are copied as octets: NumPy copies records one by one, which takes about five times as
+    long.
     """
     octets = records.view(np.uint8)
     into.view(np.uint8)[: len(octets)] = octets
 
 
 def join_records(parts: list[Records]) -> Records:
-    """Return a copy of the records of one array or several of a kind, as one array."""
+    """Return the concatenated copy of one or several record arrays of the same dtype."""
     octets = np.concatenate([part.view(np.uint8) for part in parts])
     return octets.view(parts[0].dtype)
 
@@ -173,8 +174,8 @@ def endpoint_hash(
 ) -> int:
     """Return the hash of an address and its port, a polynomial in the lower half of the key.
 
-    Words of 24 bits are its coefficients, so two endpoints meet for at most 6 of 2^30 keys,
-    whoever chose them (Carter and Wegman 1979). No product reaches 2^63.
+    Words of 24 bits are its coefficients, so any two endpoints collide for at most 6 of 2^30 keys
+    (Carter and Wegman 1979). No product reaches 2^63.
     """
     k = key & HALF
     if version == 4:
@@ -190,10 +191,10 @@ def endpoint_hash(
 
 @kernel
 def flow_hash(one: int, other: int, proto: int, key: int) -> int:
-    """Return the 31-bit hash of a flow from those of its ends, in whichever order.
+    """Return the 31-bit hash of a flow from the hashes of its ends, the same in either order.
 
-    A sum of the two would let ends of equal sums meet under every key; here the smaller and the
-    larger are coefficients of a second polynomial, in the upper half of the key.
+    With a sum of the two, ends of equal sums would collide under every key. Instead, the smaller
+    and the larger are coefficients of a second polynomial, in the upper half of the key.
     """
     k = key >> HALF_BITS
     h = fold(fold(min(one, other) * k + max(one, other)) * k)
@@ -210,21 +211,21 @@ def lane_hash(signs: Numbers, at: int, version: int, port: int, key: int) -> int
 
 @inlined
 def locate(b: Octets, signs: Numbers, key: int) -> None:
-    """Put the addresses of a decoded packet and the hash of its flow into `signs`."""
+    """Write the addresses of a decoded packet and the hash of its flow to `signs`."""
     version, source, target = signs[SIGN_VERSION], signs[SIGN_SOURCE_AT], signs[SIGN_TARGET_AT]
     signs[SIGN_SOURCE], signs[SIGN_TARGET] = u32(b, source), u32(b, target)
     if version == 6:
         for lane in range(1, 4):
             signs[SIGN_SOURCE + lane] = u32(b, source + 4 * lane)
             signs[SIGN_TARGET + lane] = u32(b, target + 4 * lane)
-    here = lane_hash(signs, SIGN_SOURCE, version, signs[SIGN_SOURCE_PORT], key)
-    there = lane_hash(signs, SIGN_TARGET, version, signs[SIGN_TARGET_PORT], key)
-    signs[SIGN_FLOW] = flow_hash(here, there, signs[SIGN_PROTO], key)
+    source_hash = lane_hash(signs, SIGN_SOURCE, version, signs[SIGN_SOURCE_PORT], key)
+    target_hash = lane_hash(signs, SIGN_TARGET, version, signs[SIGN_TARGET_PORT], key)
+    signs[SIGN_FLOW] = flow_hash(source_hash, target_hash, signs[SIGN_PROTO], key)
 
 
 @kernel
 def same_address(lanes: Any, signs: Numbers, at: int, version: int) -> bool:
-    """Tell whether a record's address equals the one in four slots of `signs`."""
+    """Return whether a record's address equals the one in four slots of `signs`."""
     if I(lanes[0]) != signs[at]:
         return False
     if version == 4:
@@ -238,18 +239,18 @@ def same_address(lanes: Any, signs: Numbers, at: int, version: int) -> bool:
 
 @kernel
 def matches(flow: Any, signs: Numbers) -> int:
-    """Return 1 when the packet goes source to target of this flow, 0 for the way back, else -1."""
+    """Return 1 if a packet goes from source to target of the flow, 0 if back, -1 if neither."""
     version = signs[SIGN_VERSION]
     if I(flow["proto"]) != signs[SIGN_PROTO] or I(flow["version"]) != version:
         return -1
-    here, there = signs[SIGN_SOURCE_PORT], signs[SIGN_TARGET_PORT]
-    source, target = I(flow["source_port"]), I(flow["target_port"])
-    if source == here and target == there:
+    source_port, target_port = signs[SIGN_SOURCE_PORT], signs[SIGN_TARGET_PORT]
+    flow_source_port, flow_target_port = I(flow["source_port"]), I(flow["target_port"])
+    if flow_source_port == source_port and flow_target_port == target_port:
         if same_address(flow["source"], signs, SIGN_SOURCE, version) and same_address(
             flow["target"], signs, SIGN_TARGET, version
         ):
             return 1
-    if source == there and target == here:
+    if flow_source_port == target_port and flow_target_port == source_port:
         if same_address(flow["target"], signs, SIGN_SOURCE, version) and same_address(
             flow["source"], signs, SIGN_TARGET, version
         ):
@@ -268,16 +269,16 @@ def copy_address(lanes: Any, signs: Numbers, at: int, version: int) -> None:
 
 @kernel
 def begin(flow: Any, signs: Numbers, time: int, record: int) -> None:
-    """Start a record with the packet's endpoints; a SYN ACK that comes first turns them."""
+    """Initialise a record with the packet's endpoints, exchanged if the packet is a SYN ACK."""
     version = signs[SIGN_VERSION]
     turned = signs[SIGN_PROTO] == TCP and signs[SIGN_TCP_FLAGS] & 0x12 == 0x12
     source, target = SIGN_SOURCE, SIGN_TARGET
-    here, there = signs[SIGN_SOURCE_PORT], signs[SIGN_TARGET_PORT]
+    source_port, target_port = signs[SIGN_SOURCE_PORT], signs[SIGN_TARGET_PORT]
     if turned:
-        source, target, here, there = target, source, there, here
+        source, target, source_port, target_port = target, source, target_port, source_port
     copy_address(flow["source"], signs, source, version)
     copy_address(flow["target"], signs, target, version)
-    flow["source_port"], flow["target_port"] = here, there
+    flow["source_port"], flow["target_port"] = source_port, target_port
     flow["proto"], flow["version"] = signs[SIGN_PROTO], version
     flow["state"] = TURNED if turned else 0
     flow["first_time"] = flow["last_time"] = time
@@ -294,7 +295,7 @@ def begin(flow: Any, signs: Numbers, time: int, record: int) -> None:
 
 @kernel
 def record_hash(flow: Any, key: int) -> int:
-    """Return 31 bits drawn for a flow: the same for the same ends and key, in any process."""
+    """Return a 31-bit hash of a flow's ends and a key, the same in any process."""
     h = I(0)
     for side in range(2):
         lanes = flow["source"] if side == 0 else flow["target"]
@@ -314,7 +315,7 @@ def record_end(lanes: Any, version: int, port: int, key: int) -> int:
 
 @kernel
 def record_place(flow: Any, key: int) -> int:
-    """Return the hash under which a record stands in the index."""
+    """Return the hash under which a record is stored in the index."""
     version = I(flow["version"])
     one = record_end(flow["source"], version, I(flow["source_port"]), key)
     other = record_end(flow["target"], version, I(flow["target_port"]), key)
@@ -323,7 +324,7 @@ def record_place(flow: Any, key: int) -> int:
 
 @kernel
 def unlink(index: Numbers, h: int, number: int) -> None:
-    """Take a record out of the index and close the gap (backward shift deletion)."""
+    """Remove a record from the index and close the gap (backward shift deletion)."""
     mask = len(index) - 1
     slot = h & mask
     while index[slot] & 0xFFFFFFFF != number + 1:
@@ -343,19 +344,19 @@ def unlink(index: Numbers, h: int, number: int) -> None:
 
 @kernel
 def evict(flows: Records, index: Numbers, spill: Records, meter: Numbers) -> int:
-    """Make room for one record: spill the stalest of the next EVICT_SCAN; returns its number."""
+    """Evict the least recently seen of the next EVICT_SCAN records; returns its number."""
     hand = I(meter[METER_HAND])
     best, oldest = hand, I(flows[hand]["last_time"])
     for _ in range(1, EVICT_SCAN):
         hand = I(hand + 1 if hand + 1 < len(flows) else 0)
-        seen = I(flows[hand]["last_time"])
-        if seen < oldest:
-            best, oldest = hand, seen
+        last_time = I(flows[hand]["last_time"])
+        if last_time < oldest:
+            best, oldest = hand, last_time
     meter[METER_HAND] = hand + 1 if hand + 1 < len(flows) else 0
     unlink(index, record_place(flows[best], meter[METER_KEY]), best)
-    spill[meter[METER_SPILLED]] = flows[best]
-    meter[METER_ORPHAN] = flows[best]["note"]
-    meter[METER_SPILLED] += 1
+    spill[meter[METER_EVICTED_WAITING]] = flows[best]
+    meter[METER_EVICTED_NOTE] = flows[best]["note"]
+    meter[METER_EVICTED_WAITING] += 1
     meter[METER_EVICTED] += 1
     return best
 
@@ -396,8 +397,8 @@ def find(
         while index[slot] != 0:
             slot = (slot + 1) & mask
     begin(flows[number], signs, time, record)
-    if meter[METER_WITHOUT]:
-        flows[number]["state"] = I(flows[number]["state"]) | I(meter[METER_WITHOUT])
+    if meter[METER_EXCLUDED]:
+        flows[number]["state"] = I(flows[number]["state"]) | I(meter[METER_EXCLUDED])
     index[slot] = (h << 32) | (number + 1)
     return number
 

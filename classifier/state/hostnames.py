@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Host names that belong to apps, and a compiled look-up by the longest suffix.
 
-A name says whose traffic a connection is, not that it is a call: chat of an app has its names too.
-Only names that serve nothing but calls carry the role set-up.
+A name identifies the app of a connection, but not that it is a call: an app's chat has names too.
+Only names that serve nothing but calls have the role set-up.
 """
 
 from __future__ import annotations
@@ -98,16 +98,19 @@ DOT = 46
 
 
 def rules() -> dict[str, int]:
-    """Return `app << 8 | role` of every suffix, and 0 for what a longer one of them ends with."""
-    found = {suffix: app << 8 | role for suffix, app, role in NAMES}
-    for suffix in tuple(found):
+    """Return `app << 8 | role` of every suffix, and 0 for each shorter suffix of these."""
+    by_suffix = {suffix: app << 8 | role for suffix, app, role in NAMES}
+    for suffix in tuple(by_suffix):
         while suffix := suffix.partition(".")[2]:
-            found.setdefault(suffix, 0)
-    return found
+            by_suffix.setdefault(suffix, 0)
+    return by_suffix
 
 
 def table(suffixes: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the look-up: slot -> suffix number + 1, the suffixes' text, and where each starts."""
+    """Return the look-up: slot -> suffix number + 1, the suffixes' text, the start of each.
+
+    Arrays: int64[SLOTS], uint8[octets] (every suffix reversed), int64[suffixes + 1].
+    """
     slots = np.zeros(SLOTS, np.int64)
     text = "".join(suffix[::-1] for suffix in suffixes).encode()
     starts = np.cumsum([0] + [len(suffix) for suffix in suffixes])
@@ -162,9 +165,9 @@ def lower(octet: int) -> int:
 
 @kernel
 def name_rule(b: Octets, at: int, length: int, wire: int, signs: Numbers) -> int:
-    """Return `app << 8 | role` of the longest known suffix of a name, 0 where none fits.
+    """Return `app << 8 | role` of the longest known suffix of a name, 0 for none.
 
-    The name in plain goes to signs, see plain_name.
+    The name is written to signs in lower case, see plain_name.
     """
     plain_name(b, at, length, wire, signs)
     return text_rule(signs)
@@ -183,7 +186,7 @@ def text_rule(signs: Numbers) -> int:
         if i + 1 < n and signs[last - i - 1] != DOT:
             continue
         number = known_suffix(h, signs, last, i + 1)
-        if number < 0:  # nor is any longer one
+        if number < 0:  # then no longer suffix is known
             break
         best = I(RULE[number]) or best
     if best == (ZOOM << 8 | MESSAGING) and serves_meetings(signs, n):
@@ -209,7 +212,7 @@ def known_suffix(h: int, signs: Numbers, last: int, length: int) -> int:
 
 @kernel
 def serves_meetings(signs: Numbers, n: int) -> bool:
-    """Tell whether a zoom.us host is a zone controller (zc) or media router (mmr) of meetings."""
+    """Return whether a zoom.us host is a zone controller (zc) or media router (mmr) of meetings."""
     dot = SIGN_TEXT
     while dot < SIGN_TEXT + n and signs[dot] != DOT:
         dot += 1

@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The slots of `signs`: what one packet's walk through the readers found, for whoever comes next.
+"""The slots of `signs`: fields of one packet that each reader leaves for the later ones.
 
 `signs` is one int64[SIGNS] scratch array per engine, overwritten by every packet. Offsets are
-positions in the packet's buffer; a length is in bytes; 0 means "not there" unless said otherwise.
+positions in the packet's buffer, lengths are in bytes, and 0 means "absent" unless noted otherwise.
 """
 
 from __future__ import annotations
 
-# A host name that this packet tells, and what kind of name it is. What counts is its text
-# (SIGN_TEXT below); SIGN_NAME_AT is 0 where the name stands in no packet as it is: its hello came
-# in pieces (classifier.hellos) or was encrypted (QUIC).
+# A host name in this packet, and its kind. Its text is in SIGN_TEXT below. SIGN_NAME_AT is 0 if no
+# single packet holds the name in plain text: its hello was reassembled
+# (classifier.state.hello_buffers) or decrypted (QUIC).
 SIGN_NAME_AT, SIGN_NAME_LENGTH, SIGN_NAME_KIND = 0, 1, 2
 NAME_NONE, NAME_SNI, NAME_DNS_QUESTION, NAME_HTTP_HOST, NAME_QUIC_SNI, NAME_DNS_ANSWER = range(6)
 
-# What decoding says, 3 to 28: classifier.tandem keeps these of each packet.
+# The fields that decoding sets, 3 to 28. classifier.parallel stores these for each packet.
 SIGN_IP_AT = 3  # the innermost IP header
 SIGN_PAYLOAD_AT = 4  # the transport's payload ...
 SIGN_PAYLOAD_END = 5  # ... up to where it was captured
@@ -27,9 +27,9 @@ SIGN_PAYLOAD_SIZE = 13  # payload bytes on the wire, by the IP header (a snaplen
 SIGN_FRAGMENT = 14  # 1: a fragment that does not hold the transport header
 SIGN_TCP_SEQUENCE = 15
 SIGN_SOURCE_AT, SIGN_TARGET_AT = 16, 17  # addresses in the innermost IP header
-SIGN_TUNNELS = 18  # encapsulations taken off
-SIGN_IP_END = 19  # where the innermost IP packet was captured to
-SIGN_SOURCE = 20  # the address as four lanes of 32 bits; IPv4 has the first alone
+SIGN_TUNNELS = 18  # encapsulations removed
+SIGN_IP_END = 19  # end of the captured part of the innermost IP packet
+SIGN_SOURCE = 20  # the address as four lanes of 32 bits; IPv4 uses only the first
 SIGN_TARGET = 24
 SIGN_FLOW = 28  # hash of the flow, under the key of its table
 
@@ -51,7 +51,7 @@ SIGN_STUN_USER, SIGN_STUN_USER_LENGTH = 42, 43  # USERNAME attribute
 SIGN_RTP_AT = 44
 SIGN_RTP_PROFILE = 45  # header extension profile + 1
 
-SIGN_NAMELESS = 46  # 1: host names are not believed (Engine(names=False)), for ablation
+SIGN_NAMELESS = 46  # 1: host names are ignored (Engine(names=False)), for ablation
 
 # The host name itself, in lower case and dots, one octet per slot. Set with SIGN_NAME_KIND.
 SIGN_TEXT_LENGTH = 47
@@ -61,10 +61,10 @@ SIGN_TEXT = 48
 SIGN_HELLO_PRINT = SIGN_TEXT + 256  # 62-bit fingerprint (classifier.protocols.hello), 0: none
 SIGN_ALPN = SIGN_TEXT + 257  # with a print: its first protocol name, at most 7 octets, big-endian
 
-# Where keys and blocks stand while a QUIC Initial is opened.
+# Scratch for keys and blocks while a QUIC Initial is decrypted.
 SIGN_SCRATCH = SIGN_TEXT + 258
 
-# 1: a fragment was met while decoding, so that what was read depends on the packets before.
+# 1: decoding met a fragment, so that the fields depend on earlier packets.
 SIGN_PIECE = SIGN_SCRATCH + 256
 
 SIGNS = SIGN_PIECE + 1

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What can be said of a flow: verdict, app and role, as the small integers of flow records.
+"""The verdicts, apps and roles of flows, as the small integers that flow records hold.
 
-The position of a name in its tuple is its number; names are what people read.
+The position of a name in its tuple is its number. Names are for output.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ NONE = 0
 WHATSAPP, SKYPE, VIBER, FACETIME, MESSENGER = 1, 2, 3, 4, 5
 SIGNAL, TELEGRAM, ZOOM, TEAMS, MEET, WEBEX, DISCORD, LINE = 6, 7, 8, 9, 10, 11, 12, 13
 KAKAOTALK, WECHAT, IMO, SNAPCHAT, AGORA, SIP, OTHER_RTC = 14, 15, 16, 17, 18, 19, 20
-#: Where the octets tell the maker alone: META is WhatsApp or Messenger, MICROSOFT is Skype or
-#: Teams. RTC is a call whose app no octet tells; OTHER_RTC a call by a protocol of its own (H.323,
-#: MGCP, SCCP, ...) that belongs to none of the named apps.
+#: Where the octets identify only the maker: META is WhatsApp or Messenger, MICROSOFT is Skype or
+#: Teams. RTC is a call of an unknown app. OTHER_RTC is a call by another protocol (H.323, MGCP,
+#: SCCP, ...) that belongs to none of the named apps.
 META, MICROSOFT, RTC = (len(apps.APPS) + at for at in range(3))
 
 
@@ -48,15 +48,15 @@ MAKER_OF = tuple(
 FAMILIES = tuple(APPS[MAKER_OF[app] or app] for app in range(len(APPS)))
 
 
-def recognises(said: int, app: int) -> bool:
-    """Tell whether what is said of a call's flow names its app as far as the flow can tell.
+def recognises(named: int, app: int) -> bool:
+    """Return whether the app of a verdict is right for a call's flow, as far as a flow can show it.
 
-    A call of no named app has no name; Skype and Teams share a stack whole, so their maker's name
-    is theirs.
+    named: the app of the verdict; app: the true one. RTC is right for OTHER_RTC. MICROSOFT is right
+    for Skype and Teams, which share their whole stack.
     """
-    if said == RTC:
+    if named == RTC:
         return app == OTHER_RTC
-    return said == app or (said == MICROSOFT and app in MADE_BY[MICROSOFT])
+    return named == app or (named == MICROSOFT and app in MADE_BY[MICROSOFT])
 
 
 @kernel

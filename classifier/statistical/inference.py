@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The early model in the packet path: fitted trees as flat records, walked without Python.
+"""The early model in the packet path: fitted trees as flat records, evaluated in compiled code.
 
-One array of NODE records holds everything: a head per forest (how many packets it wants, where its
-trees begin, its limits), the scores at which each percent of confidence begins, the trees' roots,
-then their other nodes. A score equals scikit-learn's `predict_proba` to the bit: columns are
-float32, limits float64, leaves are added in the order of the trees. The columns of the flow in
-question stand in the first records' `column`, which makes an engine's copy of the array its own.
+One array of NODE records holds the model: a head per forest (its number of packets, where its trees
+begin, its limits), the scores at which each percent of confidence begins, the trees' roots, then
+their other nodes. A score equals scikit-learn's `predict_proba` to the bit: columns are float32,
+limits float64, and leaves are added in the order of the trees. The columns of the current flow are
+in the `column` field of the first records, so every engine needs its own copy of the array.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from midcall.locations import CLASSIFIER
 NODE = np.dtype(
     [
         ("limit", "f8"),  # go left up to here; of a head: the score from which it is a call
-        ("value", "f8"),  # a leaf's share of calls; of a head: the score below which it is none
-        ("feature", "i4"),  # column; of a head: the packets it wants
+        ("value", "f8"),  # a leaf's share of calls; of a head: the score below which it is no call
+        ("feature", "i4"),  # column; of a head: its number of packets
         ("left", "i4"),  # record of the left child, -1: a leaf; of a head: of the first root
         ("right", "i4"),  # record of the right child; of a head: the number of trees
-        ("column", "f4"),  # scratch: column i of the flow in question stands in record i
+        ("column", "f4"),  # scratch: record i holds column i of the current flow
     ]
 )
 
@@ -64,7 +64,7 @@ def climb(model: Records, root: int) -> float:
 
 @kernel
 def score(model: Records, head: int) -> float:
-    """Return the mean over a forest's trees for the columns that stand in the array."""
+    """Return the mean over a forest's trees for the columns in the array."""
     first, trees = I(model[head]["left"]), I(model[head]["right"])
     total = 0.0
     for tree in range(trees):
@@ -88,7 +88,7 @@ def percent(model: Records, head: int, reached: float) -> int:
 
 @kernel
 def head_for(model: Records, seen: int) -> int:
-    """Return the forest of the most packets that were seen, -1 where there are too few."""
+    """Return the forest with the largest number of packets up to `seen`, -1 if there is none."""
     best = I(-1)
     if len(model) == 0:
         return best
@@ -100,11 +100,10 @@ def head_for(model: Records, seen: int) -> int:
 
 @kernel
 def ask(note: Any, model: Records, alone: int) -> int:
-    """Return the evidence of a call by sizes and timing, 0 where the model sees none.
+    """Return the evidence of a call by sizes and timing, 0 if the model finds no call.
 
-    The model is asked with the most packets it knows: 4, 8 or 16 of those that the note keeps.
-    Beside fingerprints that saw nothing, the forests of fewer packets must agree; where the model
-    is `alone` (1), the largest decides.
+    The largest forest whose 4, 8 or 16 packets the note holds is used. After fingerprints that
+    found nothing, the smaller forests must agree with it. With `alone` = 1 it decides alone.
     """
     last = head_for(model, I(note["seen"]))
     if last < 0:
@@ -120,7 +119,7 @@ def ask(note: Any, model: Records, alone: int) -> int:
 
 @kernel
 def asked_with(note: Any, model: Records) -> int:
-    """Return how many packets the model was asked with."""
+    """Return the number of packets that the model used, 0 if there are too few."""
     head = head_for(model, I(note["seen"]))
     return I(model[head]["feature"]) if head >= 0 else I(0)
 
@@ -152,9 +151,9 @@ def scores(model: Records, length: int, rows: NDArray[np.float32]) -> NDArray[np
 
 
 def check(model: Records) -> Records:
-    """Return a model's records when a walk over them must end and stay inside.
+    """Return a model's records if every walk over them ends and stays inside the array.
 
-    Raises ClassifierError otherwise: a child stands behind its parent, a column exists.
+    Raises ClassifierError otherwise. Every child must follow its parent, and every column exist.
     """
     count, heads = len(model), model[: len(LENGTHS)]
     sound = model.dtype == NODE and count >= max(len(COLUMNS), len(LENGTHS) * (1 + PERCENTS))
@@ -186,14 +185,14 @@ def save(path: Path, model: Records) -> None:
 
 
 def load(path: Path) -> Records:
-    """Return the model of a file; raises ClassifierError where it is none."""
+    """Return the model of a file; raises ClassifierError if it cannot be read as one."""
     try:
-        with np.load(path, allow_pickle=False) as held:
-            count = len(held["limit"])
+        with np.load(path, allow_pickle=False) as file:
+            count = len(file["limit"])
             model = np.zeros(count, NODE)
             for name in NODE.names or ():
                 if name != "column":
-                    model[name] = held[name]
+                    model[name] = file[name]
     except (OSError, KeyError, ValueError) as error:
         raise ClassifierError(f"{path.name}: cannot be read as a model: {error}") from error
     return check(model)
@@ -201,17 +200,17 @@ def load(path: Path) -> Records:
 
 @lru_cache(maxsize=1)
 def shipped() -> Records:
-    """Return the committed model; nobody writes into it (an engine takes a copy)."""
+    """Return the committed model, as a read-only array (an engine takes a copy)."""
     model = load(SHIPPED)
     model.flags.writeable = False
     return model
 
 
 def none() -> Records:
-    """Return what stands for no model at all."""
+    """Return NODE[0], which means: no model."""
     return np.zeros(0, NODE)
 
 
 def heads_of(model: Records) -> Numbers:
-    """Return the packets that each forest of a model wants."""
+    """Return int64[forests], the number of packets of each forest of a model."""
     return model[: len(LENGTHS)]["feature"].astype(np.int64)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The early model: trees trained on feature columns, calibrated, with limits that make it doubt.
+"""Train the early model: random forests on feature columns, with calibration and limits.
 
-Training gets columns, labels and groups as arrays; it knows no capture and no catalogue. All that
-is fitted (trees, calibration, limits) is fitted on the rows it is given: who measures hands over
-the rows of the training groups alone. Limits come from scores of groups left out *within* those.
+Training gets columns, labels and groups as arrays, and does not depend on captures or catalogue.
+Trees, calibration and limits are all fitted on the rows given: for an unbiased measurement, pass
+only rows of training groups. Limits come from scores of groups left out *within* those rows.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TREES, DEPTH, LEAF = 30, 6, 3
 INNER = 5
 #: Share of innocent weight (every group weighs the same) that may score above the call limit.
 FALSE_CALLS = 0.005
-#: Calibrated probability below which a flow is taken for no call; between the limits is doubt.
+#: Calibrated probability below which a flow is no call; between the limits it is undecided.
 NO_CALL = 0.10
 #: A model, or a figure of one, needs calls of at least this many groups.
 LEAST_GROUPS = 3
@@ -39,7 +39,7 @@ class Forest(NamedTuple):
     """A fitted forest of one packet count.
 
     slope, intercept: logistic calibration of its score (Platt); call: the score from which a flow
-    is said to be a call; quiet: the score below which it is said to be none.
+    is classified as a call; quiet: the score below which it is classified as no call.
     """
 
     trees: Any  # sklearn.ensemble.RandomForestClassifier
@@ -59,7 +59,7 @@ class Forest(NamedTuple):
 
 
 def group_weights(calls: Flags, groups: Ints) -> Floats:
-    """Return weights by which each group counts once per class, and both classes the same."""
+    """Return float64[n] weights: groups weigh the same within a class, both classes the same."""
     weights = np.zeros(len(calls))
     for side in (False, True):
         mine = calls == side
@@ -92,13 +92,13 @@ def folds(calls: Flags, groups: Ints, count: int, seed: int) -> list[tuple[Ints,
 
 
 def enough(calls: Flags, groups: Ints) -> bool:
-    """Tell whether both classes have enough independent groups to learn anything from."""
+    """Return whether both classes have at least LEAST_GROUPS independent groups."""
     sides = [len(np.unique(groups[calls == side])) for side in (False, True)]
     return min(sides) >= LEAST_GROUPS
 
 
 def fit(rows: Rows, calls: Flags, groups: Ints, seed: int) -> Forest:
-    """Return the forest of these rows, calibrated and limited by folds within them.
+    """Return a forest fitted on the rows, with calibration and limits from folds within them.
 
     rows: float32[n, COLUMNS]; calls: bool[n]; groups: int64[n]; every draw comes from `seed`.
     Raises ClassifierError where a class has fewer than LEAST_GROUPS groups.
@@ -146,7 +146,10 @@ def call_limit(scores: Floats, calls: Flags, weights: Floats) -> float:
 
 
 def compiled(forests: Mapping[int, Forest]) -> Records:
-    """Return the records that the packet path walks; one forest per count of LENGTHS."""
+    """Return NODE[...], the records of the packet path, from one forest per count of LENGTHS.
+
+    Raises ClassifierError if a count of LENGTHS has no forest.
+    """
     if tuple(sorted(forests)) != LENGTHS:
         raise ClassifierError(f"early model: forests for {sorted(forests)}, expected {LENGTHS}")
     heads = len(LENGTHS) * (1 + PERCENTS)
@@ -165,13 +168,13 @@ def compiled(forests: Mapping[int, Forest]) -> Records:
 
 
 def steps(forest: Forest) -> Floats:
-    """Return the scores at which 1 to 99 percent of calibrated probability begin."""
+    """Return float64[99], the scores at which 1 to 99 percent of calibrated probability begin."""
     share = np.arange(1, PERCENTS + 1) / 100.0
     return (np.log(share / (1 - share)) - forest.intercept) / forest.slope
 
 
 def lay(model: Records, tree: Any, root: int, free: int) -> int:
-    """Write a scikit-learn tree: its root at `root`, the rest from `free`; returns what is free."""
+    """Write a scikit-learn tree, its root at `root`, the rest from `free`; returns the new free."""
     place = np.concatenate(([root], free + np.arange(tree.node_count - 1)))
     leaf = tree.children_left < 0
     model["limit"][place] = tree.threshold
@@ -187,8 +190,9 @@ def train(
 ) -> dict[int, Forest]:
     """Return one forest per packet count.
 
-    columns: length -> float32[n, COLUMNS]; usable: length -> which rows hold that many packets;
-    calls: bool[n]; groups: int64[n], rows that may not be told apart from each other's capture.
+    columns: length -> float32[n, COLUMNS]; usable: length -> bool[n], rows with that many packets;
+    calls: bool[n]; groups: int64[n], the group of each row's capture. Raises ClassifierError for
+    columns of another shape, or too few groups.
     """
     for n in LENGTHS:
         if columns[n].shape != (len(calls), len(COLUMNS)):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The evaluation: how well flows are named under disturbance, beside baselines and peers.
+"""The evaluation: accuracy on disturbed captures, compared with baselines and peers.
 
 Imports report, cells and the rooms below them.
 """

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The small tree: a depth-limited decision tree over sizes, gaps and directions, as a baseline.
 
-It sees no payload, no address and no port. It is trained on undisturbed flows of all capture groups
-but one and judges the flows of that one, so nothing of a call is on both sides. `leaks` trains and
-judges on a random split of the same flows instead: the optimistic figure that literature reports.
+It uses no payload, address or port. It is trained on undisturbed flows of all capture groups but
+one and classifies the flows of that group, so no call is in both training and test data. `leaks`
+uses a random split of the same flows instead: the optimistic figure that literature reports.
 """
 
 from __future__ import annotations
@@ -22,21 +22,22 @@ Row = Mapping[str, Any]
 Claim = dict[str, Any]
 Features = NDArray[np.float64]
 
-#: Payload packets of a flow that the tree sees, its depth, and the flows a leaf must hold.
+#: Payload packets per flow that the tree uses, its depth, and the least flows in a leaf.
 PACKETS, DEPTH, LEAF = 16, 6, 5
-#: A leaf below this share of one class is unsure.
+#: A leaf with less than this share of one class gives unsure.
 SURE = 0.5
 FOLDS = 10
-QUIET = "none"
+NO_CALL = "none"
 
 
 def features(
     sizes: NDArray[np.int64], times: NDArray[np.int64], up: NDArray[np.int64]
 ) -> list[float]:
-    """Return what the tree sees of a flow's payload packets, in order.
+    """Return the features of a flow's payload packets, in order: 2 * PACKETS + 3 numbers.
 
-    sizes: payload bytes; times: ns; up: 1 for the opener's direction. Signed sizes (the first
-    packet's direction is positive) and gaps in ms of the first PACKETS, then their means.
+    sizes: payload bytes; times: ns; up: 1 for the opener's direction. The features are signed sizes
+    (the first packet's direction is positive) and gaps in ms of the first PACKETS packets, then
+    mean size, mean gap, and the share of packets in the first packet's direction.
     """
     sizes, times, up = sizes[:PACKETS], times[:PACKETS], up[:PACKETS]
     count = len(sizes)
@@ -50,23 +51,23 @@ def features(
     row[PACKETS : PACKETS + len(gaps)] = gaps
     gap = np.add.reduce(gaps) / len(gaps) if len(gaps) else -1
     row[-3:] = np.add.reduce(sizes) / count, gap, np.count_nonzero(up == up[0]) / count
-    held: list[float] = row.tolist()
-    return held
+    values: list[float] = row.tolist()
+    return values
 
 
 def truth(row: Row) -> str:
-    """Return the class of a flow: its app's family, or none for a flow of no call."""
-    return metrics.family(row["truth_app"]) if row["outcome"] in metrics.OUTCOMES else QUIET
+    """Return the class of a flow: its app's family, or NO_CALL for a flow of no call."""
+    return metrics.family(row["truth_app"]) if row["outcome"] in metrics.OUTCOMES else NO_CALL
 
 
 def trainable(row: Row) -> bool:
-    """Tell whether a row may teach: real, scored, and of a role that is a call or is none."""
+    """Return whether a row may train: real, scored, and not of the role control."""
     scored = row["outcome"] != "unscored" and row["truth_role"] != "control"
     return scored and not row["synthetic"]
 
 
 def fit(rows: Sequence[Row], seed: int) -> DecisionTreeClassifier:
-    """Return a tree that learned from the given rows (each with its `features`)."""
+    """Return a tree trained on the given rows (each with its `features`)."""
     tree = DecisionTreeClassifier(
         max_depth=DEPTH, min_samples_leaf=LEAF, random_state=derived_seed(seed, "tree") % 2**32
     )
@@ -74,25 +75,25 @@ def fit(rows: Sequence[Row], seed: int) -> DecisionTreeClassifier:
 
 
 def claims(tree: DecisionTreeClassifier, rows: Sequence[Row]) -> list[Claim]:
-    """Return what the tree says of each row."""
+    """Return the tree's claim for each row."""
     if not rows:
         return []
-    seen = np.array([row["features"] for row in rows], np.float32)  # what scikit-learn makes of it
-    chances = tree.predict_proba(seen, check_input=False)
+    table = np.array([row["features"] for row in rows], np.float32)  # scikit-learn's dtype
+    chances = tree.predict_proba(table, check_input=False)
     best = chances.argmax(axis=1)
     return [claim(str(tree.classes_[at]), float(chances[i, at])) for i, at in enumerate(best)]
 
 
 def claim(app: str, chance: float) -> Claim:
-    """Return a class and its chance as a verdict."""
-    if app == QUIET:
+    """Return the claim of a class and its probability: verdict, app and role."""
+    if app == NO_CALL:
         return {"verdict": "not-call", "app": "none", "role": "other"}
     verdict = "certain" if chance > SURE else "unsure"
     return {"verdict": verdict, "app": app, "role": "media"}
 
 
-class Forester:
-    """Holds one tree per capture group, trained without it, and one of all for unknown groups."""
+class TreePerGroup:
+    """One tree per capture group, trained without that group, and one tree for unknown groups."""
 
     def __init__(self, rows: Sequence[Row], seed: int) -> None:
         known = [row for row in rows if trainable(row)]
@@ -104,32 +105,32 @@ class Forester:
                 self.trees[group] = fit(others, seed)
 
     def judge(self, rows: Sequence[Row]) -> list[Claim]:
-        """Return a claim per row, each by the tree that never saw the row's group."""
-        out: list[Claim] = [claim(QUIET, 1.0)] * len(rows)
+        """Return a claim per row, by the tree that was trained without the row's group."""
+        out: list[Claim] = [claim(NO_CALL, 1.0)] * len(rows)
         groups: dict[str, list[int]] = {}
         for at, row in enumerate(rows):
             groups.setdefault(row["group"], []).append(at)
         for group, places in groups.items():
             tree = self.trees.get(group, self.whole)
             if tree is not None:
-                said = claims(tree, [rows[at] for at in places])
-                for at, word in zip(places, said, strict=True):
-                    out[at] = word
+                group_claims = claims(tree, [rows[at] for at in places])
+                for at, one in zip(places, group_claims, strict=True):
+                    out[at] = one
         return out
 
 
 def leaks(rows: Sequence[Row], seed: int) -> list[Claim]:
-    """Return claims by a random split of flows: calls are on both sides, so this is optimistic."""
+    """Return claims from a random split of flows; it leaks, because calls are in both parts."""
     known = np.array([trainable(row) for row in rows], bool)
     generator = np.random.default_rng(derived_seed(seed, "tree", "leaks"))
     fold = generator.integers(0, FOLDS, len(rows))
-    out: list[Claim] = [claim(QUIET, 1.0)] * len(rows)
+    out: list[Claim] = [claim(NO_CALL, 1.0)] * len(rows)
     for turn in range(FOLDS):
         learn = [row for at, row in enumerate(rows) if known[at] and fold[at] != turn]
         places = np.flatnonzero(fold == turn).tolist()
         if not learn or not places:
             continue
-        said = claims(fit(learn, seed), [rows[at] for at in places])
-        for at, word in zip(places, said, strict=True):
-            out[at] = word
+        fold_claims = claims(fit(learn, seed), [rows[at] for at in places])
+        for at, one in zip(places, fold_claims, strict=True):
+            out[at] = one
     return out

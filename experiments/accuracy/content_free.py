@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Bare flows: those in which no byte of any one app is left, only what every WebRTC call sends.
+"""Bare flows: flows without any byte specific to an app, only what every WebRTC call sends.
 
-Such a flow (SRTP that is seen from its middle, say) is right as "a call" or "unsure", and wrong
-under any app's name. Whether a flow is bare is read off its packets by the protocols' readers, not
-by a fingerprint: each of its first payload packets is RTP, RTCP, STUN with attributes of the
-standards alone, a relay's ChannelData, or a DTLS record that is no hello. The values in RTP's own
-fields (payload type, SSRC) are not weighed: an app that always takes the same ones may still show.
+For such a flow (for example SRTP captured from its middle) the correct verdict is "a call" or
+"unsure"; any app's name is wrong. The protocol parsers decide whether a flow is bare, not a
+fingerprint: each of its first payload packets is RTP, RTCP, STUN with standard attributes only, a
+relay's ChannelData, or a DTLS record other than a hello. The values of RTP's own fields (payload
+type, SSRC) are not checked: an app that always uses the same values may still be recognisable.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from midcall.classifier.state.packet_fields import SIGNS
 
 #: Payload packets of a flow that are read.
 READ = 100
-#: STUN attributes that say nothing of an app: RFC 8489, 8656, 8445 and 5780; but not
+#: STUN attributes that are not specific to an app: RFC 8489, 8656, 8445 and 5780; but not
 #: USERNAME, REALM, NONCE and SOFTWARE, whose text is the app's own.
 STANDARD = frozenset((0x0001, 0x0008, 0x0009, 0x000A, 0x000C, 0x000D, 0x0012, 0x0013, 0x0016,
                       0x0017, 0x0018, 0x0019, 0x001A, 0x001C, 0x001D, 0x001E, 0x0020, 0x0022,
@@ -40,14 +40,17 @@ DTLS_BODY = 13
 
 
 class Left(NamedTuple):
-    """What is left in a flow: words with counts, and whether it is bare."""
+    """The content of a flow: protocols with counts, and whether it is bare."""
 
     words: str
     bare: bool
 
 
 def left(packets: Packets, which: NDArray[np.int64]) -> Left:
-    """Return what the given packets of one flow carry; those without payload do not count."""
+    """Return the content of the given packets of one flow, without those that have no payload.
+
+    which: int64[n], positions of the packets; the first READ are read.
+    """
     counts: Counter[str] = Counter()
     plain = True
     signs, fragments = np.zeros(SIGNS, np.int64), np.zeros((FRAGMENTS, 2), np.int64)
@@ -58,19 +61,19 @@ def left(packets: Packets, which: NDArray[np.int64]) -> Left:
         signs[:] = 0
         if decode(packets.data, begin, stop, wire, link, signs, fragments) != DECODED:
             continue
-        seen = dissect.walk(packets.data, signs)
-        if seen.pieces:
-            counts[WORDS[seen.pieces[-1].kind]] += 1
-            plain = plain and all(is_plain(seen, piece) for piece in seen.pieces)
+        dissected = dissect.walk(packets.data, signs)
+        if dissected.pieces:
+            counts[WORDS[dissected.pieces[-1].kind]] += 1
+            plain = plain and all(is_plain(dissected, piece) for piece in dissected.pieces)
     words = ", ".join(f"{word} {n}" for word, n in counts.most_common())
     return Left(words or "no payload", plain and bool(counts))
 
 
 def is_plain(packet: dissect.Packet, piece: dissect.Piece) -> bool:
-    """Tell whether a message is one that calls of all apps send alike."""
+    """Return whether a message is not specific to an app."""
     if piece.kind == "stun":
-        held = dissect.attributes(packet.octets, piece)
-        return all(attribute.kind in STANDARD for attribute in held)
+        attributes = dissect.attributes(packet.octets, piece)
+        return all(attribute.kind in STANDARD for attribute in attributes)
     if piece.kind == "dtls":
         b, at = packet.octets, piece.at
         hello = piece.end - at > DTLS_BODY and int(u8(b, at + DTLS_BODY)) in HELLOS

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Batches of innocent flows: crafted ones as packets, and re-addressed copies of real ones."""
+"""Batches of innocent flows: crafted flows, and re-addressed copies of real ones."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from midcall.experiments.accuracy.perturb import (
 from midcall.experiments.measure.intervals import derived_seed
 from midcall.experiments.measure.timing import mix
 from midcall.experiments.spec.corpus import Item
-from midcall.testbed.replay.packet_index import Survey, survey
+from midcall.testbed.replay.packet_index import PacketIndex, index_packets
 
 Numbers = NDArray[np.int64]
 
-#: Packets of a copied flow that are kept.
+#: Packets per copied flow.
 KEPT = 48
-#: Over how many ns the flows of a batch begin, and when the first does.
+#: The flows of a batch start within SPREAD ns after EPOCH (ns).
 SPREAD, EPOCH = 60_000_000_000, 10**18
 RAW_IP = 101
 CRAFTED, COPIED = "crafted", "re-addressed"
 SYN, ACK, PUSH = 0x02, 0x10, 0x18
-#: An odd number: multiplied by it, numbers below a power of two stay all different.
+#: An odd number: multiplication by it modulo a power of two is a permutation.
 SCATTER = 2_654_435_761
 BENCH4 = 0xC6120000
 
@@ -52,7 +52,7 @@ class Batch(NamedTuple):
 
 
 class Sent(NamedTuple):
-    """One packet to be written: when, whose, TCP's flags and numbers, and its payload."""
+    """One packet to write: time (ns), kind, direction, flow, TCP flags and numbers, payload."""
 
     time: int
     kind: int
@@ -65,7 +65,7 @@ class Sent(NamedTuple):
 
 
 def crafted(first: int, count: int, seed: int) -> Batch:
-    """Return crafted flows number `first` and on, all kinds in turn, each seeded by its number."""
+    """Return `count` crafted flows from number `first`, all kinds in turn, seeded by number."""
     names = list(MAKERS)
     made: list[Flow] = []
     sent: list[Sent] = []
@@ -82,7 +82,7 @@ def crafted(first: int, count: int, seed: int) -> Batch:
 
 
 def packets_of_flow(flow: Flow, at: int, kind: int, start: int) -> Iterator[Sent]:
-    """Yield the packets of one flow; TCP opens with its three."""
+    """Yield the packets of one flow; a TCP flow starts with the three-way handshake."""
     numbers = [1000, 5000]
     if flow.proto == TCP:
         yield Sent(start - 3000, kind, True, at, SYN, 999, 0, b"")
@@ -98,7 +98,7 @@ def packets_of_flow(flow: Flow, at: int, kind: int, start: int) -> Iterator[Sent
 def written(
     sent: Sequence[Sent], flows: Sequence[Flow], first: int, generator: np.random.Generator
 ) -> Packets:
-    """Write IPv4 packets (no link layer); every flow has a client of its own."""
+    """Return the packets as IPv4 without link layer; every flow has its own client address."""
     flow = np.array([one.flow for one in sent], np.int64)
     up = np.array([one.up for one in sent], bool)
     stream = np.array([one.proto for one in flows], np.int64)[flow] == TCP
@@ -132,7 +132,7 @@ def written(
 
 
 def put(table: NDArray[np.uint8], at: int, size: int, value: Numbers) -> None:
-    """Write a column of numbers in network order into each row."""
+    """Write numbers in network byte order into columns at..at+size of each row."""
     for place in range(size):
         table[:, at + place] = (value >> (8 * (size - 1 - place))) & 255
 
@@ -141,7 +141,7 @@ def put(table: NDArray[np.uint8], at: int, size: int, value: Numbers) -> None:
 
 
 class Ends(NamedTuple):
-    """Where addresses of one IP version stand, the different ones, and which stands where."""
+    """Addresses of one IP version: offsets, size, number of distinct ones, the one per offset."""
 
     places: Numbers
     size: int
@@ -152,7 +152,7 @@ class Ends(NamedTuple):
 class Original:
     """The first packets of every innocent real flow, and the kind of each.
 
-    `read` gives the packets of a capture.
+    read: returns the packets of a capture.
     """
 
     def __init__(self, items: Sequence[Item], read: Callable[[Item], Packets]) -> None:
@@ -161,38 +161,38 @@ class Original:
         self.names: list[str] = []
         for item in items:
             if item.innocent and not item.capture.synthetic:
-                kept = heads_of_flows(read(item))
-                if kept.total:
-                    kind.append(np.full(kept.total, len(self.names), np.int64))
+                heads = heads_of_flows(read(item))
+                if heads.total:
+                    kind.append(np.full(heads.total, len(self.names), np.int64))
                     self.names.append(traffic_kinds.of_content(item.capture.content))
-                    parts.append(kept)
+                    parts.append(heads)
         if not parts:
             return
         order = np.argsort(np.concatenate([part.time - part.time.min() for part in parts]),
                            kind="stable")  # fmt: skip
         self.packets, self.kind = mix(parts), np.concatenate(kind)[order]
-        held = survey(self.packets)
-        self.ends = [one for one in (ends(held, 4), ends(held, 6)) if one is not None]
-        at = transport_at(held)
+        index = index_packets(self.packets)
+        self.ends = [one for one in (ends(index, 4), ends(index, 6)) if one is not None]
+        at = transport_at(index)
         self.at = at[at >= 0]
         self.ports = words(self.packets.data, self.at, 4).reshape(-1, 2, 2).astype(np.int64)
 
     def copy(self, turn: int, seed: int) -> Batch:
         """Return copy number `turn`: other addresses, ports and times, the same payloads.
 
-        In every second copy ports below 1024 stay, as a service's port would; name resolution
-        keeps its own in all of them.
+        In every second copy ports below 1024 are not changed, as service ports would be; the ports
+        of name resolution are never changed.
         """
         generator = np.random.default_rng(derived_seed(seed, "copy", str(turn)))
         data = self.packets.data.copy()
         for one in self.ends:
-            fresh = addresses(one, generator)[one.which]
-            data[one.places[:, None] + np.arange(one.size)] = fresh
+            new = addresses(one, generator)[one.which]
+            data[one.places[:, None] + np.arange(one.size)] = new
         ports = self.ports[:, :, 0] << 8 | self.ports[:, :, 1]
         stay = np.arange(1024) if turn % 2 else np.array(NAME_PORTS)
         table = np.arange(65536)
-        seen = np.setdiff1d(ports, stay)
-        table[seen] = port_choice(len(seen), generator)
+        mapped = np.setdiff1d(ports, stay)
+        table[mapped] = port_choice(len(mapped), generator)
         ports = table[ports]
         data[self.at[:, None] + np.arange(4)] = np.stack((ports >> 8, ports & 255), 2).reshape(
             -1, 4
@@ -205,28 +205,28 @@ class Original:
 
 def heads_of_flows(packets: Packets) -> Packets:
     """Return the first KEPT packets of each flow of a capture."""
-    flow = survey(packets).facts["flow"]
+    flow = index_packets(packets).facts["flow"]
     order = np.argsort(flow, kind="stable")
     rank = np.empty(len(flow), np.int64)
     rank[order] = np.arange(len(flow)) - np.searchsorted(flow[order], flow[order])
-    kept: Packets = packets.take(np.flatnonzero((flow >= 0) & (rank < KEPT)))
-    return kept
+    heads: Packets = packets.take(np.flatnonzero((flow >= 0) & (rank < KEPT)))
+    return heads
 
 
-def ends(held: Survey, version: int) -> Ends | None:
-    """Return where the addresses of one IP version stand, None where there are none."""
-    facts, (where, size) = held.facts, (12, 4) if version == 4 else (8, 16)
+def ends(index: PacketIndex, version: int) -> Ends | None:
+    """Return the addresses of one IP version, None if there are none."""
+    facts, (where, size) = index.facts, (12, 4) if version == 4 else (8, 16)
     ip = facts["ip_at"][(facts["flow"] >= 0) & (facts["version"] == version)]
     if not len(ip):
         return None
     places = np.concatenate((ip + where, ip + where + size))
-    old = words(held.packets.data, places, size)
+    old = words(index.packets.data, places, size)
     distinct, which = np.unique(old, axis=0, return_inverse=True)
     return Ends(places, size, len(distinct), which.ravel())
 
 
 def addresses(one: Ends, generator: np.random.Generator) -> NDArray[np.uint8]:
-    """Return fresh addresses, all different, of the benchmark ranges (RFC 2544, RFC 5180)."""
+    """Return distinct addresses, uint8[n, size], of the benchmark ranges (RFC 2544, RFC 5180)."""
     hosts = generator.permutation(1 << 17)[: one.distinct].astype(np.int64)
     if one.size == 4:
         return (BENCH4 + hosts).astype(">u4").view(np.uint8).reshape(-1, 4)

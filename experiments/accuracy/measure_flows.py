@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The looker: reads one capture after the other under every disturbance, one row per true flow.
+"""Rows of flows: classifies captures under every disturbance, one row per flow of the truth.
 
-Per column (experiments.accuracy.perturb) the engine reads the disturbed packets from nothing; a
-flow of the truth is met again through its packets, never through its address. Peers get the same
-packets as a file.
+For each column (experiments.accuracy.perturb) a new engine reads the disturbed packets. A flow of
+the truth is matched to the engine's flows through its packets, never through its addresses. Peers
+read the same packets from a file.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ from midcall.experiments.accuracy.support import repository, without
 from midcall.experiments.cells import offline
 from midcall.experiments.measure import baselines, metrics
 from midcall.experiments.spec.corpus import Item
-from midcall.testbed.replay.packet_index import Survey, survey
+from midcall.testbed.replay.packet_index import PacketIndex, index_packets
 
 Row = dict[str, Any]
 #: Column name -> rows, one per scored flow of the truth.
 Rows = dict[str, list[Row]]
 Numbers = NDArray[np.int64]
-Asked = Future[tuple[Answer, str]]
+PendingAnswer = Future[tuple[Answer, str]]
 
 ORIGINAL = COLUMNS[0].name
 TRANSPORTS = {"tcp": 6, "udp": UDP}
 
 
 class Truth(NamedTuple):
-    """The truth of one flow; `flow` is its number in the survey, -1 where no packet is one."""
+    """The truth of one flow; `flow` is its number in the packet index, -1 for none."""
 
     flow: int
     frame: int
@@ -62,8 +62,8 @@ class Truth(NamedTuple):
     confidence: str
 
 
-class Ward(NamedTuple):
-    """The peers that take part, in which columns, why others do not, and what went wrong.
+class PeerSelection(NamedTuple):
+    """The peers that take part, in which columns, why others do not, and their failures.
 
     columns: names of disturbances, None for all; absent: name -> reason; failures: name ->
     sentences.
@@ -76,17 +76,17 @@ class Ward(NamedTuple):
     columns: Sequence[str] | None = None
 
     def asks(self, column: Column) -> bool:
-        """Tell whether peers are asked about a column."""
+        """Return whether peers classify the packets of a column."""
         return column.packets and (self.columns is None or column.name in self.columns)
 
 
-class Looker:
-    """Looks at one capture after the other under every column.
+class FlowClassifier:
+    """Classifies one capture after the other under every column.
 
-    jobs: processes of one peer at once. folder: takes the files that peers read.
+    jobs: parallel processes of one peer; folder: of the files that peers read.
     """
 
-    def __init__(self, seed: int, ward: Ward, folder: Path, jobs: int) -> None:
+    def __init__(self, seed: int, ward: PeerSelection, folder: Path, jobs: int) -> None:
         self.seed, self.ward, self.folder = seed, ward, folder
         self.pools = {
             peer.name: ThreadPoolExecutor(1 if peer.name == "nfstream" else jobs)
@@ -94,44 +94,47 @@ class Looker:
         }
 
     def close(self) -> None:
-        """End what the peers left running."""
+        """End the processes of the peers."""
         for pool in self.pools.values():
             pool.shutdown(wait=True, cancel_futures=True)
         for peer in self.ward.peers:
             peer.close()
 
     def look(self, item: Item, rows: Rows, unknown: dict[str, list[Row]]) -> None:
-        """Add the rows of one capture."""
+        """Add the rows of one capture to `rows`, and those without its apps to `unknown`."""
         packets, _ = read_with_notices(item.path)
-        held = survey(packets)
-        known = truths(item, held)
-        if not known:
+        index = index_packets(packets)
+        flow_truths = truths(item, index)
+        if not flow_truths:
             return
-        made = {
-            column.name: disturb(column, held, self.seed, item.capture.sha256) for column in COLUMNS
-        }
-        asked = self.asked(made)
-        fresh = {
-            column.name: column_rows(item, held, known, column, made[column.name])
+        disturbed = {
+            column.name: disturb(column, index, self.seed, item.capture.sha256)
             for column in COLUMNS
         }
-        self.hear(item, asked, fresh)
-        for name, held_rows in fresh.items():
-            rows[name] += held_rows
+        answers = self.ask_peers(disturbed)
+        new_rows = {
+            column.name: column_rows(item, index, flow_truths, column, disturbed[column.name])
+            for column in COLUMNS
+        }
+        self.add_peer_claims(item, answers, new_rows)
+        for name, column in new_rows.items():
+            rows[name] += column
         if not item.capture.synthetic:
-            for app, found in open_rows(item, held, known, made[ORIGINAL]):
-                unknown.setdefault(app, []).extend(found)
+            for app, app_rows in open_rows(item, index, flow_truths, disturbed[ORIGINAL]):
+                unknown.setdefault(app, []).extend(app_rows)
 
-    def asked(self, made: Mapping[str, Disturbed]) -> dict[tuple[str, str], Asked | str]:
-        """Begin to ask every peer about every column; (peer, column) -> answer to come, or why."""
-        waiting: dict[tuple[str, str], Asked | str] = {}
+    def ask_peers(
+        self, disturbed: Mapping[str, Disturbed]
+    ) -> dict[tuple[str, str], PendingAnswer | str]:
+        """Start every peer on every column; (peer, column) -> pending answer, or a reason."""
+        waiting: dict[tuple[str, str], PendingAnswer | str] = {}
         for column in COLUMNS:
             if not self.ward.peers or not self.ward.asks(column):
                 continue
             path = self.folder / f"{column.name}.pcap"
             reason = ""
             try:
-                write_pcap(path, made[column.name].packets)
+                write_pcap(path, disturbed[column.name].packets)
             except CaptureError:  # of several link types
                 reason = "a pcap file holds one link type, this capture has several"
             for peer in self.ward.peers:
@@ -141,24 +144,26 @@ class Looker:
                 )
         return waiting
 
-    def hear(self, item: Item, asked: Mapping[tuple[str, str], Asked | str], fresh: Rows) -> None:
-        """Put the peers' claims into the rows of the columns they were asked about."""
-        for (peer, column), waiting in asked.items():
-            found, reason = ({}, waiting) if isinstance(waiting, str) else waiting.result()
+    def add_peer_claims(
+        self, item: Item, answers: Mapping[tuple[str, str], PendingAnswer | str], new_rows: Rows
+    ) -> None:
+        """Add the peers' claims to the rows of their columns."""
+        for (peer, column), waiting in answers.items():
+            labels_of, reason = ({}, waiting) if isinstance(waiting, str) else waiting.result()
             if reason:
                 sentence = f"{item.capture.name}, {column}: {reason}"
                 self.ward.failures.setdefault(peer, []).append(sentence)
-            for row in fresh[column]:
-                said = found.get(row["key"], ()) if row["key"] else ()
-                row["claims"][peer] = claim(peer, said, TRANSPORTS[row["proto"]])
+            for row in new_rows[column]:
+                labels = labels_of.get(row["key"], ()) if row["key"] else ()
+                row["claims"][peer] = claim(peer, labels, TRANSPORTS[row["proto"]])
 
 
 # ---- rows
 
 
-def truths(item: Item, held: Survey) -> list[Truth]:
-    """Return the truth of every flow that may be scored."""
-    flows = held.flows
+def truths(item: Item, index: PacketIndex) -> list[Truth]:
+    """Return the truth of every flow that can be scored."""
+    flows = index.flows
     if item.innocent:
         wanted = {number: word for word, number in TRANSPORTS.items()}
         return [
@@ -167,7 +172,7 @@ def truths(item: Item, held: Survey) -> list[Truth]:
             for at, flow in enumerate(flows)
             if int(flow["proto"]) in wanted
         ]  # fmt: skip
-    number = held.facts["flow"]
+    number = index.facts["flow"]
     return [
         Truth(
             int(number[label.frame - 1]) if 0 < label.frame <= len(number) else -1,
@@ -183,57 +188,60 @@ def truths(item: Item, held: Survey) -> list[Truth]:
     ]
 
 
-def met(held: Survey, after: Disturbed, numbers: Numbers) -> dict[int, list[int]]:
-    """Return flow of the survey -> flows of the engine in which its packets went."""
-    pairs = np.stack((held.facts["flow"][after.origin], numbers), 1)
-    found: dict[int, list[int]] = {}
+def met(index: PacketIndex, after: Disturbed, numbers: Numbers) -> dict[int, list[int]]:
+    """Return flow of the packet index -> flows of the engine that have its packets.
+
+    numbers: int64[n], the engine's flow of each disturbed packet, -1 for none.
+    """
+    pairs = np.stack((index.facts["flow"][after.origin], numbers), 1)
+    engine_flows: dict[int, list[int]] = {}
     for flow, number in np.unique(pairs[(pairs >= 0).all(axis=1)], axis=0).tolist():
-        found.setdefault(flow, []).append(number)
-    return found
+        engine_flows.setdefault(flow, []).append(number)
+    return engine_flows
 
 
 def column_rows(
-    item: Item, held: Survey, known: Sequence[Truth], column: Column, after: Disturbed
+    item: Item, index: PacketIndex, flow_truths: Sequence[Truth], column: Column, after: Disturbed
 ) -> list[Row]:
     """Return the rows of one capture under one column, with the claims of simple rules."""
     switches = dict(column.engine)
     if column.name == ELSEWHERE:
         switches["claims"] = without(repository(item.capture))
-    said, numbers = offline.classify_packets(after.packets, item.capture.name, switches)
-    streams = baselines.rtp_flows(after.packets, numbers, len(said))
-    places = met(held, after, numbers)
-    why = unscored(column, held, after)
-    seen, sizes = Payloads(held, after), flow_octets(held, after)
+    records, numbers = offline.classify_packets(after.packets, item.capture.name, switches)
+    streams = baselines.rtp_flows(after.packets, numbers, len(records))
+    places = met(index, after, numbers)
+    why = unscored(column, index, after)
+    payloads, sizes = Payloads(index, after), flow_octets(index, after)
     rows = []
-    for truth in known:
+    for truth in flow_truths:
         flows = places.get(truth.flow, [])
-        row = flow_row(item, truth, [said[at] for at in flows], why.get(truth.flow, ""))
+        row = flow_row(item, truth, [records[at] for at in flows], why.get(truth.flow, ""))
         row["strict_rtp"] = any(bool(streams[at]) for at in flows)
         if column.packets:
-            row["features"] = trees.features(*seen.first(truth.flow))
+            row["features"] = trees.features(*payloads.first(truth.flow))
         row["octets"] = int(sizes[truth.flow]) if truth.flow >= 0 else 0
         row["claims"] = {name: rule(row) for name, rule in baselines.RULES.items()}
         if row["outcome"] in ("unsure", "missed", "other_call") and not row["synthetic"]:
-            row["left"], row["bare"] = content_free.left(after.packets, seen.of(truth.flow))
+            row["left"], row["bare"] = content_free.left(after.packets, payloads.of(truth.flow))
         rows.append(row)
     return rows
 
 
-def flow_octets(held: Survey, after: Disturbed) -> NDArray[Any]:
-    """Return the bytes on the wire of each flow of the survey, as they are disturbed."""
-    flow = held.facts["flow"][after.origin]
+def flow_octets(index: PacketIndex, after: Disturbed) -> NDArray[Any]:
+    """Return the bytes on the wire of each flow of the packet index, after the disturbance."""
+    flow = index.facts["flow"][after.origin]
     known = flow >= 0
     size: NDArray[Any] = np.bincount(
-        flow[known], weights=after.packets.wire[known], minlength=len(held.flows)
+        flow[known], weights=after.packets.wire[known], minlength=len(index.flows)
     )
     return size
 
 
 class Payloads:
-    """The payload packets of each flow of the survey, as they are disturbed."""
+    """The payload packets of each flow of the packet index, after the disturbance."""
 
-    def __init__(self, held: Survey, after: Disturbed) -> None:
-        self.packets, self.facts = after.packets, held.facts[after.origin]
+    def __init__(self, index: PacketIndex, after: Disturbed) -> None:
+        self.packets, self.facts = after.packets, index.facts[after.origin]
         full = np.flatnonzero((self.facts["size"] > 0) & (self.facts["flow"] >= 0))
         self.order = full[np.argsort(self.facts["flow"][full], kind="stable")]
         self.flow = self.facts["flow"][self.order]
@@ -244,18 +252,23 @@ class Payloads:
         return self.order[first:last]
 
     def first(self, number: int) -> tuple[Numbers, Numbers, Numbers]:
-        """Return sizes, times and directions of as many packets as the small tree sees."""
+        """Return sizes, times and directions of as many packets as the baseline tree uses."""
         which = self.of(number)[: trees.PACKETS]
         return self.facts["size"][which], self.packets.time[which], self.facts["up"][which]
 
 
-def flow_row(item: Item, truth: Truth, said: Sequence[Row], why: str) -> Row:
-    """Return one flow's truth beside the strongest record that the engine has of it."""
+def flow_row(item: Item, truth: Truth, records: Sequence[Mapping[str, Any]], why: str) -> Row:
+    """Return the row of one flow: its truth and the strongest of its records in the engine."""
     capture = item.capture
     none = dict.fromkeys(("src_ip", "src_port", "dst_ip", "dst_port", "confidence"))
     waits = dict.fromkeys(("packets_to_verdict", "ms_to_verdict"))
-    blank: Row = {**offline.SILENT, **none, **waits, "evidence": "no flow in the engine's table"}
-    best = max(said, key=metrics.rank) if said else blank
+    blank: Row = {
+        **offline.NO_VERDICT,
+        **none,
+        **waits,
+        "evidence": "no flow in the engine's table",
+    }
+    best = max(records, key=metrics.rank) if records else blank
     row = {
         **{name: best[name] for name in blank},
         "key": key_of(best, truth.proto),
@@ -279,8 +292,8 @@ def flow_row(item: Item, truth: Truth, said: Sequence[Row], why: str) -> Row:
     return row
 
 
-def key_of(row: Row, proto: str) -> Key | None:
-    """Return the key under which a peer knows the flow; None where the engine has no flow."""
+def key_of(row: Mapping[str, Any], proto: str) -> Key | None:
+    """Return the flow's key in the answers of peers; None if the engine has no such flow."""
     if row["src_ip"] is None:
         return None
     source, target = row["src_ip"], row["dst_ip"]
@@ -288,19 +301,21 @@ def key_of(row: Row, proto: str) -> Key | None:
 
 
 def open_rows(
-    item: Item, held: Survey, known: Sequence[Truth], after: Disturbed
+    item: Item, index: PacketIndex, flow_truths: Sequence[Truth], after: Disturbed
 ) -> Iterator[tuple[str, list[Row]]]:
-    """Yield each app of the capture with its flows as an engine without that app sees them."""
-    families = {metrics.family(truth.app) for truth in known if truth.role in metrics.SCORED_ROLES}
+    """Yield each app of the capture with its rows from an engine without that app."""
+    families = {
+        metrics.family(truth.app) for truth in flow_truths if truth.role in metrics.SCORED_ROLES
+    }
     for app in sorted(families - {metrics.NO_APP, "none"}):
         switches = {"without": APPS.index(app)}
-        said, numbers = offline.classify_packets(after.packets, item.capture.name, switches)
-        places = met(held, after, numbers)
+        records, numbers = offline.classify_packets(after.packets, item.capture.name, switches)
+        places = met(index, after, numbers)
         yield (
             app,
             [
-                flow_row(item, truth, [said[at] for at in places.get(truth.flow, [])], "")
-                for truth in known
+                flow_row(item, truth, [records[at] for at in places.get(truth.flow, [])], "")
+                for truth in flow_truths
                 if metrics.family(truth.app) == app
             ],
         )

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The model card: what the early model is worth on groups of captures it never saw.
+"""The model card: accuracy of the early model on groups of captures outside its training data.
 
-Every figure comes from leaving one group out: its rows are scored by a forest whose trees,
-calibration and limits were fitted on the other groups. The random split, which tears flows of one
-capture apart, is shown as "optimistic (leaks)" and nowhere else. The figures of the main table
-stand in early.json too, for programs.
+Every figure is from leave-one-group-out: the rows of a group are scored by a forest whose trees,
+calibration and limits were fitted on the other groups. Only the row "optimistic (leaks)" uses a
+random split, which separates flows of one capture. The figures of the main table are also in
+early.json, for programs.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ Figures = dict[str, Any]
 
 
 class Card(NamedTuple):
-    """A card: its text (Markdown) and what early.json holds of it."""
+    """A model card: its text (Markdown) and the content of early.json."""
 
     text: str
     figures: dict[str, Any]
 
 
 class Held(NamedTuple):
-    """Rows as forests saw them that had not seen their group.
+    """Predictions for rows, each by a forest that was fitted without the row's group.
 
     truth: NONE or CALL; score; probability (calibrated); says: 1 call, 0 none, -1 in doubt.
     """
@@ -69,15 +69,15 @@ class Held(NamedTuple):
 
 
 def says(forest: training.Forest, scores: Floats) -> Ints:
-    """Return 1 for a call, 0 for none, -1 for doubt."""
+    """Return the decision for each score: 1 call, 0 no call, -1 in doubt."""
     return np.where(scores >= forest.call, 1, np.where(scores < forest.quiet, 0, -1))
 
 
 def held_out(rows: Rows, n: int, seed: int, by_group: bool, extra: Flags) -> tuple[Held, Held]:
-    """Return the rows of n packets that are call or none, and the `extra` rows, as held out.
+    """Return predictions for the rows of n packets with a class, and for the `extra` rows.
 
-    by_group: leave one group out; else the random split. extra: bool[rows], rows that are only
-    scored (never trained on), each by the forest that left out its group.
+    by_group: leave one group out; else a random split. extra: bool[rows], rows that are only
+    scored, never trained on, each by the forest that left out its group.
     """
     whole = rows.packets >= n
     at = np.flatnonzero(whole & (rows.truth != NEITHER))
@@ -92,111 +92,121 @@ def held_out(rows: Rows, n: int, seed: int, by_group: bool, extra: Flags) -> tup
         if by_group:
             mine = also[np.isin(rows.group[also], np.unique(groups[test]))]
             parts[1].append((mine, forest))
-    strange = also[~np.isin(rows.group[also], groups)]
-    if by_group and len(strange):
+    unseen = also[~np.isin(rows.group[also], groups)]
+    if by_group and len(unseen):
         whole_forest = training.fit(rows.columns[n][at], calls, groups, seed)
-        parts[1].append((strange, whole_forest))
+        parts[1].append((unseen, whole_forest))
     return scored(rows, n, parts[0]), scored(rows, n, parts[1])
 
 
 def scored(rows: Rows, n: int, parts: list[Scored]) -> Held:
-    """Return rows scored each by its own forest, in the order of the table."""
+    """Return the predictions of each part by its own forest, in the order of the table."""
     parts = [(which, forest) for which, forest in parts if len(which)]
     if not parts:
         none = np.zeros(0)
         return Held(none.astype(int), none.astype(int), none, none, none.astype(int))
-    which = np.concatenate([some for some, _ in parts])
-    scores = [forest.score(rows.columns[n][some]) for some, forest in parts]
-    likely = [forest.probability(got) for (_, forest), got in zip(parts, scores, strict=True)]
-    said = [says(forest, got) for (_, forest), got in zip(parts, scores, strict=True)]
+    which = np.concatenate([places for places, _ in parts])
+    scores = [forest.score(rows.columns[n][places]) for places, forest in parts]
+    likely = [forest.probability(values) for (_, forest), values in zip(parts, scores, strict=True)]
+    decisions = [says(forest, values) for (_, forest), values in zip(parts, scores, strict=True)]
     order = np.argsort(which, kind="stable")
     return Held(
         rows.truth[which][order],
         rows.group[which][order],
         np.concatenate(scores)[order],
         np.concatenate(likely)[order],
-        np.concatenate(said)[order],
+        np.concatenate(decisions)[order],
     )
 
 
 # ---- figures
 
 
-def balanced(held: Held, weights: Floats | None = None) -> float | None:
-    """Return the balanced accuracy at probability one half, None where a class is missing."""
-    weights = np.ones(len(held.truth)) if weights is None else weights
-    right = (held.probability >= 0.5) == (held.truth == CALL)
+def balanced(predictions: Held, weights: Floats | None = None) -> float | None:
+    """Return the balanced accuracy at probability 0.5, None if a class is missing."""
+    weights = np.ones(len(predictions.truth)) if weights is None else weights
+    right = (predictions.probability >= 0.5) == (predictions.truth == CALL)
     shares = []
     for side in (NONE, CALL):
-        mine = held.truth == side
+        mine = predictions.truth == side
         if weights[mine].sum() == 0:
             return None
         shares.append(float((weights * right)[mine].sum() / weights[mine].sum()))
     return float(np.mean(shares))
 
 
-def weights_of(held: Held) -> Floats:
-    """Return weights by which each group counts once per class."""
-    return training.group_weights(held.truth == CALL, held.group)
+def weights_of(predictions: Held) -> Floats:
+    """Return weights such that each group counts once per class."""
+    return training.group_weights(predictions.truth == CALL, predictions.group)
 
 
-def interval(held: Held, seed: int) -> tuple[float, float] | None:
+def interval(predictions: Held, seed: int) -> tuple[float, float] | None:
     """Return the 95 % interval of the group-weighted balanced accuracy (groups resampled)."""
     rng = np.random.default_rng(derived_seed(seed, "card", "balanced"))
-    groups, which = np.unique(held.group, return_inverse=True)
-    base, found = weights_of(held), []
+    groups, which = np.unique(predictions.group, return_inverse=True)
+    base, values = weights_of(predictions), []
     for _ in range(RESAMPLES):
         drawn = np.bincount(rng.integers(0, len(groups), len(groups)), minlength=len(groups))
-        value = balanced(held, base * drawn[which])
+        value = balanced(predictions, base * drawn[which])
         if value is not None:
-            found.append(value)
-    if not found:
+            values.append(value)
+    if not values:
         return None
-    low, high = np.quantile(found, (0.025, 0.975))
+    low, high = np.quantile(values, (0.025, 0.975))
     return float(low), float(high)
 
 
-def auroc(held: Held) -> float | None:
-    """Return the group-weighted area under the ROC curve, None where a class is missing."""
+def auroc(predictions: Held) -> float | None:
+    """Return the group-weighted area under the ROC curve, None if a class is missing."""
     from sklearn.metrics import roc_auc_score
 
-    if len(np.unique(held.truth)) < 2:
+    if len(np.unique(predictions.truth)) < 2:
         return None
-    value = roc_auc_score(held.truth == CALL, held.probability, sample_weight=weights_of(held))
+    value = roc_auc_score(
+        predictions.truth == CALL, predictions.probability, sample_weight=weights_of(predictions)
+    )
     return float(value)
 
 
-def calibration_error(held: Held, bins: int = 10) -> float | None:
-    """Return the expected calibration error over equal bins, groups and classes weighing alike."""
-    if len(np.unique(held.truth)) < 2:
+def calibration_error(predictions: Held, bins: int = 10) -> float | None:
+    """Return the expected calibration error over equal bins, None if a class is missing.
+
+    Groups and classes have equal weight.
+    """
+    if len(np.unique(predictions.truth)) < 2:
         return None
-    weights, error = weights_of(held), 0.0
-    place = np.minimum((held.probability * bins).astype(int), bins - 1)
-    for one in range(bins):
-        mine = place == one
+    weights, error = weights_of(predictions), 0.0
+    place = np.minimum((predictions.probability * bins).astype(int), bins - 1)
+    for index in range(bins):
+        mine = place == index
         if mine.any():
             share = weights[mine] / weights[mine].sum()
-            apart = float(share @ (held.probability[mine] - (held.truth[mine] == CALL)))
-            error += float(weights[mine].sum()) * abs(apart)
+            distance = float(
+                share @ (predictions.probability[mine] - (predictions.truth[mine] == CALL))
+            )
+            error += float(weights[mine].sum()) * abs(distance)
     return error / float(weights.sum())
 
 
-def risk(held: Held, coverage: float) -> tuple[int, int]:
-    """Return (wrong, answered) when only the most decided share of the rows is answered."""
-    order = np.argsort(-np.abs(held.probability - 0.5), kind="stable")
-    kept = order[: max(round(coverage * len(order)), 1)] if len(order) else order
-    wrong = (held.probability[kept] >= 0.5) != (held.truth[kept] == CALL)
-    return int(wrong.sum()), len(kept)
+def risk(predictions: Held, coverage: float) -> tuple[int, int]:
+    """Return (wrong, answered) if only a share of the rows is answered: the most certain ones."""
+    order = np.argsort(-np.abs(predictions.probability - 0.5), kind="stable")
+    answered = order[: max(round(coverage * len(order)), 1)] if len(order) else order
+    wrong = (predictions.probability[answered] >= 0.5) != (predictions.truth[answered] == CALL)
+    return int(wrong.sum()), len(answered)
 
 
-def counts(held: Held) -> tuple[str, str, str]:
-    """Return, at the path's limits: calls found, false calls, and rows in doubt, as "k of n"."""
-    call = held.truth == CALL
-    found, false = int((held.says[call] == 1).sum()), int((held.says[~call] == 1).sum())
-    doubt = int((held.says == -1).sum())
+def counts(predictions: Held) -> tuple[str, str, str]:
+    """Return calls found, false calls and rows in doubt at the model's limits, as "k of n"."""
+    call = predictions.truth == CALL
+    right, false = (
+        int((predictions.says[call] == 1).sum()),
+        int((predictions.says[~call] == 1).sum()),
+    )
+    doubt = int((predictions.says == -1).sum())
     totals = int(call.sum()), int((~call).sum()), len(call)
     return (
-        f"{found} of {totals[0]}",
+        f"{right} of {totals[0]}",
         f"{false} of {totals[1]}",
         f"{doubt} of {totals[2]}",
     )
@@ -210,29 +220,31 @@ def number(value: float | None) -> str:
     return "n/a" if value is None else f"{value:.3f}"
 
 
-def measured(n: int, split: str, held: Held, seed: int, span: bool = True) -> Figures:
-    """Return one row of the main table as numbers; n: packets; intervals only with `span`."""
-    call = held.truth == CALL
-    low, high = (interval(held, seed) if span else None) or (None, None)
+def measured(
+    n: int, split: str, predictions: Held, seed: int, with_interval: bool = True
+) -> Figures:
+    """Return one row of the main table as numbers; n: packets."""
+    call = predictions.truth == CALL
+    low, high = (interval(predictions, seed) if with_interval else None) or (None, None)
     return {
         "packets": n,
         "split": split,
         "calls": int(call.sum()),
-        "call_groups": len(np.unique(held.group[call])),
+        "call_groups": len(np.unique(predictions.group[call])),
         "none": int((~call).sum()),
-        "none_groups": len(np.unique(held.group[~call])),
-        "balanced": balanced(held),
-        "balanced_groups": balanced(held, weights_of(held)),
+        "none_groups": len(np.unique(predictions.group[~call])),
+        "balanced": balanced(predictions),
+        "balanced_groups": balanced(predictions, weights_of(predictions)),
         "low": low,
         "high": high,
-        "auroc": auroc(held),
-        "calibration_error": calibration_error(held),
-        "at_limits": list(counts(held)),
+        "auroc": auroc(predictions),
+        "calibration_error": calibration_error(predictions),
+        "at_limits": list(counts(predictions)),
     }
 
 
 def figures(row: Figures) -> str:
-    """Return one row of the main table as it is printed."""
+    """Return one row of the main table as Markdown."""
     around = f" [{row['low']:.2f}, {row['high']:.2f}]" if row["low"] is not None else ""
     cells = [
         str(row["packets"]),
@@ -249,7 +261,7 @@ def figures(row: Figures) -> str:
 
 
 def per_app(rows: Rows, seed: int) -> list[str]:
-    """Return one line per app with media: figures of its own model, or n/a with its groups."""
+    """Return one line per app with media: accuracy of a model for that app, or n/a."""
     n = LENGTHS[-1]
     media = (rows.truth == CALL) & (rows.start == 0) & (rows.packets >= n)
     lines = []
@@ -264,15 +276,15 @@ def per_app(rows: Rows, seed: int) -> list[str]:
         for train, test in training.folds(mine, unit, len(np.unique(unit)), seed):
             forest = training.grow(table[train], mine[train], unit[train], seed)
             chosen = forest.predict(table[test])
-            for was, said in zip(mine[test].tolist(), chosen.tolist(), strict=True):
-                right[was].append(was == said)
+            for is_app, predicted in zip(mine[test].tolist(), chosen.tolist(), strict=True):
+                right[is_app].append(is_app == predicted)
         shares = [float(np.mean(right[side])) for side in (False, True)]
         lines.append(f"| {app} | balanced accuracy {np.mean(shares):.3f}, {groups} groups |")
     return lines
 
 
 def unseen_apps(rows: Rows, seed: int) -> list[str]:
-    """Return one line per app left out of training with all groups that hold it."""
+    """Return one line per app: decisions of forests trained without any group of that app."""
     lines = []
     for app in sorted(set(rows.app[rows.truth == CALL])):
         cells = []
@@ -285,30 +297,36 @@ def unseen_apps(rows: Rows, seed: int) -> list[str]:
                 cells.append("n/a")
                 continue
             forest = training.fit(rows.columns[n][away], calls, groups, seed)
-            said = says(forest, forest.score(rows.columns[n][mine]))
-            cells.append(f"{int((said == 1).sum())} / {int((said == -1).sum())} of {len(said)}")
+            decisions = says(forest, forest.score(rows.columns[n][mine]))
+            cells.append(
+                f"{int((decisions == 1).sum())} / {int((decisions == -1).sum())} "
+                f"of {len(decisions)}"
+            )
         lines.append(f"| {app} | " + " | ".join(cells) + " |")
     return lines
 
 
-def part(rows: Rows, n: int, held: Held, start: bool, extra: bool = False) -> Held:
-    """Return the held-out rows at the start of flows, or in mid-flow."""
-    kept = (rows.packets >= n) & ((rows.truth == NEITHER) == extra)
-    return held.take((rows.start[kept] == 0) == start)
+def part(rows: Rows, n: int, predictions: Held, start: bool, extra: bool = False) -> Held:
+    """Return the predictions at the start of flows, or in mid-flow.
+
+    extra: whether the predictions are those of the `extra` rows of `held_out`.
+    """
+    selected = (rows.packets >= n) & ((rows.truth == NEITHER) == extra)
+    return predictions.take((rows.start[selected] == 0) == start)
 
 
 def silent_line(rows: Rows, n: int, agreed: Flags) -> str:
-    """Return what the forests agree to call where the fingerprints see no sign of a call.
+    """Return the line on flows in which the fingerprints find no sign of a call.
 
-    agreed: bool[rows], by forests that left out the row's group.
+    agreed: bool[rows], whether all forests that left out the row's group decide for a call.
     """
     cells = []
     for truth in (NONE, CALL):
-        asked = rows.silent & (rows.start == 0) & (rows.truth == truth) & (rows.packets >= n)
-        said, total = int(agreed[asked].sum()), int(asked.sum())
-        groups = len(np.unique(rows.group[asked]))
-        bound = f", below {rule_of_three(groups):.2f} of groups" if groups and not said else ""
-        cells.append(f"{said} of {total} ({groups} groups{bound if truth == NONE else ''})")
+        selected = rows.silent & (rows.start == 0) & (rows.truth == truth) & (rows.packets >= n)
+        called, total = int(agreed[selected].sum()), int(selected.sum())
+        groups = len(np.unique(rows.group[selected]))
+        bound = f", below {rule_of_three(groups):.2f} of groups" if groups and not called else ""
+        cells.append(f"{called} of {total} ({groups} groups{bound if truth == NONE else ''})")
     every = (rows.start == 0) & (rows.packets >= n)
     for truth in (NONE, CALL):
         mine = every & (rows.truth == truth)
@@ -322,7 +340,7 @@ def card(data: Data, compiled: Records, seed: int) -> Card:
     neither = rows.truth == NEITHER
     agreed = ~neither
     table: list[Figures] = []
-    mute, curve, setup = [], [], []
+    silent, curve, setup = [], [], []
     for n in LENGTHS:
         by_group = held_out(rows, n, seed, True, neither)
         leaky = held_out(rows, n, seed, False, neither)
@@ -333,25 +351,25 @@ def card(data: Data, compiled: Records, seed: int) -> Card:
         leaks = part(rows, n, leaky[0], True)
         table.append(measured(n, "random split: optimistic (leaks)", leaks, seed, False))
         agreed[(rows.packets >= n) & ~neither] &= by_group[0].says == 1
-        mute.append(silent_line(rows, n, agreed))
+        silent.append(silent_line(rows, n, agreed))
         pairs = (risk(start, share) for share in COVERAGES)
         curve.append(f"| {n} | " + " | ".join(f"{bad} of {all_}" for bad, all_ in pairs) + " |")
         other = part(rows, n, by_group[1], True, extra=True)
         setup.append(f"| {n} | {int((other.says == 1).sum())} of {len(other.says)} |")
-    said = {
+    tables = {
         "table": [figures(row) for row in table],
-        "mute": mute,
+        "mute": silent,
         "curve": curve,
         "setup": setup,
         "apps": per_app(rows, seed),
         "unseen": unseen_apps(rows, seed),
     }
-    text = page(data, compiled, seed, {key: "\n".join(lines) for key, lines in said.items()})
+    text = page(data, compiled, seed, {key: "\n".join(lines) for key, lines in tables.items()})
     return Card(text, {"schema": 1, "model": digest(compiled), "seed": seed, "rows": table})
 
 
 def digest(compiled: Records) -> str:
-    """Return the sha256 (hex) by which figures are known to belong to a model."""
+    """Return the sha256 (hex) that identifies the model of the figures."""
     fields = [compiled[name] for name in compiled.dtype.names or () if name != "column"]
     return hashlib.sha256(
         b"".join(np.ascontiguousarray(one).tobytes() for one in fields)
@@ -359,13 +377,13 @@ def digest(compiled: Records) -> str:
 
 
 def used(data: Data) -> list[Any]:
-    """Return the captures that gave a row, in order of name."""
+    """Return the captures that have a row, sorted by name."""
     groups = {data.groups[group] for group in data.rows.group}
     return [one for one in data.captures if one.group in groups]
 
 
-def page(data: Data, compiled: Records, seed: int, said: dict[str, str]) -> str:
-    """Return the card's text around its tables."""
+def page(data: Data, compiled: Records, seed: int, tables: dict[str, str]) -> str:
+    """Return the text of the card with its tables."""
     import sklearn
 
     heads = compiled[: len(LENGTHS)]
@@ -387,4 +405,4 @@ def page(data: Data, compiled: Records, seed: int, said: dict[str, str]) -> str:
         "missing": ", ".join(data.missing) or "none",
         "sources": "\n".join(f"| {one.name} | {one.group} | `{one.sha256}` |" for one in members),
     }
-    return TEMPLATE.read_text(encoding="utf-8").format_map(facts | said)
+    return TEMPLATE.read_text(encoding="utf-8").format_map(facts | tables)

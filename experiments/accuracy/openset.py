@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The open set: what an engine says of an app whose fingerprints were taken out of it.
+"""Open-set accuracy: verdicts on an app whose fingerprints were removed from the engine.
 
-The unknown flows are the app's own, as the engine without that app sees them. Against them stand
-two other sets, as the whole engine sees them: innocent flows (does it still look like a call?) and
-flows of the apps that stayed (can a threshold on the confidence keep the unknown ones out?).
+The unknown flows are those of the app, classified by the engine without it. They are compared with
+two other sets, classified by the whole engine: innocent flows (are the unknown flows still
+recognised as calls?) and flows of the remaining apps (can a threshold on the confidence reject the
+unknown flows?).
 """
 
 from __future__ import annotations
@@ -28,16 +29,16 @@ from midcall.experiments.measure.metrics import NAMELESS, NO_APP, claims_call, f
 Row = Mapping[str, Any]
 Table = dict[str, Any]
 
-#: The line that holds every app's flows.
+#: The name of the line of all apps together.
 ALL = "all"
-#: Of the known apps' flows, the share that a threshold must let through.
+#: The share of the known apps' flows that a threshold must accept.
 KEPT = 0.95
 
 
 def outcome(row: Row) -> str:
-    """Return what became of a flow whose app the engine does not know.
+    """Return the outcome of a flow whose app the engine does not know.
 
-    other_app: certainly named as another app; nameless: a call without a name; unsure; quiet.
+    other_app: certain, with another app's name; nameless: a call without a name; unsure; quiet.
     """
     certain = row["verdict"] == "certain" and named(row["app"])
     if certain and row["role"] not in ("messaging", "other"):
@@ -46,7 +47,7 @@ def outcome(row: Row) -> str:
 
 
 def call_score(row: Row) -> float:
-    """Return how much a verdict says of a call: 1 to 2 certain, 0 to 1 unsure, 0 nothing."""
+    """Return the score of a verdict as a call: 1 to 2 certain, 0 to 1 unsure, 0 no call."""
     stated = float(row["confidence"] or 0.0)
     if claims_call(row):
         return 1.0 + stated
@@ -55,14 +56,14 @@ def call_score(row: Row) -> float:
 
 
 def name_score(row: Row) -> float:
-    """Return how much a verdict says of one named app's call; 0 where it names none."""
+    """Return the score of a verdict as a call of a named app; 0 without a name."""
     return call_score(row) if row["app"] != NAMELESS else 0.0
 
 
 def auroc(positive: NDArray[np.float64], negative: NDArray[np.float64]) -> float | None:
-    """Return the area under the ROC curve (ties count half), None where a side is empty.
+    """Return the area under the ROC curve (ties count half), None if a side is empty.
 
-    It is the chance that a flow of the first kind scores above one of the second (Mann-Whitney).
+    It is the probability that a positive flow scores above a negative one (Mann-Whitney).
     """
     if not len(positive) or not len(negative):
         return None
@@ -77,8 +78,8 @@ def auroc_interval(
 ) -> Interval | None:
     """Return the 95 % interval of the area, capture groups resampled; None below ten a side.
 
-    Scores come with their group. Of two groups the sum of won pairs is computed once; a resample
-    weighs them by how often both were drawn.
+    Arguments are (group, score). The number of won pairs of two groups is computed once; a resample
+    weights it by how often both groups were drawn.
     """
     sides = [by_group(positive), by_group(negative)]
     if min(len(side) for side in sides) < FEWEST:
@@ -107,39 +108,39 @@ def auroc_interval(
 
 def by_group(scores: Sequence[tuple[str, float]]) -> dict[str, NDArray[np.float64]]:
     """Return group -> its scores."""
-    held: dict[str, list[float]] = {}
+    values: dict[str, list[float]] = {}
     for group, score in scores:
-        held.setdefault(group, []).append(score)
-    return {group: np.array(found) for group, found in held.items()}
+        values.setdefault(group, []).append(score)
+    return {group: np.array(group_scores) for group, group_scores in values.items()}
 
 
 def rejection(known: NDArray[np.float64], unknown: NDArray[np.float64]) -> Table:
-    """Return the threshold that KEPT of the known flows reach, and the unknown ones below it.
+    """Return the threshold that KEPT of the known flows reach, and the unknown flows below it.
 
-    Where fewer of the known flows have a name at all, the threshold lets through all that have
-    one; `kept` says how many. None where no known flow has a name.
+    If fewer of the known flows have a name, the threshold accepts all that have one; `kept` is
+    their number. Values are None if no known flow has a name.
     """
     named_ones = np.sort(known[known > 0])[::-1]
     if not len(named_ones):
         return {"limit": None, "kept": None, "rejected": None}
     need = min(int(np.ceil(KEPT * len(known))), len(named_ones))
     limit = float(named_ones[need - 1])
-    kept, rejected = int((known >= limit).sum()), int((unknown < limit).sum())
-    return {"limit": limit, "kept": kept, "rejected": rejected}
+    accepted, rejected = int((known >= limit).sum()), int((unknown < limit).sum())
+    return {"limit": limit, "kept": accepted, "rejected": rejected}
 
 
 def line(app: str, rows: Sequence[Row], closed: Sequence[Row], seed: int) -> Table:
-    """Return what became of an app's flows without its fingerprints; named: what they were called.
+    """Return the outcomes of an app's flows without its fingerprints; named: the wrong names.
 
-    closed: every flow under the whole engine. clean: capture groups without a flow that is named
-    as another app, of `clusters`; their share has an exact interval from ten groups on.
+    closed: every flow, classified by the whole engine. clean: capture groups without a flow that is
+    named as another app, of `clusters`; from ten groups on, the share has an exact interval.
     """
     flows = metrics.call_flows(rows, metrics.SCORED_ROLES)
-    found = [(row, outcome(row)) for row in flows]
-    counts = Counter(word for _, word in found)
-    wrong = Counter(row["app"] for row, word in found if word == "other_app")
+    outcomes = [(row, outcome(row)) for row in flows]
+    counts = Counter(word for _, word in outcomes)
+    wrong = Counter(row["app"] for row, word in outcomes if word == "other_app")
     groups = {row["group"] for row in flows}
-    clean = groups - {row["group"] for row, word in found if word == "other_app"}
+    clean = groups - {row["group"] for row, word in outcomes if word == "other_app"}
     low, high = share_interval(len(clean), len(groups)) or (None, None)
     return {
         "app": app,
@@ -159,7 +160,7 @@ def line(app: str, rows: Sequence[Row], closed: Sequence[Row], seed: int) -> Tab
 
 
 def known_flows(app: str, closed: Sequence[Row]) -> list[Row]:
-    """Return the call flows of apps with a name that stayed, as the whole engine sees them."""
+    """Return the call flows of the other named apps, classified by the whole engine."""
     return [
         row
         for row in metrics.call_flows(closed, metrics.SCORED_ROLES)
@@ -168,7 +169,7 @@ def known_flows(app: str, closed: Sequence[Row]) -> list[Row]:
 
 
 def against_innocents(app: str, unknown: Sequence[Row], quiet: Sequence[Row], seed: int) -> Table:
-    """Return the area of call or not: flows of the unknown app against innocent ones."""
+    """Return the AUROC of call or not: flows of the unknown app against innocent flows."""
     calls = [(row["group"], call_score(row)) for row in unknown]
     rest = [(row["group"], call_score(row)) for row in quiet]
     span = auroc_interval(calls, rest, derived_seed(seed, "open", "call", app))
@@ -182,7 +183,7 @@ def against_innocents(app: str, unknown: Sequence[Row], quiet: Sequence[Row], se
 
 
 def against_known(app: str, unknown: Sequence[Row], known: Sequence[Row], seed: int) -> Table:
-    """Return the area of known or not, and what a threshold rejects where it keeps 95 %."""
+    """Return the AUROC of known or not, and what a threshold that accepts 95 % rejects."""
     ours = [(row["group"], name_score(row)) for row in known]
     rest = [(row["group"], name_score(row)) for row in unknown]
     span = auroc_interval(ours, rest, derived_seed(seed, "open", "known", app))
@@ -202,9 +203,9 @@ def values(scores: Sequence[tuple[str, float]]) -> NDArray[np.float64]:
 
 
 def lines(unknown: Mapping[str, Sequence[Row]], closed: Sequence[Row], seed: int) -> list[Table]:
-    """Return a line per app left out, and one of all their flows."""
+    """Return a line per app left out, and one for all their flows."""
     out = [line(app, unknown[app], closed, seed) for app in sorted(unknown)]
     if out:
-        every = [row for held in unknown.values() for row in held]
+        every = [row for app_rows in unknown.values() for row in app_rows]
         out.append(line(ALL, every, closed, seed))
     return out

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The evaluation: every capture under every disturbance, judged beside baselines and peers.
+"""The evaluation: every capture under every disturbance, compared with baselines and peers.
 
-It is a part of every run (`within`), where peers are asked about the captures as they are, and a
-command of its own (`midcall evaluate`), where they are asked about every disturbance. Real captures
-alone enter the tables; synthetic ones have rows of their own, flagged.
+It is a part of every run (`within`), in which peers classify only the undisturbed captures, and a
+command (`midcall evaluate`), in which they classify every disturbance. Figures are of real captures
+only; synthetic ones have separate, flagged rows.
 """
 
 from __future__ import annotations
@@ -21,7 +21,13 @@ from midcall.classifier.statistical import inference
 from midcall.experiments.accuracy import baseline_tree as trees
 from midcall.experiments.accuracy import model_card, openset, peers, regression, scores
 from midcall.experiments.accuracy.innocent_batches import Original
-from midcall.experiments.accuracy.measure_flows import ORIGINAL, Looker, Row, Rows, Ward
+from midcall.experiments.accuracy.measure_flows import (
+    ORIGINAL,
+    FlowClassifier,
+    PeerSelection,
+    Row,
+    Rows,
+)
 from midcall.experiments.accuracy.peers.cache import Answers, cache_folder
 from midcall.experiments.accuracy.perturb import COLUMNS, ELSEWHERE
 from midcall.experiments.jobs import workers
@@ -36,14 +42,14 @@ from midcall.experiments.spec.options import default_jobs
 from midcall.experiments.spec.spec import Spec
 
 OURS = "midcall"
-#: The engine name of the tree that was trained and judged on one random split.
+#: The engine name of the tree that was trained and tested on one random split.
 OPTIMISTIC = "tree, optimistic (leaks)"
-#: Batches of crafted flows that are worth a process of their own.
+#: Batches of crafted flows for which one more process pays off.
 WORTH = 8
 
 
 class Options(NamedTuple):
-    """How an evaluation is made.
+    """Options of an evaluation.
 
     jobs: processes of one peer at once, 0 for one per core; peers: "all", "none" or names with
     commas; flows: innocent flows of the regression count, 0 for none.
@@ -58,7 +64,7 @@ class Options(NamedTuple):
 
 
 class Finished(NamedTuple):
-    """What an evaluation left behind."""
+    """Results of an evaluation: its folder, summary.json, and its page."""
 
     folder: Path
     summary: dict[str, Any]
@@ -66,101 +72,102 @@ class Finished(NamedTuple):
 
 
 class Made(NamedTuple):
-    """What an evaluation found: its tables, and the block "evaluation" of summary.json."""
+    """Results of an evaluation: its tables, and the block "evaluation" of summary.json."""
 
     tables: dict[str, list[Row]]
-    told: dict[str, Any]
+    evaluation: dict[str, Any]
 
 
 class Work(NamedTuple):
-    """What is to be evaluated, and how; jobs: processes."""
+    """The input of an evaluation; flows: of the regression count; jobs: processes."""
 
     spec: Spec
-    held: Corpus
-    ward: Ward
+    corpus: Corpus
+    ward: PeerSelection
     flows: int
     jobs: int
     stream: TextIO | None
 
 
 def evaluate(name: str, options: Options) -> Finished:
-    """Evaluate over the captures of a spec by name or path; returns the folder of results.
+    """Evaluate on the captures of a spec, by name or path; returns the folder of results.
 
-    Raises ExperimentError, CaptureError, ClassifierError or TestbedError for what a user can mend.
+    Raises ExperimentError, CaptureError, ClassifierError or TestbedError for errors that a user can
+    correct.
     """
     log = Log()
-    wanted = peers.chosen(options.peers)
+    names = peers.chosen(options.peers)
     spec, raw = specs.load(name)
     atomic_folder.require(options.runs)
-    held = obtain(spec, options.corpus, options.stream)
+    corpus = obtain(spec, options.corpus, options.stream)
     jobs = options.jobs or default_jobs()
-    made = evaluated(Work(spec, held, ward(wanted), options.flows, jobs, options.stream), log)
-    told = {
+    made = evaluated(Work(spec, corpus, ward(names), options.flows, jobs, options.stream), log)
+    document = {
         "schema": 1,
         "spec": {"name": spec.name, "title": spec.title, "seed": spec.seed},
-        "evaluation": made.told,
+        "evaluation": made.evaluation,
         "machine": provenance.machine(),
     }
-    folder, page = write(spec, raw, options, held, made.tables, told, log)
-    return Finished(folder, told, page)
+    folder, page = write(spec, raw, options, corpus, made.tables, document, log)
+    return Finished(folder, document, page)
 
 
-def within(spec: Spec, held: Corpus, jobs: int, stream: TextIO | None, log: Log) -> Made | None:
-    """Evaluate as a part of a run, on at most `jobs` processes; None where the spec wants none."""
-    wanted = spec.evaluation
-    if not wanted.enabled:
+def within(spec: Spec, corpus: Corpus, jobs: int, stream: TextIO | None, log: Log) -> Made | None:
+    """Evaluate as a part of a run, on at most `jobs` processes; None if the spec disables it."""
+    settings = spec.evaluation
+    if not settings.enabled:
         return None
-    chosen = ward(wanted.peers, (ORIGINAL,))
-    return evaluated(Work(spec, held, chosen, wanted.flows, jobs, stream), log)
+    taking_part = ward(settings.peers, (ORIGINAL,))
+    return evaluated(Work(spec, corpus, taking_part, settings.flows, jobs, stream), log)
 
 
-def ward(names: Sequence[str], columns: Sequence[str] | None = None) -> Ward:
-    """Return the peers of that name that are here, and why the others are not."""
-    found = {name: peers.find(name) for name in names}
-    here = [peer for peer, _ in found.values() if peer is not None]
-    absent = {name: reason for name, (peer, reason) in found.items() if peer is None}
+def ward(names: Sequence[str], columns: Sequence[str] | None = None) -> PeerSelection:
+    """Return the installed peers of these names, and why the others do not take part."""
+    peer_of = {name: peers.find(name) for name in names}
+    available = [peer for peer, _ in peer_of.values() if peer is not None]
+    absent = {name: reason for name, (peer, reason) in peer_of.items() if peer is None}
     absent |= {name: "was not asked to" for name in peers.NAMES if name not in names}
-    return Ward(here, absent, {}, Answers(cache_folder()), columns)
+    return PeerSelection(available, absent, {}, Answers(cache_folder()), columns)
 
 
 def evaluated(work: Work, log: Log) -> Made:
-    """Look at every capture and make the tables; innocent flows are crafted beside that."""
+    """Classify every capture and make the tables; count crafted flows in other processes."""
     warm_up(work.stream or sys.stderr)
-    original = Original(work.held.items if work.flows else [], packets_of)
+    original = Original(work.corpus.items if work.flows else [], packets_of)
     parts = regression.parts(original, work.flows, work.spec.seed)
-    some = min(work.jobs - 1, len(parts) // WORTH)
-    with workers.beside(regression.counted, parts, some) as made:
-        rows, unknown = look(work, log)
+    processes = min(work.jobs - 1, len(parts) // WORTH)
+    with workers.run_in_background(regression.counted, parts, processes) as made:
+        rows, unknown = classify_all(work, log)
         tables = tabulate(work.spec, rows, unknown, work.ward)
-        told = block(work, rows, tables)
+        evaluation = evaluation_block(work, rows, tables)
         if work.flows:
-            told["regression"] = counted(work, original, made, log)
+            evaluation["regression"] = counted(work, original, made, log)
     for name, sentences in work.ward.failures.items():
         for sentence in sentences:
             log(f"peer {name}: {sentence}")
-    return Made(tables, told)
+    return Made(tables, evaluation)
 
 
-def look(work: Work, log: Log) -> tuple[Rows, dict[str, list[Row]]]:
-    """Return the rows per column, and per app those of the engine without that app."""
+def classify_all(work: Work, log: Log) -> tuple[Rows, dict[str, list[Row]]]:
+    """Return the rows per column, and per app the rows of the engine without that app."""
     rows: Rows = {column.name: [] for column in COLUMNS}
     unknown: dict[str, list[Row]] = {}
     with (
-        Progress("evaluation", len(work.held.items), stream=work.stream, log=log) as bar,
+        Progress("evaluation", len(work.corpus.items), stream=work.stream, log=log) as bar,
         tempfile.TemporaryDirectory(prefix="midcall-") as folder,
     ):
-        looker = Looker(work.spec.seed, work.ward, Path(folder), work.jobs)
+        classifier = FlowClassifier(work.spec.seed, work.ward, Path(folder), work.jobs)
         try:
-            for item in work.held.items:
-                looker.look(item, rows, unknown)
+            for item in work.corpus.items:
+                classifier.look(item, rows, unknown)
                 bar.step(item.capture.name)
         finally:
-            looker.close()
+            classifier.close()
     return rows, unknown
 
 
 def warm_up(stream: TextIO) -> None:
-    """Compile the packet path where that was never done, as one process of all."""
+    """Compile the packet path if it was never compiled, in one process at a time."""
     from midcall.captures.jit.kernel import compile_lock
     from midcall.testbed.replay.simulator import warm_up as compile_all
 
@@ -170,19 +177,22 @@ def warm_up(stream: TextIO) -> None:
             compile_all()
 
 
-def counted(work: Work, original: Original, made: Iterable[list[Row]], log: Log) -> Row:
-    """Return the regression count, telling every tenth of it; made: of its crafted part."""
+def counted(work: Work, original: Original, crafted_counts: Iterable[list[Row]], log: Log) -> Row:
+    """Return the regression count, with progress per tenth.
+
+    crafted_counts: the counts of its crafted batches.
+    """
     with Progress("innocent flows, tenths", 10, stream=work.stream, log=log) as bar:
 
-        def told(total: int) -> None:
+        def progress(total: int) -> None:
             for _ in range(bar.done, min(10, 10 * total // work.flows)):
                 bar.step(f"{total} innocent flows")
 
-        return regression.run(original, work.flows, work.spec.seed, made, told)
+        return regression.run(original, work.flows, work.spec.seed, crafted_counts, progress)
 
 
 def packets_of(item: Item) -> Packets:
-    """Return the packets of a capture, cut or not."""
+    """Return the packets of a capture, even if its file is cut."""
     return read_with_notices(item.path)[0]
 
 
@@ -190,51 +200,51 @@ def packets_of(item: Item) -> Packets:
 
 
 def engines(rows: Rows, seed: int) -> Iterator[tuple[str, str, list[Row]]]:
-    """Yield column, engine and the rows as that engine judged them."""
-    forester = trees.Forester(rows[ORIGINAL], seed)
+    """Yield column, engine and the rows with that engine's verdicts."""
+    trees_per_group = trees.TreePerGroup(rows[ORIGINAL], seed)
     for column in COLUMNS:
-        held = rows[column.name]
-        yield column.name, OURS, held
+        own = rows[column.name]
+        yield column.name, OURS, own
         for name in (*baselines.RULES, *peers.NAMES):
-            if held and all(name in row["claims"] for row in held):
-                yield column.name, name, [scores.judged(row, row["claims"][name]) for row in held]
+            if own and all(name in row["claims"] for row in own):
+                yield column.name, name, [scores.judged(row, row["claims"][name]) for row in own]
         if column.packets:
-            yield column.name, "tree", judged_all(held, forester.judge(held))
+            yield column.name, "tree", judged_all(own, trees_per_group.judge(own))
         if column.name == ORIGINAL:
-            yield column.name, OPTIMISTIC, judged_all(held, trees.leaks(held, seed))
+            yield column.name, OPTIMISTIC, judged_all(own, trees.leaks(own, seed))
 
 
 def judged_all(rows: Sequence[Row], claims: Sequence[Row]) -> list[Row]:
-    """Return rows with a claim each in the place of the verdict."""
+    """Return the rows with each verdict replaced by a claim."""
     return [scores.judged(row, claim) for row, claim in zip(rows, claims, strict=True)]
 
 
-#: What baselines and peers do not say: when, in which role, with which confidence.
-UNSAID: Row = dict.fromkeys(("p50", "p95", "p99", "ms_p50", "ms_p95", "ms_p99"))
-UNSAID |= dict.fromkeys(("waits", "role_n", "role_right", "bare", "bare_honest"), 0)
+#: Columns that baselines and peers do not have: time to verdict, role, confidence.
+NOT_GIVEN: Row = dict.fromkeys(("p50", "p95", "p99", "ms_p50", "ms_p95", "ms_p99"))
+NOT_GIVEN |= dict.fromkeys(("waits", "role_n", "role_right", "bare", "bare_honest"), 0)
 
 
 def tabulate(
-    spec: Spec, rows: Rows, unknown: Mapping[str, list[Row]], chosen: Ward
+    spec: Spec, rows: Rows, unknown: Mapping[str, list[Row]], chosen: PeerSelection
 ) -> dict[str, list[Row]]:
     """Return the tables of the results."""
     lines, apps, quiet = [], [], []
     titles = {column.name: column.title for column in COLUMNS}
     for column, engine, judged in engines(rows, spec.seed):
         for synthetic in (False, True):
-            held = [row for row in judged if of_kind(row, synthetic)]
-            if not held:
+            selected = [row for row in judged if counts_among(row, synthetic)]
+            if not selected:
                 continue
             name = f"{column}/{engine}/{synthetic}"
-            ours = [row for row in rows[column] if of_kind(row, synthetic)]
-            ahead = None if engine == OURS else scores.lead(ours, held, spec.seed, name)
+            own = [row for row in rows[column] if counts_among(row, synthetic)]
+            ahead = None if engine == OURS else scores.lead(own, selected, spec.seed, name)
             low, high = ahead or (None, None)
             place = {"column": column, "engine": engine, "synthetic": synthetic}
-            line = scores.summary(held, spec.seed, name) | (UNSAID if engine != OURS else {})
+            line = scores.summary(selected, spec.seed, name) | (NOT_GIVEN if engine != OURS else {})
             lines.append({**place, "title": titles[column], "lead_low": low, "lead_high": high,
                           **line})  # fmt: skip
-            apps += app_lines(held, spec.seed, place)
-            quiet += [{**place, **row} for row in scores.innocents(held)]
+            apps += app_lines(selected, spec.seed, place)
+            quiet += [{**place, **row} for row in scores.innocents(selected)]
     closed = [row for row in rows[ORIGINAL] if in_headline(row)]
     return {
         "evaluation": ordered("evaluation", lines),
@@ -245,13 +255,13 @@ def tabulate(
     }
 
 
-def of_kind(row: Row, synthetic: bool) -> bool:
-    """Tell whether a row is counted among synthetic captures, or among real ones."""
+def counts_among(row: Row, synthetic: bool) -> bool:
+    """Return whether a row counts among synthetic captures, or among real ones."""
     return bool(row["synthetic"]) if synthetic else in_headline(row)
 
 
 def ordered(name: str, rows: Sequence[Row]) -> list[Row]:
-    """Return rows with the columns of the table of that name, in its order."""
+    """Return the rows with the columns of the named table, in its order."""
     return [{column: row[column] for column in schema.EVALUATED[name]} for row in rows]
 
 
@@ -269,14 +279,14 @@ def flow_lines(rows: Rows) -> list[Row]:
     """Return every flow of a call and every false call, under every column, without addresses."""
     return [
         {**row, "column": name}
-        for name, held in rows.items()
-        for row in held
+        for name, column_rows in rows.items()
+        for row in column_rows
         if row["outcome"] != "quiet"
         and (row["truth_role"] in metrics.SCORED_ROLES or row["outcome"] == "false_call")
     ]
 
 
-def block(work: Work, rows: Rows, tables: Mapping[str, list[Row]]) -> dict[str, Any]:
+def evaluation_block(work: Work, rows: Rows, tables: Mapping[str, list[Row]]) -> dict[str, Any]:
     """Return the block "evaluation" of summary.json, without the regression count."""
     elsewhere = [row for row in rows[ELSEWHERE] if in_headline(row)]
     lines = [row for row in tables["evaluation"] if not row["synthetic"]]
@@ -300,29 +310,31 @@ def block(work: Work, rows: Rows, tables: Mapping[str, list[Row]]) -> dict[str, 
 
 
 def early_figures() -> Row | None:
-    """Return what the early model's card measured, by left-out groups; None for another model's.
+    """Return the figures of the early model's card, None if they are of another model.
 
-    It is no measurement of this evaluation: `midcall train` made it from its own captures.
+    They are not measured by this evaluation but by `midcall train`, with groups left out.
     """
     try:
-        told: Row = json.loads(inference.SHIPPED.with_suffix(".json").read_text(encoding="utf-8"))
+        figures: Row = json.loads(
+            inference.SHIPPED.with_suffix(".json").read_text(encoding="utf-8")
+        )
     except (OSError, ValueError):
         return None
-    return told if told.get("model") == model_card.digest(inference.shipped()) else None
+    return figures if figures.get("model") == model_card.digest(inference.shipped()) else None
 
 
-def peer_lines(chosen: Ward) -> list[Row]:
-    """Return a line per peer: its version and how it was asked, or why it took no part."""
-    here = {peer.name: peer for peer in chosen.peers}
+def peer_lines(taking_part: PeerSelection) -> list[Row]:
+    """Return a line per peer: its version and options, or why it took no part."""
+    available = {peer.name: peer for peer in taking_part.peers}
     return [
         {
             "name": name,
             "title": peers.TITLES[name],
-            "version": here[name].version if name in here else None,
-            "how": here[name].how if name in here else None,
-            "reason": chosen.absent.get(name, ""),
-            "everywhere": chosen.columns is None,
-            "failures": sorted(chosen.failures.get(name, [])),
+            "version": available[name].version if name in available else None,
+            "how": available[name].how if name in available else None,
+            "reason": taking_part.absent.get(name, ""),
+            "everywhere": taking_part.columns is None,
+            "failures": sorted(taking_part.failures.get(name, [])),
         }
         for name in peers.NAMES
     ]
@@ -332,33 +344,36 @@ def write(
     spec: Spec,
     raw: bytes,
     options: Options,
-    held: Corpus,
+    corpus: Corpus,
     tables: Mapping[str, list[Row]],
-    told: dict[str, Any],
+    document: dict[str, Any],
     log: Log,
 ) -> tuple[Path, Path]:
-    """Write every file of the evaluation; the folder appears when it is whole. Returns its page."""
+    """Write every file of the evaluation; return its folder and page.
+
+    The folder gets its name only when it is complete.
+    """
     from midcall.experiments.report.evaluation import render
 
     now = datetime.datetime.now(datetime.UTC)
-    found = origin(spec, raw, held, {}, now)
-    name = f"{now:%Y%m%dT%H%M%SZ}-evaluate-{found['inputs'][:8]}"
+    manifest = origin(spec, raw, corpus, {}, now)
+    name = f"{now:%Y%m%dT%H%M%SZ}-evaluate-{manifest['inputs'][:8]}"
     folder = atomic_folder.free_folder(options.runs, name)
-    with atomic_folder.whole_folder(folder) as fresh:
-        (fresh / "spec.toml").write_bytes(raw)
+    with atomic_folder.whole_folder(folder) as partial:
+        (partial / "spec.toml").write_bytes(raw)
         for name, rows in tables.items():
-            schema.write_table(fresh, name, rows)
-        schema.write_json(fresh / "provenance.json", found)
-        schema.write_json(fresh / "summary.json", told)
-        (fresh / "run.log").write_text("\n".join(log.lines) + "\n", encoding="utf-8")
-        page = render(fresh)
+            schema.write_table(partial, name, rows)
+        schema.write_json(partial / "provenance.json", manifest)
+        schema.write_json(partial / "summary.json", document)
+        (partial / "run.log").write_text("\n".join(log.lines) + "\n", encoding="utf-8")
+        page = render(partial)
     return folder, folder / page.name
 
 
-def lines(told: Mapping[str, Any]) -> list[str]:
-    """Return what a person reads at the end: a line per disturbance, the open set, the count."""
+def lines(document: Mapping[str, Any]) -> list[str]:
+    """Return the printed summary: a line per disturbance, the open set, the regression count."""
     out = []
-    for row in told["evaluation"]["columns"]:
+    for row in document["evaluation"]["columns"]:
         if row["engine"] == OURS:
             macro = "n/a" if row["macro_f1"] is None else f"{row['macro_f1']:.3f}"
             out.append(
@@ -366,10 +381,10 @@ def lines(told: Mapping[str, Any]) -> list[str]:
                 f"{row['other_call']} as another app, macro-F1 {macro}; "
                 f"{row['false_calls']} of {row['innocent']} innocent flows taken for a call"
             )
-    per_app = [row for row in told["evaluation"]["open_set"] if row["app"] != openset.ALL]
+    per_app = [row for row in document["evaluation"]["open_set"] if row["app"] != openset.ALL]
     flows, wrong = (sum(row[name] for row in per_app) for name in ("n", "other_app"))
     out.append(f"an app that the box does not know: {wrong} of {flows} flows named as another app")
-    count = told["evaluation"].get("regression")
+    count = document["evaluation"].get("regression")
     if count:
         out.append(
             f"{count['calls']} of {count['flows']} crafted or re-addressed innocent flows taken "

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Measures of an evaluation: what rows of judged flows say of an engine, with n and intervals.
+"""Measures of an evaluation from the rows of classified flows, with n and intervals.
 
-On top of `metrics`. Undefined values are None.
+Built on `metrics`. Undefined values are None.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from midcall.experiments.measure.metrics import claims_call, family, named
 Row = Mapping[str, Any]
 Table = dict[str, Any]
 
-#: Shares of calls among flows at which precision is derived, and how columns are named by them.
+#: Shares of calls among flows for which precision is derived, by the suffix of their column.
 BASE_RATES = {"01": 0.001, "1": 0.01, "10": 0.1}
 #: Upper bounds of the bins of the calibration table.
 BINS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
-#: Fewer flows than this, and an app does not count in the second macro-F1.
+#: Apps with fewer flows do not count in the second macro-F1.
 ENOUGH = 5
 
 
@@ -46,28 +46,31 @@ def outcome(row: Row) -> str:
 
 def judged(row: Row, claim: Row) -> dict[str, Any]:
     """Return the row as if the claim were the verdict; an unscored row stays unscored."""
-    said = {**row, **claim}
+    result = {**row, **claim}
     if row["outcome"] != "unscored":
-        said["outcome"] = outcome(said)
-    return said
+        result["outcome"] = outcome(result)
+    return result
 
 
 def call_counts(rows: Sequence[Row]) -> Table:
-    """Return tp, fp, fn and F1 of "is this flow of a call": media and set-up against innocents."""
+    """Return tp, fp, fn, F1 and balanced accuracy of "call or not".
+
+    Positive are media and set-up flows, negative are innocent flows.
+    """
     calls, quiet = metrics.call_flows(rows), metrics.quiet_flows(rows)
     tp = sum(claims_call(row) for row in calls)
     fp = sum(row["outcome"] == "false_call" for row in quiet)
     fn = len(calls) - tp
     f1 = ratio(2 * tp, 2 * tp + fp + fn) if calls else None
-    found, spared = ratio(tp, len(calls)), ratio(len(quiet) - fp, len(quiet))
-    balanced = None if found is None or spared is None else (found + spared) / 2
+    recall, specificity = ratio(tp, len(calls)), ratio(len(quiet) - fp, len(quiet))
+    balanced = None if recall is None or specificity is None else (recall + specificity) / 2
     return {"call_tp": tp, "call_fp": fp, "call_fn": fn, "call_f1": f1, "balanced": balanced}
 
 
 def octets(rows: Sequence[Row], seed: int, name: str) -> Table:
-    """Return the bytes of call flows, those of flows named right, and the share's interval.
+    """Return the bytes of call flows, those of flows named right, and the interval of the share.
 
-    Bytes are those on the wire, as disturbed; capture groups are resampled.
+    Bytes are on the wire, after the disturbance; capture groups are resampled.
     """
     sizes: Counter[str] = Counter()
     hits: Counter[str] = Counter()
@@ -89,7 +92,7 @@ def octets(rows: Sequence[Row], seed: int, name: str) -> Table:
 
 
 def roles(rows: Sequence[Row]) -> Table:
-    """Return among flows named right how many have the right role: media, set-up or control."""
+    """Return how many of the flows named right have the right role: media, set-up or control."""
     right = [row for row in metrics.call_flows(rows, metrics.SCORED_ROLES)
              if row["outcome"] == "right"]  # fmt: skip
     return {
@@ -99,60 +102,64 @@ def roles(rows: Sequence[Row]) -> Table:
 
 
 def calls(rows: Sequence[Row]) -> Table:
-    """Return over calls: with a flow named right, with media named right, with a wrong name.
+    """Return counts of calls: with a flow named right, with media named right, with a wrong name.
 
-    A call that several captures of a group hold counts once. Intervals are exact: calls are
-    independent of each other, as flows of one call are not. None below ten calls.
+    A call in several captures of a group counts once. Intervals are exact, because calls are
+    independent (flows of one call are not); None below ten calls.
     """
-    seen: dict[tuple[str, str], list[bool]] = {}
-    carried: dict[tuple[str, str], bool] = {}
+    outcome_of: dict[tuple[str, str], list[bool]] = {}
+    media_right: dict[tuple[str, str], bool] = {}
     for row in metrics.call_flows(rows, metrics.SCORED_ROLES):
         if not row["truth_call"]:
             continue
         call = (row["group"], row["truth_call"])
         right, wrong = row["outcome"] == "right", row["outcome"] == "other_call"
-        entry = seen.setdefault(call, [False, False])
+        entry = outcome_of.setdefault(call, [False, False])
         entry[0], entry[1] = entry[0] or right, entry[1] or wrong
         if row["truth_role"] == "media":
-            carried[call] = carried.get(call, False) or right
-    found = sum(right for right, _ in seen.values())
-    heard = sum(carried.values())
-    low, high = share_interval(found, len(seen)) or (None, None)
-    media_low, media_high = share_interval(heard, len(carried)) or (None, None)
+            media_right[call] = media_right.get(call, False) or right
+    right_calls = sum(right for right, _ in outcome_of.values())
+    right_media = sum(media_right.values())
+    low, high = share_interval(right_calls, len(outcome_of)) or (None, None)
+    media_low, media_high = share_interval(right_media, len(media_right)) or (None, None)
     return {
-        "calls": len(seen),
-        "calls_right": found,
+        "calls": len(outcome_of),
+        "calls_right": right_calls,
         "calls_low": low,
         "calls_high": high,
-        "calls_wrong": sum(wrong for _, wrong in seen.values()),
-        "media_calls": len(carried),
-        "media_calls_right": heard,
+        "calls_wrong": sum(wrong for _, wrong in outcome_of.values()),
+        "media_calls": len(media_right),
+        "media_calls_right": right_media,
         "media_calls_low": media_low,
         "media_calls_high": media_high,
     }
 
 
 def bare(rows: Sequence[Row]) -> Table:
-    """Return how many call flows without their name hold no byte of an app, and honest ones.
+    """Return how many call flows without their name are bare, and how many of them are honest.
 
-    Honest is such a flow that was called a call or unsure, and no other app.
+    A bare flow has no byte specific to an app. It is honest if the verdict is a call or unsure, and
+    names no other app.
     """
-    held = [row for row in metrics.call_flows(rows, metrics.SCORED_ROLES) if row["bare"]]
-    return {"bare": len(held), "bare_honest": sum(row["outcome"] == "unsure" for row in held)}
+    bare_rows = [row for row in metrics.call_flows(rows, metrics.SCORED_ROLES) if row["bare"]]
+    return {
+        "bare": len(bare_rows),
+        "bare_honest": sum(row["outcome"] == "unsure" for row in bare_rows),
+    }
 
 
 def summary(rows: Sequence[Row], seed: int, name: str) -> Table:
-    """Return one line of the table: everything counted of one engine under one disturbance."""
-    held = metrics.call_flows(rows)
-    share = metrics.right_share(held, seed, name)
+    """Return one line of the table: all measures of one engine under one disturbance."""
+    call_rows = metrics.call_flows(rows)
+    share = metrics.right_share(call_rows, seed, name)
     low, high = share["interval"] or (None, None)
     table = metrics.f1_counts(rows)
     macro = metrics.macro_f1(table, lambda app: True)
     often = metrics.macro_f1(table, lambda app: table[app]["tp"] + table[app]["fn"] >= ENOUGH)
-    five = [row for row in held if row["truth_app"] in FIVE]
+    five = [row for row in call_rows if row["truth_app"] in FIVE]
     alarms, waits = metrics.false_calls(rows), metrics.waits(rows)
     line = {
-        **metrics.tally(held),
+        **metrics.tally(call_rows),
         "low": low,
         "high": high,
         "clusters": share["clusters"],
@@ -181,11 +188,11 @@ def summary(rows: Sequence[Row], seed: int, name: str) -> Table:
 
 
 def innocents(rows: Sequence[Row]) -> list[Table]:
-    """Return per kind of innocent traffic the flows, those called a call, and the rate's bound.
+    """Return per kind of innocent traffic: flows, those called a call, and a bound of the rate.
 
-    The bound of a rate is that of recordings (95 %, as flows of one recording are not
-    independent). The last lines are all kinds together, and calls of apps that are none of the
-    five, where a hit is a flow named as one of the five.
+    The bound (95 %) is over recordings, because flows of one recording are not independent. The
+    last lines are all kinds together, and calls of apps other than the five; there a hit is a flow
+    named as one of the five.
     """
     counts: dict[str, Groups] = {traffic_kinds.ALL: {}}
     for row in metrics.quiet_flows(rows):
@@ -231,9 +238,10 @@ def upper_per_million(groups: Groups) -> float | None:
 
 
 def lead(ours: Sequence[Row], theirs: Sequence[Row], seed: int, name: str) -> Interval | None:
-    """Return the 95 % interval of the difference in the share named right, ours less theirs.
+    """Return the 95 % interval of the difference in the share named right, ours minus theirs.
 
-    Both judged the same flows; capture groups are resampled in pairs. None below ten groups.
+    Both engines classified the same flows; capture groups are resampled in pairs. None below ten
+    groups.
     """
     gain: Counter[str] = Counter()
     size: Counter[str] = Counter()
@@ -255,7 +263,7 @@ def lead(ours: Sequence[Row], theirs: Sequence[Row], seed: int, name: str) -> In
 
 
 def claim_is_right(row: Row) -> bool:
-    """Tell whether what was said of a call holds: its app, or only that it is a call."""
+    """Return whether the claim is right: the app of the call, or only that it is a call."""
     of_call = row["truth_role"] in metrics.SCORED_ROLES
     if row["app"] == metrics.NAMELESS:
         return of_call
@@ -264,7 +272,7 @@ def claim_is_right(row: Row) -> bool:
 
 
 def statements(rows: Sequence[Row]) -> list[Row]:
-    """Return the scored flows of which something was said: a call, certain or unsure, of an app."""
+    """Return the scored flows with a claim: a call, certain or unsure, with a confidence."""
     return [
         row
         for row in rows
@@ -277,14 +285,14 @@ def statements(rows: Sequence[Row]) -> list[Row]:
 
 
 def calibration(rows: Sequence[Row]) -> Table:
-    """Return bins of stated confidence against the share that was right, and the error.
+    """Return bins of stated confidence with the share that was right, and the error.
 
-    The error is the mean distance of both, weighted by n (expected calibration error).
+    The error is the mean distance of the two, weighted by n (expected calibration error).
     """
-    held = statements(rows)
+    stated = statements(rows)
     bins, error, low = [], 0.0, 0.0
     for high in BINS:
-        inside = [row for row in held if low < round(row["confidence"], 6) <= high]
+        inside = [row for row in stated if low < round(row["confidence"], 6) <= high]
         low = high
         if not inside:
             continue
@@ -294,39 +302,39 @@ def calibration(rows: Sequence[Row]) -> Table:
         span = clopper_pearson(right, len(inside))
         bins.append({"up_to": high, "n": len(inside), "right": right, "said": mean,
                      "interval": span})  # fmt: skip
-    return {"n": len(held), "bins": bins, "error": ratio(error, len(held))}
+    return {"n": len(stated), "bins": bins, "error": ratio(error, len(stated))}
 
 
 def coverage_risk(rows: Sequence[Row]) -> list[Table]:
-    """Return one point per stated confidence: flows answered at it or above, and how many wrong.
+    """Return one point per stated confidence: flows answered at or above it, and the wrong ones.
 
-    Coverage is over all scored call flows (media and set-up); wrong are false calls too.
+    Coverage is over all scored call flows (media and set-up); false calls count as wrong too.
     """
-    held = statements(rows)
+    stated = statements(rows)
     flows = len(metrics.call_flows(rows))
     points = []
-    for least in sorted({row["confidence"] for row in held}, reverse=True):
-        said = [row for row in held if row["confidence"] >= least]
-        wrong = sum(not claim_is_right(row) for row in said)
-        answered = sum(row["truth_role"] in metrics.CALL_ROLES for row in said)
+    for least in sorted({row["confidence"] for row in stated}, reverse=True):
+        answered_rows = [row for row in stated if row["confidence"] >= least]
+        wrong = sum(not claim_is_right(row) for row in answered_rows)
+        answered = sum(row["truth_role"] in metrics.CALL_ROLES for row in answered_rows)
         points.append(
             {
                 "confidence": least,
                 "answered": answered,
                 "flows": flows,
                 "coverage": ratio(answered, flows),
-                "said": len(said),
+                "said": len(answered_rows),
                 "wrong": wrong,
-                "risk": ratio(wrong, len(said)),
+                "risk": ratio(wrong, len(answered_rows)),
             }
         )
     return points
 
 
 def precision_at(line: Row) -> list[Table]:
-    """Return the least precision of "this is a call" at each base rate.
+    """Return the lower bound of the precision of "this is a call" at each base rate.
 
-    From the measured recall and the upper bound of the rate of false calls: a bound, no estimate.
+    Computed from the measured recall and the upper bound of the false-call rate; not an estimate.
     """
     recall = ratio(line["call_tp"], line["call_tp"] + line["call_fn"])
     bound = line["false_per_million"]

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Suggestions: what the classifier takes an added capture's flows for, for a person to look at.
+"""Suggestions: the classifier's verdicts on the flows of an added capture, for the user.
 
-A suggestion is no truth: truth comes from how a capture was made. It is written into a file of its
-own, which nothing reads that scores, trains or tests; who agrees names the flow with --flow.
+A suggestion is not truth: truth comes from how a capture was made. Suggestions are written to a
+separate file that scoring, training and tests never read. A user who agrees names the flow with
+--flow.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,11 @@ COLUMNS = ("status", "frame", "flow", "packets", "app", "role", "verdict", "conf
 
 
 def suggest(capture: Capture) -> list[Row]:
-    """Return the flows of an added capture that the classifier names, and write them down."""
+    """Return the flows of an added capture that the classifier names, and write their file."""
     files = local().files
     assert files is not None
-    said, _ = classify_packets(read(files / capture.file), capture.name)
-    rows = [row_of(flow) for flow in said if flow["app"] not in (None, "", "none", "unknown")]
+    flows, _ = classify_packets(read(files / capture.file), capture.name)
+    rows = [row_of(flow) for flow in flows if flow["app"] not in (None, "", "none", "unknown")]
     path = suggestion_file(capture)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -37,12 +38,12 @@ def suggest(capture: Capture) -> list[Row]:
 
 
 def suggestion_file(capture: Capture) -> Path:
-    """Return where the suggestions of a capture stand, apart from every label."""
+    """Return the file of a capture's suggestions, separate from the labels."""
     return local().folder / "suggestions" / f"{capture.sha256}.csv"
 
 
-def row_of(flow: Row) -> Row:
-    """Return one suggestion: a flow by its first frame and ends, and what the classifier says."""
+def row_of(flow: Mapping[str, Any]) -> Row:
+    """Return one suggestion: first frame, ends and verdict of a flow."""
     ends = f"{flow['src_ip']}:{flow['src_port']}-{flow['dst_ip']}:{flow['dst_port']}"
     return {
         "status": "suggestion",
@@ -53,7 +54,7 @@ def row_of(flow: Row) -> Row:
 
 
 def lines(rows: list[Row]) -> Iterator[str]:
-    """Yield suggestions as lines for people."""
+    """Yield suggestions as lines of text."""
     if not rows:
         yield "suggestions: none, the classifier names no flow of it"
         return

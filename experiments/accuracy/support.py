@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""`midcall support`: in which recordings each evidence was seen, and what it is worth elsewhere.
+"""`midcall support`: the recordings with each evidence, and the accuracy on other repositories.
 
-Every real capture is read by an engine that lets each evidence say the most that its rule allows
-and keeps a log of all that is said. The truth of the flow tells whether it was right. What comes
-out is the table of classifier.state.evidence_support; and, for each repository in turn, what an
-engine whose claims rest on the other repositories says of its captures.
+An engine reads every real capture, gives each evidence the strongest claim that its rule allows,
+and logs all evidence. The truth of the flow decides whether the evidence was right. The result is
+the table of classifier.state.evidence_support and, for each repository, the accuracy on its
+captures of an engine whose claims come from the other repositories.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -32,39 +32,39 @@ from midcall.experiments.accuracy.perturb import downward, original, second_half
 from midcall.experiments.cells.offline import classified_rows
 from midcall.experiments.measure import metrics
 from midcall.experiments.spec.corpus import Item
-from midcall.testbed.replay.packet_index import Survey, survey
+from midcall.testbed.replay.packet_index import PacketIndex, index_packets
 
-#: Repositories that hold captures of one project's tests.
+#: Repositories with captures from the tests of the same project.
 SAME_PROJECT = {"debian-ndpi": "ndpi"}
-#: Evidences kept per packet of a capture: a packet rarely gives more than one.
+#: Logged evidence per packet of a capture: a packet rarely gives more than one.
 ROOM = 4
 
 Row = dict[str, Any]
 
 
 def repository(capture: Capture) -> str:
-    """Return the repository that a capture is from, a history being its repository's."""
+    """Return the repository of a capture; the Git history of a repository counts as the same."""
     name = capture.sources[0].origin.removesuffix("-history") if capture.sources else "none"
     return SAME_PROJECT.get(name, name)
 
 
 def session(capture: Capture) -> str:
-    """Return what captures of one session share: both ends of a call are one session."""
+    """Return the name of a capture's session; both ends of a call are one session."""
     if capture.group.startswith("GIT-"):
         return min(capture.name, capture.other_end or capture.name)
     return capture.group
 
 
 def counts_once(items: Iterable[Item]) -> list[Item]:
-    """Return the real captures that are no copy of another."""
+    """Return the items of real captures that are not a copy of another."""
     return [one for one in items if not one.capture.ours and not one.capture.copy_of]
 
 
-def truths(item: Item, held: Survey) -> dict[int, str]:
-    """Return the truth of each flow of a survey: the app of its call, or INNOCENT."""
-    flow = held.facts["flow"]
+def truths(item: Item, index: PacketIndex) -> dict[int, str]:
+    """Return the truth of each flow of a packet index: the app of its call, or INNOCENT."""
+    flow = index.facts["flow"]
     if item.innocent:
-        inside = np.isin(held.facts["proto"], (6, 17)) & (flow >= 0)
+        inside = np.isin(index.facts["proto"], (6, 17)) & (flow >= 0)
         return dict.fromkeys(np.unique(flow[inside]).tolist(), INNOCENT)
     out = {}
     for label in item.labels:
@@ -78,35 +78,35 @@ def truths(item: Item, held: Survey) -> dict[int, str]:
     return out
 
 
-def kind_of(found: int, truth: str) -> str:
-    """Return the kind of a flow for an evidence: OWN, INNOCENT or the other app's name."""
-    app, quiet = (found >> 8) & 0xFF, (found >> 20) & 15 == NOT_CALL
+def kind_of(evidence: int, truth: str) -> str:
+    """Return the kind of a flow for an evidence: OWN, INNOCENT or another app's name."""
+    app, quiet = (evidence >> 8) & 0xFF, (evidence >> 20) & 15 == NOT_CALL
     if quiet or truth == INNOCENT:
         return OWN if quiet and truth == INNOCENT else truth
     agrees = app == RTC or truth in {APPS[one] for one in (app, *MADE_BY.get(app, ()))}
     return OWN if agrees else truth
 
 
-def heard(item: Item) -> Iterator[tuple[int, int, str, int]]:
+def evidence_of(item: Item) -> Iterator[tuple[int, int, str, int]]:
     """Yield (app, number, kind, flow) of every evidence on every flow of known truth.
 
-    A sign of which better ones usually speak first shows itself where these are missing: so the
-    capture is also read cut to 96 octets a frame, from the middle of each flow, and one way.
+    Some evidence only shows if stronger evidence is missing. So the capture is also read with
+    frames cut to 96 octets, from the middle of each flow, and in one direction only.
     """
-    held = survey(read(item.path))
-    truth = truths(item, held)
+    index = index_packets(read(item.path))
+    truth = truths(item, index)
     for change in (original, snapped, second_half, upward, downward):
-        after = change(held, np.random.default_rng(0))
-        nothing = np.zeros(2 * CLAIM_KEYS, np.int64)
-        engine = Engine(claims=nothing, listen=ROOM * after.packets.total)
+        after = change(index, np.random.default_rng(0))
+        no_claims = np.zeros(2 * CLAIM_KEYS, np.int64)
+        engine = Engine(claims=no_claims, listen=ROOM * after.packets.total)
         engine.feed(after.packets)
         engine.flows()
-        for found, first in {(int(found), int(first)) for found, first in engine.spoken()}:
-            flow = int(held.facts["flow"][after.origin[first]])
+        for evidence, first in {(int(evidence), int(first)) for evidence, first in engine.spoken()}:
+            flow = int(index.facts["flow"][after.origin[first]])
             if flow in truth:
-                number = found & 0xFF
-                app = 0 if number > SHARED else (found >> 8) & 0xFF
-                yield app, number, kind_of(found, truth[flow]), flow
+                number = evidence & 0xFF
+                app = 0 if number > SHARED else (evidence >> 8) & 0xFF
+                yield app, number, kind_of(evidence, truth[flow]), flow
 
 
 def gather(items: Iterable[Item]) -> list[Seen]:
@@ -114,7 +114,7 @@ def gather(items: Iterable[Item]) -> list[Seen]:
     flows: Counter[tuple[int, int, str, str]] = Counter()
     sessions: dict[tuple[int, int, str, str], set[str]] = defaultdict(set)
     for item in counts_once(items):
-        for app, number, kind, _ in set(heard(item)):
+        for app, number, kind, _ in set(evidence_of(item)):
             key = (app, number, kind, repository(item.capture))
             flows[key] += 1
             sessions[key].add(session(item.capture))
@@ -127,42 +127,44 @@ def without(name: str) -> Numbers:
     return claims([row for row in committed() if row.repository != name])
 
 
-def left_out(items: Sequence[Item], seen: Sequence[Seen]) -> Iterator[tuple[str, list[Row]]]:
-    """Yield each repository with the rows of its captures' flows, joined to their truth.
+def left_out(
+    items: Sequence[Item], support_rows: Sequence[Seen]
+) -> Iterator[tuple[str, list[Row]]]:
+    """Yield each repository with the rows of its captures' flows and their truth.
 
-    They are classified by an engine whose claims rest on the other repositories alone.
+    The flows are classified by an engine whose claims come from the other repositories only.
     """
-    held: dict[str, list[Item]] = defaultdict(list)
+    items_of: dict[str, list[Item]] = defaultdict(list)
     for item in counts_once(items):
-        held[repository(item.capture)].append(item)
-    for name, own in sorted(held.items()):
-        others = claims([row for row in seen if row.repository != name])
+        items_of[repository(item.capture)].append(item)
+    for name, own in sorted(items_of.items()):
+        others = claims([row for row in support_rows if row.repository != name])
         rows = [row for item in own for row in classified_rows(item, {"claims": others})]
         yield name, [row | {"repository": name} for row in rows]
 
 
 def support(corpus: Path | None, out: Path) -> tuple[Row, list[str]]:
-    """Write the support table of the captures that can be obtained to a file.
+    """Write the support table of the captures on this machine to a file.
 
-    Returns the figures of `compared`, and lines that say them. Raises ExperimentError where no
-    real capture is there.
+    Returns the figures of `compared`, and the same as lines of text. Raises ExperimentError if
+    there is no real capture.
     """
     items = real(corpus)
-    seen = gather(items)
+    support_rows = gather(items)
     if out.parent != Path("."):
         out.parent.mkdir(parents=True, exist_ok=True)
-    save(seen, out)
-    result = compared(items, seen)
+    save(support_rows, out)
+    result = compared(items, support_rows)
     return result, lines(result, out)
 
 
 def real(corpus: Path | None) -> list[Item]:
-    """Return the public captures that are on this machine; raises ExperimentError without any."""
-    held = obtain(load(local=False), corpus=corpus, offline=True).paths
+    """Return the public captures on this machine; raises ExperimentError if there is none."""
+    paths = obtain(load(local=False), corpus=corpus, offline=True).paths
     items = [
-        Item(one, held[one.sha256], calls(one.sha256), labels(one.sha256))
+        Item(one, paths[one.sha256], calls(one.sha256), labels(one.sha256))
         for one in load(local=False).captures
-        if one.sha256 in held and not one.ours
+        if one.sha256 in paths and not one.ours
     ]
     if not items:
         raise ExperimentError("no real captures here: get them with `midcall captures fetch`")
@@ -170,14 +172,14 @@ def real(corpus: Path | None) -> list[Item]:
 
 
 def lines(result: Row, out: Path) -> list[str]:
-    """Return what a person reads of the figures."""
+    """Return the figures as lines of text."""
 
-    def line(title: str, found: Row) -> str:
-        value = "none" if found["macro_f1"] is None else f"{found['macro_f1']:.3f}"
+    def line(title: str, block: Row) -> str:
+        value = "none" if block["macro_f1"] is None else f"{block['macro_f1']:.3f}"
         return (
-            f"{title}: macro-F1 {value} over {len(found['apps'])} apps; of "
-            f"{found['call_flows']} call flows {found['wrong']} have a wrong app, and "
-            f"{found['false_calls']} innocent flows are called a call"
+            f"{title}: macro-F1 {value} over {len(block['apps'])} apps; of "
+            f"{block['call_flows']} call flows {block['wrong']} have a wrong app, and "
+            f"{block['false_calls']} innocent flows are called a call"
         )
 
     return [
@@ -189,8 +191,8 @@ def lines(result: Row, out: Path) -> list[str]:
     ]
 
 
-def figures(rows: Sequence[Row]) -> Row:
-    """Return macro-F1 over apps, certain wrong names and false calls of rows of some flows."""
+def figures(rows: Sequence[Mapping[str, Any]]) -> Row:
+    """Return macro-F1 over apps, the number of wrong names, and false calls of some rows."""
     table = metrics.f1_counts(rows)
     flows = metrics.call_flows(rows, metrics.SCORED_ROLES)
     return {
@@ -202,8 +204,8 @@ def figures(rows: Sequence[Row]) -> Row:
     }
 
 
-def spread(items: Iterable[Item]) -> dict[str, set[str]]:
-    """Return the repositories that hold call flows of each app (Skype and Teams are one)."""
+def repositories_of_apps(items: Iterable[Item]) -> dict[str, set[str]]:
+    """Return the repositories with call flows of each app (Skype and Teams count as one)."""
     out: dict[str, set[str]] = defaultdict(set)
     for item in counts_once(items):
         for label in item.labels:
@@ -213,17 +215,17 @@ def spread(items: Iterable[Item]) -> dict[str, set[str]]:
     return out
 
 
-def compared(items: Sequence[Item], seen: Sequence[Seen]) -> Row:
+def compared(items: Sequence[Item], support_rows: Sequence[Seen]) -> Row:
     """Return figures with every repository in view, and with each left out in turn.
 
-    "often" are the apps that stand in two repositories or more, "once" the others.
+    "often": apps in two or more repositories; "once": the other apps.
     """
-    places = spread(items)
+    places = repositories_of_apps(items)
     often = sorted(app for app, names in places.items() if len(names) > 1 and app != metrics.NO_APP)
     whole = [row for item in counts_once(items) for row in classified_rows(item)]
-    held = [row for _, rows in left_out(items, seen) for row in rows]
+    held_out = [row for _, rows in left_out(items, support_rows) for row in rows]
 
-    def of(rows: Sequence[Row], repeated: bool) -> list[Row]:
+    def of(rows: Sequence[Mapping[str, Any]], repeated: bool) -> list[Mapping[str, Any]]:
         return [
             row
             for row in rows
@@ -234,5 +236,5 @@ def compared(items: Sequence[Item], seen: Sequence[Seen]) -> Row:
     return {
         "often": often,
         "in_view": {"all": figures(whole), "often": figures(of(whole, True))},
-        "left_out": {"often": figures(of(held, True)), "once": figures(of(held, False))},
+        "left_out": {"often": figures(of(held_out, True)), "once": figures(of(held_out, False))},
     }

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Kinds of innocent traffic, by how a capture was made: its `content` in the catalogue.
 
-No engine has a say in it. In captures of calls the labels tell chat from the rest.
+Kinds do not depend on any engine. In captures of calls, labels separate chat from other traffic.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 Row = Mapping[str, Any]
 
-#: Kind -> words (a blank: the word begins or ends there); the first kind that fits counts.
+#: Kind -> words (a blank marks the start or end of a word); the first matching kind counts.
 WORDS: dict[str, tuple[str, ...]] = {
     "chat, log-in and presence of call apps": (
         "chat", "login", "presence", "no facetime call", "no call", "signalling", "messenger",
@@ -33,7 +33,7 @@ WORDS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 REST = "mail, shells, network services"
 CHAT, BESIDE = "chat of an app, in captures of its calls", "other traffic in captures of calls"
-#: The line of all kinds together, and the one of calls that are not of the five apps.
+#: The line of all kinds together, and the line of calls of apps other than the five.
 ALL, OTHER_CALLS = "all innocent flows", "calls of other apps, named as one of the five"
 
 

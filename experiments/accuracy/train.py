@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Training: real captures and their truth in, the early model and its card out (`midcall train`).
+"""`midcall train`: fits the early model on real captures and their truth, and writes its card.
 
-The rows are flows of real captures alone; synthetic ones never train and never count. A flow that
-carries media is a call, a flow of an innocent capture or of no call is none; set-up and control
-are neither, they are reported apart. The same captures, seed and versions give the same bytes.
+The rows are flows of real captures; synthetic captures are neither trained on nor counted. A media
+flow is a call; a flow of an innocent capture, or of no call, is none; set-up and control flows are
+neither and are reported separately. The same captures, seed and versions give the same bytes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from midcall.classifier.training_windows import windows
 from midcall.errors import ExperimentError
 from midcall.experiments.results import schema
 
-#: What a row is. Flows of calls that carry no media are neither call nor none.
+#: The truth of a row. Flows of calls without media are neither call nor none.
 NONE, CALL, NEITHER = 0, 1, 2
 SEED = 20161105
 
@@ -50,7 +50,7 @@ class Rows(NamedTuple):
 
 
 class Data(NamedTuple):
-    """What was obtained: the rows, the captures they come from, the names of their groups."""
+    """Training data: the rows, their captures, the names of groups, and missing captures."""
 
     rows: Rows
     captures: list[Capture]
@@ -60,36 +60,36 @@ class Data(NamedTuple):
 
 def truths(capture: Capture) -> dict[int, tuple[int, str]]:
     """Return first frame -> (truth, app) of a call capture's scored UDP flows."""
-    found = {}
+    truth_of = {}
     for label in labels(capture.sha256, with_local=False):
         if label.scored and label.proto == "udp":
             quiet = label.role in ("other", "messaging")
             truth = CALL if label.role == "media" else NONE if quiet else NEITHER
-            found[label.frame] = (truth, label.app)
-    return found
+            truth_of[label.frame] = (truth, label.app)
+    return truth_of
 
 
 def rows_of(capture: Capture, path: Path, group: int) -> Rows:
     """Return the rows of one capture; flows without a scored label are left out."""
     packets, _ = read_with_notices(path)
-    found = windows(packets)
-    known = truths(capture)
+    cut = windows(packets)
+    truth_of = truths(capture)
     if capture.role == "innocent":
-        known = {int(frame): (NONE, "none") for frame in found.frame}
-    keep = np.array([int(frame) in known for frame in found.frame], bool)
-    told = [known[int(frame)] for frame in found.frame[keep]]
+        truth_of = {int(frame): (NONE, "none") for frame in cut.frame}
+    keep = np.array([int(frame) in truth_of for frame in cut.frame], bool)
+    row_truths = [truth_of[int(frame)] for frame in cut.frame[keep]]
     engine = Engine(model=None)
     engine.feed(packets)
     flows = engine.flows()
-    mute = flows["first_record"][flows["evidence"] == NOTHING_FOUND & 0xFFFF] + 1
+    silent = flows["first_record"][flows["evidence"] == NOTHING_FOUND & 0xFFFF] + 1
     return Rows(
-        np.array([truth for truth, _ in told], np.int64),
-        np.full(len(told), group, np.int64),
-        np.array([app for _, app in told], object),
-        found.start[keep],
-        found.packets[keep],
-        np.isin(found.frame[keep], mute),
-        {n: found.columns[n][keep] for n in LENGTHS},
+        np.array([truth for truth, _ in row_truths], np.int64),
+        np.full(len(row_truths), group, np.int64),
+        np.array([app for _, app in row_truths], object),
+        cut.start[keep],
+        cut.packets[keep],
+        np.isin(cut.frame[keep], silent),
+        {n: cut.columns[n][keep] for n in LENGTHS},
     )
 
 
@@ -109,24 +109,24 @@ def joined(parts: list[Rows]) -> Rows:
 def gather(corpus: Path | None, progress: Callable[[str], None] | None = None) -> Data:
     """Obtain the real captures of the catalogue and read their rows.
 
-    corpus: a folder looked in first. Raises ExperimentError when too few could be had.
+    corpus: a folder of captures, searched first. Raises ExperimentError if none could be obtained.
     """
     catalogue = load(local=False)
     wanted = sorted((one for one in catalogue.captures if not one.ours), key=lambda c: c.name)
-    had = obtain(catalogue, corpus=corpus)
-    here = [one for one in wanted if one.sha256 in had.paths]
-    missing = [one.name for one in wanted if one.sha256 not in had.paths]
-    if not here:
+    obtained = obtain(catalogue, corpus=corpus)
+    available = [one for one in wanted if one.sha256 in obtained.paths]
+    missing = [one.name for one in wanted if one.sha256 not in obtained.paths]
+    if not available:
         raise ExperimentError(
             "midcall train: no real capture could be obtained; give a folder of them with --corpus"
         )
-    groups = sorted({one.group for one in here})
+    groups = sorted({one.group for one in available})
     parts = []
-    for one in here:
+    for one in available:
         if progress is not None:
             progress(one.name)
-        parts.append(rows_of(one, Path(had.paths[one.sha256]), groups.index(one.group)))
-    return Data(joined(parts), here, groups, missing)
+        parts.append(rows_of(one, Path(obtained.paths[one.sha256]), groups.index(one.group)))
+    return Data(joined(parts), available, groups, missing)
 
 
 def fitted(rows: Rows, seed: int) -> dict[int, training.Forest]:
@@ -144,11 +144,10 @@ def fitted(rows: Rows, seed: int) -> dict[int, training.Forest]:
 def train(
     corpus: Path | None, out: Path, progress: Callable[[str], None] | None = None, seed: int = SEED
 ) -> tuple[Path, Path]:
-    """Train on what can be obtained; writes early.npz, early.md and early.json into `out`.
+    """Train on all captures that can be obtained; write early.npz, early.md, early.json to `out`.
 
-    Returns the first two.
-
-    Raises ExperimentError or ClassifierError where the captures do not suffice.
+    Returns the paths of the first two. Raises ExperimentError or ClassifierError if there are too
+    few captures.
     """
     from midcall.experiments.accuracy.model_card import card
 
@@ -156,10 +155,10 @@ def train(
     if progress is not None:
         progress("folds")
     compiled = training.compiled(fitted(data.rows, seed))
-    told = card(data, compiled, seed)
+    model_card = card(data, compiled, seed)
     out.mkdir(parents=True, exist_ok=True)
     arrays, page = out / "early.npz", out / "early.md"
     inference.save(arrays, compiled)
-    page.write_text(told.text, encoding="utf-8")
-    schema.write_json(out / "early.json", told.figures)
+    page.write_text(model_card.text, encoding="utf-8")
+    schema.write_json(out / "early.json", model_card.figures)
     return arrays, page

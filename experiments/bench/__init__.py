@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The live bench: how fast, how long, and whether anything is left behind.
+"""The live bench: rates, latencies and exactness of the live box, and its goals.
 
 Imports testbed.live, measure and results.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Exactness of the live box: what it did to packets beside what it was set to do.
+"""Exactness of the live box: its effect on packets compared with its settings.
 
 Delay, policing and shaping against their settings, a crash under load, a thousand calls at once.
 """
@@ -38,14 +38,14 @@ Row = dict[str, Any]
 
 #: G.711 in 20 ms packets: 160 octets, RTP, UDP, IPv4, Ethernet.
 CALL_SIZE, CALLS_AT_ONCE, CALL_RATE = 214, 1000, 100_000
-#: What the log tells packets of the conformance trials by.
+#: Octet that identifies packets of the trials in the log.
 RUN = 0x4D
 
 DELAY_MS, DELAY_RATES = 20.0, (100, 1000, 10_000)
 POLICE_KBIT, BUCKET_BYTES, POLICE_RATE = 130.0, 2000, 250
 SHAPE_KBIT, SHAPE_QUEUE_MS, SHAPE_RATE = 1000.0, 100.0, 1500
 CRASH_RATE, CRASH_AFTER = 20_000, 0.4
-#: What is replayed for its timing: 50 packets a second each way, of a synthetic call.
+#: Capture that is replayed for its timing: 50 packets a second each way, of a synthetic call.
 REPLAYED, REPLAY_SECONDS = "sample-whatsapp-audio.pcap", 10.0
 
 
@@ -62,15 +62,15 @@ def made_up(**words: Any) -> Policy:
 
 @contextmanager
 def bench_box(
-    policy: Policy, here: int, there: int, log: int, **options: Any
+    policy: Policy, generator_core: int, box_core: int, log: int, **options: Any
 ) -> Iterator[tuple[Box, Generator, bytes]]:
-    """Open a network with a box, and a generator that is preferred on its core."""
+    """Open a network with a box, and a generator with priority on its core."""
     with ExitStack() as stack:
         network = stack.enter_context(Network())
-        told = {"core": there, "log_packets": log, "run": RUN} | options
-        box = stack.enter_context(Box(network, policy, 1, **told))
+        settings = {"core": box_core, "log_packets": log, "run": RUN} | options
+        box = stack.enter_context(Box(network, policy, 1, **settings))
         generator = stack.enter_context(Generator(network))
-        stack.enter_context(preferred(here))
+        stack.enter_context(preferred(generator_core))
         yield box, generator, mac(network.box_pid, network.ports.b0)
 
 
@@ -81,30 +81,32 @@ def steady(target: bytes, size: int = 200) -> Traffic:
     return load
 
 
-def exactness(here: int, there: int) -> Row:
-    """Measure what delay, policing and shaping do against what was set, and a crash."""
+def exactness(generator_core: int, box_core: int) -> Row:
+    """Return the errors of delay, policing and shaping against their settings, and a crash."""
     return {
-        "delay": delay_error(here, there),
-        "police": police_error(here, there),
-        "shape": shape_error(here, there),
-        "crash": [crash(here, there, fail) for fail in ("open", "closed")],
+        "delay": delay_error(generator_core, box_core),
+        "police": police_error(generator_core, box_core),
+        "shape": shape_error(generator_core, box_core),
+        "crash": [crash(generator_core, box_core, fail) for fail in ("open", "closed")],
         "replay_error_us": replay_error(),
     }
 
 
-def delay_error(here: int, there: int) -> list[Row]:
-    """Return per rate how far from 20 ms packets were delayed: arrival minus entry minus set."""
+def delay_error(generator_core: int, box_core: int) -> list[Row]:
+    """Return per rate the error of a delay of 20 ms: arrival minus entry minus setting."""
     rows = []
     most = round(max(DELAY_RATES) * 0.8) + 1
-    with bench_box(made_up(act="delay", delay_ms=DELAY_MS), here, there, most) as opened:
+    with bench_box(
+        made_up(act="delay", delay_ms=DELAY_MS), generator_core, box_core, most
+    ) as opened:
         box, generator, target = opened
         for rate in DELAY_RATES:
             errors = []
             for _ in range(3):
                 trial = generator.burst(steady(target), rate)
                 entered = box.log()["in_time"][: trial.sent]
-                came = trial.arrivals > 0
-                errors.append((trial.arrivals - entered)[came] / 1000 - DELAY_MS * 1000)
+                arrived = trial.arrivals > 0
+                errors.append((trial.arrivals - entered)[arrived] / 1000 - DELAY_MS * 1000)
             error = np.concatenate(errors)
             rows.append(
                 {
@@ -120,10 +122,10 @@ def delay_error(here: int, there: int) -> list[Row]:
     return rows
 
 
-def police_error(here: int, there: int) -> Row:
-    """Return what a policer let through, beside an ideal token bucket fed at the same times."""
+def police_error(generator_core: int, box_core: int) -> Row:
+    """Return what a policer let through, and what an ideal token bucket would at the same times."""
     words = {"act": "police", "rate_kbit": POLICE_KBIT, "bucket_bytes": BUCKET_BYTES}
-    with bench_box(made_up(**words), here, there, 2000) as (box, generator, target):
+    with bench_box(made_up(**words), generator_core, box_core, 2000) as (box, generator, target):
         trial = generator.trial(steady(target), POLICE_RATE, 4.0)
         entered = box.log()["in_time"][: trial.sent].copy()
     size = 200 - 14
@@ -145,45 +147,45 @@ def police_error(here: int, there: int) -> Row:
     }
 
 
-def shape_error(here: int, there: int) -> Row:
-    """Return the rate at which a shaper's packets came out, beside the one that was set."""
+def shape_error(generator_core: int, box_core: int) -> Row:
+    """Return the rate of a shaper's output, and the rate that was set."""
     words = {"act": "shape", "rate_kbit": SHAPE_KBIT, "queue_ms": SHAPE_QUEUE_MS}
-    with bench_box(made_up(**words), here, there, 0) as (_, generator, target):
+    with bench_box(made_up(**words), generator_core, box_core, 0) as (_, generator, target):
         trial = generator.trial(steady(target), SHAPE_RATE, 2.0)
-    came = trial.arrivals[trial.arrivals > 0]
-    span = (came.max() - came.min()) / 1e9
+    arrived = trial.arrivals[trial.arrivals > 0]
+    span = (arrived.max() - arrived.min()) / 1e9
     return {
         "set_kbit": SHAPE_KBIT,
         "offered_kbit": round(SHAPE_RATE * (200 - 14) * 8 / 1000, 1),
-        "measured_kbit": round(float((len(came) - 1) * (200 - 14) * 8 / 1000 / span), 2),
-        "n": len(came),
+        "measured_kbit": round(float((len(arrived) - 1) * (200 - 14) * 8 / 1000 / span), 2),
+        "n": len(arrived),
     }
 
 
-def crash(here: int, there: int, fail: str) -> Row:
-    """Kill the box's worker under load; return what came out before and after."""
-    with bench_box(Policy(), here, there, 0, fail=fail) as (box, generator, target):
+def crash(generator_core: int, box_core: int, fail: str) -> Row:
+    """Kill the box's worker under load; returns what came out before and after."""
+    with bench_box(Policy(), generator_core, box_core, 0, fail=fail) as (box, generator, target):
         timer = threading.Timer(CRASH_AFTER, box.kill)
         timer.start()
         trial = generator.trial(steady(target), CRASH_RATE, 1.0)
         timer.join()
-    came = np.flatnonzero(trial.arrivals > 0)
-    gaps = np.diff(came, prepend=-1) - 1
+    arrived = np.flatnonzero(trial.arrivals > 0)
+    gaps = np.diff(arrived, prepend=-1) - 1
     return {
         "fail": fail,
         "pps": CRASH_RATE,
         "sent": trial.sent,
         "lost": trial.lost,
-        "last_came": int(came.max()) if len(came) else None,
+        "last_came": int(arrived.max()) if len(arrived) else None,
         "longest_gap_ms": round(float(gaps.max(initial=0)) * 1000 / CRASH_RATE, 2),
     }
 
 
 def replay_error() -> Row:
-    """Replay a committed sample at original speed; return how late its packets were sent."""
+    """Replay a committed sample at original speed; returns how late its packets were sent."""
     path = samples().folder / REPLAYED
-    told = calls_of(hashlib.sha256(path.read_bytes()).hexdigest())
-    part = excerpt(read(path), told, [], REPLAY_SECONDS)
+    sample_calls = calls_of(hashlib.sha256(path.read_bytes()).hexdigest())
+    part = excerpt(read(path), sample_calls, [], REPLAY_SECONDS)
     played = simulate([Capture(path.stem, part.packets, part.calls)], None, "fibre", 1)
     error = played.error_us
     return {
@@ -195,9 +197,10 @@ def replay_error() -> Row:
 # ---- calls
 
 
-def calls(here: int, there: int, seconds: float) -> Row:
-    """Carry a thousand calls at once, both ways, open loop; return what was lost and where."""
-    with bench_box(measured_policy(), here, there, 0) as (box, generator, target):
+def calls(generator_core: int, box_core: int, seconds: float) -> Row:
+    """Carry a thousand calls at once, both ways, open loop; returns how many packets were lost and
+    where."""
+    with bench_box(measured_policy(), generator_core, box_core, 0) as (box, generator, target):
         load = traffic(CALLS, (CALL_SIZE,), CALLS_AT_ONCE, target, str(CALL_SIZE))
         trial = generator.trial(load, CALL_RATE, seconds)
         counters = box.counters()

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The live bench: how much the box carries, how late, and how exactly, beside the kernel alone.
+"""The live bench: rate, latency and exactness of the box, compared with the kernel alone.
 
-Trials of fixed rates, the paths taking turns, in one run on one machine; every trial is a row of
-the result. Loss-free means that every packet of every trial at that rate came out, and at every
-lower rate too. The method is RFC 2544's (section 26.1) but for its 60 s trials, unless they are
-asked for, and for the search, which walks a ladder upwards instead of halving.
+Trials at fixed rates, the paths in turn, in one run on one machine; every trial is a row of the
+result. Loss-free means that every packet of every trial at that rate came out, and at every lower
+rate too. The method is that of RFC 2544 (section 26.1) except for its 60 s trials, unless they are
+requested, and for the search, which walks a ladder upwards instead of halving.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 from midcall.errors import ExperimentError
 from midcall.experiments.bench import goals
 from midcall.experiments.bench.exactness import CALLS_AT_ONCE, calls, exactness
-from midcall.experiments.bench.paths import TRIES, load_of, path_of, resting, tried
+from midcall.experiments.bench.paths import TRIES, load_of, path_of, resting, run_trial
 from midcall.experiments.bench.paths import Path as Bench
 from midcall.experiments.results.provenance import code_digest, git_state, library_versions, machine
 from midcall.testbed.live.box.process import Box
@@ -42,15 +42,15 @@ from midcall.testbed.live.network.network import Network, require
 Row = dict[str, Any]
 
 SCHEMA = 1
-#: Where results stand below the folder of runs; `latest.json` is the newest of them.
+#: Folder of results below the folder of runs; `latest.json` is the newest of them.
 FOLDER, LATEST, GOALS = "bench-live", "latest.json", "goals.md"
-#: Packets of a trial that is sent as fast as can be, and the rate that is asked for: out of reach.
+#: Packets of a trial at full speed, and its nominal rate: out of reach.
 FLAT_PACKETS, FLAT_RATE = 400_000, 50_000_000
-#: Shares of kernel forwarding's loss-free rate that the goals name.
+#: Shares of kernel forwarding's loss-free rate in the goals.
 SHARES = (0.35, 0.75)
-#: A generator that was later than this share of a trial did not offer its rate.
+#: A generator that lagged by more than this share of a trial did not offer its rate.
 BEHIND = 0.05
-#: How much longer than its packets a trial may take: flows are handed over, and it settles.
+#: Additional time of a trial in s, in which flows are handed over and queues drain.
 AROUND_SECONDS = 20.0
 #: Path that others are compared with.
 KERNEL = "kernel"
@@ -62,9 +62,8 @@ class Options:
 
     paths: of testbed.live.devices.paths; kpps: the ladder of rates, thousands of packets a second;
     frames: sizes in octets (without the check sequence), or imix; loads: rates at which latency is
-    taken;
-    share_seconds: length of the trials at the shares of the kernel's rate that the goals name, None
-    as the others.
+    measured; share_seconds: length of the trials at the shares of the kernel's rate in the goals,
+    None: as the others.
     """
 
     paths: tuple[str, ...] = field(default_factory=installed)
@@ -89,17 +88,17 @@ def bench(options: Options, say: Callable[[str], None]) -> tuple[Row, Path]:
     loads = {name: sizes_of(name) for name in options.frames}
     began = datetime.datetime.now(datetime.UTC)
     cores = sorted(os.sched_getaffinity(0))
-    here, there = cores[0], cores[-1]
+    generator_core, box_core = cores[0], cores[-1]
     trials: list[Row] = []
     with ExitStack() as stack:
         paths = []
         for name, opener in openers.items():
             say(f"starting {name}")
             network = stack.enter_context(Network())
-            held = stack.enter_context(opener(network, there))
+            device = stack.enter_context(opener(network, box_core))
             generator = stack.enter_context(Generator(network))
-            paths.append(path_of(name, network, generator, held))
-        with preferred(here), resting(paths):
+            paths.append(path_of(name, network, generator, device))
+        with preferred(generator_core), resting(paths):
             say("as fast as can be")
             trials += flat_out(paths, options, next(iter(loads.values())))
             say("latency")
@@ -110,30 +109,29 @@ def bench(options: Options, say: Callable[[str], None]) -> tuple[Row, Path]:
             best = loss_free(trials, options.frames[0])
             trials += shares(paths, options, best[KERNEL], next(iter(loads.values())))
     say("exactness: delay, rate, a crash")
-    exact = exactness(here, there)
+    exact = exactness(generator_core, box_core)
     say(f"{CALLS_AT_ONCE} calls at once, {options.calls_seconds:g} s")
-    told: Row = {
+    result: Row = {
         "schema": SCHEMA,
         "kind": FOLDER,
         "began": began.isoformat(timespec="seconds"),
         "ended": "",
-        "machine": machine() | surroundings(here, there),
+        "machine": machine() | surroundings(generator_core, box_core),
         "code": {"digest": code_digest(), "libraries": library_versions(), "git": git_state()},
         "options": {key: plain(value) for key, value in asdict(options).items()},
         "trials": trials,
         "exactness": exact,
-        "calls": calls(here, there, options.calls_seconds),
+        "calls": calls(generator_core, box_core, options.calls_seconds),
     }
-    told["ended"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    told["summary"] = {"live": summary(told)}
-    told["goals"] = told["summary"]["live"]["goals"] = goals.rows(told)
-    return told, write(told, options.runs, began)
+    result["ended"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    result["summary"] = {"live": summary(result)}
+    result["goals"] = result["summary"]["live"]["goals"] = goals.rows(result)
+    return result, write(result, options.runs, began)
 
 
 def longest(options: Options, paths: int) -> float:
-    """Return how long the trials on so many paths may take at most, in seconds: every one as often
-    as it may be tried, with all that may come around it.
-    """
+    """Return an upper bound for the duration of the trials on so many paths, in s: every trial with
+    all its repeats and its additional time."""
     rounds_s = (
         (len(options.kpps) * len(options.frames) * options.trials, options.seconds),
         (len(SHARES) * options.trials, options.share_seconds or options.seconds),
@@ -145,14 +143,14 @@ def longest(options: Options, paths: int) -> float:
 
 
 def plain(value: Any) -> Any:
-    """Return an option as JSON knows it."""
+    """Return an option as a JSON value."""
     if isinstance(value, Path):
         return str(value)
     return list(value) if isinstance(value, tuple) else value
 
 
 def sizes_of(name: str) -> tuple[int, ...]:
-    """Return the frame sizes that an option names; raises ExperimentError."""
+    """Return the frame sizes of an option. Raises ExperimentError."""
     if name == "imix":
         return IMIX
     if not name.isdigit():
@@ -160,11 +158,11 @@ def sizes_of(name: str) -> tuple[int, ...]:
     return (int(name),)
 
 
-def surroundings(here: int, there: int) -> Row:
-    """Return what of this machine a live figure depends on, beside its processor."""
+def surroundings(generator_core: int, box_core: int) -> Row:
+    """Return the properties of this machine, besides its processor, that affect live figures."""
     return {
-        "generator_core": here,
-        "box_core": there,
+        "generator_core": generator_core,
+        "box_core": box_core,
         "load_average": list(os.getloadavg()),
         "clocksource": line("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
         "netdev_max_backlog": line("/proc/sys/net/core/netdev_max_backlog"),
@@ -175,43 +173,43 @@ def surroundings(here: int, there: int) -> Row:
 
 
 def line(path: str) -> str | None:
-    """Return a file's first line, None where there is none."""
+    """Return a file's first line, None if there is none."""
     try:
         return Path(path).read_text().splitlines()[0].strip()
     except (OSError, IndexError):
         return None
 
 
-def write(told: Row, runs: Path, began: datetime.datetime) -> Path:
-    """Write a result as a file of its own and as the latest; returns the former."""
+def write(result: Row, runs: Path, began: datetime.datetime) -> Path:
+    """Write a result to its own file and as the latest; returns the former."""
     folder = runs / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(told, indent=1) + "\n"
+    text = json.dumps(result, indent=1) + "\n"
     path = folder / f"{began:%Y%m%d-%H%M%S}.json"
     path.write_text(text)
     draft = folder / "latest.new"
     draft.write_text(text)
     draft.replace(folder / LATEST)
-    (folder / GOALS).write_text("\n".join(goals.markdown(told)) + "\n")
+    (folder / GOALS).write_text("\n".join(goals.markdown(result)) + "\n")
     for made in (runs, folder, path, folder / LATEST, folder / GOALS):
         give(made)
     return path
 
 
 def give(path: Path) -> None:
-    """Hand what root made to the user who said sudo."""
+    """Change the owner of a path from root to the user of sudo."""
     user, group = os.environ.get("SUDO_UID", ""), os.environ.get("SUDO_GID", "")
     if os.geteuid() == 0 and user.isdigit() and group.isdigit():
         os.chown(path, int(user), int(group))
 
 
 def latest(runs: Path) -> Row | None:
-    """Return the newest result of a folder of runs, None where none can be read."""
+    """Return the newest result of a folder of runs, None if it cannot be read."""
     try:
-        told = json.loads((runs / FOLDER / LATEST).read_text())
+        result = json.loads((runs / FOLDER / LATEST).read_text())
     except (OSError, ValueError):
         return None
-    return told if isinstance(told, dict) and told.get("schema") == SCHEMA else None
+    return result if isinstance(result, dict) and result.get("schema") == SCHEMA else None
 
 
 # ---- trials
@@ -223,7 +221,7 @@ def turns(paths: list[Bench], round_: int) -> list[Bench]:
 
 
 def overloads(box: Box | None) -> int:
-    """Return how many packets a box dropped by overload so far."""
+    """Return how many packets a box has dropped by overload so far."""
     return 0 if box is None else box.counters()["dropped_by_overload"]
 
 
@@ -255,14 +253,14 @@ def latencies(
     rows = []
     for rate in options.loads:
         say(f"  {rate} packets/s")
-        found: dict[str, list[Trial]] = {path.name: [] for path in paths}
+        trials: dict[str, list[Trial]] = {path.name: [] for path in paths}
         before = {path.name: overloads(path.box) for path in paths}
         loads = {path.name: load_of(path, sizes, options.frames[0]) for path in paths}
         for round_ in range(options.bursts):
             for path in turns(paths, round_):
-                found[path.name].append(tried(path, loads[path.name], rate, None))
+                trials[path.name].append(run_trial(path, loads[path.name], rate, None))
         for path in paths:
-            whole = merged(found[path.name])
+            whole = merged(trials[path.name])
             rows.append(
                 row_of(path, "latency", loads[path.name], whole, 0, before[path.name])
             )  # fmt: skip
@@ -276,19 +274,20 @@ def ladder(
     sizes: Sequence[int],
     say: Callable[[str], None],
 ) -> list[Row]:
-    """Walk the rates upwards; a path that lost in most trials of a rate is not asked for more."""
+    """Walk the rates upwards; a path that lost packets in most trials of a rate is left out
+    afterwards."""
     rows: list[Row] = []
-    left = list(paths)
+    remaining = list(paths)
     for kpps in sorted(options.kpps):
-        if not left:
+        if not remaining:
             break
-        say(f"  {kpps},000 packets/s: {', '.join(path.name for path in left)}")
-        found = rounds(left, options, kpps * 1000, name, sizes, "ladder")
-        rows += found
-        failed = {path.name: 0 for path in left}
-        for row in found:
+        say(f"  {kpps},000 packets/s: {', '.join(path.name for path in remaining)}")
+        rate_rows = rounds(remaining, options, kpps * 1000, name, sizes, "ladder")
+        rows += rate_rows
+        failed = {path.name: 0 for path in remaining}
+        for row in rate_rows:
             failed[row["path"]] += not whole(row)
-        left = [path for path in left if 2 * failed[path.name] <= options.trials]
+        remaining = [path for path in remaining if 2 * failed[path.name] <= options.trials]
     return rows
 
 
@@ -296,28 +295,28 @@ def rounds(
     paths: list[Bench], options: Options, rate: int, name: str, sizes: Sequence[int], what: str,
     seconds: float | None = None,
 ) -> list[Row]:  # fmt: skip
-    """Run the trials of one rate, the paths taking turns."""
+    """Run the trials of one rate, the paths in turn."""
     rows = []
     loads = {path.name: load_of(path, sizes, name) for path in paths}
     for round_ in range(options.trials):
         for path in turns(paths, round_):
             before = overloads(path.box)
-            trial = tried(path, loads[path.name], rate, seconds or options.seconds)
+            trial = run_trial(path, loads[path.name], rate, seconds or options.seconds)
             rows.append(row_of(path, what, loads[path.name], trial, round_, before))
     return rows
 
 
 def flat_out(paths: list[Bench], options: Options, sizes: Sequence[int]) -> list[Row]:
-    """Send as fast as can be through what stays in the kernel, where the sender forwards, too.
+    """Send at full speed through the paths inside the kernel, where the sender also forwards.
 
     The rate reached is what one core sends and forwards: `pps` of these rows is measured, not set.
     """
     rows: list[Row] = []
-    some = [path for path in paths if path.name in IN_KERNEL]
-    loads = {path.name: load_of(path, sizes, options.frames[0]) for path in some}
+    kernel_paths = [path for path in paths if path.name in IN_KERNEL]
+    loads = {path.name: load_of(path, sizes, options.frames[0]) for path in kernel_paths}
     for round_ in range(options.trials):
-        for path in turns(some, round_):
-            trial = tried(path, loads[path.name], FLAT_RATE, FLAT_PACKETS / FLAT_RATE)
+        for path in turns(kernel_paths, round_):
+            trial = run_trial(path, loads[path.name], FLAT_RATE, FLAT_PACKETS / FLAT_RATE)
             row = row_of(path, "flat out", loads[path.name], trial, round_, 0)
             took = trial.behind_us / 1e6 + trial.seconds
             rows.append(row | {"pps": round(trial.sent / took), "seconds": round(took, 3)})
@@ -325,7 +324,7 @@ def flat_out(paths: list[Bench], options: Options, sizes: Sequence[int]) -> list
 
 
 def whole(row: Row) -> bool:
-    """Tell whether a trial offered its rate and lost nothing."""
+    """Return whether a trial offered its rate and lost nothing."""
     return bool(row["offered"] and row["lost"] == 0 and row["refused"] == 0)
 
 
@@ -333,14 +332,14 @@ def loss_free(rows: Sequence[Row], name: str) -> dict[str, int]:
     """Return per path the highest rate of the ladder at and below which every trial was whole."""
     best: dict[str, int] = {}
     for path in dict.fromkeys(row["path"] for row in rows):
-        mine = [
+        own_rows = [
             row
             for row in rows
             if row["path"] == path and row["what"] == "ladder" and row["frames"] == name
         ]
         best[path] = 0
-        for rate in sorted({row["pps"] for row in mine}):
-            if not all(whole(row) for row in mine if row["pps"] == rate):
+        for rate in sorted({row["pps"] for row in own_rows}):
+            if not all(whole(row) for row in own_rows if row["pps"] == rate):
                 break
             best[path] = rate
     return best
@@ -350,7 +349,7 @@ def limit_of(rows: Sequence[Row], path: str, name: str, best: int) -> str:
     """Return what ended a path's ladder: loss, its sender, the generator, or the ladder's end.
 
     "sender": nothing was lost, but the generator could not send at a rate at which it sent on other
-    paths, so what the kernel does for this path in the sender's context is the limit.
+    paths, so the limit is the kernel's work for this path in the sender's context.
     """
     above = [
         row
@@ -372,58 +371,60 @@ def limit_of(rows: Sequence[Row], path: str, name: str, best: int) -> str:
 
 
 def shares(paths: list[Bench], options: Options, kernel: int, sizes: Sequence[int]) -> list[Row]:
-    """Run trials at the shares of the kernel's loss-free rate that the goals name."""
+    """Run trials at the shares of the kernel's loss-free rate in the goals."""
     rows: list[Row] = []
     for share in SHARES if kernel else ():
         rate = round(share * kernel)
         others = [path for path in paths if path.name != KERNEL]
-        long = options.share_seconds
-        rows += rounds(others, options, rate, options.frames[0], sizes, f"share {share}", long)
+        seconds = options.share_seconds
+        rows += rounds(others, options, rate, options.frames[0], sizes, f"share {share}", seconds)
     return rows
 
 
 # ---- summary
 
 
-def summary(told: Row) -> Row:
-    """Return the figures that a report takes, keyed as summary.json has them."""
-    rows, first = told["trials"], told["options"]["frames"][0]
+def summary(result: Row) -> Row:
+    """Return the figures of the report, keyed as in summary.json."""
+    rows, first = result["trials"], result["options"]["frames"][0]
     latency: Row = {}
     for row in rows:
         if row["what"] == "latency":
             latency.setdefault(row["path"], {})[str(row["pps"])] = row["latency_us"]
     best = loss_free(rows, first)
-    kept: Row = {}
+    by_share: Row = {}
     for row in rows:
         if row["what"].startswith("share "):
             share = row["what"].removeprefix("share ")
-            cell = kept.setdefault(row["path"], {}).setdefault(share, {"whole": 0, "trials": 0})
+            cell = by_share.setdefault(row["path"], {}).setdefault(share, {"whole": 0, "trials": 0})
             cell["whole"] += whole(row)
             cell["trials"] += 1
     return {
         "latency_us": latency,
         "loss_free_pps": best,
         "loss_free_limit": {path: limit_of(rows, path, first, best[path]) for path in best},
-        "loss_free_by_frames": {name: loss_free(rows, name) for name in told["options"]["frames"]},
-        "share_of_kernel": kept,
+        "loss_free_by_frames": {
+            name: loss_free(rows, name) for name in result["options"]["frames"]
+        },
+        "share_of_kernel": by_share,
         "flat_out_pps": flat_out_pps(rows),
-        "trial_seconds": told["options"]["seconds"],
+        "trial_seconds": result["options"]["seconds"],
         "delay_error_us": {
             str(row["pps"]): row["error_us"] | {"set_ms": row["set_ms"], "n": row["n"]}
-            for row in told["exactness"]["delay"]
+            for row in result["exactness"]["delay"]
         },
-        "police": told["exactness"]["police"],
-        "shape": told["exactness"]["shape"],
-        "crash": told["exactness"]["crash"],
-        "replay_error_us": told["exactness"].get("replay_error_us"),
-        "calls": told["calls"],
+        "police": result["exactness"]["police"],
+        "shape": result["exactness"]["shape"],
+        "crash": result["exactness"]["crash"],
+        "replay_error_us": result["exactness"].get("replay_error_us"),
+        "calls": result["calls"],
     }
 
 
 def flat_out_pps(rows: Sequence[Row]) -> Row:
-    """Return per path the median rate of the trials as fast as can be that lost nothing."""
-    held: dict[str, list[int]] = {}
+    """Return per path the median rate of the trials at full speed that lost nothing."""
+    rates_of: dict[str, list[int]] = {}
     for row in rows:
         if row["what"] == "flat out" and row["lost"] == 0 and row["refused"] == 0:
-            held.setdefault(row["path"], []).append(row["pps"])
-    return {path: round(statistics.median(rates)) for path, rates in held.items()}
+            rates_of.setdefault(row["path"], []).append(row["pps"])
+    return {path: round(statistics.median(rates)) for path, rates in rates_of.items()}

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The paths of a live bench: several stand ready at once, and the one that is measured runs.
+"""The paths of a live bench: several are open at once, and only the measured one runs.
 
-All boxes share one core. One that spins, or only wakes now and then, would take it from the one
-that is measured, so the processes of all others are stopped (SIGSTOP) meanwhile.
+All boxes share one core. A box that polls, or wakes now and then, would take time from the measured
+one, so the processes of all others are stopped (SIGSTOP) meanwhile.
 """
 
 from __future__ import annotations
@@ -30,49 +30,50 @@ from midcall.testbed.live.network.network import Network
 
 #: Concurrent flows of a load.
 FLOWS = 64
-#: Where frames go that no router looks at: to no interface of the lab. A bridge would keep for
-#: itself what is addressed to one of its own.
+#: Target of frames that no router handles: an address of no interface of the lab. A bridge would
+#: deliver locally what is addressed to one of its own.
 NOWHERE = bytes.fromhex("02ff00000002")
-#: Flows are sent at this rate and for so long until they are decided, and so often at most.
+#: Rate and seconds of a warm-up trial, and largest number of them until flows are decided.
 WARM_RATE, WARM_SECONDS, WARM_TRIALS = 10_000, 0.2, 20
-#: How long the box may take to tell what the kernel did with flows that it was handed.
+#: Time in s after which the box has the counters of flows handed to the kernel.
 FOLD_SECONDS = 0.2
-#: How often a trial is tried whose frames the generator's own rings lost.
+#: Largest number of attempts of a trial whose frames were lost in the generator's own rings.
 TRIES = 3
 
 
 class Path(NamedTuple):
-    """One path, up and ready: its name, generator, what runs as its box, and where frames go."""
+    """One open path: its name, its generator, the device that runs as its box, and the target of
+    frames."""
 
     name: str
     generator: Generator
-    held: Held
+    device: Held
     target: bytes
 
     @property
     def box(self) -> Box | None:
         """Return the lab's own box, None on other paths."""
-        return self.held if isinstance(self.held, Box) else None
+        return self.device if isinstance(self.device, Box) else None
 
 
-def path_of(name: str, network: Network, generator: Generator, held: Held) -> Path:
+def path_of(name: str, network: Network, generator: Generator, device: Held) -> Path:
     """Return a path that was opened."""
-    routed = name in IN_KERNEL and held is None
+    routed = name in IN_KERNEL and device is None
     target = mac(network.box_pid, network.ports.b0) if routed else NOWHERE
-    return Path(name, generator, held, target)
+    return Path(name, generator, device, target)
 
 
 def load_of(path: Path, sizes: Sequence[int], name: str) -> Traffic:
-    """Return the flows of a path: undecided ones, a new one after every few packets, or decided."""
+    """Return the flows of a path: undecided ones, a new one every few packets; or decided ones."""
     return traffic(FIXED if path.name in DECIDED else FRESH, tuple(sizes), FLOWS, path.target, name)
 
 
 def signalled(path: Path, number: int) -> None:
     """Send a signal to the processes of a path's box, if it runs.
 
-    One that ended, and was waited for, may have given its number away.
+    The process id of one that ended, and was waited for, may be reused.
     """
-    process = None if path.held is None else path.held.process
+    process = None if path.device is None else path.device.process
     if process is not None and process.poll() is None:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, number)
@@ -80,7 +81,7 @@ def signalled(path: Path, number: int) -> None:
 
 @contextmanager
 def resting(paths: Sequence[Path]) -> Iterator[None]:
-    """Keep the boxes of all paths stopped; `awake` wakes one."""
+    """Keep the boxes of all paths stopped; `awake` resumes one."""
     for path in paths:
         signalled(path, signal.SIGSTOP)
     try:
@@ -100,10 +101,10 @@ def awake(path: Path) -> Iterator[None]:
         signalled(path, signal.SIGSTOP)
 
 
-def tried(path: Path, load: Traffic, rate: int, seconds: float | None) -> Trial:
-    """Do one trial, a burst where no time is given; again where the lab's own rings lost frames.
+def run_trial(path: Path, load: Traffic, rate: int, seconds: float | None) -> Trial:
+    """Run one trial, a burst if `seconds` is None; repeat it if the lab's own rings lost frames.
 
-    Raises TestbedError where they did so every time.
+    Raises TestbedError if they did so every time.
     """
     for _ in range(TRIES - 1):
         with suppress(TestbedError):
@@ -112,9 +113,9 @@ def tried(path: Path, load: Traffic, rate: int, seconds: float | None) -> Trial:
 
 
 def sent(path: Path, load: Traffic, rate: int, seconds: float | None) -> Trial:
-    """Wake a path's box, hand its flows over where that is its way, and send.
+    """Resume a path's box, hand its flows to the kernel if the path does so, and send.
 
-    Raises TestbedError where the box ended: what is not carried then is no loss of it.
+    Raises TestbedError if the box ended: its losses are then no measurement.
     """
     with awake(path):
         warm(path, load)
@@ -122,15 +123,15 @@ def sent(path: Path, load: Traffic, rate: int, seconds: float | None) -> Trial:
             trial = path.generator.burst(load, rate)
         else:
             trial = path.generator.trial(load, rate, seconds)
-    if path.held is not None and not path.held.alive:
-        raise TestbedError(f"path {path.name}: its box ended; nothing that was sent tells of it")
+    if path.device is not None and not path.device.alive:
+        raise TestbedError(f"path {path.name}: its box ended, so this trial is no measurement")
     return trial
 
 
 def warm(path: Path, load: Traffic) -> None:
-    """Send a load's flows until the kernel has been handed all of them; raises ExperimentError.
+    """Send a load's flows until all of them are handed to the kernel. Raises ExperimentError.
 
-    A flow that was silent for a minute is taken back, so this comes before each measurement.
+    A flow without packets for a minute is taken back, so this precedes each measurement.
     """
     box = path.box
     if box is None or path.name not in DECIDED:

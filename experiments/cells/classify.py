@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Classification of files: one row per bidirectional flow of any capture, as a person asked for it.
+"""Classification of files: one row per bidirectional flow of any capture, in several formats.
 
-Rows stay columns from the engine to the file (Arrow), so a million flows cost seconds, not minutes.
+Rows stay Arrow columns from the engine to the file: a million flows take seconds, not minutes.
 """
 
 from __future__ import annotations
@@ -11,15 +11,16 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from io import BufferedIOBase, RawIOBase
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, Protocol
+from typing import Any, BinaryIO, NamedTuple, Protocol, TypedDict
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 import pyarrow.csv
 import pyarrow.parquet
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from midcall.errors import ExperimentError
 from midcall.suggestions import hint
@@ -59,18 +60,35 @@ MAGICS = (
     b"\xa1\xb2\xcd\x34",
     b"\x0a\x0d\x0d\x0a",
 )
-#: Octets of text that Arrow's 32-bit offsets reach.
+#: Most octets of text that Arrow's 32-bit offsets can address.
 LARGEST_TEXT = (1 << 31) - 1
-#: Rows a person gets to see of one batch of files in the table format.
+#: Rows of the table format that are shown of one batch of files.
 SHOWN = 60
 
 
 class Classified(NamedTuple):
-    """What one file gave: its rows, and what a person should be told of it."""
+    """The rows of one file (SCHEMA), notices on the file, and its packets."""
 
-    table: Any
+    table: pa.Table
     notices: list[str]
     packets: int = 0
+
+
+class ShownFlow(TypedDict):
+    """The columns of a row that the table format shows."""
+
+    file: str
+    proto: str
+    src_ip: str
+    src_port: int
+    dst_ip: str
+    dst_port: int
+    packets: int
+    bytes: int
+    verdict: str
+    app: str
+    role: str
+    evidence: str | None
 
 
 # ---- files
@@ -79,21 +97,21 @@ class Classified(NamedTuple):
 def expand(name: str) -> list[str]:
     """Return the files a name stands for: itself, or the captures in a folder, sorted.
 
-    Raises ExperimentError for a folder without captures. What a file is, its reader says.
+    Raises ExperimentError for a folder without captures. A file is not checked; its reader does.
     """
     folder = Path(name)
     if not folder.is_dir():
         return [name]
-    found = sorted(str(path) for path in folder.rglob("*") if path.is_file() and _looks(path))
-    if not found:
+    files = sorted(str(path) for path in folder.rglob("*") if path.is_file() and _is_capture(path))
+    if not files:
         raise ExperimentError(
             f"{name}: the folder holds no captures, expected pcap or pcapng files in it"
         )
-    return found
+    return files
 
 
-def _looks(path: Path) -> bool:
-    """Tell whether a file in a folder is meant as a capture: by its name, else by its magic."""
+def _is_capture(path: Path) -> bool:
+    """Return whether a file in a folder is a capture by its name, else by its magic number."""
     bare = path.name.lower().removesuffix(".gz")
     if bare.endswith(SUFFIXES):
         return True
@@ -104,10 +122,12 @@ def _looks(path: Path) -> bool:
         return False
 
 
-def classify_file(path: str, cores: int = 1, stream: Any = None) -> Classified:
+def classify_file(
+    path: str, cores: int = 1, stream: RawIOBase | BufferedIOBase | None = None
+) -> Classified:
     """Classify every flow of one capture; raises CaptureError or ClassifierError.
 
-    Where a stream is given it is read, and the path only names it.
+    stream: read instead of the file, which `path` then only names.
     """
     from midcall.captures.packets.pcap import CaptureFile
     from midcall.classifier.engine import Engine
@@ -124,7 +144,10 @@ def classify_file(path: str, cores: int = 1, stream: Any = None) -> Classified:
 
 
 def link_notices(path: str, counters: Mapping[str, int], links: set[int]) -> list[str]:
-    """Return a notice on packets of unknown link types; raises where the file has only those."""
+    """Return a notice on packets of unknown link types.
+
+    Raises ClassifierError where the file has only such packets.
+    """
     from midcall.classifier.path.decode import LINKS
     from midcall.errors import ClassifierError
 
@@ -138,8 +161,8 @@ def link_notices(path: str, counters: Mapping[str, int], links: set[int]) -> lis
     return [f"{path}: {unknown} packets have the unknown link type {odd} and are left out"]
 
 
-def rows(columns: Mapping[str, Any]) -> Any:
-    """Return columns as one Arrow table of SCHEMA; what was not reached (-1) becomes null."""
+def rows(columns: Mapping[str, ArrayLike]) -> pa.Table:
+    """Return columns as one Arrow table of SCHEMA; waits without a verdict (-1) become null."""
     if list(columns) != SCHEMA.names:
         raise ValueError(f"classifier columns are {list(columns)}, expected {SCHEMA.names}")
     arrays = [as_arrow(np.asarray(columns[field.name]), field) for field in SCHEMA]
@@ -150,11 +173,11 @@ def rows(columns: Mapping[str, Any]) -> Any:
 WAITS = ("packets_to_verdict", "ms_to_verdict")
 
 
-def as_arrow(values: NDArray[Any], field: Any) -> Any:
+def as_arrow(values: NDArray[Any], field: pa.Field) -> pa.Array:
     """Return a column as an Arrow array of its field's type.
 
-    Put together from its buffers: `pyarrow.array` imports pandas where that is installed, which
-    takes longer than all else that the command does at its start.
+    It is assembled from its buffers: `pyarrow.array` imports pandas where that is installed, which
+    takes longer than the rest of the command's start.
     """
     known, missing = None, 0
     if field.name in WAITS:
@@ -175,10 +198,10 @@ def as_arrow(values: NDArray[Any], field: Any) -> Any:
 
 
 class Sink(Protocol):
-    """Where tables go, one per file, in order."""
+    """A writer of tables, one per file, in order."""
 
-    def write(self, table: Any) -> None:
-        """Take the rows of one file."""
+    def write(self, table: pa.Table) -> None:
+        """Write the rows of one file."""
 
     def close(self) -> None:
         """Finish the output."""
@@ -190,8 +213,8 @@ class CsvSink:
     def __init__(self, out: BinaryIO) -> None:
         self._writer = pyarrow.csv.CSVWriter(out, SCHEMA)
 
-    def write(self, table: Any) -> None:
-        """Take the rows of one file."""
+    def write(self, table: pa.Table) -> None:
+        """Write the rows of one file."""
         self._writer.write_table(table)
 
     def close(self) -> None:
@@ -205,8 +228,8 @@ class ParquetSink:
     def __init__(self, out: BinaryIO) -> None:
         self._writer = pyarrow.parquet.ParquetWriter(out, SCHEMA, compression="zstd")
 
-    def write(self, table: Any) -> None:
-        """Take the rows of one file."""
+    def write(self, table: pa.Table) -> None:
+        """Write the rows of one file."""
         self._writer.write_table(table)
 
     def close(self) -> None:
@@ -221,8 +244,8 @@ class JsonSink:
         self._out, self._any = out, False
         out.write(b"[")
 
-    def write(self, table: Any) -> None:
-        """Take the rows of one file."""
+    def write(self, table: pa.Table) -> None:
+        """Write the rows of one file."""
         for batch in table.to_batches(max_chunksize=1 << 16):
             if not batch.num_rows:
                 continue
@@ -236,9 +259,9 @@ class JsonSink:
         self._out.write(b"\n]\n" if self._any else b"]\n")
 
 
-def json_lines(batch: Any) -> Any:
+def json_lines(batch: pa.RecordBatch) -> pa.Array:
     """Return each row of a record batch as the text of a JSON object, computed by column."""
-    parts: list[Any] = []
+    parts: list[pa.Array] = []
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         opening = "{" if not parts else ", "
         text = pyarrow.compute.fill_null(_json_values(column), "null")
@@ -246,7 +269,7 @@ def json_lines(batch: Any) -> Any:
     return pyarrow.compute.binary_join_element_wise(*parts, "}", "")
 
 
-def _json_values(column: Any) -> Any:
+def _json_values(column: pa.Array) -> pa.Array:
     """Return a column as JSON text; each distinct string is escaped once."""
     if not pa.types.is_string(column.type):
         return column.cast(pa.string())
@@ -260,10 +283,10 @@ class TableSink:
 
     def __init__(self, out: BinaryIO, terminal: bool) -> None:
         self._out, self._terminal = out, terminal
-        self._tables: list[Any] = []
+        self._tables: list[pa.Table] = []
 
-    def write(self, table: Any) -> None:
-        """Take the rows of one file."""
+    def write(self, table: pa.Table) -> None:
+        """Write the rows of one file."""
         self._tables.append(table)
 
     def close(self) -> None:
@@ -279,7 +302,7 @@ class TableSink:
         self._out.write(text.encode())
 
 
-def _weight(table: Any) -> Callable[[int], tuple[int, int, int]]:
+def _weight(table: pa.Table) -> Callable[[int], tuple[int, int, int]]:
     """Return a sort key of rows: certain first, then unsure, then many packets."""
     strength = {"certain": 0, "unsure": 1}
     ranks = [strength.get(word, 2) for word in table.column("verdict").to_pylist()]
@@ -290,7 +313,7 @@ def _weight(table: Any) -> Callable[[int], tuple[int, int, int]]:
 _SHADES = {"certain": "bold green", "unsure": "yellow"}
 
 
-def _render(flows: Sequence[Mapping[str, Any]], terminal: bool) -> str:
+def _render(flows: Sequence[ShownFlow], terminal: bool) -> str:
     from rich.console import Console
     from rich.table import Table
 
@@ -316,7 +339,7 @@ def _render(flows: Sequence[Mapping[str, Any]], terminal: bool) -> str:
     return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"
 
 
-def _ends(flow: Mapping[str, Any]) -> str:
+def _ends(flow: ShownFlow) -> str:
     wrap = "[{}]:{}" if ":" in str(flow["src_ip"]) else "{}:{}"
     source = wrap.format(flow["src_ip"], flow["src_port"])
     return f"{flow['proto']} {source} > {wrap.format(flow['dst_ip'], flow['dst_port'])}"
@@ -326,7 +349,10 @@ def _ends(flow: Mapping[str, Any]) -> str:
 
 
 def format_of(wanted: str | None, out: str | None) -> str:
-    """Return the format asked for, else the one that the output's name says, else a table."""
+    """Return the format asked for, else that of the output's suffix, else "table".
+
+    Raises ExperimentError for an unknown format.
+    """
     if wanted is not None:
         if wanted not in FORMATS:
             raise ExperimentError(f"unknown format {wanted} ({hint(wanted, FORMATS)})")
@@ -348,26 +374,29 @@ def open_sink(form: str, out: BinaryIO, terminal: bool) -> Sink:
 
 @contextmanager
 def output(name: str | None) -> Iterator[BinaryIO]:
-    """Open the output: "-" or None is the standard output; a file appears whole or not at all."""
+    """Open the output: "-" or None is the standard output; a file appears whole or not at all.
+
+    Raises ExperimentError where it cannot be written.
+    """
     if name is None or name == "-":
         yield sys.stdout.buffer
         sys.stdout.flush()
         return
     target = Path(name)
     special = target.exists() and not target.is_file()
-    fresh = target if special else target.with_name(f".{target.name}.{os.getpid()}")
+    temporary = target if special else target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        handle = fresh.open("wb")
+        handle = temporary.open("wb")
     except OSError as error:
         raise ExperimentError(f"{name}: cannot be written ({error.strerror})") from error
     try:
         with handle:
             yield handle
         if not special:
-            os.replace(fresh, target)
+            os.replace(temporary, target)
     finally:
         if not special:
-            fresh.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
 
 def classify(
@@ -379,8 +408,8 @@ def classify(
 ) -> bool:
     """Classify files and folders into one output; return whether every one could be read.
 
-    `say` receives one sentence per notice and per file that failed. A failed file does not stop
-    the others.
+    say: called with one sentence per notice and per file that failed. A failed file does not stop
+    the others. Raises ExperimentError for an unknown format, or Parquet on a terminal.
     """
     whole = True
     form = format_of(form, out)
@@ -408,11 +437,11 @@ def _one(
     from midcall.errors import CaptureError, ClassifierError
 
     try:
-        done = reader(file)
+        result = reader(file)
     except (CaptureError, ClassifierError, ExperimentError) as error:
         say(str(error))
         return False
-    for notice in done.notices:
+    for notice in result.notices:
         say(f"warning: {notice}")
-    sink.write(done.table)
+    sink.write(result.table)
     return True

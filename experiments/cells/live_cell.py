@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The live bench of a run: its cells played on an emulated network, beside their virtual twins.
+"""The live bench of a run: its cells played on an emulated network, with their virtual twins.
 
 One play is one policy on one access network with every capture of the run at once, in real time.
-Verdicts are judged against a play without a policy, as in virtual time; each is then compared with
-the verdict on the twin, which testbed.live.replay.run makes of the same packets, addresses and
+Verdicts are the difference from a play without a policy, as in virtual time; each is then compared
+with the verdict on the twin, which testbed.live.replay.run makes of the same packets, addresses and
 seed. Live outcomes are measurements: they are never taken from the cache.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,16 +27,27 @@ from midcall.experiments.cells.virtual_cell import (
     no_hits,
     reads,
 )
-from midcall.experiments.measure import collateral, parity, timelines
+from midcall.experiments.measure import collateral, parity
 from midcall.experiments.measure.intervals import derived_seed
+from midcall.experiments.results.tables import CallEntry
 from midcall.experiments.spec.corpus import Item, counts
 from midcall.experiments.spec.spec import OWN
 from midcall.experiments.spec.truncate import cut
 
-#: How long a play takes beyond its longest capture: network, box, and what is still on its way.
+if TYPE_CHECKING:
+    from midcall.testbed.live.replay.outcome import Replay
+    from midcall.testbed.policy.operator import Policy
+
+#: Seconds that a play takes beyond its longest capture: network, box, and packets in flight.
 #: live-morocco's 18 plays of 16 s took 6.6 min and live-smoke's 4 of 9 s 56 s on a quiet machine,
 #: reading and timing (10 and 4 s) included. Other work makes it longer.
 PLAY_OVERHEAD_S = 5.0
+
+
+class Middlebox(TypedDict, total=False):
+    """The option of a live play for a middlebox that is not the lab's own."""
+
+    middlebox: str
 
 
 class Opened(NamedTuple):
@@ -47,10 +58,11 @@ class Opened(NamedTuple):
 
 
 class Play(NamedTuple):
-    """What one play measured, beside its verdicts.
+    """Measurements of one play, without its verdicts.
 
-    path: what stood in the middle, as the live bench names it; fates: packets sent and proven;
-    error_us, added_us: of testbed.live.replay.run.Replay; counters: the box's and the ends'.
+    path: the middlebox as the live bench names it; fates: packets sent and proven; error_us,
+    added_us: float64[packets], of testbed.live.replay.outcome.Replay; counters: the box's and the
+    ends'.
     """
 
     path: str
@@ -74,7 +86,7 @@ class LiveBench:
         middlebox: str,
         say: Callable[[str], None],
     ) -> None:
-        """Open and cut every capture; `say` is told which calls the cut leaves out."""
+        """Open and cut every capture; say: called with the calls that the cut leaves out."""
         self.seed, self.link, self.middlebox = seed, link, middlebox
         self.items = list(items)
         self.opened: list[Opened] = []
@@ -84,9 +96,10 @@ class LiveBench:
             if part.dropped:
                 say(f"cut: {item.capture.name}: begin later: calls {', '.join(part.dropped)}")
         self.played: list[Play] = []
-        self._access, self._control = "", None
+        self._access = ""
+        self._control: Replay | None = None
 
-    def play(self, policy: Any, access: str, middlebox: str = OWN) -> Any:
+    def play(self, policy: Policy | None, access: str, middlebox: str = OWN) -> Replay:
         """Play every capture at once; returns a live Replay. Raises TestbedError."""
         from midcall.testbed.live.replay.run import Capture, simulate
 
@@ -94,12 +107,12 @@ class LiveBench:
         captures = [
             Capture(one.item.capture.name, one.packets, one.item.calls) for one in self.opened
         ]
-        words: dict[str, Any] = {"middlebox": middlebox} if middlebox != OWN else {}
-        played = simulate(captures, policy, access, seed, link=self.link, **words)
+        other: Middlebox = {} if middlebox == OWN else {"middlebox": middlebox}
+        played = simulate(captures, policy, access, seed, link=self.link, **other)
         self.played.append(play_of(played, access, middlebox, policy))
         return played
 
-    def control(self, access: str) -> Any:
+    def control(self, access: str) -> Replay:
         """Return the play without a policy."""
         if access != self._access:
             self._access, self._control = access, None
@@ -108,11 +121,11 @@ class LiveBench:
         return self._control
 
     def outcome(self, unit: Unit) -> Outcome:
-        """Do one play. Raises TestbedError where it is void, as where the box struck nothing."""
+        """Do one play. Raises TestbedError where it is void, e.g. where the box struck nothing."""
         begin = time.perf_counter()
         control = self.control(unit.access)
         played = self.play(unit.policy, unit.access, self.middlebox)
-        calls: list[dict[str, Any]] = []
+        calls: list[CallEntry] = []
         hits = no_hits()
         for at, one in enumerate(self.opened):
             for call in one.item.calls:
@@ -129,31 +142,32 @@ class LiveBench:
             "seconds": time.perf_counter() - begin,
         }
 
-    def entry(self, item: Item, call: Call, played: Any, control: Any, at: int) -> dict[str, Any]:
-        """Return a call's verdict as plain values, with its twin's and the proof of its packets."""
+    def entry(self, item: Item, call: Call, played: Replay, control: Replay, at: int) -> CallEntry:
+        """Return a call's verdict as plain values, with its twin's and the proof of its packets.
+
+        at: the position of the capture in the play.
+        """
         from midcall.testbed.assess.call_verdict import judge
 
         live, null = played.simulations[at], control.simulations[at]
         changed = item.capture.changed
-        verdict = judge(live, null, call, changed)
-        told = call_entry(item, call.id, verdict)
-        told["timeline"] = timelines.entry(live, null, call, verdict)
-        told["loss"] = collateral.entry(live, null, call)
+        entry = call_entry(item, call, judge(live, null, call, changed), live, null)
         own = parity.packets_of(live, call)[live.attempts["packet"]]
-        seen = played.seen[at][own]
-        sent = seen["times"] > 0
-        told["packets"], told["proven"] = int(sent.sum()), int((sent & seen["proven"]).sum())
-        twin, cause = None, ""
+        attempts = played.seen[at][own]
+        sent = attempts["times"] > 0
+        entry["packets"] = int(sent.sum())
+        entry["proven"] = int((sent & attempts["proven"]).sum())
+        entry["twin"], entry["cause"] = None, ""
         if self.middlebox == OWN:
             other, other_null = played.twins[at], control.twins[at]
-            twin = str(judge(other, other_null, call, changed).verdict)
-            if twin != told["verdict"]:
-                cause = parity.cause(live, other, null, other_null, call)
-        return told | {"twin": twin, "cause": cause}
+            entry["twin"] = str(judge(other, other_null, call, changed).verdict)
+            if entry["twin"] != entry["verdict"]:
+                entry["cause"] = parity.cause(live, other, null, other_null, call)
+        return entry
 
 
-def play_of(played: Any, access: str, middlebox: str, policy: Any) -> Play:
-    """Return what a play measured."""
+def play_of(played: Replay, access: str, middlebox: str, policy: Policy | None) -> Play:
+    """Return the measurements of a play."""
     path = middlebox.partition(":")[0]
     if middlebox == OWN:
         path = "classifier" if policy is not None and policy.rules else "empty"

@@ -2,14 +2,14 @@
 """The offline part of a run: every capture through the engine, its flows joined to the truth.
 
 A label names a flow by its first frame, the engine tells each packet's flow: so the join needs no
-address. Where the engine holds several records of one 5-tuple, the strongest one answers.
+address. Where the engine holds several records of one 5-tuple, the strongest one is scored.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,65 +21,92 @@ from midcall.experiments.cells.classify import rows as classified
 from midcall.experiments.measure import metrics
 from midcall.experiments.measure.baselines import rtp_flows
 from midcall.experiments.measure.redact import masked
+from midcall.experiments.results.tables import EngineFlow, FlowRow, SeenFlow
 from midcall.experiments.spec.corpus import Item
 
-Row = dict[str, Any]
-SILENT: Row = {"verdict": "", "app": "none", "role": "other", "packets": 0}
+
+class Silent(TypedDict):
+    """The columns of a flow for which there is no verdict."""
+
+    verdict: str
+    app: str
+    role: str
+    packets: int
 
 
-class Seen(NamedTuple):
-    """What the engine said of one capture."""
+NO_VERDICT: Silent = {"verdict": "", "app": "none", "role": "other", "packets": 0}
 
-    rows: list[Row]  # rows of flows.parquet, addresses in full
+
+class EngineOptions(TypedDict, total=False):
+    """Options of the engine that an evaluation sets."""
+
+    names: bool
+    without: int
+    fingerprints: bool
+    claims: NDArray[np.int64]
+
+
+class ClassifiedFlow(EngineFlow):
+    """A row of `midcall classify`, and the number of the flow's first packet."""
+
+    file: str
+
+
+class ClassifiedCapture(NamedTuple):
+    """The verdicts of the engine on one capture."""
+
+    rows: list[SeenFlow]  # rows of flows.parquet, addresses in full
     recognised: dict[str, bool]  # call id -> whether any of its flows was certainly named
     notices: list[str]  # the file was cut, ...
     packets: Packets
 
 
 def classify_packets(
-    packets: Packets, name: str, switches: Mapping[str, Any] | None = None
-) -> tuple[list[Row], NDArray[np.int64]]:
-    """Return one classify row per flow and each packet's flow number.
+    packets: Packets, name: str, switches: Mapping[str, object] | None = None
+) -> tuple[list[ClassifiedFlow], NDArray[np.int64]]:
+    """Return one classify row per flow and each packet's flow number, int64[packets].
 
     switches: options of the engine, for an engine that lacks something.
     """
     from midcall.classifier.engine import Engine
     from midcall.classifier.export import columns
 
-    engine = Engine(**(switches or {}))
+    engine = Engine(**cast("EngineOptions", switches or {}))
     numbers = engine.feed(packets)
     flows = engine.flows()
     frames = (flows["first_record"] + 1).tolist()
-    said = classified(columns(flows, name)).to_pylist()
-    return [row | {"frame": frame} for row, frame in zip(said, frames, strict=True)], numbers
+    rows = classified(columns(flows, name)).to_pylist()
+    return [row | {"frame": frame} for row, frame in zip(rows, frames, strict=True)], numbers
 
 
-def classified_rows(item: Item, switches: Mapping[str, Any] | None = None) -> list[Row]:
-    """Return the rows of one capture's flows, each held against its truth.
+def classified_rows(item: Item, switches: Mapping[str, object] | None = None) -> list[SeenFlow]:
+    """Return the rows of one capture's flows, each scored against its truth.
 
     switches: options of the engine.
     """
-    said, numbers = classify_packets(read_with_notices(item.path)[0], item.capture.name, switches)
-    rows = [_row(item, flow) for flow in said]
+    flows, numbers = classify_packets(read_with_notices(item.path)[0], item.capture.name, switches)
+    rows = [cast("SeenFlow", _row(item, flow)) for flow in flows]
     _attach_truth(item, rows, numbers)
     return rows
 
 
-def examine(item: Item) -> Seen:
-    """Classify one capture and hold every flow against its truth."""
+def examine(item: Item) -> ClassifiedCapture:
+    """Classify one capture and score every flow against its truth."""
     packets, notices = read_with_notices(item.path)
-    said, numbers = classify_packets(packets, item.capture.name)
-    streams = rtp_flows(packets, numbers, len(said))
-    rows = [_row(item, flow) | {"strict_rtp": bool(streams[at])} for at, flow in enumerate(said)]
+    flows, numbers = classify_packets(packets, item.capture.name)
+    streams = rtp_flows(packets, numbers, len(flows))
+    rows: list[SeenFlow] = [
+        {**_row(item, flow), "strict_rtp": bool(streams[at])} for at, flow in enumerate(flows)
+    ]
     _attach_truth(item, rows, numbers)
     recognised = {call.id: call_recognised(call, item.labels, rows, numbers) for call in item.calls}
-    return Seen(rows, recognised, notices, packets)
+    return ClassifiedCapture(rows, recognised, notices, packets)
 
 
-def _row(item: Item, flow: Mapping[str, Any]) -> Row:
+def _row(item: Item, flow: EngineFlow) -> FlowRow:
     """Return a flows.parquet row without truth."""
     capture = item.capture
-    kept = {key: value for key, value in flow.items() if key != "file"}
+    verdict = cast("EngineFlow", {key: value for key, value in flow.items() if key != "file"})
     return {
         "capture": capture.name,
         "sha256": capture.sha256,
@@ -88,7 +115,7 @@ def _row(item: Item, flow: Mapping[str, Any]) -> Row:
         "year": capture.year,
         "group": capture.group,
         "innocent": item.innocent,
-        **kept,
+        **verdict,
         "truth_app": None,
         "truth_role": None,
         "truth_call": None,
@@ -97,15 +124,15 @@ def _row(item: Item, flow: Mapping[str, Any]) -> Row:
     }
 
 
-def endpoints(row: Mapping[str, Any]) -> tuple[Any, ...]:
+def endpoints(row: EngineFlow) -> tuple[object, ...]:
     """Return a key equal for all records of one 5-tuple, whichever side came first."""
-    ends = sorted([(row["src_ip"], row["src_port"]), (row["dst_ip"], row["dst_port"])])
-    return (row["proto"], *ends)
+    ends = [(row["src_ip"], row["src_port"]), (row["dst_ip"], row["dst_port"])]
+    return (row["proto"], *sorted(cast("list[tuple[str, int]]", ends)))
 
 
-def _attach_truth(item: Item, rows: list[Row], numbers: NDArray[np.int64]) -> None:
+def _attach_truth(item: Item, rows: list[SeenFlow], numbers: NDArray[np.int64]) -> None:
     """Write truth and outcome into the rows; a labelled flow the engine lacks gets its own row."""
-    by_ends: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
+    by_ends: dict[tuple[object, ...], list[SeenFlow]] = defaultdict(list)
     for row in rows:
         by_ends[endpoints(row)].append(row)
     if item.innocent:
@@ -121,30 +148,41 @@ def _attach_truth(item: Item, rows: list[Row], numbers: NDArray[np.int64]) -> No
         _score(group, label.app, label.role, label.call or None, label.confidence)
 
 
-def _score(group: list[Row], app: str, role: str, call: str | None, confidence: str) -> None:
+def _score(group: list[SeenFlow], app: str, role: str, call: str | None, confidence: str) -> None:
     """Write one truth into a flow's records; the strongest record carries the outcome."""
     best = max(group, key=metrics.rank)
     for row in group:
-        row |= {"truth_app": app, "truth_role": role, "truth_call": call}
-        row |= {"truth_confidence": confidence, "outcome": "unscored"}
+        row["truth_app"], row["truth_role"], row["truth_call"] = app, role, call
+        row["truth_confidence"], row["outcome"] = confidence, "unscored"
     best["outcome"] = metrics.outcome(app, role, confidence, best)
 
 
-def _unseen(item: Item, label: Label) -> Row:
+def _unseen(item: Item, label: Label) -> SeenFlow:
     """Return the row of a labelled flow that the engine did not report."""
-    nothing = dict.fromkeys(
-        ("src_ip", "src_port", "dst_ip", "dst_port", "bytes", "first_ts", "last_ts", "confidence")
-    )
-    more = dict.fromkeys(("packets_to_verdict", "ms_to_verdict"))
-    flow = {**SILENT, **nothing, **more, "evidence": "no flow in the engine's table"}
-    row = _row(item, flow | {"family": "none", "proto": label.proto, "frame": label.frame})
-    return row | {"strict_rtp": False}
+    flow: EngineFlow = {
+        **NO_VERDICT,
+        "frame": label.frame,
+        "proto": label.proto,
+        "src_ip": None,
+        "src_port": None,
+        "dst_ip": None,
+        "dst_port": None,
+        "bytes": None,
+        "first_ts": None,
+        "last_ts": None,
+        "family": "none",
+        "confidence": None,
+        "packets_to_verdict": None,
+        "ms_to_verdict": None,
+        "evidence": "no flow in the engine's table",
+    }
+    return {**_row(item, flow), "strict_rtp": False}
 
 
 def call_recognised(
-    call: Call, labels: Sequence[Label], rows: Sequence[Row], numbers: NDArray[np.int64]
+    call: Call, labels: Sequence[Label], rows: Sequence[EngineFlow], numbers: NDArray[np.int64]
 ) -> bool:
-    """Tell whether a flow of the call was certainly claimed to be of a call of its app.
+    """Return whether a flow of the call was certainly claimed to be of a call of its app.
 
     With flow labels only the call's own flows count; with the call's label alone, any flow.
     """
@@ -158,11 +196,14 @@ def call_recognised(
     return any(metrics.call_outcome(call.app, row) == "right" for row in flows)
 
 
-def shown(rows: Sequence[Row], reveal: bool) -> list[Row]:
+def written_rows(rows: Sequence[SeenFlow], reveal: bool) -> list[FlowRow]:
     """Return rows of flows.parquet: without the baselines' marks, masked unless `reveal`."""
-    rows = [{key: value for key, value in row.items() if key != "strict_rtp"} for row in rows]
+    written = [
+        cast("FlowRow", {key: value for key, value in row.items() if key != "strict_rtp"})
+        for row in rows
+    ]
     if reveal:
-        return list(rows)
+        return written
     cache: dict[str, str] = {}
 
     def hide(address: str | None) -> str | None:
@@ -172,4 +213,6 @@ def shown(rows: Sequence[Row], reveal: bool) -> list[Row]:
             cache[address] = masked(address)
         return cache[address]
 
-    return [row | {"src_ip": hide(row["src_ip"]), "dst_ip": hide(row["dst_ip"])} for row in rows]
+    return [
+        {**row, "src_ip": hide(row["src_ip"]), "dst_ip": hide(row["dst_ip"])} for row in written
+    ]

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What the classifier says of the committed recordings: rows of their own beside public captures.
+"""Outcomes of the classifier on the committed recordings, apart from those on public captures.
 
-They are calls and other traffic of real programs in the lab (docs/howto/record.md). Nothing here is
-added to a figure of public captures, and nothing is learned from them.
+The recordings are calls and other traffic of real programs in the lab (docs/howto/record.md). They
+do not count in any figure of public captures, and nothing is learned from them.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal, TypedDict
 
 from midcall.captures.truth.calls import calls
 from midcall.captures.truth.catalogue import Capture, load
@@ -17,59 +17,70 @@ from midcall.captures.truth.labels import labels
 from midcall.captures.truth.paths import recorded
 from midcall.experiments.cells import offline
 from midcall.experiments.measure import metrics
+from midcall.experiments.results.tables import FlowRow
 from midcall.experiments.spec.corpus import Item
 from midcall.experiments.spec.spec import Spec
 
-Row = Mapping[str, Any]
-
 COUNTED = (*metrics.OUTCOMES, "quiet", "false_call")
-#: What is told of a flow that went wrong.
-TOLD = ("capture", "frame", "truth_app", "truth_role", "verdict", "app", "role", "evidence")
+#: Columns that are listed of a flow with a wrong outcome.
+LISTED: tuple[
+    Literal["capture", "frame", "truth_app", "truth_role", "verdict", "app", "role", "evidence",
+            "outcome"], ...
+] = ("capture", "frame", "truth_app", "truth_role", "verdict", "app", "role", "evidence",
+     "outcome")  # fmt: skip
 WRONG = ("other_call", "unsure", "missed", "false_call")
 
 
+class Recorded(TypedDict):
+    """Outcomes on the recordings: in all, by kind of recording, and the flows that are wrong."""
+
+    total: dict[str, int]
+    rows: list[dict[str, object]]
+    wrong: list[dict[str, object]]
+
+
 def items() -> Iterator[Item]:
-    """Yield the committed recordings with their truth, in order of name; CaptureError."""
+    """Yield the committed recordings with their truth, sorted by name; raises CaptureError."""
     chosen = [one for one in load(local=False).captures if one.recorded]
-    for one in sorted(chosen, key=lambda held: held.name):
+    for one in sorted(chosen, key=lambda capture: capture.name):
         path = recorded().folder / one.file
         yield Item(one, path, calls(one.sha256, False), labels(one.sha256, False))
 
 
-def beside(spec: Spec) -> dict[str, Any]:
-    """Return what a run adds to its summary: `recorded`, where it looks at all public captures."""
+def summary_block(spec: Spec) -> dict[str, Recorded]:
+    """Return `recorded` of a run's summary; {} unless the run uses all public captures."""
     chosen = spec.captures
     return {"recorded": block()} if chosen.real and chosen.names is None else {}
 
 
-def block() -> dict[str, Any]:
-    """Return `recorded` of summary.json, see `told`; raises CaptureError."""
-    return told((item.capture, offline.examine(item).rows) for item in items())
+def block() -> Recorded:
+    """Return `recorded` of summary.json, see `summarise`; raises CaptureError."""
+    return summarise((item.capture, offline.examine(item).rows) for item in items())
 
 
-def told(seen: Iterable[tuple[Capture, Sequence[Row]]]) -> dict[str, Any]:
-    """Return outcomes per kind of recording, and what went wrong.
+def summarise(recordings: Iterable[tuple[Capture, Sequence[FlowRow]]]) -> Recorded:
+    """Return outcomes by kind of recording, and the flows with a wrong outcome.
 
-    seen: recordings and the rows of their flows. rows: captures, flows, the outcomes of
+    recordings: with the rows of their flows. rows: captures, flows, the outcomes of
     metrics.outcome, and of the quiet flows those that were unsure; wrong: each flow whose outcome
     is of WRONG. Counts alone: the recordings of one program are one cluster.
     """
     counts: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
-    wrong = []
-    for capture, flows in seen:
-        held = counts[capture.role, capture.content]
-        held["captures"] += 1
+    wrong: list[dict[str, object]] = []
+    for capture, flows in recordings:
+        tally = counts[capture.role, capture.content]
+        tally["captures"] += 1
         for row in flows:
             if row["outcome"] in COUNTED:
-                held["flows"] += 1
-                held[row["outcome"]] += 1
-                held["quiet_unsure"] += row["outcome"] == "quiet" and row["verdict"] == "unsure"
+                tally["flows"] += 1
+                tally[row["outcome"]] += 1
+                tally["quiet_unsure"] += row["outcome"] == "quiet" and row["verdict"] == "unsure"
             if row["outcome"] in WRONG:
-                wrong.append({key: row[key] for key in TOLD} | {"outcome": row["outcome"]})
+                wrong.append({key: row[key] for key in LISTED})
     keys = ("captures", "flows", *COUNTED, "quiet_unsure")
-    rows = [
-        {"role": role, "content": content} | {key: held[key] for key in keys}
-        for (role, content), held in sorted(counts.items())
+    rows: list[dict[str, object]] = [
+        {"role": role, "content": content} | {key: tally[key] for key in keys}
+        for (role, content), tally in sorted(counts.items())
     ]
     total = sum(counts.values(), Counter[str]())
     return {"total": {key: total[key] for key in keys}, "rows": rows, "wrong": wrong}

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The simulations of a run, spread over a cluster; what comes back is kept here.
+"""The simulations of a run, distributed over a cluster; outcomes are kept on this machine.
 
-A worker opens a capture at the path that it has here; where it is not there, it obtains it as the
-catalogue says (samples, MIDCALL_CORPUS, its cache, the network), by its sha256.
+A worker opens a capture at its path on this machine; without such a file, it obtains the capture
+from the sources of the catalogue (samples, MIDCALL_CORPUS, its cache, the network), by its sha256.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from midcall.experiments.spec.corpus import Item
 
 
 class Given(NamedTuple):
-    """What a worker makes its bench of."""
+    """The arguments of a worker's bench."""
 
     items: Sequence[Item]
     seed: int
@@ -48,28 +48,32 @@ def simulations(
 
 
 def simulated(task: tuple[str, Unit]) -> Outcome:
-    """Do one simulation on a worker; each of its threads has a bench, which is no one else's."""
+    """Do one simulation on a worker; each of its threads has a bench of its own."""
     name, unit = task
     if getattr(_OWN, "name", None) != name:
-        held: Given = cluster.given(name)
-        _OWN.bench = Bench(near(held.items), held.seed, None, held.link, held.seconds)
+        given: Given = cluster.given(name)
+        _OWN.bench = Bench(local_items(given.items), given.seed, None, given.link, given.seconds)
         _OWN.name = name
     outcome: Outcome = _OWN.bench.outcome(unit)
     return outcome
 
 
-def near(items: Sequence[Item]) -> list[Item]:
-    """Return items at paths of this machine; raises ExperimentError for a capture not to be had."""
-    away = [item.capture for item in items if not Path(item.path).is_file()]
-    if not away:
+def local_items(items: Sequence[Item]) -> list[Item]:
+    """Return items with paths of the worker's machine.
+
+    Raises ExperimentError for a capture that cannot be obtained.
+    """
+    missing = [item.capture for item in items if not Path(item.path).is_file()]
+    if not missing:
         return list(items)
-    had = obtain(Catalogue(away, load(local=False).origins))
-    for capture in away:
-        if capture.sha256 not in had.paths:
+    obtained = obtain(Catalogue(missing, load(local=False).origins))
+    for capture in missing:
+        if capture.sha256 not in obtained.paths:
+            reason = obtained.missing.get(capture.sha256, "not found")
             raise ExperimentError(
                 f"{capture.name}: the worker has it neither at its path nor in its catalogue "
-                f"({had.missing.get(capture.sha256, 'not found')}); share the folder of captures, "
+                f"({reason}); share the folder of captures, "
                 "or name one with MIDCALL_CORPUS where the worker runs"
             )
-    paths = {sha256: Path(path) for sha256, path in had.paths.items()}
+    paths = {sha256: Path(path) for sha256, path in obtained.paths.items()}
     return [item._replace(path=paths.get(item.capture.sha256, item.path)) for item in items]

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The cells of a grid, played: what is finished is reused, the rest is done here, on several
-processes, or on a cluster. A simulation that fails is a sentence; the others go on.
+"""The cells of a grid, played: finished simulations are reused; the others run in this process, in
+several processes, or on a cluster. A simulation that fails becomes an error; the others continue.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from midcall.experiments.spec.grid import Cell
 from midcall.experiments.spec.options import Options, default_jobs
 from midcall.experiments.spec.spec import Spec
 
-#: Seconds of work below which starting more processes (which load all anew) does not pay.
-PATIENCE = 8.0
+#: Seconds of work below which no more processes are started: each loads everything again.
+SERIAL_LIMIT_S = 8.0
 
 
 class Played(NamedTuple):
-    """What became of the cells of a grid, each by its position in it."""
+    """Outcomes and errors of the cells of a grid, by position in the grid."""
 
     outcomes: dict[int, Outcome]
     reused: set[int]
@@ -34,7 +34,7 @@ class Played(NamedTuple):
 
 
 def bench_of(spec: Spec, items: Sequence[Item], options: Options, log: Log) -> Bench | LiveBench:
-    """Return what plays the cells: the virtual bench or the live one."""
+    """Return the bench that plays the cells: the virtual one or the live one."""
     if spec.backend == backends.LIVE:
         return LiveBench(items, spec.seed, spec.link, spec.seconds, spec.middlebox, log)
     folder = options.cells or simulate.cache_folder()
@@ -61,10 +61,10 @@ def simulate_all(
 ) -> Played:
     """Play every documented cell of a grid."""
     keys = unit_keys(spec, grid, bench.items)
-    ready = {}
+    ready: dict[str, Outcome] = {}
     if isinstance(bench, Bench) and not options.force:
-        found = {key: simulate.cached(bench.folder, key) for key in set(keys.values())}
-        ready = {key: outcome for key, outcome in found.items() if outcome is not None}
+        kept = {key: simulate.cached(bench.folder, key) for key in set(keys.values())}
+        ready = {key: outcome for key, outcome in kept.items() if outcome is not None}
     units = {
         key: Unit(key, grid[at].policy, grid[at].access)
         for at, key in keys.items()
@@ -83,10 +83,10 @@ def simulate_units(
 ) -> tuple[dict[str, Outcome], dict[str, str]]:
     """Return outcome by key, and error by key, of the units, on as many processes as asked for.
 
-    Live plays are made one after the other: each wants the machine's cores for itself.
+    Live plays are made one after the other: each needs all cores of the machine.
     """
     jobs = min(options.jobs or default_jobs(), len(units))
-    patience = 0.0 if options.jobs else PATIENCE
+    limit = 0.0 if options.jobs else SERIAL_LIMIT_S
     done: dict[str, Outcome] = {}
     failed: dict[str, str] = {}
     with Progress("simulations", len(units), stream=options.stream, log=log) as bar:
@@ -95,9 +95,9 @@ def simulate_units(
 
             work = remote_cells.simulations(bench, units, options.cluster, bar.say)
         elif jobs <= 1 or isinstance(bench, LiveBench):
-            work = workers.alone(bench.outcome, units)
+            work = workers.run_here(bench.outcome, units)
         else:
-            work = _together(bench, units, jobs, patience)
+            work = _together(bench, units, jobs, limit)
         for unit, outcome, error in work:
             if outcome is not None:
                 done[unit.key] = outcome
@@ -117,9 +117,9 @@ _BENCH: Bench | None = None
 def _begin_worker(
     items: Sequence[Item], seed: int, folder: Path | None, link: str, seconds: float | None
 ) -> None:
-    """Set up a worker process: Ctrl-C is the parent's business, and its end is ours."""
+    """Set up a worker process: it ignores Ctrl-C and ends with its parent."""
     global _BENCH  # noqa: PLW0603 - one bench per worker process, opened once
-    workers.obey()
+    workers.set_up_worker()
     _BENCH = Bench(items, seed, folder, link, seconds)
 
 
@@ -129,19 +129,19 @@ def _work(unit: Unit) -> Outcome:
     return _BENCH.outcome(unit)
 
 
-def _together(bench: Bench, units: Sequence[Unit], jobs: int, patience: float) -> Work:
+def _together(bench: Bench, units: Sequence[Unit], jobs: int, limit: float) -> Work:
     """Do units on processes, yielded as they finish.
 
-    The first is done here, so that one process compiles. The second tells how long the rest would
-    take here; processes are started where that is longer than `patience` seconds.
+    The first is done in this process, so that one process compiles. The time of the second predicts
+    that of the rest; processes are started if it is longer than `limit` seconds.
     """
-    yield from workers.alone(bench.outcome, units[:1])
+    yield from workers.run_here(bench.outcome, units[:1])
     rest, begin = units[1:], time.monotonic()
-    if patience and rest:
-        yield from workers.alone(bench.outcome, rest[:1])
+    if limit and rest:
+        yield from workers.run_here(bench.outcome, rest[:1])
         rest = rest[1:]
-        if (time.monotonic() - begin) * len(rest) <= patience:
-            yield from workers.alone(bench.outcome, rest)
+        if (time.monotonic() - begin) * len(rest) <= limit:
+            yield from workers.run_here(bench.outcome, rest)
             return
-    given = (bench.items, bench.seed, bench.folder, bench.link, bench.seconds)
-    yield from workers.together(_work, rest, jobs, _begin_worker, given)
+    arguments = (bench.items, bench.seed, bench.folder, bench.link, bench.seconds)
+    yield from workers.run_in_pool(_work, rest, jobs, _begin_worker, arguments)

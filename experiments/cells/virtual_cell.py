@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The simulations behind cells: one policy on one access network, over all captures of a run.
+"""The simulations of cells: one policy on one access network, over all captures of a run.
 
-Cells whose rules come out the same (every date before the block, say) share one simulation. Its
+Cells with equal rules (for example, at every date before the block) share one simulation. Its
 outcome is one atomic file in a cache, named by a digest of everything it depends on, so a run that
-was interrupted, or repeated, computes only what is missing.
+was interrupted, or repeated, computes only missing outcomes.
 """
 
 from __future__ import annotations
@@ -13,24 +13,39 @@ import json
 import os
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, SupportsFloat, SupportsInt
 
 import numpy as np
 
 from midcall.captures.packets.pcap import Packets, read
+from midcall.captures.truth.calls import Call
 from midcall.experiments.measure import collateral, timelines
 from midcall.experiments.measure.intervals import derived_seed
 from midcall.experiments.results.provenance import code_digest
 from midcall.experiments.results.schema import write_atomically
+from midcall.experiments.results.tables import (
+    CallEntry,
+    CellOutcome,
+    Json,
+    KindHits,
+)
 from midcall.experiments.spec.corpus import Item, counts
 from midcall.experiments.spec.truncate import Cut, cut
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from midcall.testbed.assess.call_verdict import CallVerdict
+    from midcall.testbed.policy.operator import Policy
+    from midcall.testbed.replay.simulator import Simulation
+
 #: Raise when the content of a cell's file changes its meaning.
 CELL_FORMAT = 3
-Outcome = dict[str, Any]
+Outcome = CellOutcome
+#: Capture group -> kind of traffic -> [flows, hit, bytes, bytes that do not arrive].
 Hits = dict[str, dict[str, list[int]]]
 
 
@@ -38,25 +53,25 @@ class Unit(NamedTuple):
     """One simulation to do: its key, the rules and the access network."""
 
     key: str
-    policy: Any
+    policy: Policy | None
     access: str
 
 
 def cache_folder() -> Path:
-    """Return where finished cells are kept: the user's cache."""
+    """Return the folder of finished cells in the user's cache."""
     home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     return Path(home) / "midcall" / "cells"
 
 
 def unit_key(
-    policy: Any,
+    policy: Policy | None,
     access: str,
     seed: int,
     items: Sequence[Item],
     link: str = "captured",
     seconds: float | None = None,
 ) -> str:
-    """Return the sha256 (hex) over everything the simulation's outcome depends on."""
+    """Return the sha256 (hex) of everything the simulation's outcome depends on."""
     depends = {
         "format": CELL_FORMAT,
         "code": code_digest(),
@@ -70,13 +85,13 @@ def unit_key(
     return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
 
 
-def policy_text(policy: Any) -> str:
+def policy_text(policy: Policy | None) -> str:
     """Return a policy's rules as text that is equal for equal rules."""
     return repr(policy)
 
 
-def cached(folder: Path | None, key: str) -> Outcome | None:
-    """Return a finished simulation, None where there is none (or its file is damaged)."""
+def cached(folder: Path | None, key: str) -> Json:
+    """Return the outcome of a finished simulation, None where there is none or it is damaged."""
     if folder is None:
         return None
     try:
@@ -86,9 +101,12 @@ def cached(folder: Path | None, key: str) -> Outcome | None:
     return outcome if isinstance(outcome, dict) and outcome.get("key") == key else None
 
 
-def keep(folder: Path, outcome: Outcome) -> None:
-    """Write a finished simulation, whole or not at all; a full disk only costs its reuse."""
-    key = outcome["key"]
+def keep(folder: Path, outcome: Mapping[str, object]) -> None:
+    """Write a finished simulation, whole or not at all; on a full disk it is not kept.
+
+    outcome: plain values, its key under "key".
+    """
+    key = str(outcome["key"])
     with suppress(OSError):
         write_atomically(folder / key[:2] / f"{key}.json", json.dumps(outcome).encode())
 
@@ -98,7 +116,7 @@ class Bench:
 
     A control is the same capture, access network and seed under no rules; verdicts are the
     difference from it. Controls of one access network are kept at a time. Finished simulations
-    are kept in `folder`, None where whoever asked keeps them.
+    are kept in `folder`; with None the caller keeps them.
     """
 
     def __init__(
@@ -112,7 +130,7 @@ class Bench:
         self.items, self.seed, self.folder, self.link = list(items), seed, folder, link
         self.seconds = seconds
         self._opened: dict[str, Cut] = {}
-        self._controls: dict[str, Any] = {}
+        self._controls: dict[str, Simulation] = {}
         self._access = ""
 
     def opened(self, item: Item) -> Cut:
@@ -122,7 +140,7 @@ class Bench:
             self._opened[sha256] = cut(item, read(item.path), self.seconds)
         return self._opened[sha256]
 
-    def run(self, item: Item, policy: Any, access: str) -> Any:
+    def run(self, item: Item, policy: Policy | None, access: str) -> Simulation:
         """Simulate one capture; the seed is derived from names, never from the order of work."""
         from midcall.testbed.replay.simulator import simulate
 
@@ -130,7 +148,7 @@ class Bench:
         packets = self.opened(item).packets
         return simulate(packets, item.calls, item.labels, policy, access, seed, link=self.link)
 
-    def control(self, item: Item, access: str) -> Any:
+    def control(self, item: Item, access: str) -> Simulation:
         """Return the capture's simulation under no rules."""
         if access != self._access:
             self._controls, self._access = {}, access
@@ -140,9 +158,9 @@ class Bench:
         return self._controls[sha256]
 
     def outcome(self, unit: Unit) -> Outcome:
-        """Do one simulation and keep its outcome. A capture that fails is named in the error."""
+        """Do one simulation and keep its outcome. A note of an error names the capture."""
         begin = time.perf_counter()
-        calls: list[dict[str, Any]] = []
+        calls: list[CallEntry] = []
         hits = no_hits()
         for item in self.items:
             try:
@@ -150,7 +168,7 @@ class Bench:
             except Exception as error:
                 error.add_note(f"capture {item.capture.name}")
                 raise
-        done = {
+        outcome: Outcome = {
             "key": unit.key,
             "calls": calls,
             "collateral": collateral_of(collateral.merged(hits)),
@@ -158,83 +176,96 @@ class Bench:
             "seconds": time.perf_counter() - begin,
         }
         if self.folder is not None:
-            keep(self.folder, done)
-        return done
+            keep(self.folder, outcome)
+        return outcome
 
-    def _one(self, item: Item, unit: Unit, calls: list[dict[str, Any]], hits: Hits) -> None:
+    def _one(self, item: Item, unit: Unit, calls: list[CallEntry], hits: Hits) -> None:
         from midcall.testbed.assess.call_verdict import judge
 
         control = self.control(item, unit.access)
         simulation = self.run(item, unit.policy, unit.access)
         for call in item.calls:
-            told = judge(simulation, control, call, item.capture.changed)
-            shown = timelines.entry(simulation, control, call, told)
-            lost = collateral.entry(simulation, control, call)
-            calls.append(call_entry(item, call.id, told) | {"timeline": shown, "loss": lost})
+            verdict = judge(simulation, control, call, item.capture.changed)
+            calls.append(call_entry(item, call, verdict, simulation, control))
         readable = not reads(unit.policy) & set(item.capture.changed)
         if counts(item) and readable:
             own = hits[item.capture.group]
             count_hits(item, self.opened(item).packets, simulation, control, own)
 
 
-def reads(policy: Any) -> frozenset[str]:
-    """Return what the rules of a policy read (midcall.testbed.policy.language.Rule.reads)."""
+def reads(policy: Policy | None) -> frozenset[str]:
+    """Return the fields that a policy's rules read (midcall.testbed.policy.language.Rule.reads)."""
     rules = () if policy is None else policy.rules
     return frozenset[str]().union(*(rule.reads for rule in rules))
 
 
-def call_entry(item: Item, call: str, told: Any) -> dict[str, Any]:
-    """Return a call verdict as plain values."""
+def call_entry(
+    item: Item, call: Call, verdict: CallVerdict, simulation: Simulation, control: Simulation
+) -> CallEntry:
+    """Return a call's verdict, timeline and loss as plain values."""
     return {
         "sha256": item.capture.sha256,
-        "call": call,
-        "verdict": str(told.verdict),
-        "blocked": bool(told.blocked),
-        "usable": None if told.usable is None else bool(told.usable),
-        "rule": told.rule or None,
-        "packets_to_block": _whole(told.packets_to_block),
-        "ms_to_block": _real(told.ms_to_block),
-        "media_sent": _whole(told.media_sent),
-        "media_delivered": _whole(told.media_delivered),
-        "media_control": _whole(told.media_control),
-        "media_lost": _real(told.media_lost),
-        "reason": str(told.reason),
+        "call": call.id,
+        "verdict": str(verdict.verdict),
+        "blocked": bool(verdict.blocked),
+        "usable": None if verdict.usable is None else bool(verdict.usable),
+        "rule": verdict.rule or None,
+        "packets_to_block": _whole(verdict.packets_to_block),
+        "ms_to_block": _real(verdict.ms_to_block),
+        "media_sent": _whole(verdict.media_sent),
+        "media_delivered": _whole(verdict.media_delivered),
+        "media_control": _whole(verdict.media_control),
+        "media_lost": _real(verdict.media_lost),
+        "reason": str(verdict.reason),
+        "timeline": timelines.entry(simulation, control, call, verdict),
+        "loss": collateral.entry(simulation, control, call),
     }
 
 
-def _whole(value: Any) -> int | None:
+def _whole(value: SupportsInt | None) -> int | None:
     return None if value is None else int(value)
 
 
-def _real(value: Any) -> float | None:
+def _real(value: SupportsFloat | None) -> float | None:
     return None if value is None else float(value)
 
 
-# ---- bystanders
+# ---- innocent flows
 
 
 def no_hits() -> Hits:
-    """Return nothing counted yet: capture group -> kind of traffic -> counts of `count_hits`."""
+    """Return empty counts for `count_hits`."""
     return defaultdict(lambda: defaultdict(lambda: [0, 0, 0, 0]))
 
 
-def collateral_of(hits: dict[str, list[int]]) -> list[dict[str, Any]]:
-    """Return what `count_hits` added up as rows by kind of traffic."""
-    names = ("protocol", "flows", "hit", "bytes", "bytes_hit")
-    return [dict(zip(names, (kind, *held), strict=True)) for kind, held in sorted(hits.items())]
+def collateral_of(hits: Mapping[str, list[int]]) -> list[KindHits]:
+    """Return the counts of `count_hits` by kind of traffic as rows."""
+    return [
+        {
+            "protocol": kind,
+            "flows": counts[0],
+            "hit": counts[1],
+            "bytes": counts[2],
+            "bytes_hit": counts[3],
+        }
+        for kind, counts in sorted(hits.items())
+    ]
 
 
 def count_hits(
-    item: Item, packets: Packets, simulation: Any, control: Any, hits: dict[str, list[int]]
+    item: Item,
+    packets: Packets,
+    simulation: Simulation,
+    control: Simulation,
+    hits: dict[str, list[int]],
 ) -> None:
-    """Add up the innocent flows of a capture and those that the policy hit.
+    """Add the innocent flows of a capture, and those that the policy hit, to `hits`.
 
     In an innocent capture every TCP and UDP flow is innocent; in a capture of a call, those
     labelled as chat or other traffic (of high or medium confidence). Flows are those of the
     control. One is hit when the box dropped or answered a packet of it, any copy of it, or when a
-    packet that arrived under no rules does not arrive now: what never starts after a false DNS
-    answer is lost too. `hits` maps a kind of traffic to [flows, hit, bytes, bytes that do not
-    arrive].
+    packet that arrived under no rules does not arrive now: a flow that never starts after a false
+    DNS answer is lost too. hits: kind of traffic -> [flows, hit, bytes, bytes that do not arrive].
     """
     numbers = np.asarray(control.flow)
     fates = simulation.fates
@@ -249,16 +280,20 @@ def count_hits(
         entry[3] += int(packets.wire[own & lost].sum())
 
 
-def innocent_flows(item: Item, flows: Any, numbers: Any) -> dict[int, str]:
-    """Return flow number -> kind of traffic for the innocent flows of a capture."""
+def innocent_flows(
+    item: Item, flows: NDArray[np.void], numbers: NDArray[np.int64]
+) -> dict[int, str]:
+    """Return flow number -> kind of traffic for the innocent flows of a capture.
+
+    flows: FLOW[flows]; numbers: int64[packets], the flow of each packet.
+    """
+    kinds: dict[int, str] = {}
     if item.innocent:
-        found = {}
         for number in np.unique(numbers[numbers >= 0]):
             kind = transport_kind(flows[number])
             if kind is not None:
-                found[int(number)] = kind
-        return found
-    found = {}
+                kinds[int(number)] = kind
+        return kinds
     for label in item.labels:
         quiet = label.role in ("messaging", "other") and label.confidence in ("high", "medium")
         number = int(numbers[label.frame - 1]) if 0 < label.frame <= len(numbers) else -1
@@ -267,15 +302,15 @@ def innocent_flows(item: Item, flows: Any, numbers: Any) -> dict[int, str]:
             if label.role == "messaging":
                 kind = f"chat of {label.app}"
             if kind is not None:
-                found[number] = kind
-    return found
+                kinds[number] = kind
+    return kinds
 
 
 _SERVICES = {53: "dns", 80: "http", 123: "ntp", 443: "web", 5060: "sip port", 3478: "stun port"}
 
 
-def transport_kind(flow: Any) -> str | None:
-    """Name a flow by its transport and well-known port; None for neither TCP nor UDP."""
+def transport_kind(flow: np.void) -> str | None:
+    """Return the transport and well-known port of a flow; None for neither TCP nor UDP."""
     proto = {6: "tcp", 17: "udp"}.get(int(flow["proto"]))
     if proto is None:
         return None

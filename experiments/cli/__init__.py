@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The commands of `midcall`, a file per group: arguments, and the few lines around the work.
+"""The commands of `midcall`, one file per group: arguments, options and output.
 
 Imports every other room.
 """

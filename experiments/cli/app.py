@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The command line, `midcall`: which commands there are. Each is in experiments/cli.
+"""The command line `midcall`: the list of its commands. Each command is in experiments/cli.
 
-Imports of what does the work stand inside the commands, so that help and errors come at once.
+Commands import the code that does the work when they are called, so that help and errors are fast.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-#: As the help lists them.
+#: In the order of the help.
 COMMANDS = (
     run, plan, replay, evaluate, fuzz, warm_up, classify, explain, localise, aa, train, support,
     report, doctor,
@@ -39,7 +39,7 @@ GROUPS = (captures.app, bench.app, policy.app, runs.app, new.app)
 
 
 def show_version(wanted: bool) -> None:
-    """Print the version and leave."""
+    """Print the version and exit."""
     if wanted:
         from midcall.experiments.results.provenance import midcall_version
 
@@ -66,8 +66,8 @@ for group in GROUPS:
 def main() -> None:
     """Run the command line.
 
-    Loading makes a million objects and hardly a cycle of them: to look for some all the time, and
-    once more at the end, was a fourth of a short command's time.
+    Loading creates a million objects and almost no reference cycles. Garbage collection while
+    loading, and once more at exit, took a fourth of a short command's time.
     """
     gc.set_threshold(50_000)
     atexit.register(gc.freeze)

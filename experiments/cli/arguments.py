@@ -10,8 +10,8 @@ import typer
 
 from midcall.experiments.cli import completion
 
-RUNS = Annotated[Path, typer.Option(help="Where result folders are.")]
-NEW_RUNS = Annotated[Path, typer.Option(help="Where result folders go.")]
+RUNS = Annotated[Path, typer.Option(help="Folder of results.")]
+NEW_RUNS = Annotated[Path, typer.Option(help="Folder for results.")]
 SPEC = Annotated[
     str,
     typer.Argument(
@@ -20,20 +20,22 @@ SPEC = Annotated[
         autocompletion=completion.specs,
     ),
 ]
-CORPUS = Annotated[Path | None, typer.Option(help="A folder of captures, looked in first.")]
+CORPUS = Annotated[Path | None, typer.Option(help="A folder of captures, searched first.")]
 BACKEND = Annotated[
     str | None,
-    typer.Option(help="virtual, live (root, Mininet), auto (default: as the spec says)."),
+    typer.Option(help="virtual, live (root, Mininet), auto (default: of the spec)."),
 ]
 CLUSTER = Annotated[
     str | None,
     typer.Option(
         metavar="ADDRESS",
-        help="Work on Dask: tcp://scheduler:8786, or local (docs/howto/cluster.md).",
+        help="A Dask cluster: tcp://scheduler:8786, or local (docs/howto/cluster.md).",
     ),
 ]
 JOBS = Annotated[
     int | None,
-    typer.Option("-j", "--jobs", min=1, metavar="N", help="Processes (default: all cores)."),
+    typer.Option(
+        "-j", "--jobs", min=1, metavar="N", help="Number of processes (default: all cores)."
+    ),
 ]
 JSON = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -29,7 +29,7 @@ def bench_top() -> None:
 def bench_live(
     path: Annotated[
         list[str] | None,
-        typer.Option(help="kernel, empty, classifier, classifier-spin, offload, ..."),
+        typer.Option(help="A path: kernel, empty, classifier, classifier-spin, offload, ..."),
     ] = None,
     frames: Annotated[
         list[str] | None, typer.Option(help="A frame size in octets, or imix (default: 200).")
@@ -39,34 +39,35 @@ def bench_live(
     ] = None,
     trials: Annotated[int, typer.Option(min=1, help="Trials per rate and path.")] = 5,
     seconds: Annotated[
-        float, typer.Option(min=0.1, help="Length of a trial; RFC 2544 asks for 60.")
+        float, typer.Option(min=0.1, help="Length of a trial, seconds; RFC 2544 asks for 60.")
     ] = 1.0,
     calls_seconds: Annotated[
-        float, typer.Option(min=0.1, help="How long a thousand calls are carried.")
+        float, typer.Option(min=0.1, help="Length of the trial with a thousand calls, seconds.")
     ] = 10.0,
     share_seconds: Annotated[
         float | None,
-        typer.Option(min=0.1, help="Length of the trials at 0.35 and 0.75 of the kernel's rate."),
+        typer.Option(min=0.1, help="Length of trials at 0.35 and 0.75 of the kernel's rate."),
     ] = None,
     runs: NEW_RUNS = Path("runs"),
     as_json: JSON = False,
 ) -> None:
-    """Measure the live box beside the kernel alone, and say which goals are met.
+    """Compare the live box with plain kernel forwarding.
 
-    Needs root. Example: sudo .venv/bin/midcall bench live --frames 200 --frames imix
+    Prints which performance goals are met. Needs root.
+    Example: sudo .venv/bin/midcall bench live --frames 200 --frames imix
     """
     with sentences():
         from midcall.experiments.bench import lines as bench_lines
         from midcall.experiments.bench import live as benches
 
-        given = {"paths": path, "frames": frames, "kpps": kpps}
-        chosen: dict[str, Any] = {name: tuple(value) for name, value in given.items() if value}
+        lists = {"paths": path, "frames": frames, "kpps": kpps}
+        chosen: dict[str, Any] = {name: tuple(value) for name, value in lists.items() if value}
         options = benches.Options(
             trials=trials, seconds=seconds, calls_seconds=calls_seconds, runs=runs,
             share_seconds=share_seconds, **chosen,
         )  # fmt: skip
-        told, where = benches.bench(options, lambda line: say(f"midcall bench: {line}"))
-        give(as_json, {"folder": where, **told}, [*bench_lines.lines(told), where])
+        result, folder = benches.bench(options, lambda line: say(f"midcall bench: {line}"))
+        give(as_json, {"folder": folder, **result}, [*bench_lines.lines(result), folder])
 
 
 app.command("leaks")(bench_leaks)
@@ -74,25 +75,26 @@ app.command("leaks")(bench_leaks)
 
 @app.command()
 def soak(
-    minutes: Annotated[float, typer.Option(min=0.1, help="How long.")] = 60.0,
+    minutes: Annotated[float, typer.Option(min=0.1, help="Duration in minutes.")] = 60.0,
     pps: Annotated[
         int | None,
-        typer.Option(min=1, help="Packets/s (default: half of what the live bench found)."),
+        typer.Option(min=1, help="Packets/s (default: half of the live bench's result)."),
     ] = None,
-    runs: Annotated[Path, typer.Option(help="Where results go, and the live bench's are.")] = Path(
+    runs: Annotated[Path, typer.Option(help="Folder of results, also of the live bench.")] = Path(
         "runs"
     ),
     as_json: JSON = False,
 ) -> None:
-    """Send live traffic for an hour: memory that grows, loss, latency that drifts.
+    """Send live traffic for an hour, check for slow faults.
 
-    Needs root. Exit code 1 where one of them shows, or too little was offered to tell.
+    Slow faults are memory that grows, lost packets, and latency that drifts. Needs root.
+    Exit code 1 if one of them is found, or if too little traffic was offered to decide.
     Example: sudo .venv/bin/midcall bench soak --minutes 60
     """
     with sentences():
         from midcall.experiments.proofs import soak as soaking
 
-        told, path = soaking.soak(minutes, pps, runs, lambda line: say(f"midcall bench: {line}"))
-        give(as_json, {"file": path, **told}, [*soaking.lines(told), path])
-        if told["summary"]["problems"]:
+        result, path = soaking.soak(minutes, pps, runs, lambda line: say(f"midcall bench: {line}"))
+        give(as_json, {"file": path, **result}, [*soaking.lines(result), path])
+        if result["summary"]["problems"]:
             raise typer.Exit(FAILED)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Listings of captures for people: a table of all, the details of one."""
+"""Listings of captures as text and JSON: a table of all, the details of one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HEADS = ("name", "app", "kind", "year", "access", "packets", "marks", "licence",
 
 
 def marks(capture: Capture) -> str:
-    """Return what sets a capture apart: innocent, synthetic, recorded, added, a copy."""
+    """Return the marks of a capture: innocent, synthetic, recorded, added, copy of another."""
     words = [
         word
         for word, holds in (
@@ -31,7 +31,7 @@ def marks(capture: Capture) -> str:
 
 
 def citation(capture: Capture, origins: Sequence[Origin]) -> str:
-    """Return where a capture is from, as one cites it: repository, commit and path, or package."""
+    """Return the citation of a capture: repository, commit and path, or Debian package."""
     for source in capture.sources:
         one = next((origin for origin in origins if origin.name == source.origin), None)
         if one is None:
@@ -47,11 +47,18 @@ def citation(capture: Capture, origins: Sequence[Origin]) -> str:
 def table(catalogue: Catalogue) -> str:
     """Return one line per capture, in columns."""
     rows = [HEADS]
-    for one in sorted(catalogue.captures, key=lambda held: held.name):
-        year = "-" if one.year is None else str(one.year)
-        cited = citation(one, catalogue.origins)
-        facts = (one.name, one.app, one.kind, year, one.access, str(one.packets))
-        rows.append((*facts, marks(one), one.licence, cited))
+    for capture in sorted(catalogue.captures, key=lambda capture: capture.name):
+        year = "-" if capture.year is None else str(capture.year)
+        cited = citation(capture, catalogue.origins)
+        facts = (
+            capture.name,
+            capture.app,
+            capture.kind,
+            year,
+            capture.access,
+            str(capture.packets),
+        )
+        rows.append((*facts, marks(capture), capture.licence, cited))
     widths = [max(len(row[at]) for row in rows) for at in range(len(HEADS))]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -67,9 +74,9 @@ def row(capture: Capture, origins: Sequence[Origin]) -> dict[str, Any]:
 
 
 def value(shown: Shown, origins: Sequence[Origin], ends: Table | None) -> dict[str, Any]:
-    """Return all that is known of a capture as plain values; a label is named by its frame.
+    """Return everything known about a capture as values for JSON; labels have frame numbers.
 
-    ends: what the path did to a call of which both ends were captured
+    ends: loss, delay variation and NAT of a call that was captured at both ends
     (experiments.measure.both_ends).
     """
     return row(shown.capture, origins) | {
@@ -81,7 +88,7 @@ def value(shown: Shown, origins: Sequence[Origin], ends: Table | None) -> dict[s
 
 
 def details(shown: Shown, origins: Sequence[Origin], ends: Table | None) -> str:
-    """Return all that is known of a capture: its table, where it stands, its calls and labels."""
+    """Return everything known about a capture as text: facts, path, calls and labels."""
     capture = shown.capture
     facts = capture.model_dump(exclude={"sources"}) | {"added": capture.added}
     facts["path"] = shown.path or "not on this machine: midcall captures fetch"
@@ -94,10 +101,10 @@ def details(shown: Shown, origins: Sequence[Origin], ends: Table | None) -> str:
         flows = f"{len(call.media)} media, {len(call.setup)} setup flows"
         guess = ", gates inferred" if call.inferred else ""
         lines.append(f"{'call':12}{call.id}: {call.app} {call.kind}, {flows}{guess}")
-    held = Counter((one.app, one.role) for one in shown.labels)
-    for (app, role), n in sorted(held.items()):
+    counts = Counter((one.app, one.role) for one in shown.labels)
+    for (app, role), n in sorted(counts.items()):
         lines.append(f"{'flows':12}{n} {app} {role}")
-    if not held and capture.role == "call":
+    if not counts and capture.role == "call":
         lines.append(f"{'flows':12}not labelled: only whether the call is seen and blocked counts")
     if ends is not None:
         lines += both_ends.lines(ends, capture.other_end)

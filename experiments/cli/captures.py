@@ -15,7 +15,7 @@ from midcall.experiments.cli.record import record_captures
 
 app = typer.Typer(
     name="captures",
-    help="The catalogue of captures: add your own, list, check and fetch.",
+    help="The catalogue of captures: add, list, check, fetch, record.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -25,7 +25,7 @@ app = typer.Typer(
 def add_capture(
     pcap: Annotated[Path, typer.Argument(metavar="PCAP", help="A capture of one call.")],
     application: Annotated[
-        str, typer.Option("--app", help="The app called with; none for innocent traffic.")
+        str, typer.Option("--app", help="The app of the call; none for innocent traffic.")
     ],
     kind: Annotated[str, typer.Option(help="audio, video or unknown.")] = "unknown",
     flow: Annotated[
@@ -33,35 +33,35 @@ def add_capture(
         typer.Option(help="A media flow of the call: a frame number, or 'udp A:PORT-B:PORT'."),
     ] = None,
     access: Annotated[
-        str | None, typer.Option(help="Where it was taken: 3g, 4g, adsl, fibre, wifi, unknown.")
+        str | None, typer.Option(help="Access network: 3g, 4g, adsl, fibre, wifi, unknown.")
     ] = None,
-    year: Annotated[int | None, typer.Option(help="When (default: by its clock).")] = None,
+    year: Annotated[int | None, typer.Option(help="Year (default: of its packets).")] = None,
     licence: Annotated[str | None, typer.Option(help="Its licence (default: private).")] = None,
     name: Annotated[str | None, typer.Option(help="Its name (default: the file's).")] = None,
     anonymise: Annotated[
         bool, typer.Option("--anonymise", help="Replace addresses in the copy.")
     ] = False,
     suggest: Annotated[
-        bool, typer.Option("--suggest", help="List what the classifier takes its flows for.")
+        bool, typer.Option("--suggest", help="List the classifier's verdict on each flow.")
     ] = False,
     as_json: JSON = False,
 ) -> None:
     """Add a capture of your own; it stays on this machine.
 
-    Without --flow only whether the call is seen and blocked is scored, not its flows. What
-    --suggest lists is a help to choose --flow by and never counts as truth.
+    Without --flow, only the call as a whole is scored (recognised, blocked), not its flows. The
+    list of --suggest helps to choose --flow; it never counts as truth.
     Example: midcall captures add call.pcap --app whatsapp --kind audio --flow 12
     """
     with sentences():
         from midcall.captures.own.add import add
         from midcall.captures.own.privacy import Privacy
 
-        def warn(found: Privacy) -> bool:
-            for line in found.sentences(anonymise):
+        def warn(report: Privacy) -> bool:
+            for line in report.sentences(anonymise):
                 say(f"privacy: {line}")
             return True
 
-        kept = add(
+        capture = add(
             pcap,
             application,
             "none" if application == "none" else kind,
@@ -73,14 +73,14 @@ def add_capture(
             anonymise=anonymise,
             confirm=warn,
         )
-        words = f"added {kept.name}: {kept.app} {kept.kind}, {kept.packets} packets"
-        value, result = kept.model_dump(mode="json"), [words]
+        message = f"added {capture.name}: {capture.app} {capture.kind}, {capture.packets} packets"
+        value, output = capture.model_dump(mode="json"), [message]
         if suggest:
             from midcall.experiments.accuracy import suggest as suggesting
 
-            value["suggestions"] = suggesting.suggest(kept)
-            result += suggesting.lines(value["suggestions"])
-        give(as_json, value, result)
+            value["suggestions"] = suggesting.suggest(capture)
+            output += suggesting.lines(value["suggestions"])
+        give(as_json, value, output)
 
 
 @app.command("anonymise")
@@ -89,9 +89,11 @@ def anonymise_capture(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The pcap file to write.")],
     as_json: JSON = False,
 ) -> None:
-    """Write a copy with other addresses: prefixes kept, also within STUN, SDP and DNS.
+    """Write a copy of a capture with its addresses replaced.
 
-    Names, numbers and other text in it stay. Example: midcall captures anonymise call.pcap out.pcap
+    Addresses with a common prefix keep one. Addresses in STUN, SDP and DNS are replaced too.
+    Names, numbers and other text are not changed.
+    Example: midcall captures anonymise call.pcap out.pcap
     """
     with sentences():
         from midcall.captures.own.add import anonymise
@@ -110,9 +112,9 @@ def list_captures(as_json: JSON = False) -> None:
         from midcall.captures.truth.catalogue import load
         from midcall.experiments.cli import capture_lists
 
-        found = load()
-        rows = [capture_lists.row(one, found.origins) for one in found.captures]
-        give(as_json, rows, [capture_lists.table(found)])
+        catalogue = load()
+        rows = [capture_lists.row(one, catalogue.origins) for one in catalogue.captures]
+        give(as_json, rows, [capture_lists.table(catalogue)])
 
 
 @app.command("show")
@@ -123,10 +125,11 @@ def show_capture(
     corpus: CORPUS = None,
     as_json: JSON = False,
 ) -> None:
-    """Show one capture: its facts, its calls, its labelled flows.
+    """Show one capture: its facts, calls and labelled flows.
 
-    Of a call that was captured at both ends, also what the path did: loss and delay variation each
-    way, and what NAT rewrote. Example: midcall captures show sample-whatsapp-audio
+    For a call that was captured at both ends also the effects of the path: loss and delay
+    variation in each direction, and addresses that NAT changed.
+    Example: midcall captures show sample-whatsapp-audio
     """
     with sentences():
         from midcall.captures.fetch.fetch import obtain
@@ -135,20 +138,20 @@ def show_capture(
         from midcall.experiments.cli import capture_lists
         from midcall.experiments.measure import both_ends
 
-        known = load()
-        found, paths = show(name), obtain(known, corpus=corpus, offline=True).paths
-        path, ends = paths.get(found.capture.sha256), None
-        found = found._replace(path=found.path or path)
-        if found.capture.other_end:
-            other = paths.get(known.named(found.capture.other_end).sha256)
+        catalogue = load()
+        shown, paths = show(name), obtain(catalogue, corpus=corpus, offline=True).paths
+        path, ends = paths.get(shown.capture.sha256), None
+        shown = shown._replace(path=shown.path or path)
+        if shown.capture.other_end:
+            other = paths.get(catalogue.named(shown.capture.other_end).sha256)
             ends = both_ends.compared(Path(path), Path(other)) if path and other else None
-        result = capture_lists.value(found, known.origins, ends)
-        give(as_json, result, [capture_lists.details(found, known.origins, ends)])
+        result = capture_lists.value(shown, catalogue.origins, ends)
+        give(as_json, result, [capture_lists.details(shown, catalogue.origins, ends)])
 
 
 @app.command("check")
 def check_captures(as_json: JSON = False) -> None:
-    """Check the catalogue, its labels and its calls; tell every problem.
+    """Check the catalogue, its labels and its calls.
 
     Example: midcall captures check
     """
@@ -163,24 +166,24 @@ def remove_capture(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A capture that you added.")],
     as_json: JSON = False,
 ) -> None:
-    """Remove a capture that you added, with its copy and its labels.
+    """Remove an added capture with its copy and its labels.
 
     Example: midcall captures remove mycall
     """
     with sentences():
         from midcall.captures.own.add import remove
 
-        gone = remove(name)
-        give(as_json, {"removed": gone.name}, [f"removed {gone.name}"])
+        removed = remove(name)
+        give(as_json, {"removed": removed.name}, [f"removed {removed.name}"])
 
 
 @app.command("fetch")
 def fetch_captures(
     corpus: CORPUS = None,
-    retry: Annotated[bool, typer.Option("--retry", help="Ask again what failed lately.")] = False,
+    retry: Annotated[bool, typer.Option("--retry", help="Retry recent failures.")] = False,
     as_json: JSON = False,
 ) -> None:
-    """Obtain every catalogued capture and say what is missing, and why.
+    """Fetch every catalogued capture and list missing ones.
 
     Example: midcall captures fetch --corpus ~/pcaps
     """
@@ -191,12 +194,12 @@ def fetch_captures(
 
         catalogue, fetching = load(), Fetching()
         try:
-            had = obtain(catalogue, corpus, progress=fetching, retry=retry)
+            obtained = obtain(catalogue, corpus, progress=fetching, retry=retry)
         finally:
             fetching.close()
-        for notice in had.notices:
+        for notice in obtained.notices:
             say(f"midcall: {notice}")
-        give(as_json, had._asdict(), summary(catalogue, had))
+        give(as_json, obtained._asdict(), summary(catalogue, obtained))
 
 
 app.command("record")(record_captures)

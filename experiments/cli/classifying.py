@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""`midcall classify`: into one output, or into a folder of parts."""
+"""`midcall classify`: write to one output, or to a folder of Parquet parts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def say(line: str) -> None:
 
 
 def announce() -> None:
-    """Have it said where the packet path must be compiled first, which takes half a minute."""
+    """Print a notice if the packet path must be compiled first (about half a minute)."""
     from midcall.captures.jit.linker import when_compiling
 
     when_compiling(lambda: say("compiling the packet path, once"))
@@ -27,17 +27,17 @@ def announce() -> None:
 def run(
     names: Sequence[str], form: str | None, out: str | None, cores: int, cluster: str | None
 ) -> bool:
-    """Classify captures; return whether every one could be read."""
+    """Classify captures; return whether all of them could be read."""
     announce()
     folder = out is not None and out.endswith("/")
     if not folder:
-        distant = next((name for name in names if dataset.is_url(name)), None)
-        asked = "--cluster" if cluster else distant
-        if asked:
-            raise ExperimentError(f"{asked}: the output is a folder, give one as -o OUT/")
+        url = next((name for name in names if dataset.is_url(name)), None)
+        option = "--cluster" if cluster else url
+        if option:
+            raise ExperimentError(f"{option}: the output is a folder, give one as -o OUT/")
         return classify(names, form, out, say, partial(classify_file, cores=cores))
     if form not in (None, "parquet"):
         raise ExperimentError(f"--format {form}: a folder ({out}) gets Parquet; leave it out")
-    made = dataset.classify(names, str(out), say, cluster, cores)
-    print("\n".join(dataset.lines(made, str(out))))
-    return not made.unread and not made.failed
+    result = dataset.classify(names, str(out), say, cluster, cores)
+    print("\n".join(dataset.lines(result, str(out))))
+    return not result.unread and not result.failed

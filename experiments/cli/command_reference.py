@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The reference page of the command line, written from the commands themselves."""
+"""The reference page of the command line, generated from the commands."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def page() -> str:
 
 
 def commands(group: Any, *before: str) -> Iterator[tuple[str, Any]]:
-    """Yield every command below a group with its whole name, as ("runs list", command)."""
+    """Yield every command below a group with its full name: ("runs list", command)."""
     for name, command in group.commands.items():
         if hasattr(command, "commands"):
             yield from commands(command, *before, name)
@@ -28,8 +28,8 @@ def commands(group: Any, *before: str) -> Iterator[tuple[str, Any]]:
 def sections(group: Any) -> Iterator[str]:
     """Yield a section per command: what it does, and its arguments and options."""
     for name, command in commands(group):
-        words, _, example = (command.help or "").partition("Example: ")
-        yield f"## `midcall {name}`\n\n{words.strip()}"
+        text, _, example = (command.help or "").partition("Example: ")
+        yield f"## `midcall {name}`\n\n{text.strip()}"
         if example:
             yield f"```sh\n{example.strip()}\n```"
         rows = [row(one) for one in command.params if one.name != "help"]
@@ -37,13 +37,13 @@ def sections(group: Any) -> Iterator[str]:
             yield "\n".join(["| | |", "|---|---|", *rows])
 
 
-def row(one: Any) -> str:
+def row(parameter: Any) -> str:
     """Return an argument or an option as a line of a table."""
-    names = ", ".join(f"`{name}`" for name in one.opts)
-    if one.param_type_name == "argument":
-        names = f"`{one.metavar or one.name.upper()}`"
-    default = one.default
+    names = ", ".join(f"`{name}`" for name in parameter.opts)
+    if parameter.param_type_name == "argument":
+        names = f"`{parameter.metavar or parameter.name.upper()}`"
+    default = parameter.default
     plain = isinstance(default, str | int | float) and not isinstance(default, bool)
     shown = f" Default: `{default}`." if plain or hasattr(default, "parts") else ""
-    words = (getattr(one, "help", None) or "").replace("|", "\\|")
-    return f"| {names} | {words}{shown} |"
+    text = (getattr(parameter, "help", None) or "").replace("|", "\\|")
+    return f"| {names} | {text}{shown} |"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Completion: what a shell offers for an argument that was begun: specs, runs, operators, captures.
+"""Shell completion of arguments: specs, runs, operators, captures.
 
-Each function takes what was typed and returns (word, help) of what it may become. It stays silent
-about errors: a shell that is asked for words cannot show a sentence.
+Each function takes the text typed so far and returns (word, help) of every possible completion.
+An error gives no completions, because a shell cannot show a message at that point.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from pathlib import Path
 Words = list[tuple[str, str]]
 
 
-def begun(typed: str, told: Iterable[tuple[str, str]]) -> Words:
-    """Return the words that begin as typed."""
-    return [(word, about) for word, about in told if word.startswith(typed)]
+def starting_with(typed: str, candidates: Iterable[tuple[str, str]]) -> Words:
+    """Return the candidates, (word, help), that start with the typed text."""
+    return [(word, about) for word, about in candidates if word.startswith(typed)]
 
 
 def specs(incomplete: str) -> Words:
     """Return the specs that ship, with their titles."""
     from midcall.experiments.spec.spec import shipped
 
-    return begun(incomplete, ((name, title(path)) for name, path in shipped().items()))
+    return starting_with(incomplete, ((name, title(path)) for name, path in shipped().items()))
 
 
 def title(path: Path) -> str:
-    """Return the title of a TOML file, "" where it has none."""
+    """Return the title of a TOML file, "" if it has none or cannot be read."""
     try:
         return str(tomllib.loads(path.read_text(encoding="utf-8")).get("title", ""))
     except (OSError, ValueError):
@@ -39,14 +39,14 @@ def runs(incomplete: str) -> Words:
     from midcall.experiments.results.runs import is_run
 
     folder = Path("runs")
-    held = sorted(folder.iterdir(), reverse=True) if folder.is_dir() else []
-    names = [path.name for path in held if not path.is_symlink() and is_run(path)]
-    return begun(incomplete, [*([("latest", "the last run")] if names else []),
+    entries = sorted(folder.iterdir(), reverse=True) if folder.is_dir() else []
+    names = [path.name for path in entries if not path.is_symlink() and is_run(path)]
+    return starting_with(incomplete, [*([("latest", "the last run")] if names else []),
                               *((name, "") for name in names)])  # fmt: skip
 
 
 def run_folders(incomplete: str) -> Words:
-    """Return the same as paths."""
+    """Return the runs as paths below the folder `runs`."""
     typed = incomplete.removeprefix("runs/")
     return [(f"runs/{name}", about) for name, about in runs(typed)]
 
@@ -56,14 +56,16 @@ def operators(incomplete: str) -> Words:
     from midcall.locations import OPERATORS
     from midcall.testbed.policy.loader import available
 
-    return begun(incomplete, ((name, title(OPERATORS / f"{name}.toml")) for name in available()))
+    return starting_with(
+        incomplete, ((name, title(OPERATORS / f"{name}.toml")) for name in available())
+    )
 
 
 def policies(incomplete: str) -> Words:
-    """Return operators, and behind a slash their hypotheses."""
+    """Return operators; after a slash, the hypotheses of the operator."""
     if "/" not in incomplete:
         return [(f"{name}/", about) for name, about in operators(incomplete)]
-    return begun(incomplete, hypotheses(incomplete.partition("/")[0]))
+    return starting_with(incomplete, hypotheses(incomplete.partition("/")[0]))
 
 
 def hypotheses(operator: str) -> Iterator[tuple[str, str]]:
@@ -72,10 +74,10 @@ def hypotheses(operator: str) -> Iterator[tuple[str, str]]:
     from midcall.testbed.policy.loader import load
 
     try:
-        held = load(operator).hypotheses
+        listed = load(operator).hypotheses
     except TestbedError:
         return
-    for one in held:
+    for one in listed:
         yield f"{operator}/{one.id}", one.title
 
 
@@ -85,6 +87,8 @@ def captures(incomplete: str) -> Words:
     from midcall.errors import CaptureError
 
     try:
-        return begun(incomplete, ((one.name, one.app or one.role) for one in load().captures))
+        return starting_with(
+            incomplete, ((one.name, one.app or one.role) for one in load().captures)
+        )
     except CaptureError:
         return []

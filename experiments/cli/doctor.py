@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The doctor: one line per thing Midcall needs or can use, and how to get what is missing."""
+"""`midcall doctor`: one line per requirement or option, with how to install what is missing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NEEDED, OPTIONAL = "missing", "absent"
 
 
 class Finding(NamedTuple):
-    """One line: what was looked at, its state (ok, missing or absent), and words."""
+    """One line: the thing checked, its state (ok, missing or absent), and details."""
 
     name: str
     state: str
@@ -31,7 +31,7 @@ class Finding(NamedTuple):
 
 
 def examine() -> list[Finding]:
-    """Look at everything; "missing" is needed, "absent" is only useful."""
+    """Check everything; "missing" things are required, "absent" ones are optional."""
     return [
         _python(),
         *(_library(name) for name in (*LIBRARIES, "scapy", "dpkt", "altair", "typer", "rich")),
@@ -59,15 +59,15 @@ def _library(name: str) -> Finding:
         return Finding(name, NEEDED, "not installed: make setup")
 
 
-def _extra(name: str, use: str, mend: str) -> Finding:
+def _extra(name: str, use: str, fix: str) -> Finding:
     try:
-        return Finding(name, "ok", f"{importlib.metadata.version(name)}, gives {use}")
+        return Finding(name, "ok", f"{importlib.metadata.version(name)}, for {use}")
     except importlib.metadata.PackageNotFoundError:
-        return Finding(name, OPTIONAL, f"not installed, gives {use}: {mend}")
+        return Finding(name, OPTIONAL, f"not installed, needed for {use}: {fix}")
 
 
 def _compiled() -> Finding:
-    """Look at the cache of compiled code; importing it chooses the folder."""
+    """Check the cache of compiled code; importing the module chooses the folder."""
     try:
         from midcall.captures.jit.kernel import CACHE, PLAIN, is_warm
     except ImportError as error:
@@ -90,18 +90,18 @@ def _captures() -> Finding:
     return Finding("MIDCALL_CORPUS", NEEDED, f"{folder} is no folder: set it to one, or unset it")
 
 
-def _tool(name: str, use: str, mend: str) -> Finding:
+def _tool(name: str, use: str, fix: str) -> Finding:
     path = shutil.which(name)
     if path is None:
-        return Finding(name, OPTIONAL, f"not found, gives {use}: {mend}")
+        return Finding(name, OPTIONAL, f"not found, needed for {use}: {fix}")
     return Finding(name, "ok", path)
 
 
 def _apt() -> Finding:
-    """Tell whether the Debian source package of captures can be asked for."""
+    """Check whether apt can download the Debian source package that has captures."""
     use = "captures of the Debian source package ndpi"
     if shutil.which("apt-get") is None:
-        return Finding("apt source", OPTIONAL, f"no apt-get here, gives {use}")
+        return Finding("apt source", OPTIONAL, f"no apt-get on this machine, needed for {use}")
     rings = [*Path("/usr/share/keyrings").glob("debian-archive-keyring.*")]
     if not rings:
         return Finding(
@@ -113,7 +113,7 @@ def _apt() -> Finding:
 
 
 def _peer(name: str) -> Finding:
-    """Tell whether a peer to compare with is here."""
+    """Check whether an engine to compare with (a peer) is installed."""
     from midcall.experiments.accuracy import peers
 
     peer, reason = peers.find(name)
@@ -123,7 +123,7 @@ def _peer(name: str) -> Finding:
 
 
 def _live() -> list[Finding]:
-    """Look at what the live backend needs and can use."""
+    """Check what the live backend needs and can use."""
     try:
         from midcall.experiments.cli.readiness import findings
     except ImportError as error:
@@ -140,8 +140,8 @@ def _folder(name: str, below: str, use: str) -> Finding:
             pass
     except OSError as error:
         return Finding(name, NEEDED, f"{folder} cannot be written ({error.strerror}), keeps {use}")
-    held = sum(1 for path in folder.rglob("*") if path.is_file())
-    return Finding(name, "ok", f"{folder} ({held} files)")
+    count = sum(1 for path in folder.rglob("*") if path.is_file())
+    return Finding(name, "ok", f"{folder} ({count} files)")
 
 
 def _machine() -> Finding:

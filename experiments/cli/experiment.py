@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Commands that carry out an experiment: run, plan, evaluate."""
+"""Commands that carry out experiments: run, plan, evaluate."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def run(
 
         options = Options(corpus, force, reveal, jobs or 0, runs, backend=backend, cluster=cluster)
         done = runner.run(spec, options)
-        made = {"run": done.folder, "report": done.report, "failed_cells": done.failed}
-        made |= {"summary": done.folder / "summary.json"}
-        give(as_json, made, [*summary.lines(done.summary), done.report])
+        result = {"run": done.folder, "report": done.report, "failed_cells": done.failed}
+        result |= {"summary": done.folder / "summary.json"}
+        give(as_json, result, [*summary.lines(done.summary), done.report])
         if done.failed:
             say(f"midcall: {done.failed} cells failed: see cells.csv and run.log in {done.folder}")
             raise typer.Exit(FAILED)
@@ -49,7 +49,7 @@ def plan(
     jobs: JOBS = None,
     as_json: JSON = False,
 ) -> None:
-    """Print the budget of an experiment before it runs: cells, captures, seconds, disk.
+    """Print what a run will take: cells, captures, time, disk.
 
     Example: midcall plan live-morocco --backend live
     """
@@ -58,9 +58,9 @@ def plan(
         from midcall.experiments.spec.options import Options
 
         options = Options(corpus, jobs=jobs or 0, backend=backend)
-        found = plans.plan(spec, options)
-        value = {**found._asdict(), "spec": found.spec.model_dump(mode="json", by_alias=True)}
-        give(as_json, value, plans.lines(found))
+        budget = plans.plan(spec, options)
+        value = {**budget._asdict(), "spec": budget.spec.model_dump(mode="json", by_alias=True)}
+        give(as_json, value, plans.lines(budget))
 
 
 def evaluate(
@@ -73,21 +73,22 @@ def evaluate(
             "--jobs",
             min=1,
             metavar="N",
-            help="Processes at once: peers, crafting (default: cores).",
+            help="Parallel processes (default: all cores).",
         ),
     ] = None,
     runs: NEW_RUNS = Path("runs"),
     peers: Annotated[
-        str, typer.Option(help="all, none, or names: ndpi, nfstream, tshark (with commas).")
+        str, typer.Option(help="all, none, or names with commas: ndpi, nfstream, tshark.")
     ] = "all",
     regression: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Innocent flows crafted or re-addressed.")
+        int, typer.Option(min=0, metavar="N", help="Innocent flows, generated or re-addressed.")
     ] = 150_000,
     as_json: JSON = False,
 ) -> None:
-    """Measure how the box sees under disturbance, beside baselines and peers.
+    """Measure the classifier's accuracy on disturbed captures.
 
-    Peers are asked about every disturbance: some minutes the first time, their answers are kept.
+    Baselines and other engines (peers) classify the same packets for comparison. The peers take
+    some minutes the first time; their answers are cached.
 
     Example: midcall evaluate --corpus ~/pcaps
     """
@@ -96,5 +97,5 @@ def evaluate(
 
         options = evaluation.Options(corpus, jobs or 0, runs, peers=peers, flows=regression)
         done = evaluation.evaluate(spec, options)
-        made = {"run": done.folder, "page": done.page, "summary": done.folder / "summary.json"}
-        give(as_json, made, [*evaluation.lines(done.summary), done.page])
+        result = {"run": done.folder, "page": done.page, "summary": done.folder / "summary.json"}
+        give(as_json, result, [*evaluation.lines(done.summary), done.page])

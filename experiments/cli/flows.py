@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Commands that tell what flows are: classify, explain."""
+"""Commands that classify flows: classify, explain."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from midcall.experiments.cli.arguments import CLUSTER
-from midcall.experiments.cli.output import MENDABLE, say, sentences
+from midcall.experiments.cli.output import USER_ERROR, say, sentences
 
 
 def classify(
@@ -20,46 +20,50 @@ def classify(
     ],
     form: Annotated[
         str | None,
-        typer.Option("--format", help="table, csv, json or parquet (default: by OUT, else table)."),
+        typer.Option(
+            "--format", help="table, csv, json or parquet (default: by OUT's name, or table)."
+        ),
     ] = None,
     out: Annotated[
         str | None, typer.Option("-o", "--out", help="A file, - (default), or a folder as OUT/.")
     ] = None,
     cores: Annotated[
-        int, typer.Option(min=1, max=2, help="2: cores take turns; same verdicts.")
+        int, typer.Option(min=1, max=2, help="Processor cores to use; same verdicts.")
     ] = 1,
     cluster: CLUSTER = None,
 ) -> None:
-    """Name every flow of captures: one row per bidirectional flow.
+    """Classify every flow of captures, one row per flow.
 
-    A folder (-o OUT/) gets Parquet in parts, goes on where it was stopped, and can be filled by a
-    cluster.
+    A flow is bidirectional. With a folder (-o OUT/) the rows are written as Parquet parts; an
+    interrupted command continues where it stopped, and a cluster can do the work.
 
     Example: midcall classify call.pcapng --format csv -o flows.csv
     """
     with sentences(resumes=out is not None and out.endswith("/")):
         from midcall.experiments.cli import classifying
 
-        whole = classifying.run(files, form, out, cores, cluster)
-    if not whole:
-        raise typer.Exit(MENDABLE)
+        complete = classifying.run(files, form, out, cores, cluster)
+    if not complete:
+        raise typer.Exit(USER_ERROR)
 
 
 def explain(
     file: Annotated[str, typer.Argument(metavar="FILE", help="A pcap or pcapng file (also gzip).")],
     flow: Annotated[
         str | None,
-        typer.Option(help="A number of the list, or 'udp A:PORT-B:PORT' (default: first call)."),
+        typer.Option(help="A flow number, or 'udp A:PORT-B:PORT' (default: first call)."),
     ] = None,
     packets: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Packets shown though nothing changed at them.")
+        int, typer.Option(min=0, metavar="N", help="Packets shown even if they change nothing.")
     ] = 8,
     form: Annotated[str, typer.Option("--format", help="text or json.")] = "text",
     reveal: Annotated[
         bool, typer.Option(help="Show addresses, names and payload in full.")
     ] = False,
 ) -> None:
-    """Tell packet by packet how a flow got its verdict, with the decisive bytes marked.
+    """Show packet by packet how a flow got its verdict.
+
+    The decisive bytes are marked.
 
     Example: midcall explain call.pcapng --flow 2
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Commands about the lab itself: what it has, whether it keeps its word, what it learned."""
+"""Commands that check or train the lab: doctor, warm-up, conformance, fuzz, support, train."""
 
 from __future__ import annotations
 
@@ -13,21 +13,24 @@ from midcall.experiments.cli.output import FAILED, give, say, sentences
 
 
 def doctor(as_json: JSON = False) -> None:
-    """Say what is here, what is missing, and how to get it.
+    """List what is installed, what is missing, how to get it.
 
     Example: midcall doctor
     """
     with sentences():
         from midcall.experiments.cli import doctor as doctors
 
-        found = doctors.examine()
-        give(as_json, [one._asdict() for one in found], [one.line for one in found])
-        if any(finding.state == doctors.NEEDED for finding in found):
+        findings = doctors.examine()
+        give(as_json, [one._asdict() for one in findings], [one.line for one in findings])
+        if any(finding.state == doctors.NEEDED for finding in findings):
             raise typer.Exit(FAILED)
 
 
 def warm_up() -> None:
-    """Compile the packet path now, so that no later command has to (about half a minute, once)."""
+    """Compile the packet path now (about half a minute, once).
+
+    Later commands then start without compiling.
+    """
     with sentences():
         import tempfile
 
@@ -35,12 +38,15 @@ def warm_up() -> None:
         from midcall.experiments.spec.options import Options
 
         with tempfile.TemporaryDirectory(prefix="midcall-") as folder:
-            place = Path(folder)
-            runner.run("smoke", Options(None, False, False, 1, place / "runs", place / "cells"))
+            home = Path(folder)
+            runner.run("smoke", Options(None, False, False, 1, home / "runs", home / "cells"))
 
 
 def conformance(as_json: JSON = False) -> None:
-    """Play a scenario for every word of the policy language and hold each packet's fate against it.
+    """Check that policies act as the policy language defines.
+
+    Replays a scenario for every word of the language and compares the fate of each packet with the
+    expected one.
 
     Example: midcall conformance
     """
@@ -55,19 +61,20 @@ def conformance(as_json: JSON = False) -> None:
 
 def fuzz(
     packets: Annotated[
-        int, typer.Option(min=1, help="Mutated packets, those of earlier sessions included.")
+        int, typer.Option(min=1, help="Mutated packets, including earlier sessions.")
     ] = 1_000_000,
-    seed: Annotated[int, typer.Option(min=0, help="Of the mutations.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the mutations.")] = 1,
     corpus: CORPUS = None,
     first: Annotated[
-        int | None, typer.Option(min=0, help="Begin at this stand, to see a finding again.")
+        int | None, typer.Option(min=0, help="Start at this position, to reproduce a finding.")
     ] = None,
     runs: NEW_RUNS = Path("runs"),
     as_json: JSON = False,
 ) -> None:
-    """Mutate captures and send them through readers, path and boxes, with bounds checks.
+    """Feed mutated captures to readers, classifier and boxes.
 
-    Goes on where the same seed, code and captures stopped. Exit code 1 where something was found.
+    Array bounds are checked. Continues where a session with the same seed, code and captures
+    stopped. Exit code 1 if a fault was found.
     Example: midcall fuzz --packets 10000000 --seed 7
     """
     with sentences(resumes=first is None):
@@ -82,15 +89,16 @@ def fuzz(
 
 def support(
     corpus: CORPUS = None,
-    out: Annotated[Path, typer.Option("-o", "--out", help="Where the table goes.")] = Path(
+    out: Annotated[Path, typer.Option("-o", "--out", help="File of the table.")] = Path(
         "runs/support.csv"
     ),
     as_json: JSON = False,
 ) -> None:
-    """Count in which real captures each sign of an app was right or wrong, and write the table.
+    """Count where each sign of an app was right or wrong.
 
-    Prints the accuracy with every repository in view, and of each repository's captures with
-    claims that rest on the others alone; the rules were written with all of them in view.
+    Reads the real captures and writes the support table. Prints two accuracies: with claims from
+    all repositories, and for each repository with claims from the other repositories alone. The
+    rules themselves were written with all captures known.
     -o classifier/support.csv replaces the committed table.
     Example: midcall support --corpus ~/pcaps
     """
@@ -104,13 +112,15 @@ def support(
 def train(
     corpus: CORPUS = None,
     out: Annotated[
-        Path, typer.Option("-o", "--out", help="Where early.npz and its card go.")
+        Path, typer.Option("-o", "--out", help="Folder of early.npz and its card.")
     ] = Path("runs/early"),
     as_json: JSON = False,
 ) -> None:
-    """Train the early model (sizes, gaps, directions) on real captures; writes its card beside it.
+    """Train the early model on real captures.
 
-    -o classifier/models replaces the committed one. Example: midcall train --corpus ~/pcaps
+    The model reads packet sizes, gaps and directions. Its model card is written to the same folder.
+    -o classifier/models replaces the committed model.
+    Example: midcall train --corpus ~/pcaps
     """
     with sentences():
         from midcall.experiments.accuracy import train as training

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""`midcall bench leaks`: whether live runs, some of them killed, leave anything behind."""
+"""`midcall bench leaks`: check that live runs, also killed ones, leave nothing behind."""
 
 from __future__ import annotations
 
@@ -13,19 +13,21 @@ from midcall.experiments.cli.output import FAILED, give, say, sentences
 
 
 def bench_leaks(
-    times: Annotated[int, typer.Option(min=1, help="How many live runs.")] = 50,
-    seed: Annotated[int, typer.Option(min=0, help="Draws the moments of the kills.")] = 1,
-    runs: Annotated[Path, typer.Option(help="Where the result goes.")] = Path("runs"),
+    times: Annotated[int, typer.Option(min=1, help="Number of live runs.")] = 50,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the times of the kills.")] = 1,
+    runs: Annotated[Path, typer.Option(help="Folder of the result.")] = Path("runs"),
     as_json: JSON = False,
 ) -> None:
-    """Start many small live runs, kill up to two of three, and say what they leave behind.
+    """Kill live runs and check that they leave nothing behind.
 
-    Needs root. Exit code 1 where anything is left. Example: sudo .venv/bin/midcall bench leaks
+    Starts many small live runs and kills up to two of three. Needs root. Exit code 1 if anything is
+    left.
+    Example: sudo .venv/bin/midcall bench leaks
     """
     from midcall.experiments.proofs import leaks
 
     with sentences():
-        told, path = leaks.leaks(times, seed, runs, lambda line: say(f"midcall bench: {line}"))
-        give(as_json, {"file": path, **told}, [*leaks.lines(told), path])
-    if told["left"]:
+        result, path = leaks.leaks(times, seed, runs, lambda line: say(f"midcall bench: {line}"))
+        give(as_json, {"file": path, **result}, [*leaks.lines(result), path])
+    if result["left"]:
         raise typer.Exit(FAILED)

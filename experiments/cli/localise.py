@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The command `midcall localise`: of one capture and one box, or of all that a spec orders."""
+"""The command `midcall localise`: one capture and one box, or all pairs of a spec."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def localise(
     policy: Annotated[
         str | None,
         typer.Option(
-            help="Whose box: OPERATOR/HYPOTHESIS or OPERATOR/HYPOTHESIS/RULE.",
+            help="Policy of the box: OPERATOR/HYPOTHESIS or OPERATOR/HYPOTHESIS/RULE.",
             autocompletion=completion.policies,
         ),
     ] = None,
@@ -40,48 +40,48 @@ def localise(
         str | None, typer.Option(help="3g, 4g, adsl, fibre or wifi (default: 4g).")
     ] = None,
     date: Annotated[
-        str | None, typer.Option(help="A day, as 2016-03-15 (default: the first of the block).")
+        str | None, typer.Option(help="A day, as 2016-03-15 (default: first day of the block).")
     ] = None,
     noise: Annotated[
         float | None, typer.Option(help="Share of the box's answers that may be wrong.")
     ] = None,
     error: Annotated[
-        float | None, typer.Option(help="Chance, at most, that one question ends wrongly.")
+        float | None, typer.Option(help="Maximum error probability of one question.")
     ] = None,
-    budget: Annotated[int | None, typer.Option(min=1, help="Probes that may be sent.")] = None,
+    budget: Annotated[int | None, typer.Option(min=1, help="Maximum number of probes.")] = None,
     wrong: Annotated[
-        float | None, typer.Option(help="Share of answers that the virtual box gives wrongly.")
+        float | None, typer.Option(help="Share of wrong answers of the virtual box.")
     ] = None,
     state: Annotated[
-        Path | None, typer.Option(help="A file that keeps answers, to go on where it stopped.")
+        Path | None, typer.Option(help="A file of answers, to continue an interrupted search.")
     ] = None,
     corpus: Annotated[
-        Path | None, typer.Option(help="A folder of captures, looked in first (of a spec).")
+        Path | None, typer.Option(help="A folder of captures, searched first (with a spec).")
     ] = None,
     form: Annotated[str, typer.Option("--format", help="text or json.")] = "text",
     reveal: Annotated[
         bool, typer.Option(help="Show addresses, names and payload in full.")
     ] = False,
 ) -> None:
-    """Find out what a box decides by, from its answers alone: bytes, sizes, ports, windows.
+    """Find which packets and bytes make a box block a call.
 
-    The box is seen as a black one: a probe is blocked or not. A live box needs root. A spec says
-    by itself which captures and boxes, at what noise and budget; interrupted, it goes on where it
-    stood.
+    The box is a black box: each probe is either blocked or not. The result names bytes, sizes,
+    ports and time windows. A live box needs root. A spec has its own captures, boxes, noise and
+    budget; an interrupted spec continues where it stopped.
 
     Example: midcall localise localise; midcall localise call.pcap --policy maroc-telecom/stun
     """
-    given = Given(access, date, noise, error, budget, wrong, state)
+    box_options = BoxOptions(access, date, noise, error, budget, wrong, state)
     with sentences(resumes=state is not None or (policy is None and box is None)):
         words = box_of(policy, box)
         if words is None:
-            of_spec(what, given, corpus, form, reveal)
+            of_spec(what, box_options, corpus, form, reveal)
         else:
-            of_capture(what, words, given, corpus, form, reveal)
+            of_capture(what, words, box_options, corpus, form, reveal)
 
 
-class Given(NamedTuple):
-    """What was said of one capture and one box; None where nothing was."""
+class BoxOptions(NamedTuple):
+    """Options for one capture and one box; None for options that were not given."""
 
     access: str | None
     date: str | None
@@ -93,7 +93,7 @@ class Given(NamedTuple):
 
 
 def box_of(policy: str | None, box: str | None) -> str | None:
-    """Return the words that name a box, None where a spec is to; raises ExperimentError."""
+    """Return the name of the box, None if the spec names boxes; raises ExperimentError."""
     from midcall.errors import ExperimentError
 
     if policy is not None and box is not None:
@@ -102,59 +102,63 @@ def box_of(policy: str | None, box: str | None) -> str | None:
 
 
 def of_capture(
-    name: str, words: str, given: Given, corpus: Path | None, form: str, reveal: bool
+    name: str, words: str, box_options: BoxOptions, corpus: Path | None, form: str, reveal: bool
 ) -> None:
-    """Print what was found of one box, asked with one capture."""
+    """Localise one box with one capture and print the result."""
     from midcall.errors import ExperimentError
     from midcall.experiments.localise import run
-    from midcall.experiments.localise.document import shown
-    from midcall.experiments.proofs.localiser.spec_run import Teller
+    from midcall.experiments.localise.document import formatted
+    from midcall.experiments.proofs.localiser.spec_run import ProgressLine
 
     if corpus is not None:
         raise ExperimentError("--corpus: belongs to a spec; give the capture by its path")
-    usual = run.Options()
-    with Teller(None) as teller:
+    defaults = run.Options()
+    with ProgressLine(None) as teller:
         options = run.Options(
-            usual.noise if given.noise is None else given.noise,
-            usual.error if given.error is None else given.error,
-            given.budget or usual.budget,
-            given.state,
+            defaults.noise if box_options.noise is None else box_options.noise,
+            defaults.error if box_options.error is None else box_options.error,
+            box_options.budget or defaults.budget,
+            box_options.state,
             reveal,
-            wrong=given.wrong or 0.0,
+            wrong=box_options.wrong or 0.0,
             step=teller.step,
         )
         teller.begin(f"{name}, {words}", options.budget)
-        day = run.day_of(given.date)
-        told = run.of_capture(name, words, given.access or "4g", day, options)
-    print(shown(told, form, is_terminal()), end="")
+        day = run.day_of(box_options.date)
+        result = run.localise_capture(name, words, box_options.access or "4g", day, options)
+    print(formatted(result, form, is_terminal()), end="")
 
 
-def of_spec(name: str, given: Given, corpus: Path | None, form: str, reveal: bool) -> None:
-    """Print what was found of every box of a spec."""
+def of_spec(
+    name: str, box_options: BoxOptions, corpus: Path | None, form: str, reveal: bool
+) -> None:
+    """Localise every box of a spec and print the results."""
     from midcall.errors import ExperimentError
     from midcall.experiments.proofs.localiser import spec_run
     from midcall.experiments.spec import spec as specs
 
-    odd = [f"--{option}" for option, value in given._asdict().items() if value is not None]
-    if odd:
+    misplaced = [
+        f"--{option}" for option, value in box_options._asdict().items() if value is not None
+    ]
+    if misplaced:
         raise ExperimentError(
-            f"{', '.join(odd)}: belongs to a capture and --policy or --box; a spec says it in its "
-            "[localise] table"
+            f"{', '.join(misplaced)}: belongs to a capture and --policy or --box; a spec says it "
+            "in its [localise] table"
         )
     if Path(name).is_file() and Path(name).suffix != ".toml":
         raise ExperimentError(
             f"{name}: a capture needs --policy OPERATOR/HYPOTHESIS (or --box), whose box is asked"
         )
     spec, _ = specs.load(name)
-    if not spec_run.wanted(spec).boxes:
+    if not spec_run.localise_table(spec).boxes:
         raise ExperimentError(
             f"spec {spec.name}: its [localise] table names no captures and boxes; the benchmark "
             f"alone is run by: midcall run {name}"
         )
-    told = spec_run.localised(spec, spec_run.Where(corpus), reveal)
-    print(spec_run.shown(told, form, is_terminal()), end="")
+    result = spec_run.localise_spec(spec, spec_run.Locations(corpus), reveal)
+    print(spec_run.formatted(result, form, is_terminal()), end="")
 
 
 def is_terminal() -> bool:
-    """Tell whether the standard output is a terminal with colours."""
+    """Return whether the standard output is a terminal with colours."""
     return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""`midcall new`: a spec or an app from a template."""
+"""`midcall new`: a spec, an operator, a censor, an app or an act from a template."""
 
 from __future__ import annotations
 
@@ -13,19 +13,28 @@ from midcall.experiments.cli.output import give, say, sentences
 
 app = typer.Typer(
     name="new",
-    help="Start from a template: a spec of your own, an app's fingerprints and their test.",
+    help="Start a spec, operator, censor, app or act from a template.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
 
+Out = Annotated[Path, typer.Option("-o", "--out", help="The folder for the new files.")]
+
+
+def show(as_json: bool, made: list[Path], steps: list[str]) -> None:
+    """Print the paths of new files, and the next steps."""
+    give(as_json, {"files": made, "todo": steps}, made)
+    if steps and not as_json:
+        say("\n".join(["next:", *(f"  {line}" for line in steps)]))
+
 
 @app.command("spec")
 def new_spec(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the study, as my-study.")],
-    folder: Annotated[Path, typer.Option("-o", "--out", help="Where it goes.")] = Path("."),
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the study: my-study.")],
+    folder: Out = Path("."),
     as_json: JSON = False,
 ) -> None:
-    """Write a spec that runs as it is, to be changed.
+    """Write a spec that runs as it is.
 
     Example: midcall new spec my-study && midcall run my-study.toml
     """
@@ -36,19 +45,63 @@ def new_spec(
         give(as_json, {"files": [made]}, [made])
 
 
-@app.command("app")
-def new_app(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the app, as myapp.")],
+@app.command("policy")
+def new_policy(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Id of the operator: my-operator.")],
+    folder: Out = Path("."),
     as_json: JSON = False,
 ) -> None:
-    """Write an app's fingerprints and their test into this source tree; says what else to add.
+    """Write an operator's policy file and its test.
+
+    Example: midcall new policy my-operator && midcall policy check my-operator.toml
+    """
+    with sentences():
+        from midcall.experiments.cli import templates
+
+        show(as_json, *templates.new_policy(name, folder))
+
+
+@app.command("censor")
+def new_censor(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the censor: my-censor.")],
+    folder: Out = Path("."),
+    as_json: JSON = False,
+) -> None:
+    """Write a censor in Python, its policy and its test.
+
+    Example: midcall new censor my-censor && midcall policy check my-censor.toml
+    """
+    with sentences():
+        from midcall.experiments.cli import templates
+
+        show(as_json, *templates.new_censor(name, folder))
+
+
+@app.command("app")
+def new_app(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the app: myapp.")],
+    as_json: JSON = False,
+) -> None:
+    """Write an app's fingerprint and its test into this source tree.
 
     Example: midcall new app myapp
     """
     with sentences():
         from midcall.experiments.cli import templates
 
-        made, todo = templates.new_app(name)
-        give(as_json, {"files": made, "todo": todo}, made)
-        if not as_json:
-            say("\n".join(["then by hand:", *(f"  {line}" for line in todo)]))
+        show(as_json, *templates.new_app(name))
+
+
+@app.command("action")
+def new_action(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the act: my-act.")],
+    as_json: JSON = False,
+) -> None:
+    """Write the test that leads through a new act of a policy.
+
+    Example: midcall new action my-act
+    """
+    with sentences():
+        from midcall.experiments.cli import templates
+
+        show(as_json, *templates.new_action(name))

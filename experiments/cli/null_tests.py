@@ -15,21 +15,22 @@ from midcall.experiments.cli.output import give, say, sentences
 def aa(
     spec: Annotated[
         str,
-        typer.Argument(metavar="SPEC", help="Whose captures and access network are played."),
+        typer.Argument(metavar="SPEC", help="The spec of captures and access network."),
     ] = "smoke",
     corpus: CORPUS = None,
-    tests: Annotated[int, typer.Option(min=1, help="Null tests wanted, at least.")] = 300,
+    tests: Annotated[int, typer.Option(min=1, help="Minimum number of null tests.")] = 300,
     pairs: Annotated[
-        int, typer.Option(min=8, help="Plays of each arm in a round; fewer can say nothing.")
+        int, typer.Option(min=8, help="Plays of each arm in a round; fewer give no result.")
     ] = 8,
     backend: BACKEND = None,
     runs: RUNS = Path("runs"),
     as_json: JSON = False,
 ) -> None:
-    """Compare the empty policy with itself: how often do the lab's tests have p < 0.01?
+    """Compare the empty policy with itself (null tests).
 
-    A round plays both arms (ABBA) and tests every measure of every call, each p uncorrected.
-    Results stand below runs/aa; the next run's summary and report show them, pooled.
+    Shows how often the lab's tests have p < 0.01. A round plays both arms (ABBA) and tests every
+    measure of every call; each p is uncorrected. Results are written below runs/aa. The summary and
+    report of the next run show them pooled.
 
     Example: midcall aa smoke; midcall aa live-smoke
     """
@@ -37,5 +38,5 @@ def aa(
         from midcall.experiments.proofs import null_tests as work
 
         options = work.Options(spec, corpus, tests, pairs, backend, runs)
-        told = work.run(options, lambda n: say(f"{n} of {tests} null tests"))
-        give(as_json, told, work.lines(told))
+        result = work.run(options, lambda n: say(f"{n} of {tests} null tests"))
+        give(as_json, result, work.lines(result))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What every command says alike: its answer, its problems, and what a user can mend.
+"""Output that all commands share: results, problems, and errors that a user can correct.
 
-What a user can mend is one sentence on the standard error and exit code 2; a run with failed cells
-ends with 1.
+An error that a user can correct is one sentence on the standard error and exit code 2. A run with
+failed cells ends with exit code 1.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 import typer
 
-FAILED, MENDABLE, INTERRUPTED = 1, 2, 130
+FAILED, USER_ERROR, INTERRUPTED = 1, 2, 130
 
 
 def say(line: str) -> None:
@@ -34,7 +34,7 @@ def give(as_json: bool, value: object, lines: Iterable[object]) -> None:
 
 
 def tell(as_json: bool, problems: Sequence[object], fine: str) -> None:
-    """Print the problems of a check, or that there is none; problems end the command with 1."""
+    """Print the problems of a check, or `fine` if there is none; problems give exit code 1."""
     if as_json:
         print(plain({"problems": problems}))
     for problem in problems:
@@ -47,37 +47,40 @@ def tell(as_json: bool, problems: Sequence[object], fine: str) -> None:
 
 @contextmanager
 def sentences(resumes: bool = False) -> Iterator[None]:
-    """Turn what a user can mend into one sentence and exit code 2, without a traceback.
+    """Turn errors that a user can correct into one sentence and exit code 2, without a traceback.
 
-    resumes: the command keeps what it has finished, and goes on from there when it is given again.
+    resumes: the command saves finished work and continues from there when it is run again.
     """
     try:
         yield
     except KeyboardInterrupt:
-        kept = "; what is finished is kept, the same command goes on from there"
-        say(f"interrupted{kept if resumes else ''}")
+        resume_note = "; what is finished is kept, the same command goes on from there"
+        say(f"interrupted{resume_note if resumes else ''}")
         raise typer.Exit(INTERRUPTED) from None
     except BrokenPipeError:
         quiet_pipe()
         raise typer.Exit(0) from None
     except Exception as error:
-        sentence = mendable(error)
+        sentence = user_error(error)
         if sentence is None:
             raise
         say(f"midcall: {sentence}")
-        raise typer.Exit(MENDABLE) from None
+        raise typer.Exit(USER_ERROR) from None
 
 
-def mendable(error: Exception) -> str | None:
-    """Return an error of the four packages, the disk or permissions as a sentence, None else."""
+def user_error(error: Exception) -> str | None:
+    """Return the sentence of an error that a user can correct, None for any other error.
+
+    Those are errors of the four packages, of the disk, and of permissions.
+    """
     from midcall.errors import CaptureError, ClassifierError, ExperimentError, TestbedError
     from midcall.experiments.results import atomic_folder
 
     if isinstance(error, CaptureError | ClassifierError | ExperimentError | TestbedError):
         return str(error)
-    return atomic_folder.told(error) if isinstance(error, OSError) else None
+    return atomic_folder.disk_error_sentence(error) if isinstance(error, OSError) else None
 
 
 def quiet_pipe() -> None:
-    """Send what is still to be printed nowhere: the reader of our pipe has gone."""
+    """Discard further output: the reader of the pipe has closed it."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

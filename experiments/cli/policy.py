@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""`midcall policy`: operators' files."""
+"""`midcall policy`: policy files of operators."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from midcall.experiments.cli.output import give, sentences, tell
 
 app = typer.Typer(
     name="policy",
-    help="Operators' policies: check a file, show what ships, list a capture's fingerprints.",
+    help="Policies of operators: check, show, list fingerprints.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -25,7 +25,9 @@ def check_policy(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="An operator's TOML file.")],
     as_json: JSON = False,
 ) -> None:
-    """Tell every problem of an operator's file: unknown keys, rules that can never match, shadows.
+    """List every problem in an operator's policy file.
+
+    Problems are unknown keys, rules that can never match, and rules hidden by earlier ones.
 
     Example: midcall policy check testbed/operators/inwi.toml
     """
@@ -41,13 +43,15 @@ def show_policy(
         str | None,
         typer.Argument(
             metavar="NAME",
-            help="An operator that ships, or a TOML file (else: list).",
+            help="A shipped operator or a TOML file (default: list all).",
             autocompletion=completion.operators,
         ),
     ] = None,
     as_json: JSON = False,
 ) -> None:
-    """Show an operator: its dated table, its hypotheses, and each rule with grade and source.
+    """Show an operator's dates, hypotheses and rules.
+
+    Each rule has its grade and its source.
 
     Example: midcall policy show maroc-telecom
     """
@@ -63,12 +67,14 @@ def list_hellos(
     capture: Annotated[str, typer.Argument(metavar="CAPTURE", help="A pcap or pcapng file.")],
     as_json: JSON = False,
 ) -> None:
-    """List the ClientHello fingerprints of a capture, as `match.hello` takes them.
+    """List the ClientHello fingerprints of a capture.
+
+    A rule's `match.hello` takes them in this form.
 
     Example: midcall policy hellos call.pcapng
     """
     with sentences():
         from midcall.experiments.cli import policy_text
 
-        found = policy_text.hellos(capture)
-        give(as_json, [one._asdict() for one in found], [one.line for one in found])
+        hellos = policy_text.hellos(capture)
+        give(as_json, [one._asdict() for one in hellos], [one.line for one in hellos])

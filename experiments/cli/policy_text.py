@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Policies in words, for the command line: what ships, what it does, what a capture greets with."""
+"""Policies as text for the command line: operators, their rules, a capture's ClientHellos."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from midcall.errors import ExperimentError
 
-#: Keys of a rule that have a place of their own in its line.
+#: Keys of a rule that `rule_lines` prints in fixed places.
 APART = {"name", "match", "act", "grade", "source", "hypothesis", "note", "aims"}
 
 
@@ -30,7 +30,7 @@ def listed() -> Iterator[str]:
 
 
 def shown(name: str) -> Iterator[str]:
-    """Yield an operator in words."""
+    """Yield the lines that describe an operator."""
     from midcall.testbed.policy.loader import load
 
     operator = load(name)
@@ -62,12 +62,12 @@ def plain(name: str | None) -> Any:
 
 
 def rule_lines(rule: Any) -> Iterator[str]:
-    """Yield a rule: match and act, then its evidence."""
+    """Yield the two lines of a rule: match and act, then grade and source."""
     from midcall.captures.truth.strict_toml import toml
 
-    given = rule.model_dump(exclude_defaults=True, by_alias=True, mode="json")
-    match = ", ".join(f"{key} = {toml(value)}" for key, value in given["match"].items())
-    more = "".join(f", {k} = {toml(v)}" for k, v in given.items() if k not in APART)
+    fields = rule.model_dump(exclude_defaults=True, by_alias=True, mode="json")
+    match = ", ".join(f"{key} = {toml(value)}" for key, value in fields["match"].items())
+    more = "".join(f", {k} = {toml(v)}" for k, v in fields.items() if k not in APART)
     mark = ", hypothesis" if rule.hypothesis else ""
     yield f"  {rule.name}: {match} -> {rule.act}{more}"
     yield f"    [{rule.grade}{mark}] {rule.source}"
@@ -88,23 +88,23 @@ class Hello(NamedTuple):
 
 
 def hellos(capture: str) -> list[Hello]:
-    """Return the ClientHellos of a capture; names and addresses are not shown.
+    """Return the ClientHellos of a capture, without host names and addresses.
 
-    Raises ExperimentError where there is none.
+    Raises ExperimentError if there is none.
     """
     from midcall.captures.packets.numbers import TCP
     from midcall.captures.packets.pcap import read
     from midcall.classifier.engine import Engine
     from midcall.classifier.state.packet_fields import SIGN_HELLO_PRINT
 
-    packets, engine, found = read(capture), Engine(model=None), []
+    packets, engine, listed_hellos = read(capture), Engine(model=None), []
     for at in range(packets.total):
         (number,) = engine.feed(packets.take(slice(at, at + 1)))
         mark = int(engine.signs[SIGN_HELLO_PRINT]) if number >= 0 else 0
         if mark:
             flow = engine.tables.flows[number]
             over = "tcp" if int(flow["proto"]) == TCP else "udp"
-            found.append(Hello(f"{mark:016x}", at + 1, over, int(flow["target_port"])))
-    if not found:
+            listed_hellos.append(Hello(f"{mark:016x}", at + 1, over, int(flow["target_port"])))
+    if not listed_hellos:
         raise ExperimentError(f"{capture}: no ClientHello of TLS, DTLS or QUIC is in it")
-    return found
+    return listed_hellos

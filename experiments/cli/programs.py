@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Programs that can be recorded here: what `midcall doctor` says of each, a line each."""
+"""Programs that can be recorded on this machine: the lines of `midcall doctor` about them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from midcall.testbed.programs.background.driver import KINDS, missing
 
 
 def bystanders() -> list[Finding]:
-    """Look at every program of bystanders: is it here, and how to get it."""
+    """Return a finding per program of innocent traffic: installed, or how to install it."""
     kinds: dict[str, list[str]] = {}
     for kind, (module, _) in KINDS.items():
         kinds.setdefault(module, []).append(kind)
-    found = []
-    for module, held in kinds.items():
-        lacks = dict.fromkeys(line for kind in held for line in missing(kind))
-        state = OPTIONAL if lacks else "ok"
-        found.append(Finding(f"by {module}", state, "; ".join(lacks) or ", ".join(held)))
-    return found
+    findings = []
+    for module, module_kinds in kinds.items():
+        lacking = dict.fromkeys(line for kind in module_kinds for line in missing(kind))
+        state = OPTIONAL if lacking else "ok"
+        findings.append(
+            Finding(f"by {module}", state, "; ".join(lacking) or ", ".join(module_kinds))
+        )
+    return findings

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Readiness of the live backend on this machine: what `midcall doctor` says of it, a line each."""
+"""Readiness of the live backend on this machine: the lines of `midcall doctor` about it."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from midcall.testbed.programs.calls.caller import DRIVERS
 
 
 def findings() -> list[Finding]:
-    """Look at everything that is needed or useful only live."""
+    """Check everything that only the live backend needs or can use."""
     boxes = [_middlebox(kind) for kind in ("suricata", "nfqueue")]
     return [_live(), _offload(), *boxes, *map(_caller, DRIVERS), *bystanders(), _docker()]
 
 
 def _live() -> Finding:
-    """Tell whether a live network can be made here."""
-    lacks = networks.missing()
-    if lacks:
-        return Finding("live", OPTIONAL, "; ".join(lacks))
+    """Check whether a live network can be created on this machine."""
+    missing = networks.missing()
+    if missing:
+        return Finding("live", OPTIONAL, "; ".join(missing))
     return Finding("live", "ok", "root, network namespaces and Mininet")
 
 
 def _offload() -> Finding:
-    """Tell whether settled flows of a live box can be handed to the kernel, by doing it once."""
+    """Check, with one attempt, whether a live box can hand settled flows to the kernel."""
     name, use = "live offload", "settled flows dropped or redirected by an XDP program"
     if os.geteuid() != 0:
-        return Finding(name, OPTIONAL, f"not tried without root, gives {use}")
+        return Finding(name, OPTIONAL, f"not tried without root, needed for {use}")
     try:
         with Offload(capacity=1) as one:
             os.close(bpf.load(shortcut(one.shared, 1)))
@@ -47,26 +47,28 @@ def _offload() -> Finding:
 
 
 def _middlebox(kind: str) -> Finding:
-    """Tell whether somebody else's box can stand in a live network."""
+    """Check whether a third-party middlebox can be used in a live network."""
     name = f"live {kind}"
-    if lacks := blackbox.missing(kind):
-        return Finding(name, OPTIONAL, "; ".join(lacks))
+    if missing := blackbox.missing(kind):
+        return Finding(name, OPTIONAL, "; ".join(missing))
     return Finding(name, "ok", f'middlebox = "{kind}"')
 
 
 def _caller(name: str) -> Finding:
-    """Tell whether a program can make live calls."""
-    if lacks := caller.missing(name):
-        return Finding(f"caller {name}", OPTIONAL, "; ".join(lacks))
+    """Check whether a program can make live calls."""
+    if missing := caller.missing(name):
+        return Finding(f"caller {name}", OPTIONAL, "; ".join(missing))
     return Finding(f"caller {name}", "ok", "makes live calls")
 
 
 def _docker() -> Finding:
-    """Tell whether the Docker image can be built and run."""
+    """Check whether the Docker image can be built and run."""
     use = "the lab in a container (make docker-experiment)"
     path = shutil.which("docker")
     if path is None:
-        return Finding("docker", OPTIONAL, f"not found, gives {use}: apt-get install docker.io")
+        return Finding(
+            "docker", OPTIONAL, f"not found, needed for {use}: apt-get install docker.io"
+        )
     try:
         done = subprocess.run(
             [path, "version", "--format", "{{.Server.Version}}"],

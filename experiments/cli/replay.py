@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The command `midcall replay`: one capture through one policy, with its packets."""
+"""The command `midcall replay`: one capture through one policy."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def replay(
     ],
     access: Annotated[str, typer.Option(help="3g, 4g, adsl, fibre or wifi.")] = "4g",
     date: Annotated[
-        str | None, typer.Option(help="A day, as 2016-03-15 (default: the first of the block).")
+        str | None, typer.Option(help="A day, as 2016-03-15 (default: first day of the block).")
     ] = None,
-    call: Annotated[str | None, typer.Option(help="One call (default: all).")] = None,
+    call: Annotated[str | None, typer.Option(help="Id of one call (default: all).")] = None,
     app: Annotated[str | None, typer.Option(help="The app of an uncatalogued call.")] = None,
     flow: Annotated[
         list[str] | None,
@@ -42,26 +42,27 @@ def replay(
     changed: Annotated[
         str,
         typer.Option(
-            help="What is not as on the wire: addresses,names,... (docs/howto/replay.md)."
+            help="Parts that differ from the wire: addresses,names,... (docs/howto/replay.md)."
         ),
     ] = "",
-    link: Annotated[str, typer.Option(help="captured, or preset: the access network's.")] = (
+    link: Annotated[str, typer.Option(help="Link: captured, or preset of the access network.")] = (
         "captured"
     ),
-    seed: Annotated[int, typer.Option(help="Of every chance.")] = 2016,
+    seed: Annotated[int, typer.Option(help="Seed of all random choices.")] = 2016,
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="Write the packets, a pcapng file.")
+        Path | None, typer.Option("-o", "--out", help="Write the packets to a pcapng file.")
     ] = None,
     fates: Annotated[
-        Path | None, typer.Option(help="Write each packet's fate, a CSV file.")
+        Path | None, typer.Option(help="Write each packet's fate to a CSV file.")
     ] = None,
     corpus: CORPUS = None,
     as_json: JSON = False,
 ) -> None:
-    """Replay one capture through a policy: verdicts, and every packet's fate.
+    """Replay one capture through a policy.
 
-    Virtual time, no root. The capture that -o writes has one interface for each side of the box,
-    and a comment on each frame says what became of it.
+    Prints the verdicts and what became of the packets. Runs in virtual time, without root. The
+    capture that -o writes has one interface for each side of the box; a comment on each frame
+    states its fate.
 
     Example: midcall replay call.pcap --policy maroc-telecom/stun -o out.pcapng --fates fates.csv
     """
@@ -69,14 +70,14 @@ def replay(
         from midcall.experiments.localise.run import day_of
         from midcall.experiments.tools import replay as replaying
 
-        order = replaying.Order(
+        request = replaying.Order(
             capture, policy, access, day_of(date), call, link, seed, app, flow or (), corpus,
             [word.strip() for word in changed.split(",") if word.strip()],
         )  # fmt: skip
-        played = replaying.play(order)
-        replaying.write(played, out, fates)
+        result = replaying.play(request)
+        replaying.write(result, out, fates)
         give(
             as_json,
-            replaying.document(played) if as_json else None,
-            () if as_json else replaying.lines(order, played),
+            replaying.document(result) if as_json else None,
+            () if as_json else replaying.lines(request, result),
         )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Commands that show what a run found: report, compare, badge."""
+"""Commands that show the results of runs: report, compare, badge."""
 
 from __future__ import annotations
 
@@ -24,11 +24,13 @@ def report(
     ] = Path("runs/latest"),
     reaction: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="A CSV of date, operator, likes to draw beside it."),
+        typer.Option(
+            metavar="FILE", help="A CSV file of date, operator, likes, drawn in the report."
+        ),
     ] = None,
     as_json: JSON = False,
 ) -> None:
-    """Draw the report of a run again, from its result files.
+    """Draw the report of a run again from its result files.
 
     Example: midcall report runs/latest --reaction likes.csv
     """
@@ -43,7 +45,7 @@ def compare(
     first: Annotated[
         str,
         typer.Argument(
-            metavar="A", help="A run: its folder or its name.", autocompletion=completion.runs
+            metavar="A", help="A run, by folder or name.", autocompletion=completion.runs
         ),
     ],
     second: Annotated[
@@ -54,13 +56,14 @@ def compare(
     ],
     runs: RUNS = Path("runs"),
     any_machine: Annotated[
-        bool, typer.Option(help="Compare timings though the machines differ.")
+        bool, typer.Option(help="Compare timings even if machines differ.")
     ] = False,
     as_json: JSON = False,
 ) -> None:
-    """Say what run B does better or worse than run A, with intervals, and list every difference.
+    """Compare run B with run A and list every difference.
 
-    Of live runs give several on each side, with commas: their differences are then tested.
+    Improvements and regressions have intervals. For live runs, give several runs per side,
+    separated by commas: their differences are then tested.
 
     Example: midcall compare 20260101T1200 latest
     """
@@ -76,30 +79,32 @@ def compare(
             give(as_json, tests.value, compare_live.lines(tests))
             return
         before, after = folders.find(runs, first), folders.find(runs, second)
-        found = comparing.compare(before, after, any_machine)
-        give(as_json, found.value, comparing.lines(found))
+        comparison = comparing.compare(before, after, any_machine)
+        give(as_json, comparison.value, comparing.lines(comparison))
 
 
 def badge(
     name: Annotated[
         str,
         typer.Argument(
-            metavar="RUN", help="A run: its folder or name.", autocompletion=completion.runs
+            metavar="RUN", help="A run, by folder or name.", autocompletion=completion.runs
         ),
     ] = "latest",
-    operator: Annotated[str, typer.Option(help="Whose block is counted.")] = "maroc-telecom",
-    access: Annotated[str, typer.Option(help="On which access network.")] = "4g",
+    operator: Annotated[str, typer.Option(help="Operator of the block.")] = "maroc-telecom",
+    access: Annotated[str, typer.Option(help="Access network.")] = "4g",
     hypothesis: Annotated[
-        str | None, typer.Option(help="The mechanism shown (default: the operator's first).")
+        str | None, typer.Option(help="Hypothesis shown (default: the operator's first).")
     ] = None,
     day: Annotated[
         str | None, typer.Option(metavar="YYYY-MM-DD", help="The day shown (default: today).")
     ] = None,
-    out: Annotated[Path, typer.Option("-o", "--out", help="Where the files go.")] = Path("badge"),
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the files.")] = Path("badge"),
     runs: RUNS = Path("runs"),
     as_json: JSON = False,
 ) -> None:
-    """Write an embeddable counter, "day N of the block": SVG, HTML snippet, WordPress shortcode.
+    """Write a counter "day N of the block" for web pages.
+
+    Written as SVG, HTML snippet and WordPress shortcode.
 
     Example: midcall badge latest --operator inwi --access 4g
     """
@@ -108,7 +113,7 @@ def badge(
         from midcall.experiments.tools import badge as badges
 
         folder = folders.find(runs, name)
-        shown = badges.a_day(day) if day else None
-        found = badges.draw(folder, operator, access, hypothesis, shown)
-        made = badges.write(found, out)
-        give(as_json, {"files": made, **badges.row(found)}, made)
+        day_shown = badges.a_day(day) if day else None
+        drawing = badges.draw(folder, operator, access, hypothesis, day_shown)
+        files = badges.write(drawing, out)
+        give(as_json, {"files": files, **badges.row(drawing)}, files)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""`midcall runs`: the folders of runs."""
+"""`midcall runs`: result folders of runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from midcall.experiments.cli.output import give, sentences
 
 app = typer.Typer(
     name="runs",
-    help="The folders of runs: list, show, clean.",
+    help="Result folders of runs: list, show, clean.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -29,15 +29,17 @@ def list_runs(runs: RUNS = Path("runs"), as_json: JSON = False) -> None:
     with sentences():
         from midcall.experiments.results import runs as folders
 
-        found = folders.listed(runs)
-        give(as_json, [one.row for one in found], folders.lines(found))
+        listed = folders.listed(runs)
+        give(as_json, [one.row for one in listed], folders.lines(listed))
 
 
 @app.command("show")
 def show_run(
     name: Annotated[
         str,
-        typer.Argument(metavar="RUN", help="Its folder or name.", autocompletion=completion.runs),
+        typer.Argument(
+            metavar="RUN", help="A run, by folder or name.", autocompletion=completion.runs
+        ),
     ] = "latest",
     runs: RUNS = Path("runs"),
     as_json: JSON = False,
@@ -51,17 +53,17 @@ def show_run(
         from midcall.experiments.results import runs as folders
 
         folder = folders.find(runs, name)
-        found = folders.summary(folder)
-        give(as_json, found, [] if as_json else [folder, *summaries.lines(found)])
+        figures = folders.summary(folder)
+        give(as_json, figures, [] if as_json else [folder, *summaries.lines(figures)])
 
 
 @app.command("clean")
 def clean_runs(
     keep: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Newest runs of each spec that stay.")
+        int, typer.Option(min=0, metavar="N", help="Newest runs of each spec to keep.")
     ] = 1,
     runs: RUNS = Path("runs"),
-    yes: Annotated[bool, typer.Option("--yes", help="Remove; without it they are listed.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove; without it only list.")] = False,
     as_json: JSON = False,
 ) -> None:
     """Remove old runs, all but the newest of each spec.
@@ -71,10 +73,10 @@ def clean_runs(
     with sentences():
         from midcall.experiments.results import runs as folders
 
-        found = folders.spare(runs, keep)
-        lines = folders.lines(found) if found else ["nothing to remove"]
-        if found and yes:
-            lines.append(f"removed {len(found)} runs, {folders.remove(found) / 1e6:.1f} MB")
-        elif found:
-            lines.append(f"{len(found)} runs would be removed; --yes removes them")
-        give(as_json, {"removed": yes, "runs": [one.row for one in found]}, lines)
+        old_runs = folders.spare(runs, keep)
+        lines = folders.lines(old_runs) if old_runs else ["nothing to remove"]
+        if old_runs and yes:
+            lines.append(f"removed {len(old_runs)} runs, {folders.remove(old_runs) / 1e6:.1f} MB")
+        elif old_runs:
+            lines.append(f"{len(old_runs)} runs would be removed; --yes removes them")
+        give(as_json, {"removed": yes, "runs": [one.row for one in old_runs]}, lines)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Work on other machines: tasks on a Dask cluster, each done once, whatever becomes of workers.
+"""Work on other machines: tasks on a Dask cluster, each answered once even if workers are lost.
 
-A task is a plain function of this package and a plain value. Its worker must run the same code, or
-it refuses. A worker that is lost loses its task to another one; a task under which workers die
-again and again, or that raises, is an answer with an error, not the end.
+A task is a function of this package and a picklable value. A worker that runs other code refuses
+its tasks. If a worker is lost, another one does its task. A task that raises, or that kills its
+workers several times, gives an answer with an error; the other tasks continue.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ except ImportError as error:
         "--cluster needs Dask, which is not installed: pip install 'midcall[dask]'"
     ) from error
 
-#: The address that stands for worker processes on this machine.
+#: The address that means worker processes on this machine.
 LOCAL = "local"
 #: Seconds to wait for a scheduler, and for its first worker.
-PATIENCE = 20.0
-#: Tasks that wait at each thread of a worker.
+TIMEOUT = 20.0
+#: Queued tasks per thread of a worker.
 QUEUED = 3
 
 
 class Answer(NamedTuple):
-    """What came of a task: its value, or one sentence of error; seconds: of work on it."""
+    """The result of a task: its value, or an error in one sentence; seconds: of work on it."""
 
     task: Any
     value: Any
@@ -43,33 +43,34 @@ class Answer(NamedTuple):
 class Cluster:
     """A Dask cluster by its scheduler's address, or LOCAL; use it as a context manager.
 
-    Raises ExperimentError where nobody answers at the address or no worker comes.
+    timeout: seconds to wait for the scheduler, and for its first worker. Raises ExperimentError if
+    no scheduler answers at the address or no worker connects.
     """
 
-    def __init__(self, address: str, patience: float = PATIENCE) -> None:
+    def __init__(self, address: str, timeout: float = TIMEOUT) -> None:
         self.address, self.seconds = address, 0.0
         self._own: Any = None
         self._seen: set[str] = set()
         self._digest = code_digest((*CELL_PACKAGES, "experiments"))
         self._begin = time.monotonic()
         try:
-            self._client = self._connect(patience)
-            self._client.wait_for_workers(1, timeout=patience)
+            self._client = self._connect(timeout)
+            self._client.wait_for_workers(1, timeout=timeout)
         except TimeoutError as error:
             raise ExperimentError(
                 f"--cluster {address}: the scheduler has no workers, expected at least one; "
                 f"start some: dask worker {address}"
             ) from error
-        self._look()
+        self._count_threads()
 
-    def _connect(self, patience: float) -> Any:
+    def _connect(self, timeout: float) -> Any:
         if self.address == LOCAL:
             self._own = distributed.LocalCluster(
                 threads_per_worker=1, processes=True, dashboard_address=None
             )
             return distributed.Client(self._own)
         try:
-            return distributed.Client(self.address, timeout=patience)
+            return distributed.Client(self.address, timeout=timeout)
         except (OSError, ValueError) as error:
             raise ExperimentError(
                 f"--cluster {self.address}: no scheduler answers there, expected the address of a "
@@ -89,15 +90,15 @@ class Cluster:
         if self._own is not None:
             self._own.close()
 
-    def _look(self) -> int:
-        """Notice the workers that are here; return how many threads they have."""
+    def _count_threads(self) -> int:
+        """Record the connected workers; return how many threads they have."""
         workers = self._client.scheduler_info(n_workers=-1)["workers"]
         self._seen |= workers.keys()
         return sum(worker["nthreads"] for worker in workers.values())
 
     @property
     def told(self) -> str:
-        """Return what the work cost, in one line."""
+        """Return a line about the work so far: workers, seconds, lost workers."""
         now = self._client.scheduler_info(n_workers=-1)["workers"]
         lost = len(self._seen - now.keys())
         words = f"cluster {self.address}: {len(self._seen)} workers, {self.seconds:.1f} s of work "
@@ -105,19 +106,22 @@ class Cluster:
         return words + (f"; {lost} lost, their tasks were done again" if lost else "")
 
     def give(self, value: Any) -> str:
-        """Let every worker that is here, or will be, have a value; return its name."""
+        """Send a value to every present and future worker; return the name of the value."""
         name = f"midcall-{distributed.client.tokenize(time.time_ns())}"
-        self._client.register_plugin(Given(name, value), name=name)
+        self._client.register_plugin(SharedValue(name, value), name=name)
         return name
 
     def take_back(self, name: str) -> None:
-        """Let workers forget a value."""
+        """Delete a value on the workers."""
         self._client.unregister_worker_plugin(name)
 
     def each(
         self, function: Callable[[Any], Any], tasks: Sequence[Any] | Iterator[Any]
     ) -> Iterator[Answer]:
-        """Yield the answers of function(task), as they come; few tasks are out at a time."""
+        """Yield the answers of function(task) in order of completion; few tasks are out at a time.
+
+        Raises ExperimentError if the scheduler is lost.
+        """
         ahead, waiting = iter(tasks), {}
         answers = distributed.as_completed()
 
@@ -127,13 +131,13 @@ class Cluster:
                 waiting[future.key] = task
                 answers.add(future)
 
-        send(QUEUED * max(self._look(), 1))
+        send(QUEUED * max(self._count_threads(), 1))
         try:
             for future in answers:
                 answer = self._answer(waiting.pop(future.key), future)
                 self.seconds += answer.seconds
                 yield answer
-                send(1 + max(QUEUED * self._look() - len(waiting) - 1, 0))
+                send(1 + max(QUEUED * self._count_threads() - len(waiting) - 1, 0))
         finally:
             self._client.cancel(list(answers.futures), force=True)
 
@@ -150,32 +154,32 @@ class Cluster:
             return Answer(task, None, words, 0.0)
 
 
-class Given(distributed.WorkerPlugin):  # type: ignore[misc]
-    """A value that every process of the cluster has."""
+class SharedValue(distributed.WorkerPlugin):  # type: ignore[misc]
+    """A value that is sent to every process of the cluster; `values` has those of this process."""
 
-    held: dict[str, Any] = {}  # noqa: RUF012 - of the process
+    values: dict[str, Any] = {}  # noqa: RUF012 - of the process
 
     def __init__(self, name: str, value: Any) -> None:
         self.name, self.value = name, value
 
     def setup(self, worker: Any) -> None:
-        """Keep the value in the process of a worker."""
-        Given.held[self.name] = self.value
+        """Store the value in the process of a worker."""
+        SharedValue.values[self.name] = self.value
 
     def teardown(self, worker: Any) -> None:
-        """Forget the value."""
-        Given.held.pop(self.name, None)
+        """Delete the value."""
+        SharedValue.values.pop(self.name, None)
 
 
 def given(name: str) -> Any:
-    """Return, on a worker, what `Cluster.give` gave."""
-    return Given.held[name]
+    """Return, on a worker, the value that `Cluster.give` sent."""
+    return SharedValue.values[name]
 
 
 def _guarded(digest: str, function: Callable[[Any], Any], task: Any) -> tuple[Any, str, float]:
-    """Do a task on a worker: (value, error in one sentence, seconds)."""
+    """Run a task on a worker: (value, error in one sentence, seconds)."""
     if code_digest((*CELL_PACKAGES, "experiments")) != digest:
-        return None, "the worker runs other code, or other versions, than who gave the task", 0.0
+        return None, "the worker runs other code, or other versions, than the sender", 0.0
     begin = time.perf_counter()
     try:
         value, error = function(task), ""

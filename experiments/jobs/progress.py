@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Progress of a long job: a bar with the time that remains, plain lines off a terminal, a log."""
+"""Progress of a long job: a bar on a terminal, plain lines elsewhere, and a log."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ PACE = 5.0
 
 
 class Progress:
-    """Counts steps of one job on a stream; use it as a context manager.
+    """Shows the steps of one job on a stream; use it as a context manager.
 
-    `log`, when given, receives every step's words as a line as well (the run's log).
+    log: if not None, is called with a line per step (the run's log).
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class Progress:
         self._log = log
         self._bar: Any = None
         self._task: Any = None
-        self._told = time.monotonic()
+        self._last_line = time.monotonic()
 
     def __enter__(self) -> Progress:
         if self.total and self.stream.isatty():
@@ -74,7 +74,7 @@ class Progress:
             self._log(f"{self.title}: {self.done}/{self.total} {words}")
         if self._bar is not None:
             self._bar.update(self._task, advance=1, words=words)
-        elif time.monotonic() - self._told >= PACE:
+        elif time.monotonic() - self._last_line >= PACE:
             self._line(f"{self.title}: {self.done} of {self.total} {words}".rstrip())
 
     def say(self, line: str) -> None:
@@ -87,23 +87,23 @@ class Progress:
             self._line(line)
 
     def _line(self, line: str) -> None:
-        self._told = time.monotonic()
+        self._last_line = time.monotonic()
         print(line, file=self.stream, flush=True)
 
 
 class Fetching:
-    """Tells what is being downloaded: one rewritten line on a terminal, else a few lines."""
+    """Shows downloads: one rewritten line on a terminal, else a line every PACE seconds."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self.stream = stream or sys.stderr
-        self._told, self._open = 0.0, False
+        self._last_line, self._open = 0.0, False
 
     def __call__(self, what: str, done: int, total: int | None) -> None:
-        """Say how far a download is, at most a few times a second (or every PACE seconds)."""
+        """Show the progress of a download, at most every 0.2 s (or every PACE seconds)."""
         now, terminal = time.monotonic(), self.stream.isatty()
-        if now - self._told < (0.2 if terminal else PACE):
+        if now - self._last_line < (0.2 if terminal else PACE):
             return
-        self._told = now
+        self._last_line = now
         of = f" of {total / 1e6:.1f}" if total else ""
         line = f"fetching {what}: {done / 1e6:.1f}{of} MB"
         if terminal:
@@ -113,14 +113,14 @@ class Fetching:
             print(line, file=self.stream, flush=True)
 
     def close(self) -> None:
-        """Leave the terminal's line."""
+        """Clear the terminal's line."""
         if self._open:
             print("\r\x1b[K", end="", file=self.stream, flush=True)
             self._open = False
 
 
 class Log:
-    """The run's log: lines with the seconds since its begin, kept for run.log."""
+    """The run's log: lines with the seconds since its start, written to run.log at the end."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []

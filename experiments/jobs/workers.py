@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Worker processes: they leave Ctrl-C to who started them, and end when that one ends.
+"""Worker processes: they ignore Ctrl-C, and end when their parent process ends.
 
-A task that fails, or takes its worker with it, is an answer with a sentence and not the end.
+A task that fails, or that kills its worker, gives an answer with an error; the others continue.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ Task = TypeVar("Task")
 Value = TypeVar("Value")
 
 
-def obey() -> None:
-    """Set up this process as a worker; called first in it.
+def set_up_worker() -> None:
+    """Set up this process as a worker; must be the first call in it.
 
-    Without it, workers wait for ever once their parent was killed: each holds both ends of the
-    queue that it reads from, so that it never sees an end.
+    Without it, workers wait for ever after their parent was killed: each has both ends of the queue
+    that it reads from open, so that it never reads an end of file.
     """
     from midcall.testbed.live.box.system import die_with_parent
 
@@ -38,43 +38,43 @@ def obey() -> None:
 
 
 def spare() -> None:
-    """Have the garbage collector look seldom, as the command line does for its own process: a run
-    makes millions of objects, cycles hardly ever.
+    """Make garbage collection rare, as the command line does for its own process.
 
-    It took a fourth of the time in which flows are crafted.
+    A run makes millions of objects and almost no reference cycles. Collection took a fourth of the
+    time in which flows are crafted.
     """
     gc.set_threshold(50_000)
 
 
 def tried(work: Callable[[Task], Value], task: Task) -> tuple[Value | None, str]:
-    """Do one task; an error becomes one sentence."""
+    """Run one task: (value, ""), or (None, the error in one sentence)."""
     try:
         return work(task), ""
     except Exception as error:
         return None, describe(error)
 
 
-def alone(
+def run_here(
     work: Callable[[Task], Value], tasks: Sequence[Task]
 ) -> Iterator[tuple[Task, Value | None, str]]:
-    """Do tasks here, one after the other: (task, what it gave, error)."""
+    """Run tasks in this process, one after the other: (task, value, error)."""
     for task in tasks:
         yield (task, *tried(work, task))
 
 
-def together(
+def run_in_pool(
     work: Callable[[Task], Value],
     tasks: Sequence[Task],
     jobs: int,
-    begin: Callable[..., None] = obey,
-    given: Sequence[Any] = (),
+    begin: Callable[..., None] = set_up_worker,
+    arguments: Sequence[Any] = (),
 ) -> Iterator[tuple[Task, Value | None, str]]:
-    """Do tasks on `jobs` processes, yielded as they finish: (task, what it gave, error).
+    """Run tasks on `jobs` processes; yield them as they finish: (task, value, error).
 
-    begin: called with `given` first in each process, must call `obey`. What was not begun is
-    dropped when the caller stops.
+    begin: called with `arguments` first in each process, must call `set_up_worker`. Tasks that have
+    not started are dropped when the caller stops.
     """
-    pool = begun(jobs, begin, given)
+    pool = begun(jobs, begin, arguments)
     try:
         waiting: dict[Future[tuple[Value | None, str]], Task] = {
             pool.submit(tried, work, task): task for task in tasks
@@ -87,12 +87,13 @@ def together(
 
 
 @contextmanager
-def beside(
+def run_in_background(
     work: Callable[[Task], Value], tasks: Sequence[Task], jobs: int
 ) -> Iterator[Iterator[Value]]:
-    """Do tasks on `jobs` processes while the caller does other things; gives values in order.
+    """Run tasks on `jobs` processes while the caller does other work; gives values in order.
 
-    What a process could not do is done here when its turn comes; all of it is where jobs is 0.
+    A task that fails in a worker is run again in this process when its turn comes. With jobs 0, all
+    tasks are run in this process.
     """
     if jobs < 1:
         yield map(work, tasks)
@@ -110,7 +111,7 @@ def beside(
 def handed_in(
     pool: ProcessPoolExecutor, work: Callable[[Task], Value], tasks: Sequence[Task]
 ) -> list[Future[tuple[Value | None, str]]]:
-    """Submit tasks, as far as the pool can take any."""
+    """Submit tasks until the pool is broken; return their futures."""
     waiting = []
     try:
         for task in tasks:
@@ -121,19 +122,19 @@ def handed_in(
 
 
 def begun(
-    jobs: int, begin: Callable[..., None] = obey, given: Sequence[Any] = ()
+    jobs: int, begin: Callable[..., None] = set_up_worker, arguments: Sequence[Any] = ()
 ) -> ProcessPoolExecutor:
-    """Return a pool of processes that have not loaded anything yet."""
+    """Return a pool of freshly started processes (spawn, not fork)."""
     return ProcessPoolExecutor(
         jobs,
         mp_context=multiprocessing.get_context("spawn"),
         initializer=begin,
-        initargs=tuple(given),
+        initargs=tuple(arguments),
     )
 
 
 def answer(future: Future[tuple[Value | None, str]]) -> tuple[Value | None, str]:
-    """Return a worker's answer; that its worker died is an error too."""
+    """Return a worker's answer; the death of the worker is an error too."""
     try:
         return future.result()
     except Exception as error:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A run's live calls: made where its spec asks for them and this machine can, else said why not."""
+"""Live calls of a run: made if its spec requests them and this machine can, else the reason is
+logged."""
 
 from __future__ import annotations
 
@@ -17,23 +18,23 @@ def within(
 ) -> tuple[dict[str, list[dict[str, Any]]], dict[str, Any]]:
     """Return the tables of a run's live calls and its part of the summary.
 
-    Both are empty where the spec asks for none; where a program or root is missing, no table, and
-    `programs.lacking` of the summary says what is missing.
+    Both are empty if the spec requests none; if a program or root is missing there are no tables,
+    and `programs.lacking` of the summary lists what is missing.
     """
-    asked = spec.programs
-    if asked is None:
+    programs = spec.programs
+    if programs is None:
         return {}, {}
     from midcall.experiments.livecalls import arm, tables
 
-    if lacks := arm.lacking(asked):
+    if lacks := arm.lacking(programs):
         line = f"live calls skipped: {'; '.join(lacks)}"
         print(line, file=stream or sys.stderr, flush=True)
         log(line)
         return {}, {"programs": {"lacking": lacks}}
-    with Progress("live calls", arm.count(asked, grid), stream=stream, log=log) as bar:
-        told = tables.told(list(arm.results(asked, grid, spec.seed, bar.step)))
-    for one in told.summary["failed"]:
+    with Progress("live calls", arm.count(programs, grid), stream=stream, log=log) as bar:
+        live = tables.live_call_tables(list(arm.results(programs, grid, spec.seed, bar.step)))
+    for one in live.summary["failed"]:
         log(
             f"live call failed: {one['plan']}, {one['access']}, {one['hypothesis']}: {one['error']}"
         )
-    return told.tables, {"programs": told.summary}
+    return live.tables, {"programs": live.summary}

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from midcall.experiments.livecalls.arm import NOBODY, Captured, Made, Result
+from midcall.experiments.livecalls.arm import NO_OPERATOR, Captured, Made, Result
 from midcall.experiments.measure.intervals import clopper_pearson
 from midcall.testbed.programs.calls.media_direction import control_of
 from midcall.testbed.programs.calls.report import Account
@@ -34,7 +34,7 @@ class Told(NamedTuple):
     summary: Row
 
 
-def told(results: Sequence[Result]) -> Told:
+def live_call_tables(results: Sequence[Result]) -> Told:
     """Return the tables and the summary of live calls."""
     rows = [call_row(one) for one in results]
     states = [row for one in results for row in state_rows(one)]
@@ -91,12 +91,12 @@ def place(one: Result) -> Row:
 
 
 def agree(live: str, replay: str | None) -> bool | None:
-    """Tell whether both arms say the same; None where one says nothing."""
+    """Return whether live call and replay have the same verdict; None if one has no verdict."""
     return None if replay is None or "INVALID" in (live, replay) else live == replay
 
 
 def setup_s(account: Account | None) -> float | None:
-    """Return after how long the caller's end was connected, None where it was not."""
+    """Return the seconds until the caller's end was connected, None if it was not."""
     at = connected_at(account.ends[0]) if account and account.connected else 0.0
     return at or None
 
@@ -105,13 +105,13 @@ def direction(name: str, made: Made | None, control: Captured | None) -> Row:
     """Return the columns of a direction, named up_... or down_...."""
     way = made.called.ways[name] if made else None
     null = control.made.called.ways[name] if control else None
-    heard = way.heard if way else None
+    quality = way.heard if way else None
     before = control_of(way, null) if way and null else null.heard if null else None
-    found = {
-        "sent": heard.expected if heard else None,
-        "arrived": heard.arrived if heard else None,
+    columns = {
+        "sent": quality.expected if quality else None,
+        "arrived": quality.arrived if quality else None,
         **{
-            key: getattr(heard, key) if heard else None
+            key: getattr(quality, key) if quality else None
             for key in ("loss", "delay_ms", "jitter_ms", "mos", "mos_low", "mos_high")
         },
         "mos_control": before.mos if before else None,
@@ -123,7 +123,7 @@ def direction(name: str, made: Made | None, control: Captured | None) -> Row:
         "slots": slots(name, made),
         "control_slots": slots(name, control.made if control else None),
     }
-    return {f"{name}_{key}": found[key] for key in DIRECTION}
+    return {f"{name}_{key}": columns[key] for key in DIRECTION}
 
 
 def slots(name: str, made: Made | None) -> str:
@@ -137,7 +137,7 @@ def slots(name: str, made: Made | None) -> str:
 
 
 def state_rows(one: Result) -> Iterable[Row]:
-    """Yield rows of program_states: what each end's program said, and when."""
+    """Yield rows of program_states: the states that each end's program reported, and when."""
     if one.made is None:
         return
     for end in one.made.called.account.ends:
@@ -158,8 +158,8 @@ def state_rows(one: Result) -> Iterable[Row]:
 
 def summarise(rows: Sequence[Row]) -> Row:
     """Return `programs` of summary.json."""
-    again = [row for row in rows if row["operator"] == NOBODY]
-    rows = [row for row in rows if row["operator"] != NOBODY]
+    again = [row for row in rows if row["operator"] == NO_OPERATOR]
+    rows = [row for row in rows if row["operator"] != NO_OPERATOR]
     valid = [row for row in rows if row["verdict"] != "INVALID"]
     by_plan: dict[str, Counter[str]] = defaultdict(Counter)
     for row in rows:
@@ -169,7 +169,7 @@ def summarise(rows: Sequence[Row]) -> Row:
         "valid": len(valid),
         "policies": len({(row["operator"], row["hypothesis"]) for row in rows}),
         "access": list(dict.fromkeys(row["access"] for row in rows)),
-        "plans": {plan: dict(held) for plan, held in by_plan.items()},
+        "plans": {plan: dict(verdicts) for plan, verdicts in by_plan.items()},
         "programs": sorted({row["program"] for row in rows if row["program"]}),
         "fallbacks": [fallback(row) for row in rows if row["verdict"] == "FALLBACK"],
         "agreement": agreement(rows),
@@ -191,7 +191,7 @@ def summarise(rows: Sequence[Row]) -> Row:
 
 
 def fallback(row: Mapping[str, Any]) -> Row:
-    """Return what a fallback was and what it cost."""
+    """Return a fallback and its cost."""
     keys = (
         "operator", "hypothesis", "access", "plan", "carried_control", "carried", "connected_s",
         "connected_control_s", "up_mos", "up_mos_control", "down_mos", "down_mos_control",
@@ -201,10 +201,10 @@ def fallback(row: Mapping[str, Any]) -> Row:
 
 
 def agreement(rows: Sequence[Row]) -> Row:
-    """Return how often replay and live call say the same, with exact intervals.
+    """Return how often replay and live call agree, with exact intervals.
 
-    Calls are the units: of one plan on one access network they share a control, which the interval
-    does not know. `blocked` is the same question in two words: blocked or not.
+    The unit is the call: calls of one plan on one access network share a control, which the
+    interval ignores. `blocked` is agreement in two classes: blocked or not.
     """
     both = [row for row in rows if row["agree"] is not None]
     same = sum(row["agree"] for row in both)
@@ -234,7 +234,7 @@ def agreement(rows: Sequence[Row]) -> Row:
 
 
 def share(rows: Sequence[Row]) -> Row:
-    """Return n, and how many say the same, in all words and in two."""
+    """Return n, and how many agree, in all verdicts and in two classes."""
     return {
         "n": len(rows),
         "agree": sum(row["agree"] for row in rows),

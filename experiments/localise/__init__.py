@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The localiser: what a box that can only be asked decides by. Start reading at search.py.
+"""The localiser: finds by what a black box decides, from its answers alone. Start reading at
+search.py.
 
 Imports testbed.probing, spec, results and measure.
 """

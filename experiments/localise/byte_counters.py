@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Summing: whether a box counts a packet's size or the bytes that it brings to its flow."""
+"""Distinguishes a rule on a packet's size from a rule on the bytes of its flow."""
 
 from __future__ import annotations
 
@@ -7,75 +7,86 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from midcall.experiments.localise.clause import FOREVER, Clause, Look, Range, Windows
+from midcall.experiments.localise.clause import FOREVER, Clause, PacketCondition, Range, Windows
 from midcall.experiments.localise.messages import resized
-from midcall.experiments.localise.mutations import bare
-from midcall.experiments.localise.oracle_session import Asker
+from midcall.experiments.localise.mutations import without_payload
+from midcall.experiments.localise.oracle_session import OracleSession
 from midcall.experiments.localise.packet_condition import LARGE
-from midcall.experiments.localise.payload_hypotheses import spread
-from midcall.experiments.localise.position import SMALL, TINY, halve
+from midcall.experiments.localise.payload_hypotheses import evenly_spaced
+from midcall.experiments.localise.position import SMALL, TINY, bisect
 from midcall.testbed.probing.probe import Probe, Sent, ip_size
 
-#: Probes that tell the two apart, at most.
+#: Largest number of probes that distinguish the two.
 SUMS = 8
-#: Small packets that bring a flow's bytes above what a rule is likely to ask for.
+#: Small packets whose bytes exceed the thresholds that rules usually have.
 MANY = 64
 
 
-def summed(
-    asker: Asker, probe: Probe, make: Callable[[Look, Windows], Clause], look: Look, spans: Windows
+def size_or_bytes(
+    session: OracleSession,
+    probe: Probe,
+    make: Callable[[PacketCondition, Windows], Clause],
+    condition: PacketCondition,
+    spans: Windows,
 ) -> Clause:
-    """Return the clause of what a packet must be and where it must stand, its size told from bytes.
+    """Return the clause of a condition and its windows, with the size attributed to packet or flow.
 
     A packet may seem to need a size only because it brings the bytes of its flow, or those since
-    the packet before it, into their window. The two are held against each other where they differ:
-    the same sums, made up otherwise. make: gives the clause of a Look and its windows.
+    the packet before it, into their window. Both clauses are compared on probes where they differ:
+    the same sums of bytes in other sizes. make: builds a clause from a condition and its windows.
     """
-    sizes = make(look, spans)
-    if look.size is None:
-        return sizes
-    last, (low, high) = probe[-1], look.size
-    before = sum(map(ip_size, probe[:-1])) + ip_size(bare(last))
+    by_size = make(condition, spans)
+    if condition.size is None:
+        return by_size
+    last, (low, high) = probe[-1], condition.size
+    before = sum(map(ip_size, probe[:-1])) + ip_size(without_payload(last))
     octets = (
         before + low if low else spans.octets[0],
         before + high if high < FOREVER else spans.octets[1],
     )
-    lead = probe[:1] if sizes.earlier else ()
-    tries = list(made_up(last, lead, octets, look))
-    least = least_size(asker, last, lead, look)
+    lead = probe[:1] if by_size.earlier else ()
+    candidates = list(equal_sums(last, lead, octets, condition))
+    least = least_size(session, last, lead, condition)
     for low in dict.fromkeys((0, least)):
         size = (low, high) if low else None
-        sums = make(look._replace(size=size), spans._replace(octets=octets))
-        odd = [one for one in tries if sizes.holds(one) != sums.holds(one)]
-        if not odd and not low and octets == spans.octets and any(map(sizes.holds, tries)):
-            return sums  # the window of bytes says it already
-        asked = [odd[int(at)] for at in spread(np.arange(len(odd)), SUMS)]
-        if asked and all(asker.blocked(one) == sums.holds(one) for one in asked):
-            return sums
-    return sizes
+        by_bytes = make(condition._replace(size=size), spans._replace(octets=octets))
+        differing = [one for one in candidates if by_size.holds(one) != by_bytes.holds(one)]
+        if (
+            not differing
+            and not low
+            and octets == spans.octets
+            and any(map(by_size.holds, candidates))
+        ):
+            return by_bytes  # the window of bytes already implies the size
+        chosen = [differing[int(at)] for at in evenly_spaced(np.arange(len(differing)), SUMS)]
+        if chosen and all(session.blocked(one) == by_bytes.holds(one) for one in chosen):
+            return by_bytes
+    return by_size
 
 
-def least_size(asker: Asker, last: Sent, lead: Probe, look: Look) -> int:
-    """Return the least payload of a packet that is blocked behind many small ones."""
-    assert look.size is not None
-    small = bare(last)._replace(payload=bytes(SMALL), flags=last.flags)
+def least_size(session: OracleSession, last: Sent, lead: Probe, condition: PacketCondition) -> int:
+    """Return the smallest payload of a packet that is blocked after many small ones."""
+    assert condition.size is not None
+    small = without_payload(last)._replace(payload=bytes(SMALL), flags=last.flags)
     fillers = tuple(small._replace(time=number * TINY) for number in range(1, MANY + 1))
 
-    def hit(size: int) -> bool:
+    def is_blocked(size: int) -> bool:
         for body in resized(last, size):
             other = last._replace(time=max(last.time, (MANY + 1) * TINY), payload=body)
-            if look.payload is None or look.payload.meets(other):
-                return asker.blocked((*lead, *fillers, other))
+            if condition.payload is None or condition.payload.meets(other):
+                return session.blocked((*lead, *fillers, other))
         return False
 
-    low = look.size[0]
-    return low if low < 2 or not hit(low - 1) else halve(low - 1, 0, hit)
+    low = condition.size[0]
+    return low if low < 2 or not is_blocked(low - 1) else bisect(low - 1, 0, is_blocked)
 
 
-def made_up(last: Sent, lead: Probe, octets: Range, look: Look) -> Iterator[Probe]:
-    """Yield a packet behind a filler (and `lead`), their bytes together at the ends of a range or
-    beside them, the packet larger or smaller than it was, as far as its payload may be."""
-    own = ip_size(bare(last))
+def equal_sums(
+    last: Sent, lead: Probe, octets: Range, condition: PacketCondition
+) -> Iterator[Probe]:
+    """Yield a packet after a filler (and `lead`) whose joint bytes lie at, just below and just
+    above the ends of a range, in several sizes that the payload condition allows."""
+    own = ip_size(without_payload(last))
     front = sum(map(ip_size, lead))
     ends = [end + step - front for end in octets if 0 < end < FOREVER for step in (-1, 0, 1)]
     fills = [own, own + 9, *(end // 2 for end in ends), *(end - own - 1 for end in ends), *ends]
@@ -84,9 +95,11 @@ def made_up(last: Sent, lead: Probe, octets: Range, look: Look) -> Iterator[Prob
             size = total - own - fill
             if fill < own or not 0 <= size <= LARGE:
                 continue
-            filler = bare(last)._replace(time=TINY, payload=bytes(fill - own), flags=last.flags)
+            filler = without_payload(last)._replace(
+                time=TINY, payload=bytes(fill - own), flags=last.flags
+            )
             for body in resized(last, size):
                 other = last._replace(time=max(last.time, 2 * TINY), payload=body)
-                if look.payload is None or look.payload.meets(other):
+                if condition.payload is None or condition.payload.meets(other):
                     yield (*lead, filler, other)
                     break

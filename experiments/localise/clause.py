@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A clause: what a box was found to look for, as a predicate on probes.
+"""A clause: one condition under which a box blocks, as a predicate on probes.
 
-A box blocks a probe where one of its clauses holds. A clause is about one packet, the last that it
-needs: what this packet must be (Look), where in its flow it must stand (Windows), and, where the
-box remembers something, which packet must have come before it (Earlier). `calls` names what
-decides, as a set that can be held against another one.
+A box blocks a probe if at least one of its clauses holds. A clause describes one packet, the last
+one that the block needs: its own properties (PacketCondition), its position in the flow (Windows)
+and, for a box with state, the packet that must precede it (Earlier). `factors` is the set of names
+of the properties that decide; two clauses are compared by it.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import NamedTuple
 
 from midcall.captures.packets.numbers import TCP, UDP
 from midcall.experiments.localise.packet_fields import with_before
-from midcall.experiments.localise.payload_conditions import Condition
+from midcall.experiments.localise.payload_conditions import PayloadCondition
 from midcall.experiments.measure.redact import masked
 from midcall.testbed.probing.probe import Ends, Probe, Sent, ip_size
 
 FOREVER = 1 << 62
-#: A range that holds everything.
+#: The range of all numbers.
 ALL = (0, FOREVER)
 
 Range = tuple[int, int]
@@ -30,16 +30,16 @@ Prefix = tuple[bytes, int]
 
 
 def within(span: Range, value: int) -> bool:
-    """Tell whether a number lies in a range, both ends included."""
+    """Return whether a number lies in a range, both ends included."""
     return span[0] <= value <= span[1]
 
 
-class Look(NamedTuple):
-    """What one packet must be; None where it does not matter.
+class PacketCondition(NamedTuple):
+    """What one packet must be. A field that is None matches any packet.
 
-    ports and near_ports: of either end, ranges, one of which is enough; far and near: address
-    prefixes; size: range of payload octets; version: of IP; but: Looks that it must not have
-    (exceptions).
+    ports and near_ports: ranges of far and near ports, at least one of which must match; far and
+    near: address prefixes; size: range of the payload's octets; version: of IP; exceptions:
+    conditions that the packet must not meet.
     """
 
     proto: int | None = None
@@ -49,17 +49,17 @@ class Look(NamedTuple):
     near: Prefix | None = None
     up: bool | None = None
     size: Range | None = None
-    payload: Condition | None = None
+    payload: PayloadCondition | None = None
     version: int | None = None
-    but: tuple[Look, ...] = ()
+    exceptions: tuple[PacketCondition, ...] = ()
 
-    def meets(self, one: Sent) -> bool:
-        """Tell whether a packet is that."""
-        met = self.flow_meets(one.ends) and self.packet_meets(one)
-        return met and not any(other.meets(one) for other in self.but)
+    def meets(self, packet: Sent) -> bool:
+        """Return whether a packet meets the condition and none of its exceptions."""
+        met = self.flow_meets(packet.ends) and self.packet_meets(packet)
+        return met and not any(other.meets(packet) for other in self.exceptions)
 
     def flow_meets(self, ends: Ends) -> bool:
-        """Tell whether a flow is that."""
+        """Return whether a flow's protocol, version, ports and addresses match."""
         if self.proto is not None and ends.proto != self.proto:
             return False
         if self.version is not None and self.version != version_of(ends):
@@ -73,29 +73,29 @@ class Look(NamedTuple):
             return False
         return self.near is None or prefix_meets(self.near, ends.near)
 
-    def packet_meets(self, one: Sent) -> bool:
-        """Tell whether a packet of such a flow is that."""
-        if self.up is not None and one.up != self.up:
+    def packet_meets(self, packet: Sent) -> bool:
+        """Return whether a packet's direction, size and payload match."""
+        if self.up is not None and packet.up != self.up:
             return False
-        if self.size is not None and not within(self.size, len(one.payload)):
+        if self.size is not None and not within(self.size, len(packet.payload)):
             return False
-        return self.payload is None or self.payload.meets(one)
+        return self.payload is None or self.payload.meets(packet)
 
     @property
-    def calls(self) -> frozenset[str]:
-        """Return the names of what decides."""
-        given = {
+    def factors(self) -> frozenset[str]:
+        """Return the names of the properties that decide."""
+        values = {
             "protocol": self.proto, "far port": self.ports, "near port": self.near_ports,
             "far address": self.far, "near address": self.near, "direction": self.up,
             "size": self.size, "IP version": self.version,
         }  # fmt: skip
-        result = {name for name, value in given.items() if value is not None}
+        result = {name for name, value in values.items() if value is not None}
         if self.payload is not None:
-            result.add(self.payload.called)
-        return frozenset(result).union(*(other.calls for other in self.but))
+            result.add(self.payload.factor)
+        return frozenset(result).union(*(other.factors for other in self.exceptions))
 
     def words(self, reveal: bool) -> Iterator[str]:
-        """Yield in words what the packet must be; addresses and names masked unless `reveal`."""
+        """Yield the condition in words; addresses and names are masked unless `reveal`."""
         if self.version is not None:
             yield f"IPv{self.version}"
         if self.proto is not None:
@@ -112,15 +112,15 @@ class Look(NamedTuple):
             yield f"payload of {range_words(self.size)} octets"
         if self.payload is not None:
             yield self.payload.words if reveal else self.payload.secret or self.payload.words
-        for other in self.but:
+        for other in self.exceptions:
             yield f"except {' and '.join(other.words(reveal))}"
 
 
 class Windows(NamedTuple):
-    """Where in its flow a packet must stand, itself counted: ranges.
+    """Ranges for the position of a packet in its flow. The packet itself is counted.
 
-    packets and octets (IP) of the flow so far; loaded: packets of it with a payload before this
-    one; age: ns since the flow's first packet.
+    packets and octets (IP) of the flow so far; loaded: earlier packets of the flow with a payload;
+    age: ns since the flow's first packet.
     """
 
     packets: Range = ALL
@@ -129,7 +129,7 @@ class Windows(NamedTuple):
     age: Range = ALL
 
     def meet(self, packets: int, loaded: int, octets: int, age: int) -> bool:
-        """Tell whether counts lie in the windows."""
+        """Return whether all counts lie in their windows."""
         return (
             within(self.packets, packets)
             and within(self.loaded, loaded)
@@ -138,14 +138,14 @@ class Windows(NamedTuple):
         )
 
     @property
-    def calls(self) -> frozenset[str]:
+    def factors(self) -> frozenset[str]:
         """Return the names of the windows that are limited."""
         names = {"packets": self.packets, "loaded": self.loaded, "bytes": self.octets,
                  "seconds": self.age}  # fmt: skip
         return frozenset(name for name, span in names.items() if span != ALL)
 
     def words(self, since: str) -> Iterator[str]:
-        """Yield the limited windows in words; since: what is counted from."""
+        """Yield the limited windows in words; since: the name of the point they count from."""
         if self.packets != ALL:
             yield f"packet {range_words((max(self.packets[0], 1), self.packets[1]))} of {since}"
         if self.loaded != ALL:
@@ -159,72 +159,73 @@ class Windows(NamedTuple):
 class Earlier(NamedTuple):
     """A packet that must have come before: of the same flow, or of any flow of the subscriber.
 
-    since: what may have come from that packet on, it and the last one counted; place: range of the
+    since: windows counted from that packet to the last one, both included; place: range of the
     numbers that the packet may have in its flow.
     """
 
-    look: Look
+    condition: PacketCondition
     same_flow: bool
     since: Windows = Windows()
     place: Range = ALL
 
 
-class Sparing(NamedTuple):
-    """A packet of the same flow, the struck one itself or one before, that spares the flow.
+class Exemption(NamedTuple):
+    """A packet that exempts its flow from the block: the matching packet or one before it.
 
     place: range of the numbers that it may have in its flow.
     """
 
-    look: Look
+    condition: PacketCondition
     place: Range = ALL
 
     @property
-    def calls(self) -> frozenset[str]:
-        """Return the names of what spares."""
-        result = self.look.calls | ({"packets"} if self.place != ALL else set())
+    def factors(self) -> frozenset[str]:
+        """Return the names of the properties that exempt the flow."""
+        result = self.condition.factors | ({"packets"} if self.place != ALL else set())
         return frozenset(f"unless {name}" for name in result) or frozenset({"unless"})
 
 
 class Clause(NamedTuple):
-    """One way to be blocked.
+    """One sufficient condition for a block.
 
-    times: how many packets in a row of one flow must meet `look`, each `gap` ns (a range) after
-    the one before it; `close`: no other packet of the flow may come between; `each_way`: rows are
-    of one direction, whatever comes from the other side; unless: packets that spare a flow.
+    times: how many packets of one flow must meet `condition` in a row, each `gap` ns (a range)
+    after the one before it; consecutive: no other packet of the flow may come between;
+    per_direction: packets of the other direction do not interrupt a row; unless: packets that
+    exempt a flow.
     """
 
-    look: Look
+    condition: PacketCondition
     windows: Windows = Windows()
     earlier: Earlier | None = None
     times: int = 1
     gap: Range = ALL
-    close: bool = False
-    each_way: bool = False
-    unless: tuple[Sparing, ...] = ()
+    consecutive: bool = False
+    per_direction: bool = False
+    unless: tuple[Exemption, ...] = ()
 
     def holds(self, probe: Probe) -> bool:
-        """Tell whether a box that has this clause blocks a probe."""
-        return self.strikes(probe) is not None
+        """Return whether a box with this clause blocks a probe."""
+        return self.first_match(probe) is not None
 
-    def strikes(self, probe: Probe) -> int | None:
-        """Return the number of the first packet of a probe at which the clause holds, or None."""
-        flows: dict[Ends, Count] = defaultdict(Count)
+    def first_match(self, probe: Probe) -> int | None:
+        """Return the index of the first packet at which the clause holds, or None."""
+        flows: dict[Ends, FlowCounts] = defaultdict(FlowCounts)
         probe = self._in_context(probe)
-        rows: dict[tuple[Ends, bool], Row] = defaultdict(Row)
-        before: list[Mark] = []
-        spared: set[Ends] = set()
+        runs: dict[tuple[Ends, bool], PacketRun] = defaultdict(PacketRun)
+        before: list[EarlierPacket] = []
+        exempt: set[Ends] = set()
         for number, one in enumerate(probe):
             count = flows[one.ends]
             count.add(one)
-            for sparing in self.unless:
-                if within(sparing.place, count.packets) and sparing.look.meets(one):
-                    spared.add(one.ends)
+            for exemption in self.unless:
+                if within(exemption.place, count.packets) and exemption.condition.meets(one):
+                    exempt.add(one.ends)
             if self._leads(one, count):
-                before.append(Mark(number, one, *count.before(one)))
-            hit = self.look.meets(one)
-            row = rows[one.ends, one.up and self.each_way]
-            row.add(one, hit, self.gap, self.close)
-            if not hit or row.length < self.times or one.ends in spared:
+                before.append(EarlierPacket(number, one, *count.before(one)))
+            meets = self.condition.meets(one)
+            run = runs[one.ends, one.up and self.per_direction]
+            run.add(one, meets, self.gap, self.consecutive)
+            if not meets or run.length < self.times or one.ends in exempt:
                 continue
             if not self.windows.meet(*count.so_far(one)):
                 continue
@@ -233,89 +234,94 @@ class Clause(NamedTuple):
         return None
 
     def _in_context(self, probe: Probe) -> Probe:
-        """Return a probe whose packets have those before them, where a condition reads messages."""
-        looks = [self.look, *(sparing.look for sparing in self.unless)]
-        looks += [self.earlier.look] if self.earlier else []
-        looks += [other for look in looks for other in look.but]
-        if not any(look.payload is not None and look.payload.of_message for look in looks):
+        """Return the probe with each packet joined to earlier parts of its message, if needed."""
+        conditions = [self.condition, *(exemption.condition for exemption in self.unless)]
+        conditions += [self.earlier.condition] if self.earlier else []
+        conditions += [other for condition in conditions for other in condition.exceptions]
+        if not any(
+            condition.payload is not None and condition.payload.of_message
+            for condition in conditions
+        ):
             return probe
         return tuple(with_before(probe, at) for at in range(len(probe)))
 
-    def _leads(self, one: Sent, count: Count) -> bool:
-        """Tell whether a packet is one that must come before."""
+    def _leads(self, packet: Sent, count: FlowCounts) -> bool:
+        """Return whether a packet meets the condition on the earlier packet."""
         earlier = self.earlier
         if earlier is None or not within(earlier.place, count.packets):
             return False
-        return earlier.look.meets(one)
+        return earlier.condition.meets(packet)
 
-    def _after(self, one: Sent, number: int, count: Count, before: Sequence[Mark]) -> bool:
-        """Tell whether a packet that must come before did."""
+    def _after(
+        self, packet: Sent, number: int, count: FlowCounts, before: Sequence[EarlierPacket]
+    ) -> bool:
+        """Return whether an earlier packet precedes this one within its windows."""
         earlier = self.earlier
         assert earlier is not None
-        for mark in before:
-            if mark.one.ends.near != one.ends.near:
+        for lead in before:
+            if lead.one.ends.near != packet.ends.near:
                 continue
             if earlier.same_flow:
-                if mark.one.ends != one.ends:
+                if lead.one.ends != packet.ends:
                     continue
-                result = (
-                    count.packets - mark.packets,
-                    count.loaded - bool(one.payload) - mark.loaded,
-                    count.octets - mark.octets,
-                    one.time - mark.one.time,
+                counts = (
+                    count.packets - lead.packets,
+                    count.loaded - bool(packet.payload) - lead.loaded,
+                    count.octets - lead.octets,
+                    packet.time - lead.one.time,
                 )
-            elif mark.number == number:
+            elif lead.number == number:
                 continue
             else:
-                result = (0, 0, 0, one.time - mark.one.time)
-            if mark.number == number and not earlier.since.calls:
+                counts = (0, 0, 0, packet.time - lead.one.time)
+            if lead.number == number and not earlier.since.factors:
                 continue
-            if earlier.since.meet(*result):
+            if earlier.since.meet(*counts):
                 return True
         return False
 
     @property
-    def calls(self) -> frozenset[str]:
-        """Return the names of what decides."""
-        result = set(self.look.calls | self.windows.calls)
+    def factors(self) -> frozenset[str]:
+        """Return the names of the properties that decide."""
+        result = set(self.condition.factors | self.windows.factors)
         if self.times > 1:
             result.add("times")
         if self.gap != ALL:
             result.add("gap")
         if self.earlier is not None:
-            result |= {f"earlier {name}" for name in self.earlier.look.calls} | {"earlier"}
-            result |= {f"since {name}" for name in self.earlier.since.calls}
+            result |= {f"earlier {name}" for name in self.earlier.condition.factors} | {"earlier"}
+            result |= {f"since {name}" for name in self.earlier.since.factors}
             if self.earlier.place != ALL:
                 result.add("earlier packets")
-        for sparing in self.unless:
-            result |= sparing.calls
+        for exemption in self.unless:
+            result |= exemption.factors
         return frozenset(result)
 
     def words(self, reveal: bool = False) -> list[str]:
-        """Return in words what must be, one line each."""
-        result = list(self.look.words(reveal)) or ["any packet"]
+        """Return the clause in words, one line per condition."""
+        result = list(self.condition.words(reveal)) or ["any packet"]
         if self.times > 1 or self.gap != ALL:
-            row = "in a row" if self.close else "of the flow"
-            row += " in one direction" if self.each_way else ""
+            run = "in a row" if self.consecutive else "of the flow"
+            run += " in one direction" if self.per_direction else ""
             gap = "" if self.gap == ALL else f", {seconds_words(self.gap)} apart"
-            result.append(f"{self.times} such packets {row}{gap}")
+            result.append(f"{self.times} such packets {run}{gap}")
         result += self.windows.words("its flow")
         if self.earlier is not None:
             where = "in the same flow" if self.earlier.same_flow else "of the same subscriber"
-            earlier = ", ".join(self.earlier.look.words(reveal)) or "any packet"
+            earlier = ", ".join(self.earlier.condition.words(reveal)) or "any packet"
             number = place_words(self.earlier.place)
             result.append(f"after a packet {where}: {earlier}{number}")
             result += self.earlier.since.words("what came since then")
-        for sparing in self.unless:
-            words = ", ".join(sparing.look.words(reveal)) or "any"
+        for exemption in self.unless:
+            words = ", ".join(exemption.condition.words(reveal)) or "any"
             result.append(
-                f"unless its flow has shown a packet: {words}{place_words(sparing.place)}"
+                f"unless its flow has shown a packet: {words}{place_words(exemption.place)}"
             )
         return result
 
 
-class Mark(NamedTuple):
-    """A packet that came before, and what its flow had done until then."""
+class EarlierPacket(NamedTuple):
+    """A packet that came before, and the counts of its flow up to it."""
 
     number: int
     one: Sent
@@ -324,60 +330,60 @@ class Mark(NamedTuple):
     octets: int
 
 
-class Count:
-    """What a flow has done so far."""
+class FlowCounts:
+    """Packets and octets of a flow so far."""
 
     def __init__(self) -> None:
         self.packets = self.loaded = self.octets = 0
         self.first = -1
 
-    def add(self, one: Sent) -> None:
+    def add(self, packet: Sent) -> None:
         """Count a packet."""
         self.packets += 1
-        self.octets += ip_size(one)
-        self.loaded += bool(one.payload)
-        self.first = one.time if self.first < 0 else self.first
+        self.octets += ip_size(packet)
+        self.loaded += bool(packet.payload)
+        self.first = packet.time if self.first < 0 else self.first
 
-    def before(self, one: Sent) -> tuple[int, int, int]:
+    def before(self, packet: Sent) -> tuple[int, int, int]:
         """Return packets, loaded packets and octets before the packet just counted."""
-        return self.packets - 1, self.loaded - bool(one.payload), self.octets - ip_size(one)
+        return self.packets - 1, self.loaded - bool(packet.payload), self.octets - ip_size(packet)
 
-    def so_far(self, one: Sent) -> tuple[int, int, int, int]:
-        """Return what Windows asks for of the packet just counted."""
-        loaded = self.loaded - bool(one.payload)
-        return self.packets, loaded, self.octets, one.time - self.first
+    def so_far(self, packet: Sent) -> tuple[int, int, int, int]:
+        """Return the four counts of Windows for the packet just counted."""
+        loaded = self.loaded - bool(packet.payload)
+        return self.packets, loaded, self.octets, packet.time - self.first
 
 
-class Row:
-    """Packets that come one after the other."""
+class PacketRun:
+    """A run of packets of one flow that meet a condition."""
 
     def __init__(self) -> None:
         self.length, self.last = 0, -1
 
-    def add(self, one: Sent, hit: bool, gap: Range, close: bool) -> None:
-        """Go on with the row, or begin it anew."""
-        if hit:
-            follows = self.last >= 0 and within(gap, one.time - self.last)
+    def add(self, packet: Sent, meets: bool, gap: Range, consecutive: bool) -> None:
+        """Continue the run with a packet, or start a new one."""
+        if meets:
+            follows = self.last >= 0 and within(gap, packet.time - self.last)
             self.length = self.length + 1 if follows else 1
-            self.last = one.time
-        elif close:
+            self.last = packet.time
+        elif consecutive:
             self.length, self.last = 0, -1
 
 
 def version_of(ends: Ends) -> int:
-    """Return the version of IP of a flow: 4 or 6."""
+    """Return the IP version of a flow: 4 or 6."""
     return 4 if len(ends.far) == 4 else 6
 
 
 def place_words(place: Range) -> str:
-    """Return where in its flow a packet must stand, as a clause; "" where anywhere."""
+    """Return a range of positions in a flow as a clause, "" for all positions."""
     return (
         "" if place == ALL else f" (packet {range_words((max(place[0], 1), place[1]))} of its flow)"
     )
 
 
 def prefix_meets(prefix: Prefix, address: bytes) -> bool:
-    """Tell whether an address lies in a prefix."""
+    """Return whether an address lies in a prefix."""
     octets, bits = prefix
     if len(octets) != len(address):
         return False
@@ -411,5 +417,5 @@ def seconds_words(span: Range) -> str:
 
 
 def blocks(clauses: Sequence[Clause], probe: Probe) -> bool:
-    """Tell whether a box with these clauses blocks a probe."""
+    """Return whether a box with these clauses blocks a probe."""
     return any(clause.holds(probe) for clause in clauses)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What a localisation found, as a JSON document and as text: clauses, sets, marked octets, cost."""
+"""The result of a search as a JSON document and as text: clauses, sets, marked octets, cost."""
 
 from __future__ import annotations
 
@@ -21,10 +21,17 @@ from midcall.classifier.state.packet_fields import (
     SIGN_VERSION,
 )
 from midcall.errors import ExperimentError
-from midcall.experiments.localise.clause import FOREVER, Clause, Look, Range, Windows, blocks
-from midcall.experiments.localise.found_clause import Trace
-from midcall.experiments.localise.oracle_session import Asker
-from midcall.experiments.localise.search import Found
+from midcall.experiments.localise.clause import (
+    FOREVER,
+    Clause,
+    PacketCondition,
+    Range,
+    Windows,
+    blocks,
+)
+from midcall.experiments.localise.found_clause import FoundClause
+from midcall.experiments.localise.oracle_session import OracleSession
+from midcall.experiments.localise.search import Localisation
 from midcall.experiments.measure.redact import masked
 from midcall.experiments.tools.explain_text import FORMATS, hex_lines, rendered
 from midcall.experiments.tools.hexdump_view import text
@@ -32,16 +39,18 @@ from midcall.suggestions import hint
 from midcall.testbed.probing.probe import Ends, Probe, Sent, flows_of, ip_size, packets_of_probe
 
 SCHEMA = 3
-#: Packets of one clause that are shown, and checks that refute a rule.
+#: Largest numbers of packets shown per clause, and of checks shown that refute a rule.
 SHOWN, REFUTED = 3, 20
 
 Document = dict[str, Any]
 
 
-def document(found: Found, asker: Asker, base: Probe, about: Document, reveal: bool) -> Document:
-    """Return what was found as a JSON document (SCHEMA).
+def document(
+    result: Localisation, session: OracleSession, base: Probe, about: Document, reveal: bool
+) -> Document:
+    """Return the result of a search as a JSON document (SCHEMA).
 
-    about: file, policy and whatever else says what was asked; it becomes part of the document.
+    about: file, policy and other inputs; they become part of the document.
     """
     return {
         "schema": SCHEMA,
@@ -49,68 +58,68 @@ def document(found: Found, asker: Asker, base: Probe, about: Document, reveal: b
         "masked": not reveal,
         "packets": len(base),
         "flows": len(flows_of(base)),
-        "blocked": found.blocked,
-        "complete": found.complete,
-        "notes": found.notes,
-        "checks": found.checks,
-        "refuted": [refutation(one, found, reveal) for one in found.refuted[:REFUTED]],
-        "noise": asker.noise,
-        "error": asker.error if asker.noise else 0.0,
-        "budget": asker.budget,
-        "cost": found.cost._asdict(),
-        "clauses": [clause_document(trace, base, reveal) for trace in found.traces],
-        "sufficient": [sorted(one) for one in found.sufficient],
-        "necessary": [sorted(one) for one in found.necessary],
+        "blocked": result.blocked,
+        "complete": result.complete,
+        "notes": result.notes,
+        "checks": result.checks,
+        "refuted": [refutation(one, result, reveal) for one in result.refuted[:REFUTED]],
+        "noise": session.noise,
+        "error": session.error if session.noise else 0.0,
+        "budget": session.budget,
+        "cost": result.cost._asdict(),
+        "clauses": [clause_document(located, base, reveal) for located in result.found_clauses],
+        "sufficient": [sorted(one) for one in result.sufficient],
+        "necessary": [sorted(one) for one in result.necessary],
     }
 
 
-def refutation(probe: Probe, found: Found, reveal: bool) -> Document:
-    """Return a check of which the box says otherwise than the rule: its flows, its packets, and
-    whether the box blocks it."""
+def refutation(probe: Probe, result: Localisation, reveal: bool) -> Document:
+    """Return a check on which the box and the rule disagree: its flows, its packets, and whether
+    the box blocks it."""
     return {
         "flows": [flow_words(ends, reveal) for ends in flows_of(probe)],
         "packets": len(probe),
-        "box_blocks": not blocks(found.clauses, probe),
+        "box_blocks": not blocks(result.clauses, probe),
     }
 
 
-def clause_document(trace: Trace, base: Probe, reveal: bool) -> Document:
-    """Return one clause, with the packets of the capture in which it shows."""
-    probe, places = shown_in(trace, base)
+def clause_document(located: FoundClause, base: Probe, reveal: bool) -> Document:
+    """Return one clause, with the packets of the capture that show it."""
+    probe, places = shown_in(located, base)
     return {
-        "words": trace.clause.words(reveal),
-        "calls": sorted(trace.clause.calls),
+        "words": located.clause.words(reveal),
+        "calls": sorted(located.clause.factors),
         "of_capture": probe is base,
-        "needs_packets": len(trace.probe),
-        "windows": list(windows_of(trace.clause)),
+        "needs_packets": len(located.probe),
+        "windows": list(windows_of(located.clause)),
         "struck": position(probe, places[-1]),
         "packets": [
-            packet_document(probe[at], at, looks_of(trace.clause, probe[at]), reveal)
+            packet_document(probe[at], at, conditions_of(located.clause, probe[at]), reveal)
             for at in places
         ],
     }
 
 
 def windows_of(clause: Clause) -> Iterator[Document]:
-    """Yield where a packet must stand: since what, and a range (None: any) of packets, of packets
-    with a payload before it, of bytes (IP) and of seconds; an upper end that is None is open."""
+    """Yield the windows of a clause: the point they count from, and ranges (None: any) of packets,
+    of earlier packets with a payload, of bytes (IP) and of seconds; an end that is None is open."""
     yield {"since": "the flow's first packet", **window(clause.windows)}
     if clause.earlier is not None:
         yield {"since": "the packet that must come before", **window(clause.earlier.since)}
 
 
-def window(held: Windows) -> Document:
+def window(limits: Windows) -> Document:
     """Return windows by their units."""
     return {
-        "packets": ends_of(held.packets),
-        "loaded": ends_of(held.loaded),
-        "bytes": ends_of(held.octets),
-        "seconds": ends_of(held.age, 1e9),
+        "packets": ends_of(limits.packets),
+        "loaded": ends_of(limits.loaded),
+        "bytes": ends_of(limits.octets),
+        "seconds": ends_of(limits.age, 1e9),
     }
 
 
 def ends_of(span: Range, unit: float = 1) -> list[float | None] | None:
-    """Return the two ends of a range in a unit, None for an open one or a range of everything."""
+    """Return the two ends of a range in a unit, None for an open end or an unlimited range."""
     low, high = span
     if low <= 0 and high >= FOREVER:
         return None
@@ -119,7 +128,7 @@ def ends_of(span: Range, unit: float = 1) -> list[float | None] | None:
 
 
 def position(probe: Probe, at: int) -> Document:
-    """Return where a packet stands in its flow, itself counted: packets, bytes (IP), seconds."""
+    """Return the position of a packet in its flow, itself counted: packets, bytes (IP), seconds."""
     own = [one for one in probe[: at + 1] if one.ends == probe[at].ends]
     return {
         "packets": len(own),
@@ -128,44 +137,49 @@ def position(probe: Probe, at: int) -> Document:
     }
 
 
-def shown_in(trace: Trace, base: Probe) -> tuple[Probe, list[int]]:
-    """Return the probe and the packets in which a clause is shown: the capture, if it holds there.
+def shown_in(located: FoundClause, base: Probe) -> tuple[Probe, list[int]]:
+    """Return the probe and the indices of the packets that show a clause: of the capture, if it
+    holds there.
 
-    Else the neutral probe in which it was found.
+    Otherwise of the neutral probe in which it was found.
     """
-    clause = trace.clause
-    struck = clause.strikes(base)
-    if struck is None:
-        return trace.probe, list(trace.decisive[:SHOWN])
-    places = [struck]
+    clause = located.clause
+    matching = clause.first_match(base)
+    if matching is None:
+        return located.probe, list(located.decisive[:SHOWN])
+    places = [matching]
     if clause.earlier is not None:
-        ends = base[struck].ends
+        ends = base[matching].ends
         before = [
-            at for at in range(struck + 1)
-            if clause.earlier.look.meets(base[at]) and base[at].ends.near == ends.near
+            at for at in range(matching + 1)
+            if clause.earlier.condition.meets(base[at]) and base[at].ends.near == ends.near
             and (base[at].ends == ends or not clause.earlier.same_flow)
         ]  # fmt: skip
-        places = sorted({*before[:1], struck})
+        places = sorted({*before[:1], matching})
     elif clause.times > 1:
-        own = [at for at in range(struck + 1)
-               if base[at].ends == base[struck].ends and clause.look.meets(base[at])]  # fmt: skip
-        places = own[-min(clause.times, SHOWN) :]
+        matches = [
+            at for at in range(matching + 1)
+            if base[at].ends == base[matching].ends and clause.condition.meets(base[at])
+        ]  # fmt: skip
+        places = matches[-min(clause.times, SHOWN) :]
     return base, places
 
 
-def looks_of(clause: Clause, one: Sent) -> list[Look]:
-    """Return the Looks of a clause that a packet meets."""
-    looks = [clause.look] + ([clause.earlier.look] if clause.earlier else [])
-    return [look for look in looks if look.meets(one)]
+def conditions_of(clause: Clause, packet: Sent) -> list[PacketCondition]:
+    """Return the conditions of a clause that a packet meets."""
+    conditions = [clause.condition] + ([clause.earlier.condition] if clause.earlier else [])
+    return [condition for condition in conditions if condition.meets(packet)]
 
 
-def packet_document(one: Sent, number: int, looks: Sequence[Look], reveal: bool) -> Document:
-    """Return one packet with what decides in it marked."""
+def packet_document(
+    one: Sent, number: int, conditions: Sequence[PacketCondition], reveal: bool
+) -> Document:
+    """Return one packet with its decisive octets marked."""
     engine = Engine(room=64, model=None)
     packets = packets_of_probe((one,))
     engine.feed(packets)
     packet = walk(packets.data, engine.signs)
-    marks = sorted({mark for look in looks for mark in marks_of(packet, one, look)})
+    marks = sorted({mark for condition in conditions for mark in marks_of(packet, one, condition)})
     return {
         "number": number + 1,
         "ms": round(one.time / 1e6, 3),
@@ -178,22 +192,25 @@ def packet_document(one: Sent, number: int, looks: Sequence[Look], reveal: bool)
     }
 
 
-def marks_of(packet: Packet, one: Sent, look: Look) -> Iterator[Mark]:
-    """Yield the octets of a packet that a Look is about."""
+def marks_of(packet: Packet, one: Sent, condition: PacketCondition) -> Iterator[Mark]:
+    """Yield the octets of a packet that a condition describes."""
     start, ip = int(packet.signs[SIGN_PAYLOAD_AT]), int(packet.signs[SIGN_IP_AT])
-    four = packet.signs[SIGN_VERSION] == 4
-    if look.payload is not None:
-        for at, length, caption in look.payload.spans(one):
+    is_ipv4 = packet.signs[SIGN_VERSION] == 4
+    if condition.payload is not None:
+        for at, length, caption in condition.payload.spans(one):
             if at >= 0 and length > 0:
-                yield Mark(start + at, length, caption, bool(look.payload.secret))
-    if look.proto is not None:
-        yield Mark(ip + (9 if four else 6), 1, "transport")
-    if look.size is not None:
-        yield Mark(ip + (2 if four else 4), 2, "length")
-    for ports, of_far, word in ((look.ports, True, "far"), (look.near_ports, False, "near")):
+                yield Mark(start + at, length, caption, bool(condition.payload.secret))
+    if condition.proto is not None:
+        yield Mark(ip + (9 if is_ipv4 else 6), 1, "transport")
+    if condition.size is not None:
+        yield Mark(ip + (2 if is_ipv4 else 4), 2, "length")
+    for ports, of_far, word in (
+        (condition.ports, True, "far"),
+        (condition.near_ports, False, "near"),
+    ):
         if ports is not None:
             yield Mark(transport_at(packet) + (2 if one.up == of_far else 0), 2, f"{word} port")
-    for prefix, of_far, word in ((look.far, True, "far"), (look.near, False, "near")):
+    for prefix, of_far, word in ((condition.far, True, "far"), (condition.near, False, "near")):
         if prefix is not None:
             slot = SIGN_TARGET_AT if one.up == of_far else SIGN_SOURCE_AT
             size = -(-prefix[1] // 8)
@@ -201,9 +218,9 @@ def marks_of(packet: Packet, one: Sent, look: Look) -> Iterator[Mark]:
 
 
 def flow_words(ends: Ends, reveal: bool) -> str:
-    """Return a flow in words, addresses masked unless `reveal`."""
-    result = [str(ipaddress.ip_address(one)) for one in (ends.near, ends.far)]
-    near, far = result if reveal else (masked(result[0]), masked(result[1]))
+    """Return a flow in words; addresses are masked unless `reveal`."""
+    addresses = [str(ipaddress.ip_address(one)) for one in (ends.near, ends.far)]
+    near, far = addresses if reveal else (masked(addresses[0]), masked(addresses[1]))
     word = {6: "tcp", 17: "udp"}.get(ends.proto, f"IP protocol {ends.proto}")
     return f"{word} {near}:{ends.near_port}-{far}:{ends.far_port}"
 
@@ -212,7 +229,7 @@ def flow_words(ends: Ends, reveal: bool) -> str:
 
 
 def lines(result: Document, terminal: bool) -> Iterator[Text]:
-    """Yield a document as lines for people."""
+    """Yield a document as lines of text."""
     yield Text(
         f"{result['file']}: {result['packets']} packets, {result['flows']} flows; {result['box']}"
     )
@@ -238,7 +255,7 @@ def lines(result: Document, terminal: bool) -> Iterator[Text]:
 
 
 def packet_lines(packet: Document, terminal: bool) -> Iterator[Text]:
-    """Yield one packet, the octets that decide marked."""
+    """Yield one packet with its decisive octets marked."""
     arrow = "->" if packet["direction"] == "up" else "<-"
     yield Text(
         f"   packet {packet['number']} {arrow} {packet['ms']:.3f} ms, {packet['flow']}, "
@@ -252,8 +269,8 @@ def endings(result: Document) -> Iterator[Text]:
     """Yield the sets, what is not explained, and the cost."""
     sets = {"sufficient": "each of these suffices", "necessary": "each of these unblocks if broken"}
     for key, words in sets.items():
-        held = "  |  ".join(" + ".join(one) or "anything" for one in result[key])
-        yield Text(f"{key:11} {held or 'nothing found'}   ({words})")
+        listed = "  |  ".join(" + ".join(one) or "anything" for one in result[key])
+        yield Text(f"{key:11} {listed or 'nothing found'}   ({words})")
     for note in result["notes"]:
         yield Text(f"not explained: {note}", "yellow")
     for one in result["refuted"]:
@@ -277,8 +294,8 @@ def endings(result: Document) -> Iterator[Text]:
     )
 
 
-def shown(result: Document, form: str, terminal: bool) -> str:
-    """Return a document as text for people, or as JSON; raises ExperimentError."""
+def formatted(result: Document, form: str, terminal: bool) -> str:
+    """Return a document as text or as JSON. Raises ExperimentError for an unknown format."""
     if form not in FORMATS:
         raise ExperimentError(f"unknown format {form} ({hint(form, FORMATS)})")
     if form == "json":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A trace: a clause and where it was seen."""
+"""A clause together with the probe in which it was found."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from midcall.experiments.localise.clause import Clause
 from midcall.testbed.probing.probe import Probe
 
 
-class Trace(NamedTuple):
-    """A clause, the neutral probe in which it was seen, and the packets that decide there."""
+class FoundClause(NamedTuple):
+    """A clause, the neutral probe in which it was found, and the indices of its decisive
+    packets."""
 
     clause: Clause
     probe: Probe

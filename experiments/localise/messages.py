@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Messages to try in a packet's place: other protocols, the same with one thing changed.
+"""Messages that are tried in a packet's place: other protocols, and variants of its own payload.
 
-All draws come from hashes of names, so a search asks the same questions each time.
+All random octets are hashes of names, so that a search sends the same messages each time.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import struct
 from collections.abc import Iterable, Iterator
 
 from midcall.captures.packets.numbers import STUN_COOKIE, TCP
+from midcall.captures.wire.stun import message
+from midcall.captures.wire.tls import extension
 from midcall.experiments.localise.clause import Range, within
 from midcall.experiments.localise.packet_fields import attribute_types, fields, read
 from midcall.testbed.conformance.transcript import QUIC_HELLO, dtls, hello, question, record, rtp
@@ -18,21 +20,21 @@ from midcall.testbed.policy.language import METHODS
 from midcall.testbed.probing.probe import Sent
 from midcall.testbed.probing.quic_initial import quic_initial
 
-#: An attribute that nobody gives a meaning (comprehension-optional, RFC 8489), to fill with.
+#: An unassigned STUN attribute (comprehension-optional, RFC 8489), used as padding.
 FILLING = 0xC0DE
-#: A name of the lab's own, and other suites than the lab's hellos have elsewhere.
+#: A host name used only here, and cipher suites that the lab's other hellos do not have.
 OTHER_NAME = "quiet.example"
 OTHER_SUITES = bytes.fromhex("130213031304c02cc030cca9")
 
 
 def noise(size: int, *names: object) -> bytes:
-    """Return octets without order that depend on names alone."""
+    """Return `size` pseudo-random octets that depend on the names alone."""
     text = "/".join(str(name) for name in names)
     return hashlib.shake_128(text.encode()).digest(size)
 
 
 def unlike(payload: bytes, *names: object) -> bytes:
-    """Return octets as many as a payload's, each other than the one in its place."""
+    """Return octets of the same length, each different from the one at its place."""
     draws = noise(len(payload), *names)
     return bytes(o ^ (1 + d % 255) for o, d in zip(payload, draws, strict=True))
 
@@ -40,23 +42,15 @@ def unlike(payload: bytes, *names: object) -> bytes:
 def stun(method: int, attributes: tuple[int, ...] = (), answer: bool = False) -> bytes:
     """Return a STUN message (RFC 8489) with empty values of four octets."""
     kind = (method & 0x0F) | (method & 0x70) << 1 | (method & 0xF80) << 2
-    body = b"".join(struct.pack(">HHI", one, 4, 0) for one in attributes)
-    head = struct.pack(">HHI", kind | (0x0100 if answer else 0), len(body), STUN_COOKIE)
-    return head + noise(12, "transaction", method) + body
+    transaction = noise(12, "transaction", method)
+    values = [(one, bytes(4)) for one in attributes]
+    return message(kind | (0x0100 if answer else 0), transaction, values)
 
 
 def client_hello(name: str, suites: bytes = b"", filling: int = -1) -> bytes:
     """Return a TLS record with a ClientHello for a name; filling: octets of padding (RFC 7685)."""
-    body = hello(name, 0x0303)
-    if suites:
-        at = 35 + 2
-        old = int.from_bytes(body[35:37], "big")
-        body = body[:35] + struct.pack(">H", len(suites)) + suites + body[at + old :]
-    if filling >= 0:
-        at = 37 + int.from_bytes(body[35:37], "big") + 2
-        length = int.from_bytes(body[at : at + 2], "big") + 4 + filling
-        extra = struct.pack(">HH", 21, filling) + bytes(filling)
-        body = body[:at] + struct.pack(">H", length) + body[at + 2 :] + extra
+    padding = extension(21, bytes(filling)) if filling >= 0 else b""
+    body = hello(name, 0x0303, suites, padding) if suites else hello(name, 0x0303, more=padding)
     return record(22, body)
 
 
@@ -66,7 +60,7 @@ def request(host: str) -> bytes:
 
 
 def exemplars(proto: int) -> dict[str, bytes]:
-    """Return a message of each kind that a transport carries, by a name."""
+    """Return a message of each kind that a transport carries, by its name."""
     result = {f"stun {word}": stun(method) for word, method in METHODS.items()}
     result |= {
         "stun answer": stun(1, answer=True),
@@ -100,7 +94,7 @@ def exemplars(proto: int) -> dict[str, bytes]:
 
 
 def fitted(payload: bytes, size: int) -> bytes | None:
-    """Return a message as one of `size` octets that says the same, None where that cannot be."""
+    """Return the same message with `size` octets, None if that is impossible."""
     more = size - len(payload)
     if more == 0:
         return payload
@@ -114,14 +108,14 @@ def fitted(payload: bytes, size: int) -> bytes | None:
 
 
 def is_channel(payload: bytes) -> bool:
-    """Tell whether a payload is TURN ChannelData (RFC 8656) with the right length."""
+    """Return whether a payload is TURN ChannelData (RFC 8656) with a correct length."""
     if len(payload) < 4 or not 0x40 <= payload[0] <= 0x4F:
         return False
     return 0 <= len(payload) - 4 - int.from_bytes(payload[2:4], "big") <= 3
 
 
 def fitted_channel(payload: bytes, size: int) -> bytes | None:
-    """Return ChannelData of another size, its length right."""
+    """Return ChannelData of another size, with a correct length."""
     if size < 4:
         return None
     body = payload[4:size] + noise(max(size - len(payload), 0), "filling")
@@ -129,7 +123,7 @@ def fitted_channel(payload: bytes, size: int) -> bytes | None:
 
 
 def fitted_stun(payload: bytes, more: int) -> bytes | None:
-    """Return a STUN message `more` octets longer, its length right."""
+    """Return a STUN message `more` octets longer, with a correct length."""
     if more < 4 or more % 4:
         return None
     length = int.from_bytes(payload[2:4], "big") + more
@@ -139,39 +133,39 @@ def fitted_stun(payload: bytes, more: int) -> bytes | None:
     )  # fmt: skip
 
 
-def resized(one: Sent, size: int) -> Iterator[bytes]:
-    """Yield a packet's payload with another size, the forms that keep most of it first."""
-    body, result = one.payload, read(one)
+def resized(packet: Sent, size: int) -> Iterator[bytes]:
+    """Yield a packet's payload with another size; forms that preserve most of it come first."""
+    body, reading = packet.payload, read(packet)
     if size >= len(body):
-        kept = fitted(body, size)
-        if kept is not None:
-            yield kept
-        if result.where == "tls":
-            bare = len(client_hello(result.name, filling=0))
-            if size >= bare:
-                yield client_hello(result.name, filling=size - bare)
+        extended = fitted(body, size)
+        if extended is not None:
+            yield extended
+        if reading.where == "tls":
+            shortest = len(client_hello(reading.name, filling=0))
+            if size >= shortest:
+                yield client_hello(reading.name, filling=size - shortest)
         yield body + noise(size - len(body), "longer")
     else:
-        if result.method >= 0:
+        if reading.method >= 0:
             yield from shorter_stun(body, size)
         if is_channel(body) and size >= 4:
             yield body[:2] + struct.pack(">H", size - 4) + body[4:size]
-        if result.where == "tls":
-            bare = len(client_hello(result.name, filling=0))
-            if size >= bare:
-                yield client_hello(result.name, filling=size - bare)
+        if reading.where == "tls":
+            shortest = len(client_hello(reading.name, filling=0))
+            if size >= shortest:
+                yield client_hello(reading.name, filling=size - shortest)
         yield body[:size]
     yield varied(size)
 
 
 def varied(size: int) -> bytes:
-    """Return octets of which as many as possible differ, so that their entropy is the highest."""
+    """Return octets of the highest possible entropy: as many different ones as possible."""
     row = bytes((167 * n + 13) % 256 for n in range(256))
     return (row * (size // 256 + 1))[:size]
 
 
 def shorter_stun(body: bytes, size: int) -> Iterator[bytes]:
-    """Yield a STUN message cut at the end, its length right."""
+    """Yield a STUN message cut at its end, with a correct length."""
     if size >= 20:
         yield body[:2] + struct.pack(">H", size - 20) + body[4:size]
 
@@ -179,25 +173,26 @@ def shorter_stun(body: bytes, size: int) -> Iterator[bytes]:
 # ---- the same with one thing changed
 
 
-def variants(one: Sent, sizes: Range) -> list[bytes]:
-    """Return payloads of some sizes to try in a packet's place."""
-    found = [*by_field(one), *by_place(one), *by_stun(one), *by_name(one)]
-    kept = resized_into(found, sizes, len(one.payload))
-    return [body for body in dict.fromkeys(kept) if body != one.payload]
+def variants(packet: Sent, sizes: Range) -> list[bytes]:
+    """Return payloads within some sizes to try in a packet's place."""
+    bodies = [*by_field(packet), *by_place(packet), *by_stun(packet), *by_name(packet)]
+    sized = resized_into(bodies, sizes, len(packet.payload))
+    return [body for body in dict.fromkeys(sized) if body != packet.payload]
 
 
 def resized_into(bodies: Iterable[bytes], sizes: Range, usual: int) -> Iterator[bytes]:
-    """Yield messages whose sizes lie in a range; others are made `usual` octets if they can be."""
+    """Yield messages whose sizes lie in a range; others are resized to `usual` octets if
+    possible."""
     for body in bodies:
-        kept = body if within(sizes, len(body)) else fitted(body, usual)
-        if kept is not None:
-            yield kept
+        sized = body if within(sizes, len(body)) else fitted(body, usual)
+        if sized is not None:
+            yield sized
 
 
-def by_field(one: Sent) -> Iterator[bytes]:
-    """Yield the payload with one field after the other replaced, and with all of it."""
-    body = one.payload
-    for field in fields(one):
+def by_field(packet: Sent) -> Iterator[bytes]:
+    """Yield the payload with each field in turn replaced, and with all of it replaced."""
+    body = packet.payload
+    for field in fields(packet):
         part = body[field.at : field.at + field.length]
         other = unlike(part, "field", field.at)
         yield body[: field.at] + other + body[field.at + field.length :]
@@ -208,9 +203,9 @@ def by_field(one: Sent) -> Iterator[bytes]:
     yield bytes(len(body))
 
 
-def by_place(one: Sent) -> Iterator[bytes]:
-    """Yield the payload moved, cut and made longer."""
-    body = one.payload
+def by_place(packet: Sent) -> Iterator[bytes]:
+    """Yield the payload shifted, cut and extended."""
+    body = packet.payload
     for shift in (1, 2, 4):
         yield noise(shift, "shift") + body[: len(body) - shift]
         yield noise(shift, "shift") + body
@@ -219,33 +214,33 @@ def by_place(one: Sent) -> Iterator[bytes]:
 
 
 def by_stun(one: Sent) -> Iterator[bytes]:
-    """Yield STUN messages that share the method or an attribute with a packet's."""
-    result = read(one)
-    if result.method < 0:
+    """Yield STUN messages that share the method or an attribute with the packet's."""
+    reading = read(one)
+    if reading.method < 0:
         return
-    held = tuple(dict.fromkeys(attribute_types(one.payload)))
-    others = [method for method in (1, 3, 4) if method != result.method]
-    yield stun(result.method)
+    types = tuple(dict.fromkeys(attribute_types(one.payload)))
+    others = [method for method in (1, 3, 4) if method != reading.method]
+    yield stun(reading.method)
     yield struct.pack(">H", len(one.payload)) + one.payload
-    yield stun(result.method, (FILLING,))
-    yield stun(result.method, answer=True)
-    for kind in held[:24]:
-        yield stun(result.method, (kind,))
-        yield stun(result.method, (FILLING, kind))
+    yield stun(reading.method, (FILLING,))
+    yield stun(reading.method, answer=True)
+    for kind in types[:24]:
+        yield stun(reading.method, (kind,))
+        yield stun(reading.method, (FILLING, kind))
         for method in others[:2]:
             yield stun(method, (kind,))
-    yield stun(others[0], held)
-    for kind in held[:24]:
-        yield stun(result.method, tuple(FILLING if one == kind else one for one in held))
-    yield stun(result.method, tuple(reversed(held)))
+    yield stun(others[0], types)
+    for kind in types[:24]:
+        yield stun(reading.method, tuple(FILLING if one == kind else one for one in types))
+    yield stun(reading.method, tuple(reversed(types)))
 
 
-def by_name(one: Sent) -> Iterator[bytes]:
-    """Yield messages that tell the same name otherwise, and other names likewise."""
-    result = read(one)
-    if not result.where:
+def by_name(packet: Sent) -> Iterator[bytes]:
+    """Yield other messages with the same name, and messages with similar names."""
+    reading = read(packet)
+    if not reading.where:
         return
-    name = result.name
+    name = reading.name
     parts = name.split(".")
     names = [
         name, f"www.{name}", f"x{name}", f"a.b.{name}", ".".join(parts[1:]), OTHER_NAME,
@@ -255,11 +250,11 @@ def by_name(one: Sent) -> Iterator[bytes]:
     for other in names:
         if not other or other.startswith(".") or other.endswith("."):
             continue
-        if one.ends.proto == TCP:
+        if packet.ends.proto == TCP:
             yield client_hello(other)
             yield client_hello(other, OTHER_SUITES)
             yield request(other)
-        elif result.where == "dns":
+        elif reading.where == "dns":
             yield question(other)
         else:
             yield quic_initial(other)

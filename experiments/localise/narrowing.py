@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Narrowing: what a box spares of the packets that a clause says it blocks.
+"""Learns exceptions: packets that a clause matches and the box lets pass.
 
 From a probe in which a clause holds and that the box lets pass, the exception is learned in the
-same way as a clause: the question is now whether the clause holds and the box still lets all pass.
-The exception is about the packet that the clause strikes, the one that must come before it, or
-another packet of the same flow.
+same way as a clause: the question is whether the clause holds and the box still lets all packets
+pass. The exception is a condition on the matching packet, on the one that must come before it, or
+on another packet of the same flow.
 """
 
 from __future__ import annotations
@@ -16,158 +16,173 @@ from midcall.experiments.localise.clause import (
     ALL,
     FOREVER,
     Clause,
-    Look,
+    Exemption,
+    PacketCondition,
     Range,
-    Sparing,
     blocks,
     within,
 )
 from midcall.experiments.localise.delta_debugging import needed, shortest_prefix
-from midcall.experiments.localise.found_clause import Trace
-from midcall.experiments.localise.mutations import bare
-from midcall.experiments.localise.oracle_session import Asker
-from midcall.experiments.localise.packet_condition import LAST_PORT, Looker
+from midcall.experiments.localise.found_clause import FoundClause
+from midcall.experiments.localise.mutations import without_payload
+from midcall.experiments.localise.oracle_session import OracleSession
+from midcall.experiments.localise.packet_condition import LAST_PORT, PacketLearner
 from midcall.experiments.localise.payload_hypotheses import Unexplained
-from midcall.experiments.localise.position import MOST_PACKETS, TINY, top
+from midcall.experiments.localise.position import MOST_PACKETS, TINY, largest_passing
 from midcall.testbed.probing.probe import Probe, Sent, in_order
 
-#: Fields of a Look that an exception may have.
+#: Fields of a PacketCondition that an exception may limit.
 FIELDS = ("payload", "size", "ports", "near_ports", "far", "near", "up", "proto", "version")
 
 
-class Spared:
-    """An Asker of another question: does a clause hold, and does the box let the probe pass?
+class ExemptionSession:
+    """An OracleSession with another question: does a clause hold and the box let the probe pass?
 
-    others: the other clauses; where one of them holds, an answer says nothing of this one.
+    others: the other clauses; where one of them holds, an answer gives no information on this one.
     """
 
-    def __init__(self, asker: Asker, clause: Clause, others: Sequence[Clause]) -> None:
-        self.asker, self.clause, self.others = asker, clause, others
-        self.asked: dict[Probe, bool] = {}
+    def __init__(self, session: OracleSession, clause: Clause, others: Sequence[Clause]) -> None:
+        self.session, self.clause, self.others = session, clause, others
+        self.answers: dict[Probe, bool] = {}
 
     def blocked(self, probe: Probe) -> bool:
-        """Return True where the clause holds and the box lets the probe pass."""
+        """Return True if the clause holds and the box lets the probe pass."""
         if not self.clause.holds(probe) or blocks(self.others, probe):
             return False
-        self.asked[probe] = self.asker.blocked(probe)
-        return not self.asked[probe]
+        self.answers[probe] = self.session.blocked(probe)
+        return not self.answers[probe]
 
     def agrees(self, clause: Clause) -> bool:
-        """Tell whether a narrower clause gives every answer that the box gave."""
-        return all(clause.holds(probe) == answer for probe, answer in self.asked.items())
+        """Return whether a narrower clause reproduces every answer of the box."""
+        return all(clause.holds(probe) == answer for probe, answer in self.answers.items())
 
 
-def narrower(asker: Asker, probe: Probe, trace: Trace, others: Sequence[Clause]) -> Clause | None:
-    """Return the clause of a trace without what the box spares in a probe; None if not found."""
-    clause = trace.clause
-    spared = Spared(asker, clause, others)
+def narrow_clause(
+    session: OracleSession, probe: Probe, located: FoundClause, others: Sequence[Clause]
+) -> Clause | None:
+    """Return a clause without what the box exempts in a probe, None if no exception is found."""
+    clause = located.clause
+    exemption = ExemptionSession(session, clause, others)
 
     def test(some: Sequence[Sent]) -> bool:
-        return bool(some) and spared.blocked(in_order(some))
+        return bool(some) and exemption.blocked(in_order(some))
 
     if not test(probe):
         return None
-    small = in_order(needed(shortest_prefix(probe, test), test))
-    held = needed(range(len(small)), lambda some: clause.holds(in_order(small[at] for at in some)))
-    more = [at for at in range(len(small)) if at not in held] or counted(spared, small)
-    places = [(at, "unless") for at in more[:1]]
-    if not more:
-        places = [(len(small) - 1, "look"), *([(0, "earlier")] if clause.earlier else [])]
+    reduced = in_order(needed(shortest_prefix(probe, test), test))
+    matching = needed(
+        range(len(reduced)), lambda some: clause.holds(in_order(reduced[at] for at in some))
+    )
+    exempting = [at for at in range(len(reduced)) if at not in matching] or counted_exempting(
+        exemption, reduced
+    )
+    places = [(at, "unless") for at in exempting[:1]]
+    if not exempting:
+        places = [(len(reduced) - 1, "condition"), *([(0, "earlier")] if clause.earlier else [])]
     for at, where in places:
-        looker = Looker(cast(Asker, spared), small)
-        looker.strip_flows()
+        learner = PacketLearner(cast(OracleSession, exemption), reduced)
+        learner.strip_flows()
         try:
-            found = Sparing(looker.look(at), place_of(spared, looker.probe, at, where))
+            exception = Exemption(learner.learn(at), place_of(exemption, learner.probe, at, where))
         except Unexplained:
             continue
-        made = simplest(clause, where, found, spared)
-        if made is not None and made.holds(trace.probe) and not made.holds(probe):
-            return made
+        narrowed = simplest(clause, where, exception, exemption)
+        if narrowed is not None and narrowed.holds(located.probe) and not narrowed.holds(probe):
+            return narrowed
     return None
 
 
-def counted(spared: Spared, probe: Probe) -> list[int]:
-    """Return the packets of a probe that spare it, where the clause counts them, too: the box
-    blocks it with a packet of no meaning in the place of one of them."""
-    found = []
+def counted_exempting(exemption: ExemptionSession, probe: Probe) -> list[int]:
+    """Return the indices of packets that exempt a probe although the clause counts them: the box
+    blocks the probe with a meaningless packet in the place of one of them."""
+    exempting = []
     for at in range(len(probe) - 1):
-        filler = bare(probe[-1])._replace(time=probe[at].time)
+        filler = without_payload(probe[-1])._replace(time=probe[at].time)
         other = (*probe[:at], filler, *probe[at + 1 :])
-        if spared.clause.holds(other) and not spared.blocked(other):
-            found.append(at)
-    return found
+        if exemption.clause.holds(other) and not exemption.blocked(other):
+            exempting.append(at)
+    return exempting
 
 
-def place_of(spared: Spared, probe: Probe, at: int, where: str) -> Range:
-    """Return the numbers that a sparing packet may have in its flow, ALL for any."""
+def place_of(exemption: ExemptionSession, probe: Probe, at: int, where: str) -> Range:
+    """Return the range of positions of an exempting packet in its flow, ALL for any."""
     if where != "unless":
         return ALL
     own = sum(one.ends == probe[at].ends for one in probe[: at + 1])
-    filler = bare(probe[-1])
+    filler = without_payload(probe[-1])
 
     def test(count: int) -> bool:
         fill = [filler._replace(time=(number - count) * TINY) for number in range(count)]
-        return spared.blocked(in_order([*fill, *probe]))
+        return exemption.blocked(in_order([*fill, *probe]))
 
-    most = top(0, MOST_PACKETS, test)
+    most = largest_passing(0, MOST_PACKETS, test)
     return ALL if most >= FOREVER else (0, own + most)
 
 
-def simplest(clause: Clause, where: str, found: Sparing, spared: Spared) -> Clause | None:
-    """Return a clause with an exception, without the parts of it that no answer asks for."""
-    if not spared.agrees(attached(clause, where, found)):
+def simplest(
+    clause: Clause, where: str, exception: Exemption, exemption: ExemptionSession
+) -> Clause | None:
+    """Return a clause with an exception, without those parts of it that no answer requires."""
+    if not exemption.agrees(with_exemption(clause, where, exception)):
         return None
     for field in FIELDS:
-        look = Look._make(
+        condition = PacketCondition._make(
             None if name == field else value
-            for name, value in zip(found.look._fields, found.look, strict=True)
+            for name, value in zip(exception.condition._fields, exception.condition, strict=True)
         )
-        other = found._replace(look=look)
-        if look != found.look and spared.agrees(attached(clause, where, other)):
-            found = other
-    return attached(clause, where, found)
+        other = exception._replace(condition=condition)
+        if condition != exception.condition and exemption.agrees(
+            with_exemption(clause, where, other)
+        ):
+            exception = other
+    return with_exemption(clause, where, exception)
 
 
-def attached(clause: Clause, where: str, found: Sparing) -> Clause:
-    """Return a clause with one more exception. where: "look", "earlier" or "unless"."""
+def with_exemption(clause: Clause, where: str, exception: Exemption) -> Clause:
+    """Return a clause with one more exception. where: "condition", "earlier" or "unless"."""
     if where == "unless":
-        return clause._replace(unless=(*clause.unless, found))
+        return clause._replace(unless=(*clause.unless, exception))
     if where == "earlier" and clause.earlier is not None:
-        look = limited(clause.earlier.look, found.look)
-        return clause._replace(earlier=clause.earlier._replace(look=look))
-    return clause._replace(look=limited(clause.look, found.look))
+        condition = with_exception(clause.earlier.condition, exception.condition)
+        return clause._replace(earlier=clause.earlier._replace(condition=condition))
+    return clause._replace(condition=with_exception(clause.condition, exception.condition))
 
 
-def limited(look: Look, found: Look) -> Look:
-    """Return a Look with an exception: limits of its own fields where that says the same."""
-    result = [field for field in FIELDS if getattr(found, field) is not None]
-    if result == ["up"] and look.up is None:
-        return look._replace(up=not found.up)
-    if result == ["version"] and look.version is None and found.version is not None:
-        return look._replace(version=10 - found.version)  # of 4 and 6 the other one
-    if result == ["ports"] and found.ports is not None:
-        return look._replace(ports=without(look.ports or ((1, LAST_PORT),), found.ports))
-    if result == ["near_ports"] and found.near_ports is not None:
-        return look._replace(
-            near_ports=without(look.near_ports or ((1, LAST_PORT),), found.near_ports)
+def with_exception(condition: PacketCondition, exception: PacketCondition) -> PacketCondition:
+    """Return a condition with an exception, as limits of its own fields where that is
+    equivalent."""
+    fields = [field for field in FIELDS if getattr(exception, field) is not None]
+    if fields == ["up"] and condition.up is None:
+        return condition._replace(up=not exception.up)
+    if fields == ["version"] and condition.version is None and exception.version is not None:
+        return condition._replace(version=10 - exception.version)  # of 4 and 6 the other one
+    if fields == ["ports"] and exception.ports is not None:
+        return condition._replace(
+            ports=subtract_ranges(condition.ports or ((1, LAST_PORT),), exception.ports)
         )
-    if result == ["size"] and found.size is not None:
-        left = without((look.size or (0, FOREVER),), (found.size,))
+    if fields == ["near_ports"] and exception.near_ports is not None:
+        return condition._replace(
+            near_ports=subtract_ranges(
+                condition.near_ports or ((1, LAST_PORT),), exception.near_ports
+            )
+        )
+    if fields == ["size"] and exception.size is not None:
+        left = subtract_ranges((condition.size or (0, FOREVER),), (exception.size,))
         if len(left) == 1:
-            return look._replace(size=left[0])
-    return look._replace(but=(*look.but, found))
+            return condition._replace(size=left[0])
+    return condition._replace(exceptions=(*condition.exceptions, exception))
 
 
-def without(spans: Sequence[Range], less: Sequence[Range]) -> tuple[Range, ...]:
+def subtract_ranges(spans: Sequence[Range], removed: Sequence[Range]) -> tuple[Range, ...]:
     """Return ranges without other ranges."""
     left = list(spans)
-    for low, high in less:
+    for low, high in removed:
         left = [part for span in left for part in pieces(span, low, high)]
     return tuple(left)
 
 
 def pieces(span: Range, low: int, high: int) -> Iterator[Range]:
-    """Yield what is left of a range without another one."""
+    """Yield the parts of a range outside of another one."""
     if span[0] < low and (within(span, low) or high >= span[0]):
         yield span[0], min(span[1], low - 1)
     elif span[1] < low:

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Asking a box: each question is put until its answer is sure enough, counted, and remembered.
+"""A session with an oracle: sends probes, repeats them under noise, counts and stores answers.
 
 Where a share of the box's answers is wrong, Wald's sequential probability ratio test (Annals of
-Mathematical Statistics 16, 1945) says how often one probe must be repeated: the log-likelihood
+Mathematical Statistics 16, 1945) gives how often one probe must be repeated: the log-likelihood
 ratio moves by ln((1 - noise) / noise) with every answer and stops at +-ln((1 - error) / error). It
 stops early where answers agree; the chance that a question ends with the wrong answer is at most
-`error`. Answers are kept in a file, so that a search that was interrupted goes on where it stood:
-the search asks the same questions in the same order.
+`error`. Answers are stored in a file, so that an interrupted search can be resumed: the search
+sends the same probes in the same order.
 """
 
 from __future__ import annotations
@@ -26,20 +26,21 @@ from midcall.testbed.probing.probe import Probe, ip_size
 
 #: Raise when the meaning of a state file changes.
 STATE_FORMAT = 1
-#: How long a probe may take, in ns, where nobody says.
+#: Default for the longest duration of a probe, in ns.
 LONGEST = 600_000_000_000
-#: Seconds between two writings of the state file.
+#: Seconds between two writes of the state file.
 PAUSE = 2.0
 
 
-class Spent(Exception):
-    """The budget is spent: what is known by then stands."""
+class BudgetSpent(Exception):
+    """The budget of probes is spent. Results up to then remain valid."""
 
 
 class Cost(NamedTuple):
-    """What the asking cost. probes: sent, repeats included; packets, octets (IP), seconds: of them.
+    """Cost of a session. probes: sent, repeats included; packets, octets (IP), seconds: of those
+    probes.
 
-    seconds is the time that the probes themselves take, one after the other.
+    seconds is the sum of the probes' own durations.
     """
 
     questions: int = 0
@@ -49,14 +50,15 @@ class Cost(NamedTuple):
     seconds: float = 0.0
 
 
-class Asker:
-    """Puts questions to an oracle. noise: the share of answers that are wrong, at most, below 0.5.
+class OracleSession:
+    """Sends probes to an oracle and stores the answers.
 
-    step: told what the asking has cost so far, after each question;
-    error: the chance, at most, that one question ends with the wrong answer (0 noise: none does);
-    budget: probes that may be sent; state: the file that keeps answers, None for none; about: what
-    the answers are of (a file with answers of anything else is an error); longest: how long a probe
-    may take, in ns: windows and gaps in time are followed so far.
+    noise: upper bound on the share of wrong answers, below 0.5; error: upper bound on the chance
+    that one question ends with the wrong answer (with noise 0 no answer is wrong); budget: number
+    of probes that may be sent; state: file that stores answers, or None; about: what the answers
+    describe (a file with answers about anything else is an error); step: called with the cost after
+    each question; longest: longest duration of a probe in ns, the limit for windows and gaps in
+    time. Raises ExperimentError for a noise or an error out of range.
     """
 
     def __init__(
@@ -76,33 +78,33 @@ class Asker:
             raise ExperimentError(f"error: got {error}, expected a share above 0 and below 0.5")
         self.oracle, self.noise, self.error, self.budget = oracle, noise, error, budget
         self.cost, self.state, self.about = Cost(), state, about
-        self.kept: dict[str, tuple[bool, int]] = {}
-        self.told: dict[str, bool] = {}
+        self.stored: dict[str, tuple[bool, int]] = {}
+        self.answered: dict[str, bool] = {}
         self.reused, self.step, self.longest = 0, step, longest
         self._written = time.monotonic()
         if state is not None and state.is_file():
-            self.kept = read_state(state, self.label)
+            self.stored = read_state(state, self.label)
 
     @property
     def label(self) -> str:
-        """Return what a state file must be of."""
+        """Return the label that the state file of this session has."""
         return f"{self.about} noise={self.noise} error={self.error}"
 
     def blocked(self, probe: Probe) -> bool:
-        """Return whether the box blocks a probe; raises Spent where the budget does not allow it.
+        """Return whether the box blocks a probe. Raises BudgetSpent.
 
-        A probe that was asked before is not sent again.
+        A probe that was sent before is not sent again.
         """
         key = digest(probe)
-        if key in self.told:
-            return self.told[key]
-        if key in self.kept:
-            answer, times = self.kept[key]
+        if key in self.answered:
+            return self.answered[key]
+        if key in self.stored:
+            answer, times = self.stored[key]
             self.reused += 1
         else:
             answer, times = self._test(probe)
-            self.kept[key] = answer, times
-        self.told[key] = answer
+            self.stored[key] = answer, times
+        self.answered[key] = answer
         self._count(probe, times)
         self.save(PAUSE)
         if self.step is not None:
@@ -110,61 +112,64 @@ class Asker:
         return answer
 
     def _test(self, probe: Probe) -> tuple[bool, int]:
-        """Ask until sure enough; returns (answer, times asked)."""
+        """Repeat a probe until the answer is sure enough; returns (answer, repeats)."""
         left = self.budget - self.cost.probes
         if self.noise == 0.0:
             if left < 1:
-                raise Spent
+                raise BudgetSpent
             return self.oracle.blocked(probe), 1
         limit = math.log((1 - self.error) / self.error)
         step = math.log((1 - self.noise) / self.noise)
         score, times = 0.0, 0
         while abs(score) < limit:
             if times == left:
-                raise Spent
+                raise BudgetSpent
             score += step if self.oracle.blocked(probe) else -step
             times += 1
         return score > 0, times
 
     def _count(self, probe: Probe, times: int) -> None:
-        old = self.cost
+        before = self.cost
         span = (probe[-1].time - probe[0].time) / 1e9 if probe else 0.0
         self.cost = Cost(
-            old.questions + 1,
-            old.probes + times,
-            old.packets + times * len(probe),
-            old.octets + times * sum(map(ip_size, probe)),
-            old.seconds + times * span,
+            before.questions + 1,
+            before.probes + times,
+            before.packets + times * len(probe),
+            before.octets + times * sum(map(ip_size, probe)),
+            before.seconds + times * span,
         )
 
     def save(self, pause: float = 0.0) -> None:
-        """Write the state file, whole or not at all, if it is older than `pause` seconds."""
+        """Write the state file atomically if it is older than `pause` seconds."""
         if self.state is None or time.monotonic() - self._written < pause:
             return
-        whole = {"format": STATE_FORMAT, "about": self.label, "answers": self.kept}
-        write_atomically(self.state, json.dumps(whole).encode())
+        content = {"format": STATE_FORMAT, "about": self.label, "answers": self.stored}
+        write_atomically(self.state, json.dumps(content).encode())
         self._written = time.monotonic()
 
 
 def digest(probe: Probe) -> str:
-    """Return a probe's name: equal probes, equal names."""
+    """Return a key for a probe: 24 hex digits (BLAKE2b), equal for equal probes."""
     return hashlib.blake2b(repr(probe).encode(), digest_size=12).hexdigest()
 
 
 def read_state(path: Path, label: str) -> dict[str, tuple[bool, int]]:
-    """Return the answers of a state file; raises ExperimentError where it is of something else."""
+    """Return the answers of a state file by the digest of their probe.
+
+    Raises ExperimentError if the file is invalid or has another label.
+    """
     try:
-        held: dict[str, Any] = json.loads(path.read_bytes())
-        same = held["format"] == STATE_FORMAT
-        about, answers = held["about"], held["answers"]
-        found = {key: (bool(one[0]), int(one[1])) for key, one in answers.items()}
+        content: dict[str, Any] = json.loads(path.read_bytes())
+        same = content["format"] == STATE_FORMAT
+        about, answers = content["about"], content["answers"]
+        stored = {key: (bool(entry[0]), int(entry[1])) for key, entry in answers.items()}
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         raise ExperimentError(
-            f"{path}: no state of a localisation ({error!r}); remove it to begin anew"
+            f"{path}: not a state file of a localisation ({error!r}); remove it to start again"
         ) from None
     if not same or about != label:
         raise ExperimentError(
             f"{path}: holds answers about {about!r}, expected {label!r}; give another --state, or "
             "remove it"
         )
-    return found
+    return stored

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What one packet says by itself, as the lab's readers read it, and where its fields stand."""
+"""Reads one packet with the lab's own parsers, and locates the fields of its payload."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from midcall.captures.packets.numbers import DNS_PORT
 from midcall.classifier.engine import Engine
 from midcall.classifier.explain.dissect import Piece, attributes, walk
 from midcall.classifier.state.packet_fields import (
@@ -28,7 +29,6 @@ from midcall.classifier.state.packet_fields import (
 from midcall.testbed.middlebox.media import stun_at
 from midcall.testbed.middlebox.payload_type import (
     ATTRIBUTES,
-    DNS_PORT,
     WHOLE,
     entropy,
     payload_kind,
@@ -38,7 +38,7 @@ from midcall.testbed.middlebox.payload_type import (
 from midcall.testbed.policy.language import PAYLOADS
 from midcall.testbed.probing.probe import Probe, Sent, packets_of_probe
 
-#: Packets of a flow and direction that may make up one message.
+#: Largest number of packets of a flow and direction that are joined to one message.
 READ = 4
 
 PLACES = {
@@ -50,10 +50,12 @@ PLACES = {
 
 
 class Reading(NamedTuple):
-    """What a packet says by itself. method: of STUN, -1: it is none; hello: 0 where it is none.
+    """The properties of one packet. method: of STUN, -1 for other payloads; hello: the fingerprint
+    of a ClientHello, 0 for other payloads.
 
-    kind: of testbed.policy.language.PAYLOADS; where: "tls", "quic", "http" or "dns", "" where no
-    name stands; entropy: as match.entropy of a policy counts it, -1 for fewer than 2 octets.
+    kind: of testbed.policy.language.PAYLOADS; where: the protocol of `name`: "tls", "quic", "http"
+    or "dns", "" without a name; entropy: as match.entropy of a policy computes it, -1 for fewer
+    than 2 octets.
     """
 
     kind: str
@@ -66,56 +68,58 @@ class Reading(NamedTuple):
 
 
 class Field(NamedTuple):
-    """A field of a payload: its name, where it begins, how many octets it has."""
+    """A field of a payload: its name, its offset, its length in octets."""
 
     name: str
     at: int
     length: int
 
 
-def read(one: Sent) -> Reading:
-    """Return what a packet says by itself; its name and hello with the packets `before` it."""
-    return _read(one._replace(time=0))
+def read(packet: Sent) -> Reading:
+    """Return the properties of a packet; its name and hello are read with the packets `before`
+    it."""
+    return _read(packet._replace(time=0))
 
 
 @lru_cache(maxsize=20_000)
-def _read(one: Sent) -> Reading:
+def _read(packet: Sent) -> Reading:
     engine = Engine(room=64, model=None)
-    last = one._replace(before=())
-    packets = packets_of_probe((*(last._replace(payload=body) for body in one.before), last))
+    last = packet._replace(before=())
+    packets = packets_of_probe((*(last._replace(payload=body) for body in packet.before), last))
     engine.feed(packets)
     signs, b = engine.signs, packets.data
     at, end = int(signs[SIGN_PAYLOAD_AT]), int(signs[SIGN_PAYLOAD_END])
     kind = int(signs[SIGN_STUN]) or int(stun_at(b, at, end))
-    dns = DNS_PORT in (one.ends.near_port, one.ends.far_port)
-    told = int(payload_kind(b, at, end, one.ends.proto, dns, False))
+    dns = DNS_PORT in (packet.ends.near_port, packet.ends.far_port)
+    kind_number = int(payload_kind(b, at, end, packet.ends.proto, dns, False))
     where = PLACES.get(int(signs[SIGN_NAME_KIND]), "")
     length = int(signs[SIGN_TEXT_LENGTH]) if where else 0
     text = bytes(signs[SIGN_TEXT : SIGN_TEXT + length].astype(np.uint8)).decode("latin-1")
-    share = int(entropy(b, at, end, np.zeros(256, np.int64)))
+    entropy_share = int(entropy(b, at, end, np.zeros(256, np.int64)))
     return Reading(
-        PAYLOADS[told],
+        PAYLOADS[kind_number],
         int(stun_method(kind - 1)) if kind else -1,
-        frozenset(attribute_types(one.payload)),
+        frozenset(attribute_types(packet.payload)),
         where,
         text,
         int(signs[SIGN_HELLO_PRINT]),
-        share / WHOLE if share >= 0 else -1.0,
+        entropy_share / WHOLE if entropy_share >= 0 else -1.0,
     )
 
 
 def with_before(probe: Probe, at: int) -> Sent:
-    """Return a packet of a probe with the payloads of its flow before it, if all of them are of its
-    direction and few: a message is not read on once the other end has spoken."""
+    """Return a packet of a probe with the earlier payloads of its flow, if all of them have its
+    direction and they are fewer than READ: a parser stops reading a message once the other side has
+    sent a packet."""
     one = probe[at]
-    own = [two for two in probe[:at] if two.payload and two.ends == one.ends]
-    if not one.payload or len(own) >= READ or any(two.up != one.up for two in own):
+    earlier = [other for other in probe[:at] if other.payload and other.ends == one.ends]
+    if not one.payload or len(earlier) >= READ or any(other.up != one.up for other in earlier):
         return one
-    return one._replace(before=tuple(two.payload for two in own))
+    return one._replace(before=tuple(other.payload for other in earlier))
 
 
 def attribute_types(payload: bytes) -> Iterator[int]:
-    """Yield the types of a STUN message's attributes; none where it is no STUN."""
+    """Yield the types of a STUN message's attributes; none for other payloads."""
     place = int(stun_header(np.frombuffer(payload, np.uint8), 0, len(payload)))
     if place < 0:
         return
@@ -157,12 +161,13 @@ HEADS: dict[str, tuple[tuple[str, int], ...]] = {
     "http": (("HTTP method", 4),),
     "sip": (("SIP method", 6),),
 }  # fmt: skip
-#: Octets of a stretch that no reader can divide further.
+#: Octets of a stretch that no parser divides further.
 STRETCH = 16
 
 
 def fields(one: Sent) -> list[Field]:
-    """Return the fields of a packet's payload, in order, without gaps; what is left is "data"."""
+    """Return the fields of a packet's payload in order and without gaps; unknown octets are
+    "data"."""
     if not one.payload:
         return []
     engine = Engine(room=64, model=None)
@@ -170,14 +175,14 @@ def fields(one: Sent) -> list[Field]:
     engine.feed(packets)
     start = int(engine.signs[SIGN_PAYLOAD_AT])
     packet = walk(packets.data, engine.signs)
-    found: list[Field] = []
+    known: list[Field] = []
     for piece in packet.pieces:
-        found += fields_of(packet.octets, piece, start)
-    return tiled(found, len(one.payload))
+        known += fields_of(packet.octets, piece, start)
+    return tiled(known, len(one.payload))
 
 
 def fields_of(octets: np.ndarray, piece: Piece, start: int) -> Iterator[Field]:
-    """Yield the known fields of one message; start: where the payload begins."""
+    """Yield the known fields of one message; start: offset of the payload in the frame."""
     at = piece.at
     for name, length in HEADS.get(piece.kind, ()):
         yield Field(name, at - start, length)
@@ -190,25 +195,25 @@ def fields_of(octets: np.ndarray, piece: Piece, start: int) -> Iterator[Field]:
             yield Field(f"{word} value", one.at + 4 - start, one.length)
 
 
-def tiled(found: list[Field], size: int) -> list[Field]:
-    """Return fields cut to a payload of `size` octets, the gaps between them filled."""
-    out: list[Field] = []
+def tiled(known: list[Field], size: int) -> list[Field]:
+    """Return fields cut to a payload of `size` octets, with the gaps between them filled."""
+    tiles: list[Field] = []
     at = 0
-    for field in sorted(found, key=lambda one: (one.at, one.length)):
+    for field in sorted(known, key=lambda one: (one.at, one.length)):
         begin, end = max(field.at, at), min(field.at + field.length, size)
         if begin > at:
-            out += stretches(at, min(begin, size))
+            tiles += stretches(at, min(begin, size))
         if end > begin:
-            out.append(Field(field.name, begin, end - begin))
+            tiles.append(Field(field.name, begin, end - begin))
             at = end
-    return out + stretches(at, size)
+    return tiles + stretches(at, size)
 
 
 def stretches(at: int, end: int) -> list[Field]:
-    """Return the octets from `at` to `end` as fields of no name, STRETCH octets each."""
+    """Return the octets from `at` to `end` as "data" fields of STRETCH octets each."""
     return [Field("data", o, min(STRETCH, end - o)) for o in range(at, end, STRETCH)]
 
 
-def field_at(found: list[Field], at: int) -> Field:
-    """Return the field in which an octet stands."""
-    return next(one for one in found if one.at <= at < one.at + one.length)
+def field_at(known: list[Field], at: int) -> Field:
+    """Return the field that contains an octet."""
+    return next(one for one in known if one.at <= at < one.at + one.length)

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Conditions on one packet's payload: what a box may look for in it.
+"""Conditions on one packet's payload that a box may match.
 
-Each says whether a packet meets it, which octets of a packet show it, what it is called in a set of
-what decides, and itself in words. "As the lab's readers read it" is
-experiments.localise.packet_fields.
+Each gives whether a packet meets it, which octets of a packet show it, its name in a set of
+factors, and itself in words. The reading of a packet is that of experiments.localise.packet_fields.
 """
 
 from __future__ import annotations
@@ -15,239 +14,241 @@ from midcall.experiments.localise.packet_fields import attribute_types, read
 from midcall.testbed.policy.language import METHODS
 from midcall.testbed.probing.probe import Sent
 
-#: Octets: where, how many, what they are.
+#: Octets: offset in the payload, count, caption.
 Span = tuple[int, int, str]
 
 METHOD_WORDS = {number: word for word, number in METHODS.items()}
 
 
-class Condition(Protocol):
-    """Something that a payload must be or hold."""
+class PayloadCondition(Protocol):
+    """A condition on a payload."""
 
     @property
-    def called(self) -> str:
-        """Return its name in a set of what decides."""
+    def factor(self) -> str:
+        """Return its name in a set of factors."""
         ...
 
     @property
     def words(self) -> str:
-        """Return it in words."""
+        """Return the condition in words."""
         ...
 
     @property
     def cost(self) -> int:
-        """Return how much it says; of two that explain all, the one that says less is taken."""
+        """Return its complexity; of two conditions that explain all answers the simpler one is
+        taken."""
         ...
 
     @property
     def of_message(self) -> bool:
-        """Tell whether it is about a message that may take several packets."""
+        """Return whether it describes a message that may take several packets."""
         ...
 
     @property
     def secret(self) -> str:
-        """Return it in words that tell of no person, "" where `words` do not."""
+        """Return it in words without personal data, "" if `words` have none."""
         ...
 
-    def meets(self, one: Sent) -> bool:
-        """Tell whether a packet meets it."""
+    def meets(self, packet: Sent) -> bool:
+        """Return whether a packet meets the condition."""
         ...
 
-    def spans(self, one: Sent) -> list[Span]:
+    def spans(self, packet: Sent) -> list[Span]:
         """Return the octets of a payload that show it."""
         ...
 
 
 @dataclass(frozen=True)
 class IsStun:
-    """STUN, by its cookie or (classic STUN) by its form."""
+    """STUN, recognised by its magic cookie or (classic STUN) by its form."""
 
-    called = "stun"
+    factor = "stun"
     secret = ""
     of_message = False
     words = "is a STUN message"
     cost = 1
 
-    def meets(self, one: Sent) -> bool:
-        """Tell whether the payload is STUN."""
-        return read(one).method >= 0
+    def meets(self, packet: Sent) -> bool:
+        """Return whether the payload is STUN."""
+        return read(packet).method >= 0
 
-    def spans(self, one: Sent) -> list[Span]:
+    def spans(self, packet: Sent) -> list[Span]:
         """Return the cookie."""
-        at = one.payload.find(bytes.fromhex("2112a442"))
+        at = packet.payload.find(bytes.fromhex("2112a442"))
         return [(at, 4, "STUN cookie")] if at >= 0 else [(0, 4, "STUN type and length")]
 
 
 @dataclass(frozen=True)
 class Method:
-    """STUN of one of some methods."""
+    """STUN with one of some methods."""
 
     methods: frozenset[int]
-    called = "stun method"
+    factor = "stun method"
     secret = ""
     of_message = False
     cost = 2
 
     @property
     def words(self) -> str:
-        """Return it in words."""
-        result = ", ".join(METHOD_WORDS.get(one, f"0x{one:03x}") for one in sorted(self.methods))
-        return f"is STUN of method {result}"
+        """Return the condition in words."""
+        names = ", ".join(METHOD_WORDS.get(one, f"0x{one:03x}") for one in sorted(self.methods))
+        return f"is STUN of method {names}"
 
-    def meets(self, one: Sent) -> bool:
-        """Tell whether the payload is STUN of such a method."""
-        return read(one).method in self.methods
+    def meets(self, packet: Sent) -> bool:
+        """Return whether the payload is STUN with such a method."""
+        return read(packet).method in self.methods
 
-    def spans(self, one: Sent) -> list[Span]:
+    def spans(self, packet: Sent) -> list[Span]:
         """Return the type and the cookie."""
         return [(0, 2, "STUN type"), (4, 4, "STUN cookie")]
 
 
 @dataclass(frozen=True)
 class Attribute:
-    """STUN that holds an attribute of a type."""
+    """STUN that has an attribute of a type."""
 
     type: int
-    called = "stun attribute"
+    factor = "stun attribute"
     secret = ""
     of_message = False
     cost = 2
 
     @property
     def words(self) -> str:
-        """Return it in words."""
+        """Return the condition in words."""
         return f"is STUN with attribute 0x{self.type:04x}"
 
-    def meets(self, one: Sent) -> bool:
-        """Tell whether the payload holds the attribute."""
-        return self.type in attribute_types(one.payload)
+    def meets(self, packet: Sent) -> bool:
+        """Return whether the payload has the attribute."""
+        return self.type in attribute_types(packet.payload)
 
-    def spans(self, one: Sent) -> list[Span]:
+    def spans(self, packet: Sent) -> list[Span]:
         """Return the attribute's type and the cookie."""
-        at = one.payload.find(self.type.to_bytes(2, "big"), 20)
-        result = [(at, 2, f"attribute {self.type:04x}")] if at >= 0 else []
-        return [(4, 4, "STUN cookie"), *result]
+        at = packet.payload.find(self.type.to_bytes(2, "big"), 20)
+        attribute = [(at, 2, f"attribute {self.type:04x}")] if at >= 0 else []
+        return [(4, 4, "STUN cookie"), *attribute]
 
 
 @dataclass(frozen=True)
-class Kind:
-    """A payload that looks like one of some kinds by its first octets."""
+class PayloadKind:
+    """A payload that has one of some kinds, judged by its first octets."""
 
     kinds: frozenset[str]
-    called = "kind"
+    factor = "kind"
     secret = ""
     of_message = False
     cost = 3
 
     @property
     def words(self) -> str:
-        """Return it in words."""
+        """Return the condition in words."""
         return f"looks like {' or '.join(sorted(self.kinds))}"
 
-    def meets(self, one: Sent) -> bool:
-        """Tell whether the payload looks like that."""
-        return read(one).kind in self.kinds
+    def meets(self, packet: Sent) -> bool:
+        """Return whether the payload has such a kind."""
+        return read(packet).kind in self.kinds
 
-    def spans(self, one: Sent) -> list[Span]:
+    def spans(self, packet: Sent) -> list[Span]:
         """Return the first octets."""
-        size = min(len(one.payload), 14 if "hello" in read(one).kind else 8)
-        return [(0, size, read(one).kind)] if size else []
+        size = min(len(packet.payload), 14 if "hello" in read(packet).kind else 8)
+        return [(0, size, read(packet).kind)] if size else []
 
 
 @dataclass(frozen=True)
-class Named:
-    """A host name, stated in one of some places; a pattern `*.x` is x and every name under it."""
+class HostName:
+    """A host name in one of some protocols; a pattern `*.x` is x and every name under it."""
 
     where: frozenset[str]
     pattern: str
-    called = "name"
+    factor = "name"
     secret = "tells one host name, or one under it (--reveal shows it)"
     of_message = True
 
     @property
     def cost(self) -> int:
-        """Return how much it says: fewer places and a longer pattern say more."""
+        """Return its complexity: the fewer protocols, the higher."""
         return 10 - len(self.where)
 
     @property
     def words(self) -> str:
-        """Return it in words."""
+        """Return the condition in words."""
         return f"tells the name {self.pattern} ({', '.join(sorted(self.where))})"
 
-    def meets(self, one: Sent) -> bool:
-        """Tell whether the payload tells such a name."""
-        result = read(one)
-        return result.where in self.where and name_meets(result.name, self.pattern)
+    def meets(self, packet: Sent) -> bool:
+        """Return whether the payload contains such a name."""
+        reading = read(packet)
+        return reading.where in self.where and name_meets(reading.name, self.pattern)
 
-    def spans(self, one: Sent) -> list[Span]:
-        """Return the name where it stands in plain, else the whole payload."""
-        name = read(one).name
+    def spans(self, packet: Sent) -> list[Span]:
+        """Return the octets of the name if it is not encrypted, else the whole payload."""
+        name = read(packet).name
         labels = b"".join(bytes([len(part) & 63]) + part.encode() for part in name.split("."))
         for form in (name.encode("latin-1"), labels):
-            at = one.payload.lower().find(form.lower())
+            at = packet.payload.lower().find(form.lower())
             if form and at >= 0:
                 return [(at, len(form), "host name")]
-        return [(0, len(one.payload), "sealed hello")]
+        return [(0, len(packet.payload), "sealed hello")]
 
 
 def name_meets(name: str, pattern: str) -> bool:
-    """Tell whether a host name meets a pattern."""
+    """Return whether a host name matches a pattern."""
     host = pattern.removeprefix("*.")
     return name == host or (pattern != host and name.endswith("." + host))
 
 
 @dataclass(frozen=True)
-class Hello:
+class HelloFingerprint:
     """A ClientHello with a fingerprint."""
 
-    print: int
-    called = "hello"
+    fingerprint: int
+    factor = "hello"
     secret = ""
     of_message = True
     cost = 4
 
     @property
     def words(self) -> str:
-        """Return it in words."""
-        return f"is a ClientHello of fingerprint {self.print:016x}"
+        """Return the condition in words."""
+        return f"is a ClientHello of fingerprint {self.fingerprint:016x}"
 
-    def meets(self, one: Sent) -> bool:
-        """Tell whether the payload is that hello."""
-        return read(one).hello == self.print
+    def meets(self, packet: Sent) -> bool:
+        """Return whether the payload is a ClientHello with this fingerprint."""
+        return read(packet).hello == self.fingerprint
 
-    def spans(self, one: Sent) -> list[Span]:
-        """Return the hello."""
-        return [(0, len(one.payload), "ClientHello")]
+    def spans(self, packet: Sent) -> list[Span]:
+        """Return the whole ClientHello."""
+        return [(0, len(packet.payload), "ClientHello")]
 
 
 @dataclass(frozen=True)
-class Disorder:
-    """A payload whose entropy (of the most that its length allows) lies in a range."""
+class EntropyRange:
+    """A payload whose entropy (as a share of the most that its length allows) lies in a range."""
 
     low: float
     high: float
-    called = "entropy"
+    factor = "entropy"
     secret = ""
     of_message = False
     cost = 2
 
     @property
     def words(self) -> str:
-        """Return it in words."""
+        """Return the condition in words."""
         return f"has an entropy from {self.low:.3g} to {self.high:.3g} of what its length allows"
 
-    def meets(self, one: Sent) -> bool:
-        """Tell whether the payload's entropy lies in the range."""
-        return self.low <= read(one).entropy <= self.high
+    def meets(self, packet: Sent) -> bool:
+        """Return whether the payload's entropy lies in the range."""
+        return self.low <= read(packet).entropy <= self.high
 
-    def spans(self, one: Sent) -> list[Span]:
+    def spans(self, packet: Sent) -> list[Span]:
         """Return the whole payload."""
-        return [(0, len(one.payload), "entropy")] if one.payload else []
+        return [(0, len(packet.payload), "entropy")] if packet.payload else []
 
 
 @dataclass(frozen=True)
 class Octet:
-    """What one octet may be: its bits under `mask` equal, and itself from `low` to `high`."""
+    """A condition on one octet: equal to `value` under the bit mask `mask`, and from `low` to
+    `high`."""
 
     at: int
     mask: int
@@ -256,12 +257,12 @@ class Octet:
     high: int = 255
 
     def holds(self, octet: int) -> bool:
-        """Tell whether an octet is allowed."""
+        """Return whether an octet meets the condition."""
         return octet & self.mask == self.value & self.mask and self.low <= octet <= self.high
 
     @property
     def word(self) -> str:
-        """Return it in words."""
+        """Return the condition in words."""
         if self.mask == 255:
             return f"{self.value:02x}"
         if self.mask:
@@ -270,7 +271,7 @@ class Octet:
 
 
 @dataclass(frozen=True)
-class Fixed:
+class FixedOctets:
     """Octets at fixed places of the payload."""
 
     octets: tuple[Octet, ...]
@@ -278,81 +279,81 @@ class Fixed:
     of_message = False
 
     @property
-    def called(self) -> str:
-        """Return the places as stretches: octets[0:2] octets[8:9]."""
+    def factor(self) -> str:
+        """Return the places as ranges: octets[0:2] octets[8:9]."""
         return " ".join(f"octets[{at}:{at + size}]" for at, size in runs(self.places))
 
     @property
     def places(self) -> list[int]:
-        """Return where the octets stand."""
+        """Return the offsets of the octets in the payload."""
         return [one.at for one in self.octets]
 
     @property
     def words(self) -> str:
-        """Return it in words."""
-        held = {one.at: one.word for one in self.octets}
-        result = [
-            f"{' '.join(held[o] for o in range(at, at + size))} at {at}"
+        """Return the condition in words."""
+        by_place = {one.at: one.word for one in self.octets}
+        stretches = [
+            f"{' '.join(by_place[o] for o in range(at, at + size))} at {at}"
             for at, size in runs(self.places)
         ]
-        return f"has the octets {', '.join(result)}"
+        return f"has the octets {', '.join(stretches)}"
 
     @property
     def cost(self) -> int:
-        """Return how much it says."""
+        """Return its complexity."""
         return 20 + len(self.octets)
 
-    def meets(self, one: Sent) -> bool:
-        """Tell whether the payload has the octets."""
-        body = one.payload
+    def meets(self, packet: Sent) -> bool:
+        """Return whether the payload has the octets."""
+        body = packet.payload
         return all(part.at < len(body) and part.holds(body[part.at]) for part in self.octets)
 
-    def spans(self, one: Sent) -> list[Span]:
+    def spans(self, packet: Sent) -> list[Span]:
         """Return the octets."""
         return [(at, size, "octets") for at, size in runs(self.places)]
 
 
 def runs(places: list[int]) -> list[tuple[int, int]]:
-    """Return numbers as stretches (first, how many)."""
-    out: list[tuple[int, int]] = []
+    """Return numbers as runs of consecutive ones: (first, count)."""
+    pairs: list[tuple[int, int]] = []
     for at in sorted(places):
-        if out and sum(out[-1]) == at:
-            out[-1] = out[-1][0], out[-1][1] + 1
+        if pairs and sum(pairs[-1]) == at:
+            pairs[-1] = pairs[-1][0], pairs[-1][1] + 1
         else:
-            out.append((at, 1))
-    return out
+            pairs.append((at, 1))
+    return pairs
 
 
 @dataclass(frozen=True)
-class Anywhere:
-    """Octets in a row, wherever they stand; `folded`: letters of either case."""
+class OctetsAnywhere:
+    """A sequence of octets at any place; `folded`: letters match in either case."""
 
     text: bytes
     folded: bool = False
-    called = "octets anywhere"
+    factor = "octets anywhere"
     secret = "has some octets in a row somewhere (--reveal shows them)"
     of_message = False
 
     @property
     def words(self) -> str:
-        """Return it in words."""
+        """Return the condition in words."""
         case = ", upper or lower case" if self.folded else ""
         return f"has the octets {self.text.hex(' ')} somewhere{case}"
 
     @property
     def cost(self) -> int:
-        """Return how much it says."""
+        """Return its complexity."""
         return 10 + len(self.text)
 
-    def meets(self, one: Sent) -> bool:
-        """Tell whether the payload holds the octets."""
+    def meets(self, packet: Sent) -> bool:
+        """Return whether the payload contains the octets."""
         if self.folded:
-            return self.text.lower() in one.payload.lower()
-        return self.text in one.payload
+            return self.text.lower() in packet.payload.lower()
+        return self.text in packet.payload
 
-    def spans(self, one: Sent) -> list[Span]:
-        """Return the first place where they stand."""
-        at = one.payload.lower().find(self.text.lower())
+    def spans(self, packet: Sent) -> list[Span]:
+        """Return the first occurrence."""
+        at = packet.payload.lower().find(self.text.lower())
         return [(at, len(self.text), "octets")] if at >= 0 else []
 
 
@@ -360,12 +361,12 @@ class Anywhere:
 class Both:
     """Two conditions that must hold together."""
 
-    first: Condition
-    second: Condition
+    first: PayloadCondition
+    second: PayloadCondition
 
     @property
     def secret(self) -> str:
-        """Return both in words that tell of no person."""
+        """Return both in words without personal data."""
         both = (self.first, self.second)
         if not any(one.secret for one in both):
             return ""
@@ -373,28 +374,28 @@ class Both:
 
     @property
     def of_message(self) -> bool:
-        """Tell whether one of them is about a message that may take several packets."""
+        """Return whether one of them describes a message that may take several packets."""
         return self.first.of_message or self.second.of_message
 
     @property
-    def called(self) -> str:
+    def factor(self) -> str:
         """Return both names."""
-        return f"{self.first.called} {self.second.called}"
+        return f"{self.first.factor} {self.second.factor}"
 
     @property
     def words(self) -> str:
-        """Return it in words."""
+        """Return the condition in words."""
         return f"{self.first.words} and {self.second.words}"
 
     @property
     def cost(self) -> int:
-        """Return how much it says."""
+        """Return its complexity."""
         return self.first.cost + self.second.cost + 1
 
-    def meets(self, one: Sent) -> bool:
-        """Tell whether a packet meets both."""
-        return self.first.meets(one) and self.second.meets(one)
+    def meets(self, packet: Sent) -> bool:
+        """Return whether a packet meets both."""
+        return self.first.meets(packet) and self.second.meets(packet)
 
-    def spans(self, one: Sent) -> list[Span]:
+    def spans(self, packet: Sent) -> list[Span]:
         """Return the octets of both."""
-        return sorted({*self.first.spans(one), *self.second.spans(one)})
+        return sorted({*self.first.spans(packet), *self.second.spans(packet)})

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The search: from a probe that a box blocks to the clauses by which it decides.
 
-One clause at a time: flows and packets that are not needed are left out, payloads and ends that do
-not matter become neutral, what is left is one packet that is struck and perhaps one before it;
-their Looks and where they must stand are learned by halving. Then the clause is defeated in the
-first probe; where the box still blocks, there is another one. All of it sees the box as an Asker.
+One clause at a time: flows and packets that are not needed are removed, payloads, addresses and
+ports that do not matter become neutral. What remains is one matching packet and perhaps one before
+it; their conditions and their windows are learned by bisection. Then the first probe is changed so
+that the clause no longer holds; if the box still blocks it, there is another clause. The search
+accesses the box through an OracleSession only.
 """
 
 from __future__ import annotations
@@ -15,55 +16,55 @@ from typing import cast
 
 from midcall.captures.packets.numbers import TCP
 from midcall.experiments.localise import checking
-from midcall.experiments.localise.byte_counters import summed
+from midcall.experiments.localise.byte_counters import size_or_bytes
 from midcall.experiments.localise.clause import (
     ALL,
     FOREVER,
     Clause,
     Earlier,
-    Look,
+    PacketCondition,
     Range,
     Windows,
     blocks,
 )
 from midcall.experiments.localise.delta_debugging import needed, shortest_prefix
-from midcall.experiments.localise.found_clause import Trace
-from midcall.experiments.localise.mutations import PORTS, bare, far_addresses
-from midcall.experiments.localise.negate import defeats
-from midcall.experiments.localise.oracle_session import Asker, Cost, Spent
-from midcall.experiments.localise.packet_condition import LARGE, Looker, strip_packets
+from midcall.experiments.localise.found_clause import FoundClause
+from midcall.experiments.localise.mutations import PORTS, far_addresses, without_payload
+from midcall.experiments.localise.negate import negations
+from midcall.experiments.localise.oracle_session import BudgetSpent, Cost, OracleSession
+from midcall.experiments.localise.packet_condition import LARGE, PacketLearner, strip_packets
 from midcall.experiments.localise.payload_hypotheses import Unexplained
 from midcall.experiments.localise.position import (
     MOST_PACKETS,
     SMALL,
     TINY,
-    Amount,
-    Stage,
-    amount_before,
-    least,
-    top,
-    unstruck,
-    windows,
+    Preceding,
+    ProbeTemplate,
+    largest_passing,
+    learn_windows,
+    least_preceding,
+    preceding_of,
+    with_unmatched_fillers,
 )
-from midcall.experiments.localise.rows import in_a_row
+from midcall.experiments.localise.rows import learn_run
 from midcall.testbed.probing.probe import LONGEST, Ends, Probe, Sent, flows_of, in_order, ip_size
 
-#: Clauses and probes that one search goes into, at most.
+#: Largest number of clauses, and of probes that one search explores.
 MOST_CLAUSES, MOST_BASES = 6, 16
-#: Packets of which one by one it is asked whether their size decides.
+#: Largest number of packets whose size is tested one by one.
 LEADS = 8
 
 
 @dataclass
-class Found:
-    """What a search found.
+class Localisation:
+    """The result of a search.
 
-    blocked: whether the box blocks a packet of the capture at all; complete: every probe that it
-    met is explained, and no check refutes the rule; notes: what is not explained; checks: probes
-    that the rule was checked with at the end; refuted: those of them that refute it.
+    blocked: whether the box blocks any packet of the capture; complete: every explored probe is
+    explained, and no check contradicts the rule; notes: what is not explained; checks: number of
+    probes that the rule was checked with at the end; refuted: those that contradict it.
     """
 
-    traces: list[Trace] = field(default_factory=list)
+    found_clauses: list[FoundClause] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     cost: Cost = field(default_factory=Cost)
     complete: bool = True
@@ -74,230 +75,242 @@ class Found:
     @property
     def clauses(self) -> list[Clause]:
         """Return the clauses."""
-        return [trace.clause for trace in self.traces]
+        return [located.clause for located in self.found_clauses]
 
     @property
     def sufficient(self) -> list[frozenset[str]]:
-        """Return the minimal sets of which each suffices for a block, by name."""
-        return sorted({clause.calls for clause in self.clauses}, key=sorted)
+        """Return the minimal sets of factor names of which each suffices for a block."""
+        return sorted({clause.factors for clause in self.clauses}, key=sorted)
 
     @property
     def necessary(self) -> list[frozenset[str]]:
-        """Return the minimal sets one of which must be broken to unblock: minimal hitting sets."""
-        return hitting(self.sufficient)
+        """Return the minimal sets of which one must be broken to unblock: minimal hitting sets."""
+        return minimal_hitting_sets(self.sufficient)
 
 
-def hitting(sets: Sequence[frozenset[str]]) -> list[frozenset[str]]:
-    """Return the minimal sets that meet each of some sets."""
-    held: set[frozenset[str]] = {frozenset()}
-    for one in sets:
-        held = {old if old & one else old | {name} for old in held for name in one}
-    return sorted((one for one in held if not any(other < one for other in held)), key=sorted)
+def minimal_hitting_sets(sets: Sequence[frozenset[str]]) -> list[frozenset[str]]:
+    """Return the minimal sets that intersect each of some sets."""
+    hits: set[frozenset[str]] = {frozenset()}
+    for names in sets:
+        hits = {hit if hit & names else hit | {name} for hit in hits for name in names}
+    return sorted((names for names in hits if not any(other < names for other in hits)), key=sorted)
 
 
-def localise(asker: Asker, base: Probe) -> Found:
-    """Return the clauses by which a box blocks a probe: none where it blocks no packet of it.
+def localise(session: OracleSession, base: Probe) -> Localisation:
+    """Return the clauses by which a box blocks a probe; none if it blocks no packet of it.
 
-    Where the budget is spent, what was found by then is returned, not complete. Of a box that acts
-    by chance it is found what it acts on at all, each probe asked from several ports.
+    If the budget is spent, the clauses found so far are returned as an incomplete result. For a box
+    that acts at random, the result describes what it acts on at all: each probe is sent from
+    several ports.
     """
-    found = Found()
+    result = Localisation()
     try:
-        found.blocked = asker.blocked(base)
-        explore(asker, base, found)
-        chance = checking.by_chance(asker, found.traces)
-        if chance:
-            found.traces, found.notes, found.complete = [], [chance], False
-            often = cast(Asker, checking.Often(asker))
-            explore(often, base, found)
-            check(often, base, found)
+        result.blocked = session.blocked(base)
+        explore(session, base, result)
+        random_note = checking.by_chance(session, result.found_clauses)
+        if random_note:
+            result.found_clauses, result.notes, result.complete = [], [random_note], False
+            repeated = cast(OracleSession, checking.RepeatedSession(session))
+            explore(repeated, base, result)
+            check(repeated, base, result)
         else:
-            check(asker, base, found)
-        found.blocked = found.blocked or bool(found.traces)
-    except Spent:
-        found.complete = False
-        found.notes.append(f"the budget of {asker.budget} probes is spent")
+            check(session, base, result)
+        result.blocked = result.blocked or bool(result.found_clauses)
+    except BudgetSpent:
+        result.complete = False
+        result.notes.append(f"the budget of {session.budget} probes is spent")
     finally:
-        asker.save()
-    found.cost = asker.cost
-    return found
+        session.save()
+    result.cost = session.cost
+    return result
 
 
-def explore(asker: Asker, base: Probe, found: Found) -> None:
-    """Find clauses until the base and everything in which they are defeated is explained."""
-    waiting, seen = [base], 0
-    while waiting and seen < MOST_BASES and len(found.traces) < MOST_CLAUSES:
-        probe = waiting.pop(0)
-        seen += 1
-        if not blocks(found.clauses, probe):
-            if not asker.blocked(probe):
+def explore(session: OracleSession, base: Probe, result: Localisation) -> None:
+    """Find clauses until the base, and all changed probes in which known clauses fail, are
+    explained."""
+    queue, explored = [base], 0
+    while queue and explored < MOST_BASES and len(result.found_clauses) < MOST_CLAUSES:
+        probe = queue.pop(0)
+        explored += 1
+        if not blocks(result.clauses, probe):
+            if not session.blocked(probe):
                 continue
             try:
-                trace = one_clause(asker, probe, found.clauses)
+                located = one_clause(session, probe, result.clauses)
             except Unexplained:
-                found.complete = False
+                result.complete = False
                 note(
-                    found,
+                    result,
                     f"a block of {len(probe)} packets that no rule of one or two packets explains",
                 )
                 continue
-            trace = fitting(trace, probe)
-            if trace.clause not in found.clauses:
-                found.traces.append(trace)
-            if not trace.clause.holds(probe):
-                found.complete = False
-                note(found, "a clause does not hold in the packets that it was found in")
+            located = fitting(located, probe)
+            if located.clause not in result.clauses:
+                result.found_clauses.append(located)
+            if not located.clause.holds(probe):
+                result.complete = False
+                note(result, "a clause does not hold in the packets that it was found in")
                 continue
-        for clause in found.clauses:
+        for clause in result.clauses:
             if clause.holds(probe):
-                waiting += [one for one in defeats(probe, clause) if one not in waiting]
+                queue += [other for other in negations(probe, clause) if other not in queue]
                 break
 
 
-def check(asker: Asker, base: Probe, found: Found) -> None:
-    """Compare what was found with the capture and the box, and correct it (checking)."""
+def check(session: OracleSession, base: Probe, result: Localisation) -> None:
+    """Compare the rule with the capture and the box, and correct it (see checking)."""
     for _ in range(checking.ROUNDS):
-        tries = checking.trials(base, found.traces)
-        wrong = checking.refuting(asker, tries, found.clauses)
-        before = found.clauses
+        probes = checking.check_probes(base, result.found_clauses)
+        wrong = checking.contradictions(session, probes, result.clauses)
+        before = result.clauses
         if wrong:
-            checking.mended(asker, wrong, found.traces, lambda probe: explore(asker, probe, found))
-        found.checks, found.refuted = len(tries), wrong
-        if found.clauses == before:
+            checking.correct(
+                session, wrong, result.found_clauses, lambda probe: explore(session, probe, result)
+            )
+        result.checks, result.refuted = len(probes), wrong
+        if result.clauses == before:
             break
     else:
-        tries = checking.trials(base, found.traces)
-        found.checks, found.refuted = len(tries), checking.refuting(asker, tries, found.clauses)
-    prune(found, tries)
-    if found.refuted:
-        found.complete = False
-        found.notes.append(
-            f"{len(found.refuted)} of {found.checks} checks refute the rule that was found"
+        probes = checking.check_probes(base, result.found_clauses)
+        result.checks, result.refuted = (
+            len(probes),
+            checking.contradictions(session, probes, result.clauses),
+        )
+    prune(result, probes)
+    if result.refuted:
+        result.complete = False
+        result.notes.append(
+            f"{len(result.refuted)} of {result.checks} checks refute the rule that was found"
         )
 
 
-def prune(found: Found, tries: Sequence[Probe]) -> None:
-    """Leave out clauses without which the rule says the same of every check and trace."""
-    for trace in list(found.traces):
-        rest = [one.clause for one in found.traces if one is not trace]
-        if blocks(rest, trace.probe) and all(
-            blocks(rest, one) == blocks(found.clauses, one) for one in tries
+def prune(result: Localisation, probes: Sequence[Probe]) -> None:
+    """Remove clauses without which the rule decides all checks and found probes equally."""
+    for located in list(result.found_clauses):
+        others = [one.clause for one in result.found_clauses if one is not located]
+        if blocks(others, located.probe) and all(
+            blocks(others, one) == blocks(result.clauses, one) for one in probes
         ):
-            found.traces.remove(trace)
+            result.found_clauses.remove(located)
 
 
-def note(found: Found, words: str) -> None:
-    """Add a note that is not there yet."""
-    if words not in found.notes:
-        found.notes.append(words)
+def note(result: Localisation, words: str) -> None:
+    """Add a note unless it is present."""
+    if words not in result.notes:
+        result.notes.append(words)
 
 
 # ---- one clause
 
 
-def fitting(trace: Trace, base: Probe) -> Trace:
-    """Return a trace whose clause counts no packets with a payload, where this alone keeps it from
-    the probe in which it was found.
+def fitting(located: FoundClause, base: Probe) -> FoundClause:
+    """Return a clause without its limit on packets with a payload, if only this limit excludes the
+    probe in which it was found.
 
-    They were counted with octets of no meaning; a box may look past messages that it knows.
+    That limit was measured with meaningless octets; a box may ignore messages that it recognises.
     """
-    clause = trace.clause
+    clause = located.clause
     before = clause.earlier and clause.earlier._replace(
         since=clause.earlier.since._replace(loaded=ALL)
     )
-    lax = clause._replace(windows=clause.windows._replace(loaded=ALL), earlier=before)
-    return trace._replace(clause=lax) if lax.holds(base) and not clause.holds(base) else trace
+    relaxed = clause._replace(windows=clause.windows._replace(loaded=ALL), earlier=before)
+    return (
+        located._replace(clause=relaxed)
+        if relaxed.holds(base) and not clause.holds(base)
+        else located
+    )
 
 
-def one_clause(asker: Asker, base: Probe, known: Sequence[Clause] = ()) -> Trace:
-    """Return a clause by which a box blocks a probe, other than those known; raises Unexplained."""
-    probe = joined(asker, cut(asker, base))
-    probe, wanted = strip_packets(asker, probe)
-    looker = Looker(asker, probe, known)
-    looker.strip_flows()
-    probe = looker.probe
+def one_clause(session: OracleSession, base: Probe, known: Sequence[Clause] = ()) -> FoundClause:
+    """Return a clause by which a box blocks a probe, other than the known ones. Raises
+    Unexplained."""
+    probe = joined_segments(session, minimal_probe(session, base))
+    probe, wanted = strip_packets(session, probe)
+    learner = PacketLearner(session, probe, known)
+    learner.strip_flows()
+    probe = learner.probe
     last = len(probe) - 1
     leads = [at for at in range(last) if wanted[at] or probe[at].ends != probe[last].ends]
     if not leads:
-        leads, looker.probe = sized_lead(asker, probe)
-        probe = looker.probe
+        leads, learner.probe = sized_lead(session, probe)
+        probe = learner.probe
         last = len(probe) - 1
-    alike = all(probe[at].ends == probe[last].ends for at in range(last))
-    if not leads or (alike and wanted[-1] and len(leads) == last):
-        found = placed(asker, looker, None) if not leads else None
-        row = found or in_a_row(asker, looker)
-        if row is not None:
-            return row
+    same_flow = all(probe[at].ends == probe[last].ends for at in range(last))
+    if not leads or (same_flow and wanted[-1] and len(leads) == last):
+        placed = place_clause(session, learner, None) if not leads else None
+        run = placed or learn_run(session, learner)
+        if run is not None:
+            return run
     if len(leads) == 1:
-        found = placed(asker, looker, leads[0])
-        if found is not None:
-            return found
+        placed = place_clause(session, learner, leads[0])
+        if placed is not None:
+            return placed
     raise Unexplained
 
 
-def sized_lead(asker: Asker, probe: Probe) -> tuple[list[int], Probe]:
-    """Return the one packet before the last whose size decides, and a probe in which no other one
-    has its size; none where sizes add up or do not matter.
+def sized_lead(session: OracleSession, probe: Probe) -> tuple[list[int], Probe]:
+    """Return the index of the one packet before the last whose size decides, and a probe in which
+    no other packet has its size. The list is empty if sizes add up or do not matter.
 
-    Then other packets of the flow may have the octets in its place: one that is large, or many that
-    are small.
+    Other packets of the flow may then have the octets in its place: one large packet or many small
+    ones.
     """
     sized = [at for at in range(len(probe) - 1) if probe[at].payload]
     for make in (larger, smaller):
-        if not sized or asker.blocked(but_one(probe, sized, -1, make)):
+        if not sized or session.blocked(but_one(probe, sized, -1, make)):
             continue
         for at in sized[:LEADS]:
-            tried = but_one(probe, sized, at, make)
-            if asker.blocked(tried):
-                enough = shortest_prefix(tried, lambda some: asker.blocked(tuple(some)))
-                found = tried.index(probe[at])
-                if found < len(enough) - 1:
-                    return [found], tuple(enough)
+            changed = but_one(probe, sized, at, make)
+            if session.blocked(changed):
+                enough = shortest_prefix(changed, lambda some: session.blocked(tuple(some)))
+                position = changed.index(probe[at])
+                if position < len(enough) - 1:
+                    return [position], tuple(enough)
     return [], probe
 
 
 def but_one(
     probe: Probe, sized: Sequence[int], but: int, make: Callable[[Sent], list[Sent]]
 ) -> Probe:
-    """Return a probe in which all packets of some places but one are made otherwise."""
+    """Return a probe in which all packets at some indices but one are replaced."""
     return in_order(
         part for at, one in enumerate(probe)
         for part in (make(one) if at in sized and at != but else [one])
     )  # fmt: skip
 
 
-def larger(one: Sent) -> list[Sent]:
-    """Return a packet much larger than it was."""
-    return [one._replace(payload=one.payload + bytes(LARGE))]
+def larger(packet: Sent) -> list[Sent]:
+    """Return the packet with LARGE more octets of payload."""
+    return [packet._replace(payload=packet.payload + bytes(LARGE))]
 
 
-def smaller(one: Sent) -> list[Sent]:
-    """Return small packets that bring as many bytes as one did."""
-    part = one._replace(payload=one.payload[:SMALL])
-    count = -(-ip_size(one) // ip_size(part))
-    return [part._replace(time=one.time + number * TINY) for number in range(count)]
+def smaller(packet: Sent) -> list[Sent]:
+    """Return small packets with as many bytes as the packet in total."""
+    part = packet._replace(payload=packet.payload[:SMALL])
+    count = -(-ip_size(packet) // ip_size(part))
+    return [part._replace(time=packet.time + number * TINY) for number in range(count)]
 
 
-def cut(asker: Asker, base: Probe) -> Probe:
-    """Return a probe without the flows and packets that are not needed."""
+def minimal_probe(session: OracleSession, base: Probe) -> Probe:
+    """Return a probe without the flows and packets that the block does not need."""
 
     def flows(some: Sequence[Ends]) -> bool:
-        held = set(some)
-        return asker.blocked(in_order(one for one in base if one.ends in held))
+        chosen = set(some)
+        return session.blocked(in_order(one for one in base if one.ends in chosen))
 
-    kept = set(needed(flows_of(base), flows))
-    packets: Sequence[Sent] = [one for one in base if one.ends in kept]
+    needed_flows = set(needed(flows_of(base), flows))
+    packets: Sequence[Sent] = [one for one in base if one.ends in needed_flows]
 
     def enough(some: Sequence[Sent]) -> bool:
-        return bool(some) and asker.blocked(in_order(some))
+        return bool(some) and session.blocked(in_order(some))
 
     packets = shortest_prefix(packets, enough)
     return in_order(needed(packets, enough))
 
 
-def joined(asker: Asker, probe: Probe) -> Probe:
-    """Return a probe in which TCP segments that follow each other are one, where the box blocks it
-    still: a message that takes several segments is one packet then."""
+def joined_segments(session: OracleSession, probe: Probe) -> Probe:
+    """Return a probe in which consecutive TCP segments are one packet, if the box still blocks it,
+    so that a message that takes several segments is one packet."""
     at = 0
     while at + 1 < len(probe):
         one = probe[at]
@@ -306,90 +319,92 @@ def joined(asker: Asker, probe: Probe) -> Probe:
             if probe[n].ends == one.ends and probe[n].up == one.up and probe[n].payload
         ]  # fmt: skip
         if one.ends.proto == TCP and one.payload and after:
-            whole = probe[after[0]]._replace(payload=one.payload + probe[after[0]].payload)
-            tried = in_order(
-                whole if n == after[0] else other for n, other in enumerate(probe) if n != at
+            joined = probe[after[0]]._replace(payload=one.payload + probe[after[0]].payload)
+            changed = in_order(
+                joined if n == after[0] else other for n, other in enumerate(probe) if n != at
             )
-            if len(whole.payload) <= LONGEST and asker.blocked(tried):
-                probe = tried
+            if len(joined.payload) <= LONGEST and session.blocked(changed):
+                probe = changed
                 continue
         at += 1
     return probe
 
 
-def placed(asker: Asker, looker: Looker, lead: int | None) -> Trace | None:
-    """Return the clause of one packet that is struck, after one that came before, if there is one.
+def place_clause(
+    session: OracleSession, learner: PacketLearner, lead: int | None
+) -> FoundClause | None:
+    """Return the clause of one matching packet, after an earlier one if `lead` is its index.
 
-    None where neither explains the block.
+    None if no such clause explains the block.
     """
-    probe = looker.probe
+    probe = learner.probe
     last = len(probe) - 1
     if lead is not None and probe[lead].ends == probe[last].ends:
-        apart = (*probe[:last], probe[last]._replace(ends=alien(probe[last].ends)))
-        if asker.blocked(apart):
+        apart = (*probe[:last], probe[last]._replace(ends=other_flow(probe[last].ends)))
+        if session.blocked(apart):
             probe = apart
-            looker.needs[apart[last].ends] = set()
-    stage = Stage(probe[last], None if lead is None else probe[lead])
-    most = amount_before(probe, last, lead)
-    found = least(stage, most, asker.blocked)
-    if found is None:
+            learner.needs[apart[last].ends] = set()
+    template = ProbeTemplate(probe[last], None if lead is None else probe[lead])
+    most = preceding_of(probe, last, lead)
+    least = least_preceding(template, most, session.blocked)
+    if least is None:
         return None
-    if found.age and is_gap(asker, stage, found):
+    if least.age and is_gap(session, template, least):
         return None
-    if found != Amount():
-        stage = unstruck(stage, found, asker.blocked)
-    spans = windows(stage, found, asker.blocked, asker.longest)
-    margin = found._replace(octets=found.octets + 2000 if found.octets else 0)
-    small = stage.build(margin if asker.blocked(stage.build(margin)) else found)
-    learner = Looker(asker, small, looker.known)
-    learner.needs = {ends: looker.needs[ends] for ends in flows_of(small)}
-    learner.client = looker.client
+    if least != Preceding():
+        template = with_unmatched_fillers(template, least, session.blocked)
+    limits = learn_windows(template, least, session.blocked, session.longest)
+    margin = least._replace(octets=least.octets + 2000 if least.octets else 0)
+    small = template.build(margin if session.blocked(template.build(margin)) else least)
+    packet_learner = PacketLearner(session, small, learner.known)
+    packet_learner.needs = {ends: learner.needs[ends] for ends in flows_of(small)}
+    packet_learner.client = learner.client
     end = len(small) - 1
-    look = learner.look(end)
-    if stage.lead is None:
-        return Trace(summed(asker, small, Clause, look, spans), small, (end,))
-    alone = look.payload is None or look.payload.meets(small[end])
-    if stage.same_flow and not alone and look.payload is not None:
-        whole = Clause(look, Windows())  # one message in two packets
-        if look.payload.of_message and whole.holds(small):
-            return Trace(whole, small, (0, end))
-    before, place = learner.look(0), lead_place(asker, small)
-    if stage.same_flow:
-        look = Look(up=look.up, size=look.size, payload=look.payload)
+    condition = packet_learner.learn(end)
+    if template.lead is None:
+        return FoundClause(size_or_bytes(session, small, Clause, condition, limits), small, (end,))
+    alone = condition.payload is None or condition.payload.meets(small[end])
+    if template.same_flow and not alone and condition.payload is not None:
+        message = Clause(condition, Windows())  # one message in two packets
+        if condition.payload.of_message and message.holds(small):
+            return FoundClause(message, small, (0, end))
+    before, place = packet_learner.learn(0), lead_place(session, small)
+    if template.same_flow:
+        condition = PacketCondition(up=condition.up, size=condition.size, payload=condition.payload)
 
-        def since_lead(look: Look, spans: Windows) -> Clause:
-            return Clause(look, Windows(), Earlier(before, True, spans, place))
+        def since_lead(condition: PacketCondition, limits: Windows) -> Clause:
+            return Clause(condition, Windows(), Earlier(before, True, limits, place))
 
-        clause = summed(asker, small, since_lead, look, spans)
+        clause = size_or_bytes(session, small, since_lead, condition, limits)
     else:
-        since = Windows(age=spans.age)
-        clause = Clause(look, spans._replace(age=ALL), Earlier(before, False, since, place))
-    return Trace(clause, small, (0, end))
+        since = Windows(age=limits.age)
+        clause = Clause(condition, limits._replace(age=ALL), Earlier(before, False, since, place))
+    return FoundClause(clause, small, (0, end))
 
 
-def lead_place(asker: Asker, probe: Probe) -> Range:
-    """Return the numbers that the first packet of a probe may have in its flow, ALL for any."""
-    filler = bare(probe[0])
+def lead_place(session: OracleSession, probe: Probe) -> Range:
+    """Return the range of positions of the first packet of a probe in its flow, ALL for any."""
+    filler = without_payload(probe[0])
 
     def test(count: int) -> bool:
         fill = [filler._replace(time=(number - count) * TINY) for number in range(count)]
-        return asker.blocked(in_order([*fill, *probe]))
+        return session.blocked(in_order([*fill, *probe]))
 
-    most = top(0, MOST_PACKETS, test)
+    most = largest_passing(0, MOST_PACKETS, test)
     return ALL if most >= FOREVER else (0, 1 + most)
 
 
-def alien(ends: Ends) -> Ends:
-    """Return the ends of another flow of the same subscriber, to somewhere else."""
+def other_flow(ends: Ends) -> Ends:
+    """Return another flow of the same subscriber with another far end."""
     far = far_addresses(ends.far)[1]
     return ends._replace(near_port=PORTS[0] + 7, far=far, far_port=PORTS[0] + 8)
 
 
-def is_gap(asker: Asker, stage: Stage, found: Amount) -> bool:
-    """Tell whether the time since the packet before decides, and not the flow's age."""
-    if stage.lead is not None:
+def is_gap(session: OracleSession, template: ProbeTemplate, least: Preceding) -> bool:
+    """Return whether the time since the preceding packet decides rather than the flow's age."""
+    if template.lead is not None:
         return False
-    between = found._replace(packets=found.packets + 1)
-    probe = list(stage.build(between))
-    probe[-2] = probe[-2]._replace(time=found.age // 2)
-    return not asker.blocked(in_order(probe))
+    between = least._replace(packets=least.packets + 1)
+    probe = list(template.build(between))
+    probe[-2] = probe[-2]._replace(time=least.age // 2)
+    return not session.blocked(in_order(probe))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""From rows to figures: metrics, intervals, collateral, summary, and their wording.
+"""From rows to figures: metrics, intervals, collateral, summary, and their formatting.
 
 Imports spec and results.
 """

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Baselines: rules so simple that a classifier which does not beat them is not worth its cycles.
 
-- null: says nothing.
+- null: claims nothing.
 - ports: names a call by the server's port alone, from the vendors' own firewall pages.
 - strict RTP: a flow is a call when three packets of one direction follow each other as RFC 3550
   (appendix A.1) asks: version 2, one SSRC, sequence numbers that rise by one. It names no app.
@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,13 +30,25 @@ from midcall.classifier.state.packet_fields import (
     SIGNS,
 )
 from midcall.experiments.measure import metrics
-from midcall.experiments.measure.metrics import NAMELESS
+from midcall.experiments.measure.metrics import NAMELESS, Scored
+from midcall.experiments.results.tables import Baseline, SeenFlow
 
 Numbers = NDArray[np.int64]
-Claim = dict[str, Any]
+
+
+class Claim(TypedDict):
+    """The verdict of a rule on a flow."""
+
+    verdict: str
+    app: str
+    role: str
+
+
+#: A row that a rule classifies.
+Flow = SeenFlow | Mapping[str, Any]
 
 RTP_HEADER = 12
-#: Packets in a row that make a stream.
+#: Successive packets that make a stream.
 IN_SEQUENCE = 3
 # Columns of the state of one direction of a flow.
 SSRC, SEQUENCE, RUN, FOUND = 0, 1, 2, 3
@@ -61,12 +73,12 @@ PORTS: list[tuple[int, int, str, str]] = [
 ]
 
 
-def null_rule(row: Mapping[str, Any]) -> Claim:
+def null_rule(row: Flow) -> Claim:
     """Return a verdict that claims nothing."""
     return SILENT
 
 
-def ports_rule(row: Mapping[str, Any]) -> Claim:
+def ports_rule(row: Flow) -> Claim:
     """Return the verdict that the flow's ports alone suggest, the target's port first."""
     for port in (row["dst_port"], row["src_port"]):
         for first, last, protocols, app in PORTS:
@@ -75,14 +87,14 @@ def ports_rule(row: Mapping[str, Any]) -> Claim:
     return SILENT
 
 
-def strict_rtp_rule(row: Mapping[str, Any]) -> Claim:
-    """Return the verdict of the strict RTP rule, which `mark_rtp` wrote into the row."""
+def strict_rtp_rule(row: Flow) -> Claim:
+    """Return the verdict of the strict RTP rule, from the result of `rtp_flows` in the row."""
     if row.get("strict_rtp"):
         return {"verdict": "certain", "app": NAMELESS, "role": "media"}
     return SILENT
 
 
-RULES: dict[str, Callable[[Mapping[str, Any]], Claim]] = {
+RULES: dict[str, Callable[[Flow], Claim]] = {
     "null": null_rule,
     "ports": ports_rule,
     "strict-rtp": strict_rtp_rule,
@@ -103,7 +115,8 @@ def sequence_scan(
 ) -> None:
     """Follow RTP sequence numbers per direction of every UDP flow.
 
-    `numbers` is each packet's flow; `state` is int64[2 * flows, 4] (SSRC, SEQUENCE, RUN, FOUND).
+    numbers: int64[packets], the flow of each packet; state: int64[2 * flows, 4] (SSRC, SEQUENCE,
+    RUN, FOUND), which it changes.
     """
     for i in range(len(offset)):
         if numbers[i] < 0:
@@ -129,7 +142,10 @@ def sequence_scan(
 
 
 def rtp_flows(packets: Packets, numbers: Numbers, flows: int) -> NDArray[np.bool_]:
-    """Return bool[flows]: which flows the strict RTP rule calls a call."""
+    """Return bool[flows]: whether the strict RTP rule calls a flow a call.
+
+    numbers: int64[packets], the flow of each packet.
+    """
     state = np.zeros((2 * max(flows, 1), 4), np.int64)
     sequence_scan(
         packets.data,
@@ -143,11 +159,11 @@ def rtp_flows(packets: Packets, numbers: Numbers, flows: int) -> NDArray[np.bool
         np.zeros((FRAGMENTS, 2), np.int64),
     )
     sides = state[:, FOUND] > 0
-    found: NDArray[np.bool_] = (sides[0::2] | sides[1::2])[:flows]
-    return found
+    calls: NDArray[np.bool_] = (sides[0::2] | sides[1::2])[:flows]
+    return calls
 
 
-def compare(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def compare(rows: Sequence[SeenFlow]) -> list[Baseline]:
     """Return one entry per rule, Midcall first, over the same scored (real) flows."""
     table = [_entry("midcall", rows)]
     for name, rule in RULES.items():
@@ -155,17 +171,17 @@ def compare(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return table
 
 
-def _judged(row: Mapping[str, Any], rule: Callable[[Mapping[str, Any]], Claim]) -> dict[str, Any]:
-    """Return the row as if the rule had given its verdict."""
-    said = {**row, **rule(row)}
+def _judged(row: SeenFlow, rule: Callable[[Flow], Claim]) -> SeenFlow:
+    """Return the row with the rule's verdict in the place of its own."""
+    judged: SeenFlow = {**row, **rule(row)}
     if row["outcome"] != "unscored":
-        said["outcome"] = metrics.outcome(
-            row["truth_app"], row["truth_role"], row["truth_confidence"], said
+        judged["outcome"] = metrics.outcome(
+            row["truth_app"] or "", row["truth_role"] or "", row["truth_confidence"] or "", judged
         )
-    return said
+    return judged
 
 
-def _entry(name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _entry(name: str, rows: Sequence[Scored]) -> Baseline:
     flows = metrics.call_flows(rows)
     five = [row for row in flows if row["truth_app"] in FIVE]
     quiet = metrics.quiet_flows(rows)

@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Two captures of one call, one at each end: what the path between them did.
+"""Two captures of one call, one at each end: loss, delay variation and NAT of the path.
 
-A packet is the same where its UDP payload of at least SMALLEST octets is, and occurs once in either
-capture. The clocks of two machines differ; so a delay is not known, but its variation is: the
-smallest time that a packet took in a direction counts as zero (RFC 5481, section 4.2). Clocks that
-drift apart are corrected by the slope of the smallest times of equal parts of the call. Loss counts
-between the first and the last packet of a direction that both captures hold (RFC 7680).
+Two packets are the same if their UDP payloads of at least SMALLEST octets are equal and occur once
+in either capture. The clocks of two machines differ, so only the variation of the delay is known:
+the smallest time that a packet took in a direction counts as zero (RFC 5481, section 4.2). Clocks
+that drift apart are corrected by the slope of the smallest times of equal parts of the call. Loss
+counts between the first and the last packet of a direction that are in both captures (RFC 7680).
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +20,28 @@ from numpy.typing import NDArray
 from midcall.captures.packets.numbers import UDP
 from midcall.captures.packets.pcap import read
 from midcall.experiments.measure.redact import masked
-from midcall.testbed.replay.packet_index import Survey, survey
+from midcall.testbed.replay.packet_index import PacketIndex, index_packets
 from midcall.testbed.replay.sides import places
 
 Numbers = NDArray[np.int64]
-Table = dict[str, Any]
+
+
+class PathFigures(TypedDict):
+    """Packets sent and lost in one direction, and the variation of their delay by quantile."""
+
+    sent: int
+    lost: int
+    seconds: float
+    variation_ms: dict[str, float]
+
+
+class Table(TypedDict):
+    """A comparison of two ends: packets in both captures, figures of each direction, NAT."""
+
+    matched: int
+    ways: dict[str, PathFigures | None]
+    nat: list[str]
+
 
 SMALLEST = 20
 #: Packets of a direction from which figures are given.
@@ -34,19 +51,19 @@ PARTS = 10
 
 
 class Datagrams(NamedTuple):
-    """The UDP packets of a capture that can be found again in another."""
+    """The UDP packets of a capture that can be matched with those of another."""
 
     payload: list[bytes]
     time: Numbers  # ns
-    leaves: NDArray[np.bool_]  # sent by the near end
+    leaves: NDArray[np.bool_]  # sent by the end at which the capture was made
     ends: list[tuple[tuple[str, int], tuple[str, int]]]  # source and target of each
     every: frozenset[bytes]  # the payloads of all UDP packets
 
 
-def datagrams(held: Survey) -> Datagrams:
-    """Return the UDP packets of a survey whose payload occurs once."""
-    facts, packets = held.facts, held.packets
-    near = places(held.flows).near_is_source
+def datagrams(index: PacketIndex) -> Datagrams:
+    """Return the UDP packets of a packet index whose payload occurs once."""
+    facts, packets = index.facts, index.packets
+    local_is_source = places(index.flows).near_is_source
     which = np.flatnonzero(
         (facts["proto"] == UDP)
         & (facts["flow"] >= 0)
@@ -55,23 +72,23 @@ def datagrams(held: Survey) -> Datagrams:
     )
     payload = [packets.data[facts["at"][i] : facts["end"][i]].tobytes() for i in which]
     once = Counter(payload)
-    kept = np.array([at for at, text in enumerate(payload) if once[text] == 1], np.int64)
-    which = which[kept] if len(kept) else which[:0]
+    unique = np.array([at for at, text in enumerate(payload) if once[text] == 1], np.int64)
+    which = which[unique] if len(unique) else which[:0]
     flow, up = facts["flow"][which], facts["up"][which] == 1
     return Datagrams(
-        [payload[at] for at in kept],
+        [payload[at] for at in unique],
         packets.time[which],
-        up == near[flow],
-        [endpoints(held, int(number), bool(way)) for number, way in zip(flow, up, strict=True)],
+        up == local_is_source[flow],
+        [endpoints(index, int(number), bool(way)) for number, way in zip(flow, up, strict=True)],
         frozenset(payload),
     )
 
 
-def endpoints(held: Survey, flow: int, up: bool) -> tuple[tuple[str, int], tuple[str, int]]:
+def endpoints(index: PacketIndex, flow: int, up: bool) -> tuple[tuple[str, int], tuple[str, int]]:
     """Return source and target of a flow's packet: address and port of each."""
     from midcall.classifier.export import addresses
 
-    record = held.flows[flow : flow + 1]
+    record = index.flows[flow : flow + 1]
     ends = [
         (str(addresses(record[side], record["version"])[0]), int(record[f"{side}_port"][0]))
         for side in ("source", "target")
@@ -79,12 +96,12 @@ def endpoints(held: Survey, flow: int, up: bool) -> tuple[tuple[str, int], tuple
     return (ends[0], ends[1]) if up else (ends[1], ends[0])
 
 
-def compared(here: Path, there: Path) -> Table:
-    """Return what the path between two ends of a call did to its UDP packets, each way."""
-    one, other = (datagrams(survey(read(path))) for path in (here, there))
-    place = {text: at for at, text in enumerate(other.payload)}
+def compared(first: Path, second: Path) -> Table:
+    """Return loss, delay variation and NAT of a call's UDP packets between two captures of it."""
+    one, other = (datagrams(index_packets(read(path))) for path in (first, second))
+    position = {text: at for at, text in enumerate(other.payload)}
     pairs = np.array(
-        [(at, place[text]) for at, text in enumerate(one.payload) if text in place], np.int64
+        [(at, position[text]) for at, text in enumerate(one.payload) if text in position], np.int64
     ).reshape(-1, 2)
     outward = one.leaves[pairs[:, 0]] & ~other.leaves[pairs[:, 1]]
     inward = ~one.leaves[pairs[:, 0]] & other.leaves[pairs[:, 1]]
@@ -100,7 +117,7 @@ def compared(here: Path, there: Path) -> Table:
     }
 
 
-def way(sender: Datagrams, receiver: Datagrams, pairs: Numbers) -> Table | None:
+def way(sender: Datagrams, receiver: Datagrams, pairs: Numbers) -> PathFigures | None:
     """Return loss and delay variation from a sender to a receiver; None below FEWEST packets.
 
     pairs: int64[n, 2], the position of each packet at either end. Times are in ms.
@@ -127,7 +144,10 @@ def way(sender: Datagrams, receiver: Datagrams, pairs: Numbers) -> Table | None:
 
 
 def drift(sent: Numbers, took: Numbers) -> Numbers:
-    """Return how much of each time is two clocks drifting apart, ns, from their smallest times."""
+    """Return the drift of two clocks at each packet, int64[packets] in ns, from the smallest times.
+
+    sent, took: int64[packets], in ns.
+    """
     parts = [part for part in np.array_split(np.arange(len(sent)), PARTS) if len(part)]
     least = np.array([part[np.argmin(took[part])] for part in parts])
     if len(least) < 3:
@@ -138,11 +158,11 @@ def drift(sent: Numbers, took: Numbers) -> Numbers:
 
 
 def rewritten(sender: Datagrams, receiver: Datagrams, pairs: Numbers) -> set[str]:
-    """Return in words how addresses and ports changed between two ends, addresses masked."""
+    """Return sentences on changes of addresses and ports between two ends, addresses masked."""
     changes = set()
-    for mine, theirs in pairs.tolist():
+    for at_sender, at_receiver in pairs.tolist():
         for name, before, after in zip(
-            ("source", "target"), sender.ends[mine], receiver.ends[theirs], strict=True
+            ("source", "target"), sender.ends[at_sender], receiver.ends[at_receiver], strict=True
         ):
             if before == after:
                 continue
@@ -151,17 +171,17 @@ def rewritten(sender: Datagrams, receiver: Datagrams, pairs: Numbers) -> set[str
     return changes
 
 
-def lines(found: Table, other: str) -> list[str]:
-    """Return what a person reads of a comparison."""
-    out = [f"{'both ends':12}{other}: {found['matched']} packets in both captures"]
-    for title, held in found["ways"].items():
-        if held is None:
+def lines(comparison: Table, other: str) -> list[str]:
+    """Return a comparison as lines for a terminal."""
+    out = [f"{'both ends':12}{other}: {comparison['matched']} packets in both captures"]
+    for title, figures in comparison["ways"].items():
+        if figures is None:
             out.append(f"{'':12}{title}: fewer than {FEWEST} packets in both")
             continue
-        late = ", ".join(f"{ms:.1f} ms ({name})" for name, ms in held["variation_ms"].items())
-        lost = f"{held['lost']} of {held['sent']} lost in {held['seconds']:.1f} s"
+        late = ", ".join(f"{ms:.1f} ms ({name})" for name, ms in figures["variation_ms"].items())
+        lost = f"{figures['lost']} of {figures['sent']} lost in {figures['seconds']:.1f} s"
         out.append(f"{'':12}{title}: {lost}; delay variation {late}")
-    out += [f"{'':12}NAT: {words}" for words in found["nat"]] or [
+    out += [f"{'':12}NAT: {words}" for words in comparison["nat"]] or [
         f"{'':12}NAT: no address or port changed"
     ]
     return out

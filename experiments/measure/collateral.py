@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Bystanders of a run: other people's calls, and what a mix of traffic would lose.
+"""Collateral damage of a run: innocent flows hit, calls that were no target, mixes of traffic.
 
-Calls of apps that an operator was not after (its `targets`) are bystanders: other WebRTC, SIP,
+Calls of apps that are not among an operator's `targets` are such calls: other WebRTC, SIP,
 licensed apps. A mix is composed from rates measured capture by capture, at a stated share of call
-flows among all flows; its intervals resample capture groups, of innocents and of calls apart.
+flows among all flows; its intervals resample capture groups, of innocent flows and of calls apart.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypedDict, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,35 +23,84 @@ from midcall.experiments.measure.intervals import (
     clustered_interval,
     derived_seed,
 )
+from midcall.experiments.results.tables import (
+    BystanderCallRow,
+    CallEntry,
+    CellOutcome,
+    CollateralRow,
+    GroupCounts,
+    GroupHits,
+    LossEntry,
+    MixRow,
+    OtherCalls,
+    OtherCosts,
+    Tables,
+)
 from midcall.experiments.spec import corpus
 from midcall.experiments.spec.corpus import Corpus, Item
 from midcall.experiments.spec.grid import Cell
 from midcall.experiments.spec.spec import Spec
 
-Row = dict[str, Any]
+if TYPE_CHECKING:
+    from midcall.testbed.replay.simulator import Simulation
+
 Counts = NDArray[np.int64]
-Bounds = tuple[float | None, float | None]
+Ends = tuple[float | None, float | None]
 
 #: Shares of call flows in a mix (docs: evaluation at stated base rates).
 SHARES = (0.001, 0.01, 0.1)
 #: The row of all innocent flows, of whatever kind, and the one of the calls themselves.
 ALL, CALLS = "all innocent", "calls"
-NAMES = ("flows", "hit", "bytes", "bytes_hit")
-SUMS = ("calls", "blocked", "degraded", "seconds", "seconds_lost")
+NAMES: tuple[Literal["flows", "hit", "bytes", "bytes_hit"], ...] = (
+    "flows", "hit", "bytes", "bytes_hit",
+)  # fmt: skip
 MILLION = 1e6
 
 
-def entry(simulation: Any, control: Any, call: Call) -> Row:
+class Bounds(TypedDict):
+    """The 95 % interval of the share of flows hit, None where none can be given."""
+
+    groups: int
+    low: float | None
+    high: float | None
+
+
+class Part(TypedDict):
+    """Flows and bytes hit per million of one part of a mix, with intervals."""
+
+    flows_per_million: float
+    flows_low: float | None
+    flows_high: float | None
+    bytes_per_million: float
+    bytes_low: float | None
+    bytes_high: float | None
+    groups: int
+
+
+class PartOfHits(Part):
+    """A part of a mix, and its share of all flows hit."""
+
+    of_hits: float | None
+
+
+def entry(simulation: Simulation, control: Simulation, call: Call) -> LossEntry:
     """Return `loss` of a call's entry as plain values."""
     from midcall.testbed.assess.loss import loss
 
-    return loss(simulation, control, call)._asdict()
+    return cast("LossEntry", loss(simulation, control, call)._asdict())
 
 
-def of_groups(hits: Mapping[str, Mapping[str, Sequence[int]]]) -> list[Row]:
-    """Return what was counted per capture group and kind of traffic as rows."""
+def of_groups(hits: Mapping[str, Mapping[str, Sequence[int]]]) -> list[GroupHits]:
+    """Return counts per capture group and kind of traffic as rows."""
     return [
-        {"group": group, "protocol": kind, **dict(zip(NAMES, counts, strict=True))}
+        {
+            "group": group,
+            "protocol": kind,
+            "flows": counts[0],
+            "hit": counts[1],
+            "bytes": counts[2],
+            "bytes_hit": counts[3],
+        }
         for group, kinds in sorted(hits.items())
         for kind, counts in sorted(kinds.items())
     ]
@@ -67,15 +116,15 @@ def merged(hits: Mapping[str, Mapping[str, Sequence[int]]]) -> dict[str, list[in
 
 
 def hit_rows(
-    seed: int, grid: Sequence[Cell], outcomes: Mapping[int, Mapping[str, Any]]
-) -> list[Row]:
+    seed: int, grid: Sequence[Cell], outcomes: Mapping[int, CellOutcome]
+) -> list[CollateralRow]:
     """Return the table `collateral`: innocent flows and hits by cell and kind of traffic.
 
     `low` and `high` bound the share of flows hit of the kind, `all_low` and `all_high` that of all
     kinds: see `bounds`.
     """
-    known: dict[str, dict[str, Row]] = {}
-    rows = []
+    known: dict[str, dict[str, Bounds]] = {}
+    rows: list[CollateralRow] = []
     for at, outcome in sorted(outcomes.items()):
         key = outcome["key"]
         if key not in known:
@@ -94,67 +143,65 @@ def hit_rows(
     return rows
 
 
-def bounds(seed: int, rows: Sequence[Row]) -> dict[str, Row]:
+def bounds(seed: int, rows: Sequence[GroupHits]) -> dict[str, Bounds]:
     """Return by kind of traffic, and for ALL, the 95 % interval of the share of flows hit.
 
     rows: of `of_groups`. Flows of one capture group are not independent: see
-    experiments.measure.intervals.clustered_interval. None below ten groups that hold the kind.
+    experiments.measure.intervals.clustered_interval. None below ten groups that have the kind.
     """
     kinds: dict[str, dict[str, tuple[int, int]]] = {ALL: {}}
     for row in rows:
         for kind in (row["protocol"], ALL):
             hit, flows = kinds.setdefault(kind, {}).get(row["group"], (0, 0))
             kinds[kind][row["group"]] = (hit + row["hit"], flows + row["flows"])
-    found = {}
+    intervals: dict[str, Bounds] = {}
     for kind, groups in kinds.items():
         hits, sizes = [hit for hit, _ in groups.values()], [flows for _, flows in groups.values()]
-        span = clustered_interval(hits, sizes, derived_seed(seed, "hits", kind))
-        low, high = span or (None, None)
-        found[kind] = {"groups": len(groups), "low": low, "high": high}
-    return found
+        interval = clustered_interval(hits, sizes, derived_seed(seed, "hits", kind))
+        low, high = interval or (None, None)
+        intervals[kind] = {"groups": len(groups), "low": low, "high": high}
+    return intervals
 
 
-# ---- other people's calls
+# ---- calls that were no target
 
 
 class Told(NamedTuple):
-    """One call in one cell, with what it lost."""
+    """One call in one cell, with its verdict and loss."""
 
     item: Item
     call: Call
-    entry: Mapping[str, Any]
+    entry: CallEntry
 
 
-def real_calls(
-    held: Corpus, outcomes: Mapping[int, Mapping[str, Any]]
-) -> Iterator[tuple[int, Told]]:
+def real_calls(captures: Corpus, outcomes: Mapping[int, CellOutcome]) -> Iterator[tuple[int, Told]]:
     """Yield every real call of every cell, whatever its app, each in one capture only."""
-    apps = sorted({call.app for item in held.items for call in item.calls})
-    for at, item, call, told in corpus.counted(held, apps, outcomes):
-        if corpus.counts(item) and told["verdict"] != "INVALID":
-            yield at, Told(item, call, told)
+    apps = sorted({call.app for item in captures.items for call in item.calls})
+    for at, item, call, verdict in corpus.counted(captures, apps, outcomes):
+        if corpus.counts(item) and verdict["verdict"] != "INVALID":
+            yield at, Told(item, call, verdict)
 
 
 def call_rows(
-    grid: Sequence[Cell], held: Corpus, outcomes: Mapping[int, Mapping[str, Any]]
-) -> list[Row]:
-    """Return the table `bystander_calls`: per cell and app, calls that nobody meant to stop."""
-    found: dict[tuple[int, str], list[Told]] = defaultdict(list)
-    for at, told in real_calls(held, outcomes):
+    grid: Sequence[Cell], captures: Corpus, outcomes: Mapping[int, CellOutcome]
+) -> list[BystanderCallRow]:
+    """Return the table `bystander_calls`: per cell and app, calls that were no target."""
+    by_app: dict[tuple[int, str], list[Told]] = defaultdict(list)
+    for at, one in real_calls(captures, outcomes):
         targets = grid[at].targets
-        if targets is not None and told.call.app not in targets:
-            found[at, told.call.app].append(told)
+        if targets is not None and one.call.app not in targets:
+            by_app[at, one.call.app].append(one)
     return [
         {
             **grid[at].place(),
             "app": app,
-            "calls": len(some),
-            "blocked": sum(bool(one.entry["blocked"]) for one in some),
-            "degraded": sum(one.entry["verdict"] == "DEGRADED" for one in some),
-            "seconds": sum(one.entry["loss"]["seconds"] for one in some),
-            "seconds_lost": sum(one.entry["loss"]["seconds_lost"] for one in some),
+            "calls": len(calls),
+            "blocked": sum(bool(one.entry["blocked"]) for one in calls),
+            "degraded": sum(one.entry["verdict"] == "DEGRADED" for one in calls),
+            "seconds": sum(one.entry["loss"]["seconds"] for one in calls),
+            "seconds_lost": sum(one.entry["loss"]["seconds_lost"] for one in calls),
         }
-        for (at, app), some in sorted(found.items())
+        for (at, app), calls in sorted(by_app.items())
     ]
 
 
@@ -174,12 +221,12 @@ class Clusters(NamedTuple):
 
 
 def per_million(
-    share: float, counts: Mapping[str, Any], name: str
+    share: float, counts: Mapping[str, Counts], name: str
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return flows and bytes hit of one part, per million of a mix's flows and bytes.
+    """Return flows and bytes hit of one part, per million of a mix's flows and bytes: float64[...].
 
-    share: of call flows among the mix's flows; counts: [..., 4] of every part, ALL and CALLS among
-    them.
+    share: of call flows among the mix's flows; counts: int64[..., 4] of every part, ALL and CALLS
+    among them.
     """
     innocent, calls = counts[ALL], counts[CALLS]
     weight, own = (share, calls) if name == CALLS else (1 - share, innocent)
@@ -190,20 +237,23 @@ def per_million(
 
 
 def mix_rows(
-    spec: Spec, grid: Sequence[Cell], held: Corpus, outcomes: Mapping[int, Mapping[str, Any]]
-) -> list[Row]:
-    """Return the table `mixes`: flows and bytes hit per million, each play once, at each share."""
+    spec: Spec, grid: Sequence[Cell], captures: Corpus, outcomes: Mapping[int, CellOutcome]
+) -> list[MixRow]:
+    """Return the table `mixes`: flows and bytes hit per million at each share of call flows.
+
+    Cells that share a simulation are counted once.
+    """
     firsts: dict[tuple[str, str, str], int] = {}
     for at in sorted(outcomes):
         cell = grid[at]
         firsts.setdefault((cell.operator, cell.hypothesis, outcomes[at]["key"]), at)
     calls: dict[int, list[Told]] = defaultdict(list)
     chosen = {at: outcomes[at] for at in firsts.values()}
-    for at, told in real_calls(held, chosen):
+    for at, one in real_calls(captures, chosen):
         targets = grid[at].targets
         wanted = spec.apps if targets is None else targets
-        if told.call.app in wanted:
-            calls[at].append(told)
+        if one.call.app in wanted:
+            calls[at].append(one)
     rows = []
     for at in firsts.values():
         innocent = outcomes[at]["groups"]
@@ -212,20 +262,21 @@ def mix_rows(
     return rows
 
 
-def mixed(seed: int, cell: Cell, innocent: Sequence[Row], calls: Sequence[Told]) -> list[Row]:
+def mixed(
+    seed: int, cell: Cell, innocent: Sequence[GroupHits], calls: Sequence[Told]
+) -> list[MixRow]:
     """Return the rows of one cell: all innocent flows, each kind that is hit, and the calls."""
     groups = sorted({row["group"] for row in innocent})
     whole = clusters(groups, innocent)
-    talk = clusters(
-        sorted({one.item.capture.group for one in calls}),
-        [{"group": one.item.capture.group, **one.entry["loss"]} for one in calls],
+    own = clusters(
+        sorted({one.item.capture.group for one in calls}), [losses(one) for one in calls]
     )
     kinds = {
         kind: clusters(groups, [row for row in innocent if row["protocol"] == kind])
         for kind in sorted({row["protocol"] for row in innocent if row["hit"]})
     }
-    parts = {ALL: whole, **kinds, CALLS: talk}
-    draws = {  # the innocent parts are drawn alike, and so are those of other policies
+    parts = {ALL: whole, **kinds, CALLS: own}
+    draws = {  # all innocent parts are drawn alike, and so are those of other policies
         name: one.resampled(np.random.default_rng(derived_seed(seed, "mix", str(name == CALLS))))
         for name, one in parts.items()
     }
@@ -236,7 +287,19 @@ def mixed(seed: int, cell: Cell, innocent: Sequence[Row], calls: Sequence[Told])
     ]
 
 
-def clusters(groups: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Clusters:
+def losses(one: Told) -> GroupCounts:
+    """Return the flows and bytes of a call, and those hit, with its capture group."""
+    loss = one.entry["loss"]
+    return {
+        "group": one.item.capture.group,
+        "flows": loss["flows"],
+        "hit": loss["hit"],
+        "bytes": loss["bytes"],
+        "bytes_hit": loss["bytes_hit"],
+    }
+
+
+def clusters(groups: Sequence[str], rows: Sequence[GroupCounts]) -> Clusters:
     """Return rows summed by capture group, in the order of `groups`."""
     counts = np.zeros((len(groups), 4), np.int64)
     for row in rows:
@@ -246,17 +309,18 @@ def clusters(groups: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Cluste
 
 def at_share(
     share: float, parts: Mapping[str, Clusters], draws: Mapping[str, Counts]
-) -> dict[str, Row]:
-    """Return what is hit at one share, by part, and which share of all hits that is.
+) -> dict[str, PartOfHits]:
+    """Return flows and bytes hit at one share of call flows, by part.
 
-    An interval is None below ten groups; where nothing is hit, that of flows ends at the exact
-    bound of the share of groups that could be hit, and that of bytes is None.
+    `of_hits`: the share of all flows hit. An interval is None below ten groups; where nothing is
+    hit, that of flows ends at the exact bound of the share of groups that could be hit, and that
+    of bytes is None.
     """
     sums = {name: one.counts.sum(axis=0) for name, one in parts.items()}
     out = {name: part_row(share, name, parts[name], sums, draws) for name in parts}
-    struck = float(out[ALL]["flows_per_million"]) + float(out[CALLS]["flows_per_million"])
+    hit = float(out[ALL]["flows_per_million"]) + float(out[CALLS]["flows_per_million"])
     return {
-        name: {**row, "of_hits": row["flows_per_million"] / struck if struck else None}
+        name: {**row, "of_hits": row["flows_per_million"] / hit if hit else None}
         for name, row in out.items()
     }
 
@@ -267,7 +331,7 @@ def part_row(
     one: Clusters,
     sums: Mapping[str, Counts],
     draws: Mapping[str, Counts],
-) -> Row:
+) -> Part:
     """Return flows and bytes hit per million of one part, with intervals."""
     flows, octets = per_million(share, sums, name)
     by_flow, by_octet = (span(values) for values in per_million(share, draws, name))
@@ -288,41 +352,69 @@ def part_row(
     }
 
 
-def span(values: NDArray[np.float64]) -> Bounds:
-    """Return the percentile interval at 95 %."""
+def span(values: NDArray[np.float64]) -> Ends:
+    """Return the percentile interval at 95 % of float64[n]."""
     low, high = np.quantile(values, [0.025, 0.975])
     return float(low), float(high)
 
 
 # ---- summary
 
+Placed = TypeVar("Placed", MixRow, OtherCalls)
 
-def told(tables: Mapping[str, Sequence[Row]]) -> Row:
+
+def other_costs(tables: Tables) -> OtherCosts:
     """Return `mixes` and `calls` of summary.json's collateral: each hypothesis where it hits most.
 
-    Of mixes the rows of all innocent flows, hypotheses that hit none left out; of calls those
-    of all apps together, hypotheses left out that cost nobody a call or a second.
+    Of mixes the rows of all innocent flows, without hypotheses that hit none; of calls those of
+    all apps together, without hypotheses that cost no call and no second.
     """
     mixes = [row for row in tables["mixes"] if row["protocol"] == ALL]
-    places: dict[tuple[Any, ...], Row] = {}
+    places: dict[tuple[str, str, str, str], OtherCalls] = {}
     for row in tables["bystander_calls"]:
         key = (row["operator"], row["hypothesis"], row["access"], row["date"])
-        place = dict(zip(("operator", "hypothesis", "access", "date"), key, strict=True))
-        held = places.setdefault(key, place | dict.fromkeys(SUMS, 0))
-        for name in SUMS:
-            held[name] += row[name]
+        sums = places.setdefault(
+            key,
+            {
+                "operator": row["operator"],
+                "hypothesis": row["hypothesis"],
+                "access": row["access"],
+                "date": row["date"],
+                "calls": 0,
+                "blocked": 0,
+                "degraded": 0,
+                "seconds": 0,
+                "seconds_lost": 0,
+            },
+        )
+        sums["calls"] += row["calls"]
+        sums["blocked"] += row["blocked"]
+        sums["degraded"] += row["degraded"]
+        sums["seconds"] += row["seconds"]
+        sums["seconds_lost"] += row["seconds_lost"]
     return {
-        "mixes": worst(mixes, ("share",), ("flows_per_million",)),
-        "calls": worst(list(places.values()), (), ("blocked", "seconds_lost", "degraded")),
+        "mixes": worst(
+            mixes,
+            lambda row: (row["operator"], row["hypothesis"], row["share"]),
+            lambda row: (row["flows_per_million"],),
+        ),
+        "calls": worst(
+            list(places.values()),
+            lambda row: (row["operator"], row["hypothesis"]),
+            lambda row: (row["blocked"], row["seconds_lost"], row["degraded"]),
+        ),
     }
 
 
-def worst(rows: Sequence[Row], more: Sequence[str], by: Sequence[str]) -> list[Row]:
-    """Return per operator and hypothesis (and `more`) the row that is largest, if above 0."""
-    found: dict[tuple[Any, ...], Row] = {}
+def worst(
+    rows: Sequence[Placed],
+    key_of: Callable[[Placed], tuple[object, ...]],
+    size_of: Callable[[Placed], tuple[float, ...]],
+) -> list[Placed]:
+    """Return the largest row of each key, without rows whose sizes are all 0."""
+    largest: dict[tuple[object, ...], Placed] = {}
     for row in rows:
-        key = tuple(row[name] for name in ("operator", "hypothesis", *more))
-        size = tuple(row[name] for name in by)
-        if any(size) and (key not in found or size > tuple(found[key][name] for name in by)):
-            found[key] = row
-    return list(found.values())
+        key, size = key_of(row), size_of(row)
+        if any(size) and (key not in largest or size > size_of(largest[key])):
+            largest[key] = row
+    return list(largest.values())

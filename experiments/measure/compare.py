@@ -1,33 +1,34 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Two runs beside each other: better, worse, equal or inconclusive, and by how much.
+"""Comparison of two runs: better, worse, equal or inconclusive, with the size of each difference.
 
-What virtual time decides (verdicts, fates) has no chance in it: two runs of equal captures differ
-because something was changed, and every difference is listed. Shares of flows are compared on the
-flows that both runs hold, as paired differences, resampled by capture group (evaluation.md): an
-interval that holds 0 is inconclusive. Timings are compared between runs of one machine only.
+Results in virtual time (verdicts, fates) are not random: two runs of equal captures differ because
+something was changed, and every difference is listed. Shares of flows are compared on the flows of
+both runs, as paired differences, resampled by capture group (evaluation.md): an interval that
+contains 0 is inconclusive. Timings are compared between runs of one machine only.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict, TypeVar
 
 import numpy as np
 
 from midcall.errors import ExperimentError
 from midcall.experiments.measure.intervals import FEWEST, RESAMPLES, derived_seed
 from midcall.experiments.results import runs
-from midcall.experiments.results.schema import read_table
+from midcall.experiments.results.schema import rows_of
+from midcall.experiments.results.tables import CallRow, Document, FlowRow
 
-Row = Mapping[str, Any]
+Row = TypeVar("Row")
 
 BETTER, WORSE, EQUAL, INCONCLUSIVE = "better", "worse", "equal", "inconclusive"
 #: Facts of a machine that timings depend on.
 MACHINE = ("cpu", "cores", "governor", "kernel", "python")
-#: Timings of two runs on one machine are told apart from this share on: runs are single trials.
+#: A smaller relative difference of timings is inconclusive: runs are single trials.
 NOISE = 0.2
 #: Differences that are printed; all of them are in the JSON.
 SHOWN = 20
@@ -47,21 +48,44 @@ class Finding(NamedTuple):
     note: str = ""
 
 
-class Comparison(NamedTuple):
-    """All comparisons of two runs, and the calls and flows that came out differently.
+class ChangedCall(TypedDict):
+    """A call in a cell with its verdict in run a and in run b."""
 
-    inputs: what the two runs were given that differs, a sentence each.
+    capture: str
+    call: str
+    operator: str
+    hypothesis: str
+    access: str
+    date: str
+    a: str
+    b: str
+
+
+class ChangedFlow(TypedDict):
+    """A flow with its verdict, app and role in run a and in run b."""
+
+    capture: str
+    frame: int
+    truth: str | None
+    a: str
+    b: str
+
+
+class Comparison(NamedTuple):
+    """All comparisons of two runs, and the calls and flows with different results.
+
+    inputs: a sentence for each input of the two runs that differs.
     """
 
     a: str
     b: str
     findings: list[Finding]
-    calls: list[dict[str, Any]]
-    flows: list[dict[str, Any]]
+    calls: list[ChangedCall]
+    flows: list[ChangedFlow]
     inputs: list[str]
 
     @property
-    def value(self) -> dict[str, Any]:
+    def value(self) -> dict[str, object]:
         """Return the comparison as plain values."""
         return {**self._asdict(), "findings": [one._asdict() for one in self.findings]}
 
@@ -69,15 +93,16 @@ class Comparison(NamedTuple):
 def compare(a: Path, b: Path, any_machine: bool = False) -> Comparison:
     """Compare run b with run a.
 
-    any_machine: compare timings although the machines differ (left out otherwise, and said so).
+    any_machine: compare timings although the machines differ (otherwise a note replaces them).
     Raises ExperimentError where a run is not finished or the two have no captures in common.
     """
     one, two = runs.summary(a), runs.summary(b)
-    flows = pairs(read_table(a, "flows"), read_table(b, "flows"), ("sha256", "frame"))
+    flows = pairs(
+        rows_of(a, FlowRow), rows_of(b, FlowRow), lambda row: (row["sha256"], row["frame"])
+    )
     if not flows:
         raise ExperimentError(f"{a.name} and {b.name} have no captures in common")
-    keys = ("capture", "call", "operator", "hypothesis", "access", "date")
-    calls = pairs(read_table(a, "calls"), read_table(b, "calls"), keys)
+    calls = pairs(rows_of(a, CallRow), rows_of(b, CallRow), call_in_cell)
     seed = derived_seed(0, a.name, b.name)
     findings = [
         right_flows(flows, seed),
@@ -86,20 +111,20 @@ def compare(a: Path, b: Path, any_machine: bool = False) -> Comparison:
         *timings(one, two, any_machine),
     ]
     return Comparison(
-        a.name, b.name, findings, changed(calls, keys, "verdict"), changed_flows(flows),
+        a.name, b.name, findings, changed_calls(calls), changed_flows(flows),
         list(other_inputs(provenance_of(a), provenance_of(b))),
     )  # fmt: skip
 
 
-def provenance_of(folder: Path) -> Row:
+def provenance_of(folder: Path) -> Document:
     """Return a run's provenance.json, {} where it has none."""
     path = folder / "provenance.json"
-    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return found if isinstance(found, dict) else {}
+    document = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return document if isinstance(document, dict) else {}
 
 
-def other_inputs(a: Row, b: Row) -> Iterator[str]:
-    """Yield which of the spec, code, captures and policies of two runs differ."""
+def other_inputs(a: Document, b: Document) -> Iterator[str]:
+    """Yield a sentence for each of spec, code, captures and policies that differ."""
     if (a.get("spec") or {}).get("sha256") != (b.get("spec") or {}).get("sha256"):
         yield "the specs differ"
     if (a.get("code") or {}).get("digest") != (b.get("code") or {}).get("digest"):
@@ -112,18 +137,26 @@ def other_inputs(a: Row, b: Row) -> Iterator[str]:
             yield f"{key} differ: {', '.join(odd[:3])}{more}"
 
 
-def pairs(a: Sequence[Row], b: Sequence[Row], keys: Sequence[str]) -> list[tuple[Row, Row]]:
-    """Return the rows that both runs hold, side by side."""
-    held = {tuple(row[key] for key in keys): row for row in a}
-    found = ((held.get(tuple(row[key] for key in keys)), row) for row in b)
-    return [(before, after) for before, after in found if before is not None]
+def call_in_cell(row: CallRow) -> tuple[object, ...]:
+    """Return the key of a call in a cell."""
+    return (row["capture"], row["call"], row["operator"], row["hypothesis"], row["access"],
+            row["date"])  # fmt: skip
+
+
+def pairs(
+    a: Sequence[Row], b: Sequence[Row], key_of: Callable[[Row], object]
+) -> list[tuple[Row, Row]]:
+    """Return pairs (row of a, row of b) with the same key."""
+    by_key = {key_of(row): row for row in a}
+    matches = ((by_key.get(key_of(row)), row) for row in b)
+    return [(before, after) for before, after in matches if before is not None]
 
 
 # ---- accuracy
 
 
-def right_flows(flows: Sequence[tuple[Row, Row]], seed: int) -> Finding:
-    """Compare the share of labelled real call flows whose app came out right."""
+def right_flows(flows: Sequence[tuple[FlowRow, FlowRow]], seed: int) -> Finding:
+    """Compare the share of labelled real call flows whose app is right."""
     scored = [pair for pair in flows if is_scored(pair[0]) and is_scored(pair[1])]
     differences: dict[str, list[int]] = {}
     for before, after in scored:
@@ -141,8 +174,8 @@ def right_flows(flows: Sequence[tuple[Row, Row]], seed: int) -> Finding:
     )  # fmt: skip
 
 
-def is_scored(row: Row) -> bool:
-    """Tell whether a flow counts: real, labelled as part of a call with high or medium truth."""
+def is_scored(row: FlowRow) -> bool:
+    """Return whether a flow counts: real, labelled as part of a call with high or medium truth."""
     return not row["synthetic"] and row["outcome"] in ("right", "other_call", "unsure", "missed")
 
 
@@ -161,7 +194,7 @@ def paired_interval(parts: Sequence[Sequence[int]], seed: int) -> tuple[float, f
 def judge(
     difference: float | None, interval: tuple[float, float] | None, exact: bool, more: str = BETTER
 ) -> str:
-    """Return the verdict on a difference; `more` says what a larger value is."""
+    """Return the verdict on a difference; more: the verdict on a larger value."""
     if difference is None:
         return INCONCLUSIVE
     if exact and difference == 0:
@@ -172,8 +205,8 @@ def judge(
     return more if difference > 0 else less
 
 
-def false_calls(flows: Sequence[tuple[Row, Row]]) -> Finding:
-    """Compare the innocent real flows that were called a call: counts, each one a fact."""
+def false_calls(flows: Sequence[tuple[FlowRow, FlowRow]]) -> Finding:
+    """Compare the number of innocent real flows that were called a call."""
     quiet = ("false_call", "quiet")
     scored = [
         (x, y)
@@ -186,27 +219,35 @@ def false_calls(flows: Sequence[tuple[Row, Row]]) -> Finding:
     return Finding("innocent flows called a call", "flows", a, b, b - a, None, verdict, len(scored))
 
 
-def changed_flows(flows: Sequence[tuple[Row, Row]]) -> list[dict[str, Any]]:
+def changed_flows(flows: Sequence[tuple[FlowRow, FlowRow]]) -> list[ChangedFlow]:
     """Return the flows whose verdict, app or role changed."""
-    words = ("verdict", "app", "role")
     return [
-        {"capture": x["capture"], "frame": x["frame"], "truth": x["truth_app"]}
-        | {"a": " ".join(str(x[word]) for word in words)}
-        | {"b": " ".join(str(y[word]) for word in words)}
+        {
+            "capture": x["capture"],
+            "frame": x["frame"],
+            "truth": x["truth_app"],
+            "a": verdict_words(x),
+            "b": verdict_words(y),
+        }
         for x, y in flows
-        if any(x[word] != y[word] for word in words)
+        if (x["verdict"], x["app"], x["role"]) != (y["verdict"], y["app"], y["role"])
     ]
 
 
-# ---- what became of the calls
+def verdict_words(row: FlowRow) -> str:
+    """Return a flow's verdict, app and role as text."""
+    return f"{row['verdict']} {row['app']} {row['role']}"
 
 
-def blocked_calls(calls: Sequence[tuple[Row, Row]]) -> list[Finding]:
-    """Compare per operator the (call, cell) pairs that were blocked: no chance, hence no interval.
+# ---- verdicts of the calls
 
-    More blocking is neither better nor worse: it is what was measured.
+
+def blocked_calls(calls: Sequence[tuple[CallRow, CallRow]]) -> list[Finding]:
+    """Compare per operator the (call, cell) pairs that were blocked, without an interval.
+
+    They are not random, and more blocking is neither better nor worse.
     """
-    found = []
+    findings = []
     for operator in sorted({str(row["operator"]) for row, _ in calls}):
         own = [pair for pair in calls if pair[0]["operator"] == operator]
         a = sum(bool(row["blocked"]) for row, _ in own)
@@ -215,26 +256,33 @@ def blocked_calls(calls: Sequence[tuple[Row, Row]]) -> list[Finding]:
         verdict = EQUAL if not moved else "different"
         what = f"calls blocked, {operator}"
         note = f"{moved} verdicts differ" if moved else ""
-        found.append(Finding(what, "cells", a, b, b - a, None, verdict, len(own), note))
-    return found
+        findings.append(Finding(what, "cells", a, b, b - a, None, verdict, len(own), note))
+    return findings
 
 
-def changed(
-    rows: Sequence[tuple[Row, Row]], keys: Sequence[str], what: str
-) -> list[dict[str, Any]]:
-    """Return the rows in which one column differs."""
+def changed_calls(calls: Sequence[tuple[CallRow, CallRow]]) -> list[ChangedCall]:
+    """Return the calls whose verdict changed."""
     return [
-        {key: x[key] for key in keys} | {"a": x[what], "b": y[what]}
-        for x, y in rows
-        if x[what] != y[what]
+        {
+            "capture": x["capture"],
+            "call": x["call"],
+            "operator": x["operator"],
+            "hypothesis": x["hypothesis"],
+            "access": x["access"],
+            "date": x["date"],
+            "a": x["verdict"],
+            "b": y["verdict"],
+        }
+        for x, y in calls
+        if x["verdict"] != y["verdict"]
     ]
 
 
 # ---- timings
 
 
-def timings(a: Row, b: Row, any_machine: bool) -> list[Finding]:
-    """Compare throughput and latency, where both runs come from one machine."""
+def timings(a: Document, b: Document, any_machine: bool) -> list[Finding]:
+    """Compare throughput and latency, if both runs come from one machine."""
     odd = [key for key in MACHINE if a["machine"].get(key) != b["machine"].get(key)]
     if odd and not any_machine:
         note = f"not compared: {', '.join(odd)} of the machines differ (--any-machine compares)"
@@ -247,11 +295,11 @@ def timings(a: Row, b: Row, any_machine: bool) -> list[Finding]:
     return [timing(*row, note) for row in rows]
 
 
-def path(summary: Row, key: str) -> float | None:
+def path(summary: Document, key: str) -> float | None:
     """Return the offline path's headline figure of a summary."""
     row = summary.get(key, {}).get("offline") or {}
-    found = row.get("packets_per_s") if key == "throughput" else row.get("ns_per_packet", {})
-    return found.get("p50") if isinstance(found, dict) else found
+    figure = row.get("packets_per_s") if key == "throughput" else row.get("ns_per_packet", {})
+    return figure.get("p50") if isinstance(figure, dict) else figure
 
 
 def timing(what: str, unit: str, a: float | None, b: float | None, more: str, note: str) -> Finding:
@@ -267,16 +315,16 @@ def timing(what: str, unit: str, a: float | None, b: float | None, more: str, no
 # ---- for a terminal
 
 
-def lines(found: Comparison) -> list[str]:
-    """Return a comparison as a person reads it."""
-    out = [f"a: {found.a}", f"b: {found.b}", *found.inputs, ""]
-    for one in found.findings:
+def lines(comparison: Comparison) -> list[str]:
+    """Return a comparison as lines for a terminal."""
+    out = [f"a: {comparison.a}", f"b: {comparison.b}", *comparison.inputs, ""]
+    for one in comparison.findings:
         ends = one.interval and f" [{one.interval[0]:+.3f}, {one.interval[1]:+.3f}]"
         gap = "" if one.difference is None else f"{short(one.difference, True)}{ends or ''}"
         words = f"{one.what:<36} {short(one.a):>12} {short(one.b):>12}  {gap:<26} {one.verdict}"
         tail = f"  ({one.n} {one.unit}{'; ' + one.note if one.note else ''})" if one.n else one.note
         out.append(f"{words}  {tail}".rstrip())
-    for title, rows in (("calls", found.calls), ("flows", found.flows)):
+    for title, rows in (("calls", comparison.calls), ("flows", comparison.flows)):
         if rows:
             out += ["", f"{title} that came out differently: {len(rows)}"]
             out += [f"  {spelt(row)}" for row in rows[:SHOWN]]
@@ -293,7 +341,7 @@ def short(value: float | None, sign: bool = False) -> str:
     return f"+{text}" if sign and value > 0 else text
 
 
-def spelt(row: Mapping[str, Any]) -> str:
+def spelt(row: Mapping[str, object]) -> str:
     """Return a difference in one line."""
     place = " ".join(str(value) for key, value in row.items() if key not in ("a", "b"))
     return f"{place}: {row['a']} -> {row['b']}"

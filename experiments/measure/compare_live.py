@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Several live runs against several others: the run is the unit, so differences can be tested.
+"""Comparison of two sides of several live runs: the run is the unit, so differences can be tested.
 
 Block or no block is Fisher's exact test; media lost is a paired permutation test with the
 Hodges-Lehmann shift of the paired differences, runs paired in the order given (they should be
-interleaved, ABBA: what drifts over the runs then cancels in both). All tests of a comparison are
-corrected together (Holm). A degradation is different where p and the shift's interval both say so;
-what is not shown to differ is inconclusive, never equal. Runs in virtual time are copies of each
+interleaved, ABBA: a drift over the runs then cancels). All tests of a comparison are corrected
+together (Holm). A degradation is different where both p and the shift's interval show it; a
+difference that is not shown is inconclusive, never equal. Runs in virtual time are copies of each
 other, so there is nothing to test.
 """
 
@@ -13,21 +13,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Literal, NamedTuple
 
 from midcall.errors import ExperimentError
 from midcall.experiments.measure import significance
 from midcall.experiments.measure.intervals import Interval, clopper_pearson, derived_seed
 from midcall.experiments.results import runs
-from midcall.experiments.results.schema import read_table
+from midcall.experiments.results.schema import rows_of
+from midcall.experiments.results.tables import CallRow
 from midcall.experiments.spec.backends import LIVE
 
-Row = Mapping[str, Any]
 Place = tuple[str, ...]
 
-#: Of a test, after correction.
+#: Level of a test, after correction.
 ALPHA = 0.01
-PLACE = ("capture", "call", "operator", "hypothesis", "access", "date")
+PLACE: tuple[Literal["capture", "call", "operator", "hypothesis", "access", "date"], ...] = (
+    "capture",
+    "call",
+    "operator",
+    "hypothesis",
+    "access",
+    "date",
+)
 DIFFERENT, INCONCLUSIVE = "different", "inconclusive"
 BLOCKED, LOST = "blocked", "media lost"
 #: Tests that are printed; all of them are in the JSON.
@@ -58,7 +65,7 @@ class Trials(NamedTuple):
     tests: list[Trial]
 
     @property
-    def value(self) -> dict[str, Any]:
+    def value(self) -> dict[str, object]:
         """Return the comparison as plain values."""
         return {**self._asdict(), "tests": [one._asdict() for one in self.tests]}
 
@@ -66,7 +73,7 @@ class Trials(NamedTuple):
 def compare(a: Sequence[Path], b: Sequence[Path]) -> Trials:
     """Test every call of runs b against runs a.
 
-    Raises ExperimentError where a run is not live, or the sides are not as many, at least two.
+    Raises ExperimentError where a run is not live, or the sides are not equally many, at least two.
     """
     if len(a) != len(b) or len(a) < 2:
         raise ExperimentError(
@@ -81,22 +88,22 @@ def compare(a: Sequence[Path], b: Sequence[Path]) -> Trials:
             )
     sides = [[by_place(folder) for folder in side] for side in (a, b)]
     seed = derived_seed(0, *(folder.name for folder in (*a, *b)))
-    found = list(tested(sides[0], sides[1], seed))
-    corrected = significance.holm([one.p for one in found])
-    tests = [judged(one, p) for one, p in zip(found, corrected, strict=True)]
+    trials = list(tested(sides[0], sides[1], seed))
+    corrected = significance.holm([one.p for one in trials])
+    tests = [judged(one, p) for one, p in zip(trials, corrected, strict=True)]
     return Trials([one.name for one in a], [one.name for one in b], tests)
 
 
-def by_place(folder: Path) -> dict[Place, Row]:
-    """Return a run's calls by where and under what they were played."""
-    rows = read_table(folder, "calls")
+def by_place(folder: Path) -> dict[Place, CallRow]:
+    """Return a run's calls by call and cell."""
+    rows = rows_of(folder, CallRow)
     return {tuple(str(row[key]) for key in PLACE): row for row in rows}
 
 
 def tested(
-    a: Sequence[Mapping[Place, Row]], b: Sequence[Mapping[Place, Row]], seed: int
+    a: Sequence[Mapping[Place, CallRow]], b: Sequence[Mapping[Place, CallRow]], seed: int
 ) -> Iterator[Trial]:
-    """Yield the tests of every call that all runs hold and in which something differs."""
+    """Yield the tests of every call that is in all runs and differs in some of them."""
     for place in a[0]:
         if not all(place in run for run in (*a, *b)):
             continue
@@ -105,8 +112,8 @@ def tested(
         yield from losses(place, one, other, derived_seed(seed, *place))
 
 
-def blocks(place: Place, a: Sequence[Row], b: Sequence[Row]) -> Iterator[Trial]:
-    """Yield the test of blocks, where not every run of both sides says the same."""
+def blocks(place: Place, a: Sequence[CallRow], b: Sequence[CallRow]) -> Iterator[Trial]:
+    """Yield the test of blocks, unless all runs of both sides have the same result."""
     hits, others = (sum(bool(row["blocked"]) for row in side) for side in (a, b))
     n = len(a)
     if hits + others in (0, 2 * n):
@@ -116,10 +123,12 @@ def blocks(place: Place, a: Sequence[Row], b: Sequence[Row]) -> Iterator[Trial]:
     yield Trial(place, BLOCKED, hits / n, others / n, *spans, None, None, p, p, "")
 
 
-def losses(place: Place, a: Sequence[Row], b: Sequence[Row], seed: int) -> Iterator[Trial]:
-    """Yield the test of media lost, where every run has a figure and they are not all the same."""
-    one, other = ([row["media_lost"] for row in side] for side in (a, b))
-    if None in one or None in other or len({*one, *other}) < 2:
+def losses(place: Place, a: Sequence[CallRow], b: Sequence[CallRow], seed: int) -> Iterator[Trial]:
+    """Yield the test of media lost, if every run has a figure and the figures differ."""
+    one, other = (
+        [row["media_lost"] for row in side if row["media_lost"] is not None] for side in (a, b)
+    )
+    if len(one) < len(a) or len(other) < len(b) or len({*one, *other}) < 2:
         return
     p = significance.paired_permutation(one, other, seed)
     shift = significance.hodges_lehmann(one, other)
@@ -136,22 +145,22 @@ def judged(one: Trial, corrected: float) -> Trial:
     return one._replace(p_corrected=corrected, verdict=verdict)
 
 
-def lines(found: Trials) -> list[str]:
-    """Return a comparison as a person reads it."""
-    own = [one for one in found.tests if one.verdict == DIFFERENT]
-    told = [
-        f"a: {', '.join(found.a)}",
-        f"b: {', '.join(found.b)}",
-        f"{len(found.tests)} tests, {len(own)} different at {ALPHA:g} (Holm), "
-        f"{len(found.tests) - len(own)} inconclusive",
+def lines(trials: Trials) -> list[str]:
+    """Return a comparison as lines for a terminal."""
+    different = [one for one in trials.tests if one.verdict == DIFFERENT]
+    out = [
+        f"a: {', '.join(trials.a)}",
+        f"b: {', '.join(trials.b)}",
+        f"{len(trials.tests)} tests, {len(different)} different at {ALPHA:g} (Holm), "
+        f"{len(trials.tests) - len(different)} inconclusive",
     ]
-    shown = sorted(found.tests, key=lambda one: one.p_corrected)[:SHOWN]
-    told += [line(one) for one in shown]
-    if len(found.tests) > SHOWN:
-        told.append(f"... and {len(found.tests) - SHOWN} more (--json has all)")
-    if not found.tests:
-        told.append("no call came out differently in any of these runs")
-    return told
+    shown = sorted(trials.tests, key=lambda one: one.p_corrected)[:SHOWN]
+    out += [line(one) for one in shown]
+    if len(trials.tests) > SHOWN:
+        out.append(f"... and {len(trials.tests) - SHOWN} more (--json has all)")
+    if not trials.tests:
+        out.append("no call came out differently in any of these runs")
+    return out
 
 
 def line(one: Trial) -> str:

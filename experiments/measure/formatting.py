@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Wording: how the report writes a number, so that each carries its unit, its n and its interval.
+"""Formatting of numbers in the report, each with its unit, its n and its interval.
 
-An undefined number is written "n/a", with the reason, never as 0. Every function takes what stands
-in the result files and returns plain text: escaping is the template's work.
+An undefined number is written "n/a", with the reason, never as 0. Every function takes values of
+the result files and returns plain text, which the template escapes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ APP_NAMES = {
 }
 ACCESS_NAMES = {"3g": "3G", "4g": "4G", "adsl": "ADSL", "fibre": "fibre", "wifi": "home Wi-Fi"}
 OPERATOR_NAMES = {"maroc-telecom": "Maroc Telecom", "inwi": "Inwi", "meditel": "Meditel"}
-#: Call verdicts in words a caller would use.
+#: Call verdicts in the words of a caller.
 VERDICT_NAMES = {
     "OK": "gets through",
     "FALLBACK": "gets through another way",
@@ -59,7 +59,7 @@ def access_name(access: str) -> str:
 
 
 def operator_name(operator: str) -> str:
-    """Return the operator's name; an unknown id is made readable, not translated."""
+    """Return the operator's name; an unknown id is only made readable."""
     if operator.startswith("blackbox:"):
         return f"black box: {operator.partition(':')[2]}"
     return OPERATOR_NAMES.get(operator, operator.replace("-", " ").title())
@@ -83,7 +83,7 @@ def plural(n: int, noun: str, many: str | None = None) -> str:
 
 
 def percent(share: float | None) -> str:
-    """Return a share (0..1) in per cent with the digits that its size deserves."""
+    """Return a share (0..1) in per cent with digits that depend on its size."""
     if share is None:
         return "n/a"
     value = 100 * share
@@ -144,7 +144,7 @@ def duration_ns(ns: float | None) -> str:
 
 
 def day(date: object) -> str:
-    """Return a date as "20 Jan 2016"; what is no date is returned as it stands."""
+    """Return a date as "20 Jan 2016"; any other value is returned as text."""
     try:
         parsed = datetime.date.fromisoformat(str(date)[:10])
     except ValueError:
@@ -153,7 +153,7 @@ def day(date: object) -> str:
 
 
 def days(dates: Sequence[str]) -> str:
-    """Return dates as "20 Jan and 15 Mar 2016": a year that all share is written once."""
+    """Return dates as "20 Jan and 15 Mar 2016": a year common to all is written once."""
     written = [day(date) for date in dates]
     years = {words[-5:] for words in written}
     if len(years) == 1 and len(written) > 1:
@@ -163,7 +163,7 @@ def days(dates: Sequence[str]) -> str:
 
 def listed(words: Iterable[str]) -> str:
     """Return "a", "a and b" or "a, b and c"."""
-    held = list(words)
-    if len(held) < 2:
-        return "".join(held)
-    return f"{', '.join(held[:-1])} and {held[-1]}"
+    parts = list(words)
+    if len(parts) < 2:
+        return "".join(parts)
+    return f"{', '.join(parts[:-1])} and {parts[-1]}"

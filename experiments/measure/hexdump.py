@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Rows of a hex view: 16 octets as text, and which mark each stands in."""
+"""Rows of a hex dump: 16 octets as text, and the mark of each octet."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ WIDTH = 16
 
 
 class Row(NamedTuple):
-    """Up to 16 octets as text from offset `at`; `marked` says which mark each is in, -1: none."""
+    """Up to 16 octets as text from offset `at`; marked: the mark of each octet, -1 for none."""
 
     at: int
     cells: list[str]
@@ -19,7 +19,7 @@ class Row(NamedTuple):
 
 
 def rows(cells: Sequence[str], marks: Sequence[tuple[int, int]], start: int) -> list[Row]:
-    """Return the rows that hold a mark (where, how many), and the one in which `start` stands."""
+    """Return the rows with a mark (offset, octets), and the row of the offset `start`."""
     owner = [-1] * len(cells)
     for number, (at, length) in enumerate(marks):
         for o in range(at, min(at + length, len(cells))):
@@ -32,14 +32,14 @@ def rows(cells: Sequence[str], marks: Sequence[tuple[int, int]], start: int) -> 
 
 
 def separators(marked: Sequence[int]) -> list[str]:
-    """Return what stands before each cell of a row and behind its last: brackets around marks."""
+    """Return the text before each cell of a row and after the last one: brackets around marks."""
     edges = [-1, *marked, -1]
-    told = []
-    for before, here in pairwise(edges):
-        if before == here:
-            told.append(" ")
-        elif before >= 0 and here >= 0:
-            told.append("|")
+    text = []
+    for before, after in pairwise(edges):
+        if before == after:
+            text.append(" ")
+        elif before >= 0 and after >= 0:
+            text.append("|")
         else:
-            told.append("[" if here >= 0 else "]")
-    return told
+            text.append("[" if after >= 0 else "]")
+    return text

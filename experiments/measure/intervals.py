@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Statistics of a run: ratios, intervals and quantiles that claim no more than they know.
+"""Statistics of a run: ratios, intervals and quantiles; None where there is too little evidence.
 
 Calls are independent trials, so their shares get Clopper-Pearson intervals. Flows of one call are
 not, so intervals of their shares are those of capture groups (clusters). Below ten clusters no
@@ -23,7 +23,7 @@ Interval = tuple[float, float]
 
 
 def derived_seed(base: int, *names: str) -> int:
-    """Return a 63-bit seed from the base seed and the names of what is drawn (sha256).
+    """Return a 63-bit seed from the base seed and some names (sha256).
 
     It depends on neither the order of work nor the number of processes.
     """
@@ -39,7 +39,8 @@ def ratio(part: float, whole: float) -> float | None:
 def clopper_pearson(hits: int, n: int, level: float = 0.95) -> Interval | None:
     """Return the exact interval of a binomial share (Clopper and Pearson 1934), None for n = 0.
 
-    Bounds are quantiles of beta distributions; at 0 and n hits the outer bound is 0 or 1.
+    Bounds are quantiles of beta distributions; at 0 and n hits the outer bound is 0 or 1. Raises
+    ValueError where hits are not between 0 and n.
     """
     if n == 0:
         return None
@@ -66,7 +67,8 @@ def cluster_bootstrap(
 ) -> Interval | None:
     """Return the percentile interval of sum(hits) / sum(sizes), resampling whole clusters.
 
-    `hits` and `sizes` hold one number per cluster (capture group). None below ten clusters.
+    hits, sizes: one number per cluster (capture group). None below ten clusters. Raises ValueError
+    where they are not equally many.
     """
     if len(hits) != len(sizes):
         raise ValueError(f"{len(hits)} clusters with hits, {len(sizes)} with sizes: must be equal")
@@ -90,19 +92,19 @@ def clustered_interval(hits: Sequence[int], sizes: Sequence[int], seed: int) -> 
     clusters.
 
     hits, sizes: one number per cluster (capture group). A bootstrap of clusters is too narrow where
-    one or few of them hold all hits, so it is joined with two exact intervals (Clopper-Pearson): of
-    single units, as if they were independent; and of the clusters that hold a hit, times the share
+    all hits are in one or few of them, so it is joined with two exact intervals (Clopper-Pearson):
+    of single units, as if they were independent; and of the clusters with a hit, times the share
     hit within these (all of a cluster, where none is hit).
     """
-    held = [(k, n) for k, n in zip(hits, sizes, strict=True) if n]
-    if len(held) < FEWEST:
+    clusters = [(k, n) for k, n in zip(hits, sizes, strict=True) if n]
+    if len(clusters) < FEWEST:
         return None
-    struck = [(k, n) for k, n in held if k]
-    total, units = sum(k for k, _ in held), sum(n for _, n in held)
-    within = total / sum(n for _, n in struck) if struck else 1.0
-    whole = clopper_pearson(len(struck), len(held)) or (0.0, 1.0)
+    hit = [(k, n) for k, n in clusters if k]
+    total, units = sum(k for k, _ in clusters), sum(n for _, n in clusters)
+    within = total / sum(n for _, n in hit) if hit else 1.0
+    whole = clopper_pearson(len(hit), len(clusters)) or (0.0, 1.0)
     spans = [
-        cluster_bootstrap([k for k, _ in held], [n for _, n in held], seed),
+        cluster_bootstrap([k for k, _ in clusters], [n for _, n in clusters], seed),
         clopper_pearson(total, units),
         (whole[0] * within, whole[1] * within),
     ]

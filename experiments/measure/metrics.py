@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Metrics: what each flow's verdict is worth against its truth, and the counts made of it.
+"""Metrics: the outcome of each flow's verdict against its truth, and counts of outcomes.
 
-The unit is the flow as the truth knows it (one 5-tuple of one capture). Only flows whose label is
+The unit is the flow of the truth (one 5-tuple of one capture). Only flows whose label is
 of high or medium confidence are scored. Skype and Teams share one stack and count as one family.
 A certain claim in the roles messaging or other is not a claim of a call.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from midcall.apps import FIVE
 from midcall.classifier.state.verdicts import APPS, MADE_BY
@@ -21,15 +21,31 @@ from midcall.experiments.measure.intervals import (
     quantile,
     ratio,
 )
+from midcall.experiments.results.tables import (
+    Accuracy,
+    Confused,
+    FalseCalls,
+    FlowRow,
+    MacroF1,
+    NameCounts,
+    Outcomes,
+    OutcomeShare,
+    Quantiles,
+    RightShare,
+    Waits,
+)
 
-Row = Mapping[str, Any]
+#: A flow with a verdict, a truth and an outcome: a row of `flows`, or one of an evaluation, whose
+#: further columns are not typed.
+Scored = FlowRow | Mapping[str, Any]
+Row = TypeVar("Row", bound=Scored)
 
 CALL_ROLES = ("media", "setup")
 SCORED_ROLES = ("media", "setup", "control")
 QUIET_ROLES = ("other", "messaging", "none")
 SCORED_CONFIDENCE = ("high", "medium")
 OUTCOMES = ("right", "other_call", "unsure", "missed")
-#: What a verdict says of a call whose app no octet tells, and what the truth says of a call that
+#: The app of a verdict on a call whose app no octet identifies; the app of a true call that
 #: belongs to no named app.
 NAMELESS, NO_APP = "rtc", "other-rtc"
 #: Names of makers, and the apps whose stack each may be.
@@ -43,36 +59,36 @@ def family(app: str) -> str:
     return _FAMILY.get(app, app)
 
 
-def judge_name(said: str, truth: str) -> str:
-    """Return right, unsure or other_call for the name that a certain call is given.
+def judge_name(app: str, truth: str) -> str:
+    """Return right, unsure or other_call for the app of a certain verdict on a call.
 
     A call without a name is unsure, right where the call belongs to no named app. A maker of
     several apps is unsure for its own, wrong for others.
     """
-    if said == NAMELESS:
+    if app == NAMELESS:
         return "right" if truth == NO_APP else "unsure"
-    if family(said) == family(truth):
+    if family(app) == family(truth):
         return "right"
-    return "unsure" if truth in MAKERS.get(said, ()) else "other_call"
+    return "unsure" if truth in MAKERS.get(app, ()) else "other_call"
 
 
 def named(app: str | None) -> bool:
-    """Tell whether the app column holds an app at all."""
+    """Return whether the value of an app column is an app."""
     return bool(app) and app != "none"
 
 
-def claims_call(row: Row) -> bool:
-    """Tell whether the verdict is a certain claim of a call of some app."""
-    loud = row["verdict"] == "certain" and row["role"] not in ("messaging", "other")
-    return loud and named(row["app"])
+def claims_call(row: Scored) -> bool:
+    """Return whether the verdict is a certain claim of a call of some app."""
+    of_call = row["verdict"] == "certain" and row["role"] not in ("messaging", "other")
+    return bool(of_call) and named(row["app"])
 
 
-def rank(row: Row) -> tuple[int, int]:
-    """Return the strength of a row, to pick among one flow's: its verdict, then its packets."""
+def rank(row: Scored) -> tuple[int, int]:
+    """Return the strength of one of a flow's records: its verdict, then its packets."""
     return _RANK.get(row["verdict"], 0), int(row["packets"] or 0)
 
 
-def call_outcome(truth_app: str, row: Row) -> str:
+def call_outcome(truth_app: str, row: Scored) -> str:
     """Return the outcome of a flow that does belong to a call of `truth_app`."""
     if claims_call(row):
         return judge_name(row["app"], truth_app)
@@ -80,7 +96,7 @@ def call_outcome(truth_app: str, row: Row) -> str:
     return "unsure" if row["verdict"] in ("certain", "unsure") and not quiet else "missed"
 
 
-def outcome(truth_app: str, truth_role: str, confidence: str, row: Row) -> str:
+def outcome(truth_app: str, truth_role: str, confidence: str, row: Scored) -> str:
     """Return right, other_call, unsure, missed, false_call, quiet or unscored for one flow."""
     if confidence not in SCORED_CONFIDENCE:
         return "unscored"
@@ -91,10 +107,16 @@ def outcome(truth_app: str, truth_role: str, confidence: str, row: Row) -> str:
     return "unscored"
 
 
-def tally(rows: Iterable[Row]) -> dict[str, int]:
+def tally(rows: Iterable[Scored]) -> Outcomes:
     """Count the outcomes of call flows: n, right, other_call, unsure, missed."""
     counts = Counter(row["outcome"] for row in rows)
-    return {"n": sum(counts[name] for name in OUTCOMES)} | {name: counts[name] for name in OUTCOMES}
+    return {
+        "n": sum(counts[name] for name in OUTCOMES),
+        "right": counts["right"],
+        "other_call": counts["other_call"],
+        "unsure": counts["unsure"],
+        "missed": counts["missed"],
+    }
 
 
 def call_flows(rows: Iterable[Row], roles: Sequence[str] = CALL_ROLES) -> list[Row]:
@@ -107,7 +129,7 @@ def quiet_flows(rows: Iterable[Row]) -> list[Row]:
     return [row for row in rows if row["outcome"] in ("quiet", "false_call")]
 
 
-def right_share(rows: Sequence[Row], seed: int, name: str) -> dict[str, Any]:
+def right_share(rows: Sequence[Scored], seed: int, name: str) -> RightShare:
     """Return n, right, clusters and the bootstrapped interval of the share that is right."""
     hits: Counter[str] = Counter()
     sizes: Counter[str] = Counter()
@@ -130,16 +152,17 @@ def right_share(rows: Sequence[Row], seed: int, name: str) -> dict[str, Any]:
     }
 
 
-def by_app_and_role(rows: Sequence[Row], seed: int) -> dict[str, dict[str, Any]]:
+def by_app_and_role(rows: Sequence[Scored], seed: int) -> dict[str, dict[str, OutcomeShare]]:
     """Return app -> role -> outcome counts with the share's interval, sorted by name."""
-    cells: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    cells: dict[tuple[str, str], list[Scored]] = defaultdict(list)
     for row in call_flows(rows, SCORED_ROLES):
-        cells[row["truth_app"], row["truth_role"]].append(row)
-    table: dict[str, dict[str, Any]] = {}
+        cells[row["truth_app"] or "", row["truth_role"] or ""].append(row)
+    table: dict[str, dict[str, OutcomeShare]] = {}
     for app, role in sorted(cells):
-        held = cells[app, role]
-        share = right_share(held, seed, f"{app}/{role}")
-        table.setdefault(app, {})[role] = tally(held) | {
+        flows = cells[app, role]
+        share = right_share(flows, seed, f"{app}/{role}")
+        table.setdefault(app, {})[role] = {
+            **tally(flows),
             "share": share["share"],
             "interval": share["interval"],
             "clusters": share["clusters"],
@@ -147,19 +170,23 @@ def by_app_and_role(rows: Sequence[Row], seed: int) -> dict[str, dict[str, Any]]
     return table
 
 
-def f1_counts(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
+def f1_counts(rows: Sequence[Scored]) -> dict[str, NameCounts]:
     """Return per app tp, fp, fn, precision, recall and F1 over scored call flows.
 
     Closed set: the call flows of every app (a call of no named app has no name to be right about,
     but its flows can be falsely named). Skype and Teams are one class.
     """
-    flows = call_flows(rows)
-    said = [(family(row["truth_app"]), family(row["app"] or ""), row["outcome"]) for row in flows]
-    table = {}
-    for app in sorted({truth for truth, _, _ in said} - {NO_APP}):
-        tp = sum(truth == app and out == "right" for truth, _, out in said)
-        fn = sum(truth == app and out != "right" for truth, _, out in said)
-        fp = sum(truth != app and out == "other_call" and word == app for truth, word, out in said)
+    verdicts = [
+        (family(row["truth_app"] or ""), family(row["app"] or ""), row["outcome"])
+        for row in call_flows(rows)
+    ]
+    table: dict[str, NameCounts] = {}
+    for app in sorted({truth for truth, _, _ in verdicts} - {NO_APP}):
+        tp = sum(truth == app and out == "right" for truth, _, out in verdicts)
+        fn = sum(truth == app and out != "right" for truth, _, out in verdicts)
+        fp = sum(
+            truth != app and out == "other_call" and name == app for truth, name, out in verdicts
+        )
         table[app] = {
             "tp": tp,
             "fp": fp,
@@ -171,21 +198,21 @@ def f1_counts(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
     return table
 
 
-def macro_f1(table: Mapping[str, Mapping[str, Any]], keep: Callable[[str], bool]) -> dict[str, Any]:
-    """Return the mean F1 over the apps kept, and how many they are (None for none)."""
+def macro_f1(table: Mapping[str, NameCounts], keep: Callable[[str], bool]) -> MacroF1:
+    """Return the mean F1 (None for no app) and the number of the apps that `keep` accepts."""
     values = [entry["f1"] for app, entry in table.items() if keep(app) and entry["f1"] is not None]
     return {"value": ratio(sum(values), len(values)), "apps": len(values)}
 
 
-def quiet_kind(row: Row) -> str:
-    """Name the kind of innocent flow: of an innocent capture, a chat, or beside a call."""
+def quiet_kind(row: Scored) -> str:
+    """Return the kind of an innocent flow: of an innocent capture, a chat, or in a call capture."""
     if row["truth_call"] is None and row["truth_app"] == "none" and row["innocent"]:
         return "innocent captures"
     return "messaging flows" if row["truth_role"] == "messaging" else "other flows of call captures"
 
 
-def false_calls(rows: Sequence[Row]) -> dict[str, Any]:
-    """Return how many innocent flows were certainly called a call, and what that bounds."""
+def false_calls(rows: Sequence[Scored]) -> FalseCalls:
+    """Return the innocent flows that were certainly called a call, and bounds of their rate."""
     flows = quiet_flows(rows)
     hits = [row for row in flows if row["outcome"] == "false_call"]
     kinds: dict[str, list[int]] = {}
@@ -194,17 +221,17 @@ def false_calls(rows: Sequence[Row]) -> dict[str, Any]:
         entry[0] += 1
         entry[1] += row["outcome"] == "false_call"
     five = sum(family(row["app"]) in FIVE for row in hits)
-    sizes = Counter(row["group"] for row in flows)
-    struck = Counter(row["group"] for row in hits)
+    sizes: Counter[str] = Counter(row["group"] for row in flows)
+    hit: Counter[str] = Counter(row["group"] for row in hits)
     groups = sorted(sizes)
     seed = derived_seed(0, "false_calls")
-    span = clustered_interval([struck[g] for g in groups], [sizes[g] for g in groups], seed)
+    span = clustered_interval([hit[g] for g in groups], [sizes[g] for g in groups], seed)
     alone = clopper_pearson(len(hits), len(flows))
     return {
         "flows": len(flows),
         "hits": len(hits),
         "groups": len(groups),
-        "groups_hit": len(struck),
+        "groups_hit": len(hit),
         "five_hits": five,
         "per_million": ratio(1e6 * len(hits), len(flows)),
         "upper_per_million": None if span is None else 1e6 * span[1],
@@ -217,54 +244,64 @@ def false_calls(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def distinct(rows: Sequence[Row]) -> list[Row]:
-    """Return the flows of calls without those that another file of the same session holds again.
+    """Return the flows of calls, each once where several files of a session contain it.
 
-    Two captures of one group can hold the same call, one a reduced copy of the other: the same
+    Two captures of one group can contain the same call, one a reduced copy of the other: the same
     protocol and endpoints in the same group count once (the weaker outcome is kept).
     """
     weakest = ("missed", "other_call", "unsure", "right")
-    kept: dict[tuple[Any, ...], Row] = {}
+    kept: dict[tuple[object, ...], Row] = {}
     for row in rows:
-        ends = sorted([(row["src_ip"], row["src_port"]), (row["dst_ip"], row["dst_port"])])
-        key = (row["group"], row["proto"], *ends)
-        have = kept.get(key)
-        if have is None or weakest.index(row["outcome"]) < weakest.index(have["outcome"]):
+        ends = [(row["src_ip"], row["src_port"]), (row["dst_ip"], row["dst_port"])]
+        key = (row["group"], row["proto"], *sorted(cast("list[tuple[str, int]]", ends)))
+        other = kept.get(key)
+        if other is None or weakest.index(row["outcome"]) < weakest.index(other["outcome"]):
             kept[key] = row
     return list(kept.values())
 
 
-def confusion(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Return truth x said counts over scored call flows, with "unsure" and "missed" columns."""
+def confusion(rows: Sequence[Scored]) -> list[Confused]:
+    """Return counts of truth x verdict over scored call flows, with verdicts unsure and missed."""
     counts: Counter[tuple[str, str]] = Counter()
     for row in call_flows(rows):
-        said = row["app"] if row["outcome"] in ("right", "other_call") else row["outcome"]
-        counts[row["truth_app"], said] += 1
-    return [{"truth": truth, "said": said, "n": n} for (truth, said), n in sorted(counts.items())]
+        verdict = row["app"] if row["outcome"] in ("right", "other_call") else row["outcome"]
+        counts[row["truth_app"] or "", verdict] += 1
+    return [
+        {"truth": truth, "said": verdict, "n": n} for (truth, verdict), n in sorted(counts.items())
+    ]
 
 
-def waits(rows: Sequence[Row]) -> dict[str, Any]:
+def waits(rows: Sequence[Scored]) -> Waits:
     """Return packets and milliseconds to a right verdict over call flows: n, p50, p95, p99."""
     right = [row for row in call_flows(rows) if row["outcome"] == "right"]
-    out: dict[str, Any] = {}
-    for name, column in (("packets", "packets_to_verdict"), ("ms", "ms_to_verdict")):
-        values = [row[column] for row in right if row[column] is not None]
-        out[name] = {"n": len(values)} | {
-            f"p{round(100 * q)}": quantile(values, q) for q in (0.5, 0.95, 0.99)
-        }
-    return out
+    return {
+        "packets": quantiles([row["packets_to_verdict"] for row in right]),
+        "ms": quantiles([row["ms_to_verdict"] for row in right]),
+    }
 
 
-def accuracy(rows: Sequence[Row], seed: int, copies: Collection[str] = ()) -> dict[str, Any]:
+def quantiles(values: Sequence[float | None]) -> Quantiles:
+    """Return n, p50, p95 and p99 of the values that are not None."""
+    known = [value for value in values if value is not None]
+    return {
+        "n": len(known),
+        "p50": quantile(known, 0.5),
+        "p95": quantile(known, 0.95),
+        "p99": quantile(known, 0.99),
+    }
+
+
+def accuracy(rows: Sequence[FlowRow], seed: int, copies: Collection[str] = ()) -> Accuracy:
     """Return the accuracy block of summary.json over the given (real) flows.
 
-    `copies` names the captures that hold the call of another one again.
+    copies: names of the captures that contain the call of another one again.
     """
     table = f1_counts(rows)
     five = f1_counts([row for row in rows if row["truth_app"] != "teams"])
     macro = macro_f1(table, lambda app: True)
-    mission = [row for row in call_flows(rows) if row["truth_app"] in FIVE]
-    single = distinct(mission)
-    own = [row for row in mission if row["capture"] not in copies]
+    of_five = [row for row in call_flows(rows) if row["truth_app"] in FIVE]
+    single = distinct(of_five)
+    own = [row for row in of_five if row["capture"] not in copies]
     return {
         "apps": by_app_and_role(rows, seed),
         "by_app": table,
@@ -274,7 +311,7 @@ def accuracy(rows: Sequence[Row], seed: int, copies: Collection[str] = ()) -> di
         "macro_f1_at_least_5_flows": macro_f1(
             table, lambda app: table[app]["tp"] + table[app]["fn"] >= 5
         ),
-        "five": right_share(mission, seed, "five"),
+        "five": right_share(of_five, seed, "five"),
         "five_without_copies": right_share(own, seed, "five_without_copies"),
         "five_distinct": right_share(single, seed, "five_distinct"),
         "all": right_share(call_flows(rows), seed, "all"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Masks over addresses: what a result file shows of third parties unless `--reveal` is given.
+"""Masks over addresses of third parties in result files, unless `--reveal` is given.
 
 An IPv4 address keeps its first 16 bits (31.13.x.x) and an IPv6 address its first 32
 (2a03:2880:x), enough to recognise a network and too little to recognise a person.
@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 
 def masked(address: str) -> str:
-    """Return the address with its host part replaced by x; what is no address becomes "x"."""
+    """Return the address with its host part replaced by x; text that is no address becomes "x"."""
     try:
         parsed = ipaddress.ip_address(address.split("%")[0].strip("[]"))
     except ValueError:
@@ -28,10 +28,10 @@ def masked(address: str) -> str:
 
 def mask_all(addresses: Iterable[str]) -> list[str]:
     """Return every address masked, each distinct one computed once."""
-    seen: dict[str, str] = {}
+    cache: dict[str, str] = {}
     out = []
     for address in addresses:
-        if address not in seen:
-            seen[address] = masked(address)
-        out.append(seen[address])
+        if address not in cache:
+            cache[address] = masked(address)
+        out.append(cache[address])
     return out

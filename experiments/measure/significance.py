@@ -31,7 +31,7 @@ def fisher(hits: int, n: int, other_hits: int, other_n: int) -> float:
 
 
 def holm(values: Sequence[float]) -> list[float]:
-    """Return p values corrected for being several (Holm 1979), in the order given."""
+    """Return p values corrected for several tests (Holm 1979), in the given order."""
     order = sorted(range(len(values)), key=lambda at: values[at])
     out, highest = list(values), 0.0
     for rank, at in enumerate(order):
@@ -43,8 +43,9 @@ def holm(values: Sequence[float]) -> list[float]:
 def hodges_lehmann(a: Sequence[float], b: Sequence[float]) -> float:
     """Return the median of the Walsh averages of the paired differences b - a.
 
-    Hodges and Lehmann 1963, the estimator of one sample: what both of a pair share, as the drift
-    of a machine, cancels. Raises ValueError where the sides are not as many, at least one.
+    Hodges and Lehmann 1963, the estimator of one sample: an effect on both of a pair, such as the
+    drift of a machine, cancels. Raises ValueError where the sides are not equally many, at least
+    one.
     """
     return float(walsh_medians(gaps_of(a, b)[None, :]).item())
 
@@ -61,7 +62,7 @@ def shift_interval(
 
 
 def walsh_medians(gaps: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the median of the averages of every two of a row, each with itself too.
+    """Return the median of the averages of all pairs of a row, each value with itself too.
 
     gaps: float64[k, n]; returns float64[k].
     """
@@ -73,7 +74,7 @@ def walsh_medians(gaps: NDArray[np.float64]) -> NDArray[np.float64]:
 def gaps_of(a: Sequence[float], b: Sequence[float]) -> NDArray[np.float64]:
     """Return the paired differences b - a, float64[n].
 
-    Raises ValueError where the sides are not as many, at least one.
+    Raises ValueError where the sides are not equally many, at least one.
     """
     if len(a) != len(b) or not a:
         raise ValueError(f"{len(a)} and {len(b)} values: a paired test needs as many, at least one")
@@ -87,14 +88,14 @@ def paired_permutation(a: Sequence[float], b: Sequence[float], seed: int) -> flo
     Exact up to EXHAUSTIVE pairs, else by DRAWS drawn signs, the observed one counted among them.
     """
     gaps = gaps_of(a, b)
-    seen = abs(gaps.mean()) * (1 - 1e-12)
+    observed = abs(gaps.mean()) * (1 - 1e-12)
     if len(gaps) <= EXHAUSTIVE:
         signs = np.array(list(product((-1.0, 1.0), repeat=len(gaps))))
-        return float((abs((signs * gaps).mean(axis=1)) >= seen).mean())
+        return float((abs((signs * gaps).mean(axis=1)) >= observed).mean())
     signs = np.random.default_rng(seed).choice((-1.0, 1.0), size=(DRAWS, len(gaps)))
-    return float((1 + (abs((signs * gaps).mean(axis=1)) >= seen).sum()) / (DRAWS + 1))
+    return float((1 + (abs((signs * gaps).mean(axis=1)) >= observed).sum()) / (DRAWS + 1))
 
 
 def abba(pairs: int) -> str:
-    """Return the order of runs of two arms, as many of each: ABBA and so on, so drift cancels."""
+    """Return the order of runs of two arms, equally many of each: ABBA..., which cancels drift."""
     return ("ABBA" * pairs)[: 2 * pairs]

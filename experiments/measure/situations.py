@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The mission table: who could call whom, and why not, counted from the rows of calls and cells.
+"""The outcome table: calls blocked and the reasons, counted from the rows of calls and cells.
 
 Every count is k of n calls. Real and synthetic captures are never added up. Places of the grid
-(operator x access x date) in which every hypothesis does the same to every call and to every
-bystander are shown once, as one situation: the grouping is found in the results, not in policies.
+(operator x access x date) in which every hypothesis has the same outcome for every call and every
+innocent flow are shown once, as one situation: the grouping comes from results, not from policies.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from midcall.apps import FIVE
 from midcall.experiments.measure.formatting import (
@@ -21,24 +21,36 @@ from midcall.experiments.measure.formatting import (
     operator_name,
 )
 from midcall.experiments.results.schema import PACKET_GRADES
+from midcall.experiments.results.tables import (
+    BystanderCallRow,
+    CallRow,
+    CellRow,
+    CollateralRow,
+    FlowRow,
+    OtherCalls,
+)
 
-Row = Mapping[str, Any]
+#: A row that names its cell of the grid.
+Placed = CallRow | CellRow | CollateralRow | BystanderCallRow | OtherCalls
 #: Operator, access network, date.
 Place = tuple[str, str, str]
 
 KINDS = ("audio", "video", "unknown")
 
 
-def in_headline(row: Mapping[str, Any]) -> bool:
-    """Tell whether a row may enter a headline figure: of a capture that no program invented and
-    that the user did not add."""
+def in_headline(row: Mapping[str, object]) -> bool:
+    """Return whether a row counts in headline figures.
+
+    Its capture must be neither synthetic nor added by the user.
+    """
     return not row.get("synthetic") and not row.get("added")
 
 
 def hypothetical(grade: str | None) -> bool:
-    """Tell whether no packet evidence stands behind a rule of a grade.
+    """Return whether a rule of a grade has no packet evidence.
 
-    Grades A and B are packets; "B?" is a rule that its profile supposes, in a case seen in packets.
+    Grades A and B are packets; "B?": the case was seen in packets, the rule is the profile's
+    hypothesis.
     """
     return not grade or grade[0] not in PACKET_GRADES or grade.endswith("?")
 
@@ -53,7 +65,7 @@ class Column(NamedTuple):
 
 @dataclass
 class Tally:
-    """What became of some calls: counts, the words for it, and packets to the block.
+    """Outcomes of some calls: counts, verdicts, rules, and packets to the block.
 
     blocked: no call at all; unusable: those and the calls below the quality floor.
     """
@@ -69,7 +81,7 @@ class Tally:
 
     @property
     def n(self) -> int:
-        """Return the calls that could be tested at all (they work under the empty policy)."""
+        """Return the number of calls that could be tested (they work under the empty policy)."""
         return self.ok + self.blocked + self.inconclusive
 
     @property
@@ -82,7 +94,7 @@ class Tally:
         ]
         return max(failed)[1] if failed else None
 
-    def add(self, row: Row) -> None:
+    def add(self, row: CallRow) -> None:
         """Count one call."""
         verdict = str(row.get("verdict"))
         self.verdicts[verdict] += 1
@@ -96,18 +108,19 @@ class Tally:
         else:
             self.ok += 1
 
-    def _add_block(self, row: Row) -> None:
+    def _add_block(self, row: CallRow) -> None:
         self.blocked += 1
         if row.get("rule"):
             self.rules[str(row["rule"])] += 1
-        if row.get("packets_to_block") is not None:
-            self.waits.append(int(row["packets_to_block"]))
+        packets = row.get("packets_to_block")
+        if packets is not None:
+            self.waits.append(int(packets))
 
 
 class Hits(NamedTuple):
-    """Innocent flows seen and hit, and their bytes; the interval of the share hit, None for none.
+    """Innocent flows and those hit, and their bytes; the interval of the share hit, None for none.
 
-    Places shown as one can differ by a few flows seen (not by flows hit): `fewest` to `flows`.
+    Places shown as one can differ by a few flows (not by flows hit): `fewest` to `flows`.
     """
 
     flows: int
@@ -120,7 +133,7 @@ class Hits(NamedTuple):
 
 @dataclass(frozen=True)
 class Line:
-    """One hypothesis in one situation: its calls by column, and the bystanders it hits."""
+    """One hypothesis in one situation: its calls by column, and the innocent flows it hits."""
 
     hypothesis: str
     title: str
@@ -131,19 +144,19 @@ class Line:
 
     @property
     def hypothetical(self) -> bool:
-        """Tell whether no packet evidence stands behind the rule (grades A and B are packets)."""
+        """Return whether the rule has no packet evidence (grades A and B are packets)."""
         return hypothetical(self.grade)
 
     @property
     def acts(self) -> bool:
-        """Tell whether the hypothesis touches any call or bystander here."""
-        struck = self.hits is not None and self.hits.hit > 0
-        return struck or self.total.blocked > 0 or self.total.inconclusive > 0
+        """Return whether the hypothesis affects any call or innocent flow in the situation."""
+        hit = self.hits is not None and self.hits.hit > 0
+        return hit or self.total.blocked > 0 or self.total.inconclusive > 0
 
 
 @dataclass(frozen=True)
 class Situation:
-    """Places (operator, access, date) in which everything comes out the same."""
+    """Places (operator, access, date) with the same outcomes."""
 
     places: tuple[Place, ...]
     lines: tuple[Line, ...]
@@ -165,7 +178,7 @@ class Situation:
 
     @property
     def quiet(self) -> bool:
-        """Tell whether no hypothesis touches anything here."""
+        """Return whether no hypothesis affects anything in the situation."""
         return not any(line.acts for line in self.lines)
 
     @property
@@ -176,21 +189,21 @@ class Situation:
 
     @property
     def label(self) -> list[tuple[str, str]]:
-        """Return (operators, networks and dates) in words, as few pairs as say it all."""
+        """Return (operators, networks and dates) as text, in as few pairs as possible."""
         by_operator: dict[str, list[tuple[str, str]]] = defaultdict(list)
         for operator, access, date in self.places:
             by_operator[operator].append((access, date))
         alike: dict[str, list[str]] = defaultdict(list)
-        for operator, held in by_operator.items():
-            alike[_where(held)].append(operator_name(operator))
+        for operator, pairs in by_operator.items():
+            alike[_where(pairs)].append(operator_name(operator))
         return [(listed(names), where) for where, names in alike.items()]
 
 
-def _where(held: Sequence[tuple[str, str]]) -> str:
-    """Return access networks and dates in words: "3G and 4G on 20 Jan; ADSL on 15 Mar 2016"."""
+def _where(pairs: Sequence[tuple[str, str]]) -> str:
+    """Return access networks and dates as text: "3G and 4G on 20 Jan; ADSL on 15 Mar 2016"."""
     by_dates: dict[tuple[str, ...], list[str]] = defaultdict(list)
-    for access in dict.fromkeys(access for access, _ in held):
-        dates = tuple(sorted(date for at, date in held if at == access))
+    for access in dict.fromkeys(access for access, _ in pairs):
+        dates = tuple(sorted(date for at, date in pairs if at == access))
         by_dates[dates].append(access_name(access))
     return "; ".join(f"{listed(names)} on {days(dates)}" for dates, names in by_dates.items())
 
@@ -198,8 +211,8 @@ def _where(held: Sequence[tuple[str, str]]) -> str:
 class Square(NamedTuple):
     """One square of the calendar: fewest and most calls blocked over the hypotheses, of n.
 
-    A hypothesis that cannot tell about some call is left out of the range (unless all are such);
-    `unclear` counts them.
+    A hypothesis that is inconclusive for some call is left out of the range, unless all are;
+    unclear: the number of such hypotheses.
     """
 
     operator: str
@@ -213,122 +226,121 @@ class Square(NamedTuple):
     failed: bool
 
 
-def date_of(row: Row) -> str:
+def date_of(row: Placed) -> str:
     """Return the row's date as ISO text, whatever type the file gave it."""
     return str(row.get("date"))[:10]
 
 
-def column_of(row: Row) -> Column:
+def column_of(row: CallRow) -> Column:
     """Return the column that a call is counted in."""
     return Column(
         str(row.get("app")), str(row.get("kind") or "unknown"), bool(row.get("later_client"))
     )
 
 
-def session_of(row: Row) -> str:
+def session_of(row: CallRow | FlowRow) -> str:
     """Return the independent unit of a call or flow: its capture group, else its capture."""
     return str(row.get("group") or row["capture"])
 
 
-def distinct_calls(rows: Iterable[Row]) -> dict[tuple[str, str], Row]:
+def distinct_calls(rows: Iterable[CallRow]) -> dict[tuple[str, str], CallRow]:
     """Return one row per call, in order of appearance."""
-    held: dict[tuple[str, str], Row] = {}
+    calls: dict[tuple[str, str], CallRow] = {}
     for row in rows:
-        held.setdefault((str(row["capture"]), str(row["call"])), row)
-    return held
+        calls.setdefault((str(row["capture"]), str(row["call"])), row)
+    return calls
 
 
 def column_rank(column: Column) -> tuple[int, str, int, str, bool]:
-    """Order columns: mission apps first, then kinds, calls of the scenario's time first."""
+    """Return the sort key of a column: the five apps first, then kinds; later clients last."""
     app = FIVE.index(column.app) if column.app in FIVE else len(FIVE)
     kind = KINDS.index(column.kind) if column.kind in KINDS else len(KINDS)
     return app, column.app, kind, column.kind, column.later
 
 
-def columns(calls: Iterable[Row]) -> list[Column]:
-    """Return every column that some call needs, in order."""
+def columns(calls: Iterable[CallRow]) -> list[Column]:
+    """Return the columns of some calls, in order."""
     return sorted({column_of(row) for row in calls}, key=column_rank)
 
 
-def documented(calls: Iterable[Row]) -> list[Row]:
-    """Return the rows of places where the operator's service is documented at all."""
+def documented(calls: Iterable[CallRow]) -> list[CallRow]:
+    """Return the rows of places where the operator's service is documented."""
     return [row for row in calls if row.get("documented") is not False]
 
 
-def hits_of(rows: Iterable[Row]) -> Hits | None:
+def hits_of(rows: Iterable[CollateralRow]) -> Hits | None:
     """Add up rows of the collateral table (one per protocol of a cell), None for none."""
-    held = list(rows)
-    if not held:
+    kinds = list(rows)
+    if not kinds:
         return None
-    flows, hit, size, size_hit = (
-        sum(int(row.get(key) or 0) for row in held)
-        for key in ("flows", "hit", "bytes", "bytes_hit")
-    )
-    low, high = held[0].get("all_low"), held[0].get("all_high")
+    flows = sum(int(row.get("flows") or 0) for row in kinds)
+    hit = sum(int(row.get("hit") or 0) for row in kinds)
+    size = sum(int(row.get("bytes") or 0) for row in kinds)
+    size_hit = sum(int(row.get("bytes_hit") or 0) for row in kinds)
+    low, high = kinds[0].get("all_low"), kinds[0].get("all_high")
     interval = None if low is None or high is None else (float(low), float(high))
     return Hits(flows, hit, size, size_hit, flows, interval)
 
 
-def situations(calls: Sequence[Row], collateral: Sequence[Row]) -> list[Situation]:
-    """Group the places that cannot be told apart by what happens in them, the harshest first.
+def situations(calls: Sequence[CallRow], collateral: Sequence[CollateralRow]) -> list[Situation]:
+    """Group the places with the same outcomes; the situation in which most is blocked comes first.
 
-    `calls` holds documented rows, either of real captures or of synthetic ones; rows of both tables
-    carry operator, hypothesis, access and date.
+    calls: documented rows, either of real captures or of synthetic ones.
     """
-    by_place: dict[Place, list[Row]] = defaultdict(list)
-    for row in calls:
-        by_place[place_of(row)].append(row)
-    hit: dict[Place, list[Row]] = defaultdict(list)
-    for row in collateral:
-        hit[place_of(row)].append(row)
+    by_place: dict[Place, list[CallRow]] = defaultdict(list)
+    for call in calls:
+        by_place[place_of(call)].append(call)
+    hits: dict[Place, list[CollateralRow]] = defaultdict(list)
+    for kind in collateral:
+        hits[place_of(kind)].append(kind)
     alike: dict[Hashable, list[Place]] = defaultdict(list)
     for place, rows in by_place.items():
-        alike[_signature(rows, hit[place])].append(place)
-    found = [
-        Situation(tuple(places), _lines(by_place[places[0]], [hit[place] for place in places]))
+        alike[_signature(rows, hits[place])].append(place)
+    groups = [
+        Situation(tuple(places), _lines(by_place[places[0]], [hits[place] for place in places]))
         for places in alike.values()
     ]
-    loud = sorted((one for one in found if not one.quiet), key=lambda one: one.dates)
-    loud.sort(key=lambda one: one.most, reverse=True)
-    return [*loud, *_joined([one for one in found if one.quiet])]
+    active = sorted((one for one in groups if not one.quiet), key=lambda one: one.dates)
+    active.sort(key=lambda one: one.most, reverse=True)
+    return [*active, *_joined([one for one in groups if one.quiet])]
 
 
 def _joined(quiet: Sequence[Situation]) -> list[Situation]:
-    """Return quiet situations as one: nothing happens in any of them."""
+    """Return quiet situations as one."""
     if not quiet:
         return []
     return [Situation(tuple(place for one in quiet for place in one.places), quiet[0].lines)]
 
 
-def place_of(row: Row) -> Place:
+def place_of(row: Placed) -> Place:
     """Return the row's operator, access network and date."""
     return str(row["operator"]), str(row["access"]), date_of(row)
 
 
-def _signature(calls: Iterable[Row], hits: Iterable[Row]) -> Hashable:
-    """Return what a place does to calls and bystanders, in a form that can be compared."""
-    told = frozenset(
+def _signature(calls: Iterable[CallRow], hits: Iterable[CollateralRow]) -> Hashable:
+    """Return a place's outcomes for calls and innocent flows, in a form that can be compared."""
+    verdicts = frozenset(
         (row["hypothesis"], row["capture"], row["call"], row.get("verdict"), row.get("rule"))
         for row in calls
     )
-    struck = frozenset(
+    kinds = frozenset(
         (row["hypothesis"], row["protocol"], row.get("hit")) for row in hits if row.get("hit")
     )
-    return told, struck
+    return verdicts, kinds
 
 
-def _lines(calls: Sequence[Row], hits: Sequence[Sequence[Row]]) -> tuple[Line, ...]:
-    """Return a line per hypothesis; `hits` holds the collateral rows of each place."""
-    by_hypothesis: dict[str, list[Row]] = defaultdict(list)
+def _lines(calls: Sequence[CallRow], hits: Sequence[Sequence[CollateralRow]]) -> tuple[Line, ...]:
+    """Return a line per hypothesis; hits: the collateral rows of each place."""
+    by_hypothesis: dict[str, list[CallRow]] = defaultdict(list)
     for row in calls:
         by_hypothesis[str(row["hypothesis"])].append(row)
     return tuple(
-        _line(rows, [[row for row in held if row["hypothesis"] == name] for held in hits])
+        _line(rows, [[row for row in kinds if row["hypothesis"] == name] for kinds in hits])
         for name, rows in by_hypothesis.items()
     )
 
 
-def _line(calls: Sequence[Row], hits: Sequence[Sequence[Row]]) -> Line:
+def _line(calls: Sequence[CallRow], hits: Sequence[Sequence[CollateralRow]]) -> Line:
     first = calls[0]
     tallies: dict[Column, Tally] = defaultdict(Tally)
     total = Tally()
@@ -346,26 +358,26 @@ def _line(calls: Sequence[Row], hits: Sequence[Sequence[Row]]) -> Line:
     )
 
 
-def _widest(held: Sequence[Hits | None]) -> Hits | None:
-    """Return the hits of the place that saw most flows, with the fewest that a place saw."""
-    known = [one for one in held if one is not None]
+def _widest(hits: Sequence[Hits | None]) -> Hits | None:
+    """Return the hits of the place with most flows; `fewest`: of the place with fewest flows."""
+    known = [one for one in hits if one is not None]
     if not known:
         return None
     widest = max(known, key=lambda one: one[:4])
     return widest._replace(fewest=min(one.flows for one in known))
 
 
-def calendar(calls: Sequence[Row], cells: Sequence[Row]) -> list[Square]:
+def calendar(calls: Sequence[CallRow], cells: Sequence[CellRow]) -> list[Square]:
     """Return one square per operator x access x date, over real calls and all hypotheses."""
     tallies: dict[Place, dict[str, Tally]] = defaultdict(dict)
-    for row in calls:
-        if in_headline(row):
-            tallies[place_of(row)].setdefault(str(row["hypothesis"]), Tally()).add(row)
+    for call in calls:
+        if in_headline(call):
+            tallies[place_of(call)].setdefault(str(call["hypothesis"]), Tally()).add(call)
     states: dict[Place, set[str]] = defaultdict(set)
-    for row in cells:
-        states[place_of(row)].add(str(row["status"]))
-    bare = {place_of(row) for row in calls if row.get("documented") is False}
-    bare |= {place for place, held in states.items() if held == {"undocumented"}}
+    for cell in cells:
+        states[place_of(cell)].add(str(cell["status"]))
+    bare = {place_of(call) for call in calls if call.get("documented") is False}
+    bare |= {place for place, status in states.items() if status == {"undocumented"}}
     places = dict.fromkeys([*states, *tallies])
     return [
         _square(place, list(tallies[place].values()), place not in bare, "failed" in states[place])

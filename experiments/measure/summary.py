@@ -1,28 +1,57 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The summary of a run: summary.json, schema 1, computed from the rows of its tables.
 
-Everything here is a function of captures, spec and seed, except the keys in TIMED: what a clock or
-the machine decides.
+Everything is a function of captures, spec and seed, except the keys in TIMED, which depend on a
+clock or the machine.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Literal, TypeVar
 
 from midcall.experiments.measure import baselines, metrics
 from midcall.experiments.measure.intervals import FEWEST, ratio, share_interval
 from midcall.experiments.measure.situations import in_headline
+from midcall.experiments.results.tables import (
+    Accuracy,
+    CallRow,
+    CellCounts,
+    CellRow,
+    Collateral,
+    CollateralRow,
+    Document,
+    Json,
+    KindRate,
+    LawCounts,
+    LawRow,
+    LocaliseRow,
+    MissionRow,
+    NoiseLine,
+    OperatorCalls,
+    RecognisedCall,
+    Recognition,
+    SeenFlow,
+)
 
-Row = Mapping[str, Any]
+Row = TypeVar("Row", bound=Mapping[str, object])
+#: The outcome of a call; `unusable` is counted in addition to the others.
+Result = Literal["ok", "blocked", "inconclusive", "invalid", "unusable"]
 
 SCHEMA = 1
 #: Keys that differ between two equal runs; all others are byte-identical at any -j.
 TIMED = ("throughput", "latency", "machine", "run", "live", "programs", "aa", "proofs")
 
 #: Columns of calls.parquet that calls[] repeats.
-CALL_KEYS = (
+CALL_KEYS: tuple[
+    Literal[
+        "capture", "capture_year", "app", "kind", "call", "synthetic", "added", "later_client",
+        "operator", "hypothesis", "access", "date", "documented", "verdict", "blocked",
+        "usable", "packets_to_block", "media_lost",
+    ],
+    ...,
+] = (
     "capture", "capture_year", "app", "kind", "call", "synthetic", "added", "later_client",
     "operator", "hypothesis", "access", "date", "documented", "verdict", "blocked",
     "usable", "packets_to_block", "media_lost",
@@ -30,37 +59,40 @@ CALL_KEYS = (
 
 
 def real(rows: Sequence[Row]) -> list[Row]:
-    """Return the rows that may enter headline figures."""
+    """Return the rows that enter headline figures."""
     return [row for row in rows if in_headline(row)]
 
 
 def accuracy(
-    flows: Sequence[Row], recognised: Sequence[Row], seed: int, copies: Collection[str]
-) -> dict[str, Any]:
+    flows: Sequence[SeenFlow],
+    recognised: Sequence[RecognisedCall],
+    seed: int,
+    copies: Collection[str],
+) -> Accuracy:
     """Return the accuracy block: real flows, calls recognised, baselines, synthetic apart."""
-    facts = real(flows)
-    invented = [row for row in flows if row["synthetic"]]
-    block = metrics.accuracy(facts, seed, copies)
+    real_flows = real(flows)
+    synthetic = [row for row in flows if row["synthetic"]]
+    block = metrics.accuracy(real_flows, seed, copies)
     block["scope"] = "real captures; flows with labels of high or medium confidence"
     block["calls_recognised"] = calls_recognised(recognised)
-    block["baselines"] = baselines.compare(facts)
+    block["baselines"] = baselines.compare(real_flows)
     block["synthetic"] = {
-        "apps": metrics.by_app_and_role(invented, seed),
-        "false_calls": metrics.false_calls(invented),
+        "apps": metrics.by_app_and_role(synthetic, seed),
+        "false_calls": metrics.false_calls(synthetic),
     }
     return block
 
 
-def calls_recognised(calls: Sequence[Row]) -> list[dict[str, Any]]:
+def calls_recognised(calls: Sequence[RecognisedCall]) -> list[Recognition]:
     """Return per app how many calls were recognised, of n; intervals from ten calls on.
 
-    `calls` has one row per distinct call. Real calls, synthetic ones and those of added captures
-    are apart.
+    calls: one row per distinct call. Real calls, synthetic ones and those of added captures are
+    apart.
     """
-    groups: dict[tuple[str, bool, bool], list[Row]] = defaultdict(list)
+    groups: dict[tuple[str, bool, bool], list[RecognisedCall]] = defaultdict(list)
     for row in calls:
         groups[row["app"], row["synthetic"], row["added"]].append(row)
-    table = []
+    table: list[Recognition] = []
     for (app, synthetic, added), rows in sorted(groups.items()):
         hits = sum(row["recognised"] for row in rows)
         table.append(
@@ -77,38 +109,53 @@ def calls_recognised(calls: Sequence[Row]) -> list[dict[str, Any]]:
     return table
 
 
-def mission(calls: Sequence[Row]) -> list[dict[str, Any]]:
-    """Return the mission table: what became of the calls of each app and kind, of n, per cell."""
-    keys = ("operator", "hypothesis", "access", "date", "app", "kind", "later_client", "synthetic",
-            "added")  # fmt: skip
-    groups: dict[tuple[Any, ...], Counter[str]] = {}
+def outcome_table(calls: Sequence[CallRow]) -> list[MissionRow]:
+    """Return the outcome table: the outcomes of the calls of each app and kind, of n, per cell."""
+    groups: dict[tuple[object, ...], tuple[CallRow, Counter[Result]]] = {}
     for row in calls:
-        groups.setdefault(tuple(row[key] for key in keys), Counter())[result(row)] += 1
-    table = []
-    for place, counts in groups.items():
-        valid = counts["ok"] + counts["blocked"] + counts["inconclusive"]
+        key = (row["operator"], row["hypothesis"], row["access"], row["date"], row["app"],
+               row["kind"], row["later_client"], row["synthetic"], row["added"])  # fmt: skip
+        groups.setdefault(key, (row, Counter()))[1][result(row)] += 1
+    table: list[MissionRow] = []
+    for row, counts in groups.values():
         judged = counts["ok"] + counts["blocked"]
         table.append(
-            dict(zip(keys, place, strict=True))
-            | {name: counts[name] for name in ("ok", "blocked", "inconclusive", "invalid")}
-            | {"n": valid, "blocked_interval": share_interval(counts["blocked"], judged)}
+            {
+                "operator": row["operator"],
+                "hypothesis": row["hypothesis"],
+                "access": row["access"],
+                "date": row["date"],
+                "app": row["app"],
+                "kind": row["kind"],
+                "later_client": row["later_client"],
+                "synthetic": row["synthetic"],
+                "added": row["added"],
+                "ok": counts["ok"],
+                "blocked": counts["blocked"],
+                "inconclusive": counts["inconclusive"],
+                "invalid": counts["invalid"],
+                "n": judged + counts["inconclusive"],
+                "blocked_interval": share_interval(counts["blocked"], judged),
+            }
         )
     return table
 
 
-def result(row: Row) -> str:
+def result(row: CallRow) -> Result:
     """Return ok, blocked, inconclusive or invalid for a call's verdict."""
-    if row["verdict"] in ("INVALID", "INCONCLUSIVE"):
-        return str(row["verdict"]).lower()
+    if row["verdict"] == "INVALID":
+        return "invalid"
+    if row["verdict"] == "INCONCLUSIVE":
+        return "inconclusive"
     return "blocked" if row["blocked"] else "ok"
 
 
-def yours(calls: Sequence[Row]) -> list[dict[str, Any]]:
+def added_calls(calls: Sequence[CallRow]) -> list[OperatorCalls]:
     """Return the same as `operators` for calls of captures that the user added."""
     return tallied([row for row in calls if row["added"] and not row["synthetic"]])
 
 
-def operators(calls: Sequence[Row]) -> list[dict[str, Any]]:
+def operators(calls: Sequence[CallRow]) -> list[OperatorCalls]:
     """Return per operator the calls blocked, of n, in cells with documented service.
 
     Counts are over (call, cell) pairs of real calls: the same call under several hypotheses counts
@@ -117,31 +164,36 @@ def operators(calls: Sequence[Row]) -> list[dict[str, Any]]:
     return tallied(real(calls))
 
 
-def tallied(calls: Sequence[Row]) -> list[dict[str, Any]]:
-    """Return per operator what became of some calls; `unusable` are those not worth having,
-    blocked ones included."""
-    counts: dict[str, Counter[str]] = {}
+def tallied(calls: Sequence[CallRow]) -> list[OperatorCalls]:
+    """Return per operator the outcomes of some calls; `unusable` counts the calls of unusable
+    quality, blocked ones included."""
+    tallies: dict[str, Counter[Result]] = {}
     for row in calls:
-        held = counts.setdefault(row["operator"], Counter())
-        held[result(row)] += 1
-        held["unusable"] += row["usable"] is False
-    names = ("ok", "blocked", "inconclusive", "invalid", "unusable")
+        counts = tallies.setdefault(row["operator"], Counter())
+        counts[result(row)] += 1
+        counts["unusable"] += row["usable"] is False
     return [
-        {"operator": operator} | {name: held[name] for name in names}
-        for operator, held in counts.items()
+        {
+            "operator": operator,
+            "ok": counts["ok"],
+            "blocked": counts["blocked"],
+            "inconclusive": counts["inconclusive"],
+            "invalid": counts["invalid"],
+            "unusable": counts["unusable"],
+        }
+        for operator, counts in tallies.items()
     ]
 
 
-def collateral(rows: Sequence[Row]) -> dict[str, Any]:
+def collateral(rows: Sequence[CollateralRow]) -> Collateral:
     """Return innocent flows and hits over all cells, and the worst cell's share."""
-    places: dict[tuple[Any, ...], list[int]] = {}
+    places: dict[tuple[str, str, str, str], list[int]] = {}
     for row in rows:
         key = (row["operator"], row["hypothesis"], row["access"], row["date"])
         entry = places.setdefault(key, [0, 0])
         entry[0] += row["flows"]
         entry[1] += row["hit"]
     worst = max(places.items(), key=lambda item: ratio(item[1][1], item[1][0]) or 0.0, default=None)
-    names = ("operator", "hypothesis", "access", "date")
     return {
         "by_protocol": by_protocol(rows),
         "flows": sum(n for n, _ in places.values()),
@@ -150,80 +202,97 @@ def collateral(rows: Sequence[Row]) -> dict[str, Any]:
         "flows_per_cell": max((n for n, _ in places.values()), default=0),
         "worst": None
         if worst is None
-        else dict(zip(names, worst[0], strict=True)) | {"flows": worst[1][0], "hit": worst[1][1]},
+        else {
+            "operator": worst[0][0],
+            "hypothesis": worst[0][1],
+            "access": worst[0][2],
+            "date": worst[0][3],
+            "flows": worst[1][0],
+            "hit": worst[1][1],
+        },
     }
 
 
-def by_protocol(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Return per hypothesis and kind of traffic what is hit of it, at most over its places.
+def by_protocol(rows: Sequence[CollateralRow]) -> list[KindRate]:
+    """Return per hypothesis and kind of traffic the flows hit, in the place where most are hit.
 
     Rates are per million innocent flows, and per million of their bytes; intervals, of the share of
     flows, resample capture groups. Kinds that are never hit are left out.
     """
-    worst: dict[tuple[str, str, str], Row] = {}
+    worst: dict[tuple[str, str, str], CollateralRow] = {}
     for row in rows:
         key = (row["operator"], row["hypothesis"], row["protocol"])
         if row["hit"] > (worst[key]["hit"] if key in worst else 0):
             worst[key] = row
     return [
         {
-            **dict(zip(("operator", "hypothesis", "protocol"), key, strict=True)),
-            **{name: row[name] for name in ("flows", "hit", "bytes", "bytes_hit")},
+            "operator": row["operator"],
+            "hypothesis": row["hypothesis"],
+            "protocol": row["protocol"],
+            "flows": row["flows"],
+            "hit": row["hit"],
+            "bytes": row["bytes"],
+            "bytes_hit": row["bytes_hit"],
             "flows_per_million": 1e6 * (ratio(row["hit"], row["flows"]) or 0.0),
             "bytes_per_million": 1e6 * (ratio(row["bytes_hit"], row["bytes"]) or 0.0),
             "groups": row["groups"],
-            "interval": None if row["low"] is None else (row["low"], row["high"]),
+            "interval": None
+            if row["low"] is None or row["high"] is None
+            else (row["low"], row["high"]),
         }
-        for key, row in sorted(worst.items())
+        for _, row in sorted(worst.items())
     ]
 
 
-def by_noise(rows: Sequence[Row]) -> list[dict[str, Any]]:
+def by_noise(rows: Sequence[LocaliseRow]) -> list[NoiseLine]:
     """Return per share of wrong answers the planted rules, those recovered, and probes per rule.
 
-    Rules that never strike what they are asked with are counted as such and not as planted.
+    Rules that never block the call with which they are tested count as `never`, not as planted.
     """
-    told = []
+    lines: list[NoiseLine] = []
     for noise in sorted({row["noise"] for row in rows}):
         outcomes = Counter(row["outcome"] for row in rows if row["noise"] == noise)
         own = [row for row in rows if row["noise"] == noise and row["outcome"] != "never"]
         probes = sorted(row["probes"] for row in own) or [0]
-        told.append(
+        lines.append(
             {
                 "planted": len(own),
                 "recovered": outcomes["exactly"],
-                **{word: outcomes[word] for word in ("partly", "unexplained", "wrong", "never")},
+                "partly": outcomes["partly"],
+                "unexplained": outcomes["unexplained"],
+                "wrong": outcomes["wrong"],
+                "never": outcomes["never"],
                 "noise": noise,
                 "probes_p50": probes[-(-len(probes) * 50 // 100) - 1],
                 "probes_p95": probes[-(-len(probes) * 95 // 100) - 1],
             }
         )
-    return told
+    return lines
 
 
-def localise(rows: Sequence[Row]) -> dict[str, Any]:
+def localise(rows: Sequence[LocaliseRow]) -> dict[str, object]:
     """Return `localise`: the figures at the largest noise, and at each one, of the listed rules;
     those of other sets of rules by their names."""
     sets = {word: by_noise([row for row in rows if row["set"] == word])
             for word in dict.fromkeys(row["set"] for row in rows)}  # fmt: skip
-    told = sets.pop("listed", [])
-    listed = {**told[-1], "by_noise": told} if told else {}
-    return {**listed, "sets": sets}
+    listed = sets.pop("listed", [])
+    headline = {**listed[-1], "by_noise": listed} if listed else {}
+    return {**headline, "sets": sets}
 
 
-def laws(rows: Sequence[Row]) -> dict[str, Any]:
+def laws(rows: Sequence[LawRow]) -> LawCounts:
     """Return `laws`: cases tried and broken, over all laws and by law."""
     return {
         "cases": sum(row["cases"] for row in rows),
         "broken": sum(row["broken"] for row in rows),
-        "by_law": [dict(row) for row in rows],
+        "by_law": [row.copy() for row in rows],
     }
 
 
-def cell_counts(cells: Sequence[Row]) -> dict[str, Any]:
-    """Return how many cells there are, failed, or lack a documented service.
+def cell_counts(cells: Sequence[CellRow]) -> CellCounts:
+    """Return the number of cells, of failed ones, and of those without a documented service.
 
-    How many were reused depends on the cache, not on the experiment, and stands in cells.csv.
+    The number of reused cells depends on the cache, not on the experiment; it is in cells.csv.
     """
     counts = Counter(row["status"] for row in cells)
     return {
@@ -234,32 +303,34 @@ def cell_counts(cells: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def lines(summary: Mapping[str, Any]) -> list[str]:
-    """Return the five lines a person sees at the end of a run, one more for each live part."""
-    held, cost = summary["captures"], summary["throughput"]["offline"]
-    told = [
-        f"captures: {_capture_words(held)}",
+def lines(summary: Document) -> list[str]:
+    """Return the five lines that a run prints at its end, one more for each live part."""
+    cost = summary["throughput"]["offline"]
+    text = [
+        f"captures: {_capture_words(summary['captures'])}",
         f"seen:     {_seen_words(summary)}",
         f"calls:    {_blocked_words(summary)}",
         f"hit:      {_hit_words(summary['collateral'])}",
         f"speed:    {_speed_words(cost, summary['latency']['offline']['ns_per_packet'])}",
     ]
     if "laws" in summary:
-        held = summary["laws"]
-        told.append(f"laws:     {held['broken']} of {held['cases']} cases broken")
+        counts: LawCounts = summary["laws"]
+        text.append(f"laws:     {counts['broken']} of {counts['cases']} cases broken")
     if "live" in summary:
-        told.append(f"live:     {_live_words(summary['live'])}")
+        text.append(f"live:     {_live_words(summary['live'])}")
     if "programs" in summary:
-        told.append(f"programs: {_program_words(summary['programs'])}")
-    return told
+        text.append(f"programs: {_program_words(summary['programs'])}")
+    return text
 
 
-def _capture_words(held: Mapping[str, Any]) -> str:
-    lab = f"{held['recorded']} recorded in the lab, " if held["recorded"] else ""
-    return f"{held['real']} real, {lab}{held['synthetic']} synthetic, {held['missing']} missing"
+def _capture_words(counts: Mapping[str, int]) -> str:
+    lab = f"{counts['recorded']} recorded in the lab, " if counts["recorded"] else ""
+    return (
+        f"{counts['real']} real, {lab}{counts['synthetic']} synthetic, {counts['missing']} missing"
+    )
 
 
-def _program_words(programs: Mapping[str, Any]) -> str:
+def _program_words(programs: Json) -> str:
     if "lacking" in programs:
         return f"no live call: {'; '.join(programs['lacking'])}"
     same = programs["agreement"]
@@ -273,7 +344,7 @@ def _program_words(programs: Mapping[str, Any]) -> str:
     )
 
 
-def _live_words(live: Mapping[str, Any]) -> str:
+def _live_words(live: Json) -> str:
     same, fates, late = live["parity"], live["fates"], live["replay_error_us"]
     words = [f"{fates['proven']} of {fates['packets']} packets' fates proven"]
     if same["cells"]:
@@ -283,9 +354,9 @@ def _live_words(live: Mapping[str, Any]) -> str:
     return ", ".join(words)
 
 
-def _seen_words(summary: Mapping[str, Any]) -> str:
-    seen = summary["accuracy"]
-    five, single, alarms = seen["five"], seen["five_without_copies"], seen["false_calls"]
+def _seen_words(summary: Document) -> str:
+    block: Accuracy = summary["accuracy"]
+    five, single, alarms = block["five"], block["five_without_copies"], block["false_calls"]
     if not five["n"] and not alarms["flows"]:
         return "no real flow with a label in these captures"
     wait = summary["verdict"]["packets"]["p50"]
@@ -297,19 +368,19 @@ def _seen_words(summary: Mapping[str, Any]) -> str:
     )
 
 
-def _blocked_words(summary: Mapping[str, Any]) -> str:
-    cells = summary["cells"]
-    said = operator_words(summary["operators"]) or "no real call in these captures"
+def _blocked_words(summary: Document) -> str:
+    cells: CellCounts = summary["cells"]
+    real_calls = operator_words(summary["operators"]) or "no real call in these captures"
     own = operator_words(summary["yours"])
     yours = f"; of your captures {own}" if own else ""
     failed = f", {cells['failed']} failed" if cells["failed"] else ""
     return (
-        f"no call at all (no usable call) over all hypotheses, networks and dates: {said}{yours} "
-        f"({cells['n']} cells{failed})"
+        "no call at all (no usable call) over all hypotheses, networks and dates: "
+        f"{real_calls}{yours} ({cells['n']} cells{failed})"
     )
 
 
-def operator_words(rows: Sequence[Row]) -> str:
+def operator_words(rows: Sequence[OperatorCalls]) -> str:
     """Return per operator the calls blocked and those not usable, of those that could be tested."""
     return ", ".join(
         f"{row['operator']} {row['blocked']} ({row['unusable']}) of "
@@ -318,7 +389,7 @@ def operator_words(rows: Sequence[Row]) -> str:
     )
 
 
-def _hit_words(hit: Mapping[str, Any]) -> str:
+def _hit_words(hit: Collateral) -> str:
     worst = hit["worst"]
     if worst is None:
         return "no innocent capture took part"
@@ -330,7 +401,7 @@ def _hit_words(hit: Mapping[str, Any]) -> str:
     )
 
 
-def _speed_words(cost: Mapping[str, Any], spent: Mapping[str, Any]) -> str:
+def _speed_words(cost: Mapping[str, float], spent: Mapping[str, float]) -> str:
     if not cost["packets_per_s"]:
         return "n/a (no packets)"
     return (
@@ -340,7 +411,7 @@ def _speed_words(cost: Mapping[str, Any], spent: Mapping[str, Any]) -> str:
 
 
 def intervals_note() -> str:
-    """Return how intervals were made, for the report."""
+    """Return the note of the report on the methods of intervals."""
     return (
         "shares of flows: cluster bootstrap over capture groups, 95 %; shares of calls: "
         f"Clopper-Pearson, 95 %; below {FEWEST} independent units counts alone"

@@ -1,54 +1,74 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Timelines of a run's calls: one row per play, call and direction, for those a rule touched.
+"""Timelines of a run's calls: one row per simulation, call and direction, if a rule touched it.
 
-Cells whose rules are the same share a play, and so a timeline; `places` names them all.
+Cells with the same rules share a simulation and so a timeline; `places` names them all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
+from midcall.captures.truth.calls import Call
+from midcall.experiments.results.tables import (
+    CellOutcome,
+    Direction,
+    LaneEntry,
+    QualityEntry,
+    TimelineEntry,
+    TimelineRow,
+)
 from midcall.experiments.spec import corpus
 from midcall.experiments.spec.corpus import Corpus
 from midcall.experiments.spec.grid import Cell
 
-Row = dict[str, Any]
+if TYPE_CHECKING:
+    from midcall.testbed.assess.call_verdict import CallVerdict, Quality
+    from midcall.testbed.replay.simulator import Simulation
 
-#: What a slot counts, as testbed.timeline.Lane names it.
-COUNTS = ("due", "sent", "came", "struck")
+DIRECTIONS: tuple[Direction, ...] = ("up", "down")
 
 
-def entry(simulation: Any, control: Any, call: Any, told: Any) -> Row:
+def entry(
+    simulation: Simulation, control: Simulation, call: Call, verdict: CallVerdict
+) -> TimelineEntry:
     """Return `timeline` of a call's entry as plain values: {} where no rule touched the call.
 
-    told: its CallVerdict, whose quality stands beside each direction.
+    verdict: of the call; its quality becomes part of each direction.
     """
     from midcall.testbed.assess.timeline import timeline
 
-    held = timeline(simulation, control, call)
-    if held is None:
+    line = timeline(simulation, control, call)
+    if line is None:
         return {}
-    quality = {"up": told.up, "down": told.down}
-    lanes = {
-        name: {key: getattr(lane, key).tolist() for key in COUNTS}
-        | {"spoke_s": lane.spoke_s}
-        | worth(quality[name])
-        for name, lane in held.lanes.items()
+    quality = {"up": verdict.up, "down": verdict.down}
+    lanes: dict[str, LaneEntry] = {
+        name: {
+            "due": lane.due.tolist(),
+            "sent": lane.sent.tolist(),
+            "came": lane.came.tolist(),
+            "struck": lane.struck.tolist(),
+            "spoke_s": lane.spoke_s,
+            **worth(quality[name]),
+        }
+        for name, lane in line.lanes.items()
     }
-    return {"seconds": held.seconds, "recognised_s": held.recognised_s, "lanes": lanes}
+    return {"seconds": line.seconds, "recognised_s": line.recognised_s, "lanes": lanes}
 
 
-def worth(quality: Any) -> Row:
+def worth(quality: Quality | None) -> QualityEntry:
     """Return the quality of a direction's media under the policy and under none, as plain values.
 
-    None everywhere where the capture holds no media that way.
+    Every value is None where the capture has no media in that direction.
     """
-    heard, control = (quality.heard, quality.control) if quality else (None, None)
-    names = ("mos", "mos_low", "mos_high", "delay_ms", "jitter_ms")
+    policy, control = (quality.heard, quality.control) if quality else (None, None)
     return {
         "media_lost": None if quality is None else float(quality.lost),
-        **{name: None if heard is None else getattr(heard, name) for name in names},
+        "mos": None if policy is None else policy.mos,
+        "mos_low": None if policy is None else policy.mos_low,
+        "mos_high": None if policy is None else policy.mos_high,
+        "delay_ms": None if policy is None else policy.delay_ms,
+        "jitter_ms": None if policy is None else policy.jitter_ms,
         "mos_control": None if control is None else control.mos,
         "delay_control_ms": None if control is None else control.delay_ms,
     }
@@ -56,49 +76,67 @@ def worth(quality: Any) -> Row:
 
 def rows(
     grid: Sequence[Cell],
-    held: Corpus,
+    captures: Corpus,
     apps: Sequence[str],
-    outcomes: Mapping[int, Mapping[str, Any]],
-) -> list[Row]:
-    """Return the rows of the table `timelines`, each play once, in the order of the grid."""
+    outcomes: Mapping[int, CellOutcome],
+) -> list[TimelineRow]:
+    """Return the rows of the table `timelines`, each simulation once, in the order of the grid."""
     places: dict[str, list[int]] = {}
     for at, outcome in sorted(outcomes.items()):
         places.setdefault(outcome["key"], []).append(at)
     firsts = {cells[0]: outcomes[cells[0]] for cells in places.values()}
-    out = []
-    for at, item, call, told in corpus.counted(held, apps, firsts):
-        if not told.get("timeline"):
+    table: list[TimelineRow] = []
+    for at, item, call, verdict in corpus.counted(captures, apps, firsts):
+        timeline = verdict.get("timeline")
+        if not timeline:
             continue
         cell = grid[at]
-        about = {
-            **cell.place(),
-            "hypothesis_title": cell.title,
-            "places": words_of(grid[one] for one in places[outcomes[at]["key"]]),
-            "capture": item.capture.name,
-            "call": call.id,
-            "app": call.app,
-            "kind": call.kind,
-            "synthetic": item.capture.synthetic,
-            "grade": cell.grade(told["rule"]),
-            **{key: told[key] for key in ("verdict", "blocked", "rule")},
-        }
-        out += [about | direction(name, told["timeline"]) for name in ("up", "down")]
-    return out
+        for direction in DIRECTIONS:
+            lane = timeline["lanes"][direction]
+            table.append(
+                {
+                    **cell.place(),
+                    "hypothesis_title": cell.title,
+                    "places": words_of(grid[one] for one in places[outcomes[at]["key"]]),
+                    "grade": cell.grade(verdict["rule"]),
+                    "capture": item.capture.name,
+                    "call": call.id,
+                    "app": call.app,
+                    "kind": call.kind,
+                    "synthetic": item.capture.synthetic,
+                    "verdict": verdict["verdict"],
+                    "blocked": verdict["blocked"],
+                    "rule": verdict["rule"],
+                    "direction": direction,
+                    "seconds": timeline["seconds"],
+                    "recognised_s": timeline["recognised_s"],
+                    "spoke_s": lane["spoke_s"],
+                    "media_lost": lane["media_lost"],
+                    "mos": lane["mos"],
+                    "mos_low": lane["mos_low"],
+                    "mos_high": lane["mos_high"],
+                    "mos_control": lane["mos_control"],
+                    "delay_ms": lane["delay_ms"],
+                    "delay_control_ms": lane["delay_control_ms"],
+                    "jitter_ms": lane["jitter_ms"],
+                    "due": sum(lane["due"]),
+                    "sent": sum(lane["sent"]),
+                    "came": sum(lane["came"]),
+                    "struck": sum(lane["struck"]),
+                    "due_slots": slots(lane["due"]),
+                    "sent_slots": slots(lane["sent"]),
+                    "came_slots": slots(lane["came"]),
+                    "struck_slots": slots(lane["struck"]),
+                }
+            )
+    return table
 
 
 def words_of(cells: Iterable[Cell]) -> str:
-    """Return the places of some cells, each once, as words with spaces between."""
+    """Return the places of some cells, each once, separated by spaces."""
     return " ".join(dict.fromkeys(f"{one.operator}/{one.access}/{one.date}" for one in cells))
 
 
-def direction(name: str, held: Mapping[str, Any]) -> Row:
-    """Return the columns of one direction; slots as counts with spaces between."""
-    lane = held["lanes"][name]
-    return {
-        "direction": name,
-        "seconds": held["seconds"],
-        "recognised_s": held["recognised_s"],
-        **{key: value for key, value in lane.items() if key not in COUNTS},
-        **{key: sum(lane[key]) for key in COUNTS},
-        **{f"{key}_slots": " ".join(map(str, lane[key])) for key in COUNTS},
-    }
+def slots(counts: Sequence[int]) -> str:
+    """Return the packets of each slot, separated by spaces."""
+    return " ".join(map(str, counts))

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Wall-clock timing of the offline path: throughput and latency, never mixed with virtual time.
 
-The load is a mix of all captures of the run, interleaved by time in one file. Throughput is what
-`midcall classify` does to it: the file is read (from the page cache) and every packet goes through
-a fresh engine per pass, so that flows are new again. Latency is the engine's alone.
+The load is a mix of all captures of the run, interleaved by time in one file. Throughput is that of
+`midcall classify`: the file is read (from the page cache) and every packet goes through a new
+engine per pass, so that flows are new again. Latency is the engine's alone.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from midcall.captures.packets.pcap import Packets, batches, read
 from midcall.captures.packets.writer import write_pcapng
 from midcall.experiments.measure.intervals import quantile
+from midcall.experiments.results.tables import LatencyRow, ThroughputRow
 
 #: Packets per timed batch of the latency measurement.
 SMALL = 64
@@ -37,12 +38,19 @@ THROUGHPUT_METHOD = (
 )
 
 
-class Measured(NamedTuple):
-    """Rows of throughput.parquet and latency.parquet, and what summary.json says of them."""
+class Summary(TypedDict):
+    """The blocks `throughput` and `latency` of summary.json."""
 
-    throughput: list[dict[str, Any]]
-    latency: list[dict[str, Any]]
-    summary: dict[str, Any]
+    throughput: dict[str, dict[str, object]]
+    latency: dict[str, dict[str, object]]
+
+
+class Measured(NamedTuple):
+    """Rows of throughput.parquet and latency.parquet, and their blocks of summary.json."""
+
+    throughput: list[ThroughputRow]
+    latency: list[LatencyRow]
+    summary: Summary
 
 
 def mix(parts: Sequence[Packets]) -> Packets:
@@ -58,7 +66,7 @@ def mix(parts: Sequence[Packets]) -> Packets:
 
 
 def one_pass(load: Packets, deadline: float) -> list[tuple[int, int]]:
-    """Feed the load to a fresh engine; return (packets, ns) of every small batch."""
+    """Feed the load to a new engine; return (packets, ns) of every small batch."""
     from midcall.classifier.engine import Engine
 
     engine = Engine()
@@ -74,7 +82,7 @@ def one_pass(load: Packets, deadline: float) -> list[tuple[int, int]]:
 
 
 def read_through(path: Path, deadline: float) -> tuple[int, int, int]:
-    """Classify a file with a fresh engine; return packets, wire bytes and ns."""
+    """Classify a file with a new engine; return packets, wire bytes and ns."""
     from midcall.classifier.engine import Engine
 
     engine, count, size = Engine(), 0, 0
@@ -91,7 +99,7 @@ def read_through(path: Path, deadline: float) -> tuple[int, int, int]:
 def measure(parts: Sequence[Packets], packets: int, seconds: float, name: str) -> Measured:
     """Measure throughput (half of the time allowed) and latency (the other half).
 
-    `name` says in the tables what the load was. Without packets every figure is None.
+    name: of the load, in the tables. Without packets every figure is None.
     """
     full = [part for part in parts if part.total]
     if not full:
@@ -102,7 +110,7 @@ def measure(parts: Sequence[Packets], packets: int, seconds: float, name: str) -
         read_through(path, time.monotonic() + seconds)  # compiles, touches pages
         row = _throughput(path, packets, seconds / 2, name)
         spent = _latency(read(path), packets, seconds / 2)
-    latency = [
+    latency: list[LatencyRow] = [
         {
             "path": "offline",
             "percentile": q,
@@ -115,12 +123,12 @@ def measure(parts: Sequence[Packets], packets: int, seconds: float, name: str) -
     return Measured([row], latency, _summary(row, latency, len(spent)))
 
 
-def _throughput(path: Path, packets: int, seconds: float, name: str) -> dict[str, Any]:
+def _throughput(path: Path, packets: int, seconds: float, name: str) -> ThroughputRow:
     deadline = time.monotonic() + seconds
     through, size, spent = 0, 0, 0
     while through < packets and time.monotonic() < deadline:
-        held, wire, ns = read_through(path, deadline)
-        through, size, spent = through + held, size + wire, spent + ns
+        count, wire, ns = read_through(path, deadline)
+        through, size, spent = through + count, size + wire, spent + ns
     took = spent / 1e9
     return {
         "path": "offline",
@@ -146,20 +154,17 @@ def _latency(load: Packets, packets: int, seconds: float) -> NDArray[np.float64]
     return np.array(spent, np.float64)
 
 
-def _summary(
-    row: dict[str, Any] | None, latency: Sequence[dict[str, Any]], n: int
-) -> dict[str, Any]:
+def _summary(row: ThroughputRow | None, latency: Sequence[LatencyRow], n: int) -> Summary:
     figures = {entry["percentile"]: entry["ns_per_packet"] for entry in latency}
-    wide: dict[str, Any] = row or {}
     names = {50.0: "p50", 99.0: "p99", 99.9: "p999"}
     return {
         "throughput": {
             "offline": {
-                "packets_per_s": wide.get("packets_per_s"),
-                "bytes_per_s": wide.get("bytes_per_s"),
-                "packets": wide.get("packets", 0),
-                "seconds": wide.get("seconds"),
-                "load": wide.get("file"),
+                "packets_per_s": row and row["packets_per_s"],
+                "bytes_per_s": row and row["bytes_per_s"],
+                "packets": row["packets"] if row else 0,
+                "seconds": row and row["seconds"],
+                "load": row and row["file"],
                 "method": THROUGHPUT_METHOD,
             }
         },

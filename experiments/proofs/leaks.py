@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Leaks: whether live runs, some of them killed at any moment, leave anything on the machine.
+"""Leaks: whether live runs, some of them killed at a random moment, leave anything on the machine.
 
-Each run is a lab of its own process: a network, a box, a little traffic. Some are killed (SIGKILL,
-which nobody can clean up after) at a moment drawn from the seed. Then one more starts, which sweeps
-what dead ones left, and ends in peace; after that nothing of any run may be there: no process,
-namespace, interface, file, cgroup.
+Each run is a lab in a process of its own: a network, a box, a little traffic. Some are killed
+(SIGKILL, after which a process cannot clean up) at a moment drawn from the seed. Then one more
+starts, which removes the remains of dead ones, and ends normally; after that nothing of any run may
+remain: no process, namespace, interface, file, cgroup.
 
-    python -m midcall.experiments.proofs.leaks RUN MIDDLEBOX is such a lab
+    python -m midcall.experiments.proofs.leaks RUN MIDDLEBOX runs such a lab
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ from midcall.testbed.live.network.network import Network, require
 
 Row = dict[str, Any]
 
-#: What a killed lab may have as its box, in turn; "own" is the lab's.
+#: Boxes of the labs that are killed, in turn; "own" is our own box.
 BOXES = ("own", "offload", "command", "nfqueue")
 COMMAND = f"command: {sys.executable} -m midcall.testbed.live.devices.drop_rtp"
-#: Every third run ends in peace.
+#: Every third run ends normally.
 PEACE = 3
-#: How long a lab may take, and how long the kernel to take down what is dead.
+#: Time limit of a lab, and of the kernel for removing the remains of dead processes, in s.
 LAB_SECONDS, GONE_SECONDS = 300.0, 10.0
 RATE, SECONDS = 2000, 0.3
 
 
 def lab(run: str, box: str) -> None:
-    """Be a lab: a tiny network, a box and a little traffic."""
+    """Run a lab: a small network, a box and a little traffic."""
     with Network(run=run) as network:
         load = traffic(FRESH, (200,), 8, NOWHERE, "200")
         if box in ("own", "offload"):
@@ -62,29 +62,29 @@ def lab(run: str, box: str) -> None:
 
 
 def passed(trial: Trial, box: str) -> None:
-    """Raise ExperimentError where nothing of a trial came out: such a run says little of leaks."""
+    """Raise ExperimentError if no packet of a trial came out: such a run is no test of leaks."""
     if not len(trial.late_us):
         raise ExperimentError(f"box {box}: none of {trial.sent} packets came out, expected some")
 
 
 class Span(NamedTuple):
-    """How long a lab ran, and whether it was killed."""
+    """The duration of a lab in s, and whether it was killed."""
 
     seconds: float
     killed: bool
 
     def __str__(self) -> str:
-        """Return it in words."""
+        """Return the span in words."""
         return f"{'killed' if self.killed else 'ended in peace'} after {self.seconds:.2f} s"
 
 
 def leaks(times: int, seed: int, runs: Path, say: Callable[[str], None]) -> tuple[Row, Path]:
-    """Do that many runs and tell what is left; returns the result and its file.
+    """Run that many labs and look for remains; returns the result and its file.
 
-    Raises ExperimentError where a run that was not killed failed.
+    Raises ExperimentError if a run that was not killed failed.
     """
     require()
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     began = datetime.datetime.now(datetime.UTC)
     boxes = [kind for kind in BOXES if kind in ("own", "offload") or not blackbox.missing(kind)]
     rows: list[Row] = []
@@ -92,13 +92,15 @@ def leaks(times: int, seed: int, runs: Path, say: Callable[[str], None]) -> tupl
         home = Path(name)
         for part in ("live", "tmp"):
             (home / part).mkdir()
-        names = [f"{dice.getrandbits(24):06x}" for _ in range(times + 1)]
-        took(home, names[-1], "own", None)  # compiles
-        spans = [took(home, names[-1], "own", None).seconds]  # in which a kill can fall
+        names = [f"{rng.getrandbits(24):06x}" for _ in range(times + 1)]
+        took(home, names[-1], "own", None)  # compiles the code
+        spans = [
+            took(home, names[-1], "own", None).seconds
+        ]  # durations within which a kill is drawn
         for number, run in enumerate(names[:-1]):
             box = boxes[number % len(boxes)]
-            peace = number % PEACE == PEACE - 1
-            moment = None if peace else dice.uniform(0.05, statistics.median(spans))
+            ends_normally = number % PEACE == PEACE - 1
+            moment = None if ends_normally else rng.uniform(0.05, statistics.median(spans))
             span = took(home, run, box, moment)
             if not span.killed:
                 spans.append(span.seconds)
@@ -106,9 +108,9 @@ def leaks(times: int, seed: int, runs: Path, say: Callable[[str], None]) -> tupl
                 {"run": run, "box": box, "killed": span.killed, "seconds": round(span.seconds, 3)}
             )
             say(f"{number + 1} of {times}: {box}, {span}")
-        took(home, names[-1], "own", None)  # its start sweeps
-        left = remains(home, names)
-    told: Row = {
+        took(home, names[-1], "own", None)  # its start removes remains
+        remaining = remains(home, names)
+    result: Row = {
         "schema": 1,
         "kind": "leaks",
         "began": began.isoformat(timespec="seconds"),
@@ -116,7 +118,7 @@ def leaks(times: int, seed: int, runs: Path, say: Callable[[str], None]) -> tupl
         "killed": sum(row["killed"] for row in rows),
         "boxes": boxes,
         "seed": seed,
-        "left": left,
+        "left": remaining,
         "rows": rows,
         "machine": machine(),
         "code": git_state(),
@@ -124,14 +126,17 @@ def leaks(times: int, seed: int, runs: Path, say: Callable[[str], None]) -> tupl
     folder = runs / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "leaks.json"
-    path.write_text(json.dumps(told, indent=1) + "\n")
+    path.write_text(json.dumps(result, indent=1) + "\n")
     for made in (runs, folder, path):
         give(made)
-    return told, path
+    return result, path
 
 
 def took(home: Path, run: str, box: str, moment: float | None) -> Span:
-    """Start a lab and kill it after `moment` seconds, should it still run (None: not at all)."""
+    """Start a lab and kill it after `moment` seconds if it still runs (None: do not kill it).
+
+    Raises ExperimentError if it failed, or did not end.
+    """
     command = [sys.executable, "-m", "midcall.experiments.proofs.leaks", run, box]
     environment = os.environ | {"MIDCALL_LIVE": str(home / "live"), "TMPDIR": str(home / "tmp")}
     begin = time.monotonic()
@@ -140,7 +145,7 @@ def took(home: Path, run: str, box: str, moment: float | None) -> Span:
         env=environment, cwd=ROOT,
     )  # fmt: skip
     try:
-        _, said = process.communicate(timeout=LAB_SECONDS if moment is None else moment)
+        _, stderr = process.communicate(timeout=LAB_SECONDS if moment is None else moment)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
@@ -150,24 +155,24 @@ def took(home: Path, run: str, box: str, moment: float | None) -> Span:
             raise ExperimentError(f"run {run}: {box}: not over after {LAB_SECONDS:g} s") from None
         return Span(time.monotonic() - begin, True)
     if process.returncode:
-        last = said.decode(errors="replace").strip().splitlines()[-1:]
+        last = stderr.decode(errors="replace").strip().splitlines()[-1:]
         raise ExperimentError(f"run {run}: {box}: failed: {' '.join(last) or 'no word'}")
     return Span(time.monotonic() - begin, False)
 
 
-# ---- what is left
+# ---- remains
 
 
 def remains(home: Path, runs: Sequence[str]) -> list[str]:
-    """Return what is left of some runs, a line each; the kernel gets a little time first."""
+    """Return what remains of some runs, one line each; the kernel gets GONE_SECONDS first."""
     until = time.monotonic() + GONE_SECONDS
-    while (left := found(home, runs)) and time.monotonic() < until:
+    while (remaining := remains_now(home, runs)) and time.monotonic() < until:
         time.sleep(0.1)
-    return left
+    return remaining
 
 
-def found(home: Path, runs: Sequence[str]) -> list[str]:
-    """Return what is there of some runs now, a line each."""
+def remains_now(home: Path, runs: Sequence[str]) -> list[str]:
+    """Return what exists of some runs now, one line each."""
     names = [f"mc{run}" for run in runs]
     lines = [f"file: {path}" for path in sorted(home.rglob("*")) if path.parent != home]
     lines += processes(f"MIDCALL_LIVE={home / 'live'}".encode())
@@ -185,10 +190,10 @@ def found(home: Path, runs: Sequence[str]) -> list[str]:
 
 
 def processes(mark: bytes) -> list[str]:
-    """Return the processes that have a mark in their environment, and the namespaces they hold.
+    """Return the processes that have a mark in their environment, and their network namespaces.
 
-    A network namespace lives as long as a process is in it or a mount holds it (`found` looks for
-    those), so one that is left shows here.
+    A network namespace lives as long as a process or a mount refers to it (`remains_now` looks for
+    mounts), so one that remains appears here.
     """
     lines = []
     for path in Path("/proc").glob("[0-9]*"):
@@ -205,13 +210,13 @@ def processes(mark: bytes) -> list[str]:
     return lines
 
 
-def lines(told: Row) -> list[str]:
-    """Return a result as text for people."""
-    left = told["left"]
+def lines(result: Row) -> list[str]:
+    """Return a result as lines of text."""
+    remaining = result["left"]
     return [
-        f"{told['runs']} live runs ({', '.join(told['boxes'])} in turn), {told['killed']} of them "
-        f"killed, then one more: {len(left) or 'nothing'} left",
-        *left,
+        f"{result['runs']} live runs ({', '.join(result['boxes'])} in turn), {result['killed']} of "
+        f"them killed, then one more: {len(remaining) or 'nothing'} left",
+        *remaining,
     ]
 
 

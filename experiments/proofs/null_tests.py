@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A/A tests: how often one of the lab's tests has p < ALPHA of two arms that are the same.
+"""A/A tests: how often the lab's tests report p < ALPHA for two arms that are equal.
 
-What is counted is each test's own p, uncorrected. `midcall compare` of several runs is more
-cautious: it corrects all of its tests together and wants the shift's interval clear of zero, too.
+Counted is each test's own uncorrected p. `midcall compare` of several runs is more conservative: it
+corrects all of its tests together and also requires the interval of the shift to exclude zero.
 
 Both arms are the empty policy, played in the order ABBA; a test is one measure of one direction of
-one call over all plays of a round. Live, what differs is the network and the machine. In virtual
-time it is the access network's loss and jitter, which every play draws anew, and a rule that is
-enforced on half of the clients, so that blocks can be counted too (Fisher's exact test).
-A measure that is the same in every play is no test. Rounds are made until enough tests are pooled.
+one call over all plays of a round. Live, the plays differ by the network and the machine. In
+virtual time they differ by the access network's loss and jitter, which every play draws again, and
+by a rule that is enforced on half of the clients, so that blocks can be counted too (Fisher's exact
+test). A measure that is equal in every play is not tested. Rounds are made until enough tests are
+pooled.
 """
 
 from __future__ import annotations
@@ -38,11 +39,11 @@ Values = dict[tuple[str, str, str], float]
 
 SCHEMA = 2
 FOLDER = "aa"
-#: Below it, an uncorrected p of two arms that are the same is a false positive (evaluation.md).
+#: An uncorrected p below it for two equal arms is a false positive (evaluation.md).
 ALPHA = 0.01
 #: Tests behind a published rate, and plays of each arm: 2 / 2**8 is below ALPHA, 2 / 2**7 is not.
 TESTS, PAIRS = 300, 8
-#: Rounds that bring no test at all end the search.
+#: Largest number of rounds.
 MOST_ROUNDS = 200
 #: Fewer media packets of a direction than this are not measured.
 FEWEST = 20
@@ -61,40 +62,41 @@ class Null(NamedTuple):
 
     @property
     def false_positive(self) -> bool:
-        """Tell whether the test's own p, uncorrected, is below ALPHA."""
+        """Return whether the test's own uncorrected p is below ALPHA."""
         return self.p < ALPHA
 
 
 class Player(Protocol):
-    """What plays an arm once; `number` is that of the play among all of its round."""
+    """Plays an arm once; `number` is the play's index among all of its round."""
 
     def play(self, round_: int, number: int) -> Values:
         """Return every measure of every call in one play."""
         ...
 
 
-# ---- what is measured
+# ---- measures
 
 
 def measures(simulation: Any, call: Call) -> Iterator[tuple[str, float]]:
-    """Yield share of media lost, mean delay and its deviation, in ms, per direction of a call."""
-    orders = simulation.script
-    part = next(one for one in orders.calls if one.id == call.id)
-    media = np.isin(orders.flow, part.flows) & (orders.media == 1) & simulation.fates["sent"]
-    for name, side in (("up", 0), ("down", 1)):
-        own = media & (orders.side == side)
+    """Yield the share of media lost, the mean delay and its deviation (ms), per direction of a
+    call."""
+    script = simulation.script
+    call_flows = next(one for one in script.calls if one.id == call.id)
+    media = np.isin(script.flow, call_flows.flows) & (script.media == 1) & simulation.fates["sent"]
+    for direction, side in (("up", 0), ("down", 1)):
+        own = media & (script.side == side)
         if int(own.sum()) < FEWEST:
             continue
-        came = own & simulation.delivered
-        yield f"{name}: media lost", float(1 - came.sum() / own.sum())
-        if came.any():
-            late = simulation.one_way[came] / 1e6
-            yield f"{name}: delay", float(late.mean())
-            yield f"{name}: jitter", float(late.std())
+        arrived = own & simulation.delivered
+        yield f"{direction}: media lost", float(1 - arrived.sum() / own.sum())
+        if arrived.any():
+            delays_ms = simulation.one_way[arrived] / 1e6
+            yield f"{direction}: delay", float(delays_ms.mean())
+            yield f"{direction}: jitter", float(delays_ms.std())
 
 
 class Virtual:
-    """Plays in virtual time: the access network's own chances are drawn anew in every play."""
+    """Plays in virtual time; every play draws the access network's random loss and jitter again."""
 
     def __init__(self, items: Sequence[Item], seed: int, access: str) -> None:
         self.items, self.seed, self.access = list(items), seed, access
@@ -102,13 +104,14 @@ class Virtual:
 
     def play(self, round_: int, number: int) -> Values:
         """Return every measure of every call in one play."""
-        out: Values = {}
+        values: Values = {}
         for item in self.items:
-            out |= self.one(item, round_, number)
-        return out
+            values |= self.one(item, round_, number)
+        return values
 
     def one(self, item: Item, round_: int, number: int) -> Values:
-        """Return the measures of one capture's calls, and whether a rule of chance blocked them."""
+        """Return the measures of one capture's calls, and whether the rule on half of the clients
+        blocked them."""
         from midcall.testbed.assess.call_verdict import judge
         from midcall.testbed.replay.simulator import PRESET, simulate
 
@@ -118,13 +121,13 @@ class Virtual:
             simulate(packets, item.calls, [], policy, self.access, seed, link=PRESET)
             for policy in (None, by_chance())
         )
-        out = {
+        values = {
             (name, call.id, measure): value
             for call in item.calls
             for measure, value in measures(free, call)
         }
         verdicts = {call.id: judge(half, free, call) for call in item.calls}
-        return out | {(name, one, BLOCKED): float(v.blocked) for one, v in verdicts.items()}
+        return values | {(name, one, BLOCKED): float(v.blocked) for one, v in verdicts.items()}
 
 
 def by_chance() -> Any:
@@ -140,7 +143,7 @@ def by_chance() -> Any:
 
 
 class Live:
-    """Plays on the emulated network: every capture at once, under the empty policy."""
+    """Plays on the emulated network: all captures at once, under the empty policy."""
 
     def __init__(self, items: Sequence[Item], spec_: spec.Spec, access: str) -> None:
         from midcall.experiments.cells.live_cell import LiveBench
@@ -150,12 +153,12 @@ class Live:
 
     def play(self, round_: int, number: int) -> Values:
         """Return every measure of every call in one play."""
-        played = self.bench.play(None, self.access)
+        cell = self.bench.play(None, self.access)
         return {
             (one.item.capture.name, call.id, measure): value
             for at, one in enumerate(self.bench.opened)
             for call in one.item.calls
-            for measure, value in measures(played.simulations[at], call)
+            for measure, value in measures(cell.simulations[at], call)
         }
 
 
@@ -167,17 +170,17 @@ def null_tests(round_: int, a: Sequence[Values], b: Sequence[Values], seed: int)
     for key in sorted(a[0]):
         if not all(key in play for play in (*a, *b)):
             continue
-        one, other = ([play[key] for play in arm] for arm in (a, b))
-        if len({*one, *other}) < 2:
+        values_a, values_b = ([play[key] for play in arm] for arm in (a, b))
+        if len({*values_a, *values_b}) < 2:
             continue
-        own = derived_seed(seed, "aa test", str(round_), *key)
-        yield Null(round_, *key, *tested(key[2], one, other, own))
+        test_seed = derived_seed(seed, "aa test", str(round_), *key)
+        yield Null(round_, *key, *tested(key[2], values_a, values_b, test_seed))
 
 
 def tested(
     measure: str, a: Sequence[float], b: Sequence[float], seed: int
 ) -> tuple[float, float | None]:
-    """Return p, and for what is no block the Hodges-Lehmann shift."""
+    """Return p, and the Hodges-Lehmann shift (None for the measure BLOCKED)."""
     if measure == BLOCKED:
         return significance.fisher(int(sum(a)), len(a), int(sum(b)), len(b)), None
     return significance.paired_permutation(a, b, seed), significance.hodges_lehmann(a, b)
@@ -186,29 +189,29 @@ def tested(
 def rounds(
     player: Player, wanted: int, pairs: int, seed: int, step: Callable[[int], None]
 ) -> list[Null]:
-    """Return at least `wanted` null tests; `step` is told how many there are after each round.
+    """Return at least `wanted` null tests; `step` is called with their number after each round.
 
-    Raises ExperimentError where nothing ever differs, so that nothing can be tested.
+    Raises ExperimentError if no measure differs between plays, so that nothing can be tested.
     """
-    found: list[Null] = []
+    tests: list[Null] = []
     for round_ in range(MOST_ROUNDS):
         arms: dict[str, list[Values]] = {"A": [], "B": []}
         for number, arm in enumerate(significance.abba(pairs)):
             arms[arm].append(player.play(round_, number))
-        found += null_tests(round_, arms["A"], arms["B"], seed)
-        if not found:
+        tests += null_tests(round_, arms["A"], arms["B"], seed)
+        if not tests:
             raise ExperimentError("no call has a measure that differs between plays: no A/A test")
-        step(len(found))
-        if len(found) >= wanted:
+        step(len(tests))
+        if len(tests) >= wanted:
             break
-    return found
+    return tests
 
 
-# ---- the command's work, and what is kept of it
+# ---- the command and its results
 
 
 class Options(NamedTuple):
-    """What is played: a spec's captures, on its first access network."""
+    """The options of A/A rounds: a spec's captures are played on its first access network."""
 
     spec: str
     folder: Path | None = None
@@ -219,10 +222,10 @@ class Options(NamedTuple):
 
 
 def run(options: Options, step: Callable[[int], None] = lambda n: None) -> Row:
-    """Play A/A rounds, keep the result below the folder of runs, and return it."""
+    """Play A/A rounds, write the result below the folder of runs, and return it."""
     wanted, _ = spec.load(options.spec)
-    held = corpus.gather(wanted, options.folder)
-    items = [item for item in held.items if item.calls]
+    gathered = corpus.gather(wanted, options.folder)
+    items = [item for item in gathered.items if item.calls]
     access = wanted.access[0]
     backend = backends.choose(wanted, options.backend).backend
     player: Player
@@ -231,7 +234,7 @@ def run(options: Options, step: Callable[[int], None] = lambda n: None) -> Row:
     else:
         player = Virtual(items, wanted.seed, access)
     tests = rounds(player, options.tests, options.pairs, wanted.seed, step)
-    told = {
+    result = {
         "schema": SCHEMA,
         "ended": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "code": own_code(),
@@ -243,16 +246,17 @@ def run(options: Options, step: Callable[[int], None] = lambda n: None) -> Row:
         "sha256": {item.capture.name: item.capture.sha256 for item in items},
         "pairs": options.pairs,
         "machine": machine(),
-        **counted(tests),
+        **false_positive_figures(tests),
         "rows": [{**one._asdict(), "false_positive": one.false_positive} for one in tests],
     }
-    stamp = told["ended"].replace(":", "").replace("-", "").replace("+0000", "Z")
-    write_json(options.runs / FOLDER / f"{stamp}-{backend}.json", told)
-    return told
+    stamp = result["ended"].replace(":", "").replace("-", "").replace("+0000", "Z")
+    write_json(options.runs / FOLDER / f"{stamp}-{backend}.json", result)
+    return result
 
 
-def counted(tests: Sequence[Null]) -> Row:
-    """Return tests, false positives, their rate with its exact interval, and what was tested."""
+def false_positive_figures(tests: Sequence[Null]) -> Row:
+    """Return tests, false positives, their rate with its exact interval, and the measures
+    tested."""
     hits = sum(one.false_positive for one in tests)
     return {
         "tests": len(tests),
@@ -271,18 +275,23 @@ def own_code() -> str:
 
 
 def pooled(runs: Path) -> Row | None:
-    """Return `aa` of summary.json: all results below `runs` of the newest code, per backend added.
+    """Return `aa` of summary.json: all results of the newest code below `runs`, pooled over
+    backends.
 
-    A test in virtual time that several results hold counts once. None where there is no result.
-    `published`: whether enough tests stand behind the rate.
+    A test in virtual time that is in several results counts once. None if there is no result.
+    `published`: whether the rate rests on enough tests.
     """
-    held = [told for path in sorted((runs / FOLDER).glob("*.json")) if (told := kept(path))]
-    if not held:
+    results = [
+        result for path in sorted((runs / FOLDER).glob("*.json")) if (result := read_result(path))
+    ]
+    if not results:
         return None
-    held.sort(key=lambda told: told["ended"])
-    newest = held[-1]
-    own = [told for told in held if told["code"] == newest["code"]]
-    rows = {key: row for number, told in enumerate(own) for key, row in distinct(number, told)}
+    results.sort(key=lambda result: result["ended"])
+    newest = results[-1]
+    current = [result for result in results if result["code"] == newest["code"]]
+    rows = {
+        key: row for number, result in enumerate(current) for key, row in distinct(number, result)
+    }
     tests, hits = len(rows), sum(row["false_positive"] for row in rows.values())
     backends_of = Counter(key[0] for key in rows)
     return {
@@ -298,48 +307,49 @@ def pooled(runs: Path) -> Row | None:
     }
 
 
-def distinct(number: int, told: Row) -> Iterator[tuple[tuple[Any, ...], Row]]:
-    """Yield a result's tests by backend and what else makes each one a test of its own.
+def distinct(number: int, result: Row) -> Iterator[tuple[tuple[Any, ...], Row]]:
+    """Yield a result's tests with their backend and further keys that make a test distinct.
 
-    Live, every play is a new one: the result's number. In virtual time whatever seeds the plays:
-    seed, access, the capture's name and sha256, the round. The spec's name and the pairs do not:
-    more pairs of one round begin with the same plays.
+    Live, every play is new: the key is the result's number. In virtual time the keys are the seeds
+    of the plays: seed, access, the capture's name and sha256, the round. The spec's name and the
+    number of pairs are no keys: more pairs of one round begin with the same plays.
     """
-    for row in told["rows"]:
-        what = (row["round"], row["capture"], row["call"], row["measure"])
-        if told["backend"] == backends.LIVE:
-            yield (told["backend"], number, *what), row
+    for row in result["rows"]:
+        keys = (row["round"], row["capture"], row["call"], row["measure"])
+        if result["backend"] == backends.LIVE:
+            yield (result["backend"], number, *keys), row
         else:
-            seeds = (told["seed"], told["access"], told["sha256"][row["capture"]])
-            yield (told["backend"], *seeds, *what), row
+            seeds = (result["seed"], result["access"], result["sha256"][row["capture"]])
+            yield (result["backend"], *seeds, *keys), row
 
 
-def kept(path: Path) -> Row | None:
-    """Return a result, None where the file is none."""
+def read_result(path: Path) -> Row | None:
+    """Return the result in a file, None if the file has none."""
     try:
-        told = json.loads(path.read_text())
+        result = json.loads(path.read_text())
     except (OSError, ValueError):
         return None
-    return told if isinstance(told, dict) and told.get("schema") == SCHEMA else None
+    return result if isinstance(result, dict) and result.get("schema") == SCHEMA else None
 
 
-def lines(told: Mapping[str, Any]) -> list[str]:
-    """Return a result as a person reads it."""
-    low, high = told["interval"]
+def lines(result: Mapping[str, Any]) -> list[str]:
+    """Return a result as lines of text."""
+    low, high = result["interval"]
     return [
-        f"{told['tests']} null tests in {told['rounds']} rounds of {told['pairs']} + "
-        f"{told['pairs']} plays ({told['backend']}, {told['captures']} captures, {told['access']})",
-        f"{told['false_positives']} have an uncorrected p < {told['alpha']:g}: "
-        f"{100 * told['rate']:.2f} % (95 % interval {100 * low:.2f} to {100 * high:.2f} %)",
-        judgement(told),
+        f"{result['tests']} null tests in {result['rounds']} rounds of {result['pairs']} + "
+        f"{result['pairs']} plays ({result['backend']}, {result['captures']} captures, "
+        f"{result['access']})",
+        f"{result['false_positives']} have an uncorrected p < {result['alpha']:g}: "
+        f"{100 * result['rate']:.2f} % (95 % interval {100 * low:.2f} to {100 * high:.2f} %)",
+        judgement(result),
     ]
 
 
-def judgement(told: Mapping[str, Any]) -> str:
-    """Return in a sentence what the rate says of the tests."""
-    low, _ = told["interval"]
-    if low > told["alpha"]:
+def judgement(result: Mapping[str, Any]) -> str:
+    """Return the conclusion from the rate in one sentence."""
+    low, _ = result["interval"]
+    if low > result["alpha"]:
         return "more than alpha: the tests find differences where there are none"
-    if told["tests"] < TESTS:
+    if result["tests"] < TESTS:
         return f"consistent with alpha; a published rate needs {TESTS} tests"
     return "consistent with alpha"

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The soak: live traffic through the box at half of its loss-free rate, for as long as one likes.
+"""Soak test: live traffic through the box at half of its loss-free rate, for a given time.
 
-Windows of WINDOW seconds, each a row: packets lost, latency, and the memory of the box's process.
-What is looked for shows in the long run only: memory that grows (the slope over the second half,
-when every table was filled once), loss, latency that drifts (the last quarter beside the first).
-A window that the generator could not offer, or lost itself, tells nothing of the box and is said:
-so is one in which the generator itself was kept from its core, since it then sends in one go what
-had become due. Each window says what the host of a virtual machine took of both cores, and how long
-the box waited for its own.
+Each window of WINDOW seconds is a row: packets lost, latency, and the memory of the box's process.
+The test looks for slow effects: memory that grows (the slope over the second half, when every table
+has been filled once), loss, latency that drifts (the last quarter against the first). A window that
+the generator could not offer, or lost itself, is no evidence on the box and is reported as not
+offered; so is a window in which the generator was kept from its core, since it then sends in one
+burst what had become due. Each window records how much time of both cores the host of a virtual
+machine took, and how long the box waited for its own.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ Row = dict[str, Any]
 FOLDER, LATEST, PATH = "soak", "latest.json", "classifier"
 WINDOW, SIZE = 10.0, 200
 SHARE = 0.5
-#: What is called a leak (share of the memory, per hour) and a drift (ratio of medians).
+#: Thresholds of a leak (share of the memory, per hour) and of a drift (ratio of medians).
 LEAK, DRIFT = 0.05, 1.5
-#: Windows below which a slope or a drift says nothing.
+#: Least number of windows for a slope or a drift.
 FEW = 8
-#: A generator that was late sends at once what became due meanwhile. Where that is more than this
-#: share of the box's ring, it was no load of the rate asked for.
+#: A generator that was late sends at once what became due meanwhile. If that is more than this
+#: share of the box's ring, the load did not have the requested rate.
 RUSH = 0.5
-#: With more windows (a share of all) not offered than this, the rest says too little.
+#: Largest share of windows not offered with which the rest is sufficient evidence.
 NOT_OFFERED = 0.1
 #: Field of a core's line in /proc/stat that counts what the host gave to others (proc_stat(5)).
 STEAL = 8
@@ -55,8 +55,8 @@ STEAL = 8
 def soak(
     minutes: float, pps: int | None, runs: Path, say: Callable[[str], None]
 ) -> tuple[Row, Path]:
-    """Send for so many minutes; returns the result and its file, which holds the windows so far
-    at any moment. Raises TestbedError."""
+    """Send for so many minutes; returns the result and its file, which has the windows so far at
+    any moment. Raises TestbedError."""
     require()
     rate = pps or half_of_loss_free(runs)
     began = datetime.datetime.now(datetime.UTC)
@@ -75,9 +75,9 @@ def soak(
     path = runs / FOLDER / f"{began:%Y%m%d-%H%M%S}.json"
 
     def keep(rows: Sequence[Row]) -> Row:
-        told = about | {"windows": rows, "summary": summary(rows)}
-        write_json(path, told)
-        return told
+        result = about | {"windows": rows, "summary": summary(rows)}
+        write_json(path, result)
+        return result
 
     with ExitStack() as stack:
         network = stack.enter_context(Network())
@@ -89,20 +89,20 @@ def soak(
         stack.enter_context(preferred(cores[0]))
         trial = partial(generator.trial, load, rate, WINDOW)
         rows = windows(box, trial, (cores[0], cores[-1]), minutes * 60, say, keep)
-    told = keep(rows)
+    result = keep(rows)
     latest = runs / FOLDER / LATEST
-    write_json(latest, told)
-    return told, latest
+    write_json(latest, result)
+    return result, latest
 
 
 def half_of_loss_free(runs: Path) -> int:
-    """Return half of the rate that the newest live bench found; raises ExperimentError."""
-    held = bench_live.latest(runs) or {}
-    best = held.get("summary", {}).get("live", {}).get("loss_free_pps", {}).get(PATH)
+    """Return half of the loss-free rate of the newest live bench. Raises ExperimentError."""
+    bench = bench_live.latest(runs) or {}
+    best = bench.get("summary", {}).get("live", {}).get("loss_free_pps", {}).get(PATH)
     if not best:
         raise ExperimentError(
-            f"{runs}: no live bench says what the box carries without loss: "
-            "run midcall bench live first, or say --pps"
+            f"{runs}: no live bench with a loss-free rate of the box: "
+            "run midcall bench live first, or give --pps"
         )
     return int(best * SHARE)
 
@@ -115,7 +115,7 @@ def windows(
     say: Callable[[str], None],
     keep: Callable[[Sequence[Row]], object],
 ) -> list[Row]:
-    """Send window after window until the time is over; every minute say how it goes and keep it.
+    """Send window after window until the time is over; report and write the rows every minute.
 
     cores: the generator's and the box's.
     """
@@ -140,7 +140,7 @@ def windows(
 
 
 def row_of(trial: Trial) -> Row:
-    """Return one window as a row; `why` says why it was not offered."""
+    """Return one window as a row; `why` is the reason why it was not offered."""
     row = {
         "sent": trial.sent,
         "lost": trial.lost,
@@ -157,7 +157,7 @@ def row_of(trial: Trial) -> Row:
 
 
 def clocks(box: Box, cores: tuple[int, int]) -> dict[str, float]:
-    """Return what only grows: packets that a full ring cost, and seconds of both cores."""
+    """Return counters that only grow: packets lost to a full ring, and seconds of both cores."""
     return {
         "box_overload": box.counters()["dropped_by_overload"],
         "stolen_generator_s": stolen(cores[0]),
@@ -175,9 +175,9 @@ def stolen(core: int, counts: Path = Path("/proc/stat")) -> float:
 
 
 def waited(process: int) -> float:
-    """Return the seconds that a process could have run and had no core (proc_schedstat).
+    """Return the seconds that a process was ready to run and had no core (proc_schedstat).
 
-    0 where the kernel does not count them.
+    0 if the kernel does not count them.
     """
     try:
         return int(Path(f"/proc/{process}/schedstat").read_text().split()[1]) / 1e9
@@ -186,7 +186,7 @@ def waited(process: int) -> float:
 
 
 def resident(process: int) -> int:
-    """Return the box's resident memory in bytes; raises TestbedError where it died."""
+    """Return the box's resident memory in bytes. Raises TestbedError if it died."""
     try:
         pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
     except OSError:
@@ -194,37 +194,39 @@ def resident(process: int) -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-# ---- what it says
+# ---- summary
 
 
 def summary(rows: Sequence[Row]) -> Row:
-    """Return the figures, and what of them is a problem."""
-    good = [row for row in rows if row["offered"]]
-    left = [row for row in rows if not row["offered"]]
-    late = rows[len(rows) // 2 :]
-    grown = slope([row["at_s"] for row in late], [row["memory_bytes"] for row in late])
-    ratio = drift([row["latency_us"]["p50"] for row in good if row["latency_us"]["n"]])
-    told: Row = {
+    """Return the figures and the problems among them."""
+    offered = [row for row in rows if row["offered"]]
+    not_offered = [row for row in rows if not row["offered"]]
+    second_half = rows[len(rows) // 2 :]
+    grown = slope(
+        [row["at_s"] for row in second_half], [row["memory_bytes"] for row in second_half]
+    )
+    ratio = drift([row["latency_us"]["p50"] for row in offered if row["latency_us"]["n"]])
+    figures: Row = {
         "windows": len(rows),
-        "windows_not_offered": len(left),
-        "sent": sum(row["sent"] for row in good),
-        "lost": sum(row["lost"] for row in good),
-        "lost_not_offered": sum(row["lost"] for row in left),
+        "windows_not_offered": len(not_offered),
+        "sent": sum(row["sent"] for row in offered),
+        "lost": sum(row["lost"] for row in offered),
+        "lost_not_offered": sum(row["lost"] for row in not_offered),
         "stolen_s": round(sum(row["stolen_generator_s"] + row["stolen_box_s"] for row in rows), 3),
         "box_overload": sum(row["box_overload"] for row in rows),
         "memory_bytes": rows[-1]["memory_bytes"],
         "memory_bytes_per_hour": None if len(rows) < FEW else round(grown * 3600),
-        "latency_drift": None if len(good) < FEW else ratio,
+        "latency_drift": None if len(offered) < FEW else ratio,
     }
-    return told | {"problems": problems(told)}
+    return figures | {"problems": problems(figures)}
 
 
 def slope(x: Sequence[float], y: Sequence[float]) -> float:
     """Return the slope of y over x by least squares, 0 for fewer than two points."""
     if len(x) < 2:
         return 0.0
-    away = np.asarray(x, float) - np.mean(x)
-    return float((away * (np.asarray(y, float) - np.mean(y))).sum() / (away**2).sum())
+    deviation = np.asarray(x, float) - np.mean(x)
+    return float((deviation * (np.asarray(y, float) - np.mean(y))).sum() / (deviation**2).sum())
 
 
 def drift(values: Sequence[float]) -> float | None:
@@ -235,44 +237,44 @@ def drift(values: Sequence[float]) -> float | None:
     return round(float(np.median(values[-quarter:]) / np.median(values[:quarter])), 3)
 
 
-def problems(told: Row) -> list[str]:
-    """Return what of a soak's figures is not as it should be."""
-    found = []
-    if not told["sent"]:
-        found.append("nothing was offered: a lower rate (--pps) or a quieter machine is needed")
-    elif told["memory_bytes_per_hour"] is None or told["latency_drift"] is None:
-        offered = told["windows"] - told["windows_not_offered"]
-        found.append(
+def problems(figures: Row) -> list[str]:
+    """Return the problems among a soak's figures, one sentence each."""
+    sentences = []
+    if not figures["sent"]:
+        sentences.append("nothing was offered: a lower rate (--pps) or a quieter machine is needed")
+    elif figures["memory_bytes_per_hour"] is None or figures["latency_drift"] is None:
+        offered = figures["windows"] - figures["windows_not_offered"]
+        sentences.append(
             f"too short for slope and drift: {offered} windows offered, expected {FEW} timed"
         )
-    elif told["windows_not_offered"] > NOT_OFFERED * told["windows"]:
-        found.append(
-            f"{told['windows_not_offered']} of {told['windows']} windows were not offered: "
+    elif figures["windows_not_offered"] > NOT_OFFERED * figures["windows"]:
+        sentences.append(
+            f"{figures['windows_not_offered']} of {figures['windows']} windows were not offered: "
             "a quieter machine is needed"
         )
-    if told["lost"]:
-        found.append(f"{told['lost']} of {told['sent']} packets were lost")
-    growth = told["memory_bytes_per_hour"]
-    if growth is not None and growth > LEAK * told["memory_bytes"]:
-        found.append(f"memory grows by {growth / 1e6:.1f} MB an hour")
-    if told["latency_drift"] is not None and told["latency_drift"] > DRIFT:
-        found.append(
-            f"latency drifts: the last quarter has {told['latency_drift']} times the first"
+    if figures["lost"]:
+        sentences.append(f"{figures['lost']} of {figures['sent']} packets were lost")
+    growth = figures["memory_bytes_per_hour"]
+    if growth is not None and growth > LEAK * figures["memory_bytes"]:
+        sentences.append(f"memory grows by {growth / 1e6:.1f} MB an hour")
+    if figures["latency_drift"] is not None and figures["latency_drift"] > DRIFT:
+        sentences.append(
+            f"latency drifts: the last quarter has {figures['latency_drift']} times the first"
         )
-    return found
+    return sentences
 
 
-def lines(told: Row) -> list[str]:
-    """Return the result as a person reads it."""
-    held = told["summary"]
-    growth, ratio = held["memory_bytes_per_hour"], held["latency_drift"]
+def lines(result: Row) -> list[str]:
+    """Return the result as lines of text."""
+    figures = result["summary"]
+    growth, ratio = figures["memory_bytes_per_hour"], figures["latency_drift"]
     return [
-        f"{held['sent']:,} packets at {told['rate_pps']:,}/s in {held['windows']} windows "
-        f"({held['windows_not_offered']} not offered, {held['lost_not_offered']:,} lost in them), "
-        f"{held['lost']:,} lost",
-        f"{held['stolen_s']:.1f} s of both cores went to others on this machine's host",
-        f"memory {held['memory_bytes'] / 1e6:.1f} MB, "
+        f"{figures['sent']:,} packets at {result['rate_pps']:,}/s in {figures['windows']} windows "
+        f"({figures['windows_not_offered']} not offered, {figures['lost_not_offered']:,} lost in "
+        f"them), {figures['lost']:,} lost",
+        f"{figures['stolen_s']:.1f} s of both cores went to others on this machine's host",
+        f"memory {figures['memory_bytes'] / 1e6:.1f} MB, "
         + ("too short for a slope" if growth is None else f"{growth / 1e6:+.2f} MB an hour"),
         "latency: " + ("too short for a drift" if ratio is None else f"last over first {ratio}"),
-        *(f"PROBLEM: {line}" for line in held["problems"]),
+        *(f"PROBLEM: {line}" for line in figures["problems"]),
     ]

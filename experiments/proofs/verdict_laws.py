@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The laws of a verdict, tried on every capture of a run: what a verdict must never depend on.
+"""The laws of a verdict, tested on every capture of a run: properties a verdict must always have.
 
-Each law is a property that holds whatever the rules and the capture are. A case that breaks one is
-a defect of the lab. The table says how many cases were tried and broken, with the first
-counterexample.
+Each law holds for all rules and all captures. A case that breaks one is a defect of the lab. The
+table gives how many cases were tested and broken, with the first counterexample.
 """
 
 from __future__ import annotations
@@ -21,34 +20,33 @@ from midcall.captures.truth.calls import Call
 from midcall.experiments.cells.offline import classify_packets
 from midcall.experiments.measure.inferred_call import inferred_call
 from midcall.experiments.measure.intervals import derived_seed
+from midcall.experiments.results.tables import LawRow
 from midcall.experiments.spec.corpus import Item
 from midcall.locations import OPERATORS
 
-Row = dict[str, Any]
-
-#: The share of a line's queue that a capture may fill; retransmissions need the rest.
+#: Largest share of a line's queue that a capture may fill; retransmissions need the rest.
 FILLED = 0.5
-#: One-way delays in ms that may block no call.
+#: One-way delays in ms that must not block a call.
 DELAYS = (20, 50, 100, 200, 400)
 #: Seeds of the access networks' links.
 SEEDS = (1, 2, 3)
 #: The key under which captures are anonymised, so that equal runs give equal results.
 KEY = bytes(range(32))
-#: Rules drawn per capture for the law of supersets.
+#: Number of rules drawn per capture for the law of supersets.
 DRAWN = 8
-#: Matches that strike some packets of a flow and not their copies.
+#: Matches that apply to some packets of a flow and not to their copies.
 WINDOWS: tuple[dict[str, Any], ...] = (
     {"packets": "1-1"}, {"packets": "2-4"}, {"seconds": "-0.5"}, {"seconds": "2-6"},
     {"bytes": "-600"}, {"size": "100-300"}, {"stun": True, "packets": "-3"},
 )  # fmt: skip
-#: Losses beyond what a link's loss explains: standard deviations, and bursts.
+#: Losses that exceed a link's own loss: standard deviations, and bursts.
 DEVIATIONS, SPARE_BURSTS = 6.0, 6.0
-#: A censor that drops whatever its rule's match lets it see.
+#: A censor that drops every packet that its rule matches.
 CENSOR = OPERATORS / "shared" / "drop.censor"
 
 
 class Law(NamedTuple):
-    """A law: its number, what it says, and what tries it on one capture."""
+    """A law: its number, its statement, and the function that tests it on one capture."""
 
     number: int
     title: str
@@ -56,14 +54,14 @@ class Law(NamedTuple):
 
 
 class Case(NamedTuple):
-    """One case: what was tried, and what breaks the law there, "" where nothing does."""
+    """One case: what was tested, and how it breaks the law, "" if it does not."""
 
     tried: str
     broken: str
 
 
 class Trial(NamedTuple):
-    """A capture with its calls, as the laws try it."""
+    """A capture with its calls, on which laws are tested."""
 
     item: Item
     packets: Packets
@@ -76,23 +74,25 @@ class Trial(NamedTuple):
         calls = more.pop("calls", self.item.calls)
         access = more.pop("access", "fibre")
         seed = more.pop("seed", self.seed)
-        held = self.packets if packets is None else packets
-        return simulate(held, calls, [], policy, access, seed, **more)
+        played = self.packets if packets is None else packets
+        return simulate(played, calls, [], policy, access, seed, **more)
 
 
 def rule(**about: Any) -> Any:
-    """Return a policy of one rule, of no operator."""
+    """Return a policy of one rule, without an operator."""
     return policy_of([about])
 
 
 def policy_of(rules: Sequence[dict[str, Any]]) -> Any:
-    """Return a policy of some rules, of no operator."""
+    """Return a policy of some rules, without an operator."""
     from midcall.testbed.policy.language import Rule
     from midcall.testbed.policy.operator import Policy
 
-    told = {"grade": "D", "source": "a law of verdicts"}
+    common = {"grade": "D", "source": "a law of verdicts"}
     return Policy(
-        tuple(Rule.model_validate({"name": f"r{n}", **told, **one}) for n, one in enumerate(rules))
+        tuple(
+            Rule.model_validate({"name": f"r{n}", **common, **one}) for n, one in enumerate(rules)
+        )
     )
 
 
@@ -108,14 +108,18 @@ def shift(trial: Trial) -> Iterator[Case]:
         slow = rule(match={"bytes": "0-"}, act="delay", delay_ms=delay, scope="packet")
         ran = trial.play(slow)
         for call in trial.item.calls:
-            told = judge(ran, control, call)
-            lost = told.media_lost or 0
-            broken = f"{told.verdict}, {lost:.1%} of the media lost" if told.blocked or lost else ""
+            verdict = judge(ran, control, call)
+            lost = verdict.media_lost or 0
+            broken = (
+                f"{verdict.verdict}, {lost:.1%} of the media lost"
+                if verdict.blocked or lost
+                else ""
+            )
             yield Case(f"call {call.id}, {delay} ms one way", broken)
 
 
 def no_harm(trial: Trial) -> Iterator[Case]:
-    """Law 2: on a healthy link without a rule every call works, and loses what the link loses.
+    """Law 2: on a healthy link without a rule every call works, and loses only what the link loses.
 
     A line whose queue the capture alone fills by more than FILLED is not healthy for it.
     """
@@ -129,15 +133,17 @@ def no_harm(trial: Trial) -> Iterator[Case]:
         for seed in SEEDS:
             ran = trial.play(None, access=access, seed=seed, link="preset")
             for call in trial.item.calls:
-                told = judge(ran, ran, call)
+                verdict = judge(ran, ran, call)
                 yield Case(
                     f"call {call.id}, {access}, seed {seed}",
-                    harm(ran, captured, call, access) if told.verdict == "OK" else told.verdict,
+                    harm(ran, captured, call, access)
+                    if verdict.verdict == "OK"
+                    else verdict.verdict,
                 )
 
 
-def is_wide_enough(orders: Any, packets: Packets, access: str) -> bool:
-    """Tell whether what each side sent waits for no more than FILLED of a line's queue.
+def is_wide_enough(script: Any, packets: Packets, access: str) -> bool:
+    """Return whether the packets of each side wait for at most FILLED of a line's queue.
 
     The wait of each packet follows from the waits before it (Lindley, The Theory of Queues with a
     Single Server, 1952) at the line's rate, packets leaving at the times of the capture.
@@ -146,13 +152,13 @@ def is_wide_enough(orders: Any, packets: Packets, access: str) -> bool:
     from midcall.testbed.replay.sides import CALLER, FAR
 
     for side, link in ((CALLER, PRESETS[access].up), (FAR, PRESETS[access].down)):
-        own = orders.side == side
+        own = script.side == side
         if not link.rate_kbit or not own.any():
             continue
-        came = packets.time[own] / 1e6
+        arrival_ms = packets.time[own] / 1e6
         service = packets.wire[own] * 8 / link.rate_kbit
         before = np.cumsum(service) - service
-        wait = np.maximum.accumulate(came - before) + before - came
+        wait = np.maximum.accumulate(arrival_ms - before) + before - arrival_ms
         if wait.max() > FILLED * link.queue_ms:
             return False
     return True
@@ -163,13 +169,15 @@ def harm(ran: Any, captured: Any, call: Call, access: str) -> str:
     from midcall.testbed.middlebox.decide import LOST
     from midcall.testbed.network.link import PRESETS
 
-    orders = ran.script
-    part = next(one for one in orders.calls if one.id == call.id)
-    own = np.isin(orders.flow, part.flows) & captured.delivered
+    script = ran.script
+    call_flows = next(one for one in script.calls if one.id == call.id)
+    own = np.isin(script.flow, call_flows.flows) & captured.delivered
     unsent = int((own & ~ran.fates["sent"]).sum())
-    if unsent > int((own & (ran.fates["fate"] == LOST)).sum()):  # what waited for a lost packet
+    if unsent > int(
+        (own & (ran.fates["fate"] == LOST)).sum()
+    ):  # packets that waited for a lost one
         return f"{unsent} packets of the call were not sent"
-    media = own & (orders.media == 1)
+    media = own & (script.media == 1)
     gone = media & ~ran.delivered
     odd = int((gone & (ran.fates["fate"] != LOST)).sum())
     if odd:
@@ -182,8 +190,8 @@ def harm(ran: Any, captured: Any, call: Call, access: str) -> str:
 
 
 def same_packets(trial: Trial) -> Iterator[Case]:
-    """Law 3: drop, certain loss and a censor that strike the same packets have the same fates; so
-    has a call whose flows are named and one whose are not."""
+    """Law 3: drop, certain loss and a censor that match the same packets give the same fates; a
+    call whose flows are named has the verdict of one whose flows are inferred."""
     from midcall.testbed.assess.call_verdict import judge
 
     for match in WINDOWS:
@@ -202,27 +210,28 @@ def same_packets(trial: Trial) -> Iterator[Case]:
 
 
 def named_or_not(trial: Trial, judge: Any) -> Iterator[Case]:
-    """Yield whether a verdict depends on the user naming the media flows that are found anyway."""
+    """Yield whether a verdict depends on naming media flows that are inferred anyway."""
     rows, _ = classify_packets(trial.packets, trial.item.capture.name)
     app = trial.item.calls[0].app
-    found = inferred_call(rows, trial.packets, "c", app)
-    if found is None or not found.media:
+    inferred = inferred_call(rows, trial.packets, "c", app)
+    if inferred is None or not inferred.media:
         return
-    named = inferred_call(rows, trial.packets, "c", app, found.media[:1])
+    named = inferred_call(rows, trial.packets, "c", app, inferred.media[:1])
     assert named is not None
     for match in ({"stun": True}, {"protocol": "udp", "size": "100-"}):
-        told = []
-        for call in (found, named):
+        verdicts = []
+        for call in (inferred, named):
             rules = rule(match=match, act="drop", scope="packet")
             ran, control = (trial.play(one, calls=[call]) for one in (rules, None))
-            told.append(judge(ran, control, call)[:2])
+            verdicts.append(judge(ran, control, call)[:2])
         yield Case(
-            f"flow named or not, {match}", "" if told[0] == told[1] else f"{told[0]}, {told[1]}"
+            f"flow named or not, {match}",
+            "" if verdicts[0] == verdicts[1] else f"{verdicts[0]}, {verdicts[1]}",
         )
 
 
 def more_is_not_less(trial: Trial) -> Iterator[Case]:
-    """Law 4: striking more packets never turns blocked into not blocked."""
+    """Law 4: a rule on more packets never turns blocked into not blocked."""
     from midcall.testbed.assess.call_verdict import judge
 
     control = trial.play(None)
@@ -245,7 +254,7 @@ def more_is_not_less(trial: Trial) -> Iterator[Case]:
 
 
 def drawn_match(generator: np.random.Generator) -> dict[str, Any]:
-    """Return a match that asks of each packet by itself, so that copies meet it too."""
+    """Return a random match on each packet by itself, so that copies meet it too."""
     low = int(generator.integers(0, 400))
     match: dict[str, Any] = {"size": f"{low}-{low + int(generator.integers(10, 400))}"}
     if generator.random() < 0.5:
@@ -258,7 +267,7 @@ def drawn_match(generator: np.random.Generator) -> dict[str, Any]:
 
 
 def every_attempt(trial: Trial) -> Iterator[Case]:
-    """Law 5: every sending is a row, numbered without a gap, and one that was struck is a hit."""
+    """Law 5: every sending is a row, numbered without a gap, and a hit if a rule acted on it."""
     from midcall.testbed.middlebox.decide import DROPPED, FORGED
 
     ran = trial.play(rule(match={"bytes": "0-"}, act="loss", loss=0.3, scope="packet"))
@@ -269,9 +278,9 @@ def every_attempt(trial: Trial) -> Iterator[Case]:
     counted = rows["number"] == np.arange(len(rows)) - starts + 1
     yield Case("numbers of sendings", "" if counted.all() else "a number is missing")
     hit = np.isin(rows["fate"], (DROPPED, FORGED)) | (rows["letters"] > 0)
-    struck = np.zeros(len(ran.fates), bool)
-    struck[rows["packet"][hit]] = True
-    equal = bool((struck == ran.struck).all())
+    hit_packets = np.zeros(len(ran.fates), bool)
+    hit_packets[rows["packet"][hit]] = True
+    equal = bool((hit_packets == ran.struck).all())
     yield Case("packets hit", "" if equal else "a struck sending is no hit")
 
 
@@ -305,13 +314,13 @@ def checkable(trial: Trial) -> Iterator[Case]:
     from midcall.testbed.replay.sides import LOCAL
 
     ran = trial.play(rule(match={"stun": True}, act="drop", scope="packet"), addressing="keep")
-    shown = list(packet_trace.frames(ran))
+    frames = list(packet_trace.frames(ran))
     packet, facts = ran.attempts["packet"], ran.script.held.facts
-    came = (ran.attempts["arrived"] >= 0) & (ran.script.side[packet] != LOCAL)
-    unshown = ((facts["flow"] < 0) & (trial.packets.link != 1))[packet]
-    expected = len(packet) + int(came.sum()) + len(ran.letters) - int(unshown.sum())
+    arrived = (ran.attempts["arrived"] >= 0) & (ran.script.side[packet] != LOCAL)
+    unwritten = ((facts["flow"] < 0) & (trial.packets.link != 1))[packet]
+    expected = len(packet) + int(arrived.sum()) + len(ran.letters) - int(unwritten.sum())
     yield Case(
-        "frames written", "" if len(shown) == expected else f"{len(shown)}, expected {expected}"
+        "frames written", "" if len(frames) == expected else f"{len(frames)}, expected {expected}"
     )
 
 
@@ -331,8 +340,8 @@ LAWS = (
 # ---- a run
 
 
-def tried(items: Sequence[Item], seed: int, step: Callable[[str], None]) -> list[Row]:
-    """Return the table `laws`: what was tried on the captures that hold a call.
+def laws_table(items: Sequence[Item], seed: int, step: Callable[[str], None]) -> list[LawRow]:
+    """Return the table `laws`: what was tested on the captures that have a call.
 
     step: called with each capture's name once it is done.
     """
@@ -344,11 +353,11 @@ def tried(items: Sequence[Item], seed: int, step: Callable[[str], None]) -> list
         packets = read(item.path)
         trial = Trial(item, packets, derived_seed(seed, "laws", item.capture.sha256))
         for law in LAWS:
-            held = counts[law.number]
+            law_counts = counts[law.number]
             cases = list(law.cases(trial))
-            held[0] += bool(cases)
-            held[1] += len(cases)
-            held[2] += sum(bool(case.broken) for case in cases)
+            law_counts[0] += bool(cases)
+            law_counts[1] += len(cases)
+            law_counts[2] += sum(bool(case.broken) for case in cases)
             for case in cases:
                 if case.broken:
                     words = f"{item.capture.name}, {case.tried}: {case.broken}"

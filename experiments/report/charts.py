@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Charts: the pictures of the report, drawn by Altair and kept as inline SVG.
 
-A chart is drawn twice, for a wide page and for a phone, as static SVG: it needs no script, prints,
-and weighs kilobytes where the Vega bundle weighs 900. Each colour of the palette becomes a CSS
-class, so that one drawing serves light and dark; each mark keeps its values as text in `data-tip`,
-which a small script shows on hover. Every chart has a text alternative and the rows behind it.
+A chart is drawn twice, for a wide page and for a phone, as static SVG: it needs no script, can be
+printed, and has some kilobytes instead of the Vega bundle's 900. Each colour of the palette becomes
+a CSS class, so that one drawing serves light and dark; each mark keeps its values as text in
+`data-tip`, which a small script shows on hover. Every chart has a text alternative and its rows.
 """
 
 from __future__ import annotations
@@ -13,25 +13,27 @@ import functools
 import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias, TypedDict
 from xml.etree import ElementTree
 
 import altair as alt
 import vl_convert
 
-Row = Mapping[str, Any]
+#: A drawing of Altair (which is not typed).
+Drawing: TypeAlias = alt.TopLevelMixin
+Draw = Callable[[int], Drawing]
 
 #: Width of the plotting area in px: on a page, and on a phone of 360 px.
 WIDE, NARROW = 560, 210
 #: Vega expression that draws a label's lines below each other.
 BY_LINE = "split(datum.label, '\\n')"
-#: Raises a label of two lines by half a line, so that it stands beside the middle of its bar.
+#: Raises a label of two lines by half a line, to the middle of its bar.
 RAISED = {"condition": {"test": "indexof(datum.label, '\\n') > 0", "value": -7}, "value": 0}
 PADDING = {"left": 2, "right": 40, "top": 4, "bottom": 4}
 
-#: Stands between the app that a mark is of and the mark's words; nothing is seen of it.
+#: Separates the app of a mark from the mark's words; it is invisible.
 OF_APP = "\u2063"
-#: Fonts of one width, the first of which comes with the library that draws.
+#: Fonts of equal widths; the first is part of the drawing library.
 FONTS = "Liberation Sans, Arial, Helvetica, sans-serif"
 
 #: Palette (light theme): name -> colour. The page's style sheet gives each name its dark twin.
@@ -50,7 +52,7 @@ PALETTE = {
 SERIES = ("through", "ochre", "violet", "blocked", "grey")
 _NAME_OF = {colour: name for name, colour in PALETTE.items()}
 _SVG = "{http://www.w3.org/2000/svg}"
-#: Attributes that speak to assistive technology or set what the page's style sets.
+#: Attributes for assistive technology, and those that the page's style sheet sets.
 _DROPPED = re.compile(r"^(aria-.*|role|pointer-events|font-family|class)$")
 
 
@@ -58,11 +60,111 @@ _DROPPED = re.compile(r"^(aria-.*|role|pointer-events|font-family|class)$")
 Classes = Sequence[tuple[str, str]]
 
 
+class PriceBar(TypedDict):
+    """A hypothesis: calls blocked and innocent flows hit; shares are 0..1.
+
+    reach: the share of calls blocked and of inconclusive calls together.
+    """
+
+    label: str
+    hypothesis: str
+    blocked: int
+    inconclusive: int
+    calls: int
+    blocked_share: float
+    hit: int | None
+    flows: int | None
+    hit_share: float | None
+    reach: float
+    short_calls: str
+    short_flows: str
+    tip_calls: str
+    tip_flows: str
+
+
+class OutcomeBar(TypedDict):
+    """Call flows of one app and role with one outcome."""
+
+    label: str
+    outcome: str
+    n: int
+    rank: int
+    tip: str
+    app: str
+
+
+class DisturbedDot(TypedDict):
+    """The share named right of one engine under one disturbance, with its interval (0..1)."""
+
+    label: str
+    engine: str
+    share: float
+    low: float
+    high: float
+    tip: str
+
+
+class SettledPoint(TypedDict):
+    """The share (0..1) of a series that has its right verdict at a value."""
+
+    series: str
+    value: float
+    share: float
+    tip: str
+
+
+class LatencyPoint(TypedDict):
+    """Nanoseconds per packet of a path at a percentile ("p99")."""
+
+    path: str
+    percentile: str
+    ns_per_packet: float
+    batch: int
+    n: int
+    short: str
+    tip: str
+
+
+class RateBar(TypedDict):
+    """Packets per second."""
+
+    label: str
+    packets_per_s: float
+    short: str
+    tip: str
+
+
+class GrowthPoint(TypedDict):
+    """Nanoseconds per packet after a number of packets."""
+
+    packets: int
+    ns_per_packet: float
+    tip: str
+
+
+class LikesPoint(TypedDict):
+    """Likes of an operator's page on a date (ISO)."""
+
+    operator: str
+    date: str
+    likes: int
+    tip: str
+
+
+class LabPoint(TypedDict):
+    """An operator on a date (ISO) of the run; blocked: whether some call was."""
+
+    operator: str
+    date: str
+    blocked: bool
+    tip: str
+
+
 class Chart(NamedTuple):
-    """A picture with what stands behind it.
+    """A picture with its text alternative and its rows.
 
     wide, narrow: SVG for the page, whose legend the page draws; spec: the Vega-Lite specification
-    of the wide one with its legend, for a picture that stands alone.
+    of the wide one with its legend, for a picture outside the page.
     """
 
     name: str
@@ -70,7 +172,7 @@ class Chart(NamedTuple):
     text: str
     wide: str
     narrow: str
-    rows: list[dict[str, Any]]
+    rows: list[dict[str, object]]
     classes: Classes
     spec: str
 
@@ -89,17 +191,17 @@ def chart(
     name: str,
     title: str,
     text: str,
-    rows: Sequence[Row],
-    draw: Callable[[int], Any],
+    rows: Sequence[Mapping[str, object]],
+    draw: Draw,
     classes: Classes = (),
 ) -> Chart:
-    """Draw a chart for both widths; `draw` takes the width in px and returns an Altair chart."""
+    """Draw a chart for both widths; draw: returns an Altair chart of a width in px."""
     wide, narrow = (svg(draw(width), f"{name}-{width}", text) for width in (WIDE, NARROW))
     spec = specified(draw(WIDE), legend=len(classes) > 1)
     return Chart(name, title, text, wide, narrow, [dict(row) for row in rows], classes, spec)
 
 
-def svg(drawing: Any, prefix: str, text: str) -> str:
+def svg(drawing: Drawing, prefix: str, text: str) -> str:
     """Return an Altair chart as SVG for inlining: colours as classes, ids prefixed, its name."""
     root = ElementTree.fromstring(as_svg(specified(drawing, legend=False)))
     _clean(root, prefix)
@@ -119,10 +221,10 @@ def as_svg(spec: str) -> str:
     return str(vl_convert.vegalite_to_svg(spec, allowed_base_urls=[]))
 
 
-def specified(drawing: Any, legend: bool) -> str:
+def specified(drawing: Drawing, legend: bool) -> str:
     """Return an Altair chart in the page's theme as a Vega-Lite specification.
 
-    Altair's check of it against the schema costs as much as half of drawing it, and is the tests'.
+    It is not checked against Altair's schema, which takes half as long as drawing; tests check it.
     """
     ink, muted, hair = PALETTE["ink"], PALETTE["muted"], PALETTE["hair"]
     axis = {
@@ -148,7 +250,7 @@ def specified(drawing: Any, legend: bool) -> str:
 
 
 def _clean(element: ElementTree.Element, prefix: str) -> None:
-    """Strip, class and rename in place, children first; empty paths go."""
+    """Clean an element in place, children first: attributes, classes, ids; remove empty paths."""
     for child in list(element):
         _clean(child, prefix)
         if child.tag in (f"{_SVG}path", "path") and not child.attrib.get("d"):
@@ -177,11 +279,11 @@ def _clean(element: ElementTree.Element, prefix: str) -> None:
     element.attrib = kept
 
 
-def _data(rows: Sequence[Row]) -> Any:
+def _data(rows: Sequence[Mapping[str, object]]) -> alt.Data:
     return alt.Data(values=[dict(row) for row in rows])
 
 
-def _colours(names: Sequence[str], colours: Sequence[str]) -> Any:
+def _colours(names: Sequence[str], colours: Sequence[str]) -> alt.Scale:
     return alt.Scale(domain=list(names), range=[PALETTE[colour] for colour in colours])
 
 
@@ -195,30 +297,32 @@ PRICE = (("calls blocked", "blocked"), ("calls about which it cannot tell", "gre
          ("innocent flows hit", "ochre"))  # fmt: skip
 
 
-def price(rows: Sequence[Row], text: str) -> Chart:
-    """Draw what each hypothesis blocks beside what it costs bystanders; rows: of price_drawing."""
+def price(rows: Sequence[PriceBar], text: str) -> Chart:
+    """Draw calls blocked and innocent flows hit by each hypothesis."""
     title = "What each hypothesis blocks, and whom it hits"
     return chart("price", title, text, rows, price_drawing(rows), PRICE)
 
 
-def price_pictures(name: str, rows: Sequence[Row], text: str) -> tuple[str, str]:
-    """Return the same as SVG for both widths, for a page alone."""
+Share = Literal["blocked_share", "hit_share"]
+
+
+def price_pictures(name: str, rows: Sequence[PriceBar], text: str) -> tuple[str, str]:
+    """Return the same as SVG for both widths, without a Chart."""
     draw = price_drawing(rows)
     return svg(draw(WIDE), f"{name}-{WIDE}", text), svg(draw(NARROW), f"{name}-{NARROW}", text)
 
 
-def price_drawing(rows: Sequence[Row]) -> Callable[[int], Any]:
-    """Return what draws the price chart at a width.
+def price_drawing(rows: Sequence[PriceBar]) -> Draw:
+    """Return a function that draws the price chart at a width.
 
-    Rows: label, blocked_share, reach (that and the share that cannot tell), hit_share (all 0..1),
-    short_calls, short_flows, tip_calls, tip_flows. Both panels share the rows' order; the right
-    one has its own scale.
+    Both panels share the rows' order; the right one has its own scale.
     """
 
-    def panel(width: int, field: str, tip: str, title: str, colour: str, labels: bool) -> Any:
-        lines = [wrapped(row["label"], 38 if width > 150 else 20) for row in rows]
-        told = [{**row, "words": words} for row, words in zip(rows, lines, strict=True)]
-        order = [row["words"] for row in told]
+    def panel(
+        width: int, field: Share, tip: str, title: str, colour: str, labels: bool
+    ) -> alt.LayerChart:
+        order = [wrapped(row["label"], 38 if width > 150 else 20) for row in rows]
+        marks = [{**row, "words": words} for row, words in zip(rows, order, strict=True)]
         axis = (
             alt.Axis(
                 title=None,
@@ -240,7 +344,7 @@ def price_drawing(rows: Sequence[Row]) -> Callable[[int], Any]:
             scale=scale,
             axis=alt.Axis(format="~%", tickCount=3 if labels else 4),
         )
-        base = alt.Chart(_data(told)).encode(y=y, x=x, description=alt.Description(f"{tip}:N"))
+        base = alt.Chart(_data(marks)).encode(y=y, x=x, description=alt.Description(f"{tip}:N"))
         bars = base.mark_bar(color=PALETTE[colour], height=14)
         if field == "blocked_share":
             unknown = base.mark_bar(color=PALETTE["grey"], height=14, opacity=0.45)
@@ -251,7 +355,7 @@ def price_drawing(rows: Sequence[Row]) -> Callable[[int], Any]:
         )
         return (bars + words).properties(width=width, height=34 * len(rows))
 
-    def draw(width: int) -> Any:
+    def draw(width: int) -> Drawing:
         wide = width == WIDE
         half = width // 2 if wide else 105
         calls = panel(half, "blocked_share", "tip_calls", "calls blocked", "blocked", True)
@@ -263,18 +367,15 @@ def price_drawing(rows: Sequence[Row]) -> Callable[[int], Any]:
     return draw
 
 
-def outcomes(rows: Sequence[Row], order: Sequence[str], text: str) -> Chart:
-    """Draw the outcomes of call flows, one bar per app and role.
-
-    Rows: label, outcome (one of `order`), n, tip, app.
-    """
+def outcomes(rows: Sequence[OutcomeBar], order: Sequence[str], text: str) -> Chart:
+    """Draw the outcomes of call flows, one bar per app and role; order: of the outcomes."""
     labels = list(dict.fromkeys(row["label"] for row in rows))
-    told = [{**row, "told": f"{row['app']}{OF_APP}{row['tip']}"} for row in rows]
+    marks = [{**row, "words": f"{row['app']}{OF_APP}{row['tip']}"} for row in rows]
     colours = ("through", "grey", "violet", "blocked")[: len(order)]
 
-    def draw(width: int) -> Any:
+    def draw(width: int) -> Drawing:
         return (
-            alt.Chart(_data(told))
+            alt.Chart(_data(marks))
             .mark_bar(height=15)
             .encode(
                 y=alt.Y("label:N", sort=labels, axis=alt.Axis(title=None, domain=False,
@@ -282,7 +383,7 @@ def outcomes(rows: Sequence[Row], order: Sequence[str], text: str) -> Chart:
                 x=alt.X("n:Q", title="flows", axis=alt.Axis(tickMinStep=1, tickCount=5)),
                 color=alt.Color("outcome:N", scale=_colours(order, colours)),
                 order=alt.Order("rank:Q"),
-                description=alt.Description("told:N"),
+                description=alt.Description("words:N"),
             )
             .properties(width=width, height=24 * len(labels))
         )  # fmt: skip
@@ -291,18 +392,16 @@ def outcomes(rows: Sequence[Row], order: Sequence[str], text: str) -> Chart:
     return chart("outcomes", "Call flows by outcome", text, rows, draw, classes)
 
 
-def disturbed(rows: Sequence[Row], text: str) -> Chart:
-    """Draw the share named right under each disturbance, a dot per engine, with its interval.
-
-    Rows: label, engine, share, low, high (0..1; no interval where None), tip.
-    """
+def disturbed(rows: Sequence[DisturbedDot], text: str) -> Chart:
+    """Draw the share named right under each disturbance, a dot per engine, with its interval."""
     names = list(dict.fromkeys(row["engine"] for row in rows))
 
-    def draw(width: int) -> Any:
+    def draw(width: int) -> Drawing:
         room = 40 if width == WIDE else 18
-        told = [{**row, "words": wrapped(row["label"], room)} for row in rows]
-        labels = list(dict.fromkeys(row["words"] for row in told))
-        base = alt.Chart(_data(told)).encode(
+        words = [wrapped(row["label"], room) for row in rows]
+        marks = [{**row, "words": label} for row, label in zip(rows, words, strict=True)]
+        labels = list(dict.fromkeys(words))
+        base = alt.Chart(_data(marks)).encode(
             y=alt.Y("words:N", sort=labels, axis=alt.Axis(title=None, domain=False, ticks=False,
                                                           labelExpr=BY_LINE, labelOffset=RAISED,
                                                           labelLimit=300)),
@@ -323,16 +422,16 @@ def disturbed(rows: Sequence[Row], text: str) -> Chart:
 
 
 def settled(
-    name: str, title: str, axis: str, rows: Sequence[Row], text: str, *, log: bool
+    name: str, title: str, axis: str, rows: Sequence[SettledPoint], text: str, *, log: bool
 ) -> Chart:
-    """Draw which share of call flows has its right verdict after x packets or milliseconds.
+    """Draw the share of call flows that have their right verdict after x packets or milliseconds.
 
-    Rows: series, value, share (0..1), tip; each series rises from its first value.
+    Each series rises from its first value.
     """
     series = list(dict.fromkeys(row["series"] for row in rows))
     scale = alt.Scale(type="log", nice=False) if log else alt.Scale(nice=True, zero=True)
 
-    def draw(width: int) -> Any:
+    def draw(width: int) -> Drawing:
         base = alt.Chart(_data(rows)).encode(
             x=alt.X("value:Q", title=axis, scale=scale,
                     axis=alt.Axis(grid=False, tickCount=6, format="~g" if log else "d")),
@@ -348,15 +447,12 @@ def settled(
     return chart(name, title, text, rows, draw, list(zip(series, SERIES, strict=False)))
 
 
-def latency(rows: Sequence[Row], text: str) -> Chart:
-    """Draw nanoseconds per packet against percentile, one line per path, on a log scale.
-
-    Rows: path, percentile (as text, "p99"), ns_per_packet, tip.
-    """
+def latency(rows: Sequence[LatencyPoint], text: str) -> Chart:
+    """Draw nanoseconds per packet against percentile, one line per path, on a log scale."""
     order = list(dict.fromkeys(row["percentile"] for row in rows))
     paths = list(dict.fromkeys(row["path"] for row in rows))
 
-    def draw(width: int) -> Any:
+    def draw(width: int) -> Drawing:
         base = alt.Chart(_data(rows)).encode(
             x=alt.X("percentile:N", sort=order, title="percentile (over batches)",
                     axis=alt.Axis(labelAngle=0, grid=False)),
@@ -379,12 +475,12 @@ def latency(rows: Sequence[Row], text: str) -> Chart:
 
 
 def throughput(
-    rows: Sequence[Row], text: str, name: str = "throughput", title: str = "Packets per second"
+    rows: Sequence[RateBar], text: str, name: str = "throughput", title: str = "Packets per second"
 ) -> Chart:
-    """Draw packets per second, a bar per row: label, packets_per_s, tip, short."""
+    """Draw packets per second, a bar per row."""
     order = [row["label"] for row in rows]
 
-    def draw(width: int) -> Any:
+    def draw(width: int) -> Drawing:
         base = alt.Chart(_data(rows)).encode(
             y=alt.Y("label:N", sort=order, axis=alt.Axis(title=None, domain=False, ticks=False,
                                                          labelLimit=200 if width == WIDE else 110)),
@@ -400,10 +496,10 @@ def throughput(
     return chart(name, title, text, rows, draw)
 
 
-def growth(rows: Sequence[Row], text: str) -> Chart:
-    """Draw what a packet costs over the packets so far: packets, ns_per_packet, tip."""
+def growth(rows: Sequence[GrowthPoint], text: str) -> Chart:
+    """Draw nanoseconds per packet over the packets so far."""
 
-    def draw(width: int) -> Any:
+    def draw(width: int) -> Drawing:
         return (
             alt.Chart(_data(rows))
             .mark_circle(color=PALETTE["through"], size=40, opacity=1)
@@ -421,18 +517,17 @@ def growth(rows: Sequence[Row], text: str) -> Chart:
     return chart("growth", "Cost of a packet while the flow table fills", text, rows, draw)
 
 
-def reaction(rows: Sequence[Row], lab: Sequence[Row], text: str) -> Chart:
-    """Draw likes over time, a line per operator, above the lab's dates on the same axis.
+def reaction(rows: Sequence[LikesPoint], lab: Sequence[LabPoint], text: str) -> Chart:
+    """Draw likes over time, a line per operator, above the run's dates on the same axis.
 
-    Rows: operator, date (ISO), likes, tip. Lab: operator, date, blocked (whether some call was),
-    tip; a dot each.
+    Each date of the run is a dot.
     """
     names = list(dict.fromkeys(row["operator"] for row in rows))
     known = list(dict.fromkeys(row["operator"] for row in lab))
-    ends = sorted(row["date"] for row in (*rows, *lab))
+    ends = sorted([*(row["date"] for row in rows), *(row["date"] for row in lab)])
     scale = alt.Scale(type="utc", domain=[ends[0], ends[-1]], nice="month")
 
-    def draw(width: int) -> Any:
+    def draw(width: int) -> Drawing:
         count = 8 if width == WIDE else 3
         x = alt.X("date:T", title=None, scale=scale,
                   axis=alt.Axis(format="%b %Y", tickCount=count, grid=False))  # fmt: skip

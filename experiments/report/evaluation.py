@@ -1,31 +1,38 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The page of an evaluation: how the box sees under disturbance, from its result files alone.
+"""The page of an evaluation: accuracy under disturbances, from its result files alone.
 
 `render` reads the tables and summary.json of an evaluation's folder and writes `evaluation.html`
-into it. It judges nothing: what it adds are shares of counts that stand in the files.
+into it. It computes nothing but shares of counts in the files.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, TypeVar
 
 import pyarrow as pa
-import pyarrow.parquet
 
 from midcall.errors import ExperimentError
 from midcall.experiments.measure import formatting
 from midcall.experiments.measure.intervals import ratio
 from midcall.experiments.report import charts, html, paper
-from midcall.experiments.results import reader
+from midcall.experiments.results import reader, schema
+from midcall.experiments.results.tables import (
+    Document,
+    EvaluationAppRow,
+    EvaluationFlowRow,
+    EvaluationOpenRow,
+    EvaluationRow,
+    Json,
+)
 
-Row = Mapping[str, Any]
+R = TypeVar("R")
 
 OURS, ORIGINAL, ELSEWHERE = "midcall", "original", "elsewhere"
-#: The disturbance that leaves no flow its name: its flows are in no list.
+#: The disturbance that removes the evidence of every flow: its flows are in no list.
 PAYLOADLESS = "payloadless"
-#: Engines drawn in the chart beside ours, where they were asked about every disturbance.
+#: Engines drawn in the chart with ours, if they took part in most disturbances.
 DRAWN = ("nfstream", "ports")
 ENGINE_NAMES = {
     "midcall": "Midcall",
@@ -38,32 +45,61 @@ ENGINE_NAMES = {
 }
 
 
-def table(run: Path, name: str) -> list[dict[str, Any]]:
+class Matrix(TypedDict):
+    """Engines as columns, disturbances as rows, with the counts of each cell."""
+
+    engines: list[str]
+    rows: list[tuple[str, list[EvaluationRow | None]]]
+
+
+class AppMatrix(TypedDict):
+    """Apps and roles as rows, disturbances as columns."""
+
+    titles: list[str]
+    rows: list[tuple[str, str, list[EvaluationAppRow | None]]]
+
+
+class Where(TypedDict):
+    """Disturbances in which a flow has the same outcome, the same verdict and the same remains."""
+
+    outcome: str
+    said: str
+    bare: bool
+    left: str
+    places: str
+
+
+class NamelessFlow(EvaluationFlowRow):
+    """A flow without a right name, and the disturbances in which it has none."""
+
+    where: list[Where]
+
+
+def table(run: Path, kind: type[R]) -> list[R]:
     """Return the rows of a table; raises ExperimentError where it is damaged."""
-    path = run / f"{name}.parquet"
+    path = run / f"{schema.NAMES[kind]}.parquet"
     try:
-        rows: list[dict[str, Any]] = pyarrow.parquet.read_table(path).to_pylist()
+        return schema.rows_of(run, kind)
     except (pa.ArrowException, OSError) as error:
         raise ExperimentError(f"{path}: cannot be read: {error} (evaluate again)") from error
-    return rows
 
 
 Versions = Mapping[str, str]
 
 
-def versions(told: Row) -> dict[str, str]:
+def versions(block: Document) -> dict[str, str]:
     """Return peer -> version of those that took part."""
-    return {row["name"]: row["version"] for row in told.get("peers") or [] if row["version"]}
+    return {row["name"]: row["version"] for row in block.get("peers") or [] if row["version"]}
 
 
 def engine_name(name: str, known: Versions) -> str:
-    """Return an engine's name as people write it, a peer's with its version."""
+    """Return an engine's name for the page, a peer's with its version."""
     words = ENGINE_NAMES.get(name, name)
     return f"{words} {known[name]}" if name in known else words
 
 
-def drawn(lines: Sequence[Row]) -> list[str]:
-    """Return the engines of the chart: ours, and DRAWN ones judged in most disturbances."""
+def drawn(lines: Sequence[EvaluationRow]) -> list[str]:
+    """Return the engines of the chart: ours, and those of DRAWN with most disturbances."""
     places: dict[str, int] = {}
     for line in lines:
         places[line["engine"]] = places.get(line["engine"], 0) + 1
@@ -71,9 +107,9 @@ def drawn(lines: Sequence[Row]) -> list[str]:
     return [OURS, *(name for name in DRAWN if places.get(name, 0) > most)]
 
 
-def chart(lines: Sequence[Row], known: Versions) -> charts.Chart | None:
+def chart(lines: Sequence[EvaluationRow], known: Versions) -> charts.Chart | None:
     """Draw the share named right under each disturbance."""
-    rows = []
+    rows: list[charts.DisturbedDot] = []
     wanted = drawn(lines)
     for line in lines:
         share = ratio(line["right"], line["n"])
@@ -97,10 +133,10 @@ def chart(lines: Sequence[Row], known: Versions) -> charts.Chart | None:
     return charts.disturbed(rows, text)
 
 
-def matrix(lines: Sequence[Row], known: Versions) -> dict[str, Any]:
+def matrix(lines: Sequence[EvaluationRow], known: Versions) -> Matrix:
     """Return engines as columns, disturbances as rows, a line of counts (or None) in each cell.
 
-    An engine that was judged as captured alone has no column.
+    An engine without a line under any disturbance has no column.
     """
     places: dict[str, int] = {}
     for line in lines:
@@ -115,27 +151,30 @@ def matrix(lines: Sequence[Row], known: Versions) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def beside(lines: Sequence[Row], told: Row) -> list[dict[str, Any]]:
-    """Return the table of baselines and peers, as captured: ours first, absent peers last."""
-    known = versions(told)
-    rows = [
+def beside(lines: Sequence[EvaluationRow], block: Document) -> list[dict[str, object]]:
+    """Return the table of baselines and peers, as captured: ours first, absent peers last.
+
+    Each line has the columns of `evaluation`, its name, and why it is absent ("": it is not).
+    """
+    known = versions(block)
+    rows: list[dict[str, object]] = [
         {**line, "name": engine_name(line["engine"], known), "absent": ""}
         for line in lines
         if line["column"] == ORIGINAL
     ]
     return rows + [
         {"name": row["title"], "absent": row["reason"]}
-        for row in told.get("peers") or []
+        for row in block.get("peers") or []
         if not row["version"]
     ]
 
 
-def by_app(apps: Sequence[Row], lines: Sequence[Row]) -> dict[str, Any]:
+def by_app(apps: Sequence[EvaluationAppRow], lines: Sequence[EvaluationRow]) -> AppMatrix:
     """Return apps and roles as rows, disturbances as columns, over our own counts."""
     titles = {line["column"]: line["title"] for line in lines if line["column"] != PAYLOADLESS}
-    held = [row for row in apps if row["engine"] == OURS and not row["synthetic"]]
-    cells = {(row["app"], row["role"], row["column"]): row for row in held}
-    places = sorted({(row["app"], row["role"]) for row in held})
+    ours = [row for row in apps if row["engine"] == OURS and not row["synthetic"]]
+    cells = {(row["app"], row["role"], row["column"]): row for row in ours}
+    places = sorted({(row["app"], row["role"]) for row in ours})
     return {
         "titles": list(titles.values()),
         "rows": [(app, role, [cells.get((app, role, column)) for column in titles])
@@ -143,87 +182,109 @@ def by_app(apps: Sequence[Row], lines: Sequence[Row]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def nameless(flows: Sequence[Row], lines: Sequence[Row]) -> list[dict[str, Any]]:
-    """Return the flows of real calls that got no right name, each once, with where that was.
+def nameless(
+    flows: Sequence[EvaluationFlowRow], lines: Sequence[EvaluationRow]
+) -> list[NamelessFlow]:
+    """Return the flows of real calls without a right name, each once, and the disturbances.
 
-    Places with the same outcome, the same words and the same remains stand together.
+    Disturbances with the same outcome, the same verdict and the same remains are joined.
     """
     titles = {line["column"]: line["title"] for line in lines}
-    found: dict[tuple[str, int], dict[str, Any]] = {}
+    first: dict[tuple[str, int], EvaluationFlowRow] = {}
+    joined: dict[tuple[str, int], dict[tuple[str, str, bool], tuple[str, list[str]]]] = {}
     for row in flows:
         if row["synthetic"] or row["outcome"] not in ("unsure", "missed", "other_call"):
             continue
         if row["column"] == PAYLOADLESS:
             continue
-        entry = found.setdefault((row["capture"], row["frame"]), {**row, "where": {}})
-        said = f"{row['verdict'] or 'nothing'}, {formatting.app_name(row['app'])}"
-        place = (row["outcome"], said, bool(row["bare"]))
-        held = entry["where"].setdefault(place, {"left": row["left"], "titles": []})
-        held["titles"].append(titles[row["column"]])
+        key = (row["capture"], row["frame"])
+        first.setdefault(key, row)
+        verdict = f"{row['verdict'] or 'nothing'}, {formatting.app_name(row['app'])}"
+        same = (row["outcome"], verdict, bool(row["bare"]))
+        group = joined.setdefault(key, {}).setdefault(same, (row["left"], []))
+        group[1].append(titles[row["column"]])
     everywhere = [title for column, title in titles.items() if column != PAYLOADLESS]
-    for entry in found.values():
-        entry["where"] = [
-            {"outcome": outcome, "said": said, "bare": bare, "left": held["left"],
-             "places": places(held["titles"], everywhere)}
-            for (outcome, said, bare), held in entry["where"].items()
-        ]  # fmt: skip
-    return [found[place] for place in sorted(found)]
+    return [
+        {
+            **first[key],
+            "where": [
+                {
+                    "outcome": outcome,
+                    "said": verdict,
+                    "bare": bare,
+                    "left": left,
+                    "places": places(own, everywhere),
+                }
+                for (outcome, verdict, bare), (left, own) in joined[key].items()
+            ],
+        }
+        for key in sorted(first)
+    ]
 
 
-def bare(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Return the flows in which, somewhere, no byte of an app is left; with those places alone."""
-    kept = ({**row, "where": [one for one in row["where"] if one["bare"]]} for row in rows)
+def bare(rows: Sequence[NamelessFlow]) -> list[NamelessFlow]:
+    """Return the flows in which, under some disturbance, no byte of an app is left.
+
+    Each has those disturbances alone.
+    """
+    return only(rows, True)
+
+
+def told_of(rows: Sequence[NamelessFlow]) -> list[NamelessFlow]:
+    """Return the flows that keep bytes of an app under some disturbance, with those alone."""
+    return only(rows, False)
+
+
+def only(rows: Sequence[NamelessFlow], bare: bool) -> list[NamelessFlow]:
+    """Return the flows with disturbances that leave no byte of an app, or with the others."""
+    kept: list[NamelessFlow] = [
+        {**row, "where": [one for one in row["where"] if one["bare"] == bare]} for row in rows
+    ]
     return [row for row in kept if row["where"]]
 
 
-def told_of(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Return the flows that are not bare somewhere, with those places alone."""
-    kept = ({**row, "where": [one for one in row["where"] if not one["bare"]]} for row in rows)
-    return [row for row in kept if row["where"]]
-
-
-def places(held: Sequence[str], everywhere: Sequence[str]) -> str:
-    """Return disturbances in words: "as captured and 5 % lost", "all but ...", "everywhere"."""
-    rest = [lowered(title) for title in everywhere if title not in held]
+def places(titles: Sequence[str], everywhere: Sequence[str]) -> str:
+    """Return disturbances as text: "as captured and 5 % lost", "all but ...", "everywhere"."""
+    rest = [lowered(title) for title in everywhere if title not in titles]
     if not rest:
         return "everywhere"
-    if len(rest) <= 4 < len(held):
+    if len(rest) <= 4 < len(titles):
         return f"everywhere but: {formatting.listed(rest)}"
-    return formatting.listed(lowered(title) for title in held)
+    return formatting.listed(lowered(title) for title in titles)
 
 
 def lowered(title: str) -> str:
-    """Return a title as it stands within a sentence."""
+    """Return a title for the middle of a sentence."""
     return title[:1].lower() + title[1:]
 
 
-def view(run: Path) -> dict[str, Any]:
-    """Return everything that the template shows; the report shows a part of it."""
-    known = reader.read(run)
-    told = known.at("evaluation") or {}
-    lines = table(run, "evaluation")
+def view(run: Path) -> dict[str, object]:
+    """Return the values of the template; the report shows a part of them."""
+    findings = reader.read(run)
+    block: Json = findings.at("evaluation") or {}
+    lines = table(run, EvaluationRow)
     real = [line for line in lines if not line["synthetic"]]
     ours = [line for line in real if line["engine"] == OURS]
-    unnamed = nameless(table(run, "evaluation_flows"), real)
+    unnamed = nameless(table(run, EvaluationFlowRow), real)
     return {
-        "title": str(known.spec.get("title") or known.spec.get("name") or run.name),
+        "title": str(findings.spec.get("title") or findings.spec.get("name") or run.name),
         "run": run.name,
-        "told": told,
+        "told": block,
         "ours": ours,
         "first": next((line for line in ours if line["column"] == ORIGINAL), None),
         "elsewhere": next((line for line in ours if line["column"] == ELSEWHERE), None),
-        "chart": chart(real, versions(told)),
-        "matrix": matrix(real, versions(told)),
-        "beside": beside(real, told),
-        "apps": by_app(table(run, "evaluation_apps"), real),
-        "open_set": table(run, "evaluation_open"),
-        "innocents": told.get("innocents") or [],
-        "regression": told.get("regression"),
-        "early": (told.get("early") or {}).get("rows") or [],
+        "chart": chart(real, versions(block)),
+        "matrix": matrix(real, versions(block)),
+        "beside": beside(real, block),
+        "apps": by_app(table(run, EvaluationAppRow), real),
+        "open_set": table(run, EvaluationOpenRow),
+        "innocents": block.get("innocents") or [],
+        "regression": block.get("regression"),
+        "early": (block.get("early") or {}).get("rows") or [],
         "bare": bare(unnamed),
         "nameless": told_of(unnamed),
         "synthetic": [line for line in lines if line["synthetic"] and line["engine"] == OURS],
-        "captures": len(known.provenance.get("captures") or {}),
+        "captures": len(findings.provenance.get("captures") or {}),
         "files": sorted(path.name for path in run.iterdir() if path.suffix == ".csv"),
     }
 
@@ -233,11 +294,12 @@ def render(run: Path) -> Path:
     return write(run, view(run))
 
 
-def write(run: Path, held: Mapping[str, Any]) -> Path:
-    """Write the page of a view."""
-    if held["chart"] is not None:
-        paper.write_figure(run, held["chart"])
-    text = html.environment().get_template("evaluation.html").render(held)
+def write(run: Path, values: Mapping[str, object]) -> Path:
+    """Write the page; values: of the template."""
+    figure = values["chart"]
+    if isinstance(figure, charts.Chart):
+        paper.write_figure(run, figure)
+    text = html.environment().get_template("evaluation.html").render(values)
     path = run / "evaluation.html"
     path.write_text(text, encoding="utf-8")
     return path

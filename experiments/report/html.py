@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The report: one HTML file that says what a run found, made from the run's result files alone.
+"""The report: one HTML file with the results of a run, made from the run's result files alone.
 
-`render` reads the run's folder and writes `report.html` into it, beside it what papers and
-repositories take (see paper), the rows behind each chart among them. It computes no verdict and no
-accuracy: those stand in the files. Everything that comes from a capture (names, evidence, host
-names) is escaped by the template engine.
+`render` reads the run's folder and writes `report.html` into it, with the files for papers and
+repositories (see paper), such as the rows of each chart. It computes no verdict and no accuracy:
+those are in the files. Everything that comes from a capture (names, evidence, host names) is
+escaped by the template engine.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -23,19 +23,21 @@ from midcall.experiments.results import reader
 from midcall.experiments.results.reader import Findings
 from midcall.locations import TEMPLATES
 
-#: Longest list in the page; the rest is in the CSV beside it, and the page says so.
+#: Longest list in the page; a note of the page refers to the CSV for the rest.
 LONGEST = 400
 
 
 def page(
-    run: Findings, evaluated: dict[str, Any] | None = None
-) -> tuple[dict[str, Any], list[charts.Chart]]:
-    """Return everything the template shows, and the charts among it.
+    run: Findings, evaluated: Mapping[str, object] | None = None
+) -> tuple[dict[str, object], list[charts.Chart]]:
+    """Return the values of the template, and the charts among them.
 
-    evaluated: what the page of the run's evaluation shows, None where the run had none.
+    evaluated: the values of the page of the run's evaluation, None where the run had none.
     """
-    built = [(section, held) for section in SECTIONS if (held := section.build(run)) is not None]
-    view: dict[str, Any] = {
+    built = [
+        (section, values) for section in SECTIONS if (values := section.build(run)) is not None
+    ]
+    view: dict[str, object] = {
         "title": str(run.spec.get("title") or run.spec.get("name") or run.folder.name),
         "question": str(run.spec.get("question") or ""),
         "run": run.folder.name,
@@ -49,14 +51,14 @@ def page(
     return view, [chart for _, part in built for chart in drawn(part)]
 
 
-def drawn(value: Any) -> list[charts.Chart]:
-    """Return the charts among what a section shows, in order, however deep they stand."""
+def drawn(value: object) -> list[charts.Chart]:
+    """Return the charts among the values of a section, in order, at any depth."""
     if isinstance(value, charts.Chart):
         return [value]
     if isinstance(value, dict):
-        return [chart for held in value.values() for chart in drawn(held)]
+        return [chart for inner in value.values() for chart in drawn(inner)]
     if isinstance(value, list):
-        return [chart for held in value for chart in drawn(held)]
+        return [chart for inner in value for chart in drawn(inner)]
     return []
 
 
@@ -91,28 +93,28 @@ def heat(part: int, whole: int) -> str:
 
 
 def inline(name: str) -> Markup:
-    """Return a style sheet or script of the templates' folder, trusted because it is ours."""
+    """Return a style sheet or script of the templates' folder, unescaped: it is part of Midcall."""
     return Markup((TEMPLATES / name).read_text(encoding="utf-8"))
 
 
 def render(run: Path, liked: Path | None = None) -> Path:
     """Write report.html, report.md, a LaTeX table and figures into a run's folder; return its path.
 
-    liked: a CSV of public reaction (see reaction), kept in the folder and drawn from then on.
+    liked: a CSV of public reaction (see reaction), copied into the folder and drawn from then on.
     Raises ExperimentError where the folder is no finished run or a file of it is damaged.
     """
-    found = reader.read(run)
+    findings = reader.read(run)
     if liked is not None:
         reaction.keep(liked, run)
     evaluated = None
-    if found.at("evaluation") is not None:  # it has a page of its own, beside a run's report
+    if findings.at("evaluation") is not None:  # it has a page of its own
         from midcall.experiments.report import evaluation
 
         evaluated = evaluation.view(run)
         own_page = evaluation.write(run, evaluated)
-        if found.at("cells") is None:  # there was no run around it
+        if findings.at("cells") is None:  # there was no run around it
             return own_page
-    view, figures = page(found, evaluated)
+    view, figures = page(findings, evaluated)
     for chart in figures:
         paper.write_figure(run, chart)
     paper.write(run, view, figures)

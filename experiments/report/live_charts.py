@@ -1,14 +1,22 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Charts of the live bench: how late packets are by path, and what becomes of that under load."""
+"""Charts of the live bench: latency by path, latency under load, rates without loss."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TypedDict
 
 import altair as alt
 
-from midcall.experiments.report.charts import PALETTE, WIDE, Chart, Row, _colours, _data, chart
+from midcall.experiments.report.charts import (
+    PALETTE,
+    WIDE,
+    Chart,
+    Drawing,
+    _colours,
+    _data,
+    chart,
+)
 
 #: Colour of each path, the same in every chart; a path that is not here is grey.
 COLOURS = {
@@ -25,15 +33,45 @@ COLOURS = {
 DASHED = ("conntrack", "classifier-spin")
 
 
-def spread(rows: Sequence[Row], text: str) -> Chart:
-    """Draw one-way latency, a row per path with dots at p50, p99 and p99.9, on a log scale.
+class SpreadDot(TypedDict):
+    """One-way latency in µs of a path at a percentile ("p50"); low, high: over percentiles."""
 
-    Rows: load, path, percentile ("p50", ...), us, low, high (the row's ends), tip.
-    """
+    load: str
+    path: str
+    percentile: str
+    us: float
+    low: float
+    high: float
+    n: int
+    tip: str
+
+
+class LoadPoint(TypedDict):
+    """p99 of the latency in µs at a load in thousand packets/s, and the packets lost."""
+
+    path: str
+    kpps: float
+    us: float
+    trials: int
+    lost: int
+    tip: str
+
+
+class PathRate(TypedDict):
+    """The highest rate of a path without loss, in packets/s."""
+
+    path: str
+    pps: int
+    short: str
+    tip: str
+
+
+def spread(rows: Sequence[SpreadDot], text: str) -> Chart:
+    """Draw one-way latency, a row per path with dots at p50, p99 and p99.9, on a log scale."""
     loads = list(dict.fromkeys(row["load"] for row in rows))
     marks = ["p50", "p99", "p99.9"]
 
-    def panel(width: int, load: str) -> Any:
+    def panel(width: int, load: str) -> Drawing:
         mine = [row for row in rows if row["load"] == load]
         paths = list(dict.fromkeys(row["path"] for row in mine))
         base = alt.Chart(_data(mine)).encode(
@@ -56,22 +94,19 @@ def spread(rows: Sequence[Row], text: str) -> Chart:
             width=width - (60 if width == WIDE else 40), height=26 * len(paths), title=title
         )
 
-    def draw(width: int) -> Any:
+    def draw(width: int) -> Drawing:
         return alt.vconcat(*(panel(width, load) for load in loads), spacing=16)
 
     return chart("live-latency", "One-way latency, from when a packet was due", text, rows, draw)
 
 
-def curves(rows: Sequence[Row], text: str) -> Chart:
-    """Draw p99 latency against the load offered, a line per path; a cross: packets were lost.
-
-    Rows: path, kpps, us, lost (packets), tip.
-    """
+def curves(rows: Sequence[LoadPoint], text: str) -> Chart:
+    """Draw p99 latency against the load offered, a line per path; a cross: packets were lost."""
     paths = list(dict.fromkeys(row["path"] for row in rows))
     colours = [COLOURS.get(path, "grey") for path in paths]
     dashes = [[4, 3] if path in DASHED else [1, 0] for path in paths]
 
-    def draw(width: int) -> Any:
+    def draw(width: int) -> Drawing:
         legend = alt.Legend(title=None, columns=0 if width == WIDE else 2)
         base = alt.Chart(_data(rows)).encode(
             x=alt.X("kpps:Q", title="load offered, thousand packets/s",
@@ -94,11 +129,11 @@ def curves(rows: Sequence[Row], text: str) -> Chart:
     return chart("live-load", "Latency under load", text, rows, draw)
 
 
-def rates(rows: Sequence[Row], text: str) -> Chart:
-    """Draw the highest loss-free rate of each path, a bar per path: path, pps, tip, short."""
+def rates(rows: Sequence[PathRate], text: str) -> Chart:
+    """Draw the highest loss-free rate of each path, a bar per path."""
     order = [row["path"] for row in rows]
 
-    def draw(width: int) -> Any:
+    def draw(width: int) -> Drawing:
         base = alt.Chart(_data(rows)).encode(
             y=alt.Y("path:N", sort=order, axis=alt.Axis(title=None, domain=False, ticks=False)),
             x=alt.X("pps:Q", title="packets per second without loss",

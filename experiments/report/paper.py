@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What a paper or a repository takes from a run: figures as files, a LaTeX table, report.md.
+"""Files of a run for papers and repositories: figures, a LaTeX table, report.md.
 
-Everything is written beside report.html from the same view of the run's result files; nothing is
-computed here that the page does not show.
+Everything is written next to report.html from the same values of the run's result files; every
+figure is on the page, too.
 """
 
 from __future__ import annotations
@@ -11,16 +11,15 @@ import csv
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from midcall.experiments.measure import formatting, situations
 from midcall.experiments.measure.intervals import clopper_pearson
 from midcall.experiments.report import charts
+from midcall.experiments.report.sections.answer import Answer, AppHeadings, Lede
 from midcall.locations import TEMPLATES
-
-Row = Mapping[str, Any]
 
 MARKDOWN, LATEX = "report.md", "main-result.tex"
 
@@ -38,17 +37,17 @@ def write_figure(folder: Path, chart: charts.Chart) -> None:
     path.with_suffix(".png").write_bytes(chart.png)
 
 
-def write(folder: Path, view: Row, figures: Sequence[charts.Chart]) -> None:
-    """Write report.md and main-result.tex into a run's folder."""
+def write(folder: Path, view: Mapping[str, object], figures: Sequence[charts.Chart]) -> None:
+    """Write report.md and main-result.tex into a run's folder; view: the values of the page."""
     (folder / MARKDOWN).write_text(markdown(view, figures), encoding="utf-8")
-    (folder / LATEX).write_text(latex(view["answer"]), encoding="utf-8")
+    (folder / LATEX).write_text(latex(cast("Answer", view["answer"])), encoding="utf-8")
 
 
 # ---- report.md
 
 
-def markdown(view: Row, figures: Sequence[charts.Chart]) -> str:
-    """Return the report as Markdown; whatever comes from captures is escaped."""
+def markdown(view: Mapping[str, object], figures: Sequence[charts.Chart]) -> str:
+    """Return the report as Markdown; all text is escaped."""
     engine = Environment(
         loader=FileSystemLoader(TEMPLATES),
         undefined=StrictUndefined,
@@ -71,8 +70,8 @@ def markdown(view: Row, figures: Sequence[charts.Chart]) -> str:
     return engine.get_template(MARKDOWN).render(view, figures=figures)
 
 
-def escaped(value: Any) -> Any:
-    """Return text that Markdown shows as it stands, on one line."""
+def escaped(value: object) -> object:
+    """Return text for Markdown, escaped and on one line; any other value unchanged."""
     if not isinstance(value, str):
         return value
     text = value.replace("&", "&amp;").replace("<", "&lt;").replace("\n", " ")
@@ -89,7 +88,7 @@ def rate(part: int, whole: int) -> str:
 
 
 def struck(hits: situations.Hits) -> str:
-    """Return the share of innocent flows hit, with the interval it was given, if any."""
+    """Return the share of innocent flows hit, with its interval, if any."""
     if not hits.hit:
         return rate(hits.hit, hits.flows)
     share = formatting.percent(hits.hit / hits.flows)
@@ -97,7 +96,7 @@ def struck(hits: situations.Hits) -> str:
 
 
 def outcome(tally: situations.Tally) -> str:
-    """Return what became of some calls, as "2 of 2, never connects"."""
+    """Return the outcome of some calls as text: "2 of 2, never connects"."""
     if not tally.n:
         return "not testable" if tally.invalid else "–"
     if not tally.ok + tally.blocked:
@@ -109,7 +108,7 @@ def outcome(tally: situations.Tally) -> str:
 
 
 def where(situation: situations.Situation) -> str:
-    """Return a situation's places in words."""
+    """Return a situation's places as text."""
     return "; ".join(f"{names}: {networks}" for names, networks in situation.label)
 
 
@@ -124,23 +123,23 @@ SPECIAL = {
 
 
 def tex(words: str) -> str:
-    """Return text that LaTeX prints as it stands."""
+    """Return text escaped for LaTeX."""
     return "".join(SPECIAL.get(letter, letter) for letter in words)
 
 
-def latex(answer: Row) -> str:
+def latex(answer: Answer) -> str:
     """Return the main result as a LaTeX table (package booktabs): hypotheses by app.
 
-    A cell is k/n calls blocked, with "+u" for u of the n that the hypothesis cannot tell about; the
-    last column is innocent flows hit, with the 95 % interval (capture groups resampled). One table
-    per entry of the answer (operators where they block most).
+    A cell is k/n calls blocked, with "+u" for u of the n for which the hypothesis is inconclusive;
+    the last column is innocent flows hit, with the 95 % interval (capture groups resampled). One
+    table per entry of the answer (operators where they block most).
     """
     tables = [_table(lede, answer["columns"]) for lede in answer["ledes"] if lede["lines"]]
     head = "% Made by midcall from a run's result files. Needs \\usepackage{booktabs}.\n"
     return head + "\n".join(tables or ["% No real call took part in this run.\n"])
 
 
-def _table(lede: Row, columns: Sequence[Row]) -> str:
+def _table(lede: Lede, columns: Sequence[AppHeadings]) -> str:
     apps = [column["app"] for column in columns]
     heads = [
         "Hypothesis",
@@ -170,9 +169,14 @@ def _table(lede: Row, columns: Sequence[Row]) -> str:
 def _line(line: situations.Line, apps: Sequence[str]) -> list[str]:
     cells = []
     for app in apps:
-        held = [tally for column, tally in line.tallies.items() if column.app == app]
-        cells.append(_counts(sum(tally.blocked for tally in held), sum(tally.n for tally in held),
-                             sum(tally.inconclusive for tally in held)))  # fmt: skip
+        tallies = [tally for column, tally in line.tallies.items() if column.app == app]
+        cells.append(
+            _counts(
+                sum(tally.blocked for tally in tallies),
+                sum(tally.n for tally in tallies),
+                sum(tally.inconclusive for tally in tallies),
+            )
+        )
     total, hits = line.total, line.hits
     price = "not measured"
     if hits:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Public reaction: a series of likes per operator that the user brings, drawn beside the run.
+"""Public reaction: a series of likes per operator that the user gives, drawn with the run.
 
 In 2016 #OpeUnlike counted how many people took their "like" from the operators' pages. The lab
-measures no such thing: the CSV (columns date, operator, likes) is the user's, is kept beside the
-run as it was given, and is told apart everywhere.
+does not measure it: the CSV (columns date, operator, likes) is the user's, is kept unchanged with
+the run, and is marked as the user's everywhere.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ NAME, COLUMNS = "reaction.csv", ("date", "operator", "likes")
 
 
 class Point(NamedTuple):
-    """How many likes an operator's page had on a day."""
+    """The likes of an operator's page on a day."""
 
     date: datetime.date
     operator: str
@@ -37,16 +37,16 @@ def read(path: Path) -> list[Point]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             lines = list(csv.DictReader(file, skipinitialspace=True))
-            given = list(lines[0]) if lines else []
+            present = list(lines[0]) if lines else []
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ExperimentError(f"{path}: cannot be read as CSV: {error}") from None
     if not lines:
         raise ExperimentError(f"{path}: holds no line; expected columns {', '.join(COLUMNS)}")
-    lacking = [name for name in COLUMNS if name not in given]
+    lacking = [name for name in COLUMNS if name not in present]
     if lacking:
-        known = [str(name) for name in given]
-        told = "; ".join(f"no column {name} ({hint(name, known)})" for name in lacking)
-        raise ExperimentError(f"{path}: {told}; expected columns {', '.join(COLUMNS)}")
+        known = [str(name) for name in present]
+        missing = "; ".join(f"no column {name} ({hint(name, known)})" for name in lacking)
+        raise ExperimentError(f"{path}: {missing}; expected columns {', '.join(COLUMNS)}")
     problems: list[str] = []
     points: dict[tuple[str, datetime.date], Point] = {}
     for number, line in enumerate(lines, 2):
@@ -79,8 +79,8 @@ def _point(line: dict[str, str | None]) -> Point:
 
 
 def keep(path: Path, run: Path) -> None:
-    """Check a series and keep it in a run's folder, as it was given."""
+    """Check a series and copy it unchanged into a run's folder; raises as `read`."""
     read(path)
-    held = run / NAME
-    if not (held.exists() and held.samefile(path)):
-        held.write_bytes(path.read_bytes())
+    copy = run / NAME
+    if not (copy.exists() and copy.samefile(path)):
+        copy.write_bytes(path.read_bytes())

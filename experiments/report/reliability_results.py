@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Proofs: what the lab's own proofs and benches last gave, for the report of a run beside them.
+"""The latest results of the lab's own proofs and benches, for the report of a run.
 
 A proof writes `reliability/NAME.json` below the runs (docs/explanation/reliability.md), fuzzing
 `fuzz/latest.json`, a soak `soak/latest.json`, the offline benches `bench.json` and
-`bench-growth.json` beside them. What is not there, or cannot be read, was not proven.
+`bench-growth.json` next to the folder of runs. A file that is missing or cannot be read is left
+out.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-Row = dict[str, Any]
+from midcall.experiments.results.tables import Document
+
+Shown = TypeVar("Shown")
 
 #: Proof -> the promise that it tries to break.
 PROMISES = {
@@ -27,50 +30,49 @@ PROMISES = {
 }
 
 
-def budgeted(told: Row) -> str:
-    """Say what a budget measured, and of what its goal is missed."""
-    missed = [name for name, met in told["goals"].items() if not met]
-    said = f"{told['seconds']:.1f} s, {told['peak_bytes'] / 1e9:.2f} GB"
-    return said + (f" (goal missed: {', '.join(missed)})" if missed else " (both goals met)")
+def budgeted(result: Document) -> str:
+    """Return the figures of a budget, and the goals that are missed, as text."""
+    missed = [name for name, met in result["goals"].items() if not met]
+    figures = f"{result['seconds']:.1f} s, {result['peak_bytes'] / 1e9:.2f} GB"
+    return figures + (f" (goal missed: {', '.join(missed)})" if missed else " (both goals met)")
 
 
-def counted(told: Row) -> str:
-    """Say how many instructions a packet takes."""
-    return ", ".join(f"{part} {count:,.0f}" for part, count in told["per_packet"].items())
+def counted(result: Document) -> str:
+    """Return the instructions per packet as text."""
+    return ", ".join(f"{part} {count:,.0f}" for part, count in result["per_packet"].items())
 
 
-#: Rows of a bench that are the lab's path, too: their `times` says how many times faster than on
-#: one core they are, not how many times slower.
+#: Rows of a bench that are the lab's path, too: their `times` is the speed-up over one core.
 OWN = ("two_cores", "two_passes")
 
-#: Proof -> what it says beside whether it held.
-FIGURES: dict[str, Callable[[Row], str]] = {
+#: Proof -> its figures as text.
+FIGURES: dict[str, Callable[[Document], str]] = {
     "budget": budgeted,
     "instructions": counted,
-    "faults": lambda told: f"{told['kills']} kills",
+    "faults": lambda result: f"{result['kills']} kills",
 }
 
 
-def pooled(runs: Path) -> Row | None:
-    """Return `proofs` of summary.json, what each proof last gave; None where there is nothing."""
+def pooled(runs: Path) -> Document | None:
+    """Return `proofs` of summary.json, the latest result of each proof; None without any."""
     paths = sorted((runs / "reliability").glob("*.json"))
-    held = [row for path in paths if (row := kept(path, proof))]
-    near = runs.resolve().parent
-    found = {
+    proofs = [row for path in paths if (row := kept(path, proof))]
+    parent = runs.resolve().parent
+    others = {
         "fuzz": kept(runs / "fuzz" / "latest.json", fuzzing),
         "soak": kept(runs / "soak" / "latest.json", soaked),
-        "bench": kept(near / "bench.json", ratios),
-        "growth": kept(near / "bench-growth.json", grown),
+        "bench": kept(parent / "bench.json", ratios),
+        "growth": kept(parent / "bench-growth.json", grown),
     }
-    if not held and not any(found.values()):
+    if not proofs and not any(others.values()):
         return None
-    return {"proofs": held, **found}
+    return {"proofs": proofs, **others}
 
 
-def kept(path: Path, shown: Callable[[Row], Row]) -> Row | None:
-    """Return what is shown of a result, None where there is none that can be read.
+def kept(path: Path, shown: Callable[[Document], Shown]) -> Shown | None:
+    """Return the shown part of a result, None where there is none that can be read.
 
-    Results stay where they were made: an earlier version may have written them in another form.
+    Results stay in their files: an earlier version may have written them in another form.
     """
     try:
         return shown(json.loads(path.read_text(encoding="utf-8")))
@@ -78,28 +80,28 @@ def kept(path: Path, shown: Callable[[Row], Row]) -> Row | None:
         return None
 
 
-def fuzzing(told: Row) -> Row:
-    """Return what is shown of fuzzing."""
-    return {key: told[key] for key in ("mutated", "files", "finding", "ended")}
+def fuzzing(result: Document) -> Document:
+    """Return the shown part of a fuzzing session."""
+    return {key: result[key] for key in ("mutated", "files", "finding", "ended")}
 
 
-def proof(told: Row) -> Row:
-    """Return what is shown of a proof."""
-    name, code = str(told["proof"]), told["code"]
+def proof(result: Document) -> Document:
+    """Return the shown part of a proof."""
+    name, code = str(result["proof"]), result["code"]
     return {
         "proof": name,
         "promise": PROMISES.get(name, name),
-        "held": told["held"],
-        "problems": len(told["problems"]),
-        "figures": FIGURES[name](told) if name in FIGURES else "",
-        "when": told["when"],
+        "held": result["held"],
+        "problems": len(result["problems"]),
+        "figures": FIGURES[name](result) if name in FIGURES else "",
+        "when": result["when"],
         "commit": code["commit"] and code["commit"][:8],
         "dirty": code["dirty"],
     }
 
 
-def ratios(told: Row) -> Row:
-    """Return what is shown of a bench: per file each tool's figures, and the command's start-up."""
+def ratios(result: Document) -> Document:
+    """Return the shown part of a bench: each tool's figures on each file, and the start-up."""
     files = [
         {
             "file": one["file"],
@@ -108,37 +110,37 @@ def ratios(told: Row) -> Row:
             "too_slow": one.get("too_slow", []),
             "tools": [beside(one, name) for name in one["tools"]],
         }
-        for one in told["files"]
+        for one in result["files"]
     ]
-    return {"machine": told["machine"], "files": files, "start_up": told.get("start_up")}
+    return {"machine": result["machine"], "files": files, "start_up": result.get("start_up")}
 
 
-def beside(file: Row, name: str) -> Row:
-    """Return a tool's figures on a file of a bench; `times`: how many times faster the lab is."""
+def beside(file: Document, name: str) -> Document:
+    """Return a tool's figures on a file of a bench; `times`: the lab's speed over the tool's."""
     keys = ("packets", "packets_per_s", "peak_memory_bytes", "state_bytes_per_flow")
     figures = {key: file["tools"][name][key] for key in keys}
     return {"tool": name, "times": file["spread"].get(name)} | figures
 
 
-def soaked(told: Row) -> Row:
-    """Return what is shown of a soak."""
+def soaked(result: Document) -> Document:
+    """Return the shown part of a soak."""
     keys = (
         "sent", "lost", "windows_not_offered", "lost_not_offered", "memory_bytes_per_hour",
         "latency_drift", "problems",
     )  # fmt: skip
-    held = {key: told["summary"][key] for key in keys}
-    minutes = told["summary"]["windows"] * told["window_s"] / 60
-    return held | {"minutes": minutes, "rate_pps": told["rate_pps"], "began": told["began"]}
+    shown = {key: result["summary"][key] for key in keys}
+    minutes = result["summary"]["windows"] * result["window_s"] / 60
+    return shown | {"minutes": minutes, "rate_pps": result["rate_pps"], "began": result["began"]}
 
 
-def grown(told: Row) -> Row:
-    """Return the last round of a growth bench, and how much dearer packets became on the way."""
-    last = told["rounds"][-1]
+def grown(result: Document) -> Document:
+    """Return the last round of a growth bench, and the growth of the time per packet."""
+    last = result["rounds"][-1]
     keys = ("packets", "flows", "evicted", "ns_per_packet", "state_bytes")
     return {
-        "first_ns_per_packet": told["rounds"][0]["ns_per_packet"],
-        "later_by_earlier": told["later_by_earlier"],
-        "synthetic": told["synthetic"],
-        "machine": told["machine"],
-        "rounds": [{key: row[key] for key in keys} for row in told["rounds"]],
+        "first_ns_per_packet": result["rounds"][0]["ns_per_packet"],
+        "later_by_earlier": result["later_by_earlier"],
+        "synthetic": result["synthetic"],
+        "machine": result["machine"],
+        "rounds": [{key: row[key] for key in keys} for row in result["rounds"]],
     } | {key: last[key] for key in keys}

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The shelf: where folders of results appear, each whole or not at all.
+"""Folders of results that appear whole or not at all.
 
-A folder is filled under a hidden name and takes its own at the end, in one step. What a killed
-process left is swept away by a later one.
+A folder is filled under a hidden name and renamed at the end, in one step. A later process removes
+what a killed process left.
 """
 
 from __future__ import annotations
@@ -21,34 +21,34 @@ from midcall.errors import ExperimentError
 
 #: A hidden name ends in the number of the process that fills it.
 HIDDEN = re.compile(r"\.(?:.+)\.(\d+)")
-#: Seconds after which what nobody fills any more is swept.
+#: Seconds after which a hidden folder of an ended process is removed.
 STALE = 600.0
-#: Errors that say something of the disk or of permissions, not of the lab.
+#: Errors of the disk or of permissions, not of the lab.
 DISK = (
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM,
     errno.ENOTDIR, errno.EISDIR, errno.EIO,
 )  # fmt: skip
 
 
-def require(shelf: Path) -> None:
-    """Make the folder where results go; raises ExperimentError where nothing can be written."""
+def require(parent: Path) -> None:
+    """Make the folder of results; raises ExperimentError where nothing can be written there."""
     try:
-        shelf.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=shelf):
+        parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=parent):
             pass
     except OSError as error:
         raise ExperimentError(
-            f"{shelf}: cannot be written ({error.strerror}), results go there: "
+            f"{parent}: cannot be written ({error.strerror}), results go there: "
             "mend that, or say --runs with another folder"
         ) from None
-    sweep(shelf)
+    sweep(parent)
 
 
-def sweep(shelf: Path) -> None:
-    """Remove what processes that have ended left half-written."""
-    for entry in shelf.iterdir():
-        left = HIDDEN.fullmatch(entry.name)
-        if left is None or alive(int(left.group(1))):
+def sweep(parent: Path) -> None:
+    """Remove half-written files and folders of processes that have ended."""
+    for entry in parent.iterdir():
+        match = HIDDEN.fullmatch(entry.name)
+        if match is None or alive(int(match.group(1))):
             continue
         if time.time() - entry.lstat().st_mtime < STALE:
             continue
@@ -59,7 +59,7 @@ def sweep(shelf: Path) -> None:
 
 
 def alive(process: int) -> bool:
-    """Tell whether a process of this number runs."""
+    """Return whether a process of this number runs."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -69,29 +69,29 @@ def alive(process: int) -> bool:
     return True
 
 
-def free_folder(shelf: Path, name: str) -> Path:
+def free_folder(parent: Path, name: str) -> Path:
     """Return a folder that does not exist yet: two runs can end in one second."""
-    folder, count = shelf / name, 2
+    folder, count = parent / name, 2
     while folder.exists():
-        folder, count = shelf / f"{name}-{count}", count + 1
+        folder, count = parent / f"{name}-{count}", count + 1
     return folder
 
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """Give a folder of the same name in a hidden one; it takes its place at the end, or is gone."""
-    nest = folder.with_name(f".{folder.name}.{os.getpid()}")
-    fresh = nest / folder.name
-    fresh.mkdir(parents=True)
+    """Yield a hidden folder to fill; it becomes `folder` at the end, or is removed on an error."""
+    hidden = folder.with_name(f".{folder.name}.{os.getpid()}")
+    temporary = hidden / folder.name
+    temporary.mkdir(parents=True)
     try:
-        yield fresh
-        os.replace(fresh, folder)
+        yield temporary
+        os.replace(temporary, folder)
     finally:
-        shutil.rmtree(nest, ignore_errors=True)
+        shutil.rmtree(hidden, ignore_errors=True)
 
 
 def drawn(draw: Callable[[], object]) -> Exception | None:
-    """Draw a report; return what went wrong, so that results are kept that cannot be drawn."""
+    """Draw a report; return its exception, so that the results are kept without a report."""
     try:
         draw()
     except Exception as error:
@@ -99,24 +99,24 @@ def drawn(draw: Callable[[], object]) -> Exception | None:
     return None
 
 
-def point_latest(shelf: Path, folder: Path) -> None:
-    """Let `latest` name the folder; a reader never finds it missing."""
-    fresh = shelf / f".latest.{os.getpid()}"
-    fresh.unlink(missing_ok=True)
-    fresh.symlink_to(folder.name)
-    os.replace(fresh, shelf / "latest")
+def point_latest(parent: Path, folder: Path) -> None:
+    """Point the link `latest` at the folder, in one step: it is never missing."""
+    temporary = parent / f".latest.{os.getpid()}"
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(folder.name)
+    os.replace(temporary, parent / "latest")
 
 
-def told(error: OSError) -> str | None:
+def disk_error_sentence(error: OSError) -> str | None:
     """Return an error of disk or permissions as one sentence; None for any other."""
     if error.errno not in DISK:
         return None
     where = f"{error.filename}: " if error.filename else ""
-    why = os.strerror(error.errno)
-    mend = {
+    reason = os.strerror(error.errno)
+    advice = {
         errno.ENOSPC: "free space there, or say --runs with a folder elsewhere",
         errno.EDQUOT: "free space there, or say --runs with a folder elsewhere",
         errno.EFBIG: "raise the limit on the size of files (ulimit -f)",
         errno.EIO: "look at the disk",
     }.get(error.errno, "mend the permissions, or say another folder or file")
-    return f"{where}cannot be read or written ({why}): {mend}; what was finished is kept"
+    return f"{where}cannot be read or written ({reason}): {advice}; what was finished is kept"

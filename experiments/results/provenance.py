@@ -12,13 +12,33 @@ import subprocess
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from midcall.locations import HOME, ROOT
 
-#: What decides a cell's result. The runner's own format is versioned by its CELL_FORMAT.
+#: The packages that decide a cell's result. The runner's own format is versioned by CELL_FORMAT.
 CELL_PACKAGES = ("captures", "classifier", "testbed")
 LIBRARIES = ("numpy", "numba", "llvmlite", "scipy", "scikit-learn", "pyarrow", "pydantic")
+
+
+class GitState(TypedDict):
+    """The commit checked out, and whether files differ from it; None without git."""
+
+    commit: str | None
+    dirty: bool | None
+
+
+class Machine(TypedDict):
+    """The facts of a machine that timings depend on; None where one is not known."""
+
+    cpu: str | None
+    cores: int
+    governor: str | None
+    memory_bytes: int
+    kernel: str
+    system: str
+    architecture: str
+    python: str
 
 
 @cache
@@ -49,8 +69,8 @@ def _version(name: str) -> str:
         return "not installed"
 
 
-def git_state(root: Path = ROOT) -> dict[str, Any]:
-    """Return the commit checked out and whether files differ from it; None where no git is."""
+def git_state(root: Path = ROOT) -> GitState:
+    """Return the commit checked out and whether files differ from it; None without git."""
     commit = _git(root, "rev-parse", "HEAD")
     if commit is None:
         return {"commit": None, "dirty": None}
@@ -61,11 +81,11 @@ def _git(root: Path, *words: str) -> str | None:
     if shutil.which("git") is None:
         return None
     command = ["git", "-C", str(root), *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
-    return done.stdout.strip() if done.returncode == 0 else None
+    process = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
+    return process.stdout.strip() if process.returncode == 0 else None
 
 
-def machine() -> dict[str, Any]:
+def machine() -> Machine:
     """Return the facts that timings depend on: CPU, cores, governor, memory, kernel."""
     return {
         "cpu": _cpu_model(),

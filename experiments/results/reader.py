@@ -13,45 +13,113 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal, cast, overload
 
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
 from midcall.errors import ExperimentError
+from midcall.experiments.results.tables import (
+    BystanderCallRow,
+    CallRow,
+    CellRow,
+    CollateralRow,
+    Document,
+    DressCostRow,
+    DressedRow,
+    FlowRow,
+    Json,
+    LatencyRow,
+    LawRow,
+    LiveBenchRow,
+    LiveCallRow,
+    LocaliseRow,
+    MixRow,
+    ProgramCallRow,
+    ProgramStateRow,
+    Tables,
+    ThroughputRow,
+    TimelineRow,
+)
 
-Table = dict[str, Any]
-
-TABLES = (
-    "flows", "calls", "timelines", "collateral", "bystander_calls", "mixes", "cells", "latency",
-    "throughput", "dressed", "dress_costs", "live_calls", "live_bench", "localise", "laws",
-    "program_calls", "program_states",
-)  # fmt: skip
+#: The names of the tables that the report reads.
+TABLES = tuple(Tables.__annotations__)
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What the run's folder holds. A table that is not there is empty.
+    """The contents of a run's folder. A table that was not written is empty.
 
-    localised: what boxes were found to decide by, documents of experiments.localise.document.
+    localised: the localised boxes, documents of experiments.localise.document.
     """
 
     folder: Path
-    spec: Table
+    spec: Document
     spec_text: str
-    provenance: Table
-    summary: Table
-    tables: Mapping[str, list[Table]]
-    localised: list[Table]
+    provenance: Document
+    summary: Document
+    tables: Tables
+    localised: list[Document]
 
-    def __getitem__(self, name: str) -> list[Table]:
+    @overload
+    def __getitem__(self, name: Literal["flows"]) -> list[FlowRow]: ...
+
+    @overload
+    def __getitem__(self, name: Literal["calls"]) -> list[CallRow]: ...
+
+    @overload
+    def __getitem__(self, name: Literal["timelines"]) -> list[TimelineRow]: ...
+
+    @overload
+    def __getitem__(self, name: Literal["collateral"]) -> list[CollateralRow]: ...
+
+    @overload
+    def __getitem__(self, name: Literal["bystander_calls"]) -> list[BystanderCallRow]: ...
+
+    @overload
+    def __getitem__(self, name: Literal["mixes"]) -> list[MixRow]: ...
+
+    @overload
+    def __getitem__(self, name: Literal["cells"]) -> list[CellRow]: ...
+
+    @overload
+    def __getitem__(self, name: Literal["latency"]) -> list[LatencyRow]: ...
+
+    @overload
+    def __getitem__(self, name: Literal["throughput"]) -> list[ThroughputRow]: ...
+
+    @overload
+    def __getitem__(self, name: Literal["dressed"]) -> list[DressedRow]: ...
+
+    @overload
+    def __getitem__(self, name: Literal["dress_costs"]) -> list[DressCostRow]: ...
+
+    @overload
+    def __getitem__(self, name: Literal["live_calls"]) -> list[LiveCallRow]: ...
+
+    @overload
+    def __getitem__(self, name: Literal["live_bench"]) -> list[LiveBenchRow]: ...
+
+    @overload
+    def __getitem__(self, name: Literal["localise"]) -> list[LocaliseRow]: ...
+
+    @overload
+    def __getitem__(self, name: Literal["laws"]) -> list[LawRow]: ...
+
+    @overload
+    def __getitem__(self, name: Literal["program_calls"]) -> list[ProgramCallRow]: ...
+
+    @overload
+    def __getitem__(self, name: Literal["program_states"]) -> list[ProgramStateRow]: ...
+
+    def __getitem__(self, name: str) -> object:
         """Return the rows of a table."""
-        return self.tables[name]
+        return cast("Mapping[str, object]", self.tables)[name]
 
-    def at(self, *keys: str) -> Any:
-        """Return what summary.json holds under nested keys, None where some key is missing."""
-        value: Any = self.summary
+    def at(self, *keys: str) -> Json:
+        """Return the value of summary.json under nested keys, None where some key is missing."""
+        value: Json = self.summary
         for key in keys:
             value = value.get(key) if isinstance(value, Mapping) else None
         return value
@@ -76,7 +144,7 @@ def read(folder: Path) -> Findings:
         spec_text,
         _json(folder / "provenance.json"),
         _json(folder / "summary.json"),
-        {name: _rows(folder, name) for name in TABLES},
+        cast("Tables", {name: _rows(folder, name) for name in TABLES}),
         _json(folder / "localised.json").get("boxes", []),
     )
 
@@ -85,7 +153,7 @@ def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
-def _json(path: Path) -> Table:
+def _json(path: Path) -> Document:
     """Return a JSON object; a missing file is an empty one."""
     try:
         value = json.loads(_text(path) or "{}")
@@ -96,7 +164,7 @@ def _json(path: Path) -> Table:
     return value
 
 
-def _rows(folder: Path, name: str) -> list[Table]:
+def _rows(folder: Path, name: str) -> list[dict[str, object]]:
     """Return a table's rows, from Parquet or else from its CSV twin."""
     for path, reader in (
         (folder / f"{name}.parquet", pyarrow.parquet.read_table),
@@ -104,7 +172,7 @@ def _rows(folder: Path, name: str) -> list[Table]:
     ):
         if path.is_file():
             try:
-                rows: list[Table] = reader(path).to_pylist()
+                rows: list[dict[str, object]] = reader(path).to_pylist()
             except (pa.ArrowException, OSError) as error:
                 raise ExperimentError(f"{path}: cannot be read: {error} (run again)") from error
             return rows

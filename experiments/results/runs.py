@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The folders of runs: what is there, what one says, and which may go."""
+"""The folders of runs: list them, find one, read its summary, remove old ones."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from midcall.errors import ExperimentError
+from midcall.experiments.results.tables import Document
 from midcall.suggestions import hint
 
 #: A run's folder has at least this, written first; the summary comes last.
@@ -29,18 +30,18 @@ class Entry(NamedTuple):
     bytes: int
 
     @property
-    def row(self) -> dict[str, Any]:
+    def row(self) -> dict[str, object]:
         """Return the run as plain values."""
         return {**self._asdict(), "folder": str(self.folder), "name": self.folder.name}
 
 
 def is_run(folder: Path) -> bool:
-    """Tell whether a folder was made by a run."""
+    """Return whether a folder was made by a run."""
     return folder.is_dir() and not folder.is_symlink() and (folder / MARK).is_file()
 
 
 def entry(folder: Path) -> Entry:
-    """Return what a run's folder says of itself."""
+    """Return the spec, time and size of a run from its folder."""
     stamp, _, rest = folder.name.partition("-")
     spec = rest.rpartition("-")[0] or rest
     try:
@@ -67,19 +68,21 @@ def find(runs: Path, name: str) -> Path:
         if is_run(path.resolve()):
             return path.resolve()
     names = [one.folder.name for one in listed(runs)]
-    fits = [one for one in names if one.startswith(name)]
-    if len(fits) == 1:
-        return runs / fits[0]
-    if fits:
-        raise ExperimentError(f"{name!r} begins {len(fits)} runs of {runs}: {', '.join(fits)}")
+    matches = [one for one in names if one.startswith(name)]
+    if len(matches) == 1:
+        return runs / matches[0]
+    if matches:
+        raise ExperimentError(
+            f"{name!r} begins {len(matches)} runs of {runs}: {', '.join(matches)}"
+        )
     raise ExperimentError(f"no run {name!r} in {runs}{hint(name, names)}; midcall runs list")
 
 
-def summary(folder: Path) -> dict[str, Any]:
+def summary(folder: Path) -> Document:
     """Return a run's summary; raises ExperimentError where it has none or is damaged."""
     path = folder / LAST
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ExperimentError(
             f"{folder}: the run did not finish (no {LAST}); run its spec again, "
@@ -87,9 +90,9 @@ def summary(folder: Path) -> dict[str, Any]:
         ) from None
     except (OSError, ValueError) as error:
         raise ExperimentError(f"{path}: cannot be read: {error}") from None
-    if not isinstance(found, dict):
-        raise ExperimentError(f"{path}: expected an object, got {type(found).__name__}")
-    return found
+    if not isinstance(document, dict):
+        raise ExperimentError(f"{path}: expected an object, got {type(document).__name__}")
+    return document
 
 
 def spare(runs: Path, keep: int) -> list[Entry]:
@@ -97,16 +100,16 @@ def spare(runs: Path, keep: int) -> list[Entry]:
     newest: dict[str, list[Entry]] = {}
     for one in listed(runs):
         newest.setdefault(one.spec, []).append(one)
-    held = {one.folder for group in newest.values() for one in group[len(group) - keep :]}
+    kept = {one.folder for group in newest.values() for one in group[len(group) - keep :]}
     if keep == 0:
-        held = set()
-    return [one for one in listed(runs) if one.folder not in held]
+        kept = set()
+    return [one for one in listed(runs) if one.folder not in kept]
 
 
 def remove(entries: Sequence[Entry]) -> int:
-    """Remove runs' folders, and the name of the newest where it points at nothing then.
+    """Remove runs' folders, and the link `latest` where its target is removed.
 
-    Returns the bytes that they held. What a folder of runs holds beside runs is left alone.
+    Returns the bytes freed. Anything else in a folder of runs is left alone.
     """
     for one in entries:
         shutil.rmtree(one.folder)

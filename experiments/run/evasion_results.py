@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Disguises in figures: what each dress costs, which rules it passes, which rule follows it."""
+"""Figures of disguises: the cost of each variant, the rules it passes, the rule that follows it."""
 
 from __future__ import annotations
 
@@ -7,81 +7,88 @@ import statistics
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from midcall.experiments.cells.evasion_runs import (
     ARM,
     PLAIN,
-    Dressing,
-    Wardrobe,
-    dressings,
+    EvasionRuns,
+    Variant,
+    playable_calls,
     rule_sets,
-    talks,
+    variants,
 )
 from midcall.experiments.jobs.progress import Progress
 from midcall.experiments.measure.intervals import ratio
+from midcall.experiments.results.tables import CollateralRow, DressCostRow, DressedRow, Tables
 from midcall.experiments.spec.corpus import Item
 from midcall.experiments.spec.grid import Cell
 from midcall.experiments.spec.spec import Spec
 
 Row = dict[str, Any]
 
-#: A rule follows a disguise where it blocks at least this share of the calls that wear it.
+#: A rule follows a disguise if it blocks at least this share of the disguised calls.
 FOLLOWS = 0.9
-#: What is added up over the kinds of innocent traffic of a place.
-SUMS = ("flows", "hit", "bytes", "bytes_hit")
+#: Columns summed over the kinds of innocent traffic of one operator, hypothesis, access and date.
+SUMS: tuple[Literal["flows", "hit", "bytes", "bytes_hit"], ...] = (
+    "flows", "hit", "bytes", "bytes_hit",
+)  # fmt: skip
 
 
-class Told(NamedTuple):
-    """What came of calls in all dresses: two tables, `disguises` of summary.json, and errors."""
+class EvasionResults(NamedTuple):
+    """Results of calls in all variants: two tables, `disguises` of summary.json, and errors."""
 
-    tables: dict[str, list[Row]]
+    tables: Tables
     summary: list[Row]
     errors: list[str]
 
 
 def wardrobe(
-    spec: Spec, grid: Sequence[Cell], held: Sequence[tuple[Item, list[str]]], folder: Path
-) -> Wardrobe | None:
-    """Return what the spec's `arms` and `disguises` order; None for nothing.
+    spec: Spec, grid: Sequence[Cell], items: Sequence[tuple[Item, list[str]]], folder: Path
+) -> EvasionRuns | None:
+    """Return the runs that the spec's `arms` and `disguises` ask for; None for none.
 
-    held: captures with the ids of the calls that count there; folder: the cache.
+    items: captures with the ids of the calls that count in them; folder: the cache.
     """
     if not (spec.arms or spec.disguises):
         return None
     sets = rule_sets(grid)
-    some = [(item, calls) for item, ids in held if (calls := talks(item, ids))]
-    if not sets or not some:
+    playable = [(item, calls) for item, ids in items if (calls := playable_calls(item, ids))]
+    if not sets or not playable:
         return None
-    return Wardrobe(some, dressings(spec.arms, spec.disguises), sets, spec.seed, spec.link, folder)
+    return EvasionRuns(
+        playable, variants(spec.arms, spec.disguises), sets, spec.seed, spec.link, folder
+    )
 
 
 def dress_up(
     spec: Spec,
     grid: Sequence[Cell],
-    held: Sequence[tuple[Item, list[str]]],
-    collateral: Sequence[Row],
+    items: Sequence[tuple[Item, list[str]]],
+    collateral: Sequence[CollateralRow],
     folder: Path,
     jobs: int,
     force: bool,
     progress: Callable[[int], Progress],
-) -> Told | None:
-    """Play what the spec's `arms` and `disguises` ask for; None where it asks for nothing.
+) -> EvasionResults | None:
+    """Play the runs that the spec's `arms` and `disguises` ask for; None for none.
 
-    held: captures with the ids of the calls that count there.
+    items: captures with the ids of the calls that count in them.
     """
-    worn = wardrobe(spec, grid, held, folder)
-    if worn is None:
+    runs = wardrobe(spec, grid, items, folder)
+    if runs is None:
         return None
-    with progress(len(worn.tasks())) as bar:
-        tables, errors = worn.played(bar.step, jobs, force)
-    told = figures(worn.dressings, tables, collateral)
-    told = [one | {"errors": errors[one["name"]]} for one in told]
-    return Told(tables, told, [error for some in errors.values() for error in some])
+    with progress(len(runs.tasks())) as bar:
+        tables, errors = runs.played(bar.step, jobs, force)
+    summary = figures(runs.dressings, tables, collateral)
+    summary = [one | {"errors": errors[one["name"]]} for one in summary]
+    return EvasionResults(
+        tables, summary, [error for messages in errors.values() for error in messages]
+    )
 
 
-def counted(rows: Sequence[Mapping[str, Any]]) -> Row:
-    """Return n, blocked, inconclusive of some rows, and the median MOS of what gets through."""
+def counted(rows: Sequence[DressedRow]) -> Row:
+    """Return n, blocked and inconclusive of rows, and the median MOS of calls that get through."""
     valid = [row for row in rows if row["verdict"] != "INVALID"]
     blocked = sum(row["blocked"] for row in valid)
     unclear = sum(row["verdict"] == "INCONCLUSIVE" for row in valid)
@@ -101,26 +108,29 @@ def counted(rows: Sequence[Mapping[str, Any]]) -> Row:
 
 
 def figures(
-    held: Sequence[Dressing], tables: Mapping[str, Sequence[Row]], collateral: Sequence[Row]
+    variants: Sequence[Variant], tables: Tables, collateral: Sequence[CollateralRow]
 ) -> list[Row]:
-    """Return `disguises` of summary.json: per dress its cost, what each rule set does, who follows.
+    """Return `disguises` of summary.json: per variant its cost, fate per rule set, follower.
 
-    Real calls alone, or synthetic ones where there are no others (`synthetic` says which).
+    Only real calls count, or synthetic ones if there are no others (the key `synthetic`).
     """
     invented = all(row["synthetic"] for row in tables["dressed"])
     rows = [row for row in tables["dressed"] if row["synthetic"] == invented]
     costs = [row for row in tables["dress_costs"] if row["synthetic"] == invented]
     hits = prices(collateral)
-    return [one_figure(one, rows, costs, hits) | {"synthetic": invented} for one in held]
+    return [one_figure(one, rows, costs, hits) | {"synthetic": invented} for one in variants]
 
 
 def one_figure(
-    one: Dressing, rows: Sequence[Row], costs: Sequence[Row], hits: Mapping[Any, Row]
+    variant: Variant,
+    rows: Sequence[DressedRow],
+    costs: Sequence[DressCostRow],
+    hits: Mapping[Any, Row],
 ) -> Row:
-    """Return the entry of one dress."""
-    groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    """Return the entry of one variant."""
+    groups: dict[tuple[str, str], list[DressedRow]] = defaultdict(list)
     for row in rows:
-        if row["dress"] == one.name:
+        if row["dress"] == variant.name:
             groups[row["operator"], row["hypothesis"]].append(row)
     rules = [
         {"operator": operator, "hypothesis": hypothesis, **counted(groups[operator, hypothesis])}
@@ -128,48 +138,53 @@ def one_figure(
             (row["operator"], row["hypothesis"]) for row in rows
         )
     ]
-    played = {(row["capture"], row["call"]) for row in rows if row["dress"] == one.name}
+    played = {(row["capture"], row["call"]) for row in rows if row["dress"] == variant.name}
     plain = {(row["capture"], row["call"]): row for row in costs if row["dress"] == PLAIN}
-    own = [
-        row for row in costs if row["dress"] == one.name and (row["capture"], row["call"]) in plain
+    paired = [
+        row
+        for row in costs
+        if row["dress"] == variant.name and (row["capture"], row["call"]) in plain
     ]
-    before = sum(plain[row["capture"], row["call"]]["bytes"] for row in own)
-    rated = [row["mos"] for row in own if row["mos"] is not None]
+    before = sum(plain[row["capture"], row["call"]]["bytes"] for row in paired)
+    rated = [row["mos"] for row in paired if row["mos"] is not None]
     return {
-        "name": one.name,
-        "sort": one.sort,
-        "says": one.says,
-        "needs": one.needs,
+        "name": variant.name,
+        "sort": variant.sort,
+        "says": variant.says,
+        "needs": variant.needs,
         "calls": len(played),
-        "overhead": ratio(sum(row["bytes"] for row in own) - before, before),
+        "overhead": ratio(sum(row["bytes"] for row in paired) - before, before),
         "overhead_median": middle(
             [
-                ratio(row["bytes"] - held["bytes"], held["bytes"])
-                for row in own
-                if (held := plain[row["capture"], row["call"]])["bytes"]
+                ratio(row["bytes"] - original["bytes"], original["bytes"])
+                for row in paired
+                if (original := plain[row["capture"], row["call"]])["bytes"]
             ]
         ),
-        "packets_added": sum(row["packets_added"] for row in own),
-        "setup_ms": middle([row["setup_ms"] for row in own]),
-        "delay_ms": middle([row["delay_ms"] for row in own]),
+        "packets_added": sum(row["packets_added"] for row in paired),
+        "setup_ms": middle([row["setup_ms"] for row in paired]),
+        "delay_ms": middle([row["delay_ms"] for row in paired]),
         "mos": middle(rated),
         "mos_n": len(rated),
         "rules": rules,
-        "follower": follower(rules, hits) if one.sort != ARM else None,
+        "follower": follower(rules, hits) if variant.sort != ARM else None,
     }
 
 
 def middle(values: Sequence[float | None]) -> float | None:
-    """Return the median of what is known, None for nothing."""
+    """Return the median of the values that are not None, None without any."""
     known = [value for value in values if value is not None]
     return float(statistics.median(known)) if known else None
 
 
-def prices(collateral: Sequence[Row]) -> dict[tuple[str, str], Row]:
-    """Return what each rule set hits of innocent traffic, in the place where it hits most."""
-    places: dict[tuple[str, ...], Row] = {}
+def prices(collateral: Sequence[CollateralRow]) -> dict[tuple[str, str], Row]:
+    """Return the hits of each rule set on innocent traffic, where it hits most.
+
+    The key is (operator, hypothesis); the maximum is over access networks and dates.
+    """
+    places: dict[tuple[str, str, str, str], Row] = {}
     for row in collateral:
-        place = tuple(str(row[key]) for key in ("operator", "hypothesis", "access", "date"))
+        place = (row["operator"], row["hypothesis"], row["access"], row["date"])
         low, high = row["all_low"], row["all_high"]
         entry = places.setdefault(
             place,
@@ -185,9 +200,10 @@ def prices(collateral: Sequence[Row]) -> dict[tuple[str, str], Row]:
 
 
 def follower(rules: Sequence[Row], hits: Mapping[Any, Row]) -> Row | None:
-    """Return the rule set that still blocks FOLLOWS of the calls at the least price to others.
+    """Return the rule set that blocks FOLLOWS of the calls and hits the least innocent traffic.
 
-    Where none does, the one that blocks most, `follows` false; None without innocent traffic.
+    If none blocks so many, the one that blocks most, with `follows` False; None without innocent
+    traffic.
     """
     priced = [
         {**{key: rule[key] for key in ("operator", "hypothesis", "n", "blocked")}, **price,

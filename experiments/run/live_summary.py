@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What a live run found beside its verdicts: parity, proofs, timing, and the live bench's figures.
+"""Further results of a live run: parity with virtual time, proofs, timing, live bench figures.
 
-`told` is `live` of summary.json; the tables are `live_calls` (a row per call and cell, with the
-verdict in virtual time beside it) and `live_bench` (every trial of the newest live bench).
+The block is `live` of summary.json. The tables are `live_calls` (a row per call and cell, with the
+verdict live and in virtual time) and `live_bench` (every trial of the newest live bench).
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ from midcall.experiments.spec.spec import Spec
 
 Row = dict[str, Any]
 
-#: The load under which latency of the replayed captures themselves stands.
+#: The name of the load under which the latency of the replayed captures is reported.
 REPLAY = "replay"
 
 
 class Shown(NamedTuple):
-    """What a live run adds to its results: `live` of summary.json, and tables by name."""
+    """Results that a live run adds: `live` of summary.json, and tables by name."""
 
-    told: Row
+    live: Row
     tables: dict[str, list[Row]]
 
 
 def summarise(
     spec: Spec,
     grid: Sequence[Cell],
-    held: Corpus,
+    captures: Corpus,
     bench: LiveBench,
     outcomes: Mapping[int, Outcome],
     runs: Path,
 ) -> Shown:
-    """Return what a live run adds, the newest result of the live bench below `runs` joined."""
-    rows = call_rows(spec, grid, held, outcomes)
+    """Return the results that a live run adds, with the newest live bench below `runs`."""
+    rows = call_rows(spec, grid, captures, outcomes)
     measured = bench_live.latest(runs)
-    told = {
+    live = {
         "parity": parity(rows),
         "fates": fates(bench.played),
         "replay_error_us": percentiles([play.error_us for play in bench.played]),
@@ -62,14 +62,14 @@ def summarise(
         "bench": None,
     }
     if measured is not None:
-        join(told, measured)
-    return Shown(told, {"live_calls": rows, "live_bench": bench_rows(measured)})
+        join(live, measured)
+    return Shown(live, {"live_calls": rows, "live_bench": bench_rows(measured)})
 
 
 def call_rows(
-    spec: Spec, grid: Sequence[Cell], held: Corpus, outcomes: Mapping[int, Outcome]
+    spec: Spec, grid: Sequence[Cell], captures: Corpus, outcomes: Mapping[int, Outcome]
 ) -> list[Row]:
-    """Return one row per cell and call: verdict live and in virtual time, cause, proof."""
+    """Return one row per cell and call: verdict live and in virtual time, cause, proven packets."""
     return [
         {
             **grid[at].place(),
@@ -86,14 +86,14 @@ def call_rows(
             "proven": entry["proven"],
             "play": outcomes[at]["key"][:8],
         }
-        for at, item, call, entry in corpus.counted(held, spec.apps, outcomes)
+        for at, item, call, entry in corpus.counted(captures, spec.apps, outcomes)
     ]
 
 
 def parity(rows: Sequence[Row]) -> Row:
-    """Return in how many cells every call came out as in virtual time, and in how many plays.
+    """Return in how many cells, and for how many calls, the verdict is that of virtual time.
 
-    Cells whose rules are the same share a play; `calls` counts each call once per play.
+    Cells with the same rules share a play; `calls` counts each call once per play.
     """
     compared = [row for row in rows if row["agree"] is not None]
     cells: dict[tuple[str, ...], bool] = {}
@@ -111,21 +111,21 @@ def parity(rows: Sequence[Row]) -> Row:
 
 
 def fates(played: Sequence[Play]) -> Row:
-    """Return packets sent, and those whose fate the taps bear out, over all plays."""
+    """Return the packets sent, and those whose fate the tap traces confirm, over all plays."""
     return {key: sum(play.fates[key] for play in played) for key in ("packets", "proven")}
 
 
 def percentiles(parts: Sequence[NDArray[np.float64]]) -> Row:
-    """Return p50, p99, p99.9 (µs) and n of several arrays together; None where there is none."""
+    """Return p50, p99, p99.9 (µs) and n over several arrays; None without values."""
     whole = np.concatenate(parts) if parts else np.zeros(0)
-    found: Row = {"n": len(whole)}
+    row: Row = {"n": len(whole)}
     for name, share in (("p50", 50), ("p99", 99), ("p999", 99.9)):
-        found[name] = round(float(np.percentile(whole, share)), 2) if len(whole) else None
-    return found
+        row[name] = round(float(np.percentile(whole, share)), 2) if len(whole) else None
+    return row
 
 
 def latency(played: Sequence[Play]) -> Row:
-    """Return, per path, what the box added to the replayed packets that no rule delayed."""
+    """Return, per path, the latency that the box added to packets that no rule delayed."""
     paths = dict.fromkeys(play.path for play in played)
     return {
         path: {REPLAY: percentiles([play.added_us for play in played if play.path == path])}
@@ -144,13 +144,13 @@ def counters(played: Sequence[Play]) -> dict[str, int]:
 # ---- the live bench
 
 
-def join(told: Row, measured: Row) -> None:
-    """Add the figures of a live bench to a run's, and when, where and of which code they are."""
+def join(live: Row, measured: Row) -> None:
+    """Add the figures of a live bench to a run's, with its time, machine and code."""
     figures = measured["summary"]["live"]
     for path, loads in figures["latency_us"].items():
-        told["latency_us"].setdefault(path, {}).update(loads)
-    told["loss_free_pps"] = figures["loss_free_pps"]
-    told["bench"] = {
+        live["latency_us"].setdefault(path, {}).update(loads)
+    live["loss_free_pps"] = figures["loss_free_pps"]
+    live["bench"] = {
         "ended": measured["ended"],
         "same_code": measured["code"]["digest"] == code_digest(),
         "machine": measured["machine"],

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The plan of a run: its budget in cells, simulations, captures, seconds and disk, before it runs.
 
-What a simulation costs is measured here and now on a few of the run's own captures; a live play
-takes as long as its longest capture, which is known. Nothing is fetched and nothing is kept.
+The cost of a simulation is measured on a few of the run's own captures. A live play takes as long
+as its longest capture. Nothing is fetched and nothing is stored.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from midcall.captures.packets.pcap import read
 from midcall.experiments.cells import offline
 from midcall.experiments.cells import run_cells as play
 from midcall.experiments.cells import virtual_cell as simulate
-from midcall.experiments.cells.evasion_runs import PLAIN, Wardrobe, outcome
+from midcall.experiments.cells.evasion_runs import PLAIN, EvasionRuns, outcome
 from midcall.experiments.cells.live_cell import PLAY_OVERHEAD_S
 from midcall.experiments.cells.virtual_cell import Bench, Unit
 from midcall.experiments.proofs.localiser import spec_run
@@ -33,28 +33,28 @@ from midcall.experiments.spec.options import Options, default_jobs
 from midcall.experiments.spec.spec import Spec
 from midcall.experiments.spec.truncate import cut
 
-#: Captures that a cost is measured on: up to so many packets.
+#: The captures on which a cost is measured have at most this many packets.
 PROBE_PACKETS = 15_000
-#: Evaluating took 60 s for the 124 captures of morocco-2016, on 2 cores that did other work, too
+#: Evaluating took 60 s for the 124 captures of morocco-2016, on 2 cores that were also busy
 #: (and 0.1 s for each of the small samples).
 EVALUATION_S = 0.5
 #: Finding a planted rule took 0.2 to 0.5 s, without and with 5 % wrong answers (means of 7 rules).
 SEARCH_S = 0.35
-#: What a run leaves per call and cell, and at least, in bytes: live-blackbox 0.40 MB (11 rows),
-#: smoke 1.44 MB (352), morocco-2016 10.8 MB (4,608).
+#: Size of a run's folder per call and cell, and at least, in bytes: live-blackbox 0.40 MB
+#: (11 rows), smoke 1.44 MB (352), morocco-2016 10.8 MB (4,608).
 ROW_BYTES, LEAST_BYTES = 2_300, 400_000
 #: A finished simulation in the cache, per call, in bytes: the median of 1,257 of them.
 CACHED_BYTES = 225
 
 
 class Plan(NamedTuple):
-    """What a run will do.
+    """The budget of a run.
 
     units: distinct policies on their access networks, of which `reused` are finished; packets: of
-    the captures, played: of their cuts; dresses: captures in control arms and disguises, of which
-    `dresses_reused` are finished, each played `dress_plays` times; boxes: of a localisation, asked
-    about a capture each, planted: rules of its benchmark at each share of wrong answers, probes: at
-    most, for one of either; seconds: by part, as estimated on this machine.
+    the captures; played: of their cuts; dresses: captures in control arms and disguises, of which
+    `dresses_reused` are finished, each played `dress_plays` times; boxes: pairs of capture and box
+    to localise; planted: rules of the localiser's benchmark, times shares of wrong answers; probes:
+    at most, per box or rule; seconds: per part, estimated on this machine.
     """
 
     spec: Spec
@@ -84,13 +84,13 @@ class Plan(NamedTuple):
 
 
 def plan(name: str, options: Options) -> Plan:
-    """Return the budget of a run; raises ExperimentError as the run would."""
+    """Return the budget of a run; raises ExperimentError for the same errors as the run."""
     spec, _ = specs.load(name)
     chosen = backends.choose(spec, options.backend, ready=False)
     spec = spec.model_copy(update={"backend": chosen.backend})
     grid = cells(spec, load_operators(spec))
-    held = corpus.gather(spec, options.corpus, offline=True)
-    items = corpus.in_grid(held, spec)
+    captures = corpus.gather(spec, options.corpus, offline=True)
+    items = corpus.in_grid(captures, spec)
     cut_items = [cut(item, read(item.path), spec.seconds) for item in items]
     keys = play.unit_keys(spec, grid, items)
     units = {key: Unit(key, grid[at].policy, grid[at].access) for at, key in keys.items()}
@@ -100,7 +100,7 @@ def plan(name: str, options: Options) -> Plan:
     packets = sum(one.packets.total for one in cut_items)
     controls = len({unit.access for unit in todo})
     jobs = min(options.jobs or default_jobs(), max(len(todo), 1))
-    cost = {"reading and classifying": probe_reading(held)}
+    cost = {"reading and classifying": probe_reading(captures)}
     if chosen.backend == backends.LIVE:
         cost["plays"] = (len(todo) + controls) * (longest + PLAY_OVERHEAD_S)
         jobs = 1
@@ -108,16 +108,18 @@ def plan(name: str, options: Options) -> Plan:
         cost["simulations"] = probe(spec, items, todo, packets, controls) / jobs
     cost["timing"] = 2 * spec.timing.seconds
     if spec.evaluation.enabled:
-        cost["evaluation"] = EVALUATION_S * len(held.items)
+        cost["evaluation"] = EVALUATION_S * len(captures.items)
     if spec.programs is not None:
         from midcall.experiments.livecalls import arm
 
         cost["live calls"] = arm.estimate(spec.programs, grid)
     folder = options.cells or simulate.cache_folder()
-    worn = evasion_results.wardrobe(spec, grid, corpus.calls_of(held.items, spec.apps), folder)
-    bare = [] if worn is None else undressed(worn, options.force)
-    if worn is not None:
-        cost["dresses"] = probe_dresses(worn, bare) / (options.jobs or default_jobs())
+    variants = evasion_results.wardrobe(
+        spec, grid, corpus.calls_of(captures.items, spec.apps), folder
+    )
+    pending = [] if variants is None else pending_variants(variants, options.force)
+    if variants is not None:
+        cost["dresses"] = probe_dresses(variants, pending) / (options.jobs or default_jobs())
     boxes, rules = searches(spec)
     if boxes or rules:
         cost["localiser"] = SEARCH_S * (boxes + rules)
@@ -131,15 +133,15 @@ def plan(name: str, options: Options) -> Plan:
         len(units),
         controls,
         len(reused),
-        len(held.items),
-        len(held.missing),
-        sum(item.capture.packets for item in held.items),
+        len(captures.items),
+        len(captures.missing),
+        sum(item.capture.packets for item in captures.items),
         packets,
         calls,
         longest,
-        0 if worn is None else len(worn.tasks()),
-        0 if worn is None else len(worn.tasks()) - len(bare),
-        0 if worn is None else len(worn.sets) + 1,
+        0 if variants is None else len(variants.tasks()),
+        0 if variants is None else len(variants.tasks()) - len(pending),
+        0 if variants is None else len(variants.sets) + 1,
         boxes,
         rules,
         spec.localise.budget if spec.localise is not None else 0,
@@ -151,39 +153,39 @@ def plan(name: str, options: Options) -> Plan:
 
 
 def finished(spec: Spec, options: Options, units: dict[str, Unit]) -> set[str]:
-    """Return the keys of simulations that the cache holds; live plays are always made anew."""
+    """Return the keys of the simulations in the cache; live plays are never cached."""
     if spec.backend == backends.LIVE or options.force:
         return set()
     folder = options.cells or simulate.cache_folder()
     return {key for key in units if simulate.cached(folder, key) is not None}
 
 
-def undressed(worn: Wardrobe, force: bool) -> list[tuple[Item, str]]:
-    """Return the captures in their dresses that the cache does not hold."""
-    folder = worn.folder
+def pending_variants(variants: EvasionRuns, force: bool) -> list[tuple[Item, str]]:
+    """Return the captures and variants, (item, variant name), that are not in the cache."""
+    folder = variants.folder
     return [
         (item, name)
-        for item, name in worn.tasks()
-        if force or simulate.cached(folder, worn.key(item, name)) is None
+        for item, name in variants.tasks()
+        if force or simulate.cached(folder, variants.key(item, name)) is None
     ]
 
 
 def searches(spec: Spec) -> tuple[int, int]:
-    """Return how many boxes a spec asks about a capture each, and how many planted rules."""
-    asked = spec.localise
-    if asked is None:
+    """Return how many pairs of capture and box a spec localises, and how many planted rules."""
+    plan = spec.localise
+    if plan is None:
         return 0, 0
-    sets = spec_run.planted(spec) if asked.planted else {}
-    return len(asked.captures) * len(asked.boxes), len(asked.noise) * sum(map(len, sets.values()))
+    sets = spec_run.benchmark_rules(spec) if plan.planted else {}
+    return len(plan.captures) * len(plan.boxes), len(plan.noise) * sum(map(len, sets.values()))
 
 
 def span(clock: NDArray[np.int64]) -> float:
-    """Return how long packets take from first to last, in s."""
+    """Return the time from the first packet to the last, in s; clock: ns per packet."""
     return float(clock.max() - clock.min()) / 1e9 if len(clock) else 0.0
 
 
 def probed(items: Sequence[Item]) -> list[Item]:
-    """Return captures of middling size, up to PROBE_PACKETS packets in all."""
+    """Return captures of medium size, up to PROBE_PACKETS packets in total."""
     order = sorted(items, key=lambda item: item.capture.packets)
     middle = order[len(order) // 3 :] + order[: len(order) // 3]
     chosen: list[Item] = []
@@ -194,109 +196,114 @@ def probed(items: Sequence[Item]) -> list[Item]:
     return chosen
 
 
-def probe_reading(held: Corpus) -> float:
+def probe_reading(captures: Corpus) -> float:
     """Return how long reading and classifying every capture will take, in s."""
-    some = probed(held.items)
-    offline.examine(some[0])  # compiles
+    sample = probed(captures.items)
+    offline.examine(sample[0])  # compiles
     begin = time.perf_counter()
-    for item in some:
+    for item in sample:
         offline.examine(item)
-    return (time.perf_counter() - begin) * len(held.items) / len(some)
+    return (time.perf_counter() - begin) * len(captures.items) / len(sample)
 
 
 def probe(
     spec: Spec, items: Sequence[Item], todo: Sequence[Unit], packets: int, controls: int
 ) -> float:
-    """Return how long the simulations take on one process, in s, as measured on a few captures.
+    """Return the time of the simulations on one process, in s, measured on a few captures.
 
-    The first on an access network plays the captures without rules too; the second does not.
+    The first simulation on an access network also plays the captures without rules; the second one
+    does not.
     """
     if not todo or not items:
         return 0.0
-    some = probed(items)
+    sample = probed(items)
     with tempfile.TemporaryDirectory(prefix="midcall-") as folder:
-        bench = Bench(some, spec.seed, Path(folder), spec.link, spec.seconds)
+        bench = Bench(sample, spec.seed, Path(folder), spec.link, spec.seconds)
         bench.outcome(todo[0])  # compiles, reads, writes the scripts
-        share = packets / max(sum(bench.opened(item).packets.total for item in some), 1)
+        share = packets / max(sum(bench.opened(item).packets.total for item in sample), 1)
         begin = time.perf_counter()
         bench.outcome(todo[0])
         each = time.perf_counter() - begin
     return share * each * (len(todo) + 2 * controls)
 
 
-def probe_dresses(worn: Wardrobe, bare: Sequence[tuple[Item, str]]) -> float:
-    """Return how long captures in their dresses take on one process, in s, as measured on one.
+def probe_dresses(variants: EvasionRuns, pending: Sequence[tuple[Item, str]]) -> float:
+    """Return the time of all variants of captures on one process, in s, measured on one capture.
 
-    It is of middling size, worn in every dress under the first rule set: two plays a dress.
+    The capture is of medium size. Each of its variants is played twice under the first rule set.
     """
-    if not bare:
+    if not pending:
         return 0.0
-    items = sorted((item for item, _ in worn.items), key=lambda item: item.capture.packets)
-    one, few = items[(len(items) - 1) // 2], worn.sets[:1]
-    outcome(one, PLAIN, few, worn.seed, worn.link)  # compiles
+    items = sorted((item for item, _ in variants.items), key=lambda item: item.capture.packets)
+    one, few = items[(len(items) - 1) // 2], variants.sets[:1]
+    outcome(one, PLAIN, few, variants.seed, variants.link)  # compiles
     begin = time.perf_counter()
-    for dressing in worn.dressings:
-        outcome(one, dressing.name, few, worn.seed, worn.link)
-    each = (time.perf_counter() - begin) / len(worn.dressings) / one.capture.packets / 2
-    return each * (len(worn.sets) + 1) * sum(item.capture.packets for item, _ in bare)
+    for dressing in variants.dressings:
+        outcome(one, dressing.name, few, variants.seed, variants.link)
+    each = (time.perf_counter() - begin) / len(variants.dressings) / one.capture.packets / 2
+    return each * (len(variants.sets) + 1) * sum(item.capture.packets for item, _ in pending)
 
 
-# ---- for people
+# ---- text
 
 
-def lines(found: Plan) -> list[str]:
+def lines(budget: Plan) -> list[str]:
     """Return a plan as text."""
-    spec, live = found.spec, found.backend == backends.LIVE
+    spec, live = budget.spec, budget.backend == backends.LIVE
     how = "live" if live else "virtual time"
-    why = f" ({found.why})" if found.why else ""
-    bare = f", {found.undocumented} without a documented service" if found.undocumented else ""
+    why = f" ({budget.why})" if budget.why else ""
+    undocumented = (
+        f", {budget.undocumented} without a documented service" if budget.undocumented else ""
+    )
     out = [
         f"{spec.name}: {spec.title}",
         f"backend       {how}{why}",
-        f"cells         {found.cells}{bare}",
+        f"cells         {budget.cells}{undocumented}",
     ]
-    reused = f", {found.reused} finished already and reused" if found.reused else ""
+    reused = f", {budget.reused} finished already and reused" if budget.reused else ""
     noun = "plays" if live else "simulations"
     out.append(
-        f"{noun:14}{found.units} distinct policies on their access networks{reused}; "
-        f"{found.controls} more without a policy to compare with"
+        f"{noun:14}{budget.units} distinct policies on their access networks{reused}; "
+        f"{budget.controls} more without a policy to compare with"
     )
     fetch = "not on this machine: midcall captures fetch"
-    lacking = f"; {found.missing} {fetch}" if found.missing else ""
-    out.append(f"captures      {found.captures}, {found.packets:,} packets{lacking}")
+    lacking = f"; {budget.missing} {fetch}" if budget.missing else ""
+    out.append(f"captures      {budget.captures}, {budget.packets:,} packets{lacking}")
     cut_words = f", cut to {spec.seconds:g} s of each call" if spec.seconds else ""
-    longest = f"; the longest takes {duration(found.longest_s)}" if live else ""
+    longest = f"; the longest takes {duration(budget.longest_s)}" if live else ""
     out.append(
-        f"played        {found.played:,} packets with {found.calls} calls{cut_words}{longest}"
+        f"played        {budget.played:,} packets with {budget.calls} calls{cut_words}{longest}"
     )
-    out += more(found)
-    parts = ", ".join(f"{name} {duration(held)}" for name, held in found.seconds.items() if held)
-    on = f" on {found.jobs} processes" if found.jobs > 1 else ""
-    out.append(f"time          about {duration(sum(found.seconds.values()))}{on}: {parts}")
-    cache = f", {found.cache_bytes / 1e6:.1f} MB in the cache" if found.cache_bytes else ""
-    out.append(f"disk          about {found.run_bytes / 1e6:.1f} MB in runs/{cache}")
+    out += extra_lines(budget)
+    parts = ", ".join(
+        f"{name} {duration(seconds)}" for name, seconds in budget.seconds.items() if seconds
+    )
+    on = f" on {budget.jobs} processes" if budget.jobs > 1 else ""
+    out.append(f"time          about {duration(sum(budget.seconds.values()))}{on}: {parts}")
+    cache = f", {budget.cache_bytes / 1e6:.1f} MB in the cache" if budget.cache_bytes else ""
+    out.append(f"disk          about {budget.run_bytes / 1e6:.1f} MB in runs/{cache}")
     return out
 
 
-def more(found: Plan) -> list[str]:
-    """Return what a run does beside its cells: calls in other dresses, localisations."""
+def extra_lines(budget: Plan) -> list[str]:
+    """Return the lines about work besides the cells: variants of calls, localisations."""
     out = []
-    if found.dresses:
-        reused = f", {found.dresses_reused} finished already and reused"
+    if budget.dresses:
+        reused = f", {budget.dresses_reused} finished already and reused"
         out.append(
-            f"dresses       {found.dresses} captures as they are, in a control arm or a disguise"
-            f"{reused if found.dresses_reused else ''}; {found.dress_plays} plays of each"
+            f"dresses       {budget.dresses} captures as they are, in a control arm or a disguise"
+            f"{reused if budget.dresses_reused else ''}; {budget.dress_plays} plays of each"
         )
-    if found.boxes or found.planted:
+    if budget.boxes or budget.planted:
         out.append(
-            f"localiser     {found.boxes} boxes asked about a capture each and {found.planted} "
-            f"planted rules, up to {found.probes:,} probes for one"
+            f"localiser     {budget.boxes} boxes asked about a capture each and {budget.planted} "
+            f"planted rules, up to {budget.probes:,} probes for one"
         )
     return out
 
 
 def duration(seconds: float) -> str:
-    """Return seconds as people say them."""
+    """Return seconds as text with a suitable unit: s, min, h or days."""
     if seconds < 90:
         return f"{max(seconds, 1):.0f} s"
     if seconds < 5400:

@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The runner: from a spec to a folder of results, and the five lines a person reads at the end.
+"""The runner: from a spec to a folder of results and the five lines printed at the end.
 
-Steps: obtain captures, classify all of them offline, simulate what the grid's cells need (on
-several processes, reusing what is finished), time the offline path alone on the machine, write.
-A cell that fails is a row of cells.csv; the others go on.
+Steps: obtain captures, classify all of them offline, simulate the grid's cells (on several
+processes, reusing finished simulations), time the offline path with no other work, write.
+A cell that fails is a row of cells.csv; the others continue.
 """
 
 from __future__ import annotations
 
 import datetime
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from midcall.errors import ExperimentError
 from midcall.experiments.accuracy import run as evaluate
@@ -30,6 +30,7 @@ from midcall.experiments.proofs import null_tests, verdict_laws
 from midcall.experiments.proofs.localiser import spec_run
 from midcall.experiments.report import reaction, reliability_results
 from midcall.experiments.results import atomic_folder, provenance, schema
+from midcall.experiments.results.tables import CollateralRow, LawRow, Tables
 from midcall.experiments.run import evasion_results, live_summary
 from midcall.experiments.spec import backends, copies
 from midcall.experiments.spec import corpus as corpora
@@ -40,15 +41,12 @@ from midcall.experiments.spec.manifest import origin, policy_files
 from midcall.experiments.spec.options import Options, default_jobs
 from midcall.experiments.spec.spec import Spec
 
-Row = dict[str, Any]
-Tables = dict[str, list[Row]]
-
-#: What a run's folder shows people.
+#: File name of the report in a run's folder.
 REPORT = "report.html"
 
 
 class Finished(NamedTuple):
-    """What a run left behind."""
+    """Results of a run: its folder, summary.json, the number of failed cells, the report."""
 
     folder: Path
     summary: dict[str, Any]
@@ -57,71 +55,74 @@ class Finished(NamedTuple):
 
 
 class Work(NamedTuple):
-    """A run under way: what is asked, what takes part, and what the box saw of it.
+    """A run in progress: its spec and options, its captures, and their offline classification.
 
-    liked: a series of public reaction; seen: by a capture's sha256.
+    reaction_file: a series of public reaction; classified: by a capture's sha256.
     """
 
     spec: Spec
     raw: bytes
-    liked: Path | None
+    reaction_file: Path | None
     options: Options
     log: Log
     grid: list[Cell]
-    held: Corpus
-    seen: dict[str, offline.Seen]
+    corpus: Corpus
+    classified: dict[str, offline.ClassifiedCapture]
 
 
 def run(name: str, options: Options) -> Finished:
     """Run a spec by name or path; returns the folder of results.
 
-    Raises ExperimentError, CaptureError, ClassifierError or TestbedError for what a user can mend.
+    Raises ExperimentError, CaptureError, ClassifierError or TestbedError for errors that a user can
+    correct.
     """
-    work = begun(name, options)
+    work = prepared(name, options)
     spec, log = work.spec, work.log
-    bench = play.bench_of(spec, corpora.in_grid(work.held, spec), options, log)
+    bench = play.bench_of(spec, corpora.in_grid(work.corpus, spec), options, log)
     played = play.simulate_all(spec, work.grid, bench, options, log)
     tables = tabulate(work, played)
     dressed = dress_up(work, tables["collateral"])
     jobs = options.jobs or default_jobs()
-    evaluated = evaluate.within(spec, work.held, jobs, options.stream, log)
+    evaluated = evaluate.within(spec, work.corpus, jobs, options.stream, log)
     boxes = localised(work, tables)
     if spec.laws:
-        tables["laws"] = tried(work)
+        tables["laws"] = law_rows(work)
     measured = measure(work)
-    tables |= {"latency": measured.latency, "throughput": measured.throughput}
-    told = summarise(work, tables, measured)
-    for more, words in beside(work, dressed, evaluated, bench, played):
-        tables |= more
-        told |= words
-    folder = write(work, tables, told, boxes)
+    tables["latency"], tables["throughput"] = measured.latency, measured.throughput
+    document = summarise(work, tables, measured)
+    for extra_tables, block in extra_results(work, dressed, evaluated, bench, played):
+        tables |= extra_tables
+        document |= block
+    folder = write(work, tables, document, boxes)
     atomic_folder.point_latest(options.runs, folder)
     failed = sum(bool(row["error"]) for row in tables["cells"])
     failed += len(dressed.errors) if dressed is not None else 0
-    return Finished(folder, told, failed, folder / REPORT)
+    return Finished(folder, document, failed, folder / REPORT)
 
 
-def begun(name: str, options: Options) -> Work:
+def prepared(name: str, options: Options) -> Work:
     """Read the spec, obtain its captures and classify them."""
     log = Log()
     spec, raw = specs.load(name)
     atomic_folder.require(options.runs)
-    liked = specs.find(name).parent / spec.reaction if spec.reaction else None
-    if liked is not None:
-        reaction.read(liked)  # what is wrong with it is told before the work
+    reaction_file = specs.find(name).parent / spec.reaction if spec.reaction else None
+    if reaction_file is not None:
+        reaction.read(reaction_file)  # raises for a wrong file before the work starts
     spec = on_backend(spec, options, log)
     grid = cells(spec, load_operators(spec))
-    held = corpora.obtain(spec, options.corpus, options.stream)
-    for notice in held.notices:
+    corpus = corpora.obtain(spec, options.corpus, options.stream)
+    for notice in corpus.notices:
         log(f"notice: {notice}")
-    for one in held.missing:
+    for one in corpus.missing:
         log(f"missing: {one['capture']}: {one['reason']}")
-    seen = examine(held, options, log)
-    return Work(spec, raw, liked, options, log, grid, with_flows(held, seen), seen)
+    classified = examine(corpus, options, log)
+    return Work(
+        spec, raw, reaction_file, options, log, grid, with_flows(corpus, classified), classified
+    )
 
 
 def on_backend(spec: Spec, options: Options, log: Log) -> Spec:
-    """Return the spec with the backend that it is played on."""
+    """Return the spec with the backend of this run; raises ExperimentError."""
     chosen = backends.choose(spec, options.backend)
     if options.cluster and chosen.backend == backends.LIVE:
         raise ExperimentError("--cluster plays in virtual time only: leave --backend live out")
@@ -132,103 +133,108 @@ def on_backend(spec: Spec, options: Options, log: Log) -> Spec:
 
 
 def tabulate(work: Work, played: Played) -> Tables:
-    """Return the tables of what was seen, and of what became of calls and others in the grid."""
-    spec, grid, held, seen = work.spec, work.grid, work.held, work.seen
+    """Return the tables of flows, and of calls and innocent traffic in the cells of the grid."""
+    spec, grid, corpus, classified = work.spec, work.grid, work.corpus, work.classified
     outcomes = played.outcomes
-    flows = [row for one in seen.values() for row in one.rows]
+    flows = [row for one in classified.values() for row in one.rows]
     return {
-        "flows": offline.shown(flows, work.options.reveal),
-        "calls": table_rows.call_rows(spec, grid, held, seen, outcomes),
+        "flows": offline.written_rows(flows, work.options.reveal),
+        "calls": table_rows.call_rows(spec, grid, corpus, classified, outcomes),
         "collateral": bystanders.hit_rows(spec.seed, grid, outcomes),
         "cells": table_rows.cell_rows(grid, played),
-        "timelines": timelines.rows(grid, held, spec.apps, outcomes),
-        "bystander_calls": bystanders.call_rows(grid, held, outcomes),
-        "mixes": bystanders.mix_rows(spec, grid, held, outcomes),
+        "timelines": timelines.rows(grid, corpus, spec.apps, outcomes),
+        "bystander_calls": bystanders.call_rows(grid, corpus, outcomes),
+        "mixes": bystanders.mix_rows(spec, grid, corpus, outcomes),
     }
 
 
 def localised(work: Work, tables: Tables) -> dict[str, Any] | None:
-    """Return what boxes were found to decide by, None for none asked; tables gets the benchmark."""
+    """Return the localisation of boxes, None without one; adds the benchmark to `tables`."""
     spec, options = work.spec, work.options
     if spec.localise is None:
         return None
-    where = spec_run.Where(options.corpus, options.stream, log=work.log)
-    boxes = spec_run.localised(spec, where, options.reveal)
+    where = spec_run.Locations(options.corpus, options.stream, log=work.log)
+    boxes = spec_run.localise_spec(spec, where, options.reveal)
     if spec.localise.planted:
         tables["localise"] = spec_run.benchmark(spec, where)
     return boxes
 
 
-def beside(
+def extra_results(
     work: Work,
-    dressed: evasion_results.Told | None,
+    dressed: evasion_results.EvasionResults | None,
     evaluated: evaluate.Made | None,
     bench: Bench | LiveBench,
     played: Played,
-) -> Iterator[tuple[Tables, dict[str, Any]]]:
-    """Yield what stands beside the grid: (tables, blocks of summary.json) of each part."""
+) -> Iterator[tuple[Tables, Mapping[str, Any]]]:
+    """Yield the results apart from the grid: (tables, blocks of summary.json) of each part."""
     spec, options = work.spec, work.options
     if dressed is not None:
         for error in dressed.errors:
             work.log(f"failed: {error}")
         yield dressed.tables, {"disguises": dressed.summary}
-    yield {}, recorded.beside(spec)
+    yield {}, recorded.summary_block(spec)
     if evaluated is not None:
-        yield evaluated.tables, {"evaluation": evaluated.told}
+        yield cast("Tables", evaluated.tables), {"evaluation": evaluated.evaluation}
     if isinstance(bench, LiveBench):
         shown = live_summary.summarise(
-            spec, work.grid, work.held, bench, played.outcomes, options.runs
+            spec, work.grid, work.corpus, bench, played.outcomes, options.runs
         )
-        yield shown.tables, {"live": shown.told}
-    yield livecalls.within(spec, work.grid, options.stream, work.log)
+        yield cast("Tables", shown.tables), {"live": shown.live}
+    called, block = livecalls.within(spec, work.grid, options.stream, work.log)
+    yield cast("Tables", called), block
     nulls = null_tests.pooled(options.runs)
     if nulls is not None:
         yield {}, {"aa": nulls}
-    proven = reliability_results.pooled(options.runs)
-    if proven is not None:
-        yield {}, {"proofs": proven}
+    reliability = reliability_results.pooled(options.runs)
+    if reliability is not None:
+        yield {}, {"proofs": reliability}
 
 
-def examine(held: Corpus, options: Options, log: Log) -> dict[str, offline.Seen]:
-    """Classify every capture; return sha256 -> what was seen."""
+def examine(corpus: Corpus, options: Options, log: Log) -> dict[str, offline.ClassifiedCapture]:
+    """Classify every capture; return sha256 -> its packets and rows of flows."""
     from midcall.captures.jit.kernel import compile_lock
     from midcall.testbed.replay.simulator import warm_up
 
-    seen: dict[str, offline.Seen] = {}
-    with Progress("captures", len(held.items), stream=options.stream, log=log) as bar:
-        for item in held.items:
-            if not seen:
+    classified: dict[str, offline.ClassifiedCapture] = {}
+    with Progress("captures", len(corpus.items), stream=options.stream, log=log) as bar:
+        for item in corpus.items:
+            if not classified:
                 with compile_lock() as cold:
                     if cold:
                         print("compiling the packet path, once", file=bar.stream, flush=True)
-                    seen[item.capture.sha256] = offline.examine(item)
+                    classified[item.capture.sha256] = offline.examine(item)
                     if cold:
                         warm_up()
             else:
-                seen[item.capture.sha256] = offline.examine(item)
-            for notice in seen[item.capture.sha256].notices:
+                classified[item.capture.sha256] = offline.examine(item)
+            for notice in classified[item.capture.sha256].notices:
                 log(f"warning: {notice}")
             bar.step(item.capture.name)
-    return seen
+    return classified
 
 
-def with_flows(held: Corpus, seen: dict[str, offline.Seen]) -> Corpus:
-    """Return the corpus with the flows of added calls, found where nobody described them, and with
-    added copies of a capture in that one's session."""
-    packets = {sha256: one.packets for sha256, one in seen.items()}
+def with_flows(corpus: Corpus, classified: dict[str, offline.ClassifiedCapture]) -> Corpus:
+    """Return the corpus with inferred flows of added calls, and with copies in one session.
+
+    Flows are inferred for added calls without labels. Added copies of a capture get its session.
+    """
+    packets = {sha256: one.packets for sha256, one in classified.items()}
     items = []
-    for item in copies.one_session(held.items, packets):
-        own = seen[item.capture.sha256]
-        for row in own.rows:
+    for item in copies.one_session(corpus.items, packets):
+        result = classified[item.capture.sha256]
+        for row in result.rows:
             row["group"] = item.capture.group
-        items.append(inferred_call.with_flows(item, own.rows, own.packets))
-    return held._replace(items=items)
+        items.append(inferred_call.with_flows(item, result.rows, result.packets))
+    return corpus._replace(items=items)
 
 
-def dress_up(work: Work, collateral: Sequence[Row]) -> evasion_results.Told | None:
-    """Play the calls in other dresses where the spec asks for it."""
+def dress_up(
+    work: Work, collateral: Sequence[CollateralRow]
+) -> evasion_results.EvasionResults | None:
+    """Play the variants of the calls (control arms, disguises) that the spec asks for."""
     spec, options = work.spec, work.options
-    some = corpora.calls_of(work.held.items, spec.apps)
+    some = corpora.calls_of(work.corpus.items, spec.apps)
     return evasion_results.dress_up(
         spec,
         work.grid,
@@ -242,24 +248,24 @@ def dress_up(work: Work, collateral: Sequence[Row]) -> evasion_results.Told | No
 
 
 def measure(work: Work) -> timing.Measured:
-    """Time the offline path on a mix of the real captures, of synthetic ones where none is real."""
-    facts = corpora.headline(work.held.items)
-    chosen, wanted = facts or work.held.items, work.spec.timing
-    name = f"mix of {len(chosen)} {'real' if facts else 'synthetic'} captures"
+    """Time the offline path on a mix of the real captures, or of all captures if none is real."""
+    real = corpora.headline(work.corpus.items)
+    chosen, wanted = real or work.corpus.items, work.spec.timing
+    name = f"mix of {len(chosen)} {'real' if real else 'synthetic'} captures"
     work.log(f"timing: {name}")
-    parts = [work.seen[item.capture.sha256].packets for item in chosen]
+    parts = [work.classified[item.capture.sha256].packets for item in chosen]
     return timing.measure(parts, wanted.packets, wanted.seconds, name)
 
 
-def tried(work: Work) -> list[Row]:
-    """Return the table `laws`: the laws of verdicts, tried on every capture with a call."""
-    held = [item for item in work.held.items if item.calls]
-    with Progress("laws", len(held), stream=work.options.stream, log=work.log) as bar:
-        return verdict_laws.tried(held, work.spec.seed, bar.step)
+def law_rows(work: Work) -> list[LawRow]:
+    """Return the table `laws`: the laws of verdicts, checked on every capture with a call."""
+    with_calls = [item for item in work.corpus.items if item.calls]
+    with Progress("laws", len(with_calls), stream=work.options.stream, log=work.log) as bar:
+        return verdict_laws.laws_table(with_calls, work.spec.seed, bar.step)
 
 
-def proven(spec: Spec) -> dict[str, Any]:
-    """Return `conformance` of summary.json where the spec asks for it, else nothing."""
+def conformance_block(spec: Spec) -> dict[str, Any]:
+    """Return the block `conformance` of summary.json, empty if the spec does not ask for it."""
     if not spec.conformance:
         return {}
     from midcall.experiments.tools import conformance_text
@@ -269,12 +275,12 @@ def proven(spec: Spec) -> dict[str, Any]:
 
 def summarise(work: Work, tables: Tables, measured: timing.Measured) -> dict[str, Any]:
     """Return summary.json (schema 1)."""
-    spec, held, seen = work.spec, work.held, work.seen
-    flows = [row for one in seen.values() for row in one.rows]
+    spec, corpus, classified = work.spec, work.corpus, work.classified
+    flows = [row for one in classified.values() for row in one.rows]
     calls = tables["calls"]
-    notices = [notice for one in seen.values() for notice in one.notices]
-    copied = corpora.copies(held.items)
-    recognised = table_rows.recognised_rows(spec, held, seen)
+    notices = [notice for one in classified.values() for notice in one.notices]
+    copied = corpora.copies(corpus.items)
+    recognised = table_rows.recognised_rows(spec, corpus, classified)
     return {
         "schema": summary.SCHEMA,
         "spec": {
@@ -289,9 +295,9 @@ def summarise(work: Work, tables: Tables, measured: timing.Measured) -> dict[str
             "dates": [{"date": day.date.isoformat(), "label": day.label} for day in spec.dates],
         },
         "captures": {
-            **corpora.tally(held.items),
-            "missing": len(held.missing),
-            "missing_list": held.missing,
+            **corpora.tally(corpus.items),
+            "missing": len(corpus.missing),
+            "missing_list": corpus.missing,
             "cut": len(notices),
             "copies": copied,
         },
@@ -299,13 +305,16 @@ def summarise(work: Work, tables: Tables, measured: timing.Measured) -> dict[str
         "accuracy": summary.accuracy(flows, recognised, spec.seed, copied),
         "verdict": metrics.waits(summary.real(flows)),
         "calls": [{key: row[key] for key in summary.CALL_KEYS} for row in calls],
-        "mission": summary.mission(calls),
+        "mission": summary.outcome_table(calls),
         "operators": summary.operators(calls),
-        "yours": summary.yours(calls),
-        "collateral": summary.collateral(tables["collateral"]) | bystanders.told(tables),
+        "yours": summary.added_calls(calls),
+        "collateral": {
+            **summary.collateral(tables["collateral"]),
+            **bystanders.other_costs(tables),
+        },
         "cells": summary.cell_counts(tables["cells"]),
         "intervals": summary.intervals_note(),
-        **proven(spec),
+        **conformance_block(spec),
         **({"localise": summary.localise(tables["localise"])} if "localise" in tables else {}),
         **({"laws": summary.laws(tables["laws"])} if "laws" in tables else {}),
         **measured.summary,
@@ -313,39 +322,40 @@ def summarise(work: Work, tables: Tables, measured: timing.Measured) -> dict[str
     }
 
 
-def write(work: Work, tables: Tables, told: dict[str, Any], boxes: dict[str, Any] | None) -> Path:
-    """Write every file of the run; the folder appears under its name only when it is whole.
+def write(
+    work: Work, tables: Tables, document: dict[str, Any], boxes: dict[str, Any] | None
+) -> Path:
+    """Write every file of the run; the folder gets its name only when it is complete.
 
-    boxes: what boxes were found to decide by (experiments.localise.spec_run), None for none asked.
-    Results are kept though the report cannot be drawn.
+    boxes: the localisation of boxes (experiments.proofs.localiser.spec_run), None without one.
+    Results are kept even if the report cannot be drawn; the error is raised after that.
     """
     now = datetime.datetime.now(datetime.UTC)
     policies = policy_files(work.spec)
-    found = origin(work.spec, work.raw, work.held, policies, now)
-    name = f"{now:%Y%m%dT%H%M%SZ}-{work.spec.name}-{found['inputs'][:8]}"
+    manifest = origin(work.spec, work.raw, work.corpus, policies, now)
+    name = f"{now:%Y%m%dT%H%M%SZ}-{work.spec.name}-{manifest['inputs'][:8]}"
     folder = atomic_folder.free_folder(work.options.runs, name)
-    with atomic_folder.whole_folder(folder) as fresh:
-        (fresh / "spec.toml").write_bytes(work.raw)
+    with atomic_folder.whole_folder(folder) as partial:
+        (partial / "spec.toml").write_bytes(work.raw)
         for file, data in policies.items():
-            target = fresh / "policies" / file
+            target = partial / "policies" / file
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(data)
-        for name, rows in tables.items():
-            schema.write_table(fresh, name, rows)
-        schema.write_json(fresh / "provenance.json", found)
-        schema.write_json(fresh / "summary.json", told)
+        schema.write_tables(partial, tables)
+        schema.write_json(partial / "provenance.json", manifest)
+        schema.write_json(partial / "summary.json", document)
         if boxes is not None:
-            schema.write_json(fresh / "localised.json", boxes)
+            schema.write_json(partial / "localised.json", boxes)
         work.log(f"results: {folder.name}")
-        (fresh / "run.log").write_text("\n".join(work.log.lines) + "\n", encoding="utf-8")
-        trouble = atomic_folder.drawn(lambda: render(fresh, work.liked))
-    if trouble is not None:
-        raise trouble
+        (partial / "run.log").write_text("\n".join(work.log.lines) + "\n", encoding="utf-8")
+        error = atomic_folder.drawn(lambda: render(partial, work.reaction_file))
+    if error is not None:
+        raise error
     return folder
 
 
-def render(folder: Path, liked: Path | None) -> Path:
-    """Draw the report of a run's folder, with a series of public reaction where one is given."""
+def render(folder: Path, reaction_file: Path | None) -> Path:
+    """Draw the report of a run's folder, with a series of public reaction if there is one."""
     from midcall.experiments.report.html import render as draw
 
-    return draw(folder, liked)
+    return draw(folder, reaction_file)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Backends: whether a run is played in virtual time or live, and why."""
+"""Backends: whether a run uses virtual time or the live network, and why."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ BACKENDS = (VIRTUAL, LIVE, AUTO)
 
 
 class Chosen(NamedTuple):
-    """The backend of a run, and a sentence that says why where the user left it open."""
+    """The backend of a run, and the reason if the user did not choose it."""
 
     backend: str
     why: str = ""
 
 
-def choose(spec: Spec, asked: str | None, ready: bool = True) -> Chosen:
-    """Return the backend: the one asked for, else the spec's; "auto" is live where it can be.
+def choose(spec: Spec, requested: str | None, ready: bool = True) -> Chosen:
+    """Return the requested backend, else the spec's; "auto" means live if this machine can.
 
-    ready: whether it must work on this machine; a plan may ask for one that does not yet.
+    ready: whether the backend must work on this machine; False for a plan.
 
-    Raises ExperimentError for an unknown word, for live where it cannot be, and for a box of
-    somebody else's in virtual time.
+    Raises ExperimentError for an unknown backend, for live on a machine that cannot, and for a
+    third-party middlebox in virtual time.
     """
-    backend = asked or spec.backend
+    backend = requested or spec.backend
     if backend not in BACKENDS:
         raise ExperimentError(f"backend: got {backend!r}, expected one of {', '.join(BACKENDS)}")
     if spec.middlebox != OWN and backend != LIVE:
@@ -37,23 +37,23 @@ def choose(spec: Spec, asked: str | None, ready: bool = True) -> Chosen:
         )
     if backend == VIRTUAL:
         return Chosen(VIRTUAL)
-    lacks = lacking(spec.middlebox)
+    missing = lacking(spec.middlebox)
     if backend == LIVE:
-        if lacks and not ready:
-            return Chosen(LIVE, f"not on this machine: {'; '.join(lacks)}")
-        if lacks:
+        if missing and not ready:
+            return Chosen(LIVE, f"not on this machine: {'; '.join(missing)}")
+        if missing:
             other = " (or say --backend virtual)" if spec.middlebox == OWN else ""
-            raise ExperimentError("; ".join(lacks) + other)
+            raise ExperimentError("; ".join(missing) + other)
         return Chosen(LIVE)
-    if lacks:
-        return Chosen(VIRTUAL, f"backend auto: virtual time, since {'; '.join(lacks)}")
+    if missing:
+        return Chosen(VIRTUAL, f"backend auto: virtual time, since {'; '.join(missing)}")
     return Chosen(LIVE, "backend auto: live, this machine has what it needs")
 
 
 def lacking(middlebox: str = OWN) -> list[str]:
     """Return what this machine lacks for a live run and how to get it, a sentence each.
 
-    middlebox: of a spec; somebody else's must be installed.
+    middlebox: of the spec; a third-party one must be installed.
     """
     from midcall.testbed.live.devices import blackbox
     from midcall.testbed.live.network import network

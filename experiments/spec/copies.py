@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Recordings that hold the same packets, whatever their addresses and clock: one session.
+"""Recordings with the same packets, apart from addresses and timestamps, count as one session.
 
 A capture that a user adds can be a copy of another one: anonymised, cut, moved in time, or the
-public file under another name. Counted as sessions of their own, copies would look like evidence.
-Two captures are copies where most of the payloads of the smaller one stand in the other, too.
+public file under another name. Counted as separate sessions, copies would look like independent
+evidence. Two captures are copies if most payloads of the smaller one also occur in the other.
 """
 
 from __future__ import annotations
@@ -13,46 +13,48 @@ from collections.abc import Mapping, Sequence
 from midcall.captures.packets.pcap import Packets
 from midcall.experiments.spec.corpus import Item
 
-#: Shorter payloads say too little; of longer ones the first octets and the length are compared.
+#: Shorter payloads are too common; of longer ones the first octets and the length are compared.
 SHORTEST, COMPARED = 40, 200
 #: Payloads that two captures must share, and the share of the smaller one's.
 FEWEST, SHARE = 20, 0.5
 
 
 def payloads(packets: Packets) -> frozenset[int]:
-    """Return hashes of a capture's transport payloads, of this process."""
-    from midcall.testbed.replay.packet_index import survey
+    """Return hashes of a capture's transport payloads, valid within this process."""
+    from midcall.testbed.replay.packet_index import index_packets
 
-    facts, data = survey(packets).facts, packets.data.tobytes()
-    found = set()
+    facts, data = index_packets(packets).facts, packets.data.tobytes()
+    hashes = set()
     for at, end, size in zip(
         facts["at"].tolist(), facts["end"].tolist(), facts["size"].tolist(), strict=True
     ):
         if end - at >= SHORTEST:
-            found.add(hash((data[at : min(end, at + COMPARED)], size)))
-    return frozenset(found)
+            hashes.add(hash((data[at : min(end, at + COMPARED)], size)))
+    return frozenset(hashes)
 
 
 def are_copies(one: frozenset[int], other: frozenset[int]) -> bool:
-    """Tell whether two captures hold the same packets."""
+    """Return whether two captures, given as payload hashes, hold the same packets."""
     shared = len(one & other)
     return shared >= FEWEST and shared >= SHARE * min(len(one), len(other))
 
 
 def one_session(items: Sequence[Item], packets: Mapping[str, Packets]) -> list[Item]:
-    """Return items in which an added copy of another capture has that one's group.
+    """Return the items; an added copy of another capture gets the group of that capture.
 
-    packets: by sha256. Of two added copies the one that stands first keeps its group.
+    packets: by sha256. Of two added copies, the first in order keeps its group.
     """
     if not any(item.capture.added for item in items):
         return list(items)
-    held = {sha256: payloads(one) for sha256, one in packets.items()}
+    hashes = {sha256: payloads(one) for sha256, one in packets.items()}
     groups: list[tuple[frozenset[int], str]] = [
-        (held[item.capture.sha256], item.capture.group) for item in items if not item.capture.added
+        (hashes[item.capture.sha256], item.capture.group)
+        for item in items
+        if not item.capture.added
     ]
     out = []
     for item in items:
-        own = held[item.capture.sha256]
+        own = hashes[item.capture.sha256]
         if item.capture.added:
             group = next((g for other, g in groups if are_copies(own, other)), None)
             if group is not None:

@@ -7,14 +7,15 @@ from typing import Any, NamedTuple
 
 from midcall.errors import ExperimentError
 from midcall.experiments.results.schema import PACKET_GRADES
+from midcall.experiments.results.tables import Place
 from midcall.experiments.spec.spec import OWN, Spec
 from midcall.suggestions import hint
 
 
 class Cell(NamedTuple):
-    """One point of the grid. `policy` holds the rules in force there (none before the block).
+    """One point of the grid. `policy` has the rules in force at that point (none before the block).
 
-    targets: apps whose calls the operator was after, None where its profile does not say.
+    targets: apps whose calls the operator targeted, None if its profile does not say.
     """
 
     operator: str
@@ -28,20 +29,20 @@ class Cell(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Return the cell in words, for logs and errors."""
+        """Return the name of the cell, for logs and errors."""
         return f"{self.operator}, {self.hypothesis}, {self.access}, {self.date}"
 
     def grade(self, rule: str | None) -> str | None:
-        """Return the evidence grade of a rule, else of the weakest in force; None where none is.
+        """Return the grade of a rule, else the weakest grade in force; None without rules.
 
-        A "?" behind it: the case was seen in packets, the rule itself is the profile's hypothesis.
+        A "?" after the grade: the block was seen in packets, but the rule is a hypothesis.
         """
         rules = [one for one in self.policy.rules if rule is None or one.name == rule]
-        seen = PACKET_GRADES
-        grades = [f"{r.grade}{'?' * (r.hypothesis and r.grade in seen)}" for r in rules]
+        packet_grades = PACKET_GRADES
+        grades = [f"{r.grade}{'?' * (r.hypothesis and r.grade in packet_grades)}" for r in rules]
         return max(grades, default=None)
 
-    def place(self) -> dict[str, Any]:
+    def place(self) -> Place:
         """Return the columns that name this cell in every table."""
         return {
             "operator": self.operator,
@@ -54,8 +55,8 @@ class Cell(NamedTuple):
 def load_operators(spec: Spec) -> dict[str, Any]:
     """Return the spec's operators, by name.
 
-    Raises ExperimentError with every operator that cannot be loaded, and with every hypothesis
-    that the spec names and no operator has.
+    Raises ExperimentError that lists every operator that cannot be loaded, or every hypothesis of
+    the spec that no operator has.
     """
     from midcall.errors import TestbedError
     from midcall.testbed.policy.loader import load
@@ -70,10 +71,10 @@ def load_operators(spec: Spec) -> dict[str, Any]:
         raise ExperimentError(f"spec {spec.name}: operators: " + "\n".join(problems))
     if spec.hypotheses != "all":
         known = {one.id for operator in operators.values() for one in operator.hypotheses}
-        strange = [name for name in spec.hypotheses if name not in known]
-        if strange:
-            told = "; ".join(f"{name} ({hint(name, known)})" for name in strange)
-            raise ExperimentError(f"spec {spec.name}: hypotheses: unknown: {told}")
+        unknown = [name for name in spec.hypotheses if name not in known]
+        if unknown:
+            hints = "; ".join(f"{name} ({hint(name, known)})" for name in unknown)
+            raise ExperimentError(f"spec {spec.name}: hypotheses: unknown: {hints}")
     return operators
 
 
@@ -101,7 +102,7 @@ def cells(spec: Spec, operators: dict[str, Any]) -> list[Cell]:
 
 
 def box_cells(spec: Spec) -> list[Cell]:
-    """Return the grid of somebody else's box: it decides by itself, so there is one hypothesis."""
+    """Return the grid of a third-party middlebox: one hypothesis, since it has its own rules."""
     from midcall.testbed.policy.operator import EMPTY
 
     kind = spec.middlebox.partition(":")[0]

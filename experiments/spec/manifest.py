@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The origin of a run's numbers, as provenance.json tells it."""
+"""The manifest of a run, provenance.json: inputs, code and machine that made its numbers."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from midcall.experiments.spec.spec import Spec
 
 
 def policy_files(spec: Spec) -> dict[str, bytes]:
-    """Return every file of policies that a run uses, censors included: name -> content.
+    """Return every policy file of a run, including censors: name -> content.
 
-    Names are paths below the run's folder `policies`: each operator has a folder of its own, in
-    which its file can be used as it stands.
+    Names are paths below the run's folder `policies`. Each operator has its own folder, in which
+    its file can be used unchanged.
     """
     from midcall.testbed.policy.loader import file_of, files_of
 
-    found = {}
+    files = {}
     for name in spec.operators:
         home = file_of(name).resolve().parent
         for path in files_of(name):
             inside = Path(os.path.relpath(path, home))
             place = Path(path.name) if ".." in inside.parts else inside
-            found[f"{Path(name).stem}/{place.as_posix()}"] = path.read_bytes()
-    return found
+            files[f"{Path(name).stem}/{place.as_posix()}"] = path.read_bytes()
+    return files
 
 
 def origin(
-    spec: Spec, raw: bytes, held: Corpus, policies: Mapping[str, bytes], now: datetime.datetime
+    spec: Spec, raw: bytes, corpus: Corpus, policies: Mapping[str, bytes], now: datetime.datetime
 ) -> dict[str, Any]:
-    """Return provenance.json; `inputs` is the sha256 of all that decides the results."""
+    """Return provenance.json; its `inputs` is the sha256 of everything that decides the results."""
     rules = {name: provenance.sha256(data) for name, data in sorted(policies.items())}
-    takes = {item.capture.name: item.capture.sha256 for item in held.items}
+    captures = {item.capture.name: item.capture.sha256 for item in corpus.items}
     code = provenance.code_digest((*provenance.CELL_PACKAGES, "experiments"))
-    decides = provenance.sha256(raw), spec.backend, code, sorted(takes.items()), rules
+    decides = provenance.sha256(raw), spec.backend, code, sorted(captures.items()), rules
     inputs = repr(decides)
     return {
         "schema": 1,
@@ -52,7 +52,7 @@ def origin(
         "code": {"digest": code, **provenance.git_state()},
         "versions": {"midcall": provenance.midcall_version(), **provenance.library_versions()},
         "machine": provenance.machine(),
-        "captures": takes,
+        "captures": captures,
         "policies": rules,
-        "missing": held.missing,
+        "missing": corpus.missing,
     }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""How a run is made: what its command line says beside the spec."""
+"""Options of a run: its command line, apart from the spec."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import NamedTuple, TextIO
 
 
 class Options(NamedTuple):
-    """How a run is made; none of it but the backend changes a result that is not about time.
+    """Options of a run; only the backend changes results other than timings.
 
-    jobs: processes, 0 for as many as pay; cells: the cache of simulations, None for the user's;
-    backend: virtual, live or auto, None as the spec says; cluster: a Dask scheduler that plays the
-    cells, or "local".
+    jobs: processes, 0 for `default_jobs`; cells: the cache of simulations, None for the user's
+    cache; backend: virtual, live or auto, None for the spec's; cluster: the address of a Dask
+    scheduler that computes the cells, or "local".
     """
 
     corpus: Path | None = None
@@ -28,5 +28,5 @@ class Options(NamedTuple):
 
 
 def default_jobs() -> int:
-    """Return how many processes to use: one per core this process may run on, at most 8."""
+    """Return the number of processes: one per core that this process may use, at most 8."""
     return min(len(os.sched_getaffinity(0)), 8)

@@ -22,10 +22,9 @@ NONE = "none"
 
 
 class Named(NamedTuple):
-    """What the words of a policy mean.
+    """The policy that a name refers to.
 
-    date: of the rules in force, None for the empty policy; file: the operator's, None for the empty
-    policy.
+    date: of the rules in force; file: of the operator. Both are None for the empty policy.
     """
 
     policy: Policy
@@ -34,12 +33,12 @@ class Named(NamedTuple):
 
     @property
     def sha256(self) -> str:
-        """Return the sha256 (hex) of the operator's file, of nothing for the empty policy."""
+        """Return the sha256 (hex) of the operator's file, of no bytes for the empty policy."""
         return hashlib.sha256(self.file.read_bytes() if self.file else b"").hexdigest()
 
 
 def split(words: str) -> list[str]:
-    """Return operator, hypothesis and, where one is given, rule; raises ExperimentError."""
+    """Return operator, hypothesis and, if present, rule of a name; raises ExperimentError."""
     path, ending, rest = words.rpartition(".toml/")
     parts = [path + ".toml", *rest.split("/")] if ending else words.split("/")
     if not 2 <= len(parts) <= 3 or not all(parts):
@@ -48,10 +47,10 @@ def split(words: str) -> list[str]:
 
 
 def named(words: str, access: str, date: datetime.date | None) -> Named:
-    """Return the rules that some words name, on an access network and a day.
+    """Return the rules of a policy name on an access network and a day.
 
-    Without a day, the first of the operator's dated table on which the hypothesis is in force.
-    Raises TestbedError or ExperimentError, also where no rule is in force.
+    Without a day, on the first day of the operator's dated table on which the hypothesis is in
+    force. Raises TestbedError or ExperimentError, also if no rule is in force.
     """
     if words == NONE:
         return Named(EMPTY, None, None)
@@ -59,29 +58,32 @@ def named(words: str, access: str, date: datetime.date | None) -> Named:
     operator = load(parts[0])
     hypothesis = operator.hypothesis(parts[1])
     day = date or first_day(operator, hypothesis.id, access)
-    found = operator.policy(hypothesis.id, access, day)
-    if not found.rules:
+    policy = operator.policy(hypothesis.id, access, day)
+    if not policy.rules:
         raise ExperimentError(
             f"policy {words}: no rule is in force on {access}"
             f"{f' on {date}' if date else ''}; give another --access or --date"
         )
     file = file_of(parts[0])
     if len(parts) == 2:
-        return Named(found, day, file)
-    rules = tuple(rule for rule in found.rules if rule.name == parts[2])
+        return Named(policy, day, file)
+    rules = tuple(rule for rule in policy.rules if rule.name == parts[2])
     if not rules:
-        known = [rule.name for rule in found.rules]
+        known = [rule.name for rule in policy.rules]
         raise ExperimentError(f"policy {words}: no rule {parts[2]!r} ({hint(parts[2], known)})")
-    return Named(Policy(rules, found.sets, found.fail), day, file)
+    return Named(Policy(rules, policy.sets, policy.fail), day, file)
 
 
 def policy_named(words: str, access: str, date: datetime.date | None) -> Policy:
-    """Return the rules that some words name; see `named`."""
+    """Return the rules of a policy name; see `named`."""
     return named(words, access, date).policy
 
 
 def first_day(operator: Operator, hypothesis: str, access: str) -> datetime.date:
-    """Return the first day on which a hypothesis is in force on an access network."""
+    """Return the first day on which a hypothesis is in force on an access network.
+
+    Raises ExperimentError if there is no such day.
+    """
     days = [
         period.begin
         for period in operator.periods

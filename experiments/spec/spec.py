@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The spec of an experiment: a strict TOML file that names what is run, with which seed.
 
-Unknown keys are errors, all problems are told at once, each with its key path and, where
-something close is known, the word that was probably meant.
+Unknown keys are errors. All problems are reported at once, each with its key path and, if there is
+one, the closest known word.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 else:
     App = Literal[APPS[1:]]  # every app but "none"
 Backend = Literal["virtual", "live", "auto"]
-#: The box of the lab itself; anything else is a middlebox of testbed.live.blackbox.
+#: The lab's own middlebox; other names are middleboxes of testbed.live.devices.blackbox.
 OWN = "midcall"
-#: Other people's boxes, as testbed.live.blackbox names them.
+#: Third-party middleboxes, by their names in testbed.live.devices.blackbox.
 BOXES = ("suricata", "nfqueue", "command")
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=60)]
 
@@ -52,8 +52,8 @@ class Day(Strict):
 class Captures(Strict):
     """Which captures take part. `names` (file or capture names) narrows the others further.
 
-    recorded: what real programs said in the lab; it takes part alone, so that no figure of public
-    captures has it in it.
+    recorded: recordings of real programs in the lab; they take part alone, so that figures of
+    public captures do not include them.
     """
 
     real: bool = True
@@ -74,14 +74,14 @@ class Captures(Strict):
 
 
 class Timing(Strict):
-    """How long the wall-clock part may take."""
+    """Limits of the timing measurement: packets, and seconds of wall-clock time."""
 
     packets: int = Field(default=1_000_000, ge=1, le=50_000_000)
     seconds: float = Field(default=4.0, gt=0, le=600)
 
 
 class Evaluation(Strict):
-    """How the classifier is evaluated within a run: which peers, and innocent flows crafted."""
+    """How a run evaluates the classifier: the peers, and the number of innocent flows to craft."""
 
     enabled: bool = True
     peers: list[Literal["ndpi", "nfstream", "tshark"]] = ["ndpi", "nfstream", "tshark"]
@@ -89,14 +89,14 @@ class Evaluation(Strict):
 
 
 class Localise(Strict):
-    """What boxes decide by, found from their answers: captures x boxes, and the benchmark.
+    """Localisation of what boxes match, from their answers: captures x boxes, and the benchmark.
 
     captures: names of the catalogue or files; boxes: OPERATOR/HYPOTHESIS[/RULE], or a live one
-    ("live: ...", "suricata: RULES", "command: WORDS"); access: whose
-    rules; box_noise: the share of their answers that may be wrong; error: that one question ends
-    wrongly; budget: probes for one box or planted rule; planted: whether the benchmark is run, at
-    shares of wrong answers `noise`; drawn: how many rules it draws by the seed beside the list;
-    outsider: whether it asks for the rules of an outsider too
+    ("live: ...", "suricata: RULES", "command: WORDS"); access: the access network of the rules;
+    box_noise: the share of the boxes' answers that may be wrong; error: the probability of a wrong
+    result for one question; budget: probes for one box or planted rule; planted: whether the
+    benchmark is run, at shares of wrong answers `noise`; drawn: how many random rules it adds to
+    the list; outsider: whether it also has the third-party rules
     (experiments.proofs.localiser.third_party_rules).
     """
 
@@ -121,7 +121,7 @@ class Localise(Strict):
 
 
 class ProgramCall(Strict):
-    """One live call to be planned; the keys are those of testbed.programs.calls.plan.Plan."""
+    """One live call; the keys are those of testbed.programs.calls.plan.Plan."""
 
     caller: Literal["chromium", "aiortc", "baresip"]
     media: Literal["audio", "audio+video", "screen", "data"] = "audio"
@@ -134,16 +134,16 @@ class ProgramCall(Strict):
     def _possible(self) -> ProgramCall:
         from midcall.testbed.programs.calls.plan import Plan
 
-        if found := Plan(**self.model_dump()).problems():
-            raise ValueError("; ".join(found))
+        if problems_found := Plan(**self.model_dump()).problems():
+            raise ValueError("; ".join(problems_found))
         return self
 
 
 class Programs(Strict):
     """Live calls of real programs under every policy of the grid (needs root on Linux).
 
-    calls: what is called; arms: "live", the call itself under the policy, and "replay", the same
-    call recorded without a policy and replayed under it; repeats: how often each is called live.
+    calls: the calls to make; arms: "live", the call itself under the policy, and "replay", the same
+    call recorded without a policy and replayed under it; repeats: how often each is made live.
     """
 
     calls: list[ProgramCall] = Field(min_length=1)
@@ -160,14 +160,13 @@ class Programs(Strict):
 class Spec(Strict):
     """One experiment: the grid operator x hypothesis x access x date over calls and innocents.
 
-    link: delay and loss of the access network as captured, or those of its preset as well;
-    conformance: whether the policy language's scenarios are played too; laws: whether the laws of
-    verdicts are tried on the captures too; reaction: a CSV of public
-    reaction (see reaction), by its path from the spec's folder; arms, disguises: whether the calls
-    are also played dressed as control arms, as disguises. backend: where it is
-    played, "auto" being live where this machine can; seconds: how much of each call is played, None
-    for all; middlebox: the lab's own, or with backend live "suricata", "nfqueue" or
-    "command: WORDS", which stand alone: no operators, then.
+    link: delay and loss of the access network as captured, or also those of its preset;
+    conformance: whether the policy language's scenarios are replayed too; laws: whether the laws of
+    verdicts are checked on the captures too; reaction: a CSV of public reaction
+    (experiments.report.reaction), as a path relative to the spec's folder; arms, disguises: whether
+    the calls are also replayed as control arms, as disguises; backend: "auto" is live if this
+    machine can; seconds: how much of each call is replayed, None for all; middlebox: the lab's own,
+    or, with backend live and without operators, "suricata", "nfqueue" or "command: WORDS".
     """
 
     schema_version: Literal[1] = Field(alias="schema")
@@ -197,8 +196,8 @@ class Spec(Strict):
 
     @field_validator("apps", mode="before")
     @classmethod
-    def _all_apps(cls, given: object) -> object:
-        return list(APPS[1:]) if given == "all" else given
+    def _all_apps(cls, value: object) -> object:
+        return list(APPS[1:]) if value == "all" else value
 
     @model_validator(mode="after")
     def _no_repeats(self) -> Spec:
@@ -241,17 +240,20 @@ class Spec(Strict):
 
     @property
     def scenario_year(self) -> int:
-        """Return the year of the last date: a younger capture is of a "later client"."""
+        """Return the year of the last date; a younger capture is of a "later client"."""
         return self.dates[-1].date.year
 
 
 def shipped() -> dict[str, Path]:
-    """Return the specs that come with Midcall, name -> file."""
+    """Return the shipped specs: name -> file."""
     return {path.stem: path for path in sorted(SHIPPED.glob("*.toml"))}
 
 
 def find(name: str) -> Path:
-    """Return the file of a spec given by the name of a shipped one or by its path."""
+    """Return the file of a spec, given its path or the name of a shipped spec.
+
+    Raises ExperimentError if there is none.
+    """
     known = shipped()
     if name in known:
         return known[name]
@@ -277,7 +279,10 @@ def load(name: str) -> tuple[Spec, bytes]:
 
 
 def parse(raw: bytes, where: str) -> Spec:
-    """Read the bytes of a spec; `where` names them in errors."""
+    """Return the spec in the bytes of a file; `where` names the file in errors.
+
+    Raises ExperimentError naming every problem at once.
+    """
     try:
         table = tomllib.loads(raw.decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -288,12 +293,12 @@ def parse(raw: bytes, where: str) -> Spec:
         lines = [_line(problem, table) for problem in error.errors(include_url=False)]
         if len(lines) == 1:
             raise ExperimentError(f"{where}: {lines[0]}") from error
-        told = "".join(f"\n  {line}" for line in lines)
-        raise ExperimentError(f"{where}: {len(lines)} problems{told}") from error
+        listing = "".join(f"\n  {line}" for line in lines)
+        raise ExperimentError(f"{where}: {len(lines)} problems{listing}") from error
 
 
 def _line(problem: Mapping[str, Any], table: Mapping[str, Any]) -> str:
-    """Turn one pydantic problem into "key.path: what is wrong (what to do)"."""
+    """Return one pydantic problem as "key.path: what is wrong (what to do)"."""
     place = [part for part in problem["loc"] if not _is_branch(part)]
     key = _dotted(place)
     kind, message = problem["type"], str(problem["msg"])
@@ -322,7 +327,7 @@ def _advice(problem: Mapping[str, Any]) -> str:
 
 
 def _is_branch(part: int | str) -> bool:
-    """Tell a union's branch name, which pydantic adds to the path, from a key."""
+    """Return whether a part of a path is a union's branch name, which pydantic adds."""
     return isinstance(part, str) and ("[" in part or part in ("str",))
 
 

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Cut captures: the first seconds of their calls, for a replay that takes as long as they took.
+"""Cut captures to the first seconds of their calls, because a live replay runs in real time.
 
-Both backends are given the same cut (testbed.replay.excerpt), so that their verdicts can be
-compared.
+Both backends replay the same cut (testbed.replay.excerpt), so that their verdicts can be compared.
 """
 
 from __future__ import annotations
@@ -14,9 +13,9 @@ from midcall.experiments.spec.corpus import Item
 
 
 class Cut(NamedTuple):
-    """A capture cut short: its item with the calls and labels that are left, and its packets.
+    """A cut capture: its item with the remaining calls and labels, and its packets.
 
-    dropped: ids of calls that begin later and are left out.
+    dropped: ids of the calls that begin after the cut.
     """
 
     item: Item
@@ -25,7 +24,7 @@ class Cut(NamedTuple):
 
 
 def cut(item: Item, packets: Packets, seconds: float | None) -> Cut:
-    """Return a capture cut to the first `seconds` of its first call, None: as it is."""
+    """Return a capture cut to the first `seconds` of its first call; None: not cut."""
     from midcall.testbed.replay.excerpt import excerpt
 
     if seconds is None:

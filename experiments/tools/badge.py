@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A badge for the public: "day N of the block", with what the lab saw of each app's calls.
+"""A badge for websites: "day N of the block", with the lab's results for each app's calls.
 
-Made of an operator's dated table (testbed/operators) and a run: an SVG picture of the day it was
-drawn, an HTML snippet whose few lines of JavaScript count the days on, and a WordPress shortcode
-([midcall_badge]) that does so on the server. Nothing is loaded from anywhere. How an operator
-blocked is a hypothesis wherever no packet evidence is public, and the badge says so.
+Made from an operator's dated table (testbed/operators) and a run: an SVG picture of the day it was
+drawn, an HTML snippet whose few lines of JavaScript update the day, and a WordPress shortcode
+([midcall_badge]) that does so on the server. No external resource is loaded. How an operator
+blocked is a hypothesis unless packet evidence is public, and the badge states this.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Row = Mapping[str, Any]
 
 
 class App(NamedTuple):
-    """What became of an app's real captured calls: blocked, of n that could be judged."""
+    """The result of an app's real captured calls: blocked, of n that could be judged."""
 
     name: str
     blocked: int
@@ -44,7 +44,8 @@ class App(NamedTuple):
 
 
 class Badge(NamedTuple):
-    """What a badge says; `end` is the first day after the block, `day` the day it was drawn."""
+    """The contents of a badge; `end` is the first day after the block, `day` the day it was
+    drawn."""
 
     operator: str
     access: str
@@ -62,7 +63,7 @@ class Badge(NamedTuple):
 
     @property
     def days(self) -> int:
-        """Return which day of the block it is (the first is 1), or how many it had."""
+        """Return the number of the day of the block (the first is 1), or how many days it had."""
         last = min(self.day, self.end - datetime.timedelta(days=1))
         return max((last - self.begin).days + 1, 0)
 
@@ -77,18 +78,18 @@ class Badge(NamedTuple):
 
     @property
     def small_print(self) -> str:
-        """Return what the figures are, and how sure."""
+        """Return the source of the figures, and their certainty."""
         doubt = " A hypothesis: how the operator blocks is not public." if self.hypothesis else ""
         return f"Captured calls, replayed in Midcall's lab. Mechanism: {self.mechanism}.{doubt}"
 
     @property
     def small_lines(self) -> list[str]:
-        """Return the small print in lines that a picture of 360 pixels holds."""
+        """Return the small print in lines that fit a picture of 360 pixels."""
         return textwrap.wrap(self.small_print, 60)
 
 
 def a_day(text: str) -> datetime.date:
-    """Return a day; raises ExperimentError for what is none."""
+    """Return a day given as YYYY-MM-DD. Raises ExperimentError."""
     try:
         return datetime.date.fromisoformat(text)
     except ValueError:
@@ -105,7 +106,7 @@ def draw(
     """Return the badge of an operator and access network, from a run's summary.
 
     hypothesis: the mechanism whose figures are shown (default: the operator's first); day: default
-    today (UTC). Raises ExperimentError where the run has no such cell.
+    today (UTC). Raises ExperimentError if the run has no such cell.
     """
     from midcall.testbed.policy.loader import load
 
@@ -141,7 +142,7 @@ def draw(
 
 
 def in_force(row: Row, begin: datetime.date, end: datetime.date) -> bool:
-    """Tell whether a cell's date lies within the block."""
+    """Return whether a cell's date lies within the block."""
     return begin <= datetime.date.fromisoformat(row["date"]) < end
 
 
@@ -152,9 +153,13 @@ def counted(rows: list[Row]) -> list[App]:
         counts = days.setdefault(row["app"], {}).setdefault(row["date"], Counter())
         counts["blocked"] += row["blocked"]
         counts["n"] += row["blocked"] + row["ok"]
-    worst = {app: max(held.values(), key=lambda one: one["blocked"]) for app, held in days.items()}
+    worst = {
+        app: max(per_day.values(), key=lambda one: one["blocked"]) for app, per_day in days.items()
+    }
     return [
-        App(app_name(app), held["blocked"], held["n"]) for app, held in worst.items() if held["n"]
+        App(app_name(app), per_day["blocked"], per_day["n"])
+        for app, per_day in worst.items()
+        if per_day["n"]
     ]
 
 
@@ -179,7 +184,7 @@ def write(badge: Badge, folder: Path) -> list[Path]:
 
 
 def row(badge: Badge) -> dict[str, Any]:
-    """Return what a badge says as plain values."""
+    """Return the contents of a badge as JSON values."""
     return {
         **badge._asdict(),
         "apps": [app._asdict() for app in badge.apps],
@@ -190,5 +195,5 @@ def row(badge: Badge) -> dict[str, Any]:
 
 
 def php(text: str) -> str:
-    """Return text as it stands between single quotes in PHP."""
+    """Return text escaped for single quotes in PHP."""
     return text.replace("\\", "\\\\").replace("'", "\\'")

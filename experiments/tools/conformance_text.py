@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Conformance in words: which scenario of the policy language came out, and which did not."""
+"""Conformance results as text: which scenarios of the policy language passed and which failed."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ def outcomes() -> list[Any]:
     return check_all()
 
 
-def lines(told: Sequence[Any]) -> list[str]:
-    """Return one line per scenario, and the sum of all."""
-    wide = max((len(one.scenario.key) for one in told), default=0)
+def lines(outcomes: Sequence[Any]) -> list[str]:
+    """Return one line per scenario, and the total."""
+    wide = max((len(one.scenario.key) for one in outcomes), default=0)
     rows = [
         f"{'ok ' if one.passed else 'NO '} {one.scenario.key.ljust(wide)}  "
         f"{one.problem or one.scenario.says}"
-        for one in told
+        for one in outcomes
     ]
-    passed = counts(told)
+    passed = counts(outcomes)
     return [*rows, f"{passed['passed']} of {passed['scenarios']} scenarios as the table says"]
 
 
-def counts(told: Sequence[Any]) -> dict[str, int]:
+def counts(outcomes: Sequence[Any]) -> dict[str, int]:
     """Return `conformance` of summary.json."""
-    return {"scenarios": len(told), "passed": sum(one.passed for one in told)}
+    return {"scenarios": len(outcomes), "passed": sum(one.passed for one in outcomes)}
 
 
-def rows(told: Sequence[Any]) -> list[dict[str, Any]]:
-    """Return the scenarios as plain values."""
+def rows(outcomes: Sequence[Any]) -> list[dict[str, Any]]:
+    """Return the scenarios as JSON values."""
     return [
         {"scenario": one.scenario.key, "says": one.scenario.says, "passed": one.passed}
         | {"problem": one.problem}
-        for one in told
+        for one in outcomes
     ]

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Classification of many captures into a folder of Parquet, here or on a cluster.
+"""Classification of many captures into a folder of Parquet, locally or on a cluster.
 
-OUT/flows/part-NNNNN.parquet   a row per flow, as `midcall classify` gives it
-OUT/files/part-NNNNN.parquet   a row per capture: its size, packets, flows, and what was wrong
-OUT/dataset.json               of what it was made, by which code
+OUT/flows/part-NNNNN.parquet   a row per flow, as in `midcall classify`
+OUT/files/part-NNNNN.parquet   a row per capture: its size, packets, flows, and errors
+OUT/dataset.json               the inputs and the code that made it
 
-Captures and OUT are paths or URLs (s3://, gs://, http://, ...). A part holds captures that stand
-next to each other by name, and its bytes depend on them alone: not on who made it, nor on when. The
-second file of a part says that the part is whole; parts that are whole are not made again.
+Captures and OUT are paths or URLs (s3://, gs://, http://, ...). A part has captures that are
+adjacent by name, and its bytes depend on them alone: not on the machine, nor on the time. The
+second file of a part marks it as complete; complete parts are not made again.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from midcall.experiments.cells.classify import SCHEMA, SUFFIXES, classify_file, 
 from midcall.experiments.jobs.progress import Progress
 from midcall.experiments.results.provenance import CELL_PACKAGES, code_digest
 
-#: A part holds at most so many captures, and bytes of them (one capture may be larger).
+#: Largest number of captures of a part, and of their bytes (one capture may be larger).
 FILES, BYTES = 64, 256 << 20
 
 FILE_SCHEMA = pa.schema(
@@ -54,7 +54,7 @@ class Source(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A piece of work: captures that become one part of a dataset."""
+    """A unit of work: captures that become one part of a dataset."""
 
     number: int
     sources: tuple[Source, ...]
@@ -62,12 +62,12 @@ class Part(NamedTuple):
     cores: int
 
     def path(self, table: str) -> str:
-        """Return where the part of a table stands."""
+        """Return the path of this part of a table."""
         return f"{self.out}/{table}/part-{self.number:05d}.parquet"
 
 
 class Made(NamedTuple):
-    """What came of a dataset: totals of its files, and the line on what it cost."""
+    """The result of a dataset: totals of its files, and its failures."""
 
     files: int
     size: int
@@ -75,19 +75,19 @@ class Made(NamedTuple):
     flows: int
     calls: int
     unread: int  # files that could not be read
-    failed: list[str]  # parts that could not be made, and why
+    failed: list[str]  # parts that could not be made, with the reason
 
 
 # ---- captures
 
 
 def is_url(name: str) -> bool:
-    """Tell whether a name is a URL."""
+    """Return whether a name is a URL."""
     return "://" in name
 
 
 def filesystem(name: str) -> tuple[Any, str]:
-    """Return the file system of a URL and the path in it; raises ExperimentError."""
+    """Return the file system of a URL and the path in it. Raises ExperimentError."""
     try:
         import fsspec
 
@@ -104,21 +104,22 @@ def filesystem(name: str) -> tuple[Any, str]:
 
 
 def sources(names: Sequence[str]) -> list[Source]:
-    """Return the captures that names stand for, sorted, each once; raises ExperimentError."""
-    found: dict[str, int] = {}
+    """Return the captures that names refer to, sorted and without duplicates. Raises
+    ExperimentError."""
+    sizes: dict[str, int] = {}
     for name in names:
-        found |= _remote(name) if is_url(name) else _near(name)
-    return [Source(name, size) for name, size in sorted(found.items())]
+        sizes |= _remote(name) if is_url(name) else _local(name)
+    return [Source(name, size) for name, size in sorted(sizes.items())]
 
 
-def _near(name: str) -> dict[str, int]:
-    found = {}
+def _local(name: str) -> dict[str, int]:
+    sizes = {}
     for file in expand(name):
         try:
-            found[os.path.abspath(file)] = os.path.getsize(file)
+            sizes[os.path.abspath(file)] = os.path.getsize(file)
         except OSError as error:
             raise ExperimentError(f"{file}: cannot be read ({error.strerror})") from error
-    return found
+    return sizes
 
 
 def _remote(name: str) -> dict[str, int]:
@@ -133,18 +134,18 @@ def _remote(name: str) -> dict[str, int]:
         ) from error
     except Exception as error:  # each file system has errors of its own
         raise ExperimentError(f"{name}: cannot be listed ({error})") from error
-    found = {
+    sizes = {
         system.unstrip_protocol(one): int(entry["size"] or 0)
         for one, entry in entries.items()
         if one.lower().removesuffix(".gz").endswith(SUFFIXES)
     }
-    if not found:
+    if not sizes:
         raise ExperimentError(f"{name}: holds no captures, expected names as x.pcap or x.pcapng")
-    return found
+    return sizes
 
 
 def parts(captures: Sequence[Source], out: str, cores: int) -> list[Part]:
-    """Return captures in parts, by their order and sizes alone."""
+    """Return captures in parts that depend on their order and sizes alone."""
     groups: list[list[Source]] = []
     size = 0
     for one in captures:
@@ -178,7 +179,7 @@ def make(part: Part) -> list[dict[str, Any]]:
 
 
 def one_file(source: Source, cores: int) -> tuple[dict[str, Any], Any]:
-    """Return a capture's row and its flows; None for the flows of one that cannot be read."""
+    """Return a capture's row and its flows; None for the flows of an unreadable capture."""
     from midcall.errors import CaptureError, ClassifierError
 
     row = {"file": source.name, "bytes": source.size, "packets": 0, "flows": 0, "calls": 0}
@@ -203,9 +204,9 @@ def stream_of(name: str) -> Any:
 
 
 def deliver(file: Path, target: str) -> None:
-    """Bring a finished file to its place; it appears whole or not at all.
+    """Move a finished file to its place atomically.
 
-    Raises ExperimentError where it cannot be written.
+    Raises ExperimentError if it cannot be written.
     """
     try:
         if is_url(target):
@@ -220,23 +221,23 @@ def deliver(file: Path, target: str) -> None:
 
 def _put(content: bytes, place: Path) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
-    handle, fresh = tempfile.mkstemp(dir=place.parent, prefix=f".{place.name}.")
+    handle, draft = tempfile.mkstemp(dir=place.parent, prefix=f".{place.name}.")
     try:
         with os.fdopen(handle, "wb") as out:
             out.write(content)
-        os.chmod(fresh, 0o644)
-        os.replace(fresh, place)
+        os.chmod(draft, 0o644)
+        os.replace(draft, place)
     finally:
-        Path(fresh).unlink(missing_ok=True)
+        Path(draft).unlink(missing_ok=True)
 
 
 def content(target: str) -> bytes | None:
-    """Return what a file holds, None where there is none; raises ExperimentError."""
+    """Return the bytes of a file, None if it does not exist. Raises ExperimentError."""
     try:
         if is_url(target):
             system, path = filesystem(target)
-            found: bytes = system.cat_file(path)
-            return found
+            whole: bytes = system.cat_file(path)
+            return whole
         return Path(target).read_bytes()
     except FileNotFoundError:
         return None
@@ -245,22 +246,23 @@ def content(target: str) -> bytes | None:
 
 
 def finished(part: Part) -> list[dict[str, Any]] | None:
-    """Return the rows of a part that is whole, None of one that is not."""
-    held = content(part.path("files"))
-    if held is None:
+    """Return the rows of a complete part, None for an incomplete one."""
+    stored = content(part.path("files"))
+    if stored is None:
         return None
     try:
-        found: list[dict[str, Any]] = pq.read_table(io.BytesIO(held)).to_pylist()
+        rows: list[dict[str, Any]] = pq.read_table(io.BytesIO(stored)).to_pylist()
     except pa.ArrowInvalid:
         return None
-    return found
+    return rows
 
 
-# ---- all of it
+# ---- all parts
 
 
 def claim(out: str, captures: Sequence[Source], count: int) -> None:
-    """Say in OUT/dataset.json what is made there; raises ExperimentError where it is not that."""
+    """Write OUT/dataset.json, the inputs of the dataset. Raises ExperimentError if the folder has
+    another dataset."""
     listing = repr([tuple(one) for one in captures]).encode()
     value = {
         "schema": 1,
@@ -270,13 +272,13 @@ def claim(out: str, captures: Sequence[Source], count: int) -> None:
         "code": code_digest((*CELL_PACKAGES, "experiments")),
     }
     text = (json.dumps(value, indent=1) + "\n").encode()
-    before = content(f"{out}/dataset.json")
-    if before is None:
+    existing = content(f"{out}/dataset.json")
+    if existing is None:
         with tempfile.TemporaryDirectory(prefix="midcall-") as folder:
             file = Path(folder, "dataset.json")
             file.write_bytes(text)
             deliver(file, f"{out}/dataset.json")
-    elif before != text:
+    elif existing != text:
         raise ExperimentError(
             f"{out}: holds the results of other captures, or of another version; "
             "give a new folder with -o, or remove this one"
@@ -286,8 +288,8 @@ def claim(out: str, captures: Sequence[Source], count: int) -> None:
 Answers = Iterator[tuple[Part, list[dict[str, Any]] | None, str]]
 
 
-def here(work: Sequence[Part]) -> Answers:
-    """Make parts one after the other: (part, rows of its captures, error)."""
+def make_local(work: Sequence[Part]) -> Answers:
+    """Make parts locally, one after the other: (part, rows of its captures, error)."""
     for part in work:
         try:
             yield part, make(part), ""
@@ -295,8 +297,8 @@ def here(work: Sequence[Part]) -> Answers:
             yield part, None, str(error)
 
 
-def there(work: Sequence[Part], address: str, say: Callable[[str], None]) -> Answers:
-    """Make parts on a cluster, as they come: (part, rows of its captures, error)."""
+def make_on_cluster(work: Sequence[Part], address: str, say: Callable[[str], None]) -> Answers:
+    """Make parts on a cluster, in order of completion: (part, rows of its captures, error)."""
     from midcall.experiments.jobs.cluster import Cluster
 
     with Cluster(address) as workers:
@@ -308,25 +310,29 @@ def there(work: Sequence[Part], address: str, say: Callable[[str], None]) -> Ans
 def classify(
     names: Sequence[str], out: str, say: Callable[[str], None], cluster: str | None, cores: int = 1
 ) -> Made:
-    """Classify captures into a dataset, here or on a cluster; returns its totals.
+    """Classify captures into a dataset, locally or on a cluster; returns its totals.
 
     `say` receives one sentence per capture that could not be read and per part that failed.
     """
     place = out.rstrip("/") if is_url(out) else os.path.abspath(out)
     captures = sources(names)
-    every = parts(captures, place, cores)
-    claim(place, captures, len(every))
-    rows = {part.number: done for part in every if (done := finished(part)) is not None}
-    left = [part for part in every if part.number not in rows]
+    all_parts = parts(captures, place, cores)
+    claim(place, captures, len(all_parts))
+    rows = {part.number: done for part in all_parts if (done := finished(part)) is not None}
+    remaining = [part for part in all_parts if part.number not in rows]
     failed = []
-    with Progress("parts", len(every)) as bar:
+    with Progress("parts", len(all_parts)) as bar:
         bar.done = len(rows)
-        for part, found, error in there(left, cluster, bar.say) if cluster and left else here(left):
-            if found is None:
+        for part, part_rows, error in (
+            make_on_cluster(remaining, cluster, bar.say)
+            if cluster and remaining
+            else make_local(remaining)
+        ):
+            if part_rows is None:
                 failed.append(f"part {part.number}: {error}")
                 bar.say(f"midcall: {failed[-1]}")
             else:
-                rows[part.number] = found
+                rows[part.number] = part_rows
             bar.step(part.sources[-1].name)
     all_rows = [row for number in sorted(rows) for row in rows[number]]
     for row in all_rows:
@@ -349,7 +355,7 @@ def _sum(rows: Sequence[dict[str, Any]], key: str) -> int:
 
 
 def lines(made: Made, out: str) -> list[str]:
-    """Return what a person reads at the end."""
+    """Return the totals as lines of text."""
     return [
         f"{made.files} captures ({made.size / 1e9:.2f} GB): {made.packets:,} packets, "
         f"{made.flows:,} flows, {made.calls:,} of calls; {made.unread} could not be read",

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Explanation of a verdict: one flow, packet by packet, through the same compiled path.
 
-The path is driven one packet at a time for that flow, and its record is compared before and after
-each packet; so what is told here is what `midcall classify` decides, and not a second opinion.
+The path is run one packet at a time for that flow, and the flow's record is compared before and
+after each packet; so the explanation shows the decisions of `midcall classify` itself.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ from midcall.experiments.tools.hexdump_view import text
 from midcall.experiments.tools.packet_text import Stream, reading, streams_of
 
 SCHEMA = 1
-#: Packets of a flow that are shown although nothing changed at them.
+#: Number of first packets of a flow that are shown even if nothing changed at them.
 SHOWN = 8
-#: How a flow is named.
+#: The forms in which a flow is given.
 FORM = "a number of the list or 'udp 192.0.2.1:5000-198.51.100.2:3478'"
 
 Document = dict[str, Any]
 
 
 class Survey(NamedTuple):
-    """What `midcall classify` says of a capture: its flows, and every packet's flow record."""
+    """The result of `midcall classify` for a capture: its flows, and every packet's flow record."""
 
     file: str
     flows: Any  # FLOW[n]
@@ -60,7 +60,7 @@ class Survey(NamedTuple):
 
 
 class State(NamedTuple):
-    """What a record says of its flow."""
+    """The verdict in a flow record."""
 
     verdict: str
     app: str
@@ -69,7 +69,7 @@ class State(NamedTuple):
 
 
 def survey(path: str) -> Survey:
-    """Classify a whole capture; raises CaptureError, ClassifierError or ExperimentError."""
+    """Classify a whole capture. Raises CaptureError, ClassifierError or ExperimentError."""
     capture, engine = CaptureFile(path), Engine()
     numbers: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
     links: set[int] = set()
@@ -80,15 +80,15 @@ def survey(path: str) -> Survey:
     flows = engine.flows()
     if not len(flows):
         raise ExperimentError(f"{path}: holds no flows, there is nothing to explain")
-    told = rows(columns(flows, path)).to_pylist()
-    return Survey(path, flows, told, np.concatenate(numbers), notices)
+    flow_rows = rows(columns(flows, path)).to_pylist()
+    return Survey(path, flows, flow_rows, np.concatenate(numbers), notices)
 
 
 # ---- which flow
 
 
 def ends(row: dict[str, Any], reveal: bool) -> str:
-    """Return a flow's 5-tuple in the form in which --flow takes it, masked unless `reveal`."""
+    """Return a flow's 5-tuple in the form of --flow, masked unless `reveal`."""
     sides = []
     for side in ("src", "dst"):
         address = row[f"{side}_ip"] if reveal else masked(row[f"{side}_ip"])
@@ -100,39 +100,40 @@ def ends(row: dict[str, Any], reveal: bool) -> str:
     return f"{row['proto']} {sides[0]}-{sides[1]}"
 
 
-def choose(seen: Survey, wanted: str | None, reveal: bool) -> int:
-    """Return the position of the flow that a text names; without one the first call flow.
+def choose(classified: Survey, wanted: str | None, reveal: bool) -> int:
+    """Return the index of the flow that a text names; without a text the first flow of a call.
 
-    Raises ExperimentError with the closest flow where none fits.
+    Raises ExperimentError, with the closest flow, if none matches.
     """
     if wanted is None:
         for verdict in ("certain", "unsure"):
-            for at, row in enumerate(seen.rows):
+            for at, row in enumerate(classified.rows):
                 if row["verdict"] == verdict:
                     return at
         return 0
     wanted = wanted.strip()
     if wanted.isdigit():
-        if 1 <= int(wanted) <= len(seen.rows):
+        if 1 <= int(wanted) <= len(classified.rows):
             return int(wanted) - 1
         raise ExperimentError(
-            f"{seen.file}: no flow {wanted}, the capture has flows 1 to {len(seen.rows)}"
+            f"{classified.file}: no flow {wanted}, the capture has flows 1 to "
+            f"{len(classified.rows)}"
         )
     hit = FLOW.match(wanted)
     if hit is None:
-        raise ExperimentError(f"{seen.file}: flow {wanted!r}: expected {FORM}")
-    return named(seen, wanted, hit.groupdict(), reveal)
+        raise ExperimentError(f"{classified.file}: flow {wanted!r}: expected {FORM}")
+    return named(classified, wanted, hit.groupdict(), reveal)
 
 
-def named(seen: Survey, wanted: str, parts: dict[str, str], reveal: bool) -> int:
-    """Return the position of the flow with two ends, in either direction."""
+def named(classified: Survey, wanted: str, parts: dict[str, str], reveal: bool) -> int:
+    """Return the index of the flow with two ends, in either direction. Raises ExperimentError."""
     try:
         sought = {(plain(parts[end]), int(parts[f"{end}p"])) for end in ("a", "b")}
     except ValueError as error:
-        raise ExperimentError(f"{seen.file}: flow {wanted!r}: {error}") from error
+        raise ExperimentError(f"{classified.file}: flow {wanted!r}: {error}") from error
     proto = parts["proto"].lower()
     best, most = 0, -1
-    for at, row in enumerate(seen.rows):
+    for at, row in enumerate(classified.rows):
         both = {(row["src_ip"], row["src_port"]), (row["dst_ip"], row["dst_port"])}
         if row["proto"] == proto and both == sought:
             return at
@@ -140,52 +141,54 @@ def named(seen: Survey, wanted: str, parts: dict[str, str], reveal: bool) -> int
         alike += len({part for end in both for part in end} & {p for end in sought for p in end})
         if alike > most:
             best, most = at, alike
-    close = f"did you mean --flow {best + 1} ({ends(seen.rows[best], reveal)})?"
-    raise ExperimentError(f"{seen.file}: no flow {wanted!r}, {close}")
+    close = f"did you mean --flow {best + 1} ({ends(classified.rows[best], reveal)})?"
+    raise ExperimentError(f"{classified.file}: no flow {wanted!r}, {close}")
 
 
 def plain(address: str) -> str:
-    """Return an address as flow tables write it."""
+    """Return an address in the form of flow tables."""
     return str(ipaddress.ip_address(address.strip("[]")))
 
 
-def packets_of_flow(seen: Survey, position: int) -> NDArray[np.int64]:
-    """Return the record numbers of a flow's packets (an evicted record's number is used again)."""
-    first = int(seen.flows["first_record"][position])
-    number = seen.numbers[first]
+def packets_of_flow(classified: Survey, position: int) -> NDArray[np.int64]:
+    """Return the record numbers of a flow's packets, int64[n] (numbers of evicted records are
+    reused)."""
+    first = int(classified.flows["first_record"][position])
+    number = classified.numbers[first]
     later = [
         int(start)
-        for start in seen.flows["first_record"]
-        if start > first and seen.numbers[start] == number
+        for start in classified.flows["first_record"]
+        if start > first and classified.numbers[start] == number
     ]
-    which = np.flatnonzero(seen.numbers == number)
-    stop = min(later, default=len(seen.numbers))
+    which = np.flatnonzero(classified.numbers == number)
+    stop = min(later, default=len(classified.numbers))
     return which[(which >= first) & (which < stop)]
 
 
-# ---- the drive
+# ---- packet by packet
 
 
 class Moment(NamedTuple):
-    """One packet of the flow, with its flow's record before and after, and what was remembered."""
+    """One packet of the flow, with its flow record before and after, and the state of RTP
+    sources."""
 
     record: int
     packets: Packets  # of one packet
     before: Any | None  # FLOW, None at the first packet
     after: Any
-    spoken: tuple[int, int] | None  # evidence (low 16 bits) and its argument
+    evidence: tuple[int, int] | None  # evidence (low 16 bits) and its argument
     signs: NDArray[np.int64]
     streams: dict[int, Stream]
 
 
-def drive(seen: Survey, position: int) -> Iterator[Moment]:
-    """Step through a capture and stop at every packet of a flow."""
+def drive(classified: Survey, position: int) -> Iterator[Moment]:
+    """Step through a capture and yield every packet of a flow."""
     engine, base, at = Engine(), 0, 0
-    which = packets_of_flow(seen, position)
-    tape = Tape(engine, int(seen.numbers[which[0]]))
+    which = packets_of_flow(classified, position)
+    tape = Tape(engine, int(classified.numbers[which[0]]))
     wanted = iter([*map(int, which), -1])
     record = next(wanted)
-    for batch in CaptureFile(seen.file).batches():
+    for batch in CaptureFile(classified.file).batches():
         while 0 <= record < base + batch.total:
             engine.feed(batch.take(slice(at - base, record - base)))
             at = record + 1
@@ -198,7 +201,7 @@ def drive(seen: Survey, position: int) -> Iterator[Moment]:
 
 
 def alone(batch: Packets, i: int) -> Packets:
-    """Return one packet over octets of its own, so that offsets count from its frame's start."""
+    """Return one packet with its own buffer, so that offsets count from its frame's start."""
     one = batch.take(slice(i, i + 1))
     frame = np.frombuffer(batch.frame(i), np.uint8).copy()
     return one._replace(data=frame, offset=np.zeros(1, np.int64))
@@ -227,20 +230,21 @@ class Tape:
         if after["note"]:
             self.note = int(after["note"]) - 1
         if self.note >= 0 and engine.signs[SIGN_RTP_AT]:
-            kept = engine.tables.notes[self.note]
-            streams = streams_of(kept, int(packets.time[0]), clock_rate)
-        spoken = spoke(before, after)
-        if before is not None and not spoken and before["role"] != after["role"]:
-            spoken = grown(engine, before, after, note, packets)
-        return Moment(record, packets, before, after, spoken, engine.signs.copy(), streams)
+            flow_note = engine.tables.notes[self.note]
+            streams = streams_of(flow_note, int(packets.time[0]), clock_rate)
+        evidence = evidence_of(before, after)
+        if before is not None and not evidence and before["role"] != after["role"]:
+            evidence = grown(engine, before, after, note, packets)
+        return Moment(record, packets, before, after, evidence, engine.signs.copy(), streams)
 
     def record(self) -> Any:
         """Return a copy of the flow's record."""
         return self.engine.tables.flows[self.number].copy()
 
 
-def spoke(before: Any | None, after: Any) -> tuple[int, int] | None:
-    """Return the evidence (low 16 bits, argument) that a packet put into a record, if any."""
+def evidence_of(before: Any | None, after: Any) -> tuple[int, int] | None:
+    """Return the evidence (low 16 bits, argument) that a packet added to a record, None for
+    none."""
     keys = ("evidence", "argument", "verdict", "app", "verdict_packets", "verdict_time")
     same = before is not None and all(before[key] == after[key] for key in keys)
     if same or not after["evidence"]:
@@ -249,23 +253,23 @@ def spoke(before: Any | None, after: Any) -> tuple[int, int] | None:
 
 
 def grown(engine: Engine, before: Any, after: Any, note: Any, packets: Packets) -> tuple[int, int]:
-    """Return the evidence that made a call's role grow, which a record does not keep.
+    """Return the evidence that changed a call's role, which a record does not store.
 
-    The packet is judged once more, in a copy of the engine, for the same flow without its verdict:
-    an evidence of the app's own then shows; where none does, it was media in a flow that set-up
-    had named.
+    The packet is judged again, in a copy of the engine, for the same flow without its verdict: an
+    evidence of the app itself then appears; if none does, the packet was media in a flow that
+    set-up had named.
     """
     if not before["note"]:
         return int(after["app"]) << 8 | MEDIA_OF_CALL, 0
-    aside = copy.deepcopy(engine)
-    number, tables = int(note["flow"]), aside.tables
-    if not after["note"]:  # the packet gave the note back; take it again
+    engine_copy = copy.deepcopy(engine)
+    number, tables = int(note["flow"]), engine_copy.tables
+    if not after["note"]:  # the packet released the note; allocate it again
         tables.meter[METER_FREE] -= 1
     tables.notes[int(before["note"]) - 1] = note
     tables.flows[number] = before
     tables.flows[number]["verdict"], tables.flows[number]["evidence"] = NOT_CALL, 0
-    aside.feed(packets)
-    record = aside.tables.flows[number]
+    engine_copy.feed(packets)
+    record = engine_copy.tables.flows[number]
     if record["app"] == after["app"] and record["role"] == after["role"] and record["evidence"]:
         return int(record["evidence"]), int(record["argument"])
     return int(after["app"]) << 8 | MEDIA_OF_CALL, 0
@@ -279,17 +283,17 @@ def explain(
 ) -> tuple[Document, list[str]]:
     """Return the explanation of one flow as a JSON document (SCHEMA), and notices on the file.
 
-    wanted: see FORM; shown: packets of the flow that are told although nothing changed at them.
-    Raises CaptureError, ClassifierError, or ExperimentError for a flow that is not there.
+    wanted: see FORM; shown: number of first packets of the flow that are included even if nothing
+    changed at them. Raises CaptureError, ClassifierError, or ExperimentError for an unknown flow.
     """
-    seen = survey(path)
-    position = choose(seen, wanted, reveal)
-    told: list[Document] = []
+    classified = survey(path)
+    position = choose(classified, wanted, reveal)
+    packets: list[Document] = []
     settled, last = None, state_of(None)
-    for total, moment in enumerate(drive(seen, position), 1):
+    for total, moment in enumerate(drive(classified, position), 1):
         packet = packet_document(moment, total, reveal)
         if total <= shown or packet["changed"]:
-            told.append(packet)
+            packets.append(packet)
         if packet["settles"]:
             settled = packet["frame"]
         last = state_of(moment.after)
@@ -299,31 +303,31 @@ def explain(
         "schema": SCHEMA,
         "file": path,
         "masked": not reveal,
-        "packets": len(seen.numbers),
-        "flows": [flow_document(seen, at, reveal) for at in range(len(seen.rows))],
+        "packets": len(classified.numbers),
+        "flows": [flow_document(classified, at, reveal) for at in range(len(classified.rows))],
         "flow": position + 1,
-        "shown": told,
+        "shown": packets,
         "settled_frame": settled,
         "decided_at_end": last.verdict == VERDICTS[0],
     }
-    return document, seen.notices
+    return document, classified.notices
 
 
-def flow_document(seen: Survey, at: int, reveal: bool) -> Document:
-    """Return what `midcall classify` says of a flow."""
-    row = seen.rows[at]
-    kept = ("packets", "bytes", "verdict", "app", "role", "confidence", "evidence")
+def flow_document(classified: Survey, at: int, reveal: bool) -> Document:
+    """Return the result of `midcall classify` for a flow."""
+    row = classified.rows[at]
+    keys = ("packets", "bytes", "verdict", "app", "role", "confidence", "evidence")
     return {
         "number": at + 1,
-        "frame": int(seen.flows["first_record"][at]) + 1,
+        "frame": int(classified.flows["first_record"][at]) + 1,
         "flow": ends(row, reveal),
-        **{key: row[key] for key in kept},
+        **{key: row[key] for key in keys},
         "packets_to_verdict": row["packets_to_verdict"],
     }
 
 
 def state_of(record: Any | None) -> State:
-    """Return what a record says, "undecided" for a flow that is not yet there."""
+    """Return the verdict in a record, "undecided" for a flow without a record."""
     if record is None:
         return State(VERDICTS[0], APPS[0], ROLES[0], 0.0)
     return State(
@@ -335,13 +339,13 @@ def state_of(record: Any | None) -> State:
 
 
 def packet_document(moment: Moment, number: int, reveal: bool) -> Document:
-    """Return what one packet showed and did."""
+    """Return what one packet contains and what it changed."""
     signs, one = moment.signs, moment.packets
     before, after = state_of(moment.before), state_of(moment.after)
     closed = moment.before is not None and bool(moment.before["state"] & SETTLED)
     packet = Packet(one.data, signs, ()) if closed else walk(one.data, signs)
-    found: list[Mark] | Counted = marks(packet, moment.spoken[0]) if moment.spoken else []
-    decisive = found if isinstance(found, list) else []
+    marked: list[Mark] | Counted = marks(packet, moment.evidence[0]) if moment.evidence else []
+    decisive = marked if isinstance(marked, list) else []
     return {
         "number": number,
         "frame": moment.record + 1,
@@ -353,12 +357,12 @@ def packet_document(moment: Moment, number: int, reveal: bool) -> Document:
         "layers": layers(one.data, int(one.link[0]), signs),
         "read": reading(packet, stream_of(packet, moment.streams, reveal), reveal),
         "inspected": not closed,
-        "rule": sentence(*moment.spoken, 0) if moment.spoken else None,
-        "support": in_words(moment.spoken[0]) if moment.spoken else None,
-        "counted": found.what if isinstance(found, Counted) else None,
+        "rule": sentence(*moment.evidence, 0) if moment.evidence else None,
+        "support": in_words(moment.evidence[0]) if moment.evidence else None,
+        "counted": marked.what if isinstance(marked, Counted) else None,
         "before": before._asdict(),
         "after": after._asdict(),
-        "changed": before != after or moment.spoken is not None,
+        "changed": before != after or moment.evidence is not None,
         "settles": not closed and bool(moment.after["state"] & SETTLED),
         "marks": [mark._asdict() for mark in decisive],
         "hex": " ".join(text(packet, decisive, reveal)),
@@ -366,7 +370,7 @@ def packet_document(moment: Moment, number: int, reveal: bool) -> Document:
 
 
 def stream_of(packet: Packet, streams: dict[int, Stream], reveal: bool) -> Stream | None:
-    """Return what is remembered of the source of a packet's RTP header."""
+    """Return the state of the source of a packet's RTP header."""
     for piece in packet.of("rtp")[-1:]:
         source = int(u32(packet.octets, piece.at + 8))
         stream = streams.get(source)

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The transcript of an explanation: a document of experiments.tools.explain as text for people, or
-JSON.
+"""The output of an explanation: a document of experiments.tools.explain as text or JSON.
 
-On a terminal decisive octets are bold and coloured; in plain text they stand in brackets.
+On a terminal decisive octets are bold and coloured; in plain text they are in brackets.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ from midcall.experiments.measure.hexdump import Row, rows, separators
 from midcall.suggestions import hint
 
 FORMATS = ("text", "json")
-#: Flows that a person gets to see in the list.
+#: Largest number of flows in the list of the text.
 LISTED = 40
 #: Styles of marks in turn, and of verdicts.
 MARKS = ("bold black on yellow", "bold black on cyan", "bold black on magenta")
 SHADES = {"certain": "bold green", "unsure": "yellow"}
 
 Document = dict[str, Any]
-#: Makes the explanation; see experiments.explain.explain.
+#: Makes the explanation; see experiments.tools.explain.explain.
 Make = Callable[[], tuple[Document, list[str]]]
 
 
@@ -51,7 +50,7 @@ def render(document: Document, terminal: bool) -> str:
     return rendered(lines(document, terminal), terminal)
 
 
-def rendered(told: Iterable[Text], terminal: bool) -> str:
+def rendered(texts: Iterable[Text], terminal: bool) -> str:
     """Return lines as text, with escape codes for a terminal."""
     console = Console(
         force_terminal=terminal,
@@ -61,7 +60,7 @@ def rendered(told: Iterable[Text], terminal: bool) -> str:
         highlight=False,
     )
     with console.capture() as captured:
-        for line in told:
+        for line in texts:
             console.print(line, soft_wrap=True)
     return "\n".join(line.rstrip() for line in captured.get().split("\n"))
 
@@ -92,7 +91,7 @@ def lines(document: Document, terminal: bool) -> Iterator[Text]:
 
 
 def flow_list(document: Document) -> Iterator[Text]:
-    """Yield one line per flow, calls first where there are more than LISTED."""
+    """Yield one line per flow; if there are more than LISTED, flows of calls are preferred."""
     flows = document["flows"]
     strength = {"certain": 0, "unsure": 1}
     order = sorted(flows, key=lambda f: (strength.get(f["verdict"], 2), -f["packets"], f["number"]))
@@ -111,7 +110,7 @@ def flow_list(document: Document) -> Iterator[Text]:
 
 
 def gap(packets: int) -> Iterator[Text]:
-    """Yield what stands for packets that are left out."""
+    """Yield the placeholder for packets that are left out."""
     if packets > 0:
         yield Text()
         what = "1 packet" if packets == 1 else f"{packets} packets"
@@ -129,7 +128,7 @@ def named(state: Document) -> str:
 
 
 def packet_lines(packet: Document, terminal: bool) -> Iterator[Text]:
-    """Yield what one packet showed and did."""
+    """Yield what one packet contains and what it changed."""
     arrow = "->" if packet["direction"] == "up" else "<-"
     yield Text(
         f"#{packet['number']} {arrow} frame {packet['frame']}, {packet['ms']:.3f} ms, "
@@ -153,7 +152,7 @@ def packet_lines(packet: Document, terminal: bool) -> Iterator[Text]:
 
 
 def change(packet: Document) -> Iterator[Text]:
-    """Yield which rule spoke and what it changed."""
+    """Yield the rule that matched and what it changed."""
     before, after = packet["before"], packet["after"]
     yield Text(f"   rule     {packet['rule']}")
     yield Text(f"   support  {packet['support']}")
@@ -164,11 +163,11 @@ def change(packet: Document) -> Iterator[Text]:
     if packet["counted"]:
         yield Text(f"   bytes    no single bytes: counted over packets ({packet['counted']})")
     elif not packet["marks"]:
-        yield Text("   bytes    none that stand here in plain: earlier packets left what decided")
+        yield Text("   bytes    none in this packet: earlier packets decided")
 
 
 def hex_lines(packet: Document, terminal: bool) -> Iterator[Text]:
-    """Yield the hex view's rows, each followed by the captions of marks that start in it."""
+    """Yield the rows of the hex view, each followed by the captions of marks that start in it."""
     marks = packet["marks"]
     spans = [(mark["at"], mark["length"]) for mark in marks]
     last = None
@@ -198,12 +197,12 @@ def hex_row(row: Row, terminal: bool) -> Text:
 
 
 def style_of(number: int) -> str:
-    """Return the colour of a mark's caption: that of the mark, on no ground."""
+    """Return the colour of a mark's caption: that of the mark, without background."""
     return f"bold {MARKS[number % len(MARKS)].rsplit(' ', 1)[1]}"
 
 
 def ending(document: Document, chosen: Document) -> Iterator[Text]:
-    """Yield the verdict as `midcall classify` gives it."""
+    """Yield the verdict as `midcall classify` reports it."""
     if document["settled_frame"]:
         yield Text(f"settled at frame {document['settled_frame']}")
     if document["decided_at_end"]:

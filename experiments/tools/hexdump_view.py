@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A hex view of one packet: what may be seen of it; experiments.tools.hexdump puts it in rows.
+"""A hex view of one packet: which octets are shown; experiments.measure.hexdump arranges them in
+rows.
 
-Offsets count from the start of the frame, as other tools count them. Without `reveal` only marks
-and what structures a packet (types, lengths, ports) are shown; every other octet is "..".
+Offsets count from the start of the frame, as in other tools. Without `reveal` only marks and the
+structure of a packet (types, lengths, ports) are shown; every other octet is "..".
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ HEADS = {
 
 
 def structure(packet: Packet) -> Iterator[tuple[int, int]]:
-    """Yield (where, how many) octets that tell of no person: heads of headers and messages."""
+    """Yield (offset, count) of octets without personal data: heads of headers and messages."""
     ip = int(packet.signs[SIGN_IP_AT])
-    # Checksums cover what is masked, and are as telling as a part of it.
+    # Checksums are left out: they are computed over masked octets and reveal part of them.
     yield (ip, 10) if packet.signs[SIGN_VERSION] == 4 else (ip, 8)
     if packet.signs[SIGN_PROTO] == UDP and packet.pieces:
         yield transport_at(packet), 6

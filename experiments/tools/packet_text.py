@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Readings: what stands in a packet, in words, for `midcall explain`.
+"""The contents of a packet in words, for `midcall explain`.
 
 Names, user names and sources of third parties are masked unless `reveal`: of a host name only the
-end that the classifier knows is shown.
+end that is in the classifier's tables is shown.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ NAME_WORDS = {
 
 
 class Stream(NamedTuple):
-    """What the packet path remembers of an RTP source: successors in a row, clock in Hz or 0."""
+    """The state of an RTP source in the packet path: successors in a row, clock in Hz or 0."""
 
     source: str
     run: int
@@ -115,7 +115,7 @@ class Stream(NamedTuple):
 
 
 def masked_name(name: str, known: str) -> str:
-    """Return a name of which only a known end is left; each other label becomes an x."""
+    """Return a name of which only a known end is shown; each other label becomes an x."""
     hidden = [label for label in name[: len(name) - len(known)].split(".") if label]
     return ".".join(["x"] * len(hidden) + ([known] if known else []))
 
@@ -126,7 +126,7 @@ def reading(packet: Packet, stream: Stream | None, reveal: bool) -> list[str]:
 
 
 def piece_words(packet: Packet, piece: Piece, stream: Stream | None, reveal: bool) -> str:
-    """Return what one message is."""
+    """Return one message in words."""
     b, at = packet.octets, piece.at
     if piece.kind == "stun":
         return stun_words(packet, piece, reveal)
@@ -142,8 +142,8 @@ def piece_words(packet: Packet, piece: Piece, stream: Stream | None, reveal: boo
         kind = int(u8(b, at + 1))
         return f"RTCP {REPORTS.get(kind, f'packet type {kind}')}, length word {u16(b, at + 2)}"
     if piece.kind == "dtls":
-        found = read_dtls(b, at, piece.end, piece.size)
-        return DTLS_WORDS.get(int(found), f"DTLS record of type {u8(b, at)}")
+        record_kind = read_dtls(b, at, piece.end, piece.size)
+        return DTLS_WORDS.get(int(record_kind), f"DTLS record of type {u8(b, at)}")
     if piece.kind == "tls":
         return tls_words(packet, piece, reveal)
     if piece.kind == "quic":
@@ -155,7 +155,7 @@ def piece_words(packet: Packet, piece: Piece, stream: Stream | None, reveal: boo
 
 
 def stun_words(packet: Packet, piece: Piece, reveal: bool) -> str:
-    """Return a STUN message's type in words and the attributes it holds."""
+    """Return a STUN message's type in words and its attributes."""
     b, kind = packet.octets, int(u16(packet.octets, piece.at))
     method = (kind & 0xF) | (kind >> 1 & 0x70) | (kind >> 2 & 0xF80)
     name = METHODS.get(method)
@@ -163,18 +163,18 @@ def stun_words(packet: Packet, piece: Piece, reveal: bool) -> str:
     title = f"STUN {name} {word}" if name else f"STUN type 0x{kind:04X}, of no RFC"
     if u32(b, piece.at + 4) != STUN_COOKIE:
         title += " (RFC 3489, no cookie)"
-    told = []
+    words = []
     for attribute in attributes(b, piece):
         text = ATTRIBUTES.get(attribute.kind, f"0x{attribute.kind:04X} ({attribute.length})")
         if attribute.kind in (0x0006, 0x0014):
             value = b[attribute.at + 4 : attribute.at + 4 + attribute.length].tobytes()
             text += f" {quoted(value.decode('latin-1'), attribute.kind == 0x0014, reveal)}"
-        told.append(text)
-    return f"{title}; attributes {', '.join(told)}" if told else f"{title}; no attributes"
+        words.append(text)
+    return f"{title}; attributes {', '.join(words)}" if words else f"{title}; no attributes"
 
 
 def quoted(text: str, realm: bool, reveal: bool) -> str:
-    """Return an attribute's text in quotes; only the known end of a realm without `reveal`."""
+    """Return an attribute's text in quotes; only the known end of a realm unless `reveal`."""
     if reveal:
         return repr(text)[1:-1].join('""')
     if not realm:
@@ -184,7 +184,7 @@ def quoted(text: str, realm: bool, reveal: bool) -> str:
 
 
 def rtp_words(packet: Packet, piece: Piece, stream: Stream | None) -> str:
-    """Return an RTP header in words, and what is remembered of its source."""
+    """Return an RTP header in words, with the state of its source."""
     b, at = packet.octets, piece.at
     first, second = int(u8(b, at)), int(u8(b, at + 1))
     text = f"RTP payload type {second & 0x7F}" + (", marker" if second & 0x80 else "")
@@ -209,7 +209,7 @@ def tls_words(packet: Packet, piece: Piece, reveal: bool) -> str:
 
 
 def name_words(packet: Packet, reveal: bool) -> str:
-    """Return the host name of a packet with what it is, "" where it holds none."""
+    """Return the host name of a packet with its kind, "" if it has none."""
     kind = int(packet.signs[SIGN_NAME_KIND])
     name = host_name(packet)
     if not name:
@@ -226,13 +226,13 @@ def host_name(packet: Packet) -> str:
 
 
 def streams_of(note: Any, time: int, clock: Any) -> dict[int, Stream]:
-    """Return what a note remembers of its RTP sources by their SSRC, with letters.
+    """Return the state of RTP sources in a note by their SSRC, labelled with letters.
 
     The path fills its tracks from the last one on, so that the first source is A.
     """
-    told: dict[int, Stream] = {}
+    streams: dict[int, Stream] = {}
     for track, kind in enumerate(note["rtp_type"]):
         if kind != 255:
             run, rate = int(note["rtp_run"][track]), int(clock(note, track, time))
-            told[int(note["rtp_ssrc"][track])] = Stream(chr(64 + TRACKS - track), run, rate)
-    return told
+            streams[int(note["rtp_ssrc"][track])] = Stream(chr(64 + TRACKS - track), run, rate)
+    return streams

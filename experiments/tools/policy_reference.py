@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The reference page of the policy language, written from its models and its scenarios.
 
-Every key stands there with its meaning as the model states it, and with the scenario that proves
-it as its example. `make reference` writes the page; a test holds it against the sources.
+Every key is listed with its meaning as the model states it, and with the scenario that tests it as
+its example. `make reference` writes the page; a test compares it with the sources.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from midcall.testbed.conformance.scenarios import SCENARIOS, Scenario
 from midcall.testbed.policy.language import ACTS, PARAMETERS, After, Match, Rule
 
 PAGE = ROOT / "docs" / "reference" / "policy.md"
-#: What stands before the keys.
+#: The text before the keys.
 INTRODUCTION = TEMPLATES / "policy.md"
 
 FATES = {".": "not sent", "d": "delivered", "x": "dropped", "f": "answered", "l": "lost"}
-SCOPES = "whom a match condemns from then on"
+SCOPES = "scope that a match affects from then on"
 #: Scenes longer than this are shown without the fate of every packet.
 LONG = 24
 
@@ -52,7 +52,7 @@ def page() -> str:
 
 
 def doc(model: type[BaseModel]) -> str:
-    """Return what a model says of itself."""
+    """Return the docstring of a model as one paragraph."""
     return " ".join(line.strip() for line in (model.__doc__ or "").strip().splitlines())
 
 
@@ -70,7 +70,7 @@ def sections(prefix: str, model: type[BaseModel]) -> Iterator[str]:
 
 
 def form(field: FieldInfo) -> str:
-    """Return in words what values a key takes, and what it is where nobody says."""
+    """Return in words the values of a key, and its default."""
     words = f"Takes {kind(field.annotation)}"
     if field.is_required():
         return f"{words}; must be given."
@@ -96,7 +96,7 @@ def kind(annotation: Any) -> str:
 
 
 def plural(annotation: Any) -> str:
-    """Return a type in words, of many."""
+    """Return a type in words, in the plural."""
     if get_origin(annotation) in (Union, types.UnionType):
         return " or ".join(plural(one) for one in get_args(annotation))
     words = kind(annotation)
@@ -104,7 +104,7 @@ def plural(annotation: Any) -> str:
 
 
 def covered() -> str:
-    """Return the table of documented matches, acts and scopes, and their scenarios."""
+    """Return the table of documented matches, acts and scopes, with their scenarios."""
     lines = [
         "Each scenario fails when its word is broken (`tests/testbed/test_conformance.py` breaks "
         "them all).\n",
@@ -135,14 +135,14 @@ def acts() -> Iterator[str]:
 
 
 def examples_of(prefix: str) -> Iterator[str]:
-    """Yield a section per word that only scenarios name."""
+    """Yield a section per word that occurs in scenarios only."""
     for key in dict.fromkeys(one.key for one in SCENARIOS if one.key.startswith(f"{prefix}.")):
         yield f"### `{key.partition('.')[2]}`"
         yield from (example(one) for one in SCENARIOS if one.key == key)
 
 
 def example(one: Scenario) -> str:
-    """Return a scenario: what it says, its rules, and each packet's fate."""
+    """Return a scenario: its statement, its rules, and each packet's fate."""
     return "\n\n".join([one.says, f"```toml\n{one.rules.strip()}\n```", transcript(one)])
 
 
@@ -150,22 +150,22 @@ def transcript(one: Scenario) -> str:
     """Return a scene with the fate of each packet, and what is measured."""
     from midcall.testbed.conformance.transcript import transcript as lines
 
-    told = [line for line in lines(one.scene) if line]
-    if len(told) == len(one.fates) <= LONG:
-        wide = max(len(line) for line in told)
-        told = [
+    rows = [line for line in lines(one.scene) if line]
+    if len(rows) == len(one.fates) <= LONG:
+        wide = max(len(line) for line in rows)
+        rows = [
             f"{line.ljust(wide)}   {FATES[fate]}"
-            for line, fate in zip(told, one.fates, strict=True)
+            for line, fate in zip(rows, one.fates, strict=True)
         ]
     else:
-        told = [line.strip() for line in one.scene.strip().splitlines()][:LONG]
+        rows = [line.strip() for line in one.scene.strip().splitlines()][:LONG]
     if one.access != "fibre":
-        told.append(f"on {one.access}")
+        rows.append(f"on {one.access}")
     if one.day is not None:
-        told.append(f"on {one.day}")
-    told += [f"forged: {one.forged}"] if one.forged else []
-    told += [f"measured: {what} {value:g}" for what, value in one.measured]
-    return "```\n" + "\n".join(told) + "\n```"
+        rows.append(f"on {one.day}")
+    rows += [f"forged: {one.forged}"] if one.forged else []
+    rows += [f"measured: {what} {value:g}" for what, value in one.measured]
+    return "```\n" + "\n".join(rows) + "\n```"
 
 
 def main() -> None:

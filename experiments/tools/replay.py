@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""One capture through one policy, for everybody to check: verdicts, fates, and the packets.
+"""One capture through one policy: verdicts, fates of packets, and the packets themselves.
 
-The same simulation, seed and verdict as in a run's cell. Files are written whole or not at all.
+Simulation, seed and verdict are those of a run's cell. Files are written atomically.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ Row = dict[str, Any]
 
 
 class Played(NamedTuple):
-    """A capture that was played under a policy and under none.
+    """A capture played under a policy and under none.
 
-    verdicts: by call id; inferred: whether the calls are the classifier's answer.
+    verdicts: by call id; inferred: whether the calls are inferred by the classifier.
     """
 
     simulation: Any
@@ -47,7 +47,7 @@ class Played(NamedTuple):
 
 
 class Order(NamedTuple):
-    """What is to be replayed: as the command takes it."""
+    """The options of a replay, as the command takes them."""
 
     capture: str
     policy: str
@@ -63,41 +63,50 @@ class Order(NamedTuple):
 
 
 def play(order: Order) -> Played:
-    """Play one capture through one policy; raises ExperimentError for what cannot be."""
+    """Play one capture through one policy. Raises ExperimentError for invalid options or
+    captures."""
     from midcall.testbed.assess.call_verdict import judge
     from midcall.testbed.replay.simulator import simulate
 
-    path, known = found(order.capture, order.corpus)
+    path, entry = locate_capture(order.capture, order.corpus)
     named = policy_names.named(order.policy, order.access, order.date)
     packets, notices = read_with_notices(path)
     sha256 = sum_of(path)
-    held, inferred = calls_of(order, path, packets, sha256)
+    capture_calls, inferred = calls_of(order, path, packets, sha256)
     seed = derived_seed(order.seed, sha256, order.access)
 
     def ran(policy: Any) -> Any:
         return simulate(
-            packets, held, [], policy, order.access, seed, link=order.link, addressing="keep"
+            packets,
+            capture_calls,
+            [],
+            policy,
+            order.access,
+            seed,
+            link=order.link,
+            addressing="keep",
         )
 
     simulation, control = ran(named.policy), ran(None)
     if not len(simulation.script.held.flows):
         raise ExperimentError(f"{path}: holds no IP flow, there is nothing to replay")
-    changed = [*(known.changed if known is not None else []), *checked(order.changed)]
-    wanted = chosen(held, order.call)
+    changed = [*(entry.changed if entry is not None else []), *checked(order.changed)]
+    wanted = chosen(capture_calls, order.call)
     verdicts = {one.id: judge(simulation, control, one, changed) for one in wanted}
     return Played(simulation, control, wanted, verdicts, inferred, notices, named)
 
 
 def checked(changed: Sequence[str]) -> Sequence[str]:
-    """Return what is said of a capture to be changed; raises ExperimentError for unknown words."""
+    """Return the declared changes of a capture. Raises ExperimentError for unknown words."""
     for word in changed:
         if word not in get_args(Change):
             raise ExperimentError(f"--changed {word!r}: {hint(word, get_args(Change))}")
     return changed
 
 
-def found(words: str, corpus: Path | None) -> tuple[Path, Capture | None]:
-    """Return the file that a path or a name of the catalogue means, and its entry there."""
+def locate_capture(words: str, corpus: Path | None) -> tuple[Path, Capture | None]:
+    """Return the file that a path or a name of the catalogue refers to, and its entry there. Raises
+    ExperimentError."""
     path = Path(words)
     known = catalogues.load()
     if path.is_file():
@@ -109,13 +118,13 @@ def found(words: str, corpus: Path | None) -> tuple[Path, Capture | None]:
             f"capture {words!r}: no such file, and no capture of the catalogue has this name "
             f"({hint(words, names)})"
         )
-    had = obtain(known._replace(captures=[entry]), corpus=corpus, offline=True)
-    if entry.sha256 not in had.paths:
+    obtained = obtain(known._replace(captures=[entry]), corpus=corpus, offline=True)
+    if entry.sha256 not in obtained.paths:
         raise ExperimentError(
             f"capture {words}: is not on this machine; get it with `midcall captures fetch`, or "
             "give a folder of captures with --corpus"
         )
-    return Path(had.paths[entry.sha256]), entry
+    return Path(obtained.paths[entry.sha256]), entry
 
 
 def calls_of(order: Order, path: Path, packets: Packets, sha256: str) -> tuple[list[Call], bool]:
@@ -129,33 +138,33 @@ def calls_of(order: Order, path: Path, packets: Packets, sha256: str) -> tuple[l
     return ([] if one is None else [one]), True
 
 
-def chosen(held: list[Call], name: str | None) -> list[Call]:
-    """Return the call of a name, or all."""
+def chosen(all_calls: list[Call], name: str | None) -> list[Call]:
+    """Return the call with a name, or all calls. Raises ExperimentError."""
     if name is None:
-        return held
-    some = [one for one in held if one.id == name]
-    if not some:
-        raise ExperimentError(f"call {name!r}: {hint(name, [one.id for one in held])}")
-    return some
+        return all_calls
+    matches = [one for one in all_calls if one.id == name]
+    if not matches:
+        raise ExperimentError(f"call {name!r}: {hint(name, [one.id for one in all_calls])}")
+    return matches
 
 
-# ---- what is told
+# ---- output
 
 
 def document(played: Played) -> Row:
-    """Return verdicts and counts as plain values."""
+    """Return verdicts and counts as JSON values."""
     from midcall.testbed.replay import packet_trace
 
     return {
-        "calls": [told(one, played.verdicts[one.id]) for one in played.calls],
+        "calls": [call_document(one, played.verdicts[one.id]) for one in played.calls],
         "packets": packet_trace.counts(played.simulation),
         "policy_sha256": played.named.sha256,
         "inferred": played.inferred,
     }
 
 
-def told(call: Call, verdict: Any) -> Row:
-    """Return a call's verdict as plain values; media are packets, both directions together."""
+def call_document(call: Call, verdict: Any) -> Row:
+    """Return a call's verdict as JSON values; media are packets of both directions."""
     up, down = verdict.up, verdict.down
     return {
         "call": call.id,
@@ -172,7 +181,7 @@ def told(call: Call, verdict: Any) -> Row:
 
 
 def lines(order: Order, played: Played) -> Iterator[str]:
-    """Yield the same for people."""
+    """Yield the result as lines of text."""
     about = document(played)
     day = f" on {played.named.date}" if played.named.date else ""
     yield f"{order.capture} through {order.policy} on {order.access}{day}"
@@ -197,8 +206,7 @@ def lines(order: Order, played: Played) -> Iterator[str]:
 
 
 def write(played: Played, trace: Path | None, fates: Path | None) -> None:
-    """Write the trace and the table of fates, both or none; raises ExperimentError where a file
-    cannot be written."""
+    """Write the trace and the table of fates, both or none. Raises ExperimentError."""
     from midcall.testbed.replay import packet_trace
 
     wanted: list[tuple[Path, bytes]] = []
@@ -208,8 +216,8 @@ def write(played: Played, trace: Path | None, fates: Path | None) -> None:
         wanted.append((fates, packet_trace.table(played.simulation).encode()))
     with contextlib.ExitStack() as undo:
         try:
-            fresh = [(target, part_of(target, data, undo)) for target, data in wanted]
-            for target, part in fresh:
+            drafts = [(target, part_of(target, data, undo)) for target, data in wanted]
+            for target, part in drafts:
                 os.replace(part, target)
         except OSError as error:
             places = ", ".join(str(target) for target, _ in wanted)
@@ -217,7 +225,8 @@ def write(played: Played, trace: Path | None, fates: Path | None) -> None:
 
 
 def part_of(target: Path, data: bytes, undo: contextlib.ExitStack) -> Path:
-    """Write a file's content beside it; it is removed unless it was moved to its place."""
+    """Write the content to a temporary file next to its target; `undo` removes it unless it is
+    moved."""
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     undo.callback(Path(name).unlink, missing_ok=True)
     with os.fdopen(handle, "wb") as out:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What became of a call: its verdict, its quality per second, its losses.
+"""Assessment of a call: its verdict, its quality per second, its losses.
 
 Imports replay and the rooms below it.
 """

@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The verdict on a call: what a policy did to it, against the same capture under no policy.
+"""The verdict on a call under a policy, compared with the same capture under no policy.
 
-The first that holds, in this order:
+The verdict is the first of these that applies:
 
 1. INVALID: the call does not work under the empty policy either.
-2. INCONCLUSIVE: a rule reads what was changed in the capture (addresses that were anonymised, say);
-   or no packet of the capture could have met a rule that aims at this app (names are matched, or
-   media alone, and the capture holds none; addresses are, and its own are made up); or nothing in
-   the box's record explains a failure.
+2. INCONCLUSIVE: a rule reads a field that was changed in the capture (anonymised addresses, for
+   example); or no packet of the capture could have met a rule that aims at this app (the rule
+   matches names, or media only, and the capture has none; or it matches addresses, and the
+   capture's are synthetic); or the box's record does not explain a failure.
 3. SIGNALLING_BLOCKED: the app's own handshake got no answer, so no set-up was sent.
 4. SETUP_BLOCKED: no set-up success (STUN, DTLS, SIP, or the replies captures/calls names).
-5. FALLBACK: a path that the app prefers failed, and one that it likes less carried the media it had
+5. FALLBACK: the app's preferred path failed, and a path of lower rank carried the media that it had
    in the capture, without a silence of 5 s.
-6. CONNECTED_NO_MEDIA: both ways silent from the beginning of the media.
-7. ONE_WAY: one direction silent from its beginning, while the other holds to the end.
+6. CONNECTED_NO_MEDIA: both directions silent from the beginning of the media.
+7. ONE_WAY: one direction silent from its beginning, while the other lasts to the end.
 8. CUT: media, then a silence.
 9. DEGRADED: in a direction over 10 % of the media lost, a one-way delay over 400 ms, or (voice) R
    at least 15 below the control's (midcall.testbed.assess.quality).
@@ -42,7 +42,7 @@ from numpy.typing import NDArray
 
 from midcall.captures.truth.calls import Call
 from midcall.errors import TestbedError
-from midcall.testbed.assess.quality import ASSUMED, FLOOR_R, Heard, hear, window_ratings
+from midcall.testbed.assess.quality import ASSUMED, FLOOR_R, DirectionQuality, hear, window_ratings
 from midcall.testbed.policy.language import Rule
 from midcall.testbed.replay.script import CallPart
 from midcall.testbed.replay.sides import CALLER, FAR, nowhere
@@ -54,16 +54,16 @@ Numbers = NDArray[np.int64]
 BLOCKED = ("SIGNALLING_BLOCKED", "SETUP_BLOCKED", "CONNECTED_NO_MEDIA", "ONE_WAY", "CUT")
 VERDICTS = ("INVALID", "INCONCLUSIVE", *BLOCKED, "FALLBACK", "DEGRADED", "OK")
 
-#: A stretch of media of which less than this share arrives is silent (a packet or two that slip
-#: through before the box is sure are not a talk).
+#: A stretch of media of which less than this share arrives is silent (one or two packets that pass
+#: before the box decides are not a conversation).
 SILENT_SHARE = 0.01
 #: Media time of a silence, in ns.
 SILENCE = 5_000_000_000
 #: The most that one pause between two media packets adds to media time, in ns.
 MEDIA_PAUSE = 1_000_000_000
-#: A way with fewer media packets than this is neither said to work nor to fail.
-WAY_PACKETS = 5
-#: What degrades a call: a share of the control's media lost, one-way delay in ms (the limit of
+#: A path with fewer media packets than this counts neither as working nor as failed.
+PATH_PACKETS = 5
+#: Limits of DEGRADED: a share of the control's media lost, one-way delay in ms (the limit of
 #: ITU-T G.114), and points of R lost.
 LOSS_LIMIT, DELAY_LIMIT, R_LIMIT = 0.10, 400.0, 15.0
 #: A call is not usable if this share of a direction's windows is below the floor.
@@ -73,14 +73,14 @@ ENDS = {CALLER: "from the caller", FAR: "to the caller"}
 
 
 class Quality(NamedTuple):
-    """What a direction was worth, and what it was worth without the policy.
+    """Quality of a direction with the policy (`heard`) and without it (`control`).
 
     below: the share of its windows of 5 s that fell below the floor of ITU-T G.109 under the
     policy, of those that were above it without.
     """
 
-    heard: Heard
-    control: Heard
+    heard: DirectionQuality
+    control: DirectionQuality
     below: float = 0.0
 
     @property
@@ -97,18 +97,18 @@ class Quality(NamedTuple):
 
 
 class CallVerdict(NamedTuple):
-    """What became of a call.
+    """The verdict on a call, with its counts.
 
-    blocked: no call at all; usable: the call was worth having, None where the verdict is INVALID or
+    blocked: no call at all; usable: the call was usable, None where the verdict is INVALID or
     INCONCLUSIVE. packets_to_block: packets of the call's set-up, media and control flows that the
     box had let through before the first one it dropped or answered itself; where it struck only
-    what the call waits for (signalling, a DNS answer), packets of those flows; None when it struck
+    flows that the call waits for (signalling, DNS), packets of those flows; None where it struck
     nothing. ms_to_block: time at the box from the first of these packets to that first strike.
     media_sent, media_delivered: media packets, both directions; media_control: delivered without
     the policy; media_lost: the share of media_control that did not arrive, None where it is 0.
     models: where no timer is documented and it matters, the verdicts under the other timer models
     ("strict: SETUP_BLOCKED"), else "". up, down: quality of the media from and to the caller, of
-    the paths that worked in a FALLBACK, else of all; None where the capture holds none. path: the
+    the paths that worked in a FALLBACK, else of all; None where the capture has none. path: the
     kind of the path that carried the media of a FALLBACK.
     """
 
@@ -130,7 +130,7 @@ class CallVerdict(NamedTuple):
 
 
 class Strike(NamedTuple):
-    """The first packet that the box struck, of the call or of what it waits for."""
+    """The first packet that the box struck, of the call or of a flow that it waits for."""
 
     rule: str | None
     packets: int | None
@@ -142,10 +142,10 @@ def judge(
 ) -> CallVerdict:
     """Return the verdict on a call; `control` is the same capture under the empty policy.
 
-    changed: what of the capture is not as it was on the wire
+    changed: fields of the capture that differ from those on the wire
     (captures.truth.catalogue.Capture.changed). Where the app's timers are not documented, the other
-    timer models are tried as well, and the reason says whether the verdict depends on them.
-    Raises TestbedError where the call is not of the simulated ones or the two do not match.
+    timer models are run as well, and the reason states whether the verdict depends on them.
+    Raises TestbedError where the call is not one of the simulated ones or the captures differ.
     """
     orders = simulation.script
     if len(control.fates) != len(simulation.fates):
@@ -159,7 +159,7 @@ def judge(
             f"call {call.id}: the simulation was not given this call, only "
             f"{', '.join(one.id for one in orders.calls) or 'none'}"
         )
-    verdict = Judge(simulation, control, call, part, changed).verdict()
+    verdict = CallMasks(simulation, control, call, part, changed).verdict()
     if not simulation.policy.rules or not (simulation.struck | simulation.slowed).any():
         return verdict
     differing = [
@@ -177,14 +177,14 @@ def judge(
 def under(
     simulation: Simulation, control: Simulation, call: Call, model: str, changed: Collection[str]
 ) -> str:
-    """Return the word of the verdict under one timer model."""
+    """Return the verdict word under one timer model."""
     other, null = simulation.under(model), control.under(model)
     part = next(one for one in other.script.calls if one.id == call.id)
-    return Judge(other, null, call, part, changed).ruled()[0]
+    return CallMasks(other, null, call, part, changed).ruled()[0]
 
 
-class Judge:
-    """One call under one policy: the masks that the rules of the verdict ask for."""
+class CallMasks:
+    """One call under one policy: the packet masks that the verdict rules need."""
 
     def __init__(
         self,
@@ -199,22 +199,22 @@ class Judge:
         self.orders = simulation.script
         self.own = np.isin(self.orders.flow, part.flows)
         self.media = self.own & (self.orders.media == 1)
-        #: What receivers could use: with the policy, and without it.
+        #: Packets that receivers could use: with the policy, and without it.
         self.came, self.due = simulation.usable >= 0, control.usable >= 0
-        #: Media of the ways that worked where another failed, else all of it.
+        #: Media of the paths that worked where another failed, else all of it.
         self.carried = self.media
         self.path: str | None = None
         self.measured: dict[int, Quality | None] = {}
 
     def ruled(self) -> tuple[str, str]:
-        """Return the first verdict that holds, and why; what no rule did is INCONCLUSIVE."""
+        """Return the first verdict that applies, and why; INCONCLUSIVE where no rule caused it."""
         word, reason = self.first_verdict()
         if (word in BLOCKED or word == "DEGRADED") and self.strike.rule is None:
             return "INCONCLUSIVE", f"{reason}; but the box's record names no rule that did it"
         return word, reason
 
     def verdict(self) -> CallVerdict:
-        """Return the first verdict that holds, with all that is known of the call."""
+        """Return the first verdict that applies, with the counts and quality of the call."""
         word, reason = self.ruled()
         sent = int((self.media & self.sim.fates["sent"]).sum())
         delivered = int((self.media & self.sim.delivered).sum())
@@ -252,7 +252,7 @@ class Judge:
 
     @cached_property
     def strike(self) -> Strike:
-        """Return the first strike at the call, else at what it waits for."""
+        """Return the first strike at the call, else at a flow that it waits for."""
         fates = self.sim.fates
         for mark, time, rule in (
             (self.sim.struck, fates["struck_time"], fates["struck_rule"]),
@@ -266,7 +266,7 @@ class Judge:
 
     def first_strike(self, own: Mask, struck: Numbers, time: Numbers, rule: Numbers) -> Strike:
         """Return rule, packets and milliseconds to the first strike among some packets."""
-        # Where packets meet the box at one moment, their order there is that of their numbers.
+        # Packets that meet the box at the same time are in the order of their numbers.
         first = struck[np.lexsort((struck, time[struck]))[0]]
         met = np.where(self.sim.struck, self.sim.fates["struck_time"], self.sim.fates["box_time"])
         before = own & (met >= 0) & (met <= time[first]) & ~self.sim.struck
@@ -291,7 +291,7 @@ class Judge:
     # -- 2
 
     def unreadable(self) -> str | None:
-        """Return which rule reads what was changed in the capture, None where none does."""
+        """Return which rule reads a changed field of the capture, None where none does."""
         for rule in self.sim.policy.rules:
             fields = sorted(rule.reads & self.changed)
             if fields:
@@ -321,16 +321,16 @@ class Judge:
         return None
 
     def addresses_made_up(self) -> bool:
-        """Tell whether no far end of the call has an address of the public Internet."""
+        """Tell whether no remote end of the call has an address of the public Internet."""
         flows = self.orders.held.flows[[*self.part.flows, *self.part.signalling]]
-        near = self.orders.near_is_source[[*self.part.flows, *self.part.signalling]]
-        lanes = np.where(near[:, None], flows["target"], flows["source"]).astype(np.int64)
+        near_is_source = self.orders.near_is_source[[*self.part.flows, *self.part.signalling]]
+        lanes = np.where(near_is_source[:, None], flows["target"], flows["source"]).astype(np.int64)
         return bool(nowhere(flows["version"].astype(np.int64), lanes).all())
 
     # -- 3 and 4
 
     def signalling_blocked(self) -> bool:
-        """Tell whether set-up was never sent because the signalling before it did not come."""
+        """Tell whether set-up was never sent because the signalling before it did not arrive."""
         sent = self.sim.fates["sent"]
         if (self.own & sent).any() or not (self.own & self.control.fates["sent"]).any():
             return False
@@ -348,12 +348,12 @@ class Judge:
         return not (setup & self.came).any()
 
     def media_arrive(self) -> bool:
-        """Tell whether media came without any set-up that the capture names."""
+        """Tell whether media arrived without any set-up of the capture."""
         expected = int((self.media & self.due).sum())
         return int((self.media & self.came).sum()) > SILENT_SHARE * max(expected, 1)
 
     def setup_reason(self) -> str:
-        """Return what was sent and not answered."""
+        """Return the reason of SETUP_BLOCKED: packets sent and arrived, and the timer."""
         sent = int((self.own & self.sim.fates["sent"]).sum())
         got = int((self.own & self.sim.delivered).sum())
         timer = self.call.timer_s
@@ -361,7 +361,7 @@ class Judge:
         return f"{sent} packets of the call were sent and {got} arrived; no set-up success {until}"
 
     def verdict_without_media(self) -> tuple[str, str]:
-        """Return the verdict on a capture that holds set-up or control but no media."""
+        """Return the verdict on a capture with set-up or control but no media."""
         if not (self.own & self.came).any():
             return "SETUP_BLOCKED", "no packet of the call arrived; the capture holds no media"
         stops = self.stops(self.own)
@@ -376,69 +376,69 @@ class Judge:
     def sides(self, own: Mask) -> dict[int, tuple[Numbers, Mask]]:
         """Return per direction, of some packets that arrive under the empty policy: when each was
         sent in the capture, sorted, and whether it arrives now."""
-        found = {}
+        directions = {}
         for side in ENDS:
             rows = np.flatnonzero(own & self.due & (self.orders.side == side))
             rows = rows[np.argsort(self.orders.send[rows], kind="stable")]
             if len(rows):
-                found[side] = self.orders.send[rows], self.came[rows]
-        return found
+                directions[side] = self.orders.send[rows], self.came[rows]
+        return directions
 
     def stops(self, own: Mask) -> dict[int, float]:
         """Return per direction that falls silent after its beginning when, in s of the media."""
-        found = {}
-        held = self.sides(own)
-        begin = min((int(sent[0]) for sent, _ in held.values()), default=0)
-        for side, (sent, came) in held.items():
+        stops = {}
+        directions = self.sides(own)
+        begin = min((int(sent[0]) for sent, _ in directions.values()), default=0)
+        for side, (sent, came) in directions.items():
             if not silent_from_the_beginning(sent, came):
                 at = silence(sent, came)
                 if at is not None:
-                    found[side] = (int(sent[at]) - begin) / 1e9
-        return found
+                    stops[side] = (int(sent[at]) - begin) / 1e9
+        return stops
 
     # -- 5 to 10
 
     def fallback(self) -> tuple[str, str] | None:
-        """Return FALLBACK or OK and why, where a way failed and another carried the media.
+        """Return FALLBACK or OK and why, where a path failed and another carried the media.
 
-        FALLBACK is said where the way that failed is the better one. That an app would have sent
-        more by the other way is likely, but not in the capture: that way must have carried what it
-        had, and its media must not leave a silence. Where a way of less rank failed, the better
-        one must have held as much.
+        The verdict is FALLBACK where the failed path is the preferred one. An app would probably
+        have sent more by the other path, but that is not in the capture: that path must have
+        carried its captured media, and these must not leave a silence. Where a path of lower rank
+        failed, the preferred one must have carried at least as much.
         """
-        ways = self.part.alternatives
-        if len(ways) < 2 or self.strike.rule is None:
+        paths = self.part.alternatives
+        if len(paths) < 2 or self.strike.rule is None:
             return None
         works: list[tuple[int, int]] = []  # rank, packets in the control
         fails: list[tuple[int, int]] = []
-        for rank, flow in enumerate(ways):
+        for rank, flow in enumerate(paths):
             own = self.media & (self.orders.flow == flow)
             expected = int((own & self.due).sum())
-            if expected >= WAY_PACKETS:
-                (works if self.way_works(own) else fails).append((rank, expected))
+            if expected >= PATH_PACKETS:
+                (works if self.path_works(own) else fails).append((rank, expected))
         if not works or not fails:
             return None
-        return self.other_way(works, fails)
+        return self.path_verdict(works, fails)
 
-    def way_works(self, own: Mask) -> bool:
-        """Tell whether a way carried what it had, silent in neither direction."""
+    def path_works(self, own: Mask) -> bool:
+        """Tell whether a path carried its media, silent in neither direction."""
         return not any(
             silent_from_the_beginning(sent, came) or silence(sent, came) is not None
             for sent, came in self.sides(own).values()
         )
 
-    def other_way(
+    def path_verdict(
         self, works: list[tuple[int, int]], fails: list[tuple[int, int]]
     ) -> tuple[str, str] | None:
-        """Return the verdict where some ways work and some fail: (rank, packets) of each."""
-        names = [way.path for way in self.call.alternatives]
+        """Return the verdict where some paths work and some fail: (rank, packets) of each."""
+        names = [path.path for path in self.call.alternatives]
         bad, good = fails[0][0], works[0][0]
         words = f"the {names[bad]} path failed and media went by the {names[good]} path"
         carried = self.media & np.isin(
             self.orders.flow, [self.part.alternatives[rank] for rank, _ in works]
         )
         if bad < good:
-            if self.leaves_a_silence(carried):
+            if self.has_silence(carried):
                 return None
             self.carried, self.path = carried, names[good]
             return "FALLBACK", words
@@ -447,24 +447,24 @@ class Judge:
         self.carried = carried
         return "OK", words
 
-    def leaves_a_silence(self, carried: Mask) -> bool:
-        """Tell whether the media of some ways alone leave a silence in what the control had."""
+    def has_silence(self, carried: Mask) -> bool:
+        """Tell whether the carried media alone leave a silence in the control's media."""
         for side in ENDS:
             rows = np.flatnonzero(self.media & self.due & (self.orders.side == side))
             rows = rows[np.argsort(self.orders.send[rows], kind="stable")]
             sent, came = self.orders.send[rows], (self.came & carried)[rows]
-            if len(rows) >= WAY_PACKETS and (
+            if len(rows) >= PATH_PACKETS and (
                 silent_from_the_beginning(sent, came) or silence(sent, came) is not None
             ):
                 return True
         return False
 
     def media_verdict(self) -> tuple[str, str]:
-        """Return the verdict on media that could have come."""
-        held = self.sides(self.media)
-        silent = [side for side in held if silent_from_the_beginning(*held[side])]
+        """Return the verdict on media that arrive in the control."""
+        directions = self.sides(self.media)
+        silent = [side for side in directions if silent_from_the_beginning(*directions[side])]
         stops = self.stops(self.media)
-        if silent and len(silent) == len(held):
+        if silent and len(silent) == len(directions):
             return "CONNECTED_NO_MEDIA", f"{self.connected()}, under 1 % of the media arrived"
         if stops:
             side, seconds = min(stops.items(), key=lambda one: one[1])
@@ -472,7 +472,11 @@ class Judge:
             return "CUT", reason + self.timer()
         if silent:
             return "ONE_WAY", f"media {ENDS[silent[0]]} did not arrive, the other way it did"
-        only = "" if len(held) == 2 else f" (the capture holds media {ENDS[next(iter(held))]} only)"
+        only = (
+            ""
+            if len(directions) == 2
+            else f" (the capture holds media {ENDS[next(iter(directions))]} only)"
+        )
         return "OK", f"media arrived as under the empty policy{only}"
 
     def timer(self) -> str:
@@ -485,25 +489,25 @@ class Judge:
     # -- 9, and quality
 
     def degraded(self, reason: str) -> tuple[str, str]:
-        """Return DEGRADED and why where a direction is that bad, else OK and the reason."""
+        """Return DEGRADED and why where a direction exceeds a limit, else OK and the reason."""
         for side, words in ENDS.items():
-            about = self.quality(side)
-            why = about and complaint(about)
+            quality = self.quality(side)
+            why = quality and complaint(quality)
             if why:
                 return "DEGRADED", f"media {words} came badly: {why}"
         return "OK", reason
 
     def quality(self, side: int) -> Quality | None:
-        """Return the quality of the media of a direction, None where the control holds none.
+        """Return the quality of the media of a direction, None where the control has none.
 
-        Asked once it is known which ways carried media.
+        Call this only after `fallback` has set which paths carried media.
         """
         if side not in self.measured:
             self.measured[side] = self.measure(side)
         return self.measured[side]
 
     def measure(self, side: int) -> Quality | None:
-        """Measure what `quality` returns."""
+        """Return the quality of a direction, not cached; None where the control has none."""
         own = self.carried & (self.orders.side == side) & self.control.fates["sent"]
         packets = np.flatnonzero(own)
         packets = packets[np.argsort(self.orders.send[packets], kind="stable")]
@@ -512,37 +516,37 @@ class Judge:
             [one.fates[name][packets] for one in (self.sim, self.control)]
             for name in ("left", "used_time")
         )
-        heard, control = (hear(left[k], came[k], voice) for k in (0, 1))
-        if heard is None or control is None or not control.arrived:
+        measured, control = (hear(left[k], came[k], voice) for k in (0, 1))
+        if measured is None or control is None or not control.arrived:
             return None
         windows = media_time(self.orders.send[packets]) // SILENCE
         now, before = (window_ratings(left[k], came[k], windows) for k in (0, 1))
         good = before >= FLOOR_R
         below = float((now[good] < FLOOR_R).mean()) if good.any() else 0.0
-        return Quality(heard, control, below)
+        return Quality(measured, control, below)
 
     def connected(self) -> str:
-        """Return in words how far the call had come before its media."""
+        """Return in words whether set-up succeeded before the media."""
         if (self.sim.opened[self.part.latches] >= 0).any():
             return "set-up succeeded"
         return "the capture holds no reply to a set-up"
 
 
-def complaint(about: Quality) -> str:
+def complaint(quality: Quality) -> str:
     """Return what degrades a direction, as one clause; "" where nothing does."""
-    heard, control = about.heard, about.control
-    if about.lost > LOSS_LIMIT:
-        return f"{100 * about.lost:.1f} % did not arrive"
-    was, now = control.delay_ms, heard.delay_ms
+    measured, control = quality.heard, quality.control
+    if quality.lost > LOSS_LIMIT:
+        return f"{100 * quality.lost:.1f} % did not arrive"
+    was, now = control.delay_ms, measured.delay_ms
     if now is not None and was is not None and was <= DELAY_LIMIT < now:
         return f"they took {now:.0f} ms one way, {was:.0f} ms without the policy"
-    if about.r_drop is not None and about.r_drop >= R_LIMIT:
-        return f"R fell by {about.r_drop:.0f} to {heard.r:.0f} (as {ASSUMED.name})"
+    if quality.r_drop is not None and quality.r_drop >= R_LIMIT:
+        return f"R fell by {quality.r_drop:.0f} to {measured.r:.0f} (as {ASSUMED.name})"
     return ""
 
 
 def usable(word: str, up: Quality | None, down: Quality | None) -> bool | None:
-    """Return whether a call was worth having; None where its verdict says nothing of that."""
+    """Return whether a call was usable; None for INVALID and INCONCLUSIVE."""
     if word in ("INVALID", "INCONCLUSIVE"):
         return None
     if word in BLOCKED:
@@ -562,7 +566,7 @@ def media_time(sent: Numbers) -> Numbers:
 
 
 def silent_from_the_beginning(sent: Numbers, came: Mask) -> bool:
-    """Tell whether a direction is silent in its first 5 s of media, or in all that it has.
+    """Tell whether a direction is silent in its first 5 s of media, or in all of its media.
 
     sent: when each media packet was sent, sorted, ns; came: whether it arrived.
     """
@@ -577,8 +581,8 @@ def silence(sent: Numbers, came: Mask) -> int | None:
 
     sent: when each media packet was sent, sorted, ns; came: whether it arrived.
     """
-    spoken = media_time(sent)
-    ends: Numbers = np.searchsorted(spoken, spoken + SILENCE).astype(np.int64)
+    media_times = media_time(sent)
+    ends: Numbers = np.searchsorted(media_times, media_times + SILENCE).astype(np.int64)
     whole = np.flatnonzero(ends < len(sent))  # windows that end before the media do
     if not len(whole):
         return None

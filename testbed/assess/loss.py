@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What a policy cost one call, whoever it was meant for: flows hit, and seconds of talk lost.
+"""Loss of one call under a policy, target or not: flows hit, and seconds of talk lost.
 
-A second of talk is one, on the sender's clock, in which media of the call are sent that arrive
-under the empty policy, in either direction. It is lost when, in a direction that has media in it,
-under half of them arrive, or they take over LATEST longer on their way than under the empty policy:
-what comes later is of no use in a talk.
+A second of talk is a second of the sender's clock in which the call sends media, in either
+direction, that arrive under the empty policy. It is lost when, in a direction that has media in it,
+under half of them arrive within LATEST of their delay under the empty policy: later media are of no
+use in a conversation.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ SECOND = LATEST = 1_000_000_000
 class Loss(NamedTuple):
     """A call's own flows and IP bytes, those hit, and its seconds of talk, those lost.
 
-    A flow is hit when the box struck a packet of it, or one that came under no rules does not come;
-    bytes hit are those that do not come.
+    A flow is hit when the box struck a packet of it, or when a packet that arrives under no rules
+    does not arrive; bytes hit are those that do not arrive.
     """
 
     flows: int
@@ -37,7 +37,7 @@ class Loss(NamedTuple):
 
 
 def loss(simulation: Simulation, control: Simulation, call: Call) -> Loss:
-    """Return what a policy cost a call; `control` is the same capture under the empty policy."""
+    """Return the loss of a call under a policy; `control`: the same capture, empty policy."""
     orders = simulation.script
     part = next(one for one in orders.calls if one.id == call.id)
     size = orders.held.facts["ip_size"]
@@ -60,7 +60,7 @@ def loss(simulation: Simulation, control: Simulation, call: Call) -> Loss:
 def seconds(
     simulation: Simulation, control: Simulation, media: NDArray[np.bool_]
 ) -> tuple[int, int]:
-    """Return the seconds of talk that some media packets fill, and those of them lost."""
+    """Return the seconds of talk in some media packets, and how many of these are lost."""
     send, due, came = simulation.script.send, control.usable, simulation.usable
     media = media & (due >= 0)
     if not media.any():

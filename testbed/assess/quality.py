@@ -1,26 +1,27 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Call quality: what one direction of a call's media was worth where it arrived.
+"""Call quality of one direction of a call's media at the receiver.
 
-Loss, one-way delay and jitter are measured; R and MOS are what the E-model expects people to say of
-them, under a stated codec. Everything is compared with the same replay under no policy: the delay
-is that of the replayed leg (captures know nothing of the rest), so a drop means more than a value.
+Loss, one-way delay and jitter are measured; R and MOS are the E-model's estimates from them, for a
+stated codec. All values are compared with the same replay under no policy: the delay is that of the
+replayed leg (captures do not have the rest), so a difference means more than a value.
 
 - Jitter: the running estimate of RFC 3550 section 6.4.1 in the integer form of its appendix A.8,
   averaged over the packets. The sending time is that of the script, not the RTP timestamp, whose
   clock is unknown where payload types are dynamic; jitter that the capture itself holds is thus
   part of the script and not counted.
-- Delay into the E-model: network, de-jitter buffer and codec. The buffer is adaptive: it waits as
-  long as lets LATE of the packets come too late, from BUFFER_LEAST to BUFFER_MOST (an assumption);
-  what comes later is discarded and counts as lost, as in ITU-T G.1020.
-- R = 93.2 - Idd - Ie,eff (ITU-T G.107, sections 7.1, 7.4, 7.5, defaults of 7.7). Echo is taken to
-  be cancelled, as apps do, so that of the delay impairments Idd alone is left; no advantage A.
+- Delay into the E-model: network, de-jitter buffer and codec. The buffer is adaptive: its delay
+  lets LATE of the packets come too late, from BUFFER_LEAST to BUFFER_MOST (an assumption);
+  later packets are discarded and counts as lost, as in ITU-T G.1020.
+- R = 93.2 - Idd - Ie,eff (ITU-T G.107, sections 7.1, 7.4, 7.5, defaults of 7.7). Echo is assumed
+  to be cancelled, as apps do, so that Idd is the only delay impairment; no advantage A.
 - Ie,eff = Ie + (95 - Ie) Ppl / (Ppl / BurstR + Bpl) (section 7.5). BurstR is the mean length of the
   bursts of loss over that of random loss, 1 / (1 - loss). Table 1 ends at Ppl = 20 %: a rating of
   more loss than that is an extrapolation, and marked.
 - MOS from R: annex B. Wideband: R = 129 - Idd - Ie,eff and MOS at R / 1.29 (ITU-T G.107.1, sections
-  7.1, 7.5, annex A), where Ie,eff knows random loss only.
+  7.1, 7.5, annex A), where Ie,eff is for random loss only.
 - Ie and Bpl: ITU-T G.113 (11/2007), appendices I and IV. No value of Opus or SILK is published
-  there; AMR-WB stands for wideband codecs of their kind. The range over CODECS is part of a rating.
+  there; AMR-WB is the substitute for such wideband codecs. The range over CODECS is part of a
+  rating.
 
 - Windows of a call are rated by the same formulas with the loss and bursts of the window, and
   compared with FLOOR_R, the lowest R for which ITU-T G.109 recommends a connection (R 50 to 60:
@@ -42,11 +43,11 @@ from midcall.testbed.network.jitter import jitter
 
 Numbers = NDArray[np.int64]
 
-#: R of a connection with nothing wrong, and the scale of wideband (G.107 7.7; G.107.1 7.1).
+#: R of a connection without impairments, and the scale of wideband (G.107 7.7; G.107.1 7.1).
 R_NARROW, R_WIDE = 93.2, 129.0
 #: Wideband R over narrowband R of the same MOS (G.107.1 annex A).
 WIDENING = 1.29
-#: Delay that nobody minds, in ms, and the sensitivity of people to more (G.107 table 1).
+#: Delay without impairment (mT), in ms, and the delay sensitivity sT (G.107 table 1).
 DELAY_FREE, SENSITIVITY = 100.0, 1.0
 #: Highest share of loss that the E-model is meant for (G.107 table 1).
 LOSS_RANGE = 0.20
@@ -64,7 +65,7 @@ WINDOW_FEWEST = 10
 
 
 class Codec(NamedTuple):
-    """What the E-model must know of a codec: impairment Ie, robustness Bpl, its delay in ms."""
+    """E-model parameters of a codec: impairment Ie, robustness Bpl, its delay in ms."""
 
     name: str
     ie: float
@@ -79,7 +80,7 @@ G729A = Codec("G.729A with silence suppression", 11.0, 19.0, 25.0)
 AMR_WB = Codec("AMR-WB at 12.65 kbit/s", 13.0, 4.3, 25.0, wide=True)
 
 #: The codecs that a rating's range is over. ASSUMED is the one of R, of MOS, and of every verdict:
-#: of the three it forgives loss most, so that "degraded" is said late rather than early.
+#: of the three it tolerates loss best, so that DEGRADED needs more loss, not less.
 CODECS = (G711, G729A, AMR_WB)
 ASSUMED = G711
 
@@ -88,7 +89,7 @@ ASSUMED = G711
 Rating = tuple[float | None, float | None, float | None, float | None]
 
 
-class Heard(NamedTuple):
+class DirectionQuality(NamedTuple):
     """One direction of a call's media at the end that received it.
 
     expected: packets that were sent without the policy; arrived: of these; loss: the share that did
@@ -156,7 +157,7 @@ def opinion(codec: Codec, r: float) -> float:
 def burst_ratio(lost: NDArray[np.bool_]) -> float:
     """Return BurstR: the mean burst of loss over that of random loss; 1 where nothing is lost.
 
-    lost: per packet in the order sent. Losses that keep apart (below 1) count as random.
+    lost: per packet in the order sent. A ratio below 1 (losses spread out) counts as random.
     """
     share = float(lost.mean()) if len(lost) else 0.0
     if share in (0.0, 1.0):
@@ -168,15 +169,16 @@ def burst_ratio(lost: NDArray[np.bool_]) -> float:
 def playout(delay: Numbers) -> int:
     """Return the delay at which an adaptive buffer plays, in ns; delay: of the packets that came.
 
-    A buffer cannot tell a jump of the path from jitter: it is bounded from the fastest packet on.
+    A buffer cannot distinguish a change of path from jitter: its bounds count from the fastest
+    packet.
     """
     fastest = int(delay.min())
     wanted = int(np.quantile(delay, 1 - LATE, method="inverted_cdf")) - fastest
     return fastest + min(max(wanted, BUFFER_LEAST), BUFFER_MOST)
 
 
-def hear(sent: Numbers, came: Numbers, voice: bool) -> Heard | None:
-    """Measure and rate a direction; None where nothing was to come.
+def hear(sent: Numbers, came: Numbers, voice: bool) -> DirectionQuality | None:
+    """Return the measured and rated quality of a direction; None where no packet was expected.
 
     sent: when each packet was to leave its sender, ns, in order; came: when it arrived, -1 where it
     did not; voice: whether a MOS may be given.
@@ -184,26 +186,28 @@ def hear(sent: Numbers, came: Numbers, voice: bool) -> Heard | None:
     expected = len(sent)
     if not expected:
         return None
-    there = came >= 0
-    arrived = int(there.sum())
+    arrived_mask = came >= 0
+    arrived = int(arrived_mask.sum())
     loss = 1 - arrived / expected
     if not arrived:
-        return Heard(expected, 0, 1.0, 0.0, None, None, 1.0, None, None, None, None, True)
-    delay = came[there] - sent[there]
+        return DirectionQuality(
+            expected, 0, 1.0, 0.0, None, None, 1.0, None, None, None, None, True
+        )
+    delay = came[arrived_mask] - sent[arrived_mask]
     buffer = playout(delay)
-    late = there & (came - sent > buffer)
-    gone = ~there | late
+    late = arrived_mask & (came - sent > buffer)
+    gone = ~arrived_mask | late
     burst, share = burst_ratio(gone), float(gone.mean())
     rated: Rating = (None, None, None, None)
     if voice and arrived >= FEWEST:
         rated = rate(buffer / 1e6, share, burst)
-    return Heard(
+    return DirectionQuality(
         expected,
         arrived,
         loss,
         float(late.mean()),
         float(delay.mean()) / 1e6,
-        jitter(sent[there], came[there]) / 1e6,
+        jitter(sent[arrived_mask], came[arrived_mask]) / 1e6,
         burst,
         *rated,
         share > LOSS_RANGE,
@@ -214,16 +218,17 @@ def window_ratings(sent: Numbers, came: Numbers, window: Numbers) -> NDArray[np.
     """Return R under ASSUMED of each window of a direction, NaN for one with too few packets.
 
     sent, came: ns, int64[n], in the order sent, `came` -1 where a packet never came; window:
-    int64[n], the window of each packet, counted from 0. A window in which nothing came has R 0.
+    int64[n], the window of each packet, counted from 0. A window in which no packet arrived has R
+    0.
     """
     count = int(window.max(initial=-1)) + 1
     out = np.full(count, np.nan)
-    there = came >= 0
-    if not there.any():
+    arrived_mask = came >= 0
+    if not arrived_mask.any():
         out[np.bincount(window, minlength=count) >= WINDOW_FEWEST] = 0.0
         return out
-    buffer = playout((came - sent)[there])
-    gone = ~there | (came - sent > buffer)
+    buffer = playout((came - sent)[arrived_mask])
+    gone = ~arrived_mask | (came - sent > buffer)
     for number in range(count):
         own = window == number
         if int(own.sum()) < WINDOW_FEWEST:
@@ -241,6 +246,6 @@ def rate(delay_ms: float, loss: float, burst: float) -> Rating:
 
     delay_ms: of network and buffer; a codec adds its own.
     """
-    told = {one: rating(one, delay_ms + one.delay_ms, loss, burst) for one in CODECS}
-    scores = [opinion(one, r) for one, r in told.items()]
-    return told[ASSUMED], opinion(ASSUMED, told[ASSUMED]), min(scores), max(scores)
+    ratings = {one: rating(one, delay_ms + one.delay_ms, loss, burst) for one in CODECS}
+    scores = [opinion(one, r) for one, r in ratings.items()]
+    return ratings[ASSUMED], opinion(ASSUMED, ratings[ASSUMED]), min(scores), max(scores)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The timeline of a call at the box: what each side sent, what got through, when the rule spoke.
+"""Timeline of a call at the box: what each side sent, what passed, when the rule acted first.
 
-Time is the box's: a packet stands where the box met it, under the policy and under the empty one
-alike, so that both can be laid over each other. Watched are the call's flows and those it waits for
-(the app's signalling, DNS answers), from the call's first packet, or the first strike, to its last.
+Times are those at which a packet met the box, under the policy and under the empty one, so that
+both can be compared. The timeline covers the call's flows and those it waits for (the app's
+signalling, DNS answers), from the call's first packet, or the first strike, to its last packet.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 
 from midcall.captures.truth.calls import Call
 from midcall.classifier.state.verdicts import APPS, CERTAIN, recognises
-from midcall.testbed.assess.call_verdict import Judge
+from midcall.testbed.assess.call_verdict import CallMasks
 from midcall.testbed.replay.sides import CALLER, FAR
 from midcall.testbed.replay.simulator import Simulation
 
 Numbers = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
-#: Slots of equal length that a call's time is cut into: bars that a phone can still show apart.
+#: Slots of equal length per call: as many bars as a phone's screen can show.
 SLOTS = 60
 DIRECTIONS = {"up": CALLER, "down": FAR}
 
@@ -31,8 +31,8 @@ class Lane(NamedTuple):
     """One direction: packets per slot, int64[SLOTS] each.
 
     due: met the box under the empty policy; sent: met it under this one; came: of these, arrived;
-    struck: of these, those a rule dropped, answered itself or slowed. spoke_s: when it first did,
-    in seconds of the timeline, None where never.
+    struck: of these, those that a rule dropped, answered itself or slowed. spoke_s: time of the
+    first strike, in seconds of the timeline, None where there is none.
     """
 
     due: Numbers
@@ -55,7 +55,7 @@ class Timeline(NamedTuple):
 
 
 def timeline(simulation: Simulation, control: Simulation, call: Call) -> Timeline | None:
-    """Return the timeline of a call that a rule had its hand in, None for one left alone.
+    """Return the timeline of a call that a rule acted on, None for any other call.
 
     control: the same capture under the empty policy.
     """
@@ -63,20 +63,20 @@ def timeline(simulation: Simulation, control: Simulation, call: Call) -> Timelin
     if not ruled.any():
         return None
     part = next(one for one in simulation.script.calls if one.id == call.id)
-    seen = Judge(simulation, control, call, part)
-    watched = np.asarray(seen.own | seen.awaited)
+    call_masks = CallMasks(simulation, control, call, part)
+    watched = np.asarray(call_masks.own | call_masks.awaited)
     touched = watched & ruled
-    if not touched.any() or not seen.own.any():
+    if not touched.any() or not call_masks.own.any():
         return None
     met, due = first_met(simulation), first_met(control)
-    edges = [due[seen.own & (due >= 0)], met[seen.own & (met >= 0)], met[touched]]
+    edges = [due[call_masks.own & (due >= 0)], met[call_masks.own & (met >= 0)], met[touched]]
     times = np.concatenate(edges)
     begin, end = int(times.min()), int(times.max()) + 1
     lanes = {
         name: lane(simulation, control, watched & (simulation.script.side == side), begin, end)
         for name, side in DIRECTIONS.items()
     }
-    return Timeline((end - begin) / 1e9, recognised(simulation, call, seen.own, begin), lanes)
+    return Timeline((end - begin) / 1e9, recognised(simulation, call, call_masks.own, begin), lanes)
 
 
 def lane(simulation: Simulation, control: Simulation, own: Mask, begin: int, end: int) -> Lane:
@@ -96,7 +96,7 @@ def lane(simulation: Simulation, control: Simulation, own: Mask, begin: int, end
 def first_met(simulation: Simulation) -> Numbers:
     """Return when each packet first met the box, or was first struck there; int64[n] ns, -1 never.
 
-    Later sendings of a packet are not drawn.
+    Later sendings of a packet are ignored.
     """
     fates = simulation.fates
     return np.where(fates["struck"], fates["struck_time"], fates["box_time"])
@@ -111,7 +111,8 @@ def by_slot(times: Numbers, begin: int, end: int) -> Numbers:
 def recognised(simulation: Simulation, call: Call, own: Mask, begin: int) -> float | None:
     """Return when the box was certain of the app in a flow of the call, in s from `begin`.
 
-    A live box's flows are on its own clock, so the verdict is placed from the flow's first packet.
+    A live box's flows are on its own clock, so the verdict's time counts from the flow's first
+    packet.
     """
     met = simulation.fates["box_time"]
     moments = []

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What is documented of operators' boxes, and the scenarios that prove the lab's word for it.
+"""Documented features of operators' boxes, and the scenarios that test the keyword for each.
 
-Each row is a match, an act or a scope that some operator was seen to use, or is thought to; its
-scenarios (keys of testbed.conformance.scenarios) fail when the lab's word for it is broken, which
-tests/testbed/test_conformance.py shows by breaking each.
+Each row is a match, an act or a scope that some operator was observed to use, or is assumed to use.
+Its scenarios (keys of testbed.conformance.scenarios) fail when the keyword is broken;
+tests/testbed/test_conformance.py shows that by breaking each.
 """
 
 from __future__ import annotations

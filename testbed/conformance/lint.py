@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Lint: what is wrong with a policy that is written rightly: rules that nothing can ever meet.
+"""Lint: find rules of a valid policy that no packet can ever meet.
 
-A rule is told when its own keys contradict each other, when it never holds (its networks or days
-are none of the operator's), and when an earlier rule decides every packet that it could meet.
+A rule is reported when its own keys contradict each other, when it is never in force (none of its
+networks or days is the operator's), and when an earlier rule decides every packet that it could
+meet.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ from midcall.testbed.policy.syntax import port_range, prefix, span
 #: Payload kinds by the transport that carries them; stun, dns and sip go over both.
 OVER_UDP = {"channel", "dtls-hello", "dtls", "rtp", "rtcp", "quic"}
 OVER_TCP = {"tls-hello", "tls", "http"}
-#: Payload kinds in whose packets a server name may stand (a hello may go on in a segment of TLS or
-#: of no kind).
+#: Payload kinds whose packets may have a server name (a hello may continue in a segment of kind TLS
+#: or unknown).
 WITH_NAMES = {"tls-hello", "tls", "quic", "http", "unknown"}
-#: The least and the most that can be asked of a counted key.
+#: Smallest and largest possible value of each counted key.
 BOUNDS = {
     "size": (0, 65535),
     "packets": (1, float("inf")),
@@ -47,7 +48,7 @@ def check(path: Path) -> list[str]:
 
 
 def lint(operator: Operator) -> Iterator[str]:
-    """Yield what can never happen under an operator's hypotheses."""
+    """Yield each rule of an operator's hypotheses that no packet can meet, one sentence each."""
     for hypothesis in operator.hypotheses:
         if hypothesis.rules_of is not None:
             continue
@@ -79,7 +80,7 @@ def lint(operator: Operator) -> Iterator[str]:
 
 
 def contradictions(match: Match, act: str) -> Iterator[str]:
-    """Yield why no packet can meet a match, or why the act can do nothing to one that does."""
+    """Yield why no packet can meet a match, or why the act has no effect on one that does."""
     for key, (least, most) in BOUNDS.items():
         word = getattr(match, key)
         if word is not None and (span(word)[1] < least or span(word)[0] > most):
@@ -109,16 +110,16 @@ def meets_tcp(match: Match) -> bool:
 
 
 def transport_of_names(match: Match) -> Iterator[str]:
-    """Yield why no name can stand where a match looks for it."""
-    places = set(match.name_in)
-    if match.protocol == "tcp" and places == {"quic"}:
+    """Yield why a match's protocol excludes the places where it looks for a name."""
+    protocols = set(match.name_in)
+    if match.protocol == "tcp" and protocols == {"quic"}:
         yield "QUIC goes over UDP, and protocol is tcp"
-    if match.protocol == "udp" and places and places <= {"tls", "http"}:
-        yield f"{', '.join(sorted(places))} go over TCP, and protocol is udp"
+    if match.protocol == "udp" and protocols and protocols <= {"tls", "http"}:
+        yield f"{', '.join(sorted(protocols))} go over TCP, and protocol is udp"
 
 
 def small_contradictions(match: Match) -> Iterator[str]:
-    """Yield why a payload of the size that a match asks for cannot hold what it asks for."""
+    """Yield why a payload of a match's size is too small for the other keys."""
     if match.size is None:
         return
     most = span(match.size)[1]
@@ -137,7 +138,7 @@ def small_contradictions(match: Match) -> Iterator[str]:
 
 
 def early_contradictions(match: Match) -> Iterator[str]:
-    """Yield why a flow cannot have done what a match asks for by then."""
+    """Yield why a match's packets, bytes and seconds exclude each other."""
     packets = (1, float("inf")) if match.packets is None else span(match.packets)
     if match.bytes is not None and 20 <= span(match.bytes)[1] < 20 * packets[0]:
         yield f"{packets[0]:g} packets have at least {20 * packets[0]:g} bytes of IP"
@@ -146,7 +147,7 @@ def early_contradictions(match: Match) -> Iterator[str]:
 
 
 def payload_contradictions(match: Match) -> Iterator[str]:
-    """Yield why no payload can be of the kinds that a match asks for."""
+    """Yield why no payload can be of the kinds in a match."""
     kinds = set(match.payload)
     if match.name and not kinds & WITH_NAMES:
         yield "name stands in no payload of these kinds"
@@ -165,7 +166,7 @@ def payload_contradictions(match: Match) -> Iterator[str]:
 
 
 def censor_problems(rule: Rule) -> Iterator[str]:
-    """Yield what is wrong with the censor that a rule names, as compiling it tells."""
+    """Yield the problems of a rule's censor, from compiling it."""
     if not rule.file:
         return
     try:
@@ -204,21 +205,27 @@ def shadows(earlier: Rule, later: Rule, policy: Policy) -> bool:
 
 def covers(earlier: Rule, later: Rule, policy: Policy) -> bool:
     """Tell whether every packet that meets one rule's match meets another's."""
-    wide, tight = earlier.match, later.match
+    earlier_match, later_match = earlier.match, later.match
     for key in Match.model_fields:
-        ours = getattr(wide, key)
+        ours = getattr(earlier_match, key)
         if ours in (None, []) or key in ("verdict", "name_in"):
             continue
-        theirs = getattr(tight, key)
+        theirs = getattr(later_match, key)
         if theirs in (None, []) or not key_covers(key, earlier, later, policy):
             return False
-    if wide.flow_words and wide.verdict == "certain" and tight.verdict == "unsure":
+    if (
+        earlier_match.flow_words
+        and earlier_match.verdict == "certain"
+        and later_match.verdict == "unsure"
+    ):
         return False
-    return not wide.name_in or bool(tight.name_in and set(tight.name_in) <= set(wide.name_in))
+    return not earlier_match.name_in or bool(
+        later_match.name_in and set(later_match.name_in) <= set(earlier_match.name_in)
+    )
 
 
 def key_covers(key: str, earlier: Rule, later: Rule, policy: Policy) -> bool:
-    """Tell whether what one rule asks by a key holds whenever what another asks does."""
+    """Tell whether a key of an earlier rule holds whenever that of a later rule does."""
     ours, theirs = getattr(earlier.match, key), getattr(later.match, key)
     if key in BOUNDS:
         return span(ours)[0] <= span(theirs)[0] and span(theirs)[1] <= span(ours)[1]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The scenarios of testbed.conformance.run: one per word of the policy language, in its order."""
+"""The scenarios of testbed.conformance.run: at least one per keyword, in the language's order."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Scenario(NamedTuple):
-    """One word of the language: what it says, a rule, a scene, and what becomes of each packet."""
+    """One keyword of the language: its meaning, a rule, a scene, and the fate of each packet."""
 
     key: str  # "match.stun", "act.drop", "scope.pair", "after.bytes", "rule.way" ...
     says: str
@@ -72,7 +72,7 @@ TALK = "0.00 > udp relay:3478 rtp 172 x3000 0.02"
 PING = "0.00 > udp relay:3478 rtp 172 x4000 0.10"
 
 SCENARIOS: tuple[Scenario, ...] = (
-    # ---- what the classifier says
+    # ---- the classifier's verdict
     Scenario(
         "match.app",
         "Flows of an app, from the packet on that gives it away.",
@@ -536,7 +536,7 @@ act = "drop"
         TALK,
         measured=(("rate_kbit", 40),),
     ),
-    # ---- whom a match condemns
+    # ---- scope of a match
     Scenario(
         "scope.packet",
         "The packet alone.",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Scenes: small captures written down packet by packet, as a transcript that a person can read.
+"""Scenes: small synthetic captures, written packet by packet as a readable transcript.
 
 A line is `SECONDS WAY PROTOCOL HOST:PORT WHAT`, as the caller's tap sees it:
 
@@ -7,10 +7,9 @@ A line is `SECONDS WAY PROTOCOL HOST:PORT WHAT`, as the caller's tap sees it:
     0.04 < udp relay:3478 stun-binding-answer
     1.00 > udp relay:3478 rtp 160 x500 0.02
 
-`>` comes from the subscriber, `<` goes to it; `HOST:PORT/NEAR` gives the subscriber's own port
-(40000 where nobody says), `HOST:PORT/bNEAR` makes it another subscriber (b, c, d); `xN GAP`
-repeats a line N times, GAP seconds apart. All is made up: documents' addresses, names under
-.example.
+`>` comes from the subscriber, `<` goes to it; `HOST:PORT/NEAR` sets the subscriber's own port
+(40000 by default), `HOST:PORT/bNEAR` that of another subscriber (b, c, d); `xN GAP` repeats a line
+N times, GAP seconds apart. All is synthetic: documentation addresses, names under .example.
 """
 
 from __future__ import annotations
@@ -21,8 +20,9 @@ import struct
 from collections.abc import Callable
 from typing import NamedTuple
 
-from midcall.captures.packets.numbers import STUN_COOKIE
 from midcall.captures.packets.pcap import Packets, packets_of
+from midcall.captures.wire import dtls as wire_dtls
+from midcall.captures.wire import stun, tls
 from midcall.errors import TestbedError
 from midcall.testbed.network.ip_packets import UNSUMMED, ip_packet
 
@@ -45,7 +45,7 @@ LINE = re.compile(
 PROTOS = {"tcp": 6, "udp": 17, "esp": 50}
 FLAGS = {"syn": 0x02, "syn-ack": 0x12, "ack": 0x10, "fin": 0x11, "rst": 0x14}
 
-#: A QUIC version 1 Initial (RFC 9001) whose hello asks for a.example, sealed as the RFC says.
+#: A QUIC version 1 Initial (RFC 9001) whose hello asks for a.example, encrypted as in the RFC.
 QUIC_HELLO = bytes.fromhex(
     "c300000001088394c8f03e515708000040b4cd3a0c5846b4519b9b7ca31ac0a54f94c48b73c6241718f7"
     "a15b1b16bf79af7f883514a11a62fc775e106b44620827fb13e5e574e9027ad731e3b476a8ddd0825047"
@@ -70,7 +70,7 @@ class Line(NamedTuple):
 
 
 def scene(text: str) -> Packets:
-    """Return a scene as a capture; raises TestbedError for a line that nobody can read."""
+    """Return a scene as a capture; raises TestbedError for a line with wrong syntax."""
     rows = [row for row in text.splitlines() if row.strip()]
     lines = sorted((line for row in rows for line in read(row)), key=first)
     sequences: dict[tuple[str, int, str, int, str], int] = {}
@@ -91,29 +91,29 @@ def transcript(text: str) -> list[str]:
 
 
 def first(line: Line) -> float:
-    """Return when a line is said."""
+    """Return the time of a line, s."""
     return line.time
 
 
 def read(row: str) -> list[Line]:
     """Return the packets of one line of a transcript."""
-    found = LINE.fullmatch(" ".join(row.split()))
-    if found is None or found["host"] not in HOSTS:
+    fields = LINE.fullmatch(" ".join(row.split()))
+    if fields is None or fields["host"] not in HOSTS:
         raise TestbedError(
             f"scene: got {row.strip()!r}, expected e.g. 0.04 < udp relay:3478 stun-binding-answer"
         )
-    times, gap = int(found["times"] or 1), float(found["gap"] or 0)
+    times, gap = int(fields["times"] or 1), float(fields["gap"] or 0)
     return [
         Line(
-            float(found["time"]) + gap * n,
-            found["way"],
-            found["proto"],
-            HOSTS[found["host"]],
-            int(found["port"]),
-            found["client"] or "",
-            int(found["near"] or NEAR),
-            found["what"],
-            found["about"] or "",
+            float(fields["time"]) + gap * n,
+            fields["way"],
+            fields["proto"],
+            HOSTS[fields["host"]],
+            int(fields["port"]),
+            fields["client"] or "",
+            int(fields["near"] or NEAR),
+            fields["what"],
+            fields["about"] or "",
         )
         for n in range(times)
     ]
@@ -125,15 +125,17 @@ def read(row: str) -> list[Line]:
 def frame(line: Line, number: int, sequences: dict[tuple[str, int, str, int, str], int]) -> bytes:
     """Return a line as an Ethernet frame; `sequences` keeps the numbers of TCP."""
     up = line.way == ">"
-    near, far = address(CLIENTS[line.client]), address(line.host)
+    client, remote = address(CLIENTS[line.client]), address(line.host)
     ports = (line.near, line.port) if up else (line.port, line.near)
     if line.proto == "tcp":
         body = segment(line, number, ports, sequences)
     else:
-        body = said(line, number)
+        body = payload_of(line, number)
         if line.proto == "udp":
             body = struct.pack(">HHHH", *ports, 8 + len(body), UNSUMMED) + body
-    packet = ip_packet(*((near, far) if up else (far, near)), PROTOS[line.proto], body, number)
+    packet = ip_packet(
+        *((client, remote) if up else (remote, client)), PROTOS[line.proto], body, number
+    )
     return bytes.fromhex("0200000000020200000000010800") + packet
 
 
@@ -145,13 +147,16 @@ def segment(
 ) -> bytes:
     """Return a TCP segment with running numbers."""
     flags = FLAGS.get(line.what, 0x18)
-    payload = b"" if line.what in FLAGS else said(line, number)
-    here = (line.client, line.near, line.host, line.port, line.way)
-    there = (*here[:4], "<" if line.way == ">" else ">")
-    sequence = sequences.get(here, 1000 if line.way == ">" else 5000)
-    seen = sequences.get(there, 0)
-    sequences[here] = sequence + len(payload) + (1 if flags & 3 else 0)
-    return struct.pack(">HHIIBBHHH", *ports, sequence, seen, 0x50, flags, 65535, 0, 0) + payload
+    payload = b"" if line.what in FLAGS else payload_of(line, number)
+    own_direction = (line.client, line.near, line.host, line.port, line.way)
+    other_direction = (*own_direction[:4], "<" if line.way == ">" else ">")
+    sequence = sequences.get(own_direction, 1000 if line.way == ">" else 5000)
+    acknowledged = sequences.get(other_direction, 0)
+    sequences[own_direction] = sequence + len(payload) + (1 if flags & 3 else 0)
+    return (
+        struct.pack(">HHIIBBHHH", *ports, sequence, acknowledged, 0x50, flags, 65535, 0, 0)
+        + payload
+    )
 
 
 def address(text: str) -> bytes:
@@ -162,8 +167,8 @@ def address(text: str) -> bytes:
 # ---- payloads
 
 
-def said(line: Line, number: int) -> bytes:
-    """Return the payload that a word of the transcript stands for."""
+def payload_of(line: Line, number: int) -> bytes:
+    """Return the payload of a transcript line; raises TestbedError for an unknown keyword."""
     word, about = line.what, line.about
     size = int(about) if about.isdigit() else 0
     if word.startswith("stun-"):
@@ -213,7 +218,7 @@ def stun_message(word: str, about: str) -> bytes:
     size = WHATSAPP_VALUE if about == "4000" else 4
     body = struct.pack(">HH", int(about, 16), size) + bytes(size) if about else b""
     transaction = word.removesuffix("-answer").ljust(12, "-").encode()[:12]
-    return struct.pack(">HHI", kind, len(body), STUN_COOKIE) + transaction + body
+    return stun.header(kind, len(body), transaction) + body
 
 
 def rtp(number: int, way: str, size: int) -> bytes:
@@ -224,37 +229,33 @@ def rtp(number: int, way: str, size: int) -> bytes:
 
 
 def noise(size: int, seed: int) -> bytes:
-    """Return octets without order, the same for the same seed."""
+    """Return pseudo-random octets, the same for the same seed."""
     return hashlib.shake_128(seed.to_bytes(8, "big")).digest(size)
 
 
-def hello(name: str, version: int) -> bytes:
-    """Return a ClientHello message (RFC 8446, RFC 6347), with a server name where one is given."""
-    suites = bytes.fromhex("1301c02bc02f")
-    cookie = b"\0" if version >> 8 == 0xFE else b""
-    body = struct.pack(">H", version) + bytes(range(32)) + b"\0" + cookie
-    body += struct.pack(">H", len(suites)) + suites + b"\1\0"
+def hello(
+    name: str, version: int, suites: bytes = bytes.fromhex("1301c02bc02f"), more: bytes = b""
+) -> bytes:
+    """Return a ClientHello's body (RFC 8446, RFC 6347), with a server name where one is given.
+
+    version: 0x0303 of TLS, 0xFEFD of DTLS; more: further extensions.
+    """
     extensions = bytes.fromhex("000a00040002001d")
     if name:
-        host = struct.pack(">BH", 0, len(name)) + name.encode()
-        extensions += struct.pack(">HHH", 0, len(host) + 2, len(host)) + host
-    body += struct.pack(">H", len(extensions)) + extensions
-    return body
+        extensions += tls.server_name(name.encode())
+    cookie = b"" if version >> 8 == 0xFE else None
+    random = bytes(range(32))
+    return tls.hello_body(random, suites, extensions + more, version=version, cookie=cookie)
 
 
 def record(kind: int, body: bytes) -> bytes:
     """Return a TLS record; a hello gets its handshake header."""
-    if kind == 22:
-        body = b"\1" + len(body).to_bytes(3, "big") + body
-    return struct.pack(">BHH", kind, 0x0301, len(body)) + body
+    return tls.record(kind, tls.handshake_message(1, body) if kind == 22 else body, 0x0301)
 
 
 def dtls(kind: int, body: bytes) -> bytes:
     """Return a DTLS record; a hello gets its handshake header, whole in one fragment."""
-    if kind == 22:
-        length = len(body).to_bytes(3, "big")
-        body = b"\1" + length + b"\0\0" + b"\0\0\0" + length + body
-    return struct.pack(">BHHHIH", kind, 0xFEFD, 0, 0, 1, len(body)) + body
+    return wire_dtls.record(kind, 1, wire_dtls.handshake(1, 0, body) if kind == 22 else body)
 
 
 def labels(name: str) -> bytes:
@@ -268,6 +269,6 @@ def question(name: str) -> bytes:
 
 
 def answer(name: str) -> bytes:
-    """Return the DNS answer that tells the peer's address."""
+    """Return the DNS answer with the peer's address."""
     head = struct.pack(">HHHHHH", 77, 0x8180, 1, 1, 0, 0) + labels(name) + b"\0\1\0\1"
     return head + b"\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4" + address(HOSTS["peer"])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Changed copies of a call that try to pass a middlebox, and controls that must not.
+"""Rewritten copies of a call: disguises that try to pass a middlebox, and control arms.
 
 Imports replay and the rooms below it.
 """

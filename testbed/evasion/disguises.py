@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Disguises: what the ends of a call could do so that a box no longer knows it, and its cost.
+"""Disguises: changes by which the ends of a call could hide it from a box, and their cost.
 
-A disguise dresses a capture's calls as control arms do (testbed.evasion.controls), and may add
-packets: a handshake, cover traffic. Both ends are taken to know it and to undo it: what is measured
-is what the box sees and does, how many bytes and how much delay that costs, and who else a rule
-hits that still finds the call. Nobody is told here how to build one; each is in public use
-somewhere.
+A disguise rewrites a capture's calls as control arms do (testbed.evasion.controls), and may add
+packets: a handshake, cover traffic. Both ends are assumed to use the disguise and to undo it. The
+measurement covers what the box sees and does, the cost in bytes and delay, and the collateral of a
+rule that still matches the call. This module explains no implementation; each disguise is in public
+use somewhere.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from midcall.captures.packets.numbers import TCP, UDP
 from midcall.captures.packets.pcap import Packets
 from midcall.captures.truth.calls import Call
 from midcall.testbed.evasion.controls import PORTS, octets, routed
-from midcall.testbed.evasion.rewriter import Dress, carries
+from midcall.testbed.evasion.rewriter import Rewriter, carries
 from midcall.testbed.evasion.tunnel import (
     TLS,
     TURN_TLS,
     WIREGUARD,
-    Worn,
+    Rewritten,
     ip,
-    near_address,
+    subscriber_address,
     tunnelled,
 )
 from midcall.testbed.replay.payload_addresses import COOKIE
@@ -42,10 +42,9 @@ Numbers = NDArray[np.int64]
 BUCKET, LARGEST = 256, 1_200
 #: A hopping flow changes its far port this often, in ns.
 HOP = 5_000_000_000
-#: Constant rate: the slot of a voice call, in ns, and how much more than the mean rate there is
-#: room for.
+#: Constant rate: the slot of a voice call, in ns, and the factor of its rate over the mean rate.
 SLOT, ROOM = 20_000_000, 1.25
-#: Cover traffic is not made up for longer than this without a packet of the flow, in ns.
+#: Cover traffic stops after this time without a packet of the flow, in ns.
 QUIET = 5_000_000_000
 #: Ports of the script's own flows of cover traffic (discard, RFC 863; never on the wire).
 COVER_PORT = 9
@@ -64,38 +63,40 @@ class Disguise(NamedTuple):
     name: str
     says: str
     needs: str
-    make: Callable[[Script, Sequence[Call], int], Worn]
+    make: Callable[[Script, Sequence[Call], int], Rewritten]
 
 
 def own_packets(orders: Script) -> Numbers:
     """Return the packets of the calls' own flows that carry a datagram's payload."""
     flows = sorted({flow for part in orders.calls for flow in part.flows})
-    held = carries(orders.held)
-    held = held[np.isin(orders.flow[held], flows) & (orders.side[held] <= 1)]
-    return np.asarray(held[orders.held.facts["proto"][held] == UDP], np.int64)
+    own = carries(orders.held)
+    own = own[np.isin(orders.flow[own], flows) & (orders.side[own] <= 1)]
+    return np.asarray(own[orders.held.facts["proto"][own] == UDP], np.int64)
 
 
-def plain(orders: Script, calls: Sequence[Call], dress: Dress, added: Numbers = NOTHING) -> Worn:
-    """Return what a disguise without tunnels wears; added: its own packets."""
-    return Worn(orders, tuple(calls), dress, (), tuple(added.tolist()))
+def plain(
+    orders: Script, calls: Sequence[Call], rewriter: Rewriter, added: Numbers = NOTHING
+) -> Rewritten:
+    """Return the result of a disguise without tunnels; added: its own packets."""
+    return Rewritten(orders, tuple(calls), rewriter, (), tuple(added.tolist()))
 
 
-# ---- the same packets, dressed
+# ---- the same packets, rewritten
 
 
-def padded(orders: Script, calls: Sequence[Call], seed: int) -> Worn:
+def padded(orders: Script, calls: Sequence[Call], seed: int) -> Rewritten:
     """Fill every datagram of the calls up to a multiple of BUCKET with random octets."""
-    dress = Dress(orders.held)
+    rewriter = Rewriter(orders.held)
     for i in own_packets(orders).tolist():
-        body = dress.body(i)
+        body = rewriter.body(i)
         size = max(min(-(-len(body) // BUCKET) * BUCKET, LARGEST), len(body))
-        dress.put(i, body + octets(seed, "padding", i, size=size - len(body)))
-    return plain(orders, calls, dress)
+        rewriter.put(i, body + octets(seed, "padding", i, size=size - len(body)))
+    return plain(orders, calls, rewriter)
 
 
-def hopping(orders: Script, calls: Sequence[Call], seed: int) -> Worn:
-    """Change the far port of the calls' UDP flows from the begin on, and every HOP anew."""
-    dress = Dress(orders.held)
+def hopping(orders: Script, calls: Sequence[Call], seed: int) -> Rewritten:
+    """Change the far port of the calls' UDP flows at the begin, and then every HOP."""
+    rewriter = Rewriter(orders.held)
     time, (first, last) = orders.held.packets.time, PORTS
     own = own_packets(orders)
     begins = {int(flow): int(time[own[orders.flow[own] == flow][0]]) for flow in orders.flow[own]}
@@ -103,36 +104,36 @@ def hopping(orders: Script, calls: Sequence[Call], seed: int) -> Worn:
         flow = int(orders.flow[i])
         epoch = max(int(time[i]) - begins[flow], 0) // HOP
         draw = int.from_bytes(octets(seed, "hop", flow, epoch, size=4), "big")
-        dress.port(i, bool(orders.side[i] != CALLER), first + draw % (last - first + 1))
-    return plain(orders, calls, dress)
+        rewriter.port(i, bool(orders.side[i] != CALLER), first + draw % (last - first + 1))
+    return plain(orders, calls, rewriter)
 
 
-def masked(orders: Script, calls: Sequence[Call], seed: int) -> Worn:
-    """Write another constant for STUN's magic cookie wherever the calls' packets hold it."""
-    dress, mask = Dress(orders.held), octets(seed, "cookie", size=4)
+def masked(orders: Script, calls: Sequence[Call], seed: int) -> Rewritten:
+    """Replace STUN's magic cookie by another constant in all packets of the calls."""
+    rewriter, mask = Rewriter(orders.held), octets(seed, "cookie", size=4)
     flows = sorted({flow for part in orders.calls for flow in part.flows})
-    held = carries(orders.held)
-    for i in held[np.isin(orders.flow[held], flows)].tolist():
-        body = dress.body(i)
+    carrying = carries(orders.held)
+    for i in carrying[np.isin(orders.flow[carrying], flows)].tolist():
+        body = rewriter.body(i)
         if COOKIE in body:
-            dress.put(i, body.replace(COOKIE, mask))
-    return plain(orders, calls, dress)
+            rewriter.put(i, body.replace(COOKIE, mask))
+    return plain(orders, calls, rewriter)
 
 
-def other_hello(orders: Script, calls: Sequence[Call], seed: int) -> Worn:
+def other_hello(orders: Script, calls: Sequence[Call], seed: int) -> Rewritten:
     """Offer another cipher suite in DTLS ClientHellos: another fingerprint, of the same length."""
     del seed
-    dress = Dress(orders.held)
+    rewriter = Rewriter(orders.held)
     for i in own_packets(orders).tolist():
-        body = dress.body(i)
+        body = rewriter.body(i)
         at = last_suite(body)
         if at is not None:
-            dress.poke(i, at, SUITES[body[at : at + 2] == SUITES[0]])
-    return plain(orders, calls, dress)
+            rewriter.poke(i, at, SUITES[body[at : at + 2] == SUITES[0]])
+    return plain(orders, calls, rewriter)
 
 
 def last_suite(body: bytes) -> int | None:
-    """Return where the last cipher suite of a DTLS ClientHello stands (RFC 6347), None for none."""
+    """Return the offset of a DTLS ClientHello's last cipher suite (RFC 6347), None for none."""
     if not (len(body) > 62 and body[0] == 22 and body[1] == 0xFE and body[13] == 1):
         return None
     at = 25 + 2 + 32
@@ -147,29 +148,29 @@ def last_suite(body: bytes) -> int | None:
 # ---- with packets of its own
 
 
-def split(orders: Script, calls: Sequence[Call], seed: int) -> Worn:
+def split(orders: Script, calls: Sequence[Call], seed: int) -> Rewritten:
     """Send set-up in two pieces: datagrams as two IP fragments, TLS hellos as two segments.
 
-    The first fragment holds the UDP header alone. Of the two pieces the second one stands for the
-    packet: what becomes of the first is the box's business (`pieces_lost` counts them).
+    The first fragment holds only the UDP header. The second piece keeps the packet's number in the
+    script; the first is an added packet (`pieces_lost` counts those that the box drops).
     """
     del seed
-    held = orders.held
-    chosen = [i for i in carries(held).tolist() if orders.side[i] <= 1 and telling(orders, i)]
-    extra = [Added(int(held.packets.time[i]), cover(orders, i, 8), before=i) for i in chosen]
-    made = spliced(held.packets, calls, extra)
-    after = script(made.packets, made.calls)
-    dress = Dress(after.held)
-    for i, first in zip(made.kept[chosen].tolist(), made.added.tolist(), strict=True):
+    index = orders.held
+    chosen = [i for i in carries(index).tolist() if orders.side[i] <= 1 and is_setup(orders, i)]
+    extra = [Added(int(index.packets.time[i]), cover(orders, i, 8), before=i) for i in chosen]
+    inserted = spliced(index.packets, calls, extra)
+    after = script(inserted.packets, inserted.calls)
+    rewriter = Rewriter(after.held)
+    for i, first in zip(inserted.kept[chosen].tolist(), inserted.added.tolist(), strict=True):
         pieces = in_fragments if after.held.facts["proto"][i] == UDP else in_segments
-        one, two = pieces(dress, i)
-        dress.replace(first, one)
-        dress.replace(i, two)
-    return plain(after, made.calls, dress, made.added)
+        one, two = pieces(rewriter, i)
+        rewriter.replace(first, one)
+        rewriter.replace(i, two)
+    return plain(after, inserted.calls, rewriter, inserted.added)
 
 
-def telling(orders: Script, i: int) -> bool:
-    """Tell whether a packet sets a call up in a way that boxes look for, and can be split."""
+def is_setup(orders: Script, i: int) -> bool:
+    """Tell whether a packet is call set-up of a kind that boxes match, and can be split."""
     fact = orders.held.facts[i]
     body = orders.held.packets.data[int(fact["at"]) : int(fact["end"])].tobytes()
     whole = fact["ip_end"] - fact["ip_at"] == fact["ip_size"]
@@ -181,9 +182,9 @@ def telling(orders: Script, i: int) -> bool:
     return bool(own and (fact["stun"] > 0 or (body[:1] == b"\x16" and body[1:2] == b"\xfe")))
 
 
-def in_fragments(dress: Dress, i: int) -> tuple[bytes, bytes]:
+def in_fragments(rewriter: Rewriter, i: int) -> tuple[bytes, bytes]:
     """Return an IPv4 datagram as two fragments (RFC 791): the UDP header, and the rest."""
-    packet, start = dress.packet(i), dress.header(i)
+    packet, start = rewriter.packet(i), rewriter.header(i)
     head = bytearray(packet[:start])
     head[4:6] = struct.pack(">H", i & 0xFFFF)
     out = []
@@ -196,10 +197,10 @@ def in_fragments(dress: Dress, i: int) -> tuple[bytes, bytes]:
     return out[0], out[1]
 
 
-def in_segments(dress: Dress, i: int) -> tuple[bytes, bytes]:
+def in_segments(rewriter: Rewriter, i: int) -> tuple[bytes, bytes]:
     """Return an IPv4 TCP segment as two: its first octets, and the rest."""
-    packet, start = dress.packet(i), dress.header(i)
-    at = len(packet) - len(dress.body(i))
+    packet, start = rewriter.packet(i), rewriter.header(i)
+    at = len(packet) - len(rewriter.body(i))
     out = []
     for first, last in ((at, at + FIRST_PIECE), (at + FIRST_PIECE, len(packet))):
         piece = bytearray(packet[:at]) + packet[first:last]
@@ -211,21 +212,23 @@ def in_segments(dress: Dress, i: int) -> tuple[bytes, bytes]:
 
 
 def cover(orders: Script, i: int, size: int) -> bytes:
-    """Return a packet of the script's that nobody waits for, on the way of packet i.
+    """Return a packet for the script that no other packet waits for, on the path of packet i.
 
-    It stands for one that a disguise adds; how that looks on the wire is its dress.
+    It is the place of a packet that a disguise adds; the rewriter sets its content on the wire.
     """
     fact, up = orders.held.facts[i], bool(orders.side[i] == CALLER)
-    near = near_address(orders, i)
-    data, span = orders.held.packets.data, len(near)
+    subscriber = subscriber_address(orders, i)
+    data, span = orders.held.packets.data, len(subscriber)
     first = int(fact["ip_at"]) + (12 if span == 4 else 8) + (span if up else 0)
-    far = data[first : first + span].tobytes()
-    port = COVER_PORT if up else COVER_PORT + 1  # a flow each way: neither waits for the other
+    remote = data[first : first + span].tobytes()
+    port = (
+        COVER_PORT if up else COVER_PORT + 1
+    )  # one flow per direction: neither waits for the other
     ports = (49_151, port) if up else (port, 49_151)
-    return ip(near, far, UDP, up, struct.pack(">HHHH", *ports, 8 + size, 0) + bytes(size))
+    return ip(subscriber, remote, UDP, up, struct.pack(">HHHH", *ports, 8 + size, 0) + bytes(size))
 
 
-def constant(orders: Script, calls: Sequence[Call], seed: int) -> Worn:
+def constant(orders: Script, calls: Sequence[Call], seed: int) -> Rewritten:
     """Send the calls' media flows in datagrams of one size at one rate, with cover in between.
 
     Per flow and direction a slot is SLOT, or shorter where the mean rate needs ROOM times as many;
@@ -241,21 +244,21 @@ def constant(orders: Script, calls: Sequence[Call], seed: int) -> Worn:
         packet = cover(orders, int(own[0]), size)
         extra += [Added(time, packet) for time in empty]
         models += [int(own[0])] * len(empty)
-    made = spliced(orders.held.packets, calls, extra)
-    after = script(made.packets, made.calls)
-    dress = Dress(after.held)
+    inserted = spliced(orders.held.packets, calls, extra)
+    after = script(inserted.packets, inserted.calls)
+    rewriter = Rewriter(after.held)
     for i, time in due.items():
-        place = int(made.kept[i])
-        dress.time[place] = time
-        body = dress.body(place)
-        dress.put(place, body + octets(seed, "filling", i, size=max(sizes[i] - len(body), 0)))
-    for place, model in zip(made.added.tolist(), models, strict=True):
-        image = int(made.kept[model])
-        dressed = bytearray(dress.packet(image))
-        at = len(dressed) - len(dress.body(image))
-        dressed[at:] = octets(seed, "cover", place, size=len(dressed) - at)
-        dress.replace(place, bytes(dressed))
-    return plain(after, made.calls, dress, made.added)
+        place = int(inserted.kept[i])
+        rewriter.time[place] = time
+        body = rewriter.body(place)
+        rewriter.put(place, body + octets(seed, "filling", i, size=max(sizes[i] - len(body), 0)))
+    for place, model in zip(inserted.added.tolist(), models, strict=True):
+        image = int(inserted.kept[model])
+        cover_packet = bytearray(rewriter.packet(image))
+        at = len(cover_packet) - len(rewriter.body(image))
+        cover_packet[at:] = octets(seed, "cover", place, size=len(cover_packet) - at)
+        rewriter.replace(place, bytes(cover_packet))
+    return plain(after, inserted.calls, rewriter, inserted.added)
 
 
 def media_streams(orders: Script) -> Iterator[Numbers]:
@@ -264,9 +267,9 @@ def media_streams(orders: Script) -> Iterator[Numbers]:
     media = sorted({flow for part in orders.calls for flow in part.media})
     for flow in media:
         for side in (0, 1):
-            held = own[(orders.flow[own] == flow) & (orders.side[own] == side)]
-            if len(held) > 1:
-                yield held
+            datagrams = own[(orders.flow[own] == flow) & (orders.side[own] == side)]
+            if len(datagrams) > 1:
+                yield datagrams
 
 
 def slots(times: Numbers) -> tuple[list[int], list[int]]:
@@ -290,18 +293,18 @@ def slots(times: Numbers) -> tuple[list[int], list[int]]:
 # ---- tunnels
 
 
-def turn_tls(orders: Script, calls: Sequence[Call], seed: int) -> Worn:
+def turn_tls(orders: Script, calls: Sequence[Call], seed: int) -> Rewritten:
     """Carry the calls' datagrams to a relay over TLS on port 443, as TURN's clients can."""
     return tunnelled(orders, list(calls), seed, TURN_TLS, own_packets(orders), whole=False)
 
 
-def wireguard(orders: Script, calls: Sequence[Call], seed: int) -> Worn:
-    """Carry everything of the subscriber through a tunnel that looks like WireGuard."""
+def wireguard(orders: Script, calls: Sequence[Call], seed: int) -> Rewritten:
+    """Carry all packets of the subscriber through a tunnel that looks like WireGuard."""
     return tunnelled(orders, list(calls), seed, WIREGUARD, all_routed(orders), whole=True)
 
 
-def tls_tunnel(orders: Script, calls: Sequence[Call], seed: int) -> Worn:
-    """Carry everything of the subscriber through a tunnel that looks like TLS on port 443."""
+def tls_tunnel(orders: Script, calls: Sequence[Call], seed: int) -> Rewritten:
+    """Carry all packets of the subscriber through a tunnel that looks like TLS on port 443."""
     return tunnelled(orders, list(calls), seed, TLS, all_routed(orders), whole=True)
 
 
@@ -332,6 +335,6 @@ DISGUISES = (
 )  # fmt: skip
 
 
-def disguised(one: Disguise, packets: Packets, calls: Sequence[Call], seed: int) -> Worn:
-    """Return a capture as a disguise dresses it."""
+def disguised(one: Disguise, packets: Packets, calls: Sequence[Call], seed: int) -> Rewritten:
+    """Return a capture as rewritten by a disguise."""
     return one.make(script(packets, calls), calls, seed)

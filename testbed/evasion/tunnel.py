@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Tunnels: a call's packets inside packets of another protocol, behind a handshake of its own.
+"""Tunnels: a call's packets inside packets of another protocol, after a handshake of its own.
 
-What the handshake brings is needed: nothing is sent through a tunnel before its last message came
-to the caller, so a box that blocks the handshake blocks what is inside. Contents are random octets
-of the right sizes, as ciphertext looks. What TCP does on loss (sending again, and holding back what
-is behind) is not played: a tunnel over TCP that loses packets here would rather be late.
+The handshake must succeed: no packet is sent through a tunnel before the caller received its last
+message, so a box that blocks the handshake blocks the call inside. Contents are random octets of
+the right sizes, like ciphertext. TCP's reaction to loss (retransmission, head-of-line blocking) is
+not modelled: a real tunnel over TCP would be late where this one loses packets.
 """
 
 from __future__ import annotations
@@ -18,8 +18,16 @@ from numpy.typing import NDArray
 
 from midcall.captures.packets.numbers import TCP, UDP
 from midcall.captures.truth.calls import Call
+from midcall.captures.wire.tls import (
+    extension,
+    handshake_message,
+    hello_body,
+    record,
+    server_hello_body,
+    server_name,
+)
 from midcall.testbed.evasion.controls import octets
-from midcall.testbed.evasion.rewriter import Dress
+from midcall.testbed.evasion.rewriter import Rewriter
 from midcall.testbed.network.ip_packets import ip_packet
 from midcall.testbed.replay.openings import Opening
 from midcall.testbed.replay.script import Script, script
@@ -28,13 +36,13 @@ from midcall.testbed.replay.splice import Added, spliced
 
 Numbers = NDArray[np.int64]
 
-#: The far end of every tunnel, an address of documents (RFC 5737, 3849): it is on nobody's list.
+#: Server of every tunnel: a documentation address (RFC 5737, 3849), in no operator's address set.
 SERVER4, SERVER6 = bytes((203, 0, 113, 10)), bytes.fromhex("20010db8" + "00" * 11 + "10")
 #: A handshake begins this long before the tunnel's first packet, in ns.
 LEAD = 200_000_000
 #: From a handshake's message to its answer, in ns.
 ROUND = 20_000_000
-NEAR_PORT = 49_152
+SUBSCRIBER_PORT = 49_152
 WIREGUARD_PORT, TLS_PORT = 51_820, 443
 #: Name in the ClientHello of a tunnel over TLS.
 SERVER_NAME = "static.example"
@@ -42,12 +50,12 @@ SERVER_NAME = "static.example"
 SYN, SYN_ACK, ACK, PUSH = 0x02, 0x12, 0x10, 0x18
 
 
-class Worn(NamedTuple):
-    """A capture as a disguise dresses it, with the packets that it added."""
+class Rewritten(NamedTuple):
+    """A capture as rewritten by a disguise, with the numbers of the packets that it added."""
 
     script: Script
     calls: tuple[Call, ...]
-    dress: Dress
+    dress: Rewriter
     openings: tuple[Opening, ...] = ()
     added: tuple[int, ...] = ()
 
@@ -62,7 +70,7 @@ class Message(NamedTuple):
 
 
 class Carrier(NamedTuple):
-    """A kind of tunnel: transport, far port, its handshake, and one packet's payload in it.
+    """A kind of tunnel: transport, server port, handshake, and one packet's payload in it.
 
     wrap: (seed, packet number, its inner packet's size, count in this direction) -> payload.
     """
@@ -76,9 +84,9 @@ class Carrier(NamedTuple):
 # ---- WireGuard
 
 
-def wireguard_shake(seed: int, near: bytes) -> list[Message]:
+def wireguard_shake(seed: int, subscriber: bytes) -> list[Message]:
     """Return WireGuard's initiation (148 octets) and response (92), as its paper has them."""
-    noise = octets(seed, "wireguard", near.hex(), size=224)
+    noise = octets(seed, "wireguard", subscriber.hex(), size=224)
     return [
         Message(0, True, 0, b"\1\0\0\0" + noise[:144]),
         Message(ROUND, False, 0, b"\2\0\0\0" + noise[144:148] + noise[:4] + noise[140:220]),
@@ -96,9 +104,9 @@ def wireguard_data(seed: int, i: int, inner: int, count: int) -> bytes:
 # ---- TLS
 
 
-def tls_shake(seed: int, near: bytes) -> list[Message]:
+def tls_shake(seed: int, subscriber: bytes) -> list[Message]:
     """Return TCP's handshake and TLS 1.3's first flights (RFC 9293, RFC 8446)."""
-    noise = octets(seed, "tls", near.hex(), size=2600)
+    noise = octets(seed, "tls", subscriber.hex(), size=2600)
     hello, answer = client_hello(noise), server_hello(noise)
     flight = answer + record(20, b"\1") + record(23, noise[128:2300])
     return [
@@ -112,37 +120,26 @@ def tls_shake(seed: int, near: bytes) -> list[Message]:
     ]
 
 
-def record(kind: int, body: bytes) -> bytes:
-    """Return a TLS record."""
-    return struct.pack(">BHH", kind, 0x0303, len(body)) + body
-
-
 def client_hello(noise: bytes) -> bytes:
     """Return a ClientHello of TLS 1.3 that names a server."""
-    host = SERVER_NAME.encode()
-    name = struct.pack(">HBH", len(host) + 3, 0, len(host)) + host
-    told = (
-        (0, name),
-        (10, b"\0\2\0\x1d"),
-        (13, b"\0\6\4\3\x08\4\4\1"),
-        (16, b"\0\x0c\2h2\x08http/1.1"),
-        (43, b"\2\3\4"),
-        (51, b"\0\x24\0\x1d\0\x20" + noise[64:96]),
+    extensions = (
+        server_name(SERVER_NAME.encode())
+        + extension(10, b"\0\2\0\x1d")
+        + extension(13, b"\0\6\4\3\x08\4\4\1")
+        + extension(16, b"\0\x0c\2h2\x08http/1.1")
+        + extension(43, b"\2\3\4")
+        + extension(51, b"\0\x24\0\x1d\0\x20" + noise[64:96])
     )
-    extensions = b"".join(struct.pack(">HH", kind, len(body)) + body for kind, body in told)
     suites = bytes.fromhex("130113021303c02bc02fc02cc030")
-    body = b"\3\3" + noise[:32] + b"\x20" + noise[32:64]
-    body += struct.pack(">H", len(suites)) + suites + b"\1\0"
-    body += struct.pack(">H", len(extensions)) + extensions
-    return record(22, b"\1" + len(body).to_bytes(3, "big") + body)
+    body = hello_body(noise[:32], suites, extensions, noise[32:64])
+    return record(22, handshake_message(1, body))
 
 
 def server_hello(noise: bytes) -> bytes:
     """Return a ServerHello of TLS 1.3."""
-    extensions = b"\0\x2b\0\2\3\4" + b"\0\x33\0\x24\0\x1d\0\x20" + noise[160:192]
-    body = b"\3\3" + noise[96:128] + b"\x20" + noise[32:64] + b"\x13\1\0"
-    body += struct.pack(">H", len(extensions)) + extensions
-    return record(22, b"\2" + len(body).to_bytes(3, "big") + body)
+    extensions = extension(43, b"\3\4") + extension(51, b"\0\x1d\0\x20" + noise[160:192])
+    body = server_hello_body(noise[96:128], noise[32:64], extensions)
+    return record(22, handshake_message(2, body))
 
 
 def tls_data(seed: int, i: int, inner: int, count: int) -> bytes:
@@ -165,93 +162,99 @@ TURN_TLS = Carrier(TCP, TLS_PORT, tls_shake, turn_tls_data)
 
 def tunnelled(
     orders: Script, calls: list[Call], seed: int, carrier: Carrier, chosen: Numbers, whole: bool
-) -> Worn:
-    """Return a capture some packets of which go through tunnels, one per near address.
+) -> Rewritten:
+    """Return a capture with some packets in tunnels, one tunnel per subscriber address.
 
     chosen: numbers of packets that meet a box; whole: whether IP packets are carried, else the
     payloads of datagrams.
     """
-    groups = by_near(orders, chosen)
+    groups = by_subscriber(orders, chosen)
     extra: list[Added] = []
-    for near, own in groups.items():
+    for subscriber, own in groups.items():
         begin = int(orders.held.packets.time[own].min()) - LEAD
-        extra += list(handshake(carrier, seed, near, begin))
-    made = spliced(orders.held.packets, calls, extra)
-    after = script(made.packets, made.calls)
-    dress, openings, at = Dress(after.held), [], 0
-    for near, own in groups.items():
-        messages = carrier.shake(seed, near)
-        shake = made.added[at : at + len(messages)]
+        extra += list(handshake(carrier, seed, subscriber, begin))
+    inserted = spliced(orders.held.packets, calls, extra)
+    after = script(inserted.packets, inserted.calls)
+    rewriter, openings, at = Rewriter(after.held), [], 0
+    for subscriber, own in groups.items():
+        messages = carrier.shake(seed, subscriber)
+        shake = inserted.added[at : at + len(messages)]
         at += len(messages)
-        inside = made.kept[own]
+        inside = inserted.kept[own]
         last = max(k for k, message in enumerate(messages) if not message.up)
         openings.append(Opening(int(shake[last]), inside, int(shake[0])))
         numbers = {True: 1, False: 1}
         for message in messages:
             numbers[message.up] += len(message.payload) + (1 if message.flags & SYN else 0)
-        wrap_all(dress, after, carrier, seed, inside, near, numbers, whole)
-    return Worn(after, tuple(made.calls), dress, tuple(openings), tuple(made.added.tolist()))
+        wrap_all(rewriter, after, carrier, seed, inside, subscriber, numbers, whole)
+    return Rewritten(
+        after, tuple(inserted.calls), rewriter, tuple(openings), tuple(inserted.added.tolist())
+    )
 
 
-def by_near(orders: Script, chosen: Numbers) -> dict[bytes, Numbers]:
-    """Return packets by the address of their near end, in order of appearance."""
-    found: dict[bytes, list[int]] = {}
+def by_subscriber(orders: Script, chosen: Numbers) -> dict[bytes, Numbers]:
+    """Return packets by the address of their subscriber end, in order of appearance."""
+    groups: dict[bytes, list[int]] = {}
     for i in chosen.tolist():
-        found.setdefault(near_address(orders, i), []).append(i)
-    return {near: np.array(own, np.int64) for near, own in found.items()}
+        groups.setdefault(subscriber_address(orders, i), []).append(i)
+    return {subscriber: np.array(own, np.int64) for subscriber, own in groups.items()}
 
 
-def near_address(orders: Script, i: int) -> bytes:
-    """Return the address of packet i's near end."""
+def subscriber_address(orders: Script, i: int) -> bytes:
+    """Return the address of packet i's subscriber end."""
     fact = orders.held.facts[i]
     first, size = (12, 4) if fact["version"] == 4 else (8, 16)
     at = int(fact["ip_at"]) + first + (0 if orders.side[i] == CALLER else size)
     return orders.held.packets.data[at : at + size].tobytes()
 
 
-def server(near: bytes) -> bytes:
-    """Return the far end of a tunnel, of the near end's version."""
-    return SERVER4 if len(near) == 4 else SERVER6
+def server(subscriber: bytes) -> bytes:
+    """Return the server address of a tunnel, of the subscriber's IP version."""
+    return SERVER4 if len(subscriber) == 4 else SERVER6
 
 
-def handshake(carrier: Carrier, seed: int, near: bytes, begin: int) -> Iterator[Added]:
+def handshake(carrier: Carrier, seed: int, subscriber: bytes, begin: int) -> Iterator[Added]:
     """Yield a tunnel's handshake as packets, the first one at `begin` (ns)."""
     numbers = {True: 1, False: 1}
-    for message in carrier.shake(seed, near):
+    for message in carrier.shake(seed, subscriber):
         head = header(carrier, message.up, message.flags, numbers, len(message.payload))
-        packet = ip(near, server(near), carrier.proto, message.up, head + message.payload)
+        packet = ip(
+            subscriber, server(subscriber), carrier.proto, message.up, head + message.payload
+        )
         numbers[message.up] += len(message.payload) + (1 if message.flags & SYN else 0)
         yield Added(begin + message.after, packet)
 
 
 def header(carrier: Carrier, up: bool, flags: int, numbers: dict[bool, int], size: int) -> bytes:
     """Return a transport header; numbers: TCP's next sequence numbers, up and down."""
-    ports = (NEAR_PORT, carrier.port) if up else (carrier.port, NEAR_PORT)
+    ports = (SUBSCRIBER_PORT, carrier.port) if up else (carrier.port, SUBSCRIBER_PORT)
     if carrier.proto == UDP:
         return struct.pack(">HHHH", *ports, min(8 + size, 65_535), 0)
-    seen = numbers[not up] if flags & ACK else 0
-    pair = numbers[up] & 0xFFFFFFFF, seen & 0xFFFFFFFF
+    acknowledged = numbers[not up] if flags & ACK else 0
+    pair = numbers[up] & 0xFFFFFFFF, acknowledged & 0xFFFFFFFF
     return struct.pack(">HHIIBBHHH", *ports, *pair, 0x50, flags, 65_535, 0, 0)
 
 
-def ip(near: bytes, far: bytes, proto: int, up: bool, body: bytes) -> bytes:
+def ip(subscriber: bytes, remote: bytes, proto: int, up: bool, body: bytes) -> bytes:
     """Return an IP packet; one of a tunnel over UDP may be fragmented, and has no UDP checksum."""
-    return ip_packet(*((near, far) if up else (far, near)), proto, body, whole=proto == TCP)
+    return ip_packet(
+        *((subscriber, remote) if up else (remote, subscriber)), proto, body, whole=proto == TCP
+    )
 
 
 def wrap_all(
-    dress: Dress,
+    rewriter: Rewriter,
     orders: Script,
     carrier: Carrier,
     seed: int,
     inside: Numbers,
-    near: bytes,
+    subscriber: bytes,
     numbers: dict[bool, int],
     whole: bool,
 ) -> None:
-    """Dress packets as those of a tunnel; numbers: TCP's next sequence numbers, up and down."""
+    """Rewrite packets as those of a tunnel; numbers: TCP's next sequence numbers, up and down."""
     counts = {True: 0, False: 0}
-    facts, far = orders.held.facts, server(near)
+    facts, remote = orders.held.facts, server(subscriber)
     for i in inside.tolist():
         up = bool(orders.side[i] == CALLER)
         inner = int(facts["ip_size"][i] if whole else facts["size"][i])
@@ -259,4 +262,4 @@ def wrap_all(
         counts[up] += 1
         head = header(carrier, up, PUSH, numbers, len(payload))
         numbers[up] += len(payload)
-        dress.replace(i, ip(near, far, carrier.proto, up, head + payload))
+        rewriter.replace(i, ip(subscriber, remote, carrier.proto, up, head + payload))

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Censors: a box's rule in plain Python, for what the policy language cannot say.
+"""Censors: a box's rule in plain Python, for conditions that the policy language cannot express.
 
 A file holds `def censor(packet, flow)`, which returns PASS, DROP, RESET, DROP_FLOW or PASS_FLOW. It
-is compiled by itself, in about a second, and called by the packet path after the classifier's
-verdict; the path itself is not compiled anew. A mistake in it is a sentence with file and line, and
-ends the run: nothing is ever let through because a censor failed.
+is compiled separately, in about a second, and called by the packet path after the classifier's
+verdict; the path itself is not recompiled. An error in it is reported as a sentence with file and
+line, and ends the run: no packet ever passes because a censor failed.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ from midcall.errors import TestbedError
 
 Numbers = NDArray[np.int64]
 
-# What a censor may return, and what it returned where it failed.
+# Return values of a censor, and FAILED for one that raised.
 ANSWERS = ("PASS", "DROP", "RESET", "DROP_FLOW", "PASS_FLOW")
 GO_ON, DROP_IT, RESET_IT, DROP_ALL, PASS_ALL = range(5)
 FAILED = -1
 
 
 class Packet(NamedTuple):
-    """What a censor sees of a packet."""
+    """The fields of a packet that a censor can read."""
 
     payload: Any  # its octets, as far as captured: packet.payload[0], len(packet.payload)
     size: Any  # payload octets on the wire
@@ -59,13 +59,13 @@ class Packet(NamedTuple):
 
 
 class Flow(NamedTuple):
-    """What a censor sees of the packet's flow, this packet counted."""
+    """The fields of the packet's flow that a censor can read, this packet counted."""
 
     app: Any  # WHATSAPP, SKYPE ... or NONE
     role: Any  # MEDIA, SETUP, CONTROL, MESSAGING or OTHER
     verdict: Any  # CERTAIN, UNSURE, NOT_CALL or UNDECIDED
     protocol: Any  # 6 TCP, 17 UDP ...
-    port: Any  # of the far end
+    port: Any  # of the remote end
     packets: Any
     bytes: Any
     packets_up: Any
@@ -82,7 +82,7 @@ def constant(word: str) -> str:
     return word.upper().replace("-", "_")
 
 
-#: The names that a censor may use beside Python's own.
+#: The names that a censor may use, besides Python's own.
 CONSTANTS = {
     **{constant(word): number for number, word in enumerate(APPS)},
     **{constant(word): number for number, word in enumerate(ROLES)},
@@ -97,7 +97,7 @@ class Censor(NamedTuple):
     path: str
     address: int
     plain: Callable[[Any, Any], Any]
-    keep: Any  # what must live as long as the address
+    keep: Any  # object that must not be freed while the address is in use
 
 
 _compiled: dict[str, Censor] = {}
@@ -118,7 +118,7 @@ def load(path: str) -> Censor:
 
 
 def build(path: str, source: str) -> Censor:
-    """Check and compile a censor."""
+    """Return a censor, checked and compiled; raises TestbedError with every problem."""
     problems = list(check(path, source))
     if problems:
         raise TestbedError("\n".join(problems))
@@ -138,21 +138,21 @@ def build(path: str, source: str) -> Censor:
 
 
 def compiled(path: str, plain: Callable[[Any, Any], Any]) -> Censor:
-    """Compile a checked censor, with every read checked."""
+    """Return a checked censor, compiled with bounds checks; raises NumbaError."""
     inner = numba.njit(boundscheck=True, error_model="python")(plain)
 
     def guarded(payload: Any, size: Any, facts: Any) -> Any:
         octets = numba.carray(payload, (size,))
-        seen = numba.carray(facts, (FACTS,))
+        fact = numba.carray(facts, (FACTS,))
         try:
             return np.int64(
                 inner(
                     Packet(
-                        octets, seen[0], seen[1] == 1, seen[2] / 1e9, seen[3], seen[4]
+                        octets, fact[0], fact[1] == 1, fact[2] / 1e9, fact[3], fact[4]
                     ),
                     Flow(
-                        seen[5], seen[6], seen[7], seen[8], seen[9], seen[10], seen[11],
-                        seen[12], seen[13], seen[14], seen[15],
+                        fact[5], fact[6], fact[7], fact[8], fact[9], fact[10], fact[11],
+                        fact[12], fact[13], fact[14], fact[15],
                     ),
                 )
             )  # fmt: skip
@@ -164,26 +164,28 @@ def compiled(path: str, plain: Callable[[Any, Any], Any]) -> Censor:
     return Censor(path, int(callback.address), plain, callback)
 
 
-# ---- what can be told before it is compiled
+# ---- checks before compilation
 
 
 def check(path: str, source: str) -> Iterator[str]:
-    """Yield what is wrong with a censor's file, a sentence with file and line each."""
+    """Yield the problems of a censor's file, one sentence with file and line each."""
     try:
         tree = ast.parse(source, path)
     except SyntaxError as error:
         yield f"{path}:{error.lineno}: not Python: {error.msg}"
         return
-    found = [one for one in tree.body if isinstance(one, ast.FunctionDef) and one.name == "censor"]
-    if not found:
+    functions = [
+        one for one in tree.body if isinstance(one, ast.FunctionDef) and one.name == "censor"
+    ]
+    if not functions:
         yield f"{path}: no `def censor(packet, flow):` is in it"
         return
-    function = found[-1]
-    given = [one.arg for one in function.args.args]
-    if len(given) != 2:
-        yield f"{path}:{function.lineno}: censor takes a packet and a flow, not {len(given)} values"
+    function = functions[-1]
+    names = [one.arg for one in function.args.args]
+    if len(names) != 2:
+        yield f"{path}:{function.lineno}: censor takes a packet and a flow, not {len(names)} values"
         return
-    for name, fields in zip(given, (Packet._fields, Flow._fields), strict=True):
+    for name, fields in zip(names, (Packet._fields, Flow._fields), strict=True):
         yield from field_problems(path, function, name, fields)
     yield from return_problems(path, function)
 
@@ -201,12 +203,12 @@ def field_problems(
             yield f"{path}:{node.lineno}: {name}.{node.attr} cannot be changed; a censor only looks"
         elif node.attr not in fields:
             close = difflib.get_close_matches(node.attr, fields, 1)
-            mend = f"did you mean {close[0]}?" if close else f"known: {', '.join(fields)}"
-            yield f"{path}:{node.lineno}: {name} has no {node.attr}; {mend}"
+            suggestion = f"did you mean {close[0]}?" if close else f"known: {', '.join(fields)}"
+            yield f"{path}:{node.lineno}: {name} has no {node.attr}; {suggestion}"
 
 
 def return_problems(path: str, function: ast.FunctionDef) -> Iterator[str]:
-    """Yield a way through the function that returns nothing."""
+    """Yield the lines at which the function can end without a value."""
     for node in ast.walk(function):
         if isinstance(node, ast.Return) and node.value is None:
             yield f"{path}:{node.lineno}: returns nothing; expected one of {', '.join(ANSWERS)}"
@@ -235,57 +237,59 @@ def sentence(path: str, error: Exception) -> str:
 
 
 def numba_sentence(path: str, text: str) -> str:
-    """Return what the compiler could not do as one sentence with file and line."""
+    """Return a compiler error as one sentence with file and line."""
     places = re.findall(rf'File "{re.escape(Path(path).name)}", line (\d+)', text)
     places = places or re.findall(r"line (\d+)", text)
     plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
-    told = [line.strip() for line in plain.splitlines() if line.strip()]
-    useful = [line for line in told if not line.startswith(("Failed in", "During:", "File", "---"))]
+    lines = [line.strip() for line in plain.splitlines() if line.strip()]
+    useful = [
+        line for line in lines if not line.startswith(("Failed in", "During:", "File", "---"))
+    ]
     why = useful[0] if useful else "it cannot be compiled"
     at = f"{path}:{places[-1]}" if places else path
     return f"{at}: cannot be compiled: {why}"
 
 
-# ---- what went wrong with a packet
+# ---- failure on a packet
 
 
 def complaint(path: str, payload: bytes, facts: Numbers) -> str:
-    """Return in one sentence, with file and line, why a censor failed on a packet."""
+    """Return one sentence, with file and line: why a censor failed on a packet."""
     plain = load(path).plain
     octets = np.frombuffer(payload, np.uint8)
     try:
-        told = plain(*views(octets, facts))
+        answer = plain(*views(octets, facts))
     except Exception as error:
         return sentence(path, error)
-    return f"{path}: returned {told!r}, expected one of {', '.join(ANSWERS)}"
+    return f"{path}: returned {answer!r}, expected one of {', '.join(ANSWERS)}"
 
 
 class Bounded(np.ndarray[Any, Any]):
-    """Octets as compiled code sees them: integers, none beyond the end."""
+    """Octets with the semantics of compiled code: Python integers, no index beyond the end."""
 
     def __getitem__(self, key: Any) -> Any:
         """Return an octet as a Python integer."""
-        found = super().__getitem__(key)
-        return int(found) if np.ndim(found) == 0 else found
+        octet = super().__getitem__(key)
+        return int(octet) if np.ndim(octet) == 0 else octet
 
 
 def views(payload: Octets, facts: Numbers) -> tuple[Packet, Flow]:
-    """Return what a censor is given, for a call in plain Python."""
-    seen = [int(one) for one in facts]
-    packet = Packet(payload.view(Bounded), seen[0], seen[1] == 1, seen[2] / 1e9, seen[3], seen[4])
-    return packet, Flow(*seen[5:16])
+    """Return a censor's two arguments, for a call in plain Python."""
+    fact = [int(one) for one in facts]
+    packet = Packet(payload.view(Bounded), fact[0], fact[1] == 1, fact[2] / 1e9, fact[3], fact[4])
+    return packet, Flow(*fact[5:16])
 
 
 # ---- compiled
 
 
 def calling(context: Any, address: Any, payload: Any, size: Any, facts: Any) -> Any:
-    """Say how compiled code calls a censor by its address."""
+    """Return signature and code generator of a call by address (Numba intrinsic)."""
 
-    def code(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         word = ir.IntType(64)
         kind = ir.FunctionType(word, [word, word, word])
-        return builder.call(builder.inttoptr(given[0], kind.as_pointer()), given[1:])
+        return builder.call(builder.inttoptr(arguments[0], kind.as_pointer()), arguments[1:])
 
     return types.int64(types.int64, types.int64, types.int64, types.int64), code
 
@@ -297,7 +301,7 @@ call_at: Any = intrinsic(calling)
 def fill_facts(
     facts: Numbers, flow: Any, side: int, near_is_source: bool, signs: Numbers, time: int
 ) -> None:
-    """Write down what a censor may ask."""
+    """Fill int64[FACTS], the fields of Packet and Flow that a censor can read."""
     up, down = I(flow["packets_up"]), I(flow["packets_down"])
     bytes_up, bytes_down = I(flow["bytes_up"]), I(flow["bytes_down"])
     if not near_is_source:
@@ -316,7 +320,7 @@ def fill_facts(
 
 
 def ask_plainly(address: int, b: Octets, signs: Numbers, facts: Numbers) -> int:
-    """Call a censor without its compiled form."""
+    """Call a censor as plain Python; returns one of ANSWERS, or FAILED."""
     at, end = int(signs[SIGN_PAYLOAD_AT]), int(signs[SIGN_PAYLOAD_END])
     try:
         return int(_plain[address].plain(*views(b[at : max(at, end)], facts)))
@@ -326,7 +330,7 @@ def ask_plainly(address: int, b: Octets, signs: Numbers, facts: Numbers) -> int:
 
 @kernel
 def ask_compiled(address: int, b: Octets, signs: Numbers, facts: Numbers) -> int:
-    """Call a censor on the payload at hand; returns one of ANSWERS, FAILED."""
+    """Call a compiled censor on the current payload; returns one of ANSWERS, or FAILED."""
     at, end = signs[SIGN_PAYLOAD_AT], signs[SIGN_PAYLOAD_END]
     size = max(end - at, 0)
     return I(call_at(address, b.ctypes.data + at, size, facts.ctypes.data))

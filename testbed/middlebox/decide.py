@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The middlebox: one packet in, its fate and its time out. No I/O, no clock but the packet's time.
 
-A packet walks the classifier's path first; then the first rule that it meets, or whose taint it
-bears, decides. A rule of scope flow condemns every later packet of that flow, which the flow's
-`mark` keeps; wider scopes and taints that end stand in testbed.middlebox.state. What the classifier
-cannot place in a flow is let through or dropped, as the policy's `fail` says, and counted.
+The classifier processes a packet first; then the first rule that the packet meets, or whose taint
+its subject has, decides. A rule of scope flow applies to every later packet of that flow; the
+flow's `mark` stores that. Wider scopes and taints that expire are stored in
+testbed.middlebox.state. A packet that the classifier cannot assign to a flow passes or is dropped,
+as the policy's `fail` states, and is counted.
 """
 
 from __future__ import annotations
@@ -68,30 +69,30 @@ from midcall.testbed.network.tcp import RST, SYN
 
 Numbers = NDArray[np.int64]
 
-# Fates of a packet. LOST is the access link's doing; what a rule loses or polices is DROPPED.
+# Fates of a packet. LOST: by the access link; a packet that a rule loses or polices is DROPPED.
 FATES = ("not sent", "delivered", "dropped", "forged", "too big", "lost")
 NOT_SENT, DELIVERED, DROPPED, FORGED, TOO_BIG, LOST = range(6)
 
-# What is still open about a flow: `settled` returns these.
+# Return values of `settled`.
 OPEN, PASSES, DROPS = 0, 1, 2
-#: The mark of a flow that no rule can strike any more.
+#: The mark of a flow that no rule can affect any more.
 CLOSED = -1
 
-#: What becomes of a packet by a censor's answer, FAILED first.
+#: Fate of a packet by a censor's answer, FAILED first.
 FATE_OF = (DROPPED, DELIVERED, DROPPED, DROPPED, DROPPED, DELIVERED)
 
-#: Directions of memory that are none: of a taint, of what a flow may still do, of copies.
+#: Values of `side` in memory keys that are no direction: taints, `after` counters, copies.
 TAINT_SIDE, AFTER_SIDE, COPY_SIDE = -1, 2, 3
-#: Octets of a payload that tell a copy of it.
+#: Octets of a payload that are hashed to recognise a copy.
 COPY_OCTETS = 64
 
 
-# ---- what a box remembers
+# ---- the box's memory
 
 
 @kernel
 def tainted(rule: Any, box: RuleTable, flow: Any, near_is_source: bool, time: int) -> bool:
-    """Tell whether the packet's subject bears the taint of a rule."""
+    """Tell whether the packet's subject has the taint of a rule."""
     if rule["remembers"] == 0:
         return False
     key = subject(rule["scope"], flow, near_is_source, rule["key"], TAINT_SIDE)
@@ -101,7 +102,7 @@ def tainted(rule: Any, box: RuleTable, flow: Any, near_is_source: bool, time: in
 
 @kernel
 def copy_key(rule: Any, flow: Any, near_is_source: bool, b: Octets, signs: Numbers) -> int:
-    """Return the name, in a box's memory, of a packet that met a rule."""
+    """Return the memory key of a packet that met a rule."""
     at, end = signs[SIGN_PAYLOAD_AT], signs[SIGN_PAYLOAD_END]
     h = mix(I(rule["key"]), signs[SIGN_PAYLOAD_SIZE])
     for place in range(at, min(end, at + COPY_OCTETS)):
@@ -135,13 +136,13 @@ def remember_copy(
 
 @kernel
 def waits(rule: Any) -> bool:
-    """Tell whether a rule lets a flow do something before it acts."""
+    """Tell whether a rule has an `after` limit."""
     return bool(rule["after"][0] > 0 or rule["after"][1] > 0 or rule["after"][2] > 0)
 
 
 @kernel
 def pending(rule: Any, box: RuleTable, flow: Any, near_is_source: bool) -> bool:
-    """Tell whether a flow has met a rule that waits."""
+    """Tell whether a flow has met a rule with an `after` limit."""
     if not waits(rule):
         return False
     key = subject(FLOW_SCOPE, flow, near_is_source, rule["key"], AFTER_SIDE)
@@ -153,7 +154,7 @@ def pending(rule: Any, box: RuleTable, flow: Any, near_is_source: bool) -> bool:
 def is_over(
     rule: Any, box: RuleTable, flow: Any, near_is_source: bool, size: int, time: int
 ) -> bool:
-    """Count a packet of a flow that met a rule; tells whether what it may still do is over."""
+    """Count a packet of a flow that met a rule; return True once its `after` limit is exceeded."""
     key = subject(FLOW_SCOPE, flow, near_is_source, rule["key"], AFTER_SIDE)
     row = box.memory[recall(box.memory, key, time, box.meter[METER_FORGOTTEN:])]
     packets = I(flow["packets_up"]) + I(flow["packets_down"])
@@ -172,7 +173,7 @@ def is_over(
 def condemn(
     number: int, rule: Any, box: RuleTable, flow: Any, near_is_source: bool, time: int
 ) -> None:
-    """Remember that a rule has met: in the flow's mark, or as a taint of its subject."""
+    """Store that a rule was met: in the flow's mark, or as a taint of its subject."""
     if rule["scope"] == PACKET:
         return
     if rule["scope"] == FLOW_SCOPE and rule["lasts"] == FOREVER:
@@ -197,7 +198,7 @@ def inject(
     time: int,
     packet: int,
 ) -> None:
-    """Forge what a rule says in answer to a packet; nothing in answer to a reset or a bare ACK."""
+    """Forge a rule's answer to a packet; none in answer to a reset or a bare ACK."""
     rule = box.rules[number]
     mail, meter, letters = box.mail, box.meter, box.letters
     if rule["act"] == DNS_LIE:
@@ -245,23 +246,23 @@ def censored(
     time: int,
     packet: int,
 ) -> int:
-    """Ask a censor about a packet and do what it says of its flow; returns its answer.
+    """Call a censor on a packet and apply its answer to the flow; returns the answer.
 
-    A censor that fails is noted: the packet is dropped, and the run must end.
+    A failure is recorded in the meter: the packet is dropped, and the run must end.
     """
     fill_facts(box.facts, flow, side, near_is_source, signs, time)
-    told = ask(box.rules[number]["censor"], b, signs, box.facts)
-    if told < GO_ON or told > PASS_ALL:
+    answer = ask(box.rules[number]["censor"], b, signs, box.facts)
+    if answer < GO_ON or answer > PASS_ALL:
         if box.meter[METER_FAILED] == 0:
             box.meter[METER_FAILED], box.meter[METER_CULPRIT] = packet + 1, number
         return FAILED
-    if told == DROP_ALL:
+    if answer == DROP_ALL:
         flow["mark"] = number + 1
-    elif told == PASS_ALL:
+    elif answer == PASS_ALL:
         flow["mark"] = CLOSED
-    elif told == RESET_IT:
+    elif answer == RESET_IT:
         inject(number, box, flow, side, b, signs, time, packet)
-    return told
+    return answer
 
 
 @kernel
@@ -276,7 +277,7 @@ def perform(
     time: int,
     packet: int,
 ) -> tuple[int, int, int]:
-    """Do what a rule says with a packet; returns (fate, rule or -1, time of release)."""
+    """Apply a rule's act to a packet; returns (fate, rule or -1, time of release in ns)."""
     rule = box.rules[number]
     act = rule["act"]
     if act == PASS:
@@ -314,10 +315,10 @@ def decide(
 ) -> tuple[int, int, int]:
     """Decide one packet after the classifier's step; returns (fate, rule or -1, release in ns).
 
-    side: UP for a packet from the subscriber; time: of the packet, ns; packet: its number, which
-    chances are drawn by: the same in every backend. box.met[r] counts the packets that met rule r,
+    side: UP for a packet from the subscriber; time: of the packet, ns; packet: its number, the
+    key of its chances: the same in every backend. box.met[r] counts the packets that met rule r,
     enforced or not. A match that is not enforced on this flow or client leaves the packet to the
-    rules behind it. `release` is `time` unless a rule delays the packet.
+    rules after it. `release` is `time` unless a rule delays the packet.
     """
     rules = box.rules
     mark = I(flow["mark"])
@@ -344,10 +345,10 @@ def decide(
                 if not is_over(rule, box, flow, near_is_source, signs[SIGN_IP_SIZE], time):
                     continue
             if rule["act"] == CENSOR:
-                told = censored(number, box, flow, side, near_is_source, b, signs, time, packet)
-                if told == GO_ON:
+                answer = censored(number, box, flow, side, near_is_source, b, signs, time, packet)
+                if answer == GO_ON:
                     continue
-                return FATE_OF[told + 1], number, time
+                return FATE_OF[answer + 1], number, time
             condemn(number, rule, box, flow, near_is_source, time)
         else:
             box.met[number] += 1
@@ -359,12 +360,12 @@ def decide(
     return DELIVERED, -1, time
 
 
-# ---- what is still open
+# ---- flows that no rule can change
 
 
 @kernel
 def can_change(box: RuleTable, flow: Any, near_is_source: bool) -> bool:
-    """Tell whether a rule may yet strike a settled flow that meets none now."""
+    """Tell whether a rule can still affect a settled flow that meets none now."""
     for number in range(len(box.rules)):
         rule = box.rules[number]
         fluid = rule["fluid"]
@@ -384,10 +385,10 @@ def can_change(box: RuleTable, flow: Any, near_is_source: bool) -> bool:
 
 @kernel
 def settled(rules: Records, flow: Any) -> int:
-    """Return what is certain of every later packet of a flow: OPEN, PASSES or DROPS.
+    """Return the fate of all later packets of a flow, PASSES or DROPS; OPEN where it can change.
 
-    PASSES and DROPS are terminal: no rule can change them, so the flow can be handed to something
-    faster. Delayed, policed and tainted flows stay OPEN, as do those that a rule may yet meet.
+    PASSES and DROPS are terminal: no rule can change them, so the flow can be offloaded. Delayed,
+    policed and tainted flows stay OPEN, as do those that can still meet a rule.
     """
     mark = I(flow["mark"])
     if mark == CLOSED or len(rules) == 0:

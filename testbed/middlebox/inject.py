@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Forged frames: what a box sends in somebody else's name, ready to be put on its link.
+"""Forged frames: frames that a box sends with another host's address, ready for its link.
 
 TCP resets and FINs with the sequence numbers that their receiver expects (RFC 9293 section
 3.10.7.4, RFC 5961), false DNS answers (RFC 1035), and a block page over HTTP. Each is a whole frame
 with right checksums, in GTP-U or PPPoE where the access network asks for that. Frames are written
-into a box's `mail`, one LETTER row each, and whoever drives the box sends them.
+into a box's `mail`, one LETTER row each; the program that runs the box sends them.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from midcall.testbed.network.tcp import ACK, FIN, RST, SYN, find_tcp
 Numbers = NDArray[np.int64]
 
 # Kinds of letter.
-LETTERS = ("reset", "finish", "dns answer", "block page")
+FRAME_KINDS = ("reset", "finish", "dns answer", "block page")
 RESET, FINISH, ANSWER, PAGE = range(4)
 
 LETTER = np.dtype(
@@ -60,8 +60,8 @@ LETTER = np.dtype(
     ]
 )
 
-#: Slots of a box's `meter` that belong to its mail: letters, octets, letters that found no room,
-#: how the access network wraps packets, octets around an IP packet.
+#: Slots of a box's `meter` for its mail: letters, octets, letters dropped for lack of room, kind of
+#: the access network's encapsulation, octets around an IP packet.
 METER_LETTERS, METER_OCTETS, METER_UNSENT, METER_KIND, METER_OVERHEAD = 2, 3, 4, 5, 6
 
 #: Room for the letters of one batch (or one simulation), and for their octets.
@@ -71,7 +71,7 @@ PSH = 0x08
 HOPS = 64
 NO_SUCH_NAME = 3
 TTL = 300
-#: Where false answers lead by default: to addresses of the lab, which nobody has (RFC 2544, 4193).
+#: Default addresses of false answers: of the lab, assigned to no host (RFC 2544, 4193).
 NOWHERE_4, NOWHERE_6 = 0xC6120042, (0xFD000000, 0, 0, 0x42)
 #: The longest question section that is answered.
 QUESTION = 512
@@ -119,22 +119,24 @@ def put_address(b: Octets, at: int, lanes: Any, version: int) -> None:
 
 
 @kernel
-def put_ip(b: Octets, at: int, version: int, proto: int, size: int, near: Any, far: Any) -> int:
-    """Write an IP header for `size` octets behind it; returns the sum of its pseudo-header."""
+def put_ip(
+    b: Octets, at: int, version: int, proto: int, size: int, source: Any, target: Any
+) -> int:
+    """Write an IP header for `size` octets after it; returns the sum of its pseudo-header."""
     if version == 6:
         put32(b, at, 0x60000000)
         put16(b, at + 4, size)
         b[at + 6], b[at + 7] = proto, HOPS
-        put_address(b, at + 8, near, 6)
-        put_address(b, at + 24, far, 6)
+        put_address(b, at + 8, source, 6)
+        put_address(b, at + 24, target, 6)
         return summed(b, at + 8, at + 40) + proto + size
     put16(b, at, 0x4500)
     put16(b, at + 2, size + 20)
     put32(b, at + 4, 0x00004000)
     b[at + 8], b[at + 9] = HOPS, proto
     put16(b, at + 10, 0)
-    put_address(b, at + 12, near, 4)
-    put_address(b, at + 16, far, 4)
+    put_address(b, at + 12, source, 4)
+    put_address(b, at + 16, target, 4)
     put16(b, at + 10, checksum(summed(b, at, at + 20)))
     return summed(b, at + 12, at + 20) + proto + size
 
@@ -170,7 +172,7 @@ def open_letter(mail: Octets, meter: Numbers, letters: Records, version: int, si
 @kernel
 def close_letter(meter: Numbers, letters: Records, size: int, toward: int, kind: int, time: int,
                  rule: int, packet: int) -> None:  # fmt: skip
-    """Note a frame that was written whole."""
+    """Add the LETTER row of a frame that is complete."""
     letter = letters[meter[METER_LETTERS]]
     whole = ETHERNET_LENGTH + meter[METER_OVERHEAD] + size
     letter["at"], letter["length"] = meter[METER_OCTETS], whole
@@ -199,10 +201,10 @@ def send_segment(
     rule: int,
     packet: int,
 ) -> None:
-    """Forge a TCP segment in answer to the packet at hand: a reset, a FIN or a block page.
+    """Forge a TCP segment in answer to the current packet: a reset, a FIN or a block page.
 
-    side: the packet's direction; back: to its sender, else to its receiver, in the other's name;
-    passes: whether the packet goes on, so that its receiver has its bytes.
+    side: the packet's direction; back: to its sender, else to its receiver, with the other end as
+    source; passes: whether the packet continues, so that its receiver gets its bytes.
     """
     header = find_tcp(b, signs[SIGN_IP_AT], signs[SIGN_IP_END])
     if header == 0 or signs[SIGN_IP_END] - header < 20:
@@ -216,9 +218,9 @@ def send_segment(
     if ip < 0:
         return
     forward = (signs[SIGN_UP] == 1) != back
-    here = flow["source"] if forward else flow["target"]
-    there = flow["target"] if forward else flow["source"]
-    total = put_ip(mail, ip, version, TCP, 20 + page, here, there)
+    source = flow["source"] if forward else flow["target"]
+    target = flow["target"] if forward else flow["source"]
+    total = put_ip(mail, ip, version, TCP, 20 + page, source, target)
     at = ip + head
     put16(mail, at, I(flow["source_port"]) if forward else I(flow["target_port"]))
     put16(mail, at + 2, I(flow["target_port"]) if forward else I(flow["source_port"]))
@@ -237,20 +239,20 @@ def put_numbers(
 ) -> None:
     """Write the sequence and acknowledgement numbers that the receiver of a forgery expects."""
     flags, sequence = signs[SIGN_TCP_FLAGS], signs[SIGN_TCP_SEQUENCE]
-    ghost = (1 if flags & SYN else 0) + (1 if flags & FIN else 0)
-    behind = sequence + signs[SIGN_PAYLOAD_SIZE] + ghost
+    flag_bytes = (1 if flags & SYN else 0) + (1 if flags & FIN else 0)
+    next_sequence = sequence + signs[SIGN_PAYLOAD_SIZE] + flag_bytes
     acknowledged = u32(b, header + 8) if flags & ACK else 0
     if back:
         put32(mail, at + 4, acknowledged)
-        put32(mail, at + 8, behind & 0xFFFFFFFF)
+        put32(mail, at + 8, next_sequence & 0xFFFFFFFF)
     else:
-        put32(mail, at + 4, (behind if passes else sequence) & 0xFFFFFFFF)
+        put32(mail, at + 4, (next_sequence if passes else sequence) & 0xFFFFFFFF)
         put32(mail, at + 8, acknowledged)
 
 
 @kernel
 def after_question(b: Octets, at: int, end: int) -> int:
-    """Return where the first question of a DNS message ends, 0 where it is not whole and plain."""
+    """Return the end of a DNS message's first question, 0 where it is truncated or compressed."""
     place = I(at + 12)
     while place < end and place - at < QUESTION:
         length = u8(b, place)
@@ -276,10 +278,10 @@ def send_answer(
     rule: int,
     packet: int,
 ) -> None:
-    """Forge a DNS answer to the question at hand, over UDP.
+    """Forge a DNS answer to the current question, over UDP.
 
     answer: int64[6], [0: a name that does not exist, 1: addresses; an IPv4 address; four lanes of
-    an IPv6 address]. A question for neither gets an answer that holds nothing.
+    an IPv6 address]. A question for another type gets an answer without records.
     """
     at, end = signs[SIGN_PAYLOAD_AT], signs[SIGN_PAYLOAD_END]
     stop = after_question(b, at, end)
@@ -288,23 +290,23 @@ def send_answer(
         return
     wanted = u16(b, stop - 4)
     octets = (4 if wanted == 1 else 16 if wanted == 28 else 0) if answer[0] == 1 else 0
-    told = 12 + octets if octets else 0
+    record_size = 12 + octets if octets else 0
     version = I(flow["version"])
-    head, size = 40 if version == 6 else 20, 8 + stop - at + told
+    head, size = 40 if version == 6 else 20, 8 + stop - at + record_size
     ip = open_letter(mail, meter, letters, version, head + size, 1 - side)
     if ip < 0:
         return
     forward = signs[SIGN_UP] != 1
-    here = flow["source"] if forward else flow["target"]
-    there = flow["target"] if forward else flow["source"]
-    total = put_ip(mail, ip, version, UDP, size, here, there)
+    source = flow["source"] if forward else flow["target"]
+    target = flow["target"] if forward else flow["source"]
+    total = put_ip(mail, ip, version, UDP, size, source, target)
     place = ip + head
     put16(mail, place, I(flow["source_port"]) if forward else I(flow["target_port"]))
     put16(mail, place + 2, I(flow["target_port"]) if forward else I(flow["source_port"]))
     put16(mail, place + 4, size)
     put_dns(mail, place + 8, b, at, stop, answer, octets)
-    given = checksum(total + summed(mail, place, place + size))
-    put16(mail, place + 6, given if given != 0 else 0xFFFF)
+    udp_checksum = checksum(total + summed(mail, place, place + size))
+    put16(mail, place + 6, udp_checksum if udp_checksum != 0 else 0xFFFF)
     close_letter(meter, letters, head + size, 1 - side, ANSWER, time, rule, packet)
 
 
@@ -312,7 +314,7 @@ def send_answer(
 def put_dns(
     mail: Octets, place: int, b: Octets, at: int, stop: int, answer: Any, octets: int
 ) -> None:
-    """Write a DNS answer behind its UDP header: the question again, and one record (or none)."""
+    """Write a DNS answer after its UDP header: the question again, and one record (or none)."""
     for octet in range(stop - at):
         mail[place + octet] = b[at + octet]
     put16(mail, place + 2, 0x8180 | (0 if answer[0] == 1 else NO_SUCH_NAME))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Matching: what a packet shows beyond its flow, and whether it meets a rule's match."""
+"""Matching: extract a packet's features, and decide whether it meets a rule's match."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from midcall.captures.jit.kernel import I, kernel
 from midcall.captures.jit.reads import Octets
-from midcall.captures.packets.numbers import TCP, UDP
+from midcall.captures.packets.numbers import DNS_PORT, TCP, UDP
 from midcall.classifier.state.flow_table import QUIC, Records
 from midcall.classifier.state.packet_fields import (
     NAME_DNS_QUESTION,
@@ -24,13 +24,7 @@ from midcall.classifier.state.packet_fields import (
     SIGN_TEXT_LENGTH,
 )
 from midcall.testbed.middlebox.media import stun_at
-from midcall.testbed.middlebox.payload_type import (
-    DNS_PORT,
-    entropy,
-    has_attribute,
-    payload_kind,
-    stun_method,
-)
+from midcall.testbed.middlebox.payload_type import entropy, has_attribute, payload_kind, stun_method
 from midcall.testbed.middlebox.rule_table import (
     ANY,
     FOREVER,
@@ -56,8 +50,8 @@ Numbers = NDArray[np.int64]
 def spell(signs: Numbers, name: Octets) -> int:
     """Write a packet's host name, dotted, into `name`; returns its length.
 
-    The classifier spelt it already, wherever it stood: in the packet, in a hello that came in
-    pieces, in a QUIC Initial.
+    The classifier has decoded it already: from the packet, from a hello in several pieces, or from
+    a QUIC Initial.
     """
     length = min(I(signs[SIGN_TEXT_LENGTH]), NAME_ROOM)
     for i in range(length):
@@ -67,7 +61,7 @@ def spell(signs: Numbers, name: Octets) -> int:
 
 @kernel
 def look(needs: int, flow: Any, b: Octets, signs: Numbers, name: Octets, seen: Numbers) -> None:
-    """Find what rules may ask of this packet beyond its flow, as far as some rule asks."""
+    """Fill `seen` with the packet's features that at least one rule needs."""
     at, end = signs[SIGN_PAYLOAD_AT], signs[SIGN_PAYLOAD_END]
     seen[SEEN_STUN] = I(signs[SIGN_STUN]) or stun_at(b, at, end)
     kind = signs[SIGN_NAME_KIND]
@@ -96,7 +90,7 @@ def flow_meets(rule: Any, flow: Any) -> bool:
 
 @kernel
 def names_meet(rule: Any, suffixes: Records, name: Octets, seen: Numbers) -> bool:
-    """Tell whether the packet's host name, if a rule asks for one, meets it."""
+    """Tell whether the packet's host name, if a rule matches names, meets it."""
     first, last = rule["names"][0], rule["names"][1]
     asked_first, asked_last = rule["questions"][0], rule["questions"][1]
     if last == first and asked_last == asked_first:
@@ -115,7 +109,7 @@ def names_meet(rule: Any, suffixes: Records, name: Octets, seen: Numbers) -> boo
 
 @kernel
 def proto_meets(wanted: int, proto: int) -> bool:
-    """Tell whether a transport is the one that a rule asks for."""
+    """Tell whether a transport is the one that a rule matches."""
     if wanted == OTHER_PROTO:
         return proto not in (TCP, UDP)
     return wanted in (ANY, proto)
@@ -125,7 +119,7 @@ def proto_meets(wanted: int, proto: int) -> bool:
 def place_meets(
     rule: Any, prefixes: Records, ports: Octets, flow: Any, near_is_source: bool
 ) -> bool:
-    """Tell whether what never changes of a flow meets a rule: transport, far port, far address."""
+    """Tell whether a flow's fixed fields meet a rule: transport, remote port, remote address."""
     if not proto_meets(rule["proto"], I(flow["proto"])):
         return False
     if rule["ports"] != ANY:
@@ -134,8 +128,8 @@ def place_meets(
             return False
     first, last = rule["prefixes"][0], rule["prefixes"][1]
     if last > first:
-        far = flow["target"] if near_is_source else flow["source"]
-        return address_meets(I(flow["version"]), far, prefixes, first, last)
+        remote = flow["target"] if near_is_source else flow["source"]
+        return address_meets(I(flow["version"]), remote, prefixes, first, last)
     return True
 
 
@@ -147,7 +141,7 @@ def within(span: Any, value: int) -> bool:
 
 @kernel
 def counts_meet(rule: Any, flow: Any, signs: Numbers, time: int) -> bool:
-    """Tell whether the packet's size and what its flow has done so far meet a rule."""
+    """Tell whether the packet's size and its flow's counts so far meet a rule."""
     if not within(rule["size"], signs[SIGN_PAYLOAD_SIZE]):
         return False
     if not within(rule["packets"], I(flow["packets_up"]) + I(flow["packets_down"])):
@@ -159,7 +153,7 @@ def counts_meet(rule: Any, flow: Any, signs: Numbers, time: int) -> bool:
 
 @kernel
 def listed(words: Numbers, first: int, last: int, word: int) -> bool:
-    """Tell whether a number stands in a stretch of numbers."""
+    """Tell whether a number is in words[first:last]."""
     for row in range(first, last):
         if words[row] == word:
             return True
@@ -202,7 +196,7 @@ def rule_meets(
     signs: Numbers,
     time: int,
 ) -> bool:
-    """Tell whether a packet meets a rule's match (its draw is another matter)."""
+    """Tell whether a packet meets a rule's match (`enforced` decides its probability)."""
     rule = box.rules[number]
     if not flow_meets(rule, flow):
         return False

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What in a flow is call media: payloads that carry voice or video, not set-up and not control.
+"""Call media in a flow: payloads that carry voice or video, not set-up and not control.
 
-Used on both sides of the question: the middlebox drops by it (`drop-media`), and the call verdict
-counts by it. STUN (RFC 8489), DTLS (RFC 6347), ZRTP (RFC 6189) and RTCP (RFC 3550, told by RFC
-5761's range) are not media; TURN wraps media in ChannelData and Data indications (RFC 8656), whose
-content is looked at, as is Microsoft's multiplexed TURN (FF10).
+Both the middlebox (`drop-media`) and the call verdict use this test. STUN (RFC 8489), DTLS (RFC
+6347), ZRTP (RFC 6189) and RTCP (RFC 3550, by RFC 5761's range) are not media; TURN wraps media in
+ChannelData and Data indications (RFC 8656), whose content is tested, as is that of Microsoft's
+multiplexed TURN (FF10).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def stun_at(b: Octets, at: int, end: int) -> int:
 
 @kernel
 def indication_data(b: Octets, at: int, end: int) -> int:
-    """Return where the DATA attribute's value stands in a TURN indication, 0 where nowhere."""
+    """Return the offset of the DATA attribute's value in a TURN indication, 0 for none."""
     place = at + 20
     while end - place >= 4:
         if u16(b, place) == DATA_ATTRIBUTE:

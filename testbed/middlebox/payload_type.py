@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What one payload looks like to a box that keeps no state: kind, STUN details, entropy.
+"""Stateless features of one payload: kind, STUN details, entropy.
 
-Kinds follow the first octet (RFC 7983) and a few more; a box that sorts by them is as easily fooled
-as real ones are. `KIND_` numbers are positions in midcall.testbed.policy.language.PAYLOADS.
+Kinds follow from the first octet (RFC 7983) and a few more. A box that matches by them is as easy
+to deceive as real ones. `KIND_` numbers are positions in midcall.testbed.policy.language.PAYLOADS.
 """
 
 from __future__ import annotations
@@ -35,13 +35,12 @@ Numbers = NDArray[np.int64]
     KIND_HTTP,
 ) = range(13)
 
-DNS_PORT = 53
 #: Entropy is a share in parts of this.
 WHOLE = 1 << 16
-#: Octets whose entropy is taken, at most.
+#: Largest number of octets in an entropy.
 SAMPLE = 1024
 
-#: Attributes that are looked at in one message, at most.
+#: Largest number of attributes that are read in one message.
 ATTRIBUTES = 64
 
 
@@ -115,7 +114,7 @@ def datagram_kind(b: Octets, at: int, end: int) -> int:
 
 @kernel
 def payload_kind(b: Octets, at: int, end: int, proto: int, dns: bool, quic: bool) -> int:
-    """Return what the payload b[at:end] looks like; KIND_UNKNOWN also where there is none.
+    """Return the kind of the payload b[at:end]; KIND_UNKNOWN also for an empty one.
 
     dns: whether a port of the flow is 53; quic: whether the flow began as QUIC.
     """
@@ -178,9 +177,9 @@ def has_attribute(b: Octets, at: int, end: int, wanted: Numbers, first: int, las
 
 @kernel
 def entropy(b: Octets, at: int, end: int, tally: Numbers) -> int:
-    """Return the Shannon entropy of b[at:end] over the most its length allows, of WHOLE.
+    """Return the Shannon entropy of b[at:end] over its maximum for that length, of WHOLE.
 
-    -1 for fewer than 2 octets. tally: int64[256], scratch; the first SAMPLE octets are taken.
+    -1 for fewer than 2 octets. tally: int64[256], scratch; only the first SAMPLE octets count.
     """
     count = min(end - at, SAMPLE)
     if count < 2:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The match/act table: a policy as arrays that the compiled middlebox walks per packet.
 
-One RULE row per rule, in the policy's order; lists of names, prefixes and ports stand in arrays of
-their own, of which a row names a stretch. A host name is matched by the hashes of its suffixes at
+One RULE row per rule, in the policy's order; lists of names, prefixes and ports are in separate
+arrays; a row has the bounds of its part. A host name is matched by the hashes of its suffixes at
 label boundaries, read backwards, so `*.example.com` never meets `badexample.com`.
 """
 
@@ -51,19 +51,19 @@ CENSOR = ACTS.index("censor")
 ANY = -1
 UP, DOWN = 0, 1
 
-#: The end of an open range, and the time of what never comes.
+#: The end of an open range, and the time of an event that never happens.
 FOREVER = 1 << 62
 
-# By what a settled flow may still meet a rule.
+# Reasons why a settled flow that does not match now could match later, bits.
 BY_PACKET, BY_TAINT, BY_WAITING = 1, 2, 4
 
-# What a rule asks of single packets, so that a box finds it out only where somebody asks.
+# Features of single packets that a rule needs; a box computes them only where a rule does.
 NEED_KIND, NEED_ENTROPY = 1, 2
 
-#: The longest host name (RFC 1035 section 2.3.4), and room for a careless one.
+#: The longest host name (RFC 1035 section 2.3.4), and room for a longer, invalid one.
 NAME_ROOM = 256
 
-# Slots of `seen`: what `look` found in one packet, then scratch of its entropy.
+# Slots of `seen`: features of one packet (filled by `look`), then scratch of its entropy.
 SEEN_STUN, SEEN_NAME, SEEN_KIND, SEEN_PAYLOAD, SEEN_ENTROPY = range(5)
 SEEN_TALLY = 16
 SEEN = SEEN_TALLY + 256
@@ -78,20 +78,20 @@ RULE = np.dtype(
     [
         ("act", "i8"),
         ("scope", "i8"),
-        ("way", "i8"),  # UP, DOWN or ANY: which packets are struck
+        ("way", "i8"),  # UP, DOWN or ANY: direction of the packets it acts on
         ("apps", "i8"),  # bit per app of classifier.verdicts; 0: any
         ("roles", "i8"),
-        ("verdict", "i8"),  # at least this sure; 0: the classifier is not asked
+        ("verdict", "i8"),  # at least this sure; 0: the verdict is not needed
         ("stun", "i8"),  # 1, 0 or ANY
         ("proto", "i8"),  # IP protocol number or ANY; OTHER_PROTO
         ("direction", "i8"),  # UP, DOWN or ANY
         ("payloads", "i8"),  # bit per kind of testbed.language.PAYLOADS; 0: any
         ("ports", "i8"),  # row of the port table or ANY
-        ("names", "i8", (2,)),  # stretch of `suffixes`; empty: not asked
+        ("names", "i8", (2,)),  # bounds in `suffixes`; empty: not matched
         ("name_kinds", "i8"),  # bit per NAME_ of classifier.signs
         ("questions", "i8", (2,)),
         ("prefixes", "i8", (2,)),
-        ("methods", "i8", (2,)),  # stretches of `words`
+        ("methods", "i8", (2,)),  # bounds in `words`
         ("attributes", "i8", (2,)),
         ("hellos", "i8", (2,)),
         ("size", "i8", (2,)),  # ranges, both ends included
@@ -105,9 +105,9 @@ RULE = np.dtype(
         ("censor", "i8"),  # address of a compiled censor
         ("lasts", "i8"),  # ns; FOREVER
         ("after", "i8", (3,)),  # packets, bytes, ns; all 0: at once
-        ("copies", "i8"),  # 1: asks for what is read once per flow, so copies must be known
-        ("remembers", "i8"),  # 1: something is kept of its subjects in `memory`
-        ("fluid", "i8"),  # BY_ bits: how a settled flow that does not meet it may yet do
+        ("copies", "i8"),  # 1: matches what is read once per flow, so copies must be recognised
+        ("remembers", "i8"),  # 1: state of its subjects is kept in `memory`
+        ("fluid", "i8"),  # BY_ bits: why a settled flow that does not match now could match later
         ("chance", "i8"),  # of 2**31
         ("per_client", "i8"),
         ("key", "i8"),  # 31 bits, of the rule's name and the seed
@@ -120,13 +120,13 @@ OTHER_PROTO = -2
 
 
 class RuleTable(NamedTuple):
-    """A policy in arrays, with what its box remembers, as testbed.middlebox.decide.decide takes it.
+    """A policy in arrays, with its box's memory, as testbed.middlebox.decide.decide takes it.
 
     One table belongs to one box: `met`, `memory` and `meter` change with every packet.
     """
 
     rules: Records  # RULE[n]
-    links: Records  # LINK[n], what each rule's act does in time
+    links: Records  # LINK[n], delay, loss and rate of each rule's act
     suffixes: Records  # SUFFIX[...]
     prefixes: Records  # PREFIX[...]
     ports: NDArray[np.uint8]  # [rows, 65536], 1 where the port is in the set
@@ -135,10 +135,10 @@ class RuleTable(NamedTuple):
     memory: Records  # STATE[...] of testbed.memory
     meter: Numbers  # int64[BOX_METERS]
     name: NDArray[np.uint8]  # scratch: the packet's host name
-    seen: Numbers  # scratch: what was found in the packet
-    facts: Numbers  # scratch: what a censor is told
+    seen: Numbers  # scratch: features of the packet
+    facts: Numbers  # scratch: the fields that a censor can read
     letters: Records  # LETTER[...] of testbed.forge: frames to send, meter[METER_LETTERS] of them
-    mail: NDArray[np.uint8]  # their octets; who sends them sets the letters and octets back to 0
+    mail: NDArray[np.uint8]  # their octets; the sender resets the letter and octet counters to 0
 
 
 def table(policy: Policy, seed: int, access: str = "fibre") -> RuleTable:
@@ -156,14 +156,14 @@ def table(policy: Policy, seed: int, access: str = "fibre") -> RuleTable:
         fill_words(row, rule.match, words)
         row["names"] = stretch(suffixes, [suffix(word) for word in rule.match.name])
         row["questions"] = stretch(suffixes, [suffix(word) for word in rule.match.dns])
-        spelt = [prefix_row(word) for word in policy.prefixes(rule)]
-        row["prefixes"] = stretch(prefixes, spelt)
+        prefix_rows = [prefix_row(word) for word in policy.prefixes(rule)]
+        row["prefixes"] = stretch(prefixes, prefix_rows)
         row["ports"] = len(ports) if rule.match.ports else ANY
         if rule.match.ports:
             ports.append(port_row(rule))
         meter[METER_NEEDS] |= needs(rule.match)
-    about, forges = networks.link(access), any(rule.act in FORGING for rule in policy.rules)
-    meter[METER_KIND], meter[METER_OVERHEAD] = about.kind, about.overhead
+    network, forges = networks.link(access), any(rule.act in FORGING for rule in policy.rules)
+    meter[METER_KIND], meter[METER_OVERHEAD] = network.kind, network.overhead
     return RuleTable(
         rules,
         links,
@@ -183,7 +183,7 @@ def table(policy: Policy, seed: int, access: str = "fibre") -> RuleTable:
 
 
 def needs(match: Match) -> int:
-    """Return what must be found out in each packet for a match, bits."""
+    """Return a bit mask of the packet features that a match needs: NEED_ bits."""
     kind = NEED_KIND if match.payload else 0
     return kind | (NEED_ENTROPY if match.entropy is not None else 0)
 
@@ -221,7 +221,7 @@ def fill_row(row: Any, rule: Rule, seed: int) -> None:
 
 
 def false_answer(word: str) -> tuple[int, ...]:
-    """Return what a false DNS answer says, as testbed.middlebox.inject.send_answer takes it."""
+    """Return a false DNS answer as testbed.middlebox.inject.send_answer takes it."""
     if word == "nxdomain":
         return (0,) * 6
     address = host_address(word)
@@ -236,7 +236,7 @@ def direction(word: str | None) -> int:
 
 
 def name_kinds(match: Match) -> int:
-    """Return where a rule looks for names, a bit per kind of classifier.state.packet_fields."""
+    """Return a bit mask of where names are matched: NAME_ of classifier.state.packet_fields."""
     kinds = {"tls": NAME_SNI, "quic": NAME_QUIC_SNI, "http": NAME_HTTP_HOST}
     return sum(1 << kinds[word] for word in match.name_in or kinds)
 
@@ -250,43 +250,43 @@ def ends(word: float | str | None, unit: int) -> tuple[int, int]:
 
 
 def taints(rule: Rule) -> bool:
-    """Tell whether a match condemns more than its flow, or for a time."""
+    """Tell whether a match affects more than its flow, or only for a time."""
     return SCOPES.index(rule.strikes) > FLOW_SCOPE or rule.lasts_s is not None
 
 
 def remembers(rule: Rule) -> bool:
-    """Tell whether a box must remember something of a rule's subjects."""
+    """Tell whether a box must keep state of a rule's subjects."""
     slow = DELAY <= ACTS.index(rule.act) < CENSOR
     return taints(rule) or rule.after is not None or slow or strikes_copies(rule)
 
 
 def strikes_copies(rule: Rule) -> bool:
-    """Tell whether a rule must know the copies of a packet that it met.
+    """Tell whether a rule must recognise copies of a packet that it met.
 
-    A host name or hello is read once per flow; a packet that is sent again holds it again.
+    A host name or hello is read once per flow, but a retransmitted packet has it again.
     """
     return rule.strikes == "packet" and bool(rule.match.name or rule.match.hello)
 
 
 def fluidity(rule: Rule) -> int:
-    """Return by what a settled flow that does not meet a rule may still meet it, bits.
+    """Return a bit mask of reasons why a flow that does not match now could match later.
 
-    Names, hellos and the classifier's verdict come with inspection, which is over then; addresses,
-    ports and transport never change. What single packets hold, counts, and taint may.
+    A settled flow is no longer inspected for names, hellos and the classifier's verdict; addresses,
+    ports and transport never change. The content of single packets, counts, and taint can change.
     """
     match = rule.match
     single = (match.stun, match.direction, match.size, match.packets, match.bytes)
     more = (match.seconds, match.entropy, match.payload or None)
     asked = any(one is not None for one in (*single, *more))
     asked = asked or bool(match.stun_method or match.stun_attribute)
-    gone = bool(match.name or match.dns or match.hello)
-    by_packet = BY_PACKET if asked and not gone else 0
+    read_once = bool(match.name or match.dns or match.hello)
+    by_packet = BY_PACKET if asked and not read_once else 0
     by_taint = BY_TAINT if taints(rule) or rule.act == "censor" else 0
     return by_packet | by_taint | (BY_WAITING if rule.after is not None else 0)
 
 
 def fill_words(row: Any, match: Match, words: list[int]) -> None:
-    """Put the numbers that a rule lists into `words`."""
+    """Append a rule's methods, attributes and hellos to `words`, and set their bounds."""
     methods = [METHODS[word] if isinstance(word, str) else word for word in match.stun_method]
     row["methods"] = stretch(words, methods)
     row["attributes"] = stretch(words, match.stun_attribute)
@@ -294,7 +294,7 @@ def fill_words(row: Any, match: Match, words: list[int]) -> None:
 
 
 def stretch(rows: list[Any], more: list[Any]) -> tuple[int, int]:
-    """Add rows to an array that many rules share; returns where they stand."""
+    """Append rows to an array that rules share; returns their bounds."""
     first = len(rows)
     rows.extend(more)
     return first, len(rows)
@@ -348,23 +348,23 @@ def name_hash(text: Octets, length: int) -> int:
 
 @kernel
 def name_meets(text: Octets, length: int, suffixes: Records, first: int, last: int) -> bool:
-    """Tell whether a dotted name meets one of a stretch of patterns."""
+    """Tell whether a dotted name meets one of the patterns suffixes[first:last]."""
     one, two = I(0x1234567), I(0x89ABCDE)
     for back in range(1, length + 1):
         octet = lower(I(text[length - back]))
         one, two = mix(one, octet), mix(two, octet + 256)
         whole = back == length
         if whole or I(text[length - back - 1]) == 46:
-            found = ((one & 0x3FFFFFFF) << 32) | two
+            suffix_hash = ((one & 0x3FFFFFFF) << 32) | two
             for row in range(first, last):
-                if suffixes[row]["hash"] == found and (whole or suffixes[row]["exact"] == 0):
+                if suffixes[row]["hash"] == suffix_hash and (whole or suffixes[row]["exact"] == 0):
                     return True
     return False
 
 
 @kernel
 def address_meets(version: int, lanes: Any, prefixes: Records, first: int, last: int) -> bool:
-    """Tell whether an address lies in one of a stretch of prefixes."""
+    """Tell whether an address lies in one of prefixes[first:last]."""
     for row in range(first, last):
         entry = prefixes[row]
         if entry["version"] != version:
@@ -380,7 +380,7 @@ def address_meets(version: int, lanes: Any, prefixes: Records, first: int, last:
 
 @kernel
 def enforced(rule: Any, flow: Any, near_is_source: bool) -> bool:
-    """Draw whether a rule is enforced on a flow or client: always the same for the same one."""
+    """Return whether a rule is enforced on a flow or client: the same at every call."""
     if rule["chance"] >= CERTAIN:
         return True
     if rule["per_client"] == 0:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What a box remembers of subjects: of flows, calls, clients and pairs, per rule and direction.
+"""State of a box per subject: flows, calls, clients, servers and pairs, per rule and direction.
 
-A bounded table of STATE rows behind a 62-bit hash. Where PROBES rows are all taken, the one that
-was used longest ago is given up and counted: a box of the real world forgets too.
+A bounded hash table of STATE rows with 62-bit keys. Where all PROBES rows are taken, the least
+recently used one is evicted and counted, as in real boxes.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from midcall.testbed.network.link import STATE
 
 Numbers = NDArray[np.int64]
 
-#: Whom a rule condemns, and whom a bucket or queue belongs to.
+#: Scope of a rule, and subject of a bucket or queue.
 SCOPES = ("packet", "flow", "call", "client", "pair", "server")
 PACKET, FLOW_SCOPE, CALL, CLIENT, PAIR, SERVER = range(6)
 
-#: Rows that are looked at for one subject.
+#: Rows that are probed for one subject.
 PROBES = 8
-#: Rows of a box whose rules remember subjects, and of one whose rules do not.
+#: Rows of a box whose rules keep state, and of one whose rules do not.
 ROOM, NO_ROOM = 1 << 14, PROBES
 
 
@@ -47,24 +47,24 @@ def lanes_hash(lanes: Any, key: int) -> int:
 
 @kernel
 def subject_half(scope: int, flow: Any, near_is_source: bool, key: int) -> int:
-    """Return 31 bits that name a subject under a key."""
+    """Return a 31-bit hash of a subject under a key."""
     if scope <= FLOW_SCOPE:
         return record_hash(flow, key)
-    near = flow["source"] if near_is_source else flow["target"]
-    far = flow["target"] if near_is_source else flow["source"]
+    client = flow["source"] if near_is_source else flow["target"]
+    server = flow["target"] if near_is_source else flow["source"]
     h = I(key)
     if scope != SERVER:
-        h = lanes_hash(near, h)
+        h = lanes_hash(client, h)
     if scope == CALL:
         h = mix(h, I(flow["app"]) + 0x100)
     elif scope != CLIENT:
-        h = mix(lanes_hash(far, h), 0x5BD1E995)
+        h = mix(lanes_hash(server, h), 0x5BD1E995)
     return I(h & 0x7FFFFFFF)
 
 
 @kernel
 def subject(scope: int, flow: Any, near_is_source: bool, key: int, side: int) -> int:
-    """Return the 62-bit name of (rule, subject, direction); never 0. side: -1 for both."""
+    """Return the 62-bit key of (rule, subject, direction); never 0. side: -1 for both."""
     one = subject_half(scope, flow, near_is_source, mix(key, side + 0x51))
     two = subject_half(scope, flow, near_is_source, mix(key, side + 0xA7))
     return I((one << 31 | two) | 1)
@@ -72,7 +72,7 @@ def subject(scope: int, flow: Any, near_is_source: bool, key: int, side: int) ->
 
 @kernel
 def known(rows: Records, key: int) -> int:
-    """Return the row of a subject, -1 where nothing is remembered of it."""
+    """Return the row of a subject, -1 where it has none."""
     mask = len(rows) - 1
     for step in range(PROBES):
         at = ((key >> 20) + step) & mask
@@ -83,9 +83,9 @@ def known(rows: Records, key: int) -> int:
 
 @kernel
 def recall(rows: Records, key: int, time: int, forgotten: Numbers) -> int:
-    """Return the row of a subject, a fresh one where nothing is remembered of it.
+    """Return the row of a subject, a new one where it has none.
 
-    forgotten[0] counts the rows that were taken from others.
+    forgotten[0] counts evicted rows.
     """
     mask = len(rows) - 1
     best = I((key >> 20) & mask)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Access networks: how an operator's box sees a subscriber's IP packets, and what fits through.
+"""Access networks: how an operator's box sees a subscriber's IP packets, and their largest size.
 
 3g, 4g: in GTP-U between the radio side and the gateway (3GPP TS 29.281: IPv4 20 + UDP 8 + GTP-U 8 =
 36 bytes more; a core link with MTU 1600). adsl, and wifi, which is a phone behind an adsl line: in
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from midcall.captures.jit.kernel import kernel
 from midcall.captures.jit.reads import Octets, u8, u16
-from midcall.captures.packets.numbers import IP4, IP6, TCP
+from midcall.captures.packets.numbers import GTP_PORT, IP4, IP6, TCP
 from midcall.captures.packets.pcap import Packets
 from midcall.errors import TestbedError
 from midcall.testbed.network.link import ACCESS
@@ -25,7 +25,6 @@ Numbers = NDArray[np.int64]
 
 ETHERNET_LENGTH = 14
 PLAIN, PPPOE, GTP = 0, 1, 2
-GTP_PORT = 2152
 #: Tunnel identifiers of the subscriber, away from it and towards it.
 TEID_UP, TEID_DOWN = 0x4D430001, 0x4D430002
 #: Tunnel ends: the radio side, the gateway side.
@@ -61,34 +60,34 @@ def link(access: str) -> Link:
 
 
 def fit(
-    about: Link, size: Numbers, proto: Numbers, version: Numbers, keep: NDArray[np.bool_]
+    network: Link, size: Numbers, proto: Numbers, version: Numbers, keep: NDArray[np.bool_]
 ) -> NDArray[np.uint8]:
     """Return per packet how it gets through: FITS, CLAMPED, FRAGMENTED or TOO_LARGE.
 
     size: bytes of the IP packet; keep: whether it must not be fragmented (the DF bit). A TCP
     segment that is too large would have been cut by the clamped MSS (or is a capture's offload
-    artefact, which never was one packet); IPv6 routers fragment nothing (RFC 8200).
+    artefact, not one packet on the wire); IPv6 routers fragment nothing (RFC 8200).
     """
-    large = size > about.room
+    large = size > network.room
     whole = keep | (version == 6)
     out = np.where(large, np.where(whole, TOO_LARGE, FRAGMENTED), FITS)
     return np.where(large & (proto == TCP), CLAMPED, out).astype(np.uint8)
 
 
 def wrap(
-    about: Link, data: Octets, ip_at: Numbers, ip_end: Numbers, size: Numbers, up: Numbers
+    network: Link, data: Octets, ip_at: Numbers, ip_end: Numbers, size: Numbers, up: Numbers
 ) -> Packets:
     """Return IP packets as the box on this access network sees them, in Ethernet frames.
 
     data[ip_at[i] : ip_end[i]] is the captured part of packet i (empty where it is no IP packet),
     size[i] its length on the wire, up[i] 1 where it goes away from the subscriber. Times are 0.
     """
-    around = ETHERNET_LENGTH + about.overhead
-    held = ip_end - ip_at
-    captured = np.where(held > 0, held + around, 0)
+    around = ETHERNET_LENGTH + network.overhead
+    captured_size = ip_end - ip_at
+    captured = np.where(captured_size > 0, captured_size + around, 0)
     offset = np.concatenate((np.zeros(1, np.int64), np.cumsum(captured)))
     out = np.zeros(int(offset[-1]), np.uint8)
-    write_frames(about.kind, around, data, ip_at, ip_end, size, up, offset, out)
+    write_frames(network.kind, around, data, ip_at, ip_end, size, up, offset, out)
     wire = np.maximum(size + around, captured)
     count = len(ip_at)
     zero, ethernet = np.zeros(count, np.int64), np.ones(count, np.int64)

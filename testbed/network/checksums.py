@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Internet checksums adapted to what changed (RFC 1624): a wrong one stays as wrong as it was."""
+"""Internet checksums adapted to a change (RFC 1624); a wrong one stays wrong by the same amount."""
 
 from __future__ import annotations
 
@@ -13,6 +13,13 @@ Octets = NDArray[np.uint8]
 def word_sum(data: bytes) -> int:
     """Return the sum of the big-endian 16-bit words of some bytes."""
     return int(np.frombuffer(data + b"\0" * (len(data) & 1), ">u2").sum(dtype=np.int64))
+
+
+def folded(total: int) -> int:
+    """Return a sum of 16-bit words folded to 16 bits (RFC 1071); 0xFFFF over correct data."""
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return int(total)
 
 
 def sums(octets: Octets) -> Numbers:

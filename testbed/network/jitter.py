@@ -17,10 +17,10 @@ def running_jitter(transit: Numbers, out: Numbers) -> None:
 
     The estimate is kept 16-fold, as in appendix A.8.
     """
-    kept = I(0)
+    scaled = I(0)
     for i in range(1, len(transit)):
-        kept += abs(transit[i] - transit[i - 1]) - ((kept + 8) >> 4)
-        out[i] = kept >> 4
+        scaled += abs(transit[i] - transit[i - 1]) - ((scaled + 8) >> 4)
+        out[i] = scaled >> 4
 
 
 def jitter(sent: Numbers, came: Numbers) -> float:

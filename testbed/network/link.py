@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Links: what a stretch of network, or an act of a policy, does to a packet's time and survival.
+"""Links: loss and delay of packets on a part of a network, or by an act of a policy.
 
-One LINK row says how: loss (independent, or in bursts after Gilbert and Elliott), a token bucket
-that drops what is above its rate, a queue that holds it back, delay, jitter, reordering, in this
-order. One STATE row is its memory in one direction. `admit` is all there is to call; it allocates
-nothing and reads no clock: time is an argument, and every draw is a hash of the link's key and the
-packet's own number, so virtual time and a live box lose and delay the same packets.
+One LINK row has the parameters, applied in this order: loss (independent, or in bursts after
+Gilbert and Elliott), a token bucket that drops what is above its rate, a queue that delays it,
+delay, jitter, reordering. One STATE row is its state in one direction. `admit` is the only entry
+point. It allocates nothing and reads no clock: time is an argument, and every draw is a hash of the
+link's key and the packet's own number, so virtual time and a live box lose and delay the same
+packets.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ from midcall.errors import TestbedError
 
 Numbers = NDArray[np.int64]
 
-#: What `admit` returns for a packet that does not come out, and why it did not.
+#: What `admit` returns for a packet that is dropped: the reason.
 LOST, POLICED, OVERFLOW = -1, -2, -3
 
 #: Chances are drawn from 31 bits.
 CERTAIN = 1 << 31
 SECOND = 1_000_000_000
-#: What happens on a link this long after the packet before, in ns, does not depend on how that one
-#: fared: a bad time is a matter of milliseconds, and none waits for a sender's timer.
+#: After a pause of this length, in ns, the loss of the next packet does not depend on the one
+#: before: a bad time takes milliseconds, less than any sender's timer.
 FORGETS = 250_000_000
 
 LINK = np.dtype(
@@ -52,10 +53,10 @@ LINK = np.dtype(
     ]
 )
 
-#: The memory of a link in one direction, and of a rule about one subject (testbed.memory).
+#: State of a link in one direction, and of a rule for one subject (testbed.middlebox.state).
 STATE = np.dtype(
     [
-        ("key", "i8"),  # whose it is; 0: nobody's
+        ("key", "i8"),  # hash of its subject; 0: the row is free
         ("seen", "i8"),  # ns; when it was last used
         ("until", "i8"),  # ns; a taint's end
         ("begun", "i8"),  # ns; when a rule first met its subject
@@ -65,20 +66,20 @@ STATE = np.dtype(
         ("drawn", "i8"),  # ns; when a loss was last drawn
         ("due", "i8"),  # ns; the token bucket's theoretical arrival time
         ("busy", "i8"),  # ns; when the queue is empty
-        ("last", "i8"),  # ns; release of the last packet that kept its place
+        ("last", "i8"),  # ns; release of the last packet that was not reordered
     ]
 )
 
 
 @dataclass(frozen=True)
 class Link:
-    """What a link does in one direction; every part may be left out.
+    """Parameters of a link in one direction; each is optional.
 
     delay_ms: the mean; jitter_ms: its standard deviation (a bell within 3.5 of it, never below 0);
     packets keep their order. loss: the share lost; burst: packets that a bad time lasts on average
     (0: losses are independent); loss_bad: the share lost within a bad time. rate_kbit, queue_ms: a
     queue and the longest wait in it. police_kbit, bucket_bytes: a token bucket. reorder: the share
-    of packets that are held reorder_ms longer while others pass them.
+    of packets that are delayed reorder_ms longer while others pass them.
     """
 
     delay_ms: float = 0.0
@@ -100,7 +101,7 @@ ACCESS: tuple[Access, ...] = get_args(Access)
 
 
 class Preset(NamedTuple):
-    """An access network's link: away from the subscriber, towards it, and who measured that."""
+    """An access network's link: away from the subscriber, towards it, and the source of both."""
 
     up: Link
     down: Link
@@ -152,15 +153,15 @@ def access_links(access: str, seed: int) -> Records:
     """Return LINK[2], an access network's link up and down; raises TestbedError."""
     if access not in PRESETS:
         raise TestbedError(f"access: got {access!r}, expected one of {', '.join(PRESETS)}")
-    about = PRESETS[access]
+    preset = PRESETS[access]
     out = np.zeros(2, LINK)
-    fill_link(out[0], about.up, seed_of(seed, f"{access} up"))
-    fill_link(out[1], about.down, seed_of(seed, f"{access} down"))
+    fill_link(out[0], preset.up, seed_of(seed, f"{access} up"))
+    fill_link(out[1], preset.down, seed_of(seed, f"{access} down"))
     return out
 
 
 def no_links() -> Records:
-    """Return LINK[2] of a link that does nothing."""
+    """Return LINK[2] of a link without loss, delay or rate limit."""
     return np.zeros(2, LINK)
 
 
@@ -223,7 +224,7 @@ def wobble(key: int, number: int, jitter: int) -> int:
 
 @kernel
 def lost(link: Any, state: Any, number: int, time: int) -> bool:
-    """Draw whether a packet is lost; a bad time begins or ends before the packet is looked at."""
+    """Draw whether a packet is lost; a bad time begins or ends before this packet."""
     if link["to_bad"] > 0:
         turn = draw(link["key"], number, 1)
         if time - state["drawn"] > FORGETS:
@@ -241,7 +242,7 @@ def lost(link: Any, state: Any, number: int, time: int) -> bool:
 def policed(link: Any, state: Any, size: int, time: int) -> bool:
     """Tell whether a token bucket drops a packet of `size` bytes (the GCRA of ITU-T I.371).
 
-    One number is the whole bucket: the time at which it would be full again.
+    The bucket's state is one number: the time at which it would be full again.
     """
     due = max(I(state["due"]), time) + size * 8 * SECOND // link["police"]
     if due - time > link["depth"]:
@@ -255,7 +256,7 @@ def admit(link: Any, state: Any, size: int, time: int, number: int) -> int:
     """Return when a packet leaves the link, in ns; LOST, POLICED or OVERFLOW when it does not.
 
     size: bytes on the wire; time: ns, of any clock, never smaller than at the last call; number:
-    the packet's own, the same in every backend. `state` is the link's memory in this direction.
+    the packet's own, the same in every backend. `state` is the link's STATE row in this direction.
     """
     if lost(link, state, number, time):
         return LOST

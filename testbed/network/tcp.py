@@ -12,7 +12,7 @@ SYN, RST, ACK, FIN = 0x02, 0x04, 0x10, 0x01
 
 @kernel
 def find_tcp(b: Octets, at: int, end: int) -> int:
-    """Return where the TCP header stands behind an IP header, 0 where it is not plain to see."""
+    """Return the offset of the TCP header after an IP header, 0 behind IPv6 extension headers."""
     if end - at >= 20 and u8(b, at) >> 4 == 4:
         return at + 4 * (u8(b, at) & 15)
     if end - at >= 40 and u8(b, at) >> 4 == 6 and u8(b, at + 6) == TCP:

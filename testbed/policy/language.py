@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The policy language: what a rule can ask of a packet, and what it can do.
+"""The policy language: what a rule can match in a packet, and what it can do.
 
-Nothing is known of the mechanisms in packets, so a rule states its evidence grade, its source, and
+No packet evidence of the mechanisms is public, so a rule states its evidence grade, its source, and
 `hypothesis = true`. Evidence grades: A measured or peer-reviewed; B packet captures or developers'
 reverse engineering; C users' symptoms or press; D legal or official text.
 """
@@ -36,19 +36,19 @@ Act = Literal[
 ACTS: tuple[Act, ...] = get_args(Act)
 Scope = Literal["packet", "flow", "call", "client", "pair", "server"]
 
-#: What a payload can look like; its bit in a rule is its position.
+#: Payload kinds; the bit of a kind in a rule is its position.
 PAYLOADS = ("unknown", "stun", "channel", "dtls-hello", "dtls", "rtp", "rtcp", "quic", "tls-hello",
             "tls", "dns", "sip", "http")  # fmt: skip
 #: STUN and TURN methods by name (RFC 8489 section 18.2, RFC 8656 section 18.1).
 METHODS = {"binding": 1, "allocate": 3, "refresh": 4, "send": 6, "data": 7, "create-permission": 8,
            "channel-bind": 9}  # fmt: skip
-#: Acts that send frames in somebody else's name.
+#: Acts that send frames with a forged sender.
 INJECTED = ("dns-lie", "reset", "finish", "block-page")
 #: Acts that may send such frames.
 FORGING = (*INJECTED, "censor")
-#: Acts that look at each packet anew.
+#: Acts that decide each packet separately.
 BY_PACKET = ("drop-media", "dns-lie", "censor")
-#: What an act needs, and what else may be said of it.
+#: Keys that an act requires, and keys that it allows.
 PARAMETERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "delay": (("delay_ms",), ("jitter_ms",)),
     "jitter": (("jitter_ms",), ()),
@@ -63,7 +63,7 @@ PARAMETERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 
 class Match(Table):
-    """What a packet must meet: every key given must hold; of a list, one entry is enough.
+    """Conditions on a packet: every key present must hold; of a list, one entry is enough.
 
     A range is written `"200-"`, `"-200"`, `"100-200"` or `200`, both ends included.
     """
@@ -219,14 +219,14 @@ class Match(Table):
 
     @property
     def flow_words(self) -> bool:
-        """Tell whether the classifier's verdict on the flow is asked for."""
+        """Tell whether the match needs the classifier's verdict on the flow."""
         return bool(self.app or self.role)
 
 
 class After(Table):
-    """What a flow may still do, counted from its first packet that met the match, that included.
+    """What a flow may still send, counted from its first packet that met the match, inclusive.
 
-    Of several keys, all must be over.
+    Of several keys, all limits must be exceeded.
     """
 
     packets: int = Field(default=0, ge=0, description="packets of the flow that still pass")
@@ -241,7 +241,7 @@ class After(Table):
 
 
 class Rule(Table):
-    """One rule: what it must meet, what is then done, to whom, and how well that is documented."""
+    """One rule: its match, its act, the scope of the act, and how well that is documented."""
 
     name: str = Field(description="its name, which results and taps show")
     match: Match = Field(description="what a packet must meet")
@@ -331,8 +331,8 @@ class Rule(Table):
 
     @model_validator(mode="after")
     def _sound(self) -> Rule:
-        given = self.match.model_dump(exclude_defaults=True)
-        if not given and self.act != "censor":
+        keys = self.match.model_dump(exclude_defaults=True)
+        if not keys and self.act != "censor":
             raise ValueError("match is empty and would meet every packet; say what it must meet")
         if self.act == "dns-lie" and not self.match.dns:
             raise ValueError("act dns-lie needs match.dns, the names to lie about")
@@ -366,17 +366,17 @@ class Rule(Table):
 
     @property
     def strikes(self) -> Scope:
-        """Return whom a match condemns."""
+        """Return the scope that a match affects: packet, flow, call, client, pair or server."""
         return "packet" if self.act in BY_PACKET else self.scope
 
     @property
     def aimed_at(self) -> list[str]:
-        """Return the apps this rule is meant for; [] where it is meant for all."""
+        """Return the apps that this rule targets; [] for all."""
         return self.aims or self.match.app
 
     @property
     def reads(self) -> frozenset[str]:
-        """Return what of a packet the rule reads, in the words of catalogue.CHANGES."""
+        """Return which fields of a packet the rule reads, as the words of catalogue.CHANGES."""
         match, after = self.match, self.after
         censor, words = self.act == "censor", match.flow_words
         kinds = bool(match.stun_method or match.payload) or match.stun is not None
@@ -395,7 +395,7 @@ class Rule(Table):
 
     @property
     def link(self) -> Link:
-        """Return what the act does to packets in time."""
+        """Return the act's delay, loss and rate as a link; one without effect for other acts."""
         policing = self.act == "police"
         return Link(
             delay_ms=3.5 * self.jitter_ms if self.act == "jitter" else self.delay_ms,
@@ -409,12 +409,12 @@ class Rule(Table):
         )
 
 
-def parameter_problems(act: str, given: set[str]) -> Iterator[str]:
-    """Yield what an act lacks, and what says nothing about it."""
+def parameter_problems(act: str, present: set[str]) -> Iterator[str]:
+    """Yield the keys that an act lacks, and those that do not apply to it, one sentence each."""
     needed, optional = PARAMETERS.get(act, ((), ()))
     for key in needed:
-        if key not in given:
+        if key not in present:
             yield f"act {act} needs {key}"
     known = {key for both in PARAMETERS.values() for keys in both for key in keys}
-    for key in sorted(known & given - {*needed, *optional}):
+    for key in sorted(known & present - {*needed, *optional}):
         yield f"{key} says nothing about act {act}; leave it out"

@@ -24,7 +24,7 @@ def available() -> list[str]:
 
 
 def load(name: str | Path) -> Operator:
-    """Return an operator by the name of one that ships, or by the path of a file.
+    """Return an operator by the id of one that ships, or by the path of a file.
 
     Raises TestbedError with every problem of the file and of those it includes, one a line.
     """
@@ -51,41 +51,43 @@ def file_of(name: str | Path) -> Path:
 def files_of(name: str | Path) -> list[Path]:
     """Return an operator's file, those that it includes, and the censors of its rules."""
     path = file_of(name)
-    found = [path, *(path.parent / word for word in words_of(raw_table(path), "include"))]
+    files = [path, *(path.parent / word for word in words_of(raw_table(path), "include"))]
     for hypothesis in load(name).hypotheses:
-        found += [Path(rule.file) for rule in hypothesis.rules if rule.file]
-    return list(dict.fromkeys(one.resolve() for one in found))
+        files += [Path(rule.file) for rule in hypothesis.rules if rule.file]
+    return list(dict.fromkeys(one.resolve() for one in files))
 
 
 def try_load(path: Path) -> tuple[Operator | None, list[str]]:
-    """Return an operator file (None where it is not sound) and its problems."""
+    """Return the operator of a file (None where it is invalid) and its problems."""
     operator, problems = try_table(path, Operator)
     raw = raw_table(path)
     sets, hypotheses = [], []
-    here = path.parent
+    folder = path.parent
     raws = [raw]
     for word in words_of(raw, "include"):
-        shared, found = try_table(path.parent / word, Mechanisms)
-        problems += found
+        shared, shared_problems = try_table(path.parent / word, Mechanisms)
+        problems += shared_problems
         raws.append(raw_table(path.parent / word))
         if shared is not None:
             sets += shared.sets
-            hypotheses += [at_home(one, (here / word).parent) for one in shared.hypotheses]
+            hypotheses += [
+                with_full_paths(one, (folder / word).parent) for one in shared.hypotheses
+            ]
     problems += [f"{shown(path)}: {line}" for line in reference_problems(raws)]
     if operator is None or problems:
         return None, problems
-    own = [at_home(one, here) for one in operator.hypotheses]
+    own = [with_full_paths(one, folder) for one in operator.hypotheses]
     whole = {"sets": [*operator.sets, *sets], "hypotheses": [*own, *hypotheses]}
     return operator.model_copy(update=whole), []
 
 
-def at_home(hypothesis: Hypothesis, folder: Path) -> Hypothesis:
-    """Return a hypothesis whose censors are named by whole paths, from the folder of its file."""
+def with_full_paths(hypothesis: Hypothesis, folder: Path) -> Hypothesis:
+    """Return a hypothesis with absolute paths of its censors; folder: that of its file."""
     return hypothesis.model_copy(update={"rules": located(hypothesis.rules, folder)})
 
 
 def located(rules: list[Rule], folder: Path) -> list[Rule]:
-    """Return rules whose censors are named by whole paths, with their digests."""
+    """Return rules with absolute paths of their censors, and the censors' digests."""
     out = []
     for rule in rules:
         if rule.file:
@@ -96,7 +98,7 @@ def located(rules: list[Rule], folder: Path) -> list[Rule]:
 
 
 def file_digest(path: str) -> str:
-    """Return the sha256 (hex) of a file, "" where it cannot be read (which loading it tells)."""
+    """Return the sha256 (hex) of a file, "" where it cannot be read (loading it reports that)."""
     try:
         return hashlib.sha256(Path(path).read_bytes()).hexdigest()
     except OSError:
@@ -104,7 +106,7 @@ def file_digest(path: str) -> str:
 
 
 def raw_table(path: Path) -> dict[str, Any]:
-    """Return a TOML file as plain values, {} where it cannot be read (told elsewhere)."""
+    """Return a TOML file as plain values, {} where it cannot be read (reported elsewhere)."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -112,19 +114,19 @@ def raw_table(path: Path) -> dict[str, Any]:
 
 
 def tables_of(raw: Any, key: str) -> list[dict[str, Any]]:
-    """Return the tables of a list, whatever else is wrong with the file."""
-    found = raw.get(key, []) if isinstance(raw, dict) else []
-    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+    """Return the tables of a list, [] where the key has another type."""
+    value = raw.get(key, []) if isinstance(raw, dict) else []
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
 def words_of(raw: Any, key: str) -> list[str]:
-    """Return the words of a list, whatever else is wrong with the file."""
-    found = raw.get(key, []) if isinstance(raw, dict) else []
-    return [one for one in found if isinstance(one, str)] if isinstance(found, list) else []
+    """Return the strings of a list, [] where the key has another type."""
+    value = raw.get(key, []) if isinstance(raw, dict) else []
+    return [one for one in value if isinstance(one, str)] if isinstance(value, list) else []
 
 
 def reference_problems(raws: list[dict[str, Any]]) -> Iterator[str]:
-    """Yield every name that refers to nothing, in a file and what it includes."""
+    """Yield every name without a target in a file and the files that it includes."""
     hypotheses = [one for raw in raws for one in tables_of(raw, "hypothesis")]
     known = [str(one.get("id")) for one in hypotheses]
     sets = [str(one.get("name")) for raw in raws for one in tables_of(raw, "set")]

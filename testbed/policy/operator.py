@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Operator policies: who blocked what, where, when, and how well each of that is documented.
+"""Operator policies: which operator blocked what, where and when, and how well it is documented.
 
 An operator is a TOML file (testbed.policy.loader): its dated table ([[period]]: access networks,
-from, to), what is documented of its service ([[service]]), and one [[hypothesis]] per mechanism
+from, to), the documentation of its service ([[service]]), and one [[hypothesis]] per mechanism
 that could explain the symptoms, each a list of rules (`match` -> `act`, first match wins) in the
 policy language (testbed.policy.language). Hypotheses that several operators share stand in a file
 of their own, named by `include`.
@@ -27,7 +27,7 @@ Fail = Literal["open", "closed"]
 
 
 class Hypothesis(Table):
-    """One mechanism that could explain what users saw; `rules_of` takes another's rules over."""
+    """One mechanism that could explain the symptoms; `rules_of` copies another's rules."""
 
     id: str = Field(pattern="^[a-z0-9][a-z0-9-]*$")
     title: str
@@ -78,7 +78,7 @@ class Period(Table):
 
     @property
     def until(self) -> datetime.date:
-        """Return the day on which it is over, the last one of the calendar where none is known."""
+        """Return the day on which it ended, datetime.date.max where none is known."""
         return self.end or datetime.date.max
 
 
@@ -117,9 +117,9 @@ class Operator(Mechanisms):
     """One operator: its dated table, its documented service, its hypotheses.
 
     sets and hypotheses include those of the files that `include` names. targets: apps whose calls
-    it was after, as the periods' sources say ([]: no app's calls), left out where nobody says;
-    calls of other apps are bystanders. fail: whether the box lets through ("open") or drops
-    ("closed") what it cannot read, and everything when it dies.
+    it blocked on purpose, by the periods' sources ([]: no app's calls), None where no source states
+    it; calls of other apps are collateral. fail: whether the box passes ("open") or drops
+    ("closed") packets that it cannot read, and all packets when it dies.
     """
 
     id: str = Field(pattern="^[a-z0-9][a-z0-9-]*$")
@@ -141,7 +141,7 @@ class Operator(Mechanisms):
         return all(one.documented for one in self.services if access in one.access)
 
     def hypothesis(self, name: str) -> Hypothesis:
-        """Return a hypothesis by its id; raises TestbedError with the closest match."""
+        """Return a hypothesis by its id; raises TestbedError that names the closest id."""
         for one in self.hypotheses:
             if one.id == name:
                 return one
@@ -156,22 +156,25 @@ class Operator(Mechanisms):
         return None
 
     def policy(self, hypothesis: str, access: str, date: datetime.date) -> Policy:
-        """Return the rules in force under a hypothesis; none outside the dated table."""
+        """Return the rules in force under a hypothesis; none outside the dated table.
+
+        Raises TestbedError for an unknown access network or hypothesis.
+        """
         if access not in ACCESS:
             raise TestbedError(f"access: got {access!r}, expected one of {', '.join(ACCESS)}")
-        about = self.hypothesis(hypothesis)
+        chosen = self.hypothesis(hypothesis)
         period = self.period(hypothesis, access, date)
         rules: tuple[Rule, ...] = ()
         if period is not None:
-            held = [rule for rule in self.rules_of(about) if rule.holds(access, date)]
-            rules = tuple(scaled(rule, period) for rule in held)
+            in_force = [rule for rule in self.rules_of(chosen) if rule.holds(access, date)]
+            rules = tuple(scaled(rule, period) for rule in in_force)
         return Policy(
             rules,
             self.sets_of(rules),
             self.fail if rules else "open",
             self.id,
-            about.id,
-            about.title,
+            chosen.id,
+            chosen.title,
             access,
             date,
             period,
@@ -193,8 +196,8 @@ class Operator(Mechanisms):
 class Policy:
     """The rules in force for one operator, hypothesis, access network and day.
 
-    Two policies of equal rules print and compare equal whatever they are in force for, so that
-    what depends on the rules alone need not be computed twice.
+    Two policies of equal rules have equal `repr` and compare equal, whatever the operator or day,
+    so that results that depend on the rules alone are computed once.
     """
 
     rules: tuple[Rule, ...] = ()
@@ -217,7 +220,7 @@ EMPTY = Policy()
 
 
 def scaled(rule: Rule, period: Period) -> Rule:
-    """Return a rule as rarely enforced as its period says."""
+    """Return a rule with its probability multiplied by its period's."""
     if period.probability == 1.0:
         return rule
     chance = rule.probability * period.probability

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Words of the policy language: how names, ports, prefixes and ranges are written."""
+"""Syntax of values in the policy language: names, ports, prefixes and ranges."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SPAN = re.compile(r"(\d+(?:\.\d+)?)?-(\d+(?:\.\d+)?)?")
 
 
 def known_words(words: list[str], choices: tuple[str, ...]) -> list[str]:
-    """Return the words; raises ValueError with the closest match of one that is no choice."""
+    """Return the words; raises ValueError that names the closest choice to an unknown word."""
     for word in words:
         if word not in choices:
             expected = ", ".join(choices)
@@ -26,16 +26,16 @@ def known_words(words: list[str], choices: tuple[str, ...]) -> list[str]:
 
 
 def repeated(words: list[str]) -> list[str]:
-    """Return the words that stand in a list more than once, sorted."""
+    """Return the words that occur in a list more than once, sorted."""
     return sorted({word for at, word in enumerate(words) if word in words[:at]})
 
 
 def port_range(word: int | str) -> tuple[int, int]:
     """Return the first and last port of `5060` or `"3478-3481"`; raises ValueError."""
-    found = PORTS.fullmatch(f"{word}-{word}" if isinstance(word, int) else word)
-    if found is None or not 0 < int(found[1]) <= int(found[2]) < 65536:
+    parsed = PORTS.fullmatch(f"{word}-{word}" if isinstance(word, int) else word)
+    if parsed is None or not 0 < int(parsed[1]) <= int(parsed[2]) < 65536:
         raise ValueError(f'got {word!r}, expected a port (5060) or a range ("3478-3481")')
-    return int(found[1]), int(found[2])
+    return int(parsed[1]), int(parsed[2])
 
 
 def prefix(word: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
@@ -60,10 +60,10 @@ def span(word: float | str) -> tuple[float, float]:
     """Return both ends of a range (infinity for an open one); raises ValueError."""
     if isinstance(word, int | float):
         return float(word), float(word)
-    found = SPAN.fullmatch(word)
-    if found is None or not (found[1] or found[2]):
+    parsed = SPAN.fullmatch(word)
+    if parsed is None or not (parsed[1] or parsed[2]):
         raise ValueError(f'got {word!r}, expected a range: "200-", "-200", "100-200" or 200')
-    low, high = float(found[1] or 0), float(found[2] or "inf")
+    low, high = float(parsed[1] or 0), float(parsed[2] or "inf")
     if high < low:
         raise ValueError(f"got {word!r}: the range ends before it begins")
     return low, high

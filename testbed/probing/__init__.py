@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A middlebox asked from the outside: one probe, and what its answer was.
+"""A middlebox probed from the outside: a probe, and whether the box blocks it.
 
 Imports conformance, replay and the rooms below it.
 """

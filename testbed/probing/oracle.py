@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Oracles: boxes of which nothing is known but whether they block a probe.
+"""Oracles: boxes that show only whether they block a probe.
 
-Whoever localises what a box looks for asks an Oracle and sees one bit per probe. PolicyOracle is
-our own box in virtual time, a fresh one for each probe, without any memory of the last; a box
-behind real wires is another Oracle.
+The localiser asks an Oracle and gets one bit per probe. PolicyOracle is our own box in virtual
+time, a new one for each probe, without state of the last. A box on real wires is another Oracle
+(midcall.testbed.live.devices.oracle).
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from midcall.testbed.middlebox.rule_table import METER_CULPRIT, METER_FAILED, UP
 from midcall.testbed.policy.operator import Policy
 from midcall.testbed.probing.probe import Probe, packets_of_probe
 
-#: A packet that the box holds for longer than this, in ns, counts as blocked.
+#: A packet that the box delays longer than this, in ns, counts as blocked.
 LATE = 100_000_000
 DOWN = 1 - UP
 
 
 class Oracle(Protocol):
-    """A box that can be asked: does a packet of this probe not come through as it was sent?"""
+    """A box that answers one question: does a packet of this probe fail to pass as it was sent?"""
 
     def blocked(self, probe: Probe) -> bool:
-        """Return True where a packet was dropped, answered by the box, or held for long."""
+        """Return True where a packet was dropped, answered by the box, or delayed long."""
         ...
 
 
 class PolicyOracle:
-    """Our own box under a policy, in virtual time; each probe meets a box that remembers nothing.
+    """Our own box under a policy, in virtual time; each probe meets a box without state.
 
     Raises TestbedError where a censor of the policy fails.
     """
@@ -42,7 +42,7 @@ class PolicyOracle:
         self.policy, self.access, self.seed = policy, access, seed
 
     def blocked(self, probe: Probe) -> bool:
-        """Return whether a packet is dropped, answered by the box, or held longer than LATE."""
+        """Return whether a packet is dropped, answered by the box, or delayed longer than LATE."""
         packets = packets_of_probe(probe)
         box = table(self.policy, self.seed, self.access)
         engine = Engine(room=64)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Probes: packets that somebody may send past a box to learn what it looks for.
+"""Probes: packets sent through a box to find what it matches on.
 
-A probe is a tuple of Sent in order of time. Both ends are in the prober's hands, so nothing waits
-for anything: what is sent, when and by whom is all there is to say. `probe_of` reads one from a
+A probe is a tuple of Sent in order of time. The prober controls both ends, so no packet waits for
+another: a probe states only what is sent, when, and by which end. `probe_of` reads one from a
 capture (tunnels taken off), `packets_of_probe` writes one as bare IP packets whose lengths,
-checksums and TCP sequence numbers are right, whatever was changed.
+checksums and TCP sequence numbers are correct after any change.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from midcall.testbed.network.ip_packets import RAW_IP, UNSUMMED, ip_packet
 from midcall.testbed.replay.script import script
 from midcall.testbed.replay.sides import CALLER, FAR
 
-#: When probes begin, in ns since 1970: any day would do.
+#: Begin of probes, in ns since 1970 (arbitrary).
 BEGIN = 1_456_000_000_000_000_000
 PUSH = 0x18
 #: Sequence numbers of TCP that the two ends begin with.
@@ -42,8 +42,8 @@ class Ends(NamedTuple):
 class Sent(NamedTuple):
     """One packet of a probe. time: ns since the probe's begin; up: away from the subscriber.
 
-    before: payloads of its flow and direction that came before, for readers of messages that take
-    several packets; they are not sent with it.
+    before: earlier payloads of its flow and direction, for readers of messages in several packets;
+    they are not sent with it.
     """
 
     time: int
@@ -59,9 +59,9 @@ Probe = tuple[Sent, ...]
 
 def in_order(packets: Iterable[Sent]) -> Probe:
     """Return packets as a probe: in order of time, the first one at 0."""
-    held = sorted(packets, key=when)
-    begin = held[0].time if held else 0
-    return tuple(one._replace(time=one.time - begin) for one in held)
+    ordered = sorted(packets, key=when)
+    begin = ordered[0].time if ordered else 0
+    return tuple(one._replace(time=one.time - begin) for one in ordered)
 
 
 def when(one: Sent) -> int:
@@ -93,13 +93,13 @@ def transport_head(one: Sent) -> int:
 
 
 def probe_of(packets: Packets) -> Probe:
-    """Return what a capture's two sides sent to each other past the box.
+    """Return the packets of a capture that pass the box, as a probe.
 
-    What a snaplen cut off a payload is filled with zeros. Raises TestbedError for a capture in
-    which nothing would meet a box.
+    The part of a payload that a snaplen cut off is filled with zeros. Raises TestbedError for a
+    capture in which no packet would meet a box.
     """
     orders = script(packets, (), "time")
-    found = []
+    sent = []
     for i in range(packets.total):
         side, number = int(orders.side[i]), int(orders.flow[i])
         if number < 0 or side not in (CALLER, FAR):
@@ -107,15 +107,15 @@ def probe_of(packets: Packets) -> Probe:
         fact, flow = orders.held.facts[i], orders.held.flows[number]
         source = (address(flow, "source"), int(flow["source_port"]))
         target = (address(flow, "target"), int(flow["target_port"]))
-        near, far = (source, target) if orders.near_is_source[number] else (target, source)
+        subscriber, remote = (source, target) if orders.near_is_source[number] else (target, source)
         body = packets.data[int(fact["at"]) : max(int(fact["end"]), int(fact["at"]))].tobytes()
         payload = body.ljust(int(fact["size"]), b"\0")[:LONGEST]
-        ends = Ends(int(fact["proto"]), *near, *far)
+        ends = Ends(int(fact["proto"]), *subscriber, *remote)
         flags = int(fact["flags"]) & 0xFF if ends.proto == TCP else PUSH
-        found.append(Sent(int(packets.time[i]), side == CALLER, ends, payload, flags))
-    if not found:
+        sent.append(Sent(int(packets.time[i]), side == CALLER, ends, payload, flags))
+    if not sent:
         raise TestbedError("no packet of this capture would meet a box between its two sides")
-    return in_order(found)
+    return in_order(sent)
 
 
 def address(flow: object, end: str) -> bytes:
@@ -137,24 +137,24 @@ def frames(probe: Probe) -> Iterator[bytes]:
     """Yield each packet of a probe from its IP header on."""
     sequences: dict[tuple[Ends, bool], int] = {}
     for one in probe:
-        here, there = (one.ends, one.up), (one.ends, not one.up)
-        sequence = sequences.get(here, FIRST_UP if one.up else FIRST_DOWN)
+        own_direction, other_direction = (one.ends, one.up), (one.ends, not one.up)
+        sequence = sequences.get(own_direction, FIRST_UP if one.up else FIRST_DOWN)
         if one.ends.proto == TCP:
-            ghost = 1 if one.flags & 3 else 0  # SYN and FIN count (RFC 9293)
-            sequences[here] = (sequence + len(one.payload) + ghost) & 0xFFFFFFFF
-        yield frame(one, sequence, sequences.get(there, 0))
+            flag_bytes = 1 if one.flags & 3 else 0  # SYN and FIN count (RFC 9293)
+            sequences[own_direction] = (sequence + len(one.payload) + flag_bytes) & 0xFFFFFFFF
+        yield frame(one, sequence, sequences.get(other_direction, 0))
 
 
-def frame(one: Sent, sequence: int, seen: int) -> bytes:
-    """Return a packet as IPv4 or IPv6; sequence and seen: of TCP."""
+def frame(one: Sent, sequence: int, acknowledged: int) -> bytes:
+    """Return a packet as IPv4 or IPv6; sequence and acknowledged: of TCP."""
     ends = one.ends
-    places = (ends.near, ends.far) if one.up else (ends.far, ends.near)
+    addresses = (ends.near, ends.far) if one.up else (ends.far, ends.near)
     ports = (ends.near_port, ends.far_port) if one.up else (ends.far_port, ends.near_port)
     head = b""
     if ends.proto == UDP:
         head = struct.pack(">HHHH", *ports, 8 + len(one.payload), UNSUMMED)
     elif ends.proto == TCP:
         head = struct.pack(
-            ">HHIIBBHHH", *ports, sequence, seen, 0x50, one.flags, 65535, UNSUMMED, 0
+            ">HHIIBBHHH", *ports, sequence, acknowledged, 0x50, one.flags, 65535, UNSUMMED, 0
         )
-    return ip_packet(*places, ends.proto, head + one.payload)
+    return ip_packet(*addresses, ends.proto, head + one.payload)

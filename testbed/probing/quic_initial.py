@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Sealing: QUIC Initials as a client sends them, so that what stands inside can be changed.
+"""QUIC Initials: build and encrypt those of a client, so that their content can be changed.
 
 RFC 9001, section 5; AES-128 in counter mode with the tag of NIST SP 800-38D.
 """
@@ -17,7 +17,7 @@ from midcall.testbed.conformance.transcript import hello
 
 SALT = bytes.fromhex("38762cf7f55934b34d179ae6a4c80cadccbb7f0a")
 IDENTITY = bytes.fromhex("8394c8f03e515708")
-#: Octets of the plain payload: with header and tag a datagram of 1200 (RFC 9000, section 14.1).
+#: Octets of the plaintext: with header and tag a datagram of 1200 (RFC 9000, section 14.1).
 PLAIN = 1162
 #: The remainder of the field in which tags are computed.
 REMAINDER = 0xE1 << 120
@@ -42,7 +42,7 @@ def block(key: bytes, plain: bytes) -> bytes:
 
 
 def tag_of(key: bytes, first: bytes, head: bytes, sealed: bytes) -> bytes:
-    """Return the tag over a header and what is sealed (SP 800-38D, sections 6.4 and 7.1)."""
+    """Return the GCM tag over header and ciphertext (SP 800-38D, sections 6.4 and 7.1)."""
     h, y = int.from_bytes(block(key, bytes(16)), "big"), 0
     padded = head + bytes(-len(head) % 16) + sealed + bytes(-len(sealed) % 16)
     padded += struct.pack(">QQ", 8 * len(head), 8 * len(sealed))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A servant: a program of ours that takes orders, a line of JSON each, and answers likewise."""
+"""Client of a worker program that reads orders and writes answers, one line of JSON each."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from midcall.errors import TestbedError
 from midcall.testbed.programs.process import Program
 
 
-class Servant:
-    """A running program that says {"ready": ...} first, then {"done": ...} or {"error": ...}."""
+class JsonWorker:
+    """A program that writes {"ready": ...} first, then {"done": ...} or {"error": ...}."""
 
     def __init__(self, program: Program, seconds: float) -> None:
-        """Wait until it is ready, no longer than that; ends it and raises TestbedError if not."""
+        """Wait `seconds` until it is ready; otherwise ends it and raises TestbedError."""
         self.program, self.answers = program, 0
         try:
             self.ready = str(self.answer(seconds, "being ready")["ready"])
@@ -23,26 +23,27 @@ class Servant:
             raise
 
     def lines(self) -> list[str]:
-        """Return its answers so far, whole ones only."""
+        """Return its complete answers so far."""
         return [one for one in self.program.written().split("\n")[:-1] if one.startswith("{")]
 
     def answer(self, seconds: float, what: str) -> dict[str, Any]:
-        """Wait for its next answer. Raises TestbedError where it says what went wrong.
+        """Return its next answer. Raises TestbedError where the answer is an error.
 
-        One that does not answer in time is ended: a late answer would be taken for the next one's.
+        A program that does not answer in time is ended: a late answer would be taken for that to
+        the next order.
         """
         try:
             self.program.wait_for(lambda: len(self.lines()) > self.answers, seconds, what)
         except TestbedError:
             self.program.end()
             raise
-        told: dict[str, Any] = json.loads(self.lines()[self.answers])
+        answer: dict[str, Any] = json.loads(self.lines()[self.answers])
         self.answers += 1
-        if "error" in told:
-            raise TestbedError(f"{self.program.name}: {what}: {told['error']}")
-        return told
+        if "error" in answer:
+            raise TestbedError(f"{self.program.name}: {what}: {answer['error']}")
+        return answer
 
     def ask(self, seconds: float, **order: Any) -> Any:
-        """Give it an order; returns what it gave."""
+        """Send it an order; returns the result."""
         self.program.say(json.dumps(order))
         return self.answer(seconds, order["do"])["done"]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A program of a call: a child process in a namespace of a line, bounded in time, never left over.
+"""Programs on a line: child processes in its namespaces, limited in time and always ended.
 
-It runs in a process namespace of its own, so that everything it starts ends with it: `setpriv` has
-the kernel kill it when this process dies, `unshare` kills the rest.
+A program runs in a process namespace of its own, so that everything it starts ends with it:
+`setpriv` makes the kernel kill it when this process dies, `unshare` kills the rest.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from midcall.testbed.live.network.network import alive, identity
 from midcall.testbed.live.network.subscriber_line import Line
 from midcall.testbed.programs.calls.sockets import descendants
 
-LEASH = (
+DIE_WITH_PARENT = (
     "setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--mount", "--fork", "--kill-child=KILL",
     "--", "sh", "-ec",
 )  # fmt: skip
-#: Within: both ends' network namespaces as files that nsenter takes, and a /proc of its own.
+#: Set-up inside: both ends' network namespaces as files for nsenter, and a /proc of its own.
 ENTRY = """
 ulimit -c 0
 mount --bind "/proc/$1/ns/net" "$3/caller.net"
@@ -37,11 +37,11 @@ mount -t proc proc /proc
 shift 3
 exec "$@"
 """
-#: How long a program may take to be gone when killed, and to run at most.
+#: How long a killed program may take to end, and how long a program may run.
 STOP_SECONDS, LIMIT_SECONDS = 10.0, 900.0
-#: Lines of its own words that an error shows, and how much of each.
+#: Lines of a program's output that an error shows, and characters of each.
 LAST_LINES, LONGEST_LINE = 8, 200
-#: Between two looks at what a program wrote.
+#: Interval between two reads of a program's output.
 LOOK_SECONDS = 0.02
 
 
@@ -58,7 +58,7 @@ def lacking(tools: Mapping[str, str]) -> list[str]:
 class Program:
     """A running program; a context manager that ends it.
 
-    pid: of its leash, which ends with it; words: the file of what it wrote, `input` where asked.
+    pid: of its `setpriv` parent, which ends with it; words: the file of its output.
     """
 
     def __init__(
@@ -74,8 +74,8 @@ class Program:
     ) -> None:
         """Start a command in the network namespace of a process (0: in this one's).
 
-        name: of the file of its words, within the folder of the line's network; talks: whether it
-        is told things through `say`. Raises TestbedError.
+        name: of its folder, within the folder of the line's network; talks: whether it has an
+        input, for `say`. Raises TestbedError.
         """
         self.name = name
         folder = line.network.folder / name
@@ -85,11 +85,11 @@ class Program:
         ends = (str(line.caller_pid), str(line.server_pid), str(line.network.folder))
         for end in ("caller", "callee"):
             (line.network.folder / f"{end}.net").touch()
-        whole = [*LEASH, ENTRY, "leash", *ends, *command]
+        full_command = [*DIE_WITH_PARENT, ENTRY, "leash", *ends, *command]
         with open(self.words, "wb") as words, inside(pid or os.getpid()):
             try:
                 self.process = subprocess.Popen(
-                    whole,
+                    full_command,
                     stdin=subprocess.PIPE if talks else subprocess.DEVNULL,
                     stdout=words,
                     stderr=subprocess.STDOUT,
@@ -98,20 +98,22 @@ class Program:
                     cwd=ROOT,
                 )
             except OSError as error:
-                raise TestbedError(f"{name}: {whole[0]} cannot be started ({error})") from None
+                raise TestbedError(
+                    f"{name}: {full_command[0]} cannot be started ({error})"
+                ) from None
         line.network.watch(self.process.pid)
         self.limit_s = limit_s
         self.timer = self.clock()
 
     def clock(self) -> threading.Timer:
-        """Return a timer that ends it, started."""
+        """Return a running timer that ends it after limit_s."""
         timer = threading.Timer(self.limit_s, self.end)
         timer.daemon = True
         timer.start()
         return timer
 
     def renew(self) -> bool:
-        """Let it run as long again, for a next call; tells whether it still runs."""
+        """Restart its time limit, for a next call; tells whether it still runs."""
         self.timer.cancel()
         if self.alive:
             self.timer = self.clock()
@@ -127,7 +129,7 @@ class Program:
 
     @property
     def pid(self) -> int:
-        """Return the number of the leash's process."""
+        """Return the id of its `setpriv` process."""
         return self.process.pid
 
     @property
@@ -136,7 +138,7 @@ class Program:
         return self.process.poll() is None
 
     def say(self, text: str) -> None:
-        """Write a line to its input; what it does not take any more is left."""
+        """Write a line to its input; ignored where it has closed that."""
         pipe: IO[bytes] | None = self.process.stdin
         if pipe is not None:
             with suppress(BrokenPipeError, ValueError):
@@ -144,16 +146,16 @@ class Program:
                 pipe.flush()
 
     def written(self) -> str:
-        """Return everything that it wrote."""
+        """Return its output so far."""
         return self.words.read_text(errors="replace") if self.words.exists() else ""
 
     def last_words(self) -> str:
-        """Return the last lines that it wrote, for errors."""
+        """Return the last lines of its output, for errors."""
         lines = self.written().splitlines()[-LAST_LINES:]
         return "\n".join(f"    {one[:LONGEST_LINE]}" for one in lines) or "    nothing"
 
     def wait_for(self, done: Callable[[], bool], seconds: float, what: str) -> None:
-        """Wait until something holds; raises TestbedError when it ended before, or with time."""
+        """Wait until `done()` is true; raises TestbedError if it ends first, or after `seconds`."""
         until = time.monotonic() + seconds
         while not done():
             if not self.alive and not done():
@@ -167,13 +169,13 @@ class Program:
             time.sleep(LOOK_SECONDS)
 
     def end(self) -> None:
-        """End it and all that it started.
+        """End it and all its descendants.
 
-        At once: it is the first of its process namespace, which ignores polite signals.
+        By SIGKILL: it is the first process of its namespace, which ignores other signals.
         """
         self.timer.cancel()
         family = [identity(pid) for pid in descendants(self.process.pid)] if self.alive else []
-        if self.process.poll() is None:  # one that was waited for may have given its number away
+        if self.process.poll() is None:  # the id of a process that was waited for may be reused
             with suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait(STOP_SECONDS)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Orders: what a program of ours does that a Servant is for, a line of JSON each way."""
+"""Main loop of a worker program (see json_worker): orders and answers, one line of JSON each."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import Any
 
 
 async def obey(version: str, do: Callable[[dict[str, Any]], Awaitable[Any]]) -> None:
-    """Say that the program is ready, and answer each order with what `do` gives for it.
+    """Write that the program is ready, then answer each order with the result of `do`.
 
-    Ends when the input does. What `do` raises is told to who gave the order.
+    Returns when the input ends. An exception of `do` is answered as an error.
     """
     answer({"ready": version})
     loop = asyncio.get_running_loop()
-    while words := await loop.run_in_executor(None, sys.stdin.readline):
+    while line := await loop.run_in_executor(None, sys.stdin.readline):
         try:
-            answer({"done": await do(json.loads(words))})
+            answer({"done": await do(json.loads(line))})
         except Exception as error:
             answer({"error": f"{type(error).__name__}: {error}"})
 
 
 def answer(value: dict[str, Any]) -> None:
-    """Write a line."""
+    """Write an answer as a line of JSON."""
     print(json.dumps(value), flush=True)

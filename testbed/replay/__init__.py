@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A capture replayed in virtual time: who sends what when, retransmission, and each packet's fate.
+"""Replay of a capture in virtual time: send orders, retransmission, and the fate of each packet.
 
 Imports policy, network and middlebox.
 """

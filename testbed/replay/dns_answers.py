@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Answers of DNS: which addresses a captured answer told its asker (RFC 1035, RFC 3596)."""
+"""DNS answers: the addresses in a captured response (RFC 1035, RFC 3596)."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ A, AAAA = 1, 28
 
 
 def addresses(message: bytes) -> list[bytes]:
-    """Return the IPv4 and IPv6 addresses (4 and 16 bytes) that a DNS response holds.
+    """Return the IPv4 and IPv6 addresses (4 and 16 bytes) in a DNS response.
 
-    [] for a question, and what stands before the cut for a message that is not whole.
+    [] for a question; for a truncated message, the addresses before the cut.
     """
     return list(_addresses(message))
 

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Endpoints: what both ends of a call do by a script, whatever clock turns and whatever carries it.
+"""Endpoints: how both ends of a call follow a script, under any clock and any transport.
 
-An end sends a packet once all that it waits for has happened, each event's pause later
-(testbed.replay.script); a packet that arrives lets others leave. These kernels are shared by
-virtual time (testbed.replay.simulator) and by the live backend, so that a call fails for the same
-reasons in both. Events are a binary heap keyed (time, kind, number): equal inputs give equal
-orders. What does not arrive is sent again by midcall.testbed.replay.retransmission; each sending is
-a row of ATTEMPT.
+An end sends a packet once all events that it waits for have happened, each event's pause later
+(testbed.replay.script). A packet that arrives releases others. These kernels are shared by virtual
+time (testbed.replay.simulator) and the live backend, so that a call fails for the same reasons in
+both. Events are a binary heap keyed (time, kind, number): equal inputs give equal orders. A packet
+that does not arrive is sent again (midcall.testbed.replay.retransmission). Each sending is a row of
+ATTEMPT.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from midcall.testbed.replay.tcp_stream import Streams
 
 Numbers = NDArray[np.int64]
 
-# Kinds of event; of two at one time, what arrives comes first. SEND is about a packet, the others
+# Kinds of event; of two at one time, the lower kind comes first. SEND is about a packet, the others
 # about a row of ATTEMPT.
 ARRIVE, BOX, SEND, TO_CALLER, TO_FAR = 0, 1, 2, 3, 4
 #: An event's word is its kind and, below these bits, its number.
 NUMBER_BITS = 40
 NUMBERS = (1 << NUMBER_BITS) - 1
 
-# Why a packet was not sent, and what else the ends count, as slots of `counts`. WAITED: what it
-# waits for never came; GAVE_UP: the call's own timer; UNWANTED: consent to send had expired;
-# KILLED: its connection was reset or closed; STALLED: it arrived, but TCP bytes before it never
-# did; RESENT: copies that were sent.
+# Slots of `counts`: reasons why a packet was not sent, and other counts of the ends. WAITED: an
+# event that it waits for never happened; GAVE_UP: the call's own timer ended; UNWANTED: consent to
+# send had expired; KILLED: its connection was reset or closed; STALLED: it arrived, but TCP bytes
+# before it never did; RESENT: copies that were sent.
 WAITED, GAVE_UP, UNWANTED, KILLED, STALLED, RESENT = range(6)
 COUNTS = ("waited", "gave_up", "without_consent", "killed", "stalled", "resent")
 
@@ -58,7 +58,7 @@ ATTEMPT = np.dtype(
 
 
 class Orders(NamedTuple):
-    """A script as kernels take it; the arrays' meaning is testbed.replay.script.Script's."""
+    """The arrays of a script for kernels; the fields are those of testbed.replay.script.Script."""
 
     flow: Numbers
     side: Numbers
@@ -77,7 +77,7 @@ class Orders(NamedTuple):
     opens: Numbers
     opens_at: Numbers
     heard: Octets
-    heard_at: Numbers
+    first_reception: Numbers
     call: Numbers
     timer: Numbers
     latch_call: Numbers
@@ -91,28 +91,28 @@ class Orders(NamedTuple):
 
 def arrays(script: Script) -> Orders:
     """Return a script's arrays, `need` as a copy."""
-    told = script._asdict()
-    told |= {"need": script.need.copy(), "laws": LAW_TABLE}
-    return Orders(**{name: told[name] for name in Orders._fields})
+    columns = script._asdict()
+    columns |= {"need": script.need.copy(), "laws": LAW_TABLE}
+    return Orders(**{name: columns[name] for name in Orders._fields})
 
 
 class Ends(NamedTuple):
-    """What both ends know and wait for. Times in ns, -1: not yet; lists of packets end with -1."""
+    """State of both ends. Times in ns, -1: not yet; lists of packets end with -1."""
 
-    first_heard: Numbers  # [2 * flows + 2], per flow and side: when it first heard there
+    first_received: Numbers  # [2 * flows + 2], per flow and side: when it first received a packet
     there: Octets  # per piece of a stream: 1 once it came
     reached: Numbers  # per stream: the first piece that is missing
     held: Numbers  # per piece: the last packet that waits for all pieces before it, -1
-    next_held: Numbers  # per packet: the next one that waits so
+    next_waiting_piece: Numbers  # per packet: the next one that waits so
     lost: Numbers  # per piece: the last packet to be sent again once all pieces before it are there
     next_lost: Numbers  # per packet: the next one that is to be sent again so
     success: Octets  # per call: 1 once its set-up succeeded
     begun: Numbers  # per call: when its first packet was sent
     opened: Numbers  # per latch: when it opened
     scheduled: Octets  # per packet: 1 once its first sending is due at a known time
-    left: Numbers  # per packet: when it was first sent, or found not to be sent
+    left: Numbers  # per packet: when it was first sent, or when it was decided not to send it
     used: Numbers  # per packet: when its receiver could first use it
-    sendings: Octets  # per packet: how often it was sent
+    sendings: Octets  # per packet: number of sendings
     came: Octets  # per packet: 1 once a copy arrived
     answered: Octets  # per packet: 1 once an answer to it arrived
     renewed: (
@@ -122,12 +122,12 @@ class Ends(NamedTuple):
     dead: Octets  # [2 * flows + 2], per flow and side: 1 once its connection was reset there
     deceived: Octets  # per packet: 1 for a DNS question that has a false answer
     latch_list: Numbers  # per latch: the first packet that waits for it, -1
-    heard_list: Numbers  # [2 * flows + 2]: the first packet that waits until something is heard
+    reception_list: Numbers  # [2 * flows + 2]: the first packet that waits for a reception
     next_waiting: Numbers  # per packet: the next one in such a list
 
 
 def fresh(orders: Script) -> Ends:
-    """Return what both ends know before anything was sent."""
+    """Return the state of both ends before anything was sent."""
     count, pieces = len(orders.flow), int(orders.streams.base[-1])
     slots = 2 * len(orders.held.flows) + 2
 
@@ -138,11 +138,11 @@ def fresh(orders: Script) -> Ends:
         return np.zeros(size, np.uint8)
 
     return Ends(
-        first_heard=never(slots),
+        first_received=never(slots),
         there=no(pieces),
         reached=orders.streams.base[:-1].copy(),
         held=never(pieces + 1),
-        next_held=never(count),
+        next_waiting_piece=never(count),
         lost=never(pieces + 1),
         next_lost=never(count),
         success=no(len(orders.timer)),
@@ -159,7 +159,7 @@ def fresh(orders: Script) -> Ends:
         dead=no(slots),
         deceived=no(count),
         latch_list=never(len(orders.need)),
-        heard_list=never(slots),
+        reception_list=never(slots),
         next_waiting=never(count),
     )
 
@@ -167,8 +167,8 @@ def fresh(orders: Script) -> Ends:
 def headroom(orders: Script) -> int:
     """Return how many events one event can add to the heap at most.
 
-    One packet per flow and direction can be next in its order; a packet outside of the order can
-    wait for a latch or a first word with any number of others.
+    One packet per flow and direction can be next in its order; any number of packets outside of the
+    order can wait for the same latch or first reception.
     """
     children = int(np.diff(orders.first_child).max(initial=0))
     children += int(np.bincount(orders.streams.stream[orders.streams.stream >= 0]).max(initial=0))
@@ -234,15 +234,15 @@ def event(kind: int, number: int) -> int:
 
 @kernel
 def leg(base: int, caller: bool) -> int:
-    """Return the part of a base delay between the box and the caller, or the far side."""
+    """Return the part of a base delay between the box and the caller, or the remote side, ns."""
     return base // LEG if caller else base - base // LEG
 
 
 @kernel
 def try_send(i: int, orders: Orders, ends: Ends, heap: Numbers, size: int) -> int:
-    """Schedule packet i's first sending if nothing that it waits for is missing.
+    """Schedule packet i's first sending if all events that it waits for have happened.
 
-    Otherwise whatever is missing calls again when it happens. Returns the heap's size.
+    Otherwise the missing event calls this function again. Returns the heap's size.
     """
     if ends.scheduled[i] == 1:
         return size
@@ -266,11 +266,11 @@ def try_send(i: int, orders: Orders, ends: Ends, heap: Numbers, size: int) -> in
         due = max(due, ends.opened[latch] + min(pause, PAUSE))
     if orders.heard[i] == 1:
         slot = 2 * orders.flow[i] + orders.side[i]
-        if ends.first_heard[slot] < 0:
-            ends.next_waiting[i], ends.heard_list[slot] = ends.heard_list[slot], i
+        if ends.first_received[slot] < 0:
+            ends.next_waiting[i], ends.reception_list[slot] = ends.reception_list[slot], i
             return size
-        pause = max(orders.send[i] - orders.heard_at[slot], 0)
-        due = max(due, ends.first_heard[slot] + min(pause, PAUSE))
+        pause = max(orders.send[i] - orders.first_reception[slot], 0)
+        due = max(due, ends.first_received[slot] + min(pause, PAUSE))
     ends.scheduled[i] = 1
     return sift_up(heap, size, due, event(SEND, i))
 
@@ -297,7 +297,7 @@ def begin(orders: Orders, ends: Ends, heap: Numbers) -> int:
 
 @kernel
 def refused(i: int, time: int, orders: Orders, ends: Ends) -> int:
-    """Return the slot of `counts` that says why packet i is not sent now, -1 when it is."""
+    """Return the slot of `counts` for the reason why packet i is not sent now, -1 when it is."""
     slot = 2 * orders.flow[i] + orders.side[i]
     if ends.dead[slot] == 1:
         return KILLED
@@ -307,7 +307,7 @@ def refused(i: int, time: int, orders: Orders, ends: Ends) -> int:
             return GAVE_UP
     if orders.media[i] == 1 and orders.consent_ns[slot] > 0:
         if ends.renewed[slot] < 0:
-            ends.renewed[slot] = time  # the clock begins with the media: set-up gave consent
+            ends.renewed[slot] = time  # consent from set-up counts from the first media packet
         if time - ends.renewed[slot] > orders.consent_ns[slot]:
             ends.expired[slot] = 1
         if ends.expired[slot] == 1:
@@ -319,7 +319,7 @@ def refused(i: int, time: int, orders: Orders, ends: Ends) -> int:
 def first_sending(
     i: int, time: int, orders: Orders, ends: Ends, counts: Numbers, heap: Numbers, size: int
 ) -> tuple[bool, int]:
-    """Decide whether packet i, which is due, is sent; what follows it goes on in both cases.
+    """Decide whether packet i, which is due, is sent; the packet after it continues in both cases.
 
     Returns (whether it is sent, the heap's size).
     """
@@ -338,9 +338,9 @@ def first_sending(
 
 @kernel
 def postponed(i: int, orders: Orders, ends: Ends) -> bool:
-    """Tell whether lost segment i stays behind an earlier one of its stream that is missing too.
+    """Tell whether lost segment i waits for an earlier one of its stream that is missing too.
 
-    Then it is sent once that one arrived.
+    It is then sent once that one arrived.
     """
     own = orders.streams.stream[i]
     if own < 0 or orders.streams.after[i] <= ends.reached[own]:
@@ -354,7 +354,7 @@ def postponed(i: int, orders: Orders, ends: Ends) -> bool:
 def sends_again(i: int, time: int, orders: Orders, ends: Ends) -> bool:
     """Tell whether packet i, which was sent and whose timer ended, is sent once more.
 
-    Whether its last copy was lost is for the caller to know where the packet's own arrival counts.
+    The caller checks whether the last copy was lost where the packet's own arrival ends the timer.
     """
     if ends.deceived[i] == 1 or refused(i, time, orders, ends) >= 0:
         return False
@@ -363,7 +363,7 @@ def sends_again(i: int, time: int, orders: Orders, ends: Ends) -> bool:
     law = orders.law[i]
     if orders.laws[law, 3] == 1:
         return bool(ends.answered[i] == 0)
-    # Whoever answers does not know what became of the answer before.
+    # The sender of an answer does not know whether the answer before arrived.
     return bool(law == NEVER_AGAIN or ends.came[i] == 0)
 
 
@@ -378,15 +378,15 @@ def next_interval(i: int, orders: Orders, ends: Ends) -> int:
 
 @kernel
 def used(i: int, time: int, orders: Orders, ends: Ends, heap: Numbers, size: int) -> int:
-    """Let what waits for packet i go on, now that its receiver can use it; returns the heap's size.
+    """Release what waits for packet i, which its receiver can use now; returns the heap's size.
 
     orders.need is counted down as latches open.
     """
     ends.used[i] = time
-    there = 2 * orders.flow[i] + 1 - orders.side[i]
-    if ends.first_heard[there] < 0:
-        ends.first_heard[there] = time
-        first, ends.heard_list[there] = ends.heard_list[there], -1
+    receiver_slot = 2 * orders.flow[i] + 1 - orders.side[i]
+    if ends.first_received[receiver_slot] < 0:
+        ends.first_received[receiver_slot] = time
+        first, ends.reception_list[receiver_slot] = ends.reception_list[receiver_slot], -1
         size = try_list(first, orders, ends, heap, size)
     for place in range(orders.first_opens[i], orders.first_opens[i + 1]):
         latch = orders.opens[place]
@@ -404,39 +404,39 @@ def used(i: int, time: int, orders: Orders, ends: Ends, heap: Numbers, size: int
 
 @kernel
 def arrived(i: int, time: int, orders: Orders, ends: Ends, heap: Numbers, size: int) -> int:
-    """Take a copy of packet i at its receiver; returns the heap's size.
+    """Process a copy of packet i at its receiver; returns the heap's size.
 
-    The first copy is used, or held until the TCP bytes before it came; what it was the missing
-    piece of is used with it. A request that comes again is answered again.
+    The first copy is used, or queued until the TCP bytes before it came; queued packets whose last
+    missing piece it carries are used with it. A request that comes again is answered again.
     """
-    there = 2 * orders.flow[i] + 1 - orders.side[i]
+    receiver_slot = 2 * orders.flow[i] + 1 - orders.side[i]
     gate = orders.gate[i]
-    if ends.dead[there] == 1 or (gate >= 0 and ends.deceived[gate] == 1):
+    if ends.dead[receiver_slot] == 1 or (gate >= 0 and ends.deceived[gate] == 1):
         return size
-    if orders.consent[i] == 1 and ends.renewed[there] >= 0:
-        ends.renewed[there] = time
+    if orders.consent[i] == 1 and ends.renewed[receiver_slot] >= 0:
+        ends.renewed[receiver_slot] = time
     if gate >= 0:
         ends.answered[gate] = 1
     if ends.came[i] == 1:
         return answer_again(i, time, orders, ends, heap, size)
     ends.came[i] = 1
-    streams, pieces, reached, held = orders.streams, ends.there, ends.reached, ends.held
+    streams, pieces, reached, waiting = orders.streams, ends.there, ends.reached, ends.held
     own = streams.stream[i]
     for place in range(streams.first_piece[i], streams.first_piece[i + 1]):
         pieces[streams.piece[place]] = 1
     if own >= 0 and streams.after[i] > reached[own]:
-        ends.next_held[i], held[streams.after[i]] = held[streams.after[i]], i
+        ends.next_waiting_piece[i], waiting[streams.after[i]] = waiting[streams.after[i]], i
     else:
         size = used(i, time, orders, ends, heap, size)
     if own < 0:
         return size
     while reached[own] < streams.base[own + 1] and pieces[reached[own]] == 1:
         reached[own] += 1
-        ready = held[reached[own]]
-        held[reached[own]] = -1
+        ready = waiting[reached[own]]
+        waiting[reached[own]] = -1
         while ready >= 0:
             size = used(ready, time, orders, ends, heap, size)
-            ready = ends.next_held[ready]
+            ready = ends.next_waiting_piece[ready]
         ready = ends.lost[reached[own]]
         ends.lost[reached[own]] = -1
         while ready >= 0:
@@ -460,12 +460,13 @@ def answer_again(i: int, time: int, orders: Orders, ends: Ends, heap: Numbers, s
 
 @kernel
 def suffer(kind: int, slot: int, packet: int, ends: Ends) -> None:
-    """Take an injected frame at an end, which cannot know that the box made it.
+    """Process an injected frame at an end, as if the other end had sent it.
 
-    kind: of testbed.middlebox.inject.LETTERS; slot: 2 * flow + side of the end that gets it;
+    kind: of testbed.middlebox.inject.FRAME_KINDS; slot: 2 * flow + side of the end that receives
+    it;
     packet: the one that the frame answers. dead[slot] becomes 1 where a connection is reset, closed
-    or answered with a page: nothing more is sent or read there; deceived[packet] where a DNS
-    question has its (false) answer: a true one that comes later is not looked at.
+    or answered with a page: no packet is sent or read there any more. deceived[packet] becomes 1
+    where a DNS question has its (false) answer: a true one that comes later is ignored.
     """
     if kind == ANSWER:
         ends.deceived[packet] = 1
@@ -474,7 +475,7 @@ def suffer(kind: int, slot: int, packet: int, ends: Ends) -> None:
 
 
 def count_stalled(streams: Streams, attempts: Records, used: Numbers, reached: Numbers) -> int:
-    """Return how many TCP segments arrived and were of no use, as bytes before them are missing.
+    """Return how many TCP segments arrived but could not be used, as bytes before them are missing.
 
     streams: of a script; attempts: ATTEMPT[k]; used, reached: of Ends.
     """

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Forged frames, looked at as their receivers would: what an end throws away forges nothing.
+"""Forged frames, checked as their receivers check: a frame that an end discards has no effect.
 
 Checksums, lengths, hop limits and ends are read from the octets; a reset or a FIN must have the
-sequence number that its receiver expects (RFC 9293 section 3.10.7.4, RFC 5961 section 3.2), worked
-out from the segments that reached it; a DNS answer must repeat the question's id and question (RFC
-1035 section 4.1.1, RFC 5452 section 4.2).
+sequence number that its receiver expects (RFC 9293 section 3.10.7.4, RFC 5961 section 3.2),
+computed from the segments that reached it; a DNS answer must repeat the question's id and question
+(RFC 1035 section 4.1.1, RFC 5452 section 4.2).
 """
 
 from __future__ import annotations
@@ -13,30 +13,28 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-
 from midcall.captures.packets.numbers import TCP, UDP
 from midcall.captures.packets.pcap import packets_of
 from midcall.classifier.engine import Engine
 from midcall.classifier.state.packet_fields import SIGN_IP_AT, SIGN_IP_END
-from midcall.testbed.middlebox.inject import ANSWER, LETTERS
+from midcall.testbed.middlebox.inject import ANSWER, FRAME_KINDS
 from midcall.testbed.middlebox.rule_table import UP
-from midcall.testbed.network.checksums import word_sum
+from midcall.testbed.network.checksums import folded, word_sum
 from midcall.testbed.network.tcp import ACK, SYN
 from midcall.testbed.replay.addressing import mapped
 from midcall.testbed.replay.sides import CALLER
 
-#: The least hop limit that a forged packet may begin with, to reach an end some networks away.
+#: The lowest initial hop limit of a forged packet that still reaches an end some networks away.
 FEWEST_HOPS = 32
 ETHERNET_LINK = 1
 
 
 def frame_problems(result: Any) -> Iterator[str]:
-    """Yield what the receivers of a run's forged frames would not take, one sentence each."""
+    """Yield why receivers would discard a run's forged frames, one sentence each."""
     for number, letter in enumerate(result.letters, 1):
         at = int(letter["at"])
         frame = result.mail[at : at + int(letter["length"])].tobytes()
-        word = f"forged frame {number} ({LETTERS[letter['kind']]})"
+        word = f"forged frame {number} ({FRAME_KINDS[letter['kind']]})"
         for problem in problems_of(frame, letter, result):
             yield f"{word}: {problem}"
 
@@ -47,17 +45,17 @@ def problems_of(frame: bytes, letter: Any, result: Any) -> Iterator[str]:
     if not packet:
         yield "holds no IP packet"
         return
-    six = packet[0] >> 4 == 6
-    head = 40 if six else 4 * (packet[0] & 15)
-    size = struct.unpack_from(">H", packet, 4 if six else 2)[0] + (40 if six else 0)
+    is_ip6 = packet[0] >> 4 == 6
+    head = 40 if is_ip6 else 4 * (packet[0] & 15)
+    size = struct.unpack_from(">H", packet, 4 if is_ip6 else 2)[0] + (40 if is_ip6 else 0)
     if size != len(packet):
         yield f"its IP length is {size}, and {len(packet)} octets are there"
-    if not six and folded(word_sum(packet[:head])) != 0xFFFF:
+    if not is_ip6 and folded(word_sum(packet[:head])) != 0xFFFF:
         yield "its IP header checksum is wrong"
-    if packet[7 if six else 8] < FEWEST_HOPS:
-        yield f"its hop limit is {packet[7 if six else 8]}"
-    places = packet[8:40] if six else packet[12:20]
-    proto, body = packet[6 if six else 9], packet[head:]
+    if packet[7 if is_ip6 else 8] < FEWEST_HOPS:
+        yield f"its hop limit is {packet[7 if is_ip6 else 8]}"
+    places = packet[8:40] if is_ip6 else packet[12:20]
+    proto, body = packet[6 if is_ip6 else 9], packet[head:]
     if folded(word_sum(places) + proto + len(body) + word_sum(body)) != 0xFFFF:
         yield "its transport checksum is wrong"
     lab = result.lab or mapped(result.script.held, "map")
@@ -79,11 +77,11 @@ def number_problems(body: bytes, letter: Any, result: Any, back: bool) -> Iterat
     sequence, acknowledged = struct.unpack_from(">II", body, 4)
     facts, sides = result.script.held.facts, result.script.side
     about = facts[letter["packet"]]
-    there = (result.fates["arrival_time"] >= 0) & (
+    arrived_before = (result.fates["arrival_time"] >= 0) & (
         result.fates["arrival_time"] <= int(letter["time"]) + int(result.script.base.max(initial=0))
     )
     towards = (sides == CALLER) == (letter["toward"] == UP)
-    came = facts["until"][there & towards & (facts["flow"] == about["flow"])]
+    came = facts["until"][arrived_before & towards & (facts["flow"] == about["flow"])]
     if len(came) and sequence != int(came.max()) & 0xFFFFFFFF:
         yield f"its sequence number is {sequence}, its receiver expects {int(came.max())}"
     if not len(came) and back and about["flags"] & SYN and not about["flags"] & ACK:
@@ -93,8 +91,8 @@ def number_problems(body: bytes, letter: Any, result: Any, back: bool) -> Iterat
 
 def answer_problems(answer: bytes, about: bytes, proto: int) -> Iterator[str]:
     """Yield what is wrong with a forged DNS answer."""
-    six = about[0] >> 4 == 6
-    question = about[(40 if six else 4 * (about[0] & 15)) + 8 :]
+    is_ip6 = about[0] >> 4 == 6
+    question = about[(40 if is_ip6 else 4 * (about[0] & 15)) + 8 :]
     end = 12
     while end < len(question) and question[end]:
         end += 1 + question[end]
@@ -119,17 +117,10 @@ def innermost(frame: bytes) -> bytes:
 
 def ends_of(packet: bytes) -> tuple[bytes, bytes]:
     """Return address and port of a packet's source and target."""
-    six = packet[0] >> 4 == 6
-    head, size = (40, 16) if six else (4 * (packet[0] & 15), 4)
-    at = 8 if six else 12
+    is_ip6 = packet[0] >> 4 == 6
+    head, size = (40, 16) if is_ip6 else (4 * (packet[0] & 15), 4)
+    at = 8 if is_ip6 else 12
     return (
         packet[at : at + size] + packet[head : head + 2],
         packet[at + size : at + 2 * size] + packet[head + 2 : head + 4],
     )
-
-
-def folded(total: int) -> int:
-    """Return a sum of 16-bit words as one word (RFC 1071)."""
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return int(np.uint16(total))

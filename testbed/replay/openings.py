@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Packets that wait for another one: a tunnel carries nothing before its handshake is complete."""
+"""Openings: packets inside a tunnel wait until its handshake is complete."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Numbers = NDArray[np.int64]
 
 
 class Opening(NamedTuple):
-    """A tunnel's door: packets of the capture that wait until packet `by` came.
+    """The end of a tunnel's handshake: packets of the capture that wait until packet `by` came.
 
     begin: the first packet of its handshake.
     """

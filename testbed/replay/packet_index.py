@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A survey: what each packet of a capture is, as far as cause and effect need it.
+"""Packet index: per packet of a capture, the facts that decide which packet answers which.
 
-One pass of the classifier's decoder gives the innermost IP packet and the flow; the rest is read
-here. Then `answered` finds the packet that each reply answers: by transaction id in STUN (RFC 8489
-section 5), by message id in DNS (RFC 1035 section 4.1.1), by acknowledgement number in TCP (RFC
-9293 section 3.4: a segment that acknowledges a byte was sent after the byte came).
+One pass of the classifier's decoder gives the innermost IP packet and the flow; this module reads
+the rest. Then `answered` finds the packet that each reply answers: by transaction id in STUN (RFC
+8489 section 5), by message id in DNS (RFC 1035 section 4.1.1), by acknowledgement number in TCP
+(RFC 9293 section 3.4: a segment that acknowledges a byte was sent after the byte came).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from midcall.captures.jit.kernel import I, kernel
 from midcall.captures.jit.reads import Octets, u8, u16, u32
-from midcall.captures.packets.numbers import STUN_COOKIE, TCP, UDP
+from midcall.captures.packets.numbers import DNS_PORT, STUN_COOKIE, TCP, UDP
 from midcall.captures.packets.pcap import Packets
 from midcall.classifier.engine import Engine, step
 from midcall.classifier.state.flow_table import Records
@@ -39,7 +39,7 @@ Numbers = NDArray[np.int64]
 
 FACT = np.dtype(
     [
-        ("flow", "i8"),  # number in the survey's flow table, -1: no IP flow
+        ("flow", "i8"),  # number in the packet index's flow table, -1: no IP flow
         ("ip_at", "i8"),
         ("ip_end", "i8"),  # where it was captured to
         ("ip_size", "i8"),  # bytes on the wire, by the IP header
@@ -58,27 +58,26 @@ FACT = np.dtype(
     ]
 )
 
-DNS_PORT = 53
 
 #: How far back a reply's request is looked for, in packets of the same flow and direction.
 LOOK_BACK = 64
 
 
-class Survey(NamedTuple):
-    """What a capture holds: `facts` is FACT[n], `flows` FLOW[m] (its verdicts are not used)."""
+class PacketIndex(NamedTuple):
+    """The packets of a capture, with FACT[n] per packet and FLOW[m] per flow (verdicts unused)."""
 
     packets: Packets
     facts: Records
     flows: Records
 
 
-def survey(packets: Packets) -> Survey:
-    """Return what each packet of a capture is."""
+def index_packets(packets: Packets) -> PacketIndex:
+    """Return the packet index of a capture."""
     engine = Engine(room=max(64, min(packets.total, 1 << 16)), model=None)
     engine.reserve(packets.total)
     facts = np.zeros(packets.total, FACT)
     read_facts(*engine.tables, *packets, engine.signs, facts)
-    return Survey(packets, facts, engine.flows())
+    return PacketIndex(packets, facts, engine.flows())
 
 
 @kernel
@@ -130,7 +129,7 @@ def read_facts(
 
 @kernel
 def read_fact(fact: Any, b: Octets, signs: Numbers) -> None:
-    """Write what the decoder found of one packet."""
+    """Write the FACT row of one packet from the decoder's signs."""
     at, end = signs[SIGN_IP_AT], signs[SIGN_IP_END]
     fact["ip_at"], fact["ip_end"], fact["ip_size"] = at, end, end - at
     fact["version"], fact["proto"] = signs[SIGN_VERSION], signs[SIGN_PROTO]
@@ -147,8 +146,10 @@ def read_fact(fact: Any, b: Octets, signs: Numbers) -> None:
     if signs[SIGN_PROTO] == TCP:
         flags = signs[SIGN_TCP_FLAGS]
         fact["flags"], fact["sequence"] = flags, signs[SIGN_TCP_SEQUENCE]
-        ghost = (1 if flags & SYN else 0) + (1 if flags & FIN else 0)
-        fact["until"] = (signs[SIGN_TCP_SEQUENCE] + signs[SIGN_PAYLOAD_SIZE] + ghost) & 0xFFFFFFFF
+        flag_bytes = (1 if flags & SYN else 0) + (1 if flags & FIN else 0)
+        fact["until"] = (
+            signs[SIGN_TCP_SEQUENCE] + signs[SIGN_PAYLOAD_SIZE] + flag_bytes
+        ) & 0xFFFFFFFF
         header = find_tcp(b, at, end)
         if flags & ACK and header > 0 and end - header >= 12:
             fact["acknowledged"] = u32(b, header + 8)
@@ -157,11 +158,11 @@ def read_fact(fact: Any, b: Octets, signs: Numbers) -> None:
 # ---- replies
 
 
-def answered(held: Survey) -> Numbers:
+def answered(index: PacketIndex) -> Numbers:
     """Return per packet the number of the packet it answers, -1 for none: int64[n]."""
-    gate = np.full(len(held.facts), -1, np.int64)
-    last = np.full(2 * len(held.flows), -1, np.int64)
-    find_answered(held.packets.data, held.facts, held.flows, last, gate.copy(), gate)
+    gate = np.full(len(index.facts), -1, np.int64)
+    last = np.full(2 * len(index.flows), -1, np.int64)
+    find_answered(index.packets.data, index.facts, index.flows, last, gate.copy(), gate)
     return gate
 
 
@@ -177,23 +178,23 @@ def find_answered(
         fact = facts[i]
         if fact["flow"] < 0:
             continue
-        here = 2 * fact["flow"] + fact["up"]
-        there = 2 * fact["flow"] + 1 - fact["up"]
-        candidate, steps = last[there], 0
-        asks = wants(b, fact, flows[fact["flow"]])
-        while asks > 0 and candidate >= 0 and steps < LOOK_BACK:
-            if answers(b, asks, fact, facts[candidate]):
+        own_chain = 2 * fact["flow"] + fact["up"]
+        other_chain = 2 * fact["flow"] + 1 - fact["up"]
+        candidate, steps = last[other_chain], 0
+        key_kind = wants(b, fact, flows[fact["flow"]])
+        while key_kind > 0 and candidate >= 0 and steps < LOOK_BACK:
+            if answers(b, key_kind, fact, facts[candidate]):
                 gate[i] = candidate
                 break
             candidate, steps = before[candidate], steps + 1
-        # A segment without bytes of its own is never acknowledged, so nothing waits for it.
+        # A segment without bytes of its own is never acknowledged, so no reply waits for it.
         if fact["proto"] != TCP or fact["until"] != fact["sequence"]:
-            before[i], last[here] = last[here], i
+            before[i], last[own_chain] = last[own_chain], i
 
 
 @kernel
 def wants(b: Octets, fact: Any, flow: Any) -> int:
-    """Return how a packet names the one it answers: 1 STUN, 2 DNS, 3 TCP; 0 it names none."""
+    """Return the kind of key by which a packet names its request: 1 STUN, 2 DNS, 3 TCP; 0 none."""
     if fact["proto"] == TCP:
         return 3 if fact["flags"] & ACK else 0
     if fact["stun"] > 0:
@@ -205,21 +206,21 @@ def wants(b: Octets, fact: Any, flow: Any) -> int:
 
 
 @kernel
-def answers(b: Octets, asks: int, fact: Any, earlier: Any) -> bool:
-    """Tell whether a packet answers an earlier one of the other direction."""
-    here, there = I(fact["at"]), I(earlier["at"])
-    if asks == 3:
+def answers(b: Octets, key_kind: int, fact: Any, earlier: Any) -> bool:
+    """Return True where a packet answers an earlier one of the other direction."""
+    reply_at, request_at = I(fact["at"]), I(earlier["at"])
+    if key_kind == 3:
         ahead = (fact["acknowledged"] - earlier["until"]) & 0xFFFFFFFF
         return bool(ahead < 0x80000000)
-    if asks == 2:
-        return bool(earlier["end"] - there >= 2) and u16(b, here) == u16(b, there)
+    if key_kind == 2:
+        return bool(earlier["end"] - request_at >= 2) and u16(b, reply_at) == u16(b, request_at)
     if earlier["stun"] == 0 or (earlier["stun"] - 1) & 0x0100:
         return False
     # A frame of RFC 4571 puts two bytes before the message.
-    here += 0 if u32(b, here + 4) == STUN_COOKIE else 2
-    there += 0 if u32(b, there + 4) == STUN_COOKIE else 2
+    reply_at += 0 if u32(b, reply_at + 4) == STUN_COOKIE else 2
+    request_at += 0 if u32(b, request_at + 4) == STUN_COOKIE else 2
     return (
-        u32(b, here + 8) == u32(b, there + 8)
-        and u32(b, here + 12) == u32(b, there + 12)
-        and u32(b, here + 16) == u32(b, there + 16)
+        u32(b, reply_at + 8) == u32(b, request_at + 8)
+        and u32(b, reply_at + 12) == u32(b, request_at + 12)
+        and u32(b, reply_at + 16) == u32(b, request_at + 16)
     )

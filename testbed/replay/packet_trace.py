@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The packets of a replay for everybody: what each end sent and what reached the other end.
+"""Packet trace of a replay: what each end sent and what reached the other end.
 
 A trace is a pcapng file with two interfaces, one per end of the operator's network: the subscriber
-side (0) and the remote side (1). A packet stands on its sender's interface when it left, and on its
-receiver's when it arrived; one that the box dropped stands on the first alone. Frames that the box
-injected stand on the interface of the end that got them. Each frame has a comment:
+side (0) and the remote side (1). A packet is on its sender's interface when it left, and on its
+receiver's when it arrived; one that the box dropped is on the first only. Frames that the box
+injected are on the interface of the end that received them. Each frame has a comment:
 
     frame 12, sending 2: dropped by rule stun-any-port
 
 Frame numbers are those of the capture; times are on the capture's clock. Frames hold the IP packet
 as captured, in Ethernet, without the access network's tunnel: what the ends see. The table of fates
-says the same, one row per packet and sending.
+has the same facts, one row per packet and sending.
 """
 
 from __future__ import annotations
@@ -58,19 +58,19 @@ def counts(simulation: Simulation) -> dict[str, int]:
     """Return how many sendings were delivered, dropped and lost, how many frames were injected, and
     how many packets were never sent; `sent` is all sendings."""
     fates = Counter(FATE_WORDS[int(fate)] for fate in simulation.attempts["fate"])
-    found = dict(fates) | {
+    counted = dict(fates) | {
         "sent": len(simulation.attempts),
         "injected": len(simulation.letters),
         "not_sent": int((~simulation.fates["sent"]).sum()),
     }
-    return {name: found.get(name, 0) for name in COUNTED}
+    return {name: counted.get(name, 0) for name in COUNTED}
 
 
 # ---- the table
 
 
 def rows(simulation: Simulation) -> Iterator[dict[str, Any]]:
-    """Yield the table of fates, in the order of leaving; packets that were not sent come last.
+    """Yield the table of fates in order of sending; packets that were not sent come last.
 
     frame: of the capture, from 1; attempt: 1 for the first sending, 0 for a packet that was never
     sent; sent_s, box_s, arrived_s: s since the capture's first packet, None for never; fate:
@@ -128,11 +128,11 @@ def table(simulation: Simulation) -> str:
     writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
     writer.writeheader()
     for row in rows(simulation):
-        spelt = {
+        cells = {
             key: "" if value is None else f"{value:.9f}" if isinstance(value, float) else value
             for key, value in row.items()
         }
-        writer.writerow(spelt)
+        writer.writerow(cells)
     return out.getvalue()
 
 
@@ -175,7 +175,7 @@ def frames(simulation: Simulation) -> Iterator[Shown]:
         packet = int(row["packet"])
         fact, side = facts[packet], int(sides[packet])
         if fact["flow"] < 0 and packets.link[packet] != 1:
-            continue  # neither IP nor Ethernet: nothing that this file could hold
+            continue  # neither IP nor Ethernet: the file format has no place for it
         sender = SUBSCRIBER if side in (CALLER, LOCAL) else REMOTE
         octets = packets.data[int(fact["ip_at"]) : int(fact["ip_end"])].tobytes()
         wire = int(fact["ip_size"]) + ETHERNET_LENGTH
@@ -209,7 +209,7 @@ def ethernet(packet: bytes, sender: int) -> bytes:
 
 
 def fate_of(simulation: Simulation, row: Any, side: int) -> str:
-    """Return what became of a sending, with the rule that decided."""
+    """Return the fate of a sending in words, with the rule that decided."""
     rule, fate = int(row["rule"]), int(row["fate"])
     by = f" by rule {simulation.rules[rule]}" if rule >= 0 else ""
     if side == LOCAL:

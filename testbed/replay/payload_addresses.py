@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Addresses that payloads tell of, each replaced by its image.
+"""Addresses in payloads, each replaced by its image.
 
 In STUN attributes (also within TURN's DATA and behind the length of RFC 4571; FINGERPRINT is
-computed anew, MESSAGE-INTEGRITY no longer holds and is counted), in DNS answers over UDP, in SIP
+recomputed, MESSAGE-INTEGRITY no longer holds and is counted), in DNS answers over UDP, in SIP
 and SDP, in Discord's IP discovery, and in the packets that ICMP errors quote. In a datagram the
 text may grow with its addresses; in TCP it is filled up with leading zeros, or is "0.0.0.0" where
-no image is short enough. Names in DNS (in-addr.arpa), and addresses in what nobody can read, stay.
+no image is short enough. Names in DNS (in-addr.arpa), and addresses in encrypted payloads, stay.
 """
 
 from __future__ import annotations
@@ -16,16 +16,14 @@ from collections.abc import Callable
 from ipaddress import IPv6Address
 
 from midcall.captures.own.anonymise import DOTTED, TEXT_HEAD, Anonymiser
-from midcall.captures.packets.numbers import UDP
+from midcall.captures.packets.numbers import DNS_PORT, MULTICAST_DNS_PORT, UDP
 from midcall.testbed.network.checksums import adapt, word_sum
-from midcall.testbed.replay.packet_index import DNS_PORT
 
 Image = Callable[[bytes], bytes]
 
 ICMP, ICMP6 = 1, 58
 #: Messages that quote the packet they are about: RFC 792, RFC 4443.
 ICMP_ERRORS, ICMP6_ERRORS = (3, 4, 5, 11, 12), (1, 2, 3, 4)
-MULTICAST_DNS_PORT = 5353
 DATA_ATTRIBUTE, MESSAGE_INTEGRITY = 0x0013, (0x0008, 0x001C)
 COOKIE = b"\x21\x12\xa4\x42"
 #: Discord's IP discovery: type, length of the rest, SSRC, address as text in 64 bytes, port.
@@ -78,16 +76,16 @@ class Payloads(Anonymiser):
 
     def discovery(self, body: bytes) -> bytes:
         """Return Discord's IP discovery with its address replaced."""
-        told = body[8:72].split(b"\0", 1)[0]
-        if not DOTTED.fullmatch(told):
+        text = body[8:72].split(b"\0", 1)[0]
+        if not DOTTED.fullmatch(text):
             return body
-        return body[:8] + self.dotted(told).ljust(64, b"\0") + body[72:]
+        return body[:8] + self.dotted(text).ljust(64, b"\0") + body[72:]
 
-    def dotted(self, told: bytes) -> bytes:
+    def dotted(self, text: bytes) -> bytes:
         """Return the image of a dotted address as plain text; other text stays."""
-        parts = [int(part) for part in told.split(b".")]
+        parts = [int(part) for part in text.split(b".")]
         if max(parts) > 255:
-            return told
+            return text
         return ".".join(str(octet) for octet in self.address(bytes(parts))).encode()
 
     def session(self, body: bytes) -> bytes:
@@ -123,10 +121,10 @@ class Payloads(Anonymiser):
         )
 
     def padded(self, hit: re.Match[bytes]) -> bytes:
-        """Return an image of the length of what it replaces."""
-        told = self.text(hit)
+        """Return the image of an address, of the same length as its text."""
+        image = self.text(hit)
         self.cut += len(self.dotted(hit[0])) > len(hit[0])
-        return told
+        return image
 
 
 def classic_stun(body: bytes) -> bool:

@@ -18,7 +18,7 @@ meets the rules again.
 | other request (see below) | 7 | 1 s, doubled | an answer | RFC 8085 3.1.1 |
 
 The last row is for requests of protocols that are not documented, which captures/calls pairs with
-their replies: the app's own timer is unknown, so that of RFC 8085 stands for it.
+their replies: the app's own timer is unknown, so that of RFC 8085 is used.
 
 Of the segments of one TCP stream that are lost, the earliest comes again first; the next one once
 that one arrived (RFC 6298 5.4, RFC 5681 3.1). An answer to a request over UDP is sent again when
@@ -36,10 +36,9 @@ from numpy.typing import NDArray
 
 from midcall.captures.jit.kernel import I, kernel
 from midcall.captures.jit.reads import Octets, u8, u16
-from midcall.captures.packets.numbers import TCP, UDP
+from midcall.captures.packets.numbers import DNS_PORT, TCP, UDP
 from midcall.classifier.state.flow_table import Records
-from midcall.testbed.middlebox.payload_type import DNS_PORT
-from midcall.testbed.replay.packet_index import Survey
+from midcall.testbed.replay.packet_index import PacketIndex
 
 Numbers = NDArray[np.int64]
 
@@ -64,7 +63,8 @@ class Law(NamedTuple):
     """When one kind of packet is sent again.
 
     first: ns after the first sending; most: longest interval, ns; copies: sendings in all;
-    answered: whether an answer ends it (otherwise the packet's own arrival does); name: for people.
+    answered: whether an answer ends it (otherwise the packet's own arrival does); name: for
+    display.
     """
 
     name: str
@@ -97,13 +97,13 @@ CHANGE_CIPHER, HANDSHAKE = 20, 22
 STUN_CLASS, STUN_REQUEST_CLASS = 0x0110, 0x0000
 
 
-def laws(held: Survey) -> NDArray[np.uint8]:
+def laws(index: PacketIndex) -> NDArray[np.uint8]:
     """Return the rule of each packet of a capture, uint8[n], numbers into LAWS.
 
     SIP is left out: midcall.testbed.replay.script reads its messages.
     """
-    out = np.zeros(len(held.facts), np.uint8)
-    read_laws(held.packets.data, held.facts, held.flows, out)
+    out = np.zeros(len(index.facts), np.uint8)
+    read_laws(index.packets.data, index.facts, index.flows, out)
     return out
 
 

@@ -10,25 +10,18 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from midcall.captures.packets.numbers import TCP, UDP
+from midcall.captures.packets.numbers import DNS_PORT, MULTICAST_DNS_PORT, TCP, UDP
 from midcall.classifier.state.flow_table import Records
 from midcall.testbed.network.checksums import adapt, adapt_all, sums, word_sum
-from midcall.testbed.replay.packet_index import DNS_PORT, Survey
-from midcall.testbed.replay.payload_addresses import (
-    ICMP,
-    ICMP6,
-    MULTICAST_DNS_PORT,
-    Image,
-    Payloads,
-    quoted,
-)
+from midcall.testbed.replay.packet_index import PacketIndex
+from midcall.testbed.replay.payload_addresses import ICMP, ICMP6, Image, Payloads, quoted
 
 Numbers = NDArray[np.int64]
 Octets = NDArray[np.uint8]
 
 
-class Rewritten(NamedTuple):
-    """IP packets after the change; rows as in the capture's survey.
+class Readdressed(NamedTuple):
+    """IP packets after the change; rows as in the capture's packet index.
 
     broken: STUN messages whose MESSAGE-INTEGRITY no longer holds; cut: addresses in texts that had
     no room for the image.
@@ -42,17 +35,17 @@ class Rewritten(NamedTuple):
     cut: int
 
 
-def rewrite(held: Survey, image: Image) -> Rewritten:
+def rewrite(index: PacketIndex, image: Image) -> Readdressed:
     """Return a capture's packets with every address replaced by its image."""
-    facts = held.facts
-    data = held.packets.data.copy()
+    facts = index.facts
+    data = index.packets.data.copy()
     for version in (4, 6):
         rewrite_headers(data, facts, version, image)
     at, end, size = (facts[name].copy() for name in ("ip_at", "ip_end", "ip_size"))
     payloads = Payloads(image)
     longer: list[bytes] = []
     free = len(data)
-    for i, change in rewritten(held, payloads):
+    for i, change in rewritten(index, payloads):
         packet = change.applied(bytearray(data[at[i] : end[i]]))
         if change.grown == 0:
             data[at[i] : end[i]] = np.frombuffer(packet, np.uint8)
@@ -63,11 +56,11 @@ def rewrite(held: Survey, image: Image) -> Rewritten:
         free += len(packet)
     if longer:
         data = np.concatenate((data, np.frombuffer(b"".join(longer), np.uint8)))
-    return Rewritten(data, at, end, size, payloads.broken, payloads.cut)
+    return Readdressed(data, at, end, size, payloads.broken, payloads.cut)
 
 
 class Change(NamedTuple):
-    """What becomes of a part of an IP packet's payload.
+    """The new content of a part of an IP packet's payload.
 
     at, header: where the part and the transport header begin, from the packet's begin.
     """
@@ -87,7 +80,7 @@ class Change(NamedTuple):
     def applied(self, packet: bytearray) -> bytes:
         """Return the packet after the change, its lengths and checksums adapted.
 
-        A checksum that was wrong by something stays wrong by it; UDP's 0 (none) stays.
+        A checksum that was wrong stays wrong by the same difference; UDP's 0 (none) stays.
         """
         packet[self.at : self.at + len(self.old)] = self.new
         more = 0
@@ -104,10 +97,10 @@ class Change(NamedTuple):
         return bytes(packet)
 
 
-def rewritten(held: Survey, payloads: Payloads) -> Iterator[tuple[int, Change]]:
-    """Yield (packet, change) for packets whose payload tells of addresses that change."""
-    data, facts, flows = held.packets.data, held.facts, held.flows
-    for i in telling(held):
+def rewritten(index: PacketIndex, payloads: Payloads) -> Iterator[tuple[int, Change]]:
+    """Yield (packet number, change) for packets whose payload has addresses that change."""
+    data, facts, flows = index.packets.data, index.facts, index.flows
+    for i in with_addresses(index):
         fact = facts[i]
         ip, version, proto = int(fact["ip_at"]), int(fact["version"]), int(fact["proto"])
         header = 40 if version == 6 else 4 * int(data[ip] & 15)
@@ -135,9 +128,9 @@ def fragment(data: Octets, at: int, version: int) -> bool:
     return bool(data[at + 6] & 0x3F or data[at + 7])
 
 
-def telling(held: Survey) -> Numbers:
-    """Return the packets whose payload may tell of addresses, by their first octets and ports."""
-    data, facts, flows = held.packets.data, held.facts, held.flows
+def with_addresses(index: PacketIndex) -> Numbers:
+    """Return the packets whose payload may have addresses, by their first octets and ports."""
+    data, facts, flows = index.packets.data, index.facts, index.flows
     inside = (facts["flow"] >= 0) & (facts["ip_end"] > facts["ip_at"])
     slot = np.where(inside, facts["flow"], 0)
     long = inside & (facts["end"] - facts["at"] >= 20)
@@ -149,8 +142,8 @@ def telling(held: Survey) -> Numbers:
             ported |= (flows[end] == port)[slot] if len(flows) else False
     letter = (first >= 65) & (first <= 118)
     datagram = facts["proto"] == UDP
-    old = datagram & (first <= 1)
-    known = (facts["stun"] > 0) | (datagram & ported) | letter | old
+    classic_stun = datagram & (first <= 1)
+    known = (facts["stun"] > 0) | (datagram & ported) | letter | classic_stun
     stream = (facts["proto"] == TCP) | datagram
     errors = np.isin(facts["proto"], (ICMP, ICMP6))
     return np.flatnonzero((long & stream & known) | (inside & errors))
@@ -186,27 +179,27 @@ def rewrite_headers(data: Octets, facts: Records, version: int, image: Image) ->
 def transport_checksums(
     data: Octets, facts: Records, rows: Numbers, version: int, change: Numbers
 ) -> tuple[Numbers, Numbers]:
-    """Return where the checksums stand that cover a pseudo header, and what it changed by."""
+    """Return the offsets of checksums that cover a pseudo header, and how much its sum changed."""
     at, proto = facts["ip_at"][rows], facts["proto"][rows]
     payload, end = facts["at"][rows], facts["ip_end"][rows]
     if version == 4:
         header = at + 4 * (data[at] & 15).astype(np.int64)
         later = ((data[at + 6].astype(np.int64) & 0x1F) << 8 | data[at + 7]) > 0
     else:
-        # Behind extension headers the transport header is found from its payload.
+        # After extension headers the transport header's offset follows from its payload's.
         plain = np.isin(data[at + 6], (TCP, UDP, ICMP6))
         header = np.where(plain, at + 40, np.where(proto == UDP, payload - 8, 0))
         later = ~plain & (proto != UDP)
     place = np.select([proto == TCP, proto == UDP, proto == ICMP6], [16, 6, 2], -1)
     checksum = header + place
-    held = (place >= 0) & ~later & (checksum + 2 <= end) & (header > 0)
-    spot = np.where(held, checksum, 0)
-    held &= ~((proto == UDP) & (data[spot] == 0) & (data[spot + 1] == 0))
-    return checksum[held], change[held]
+    covered = (place >= 0) & ~later & (checksum + 2 <= end) & (header > 0)
+    spot = np.where(covered, checksum, 0)
+    covered &= ~((proto == UDP) & (data[spot] == 0) & (data[spot + 1] == 0))
+    return checksum[covered], change[covered]
 
 
 def of_version(facts: Records, version: int) -> Numbers:
     """Return the packets whose whole IP header of a version was captured."""
     room = 20 if version == 4 else 40
-    held = (facts["flow"] >= 0) & (facts["version"] == version)
-    return np.flatnonzero(held & (facts["ip_end"] - facts["ip_at"] >= room))
+    complete = (facts["flow"] >= 0) & (facts["version"] == version)
+    return np.flatnonzero(complete & (facts["ip_end"] - facts["ip_at"] >= room))

@@ -1,40 +1,40 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A causal script: a capture as two endpoints' orders, "send this after that was received".
+"""A causal script: a capture as send orders for two endpoints, "send this after that was received".
 
-A capture was taken at one place, taken to be the caller's. What the caller sent left at the time
-captured; what the far side sent left a base delay earlier (BASE_DELAY, less in flows whose replies
-came sooner: half of the shortest reply), and everything crosses in that base delay.
+The capture point is assumed to be at the caller. A packet of the caller leaves at its captured
+time. A packet of the remote side leaves a base delay earlier (BASE_DELAY; in flows whose replies
+came sooner, half of the shortest reply time), and every packet crosses in that base delay.
 
-Each end keeps its own clock. What an end sends next is due at the latest of: the captured time; the
-event that it waited for, plus the pause that the end made after that event in the capture; its own
-packet before in the same flow, plus the pause between the two in the capture. So whatever comes
-late makes the rest late by as much, and nothing is left out. A pause longer than PAUSE is taken to
-be a person's (reading, dialling) or a timer's: lateness is made up for in it, down to PAUSE. What
-an end waits for, each with its source:
+Each end keeps its own clock. The next packet of an end is due at the latest of: its captured time;
+the event that it waited for, plus the pause after that event in the capture; the packet before it
+in the same flow and direction, plus the pause between the two in the capture. So a late event
+delays all that follows by the same time, and no packet is left out. A pause longer than PAUSE is
+attributed to a person (reading, dialling) or a timer: it absorbs lateness, down to PAUSE. The
+events that an end waits for, each with its source:
 
 - A reply waits for its request: STUN by transaction id (RFC 8489), DNS by message id (RFC 1035),
   TCP by acknowledgement number (RFC 9293), SIP by Call-ID and CSeq (RFC 3261), and the
   request-reply pairs of captures/calls.
-- Packets of one flow and direction keep their order and their pauses; a reply over UDP is sent
-  whenever its request comes, and holds nothing up.
-- Voice and video over TCP wait for no acknowledgement: the talker clocks them.
-- A TCP segment is of use to nobody who waits for it until the bytes before it came.
-- A flow to an address that a DNS answer of the capture gave waits for that answer.
-- Whoever did not begin a UDP flow sends in it only once something of it came (RFC 4787: a NAT
-  opens from inside), checks of ICE excepted, which both ends begin.
-- Set-up and media of a call wait for the app's signalling as far as it had come to that end, media
-  also for the set-up that gates them (captures/calls): the asking end for the reply, an end that
-  only answered for the request.
+- Packets of one flow and direction keep their order and their pauses. A reply over UDP is outside
+  of that order: it is sent when its request comes, and delays no other packet.
+- Voice and video over TCP wait for no acknowledgement: the sender's media clock times them.
+- A packet that waits for a TCP segment waits until the bytes before that segment came, too.
+- A flow to an address from a DNS answer of the capture waits for that answer.
+- The end that did not begin a UDP flow sends in it only after it received a packet of it (RFC 4787:
+  a NAT opens from inside). ICE checks are excepted: both ends begin them.
+- Set-up and media of a call wait for the app's signalling that had reached that end in the capture.
+  Media also wait for the set-up that gates them (captures/calls): the requesting end waits for the
+  reply, an end that only answers waits for the request.
 
-What keeps a packet from being sent for good is one of these timers: the call's own (captures/calls
-has its source), counted from the call's first packet; consent (RFC 7675) where the call plays it
-and the capture shows it renewed in time; and that the retransmissions of what it waits for have
-ended (midcall.testbed.replay.retransmission).
+A packet is never sent where one of these timers ends first: the call's own (captures/calls has its
+source), counted from the call's first packet; consent (RFC 7675) where the call uses it and the
+capture shows it renewed in time; the last retransmission of what the packet waits for
+(midcall.testbed.replay.retransmission).
 
-Where no timer is documented, three models tell whether that matters: "time" (nothing waits),
-"pairwise" (the rules above), "strict" (also: each end goes on in a UDP flow of a call only after it
-heard there what it had heard in the capture, and flows of a call that began after its first set-up
-success wait for that success).
+Where no timer is documented, three models show whether that matters: "time" (nothing waits),
+"pairwise" (the rules above), "strict" (also: each end continues in a UDP flow of a call only after
+it received there what it had received in the capture, and flows of a call that began after its
+first set-up success wait for that success).
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from midcall.captures.packets.numbers import TCP, UDP
+from midcall.captures.packets.numbers import DNS_PORT, TCP, UDP
 from midcall.captures.packets.pcap import Packets
 from midcall.captures.truth.calls import Call, Gate
 from midcall.classifier.state.verdicts import APPS
 from midcall.errors import TestbedError
 from midcall.testbed.middlebox.media import media_at, renews_consent
 from midcall.testbed.replay.dns_answers import addresses
-from midcall.testbed.replay.packet_index import DNS_PORT, Survey, answered, survey
+from midcall.testbed.replay.packet_index import PacketIndex, answered, index_packets
 from midcall.testbed.replay.retransmission import (
     APP_REQUEST,
     LAW_TABLE,
@@ -70,13 +70,13 @@ from midcall.testbed.replay.tcp_stream import Streams, streams
 
 Numbers = NDArray[np.int64]
 
-#: One-way delay between the caller and the far side where no reply tells better, in ns.
+#: One-way delay between the caller and the remote side where no reply bounds it, in ns.
 BASE_DELAY = 10_000_000
 #: The part of it between the caller and the box: 1 / LEG.
 LEG = 2
 
-#: The longest pause, in ns, that an end makes again in full after a late event. Longer ones absorb
-#: lateness: nobody reads, dials or rings for longer because a packet was late.
+#: The longest pause, in ns, that an end repeats in full after a late event. Longer ones absorb
+#: lateness: a person does not read, dial or ring for longer because a packet was late.
 PAUSE = 1_000_000_000
 
 NEVER = np.iinfo(np.int64).max
@@ -84,7 +84,7 @@ MODELS = ("time", "pairwise", "strict")
 
 #: Latches that one packet may wait for: signalling, gate of the call, name, first success.
 SIGNALLING, GATE, NAME, SUCCESS = 0, 1, 2, 3
-#: Scripts are kept up to this many packets in all, about 250 bytes each.
+#: Scripts are cached up to this many packets in all, about 250 bytes each.
 KEPT_PACKETS = 1_000_000
 
 
@@ -102,12 +102,12 @@ class CallPart(NamedTuple):
 
 
 class Script(NamedTuple):
-    """Orders for two endpoints. Arrays are per packet of the capture unless said otherwise.
+    """Send orders for two endpoints. Arrays are per packet of the capture unless stated otherwise.
 
     Times and pauses are int64 ns; numbers of packets, flows and latches are int64, -1 for none.
     """
 
-    held: Survey
+    held: PacketIndex
     near_is_source: NDArray[np.bool_]  # per flow
     flow: Numbers  # flow number
     side: Numbers  # of the sender: CALLER, FAR, LOCAL
@@ -125,8 +125,10 @@ class Script(NamedTuple):
     first_opens: Numbers  # [n + 1]: latches that packet i opens
     opens: Numbers
     opens_at: Numbers  # per latch: when it opens if nothing is late
-    heard: NDArray[np.uint8]  # 1: only after something of its flow came
-    heard_at: Numbers  # [2 * flows + 2], per flow and side: when it first hears if nothing is late
+    heard: NDArray[np.uint8]  # 1: sent only after a packet of its flow was received
+    first_reception: (
+        Numbers  # [2 * flows + 2], per flow and side: first reception if nothing is late
+    )
     call: Numbers  # number of its call
     timer: Numbers  # per call: how long it tries without success, NEVER where that is unknown
     latch_call: Numbers  # per latch: the call whose set-up success it is
@@ -142,14 +144,14 @@ class Script(NamedTuple):
 def timed(orders: Script) -> Script:
     """Return a script with the pauses that follow from its `send`, `base` and what waits for what.
 
-    Fills think, gap, opens_at and heard_at.
+    Fills think, gap, opens_at and first_reception.
     """
     send, arrival = orders.send, orders.send + orders.base
 
     def pause(since: Numbers, events: Numbers) -> Numbers:
         known = since >= 0
-        found = send - events[np.where(known, since, 0)] if len(send) else send
-        return np.where(known, np.maximum(found, 0), 0).astype(np.int64)
+        pauses = send - events[np.where(known, since, 0)] if len(send) else send
+        return np.where(known, np.maximum(pauses, 0), 0).astype(np.int64)
 
     openers = np.repeat(np.arange(len(send)), np.diff(orders.first_opens))
     opens_at = np.zeros(len(orders.need), np.int64)
@@ -159,71 +161,73 @@ def timed(orders: Script) -> Script:
     for latch in np.flatnonzero(counts):
         last = starts[latch] + min(int(orders.need[latch]), int(counts[latch])) - 1
         opens_at[latch] = arrival[openers[order[last]]]
-    heard_at = np.full(2 * len(orders.held.flows) + 2, NEVER, np.int64)
+    first_reception = np.full(2 * len(orders.held.flows) + 2, NEVER, np.int64)
     inside = np.flatnonzero((orders.flow >= 0) & (orders.side != LOCAL))
-    np.minimum.at(heard_at, 2 * orders.flow[inside] + 1 - orders.side[inside], arrival[inside])
+    np.minimum.at(
+        first_reception, 2 * orders.flow[inside] + 1 - orders.side[inside], arrival[inside]
+    )
     return orders._replace(
         think=pause(orders.gate, arrival),
         gap=pause(orders.before, send),
         opens_at=opens_at,
-        heard_at=heard_at,
+        first_reception=first_reception,
     )
 
 
-# ---- one script per capture, calls and model, kept for the next policy
+# ---- one script per capture, calls and model, cached for the next policy
 
-_kept: OrderedDict[tuple[int, str, str], tuple[Packets, Script]] = OrderedDict()
+_cache: OrderedDict[tuple[int, str, str], tuple[Packets, Script]] = OrderedDict()
 
 
 def script(packets: Packets, calls: Sequence[Call] = (), model: str = "pairwise") -> Script:
     """Return the causal script of a capture; raises TestbedError for an unknown model.
 
-    The last scripts are kept, since one capture is replayed under many policies.
+    The last scripts are cached, since one capture is replayed under many policies.
     """
     if model not in MODELS:
         raise TestbedError(f"timer model: got {model!r}, expected one of {', '.join(MODELS)}")
     key = (id(packets.offset), repr(list(calls)), model)
-    found = _kept.get(key)
-    if found is not None and found[0].offset is packets.offset:
-        _kept.move_to_end(key)
-        return found[1]
-    made = write_script(packets, calls, model)
-    _kept[key] = (packets, made)
-    while len(_kept) > 1 and sum(held.total for held, _ in _kept.values()) > KEPT_PACKETS:
-        _kept.popitem(last=False)
-    return made
+    cached = _cache.get(key)
+    if cached is not None and cached[0].offset is packets.offset:
+        _cache.move_to_end(key)
+        return cached[1]
+    script_of_capture = write_script(packets, calls, model)
+    _cache[key] = (packets, script_of_capture)
+    while len(_cache) > 1 and sum(owner.total for owner, _ in _cache.values()) > KEPT_PACKETS:
+        _cache.popitem(last=False)
+    return script_of_capture
 
 
 def write_script(packets: Packets, calls: Sequence[Call], model: str) -> Script:
     """Compile a capture to a script."""
-    held = survey(packets)
-    draft = Draft(held, calls, model)
+    index = index_packets(packets)
+    draft = Draft(index, calls, model)
     return draft.script()
 
 
 class Draft:
-    """A script in the making: each method adds the rules of one kind."""
+    """Builds a script: each method adds the rules of one kind."""
 
-    def __init__(self, held: Survey, calls: Sequence[Call], model: str) -> None:
-        self.held, self.calls, self.model = held, list(calls), model
-        facts, count = held.facts, len(held.facts)
+    def __init__(self, index: PacketIndex, calls: Sequence[Call], model: str) -> None:
+        self.index, self.calls, self.model = index, list(calls), model
+        facts, count = index.facts, len(index.facts)
         self.flow = facts["flow"].copy()
-        self.time = held.packets.time
-        where = places(held.flows)
+        self.time = index.packets.time
+        where = places(index.flows)
         self.near_is_source = where.near_is_source
         inside = self.flow >= 0
         slot = np.where(inside, self.flow, 0)
-        up = (facts["up"] == 1) == (where.near_is_source[slot] if len(held.flows) else inside)
+        up = (facts["up"] == 1) == (where.near_is_source[slot] if len(index.flows) else inside)
         self.side = np.where(up, CALLER, FAR)
-        if len(held.flows):
+        if len(index.flows):
             self.side[where.local[slot]] = LOCAL
         self.side[~inside] = LOCAL
         self.gate = np.full(count, -1, np.int64)
         self.latches = np.full((count, 4), -1, np.int64)
-        self.heard = np.zeros(count, np.uint8)
+        self.after_reception = np.zeros(count, np.uint8)
         self.call = np.full(count, -1, np.int64)
         self.media = np.zeros(count, np.uint8)
-        self.law = laws(held)
+        self.law = laws(index)
         self.need: list[int] = []
         self.latch_call: list[int] = []
         self.openers: list[tuple[int, int]] = []
@@ -234,15 +238,15 @@ class Draft:
     def _members(self) -> list[Numbers]:
         """Return per flow the numbers of its packets, in order."""
         order = np.argsort(self.flow, kind="stable")
-        bounds = np.searchsorted(self.flow[order], np.arange(len(self.held.flows) + 1))
+        bounds = np.searchsorted(self.flow[order], np.arange(len(self.index.flows) + 1))
         return [order[a:b] for a, b in pairwise(bounds)]
 
     def script(self) -> Script:
         """Apply every rule of the model and return the script."""
         self._name_calls()
         if self.model != "time":
-            self.gate = answered(self.held)
-            clocked = (self.media == 1) & (self.held.facts["proto"] == TCP)
+            self.gate = answered(self.index)
+            clocked = (self.media == 1) & (self.index.facts["proto"] == TCP)
             self.gate[(self.side == LOCAL) | clocked] = -1
             self._dialogues()
             self._declared_replies()
@@ -263,23 +267,25 @@ class Draft:
     def _numbers(self, frames: Iterable[int]) -> list[int]:
         """Return the flows whose first frames are given."""
         total = len(self.flow)
-        found = [int(self.flow[frame - 1]) for frame in frames if 0 < frame <= total]
-        return list(dict.fromkeys(number for number in found if number >= 0))
+        numbers = [int(self.flow[frame - 1]) for frame in frames if 0 < frame <= total]
+        return list(dict.fromkeys(number for number in numbers if number >= 0))
 
     def _name_calls(self) -> None:
         for number, call in enumerate(self.calls):
             media, setup = self._numbers(call.media), self._numbers(call.setup)
             flows = list(dict.fromkeys([*media, *setup, *self._numbers(call.control)]))
-            ways = self._numbers(way.flow for way in call.alternatives)
+            alternatives = self._numbers(path.flow for path in call.alternatives)
             signalling = [one for one in self._numbers(call.signalling) if one not in flows]
-            self.parts.append(CallPart(call.id, flows, media, setup, signalling, ways, [], []))
+            self.parts.append(
+                CallPart(call.id, flows, media, setup, signalling, alternatives, [], [])
+            )
             for flow in flows:
                 self.call[self.members[flow]] = number
             for flow in media:
                 self._mark_media(flow, APPS.index(call.app))
 
     def _mark_media(self, flow: int, app: int) -> None:
-        facts, data = self.held.facts, self.held.packets.data
+        facts, data = self.index.facts, self.index.packets.data
         for i in self.members[flow]:
             at, end = int(facts["at"][i]), int(facts["end"][i])
             self.media[i] = end > at and media_at(data, at, end, app)
@@ -287,37 +293,37 @@ class Draft:
     # -- what waits for a packet
 
     def _payload(self, i: Any) -> bytes:
-        facts = self.held.facts
-        return self.held.packets.data[int(facts["at"][i]) : int(facts["end"][i])].tobytes()
+        facts = self.index.facts
+        return self.index.packets.data[int(facts["at"][i]) : int(facts["end"][i])].tobytes()
 
     def _dialogues(self) -> None:
         """SIP: a response waits for its request, an ACK for the final response."""
-        facts, data = self.held.facts, self.held.packets.data
+        facts, data = self.index.facts, self.index.packets.data
         long = np.flatnonzero((facts["end"] - facts["at"] > 60) & (self.flow >= 0))
         letters = data[facts["at"][long]]
         asked: dict[tuple[int, int, tuple[bytes, bytes]], int] = {}
         for i in long[(letters >= 65) & (letters <= 83)]:
             message = self._payload(i)
-            told = transaction(message)
-            if told is None:
+            key = transaction(message)
+            if key is None:
                 continue
-            self._sip_law(i, message, told)
+            self._sip_law(i, message, key)
             flow, side = int(self.flow[i]), int(self.side[i])
-            if told[0]:
-                self.gate[i] = asked.get((flow, 1 - side, told[1]), self.gate[i])
+            if key[0]:
+                self.gate[i] = asked.get((flow, 1 - side, key[1]), self.gate[i])
             else:
-                asked[flow, side, told[1]] = int(i)
+                asked[flow, side, key[1]] = int(i)
             final = final_invite(message)
             if final is not None:
                 asked[flow, side, final] = int(i)
 
-    def _sip_law(self, i: Any, message: bytes, told: tuple[bool, tuple[bytes, bytes]]) -> None:
+    def _sip_law(self, i: Any, message: bytes, key: tuple[bool, tuple[bytes, bytes]]) -> None:
         """Set when a SIP message over UDP is sent again."""
-        if self.held.facts["proto"][i] != UDP:
+        if self.index.facts["proto"][i] != UDP:
             return
         if message.startswith(b"INVITE "):
             self.law[i] = SIP_INVITE
-        elif not told[0]:
+        elif not key[0]:
             self.law[i] = SIP_REQUEST
         elif final_invite(message) is not None:
             self.law[i] = SIP_FINAL
@@ -330,7 +336,7 @@ class Draft:
             for request, reply in self._pairs(gate):
                 if self.gate[reply] < 0:
                     self.gate[reply] = request
-                    udp = self.held.facts["proto"][request] == UDP
+                    udp = self.index.facts["proto"][request] == UDP
                     if udp and self.law[request] == NEVER_AGAIN:
                         self.law[request] = APP_REQUEST
 
@@ -340,29 +346,29 @@ class Draft:
     def _pairs(self, gate: Gate) -> list[tuple[int, int]]:
         """Return the (request, reply) packets of a gate that go opposite ways."""
         total = len(self.flow)
-        found = [(a - 1, b - 1) for a, b in gate.pairs if b <= total]
-        return [(a, b) for a, b in found if self.side[a] + self.side[b] == CALLER + FAR]
+        pairs = [(a - 1, b - 1) for a, b in gate.pairs if b <= total]
+        return [(a, b) for a, b in pairs if self.side[a] + self.side[b] == CALLER + FAR]
 
     def _listeners(self) -> None:
-        """UDP: who did not begin a flow sends in it only once something of it came."""
-        facts = self.held.facts
+        """UDP: the end that did not begin a flow sends after it received a packet of it."""
+        facts = self.index.facts
         stun = facts["stun"] - 1
         check = (facts["stun"] > 0) & (stun & 0x0100 == 0)
         for own in self.members:
             if len(own) and facts["proto"][own[0]] == UDP:
                 answering = self.side[own] != self.side[own[0]]
-                self.heard[own] = answering & ~check[own] & (self.side[own] != LOCAL)
+                self.after_reception[own] = answering & ~check[own] & (self.side[own] != LOCAL)
 
     # -- delays
 
     def _delays(self) -> None:
-        """Set each flow's base delay so that no reply was sent before what it answers came."""
-        limit = np.full(max(len(self.held.flows), 1), BASE_DELAY, np.int64)
+        """Set each flow's base delay so that no reply leaves before its request arrives."""
+        limit = np.full(max(len(self.index.flows), 1), BASE_DELAY, np.int64)
         replies = np.flatnonzero((self.gate >= 0) & (self.side == FAR))
         gaps = (self.time[replies] - self.time[self.gate[replies]]) // 2
         np.minimum.at(limit, self.flow[replies], np.maximum(gaps, 0))
         for flow, own in enumerate(self.members):
-            back = own[self.heard[own] == 1]
+            back = own[self.after_reception[own] == 1]
             if len(back) and self.side[back[0]] == FAR:
                 gap = (self.time[back] - self.time[own[0]]).min() // 2
                 limit[flow] = min(limit[flow], max(int(gap), 0))
@@ -384,31 +390,31 @@ class Draft:
         return number
 
     def _signalling(self, number: int, call: Call) -> None:
-        """Each flow of a call waits, at each end, for the signalling that had come there."""
-        part, facts = self.parts[number], self.held.facts
+        """Each flow of a call waits, at each end, for the signalling that had arrived there."""
+        part, facts = self.parts[number], self.index.facts
         if not part.signalling:
             return
-        said = np.concatenate([self.members[flow] for flow in part.signalling])
-        said = said[facts["size"][said] > 0]
-        made: dict[int, int] = {}
+        signals = np.concatenate([self.members[flow] for flow in part.signalling])
+        signals = signals[facts["size"][signals] > 0]
+        latch_of: dict[int, int] = {}
         for flow in part.flows:
             own = self.members[flow]
             for side in (CALLER, FAR):
                 mine = own[self.side[own] == side]
                 if not len(mine):
                     continue
-                known = said[self.side[said] == 1 - side]
+                known = signals[self.side[signals] == 1 - side]
                 known = known[self._arrival(known) <= self.send[mine].min()]
                 if not len(known):
                     continue
                 last = int(known[np.argmax(self._arrival(known))])
-                if last not in made:
-                    made[last] = self._latch([last])
-                    part.signal_latches.append(made[last])
-                self.latches[mine, SIGNALLING] = made[last]
+                if last not in latch_of:
+                    latch_of[last] = self._latch([last])
+                    part.signal_latches.append(latch_of[last])
+                self.latches[mine, SIGNALLING] = latch_of[last]
 
     def _gates(self, number: int, call: Call) -> None:
-        """Packets of a gated flow behind the reply wait for it, at the end it came to."""
+        """Packets of a gated flow after the reply wait for it, at the end that received it."""
         for gate in call.gates:
             flows = self._numbers([gate.flow])
             if gate.kind == "time" or not flows:
@@ -433,43 +439,43 @@ class Draft:
         self.latches[behind, GATE] = latch
 
     def _asked_end(self, mine: Numbers, requests: list[int]) -> None:
-        """An end that only answers knows of the call once one of the requests came."""
+        """An end that only answers sends its media after it received one of the requests."""
         came = self._arrival(np.array(requests)).min()
         behind = mine[self.send[mine] >= came]
         if len(behind):
             self.latches[behind, GATE] = self._latch(requests)
 
     def _names(self) -> None:
-        """Flows to an address that a DNS answer told wait, at the caller's end, for the answer."""
-        flows, facts = self.held.flows, self.held.facts
+        """Flows to an address from a DNS answer wait, at the caller's end, for that answer."""
+        flows, facts = self.index.flows, self.index.facts
         port = (flows["source_port"] == DNS_PORT) | (flows["target_port"] == DNS_PORT)
         if not port.any():
             return
-        told: dict[bytes, list[int]] = defaultdict(list)
+        answers: dict[bytes, list[int]] = defaultdict(list)
         asks = (self.flow >= 0) & port[np.maximum(self.flow, 0)] & (facts["proto"] == UDP)
         for i in np.flatnonzero(asks & (self.side == FAR)):
             for address in addresses(self._payload(i)):
-                told[address].append(int(i))
-        made: dict[int, int] = {}
+                answers[address].append(int(i))
+        latch_of: dict[int, int] = {}
         for flow, own in enumerate(self.members):
             mine = own[self.side[own] == CALLER] if len(own) and not port[flow] else own[:0]
             if not len(mine) or mine[0] != own[0]:
                 continue
-            before = [i for i in told.get(self._far_address(flow), []) if i < mine[0]]
+            before = [i for i in answers.get(self._remote_address(flow), []) if i < mine[0]]
             if before:
                 answer = before[-1]
-                if answer not in made:
-                    made[answer] = self._latch([answer])
-                self.latches[mine, NAME] = made[answer]
+                if answer not in latch_of:
+                    latch_of[answer] = self._latch([answer])
+                self.latches[mine, NAME] = latch_of[answer]
 
-    def _far_address(self, flow: int) -> bytes:
-        row = self.held.flows[flow]
+    def _remote_address(self, flow: int) -> bytes:
+        row = self.index.flows[flow]
         lanes = row["target"] if self.near_is_source[flow] else row["source"]
         count = 4 if row["version"] == 6 else 1
         return b"".join(int(lane).to_bytes(4, "big") for lane in lanes[:count])
 
     def _strict(self, number: int) -> None:
-        part, facts = self.parts[number], self.held.facts
+        part, facts = self.parts[number], self.index.facts
         openers = [packet for packet, latch in self.openers if latch in part.latches]
         for flow in part.flows:
             own = self.members[flow]
@@ -479,7 +485,7 @@ class Draft:
                 mine, other = own[self.side[own] == side], own[self.side[own] == 1 - side]
                 if len(other) and len(mine):
                     came = self._arrival(other).min()
-                    self.heard[mine[self.send[mine] >= came]] = 1
+                    self.after_reception[mine[self.send[mine] >= came]] = 1
         if not openers:
             return
         opened = int(self._arrival(np.array(openers)).min())
@@ -499,7 +505,7 @@ class Draft:
     def _timers(self) -> Numbers:
         """Return how long each call tries without success, ns; NEVER where that is unknown.
 
-        A timer that the capture itself outlives without success is not the app's.
+        A timer that ends before the first success of the capture itself is not the app's.
         """
         out = np.full(max(len(self.calls), 1), NEVER, np.int64)
         if self.model == "time":
@@ -518,13 +524,13 @@ class Draft:
     def _order(self) -> tuple[Numbers, Numbers]:
         """Return per packet the one before it and the one after it in its flow and direction.
 
-        Replies over UDP stand outside of the order, as do packets that meet no box.
+        Replies over UDP are outside of the order, as are packets that meet no box.
         """
         count = len(self.flow)
         before, after = np.full(count, -1, np.int64), np.full(count, -1, np.int64)
         if self.model == "time":
             return before, after
-        tcp = self.held.facts["proto"] == TCP
+        tcp = self.index.facts["proto"] == TCP
         rows = np.flatnonzero((self.flow >= 0) & (self.side != LOCAL) & (tcp | (self.gate < 0)))
         way = self.flow[rows] * 2 + self.side[rows]
         rows = rows[np.lexsort((rows, self.send[rows], way))]
@@ -537,8 +543,8 @@ class Draft:
     def _laws(self) -> NDArray[np.uint8]:
         """Return each packet's rule of retransmission.
 
-        A request that the capture holds no answer to is not repeated: what its sender repeated is
-        in the capture. The model "time" waits for no answer, so it repeats nothing.
+        A request without an answer in the capture is not repeated: the copies that its sender made
+        are in the capture. The model "time" waits for no answer, so it repeats nothing.
         """
         answered_by = np.zeros(len(self.flow), bool)
         answered_by[self.gate[self.gate >= 0]] = True
@@ -546,15 +552,15 @@ class Draft:
         return np.where(waits & ~answered_by, NEVER_AGAIN, self.law).astype(np.uint8)
 
     def _consent(self) -> tuple[NDArray[np.uint8], Numbers]:
-        """Return which packets renew consent, and after how long without it media stop, ns.
+        """Return which packets renew consent, and after how long without renewal media stop, ns.
 
-        Consent is played in a direction whose sender had it renewed throughout the capture, at the
-        pace of RFC 7675 (5.1: a check every 4 to 6 s): twice within the limit at least. Elsewhere
-        the capture shows that the app does without, or not how.
+        Consent applies in a direction whose sender had it renewed throughout the capture, at the
+        pace of RFC 7675 (5.1: a check every 4 to 6 s): at least twice within the limit. Elsewhere
+        the capture shows that the app does not use consent, or does not show how.
         """
-        facts, data = self.held.facts, self.held.packets.data
+        facts, data = self.index.facts, self.index.packets.data
         renews = np.zeros(len(self.flow), np.uint8)
-        out = np.zeros(2 * len(self.held.flows) + 2, np.int64)
+        out = np.zeros(2 * len(self.index.flows) + 2, np.int64)
         for number, call in enumerate(self.calls):
             if call.consent_s is None or self.model == "time":
                 continue
@@ -564,12 +570,12 @@ class Draft:
                 for i in own[facts["proto"][own] == UDP]:
                     renews[i] = renews_consent(data, int(facts["at"][i]), int(facts["end"][i]))
                 for side in (CALLER, FAR):
-                    spoken = self.send[own[(self.side[own] == side) & (self.media[own] == 1)]]
-                    told = self._arrival(own[(self.side[own] == 1 - side) & (renews[own] == 1)])
-                    if not len(spoken) or not len(told):
+                    talk = self.send[own[(self.side[own] == side) & (self.media[own] == 1)]]
+                    renewals = self._arrival(own[(self.side[own] == 1 - side) & (renews[own] == 1)])
+                    if not len(talk) or not len(renewals):
                         continue
-                    inside = told[(told > spoken.min()) & (told < spoken.max())]
-                    edges = np.concatenate(([spoken.min()], np.sort(inside), [spoken.max()]))
+                    inside = renewals[(renewals > talk.min()) & (renewals < talk.max())]
+                    edges = np.concatenate(([talk.min()], np.sort(inside), [talk.max()]))
                     if np.diff(edges).max() <= limit // 2:
                         out[2 * flow + side] = limit
         return renews, out
@@ -588,7 +594,7 @@ class Draft:
         renews, consent_ns = self._consent()
         return timed(
             Script(
-                held=self.held,
+                held=self.index,
                 near_is_source=self.near_is_source,
                 flow=self.flow,
                 side=self.side,
@@ -606,8 +612,8 @@ class Draft:
                 first_opens=np.searchsorted(keys, steps).astype(np.int64),
                 opens=np.array([latch for _, latch in opening], np.int64),
                 opens_at=empty,
-                heard=self.heard,
-                heard_at=empty,
+                heard=self.after_reception,
+                first_reception=empty,
                 call=self.call,
                 timer=self._timers(),
                 latch_call=np.array(self.latch_call or [-1], np.int64),
@@ -615,7 +621,7 @@ class Draft:
                 law=self._laws(),
                 consent=renews,
                 consent_ns=consent_ns,
-                streams=streams(self.held.facts, self.side),
+                streams=streams(self.index.facts, self.side),
                 calls=self.parts,
                 model=self.model,
             )

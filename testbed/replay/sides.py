@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Places: which end of each flow stands on the caller's side of the operator's box.
+"""Sides: which end of each flow is on the caller's side of the operator's box.
 
-A capture does not say where it was taken; the caller's end is inferred. Of a flow's two ends, the
-private one is near; of two of the lab, the caller's; of two alike, the one that takes part in more
-of the capture's packets. Of two alike again, one with a port that no system gives to clients (below
-32768) is far where the other end's is not; else the one that sent first is near. This last rule is
-applied to the first flow of two addresses and holds for all flows between them, so that no address
-is on both sides. Traffic that no router forwards (multicast, broadcast, link-local, of an address
-with itself) never meets the box.
+The capture point is not recorded; the caller's end is inferred. Of a flow's two ends, the private
+one is near; of two of the lab, the caller's; of two equal ones, the one that takes part in more of
+the capture's packets. Of two that are still equal, one with a port that no system gives to clients
+(below 32768) is far where the other end's is not; else the one that sent first is near. This last
+rule is applied to the first flow of two addresses and holds for all flows between them, so that no
+address is on both sides. Traffic that no router forwards (multicast, broadcast, link-local, of an
+address with itself) never meets the box.
 """
 
 from __future__ import annotations
@@ -84,14 +84,14 @@ def unrouted(version: Numbers, lanes: Numbers) -> NDArray[np.bool_]:
 
 
 def nowhere(version: Numbers, lanes: Numbers) -> NDArray[np.bool_]:
-    """Return which addresses belong to nobody on the Internet, so that no operator lists them."""
+    """Return which addresses are not public, so that no operator's address set has them."""
     document = (version == 6) & (lanes[:, 0] == 0x20010DB8)
     fake = (version == 4) & within(lanes[:, 0], DOCUMENTS)
     return np.asarray(private(version, lanes) | unrouted(version, lanes) | document | fake)
 
 
 def places(flows: Records) -> Places:
-    """Return where the ends of each flow of a capture stand (FLOW[n])."""
+    """Return the side of the ends of each flow of a capture (FLOW[n])."""
     version = flows["version"].astype(np.int64)
     source, target = flows["source"].astype(np.int64), flows["target"].astype(np.int64)
     local = unrouted(version, source) | unrouted(version, target) | (source == target).all(axis=1)

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Virtual time: a capture's script, an access network and a policy, played in one event loop.
+"""Virtual time: a capture's script, an access network and a policy in one event loop.
 
-A packet leaves its sender when its script says and what it waits for has come, enters the access
-network, meets the middlebox, and arrives or does not; what arrived lets others leave. Events are a
-binary heap keyed (time, kind, packet), so equal inputs give equal bytes, on any machine and in any
-order of runs. No root, no wall clock, no drawn number: chances come from hashes of names. Every
-sending of a packet is a row of its own (testbed.replay.endpoints.ATTEMPT), and meets the rules by
-itself.
+A packet leaves its sender at its scripted time, once the events that it waits for have happened. It
+enters the access network, meets the middlebox, and arrives or does not; an arrival releases other
+packets. Events are a binary heap keyed (time, kind, packet), so equal inputs give equal bytes, on
+any machine and in any order of runs. The loop needs no root, no wall clock and no random generator:
+chances come from hashes of names. Every sending of a packet is a row of its own
+(testbed.replay.endpoints.ATTEMPT) and meets the rules separately.
 """
 
 from __future__ import annotations
@@ -86,13 +86,13 @@ from midcall.testbed.replay.endpoints import (
     suffer,
 )
 from midcall.testbed.replay.openings import Opening, through
-from midcall.testbed.replay.packet_index import Survey, survey
+from midcall.testbed.replay.packet_index import PacketIndex, index_packets
 from midcall.testbed.replay.script import LEG, NEVER, Script, script, timed
 from midcall.testbed.replay.sides import CALLER, FAR, LOCAL
 
 Numbers = NDArray[np.int64]
 
-#: What became of a packet over all of its sendings: of its first arrival, or else its last sending.
+#: Fate of a packet over all of its sendings: that of its first arrival, or else its last sending.
 FATE = np.dtype(
     [
         ("sent", "?"),
@@ -117,15 +117,15 @@ LINK_MODES = (CAPTURED, PRESET)
 
 @dataclass(frozen=True, eq=False)
 class Simulation:
-    """What became of every packet of a capture.
+    """The fate of every packet of a capture.
 
     fates: FATE[n]; flow: int64[n], the flow each packet had at the box (-1: never met it); flows:
-    FLOW[m], as the box's classifier knew them; rules: names; met: int64[rules], packets that met
+    FLOW[m], as the box's classifier left them; rules: names; met: int64[rules], packets that met
     each rule's match; opened: int64, per latch of the script, ns or -1; counters: by name;
-    letters: LETTER[k] of testbed.middlebox.inject, the frames that the box forged, which stand in
-    mail.
-    held_up: bool[n], which packets somebody else's box let through late; None where the box is the
-    lab's, whose rules are known. attempts: ATTEMPT[k], every sending in the order of leaving.
+    letters: LETTER[k] of testbed.middlebox.inject, the frames that the box forged; their
+    octets are in mail.
+    held_up: bool[n], which packets a third party's box delayed; None where the box is the lab's,
+    whose rules are known. attempts: ATTEMPT[k], every sending in the order of leaving.
     """
 
     fates: NDArray[np.void]
@@ -152,7 +152,7 @@ class Simulation:
     until: int | None = None
 
     def under(self, model: str) -> Simulation:
-        """Return the same simulation under another timer model (kept for the next question)."""
+        """Return the same simulation under another timer model (cached for the next call)."""
         if model == self.script.model:
             return self
         if model not in self.others:
@@ -175,7 +175,7 @@ class Simulation:
 
     @property
     def slowed(self) -> NDArray[np.bool_]:
-        """Return which packets a rule had its hand in and let through: delayed, for one."""
+        """Return which packets a rule acted on but let through (delayed, for example)."""
         if self.held_up is not None:
             return self.held_up
         acts = np.array([rule.act != "pass" for rule in self.policy.rules] or [False])
@@ -190,7 +190,7 @@ class Simulation:
 
     @property
     def one_way(self) -> Numbers:
-        """Return how long each packet was on its way, in ns; of no meaning where it did not come.
+        """Return the one-way delay of each packet, int64[n] ns; undefined where it did not arrive.
 
         From the box's record: the time from the sender to the box is that of the script.
         """
@@ -214,38 +214,37 @@ def simulate(
     openings: tuple[Opening, ...] = (),
     until: int | None = None,
 ) -> Simulation:
-    """Play one capture through one operator's box; `policy` None is the empty policy.
+    """Replay one capture through one operator's box; `policy` None is the empty policy.
 
-    labels are not used here: the box is never told the truth (they are the caller's, for scoring).
+    labels are not used here: the box never sees the truth (the caller needs them for scoring).
     seed: of the enforcement draws and the flow table; model: of testbed.replay.script; link:
     CAPTURED leaves delay and loss as the capture has them, PRESET adds those of the access network;
-    addressing: of testbed.replay.addressing; dressed: the same packets as they look on the wire
-    (same count and order, see testbed.evasion.rewriter), while both ends understand each other as
-    in the capture;
-    lab: the packets with the addresses that they have beside other captures, mapped anew if None;
-    openings: of the tunnels among them (testbed.evasion.tunnel); until: ns after the last planned
-    packet, after which nothing is sent again (a live run waits in real time), None for no end.
-    Raises TestbedError for an unknown access network, model, link or addressing, or where
-    dressed packets are not as many.
+    addressing: of testbed.replay.addressing; dressed: the same packets as rewritten on the wire
+    (same count and order, see testbed.evasion.rewriter), while both ends behave as in the capture;
+    lab: the packets as mapped together with other captures, None to map this one alone; openings:
+    of the tunnels among them (testbed.evasion.tunnel); until: ns after the last planned packet,
+    after which nothing is sent again (a live run waits in real time), None for no end. Raises
+    TestbedError for an unknown access network, model, link or addressing, or where dressed packets
+    are not as many.
     """
     del labels
     policy = policy or EMPTY
     orders = through(script(packets, calls, model), openings)
-    worn = orders.held if dressed is None else outfit(packets, dressed)
-    about = networks.link(access)
-    own = lab or mapped(worn, addressing)
-    frames, fits = carried(about, own, worn.facts, orders.side)
+    wire_index = orders.held if dressed is None else outfit(packets, dressed)
+    network = networks.link(access)
+    mapped_packets = lab or mapped(wire_index, addressing)
+    frames, fits = link_frames(network, mapped_packets, wire_index.facts, orders.side)
     if link not in LINK_MODES:
         raise TestbedError(f"link: got {link!r}, expected one of {', '.join(LINK_MODES)}")
     links = access_links(access, seed) if link == PRESET else no_links()
-    box = table(own.policy(policy), seed, access)
+    box = table(mapped_packets.policy(policy), seed, access)
     engine = Engine(room=max(64, min(len(orders.held.flows) + 64, 1 << 16)))
     engine.reserve(packets.total)
-    moved = orders if dressed is None else retimed(orders, dressed.time - packets.time)
-    planned = int(moved.send.max(initial=0))
+    shifted = orders if dressed is None else retimed(orders, dressed.time - packets.time)
+    planned = int(shifted.send.max(initial=0))
     last = NEVER if until is None else planned + until
-    board = laid(engine, box, policy.fail == "closed", links, frames, fits, moved, last)
-    board, rows = played(board, moved)
+    board = new_board(engine, box, policy.fail == "closed", links, frames, fits, shifted, last)
+    board, rows = play_to_end(board, shifted)
     if box.meter[METER_FAILED] > 0:
         raise TestbedError(failure(policy, box, frames.data, engine.signs))
     names = tuple(rule.name for rule in policy.rules)
@@ -253,9 +252,9 @@ def simulate(
     fates = summary(attempts, board.ends.used)
     board.counts[WAITED] = np.count_nonzero(board.ends.left < 0)
     board.counts[STALLED] = count_stalled(
-        moved.streams, attempts, board.ends.used, board.ends.reached
+        shifted.streams, attempts, board.ends.used, board.ends.reached
     )
-    counters = told(fates, fits, board.counts, engine)
+    counters = counters_of(fates, fits, board.counts, engine)
     flows = engine.flows()
     return Simulation(
         fates,
@@ -282,7 +281,7 @@ def simulate(
 
 
 def summary(attempts: Records, used: Numbers) -> Records:
-    """Return FATE[n], what became of each packet over all of its sendings.
+    """Return FATE[n], the fate of each packet over all of its sendings.
 
     attempts: ATTEMPT[k], in the order of leaving; used: int64[n], when each packet's receiver could
     use it, ns, -1 never.
@@ -321,33 +320,42 @@ def flow_numbers(attempts: Records, count: int) -> Numbers:
     return flow
 
 
-def carried(
-    about: networks.Link, own: Mapped, facts: Records, side: Numbers
+def link_frames(
+    network: networks.Link, mapped_packets: Mapped, facts: Records, side: Numbers
 ) -> tuple[Frames, Octets]:
     """Return packets as frames of an access network, and whether each fits (network.access)."""
     up = (side == CALLER).astype(np.int64)
-    shown = networks.wrap(about, own.data, own.ip_at, own.ip_end, own.size, up)
-    fits = networks.fit(about, own.size, facts["proto"], facts["version"], facts["whole"] == 1)
-    return Frames(shown.data, shown.offset, shown.captured, shown.wire), fits
+    wrapped = networks.wrap(
+        network,
+        mapped_packets.data,
+        mapped_packets.ip_at,
+        mapped_packets.ip_end,
+        mapped_packets.size,
+        up,
+    )
+    fits = networks.fit(
+        network, mapped_packets.size, facts["proto"], facts["version"], facts["whole"] == 1
+    )
+    return Frames(wrapped.data, wrapped.offset, wrapped.captured, wrapped.wire), fits
 
 
-_worn: tuple[Packets, Survey] | None = None
+_rewritten_index: tuple[Packets, PacketIndex] | None = None
 
 
-def outfit(packets: Packets, dressed: Packets) -> Survey:
-    """Return the survey of dressed packets; raises TestbedError where they are not as many.
+def outfit(packets: Packets, dressed: Packets) -> PacketIndex:
+    """Return the index of rewritten packets; raises TestbedError where their number differs.
 
-    The last one is kept, since one outfit is shown to many boxes.
+    The last one is cached, since many boxes see the same rewritten packets.
     """
-    global _worn  # noqa: PLW0603 - a cache of one
+    global _rewritten_index  # noqa: PLW0603 - a cache of one
     if dressed.total != packets.total:
         raise TestbedError(
             f"dressed packets: got {dressed.total}, expected {packets.total}, one for each packet "
             "of the capture"
         )
-    if _worn is None or _worn[0] is not dressed:
-        _worn = dressed, survey(dressed)
-    return _worn[1]
+    if _rewritten_index is None or _rewritten_index[0] is not dressed:
+        _rewritten_index = dressed, index_packets(dressed)
+    return _rewritten_index[1]
 
 
 def retimed(orders: Script, shift: Numbers) -> Script:
@@ -356,9 +364,9 @@ def retimed(orders: Script, shift: Numbers) -> Script:
 
 
 def failure(policy: Policy, box: RuleTable, data: Octets, signs: Numbers) -> str:
-    """Return in one sentence which censor failed, where, and on which packet.
+    """Return a sentence that names the censor that failed, the line, and the packet.
 
-    signs: as the engine left them at that packet, whose frame stands in `data`.
+    signs: as the engine left them at that packet, whose frame is in `data`.
     """
     rule = policy.rules[int(box.meter[METER_CULPRIT])]
     at, end = int(signs[SIGN_PAYLOAD_AT]), int(signs[SIGN_PAYLOAD_END])
@@ -367,22 +375,22 @@ def failure(policy: Policy, box: RuleTable, data: Octets, signs: Numbers) -> str
     return f"{why} (rule {rule.name}, packet {packet + 1})"
 
 
-def told(
+def counters_of(
     fates: NDArray[np.void], fits: NDArray[np.uint8], counts: Numbers, engine: Engine
 ) -> dict[str, int]:
-    """Return every counter of a run by name."""
+    """Return the counters of a run by name."""
     met = fates["box_time"] >= 0
-    found = {
+    counters = {
         name.replace(" ", "_"): int((fates["fate"] == i).sum()) for i, name in enumerate(FATES)
     }
-    found |= {name: int(n) for name, n in zip(COUNTS, counts, strict=True)}
-    found["clamped"] = int((met & (fits == CLAMPED)).sum())
-    found["fragmented"] = int((met & (fits == FRAGMENTED)).sum())
-    return found | {f"box_{name}": n for name, n in engine.counters.items()}
+    counters |= {name: int(n) for name, n in zip(COUNTS, counts, strict=True)}
+    counters["clamped"] = int((met & (fits == CLAMPED)).sum())
+    counters["fragmented"] = int((met & (fits == FRAGMENTED)).sum())
+    return counters | {f"box_{name}": n for name, n in engine.counters.items()}
 
 
 def warm_up() -> None:
-    """Compile (or load) every kernel of the testbed: to be called under captures' compile_lock."""
+    """Compile (or load) every kernel of the testbed; call this under captures' compile_lock."""
     empty = np.zeros(0, np.int64)
     nothing = Packets(np.zeros(64, np.uint8), empty, empty, empty, empty, empty)
     simulate(nothing, [], [], None, "fibre", 0)
@@ -403,21 +411,21 @@ class Frames(NamedTuple):
     wire: Numbers  # [n]
 
 
-# Slots of a board's state: events on the heap, rows of attempts, whether play has begun, and when
-# the last packet is sent again at the latest.
+# Slots of a board's state: events on the heap, rows of attempts, whether the loop has begun, and
+# the latest time at which a packet is sent again.
 SIZE, ROWS, STARTED, UNTIL = range(4)
 STATES = 4
 
 
 class Board(NamedTuple):
-    """Everything that a play works on: the box, both ends, and what is written down."""
+    """The arrays of one event loop: the box, both ends, and the attempts."""
 
     tables: Tables
     signs: Numbers
     box: RuleTable
     closed: bool  # whether the box drops what it cannot read
-    links: Records  # LINK[2], the access network's up and down, which stands behind the box
-    ways: Records  # STATE[2], theirs
+    links: Records  # LINK[2], the access network's link up and down, behind the box
+    link_states: Records  # STATE[2], the links' state
     frames: Frames
     fits: Octets  # [n], of testbed.access
     orders: Orders
@@ -428,7 +436,7 @@ class Board(NamedTuple):
     counts: Numbers  # [COUNTS]
 
 
-def laid(
+def new_board(
     engine: Engine,
     box: RuleTable,
     closed: bool,
@@ -438,7 +446,7 @@ def laid(
     script: Script,
     last: int,
 ) -> Board:
-    """Return a board on which nothing has been played yet; last: ns, see `simulate`'s until."""
+    """Return the board of a loop that has not begun; last: ns, see `simulate`'s until."""
     count = len(fits)
     state = np.zeros(STATES, np.int64)
     state[UNTIL] = last
@@ -460,8 +468,8 @@ def laid(
     )
 
 
-def played(board: Board, script: Script) -> tuple[Board, int]:
-    """Play a board to its end; returns it, with more room if it needed some, and its attempts."""
+def play_to_end(board: Board, script: Script) -> tuple[Board, int]:
+    """Process all events of a board; returns it (grown if it had no room), and its attempts."""
     room = headroom(script)
     while not play(board, room):
         board = board._replace(attempts=doubled(board.attempts), heap=doubled(board.heap))
@@ -469,13 +477,13 @@ def played(board: Board, script: Script) -> tuple[Board, int]:
 
 
 def doubled(rows: NDArray[Any]) -> NDArray[Any]:
-    """Return an array with as much room again."""
+    """Return an array of twice the length, the second half zeros."""
     return np.concatenate((rows, np.zeros_like(rows)))
 
 
 @kernel
 def play(board: Board, room: int) -> bool:
-    """Play every event in order of time, until none is left or a censor of the box failed.
+    """Process events in order of time, until none is left or a censor of the box failed.
 
     room: events that one event may add. False: the heap or the attempts need more room.
     """
@@ -505,7 +513,7 @@ def play(board: Board, room: int) -> bool:
 
 @kernel
 def leave(i: int, time: int, board: Board, size: int) -> int:
-    """Have packet i leave its sender, for the first time or again, or not.
+    """Send packet i for the first time or again, unless something forbids it.
 
     Returns the heap's size.
     """
@@ -530,10 +538,10 @@ def leave(i: int, time: int, board: Board, size: int) -> int:
     if board.fits[i] == TOO_LARGE:
         attempt["fate"] = TOO_BIG
         return size
-    if orders.laws[orders.law[i], 3] == 1:  # whether an answer comes is not known yet
+    if orders.laws[orders.law[i], 3] == 1:  # an answer may still come
         size = again(i, time, board, size)
-    near = leg(orders.base[i], orders.side[i] == CALLER)
-    return sift_up(heap, size, time + near, event(BOX, row))
+    sender_leg = leg(orders.base[i], orders.side[i] == CALLER)
+    return sift_up(heap, size, time + sender_leg, event(BOX, row))
 
 
 @kernel
@@ -547,7 +555,7 @@ def again(i: int, time: int, board: Board, size: int) -> int:
 
 @kernel
 def meet(row: int, time: int, board: Board, size: int) -> int:
-    """Have a sending meet the box, and the access network behind it; returns the heap's size."""
+    """Pass a sending through the box and the access network; returns the heap's size."""
     t, frames, orders, box = board.tables, board.frames, board.orders, board.box
     heap, attempt = board.heap, board.attempts[row]
     i = I(attempt["packet"])
@@ -572,7 +580,7 @@ def meet(row: int, time: int, board: Board, size: int) -> int:
     )
     attempt["box"], attempt["flow"] = time, number
     posted, side = box.meter[METER_LETTERS], orders.side[i]
-    copy = i + (I(attempt["number"] - 1) << 32)  # chances of a copy are drawn anew
+    copy = i + (I(attempt["number"] - 1) << 32)  # each copy has its own chances
     outcome, rule, out = I(DROPPED if board.closed and number < 0 else DELIVERED), I(-1), time
     if number >= 0:
         outcome, rule, out = decide(
@@ -580,7 +588,7 @@ def meet(row: int, time: int, board: Board, size: int) -> int:
         )
     if outcome == DELIVERED:
         octets = board.signs[SIGN_IP_SIZE] if number >= 0 else frames.wire[i]
-        late = admit(board.links[side], board.ways[side], octets, time, copy)
+        late = admit(board.links[side], board.link_states[side], octets, time, copy)
         out += late - time
         outcome = I(DELIVERED if late >= 0 else LOST)
     attempt["fate"], attempt["rule"] = outcome, rule
@@ -588,11 +596,11 @@ def meet(row: int, time: int, board: Board, size: int) -> int:
         return size
     attempt["letters"] = box.meter[METER_LETTERS] - posted
     for place in range(posted, box.meter[METER_LETTERS]):
-        box.letters[place]["packet"] = i  # not the number by which chances of a copy are drawn
-        far = box.letters[place]["toward"] == UP
+        box.letters[place]["packet"] = i  # not `copy`
+        to_remote = box.letters[place]["toward"] == UP
         attempt["forged"] = box.letters[place]["kind"]
-        word = event(TO_FAR if far else TO_CALLER, row)
-        size = sift_up(heap, size, time + leg(orders.base[i], not far), word)
+        word = event(TO_FAR if to_remote else TO_CALLER, row)
+        size = sift_up(heap, size, time + leg(orders.base[i], not to_remote), word)
     if outcome == DELIVERED:
         rest = leg(orders.base[i], side != CALLER)
         return sift_up(heap, size, out + rest, event(ARRIVE, row))
@@ -603,7 +611,7 @@ def meet(row: int, time: int, board: Board, size: int) -> int:
 
 @kernel
 def reach(row: int, time: int, board: Board, size: int) -> int:
-    """Take a sending at its receiver, where that still listens; returns the heap's size."""
+    """Process a sending at its receiver; returns the heap's size."""
     board.attempts[row]["arrived"] = time
     return arrived(
         I(board.attempts[row]["packet"]), time, board.orders, board.ends, board.heap, size

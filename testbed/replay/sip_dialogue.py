@@ -18,9 +18,9 @@ def transaction(message: bytes) -> tuple[bool, tuple[bytes, bytes]] | None:
     """
     if not message.startswith((STATUS, *METHODS)):
         return None
-    found = {name.lower()[:2]: value.strip() for name, value in FIELDS.findall(message)}
-    call = found.get(b"ca", found.get(b"i"))
-    sequence = found.get(b"cs", b"").split()
+    headers = {name.lower()[:2]: value.strip() for name, value in FIELDS.findall(message)}
+    call = headers.get(b"ca", headers.get(b"i"))
+    sequence = headers.get(b"cs", b"").split()
     if call is None or not sequence:
         return None
     if message.startswith(b"ACK "):
@@ -30,8 +30,8 @@ def transaction(message: bytes) -> tuple[bool, tuple[bytes, bytes]] | None:
 
 def final_invite(message: bytes) -> tuple[bytes, bytes] | None:
     """Return the key under which an ACK looks for this final response to an INVITE, else None."""
-    told = transaction(message)
-    if told is None or not message.startswith(STATUS) or message[8:9] == b"1":
+    key = transaction(message)
+    if key is None or not message.startswith(STATUS) or message[8:9] == b"1":
         return None
-    call, sequence = told[1]
+    call, sequence = key[1]
     return (call, sequence + b" final") if sequence.endswith(b" INVITE") else None

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Splice: packets added to a capture, in their places, its calls' frame numbers moved along.
+"""Splice: insert packets into a capture, and renumber the frames of its calls.
 
-A disguise that shakes hands or sends cover traffic needs packets that the capture has not.
+A disguise with a handshake or cover traffic needs packets that are not in the capture.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Spliced(NamedTuple):
 
 
 def spliced(packets: Packets, calls: Sequence[Call], extra: Sequence[Added]) -> Spliced:
-    """Return a capture with packets added, each behind all that were captured up to its time."""
+    """Return a capture with packets added, each after all that were captured up to its time."""
     count = packets.total
     latest = np.maximum.accumulate(packets.time) if count else packets.time
     spots = np.array(
@@ -91,10 +91,10 @@ def renumbered(call: Call, kept: Numbers) -> Call:
     def frames(numbers: Iterable[int]) -> list[int]:
         return [frame(number) for number in numbers]
 
-    lists: dict[str, Any] = {
+    frame_lists: dict[str, Any] = {
         name: frames(getattr(call, name)) for name in ("media", "setup", "control", "signalling")
     }
-    ways = [one.model_copy(update={"flow": frame(one.flow)}) for one in call.alternatives]
+    alternatives = [one.model_copy(update={"flow": frame(one.flow)}) for one in call.alternatives]
     gates = [
         one.model_copy(
             update={
@@ -105,4 +105,4 @@ def renumbered(call: Call, kept: Numbers) -> Call:
         )
         for one in call.gates
     ]
-    return call.model_copy(update={**lists, "alternatives": ways, "gates": gates})
+    return call.model_copy(update={**frame_lists, "alternatives": alternatives, "gates": gates})

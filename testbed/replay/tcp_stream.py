@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Streams: which bytes a TCP receiver must have before it can use a segment.
 
-A receiver hands bytes on in order (RFC 9293 section 3.10.7.4). So a segment that came is of use
-once the bytes before it are there, whoever carried them: another segment, a retransmission, one
-that overtook it. Bytes that the capture never held are no hole, and neither are those that it held
-only later: the receiver of the capture went on without waiting for them to be seen.
+A receiver delivers bytes in order (RFC 9293 section 3.10.7.4). So a segment can be used once the
+bytes before it have arrived, in any segment: an earlier one, a retransmission, one that overtook
+it. Bytes that are not in the capture are no gap, and neither are bytes that appear in it only
+later: the receiver of the capture continued without waiting for them.
 
 The bytes of a stream (one direction of one connection) are cut at every segment's begin and end
-into pieces, numbered in the order in which the capture first held them.
+into pieces, numbered in the order in which they first appear in the capture.
 """
 
 from __future__ import annotations
@@ -81,11 +81,11 @@ def placed(facts: Records, side: Numbers) -> tuple[Numbers, Numbers, Numbers]:
     if not len(facts):
         empty = np.zeros(0, np.int64)
         return empty, empty, empty
-    way = facts["flow"] * 4 + side
-    starts = np.append(True, way[1:] != way[:-1])
+    direction = facts["flow"] * 4 + side
+    starts = np.append(True, direction[1:] != direction[:-1])
     last: dict[int, int] = {}
     for at in np.flatnonzero(facts["flags"] & SYN):
-        key, sequence = int(way[at]), int(facts["sequence"][at])
+        key, sequence = int(direction[at]), int(facts["sequence"][at])
         if last.get(key, sequence) != sequence:
             starts[at] = True
         last[key] = sequence
@@ -111,9 +111,9 @@ def awaited(
 ) -> Numbers:
     """Return per packet the number below which every piece of its stream must be there.
 
-    These are the pieces of lower bytes that an earlier packet of the capture held. rows: packets;
-    number: their streams; low: the stretch each begins at; numbered: piece per stretch, -1 for
-    bytes that nobody holds; holder: per piece, the first packet that held it.
+    These are the pieces of lower bytes that an earlier packet of the capture carried. rows:
+    packets; number: their streams; low: the stretch each begins at; numbered: piece per stretch, -1
+    for bytes that no packet carries; holder: per piece, the first packet that carried it.
     """
     after = np.zeros(count, np.int64)
     highest = np.append(-1, np.maximum.accumulate(numbered))[low]

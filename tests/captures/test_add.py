@@ -194,14 +194,14 @@ def test_a_gzipped_capture_is_kept_as_it_is(call: Path, home: Path) -> None:
 
 
 def test_the_privacy_check_counts_and_shows_nothing(call: Path) -> None:
-    found: list[Privacy] = []
+    items: list[Privacy] = []
 
     def confirm(one: Privacy) -> bool:
-        found.append(one)
+        items.append(one)
         return True
 
     add(call, "viber", "audio", confirm=confirm)
-    assert found[0].counts() == {
+    assert items[0].counts() == {
         "public addresses": 0,
         "private addresses": 2,
         "MAC addresses": 2,
@@ -210,7 +210,7 @@ def test_the_privacy_check_counts_and_shows_nothing(call: Path) -> None:
         "strings like phone numbers": 1,
         "strings like e-mail or SIP addresses": 1,
     }
-    text = "\n".join(found[0].sentences())
+    text = "\n".join(items[0].sentences())
     assert "2 MAC addresses" in text
     assert "--anonymise" in text
     for secret in ("bob", "2126", "example", A):

@@ -45,9 +45,9 @@ def test_a_call_file_reads_back_as_it_was_written(tmp_path: Path) -> None:
         signalling=[6], alternatives=[Alternative(flow=1, path="relay")], gates=[gate],
         inferred=False, timer_s=32.0, timer_source="RFC 3261 section 17", consent_s=30.0,
     )  # fmt: skip
-    held = CallFile(capture="x", sha256=SUM, calls=[call])
-    write_calls(tmp_path / "x.toml", held)
-    assert read_calls(tmp_path / "x.toml") == held
+    call_file = CallFile(capture="x", sha256=SUM, calls=[call])
+    write_calls(tmp_path / "x.toml", call_file)
+    assert read_calls(tmp_path / "x.toml") == call_file
 
 
 def test_unknown_keys_and_values_get_the_closest_match(tmp_path: Path) -> None:

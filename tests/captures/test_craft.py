@@ -24,7 +24,7 @@ from midcall.captures.synthetic.encapsulate import ENVELOPES, ENVELOPES_OF_IPV6,
 from midcall.captures.synthetic.scene import MSS, Scene, Truth
 from midcall.captures.wire import dns, dtls, rtp, sip, stun, tls
 from midcall.captures.wire.host import Host, phone, server
-from midcall.captures.wire.seeded import MS, SECOND, Dice
+from midcall.captures.wire.seeded import MS, SECOND, SeededRandom
 
 ROOT = Path(__file__).resolve().parents[2]
 PLAIN = Truth("none", "other", "a test")
@@ -34,12 +34,12 @@ PLAIN = Truth("none", "other", "a test")
 
 
 def test_dice_of_the_same_names_fall_the_same() -> None:
-    first, second = Dice("midcall", "a"), Dice("midcall", "a")
+    first, second = SeededRandom("midcall", "a"), SeededRandom("midcall", "a")
     assert first.octets(100) == second.octets(60) + second.octets(40)
 
 
 def test_dice_of_a_part_do_not_disturb_the_whole() -> None:
-    alone, shared = Dice("a"), Dice("a")
+    alone, shared = SeededRandom("a"), SeededRandom("a")
     shared.child("part").octets(1000)
     assert alone.octets(32) == shared.octets(32)
     assert alone.child("b").octets(8) != alone.child("c").octets(8)
@@ -47,13 +47,13 @@ def test_dice_of_a_part_do_not_disturb_the_whole() -> None:
 
 def test_dice_are_pinned_so_that_another_python_makes_the_same_samples() -> None:
     assert (
-        Dice("midcall").octets(8).hex()
+        SeededRandom("midcall").octets(8).hex()
         == hashlib.sha256(hashlib.sha256(b"midcall").digest() + bytes(8)).hexdigest()[:16]
     )
 
 
 def test_a_number_is_never_out_of_its_bounds() -> None:
-    dice = Dice("bounds")
+    dice = SeededRandom("bounds")
     thrown = {dice.number(3, 7) for _ in range(300)}
     assert thrown == {3, 4, 5, 6, 7}
 
@@ -63,13 +63,13 @@ def test_a_number_is_never_out_of_its_bounds() -> None:
 
 def attributes(message: bytes) -> list[tuple[int, bytes]]:
     """Return the padded attributes of a STUN message; they must tile it."""
-    found, at = [], 20
+    pairs, at = [], 20
     while at < len(message):
         kind, size = struct.unpack_from(">HH", message, at)
-        found.append((kind, message[at + 4 : at + 4 + size]))
+        pairs.append((kind, message[at + 4 : at + 4 + size]))
         at += 4 + size + -size % 4
     assert at == len(message)
-    return found
+    return pairs
 
 
 def test_a_stun_message_carries_a_true_integrity_and_fingerprint() -> None:
@@ -96,7 +96,7 @@ def test_an_xor_address_is_that_of_rfc_5769(address: str) -> None:
 
 
 def test_rtp_counts_up_and_has_the_size_asked_for() -> None:
-    stream = rtp.Stream(Dice("rtp"), 111, 960, 0xBEDE, lambda number: bytes(4))
+    stream = rtp.Stream(SeededRandom("rtp"), 111, 960, 0xBEDE, lambda number: bytes(4))
     first, second = (dpkt.rtp.RTP(stream.packet(90)) for _ in range(2))
     assert (first.version, first.pt, first.x) == (2, 111, 1)
     assert (second.seq - first.seq, second.ts - first.ts, second.ssrc) == (1, 960, first.ssrc)
@@ -104,34 +104,34 @@ def test_rtp_counts_up_and_has_the_size_asked_for() -> None:
 
 
 def test_rtcp_index_counts_reports() -> None:
-    stream = rtp.Stream(Dice("rtcp"), 111, 960)
+    stream = rtp.Stream(SeededRandom("rtcp"), 111, 960)
     indices = [struct.unpack(">I", stream.report()[-14:-10])[0] for _ in range(3)]
     assert indices == [0x80000001, 0x80000002, 0x80000003]
 
 
 def test_a_talker_never_overtakes_himself() -> None:
     talker = voice.Talker(20, (80, 120), (40, 50), 4, 6000)
-    times = [frame.time for frame in voice.talk(Dice("talk"), talker, 0, 10.0)]
+    times = [frame.time for frame in voice.talk(SeededRandom("talk"), talker, 0, 10.0)]
     assert times == sorted(times)
     assert times[-1] < 10 * SECOND
 
 
 def test_silence_of_a_talker_is_thinner_than_speech() -> None:
     talker = voice.Talker(20, (80, 120), (40, 50), 4)
-    frames = list(voice.talk(Dice("talk"), talker, 0, 20.0))
+    frames = list(voice.talk(SeededRandom("talk"), talker, 0, 20.0))
     assert 20 * 50 * 0.4 < len(frames) < 20 * 50
     assert sum(frame.skipped for frame in frames) > 50
 
 
 def test_a_tls_hello_names_the_server() -> None:
-    hello = tls.client_hello(Dice("tls"), "www.example.org")
+    hello = tls.client_hello(SeededRandom("tls"), "www.example.org")
     parsed = dpkt.ssl.TLSHandshake(dpkt.ssl.TLSRecord(hello).data).data
     names = [body for kind, body in parsed.extensions if kind == 0]
     assert names == [b"\0\x12\0\0\x0fwww.example.org"]
 
 
 def test_records_of_a_server_hello_tile_it() -> None:
-    flight = tls.server_hello(Dice("tls"), 2000)
+    flight = tls.server_hello(SeededRandom("tls"), 2000)
     records, used = dpkt.ssl.tls_multi_factory(flight)
     assert (used, [record.type for record in records]) == (len(flight), [22, 20, 23])
 
@@ -146,12 +146,12 @@ def test_a_dns_answer_answers_the_question() -> None:
 
 def test_a_dtls_hello_offers_srtp_only_when_asked() -> None:
     offer = struct.pack(">HH", dtls.USE_SRTP, 7) + bytes.fromhex("00040001000200")
-    assert offer in dtls.client_hello(Dice("dtls"))
-    assert offer not in dtls.client_hello(Dice("dtls"), srtp=False)
+    assert offer in dtls.client_hello(SeededRandom("dtls"))
+    assert offer not in dtls.client_hello(SeededRandom("dtls"), srtp=False)
 
 
 def test_dtls_records_tile_every_flight() -> None:
-    for flight in (dtls.server_flight(Dice("d")), dtls.client_flight(Dice("d"))):
+    for flight in (dtls.server_flight(SeededRandom("d")), dtls.client_flight(SeededRandom("d"))):
         at = 0
         while at < len(flight):
             kind, version, _, _, _, size = struct.unpack_from(">BHHHIH", flight, at)
@@ -187,7 +187,7 @@ def test_a_tcp_flow_reassembles_to_what_was_sent() -> None:
     scene = Scene("tcp", 0)
     flow = scene.tcp(phone(1), 40000, server(1), 443, PLAIN)
     at = flow.open(0)
-    ask, reply = Dice("ask").octets(3 * MSS + 5), Dice("reply").octets(MSS)
+    ask, reply = SeededRandom("ask").octets(3 * MSS + 5), SeededRandom("reply").octets(MSS)
     flow.up(at, ask)
     flow.down(at + 80 * MS, reply)
     flow.close(at + SECOND)
@@ -296,7 +296,7 @@ def test_a_recipe_makes_the_same_capture_in_another_process_and_hash_seed() -> N
         "b = b''.join(p.frame(i) + int(p.time[i]).to_bytes(8, 'big') for i in range(p.total))\n"
         "print(hashlib.sha256(b).hexdigest())\n"
     )
-    told = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code],
         cwd=ROOT,
         env={"PYTHONHASHSEED": "77", "PYTHONPATH": str(ROOT), "PATH": "", "HOME": "/nonexistent"},
@@ -304,7 +304,7 @@ def test_a_recipe_makes_the_same_capture_in_another_process_and_hash_seed() -> N
         text=True,
         check=True,
     )
-    assert told.stdout.strip() == digest(recipe.craft().packets)
+    assert process.stdout.strip() == digest(recipe.craft().packets)
 
 
 def test_a_captures_name_is_its_seed() -> None:

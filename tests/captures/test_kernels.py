@@ -86,16 +86,18 @@ SUM = str(5 * 111 + 12)
 
 
 def test_what_a_kernel_calls_is_a_part_compiled_once_for_all_constants(run) -> None:  # type: ignore[no-untyped-def]
-    told = run(
+    printed = run(
         TOTAL + "for one in (total, twice, weigh):\n"
         "    print(*(type(found.library).__name__ for found in one.overloads.values()))\n"
     )
-    assert told == [SUM, "Whole", "Part", "Part"]
+    assert printed == [SUM, "Whole", "Part", "Part"]
 
 
 def test_a_part_becomes_whole_when_python_calls_it(run) -> None:  # type: ignore[no-untyped-def]
-    told = run(TOTAL + "print(int(weigh(rows(), 1, 3)), int(twice(rows(), 0)), int(total(rows())))")
-    assert told == [SUM, "32", "9", SUM]
+    printed = run(
+        TOTAL + "print(int(weigh(rows(), 1, 3)), int(twice(rows(), 0)), int(total(rows())))"
+    )
+    assert printed == [SUM, "32", "9", SUM]
 
 
 def test_parts_of_one_process_fit_wholes_of_another(run) -> None:  # type: ignore[no-untyped-def]

@@ -82,9 +82,9 @@ def test_every_label_names_a_flow_of_its_capture_by_first_frame_and_size(
     for one in catalogue.captures:
         rows = [] if one.synthetic or one.packets > 5000 else labels(one.sha256)
         if rows and one.sha256 in paths:
-            found = {flow.frame: flow for flow in flows(read(paths[one.sha256]))}
+            by_frame = {flow.frame: flow for flow in flows(read(paths[one.sha256]))}
             for row in rows:
-                flow = found[row.frame]
+                flow = by_frame[row.frame]
                 assert (flow.proto, flow.packets) == (row.proto, row.packets), (one.name, row)
                 checked += 1
     assert checked > 0

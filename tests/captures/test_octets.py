@@ -23,5 +23,5 @@ def test_the_first_octet_of_a_kind_is_found(
     end = max(len(octets) - left, 0)
     start = min(start, end)
     at = bytes(octets[:end]).find(wanted, start)
-    found = int(find_octet(np.array([*octets, 0, 0, 0, 0], np.uint8), start, end, wanted))
-    assert found == (end if at < 0 else at)
+    offset = int(find_octet(np.array([*octets, 0, 0, 0, 0], np.uint8), start, end, wanted))
+    assert offset == (end if at < 0 else at)

@@ -119,7 +119,7 @@ def put(folder: Path, content: bytes, name: str = "it.pcap") -> Path:
     return path
 
 
-def said(path: Path) -> str:
+def error_text(path: Path) -> str:
     """Return the sentence with which reading a file is refused."""
     with pytest.raises(CaptureError) as caught:
         read(path)
@@ -307,36 +307,36 @@ def test_more_packets_than_a_batch_are_read_in_several(tmp_path: Path) -> None:
 def test_records_longer_than_any_buffer_are_read_in_batches(tmp_path: Path) -> None:
     records = [(i, bytes([i]) * size, size) for i, size in enumerate((9, 3 << 20, 5, 1 << 20, 7))]
     path = put(tmp_path, pcap(records))
-    told = [(len(frame), frame[0]) for part in batches(path) for frame in frames(part)]
-    assert told == [(len(frame), frame[0]) for _, frame, _ in records]
+    frames_read = [(len(frame), frame[0]) for part in batches(path) for frame in frames(part)]
+    assert frames_read == [(len(frame), frame[0]) for _, frame, _ in records]
     packed = put(tmp_path, gzip.compress(path.read_bytes(), 1), "long.pcap.gz")
     assert frames(read(packed)) == [frame for _, frame, _ in records]
 
 
-@pytest.mark.parametrize("held", [0, 3])
+@pytest.mark.parametrize("retained", [0, 3])
 def test_a_length_that_is_not_believed_ends_a_file_behind_a_long_record(
-    tmp_path: Path, held: int
+    tmp_path: Path, retained: int
 ) -> None:
     long = b"x" * (3 * BUFFER)
     content = pcap([(0, b"first", 5), (1, long, len(long))])
     content += struct.pack("<IIII", 2, 0, LONGEST + 1, LONGEST + 1) + bytes(5 * BUFFER)
     path = put(tmp_path, gzip.compress(content, 1))
     capture = CaptureFile(path)
-    told = [frame for part in capture.batches(held=held) for frame in frames(part)]
-    assert told == [b"first", long]
+    frames_read = [frame for part in capture.batches(retained=retained) for frame in frames(part)]
+    assert frames_read == [b"first", long]
     assert "the file is cut" in capture.notices[0]
 
 
-@pytest.mark.parametrize("held", [0, 3])
+@pytest.mark.parametrize("retained", [0, 3])
 def test_what_remains_of_a_file_behind_a_length_that_is_not_believed_is_told(
-    tmp_path: Path, held: int
+    tmp_path: Path, retained: int
 ) -> None:
     path = tmp_path / "cut.pcap"
     rest = 3 * BUFFER
     record = struct.pack("<IIII", 2, 0, 0x7FFFFFFF, 0x7FFFFFFF)
     path.write_bytes(pcap([(0, b"first", 5)]) + record + bytes(rest))
     capture = CaptureFile(path)
-    assert sum(part.total for part in capture.batches(held=held)) == 1
+    assert sum(part.total for part in capture.batches(retained=retained)) == 1
     assert f"header says 2147483647 bytes, {rest} remain" in capture.notices[0]
 
 
@@ -361,10 +361,10 @@ def test_the_packets_that_are_held_stay_where_buffers_hold_none(
     content = bytes(ng.enhanced(0, 2, b"last"))
     path = put(tmp_path, gzip.compress(content, 1) if packed else content)
     seen: list[tuple[Packets, list[bytes]]] = []
-    for part in CaptureFile(path).batches(held=1):
+    for part in CaptureFile(path).batches(retained=1):
         seen.append((part, frames(part)))
-        for held, before in seen[-2:]:
-            assert frames(held) == before
+        for retained, before in seen[-2:]:
+            assert frames(retained) == before
     assert [before for _, before in seen] == [[b"first"], [b"last"]]
 
 
@@ -384,8 +384,8 @@ def test_a_long_stretch_without_packets_is_read_through(tmp_path: Path) -> None:
     content = bytes(ng) + bytes(Ng().block(0xBAD, bytes(BUFFER // 2))) * (2 * IN_A_ROW + 9)
     path = put(tmp_path, content + bytes(Ng().enhanced(0, 2, b"last")))
     assert frames(read(path)) == [b"first", b"last"]
-    told = [frame for part in CaptureFile(path).batches() for frame in frames(part)]
-    assert told == [b"first", b"last"]
+    frames_read = [frame for part in CaptureFile(path).batches() for frame in frames(part)]
+    assert frames_read == [b"first", b"last"]
 
 
 # ---- writers
@@ -480,9 +480,11 @@ def test_dpkt_reads_what_is_written(tmp_path: Path) -> None:
         with (tmp_path / "it.pcap").open("rb") as handle:
             reader = dpkt.pcap.Reader(handle)
             assert reader.datalink() == 1
-            told = list(reader)
-        assert [frame for _, frame in told] == FRAMES
-        assert [round(float(time), 5) for time, _ in told] == [round(t / 1e9, 5) for t in TIMES]
+            frames_read = list(reader)
+        assert [frame for _, frame in frames_read] == FRAMES
+        assert [round(float(time), 5) for time, _ in frames_read] == [
+            round(t / 1e9, 5) for t in TIMES
+        ]
     write_pcapng(tmp_path / "it.pcapng", packets)
     with (tmp_path / "it.pcapng").open("rb") as handle:
         assert [frame for _, frame in dpkt.pcapng.Reader(handle)] == FRAMES
@@ -492,17 +494,19 @@ def test_scapy_reads_what_is_written(tmp_path: Path) -> None:
     packets = mixed()
     write_pcapng(tmp_path / "it.pcapng", packets)
     with RawPcapNgReader(str(tmp_path / "it.pcapng")) as reader:
-        told = list(reader)
-    assert [frame for frame, _ in told] == FRAMES
-    assert [about.linktype for _, about in told] == packets.link.tolist()
-    assert [about.wirelen for _, about in told] == packets.wire.tolist()
-    ticks = [(about.tshigh << 32 | about.tslow) * (SECOND // about.tsresol) for _, about in told]
+        frames_read = list(reader)
+    assert [frame for frame, _ in frames_read] == FRAMES
+    assert [about.linktype for _, about in frames_read] == packets.link.tolist()
+    assert [about.wirelen for _, about in frames_read] == packets.wire.tolist()
+    ticks = [
+        (about.tshigh << 32 | about.tslow) * (SECOND // about.tsresol) for _, about in frames_read
+    ]
     assert ticks == packets.time.tolist()
     write_pcap(tmp_path / "it.pcap", packets._replace(link=np.full(4, 1)), nanoseconds=True)
     with RawPcapReader(str(tmp_path / "it.pcap")) as plain:
-        told = list(plain)
-    assert [frame for frame, _ in told] == FRAMES
-    assert [about.sec * SECOND + about.usec for _, about in told] == packets.time.tolist()
+        frames_read = list(plain)
+    assert [frame for frame, _ in frames_read] == FRAMES
+    assert [about.sec * SECOND + about.usec for _, about in frames_read] == packets.time.tolist()
 
 
 def test_we_read_what_dpkt_writes(tmp_path: Path) -> None:
@@ -521,8 +525,8 @@ def test_real_captures_read_as_dpkt_reads_them(corpus: Path) -> None:
     for path in paths:
         packets = read(path)
         with path.open("rb") as handle:
-            told = [frame for _, frame in dpkt.pcap.UniversalReader(handle)]
-        assert frames(packets) == told, path.name
+            frames_read = [frame for _, frame in dpkt.pcap.UniversalReader(handle)]
+        assert frames(packets) == frames_read, path.name
 
 
 # ---- sentences
@@ -530,28 +534,28 @@ def test_real_captures_read_as_dpkt_reads_them(corpus: Path) -> None:
 
 def test_what_cannot_be_read_is_refused_in_one_exact_sentence(tmp_path: Path) -> None:
     path = tmp_path / "it.pcap"
-    assert said(path) == f"{path}: no such file"
-    assert said(tmp_path) == f"{tmp_path}: is a folder, expected a capture file"
+    assert error_text(path) == f"{path}: no such file"
+    assert error_text(tmp_path) == f"{tmp_path}: is a folder, expected a capture file"
     put(tmp_path, b"")
-    assert said(path) == f"{path}: the file is empty, expected a pcap or pcapng capture"
+    assert error_text(path) == f"{path}: the file is empty, expected a pcap or pcapng capture"
     put(tmp_path, b"PK\3\4 and more")
-    assert said(path) == (
+    assert error_text(path) == (
         f"{path}: not a capture: it starts with 50 4b 03 04, "
         "expected the magic number of a pcap or pcapng file"
     )
     put(tmp_path, pcap([])[:23])
-    assert said(path) == f"{path}: the file header is cut: it has 23 bytes, expected 24"
+    assert error_text(path) == f"{path}: the file header is cut: it has 23 bytes, expected 24"
     put(tmp_path, gzip.compress(b""))
-    assert said(path) == f"{path}: the gzip stream holds no bytes"
+    assert error_text(path) == f"{path}: the gzip stream holds no bytes"
     put(tmp_path, gzip.compress(pcap(RECORDS))[:10] + b"\xff" * 40)
-    assert said(path).startswith(f"{path}: the gzip stream is damaged: ")
+    assert error_text(path).startswith(f"{path}: the gzip stream is damaged: ")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_file_without_permission_is_refused(tmp_path: Path) -> None:
     path = put(tmp_path, pcap(RECORDS))
     path.chmod(0)
-    assert said(path) == f"{path}: cannot be read: Permission denied"
+    assert error_text(path) == f"{path}: cannot be read: Permission denied"
 
 
 def notice(path: Path) -> str:
@@ -646,15 +650,15 @@ def test_a_file_cut_at_any_byte_gives_its_whole_packets_and_a_notice(
     for kept in range(len(content)):
         path = put(tmp_path, content[:kept], name)
         if kept < least:
-            assert said(path).startswith(f"{path}: ")
+            assert error_text(path).startswith(f"{path}: ")
             continue
         packets, notices = read_with_notices(path)
         expected = whole_packets(parts, kept, packet)
         assert frames(packets) == everything[:expected], kept
         assert len(notices) == (kept not in ends), kept
-        for told in notices:
-            assert told.startswith(f"{path}: record {expected + 1} at byte ")
-            assert f"its {expected} whole packets are read" in told
+        for frames_read in notices:
+            assert frames_read.startswith(f"{path}: record {expected + 1} at byte ")
+            assert f"its {expected} whole packets are read" in frames_read
 
 
 def readable(content: bytes) -> None:
@@ -665,7 +669,7 @@ def readable(content: bytes) -> None:
             packets, notices = read_with_notices(path)
         except CaptureError as error:
             packets, notices = packets_of([], []), [str(error)]
-        assert all(told.startswith(f"{path}: ") for told in notices)
+        assert all(frames_read.startswith(f"{path}: ") for frames_read in notices)
         size = len(packets.data)
         assert (packets.captured >= 0).all()
         assert (packets.wire >= 0).all()
@@ -723,12 +727,12 @@ def test_plain_python_reads_extreme_clocks_as_compiled_code_does(tmp_path: Path)
         "import sys; from midcall.captures.packets.pcap import read\n"
         "for path in sys.argv[1:]: print(read(path).time.tolist())"
     )
-    told = subprocess.run(
+    frames_read = subprocess.run(
         [sys.executable, "-W", "error", "-c", code, *map(str, paths)],
         env={**os.environ, "NUMBA_DISABLE_JIT": "1", "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert told.stderr == ""
-    assert told.stdout.splitlines() == [str(read(path).time.tolist()) for path in paths]
+    assert frames_read.stderr == ""
+    assert frames_read.stdout.splitlines() == [str(read(path).time.tolist()) for path in paths]

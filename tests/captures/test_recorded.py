@@ -85,8 +85,8 @@ def test_a_recording_is_what_its_row_says(one: Capture) -> None:
 @pytest.mark.parametrize("one", RECORDED, ids=NAMES)
 def test_every_flow_has_a_label_that_a_socket_vouches_for(one: Capture) -> None:
     rows = labels(one.sha256)
-    found = [(flow.frame, flow.proto, flow.packets) for flow in flows(packets_of(one))]
-    assert sorted((row.frame, row.proto, row.packets) for row in rows) == sorted(found)
+    flow_rows = [(flow.frame, flow.proto, flow.packets) for flow in flows(packets_of(one))]
+    assert sorted((row.frame, row.proto, row.packets) for row in rows) == sorted(flow_rows)
     assert all(row.evidence.startswith("recorded: ") for row in rows)
     assert all(row.confidence == "high" for row in rows if row.call)
 
@@ -99,10 +99,10 @@ def test_nothing_of_a_person_is_in_a_recording(one: Capture) -> None:
             for address, _ in ends(packets.frame(i), layer):
                 host = ipaddress.ip_address(address)
                 assert host in NEAR or host in FAR
-    found = privacy(packets)
-    assert found.phones <= session_numbers(packets)
-    assert [name for name in found.names if not (b"example" in name or is_lab(name))] == []
-    assert [one for one in found.mails if not is_lab(one.rpartition(b"@")[2])] == []
+    personal = privacy(packets)
+    assert personal.phones <= session_numbers(packets)
+    assert [name for name in personal.names if not (b"example" in name or is_lab(name))] == []
+    assert [one for one in personal.mails if not is_lab(one.rpartition(b"@")[2])] == []
 
 
 @pytest.mark.parametrize("one", CALLS, ids=[one.name for one in CALLS])
@@ -134,8 +134,8 @@ def test_a_wrong_label_is_told() -> None:
     one = next(one for one in RECORDED if one.name.startswith("lab-web-http2"))
     row = labels(one.sha256)[0]
     wrong = row._replace(evidence="recorded: unbound, DNS; both sockets by process")
-    (told,) = dissected.differences(file_of(one), [wrong])
-    assert told == (
+    (sentence,) = dissected.differences(file_of(one), [wrong])
+    assert sentence == (
         f"{one.file}: frame 1: none other (recorded: unbound, DNS; both sockets by process): "
         "tshark reads no dns"
     )

@@ -158,12 +158,12 @@ def frame_of(packets: Packets, number: int) -> tuple[bytes, int]:
 def network_layers(frame: bytes, link: int) -> list[IP | IPv6]:
     """Return every IP header of a frame, outermost first."""
     layer = {1: Ether, 101: IP, 113: cooked}[link](frame)
-    found = []
+    stack = []
     while layer:
         if isinstance(layer, IP | IPv6):
-            found.append(layer)
+            stack.append(layer)
         layer = layer.payload
-    return found
+    return stack
 
 
 def cooked(frame: bytes) -> IP:

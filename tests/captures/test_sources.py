@@ -210,10 +210,10 @@ def tarball(members: dict[str, bytes]) -> bytes:
 
 def test_a_download_tells_its_progress(server: str, tmp_path: Path) -> None:
     Server.files["/f"] = ONE
-    told: list[tuple[int, int | None]] = []
-    download(f"{server}/f", tmp_path / "f", lambda done, total: told.append((done, total)))
+    progress: list[tuple[int, int | None]] = []
+    download(f"{server}/f", tmp_path / "f", lambda done, total: progress.append((done, total)))
     assert (tmp_path / "f").read_bytes() == ONE
-    assert told[-1] == (len(ONE), len(ONE))
+    assert progress[-1] == (len(ONE), len(ONE))
     assert [path.name for path in tmp_path.iterdir()] == ["f"]
 
 
@@ -271,11 +271,13 @@ def test_a_pinned_archive_gives_its_captures_and_is_asked_once(server: str, tmp_
         [capture(f"c{i}", content, source) for i, content in enumerate(contents)],
         [origin_at(server)],
     )
-    told: list[str] = []
-    got = obtain(catalogue, cache=tmp_path / "c", progress=lambda what, _d, _t: told.append(what))
+    progress: list[str] = []
+    got = obtain(
+        catalogue, cache=tmp_path / "c", progress=lambda what, _d, _t: progress.append(what)
+    )
     assert len(got.paths) == 12
     assert got.paths[sha(contents[3])].read_bytes() == contents[3]
-    assert set(told) == {"archive of o/r"}
+    assert set(progress) == {"archive of o/r"}
     assert obtain(catalogue, cache=tmp_path / "c").origins == {sha(c): "cache" for c in contents}
     assert len(Server.asked) == 1
 
@@ -320,8 +322,8 @@ def test_members_that_would_escape_are_never_written_under_their_names(tmp_path:
     archive = tmp_path / "evil.tar.gz"
     archive.write_bytes(tarball({"../../escaped": ONE, "/absolute": TWO}))
     kept: dict[str, bytes] = {}
-    found = search(archive, {sha(ONE): len(ONE), sha(TWO): len(TWO)}, kept.__setitem__)
-    assert found == {sha(ONE), sha(TWO)}
+    sums = search(archive, {sha(ONE): len(ONE), sha(TWO): len(TWO)}, kept.__setitem__)
+    assert sums == {sha(ONE), sha(TWO)}
     assert kept == {sha(ONE): ONE, sha(TWO): TWO}
     assert [path.name for path in tmp_path.iterdir()] == ["evil.tar.gz"]
 
@@ -542,8 +544,8 @@ def test_a_command_that_goes_on_writing_is_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stall_guard, "FIRST_S", 2.0)
-    told: list[int] = []
+    progress: list[int] = []
     script = f"for i in 1 2 3; do echo $i >> {tmp_path}/f; sleep 0.2; done; echo out; echo err >&2"
-    done = run(["sh", "-c", script], tmp_path, tell=told.append)
+    done = run(["sh", "-c", script], tmp_path, tell=progress.append)
     assert (done.code, done.output, done.errors, done.stalled) == (0, "out\n", "err\n", False)
-    assert told[-1] > 0
+    assert progress[-1] > 0

@@ -7,12 +7,12 @@ import struct
 
 from midcall.captures.wire import dns, dtls, sip, stun, tls
 from midcall.captures.wire.host import Host, server
-from midcall.captures.wire.seeded import Dice
+from midcall.captures.wire.seeded import SeededRandom
 from tests.classifier.initial import EXAMPLE, V2, initial
 from tests.classifier.wire import noise, rtp
 
 ID = bytes(range(1, 13))
-DICE = Dice("midcall", "tests")
+DICE = SeededRandom("midcall", "tests")
 HOST, HOST6 = server(7), Host("2001:2::77")
 
 #: USERNAME of ICE, and of Zoom's web client.

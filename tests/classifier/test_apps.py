@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Fingerprints, an app at a time: what shows it, what merely looks like it, and why it is said.
+"""Fingerprints, an app at a time: what shows it, what merely looks like it, and the reason given.
 
 Every case is a literal: packets, and the line a person reads of the last flow they make.
 """
@@ -19,7 +19,7 @@ from midcall.captures.packets.pcap import read
 from midcall.captures.truth.catalogue import load
 from midcall.captures.truth.labels import labels
 from midcall.captures.wire import dtls, stun, tls
-from midcall.captures.wire.seeded import Dice
+from midcall.captures.wire.seeded import SeededRandom
 from midcall.classifier import apps
 from midcall.classifier.state.verdicts import APPS, FAMILIES, FIVE, ROLES, VERDICTS, WHATSAPP
 from tests.classifier.payloads import (
@@ -58,9 +58,19 @@ from tests.classifier.payloads import (
     zoom_peer_hello,
     zoom_probe,
 )
-from tests.classifier.wire import MOST, NEAR, SAMPLES, Wire, classify, noise, rtp, said, sample
+from tests.classifier.wire import (
+    MOST,
+    NEAR,
+    SAMPLES,
+    Wire,
+    classify,
+    noise,
+    rtp,
+    sample,
+    verdict_of,
+)
 
-DICE = Dice("midcall", "apps")
+DICE = SeededRandom("midcall", "apps")
 TAG = bytes(range(0x10, 0x20))
 SILENCE = b"\xff" * 160
 #: A TURN request whose realm stands at octet 52.
@@ -1426,8 +1436,8 @@ CASES = [
 
 @pytest.mark.parametrize(("play", "expected"), CASES)
 def test_what_is_said_of_a_flow(play: Play, expected: Expected) -> None:
-    found = play().said()[-1]
-    assert found[: 4 if expected[3] else 3] == expected[: 4 if expected[3] else 3]
+    verdict = play().verdicts()[-1]
+    assert verdict[: 4 if expected[3] else 3] == expected[: 4 if expected[3] else 3]
 
 
 @pytest.mark.parametrize(("play", "expected"), CASES)
@@ -1440,7 +1450,7 @@ def test_what_is_said_does_not_depend_on_addresses_or_versions(
         swapped = bytes(octet ^ 0x55 for octet in frame[26:34])
         turned.put(frame[:26] + swapped + frame[34:])
         turned.times[-1] = time
-    assert turned.said()[-1][:3] == expected[:3]
+    assert turned.verdicts()[-1][:3] == expected[:3]
 
 
 # ---- the samples
@@ -1457,16 +1467,16 @@ def truth() -> list[tuple[str, int, str, str]]:
     ]
 
 
-def is_right(told: tuple[str, str, str, str], app: str, role: str) -> bool:
+def is_right(verdict: tuple[str, str, str, str], app: str, role: str) -> bool:
     """Tell whether a certain app, or a maker whose two apps are alike, is right."""
     maker = FAMILIES[APPS.index(app)]
-    return told[:3] in {("certain", app, role), ("certain", maker, role)}
+    return verdict[:3] in {("certain", app, role), ("certain", maker, role)}
 
 
 @pytest.mark.parametrize("name", sorted({name for name, *_ in truth()}), ids=str)
 def test_every_flow_of_a_samples_call_is_known_with_its_app_and_role(name: str) -> None:
-    told = classify(sample(name), claims=MOST)
-    flows = {int(flow["first_record"]) + 1: said(flow) for flow in told}
+    records = classify(sample(name), claims=MOST)
+    flows = {int(flow["first_record"]) + 1: verdict_of(flow) for flow in records}
     wrong = [
         (frame, flows[frame][:3], (app, role))
         for one, frame, app, role in truth()
@@ -1487,14 +1497,14 @@ def test_no_flow_of_an_innocent_sample_is_certainly_a_call(name: str) -> None:
 
 
 def test_chat_beside_a_call_is_still_chat() -> None:
-    flows = [said(flow) for flow in classify(sample("sample-whatsapp-audio"))]
+    flows = [verdict_of(flow) for flow in classify(sample("sample-whatsapp-audio"))]
     assert ("not-call", "whatsapp", "messaging") in {flow[:3] for flow in flows}
     assert ("certain", "whatsapp", "media") in {flow[:3] for flow in flows}
 
 
 def test_the_same_call_says_the_same_in_a_tunnel() -> None:
-    bare = [said(flow) for flow in classify(sample("sample-viber-audio"))]
-    tunnelled = [said(flow) for flow in classify(sample("sample-viber-pppoe"))]
+    bare = [verdict_of(flow) for flow in classify(sample("sample-viber-audio"))]
+    tunnelled = [verdict_of(flow) for flow in classify(sample("sample-viber-pppoe"))]
     assert [flow[:3] for flow in bare] == [flow[:3] for flow in tunnelled]
 
 
@@ -1553,7 +1563,7 @@ def test_the_named_captures_are_of_the_catalogue() -> None:
     assert set(REAL) <= {one.name for one in load(local=False).captures}
 
 
-# ---- every fingerprint file is told where it is shown
+# ---- every fingerprint file has a test
 
 
 def test_every_file_of_fingerprints_says_which_captures_show_it_or_that_none_does() -> None:
@@ -1569,8 +1579,8 @@ def test_every_file_of_fingerprints_says_which_captures_show_it_or_that_none_doe
 
 
 def test_the_tables_cover_every_app_of_the_vocabulary_that_has_fingerprints() -> None:
-    told = {expected[1] for table in TABLES.values() for _, expected in table.values()}
-    assert told >= {APPS[app] for app in (*FIVE, WHATSAPP)}
+    covered = {expected[1] for table in TABLES.values() for _, expected in table.values()}
+    assert covered >= {APPS[app] for app in (*FIVE, WHATSAPP)}
     roles = {expected[2] for table in TABLES.values() for _, expected in table.values()}
     assert roles == set(ROLES)
 

@@ -21,14 +21,14 @@ from midcall.classifier.state.endpoint_table import (
     SHARED_PORTS,
     WAYS,
     endpoint_key,
+    is_shared_port,
     learn,
-    names_nobody,
     recall,
 )
 from midcall.classifier.state.flow_table import METER_CONTEXT_LOST, METER_LEARN, METERS
 from midcall.classifier.state.verdicts import SETUP, SIP, VIBER, WHATSAPP
 from tests.classifier.payloads import HAND_MADE, ID, ice_check, invite, whatsapp_allocate
-from tests.classifier.wire import EPOCH, FAR, MS, NEAR, Said, Wire, noise, rtp
+from tests.classifier.wire import EPOCH, FAR, MS, NEAR, FlowVerdict, Wire, noise, rtp
 
 SECOND = 1000 * MS
 RELAY, PEER, PROXY, RESOLVER = server(1), server(2), server(3), Host("192.0.2.53")
@@ -41,9 +41,9 @@ def remembered(learn_bits: int = LEARN_ALL, size: int = 64) -> tuple[np.ndarray,
     return np.zeros(size, CONTEXT), meter
 
 
-def known(found: int) -> tuple[int, int, int]:
+def known(packed: int) -> tuple[int, int, int]:
     """Return (role, source, app) of what was recalled."""
-    return found >> 16, (found >> 8) & 0xFF, found & 0xFF
+    return packed >> 16, (packed >> 8) & 0xFF, packed & 0xFF
 
 
 # ---- the table
@@ -113,8 +113,8 @@ def test_keys_tell_endpoints_apart_and_are_never_zero() -> None:
 
 
 def test_ports_of_servers_of_many_apps_name_nobody() -> None:
-    assert all(names_nobody(port) for port in (*SHARED_PORTS, 1, 500, 1023))
-    assert not any(names_nobody(port) for port in (1024, 40000, 7985, 65535))
+    assert all(is_shared_port(port) for port in (*SHARED_PORTS, 1, 500, 1023))
+    assert not any(is_shared_port(port) for port in (1024, 40000, 7985, 65535))
 
 
 # ---- what flows get from it
@@ -131,10 +131,10 @@ def hole_punched() -> Wire:
     """Return WhatsApp's set-up, whose relay names the peer, and a stream to that peer."""
     asked = whatsapp_allocate()
     peer = stun.xor_address(stun.XOR_PEER, PEER, 51000, ID)
-    told = stun.message(0x0103, ID, [(0x4002, bytes(8)), peer])
+    reply = stun.message(0x0103, ID, [(0x4002, bytes(8)), peer])
     hosts = (NEAR, RELAY.address)
     passing = Wire().udp(asked, ports=(40000, 3478), hosts=hosts)
-    passing.udp(told, up=False, ports=(40000, 3478), hosts=hosts)
+    passing.udp(reply, up=False, ports=(40000, 3478), hosts=hosts)
     return media(passing, (41000, 51000), PEER)
 
 
@@ -165,59 +165,63 @@ NAMED = {
     "hole punch": (
         hole_punched,
         LEARN_STUN,
-        Said(
+        FlowVerdict(
             "certain", "whatsapp", "media", "address learned from STUN of this app's call, packet 1"
         ),
     ),
     "socket": (
         same_socket,
         LEARN_SOCKET,
-        Said("certain", "whatsapp", "media", "same socket as a flow of this app's call, packet 1"),
+        FlowVerdict(
+            "certain", "whatsapp", "media", "same socket as a flow of this app's call, packet 1"
+        ),
     ),
     "session description": (
         announced,
         LEARN_SDP,
-        Said("certain", "sip", "media", "address announced by SDP or H.245, packet 1"),
+        FlowVerdict("certain", "sip", "media", "address announced by SDP or H.245, packet 1"),
     ),
     "DNS": (
         resolved,
         LEARN_DNS,
-        Said("certain", "viber", "media", "address that DNS gave for a name of this app, packet 4"),
+        FlowVerdict(
+            "certain", "viber", "media", "address that DNS gave for a name of this app, packet 4"
+        ),
     ),
 }
-NAMELESS = Said("certain", "rtc", "media", "")
+NAMELESS = FlowVerdict("certain", "rtc", "media", "")
 
 
 @pytest.mark.parametrize("name", NAMED)
 def test_a_stream_gets_its_name_from_set_up_and_says_how(name: str) -> None:
     play, _, expected = NAMED[name]
-    assert play().said()[-1] == expected
+    assert play().verdicts()[-1] == expected
 
 
 @pytest.mark.parametrize("name", NAMED)
 def test_a_source_that_is_switched_off_names_nothing(name: str) -> None:
     play, source, _ = NAMED[name]
-    said = play().said(learn=LEARN_ALL & ~source)[-1]
-    assert said[:3] == NAMELESS[:3]
-    assert said.evidence.startswith("RTP stream")
+    verdict = play().verdicts(learn=LEARN_ALL & ~source)[-1]
+    assert verdict[:3] == NAMELESS[:3]
+    assert verdict.evidence.startswith("RTP stream")
 
 
 @pytest.mark.parametrize("name", NAMED)
 def test_one_source_alone_is_enough(name: str) -> None:
     play, source, expected = NAMED[name]
-    assert play().said(learn=source)[-1] == expected
+    assert play().verdicts(learn=source)[-1] == expected
 
 
 def test_nothing_is_learned_with_all_sources_off() -> None:
     for play, _, _ in NAMED.values():
-        assert play().said(learn=0)[-1].app == "rtc"
+        assert play().verdicts(learn=0)[-1].app == "rtc"
 
 
 def test_ten_minutes_later_an_endpoint_is_anybodys() -> None:
     hosts = (NEAR, RELAY.address)
     passing = Wire().udp(whatsapp_allocate(), ports=(40000, 3478), hosts=hosts)
     passing.wait(LIFETIME / MS + 1)
-    assert media(passing, (40000, 52000), PEER).said()[-1].app == "rtc"
+    assert media(passing, (40000, 52000), PEER).verdicts()[-1].app == "rtc"
 
 
 def test_a_relays_shared_port_names_no_other_flow() -> None:
@@ -226,12 +230,12 @@ def test_a_relays_shared_port_names_no_other_flow() -> None:
     other = ("198.18.0.99", RELAY.address)
     for i in range(8):
         passing.udp(rtp(96, i, i * 160), ports=(47000, 3478), hosts=other)
-    assert passing.said()[-1].app == "rtc"
+    assert passing.verdicts()[-1].app == "rtc"
 
 
 def test_a_chat_teaches_no_endpoint() -> None:
     passing = Wire().tcp(b"WA\1\5" + noise(40), ports=(40000, 5222), hosts=(NEAR, PEER.address))
-    assert media(passing, (40000, 52000), PEER).said()[-1].app == "rtc"
+    assert media(passing, (40000, 52000), PEER).verdicts()[-1].app == "rtc"
 
 
 def test_a_name_from_dns_makes_no_call_of_other_traffic() -> None:
@@ -243,7 +247,7 @@ def test_a_name_from_dns_makes_no_call_of_other_traffic() -> None:
     )
     for i in range(20):
         passing.udp(noise(60, i), ports=(41000, 53000), hosts=(NEAR, PEER.address))
-    assert passing.said()[-1].verdict == "not-call"
+    assert passing.verdicts()[-1].verdict == "not-call"
 
 
 def test_an_announced_port_without_rtp_is_set_up_and_its_neighbour_is_control() -> None:
@@ -254,7 +258,7 @@ def test_an_announced_port_without_rtp_is_set_up_and_its_neighbour_is_control() 
     media(passing, (41000, 40500), PEER, 0)
     for _ in range(3):
         passing.wait(1000).udp(rtcp(200), ports=(41001, 40501), hosts=(NEAR, PEER.address))
-    assert [said[:3] for said in passing.said()] == [
+    assert [verdict[:3] for verdict in passing.verdicts()] == [
         ("certain", "sip", "setup"),
         ("certain", "sip", "media"),
         ("certain", "sip", "control"),
@@ -272,21 +276,21 @@ def test_media_goes_where_h245_says_that_it_will_be_received() -> None:
     passing = Wire().tcp(HAND_MADE["h245"], ports=(40000, 5555))
     passing.tcp(message, ports=(40000, 5555))
     passing.udp(rtp(96, 1, 160), False, (40000, 41000))
-    assert passing.said()[1] == (
+    assert passing.verdicts()[1] == (
         "certain",
         "other-rtc",
         "setup",
         "address announced by SDP or H.245, packet 1",
     )
     passing.udp(rtp(96, 1, 160), False, (42000, 41000))
-    assert passing.said()[2].verdict == "not-call"
+    assert passing.verdicts()[2].verdict == "not-call"
 
 
 def test_media_goes_where_a_gateways_mgcp_says() -> None:
     words = f"200 1200 OK\r\n\r\nv=0\r\nc=IN IP4 {NEAR}\r\nm=audio 40000 RTP/AVP 0\r\n"
     passing = Wire().udp(words.encode(), ports=(2427, 2427))
     passing.udp(rtp(0, 1, 160), False, (40000, 41000))
-    assert passing.said()[1].app == "other-rtc"
+    assert passing.verdicts()[1].app == "other-rtc"
 
 
 def checked(ports: tuple[int, int], far: str, count: int = 6) -> Wire:
@@ -298,11 +302,11 @@ def checked(ports: tuple[int, int], far: str, count: int = 6) -> Wire:
 
 
 def test_nameless_ice_between_the_hosts_of_a_named_call_belongs_to_it() -> None:
-    told = checked((51000, 3480), FAR).said()[1]
-    assert told[:3] == ("certain", "whatsapp", "setup")
-    assert told.evidence == "between the hosts of this app's call, packet 4"
+    reply = checked((51000, 3480), FAR).verdicts()[1]
+    assert reply[:3] == ("certain", "whatsapp", "setup")
+    assert reply.evidence == "between the hosts of this app's call, packet 4"
 
 
 def test_ice_with_another_host_or_of_few_packets_stays_nameless() -> None:
-    assert checked((51000, 3480), server(9).address).said()[1].app == "rtc"
-    assert checked((51000, 3480), FAR, 3).said()[1].app == "rtc"
+    assert checked((51000, 3480), server(9).address).verdicts()[1].app == "rtc"
+    assert checked((51000, 3480), FAR, 3).verdicts()[1].app == "rtc"

@@ -120,9 +120,9 @@ def layer(packet: bytes) -> IP | IPv6:
     return IP(packet) if packet[0] >> 4 == 4 else IPv6(packet)
 
 
-def bare(found: Inner) -> Inner:
+def bare(decoded: Inner) -> Inner:
     """Return what decoding found, however many tunnels there were."""
-    return found._replace(tunnels=0)
+    return decoded._replace(tunnels=0)
 
 
 CASES = [
@@ -160,9 +160,9 @@ def test_a_tunnel_in_a_tunnel_is_opened_too(outside: str, within: str) -> None:
     packet = inner("udp", 4)
     (frame,) = envelope(within).wrap(layer(packet), True)
     (nested,) = envelope(outside).wrap(IP(frame[14:]), True)
-    found = opened(nested)
-    assert bare(found) == opened(packet, 101)
-    assert found.tunnels == 2
+    decoded = opened(nested)
+    assert bare(decoded) == opened(packet, 101)
+    assert decoded.tunnels == 2
 
 
 def stacked(depth: int) -> bytes:
@@ -326,8 +326,8 @@ def with_extensions(*chain: tuple[int, bytes]) -> bytes:
     ids=["hop by hop", "options", "routing", "atomic fragment", "AH", "four"],
 )
 def test_ipv6_extension_headers_are_walked(chain: list[tuple[int, bytes]]) -> None:
-    found = opened(with_extensions(*chain), 101)
-    assert (found.proto, found.ports, found.payload) == (17, (40000, 7000), PAYLOAD)
+    decoded = opened(with_extensions(*chain), 101)
+    assert (decoded.proto, decoded.ports, decoded.payload) == (17, (40000, 7000), PAYLOAD)
 
 
 def test_the_ip_header_ends_the_payload_not_the_frame() -> None:
@@ -377,10 +377,10 @@ NO_TUNNELS = {
 
 @pytest.mark.parametrize("name", NO_TUNNELS)
 def test_a_packet_that_only_looks_like_a_tunnel_is_its_own_flow(name: str) -> None:
-    found = opened(NO_TUNNELS[name], 101)
-    assert found.outcome == DECODED
-    assert found.tunnels == 0
-    assert found.source == bytes(map(int, NEAR.split(".")))
+    decoded = opened(NO_TUNNELS[name], 101)
+    assert decoded.outcome == DECODED
+    assert decoded.tunnels == 0
+    assert decoded.source == bytes(map(int, NEAR.split(".")))
 
 
 # ---- fragments
@@ -418,8 +418,8 @@ def test_a_later_fragment_carries_no_payload_to_be_read() -> None:
 
 def test_a_fragment_whose_first_was_never_seen_has_no_ports() -> None:
     _, second, _ = fragmented(17, udp_packet(bytes(200))[20:])
-    found = opened(second, 101)
-    assert (found.outcome, found.ports) == (DECODED, (0, 0))
+    decoded = opened(second, 101)
+    assert (decoded.outcome, decoded.ports) == (DECODED, (0, 0))
 
 
 def test_fragments_of_another_datagram_get_no_ports() -> None:
@@ -519,15 +519,15 @@ def innermost(packet: dpkt.Packet | bytes) -> dpkt.ip.IP | dpkt.ip6.IP6 | None:
 
     What an ICMP error quotes is no packet of its own.
     """
-    found = None
+    decoded = None
     while isinstance(packet, dpkt.Packet) and not isinstance(packet, QUOTING):
         if isinstance(packet, dpkt.ip.IP | dpkt.ip6.IP6):
-            found = packet
+            decoded = packet
         if isinstance(packet, dpkt.udp.UDP) and 2152 in (packet.sport, packet.dport):
             packet = user_packet(bytes(packet.data))
         else:
             packet = packet.data
-    return found
+    return decoded
 
 
 def user_packet(data: bytes) -> dpkt.Packet | bytes:
@@ -540,12 +540,12 @@ def either(data: bytes) -> dpkt.Packet:
     return dpkt.ip6.IP6(data) if data[:1] and data[0] >> 4 == 6 else dpkt.ip.IP(data)
 
 
-def fragment(found: dpkt.ip.IP | dpkt.ip6.IP6) -> tuple[int, bool] | None:
+def fragment(decoded: dpkt.ip.IP | dpkt.ip6.IP6) -> tuple[int, bool] | None:
     """Return (identification, whether it is the first) of a fragment, None for a whole packet."""
-    if isinstance(found, dpkt.ip6.IP6):
-        head = found.extension_hdrs.get(dpkt.ip.IP_PROTO_FRAGMENT)
+    if isinstance(decoded, dpkt.ip6.IP6):
+        head = decoded.extension_hdrs.get(dpkt.ip.IP_PROTO_FRAGMENT)
         return None if head is None else (head.id, head.frag_off == 0)
-    return (found.id, found.offset == 0) if found.mf or found.offset else None
+    return (decoded.id, decoded.offset == 0) if decoded.mf or decoded.offset else None
 
 
 def oracle(path: Path) -> Counter[tuple[int, frozenset[End]]]:
@@ -561,18 +561,18 @@ def oracle(path: Path) -> Counter[tuple[int, frozenset[End]]]:
         frame, link = packets.frame(i), int(packets.link[i])
         try:
             top = MAGIC[link](frame) if link in MAGIC else either(frame[4 if link == 0 else 0 :])
-            found = innermost(top)
+            decoded = innermost(top)
         except (dpkt.UnpackError, ValueError):
             continue
-        if found is None:
+        if decoded is None:
             continue
-        proto = found.p
-        ends = [(found.src, 0), (found.dst, 0)]
-        if isinstance(found.data, dpkt.udp.UDP | dpkt.tcp.TCP | dpkt.sctp.SCTP):
-            ends = [(found.src, found.data.sport), (found.dst, found.data.dport)]
-        piece = fragment(found)
+        proto = decoded.p
+        ends = [(decoded.src, 0), (decoded.dst, 0)]
+        if isinstance(decoded.data, dpkt.udp.UDP | dpkt.tcp.TCP | dpkt.sctp.SCTP):
+            ends = [(decoded.src, decoded.data.sport), (decoded.dst, decoded.data.dport)]
+        piece = fragment(decoded)
         if piece is not None:
-            datagram = found.src, found.dst, proto, piece[0]
+            datagram = decoded.src, decoded.dst, proto, piece[0]
             if piece[1]:
                 firsts[datagram] = ends
             ends = firsts.get(datagram, ends)

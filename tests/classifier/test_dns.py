@@ -37,9 +37,9 @@ def opened(payload: bytes, context: np.ndarray | None = None) -> tuple[bool, int
     signs, meter = blank_signs(), np.zeros(METERS, np.int64)
     meter[METER_LEARN] = LEARN_ALL
     known = np.zeros(64, CONTEXT) if context is None else context
-    found = bool(read_dns(octets(payload), 0, len(payload), EPOCH, known, meter, signs))
+    is_dns = bool(read_dns(octets(payload), 0, len(payload), EPOCH, known, meter, signs))
     at, length = int(signs[SIGN_NAME_AT]), int(signs[SIGN_NAME_LENGTH])
-    return found, int(signs[SIGN_NAME_KIND]), payload[at : at + length]
+    return is_dns, int(signs[SIGN_NAME_KIND]), payload[at : at + length]
 
 
 def test_a_questions_name_is_read() -> None:
@@ -50,8 +50,8 @@ def test_a_questions_name_is_read() -> None:
 @pytest.mark.parametrize("host", [HOST, HOST6])
 def test_an_answers_addresses_are_learned_for_names_of_apps(host: Host) -> None:
     context = np.zeros(64, CONTEXT)
-    found = opened(dns.answer(7, "aloha.viber.com", host), context)
-    assert found == (True, NAME_DNS_ANSWER, dns.labels("aloha.viber.com"))
+    is_dns = opened(dns.answer(7, "aloha.viber.com", host), context)
+    assert is_dns == (True, NAME_DNS_ANSWER, dns.labels("aloha.viber.com"))
     lanes = [*struct.unpack(f">{len(host.packed) // 4}I", host.packed), 0, 0, 0][:4]
     known = recall(context, endpoint_key(*lanes, 0), EPOCH)
     assert known == MESSAGING << 16 | LEARN_DNS << 8 | VIBER
@@ -118,7 +118,7 @@ def test_a_name_is_skipped_to_its_end_and_never_beyond(name: bytes, end: int) ->
 
 
 def test_dns_is_no_call_and_garbage_on_its_port_is_not_dns() -> None:
-    asked = Wire().udp(QUESTION, ports=(40000, 53)).said()[0]
+    asked = Wire().udp(QUESTION, ports=(40000, 53)).verdicts()[0]
     assert asked == ("not-call", "none", "other", "DNS")
-    garbage = Wire().udp(noise(60), ports=(40000, 53)).said()[0]
+    garbage = Wire().udp(noise(60), ports=(40000, 53)).verdicts()[0]
     assert garbage.evidence == "no sign of a call in 1 payloads"

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from midcall.captures.wire import dtls
-from midcall.captures.wire.seeded import Dice
+from midcall.captures.wire.seeded import SeededRandom
 from midcall.classifier.protocols.dtls import (
     CLIENT_HELLO,
     CLIENT_HELLO_SRTP,
@@ -18,7 +18,7 @@ from midcall.classifier.protocols.dtls import (
 )
 from tests.classifier.wire import Wire, noise, octets
 
-DICE = Dice("midcall", "dtls")
+DICE = SeededRandom("midcall", "dtls")
 HELLO = dtls.client_hello(DICE)
 
 
@@ -66,7 +66,7 @@ def test_a_hello_cut_by_the_snaplen_is_still_a_hello() -> None:
 
 def test_use_srtp_is_a_calls_setup_and_its_lack_is_not() -> None:
     with_srtp = Wire().udp(HELLO).udp(dtls.server_flight(DICE), up=False)
-    assert with_srtp.said()[0] == (
+    assert with_srtp.verdicts()[0] == (
         "certain",
         "rtc",
         "setup",
@@ -75,4 +75,4 @@ def test_use_srtp_is_a_calls_setup_and_its_lack_is_not() -> None:
     without = Wire()
     for i in range(12):
         without.udp(dtls.client_hello(DICE.child(str(i)), srtp=False))
-    assert without.said()[0].verdict == "not-call"
+    assert without.verdicts()[0].verdict == "not-call"

@@ -24,7 +24,18 @@ from midcall.classifier.statistical import inference, training
 from midcall.classifier.training_windows import windows
 from midcall.errors import ClassifierError
 from tests.classifier.made_up import forests, table
-from tests.classifier.wire import EPOCH, FAR, MS, NEAR, ROOT, SAMPLES, Wire, ether, said, udp_packet
+from tests.classifier.wire import (
+    EPOCH,
+    FAR,
+    MS,
+    NEAR,
+    ROOT,
+    SAMPLES,
+    Wire,
+    ether,
+    udp_packet,
+    verdict_of,
+)
 
 
 def eager() -> Records:
@@ -113,11 +124,11 @@ def digest() -> dict[str, Any]:
     """Return what the model says of made-up flows, as text that two modes can compare."""
     found: dict[str, Any] = {}
     packets = random_flows(30, 3)
-    held = windows(packets)
+    window_columns = windows(packets)
     for n in LENGTHS:
-        whole = held.packets >= n
-        found[f"columns {n}"] = held.columns[n].tobytes().hex()
-        rows = held.columns[n][whole]
+        whole = window_columns.packets >= n
+        found[f"columns {n}"] = window_columns.columns[n].tobytes().hex()
+        rows = window_columns.columns[n][whole]
         found[f"scores {n}"] = inference.scores(inference.shipped(), n, rows).tobytes().hex()
     for name, engine in (("all", Engine(model=eager())), ("blind", blind())):
         engine.feed(packets)
@@ -150,8 +161,8 @@ def test_plain_python_and_compiled_code_say_the_same() -> None:
 def test_the_committed_model_is_small_sound_and_without_pickle() -> None:
     assert inference.SHIPPED.stat().st_size < 300_000
     assert tuple(inference.heads_of(inference.shipped())) == LENGTHS
-    with np.load(inference.SHIPPED, allow_pickle=False) as held:
-        assert set(held.files) == set(inference.NODE.names or ()) - {"column"}
+    with np.load(inference.SHIPPED, allow_pickle=False) as window_columns:
+        assert set(window_columns.files) == set(inference.NODE.names or ()) - {"column"}
 
 
 def test_the_model_card_names_the_hash_of_every_capture_and_the_leak() -> None:
@@ -202,7 +213,9 @@ def only(engine: Engine, packets: Packets) -> Any:
 def test_a_silent_flow_is_asked_with_the_most_packets_there_are(count: int, asked: int) -> None:
     flow = only(Engine(model=eager()), talk(count))
     assert (flow["verdict"], flow["app"], flow["role"]) == (UNSURE, RTC, MEDIA)
-    assert said(flow).evidence.startswith(f"sizes and timing of {asked} packets look like a call")
+    assert verdict_of(flow).evidence.startswith(
+        f"sizes and timing of {asked} packets look like a call"
+    )
 
 
 def test_beside_fingerprints_one_forest_that_sees_no_call_outvotes_the_others() -> None:
@@ -235,7 +248,7 @@ def test_the_model_never_makes_a_verdict_certain() -> None:
 def test_without_a_model_the_same_flow_has_no_sign_of_a_call() -> None:
     flow = only(Engine(model=None), talk(20))
     assert flow["verdict"] == NOT_CALL
-    assert said(flow).evidence.startswith("no sign of a call")
+    assert verdict_of(flow).evidence.startswith("no sign of a call")
 
 
 def test_random_sizes_and_gaps_are_rarely_unsure_and_never_certain() -> None:

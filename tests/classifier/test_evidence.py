@@ -26,14 +26,20 @@ def sentences() -> object:
     """Let a test define evidence that is gone afterwards."""
     before, bases = dict(SENTENCES), dict(BASES)
     yield SENTENCES
-    for held, kept in ((SENTENCES, before), (BASES, bases)):
-        held.clear()
-        held.update(kept)
+    for table, kept in ((SENTENCES, before), (BASES, bases)):
+        table.clear()
+        table.update(kept)
 
 
 def test_what_is_packed_comes_apart_again() -> None:
-    found = pack(WHATSAPP, 5, CERTAIN, MEDIA, 99)
-    parts = (found >> 24, (found >> 20) & 15, (found >> 16) & 15, (found >> 8) & 0xFF, found & 0xFF)
+    evidence = pack(WHATSAPP, 5, CERTAIN, MEDIA, 99)
+    parts = (
+        evidence >> 24,
+        (evidence >> 20) & 15,
+        (evidence >> 16) & 15,
+        (evidence >> 8) & 0xFF,
+        evidence & 0xFF,
+    )
     assert parts == (99, CERTAIN, MEDIA, WHATSAPP, 5)
 
 
@@ -64,8 +70,8 @@ def test_every_evidence_has_a_number_in_range_and_a_readable_sentence() -> None:
 
 
 def test_no_two_evidences_of_an_app_read_alike() -> None:
-    told = [(key >> 8, text) for key, text in SENTENCES.items()]
-    assert len(told) == len(set(told))
+    sentences = [(key >> 8, text) for key, text in SENTENCES.items()]
+    assert len(sentences) == len(set(sentences))
 
 
 @pytest.mark.parametrize(
@@ -90,6 +96,6 @@ def test_an_evidence_that_is_no_call_names_no_role_of_a_call() -> None:
     from midcall.classifier.apps import messenger, skype, viber, whatsapp
 
     chats = (messenger.CHAT, skype.PRESENCE, viber.CHAT, whatsapp.CHAT_WA, whatsapp.CHAT_ED)
-    for found in chats:
-        assert (found >> 20) & 15 == NOT_CALL
-        assert ROLES[(found >> 16) & 15] in ("messaging", ROLES[OTHER])
+    for chat in chats:
+        assert (chat >> 20) & 15 == NOT_CALL
+        assert ROLES[(chat >> 16) & 15] in ("messaging", ROLES[OTHER])

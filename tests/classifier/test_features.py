@@ -44,21 +44,25 @@ def columns_of(packets: Sequence[Packet], n: int) -> dict[str, float]:
 
 
 def test_sizes_gaps_and_directions_are_what_a_hand_would_count() -> None:
-    found = columns_of([(100, 0, 1), (100, 20, 1), (300, 21, 0), (1000, 721, 1)], 4)
-    assert found["size_sum"] == 1500
-    assert (found["size_min"], found["size_median"], found["size_max"]) == (100, 100, 1000)
-    assert found["size_step"] == 0 + 200 + 700
-    assert found["size_spread"] == (1100 + 1100 + 300 + 2500) // 4
-    assert (found["size_kinds"], found["size_commonest"]) == (3, 2)
-    assert (found["size_small"], found["size_large"]) == (0, 1)
-    assert (found["major_packets"], found["major_size_sum"]) == (3, 1200)
-    assert (found["minor_size_sum"], found["minor_size_max"]) == (300, 300)
-    assert (found["turns"], found["longest_run"]) == (2, 2)
-    assert found["duration"] == 721_000
-    assert (found["gap_min"], found["gap_median"], found["gap_max"]) == (1000, 20_000, 700_000)
-    assert (found["gap_bursts"], found["gap_frames"], found["gap_pauses"]) == (1, 1, 1)
-    assert found["major_gap_mean"] == 721_000 // 2
-    assert found["major_gap_spread"] == (abs(20_000 - 360_500) + abs(701_000 - 360_500)) // 2
+    by_name = columns_of([(100, 0, 1), (100, 20, 1), (300, 21, 0), (1000, 721, 1)], 4)
+    assert by_name["size_sum"] == 1500
+    assert (by_name["size_min"], by_name["size_median"], by_name["size_max"]) == (100, 100, 1000)
+    assert by_name["size_step"] == 0 + 200 + 700
+    assert by_name["size_spread"] == (1100 + 1100 + 300 + 2500) // 4
+    assert (by_name["size_kinds"], by_name["size_commonest"]) == (3, 2)
+    assert (by_name["size_small"], by_name["size_large"]) == (0, 1)
+    assert (by_name["major_packets"], by_name["major_size_sum"]) == (3, 1200)
+    assert (by_name["minor_size_sum"], by_name["minor_size_max"]) == (300, 300)
+    assert (by_name["turns"], by_name["longest_run"]) == (2, 2)
+    assert by_name["duration"] == 721_000
+    assert (by_name["gap_min"], by_name["gap_median"], by_name["gap_max"]) == (
+        1000,
+        20_000,
+        700_000,
+    )
+    assert (by_name["gap_bursts"], by_name["gap_frames"], by_name["gap_pauses"]) == (1, 1, 1)
+    assert by_name["major_gap_mean"] == 721_000 // 2
+    assert by_name["major_gap_spread"] == (abs(20_000 - 360_500) + abs(701_000 - 360_500)) // 2
 
 
 @pytest.mark.parametrize("n", [4, 8, 16])
@@ -89,18 +93,18 @@ def test_the_columns_hold_no_payload_address_or_port() -> None:
 
 
 def test_time_that_goes_backwards_or_jumps_stays_within_bounds() -> None:
-    found = columns_of([(70000, 0, 1), (10, -50, 1), (10, 1e10, 0), (10, 1e10, 0)], 4)
-    assert found["gap_min"] == 0
-    assert found["gap_max"] == np.float32(LONGEST)
-    assert found["size_max"] == LARGEST
+    by_name = columns_of([(70000, 0, 1), (10, -50, 1), (10, 1e10, 0), (10, 1e10, 0)], 4)
+    assert by_name["gap_min"] == 0
+    assert by_name["gap_max"] == np.float32(LONGEST)
+    assert by_name["size_max"] == LARGEST
 
 
 def test_packets_all_one_way_leave_the_other_ways_columns_empty() -> None:
-    found = columns_of([(50, 30.0 * i, 1) for i in range(8)], 8)
-    assert (found["minor_size_sum"], found["minor_size_max"], found["turns"]) == (0, 0, 0)
-    assert (found["major_gap_mean"], found["major_gap_spread"]) == (30_000, 0)
+    by_name = columns_of([(50, 30.0 * i, 1) for i in range(8)], 8)
+    assert (by_name["minor_size_sum"], by_name["minor_size_max"], by_name["turns"]) == (0, 0, 0)
+    assert (by_name["major_gap_mean"], by_name["major_gap_spread"]) == (30_000, 0)
 
 
 def test_a_column_is_small_enough_for_a_float32_to_tell_it_from_its_neighbour() -> None:
-    found = columns_of(VOICE, 16)
-    assert all(value == int(value) for value in found.values())
+    by_name = columns_of(VOICE, 16)
+    assert all(value == int(value) for value in by_name.values())

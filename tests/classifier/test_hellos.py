@@ -12,14 +12,14 @@ import pytest
 from midcall.captures.packets.pcap import read
 from midcall.captures.truth.paths import recorded
 from midcall.captures.wire import dtls, tls
-from midcall.captures.wire.seeded import Dice
+from midcall.captures.wire.seeded import SeededRandom
 from midcall.classifier.engine import Engine
 from midcall.classifier.state.flow_table import METER_HELLOS_LOST
 from midcall.classifier.state.hello_buffers import HELLOS, ROOM
 from midcall.classifier.state.packet_fields import NAME_SNI
-from tests.classifier.wire import Wire, noise, told
+from tests.classifier.wire import Wire, names_read, noise
 
-DICE = Dice("midcall", "hellos")
+DICE = SeededRandom("midcall", "hellos")
 NAME = "pieces.example.org"
 HELLO = tls.client_hello(DICE, NAME)
 START = 0xFFFFFFF0  # sequence numbers wrap within the hello
@@ -58,12 +58,12 @@ def segments(hello: bytes, *cuts: int, order: tuple[int, ...] = ()) -> Wire:
 
 def names(wire: Wire) -> list[tuple[int, int, str]]:
     """Return (record, kind, name) of packets that tell a name."""
-    return [(one.record, one.kind, one.name) for one in told(wire.packets) if one.kind]
+    return [(one.record, one.kind, one.name) for one in names_read(wire.packets) if one.kind]
 
 
 def prints(wire: Wire) -> set[int]:
     """Return the fingerprints that packets tell."""
-    return {one.print for one in told(wire.packets)} - {0}
+    return {one.print for one in names_read(wire.packets)} - {0}
 
 
 @pytest.mark.slow
@@ -76,14 +76,14 @@ def test_a_hello_cut_at_any_octet_tells_its_name_with_the_packet_that_completes_
         record = 3 if cut >= end else 4
         assert names(wire) == [(record, NAME_SNI, NAME)], cut
         assert prints(wire) == whole, cut
-        assert wire.said()[0].evidence == "TLS, no name of an app with calls", cut
+        assert wire.verdicts()[0].evidence == "TLS, no name of an app with calls", cut
 
 
 def test_a_name_in_this_packet_has_its_place_and_one_in_pieces_has_none() -> None:
     at = HELLO.index(NAME.encode())
-    (one, *_) = told(segments(HELLO, at + 40).packets)
+    (one, *_) = names_read(segments(HELLO, at + 40).packets)
     assert one.place > 0
-    (two,) = told(segments(HELLO, at + 4).packets)
+    (two,) = names_read(segments(HELLO, at + 4).packets)
     assert (two.name, two.place) == (NAME, 0)
 
 
@@ -109,7 +109,7 @@ def test_segments_in_another_order_are_put_together(order: tuple[int, ...]) -> N
     hello = long_hello("web.whatsapp.com", 700)
     wire = segments(hello, 150, 400, order=order)
     assert names(wire) == [(5, NAME_SNI, "web.whatsapp.com")]
-    assert wire.said()[0][:3] == ("not-call", "whatsapp", "messaging")
+    assert wire.verdicts()[0][:3] == ("not-call", "whatsapp", "messaging")
 
 
 def test_segments_sent_again_change_nothing() -> None:
@@ -126,7 +126,7 @@ def test_a_probe_of_the_connection_between_segments_is_ignored() -> None:
     hello = long_hello("web.whatsapp.com", 700)
     wire = opening().tcp(hello[:300], sequence=START).tcp(b"\0", sequence=START - 1)
     wire.tcp(hello[300:], sequence=START + 300)
-    assert wire.said()[0].app == "whatsapp"
+    assert wire.verdicts()[0].app == "whatsapp"
 
 
 def test_a_hello_whose_rest_never_comes_is_tls_without_a_name() -> None:
@@ -135,7 +135,7 @@ def test_a_hello_whose_rest_never_comes_is_tls_without_a_name() -> None:
     alone = segments(hello, 300, order=(0,))
     strayed = segments(hello, 300, order=(0,)).tcp(noise(600), sequence=START + 90_000)
     for wire in (answered, alone, strayed):
-        assert wire.said()[0].evidence == "TLS, no name of an app with calls"
+        assert wire.verdicts()[0].evidence == "TLS, no name of an app with calls"
         assert names(wire) == []
 
 
@@ -149,7 +149,7 @@ def test_a_second_hello_of_a_connection_tells_no_name() -> None:
 def test_the_name_decides_the_very_packet_that_completes_it() -> None:
     hello = long_hello("zoomsjczc.zoom.us", 900)
     wire = segments(hello, 500)
-    assert wire.said()[0][:3] == ("certain", "zoom", "setup")
+    assert wire.verdicts()[0][:3] == ("certain", "zoom", "setup")
     assert wire.flows()[0]["verdict_packets"] == 2
 
 
@@ -172,10 +172,10 @@ def test_a_full_pool_takes_buffers_in_turn_and_counts_them() -> None:
     for i in range(flows):
         wire.tcp(hello[200:], ports=(20000 + i, 443), sequence=201)
     engine = Engine()
-    found = told(wire.packets, engine)
-    assert len(found) + engine.tables.meter[METER_HELLOS_LOST] == flows
+    names = names_read(wire.packets, engine)
+    assert len(names) + engine.tables.meter[METER_HELLOS_LOST] == flows
     assert engine.tables.meter[METER_HELLOS_LOST] == flows - (HELLOS - 1)
-    assert {one.name for one in found} == {NAME}
+    assert {one.name for one in names} == {NAME}
     assert (engine.flows()["verdict"] == 1).all()
 
 
@@ -186,7 +186,7 @@ def test_buffers_are_given_back() -> None:
         wire.tcp(hello[:200], ports=(20000 + i, 443))
         wire.tcp(hello[200:], ports=(20000 + i, 443), sequence=201)
     engine = Engine()
-    assert len(told(wire.packets, engine)) == 2 * HELLOS
+    assert len(names_read(wire.packets, engine)) == 2 * HELLOS
     assert engine.tables.meter[METER_HELLOS_LOST] == 0
 
 
@@ -218,15 +218,15 @@ def test_fragments_of_a_dtls_hello_are_put_together_in_any_order(cuts: tuple[int
     for datagrams in (fragments(True, *cuts), fragments(True, *cuts)[::-1]):
         wire = dtls_wire(datagrams)
         assert prints(wire) == {whole}
-        assert wire.said()[0].evidence.startswith("DTLS hello with use_srtp")
+        assert wire.verdicts()[0].evidence.startswith("DTLS hello with use_srtp")
     without = dtls_wire(fragments(False, *cuts))
-    assert without.said()[0].verdict == "not-call"
+    assert without.verdicts()[0].verdict == "not-call"
     assert prints(without).isdisjoint({0, whole})
 
 
 def test_fragments_may_share_a_datagram() -> None:
     wire = dtls_wire([b"".join(fragments(True, 40, 80))])
-    assert wire.said()[0].evidence == "DTLS hello with use_srtp, packet 1"
+    assert wire.verdicts()[0].evidence == "DTLS hello with use_srtp, packet 1"
 
 
 def test_fragments_of_two_messages_are_not_mixed() -> None:
@@ -238,4 +238,4 @@ def test_fragments_of_two_messages_are_not_mixed() -> None:
 def test_a_hello_that_names_an_address_and_takes_two_segments_has_its_fingerprint() -> None:
     """mosquitto's client puts its server's address into the name, and sends two segments."""
     packets = read(recorded().folder / "lab-chat-mqtts-4g.pcapng")
-    assert {one.print for one in told(packets)} - {0} == {0x22F5B6F0CC6144DB}
+    assert {one.print for one in names_read(packets)} - {0} == {0x22F5B6F0CC6144DB}

@@ -10,7 +10,7 @@ import pytest
 
 from midcall.captures.packets.pcap import packets_of
 from midcall.captures.wire import tls
-from midcall.captures.wire.seeded import Dice
+from midcall.captures.wire.seeded import SeededRandom
 from midcall.classifier.engine import Engine
 from midcall.classifier.protocols.quic import KEY, MASK, NONCE, ROUNDS, V1, V2, make_keys
 from midcall.classifier.state.flow_table import METER_INITIALS
@@ -20,18 +20,18 @@ from tests.classifier.initial import V1 as VERSION_1
 from tests.classifier.initial import V2 as VERSION_2
 from tests.classifier.wire import (
     EPOCH,
-    Told,
+    NameRead,
     Wire,
     blank_signs,
     ether,
+    names_read,
     noise,
     octets,
-    told,
     udp_packet,
 )
 
 PORTS = (50000, 443)
-DICE = Dice("midcall", "initial")
+DICE = SeededRandom("midcall", "initial")
 
 
 def hello(name: str, padding: int = 0) -> bytes:
@@ -51,7 +51,7 @@ def hello(name: str, padding: int = 0) -> bytes:
 
 
 def passed(*datagrams: bytes, ups: tuple[bool, ...] = ()) -> Wire:
-    """Return datagrams of one connection on a wire, upwards unless said otherwise."""
+    """Return datagrams of one connection on a wire, upwards unless `ups` differs."""
     wire = Wire()
     for i, datagram in enumerate(datagrams):
         wire.udp(datagram, up=ups[i] if ups else True, ports=PORTS)
@@ -60,9 +60,9 @@ def passed(*datagrams: bytes, ups: tuple[bool, ...] = ()) -> Wire:
 
 def names(wire: Wire) -> list[tuple[int, str]]:
     """Return (record, name) of the packets that tell a QUIC name."""
-    found = told(wire.packets)
-    assert all(one.kind in (0, NAME_QUIC_SNI) for one in found)
-    return [(one.record, one.name) for one in found if one.kind]
+    names = names_read(wire.packets)
+    assert all(one.kind in (0, NAME_QUIC_SNI) for one in names)
+    return [(one.record, one.name) for one in names if one.kind]
 
 
 @pytest.mark.parametrize(("salt", "version"), [(V1, VERSION_1), (V2, VERSION_2)])
@@ -85,7 +85,7 @@ def test_the_packets_that_the_rfcs_print_tell_their_name(version: int) -> None:
     first, last = PRINTED[version]
     assert packet.hex().startswith(first)
     assert packet.hex().endswith(last)
-    (one,) = told(passed(packet).packets)
+    (one,) = names_read(passed(packet).packets)
     assert (one.kind, one.name, one.place, one.alpn) == (NAME_QUIC_SNI, "example.com", 0, b"alpn")
     assert one.print > 0
 
@@ -125,7 +125,7 @@ def test_a_hello_over_two_datagrams_is_put_together_in_either_order() -> None:
         whole_at = 0 if at <= cut else 1
         assert names(passed(first, second)) == [(whole_at, "large.example.org")]
         assert names(passed(second, first)) == [(1, "large.example.org")]
-        prints = {one.print for one in told(passed(first, second).packets)} - {0}
+        prints = {one.print for one in names_read(passed(first, second).packets)} - {0}
         assert len(prints) == 1
 
 
@@ -155,7 +155,7 @@ def test_a_name_decides_what_a_quic_connection_is() -> None:
         wire = passed(initial(crypto(0, hello(name))))
         for i in range(4):
             wire.udp(b"\x43" + noise(900, i), up=False, ports=PORTS)
-        assert wire.said()[0] == expected, name
+        assert wire.verdicts()[0] == expected, name
 
 
 def test_a_name_in_the_second_datagram_replaces_what_was_said_of_the_first() -> None:
@@ -163,8 +163,8 @@ def test_a_name_in_the_second_datagram_replaces_what_was_said_of_the_first() -> 
     cut = message.index(b"web.whatsapp.com") + 4
     one = initial(crypto(0, message[:cut]), number=0)
     two = initial(crypto(cut, message[cut:]), number=1, size=1700)
-    assert passed(one).said()[0] == ("not-call", "none", "other", "QUIC")
-    assert passed(one, two).said()[0].app == "whatsapp"
+    assert passed(one).verdicts()[0] == ("not-call", "none", "other", "QUIC")
+    assert passed(one, two).verdicts()[0].app == "whatsapp"
 
 
 def test_an_initial_that_cannot_be_opened_says_nothing() -> None:
@@ -179,8 +179,8 @@ def test_an_initial_that_cannot_be_opened_says_nothing() -> None:
         initial(crypto(0, hello("a.example")), ID[:7]),
     ]
     for packet in changed:
-        assert told(passed(packet).packets) == []
-        assert passed(packet).said()[0].evidence == "QUIC"
+        assert names_read(passed(packet).packets) == []
+        assert passed(packet).verdicts()[0].evidence == "QUIC"
 
 
 def test_only_a_flows_first_initials_are_opened() -> None:
@@ -197,11 +197,11 @@ def test_only_a_flows_first_initials_are_opened() -> None:
 def test_an_initial_cut_by_the_snaplen_tells_what_is_left_of_it() -> None:
     packet = initial(crypto(0, hello("short.example")))
     frame = ether(udp_packet(packet, PORTS))
-    found: list[list[Told]] = []
+    names: list[list[NameRead]] = []
     for keep in (96, 160, 260, len(frame)):
         packets = packets_of([frame[:keep]], [EPOCH])
         packets = packets._replace(wire=np.array([len(frame)], np.int64))
-        found.append(told(packets))
-    assert [one.name for one in found[-1]] == ["short.example"]
-    assert found[0] == []
-    assert all(one.name == "short.example" for some in found for one in some)
+        names.append(names_read(packets))
+    assert [one.name for one in names[-1]] == ["short.example"]
+    assert names[0] == []
+    assert all(one.name == "short.example" for some in names for one in some)

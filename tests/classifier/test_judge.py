@@ -9,7 +9,7 @@ import pytest
 from midcall.classifier.path.verdict import (
     NAMELESS_PATIENCE,
     PATIENCE,
-    conclude,
+    apply_evidence,
     is_final,
     rank,
     role_rank,
@@ -60,7 +60,7 @@ MESSENGERS: Given = (CERTAIN, MESSENGER, SETUP)
 VOICE_OF_SKYPE: Given = (CERTAIN, SKYPE, MEDIA)
 ANOTHERS: Given = (CERTAIN, VIBER, MEDIA)
 
-# (evidence in order, what is said in the end)
+# (evidence in order, the final verdict)
 SCENARIOS: dict[str, tuple[list[Given], Given]] = {
     "nothing is said without evidence": ([], NOTHING),
     "any evidence is better than none": ([INNOCENT], INNOCENT),
@@ -94,7 +94,7 @@ SCENARIOS: dict[str, tuple[list[Given], Given]] = {
 def put(flow: np.void, given: Given, argument: int = 0, time: int = 7) -> bool:
     """Conclude from an evidence."""
     verdict, app, role = given
-    return bool(conclude(flow, METER, pack(app, 9, verdict, role, 80), argument, time))
+    return bool(apply_evidence(flow, METER, pack(app, 9, verdict, role, 80), argument, time))
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
@@ -108,7 +108,7 @@ def test_the_better_evidence_stays(name: str) -> None:
 
 def test_no_evidence_changes_nothing() -> None:
     flow = np.zeros(1, FLOW)[0]
-    assert not conclude(flow, METER, 0, 5, 9)
+    assert not apply_evidence(flow, METER, 0, 5, 9)
     assert flow.tobytes() == bytes(128)
 
 
@@ -116,8 +116,8 @@ def test_a_conclusion_writes_down_all_that_it_rests_on() -> None:
     flow = np.zeros(1, FLOW)[0]
     flow["payload_packets"] = 3
     assert put(flow, SET_UP, 0x4000, 12345)
-    told = ("confidence", "evidence", "argument", "verdict_packets", "verdict_time")
-    assert [int(flow[name]) for name in told] == [80, WHATSAPP << 8 | 9, 0x4000, 3, 12345]
+    fields = ("confidence", "evidence", "argument", "verdict_packets", "verdict_time")
+    assert [int(flow[name]) for name in fields] == [80, WHATSAPP << 8 | 9, 0x4000, 3, 12345]
 
 
 def test_a_role_that_grows_keeps_evidence_and_time_of_the_verdict() -> None:

@@ -9,7 +9,7 @@ import pytest
 import midcall.classifier.path.dispatch  # noqa: F401  (defines all evidence)
 from midcall.captures.packets.pcap import Packets, packets_of
 from midcall.captures.wire import tls
-from midcall.captures.wire.seeded import Dice
+from midcall.captures.wire.seeded import SeededRandom
 from midcall.classifier.apps import meta, realms, telegram, viber, zoom
 from midcall.classifier.apps.webrtc import (
     DTLS_SRTP,
@@ -49,11 +49,11 @@ def stun(kind: int, *parts: tuple[int, bytes], pad: int = 4) -> bytes:
     return head + bytes.fromhex("2112a442") + bytes(range(12)) + body
 
 
-def decisive(packet: Packet, found: int) -> list[tuple[bytes, str]]:
+def decisive(packet: Packet, evidence: int) -> list[tuple[bytes, str]]:
     """Return the marked octets of an evidence with their captions."""
-    told = marks(packet, found & 0xFFFF)
-    assert isinstance(told, list)
-    return [(packet.octets[m.at : m.at + m.length].tobytes(), m.caption) for m in told]
+    found_marks = marks(packet, evidence & 0xFFFF)
+    assert isinstance(found_marks, list)
+    return [(packet.octets[m.at : m.at + m.length].tobytes(), m.caption) for m in found_marks]
 
 
 def test_every_evidence_has_a_mark_or_says_that_it_is_counted() -> None:
@@ -84,23 +84,25 @@ def test_a_nested_message_is_searched_too() -> None:
 
 def test_attributes_without_padding_are_found_like_in_the_packet_path() -> None:
     packet = stepped(stun(0x0001, (0x0006, b"abcde"), (0x8070, bytes(4)), pad=1))
-    found = attributes(packet.octets, packet.pieces[0])
-    assert [attribute.kind for attribute in found] == [0x0006, 0x8070]
+    result = attributes(packet.octets, packet.pieces[0])
+    assert [attribute.kind for attribute in result] == [0x0006, 0x8070]
 
 
 @pytest.mark.parametrize("known", REALMS)
 def test_each_known_realm_is_one_of_the_rule_and_only_its_end_is_marked(known: bytes) -> None:
     packet = stepped(stun(0x0113, (0x0014, b"x7." + known.upper())))
     value = np.frombuffer(known, np.uint8).copy()
-    found = realms.realm_app(value, 0, len(known))
-    assert found
-    assert decisive(packet, found) == [(known.upper(), f'realm "{known.decode()}"')]
+    result = realms.realm_app(value, 0, len(known))
+    assert result
+    assert decisive(packet, result) == [(known.upper(), f'realm "{known.decode()}"')]
 
 
 def test_every_evidence_of_a_realm_has_a_known_end() -> None:
-    told = {int(realms.realm_app(np.frombuffer(w, np.uint8).copy(), 0, len(w))) for w in REALMS}
+    found_marks = {
+        int(realms.realm_app(np.frombuffer(w, np.uint8).copy(), 0, len(w))) for w in REALMS
+    }
     defined = {value for name, value in vars(realms).items() if name.endswith("_REALM")}
-    assert told == defined
+    assert found_marks == defined
 
 
 def test_a_viber_hello_is_marked_behind_its_session_word() -> None:
@@ -111,19 +113,19 @@ def test_a_viber_hello_is_marked_behind_its_session_word() -> None:
 def test_addresses_user_names_and_tags_are_marked_as_secrets() -> None:
     packet = stepped(bytes(range(40)))
     for key in (WHATSAPP << 8 | NAMED_SOCKET, telegram.TAGGED & 0xFFFF):
-        told = marks(packet, key)
-        assert isinstance(told, list)
-        assert [mark for mark in told if mark.secret]
+        found_marks = marks(packet, key)
+        assert isinstance(found_marks, list)
+        assert [mark for mark in found_marks if mark.secret]
     name = b"A" * 36 + b":" + b"B" * 36
-    told = decisive(stepped(stun(0x0001, (0x0006, name))), zoom.GUIDS)
-    assert [octets for octets, _ in told] == [b"\x00\x06\x00\x49", b":"]
+    found_marks = decisive(stepped(stun(0x0001, (0x0006, name))), zoom.GUIDS)
+    assert [octets for octets, _ in found_marks] == [b"\x00\x06\x00\x49", b":"]
 
 
 def test_marks_end_where_the_capture_ends() -> None:
     packet = stepped(b"\x90\x78")
     for key in MARKS:
-        told = marks(packet, key)
-        for mark in told if isinstance(told, list) else []:
+        found_marks = marks(packet, key)
+        for mark in found_marks if isinstance(found_marks, list) else []:
             assert isinstance(mark, Mark)
             assert 0 <= mark.at < mark.at + mark.length <= len(packet.octets)
 
@@ -135,8 +137,8 @@ def test_every_cut_of_a_message_gives_marks_within_it() -> None:
         for size in range(1, len(message) + 1):
             packet = stepped(message[:size])
             for key in MARKS:
-                told = marks(packet, key)
-                for mark in told if isinstance(told, list) else []:
+                found_marks = marks(packet, key)
+                for mark in found_marks if isinstance(found_marks, list) else []:
                     assert 0 <= mark.at < mark.at + mark.length <= len(packet.octets)
 
 
@@ -156,16 +158,16 @@ def test_layers_are_named_from_the_link_to_the_transport() -> None:
 
 
 def test_an_initials_mark_is_what_its_keys_are_made_of() -> None:
-    message = tls.client_hello(Dice("midcall", "marks"), "web.whatsapp.com")[5:]
-    told = decisive(stepped(initial(crypto(0, message))), NAMED_QUIC)
-    assert told == [
+    message = tls.client_hello(SeededRandom("midcall", "marks"), "web.whatsapp.com")[5:]
+    found_marks = decisive(stepped(initial(crypto(0, message))), NAMED_QUIC)
+    assert found_marks == [
         (b"\0\0\0\1", "QUIC version"),
         (ID, 'makes the keys; opened: a name that ends in "whatsapp.com"'),
     ]
 
 
 def test_the_segment_that_completes_a_hello_is_marked_as_such() -> None:
-    hello = tls.client_hello(Dice("midcall", "marks"), "web.whatsapp.com")
+    hello = tls.client_hello(SeededRandom("midcall", "marks"), "web.whatsapp.com")
     cut = hello.index(b"whatsapp")
     wire = Wire().tcp(hello[:cut]).tcp(hello[cut:], sequence=1 + cut)
     engine = Engine()
@@ -177,5 +179,5 @@ def test_the_segment_that_completes_a_hello_is_marked_as_such() -> None:
 
 
 def test_a_fragment_of_a_hello_is_marked_as_such() -> None:
-    told = decisive(stepped(HAND_MADE["dtls fragment"]), DTLS_SRTP)
-    assert told == [(bytes.fromhex("00000000003c"), "fragment of a hello with use_srtp")]
+    found_marks = decisive(stepped(HAND_MADE["dtls fragment"]), DTLS_SRTP)
+    assert found_marks == [(bytes.fromhex("00000000003c"), "fragment of a hello with use_srtp")]

@@ -44,7 +44,7 @@ def test_a_quic_connection_is_no_call() -> None:
     passing = Wire().udp(quic(), ports=(50000, 443))
     for i in range(80):
         passing.udp(b"\x43" + noise(900, i), up=False, ports=(50000, 443))
-    assert passing.said()[0] == ("not-call", "none", "other", "QUIC")
+    assert passing.verdicts()[0] == ("not-call", "none", "other", "QUIC")
 
 
 def test_the_samples_pages_over_quic_are_no_calls() -> None:
@@ -57,5 +57,5 @@ def test_the_samples_pages_over_quic_are_no_calls() -> None:
     [(b"g.whatsapp.net", "whatsapp"), (b"mtalk.example.org", "none"), (b"", "none")],
 )
 def test_googles_quic_tells_its_host_name_in_plain(name: bytes, app: str) -> None:
-    found = Wire().udp(chlo(name), ports=(40000, 443)).said()[0]
-    assert (found.verdict, found.app) == ("not-call", app)
+    flow = Wire().udp(chlo(name), ports=(40000, 443)).verdicts()[0]
+    assert (flow.verdict, flow.app) == ("not-call", app)

@@ -77,8 +77,8 @@ def test_an_extension_behind_the_snaplen_is_believed_to_fit() -> None:
 @pytest.mark.parametrize("profile", [None, 0xBEDE, 0xDEBE, 0])
 def test_the_extensions_profile_is_read(profile: int | None) -> None:
     payload = rtp(96, 1, 160, profile=profile)
-    found = extension_profile(octets(payload), 0, len(payload))
-    assert found == (0 if profile is None else profile + 1)
+    profile_found = extension_profile(octets(payload), 0, len(payload))
+    assert profile_found == (0 if profile is None else profile + 1)
 
 
 class Followed:
@@ -216,33 +216,33 @@ def voice(kind: int, count: int, **how: int) -> Wire:
 
 
 def test_a_run_of_four_is_a_stream_of_somebodys_call() -> None:
-    said = voice(8, 5).said()[0]
-    assert said == ("certain", "rtc", "media", "RTP stream, payload type 8, packet 4")
-    assert voice(8, 3).said()[0].verdict == "unsure"
-    assert voice(8, 1).said()[0].verdict == "not-call"
+    verdict = voice(8, 5).verdicts()[0]
+    assert verdict == ("certain", "rtc", "media", "RTP stream, payload type 8, packet 4")
+    assert voice(8, 3).verdicts()[0].verdict == "unsure"
+    assert voice(8, 1).verdicts()[0].verdict == "not-call"
 
 
 def test_unusual_payload_types_need_a_longer_run() -> None:
-    assert voice(50, 7).said()[0].verdict == "unsure"
-    assert voice(50, 12).said()[0].verdict == "certain"
+    assert voice(50, 7).verdicts()[0].verdict == "unsure"
+    assert voice(50, 12).verdicts()[0].verdict == "certain"
 
 
 def test_a_source_of_zero_makes_no_stream() -> None:
-    assert voice(8, 12, ssrc=0).said()[0].verdict != "certain"
+    assert voice(8, 12, ssrc=0).verdicts()[0].verdict != "certain"
 
 
 def test_random_octets_with_rtps_first_bits_are_no_stream() -> None:
     passing = Wire()
     for i in range(400):
         passing.udp(bytes([0x80]) + noise(70, i), up=i % 2 == 0)
-    assert passing.said()[0].verdict == "not-call"
+    assert passing.verdicts()[0].verdict == "not-call"
 
 
 def test_two_reports_of_one_source_are_control() -> None:
     passing = Wire(step=1000)
     for _ in range(4):
         passing.udp(rtcp(200))
-    assert passing.said()[0][:3] == ("certain", "rtc", "control")
+    assert passing.verdicts()[0][:3] == ("certain", "rtc", "control")
 
 
 def test_games_of_the_samples_are_no_streams() -> None:
@@ -255,4 +255,4 @@ def test_a_stream_for_a_multicast_group_is_a_broadcast(group: str, expected: str
     passing = Wire()
     for i in range(6):
         passing.udp(rtp(97, i, i * 48), hosts=(NEAR, group))
-    assert passing.said()[0].verdict == expected
+    assert passing.verdicts()[0].verdict == expected

@@ -53,9 +53,9 @@ def test_a_message_is_known_by_its_first_line(payload: bytes, expected: bool) ->
     assert is_message(payload) is expected
 
 
-def number(found: int) -> int:
+def number(evidence: int) -> int:
     """Return the evidence's number within its app."""
-    return int(found) & 0xFF
+    return int(evidence) & 0xFF
 
 
 UDP_CASES = {
@@ -83,10 +83,10 @@ def test_datagrams_of_telephony(name: str) -> None:
 
 def over_tcp(*payloads: bytes) -> int:
     """Return the evidence's number of the last of a stream's payloads."""
-    note, found = blank_note(), 0
+    note, evidence = blank_note(), 0
     for payload in payloads:
-        found = telephony_tcp(note, octets(payload), 0, len(payload), len(payload), 2000)
-    return number(found)
+        evidence = telephony_tcp(note, octets(payload), 0, len(payload), len(payload), 2000)
+    return number(evidence)
 
 
 def test_streams_of_telephony() -> None:
@@ -109,13 +109,13 @@ def learned(*lines: str) -> list[tuple[str, int]]:
     meter[METER_LEARN] = LEARN_ALL
     text = octets("\r\n".join([*lines, ""]).encode())
     learn_sdp(text, 0, len(text), SIP, EPOCH, context, meter)
-    found = []
+    evidence = []
     for host in (server(7), server(8)):
         for port in range(40000, 40010):
             key = endpoint_key(int.from_bytes(host.packed, "big"), 0, 0, 0, port)
             if recall(context, key, EPOCH) == MEDIA << 16 | LEARN_SDP << 8 | SIP:
-                found.append((host.address, port))
-    return found
+                evidence.append((host.address, port))
+    return evidence
 
 
 A, B = server(7).address, server(8).address
@@ -174,7 +174,7 @@ def test_an_address_is_read_from_its_dotted_form(text: bytes, expected: int) -> 
 
 def test_sip_over_udp_and_tcp_is_certain() -> None:
     for passing in (Wire().udp(invite(), ports=(5060, 5060)), Wire().tcp(invite())):
-        assert passing.said()[0] == ("certain", "sip", "setup", "SIP message, packet 1")
+        assert passing.verdicts()[0] == ("certain", "sip", "setup", "SIP message, packet 1")
 
 
 def test_the_crafts_messages_are_sip_in_long_and_compact_form() -> None:

@@ -101,14 +101,14 @@ def opened(payload: bytes, exact: int = 1, size: int | None = None) -> Message:
     ],
 )
 def test_a_message_is_read_with_its_type_and_traits(payload: bytes, kind: int, traits: int) -> None:
-    found = opened(payload)
-    assert (found.dialect, found.kind, found.traits) == (STANDARD, kind, traits)
+    message = opened(payload)
+    assert (message.dialect, message.kind, message.traits) == (STANDARD, kind, traits)
 
 
 def test_attributes_are_counted_and_the_first_is_named() -> None:
-    found = opened(ice_check())
-    assert found.count == 4
-    assert found.signs[SIGN_STUN_FIRST] == stun.USERNAME + 1
+    message = opened(ice_check())
+    assert message.count == 4
+    assert message.signs[SIGN_STUN_FIRST] == stun.USERNAME + 1
 
 
 @pytest.mark.parametrize("host", [HOST, HOST6], ids=["IPv4", "IPv6"])
@@ -124,9 +124,9 @@ def test_an_address_comes_back_as_the_key_of_its_endpoint(
     host: Host, attribute: int, slot: int
 ) -> None:
     payload = binding(stun.xor_address(attribute, host, 50000, ID), kind=0x0101)
-    found = opened(payload)
+    message = opened(payload)
     lanes = [*struct.unpack(f">{len(host.packed) // 4}I", host.packed), 0, 0, 0][:4]
-    key = stun_key(octets(payload), found.signs[slot], found.signs[SIGN_STUN_AT])
+    key = stun_key(octets(payload), message.signs[slot], message.signs[SIGN_STUN_AT])
     assert key == endpoint_key(*lanes, 50000)
 
 
@@ -151,9 +151,9 @@ def unpadded(*attributes: tuple[int, bytes]) -> bytes:
 
 
 def test_attributes_without_padding_are_read_too() -> None:
-    found = opened(unpadded((0x0006, b"abc"), (0x8070, bytes(4)), (0x0008, bytes(20))))
-    assert found.traits == USERNAME | MICROSOFT_ATTRIBUTE | INTEGRITY
-    assert found.count == 3
+    message = opened(unpadded((0x0006, b"abc"), (0x8070, bytes(4)), (0x0008, bytes(20))))
+    assert message.traits == USERNAME | MICROSOFT_ATTRIBUTE | INTEGRITY
+    assert message.count == 3
 
 
 def test_a_message_of_rfc_3489_has_no_cookie() -> None:
@@ -183,9 +183,9 @@ NEAR_MISSES = {
 @pytest.mark.parametrize("name", NEAR_MISSES)
 def test_a_near_miss_is_no_stun_and_leaves_no_trace(name: str) -> None:
     payload = NEAR_MISSES[name]
-    found = opened(payload)
-    assert (found.dialect, found.kind) == (NONE, -1)
-    assert found.signs[SIGN_STUN_FIRST] == found.signs[SIGN_STUN_TRAITS] == 0
+    message = opened(payload)
+    assert (message.dialect, message.kind) == (NONE, -1)
+    assert message.signs[SIGN_STUN_FIRST] == message.signs[SIGN_STUN_TRAITS] == 0
 
 
 def test_over_tcp_more_may_follow_the_message() -> None:
@@ -195,8 +195,8 @@ def test_over_tcp_more_may_follow_the_message() -> None:
 
 def test_a_message_cut_by_the_snaplen_is_read_as_far_as_it_goes() -> None:
     whole = ice_check()
-    found = opened(whole[:40], size=len(whole))
-    assert (found.dialect, found.traits) == (STANDARD, USERNAME | ICE)  # its type is there
+    message = opened(whole[:40], size=len(whole))
+    assert (message.dialect, message.traits) == (STANDARD, USERNAME | ICE)  # its type is there
 
 
 def test_reading_forgets_the_message_before() -> None:
@@ -254,19 +254,19 @@ NESTED = {
 
 @pytest.mark.parametrize("name", NESTED)
 def test_what_a_relay_wraps_is_read(name: str) -> None:
-    said = Wire().udp(NESTED[name], ports=(40000, 3478)).said()[0]
-    assert said.verdict == "certain"
-    assert said.app == "rtc"
-    assert said.role == "setup"
+    verdict = Wire().udp(NESTED[name], ports=(40000, 3478)).verdicts()[0]
+    assert verdict.verdict == "certain"
+    assert verdict.app == "rtc"
+    assert verdict.role == "setup"
 
 
 def test_whatsapps_message_inside_another_relay_is_whatsapps() -> None:
     nested = indication(indication(whatsapp_allocate()))
-    assert Wire().udp(nested).said()[0].app == "whatsapp"
+    assert Wire().udp(nested).verdicts()[0].app == "whatsapp"
 
 
 def test_nesting_of_relays_is_bounded() -> None:
     deep = whatsapp_allocate()
     for _ in range(5):
         deep = indication(deep)
-    assert Wire().udp(deep).said()[0].app == "rtc"
+    assert Wire().udp(deep).verdicts()[0].app == "rtc"

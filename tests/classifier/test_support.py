@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from midcall.classifier.engine import Engine
-from midcall.classifier.path.verdict import claimed, conclude
+from midcall.classifier.path.verdict import apply_evidence, claimed
 from midcall.classifier.state.evidence import BASES, SHARED, Basis, pack
 from midcall.classifier.state.evidence_support import (
     INNOCENT,
@@ -117,8 +117,8 @@ def test_the_meter_says_what_the_table_says() -> None:
         basis = BASES[key]
         if key & 0xFF > SHARED or key == APPS.index("rtc") << 8 | 10:
             continue
-        said = int(claimed(pack(key >> 8, key & 0xFF, basis.verdict, basis.role), meter))
-        assert (said >> 20 & 15, said >> 8 & 0xFF, said >> 24) == (
+        supported = int(claimed(pack(key >> 8, key & 0xFF, basis.verdict, basis.role), meter))
+        assert (supported >> 20 & 15, supported >> 8 & 0xFF, supported >> 24) == (
             result.verdict, result.app, result.confidence
         )  # fmt: skip
 
@@ -129,10 +129,10 @@ def test_two_different_unsure_signs_of_one_app_are_certain_together_and_one_twic
         meter[CLAIMS + (VIBER << 8 | number)] = UNSURE << 16 | VIBER << 8 | 75
     one, other = (pack(VIBER, number, CERTAIN, SETUP) for number in (77, 78))
     flow = np.zeros(1, FLOW)[0]
-    conclude(flow, meter, one, 0, 1)
-    conclude(flow, meter, one, 0, 2)
+    apply_evidence(flow, meter, one, 0, 1)
+    apply_evidence(flow, meter, one, 0, 2)
     assert (flow["verdict"], flow["app"], flow["confidence"]) == (UNSURE, VIBER, 75)
-    conclude(flow, meter, other, 0, 3)
+    apply_evidence(flow, meter, other, 0, 3)
     assert (flow["verdict"], flow["app"], flow["confidence"]) == (CERTAIN, VIBER, 93)
 
 
@@ -142,7 +142,7 @@ def test_signs_of_two_apps_do_not_agree() -> None:
         meter[CLAIMS + (app << 8 | 77)] = UNSURE << 16 | app << 8 | 75
     flow = np.zeros(1, FLOW)[0]
     for app in (VIBER, WHATSAPP, VIBER):
-        conclude(flow, meter, pack(app, 77, CERTAIN, SETUP), 0, 1)
+        apply_evidence(flow, meter, pack(app, 77, CERTAIN, SETUP), 0, 1)
     assert (flow["verdict"], flow["app"]) == (UNSURE, VIBER)
 
 
@@ -166,7 +166,7 @@ def test_an_engine_that_listens_keeps_every_evidence_with_its_flow() -> None:
     engine.feed(packets)
     spoken = engine.spoken()
     assert spoken[:, 1].tolist() == [0] * len(spoken)
-    assert {(int(found) >> 8 & 0xFF, int(found) & 0xFF) for found in spoken[:, 0]} == {
+    assert {(int(evidence) >> 8 & 0xFF, int(evidence) & 0xFF) for evidence in spoken[:, 0]} == {
         (WHATSAPP, 1)
     }
     small = Engine(listen=1)

@@ -21,7 +21,7 @@ from midcall.classifier.parallel import through
 from midcall.classifier.state.flow_table import METER_FLOWS, METER_NOTES
 from midcall.errors import CaptureError
 from midcall.experiments.accuracy.perturb import COLUMNS, disturb
-from midcall.testbed.replay.packet_index import survey
+from midcall.testbed.replay.packet_index import index_packets
 from tests.classifier.wire import FAR, NEAR, ether, ip
 from tests.golden import available
 
@@ -46,19 +46,19 @@ def used(engine: Engine) -> dict[str, Any]:
     The room grows by batches, whose size is not the same on one core and on two.
     """
     tables = engine.tables
-    held = tables._asdict()
-    held["flows"] = tables.flows[: tables.meter[METER_FLOWS]]
-    held["notes"] = tables.notes[: tables.meter[METER_NOTES]]
-    held["slots"] = np.sort(tables.slots[tables.slots != 0])
-    del held["spill"]  # empty after each batch
-    return held
+    arrays = tables._asdict()
+    arrays["flows"] = tables.flows[: tables.meter[METER_FLOWS]]
+    arrays["notes"] = tables.notes[: tables.meter[METER_NOTES]]
+    arrays["slots"] = np.sort(tables.slots[tables.slots != 0])
+    del arrays["spill"]  # empty after each batch
+    return arrays
 
 
 def assert_same_tables(one: Engine, two: Engine) -> None:
     """Compare all that two engines hold."""
-    held = used(two)
+    arrays = used(two)
     for name, table in used(one).items():
-        assert np.array_equal(table, held[name]), name
+        assert np.array_equal(table, arrays[name]), name
 
 
 def assert_same(path: Path, **options: int) -> Engine:
@@ -91,7 +91,7 @@ def test_every_sample_has_the_same_verdicts(path: Path) -> None:
 def test_a_file_of_many_batches_and_a_table_that_grows(tmp_path: Path) -> None:
     path = mixed(tmp_path, 16)
     engine = assert_same(path, room=64)
-    assert sum(1 for _ in CaptureFile(path).batches(held=1)) > 8
+    assert sum(1 for _ in CaptureFile(path).batches(retained=1)) > 8
     assert len(engine.tables.flows) > 64
 
 
@@ -123,10 +123,10 @@ def test_the_corpus_has_the_same_verdicts(corpus: Path) -> None:
 def test_disturbed_copies_have_the_same_verdicts(corpus: Path, tmp_path: Path) -> None:
     path = tmp_path / "disturbed.pcapng"
     for capture, source in available(corpus)[::9]:
-        held = survey(read(source))
+        index = index_packets(read(source))
         for column in COLUMNS:
             if column.packets:
-                write_pcapng(path, disturb(column, held, 1, capture.sha256).packets)
+                write_pcapng(path, disturb(column, index, 1, capture.sha256).packets)
                 assert_same(path)
 
 
@@ -143,7 +143,7 @@ def test_fragments_get_the_ports_of_a_first_one_in_an_earlier_batch(tmp_path: Pa
     write_pcap(path, packets_of(frames, list(range(len(frames)))))
     engine = assert_same(path)
     flows = engine.flows()
-    assert sum(1 for _ in CaptureFile(path).batches(held=1)) > 5
+    assert sum(1 for _ in CaptureFile(path).batches(retained=1)) > 5
     assert (flows["packets_up"] == 2).sum() > BATCH
 
 
@@ -161,12 +161,12 @@ def test_a_damaged_file_is_the_same_error(tmp_path: Path) -> None:
     packed[len(packed) // 2] ^= 0xFF
     path = tmp_path / "damaged.pcap.gz"
     path.write_bytes(packed)
-    said = []
+    errors = []
     for cores in (1, 2):
         with pytest.raises(CaptureError, match="damaged") as caught:
             through(Engine(), CaptureFile(path), cores)
-        said.append(str(caught.value))
-    assert said[0] == said[1]
+        errors.append(str(caught.value))
+    assert errors[0] == errors[1]
 
 
 def test_a_cut_file_is_read_as_far_and_told_alike(tmp_path: Path) -> None:

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""TLS and HTTP: the name of the server, and nothing beyond what the client said."""
+"""TLS and HTTP: the server name, and nothing beyond what the client sent."""
 
 from __future__ import annotations
 
 import pytest
 
 from midcall.captures.wire import tls
-from midcall.captures.wire.seeded import Dice
+from midcall.captures.wire.seeded import SeededRandom
 from midcall.classifier.protocols.http import read_http
 from midcall.classifier.protocols.tls import CLIENT_HELLO, NOT_TLS, TLS, read_tls
 from midcall.classifier.state.packet_fields import (
@@ -17,18 +17,18 @@ from midcall.classifier.state.packet_fields import (
     SIGN_NAME_LENGTH,
 )
 from tests.classifier.payloads import certified, tls_server
-from tests.classifier.wire import Said, Wire, blank_signs, noise, octets
+from tests.classifier.wire import FlowVerdict, Wire, blank_signs, noise, octets
 
-DICE = Dice("midcall", "tls")
+DICE = SeededRandom("midcall", "tls")
 HELLO = tls.client_hello(DICE, "chat.example.org")
 
 
 def opened(payload: bytes) -> tuple[int, int, bytes]:
     """Return what a payload is, and kind and text of the name in it."""
     signs = blank_signs()
-    found = int(read_tls(octets(payload), 0, len(payload), signs))
+    kind = int(read_tls(octets(payload), 0, len(payload), signs))
     at, length = int(signs[SIGN_NAME_AT]), int(signs[SIGN_NAME_LENGTH])
-    return found, int(signs[SIGN_NAME_KIND]), payload[at : at + length]
+    return kind, int(signs[SIGN_NAME_KIND]), payload[at : at + length]
 
 
 @pytest.mark.parametrize("name", ["a.example", "chat.example.org", "x" * 60 + ".example.org"])
@@ -75,9 +75,9 @@ def test_a_record_is_known_by_its_header(payload: bytes, expected: int) -> None:
 def host(payload: bytes) -> tuple[bool, int, bytes]:
     """Return whether a payload is HTTP, and kind and text of the host in it."""
     signs = blank_signs()
-    found = bool(read_http(octets(payload), 0, len(payload), signs))
+    kind = bool(read_http(octets(payload), 0, len(payload), signs))
     at, length = int(signs[SIGN_NAME_AT]), int(signs[SIGN_NAME_LENGTH])
-    return found, int(signs[SIGN_NAME_KIND]), payload[at : at + length]
+    return kind, int(signs[SIGN_NAME_KIND]), payload[at : at + length]
 
 
 @pytest.mark.parametrize(
@@ -113,12 +113,12 @@ def test_names_decide_what_a_connection_is() -> None:
     }
     for name, expected in cases.items():
         passing = Wire().tcp(tls.client_hello(DICE, name)).tcp(tls.record(23, noise(99)), False)
-        assert passing.said()[0][:3] == expected, name
+        assert passing.verdicts()[0][:3] == expected, name
 
 
 def test_a_host_field_decides_too_but_never_makes_a_call() -> None:
     request = b"GET / HTTP/1.1\r\nHost: zoomsjczc.zoom.us\r\n\r\n"
-    assert Wire().tcp(request, ports=(40000, 80)).said()[0][:3] == (
+    assert Wire().tcp(request, ports=(40000, 80)).verdicts()[0][:3] == (
         "not-call",
         "zoom",
         "messaging",
@@ -127,21 +127,21 @@ def test_a_host_field_decides_too_but_never_makes_a_call() -> None:
 
 # ---- certificates, where no hello names anybody
 
-NAMELESS = tls.client_hello(Dice("midcall", "certificates"), "")
-IN_DIGITS = tls.client_hello(Dice("midcall", "certificates"), "192.0.2.7")
+NAMELESS = tls.client_hello(SeededRandom("midcall", "certificates"), "")
+IN_DIGITS = tls.client_hello(SeededRandom("midcall", "certificates"), "192.0.2.7")
 
 
-def after_server(hello: bytes, *answers: bytes) -> Said:
-    """Return what is said of a flow whose server answers a hello."""
+def after_server(hello: bytes, *answers: bytes) -> FlowVerdict:
+    """Return the verdict of a flow whose server answers a hello."""
     passing = Wire().tcp(hello) if hello else Wire()
     for answer in answers:
         passing.tcp(answer, up=False)
-    return passing.said()[0]
+    return passing.verdicts()[0]
 
 
-CHAT = Said("not-call", "zoom", "messaging", "certificate for a name of this app")
-RELAY = Said("certain", "teams", "setup", "certificate for a name of this app, packet 2")
-NOBODY = Said("not-call", "none", "other", "TLS, no name of an app with calls")
+CHAT = FlowVerdict("not-call", "zoom", "messaging", "certificate for a name of this app")
+RELAY = FlowVerdict("certain", "teams", "setup", "certificate for a name of this app, packet 2")
+NOBODY = FlowVerdict("not-call", "none", "other", "TLS, no name of an app with calls")
 
 
 @pytest.mark.parametrize(
@@ -153,11 +153,15 @@ NOBODY = Said("not-call", "none", "other", "TLS, no name of an app with calls")
         (NAMELESS, tls_server(b"*.example.org", b"a.zoom.us"), CHAT),
         (NAMELESS, tls_server(b"*.example.org"), NOBODY),
         (b"", tls_server(b"*.zoom.us"), CHAT),
-        (tls.client_hello(Dice("midcall", "c"), "example.org"), tls_server(b"zoom.us"), NOBODY),
+        (
+            tls.client_hello(SeededRandom("midcall", "c"), "example.org"),
+            tls_server(b"zoom.us"),
+            NOBODY,
+        ),
     ],
 )
 def test_a_servers_certificate_names_a_flow_that_no_hello_named(
-    hello: bytes, answer: bytes, expected: Said
+    hello: bytes, answer: bytes, expected: FlowVerdict
 ) -> None:
     assert after_server(hello, answer) == expected
 
@@ -174,4 +178,4 @@ def test_nothing_is_searched_behind_the_end_of_plain_text() -> None:
 
 def test_only_the_first_alternative_name_counts() -> None:
     both = certified(b"x", b"a.facebook.example\x82\x0dmessenger.com")
-    assert Wire().udp(both).said()[0].app == "none"
+    assert Wire().udp(both).verdicts()[0].app == "none"

@@ -24,7 +24,7 @@ from midcall.captures.jit.kernel import PLAIN
 from midcall.captures.jit.reads import Octets
 from midcall.captures.packets.pcap import Packets
 from midcall.captures.wire import tls
-from midcall.captures.wire.seeded import Dice
+from midcall.captures.wire.seeded import SeededRandom
 from midcall.classifier.apps.agora import agora_message
 from midcall.classifier.apps.discord import discord_message
 from midcall.classifier.apps.facetime import facetime_message
@@ -352,7 +352,7 @@ def frame(p: Place, link: int) -> object:
 
 def pieces() -> Packets:
     """Return hellos that pass in pieces: TLS segments out of order, QUIC, DTLS fragments."""
-    wire, hello = Wire(), tls.client_hello(Dice("midcall", "pieces"), "web.whatsapp.com")
+    wire, hello = Wire(), tls.client_hello(SeededRandom("midcall", "pieces"), "web.whatsapp.com")
     for port, order in ((40000, (0, 1, 2)), (40001, (1, 0, 2)), (40002, (2, 0, 0, 1))):
         wire.tcp(b"", ports=(port, 443), flags=2, sequence=99)
         for which in order:

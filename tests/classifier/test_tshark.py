@@ -16,7 +16,7 @@ import pytest
 
 from midcall.captures.packets.pcap import read
 from midcall.classifier.state.packet_fields import NAME_QUIC_SNI, NAME_SNI
-from tests.classifier.wire import Told, told
+from tests.classifier.wire import NameRead, names_read
 
 #: Captures that are slow to read in Python, packet by packet, are left out.
 LARGEST = 3_000_000
@@ -45,8 +45,8 @@ def dissected(path: Path) -> list[Seen]:
     return [Seen(int(row[0]) - 1, row[1], row[2]) for row in rows if len(row) == 3]
 
 
-def earlier(ours: dict[int, Told], seen: Seen) -> set[str]:
-    """Return the names told before: a name may be whole before its hello is. "" is one of them."""
+def earlier(ours: dict[int, NameRead], seen: Seen) -> set[str]:
+    """Return the names read before: a name may be whole before its hello is. "" is one of them."""
     return {""} | {one.name for record, one in ours.items() if record < seen.record and one.kind}
 
 
@@ -60,7 +60,7 @@ def test_hellos_of_real_captures_are_those_that_wireshark_reads(corpus: Path) ->
         wanted = dissected(path)
         if not wanted:
             continue
-        ours = {one.record: one for one in told(read(path))}
+        ours = {one.record: one for one in names_read(read(path))}
         for seen in wanted:
             one = ours.get(seen.record)
             counts["hellos"] += 1
@@ -75,5 +75,5 @@ def test_hellos_of_real_captures_are_those_that_wireshark_reads(corpus: Path) ->
     assert wrong == []
     assert counts["hellos"] > 20
     assert counts["not read"] <= counts["hellos"] // 20
-    numbers = [number for found in spelt.values() for number in found]
+    numbers = [number for numbers_of_name in spelt.values() for number in numbers_of_name]
     assert len(numbers) == len(set(numbers)) == len(spelt)

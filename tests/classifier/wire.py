@@ -79,8 +79,8 @@ def tcp_packet(
     return ip(6, body, *hosts)
 
 
-class Said(NamedTuple):
-    """What a person reads of a flow."""
+class FlowVerdict(NamedTuple):
+    """The verdict of a flow, as text."""
 
     verdict: str
     app: str
@@ -88,10 +88,10 @@ class Said(NamedTuple):
     evidence: str
 
 
-def said(flow: Any) -> Said:
-    """Return what a person reads of one record."""
+def verdict_of(flow: Any) -> FlowVerdict:
+    """Return the verdict of one record, as text."""
     waited = 0 if flow["verdict"] == NOT_CALL else int(flow["verdict_packets"])
-    return Said(
+    return FlowVerdict(
         VERDICTS[flow["verdict"]],
         APPS[flow["app"]],
         ROLES[flow["role"]],
@@ -99,8 +99,8 @@ def said(flow: Any) -> Said:
     )
 
 
-class Told(NamedTuple):
-    """What one packet tells beyond its flow: a host name, and its hello's fingerprint."""
+class NameRead(NamedTuple):
+    """A host name, and a hello's fingerprint, read from one packet."""
 
     record: int
     kind: int
@@ -110,8 +110,8 @@ class Told(NamedTuple):
     alpn: bytes
 
 
-def told(packets: Packets, engine: Engine | None = None) -> list[Told]:
-    """Return what packets tell, of those that tell a name or a fingerprint."""
+def names_read(packets: Packets, engine: Engine | None = None) -> list[NameRead]:
+    """Return the names and fingerprints read from packets that hold any."""
     one, found = engine or Engine(claims=MOST), []
     one.reserve(packets.total)
     signs = one.signs
@@ -126,7 +126,7 @@ def told(packets: Packets, engine: Engine | None = None) -> list[Told]:
             size = int(signs[SIGN_TEXT_LENGTH]) if kind else 0
             text = bytes(signs[SIGN_TEXT : SIGN_TEXT + size].tolist()).decode("latin-1")
             alpn = int(signs[SIGN_ALPN]).to_bytes(8, "big").lstrip(b"\0")
-            found.append(Told(i, kind, text, int(signs[SIGN_NAME_AT]), mark, alpn))
+            found.append(NameRead(i, kind, text, int(signs[SIGN_NAME_AT]), mark, alpn))
     return found
 
 
@@ -184,9 +184,9 @@ class Wire:
         """Return the flow records, in order of first frame; each rule says the most that it may."""
         return classify(self.packets, **{"claims": MOST, **engine})
 
-    def said(self, **engine: Any) -> list[Said]:
-        """Return what is said of every flow, in order of first frame."""
-        return [said(flow) for flow in self.flows(**engine)]
+    def verdicts(self, **engine: Any) -> list[FlowVerdict]:
+        """Return the verdict of every flow, in order of first frame."""
+        return [verdict_of(flow) for flow in self.flows(**engine)]
 
 
 def classify(packets: Packets, **engine: Any) -> Records:

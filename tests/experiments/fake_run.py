@@ -296,9 +296,9 @@ def fake_summary(flows: Sequence[Mapping[str, Any]], seed: int = 1) -> Row:
         "accuracy": metrics.accuracy(real, seed)
         | {"calls_recognised": fake_recognised(), "baselines": fake_baselines()}
         | {"synthetic": {"apps": metrics.by_app_and_role(made, seed)}},
-        "recorded": recorded.told(fake_recordings()),
+        "recorded": recorded.summarise(fake_recordings()),
         "verdict": metrics.waits(real),
-        "collateral": collateral.told(
+        "collateral": collateral.other_costs(
             {"mixes": fake_mixes(), "bystander_calls": fake_bystander_calls()}
         )
         | {"by_protocol": summary.by_protocol(fake_collateral())},

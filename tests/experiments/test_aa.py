@@ -40,7 +40,7 @@ def quiet(n: int) -> None:
 
 def test_of_equal_arms_about_one_test_in_a_hundred_says_different() -> None:
     found = null_tests.rounds(Drawn(calls=100), 1000, 8, 1, quiet)
-    told = null_tests.counted(found)
+    told = null_tests.false_positive_figures(found)
     assert told["tests"] == 1000
     assert told["interval"][0] <= null_tests.ALPHA <= told["interval"][1]
 
@@ -50,7 +50,7 @@ def test_of_arms_that_differ_nearly_every_test_says_so() -> None:
     assert sum(one.false_positive for one in found) > 36
     shifts = [one.shift for one in found if one.shift is not None]
     assert np.median(shifts) == pytest.approx(6.0, abs=0.5)
-    assert "more than alpha" in null_tests.judgement(null_tests.counted(found))
+    assert "more than alpha" in null_tests.judgement(null_tests.false_positive_figures(found))
 
 
 def test_rounds_are_made_until_enough_tests_are_pooled() -> None:

@@ -16,7 +16,7 @@ import pytest
 from midcall.errors import TestbedError
 from midcall.experiments.bench import live as bench_live
 from midcall.experiments.bench.live import Options, longest
-from midcall.experiments.bench.paths import NOWHERE, Path, load_of, resting, tried
+from midcall.experiments.bench.paths import NOWHERE, Path, load_of, resting, run_trial
 from midcall.testbed.live.devices import paths
 from midcall.testbed.live.devices.load_generator import Trial
 
@@ -63,11 +63,11 @@ def test_what_a_box_that_ended_did_not_carry_is_no_loss(
     with box() as held:
         one = path(held)
         load = load_of(one, (200,), "200")
-        assert tried(one, load, 10, seconds).lost == 10
+        assert run_trial(one, load, 10, seconds).lost == 10
         held.process.kill()
         held.process.wait()
         with pytest.raises(TestbedError, match="path suricata: its box ended"):
-            tried(one, load, 10, seconds)
+            run_trial(one, load, 10, seconds)
 
 
 @pytest.mark.parametrize("name", paths.PEERS)

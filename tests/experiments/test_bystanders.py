@@ -149,7 +149,7 @@ def test_the_summary_tells_each_hypothesis_where_it_costs_most() -> None:
         {**place, "date": date, **counts, "blocked": blocked, "seconds_lost": blocked}
         for date, blocked in (("2015-12-15", 0), ("2016-01-20", 3), ("2016-03-15", 1))
     ]
-    told = bystanders.told({"mixes": [], "bystander_calls": calls})
+    told = bystanders.other_costs({"mixes": [], "bystander_calls": calls})
     assert [(row["date"], row["blocked"]) for row in told["calls"]] == [("2016-01-20", 3)]
     assert told["mixes"] == []
 

@@ -170,10 +170,10 @@ def test_a_worker_finds_captures_by_their_sum(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.delenv("MIDCALL_CORPUS", raising=False)
     items = corpus.gather(spec.load("smoke")[0], None, offline=True).items[:2]
     moved = [items[0], items[1]._replace(path=Path("/elsewhere") / items[1].path.name)]
-    assert remote_cells.near(moved) == items
+    assert remote_cells.local_items(moved) == items
     unknown = items[1].capture.model_copy(update={"sha256": "0" * 64, "sources": []})
     with pytest.raises(ExperimentError, match="neither at its path nor in its catalogue"):
-        remote_cells.near([moved[1]._replace(capture=unknown)])
+        remote_cells.local_items([moved[1]._replace(capture=unknown)])
 
 
 def timeless(outcome: dict[str, Any]) -> dict[str, Any]:
@@ -194,7 +194,7 @@ def test_a_task_that_fails_or_kills_its_workers_is_an_answer(tmp_path: Path) -> 
     from midcall.experiments.jobs.cluster import Cluster
 
     with dask(tmp_path, 6) as (address, _), Cluster(address) as cluster:
-        until(lambda: cluster._look() == 6)
+        until(lambda: cluster._count_threads() == 6)
         answers = {answer.task: answer for answer in cluster.each(broken, range(5))}
     assert {answer.value for answer in answers.values()} == {0, None, 3, 4}
     assert answers[1].error.startswith("ValueError: not this one")
@@ -206,12 +206,12 @@ def test_who_gives_a_wrong_address_is_told(tmp_path: Path) -> None:
 
     for address in ("tcp://127.0.0.1:9", "nonsense"):
         with pytest.raises(ExperimentError, match="no scheduler answers there"):
-            Cluster(address, patience=1)
+            Cluster(address, timeout=1)
     with (
         dask(tmp_path, 0) as (address, _),
         pytest.raises(ExperimentError, match="has no workers"),
     ):
-        Cluster(address, patience=1)
+        Cluster(address, timeout=1)
 
 
 def test_a_worker_with_other_code_refuses(monkeypatch: pytest.MonkeyPatch) -> None:

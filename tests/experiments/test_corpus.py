@@ -85,17 +85,17 @@ def test_a_spec_of_which_nothing_can_be_had_is_an_error(monkeypatch: pytest.Monk
 def test_a_call_in_two_captures_is_counted_in_the_original() -> None:
     original = item(capture("full"), call("V-1"))
     copy = item(capture("cut", copy_of="full"), call("V-1"))
-    found = corpus.holders([copy, original])
+    found = corpus.counting_capture([copy, original])
     assert found == {"V-1": original.capture.sha256}
     assert corpus.copies([copy, original]) == ["cut"]
-    assert corpus.holders([copy]) == {"V-1": copy.capture.sha256}
+    assert corpus.counting_capture([copy]) == {"V-1": copy.capture.sha256}
     assert corpus.copies([copy]) == []
 
 
 def test_a_call_in_a_collection_is_counted_where_it_stands_alone() -> None:
     many = item(capture("a-mix"), call("x"), call("y"))
     alone = item(capture("single"), call("x"))
-    found = corpus.holders([many, alone])
+    found = corpus.counting_capture([many, alone])
     assert found == {"x": alone.capture.sha256, "y": many.capture.sha256}
 
 
@@ -103,7 +103,7 @@ def test_calls_of_samples_recordings_and_added_captures_are_never_the_same() -> 
     first = item(capture("s1", synthetic=True), call("call-1"))
     second = item(capture("s2", added=True), call("call-1"))
     third = item(capture("s3", recorded=True), call("call-1"))
-    found = corpus.holders([first, second, third])
+    found = corpus.counting_capture([first, second, third])
     assert set(found) == {"s1/call-1", "s2/call-1", "s3/call-1"}
 
 

@@ -25,7 +25,7 @@ from midcall.experiments.accuracy.perturb import (
     unscored,
 )
 from midcall.experiments.cells.offline import classify_packets
-from midcall.testbed.replay.packet_index import Survey, survey
+from midcall.testbed.replay.packet_index import PacketIndex, index_packets
 
 SAMPLES = Path(__file__).resolve().parents[2] / "captures" / "samples"
 WHATSAPP = SAMPLES / "sample-whatsapp-audio.pcap"
@@ -34,9 +34,9 @@ UNTOUCHED = ("original", "unlearned", "nameless")
 
 
 @cache
-def held(path: Path = WHATSAPP) -> Survey:
-    """Return the survey of a sample."""
-    return survey(read(path))
+def held(path: Path = WHATSAPP) -> PacketIndex:
+    """Return the packet index of a sample."""
+    return index_packets(read(path))
 
 
 def after(name: str, path: Path = WHATSAPP, seed: int = 7) -> Disturbed:

@@ -24,7 +24,7 @@ from midcall.experiments.report import evaluation
 from midcall.experiments.report.html import environment, render
 from midcall.experiments.results import schema
 from midcall.experiments.spec.corpus import Item
-from midcall.testbed.replay.packet_index import survey
+from midcall.testbed.replay.packet_index import index_packets
 
 SAMPLES = Path(__file__).resolve().parents[2] / "captures" / "samples"
 Row = dict[str, Any]
@@ -149,7 +149,7 @@ def test_risk_and_coverage_grow_as_less_confidence_is_asked_for() -> None:
 
 def test_a_lead_is_an_interval_over_pairs_of_groups_and_none_below_ten() -> None:
     ours = [row("viber", "viber", group=f"g{i}") for i in range(12)]
-    theirs = [scores.judged(one, labels.SILENT) for one in ours]
+    theirs = [scores.judged(one, labels.NO_CLAIM) for one in ours]
     assert scores.lead(ours, theirs, 7, "x") == (1.0, 1.0)
     assert scores.lead(ours, ours, 7, "x") == (0.0, 0.0)
     assert scores.lead(ours[:9], theirs[:9], 7, "x") is None
@@ -237,19 +237,21 @@ def tree_rows() -> list[Row]:
 
 def test_the_tree_learns_what_sizes_tell_and_never_from_the_group_it_judges() -> None:
     rows = tree_rows()
-    forester = baseline_tree.Forester(rows, 7)
-    said = [claim["app"] for claim in forester.judge(rows)]
+    trees_per_group = baseline_tree.TreePerGroup(rows, 7)
+    said = [claim["app"] for claim in trees_per_group.judge(rows)]
     assert said == ["viber" if one["truth_app"] == "viber" else "none" for one in rows]
     lone = [one | {"group": "alone"} for one in rows if one["truth_app"] == "viber"]
     others = [one for one in rows if one["truth_app"] == "none"]
-    assert {c["app"] for c in baseline_tree.Forester([*lone, *others], 7).judge(lone)} == {"none"}
+    assert {c["app"] for c in baseline_tree.TreePerGroup([*lone, *others], 7).judge(lone)} == {
+        "none"
+    }
     assert {c["app"] for c in baseline_tree.leaks([*lone, *others], 7)} == {"viber", "none"}
 
 
 def test_a_flow_without_payload_has_features_of_nothing() -> None:
     nothing = np.zeros(0, np.int64)
     assert set(baseline_tree.features(nothing, nothing, nothing)) == {0.0}
-    assert baseline_tree.Forester([], 7).judge([row("viber", "viber")]) == [
+    assert baseline_tree.TreePerGroup([], 7).judge([row("viber", "viber")]) == [
         baseline_tree.claim("none", 1.0)
     ]
 
@@ -289,7 +291,7 @@ def test_an_engine_that_believes_no_name_has_no_app_of_a_name() -> None:
 
 def test_as_captured_every_flow_has_the_outcome_of_the_ordinary_run() -> None:
     held = item("sample-whatsapp-audio")
-    seen = survey(read(held.path))
+    seen = index_packets(read(held.path))
     made = disturb(COLUMNS[0], seen, 7, held.capture.sha256)
     known = measure_flows.truths(held, seen)
     rows = measure_flows.column_rows(held, seen, known, COLUMNS[0], made)
@@ -302,7 +304,7 @@ def test_as_captured_every_flow_has_the_outcome_of_the_ordinary_run() -> None:
 
 def test_a_label_that_names_no_packet_is_a_missed_flow() -> None:
     held = item("sample-viber-audio")
-    seen = survey(read(held.path))
+    seen = index_packets(read(held.path))
     ghost = label_truth.Label(10**6, "udp", 1, "viber", "media", "x", "high")
     known = measure_flows.truths(held._replace(labels=[ghost]), seen)
     made = disturb(COLUMNS[0], seen, 7, held.capture.sha256)

@@ -118,7 +118,7 @@ def outcome() -> arm.Result:
 
 
 def test_a_call_that_found_another_way_is_told_with_its_cost_and_shown(tmp_path: Path) -> None:
-    told = tables.told([outcome()])
+    told = tables.live_call_tables([outcome()])
     for name, rows in told.tables.items():
         schema.write_table(tmp_path, name, rows)
     schema.write_json(tmp_path / "summary.json", {"programs": told.summary})
@@ -144,7 +144,7 @@ def test_a_call_that_found_another_way_is_told_with_its_cost_and_shown(tmp_path:
 
 def test_a_call_that_could_not_be_made_is_a_row_and_not_testable() -> None:
     one = outcome()._replace(made=None, judged=None, replay=None, error="chromium ended")
-    told = tables.told([one])
+    told = tables.live_call_tables([one])
     (row,) = told.tables["program_calls"]
     assert (row["verdict"], row["agree"], row["up_sent"]) == ("INVALID", None, None)
     assert told.tables["program_states"] == []

@@ -10,18 +10,18 @@ import pytest
 
 from midcall.errors import ExperimentError
 from midcall.experiments.localise import document, run
-from midcall.experiments.localise.clause import ALL, Clause, Earlier, Look, Windows
+from midcall.experiments.localise.clause import ALL, Clause, Earlier, PacketCondition, Windows
 from midcall.experiments.localise.delta_debugging import needed, shortest_prefix
-from midcall.experiments.localise.found_clause import Trace
-from midcall.experiments.localise.oracle_session import Asker
-from midcall.experiments.localise.search import Found, hitting, localise
+from midcall.experiments.localise.found_clause import FoundClause
+from midcall.experiments.localise.oracle_session import OracleSession
+from midcall.experiments.localise.search import Localisation, localise, minimal_hitting_sets
 from midcall.experiments.proofs.localiser import held_out_probes, score
 from midcall.experiments.proofs.localiser import random_rules as drawing
-from midcall.experiments.proofs.localiser.listed_rules import PLANTED
+from midcall.experiments.proofs.localiser.listed_rules import LISTED_RULES
 from midcall.experiments.proofs.localiser.rule import (
     CALL,
+    BenchmarkRule,
     Box,
-    Planted,
     all_of,
     at,
     match,
@@ -69,28 +69,30 @@ def test_what_is_needed_is_found_among_what_is_not() -> None:
 
 def test_without_noise_a_question_is_one_probe_and_is_not_put_twice() -> None:
     box = Scripted([True])
-    asker = Asker(box)
+    asker = OracleSession(box)
     assert [asker.blocked((packet(),)) for _ in range(3)] == [True] * 3
     assert (box.asked, asker.cost.probes, asker.cost.octets) == (1, 1, 29)
 
 
 def test_a_test_stops_when_answers_agree_and_goes_on_where_they_do_not() -> None:
     agreeing, torn = Scripted([True]), Scripted([True, False, True, True, True, True, True])
-    assert Asker(agreeing, 0.05, 1e-4).blocked((packet(),))
+    assert OracleSession(agreeing, 0.05, 1e-4).blocked((packet(),))
     assert agreeing.asked == 4  # ln(9999) / ln(19) = 3.13
-    assert Asker(torn, 0.05, 1e-4).blocked((packet(),))
+    assert OracleSession(torn, 0.05, 1e-4).blocked((packet(),))
     assert torn.asked == 6
 
 
 def test_questions_end_wrongly_no_more_often_than_stated() -> None:
     box = NoisyOracle(Scripted([True]), 0.2, 3)
-    asker = Asker(box, 0.2, 0.01, budget=10**6)
+    asker = OracleSession(box, 0.2, 0.01, budget=10**6)
     wrong = sum(not asker.blocked((packet(payload=b"%d" % n),)) for n in range(2000))
     assert wrong <= 2000 * 0.01 + 3 * (2000 * 0.01) ** 0.5
 
 
 def test_a_spent_budget_ends_the_search_with_what_is_known() -> None:
-    found = localise(Asker(planted("size-range").oracle(), budget=20), probe_of(scene(CALL)))
+    found = localise(
+        OracleSession(planted("size-range").oracle(), budget=20), probe_of(scene(CALL))
+    )
     assert not found.complete
     assert found.notes == ["the budget of 20 probes is spent"]
     assert found.cost.probes == 20
@@ -98,22 +100,22 @@ def test_a_spent_budget_ends_the_search_with_what_is_known() -> None:
 
 def test_a_search_goes_on_from_its_state_without_asking_again(tmp_path: Path) -> None:
     base, state = probe_of(scene(CALL)), tmp_path / "state.json"
-    first = Asker(planted("size-and-port").oracle(), budget=60, state=state, about="x")
+    first = OracleSession(planted("size-and-port").oracle(), budget=60, state=state, about="x")
     assert not localise(first, base).complete
-    second = Asker(planted("size-and-port").oracle(), state=state, about="x")
+    second = OracleSession(planted("size-and-port").oracle(), state=state, about="x")
     whole = localise(second, base)
-    alone = localise(Asker(planted("size-and-port").oracle()), base)
+    alone = localise(OracleSession(planted("size-and-port").oracle()), base)
     assert second.reused == 60
     assert (whole.clauses, whole.cost) == (alone.clauses, alone.cost)
     with pytest.raises(ExperimentError, match="holds answers about 'x noise"):
-        Asker(Scripted([True]), state=state, about="y")
+        OracleSession(Scripted([True]), state=state, about="y")
 
 
 # ---- clauses
 
 
 def test_a_clause_holds_where_all_that_it_asks_for_is_met() -> None:
-    look = Look(ports=((3478, 3479),), size=(2, 3), up=True)
+    look = PacketCondition(ports=((3478, 3479),), size=(2, 3), up=True)
     clause = Clause(look, Windows(packets=(2, 3), age=(1_000_000_000, 1 << 62)))
     met = packet(1.5, b"xy")
     assert clause.holds((packet(0), met))
@@ -125,31 +127,34 @@ def test_a_clause_holds_where_all_that_it_asks_for_is_met() -> None:
 
 
 def test_rows_and_packets_that_come_before_are_counted() -> None:
-    row = Clause(Look(), times=3, gap=(0, 20_000_000))
+    row = Clause(PacketCondition(), times=3, gap=(0, 20_000_000))
     assert row.holds(tuple(packet(n * 0.02) for n in range(3)))
     assert not row.holds((packet(0), packet(0.02), packet(0.05)))
-    after = Clause(Look(), earlier=Earlier(Look(size=(2, 2)), True, Windows(packets=(3, 1 << 62))))
+    after = Clause(
+        PacketCondition(),
+        earlier=Earlier(PacketCondition(size=(2, 2)), True, Windows(packets=(3, 1 << 62))),
+    )
     assert after.holds((packet(0, b"xy"), packet(1), packet(2)))
     assert not after.holds((packet(0), packet(1, b"xy"), packet(2)))
 
 
 def test_what_must_be_broken_are_the_minimal_hitting_sets() -> None:
     sets = [frozenset("ab"), frozenset("bc")]
-    assert hitting(sets) == [frozenset("ac"), frozenset("b")]
+    assert minimal_hitting_sets(sets) == [frozenset("ac"), frozenset("b")]
 
 
 # ---- the benchmark
 
 
-def planted(name: str) -> Planted:
-    return next(one for one in PLANTED if one.name == name)
+def planted(name: str) -> BenchmarkRule:
+    return next(one for one in LISTED_RULES if one.name == name)
 
 
 def test_the_table_has_enough_rules_each_with_a_name_and_all_strike_the_capture() -> None:
-    assert len(PLANTED) >= 60
-    assert len({one.name for one in PLANTED}) == len(PLANTED)
+    assert len(LISTED_RULES) >= 60
+    assert len({one.name for one in LISTED_RULES}) == len(LISTED_RULES)
     base = probe_of(scene(CALL))
-    assert all(one.oracle().blocked(base) for one in PLANTED)
+    assert all(one.oracle().blocked(base) for one in LISTED_RULES)
 
 
 @pytest.mark.slow
@@ -162,7 +167,7 @@ def test_the_test_set_of_every_rule_has_both_answers() -> None:
 
 @pytest.mark.parametrize("name", FEW)
 def test_a_planted_rule_is_recovered(name: str) -> None:
-    row = score.one(planted(name), probe_of(scene(CALL)), 0.0, 5000, 5)
+    row = score.score_rule(planted(name), probe_of(scene(CALL)), 0.0, 5000, 5)
     assert row["recovered"], row
 
 
@@ -174,20 +179,20 @@ def test_a_planted_rule_is_recovered_though_one_answer_in_twenty_is_wrong() -> N
 @pytest.mark.parametrize(
     ("name", "clause"),
     [
-        ("size-range", Clause(Look(size=(151, 200)))),
-        ("size-range", Clause(Look(size=(150, 200), up=True))),
-        ("ports-near", Clause(Look(ports=((3478, 3480),)))),
-        ("sni-under", Clause(Look())),
-        ("port-late", Clause(Look(ports=((9000, 9000),)), Windows(packets=(6, ALL[1])))),
+        ("size-range", Clause(PacketCondition(size=(151, 200)))),
+        ("size-range", Clause(PacketCondition(size=(150, 200), up=True))),
+        ("ports-near", Clause(PacketCondition(ports=((3478, 3480),)))),
+        ("sni-under", Clause(PacketCondition())),
+        ("port-late", Clause(PacketCondition(ports=((9000, 9000),)), Windows(packets=(6, ALL[1])))),
     ],
 )
 def test_a_wrong_finding_is_no_recovery(name: str, clause: Clause) -> None:
-    def guess(asker: Asker, base: Probe) -> Found:
+    def guess(asker: OracleSession, base: Probe) -> Localisation:
         asker.blocked(base)
-        return Found([Trace(clause, base, (0,))], cost=asker.cost)
+        return Localisation([FoundClause(clause, base, (0,))], cost=asker.cost)
 
     base = probe_of(scene(CALL))
-    row = score.one(planted(name), base, 0.0, 5000, 5, guess)
+    row = score.score_rule(planted(name), base, 0.0, 5000, 5, guess)
     assert not row["recovered"]
     assert row["tests_wrong"] > 0
 
@@ -196,14 +201,14 @@ def test_a_wrong_finding_is_no_recovery(name: str, clause: Clause) -> None:
 
 
 def test_a_capture_is_localised_with_its_addresses_masked() -> None:
-    told = run.of_capture(SAMPLE, "maroc-telecom/stun", "4g", None, run.Options(reveal=False))
+    told = run.localise_capture(SAMPLE, "maroc-telecom/stun", "4g", None, run.Options(reveal=False))
     assert told["sufficient"] == [["stun"]]
-    text = document.shown(told, "text", False)
+    text = document.formatted(told, "text", False)
     assert "blocked if is a STUN message" in text
     assert "[21 12 a4 42]" in text
     assert "198.18.x.x" in text
     assert told["cost"]["probes"] < 200
-    assert json.loads(document.shown(told, "json", False)) == told
+    assert json.loads(document.formatted(told, "json", False)) == told
 
 
 @pytest.mark.parametrize(
@@ -215,7 +220,7 @@ def test_a_capture_is_localised_with_its_addresses_masked() -> None:
 )
 def test_what_cannot_be_asked_is_said(words: str, says: str) -> None:
     with pytest.raises(ExperimentError, match=says):
-        run.of_capture(SAMPLE, words, "4g", None, run.Options())
+        run.localise_capture(SAMPLE, words, "4g", None, run.Options())
 
 
 def test_the_report_shows_how_many_rules_were_recovered() -> None:
@@ -233,25 +238,25 @@ def test_the_report_shows_how_many_rules_were_recovered() -> None:
 
 
 @pytest.fixture(scope="module")
-def drawn_rules() -> tuple[Planted, ...]:
-    return drawing.drawn(5, len(drawing.KINDS))
+def drawn_rules() -> tuple[BenchmarkRule, ...]:
+    return drawing.draw_rules(5, len(drawing.KINDS))
 
 
 @pytest.mark.slow
 def test_equal_seeds_draw_equal_rules_of_every_kind(
-    drawn_rules: tuple[Planted, ...],
+    drawn_rules: tuple[BenchmarkRule, ...],
 ) -> None:
     assert [one.kind for one in drawn_rules] == list(drawing.KINDS)
-    again = drawing.drawn(5, 4)
+    again = drawing.draw_rules(5, 4)
     assert [(one.name, one.call, one.needs, one.edges) for one in again] == [
         (one.name, one.call, one.needs, one.edges) for one in drawn_rules[:4]
     ]
-    assert drawn_rules[0].call != drawing.drawn(6, 1)[0].call
+    assert drawn_rules[0].call != drawing.draw_rules(6, 1)[0].call
 
 
 @pytest.mark.slow
-def test_most_drawn_rules_are_recovered(drawn_rules: tuple[Planted, ...]) -> None:
-    rows = score.run([0.0], 5000, 5, drawn_rules, of="drawn")
+def test_most_drawn_rules_are_recovered(drawn_rules: tuple[BenchmarkRule, ...]) -> None:
+    rows = score.run([0.0], 5000, 5, drawn_rules, rule_set="drawn")
     missed = [(row["rule"], row["cause"]) for row in rows if not row["recovered"]]
     assert len(missed) <= 2, missed
     assert {row["set"] for row in rows} == {"drawn"}
@@ -270,6 +275,6 @@ def test_most_drawn_rules_are_recovered(drawn_rules: tuple[Planted, ...]) -> Non
     ],
 )
 def test_what_looks_like_something_else_is_told_from_it(rule: str | Box, needs: str) -> None:
-    hard = Planted("hard", "hard", rule, sets(needs) if needs else ())
-    row = score.one(hard, probe_of(scene(CALL)), 0.0, 5000, 5)
+    hard = BenchmarkRule("hard", "hard", rule, sets(needs) if needs else ())
+    row = score.score_rule(hard, probe_of(scene(CALL)), 0.0, 5000, 5)
     assert row["recovered"], row

@@ -9,10 +9,10 @@ import pytest
 
 from midcall.experiments.localise import checking, narrowing
 from midcall.experiments.localise.clause import blocks
-from midcall.experiments.localise.oracle_session import Asker
-from midcall.experiments.localise.search import Found, localise
+from midcall.experiments.localise.oracle_session import OracleSession
+from midcall.experiments.localise.search import Localisation, localise
 from midcall.experiments.proofs.localiser import third_party_rules
-from midcall.experiments.proofs.localiser.rule import Planted, base_of, policy_box
+from midcall.experiments.proofs.localiser.rule import BenchmarkRule, base_of, policy_box
 from midcall.testbed.probing.probe import Probe, flows_of, in_order
 
 #: Three flows to two networks, up and down, one of them to a port of its own.
@@ -38,8 +38,8 @@ scope = "packet"
 """
 
 
-def found(rules: str) -> Found:
-    return localise(Asker(policy_box(rules)), base_of(CAPTURE))
+def found(rules: str) -> Localisation:
+    return localise(OracleSession(policy_box(rules)), base_of(CAPTURE))
 
 
 @pytest.mark.parametrize(
@@ -81,15 +81,15 @@ class Odd:
 
 
 def test_what_no_rule_explains_is_not_complete() -> None:
-    result = localise(Asker(Odd()), base_of(CAPTURE))
+    result = localise(OracleSession(Odd()), base_of(CAPTURE))
     assert not result.complete or not result.blocked
     assert result.notes or not result.blocked
 
 
 @pytest.mark.parametrize("one", third_party_rules.rules_of("second")[::3], ids=lambda one: one.name)
-def test_complete_means_that_no_flow_of_the_capture_refutes_it(one: Planted) -> None:
+def test_complete_means_that_no_flow_of_the_capture_refutes_it(one: BenchmarkRule) -> None:
     box, base = one.oracle(), one.base()
-    result = localise(Asker(box), base)
+    result = localise(OracleSession(box), base)
     wrong = [
         ends for ends in flows_of(base)
         if box.blocked(own := in_order(p for p in base if p.ends == ends))
@@ -100,13 +100,13 @@ def test_complete_means_that_no_flow_of_the_capture_refutes_it(one: Planted) -> 
 
 
 def test_ranges_are_taken_out_of_ranges() -> None:
-    assert narrowing.without([(1, 10)], [(4, 5)]) == ((1, 3), (6, 10))
-    assert narrowing.without([(1, 10), (20, 30)], [(8, 22)]) == ((1, 7), (23, 30))
-    assert narrowing.without([(1, 10)], [(0, 99)]) == ()
-    assert narrowing.without([(5, 9)], [(1, 2), (11, 12)]) == ((5, 9),)
+    assert narrowing.subtract_ranges([(1, 10)], [(4, 5)]) == ((1, 3), (6, 10))
+    assert narrowing.subtract_ranges([(1, 10), (20, 30)], [(8, 22)]) == ((1, 7), (23, 30))
+    assert narrowing.subtract_ranges([(1, 10)], [(0, 99)]) == ()
+    assert narrowing.subtract_ranges([(5, 9)], [(1, 2), (11, 12)]) == ((5, 9),)
 
 
 def test_some_items_are_spread_evenly() -> None:
     items: list[Any] = list(range(100))
-    assert checking.some(items, 4) == [0, 25, 50, 75]
-    assert checking.some(items[:3], 4) == [0, 1, 2]
+    assert checking.evenly_spread(items, 4) == [0, 25, 50, 75]
+    assert checking.evenly_spread(items[:3], 4) == [0, 1, 2]

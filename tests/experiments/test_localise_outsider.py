@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The outsider's rules: all of them are played, and what is found of them is held against them."""
+"""The third-party rules: each is run, and the result is compared with the rule."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from importlib import resources
 import pytest
 
 from midcall.errors import ExperimentError
-from midcall.experiments.localise.clause import Clause, Look
-from midcall.experiments.localise.found_clause import Trace
-from midcall.experiments.localise.oracle_session import Asker
-from midcall.experiments.localise.search import Found
+from midcall.experiments.localise.clause import Clause, PacketCondition
+from midcall.experiments.localise.found_clause import FoundClause
+from midcall.experiments.localise.oracle_session import OracleSession
+from midcall.experiments.localise.search import Localisation
 from midcall.experiments.measure.summary import by_noise
 from midcall.experiments.proofs.localiser import (
     edge_cases,
@@ -20,37 +20,37 @@ from midcall.experiments.proofs.localiser import (
     score,
     third_party_rules,
 )
-from midcall.experiments.proofs.localiser.rule import Box, Planted, either, match, sets
+from midcall.experiments.proofs.localiser.rule import BenchmarkRule, Box, either, match, sets
 from midcall.testbed.probing.probe import Probe
 
 
-def rule(name: str) -> Planted:
+def rule(name: str) -> BenchmarkRule:
     return next(one for one in third_party_rules.rules() if one.name == name)
 
 
 def test_every_rule_of_the_file_is_a_rule_of_the_benchmark() -> None:
     text = (
         resources.files("midcall.experiments.proofs.localiser")
-        .joinpath("outsider.toml")
+        .joinpath("third_party.toml")
         .read_text("utf-8")
     )
     result = tomllib.loads(text)["rule"]
     assert len(result) == len({one["id"] for one in result}) == 57
     assert [one.name for one in third_party_rules.rules()] == [one["id"] for one in result]
     assert all(("policy" in one) != ("wanted" in one) and one["accept"] for one in result)
-    assert {one["id"] for one in result if "wanted" in one} == set(third_party_rules.WANTED)
+    assert {one["id"] for one in result if "wanted" in one} == set(third_party_rules.PYTHON_RULES)
 
 
 @pytest.mark.parametrize(
     "name", ["whatsapp-attribute", "sni-on-443-only", "relay-prefix", "octets-wa", "mobile-only"]
 )
 def test_rules_of_an_outsider_are_recovered(name: str) -> None:
-    (row,) = score.run([0.0], 20_000, 5, [rule(name)], of="outsider")
+    (row,) = score.run([0.0], 20_000, 5, [rule(name)], rule_set="outsider")
     assert row["outcome"] == "exactly", row
 
 
 def test_a_rule_that_never_strikes_its_capture_is_counted_as_such() -> None:
-    rows = score.run([0.0], 20_000, 5, [rule("quic-name")], of="outsider")
+    rows = score.run([0.0], 20_000, 5, [rule("quic-name")], rule_set="outsider")
     assert rows[0]["cause"] == "it never strikes its call"
     (result,) = by_noise(rows)
     assert (result["planted"], result["recovered"], result["never"]) == (0, 0, 1)
@@ -59,16 +59,16 @@ def test_a_rule_that_never_strikes_its_capture_is_counted_as_such() -> None:
 @pytest.mark.parametrize(
     ("name", "look"),
     [
-        ("relay-prefix", Look(far=(bytes([198, 19, 1, 0]), 27))),
-        ("udp-off", Look()),
+        ("relay-prefix", PacketCondition(far=(bytes([198, 19, 1, 0]), 27))),
+        ("udp-off", PacketCondition()),
     ],
 )
-def test_fresh_probes_lie_beside_a_rule(name: str, look: Look) -> None:
-    def guess(asker: Asker, base: Probe) -> Found:
-        return Found([Trace(Clause(look), base, (0,))], cost=asker.cost)
+def test_fresh_probes_lie_beside_a_rule(name: str, look: PacketCondition) -> None:
+    def guess(asker: OracleSession, base: Probe) -> Localisation:
+        return Localisation([FoundClause(Clause(look), base, (0,))], cost=asker.cost)
 
     one = rule(name)
-    row = score.one(one, one.base(), 0.0, 20_000, 5, guess)
+    row = score.score_rule(one, one.base(), 0.0, 20_000, 5, guess)
     assert row["tests_wrong"] > 0
     assert row["outcome"] != "exactly"
 
@@ -82,9 +82,10 @@ def test_the_names_of_a_rule_are_among_its_fresh_probes() -> None:
 
 def test_what_a_capture_cannot_show_of_a_rule_is_not_tested() -> None:
     one = rule("address-set")
-    (unseen,) = one.beside["unseen"]
+    (unseen,) = one.edge_words["unseen"]
     assert all(
-        edge_cases.shown(probe, [unseen]) for probe in held_out_probes.probes(one, one.base(), 5)
+        edge_cases.is_observable(probe, [unseen])
+        for probe in held_out_probes.probes(one, one.base(), 5)
     )
 
 
@@ -175,7 +176,9 @@ scope = "packet"
 )
 def test_what_the_outsiders_rules_showed_is_mended(rule: str | Box, needs: str, says: str) -> None:
     unseen = {"unseen": ("198.51.100.128/25",)} if "100.204" in str(rule) else {}
-    one = Planted("mended", "mended", rule, sets(*needs.split("|")), call=LONG, beside=unseen)
-    row = score.one(one, one.base(), 0.0, 20_000, 5)
+    one = BenchmarkRule(
+        "mended", "mended", rule, sets(*needs.split("|")), call=LONG, edge_words=unseen
+    )
+    row = score.score_rule(one, one.base(), 0.0, 20_000, 5)
     assert row["outcome"] == "exactly", row
     assert says in row["found"]

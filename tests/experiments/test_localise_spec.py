@@ -46,7 +46,9 @@ def spec() -> specs.Spec:
 
 @pytest.fixture(scope="module")
 def whole(spec: specs.Spec, tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
-    return spec_run.localised(spec, spec_run.Where(kept=tmp_path_factory.mktemp("kept")))
+    return spec_run.localise_spec(
+        spec, spec_run.Locations(work_folder=tmp_path_factory.mktemp("kept"))
+    )
 
 
 def test_each_box_is_asked_and_one_that_lets_all_pass_is_said_to(whole: dict[str, list]) -> None:
@@ -76,13 +78,13 @@ def test_an_interrupted_localisation_goes_on_and_ends_with_the_same_bytes(
                 raise KeyboardInterrupt
             return super().blocked(probe)
 
-    where = spec_run.Where(kept=tmp_path)
+    where = spec_run.Locations(work_folder=tmp_path)
     monkeypatch.setattr(boxes, "PolicyOracle", Killing)
     with pytest.raises(KeyboardInterrupt):
-        spec_run.localised(spec, where)
+        spec_run.localise_spec(spec, where)
     kept = list(tmp_path.rglob("*.json"))
     assert kept
-    again = spec_run.localised(spec, where)
+    again = spec_run.localise_spec(spec, where)
     assert json.dumps(again) == json.dumps(whole)
     total = sum(one["cost"]["probes"] for one in whole["boxes"])
     assert asked == total + 1  # the one that was interrupted is asked again
@@ -172,11 +174,11 @@ def test_windows_are_told_where_they_limit() -> None:
 def test_planted_rules_that_were_missed_stand_with_their_cause(tmp_path: Path) -> None:
     from midcall.experiments.measure import summary
     from midcall.experiments.proofs.localiser import score
-    from midcall.experiments.proofs.localiser.listed_rules import PLANTED
+    from midcall.experiments.proofs.localiser.listed_rules import LISTED_RULES
     from midcall.experiments.results import schema
 
     fake_run(tmp_path)
-    some = [one for one in PLANTED if one.name in ("cookie", "size-range")]
+    some = [one for one in LISTED_RULES if one.name in ("cookie", "size-range")]
     rows = score.run([0.0], 30, 5, some)
     schema.write_table(tmp_path, "localise", rows)
     told = json.loads((tmp_path / "summary.json").read_text())
@@ -192,12 +194,12 @@ def test_planted_rules_that_were_missed_stand_with_their_cause(tmp_path: Path) -
 
 def test_rows_of_the_benchmark_are_kept_and_not_made_twice(tmp_path: Path) -> None:
     from midcall.experiments.proofs.localiser import score
-    from midcall.experiments.proofs.localiser.listed_rules import PLANTED
+    from midcall.experiments.proofs.localiser.listed_rules import LISTED_RULES
 
-    some = [one for one in PLANTED if one.name == "cookie"]
-    first = score.run([0.0], 5000, 5, some, kept=tmp_path)
+    some = [one for one in LISTED_RULES if one.name == "cookie"]
+    first = score.run([0.0], 5000, 5, some, cache=tmp_path)
 
     def never(*words: object) -> None:
         raise AssertionError
 
-    assert score.run([0.0], 5000, 5, some, search=never, kept=tmp_path) == first
+    assert score.run([0.0], 5000, 5, some, search=never, cache=tmp_path) == first

@@ -52,7 +52,7 @@ def test_a_label_without_a_flow_is_a_row_that_was_missed() -> None:
     rows = offline.examine(held._replace(labels=[*held.labels, ghost])).rows
     ghosts = [row for row in rows if row["frame"] == 10**6]
     assert [row["outcome"] for row in ghosts] == ["missed"]
-    assert offline.shown(ghosts, reveal=False)[0]["src_ip"] is None
+    assert offline.written_rows(ghosts, reveal=False)[0]["src_ip"] is None
 
 
 def test_without_flow_labels_any_flow_of_the_capture_shows_the_call() -> None:
@@ -87,7 +87,10 @@ def test_with_flow_labels_only_the_flows_of_the_call_show_it() -> None:
 
 def test_masked_rows_keep_all_else() -> None:
     rows = offline.examine(item("sample-dns")).rows
-    hidden, shown = offline.shown(rows, reveal=False), offline.shown(rows, reveal=True)
+    hidden, shown = (
+        offline.written_rows(rows, reveal=False),
+        offline.written_rows(rows, reveal=True),
+    )
     assert len(hidden) == len(shown) == len(rows)
     for one, other in zip(hidden, shown, strict=True):
         same = {key for key in one if one[key] == other[key]}

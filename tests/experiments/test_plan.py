@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from midcall.experiments.cells.live_cell import PLAY_OVERHEAD_S
 from midcall.experiments.cli.app import app
-from midcall.experiments.proofs.localiser.listed_rules import PLANTED
+from midcall.experiments.proofs.localiser.listed_rules import LISTED_RULES
 from midcall.experiments.results import schema
 from midcall.experiments.run import plan as plans
 from midcall.experiments.run import runner
@@ -90,7 +90,7 @@ def test_a_plan_counts_boxes_that_are_asked_and_rules_that_are_planted(spec: Pat
     asked = '\n[localise]\ncaptures = ["sample-viber-audio"]\nboxes = ["maroc-telecom/stun"]\n'
     spec.write_text(SPEC + asked + "drawn = 3\nbudget = 500\n")
     found = plans.plan(str(spec), Options(jobs=1))
-    assert (found.boxes, found.planted, found.probes) == (1, 2 * (len(PLANTED) + 3), 500)
+    assert (found.boxes, found.planted, found.probes) == (1, 2 * (len(LISTED_RULES) + 3), 500)
     assert found.seconds["localiser"] > 0
     assert any(line.startswith("localiser     1 boxes") for line in plans.lines(found))
     spec.write_text(SPEC + asked + "planted = false\n")

@@ -31,8 +31,8 @@ def test_recordings_take_part_alone() -> None:
 
 def test_a_run_over_public_captures_has_their_rows_beside(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recorded, "block", lambda: {"rows": []})
-    assert recorded.beside(spec.load("morocco-2016")[0]) == {"recorded": {"rows": []}}
-    assert recorded.beside(spec.load("smoke")[0]) == {}
+    assert recorded.summary_block(spec.load("morocco-2016")[0]) == {"recorded": {"rows": []}}
+    assert recorded.summary_block(spec.load("smoke")[0]) == {}
 
 
 def test_each_recording_is_an_item_with_its_truth() -> None:
@@ -45,7 +45,9 @@ def test_each_recording_is_an_item_with_its_truth() -> None:
 def test_a_recording_is_judged_by_what_its_program_did() -> None:
     wanted = ("lab-baresip-srtp-direct-4g", "lab-chromium-audio-turn-tls-4g", "lab-dns-3g")
     chosen = [item for item in recorded.items() if item.capture.name in wanted]
-    told = recorded.told((item.capture, recorded.offline.examine(item).rows) for item in chosen)
+    told = recorded.summarise(
+        (item.capture, recorded.offline.examine(item).rows) for item in chosen
+    )
     assert told["total"]["captures"] == 3
     assert told["total"]["right"] == 3
     assert told["total"]["quiet"] == 16

@@ -16,7 +16,7 @@ from midcall.captures.truth.catalogue import load
 from midcall.classifier.engine import Engine
 from midcall.experiments.accuracy import innocent_batches, regression
 from midcall.experiments.spec.corpus import Item
-from midcall.testbed.replay.packet_index import survey
+from midcall.testbed.replay.packet_index import index_packets
 
 SAMPLES = Path(__file__).resolve().parents[2] / "captures" / "samples"
 #: Crafted kinds of which the classifier is known to take some for a call, and why that is.
@@ -56,7 +56,7 @@ def test_a_crafted_flow_is_seeded_and_has_something_to_say(kind: str) -> None:
 def test_every_crafted_flow_is_met_as_one_flow_with_its_bytes() -> None:
     count = 2 * len(background.MAKERS)
     batch = innocent_batches.crafted(0, count, 7)
-    held = survey(batch.packets)
+    held = index_packets(batch.packets)
     assert len(held.flows) == count
     assert (held.facts["flow"] >= 0).all()
     assert (held.facts["end"] - held.facts["at"] == held.facts["size"]).all()
@@ -70,7 +70,7 @@ def test_every_crafted_flow_is_met_as_one_flow_with_its_bytes() -> None:
 
 def test_batches_follow_each_other_without_a_gap_or_a_client_twice() -> None:
     parts = [innocent_batches.crafted(first, 60, 7) for first in (0, 60)]
-    clients = [set(survey(part.packets).flows["source"][:, 0].tolist()) for part in parts]
+    clients = [set(index_packets(part.packets).flows["source"][:, 0].tolist()) for part in parts]
     assert not clients[0] & clients[1]
     again = innocent_batches.crafted(60, 60, 7)
     assert (again.packets.data == parts[1].packets.data).all()
@@ -79,7 +79,7 @@ def test_batches_follow_each_other_without_a_gap_or_a_client_twice() -> None:
 def test_a_copy_keeps_payloads_and_changes_addresses_ports_and_times() -> None:
     original = innocent_batches.Original(ITEMS, packets)
     first, second = original.copy(0, 7), original.copy(1, 7)
-    held, one, two = (survey(p) for p in (original.packets, first.packets, second.packets))
+    held, one, two = (index_packets(p) for p in (original.packets, first.packets, second.packets))
     assert len(one.flows) == len(two.flows) == len(held.flows)
     assert (one.facts["size"] == held.facts["size"]).all()
     full = np.flatnonzero(held.facts["end"] > held.facts["at"])
@@ -98,14 +98,14 @@ def test_a_copy_keeps_payloads_and_changes_addresses_ports_and_times() -> None:
 
 def test_a_long_flow_is_copied_by_its_first_packets() -> None:
     original = innocent_batches.Original(ITEMS, packets)
-    flow = survey(original.packets).facts["flow"]
+    flow = index_packets(original.packets).facts["flow"]
     assert np.bincount(flow[flow >= 0]).max() == innocent_batches.KEPT
 
 
 def test_half_are_crafted_and_half_are_copies_and_the_sum_is_told() -> None:
     heard: list[int] = []
     held = innocent_batches.Original(ITEMS, packets)
-    found = regression.run(held, 300, 7, told=heard.append)
+    found = regression.run(held, 300, 7, progress=heard.append)
     assert found["flows"] >= 300
     assert found["crafted"] == 150
     assert found["flows"] == found["crafted"] + found["copied"] == heard[-1]

@@ -140,7 +140,7 @@ def test_a_soak_in_which_nothing_was_offered_is_a_problem() -> None:
 
 
 def test_the_rate_is_half_of_what_the_live_bench_found(tmp_path: Path) -> None:
-    with pytest.raises(ExperimentError, match="run midcall bench live first, or say --pps"):
+    with pytest.raises(ExperimentError, match="run midcall bench live first, or give --pps"):
         soak.half_of_loss_free(tmp_path)
     folder = tmp_path / "bench-live"
     folder.mkdir()

@@ -25,7 +25,7 @@ def test_the_mission_counts_what_could_be_tested() -> None:
         call("INVALID"),
         call("CUT", True, synthetic=True),
     ]
-    real, invented = summary.mission(rows)
+    real, invented = summary.outcome_table(rows)
     assert (real["n"], real["ok"], real["blocked"]) == (4, 1, 2)
     assert (real["inconclusive"], real["invalid"]) == (1, 1)
     assert real["blocked_interval"] is None
@@ -35,7 +35,7 @@ def test_the_mission_counts_what_could_be_tested() -> None:
 
 def test_ten_calls_get_an_interval() -> None:
     rows = [call("CUT", True) for _ in range(10)]
-    assert summary.mission(rows)[0]["blocked_interval"] == (summary.share_interval(10, 10))
+    assert summary.outcome_table(rows)[0]["blocked_interval"] == (summary.share_interval(10, 10))
     told = summary.calls_recognised(rows)
     assert told == [
         {

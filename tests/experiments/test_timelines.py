@@ -31,7 +31,7 @@ def cell(operator: str, date: str) -> Cell:
 
 
 def lane(spoke: float | None) -> dict[str, Any]:
-    counts = {key: [1, 2, 0] for key in timelines.COUNTS}
+    counts = {key: [1, 2, 0] for key in ("due", "sent", "came", "struck")}
     return {**counts, "spoke_s": spoke, **timelines.worth(None)}
 
 

@@ -21,20 +21,22 @@ def task(number: int) -> int:
 
 
 def test_a_task_that_fails_is_an_answer_with_a_sentence() -> None:
-    found = {number: (value, error) for number, value, error in workers.alone(task, [1, 3, 2])}
+    found = {number: (value, error) for number, value, error in workers.run_here(task, [1, 3, 2])}
     assert (found[1], found[2]) == ((1, ""), (4, ""))
     assert found[3][0] is None
     assert found[3][1].startswith("ValueError: three is too many")
 
 
 def test_on_processes_it_is_the_same() -> None:
-    found = {number: (value, error) for number, value, error in workers.together(task, [1, 3], 2)}
+    found = {
+        number: (value, error) for number, value, error in workers.run_in_pool(task, [1, 3], 2)
+    }
     assert found[1] == (1, "")
     assert found[3][1].startswith("ValueError: three is too many")
 
 
 def test_a_worker_that_dies_is_an_answer_too() -> None:
-    ((number, value, error),) = workers.together(task, [4], 1)
+    ((number, value, error),) = workers.run_in_pool(task, [4], 1)
     assert (number, value) == (4, None)
     assert "BrokenProcessPool" in error
 
@@ -50,14 +52,17 @@ def fragile(number: int) -> tuple[int, bool]:
 
 
 def test_beside_other_work_values_come_in_order_and_from_here_where_nobody_is_to_help() -> None:
-    with workers.beside(fragile, [5, 4, 1], 1) as values:
+    with workers.run_in_background(fragile, [5, 4, 1], 1) as values:
         assert list(values) == [(5, True), (4, True), (1, True)]
-    with workers.beside(fragile, [5, 4, 1], 0) as values:
+    with workers.run_in_background(fragile, [5, 4, 1], 0) as values:
         assert list(values) == [(5, False), (4, False), (1, False)]
 
 
 def test_what_a_worker_beside_could_not_do_is_done_here() -> None:
-    with workers.beside(fragile, [2], 1) as values:
+    with workers.run_in_background(fragile, [2], 1) as values:
         assert list(values) == [(2, False)]
-    with workers.beside(fragile, [3], 1) as values, pytest.raises(ValueError, match="too many"):
+    with (
+        workers.run_in_background(fragile, [3], 1) as values,
+        pytest.raises(ValueError, match="too many"),
+    ):
         list(values)

@@ -73,12 +73,12 @@ class Tap:
 
     def frames(self, count: int, seconds: float = 3.0) -> list[bytes]:
         """Return the frames that come, at most `count`, waiting for them no longer than that."""
-        found: list[bytes] = []
+        received: list[bytes] = []
         until = time.monotonic() + seconds
-        while len(found) < count and (left := until - time.monotonic()) > 0:
-            if select.select([self.socket], [], [], left)[0]:
-                found.append(self.socket.recv(4096))
-        return found
+        while len(received) < count and (remaining := until - time.monotonic()) > 0:
+            if select.select([self.socket], [], [], remaining)[0]:
+                received.append(self.socket.recv(4096))
+        return received
 
 
 @pytest.fixture(scope="module")

@@ -53,14 +53,14 @@ def links(network: Network) -> str:
 
 def running(word: bytes) -> list[Path]:
     """Return the processes of this machine that have a word in their command."""
-    found = []
+    paths = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             if word in path.read_bytes().split(b"\0"):
-                found.append(path)
+                paths.append(path)
         except OSError:
             continue
-    return found
+    return paths
 
 
 @pytest.mark.live

@@ -52,27 +52,27 @@ def chromium(line: Line) -> Iterator[Chromium]:
         yield one
 
 
-def heard(account: Account, kind: str) -> list[int]:
+def received_counts(account: Account, kind: str) -> list[int]:
     """Return the packets (messages of data) that caller and callee received."""
-    found = [end.stream(kind, out=False) for end in account.ends]
-    return [0 if one is None else one.received for one in found]
+    streams = [end.stream(kind, out=False) for end in account.ends]
+    return [0 if one is None else one.received for one in streams]
 
 
 def test_two_browsers_talk_and_say_by_which_ports(chromium: Chromium) -> None:
     account = made(chromium, Plan(media="audio", seconds=SECONDS))
     assert account.connected
-    assert min(heard(account, "audio")) > 20
-    here, there = account.ends
-    assert [one.role for one in here.flows] == [MEDIA]
-    assert here.flows[0].local == CALLER
-    assert here.flows[0].remote == CALLEE
-    assert (here.flows[0].local_port, here.flows[0].remote_port) == (
-        there.flows[0].remote_port,
-        there.flows[0].local_port,
+    assert min(received_counts(account, "audio")) > 20
+    at_caller, at_callee = account.ends
+    assert [one.role for one in at_caller.flows] == [MEDIA]
+    assert at_caller.flows[0].local == CALLER
+    assert at_caller.flows[0].remote == CALLEE
+    assert (at_caller.flows[0].local_port, at_caller.flows[0].remote_port) == (
+        at_callee.flows[0].remote_port,
+        at_callee.flows[0].local_port,
     )
-    assert here.pairs[0].local.port == here.flows[0].local_port
-    assert ("connection", "connected") in [(one.kind, one.word) for one in here.states]
-    assert "a=fingerprint:" in here.sdp
+    assert at_caller.pairs[0].local.port == at_caller.flows[0].local_port
+    assert ("connection", "connected") in [(one.kind, one.word) for one in at_caller.states]
+    assert "a=fingerprint:" in at_caller.sdp
 
 
 @pytest.mark.parametrize(("path", "leg"), [("turn-udp", ("udp", 3478)), ("turn-tls", ("tcp", 443))])
@@ -85,12 +85,12 @@ def test_a_relayed_call_has_one_leg_to_the_relay(
     flows = account.ends[0].flows
     assert [(one.proto, one.remote_port, one.role) for one in flows] == [(*leg, RELAY)]
     assert flows[0].remote == RELAY_ADDRESS
-    assert min(heard(account, "audio")) > 20
+    assert min(received_counts(account, "audio")) > 20
 
 
 def test_a_data_channel_is_no_call(chromium: Chromium) -> None:
     account = made(chromium, Plan(media="data", seconds=SECONDS))
-    assert min(heard(account, "data")) > 0
+    assert min(received_counts(account, "data")) > 0
     assert {one.kind for one in account.ends[0].streams} == {"data"}
 
 
@@ -124,9 +124,11 @@ def test_a_sip_call_is_heard_and_says_by_which_ports(
     assert account.connected
     assert account.error == ""
     assert profile in account.ends[0].sdp
-    here, there = ({(f.local_port, f.remote_port, f.role) for f in e.flows} for e in account.ends)
-    assert {role for _, _, role in here} == {MEDIA, SIGNALLING, CONTROL}
-    assert here == {(far, near, role) for near, far, role in there}
+    at_caller, at_callee = (
+        {(f.local_port, f.remote_port, f.role) for f in e.flows} for e in account.ends
+    )
+    assert {role for _, _, role in at_caller} == {MEDIA, SIGNALLING, CONTROL}
+    assert at_caller == {(far, near, role) for near, far, role in at_callee}
     for end in account.ends:
         stream = end.stream("audio", out=False)
         assert stream is not None
@@ -171,10 +173,12 @@ def test_one_process_makes_many_webrtc_calls(line: Line, media: str, calls: int)
         account = made(one, plan)
     assert account.connected
     assert account.made == calls
-    assert min(heard(account, media)) > 5
-    here, there = ({(f.local_port, f.remote_port) for f in end.flows} for end in account.ends)
-    assert len(here) == calls
-    assert here == {(far, near) for near, far in there}
+    assert min(received_counts(account, media)) > 5
+    at_caller, at_callee = (
+        {(f.local_port, f.remote_port) for f in end.flows} for end in account.ends
+    )
+    assert len(at_caller) == calls
+    assert at_caller == {(far, near) for near, far in at_callee}
 
 
 LAB = """
@@ -216,12 +220,12 @@ def test_no_program_outlives_a_lab_that_is_killed(name: str) -> None:
 
 def programs(family: list[list[int]]) -> list[list[int]]:
     """Return the processes that run and are no shell that holds a namespace."""
-    found = []
+    running = []
     for one in family:
         with suppress(OSError):
             if networks.alive(one) and Path(f"/proc/{one[0]}/comm").read_text() != "bash\n":
-                found.append(one)
-    return found
+                running.append(one)
+    return running
 
 
 def wait_until(done: Any, seconds: float = 10.0) -> bool:

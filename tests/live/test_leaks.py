@@ -21,12 +21,12 @@ from midcall.testbed.live.network import network as networks
 
 @pytest.mark.live
 def test_a_few_runs_killed_at_random_leave_nothing(tmp_path: Path) -> None:
-    told, path = leaks.leaks(3, 5, tmp_path, lambda line: None)
-    assert told["left"] == []
-    assert told["runs"] == 3
-    assert told["killed"] >= 1
-    assert json.loads(path.read_text()) == told
-    assert "then one more: nothing left" in leaks.lines(told)[0]
+    summary, path = leaks.leaks(3, 5, tmp_path, lambda line: None)
+    assert summary["left"] == []
+    assert summary["runs"] == 3
+    assert summary["killed"] >= 1
+    assert json.loads(path.read_text()) == summary
+    assert "then one more: nothing left" in leaks.lines(summary)[0]
 
 
 @pytest.mark.live
@@ -51,15 +51,15 @@ def test_what_is_left_is_found(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", "print(flush=True); input()"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment,
-    ) as left:  # fmt: skip
-        assert left.stdout is not None
-        left.stdout.readline()
-        lines = leaks.found(tmp_path, ["0a1b2c"])
-        left.kill()
+    ) as leftover:  # fmt: skip
+        assert leftover.stdout is not None
+        leftover.stdout.readline()
+        lines = leaks.remains_now(tmp_path, ["0a1b2c"])
+        leftover.kill()
     assert f"file: {home / 'mc0a1b2c'}" in lines
-    assert any(line.startswith(f"process {left.pid} in net:[") for line in lines)
+    assert any(line.startswith(f"process {leftover.pid} in net:[") for line in lines)
     (home / "mc0a1b2c").rmdir()
-    assert leaks.found(tmp_path, ["0a1b2c"]) == []
+    assert leaks.remains_now(tmp_path, ["0a1b2c"]) == []
 
 
 def test_a_folder_whose_maker_died_before_it_was_one_is_swept(

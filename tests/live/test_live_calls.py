@@ -28,7 +28,7 @@ def test_a_browser_escapes_by_a_relay_and_nothing_is_left_running(tmp_path: Path
     if lacks := arm.lacking(asked):
         pytest.skip("; ".join(lacks))
     done = runner.run(str(spec), Options(runs=tmp_path / "runs", stream=io.StringIO()))
-    told = done.summary["programs"]
+    programs = done.summary["programs"]
     rows = {
         row["plan"]: row
         for row in schema.read_table(done.folder, "program_calls")
@@ -38,9 +38,9 @@ def test_a_browser_escapes_by_a_relay_and_nothing_is_left_running(tmp_path: Path
     assert rows["chromium-audio-any"]["carried"] in ("tcp", "tls")
     assert rows["chromium-audio-any"]["replay"] == "SETUP_BLOCKED"
     assert rows["baresip-rtp-direct"]["rule"] is None
-    assert told["agreement"]["n"] == 2
-    assert told["null"]["calls"] == 2
-    assert told["failed"] == []
+    assert programs["agreement"]["n"] == 2
+    assert programs["null"]["calls"] == 2
+    assert programs["failed"] == []
     assert 'id="programs"' in done.report.read_text()
     running = {Path(f"/proc/{pid}/comm").read_text().strip() for pid in descendants(os.getpid())}
     assert not running & {"chromium", "baresip", "turnserver", "node"}

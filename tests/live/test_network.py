@@ -92,12 +92,12 @@ def test_the_probe_finds_a_checksum_that_offload_left_unwritten(network: Network
 def test_two_networks_at_once_do_not_see_each_other(network: Network, make: Any) -> None:
     with Network() as other:
         assert not set(other.ports) & set(network.ports)
-        here, there = (make.Tap(n.box_pid, n.ports.b0) for n in (network, other))
+        own_tap, other_tap = (make.Tap(n.box_pid, n.ports.b0) for n in (network, other))
         sender = make.Tap(network.caller_pid, network.ports.c0)
         sender.send(make.datagram())
-        assert here.frames(1) == [make.datagram()]
-        assert there.frames(1, 0.2) == []
-        for tap in (here, there, sender):
+        assert own_tap.frames(1) == [make.datagram()]
+        assert other_tap.frames(1, 0.2) == []
+        for tap in (own_tap, other_tap, sender):
             tap.socket.close()
 
 

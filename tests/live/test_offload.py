@@ -237,7 +237,7 @@ def test_a_redirect_waits_while_a_frame_of_the_flow_is_in_the_ring() -> None:
     lone.offer()
     lone.settle()
     assert lone.answer() == bpf.XDP_PASS
-    lone.settle(handover.PATIENCE_NS + 1)
+    lone.settle(handover.FULL_SEARCH_NS + 1)
     assert lone.answer() == bpf.XDP_PASS
     lone.receive(frames.ethernet(inner(PASSED)))
     lone.settle()

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from midcall.errors import TestbedError
 from midcall.experiments.cli.app import app
-from midcall.experiments.localise.oracle_session import Asker
-from midcall.experiments.localise.payload_conditions import Fixed
+from midcall.experiments.localise.oracle_session import OracleSession
+from midcall.experiments.localise.payload_conditions import FixedOctets
 from midcall.experiments.localise.search import localise
 from midcall.testbed.conformance.transcript import scene
 from midcall.testbed.live.devices import oracle as live
@@ -111,15 +111,16 @@ def test_a_rule_of_suricata_is_found_from_its_answers(tmp_path: Path) -> None:
     rules = tmp_path / "one.rules"
     rules.write_text(RULE)
     with LiveOracle("suricata", rules, patience=0.5) as box:
-        found = localise(
-            Asker(box, noise=0.02, budget=3000, longest=1_000_000_000), probe_of(scene(CALL))
+        finding = localise(
+            OracleSession(box, noise=0.02, budget=3000, longest=1_000_000_000),
+            probe_of(scene(CALL)),
         )
-    assert found.complete, found.notes
-    (clause,) = found.clauses
-    assert isinstance(clause.look.payload, Fixed)
-    assert clause.look.payload.called == "octets[4:8]"
-    assert clause.look.payload.meets(packet(bytes.fromhex("000000002112a442")))
-    assert clause.calls == {"protocol", "octets[4:8]"}
+    assert finding.complete, finding.notes
+    (clause,) = finding.clauses
+    assert isinstance(clause.condition.payload, FixedOctets)
+    assert clause.condition.payload.factor == "octets[4:8]"
+    assert clause.condition.payload.meets(packet(bytes.fromhex("000000002112a442")))
+    assert clause.factors == {"protocol", "octets[4:8]"}
 
 
 @pytest.mark.live

@@ -48,17 +48,17 @@ def folders(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 def test_bystanders_are_recorded_with_their_truth_and_leave_nothing(
     tmp_path: Path, folders: list[Path]
 ) -> None:
-    left: list[str] = []
+    skipped: list[str] = []
     scenes = [Scene(bystander=kind, access="adsl", seconds=1.0) for kind in KINDS]
     place = at(tmp_path)
-    for one in recorder.record(scenes, lambda scene, why: left.append(f"{scene.name}: {why}")):
+    for one in recorder.record(scenes, lambda scene, why: skipped.append(f"{scene.name}: {why}")):
         assert not any((folders[-1] / name).exists() for name in ("site", "resolver"))
         row = keep(place, one)
         assert {label.app for label in one.labels} == {"none"}
         assert set(one.taps) == {"c0", "b0", "b1", "s0"}
         if not dissected.missing():
             assert dissected.differences(tmp_path / row.file, one.labels) == []
-    assert [why for why in left if "is missing" not in why] == []
+    assert [why for why in skipped if "is missing" not in why] == []
     assert {row.name for row in rows(place)} == {
         scene.name for scene in scenes if not recorder.missing(scene)
     }
@@ -109,18 +109,18 @@ def test_a_recording_that_is_killed_leaves_nothing(scene: Scene, program: str) -
 
 def names(pid: int) -> set[str]:
     """Return the names of a process and of all that it started."""
-    found = set()
+    names = set()
     for one in descendants(pid):
         try:
-            found.add(Path(f"/proc/{one}/comm").read_text().strip())
+            names.add(Path(f"/proc/{one}/comm").read_text().strip())
         except OSError:
             continue
-    return found
+    return names
 
 
 def words(home: Path, run: str) -> set[str]:
     """Return of which kinds is what is there of a run: "process", "interface:", "file:" ..."""
-    return {line.split()[0] for line in leaks.found(home, [run])}
+    return {line.split()[0] for line in leaks.remains_now(home, [run])}
 
 
 def holds(done: Callable[[], bool], seconds: float) -> bool:

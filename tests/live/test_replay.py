@@ -41,8 +41,8 @@ SEED = 7
 def sample(name: str, seconds: float = 3.0) -> Capture:
     """Return the first seconds of a committed sample's call."""
     path = next(SAMPLES.glob(f"{name}.pcap*"))
-    found = calls(hashlib.sha256(path.read_bytes()).hexdigest())
-    part = excerpt(read(path), found, [], seconds)
+    truth = calls(hashlib.sha256(path.read_bytes()).hexdigest())
+    part = excerpt(read(path), truth, [], seconds)
     return Capture(name, part.packets, part.calls)
 
 
@@ -97,45 +97,47 @@ def test_a_rule_blocks_a_call_and_the_taps_prove_it(
 ) -> None:
     policy = ruled(match={"app": ["whatsapp"], "role": ["setup", "media"]}, act="drop")
     captures = [sample("sample-whatsapp-audio", 5), sample("sample-dns")]
-    found = simulate(captures, policy, "3g", SEED, network=wide, taps=tmp_path)
-    assert_as_twin(found)
-    live, call = found.simulations[0], captures[0].calls[0]
+    replay = simulate(captures, policy, "3g", SEED, network=wide, taps=tmp_path)
+    assert_as_twin(replay)
+    live, call = replay.simulations[0], captures[0].calls[0]
     verdict = judge(live, control.simulations[0], call)
     assert verdict.blocked
-    twin = judge(found.twins[0], control.twins[0], call)
+    twin = judge(replay.twins[0], control.twins[0], call)
     for name in ("verdict", "rule", "packets_to_block", "media_sent", "media_control"):
         assert getattr(verdict, name) == getattr(twin, name), name
-    struck, seen = live.attempts["fate"] == DROPPED, found.seen[0]
+    struck, seen = live.attempts["fate"] == DROPPED, replay.seen[0]
     assert struck.any()
     assert len(seen) == len(live.attempts) > int(live.fates["sent"].sum())
     assert (seen["box_in"][struck] > 0).all()
     assert not seen["came"][struck].any()
     assert seen["proven"][struck].all()
-    assert not found.simulations[1].struck.any()
-    assert [path.name for path in found.taps] == [
+    assert not replay.simulations[1].struck.any()
+    assert [path.name for path in replay.taps] == [
         "caller.pcapng", "box-caller-side.pcapng", "box-server-side.pcapng", "server.pcapng",
     ]  # fmt: skip
     number = int(live.attempts["packet"][struck][0]) + 1
     words = f"sample-whatsapp-audio packet {number}: dropped by rule made-up".encode()
-    kept = {path.stem: path.read_bytes() for path in found.taps}
-    assert words in kept["caller"]
-    assert words not in kept["server"]
-    on_caller = sum(int((one["sent"] > 0).sum() + (one["came"] > 0).sum()) for one in found.seen)
-    ups = [one.script.side[one.attempts["packet"]] == 0 for one in found.simulations]
-    there = [np.where(up, s["sent"], s["came"]) > 0 for up, s in zip(ups, found.seen, strict=True)]
-    assert read(found.taps[0]).total == sum(int(one.sum()) for one in there) < on_caller
+    contents = {path.stem: path.read_bytes() for path in replay.taps}
+    assert words in contents["caller"]
+    assert words not in contents["server"]
+    on_caller = sum(int((one["sent"] > 0).sum() + (one["came"] > 0).sum()) for one in replay.seen)
+    ups = [one.script.side[one.attempts["packet"]] == 0 for one in replay.simulations]
+    at_caller = [
+        np.where(up, s["sent"], s["came"]) > 0 for up, s in zip(ups, replay.seen, strict=True)
+    ]
+    assert read(replay.taps[0]).total == sum(int(one.sum()) for one in at_caller) < on_caller
 
 
 def test_a_forged_answer_is_believed_and_what_it_answers_is_kept(wide: Network) -> None:
     policy = ruled(match={"dns": ["*.example.org"]}, act="dns-lie")
-    found = simulate([sample("sample-dns")], policy, "fibre", SEED, network=wide)
-    assert_as_twin(found)
-    live = found.simulations[0]
+    replay = simulate([sample("sample-dns")], policy, "fibre", SEED, network=wide)
+    assert_as_twin(replay)
+    live = replay.simulations[0]
     asked = live.fates["fate"] == FORGED
     assert asked.any()
     assert (live.fates["letters"][asked] == 1).all()
-    assert live.fates["letters"].sum() == len(live.letters) == found.counters["injected"]
-    assert not found.seen[0]["came"][asked[live.attempts["packet"]]].any()
+    assert live.fates["letters"].sum() == len(live.letters) == replay.counters["injected"]
+    assert not replay.seen[0]["came"][asked[live.attempts["packet"]]].any()
     letters = live.letters
     assert set(letters["packet"].tolist()) == set(np.flatnonzero(asked).tolist())
     assert (letters["time"] >= live.fates["box_time"][letters["packet"]]).all()
@@ -145,9 +147,9 @@ def test_a_forged_answer_is_believed_and_what_it_answers_is_kept(wide: Network) 
 
 def test_a_reset_ends_a_connection_at_both_ends(wide: Network) -> None:
     policy = ruled(match={"name": ["*.example.org", "*.example.com"]}, act="reset")
-    found = simulate([sample("sample-web")], policy, "adsl", SEED, network=wide)
-    assert_as_twin(found)
-    live, twin = found.simulations[0], found.twins[0]
+    replay = simulate([sample("sample-web")], policy, "adsl", SEED, network=wide)
+    assert_as_twin(replay)
+    live, twin = replay.simulations[0], replay.twins[0]
     kinds = sorted(live.letters["kind"].tolist())
     assert kinds == sorted(twin.letters["kind"].tolist()) == [RESET] * len(kinds) != []
     assert set(live.letters["toward"].tolist()) == {UP, DOWN}
@@ -156,22 +158,22 @@ def test_a_reset_ends_a_connection_at_both_ends(wide: Network) -> None:
 
 def test_a_delay_is_measured_on_the_wire(wide: Network) -> None:
     policy = ruled(match={"protocol": "udp"}, act="delay", delay_ms=40)
-    found = simulate([sample("sample-sip-audio")], policy, "fibre", SEED, network=wide)
-    assert_as_twin(found)
-    live, seen = found.simulations[0], found.seen[0]
+    replay = simulate([sample("sample-sip-audio")], policy, "fibre", SEED, network=wide)
+    assert_as_twin(replay)
+    live, seen = replay.simulations[0], replay.seen[0]
     slowed = live.slowed
     assert slowed.any()
     assert (seen["came"] - seen["box_in"] >= 40_000_000)[slowed].all()
     assert (live.one_way[slowed] >= 40_000_000).all()
-    assert len(found.added_us) == int((~slowed & (seen["came"] > 0)).sum())
+    assert len(replay.added_us) == int((~slowed & (seen["came"] > 0)).sum())
 
 
 def test_one_capture_twice_at_once_is_two_calls(wide: Network) -> None:
     policy = ruled(match={"stun": True}, act="drop")
     twice = [sample("sample-whatsapp-video", 2), sample("sample-whatsapp-video", 2)]
-    found = simulate(twice, policy, "fibre", SEED, network=wide)
-    assert_as_twin(found)
-    one, other = found.simulations
+    replay = simulate(twice, policy, "fibre", SEED, network=wide)
+    assert_as_twin(replay)
+    one, other = replay.simulations
     assert one.fates["fate"].tolist() == other.fates["fate"].tolist()
     routed = one.flow >= 0
     assert not set(one.flow[routed].tolist()) & set(other.flow[routed].tolist())
@@ -180,10 +182,10 @@ def test_one_capture_twice_at_once_is_two_calls(wide: Network) -> None:
 
 def test_what_a_link_loses_is_lost_and_sent_again_as_in_virtual_time(wide: Network) -> None:
     policy = ruled(match={"protocol": "tcp"}, act="loss", loss=0.2)
-    found = simulate([sample("sample-web")], policy, "fibre", SEED, network=wide)
-    live, twin = found.simulations[0], found.twins[0]
+    replay = simulate([sample("sample-web")], policy, "fibre", SEED, network=wide)
+    live, twin = replay.simulations[0], replay.twins[0]
     assert live.counters["resent"] == twin.counters["resent"] > 0
-    assert found.fates["packets"] == found.fates["proven"]
+    assert replay.fates["packets"] == replay.fates["proven"]
     assert (live.attempts["number"] > 1).any()
     assert (live.fates["attempts"] == twin.fates["attempts"]).all()
     assert (live.fates["fate"] == twin.fates["fate"]).all()
@@ -191,14 +193,14 @@ def test_what_a_link_loses_is_lost_and_sent_again_as_in_virtual_time(wide: Netwo
 
 def test_decided_flows_in_the_kernel_have_the_same_fates(wide: Network) -> None:
     policy = ruled(match={"app": ["whatsapp"], "role": ["media"]}, act="drop")
-    found = simulate(
+    replay = simulate(
         [sample("sample-whatsapp-audio")], policy, "fibre", SEED, network=wide, offload="auto"
     )
-    if not found.counters["offload_entered"]:
+    if not replay.counters["offload_entered"]:
         pytest.skip("this kernel takes no decided flows")
-    assert (found.simulations[0].fates["fate"] == found.twins[0].fates["fate"]).all()
-    assert found.simulations[0].met.tolist() == found.twins[0].met.tolist()
-    assert found.fates["packets"] == found.fates["proven"]
+    assert (replay.simulations[0].fates["fate"] == replay.twins[0].fates["fate"]).all()
+    assert replay.simulations[0].met.tolist() == replay.twins[0].met.tolist()
+    assert replay.fates["packets"] == replay.fates["proven"]
 
 
 def test_captured_addresses_are_kept_only_where_no_route_leads_out(wide: Network) -> None:
@@ -253,12 +255,12 @@ LAB = """
 import sys
 from pathlib import Path
 from midcall.captures.packets.pcap import read
-from midcall.testbed.live import replay
+from midcall.testbed.live.replay import run as replay
 inner = replay.to_the_end
-def told(play, box, caller, server):
+def announced(play, box, caller, server):
     print(box.process.pid, box.worker, flush=True)
     inner(play, box, caller, server)
-replay.to_the_end = told
+replay.to_the_end = announced
 replay.simulate([replay.Capture("games", read(sys.argv[1]))], None, "fibre", 7)
 """
 

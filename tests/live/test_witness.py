@@ -19,7 +19,7 @@ from midcall.testbed.assess.call_verdict import judge
 from midcall.testbed.live.devices import blackbox
 from midcall.testbed.live.network.network import Network
 from midcall.testbed.live.network.untagged import of_one_flow, same_packet
-from midcall.testbed.live.replay.blackbox_proof import lasting
+from midcall.testbed.live.replay.blackbox_proof import without_hop_fields
 from midcall.testbed.live.replay.merge import write_checksums
 from midcall.testbed.live.replay.run import Capture, Replay, simulate
 from midcall.testbed.middlebox.decide import DELIVERED, DROPPED
@@ -68,8 +68,8 @@ AS_MORTAL = "on.send(frame) if count < 60 else os._exit(7)"
 def sample(name: str, seconds: float = 5.0) -> Capture:
     """Return the first seconds of a committed sample's call."""
     path = next(SAMPLES.glob(f"{name}.pcap*"))
-    found = calls(hashlib.sha256(path.read_bytes()).hexdigest())
-    part = excerpt(read(path), found, [], seconds)
+    truth = calls(hashlib.sha256(path.read_bytes()).hexdigest())
+    part = excerpt(read(path), truth, [], seconds)
     return Capture(name, part.packets, part.calls)
 
 
@@ -92,9 +92,9 @@ def control(wide: Network) -> Replay:
     return simulate(captures, None, "fibre", 7, network=wide)
 
 
-def assert_proven(found: Replay) -> None:
-    """Assert that every packet that was sent has a fate that the taps bear out."""
-    assert found.fates["packets"] == found.fates["proven"] > 0
+def assert_proven(replay: Replay) -> None:
+    """Assert that every packet that was sent has a fate that the tap traces confirm."""
+    assert replay.fates["packets"] == replay.fates["proven"] > 0
 
 
 @pytest.mark.live
@@ -102,19 +102,19 @@ def test_a_program_that_drops_rtp_silences_a_call_and_the_taps_say_so(
     wide: Network, control: Replay, tmp_path: Path
 ) -> None:
     captures = [sample("sample-whatsapp-audio"), sample("sample-dns")]
-    found = simulate(captures, None, "fibre", 7, network=wide, middlebox=DROP_RTP, taps=tmp_path)
-    assert_proven(found)
-    voice, null = found.simulations[0], control.simulations[0]
-    told = judge(voice, null, captures[0].calls[0])
-    assert (told.verdict, told.rule) == ("CONNECTED_NO_MEDIA", "blackbox:command")
-    assert told.media_control > 50
-    kept = [one.attempts["fate"] == DROPPED for one in found.simulations]
-    assert found.counters["dropped_by_box"] == sum(int(one.sum()) for one in kept)
+    replay = simulate(captures, None, "fibre", 7, network=wide, middlebox=DROP_RTP, taps=tmp_path)
+    assert_proven(replay)
+    voice, null = replay.simulations[0], control.simulations[0]
+    verdict = judge(voice, null, captures[0].calls[0])
+    assert (verdict.verdict, verdict.rule) == ("CONNECTED_NO_MEDIA", "blackbox:command")
+    assert verdict.media_control > 50
+    kept = [one.attempts["fate"] == DROPPED for one in replay.simulations]
+    assert replay.counters["dropped_by_box"] == sum(int(one.sum()) for one in kept)
     asked = read(next(SAMPLES.glob("sample-dns.pcap*")))
     first = [asked.data[at + 42] >> 6 for at in asked.offset.tolist()]
-    dropped = found.simulations[1].attempts["packet"][kept[1]]
+    dropped = replay.simulations[1].attempts["packet"][kept[1]]
     assert set(dropped.tolist()) <= set(np.flatnonzero(np.array(first) == 2))
-    assert (found.simulations[1].fates["fate"] == DELIVERED).any()
+    assert (replay.simulations[1].fates["fate"] == DELIVERED).any()
     up = kept[0] & (voice.script.side == CALLER)
     number = int(np.flatnonzero(up)[0]) + 1
     words = f"sample-whatsapp-audio packet {number}: dropped by rule blackbox:command".encode()
@@ -128,13 +128,13 @@ def test_packets_of_a_box_that_writes_headers_anew_are_known_by_their_content(
 ) -> None:
     captures = [sample("sample-whatsapp-audio"), sample("sample-dns")]
     box = program(tmp_path, AS_ROUTER)
-    found = simulate(captures, None, "fibre", 7, network=wide, middlebox=box)
-    assert_proven(found)
-    assert found.counters["dropped_by_box"] == found.counters["injected"] == 0
-    for live, null in zip(found.simulations, control.simulations, strict=True):
+    replay = simulate(captures, None, "fibre", 7, network=wide, middlebox=box)
+    assert_proven(replay)
+    assert replay.counters["dropped_by_box"] == replay.counters["injected"] == 0
+    for live, null in zip(replay.simulations, control.simulations, strict=True):
         assert live.fates["fate"].tolist() == null.fates["fate"].tolist()
-    told = judge(found.simulations[0], control.simulations[0], captures[0].calls[0])
-    assert told.verdict == "OK"
+    verdict = judge(replay.simulations[0], control.simulations[0], captures[0].calls[0])
+    assert verdict.verdict == "OK"
 
 
 @pytest.mark.live
@@ -143,11 +143,11 @@ def test_answers_that_a_box_makes_itself_are_counted_and_felt(
 ) -> None:
     captures = [sample("sample-whatsapp-audio"), sample("sample-dns")]
     box = program(tmp_path, AS_LIAR)
-    found = simulate(captures, None, "fibre", 7, network=wide, middlebox=box)
-    assert_proven(found)
-    live = found.simulations[1]
+    replay = simulate(captures, None, "fibre", 7, network=wide, middlebox=box)
+    assert_proven(replay)
+    live = replay.simulations[1]
     questions = live.fates["letters"] > 0
-    assert found.counters["injected"] >= int(questions.sum()) > 0
+    assert replay.counters["injected"] >= int(questions.sum()) > 0
     assert (live.fates["fate"][questions] == DROPPED).all()
     assert live.delivered.sum() < control.simulations[1].delivered.sum()
 
@@ -160,11 +160,11 @@ def test_a_known_box_without_rules_lets_every_call_through(
     if lacks := blackbox.missing(kind):
         pytest.skip("; ".join(lacks))
     captures = [sample("sample-whatsapp-audio"), sample("sample-dns")]
-    found = simulate(captures, None, "fibre", 7, network=wide, middlebox=kind)
-    assert_proven(found)
-    assert found.counters["dropped_by_box"] == 0
-    told = judge(found.simulations[0], control.simulations[0], captures[0].calls[0])
-    assert told.verdict == "OK"
+    replay = simulate(captures, None, "fibre", 7, network=wide, middlebox=kind)
+    assert_proven(replay)
+    assert replay.counters["dropped_by_box"] == 0
+    verdict = judge(replay.simulations[0], control.simulations[0], captures[0].calls[0])
+    assert verdict.verdict == "OK"
 
 
 @pytest.mark.live
@@ -198,10 +198,10 @@ def test_a_packet_is_the_same_one_hop_later_and_no_other() -> None:
     sent = packet()
     later = packet(ttl=63)
     assert same_packet(later, 0, len(later), sent, 0, len(sent), 0)
-    assert lasting(later.tobytes()) == lasting(sent.tobytes())
+    assert without_hop_fields(later.tobytes()) == without_hop_fields(sent.tobytes())
     for other in (packet(body=b"hellO"), packet(body=b"hell"), packet(near=3)):
         assert not same_packet(other, 0, len(other), sent, 0, len(sent), 0)
-        assert lasting(other.tobytes()) != lasting(sent.tobytes())
+        assert without_hop_fields(other.tobytes()) != without_hop_fields(sent.tobytes())
 
 
 def test_a_flow_is_known_in_both_directions() -> None:

@@ -22,7 +22,7 @@ import numpy as np
 from midcall.captures.packets.pcap import Packets, packets_of, read
 from midcall.classifier.engine import Engine
 from midcall.classifier.path.decode import MAX_DEPTH
-from midcall.classifier.state.flow_table import FLOW, METER_SPILLED
+from midcall.classifier.state.flow_table import FLOW, METER_EVICTED_WAITING
 from midcall.classifier.state.verdicts import NOT_CALL, UNDECIDED
 from midcall.experiments.measure.timing import mix
 from midcall.locations import ROOT
@@ -247,7 +247,7 @@ def suffered(attack: Attack, packets: int, flows: int) -> tuple[dict[str, Any], 
         problems.append(f"{attack.name}: {named} flows were named a call")
     if largest > bound_of(flows):
         problems.append(f"{attack.name}: {largest} bytes of state, the bound is {bound_of(flows)}")
-    if engine.tables.meter[METER_SPILLED]:
+    if engine.tables.meter[METER_EVICTED_WAITING]:
         problems.append(f"{attack.name}: evicted flows were not drained")
     figures = {
         "attack": attack.name, "what": attack.what, "packets": packets,

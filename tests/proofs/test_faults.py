@@ -211,8 +211,10 @@ def test_a_file_that_may_not_be_larger_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_errors_that_are_no_disk_s_are_not_explained_away() -> None:
-    assert atomic_folder.told(OSError(errno.ECONNREFUSED, "Connection refused")) is None
-    told = atomic_folder.told(OSError(errno.EACCES, "Permission denied", "runs/x"))
+    assert (
+        atomic_folder.disk_error_sentence(OSError(errno.ECONNREFUSED, "Connection refused")) is None
+    )
+    told = atomic_folder.disk_error_sentence(OSError(errno.EACCES, "Permission denied", "runs/x"))
     assert told == (
         "runs/x: cannot be read or written (Permission denied): mend the permissions, "
         "or say another folder or file; what was finished is kept"

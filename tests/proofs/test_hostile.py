@@ -13,7 +13,7 @@ from tests.classifier.payloads import whatsapp_allocate
 from tests.classifier.wire import EPOCH, Wire
 from tests.proofs import hostile, vectors
 
-BOOK = ROOT / "docs" / "reliability.md"
+BOOK = ROOT / "docs" / "explanation" / "reliability.md"
 
 
 @pytest.mark.parametrize("attack", hostile.ATTACKS, ids=lambda attack: attack.name)

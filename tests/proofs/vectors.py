@@ -16,15 +16,15 @@ from typing import NamedTuple
 
 from midcall.captures.packets.pcap import Packets, packets_of
 from midcall.captures.wire import tls
-from midcall.captures.wire.seeded import Dice
+from midcall.captures.wire.seeded import SeededRandom
 from midcall.classifier.state.verdicts import APPS
-from tests.classifier.wire import EPOCH, FAR, MS, NEAR, classify, ether, ip, told
+from tests.classifier.wire import EPOCH, FAR, MS, NEAR, classify, ether, ip, names_read
 
 NAME, DECOY = "e1.whatsapp.net", "www.example.org"
 START = 1000
 FIN, SYN, RST, PUSH, ACK, URGENT = 1, 2, 4, 8, 16, 32
-HELLO = tls.client_hello(Dice("vectors", "hello"), NAME)
-LURE = tls.client_hello(Dice("vectors", "lure"), DECOY)
+HELLO = tls.client_hello(SeededRandom("vectors", "hello"), NAME)
+LURE = tls.client_hello(SeededRandom("vectors", "lure"), DECOY)
 
 
 class Segment(NamedTuple):
@@ -157,7 +157,7 @@ def passing(made: list[bytes]) -> Packets:
 
 def outcome(made: list[bytes]) -> str:
     """Return the first name that the path reads: the name, the decoy, another, or none."""
-    names = [one.name for one in told(passing(made)) if one.kind]
+    names = [one.name for one in names_read(passing(made)) if one.kind]
     if not names:
         return "none"
     return {NAME: "the name", DECOY: "the decoy"}.get(names[0], "another")

@@ -70,10 +70,10 @@ def question(number: int, name: str) -> bytes:
     return struct.pack(">HHHHHH", number, 0x0100, 1, 0, 0, 0) + labels_of(name) + b"\0\1\0\1"
 
 
-def answer(number: int, name: str, told: str) -> bytes:
+def answer(number: int, name: str, host: str) -> bytes:
     """Return a DNS answer with one address."""
     head = struct.pack(">HHHHHH", number, 0x8180, 1, 1, 0, 0) + labels_of(name) + b"\0\1\0\1"
-    return head + b"\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4" + address(told)
+    return head + b"\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4" + address(host)
 
 
 def client_hello(name: str) -> bytes:
@@ -178,9 +178,9 @@ def webrtc_call(scene: Scene, begin: float = 0.0, seconds: float = 12.0, ways: s
     first = scene.udp(begin, ">", RELAY, 3478, stun(0x0001, 7))
     reply = scene.udp(begin + 0.04, "<", RELAY, 3478, stun(0x0101, 7))
     check = scene.udp(begin + 0.05, "<", RELAY, 3478, stun(0x0001, 9))
-    heard = scene.udp(begin + 0.051, ">", RELAY, 3478, stun(0x0101, 9))
+    renewal = scene.udp(begin + 0.051, ">", RELAY, 3478, stun(0x0101, 9))
     scene.media(begin + 0.2, seconds, RELAY, 3478, ways)
-    pairs = [[first, reply], [check, heard]]
+    pairs = [[first, reply], [check, renewal]]
     gate = {"flow": first, "by": [first], "kind": "transaction", "pairs": pairs}
     return call_of(media=[first], gate=[gate])
 
@@ -218,11 +218,11 @@ def policy() -> Callable[..., Any]:
             AddressSet.model_validate({"name": k, "addresses": v, "grade": "C", "source": "test"})
             for k, v in (sets or {}).items()
         ]
-        told = [
+        values = [
             Rule.model_validate({**about, "name": f"r{number}", **rule})
             for number, rule in enumerate(rules)
         ]
-        return Policy(tuple(told), tuple(named))
+        return Policy(tuple(values), tuple(named))
 
     return made
 
@@ -252,10 +252,10 @@ def run() -> Callable[..., Any]:
 def fates() -> Callable[[Any], str]:
     """Return a teller of fates, a letter a packet: . not sent, d delivered, x, f, B too big, l."""
 
-    def told(simulation: Any) -> str:
+    def letters(simulation: Any) -> str:
         return "".join(".dxfBl"[int(fate)] for fate in simulation.fates["fate"])
 
-    return told
+    return letters
 
 
 @pytest.fixture

@@ -24,12 +24,12 @@ from midcall.testbed.network.access import (
     link,
     wrap,
 )
-from midcall.testbed.replay.packet_index import survey
+from midcall.testbed.replay.packet_index import index_packets
 
 
 def shown(scene: Any, access: str) -> list[bytes]:
     """Return the frames of a scene as the box on an access network sees them."""
-    facts = survey(scene.packets).facts
+    facts = index_packets(scene.packets).facts
     up = np.array([packet[30:34] != b"\xcb\x00\x71\x07" for _, packet in scene.lines])
     frames = wrap(
         link(access),
@@ -123,14 +123,14 @@ def test_what_is_too_big_is_a_fate_of_its_own_and_never_meets_the_box(
     scene.udp(0.0, ">", make.RELAY, 9999, bytes(1472))
     scene.udp(0.1, ">", make.RELAY, 9999, bytes(1472), flags=0)
     scene.udp(0.2, ">", make.RELAY, 9999, bytes(1464))
-    told = run(scene, access="adsl")
-    assert fates(told) == "Bdd"
-    assert told.fates["box_time"][0] == -1
-    assert (told.counters["too_big"], told.counters["fragmented"]) == (1, 1)
+    simulation = run(scene, access="adsl")
+    assert fates(simulation) == "Bdd"
+    assert simulation.fates["box_time"][0] == -1
+    assert (simulation.counters["too_big"], simulation.counters["fragmented"]) == (1, 1)
     assert fates(run(scene, access="4g")) == "ddd"
 
 
 def test_an_unknown_access_network_is_told(scene: Any, run: Any) -> None:
-    with pytest.raises(errors.TestbedError) as told:
+    with pytest.raises(errors.TestbedError) as error:
         run(scene, access="5g")
-    assert str(told.value) == "access: got '5g', expected one of 3g, 4g, adsl, fibre, wifi"
+    assert str(error.value) == "access: got '5g', expected one of 3g, 4g, adsl, fibre, wifi"

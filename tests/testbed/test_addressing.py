@@ -24,7 +24,7 @@ from midcall.errors import TestbedError
 from midcall.testbed.assess.call_verdict import judge
 from midcall.testbed.policy.loader import load
 from midcall.testbed.replay.addressing import (
-    NOBODY,
+    NO_ADDRESS,
     Addresses,
     assigned,
     captured,
@@ -32,7 +32,7 @@ from midcall.testbed.replay.addressing import (
     on_lab,
     rewrite,
 )
-from midcall.testbed.replay.packet_index import survey
+from midcall.testbed.replay.packet_index import index_packets
 from midcall.testbed.replay.payload_addresses import Payloads
 from midcall.testbed.replay.simulator import simulate
 from tests.conftest import of_each_group
@@ -49,7 +49,7 @@ def packed(text: str) -> bytes:
 
 def images_of(packets: Any) -> Addresses:
     """Return the images of a capture's addresses."""
-    return assigned([captured(survey(packets))])[0]
+    return assigned([captured(index_packets(packets))])[0]
 
 
 def sum16(data: bytes) -> int:
@@ -76,8 +76,8 @@ def datagram(payload: bytes, source: str, target: str, ports: tuple[int, int], m
 
 def sent(scene: Any, number: int = 0, addresses: Addresses | None = None) -> tuple[bytes, Any]:
     """Return a packet of a scene as the lab sends it, and the whole mapping."""
-    held = survey(scene.packets)
-    made = rewrite(held, addresses) if addresses else mapped(held)
+    index = index_packets(scene.packets)
+    made = rewrite(index, addresses) if addresses else mapped(index)
     return made.data[made.ip_at[number] : made.ip_end[number]].tobytes(), made
 
 
@@ -144,7 +144,7 @@ def test_a_set_holds_the_images_of_what_it_held_and_nothing_else(
 def test_a_set_that_holds_no_captured_address_meets_nobody(policy: Any) -> None:
     rules = policy({"match": {"addresses": ["far"]}, "act": "drop"}, sets={"far": ["9.0.0.0/8"]})
     there = on_lab(rules, assigned([{packed("203.0.113.1")}]))
-    assert there.prefixes(there.rules[0]) == [NOBODY]
+    assert there.prefixes(there.rules[0]) == [NO_ADDRESS]
 
 
 def test_what_no_router_forwards_stays(scene: Any, make: Any) -> None:
@@ -230,9 +230,9 @@ def test_stun_within_turns_data_follows_too(scene: Any, make: Any) -> None:
     nested = body[36 : 36 + len(inner)]
     assert fingerprint_holds(body)
     assert fingerprint_holds(nested)
-    told = {int.from_bytes(one[28:32], "big") ^ STUN_COOKIE for one in (body, nested)}
+    relayed = {int.from_bytes(one[28:32], "big") ^ STUN_COOKIE for one in (body, nested)}
     ends = (make.CALLER, make.PEER)
-    assert told == {int.from_bytes(made.addresses.image(packed(one)), "big") for one in ends}
+    assert relayed == {int.from_bytes(made.addresses.image(packed(one)), "big") for one in ends}
 
 
 def test_stun_behind_a_length_in_tcp_follows(scene: Any, make: Any) -> None:
@@ -251,8 +251,8 @@ def test_stun_of_rfc_3489_follows(make: Any) -> None:
 
 
 def test_dns_answers_tell_the_image(scene: Any, make: Any) -> None:
-    told = make.answer(1, "a.example", make.PEER)
-    scene.udp(0.0, "<", make.RESOLVER, 53, told, near=5300)
+    answer = make.answer(1, "a.example", make.PEER)
+    scene.udp(0.0, "<", make.RESOLVER, 53, answer, near=5300)
     packet, made = sent(scene)
     assert packet[-4:] == made.addresses.image(packed(make.PEER))
 
@@ -291,19 +291,19 @@ def test_sdp_in_tcp_keeps_its_length(scene: Any, make: Any) -> None:
     scene.tcp(0.1, ">", make.RELAY, 5060, invite("9.9.9.9"))
     packet, made = sent(scene)
     image = made.addresses.image(packed("100.200.100.200"))
-    told = packet.partition(b"c=IN IP4 ")[2].partition(b"\r")[0]
-    assert bytes(int(part) for part in told.split(b".")) == image
-    assert len(told) == len("100.200.100.200")
+    text = packet.partition(b"c=IN IP4 ")[2].partition(b"\r")[0]
+    assert bytes(int(part) for part in text.split(b".")) == image
+    assert len(text) == len("100.200.100.200")
     assert made.cut == 1
-    assert (made.size == survey(scene.packets).facts["ip_size"]).all()
+    assert (made.size == index_packets(scene.packets).facts["ip_size"]).all()
 
 
 def test_ip_discovery_follows(scene: Any, make: Any) -> None:
     answer = b"\0\2\0\x46" + bytes(4) + make.CALLER.encode().ljust(64, b"\0") + b"\x9c\x40"
     scene.udp(0.0, "<", make.RELAY, 50000, answer)
     packet, made = sent(scene)
-    told = packet[28 + 8 : 28 + 72].rstrip(b"\0").decode()
-    assert packed(told) == made.addresses.image(packed(make.CALLER))
+    text = packet[28 + 8 : 28 + 72].rstrip(b"\0").decode()
+    assert packed(text) == made.addresses.image(packed(make.CALLER))
     assert packet[-2:] == b"\x9c\x40"
 
 
@@ -321,13 +321,13 @@ def test_a_packet_that_an_icmp_error_quotes_follows(scene: Any, make: Any) -> No
 
 def test_keep_leaves_packets_and_policies_as_they_are(scene: Any, make: Any, policy: Any) -> None:
     scene.udp(0.0, ">", make.PEER, 9000, b"x" * 20)
-    held = survey(scene.packets)
-    made = mapped(held, "keep")
+    index = index_packets(scene.packets)
+    made = mapped(index, "keep")
     rules = policy({"match": {"addresses": ["9.0.0.0/8"]}, "act": "drop"})
-    assert made.data is held.packets.data
+    assert made.data is index.packets.data
     assert made.policy(rules) is rules
     with pytest.raises(TestbedError, match="addressing: got 'hide', expected one of map, keep"):
-        mapped(held, "hide")
+        mapped(index, "hide")
 
 
 def test_packets_cut_anywhere_are_mapped_without_an_error(scene: Any, make: Any) -> None:
@@ -338,16 +338,16 @@ def test_packets_cut_anywhere_are_mapped_without_an_error(scene: Any, make: Any)
     frames = [scene.packets.frame(i) for i in range(4)]
     for frame in frames:
         for size in range(14, len(frame), 3):
-            held = survey(packets_of([frame[:size]], [0], 1, [len(frame)]))
-            made = mapped(held)
+            index = index_packets(packets_of([frame[:size]], [0], 1, [len(frame)]))
+            made = mapped(index)
             assert made.ip_end[0] <= len(made.data)
 
 
 def test_a_flow_is_mapped_alike_whichever_end_speaks(scene: Any, make: Any, run: Any) -> None:
     make.webrtc_call(scene, seconds=0.2)
-    told = run(scene, None)
-    assert len(told.flows) == 1
-    assert (told.flow == 0).all()
+    simulation = run(scene, None)
+    assert len(simulation.flows) == 1
+    assert (simulation.flow == 0).all()
 
 
 # ---- the corpus
@@ -367,9 +367,9 @@ def real(corpus: Path) -> list[tuple[str, Path, Any]]:
 @pytest.mark.corpus
 def test_no_captured_address_is_left_in_a_header(corpus: Path) -> None:
     for name, path, _ in real(corpus):
-        held = survey(read(path))
-        made = mapped(held)
-        for i in np.flatnonzero(held.facts["flow"] >= 0)[::7]:
+        index = index_packets(read(path))
+        made = mapped(index)
+        for i in np.flatnonzero(index.facts["flow"] >= 0)[::7]:
             packet = made.data[made.ip_at[i] : made.ip_end[i]].tobytes()
             (layer, *_) = layers(packet, 101)
             source, target, size = layer.addresses

@@ -15,7 +15,7 @@ from midcall.testbed.conformance.run import policy_of
 from midcall.testbed.conformance.scenarios import CALL, NAMES, SCENARIOS, WEB
 from midcall.testbed.conformance.transcript import scene
 from midcall.testbed.evasion import controls
-from midcall.testbed.replay.packet_index import survey
+from midcall.testbed.replay.packet_index import index_packets
 from midcall.testbed.replay.script import script
 from midcall.testbed.replay.simulator import simulate
 
@@ -26,8 +26,8 @@ def fates(dressed: Packets | None, key: str) -> str:
     """Return the fates of a call and a visit under the first scenario of a word."""
     policy = policy_of(next(one for one in SCENARIOS if one.key == key))
     packets = scene(TEXT)
-    told = simulate(packets, [], [], policy, "fibre", 1, addressing="keep", dressed=dressed)
-    return "".join(".dxfBl"[int(fate)] for fate in told.fates["fate"])
+    simulation = simulate(packets, [], [], policy, "fibre", 1, addressing="keep", dressed=dressed)
+    return "".join(".dxfBl"[int(fate)] for fate in simulation.fates["fate"])
 
 
 def worn(name: str, seed: int = 1) -> tuple[Any, Packets]:
@@ -39,8 +39,8 @@ def worn(name: str, seed: int = 1) -> tuple[Any, Packets]:
 @pytest.mark.parametrize("name", [one.name for one in controls.ARMS])
 def test_under_an_arm_and_no_rules_everything_is_sent_and_arrives(name: str) -> None:
     _, dressed = worn(name)
-    told = simulate(scene(TEXT), [], [], None, "4g", 1, dressed=dressed)
-    assert told.delivered.all()
+    simulation = simulate(scene(TEXT), [], [], None, "4g", 1, dressed=dressed)
+    assert simulation.delivered.all()
 
 
 @pytest.mark.parametrize("name", [one.name for one in controls.ARMS])
@@ -50,8 +50,8 @@ def test_every_checksum_of_an_arm_is_right(name: str, make: Any) -> None:
         packet = dressed.frame(i)
         assert struct.unpack_from(">H", packet, 2)[0] == len(packet)
         assert make.checksum(packet[:20]) == 0
-        told = struct.pack(">HH", packet[9], len(packet) - 20)
-        assert make.checksum(packet[12:20] + told + packet[20:]) in (0, 0xFFFF)
+        pseudo_header = struct.pack(">HH", packet[9], len(packet) - 20)
+        assert make.checksum(packet[12:20] + pseudo_header + packet[20:]) in (0, 0xFFFF)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_shuffled_sizes_are_the_same_sizes_within_a_flow_and_direction() -> None
     text = "".join(f"{n / 10:.1f} > udp peer:9999 zeros {40 + n * 10}\n" for n in range(20))
     packets = scene(text)
     made = controls.dressed("sizes", script(packets), 3)
-    before, after = survey(packets).facts["size"], survey(made).facts["size"]
+    before, after = index_packets(packets).facts["size"], index_packets(made).facts["size"]
     assert sorted(before) == sorted(after)
     assert (before != after).any()
 
@@ -88,8 +88,8 @@ def test_shuffled_gaps_keep_the_order_the_first_and_the_last_packet() -> None:
     assert made.time[[0, -1]].tolist() == packets.time[[0, -1]].tolist()
     assert sorted(np.diff(made.time)) == sorted(np.diff(packets.time))
     assert (made.time != packets.time).any()
-    told = simulate(packets, [], [], None, "fibre", 1, dressed=made)
-    assert (told.fates["box_time"] - made.time == 5_000_000).all()
+    simulation = simulate(packets, [], [], None, "fibre", 1, dressed=made)
+    assert (simulation.fates["box_time"] - made.time == 5_000_000).all()
 
 
 def test_an_arm_is_the_same_for_a_seed_and_another_for_another() -> None:

@@ -51,12 +51,12 @@ def test_a_policy_does_to_a_call_what_the_verdict_says(
 ) -> None:  # fmt: skip
     call = make.webrtc_call(scene)
     rule = {"match": match, "act": act} | ({"scope": scope} if scope else {})
-    told = verdict(run, scene, policy(rule), call)
-    assert told.verdict == word
-    assert told.blocked is (word != "OK")
-    assert told.rule == ("r0" if named else None)
-    assert told.reason.endswith(".")
-    assert (told.media_lost == 0) is (word == "OK")
+    result = verdict(run, scene, policy(rule), call)
+    assert result.verdict == word
+    assert result.blocked is (word != "OK")
+    assert result.rule == ("r0" if named else None)
+    assert result.reason.endswith(".")
+    assert (result.media_lost == 0) is (word == "OK")
 
 
 @pytest.mark.parametrize("access", ["3g", "adsl", "fibre"])
@@ -66,22 +66,22 @@ def test_the_same_holds_on_every_access_network_and_under_every_timer_model(
 ) -> None:
     call = make.webrtc_call(scene)
     rule = policy({"match": {"stun": False, **UP}, "act": "drop", "scope": "packet"})
-    told = verdict(run, scene, rule, call, access=access, model=model)
-    assert told.verdict == "ONE_WAY"
+    result = verdict(run, scene, rule, call, access=access, model=model)
+    assert result.verdict == "ONE_WAY"
 
 
 def test_the_empty_policy_is_ok_and_loses_nothing(scene: Any, make: Any, run: Any) -> None:
-    told = verdict(run, scene, None, make.webrtc_call(scene))
-    assert told[:5] == ("OK", False, None, None, None)
-    assert (told.media_sent, told.media_delivered, told.media_control) == (1200, 1200, 1200)
-    assert told.media_lost == 0.0
+    result = verdict(run, scene, None, make.webrtc_call(scene))
+    assert result[:5] == ("OK", False, None, None, None)
+    assert (result.media_sent, result.media_delivered, result.media_control) == (1200, 1200, 1200)
+    assert result.media_lost == 0.0
 
 
 def test_a_call_that_fails_without_a_policy_is_invalid(scene: Any, make: Any, run: Any) -> None:
     scene.udp(0.0, ">", make.RELAY, 3478, make.rtp(1, 5) + bytes(1500))
-    told = verdict(run, scene, None, make.call_of(media=[1]), access="adsl")
-    assert (told.verdict, told.blocked) == ("INVALID", False)
-    assert told.reason == "no packet of the call arrives under the empty policy."
+    result = verdict(run, scene, None, make.call_of(media=[1]), access="adsl")
+    assert (result.verdict, result.blocked) == ("INVALID", False)
+    assert result.reason == "no packet of the call arrives under the empty policy."
 
 
 def test_packets_to_block_counts_what_the_box_let_through_before(
@@ -89,12 +89,12 @@ def test_packets_to_block_counts_what_the_box_let_through_before(
 ) -> None:
     call = make.webrtc_call(scene)
     media = policy({"match": {"ports": [3478]}, "act": "drop-media"})
-    told = verdict(run, scene, media, call)
-    assert told.packets_to_block == 4
-    assert told.ms_to_block == pytest.approx(185 + 5, abs=10)
+    result = verdict(run, scene, media, call)
+    assert result.packets_to_block == 4
+    assert result.ms_to_block == pytest.approx(185 + 5, abs=10)
     first = policy({"match": {"ports": [3478]}, "act": "drop"})
-    told = verdict(run, scene, first, call)
-    assert (told.packets_to_block, told.ms_to_block) == (0, 0.0)
+    result = verdict(run, scene, first, call)
+    assert (result.packets_to_block, result.ms_to_block) == (0, 0.0)
 
 
 def signalled(scene: Any, make: Any) -> Any:
@@ -120,10 +120,10 @@ def test_a_call_whose_signalling_is_cut_off_is_never_set_up(
     scene: Any, make: Any, run: Any, policy: Any, match: Any, act: str, rule: str, packets: int
 ) -> None:
     call = signalled(scene, make)
-    told = verdict(run, scene, policy({"match": match, "act": act}), call)
-    assert (told.verdict, told.blocked, told.rule) == ("SIGNALLING_BLOCKED", True, rule)
-    assert (told.media_sent, told.media_lost) == (0, 1.0)
-    assert told.packets_to_block == packets
+    result = verdict(run, scene, policy({"match": match, "act": act}), call)
+    assert (result.verdict, result.blocked, result.rule) == ("SIGNALLING_BLOCKED", True, rule)
+    assert (result.media_sent, result.media_lost) == (0, 1.0)
+    assert result.packets_to_block == packets
 
 
 @pytest.mark.parametrize(
@@ -142,9 +142,9 @@ def test_a_rule_that_no_packet_could_have_met_proves_nothing(
     scene: Any, make: Any, run: Any, policy: Any, match: Any, act: str, words: str
 ) -> None:
     call = signalled(scene, make)
-    told = verdict(run, scene, policy({"match": match, "act": act}), call)
-    assert (told.verdict, told.blocked, told.reason) == ("INCONCLUSIVE", False, words)
-    assert told.media_delivered == told.media_control
+    result = verdict(run, scene, policy({"match": match, "act": act}), call)
+    assert (result.verdict, result.blocked, result.reason) == ("INCONCLUSIVE", False, words)
+    assert result.media_delivered == result.media_control
 
 
 def test_a_rule_aimed_at_another_app_is_no_excuse(
@@ -165,10 +165,10 @@ def test_media_that_stop_for_five_seconds_are_cut(
     call = make.webrtc_call(scene, seconds=4.0)
     moved = scene.media(4.2, 8.0, make.PEER, 9000)
     call = call.model_copy(update={"media": [*call.media, moved]})
-    told = verdict(run, scene, policy({"match": {"ports": [9000]}, "act": "drop"}), call)
-    assert (told.verdict, told.rule) == ("CUT", "r0")
-    assert told.reason == "media to the caller stopped 4.0 s into the call's media."
-    assert told.packets_to_block == 404
+    result = verdict(run, scene, policy({"match": {"ports": [9000]}, "act": "drop"}), call)
+    assert (result.verdict, result.rule) == ("CUT", "r0")
+    assert result.reason == "media to the caller stopped 4.0 s into the call's media."
+    assert result.packets_to_block == 404
 
 
 def two_ways(scene: Any, make: Any, better: str, lag: float = 0.0) -> Any:
@@ -204,23 +204,23 @@ def test_a_call_falls_back_where_its_better_path_fails_and_another_carries_the_m
 ) -> None:  # fmt: skip
     call = two_ways(scene, make, better)
     scope = "packet" if "direction" in match else "flow"
-    told = verdict(run, scene, policy({"match": match, "act": "drop", "scope": scope}), call)
-    assert (told.verdict, told.path) == (word, path)
+    result = verdict(run, scene, policy({"match": match, "act": "drop", "scope": scope}), call)
+    assert (result.verdict, result.path) == (word, path)
     if word == "FALLBACK":
-        assert not told.blocked
-        assert told.rule == "r0"
-        assert told.reason.endswith(f"path failed and media went by the {path} path.")
-        assert told.down.lost == 0.0  # of the path that carried it
-        assert told.media_lost > 0.2
+        assert not result.blocked
+        assert result.rule == "r0"
+        assert result.reason.endswith(f"path failed and media went by the {path} path.")
+        assert result.down.lost == 0.0  # of the path that carried it
+        assert result.media_lost > 0.2
 
 
 def test_an_alternative_that_leaves_a_silence_is_no_fallback(
     scene: Any, make: Any, run: Any, policy: Any
 ) -> None:
     call = two_ways(scene, make, "relay", lag=6.0)  # the peers' media come 6 s into the call
-    told = verdict(run, scene, policy({"match": {"stun": False, "ports": [3478]}, "act": "drop"}),
+    result = verdict(run, scene, policy({"match": {"stun": False, "ports": [3478]}, "act": "drop"}),
                    call)  # fmt: skip
-    assert told.verdict == "CONNECTED_NO_MEDIA"
+    assert result.verdict == "CONNECTED_NO_MEDIA"
 
 
 def test_a_path_of_less_rank_that_fails_leaves_the_call_ok_and_the_reason_says_so(
@@ -236,10 +236,10 @@ def test_a_path_of_less_rank_that_fails_leaves_the_call_ok_and_the_reason_says_s
         timer_s=None,
         timer_models=list(MODELS),
     )
-    told = verdict(run, scene, policy({"match": {"ports": [3478]}, "act": "drop"}), call)
-    assert (told.verdict, told.rule) == ("OK", "r0")
-    assert told.models == "strict: SETUP_BLOCKED"
-    assert told.reason == (
+    result = verdict(run, scene, policy({"match": {"ports": [3478]}, "act": "drop"}), call)
+    assert (result.verdict, result.rule) == ("OK", "r0")
+    assert result.models == "strict: SETUP_BLOCKED"
+    assert result.reason == (
         "the relay path failed and media went by the peer path; it depends on unknown timers "
         "(strict: SETUP_BLOCKED)."
     )
@@ -263,10 +263,10 @@ def test_a_call_is_degraded_by_loss_delay_or_what_the_e_model_makes_of_them(
     scene: Any, make: Any, run: Any, policy: Any, act: Any, word: str, words: str
 ) -> None:
     call = make.webrtc_call(scene)
-    told = verdict(run, scene, policy({"match": {"ports": [3478], "stun": False}, **act}), call)
-    assert (told.verdict, told.blocked) == (word, False)
-    assert words in told.reason
-    assert told.rule == "r0"
+    result = verdict(run, scene, policy({"match": {"ports": [3478], "stun": False}, **act}), call)
+    assert (result.verdict, result.blocked) == (word, False)
+    assert words in result.reason
+    assert result.rule == "r0"
 
 
 def test_a_video_call_is_judged_by_loss_and_delay_without_an_opinion(
@@ -274,10 +274,10 @@ def test_a_video_call_is_judged_by_loss_and_delay_without_an_opinion(
 ) -> None:
     call = make.webrtc_call(scene).model_copy(update={"kind": "video"})
     some = {"match": {"ports": [3478], "stun": False}, "act": "loss", "loss": 0.075}
-    told = verdict(run, scene, policy(some), call)
-    assert told.verdict == "OK"
-    assert told.down.heard.mos is None
-    assert told.down.heard.loss > 0.05
+    result = verdict(run, scene, policy(some), call)
+    assert result.verdict == "OK"
+    assert result.down.heard.mos is None
+    assert result.down.heard.loss > 0.05
     assert verdict(run, scene, policy({**some, "loss": 0.2}), call).verdict == "DEGRADED"
 
 
@@ -287,22 +287,22 @@ def test_quality_is_told_per_direction_against_the_control(
     call = make.webrtc_call(scene)
     slow = {"match": {"ports": [3478], "stun": False, **DOWN}, "act": "delay", "delay_ms": 300,
             "scope": "packet"}  # fmt: skip
-    told = verdict(run, scene, policy(slow), call)
-    assert told.up.heard == told.up.control
-    assert told.up.r_drop == 0.0
-    assert told.down.heard.delay_ms == pytest.approx(told.down.control.delay_ms + 300)
-    assert told.down.heard.mos < told.down.control.mos
-    assert (told.down.heard.loss, told.down.lost) == (0.0, 0.0)
+    result = verdict(run, scene, policy(slow), call)
+    assert result.up.heard == result.up.control
+    assert result.up.r_drop == 0.0
+    assert result.down.heard.delay_ms == pytest.approx(result.down.control.delay_ms + 300)
+    assert result.down.heard.mos < result.down.control.mos
+    assert (result.down.heard.loss, result.down.lost) == (0.0, 0.0)
 
 
 def test_a_blocked_direction_has_no_opinion_and_an_absent_one_no_quality(
     scene: Any, make: Any, run: Any, policy: Any
 ) -> None:
     call = make.webrtc_call(scene, ways=">")
-    told = verdict(run, scene, policy({"match": {"ports": [3478]}, "act": "drop"}), call)
-    assert told.down is None
-    assert (told.up.heard.loss, told.up.heard.mos) == (1.0, None)
-    assert told.up.control.mos == pytest.approx(4.41, abs=0.01)
+    result = verdict(run, scene, policy({"match": {"ports": [3478]}, "act": "drop"}), call)
+    assert result.down is None
+    assert (result.up.heard.loss, result.up.heard.mos) == (1.0, None)
+    assert result.up.control.mos == pytest.approx(4.41, abs=0.01)
 
 
 @pytest.mark.parametrize("way", ["<", ">"])
@@ -312,9 +312,9 @@ def test_a_direction_that_the_capture_does_not_hold_is_not_lost(
     scene.media(0.0, 3.0, make.RELAY, 3478, way)
     call = make.call_of(media=[1])
     assert verdict(run, scene, None, call).verdict == "OK"
-    told = verdict(run, scene, policy({"match": {"ports": [3478]}, "act": "drop"}), call)
-    assert told.verdict == "CONNECTED_NO_MEDIA"
-    assert told.reason.startswith("the capture holds no reply to a set-up")
+    result = verdict(run, scene, policy({"match": {"ports": [3478]}, "act": "drop"}), call)
+    assert result.verdict == "CONNECTED_NO_MEDIA"
+    assert result.reason.startswith("the capture holds no reply to a set-up")
 
 
 def test_a_capture_of_set_up_alone_gets_an_honest_verdict(
@@ -323,16 +323,16 @@ def test_a_capture_of_set_up_alone_gets_an_honest_verdict(
     whole = make.webrtc_call(scene, seconds=0.0)
     call = make.call_of(setup=[1], gate=[gate.model_dump() for gate in whole.gates])
     drop_media = policy({"match": {"ports": [3478]}, "act": "drop-media"})
-    told = verdict(run, scene, drop_media, call)
-    assert (told.verdict, told.media_lost) == ("INCONCLUSIVE", None)
-    assert told.reason.endswith("strikes media alone, and the capture holds none.")
-    told = verdict(run, scene, policy({"match": {"ports": [9]}, "act": "drop"}), call)
-    assert (told.verdict, told.media_lost) == ("OK", None)
-    assert told.reason == (
+    result = verdict(run, scene, drop_media, call)
+    assert (result.verdict, result.media_lost) == ("INCONCLUSIVE", None)
+    assert result.reason.endswith("strikes media alone, and the capture holds none.")
+    result = verdict(run, scene, policy({"match": {"ports": [9]}, "act": "drop"}), call)
+    assert (result.verdict, result.media_lost) == ("OK", None)
+    assert result.reason == (
         "packets of the call arrived; the capture holds no media, so none could be lost."
     )
-    told = verdict(run, scene, policy({"match": {"stun": True}, "act": "drop"}), call)
-    assert (told.verdict, told.blocked) == ("SETUP_BLOCKED", True)
+    result = verdict(run, scene, policy({"match": {"stun": True}, "act": "drop"}), call)
+    assert (result.verdict, result.blocked) == ("SETUP_BLOCKED", True)
 
 
 def test_a_verdict_needs_the_control_and_the_call_of_its_own_capture(
@@ -340,9 +340,9 @@ def test_a_verdict_needs_the_control_and_the_call_of_its_own_capture(
 ) -> None:
     call = make.webrtc_call(scene, seconds=1.0)
     one, two = run(scene, None, call), run(scene, None)
-    with pytest.raises(errors.TestbedError) as told:
+    with pytest.raises(errors.TestbedError) as error:
         judge(two, one, call)
-    assert str(told.value) == "call C1: the simulation was not given this call, only none"
+    assert str(error.value) == "call C1: the simulation was not given this call, only none"
     scene.media(9.0, 1.0, make.PEER, 9)
     with pytest.raises(errors.TestbedError, match="both must be of one capture"):
         judge(run(scene, None, call), one, call)
@@ -389,9 +389,9 @@ def test_a_delay_never_blocks_a_call_that_holds_a_pause(make: Any, run: Any, pol
         call = make.webrtc_call(scene, seconds=12.0)
         scene.media(18.2, 12.0, make.RELAY, 3478)
         slow = policy({"match": {"protocol": "udp"}, "act": "delay", "delay_ms": delay})
-        told = verdict(run, scene, slow, call)
-        assert told.verdict in ("OK", "DEGRADED")
-        assert told.media_lost == 0
+        result = verdict(run, scene, slow, call)
+        assert result.verdict in ("OK", "DEGRADED")
+        assert result.media_lost == 0
 
 
 def test_consent_that_is_not_renewed_ends_the_media(
@@ -405,9 +405,9 @@ def test_consent_that_is_not_renewed_ends_the_media(
             scene.udp(4.9 * n + 0.54, back, make.RELAY, 3478, make.stun(0x101, base + n))
     call = call.model_copy(update={"consent_s": 30.0})
     checks = policy({"match": {"stun": True, "seconds": "5-"}, "act": "drop", "scope": "packet"})
-    told = verdict(run, scene, checks, call)
-    assert (told.verdict, told.blocked, told.usable) == ("CUT", True, False)
-    assert told.reason == (
+    result = verdict(run, scene, checks, call)
+    assert (result.verdict, result.blocked, result.usable) == ("CUT", True, False)
+    assert result.reason == (
         "media to the caller stopped 30.3 s into the call's media; consent to send was not "
         "renewed for 30 s (RFC 7675)."
     )
@@ -421,12 +421,12 @@ def test_a_call_below_the_floor_of_g109_is_not_usable(
     """D15: most media lost, though not 5 s in a row."""
     call = make.webrtc_call(scene, seconds=30.0)
     lossy = {"match": {"ports": [3478], "stun": False}, "act": "loss", "scope": "packet"}
-    told = verdict(run, scene, policy({**lossy, "loss": 0.85}), call)
-    assert (told.verdict, told.blocked, told.usable) == ("DEGRADED", False, False)
-    told = verdict(run, scene, policy({**lossy, "loss": 0.12}), call)
-    assert (told.verdict, told.usable) == ("DEGRADED", True)
-    told = verdict(run, scene, policy({"match": {"ports": [9]}, "act": "drop"}), call)
-    assert (told.verdict, told.usable) == ("OK", True)
+    result = verdict(run, scene, policy({**lossy, "loss": 0.85}), call)
+    assert (result.verdict, result.blocked, result.usable) == ("DEGRADED", False, False)
+    result = verdict(run, scene, policy({**lossy, "loss": 0.12}), call)
+    assert (result.verdict, result.usable) == ("DEGRADED", True)
+    result = verdict(run, scene, policy({"match": {"ports": [9]}, "act": "drop"}), call)
+    assert (result.verdict, result.usable) == ("OK", True)
 
 
 def test_what_is_lost_at_the_very_end_is_no_cut(
@@ -434,8 +434,8 @@ def test_what_is_lost_at_the_very_end_is_no_cut(
 ) -> None:
     call = make.webrtc_call(scene, seconds=20.0)
     late = {"match": {"ports": [3478], "seconds": "19.6-"}, "act": "drop", "scope": "packet"}
-    told = verdict(run, scene, policy(late), call)
-    assert (told.verdict, told.blocked) == ("OK", False)
+    result = verdict(run, scene, policy(late), call)
+    assert (result.verdict, result.blocked) == ("OK", False)
 
 
 def test_a_rule_that_reads_what_was_changed_in_the_capture_gives_no_verdict(
@@ -446,9 +446,9 @@ def test_a_rule_that_reads_what_was_changed_in_the_capture_gives_no_verdict(
                    {"match": {"stun": True}, "act": "drop"})  # fmt: skip
     ran, free = run(scene, rules, call), run(scene, None, call)
     assert judge(ran, free, call).verdict == "SETUP_BLOCKED"
-    told = judge(ran, free, call, ["addresses"])
-    assert (told.verdict, told.blocked, told.usable) == ("INCONCLUSIVE", False, None)
-    assert told.reason == "rule r0 reads addresses, which were changed in this capture."
+    result = judge(ran, free, call, ["addresses"])
+    assert (result.verdict, result.blocked, result.usable) == ("INCONCLUSIVE", False, None)
+    assert result.reason == "rule r0 reads addresses, which were changed in this capture."
     assert judge(ran, free, call, ["times"]).verdict == "SETUP_BLOCKED"
 
 
@@ -486,8 +486,8 @@ def test_each_of_the_ten_verdicts_has_its_scenario(
 ) -> None:
     if word == "INVALID":
         scene.udp(0.0, ">", make.RELAY, 3478, make.rtp(1, 5) + bytes(1500))
-        told = verdict(run, scene, None, make.call_of(media=[1]), access="adsl")
+        result = verdict(run, scene, None, make.call_of(media=[1]), access="adsl")
     else:
-        told = verdict(run, scene, policy(TEN[word]), ten_verdicts(scene, make))
-    assert told.verdict == word
+        result = verdict(run, scene, policy(TEN[word]), ten_verdicts(scene, make))
+    assert result.verdict == word
     assert set(TEN) == set(VERDICTS)

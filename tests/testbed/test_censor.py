@@ -78,9 +78,9 @@ def test_a_reset_of_a_censor_kills_the_connection(
     scene.tcp(0.05, ">", make.PEER, 443, make.client_hello("a.example"))
     scene.tcp(0.10, ">", make.PEER, 443, b"more")
     rule = censor("return RESET if packet.size > 0 and packet.flags & 8 else PASS")
-    told = run(scene, policy(rule))
-    assert fates(told) == "dddx."
-    assert len(told.letters) == 2
+    simulation = run(scene, policy(rule))
+    assert fates(simulation) == "dddx."
+    assert len(simulation.letters) == 2
 
 
 # file -> the sentence that tells it, from the file's name on
@@ -102,17 +102,17 @@ MISTAKES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("text", "told"), MISTAKES)
+@pytest.mark.parametrize(("text", "problem"), MISTAKES)
 def test_a_mistake_in_a_censor_is_told_with_file_and_line(
-    censor: Any, text: str, told: str
+    censor: Any, text: str, problem: str
 ) -> None:
     path = censor(text, whole=True)["file"]
     with pytest.raises(TestbedError) as error:
         load_censor(path)
-    assert str(error.value) == path + told
+    assert str(error.value) == path + problem
 
 
-# body -> what is told of the packet on which it fails
+# body -> message on the packet on which it fails
 FAILURES = [
     ("return DROP if packet.payload[500] == 1 else PASS", "box.py:2: IndexError"),
     ("return DROP if packet.size // (flow.packets - 1) > 3 else PASS", "box.py:2: ZeroDivision"),
@@ -120,13 +120,13 @@ FAILURES = [
 ]
 
 
-@pytest.mark.parametrize(("body", "told"), FAILURES)
+@pytest.mark.parametrize(("body", "problem"), FAILURES)
 def test_a_censor_that_fails_on_a_packet_ends_the_run_and_lets_nothing_pass(
-    make: Any, run: Any, policy: Any, censor: Any, body: str, told: str
+    make: Any, run: Any, policy: Any, censor: Any, body: str, problem: str
 ) -> None:
     with pytest.raises(TestbedError) as error:
         run(talk(make), policy(censor(body)))
-    assert told in str(error.value)
+    assert problem in str(error.value)
     assert str(error.value).endswith("(rule r0, packet 1)")
 
 

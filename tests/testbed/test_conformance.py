@@ -106,21 +106,21 @@ def keys(prefix: str) -> list[str]:
 
 @pytest.mark.parametrize("key", list(IGNORED))
 def test_a_scenario_fails_when_its_key_is_ignored(key: str) -> None:
-    held = [one for one in SCENARIOS if one.key == key]
-    assert any(not check(one, broken(one, IGNORED[key])).passed for one in held)
+    scenarios = [one for one in SCENARIOS if one.key == key]
+    assert any(not check(one, broken(one, IGNORED[key])).passed for one in scenarios)
 
 
 @pytest.mark.parametrize("key", list(LINKS))
 def test_a_scenario_fails_when_its_link_does_nothing(key: str) -> None:
-    held = [one for one in SCENARIOS if one.key == key]
-    assert all(not check(one, broken(one, {}, LINKS[key])).passed for one in held)
+    scenarios = [one for one in SCENARIOS if one.key == key]
+    assert all(not check(one, broken(one, {}, LINKS[key])).passed for one in scenarios)
 
 
 @pytest.mark.parametrize("key", keys("act."))
 def test_a_scenario_fails_when_another_act_is_done(key: str) -> None:
-    held = [one for one in SCENARIOS if one.key == key]
+    scenarios = [one for one in SCENARIOS if one.key == key]
     other = "drop" if key == "act.pass" else "pass"
-    assert all(not check(one, broken(one, {"act": ACTS.index(other)})).passed for one in held)
+    assert all(not check(one, broken(one, {"act": ACTS.index(other)})).passed for one in scenarios)
 
 
 @pytest.mark.parametrize("key", keys("scope."))
@@ -136,9 +136,9 @@ def test_a_scenario_fails_under_every_other_scope(key: str) -> None:
 def test_a_scenario_fails_when_a_rule_holds_always(
     key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held = [one for one in SCENARIOS if one.key == key]
-    monkeypatch.setattr(Rule, "holds", lambda *told: True)
-    assert any(not check(one).passed for one in held)
+    scenarios = [one for one in SCENARIOS if one.key == key]
+    monkeypatch.setattr(Rule, "holds", lambda *arguments: True)
+    assert any(not check(one).passed for one in scenarios)
 
 
 @pytest.mark.parametrize("key", FAIL)

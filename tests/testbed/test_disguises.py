@@ -19,7 +19,7 @@ from midcall.testbed.evasion.tunnel import SERVER4, ip
 from midcall.testbed.policy.language import Rule
 from midcall.testbed.policy.operator import Policy
 from midcall.testbed.replay.openings import Opening, through
-from midcall.testbed.replay.packet_index import survey
+from midcall.testbed.replay.packet_index import index_packets
 from midcall.testbed.replay.script import SUCCESS, script
 from midcall.testbed.replay.simulator import simulate
 from midcall.testbed.replay.splice import Added, spliced
@@ -42,11 +42,11 @@ BY_NAME = {one.name: one for one in DISGUISES}
 def played(one: Disguise, policy: Policy | None, text: str = TEXT) -> tuple[Any, Any]:
     """Return a scene as a disguise wears it, and what a box makes of it."""
     worn = disguised(one, scene(text), [CALL], 1)
-    told = simulate(
+    simulation = simulate(
         worn.script.held.packets, worn.calls, [], policy, "fibre", 1, dressed=worn.dress.packets(),
         openings=worn.openings, addressing="keep",
     )  # fmt: skip
-    return worn, told
+    return worn, simulation
 
 
 def rule(**match: Any) -> Policy:
@@ -57,9 +57,9 @@ def rule(**match: Any) -> Policy:
 
 @pytest.mark.parametrize("one", DISGUISES, ids=list(BY_NAME))
 def test_in_a_disguise_and_under_no_rules_everything_is_sent_and_arrives(one: Disguise) -> None:
-    _, told = played(one, None)
-    assert told.fates["sent"].all()
-    assert told.delivered.all()
+    _, simulation = played(one, None)
+    assert simulation.fates["sent"].all()
+    assert simulation.delivered.all()
 
 
 @pytest.mark.parametrize("one", DISGUISES, ids=list(BY_NAME))
@@ -72,8 +72,8 @@ def test_every_checksum_and_length_in_a_disguise_is_right(one: Disguise, make: A
         assert make.checksum(packet[:20]) == 0
         if packet[9] == 17 and (packet[26:28] == b"\0\0" or packet[6] & 0x3F or packet[7]):
             continue
-        told = struct.pack(">HH", packet[9], len(packet) - 20)
-        assert make.checksum(packet[12:20] + told + packet[20:]) in (0, 0xFFFF)
+        pseudo_header = struct.pack(">HH", packet[9], len(packet) - 20)
+        assert make.checksum(packet[12:20] + pseudo_header + packet[20:]) in (0, 0xFFFF)
 
 
 @pytest.mark.parametrize(
@@ -92,19 +92,19 @@ def test_disguises_pass_the_rules_that_need_what_they_change(key: str, passing: 
     policy = policy_of(next(one for one in SCENARIOS if one.key == key))
     passed = set()
     for one in DISGUISES:
-        worn, told = played(one, policy)
+        worn, simulation = played(one, policy)
         own = np.isin(worn.script.flow, worn.script.calls[0].flows)
-        if told.delivered[own].all():
+        if simulation.delivered[own].all():
             passed.add(one.name)
     assert passed == passing
 
 
 @pytest.mark.parametrize("name", ["turn-tls", "tls-tunnel"])
 def test_what_is_inside_a_tunnel_is_not_sent_where_its_handshake_is_blocked(name: str) -> None:
-    worn, told = played(BY_NAME[name], rule(name=["static.example"]))
+    worn, simulation = played(BY_NAME[name], rule(name=["static.example"]))
     (door,) = worn.openings
-    assert not told.fates["sent"][door.inside[door.inside > door.by]].any()
-    assert told.fates["rule"].max() == 0
+    assert not simulation.fates["sent"][door.inside[door.inside > door.by]].any()
+    assert simulation.fates["rule"].max() == 0
 
 
 def test_what_waits_for_its_calls_success_waits_for_it_inside_a_tunnel_too(
@@ -121,9 +121,9 @@ def test_what_waits_for_its_calls_success_waits_for_it_inside_a_tunnel_too(
 
 
 def test_a_box_sees_one_flow_of_a_tunnel_and_its_two_first_messages() -> None:
-    worn, told = played(BY_NAME["wireguard"], None)
-    assert len(set(told.flow.tolist())) == 1
-    sizes = survey(worn.dress.packets()).facts["size"]
+    worn, simulation = played(BY_NAME["wireguard"], None)
+    assert len(set(simulation.flow.tolist())) == 1
+    sizes = index_packets(worn.dress.packets()).facts["size"]
     assert sizes[list(worn.added)].tolist() == [148, 92]
     inside = np.isin(np.arange(len(sizes)), worn.added, invert=True)
     assert set((sizes[inside] % 16).tolist()) == {0}
@@ -131,7 +131,7 @@ def test_a_box_sees_one_flow_of_a_tunnel_and_its_two_first_messages() -> None:
 
 def test_padding_makes_all_datagrams_one_of_few_sizes() -> None:
     worn, _ = played(BY_NAME["padding"], None)
-    facts = survey(worn.dress.packets()).facts
+    facts = index_packets(worn.dress.packets()).facts
     assert set(facts["size"][worn.script.call >= 0].tolist()) == {256}
 
 
@@ -139,7 +139,7 @@ def test_a_constant_rate_has_one_size_and_even_gaps_each_way() -> None:
     pauses = TEXT + "    2.50 > udp relay:3478 rtp 30\n    2.61 < udp relay:3478 rtp 31\n"
     worn, _ = played(BY_NAME["constant-rate"], None, pauses)
     dressed = worn.dress.packets()
-    facts = survey(dressed).facts
+    facts = index_packets(dressed).facts
     (flow,) = set(facts["flow"][worn.script.call >= 0].tolist())
     for up in (0, 1):
         own = np.flatnonzero((facts["flow"] == flow) & (facts["up"] == up))
@@ -160,8 +160,8 @@ def test_slots_keep_order_delay_what_waits_and_leave_out_long_silences() -> None
 def test_hopping_takes_the_same_port_both_ways_and_another_one_later() -> None:
     late = TEXT + "    9.00 > udp relay:3478 rtp 60\n    9.01 < udp relay:3478 rtp 60\n"
     worn, _ = played(BY_NAME["hopping"], None, late)
-    held = survey(worn.dress.packets())
-    flows = held.facts["flow"][worn.script.call >= 0]
+    index = index_packets(worn.dress.packets())
+    flows = index.facts["flow"][worn.script.call >= 0]
     assert len(set(flows[:-2].tolist())) == 1
     assert flows[-1] == flows[-2] != flows[0]
 

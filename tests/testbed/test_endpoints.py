@@ -70,20 +70,20 @@ def test_an_end_waits_for_its_latch_and_goes_on_as_late_as_that_opened(
 ) -> None:
     call = make.webrtc_call(scene, seconds=0.1)
     orders = script(scene.packets, [call])
-    ends, told = fresh(orders), arrays(orders)
-    assert told.need is not orders.need
+    ends, arrays_of_script = fresh(orders), arrays(orders)
+    assert arrays_of_script.need is not orders.need
     heap, counts = np.zeros((64, 2), np.int64), np.zeros(8, np.int64)
     media = 4  # the caller's first
     late = 700_000_000
-    size = begin(told, ends, heap)
+    size = begin(arrays_of_script, ends, heap)
     for packet in range(4):
         when = int(orders.send[packet]) + late
-        sent, size = first_sending(packet, when, told, ends, counts, heap, size)
+        sent, size = first_sending(packet, when, arrays_of_script, ends, counts, heap, size)
         assert sent
         assert ends.scheduled[media] == (packet == 4)
     for packet in range(4):
         when = int(orders.send[packet] + orders.base[packet]) + late
-        size = arrived(packet, when, told, ends, heap, size)
+        size = arrived(packet, when, arrays_of_script, ends, heap, size)
     assert ends.scheduled[media] == 1
     due = {int(code) & NUMBERS: int(time) for time, code in heap[:size]}
     assert due[media] == int(orders.send[media]) + late
@@ -96,16 +96,16 @@ def test_what_keeps_a_packet_from_being_sent_is_a_timer_or_a_dead_connection(
 ) -> None:
     call = make.webrtc_call(scene, seconds=0.1)
     orders = script(scene.packets, [call])
-    ends, told = fresh(orders), arrays(orders)
+    ends, arrays_of_script = fresh(orders), arrays(orders)
     begun = int(orders.send[0])
     ends.begun[0] = begun
     timer = int(orders.timer[0])
-    assert refused(4, begun + timer, told, ends) == -1
-    assert refused(4, begun + timer + 1, told, ends) == GAVE_UP
+    assert refused(4, begun + timer, arrays_of_script, ends) == -1
+    assert refused(4, begun + timer + 1, arrays_of_script, ends) == GAVE_UP
     ends.success[0] = 1
-    assert refused(4, begun + timer + 1, told, ends) == -1
+    assert refused(4, begun + timer + 1, arrays_of_script, ends) == -1
     ends.dead[2 * orders.flow[4] + orders.side[4]] = 1
-    assert refused(4, begun, told, ends) == KILLED
+    assert refused(4, begun, arrays_of_script, ends) == KILLED
 
 
 def test_a_packet_that_came_lets_what_waits_for_it_leave_after_its_think_time(
@@ -114,11 +114,11 @@ def test_a_packet_that_came_lets_what_waits_for_it_leave_after_its_think_time(
     scene.udp(0.0, ">", make.RELAY, 3478, make.stun(1, 7))
     scene.udp(0.1, "<", make.RELAY, 3478, make.stun(0x101, 7))
     orders = script(scene.packets)
-    ends, told = fresh(orders), arrays(orders)
+    ends, arrays_of_script = fresh(orders), arrays(orders)
     heap = np.zeros((64, 2), np.int64)
     late = int(orders.send[0]) + 500_000_000
-    assert try_send(1, told, ends, heap, 0) == 0
-    size = arrived(0, late, told, ends, heap, 0)
+    assert try_send(1, arrays_of_script, ends, heap, 0) == 0
+    size = arrived(0, late, arrays_of_script, ends, heap, 0)
     assert size == 1
     assert heap[0].tolist() == [late + orders.think[1], event(SEND, 1)]
-    assert ends.first_heard.tolist() == [-1, late, -1, -1]
+    assert ends.first_received.tolist() == [-1, late, -1, -1]

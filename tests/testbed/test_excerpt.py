@@ -14,7 +14,7 @@ from midcall.captures.truth.calls import calls
 from midcall.captures.truth.labels import Label, labels
 from midcall.errors import TestbedError
 from midcall.testbed.replay.excerpt import LEAD, excerpt, shortened
-from midcall.testbed.replay.packet_index import survey
+from midcall.testbed.replay.packet_index import index_packets
 from midcall.testbed.replay.simulator import simulate
 
 SAMPLES = Path(__file__).resolve().parents[2] / "captures" / "samples"
@@ -28,19 +28,19 @@ def sample(name: str) -> tuple[Path, str]:
 
 def test_frames_calls_and_labels_name_the_same_flows_as_before() -> None:
     path, digest = sample("sample-whatsapp-audio")
-    whole, told = read(path), calls(digest)
-    part = excerpt(whole, told, labels(digest), 5)
+    whole, call_list = read(path), calls(digest)
+    part = excerpt(whole, call_list, labels(digest), 5)
     assert 0 < part.packets.total < whole.total
     for k, frame in enumerate(part.frames):
         assert part.packets.frame(k) == whole.frame(int(frame) - 1)
-    before, after = survey(whole), survey(part.packets)
+    before, after = index_packets(whole), index_packets(part.packets)
 
-    def ends(held: object, frame: int) -> tuple[object, ...]:
-        facts, flows = held.facts, held.flows  # type: ignore[attr-defined]
+    def ends(index: object, frame: int) -> tuple[object, ...]:
+        facts, flows = index.facts, index.flows  # type: ignore[attr-defined]
         row = flows[facts["flow"][frame - 1]]
         return (*sorted((row["source"].tobytes(), row["target"].tobytes())), int(row["proto"]))
 
-    for old, new in zip(told, part.calls, strict=True):
+    for old, new in zip(call_list, part.calls, strict=True):
         assert [ends(before, f) for f in old.media] == [ends(after, f) for f in new.media]
         for gate in new.gates:
             for request, reply in gate.pairs:
@@ -54,16 +54,19 @@ def test_frames_calls_and_labels_name_the_same_flows_as_before() -> None:
 
 def test_what_precedes_the_call_is_its_signalling_and_names_alone() -> None:
     path, digest = sample("sample-whatsapp-audio")
-    whole, told = read(path), calls(digest)
-    part = excerpt(whole, told, [], 5)
-    held = survey(part.packets)
+    whole, call_list = read(path), calls(digest)
+    part = excerpt(whole, call_list, [], 5)
+    index = index_packets(part.packets)
     begin = min(int(part.packets.time[f - 1]) for f in (*part.calls[0].setup, *part.calls[0].media))
     early = np.flatnonzero(part.packets.time < begin)
     assert len(early)
-    said = {int(held.facts["flow"][f - 1]) for f in part.calls[0].signalling}
+    signals = {int(index.facts["flow"][f - 1]) for f in part.calls[0].signalling}
     for i in early:
-        row = held.flows[held.facts["flow"][i]]
-        assert int(held.facts["flow"][i]) in said or 53 in (row["source_port"], row["target_port"])
+        row = index.flows[index.facts["flow"][i]]
+        assert int(index.facts["flow"][i]) in signals or 53 in (
+            row["source_port"],
+            row["target_port"],
+        )
     assert begin - part.packets.time.min() <= LEAD
     assert part.packets.time.max() - begin < 5 * SECOND
 

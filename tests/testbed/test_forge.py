@@ -63,11 +63,11 @@ def opened(frame: bytes, access: str = "fibre") -> Packet:
     return Packet(source, target, ports, word & 0xFF, sequence, acknowledged, body[20:])
 
 
-def frames(told: Any) -> list[bytes]:
+def frames(simulation: Any) -> list[bytes]:
     """Return the forged frames of a simulation."""
     return [
-        told.mail[letter["at"] : letter["at"] + letter["length"]].tobytes()
-        for letter in told.letters
+        simulation.mail[letter["at"] : letter["at"] + letter["length"]].tobytes()
+        for letter in simulation.letters
     ]
 
 
@@ -87,17 +87,20 @@ def test_a_reset_carries_the_numbers_that_each_end_expects_and_kills_the_connect
 ) -> None:
     talk(scene, make)
     rule = {"match": {"name": ["a.example"]}, "act": "reset", "path": path, "scope": "packet"}
-    told = run(scene, policy(rule), access=access)
+    simulation = run(scene, policy(rule), access=access)
     hello = len(make.client_hello("a.example"))
-    assert fates(told)[:4] == expected[:4]
-    to_client, to_server = (opened(frame, access) for frame in frames(told))
+    assert fates(simulation)[:4] == expected[:4]
+    to_client, to_server = (opened(frame, access) for frame in frames(simulation))
     assert to_client == (make.PEER, make.CALLER, (443, make.PORT), 0x14, 5001, 1001 + hello, b"")
     passed = hello if path == "on" else 0
     assert to_server == (make.CALLER, make.PEER, (make.PORT, 443), 0x14, 1001 + passed, 5001, b"")
-    assert told.counters["killed"] + told.counters["waited"] == told.counters["not_sent"]
+    assert (
+        simulation.counters["killed"] + simulation.counters["waited"]
+        == simulation.counters["not_sent"]
+    )
     # Where the hello still reaches the server, the reset is as fast, and nobody sends any more.
-    assert not told.fates["sent"][5:].any()
-    assert told.struck[3]
+    assert not simulation.fates["sent"][5:].any()
+    assert simulation.struck[3]
 
 
 def test_a_finish_closes_and_a_reset_may_go_to_one_end_alone(
@@ -105,17 +108,17 @@ def test_a_finish_closes_and_a_reset_may_go_to_one_end_alone(
 ) -> None:
     talk(scene, make)
     rule = {"match": {"name": ["a.example"]}, "act": "finish", "towards": "client", "path": "on"}
-    told = run(scene, policy(rule))
-    assert [opened(frame).flags for frame in frames(told)] == [0x11] * len(told.letters)
-    assert {opened(frame).target for frame in frames(told)} == {make.CALLER}
+    simulation = run(scene, policy(rule))
+    assert [opened(frame).flags for frame in frames(simulation)] == [0x11] * len(simulation.letters)
+    assert {opened(frame).target for frame in frames(simulation)} == {make.CALLER}
 
 
 def test_what_is_injected_without_a_connection_is_counted_as_nothing(
     scene: Any, make: Any, run: Any, policy: Any, fates: Any
 ) -> None:
     scene.udp(0.0, ">", make.PEER, 3478, make.stun(1, 7))
-    told = run(scene, policy({"match": {"stun": True}, "act": "reset"}))
-    assert (fates(told), len(told.letters)) == ("x", 0)
+    simulation = run(scene, policy({"match": {"stun": True}, "act": "reset"}))
+    assert (fates(simulation), len(simulation.letters)) == ("x", 0)
 
 
 def page(scene: Any, make: Any) -> None:
@@ -130,9 +133,9 @@ def test_a_block_page_answers_the_client_and_resets_the_server(
 ) -> None:
     page(scene, make)
     match = {"name": ["a.example"], "name_in": ["http"]}
-    told = run(scene, policy({"match": match, "act": "block-page"}))
-    assert fates(told) == "dddx."
-    shown, reset = (opened(frame) for frame in frames(told))
+    simulation = run(scene, policy({"match": match, "act": "block-page"}))
+    assert fates(simulation) == "dddx."
+    shown, reset = (opened(frame) for frame in frames(simulation))
     assert shown.payload.startswith(b"HTTP/1.1 403 Forbidden\r\n")
     head, body = shown.payload.split(b"\r\n\r\n", 1)
     assert f"Content-Length: {len(body)}".encode() in head
@@ -153,9 +156,9 @@ def test_a_false_dns_answer_is_believed_and_the_connection_that_needed_it_never_
 ) -> None:
     names(scene, make)
     rule = {"match": {"dns": ["a.example"]}, "act": "dns-lie", "path": path}
-    told = run(scene, policy(rule))
-    assert fates(told) == expected
-    (frame,) = frames(told)
+    simulation = run(scene, policy(rule))
+    assert fates(simulation) == expected
+    (frame,) = frames(simulation)
     lie = opened(frame)
     assert lie[:3] == (make.RESOLVER, make.CALLER, (53, 5353))
     assert lie.payload == make.answer(77, "a.example", "198.18.0.66").replace(
@@ -166,13 +169,13 @@ def test_a_false_dns_answer_is_believed_and_the_connection_that_needed_it_never_
 def test_a_false_dns_answer_may_deny_the_name_or_tell_an_address_of_ones_own(
     make: Any, run: Any, policy: Any
 ) -> None:
-    told = []
+    values = []
     for answer in ("nxdomain", "203.0.113.80"):
         scene = make.Scene()
         names(scene, make)
         rule = {"match": {"dns": ["a.example"]}, "act": "dns-lie", "answer": answer}
-        told.append(opened(frames(run(scene, policy(rule)))[0]).payload)
-    denied, false = told
+        values.append(opened(frames(run(scene, policy(rule)))[0]).payload)
+    denied, false = values
     assert denied[2:8] == b"\x81\x83\0\1\0\0"
     assert len(denied) == len(make.question(77, "a.example"))
     assert false.endswith(bytes([203, 0, 113, 80]))
@@ -200,8 +203,8 @@ def test_pair_taint_resets_the_next_connection_at_its_syn_until_the_taint_ends(
     scene.hello(20.0, make.RELAY, 443, near=40002)
     scene.hello(200.0, make.PEER, 443, near=40003)
     rule = {"match": {"name": ["a.example"]}, "act": "reset", "scope": "pair", "lasts_s": 90}
-    told = run(scene, policy(rule))
+    simulation = run(scene, policy(rule))
     # The hello; the next connection to that server; one to another server; one after the taint.
-    assert fates(told) == "dddx..." + "x.." + "ddd" + "ddd"
-    syn = opened(frames(told)[2])
+    assert fates(simulation) == "dddx..." + "x.." + "ddd" + "ddd"
+    syn = opened(frames(simulation)[2])
     assert (syn.flags, syn.sequence, syn.acknowledged) == (0x14, 0, 1001)

@@ -60,8 +60,8 @@ def test_a_number_lies_within_what_can_be(
     for number in fine:
         assert problems(text.replace("@", str(number))) == []
     for number in refused:
-        (told,) = problems(text.replace("@", str(number)))
-        assert f": got {number}, expected: input should be " in f": {told}"
+        (problem,) = problems(text.replace("@", str(number)))
+        assert f": got {number}, expected: input should be " in f": {problem}"
 
 
 # what a rule says -> the one problem, None where it is fine
@@ -130,9 +130,9 @@ SAID = [
 def test_a_rule_is_told_what_it_must_not_say_and_nothing_else(
     text: str, problem: str | None
 ) -> None:
-    told = problems(text)
-    assert len(told) == (problem is not None)
-    assert all(line.startswith(problem or "") for line in told)
+    problem_lines = problems(text)
+    assert len(problem_lines) == (problem is not None)
+    assert all(line.startswith(problem or "") for line in problem_lines)
 
 
 @pytest.mark.parametrize("act", list(PARAMETERS))
@@ -191,8 +191,8 @@ def test_a_rule_holds_on_its_networks_from_its_first_day_until_its_end(
 ) -> None:
     asked = [("3g", 5), ("3g", 6), ("3g", 7), ("4g", 6)]
     one = rule(f'act = "drop"\n{text}')
-    held = [(access, day) for access, day in asked if one.holds(access, date(2016, 1, day))]
-    assert ", ".join(f"{access} {day}" for access, day in held) == expected
+    in_force = [(access, day) for access, day in asked if one.holds(access, date(2016, 1, day))]
+    assert ", ".join(f"{access} {day}" for access, day in in_force) == expected
 
 
 # act and scope -> whom a match condemns
@@ -226,6 +226,6 @@ def test_a_rule_is_aimed_at_what_it_says_or_at_the_apps_that_it_asks_for(
 
 
 def test_what_the_lab_found_out_of_a_rule_is_not_among_what_it_says() -> None:
-    found = rule('act = "censor"\nfile = "f.py"').model_copy(update={"digest": "0" * 64})
-    said = found.model_dump(exclude_defaults=True, by_alias=True)
-    assert Rule.model_validate(said) == found.model_copy(update={"digest": ""})
+    censor_rule = rule('act = "censor"\nfile = "f.py"').model_copy(update={"digest": "0" * 64})
+    dumped = censor_rule.model_dump(exclude_defaults=True, by_alias=True)
+    assert Rule.model_validate(dumped) == censor_rule.model_copy(update={"digest": ""})

@@ -49,8 +49,10 @@ def made_up(gaps: list[float], talks: list[tuple[float, float]]) -> tuple[Any, C
 
 def ran(scene: Any, call: Call, *rules: dict[str, Any], **more: Any) -> Any:
     about = {"grade": "C", "source": "a test"}
-    told = tuple(Rule.model_validate({"name": f"r{n}", **about, **r}) for n, r in enumerate(rules))
-    return simulate(scene.packets, [call], [], Policy(told), "fibre", 1, **more)
+    models = tuple(
+        Rule.model_validate({"name": f"r{n}", **about, **r}) for n, r in enumerate(rules)
+    )
+    return simulate(scene.packets, [call], [], Policy(models), "fibre", 1, **more)
 
 
 @EASY
@@ -61,9 +63,9 @@ def test_law_1_a_delay_blocks_nothing(
     scene, call = made_up(gaps, talks)
     slow = {"match": {"bytes": "0-"}, "act": "delay", "delay_ms": delay, "scope": "packet"}
     late, control = ran(scene, call, slow), ran(scene, call)
-    told = judge(late, control, call)
-    assert not told.blocked
-    assert told.media_lost == 0
+    result = judge(late, control, call)
+    assert not result.blocked
+    assert result.media_lost == 0
     assert late.fates["sent"].all()
     assert (late.fates["left"] >= control.fates["left"]).all()
 
@@ -92,11 +94,11 @@ def test_law_5_each_sending_is_a_row(
 ) -> None:
     scene, call = made_up([0.1], talks)
     rule = {"match": {"packets": f"1-{packets}"}, "act": "drop", "scope": "packet"}
-    found = ran(scene, call, rule)
-    counts = np.bincount(found.attempts["packet"], minlength=len(found.fates))
-    assert (counts == found.fates["attempts"]).all()
-    struck = found.attempts["packet"][found.attempts["rule"] == 0]
-    assert set(struck.tolist()) == set(np.flatnonzero(found.struck).tolist())
+    simulation = ran(scene, call, rule)
+    counts = np.bincount(simulation.attempts["packet"], minlength=len(simulation.fates))
+    assert (counts == simulation.fates["attempts"]).all()
+    struck = simulation.attempts["packet"][simulation.attempts["rule"] == 0]
+    assert set(struck.tolist()) == set(np.flatnonzero(simulation.struck).tolist())
 
 
 NAMES = [one.name for one in load(local=False).captures if one.synthetic and one.role == "call"]
@@ -122,11 +124,11 @@ def test_a_broken_law_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     from midcall.testbed.assess import call_verdict as verdicts
 
     monkeypatch.setattr(verdicts, "silence", lambda sent, came: 0)
-    held = trial("sample-whatsapp-audio")
-    broken = [case for case in verdict_laws.shift(held) if case.broken]
+    case_trial = trial("sample-whatsapp-audio")
+    broken = [case for case in verdict_laws.shift(case_trial) if case.broken]
     assert broken
     assert broken[0].broken.startswith("CUT")
-    (row, *_) = verdict_laws.tried([held.item], 7, lambda name: None)
+    (row, *_) = verdict_laws.laws_table([case_trial.item], 7, lambda name: None)
     assert row["broken"] == len(broken)
     assert row["counterexample"].startswith("sample-whatsapp-audio, call ")
 
@@ -143,6 +145,6 @@ def test_real_captures_of_each_group_hold_every_law(corpus: Path) -> None:
         for one in of_each_group(one for one in known.captures if calls(one.sha256))
         if one.sha256 in had.paths and not one.ours
     ]
-    rows = verdict_laws.tried(items, 2016, lambda name: None)
+    rows = verdict_laws.laws_table(items, 2016, lambda name: None)
     assert [row["counterexample"] for row in rows if row["broken"]] == []
     assert min(row["cases"] for row in rows) > 30

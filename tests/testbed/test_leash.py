@@ -24,16 +24,16 @@ time.sleep(60)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
 @pytest.mark.parametrize(
-    ("parent", "wait", "said"),
+    ("parent", "wait", "output"),
     [
         ("os._exit(0)", "os.getppid() == parent", b""),
         ("time.sleep(2); os._exit(0)", "False", b"leashed"),
     ],
     ids=["died before it was asked", "dies later"],
 )
-def test_a_child_ends_with_its_parent(parent: str, wait: str, said: bytes) -> None:
+def test_a_child_ends_with_its_parent(parent: str, wait: str, output: bytes) -> None:
     code = ORPHAN.format(parent=parent, wait=wait)
     done = subprocess.run(
         [sys.executable, "-c", code], check=False, capture_output=True, timeout=30
     )
-    assert (done.stdout, done.stderr) == (said, b"")
+    assert (done.stdout, done.stderr) == (output, b"")

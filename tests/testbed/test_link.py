@@ -34,8 +34,8 @@ def outs(about: Link, count: int, gap: int, size: int = 200, key: int = 7) -> An
     link, state = np.zeros(1, LINK), np.zeros(1, STATE)
     fill_link(link[0], about, key)
     times = START + gap * np.arange(count)
-    told = [admit(link[0], state[0], size, int(time), n) for n, time in enumerate(times)]
-    out = np.array(told)
+    values = [admit(link[0], state[0], size, int(time), n) for n, time in enumerate(times)]
+    out = np.array(values)
     return np.where(out < 0, out, out - times)
 
 

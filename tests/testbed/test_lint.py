@@ -43,7 +43,7 @@ def rule(name: str, text: str) -> str:
     return f'\n[[hypothesis.rule]]\nname = "{name}"\n{text}\ngrade = "C"\nsource = "s"\n'
 
 
-def told(write: Write, *rules: str) -> list[str]:
+def problems_of(write: Write, *rules: str) -> list[str]:
     text = HEAD + "".join(rule(f"r{number}", one) for number, one in enumerate(rules, 1))
     path = write("op.toml", text)
     return [line.removeprefix(f"{path}: hypothesis h: rule ") for line in check(path)]
@@ -115,7 +115,7 @@ NEVER = [
 def test_a_rule_that_can_never_match_is_told_with_the_reason(
     write: Write, text: str, why: str
 ) -> None:
-    (line,) = told(write, text)
+    (line,) = problems_of(write, text)
     assert line.startswith(f"r1: can never match: {why}")
 
 
@@ -148,7 +148,7 @@ PAIRS = [
 def test_a_rule_is_shadowed_by_an_earlier_one_that_meets_all_that_it_could(
     write: Write, earlier: str, later: str, shadowed: bool
 ) -> None:
-    lines = told(write, f'{earlier}\nact = "pass"', f'{later}\nact = "drop"')
+    lines = problems_of(write, f'{earlier}\nact = "pass"', f'{later}\nact = "drop"')
     expected = [
         "r2: is shadowed: rule r1 stands before it and meets every packet that it could meet"
     ]
@@ -158,13 +158,13 @@ def test_a_rule_is_shadowed_by_an_earlier_one_that_meets_all_that_it_could(
 def test_a_rule_that_holds_nowhere_is_told(write: Write) -> None:
     text = 'match = { stun = true }\nact = "drop"\n'
     never = "r1: never holds: no period of the operator has its access networks and days"
-    assert told(write, text + 'access = ["adsl"]') == [never]
-    assert told(write, text + "from = 2026-03-01") == [never]
-    assert told(write, text + "from = 2026-01-31") == []
+    assert problems_of(write, text + 'access = ["adsl"]') == [never]
+    assert problems_of(write, text + "from = 2026-03-01") == [never]
+    assert problems_of(write, text + "from = 2026-01-31") == []
 
 
 def test_a_file_that_cannot_be_read_as_a_policy_is_told_as_loading_it_would(write: Write) -> None:
-    lines = told(write, 'match = { protocl = "udp" }\nact = "drop"')
+    lines = problems_of(write, 'match = { protocl = "udp" }\nact = "drop"')
     assert lines == ["r1: match: protocl: unknown key; did you mean protocol?"]
 
 

@@ -17,10 +17,10 @@ def cost(run: Any, scene: Any, policy: Any, call: Any) -> Any:
 
 
 def test_a_call_left_alone_loses_nothing(scene: Any, make: Any, run: Any) -> None:
-    told = cost(run, scene, None, make.webrtc_call(scene))
-    assert (told.flows, told.hit, told.bytes_hit, told.seconds_lost) == (1, 0, 0, 0)
-    assert told.seconds == 12
-    assert told.bytes == 4 * 48 + 1200 * 100
+    result = cost(run, scene, None, make.webrtc_call(scene))
+    assert (result.flows, result.hit, result.bytes_hit, result.seconds_lost) == (1, 0, 0, 0)
+    assert result.seconds == 12
+    assert result.bytes == 4 * 48 + 1200 * 100
 
 
 @pytest.mark.parametrize(
@@ -37,24 +37,24 @@ def test_a_call_left_alone_loses_nothing(scene: Any, make: Any, run: Any) -> Non
 def test_seconds_in_which_half_of_a_direction_does_not_come_in_time_are_lost(
     scene: Any, make: Any, run: Any, policy: Any, rule: Any, lost: int
 ) -> None:
-    told = cost(run, scene, policy(rule), make.webrtc_call(scene))
-    assert (told.seconds, told.seconds_lost) == (12, lost)
+    result = cost(run, scene, policy(rule), make.webrtc_call(scene))
+    assert (result.seconds, result.seconds_lost) == (12, lost)
 
 
 def test_a_flow_is_hit_where_a_packet_of_it_was_struck_or_never_came(
     scene: Any, make: Any, run: Any, policy: Any
 ) -> None:
     call = make.webrtc_call(scene)
-    told = cost(run, scene, policy({"match": {"stun": True}, "act": "drop"}), call)
-    assert (told.flows, told.hit) == (1, 1)
-    assert told.bytes_hit == told.bytes
+    result = cost(run, scene, policy({"match": {"stun": True}, "act": "drop"}), call)
+    assert (result.flows, result.hit) == (1, 1)
+    assert result.bytes_hit == result.bytes
     slow = cost(run, scene, policy({"match": {"stun": True}, "act": "delay", "delay_ms": 9}), call)
     assert (slow.hit, slow.bytes_hit) == (0, 0)
 
 
 def test_a_call_without_media_has_no_seconds(scene: Any, make: Any, run: Any, policy: Any) -> None:
     scene.udp(0.0, ">", make.RELAY, 3478, make.stun(0x0001, 7))
-    told = cost(
+    result = cost(
         run, scene, policy({"match": {"stun": True}, "act": "drop"}), make.call_of(setup=[1])
     )
-    assert (told.hit, told.seconds, told.seconds_lost) == (1, 0, 0)
+    assert (result.hit, result.seconds, result.seconds_lost) == (1, 0, 0)

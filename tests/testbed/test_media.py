@@ -77,12 +77,12 @@ def test_every_cut_of_a_payload_is_read_alike_whatever_stands_behind_it(
     payload: bytes, app: int
 ) -> None:
     for size in range(len(payload) + 1):
-        told = set()
+        kinds = set()
         for before, behind in ((b"", b""), (b"", b"\0" * 40), (b"\xff" * 7, b"\x21" * 40)):
             data = np.frombuffer(before + payload[:size] + behind, np.uint8).copy()
             at, end = len(before), len(before) + size
-            told.add((bool(media_at(data, at, end, app)), int(stun_at(data, at, end))))
-        assert len(told) == 1
+            kinds.add((bool(media_at(data, at, end, app)), int(stun_at(data, at, end))))
+        assert len(kinds) == 1
 
 
 @pytest.mark.parametrize("spelt", [b"", b"a.bc.example", b"x" * 253])
@@ -95,11 +95,11 @@ def test_a_host_name_is_what_the_classifier_spelt(spelt: bytes) -> None:
 
 
 def test_a_dns_answer_tells_its_addresses(make: Any) -> None:
-    told = make.answer(1, "a.example", make.PEER)
-    assert addresses(told) == [bytes([198, 51, 100, 9])]
+    answer = make.answer(1, "a.example", make.PEER)
+    assert addresses(answer) == [bytes([198, 51, 100, 9])]
     assert addresses(make.question(1, "a.example")) == []
-    assert [addresses(told[:size]) for size in range(len(told))] == [[]] * len(told)
-    six = told[:-16] + b"\xc0\x0c\0\x1c\0\1\0\0\0\x3c\0\x10" + bytes(range(16))
+    assert [addresses(answer[:size]) for size in range(len(answer))] == [[]] * len(answer)
+    six = answer[:-16] + b"\xc0\x0c\0\x1c\0\1\0\0\0\x3c\0\x10" + bytes(range(16))
     assert addresses(six) == [bytes(range(16))]
 
 

@@ -66,9 +66,9 @@ def test_pass_spares_a_packet_from_the_rules_behind_it(
     datagrams(scene, make)
     spare = {"match": {"addresses": ["203.0.113.7/32"]}, "act": "pass"}
     drop = {"match": {"protocol": "udp"}, "act": "drop"}
-    told = run(scene, policy(spare, drop))
-    assert fates(told) == "dddx."
-    assert told.fates["rule"].tolist() == [0, 0, 0, 1, -1]
+    simulation = run(scene, policy(spare, drop))
+    assert fates(simulation) == "dddx."
+    assert simulation.fates["rule"].tolist() == [0, 0, 0, 1, -1]
     assert fates(run(scene, policy(drop, spare))) == "x.xx."
 
 
@@ -91,11 +91,11 @@ def test_a_server_name_in_tls_is_met_at_its_labels(
         scene.tcp(0.05, ">", make.PEER, 443, make.client_hello(host))
         scene.tcp(0.10, "<", make.PEER, 443, b"\x16\3\3\0\1\2")
         scene.tcp(0.11, ">", make.PEER, 443, b"\x17\3\3\0\1\2")
-        told = run(scene, policy({"match": {"name": [pattern]}, "act": "drop"}))
-        struck = told.struck.tolist()
+        simulation = run(scene, policy({"match": {"name": [pattern]}, "act": "drop"}))
+        struck = simulation.struck.tolist()
         assert struck in ([False] * 6, [False, False, False, True, False, False])
         hit.append(struck[3])
-        assert told.delivered[4:].all() != struck[3]
+        assert simulation.delivered[4:].all() != struck[3]
     assert hit == [bool(one) for one in NAMES[pattern]]
 
 
@@ -108,9 +108,9 @@ def test_a_server_name_in_two_segments_is_met_by_the_one_that_completes_it(
     scene.hello(0.0, make.PEER, 443)
     scene.tcp(0.05, ">", make.PEER, 443, hello[:cut])
     scene.tcp(0.06, ">", make.PEER, 443, hello[cut:])
-    told = run(scene, policy({"match": {"name": ["*.example.com"]}, "act": "drop"}))
-    assert told.fates["rule"].tolist() == [-1, -1, -1, -1, 0]
-    assert (told.fates["fate"][:4] == 1).all()
+    simulation = run(scene, policy({"match": {"name": ["*.example.com"]}, "act": "drop"}))
+    assert simulation.fates["rule"].tolist() == [-1, -1, -1, -1, 0]
+    assert (simulation.fates["fate"][:4] == 1).all()
     spared = run(scene, policy({"match": {"name": ["example.org"]}, "act": "drop"}))
     assert not spared.struck.any()
 
@@ -139,9 +139,9 @@ def test_a_dns_lie_kills_the_question_and_the_flow_that_needed_the_answer(
         scene.udp(0.00, ">", make.RESOLVER, 53, make.question(77, host), near=5353)
         scene.udp(0.03, "<", make.RESOLVER, 53, make.answer(77, host, make.PEER), near=5353)
         scene.hello(0.05, make.PEER, 443)
-        told = fates(run(scene, policy({"match": {"dns": [pattern]}, "act": "dns-lie"})))
-        assert told in ("ddddd", "f....")
-        hit.append(told == "f....")
+        letters = fates(run(scene, policy({"match": {"dns": [pattern]}, "act": "dns-lie"})))
+        assert letters in ("ddddd", "f....")
+        hit.append(letters == "f....")
     assert hit == [bool(one) for one in NAMES[pattern]]
 
 
@@ -151,9 +151,9 @@ def test_a_rule_on_names_in_tls_does_not_meet_dns_nor_the_other_way_round(
     scene.udp(0.0, ">", make.RESOLVER, 53, make.question(1, "a.example"), near=5353)
     scene.tcp(0.1, ">", make.PEER, 443, make.client_hello("a.example"))
     drop = {"act": "drop", "scope": "packet"}
-    told = run(scene, policy({"match": {"name": ["*.example"]}, **drop}))
-    assert fates(told) == "dx"
-    assert told.fates["attempts"].tolist() == [1, 7]  # each copy of the hello holds the name
+    simulation = run(scene, policy({"match": {"name": ["*.example"]}, **drop}))
+    assert fates(simulation) == "dx"
+    assert simulation.fates["attempts"].tolist() == [1, 7]  # each copy of the hello holds the name
     assert fates(run(scene, policy({"match": {"dns": ["*.example"]}, **drop}))) == "xd"
 
 
@@ -163,8 +163,8 @@ def test_every_question_of_a_resolver_flow_is_looked_at(
     names = ["a.org", "b.org", "c.org", "x.example", "d.org"]
     for n, name in enumerate(names):
         scene.udp(0.1 * n, ">", make.RESOLVER, 53, make.question(n, name), near=5353)
-    told = run(scene, policy({"match": {"dns": ["x.example"]}, "act": "dns-lie"}))
-    assert fates(told) == "dddfd"
+    simulation = run(scene, policy({"match": {"dns": ["x.example"]}, "act": "dns-lie"}))
+    assert fates(simulation) == "dddfd"
 
 
 def whatsapp_relay(scene: Any, make: Any) -> None:
@@ -200,11 +200,11 @@ def test_a_probability_strikes_about_that_share_of_flows_and_all_packets_of_one_
         for _ in range(3):
             scene.udp(0.001 * n, ">", make.PEER, 1000 + n, b"x", near=20000 + n)
     rules = policy({"match": {"protocol": "udp"}, "act": "drop", "probability": 0.25})
-    told = run(scene, rules)
-    per_flow = told.struck.reshape(400, 3)
+    simulation = run(scene, rules)
+    per_flow = simulation.struck.reshape(400, 3)
     assert (per_flow.all(axis=1) | ~per_flow.any(axis=1)).all()
     assert 70 <= per_flow[:, 0].sum() <= 130  # 3.5 standard deviations of 100
-    assert (told.struck != run(scene, rules, seed=2).struck).any()
+    assert (simulation.struck != run(scene, rules, seed=2).struck).any()
 
 
 def test_a_draw_per_client_strikes_all_flows_of_a_client_or_none(
@@ -225,7 +225,7 @@ def test_a_match_that_is_not_enforced_leaves_the_packet_to_the_next_rule(
         scene.udp(0.001 * n, ">", make.PEER, 1000 + n, b"x", near=20000 + n)
     rare = {"match": {"protocol": "udp"}, "act": "drop", "probability": 0.5}
     sure = {"match": {"protocol": "udp"}, "act": "drop"}
-    told = run(scene, policy(rare, sure))
-    assert told.struck.all()
-    assert set(told.fates["rule"].tolist()) == {0, 1}
-    assert told.met[0] == 60
+    simulation = run(scene, policy(rare, sure))
+    assert simulation.struck.all()
+    assert set(simulation.fates["rule"].tolist()) == {0, 1}
+    assert simulation.met[0] == 60

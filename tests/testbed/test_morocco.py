@@ -61,7 +61,7 @@ def opened(corpus: Path, name: str) -> tuple[Packets, tuple[Call, ...]]:
     pytest.skip(f"{capture.file} is not among the real captures")
 
 
-def told(corpus: Path, name: str, call: str, hypothesis: str, access: str) -> Any:
+def verdict_of(corpus: Path, name: str, call: str, hypothesis: str, access: str) -> Any:
     """Return the verdict on a real call under a hypothesis."""
     packets, known = opened(corpus, name)
     policy = load("maroc-telecom").policy(hypothesis, access, DAY)
@@ -76,7 +76,7 @@ def test_a_hypothesis_does_this_to_a_real_call_on_every_access_network(
     corpus: Path, name: str, call: str, hypothesis: str, word: str, rule: str | None
 ) -> None:
     for access in ("3g", "adsl", "wifi"):
-        verdict = told(corpus, name, call, hypothesis, access)
+        verdict = verdict_of(corpus, name, call, hypothesis, access)
         assert (verdict.verdict, verdict.rule) == (word, rule)
         assert verdict.blocked is (word in BLOCKED)
 
@@ -86,7 +86,7 @@ def test_a_hypothesis_does_this_to_a_real_call_on_every_access_network(
 def test_media_only_blocking_lets_a_call_connect_and_go_silent(
     corpus: Path, name: str, call: str
 ) -> None:
-    verdict = told(corpus, name, call, "media-only", "4g")
+    verdict = verdict_of(corpus, name, call, "media-only", "4g")
     # A recording of under 5 s of media cannot hold a silence that begins within it.
     assert verdict.verdict in ("CONNECTED_NO_MEDIA", "CUT", "DEGRADED")
     assert (verdict.usable, verdict.rule) == (False, "media-of-five")

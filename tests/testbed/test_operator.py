@@ -35,7 +35,7 @@ DROP = rule("r", 'match = { stun = true }\nact = "drop"')
 WHOLE = PERIOD + SAID + SET + SAID + SERVICE + hypothesis("h", DROP)
 
 
-def held(write: Write, text: str) -> Operator:
+def operator_of(write: Write, text: str) -> Operator:
     return load(write("op.toml", HEAD + text))
 
 
@@ -80,20 +80,20 @@ def test_what_a_table_may_not_say_is_told_by_its_place(
 
 @pytest.mark.parametrize("word", ["whatsap", "unknown"])
 def test_targets_are_apps_that_calls_can_be_of(write: Write, word: str) -> None:
-    assert held(write, WHOLE).targets is None
-    assert held(write, 'targets = ["whatsapp"]\n' + WHOLE).targets == ["whatsapp"]
+    assert operator_of(write, WHOLE).targets is None
+    assert operator_of(write, 'targets = ["whatsapp"]\n' + WHOLE).targets == ["whatsapp"]
     (problem,) = problems(write, f'targets = ["{word}"]\n' + WHOLE)
     assert problem.startswith(f"targets: got '{word}', expected some of whatsapp, ")
 
 
 def test_a_service_that_is_not_documented_is_so_where_it_says(write: Write) -> None:
-    operator = held(write, WHOLE)
+    operator = operator_of(write, WHOLE)
     assert [operator.service(access) for access in ("3g", "4g")] == [False, True]
 
 
 def test_a_period_is_a_hypothesis_where_it_says_so(write: Write) -> None:
-    (plain,) = held(write, WHOLE).periods
-    (guess,) = held(write, WHOLE.replace(PERIOD, PERIOD + "hypothesis = true\n")).periods
+    (plain,) = operator_of(write, WHOLE).periods
+    (guess,) = operator_of(write, WHOLE.replace(PERIOD, PERIOD + "hypothesis = true\n")).periods
     assert (plain.hypothesis, guess.hypothesis) == (False, True)
 
 
@@ -105,23 +105,23 @@ DAYS = [(4, 1, False), (5, 1, True), (4, 2, True), (5, 2, False), (6, 2, False)]
 def test_a_period_holds_from_its_first_day_until_its_end(
     write: Write, day: int, month: int, blocked: bool
 ) -> None:
-    policy = held(write, WHOLE).policy("h", "3g", date(2016, month, day))
+    policy = operator_of(write, WHOLE).policy("h", "3g", date(2016, month, day))
     assert bool(policy.rules) is blocked
 
 
 def test_a_period_that_is_always_enforced_leaves_its_rules_draws_as_they_are(write: Write) -> None:
     rare = WHOLE + "probability = 0.5\n"
-    (alone,) = held(write, rare).policy("h", "3g", DAY).rules
+    (alone,) = operator_of(write, rare).policy("h", "3g", DAY).rules
     assert (alone.probability, alone.per) == (0.5, "flow")
     rarer = rare.replace(PERIOD, PERIOD + "probability = 0.5\n")
-    (both,) = held(write, rarer).policy("h", "3g", DAY).rules
+    (both,) = operator_of(write, rarer).policy("h", "3g", DAY).rules
     assert (both.probability, both.per) == (0.25, "client")
 
 
 def test_policies_of_equal_rules_are_equal_under_every_name_and_period(write: Write) -> None:
     later = PERIOD.replace("3g", "4g") + 'note = "later"\n' + SAID
     same = hypothesis("k").replace("description", 'rules_of = "h"\ndescription')
-    operator = held(write, WHOLE + later + same)
+    operator = operator_of(write, WHOLE + later + same)
     one, two = operator.policy("h", "3g", DAY), operator.policy("k", "4g", DAY)
     assert one == two
     assert repr(one) == repr(two)
@@ -176,12 +176,12 @@ def test_an_address_of_a_rule_is_a_set_an_address_or_a_prefix(
     write: Write, word: str, meaning: str
 ) -> None:
     text = WHOLE.replace("stun = true", f'addresses = ["{word}"]')
-    told = problems(write, text)
-    if told:
-        assert len(told) == 1
-        assert told[0].startswith(f"hypothesis h: rule r: {meaning}")
+    problem_lines = problems(write, text)
+    if problem_lines:
+        assert len(problem_lines) == 1
+        assert problem_lines[0].startswith(f"hypothesis h: rule r: {meaning}")
     else:
-        policy = held(write, text).policy("h", "3g", DAY)
+        policy = operator_of(write, text).policy("h", "3g", DAY)
         assert policy.prefixes(policy.rules[0]) == [meaning]
 
 
@@ -189,6 +189,6 @@ def test_a_censor_has_its_files_digest_and_none_where_there_is_no_file(write: Wr
     write("there.py", "")
     rules = [rule(name, f'match = {{ }}\nact = "censor"\nfile = "{name}.py"')
              for name in ("there", "gone")]  # fmt: skip
-    (one,) = held(write, hypothesis("h", *rules)).hypotheses
+    (one,) = operator_of(write, hypothesis("h", *rules)).hypotheses
     empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"  # sha256 of nothing
     assert [rule.digest for rule in one.rules] == [empty, ""]

@@ -54,9 +54,9 @@ DATED = [
 
 
 def problems(path: Path) -> list[str]:
-    with pytest.raises(errors.TestbedError) as told:
+    with pytest.raises(errors.TestbedError) as error:
         load(path)
-    return [line.removeprefix(f"{path}: ") for line in str(told.value).splitlines()]
+    return [line.removeprefix(f"{path}: ") for line in str(error.value).splitlines()]
 
 
 @pytest.mark.parametrize("operator", ["maroc-telecom", "inwi", "meditel"])
@@ -72,27 +72,27 @@ def test_shipped_operators_block_where_and_when_the_dated_table_says(
     ("operator", "documented"), [("maroc-telecom", True), ("inwi", False), ("meditel", False)]
 )
 def test_only_maroc_telecom_has_a_documented_adsl_service(operator: str, documented: bool) -> None:
-    held = load(operator)
-    assert held.service("adsl") is documented
-    assert held.service("4g")
+    loaded = load(operator)
+    assert loaded.service("adsl") is documented
+    assert loaded.service("4g")
 
 
 @pytest.mark.parametrize("operator", ["maroc-telecom", "inwi", "meditel"])
 def test_every_shipped_rule_is_a_hypothesis_with_a_grade_and_a_source(operator: str) -> None:
-    held = load(operator)
-    rules = [rule for one in held.hypotheses for rule in held.rules_of(one)]
+    loaded = load(operator)
+    rules = [rule for one in loaded.hypotheses for rule in loaded.rules_of(one)]
     assert len(rules) > 20
     assert all(rule.hypothesis and rule.grade in "CD" and rule.source for rule in rules)
 
 
 def test_intermittent_blocking_of_fixed_lines_holds_for_its_hypothesis_alone() -> None:
-    held = load("maroc-telecom")
+    loaded = load("maroc-telecom")
     day = date(2016, 1, 20)
-    early = held.policy("intermittent", "adsl", day)
+    early = loaded.policy("intermittent", "adsl", day)
     assert {rule.probability for rule in early.rules} == {0.5}
     assert {rule.per for rule in early.rules} == {"client"}
-    assert held.policy("signature", "adsl", day).rules == ()
-    full = held.policy("intermittent", "adsl", date(2016, 3, 1))
+    assert loaded.policy("signature", "adsl", day).rules == ()
+    full = loaded.policy("intermittent", "adsl", date(2016, 3, 1))
     assert {rule.probability for rule in full.rules} == {1.0}
 
 
@@ -209,29 +209,29 @@ def test_a_missing_include_is_told_with_the_file_that_is_missing(write: Write) -
 def test_problems_of_an_included_file_are_told_with_its_own_name(write: Write) -> None:
     write("shared.toml", RULE.replace('id = "h"', 'id = "k"').replace("grade", "grad"))
     path = write("op.toml", HEAD + 'include = ["shared.toml"]\n' + RULE.replace("title", "titel"))
-    with pytest.raises(errors.TestbedError) as told:
+    with pytest.raises(errors.TestbedError) as error:
         load(path)
-    text = str(told.value)
+    text = str(error.value)
     assert "op.toml: hypothesis h: titel: unknown key; did you mean title?" in text
     assert "shared.toml: hypothesis k: rule r: grad: unknown key; did you mean grade?" in text
 
 
 def test_an_unknown_operator_is_told_with_the_closest_match() -> None:
-    with pytest.raises(errors.TestbedError) as told:
+    with pytest.raises(errors.TestbedError) as error:
         load("maroc-telekom")
     known = ", ".join(available())
-    assert str(told.value) == (
+    assert str(error.value) == (
         f"no operator 'maroc-telekom' ships with the lab; give one of {known}, or the path of a "
         ".toml file; did you mean maroc-telecom?"
     )
 
 
 def test_an_unknown_hypothesis_or_access_is_told() -> None:
-    held = load("inwi")
+    loaded = load("inwi")
     with pytest.raises(errors.TestbedError, match="'signatur'; did you mean signature"):
-        held.policy("signatur", "3g", date(2016, 2, 1))
+        loaded.policy("signatur", "3g", date(2016, 2, 1))
     with pytest.raises(errors.TestbedError, match=f"expected one of {', '.join(ACCESS)}"):
-        held.policy("signature", "5g", date(2016, 2, 1))
+        loaded.policy("signature", "5g", date(2016, 2, 1))
 
 
 def test_a_range_of_ports_holds_both_its_ends() -> None:
@@ -265,8 +265,8 @@ def test_a_word_that_the_language_does_not_have_is_refused(
 ) -> None:
     words = match.replace("\n", ", ")
     text = HEAD + RULE.replace("ports = [5060]", words)
-    (told,) = problems(write("op.toml", text))
-    assert told.startswith(f"hypothesis h: rule r: {problem}")
+    (line,) = problems(write("op.toml", text))
+    assert line.startswith(f"hypothesis h: rule r: {problem}")
 
 
 def test_methods_have_the_numbers_of_their_rfcs() -> None:

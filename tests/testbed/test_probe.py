@@ -73,8 +73,8 @@ def test_a_capture_in_which_nothing_meets_a_box_is_an_error() -> None:
 )
 def test_an_oracle_says_what_the_simulation_does(policy: Policy) -> None:
     packets = scene(SCENE)
-    told = simulate(packets, [], [], policy, "fibre", 0, "time", addressing="map")
-    assert PolicyOracle(policy).blocked(probe_of(packets)) == bool(told.struck.any())
+    simulation = simulate(packets, [], [], policy, "fibre", 0, "time", addressing="map")
+    assert PolicyOracle(policy).blocked(probe_of(packets)) == bool(simulation.struck.any())
 
 
 def test_what_is_held_for_long_is_blocked() -> None:

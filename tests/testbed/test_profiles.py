@@ -72,8 +72,8 @@ def test_a_profile_strikes_what_was_seen_where_and_when_it_was_seen(
     operator: str, hypothesis: str, access: str, day: date, text: str, expected: str
 ) -> None:
     policy = load(operator).policy(hypothesis, access, day)
-    told = virtual(scene(text), policy, access, 1)
-    assert "".join(".dxfBl"[int(fate)] for fate in told.fates["fate"]) == expected
+    simulation = virtual(scene(text), policy, access, 1)
+    assert "".join(".dxfBl"[int(fate)] for fate in simulation.fates["fate"]) == expected
 
 
 def played(operator: str, hypothesis: str, day: date, text: str) -> Any:
@@ -81,9 +81,9 @@ def played(operator: str, hypothesis: str, day: date, text: str) -> Any:
     return virtual(scene(text), load(operator).policy(hypothesis, "4g", day), "4g", 1)
 
 
-def seconds(told: Any) -> float:
+def seconds(simulation: Any) -> float:
     """Return how long the packets that came took, from first to last."""
-    times = told.fates["arrival_time"][told.fates["arrival_time"] >= 0]
+    times = simulation.fates["arrival_time"][simulation.fates["arrival_time"] >= 0]
     return float(times.max() - times.min()) / 1e9
 
 
@@ -109,10 +109,10 @@ def test_throttling_by_name_slows_what_it_names_and_nothing_else(
 
 def test_upload_throttling_spares_what_comes_to_the_subscriber() -> None:
     text = "0.0 > udp peer:9999 rtp 160 x400 0.02\n0.01 < udp peer:9999 rtp 160 x400 0.02"
-    told = played("iran-2022", "upload-throttle", date(2022, 10, 1), text)
-    up = told.script.side == 0
-    assert told.delivered[~up].all()
-    assert told.delivered[up].mean() < 0.4
+    simulation = played("iran-2022", "upload-throttle", date(2022, 10, 1), text)
+    up = simulation.script.side == 0
+    assert simulation.delivered[~up].all()
+    assert simulation.delivered[up].mean() < 0.4
 
 
 def test_the_timing_only_patent_delays_a_call_and_spares_a_slow_flow() -> None:
@@ -155,8 +155,8 @@ def test_the_study_of_mechanisms_has_every_word_of_the_language() -> None:
     waits = {key for rule in rules if rule.after for key in rule.after.model_fields_set}
     assert waits == set(After.model_fields)
     of_the_grid = {"access", "begin", "end", "aims", "digest", "note"}
-    said = {key for rule in rules for key in rule.model_fields_set}
-    assert set(Rule.model_fields) - said <= of_the_grid
+    used_keys = {key for rule in rules for key in rule.model_fields_set}
+    assert set(Rule.model_fields) - used_keys <= of_the_grid
     matches = [rule.match for rule in rules]
     assert {kind for one in matches for kind in one.payload} == set(PAYLOADS)
     assert {place for one in matches for place in one.name_in} == {"tls", "quic", "http"}

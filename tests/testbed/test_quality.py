@@ -125,46 +125,46 @@ def sent_and_came(count: int = 500, delay: int = 30) -> tuple[Any, Any]:
 
 
 def test_an_untouched_direction_is_heard_as_it_was_sent() -> None:
-    heard = quality.hear(*sent_and_came(), True)
-    assert heard is not None
-    assert (heard.expected, heard.arrived, heard.loss, heard.late) == (500, 500, 0.0, 0.0)
-    assert (heard.delay_ms, heard.jitter_ms, heard.burst) == (30.0, 0.0, 1.0)
-    assert heard.r == pytest.approx(93.2)
-    assert heard.mos == heard.mos_high == pytest.approx(4.41, abs=0.01)
-    assert heard.mos_low == pytest.approx(quality.mos(93.2 - 11), abs=0.01)
-    assert not heard.beyond
+    rated = quality.hear(*sent_and_came(), True)
+    assert rated is not None
+    assert (rated.expected, rated.arrived, rated.loss, rated.late) == (500, 500, 0.0, 0.0)
+    assert (rated.delay_ms, rated.jitter_ms, rated.burst) == (30.0, 0.0, 1.0)
+    assert rated.r == pytest.approx(93.2)
+    assert rated.mos == rated.mos_high == pytest.approx(4.41, abs=0.01)
+    assert rated.mos_low == pytest.approx(quality.mos(93.2 - 11), abs=0.01)
+    assert not rated.beyond
 
 
 def test_loss_and_delay_are_measured_and_cost_opinion() -> None:
     sent, came = sent_and_came(delay=300)
     came[::20] = -1
-    heard = quality.hear(sent, came, True)
-    assert heard is not None
-    assert (heard.loss, heard.delay_ms) == (pytest.approx(0.05), pytest.approx(300))
+    rated = quality.hear(sent, came, True)
+    assert rated is not None
+    assert (rated.loss, rated.delay_ms) == (pytest.approx(0.05), pytest.approx(300))
     wanted = 93.2 - quality.delay_impairment(300 + 20 + 20) - 95 * 5 / (5 + 25.1)
-    assert heard.r == pytest.approx(wanted)
-    assert heard.mos_low < heard.mos <= heard.mos_high
+    assert rated.r == pytest.approx(wanted)
+    assert rated.mos_low < rated.mos <= rated.mos_high
 
 
 def test_what_comes_after_its_turn_is_lost_to_the_ear() -> None:
     sent, came = sent_and_came()
     came[::10] += 500 * MS
-    heard = quality.hear(sent, came, True)
-    assert heard is not None
-    assert (heard.loss, heard.late) == (0.0, pytest.approx(0.1))
-    assert heard.r is not None
-    assert heard.r < 93.2 - 95 * 10 / (10 + 25.1) + 1e-6
-    assert heard.jitter_ms is not None
-    assert heard.jitter_ms > 20
+    rated = quality.hear(sent, came, True)
+    assert rated is not None
+    assert (rated.loss, rated.late) == (0.0, pytest.approx(0.1))
+    assert rated.r is not None
+    assert rated.r < 93.2 - 95 * 10 / (10 + 25.1) + 1e-6
+    assert rated.jitter_ms is not None
+    assert rated.jitter_ms > 20
 
 
 def test_a_little_jitter_is_paid_for_in_delay_alone() -> None:
     sent, came = sent_and_came()
     came[::2] += 60 * MS
-    heard = quality.hear(sent, came, True)
-    assert heard is not None
-    assert heard.late == 0.0
-    assert heard.r == pytest.approx(93.2 - quality.delay_impairment(30 + 60 + 20))
+    rated = quality.hear(sent, came, True)
+    assert rated is not None
+    assert rated.late == 0.0
+    assert rated.r == pytest.approx(93.2 - quality.delay_impairment(30 + 60 + 20))
 
 
 def test_what_is_no_voice_or_hardly_came_gets_no_opinion() -> None:

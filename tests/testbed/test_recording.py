@@ -119,8 +119,8 @@ def test_a_flow_of_nobody_is_a_problem_that_names_it() -> None:
 
 
 def test_a_call_is_told_by_its_program_not_by_what_is_in_the_packets() -> None:
-    told = account(Plan(), [Flow("udp", CALLER, 4000, CALLEE, 5000, "media")])
-    (row,), _ = truth({(1, "udp", CALLER, 4000): "chromium"}, account=told).labels(
+    call_account = account(Plan(), [Flow("udp", CALLER, 4000, CALLEE, 5000, "media")])
+    (row,), _ = truth({(1, "udp", CALLER, 4000): "chromium"}, account=call_account).labels(
         talk(4000, CALLEE, 5000)
     )
     assert row[3:7] == ("other-rtc", "media", "call-1", "high")
@@ -131,20 +131,20 @@ def test_a_call_is_told_by_its_program_not_by_what_is_in_the_packets() -> None:
 def test_a_relay_carries_media_only_where_the_chosen_pair_goes_through_it(
     relay: str, role: str
 ) -> None:
-    told = account(Plan(), [Flow("udp", CALLER, 4000, RELAY, 3478, "relay")], relay)
-    (row,), _ = truth({}, account=told).labels(talk(4000, RELAY, 3478))
+    call_account = account(Plan(), [Flow("udp", CALLER, 4000, RELAY, 3478, "relay")], relay)
+    (row,), _ = truth({}, account=call_account).labels(talk(4000, RELAY, 3478))
     assert row.role == role
 
 
 def test_a_way_that_was_not_chosen_is_set_up() -> None:
-    told = account(Plan(path="any"), [])
-    (row,), problems = truth({}, account=told).labels(talk(4000, RELAY, 3478))
+    call_account = account(Plan(path="any"), [])
+    (row,), problems = truth({}, account=call_account).labels(talk(4000, RELAY, 3478))
     assert (row.app, row.role, problems) == ("other-rtc", "setup", [])
 
 
 def test_a_data_channel_is_no_call() -> None:
-    told = account(Plan(media="data"), [Flow("udp", CALLER, 4000, CALLEE, 5000, "media")])
-    (row,), _ = truth({}, account=told).labels(talk(4000, CALLEE, 5000))
+    call_account = account(Plan(media="data"), [Flow("udp", CALLER, 4000, CALLEE, 5000, "media")])
+    (row,), _ = truth({}, account=call_account).labels(talk(4000, CALLEE, 5000))
     assert (row.app, row.role, row.call) == ("none", "other", "")
 
 
@@ -160,20 +160,20 @@ def test_errors_of_the_kernel_are_nobodys() -> None:
 def test_a_transaction_read_from_packets_is_the_one_that_the_generator_wrote() -> None:
     one = load(local=False).named("sample-skype-audio")
     (call,) = calls(one.sha256)
-    said = dict(payloads(read(samples().folder / one.file)))
-    found = transactions(said[call.media[0]])
-    assert set(map(tuple, call.gates[0].pairs)) <= set(map(tuple, found))
+    flow_payloads = dict(payloads(read(samples().folder / one.file)))
+    pairs = transactions(flow_payloads[call.media[0]])
+    assert set(map(tuple, call.gates[0].pairs)) <= set(map(tuple, pairs))
 
 
 def test_an_invitation_is_paired_with_its_200_and_not_with_an_earlier_one() -> None:
     one = load(local=False).named("sample-sip-audio")
-    said = dict(payloads(read(samples().folder / one.file)))
+    flow_payloads = dict(payloads(read(samples().folder / one.file)))
     setup = next(row.frame for row in labels(one.sha256) if row.role == "setup")
-    ((asked, answered),) = invitations(said[setup])
-    by_frame = {at: octets for at, _, octets in said[setup]}
+    ((asked, answered),) = invitations(flow_payloads[setup])
+    by_frame = {at: octets for at, _, octets in flow_payloads[setup]}
     assert by_frame[asked].startswith(b"INVITE ")
     assert by_frame[answered].startswith(b"SIP/2.0 200")
-    assert invitations([said for said in said[setup] if said[0] != asked]) == []
+    assert invitations([row for row in flow_payloads[setup] if row[0] != asked]) == []
 
 
 # ---- what is asked for
@@ -197,11 +197,11 @@ def test_every_problem_of_a_scene_is_told(tmp_path: Path) -> None:
     )
     with pytest.raises(TestbedError) as caught:
         scene_set(str(path))
-    told = str(caught.value)
-    assert "got 'chromum', expected one of chromium, aiortc, baresip, sipp" in told
-    assert "access: got '5g', expected one of 3g, 4g, adsl, fibre, wifi" in told
-    assert "media: got 'audio+video', sipp can do audio" in told
-    assert "a scene has either a caller or a bystander" in told
+    message = str(caught.value)
+    assert "got 'chromum', expected one of chromium, aiortc, baresip, sipp" in message
+    assert "access: got '5g', expected one of 3g, 4g, adsl, fibre, wifi" in message
+    assert "media: got 'audio+video', sipp can do audio" in message
+    assert "a scene has either a caller or a bystander" in message
 
 
 def test_scenes_that_stand_twice_need_a_take(tmp_path: Path) -> None:
@@ -265,10 +265,10 @@ def test_a_scene_whose_programs_are_missing_is_left_out_and_told(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(recorder, "missing", lambda _: ["dig is missing: apt-get install dig"])
-    told: list[tuple[str, str]] = []
+    failures: list[tuple[str, str]] = []
     scenes = [Scene(bystander="dns")]
-    assert list(recorder.record(scenes, lambda one, why: told.append((one.name, why)))) == []
-    assert told == [("lab-dns-fibre", "dig is missing: apt-get install dig")]
+    assert list(recorder.record(scenes, lambda one, why: failures.append((one.name, why)))) == []
+    assert failures == [("lab-dns-fibre", "dig is missing: apt-get install dig")]
 
 
 # ---- what is kept

@@ -36,8 +36,8 @@ def test_a_dns_answer_waits_for_its_question(scene: Any, make: Any) -> None:
     for number in (1, 2):
         scene.udp(0.1, ">", make.RESOLVER, 53, make.question(number, "a.example"), near=5353)
     for number in (2, 1):
-        told = make.answer(number, "a.example", make.PEER)
-        scene.udp(0.2, "<", make.RESOLVER, 53, told, near=5353)
+        answer = make.answer(number, "a.example", make.PEER)
+        scene.udp(0.2, "<", make.RESOLVER, 53, answer, near=5353)
     assert script(scene.packets).gate.tolist() == [-1, -1, 1, 0]
 
 
@@ -146,8 +146,8 @@ def test_an_end_that_only_answers_waits_for_what_it_was_asked(
 ) -> None:
     ask = sip("INVITE sip:b SIP/2.0", "x", 1, "INVITE")
     first = scene.udp(0.0, ">", make.RELAY, 5060, ask, near=5060)
-    told = sip("SIP/2.0 200 OK", "x", 1, "INVITE")
-    reply = scene.udp(0.1, "<", make.RELAY, 5060, told, near=5060)
+    answer = sip("SIP/2.0 200 OK", "x", 1, "INVITE")
+    reply = scene.udp(0.1, "<", make.RELAY, 5060, answer, near=5060)
     talk = scene.udp(0.2, "<", make.RELAY, 7000, make.rtp(1, 5), near=6000)
     scene.udp(0.3, ">", make.RELAY, 7000, make.rtp(1, 6), near=6000)
     gate = {"flow": talk, "by": [first], "kind": "transaction", "pairs": [[first, reply]]}
@@ -187,6 +187,6 @@ def test_a_call_gives_up_at_its_timer_where_one_is_documented(scene: Any, make: 
 
 
 def test_an_unknown_timer_model_is_told(scene: Any) -> None:
-    with pytest.raises(errors.TestbedError) as told:
+    with pytest.raises(errors.TestbedError) as error:
         script(scene.packets, [], "loose")
-    assert str(told.value) == ("timer model: got 'loose', expected one of time, pairwise, strict")
+    assert str(error.value) == ("timer model: got 'loose', expected one of time, pairwise, strict")

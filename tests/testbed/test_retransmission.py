@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from midcall.testbed.conformance.transcript import scene as transcript
-from midcall.testbed.replay.packet_index import survey
+from midcall.testbed.replay.packet_index import index_packets
 from midcall.testbed.replay.retransmission import LAW_TABLE, LAWS, interval, laws
 
 # line of a transcript -> seconds between its copies, if nothing comes back
@@ -31,9 +31,9 @@ COPIES = [
 
 @pytest.mark.parametrize(("line", "waits"), COPIES)
 def test_a_sender_repeats_as_its_protocol_says(line: str, waits: list[float]) -> None:
-    (law,) = laws(survey(transcript(f"0.0 {line}"))).tolist()
-    found = [interval(LAW_TABLE, law, sent) / 1e9 for sent in range(1, 20)]
-    assert found == waits + [-1e-9] * (19 - len(waits))
+    (law,) = laws(index_packets(transcript(f"0.0 {line}"))).tolist()
+    intervals = [interval(LAW_TABLE, law, sent) / 1e9 for sent in range(1, 20)]
+    assert intervals == waits + [-1e-9] * (19 - len(waits))
     assert len(LAWS) == len(LAW_TABLE)
 
 
@@ -47,9 +47,9 @@ def sip(first: str, call: str, number: int, method: str) -> bytes:
     return SIP.format(first=first, call=call, number=number, method=method).encode()
 
 
-def sendings(told: Any, packet: int) -> list[float]:
+def sendings(simulation: Any, packet: int) -> list[float]:
     """Return when a packet was sent, in s after its first time."""
-    sent = told.attempts["sent"][told.attempts["packet"] == packet]
+    sent = simulation.attempts["sent"][simulation.attempts["packet"] == packet]
     return [round(float(one), 3) for one in (sent - sent[0]) / 1e9]
 
 
@@ -87,11 +87,11 @@ def test_an_answer_that_is_lost_comes_again_with_its_request(
     scene.udp(0.1, "<", make.RELAY, 3478, make.stun(0x101, 7))
     early = {"match": {"stun": True, "direction": "down", "seconds": "-1.2"}, "act": "drop",
              "scope": "packet"}  # fmt: skip
-    told = run(scene, policy(early))
-    assert sendings(told, 0) == [0, 0.5, 1.5]
-    assert sendings(told, 1) == [0, 0.5, 1.5]
-    assert told.delivered.all()
-    assert told.struck.tolist() == [False, True]
+    simulation = run(scene, policy(early))
+    assert sendings(simulation, 0) == [0, 0.5, 1.5]
+    assert sendings(simulation, 1) == [0, 0.5, 1.5]
+    assert simulation.delivered.all()
+    assert simulation.struck.tolist() == [False, True]
 
 
 def test_a_question_whose_answer_is_late_comes_again_and_does_no_harm(
@@ -100,10 +100,10 @@ def test_a_question_whose_answer_is_late_comes_again_and_does_no_harm(
     scene = make.Scene()
     scene.udp(0.0, ">", make.RELAY, 3478, make.stun(1, 7))
     scene.udp(0.1, "<", make.RELAY, 3478, make.stun(0x101, 7))
-    told = run(scene, policy({"match": {"stun": True}, "act": "delay", "delay_ms": 400}))
-    assert sendings(told, 0) == [0, 0.5]
-    assert sendings(told, 1) == [0, 0.5]
-    assert told.fates["arrival_time"][1] - scene.START == 900_000_000
+    simulation = run(scene, policy({"match": {"stun": True}, "act": "delay", "delay_ms": 400}))
+    assert sendings(simulation, 0) == [0, 0.5]
+    assert sendings(simulation, 1) == [0, 0.5]
+    assert simulation.fates["arrival_time"][1] - scene.START == 900_000_000
 
 
 def test_a_request_that_the_capture_holds_no_answer_to_is_not_repeated(
@@ -111,8 +111,8 @@ def test_a_request_that_the_capture_holds_no_answer_to_is_not_repeated(
 ) -> None:
     scene = make.Scene()
     scene.udp(0.0, ">", make.RELAY, 3478, make.stun(1, 7))
-    told = run(scene, policy({"match": {"stun": True}, "act": "drop"}))
-    assert (told.counters["resent"], told.met.tolist()) == (0, [1])
+    simulation = run(scene, policy({"match": {"stun": True}, "act": "drop"}))
+    assert (simulation.counters["resent"], simulation.met.tolist()) == (0, [1])
 
 
 def test_set_up_survives_loss_by_chance_and_media_are_not_sent_again(
@@ -122,12 +122,12 @@ def test_set_up_survives_loss_by_chance_and_media_are_not_sent_again(
     for seed in range(20):
         scene = make.Scene()
         call = make.webrtc_call(scene, seconds=4.0)
-        told = run(scene, policy({"match": {"protocol": "udp"}, "act": "loss", "loss": 0.4}), call,
-                   seed=seed)  # fmt: skip
-        opened += bool((told.opened >= 0).any())
-        media = told.script.media == 1
-        lost += int((media & told.fates["sent"] & ~told.delivered).sum())
-        assert (told.fates["attempts"][media] <= 1).all()
+        lossy = policy({"match": {"protocol": "udp"}, "act": "loss", "loss": 0.4})
+        simulation = run(scene, lossy, call, seed=seed)
+        opened += bool((simulation.opened >= 0).any())
+        media = simulation.script.media == 1
+        lost += int((media & simulation.fates["sent"] & ~simulation.delivered).sum())
+        assert (simulation.fates["attempts"][media] <= 1).all()
     assert opened == 20
     assert lost > 1000
 
@@ -144,14 +144,14 @@ def test_drop_loss_and_a_censor_that_strike_the_same_packets_have_the_same_fates
     scene.tcp(0.20, ">", make.PEER, 443, make.client_hello("www.b.example"))
     call = make.webrtc_call(scene, begin=1.0, seconds=2.0)
     match = {window: {"packets": "1-1", "seconds": "-0.02", "bytes": "-70"}[window]}
-    told = [
+    values = [
         run(scene, policy({"match": match, "scope": "packet", **act}), call)
         for act in ({"act": "drop"}, {"act": "loss", "loss": 1.0})
     ]
-    assert told[0].struck.any()
-    assert told[0].attempts.tobytes() == told[1].attempts.tobytes()
-    assert told[0].fates.tobytes() == told[1].fates.tobytes()
-    assert (told[0].fates["sent"] == run(scene, None, call).fates["sent"]).all()
+    assert values[0].struck.any()
+    assert values[0].attempts.tobytes() == values[1].attempts.tobytes()
+    assert values[0].fates.tobytes() == values[1].fates.tobytes()
+    assert (values[0].fates["sent"] == run(scene, None, call).fates["sent"]).all()
 
 
 def test_a_connection_waits_for_a_name_that_comes_late(make: Any, run: Any, policy: Any) -> None:
@@ -176,8 +176,8 @@ def test_a_pause_of_a_person_makes_up_for_lateness_and_a_short_one_does_not(
     scene.tcp(0.93, "<", make.PEER, 443, b"yes")
     scene.tcp(9.00, ">", make.PEER, 443, b"typed")  # 8 s later
     slow = {"match": {"protocol": "tcp"}, "act": "delay", "delay_ms": 100, "scope": "packet"}
-    told = run(scene, policy(slow))
-    late = ((told.fates["left"] - told.script.send) / 1e6).tolist()
+    simulation = run(scene, policy(slow))
+    late = ((simulation.fates["left"] - simulation.script.send) / 1e6).tolist()
     assert late == [0, 100, 200, 200, 300, 400, 500, 0]
 
 
@@ -187,6 +187,6 @@ def test_equal_orders_do_not_depend_on_room(make: Any, run: Any, policy: Any) ->
     for n in range(400):
         scene.udp(0.01 * n, ">", make.RELAY, 3478, make.stun(1, n), near=20000 + n)
         scene.udp(0.01 * n + 0.03, "<", make.RELAY, 3478, make.stun(0x101, n), near=20000 + n)
-    told = run(scene, policy({"match": {"stun": True}, "act": "drop", "scope": "packet"}))
-    assert len(told.attempts) == 400 * 7 > 800 + 100 + 256
-    assert np.array_equal(told.fates["attempts"], np.tile([7, 0], 400))
+    simulation = run(scene, policy({"match": {"stun": True}, "act": "drop", "scope": "packet"}))
+    assert len(simulation.attempts) == 400 * 7 > 800 + 100 + 256
+    assert np.array_equal(simulation.fates["attempts"], np.tile([7, 0], 400))

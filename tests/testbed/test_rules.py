@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The table that a box reads: names, prefixes, ports and draws, held against plain Python."""
+"""The table that a box reads: names, prefixes, ports and draws, compared with plain Python."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ from midcall.testbed.policy.operator import Policy
 STUN = {"stun": True}
 
 
-def rule(match: dict[str, Any] | None = None, act: str = "drop", **said: Any) -> Rule:
+def rule(match: dict[str, Any] | None = None, act: str = "drop", **keys: Any) -> Rule:
     about = {"name": "r", "grade": "C", "source": "a test", "act": act, "match": match or STUN}
-    return Rule.model_validate(about | said)
+    return Rule.model_validate(about | keys)
 
 
 def table(*some: Rule, seed: int = 1) -> RuleTable:
@@ -91,8 +91,8 @@ def test_a_name_meets_the_patterns_of_its_stretch_alone(host: str) -> None:
     text = np.frombuffer(host.encode() + b"x", np.uint8).copy()
     box = table(rule({"name": PATTERNS}))
     for first, last in combinations(range(len(PATTERNS) + 1), 2):
-        told = rule_table.name_meets(text, len(host), box.suffixes, first, last)
-        assert told is any(alike(pattern, host) for pattern in PATTERNS[first:last])
+        meets = rule_table.name_meets(text, len(host), box.suffixes, first, last)
+        assert meets is any(alike(pattern, host) for pattern in PATTERNS[first:last])
 
 
 # ---- addresses
@@ -148,12 +148,12 @@ ANSWERS = [
 ]
 
 
-@pytest.mark.parametrize(("word", "told"), ANSWERS)
+@pytest.mark.parametrize(("word", "answer"), ANSWERS)
 def test_a_false_answer_tells_an_address_of_the_lab_for_the_other_family(
-    word: str, told: tuple[int, ...]
+    word: str, answer: tuple[int, ...]
 ) -> None:
     (row,) = table(rule({"dns": ["a.example"]}, "dns-lie", answer=word)).rules
-    assert tuple(row["answer"].tolist()) == told
+    assert tuple(row["answer"].tolist()) == answer
 
 
 # ---- numbers
@@ -161,8 +161,8 @@ def test_a_false_answer_tells_an_address_of_the_lab_for_the_other_family(
 
 def test_a_row_of_ports_holds_both_ends_of_each_range() -> None:
     box = table(rule({"ports": [1, "3478-3481", 65535]}), rule(), rule({"ports": ["5000-5001"]}))
-    held = [np.flatnonzero(row == 1).tolist() for row in box.ports]
-    assert held == [[1, 3478, 3479, 3480, 3481, 65535], [5000, 5001]]
+    port_sets = [np.flatnonzero(row == 1).tolist() for row in box.ports]
+    assert port_sets == [[1, 3478, 3479, 3480, 3481, 65535], [5000, 5001]]
     assert box.rules["ports"].tolist() == [0, ANY, 1]
 
 
@@ -180,11 +180,11 @@ RANGES = [
 ]
 
 
-@pytest.mark.parametrize(("key", "said", "low", "high"), RANGES)
+@pytest.mark.parametrize(("key", "value", "low", "high"), RANGES)
 def test_a_range_is_held_in_whole_parts_of_its_unit(
-    key: str, said: Any, low: int, high: int
+    key: str, value: Any, low: int, high: int
 ) -> None:
-    (row,) = table(rule(STUN | ({key: said} if said is not None else {}))).rules
+    (row,) = table(rule(STUN | ({key: value} if value is not None else {}))).rules
     assert row["age" if key == "seconds" else key].tolist() == [low, high]
 
 
@@ -228,8 +228,8 @@ def test_a_draw_per_client_is_the_same_for_all_its_flows_and_hits_that_share(
             for port in (1, 2)
             for one in client_flows(clients.format(number // 100, number % 100), peer, port)
         ]
-        (told,) = {rule_table.enforced(row, *one) for one in flows}
-        struck.append(told)
+        (drawn,) = {rule_table.enforced(row, *one) for one in flows}
+        struck.append(drawn)
     assert 70 <= sum(struck) <= 130  # 3.5 standard deviations of 100
 
 

@@ -48,5 +48,5 @@ def test_lengths_numbers_and_checksums_of_a_scene_are_right(make: Any) -> None:
         assert make.checksum(packet[:20]) == 0
         if packet[9] in (6, 17):
             assert packet[26:28] != b"\0\0"
-            told = struct.pack(">HH", packet[9], len(packet) - 20)
-            assert make.checksum(packet[12:20] + told + packet[20:]) == 0
+            pseudo_header = struct.pack(">HH", packet[9], len(packet) - 20)
+            assert make.checksum(packet[12:20] + pseudo_header + packet[20:]) == 0

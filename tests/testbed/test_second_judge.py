@@ -52,14 +52,14 @@ def test_the_packets_alone_give_the_same_verdict(name: str, tmp_path: Path, cell
         played, trace = play(Order(name, policy, corpus=CORPUS)), tmp_path / "trace.pcapng"
         write(played, trace, None)
         for call in played.calls:
-            told = played.verdicts[call.id]
-            if told.verdict == "INCONCLUSIVE":
+            verdict = played.verdicts[call.id]
+            if verdict.verdict == "INCONCLUSIVE":
                 continue
             table = call.model_dump(by_alias=True, exclude_none=True)
             other = second_judge.judge(trace, control, table)
             case = second_judge.case_of(second_judge.read(trace), second_judge.read(control), table)
             came = sum(case.now.came[number] >= 0 for number in case.media)
             assert (other.verdict, other.blocked, other.usable, came) == (
-                told.verdict, told.blocked, told.usable, told.media_delivered
-            ), f"{name} {call.id} {policy}: {told.reason} {other.reason}"  # fmt: skip
-            cells[told.verdict] += 1
+                verdict.verdict, verdict.blocked, verdict.usable, verdict.media_delivered
+            ), f"{name} {call.id} {policy}: {verdict.reason} {other.reason}"  # fmt: skip
+            cells[verdict.verdict] += 1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What is settled of a flow, held against what the box does with every later packet."""
+"""What is settled of a flow, compared with what the box does with every later packet."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def rule(act: str, **match: Any) -> Rule:
 
 
 def flow_of(**fields: Any) -> Any:
-    """Return a flow's record: WhatsApp media over UDP, settled, unless said otherwise."""
+    """Return a flow's record: WhatsApp media over UDP, settled, unless stated otherwise."""
     row = np.zeros(1, FLOW)
-    found = {"state": SETTLED, "verdict": CERTAIN, "app": WHATSAPP, "role": MEDIA, "proto": 17}
-    for name, value in (found | {"version": 4, "target_port": 3478} | fields).items():
+    record = {"state": SETTLED, "verdict": CERTAIN, "app": WHATSAPP, "role": MEDIA, "proto": 17}
+    for name, value in (record | {"version": 4, "target_port": 3478} | fields).items():
         row[name] = value
     return row[0]
 
@@ -67,7 +67,7 @@ def test_what_is_settled_is_what_no_rule_can_change(
 
 def policies_in_force() -> dict[str, Policy]:
     """Return the policies of every shipped hypothesis on a day of the block, and a hard one."""
-    found = {
+    by_name = {
         f"{name}/{about.id}": operator.policy(about.id, "4g", BLOCKED)
         for name in loader.available()
         for operator in (loader.load(name),)
@@ -85,7 +85,7 @@ def policies_in_force() -> dict[str, Policy]:
         ),
         Rule(name="names", match={"name": ["*.com"]}, act="drop", grade="C", source="a test"),
     ]  # fmt: skip
-    return {key: one for key, one in found.items() if one.rules} | {"hard": Policy(tuple(hard))}
+    return {key: one for key, one in by_name.items() if one.rules} | {"hard": Policy(tuple(hard))}
 
 
 POLICIES = policies_in_force()
@@ -108,7 +108,7 @@ def contradictions(packets: pcap.Packets, policy: Policy) -> tuple[int, int]:
     """Walk a capture through the box; returns the flows settled and the packets that agreed."""
     engine, rules = Engine(), table(policy, 7)
     engine.reserve(packets.total)
-    told: dict[int, tuple[int, int]] = {}
+    settled_as: dict[int, tuple[int, int]] = {}
     agreed = 0
     for i in range(packets.total):
         at, size = int(packets.offset[i]), int(packets.captured[i])
@@ -119,15 +119,15 @@ def contradictions(packets: pcap.Packets, policy: Policy) -> tuple[int, int]:
             continue
         flow, side = engine.tables.flows[number], DOWN - int(engine.signs[SIGN_UP])
         fate, by, release = decide(rules, flow, side, packets.data, engine.signs, time, i)
-        if number in told:
-            assert (fate, by) == told[number], f"packet {i} of flow {number}"
+        if number in settled_as:
+            assert (fate, by) == settled_as[number], f"packet {i} of flow {number}"
             assert release == time
             agreed += 1
             continue
         outlook = settled(rules.rules, flow)
         if outlook != OPEN and int(flow["state"]) & SETTLED:
-            told[number] = (
+            settled_as[number] = (
                 (DROPPED if outlook == DROPS else DELIVERED),
                 max(int(flow["mark"]) - 1, -1),
             )
-    return len(told), agreed
+    return len(settled_as), agreed

@@ -45,54 +45,54 @@ def octets(segment: tuple[int, int]) -> range:
 def test_what_is_awaited_is_the_earlier_packets_lower_bytes(
     segments: list[tuple[int, int]], first: int, data: Any
 ) -> None:
-    held = streams(facts_of(segments, first), np.zeros(len(segments), np.int64))
-    assert (held.stream == 0).all()
+    parts = streams(facts_of(segments, first), np.zeros(len(segments), np.int64))
+    assert (parts.stream == 0).all()
     came: set[int] = set()
-    there = np.zeros(held.base[-1], bool)
+    there = np.zeros(parts.base[-1], bool)
     for packet in data.draw(st.permutations(range(len(segments)))):
         came.add(packet)
-        there[held.piece[held.first_piece[packet] : held.first_piece[packet + 1]]] = True
-        told = bool(there[: held.after[packet]].all())
+        there[parts.piece[parts.first_piece[packet] : parts.first_piece[packet + 1]]] = True
+        complete = bool(there[: parts.after[packet]].all())
         # Pieces are awaited up to a number, so a hole that a later packet showed may count too.
-        if told:
+        if complete:
             assert usable(segments, packet, came)
         if there.all():
-            assert told
+            assert complete
 
 
 @settings(max_examples=200, deadline=None)
 @given(SEGMENTS)
 def test_a_capture_replayed_in_its_own_order_stalls_nobody(segments: list[tuple[int, int]]) -> None:
-    held = streams(facts_of(segments), np.zeros(len(segments), np.int64))
-    there = np.zeros(held.base[-1], bool)
+    parts = streams(facts_of(segments), np.zeros(len(segments), np.int64))
+    there = np.zeros(parts.base[-1], bool)
     for packet in range(len(segments)):
-        assert there[: held.after[packet]].all()
-        there[held.piece[held.first_piece[packet] : held.first_piece[packet + 1]]] = True
+        assert there[: parts.after[packet]].all()
+        there[parts.piece[parts.first_piece[packet] : parts.first_piece[packet + 1]]] = True
 
 
 def test_each_direction_of_each_connection_is_a_stream_of_its_own() -> None:
     facts = facts_of([(0, 5), (0, 5), (5, 5), (7, 2)])
     facts["flow"] = [0, 0, 0, 1]
-    held = streams(facts, np.array([0, 1, 0, 0]))
-    assert held.stream.tolist() == [0, 1, 0, 2]
-    assert held.base.tolist() == [0, 2, 3, 4]
-    assert held.after.tolist() == [0, 2, 1, 3]
+    parts = streams(facts, np.array([0, 1, 0, 0]))
+    assert parts.stream.tolist() == [0, 1, 0, 2]
+    assert parts.base.tolist() == [0, 2, 3, 4]
+    assert parts.after.tolist() == [0, 2, 1, 3]
 
 
 def test_ports_used_again_begin_a_new_stream() -> None:
     facts = facts_of([(100, 1), (101, 9), (40, 1), (41, 9), (40, 1)])
     facts["flags"] = [SYN, 0, SYN, 0, SYN]
-    held = streams(facts, np.zeros(5, np.int64))
-    assert held.stream.tolist() == [0, 0, 1, 1, 1]
-    assert held.after.tolist() == [0, 1, 2, 3, 2]
+    parts = streams(facts, np.zeros(5, np.int64))
+    assert parts.stream.tolist() == [0, 0, 1, 1, 1]
+    assert parts.after.tolist() == [0, 1, 2, 3, 2]
 
 
 def test_segments_without_bytes_and_datagrams_belong_to_no_stream() -> None:
     facts = facts_of([(0, 0), (0, 8)])
     facts["proto"][1] = 17
-    held = streams(facts, np.zeros(2, np.int64))
-    assert held.stream.tolist() == [-1, -1]
-    assert held.base.tolist() == [0]
+    parts = streams(facts, np.zeros(2, np.int64))
+    assert parts.stream.tolist() == [-1, -1]
+    assert parts.base.tolist() == [0]
 
 
 def test_an_overtaken_segment_is_held_until_the_one_before_it_came(
@@ -107,10 +107,10 @@ def test_an_overtaken_segment_is_held_until_the_one_before_it_came(
     scene.tcp(0.09, "<", make.PEER, 80, b"both")
     orders = script(scene.packets)
     ends = fresh(orders)
-    told, heap = arrays(orders), np.zeros((64, 2), np.int64)
+    arrays_of_script, heap = arrays(orders), np.zeros((64, 2), np.int64)
 
     def arrive(packet: int, time: int, size: int) -> int:
-        return int(arrived(packet, time, told, ends, heap, size))
+        return int(arrived(packet, time, arrays_of_script, ends, heap, size))
 
     size = 0
     for packet in (0, 1, 2):

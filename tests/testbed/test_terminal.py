@@ -54,16 +54,16 @@ def test_a_flow_is_handed_over_when_no_rule_can_change_its_fate(
     policy: Any, text: str, rules: list[dict[str, Any]], expected: int
 ) -> None:
     made = policy(*rules)
-    told = simulate(scene(text), [], [], made, "fibre", 1)
-    assert settled(table(made, 1).rules, told.flows[0]) == expected
+    simulation = simulate(scene(text), [], [], made, "fibre", 1)
+    assert settled(table(made, 1).rules, simulation.flows[0]) == expected
     if expected == PASSES:
-        assert told.delivered.all()
+        assert simulation.delivered.all()
     elif expected == DROPS:
-        assert not told.delivered[-1]
+        assert not simulation.delivered[-1]
 
 
 def test_a_closed_flow_costs_no_rule_any_more(policy: Any) -> None:
     made = policy({"match": {"app": ["whatsapp"]}, "act": "drop"})
-    told = simulate(scene(NOISE), [], [], made, "fibre", 1)
-    assert told.flows[0]["mark"] == -1
-    assert told.met.tolist() == [0]
+    simulation = simulate(scene(NOISE), [], [], made, "fibre", 1)
+    assert simulation.flows[0]["mark"] == -1
+    assert simulation.met.tolist() == [0]

@@ -27,21 +27,21 @@ def test_the_control_sends_and_delivers_every_packet_at_its_captured_time(
     scene: Any, make: Any, run: Any
 ) -> None:
     call = make.webrtc_call(scene, seconds=2.0)
-    told = run(scene, None, call, access="4g")
-    assert (told.fates["fate"] == DELIVERED).all()
-    down = told.script.side == 1
-    assert (told.fates["arrival_time"][down] == scene.packets.time[down]).all()
-    assert (told.script.send[~down] == scene.packets.time[~down]).all()
-    assert told.counters["not_sent"] == 0
+    simulation = run(scene, None, call, access="4g")
+    assert (simulation.fates["fate"] == DELIVERED).all()
+    down = simulation.script.side == 1
+    assert (simulation.fates["arrival_time"][down] == scene.packets.time[down]).all()
+    assert (simulation.script.send[~down] == scene.packets.time[~down]).all()
+    assert simulation.counters["not_sent"] == 0
 
 
 def test_the_box_stands_in_the_middle_of_the_way(scene: Any, make: Any, run: Any) -> None:
     scene.udp(0.0, ">", make.RELAY, 3478, make.stun(1, 7))
     scene.udp(0.1, "<", make.RELAY, 3478, make.stun(0x101, 7))
-    told = run(scene)
+    simulation = run(scene)
     start = scene.START
-    assert (told.fates["box_time"] - start).tolist() == [5_000_000, 95_000_000]
-    assert (told.fates["arrival_time"] - start).tolist() == [10_000_000, 100_000_000]
+    assert (simulation.fates["box_time"] - start).tolist() == [5_000_000, 95_000_000]
+    assert (simulation.fates["arrival_time"] - start).tolist() == [10_000_000, 100_000_000]
 
 
 def test_media_of_a_call_whose_set_up_is_lost_are_never_sent(
@@ -49,12 +49,12 @@ def test_media_of_a_call_whose_set_up_is_lost_are_never_sent(
 ) -> None:
     call = make.webrtc_call(scene, seconds=1.0)
     rules = policy({"match": {"stun": True, "direction": "up"}, "act": "drop", "scope": "packet"})
-    told = run(scene, rules, call)
-    assert told.fates["sent"].nonzero()[0].tolist() == [0, 2]
-    assert told.opened.tolist() == [-1, -1]
+    simulation = run(scene, rules, call)
+    assert simulation.fates["sent"].nonzero()[0].tolist() == [0, 2]
+    assert simulation.opened.tolist() == [-1, -1]
     # RFC 8489: seven requests in 31.5 s; the far side's check has no answer, and comes again too.
-    assert told.fates["attempts"][[0, 2]].tolist() == [7, 7]
-    assert told.counters["resent"] == 12
+    assert simulation.fates["attempts"][[0, 2]].tolist() == [7, 7]
+    assert simulation.counters["resent"] == 12
 
 
 def requests(make: Any, success: int) -> tuple[Any, Any]:
@@ -73,10 +73,10 @@ def requests(make: Any, success: int) -> tuple[Any, Any]:
 def test_requests_go_on_until_the_timer_and_not_beyond(make: Any, run: Any, policy: Any) -> None:
     scene, call = requests(make, 0)
     drop = policy({"match": {"direction": "down"}, "act": "drop", "scope": "packet"})
-    told = run(scene, drop, call)
-    relay = told.fates["sent"][told.script.flow == 0]
+    simulation = run(scene, drop, call)
+    relay = simulation.fates["sent"][simulation.script.flow == 0]
     assert relay.tolist() == [True] * 40 + [False] * 10
-    assert told.counters["gave_up"] == 10
+    assert simulation.counters["gave_up"] == 10
     assert run(scene, None, call).fates["sent"].all()
 
 
@@ -96,11 +96,11 @@ def test_a_tcp_flow_stalls_behind_lost_bytes(
     scene.tcp(0.12, ">", make.PEER, 80, b"more")
     size = len(make.client_hello("a.example"))
     rules = policy({"match": {"size": size}, "act": "drop", "scope": "packet"})
-    told = run(scene, rules)
-    assert fates(told) == "ddddxd.."
-    assert told.counters["stalled"] == 1
-    assert told.fates["attempts"].tolist() == [1, 1, 1, 1, 7, 1, 0, 0]
-    lost = told.attempts[told.attempts["packet"] == 4]
+    simulation = run(scene, rules)
+    assert fates(simulation) == "ddddxd.."
+    assert simulation.counters["stalled"] == 1
+    assert simulation.fates["attempts"].tolist() == [1, 1, 1, 1, 7, 1, 0, 0]
+    lost = simulation.attempts[simulation.attempts["packet"] == 4]
     waits = np.diff(lost["sent"]) / 1e9
     assert waits.tolist() == [1, 2, 4, 8, 16, 32]  # RFC 6298
 
@@ -117,11 +117,11 @@ def test_a_retransmission_in_the_capture_fills_the_hole(
     scene.tcp(0.30, "<", make.PEER, 80, hello)
     scene.tcp(0.31, ">", make.PEER, 80, b"thanks")
     early = {"match": {"size": len(hello), "seconds": "-0.2"}, "act": "drop", "scope": "packet"}
-    told = run(scene, policy(early))
+    simulation = run(scene, policy(early))
     # The copy of the capture arrives first, then the one that the retransmission timer sends.
-    assert fates(told) == "ddddddd"
-    assert told.fates["attempts"].tolist() == [1, 1, 1, 1, 2, 1, 1]
-    used = (told.fates["used_time"] - scene.START) / 1e9
+    assert fates(simulation) == "ddddddd"
+    assert simulation.fates["attempts"].tolist() == [1, 1, 1, 1, 2, 1, 1]
+    used = (simulation.fates["used_time"] - scene.START) / 1e9
     assert used[5:].tolist() == [0.3, 0.32]
     assert used[4] == 1.09
 
@@ -144,8 +144,10 @@ def test_equal_inputs_give_equal_bytes_and_another_seed_other_draws(
         for n in range(64):
             scene.udp(0.01 * n, ">", make.PEER, 1000 + n, b"x" * 40, near=20000 + n)
         rule = {"match": {"protocol": "udp"}, "act": "drop", "probability": 0.5}
-        told = run(scene, policy(rule), access="4g", seed=seed)
-        return bytes(told.fates.tobytes() + told.flow.tobytes() + told.flows.tobytes())
+        simulation = run(scene, policy(rule), access="4g", seed=seed)
+        return bytes(
+            simulation.fates.tobytes() + simulation.flow.tobytes() + simulation.flows.tobytes()
+        )
 
     assert log(1) == log(1)
     assert log(1) != log(2)
@@ -213,7 +215,7 @@ print(out.hexdigest())
 
 @pytest.mark.slow
 def test_plain_python_and_compiled_code_give_equal_bytes() -> None:
-    told = []
+    values = []
     for disabled in ("0", "1"):
         done = subprocess.run(
             [sys.executable, "-c", SAMPLE],
@@ -224,12 +226,12 @@ def test_plain_python_and_compiled_code_give_equal_bytes() -> None:
             check=False,
         )
         assert done.returncode == 0, done.stderr
-        told.append(done.stdout.strip())
-    assert len(told[0]) == 64
-    assert told[0] == told[1]
+        values.append(done.stdout.strip())
+    assert len(values[0]) == 64
+    assert values[0] == values[1]
 
 
-def found(corpus: Path) -> list[tuple[str, Path, Any]]:
+def real_captures(corpus: Path) -> list[tuple[str, Path, Any]]:
     """Return (name, path, calls) of the real captures in a folder, by their digests' names."""
     by_file: dict[str, list[Path]] = {}
     for path in corpus.rglob("*.pcap*"):
@@ -246,40 +248,40 @@ def found(corpus: Path) -> list[tuple[str, Path, Any]]:
 @pytest.mark.slow
 @pytest.mark.corpus
 def test_the_control_of_every_real_capture_sends_everything(corpus: Path) -> None:
-    held = found(corpus)
-    assert len(held) > 50
+    captures = real_captures(corpus)
+    assert len(captures) > 50
     bad = []
-    for name, path, known in held:
+    for name, path, known in captures:
         packets = read(path)
         for model in ("time", "pairwise", "strict"):
-            told = simulate(packets, known, [], None, "4g", 1, model)
-            unsent = told.counters["not_sent"] + told.counters["dropped"]
-            if unsent or told.counters["box_malformed"]:
-                bad.append((name, model, told.counters))
+            simulation = simulate(packets, known, [], None, "4g", 1, model)
+            unsent = simulation.counters["not_sent"] + simulation.counters["dropped"]
+            if unsent or simulation.counters["box_malformed"]:
+                bad.append((name, model, simulation.counters))
     assert bad == []
 
 
 @pytest.mark.corpus
 def test_nothing_is_dropped_outside_the_dated_table(corpus: Path) -> None:
     operator = load("maroc-telecom")
-    for name, path, known in found(corpus)[:20]:
+    for name, path, known in real_captures(corpus)[:20]:
         packets = read(path)
         for one in operator.hypotheses:
             policy = operator.policy(one.id, "adsl", date(2016, 11, 4))
-            told = simulate(packets, known, [], policy, "adsl", 1)
-            assert not told.struck.any(), (name, one.id)
+            simulation = simulate(packets, known, [], policy, "adsl", 1)
+            assert not simulation.struck.any(), (name, one.id)
 
 
 def test_a_capture_without_packets_is_simulated_too(make: Any, run: Any) -> None:
-    told = run(make.Scene())
-    assert (len(told.fates), len(told.flows)) == (0, 0)
+    simulation = run(make.Scene())
+    assert (len(simulation.fates), len(simulation.flows)) == (0, 0)
 
 
 def test_counters_add_up_to_the_packets(scene: Any, make: Any, run: Any, policy: Any) -> None:
     call = make.webrtc_call(scene, seconds=1.0)
-    told = run(scene, policy({"match": {"stun": True}, "act": "drop"}), call)
+    simulation = run(scene, policy({"match": {"stun": True}, "act": "drop"}), call)
     names = ("not_sent", "delivered", "dropped", "forged", "too_big")
-    assert sum(told.counters[name] for name in names) == len(told.fates)
+    assert sum(simulation.counters[name] for name in names) == len(simulation.fates)
     waits = ("waited", "gave_up", "without_consent", "killed")
-    assert sum(told.counters[name] for name in waits) == told.counters["not_sent"]
-    assert np.count_nonzero(told.struck) == told.counters["dropped"]
+    assert sum(simulation.counters[name] for name in waits) == simulation.counters["not_sent"]
+    assert np.count_nonzero(simulation.struck) == simulation.counters["dropped"]

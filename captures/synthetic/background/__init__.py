@@ -3,7 +3,7 @@
 
 They are hard on purpose (first octets of RTP, cadence of voice, STUN without a call, HTTP on SIP's
 port) and simple in form: each protocol's messages by its public description, with random content.
-A program made them, so what an engine says of them is a regression count and no rate of anything.
+A program made them, so the verdicts of an engine on them are regression counts, not error rates.
 
 Imports wire and packets.
 """

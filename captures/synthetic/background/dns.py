@@ -10,7 +10,7 @@ from midcall.captures.synthetic.background.flow import MS, Flow, Maker, high_por
 
 
 def question(r: Random) -> bytes:
-    """Return a DNS question for a name of nobody."""
+    """Return a DNS question for a random name."""
     parts = [label(r).encode() for _ in range(r.randint(1, 3))] + [b"example"]
     return b"".join(bytes((len(part),)) + part for part in parts) + b"\0\0\1\0\1"
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What a crafted flow is, and the words to write one with."""
+"""Crafted flows, and helpers to make them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from midcall.captures.packets.numbers import UDP
 
 
 class Flow(NamedTuple):
-    """One flow to be: messages are (from the opener, payload), `gap` ns lie between them."""
+    """One planned flow: messages are (from the opener, payload), `gap` ns apart."""
 
     proto: int
     port: int

@@ -128,7 +128,7 @@ def dht(r: Random) -> Flow:
         + mark
         + b"1:y1:qe"
     )
-    told = (
+    answer = (
         b"d1:rd2:id20:"
         + r.randbytes(20)
         + b"5:nodes208:"
@@ -137,7 +137,7 @@ def dht(r: Random) -> Flow:
         + mark
         + b"1:y1:re"
     )
-    return Flow(UDP, high_port(r), 50 * MS, [(True, asked), (False, told)])
+    return Flow(UDP, high_port(r), 50 * MS, [(True, asked), (False, answer)])
 
 
 def tracker(r: Random) -> Flow:

@@ -30,7 +30,7 @@ def http_on_sip_port(r: Random) -> Flow:
 
 
 def http(r: Random) -> Flow:
-    """HTTP where it belongs."""
+    """HTTP on its own port."""
     return Flow(TCP, r.choice((80, 8080)), 30 * MS, http_page(r))
 
 

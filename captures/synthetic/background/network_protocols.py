@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What networks say among themselves: routing, clocks, overlays, mobile cores, directories."""
+"""Protocols of networks: routing, clocks, overlays, mobile cores, directories."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def rtp_first_octet(r: Random) -> Flow:
 
 
 def counted_octets(r: Random) -> Flow:
-    """A counter and random octets: a game of no name."""
+    """A counter and random octets: an unknown game."""
     kind, size = r.randbytes(2), r.randint(16, 90)
     return Flow(
         UDP,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Games, screens and streams: what moves fast both ways and is no call."""
+"""Games, screens and streams: many packets in both directions, but no call."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ def stun(kind: int, body: bytes, ident: bytes) -> bytes:
 
 
 def stun_keepalive(r: Random) -> Flow:
-    """Binding requests without attributes, and their answers: a NAT is kept open."""
+    """Binding requests without attributes, and their answers, which keep a NAT mapping open."""
     sent = []
     for _ in range(r.randint(1, 8)):
         ident = b"\x21\x12\xa4\x42" + r.randbytes(12)
@@ -29,12 +29,12 @@ def stun_keepalive(r: Random) -> Flow:
 def stun_classic(r: Random) -> Flow:
     """Classic STUN (RFC 3489): a request and an answer without the cookie."""
     ident = r.randbytes(16)
-    told = b"\0\1\0\x08\0\1" + r.randbytes(6) + b"\0\4\0\x08\0\1" + r.randbytes(6)
+    attributes = b"\0\1\0\x08\0\1" + r.randbytes(6) + b"\0\4\0\x08\0\1" + r.randbytes(6)
     return Flow(
         UDP,
         3478,
         30 * MS,
-        [(True, stun(1, b"\0\3\0\4\0\0\0\0", ident)), (False, stun(0x101, told, ident))],
+        [(True, stun(1, b"\0\3\0\4\0\0\0\0", ident)), (False, stun(0x101, attributes, ident))],
     )
 
 

@@ -15,38 +15,25 @@ from midcall.captures.synthetic.background.flow import (
     number,
     talk,
 )
+from midcall.captures.wire import tls as wire_tls
 
 
 def tls_hello(r: Random) -> bytes:
-    """Return a ClientHello with the name of nobody."""
+    """Return a ClientHello with an invented server name."""
     name = f"{label(r)}.{label(r)}.example".encode()
-    sni = number(len(name) + 3, 2) + b"\0" + number(len(name), 2) + name
     extensions = (
-        b"\0\0"
-        + number(len(sni), 2)
-        + sni
+        wire_tls.server_name(name)
         + b"\0\x0a\0\6\0\4\0\x1d\0\x17"
         + b"\0\x2b\0\5\4\3\4\3\3"
         + b"\0\x0d\0\6\0\4\4\3\x08\4"
     )
     suites = b"\x13\1\x13\2\x13\3\xc0\x2b\xc0\x2f"
-    body = (
-        b"\3\3"
-        + r.randbytes(32)
-        + b"\x20"
-        + r.randbytes(32)
-        + number(len(suites), 2)
-        + suites
-        + b"\1\0"
-        + number(len(extensions), 2)
-        + extensions
-    )
-    shake = b"\1" + number(len(body), 3) + body
-    return b"\x16\3\1" + number(len(shake), 2) + shake
+    body = wire_tls.hello_body(r.randbytes(32), suites, extensions, r.randbytes(32))
+    return wire_tls.record(wire_tls.HANDSHAKE, wire_tls.handshake_message(1, body), 0x0301)
 
 
 def tls(r: Random) -> Flow:
-    """TLS with the name of nobody."""
+    """TLS with a random server name."""
     sent = [(True, tls_hello(r)), (False, b"\x16\3\3\0\x7a\2\0\0\x76\3\3" + r.randbytes(116))]
     sent += talk(
         r,

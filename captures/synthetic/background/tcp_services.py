@@ -43,7 +43,7 @@ def desktop(r: Random) -> Flow:
 
 
 def counted(r: Random, at: int, up: bool, s: Session) -> bytes:
-    """A length, a zero and a small type, the low octets first: SCCP's form, of somebody else."""
+    """A length, a zero and a small type, the low octets first: SCCP's form, but not SCCP."""
     body = some(r, 20, 100)
     return little(len(body) + 4, 4) + bytes(4) + little(r.randint(1, 50), 4) + body
 
@@ -54,7 +54,7 @@ def document(r: Random, at: int, up: bool, s: Session) -> bytes:
     return little(16 + len(body), 4) + little(at, 4) + bytes(4) + little(2013, 4) + body
 
 
-def said_of_a_call(r: Random, at: int, up: bool, s: Session) -> bytes:
+def quoted_invitation(r: Random, at: int, up: bool, s: Session) -> bytes:
     """HTTP whose body quotes an invitation to a call."""
     body = b"INVITE sip:a@example.org SIP/2.0\r\nv=0\r\nm=audio 4000 RTP/AVP 0\r\n"
     size = str(len(body)).encode()
@@ -115,6 +115,6 @@ MAKERS: dict[str, Maker] = {
         lambda r, at, up, s: b"USER " + label(r).encode() + b"\r\n" if up else b"331 Password?\r\n",
         21,
     ),
-    "HTTP that quotes a call": over_tcp(said_of_a_call, 80),
+    "HTTP that quotes a call": over_tcp(quoted_invitation, 80),
     "WebSocket": over_tcp(lambda r, at, up, s: sized(r.randbytes(200), b"\x82\x7e"), 8080),
 }

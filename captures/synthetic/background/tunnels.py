@@ -16,6 +16,8 @@ from midcall.captures.synthetic.background.flow import (
     number,
     talk,
 )
+from midcall.captures.wire import dtls
+from midcall.captures.wire.tls import hello_body
 
 
 def quic_short(r: Random) -> Flow:
@@ -30,7 +32,7 @@ def quic_short(r: Random) -> Flow:
 
 
 def quic_strange(r: Random) -> Flow:
-    """QUIC's long header with a version of nobody (RFC 9000, 15: 0x?a?a?a?a)."""
+    """QUIC's long header with a reserved version (RFC 9000, 15: 0x?a?a?a?a)."""
     version = bytes(r.randrange(16) << 4 | 10 for _ in range(4))
     one, two = r.randbytes(8), r.randbytes(8)
 
@@ -66,32 +68,18 @@ def wireguard_middle(r: Random) -> Flow:
     return Flow(UDP, r.choice((51820, 443, high_port(r))), 20 * MS, sent)
 
 
-def record(kind: int, epoch: int, at: int, body: bytes) -> bytes:
-    """Return a DTLS 1.2 record."""
-    return (
-        bytes((kind, 0xFE, 0xFD)) + number(epoch, 2) + number(at, 6) + number(len(body), 2) + body
-    )
+def encrypted(r: Random, at: int) -> bytes:
+    """Return a record of application data; at: its sequence number."""
+    return dtls.record(23, at, r.randbytes(r.randint(40, 1300)), epoch=1)
 
 
 def dtls_hello(r: Random, cookie: bytes) -> bytes:
     """Return a ClientHello without use_srtp: a VPN's."""
     suites = b"\xc0\x2b\xc0\x2f\x00\x9e\xc0\x30\x00\x35"
     extensions = b"\x00\x0a\0\4\0\2\0\x17" + b"\x00\x0d\0\4\0\2\4\3" + b"\x00\x17\0\0"
-    body = (
-        b"\xfe\xfd"
-        + r.randbytes(32)
-        + b"\0"
-        + bytes((len(cookie),))
-        + cookie
-        + number(len(suites), 2)
-        + suites
-        + b"\1\0"
-        + number(len(extensions), 2)
-        + extensions
-    )
+    body = hello_body(r.randbytes(32), suites, extensions, version=dtls.DTLS12, cookie=cookie)
     turn = 1 if cookie else 0
-    size = number(len(body), 3)
-    return record(22, 0, turn, b"\1" + size + number(turn, 2) + b"\0\0\0" + size + body)
+    return dtls.record(22, turn, dtls.handshake(1, turn, body))
 
 
 def dtls_vpn(r: Random) -> Flow:
@@ -100,17 +88,17 @@ def dtls_vpn(r: Random) -> Flow:
     verify = b"\3\0\0\x17\0\0\0\0\0\0\0\x17\xfe\xff\x14" + cookie
     sent = [
         (True, dtls_hello(r, b"")),
-        (False, record(22, 0, 0, verify)),
+        (False, dtls.record(22, 0, verify)),
         (True, dtls_hello(r, cookie)),
     ]
-    sent += talk(r, 14, lambda at, up: record(23, 1, at, r.randbytes(r.randint(40, 1300))))
+    sent += talk(r, 14, lambda at, up: encrypted(r, at))
     return Flow(UDP, r.choice((443, 4433, high_port(r))), 20 * MS, sent)
 
 
 def dtls_middle(r: Random) -> Flow:
     """DTLS from its middle: records of data alone."""
     first = r.randint(1, 1 << 30)
-    sent = talk(r, 16, lambda at, up: record(23, 1, first + at, r.randbytes(r.randint(40, 1300))))
+    sent = talk(r, 16, lambda at, up: encrypted(r, first + at))
     return Flow(UDP, r.choice((443, 4433, high_port(r))), 20 * MS, sent)
 
 
@@ -175,8 +163,8 @@ def json_calls(r: Random) -> Flow:
     """JSON-RPC over UDP, requests and answers that open alike."""
 
     def message(at: int, up: bool) -> bytes:
-        said = "method" if up else "result"
-        text = f'{{"jsonrpc":"2.0","id":{at + 100},"{said}":"{label(r)}"}}'
+        member = "method" if up else "result"
+        text = f'{{"jsonrpc":"2.0","id":{at + 100},"{member}":"{label(r)}"}}'
         return text.encode() + b" " * (-len(text) % 4)
 
     return Flow(UDP, high_port(r), 100 * MS, talk(r, 30, message))

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Peers: other engines on the same packets, where they are installed; absent, they give a reason.
+"""Peers: other engines that classify the same packets, if they are installed.
 
-Each is asked in a process of its own, with a bounded time, about one capture file after the other;
-its answer is its own labels per flow. What such a label is worth stands in `labels`, for all peers
-in one table. Answers are kept in the user's cache by the file's sha256 and the peer's version.
+Each peer runs in its own process, with a time limit, on one capture file after the other. Its
+answer is its own label per flow. `labels` has the meaning of the labels of all peers in Midcall's
+terms. Answers are cached for the user by the file's sha256 and the peer's version.
 
 Imports results.
 """
@@ -19,12 +19,12 @@ from midcall.suggestions import hint
 
 #: The names of all peers, in the order of tables.
 NAMES = ("ndpi", "nfstream", "tshark")
-#: How people write them.
+#: Their names in reports.
 TITLES = {"ndpi": "nDPI", "nfstream": "nfstream", "tshark": "tshark"}
 
 
 class Peer(Protocol):
-    """An engine that is installed. how: the words that, with the version, decide an answer."""
+    """An installed engine. how: its options; with the version they determine its answers."""
 
     @property
     def name(self) -> str:
@@ -32,21 +32,21 @@ class Peer(Protocol):
 
     @property
     def version(self) -> str:
-        """Return the version that it tells of itself."""
+        """Return the version that it reports."""
 
     @property
     def how(self) -> str:
-        """Return how it is asked."""
+        """Return the options with which it is run."""
 
     def ask(self, capture: str) -> tuple[Answer, str]:
-        """Return flow -> labels of a pcap file, or nothing and the reason."""
+        """Return (flow -> labels of a pcap file, ""), or ({}, the reason of a failure)."""
 
     def close(self) -> None:
-        """End the peer's process, where it has one between questions."""
+        """End the peer's process, if one is running."""
 
 
 def find(name: str) -> tuple[Peer | None, str]:
-    """Return a peer by name, or None and the reason why it takes no part."""
+    """Return (peer, "") by name, or (None, the reason why it cannot be used)."""
     from midcall.experiments.accuracy.peers import ndpi, nfstream, tshark
 
     if name == "ndpi":
@@ -55,7 +55,7 @@ def find(name: str) -> tuple[Peer | None, str]:
 
 
 def chosen(words: str) -> Sequence[str]:
-    """Return the names in "all", "none" or a list with commas; raises ExperimentError."""
+    """Return the names in "all", "none" or a comma-separated list; raises ExperimentError."""
     if words in ("all", "none"):
         return NAMES if words == "all" else ()
     wanted = [word.strip() for word in words.split(",")]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Ends: a flow's key from addresses and ports as programs print them."""
+"""Flow keys from addresses and ports as text."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from midcall.experiments.accuracy.peers.labels import Key
 
 @lru_cache(maxsize=65536)
 def written(address: str) -> str:
-    """Return an address in the one way of writing it; raises ValueError for what is none."""
+    """Return an IP address in canonical form; raises ValueError for other text."""
     return str(ipaddress.ip_address(address))
 
 
 def end(address: str, port: int) -> tuple[str, int]:
-    """Return one end of a flow."""
+    """Return one end of a flow: (canonical address, port)."""
     return written(address), port
 
 

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Labels: what a peer's word for a flow is worth in Midcall's words; the whole of the mapping.
+"""Labels of peers in Midcall's terms; the complete mapping.
 
-A label is one word or several with dots between (`STUN.WhatsAppCall`, `sip.sdp`). A word says
+A label is one word, or several separated by dots (`STUN.WhatsAppCall`, `sip.sdp`). A word means
 
-- CALL: a call of that app, whatever carries it;
-- APP: an app, but not whether it is a call: over UDP it is taken for one (in the peer's favour),
-  over TCP it is chat, and so is every name that was read from DNS, TLS, HTTP or QUIC (NAME first);
-- STREAM: a call, without an app;
-- HINT: perhaps a call, without an app: unsure.
+- CALL: a call of that app, over any transport;
+- APP: an app, call or not: over UDP it counts as a call (in the peer's favour), over TCP as chat;
+  a name read from DNS, TLS, HTTP or QUIC (NAME first) counts as chat too;
+- STREAM: a call without an app;
+- HINT: possibly a call without an app: unsure.
 
-A label that ends in "?" was guessed by the peer from a port or an address: unsure at most. Of
-several records of one flow the one that says most counts.
+The peer guessed a label that ends in "?" from a port or an address: it counts as unsure at most. If
+a flow has several records, the strongest claim counts.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from midcall.experiments.measure.metrics import NAMELESS
 
 #: A flow's protocol number and both its ends, in no order.
 Key = tuple[int, frozenset[tuple[str, int]]]
-#: What a peer says: flow -> labels of its records.
+#: An answer of a peer: flow -> labels of its records.
 Answer = dict[Key, tuple[str, ...]]
 Claim = dict[str, Any]
 
 CALL, APP, STREAM, HINT, NAME = "call", "app", "stream", "hint", "name"
-SILENT: Claim = {"verdict": "not-call", "app": "none", "role": "other"}
+NO_CLAIM: Claim = {"verdict": "not-call", "app": "none", "role": "other"}
 
-#: nDPI's words, which nfstream uses too.
+#: nDPI's protocol names, which nfstream uses too.
 NDPI: dict[str, tuple[str, str]] = {
     "WhatsAppCall": (CALL, "whatsapp"),
     "SkypeCall": (CALL, "skype"),
@@ -97,7 +97,7 @@ NDPI: dict[str, tuple[str, str]] = {
     "OCSP": (NAME, ""),
 }
 
-#: tshark's names of dissectors. It has none for the apps, but for Skype of before 2017.
+#: tshark's dissector names. Of the apps it only has Skype before 2017.
 TSHARK: dict[str, tuple[str, str]] = {
     "sip": (CALL, "sip"),
     "skype": (CALL, "skype"),
@@ -128,39 +128,39 @@ TABLES = {"ndpi": NDPI, "nfstream": NDPI, "tshark": TSHARK}
 
 
 def claim(peer: str, labels: Iterable[str], proto: int) -> Claim:
-    """Return what a peer's labels of a flow's records say in Midcall's words."""
+    """Return the claim of a peer's labels of one flow: verdict, app and role."""
     claims = [meaning(TABLES[peer], label, proto) for label in labels]
     return max(claims, key=lambda one: (metrics.rank({**one, "packets": 0}), named(one)),
-               default=SILENT)  # fmt: skip
+               default=NO_CLAIM)  # fmt: skip
 
 
 def named(claim: Claim) -> bool:
-    """Tell whether a claim names an app."""
+    """Return whether a claim names an app."""
     return claim["app"] not in ("none", NAMELESS, metrics.NO_APP)
 
 
 def meaning(table: dict[str, tuple[str, str]], label: str, proto: int) -> Claim:
-    """Return what one label says."""
+    """Return the claim of one label."""
     guessed = label.endswith("?")
-    words = [table[word] for word in label.rstrip("?").split(".") if word in table]
-    said = strongest(words, proto)
-    return {**said, "verdict": "unsure"} if guessed and said["verdict"] == "certain" else said
+    meanings = [table[word] for word in label.rstrip("?").split(".") if word in table]
+    result = strongest(meanings, proto)
+    return {**result, "verdict": "unsure"} if guessed and result["verdict"] == "certain" else result
 
 
-def strongest(words: list[tuple[str, str]], proto: int) -> Claim:
-    """Return what the words of a label say together: a call first, then an app, then the rest."""
-    held: dict[str, str] = {}
-    for kind, app in words:
-        held[kind] = app  # the last word of a kind is the more special one
-    by_name = bool(words) and words[0][0] == NAME
-    if CALL in held:
-        return {"verdict": "certain", "app": held[CALL], "role": "media"}
-    if APP in held:
+def strongest(meanings: list[tuple[str, str]], proto: int) -> Claim:
+    """Return the claim of a label's words together: a call first, then an app, then the rest."""
+    app_of: dict[str, str] = {}
+    for kind, app in meanings:
+        app_of[kind] = app  # the last word of a kind is the most specific
+    by_name = bool(meanings) and meanings[0][0] == NAME
+    if CALL in app_of:
+        return {"verdict": "certain", "app": app_of[CALL], "role": "media"}
+    if APP in app_of:
         call = proto == UDP and not by_name
         role = "media" if call else "messaging"
-        return {"verdict": "certain" if call else "not-call", "app": held[APP], "role": role}
+        return {"verdict": "certain" if call else "not-call", "app": app_of[APP], "role": role}
     if by_name:
-        return SILENT
-    if STREAM in held:
+        return NO_CLAIM
+    if STREAM in app_of:
         return {"verdict": "certain", "app": NAMELESS, "role": "media"}
-    return {"verdict": "unsure", "app": NAMELESS, "role": "setup"} if HINT in held else SILENT
+    return {"verdict": "unsure", "app": NAMELESS, "role": "setup"} if HINT in app_of else NO_CLAIM

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""nDPI's `ndpiReader`, one process per capture: a CSV row per flow with a label."""
+"""nDPI's `ndpiReader`, one process per capture: a labelled CSV row per flow."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from typing import NamedTuple
 from midcall.experiments.accuracy.peers.ends import key
 from midcall.experiments.accuracy.peers.labels import Answer
 
-#: Seconds that it may take for one capture.
+#: Time limit for one capture, seconds.
 TIMEOUT = 60.0
 COLUMNS = {"protocol", "src_ip", "src_port", "dst_ip", "dst_port", "ndpi_proto"}
 
 
 class Reader(NamedTuple):
-    """An ndpiReader that is installed. GTP tunnels are taken off (-t), as in Midcall."""
+    """An installed ndpiReader. It removes GTP tunnels (-t), as Midcall does."""
 
     version: str
     program: str
@@ -28,7 +28,7 @@ class Reader(NamedTuple):
     how: str = "-q -t -C"
 
     def ask(self, capture: str) -> tuple[Answer, str]:
-        """Return flow -> labels of a capture file, or nothing and the reason."""
+        """Return (flow -> labels of a capture file, ""), or ({}, the reason of a failure)."""
         out = Path(f"{capture}.ndpi.csv")
         command = [self.program, "-i", capture, "-q", "-t", "-C", str(out)]
         try:
@@ -45,11 +45,11 @@ class Reader(NamedTuple):
         return parse(text.splitlines())
 
     def close(self) -> None:
-        """Do nothing: no process is left between questions."""
+        """Do nothing: no process is running."""
 
 
 def find(program: str = "ndpiReader") -> tuple[Reader | None, str]:
-    """Return the reader, or None and the reason why it takes no part."""
+    """Return (reader, ""), or (None, the reason why it cannot be used)."""
     path = shutil.which(program)
     if path is None:
         return None, f"{program} is not installed (Debian: apt install libndpi-bin)"
@@ -57,26 +57,26 @@ def find(program: str = "ndpiReader") -> tuple[Reader | None, str]:
         done = subprocess.run([path, "-h"], capture_output=True, text=True, check=False, timeout=20)
     except (OSError, subprocess.SubprocessError) as error:
         return None, f"{program} does not run: {error}"
-    found = re.search(r"nDPI (\d[\w.-]*)", done.stdout + done.stderr)
-    if found is None:
-        return None, f"{program} -h tells no version of nDPI"
-    return Reader(found.group(1), path), ""
+    match = re.search(r"nDPI (\d[\w.-]*)", done.stdout + done.stderr)
+    if match is None:
+        return None, f"{program} -h prints no version of nDPI"
+    return Reader(match.group(1), path), ""
 
 
 def parse(lines: Iterable[str]) -> tuple[Answer, str]:
-    """Read ndpiReader's CSV; a header without the needed columns gives the reason."""
+    """Return (flow -> labels, "") of ndpiReader's CSV, or ({}, reason) if a column is missing."""
     reader = csv.DictReader(lines)
     names = [name.lstrip("#") for name in reader.fieldnames or ()]
     missing = COLUMNS - set(names)
     if missing:
         return {}, f"its CSV has no column {', '.join(sorted(missing))}"
     reader.fieldnames = names
-    found: Answer = {}
+    answer: Answer = {}
     for row in reader:
         try:
             ports = int(row["src_port"]), int(row["dst_port"])
             flow = key(int(row["protocol"]), row["src_ip"], ports[0], row["dst_ip"], ports[1])
         except (TypeError, ValueError):  # a line that is no flow
             continue
-        found[flow] = (*found.get(flow, ()), row["ndpi_proto"] or "")
-    return found, ""
+        answer[flow] = (*answer.get(flow, ()), row["ndpi_proto"] or "")
+    return answer, ""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""nfstream (a Python package around nDPI): one process that is asked about file after file.
+"""nfstream (a Python package around nDPI): one process for many capture files.
 
-Loading it takes a second, so its process stays between questions. It is bounded in time: a file
-that takes too long ends the process and all that it started, and the next question starts anew.
+Loading it takes a second, so the process is kept between files. A file that takes too long ends the
+process and its children; the next file starts a new process.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from midcall.experiments.accuracy.peers.ends import key
 from midcall.experiments.accuracy.peers.labels import Answer
 from midcall.locations import ROOT
 
-#: Seconds that it may take for one capture, its start included.
+#: Time limit for one capture, seconds, including the start of the process.
 TIMEOUT = 60.0
 COMMAND = (sys.executable, "-m", "midcall.experiments.accuracy.peers.nfstream_worker")
 
 
 class Streamer:
-    """A process that answers one line of JSON per line with a file's name."""
+    """A process that reads file names, one per line, and answers each with a line of JSON."""
 
     name = "nfstream"
     how = "n_meters=1 idle_timeout=1e6 active_timeout=1e6"
@@ -40,7 +40,7 @@ class Streamer:
         self.lock = threading.Lock()
 
     def ask(self, capture: str) -> tuple[Answer, str]:
-        """Return flow -> labels of a capture file, or nothing and the reason."""
+        """Return (flow -> labels of a capture file, ""), or ({}, the reason of a failure)."""
         with self.lock:
             try:
                 line = self.line_of(capture)
@@ -51,31 +51,31 @@ class Streamer:
                 self.close()
                 return {}, f"does not answer: {error}"
         try:
-            told = json.loads(line)
-            return answer(told["flows"]), str(told["reason"])
+            reply = json.loads(line)
+            return answer(reply["flows"]), str(reply["reason"])
         except (KeyError, TypeError, ValueError):
             return {}, "answered with what is no row of a flow"
 
     def line_of(self, capture: str) -> bytes:
-        """Ask; return the line that came back in time."""
+        """Return the line that answers a file name; raises TimeoutError or OSError."""
         process = self.process or self.start()
         if process.stdin is None or process.stdout is None:
             raise OSError("its pipes are closed")
         process.stdin.write(os.fsencode(capture) + b"\n")
         process.stdin.flush()
-        deadline, held = time.monotonic() + TIMEOUT, b""
-        while not held.endswith(b"\n"):
+        deadline, line = time.monotonic() + TIMEOUT, b""
+        while not line.endswith(b"\n"):
             left = deadline - time.monotonic()
             if left <= 0 or not select.select([process.stdout], [], [], left)[0]:
                 raise TimeoutError
-            more = os.read(process.stdout.fileno(), 1 << 20)
-            if not more:
+            chunk = os.read(process.stdout.fileno(), 1 << 20)
+            if not chunk:
                 raise OSError("its process ended")
-            held += more
-        return held
+            line += chunk
+        return line
 
     def start(self) -> subprocess.Popen[bytes]:
-        """Start the process, in a session of its own: it starts others."""
+        """Start the process in its own session, because it starts child processes."""
         self.process = subprocess.Popen(
             self.command,
             stdin=subprocess.PIPE,
@@ -87,7 +87,7 @@ class Streamer:
         return self.process
 
     def close(self) -> None:
-        """End the process and what it started."""
+        """End the process and its children."""
         process, self.process = self.process, None
         if process is None:
             return
@@ -101,20 +101,20 @@ class Streamer:
 
 
 def answer(rows: list[list[object]]) -> Answer:
-    """Return the rows of a file (protocol, both ends, label) as flow -> labels."""
-    found: Answer = {}
+    """Return flow -> labels from the rows of a file: protocol, both ends, label."""
+    answers: Answer = {}
     for proto, source, source_port, target, target_port, label in rows:
         try:
             ports = int(str(source_port)), int(str(target_port))
             flow = key(int(str(proto)), str(source), ports[0], str(target), ports[1])
         except ValueError:  # a row that is no flow of IP
             continue
-        found[flow] = (*found.get(flow, ()), str(label))
-    return found
+        answers[flow] = (*answers.get(flow, ()), str(label))
+    return answers
 
 
 def find() -> tuple[Streamer | None, str]:
-    """Return the peer, or None and the reason why it takes no part."""
+    """Return (peer, ""), or (None, the reason why it cannot be used)."""
     if importlib.util.find_spec("nfstream") is None:
         return None, "nfstream is not installed (pip install 'midcall[peers]', or nfstream)"
     return Streamer(importlib.metadata.version("nfstream")), ""

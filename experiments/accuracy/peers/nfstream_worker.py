@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The process that asks nfstream: names of files in, one line of JSON per file out.
+"""The process that runs nfstream: reads file names, writes one line of JSON per file.
 
-A flow is one row however long it pauses (the timeouts are out of reach), as in the truth. A label
-that nfstream guessed from port or address ends in "?".
+A flow is one row even after long pauses (the timeouts exceed every capture), as in the truth. A
+label that nfstream guessed from port or address ends in "?".
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import sys
 from typing import Any
 
-#: Seconds no capture lasts.
+#: Longer than any capture, seconds.
 ENDLESS = 1_000_000
 
 
@@ -34,20 +34,20 @@ def rows(capture: str) -> list[list[Any]]:
     ]
 
 
-def told(capture: str) -> dict[str, Any]:
-    """Return the rows of a file, or none and the reason."""
+def reply(capture: str) -> dict[str, Any]:
+    """Return the rows of a file and "", or no rows and the reason of a failure."""
     try:
         return {"flows": rows(capture), "reason": ""}
-    except Exception as error:  # whatever the library throws is its answer to this file
+    except Exception as error:  # any error of the library is its answer to this file
         return {"flows": [], "reason": f"{type(error).__name__}: {error}".replace("\n", " ")}
 
 
 def main() -> None:
-    """Answer line by line; whatever the library prints goes nowhere."""
+    """Answer line by line; output that the library prints is discarded."""
     out = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     for line in sys.stdin:
-        out.write(json.dumps(told(line.rstrip("\n"))) + "\n")
+        out.write(json.dumps(reply(line.rstrip("\n"))) + "\n")
         out.flush()
 
 

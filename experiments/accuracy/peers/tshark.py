@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """tshark, one process per capture: the protocols that it dissects in each packet of a flow.
 
-It is no classifier of flows, but what people look into captures with. Its heuristics for RTP, and
-for what is inside TURN, are off as it comes and on here: without them it sees RTP only behind SIP.
-A dissector's name counts for a flow when it stands in at least FEWEST of its packets, or in all.
+It is not a flow classifier but the common tool to inspect captures. Its heuristics for RTP and for
+the content of TURN are off by default and switched on here: without them it finds RTP only after
+SIP. A dissector counts for a flow if at least FEWEST of its packets have it, or all of them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import NamedTuple
 from midcall.experiments.accuracy.peers.ends import key
 from midcall.experiments.accuracy.peers.labels import Answer, Key
 
-#: Seconds that it may take for one capture.
+#: Time limit for one capture, seconds.
 TIMEOUT = 60.0
 FEWEST = 3
 HEURISTICS = ("rtp_udp", "rtp_stun", "stun_turn", "dtls_stun")
@@ -28,7 +28,7 @@ PROTOCOLS = {"udp": 17, "tcp": 6}
 
 
 class Tshark(NamedTuple):
-    """A tshark that is installed."""
+    """An installed tshark."""
 
     version: str
     program: str
@@ -36,7 +36,7 @@ class Tshark(NamedTuple):
     how: str = f"heuristics {' '.join(HEURISTICS)}, {FEWEST} packets"
 
     def ask(self, capture: str) -> tuple[Answer, str]:
-        """Return flow -> labels of a capture file, or nothing and the reason."""
+        """Return (flow -> labels of a capture file, ""), or ({}, the reason of a failure)."""
         command = [self.program, "-n", "-r", capture, "-T", "fields", "-E", "occurrence=l"]
         command += [word for name in HEURISTICS for word in ("--enable-heuristic", name)]
         command += [word for name in FIELDS for word in ("-e", name)]
@@ -51,11 +51,11 @@ class Tshark(NamedTuple):
         return parse(done.stdout.decode("utf-8", "replace").splitlines()), ""
 
     def close(self) -> None:
-        """Do nothing: no process is left between questions."""
+        """Do nothing: no process is running."""
 
 
 def find(program: str = "tshark") -> tuple[Tshark | None, str]:
-    """Return the peer, or None and the reason why it takes no part."""
+    """Return (peer, ""), or (None, the reason why it cannot be used)."""
     path = shutil.which(program)
     if path is None:
         return None, f"{program} is not installed (Debian: apt install tshark)"
@@ -63,23 +63,23 @@ def find(program: str = "tshark") -> tuple[Tshark | None, str]:
         done = subprocess.run([path, "-v"], capture_output=True, text=True, check=False, timeout=60)
     except (OSError, subprocess.SubprocessError) as error:
         return None, f"{program} does not run: {error}"
-    found = re.search(r"TShark \(Wireshark\) (\d+(?:\.\d+)*)", done.stdout)
-    if found is None:
-        return None, f"{program} -v tells no version"
-    return Tshark(found.group(1), path), ""
+    match = re.search(r"TShark \(Wireshark\) (\d+(?:\.\d+)*)", done.stdout)
+    if match is None:
+        return None, f"{program} -v prints no version"
+    return Tshark(match.group(1), path), ""
 
 
 def parse(lines: Iterable[str]) -> Answer:
-    """Read one line per packet: FIELDS, with tabs between, of each the innermost one."""
-    seen: dict[Key, Counter[str]] = defaultdict(Counter)
+    """Return flow -> labels from one line per packet: the innermost FIELDS, separated by tabs."""
+    protocols: dict[Key, Counter[str]] = defaultdict(Counter)
     packets: Counter[Key] = Counter()
     for line in lines:
-        told = packet(line.split("\t"))
-        if told is not None:
-            flow, words = told
+        parsed = packet(line.split("\t"))
+        if parsed is not None:
+            flow, words = parsed
             packets[flow] += bool(words)
-            seen[flow].update(set(words))
-    return {flow: (label(words, packets[flow]),) for flow, words in seen.items() if words}
+            protocols[flow].update(set(words))
+    return {flow: (label(words, packets[flow]),) for flow, words in protocols.items() if words}
 
 
 def packet(fields: list[str]) -> tuple[Key, list[str]] | None:
@@ -87,7 +87,9 @@ def packet(fields: list[str]) -> tuple[Key, list[str]] | None:
     if len(fields) != len(FIELDS):
         return None
     layers = fields[0].split(":")
-    if "icmp" in layers or "icmpv6" in layers:  # what an error quotes is no packet of the flow
+    if (
+        "icmp" in layers or "icmpv6" in layers
+    ):  # a packet quoted by an ICMP error is not a packet of the flow
         return None
     at = max((i for i, word in enumerate(layers) if word in PROTOCOLS), default=-1)
     network = [word for word in layers[: max(at, 0)] if word in ("ip", "ipv6")]
@@ -103,5 +105,5 @@ def packet(fields: list[str]) -> tuple[Key, list[str]] | None:
 
 
 def label(words: Counter[str], packets: int) -> str:
-    """Return the words that stand in enough of a flow's packets, as one label."""
+    """Return the protocols that enough of a flow's packets have, as one label."""
     return ".".join(sorted(word for word, n in words.items() if n >= min(FEWEST, packets)))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Fuzzing of the readers and of the packet path with mutated captures.
+"""Fuzzing of the parsers and of the packet path with mutated captures.
 
 Imports measure and results.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Damaged capture files: what a reader makes of them, whole and batch by batch."""
+"""Damaged capture files: read whole and in batches, with equal results."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SIZES = (1, 7, 64, 8192)
 
 
 class Container(NamedTuple):
-    """A sound capture file, and where the heads of its records end."""
+    """An undamaged capture file, and the offsets at which the heads of its records end."""
 
     form: str
     content: bytes
@@ -32,14 +32,14 @@ class Container(NamedTuple):
 
 
 class Read(NamedTuple):
-    """What came of one damaged file: packets read, 0 where it was refused."""
+    """The result of one damaged file: packets read (0 if it was refused)."""
 
     packets: int
     refused: bool
 
 
 def pcap(packets: Packets, order: str, magic: int, more: int = 0) -> Container:
-    """Return packets as a pcap file; order: < or >, more: octets that a record's head has extra."""
+    """Return packets as a pcap file; order: < or >, more: extra octets in a record's head."""
     out = bytearray(struct.pack(f"{order}IHHiIII", magic, 2, 4, 0, 0, 262144, packets.link[0]))
     heads = []
     for i in range(packets.total):
@@ -91,13 +91,13 @@ FORMS: tuple[Callable[[Packets], Container], ...] = (
 
 
 def containers(pool: Packets, first: int) -> list[Container]:
-    """Return a stretch of a pool in every format."""
+    """Return PACKETS packets of a pool in every format."""
     some = pool.take((np.arange(PACKETS) + first) % pool.total)
     return [form(some) for form in FORMS]
 
 
 def damaged(container: Container, *names: object) -> bytes:
-    """Return a damaged copy; one in eight is packed with gzip, before the damage or after it."""
+    """Return a damaged copy; one in eight is compressed with gzip, before or after the damage."""
     dice = dice_of("file", *names)
     hits = [1, 2, 4, 16, 64][int(draw(dice, 5))]
     packed = int(draw(dice, 16))
@@ -112,19 +112,20 @@ def damaged(container: Container, *names: object) -> bytes:
 
 
 def read_twice(path: Path, turn: int) -> Read:
-    """Read a file in batches and whole; raises Finding where the two differ or point outside."""
-    one, refused = told(path, SIZES[turn % len(SIZES)])
+    """Read a file in batches and whole. Raises Finding if the two differ or point outside the
+    buffer."""
+    batched, refused = read_batches(path, SIZES[turn % len(SIZES)])
     try:
         whole, notices = read_with_notices(path)
         other = (whole.total, digest(whole), notices)
     except CaptureError as error:
         other = (0, "", [str(error)])
-    if one != other:
-        raise Finding(f"read in batches it gives {one}, whole {other}")
-    return Read(one[0], refused)
+    if batched != other:
+        raise Finding(f"read in batches it gives {batched}, whole {other}")
+    return Read(batched[0], refused)
 
 
-def told(path: Path, size: int) -> tuple[tuple[int, str, list[str]], bool]:
+def read_batches(path: Path, size: int) -> tuple[tuple[int, str, list[str]], bool]:
     """Return (packets, digest, notices) of a file read in batches, and whether it was refused."""
     sums, count = hashlib.sha256(), 0
     try:
@@ -139,7 +140,7 @@ def told(path: Path, size: int) -> tuple[tuple[int, str, list[str]], bool]:
 
 
 def inside(packets: Packets) -> None:
-    """Raise Finding where a packet does not lie in its buffer."""
+    """Raise Finding if a packet does not lie within its buffer."""
     ends = packets.offset + packets.captured
     low = min(int(packets.offset.min()), int(packets.captured.min()))
     if low < 0 or int(ends.max()) > len(packets.data):
@@ -147,14 +148,14 @@ def inside(packets: Packets) -> None:
 
 
 def digest(packets: Packets) -> str:
-    """Return the sha256 (hex) of all that is read of packets."""
+    """Return the sha256 (hex) of all fields and frames of packets."""
     sums = hashlib.sha256()
     update(sums, packets)
     return sums.hexdigest()
 
 
 def update(sums: hashlib._Hash, packets: Packets) -> None:
-    """Add packets, one by one, so that batches do not matter."""
+    """Add packets one by one, so that the digest does not depend on batches."""
     for i in range(packets.total):
         row = (packets.captured[i], packets.wire[i], packets.time[i], packets.link[i])
         sums.update(b"%d,%d,%d,%d;" % row + packets.frame(i))

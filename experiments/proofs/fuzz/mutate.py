@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Mutation of packets: damaged copies of real frames, made by compiled code from a seed.
 
-Frames of a pool are copied in their order, so that flows go on as they were, and most of them are
-changed: bits, octets, words with odd values, stretches taken out, doubled or taken from elsewhere,
-ends cut off or grown, sizes on the wire, times and link types. Every copy stands behind a gap of
-GAP octets, so that a read past a packet meets what `refill` put there.
+Frames of a pool are copied in their order, so that flows continue, and most of them are changed:
+bits, octets, words with unusual values, parts removed, doubled or taken from elsewhere, ends cut
+off or extended, sizes on the wire, times and link types. Every copy follows a gap of GAP octets, so
+that a read past a packet meets the octets that `refill` wrote.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from midcall.captures.packets.pcap import Packets
 
 Numbers = NDArray[np.int64]
 
-#: Octets between two frames, and the most that a frame may have.
+#: Octets between two frames, and the largest frame.
 GAP, LONGEST = 64, 4096
-#: Values that length fields and counters are likely to trip over.
+#: Values of length fields and counters that are likely to cause errors.
 ODD = np.array(
     [0, 1, 2, 3, 4, 7, 8, 15, 16, 19, 20, 31, 63, 64, 127, 128, 254, 255, 256, 1023, 1024,
      0x0FFF, 0x1000, 0x7FFF, 0x8000, 0xFFFE, 0xFFFF],
     np.int64,
 )  # fmt: skip
-#: Link types that decode knows, and one that nobody does.
+#: Link types that decode supports, and one that it does not.
 LINKTYPES = np.array([1, 0, 9, 50, 51, 101, 105, 108, 113, 127, 228, 229, 276, 147], np.int64)
-#: Octets lost to a snaplen, steps of the clock in ns, and times that are none.
+#: Octets lost to a snaplen, steps of the clock in ns, and invalid times.
 LOST = np.array([0, 1, 65536, 1 << 31], np.int64)
 STEPS = np.array([-1, -(10**9), -(10**15), 10**12, 10**17], np.int64)
 MOMENTS = np.array([0, -1, (1 << 63) - 1, -(1 << 62)], np.int64)
@@ -39,13 +39,13 @@ DAMAGES = 10
 
 
 def dice_of(*names: object) -> Numbers:
-    """Return a generator's state, int64[1], from names: equal names give equal draws."""
+    """Return the state of a generator, int64[1], from names: equal names give equal draws."""
     digest = hashlib.sha256(repr(names).encode()).digest()
     return np.array([int.from_bytes(digest[:4], "big") % (MODULUS - 1) + 1], np.int64)
 
 
-#: What gaps hold, eight octets each: a STUN message's type, length and cookie, a TLS record with a
-#: hello, RTP, ChannelData, a QUIC long header, an IPv4 header, and two that are drawn.
+#: Contents of gaps, eight octets each: a STUN message's type, length and cookie, a TLS record with
+#: a ClientHello, RTP, ChannelData, a QUIC long header, an IPv4 header, and two random words.
 WORDS = np.frombuffer(
     bytes.fromhex(
         "000100002112a4422112a44216030100160301020001000180601234000000004000001000000000"
@@ -101,7 +101,7 @@ def put16(b: Octets, at: int, value: int) -> None:
 
 @kernel
 def grow(b: Octets, at: int, size: int, wanted: int, dice: Numbers) -> int:
-    """Add octets at the end; returns the new size."""
+    """Append random octets; returns the new size."""
     for i in range(at + size, at + wanted):
         b[i] = draw(dice, 256)
     return wanted
@@ -109,7 +109,7 @@ def grow(b: Octets, at: int, size: int, wanted: int, dice: Numbers) -> int:
 
 @kernel
 def cut_out(b: Octets, at: int, size: int, spot: int, length: int) -> int:
-    """Take a stretch out; returns the new size."""
+    """Remove a part; returns the new size."""
     length = min(length, at + size - spot)
     for i in range(spot, at + size - length):
         b[i] = b[i + length]
@@ -118,7 +118,7 @@ def cut_out(b: Octets, at: int, size: int, spot: int, length: int) -> int:
 
 @kernel
 def double(b: Octets, at: int, size: int, room: int, spot: int, length: int) -> int:
-    """Put a stretch in twice; returns the new size."""
+    """Duplicate a part; returns the new size."""
     length = min(length, at + size - spot, room - size)
     for i in range(at + size - 1, spot - 1, -1):
         b[i + length] = b[i]
@@ -175,8 +175,8 @@ def fill(
 
 @kernel
 def refill(b: Octets, offset: Numbers, captured: Numbers, value: int) -> None:
-    """Fill every gap between frames with an octet, or where that is -1 with words of WORDS in turn,
-    each from the end of the frame before: what a read past the end would take for a header."""
+    """Fill every gap between frames with an octet, or, if it is -1, with words of WORDS in turn,
+    each from the end of the frame before: a read past the end would take them for a header."""
     at = I(0)
     for n in range(len(offset) + 1):
         end = offset[n] if n < len(offset) else min(at + GAP, len(b))
@@ -188,7 +188,8 @@ def refill(b: Octets, offset: Numbers, captured: Numbers, value: int) -> None:
 
 @kernel
 def damage_file(b: Octets, size: int, heads: Numbers, times: int, dice: Numbers) -> int:
-    """Change a capture file in b[:size], half of it near heads of records; returns its size."""
+    """Change a capture file in b[:size], half of the changes near heads of records; returns its
+    size."""
     for _ in range(times):
         if draw(dice, 2) and size > 0:
             spot = heads[draw(dice, len(heads))] - 20 + draw(dice, 28)

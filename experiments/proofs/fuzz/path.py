@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A stand: two engines and two boxes that see the same packets with different octets between them.
+"""A stand: two engines and two boxes that get the same packets with different octets between them.
 
-Whatever stands around a packet must not matter. So each batch walks the path twice, once with
-zeros and once with the beginnings of headers in the gaps, and every flow, count and fate must come
-out the same: that catches a read past the packet inside the buffer, which no bounds check sees.
+Octets around a packet must not affect it. So each batch takes the path twice, once with zeros and
+once with the beginnings of headers in the gaps, and every flow, count and fate must be equal: that
+detects a read past the packet inside the buffer, which bounds checks do not.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from midcall.testbed.middlebox.rule_table import DOWN, UP, RuleTable, table
 from midcall.testbed.policy.loader import available, load
 from midcall.testbed.policy.operator import EMPTY, Policy
 
-#: Packets of a batch, and batches that one stand sees before another is set up.
+#: Packets of a batch, and batches of one stand before another one is set up.
 BATCH, ROUNDS = 4096, 16
-#: Bounds of the flow table that stands take turns with.
+#: Bounds of the flow table, one of which is drawn for a stand.
 BOUNDS = (64, 4096, 1 << 22)
-#: What stands in the gaps: an octet, or -1 for the words of experiments.fuzz.mutate.
+#: Fillings of the gaps: an octet, or -1 for WORDS of experiments.proofs.fuzz.mutate.
 FILLINGS = (0x00, -1)
 
 
 class Finding(Exception):
-    """What should never be: two walks that differ, or a count that does not add up."""
+    """A defect: two passes that differ, or counts that do not add up."""
 
 
 @kernel
@@ -94,7 +94,7 @@ def walk(
 
 
 class Lane(NamedTuple):
-    """One engine with its box, and the octet that fills the gaps before it."""
+    """One engine with its box, and the octet that fills the gaps in its packets."""
 
     engine: Engine
     box: RuleTable
@@ -102,7 +102,7 @@ class Lane(NamedTuple):
 
 
 class Stand:
-    """Two lanes over one pool of packets, made from a seed and a number alone."""
+    """Two lanes over one pool of packets, determined by a seed and a number."""
 
     def __init__(self, seed: int, number: int, pool: Packets, policies: list[Policy]) -> None:
         dice = dice_of("stand", seed, number)
@@ -131,21 +131,21 @@ class Stand:
         return mutated(self.pool, first, BATCH, "batch", self.seed, self.number, round_)
 
     def feed(self, packets: Packets) -> None:
-        """Let both lanes see a batch; raises Finding where they differ."""
-        one, other = (self.seen(lane, packets) for lane in self.lanes)
-        for name, here, there in zip(("flow", "fate"), one, other, strict=True):
-            odd = np.flatnonzero(here != there)
-            if len(odd):
+        """Process a batch in both lanes. Raises Finding if they differ."""
+        one, other = (self.process(lane, packets) for lane in self.lanes)
+        for name, first_value, second_value in zip(("flow", "fate"), one, other, strict=True):
+            differing = np.flatnonzero(first_value != second_value)
+            if len(differing):
                 raise Finding(
-                    f"packet {odd[0]} of the batch: its {name} depends on what lies around it"
+                    f"packet {differing[0]} of the batch: its {name} depends on what lies around it"
                 )
         first, second = (lane.engine.tables for lane in self.lanes)
         for name in ("flows", "context", "notes", "meter"):
             if not equal(name, getattr(first, name), getattr(second, name)):
                 raise Finding(f"{name}: depends on what lies around the packets of the batch")
 
-    def seen(self, lane: Lane, packets: Packets) -> tuple[Numbers, Numbers]:
-        """Return the flow and the fate of every packet in one lane."""
+    def process(self, lane: Lane, packets: Packets) -> tuple[Numbers, Numbers]:
+        """Return the flow and the fate of every packet in one lane (int64[n] each)."""
         refill(packets.data, packets.offset, packets.captured, lane.filling)
         numbers, fates = np.empty(packets.total, np.int64), np.empty(packets.total, np.int64)
         engine = lane.engine
@@ -156,7 +156,7 @@ class Stand:
         return numbers, fates
 
     def close(self) -> None:
-        """Hold the counts against each other and write the table of flows; raises Finding."""
+        """Check that the counts add up and write the table of flows. Raises Finding."""
         engine = self.lanes[0].engine
         flows, counters = engine.flows(), engine.counters
         placed = int(flows["packets_up"].sum()) + int(flows["packets_down"].sum())
@@ -167,7 +167,7 @@ class Stand:
 
 
 def equal(name: str, one: NDArray[np.void], other: NDArray[np.void]) -> bool:
-    """Tell whether two tables hold the same; the secret of the hash aside."""
+    """Return whether two tables are equal except for the secret of the hash."""
     if name == "meter":
         one, other = (np.delete(meter, METER_KEY) for meter in (one, other))
     return one.tobytes() == other.tobytes()
@@ -176,18 +176,18 @@ def equal(name: str, one: NDArray[np.void], other: NDArray[np.void]) -> bool:
 def boxes() -> list[Policy]:
     """Return the policies of every operator that ships, under every hypothesis at its last day.
 
-    Those with a researcher's own censor are left out: what is fuzzed is the lab.
+    Policies with a user's own censor are left out: the lab itself is fuzzed.
     """
-    found = [EMPTY]
+    policies = [EMPTY]
     for name in available():
         operator = load(name)
         for hypothesis in operator.hypotheses:
             for day in last_days():
                 policy = operator.policy(hypothesis.id, "4g", day)
                 if policy.rules and all(rule.act != "censor" for rule in policy.rules):
-                    found.append(policy)
+                    policies.append(policy)
                     break
-    return found
+    return policies
 
 
 def last_days() -> Iterator[datetime.date]:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A fuzzing session: workers one after the other, a state that is gone on with, and the totals.
+"""A fuzzing session: workers one after the other, a state that sessions resume, and the totals.
 
-State and totals stand in runs/fuzz; what was found stands beside them, one file each.
+State, totals and findings are files in runs/fuzz.
 """
 
 from __future__ import annotations
@@ -30,16 +30,17 @@ Row = dict[str, Any]
 
 FOLDER, LATEST = "fuzz", "latest.json"
 COUNTED = ("packets", "mutated", "files", "files_refused", "file_packets")
-#: Minimal cases that are fuzzed beside the samples, where the sources are.
+#: Minimal cases that are fuzzed in addition to the samples; only in a source checkout.
 SEEDS = ROOT / "tests" / "fuzz" / "seeds"
 #: Seconds between two lines of progress.
 PACE = 10.0
 
 
 class Options(NamedTuple):
-    """What is fuzzed: mutated packets wanted (with those of earlier sessions), seed, captures.
+    """Options of a session: mutated packets wanted (those of earlier sessions included), seed,
+    captures.
 
-    first: begin at this stand, whatever was done before (to see a finding again).
+    first: start at this stand, regardless of earlier sessions (to reproduce a finding).
     """
 
     packets: int = 1_000_000
@@ -50,46 +51,48 @@ class Options(NamedTuple):
 
 
 def fuzz(options: Options, say: Callable[[str], None]) -> Row:
-    """Fuzz until that many mutated packets are through; returns the totals, with any finding.
+    """Fuzz until that many mutated packets are processed; returns the totals, with any finding.
 
-    Raises ExperimentError where there is nothing to mutate.
+    Raises ExperimentError if there are no captures.
     """
     captures = paths(options.corpus)
     state = begun(options, captures)
     folder = options.runs / FOLDER
-    started, spoken = time.monotonic(), 0.0
+    started, last_line = time.monotonic(), 0.0
     earlier = state["seconds"]
     say(f"{len(captures)} captures, seed {options.seed}, from stand {state['next']}")
     with Worker(options.seed, state["next"], captures, folder) as worker:
         while state["mutated"] < options.packets and not state["finding"]:
-            told = worker.answer()
-            add(state, told, worker)
+            report = worker.answer()
+            add(state, report, worker)
             state["seconds"] = round(earlier + time.monotonic() - started, 1)
             if options.first is None:
                 write_json(state_file(options.runs, options.seed), state)
-            if time.monotonic() - spoken > PACE:
-                spoken = time.monotonic()
+            if time.monotonic() - last_line > PACE:
+                last_line = time.monotonic()
                 say(f"{state['mutated']:,} of {options.packets:,} mutated packets")
     finish(options, state)
     return state
 
 
 def paths(corpus: Path | None) -> list[Path]:
-    """Return every capture that is here: the catalogue's, the samples and the minimal cases."""
+    """Return every local capture: the catalogue's, the samples and the minimal cases. Raises
+    ExperimentError."""
     catalogue = load(local=False)
-    held = obtain(catalogue, corpus, offline=True).paths
-    found = [Path(held[one.sha256]) for one in catalogue.captures if one.sha256 in held]
-    found += sorted(SEEDS.glob("*.pcap*"))
-    if not found:
+    stored = obtain(catalogue, corpus, offline=True).paths
+    captures = [Path(stored[one.sha256]) for one in catalogue.captures if one.sha256 in stored]
+    captures += sorted(SEEDS.glob("*.pcap*"))
+    if not captures:
         raise ExperimentError("no captures to mutate: expected those in captures/samples")
-    return found
+    return captures
 
 
 def begun(options: Options, captures: Sequence[Path]) -> Row:
-    """Return the state to go on from: the one on disk, where code, captures and seed are its."""
+    """Return the state to resume: the one on disk if its code, captures and seed are the same, else
+    a new one."""
     identity = code_digest(("captures", "classifier", "testbed", "experiments"))
     sums = hashlib.sha256(b"".join(path.read_bytes()[:4096] for path in captures)).hexdigest()
-    fresh: Row = {
+    initial: Row = {
         "schema": 1,
         "code": identity,
         "captures": len(captures),
@@ -101,29 +104,29 @@ def begun(options: Options, captures: Sequence[Path]) -> Row:
         **dict.fromkeys(COUNTED, 0),
     }
     if options.first is not None:
-        return fresh
+        return initial
     try:
-        held: Row = json.loads(state_file(options.runs, options.seed).read_text())
+        stored: Row = json.loads(state_file(options.runs, options.seed).read_text())
     except (OSError, ValueError):
-        return fresh
-    same = all(held.get(key) == fresh[key] for key in ("schema", "code", "captures_sha256"))
-    return held | {"finding": None} if same else fresh
+        return initial
+    same = all(stored.get(key) == initial[key] for key in ("schema", "code", "captures_sha256"))
+    return stored | {"finding": None} if same else initial
 
 
 def state_file(runs: Path, seed: int) -> Path:
-    """Return where a seed's state stands."""
+    """Return the path of a seed's state."""
     return runs / FOLDER / f"seed-{seed}.json"
 
 
-def add(state: Row, told: Row, worker: Worker) -> None:
-    """Book what a worker told of one stand."""
-    if "error" in told:
-        again = f"midcall fuzz --seed {state['seed']} --first {told['stand']} --packets 1"
-        state["finding"] = {"stand": told["stand"], "error": told["error"], "again": again}
+def add(state: Row, report: Row, worker: Worker) -> None:
+    """Add a worker's report on one stand to the state."""
+    if "error" in report:
+        again = f"midcall fuzz --seed {state['seed']} --first {report['stand']} --packets 1"
+        state["finding"] = {"stand": report["stand"], "error": report["error"], "again": again}
         return
     for key in COUNTED:
-        state[key] += told[key]
-    state["next"] = told["stand"] + 1
+        state[key] += report[key]
+    state["next"] = report["stand"] + 1
 
 
 def finish(options: Options, state: Row) -> None:
@@ -169,31 +172,35 @@ class Worker:
                 stream.close()
 
     def answer(self) -> Row:
-        """Return what the worker says next; a worker that died says so itself."""
+        """Return the report of the next stand; if the worker died, an error report."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if line:
-            told: Row = json.loads(line)
-            self.stand = told["stand"] + 1
-            return told
+            report: Row = json.loads(line)
+            self.stand = report["stand"] + 1
+            return report
         code = self.process.wait()
         how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
         return {"stand": self.stand, "error": f"the process that fuzzed ended {how}"}
 
 
 def lines(state: Row) -> list[str]:
-    """Return a session's totals as a person reads them."""
-    told = [
+    """Return a session's totals as lines of text."""
+    totals = [
         f"{state['mutated']:,} mutated packets of {state['packets']:,} through the path, "
         f"{state['files']:,} damaged files read ({state['files_refused']:,} refused, "
         f"{state['file_packets']:,} packets), {state['seconds']:.0f} s"
     ]
-    found = state["finding"]
-    if found is None:
-        return [*told, "no finding"]
-    return [*told, f"FOUND at stand {found['stand']}: {found['error']}", f"again: {found['again']}"]
+    finding = state["finding"]
+    if finding is None:
+        return [*totals, "no finding"]
+    return [
+        *totals,
+        f"FOUND at stand {finding['stand']}: {finding['error']}",
+        f"again: {finding['again']}",
+    ]
 
 
 def place(runs: Path) -> str:
-    """Return the file of the latest result as a person names it."""
+    """Return the path of the latest result as shown to users."""
     return shown(runs / FOLDER / LATEST)

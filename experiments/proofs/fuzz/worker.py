@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The worker: a process with bounds checks on that fuzzes stand after stand and tells each one.
+"""The worker: a process with bounds checks that fuzzes stand after stand and reports each one.
 
-It prints one line of JSON per stand. What it finds stands in the last line; when it dies instead,
-the stand after the last line did it.
+It prints one line of JSON per stand. A finding is in the last line; if the process dies instead, it
+died in the stand after the last line.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from midcall.experiments.proofs.fuzz.files import containers, damaged, read_twic
 from midcall.experiments.proofs.fuzz.mutate import dice_of, draw
 from midcall.experiments.proofs.fuzz.path import BATCH, ROUNDS, Finding, Stand, boxes
 
-#: Packets of a capture that enter a pool, captures of a pool, and damaged files per stand.
+#: Packets of a capture in a pool, captures of a pool, and damaged files per stand.
 FIRST, PARTS, FILES = 20_000, 3, 12
 
 
@@ -37,7 +37,7 @@ def pool_of(captures: list[Packets], seed: int, number: int) -> Packets:
 def one_stand(
     captures: list[Packets], policies: list[Any], seed: int, number: int, folder: Path
 ) -> dict[str, int]:
-    """Fuzz one stand; returns what it counted. An error names its round."""
+    """Fuzz one stand; returns its counts. An error has a note with its round."""
     pool = pool_of(captures, seed, number)
     stand = Stand(seed, number, pool, policies)
     counted = {"packets": 0, "mutated": 0, "files": 0, "files_refused": 0, "file_packets": 0}
@@ -60,7 +60,8 @@ def one_stand(
 
 
 def files(pool: Packets, seed: int, number: int, folder: Path) -> Iterator[tuple[Path, Any]]:
-    """Yield damaged files and what reading them gave; one that is a finding stays in the folder."""
+    """Yield damaged files and the result of reading them; a file that is a finding stays in the
+    folder."""
     forms = containers(pool, number * 977)
     for turn in range(FILES):
         path = folder / f"file-{seed}-{number}-{turn}.bin"
@@ -80,9 +81,9 @@ def keep(packets: Packets, folder: Path, seed: int, number: int, round_: int) ->
 
 
 def captures_of(paths: list[Path]) -> list[Packets]:
-    """Return captures that hold packets."""
-    held = (read(path) for path in paths)
-    return [one for one in held if one.total and np.all(one.captured >= 0)]
+    """Return the captures that have packets."""
+    captures = (read(path) for path in paths)
+    return [one for one in captures if one.total and np.all(one.captured >= 0)]
 
 
 def main() -> int:
@@ -91,19 +92,19 @@ def main() -> int:
     captures, policies = captures_of([Path(name) for name in task["captures"]]), boxes()
     folder = Path(task["folder"])
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="midcall-fuzz-") as place:
+    with tempfile.TemporaryDirectory(prefix="midcall-fuzz-") as work_folder:
         for number in range(task["first"], task["last"]):
-            told: dict[str, Any] = {"stand": number}
+            report: dict[str, Any] = {"stand": number}
             try:
-                told |= one_stand(captures, policies, task["seed"], number, Path(place))
+                report |= one_stand(captures, policies, task["seed"], number, Path(work_folder))
             except Exception as error:
-                for path in Path(place).iterdir():
+                for path in Path(work_folder).iterdir():
                     path.replace(folder / path.name)
-                notes = "; ".join(getattr(error, "__notes__", [])).replace(place, str(folder))
+                notes = "; ".join(getattr(error, "__notes__", [])).replace(work_folder, str(folder))
                 kind = "" if isinstance(error, Finding) else f"{type(error).__name__}: "
-                told["error"] = f"{kind}{error} ({notes})"
-            print(json.dumps(told), flush=True)
-            if "error" in told:
+                report["error"] = f"{kind}{error} ({notes})"
+            print(json.dumps(report), flush=True)
+            if "error" in report:
                 return 1
     return 0
 

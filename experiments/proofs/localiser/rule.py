@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Rules of the benchmark: a box whose rule is known to the benchmark and to nobody who localises.
+"""Rules of the benchmark: boxes whose rule is known to the benchmark and not to the localiser.
 
-Most are written in the policy language and played by our own middlebox; what the language cannot
-say (octets at a place, gaps, order) is a few lines of Python. `needs` are the minimal sets that
-suffice for a block, in the words of a report ("far port", "octets[4:8]"), () where more than one
-description is as good. `edges` are the numbers of the rule, so that the test set can look just
-beside them; `beside` its names and prefixes. No rule knows how the localiser works, which sees
-nothing of this file.
+Most are written in the policy language and carried out by our own middlebox; what the language
+cannot express (octets at a place, gaps, order) is a few lines of Python. `needs` are the minimal
+sets of factors that suffice for a block, with the names of a report ("far port", "octets[4:8]"), ()
+if several descriptions are equally right. `edges` are the numbers of the rule, so that the test set
+has probes just below and above them; `edge_words` its names and prefixes. The localiser does not
+import this file.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from midcall.testbed.policy.operator import Policy
 from midcall.testbed.probing.oracle import Oracle, PolicyOracle
 from midcall.testbed.probing.probe import Ends, Probe, Sent, probe_of
 
-#: A capture of a call and what goes on beside it, as a scene (testbed.scenes).
+#: A call with background traffic, as a scene (testbed.scenes).
 CALL = """
     0.00 > udp resolver:53/5353 question www.a.example
     0.03 < udp resolver:53/5353 answer www.a.example
@@ -63,22 +63,23 @@ CALL = """
     4.00 > udp other:51820/40019 zeros 80 x3 3.0
 """
 
-#: Hellos whose fingerprints rules name.
+#: ClientHellos whose fingerprints rules name.
 HELLOS = {
     "TLS": "0.0 > tcp peer:443 tls-hello www.a.example",
     "DTLS": "0.0 > udp peer:40100 dtls-hello",
 }
 
-#: Sees one packet and its own memory; returns whether it drops the packet.
+#: Takes one packet and the state of the box; returns whether the box drops the packet.
 Box = Callable[[Sent, dict[str, Any]], bool]
 
 
-class Planted(NamedTuple):
-    """A planted rule.
+class BenchmarkRule(NamedTuple):
+    """A rule of the benchmark.
 
-    edges: numbers of the rule by what they are of; beside: its words ("name", "prefix"), and those
-    that its call cannot show ("unseen"); implied: names that may stand beside those of `needs`;
-    call: what it is asked with, a scene or a capture's file; access: where the box stands.
+    edges: numbers of the rule by their unit; edge_words: its names ("name") and prefixes
+    ("prefix"), and those prefixes that do not occur in its call ("unseen"); implied: factors that a
+    correct result may have besides those of `needs`; call: the packets that the box is first probed
+    with, a scene or a capture's file; access: the access network of the box.
     """
 
     name: str
@@ -87,12 +88,12 @@ class Planted(NamedTuple):
     needs: tuple[frozenset[str], ...] = ()
     edges: dict[str, tuple[float, ...]] = {}  # noqa: RUF012 - read only
     call: str | Path = CALL
-    beside: dict[str, tuple[str, ...]] = {}  # noqa: RUF012 - read only
+    edge_words: dict[str, tuple[str, ...]] = {}  # noqa: RUF012 - read only
     implied: frozenset[str] = frozenset()
     access: str = "fibre"
 
     def oracle(self) -> Oracle:
-        """Return the box that has this rule."""
+        """Return a box with this rule."""
         if isinstance(self.rule, str):
             return policy_box(self.rule, self.access)
         if isinstance(self.rule, Policy):
@@ -100,7 +101,7 @@ class Planted(NamedTuple):
         return PlainBox(self.rule)
 
     def base(self) -> Probe:
-        """Return the packets that the box is asked with first."""
+        """Return the packets that the box is first probed with."""
         return base_of(self.call)
 
 
@@ -111,50 +112,50 @@ def base_of(call: str | Path) -> Probe:
 
 
 class PlainBox:
-    """A box in plain Python; each probe meets one that remembers nothing."""
+    """A box in plain Python; each probe starts with empty state."""
 
     def __init__(self, box: Box) -> None:
         self.box = box
 
     def blocked(self, probe: Probe) -> bool:
-        """Return whether the box drops a packet of a probe."""
-        memory: dict[str, Any] = {}
-        return sum(self.box(one, memory) for one in probe) > 0
+        """Return whether the box drops any packet of a probe."""
+        state: dict[str, Any] = {}
+        return sum(self.box(one, state) for one in probe) > 0
 
 
 def policy_box(rules: str, access: str = "fibre") -> Oracle:
-    """Return our own middlebox under rules of the policy language, their acts `drop` if unsaid."""
+    """Return our own middlebox with rules of the policy language; the default act is `drop`."""
     text = rules if "[[rule]]" in rules else f"[[rule]]\n{rules}"
     for word, line in HELLOS.items():
         if f'"{word}"' in text:
             text = text.replace(f'"{word}"', f'"{print_of(line)}"')
     about = {"grade": "A", "source": "planted", "act": "drop"}
-    made = [
+    parsed = [
         Rule.model_validate({**about, "name": f"r{number}", **table})
         for number, table in enumerate(tomllib.loads(text)["rule"], 1)
     ]
-    return PolicyOracle(Policy(tuple(made)), access)
+    return PolicyOracle(Policy(tuple(parsed)), access)
 
 
 def print_of(line: str) -> str:
-    """Return the fingerprint of the hello in a line of a scene, as policies give it."""
+    """Return the fingerprint of the ClientHello in a line of a scene, in the form of policies."""
     engine = Engine(room=64, model=None)
     engine.feed(scene(line))
     return f"{int(engine.signs[SIGN_HELLO_PRINT]):016x}"
 
 
 def match(text: str, more: str = "") -> str:
-    """Return a rule of the policy language that drops what meets a match."""
+    """Return a rule of the policy language that drops packets that meet a match."""
     return f"match = {{ {text} }}\n{more}"
 
 
 def either(*texts: str) -> str:
-    """Return rules of the policy language, one of which is enough."""
+    """Return rules of the policy language, one for each match."""
     return "\n".join(f"[[rule]]\n{match(text)}" for text in texts)
 
 
 def sets(*words: str) -> tuple[frozenset[str], ...]:
-    """Return minimal sets, each given as names between commas."""
+    """Return minimal sets of factors, each given as names between commas."""
     return tuple(frozenset(part.strip() for part in word.split(",") if part.strip())
                  for word in words)  # fmt: skip
 
@@ -163,65 +164,67 @@ def sets(*words: str) -> tuple[frozenset[str], ...]:
 
 
 def at(place: int, octets: str) -> Box:
-    """Return a box that looks for octets at a place of any payload."""
+    """Return a box that drops payloads with the given octets (hex) at a place."""
     wanted = bytes.fromhex(octets)
-    return lambda one, memory: one.payload[place : place + len(wanted)] == wanted
+    return lambda one, state: one.payload[place : place + len(wanted)] == wanted
 
 
 def octet(place: int, test: Callable[[int], bool]) -> Box:
-    """Return a box that tests one octet of any payload."""
-    return lambda one, memory: len(one.payload) > place and test(one.payload[place])
+    """Return a box that drops payloads whose octet at a place passes a test."""
+    return lambda one, state: len(one.payload) > place and test(one.payload[place])
 
 
 def all_of(*boxes: Box) -> Box:
     """Return a box that drops what all of some boxes drop."""
-    return lambda one, memory: all(box(one, memory) for box in boxes)
+    return lambda one, state: all(box(one, state) for box in boxes)
 
 
 def any_of(*boxes: Box) -> Box:
-    """Return a box that drops what one of some boxes drops."""
-    return lambda one, memory: any(box(one, memory) for box in boxes)
+    """Return a box that drops what at least one of some boxes drops."""
+    return lambda one, state: any(box(one, state) for box in boxes)
 
 
 def gap(low: float, high: float, count: int = 2, size: tuple[int, int] = (0, 65_000)) -> Box:
-    """Return a box that looks for packets of a flow in a row, of a size, a gap (s) apart."""
+    """Return a box that drops a run of `count` packets of a flow and of some sizes, `low` to `high`
+    s apart."""
 
-    def box(one: Sent, memory: dict[str, Any]) -> bool:
-        if not size[0] <= len(one.payload) <= size[1]:
+    def box(packet: Sent, state: dict[str, Any]) -> bool:
+        if not size[0] <= len(packet.payload) <= size[1]:
             return False
-        last, row = memory.get(repr(one.ends), (None, 0))
-        near = last is not None and low * 1e9 <= one.time - last <= high * 1e9
-        row = row + 1 if near else 1
-        memory[repr(one.ends)] = one.time, row
-        return row >= count
+        last, length = state.get(repr(packet.ends), (None, 0))
+        in_gap = last is not None and low * 1e9 <= packet.time - last <= high * 1e9
+        length = length + 1 if in_gap else 1
+        state[repr(packet.ends)] = packet.time, length
+        return length >= count
 
     return box
 
 
 def order(first: Callable[[Sent], bool], then: Callable[[Sent], bool], within: float) -> Box:
-    """Return a box that drops what comes within some seconds of something else, by subscriber."""
+    """Return a box that drops what comes within some seconds after another packet of the
+    subscriber."""
 
-    def box(one: Sent, memory: dict[str, Any]) -> bool:
-        key = one.ends.near.hex()
-        came = [time for time in memory.get(key, []) if one.time - time <= within * 1e9]
-        hit = bool(came) and then(one)
-        if first(one):
-            memory.setdefault(key, []).append(one.time)
-        return hit
+    def box(packet: Sent, state: dict[str, Any]) -> bool:
+        key = packet.ends.near.hex()
+        came = [time for time in state.get(key, []) if packet.time - time <= within * 1e9]
+        matches = bool(came) and then(packet)
+        if first(packet):
+            state.setdefault(key, []).append(packet.time)
+        return matches
 
     return box
 
 
 def to_port(port: int) -> Callable[[Sent], bool]:
-    """Return the test for packets of flows to a port."""
+    """Return the test whether a packet belongs to a flow to a port."""
     return lambda one: one.ends.far_port == port
 
 
-def is_up(one: Sent) -> bool:
-    """Tell whether the subscriber sent a packet."""
-    return one.up
+def is_up(packet: Sent) -> bool:
+    """Return whether the subscriber sent a packet."""
+    return packet.up
 
 
 def same(ends: Ends, host: str) -> bool:
-    """Tell whether a flow's far end is a host of the scene."""
+    """Return whether a flow's far end is a host of the scene."""
     return ends.far == bytes(int(part) for part in HOSTS[host].split("."))

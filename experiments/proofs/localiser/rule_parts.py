@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Parts of drawn rules: one condition of the policy language each, which a packet meets."""
+"""Parts of random rules: single conditions of the policy language that a packet meets."""
 
 from __future__ import annotations
 
@@ -15,54 +15,54 @@ Edges = dict[str, tuple[float, ...]]
 
 
 class Part(NamedTuple):
-    """One condition, drawn so that a packet meets it: as the policy language has it, what it is
-    called in a set of what decides, and its numbers."""
+    """One condition, drawn so that a packet meets it: its text in the policy language, its name as
+    a factor, and its numbers."""
 
     text: str
-    called: str
+    factor: str
     edges: Edges = {}  # noqa: RUF012 - read only
 
 
-#: Draws the condition of a packet; None where it has none.
+#: Draws a condition that a packet meets; None if it has no such property.
 Draw = Callable[[random.Random, Sent], Part | None]
 
 
-def around(dice: random.Random, value: int, most: int, low: int, high: int) -> tuple[int, int]:
-    """Return a range of at most `most` on either side of a number, within low and high."""
+def around(rng: random.Random, value: int, most: int, low: int, high: int) -> tuple[int, int]:
+    """Return a range that extends up to `most` to either side of a number, within low and high."""
     return (
-        max(value - dice.choice((0, dice.randint(0, most))), low),
-        min(value + dice.choice((0, dice.randint(0, most))), high),
+        max(value - rng.choice((0, rng.randint(0, most))), low),
+        min(value + rng.choice((0, rng.randint(0, most))), high),
     )
 
 
-def port(dice: random.Random, one: Sent) -> Part:
-    """Draw ports around a packet's, and perhaps another one."""
-    low, high = around(dice, one.ends.far_port, dice.choice((3, 30, 900)), 1, 65_535)
-    if low == high and dice.random() < 0.3:
-        other = dice.choice((53, 80, 443, 3478, 5060))
+def port(rng: random.Random, packet: Sent) -> Part:
+    """Draw ports around a packet's far port, and perhaps another one."""
+    low, high = around(rng, packet.ends.far_port, rng.choice((3, 30, 900)), 1, 65_535)
+    if low == high and rng.random() < 0.3:
+        other = rng.choice((53, 80, 443, 3478, 5060))
         return Part(f"ports = [{low}, {other}]", "far port", {"port": (low, other)})
     return Part(f'ports = ["{low}-{high}"]', "far port", {"port": (low, high)})
 
 
-def address(dice: random.Random, one: Sent) -> Part:
+def address(rng: random.Random, packet: Sent) -> Part:
     """Draw a prefix of a packet's far address."""
-    length = dice.choice((32, 32, 29, 24, 22, 16, 13))
-    network = ipaddress.ip_network((one.ends.far, length), strict=False)
+    length = rng.choice((32, 32, 29, 24, 22, 16, 13))
+    network = ipaddress.ip_network((packet.ends.far, length), strict=False)
     return Part(f'addresses = ["{network}"]', "far address")
 
 
-def protocol(dice: random.Random, one: Sent) -> Part:
+def protocol(rng: random.Random, packet: Sent) -> Part:
     """Draw a packet's transport."""
-    return Part(f'protocol = "{"tcp" if one.ends.proto == 6 else "udp"}"', "protocol")
+    return Part(f'protocol = "{"tcp" if packet.ends.proto == 6 else "udp"}"', "protocol")
 
 
-def size(dice: random.Random, one: Sent) -> Part | None:
-    """Draw sizes around a packet's: a range, or an open one."""
-    own = len(one.payload)
-    low, high = around(dice, own, dice.choice((4, 40, 200)), 1, 1300)
+def size(rng: random.Random, packet: Sent) -> Part | None:
+    """Draw sizes around a packet's payload: a range, or an open one."""
+    own = len(packet.payload)
+    low, high = around(rng, own, rng.choice((4, 40, 200)), 1, 1300)
     if high < own:
         return None
-    form = dice.choice(("both", "both", "low", "high"))
+    form = rng.choice(("both", "both", "low", "high"))
     if form == "low" and low > 1:
         return Part(f'size = "{low}-"', "size", {"size": (low,)})
     if form == "high":
@@ -70,41 +70,41 @@ def size(dice: random.Random, one: Sent) -> Part | None:
     return Part(f'size = "{low}-{high}"', "size", {"size": (low, high)})
 
 
-def direction(dice: random.Random, one: Sent) -> Part:
+def direction(rng: random.Random, packet: Sent) -> Part:
     """Draw a packet's direction."""
-    return Part(f'direction = "{"up" if one.up else "down"}"', "direction")
+    return Part(f'direction = "{"up" if packet.up else "down"}"', "direction")
 
 
-def stun(dice: random.Random, one: Sent) -> Part | None:
-    """Draw what a STUN message is: STUN, a method, an attribute."""
-    method = read(one).method
+def stun(rng: random.Random, packet: Sent) -> Part | None:
+    """Draw a property of a STUN message: STUN, its method, an attribute."""
+    method = read(packet).method
     if method < 0:
         return None
-    held = list(attribute_types(one.payload))
-    form = dice.choice(("any", "method", *(["attribute"] if held else [])))
+    types = list(attribute_types(packet.payload))
+    form = rng.choice(("any", "method", *(["attribute"] if types else [])))
     if form == "any":
         return Part("stun = true", "stun")
     if form == "method":
         return Part(f"stun_method = [{method}]", "stun method")
-    return Part(f"stun_attribute = [{dice.choice(held)}]", "stun attribute")
+    return Part(f"stun_attribute = [{rng.choice(types)}]", "stun attribute")
 
 
-def kind(dice: random.Random, one: Sent) -> Part | None:
-    """Draw what a payload looks like; what depends on a port, or is `stun` too, is left out."""
-    word = read(one).kind
+def kind(rng: random.Random, packet: Sent) -> Part | None:
+    """Draw the kind of a payload; kinds that depend on a port, and `stun`, are excluded."""
+    word = read(packet).kind
     if word in ("unknown", "dns", "stun"):
         return None
     return Part(f'payload = ["{word}"]', "kind")
 
 
-def name(dice: random.Random, one: Sent) -> Part | None:
-    """Draw a pattern that the name of a hello, a request or a question meets."""
-    told = read(one)
-    if not told.where:
+def name(rng: random.Random, packet: Sent) -> Part | None:
+    """Draw a pattern that matches the name in a ClientHello, a request or a question."""
+    reading = read(packet)
+    if not reading.where:
         return None
-    labels = told.name.split(".")
-    pattern = dice.choice([told.name, *(f"*.{'.'.join(labels[n:])}" for n in range(len(labels)))])
-    if told.where == "dns":
+    labels = reading.name.split(".")
+    pattern = rng.choice([reading.name, *(f"*.{'.'.join(labels[n:])}" for n in range(len(labels)))])
+    if reading.where == "dns":
         return Part(f'dns = ["{pattern}"]', "name")
-    where = dice.choice(("", f', name_in = ["{told.where}"]'))
+    where = rng.choice(("", f', name_in = ["{reading.where}"]'))
     return Part(f'name = ["{pattern}"]{where}', "name")

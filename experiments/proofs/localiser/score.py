@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The benchmark of the localiser: planted rules, of which it sees nothing but answers.
+"""The benchmark of the localiser: rules of which it receives answers only.
 
-A rule is recovered exactly where three things hold:
+A rule is recovered exactly if three things hold:
 
-- the search says that it explained everything;
-- the clauses found and the planted rule agree on every probe of a test set made afterwards
+- the search reports that it explained everything;
+- the clauses found and the rule agree on every probe of a test set made afterwards
   (experiments.proofs.localiser.held_out_probes: over 150 probes a rule, drawn by a generator of its
-  own, the edges of the rule's numbers among them; answers of the planted rule without noise);
-- the minimal sufficient sets found are those of the planted rule, where it has only one
-  description. How many packets with a payload may stand before ("loaded"), and what a flow must
-  not have shown ("unless"), is how long our own box's readers look and what they remember: no part
-  of these planted rules, and left out of the comparison of sets.
+  own, with probes just below and above the rule's numbers; answers of the rule without noise);
+- the minimal sufficient sets found are those of the rule, if it has only one description. How many
+  packets with a payload may precede ("loaded"), and what a flow must not have shown ("unless"),
+  follow from the parsers of our own box and their state, not from these rules, and are left out of
+  the comparison of sets.
 
-Half-known ends of times are stated to 1 ms (gaps 0.1 ms) and rounded; the test set keeps 10 ms (1
-ms) away from them.
+Ends of times are measured to 1 ms (gaps 0.1 ms) and rounded; the test set keeps a distance of 10 ms
+(1 ms) from them.
 """
 
 from __future__ import annotations
@@ -23,28 +23,29 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from midcall.experiments.localise.clause import blocks
-from midcall.experiments.localise.oracle_session import Asker
-from midcall.experiments.localise.search import Found, localise
+from midcall.experiments.localise.oracle_session import OracleSession
+from midcall.experiments.localise.search import Localisation, localise
 from midcall.experiments.measure.summary import by_noise
 from midcall.experiments.proofs.localiser import held_out_probes
-from midcall.experiments.proofs.localiser.listed_rules import PLANTED
-from midcall.experiments.proofs.localiser.rule import Planted
+from midcall.experiments.proofs.localiser.listed_rules import LISTED_RULES
+from midcall.experiments.proofs.localiser.rule import BenchmarkRule
 from midcall.experiments.results.schema import write_atomically
+from midcall.experiments.results.tables import LocaliseRow
 from midcall.testbed.probing.oracle import NoisyOracle, Oracle
 from midcall.testbed.probing.probe import Probe
 
 Row = dict[str, Any]
-#: Of the probes of each answer so many, at least, are answered rightly by what is right in part.
+#: Least share of correct answers, per answer, of a rule that is recovered partly.
 MOSTLY = 0.9
-#: Finds clauses: the search, or another one to compare it with.
-Search = Callable[[Asker, Probe], Found]
+#: Finds clauses: the search, or a baseline.
+Search = Callable[[OracleSession, Probe], Localisation]
 
 
 def seed_of(seed: int, *names: object) -> int:
-    """Return a seed that depends on a seed and names alone."""
+    """Return a 48-bit seed that depends on a seed and names alone."""
     text = "/".join(map(str, (seed, *names)))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")
 
@@ -53,101 +54,116 @@ def run(
     noises: Sequence[float],
     budget: int,
     seed: int,
-    some: Sequence[Planted] = PLANTED,
+    rules: Sequence[BenchmarkRule] = LISTED_RULES,
     search: Search = localise,
     step: Callable[[str], None] | None = None,
-    of: str = "listed",
-    kept: Path | None = None,
-) -> list[Row]:
-    """Return one row per planted rule and share of wrong answers, as results.LOCALISED has them.
+    rule_set: str = "listed",
+    cache: Path | None = None,
+) -> list[LocaliseRow]:
+    """Return one row per rule and share of wrong answers, the table `localise`.
 
-    of: what set of rules it is; kept: a folder in which rows that are done are kept and found.
+    rule_set: the name of the set of rules; cache: a folder that stores finished rows and from which
+    they are read again.
     """
-    rows = []
+    rows: list[Row] = []
     for noise in noises:
-        for planted in some:
-            base = planted.base()
-            place = None if kept is None else kept / f"{of}-{planted.name}-{noise:g}.json"
+        for rule in rules:
+            base = rule.base()
+            path = None if cache is None else cache / f"{rule_set}-{rule.name}-{noise:g}.json"
             rows.append(
-                {"set": of, **held(place, partial(one, planted, base, noise, budget, seed, search))}
+                {
+                    "set": rule_set,
+                    **cached_row(
+                        path, partial(score_rule, rule, base, noise, budget, seed, search)
+                    ),
+                }
             )
             if step is not None:
-                step(f"{planted.name} {noise:.0%}")
-    return rows
+                step(f"{rule.name} {noise:.0%}")
+    return cast("list[LocaliseRow]", rows)
 
 
-def held(place: Path | None, make: Callable[[], Row]) -> Row:
-    """Return a row from the file that keeps it, else make it and keep it there."""
-    if place is not None and place.is_file():
-        row: Row = json.loads(place.read_bytes())
+def cached_row(path: Path | None, compute: Callable[[], Row]) -> Row:
+    """Return a row from its file; if there is none, compute it and write the file."""
+    if path is not None and path.is_file():
+        row: Row = json.loads(path.read_bytes())
         return row
-    row = make()
-    if place is not None:
-        write_atomically(place, json.dumps(row).encode())
+    row = compute()
+    if path is not None:
+        write_atomically(path, json.dumps(row).encode())
     return row
 
 
-def one(
-    planted: Planted, base: Probe, noise: float, budget: int, seed: int, search: Search = localise
+def score_rule(
+    rule: BenchmarkRule,
+    base: Probe,
+    noise: float,
+    budget: int,
+    seed: int,
+    search: Search = localise,
 ) -> Row:
-    """Return the row of one planted rule; one that lets its call pass is "never" found."""
-    truth = planted.oracle()
-    if not truth.blocked(base):
-        return {**row_of(planted, noise), "outcome": "never", "cause": "it never strikes its call"}
-    asked: Oracle = truth
+    """Return the row of one rule; a rule that does not block its call has the outcome "never"."""
+    box = rule.oracle()
+    if not box.blocked(base):
+        return {**row_of(rule, noise), "outcome": "never", "cause": "it never strikes its call"}
+    noisy_box: Oracle = box
     if noise:
-        asked = NoisyOracle(truth, noise, seed_of(seed, planted.name, noise))
-    found = search(Asker(asked, noise, budget=budget), base)
-    tests = held_out_probes.probes(planted, base, seed)
-    result = [truth.blocked(probe) for probe in tests]
-    wrongly = [
-        answer for probe, answer in zip(tests, result, strict=True)
-        if blocks(found.clauses, probe) != answer
+        noisy_box = NoisyOracle(box, noise, seed_of(seed, rule.name, noise))
+    result = search(OracleSession(noisy_box, noise, budget=budget), base)
+    tests = held_out_probes.probes(rule, base, seed)
+    answers = [box.blocked(probe) for probe in tests]
+    wrong_answers = [
+        answer for probe, answer in zip(tests, answers, strict=True)
+        if blocks(result.clauses, probe) != answer
     ]  # fmt: skip
-    wrong = len(wrongly)
-    sets = {without_memory(one) - planted.implied for one in found.sufficient}
-    needs = {one - planted.implied for one in planted.needs}
+    wrong = len(wrong_answers)
+    sets = {without_memory(score_rule) - rule.implied for score_rule in result.sufficient}
+    needs = {score_rule - rule.implied for score_rule in rule.needs}
     same = sets == needs if needs else None
     row = {
-        **row_of(planted, noise),
-        "recovered": found.complete and wrong == 0 and same is not False,
-        "complete": found.complete,
+        **row_of(rule, noise),
+        "recovered": result.complete and wrong == 0 and same is not False,
+        "complete": result.complete,
         "tests": len(tests),
-        "tests_blocked": sum(result),
+        "tests_blocked": sum(answers),
         "tests_wrong": wrong,
-        "tests_missed": sum(wrongly),
+        "tests_missed": sum(wrong_answers),
         "sets_same": same,
-        "questions": found.cost.questions,
-        "probes": found.cost.probes,
-        "packets": found.cost.packets,
-        "octets": found.cost.octets,
-        "found": " | ".join("; ".join(clause.words(True)) for clause in found.clauses),
-        "cause": "; ".join(causes(found, wrong, len(tests), sets, needs)),
+        "questions": result.cost.questions,
+        "probes": result.cost.probes,
+        "packets": result.cost.packets,
+        "octets": result.cost.octets,
+        "found": " | ".join("; ".join(clause.words(True)) for clause in result.clauses),
+        "cause": "; ".join(causes(result, wrong, len(tests), sets, needs)),
     }
     return {**row, "outcome": outcome(row)}
 
 
 def without_memory(names: frozenset[str]) -> frozenset[str]:
-    """Return the names of what decides without those of what a box's readers remember."""
-    return frozenset(one for one in names if one != "loaded" and not one.startswith("unless"))
+    """Return factor names without those that follow from the state of a box's parsers."""
+    return frozenset(
+        score_rule
+        for score_rule in names
+        if score_rule != "loaded" and not score_rule.startswith("unless")
+    )
 
 
-def row_of(planted: Planted, noise: float) -> Row:
-    """Return the row of a rule of which nothing is known."""
+def row_of(rule: BenchmarkRule, noise: float) -> Row:
+    """Return an empty row of a rule."""
     numbers = ("tests", "tests_blocked", "tests_wrong", "tests_missed", "questions", "probes",
                "packets", "octets")  # fmt: skip
     return {
-        "rule": planted.name, "kind": planted.kind, "noise": noise, "recovered": False,
+        "rule": rule.name, "kind": rule.kind, "noise": noise, "recovered": False,
         "complete": False, **dict.fromkeys(numbers, 0), "sets_same": None, "found": "",
     }  # fmt: skip
 
 
 def outcome(row: Row) -> str:
-    """Return what came of a rule: "exactly", "partly", "unexplained" or "wrong".
+    """Return the outcome of a rule: "exactly", "partly", "unexplained" or "wrong".
 
-    Partly: for each of the two answers, MOSTLY of its fresh probes are answered rightly.
-    Unexplained: the search says itself that it did not explain everything. Wrong: it says that it
-    did.
+    Partly: for each of the two answers at least MOSTLY of the held-out probes are predicted
+    correctly. Unexplained: the search reports that it did not explain everything. Wrong: it reports
+    that it did.
     """
     if row["recovered"]:
         return "exactly"
@@ -159,24 +175,31 @@ def outcome(row: Row) -> str:
 
 
 def causes(
-    found: Found, wrong: int, tests: int, sets: set[frozenset[str]], needs: set[frozenset[str]]
+    result: Localisation,
+    wrong: int,
+    tests: int,
+    sets: set[frozenset[str]],
+    needs: set[frozenset[str]],
 ) -> Iterator[str]:
-    """Yield why a rule counts as not recovered, in words; nothing where it is recovered."""
-    if not found.complete:
-        yield "the search says: " + ", ".join(found.notes)
+    """Yield the reasons why a rule is not recovered; nothing if it is."""
+    if not result.complete:
+        yield "the search says: " + ", ".join(result.notes)
     if wrong:
-        yield f"{wrong} of {tests} fresh probes otherwise"
+        yield f"{wrong} of {tests} held-out probes predicted wrongly"
     if needs and sets != needs:
         yield f"needs {sets_words(needs)}, found {sets_words(sets)}"
 
 
 def sets_words(sets: Iterable[frozenset[str]]) -> str:
-    """Return sets of what decides in words."""
-    return " or ".join(sorted(" + ".join(sorted(one)) or "anything" for one in sets)) or "nothing"
+    """Return sets of factors in words."""
+    return (
+        " or ".join(sorted(" + ".join(sorted(score_rule)) or "anything" for score_rule in sets))
+        or "nothing"
+    )
 
 
-def lines(rows: Sequence[Row]) -> list[str]:
-    """Return the rules that were not recovered, a line each, and a line per share of noise."""
+def lines(rows: Sequence[LocaliseRow]) -> list[str]:
+    """Return one line per rule that was not recovered, and one per share of noise."""
     result = [
         f"not recovered at {row['noise']:.0%} noise: {row['rule']} ({row['cause']}): "
         f"{row['found'] or 'nothing found'}"

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Rules of outsiders: of authors who had not read the localiser, asked on committed captures.
+"""Third-party rules: by authors who had not read the localiser, for committed captures.
 
-`outsider.toml` says what each rule of the first author is and what is accepted as right; here it
-becomes a planted rule. Each folder of `outsiders` holds the rules of another author as a policy
-file (`rules.toml`, one hypothesis a rule) and what capture each is of (`index.toml`); the numbers,
-names and prefixes that fresh probes lie beside are read from the policy. Some rules never strike
-their capture, so that there is nothing to find; the benchmark says so.
+`third_party.toml` has the rules of the first author and the accepted results; here they become
+benchmark rules. Each folder of `third_party` holds the rules of another author as a policy file
+(`rules.toml`, one hypothesis a rule) and the capture of each (`index.toml`); the numbers, names and
+prefixes for the held-out probes are read from the policy. Some rules never block their capture, so
+that there is nothing to find; the benchmark reports them.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from midcall.captures.packets.numbers import TCP, UDP
 from midcall.captures.truth.paths import recorded, samples
 from midcall.errors import ExperimentError
 from midcall.experiments.proofs.localiser.rule import (
+    BenchmarkRule,
     Box,
-    Planted,
     all_of,
     at,
     base_of,
@@ -37,22 +37,22 @@ from midcall.testbed.probing.probe import Sent, flows_of
 
 
 @cache
-def rules() -> tuple[Planted, ...]:
-    """Return all rules."""
-    text = resources.files(__package__).joinpath("outsider.toml").read_text("utf-8")
-    return tuple(map(planted, tomllib.loads(text)["rule"]))
+def rules() -> tuple[BenchmarkRule, ...]:
+    """Return all rules of the first author."""
+    text = resources.files(__package__).joinpath("third_party.toml").read_text("utf-8")
+    return tuple(map(rule_from_table, tomllib.loads(text)["rule"]))
 
 
 def authors() -> list[str]:
     """Return the names of the sets that are policy files."""
-    home = resources.files(__package__).joinpath("outsiders")
+    home = resources.files(__package__).joinpath("third_party")
     return sorted(one.name for one in home.iterdir() if one.joinpath("index.toml").is_file())
 
 
 @cache
-def rules_of(author: str) -> tuple[Planted, ...]:
+def rules_of(author: str) -> tuple[BenchmarkRule, ...]:
     """Return the rules of one author's policy file."""
-    home = resources.files(__package__).joinpath("outsiders", author)
+    home = resources.files(__package__).joinpath("third_party", author)
     index = tomllib.loads(home.joinpath("index.toml").read_text("utf-8"))["rule"]
     with resources.as_file(home.joinpath("rules.toml")) as path:
         return tuple(
@@ -65,127 +65,129 @@ def rules_of(author: str) -> tuple[Planted, ...]:
         )
 
 
-def of_policy(name: str, policy: Policy, call: Path) -> Planted:
-    """Return a policy as a planted rule.
+def of_policy(name: str, policy: Policy, call: Path) -> BenchmarkRule:
+    """Return a policy as a benchmark rule.
 
-    A prefix in which no far end of the capture lies cannot be found with it.
+    A prefix that contains no far end of the capture cannot be found with it; it becomes "unseen".
     """
     words: dict[str, tuple[str, ...]] = {}
     for rule in policy.rules:
         match = rule.match
         prefixes = policy.prefixes(rule)
-        for word, held in (("name", [*match.name, *match.dns]), ("prefix", prefixes)):
-            words[word] = (*words.get(word, ()), *held)
-    fars = [ipaddress.ip_address(ends.far) for ends in flows_of(base_of(call))]
+        for word, values in (("name", [*match.name, *match.dns]), ("prefix", prefixes)):
+            words[word] = (*words.get(word, ()), *values)
+    far_ends = [ipaddress.ip_address(ends.far) for ends in flows_of(base_of(call))]
     unseen = tuple(
         one for one in words.get("prefix", ())
-        if not any(far in ipaddress.ip_network(one) for far in fars)
+        if not any(far in ipaddress.ip_network(one) for far in far_ends)
     )  # fmt: skip
-    kept = {word: held for word, held in {**words, "unseen": unseen}.items() if held}
-    return Planted(name, "outsider", policy, (), edges_of(policy), call, kept)
+    known = {word: values for word, values in {**words, "unseen": unseen}.items() if values}
+    return BenchmarkRule(name, "outsider", policy, (), edges_of(policy), call, known)
 
 
 def edges_of(policy: Policy) -> dict[str, tuple[float, ...]]:
-    """Return the numbers of a policy's rules, by what they are of."""
-    found: dict[str, list[float]] = {}
+    """Return the numbers of a policy's rules by their unit."""
+    edges: dict[str, list[float]] = {}
     for rule in policy.rules:
         match = rule.match
         for word in match.ports:
-            found.setdefault("port", []).extend(port_range(word))
+            edges.setdefault("port", []).extend(port_range(word))
         for name in ("size", "packets", "bytes", "seconds", "entropy"):
             if getattr(match, name) is not None:
                 ends = [end for end in span(getattr(match, name)) if 0 < end < math.inf]
-                found.setdefault(name, []).extend(ends)
+                edges.setdefault(name, []).extend(ends)
         for name in ("packets", "bytes", "seconds"):
             if rule.after is not None and getattr(rule.after, name):
-                found.setdefault(name, []).append(getattr(rule.after, name))
+                edges.setdefault(name, []).append(getattr(rule.after, name))
         if match.protocol in ("tcp", "udp"):
-            found.setdefault("protocol", []).append(UDP if match.protocol == "tcp" else TCP)
-    return {name: tuple(dict.fromkeys(numbers)) for name, numbers in found.items()}
+            edges.setdefault("protocol", []).append(UDP if match.protocol == "tcp" else TCP)
+    return {name: tuple(dict.fromkeys(numbers)) for name, numbers in edges.items()}
 
 
-def planted(result: dict[str, Any]) -> Planted:
-    """Return a rule of the file as a planted one."""
-    name = result["id"]
-    words = {"name": result.get("names", ()), "prefix": result.get("prefixes", ()),
-             "unseen": result.get("unseen", ())}  # fmt: skip
-    return Planted(
+def rule_from_table(table: dict[str, Any]) -> BenchmarkRule:
+    """Return a table of the file as a benchmark rule."""
+    name = table["id"]
+    words = {"name": table.get("names", ()), "prefix": table.get("prefixes", ()),
+             "unseen": table.get("unseen", ())}  # fmt: skip
+    return BenchmarkRule(
         name,
         "outsider",
-        result["policy"] if "policy" in result else WANTED[name],
-        tuple(map(frozenset, result["needs"])),
-        {what: tuple(numbers) for what, numbers in result.get("edges", {}).items()},
-        capture(result["capture"]),
-        {word: tuple(held) for word, held in words.items() if held},
-        frozenset(result.get("implied", ())),
-        result.get("access", "fibre"),
+        table["policy"] if "policy" in table else PYTHON_RULES[name],
+        tuple(map(frozenset, table["needs"])),
+        {what: tuple(numbers) for what, numbers in table.get("edges", {}).items()},
+        capture(table["capture"]),
+        {word: tuple(values) for word, values in words.items() if values},
+        frozenset(table.get("implied", ())),
+        table.get("access", "fibre"),
     )
 
 
 def capture(name: str) -> Path:
     """Return the file of a capture: a sample, or one that was a sample when the rules were written
-    and is kept beside them, so that the figure can be had again. Raises ExperimentError."""
+    and is stored next to them, so that results can be reproduced. Raises ExperimentError."""
     for folder in (samples().folder, recorded().folder, Path(__file__).parent):
         for file in folder.glob(f"{name}.pcap*"):
             return file
-    raise ExperimentError(f"outsider.toml: no capture {name!r} among the samples; restore it")
+    raise ExperimentError(f"third_party.toml: no capture {name!r} among the samples; restore it")
 
 
-# ---- what the policy language has no word for
+# ---- what the policy language cannot express
 
 
 def over(proto: int) -> Box:
     """Return a box that drops a transport's packets."""
-    return lambda one, memory: one.ends.proto == proto
+    return lambda one, state: one.ends.proto == proto
 
 
 def of_port(port: int) -> Box:
-    """Return a box that drops what goes to or comes from a far port."""
-    return lambda one, memory: one.ends.far_port == port
+    """Return a box that drops packets to and from a far port."""
+    return lambda one, state: one.ends.far_port == port
 
 
 def first_packets(count: int) -> Box:
-    """Return a box that drops the first packets of each flow; it must see all of them."""
+    """Return a box that drops the first packets of each flow; it must receive all of them."""
 
-    def box(one: Sent, memory: dict[str, Any]) -> bool:
-        memory[repr(one.ends)] = memory.get(repr(one.ends), 0) + 1
-        return bool(memory[repr(one.ends)] <= count)
+    def box(packet: Sent, state: dict[str, Any]) -> bool:
+        state[repr(packet.ends)] = state.get(repr(packet.ends), 0) + 1
+        return bool(state[repr(packet.ends)] <= count)
 
     return box
 
 
 def in_step(low: float, high: float, gaps: int) -> Box:
-    """Return a box that drops UDP of one direction after so many gaps (s) of a length in a row."""
+    """Return a box that drops UDP of one direction after `gaps` consecutive gaps of `low` to `high`
+    s."""
 
-    def box(one: Sent, memory: dict[str, Any]) -> bool:
-        if one.ends.proto != 17:
+    def box(packet: Sent, state: dict[str, Any]) -> bool:
+        if packet.ends.proto != 17:
             return False
-        key = repr((one.ends, one.up))
-        last, row = memory.get(key, (None, 0))
-        near = last is not None and low * 1e9 <= one.time - last <= high * 1e9
-        row = row + 1 if near else 0
-        memory[key] = one.time, row
-        return row >= gaps
+        key = repr((packet.ends, packet.up))
+        last, length = state.get(key, (None, 0))
+        in_gap = last is not None and low * 1e9 <= packet.time - last <= high * 1e9
+        length = length + 1 if in_gap else 0
+        state[key] = packet.time, length
+        return length >= gaps
 
     return box
 
 
 def answered(question: str, answer: str) -> Box:
-    """Return a box that drops a STUN answer behind its question in the same flow; both: types."""
+    """Return a box that drops a STUN answer after its request in the same flow; both are types in
+    hex."""
     cookie = at(4, "2112a442")
     asks, answers = all_of(at(0, question), cookie), all_of(at(0, answer), cookie)
 
-    def box(one: Sent, memory: dict[str, Any]) -> bool:
-        key = repr(one.ends)
-        if one.up and asks(one, memory):
-            memory[key] = True
-        return not one.up and key in memory and answers(one, memory)
+    def box(packet: Sent, state: dict[str, Any]) -> bool:
+        key = repr(packet.ends)
+        if packet.up and asks(packet, state):
+            state[key] = True
+        return not packet.up and key in state and answers(packet, state)
 
     return box
 
 
-WANTED: dict[str, Box] = {
-    "octets-viber-hello": all_of(over(17), at(2, "0100"), lambda one, memory: is_up(one)),
+PYTHON_RULES: dict[str, Box] = {
+    "octets-viber-hello": all_of(over(17), at(2, "0100"), lambda one, state: is_up(one)),
     "octets-wa": all_of(over(6), of_port(5222), at(0, "5741")),
     "octets-rtp-type": all_of(
         over(17), octet(0, lambda o: o & 0xC0 == 0x80), octet(1, lambda o: o & 0x7F == 104)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Sections: the parts of the report, in the order in which they are read.
 
-A section is a module here whose `build` arranges what it shows from a run's findings, and a
-template of the same id. Nothing is measured: rows are counted, joined and sorted, and charts are
-drawn of them; the only statistics are exact intervals of counts. A part without rows comes back
-empty or None, and the template says so in a sentence.
+A section is a module of this package, whose `build` returns the values of a template from a run's
+result files, and the template of the same id. Nothing is measured: rows are counted, joined and
+sorted, and charts are drawn of them; the only statistics are exact intervals of counts. A part
+without rows is empty or None, and the template has a sentence for it.
 
 Imports measure and results.
 """
@@ -12,7 +12,7 @@ Imports measure and results.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from midcall.experiments.report.sections import (
     accuracy,
@@ -34,24 +34,24 @@ from midcall.experiments.results.reader import Findings
 
 
 class Section(NamedTuple):
-    """One part: its id (and templates/<id>.html), its name in the navigation, what it shows.
+    """One part: its id (and templates/<id>.html), its name in the navigation, and its values.
 
-    build returns names and values that the page's templates see; a chart among them, alone or in a
-    list under "charts", is written as a figure too.
+    build returns names and values for the page's templates; a chart among them, alone or in a list
+    under "charts", is written as a figure too.
     """
 
     id: str
     title: str
-    build: Callable[[Findings], dict[str, Any] | None]
+    build: Callable[[Findings], dict[str, object] | None]
 
 
-def method(run: Findings) -> dict[str, Any]:
-    """Return what the last section shows: what the lab's own tests and scenarios came out as."""
+def method(run: Findings) -> dict[str, object]:
+    """Return the values of the last section: results of null tests and of conformance scenarios."""
     return {"aa": run.at("aa"), "conformance": run.at("conformance")}
 
 
-def laws(run: Findings) -> dict[str, Any] | None:
-    """Return the laws of verdicts as they were tried, None where the spec asks for none."""
+def laws(run: Findings) -> dict[str, object] | None:
+    """Return the results of the laws of verdicts, None where the spec asks for none."""
     return {"laws": run["laws"]} if run["laws"] else None
 
 

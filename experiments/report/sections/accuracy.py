@@ -1,30 +1,55 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Accuracy: how well the box sees, by app and role, and what it takes for a call by mistake."""
+"""Accuracy: outcomes of call flows by app and role, confusion, and false calls."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Literal, TypedDict
 
 from midcall.experiments.measure import formatting, situations
-from midcall.experiments.measure.intervals import clopper_pearson
+from midcall.experiments.measure.intervals import Interval, clopper_pearson
 from midcall.experiments.report import charts
 from midcall.experiments.results.reader import Findings
+from midcall.experiments.results.tables import Confused, FlowRow, OutcomeShare
 
-Row = Mapping[str, Any]
-Table = dict[str, Any]
+OUTCOMES: tuple[Literal["right", "unsure", "other_call", "missed"], ...] = (
+    "right", "unsure", "other_call", "missed",
+)  # fmt: skip
 
-OUTCOMES = ("right", "unsure", "other_call", "missed")
+
+class AccuracyLine(OutcomeShare):
+    """Outcomes of the flows of an app and role, and the sessions that are wholly right."""
+
+    app: str
+    role: str
+    sessions: int
+    sessions_right: int
+    sessions_interval: Interval | None
 
 
-def build(run: Findings) -> Table:
-    """Return what the section shows."""
+class ConfusionLine(TypedDict):
+    """The call flows of an app: n in all, and those of each verdict."""
+
+    truth: str
+    n: int
+    cells: list[tuple[str, int]]
+
+
+class Confusion(TypedDict):
+    """The confusion matrix: verdicts as columns, true apps as rows."""
+
+    said: list[str]
+    rows: list[ConfusionLine]
+
+
+def build(run: Findings) -> dict[str, object]:
+    """Return the values of the section."""
     return {"accuracy": accuracy(run)}
 
 
-def accuracy(run: Findings) -> Table:
-    """Return accuracy by app and role, confusion, false calls, and the flows that went wrong."""
+def accuracy(run: Findings) -> dict[str, object]:
+    """Return accuracy by app and role, confusion, false calls, and the flows that are wrong."""
     scored = [row for row in run["flows"] if situations.in_headline(row)]
     table = _accuracy_rows(run, scored)
     wrong = [row for row in scored if row["outcome"] in ("missed", "other_call", "unsure")]
@@ -52,17 +77,17 @@ def accuracy(run: Findings) -> Table:
     }
 
 
-def _accuracy_rows(run: Findings, flows: Sequence[Row]) -> list[Table]:
+def _accuracy_rows(run: Findings, flows: Sequence[FlowRow]) -> list[AccuracyLine]:
     """Return a row per app and role of summary.json, with the sessions that are wholly right."""
     sessions: dict[tuple[str, str], dict[str, bool]] = defaultdict(dict)
     for row in flows:
         if row["outcome"] in OUTCOMES:
-            held = sessions[str(row["truth_app"]), str(row["truth_role"])]
+            right = sessions[str(row["truth_app"]), str(row["truth_role"])]
             session = situations.session_of(row)
-            held[session] = held.get(session, True) and row["outcome"] == "right"
-    apps = run.at("accuracy", "apps") or {}
-    order = sorted(apps, key=lambda app: situations.column_rank(situations.Column(app, "", False)))
-    rows = []
+            right[session] = right.get(session, True) and row["outcome"] == "right"
+    apps: dict[str, dict[str, OutcomeShare]] = run.at("accuracy", "apps") or {}
+    order = sorted(apps, key=app_rank)
+    rows: list[AccuracyLine] = []
     for app in order:
         for role, entry in apps[app].items():
             whole = sessions.get((app, role), {})
@@ -80,9 +105,14 @@ def _accuracy_rows(run: Findings, flows: Sequence[Row]) -> list[Table]:
     return rows
 
 
-def outcomes_chart(table: Sequence[Row]) -> charts.Chart | None:
+def app_rank(app: str) -> tuple[int, str, int, str, bool]:
+    """Return the sort key of an app: the five apps first."""
+    return situations.column_rank(situations.Column(app, "", False))
+
+
+def outcomes_chart(table: Sequence[AccuracyLine]) -> charts.Chart | None:
     """Return the stacked bars of outcomes, None without scored flows."""
-    rows = []
+    rows: list[charts.OutcomeBar] = []
     for entry in table:
         label = f"{formatting.app_name(entry['app'])} {entry['role']}"
         for rank, name in enumerate(OUTCOMES):
@@ -100,36 +130,32 @@ def outcomes_chart(table: Sequence[Row]) -> charts.Chart | None:
             )
     if not rows:
         return None
-    told = "; ".join(
+    text = "; ".join(
         f"{formatting.app_name(entry['app'])} {entry['role']} "
         f"{entry['right']} of {entry['n']} right"
         for entry in table
     )
     order = [formatting.OUTCOME_NAMES[name] for name in OUTCOMES]
-    return charts.outcomes(rows, order, f"Stacked bars, one per app and role. {told}.")
+    return charts.outcomes(rows, order, f"Stacked bars, one per app and role. {text}.")
 
 
-def confusion(entries: Sequence[Row]) -> Table | None:
-    """Return the confusion matrix: truths as rows, what was said as columns, unknown ones last."""
+def confusion(entries: Sequence[Confused]) -> Confusion | None:
+    """Return the confusion matrix: true apps as rows, verdicts as columns, unknown ones last."""
     if not entries:
         return None
     counts: Counter[tuple[str, str]] = Counter()
     for entry in entries:
         counts[entry["truth"], entry["said"]] += entry["n"]
-
-    def rank(app: str) -> tuple[Any, ...]:
-        return situations.column_rank(situations.Column(app, "", False))
-
     last = ("unsure", "missed")
-    truths = sorted({truth for truth, _ in counts}, key=rank)
-    apps = sorted({said for _, said in counts} - set(last), key=rank)
+    truths = sorted({truth for truth, _ in counts}, key=app_rank)
+    apps = sorted({verdict for _, verdict in counts} - set(last), key=app_rank)
     return {
         "said": [*apps, *last],
         "rows": [
             {
                 "truth": truth,
-                "n": sum(counts[truth, said] for said in (*apps, *last)),
-                "cells": [(said, counts[truth, said]) for said in (*apps, *last)],
+                "n": sum(counts[truth, verdict] for verdict in (*apps, *last)),
+                "cells": [(verdict, counts[truth, verdict]) for verdict in (*apps, *last)],
             }
             for truth in truths
         ],

@@ -1,54 +1,129 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The answer: who could call whom, under which hypothesis, and who else is hit."""
+"""The answer: calls blocked under each hypothesis, and innocent flows hit."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TypedDict
 
 from midcall.apps import FIVE
 from midcall.experiments.measure import formatting
 from midcall.experiments.measure import situations as mission
 from midcall.experiments.report import charts
 from midcall.experiments.report.sections import priced
-from midcall.experiments.report.sections.calendar import calendar
+from midcall.experiments.report.sections.calendar import Calendar, calendar
 from midcall.experiments.results.reader import Findings
-
-Row = Mapping[str, Any]
-Table = dict[str, Any]
+from midcall.experiments.results.tables import CallRow
 
 
-def build(run: Findings) -> Table:
-    """Return what the section shows."""
-    told = answer(run)
+class Lede(TypedDict):
+    """Operators in the situation in which they block most, and its hypotheses.
+
+    most, least: the hypotheses that block most and least; unclear: the number of hypotheses that
+    are inconclusive for some call; sentence: its parts, each with a weight ("", "who" or "hot").
+    """
+
+    situation: mission.Situation
+    operators: list[str]
+    most: mission.Line | None
+    least: mission.Line | None
+    unclear: int
+    lines: list[mission.Line]
+    sentence: list[tuple[str, str]]
+
+
+class AppAnswer(TypedDict):
+    """The fewest and the most calls of an app that a hypothesis blocks, of n.
+
+    hypotheses: those that are conclusive for all calls of the app; blocking: those of them that
+    block some; unclear: the others.
+    """
+
+    app: str
+    n: int
+    fewest: int
+    most: int
+    reason: str | None
+    hypotheses: int
+    blocking: int
+    unclear: int
+
+
+class Heading(TypedDict):
+    """A column of the outcome table, with its calls, independent sessions and years."""
+
+    key: mission.Column
+    calls: int
+    sessions: int
+    years: str
+    added: int
+
+
+class AppHeadings(TypedDict):
+    """The columns of an app."""
+
+    app: str
+    columns: list[Heading]
+
+
+class Gap(TypedDict):
+    """Operators without a documented service on some access networks."""
+
+    operators: list[str]
+    accesses: list[str]
+
+
+class Answer(TypedDict):
+    """The values of the section; `made_`: of synthetic calls, `yours`: of added captures."""
+
+    calls: list[CallRow]
+    yours: list[Lede]
+    yours_n: int
+    operators: list[str]
+    columns: list[AppHeadings]
+    situations: list[mission.Situation]
+    made_columns: list[AppHeadings]
+    made_situations: list[mission.Situation]
+    calendar: Calendar
+    ledes: list[Lede]
+    apps: list[AppAnswer]
+    gaps: list[Gap]
+    calls_n: int
+    sessions_n: int
+    recorded: int
+
+
+def build(run: Findings) -> dict[str, object]:
+    """Return the values of the section."""
+    values = answer(run)
     return {
-        "answer": told,
-        "price": price_chart(told["ledes"]),
-        "priced": list(priced.variants(told["situations"])),
+        "answer": values,
+        "price": price_chart(values["ledes"]),
+        "priced": list(priced.variants(values["situations"])),
     }
 
 
-def answer(run: Findings) -> Table:
-    """Return the mission: calendar, situations of real and synthetic calls, the ledes."""
+def answer(run: Findings) -> Answer:
+    """Return the outcome tables: calendar, situations of real and synthetic calls, the ledes."""
     calls = mission.documented(run["calls"])
     real = [row for row in calls if mission.in_headline(row)]
     yours = [row for row in calls if row.get("added") and not row.get("synthetic")]
-    made = [row for row in calls if row.get("synthetic")]
+    synthetic = [row for row in calls if row.get("synthetic")]
     situations = mission.situations(real, run["collateral"])
-    told = ledes(situations)
+    hardest = ledes(situations)
     return {
         "calls": real,
         "yours": ledes(mission.situations(yours, run["collateral"])),
         "yours_n": len(mission.distinct_calls(yours)),
-        "operators": list(dict.fromkeys(str(row["operator"]) for row in [*real, *made])),
+        "operators": list(dict.fromkeys(str(row["operator"]) for row in [*real, *synthetic])),
         "columns": headings(real, run.spec.get("apps") or []),
         "situations": situations,
-        "made_columns": headings(made, []),
-        "made_situations": mission.situations(made, run["collateral"]),
+        "made_columns": headings(synthetic, []),
+        "made_situations": mission.situations(synthetic, run["collateral"]),
         "calendar": calendar(run),
-        "ledes": told,
-        "apps": by_app(told, real, run.spec.get("apps") or []),
+        "ledes": hardest,
+        "apps": by_app(hardest, real, run.spec.get("apps") or []),
         "gaps": _gaps(run),
         "calls_n": len(mission.distinct_calls(real)),
         "sessions_n": len({mission.session_of(row) for row in real}),
@@ -56,37 +131,39 @@ def answer(run: Findings) -> Table:
     }
 
 
-def ledes(situations: Sequence[mission.Situation]) -> list[Table]:
+def ledes(situations: Sequence[mission.Situation]) -> list[Lede]:
     """Return, for operators where they block most, the harshest and the mildest hypothesis.
 
     Operators that block most in one and the same situation share an entry. The mildest is chosen
-    among hypotheses that can tell about every call.
+    among hypotheses that are conclusive for every call.
     """
     hardest: dict[int, list[str]] = defaultdict(list)
     operators = [operator for situation in situations for operator in situation.operators]
     for operator in dict.fromkeys(operators):
-        own = [at for at, held in enumerate(situations) if operator in held.operators]
+        own = [at for at, one in enumerate(situations) if operator in one.operators]
         hardest[max(own, key=lambda at: situations[at].most)].append(operator)
-    return [_lede(situations[at], held) for at, held in hardest.items()]
+    return [_lede(situations[at], names) for at, names in hardest.items()]
 
 
-def _lede(situation: mission.Situation, operators: Sequence[str]) -> Table:
+def _lede(situation: mission.Situation, operators: Sequence[str]) -> Lede:
     lines = sorted(situation.lines, key=lambda line: -line.total.blocked)
-    told = [line for line in lines if line.total.ok + line.total.blocked]
-    whole = [line for line in told if not line.total.inconclusive]
-    lede: Table = {
+    judged = [line for line in lines if line.total.ok + line.total.blocked]
+    whole = [line for line in judged if not line.total.inconclusive]
+    lede: Lede = {
         "situation": situation,
         "operators": list(operators),
-        "most": told[0] if told else None,
-        "least": whole[-1] if whole and whole[-1] is not told[0] else None,
+        "most": judged[0] if judged else None,
+        "least": whole[-1] if whole and whole[-1] is not judged[0] else None,
         "unclear": len(lines) - len(whole),
         "lines": lines,
+        "sentence": [],
     }
-    return lede | {"sentence": sentence(lede)}
+    lede["sentence"] = sentence(lede)
+    return lede
 
 
-def sentence(lede: Row) -> list[tuple[str, str]]:
-    """Return a lede as a sentence in parts: (its weight, "" or "who" or "hot"; its text)."""
+def sentence(lede: Lede) -> list[tuple[str, str]]:
+    """Return a lede as a sentence in parts: (weight: "", "who" or "hot"; text)."""
     most, least = lede["most"], lede["least"]
     names = ("who", formatting.listed(map(formatting.operator_name, lede["operators"])))
     if most is None:
@@ -120,38 +197,43 @@ def _harshest(line: mission.Line) -> list[tuple[str, str]]:
     more = " (no call at all)"
     if total.unusable > total.blocked:
         more = f" (no call at all; {total.unusable} if calls of unusable quality count, too)"
-    struck = ""
+    price = ""
     if hits:
-        struck = (
+        price = (
             f", and {formatting.count(hits.hit)} of {formatting.count(hits.flows)} innocent flows"
         )
-        struck += " are hit"
+        price += " are hit"
     return [
         ("", f" matched calls by “{line.title}”, "),
         ("hot", f"{total.blocked} of {total.n}"),
-        ("", f" real calls fail{more}{unknown}{struck}."),
+        ("", f" real calls fail{more}{unknown}{price}."),
     ]
 
 
-def by_app(told: Sequence[Row], calls: Sequence[Row], wanted: Sequence[str]) -> list[Table]:
+def by_app(
+    hardest: Sequence[Lede], calls: Sequence[CallRow], wanted: Sequence[str]
+) -> list[AppAnswer]:
     """Return per app, where operators block most, the fewest and the most of its calls blocked.
 
-    A hypothesis that cannot tell about some call of the app is left out of the range and of
-    `hypotheses`, and counted as `unclear`; `blocking` of them block at least one call. An app that
-    was asked for without a real call has n = 0.
+    A hypothesis that is inconclusive for some call of the app is left out of the range and of
+    `hypotheses`, and counted as `unclear`; `blocking` of them block at least one call. An app of
+    the spec without a real call has n = 0.
     """
-    lines = [line for lede in told for line in lede["lines"]]
-    found = {str(row["app"]) for row in calls}
-    order = [app for app in FIVE if app in found or app in wanted]
-    return [_app(app, lines) for app in (*order, *sorted(found - set(order)))]
+    lines = [line for lede in hardest for line in lede["lines"]]
+    present = {str(row["app"]) for row in calls}
+    order = [app for app in FIVE if app in present or app in wanted]
+    return [_app(app, lines) for app in (*order, *sorted(present - set(order)))]
 
 
-def _app(app: str, lines: Sequence[mission.Line]) -> Table:
+def _app(app: str, lines: Sequence[mission.Line]) -> AppAnswer:
     sums = [
-        [sum(getattr(tally, name) for column, tally in line.tallies.items() if column.app == app)
-         for name in ("blocked", "n", "inconclusive")]
+        (
+            sum(tally.blocked for column, tally in line.tallies.items() if column.app == app),
+            sum(tally.n for column, tally in line.tallies.items() if column.app == app),
+            sum(tally.inconclusive for column, tally in line.tallies.items() if column.app == app),
+        )
         for line in lines
-    ]  # fmt: skip
+    ]
     clear = [blocked for blocked, n, unknown in sums if n and not unknown]
     words = [
         tally.reason
@@ -171,40 +253,41 @@ def _app(app: str, lines: Sequence[mission.Line]) -> Table:
     }
 
 
-def headings(calls: Sequence[Row], wanted: Sequence[str]) -> list[Table]:
-    """Return the mission table's columns by app; an app asked for without a call has none."""
-    by_app: dict[str, list[Table]] = {app: [] for app in FIVE if app in wanted}
+def headings(calls: Sequence[CallRow], wanted: Sequence[str]) -> list[AppHeadings]:
+    """Return the outcome table's columns by app; an app of the spec without a call has none."""
+    by_app: dict[str, list[Heading]] = {app: [] for app in FIVE if app in wanted}
     for column in mission.columns(calls):
-        held = [row for row in calls if mission.column_of(row) == column]
-        years = sorted({int(row["capture_year"]) for row in held if row.get("capture_year")})
-        entry = {
-            "key": column,
-            "calls": len(mission.distinct_calls(held)),
-            "sessions": len({mission.session_of(row) for row in held}),
-            "years": "–".join(dict.fromkeys(str(year) for year in (*years[:1], *years[-1:]))),
-            "added": len(mission.distinct_calls([row for row in held if row.get("added")])),
-        }
-        by_app.setdefault(column.app, []).append(entry)
-    return [{"app": app, "columns": held} for app, held in by_app.items()]
+        rows = [row for row in calls if mission.column_of(row) == column]
+        years = sorted({int(year) for row in rows if (year := row.get("capture_year"))})
+        by_app.setdefault(column.app, []).append(
+            {
+                "key": column,
+                "calls": len(mission.distinct_calls(rows)),
+                "sessions": len({mission.session_of(row) for row in rows}),
+                "years": "–".join(dict.fromkeys(str(year) for year in (*years[:1], *years[-1:]))),
+                "added": len(mission.distinct_calls([row for row in rows if row.get("added")])),
+            }
+        )
+    return [{"app": app, "columns": columns} for app, columns in by_app.items()]
 
 
-def _gaps(run: Findings) -> list[Table]:
+def _gaps(run: Findings) -> list[Gap]:
     """Return access networks on which operators have no documented service, alike ones joined."""
     bare: dict[str, dict[str, None]] = defaultdict(dict)
     for square in mission.calendar(run["calls"], run["cells"]):
         if not square.documented:
             bare[square.operator][square.access] = None
     alike: dict[tuple[str, ...], list[str]] = defaultdict(list)
-    for operator, held in bare.items():
-        alike[tuple(held)].append(operator)
-    return [{"operators": names, "accesses": list(held)} for held, names in alike.items()]
+    for operator, accesses in bare.items():
+        alike[tuple(accesses)].append(operator)
+    return [{"operators": names, "accesses": list(accesses)} for accesses, names in alike.items()]
 
 
-def price_chart(told: Sequence[Row]) -> charts.Chart | None:
-    """Return the chart of calls blocked beside bystanders hit, where operators block most."""
+def price_chart(hardest: Sequence[Lede]) -> charts.Chart | None:
+    """Return the chart of calls blocked and innocent flows hit, where operators block most."""
     rows = [
-        priced.row(line, lede["operators"] if len(told) > 1 else [])
-        for lede in told
+        priced.row(line, lede["operators"] if len(hardest) > 1 else [])
+        for lede in hardest
         for line in lede["lines"]
     ]
     return charts.price(rows, priced.words(rows)) if rows else None

@@ -1,51 +1,57 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The calendar: calls blocked by operator, access network and date, alike ones written once."""
+"""The calendar: calls blocked by operator, access network and date; equal ones are joined."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 from midcall.experiments.measure import situations
 from midcall.experiments.results.reader import Findings
 
-Table = dict[str, Any]
-
 
 class Networks(NamedTuple):
-    """Access networks of an operator on which everything came out the same: a square per date."""
+    """Access networks of an operator with the same outcomes: a square per date."""
 
     accesses: tuple[str, ...]
     squares: tuple[situations.Square | None, ...]
 
     @property
     def documented(self) -> bool:
-        """Tell whether a service is documented on some date, or was not run there."""
+        """Return whether a service is documented on some date, or was not run there."""
         return any(square is None or square.documented for square in self.squares)
 
     @property
     def outcome(self) -> Hashable:
-        """Return what tells these networks from others, wherever they are."""
+        """Return a value that is equal for networks with the same outcomes."""
         if not self.documented:
             return None
         return tuple(square and square[3:] for square in self.squares)
 
 
 class Operators(NamedTuple):
-    """Operators whose networks all came out the same."""
+    """Operators whose networks have the same outcomes."""
 
     operators: tuple[str, ...]
     networks: tuple[Networks, ...]
 
     @property
     def outcome(self) -> Hashable:
-        """Return what tells these operators from others."""
-        return tuple((held.accesses, held.outcome) for held in self.networks)
+        """Return a value that is equal for operators with the same outcomes."""
+        return tuple((one.accesses, one.outcome) for one in self.networks)
 
 
-def calendar(run: Findings) -> Table:
-    """Return the calendar: dates with their labels, groups of operators, and all names in it."""
+class Calendar(TypedDict):
+    """The calendar: dates with their labels, all access networks, and groups of operators."""
+
+    dates: list[tuple[str, str]]
+    accesses: list[str]
+    groups: list[Operators]
+
+
+def calendar(run: Findings) -> Calendar:
+    """Return the calendar of a run."""
     squares = situations.calendar(run["calls"], run["cells"])
     labels = {
         str(entry.get("date"))[:10]: str(entry.get("label") or "")
@@ -53,13 +59,14 @@ def calendar(run: Findings) -> Table:
         if isinstance(entry, Mapping)
     }
     dates = sorted({square.date for square in squares})
-    held: dict[str, dict[str, dict[str, situations.Square]]] = defaultdict(
+    by_place: dict[str, dict[str, dict[str, situations.Square]]] = defaultdict(
         lambda: defaultdict(dict)
     )
     for square in squares:
-        held[square.operator][square.access][square.date] = square
+        by_place[square.operator][square.access][square.date] = square
     single = [
-        Operators((operator,), _networks(accesses, dates)) for operator, accesses in held.items()
+        Operators((operator,), _networks(accesses, dates))
+        for operator, accesses in by_place.items()
     ]
     return {
         "dates": [(date, labels.get(date, "")) for date in dates],

@@ -1,26 +1,49 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Calls: whether each was recognised, by which bytes, and what became of it."""
+"""Calls: whether each was recognised, by which bytes, and its verdict under each hypothesis."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TypedDict
 
 from midcall.experiments.measure import situations
-from midcall.experiments.measure.intervals import clopper_pearson
+from midcall.experiments.measure.intervals import Interval, clopper_pearson
+from midcall.experiments.report.sections.accuracy import app_rank
 from midcall.experiments.report.sections.timelines import timelines
 from midcall.experiments.results.reader import Findings
-
-Row = Mapping[str, Any]
-Table = dict[str, Any]
+from midcall.experiments.results.tables import CallRow, FlowRow, Recognition
 
 #: Roles in which a certain verdict claims a call.
-LOUD_ROLES = ("media", "setup", "control")
+CALL_ROLES = ("media", "setup", "control")
 
 
-def build(run: Findings) -> Table:
-    """Return what the section shows."""
+class ShownCall(CallRow):
+    """A call, the flow by which it was recognised, and the hypotheses that block it."""
+
+    proof: FlowRow | None
+    flows: int
+    blocked_under: int
+    hypotheses: int
+
+
+class RecognisedOfApp(TypedDict):
+    """Calls of an app (None: of all) recognised, of n, with the interval of the share."""
+
+    app: str | None
+    real: tuple[int, int, Interval | None] | None
+    synthetic: tuple[int, int, Interval | None] | None
+
+
+class Fate(CallRow):
+    """A call under a hypothesis, and the places in which its verdict is the same."""
+
+    places: list[situations.Place]
+    situation: situations.Situation
+
+
+def build(run: Findings) -> dict[str, object]:
+    """Return the values of the section."""
     return {
         "calls": recognised(run),
         "recognition": recognition(run),
@@ -29,30 +52,29 @@ def build(run: Findings) -> Table:
     }
 
 
-def recognised(run: Findings) -> list[Table]:
-    """Return one row per call: whether, after what and by which bytes it was recognised."""
-    own: dict[tuple[str, str], list[Table]] = defaultdict(list)
-    by_capture: dict[str, list[Table]] = defaultdict(list)
+def recognised(run: Findings) -> list[ShownCall]:
+    """Return one row per call: whether, after how long and by which bytes it was recognised."""
+    own: dict[tuple[str, str], list[FlowRow]] = defaultdict(list)
+    by_capture: dict[str, list[FlowRow]] = defaultdict(list)
     for flow in run["flows"]:
         by_capture[flow["capture"]].append(flow)
         if flow.get("truth_call"):
             own[flow["capture"], str(flow["truth_call"])].append(flow)
-    fates: dict[tuple[str, str], dict[str, bool]] = defaultdict(dict)
+    blocked: dict[tuple[str, str], dict[str, bool]] = defaultdict(dict)
     for row in situations.documented(run["calls"]):
         name = str(row["hypothesis"])
-        held = fates[str(row["capture"]), str(row["call"])]
-        held[name] = held.get(name, False) or bool(row.get("blocked"))
-    rows = []
+        by_hypothesis = blocked[str(row["capture"]), str(row["call"])]
+        by_hypothesis[name] = by_hypothesis.get(name, False) or bool(row.get("blocked"))
+    rows: list[ShownCall] = []
     for key, call in situations.distinct_calls(run["calls"]).items():
-        seen = own.get(key) or by_capture.get(key[0]) or []
-        proof = _proof(call, seen) if call["recognised"] else None
+        flows = own.get(key) or by_capture.get(key[0]) or []
         rows.append(
             {
                 **call,
-                "proof": proof,
+                "proof": _proof(call, flows) if call["recognised"] else None,
                 "flows": len(own.get(key, [])),
-                "blocked_under": sum(fates[key].values()),
-                "hypotheses": len(fates[key]),
+                "blocked_under": sum(blocked[key].values()),
+                "hypotheses": len(blocked[key]),
             }
         )
     rows.sort(
@@ -61,59 +83,61 @@ def recognised(run: Findings) -> list[Table]:
     return rows
 
 
-def _proof(call: Row, flows: Iterable[Table]) -> Table | None:
-    """Return the flow that gave the call away first: certain, of its app, fewest packets."""
-    sure = [
-        flow
+def _proof(call: CallRow, flows: Iterable[FlowRow]) -> FlowRow | None:
+    """Return the flow that was recognised first: certain, of the call's app, fewest packets."""
+    certain = [
+        (packets, flow)
         for flow in flows
         if flow["verdict"] == "certain"
-        and flow["role"] in LOUD_ROLES
-        and flow["packets_to_verdict"] is not None
+        and flow["role"] in CALL_ROLES
+        and (packets := flow["packets_to_verdict"]) is not None
         and (flow["app"] == call["app"] or flow.get("outcome") == "right")
     ]
-    return min(sure, key=lambda flow: flow["packets_to_verdict"], default=None)
+    return min(certain, key=lambda one: one[0])[1] if certain else None
 
 
-def recognition(run: Findings) -> list[Table]:
+def recognition(run: Findings) -> list[RecognisedOfApp]:
     """Return per app the real and the synthetic calls recognised, k of n, exact intervals.
 
     The runner counts every call of a capture that is no copy of another one. The last row adds up
     all apps.
     """
     counts: dict[str, dict[str, tuple[int, int]]] = defaultdict(dict)
-    for row in run.at("accuracy", "calls_recognised") or []:
+    calls: list[Recognition] = run.at("accuracy", "calls_recognised") or []
+    for row in calls:
         if row.get("added"):
             continue
         side = "synthetic" if row["synthetic"] else "real"
         counts[row["app"]][side] = (row["hits"], row["n"])
-    order = sorted(
-        counts, key=lambda app: situations.column_rank(situations.Column(app, "", False))
-    )
-    table = [_recognition(app, counts[app]) for app in order]
+    table = [_recognition(app, counts[app]) for app in sorted(counts, key=app_rank)]
     if len(table) > 1:
-        totals = {side: _added([held.get(side) for held in counts.values()])
+        totals = {side: _added([sides.get(side) for sides in counts.values()])
                   for side in ("real", "synthetic")}  # fmt: skip
         table.append(_recognition(None, totals))
     return table
 
 
 def _added(counts: Iterable[tuple[int, int] | None]) -> tuple[int, int]:
-    known = [held for held in counts if held is not None]
+    known = [pair for pair in counts if pair is not None]
     return sum(hits for hits, _ in known), sum(n for _, n in known)
 
 
-def _recognition(app: str | None, counts: Mapping[str, tuple[int, int]]) -> Table:
-    row: Table = {"app": app}
-    for side in ("real", "synthetic"):
-        held = counts.get(side)
-        row[side] = (*held, clopper_pearson(*held)) if held and held[1] else None
-    return row
+def _recognition(app: str | None, counts: Mapping[str, tuple[int, int]]) -> RecognisedOfApp:
+    return {
+        "app": app,
+        "real": _with_interval(counts.get("real")),
+        "synthetic": _with_interval(counts.get("synthetic")),
+    }
 
 
-def fates(run: Findings) -> list[Table]:
-    """Return each call under each hypothesis, places with the same fate joined.
+def _with_interval(pair: tuple[int, int] | None) -> tuple[int, int, Interval | None] | None:
+    return (*pair, clopper_pearson(*pair)) if pair and pair[1] else None
 
-    Only places where the hypothesis does something to some call: elsewhere all calls get through.
+
+def fates(run: Findings) -> list[Fate]:
+    """Return each call under each hypothesis, places with the same verdict joined.
+
+    Only places where the hypothesis affects some call: elsewhere all calls get through.
     """
     rows = situations.documented(run["calls"])
     active = {
@@ -121,13 +145,14 @@ def fates(run: Findings) -> list[Table]:
         for row in rows
         if row.get("blocked") or row.get("verdict") not in ("OK", "INVALID")
     }
-    joined: dict[tuple[Any, ...], Table] = {}
+    joined: dict[tuple[str | None, ...], tuple[CallRow, list[situations.Place]]] = {}
     for row in rows:
         place = situations.place_of(row)
         if (row["hypothesis"], place) in active:
-            names = ("hypothesis", "capture", "call", "verdict", "rule", "reason")
-            key = tuple(row.get(name) for name in names)
-            joined.setdefault(key, {**row, "places": []})["places"].append(place)
-    for entry in joined.values():
-        entry["situation"] = situations.Situation(tuple(entry["places"]), ())
-    return list(joined.values())
+            key = (row["hypothesis"], row["capture"], row["call"], row.get("verdict"),
+                   row.get("rule"), row.get("reason"))  # fmt: skip
+            joined.setdefault(key, (row, []))[1].append(place)
+    return [
+        {**row, "places": places, "situation": situations.Situation(tuple(places), ())}
+        for row, places in joined.values()
+    ]

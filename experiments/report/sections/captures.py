@@ -3,38 +3,54 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from midcall.experiments.measure import formatting
 from midcall.experiments.report.sections.facts import facts
 from midcall.experiments.results.reader import Findings
+from midcall.experiments.results.tables import CaptureFacts
 
-Table = dict[str, Any]
 
-CAPTURE_FACTS = ("capture", "sha256", "year", "group", "synthetic", "added", "innocent")
+class ShownCapture(CaptureFacts):
+    """A capture with the sums of its flows."""
+
+    flows: int
+    packets: int
+    bytes: int
+
+
 #: Parts of provenance.json that the page lists in tables of their own.
 LISTED_ABOVE = ("captures", "missing", "machine")
 
 
-def build(run: Findings) -> Table:
-    """Return what the section shows."""
-    told = {name: held for name, held in run.provenance.items() if name not in LISTED_ABOVE}
-    return {"captures": captures(run), "provenance": facts(told), "spec_text": run.spec_text}
+def build(run: Findings) -> dict[str, object]:
+    """Return the values of the section."""
+    rest = {name: value for name, value in run.provenance.items() if name not in LISTED_ABOVE}
+    return {"captures": captures(run), "provenance": facts(rest), "spec_text": run.spec_text}
 
 
-def captures(run: Findings) -> Table:
+def captures(run: Findings) -> dict[str, object]:
     """Return one row per capture with its hash, the missing ones, and the files that were cut."""
-    held: dict[str, Table] = {}
+    shown: dict[str, ShownCapture] = {}
     for row in run["flows"]:
-        entry = held.setdefault(
+        entry = shown.setdefault(
             row["capture"],
-            {key: row.get(key) for key in CAPTURE_FACTS} | {"flows": 0, "packets": 0, "bytes": 0},
+            {
+                "capture": row["capture"],
+                "sha256": row.get("sha256"),
+                "year": row.get("year"),
+                "group": row.get("group"),
+                "synthetic": row.get("synthetic"),
+                "added": row.get("added"),
+                "innocent": row.get("innocent"),
+                "flows": 0,
+                "packets": 0,
+                "bytes": 0,
+            },
         )
         entry["flows"] += 1
         entry["packets"] += int(row["packets"] or 0)
         entry["bytes"] += int(row["bytes"] or 0)
     return {
-        "rows": sorted(held.values(), key=lambda row: (bool(row["synthetic"]), row["capture"])),
+        "rows": sorted(shown.values(), key=lambda row: (bool(row["synthetic"]), row["capture"])),
         "missing": reasons(run.at("captures", "missing_list") or run.at("captures", "missing")),
         "notices": [str(notice) for notice in run.at("warnings") or []],
         "copies": [str(name) for name in run.at("captures", "copies") or []],
@@ -45,7 +61,7 @@ def captures(run: Findings) -> Table:
     }
 
 
-def reasons(value: Any) -> list[tuple[str, str]]:
+def reasons(value: object) -> list[tuple[str, str]]:
     """Return (name, reason) pairs of missing captures, from their list or from a bare count."""
     if isinstance(value, int) and value:
         return [(formatting.plural(value, "capture"), "no reason recorded")]

@@ -4,32 +4,66 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from midcall.experiments.measure import formatting
 from midcall.experiments.results.reader import Findings
 
-Row = Mapping[str, Any]
-Table = dict[str, Any]
 Key = tuple[str, str]
 
 
-def build(run: Findings) -> Table:
-    """Return what the section shows: a matrix of disguises, one of arms, and the costs."""
-    told: list[Row] = run.at("disguises") or []
+class RuleCounts(TypedDict):
+    """Calls of a variant that a rule set blocks, of n; more keys are for the template."""
+
+    operator: str
+    hypothesis: str
+    n: int
+    blocked: int
+
+
+class Variant(TypedDict):
+    """The figures of a variant in summary.json; more keys are for the template."""
+
+    name: str
+    sort: str
+    calls: int
+    synthetic: bool
+    rules: list[RuleCounts]
+    follower: RuleCounts | None
+    errors: NotRequired[list[str]]
+
+
+class MatrixRow(TypedDict):
+    """A rule set, with its counts for each variant."""
+
+    title: str
+    cells: list[RuleCounts]
+
+
+class Matrix(TypedDict):
+    """Rule sets as rows, variants as columns; idle: rule sets that block no call."""
+
+    dresses: list[Variant]
+    rows: list[MatrixRow]
+    idle: list[str]
+
+
+def build(run: Findings) -> dict[str, object]:
+    """Return the values of the section: a matrix of disguises, one of arms, and the costs."""
+    variants: list[Variant] = run.at("disguises") or []
     titles = {
         (str(row["operator"]), str(row["hypothesis"])): str(row["hypothesis_title"])
         for row in run["calls"]
     }
-    plain = next((one for one in told if one["sort"] == "none"), None)
+    plain = next((one for one in variants if one["sort"] == "none"), None)
     if plain is None:
         return {"dressed": None}
-    disguises = [one for one in told if one["sort"] == "disguise"]
-    arms = [one for one in told if one["sort"] == "arm"]
+    disguises = [one for one in variants if one["sort"] == "disguise"]
+    arms = [one for one in variants if one["sort"] == "arm"]
     return {
         "dressed": {
             "calls": plain["calls"],
-            "errors": [error for one in told for error in one.get("errors") or []],
+            "errors": [error for one in variants for error in one.get("errors") or []],
             "synthetic": plain["synthetic"],
             "apps": apps(run, plain["synthetic"]),
             "disguises": matrix(plain, disguises, titles) if disguises else None,
@@ -44,7 +78,7 @@ def build(run: Findings) -> Table:
 
 
 def apps(run: Findings, synthetic: bool) -> str:
-    """Return in words whose calls took part: "WhatsApp 4, Telegram 2"."""
+    """Return the apps of the calls and their number as text: "WhatsApp 4, Telegram 2"."""
     calls = {
         (row["capture"], row["call"]): row["app"]
         for row in run["dress_costs"]
@@ -55,12 +89,12 @@ def apps(run: Findings, synthetic: bool) -> str:
     return ", ".join(f"{formatting.app_name(app)} {n}" for n, app in counts)
 
 
-def matrix(plain: Row, dresses: Sequence[Row], titles: Mapping[Key, str]) -> Table:
-    """Return rule sets as rows of counts per dress, the plain one first.
+def matrix(plain: Variant, variants: Sequence[Variant], titles: Mapping[Key, str]) -> Matrix:
+    """Return rule sets as rows of counts per variant, the captured one first.
 
-    Rule sets that block no call in any dress are named alone.
+    Rule sets that block no call in any variant are named alone.
     """
-    order = [plain, *dresses]
+    order = [plain, *variants]
     cells = {
         one["name"]: {(rule["operator"], rule["hypothesis"]): rule for rule in one["rules"]}
         for one in order
@@ -77,7 +111,7 @@ def matrix(plain: Row, dresses: Sequence[Row], titles: Mapping[Key, str]) -> Tab
     }
 
 
-def followed(rule: Row | None, titles: Mapping[Key, str]) -> Table | None:
+def followed(rule: RuleCounts | None, titles: Mapping[Key, str]) -> dict[str, object] | None:
     """Return the rule that follows a disguise, with its title."""
     if rule is None:
         return None

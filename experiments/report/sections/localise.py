@@ -1,75 +1,92 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The localiser: what boxes were found to decide by, octets marked, and planted rules."""
+"""The localiser: the conditions found of each box, with octets marked, and planted rules."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 from midcall.experiments.measure.hexdump import rows
 from midcall.experiments.results.reader import Findings
+from midcall.experiments.results.tables import Document, NoiseLine
 
-Table = dict[str, Any]
-#: Colours of marks, by turns.
+#: Number of tints of marks.
 TINTS = 3
-#: Sets of planted rules, in the words of a table.
+#: Names of the sets of planted rules.
 SETS = {"listed": "rules on the list", "drawn": "rules drawn by chance",
         "outsider": "rules of an outsider", "outsider-second": "rules of a second outsider",
         "outsider-third": "rules of a third outsider"}  # fmt: skip
 
 
-#: What windows count; see experiments.localiser.document.
+#: Units of windows; see experiments.localise.document.
 UNITS = ("packets", "loaded", "bytes", "seconds")
 
 
+class SetLine(NoiseLine):
+    """Planted rules of one set at one share of wrong answers."""
+
+    set: str
+
+
+class Mark(TypedDict):
+    """Octets of a packet that decide; more keys are for the template."""
+
+    at: int
+    length: int
+    caption: str
+
+
 class Cell(NamedTuple):
-    """One octet, or octets of one mark in a row: what is shown, and its mark's tint (-1: none)."""
+    """One octet, or successive octets of one mark: text, and its mark's tint (-1: none)."""
 
     text: str
     tint: int
     caption: str
 
 
-def build(run: Findings) -> Table | None:
-    """Return what the section shows, None where the spec asks for no localisation."""
-    told = benchmark(run)
-    if not told and not run.localised:
+def build(run: Findings) -> dict[str, object] | None:
+    """Return the values of the section, None where the spec asks for no localisation."""
+    by_noise = benchmark(run)
+    if not by_noise and not run.localised:
         return None
     return {
         "localised": {
             "boxes": [box(one) for one in run.localised if one["blocked"]],
             "passed": [one for one in run.localised if not one["blocked"]],
-            "by_noise": told,
+            "by_noise": by_noise,
             "missed": [row for row in run["localise"] if not row["recovered"]],
         }
     }
 
 
-def benchmark(run: Findings) -> list[Table]:
+def benchmark(run: Findings) -> list[SetLine]:
     """Return one line per set of planted rules and share of wrong answers."""
-    sets = {"listed": run.at("localise", "by_noise") or [], **(run.at("localise", "sets") or {})}
-    return [{**line, "set": SETS.get(word, word)} for word, held in sets.items() for line in held]
+    sets: dict[str, list[NoiseLine]] = {
+        "listed": run.at("localise", "by_noise") or [],
+        **(run.at("localise", "sets") or {}),
+    }
+    return [{**line, "set": SETS.get(word, word)} for word, lines in sets.items() for line in lines]
 
 
-def box(told: Table) -> Table:
-    """Return one box as the page shows it: its document, packets with rows of marked octets."""
+def box(document: Document) -> Document:
+    """Return the document of one box, its packets with rows of marked octets."""
     clauses = [
-        {**one, "packets": [packet(held) for held in one["packets"]], "limits": list(limits(one))}
-        for one in told["clauses"]
+        {**one, "packets": [packet(two) for two in one["packets"]], "limits": list(limits(one))}
+        for one in document["clauses"]
     ]
-    return {**told, "clauses": clauses}
+    return {**document, "clauses": clauses}
 
 
-def limits(clause: Table) -> Iterator[Table]:
-    """Yield the windows that limit a clause: since what, and ranges in words."""
-    for held in clause["windows"]:
-        spans = {unit: span(held[unit]) for unit in UNITS}
-        if any(held[unit] for unit in UNITS):
-            yield {"since": held["since"], **spans}
+def limits(clause: Document) -> Iterator[dict[str, str]]:
+    """Yield the windows that limit a clause: their start, and ranges as text."""
+    for window in clause["windows"]:
+        spans = {unit: span(window[unit]) for unit in UNITS}
+        if any(window[unit] for unit in UNITS):
+            yield {"since": window["since"], **spans}
 
 
 def span(ends: Sequence[float | None] | None) -> str:
-    """Return a range in words."""
+    """Return a range as text."""
     if ends is None:
         return "any"
     low, high = ends
@@ -78,21 +95,21 @@ def span(ends: Sequence[float | None] | None) -> str:
     return f"{low:g} to {high:g}" if low else f"up to {high:g}"
 
 
-def packet(told: Table) -> Table:
-    """Return a packet with its octets in rows, as far as they hold a mark."""
-    cells, marks = told["hex"].split(" "), told["marks"]
+def packet(document: Document) -> Document:
+    """Return a packet with the rows of its octets that have a mark."""
+    marks: list[Mark] = document["marks"]
     spans = [(mark["at"], mark["length"]) for mark in marks]
     return {
-        **told,
+        **document,
         "rows": [
             {"at": row.at, "cells": list(runs(row.cells, row.marked, marks))}
-            for row in rows(cells, spans, told["payload_at"])
+            for row in rows(document["hex"].split(" "), spans, document["payload_at"])
         ],
         "legend": [{**mark, "tint": number % TINTS} for number, mark in enumerate(marks)],
     }
 
 
-def runs(cells: Sequence[str], marked: Sequence[int], marks: Sequence[Table]) -> Iterator[Cell]:
+def runs(cells: Sequence[str], marked: Sequence[int], marks: Sequence[Mark]) -> Iterator[Cell]:
     """Yield the octets of a row, those of one mark together."""
     at = 0
     while at < len(cells):

@@ -1,41 +1,94 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Real calls: programs that called under each policy, beside the replay of the same calls."""
+"""Real calls: live calls of programs under each policy, with the replay of the same calls."""
 
 from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Literal, TypedDict
 
 from midcall.experiments.report.sections.timelines import ENDS, ORDER, area
 from midcall.experiments.results.reader import Findings
+from midcall.experiments.results.tables import Direction, ProgramCallRow, ProgramStateRow
 
-Row = Mapping[str, Any]
-Table = dict[str, Any]
-
-#: Calls drawn at most: one for each program and way that a call ended comes first.
+#: The most calls that are drawn: one for each plan and verdict.
 MOST = 24
 #: Seconds of a slot, as experiments.livecalls.tables counts them.
 SLOT_S = 0.5
-#: States of one end that are shown at most.
+#: The most states of one end that are shown.
 STATES = 24
-#: What names a call among others.
-NAME = ("operator", "hypothesis", "access", "date", "plan", "repeat")
+#: The key of a call.
+NAME: tuple[Literal["operator", "hypothesis", "access", "date", "plan", "repeat"], ...] = (
+    "operator",
+    "hypothesis",
+    "access",
+    "date",
+    "plan",
+    "repeat",
+)
 PATHS = {"peer": "directly", "relay": "by a relay (UDP)", "tcp": "by a relay over TCP",
          "tls": "by a relay over TLS", "": "not at all"}  # fmt: skip
 
 
-def build(run: Findings) -> Table | None:
-    """Return what the section shows, None where the spec asks for no live calls."""
-    told = run.at("programs")
-    if told is None:
+class PolicyLine(TypedDict):
+    """A policy on an access network: its calls by plan."""
+
+    operator: str
+    hypothesis_title: str
+    access: str
+    plans: dict[str, list[ProgramCallRow]]
+
+
+class Strip(TypedDict):
+    """One direction of a call: outlines of packets that arrived, with and without the policy."""
+
+    name: str
+    wide: int
+    came: str
+    due: str
+    words: str
+
+
+class EndStates(TypedDict):
+    """States of one end's program, the first ones; more: the number of the others."""
+
+    end: str
+    states: list[ProgramStateRow]
+    more: int
+
+
+class Drawing(TypedDict):
+    """The drawing of a call: strips, changes of path on them, and states by end."""
+
+    strips: list[Strip]
+    moves: list[float]
+    said: list[EndStates]
+
+
+class DirectionColumns(TypedDict):
+    """Columns of one direction of a call, without their prefix."""
+
+    sent: int | None
+    arrived: int | None
+    delay_ms: float | None
+    mos: float | None
+    mos_control: float | None
+    heard_s: float | None
+    slots: str
+    control_slots: str
+
+
+def build(run: Findings) -> dict[str, object] | None:
+    """Return the values of the section, None where the spec asks for no live calls."""
+    block = run.at("programs")
+    if block is None:
         return None
     rows = run["program_calls"]
     return {
         "programs": {
             "lacking": [],
-            **told,
+            **block,
             "table": table(rows),
             "plan_names": list(dict.fromkeys(row["plan"] for row in rows)),
             "drawn": drawn(run, rows),
@@ -44,12 +97,12 @@ def build(run: Findings) -> Table | None:
     }
 
 
-def table(rows: Sequence[Row]) -> list[Table]:
+def table(rows: Sequence[ProgramCallRow]) -> list[PolicyLine]:
     """Return a line per policy and access network; under each plan its calls."""
-    held: dict[tuple[str, ...], Table] = {}
+    lines: dict[tuple[str, ...], PolicyLine] = {}
     for row in rows:
         key = (row["operator"], row["hypothesis"], row["access"], row["date"])
-        line = held.setdefault(
+        line = lines.setdefault(
             key,
             {
                 "operator": row["operator"],
@@ -59,23 +112,23 @@ def table(rows: Sequence[Row]) -> list[Table]:
             },
         )
         line["plans"][row["plan"]].append(row)
-    return list(held.values())
+    return list(lines.values())
 
 
-def drawn(run: Findings, rows: Sequence[Row]) -> list[Table]:
+def drawn(run: Findings, rows: Sequence[ProgramCallRow]) -> list[dict[str, object]]:
     """Return the calls that are drawn, with both ends' strips and states."""
-    said: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
+    states: dict[tuple[str | int, ...], list[ProgramStateRow]] = defaultdict(list)
     for state in run["program_states"]:
-        said[tuple(state[name] for name in NAME)].append(state)
-    best: dict[tuple[str, str], Row] = {}
+        states[tuple(state[name] for name in NAME)].append(state)
+    best: dict[tuple[str, str], ProgramCallRow] = {}
     for row in rows:
         best.setdefault((row["plan"], row["verdict"]), row)
     chosen = sorted(best.values(), key=lambda row: (row["plan"], rank(row["verdict"])))[:MOST]
-    return [{**row, **told(row, said[tuple(row[name] for name in NAME)])} for row in chosen]
+    return [{**row, **drawing(row, states[tuple(row[name] for name in NAME)])} for row in chosen]
 
 
-def told(row: Row, states: Sequence[Row]) -> Table:
-    """Return what is drawn of a call: strips, changes of path on them, and states by end."""
+def drawing(row: ProgramCallRow, states: Sequence[ProgramStateRow]) -> Drawing:
+    """Return the drawing of a call: strips, changes of path on them, and states by end."""
     begin = row["connected_s"] or 0.0
     moves = [
         round((state["at_s"] - begin) / SLOT_S, 2)
@@ -86,15 +139,41 @@ def told(row: Row, states: Sequence[Row]) -> Table:
 
 
 def rank(verdict: str) -> int:
-    """Return where a verdict stands among others."""
+    """Return the position of a verdict among others."""
     return ORDER.index(verdict) if verdict in ORDER else len(ORDER)
 
 
-def strips(row: Row) -> list[Table]:
-    """Return both directions: areas of what came, and came without the policy."""
-    counts = {
-        name: (json.loads(row[f"{name}_slots"]), json.loads(row[f"{name}_control_slots"]))
-        for name in ENDS
+def columns_of(row: ProgramCallRow, direction: Direction) -> DirectionColumns:
+    """Return the columns of one direction."""
+    if direction == "up":
+        return {
+            "sent": row["up_sent"],
+            "arrived": row["up_arrived"],
+            "delay_ms": row["up_delay_ms"],
+            "mos": row["up_mos"],
+            "mos_control": row["up_mos_control"],
+            "heard_s": row["up_heard_s"],
+            "slots": row["up_slots"],
+            "control_slots": row["up_control_slots"],
+        }
+    return {
+        "sent": row["down_sent"],
+        "arrived": row["down_arrived"],
+        "delay_ms": row["down_delay_ms"],
+        "mos": row["down_mos"],
+        "mos_control": row["down_mos_control"],
+        "heard_s": row["down_heard_s"],
+        "slots": row["down_slots"],
+        "control_slots": row["down_control_slots"],
+    }
+
+
+def strips(row: ProgramCallRow) -> list[Strip]:
+    """Return both directions: outlines of packets that arrived, with and without the policy."""
+    columns = {name: columns_of(row, name) for name in ENDS}
+    counts: dict[Direction, tuple[list[int], list[int]]] = {
+        name: (json.loads(one["slots"]), json.loads(one["control_slots"]))
+        for name, one in columns.items()
     }
     top = max((n for pair in counts.values() for part in pair for n in part), default=1)
     return [
@@ -103,33 +182,34 @@ def strips(row: Row) -> list[Table]:
             "wide": max(len(counts[name][0]), len(counts[name][1]), 1),
             "came": area(counts[name][0], top),
             "due": area(counts[name][1], top),
-            "words": direction(name, row),
+            "words": direction_words(columns[name]),
         }
         for name, words in ENDS.items()
     ]
 
 
-def direction(name: str, row: Row) -> str:
-    """Return what is known of a direction, in a sentence."""
-    if row[f"{name}_sent"] is None:
+def direction_words(columns: DirectionColumns) -> str:
+    """Return the figures of a direction as a sentence."""
+    if columns["sent"] is None:
         return "nothing was sent this way"
-    parts = [f"{row[f'{name}_arrived']} of {row[f'{name}_sent']} packets arrived"]
-    if row[f"{name}_delay_ms"] is not None:
-        parts.append(f"{row[f'{name}_delay_ms']:.0f} ms one way")
-    if row[f"{name}_mos_control"] is not None:
-        now, was = row[f"{name}_mos"], row[f"{name}_mos_control"]
-        parts.append(f"MOS {'n/a' if now is None else f'{now:.1f}'}, {was:.1f} without the policy")
-    if row[f"{name}_heard_s"] is not None:
-        parts.append(f"{row[f'{name}_heard_s']:.1f} s heard")
+    parts = [f"{columns['arrived']} of {columns['sent']} packets arrived"]
+    if columns["delay_ms"] is not None:
+        parts.append(f"{columns['delay_ms']:.0f} ms one way")
+    if columns["mos_control"] is not None:
+        now, control = columns["mos"], columns["mos_control"]
+        mos = "n/a" if now is None else f"{now:.1f}"
+        parts.append(f"MOS {mos}, {control:.1f} without the policy")
+    if columns["heard_s"] is not None:
+        parts.append(f"{columns['heard_s']:.1f} s heard")
     return ", ".join(parts)
 
 
-def ends(states: Sequence[Row]) -> list[Table]:
-    """Return what each end's program said, in order of time."""
-    held: dict[str, list[Row]] = defaultdict(list)
+def ends(states: Sequence[ProgramStateRow]) -> list[EndStates]:
+    """Return the states of each end's program, in order of time."""
+    by_end: dict[str, list[ProgramStateRow]] = defaultdict(list)
     for state in sorted(states, key=lambda one: one["at_s"]):
-        held[state["end"]].append(state)
+        by_end[state["end"]].append(state)
     return [
         {"end": end, "states": own[:STATES], "more": len(own) - len(own[:STATES])}
-        for end, own in sorted(held.items(), reverse=True)
+        for end, own in sorted(by_end.items(), reverse=True)
     ]

@@ -1,22 +1,30 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Public reaction: the user's series of likes beside what the lab found for the same dates."""
+"""Public reaction: the user's series of likes, with the calls blocked at the run's dates."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any
+from typing import TypedDict
 
 from midcall.experiments.measure import formatting, situations
 from midcall.experiments.report import charts, reaction
 from midcall.experiments.report.reaction import Point
 from midcall.experiments.results.reader import Findings
 
-Table = dict[str, Any]
+
+class Change(TypedDict):
+    """The first and the last point of an operator, and the change of likes between them."""
+
+    operator: str
+    n: int
+    first: Point
+    last: Point
+    change: int
 
 
-def build(run: Findings) -> Table | None:
-    """Return what the section shows, None where the user brought no series."""
+def build(run: Findings) -> dict[str, object] | None:
+    """Return the values of the section, None where the user gave no series."""
     path = run.folder / reaction.NAME
     if not path.is_file():
         return None
@@ -31,13 +39,13 @@ def build(run: Findings) -> Table | None:
     }
 
 
-def lab_squares(run: Findings) -> list[Table]:
+def lab_squares(run: Findings) -> list[charts.LabPoint]:
     """Return per operator and date of the run the most real calls blocked, over its networks."""
-    found: dict[tuple[str, str], situations.Square] = {}
+    most: dict[tuple[str, str], situations.Square] = {}
     for square in situations.calendar(run["calls"], run["cells"]):
         key = square.operator, square.date
-        if square.documented and square.n and square.most >= found.get(key, square).most:
-            found[key] = square
+        if square.documented and square.n and square.most >= most.get(key, square).most:
+            most[key] = square
     return [
         {
             "operator": formatting.operator_name(operator),
@@ -47,13 +55,13 @@ def lab_squares(run: Findings) -> list[Table]:
             "in the lab up to "
             f"{square.most} of {square.n} real calls blocked",
         }
-        for (operator, date), square in found.items()
+        for (operator, date), square in most.items()
     ]
 
 
-def changes(points: Sequence[Point]) -> list[Table]:
-    """Return per operator the first and the last point, and what lies between."""
-    rows = []
+def changes(points: Sequence[Point]) -> list[Change]:
+    """Return per operator the first and the last point, and the change between them."""
+    rows: list[Change] = []
     for operator in dict.fromkeys(point.operator for point in points):
         own = [point for point in points if point.operator == operator]
         rows.append(
@@ -68,9 +76,9 @@ def changes(points: Sequence[Point]) -> list[Table]:
     return rows
 
 
-def chart(points: Sequence[Point], squares: Sequence[Table]) -> charts.Chart:
-    """Return the series over the lab's dates."""
-    rows = [
+def chart(points: Sequence[Point], squares: Sequence[charts.LabPoint]) -> charts.Chart:
+    """Return the series over the run's dates."""
+    rows: list[charts.LikesPoint] = [
         {
             "operator": formatting.operator_name(point.operator),
             "date": point.date.isoformat(),

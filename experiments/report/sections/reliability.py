@@ -1,19 +1,54 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Reliability: what the lab's proofs, fuzzing and benches last gave on this machine."""
+"""Reliability: the latest results of the lab's proofs, fuzzing and benches on this machine."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TypedDict
 
 from midcall.experiments.measure import formatting
 from midcall.experiments.report import charts
 from midcall.experiments.report.reliability_results import OWN
 from midcall.experiments.results.reader import Findings
+from midcall.experiments.results.tables import Document
 
-Row = Mapping[str, Any]
 
-#: Tools of a bench as the page names them; any other goes by its own name.
+class ToolFigures(TypedDict):
+    """The figures of a tool on a file of a bench."""
+
+    tool: str
+    times: dict[str, float] | None
+    packets: int
+    packets_per_s: float
+    peak_memory_bytes: float | None
+    state_bytes_per_flow: float | None
+
+
+class BenchFile(TypedDict):
+    """A file of a bench with the figures of each tool."""
+
+    file: str
+    made_of: str
+    synthetic: bool
+    too_slow: list[str]
+    tools: list[ToolFigures]
+
+
+class ComparedTool(TypedDict):
+    """A tool on a file as the page shows it; own: a row of the lab's own path."""
+
+    tool: str
+    times: dict[str, str] | None
+    packets: int
+    packets_per_s: float
+    peak_memory_bytes: float | None
+    state_bytes_per_flow: float | None
+    file: str
+    synthetic: bool
+    own: bool
+
+
+#: Names of a bench's tools on the page; the others have their own names.
 TOOLS = {
     "midcall": "lab, 1 core",
     "two_cores": "lab, 2 cores",
@@ -22,13 +57,13 @@ TOOLS = {
 }
 
 
-def build(run: Findings) -> dict[str, Any] | None:
-    """Return what the section shows; None where nothing was proven here."""
-    told = run.at("proofs")
-    if told is None:
+def build(run: Findings) -> dict[str, object] | None:
+    """Return the values of the section; None where there is no result on this machine."""
+    block = run.at("proofs")
+    if block is None:
         return None
-    bench, growth = told["bench"], told["growth"]
-    files = bench["files"] if bench else []
+    bench, growth = block["bench"], block["growth"]
+    files: list[BenchFile] = bench["files"] if bench else []
     shown = {
         "compared": [row for file in files for row in compared(file)],
         "given_up": [
@@ -37,17 +72,24 @@ def build(run: Findings) -> dict[str, Any] | None:
         "pace": pace(files),
         "curve": curve(growth) if growth else None,
     }
-    return {"proven": {**told, **shown}}
+    return {"proven": {**block, **shown}}
 
 
-def compared(file: Row) -> Iterator[Row]:
+def compared(file: BenchFile) -> Iterator[ComparedTool]:
     """Yield a row per tool that was measured on a file."""
     for row in file["tools"]:
-        name = TOOLS.get(row["tool"], row["tool"])
-        times = row["times"] and {key: short(value) for key, value in row["times"].items()}
-        own = row["tool"] in OWN
-        more = {"file": file["file"], "synthetic": file["synthetic"], "times": times, "own": own}
-        yield {**row, **more, "tool": name}
+        times = row["times"]
+        yield {
+            "tool": TOOLS.get(row["tool"], row["tool"]),
+            "times": {key: short(value) for key, value in times.items()} if times else None,
+            "packets": row["packets"],
+            "packets_per_s": row["packets_per_s"],
+            "peak_memory_bytes": row["peak_memory_bytes"],
+            "state_bytes_per_flow": row["state_bytes_per_flow"],
+            "file": file["file"],
+            "synthetic": file["synthetic"],
+            "own": row["tool"] in OWN,
+        }
 
 
 def short(times: float) -> str:
@@ -55,12 +97,12 @@ def short(times: float) -> str:
     return f"{times:,.0f}" if times >= 100 else f"{times:.3g}"
 
 
-def pace(files: list[Row]) -> charts.Chart | None:
-    """Return the picture of the first file of real captures: packets per second of each tool."""
+def pace(files: Sequence[BenchFile]) -> charts.Chart | None:
+    """Return the chart of the first file of real captures: packets per second of each tool."""
     file = next((one for one in files if not one["synthetic"]), None)
     if file is None:
         return None
-    rows = [
+    rows: list[charts.RateBar] = [
         {
             "label": row["tool"],
             "packets_per_s": row["packets_per_s"],
@@ -75,9 +117,9 @@ def pace(files: list[Row]) -> charts.Chart | None:
     return charts.throughput(rows, text, "pace", title)
 
 
-def curve(growth: Row) -> charts.Chart:
-    """Return the picture of what a packet costs while the table fills."""
-    rows = [
+def curve(growth: Document) -> charts.Chart:
+    """Return the chart of the time per packet while the flow table fills."""
+    rows: list[charts.GrowthPoint] = [
         {
             "packets": row["packets"],
             "ns_per_packet": row["ns_per_packet"],

@@ -3,25 +3,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from midcall.experiments.measure import formatting
 from midcall.experiments.report import charts
 from midcall.experiments.report.sections.facts import facts
 from midcall.experiments.results.reader import Findings
-
-Row = Mapping[str, Any]
-Table = dict[str, Any]
+from midcall.experiments.results.tables import LatencyRow, ThroughputRow
 
 
-def build(run: Findings) -> Table:
-    """Return what the section shows."""
+class ThroughputBar(ThroughputRow):
+    """A row of the table `throughput` as a bar."""
+
+    label: str
+    short: str
+    tip: str
+
+
+def build(run: Findings) -> dict[str, object]:
+    """Return the values of the section."""
     return {"speed": speed(run)}
 
 
-def speed(run: Findings) -> Table:
-    """Return latency and throughput with their charts, and what machine they were taken on."""
+def speed(run: Findings) -> dict[str, object]:
+    """Return latency and throughput with their charts, and the machine of the measurement."""
     return {
         "latency": run["latency"],
         "throughput": run["throughput"],
@@ -37,26 +42,29 @@ def speed(run: Findings) -> Table:
     }
 
 
-def _latency_chart(table: Sequence[Row]) -> charts.Chart | None:
-    rows = [
+def _latency_chart(table: Sequence[LatencyRow]) -> charts.Chart | None:
+    rows: list[charts.LatencyPoint] = [
         {
-            **row,
+            "path": row["path"],
             "percentile": f"p{float(row['percentile']):g}",
-            "short": formatting.duration_ns(row["ns_per_packet"]),
+            "ns_per_packet": time,
+            "batch": row["batch"],
+            "n": row["n"],
+            "short": formatting.duration_ns(time),
             "tip": f"{row['path']}, p{float(row['percentile']):g}: "
-            f"{formatting.duration_ns(row['ns_per_packet'])} per packet "
+            f"{formatting.duration_ns(time)} per packet "
             f"(batches of {row['batch']}, n = {formatting.count(row['n'])} batches)",
         }
         for row in sorted(table, key=lambda row: float(row["percentile"]))
-        if row["ns_per_packet"]
+        if (time := row["ns_per_packet"])
     ]
     if not rows:
         return None
     return charts.latency(rows, "Line over percentiles. " + "; ".join(r["tip"] for r in rows) + ".")
 
 
-def _throughput_chart(table: Sequence[Row]) -> charts.Chart | None:
-    rows = [
+def _throughput_chart(table: Sequence[ThroughputRow]) -> charts.Chart | None:
+    rows: list[ThroughputBar] = [
         {
             **row,
             "label": f"{row['path']} · {row['file']}",

@@ -1,27 +1,25 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Waits: packets and milliseconds until a call's flow had its right verdict."""
+"""Time to verdict: packets and milliseconds until a call's flow had its right verdict."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Literal
 
 from midcall.experiments.measure.situations import in_headline
 from midcall.experiments.report import charts
 from midcall.experiments.results.reader import Findings
-
-Row = Mapping[str, Any]
-Table = dict[str, Any]
+from midcall.experiments.results.tables import FlowRow
 
 CALL_ROLES = ("media", "setup")
 
 
-def build(run: Findings) -> Table:
-    """Return what the section shows."""
+def build(run: Findings) -> dict[str, object]:
+    """Return the values of the section."""
     return {"waits": waits(run)}
 
 
-def waits(run: Findings) -> Table:
+def waits(run: Findings) -> dict[str, object]:
     """Return the distributions of packets and milliseconds to a right verdict (real call flows)."""
     right = [
         row
@@ -32,30 +30,35 @@ def waits(run: Findings) -> Table:
         "packets": run.at("verdict", "packets"),
         "ms": run.at("verdict", "ms"),
         "charts": [
-            made
-            for made in (
+            chart
+            for chart in (
                 _settled(right, "packets", "packets_to_verdict", "payload packets seen", log=False),
                 _settled(right, "ms", "ms_to_verdict", "ms since the flow began (log scale)",
                          log=True),
             )
-            if made is not None
+            if chart is not None
         ],
     }  # fmt: skip
 
 
 def _settled(
-    flows: Sequence[Row], unit: str, column: str, axis: str, *, log: bool
+    flows: Sequence[FlowRow],
+    unit: str,
+    column: Literal["packets_to_verdict", "ms_to_verdict"],
+    axis: str,
+    *,
+    log: bool,
 ) -> charts.Chart | None:
     """Return the cumulative chart of one wait, by role; a log axis draws 0 at 0.1."""
-    rows: list[Table] = []
+    rows: list[charts.SettledPoint] = []
     for role in CALL_ROLES:
         values = sorted(
-            float(row[column])
+            float(wait)
             for row in flows
-            if row["truth_role"] == role and row[column] is not None
+            if row["truth_role"] == role and (wait := row[column]) is not None
         )
         for value in sorted(set(values)):
-            done = sum(held <= value for held in values)
+            done = sum(one <= value for one in values)
             rows.append(
                 {
                     "series": f"{role} flows (n = {len(values)})",

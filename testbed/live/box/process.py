@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The box: the operator's middlebox as a process of its own, between two ports of a network.
 
-`Box` is the lab's handle. It starts `python -m testbed.live.box.process FOLDER`, a keeper, which
+`Box` is the lab's handle. It starts `python -m testbed.live.box.process FOLDER`, the keeper, which
 opens the rings, compiles, and forks the worker that forwards. Both share the rings and the
-counters, so when the worker dies under load the keeper goes on where it stopped: it forwards
-everything (fail open) or nothing (fail closed). The keeper dies with the lab, the worker with the
-keeper.
+counters, so when the worker dies under load the keeper takes over: it forwards everything (fail
+open) or nothing (fail closed). The keeper dies with the lab, the worker with the keeper.
 """
 
 from __future__ import annotations
@@ -31,9 +30,9 @@ from midcall.captures.jit.kernel import compile_lock
 from midcall.classifier.engine import Engine
 from midcall.classifier.state.flow_table import (
     FLOW,
+    METER_EVICTED_WAITING,
     METER_MALFORMED,
     METER_NOT_IP,
-    METER_SPILLED,
     METER_TOO_DEEP,
     METERS,
     Records,
@@ -59,7 +58,13 @@ from midcall.testbed.live.box.pump import (
     run_box,
 )
 from midcall.testbed.live.box.rings import PORT_SLOTS, Ring, inside
-from midcall.testbed.live.box.system import LEASH, die_with_parent, prefer, urgent, wake_precisely
+from midcall.testbed.live.box.system import (
+    DIE_WITH_PARENT,
+    die_with_parent,
+    prefer,
+    urgent,
+    wake_precisely,
+)
 from midcall.testbed.live.network.network import Network
 from midcall.testbed.live.offload import handover as offloads
 from midcall.testbed.live.offload.handover import Offload
@@ -74,16 +79,16 @@ READY_SECONDS = 300.0
 STOP_SECONDS = 10.0
 #: The pump returns to the interpreter after this long or this many packets, to make room.
 TURN_NS, TURN_PACKETS = 50_000_000, 8192
-#: A box that sleeps for less than the first share of its time is no longer urgent; one that sleeps
-#: for more than the second is again. Whatever an urgent process keeps from a core is given 50 ms of
-#: each second in one go (Linux 6.12), and those of two seconds may follow one another.
+#: A box that sleeps for less than the first share of its time loses real-time scheduling; one that
+#: sleeps for more than the second gets it again. The kernel reserves 50 ms of each second of a core
+#: for other processes, in one stretch (Linux 6.12), and the stretches of two seconds may adjoin.
 SHARING, URGENT = 0.2, 0.3
 #: Frames that can wait at each port (64 MiB): 131 ms of 250,000 a second. The host of a virtual
-#: machine at times takes a core away for 100.
+#: machine at times takes a core away for 100 ms.
 WAITING = 1 << 15
-#: How often the kernel is asked what it dropped, and the box looks at how much it sleeps.
+#: Interval at which the kernel's drop counters and the box's share of sleep are read.
 ASK_SECONDS = 0.1
-#: Asks whether a child has ended, without waiting and without reaping it.
+#: waitid options: report whether a child has ended, without waiting and without reaping it.
 GONE = os.WEXITED | os.WNOHANG | os.WNOWAIT
 
 WHEN_DEAD = ("open", "closed")
@@ -93,16 +98,17 @@ OFFLOADS = ("auto", "off")
 
 @dataclass(frozen=True)
 class Options:
-    """How a box runs; everything that its process is told.
+    """The options of a box's process.
 
-    core: what it is pinned to, None for none; busy_poll: spin instead of sleeping (costs a core);
-    fail: what becomes of packets when it dies, as the policy says if not given; log_packets: rows
-    of the log, 0 for none; starts: the first row of each capture in it; run: the octet that marks
-    tagged frames; batch: frames between two sends; frames: of a ring, per direction; flows: bound
-    of the flow table; places: packets that can be late at once; realtime: run the moment a packet
-    comes, while it sleeps between packets; access: the network whose tunnels the box sees; link:
-    whether its delay and loss are added behind the box ("preset") or not ("captured"); offload:
-    whether decided flows are handed to the kernel ("auto": where it can) or not ("off").
+    core: the core it is pinned to, None for none; busy_poll: spin instead of sleeping (costs a
+    core); fail: "open" or "closed", what happens to packets when it dies, by default the policy's;
+    log_packets: rows of the log, 0 for none; starts: the first row of each capture in it; run: the
+    octet that marks tagged frames; batch: frames between two sends; frames: of a ring, per
+    direction; flows: bound of the flow table; places: packets that can be delayed at once;
+    realtime: use real-time scheduling while the box sleeps between packets; access: the network
+    whose tunnels the box sees; link: whether its delay and loss are added behind the box ("preset")
+    or not ("captured"); offload: whether decided flows are handed to the kernel ("auto": where
+    possible) or not ("off").
     """
 
     policy: Policy = EMPTY
@@ -124,25 +130,25 @@ class Options:
 
     def problems(self) -> list[str]:
         """Return what is wrong with the options, a sentence each."""
-        found = []
+        errors = []
         if self.fail not in WHEN_DEAD:
-            found.append(f"fail: got {self.fail!r}, expected one of {', '.join(WHEN_DEAD)}")
+            errors.append(f"fail: got {self.fail!r}, expected one of {', '.join(WHEN_DEAD)}")
         if self.core is not None and self.core not in os.sched_getaffinity(0):
             cores = sorted(os.sched_getaffinity(0))
-            found.append(f"core: got {self.core}, expected one of {cores}")
+            errors.append(f"core: got {self.core}, expected one of {cores}")
         if self.frames < 32 or self.frames & (self.frames - 1):
-            found.append(f"frames: got {self.frames}, expected a power of two, 32 at least")
+            errors.append(f"frames: got {self.frames}, expected a power of two, 32 at least")
         if not 1 <= self.batch <= self.frames // 2:
-            found.append(f"batch: got {self.batch}, expected 1 to {self.frames // 2}")
+            errors.append(f"batch: got {self.batch}, expected 1 to {self.frames // 2}")
         if not 1 <= self.places <= PLACES:
-            found.append(f"places: got {self.places}, expected 1 to {PLACES}")
+            errors.append(f"places: got {self.places}, expected 1 to {PLACES}")
         if self.starts[:1] != (0,) or list(self.starts) != sorted(self.starts):
-            found.append(f"starts: got {self.starts}, expected growing rows of the log from 0 on")
+            errors.append(f"starts: got {self.starts}, expected growing rows of the log from 0 on")
         if self.offload not in OFFLOADS:
-            found.append(f"offload: got {self.offload!r}, expected one of {', '.join(OFFLOADS)}")
+            errors.append(f"offload: got {self.offload!r}, expected one of {', '.join(OFFLOADS)}")
         if self.link not in LINKS:
-            found.append(f"link: got {self.link!r}, expected one of {', '.join(LINKS)}")
-        return found
+            errors.append(f"link: got {self.link!r}, expected one of {', '.join(LINKS)}")
+        return errors
 
 
 class Box:
@@ -174,15 +180,21 @@ class Box:
         self.stop()
 
     def start(self) -> None:
-        """Start the process and wait until it forwards; raises TestbedError with its own words."""
+        """Start the process and wait until it forwards; raises TestbedError with its messages."""
         folder = self.network.folder
-        for left in folder.glob("box.*"):  # an earlier box of this network
-            left.unlink()
+        for leftover in folder.glob("box.*"):  # an earlier box of this network
+            leftover.unlink()
         self.shared = Shared(folder, self.options)
         with open(folder / "box.orders", "wb") as file:
             orders = (os.getpid(), self.network.box_pid, self.network.ports, self.options)
             pickle.dump(orders, file)
-        command = [*LEASH, sys.executable, "-m", "midcall.testbed.live.box.process", str(folder)]
+        command = [
+            *DIE_WITH_PARENT,
+            sys.executable,
+            "-m",
+            "midcall.testbed.live.box.process",
+            str(folder),
+        ]
         with open(folder / "box.errors", "wb") as errors:
             self.process = subprocess.Popen(
                 command,
@@ -196,8 +208,8 @@ class Box:
         assert self.process.stdout is not None
         if not ready(self.process.stdout):
             self.stop()
-            words = (folder / "box.errors").read_text(errors="replace").strip()
-            raise TestbedError(f"the box did not start: {words or 'no word from it'}")
+            errors_text = (folder / "box.errors").read_text(errors="replace").strip()
+            raise TestbedError(f"the box did not start: {errors_text or 'it wrote no error'}")
 
     def stop(self) -> None:
         """Stop forwarding, let the process write its flow table, and wait for its end."""
@@ -215,7 +227,7 @@ class Box:
             process.stdout.close()
 
     def kill(self) -> None:
-        """Kill the worker as a crash would; the keeper then does what `fail` says."""
+        """Kill the worker as a crash would; the keeper then forwards according to `fail`."""
         worker = self.worker
         if worker:
             with suppress(ProcessLookupError):
@@ -223,7 +235,7 @@ class Box:
 
     @property
     def worker(self) -> int:
-        """Return the number of the process that forwards, 0 when it died."""
+        """Return the id of the process that forwards, 0 when it died."""
         return 0 if self.shared is None else int(self.shared.workers[0])
 
     @property
@@ -234,23 +246,23 @@ class Box:
     def counters(self) -> dict[str, int]:
         """Return what the box counted so far, by name."""
         if self.shared is None:
-            return dict.fromkeys((*COUNTERS, *offloads.TOLD), 0)
-        found = {name: int(n) for name, n in zip(COUNTERS, self.shared.counters, strict=False)}
-        told = self.shared.counters[len(COUNTERS) :]
-        found |= {name: int(n) for name, n in zip(offloads.TOLD, told, strict=False)}
-        below, dropped = found["offload_redirected"], found["offload_dropped"]
-        found["received"] += below + dropped
-        found["forwarded"] += below
-        found["dropped_by_policy"] += dropped
+            return dict.fromkeys((*COUNTERS, *offloads.COUNTED), 0)
+        counters = {name: int(n) for name, n in zip(COUNTERS, self.shared.counters, strict=False)}
+        offloaded = self.shared.counters[len(COUNTERS) :]
+        counters |= {name: int(n) for name, n in zip(offloads.COUNTED, offloaded, strict=False)}
+        below, dropped = counters["offload_redirected"], counters["offload_dropped"]
+        counters["received"] += below + dropped
+        counters["forwarded"] += below
+        counters["dropped_by_policy"] += dropped
         meter = self.shared.meter
-        found["malformed"] += int(meter[METER_MALFORMED])
-        found["not_ip"] = int(meter[METER_NOT_IP])
-        found["too_deep"] = int(meter[METER_TOO_DEEP])
-        return found
+        counters["malformed"] += int(meter[METER_MALFORMED])
+        counters["not_ip"] = int(meter[METER_NOT_IP])
+        counters["too_deep"] = int(meter[METER_TOO_DEEP])
+        return counters
 
     @property
     def offload(self) -> str:
-        """Return "on", or "off: " and why decided flows are not handed to the kernel."""
+        """Return "on", or "off: " and the reason why decided flows are not handed to the kernel."""
         if self.options.offload == "off":
             return "off: not asked for"
         path = self.network.folder / "box.offload"
@@ -263,21 +275,21 @@ class Box:
         return {rule.name: int(n) for rule, n in zip(rules, counts, strict=False)}
 
     def shares(self) -> Numbers:
-        """Return int64[captures, rules], how many tagged packets of each capture met each rule.
+        """Return int64[captures, rules]: tagged packets of each capture that met each rule.
 
-        What the kernel did with decided flows that it was handed is not in it.
+        Packets of flows that were handed to the kernel are not included.
         """
         shape = len(self.options.starts), len(self.options.policy.rules)
         return np.zeros(shape, np.int64) if self.shared is None else self.shared.shares.copy()
 
     def log(self) -> Records:
-        """Return BOX_LOG[log_packets]: what the box decided on each tagged packet, live memory."""
+        """Return BOX_LOG[log_packets]: the decision on each tagged packet, in shared memory."""
         return np.zeros(0, BOX_LOG) if self.shared is None else self.shared.log
 
     def flows(self) -> Records:
         """Return FLOW[n], the classifier's table as it was when the box stopped.
 
-        Raises TestbedError where it did not stop by itself.
+        Raises TestbedError where the box was killed or still runs.
         """
         try:
             return np.asarray(np.load(self.network.folder / "box.flows.npy"))
@@ -285,21 +297,22 @@ class Box:
             raise TestbedError("the box left no flow table: it was killed, or still runs") from None
 
 
-def ready(words: IO[bytes]) -> bool:
-    """Wait for a process's first line; tells whether it says ready."""
-    if not select.select([words], [], [], READY_SECONDS)[0]:
+def ready(output: IO[bytes]) -> bool:
+    """Wait for a process's first line, at most READY_SECONDS; tells whether it is "ready"."""
+    if not select.select([output], [], [], READY_SECONDS)[0]:
         return False
-    return words.readline() == b"ready\n"
+    return output.readline() == b"ready\n"
 
 
 class Shared:
-    """What lab, keeper and worker all see, in files of the run's folder."""
+    """Memory that lab, keeper and worker share, in files of the run's folder."""
 
     def __init__(self, folder: Path, options: Options) -> None:
         """Map (and make) the files."""
         rules = len(options.policy.rules)
-        self.counters = mapped(folder / "box.counters", np.int64, 32)  # COUNTERS, then TOLD
-        self.orders = mapped(folder / "box.told", np.int64, ORDERS)
+        # COUNTERS, then handover.COUNTED
+        self.counters = mapped(folder / "box.counters", np.int64, 32)
+        self.orders = mapped(folder / "box.commands", np.int64, ORDERS)
         self.workers = mapped(folder / "box.workers", np.int64, 1)
         self.meter = mapped(folder / "box.meter", np.int64, METERS)
         self.met = mapped(folder / "box.met", np.int64, max(rules, 1))[:rules]
@@ -309,7 +322,7 @@ class Shared:
 
 
 def mapped(path: Path, kind: Any, count: int) -> NDArray[Any]:
-    """Return an array that lies in a file, made where there is none: shared by processes."""
+    """Return an array mapped from a file, which is created if missing; processes can share it."""
     size = count * np.dtype(kind).itemsize
     if size == 0:
         return np.zeros(0, kind)
@@ -322,10 +335,10 @@ def mapped(path: Path, kind: Any, count: int) -> NDArray[Any]:
 
 
 class Worker:
-    """The arrays that the pump works on, and its turns."""
+    """The arrays that the pump works on, and the calls that run it."""
 
     def __init__(self, pid: int, names: tuple[str, ...], options: Options, shared: Shared) -> None:
-        """Open the rings and lay out everything, so that nothing is allocated under load."""
+        """Open the rings and allocate all arrays, so that nothing is allocated under load."""
         self.options, self.shared = options, shared
         rows = np.frombuffer(mmap.mmap(-1, 16 * PORT_SLOTS), np.int64).reshape(2, PORT_SLOTS)
         self.rings = [
@@ -363,20 +376,20 @@ class Worker:
             readable(*self.ports),
             np.zeros(2, np.int64),
         )
-        self.asked = self.looked = 0.0
+        self.polled = self.looked = 0.0
         self.slept = 0
         self.urgent = False
         self.offload: Offload | None = None
 
-    def touch(self) -> None:
-        """Take the memory that under load would be taken page by page, here and in no parent."""
+    def touch_pages(self) -> None:
+        """Write to every page of the arrays, so that this process owns them before it has load."""
         work = self.work
         for array in (*self.engine.tables, *work.box, *work.late, work.log):
             if array.size:
                 array.reshape(-1).view(np.uint8)[:: mmap.PAGESIZE] |= 0
 
     def hand_over(self, pid: int, names: tuple[str, ...], folder: Path) -> None:
-        """From now on hand decided flows to the kernel, where it can; writes down what keeps it.
+        """Hand decided flows to the kernel from now on; writes the reason to a file if it cannot.
 
         Redirected packets would miss the access link's delay: with one only drops are handed over.
         """
@@ -396,37 +409,37 @@ class Worker:
         self.offload, self.work = opened, self.work._replace(desk=opened.desk)
 
     def fold(self, stretch: int) -> None:
-        """Bring back what the kernel did with flows that it was handed."""
+        """Merge the kernel's counters of handed-over flows into the box's tables."""
         if self.offload is None:
             return
         desk, shared = self.offload.desk, self.shared
         flows = self.engine.tables.flows
         offloads.fold(desk, time.time_ns(), stretch, flows, shared.met)
         offloads.fold_trace(desk, stretch, self.offload.trace, shared.log)
-        told = list(self.offload.counters.values())
-        shared.counters[len(COUNTERS) : len(COUNTERS) + len(told)] = told
+        counts = list(self.offload.counters.values())
+        shared.counters[len(COUNTERS) : len(COUNTERS) + len(counts)] = counts
 
     def turn(self, budget: int) -> None:
         """Let the pump run for at most `budget` ns."""
         caller, server = self.ports
         self.engine.reserve(TURN_PACKETS)
         run_box(budget, TURN_PACKETS, self.work._replace(tables=self.engine.tables), caller, server)
-        self.engine.tables.meter[METER_SPILLED] = 0
+        self.engine.tables.meter[METER_EVICTED_WAITING] = 0
         self.fold(offloads.STRETCH)
 
     def bypass(self, budget: int) -> None:
         """Forward everything for at most `budget` ns."""
         relay(budget, self.work, *self.ports)
 
-    def ask(self) -> None:
-        """Count what the kernel dropped because a ring was full; asks rarely."""
+    def count_overloads(self) -> None:
+        """Count frames that the kernel dropped because a ring was full, every ASK_SECONDS."""
         clock = time.monotonic()
-        if clock - self.asked >= ASK_SECONDS:
-            self.asked = clock
+        if clock - self.polled >= ASK_SECONDS:
+            self.polled = clock
             self.shared.counters[BY_OVERLOAD] += sum(ring.overloads() for ring in self.rings)
 
     def hurry(self) -> None:
-        """Be urgent while it sleeps between packets, and share the core while it hardly does."""
+        """Use real-time scheduling while the worker sleeps enough between packets, else share."""
         clock = time.monotonic()
         passed = clock - self.looked
         if not self.options.realtime or self.options.busy_poll or passed < ASK_SECONDS:
@@ -439,7 +452,7 @@ class Worker:
 
 
 def main(folder: Path) -> None:
-    """Keep a box: open, compile, fork the worker, and stand in for it should it die."""
+    """Run the keeper: open, compile, fork the worker, and replace it if it dies."""
     with open(folder / "box.orders", "rb") as file:
         lab, pid, names, options = pickle.load(file)
     die_with_parent(lab)
@@ -464,13 +477,13 @@ def main(folder: Path) -> None:
         wake_precisely()
         while shared.orders[STOP] == 0:
             worker.bypass(TURN_NS)
-            worker.ask()
+            worker.count_overloads()
     while shared.orders[STOP] == 0:
         time.sleep(0.02)
 
 
 def waited(child: int, orders: Numbers) -> bool:
-    """Wait for the worker's end; tells whether it came unasked."""
+    """Wait for the worker's end; tells whether it ended without being asked to."""
     handle = os.pidfd_open(child)
     asked: float | None = None
     while not select.select([handle], [], [], 0.1)[0]:
@@ -484,21 +497,21 @@ def waited(child: int, orders: Numbers) -> bool:
 
 
 def work(worker: Worker, folder: Path) -> None:
-    """Forward until told to stop, write the flow table, and leave without coming back."""
+    """Forward until asked to stop, write the flow table, and exit the process."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     wake_precisely()
     prefer(worker.options.core)
-    worker.touch()
+    worker.touch_pages()
     gc.disable()
     worker.shared.workers[0] = os.getpid()
     try:
         while worker.shared.orders[STOP] == 0:
             worker.turn(TURN_NS)
-            worker.ask()
+            worker.count_overloads()
             worker.hurry()
-        worker.asked = 0.0
-        worker.ask()
+        worker.polled = 0.0
+        worker.count_overloads()
         worker.fold(1 << 32)
         np.save(folder / "box.flows.npy", worker.engine.flows())
     except BaseException as error:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The pump: frames from one port of the box through classifier and policy to the other.
 
-One loop over both ports, compiled; no interpreter between a frame that came in and the same frame
-going out. What is to be late is held in a pool, ordered by its time of release. When nothing is to
-do the pump sleeps until a frame comes, or until shortly before the next release and then spins: a
-sleep alone ends 30 to 60 µs late.
+One compiled loop serves both ports; the interpreter does not run between a frame's arrival and its
+departure. Delayed frames wait in a pool, ordered by their time of release. When idle, the pump
+sleeps until a frame arrives, or until shortly before the next release and then spins: a sleep alone
+ends 30 to 60 µs late.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ from midcall.testbed.replay.endpoints import sift_down, sift_up
 
 Numbers = NDArray[np.int64]
 
-#: What the box wrote down of a tagged frame; row N is the first sending of packet N of the script,
-#: rows behind all packets are later sendings. fate: of testbed.middlebox.FATES (0: never met the
-#: box); times in ns of the time of day, 0 never; times: how often it came. The ends write packet
-#: and number before they send: of a later sending the packet, and how often that was sent before.
+#: The box's log of a tagged frame. Row N is the first sending of packet N of the script; rows after
+#: all packets are later sendings. fate: of testbed.middlebox.FATES (0: never reached the box);
+#: in_time, out_time: ns of the time of day, 0 never; times: how often it arrived. packet, number:
+#: written by the ends before they send a later sending: its packet, and how often that was sent.
 BOX_LOG = np.dtype(
     [
         ("in_time", "i8"),
@@ -79,16 +79,16 @@ COUNTERS = (
     BYPASSED, SLEPT,
 ) = range(len(COUNTERS))  # fmt: skip
 
-# Slots of `orders`, what the pump is told: shared between the processes of a box.
+# Slots of `orders`, the commands to the pump: shared between the processes of a box.
 STOP, BUSY, BATCH, RUN, CLOSED, SEQUENCE = range(6)
 ORDERS = 8
 
-#: First octet of a harness frame's MAC source, and of one that the box made itself.
+#: First octet of the MAC source of a harness frame, and of a frame that the box made.
 TAGGED, FORGED_HERE = 2, 6
 
-#: Before a release the pump wakes this much early and spins.
+#: The pump wakes this much before a release and spins, ns.
 SPIN_NS = 80_000
-#: A held packet's word is its turn and its place in the pool.
+#: A delayed packet's word: its sequence number, then its place in the pool.
 PLACE_BITS = 20
 PLACES = 1 << PLACE_BITS
 # Columns of the pool's rows.
@@ -96,7 +96,7 @@ HELD_SIZE, HELD_PORT, HELD_TAG = 0, 1, 2
 
 
 class Late(NamedTuple):
-    """Frames that wait for their release."""
+    """Delayed frames that wait for their release."""
 
     pool: Octets  # uint8[places * FRAME]
     rows: Numbers  # int64[places, 3]
@@ -105,18 +105,18 @@ class Late(NamedTuple):
 
 
 class Work(NamedTuple):
-    """What the pump decides and counts with."""
+    """The state of the pump: tables, rules, logs and counters."""
 
     tables: Tables
     signs: Numbers
     box: RuleTable
     links: Records  # LINK[2], the access network's, up and down
-    ways: Records  # STATE[2 * captures]: each capture is a subscriber with a link of its own
+    link_states: Records  # STATE[2 * captures]: each capture is a subscriber with its own link
     late: Late
     desk: Desk  # where decided flows are handed to the kernel
     log: Records  # BOX_LOG[...]
     numbers: Numbers  # per row of the log: the packet's number in its capture, which chances use
-    whose: Numbers  # per row of the log: its capture
+    capture_of: Numbers  # per row of the log: its capture
     shares: Numbers  # int64[captures, rules], packets of each capture that met each rule's match
     before: Numbers  # scratch, int64[rules]
     orders: Numbers  # int64[ORDERS]
@@ -126,7 +126,7 @@ class Work(NamedTuple):
 
 
 def late(places: int) -> Late:
-    """Return room for frames that wait."""
+    """Return an empty pool for `places` delayed frames."""
     return Late(
         np.zeros(places * FRAME, np.uint8),
         np.zeros((places, 3), np.int64),
@@ -136,7 +136,7 @@ def late(places: int) -> Late:
 
 
 def readable(*ports: Port) -> Numbers:
-    """Return what `wait_readable` takes: a `struct pollfd` per port."""
+    """Return int64[ports] for `wait_readable`: a `struct pollfd` per port."""
     return np.array([int(port.row[PORT_FD]) | POLLIN << 32 for port in ports], np.int64)
 
 
@@ -154,7 +154,7 @@ def tag_of(b: Octets, at: int, end: int, run: int, count: int) -> int:
 
 @kernel
 def write_log(log: Records, tag: int, time: int, fate: int, rule: int, flow: int) -> None:
-    """Write down what the box decided on a tagged packet; of a repeated one the last counts."""
+    """Log the decision on a tagged packet; that of a repeated packet overwrites the earlier one."""
     row = log[tag]
     row["in_time"], row["fate"], row["rule"], row["flow"] = time, fate, rule, flow
     row["out_time"] = 0
@@ -162,10 +162,10 @@ def write_log(log: Records, tag: int, time: int, fate: int, rule: int, flow: int
 
 
 @kernel
-def hold(source: int, size: int, side: int, tag: int, release: int, work: Work) -> bool:
-    """Keep a frame until its release, then to leave by port `side`; False where there is no room.
+def delay_frame(source: int, size: int, side: int, tag: int, release: int, work: Work) -> bool:
+    """Keep a frame until its release, to be sent by port `side`; False where there is no room.
 
-    spare[0] counts the free places, which stand behind it.
+    spare[0] is the number of free places; spare[1:] lists them.
     """
     pool, rows, spare, heap = work.late
     free = spare[0]
@@ -184,7 +184,7 @@ def hold(source: int, size: int, side: int, tag: int, release: int, work: Work) 
 
 @kernel
 def release_due(time: int, work: Work, caller: Port, server: Port) -> int:
-    """Send every held frame whose time has come; returns how many."""
+    """Send every delayed frame whose release is due; returns how many."""
     pool, rows, spare, heap = work.late
     counters = work.counters
     count = I(0)
@@ -205,7 +205,7 @@ def release_due(time: int, work: Work, caller: Port, server: Port) -> int:
 
 @kernel
 def send(port: Port, source: int, size: int, tag: int, time: int, work: Work) -> None:
-    """Put a frame on a port, and count and write down that it left."""
+    """Put a frame on a port, and count and log its departure."""
     if put(port, source, size):
         work.counters[FORWARDED] += 1
         if tag >= 0:
@@ -215,18 +215,18 @@ def send(port: Port, source: int, size: int, tag: int, time: int, work: Work) ->
 
 
 @kernel
-def share_out(capture: int, work: Work) -> None:
-    """Book the rules that a packet met, since `before` was noted, on its capture."""
+def count_matches(capture: int, work: Work) -> None:
+    """Add the rule matches since `before` was recorded to the packet's capture."""
     met = work.box.met
     for rule in range(len(met)):
         work.shares[capture, rule] += met[rule] - work.before[rule]
 
 
 @kernel
-def post(packet: int, work: Work, caller: Port, server: Port) -> None:
+def send_forged(packet: int, work: Work, caller: Port, server: Port) -> None:
     """Send the frames that the box forged in answer to a packet.
 
-    Their MAC source says so: 06, the run's octet, the number of the packet that they answer.
+    Their MAC source is 06, the run's octet, and the number of the packet that they answer.
     """
     box, counters = work.box, work.counters
     for number in range(box.meter[METER_LETTERS]):
@@ -244,7 +244,7 @@ def post(packet: int, work: Work, caller: Port, server: Port) -> None:
 
 
 @kernel
-def judge(
+def decide_frame(
     side: int,
     b: Octets,
     at: int,
@@ -255,10 +255,10 @@ def judge(
     capture: int,
     work: Work,
 ) -> tuple[int, int, int, int]:
-    """Walk a frame through classifier, policy and access link.
+    """Pass a frame through classifier, policy and access link.
 
-    Returns (fate, rule or -1, time of release, flow or -1). side: UP or DOWN; chances: the number
-    by which the packet's chances are drawn; capture: whose link it crosses.
+    Returns (fate, rule or -1, time of release in ns, flow or -1). side: UP or DOWN; chances: the
+    number that seeds the packet's random draws; capture: the capture whose link it crosses.
     """
     tables, box = work.tables, work.box
     for row in range(len(work.before)):
@@ -290,7 +290,7 @@ def judge(
     elif work.orders[CLOSED]:
         fate = I(DROPPED)
     if fate == DELIVERED:
-        late = admit(work.links[side], work.ways[2 * capture + side], octets, time, chances)
+        late = admit(work.links[side], work.link_states[2 * capture + side], octets, time, chances)
         if late < 0:
             return LOST, rule, time, number
         release += late - time
@@ -298,8 +298,8 @@ def judge(
 
 
 @kernel
-def take(side: int, clock: int, work: Work, caller: Port, server: Port) -> int:
-    """Take a batch of frames from one port through the box; returns how many.
+def forward_batch(side: int, clock: int, work: Work, caller: Port, server: Port) -> int:
+    """Process a batch of frames from one port; returns how many.
 
     side: UP for the caller's port, DOWN for the server's; clock: the time now, in ns.
     """
@@ -323,22 +323,24 @@ def take(side: int, clock: int, work: Work, caller: Port, server: Port) -> int:
         tag = tag_of(b, at, end, orders[RUN], len(log))
         packet = tag if tag >= 0 else counters[RECEIVED]
         chances, capture = I(packet), I(0)
-        if tag >= 0:  # chances of a copy are drawn anew
+        if tag >= 0:  # a copy gets random draws of its own
             first = I(log[tag]["packet"]) if log[tag]["number"] > 0 else I(tag)
             copies = I(log[tag]["number"]) + I(log[tag]["times"])
             chances = work.numbers[first] + (copies << 32)
-            capture = work.whose[first]
-        fate, rule, release, flow = judge(side, b, at, end, time, packet, chances, capture, work)
+            capture = work.capture_of[first]
+        fate, rule, release, flow = decide_frame(
+            side, b, at, end, time, packet, chances, capture, work
+        )
         if tag >= 0:
             write_log(log, tag, time, fate, rule, flow)
-            share_out(capture, work)
+            count_matches(capture, work)
         if work.box.meter[METER_LETTERS] > 0:
-            post(packet, work, caller, server)
+            send_forged(packet, work, caller, server)
         if fate == DELIVERED:
             source = b.ctypes.data + at
             if release <= clock:
                 send(outward, source, end - at, tag, clock, work)
-            elif not hold(source, end - at, 1 - side, tag, release, work):
+            elif not delay_frame(source, end - at, 1 - side, tag, release, work):
                 counters[BY_OVERLOAD] += 1
         else:
             counters[BY_LINK if fate == LOST else BY_POLICY] += 1
@@ -351,10 +353,10 @@ def take(side: int, clock: int, work: Work, caller: Port, server: Port) -> int:
 
 
 @kernel
-def pause(clock: int, until: int, work: Work) -> int:
-    """Sleep until a frame comes or shortly before something is due; at once where it is near.
+def sleep(clock: int, until: int, work: Work) -> int:
+    """Sleep until a frame arrives or shortly before the next release; do not sleep if that is due.
 
-    Returns the time then.
+    Returns the time afterwards, ns.
     """
     if work.orders[BUSY]:
         return now(work.pair)
@@ -370,13 +372,13 @@ def pause(clock: int, until: int, work: Work) -> int:
 
 @kernel
 def run_box(budget: int, packets: int, work: Work, caller: Port, server: Port) -> None:
-    """Forward for at most `budget` ns and about `packets` packets, or until told to stop."""
+    """Forward for at most `budget` ns and about `packets` packets, or until asked to stop."""
     clock = now(work.pair)
     until = clock + budget
     done = I(0)
     while work.orders[STOP] == 0 and clock < until and done < packets:
-        count = take(0, clock, work, caller, server)
-        count += take(1, clock, work, caller, server)
+        count = forward_batch(0, clock, work, caller, server)
+        count += forward_batch(1, clock, work, caller, server)
         clock = now(work.pair)
         count += release_due(clock, work, caller, server)
         flush(caller)
@@ -384,12 +386,12 @@ def run_box(budget: int, packets: int, work: Work, caller: Port, server: Port) -
         done += count
         settle_queue(work.desk, clock, caller, server)
         if count == 0:
-            clock = pause(clock, until, work)
+            clock = sleep(clock, until, work)
 
 
 @kernel
 def relay(budget: int, work: Work, caller: Port, server: Port) -> None:
-    """Forward everything as it comes, for at most `budget` ns: a box that failed open."""
+    """Forward every frame unchanged, for at most `budget` ns: a box that failed open."""
     clock = now(work.pair)
     until = clock + budget
     while work.orders[STOP] == 0 and clock < until:
@@ -403,7 +405,7 @@ def relay(budget: int, work: Work, caller: Port, server: Port) -> None:
 
 @kernel
 def relay_batch(inward: Port, outward: Port, counters: Numbers) -> int:
-    """Forward at most 64 frames from one port to the other as they are; returns how many."""
+    """Forward at most 64 frames unchanged from one port to the other; returns how many."""
     count = I(0)
     while count < 64:
         slot = next_frame(inward)

@@ -3,8 +3,9 @@
 
 AF_PACKET sockets with TPACKET_V2 rings (packet(7), Linux Documentation/networking/packet_mmap).
 V2, not V3: V3 hands over blocks and adds milliseconds. Frames that this machine's own kernel sends
-are not received (PACKET_IGNORE_OUTGOING), so a box that forwards never meets its own frames.
-A ring is used by one process at a time; a child that inherits it goes on where its parent was.
+are not received (PACKET_IGNORE_OUTGOING), so a box that forwards never receives its own frames.
+A ring is used by one process at a time; a child that inherits it continues at its parent's
+position.
 """
 
 from __future__ import annotations
@@ -40,9 +41,9 @@ ETH_P_ALL = 3
 FRAME = 2048
 BLOCK = 1 << 16
 FRAMES = 16384
-#: ... to send: few are under way at once, and few stay in the cache.
+#: ... to send: few are in flight at once, and a small ring stays in the cache.
 SENDING = 256
-#: Room before each received frame, into which a VLAN tag that the kernel took off is put back.
+#: Room before each received frame, for restoring a VLAN tag that the kernel removed.
 RESERVE = 16
 #: The largest frame that a ring's frame holds whole.
 LARGEST = FRAME - 32 - 64 - RESERVE
@@ -51,11 +52,11 @@ LARGEST = FRAME - 32 - 64 - RESERVE
 RX_FREE, RX_USER, RX_TRUNCATED, RX_CHECKSUM_NOT_READY, RX_VLAN, RX_VLAN_TPID = 0, 1, 2, 8, 16, 64
 TX_FREE, TX_SEND, TX_SENDING, TX_WRONG = 0, 1, 2, 4
 
-#: Where the kind of a received frame stands, from its slot's start (sockaddr_ll behind the header),
-#: and the kind of those that this machine sent.
+#: Offset of a received frame's kind from its slot's start (sockaddr_ll behind the header), and the
+#: kind of frames that this machine sent.
 PACKET_TYPE, PACKET_OUTGOING = 42, 4
 
-#: Where the kernel looks for a frame to send, from its slot's start.
+#: Offset of a frame to send from its slot's start.
 TX_START = 32
 
 # Slots of a port's row: descriptor, frames to receive, next frame to receive, next to send,
@@ -65,15 +66,15 @@ PORT_SLOTS = 8
 
 
 class Port(NamedTuple):
-    """A ring as kernels take it."""
+    """The arrays of a ring, as compiled code uses them."""
 
     octets: Octets  # uint8[(frames + SENDING) * FRAME], the received frames first
     words: Words  # the same memory as uint32, for the status words
-    row: Numbers  # int64[PORT_SLOTS], what kernels keep of the port
+    row: Numbers  # int64[PORT_SLOTS], state of the port in compiled code
 
 
 class Ring:
-    """One interface's packets; `port` is what kernels work on."""
+    """The packet rings of one interface; compiled code works on `port`."""
 
     def __init__(
         self,
@@ -82,17 +83,17 @@ class Ring:
         frames: int = FRAMES,
         row: Numbers | None = None,
         outgoing: bool = False,
-        seen: bool = False,
+        visible: bool = False,
     ) -> None:
         """Open rings on an interface inside the network namespace of a process.
 
         frames: that can wait to be received, a power of two, 32 at least; 16,384 are 32 MiB.
-        row: memory for what kernels keep, where a child is to share it. outgoing: receive what
-        other sockets send on the interface, too; seen: let them receive what this one sends (a
-        frame then takes the kernel's longer way). Raises TestbedError.
+        row: memory for the port's state, where a child is to share it. outgoing: receive what
+        other sockets send on the interface, too; visible: let them receive what this one sends
+        (such frames take a slower path through the kernel). Raises TestbedError.
         """
         self.interface = interface
-        self.socket = open_socket(pid, interface, frames, outgoing, seen)
+        self.socket = open_socket(pid, interface, frames, outgoing, visible)
         size = (frames + SENDING) * FRAME
         self.memory = mmap.mmap(self.socket.fileno(), size)
         octets = np.frombuffer(self.memory, np.uint8)
@@ -101,9 +102,9 @@ class Ring:
         self.port = Port(octets, octets.view(np.uint32), row)
 
     def overloads(self) -> int:
-        """Return how many frames the kernel dropped since last asked: the ring was full."""
-        told = self.socket.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8)
-        return int(struct.unpack("II", told)[1])
+        """Return how many frames the kernel dropped for a full ring since the last call."""
+        statistics = self.socket.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8)
+        return int(struct.unpack("II", statistics)[1])
 
     def close(self) -> None:
         """Give the memory back to the kernel."""
@@ -113,26 +114,26 @@ class Ring:
 
 @contextmanager
 def inside(pid: int) -> Iterator[None]:
-    """Work inside the network namespace of a process; this thread only, and back afterwards."""
-    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+    """Run the block inside the network namespace of a process; affects this thread only."""
+    own_namespace = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
     try:
-        there = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY)
+        namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY)
         try:
-            enter(there)
+            enter(namespace)
         finally:
-            os.close(there)
+            os.close(namespace)
         yield
     finally:
-        enter(home)
-        os.close(home)
+        enter(own_namespace)
+        os.close(own_namespace)
 
 
 def open_socket(
-    pid: int, interface: str, frames: int, outgoing: bool = False, seen: bool = False
+    pid: int, interface: str, frames: int, outgoing: bool = False, visible: bool = False
 ) -> socket.socket:
     """Return a packet socket with its rings, bound to an interface; raises TestbedError.
 
-    outgoing, seen: as of `Ring`.
+    outgoing, visible: as of `Ring`.
     """
     try:
         with inside(pid):
@@ -145,7 +146,7 @@ def open_socket(
             (PACKET_VERSION, TPACKET_V2),
             (PACKET_RESERVE, RESERVE),
             (PACKET_LOSS, 1),
-            (PACKET_QDISC_BYPASS, 0 if seen else 1),
+            (PACKET_QDISC_BYPASS, 0 if visible else 1),
             (PACKET_IGNORE_OUTGOING, 0 if outgoing else 1),
         ):
             port.setsockopt(SOL_PACKET, name, value)
@@ -166,16 +167,16 @@ def open_socket(
 
 @kernel
 def next_frame(port: Port) -> int:
-    """Return where the next received frame's slot begins in the ring, -1 when none is there."""
+    """Return the offset of the next received frame's slot in the ring, -1 when none is there."""
     slot = port.row[PORT_RX_AT] * FRAME
     return I(slot if I(port.words[slot >> 2]) & RX_USER else -1)
 
 
 @kernel
 def frame_ahead(port: Port, ahead: int) -> tuple[int, int]:
-    """Return where the frame that waits `ahead` places behind the next one begins and ends.
+    """Return start and end offset of the frame that waits `ahead` places behind the next one.
 
-    (-1, -1) where none does. A VLAN tag that the kernel took off is not in it.
+    (-1, -1) where there is none. A VLAN tag that the kernel removed is not included.
     """
     slot = ((port.row[PORT_RX_AT] + ahead) & (port.row[PORT_FRAMES] - 1)) * FRAME
     at = slot >> 2
@@ -187,7 +188,7 @@ def frame_ahead(port: Port, ahead: int) -> tuple[int, int]:
 
 @kernel
 def give_back(port: Port, slot: int) -> None:
-    """Give a received frame's slot back to the kernel and go on to the next."""
+    """Return a received frame's slot to the kernel and advance to the next."""
     port.words[slot >> 2] = RX_FREE
     port.row[PORT_RX_AT] = (port.row[PORT_RX_AT] + 1) & (port.row[PORT_FRAMES] - 1)
 
@@ -201,7 +202,7 @@ def stamp(port: Port, slot: int) -> int:
 
 @kernel
 def frame_start(port: Port, slot: int) -> int:
-    """Return where a received frame begins, a VLAN tag that the kernel took off put back."""
+    """Return the start offset of a received frame, restoring a VLAN tag that the kernel removed."""
     words, octets = port.words, port.octets
     at = slot >> 2
     status = I(words[at])
@@ -219,7 +220,7 @@ def frame_start(port: Port, slot: int) -> int:
 
 @kernel
 def frame_end(port: Port, slot: int) -> int:
-    """Return where a received frame ends."""
+    """Return the end offset of a received frame."""
     at = slot >> 2
     return I(slot + (I(port.words[at + 3]) & 0xFFFF) + I(port.words[at + 2]))
 
@@ -261,7 +262,7 @@ def put(port: Port, source: int, size: int) -> bool:
 
 @kernel
 def flush(port: Port) -> None:
-    """Have the kernel send what was put."""
+    """Have the kernel send the frames that `put` wrote."""
     if port.row[PORT_PENDING] > 0:
         port.row[PORT_PENDING] = 0
         kick(port.row[PORT_FD])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""System calls that compiled code can make, and scheduling of a process that forwards packets.
+"""System calls for compiled code, and scheduling of a process that forwards packets.
 
 Numba compiles a call of an external function by its C name, which the linker finds in the libc of
 this process; so a kernel that waits or sends is still cached and holds no interpreter. With
@@ -27,9 +27,9 @@ Numbers = NDArray[np.int64]
 
 CLOCK_REALTIME = 0
 SECOND = 1_000_000_000
-#: What every program of a run is started by (util-linux): it is killed when the lab dies, from its
-#: first moment on.
-LEASH = ("setpriv", "--pdeathsig", "KILL")
+#: Command prefix (util-linux) of every program of a run: the kernel kills the program when the lab
+#: dies.
+DIE_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL")
 MSG_DONTWAIT = 0x40
 POLLIN = 1
 #: prctl: the signal that a process gets when its parent dies, and how late a sleep may end.
@@ -60,7 +60,7 @@ _memcpy: Callable[..., int] = external("memcpy", 3)
 
 @kernel
 def low(word: int) -> int:
-    """Return the C `int` that a call gave in the low half of a 64-bit register."""
+    """Return the C `int` that a call returned in the low half of a 64-bit register."""
     word &= 0xFFFFFFFF
     return I(word - 0x100000000 if word >= 0x80000000 else word)
 
@@ -90,17 +90,18 @@ def copy(target: int, source: int, size: int) -> None:
 
 @kernel
 def kick(fd: int) -> int:
-    """Have the kernel send what stands in a socket's transmit ring."""
+    """Have the kernel send the frames in a socket's transmit ring."""
     return low(_sendto(fd, 0, 0, MSG_DONTWAIT, 0, 0))
 
 
-# ---- of the whole process
+# ---- the whole process
 
 
 def die_with_parent(parent: int, signal: int = 9) -> None:
-    """Have the kernel kill this process when `parent` dies, which started it.
+    """Have the kernel kill this process when its parent, process `parent`, dies.
 
-    The kernel tells of no parent that died before it was asked: then this ends at once.
+    The kernel does not signal a parent's death that came before this call, so the parent is checked
+    afterwards: where it has changed, this process kills itself.
     """
     _LIBC.prctl(PR_SET_PDEATHSIG, signal, 0, 0, 0)
     if os.getppid() != parent:
@@ -108,7 +109,7 @@ def die_with_parent(parent: int, signal: int = 9) -> None:
 
 
 def wake_precisely() -> None:
-    """End sleeps on time: the default lets the kernel be 50 µs late to save wake-ups."""
+    """Set the timer slack to 1 ns: by default the kernel ends sleeps up to 50 µs late."""
     _LIBC.prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0)
 
 
@@ -120,7 +121,7 @@ def enter(namespace: int) -> None:
 
 
 def prefer(core: int | None) -> None:
-    """Pin this process to a core and put it before others, as far as the kernel lets it.
+    """Pin this process to a core and raise its priority, as far as the kernel allows.
 
     Niceness counts within a session only where sched_autogroup is on (most kernels), so the
     session's own niceness is set as well. A short time slice makes a process that wakes run soon:
@@ -136,10 +137,11 @@ def prefer(core: int | None) -> None:
 
 
 def urgent(yes: bool) -> bool:
-    """Have this process run the moment it wakes (SCHED_FIFO), or share again; tells which it is.
+    """Switch real-time scheduling (SCHED_FIFO) on or off; returns whether it is on.
 
-    For who sleeps between packets: kernels that preempt lazily let others finish their tick first
-    (4 ms). Not for who never sleeps: the kernel stops such a process for 50 ms in every second.
+    For a process that sleeps between packets: kernels that preempt lazily let other processes
+    finish their tick first (4 ms). Not for one that never sleeps: the kernel stops such a process
+    for 50 ms in every second.
     """
     try:
         if yes:
@@ -153,10 +155,10 @@ def urgent(yes: bool) -> bool:
 
 
 def set_slice(nice: int, ns: int) -> None:
-    """Ask for a time slice (sched_setattr, SCHED_OTHER); kernels that know none ignore it."""
+    """Request a time slice (sched_setattr, SCHED_OTHER); older kernels ignore it."""
     number = SCHED_SETATTR.get(platform.machine())
     if number is None:
         return
     # struct sched_attr: size, policy, flags, nice, priority, runtime, deadline, period, clamps.
-    told = struct.pack("=IIQiIQQQII", 56, 0, 0, nice, 0, ns, 0, 0, 0, 0)
-    _LIBC.syscall(number, 0, told, 0)
+    attributes = struct.pack("=IIQiIQQQII", 56, 0, 0, nice, 0, ns, 0, 0, 0, 0)
+    _LIBC.syscall(number, 0, attributes, 0)

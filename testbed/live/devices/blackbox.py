@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Somebody else's box in place of ours: Suricata, a netfilter queue, or any inline program.
+"""Third-party middleboxes in place of the lab's own: Suricata, a netfilter queue, any program.
 
-It stands between the box host's two ports and is studied from outside: what it lets through, and
-how late. A program that is to stand there must forward frames between the two interfaces by itself,
-both ways. `middlebox` is one of
+The program runs between the box host's two ports and is observed from outside: which packets it
+passes, and with what delay. It must forward frames between the two interfaces by itself, in both
+directions. `middlebox` is one of
 
     suricata            Suricata as an inline IPS on packet rings, without rules
     nfqueue             a bridge whose IP packets wait in a netfilter queue for a Python process
-    command: WORDS      any program; {caller_port} and {server_port} in its words, and
+    command: WORDS      any program; {caller_port} and {server_port} in its arguments, and
                         MIDCALL_CALLER_PORT and MIDCALL_SERVER_PORT in its environment, name the
                         interfaces
 
@@ -34,28 +34,28 @@ from types import TracebackType
 from midcall.errors import TestbedError
 from midcall.locations import ROOT
 from midcall.testbed.live.box.rings import ETH_P_ALL, inside
-from midcall.testbed.live.box.system import LEASH
+from midcall.testbed.live.box.system import DIE_WITH_PARENT
 from midcall.testbed.live.network.network import Network
 
 KINDS = ("suricata", "nfqueue", "command")
-#: How long a program may take until it forwards, and to end when asked.
+#: How long a program may take until it forwards, and to end after a signal.
 READY_SECONDS, STOP_SECONDS = 60.0, 5.0
-#: ... and the reader of the queue, which is of this project: its first start may wait for others
-#: that compile.
+#: ... and the queue's reader, a program of this project: its first start may wait for other
+#: processes that compile.
 COMPILED_SECONDS = 300.0
-#: How long a program may run, unless said otherwise.
+#: How long a program may run by default.
 LIMIT_SECONDS = 3600.0
-#: Between two probes.
+#: Interval between two probes.
 PROBE_SECONDS = 0.1
-#: What a probe begins with: plain words, so that no filter takes it for a call.
+#: Start of a probe's payload: plain text, so that no filter classifies it as a call.
 PROBE_WORDS = b"probe of the lab: "
-#: Lines of a program's own words that an error shows.
+#: Lines of a program's output that an error shows.
 LAST_LINES = 8
 
 BRIDGE = "mcbridge"
 QUEUE = 0
 
-#: drop-invalid: no, for replayed captures may begin in mid-stream, and without rules all must pass.
+#: drop-invalid: no, because replayed captures may begin in mid-stream and must pass without rules.
 SURICATA = """%YAML 1.1
 ---
 default-log-dir: {folder}
@@ -92,7 +92,7 @@ def kind_of(middlebox: str) -> str:
 def missing(kind: str) -> list[str]:
     """Return what a kind of middlebox lacks on this machine and how to get it, a sentence each."""
     own = {"suricata": ("suricata",), "nfqueue": ("iptables", "ip")}.get(kind, ())
-    tools = (*own, *LEASH[:1], "taskset")
+    tools = (*own, *DIE_WITH_PARENT[:1], "taskset")
     packages = {"ip": "iproute2", "setpriv": "util-linux", "taskset": "util-linux"}
     return [
         f"{tool} is missing: apt-get install {packages.get(tool, tool)}"
@@ -102,20 +102,20 @@ def missing(kind: str) -> list[str]:
 
 
 def placed(core: int | None) -> list[str]:
-    """Return the words that start a program on a core and before others; none for None.
+    """Return the command prefix that starts a program on a core with high priority; [] for None.
 
-    A generator that spins in real time on the other core would else starve whichever thread of the
-    program the scheduler put beside it.
+    A generator that spins in real time on the other core would otherwise starve any thread of the
+    program that the scheduler put on that core.
     """
     return [] if core is None else ["taskset", "-c", str(core), "nice", "-n", "-20"]
 
 
 class Blackbox:
-    """A program of somebody else's as the middlebox of a network; a context manager.
+    """A third-party program as the middlebox of a network; a context manager.
 
-    middlebox: see this module; limit_s: after which it is ended, so that nothing runs for ever;
-    core: what it is pinned to and put before others on, as the lab's own box is, None for neither;
-    rules: a file of Suricata's rules, None for none.
+    middlebox: see this module; limit_s: maximum run time in s, after which it is ended; core: the
+    core that it is pinned to with high priority, as the lab's own box is, None for neither; rules:
+    a file of Suricata rules, None for none.
     """
 
     def __init__(
@@ -166,17 +166,17 @@ class Blackbox:
 
     def start(self) -> None:
         """Start the program and wait until frames pass both ways; raises TestbedError."""
-        command = [*LEASH, *placed(self.core), *self.command()]
+        command = [*DIE_WITH_PARENT, *placed(self.core), *self.command()]
         environment = os.environ | {
             "MIDCALL_CALLER_PORT": self.network.ports.b0,
             "MIDCALL_SERVER_PORT": self.network.ports.b1,
         }
-        with open(self.words, "wb") as words, inside(self.network.box_pid):
+        with open(self.words, "wb") as output, inside(self.network.box_pid):
             try:
                 self.process = subprocess.Popen(
                     command,
                     stdin=subprocess.DEVNULL,
-                    stdout=words,
+                    stdout=output,
                     stderr=subprocess.STDOUT,
                     env=environment,
                     start_new_session=True,
@@ -196,7 +196,7 @@ class Blackbox:
         self.wait_until_it_forwards()
 
     def command(self) -> list[str]:
-        """Return the program and its words; prepares what it needs."""
+        """Return the command line; sets up what the program needs."""
         if self.kind == "suricata":
             return suricata(self.network, self.rules)
         if self.kind == "nfqueue":
@@ -210,12 +210,12 @@ class Blackbox:
             raise TestbedError(f"middlebox command: {line.strip()!r}: {error}") from None
 
     def wait_until_it_forwards(self) -> None:
-        """Send probes until one each way has passed; raises TestbedError with its last words."""
+        """Send probes until one has passed each way; raises TestbedError with its last output."""
         ends = self.network.ends()
-        patience = COMPILED_SECONDS if self.kind == "nfqueue" else READY_SECONDS
-        until = time.monotonic() + patience
-        for here, there in ((ends[0], ends[3]), (ends[3], ends[0])):
-            if not passes(here, there, until, lambda: self.alive):
+        timeout = COMPILED_SECONDS if self.kind == "nfqueue" else READY_SECONDS
+        until = time.monotonic() + timeout
+        for source, target in ((ends[0], ends[3]), (ends[3], ends[0])):
+            if not passes(source, target, until, lambda: self.alive):
                 self.end()
                 why = "forwards nothing" if time.monotonic() >= until else "ended at once"
                 raise TestbedError(f"middlebox {self.kind} {why}; it said:\n{self.last_words()}")
@@ -229,25 +229,25 @@ class Blackbox:
         return "\n".join(f"    {line}" for line in lines[-LAST_LINES:]) or "    nothing"
 
     def end(self) -> None:
-        """End the program and what it started: politely, then not."""
+        """End the program and its children: by SIGTERM, then by SIGKILL."""
         process = self.process
         if process is None:
             return
-        for number, patience in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, STOP_SECONDS)):
+        for number, timeout in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, STOP_SECONDS)):
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, number)
             with suppress(subprocess.TimeoutExpired):
-                process.wait(patience)
+                process.wait(timeout)
                 break
         with suppress(ProcessLookupError):  # children that outlived it
             os.killpg(process.pid, signal.SIGKILL)
             until = time.monotonic() + STOP_SECONDS
-            while time.monotonic() < until:  # a killed process is gone a little later
+            while time.monotonic() < until:  # a killed process disappears a little later
                 os.killpg(process.pid, 0)
                 time.sleep(0.005)
 
     def stop(self) -> None:
-        """End the program and take away what it needed."""
+        """End the program and undo its set-up."""
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
@@ -260,33 +260,33 @@ class Blackbox:
                     run_quietly(step)
 
 
-# ---- how each kind is set up
+# ---- set-up of each kind
 
 
 def rules_of(path: Path) -> bytes:
-    """Return a file of Suricata's rules; raises TestbedError."""
+    """Return the content of a file of Suricata rules; raises TestbedError."""
     try:
         return path.read_bytes()
     except OSError as error:
         raise TestbedError(f"{path}: Suricata's rules cannot be read ({error.strerror})") from None
 
 
-def suricata(network: Network, held: bytes = b"") -> list[str]:
+def suricata(network: Network, rules: bytes = b"") -> list[str]:
     """Return the command of Suricata as an inline IPS under rules; writes its configuration."""
     ports, folder = network.ports, network.folder
     path = folder / "suricata.yaml"
     path.write_text(
         SURICATA.format(folder=folder, caller=ports.b0, server=ports.b1, same=SURICATA_PORT)
     )
-    rules = folder / "suricata.rules"
-    rules.write_bytes(held)
-    return ["suricata", "-c", str(path), "-S", str(rules), "-l", str(folder), "--af-packet"]
+    rule_file = folder / "suricata.rules"
+    rule_file.write_bytes(rules)
+    return ["suricata", "-c", str(path), "-S", str(rule_file), "-l", str(folder), "--af-packet"]
 
 
 def nfqueue(network: Network, undo: list[list[str]]) -> list[str]:
     """Bridge the two ports, queue what crosses the bridge; return the command of the reader.
 
-    undo: is given the commands that take it all away again, in reverse order.
+    undo: the commands that reverse the set-up are appended to it.
     """
     ports = network.ports
     steps = [
@@ -309,7 +309,7 @@ def nfqueue(network: Network, undo: list[list[str]]) -> list[str]:
 
 
 def call_netfilter(name: str) -> None:
-    """Have a bridge hand IP packets to netfilter, in this network namespace."""
+    """Configure bridges to hand IP packets to netfilter, in this network namespace."""
     path = Path(f"/proc/sys/net/bridge/bridge-nf-call-{name}")
     try:
         if path.read_text().strip() != "1":
@@ -324,7 +324,7 @@ def call_netfilter(name: str) -> None:
 def working(name: str) -> str:
     """Return the variant of iptables that can queue packets on this kernel; raises TestbedError.
 
-    NFQUEUE is a matter of the kernel's configuration, by nftables or by the older tables.
+    Whether nftables or the older tables support NFQUEUE depends on the kernel's configuration.
     """
     variants = (name, f"{name}-nft", f"{name}-legacy")
     for variant in variants:
@@ -339,19 +339,19 @@ def working(name: str) -> str:
 
 
 def run_quietly(command: list[str]) -> str:
-    """Run a command of ours; returns what it complained of, "" for nothing."""
+    """Run a set-up command; returns its error message, "" for success."""
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
     return "" if done.returncode == 0 else done.stderr.strip() or f"exit {done.returncode}"
 
 
 def run(command: list[str]) -> None:
-    """Run a command of ours; raises TestbedError with its words."""
+    """Run a set-up command; raises TestbedError with its error message."""
     problem = run_quietly(command)
     if problem:
         raise TestbedError(f"middlebox nfqueue: {' '.join(command)}: {problem}")
 
 
-# ---- does it forward
+# ---- probes
 
 
 def probe_frame(token: bytes) -> bytes:
@@ -367,15 +367,15 @@ def probe_frame(token: bytes) -> bytes:
 
 
 def passes(
-    here: tuple[int, str], there: tuple[int, str], until: float, alive: Callable[[], bool]
+    source: tuple[int, str], target: tuple[int, str], until: float, alive: Callable[[], bool]
 ) -> bool:
-    """Send probes from one end until one arrives at the other; tells whether it did.
+    """Send probes from one end until one arrives at the other; tells whether one did.
 
-    An end is (process, interface); gives up at `until` (monotonic) or when `alive` says no.
+    An end is (process, interface); gives up at `until` (monotonic, s) or when `alive` is false.
     """
     token = secrets.token_bytes(16)
     frame = probe_frame(token)
-    with port(*here) as sender, port(*there) as receiver:
+    with port(*source) as sender, port(*target) as receiver:
         receiver.settimeout(PROBE_SECONDS)
         while time.monotonic() < until and alive():
             sender.send(frame)

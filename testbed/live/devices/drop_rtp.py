@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""An inline program as somebody might write one: it keeps what looks like RTP, and passes the rest.
+"""Example of a third-party inline program: it drops packets that look like RTP, passes the rest.
 
-It knows nothing of this project, and this project nothing of it but the words that start it:
+It imports nothing of this project; the project knows only the command that starts it:
 
     middlebox = "command: python3 -m midcall.testbed.live.devices.drop_rtp"
 
@@ -24,7 +24,7 @@ def looks_like_rtp(frame: bytes) -> bool:
 
 
 def opened(interface: str) -> socket.socket:
-    """Return a packet socket on an interface that does not hear what it sends itself."""
+    """Return a packet socket on an interface that does not receive what it sends."""
     port = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(EVERYTHING))
     port.setsockopt(SOL_PACKET, IGNORE_OUTGOING, 1)
     port.bind((interface, EVERYTHING))
@@ -35,10 +35,10 @@ def main() -> None:
     """Forward between the two interfaces that the environment names."""
     ports = [opened(os.environ[f"MIDCALL_{side}_PORT"]) for side in ("CALLER", "SERVER")]
     while True:
-        for here in select.select(ports, [], [])[0]:
-            frame = here.recv(4096)
+        for incoming in select.select(ports, [], [])[0]:
+            frame = incoming.recv(4096)
             if not looks_like_rtp(frame):
-                ports[1 - ports.index(here)].send(frame)
+                ports[1 - ports.index(incoming)].send(frame)
 
 
 if __name__ == "__main__":

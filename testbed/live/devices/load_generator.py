@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Load: frames sent on a fixed schedule from one or both ends, and when each of them came out.
+"""Load generator: send frames on a fixed schedule from one or both ends and time their arrivals.
 
-Open loop: packet k is due at start + k / rate whatever became of those before it, and its latency
-counts from that moment, not from when the generator came round to send it, so that a path which
-stalls is charged for every packet that it kept waiting (no coordinated omission). The arrival is
-the kernel's own stamp at the far interface. One process sends and receives: one clock.
+Open loop: packet k is due at start + k / rate regardless of the packets before it. Its latency
+counts from that time, not from when the generator actually sent it, so that a path which stalls is
+charged for every packet that it delayed (no coordinated omission). The arrival is the kernel's
+timestamp at the receiving interface. One process sends and receives: one clock.
 """
 
 from __future__ import annotations
@@ -45,16 +45,16 @@ from midcall.testbed.network.ip_packets import ip_packet
 
 Numbers = NDArray[np.int64]
 
-#: Ethernet, IPv4, UDP; and at the end of each frame its number and this word.
+#: Octets of the Ethernet, IPv4 and UDP headers, and of the trailer: the frame's number and MARK.
 HEADERS, TRAILER = 42, 8
 MARK = 0x4D43_4C44
 SMALLEST, LARGEST = HEADERS + TRAILER, 1514
 CALLER_ADDRESS, SERVER_ADDRESS = bytes((198, 18, 0, 1)), bytes((198, 19, 0, 1))
-#: What comes out later than this after the last packet was sent is lost.
-PATIENCE_NS = 300_000_000
-#: A `Generator.burst`, and the rest before it.
+#: A packet that arrives later than this after the last one was sent counts as lost.
+TIMEOUT_NS = 300_000_000
+#: Duration of a `Generator.burst`, and of the pause before it.
 BURST_SECONDS, REST_SECONDS = 0.8, 0.4
-#: Sent in one go when several are due.
+#: Packets sent at once when several are due.
 BURST = 32
 
 #: Sizes and shares of the Simple IMIX (RFC 6985 names it), without the frame check sequence.
@@ -68,7 +68,7 @@ LATE_NS = 100_000
 
 
 class Traffic(NamedTuple):
-    """What is sent, in turn: one row per flow and direction."""
+    """The frames to send, in turn: one row per flow and direction."""
 
     frames: Octets  # uint8[n, FRAME]
     sizes: Numbers
@@ -77,37 +77,42 @@ class Traffic(NamedTuple):
     name: str
 
 
-# Kinds of traffic: every flow goes on for ever; every flow ends after FRESH_ROUNDS packets and
-# another takes its place; RTP, numbered, in both directions.
+# Kinds of traffic: endless flows; flows that end after FRESH_ROUNDS packets and are replaced by new
+# ones; RTP, numbered, in both directions.
 FIXED, FRESH, CALLS = 0, 1, 2
-#: Packets of a flow before another takes its place: the classifier is still undecided about it.
+#: Packets of a flow before a new one replaces it: the classifier is still undecided about it.
 FRESH_ROUNDS = 8
 
 
-def datagram(size: int, near: int, far: int, payload: bytes, target: bytes, up: bool) -> bytes:
-    """Return an Ethernet frame of `size` octets that carries UDP between the lab's two ends."""
+def datagram(
+    size: int, caller_port: int, server_port: int, payload: bytes, target: bytes, up: bool
+) -> bytes:
+    """Return an Ethernet frame of `size` octets that carries UDP between the lab's two ends.
+
+    caller_port, server_port: UDP ports of the two ends.
+    """
     body = payload[: size - HEADERS - TRAILER].ljust(size - HEADERS - TRAILER, b"\0")
     hosts = (CALLER_ADDRESS, SERVER_ADDRESS) if up else (SERVER_ADDRESS, CALLER_ADDRESS)
-    ports = (near, far) if up else (far, near)
+    ports = (caller_port, server_port) if up else (server_port, caller_port)
     udp = struct.pack(">HHHH", *ports, size - 34, 0)
     packet = ip_packet(*hosts, UDP, udp + body + bytes(TRAILER))
     return target + b"\x02\0\0\0\0\x09\x08\0" + packet
 
 
 def traffic(kind: int, sizes: tuple[int, ...], flows: int, target: bytes, name: str) -> Traffic:
-    """Return that many flows; frame sizes take turns. Raises TestbedError.
+    """Return traffic of `flows` flows; frame sizes take turns. Raises TestbedError.
 
-    target: the MAC address that frames are sent to, which only kernel forwarding looks at.
+    target: the MAC address that frames are sent to, which only kernel forwarding uses.
     CALLS gives each flow a row per direction.
     """
     for size in sizes:
         if not SMALLEST <= size <= LARGEST:
             raise TestbedError(f"frame size: got {size}, expected {SMALLEST} to {LARGEST} bytes")
-    dice = np.random.default_rng(0x4D43)
+    random = np.random.default_rng(0x4D43)
     rows, ends = [], []
     for flow in range(flows):
         size = sizes[flow % len(sizes)]
-        noise = dice.bytes(size)
+        noise = random.bytes(size)
         if kind == CALLS:
             noise = struct.pack(">BBHII", 0x80, 0, 0, 0, 0x4D430000 + flow) + noise
         for end in range(2 if kind == CALLS else 1):
@@ -122,12 +127,12 @@ def traffic(kind: int, sizes: tuple[int, ...], flows: int, target: bytes, name: 
 
 @dataclass(frozen=True)
 class Trial:
-    """What became of one trial.
+    """The result of one trial.
 
-    arrivals: int64[sent], ns of the time of day, by packet number, 0 for what did not come; due:
-    the first packet's time; late_us: float32[n], from due to arrival, of what came; behind_us: how
-    late the generator sent its latest packet; sent_late: packets that it sent over 100 µs late;
-    refused: packets that it could not send at all.
+    arrivals: int64[sent], ns of the time of day, by packet number, 0 for packets that did not
+    arrive; due: the first packet's time; late_us: float32[n], µs from due to arrival, of packets
+    that arrived; behind_us: the largest lateness of the generator itself; sent_late: packets that
+    it sent over 100 µs late; refused: packets that it could not send at all.
     """
 
     rate: int
@@ -148,12 +153,12 @@ class Trial:
         return self.lost == 0 and self.refused == 0
 
     def percentiles(self) -> dict[str, float | int | None]:
-        """Return p50, p99, p99.9 in µs and how many they are of; None where nothing came."""
-        found: dict[str, float | int | None] = {"n": len(self.late_us)}
+        """Return p50, p99, p99.9 in µs and their number of packets n; None where none arrived."""
+        values: dict[str, float | int | None] = {"n": len(self.late_us)}
         for name, share in (("p50", 50), ("p99", 99), ("p999", 99.9)):
             some = len(self.late_us) > 0
-            found[name] = round(float(np.percentile(self.late_us, share)), 2) if some else None
-        return found
+            values[name] = round(float(np.percentile(self.late_us, share)), 2) if some else None
+        return values
 
 
 class Generator:
@@ -177,7 +182,7 @@ class Generator:
             ring.close()
 
     def trial(self, what: Traffic, rate: int, seconds: float) -> Trial:
-        """Send at a rate (packets/s) for that long, and tell what came out."""
+        """Send `rate` packets/s for some seconds; returns what arrived. Raises TestbedError."""
         total = max(int(rate * seconds), 1)
         late = np.full(total, -1, np.int64)
         counts = np.zeros(COUNTS, np.int64)
@@ -210,10 +215,10 @@ class Generator:
         )
 
     def burst(self, what: Traffic, rate: int) -> Trial:
-        """Send at a rate for 0.8 s under real-time scheduling, after a rest.
+        """Send at a rate (packets/s) for 0.8 s under real-time scheduling, after a pause.
 
-        Nothing but interrupts then delays the generator itself. The kernel stops a real-time
-        process for 50 ms in each second that it does not sleep in, hence a burst and a rest.
+        Only interrupts then delay the generator itself. The kernel stops a real-time process for
+        50 ms in each second in which it does not sleep, hence a burst and a pause.
         """
         time.sleep(REST_SECONDS)
         urgent(True)
@@ -224,7 +229,7 @@ class Generator:
 
 
 def merged(trials: list[Trial]) -> Trial:
-    """Return several trials of one load as one; its arrivals and due time are the first one's."""
+    """Return several trials of one load, merged; arrivals and due time are the first one's."""
     total = [sum(values) for values in zip(*(
         (one.seconds, one.sent, one.lost, one.twice, one.refused, one.sent_late) for one in trials
     ), strict=True)]  # fmt: skip
@@ -243,7 +248,7 @@ def merged(trials: list[Trial]) -> Trial:
 
 @contextmanager
 def preferred(core: int) -> Iterator[None]:
-    """Run on one core before other processes, and as before afterwards."""
+    """Run the block on one core with high priority; restores scheduling afterwards."""
     cores, nice = os.sched_getaffinity(0), os.getpriority(os.PRIO_PROCESS, 0)
     group = Path("/proc/self/autogroup")
     before = group.read_text().rpartition("nice ")[2].strip() if group.exists() else "0"
@@ -269,10 +274,10 @@ def due(start: int, number: int, rate: int) -> int:
 
 @kernel
 def dress(b: Octets, at: int, size: int, number: int, rows: int, kind: int) -> None:
-    """Write into a frame what differs from packet to packet.
+    """Write the fields that differ from packet to packet into a frame.
 
-    Its number stands in the MAC source, as a tag that the box can log, and at the end, for the
-    receiver: a router writes MAC addresses anew.
+    Its number is in the MAC source, as a tag that the box can log, and at the end, for the
+    receiver: a router rewrites MAC addresses.
     """
     turn = number // rows
     if kind == FRESH:
@@ -317,7 +322,7 @@ def send_due(
 
 @kernel
 def receive(port: Port, start: int, rate: int, late: Numbers, counts: Numbers) -> int:
-    """Note the arrivals on a port, at most 64; returns how many frames were there."""
+    """Record the arrivals on a port, at most 64; returns how many frames were there."""
     count = I(0)
     while count < 64:
         slot = next_frame(port)
@@ -341,7 +346,7 @@ def receive(port: Port, start: int, rate: int, late: Numbers, counts: Numbers) -
 
 @kernel
 def drain(port: Port) -> None:
-    """Give back what came before the trial."""
+    """Discard frames that came before the trial."""
     slot = next_frame(port)
     while slot >= 0:
         give_back(port, slot)
@@ -364,7 +369,7 @@ def run_load(
         )
         receive(server, start, rate, late, counts)
         receive(caller, start, rate, late, counts)
-    until = now(pair) + PATIENCE_NS
+    until = now(pair) + TIMEOUT_NS
     while counts[CAME] < counts[SENT] and now(pair) < until:
         receive(server, start, rate, late, counts)
         receive(caller, start, rate, late, counts)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The reader of a netfilter queue, as a program: accepts every packet as soon as it sees it.
+"""The reader of a netfilter queue, as a program: accepts every packet as soon as it is read.
 
-A box of this kind is what many filters are built on: each packet crosses into a process over
-netlink and waits there for its verdict. The loop is compiled; verdicts go out one for all packets
-that were read at once. Sources: Linux's linux/netfilter/nfnetlink_queue.h and linux/netlink.h.
+Many filters are built on such a queue: each packet is passed to a process over netlink and waits
+for its verdict. The loop is compiled; one verdict answers all packets that were read at once.
+Sources: Linux's linux/netfilter/nfnetlink_queue.h and linux/netlink.h.
 
     python -m midcall.testbed.live.devices.nfqueue QUEUE
 """
@@ -54,7 +54,7 @@ def attribute(kind: int, content: bytes) -> bytes:
 
 
 def ask(link: socket.socket, text: bytes, about: str) -> None:
-    """Send a message and read the answer; raises TestbedError where it is a refusal."""
+    """Send a message and read the answer; raises TestbedError where the kernel refuses."""
     link.send(text)
     answer = link.recv(4096)
     code = struct.unpack_from("<i", answer, 16)[0]
@@ -83,7 +83,7 @@ def bind(queue: int) -> socket.socket:
 @kernel
 def last_packet(b: Octets, size: int) -> int:
     """Return the greatest packet id in netlink messages b[:size], -1 for none."""
-    found, at = I(-1), I(0)
+    last_id, at = I(-1), I(0)
     while size - at >= 20:
         length = I(b[at]) | I(b[at + 1]) << 8 | I(b[at + 2]) << 16 | I(b[at + 3]) << 24
         if length < 20 or length > size - at:
@@ -95,11 +95,11 @@ def last_packet(b: Octets, size: int) -> int:
                 if step < 4:
                     break
                 if I(b[place + 2]) == PACKET_HEADER and end - place >= 8:
-                    found = max(found, u32(b, place + 4))
+                    last_id = max(last_id, u32(b, place + 4))
                     break
                 place += (step + 3) & ~3
         at += (length + 3) & ~3
-    return found
+    return last_id
 
 
 @kernel
@@ -125,7 +125,7 @@ def accept(fd: int, b: Octets, verdict: Octets, turns: int, counts: Numbers) -> 
 
 
 def main(queue: int) -> None:
-    """Accept packets until the process is told to end."""
+    """Accept packets until the process is ended."""
     header = attribute(VERDICT_HEADER, struct.pack(">II", ACCEPT, 0))
     verdict = np.frombuffer(message(VERDICT_BATCH, queue, header, REQUEST), np.uint8).copy()
     room, counts = np.zeros(ROOM, np.uint8), np.zeros(1, np.int64)

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A live box as an oracle: probes go through it packet by packet, and what does not arrive is told.
+"""Probe a live box: send probes through it packet by packet and report which are blocked.
 
-The box is any middlebox of a live network: ours under a policy, as a process, or somebody else's
-program. It remembers what it saw, so each probe comes from a subscriber that it has not seen; rules
-on the subscriber's address cannot be found here. Addresses are those of the lab (198.18.0.0/15,
-fd00::/8): a far one outside 198.19.0.0/16 gets an image there, so of its prefixes only those of
-captures on the lab's addresses can be told. A packet larger than the link is sent as several.
+The box is any middlebox of a live network: the lab's own under a policy, or a third-party program.
+It keeps state, so each probe comes from a new subscriber; rules on the subscriber's address cannot
+be found this way. Addresses are those of the lab (198.18.0.0/15, fd00::/8): a remote address
+outside 198.19.0.0/16 is mapped into it, so rules on address prefixes can only be found with
+captures on the lab's addresses. A packet larger than the link is sent as several.
 """
 
 from __future__ import annotations
@@ -41,20 +41,19 @@ PATIENCE = 0.25
 MTU = 1500
 #: Ethernet addresses of both ends.
 CALLER, SERVER = bytes.fromhex("02ff00000001"), bytes.fromhex("02ff00000002")
-#: The lab's networks: subscribers in the first, everybody else in the second (RFC 2544).
+#: The lab's networks: subscribers in the first, all other hosts in the second (RFC 2544).
 NEAR, FAR = bytes((198, 18)), bytes((198, 19))
 LAB6 = b"\xfd"
-#: Subscribers until the first one comes again.
+#: Number of subscribers; then the first address is used again.
 SUBSCRIBERS = 60_000
 
 
 class LiveOracle:
-    """A live box that is asked; a context manager, which makes and removes network and box.
+    """A live box to be probed; a context manager, which makes and removes network and box.
 
-    middlebox: a policy of ours, or words of testbed.live.devices.blackbox; rules: a file of
-    Suricata's;
-    patience: s that a packet may take. Raises TestbedError where the machine cannot, or the box
-    ends.
+    middlebox: a policy for the lab's box, or a middlebox of testbed.live.devices.blackbox; rules:
+    a file of Suricata rules; patience: s that a packet may take. Raises TestbedError where the
+    machine lacks something, or the box ends.
     """
 
     def __init__(
@@ -66,23 +65,23 @@ class LiveOracle:
     ) -> None:
         self.middlebox, self.rules, self.seed, self.patience = middlebox, rules, seed, patience
         self.asked = 0
-        self.undo = ExitStack()
+        self.cleanup = ExitStack()
         self.box: Blackbox | Box | None = None
         self.ports: dict[bool, socket.socket] = {}
 
     def __enter__(self) -> LiveOracle:
         """Make the network, start the box, open both ends."""
-        with ExitStack() as undo:
-            network = undo.enter_context(Network(mtu=MTU))
+        with ExitStack() as cleanup:
+            network = cleanup.enter_context(Network(mtu=MTU))
             self.box = box = self.made(network)
             box.start()
-            undo.callback(box.stop)
+            cleanup.callback(box.stop)
             caller, _, _, server = network.ends()
             for up, end in ((True, caller), (False, server)):
-                opened = undo.enter_context(port(*end))
+                opened = cleanup.enter_context(port(*end))
                 opened.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
                 self.ports[up] = opened
-            self.undo = undo.pop_all()
+            self.cleanup = cleanup.pop_all()
         return self
 
     def __exit__(
@@ -92,7 +91,7 @@ class LiveOracle:
         trace: TracebackType | None,
     ) -> None:
         """Remove everything."""
-        self.undo.close()
+        self.cleanup.close()
 
     def made(self, network: Network) -> Blackbox | Box:
         """Return the box, not started."""
@@ -103,18 +102,18 @@ class LiveOracle:
     def blocked(self, probe: Probe) -> bool:
         """Return whether a packet of a probe does not arrive as it was sent, or late."""
         self.asked += 1
-        begin = time.monotonic()
+        start = time.monotonic()
         sent = on_lab(fitted(probe), self.asked % SUBSCRIBERS)
         for one, packet in zip(sent, frames(sent), strict=True):
             ends = (SERVER, CALLER) if one.up else (CALLER, SERVER)
             frame = b"".join(ends) + (b"\x08\x00" if packet[0] >> 4 == 4 else b"\x86\xdd") + packet
-            time.sleep(max(begin + one.time / 1e9 - time.monotonic(), 0))
+            time.sleep(max(start + one.time / 1e9 - time.monotonic(), 0))
             if not self.passes(frame, one.up):
                 return True
         return False
 
     def passes(self, frame: bytes, up: bool) -> bool:
-        """Send a frame and tell whether it comes out of the box in time; the next one waits."""
+        """Send a frame, wait, and tell whether it comes out of the box in time."""
         self.ports[up].send(frame)
         other = self.ports[not up]
         until = time.monotonic() + self.patience
@@ -135,8 +134,8 @@ class LiveOracle:
 
 
 def fitted(probe: Probe) -> Probe:
-    """Return a probe whose packets fit into the links: a larger one as several, all of its IP
-    bytes together."""
+    """Return a probe whose packets fit into the links: a larger packet as several that together
+    have its number of IP octets."""
     return tuple(part for one in probe for part in parts(one))
 
 
@@ -152,18 +151,21 @@ def parts(one: Sent) -> Iterator[Sent]:
 
 
 def on_lab(probe: Probe, subscriber: int) -> Probe:
-    """Return a probe on addresses of the lab, its subscribers numbered from one on."""
-    nears = list(dict.fromkeys(one.ends.near for one in probe))
-    images = {near: near_image(near, subscriber + n * SUBSCRIBERS) for n, near in enumerate(nears)}
-    return tuple(one._replace(ends=moved(one.ends, images)) for one in probe)
+    """Return a probe on addresses of the lab; subscriber: number of its first subscriber."""
+    subscribers = list(dict.fromkeys(one.ends.near for one in probe))
+    images = {
+        address: subscriber_image(address, subscriber + n * SUBSCRIBERS)
+        for n, address in enumerate(subscribers)
+    }
+    return tuple(one._replace(ends=map_ends(one.ends, images)) for one in probe)
 
 
-def moved(ends: Ends, nears: dict[bytes, bytes]) -> Ends:
+def map_ends(ends: Ends, subscribers: dict[bytes, bytes]) -> Ends:
     """Return a flow's ends on addresses of the lab."""
-    return ends._replace(near=nears[ends.near], far=far_image(ends.far))
+    return ends._replace(near=subscribers[ends.near], far=far_image(ends.far))
 
 
-def near_image(address: bytes, number: int) -> bytes:
+def subscriber_image(address: bytes, number: int) -> bytes:
     """Return a subscriber's address in the lab."""
     if len(address) == 4:
         return NEAR + (1 + number % 65_534).to_bytes(2, "big")
@@ -171,7 +173,7 @@ def near_image(address: bytes, number: int) -> bytes:
 
 
 def far_image(address: bytes) -> bytes:
-    """Return a far address in the lab: itself where it is there, else one that depends on it."""
+    """Return a remote address in the lab: unchanged if it is there, else a hash of it."""
     draw = hashlib.blake2b(address, digest_size=15).digest()
     if len(address) == 4:
         return address if address[:2] == FAR else FAR + bytes((draw[0] | 0x80, 1 + draw[1] % 254))

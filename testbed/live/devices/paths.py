@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Ways: what can stand between the two ports of a network when it is measured.
+"""Paths: what can connect the two ports of a network when forwarding is measured.
 
-Each opens in a network of its own and is closed with it. The names are those of the results:
-kernel forwards by the kernel's routes, conntrack the same with the kernel's own table of
-connections, empty is the box without a rule, classifier the box with
-one operator's policy, classifier-spin the same without ever sleeping, offload the same with decided
-flows handed to the kernel; suricata and nfqueue are other people's boxes, which pass everything.
+Each opens in a network of its own and is closed with it. The names are those of the results: kernel
+forwards by the kernel's routes, conntrack the same with the kernel's connection tracking, empty is
+the box without a rule, classifier the box with one operator's policy, classifier-spin the same
+without ever sleeping, offload the same with decided flows handed to the kernel; suricata and
+nfqueue are third-party boxes, which pass everything.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from midcall.testbed.live.network.network import Network
 from midcall.testbed.policy.loader import load
 from midcall.testbed.policy.operator import EMPTY, Policy
 
-#: What runs as a process on the box's core; None: the kernel alone.
+#: The process on the box's core; None: the kernel alone.
 Held = Box | Blackbox | None
 Opener = Callable[[Network, int | None], AbstractContextManager[Held]]
 
@@ -33,7 +33,7 @@ OPERATOR, HYPOTHESIS, ACCESS, DATE = "maroc-telecom", "signature", "3g", datetim
 
 
 def measured_policy() -> Policy:
-    """Return the policy of the way "classifier"."""
+    """Return the policy of the path "classifier"."""
     return load(OPERATOR).policy(HYPOTHESIS, ACCESS, DATE)
 
 
@@ -96,28 +96,28 @@ WAYS: dict[str, Opener] = {
     "suricata": partial(_peer, kind="suricata"),
     "nfqueue": partial(_peer, kind="nfqueue"),
 }
-#: Ways that are measured only where what they need is installed.
+#: Paths that are measured only where their programs are installed.
 PEERS = ("suricata", "nfqueue")
-#: Ways that are measured with flows that are decided; all others with undecided ones.
+#: Paths that are measured with decided flows; all others with undecided ones.
 DECIDED = ("offload",)
-#: Ways on which packets stay in the kernel: whoever sends a packet forwards it, too.
+#: Paths on which packets stay in the kernel: the sending process forwards its packets, too.
 IN_KERNEL = ("kernel", "conntrack", "offload")
 
 
 def installed() -> tuple[str, ...]:
-    """Return the names of the ways that this machine has."""
+    """Return the names of the paths that this machine can run."""
     return tuple(name for name in WAYS if not lacks(name))
 
 
 def lacks(name: str) -> list[str]:
-    """Return what a way lacks on this machine, a sentence each."""
+    """Return what a path lacks on this machine, a sentence each."""
     if name == "conntrack" and shutil.which("iptables") is None:
         return ["iptables is missing: apt-get install iptables"]
     return missing(name) if name in PEERS else []
 
 
 def way(name: str, limit_s: float = LIMIT_SECONDS) -> Opener:
-    """Return a way by its name; limit_s: how long a peer may run. Raises TestbedError."""
+    """Return a path by its name; limit_s: how long a peer may run. Raises TestbedError."""
     if name not in WAYS:
         raise TestbedError(f"path: got {name!r}, expected some of {', '.join(WAYS)}")
     return partial(_peer, kind=name, limit_s=limit_s) if name in PEERS else WAYS[name]

@@ -4,9 +4,9 @@
     caller  c0 ------ b0  box  b1 ------ s0  server
 
 No interface has an address and no namespace a route: frames are put on the links and taken from
-them as they are (testbed.live.box.rings), and the kernels in between must not answer. Names are
-unique per run, so several networks live beside each other. A state file says which process made
-what; `sweep` removes what dead processes left and nothing else.
+them unchanged (testbed.live.box.rings), and the kernels in between must not answer. Names are
+unique per run, so several networks can exist at once. A state file names the process that made
+each network; `sweep` removes what dead processes left and nothing else.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from typing import Any, NamedTuple, NoReturn
 from midcall.errors import TestbedError
 from midcall.testbed.live.network import nic_offloads
 
-#: Where the private folders of runs stand; a RAM disk on most systems.
+#: Folder of the runs' private folders; a RAM disk on most systems.
 RUNS = Path(os.environ.get("MIDCALL_LIVE", "/run/midcall"))
 STATE = "state.json"
-#: What the folder of a run is called while it is made: this, the run, a dot and the maker's number.
+#: Name of a run's folder while it is made: this prefix, the run, a dot and the maker's process id.
 DRAFT = ".mc"
 MINIMUM_MTU, MAXIMUM_MTU = 576, 1900
 #: What a network needs of root's capabilities, and their numbers.
@@ -39,7 +39,7 @@ INSTALL = "install Mininet: pip install 'midcall[live]' and apt-get install mini
 
 
 class Ports(NamedTuple):
-    """Names of the four interfaces between one caller and one server, in the order of the way."""
+    """Names of the four interfaces between one caller and one server, in the order of the path."""
 
     c0: str
     b0: str
@@ -101,7 +101,7 @@ class Network:
         self.close()
 
     def ends(self) -> tuple[tuple[int, str], ...]:
-        """Return (process, interface) of the four ends of links, in the order of the way."""
+        """Return (process, interface) of the four ends of links, in the order of the path."""
         pids = (self.caller_pid, self.box_pid, self.box_pid, self.server_pid)
         return tuple(zip(pids, self.ports, strict=True))
 
@@ -131,9 +131,9 @@ class Network:
             nic_offloads.assert_whole(*one, *other)
 
     def make_folder(self) -> None:
-        """Make the run's folder, its state file in it from the first moment on.
+        """Make the run's folder, which contains its state file from the first moment on.
 
-        Until then it has a name that says who makes it, so that a second lab can sweep it, too.
+        Until then its name contains the maker's process id, so that another lab can sweep it, too.
         """
         draft = RUNS / f"{DRAFT}{self.run}.{os.getpid()}"
         draft.mkdir(parents=True, mode=0o700)
@@ -141,22 +141,22 @@ class Network:
         draft.rename(self.folder)
 
     def state(self, pids: list[int]) -> str:
-        """Return what a second lab must remove should this one be killed."""
-        told = {
+        """Return the state as JSON: what another lab must remove if this one is killed."""
+        state = {
             "lab": identity(os.getpid()),
             "processes": [identity(pid) for pid in pids],
             "interfaces": list(self.ports),
         }
-        return json.dumps(told)
+        return json.dumps(state)
 
     def note(self, pids: list[int]) -> None:
-        """Write down what a second lab must remove should this one be killed."""
+        """Write the state file: what another lab must remove if this one is killed."""
         draft = self.folder / "state.new"
         draft.write_text(self.state(pids))
         draft.replace(self.folder / STATE)
 
     def watch(self, pid: int) -> None:
-        """Note one more process that goes when the network goes."""
+        """Add a process, to be ended with the network, to the state file."""
         path = self.folder / STATE
         state = json.loads(path.read_text())
         state["processes"].append(identity(pid))
@@ -165,7 +165,7 @@ class Network:
         draft.replace(path)
 
     def close(self) -> None:
-        """Remove processes, namespaces, links and the folder; what is gone already is fine."""
+        """Remove processes, namespaces, links and the folder; missing ones are no error."""
         net, self.net = self.net, None
         if net is not None:
             with suppress(Exception):
@@ -174,7 +174,7 @@ class Network:
         self.release_signals()
 
     def catch_signals(self) -> None:
-        """Turn a polite kill into an exception, so that the network goes down with the lab."""
+        """Turn SIGTERM and SIGHUP into exceptions, so that the network is removed with the lab."""
         if threading.current_thread() is not threading.main_thread():
             return
         for number in (signal.SIGTERM, signal.SIGHUP):
@@ -182,7 +182,7 @@ class Network:
                 self.handlers[number] = signal.signal(number, leave)
 
     def release_signals(self) -> None:
-        """Give signals back to whom they belonged."""
+        """Restore the previous signal handlers."""
         for number, handler in self.handlers.items():
             signal.signal(number, handler)
         self.handlers = {}
@@ -195,7 +195,7 @@ def leave(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def require() -> None:
-    """Raise TestbedError with the first thing that a live network lacks here."""
+    """Raise TestbedError with the first thing that a live network lacks on this machine."""
     for line in missing():
         raise TestbedError(f"live: {line}")
 
@@ -227,20 +227,20 @@ def missing() -> list[str]:
 
 
 def capabilities_lacking() -> list[str]:
-    """Return the names of the capabilities (capabilities(7)) that a network needs and are not here.
+    """Return the names of the required capabilities (capabilities(7)) that this process lacks.
 
     Mininet would wait for ever for a host that cannot have a namespace.
     """
-    words = Path("/proc/self/status").read_text()
-    held = int(words.partition("CapEff:")[2].split()[0], 16)
-    return [name for name, bit in CAPABILITIES.items() if not held >> bit & 1]
+    status = Path("/proc/self/status").read_text()
+    effective = int(status.partition("CapEff:")[2].split()[0], 16)
+    return [name for name, bit in CAPABILITIES.items() if not effective >> bit & 1]
 
 
 def import_mininet() -> tuple[Any, Any]:
     """Return Mininet's network and host classes; raises TestbedError.
 
     Mininet would raise limits of the whole machine when first used (buffers, tables, ptys); this
-    network needs none of that, so it is kept from it.
+    network does not need that, so it is prevented.
     """
     try:
         with warnings.catch_warnings():
@@ -253,11 +253,11 @@ def import_mininet() -> tuple[Any, Any]:
     return Mininet, Node
 
 
-# ---- what dead runs left
+# ---- remains of dead runs
 
 
 def start_time(pid: int) -> int | None:
-    """Return when a process began, in clock ticks since boot; None where it is gone or a zombie."""
+    """Return the start time of a process, in clock ticks since boot; None if gone or a zombie."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -266,17 +266,17 @@ def start_time(pid: int) -> int | None:
 
 
 def identity(pid: int) -> list[int]:
-    """Return what names a process for good: its number and when it began (0: gone already)."""
+    """Return the unique identity of a process: its id and its start time (0: gone already)."""
     return [pid, start_time(pid) or 0]
 
 
 def alive(process: list[int]) -> bool:
-    """Tell whether a noted process still runs, and is the same one."""
+    """Tell whether a process of a state file still runs, and is the same one."""
     return start_time(process[0]) == process[1]
 
 
 def sweep() -> list[str]:
-    """Remove what labs left that are dead now (kill -9, a crash); returns the runs' names."""
+    """Remove what dead labs left (kill -9, a crash); returns the names of the runs."""
     swept = []
     for draft in sorted(RUNS.glob(f"{DRAFT}*.*")):
         maker = draft.name.rpartition(".")[2]
@@ -289,7 +289,7 @@ def sweep() -> list[str]:
         except FileNotFoundError:
             continue  # being made, or being removed
         except (OSError, ValueError, KeyError, TypeError, IndexError):
-            dead = False  # not ours to judge
+            dead = False  # not a state file of this lab
         if dead:
             clear(folder)
             swept.append(folder.name)
@@ -306,7 +306,7 @@ def clear(folder: Path) -> None:
         if alive(process):
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(process[0], signal.SIGKILL)
-    for name in state["interfaces"]:  # Mininet makes links here before it moves them
+    for name in state["interfaces"]:  # Mininet makes links in this namespace before it moves them
         if Path(f"/sys/class/net/{name}").exists():
             command = ["ip", "link", "delete", name]
             subprocess.run(command, capture_output=True, check=False, timeout=20)

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A subscriber's line: a live network whose two ends speak IP, for programs that make traffic.
+"""A subscriber's line: a live network with IP at both ends, for programs that make traffic.
 
     caller 198.18.1.1  c0 ------ b0  box  b1 ------ s0  198.19.1.1 callee
                                                     lo  198.19.0.0/16 relay, registrar, servers
 
 The replay puts frames on the links itself; real programs need addresses and routes. The caller's
-end has one address. The server's end has the callee's on its interface, and answers for all of
-198.19.0.0/16 behind it, so that a server program can stand at any address of it. Neighbours are
-written down, so nothing asks for them by ARP. Between both stands whatever box forwards frames.
+end has one address. The server's end has the callee's address on its interface, and accepts all of
+198.19.0.0/16 behind it, so that a server program can listen at any of these addresses. Neighbour
+entries are static, so there is no ARP. Any box that forwards frames can be between the two ends.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from midcall.testbed.network.access import link
 CALLER, CALLEE = "198.18.1.1", "198.19.1.1"
 RELAY, REGISTRAR = "198.19.2.1", "198.19.3.1"
 NEAR, FAR = ip_network("198.18.0.0/16"), ip_network("198.19.0.0/16")
-#: Next hops, which only the neighbour tables know.
+#: Next hops, which exist in the neighbour tables only.
 GATEWAY, GATEWAY_BACK = "198.18.0.254", "198.19.0.254"
 STEP_SECONDS = 10.0
 
 
 class Line:
-    """A network with IP at both ends; a context manager that takes the addresses away again.
+    """A network with IP at both ends; a context manager that removes the addresses at its exit.
 
     caller_pid, server_pid: processes that hold the namespaces of both ends.
     """
 
     def __init__(self, network: Network, access: str = "fibre") -> None:
-        """Describe a line; access: whose largest packet both ends keep to. Raises TestbedError."""
+        """Describe a line; access: network whose MTU both ends use. Raises TestbedError."""
         self.network = network
         self.room = min(link(access).room, network.mtu)
 
@@ -51,12 +51,12 @@ class Line:
         return self.network.server_pid
 
     def __enter__(self) -> Line:
-        """Give both ends their addresses and routes."""
+        """Configure addresses and routes at both ends."""
         c0, _, _, s0 = self.network.ends()
-        own, other = hardware(*c0), hardware(*s0)
+        caller_mac, server_mac = hardware(*c0), hardware(*s0)
         steps = (
-            (c0, CALLER, GATEWAY, other, str(FAR)),
-            (s0, CALLEE, GATEWAY_BACK, own, str(NEAR)),
+            (c0, CALLER, GATEWAY, server_mac, str(FAR)),
+            (s0, CALLEE, GATEWAY_BACK, caller_mac, str(NEAR)),
         )
         try:
             for (pid, name), address, gateway, neighbour, beyond in steps:
@@ -73,11 +73,11 @@ class Line:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Take addresses and routes away."""
+        """Remove addresses and routes."""
         self.close()
 
     def close(self) -> None:
-        """Leave the ends as a network makes them; what is gone already is fine."""
+        """Remove addresses and routes from both ends; missing ones are no error."""
         if self.network.net is None:
             return
         c0, _, _, s0 = self.network.ends()
@@ -104,15 +104,15 @@ def hardware(pid: int, interface: str) -> str:
 
 
 def ip(pid: int, *words: str) -> str:
-    """Run `ip` in the network namespace of a process; returns what it wrote.
+    """Run `ip` in the network namespace of a process; returns its output.
 
-    Raises TestbedError with its own words.
+    Raises TestbedError with its error message.
     """
     with inside(pid):
         done = subprocess.run(
             ["ip", *words], capture_output=True, text=True, check=False, timeout=STEP_SECONDS
         )
     if done.returncode:
-        told = done.stderr.strip() or f"exit {done.returncode}"
-        raise TestbedError(f"line: ip {' '.join(words)}: {told}")
+        reason = done.stderr.strip() or f"exit {done.returncode}"
+        raise TestbedError(f"line: ip {' '.join(words)}: {reason}")
     return done.stdout

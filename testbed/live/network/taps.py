@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Taps: what stood on the wires of a live network, seen by neither end nor box, on one clock.
+"""Taps: record the frames on the wires of a live network, independently of ends and box.
 
 A tap is a ring of its own on one of the four interfaces. At the caller's and the server's
-interface it sees what their end sends and what comes in there; at the box's two interfaces what
-comes in. The kernel stamps every frame (CLOCK_REALTIME). Frames are kept whole, so that what was
-seen can be compared with what was sent, octet by octet, and saved. A thread empties the rings.
+interface it records outgoing and incoming frames; at the box's two interfaces incoming ones. The
+kernel stamps every frame, on one clock for all taps (CLOCK_REALTIME). Frames are kept whole, to be
+saved and compared with the frames that were sent, octet by octet. A thread empties the rings.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ from midcall.testbed.live.replay.merge import Frames
 
 Numbers = NDArray[np.int64]
 
-#: Frames that a tap's ring holds until the thread comes round, and how long it rests.
+#: Frames that a tap's ring holds until the thread reads them, and the thread's pause.
 FRAMES, REST_SECONDS = 8192, 0.004
 
-#: A frame that a tap saw. tap: index of the interface in testbed.live.network.Ports; out: it left
-#: by that interface; kind: TAGGED, FORGED_HERE or 0; row: of the sending (testbed.live.ends), -1;
-#: stamp: ns of the time of day; at, size: where it stands in the store.
+#: A frame that a tap recorded. tap: index of the interface in testbed.live.network.Ports; out: it
+#: left by that interface; kind: TAGGED, FORGED_HERE or 0; row: of the sending, -1 for none; stamp:
+#: ns of the time of day; at, size: its octets in the store.
 TAPPED = np.dtype(
     [
         ("tap", "u1"),
@@ -63,7 +63,7 @@ ROWS, OCTETS, FULL = 0, 1, 2
 
 
 class Taps:
-    """Taps on all interfaces of a network; a context manager that listens while it is open."""
+    """Taps on all interfaces of a network; a context manager that records while it is open."""
 
     def __init__(
         self,
@@ -74,12 +74,12 @@ class Taps:
         more: tuple[int, int] = (4096, 1 << 20),
         log: Records | None = None,
     ) -> None:
-        """Open the rings; nothing is kept yet. frames: what will be sent; run: its octet.
+        """Open the rings; nothing is recorded yet. frames: what will be sent; run: its octet.
 
-        log: the box's (testbed.live.box.pump), in which later sendings have their packet; None
-        where nothing is sent twice. copies: how often a frame is kept on average at most: each
-        stands on two wires, at three taps, and may be sent again. more: room for other frames, and
-        their octets.
+        log: the box's (testbed.live.box.pump), which names the packet of each later sending; None
+        where nothing is sent twice. copies: upper bound of how often a frame is recorded on
+        average: each crosses two wires, at three taps, and may be sent again. more: room for other
+        frames, and for their octets.
         """
         count, octets = len(frames.at), int(frames.size.sum())
         self.frames, self.run = frames, run
@@ -89,7 +89,7 @@ class Taps:
         self.state = np.zeros(3, np.int64)
         self.rings: list[Ring] = []
         self.done = threading.Event()
-        self.thread = threading.Thread(target=self._listen, name="taps", daemon=True)
+        self.thread = threading.Thread(target=self._run, name="taps", daemon=True)
         self.error: BaseException | None = None
         try:
             for number, (pid, name) in enumerate(network.ends()):
@@ -99,19 +99,19 @@ class Taps:
             raise
 
     def __enter__(self) -> Taps:
-        """Listen from now on."""
+        """Start recording."""
         self._empty()
         self.state[:] = 0
         self.thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop listening."""
+        """Stop recording."""
         self.stop()
         self.close()
 
     def stop(self) -> None:
-        """Stop listening once what came so far is kept."""
+        """Stop recording after everything in the rings has been recorded."""
         self.done.set()
         if self.thread.is_alive():
             self.thread.join()
@@ -123,23 +123,23 @@ class Taps:
         self.rings = []
 
     def _empty(self) -> int:
-        """Keep what stands in the rings; returns how many frames."""
+        """Record the frames in the rings; returns how many."""
         rows, store, state, count = self.rows, self.store, self.state, 0
         for number, ring in enumerate(self.rings):
-            count += listen(number, ring.port, self.run, self.frames, self.log, rows, store, state)
+            count += record(number, ring.port, self.run, self.frames, self.log, rows, store, state)
         return count
 
-    def _listen(self) -> None:
+    def _run(self) -> None:
         try:
             while not self.done.is_set():
                 if not self._empty():
                     time.sleep(REST_SECONDS)
             self._empty()
-        except BaseException as error:  # told by `seen`
+        except BaseException as error:  # raised by `seen`
             self.error = error
 
     def seen(self) -> Records:
-        """Return TAPPED[k], what was seen, in no order. Raises TestbedError where it is not all."""
+        """Return TAPPED[k], recorded frames, unordered. Raises TestbedError if any was missed."""
         if self.error is not None:
             raise TestbedError(f"the taps stopped: {self.error}") from self.error
         missed = sum(ring.overloads() for ring in self.rings) + int(self.state[FULL])
@@ -149,11 +149,11 @@ class Taps:
 
 
 @kernel
-def listen(
+def record(
     tap: int, port: Port, run: int, frames: Frames, log: Records, rows: Records, store: Octets,
     state: Numbers,
 ) -> int:  # fmt: skip
-    """Keep the frames that stand in a tap's ring; returns how many."""
+    """Record the frames in a tap's ring; returns how many."""
     b, count = port.octets, I(0)
     slot = next_frame(port)
     while slot >= 0:
@@ -184,7 +184,7 @@ def listen(
 
 @kernel
 def same(b: Octets, at: int, size: int, frames: Frames, number: int) -> bool:
-    """Tell whether octets are those of a packet's frame, the number of the sending apart."""
+    """Tell whether octets equal a packet's frame, except for the number of the sending."""
     if size != frames.size[number]:
         return False
     place = frames.at[number]
@@ -197,19 +197,21 @@ def same(b: Octets, at: int, size: int, frames: Frames, number: int) -> bool:
 # ---- files
 
 
-def write_tap(path: Path, rows: Records, store: Octets, remark: Callable[[np.void], str]) -> None:
-    """Write what one tap saw to a pcapng file, in order of time, each frame with a comment."""
+def write_tap(
+    path: Path, rows: Records, store: Octets, frame_comment: Callable[[np.void], str]
+) -> None:
+    """Write one tap's records to a pcapng file, in order of time, each frame with a comment."""
     section = struct.pack("<IHHq", 0x1A2B3C4D, 1, 0, -1)
     resolution = struct.pack("<HHB3xI", 9, 1, 9, 0)
     with path.open("wb") as out:
         out.write(block(SECTION, section))
         out.write(block(INTERFACE, struct.pack("<HHI", 1, 0, 262144) + resolution))
         for row in rows[np.argsort(rows["stamp"], kind="stable")]:
-            at, size, when = int(row["at"]), int(row["size"]), int(row["stamp"])
-            head = struct.pack("<IIIII", 0, when >> 32, when & 0xFFFFFFFF, size, size)
+            at, size, stamp_ns = int(row["at"]), int(row["size"]), int(row["stamp"])
+            head = struct.pack("<IIIII", 0, stamp_ns >> 32, stamp_ns & 0xFFFFFFFF, size, size)
             frame = store[at : at + size].tobytes()
             frame += b"\0" * (-len(frame) % 4)
-            out.write(block(ENHANCED_PACKET, head + frame + comment(remark(row))))
+            out.write(block(ENHANCED_PACKET, head + frame + comment(frame_comment(row))))
 
 
 assert Ports._fields == ("c0", "b0", "b1", "s0")

@@ -2,10 +2,10 @@
 """BPF from Python: an assembler, and the bpf system call. No compiler, no library.
 
 A `Program` is written instruction by instruction, with registers and labels by name, in sections
-that carry a heading; `load` hands it to the kernel, whose verifier proves that it ends and reads
+with a heading; `load` passes it to the kernel, whose verifier proves that it terminates and reads
 nothing outside a packet. Where it refuses, the error names the section and ends with the verifier's
-own last lines. Maps are file descriptors; arrays can be mapped into memory, so that counters are
-read without a system call. Everything ends with the process that made it.
+last lines. Maps are file descriptors; arrays can be mapped into memory, so that counters are read
+without a system call. All of these end with the process that made them.
 
 Sources: RFC 9669 (the instruction set); the system call's attributes as in Linux's linux/bpf.h.
 Needs Linux 5.9 (links to XDP) on a little-endian machine.
@@ -30,7 +30,7 @@ from midcall.errors import TestbedError
 
 
 class Register(IntEnum):
-    """A register. R0 answers; calls spoil R1 to R5 and keep R6 to R9; FRAME is the stack's."""
+    """A register. R0 is the result; calls change R1 to R5, not R6 to R9; FRAME: stack pointer."""
 
     R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, FRAME = range(11)
 
@@ -42,7 +42,7 @@ R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, FRAME = Register
 
 #: Sizes of loads and stores, in octets, and their codes.
 SIZES = {4: 0x00, 2: 0x08, 1: 0x10, 8: 0x18}
-#: 64-bit arithmetic: what is written between the operands, and its code.
+#: 64-bit arithmetic: operator and its code.
 ARITHMETIC = {
     "+=": 0x00,
     "-=": 0x10,
@@ -54,7 +54,7 @@ ARITHMETIC = {
     "^=": 0xA0,
     "=": 0xB0,
 }
-#: Conditions of jumps, numbers taken as unsigned; "&": some bit is in common.
+#: Conditions of jumps, on unsigned numbers; "&": some bit is in common.
 CONDITIONS = {"==": 0x10, ">": 0x20, ">=": 0x30, "&": 0x40, "!=": 0x50, "<": 0xA0, "<=": 0xB0}
 
 FROM_REGISTER = 0x08
@@ -67,7 +67,7 @@ MAP_OF_DESCRIPTOR = 1
 
 # Functions of the kernel that a program may call.
 MAP_LOOKUP, CLOCK, REDIRECT = 1, 5, 23
-#: What an XDP program answers.
+#: Return values of an XDP program.
 XDP_DROP, XDP_PASS, XDP_REDIRECT = 1, 2, 4
 
 
@@ -94,7 +94,7 @@ def signed(number: int) -> int:
 
 
 class Program:
-    """A program being written: instructions, labels, headings."""
+    """A BPF program under construction: instructions, labels, headings."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -129,9 +129,9 @@ class Program:
         self._add(words, LOAD | SIZES[size], target, base, offset, 0)
 
     def load_network(self, target: Register, size: int, base: Register, offset: int) -> None:
-        """Read a number of 2 or 4 octets as networks send it.
+        """Read a number of 2 or 4 octets in network byte order.
 
-        The verifier forgets a number's bounds when its octets are turned, hence the mask.
+        The verifier loses a number's bounds when its octets are swapped, hence the mask.
         """
         self.load(target, size, base, offset)
         self._add(f"{target} = from network order", TO_BIG_ENDIAN, target, 0, 0, 8 * size)
@@ -160,16 +160,16 @@ class Program:
         self._add("", 0, 0, 0, 0, 0)
 
     def call(self, function: int) -> None:
-        """Call a function of the kernel: arguments in R1 to R5, which it spoils, answer in R0."""
+        """Call a function of the kernel: arguments in R1 to R5, which it changes, result in R0."""
         self._add(f"call {function}", CALL, 0, 0, 0, function)
 
     def jump(self, label: str) -> None:
-        """Go on at a label further down."""
+        """Jump to a label further down."""
         self._jumps.append((len(self.instructions), label))
         self._add(f"to {label}", JUMP, 0, 0, 0, 0)
 
     def jump_if(self, left: Register, sign: str, right: int, label: str) -> None:
-        """Go on at a label further down where a register compares so to a number or another."""
+        """Jump to a label further down if a comparison with a number or register is true."""
         self._jumps.append((len(self.instructions), label))
         code = CONDITIONS[sign] | 0x05
         if isinstance(right, Register):
@@ -179,7 +179,7 @@ class Program:
             self._add(f"to {label} if {left} {sign} {right:#x}", code, left, 0, 0, right)
 
     def exit(self, answer: int | None = None) -> None:
-        """End with an answer, or with what R0 holds."""
+        """Return `answer`, or the value of R0."""
         if answer is not None:
             self.do(R0, "=", answer)
         self._add("exit", EXIT, 0, 0, 0, 0)
@@ -200,12 +200,12 @@ class Program:
         return b"".join(one.octets for one in placed)
 
     def heading(self, place: int) -> str:
-        """Return the heading of the section in which an instruction stands."""
+        """Return the heading of the section that contains an instruction."""
         above = [words for first, words in self.headings if first <= place]
         return above[-1] if above else "before the first section"
 
     def listing(self) -> str:
-        """Return the program as text for people, one instruction a line."""
+        """Return the program as readable text, one instruction a line."""
         names: dict[int, list[str]] = {}
         for name, place in self._labels.items():
             names.setdefault(place, []).append(name)
@@ -244,7 +244,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def bpf(command: int, attributes: bytes, about: str) -> int:
-    """Do the system call; returns its answer, raises OSError with its errno and `about`."""
+    """Do the system call; returns its result, raises OSError with its errno and `about`."""
     block = ctypes.create_string_buffer(attributes.ljust(ATTRIBUTE_SIZE, b"\0"), ATTRIBUTE_SIZE)
     return system_call(command, block, about)
 
@@ -267,14 +267,14 @@ def system_call(command: int, block: Block, about: str) -> int:
 
 
 def explain(error: OSError, about: str) -> TestbedError:
-    """Return what to do about a refused system call."""
-    mend = 'say offload = "off" to do without'
+    """Return the error for a refused system call, with a remedy."""
+    remedy = 'say offload = "off" to do without'
     if error.errno == errno.EPERM:
-        mend = f"it needs root, or the capabilities BPF and NET_ADMIN; {mend}"
+        remedy = f"it needs root, or the capabilities BPF and NET_ADMIN; {remedy}"
     elif error.errno in (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP):
-        mend = f"it needs Linux 5.9 or newer with BPF and XDP; {mend}"
+        remedy = f"it needs Linux 5.9 or newer with BPF and XDP; {remedy}"
     reason = os.strerror(error.errno or 0)
-    return TestbedError(f"offload: the kernel refuses {about} ({reason}); {mend}")
+    return TestbedError(f"offload: the kernel refuses {about} ({reason}); {remedy}")
 
 
 class Map:
@@ -312,7 +312,7 @@ class Map:
         return value.raw
 
     def delete(self, key: bytes) -> bool:
-        """Take an entry out; returns whether it was there."""
+        """Delete an entry; returns whether it existed."""
         try:
             self._element(ELEMENT_DELETE, key, b"")
         except FileNotFoundError:
@@ -324,23 +324,27 @@ class Map:
             raise ValueError(f"got a key of {len(key)} octets, expected {self.key}")
         if command == ELEMENT_UPDATE and len(value) != self.value:
             raise ValueError(f"got a value of {len(value)} octets, expected {self.value}")
-        held = ctypes.create_string_buffer(key, len(key))
-        into = ctypes.create_string_buffer(value, len(value)) if isinstance(value, bytes) else value
-        place = ctypes.addressof(into) if command != ELEMENT_DELETE else 0
-        where = struct.pack("<IxxxxQQQ", self.descriptor, ctypes.addressof(held), place, 0)
-        bpf(command, where, "an entry of a map")
+        key_block = ctypes.create_string_buffer(key, len(key))
+        block = (
+            ctypes.create_string_buffer(value, len(value)) if isinstance(value, bytes) else value
+        )
+        place = ctypes.addressof(block) if command != ELEMENT_DELETE else 0
+        attributes = struct.pack(
+            "<IxxxxQQQ", self.descriptor, ctypes.addressof(key_block), place, 0
+        )
+        bpf(command, attributes, "an entry of a map")
 
     def close(self) -> None:
-        """Give the map back; programs that use it keep it alive."""
+        """Close the map; programs that use it keep it alive."""
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
 
 
 def load(program: Program) -> int:
-    """Load an XDP program; returns its descriptor, raises TestbedError with the verifier's words.
+    """Load an XDP program; returns its descriptor, raises TestbedError with the verifier's log.
 
-    The verifier's log is asked for only when it refuses, for a log costs time.
+    The verifier's log is requested only after a refusal, because logging costs time.
     """
     try:
         return _load(program, None)
@@ -351,21 +355,21 @@ def load(program: Program) -> int:
     try:
         return _load(program, log)
     except OSError as error:
-        said = log.value.decode(errors="replace").strip()
-        if not said:
+        log_text = log.value.decode(errors="replace").strip()
+        if not log_text:
             raise explain(error, "a program") from error
-        raise TestbedError(refusal(program, said)) from error
+        raise TestbedError(refusal(program, log_text)) from error
 
 
 def _load(program: Program, log: Block | None) -> int:
-    text = program.assemble()
-    held = ctypes.create_string_buffer(text, len(text))
+    code = program.assemble()
+    code_block = ctypes.create_string_buffer(code, len(code))
     license = ctypes.create_string_buffer(b"BSD")
     attributes = struct.pack(
         "<IIQQIIQII16sII",
         PROGRAM_XDP,
-        len(text) // 8,
-        ctypes.addressof(held),
+        len(code) // 8,
+        ctypes.addressof(code_block),
         ctypes.addressof(license),
         1 if log is not None else 0,
         len(log) if log is not None else 0,
@@ -380,14 +384,14 @@ def _load(program: Program, log: Block | None) -> int:
 
 
 def try_out(program: int, frame: bytes) -> int:
-    """Run an XDP program once on a frame (at least 14 octets) that no interface sees.
+    """Run an XDP program once on a frame (at least 14 octets) without an interface.
 
-    Returns its answer: XDP_DROP, XDP_PASS, XDP_REDIRECT.
+    Returns its result: XDP_DROP, XDP_PASS, XDP_REDIRECT.
     """
-    held = ctypes.create_string_buffer(frame, len(frame))
-    # The kernel writes its answer into the attributes, so they are not those of `bpf`.
+    frame_block = ctypes.create_string_buffer(frame, len(frame))
+    # The kernel writes its result into the attributes, so they are not those of `bpf`.
     attributes = struct.pack(
-        "<IIIIQQII", program, 0, len(frame), 0, ctypes.addressof(held), 0, 1, 0
+        "<IIIIQQII", program, 0, len(frame), 0, ctypes.addressof(frame_block), 0, 1, 0
     )
     block = ctypes.create_string_buffer(attributes.ljust(ATTRIBUTE_SIZE, b"\0"), ATTRIBUTE_SIZE)
     system_call(PROGRAM_TRY, block, f"a trial on a frame of {len(frame)} octets")
@@ -395,9 +399,9 @@ def try_out(program: int, frame: bytes) -> int:
 
 
 def refusal(program: Program, log: str) -> str:
-    """Return what a verifier's refusal means: the section it stopped in, and its last lines."""
+    """Return the message for a verifier's refusal: section where it stopped, and its last lines."""
     lines = log.splitlines()
-    places = [int(found[1]) for line in lines if (found := re.match(r"(\d+): \(", line))]
+    places = [int(match[1]) for line in lines if (match := re.match(r"(\d+): \(", line))]
     where = f"in the section {program.heading(places[-1])!r}" if places else "at once"
     last = "\n".join(f"    {line}" for line in lines[-LOG_LINES:])
     return (

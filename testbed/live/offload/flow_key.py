@@ -1,29 +1,35 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The key of a frame, read in compiled Python: the same walk as the XDP program's.
 
-The box hands a decided flow over by the key of the very packet that it sees, so tunnel ids need not
-be remembered, and each direction is handed over with its own. Where the program would send a frame
-up, there is no key here either. The walk is stricter than `classifier.path.decode`: what has a key
-was decoded to the same addresses and ports.
+The box hands a decided flow over by the key of the current packet, so it need not store tunnel ids,
+and each direction is handed over with its own key. A frame that the program would send up has no
+key here either. The walk is stricter than `classifier.path.decode`: a frame with a key was decoded
+to the same addresses and ports.
 """
 
 from __future__ import annotations
 
 from midcall.captures.jit.kernel import I, kernel
 from midcall.captures.jit.reads import Octets, u8, u16
-from midcall.captures.packets.numbers import IP4, IP6, PPPOE, TCP, UDP
+from midcall.captures.packets.numbers import (
+    GTP_PORT,
+    IP4,
+    IP6,
+    L2TP_PORT,
+    PPPOE,
+    TCP,
+    TEREDO_PORT,
+    UDP,
+    VXLAN_PORT,
+)
 from midcall.testbed.live.offload.xdp import (
     EXTENSIONS,
-    GTP_PORT,
     IN_GTP,
     IN_PPPOE,
     KEY,
     KEY_SIZE,
-    L2TP_PORT,
     TAGGED,
     TAGGED_TWICE,
-    TEREDO_PORT,
-    VXLAN_PORT,
 )
 
 assert KEY.fields is not None
@@ -48,7 +54,7 @@ def copy(b: Octets, at: int, size: int, key: Octets, place: int) -> None:
 
 @kernel
 def link(b: Octets, at: int, end: int, key: Octets) -> tuple[int, int]:
-    """Take Ethernet, VLAN tags and PPPoE off; returns (EtherType, where), NOTHING: no key."""
+    """Strip Ethernet, VLAN tags and PPPoE; returns (EtherType, offset), NOTHING: no key."""
     if end - at < 14:
         return NOTHING, at
     word, at, layers, ids = u16(b, at + 12), at + 14, I(0), I(0)
@@ -74,7 +80,7 @@ def link(b: Octets, at: int, end: int, key: Octets) -> tuple[int, int]:
 
 @kernel
 def ip4(b: Octets, at: int, end: int, key: Octets) -> tuple[int, int]:
-    """Read an IPv4 header; returns (its packet's octets, where the transport stands), 0: no key."""
+    """Read an IPv4 header; returns (its packet's octets, offset of the transport), 0: no key."""
     if end - at < 20 or u8(b, at) != 0x45 or u16(b, at + 6) & 0x3FFF:
         return 0, at
     size = u16(b, at + 2)
@@ -88,7 +94,7 @@ def ip4(b: Octets, at: int, end: int, key: Octets) -> tuple[int, int]:
 
 @kernel
 def ip6(b: Octets, at: int, end: int, key: Octets) -> tuple[int, int]:
-    """Read an IPv6 header; returns (its packet's octets, where the transport stands), 0: no key."""
+    """Read an IPv6 header; returns (its packet's octets, offset of the transport), 0: no key."""
     if end - at < 40 or u8(b, at) >> 4 != 6 or u16(b, at + 4) == 0:
         return 0, at
     size = u16(b, at + 4) + 40
@@ -102,7 +108,7 @@ def ip6(b: Octets, at: int, end: int, key: Octets) -> tuple[int, int]:
 
 @kernel
 def user_packet(b: Octets, at: int, end: int, key: Octets) -> tuple[int, int]:
-    """Take a GTP-U header off; returns (where the user's packet stands, its end), 0: no key."""
+    """Strip a GTP-U header; returns (offset of the user's packet, its end), 0: no key."""
     if end - at < 8 or u8(b, at) & 0xF0 != 0x30 or u8(b, at + 1) != 0xFF:
         return 0, 0
     flags, stop = u8(b, at), at + 8 + u16(b, at + 2)
@@ -132,7 +138,7 @@ def user_packet(b: Octets, at: int, end: int, key: Octets) -> tuple[int, int]:
 
 @kernel
 def ports(b: Octets, at: int, end: int, key: Octets) -> bool:
-    """Read the ports of UDP or TCP; returns whether they are there."""
+    """Read the ports of UDP or TCP into the key; returns whether the packet has them."""
     proto = I(key[PROTO])
     if proto == TCP:
         if end - at < 20 or u8(b, at + 12) < 0x50:
@@ -145,7 +151,7 @@ def ports(b: Octets, at: int, end: int, key: Octets) -> bool:
 
 @kernel
 def tunnel_port(b: Octets, at: int, key: Octets) -> int:
-    """Return GTP_PORT where a datagram is to or from it, another tunnel's port, or 0."""
+    """Return the tunnel port (GTP-U, L2TP, Teredo, VXLAN) of a datagram, 0 for none."""
     if key[PROTO] != UDP:
         return 0
     for port in (u16(b, at), u16(b, at + 2)):

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Decided flows handed to the kernel: the box's side of the XDP program (testbed.live.offload.xdp).
+"""Hand decided flows to the kernel: the box's side of the XDP program (testbed.live.offload.xdp).
 
 When every later packet of a flow has the same fate (testbed.middlebox.decide.settled) and the
-classifier inspects it no more (it would learn of other flows by it), the box enters the key of the
-packet at hand into the program's map: later ones are dropped, or sent on, where they arrive. Drops
-are entered at once. A redirect is entered when no frame of the flow waits in the ring, and
-withdrawn when one came meanwhile: or it would be overtaken by the next. `fold` brings what the
-program counted back into the flows' records, so that they age by their real last packet, and takes
-entries out whose flow the box has forgotten or that are long silent: their next packet goes through
-the box again, which decides as before.
+classifier no longer inspects it (its packets could announce other flows), the box enters the key of
+the current packet into the program's map: later packets are dropped, or forwarded, where they
+arrive. Drops are entered at once. A redirect is entered when no frame of the flow waits in the
+ring, and withdrawn when one arrived meanwhile; otherwise the next frame would overtake it. `fold`
+adds the program's counters to the flows' records, so that they age by their real last packet. It
+removes entries whose flow the box has forgotten or that are long silent: their next packet goes
+through the box again, which decides as before.
 
-The maps are written by the compiled pump itself, through the bpf system call. Links and maps belong
-to the process that opened them: when the box dies, the program is gone with it.
+The compiled pump writes the maps itself, through the bpf system call. Links and maps belong to the
+process that opened them: when the box dies, the kernel removes the program.
 """
 
 from __future__ import annotations
@@ -52,23 +52,23 @@ CHOICES = ("auto", "off")
 
 #: Entries of the map: directions of flows that the kernel handles at one time.
 CAPACITY = 1 << 16
-#: Redirects that may wait until no frame of theirs is in a ring.
+#: Redirects that may wait until no frame of their flow is in a ring.
 WAITING = 64
-#: Frames of a ring that are looked at for it, in ordinary turns.
+#: Frames of a ring that are searched for the flow, in ordinary turns.
 AHEAD = 64
-#: After this long the whole ring is looked at; then the redirect is entered whatever is in there.
-PATIENCE_NS, FORCE_NS = 20_000_000, 200_000_000
+#: After the first time the whole ring is searched; after the second the redirect is entered anyway.
+FULL_SEARCH_NS, FORCE_NS = 20_000_000, 200_000_000
 #: An entry without a packet for this long is taken out.
 IDLE_NS = 60_000_000_000
-#: Slots and trace rows looked at by one `fold`.
+#: Slots and trace rows processed by one `fold`.
 STRETCH = 1024
 
-#: Whose entry a slot holds. packets, bytes: as last folded into the flow's record.
+#: The flow whose entry is in a slot. packets, bytes: as last folded into the flow's record.
 OWNER = np.dtype(
     [
         ("key", "u1", (KEY_SIZE,)),
         ("flow", "i8"),
-        ("first_record", "i8"),  # tells the flow from a later one under the same number
+        ("first_record", "i8"),  # distinguishes the flow from a later one under the same number
         ("packets", "i8"),
         ("bytes", "i8"),
         ("since", "i8"),  # CLOCK_MONOTONIC, ns
@@ -89,7 +89,7 @@ OWNER = np.dtype(
     CALL_NUMBER,
     FREE,  # slots on the stack of free ones
     QUEUED,  # redirects that wait
-    HAND,  # the slot that `fold` looks at next
+    HAND,  # the slot that `fold` processes next
     TRACE_HAND,
     TOP,  # slots ever used
     OFFSET,  # time of day less CLOCK_MONOTONIC, ns
@@ -104,15 +104,15 @@ OWNER = np.dtype(
     FORCED,
 ) = range(19)
 DESK = 24
-TOLD = {  # what is counted, by the name that people read
+COUNTED = {  # counter name in results -> slot
     "offload_redirected": REDIRECTED,  # packets
     "offload_dropped": DROPPED_BELOW,
     "offload_entered": HANDED,  # directions of flows
     "offload_returned": RETURNED,
-    "offload_withdrawn": WITHDRAWN,  # to be tried again: a packet came meanwhile
-    "offload_forced": FORCED,  # some packets of theirs may have been overtaken
+    "offload_withdrawn": WITHDRAWN,  # to be tried again: a packet arrived meanwhile
+    "offload_forced": FORCED,  # some of their packets may have been overtaken
     "offload_refused": REFUSED,  # no room
-    "offload_without_key": KEYLESS,  # packets of settled flows that the program does not know
+    "offload_without_key": KEYLESS,  # packets of settled flows that the program cannot parse
 }
 
 _system_call = external("syscall", 4)
@@ -122,7 +122,7 @@ OWNER_SIZE = OWNER.itemsize
 
 
 class Desk(NamedTuple):
-    """The arrays of the handover, in the order in which kernels take them."""
+    """The arrays of the handover, as compiled code takes them."""
 
     state: Numbers  # int64[DESK]
     owners: Records  # OWNER[slots]
@@ -134,7 +134,7 @@ class Desk(NamedTuple):
 
 
 def nothing() -> Desk:
-    """Return the arrays of a box that hands nothing over."""
+    """Return empty arrays, for a box that hands nothing over."""
     return Desk(
         np.zeros(DESK, np.int64),
         np.zeros(1, OWNER),
@@ -147,7 +147,7 @@ def nothing() -> Desk:
 
 
 def warm_up(met: Numbers, log: Records) -> None:
-    """Compile (or load) what a box calls between its turns."""
+    """Compile (or load) the functions that a box calls between its turns."""
     fold(nothing(), 0, 0, np.zeros(1, FLOW), met)
     fold_trace(nothing(), 0, np.zeros(0, TRACE), log)
 
@@ -167,8 +167,8 @@ class Offload:
         """Make the maps; nothing is attached yet.
 
         redirect: False hands only drops over (the box delays what it forwards); capacity: entries;
-        trace: packets of the run whose fate is written down, `tag` the run's octet in their MAC
-        addresses. Raises TestbedError where the kernel does not let it.
+        trace: number of packets of the run whose fate is logged, `tag` the run's octet in their MAC
+        addresses. Raises TestbedError where the kernel refuses.
         """
         self.descriptors: list[int] = []
         self.maps: list[bpf.Map] = []
@@ -214,14 +214,14 @@ class Offload:
             raise TestbedError(
                 f"offload: got the interfaces {ports[0]} and {ports[1]}, of which one is not here"
             ) from None
-        for here, there in (numbers, numbers[::-1]):
-            self.descriptors.append(bpf.load(shortcut(self.shared, there)))
-            self.descriptors.append(bpf.attach(self.descriptors[-1], here, mode))
+        for incoming, outgoing in (numbers, numbers[::-1]):
+            self.descriptors.append(bpf.load(shortcut(self.shared, outgoing)))
+            self.descriptors.append(bpf.attach(self.descriptors[-1], incoming, mode))
 
     def _map(self, kind: int, key: int, value: int, entries: int) -> bpf.Map:
-        made = bpf.Map(kind, key, value, entries)
-        self.maps.append(made)
-        return made
+        bpf_map = bpf.Map(kind, key, value, entries)
+        self.maps.append(bpf_map)
+        return bpf_map
 
     def __enter__(self) -> Offload:
         return self
@@ -236,15 +236,15 @@ class Offload:
 
     @property
     def counters(self) -> dict[str, int]:
-        """Return what was handed over and what the program did, as of the last `fold`."""
-        return {name: int(self.desk.state[slot]) for name, slot in TOLD.items()}
+        """Return the counters of handed-over flows by name, as of the last `fold`."""
+        return {name: int(self.desk.state[slot]) for name, slot in COUNTED.items()}
 
     def close(self) -> None:
-        """Take the program off the ports and give the maps back."""
+        """Remove the program from the ports and close the maps."""
         for descriptor in self.descriptors:
             os.close(descriptor)
-        for made in self.maps:
-            made.close()
+        for bpf_map in self.maps:
+            bpf_map.close()
         self.descriptors, self.maps = [], []
         if hasattr(self, "desk"):
             self.desk.state[ON] = 0
@@ -255,7 +255,7 @@ class Offload:
 
 @kernel
 def map_call(desk: Desk, command: int, key: int, value: int, flags: int) -> bool:
-    """Do the bpf system call on an entry; key and value are addresses. Returns whether it did."""
+    """Do the bpf system call on an entry; key, value: addresses. Returns whether it succeeded."""
     word = desk.word
     word[0], word[1], word[2], word[3] = desk.state[DESCRIPTOR], key, value, flags
     return bool(_system_call(desk.state[CALL_NUMBER], command, word.ctypes.data, 32) == 0)
@@ -263,7 +263,7 @@ def map_call(desk: Desk, command: int, key: int, value: int, flags: int) -> bool
 
 @kernel
 def enter(desk: Desk, row: Any, time: int) -> int:
-    """Put an entry into the map, under a free slot; returns the slot, -1 where it could not.
+    """Put an entry into the map, under a free slot; returns the slot, -1 on failure.
 
     time: CLOCK_MONOTONIC, ns.
     """
@@ -284,7 +284,7 @@ def enter(desk: Desk, row: Any, time: int) -> int:
     word[5] = (I(row["flow"]) & 0xFFFFFFFF) | (I(row["rule"]) << 32)
     key, value = desk.owners.ctypes.data + slot * OWNER_SIZE, word.ctypes.data + 4 * 8
     if not map_call(desk, UPDATE, key, value, NO_REPLACING):
-        return -1  # a packet that was on its way did it already
+        return -1  # an earlier packet of the flow has entered it
     owner["used"] = 1
     state[FREE] -= 1
     state[HANDED] += 1
@@ -294,7 +294,7 @@ def enter(desk: Desk, row: Any, time: int) -> int:
 
 @kernel
 def take_out(desk: Desk, slot: int) -> None:
-    """Take an entry out of the map and free its slot; what it counted stays to be folded."""
+    """Remove an entry from the map and free its slot; its counters stay, to be folded."""
     map_call(desk, DELETE, desk.owners.ctypes.data + slot * OWNER_SIZE, 0, 0)
     desk.owners[slot]["used"] = 0
     desk.free[desk.state[FREE]] = slot
@@ -303,7 +303,7 @@ def take_out(desk: Desk, slot: int) -> None:
 
 @kernel
 def queued_already(desk: Desk, flow: int, up: int) -> bool:
-    """Tell whether a flow's direction waits already."""
+    """Tell whether a flow's direction is queued already."""
     for i in range(desk.state[QUEUED]):
         if desk.queue[i]["flow"] == flow and desk.queue[i]["up"] == up:
             return True
@@ -323,7 +323,7 @@ def offer(
     end: int,
     time: int,
 ) -> None:
-    """Hand the direction of the packet b[at:end], just decided, over if its fate is settled.
+    """Hand over the direction of the packet b[at:end], just decided, if its fate is settled.
 
     number: the packet's flow; up: whether it goes from the flow's source to its target; side: the
     port it came in by, 0 the caller's; time: now, ns of the time of day.
@@ -373,9 +373,9 @@ def waits(port: Port, key: Octets, ahead: int, scratch: Octets) -> bool:
 
 @kernel
 def settle_one(desk: Desk, row: Any, time: int, port: Port) -> bool:
-    """Enter a redirect if its time has come; tells whether it waits no longer. time: monotonic."""
+    """Enter a redirect if it is due; tells whether it left the queue. time: monotonic, ns."""
     state, waited = desk.state, time - row["since"]
-    ahead = I(AHEAD) if waited < PATIENCE_NS else port.row[PORT_FRAMES]
+    ahead = I(AHEAD) if waited < FULL_SEARCH_NS else port.row[PORT_FRAMES]
     busy = waits(port, row["key"], ahead, desk.scratch)
     if busy and waited < FORCE_NS:
         return False
@@ -394,28 +394,28 @@ def settle_one(desk: Desk, row: Any, time: int, port: Port) -> bool:
 
 @kernel
 def settle_queue(desk: Desk, time: int, caller: Port, server: Port) -> None:
-    """Enter the redirects that wait, as far as nothing of theirs is on its way through the box.
+    """Enter the queued redirects whose flows have no frame in flight through the box.
 
     time: now, ns of the time of day; the rings of both ports must be flushed.
     """
     state = desk.state
-    kept = I(0)
+    remaining = I(0)
     for i in range(state[QUEUED]):
         row = desk.queue[i]
         port = caller
         if row["side"] != 0:
             port = server
         if not settle_one(desk, row, time - state[OFFSET], port):
-            desk.queue[kept] = row
-            kept += 1
-    state[QUEUED] = kept
+            desk.queue[remaining] = row
+            remaining += 1
+    state[QUEUED] = remaining
 
 
 @kernel
 def fold(desk: Desk, time: int, stretch: int, flows: Records, met: Numbers) -> None:
-    """Bring counters and times of the next `stretch` slots back into the flows' records.
+    """Add counters and times of the next `stretch` slots to the flows' records.
 
-    met: packets by rule; time: of day, ns. Entries of forgotten or silent flows are taken out.
+    met: packets by rule; time: of day, ns. Entries of forgotten or silent flows are removed.
     """
     state = desk.state
     for _ in range(min(stretch, state[TOP])):
@@ -426,8 +426,8 @@ def fold(desk: Desk, time: int, stretch: int, flows: Records, met: Numbers) -> N
             continue
         flow = flows[owner["flow"]]
         known = bool(flow["first_record"] == owner["first_record"])
-        seen = max(I(desk.counts[slot]["last"]), I(owner["since"]))
-        if not known or time - state[OFFSET] - seen > state[IDLE]:
+        last_seen = max(I(desk.counts[slot]["last"]), I(owner["since"]))
+        if not known or time - state[OFFSET] - last_seen > state[IDLE]:
             take_out(desk, slot)
             state[RETURNED] += 1
         fold_slot(owner, desk.counts[slot], flow, known, met, state)
@@ -435,7 +435,7 @@ def fold(desk: Desk, time: int, stretch: int, flows: Records, met: Numbers) -> N
 
 @kernel
 def fold_slot(owner: Any, count: Any, flow: Any, known: bool, met: Numbers, state: Numbers) -> None:
-    """Add what a slot counted since it was last folded."""
+    """Add a slot's counts since it was last folded to its flow's record."""
     packets = I(count["packets"]) - I(owner["packets"])
     octets = I(count["bytes"]) - I(owner["bytes"])
     if packets == 0:
@@ -458,7 +458,7 @@ def fold_slot(owner: Any, count: Any, flow: Any, known: bool, met: Numbers, stat
 
 @kernel
 def fold_trace(desk: Desk, stretch: int, trace: Records, log: Records) -> None:
-    """Write what the program traced of the next `stretch` packets into the box's log."""
+    """Copy the program's trace of the next `stretch` packets into the box's log."""
     state, size = desk.state, min(len(trace), len(log))
     for _ in range(min(stretch, size)):
         number = state[TRACE_HAND]

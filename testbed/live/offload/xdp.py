@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The XDP program of decided flows: looks a frame's key up, then drops it or sends it on at once.
+"""The XDP program of decided flows: looks up a frame's key, then drops or forwards the frame.
 
 It runs in the kernel where a frame arrives at a port of the box, before the rings. It walks
 Ethernet, up to two VLAN tags, PPPoE, IPv4 or IPv6, and GTP-U with its extension headers around
-another IPv4 or IPv6, down to UDP or TCP ports. What it does not know (fragments, IP options and
-extension headers, other tunnels, anything damaged) goes up to the box, which knows more.
-`testbed.live.offload.flow_key` is the same walk in compiled Python; a test holds the two against
-each other.
+another IPv4 or IPv6, down to UDP or TCP ports. What it cannot parse (fragments, IP options and
+extension headers, other tunnels, anything damaged) goes up to the box, whose parser is complete.
+`testbed.live.offload.flow_key` is the same walk in compiled Python; a test compares the two.
 
-Registers: R6 the frame's first octet, R7 its end, R8 where the next layer stands, R9 where the
+Registers: R6 the frame's first octet, R7 its end, R8 where the next layer begins, R9 where the
 innermost packet ends (both counted from the first octet). R0 to R5 are scratch.
 
 Sources: IEEE 802.1Q, RFC 2516 (PPPoE), RFC 791 and 8200 (IP), RFC 768 and 9293 (UDP, TCP), 3GPP TS
@@ -21,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from midcall.captures.packets.numbers import IP4, IP6
+from midcall.captures.packets.numbers import GTP_PORT, IP4, IP6, L2TP_PORT, TEREDO_PORT, VXLAN_PORT
 from midcall.testbed.live.offload.bpf import (
     CLOCK,
     FRAME,
@@ -42,8 +41,8 @@ from midcall.testbed.live.offload.bpf import (
     Program,
 )
 
-#: What a flow is known by, one entry for each direction. Addresses, ports and the tunnel's id
-#: stand as in the packet (big-endian); IPv4 uses the first four octets of an address.
+#: The key of a flow, one entry for each direction. Addresses, ports and the tunnel's id are as in
+#: the packet (big-endian); IPv4 uses the first four octets of an address.
 KEY = np.dtype(
     [
         ("source", "u1", (16,)),
@@ -62,25 +61,24 @@ KEY = np.dtype(
 KEY_SIZE = 56
 assert KEY.itemsize == KEY_SIZE
 
-#: What an entry says; flow and rule are for whoever reads the trace.
+#: The value of an entry; flow and rule are copied into the trace.
 ENTRY = np.dtype([("action", "i4"), ("slot", "i4"), ("flow", "i4"), ("rule", "i4")])
 TO_REDIRECT, TO_DROP = 0, 1
 
-#: What the program counts per slot, in memory that the box reads: IP packets, their octets, and
-#: when the last one came (CLOCK_MONOTONIC, ns).
+#: The program's counts per slot, in memory that the box reads: IP packets, their octets, and the
+#: arrival of the last one (CLOCK_MONOTONIC, ns).
 COUNT = np.dtype([("packets", "i8"), ("bytes", "i8"), ("last", "i8"), ("spare", "i8")])
 
-#: What the program writes of a tagged frame: when (CLOCK_MONOTONIC, ns; 0: never), and the entry.
+#: The program's trace of a tagged frame: when (CLOCK_MONOTONIC, ns; 0: never), and the entry.
 TRACE = np.dtype([("time", "i8"), ("action", "i4"), ("slot", "i4"), ("flow", "i4"), ("rule", "i4")])
 
 # Bits of `layers`.
 TAGGED, TAGGED_TWICE, IN_PPPOE, IN_GTP = 1, 2, 4, 8
 
-#: GTP-U extension headers walked; TS 29.281 knows of no packet with more.
+#: GTP-U extension headers walked; TS 29.281 defines no packet with more.
 EXTENSIONS = 4
 
 VLANS = (0x8100, 0x88A8, 0x9100)
-GTP_PORT, L2TP_PORT, TEREDO_PORT, VXLAN_PORT = 2152, 1701, 3544, 4789
 
 # Places on the stack, below FRAME.
 KEY_AT = -KEY_SIZE
@@ -88,7 +86,7 @@ TIME_AT, SIZE_AT, SLOT_AT, NUMBER_AT = KEY_AT - 8, KEY_AT - 16, KEY_AT - 24, KEY
 
 
 class Shared(NamedTuple):
-    """Descriptors of the maps that a program works on; trace -1: nothing is traced."""
+    """Descriptors of the maps that a program uses; trace -1: nothing is traced."""
 
     entries: int  # hash: KEY -> ENTRY
     counts: int  # array: slot -> COUNT
@@ -97,14 +95,14 @@ class Shared(NamedTuple):
 
 
 def key_field(name: str) -> int:
-    """Return where a field of the key stands on the stack."""
+    """Return the offset of a field of the key on the stack."""
     fields = KEY.fields
     assert fields is not None
     return KEY_AT + int(fields[name][1])
 
 
 def shortcut(shared: Shared, other: int, name: str = "midcall") -> Program:
-    """Return the program of a port; `other` is the interface (index) that frames leave by."""
+    """Return the program of a port; other: index of the interface that frames leave by."""
     p = Program(name)
     begin(p)
     tags(p)
@@ -137,7 +135,7 @@ def need(p: Program, size: int) -> None:
 
 
 def within(p: Program, size: int) -> None:
-    """Give up where fewer than `size` octets of the packet are left."""
+    """Jump to "up" where fewer than `size` octets of the packet are left."""
     p.do(R2, "=", R8)
     p.do(R2, "+=", size)
     p.jump_if(R2, ">", R9, "up")
@@ -158,7 +156,7 @@ def begin(p: Program) -> None:
 
 
 def tags(p: Program) -> None:
-    """Take up to two VLAN tags off; R3 is the EtherType behind them, R5 the layers' bits."""
+    """Strip up to two VLAN tags; R3 is the EtherType behind them, R5 the layers' bits."""
     p.section("VLAN")
     p.do(R4, "=", 0)
     for bit in (TAGGED, TAGGED_TWICE):
@@ -179,7 +177,7 @@ def tags(p: Program) -> None:
 
 
 def pppoe(p: Program) -> None:
-    """Take a PPPoE session header off, and the PPP protocol behind it; R3 is what it carries."""
+    """Strip a PPPoE session header and the PPP protocol; R3 is the EtherType of the content."""
     p.section("PPPoE")
     p.jump_if(R3, "!=", 0x8864, "no session")
     need(p, 8)
@@ -220,7 +218,7 @@ def ipv4(p: Program, which: str) -> None:
 
 
 def ipv6(p: Program, which: str) -> None:
-    """Read an IPv6 header; leaves the protocol in R3. An extension header is none known here."""
+    """Read an IPv6 header; leaves the protocol in R3. Extension headers are not parsed."""
     p.section(f"{which} IPv6")
     p.label(f"{which} IPv6")
     need(p, 40)
@@ -229,7 +227,7 @@ def ipv6(p: Program, which: str) -> None:
     p.jump_if(R3, "!=", 6, "up")
     p.store_number(1, FRAME, key_field("version"), 6)
     for name, place in (("source", 8), ("target", 24)):
-        for half in (0, 8):  # in halves of what may stand at an odd place
+        for half in (0, 8):  # in halves, as the address may be unaligned
             for part in (0, 4):
                 p.load(R3, 4, R1, place + half + part)
                 p.store(4, FRAME, key_field(name) + half + part, R3)
@@ -242,7 +240,7 @@ def ipv6(p: Program, which: str) -> None:
 
 
 def end_of_packet(p: Program, which: str) -> None:
-    """Take R4 octets for the packet's: all must be there. R9 becomes their end."""
+    """Require the R4 octets of the packet; R9 becomes their end."""
     p.store(8, FRAME, SIZE_AT, R4)
     p.store(1, FRAME, key_field("proto"), R3)
     p.do(R4, "+=", R8)
@@ -256,7 +254,7 @@ def end_of_packet(p: Program, which: str) -> None:
 
 
 def transport(p: Program, which: str) -> None:
-    """Read the ports; what stands on a tunnel's port is looked into, or goes up."""
+    """Read the ports; packets on a GTP-U port are unwrapped, those of other tunnels go up."""
     p.section(f"{which} transport")
     p.label(f"{which} transport")
     p.jump_if(R3, "==", 17, f"{which} UDP")
@@ -284,7 +282,7 @@ def transport(p: Program, which: str) -> None:
 
 
 def gtp(p: Program) -> None:
-    """Take the UDP and GTP-U headers of a user's packet off, extension headers with them."""
+    """Strip the UDP and GTP-U headers of a user's packet, including extension headers."""
     p.section("GTP-U")
     p.label("GTP-U")
     p.do(R8, "+=", 8)
@@ -322,7 +320,7 @@ def gtp(p: Program) -> None:
 
 
 def extensions(p: Program) -> None:
-    """Step over GTP-U's optional fields and its extension headers; R5 holds the first octet."""
+    """Skip GTP-U's optional fields and its extension headers; R5 is the first octet."""
     p.section("GTP-U extension headers")
     within(p, 4)
     need(p, 4)
@@ -369,7 +367,7 @@ def look_up(p: Program, shared: Shared) -> None:
 
 
 def element(p: Program, descriptor: int, key: int, missing: str = "up") -> None:
-    """Point R0 at the element of a map whose key stands on the stack."""
+    """Point R0 at the element of a map whose key is on the stack."""
     p.load_map(R1, descriptor)
     p.do(R2, "=", FRAME)
     p.do(R2, "+=", key)
@@ -378,7 +376,7 @@ def element(p: Program, descriptor: int, key: int, missing: str = "up") -> None:
 
 
 def trace(p: Program, shared: Shared) -> None:
-    """Write down what happens to a frame of this run (MAC source 02:run:number)."""
+    """Write the action on a frame of this run (MAC source 02:run:number) into the trace map."""
     p.section("trace")
     p.load_network(R1, 2, R6, 6)
     p.jump_if(R1, "!=", 0x0200 | shared.tag, "act")
@@ -394,7 +392,7 @@ def trace(p: Program, shared: Shared) -> None:
 
 
 def act(p: Program, other: int) -> None:
-    """Drop the frame, or send it out of the other port; what is not known goes up."""
+    """Drop the frame, or send it out of the other port; unknown frames go up."""
     p.section("act")
     p.label("act")
     p.jump_if(R8, "==", TO_DROP, "drop")

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Witnesses: what a box that writes nothing down did to each packet, by the taps alone.
+"""Derive the fate of each packet from the tap traces alone, for a box that keeps no log.
 
-Somebody else's box is seen from outside. What came in at it and came out at the other end was
-passed; what came in and never came out was dropped by the box; why, nobody is told, so every drop
-has the one rule that is called after the box. A frame that is none of those that were sent, of a
-flow that is there, was made by the box.
+A third-party box is observed from outside. A packet that came in at the box and arrived at the
+other end was passed; one that came in and never arrived was dropped by the box. The reason is
+unknown, so every drop is attributed to the one rule that is named after the box. A frame of a known
+flow that no end sent was made by the box.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from midcall.testbed.replay.sides import CALLER
 
 Numbers = NDArray[np.int64]
 
-#: A packet that came out this much later, in ns, was held up by the box: more than a busy lab is
-#: late, and less than spoils a call.
-HELD_UP = 20_000_000
+#: A packet that arrived this much later, in ns, was delayed by the box: more than the lateness of a
+#: busy lab, and less than degrades a call.
+DELAYED_NS = 20_000_000
 
 
-class Account(NamedTuple):
-    """What the witnesses tell of a run, by row of its sendings.
+class DerivedFates(NamedTuple):
+    """The fates that the tap traces prove, by row of the run's sendings.
 
-    log: BOX_LOG[n], written from the taps; the rule of a dropped packet is 0; changed: packets that
-    came with other octets than they were sent with.
+    log: BOX_LOG[n], derived from the taps; the rule of a dropped packet is 0; changed: number of
+    packets that arrived with other octets than they were sent with.
     """
 
     log: Records
@@ -43,21 +43,21 @@ class Account(NamedTuple):
 
 
 def name_of(middlebox: str) -> str:
-    """Return what the one rule of somebody else's box is called."""
+    """Return the name of the one rule of a third-party box."""
     return f"blackbox:{kind_of(middlebox)}"
 
 
 def blank(count: int) -> Records:
-    """Return the log of a box that writes none."""
+    """Return BOX_LOG[count], all zero, for a box that keeps no log."""
     return np.zeros(count, BOX_LOG)
 
 
-def account(held: Record, seen: Records) -> Account:
-    """Return what became of each packet. seen: SEEN[n] of testbed.live.replay.fate_proof, by the
+def derive_fates(record: Record, seen: Records) -> DerivedFates:
+    """Return the fate of each packet. seen: SEEN[n] of testbed.live.replay.fate_proof, from the
     same taps.
 
-    Writes `proven` and `whole` of `seen`: a fate is proven where the packet was seen to leave and
-    to come in at the box as it was sent, and both ends and the taps say the same of its arrival.
+    Writes `proven` and `whole` of `seen`. A fate is proven where the taps recorded the packet at
+    its sender and at the box as it was sent, and both ends and the taps agree on its arrival.
     """
     sent, came = seen["times"] > 0, seen["came"] > 0
     log = blank(len(seen))
@@ -66,51 +66,51 @@ def account(held: Record, seen: Records) -> Account:
     log["fate"] = np.where(sent, np.where(came, DELIVERED, DROPPED), 0)
     log["rule"] = np.where(sent & ~came, 0, -1)
     log["flow"] = -1
-    before = whole_before(held)
+    before = whole_before(record)
     changed = int((sent & came & ~seen["whole"] & before).sum())
     seen["whole"] = before
-    launched = held.played["due"] >= 0
-    told = (launched == seen["times"]) & ((held.played["stamp"] >= 0) == came)
-    seen["proven"] = sent & told & before & (seen["box_in"] >= seen["sent"])
-    return Account(log, changed)
+    launched = record.played["due"] >= 0
+    ends_agree = (launched == seen["times"]) & ((record.played["stamp"] >= 0) == came)
+    seen["proven"] = sent & ends_agree & before & (seen["box_in"] >= seen["sent"])
+    return DerivedFates(log, changed)
 
 
-def whole_before(held: Record) -> NDArray[np.bool_]:
-    """Return which packets the taps before the box saw octet by octet as they were sent."""
-    rows = held.rows[(held.rows["kind"] == TAGGED) & (held.rows["row"] >= 0)]
-    up = held.side[rows["row"]] == CALLER
-    near = rows["out"] & (rows["tap"] == np.where(up, AT_CALLER, AT_SERVER))
-    near |= ~rows["out"] & (rows["tap"] == np.where(up, AT_BOX, BEHIND_BOX))
-    out = np.ones(len(held.side), bool)
-    out[rows["row"][near & ~rows["whole"]]] = False
+def whole_before(record: Record) -> NDArray[np.bool_]:
+    """Return bool[n]: packets that the taps before the box recorded exactly as they were sent."""
+    rows = record.rows[(record.rows["kind"] == TAGGED) & (record.rows["row"] >= 0)]
+    up = record.side[rows["row"]] == CALLER
+    before_box = rows["out"] & (rows["tap"] == np.where(up, AT_CALLER, AT_SERVER))
+    before_box |= ~rows["out"] & (rows["tap"] == np.where(up, AT_BOX, BEHIND_BOX))
+    out = np.ones(len(record.side), bool)
+    out[rows["row"][before_box & ~rows["whole"]]] = False
     return out
 
 
-def held_up(seen: Records) -> NDArray[np.bool_]:
-    """Return which packets the box held up: they came, far later than they came in at it."""
+def delayed_by_box(seen: Records) -> NDArray[np.bool_]:
+    """Return bool[n]: packets that arrived over DELAYED_NS ns after they came in at the box."""
     late = seen["came"] - seen["box_in"]
-    return np.asarray((seen["came"] > 0) & (seen["box_in"] > 0) & (late > HELD_UP))
+    return np.asarray((seen["came"] > 0) & (seen["box_in"] > 0) & (late > DELAYED_NS))
 
 
 # ---- frames without a tag
 
 
-def recognised(rows: Records, store: NDArray[np.uint8], frames: Frames, around: int) -> Records:
-    """Return what the taps saw, packets whose tag the box took off known by their content.
+def restore_tags(rows: Records, store: NDArray[np.uint8], frames: Frames, around: int) -> Records:
+    """Return the tap records with the tags that the box removed restored, by packet content.
 
-    Identical packets are told apart by their order: the first that came is the first that was sent.
+    Identical packets are distinguished by order: the first that arrived is the first that was sent.
     """
     rows = rows.copy()
     at_end = ~rows["out"] & np.isin(rows["tap"], (AT_CALLER, AT_SERVER))
-    strays = np.flatnonzero(at_end & (rows["kind"] != TAGGED))
-    if not len(strays):
+    untagged = np.flatnonzero(at_end & (rows["kind"] != TAGGED))
+    if not len(untagged):
         return rows
     waiting = waiting_packets(rows, frames, around)
-    for number in strays[np.argsort(rows["stamp"][strays], kind="stable")]:
+    for number in untagged[np.argsort(rows["stamp"][untagged], kind="stable")]:
         row = rows[number]
         start = int(row["at"]) + around
         body = store[start : int(row["at"]) + int(row["size"])].tobytes()
-        queue = waiting.get((int(row["tap"]), lasting(body)))
+        queue = waiting.get((int(row["tap"]), without_hop_fields(body)))
         if queue:
             row["kind"], row["row"], row["whole"] = TAGGED, queue.pop(0), True
     return rows
@@ -119,7 +119,7 @@ def recognised(rows: Records, store: NDArray[np.uint8], frames: Frames, around: 
 def waiting_packets(
     rows: Records, frames: Frames, around: int
 ) -> dict[tuple[int, bytes], list[int]]:
-    """Return the packets that left and never came with their tag, by receiving tap and content."""
+    """Return the packets that left and did not arrive tagged, by receiving tap and content."""
     tagged = rows[(rows["kind"] == TAGGED) & (rows["row"] >= 0)]
     ends = np.isin(tagged["tap"], (AT_CALLER, AT_SERVER))
     came = set(tagged["row"][ends & ~tagged["out"]].tolist())
@@ -130,13 +130,13 @@ def waiting_packets(
         if packet not in came:
             at, size = int(frames.at[packet]), int(frames.size[packet])
             body = frames.data[at + around : at + size].tobytes()
-            far = AT_SERVER if row["tap"] == AT_CALLER else AT_CALLER
-            waiting[far, lasting(body)].append(packet)
+            receiving_tap = AT_SERVER if row["tap"] == AT_CALLER else AT_CALLER
+            waiting[receiving_tap, without_hop_fields(body)].append(packet)
     return waiting
 
 
-def lasting(packet: bytes) -> bytes:
-    """Return what of an IP packet no hop writes anew."""
+def without_hop_fields(packet: bytes) -> bytes:
+    """Return an IP packet without the octets that each hop rewrites: hop count and checksum."""
     if not packet:
         return packet
     if packet[0] >> 4 == 4:

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Both ends of a live network: they play a script in real time, and hear what really comes in.
+"""Both ends of a live network: play a script in real time and receive what arrives.
 
-The rules are those of testbed.replay.endpoints, turned by the clock of the machine instead of a
-virtual one. A packet leaves its end at the moment its script says and stands on the wire after its
-leg of the captured delay; what comes in is used after the other leg. Every sending is a row: its
-frame carries the row's number, the box writes its fate there, and the ends their times.
+The rules are those of testbed.replay.endpoints, driven by the machine's clock instead of a virtual
+one. A packet leaves its end at the time in its script and is on the wire after its leg of the
+captured delay; an arriving packet is used after the other leg. Every sending is a row: its frame
+carries the row's number, the box logs its fate in that row, and the ends their times.
 
-A machine can be late, and then the lab must not fail a call that the box let pass. What waits for
-an arrival counts from the time at which it was due, plus what a rule or the access link added; how
-late the lab was does not count (reports have the true times). A timer that ends looks for what it
-waits for GRACE later. Whether a lost packet is sent again is asked of the box's log, as virtual
-time asks its box. A box of somebody else's (FOREIGN) writes no log: there an end that got no answer
-sends again, true times are used, and a frame without a tag is known by its content
+A machine can be late; the lab must then not fail a call that the box passed. An arrival therefore
+counts at the time at which it was due, plus the delay added by a rule or the access link; the lab's
+own lateness is ignored (reports have the true times). A timer checks its condition GRACE after it
+expires. Whether a lost packet is sent again is read from the box's log, as the simulator reads its
+box. A third-party box (FOREIGN) writes no log: there an end that got no answer sends again, true
+times are used, and a frame without a tag is identified by its content
 (midcall.testbed.live.network.untagged).
 """
 
@@ -74,31 +74,31 @@ from midcall.testbed.replay.sides import CALLER, FAR, LOCAL
 
 Numbers = NDArray[np.int64]
 
-#: A timer decides so much later than it ends, in ns: what arrived just in time has been read then.
+#: A timer is evaluated this long after it expires, in ns, so that timely arrivals have been read.
 GRACE = 2_000_000
-#: Events handled and frames heard between two looks at the clock.
+#: Events handled and frames received between two readings of the clock.
 STRETCH = 64
-#: Rows for later sendings: these, and so many for each packet.
+#: Rows reserved for retransmissions: a fixed number, and this many per packet.
 MORE_ROWS, ROWS_PER_PACKET = 4096, 2
 
-#: What the ends wrote down of a sending. Times in ns from the run's begin, -1 never.
+#: The ends' record of a sending. Times in ns from the run's begin, -1 never.
 PLAYED = np.dtype(
     [
         ("packet", "i8"),  # of the script, -1 for a row that was not used
         ("number", "i2"),  # 1: the packet's first sending
         ("left", "i8"),  # when it left its sender
-        ("due", "i8"),  # when it had to stand on the wire, -1 where it never did
+        ("due", "i8"),  # when it was due on the wire, -1 where it never was
         ("stamp", "i8"),  # when it came in at its receiver's port
         ("arrival", "i8"),  # ... and, its other leg later, at its receiver
         ("forged", "u1"),  # kind of the last frame that the box injected in answer to it
-        ("letters", "i8"),  # such frames that came in
+        ("letters", "i8"),  # number of such frames that came in
     ]
 )
 
 # Slots of `state`: heap size, when the run began, octet of the run, octets around an IP packet,
-# frames that could not be sent, frames nobody knows, whether the access link delays, how many were
-# launched, whether the box is somebody else's, rows that are used, sendings that found no row, when
-# the last packet is sent again at the latest.
+# frames that could not be sent, unidentified frames, whether the access link delays, how many were
+# launched, whether the box is a third party's, rows in use, sendings without a free row, the time
+# after which no packet is sent again.
 (
     SIZE, BEGAN, RUN, AROUND, REFUSED, STRANGE, LINKED, LAUNCHED, FOREIGN, ROWS, LACKING, UNTIL,
 ) = range(12)  # fmt: skip
@@ -106,7 +106,7 @@ STATES = 12
 
 
 class Play(NamedTuple):
-    """Everything that both ends work on."""
+    """The state that both ends work on."""
 
     orders: Orders
     whose: Numbers  # [n], the capture of each packet
@@ -126,7 +126,7 @@ class Play(NamedTuple):
 
 
 def rows_for(count: int) -> int:
-    """Return the rows that a script of so many packets is given."""
+    """Return the number of rows reserved for a script of `count` packets."""
     return count + MORE_ROWS + ROWS_PER_PACKET * count
 
 
@@ -135,7 +135,7 @@ def begun(
     frames: Frames, log: Records, captures: int, until: int,
     ports: tuple[Port, Port], run: int, around: int, linked: bool, foreign: bool = False,
 ) -> Play:  # fmt: skip
-    """Return what both ends work on, before anything was sent.
+    """Return the state of both ends before anything was sent.
 
     until: ns from the run's begin, after which nothing is sent again.
     """
@@ -178,9 +178,9 @@ def schedule(play: Play, time: int, kind: int, number: int) -> None:
 
 @kernel
 def was_lost(i: int, play: Play) -> bool:
-    """Tell whether the box's log says that the last copy of a packet was dropped or lost.
+    """Tell whether the last copy of a packet was dropped or lost, by the box's log.
 
-    Of a box without a log nothing is known but that the packet did not come.
+    With a box that writes no log: whether the packet has not arrived.
     """
     row = play.newest[i]
     if play.state[FOREIGN] == 1:
@@ -189,8 +189,8 @@ def was_lost(i: int, play: Play) -> bool:
 
 
 @kernel
-def leave(i: int, clock: int, play: Play) -> None:
-    """Have packet i, which is due at `clock`, leave its sender for the first time or again, or not.
+def send_if_allowed(i: int, clock: int, play: Play) -> None:
+    """Send packet i, which is due at `clock`, for the first time or again, if its rules allow it.
 
     A timer's event comes GRACE after its end.
     """
@@ -225,8 +225,8 @@ def leave(i: int, clock: int, play: Play) -> None:
         return
     if play.too_large[i] == 1:
         return
-    near = leg(orders.base[i], orders.side[i] == CALLER)
-    schedule(play, time + near, BOX, row)
+    leg_ns = leg(orders.base[i], orders.side[i] == CALLER)
+    schedule(play, time + leg_ns, BOX, row)
     wait = next_interval(i, orders, ends)
     if wait >= 0 and time + wait <= state[UNTIL]:
         schedule(play, time + wait + GRACE, SEND, i)
@@ -234,7 +234,7 @@ def leave(i: int, clock: int, play: Play) -> None:
 
 @kernel
 def delayed(row: int, play: Play) -> bool:
-    """Tell whether a rule or the link may delay a sending, by the box's log."""
+    """Tell whether a rule or the link may have delayed a sending, by the box's log."""
     rule = I(play.log[row]["rule"])
     return bool(play.state[LINKED] == 1 or (rule >= 0 and play.chancy[rule] == 1))
 
@@ -268,7 +268,7 @@ def handle(play: Play, caller: Port, server: Port) -> None:
     state[SIZE] = sift_down(heap, state[SIZE])
     kind, number = code >> NUMBER_BITS, code & NUMBERS
     if kind == SEND:
-        leave(number, time, play)
+        send_if_allowed(number, time, play)
     elif kind == BOX:
         launch(number, time, play, caller, server)
     elif kind == ARRIVE:
@@ -282,8 +282,8 @@ def handle(play: Play, caller: Port, server: Port) -> None:
 
 @kernel
 def forged_kind(b: Octets, at: int, end: int, around: int) -> int:
-    """Return what a forged frame is by its content, of testbed.middlebox.inject.LETTERS; -1: none
-    of them.
+    """Return the kind of a forged frame by its content, of testbed.middlebox.inject.FRAME_KINDS, or
+    -1.
 
     around: octets before its IP packet.
     """
@@ -308,23 +308,23 @@ def forged_kind(b: Octets, at: int, end: int, around: int) -> int:
 
 @kernel
 def on_time(row: int, time: int, play: Play) -> int:
-    """Return when a sending, or an answer to it, that came in at `time` would have come in.
+    """Return when a sending, or an answer to it, that came in at `time` would have come in on time.
 
-    That is, had the lab not been late: when it was due, and what a rule or the link added to that.
+    That is the time at which it was due, plus the delay added by a rule or the link.
     """
     played, log = play.played[row], play.log[row]
     if play.state[FOREIGN] == 1:
         return I(time)
-    if log["times"] == 0 or not delayed(row, play):  # the kernel dealt with it, or nothing added
+    if log["times"] == 0 or not delayed(row, play):  # handled by the kernel, or no delay added
         return I(played["due"])
     return I(played["due"] + max(time + play.state[BEGAN] - log["in_time"], 0))
 
 
 @kernel
-def hear(side: int, port: Port, play: Play) -> int:
-    """Take what came in at one end, at most STRETCH frames; returns how many.
+def receive(side: int, port: Port, play: Play) -> int:
+    """Process the frames that came in at one end, at most STRETCH; returns how many.
 
-    side: CALLER or FAR, the end's.
+    side: the end, CALLER or FAR.
     """
     b, state, orders = port.octets, play.state, play.orders
     count = I(0)
@@ -339,21 +339,23 @@ def hear(side: int, port: Port, play: Play) -> int:
         mark = u8(b, at + 6) if end - at >= 14 and u8(b, at + 7) == state[RUN] else 0
         row = u32(b, at + 8) if mark > 0 else none
         if state[FOREIGN] == 1 and (mark != TAGGED or row >= none):
-            mark, row = known(side, b, at, end, play)
+            mark, row = identify(side, b, at, end, play)
         if row >= none or play.played[row]["packet"] < 0:
             state[STRANGE] += 1
             give_back(port, slot)
             continue
         i = I(play.played[row]["packet"])
         if mark == TAGGED and orders.side[i] == 1 - side:
-            come(row, time, play)
+            record_arrival(row, time, play)
         elif mark == FORGED_HERE:
             played = play.played[row]
             played["forged"] = max(forged_kind(b, at, end, state[AROUND]), 0)
             played["letters"] += 1
-            far = side == FAR
-            rest = leg(orders.base[i], not far)
-            schedule(play, on_time(row, time, play) + rest, TO_FAR if far else TO_CALLER, row)
+            at_far_end = side == FAR
+            rest = leg(orders.base[i], not at_far_end)
+            schedule(
+                play, on_time(row, time, play) + rest, TO_FAR if at_far_end else TO_CALLER, row
+            )
         else:
             state[STRANGE] += 1
         give_back(port, slot)
@@ -361,24 +363,24 @@ def hear(side: int, port: Port, play: Play) -> int:
 
 
 @kernel
-def known(side: int, b: Octets, at: int, end: int, play: Play) -> tuple[int, int]:
-    """Return what a frame without a tag is: (TAGGED, row), or (FORGED_HERE, the one it answers).
+def identify(side: int, b: Octets, at: int, end: int, play: Play) -> tuple[int, int]:
+    """Identify a frame without a tag: (TAGGED, its row) or (FORGED_HERE, the row that it answers).
 
-    (0, number of rows) where it is of no flow that was launched lately.
+    (0, number of rows) where it belongs to no recently launched flow.
     """
     frames, orders, around = play.frames, play.orders, play.state[AROUND]
     newest, oldest = I(-1), I(-1)
     last = play.state[LAUNCHED]
-    for turn_back in range(min(last, STRAY_MOST)):
-        row = play.launched[last - 1 - turn_back]
+    for age in range(min(last, STRAY_MOST)):
+        row = play.launched[last - 1 - age]
         i = I(play.played[row]["packet"])
         place = frames.at[i]
-        away = orders.side[i] == 1 - side
-        if away and play.played[row]["stamp"] < 0:
+        incoming = orders.side[i] == 1 - side
+        if incoming and play.played[row]["stamp"] < 0:
             if same_packet(b, at, end, frames.data, place, place + frames.size[i], around):
                 oldest = I(row)
         if newest < 0 and of_one_flow(
-            b, at, end, frames.data, place, place + frames.size[i], around, not away
+            b, at, end, frames.data, place, place + frames.size[i], around, not incoming
         ):
             newest = I(row)
     if oldest >= 0:
@@ -389,8 +391,8 @@ def known(side: int, b: Octets, at: int, end: int, play: Play) -> tuple[int, int
 
 
 @kernel
-def come(row: int, time: int, play: Play) -> None:
-    """Note that a sending came in at its receiver's port, to be used after its leg."""
+def record_arrival(row: int, time: int, play: Play) -> None:
+    """Record that a sending came in at its receiver's port; schedule its arrival after its leg."""
     orders, played = play.orders, play.played[row]
     if played["stamp"] >= 0 or played["due"] < 0:
         play.state[STRANGE] += 1
@@ -403,12 +405,12 @@ def come(row: int, time: int, play: Play) -> None:
 
 @kernel
 def turn(budget: int, play: Play, caller: Port, server: Port) -> None:
-    """Play for `budget` ns of real time, sleeping while nothing is due and nothing comes."""
+    """Play for `budget` ns of real time, sleeping while nothing is due and nothing arrives."""
     state, heap = play.state, play.heap
     clock = now(play.pair) - state[BEGAN]
     until = clock + budget
     while clock < until:
-        count = hear(CALLER, caller, play) + hear(FAR, server, play)
+        count = receive(CALLER, caller, play) + receive(FAR, server, play)
         handled = I(0)
         while state[SIZE] > 0 and heap[0, 0] <= clock and handled < STRETCH:
             handle(play, caller, server)

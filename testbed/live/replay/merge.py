@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Captures joined: several scripts as one, and their frames as they go on the wire.
+"""Merge captures: several scripts into one, and their frames as they go on the wire.
 
 Packet k of capture c is packet `starts[c] + k` of the joint script, which is the number that its
 frame carries. Flows, latches, calls and streams are renumbered likewise, so that the kernels of
@@ -19,7 +19,7 @@ from midcall.captures.jit.reads import Octets, u8, u16
 from midcall.captures.packets.pcap import Packets
 from midcall.testbed.middlebox.inject import checksum, summed
 from midcall.testbed.network.access import put16
-from midcall.testbed.replay.packet_index import Survey
+from midcall.testbed.replay.packet_index import PacketIndex
 from midcall.testbed.replay.script import Script, timed
 from midcall.testbed.replay.sides import LOCAL
 from midcall.testbed.replay.tcp_stream import Streams
@@ -28,11 +28,11 @@ Numbers = NDArray[np.int64]
 
 
 class Joint(NamedTuple):
-    """Captures as one.
+    """Several captures merged into one script.
 
-    script: times in ns from the run's begin; its survey's facts keep the places that they have in
-    each capture's own buffer. starts: the first packet of each capture; begins: int64[captures],
-    the time in each capture at which the run begins.
+    script: times in ns from the run's begin; the offsets in its packet index refer to each
+    capture's own buffer. starts: the first packet of each capture; begins: int64[captures], the
+    time in each capture at which the run begins.
     """
 
     script: Script
@@ -40,13 +40,13 @@ class Joint(NamedTuple):
     begins: Numbers
 
     def part(self, number: int) -> slice:
-        """Return which packets are those of a capture."""
+        """Return the slice of packets that belong to a capture."""
         ends = (*self.starts[1:], len(self.script.flow))
         return slice(self.starts[number], ends[number])
 
 
 def joined(scripts: Sequence[Script]) -> Joint:
-    """Return several scripts as one; all begin at the same moment."""
+    """Return several scripts merged into one; all begin at the same moment."""
     counts = np.array([len(one.flow) for one in scripts])
     starts = np.concatenate(([0], np.cumsum(counts)[:-1]))
     begins = np.array([beginning(one) for one in scripts], np.int64)
@@ -67,7 +67,7 @@ def joined(scripts: Sequence[Script]) -> Joint:
     empty = np.zeros(0, np.int64)
     script = timed(
         Script(
-            held=joint_survey([one.held for one in scripts]),
+            held=joint_index([one.held for one in scripts]),
             near_is_source=column("near_is_source"),
             flow=column("flow", flows),
             side=column("side"),
@@ -86,7 +86,7 @@ def joined(scripts: Sequence[Script]) -> Joint:
             opens=opens,
             opens_at=empty,
             heard=column("heard"),
-            heard_at=empty,
+            first_reception=empty,
             call=column("call", calls),
             timer=column("timer"),
             latch_call=column("latch_call", calls),
@@ -103,19 +103,19 @@ def joined(scripts: Sequence[Script]) -> Joint:
 
 
 def beginning(script: Script) -> int:
-    """Return when the first packet of a capture that meets the box leaves its sender."""
+    """Return the time, ns, at which the first packet that crosses the box leaves its sender."""
     routed = script.send[script.side != LOCAL]
     some = routed if len(routed) else script.send
     return int(some.min()) if len(some) else 0
 
 
 def shifts(lengths: Sequence[int]) -> Numbers:
-    """Return by how much the numbers of each capture grow: the lengths of those before it."""
+    """Return the offset added to each capture's numbers: the lengths of those before it."""
     return np.concatenate(([0], np.cumsum(lengths)[:-1])).astype(np.int64)
 
 
 def lists(parts: Sequence[tuple[Numbers, Numbers]], by: Numbers) -> tuple[Numbers, Numbers]:
-    """Return lists per packet, (first[n + 1], values), as one; values grow by `by`."""
+    """Return per-packet lists, (first[n + 1], values), merged; `by` is added to the values."""
     more = shifts([len(values) for _, values in parts])
     firsts = [first[:-1] + shift for (first, _), shift in zip(parts, more, strict=True)]
     total = sum(len(values) for _, values in parts)
@@ -124,12 +124,12 @@ def lists(parts: Sequence[tuple[Numbers, Numbers]], by: Numbers) -> tuple[Number
 
 
 def joint_slots(parts: Sequence[Numbers]) -> Numbers:
-    """Return int64[2 * flows + 2] of several captures as one; the last two slots are of no flow."""
+    """Return int64[2 * flows + 2] of several captures; the last two slots belong to no flow."""
     return np.concatenate((*(one[:-2] for one in parts), np.zeros(2, np.int64)))
 
 
 def joint_streams(parts: Sequence[Streams]) -> Streams:
-    """Return the streams of several captures as one."""
+    """Return the streams of several captures, merged."""
     own = shifts([len(one.base) - 1 for one in parts])
     pieces = shifts([int(one.base[-1]) for one in parts])
     first_piece, piece = lists([(one.first_piece, one.piece) for one in parts], pieces)
@@ -143,26 +143,26 @@ def joint_streams(parts: Sequence[Streams]) -> Streams:
     return Streams(stream, after, first_piece, piece, np.append(base, total).astype(np.int64))
 
 
-def joint_survey(parts: Sequence[Survey]) -> Survey:
-    """Return the facts and flows of several captures one after the other."""
+def joint_index(parts: Sequence[PacketIndex]) -> PacketIndex:
+    """Return the facts and flows of several captures, concatenated."""
     facts = np.concatenate([one.facts for one in parts])
-    return Survey(parts[0].packets, facts, np.concatenate([one.flows for one in parts]))
+    return PacketIndex(parts[0].packets, facts, np.concatenate([one.flows for one in parts]))
 
 
 class Frames(NamedTuple):
-    """What goes on the wire, by packet of the joint script: data[at[i] : at[i] + size[i]]."""
+    """The frames of the joint script: packet i is data[at[i] : at[i] + size[i]]."""
 
     data: Octets
     at: Numbers
     size: Numbers
-    clipped: int  # frames that a capture with offloads left too large for a ring, sent cut
+    clipped: int  # frames too large for a ring (captured with offloads), sent truncated
 
 
 def frames(parts: Sequence[Packets], run: int, largest: int) -> Frames:
     """Return the frames of several captures, each with its number in its MAC source.
 
     parts: Ethernet frames as testbed.network.access wraps them; run: the octet that marks the run;
-    largest: octets that the network takes.
+    largest: octets of the largest frame that the network takes.
     """
     at = np.concatenate(
         [
@@ -171,21 +171,21 @@ def frames(parts: Sequence[Packets], run: int, largest: int) -> Frames:
         ]
     )
     data = np.concatenate([one.data for one in parts])
-    held = np.concatenate([one.captured for one in parts])
-    numbers = np.flatnonzero(held >= 14)
+    captured = np.concatenate([one.captured for one in parts])
+    numbers = np.flatnonzero(captured >= 14)
     place = at[numbers]
     data[place + 6], data[place + 7] = 2, run
     for octet in range(4):
         data[place + 8 + octet] = (numbers >> (24 - 8 * octet)) & 0xFF
-    return Frames(data, at, np.minimum(held, largest), int((held > largest).sum()))
+    return Frames(data, at, np.minimum(captured, largest), int((captured > largest).sum()))
 
 
 @kernel
 def write_checksums(data: Octets, at: Numbers, size: Numbers, around: int) -> int:
     """Write the header checksum (RFC 791) of every IPv4 packet in frames; returns how many changed.
 
-    around: octets before a frame's IP packet. Captures taken where packets leave a machine often
-    hold none, for its network card writes it; on a wire there is one, and kernels look at it.
+    around: octets before a frame's IP packet. Captures taken at the sending machine often lack the
+    checksum, because the network card writes it; on a wire it is present, and kernels check it.
     """
     changed = I(0)
     for i in range(len(at)):
@@ -195,9 +195,9 @@ def write_checksums(data: Octets, at: Numbers, size: Numbers, around: int) -> in
         length = 4 * (u8(data, start) & 15)
         if length < 20 or size[i] < around + length:
             continue
-        given = u16(data, start + 10)
-        right = checksum(summed(data, start, start + length) - given)
-        if given != right:
-            put16(data, start + 10, right)
+        current = u16(data, start + 10)
+        correct = checksum(summed(data, start, start + length) - current)
+        if current != correct:
+            put16(data, start + 10, correct)
             changed += 1
     return changed

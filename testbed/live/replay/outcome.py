@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The outcome of a live run: one simulation per capture, and what the taps prove of it."""
+"""The outcome of a live run: one simulation per capture, and the fates that the taps prove."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ Numbers = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Replay:
-    """What one live run gave.
+    """The result of one live run.
 
     simulations: one per capture, in order, their times on the capture's own clock; twins: the same
-    packets, addresses, policy and seed in virtual time, to tell parity by (judge each against
-    the simulation, or twin, of a run under the empty policy); seen: per capture, SEEN[k], a row for
+    packets, addresses, policy and seed in virtual time, to check parity (compare each with the
+    simulation, or twin, of a run under the empty policy); seen: per capture, SEEN[k], a row for
     each of its simulation's attempts; error_us: float64[k], how much later than due each sending
     stood on the wire; added_us: float64[k], from box in to receiver, of sendings that no rule and
     no link delayed;
@@ -57,15 +57,14 @@ class Replay:
 
     @property
     def fates(self) -> dict[str, int]:
-        """Return `packets` that were sent, copies counted, and `proven`: those whose fate the taps
-        bear out."""
+        """Return the number of `packets` sent, copies counted, and of those with `proven` fates."""
         sent = [one["times"] > 0 for one in self.seen]
         proven = sum(int((one["proven"] & s).sum()) for one, s in zip(self.seen, sent, strict=True))
         return {"packets": sum(int(s.sum()) for s in sent), "proven": proven}
 
 
 class Performed(NamedTuple):
-    """What a run left behind: the ends' record, what the taps saw, and frames the ends missed."""
+    """The raw records of a run: the ends', the taps', and the number of frames the ends missed."""
 
     play: Play
     rows: Records
@@ -73,11 +72,11 @@ class Performed(NamedTuple):
     missed: int
 
 
-class Told(NamedTuple):
-    """What a box tells of a run. log: BOX_LOG[n]; flows: FLOW[m]; shares: int64[captures, rules].
+class BoxReport(NamedTuple):
+    """A box's report on a run. log: BOX_LOG[n]; flows: FLOW[m]; shares: int64[captures, rules].
 
-    foreign: the name of the one rule of somebody else's box, which tells nothing: its log is then
-    written from what the taps saw.
+    foreign: the name of the one rule of a third-party box, None for the lab's own. A third-party
+    box reports nothing: its log is derived from the tap traces.
     """
 
     log: Records
@@ -88,31 +87,31 @@ class Told(NamedTuple):
     foreign: str | None = None
 
 
-def of_box(box: Box) -> Told:
-    """Return what the lab's own box left; it has stopped."""
-    return Told(box.log().copy(), box.flows(), box.shares(), box.counters(), box.met())
+def own_box_report(box: Box) -> BoxReport:
+    """Return the report of the lab's own box, which has stopped."""
+    return BoxReport(box.log().copy(), box.flows(), box.shares(), box.counters(), box.met())
 
 
-def witnessed(middlebox: str, stage: Stage) -> Told:
-    """Return what is known of somebody else's box before the taps are asked: its name."""
+def foreign_box_report(middlebox: str, stage: Stage) -> BoxReport:
+    """Return the report of a third-party box with a blank log, to be filled from the taps."""
     name, captures = blackbox_proof.name_of(middlebox), len(stage.captures)
     log = blackbox_proof.blank(rows_for(len(stage.joint.script.flow)))
     shares = np.zeros((captures, 1), np.int64)
-    return Told(log, np.zeros(0, FLOW), shares, {"dropped_by_overload": 0}, {}, name)
+    return BoxReport(log, np.zeros(0, FLOW), shares, {"dropped_by_overload": 0}, {}, name)
 
 
 class Outcome:
-    """A run that is over, taken apart into one simulation per capture."""
+    """A finished run, split into one simulation per capture."""
 
-    def __init__(self, stage: Stage, played: Performed, told: Told, below: bool) -> None:
-        """Read what the box and the taps tell."""
+    def __init__(self, stage: Stage, played: Performed, report: BoxReport, below: bool) -> None:
+        """Combine the box's report and the tap traces."""
         self.stage, self.play, self.missed = stage, played.play, played.missed
-        self.flows, self.foreign = told.flows, told.foreign
-        self.shares, self.counters, self.box_met = told.shares, told.counters, told.met
+        self.flows, self.foreign = report.flows, report.foreign
+        self.shares, self.counters, self.box_met = report.shares, report.counters, report.met
         self.began = int(self.play.state[BEGAN])
         orders, around = stage.joint.script, ETHERNET_LENGTH + stage.about.overhead
         count, used = len(orders.flow), int(self.play.state[ROWS])
-        self.played, self.log = self.play.played[:used], told.log[:used]
+        self.played, self.log = self.play.played[:used], report.log[:used]
         #: The packet and the capture of each row.
         self.packet = np.concatenate((np.arange(count), self.played["packet"][count:]))
         self.whose = self.play.whose[self.packet]
@@ -121,28 +120,28 @@ class Outcome:
         )
         rows = played.rows
         if self.foreign:
-            rows = blackbox_proof.recognised(rows, played.store, frames, around)
+            rows = blackbox_proof.restore_tags(rows, played.store, frames, around)
         self.record = Record(
             rows, played.store, frames, self.played, self.log, orders.side[self.packet],
             orders.flow[self.packet], self.began, around, below,
         )  # fmt: skip
         self.seen = fate_proof.seen_by_taps(self.record)
         if self.foreign:
-            self.bear_witness()
+            self.derive_log()
 
-    def bear_witness(self) -> None:
-        """Write the log of a box that wrote none."""
-        told = blackbox_proof.account(self.record, self.seen)
-        self.log = told.log
+    def derive_log(self) -> None:
+        """Derive the log of a third-party box from the tap traces."""
+        derived = blackbox_proof.derive_fates(self.record, self.seen)
+        self.log = derived.log
         answered = self.played["letters"] > 0
-        self.log["rule"][answered | blackbox_proof.held_up(self.seen)] = 0
+        self.log["rule"][answered | blackbox_proof.delayed_by_box(self.seen)] = 0
         self.record = self.record._replace(log=self.log)
         struck = self.log["rule"] >= 0
         for number in range(len(self.stage.captures)):
             self.shares[number, 0] = int(struck[self.whose == number].sum())
         self.counters |= {
             "dropped_by_box": int((self.log["fate"] == DROPPED).sum()),
-            "changed_by_box": told.changed,
+            "changed_by_box": derived.changed,
             "injected": int(self.played["letters"].sum()),
         }
         self.box_met = {str(self.foreign): int(self.shares.sum())}
@@ -151,7 +150,7 @@ class Outcome:
         self, policy: Policy, link: str, seed: int, twins: tuple[Simulation, ...],
         taps: Path | None, begun_at: float,
     ) -> Replay:  # fmt: skip
-        """Return everything; raises TestbedError where the run is void."""
+        """Return the result of the run; raises TestbedError where the run is void."""
         played, missed = self.played, self.missed
         if missed or self.play.state[REFUSED] or self.counters["dropped_by_overload"]:
             raise TestbedError(
@@ -165,9 +164,11 @@ class Outcome:
             rules = tuple(rule.name for rule in policy.rules)
             rules = (self.foreign,) if self.foreign else rules
             paths = fate_proof.save(taps, self.record, self.seen, rules, names)
-        doubtful = np.flatnonzero((played["due"] >= 0) & ~self.seen["proven"])
-        if len(doubtful):
-            raise fate_proof.doubt(self.record, self.seen, doubtful, self.name(int(doubtful[0])))
+        unproven = np.flatnonzero((played["due"] >= 0) & ~self.seen["proven"])
+        if len(unproven):
+            raise fate_proof.unproven_error(
+                self.record, self.seen, unproven, self.name(int(unproven[0]))
+            )
         letters, mail = np.zeros(0, LETTER), np.zeros(0, np.uint8)
         if not self.foreign:
             letters, mail = fate_proof.injected(self.record)
@@ -178,7 +179,7 @@ class Outcome:
         if not self.foreign:
             expect_blocking(simulations, twins)
         on_wire = self.seen["times"] > 0
-        stood = np.where(self.seen["box_in"] > 0, self.seen["box_in"], self.seen["sent"])
+        wire_time = np.where(self.seen["box_in"] > 0, self.seen["box_in"], self.seen["sent"])
         plain = on_wire & (self.seen["came"] > 0) & (link == CAPTURED)
         plain &= (self.log["rule"] < 0) | bool(self.foreign)
         plain &= self.seen["box_in"] > 0
@@ -186,7 +187,7 @@ class Outcome:
             simulations,
             twins,
             tuple(self.seen[self.rows_of(k)] for k in range(len(twins))),
-            (stood - self.seen["due"])[on_wire] / 1000,
+            (wire_time - self.seen["due"])[on_wire] / 1000,
             (self.seen["came"] - self.seen["box_in"])[plain] / 1000,
             self.counters | self.ends_counters(),
             self.box_met,
@@ -196,17 +197,15 @@ class Outcome:
 
     def ends_counters(self) -> dict[str, int]:
         """Return what the ends counted, over all captures."""
-        told = self.play.counts.sum(axis=0)
-        found = {name: int(n) for name, n in zip(COUNTS, told, strict=True)}
-        found["frames"] = int((self.played["due"] >= 0).sum())
-        found["clipped"], found["strange"] = (
-            self.stage.frames.clipped,
-            int(self.play.state[STRANGE]),
-        )
-        return found
+        totals = self.play.counts.sum(axis=0)
+        counters = {name: int(n) for name, n in zip(COUNTS, totals, strict=True)}
+        counters["frames"] = int((self.played["due"] >= 0).sum())
+        counters["clipped"] = self.stage.frames.clipped
+        counters["strange"] = int(self.play.state[STRANGE])
+        return counters
 
     def name(self, row: int) -> str:
-        """Return what a sending is called."""
+        """Return the name of a sending."""
         number = int(self.played["number"][row])
         again = f", sending {number}" if number > 1 else ""
         return self.stage.name(int(self.packet[row])) + again
@@ -221,7 +220,7 @@ class Outcome:
         self, number: int, policy: Policy, link: str, seed: int, letters: Records,
         mail: NDArray[np.uint8], twin: Simulation,
     ) -> Simulation:  # fmt: skip
-        """Return what became of one capture, times on its own clock."""
+        """Return the simulation of one capture, times on its own clock."""
         stage, part = self.stage, self.stage.joint.part(number)
         shift = int(stage.joint.begins[number])
         joint, ends = stage.joint.script, self.play.ends
@@ -230,19 +229,20 @@ class Outcome:
         fates = summary(attempts, used)
         latches = slice_of([len(one.need) for one in stage.scripts], number)
         counts = self.play.counts[number].copy()
-        mine = joint.streams._replace(
+        own_streams = joint.streams._replace(
             stream=joint.streams.stream[part], after=joint.streams.after[part]
         )
-        counts[COUNTS.index("stalled")] = count_stalled(mine, attempts, used, ends.reached)
+        counts[COUNTS.index("stalled")] = count_stalled(own_streams, attempts, used, ends.reached)
         counts[COUNTS.index("waited")] = np.count_nonzero(ends.left[part] < 0)
-        known: dict[str, Any] = {}
-        if self.foreign:  # of whose rules nothing is known; flows are those of the twin
+        own_fields: dict[str, Any] = {}
+        if self.foreign:  # its rules are unknown; flows are those of the twin
             held_up = np.zeros(len(fates), bool)
             rows = self.rows_of(number)
-            held_up[self.packet[rows[blackbox_proof.held_up(self.seen[rows])]] - part.start] = True
-            known = {"rules": (self.foreign,), "held_up": held_up}
+            delayed = rows[blackbox_proof.delayed_by_box(self.seen[rows])]
+            held_up[self.packet[delayed] - part.start] = True
+            own_fields = {"rules": (self.foreign,), "held_up": held_up}
         else:
-            known = {"flow": flow_numbers(attempts, len(fates)), "flows": self.flows}
+            own_fields = {"flow": flow_numbers(attempts, len(fates)), "flows": self.flows}
         return replace(
             twin,
             fates=fates,
@@ -253,29 +253,29 @@ class Outcome:
             mail=mail,
             others={},
             attempts=attempts,
-            **known,
+            **own_fields,
         )
 
     def letters_of(self, part: slice, letters: Records, shift: int) -> Records:
         """Return the injected frames of one capture, by its packets and on its clock."""
         packet = self.packet[letters["packet"]]
-        mine: Records = letters[(packet >= part.start) & (packet < part.stop)].copy()
-        mine["packet"] = self.packet[mine["packet"]] - part.start
-        mine["time"] += shift - self.began
-        return mine
+        own_letters: Records = letters[(packet >= part.start) & (packet < part.stop)].copy()
+        own_letters["packet"] = self.packet[own_letters["packet"]] - part.start
+        own_letters["time"] += shift - self.began
+        return own_letters
 
     def counters_of(
         self, fates: Records, fits: NDArray[np.uint8], counts: Numbers
     ) -> dict[str, int]:
         """Return a capture's counters by name."""
         met = fates["box_time"] >= 0
-        found = {
+        counters = {
             name.replace(" ", "_"): int((fates["fate"] == i).sum()) for i, name in enumerate(FATES)
         }
-        found |= {name: int(n) for name, n in zip(COUNTS, counts, strict=True)}
-        found["clamped"] = int((met & (fits == CLAMPED)).sum())
-        found["fragmented"] = int((met & (fits == FRAGMENTED)).sum())
-        return found
+        counters |= {name: int(n) for name, n in zip(COUNTS, counts, strict=True)}
+        counters["clamped"] = int((met & (fits == CLAMPED)).sum())
+        counters["fragmented"] = int((met & (fits == FRAGMENTED)).sum())
+        return counters
 
     def attempts(self, number: int, shift: int) -> Records:
         """Return ATTEMPT[k], every sending of one capture, on its own clock."""
@@ -294,9 +294,10 @@ class Outcome:
         return out
 
     def met(self, number: int) -> Numbers:
-        """Return int64[rules], how many packets of a capture met each rule's match.
+        """Return int64[rules]: packets of a capture that met each rule's match.
 
-        What the kernel dealt with, never seen at the box, met the rule that condemned its flow.
+        A packet that the kernel handled never appears at the box: it counts as a match of the rule
+        that decided its flow.
         """
         own, met = self.whose == number, self.shares[number].copy()
         seen, rule = self.seen[own], self.log["rule"][own]
@@ -306,18 +307,18 @@ class Outcome:
 
 
 def moved(times: Numbers, shift: int) -> Numbers:
-    """Return times on another clock; -1, never, stays."""
+    """Return times, ns, shifted to another clock; -1 (never) stays."""
     return np.where(times >= 0, times + shift, -1).astype(np.int64)
 
 
 def slice_of(lengths: Sequence[int], number: int) -> slice:
-    """Return where part `number` stands when parts of such lengths stand one after the other."""
+    """Return the slice of part `number` in a concatenation of parts of these lengths."""
     first = sum(lengths[:number])
     return slice(first, first + lengths[number])
 
 
 def expect_blocking(live: Sequence[Simulation], twins: Sequence[Simulation]) -> None:
-    """Raise TestbedError where a policy that strikes in virtual time struck nothing live."""
+    """Raise TestbedError where a policy that blocks in virtual time blocked nothing live."""
     due = sum(int(one.struck.sum()) for one in twins)
     if due and not any(one.struck.any() for one in live):
         raise TestbedError(

@@ -3,8 +3,8 @@
 
 `simulate` is `testbed.replay.simulator.simulate` with a clock that cannot be stopped: the same
 inputs, the same causal rules at both ends (testbed.replay.endpoints), the same classifier and
-policy in the box, and per capture the same `Simulation`, so that verdicts, quality and collateral
-are judged by the same code. Several captures are played at once through one box; their addresses
+policy in the box, and per capture the same `Simulation`, so that the same code computes verdicts,
+quality and collateral. Several captures are played at once through one box; their addresses
 are mapped to blocks of their own (testbed.replay.addressing.assigned), so that none meets another's
 flows. A run lasts as long as its longest capture and a few seconds to start the box. One run at a
 time and process: both ends and the box want a core each.
@@ -34,7 +34,13 @@ from midcall.testbed.live.network.network import MAXIMUM_MTU, Network
 from midcall.testbed.live.network.taps import Taps
 from midcall.testbed.live.replay import blackbox_proof
 from midcall.testbed.live.replay.endpoints import BEGAN, LACKING, SIZE, Play, rows_for, turn
-from midcall.testbed.live.replay.outcome import Outcome, Performed, Replay, of_box, witnessed
+from midcall.testbed.live.replay.outcome import (
+    Outcome,
+    Performed,
+    Replay,
+    foreign_box_report,
+    own_box_report,
+)
 from midcall.testbed.live.replay.stage import Capture, Stage
 from midcall.testbed.middlebox.decide import DELIVERED
 from midcall.testbed.middlebox.rule_table import CENSOR, DELAY, table
@@ -44,18 +50,18 @@ from midcall.testbed.replay.simulator import CAPTURED, LINK_MODES, PRESET, Simul
 
 __all__ = ["Capture", "Replay", "simulate"]
 
-#: Frames that a ring of an end holds until its end comes round.
+#: Frames that a ring of an end holds until the end reads them.
 RING = 4096
-#: The ends play for so long, in ns, before the lab looks at the box and at the user's Ctrl-C.
+#: The ends play for this long, in ns, between two checks of the box and of the user's Ctrl-C.
 SLICE = 50_000_000
-#: A run begins this long after everything stands ready, in ns; and it is over once nothing is due
-#: and nothing on its way for so many slices.
+#: A run begins this long after everything is ready, in ns; it is over once nothing is due and
+#: nothing in flight for this many slices.
 READY, QUIET = 20_000_000, 4
-#: How long, in ns, after the last planned packet lost ones are still sent again, here and in the
+#: How long, in ns, after the last planned packet lost packets are still sent again, live and in the
 #: twins: a live run waits in real time.
 UNTIL = 8_000_000_000
 #: How long, in ns, a run may take beyond its last planned packet, and how long nothing may change
-#: while a frame is still on its way.
+#: while a frame is still in flight.
 BEYOND, STUCK = 90_000_000_000, 3_000_000_000
 
 
@@ -80,16 +86,16 @@ def simulate(
     route leads out of the namespaces. offload: of testbed.live.box.process. taps: a folder for
     pcapng files, each packet's comment naming its fate and rule; None writes none. network: one
     that is open already, for several runs after each other; None makes one (and needs root, see
-    testbed.live.network.network.missing). middlebox: somebody else's box of
+    testbed.live.network.network.missing). middlebox: a third-party box of
     testbed.live.devices.blackbox instead of the lab's; it decides by itself, so it takes no policy,
-    and no link but the captured one; its fates are those that the taps saw
+    and no link but the captured one; its fates are derived from the tap traces
     (testbed.live.replay.blackbox_proof), and its one rule is named after it.
 
     Cut long captures first (midcall.testbed.replay.excerpt): a run takes as long as they do.
 
-    Raises TestbedError where a live run cannot be or went wrong: no root, the box died, a ring
-    overflowed, the taps contradict the box's record, or a policy that blocks in the twin blocked
-    nothing here.
+    Raises TestbedError where a live run is impossible or failed: no root, the box died, a ring
+    overflowed, the taps contradict the box's log, or a policy that blocks in the twin blocked
+    nothing live.
     """
     begun_at = time.monotonic()
     policy = policy or EMPTY
@@ -125,7 +131,7 @@ def simulate(
             below = box.offload == "on"
             linked = link == PRESET
             played = performed(network, box, stage, chancy, box.log(), linked=linked)
-        outcome = Outcome(stage, played, of_box(box), below)
+        outcome = Outcome(stage, played, own_box_report(box), below)
     return outcome.replay(policy, link, seed, twins, taps, begun_at)
 
 
@@ -133,7 +139,7 @@ def foreign(
     middlebox: str, network: Network, stage: Stage, link: str, seed: int,
     twins: tuple[Simulation, ...], taps: Path | None, begun_at: float,
 ) -> Replay:  # fmt: skip
-    """Play through somebody else's box; what became of each packet is what the taps saw."""
+    """Play through a third-party box; the fate of each packet is derived from the tap traces."""
     plan = stage.joint.script.send
     limit = 60.0 + (BEYOND + (int(plan.max()) if len(plan) else 0)) / 1e9
     chancy = np.zeros(1, np.uint8)
@@ -141,12 +147,12 @@ def foreign(
     log = blackbox_proof.blank(rows_for(len(plan)))
     with Blackbox(network, middlebox, limit_s=limit, core=core) as box:
         played = performed(network, box, stage, chancy, log, foreign=True)
-    outcome = Outcome(stage, played, witnessed(middlebox, stage), False)
+    outcome = Outcome(stage, played, foreign_box_report(middlebox, stage), False)
     return outcome.replay(EMPTY, link, seed, twins, taps, begun_at)
 
 
 def checked_box(middlebox: str, policy: Policy, link: str, offload: str) -> None:
-    """Raise TestbedError where somebody else's box is given what only the lab's own knows."""
+    """Raise TestbedError where a third-party box is given options of the lab's own box."""
     kind = kind_of(middlebox)
     for line in missing_of(kind):
         raise TestbedError(f"middlebox {kind}: {line}")
@@ -163,7 +169,7 @@ def checked_box(middlebox: str, policy: Policy, link: str, offload: str) -> None
 
 
 def checked(captures: Sequence[Capture], access: str, link: str) -> None:
-    """Raise TestbedError where the orders of a run cannot be."""
+    """Raise TestbedError where the arguments of a run are invalid."""
     if not captures:
         raise TestbedError("captures: got none, expected one at least")
     networks.link(access)
@@ -175,8 +181,8 @@ def mtu_of(network: Network | None, access: str) -> int:
     """Return the MTU of a network's links; raises TestbedError where packets do not fit through."""
     if network is None:
         return MAXIMUM_MTU
-    about = networks.link(access)
-    needed = about.room + about.overhead
+    access_link = networks.link(access)
+    needed = access_link.room + access_link.overhead
     if network.mtu < needed:
         raise TestbedError(
             f"network: its links have an MTU of {network.mtu}, and {access} needs {needed}"
@@ -187,17 +193,17 @@ def mtu_of(network: Network | None, access: str) -> int:
 def assert_closed(network: Network) -> None:
     """Raise TestbedError where a route leads out of a network's namespaces.
 
-    Captured addresses are somebody's: their packets must not get anywhere.
+    Captured addresses belong to real hosts: their packets must not leave the lab.
     """
     for pid, name in zip(
         (network.caller_pid, network.box_pid, network.server_pid), ("caller", "box", "server"),
         strict=True,
     ):  # fmt: skip
         table4 = Path(f"/proc/{pid}/net/route").read_text().splitlines()[1:]
-        six = Path(f"/proc/{pid}/net/ipv6_route")
-        table6 = six.read_text().splitlines() if six.exists() else []
-        ways = {line.split()[0] for line in table4} | {line.split()[-1] for line in table6}
-        if out := sorted(ways - {"lo"}):
+        ipv6_routes = Path(f"/proc/{pid}/net/ipv6_route")
+        table6 = ipv6_routes.read_text().splitlines() if ipv6_routes.exists() else []
+        interfaces = {line.split()[0] for line in table4} | {line.split()[-1] for line in table6}
+        if out := sorted(interfaces - {"lo"}):
             raise TestbedError(
                 f'addressing "keep": a route leads out of the {name}\'s namespace by '
                 f"{', '.join(out)}; take it away, or map addresses"
@@ -209,7 +215,7 @@ def assert_closed(network: Network) -> None:
 
 @contextmanager
 def hurried(core: int) -> Iterator[None]:
-    """Run on one core, the moment something is due."""
+    """Run on one core under real-time scheduling."""
     with preferred(core):
         urgent(True)
         yield
@@ -231,11 +237,11 @@ def performed(
     network: Network, box: Box | Blackbox, stage: Stage, chancy: NDArray[np.uint8], log: Records,
     *, linked: bool = False, foreign: bool = False,
 ) -> Performed:  # fmt: skip
-    """Play to the end. log: the box's, or a blank one; chancy, linked: see endpoints."""
+    """Play the whole run. log: the box's, or a blank one; chancy, linked: see endpoints."""
     pids = (network.caller_pid, network.ports.c0), (network.server_pid, network.ports.s0)
     with (
-        closing(Ring(*pids[0], RING, seen=True)) as caller,
-        closing(Ring(*pids[1], RING, seen=True)) as server,
+        closing(Ring(*pids[0], RING, visible=True)) as caller,
+        closing(Ring(*pids[1], RING, visible=True)) as server,
         Taps(network, stage.frames, stage.run, log=log) as taps,
     ):
         play = stage.play((caller, server), log, chancy, linked, UNTIL, foreign)
@@ -250,7 +256,7 @@ def performed(
 
 
 def to_the_end(play: Play, box: Box | Blackbox, caller: Ring, server: Ring) -> None:
-    """Play until nothing is due and nothing on its way; raises TestbedError."""
+    """Play until nothing is due and nothing in flight; raises TestbedError."""
     plan = play.orders.send
     planned = int(plan.max()) if len(plan) else 0
     limit = BEYOND + planned
@@ -268,17 +274,19 @@ def to_the_end(play: Play, box: Box | Blackbox, caller: Ring, server: Ring) -> N
                 f"{int(play.state[LACKING])} packets had to be sent again more often than the lab "
                 "has room for; the run is void"
             )
-        way = on_its_way(play)
-        state = int(play.state[SIZE]), int(way.sum())
+        in_flight = packets_in_flight(play)
+        state = int(play.state[SIZE]), int(in_flight.sum())
         if state != before:
             before, changed = state, clock
-        held = bool((way & (play.log["fate"] == DELIVERED) & (play.log["out_time"] == 0)).any())
-        over = state == (0, 0) or (not held and state[0] == 0 and clock - changed > STUCK)
+        box_holds = bool(
+            (in_flight & (play.log["fate"] == DELIVERED) & (play.log["out_time"] == 0)).any()
+        )
+        over = state == (0, 0) or (not box_holds and state[0] == 0 and clock - changed > STUCK)
         quiet = quiet + 1 if over else 0
 
 
-def on_its_way(play: Play) -> NDArray[np.bool_]:
-    """Return which sendings stand on the wire or in the box, as far as the ends and box know."""
+def packets_in_flight(play: Play) -> NDArray[np.bool_]:
+    """Return bool[rows]: sendings on the wire or in the box, by the records of ends and box."""
     out = (play.played["due"] >= 0) & (play.played["stamp"] < 0)
     undecided = play.log["times"] == 0
     return np.asarray(out & (undecided | (play.log["fate"] == DELIVERED)))

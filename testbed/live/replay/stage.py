@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A stage: captures ready to be played live, their scripts joined and their frames written."""
+"""Prepare captures for a live replay: merge their scripts and write their frames."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from midcall.testbed.replay.simulator import Simulation, outfit, retimed
 
 
 class Capture(NamedTuple):
-    """One capture of a replay: what `midcall.testbed.replay.simulator.simulate` is given of it.
+    """One capture of a replay: arguments of `midcall.testbed.replay.simulator.simulate`.
 
-    name: for errors and files; dressed: of testbed.evasion.rewriter, None where it goes as
-    captured.
+    name: for errors and files; dressed: packets rewritten by testbed.evasion.rewriter, None to send
+    the capture as it is.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Capture(NamedTuple):
 
 
 class Stage:
-    """Captures ready to be played: scripts, frames, and what stands behind each."""
+    """Captures ready to be played: scripts, frames and address mappings."""
 
     def __init__(
         self, captures: Sequence[Capture], access: str, model: str, addressing: str, mtu: int
@@ -51,14 +51,14 @@ class Stage:
         self.run = secrets.randbelow(255) + 1
         self.about = networks.link(access)
         self.scripts = [script(one.packets, one.calls, model) for one in captures]
-        worn = [
+        indexes = [
             orders.held if one.dressed is None else outfit(one.packets, one.dressed)
             for one, orders in zip(captures, self.scripts, strict=True)
         ]
-        self.labs: list[Mapped] = together(worn, addressing)
+        self.labs: list[Mapped] = together(indexes, addressing)
         self.fits, shown, moved = [], [], []
-        for one, orders, held, lab in zip(captures, self.scripts, worn, self.labs, strict=True):
-            facts, up = held.facts, (orders.side == CALLER).astype(np.int64)
+        for one, orders, index, lab in zip(captures, self.scripts, indexes, self.labs, strict=True):
+            facts, up = index.facts, (orders.side == CALLER).astype(np.int64)
             shown.append(networks.wrap(self.about, lab.data, lab.ip_at, lab.ip_end, lab.size, up))
             self.fits.append(
                 networks.fit(
@@ -73,14 +73,14 @@ class Stage:
         write_checksums(self.frames.data, self.frames.at, self.frames.size, around)
 
     def policy(self, policy: Policy) -> Policy:
-        """Return a policy whose address sets hold what they held in the captures."""
+        """Return a policy whose address sets are mapped to the addresses of this run."""
         images = [lab.addresses for lab in self.labs if lab.addresses is not None]
         return on_lab(policy, images) if images else policy
 
     def twin(
         self, number: int, policy: Policy, seed: int, link: str, addressing: str, until: int
     ) -> Simulation:
-        """Return one capture in virtual time, with the addresses that it has here.
+        """Return the simulation of one capture in virtual time, with the addresses of this run.
 
         until: ns after its last planned packet, after which nothing is sent again.
         """
@@ -91,7 +91,7 @@ class Stage:
         )  # fmt: skip
 
     def name(self, packet: int) -> str:
-        """Return what a packet of the joint script is called."""
+        """Return the name of a packet of the joint script."""
         number = int(np.searchsorted(self.joint.starts, packet, "right")) - 1
         return f"{self.captures[number].name} packet {packet - self.joint.starts[number] + 1}"
 
@@ -99,7 +99,7 @@ class Stage:
         self, ports: tuple[Ring, Ring], log: Records, chancy: NDArray[np.uint8], linked: bool,
         until: int, foreign: bool = False,
     ) -> Play:  # fmt: skip
-        """Return what both ends work on, everything that waits for nothing scheduled.
+        """Return the state of both ends, with every packet that waits for nothing scheduled.
 
         until: ns after the last planned packet, after which nothing is sent again.
         """
@@ -107,12 +107,12 @@ class Stage:
         whose = np.repeat(np.arange(count), [len(one.flow) for one in self.scripts])
         large = np.concatenate(self.fits) == TOO_LARGE
         ends = fresh(orders)
-        told = arrays(orders)
+        order_arrays = arrays(orders)
         planned = int(orders.send.max(initial=0))
         play = begun(
-            orders, ends, told, whose.astype(np.int64), large.astype(np.uint8), chancy, self.frames,
-            log, count, planned + until, (ports[0].port, ports[1].port), self.run,
+            orders, ends, order_arrays, whose.astype(np.int64), large.astype(np.uint8), chancy,
+            self.frames, log, count, planned + until, (ports[0].port, ports[1].port), self.run,
             ETHERNET_LENGTH + self.about.overhead, linked, foreign,
         )  # fmt: skip
-        play.state[SIZE] = begin(told, ends, play.heap)
+        play.state[SIZE] = begin(order_arrays, ends, play.heap)
         return play

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Bystanders: real programs that make the innocent traffic of the same minutes as calls.
+"""Background traffic: real programs that make the innocent traffic of the same minutes as calls.
 
 Imports programs and live.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A browser that opens a page: Chromium at the caller's end, nginx at the far one."""
+"""A browser that opens a page: Chromium at the caller's end, nginx at the remote end."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from midcall.testbed.programs.background.certificates import Certificate
 from midcall.testbed.programs.background.driver import Act, Service, Stage
 
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
-#: Nothing but the page: no updates, no services of its maker, no shared memory of a container.
+#: Only the page is loaded: no updates, no services of the vendor, no use of shared memory.
 QUIET = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -21,10 +21,10 @@ LOAD_MS, LOAD_SECONDS = 8000, 60
 
 def missing(kind: str) -> list[str]:
     """Return what is missing, a sentence each."""
-    found = web.missing(kind)
+    lacks = web.missing(kind)
     if chromium() is None:
-        found.append("chromium is missing: apt-get install chromium")
-    return found
+        lacks.append("chromium is missing: apt-get install chromium")
+    return lacks
 
 
 def chromium() -> str | None:
@@ -61,7 +61,7 @@ def start(stage: Stage, kind: str) -> Act:
 
 
 def raise_unopened(page: str) -> None:
-    """Raise a TestbedError: the browser showed something else."""
+    """Raise TestbedError: the browser showed something else."""
     from midcall.errors import TestbedError
 
     raise TestbedError(f"chromium: the page did not open; it showed {page[:200]!r}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Certificates: made on the spot for names of the example domains, by an authority of the run."""
+"""Certificates for names of the example domains, issued by an authority made for the run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Certificate(NamedTuple):
     key: Path
 
     def pin(self) -> str:
-        """Return the base64 SHA-256 of the public key: Chromium can be told to trust it."""
+        """Return the base64 SHA-256 of the public key, for Chromium's option to trust it."""
         from cryptography import x509
         from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -28,7 +28,7 @@ class Certificate(NamedTuple):
 
 
 def lacking() -> list[str]:
-    """Return what certificates need and is not here, a sentence each."""
+    """Return what certificates lack on this machine, a sentence each."""
     if find_spec("trustme") is None:
         return ["trustme is missing: pip install 'midcall[bystanders]'"]
     return []

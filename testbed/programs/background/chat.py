@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Chat: two people who write to each other through a message broker, mosquitto and its clients."""
+"""Chat: two clients that exchange messages through a broker, mosquitto and its clients."""
 
 from __future__ import annotations
 
@@ -52,8 +52,10 @@ def start(stage: Stage, kind: str) -> Act:
     where += ["--cafile", str(made.authority)] if tls else []
 
     def act(seconds: float) -> None:
-        here = stage.client(["mosquitto_sub", *where, "-i", "amal", "-t", "to/amal"], "hears")
-        there = stage.server(["mosquitto_sub", *where, "-i", "omar", "-t", "to/omar"], "hears-too")
+        reader = stage.client(["mosquitto_sub", *where, "-i", "amal", "-t", "to/amal"], "hears")
+        other_reader = stage.server(
+            ["mosquitto_sub", *where, "-i", "omar", "-t", "to/omar"], "hears-too"
+        )
         writer = stage.client(
             ["mosquitto_pub", *where, "-i", "amal-w", "-t", "to/omar", "-l"], "writes", talks=True
         )
@@ -64,7 +66,7 @@ def start(stage: Stage, kind: str) -> Act:
         for number in range(max(2, round(seconds / PAUSE_SECONDS))):
             (other if number % 2 else writer).say(LINES[number % len(LINES)])
             stage.rest(PAUSE_SECONDS)
-        for one in (writer, other, here, there):
+        for one in (writer, other, reader, other_reader):
             one.end()
 
     speaks = "MQTT over TLS" if tls else "MQTT in the clear"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Names: look-ups of a phone that wakes up, unbound at the far end and dig at the caller's."""
+"""DNS look-ups, as by a phone that wakes up: unbound at the remote end, dig at the caller's."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from midcall.testbed.programs.process import lacking as lacking_tools
 
 ADDRESS, NAME = "198.19.5.1", "dns.example.net"
 HOSTS = ("www", "img", "api", "mail", "cdn", "push", "time", "news", "shop", "video")
-#: What a kind's flows are, their transport and port, and how dig is told to speak so.
+#: Kind -> description of its flows, transport, port, and dig's options.
 SPEAKS = {
     "dns": ("DNS", "udp", 53, ()),
     "dns-tcp": ("DNS over TCP", "tcp", 53, ("+tcp", "+keepopen")),
@@ -51,7 +51,7 @@ def missing(kind: str) -> list[str]:
 
 
 def start(stage: Stage, kind: str) -> Act:
-    """Start the resolver; a run of dig asks for two addresses of a name."""
+    """Start the resolver; a run of dig queries two addresses of a name."""
     folder = stage.folder("resolver")
     made = certificate(folder, NAME)
     data = "\n".join(

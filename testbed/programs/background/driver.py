@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A bystander: programs that make traffic which is no call, from a line's subscriber to servers.
+"""Background traffic: programs that make traffic other than calls, from a subscriber to servers.
 
     with Line(network, "4g") as line, bystander("web-http2", line) as one:
         one.act(4.0)
 
-The servers run in the namespace of the line's far end, under names of example.com and its like with
-certificates made on the spot. A bystander's `services` say what listens where: that is half of a
-flow's truth, the other half being whose socket the caller's end was
+The servers run in the namespace of the line's remote end, under example domains with certificates
+made for the run. The `services` name the protocol and address of each server: one half of a flow's
+truth. The other half is the owner of the socket at the caller's end
 (testbed.programs.recording.socket_owner).
 """
 
@@ -27,7 +27,7 @@ from midcall.testbed.programs.process import Program
 
 
 class Service(NamedTuple):
-    """What listens at an address of the far end. speaks: for evidence, as in "nginx, HTTP/2"."""
+    """A server at an address of the remote end. speaks: for evidence, as in "nginx, HTTP/2"."""
 
     proto: str  # "udp" or "tcp"
     address: str
@@ -37,10 +37,7 @@ class Service(NamedTuple):
 
 @dataclass(frozen=True)
 class Act:
-    """A bystander that is ready. act: talks for about so many seconds, bounded.
-
-    versions: the programs that speak, as they say themselves.
-    """
+    """Background traffic that is ready. act: makes it for about a given number of seconds."""
 
     services: tuple[Service, ...]
     act: Callable[[float], None]
@@ -48,20 +45,20 @@ class Act:
 
 @dataclass
 class Stage:
-    """Where a bystander's programs run; what is started here ends with it."""
+    """The line on which background programs run; it ends every program that it started."""
 
     line: Line
     stack: ExitStack
 
     def folder(self, name: str) -> Path:
-        """Make a folder for what a server reads; it goes when all that is started after is gone."""
-        made = self.line.network.folder / name
-        made.mkdir(exist_ok=True)
-        self.stack.callback(shutil.rmtree, made, ignore_errors=True)
-        return made
+        """Make a folder for a server's files; removed after programs started later have ended."""
+        folder = self.line.network.folder / name
+        folder.mkdir(exist_ok=True)
+        self.stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        return folder
 
     def server(self, command: list[str], name: str, talks: bool = False) -> Program:
-        """Start a program at the far end; raises TestbedError."""
+        """Start a program at the remote end; raises TestbedError."""
         return self.stack.enter_context(
             Program(self.line, self.line.server_pid, command, name, talks=talks)
         )
@@ -73,7 +70,7 @@ class Stage:
         )
 
     def run(self, command: list[str], name: str, seconds: float) -> str:
-        """Run a client to its end, for so long at most; returns what it wrote.
+        """Run a client to its end, at most `seconds`; returns its output.
 
         Raises TestbedError where it failed or did not end.
         """
@@ -86,11 +83,11 @@ class Stage:
             return client.written()
 
     def rest(self, seconds: float) -> None:
-        """Wait."""
+        """Wait for some seconds."""
         time.sleep(seconds)
 
 
-#: What a kind of bystander is, and the module that makes it. Each module has `missing(kind)`, which
+#: Kind of background traffic -> its module and description. Each module has `missing(kind)`, which
 #: returns what this machine lacks for it, a sentence each, and `start(stage, kind) -> Act`.
 KINDS = {
     "web-plain": ("web", "pages over HTTP/1.1 in the clear, nginx and curl"),
@@ -126,13 +123,13 @@ KINDS = {
 
 
 def missing(kind: str) -> list[str]:
-    """Return what a bystander lacks on this machine and how to get it, a sentence each."""
-    found: list[str] = import_module(module(kind)).missing(kind)
-    return found
+    """Return what a kind of background traffic lacks on this machine, a sentence each."""
+    lacks: list[str] = import_module(module(kind)).missing(kind)
+    return lacks
 
 
 def module(kind: str) -> str:
-    """Return the module that makes a kind of bystander; raises TestbedError."""
+    """Return the module that makes a kind of background traffic; raises TestbedError."""
     if kind not in KINDS:
         raise TestbedError(f"bystander: got {kind!r}, expected one of {', '.join(KINDS)}")
     return f"midcall.testbed.programs.background.{KINDS[kind][0]}"
@@ -140,7 +137,7 @@ def module(kind: str) -> str:
 
 @contextmanager
 def bystander(kind: str, line: Line) -> Iterator[Act]:
-    """Start a bystander on a line, ready to act; raises TestbedError with what is missing."""
+    """Yield background traffic ready on a line; raises TestbedError with what is missing."""
     if lacks := missing(kind):
         raise TestbedError(f"bystander {kind}: " + "; ".join(lacks))
     with ExitStack() as stack:

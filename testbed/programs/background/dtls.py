@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""DTLS that carries no call: lines of text between OpenSSL's own server and client."""
+"""DTLS without a call: lines of text between OpenSSL's server and client."""
 
 from __future__ import annotations
 

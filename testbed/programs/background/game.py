@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A game-like stream: a look-alike, for no game's own client runs without a screen.
+"""A game-like stream: an imitation, because no game's own client runs without a screen.
 
 Both ends are this module's own program. A client sends 30 small inputs a second and the server 20
-snapshots, over UDP, as shooters do; every packet begins with a sequence number and what was heard
-("ack" kind: 16 bits each and a field of 32 bits, little endian; "counter": two words of 32 bits).
-The rest is random, as of a packed state.
+snapshots, over UDP, as shooters do. Every packet begins with its sequence number and the last one
+received ("ack" kind: 16 bits each and a field of 32 bits, little endian; "counter": two words of 32
+bits). The rest is random, like a packed state.
 
     python -m testbed.programs.background.game server|client ADDRESS PORT ack|counter SECONDS
 """
@@ -24,12 +24,12 @@ from midcall.testbed.programs.calls.sockets import listening
 ADDRESS, PORT = "198.19.13.1", 27960
 INPUTS, SNAPSHOTS = 30, 20  # a second
 FORMS = {"game": "ack", "game-counter": "counter"}
-#: Octets behind the header: of an input, of a snapshot.
+#: Octets after the header, least and most: of an input, of a snapshot.
 INPUT, SNAPSHOT = (12, 40), (60, 260)
 
 
 def missing(kind: str) -> list[str]:
-    """Return what is missing: nothing, it is a program of the lab's own."""
+    """Return what is missing: nothing, as both ends are part of the lab."""
     del kind
     return []
 
@@ -47,34 +47,36 @@ def start(stage: Stage, kind: str) -> Act:
     return Act((Service("udp", ADDRESS, PORT, "the lab's game-like server"),), act)
 
 
-def packet(form: str, sequence: int, heard: int, room: tuple[int, int]) -> bytes:
-    """Return one packet: numbers, then octets that mean nothing."""
+def packet(form: str, sequence: int, last_received: int, room: tuple[int, int]) -> bytes:
+    """Return one packet: sequence numbers, then random octets."""
     shape = "<HHI" if form == "ack" else "<II"
-    words = (sequence & 0xFFFF, heard & 0xFFFF) if form == "ack" else (sequence, heard)
+    words = (
+        (sequence & 0xFFFF, last_received & 0xFFFF) if form == "ack" else (sequence, last_received)
+    )
     more = (0xFFFFFFFF,) if form == "ack" else ()
     return struct.pack(shape, *words, *more) + random.randbytes(random.randint(*room))
 
 
-def heard_of(form: str, octets: bytes) -> int:
+def sequence_of(form: str, octets: bytes) -> int:
     """Return the sequence number of a packet."""
     return int(struct.unpack_from("<H" if form == "ack" else "<I", octets)[0])
 
 
 def play(end: socket.socket, form: str, rate: int, room: tuple[int, int], seconds: float) -> None:
-    """Send at a pace and listen; a server's socket is connected to the first who speaks."""
+    """Send `rate` packets a second for some seconds and receive on a connected socket."""
     begun = due = time.monotonic()
-    sequence = heard = 0
+    sequence = last_received = 0
     while (now := time.monotonic()) < begun + seconds:
         if now >= due:
             due += 1 / rate
             sequence += 1
-            end.send(packet(form, sequence, heard, room))
+            end.send(packet(form, sequence, last_received, room))
         elif select.select([end], [], [], due - now)[0]:
-            heard = heard_of(form, end.recv(2048))
+            last_received = sequence_of(form, end.recv(2048))
 
 
 def main() -> None:
-    """Run one end for a while."""
+    """Run one end for some seconds."""
     role, address, port, form, seconds = sys.argv[1:]
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as end:
         if role == "server":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Mosh: a shell over encrypted datagrams, somebody types; what the server sends begins with 80."""
+"""Mosh: a shell over encrypted datagrams with typed commands; its packets begin with octet 80."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def missing(kind: str) -> list[str]:
 
 
 def start(stage: Stage, kind: str) -> Act:
-    """Start the server, which tells the session's key as it would over SSH."""
+    """Start the server, which prints the session's key as it would over SSH."""
     del kind
     serves = f"mosh-server new -i {ADDRESS} -p {PORT} -l LC_ALL=C.UTF-8 -- sh; sleep 600"
     server = stage.server(["env", "LC_ALL=C.UTF-8", "sh", "-c", serves], "mosh-server")
     server.wait_for(lambda: CONNECT.search(server.written()) is not None, 15, "a session")
-    hit = CONNECT.search(server.written())
-    assert hit is not None
-    session = ["env", f"MOSH_KEY={hit[1]}", "LC_ALL=C.UTF-8", "TERM=xterm"]
+    match = CONNECT.search(server.written())
+    assert match is not None
+    session = ["env", f"MOSH_KEY={match[1]}", "LC_ALL=C.UTF-8", "TERM=xterm"]
     screen = f"stty rows 24 cols 80; mosh-client {ADDRESS} {PORT}"
     session += ["script", "-qec", screen, "/dev/null"]
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""OpenVPN: pages inside a tunnel between two processes of it, over UDP, TCP, or with tls-crypt."""
+"""OpenVPN: web pages in a tunnel between two processes, over UDP, TCP, or with tls-crypt."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from midcall.testbed.programs.background.driver import Act, Service, Stage
 from midcall.testbed.programs.process import lacking as lacking_tools
 
 ADDRESS, NAME, PORT = "198.19.11.1", "vpn.example.net", 1194
-NEAR_INSIDE, FAR_INSIDE = "10.78.0.2", "10.78.0.1"
+CLIENT_IP, SERVER_IP = "10.78.0.2", "10.78.0.1"
 READY = "Initialization Sequence Completed"
 
 
 def missing(kind: str) -> list[str]:
     """Return what is missing, a sentence each."""
-    found = lacking_tools({"openvpn": "openvpn"}) + web.missing(kind)
+    lacks = lacking_tools({"openvpn": "openvpn"}) + web.missing(kind)
     if not Path("/dev/net/tun").exists():
-        found.append("/dev/net/tun is missing: modprobe tun (Docker: --device /dev/net/tun)")
-    return found
+        lacks.append("/dev/net/tun is missing: modprobe tun (Docker: --device /dev/net/tun)")
+    return lacks
 
 
 def start(stage: Stage, kind: str) -> Act:
-    """Start the far end and serve pages inside; the near end connects while it is recorded."""
+    """Start the server and serve pages inside; the client connects while it is recorded."""
     folder = stage.folder("vpn")
     made = certificate(folder, NAME)
     base = [web.tool("openvpn"), "--dev", "tun", "--ca", str(made.authority), "--verb", "3"]
@@ -36,21 +36,21 @@ def start(stage: Stage, kind: str) -> Act:
         subprocess.run(command, check=True, capture_output=True, timeout=10)
         base += ["--tls-crypt", str(key)]
     tcp = kind == "openvpn-tcp"
-    far = [*base, "--tls-server", "--dh", "none", "--local", ADDRESS, "--port", str(PORT)]
-    far += ["--proto", "tcp-server" if tcp else "udp", "--ifconfig", FAR_INSIDE, NEAR_INSIDE]
-    near = [*base, "--tls-client", "--remote", ADDRESS, str(PORT), "--nobind"]
-    near += ["--proto", "tcp-client" if tcp else "udp", "--ifconfig", NEAR_INSIDE, FAR_INSIDE]
-    server = stage.server(far, "openvpn-server")
+    server_args = [*base, "--tls-server", "--dh", "none", "--local", ADDRESS, "--port", str(PORT)]
+    server_args += ["--proto", "tcp-server" if tcp else "udp", "--ifconfig", SERVER_IP, CLIENT_IP]
+    client_args = [*base, "--tls-client", "--remote", ADDRESS, str(PORT), "--nobind"]
+    client_args += ["--proto", "tcp-client" if tcp else "udp", "--ifconfig", CLIENT_IP, SERVER_IP]
+    server = stage.server(server_args, "openvpn-server")
     waiting = "Listening for incoming TCP" if tcp else "UDPv4 link remote"
     server.wait_for(lambda: waiting in server.written(), 15, "waiting for its peer")
 
     def act(seconds: float) -> None:
-        client = stage.client(near, "openvpn")
+        client = stage.client(client_args, "openvpn")
         client.wait_for(lambda: READY in client.written(), 20, "a tunnel")
         server.wait_for(lambda: READY in server.written(), 20, "a tunnel")
         pages.act(seconds)
         client.end()
 
-    pages = web.visits(stage, FAR_INSIDE, "web-http2")
+    pages = web.visits(stage, SERVER_IP, "web-http2")
     proto = "tcp" if tcp else "udp"
     return Act((Service(proto, ADDRESS, PORT, f"openvpn, a tunnel over {proto.upper()}"),), act)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""QUIC by aioquic: HTTP/3 at both ends, another implementation than nginx's, curl's or Chromium's.
+"""QUIC by aioquic: HTTP/3 at both ends, an implementation other than nginx, curl and Chromium.
 
 python -m midcall.testbed.programs.background.quic server|client ADDRESS PORT NAME FOLDER SECONDS
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from aioquic.quic.configuration import QuicConfiguration
 
 ADDRESS, NAME, PORT = "198.19.14.1", "news.example.org", 443
-#: Octets of the answers, in turn.
+#: Octets of the server's answers, in turn.
 ANSWERS = (3_000, 6_000, 1_200, 4_000)
 PAUSE_SECONDS = 0.8
 
@@ -29,14 +29,14 @@ PAUSE_SECONDS = 0.8
 def missing(kind: str) -> list[str]:
     """Return what is missing, a sentence each."""
     del kind
-    found = lacking()
+    lacks = lacking()
     if find_spec("aioquic") is None:
-        found.append("aioquic is missing: pip install 'midcall[bystanders]'")
-    return found
+        lacks.append("aioquic is missing: pip install 'midcall[bystanders]'")
+    return lacks
 
 
 def start(stage: Stage, kind: str) -> Act:
-    """Start the server; a visit is a run of the client, which asks over one connection."""
+    """Start the server; a visit is a run of the client, with one connection."""
     del kind
     folder = stage.folder("quic")
     certificate(folder, NAME)
@@ -51,18 +51,18 @@ def start(stage: Stage, kind: str) -> Act:
     return Act((Service("udp", ADDRESS, PORT, "aioquic, HTTP/3 over QUIC"),), act)
 
 
-def configured(client: bool, name: str, folder: Path) -> QuicConfiguration:
-    """Return how an end speaks QUIC."""
+def quic_configuration(client: bool, name: str, folder: Path) -> QuicConfiguration:
+    """Return the QUIC configuration of an end."""
     from aioquic.h3.connection import H3_ALPN
     from aioquic.quic.configuration import QuicConfiguration
 
-    told = QuicConfiguration(is_client=client, alpn_protocols=H3_ALPN, server_name=name)
+    configuration = QuicConfiguration(is_client=client, alpn_protocols=H3_ALPN, server_name=name)
     if client:
-        told.verify_mode = ssl.CERT_REQUIRED
-        told.load_verify_locations(str(folder / "authority.pem"))
+        configuration.verify_mode = ssl.CERT_REQUIRED
+        configuration.load_verify_locations(str(folder / "authority.pem"))
     else:
-        told.load_cert_chain(folder / "chain.pem", folder / "key.pem")
-    return told
+        configuration.load_cert_chain(folder / "chain.pem", folder / "key.pem")
+    return configuration
 
 
 def protocols() -> tuple[Any, Any]:
@@ -73,7 +73,7 @@ def protocols() -> tuple[Any, Any]:
     from aioquic.quic.events import ProtocolNegotiated, QuicEvent
 
     class Answering(QuicConnectionProtocol):  # type: ignore[misc]
-        """Answers each request with a body of the size of its turn."""
+        """Answers each request with a body of the next size."""
 
         http: H3Connection | None = None
         turn = 0
@@ -91,7 +91,7 @@ def protocols() -> tuple[Any, Any]:
                     self.transmit()
 
     class Asking(QuicConnectionProtocol):  # type: ignore[misc]
-        """Asks, and knows when the answer is whole."""
+        """Sends requests, and sets `whole` when the answer is complete."""
 
         def __init__(self, *args: Any, **more: Any) -> None:
             super().__init__(*args, **more)
@@ -119,24 +119,27 @@ def protocols() -> tuple[Any, Any]:
 
 
 async def serve(address: str, port: int, name: str, folder: Path, seconds: float) -> None:
-    """Answer for a while."""
+    """Answer requests for some seconds."""
     from aioquic.asyncio import serve as listen
 
     answering, _ = protocols()
     server = await listen(
-        address, port, configuration=configured(False, name, folder), create_protocol=answering
+        address,
+        port,
+        configuration=quic_configuration(False, name, folder),
+        create_protocol=answering,
     )
     await asyncio.sleep(seconds)
     server.close()
 
 
 async def ask(address: str, port: int, name: str, folder: Path, seconds: float) -> None:
-    """Ask again and again over one connection for a while."""
+    """Send requests over one connection for some seconds."""
     from aioquic.asyncio import connect
 
     _, asking = protocols()
-    told = configured(True, name, folder)
-    async with connect(address, port, configuration=told, create_protocol=asking) as one:
+    configuration = quic_configuration(True, name, folder)
+    async with connect(address, port, configuration=configuration, create_protocol=asking) as one:
         for turn in range(max(2, round(seconds / PAUSE_SECONDS))):
             one.ask(name, f"/{turn}")
             await asyncio.wait_for(one.whole.wait(), 20)
@@ -144,7 +147,7 @@ async def ask(address: str, port: int, name: str, folder: Path, seconds: float) 
 
 
 def main() -> None:
-    """Run one end for a while."""
+    """Run one end for some seconds."""
     role, address, port, name, folder, seconds = sys.argv[1:]
     end = serve if role == "server" else ask
     asyncio.run(end(address, int(port), name, Path(folder), float(seconds)))

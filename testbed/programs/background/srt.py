@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """SRT: one camera's stream to a studio, by SRT's own relay program at both ends; no call.
 
-Its control packets begin as RTP does (a first octet of 80), which is why it is here.
+It is included because its control packets begin as RTP does, with a first octet of 80.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from midcall.testbed.programs.calls.sockets import listening
 from midcall.testbed.programs.process import lacking
 
 ADDRESS, PORT = "198.19.15.1", 4200
-#: What the camera gives: seven cells of a transport stream at a time, 20 times a second.
+#: Output of the camera: seven cells of a transport stream at a time, 20 times a second.
 CAMERA = 'while :; do head -c 1316 /dev/urandom; sleep 0.05; done | srt-live-transmit -q {} "{}"'
 
 
@@ -22,7 +22,7 @@ def missing(kind: str) -> list[str]:
 
 
 def start(stage: Stage, kind: str) -> Act:
-    """Start the studio; the camera calls in and sends while it is recorded."""
+    """Start the studio; the camera connects and sends while it is recorded."""
     del kind
     source = f"srt://{ADDRESS}:{PORT}?mode=listener"
     studio = ["sh", "-c", f'srt-live-transmit -q "{source}" file://con > /dev/null']

@@ -19,7 +19,7 @@ def missing(kind: str) -> list[str]:
 
 
 def start(stage: Stage, kind: str) -> Act:
-    """Start the server; and a peer that sends back what comes, for TURN."""
+    """Start the server; for TURN also a peer that echoes."""
     command = ["turnserver", "-n", "--listening-ip", ADDRESS, "--relay-ip", ADDRESS]
     command += ["--listening-port", str(PORT), "--no-tls", "--no-dtls", "--no-cli"]
     command += ["--lt-cred-mech", "--user", f"{USER}:{SECRET}", "--realm", "relay.example.net"]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Web pages: nginx at the far end, curl at the caller's, over every version of HTTP.
+"""Web pages: nginx at the remote end, curl at the caller's, over every version of HTTP.
 
-A visit is a page and its pictures over one connection, a pause as of a reader, and the next page.
+A visit is a page and its pictures over one connection, then a pause for reading.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ADDRESS, NAME = "198.19.4.1", "shop.example.com"
 #: Bytes of a page and of its pictures; of a video's segment, which is fetched every second.
 PAGE, PICTURES, SEGMENT = 3_000, (4_000, 1_500, 2_500), 9_000
 READING_SECONDS, PAGES = 1.2, 3
-#: What a kind's flows are, their port, and how curl is told to speak so.
+#: Kind -> description of its flows, transport, port, and curl's option.
 SPEAKS = {
     "web-plain": ("HTTP/1.1 in the clear", "tcp", 80, "--http1.1"),
     "web-http1": ("HTTP/1.1 over TLS", "tcp", 443, "--http1.1"),
@@ -62,9 +62,9 @@ def missing(kind: str) -> list[str]:
 
 
 def served(stage: Stage, address: str = ADDRESS, name: str = NAME) -> Path:
-    """Start nginx at an address and return the file of the authority that vouches for it."""
+    """Start nginx at an address; returns the certificate file of its authority."""
     folder = stage.folder("site")
-    made = certificate(folder, name)
+    server_certificate = certificate(folder, name)
     pages = folder / "pages"
     pages.mkdir()
     for number in range(PAGES):
@@ -74,11 +74,12 @@ def served(stage: Stage, address: str = ADDRESS, name: str = NAME) -> Path:
         for k, size in enumerate(PICTURES):
             (pages / f"{number}-{k}.jpg").write_bytes(secrets.token_bytes(size))
     (pages / "segment.mp4").write_bytes(secrets.token_bytes(SEGMENT))
-    text = SITE.format(folder=folder, chain=made.chain, key=made.key, address=address)
+    chain, key = server_certificate.chain, server_certificate.key
+    text = SITE.format(folder=folder, chain=chain, key=key, address=address)
     (folder / "nginx.conf").write_text(text)
     nginx = stage.server([tool("nginx"), "-c", str(folder / "nginx.conf")], "nginx")
     nginx.wait_for(lambda: listening(stage.line.server_pid, "tcp", 443), 10, "listening")
-    return made.authority
+    return server_certificate.authority
 
 
 def start(stage: Stage, kind: str) -> Act:
@@ -87,7 +88,7 @@ def start(stage: Stage, kind: str) -> Act:
 
 
 def visits(stage: Stage, address: str, kind: str) -> Act:
-    """Serve pages at an address, and return who visits them."""
+    """Serve pages at an address; returns the traffic of a client that visits them."""
     authority = served(stage, address)
     speaks, proto, port, version = SPEAKS[kind]
     scheme = "http" if port == 80 else "https"
@@ -114,5 +115,5 @@ def visits(stage: Stage, address: str, kind: str) -> Act:
 
 
 def tool(name: str) -> str:
-    """Return the path of a program that may stand where only root looks."""
+    """Return the path of a program that may be in a folder of root's PATH only."""
     return shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin:/usr/local/sbin") or name

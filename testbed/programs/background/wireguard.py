@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""WireGuard: pages inside a tunnel between two wireguard-go, the protocol's user-space program.
+"""WireGuard: web pages in a tunnel between two wireguard-go, the user-space implementation.
 
-The kernel's own is the same on the wire; user space needs no module.
+Its packets are the same as the kernel's; user space needs no module.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from midcall.testbed.programs.background.driver import Act, Service, Stage
 from midcall.testbed.programs.process import Program
 from midcall.testbed.programs.process import lacking as lacking_tools
 
-#: The far end answers from its interface's own address, as it listens at all of them.
+#: The remote end listens at all addresses, and answers from its interface's own.
 ADDRESS, PORT = CALLEE, 51820
-NEAR_INSIDE, FAR_INSIDE, INSIDE = "10.77.0.2", "10.77.0.1", "10.77.0.0/24"
-#: wireguard-go talks to `wg` by a socket below /run: each end has a /run of its own, which goes
-#: with it. $1 that folder, $2 interface, $3 configuration, $4 address.
+CLIENT_INSIDE, SERVER_INSIDE, INSIDE = "10.77.0.2", "10.77.0.1", "10.77.0.0/24"
+#: `wg` configures wireguard-go by a socket below /run: each end has a /run of its own, which is
+#: removed with it. $1 that folder, $2 interface, $3 configuration, $4 address.
 END = """
 mount --bind "$1" /run
 wireguard-go --foreground "$2" &
@@ -37,31 +37,33 @@ wait
 def missing(kind: str) -> list[str]:
     """Return what is missing, a sentence each."""
     tools = {"wireguard-go": "wireguard-go", "wg": "wireguard-tools"}
-    found = lacking_tools(tools) + web.missing(kind)
+    lacks = lacking_tools(tools) + web.missing(kind)
     if not Path("/dev/net/tun").exists():
-        found.append("/dev/net/tun is missing: modprobe tun (Docker: --device /dev/net/tun)")
-    return found
+        lacks.append("/dev/net/tun is missing: modprobe tun (Docker: --device /dev/net/tun)")
+    return lacks
 
 
 def start(stage: Stage, kind: str) -> Act:
     """Bring both ends of the tunnel up and serve pages inside it."""
     del kind
     run = stage.line.network.run
-    near, far = wg("genkey").strip(), wg("genkey").strip()
+    client_key, server_key = wg("genkey").strip(), wg("genkey").strip()
     dials = f"Endpoint = {ADDRESS}:{PORT}\nPersistentKeepalive = 5"
     client, server = f"wg{run}c", f"wg{run}s"
-    near_run, far_run = (stage.folder(f"{name}.run") for name in (client, server))
-    bring_up(stage.client, near_run, client, f"{NEAR_INSIDE}/24", told(near, far, more=dials))
+    client_run, server_run = (stage.folder(f"{name}.run") for name in (client, server))
+    config = configuration(client_key, server_key, more=dials)
+    bring_up(stage.client, client_run, client, f"{CLIENT_INSIDE}/24", config)
     listens = f"ListenPort = {PORT}"
-    bring_up(stage.server, far_run, server, f"{FAR_INSIDE}/24", told(far, near, listens))
-    pages = web.visits(stage, FAR_INSIDE, "web-http2")
+    config = configuration(server_key, client_key, listens)
+    bring_up(stage.server, server_run, server, f"{SERVER_INSIDE}/24", config)
+    pages = web.visits(stage, SERVER_INSIDE, "web-http2")
     speaks = "wireguard-go, a WireGuard tunnel"
     return Act((Service("udp", ADDRESS, PORT, speaks),), pages.act)
 
 
-def told(own: str, other: str, port: str = "", more: str = "") -> str:
-    """Return the configuration of an end (wg(8)): its key, its peer's, and where that one is."""
-    peer = f"PublicKey = {wg('pubkey', said=other).strip()}\nAllowedIPs = {INSIDE}\n{more}"
+def configuration(own: str, other: str, port: str = "", more: str = "") -> str:
+    """Return the configuration of an end (wg(8)): its key, its peer's key and address."""
+    peer = f"PublicKey = {wg('pubkey', input_text=other).strip()}\nAllowedIPs = {INSIDE}\n{more}"
     return f"[Interface]\nPrivateKey = {own}\n{port}\n[Peer]\n{peer}"
 
 
@@ -73,10 +75,10 @@ def bring_up(
     program.wait_for(lambda: "ready\n" in program.written(), 15, "an interface that is up")
 
 
-def wg(*words: str, said: str = "") -> str:
-    """Run WireGuard's tool; raises TestbedError with its own words."""
+def wg(*words: str, input_text: str = "") -> str:
+    """Run `wg` on an input; returns its output. Raises TestbedError with its error message."""
     done = subprocess.run(
-        ["wg", *words], input=said, capture_output=True, text=True, check=False, timeout=10
+        ["wg", *words], input=input_text, capture_output=True, text=True, check=False, timeout=10
     )
     if done.returncode:
         raise TestbedError(f"wg {words[0]}: {done.stderr.strip() or f'exit {done.returncode}'}")

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """baresip as a caller: SIP over UDP with G.711 in RTP or SRTP, directly or through a registrar.
 
-Both ends are fresh processes for each call. They are told what to do, and tell what happens, over
-baresip's control connection on the loopback of their namespace; their traces hold every message.
-What each end heard is recorded and compared with what the other played.
+Both ends are new processes for each call. Commands and events go over baresip's control connection
+on the loopback of their namespace; their traces contain every SIP message. The audio received by
+each end is recorded and compared with the audio that the other played.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from midcall.testbed.programs.process import Program, lacking
 MODULES = Path("/usr/lib/baresip/modules")
 PORT, CONTROL_PORT = 5060, 4444
 #: How long a program may take to start, and a call to be answered (SIP itself gives up at 32 s).
-START_SECONDS, PATIENCE_SECONDS, STEP_SECONDS = 10.0, 8.0, 0.05
-#: What is said in the last moment of a call may need a second more: the end of it, RTCP.
+START_SECONDS, ANSWER_SECONDS, STEP_SECONDS = 10.0, 8.0, 0.05
+#: How long the messages at the end of a call may take: BYE, RTCP.
 LAST_SECONDS = 1.0
-#: Two samples of what was heard per second and more.
+#: Interval between two samples of the received audio.
 SAMPLE_S = 0.25
 
 CONFIG = """poll_method epoll
@@ -63,8 +63,8 @@ module_app ctrl_tcp.so
 module_app rtcpsummary.so
 ctrl_tcp_listen 127.0.0.1:{control}
 """
-#: What an agent writes at the end of a call: packets sent and received; and, where RTCP came at
-#: least once (every 5 s), packets lost and jitter in ms as the other end tells and as it saw.
+#: Output of an agent at the end of a call: packets sent and received; and, where RTCP arrived at
+#: least once (every 5 s), packets lost and jitter in ms, each as the other end reports and its own.
 COUNTS = re.compile(r"^packets: +(\d+) +(\d+)", re.MULTILINE)
 QUALITY = re.compile(r"^EX=\S+;PL=(-?\d+),(-?\d+);\S*JI=([\d.]+),([\d.]+)", re.MULTILINE)
 EVENTS = {
@@ -76,16 +76,16 @@ EVENTS = {
 
 def missing() -> list[str]:
     """Return what SIP calls lack on this machine and how to get it, a sentence each."""
-    found = lacking({"baresip": "baresip-core"})
+    lacks = lacking({"baresip": "baresip-core"})
     absent = [name for name in ("aufile", "g711", "srtp") if not (MODULES / f"{name}.so").exists()]
-    if not found and absent:
-        found.append(f"{MODULES} lacks {', '.join(absent)}: apt-get install baresip-core")
-    return found
+    if not lacks and absent:
+        lacks.append(f"{MODULES} lacks {', '.join(absent)}: apt-get install baresip-core")
+    return lacks
 
 
 @contextmanager
 def start(line: Line) -> Iterator[Baresip]:
-    """Start nothing yet; end everything at the end."""
+    """Yield a driver that has started nothing yet; end all its programs afterwards."""
     one = Baresip(line)
     try:
         yield one
@@ -94,7 +94,7 @@ def start(line: Line) -> Iterator[Baresip]:
 
 
 class Agent:
-    """One end: a baresip process, its control connection, and what it said when."""
+    """One end: a baresip process, its control connection, and its events with their times."""
 
     def __init__(self, line: Line, name: str, namespace: int, address: str, account: str) -> None:
         """Start it and wait until it listens. Raises TestbedError."""
@@ -120,7 +120,7 @@ class Agent:
         except BaseException:
             self.close()
             raise
-        self.thread = threading.Thread(target=self.listen, daemon=True)
+        self.thread = threading.Thread(target=self.record_events, daemon=True)
         self.thread.start()
 
     def connects(self, namespace: int) -> bool:
@@ -135,30 +135,30 @@ class Agent:
         self.control = one
         return True
 
-    def listen(self) -> None:
-        """Keep what it says, with the time, until the connection ends."""
-        control, held = self.control, b""
+    def record_events(self) -> None:
+        """Record its events, with the time in ns, until the connection ends."""
+        control, buffer = self.control, b""
         assert control is not None
         with suppress(OSError):
             while octets := control.recv(65536):
-                held += octets
-                while b":" in held:
-                    size, _, rest = held.partition(b":")
+                buffer += octets
+                while b":" in buffer:
+                    size, _, rest = buffer.partition(b":")
                     if len(rest) <= int(size):
                         break
-                    told = json.loads(rest[: int(size)].decode("utf-8", "replace"))
-                    self.events.append((time.time_ns(), told))
-                    held = rest[int(size) + 1 :]
+                    event = json.loads(rest[: int(size)].decode("utf-8", "replace"))
+                    self.events.append((time.time_ns(), event))
+                    buffer = rest[int(size) + 1 :]
 
-    def tell(self, command: str, words: str = "") -> None:
-        """Give it a command."""
+    def send_command(self, command: str, words: str = "") -> None:
+        """Send it a command."""
         text = json.dumps({"command": command, "params": words}).encode()
         assert self.control is not None
         with suppress(OSError):
             self.control.sendall(b"%d:%s," % (len(text), text))
 
-    def said(self, *kinds: str) -> int:
-        """Return when it first told of an event of some kinds, ns; 0 for never."""
+    def first_event(self, *kinds: str) -> int:
+        """Return the time of its first event of some kinds, ns; 0 for never."""
         return next((at for at, one in self.events if one.get("type") in kinds), 0)
 
     def close(self) -> None:
@@ -184,7 +184,7 @@ class Baresip:
         self.ended = 0.0
 
     def prepare(self, plan: Plan) -> None:
-        """Start both agents (and the registrar); wait until they are registered if they are to."""
+        """Start both agents (and the registrar); wait for their registration if one is planned."""
         self.end_agents()
         self.plan, self.placed, self.connected = plan, 0, False
         if self.registrar is not None and not self.registrar.renew():
@@ -206,12 +206,12 @@ class Baresip:
             ("callee", self.line.server_pid, CALLEE),
         ):
             self.agents.append(Agent(self.line, name, pid, address, self.account(name, address)))
-            voice.write(self.agents[-1].voice, plan.seconds + 2 * PATIENCE_SECONDS)
+            voice.write(self.agents[-1].voice, plan.seconds + 2 * ANSWER_SECONDS)
         if plan.registrar:
-            wait(lambda: all(map(registered, self.agents)), PATIENCE_SECONDS)
+            wait(lambda: all(map(registered, self.agents)), ANSWER_SECONDS)
 
     def account(self, name: str, address: str) -> str:
-        """Return an agent's line of accounts."""
+        """Return an agent's line of baresip's accounts file."""
         words = [f"<sip:{name}@{REGISTRAR if self.plan.registrar else address};transport=udp>"]
         words.append("regint=60" if self.plan.registrar else "regint=0")
         words.append("audio_codecs=PCMU/8000/1")
@@ -222,30 +222,36 @@ class Baresip:
         return ";".join(words)
 
     def call(self) -> bool:
-        """Place the call; returns whether both ends say that it is established in time."""
+        """Place the call; returns whether both ends report it as established in time."""
         host = REGISTRAR if self.plan.registrar else CALLEE
         self.placed = time.time_ns()
-        self.agents[0].tell("dial", f"sip:callee@{host}")
+        self.agents[0].send_command("dial", f"sip:callee@{host}")
         caller, callee = self.agents
         wait(
             lambda: (
-                bool(caller.said("CALL_CLOSED"))
-                or bool(caller.said("CALL_ESTABLISHED") and callee.said("CALL_ESTABLISHED"))
+                bool(caller.first_event("CALL_CLOSED"))
+                or bool(
+                    caller.first_event("CALL_ESTABLISHED")
+                    and callee.first_event("CALL_ESTABLISHED")
+                )
             ),
-            PATIENCE_SECONDS,
+            ANSWER_SECONDS,
         )
-        self.connected = bool(caller.said("CALL_ESTABLISHED") and callee.said("CALL_ESTABLISHED"))
+        self.connected = bool(
+            caller.first_event("CALL_ESTABLISHED") and callee.first_event("CALL_ESTABLISHED")
+        )
         return self.connected
 
     def statistics(self) -> Account:
-        """Return what both agents say by now."""
+        """Return the account of both agents so far."""
         self.ended = self.ended or (time.time_ns() - self.placed) / 1e9
         traces = [sip.trace(one.program.written()) for one in self.agents]
-        said = [
-            spoken(messages, one.address) for messages, one in zip(traces, self.agents, strict=True)
+        descriptions = [
+            first_sdp(messages, one.address)
+            for messages, one in zip(traces, self.agents, strict=True)
         ]
         ends = tuple(
-            end_of(one, self.placed, self.ended, traces[at], said[at], said[1 - at])
+            end_of(one, self.placed, self.ended, traces[at], descriptions[at], descriptions[1 - at])
             for at, one in enumerate(self.agents)
         )
         version = re.search(r"baresip v(\S+)", self.agents[0].program.written())
@@ -262,10 +268,10 @@ class Baresip:
         )
 
     def hang_up(self) -> Account:
-        """End the call at the caller's side, let both ends write, and return what they say."""
+        """End the call at the caller's side, let both ends write, and return their account."""
         self.ended = (time.time_ns() - self.placed) / 1e9
-        self.agents[0].tell("hangup")
-        wait(lambda: all(one.said("CALL_CLOSED") for one in self.agents), LAST_SECONDS)
+        self.agents[0].send_command("hangup")
+        wait(lambda: all(one.first_event("CALL_CLOSED") for one in self.agents), LAST_SECONDS)
         time.sleep(STEP_SECONDS)
         account = self.statistics()
         self.end_agents()
@@ -286,21 +292,21 @@ class Baresip:
 
 
 def wait(done: Any, seconds: float) -> None:
-    """Wait until something holds, no longer than that."""
+    """Wait until `done()` is true, at most `seconds`."""
     until = time.monotonic() + seconds
     while not done() and time.monotonic() < until:
         time.sleep(STEP_SECONDS)
 
 
 def registered(agent: Agent) -> bool:
-    """Tell whether an agent's trace holds the answer to its registration."""
+    """Tell whether an agent's trace contains the answer to its registration."""
     return any(
         one.first.startswith("SIP/2.0 200") and " REGISTER\n" in one.text
         for one in sip.trace(agent.program.written())
     )
 
 
-def spoken(messages: list[sip.Message], address: str) -> str:
+def first_sdp(messages: list[sip.Message], address: str) -> str:
     """Return the first SDP that an end sent, "" for none."""
     return next((one.sdp for one in messages if one.source[0] == address and one.sdp), "")
 
@@ -326,8 +332,8 @@ def end_of(
 
 
 def streams(agent: Agent, own: str) -> tuple[Stream, ...]:
-    """Return both directions of the voice: counts of the agent's own RTCP, and what was heard."""
-    codec, heard = sip.codec_of(own), voice.heard(agent.recording)
+    """Return both directions of the audio: counts by the agent's own RTCP, and seconds received."""
+    codec, received_voice = sip.codec_of(own), voice.windows_with_voice(agent.recording)
     words = agent.program.written()
     counts, quality = COUNTS.findall(words), QUALITY.findall(words)
     if not counts:
@@ -345,25 +351,25 @@ def streams(agent: Agent, own: str) -> tuple[Stream, ...]:
             received=received,
             lost=lost_in,
             jitter_ms=jitter_in,
-            heard_s=float(heard.sum()) * voice.WINDOW_S,
+            heard_s=float(received_voice.sum()) * voice.WINDOW_S,
             codec=codec,
         ),
     )
 
 
 def samples(agent: Agent, placed: int, ended: float) -> tuple[Sample, ...]:
-    """Return how many 20 ms of voice an end had heard by each moment, from its recording.
+    """Return how many 20 ms windows of voice an end had received by each time, by its recording.
 
     The recording begins when the call is established (a callee's a moment earlier).
     """
-    begin = agent.said("CALL_ESTABLISHED")
-    heard = voice.heard(agent.recording)
-    if not begin or not len(heard):
+    begin = agent.first_event("CALL_ESTABLISHED")
+    received_voice = voice.windows_with_voice(agent.recording)
+    if not begin or not len(received_voice):
         return ()
-    total, step = heard.cumsum(), int(SAMPLE_S / voice.WINDOW_S)
+    total, step = received_voice.cumsum(), int(SAMPLE_S / voice.WINDOW_S)
     start = (begin - placed) / 1e9
     return tuple(
         Sample(round(start + (at + 1) * voice.WINDOW_S, 3), int(total[at]))
-        for at in range(step - 1, len(heard), step)
+        for at in range(step - 1, len(received_voice), step)
         if start + at * voice.WINDOW_S <= ended
     )

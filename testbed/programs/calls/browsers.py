@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Two browsers at the two ends of a line, and who carries offer, answer and candidates.
+"""Two browsers at the two ends of a line, and the driver that carries the signalling between them.
 
-A process of its own: `python -m testbed.programs.calls.browsers ORDERS`. It reads an order a line
-from its input, {"do": "open" | "call" | "report" | "close", ...}, and answers each with a line of
-JSON. Playwright's driver starts the installed Chromium through a script that enters a namespace
+A process of its own: `python -m testbed.programs.calls.browsers ORDERS`. It reads one order per
+line from its input, {"do": "open" | "call" | "report" | "close", ...}, and answers each with a line
+of JSON. Playwright's driver starts the installed Chromium through a script that enters a namespace
 first.
 """
 
@@ -21,7 +21,7 @@ from midcall.testbed.programs.worker_main import obey
 PAGE = Path(__file__).with_name("page.js")
 ORIGIN = "https://call.example/"
 HTML = "<!doctype html><title>call</title><body></body>"
-#: Fake devices, addresses as they are, sound without a gesture, and no talk with its maker.
+#: Fake devices, real addresses in candidates, sound without a gesture, no background requests.
 FLAGS = (
     "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--mute-audio",
     "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream",
@@ -29,7 +29,7 @@ FLAGS = (
     "--disable-features=WebRtcHideLocalIpsWithMdns", "--disable-background-networking",
     "--disable-component-update", "--no-first-run", "--renderer-process-limit=1",
 )  # fmt: skip
-#: A connection that is lost is tried again over new candidates so often.
+#: How often a lost connection is tried again with new candidates (ICE restart).
 RESTARTS = 2
 
 
@@ -43,8 +43,8 @@ class Side:
         self.connected = asyncio.Event()
         self.connection = "new"
 
-    async def open(self, options: dict[str, Any], heard: Any) -> None:
-        """Open a fresh page and prepare its end of a call."""
+    async def open(self, options: dict[str, Any], on_event: Any) -> None:
+        """Open a new page and prepare its end of a call."""
         await self.close()
         self.connected.clear()
         self.connection = "new"
@@ -57,7 +57,7 @@ class Side:
         await self.page.goto(ORIGIN)
 
         async def tell(kind: str, value: Any) -> None:
-            await heard(self, kind, value)
+            await on_event(self, kind, value)
 
         await self.page.expose_function("tell", tell)
         await self.page.add_script_tag(content=PAGE.read_text())
@@ -79,8 +79,8 @@ class Driver:
         self.restarts = 0
         self.tasks: set[asyncio.Task[None]] = set()
 
-    async def heard(self, side: Side, kind: str, value: Any) -> None:
-        """Act on what a page tells."""
+    async def on_event(self, side: Side, kind: str, value: Any) -> None:
+        """Handle an event of a page: a candidate or a connection state."""
         if kind == "candidate" and side.other.page is not None:
             await side.other.page.evaluate("one => candidate(one)", value)
         if kind == "connection":
@@ -104,12 +104,12 @@ class Driver:
         await self.caller.page.evaluate("sdp => take('answer', sdp)", answer)
 
     async def do(self, order: dict[str, Any]) -> dict[str, Any]:
-        """Obey one order; returns what it gave."""
+        """Execute one order; returns its result."""
         what = order["do"]
         if what == "open":
             self.restarts = 0
-            await self.caller.open(order["caller"], self.heard)
-            await self.callee.open(order["callee"], self.heard)
+            await self.caller.open(order["caller"], self.on_event)
+            await self.callee.open(order["callee"], self.on_event)
             return {}
         if what == "call":
             return await self.call(order["patience_s"])
@@ -124,20 +124,20 @@ class Driver:
             await side.close()
         return {}
 
-    async def call(self, patience: float) -> dict[str, Any]:
-        """Place the call and wait until both ends are connected, no longer than that, in s."""
+    async def call(self, timeout: float) -> dict[str, Any]:
+        """Place the call and wait until both ends are connected, at most `timeout` s."""
         placed = time.time_ns()
         await self.negotiate(False)
         both = asyncio.gather(self.caller.connected.wait(), self.callee.connected.wait())
         try:
-            await asyncio.wait_for(both, patience)
+            await asyncio.wait_for(both, timeout)
         except TimeoutError:
             return {"placed": placed, "connected": False}
         return {"placed": placed, "connected": True}
 
 
 async def main(orders: dict[str, Any]) -> None:
-    """Start both browsers, say so, and obey until the input ends."""
+    """Start both browsers, write their version, and execute orders until the input ends."""
     from playwright.async_api import async_playwright
 
     async with async_playwright() as play:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A caller: one program that makes calls from a line's subscriber to somebody on the other side.
+"""Callers: programs that make calls from a line's subscriber to the callee on the other side.
 
     with Line(network, "4g") as line, caller("chromium", line) as one:
         account = made(one, Plan("chromium", "audio"))
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
 
 
 class Caller(Protocol):
-    """What every driver of a program does; calls are made one after the other."""
+    """The interface of a program's driver; calls are made one after the other."""
 
     def prepare(self, plan: Plan) -> None:
-        """Start what the plan needs and wait until both ends could talk. Raises TestbedError."""
+        """Start what the plan needs and wait until both ends are ready. Raises TestbedError."""
 
     def call(self) -> bool:
         """Place the call; returns whether both ends were connected in time."""
 
     def statistics(self) -> Account:
-        """Return what both ends say by now."""
+        """Return the account of both ends so far."""
 
     def hang_up(self) -> Account:
-        """End the call at the caller's side and return what both ends say at last."""
+        """End the call at the caller's side and return the final account of both ends."""
 
     def close(self) -> None:
         """End every program that was started."""
@@ -51,8 +51,8 @@ def missing(name: str) -> list[str]:
     """Return what a program lacks on this machine and how to get it, a sentence each."""
     if name not in DRIVERS:
         raise TestbedError(f"caller: got {name!r}, expected one of {', '.join(DRIVERS)}")
-    found: list[str] = import_module(DRIVERS[name]).missing()
-    return found
+    lacks: list[str] = import_module(DRIVERS[name]).missing()
+    return lacks
 
 
 def caller(name: str, line: Line) -> AbstractContextManager[Caller]:
@@ -64,7 +64,7 @@ def caller(name: str, line: Line) -> AbstractContextManager[Caller]:
 
 
 def made(one: Caller, plan: Plan, meanwhile: Callable[[float], None] = time.sleep) -> Account:
-    """Make one call as planned and return its account; meanwhile: waits while it lasts."""
+    """Make one call as planned and return its account; meanwhile: called with its duration, s."""
     plan.check()
     one.prepare(plan)
     if one.call():

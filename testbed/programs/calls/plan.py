@@ -9,18 +9,18 @@ from typing import NamedTuple
 from midcall.errors import TestbedError
 
 CALLERS = ("chromium", "aiortc", "baresip", "sipp")
-#: What a call carries. "screen" is a canvas as video beside a data channel; "data" is a data
-#: channel alone, which is no call: a hard negative.
+#: The media of a call. "screen" is a canvas as video, with a data channel; "data" is a data channel
+#: only, which is no call: a hard negative.
 MEDIA = ("audio", "audio+video", "screen", "data")
 #: How the caller reaches the callee. "any": direct and every relay, as apps do, so that a blocked
-#: path can be replaced by another; the others allow one path alone.
+#: path can be replaced; the others allow one path only.
 PATHS = ("direct", "turn-udp", "turn-tcp", "turn-tls", "any")
 #: How SIP's media is sent: plain RTP, or SRTP with keys in SDP (RFC 4568).
 SECURITY = ("rtp", "srtp")
 
 
-class Able(NamedTuple):
-    """What a program can do; a plan outside of it is an error."""
+class Capabilities(NamedTuple):
+    """The capabilities of a program; a plan that needs others is an error."""
 
     media: tuple[str, ...] = ("audio",)
     paths: tuple[str, ...] = ("direct",)
@@ -29,12 +29,12 @@ class Able(NamedTuple):
     many: bool = False
 
 
-#: For WebRTC, which is always SRTP, either word of SECURITY is taken.
-ABLE = {
-    "chromium": Able(MEDIA, PATHS, SECURITY),
-    "aiortc": Able(("audio", "data"), security=SECURITY, many=True),
-    "baresip": Able(security=SECURITY, registrar=True),
-    "sipp": Able(many=True),
+#: WebRTC is always SRTP; for it either value of SECURITY is accepted.
+CAPABILITIES = {
+    "chromium": Capabilities(MEDIA, PATHS, SECURITY),
+    "aiortc": Capabilities(("audio", "data"), security=SECURITY, many=True),
+    "baresip": Capabilities(security=SECURITY, registrar=True),
+    "sipp": Capabilities(many=True),
 }
 #: The longest call that may be planned.
 LONGEST_S = 600.0
@@ -68,27 +68,27 @@ class Plan:
 
     def problems(self) -> list[str]:
         """Return what is wrong with the plan, a sentence each."""
-        if self.caller not in ABLE:
+        if self.caller not in CAPABILITIES:
             return [f"caller: got {self.caller!r}, expected one of {', '.join(CALLERS)}"]
-        able = ABLE[self.caller]
-        found = [
+        supported = CAPABILITIES[self.caller]
+        errors = [
             f"{key}: got {value!r}, {self.caller} can do {', '.join(known)}"
             for key, value, known in (
-                ("media", self.media, able.media),
-                ("path", self.path, able.paths),
-                ("security", self.security, able.security),
+                ("media", self.media, supported.media),
+                ("path", self.path, supported.paths),
+                ("security", self.security, supported.security),
             )
             if value not in known
         ]
-        if self.registrar and not able.registrar:
-            found.append(f"registrar: got true, {self.caller} calls without one")
+        if self.registrar and not supported.registrar:
+            errors.append(f"registrar: got true, {self.caller} calls without one")
         if not 0 < self.seconds <= LONGEST_S:
-            found.append(f"seconds: got {self.seconds}, expected above 0 and at most {LONGEST_S}")
-        if self.calls < 1 or (self.calls > 1 and not able.many):
-            found.append(f"calls: got {self.calls}, {self.caller} makes one call at a time")
-        return found
+            errors.append(f"seconds: got {self.seconds}, expected above 0 and at most {LONGEST_S}")
+        if self.calls < 1 or (self.calls > 1 and not supported.many):
+            errors.append(f"calls: got {self.calls}, {self.caller} makes one call at a time")
+        return errors
 
     def check(self) -> None:
         """Raise TestbedError with everything that is wrong."""
-        if found := self.problems():
-            raise TestbedError("\n".join(f"call {self.name}: {line}" for line in found))
+        if errors := self.problems():
+            raise TestbedError("\n".join(f"call {self.name}: {line}" for line in errors))

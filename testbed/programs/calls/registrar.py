@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """A small SIP registrar and stateless proxy over UDP (RFC 3261 sections 10.3 and 16.11).
 
-A process of its own: `python -m testbed.programs.calls.registrar ADDRESS PORT`. Whoever registers
-is reachable by its user name until the process ends; nobody is asked for a password. It is no
-Record-
-Route: what follows a call's set-up goes between both ends.
+A process of its own: `python -m testbed.programs.calls.registrar ADDRESS PORT`. A user agent that
+registers is reachable by its user name until the process ends; no password is required. It adds no
+Record-Route: requests after a call's set-up go directly between both ends.
 """
 
 from __future__ import annotations
@@ -22,33 +21,35 @@ REPEATED = ("via", "v", "from", "f", "to", "t", "call-id", "i", "cseq", "contact
 
 
 class Registrar:
-    """Who is where, and what becomes of a message."""
+    """The contacts of registered users, and the routing of messages."""
 
     def __init__(self, address: str, port: int) -> None:
-        """Know nobody yet."""
+        """Start with no registered user."""
         self.address, self.port = address, port
-        self.known: dict[str, tuple[str, int]] = {}
+        self.contacts: dict[str, tuple[str, int]] = {}
 
     def handle(self, message: str, sender: tuple[str, int]) -> tuple[str, tuple[str, int]] | None:
-        """Return what is sent because of a message, and where; None for nothing."""
+        """Return the message to send for a received one, and its target; None for nothing."""
         first = message.partition("\r\n")[0]
         if first.startswith("SIP/2.0"):
-            return self.back(message)
+            return self.forward_answer(message)
         if first.startswith("REGISTER "):
             return self.register(message), sender
-        return self.forth(message, sender)
+        return self.forward_request(message, sender)
 
     def register(self, message: str) -> str:
-        """Remember who registers; return the answer."""
+        """Store the contact of a registration; returns the answer."""
         user, contact = TO.search(message), CONTACT.search(message)
         if user and contact:
-            self.known[user[1]] = (contact[1], int(contact[2] or 5060))
+            self.contacts[user[1]] = (contact[1], int(contact[2] or 5060))
         return answer(message, "200 OK")
 
-    def forth(self, message: str, sender: tuple[str, int]) -> tuple[str, tuple[str, int]] | None:
-        """Pass a request on to who it is for."""
+    def forward_request(
+        self, message: str, sender: tuple[str, int]
+    ) -> tuple[str, tuple[str, int]] | None:
+        """Return a request for its target user, with its address; 404 for an unknown user."""
         user = re.match(r"\w+ sip:([^@;\s]+)@", message)
-        target = self.known.get(user[1].partition("-")[0]) if user else None
+        target = self.contacts.get(user[1].partition("-")[0]) if user else None
         if target is None:
             return (
                 None if message.startswith("ACK ") else (answer(message, "404 Not Found"), sender)
@@ -59,8 +60,8 @@ class Registrar:
         first, _, rest = message.partition("\r\n")
         return f"{first}\r\n{own}{rest}", target
 
-    def back(self, message: str) -> tuple[str, tuple[str, int]] | None:
-        """Pass an answer on to the Via below this one's."""
+    def forward_answer(self, message: str) -> tuple[str, tuple[str, int]] | None:
+        """Return an answer for the next Via, with its address; None where there is none."""
         message = VIA.sub("", message, count=1)
         via = VIA.search(message)
         return None if via is None else (message, (via[1], int(via[2] or 5060)))
@@ -69,8 +70,8 @@ class Registrar:
 def answer(message: str, status: str) -> str:
     """Return a request's answer without a body."""
     lines = message.partition("\r\n\r\n")[0].split("\r\n")[1:]
-    kept = [line for line in lines if line.partition(":")[0].strip().lower() in REPEATED]
-    return "\r\n".join((f"SIP/2.0 {status}", *kept, "Content-Length: 0", "", ""))
+    headers = [line for line in lines if line.partition(":")[0].strip().lower() in REPEATED]
+    return "\r\n".join((f"SIP/2.0 {status}", *headers, "Content-Length: 0", "", ""))
 
 
 def main(address: str, port: int) -> None:

@@ -12,7 +12,7 @@ from midcall.testbed.live.network.subscriber_line import RELAY, Line
 from midcall.testbed.programs.process import Program, lacking
 
 PORT, TLS_PORT = 3478, 443
-#: The relay's name in TLS; a browser is told where it is, so no DNS is asked.
+#: The relay's name in TLS; the browser gets its address as an option, so there is no DNS query.
 NAME = "relay.example"
 REALM, USER, PASSWORD = "call.example", "caller", "midcall"
 READY_SECONDS = 10.0
@@ -24,14 +24,14 @@ def missing() -> list[str]:
 
 
 def servers(path: str) -> list[dict[str, str]]:
-    """Return the relay as RTCPeerConnection takes it, for a path of testbed.programs.calls.plan."""
-    ways = {
+    """Return the `iceServers` of RTCPeerConnection for a path of testbed.programs.calls.plan."""
+    urls = {
         "turn-udp": f"turn:{RELAY}:{PORT}?transport=udp",
         "turn-tcp": f"turn:{RELAY}:{PORT}?transport=tcp",
         "turn-tls": f"turns:{NAME}:{TLS_PORT}?transport=tcp",
     }
-    chosen = list(ways) if path == "any" else [path] if path in ways else []
-    return [{"urls": ways[way], "username": USER, "credential": PASSWORD} for way in chosen]
+    chosen = list(urls) if path == "any" else [path] if path in urls else []
+    return [{"urls": urls[path], "username": USER, "credential": PASSWORD} for path in chosen]
 
 
 def start(line: Line) -> Program:
@@ -60,7 +60,7 @@ def start(line: Line) -> Program:
 
 
 def listens(line: Line, port: int) -> bool:
-    """Tell whether the relay takes connections at a port."""
+    """Tell whether the relay accepts connections at a port."""
     with inside(line.server_pid), socket.socket() as one:
         return one.connect_ex((RELAY, port)) == 0
 

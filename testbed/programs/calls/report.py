@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The account of a call: what its programs say of it afterwards, each end for itself.
+"""The account of a call: the reports of its programs, one for each end.
 
-Everything here is a program's own word (getStats, SDP, RTCP, exit of a dialogue, sockets that its
-process held), never what a classifier or a tap saw. None: the program does not say.
+Every value is a program's own report (getStats, SDP, RTCP, exit of a dialogue, sockets of its
+process), never a classifier's or a tap's. None: the program does not report it.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from typing import Any
 
 from midcall.testbed.programs.calls.plan import Plan
 
-#: What a flow was for. "relay" is a client's leg to a TURN server, whatever it carries.
+#: The purpose of a flow. "relay" is a client's leg to a TURN server, whatever it carries.
 MEDIA, SIGNALLING, RELAY, CONTROL = "media", "signalling", "relay", "control"
 ROLES = (MEDIA, SIGNALLING, RELAY, CONTROL)
-#: The two ends; where a relay stands it is at the callee's side and has no account.
+#: The two ends; a relay is at the callee's side and has no account.
 CALLER, CALLEE = "caller", "callee"
 
 
 @dataclass(frozen=True)
 class Flow:
-    """A 5-tuple that a program used. `local` is the side of the end that tells of it."""
+    """A 5-tuple that a program used. `local` is the side of the reporting end."""
 
     proto: str  # "udp" or "tcp"
     local: str
@@ -53,12 +53,12 @@ class Pair:
 
 @dataclass(frozen=True)
 class Stream:
-    """One medium in one direction, as the end that tells of it saw it.
+    """One medium in one direction, by the report of one end.
 
     sent: packets that this end sent (0 for a stream that it received); received, lost: packets;
     jitter_ms, round_trip_ms: RTCP's; delay_ms: of the de-jitter buffer, mean; freezes, frozen_s:
-    of video; concealed: share of the audio played that was made up; heard_s: seconds of audio that
-    were played and not made up.
+    of video; concealed: share of the audio played that was concealment; heard_s: seconds of
+    received audio that were played.
     """
 
     kind: str  # audio, video, data
@@ -79,7 +79,7 @@ class Stream:
 
 @dataclass(frozen=True)
 class State:
-    """A moment of a call: seconds since it was placed, and what the program said.
+    """An event of a call: seconds since it was placed, and what the program reported.
 
     kind: "ice", "connection", "gathering", "signalling", "path" (word: the new pair), "sip", "rtp",
     "restart", "error".
@@ -92,7 +92,7 @@ class State:
 
 @dataclass(frozen=True)
 class Sample:
-    """What an end had received by a moment: audio and video packets, and what it heard."""
+    """Totals that an end had received at a time: audio and video packets, data messages."""
 
     at_s: float
     audio: int = 0
@@ -102,7 +102,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class End:
-    """One end's account. sdp: what it said of itself, "" for none; began_s: of its first media."""
+    """One end's account. sdp: its own session description, "" for none."""
 
     name: str  # CALLER or CALLEE
     address: str
@@ -125,12 +125,12 @@ class End:
 
 @dataclass(frozen=True)
 class Account:
-    """A call as its two ends tell it.
+    """A call by the reports of its two ends.
 
-    connected: both ends said that they were connected; placed: time of day in ns when the call was
-    placed, which all `at_s` count from; ended_s: when the caller hung up or the call failed; ends:
-    the caller's, then the callee's (of the first call, where a plan makes several); made: how many
-    calls connected; error: what went wrong with a program itself (it died): nothing the line did.
+    connected: both ends reported that they were connected; placed: time of day in ns when the call
+    was placed, which all `at_s` count from; ended_s: when the caller hung up or the call failed;
+    ends: the caller's, then the callee's (of the first call, where a plan makes several); made: how
+    many calls connected; error: a failure of a program itself (it died), not of the line.
     """
 
     plan: Plan

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What SIP user agents write of themselves: traces of messages (RFC 3261), SDP (RFC 4566)."""
+"""Parse the traces of SIP user agents: messages (RFC 3261) and SDP (RFC 4566)."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import NamedTuple
 from midcall.testbed.programs.calls.report import CONTROL, MEDIA, SIGNALLING, Flow
 
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
-WAY = re.compile(r"^(UDP|TCP) ([0-9.]+):(\d+) -> ([0-9.]+):(\d+)$", re.MULTILINE)
+ENDPOINTS = re.compile(r"^(UDP|TCP) ([0-9.]+):(\d+) -> ([0-9.]+):(\d+)$", re.MULTILINE)
 
 
 class Message(NamedTuple):
-    """A message of a trace: where from, where to, and its text."""
+    """A message of a trace: source, target and text."""
 
     proto: str
     source: tuple[str, int]
@@ -36,13 +36,13 @@ class Message(NamedTuple):
 def trace(words: str) -> list[Message]:
     """Return the messages of baresip's trace (baresip -s), in order."""
     words = COLOURS.sub("", words).replace("\r", "")
-    ways = list(WAY.finditer(words))
-    found = []
-    for one, after in zip_longest(ways, ways[1:]):
+    headers = list(ENDPOINTS.finditer(words))
+    messages = []
+    for one, after in zip_longest(headers, headers[1:]):
         text = words[one.end() : after.start() if after else len(words)].strip("\n #")
         source, target = (one[2], int(one[3])), (one[4], int(one[5]))
-        found.append(Message(one[1].lower(), source, target, text))
-    return found
+        messages.append(Message(one[1].lower(), source, target, text))
+    return messages
 
 
 def sdp_of(text: str) -> str:
@@ -52,7 +52,7 @@ def sdp_of(text: str) -> str:
 
 
 def media_of(sdp: str) -> tuple[str, int] | None:
-    """Return where SDP says that its author receives audio; None where it says nothing."""
+    """Return the address and port of an SDP's audio; None where it has none."""
     address = re.search(r"^c=IN IP4 (\S+)", sdp, re.MULTILINE)
     port = re.search(r"^m=audio (\d+) ", sdp, re.MULTILINE)
     return (address[1], int(port[1])) if address and port else None
@@ -60,23 +60,24 @@ def media_of(sdp: str) -> tuple[str, int] | None:
 
 def codec_of(sdp: str) -> str:
     """Return the first codec of SDP's audio, in small letters: "pcmu"."""
-    found = re.search(r"^a=rtpmap:\d+ ([^/\s]+)", sdp, re.MULTILINE)
-    return found[1].lower() if found else ""
+    match = re.search(r"^a=rtpmap:\d+ ([^/\s]+)", sdp, re.MULTILINE)
+    return match[1].lower() if match else ""
 
 
 def flows(address: str, messages: Sequence[Message], own: str, other: str) -> tuple[Flow, ...]:
     """Return the 5-tuples of an end: its signalling, and media and RTCP where both SDPs are known.
 
-    own, other: SDP of this end and of the other. RTCP stands one port higher (RFC 3550 section 11).
+    own, other: SDP of this end and of the other. RTCP is one port higher (RFC 3550 section 11).
     """
-    found = []
+    tuples = []
     for one in messages:
-        here, there = (one.source, one.target)
-        if here[0] != address:
-            here, there = there, here
-        found.append(Flow(one.proto, address, here[1], there[0], there[1], SIGNALLING))
-    near, far = media_of(own), media_of(other)
-    if near and far:
+        local, remote = (one.source, one.target)
+        if local[0] != address:
+            local, remote = remote, local
+        tuples.append(Flow(one.proto, address, local[1], remote[0], remote[1], SIGNALLING))
+    own_media, other_media = media_of(own), media_of(other)
+    if own_media and other_media:
         for step, role in ((0, MEDIA), (1, CONTROL)):
-            found.append(Flow("udp", address, near[1] + step, far[0], far[1] + step, role))
-    return tuple(dict.fromkeys(found))
+            local_port, remote_port = own_media[1] + step, other_media[1] + step
+            tuples.append(Flow("udp", address, local_port, other_media[0], remote_port, role))
+    return tuple(dict.fromkeys(tuples))

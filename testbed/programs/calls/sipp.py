@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """SIPp as a caller: many SIP calls at once, each with G.711 both ways, for load.
 
-Both ends play the same voice in RTP from ports of their own. SIPp says which calls succeeded and
-logs every message; of RTP it says nothing, so an account of it has flows but no streams.
+Both ends play the same voice in RTP from ports of their own. SIPp reports which calls succeeded and
+logs every SIP message; it reports nothing on RTP, so its account has flows but no streams.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from midcall.testbed.programs.process import Program, lacking
 HERE = Path(__file__).parent
 PORT, RTP_PORTS = 5060, ("20000", "29998")
 #: How long the callee may take to listen, a call to be answered, and the end of all calls.
-START_SECONDS, PATIENCE_SECONDS, LAST_SECONDS, STEP_SECONDS = 10.0, 8.0, 4.0, 0.05
+START_SECONDS, ANSWER_SECONDS, LAST_SECONDS, STEP_SECONDS = 10.0, 8.0, 4.0, 0.05
 VOICE_SECONDS = 2.0
 MESSAGE = re.compile(
     r"^-{20,} (\S+ \S+)\nUDP message (sent|received)[^\n]*:\n\n(.*?)(?=^-{20,} |\Z)", re.M | re.S
@@ -49,7 +49,7 @@ def missing() -> list[str]:
 
 @contextmanager
 def start(line: Line) -> Iterator[Sipp]:
-    """Start nothing yet; end everything at the end."""
+    """Yield a driver that has started nothing yet; end all its programs afterwards."""
     one = Sipp(line)
     try:
         yield one
@@ -79,16 +79,17 @@ class Logged(NamedTuple):
 def log(path: Path) -> list[Logged]:
     """Return the messages of a log that SIPp wrote (-trace_msg), in order."""
     words = path.read_text(errors="replace").replace("\r", "") if path.exists() else ""
-    found = []
-    for when, way, text in MESSAGE.findall(words):
+    messages = []
+    for when, direction, text in MESSAGE.findall(words):
         at = datetime.datetime.fromisoformat(when).timestamp()
         call = re.search(r"^Call-ID: *(\S+)", text, re.M)
-        found.append(Logged(int(at * 1e9), way == "sent", text.strip(), call[1] if call else ""))
-    return found
+        call_id = call[1] if call else ""
+        messages.append(Logged(int(at * 1e9), direction == "sent", text.strip(), call_id))
+    return messages
 
 
 class Sipp:
-    """Two SIPp on a line, fresh for each plan."""
+    """Two SIPp processes on a line, restarted for each plan."""
 
     def __init__(self, line: Line) -> None:
         """Describe a caller; programs run once a call is prepared."""
@@ -100,15 +101,15 @@ class Sipp:
 
     def folder(self, end: str) -> Path:
         """Return the folder of an end's files."""
-        made = self.line.network.folder / f"sipp.{end}"
-        made.mkdir(exist_ok=True)
-        return made
+        folder = self.line.network.folder / f"sipp.{end}"
+        folder.mkdir(exist_ok=True)
+        return folder
 
     def command(self, end: str, address: str) -> list[str]:
         """Return an end's command; writes its scenario and voice, and removes old logs."""
         folder = self.folder(end)
-        for left in folder.iterdir():
-            left.unlink()
+        for leftover in folder.iterdir():
+            leftover.unlink()
         (folder / "voice").write_bytes(voice.mu_law(voice.reference(VOICE_SECONDS)))
         scenario = (HERE / f"sipp-{end}.xml").read_text().replace("{voice}", str(folder / "voice"))
         (folder / "scenario.xml").write_text(scenario)
@@ -141,19 +142,19 @@ class Sipp:
         ]  # fmt: skip
         self.placed = time.time_ns()
         self.caller = Program(self.line, self.line.caller_pid, command, "sipp-caller")
-        self.wait(self.answered, PATIENCE_SECONDS)
+        self.wait(self.answered, ANSWER_SECONDS)
         return self.answered()
 
     def answered(self) -> bool:
-        """Tell whether the caller took a 200 of the callee for an answer."""
-        return any(one.sent and one.first.startswith("ACK ") for one in self.said("caller"))
+        """Tell whether the caller accepted an answer (200) of the callee: it sent an ACK."""
+        return any(one.sent and one.first.startswith("ACK ") for one in self.messages("caller"))
 
-    def said(self, end: str) -> list[Logged]:
-        """Return what an end logged."""
+    def messages(self, end: str) -> list[Logged]:
+        """Return the messages that an end logged."""
         return log(self.folder(end) / "messages")
 
     def wait(self, done: Callable[[], bool], seconds: float) -> None:
-        """Wait until something holds or the caller has ended, no longer than that."""
+        """Wait until `done()` is true or the caller has ended, at most `seconds`."""
         until = time.monotonic() + seconds
         while time.monotonic() < until and self.caller is not None and self.caller.alive:
             if done():
@@ -161,8 +162,8 @@ class Sipp:
             time.sleep(STEP_SECONDS)
 
     def statistics(self) -> Account:
-        """Return what both ends say by now."""
-        logs = {end: self.said(end) for end in ("caller", "callee")}
+        """Return the account of both ends so far."""
+        logs = {end: self.messages(end) for end in ("caller", "callee")}
         ended = (time.time_ns() - self.placed) / 1e9
         made = self.successes()
         ends = tuple(
@@ -182,7 +183,7 @@ class Sipp:
         )  # fmt: skip
 
     def successes(self) -> int:
-        """Return how many calls the caller says went well, to their end."""
+        """Return how many calls succeeded to their end, by the caller's statistics."""
         path = self.folder("caller") / "statistics"
         if not path.exists():
             return 0
@@ -190,7 +191,7 @@ class Sipp:
         return int(rows[-1]["SuccessfulCall(C)"]) if rows else 0
 
     def hang_up(self) -> Account:
-        """Wait for the calls' own end, as SIPp hangs up by its clock, and tell of them."""
+        """Wait for the calls' end, as SIPp hangs up by its own clock; returns their account."""
         self.wait(lambda: False, LAST_SECONDS if self.answered() else 0.0)
         account = self.statistics()
         self.close()
@@ -220,19 +221,21 @@ def states(messages: list[Logged], placed: int) -> tuple[State, ...]:
 
 def flows(messages: list[Logged], mirrored: bool) -> tuple[Flow, ...]:
     """Return the 5-tuples of all calls, by the caller's log; mirrored: from the callee's side."""
-    told: dict[str, dict[bool, tuple[str, int]]] = defaultdict(dict)
+    media: dict[str, dict[bool, tuple[str, int]]] = defaultdict(dict)
     for one in messages:
         if (place := sip.media_of(one.sdp)) is not None:
-            told[one.call][one.sent] = place
-    found = [Flow("udp", CALLER, PORT, CALLEE, PORT, SIGNALLING)] if messages else []
-    for places in told.values():
+            media[one.call][one.sent] = place
+    tuples = [Flow("udp", CALLER, PORT, CALLEE, PORT, SIGNALLING)] if messages else []
+    for places in media.values():
         if len(places) == 2:
             for step, role in ((0, MEDIA), (1, CONTROL)):
-                near, far = places[True], places[False]
-                found.append(Flow("udp", near[0], near[1] + step, far[0], far[1] + step, role))
+                (local, local_port), (remote, remote_port) = places[True], places[False]
+                tuples.append(
+                    Flow("udp", local, local_port + step, remote, remote_port + step, role)
+                )
     if not mirrored:
-        return tuple(found)
+        return tuple(tuples)
     return tuple(
         Flow(one.proto, one.remote, one.remote_port, one.local, one.local_port, one.role)
-        for one in found
+        for one in tuples
     )

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Sockets, as the kernel tells: those of a network namespace, and those that a process holds.
+"""List sockets from /proc: those of a network namespace, and those that a process has open.
 
-The kernel lists the former with their inodes (/proc/<pid>/net/udp, tcp), and of each process the
-inodes that it holds (/proc/<pid>/fd).
+The kernel lists the former with their inodes (/proc/<pid>/net/udp, tcp), and the inodes that each
+process has open (/proc/<pid>/fd).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from midcall.captures.packets.headers import End
 
 TABLES = {"udp": "udp", "tcp": "tcp", "udp6": "udp", "tcp6": "tcp"}
 INODE = re.compile(r"socket:\[(\d+)\]")
-#: States of sockets that wait for anybody.
+#: States of sockets without a peer.
 LISTENING = {"tcp": "0A", "udp": "07"}
 
 
@@ -78,7 +78,7 @@ def listening(pid: int, proto: str, port: int) -> bool:
 
 
 def inodes(pid: int) -> Iterator[int]:
-    """Yield the inodes of the sockets that a process holds, none once it has ended."""
+    """Yield the inodes of the sockets that a process has open, none once it has ended."""
     folder = f"/proc/{pid}/fd"
     try:
         for entry in os.listdir(folder):
@@ -94,28 +94,28 @@ def held(namespace: int, program: int) -> list[Held]:
     namespace, program: process numbers. Sockets that only listen, or on the loopback, are left out.
     """
     own = {inode for pid in descendants(program) for inode in inodes(pid)}
-    found = set()
+    result = set()
     for one in sockets(namespace):
-        waits = one.proto == "tcp" and one.state == LISTENING["tcp"]
+        listens = one.proto == "tcp" and one.state == LISTENING["tcp"]
         local, remote = (socket.inet_ntoa(address) for address, _ in (one.near, one.far))
-        if one.inode in own and not waits and not local.startswith("127."):
-            far = (remote, one.far[1]) if one.far[1] else ("", 0)
-            found.add(Held(one.proto, local, one.near[1], *far))
-    return sorted(found)
+        if one.inode in own and not listens and not local.startswith("127."):
+            peer = (remote, one.far[1]) if one.far[1] else ("", 0)
+            result.add(Held(one.proto, local, one.near[1], *peer))
+    return sorted(result)
 
 
 def descendants(pid: int) -> set[int]:
-    """Return a process and all that it started."""
-    parents: dict[int, list[int]] = {}
+    """Return the ids of a process and all its descendants."""
+    children: dict[int, list[int]] = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             fields = (folder / "stat").read_text().rpartition(")")[2].split()
         except OSError:
             continue
-        parents.setdefault(int(fields[1]), []).append(int(folder.name))
-    found, waiting = set(), [pid]
+        children.setdefault(int(fields[1]), []).append(int(folder.name))
+    family, waiting = set(), [pid]
     while waiting:
         one = waiting.pop()
-        found.add(one)
-        waiting += parents.get(one, [])
-    return found
+        family.add(one)
+        waiting += children.get(one, [])
+    return family

@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The verdict on a live call: the words of testbed.assess.call_verdict, from what both programs say
-and the taps.
+"""The verdict on a live call, by the reports of both programs and the tap traces.
 
-As there, a verdict is a difference from a control: the same plan on the same access network under
-the empty policy. The first that holds:
+The verdicts are those of testbed.assess.call_verdict. As there, a verdict is a difference from a
+control: the same plan on the same access network under the empty policy. The first that applies:
 
 INVALID: a program died, or the control carried no call. INCONCLUSIVE: no packet met any rule, and
-every rule asks for something that the call did not hold (names, addresses); or the call failed and
-no rule was met. SETUP_BLOCKED: the programs were not connected in time. FALLBACK: media went by a
-path that the control did not need. CONNECTED_NO_MEDIA, ONE_WAY, CUT, DEGRADED, OK: as in replay.
-SIGNALLING_BLOCKED is never said: signalling of browsers does not cross the line, SIP's is set-up.
+every rule requires something that the call did not contain (names, addresses); or the call failed
+and no rule was met. SETUP_BLOCKED: the programs were not connected in time. FALLBACK: media went by
+a path that the control did not need. CONNECTED_NO_MEDIA, ONE_WAY, CUT, DEGRADED, OK: as in replay.
+SIGNALLING_BLOCKED does not occur: signalling of browsers does not cross the line, SIP's is set-up.
 """
 
 from __future__ import annotations
@@ -28,41 +27,41 @@ from midcall.testbed.assess.call_verdict import (
     SILENCE,
     SILENT_SHARE,
 )
-from midcall.testbed.assess.quality import ASSUMED, Heard
+from midcall.testbed.assess.quality import ASSUMED, DirectionQuality
 from midcall.testbed.policy.language import Rule
 from midcall.testbed.policy.operator import Policy
-from midcall.testbed.programs.calls.media_direction import DOWN, UP, Way, control_of
+from midcall.testbed.programs.calls.media_direction import DOWN, UP, Direction, control_of
 from midcall.testbed.programs.calls.report import CALLEE, CALLER, Account, End
 
 Numbers = NDArray[np.int64]
 
-#: How the caller's end reached the other, best first; in the words of captures.calls.Alternative.
+#: Paths between the two ends, best first; named as in captures.truth.calls.Alternative.
 PATHS: dict[str, Literal["peer", "relay", "tcp", "tls"]] = {
     "": "peer", "udp": "relay", "tcp": "tcp", "tls": "tls",
 }  # fmt: skip
 RANKS: list[str] = list(PATHS.values())
-#: What a plan's media are counted by.
+#: The media that are counted, by a plan's media.
 COUNTED = {"audio": ("audio",), "audio+video": ("audio", "video"), "screen": ("video",),
            "data": ("data",)}  # fmt: skip
-#: Media packets that the control must have had in a silence for it to count as one.
+#: A gap counts as silence if the control had at least this many media packets in it.
 SILENCE_PACKETS = 5
-#: Ends of calls are not compared: samples are this coarse, and both ends hang up one by one.
+#: The last ns of a call are not compared: samples are coarse, and the ends hang up in turn.
 GUARD = 600_000_000
 WORDS = {UP: "from the caller", DOWN: "to the caller"}
-#: Who receives in each direction.
+#: The receiving end of each direction.
 RECEIVERS = {UP: CALLEE, DOWN: CALLER}
 
 
 class Called(NamedTuple):
-    """A call that was made: what its programs say, its two directions, packets that met rules."""
+    """A call that was made: account of its programs, its two directions, packets per rule."""
 
     account: Account
-    ways: Mapping[str, Way]
+    ways: Mapping[str, Direction]
     met: Mapping[str, int]
 
 
-class Judged(NamedTuple):
-    """What became of a live call. path: that carried its media at last, "" for none."""
+class CallOutcome(NamedTuple):
+    """The result of a live call. path: the last path that carried its media, "" for none."""
 
     verdict: str
     blocked: bool
@@ -71,23 +70,23 @@ class Judged(NamedTuple):
     path: str
 
 
-def judge(called: Called, control: Called, policy: Policy) -> Judged:
+def judge(called: Called, control: Called, policy: Policy) -> CallOutcome:
     """Return the verdict on a call under a policy, against the same call under none."""
-    word, reason = told(called, control, policy)
+    word, reason = verdict_and_reason(called, control, policy)
     rule = next((rule.name for rule in policy.rules if called.met.get(rule.name)), None)
     if (word in BLOCKED or word in ("DEGRADED", "FALLBACK")) and rule is None:
         word, reason = "INCONCLUSIVE", f"{reason}; but no packet met a rule"
-    return Judged(word, word in BLOCKED, rule, f"{reason}.", path(called.account))
+    return CallOutcome(word, word in BLOCKED, rule, f"{reason}.", path(called.account))
 
 
-def told(called: Called, control: Called, policy: Policy) -> tuple[str, str]:
+def verdict_and_reason(called: Called, control: Called, policy: Policy) -> tuple[str, str]:
     """Return the verdict and why, in one clause."""
     account = called.account
     for one in (account, control.account):
         if one.error:
             return "INVALID", one.error
     due = {name: arrivals(control.account, name) for name in WORDS}
-    if not control.account.connected or not all(len(held) for held in due.values()):
+    if not control.account.connected or not all(len(times) for times in due.values()):
         return "INVALID", "the call did not work without a policy either"
     excuses = [excuse(rule, called.met) for rule in policy.rules]
     if excuses and all(excuses):
@@ -117,16 +116,16 @@ def excuse(rule: Rule, met: Mapping[str, int]) -> str:
 
 
 def last_words(account: Account) -> str:
-    """Return how far the caller's program came, as one clause."""
+    """Return the last states of the caller's program, as one clause."""
     states = account.end(CALLER).states
-    said = ", ".join(dict.fromkeys(f"{one.kind} {one.word}" for one in states[-3:]))
+    last = ", ".join(dict.fromkeys(f"{one.kind} {one.word}" for one in states[-3:]))
     return (
-        f"not connected within {account.ended_s:.0f} s; the caller's last words: {said or 'none'}"
+        f"not connected within {account.ended_s:.0f} s; the caller's last words: {last or 'none'}"
     )
 
 
 def path(account: Account) -> str:
-    """Return how media went at last: "peer", "relay", "tcp" or "tls"; "" where it did not."""
+    """Return the last path of the media: "peer", "relay", "tcp" or "tls"; "" for none."""
     if not account.connected:
         return ""
     return PATHS[account.end(CALLER).relays[-1]] if account.end(CALLER).relays else "peer"
@@ -143,7 +142,7 @@ def restarted(account: Account) -> bool:
 
 
 def connected_at(end: End) -> float:
-    """Return when an end said that it was connected, s since the call was placed; 0 for never."""
+    """Return when an end reported that it was connected, s since the call was placed; 0: never."""
     for state in end.states:
         if state.word in ("connected", "established") and state.kind in ("connection", "sip"):
             return state.at_s
@@ -151,7 +150,10 @@ def connected_at(end: End) -> float:
 
 
 def arrivals(account: Account, name: str) -> Numbers:
-    """Return when media of a direction came, ns since its receiver was connected, as it tells."""
+    """Return int64[packets]: arrivals of a direction's media, ns since its receiver connected.
+
+    The source is the receiving program's own report.
+    """
     end = account.end(RECEIVERS[name])
     kinds = COUNTED[account.plan.media]
     counts = np.array([sum(getattr(one, kind) for kind in kinds) for one in end.samples], np.int64)
@@ -164,9 +166,9 @@ def media(called: Called, control: Called, due: Mapping[str, Numbers]) -> tuple[
     """Return the verdict on the media of a call that was set up."""
     came = {name: arrivals(called.account, name) for name in WORDS}
     until = (
-        int(min(called.account.plan.seconds * 1e9, *(held[-1] for held in due.values()))) - GUARD
+        int(min(called.account.plan.seconds * 1e9, *(times[-1] for times in due.values()))) - GUARD
     )
-    due = {name: held[held <= until] for name, held in due.items()}
+    due = {name: times[times <= until] for name, times in due.items()}
     silent = [name for name in WORDS if is_silent(due[name], came[name])]
     stops = {
         name: gap / 1e9
@@ -184,7 +186,7 @@ def media(called: Called, control: Called, due: Mapping[str, Numbers]) -> tuple[
 
 
 def cut(due: Numbers, came: Numbers) -> int | None:
-    """Return when a direction fell silent for 5 s, or to its end, while the control had media.
+    """Return when a silence of 5 s, or to the end, began in which the control had media, ns.
 
     due, came: sorted arrival times without and with the policy, in ns; None for no such silence.
     """
@@ -197,29 +199,29 @@ def cut(due: Numbers, came: Numbers) -> int | None:
 
 
 def is_silent(due: Numbers, came: Numbers) -> bool:
-    """Tell whether under 1 % of a direction's media came in its first 5 s, or at all."""
+    """Tell whether under 1 % of a direction's media arrived in its first 5 s, or at all."""
     expected, got = int((due < SILENCE).sum()), int((came < SILENCE).sum())
     return bool(expected and (got < SILENT_SHARE * expected or len(came) < SILENT_SHARE * len(due)))
 
 
 def quality(called: Called, control: Called) -> tuple[str, str]:
-    """Return DEGRADED and why where a direction is that bad, else OK."""
+    """Return DEGRADED and why where a direction exceeds a limit, else OK."""
     for name, way in called.ways.items():
-        why = complaint(way.heard, control_of(way, control.ways[name]))
+        why = degradation(way.heard, control_of(way, control.ways[name]))
         if why:
             return "DEGRADED", f"media {WORDS[name]} came badly: {why}"
     return "OK", "media arrived as without the policy"
 
 
-def complaint(heard: Heard | None, control: Heard | None) -> str:
-    """Return what degrades a direction, as one clause; "" where nothing does."""
-    if heard is None or control is None:
+def degradation(measured: DirectionQuality | None, control: DirectionQuality | None) -> str:
+    """Return the limit that a direction exceeds, as one clause; "" for none."""
+    if measured is None or control is None:
         return ""
-    if heard.loss > LOSS_LIMIT >= control.loss:
-        return f"{100 * heard.loss:.1f} % did not arrive"
-    now, was = heard.delay_ms, control.delay_ms
+    if measured.loss > LOSS_LIMIT >= control.loss:
+        return f"{100 * measured.loss:.1f} % did not arrive"
+    now, was = measured.delay_ms, control.delay_ms
     if now is not None and was is not None and was <= DELAY_LIMIT < now:
         return f"they took {now:.0f} ms one way, {was:.0f} ms without the policy"
-    if heard.r is not None and control.r is not None and control.r - heard.r >= R_LIMIT:
-        return f"R fell by {control.r - heard.r:.0f} to {heard.r:.0f} (as {ASSUMED.name})"
+    if measured.r is not None and control.r is not None and control.r - measured.r >= R_LIMIT:
+        return f"R fell by {control.r - measured.r:.0f} to {measured.r:.0f} (as {ASSUMED.name})"
     return ""

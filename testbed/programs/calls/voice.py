@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The voice of a SIP call: what is played into it, and how much of it comes out at the other end.
+"""The voice of a SIP call: the audio that one end plays, and how much of it the other receives.
 
-The reference is a tone that wavers like syllables do and never falls silent, 8 kHz, 16 bit. What
-was heard is measured in windows of a packet's 20 ms: a window that is as good as silent was not
-received (or its concealment had faded out). This counts seconds that arrived; it is no score.
+The reference is a tone that varies like syllables and is never silent, 8 kHz, 16 bit. The recording
+at the other end is measured in windows of one packet (20 ms): a silent window was not received, or
+its concealment had faded out. This counts the seconds that arrived; it is no quality score.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 RATE, WINDOW_S = 8000, 0.02
 WINDOW = int(RATE * WINDOW_S)
-#: Loudest and softest of the reference, of 32768, and what counts as silence.
+#: Largest and smallest amplitude of the reference, of 32768, and the RMS limit of silence.
 LOUD, SOFT, SILENCE = 9000, 4000, 500
 
 
@@ -47,10 +47,11 @@ def write(path: Path, seconds: float) -> None:
         out.writeframes(reference(seconds).astype("<i2").tobytes())
 
 
-def heard(path: Path) -> NDArray[np.bool_]:
-    """Return bool[windows], which 20 ms of a recording hold the voice; empty where there is none.
+def windows_with_voice(path: Path) -> NDArray[np.bool_]:
+    """Return bool[windows]: 20 ms windows of a recording with voice; empty without a recording.
 
-    The header of a file that was not closed may promise too little, so it is read to its end.
+    The header of a file that was not closed may give too small a size, so the file is read to its
+    end.
     """
     try:
         octets = path.read_bytes()
@@ -59,6 +60,6 @@ def heard(path: Path) -> NDArray[np.bool_]:
     at = octets.find(b"data") + 8
     if at < 8:
         return np.zeros(0, bool)
-    held = np.frombuffer(octets[at : at + (len(octets) - at) // 2 * 2], "<i2").astype(np.float64)
-    windows = held[: len(held) // WINDOW * WINDOW].reshape(-1, WINDOW)
+    samples = np.frombuffer(octets[at : at + (len(octets) - at) // 2 * 2], "<i2").astype(np.float64)
+    windows = samples[: len(samples) // WINDOW * WINDOW].reshape(-1, WINDOW)
     return np.asarray(np.sqrt((windows**2).mean(axis=1)) > SILENCE, bool)

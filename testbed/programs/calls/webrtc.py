@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What a WebRTC program says of its end of a call (W3C Identifiers for WebRTC's Statistics API)."""
+"""Account of a call by a WebRTC program (W3C Identifiers for WebRTC's Statistics API)."""
 
 from __future__ import annotations
 
@@ -26,40 +26,40 @@ Row = Mapping[str, Any]
 RATE = 48000
 
 
-def end_of(name: str, address: str, told: Row, placed: int, held: Sequence[Held]) -> End:
+def end_of(name: str, address: str, report: Row, placed: int, open_sockets: Sequence[Held]) -> End:
     """Return an end's account.
 
-    told: what testbed/programs/calls/page.js reports; placed: time of day in ns from which times
-    count;
-    held: the sockets that its program held.
+    report: of testbed/programs/calls/page.js; placed: time of day in ns from which times count;
+    open_sockets: the sockets of its program.
     """
-    rows = {row["id"]: row for row in told["rows"]}
+    rows = {row["id"]: row for row in report["rows"]}
     pairs = tuple(
         Pair(candidate(one["local"]), candidate(one["remote"]), seconds(one, placed))
-        for one in told["pairs"]
+        for one in report["pairs"]
     )
     return End(
-        name, address, states(told, placed), pairs, tuple(flows(address, rows, held, pairs)),
-        tuple(streams(rows)), samples(told, placed), told["sdp"],
+        name, address, states(report, placed), pairs,
+        tuple(flows(address, rows, open_sockets, pairs)),
+        tuple(streams(rows)), samples(report, placed), report["sdp"],
     )  # fmt: skip
 
 
-def states(told: Row, placed: int) -> tuple[State, ...]:
-    """Return what an end said of itself, in order of time."""
-    found = [State(seconds(one, placed), one["kind"], one["word"]) for one in told["states"]]
-    return tuple(sorted(found, key=lambda one: one.at_s))
+def states(report: Row, placed: int) -> tuple[State, ...]:
+    """Return the states that an end reported, in order of time."""
+    rows = [State(seconds(one, placed), one["kind"], one["word"]) for one in report["states"]]
+    return tuple(sorted(rows, key=lambda one: one.at_s))
 
 
-def samples(told: Row, placed: int) -> tuple[Sample, ...]:
-    """Return what an end had received by each moment."""
+def samples(report: Row, placed: int) -> tuple[Sample, ...]:
+    """Return the packets that an end had received by each time."""
     return tuple(
         Sample(seconds(one, placed), one["audio"], one["video"], one["data"])
-        for one in told["samples"]
+        for one in report["samples"]
     )
 
 
 def seconds(row: Row, placed: int) -> float:
-    """Return when something was said, in s since the call was placed."""
+    """Return the time of a row, in s since the call was placed."""
     return round(float(row["at"]) / 1e3 - placed / 1e9, 3)
 
 
@@ -77,16 +77,16 @@ def streams(rows: Mapping[str, Row]) -> Iterable[Stream]:
         if row["type"] == "inbound-rtp":
             yield received(row, rows)
         elif row["type"] == "outbound-rtp":
-            far = rows.get(row.get("remoteId", ""), {})
-            trip = far.get("roundTripTime") or pair_trip(rows)
+            remote = rows.get(row.get("remoteId", ""), {})
+            trip = remote.get("roundTripTime") or pair_trip(rows)
             yield Stream(
                 row["kind"],
                 True,
                 sent=int(row["packetsSent"]),
                 octets=int(row["bytesSent"]),
-                lost=far.get("packetsLost"),
-                jitter_ms=thousandfold(far.get("jitter")),
-                round_trip_ms=thousandfold(trip),
+                lost=remote.get("packetsLost"),
+                jitter_ms=to_ms(remote.get("jitter")),
+                round_trip_ms=to_ms(trip),
                 codec=codec(row, rows),
             )
         elif row["type"] == "data-channel" and row.get("state") != "connecting":
@@ -115,7 +115,7 @@ def received(row: Row, rows: Mapping[str, Row]) -> Stream:
         received=int(row["packetsReceived"]),
         lost=row.get("packetsLost"),
         octets=int(row["bytesReceived"]),
-        jitter_ms=thousandfold(row.get("jitter")),
+        jitter_ms=to_ms(row.get("jitter")),
         delay_ms=1e3 * row["jitterBufferDelay"] / emitted if emitted else None,
         freezes=row.get("freezeCount"),
         frozen_s=row.get("totalFreezesDuration"),
@@ -125,8 +125,8 @@ def received(row: Row, rows: Mapping[str, Row]) -> Stream:
     )
 
 
-def thousandfold(value: float | None) -> float | None:
-    """Return s as ms."""
+def to_ms(value: float | None) -> float | None:
+    """Return seconds as ms; None stays None."""
     return None if value is None else 1e3 * value
 
 
@@ -137,15 +137,15 @@ def codec(row: Row, rows: Mapping[str, Row]) -> str:
 
 
 def flows(
-    address: str, rows: Mapping[str, Row], held: Sequence[Held], pairs: Sequence[Pair]
+    address: str, rows: Mapping[str, Row], open_sockets: Sequence[Held], pairs: Sequence[Pair]
 ) -> list[Flow]:
     """Return the 5-tuples of an end: pairs that were checked, and its legs to a relay.
 
-    A relayed candidate's own leg is what the kernel says its program holds, as statistics of a
-    relay-only connection keep the base's port to themselves.
+    The leg of a relayed candidate is taken from the sockets of its program, because the statistics
+    of a relay-only connection lack the port of its base.
     """
     chosen = {(one.local.port, one.remote.address, one.remote.port) for one in pairs}
-    found = []
+    tuples = []
     for row in rows.values():
         if row["type"] != "candidate-pair" or not row.get("requestsSent", 0) + row.get(
             "responsesSent", 0
@@ -155,11 +155,11 @@ def flows(
         if local["candidateType"] != "relay" and remote.get("address"):
             key = (local["port"], remote["address"], remote["port"])
             role = MEDIA if key in chosen else CONTROL
-            found.append(Flow(local["protocol"], address, local["port"], key[1], key[2], role))
+            tuples.append(Flow(local["protocol"], address, local["port"], key[1], key[2], role))
     relayed = [one for one in rows.values() if one["type"] == "local-candidate" and "url" in one]
-    for one in held:
+    for one in open_sockets:
         if one.proto == "tcp" and one.remote == RELAY_ADDRESS:
-            found.append(Flow("tcp", address, one.local_port, one.remote, one.remote_port, RELAY))
+            tuples.append(Flow("tcp", address, one.local_port, one.remote, one.remote_port, RELAY))
         elif one.proto == "udp" and any(row.get("relayProtocol") == "udp" for row in relayed):
-            found.append(Flow("udp", address, one.local_port, RELAY_ADDRESS, PORT, RELAY))
-    return sorted(set(found), key=lambda one: (one.proto, one.local_port, one.remote_port))
+            tuples.append(Flow("udp", address, one.local_port, RELAY_ADDRESS, PORT, RELAY))
+    return sorted(set(tuples), key=lambda one: (one.proto, one.local_port, one.remote_port))

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The call of a recording, as the project's call files describe it: flows by role, and gates.
+"""The call of a recording, in the form of the project's call files: flows by role, and gates.
 
-What gates the media is read from the packets: STUN transactions by their id (RFC 8489), an INVITE
-and its 200 by its CSeq (RFC 3261). Inside TLS nothing can be read, so there the far side's first
-answer stands for it, and the gate is marked as inferred.
+The gates of the media are read from the packets: STUN transactions by their id (RFC 8489), an
+INVITE and its 200 by its CSeq (RFC 3261). Content of TLS is not readable; there the remote side's
+first answer is used instead, and the gate is marked as inferred.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ def call_of(account: Account, packets: Packets, labels: Sequence[Label]) -> Call
         role: sorted(row.frame for row in labels if row.role == role and row.call)
         for role in ("media", "setup", "control")
     }
-    said = dict(payloads(packets))
-    gates = [gate(frame, by_role["setup"], said, sip) for frame in by_role["media"]]
+    flow_payloads = dict(payloads(packets))
+    gates = [gate(frame, by_role["setup"], flow_payloads, sip) for frame in by_role["media"]]
     relay = account.end(CALLER).relays[-1:] or ("",)
-    way = PATHS[relay[0]]
+    path = PATHS[relay[0]]
     return Call(
         id="call-1",
         app="sip" if sip else "other-rtc",
@@ -39,7 +39,7 @@ def call_of(account: Account, packets: Packets, labels: Sequence[Label]) -> Call
         media=by_role["media"],
         setup=by_role["setup"],
         control=by_role["control"],
-        alternatives=[Alternative(flow=frame, path=way) for frame in by_role["media"]],
+        alternatives=[Alternative(flow=frame, path=path) for frame in by_role["media"]],
         inferred=any(one.note for one in gates),
         timer_s=32.0 if sip else 39.5,
         timer_source=RFC3261_TIMER if sip else RFC8489,

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A second opinion: what tshark reads in each recorded flow, beside the truth of its programs.
+"""Compare tshark's dissection of each recorded flow with the truth from its programs.
 
-tshark has no say in the truth. Where it reads something else than the programs say they spoke, one
-of them is wrong, or tshark cannot know; each such flow is a sentence.
+tshark does not influence the truth. Where its protocols differ from those of the programs, one of
+them is wrong, or tshark cannot recognise the protocol; each such flow is a sentence.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from midcall.captures.packets.pcap import read
 from midcall.captures.truth.labels import Label
 from midcall.errors import TestbedError
 
-#: What stands in a label's evidence, what tshark must read in such a flow, and what it must not.
-#: The first that fits counts.
+#: A text in a label's evidence, the protocols that tshark must find in such a flow, and those that
+#: it must not. The first match counts.
 EXPECTED: tuple[tuple[str, set[str], set[str]], ...] = (
     ("a data channel", {"stun"}, {"rtp"}),
     ("over TLS", {"tls"}, set()),
@@ -39,8 +39,8 @@ EXPECTED: tuple[tuple[str, set[str], set[str]], ...] = (
     ("game-like", set(), {"stun", "dtls", "sip"}),
     ("errors that the ends' kernels sent", {"icmp"}, set()),
 )
-#: The same for flows of calls, by app, role and transport; of a relay's ChannelData tshark does not
-#: read the inside.
+#: The same for flows of calls, by app, role and transport; tshark does not dissect the content of a
+#: relay's ChannelData.
 RELAYED = {"stun"}, {"rtp"}
 OF_CALLS: Mapping[tuple[str, str, str], tuple[set[str], set[str]]] = {
     ("other-rtc", "media", "udp"): ({"stun", "dtls", "rtp"}, set()),
@@ -52,28 +52,28 @@ OF_CALLS: Mapping[tuple[str, str, str], tuple[set[str], set[str]]] = {
 
 
 def missing() -> list[str]:
-    """Return what is missing for a second opinion, a sentence each."""
+    """Return what is missing for the comparison, a sentence each."""
     if shutil.which("tshark") is None:
         return ["tshark is missing: apt-get install tshark"]
     return []
 
 
 def differences(path: Path, labels: Sequence[Label]) -> list[str]:
-    """Return where tshark reads another thing than the truth says, a sentence each.
+    """Return where tshark's dissection differs from the truth, a sentence each.
 
     Raises TestbedError where tshark cannot be run, and CaptureError for a damaged file.
     """
-    told = dissected(path)
+    protocols = dissected(path)
     wrong = []
     for row in labels:
         needed, barred = expected(row)
-        layers = told.get(row.frame, set())
+        layers = protocols.get(row.frame, set())
         lacking, strange = sorted(needed - layers), sorted(barred & layers)
         if lacking or strange:
             words = [f"no {', '.join(lacking)}"] * bool(lacking)
             words += [", ".join(strange)] * bool(strange)
-            told_as = f"{row.app} {row.role} ({row.evidence})"
-            wrong.append(f"{path.name}: frame {row.frame}: {told_as}: tshark reads {words[0]}")
+            label = f"{row.app} {row.role} ({row.evidence})"
+            wrong.append(f"{path.name}: frame {row.frame}: {label}: tshark reads {words[0]}")
     counted = {flow.frame: flow.packets for flow in flows(read(path))}
     if counted != {row.frame: row.packets for row in labels}:
         wrong.append(f"{path.name}: the labels' flows are not those of the file")
@@ -81,7 +81,7 @@ def differences(path: Path, labels: Sequence[Label]) -> list[str]:
 
 
 def expected(row: Label) -> tuple[set[str], set[str]]:
-    """Return what tshark must read in a flow, and what it must not."""
+    """Return the protocols that tshark must find in a flow, and those that it must not."""
     if row.call and row.proto == "udp" and ", relay by" in row.evidence:
         return RELAYED
     if row.call:
@@ -93,14 +93,14 @@ def expected(row: Label) -> tuple[set[str], set[str]]:
 
 
 def dissected(path: Path) -> dict[int, set[str]]:
-    """Return the protocols that tshark reads in each flow, by the flow's first frame."""
-    whose = dict(frames(path))
-    found: dict[int, set[str]] = defaultdict(set)
-    for line in shark(path).splitlines():
+    """Return the protocols that tshark finds in each flow, by the flow's first frame."""
+    flow_of_frame = dict(frames(path))
+    protocols: dict[int, set[str]] = defaultdict(set)
+    for line in tshark_protocols(path).splitlines():
         number, _, stack = line.partition("\t")
-        if (flow := whose.get(int(number))) is not None:
-            found[flow] |= set(stack.replace("srtp", "rtp").split(":"))
-    return found
+        if (flow := flow_of_frame.get(int(number))) is not None:
+            protocols[flow] |= set(stack.replace("srtp", "rtp").split(":"))
+    return protocols
 
 
 def frames(path: Path) -> Iterator[tuple[int, int]]:
@@ -113,7 +113,7 @@ def frames(path: Path) -> Iterator[tuple[int, int]]:
             yield i + 1, first.setdefault(key, i + 1)
 
 
-def shark(path: Path) -> str:
+def tshark_protocols(path: Path) -> str:
     """Return a line per frame: its number, a tab, its protocols; raises TestbedError."""
     command = ["tshark", "-r", str(path), "-T", "fields", "-e", "frame.number"]
     command += ["-e", "frame.protocols", "--enable-heuristic", "rtp_udp"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The recorder: plays scenes on lines without an operator, and keeps captures with their truth."""
+"""Play scenes on lines without an operator, and return their captures with truth."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CALLER_TAP = "c0"
 
 
 class Recording(NamedTuple):
-    """What came of one scene."""
+    """The captures, labels and call of one scene."""
 
     scene: Scene
     taps: dict[str, Packets]
@@ -47,16 +47,17 @@ def missing(scene: Scene) -> list[str]:
 
 
 def record(
-    scenes: Sequence[Scene], told: Callable[[Scene, str], None] = lambda _scene, _word: None
+    scenes: Sequence[Scene], on_failure: Callable[[Scene, str], None] = lambda _scene, _why: None
 ) -> Iterator[Recording]:
-    """Yield the recordings of scenes, those of one access network after each other.
+    """Yield the recordings of scenes, grouped by access network.
 
-    told: is told of each scene that was left out or failed, and why; the others go on.
+    on_failure: called with each scene that was left out or failed, and the reason; the other scenes
+    are still recorded.
     """
     by_access: dict[str, list[Scene]] = defaultdict(list)
     for scene in scenes:
         if lacks := missing(scene):
-            told(scene, "; ".join(lacks))
+            on_failure(scene, "; ".join(lacks))
         else:
             by_access[scene.access].append(scene)
     for access, chosen in by_access.items():
@@ -66,16 +67,16 @@ def record(
                     yield played(line, scene, cast)
                 except TestbedError as error:
                     cast.dismiss(scene.caller)
-                    told(scene, str(error))
+                    on_failure(scene, str(error))
 
 
 class Cast:
-    """The programs that call on a line, kept for their next call; a context manager."""
+    """The callers on a line, kept running for their next call; a context manager."""
 
     def __init__(self, line: Line) -> None:
         """Start nothing yet."""
         self.line = line
-        self.standing: dict[str, tuple[Caller, AbstractContextManager[Caller]]] = {}
+        self.running: dict[str, tuple[Caller, AbstractContextManager[Caller]]] = {}
 
     def __enter__(self) -> Cast:
         """Return it."""
@@ -83,24 +84,24 @@ class Cast:
 
     def __exit__(self, *_: object) -> None:
         """End every program."""
-        for name in list(self.standing):
+        for name in list(self.running):
             self.dismiss(name)
 
     def caller(self, name: str) -> Caller:
-        """Return a program by its name, started when first asked for; raises TestbedError."""
-        if name not in self.standing:
-            way = callers.caller(name, self.line)
-            self.standing[name] = way.__enter__(), way
-        return self.standing[name][0]
+        """Return a program by its name, started on first use; raises TestbedError."""
+        if name not in self.running:
+            context = callers.caller(name, self.line)
+            self.running[name] = context.__enter__(), context
+        return self.running[name][0]
 
     def dismiss(self, name: str) -> None:
-        """End a program, if it stands."""
-        if name in self.standing:
-            self.standing.pop(name)[1].__exit__(None, None, None)
+        """End a program, if it runs."""
+        if name in self.running:
+            self.running.pop(name)[1].__exit__(None, None, None)
 
 
 def played(line: Line, scene: Scene, cast: Cast) -> Recording:
-    """Play one scene and return what was recorded; raises TestbedError where it went wrong."""
+    """Play one scene and return its recording; raises TestbedError where it failed."""
     if scene.caller:
         return call_played(line, scene, cast)
     with bystanders.bystander(scene.bystander, line) as one:
@@ -112,16 +113,16 @@ def played(line: Line, scene: Scene, cast: Cast) -> Recording:
 
 
 def cut(scene: Scene, taps: dict[str, Packets]) -> dict[str, Packets]:
-    """Return what the taps saw, the caller's as long as the scene wants it."""
+    """Return the taps' packets, the caller's truncated to the scene's limit."""
     return taps | {CALLER_TAP: taps[CALLER_TAP].take(slice(scene.packets))}
 
 
 def call_played(line: Line, scene: Scene, cast: Cast) -> Recording:
-    """Make a call and return what was recorded; a call that did not connect is an error."""
+    """Make a call and return its recording; raises TestbedError where it did not connect."""
     one = cast.caller(scene.caller)
     account, seen = recorded(line, lambda: callers.made(one, scene.plan))
     if not account.connected:
-        raise TestbedError(f"the call did not connect: {account.error or 'no word why'}")
+        raise TestbedError(f"the call did not connect: {account.error or 'no reason given'}")
     taps = cut(scene, seen.taps)
     packets = taps[CALLER_TAP]
     labels = checked(scene, Truth(line, seen.witness, account=account), packets)
@@ -130,9 +131,9 @@ def call_played(line: Line, scene: Scene, cast: Cast) -> Recording:
 
 
 def checked(scene: Scene, truth: Truth, packets: Packets) -> list[Label]:
-    """Return the labels of a recording; raises TestbedError where a flow is of nobody."""
+    """Return the labels of a recording; raises TestbedError where a flow has no program."""
     if packets.total == 0:
-        raise TestbedError("nothing was said")
+        raise TestbedError("no packet was recorded")
     labels, problems = truth.labels(packets)
     if problems:
         raise TestbedError("\n".join(problems))
@@ -168,7 +169,7 @@ def entry(one: Recording, path: Path) -> Capture:
 
 
 def content_of(scene: Scene) -> str:
-    """Return what a scene is, in words."""
+    """Return a description of a scene."""
     if scene.bystander:
         return bystanders.KINDS[scene.bystander][1]
     plan = scene.plan
@@ -181,7 +182,7 @@ def content_of(scene: Scene) -> str:
 
 
 def write_taps(one: Recording, folder: Path) -> list[Path]:
-    """Write what every tap saw to a folder, one file each; returns their paths."""
+    """Write every tap's packets to a folder, one file each; returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for tap, packets in one.taps.items():

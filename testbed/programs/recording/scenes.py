@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Scenes: what is recorded, one capture each; a set of them is a TOML file.
+"""Scenes: descriptions of recordings, one capture each; a set of scenes is a TOML file.
 
 scenes = [
   { caller = "chromium", media = "audio", path = "turn-udp", access = "4g" },
@@ -23,13 +23,12 @@ SETS = Path(__file__).resolve().parent / "sets"
 
 
 class Scene(Table):
-    """One recording: a call or a bystander, over an access network.
+    """One recording: a call or background traffic, over an access network.
 
     caller, media, path, security, registrar: as in testbed.programs.calls.plan.Plan, one call at a
-    time;
-    bystander: of testbed.programs.background.driver.KINDS; seconds: of the call, or about how long
-    a bystander talks; packets: of the caller's tap so many are kept, the first ones, None for all;
-    take: tells scenes apart that are the same otherwise.
+    time; bystander: of testbed.programs.background.driver.KINDS; seconds: duration of the call, or
+    about that of the background traffic; packets: keep this many first packets of the caller's tap,
+    None for all; take: number that distinguishes otherwise equal scenes.
     """
 
     caller: str = ""
@@ -53,8 +52,8 @@ class Scene(Table):
         if self.bystander and self.bystander not in KINDS:
             known = ", ".join(KINDS)
             raise ValueError(f"bystander: got {self.bystander!r}, expected one of {known}")
-        if self.caller and (found := self.plan.problems()):
-            raise ValueError("; ".join(found))
+        if self.caller and (problems := self.plan.problems()):
+            raise ValueError("; ".join(problems))
         return self
 
     @property
@@ -86,7 +85,7 @@ class SceneSet(Table):
 
 
 def scene_set(name: str) -> list[Scene]:
-    """Return the scenes of a set that ships, or of a file; raises TestbedError."""
+    """Return the scenes of an included set, or of a file; raises TestbedError."""
     path = Path(name) if name.endswith(".toml") else SETS / f"{name}.toml"
     if not path.exists():
         shipped = ", ".join(sorted(one.stem for one in SETS.glob("*.toml")))

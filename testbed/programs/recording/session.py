@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A session: one line with an access link and no operator, on which one scene after another is
-recorded.
+"""A recording session: a line with an access link and no operator, for several scenes in turn.
 
 The box forwards everything and adds the access network's delay, loss and rate
-(testbed.network.link); the taps see every frame at the four interfaces. A recording is cut out of
-what they saw by time.
+(testbed.network.link); the taps record every frame at the four interfaces while a scene is played.
 """
 
 from __future__ import annotations
@@ -24,28 +22,28 @@ from midcall.testbed.live.network.network import Network, Ports
 from midcall.testbed.live.network.subscriber_line import Line
 from midcall.testbed.live.network.taps import Taps
 from midcall.testbed.live.replay.merge import Frames
-from midcall.testbed.programs.recording.socket_owner import Witness
+from midcall.testbed.programs.recording.socket_owner import SocketOwners
 
 T = TypeVar("T")
 
-#: What is sent is not known before: no frame is tagged.
+#: The frames to be sent are not known in advance: none is tagged.
 UNKNOWN = Frames(np.zeros(0, np.uint8), np.zeros(0, np.int64), np.zeros(0, np.int64), 0)
-#: Room for what one scene says, at four taps together: frames and octets.
+#: Room for one scene at four taps together: frames and octets.
 ROOM = (1 << 17, 1 << 26)
-#: Addresses that stand for those of the links, which are drawn at random: caller's side, far side.
+#: MAC addresses that replace the random ones of the links: caller's side, server's side.
 NEAR_MAC, FAR_MAC = b"\x02\0\0\0\0\x01", b"\x02\0\0\0\0\x02"
 
 
 class Seen(NamedTuple):
-    """What the taps and the witness saw of one scene; taps: by interface, in order of time."""
+    """The records of one scene. taps: packets by interface, in order; witness: socket owners."""
 
     taps: dict[str, Packets]
-    witness: Witness
+    witness: SocketOwners
 
 
 @contextmanager
 def line_of(access: str, seed: int = 0) -> Iterator[Line]:
-    """Make a network, addresses and the box of an access network without an operator."""
+    """Yield a line with the box of an access network, without an operator."""
     with ExitStack() as stack:
         network = stack.enter_context(Network())
         line = stack.enter_context(Line(network, access))
@@ -55,20 +53,20 @@ def line_of(access: str, seed: int = 0) -> Iterator[Line]:
 
 
 def recorded(line: Line, scene: Callable[[], T]) -> tuple[T, Seen]:
-    """Play a scene while taps and witness look; returns what it returns, and what they saw.
+    """Play a scene while taps and socket owners are recorded; returns its result and the records.
 
     Raises TestbedError where a tap missed a frame.
     """
-    with Witness(line) as witness, Taps(line.network, UNKNOWN, 0, more=ROOM) as taps:
-        told = scene()
+    with SocketOwners(line) as witness, Taps(line.network, UNKNOWN, 0, more=ROOM) as taps:
+        result = scene()
         taps.stop()
         rows, store = taps.seen().copy(), taps.store
-    near = hardware_of(line, 0)
-    seen = {
-        name: packets_at(rows[rows["tap"] == number], store, near)
+    caller_mac = hardware_of(line, 0)
+    packets = {
+        name: packets_at(rows[rows["tap"] == number], store, caller_mac)
         for number, name in enumerate(Ports._fields)
     }
-    return told, Seen(seen, witness)
+    return result, Seen(packets, witness)
 
 
 def hardware_of(line: Line, end: int) -> bytes:
@@ -78,13 +76,13 @@ def hardware_of(line: Line, end: int) -> bytes:
     return bytes.fromhex(hardware(*line.network.ends()[end]).replace(":", ""))
 
 
-def packets_at(rows: Records, store: NDArray[np.uint8], near: bytes) -> Packets:
-    """Return what one tap saw, in order of time, under addresses that are the same in every run."""
+def packets_at(rows: Records, store: NDArray[np.uint8], caller_mac: bytes) -> Packets:
+    """Return one tap's packets, in order of time, with MAC addresses that are equal in all runs."""
     rows = rows[np.argsort(rows["stamp"], kind="stable")]
     at, size = rows["at"].astype(np.int64), rows["size"].astype(np.int64)
     for place, length in zip(at.tolist(), size.tolist(), strict=True):
         if length >= 12:
-            up = store[place + 6 : place + 12].tobytes() == near
+            up = store[place + 6 : place + 12].tobytes() == caller_mac
             ends = FAR_MAC + NEAR_MAC if up else NEAR_MAC + FAR_MAC
             store[place : place + 12] = np.frombuffer(ends, np.uint8)
     stamps = rows["stamp"].astype(np.int64)

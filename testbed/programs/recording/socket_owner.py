@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The witness: whose socket each end of a flow was, by process number, while the programs ran.
+"""Record which process owned the socket at each end of a flow while the programs ran.
 
-A thread looks again and again at both ends of a line. A socket that lived shorter than two looks is
-not seen: then the other end decides.
+A thread polls both ends of a line. A socket that lived for less than the polling interval is
+missed: then only the other end's owner is known.
 """
 
 from __future__ import annotations
@@ -17,35 +17,35 @@ from midcall.captures.packets.headers import End
 from midcall.testbed.live.network.subscriber_line import Line
 from midcall.testbed.programs.calls.sockets import inodes, sockets
 
-#: Between two looks.
+#: Interval between two polls.
 REST_SECONDS = 0.03
 ANYWHERE = b"\0\0\0\0"
 
 
 class Owner(NamedTuple):
-    """A process that held a socket."""
+    """A process that owned a socket."""
 
     pid: int
     name: str  # /proc/<pid>/comm
 
 
-class Witness:
-    """Looks at both ends of a line from entering to leaving it; a context manager."""
+class SocketOwners:
+    """Polls the socket owners at both ends of a line while it is open; a context manager."""
 
     def __init__(self, line: Line) -> None:
-        """Describe who looks at what."""
+        """Prepare to poll both ends of a line."""
         self.line = line
         self.seen: dict[tuple[int, str, End], Owner] = {}
         self.done = threading.Event()
         self.thread = threading.Thread(target=self._watch, name="witness", daemon=True)
 
-    def __enter__(self) -> Witness:
-        """Look from now on."""
+    def __enter__(self) -> SocketOwners:
+        """Start polling."""
         self.thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop looking."""
+        """Stop polling."""
         self.done.set()
         self.thread.join()
 
@@ -55,30 +55,30 @@ class Witness:
             self.done.wait(REST_SECONDS)
 
     def look(self) -> None:
-        """Note the owner of every socket that is there now."""
-        spaces = {
+        """Record the owner of every socket that exists now."""
+        namespaces = {
             os.stat(f"/proc/{pid}/ns/net").st_ino: pid
             for pid in (self.line.caller_pid, self.line.server_pid)
         }
-        holders = dict(held_sockets(set(spaces)))
-        for pid in spaces.values():
+        owners = dict(socket_owners(set(namespaces)))
+        for pid in namespaces.values():
             for one in sockets(pid):
-                if (owner := holders.get(one.inode)) is not None:
+                if (owner := owners.get(one.inode)) is not None:
                     self.seen[pid, one.proto, one.near] = owner
 
     def owner(self, pid: int, proto: str, end: End) -> Owner | None:
-        """Return who held the socket of an end in a namespace, by its address or bound to any."""
+        """Return the owner of an end's socket in a namespace, bound to its address or to any."""
         for one in (end, (ANYWHERE, end[1])):
-            if (found := self.seen.get((pid, proto, one))) is not None:
-                return found
+            if (owner := self.seen.get((pid, proto, one))) is not None:
+                return owner
         return None
 
 
-def held_sockets(spaces: set[int]) -> Iterator[tuple[int, Owner]]:
+def socket_owners(namespaces: set[int]) -> Iterator[tuple[int, Owner]]:
     """Yield (inode, owner) of the sockets of all processes in some network namespaces."""
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            if os.stat(folder / "ns/net").st_ino not in spaces:
+            if os.stat(folder / "ns/net").st_ino not in namespaces:
                 continue
             owner = Owner(int(folder.name), (folder / "comm").read_text().strip())
         except OSError:

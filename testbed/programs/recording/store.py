@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A home of recordings: each capture with its row, labels and call, written as it is made.
+"""Store recordings in a home: each capture with its catalogue row, labels and call.
 
-A recording of a name that is there already takes its place.
+A recording replaces an earlier one of the same name.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from midcall.testbed.programs.recording.recorder import CALLER_TAP, Recording, e
 
 
 def rows(home: Home) -> list[Capture]:
-    """Return the captures that a home holds; raises CaptureError."""
+    """Return the catalogue rows of a home; raises CaptureError."""
     if not home.catalogue.exists():
         return []
     return list(read_table(home.catalogue, CatalogueFile).captures)
@@ -30,22 +30,22 @@ def keep(home: Home, one: Recording) -> Capture:
     folder = home.files or home.folder
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{one.scene.name}.pcapng"
-    held = [row for row in rows(home) if not (row.name == one.scene.name and replaced(home, row))]
+    others = [row for row in rows(home) if not (row.name == one.scene.name and replaced(home, row))]
     write_pcapng(path, one.taps[CALLER_TAP])
     row = entry(one, path)
     write_labels(label_file(home, row.sha256), one.labels)
     if one.call is not None:
         file = CallFile(capture=row.name, sha256=row.sha256, calls=[one.call])
         write_calls(home.calls / f"{row.name}.toml", file)
-    ordered = sorted([*held, row], key=lambda each: each.name)
+    ordered = sorted([*others, row], key=lambda each: each.name)
     write_catalogue(home.catalogue, Catalogue(ordered, []))
     return row
 
 
 def replaced(home: Home, row: Capture) -> bool:
-    """Remove the files of a capture that is recorded anew; returns True.
+    """Remove the files of a capture that is recorded again; returns True.
 
-    Raises TestbedError where it is somebody's capture that only has the name.
+    Raises TestbedError where the capture of that name is not a recording.
     """
     if not row.recorded:
         raise TestbedError(f"{row.name}: a capture of that name is there and was not recorded here")

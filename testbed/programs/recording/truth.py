@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Truth: what each recorded flow was, from what its programs did, never from a classifier.
+"""Truth: the label of each recorded flow, from the programs that made it, never from a classifier.
 
-A flow of a call is known by its 5-tuple from the program's own account (getStats, SDP, SIP: see
-testbed.programs.calls.report). Any other flow is known by the server that listens at its far end,
-which the lab itself started. Whose sockets both ends were is looked up by process. A flow that
-nobody accounts for is a problem, and a recording with one is not kept.
+A flow of a call is identified by its 5-tuple in the program's own account (getStats, SDP, SIP: see
+testbed.programs.calls.report). Any other flow is identified by the server at its remote end, which
+the lab itself started. The sockets of both ends are attributed to processes. A flow without such a
+program is a problem, and a recording with one is not kept.
 """
 
 from __future__ import annotations
@@ -29,31 +29,31 @@ from midcall.testbed.programs.calls.report import (
     Account,
     Flow,
 )
-from midcall.testbed.programs.recording.socket_owner import Witness
+from midcall.testbed.programs.recording.socket_owner import SocketOwners
 
 #: The app of a caller's calls, as labels name it.
 APPS = {"chromium": "other-rtc", "aiortc": "other-rtc", "baresip": "sip", "sipp": "sip"}
-#: What a flow of an account is in a label.
+#: Role of an account's flow -> role of its label.
 ROLES = {MEDIA: "media", SIGNALLING: "setup", CONTROL: "control", RELAY: "setup"}
 
 
 class Truth:
-    """The truth of a recording: labels, and the sentences of what could not be told."""
+    """The truth of a recording: labels, and a sentence for each flow without a label."""
 
     def __init__(
         self,
         line: Line,
-        witness: Witness,
+        witness: SocketOwners,
         services: Sequence[Service] = (),
         account: Account | None = None,
     ) -> None:
-        """Gather what is known; services: of the bystanders; account: of a call."""
+        """Collect the sources; services: of the background traffic; account: of a call."""
         self.line, self.witness = line, witness
         self.services = {(one.proto, one.address, one.port): one for one in services}
         self.account = account
 
     def labels(self, packets: Packets) -> tuple[list[Label], list[str]]:
-        """Return a label per flow of what the caller's tap saw, and problems, a sentence each."""
+        """Return a label per flow of the caller's tap, and problems, a sentence each."""
         rows, problems = [], []
         for flow in flows(packets):
             row = self.label(flow)
@@ -71,23 +71,23 @@ class Truth:
         if flow.proto == "icmp":
             return Label(flow.frame, "icmp", flow.packets, "none", "other", "", "high",
                          "recorded: errors that the ends' kernels sent")  # fmt: skip
-        near, far = flow.source, flow.target
-        if ipaddress.ip_address(near[0]) not in NEAR:
-            near, far = far, near
-        here = self.witness.owner(self.line.caller_pid, flow.proto, near)
-        there = self.witness.owner(self.line.server_pid, flow.proto, far)
-        own = here.name if here else "a socket too short-lived to be seen"
-        seen = sum(one is not None for one in (here, there))
-        proof = ("no socket was seen", "one socket by process", "both sockets by process")[seen]
-        confidence = "high" if here or there else "medium"
-        told = self.of_call(flow)
-        if told is not None:
-            app, role, call, words = told
+        subscriber, remote = flow.source, flow.target
+        if ipaddress.ip_address(subscriber[0]) not in NEAR:
+            subscriber, remote = remote, subscriber
+        client = self.witness.owner(self.line.caller_pid, flow.proto, subscriber)
+        server = self.witness.owner(self.line.server_pid, flow.proto, remote)
+        own = client.name if client else "a socket too short-lived to be seen"
+        count = sum(one is not None for one in (client, server))
+        proof = ("no socket was seen", "one socket by process", "both sockets by process")[count]
+        confidence = "high" if client or server else "medium"
+        call_label = self.of_call(flow)
+        if call_label is not None:
+            app, role, call, words = call_label
             evidence = f"recorded: {own}, {words}; {proof}"
             return Label(
                 flow.frame, flow.proto, flow.packets, app, role, call, confidence, evidence
             )
-        service = self.services.get((flow.proto, str(ipaddress.ip_address(far[0])), far[1]))
+        service = self.services.get((flow.proto, str(ipaddress.ip_address(remote[0])), remote[1]))
         if service is None:
             return None
         evidence = f"recorded: {own} to {service.speaks}; {proof}"
@@ -96,7 +96,7 @@ class Truth:
         )
 
     def of_call(self, flow: Tuple) -> tuple[str, str, str, str] | None:
-        """Return (app, role, call, words) of a flow that a call's program told of, else None."""
+        """Return (app, role, call, words) of a flow of the call, None for another flow."""
         if self.account is None:
             return None
         for one in self.account.end(CALLER).flows:
@@ -109,20 +109,20 @@ class Truth:
 
 
 def ends(flow: Flow) -> Iterator[tuple[bytes, int]]:
-    """Yield both ends of an account's flow as frames have them."""
+    """Yield both ends of an account's flow as packed address and port."""
     yield ipaddress.ip_address(flow.local).packed, flow.local_port
     yield ipaddress.ip_address(flow.remote).packed, flow.remote_port
 
 
 def spare(plan: Plan) -> tuple[str, str, str, str]:
-    """Return (app, role, call, words) of a flow to the callee or the relay that was not chosen."""
+    """Return (app, role, call, words) of a flow to callee or relay that ICE did not choose."""
     if plan.media == "data":
         return "none", "other", "", "a data channel's way that was not chosen"
     return APPS[plan.caller], "setup", "call-1", "a way that was tried and not chosen"
 
 
 def described(account: Account, flow: Flow) -> tuple[str, str, str, str]:
-    """Return (app, role, call, words) of a flow that a program told of."""
+    """Return (app, role, call, words) of a flow of an account."""
     plan = account.plan
     if plan.media == "data":
         return "none", "other", "", "a data channel: no voice, no picture"

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from midcall.errors import TestbedError
-from midcall.testbed.programs.json_worker import Servant
+from midcall.testbed.programs.json_worker import JsonWorker
 from midcall.testbed.programs.process import Program
 
 #: Is ready at once and answers each order after as many seconds as it names.
@@ -42,15 +42,15 @@ def program(folder: Path, *command: str) -> Program:
 @pytest.fixture
 def killed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Return the groups that are sent a signal, which are sent it nonetheless."""
-    found: list[int] = []
+    groups: list[int] = []
     send = os.killpg
 
     def noted(group: int, number: int) -> None:
-        found.append(group)
+        groups.append(group)
         send(group, number)
 
     monkeypatch.setattr(os, "killpg", noted)
-    return found
+    return groups
 
 
 def test_a_program_that_was_waited_for_is_sent_no_signal(tmp_path: Path, killed: list[int]) -> None:
@@ -70,7 +70,7 @@ def test_a_program_that_runs_is_ended_once(tmp_path: Path, killed: list[int]) ->
 
 
 def test_a_servant_that_does_not_answer_in_time_is_ended(tmp_path: Path) -> None:
-    servant: Any = Servant(program(tmp_path, sys.executable, "-c", SLOW), 30)
+    servant: Any = JsonWorker(program(tmp_path, sys.executable, "-c", SLOW), 30)
     assert servant.ask(30, do="first", after=0) == "first"
     with pytest.raises(TestbedError, match="second took over"):
         servant.ask(0.05, do="second", after=5)

@@ -30,11 +30,11 @@ def test_a_trace_gives_messages_and_their_media() -> None:
 def test_flows_are_told_from_the_side_of_their_end() -> None:
     messages = sip.trace(TRACE)
     own, other = messages[1].sdp, messages[0].sdp
-    near, far = "198.19.1.1", "198.18.1.1"
-    assert sip.flows(near, messages, own, other) == (
-        Flow("udp", near, 5060, far, 5060, SIGNALLING),
-        Flow("udp", near, 12000, far, 10000, MEDIA),
-        Flow("udp", near, 12001, far, 10001, CONTROL),
+    own_address, other_address = "198.19.1.1", "198.18.1.1"
+    assert sip.flows(own_address, messages, own, other) == (
+        Flow("udp", own_address, 5060, other_address, 5060, SIGNALLING),
+        Flow("udp", own_address, 12000, other_address, 10000, MEDIA),
+        Flow("udp", own_address, 12001, other_address, 10001, CONTROL),
     )
 
 
@@ -52,9 +52,9 @@ CALLER, CALLEE = ("198.18.1.1", 5060), ("198.19.1.1", 5060)
 
 def test_a_registrar_passes_a_request_to_who_registered_and_its_answer_back() -> None:
     registrar = Registrar("198.19.3.1", 5060)
-    told = registrar.handle(REGISTER, CALLEE)
-    assert told is not None
-    assert told[0].startswith("SIP/2.0 200 OK\r\nVia: ")
+    reply = registrar.handle(REGISTER, CALLEE)
+    assert reply is not None
+    assert reply[0].startswith("SIP/2.0 200 OK\r\nVia: ")
     passed = registrar.handle(INVITE.format("callee"), CALLER)
     assert passed is not None
     assert passed[1] == CALLEE
@@ -66,7 +66,7 @@ def test_a_registrar_passes_a_request_to_who_registered_and_its_answer_back() ->
 
 
 def test_nobody_is_reached_who_did_not_register() -> None:
-    told = Registrar("198.19.3.1", 5060).handle(INVITE.format("stranger"), CALLER)
-    assert told is not None
-    assert told[0].startswith("SIP/2.0 404 Not Found\r\n")
-    assert told[1] == CALLER
+    reply = Registrar("198.19.3.1", 5060).handle(INVITE.format("stranger"), CALLER)
+    assert reply is not None
+    assert reply[0].startswith("SIP/2.0 404 Not Found\r\n")
+    assert reply[1] == CALLER

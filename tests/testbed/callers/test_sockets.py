@@ -45,6 +45,6 @@ def test_a_programs_sockets_are_told_without_those_that_listen_or_stay_on_the_ma
     ):
         free.bind(("0.0.0.0", 0))
         inside.bind(("127.0.0.1", 0))
-        found = [one for one in held(own, own) if one not in before]
-        assert found == [("udp", "0.0.0.0", free.getsockname()[1], "", 0)]
-        assert not [one for one in held(own, 2**22) if one in found]
+        opened = [one for one in held(own, own) if one not in before]
+        assert opened == [("udp", "0.0.0.0", free.getsockname()[1], "", 0)]
+        assert not [one for one in held(own, 2**22) if one in opened]

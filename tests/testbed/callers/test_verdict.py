@@ -10,7 +10,14 @@ import pytest
 
 from midcall.testbed.policy.language import Rule
 from midcall.testbed.policy.operator import EMPTY, Policy
-from midcall.testbed.programs.calls.media_direction import UP, by_word, is_media, paired, udp, ways
+from midcall.testbed.programs.calls.media_direction import (
+    UP,
+    by_report,
+    is_media,
+    paired,
+    udp,
+    ways,
+)
 from midcall.testbed.programs.calls.plan import Plan
 from midcall.testbed.programs.calls.report import (
     CALLEE,
@@ -65,8 +72,8 @@ CONTROL = called(end(CALLER), end(CALLEE), met=0)
 
 
 def test_a_call_that_a_policy_leaves_alone_is_ok() -> None:
-    told = judge(called(end(CALLER), end(CALLEE), met=0), CONTROL, POLICY)
-    assert (told.verdict, told.blocked, told.rule, told.path) == ("OK", False, None, "peer")
+    result = judge(called(end(CALLER), end(CALLEE), met=0), CONTROL, POLICY)
+    assert (result.verdict, result.blocked, result.rule, result.path) == ("OK", False, None, "peer")
 
 
 @pytest.mark.parametrize(
@@ -84,28 +91,28 @@ def test_what_both_programs_received_makes_the_verdict(caller: End, callee: End,
 
 
 def test_a_relay_without_media_is_no_way_out() -> None:
-    told = judge(called(end(CALLER, until=0, relay="tls"), end(CALLEE, until=0)), CONTROL, POLICY)
-    assert told.verdict == "CONNECTED_NO_MEDIA"
+    result = judge(called(end(CALLER, until=0, relay="tls"), end(CALLEE, until=0)), CONTROL, POLICY)
+    assert result.verdict == "CONNECTED_NO_MEDIA"
 
 
 def test_a_call_that_is_never_connected_was_blocked_at_its_set_up() -> None:
     one = called(end(CALLER), end(CALLEE))
     one = one._replace(account=replace(one.account, connected=False))
-    told = judge(one, CONTROL, POLICY)
-    assert told.verdict == "SETUP_BLOCKED"
-    assert "connection connected" in told.reason
+    result = judge(one, CONTROL, POLICY)
+    assert result.verdict == "SETUP_BLOCKED"
+    assert "connection connected" in result.reason
 
 
 def test_without_a_rule_that_was_met_nothing_is_blamed() -> None:
-    told = judge(called(end(CALLER, until=0), end(CALLEE, until=0), met=0), CONTROL, POLICY)
-    assert (told.verdict, told.blocked) == ("INCONCLUSIVE", False)
-    assert told.reason.endswith("but no packet met a rule.")
+    result = judge(called(end(CALLER, until=0), end(CALLEE, until=0), met=0), CONTROL, POLICY)
+    assert (result.verdict, result.blocked) == ("INCONCLUSIVE", False)
+    assert result.reason.endswith("but no packet met a rule.")
 
 
 def test_names_that_a_call_does_not_hold_are_no_finding() -> None:
-    told = judge(called(end(CALLER), end(CALLEE), met=0), CONTROL, NAMES)
-    assert told.reason == "the call holds no host name that rule strike asks for."
-    assert told.verdict == "INCONCLUSIVE"
+    result = judge(called(end(CALLER), end(CALLEE), met=0), CONTROL, NAMES)
+    assert result.reason == "the call holds no host name that rule strike asks for."
+    assert result.verdict == "INCONCLUSIVE"
 
 
 def test_a_program_that_died_and_a_control_that_failed_are_invalid() -> None:
@@ -117,12 +124,12 @@ def test_a_program_that_died_and_a_control_that_failed_are_invalid() -> None:
 
 def test_programs_words_give_loss_and_a_rating() -> None:
     one = called(end(CALLER), end(CALLEE, share=0.5))
-    heard = by_word(one.account, CALLER, CALLEE, voice=True)
-    assert heard is not None
-    assert heard.loss == pytest.approx(0.5, abs=0.01)
-    assert heard.delay_ms == 20.0
-    assert heard.mos is not None
-    assert heard.mos < 3
+    quality = by_report(one.account, CALLER, CALLEE, voice=True)
+    assert quality is not None
+    assert quality.loss == pytest.approx(0.5, abs=0.01)
+    assert quality.delay_ms == 20.0
+    assert quality.mos is not None
+    assert quality.mos < 3
     assert one.ways[UP].heard_s == 8.0
 
 

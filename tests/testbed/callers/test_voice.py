@@ -19,23 +19,23 @@ def recorded(path: Path, samples: np.ndarray) -> Path:
 
 def test_the_reference_is_never_silent(tmp_path: Path) -> None:
     voice.write(tmp_path / "voice.wav", 2.0)
-    heard = voice.heard(tmp_path / "voice.wav")
-    assert len(heard) == 100
-    assert heard.all()
+    windows = voice.windows_with_voice(tmp_path / "voice.wav")
+    assert len(windows) == 100
+    assert windows.all()
 
 
 def test_a_hole_in_the_voice_is_not_heard(tmp_path: Path) -> None:
     samples = voice.reference(1.0)
     samples[2000:4400] = 0
-    heard = voice.heard(recorded(tmp_path / "heard.wav", samples))
-    assert 35 <= heard.sum() < 40
-    assert not heard[13:27].any()
+    windows = voice.windows_with_voice(recorded(tmp_path / "heard.wav", samples))
+    assert 35 <= windows.sum() < 40
+    assert not windows[13:27].any()
 
 
 def test_nothing_was_heard_where_nothing_was_recorded(tmp_path: Path) -> None:
-    assert len(voice.heard(tmp_path / "none.wav")) == 0
+    assert len(voice.windows_with_voice(tmp_path / "none.wav")) == 0
     (tmp_path / "empty.wav").write_bytes(b"RIFF")
-    assert len(voice.heard(tmp_path / "empty.wav")) == 0
+    assert len(voice.windows_with_voice(tmp_path / "empty.wav")) == 0
 
 
 def test_mu_law_is_that_of_the_standard() -> None:

@@ -26,7 +26,7 @@ def pair(name: str, local: str, remote: str, sent: int) -> dict[str, Any]:
             "currentRoundTripTime": 0.08}  # fmt: skip
 
 
-def told(rows: list[dict[str, Any]], chosen: tuple[dict[str, Any], dict[str, Any]]) -> Any:
+def report(rows: list[dict[str, Any]], chosen: tuple[dict[str, Any], dict[str, Any]]) -> Any:
     local, remote = chosen
     return {
         "rows": rows, "sdp": "v=0", "sent": 0, "heard": 0,
@@ -40,7 +40,7 @@ def told(rows: list[dict[str, Any]], chosen: tuple[dict[str, Any], dict[str, Any
 def test_the_chosen_pair_is_media_and_a_tried_one_is_control() -> None:
     rows = [HOST, PEER, OTHER, pair("P", "L", "R", 5), pair("S", "L", "Q", 2),
             pair("N", "L", "Q", 0)]  # fmt: skip
-    end = end_of("caller", NEAR, told(rows, (HOST, PEER)), 1_000_000_000, [])
+    end = end_of("caller", NEAR, report(rows, (HOST, PEER)), 1_000_000_000, [])
     assert end.flows == (
         Flow("udp", NEAR, 4000, FAR, 5000, MEDIA),
         Flow("udp", NEAR, 4000, FAR, 5001, CONTROL),
@@ -52,9 +52,9 @@ def test_the_chosen_pair_is_media_and_a_tried_one_is_control() -> None:
 
 def test_a_relayed_pair_is_the_socket_that_the_program_holds_to_the_relay() -> None:
     rows = [BY_TLS, PEER, pair("P", "T", "R", 5)]
-    held = [Held("tcp", NEAR, 41000, TURN, 443), Held("udp", NEAR, 42000, "", 0),
+    open_sockets = [Held("tcp", NEAR, 41000, TURN, 443), Held("udp", NEAR, 42000, "", 0),
             Held("tcp", NEAR, 43000, FAR, 80)]  # fmt: skip
-    end = end_of("caller", NEAR, told(rows, (BY_TLS, PEER)), 0, held)
+    end = end_of("caller", NEAR, report(rows, (BY_TLS, PEER)), 0, open_sockets)
     assert end.flows == (Flow("tcp", NEAR, 41000, TURN, 443, RELAY),)
     assert end.relays == ("tls",)
 
@@ -69,7 +69,7 @@ def test_streams_carry_what_was_heard_and_a_round_trip_of_the_pair_where_rtcp_ha
          "concealedSamples": 4800, "jitter": 0.003, "jitterBufferDelay": 4800,
          "jitterBufferEmittedCount": 48000},
     ]  # fmt: skip
-    end = end_of("caller", NEAR, told(rows, (HOST, PEER)), 0, [])
+    end = end_of("caller", NEAR, report(rows, (HOST, PEER)), 0, [])
     out, came = end.stream("audio", out=True), end.stream("audio", out=False)
     assert out is not None
     assert came is not None
