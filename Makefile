@@ -112,8 +112,9 @@ corpus: $(READY)  ## obtain the catalogued captures and say what is missing, and
 golden: $(READY)  ## write the golden texts anew (read the diff before you commit it)
 	@$(BIN)/python -m tests.golden
 
-reference: $(READY)  ## write docs/reference/policy.md anew, from the models and the scenarios
+reference: $(READY)  ## write docs/reference/policy.md and data.md anew, from the code that they describe
 	@$(BIN)/python -m midcall.experiments.tools.policy_reference
+	@$(BIN)/python -m midcall.experiments.tools.data_reference
 
 bench: $(READY)  ## packets per second of the offline path, beside ndpiReader and nfstream; BENCH_FLAGS="--loads all --peers all" for everything
 	@$(BIN)/python -m tests.bench $(BENCH_FLAGS)

@@ -23,7 +23,6 @@ PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS])
 SAMPLE = ROOT / "captures" / "samples" / "sample-whatsapp-audio.pcap"
 #: Commands of the tutorial that take long or need a run; the others are carried out.
 ONLY_PARSED = ("run", "compare")
-LINE = re.compile(r"^(?:\.venv/bin/|sudo (?:\.venv/bin/)?)?midcall (.+)$")
 
 
 def blocks(page: Path) -> str:
@@ -34,10 +33,16 @@ def blocks(page: Path) -> str:
 
 def commands(page: Path) -> Iterator[list[str]]:
     """Yield the words of every midcall command of a page."""
-    for line in re.split(r"\n|&&", blocks(page)):
-        told = LINE.match(line.split("  #")[0].strip())
-        if told:
-            yield shlex.split(told.group(1), comments=True)
+    for line in blocks(page).split("\n"):
+        if "midcall " not in line:
+            continue
+        words = shlex.split(line, comments=True)
+        while words:
+            end = words.index("&&") if "&&" in words else len(words)
+            command = [word for word in words[:end] if word != "sudo"]
+            if command and command[0].removeprefix(".venv/bin/") == "midcall":
+                yield command[1:]
+            words = words[end + 1 :]
 
 
 def understood(words: list[str]) -> None:

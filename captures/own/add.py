@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import ipaddress
 import os
 import re
 import shutil
@@ -20,10 +19,14 @@ from typing import Literal, NamedTuple, get_args
 
 from midcall.apps import APPS
 from midcall.captures.fetch.fetch import cache_folder, sum_of
-from midcall.captures.own.anonymise import anonymised
+from midcall.captures.own.pack_format import Pack, digest, read_pack
 from midcall.captures.own.privacy import Privacy, privacy
+from midcall.captures.own.sharing import shared
+from midcall.captures.packets.flow_names import FILTER_FORM, chosen, parse
 from midcall.captures.packets.headers import Flow, flows, written
 from midcall.captures.packets.pcap import Packets, read_with_notices
+from midcall.captures.packets.standard_input import held
+from midcall.captures.packets.streams import frames_of_stream
 from midcall.captures.packets.writer import write_pcap
 from midcall.captures.truth.calls import TIMER_MODELS, Call, CallFile, calls, write_calls
 from midcall.captures.truth.catalogue import (
@@ -44,12 +47,8 @@ from midcall.errors import CaptureError
 
 Kind = Literal["audio", "video", "unknown"]
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$")
-ENDING = re.compile(r"\.(pcap|pcapng|cap)(\.gz)?$", re.I)
-FLOW = re.compile(
-    r"^(?P<proto>\w+) +(?P<a>\[[0-9a-fA-F:.]+\]|[\d.]+):(?P<ap>\d+)"
-    r" *(?:-|<->|->) *(?P<b>\[[0-9a-fA-F:.]+\]|[\d.]+):(?P<bp>\d+)$"
-)
-FLOW_FORM = "a frame number or 'udp 192.0.2.1:5000-198.51.100.2:3478'"
+ENDING = re.compile(r"\.(pcap|pcapng|cap)(\.(gz|zst|xz|bz2))?$", re.I)
+FLOW_FORM = f"a frame number, 'udp 192.0.2.1:5000-198.51.100.2:3478', or {FILTER_FORM}"
 
 
 class Shown(NamedTuple):
@@ -63,8 +62,8 @@ class Shown(NamedTuple):
 
 def add(
     path: str | os.PathLike[str],
-    app: str,
-    kind: str,
+    app: str | None = None,
+    kind: str | None = None,
     flows: Iterable[str] | None = None,
     access: str | None = None,
     year: int | None = None,
@@ -76,35 +75,70 @@ def add(
 ) -> Capture:
     """Add a capture of one call to the user's catalogue and return its table.
 
-    app: the app called with, or "none" for innocent traffic; kind: audio, video or unknown; flows:
-    the call's media flows, each a frame number (any frame of it) or
-    "proto address:port-address:port" - without them only the call is labelled, and its flows are
-    not scored; confirm: called with the personal data in the capture before anything is copied; if
-    it returns False, nothing is added. Raises CaptureError with every problem of the arguments, one
-    a line.
+    app: the app called with, or "none" for innocent traffic; kind: audio, video or unknown; None:
+    what a pack says (captures.own.pack), other captures need an app, and their kind is unknown;
+    flows: the call's media flows, each a frame number (any frame of it), "proto
+    address:port-address:port" or a display filter of Wireshark (captures.packets.flow_names) -
+    without them only the call is labelled, and its flows are not scored; confirm: called with the
+    personal data in the capture before anything is copied; if it returns False, nothing is added.
+    Raises CaptureError with every problem of the arguments, one a line. The path `-` is the
+    standard input.
     """
-    source = Path(path)
+    with held(path) as capture:
+        return add_file(
+            capture.path, capture.shown, app, kind, flows, access, year, licence, name, group,
+            anonymise, confirm,
+        )  # fmt: skip
+
+
+def add_file(
+    source: Path,
+    shown: str,
+    app: str | None,
+    kind: str | None,
+    flows: Iterable[str] | None,
+    access: str | None,
+    year: int | None,
+    licence: str | None,
+    name: str | None,
+    group: str | None,
+    anonymise: bool,
+    confirm: Callable[[Privacy], bool],
+) -> Capture:
+    """Add a file, see `add`; shown: its name in messages."""
     flow_names = [flow.strip() for flow in flows or ()]
+    truth = read_pack(source) if source.is_file() else None
+    if truth is not None:
+        app, kind = app or truth.app, kind or truth.kind
+        access, year = access or truth.access, year if year is not None else truth.year
+        licence = licence or truth.licence
+    if app is None:
+        raise CaptureError(f"{shown}: the app of the call is missing: give --app (it is no pack)")
+    kind = kind or ("none" if app == "none" else "unknown")
     problems = argument_problems(app, kind, access, year, name)
     if problems:
-        raise CaptureError("\n".join(f"{source}: {problem}" for problem in problems))
-    packets, _ = read_with_notices(source)
+        raise CaptureError("\n".join(f"{shown}: {problem}" for problem in problems))
+    packets, _ = read_with_notices(source, shown)
     if packets.total == 0:
-        raise CaptureError(f"{source}: holds no packets, there is nothing to add")
+        raise CaptureError(f"{shown}: holds no packets, there is nothing to add")
     catalogue = load()
     known = catalogue.by_sha256().get(sum_of(source))
     if known is not None:
-        raise CaptureError(f"{source}: is already catalogued, as {known.name}")
-    media = named_flows(source, packets, flow_names, app)
+        raise CaptureError(f"{shown}: is already catalogued, as {known.name}")
+    media = [(flow, "media") for flow in named_flows(shown, packets, flow_names, app)]
+    if truth is not None:
+        media = media or packed_flows(shown, packets, truth)
     if not confirm(privacy(packets)):
-        raise CaptureError(f"{source}: not added, as was answered")
-    title = free_name(source, name, catalogue)
+        raise CaptureError(f"{shown}: not added, as was answered")
+    title = free_name(shown, name, catalogue)
     started: list[Capture] = []
     try:
         target = place(source, title, packets, anonymise)
         capture = table_of(
             title, target, packets, app, kind, access, year, licence, group, anonymise
         )
+        if truth is not None:
+            capture = with_claims(capture, truth)
         started.append(capture)
         write_truth(capture, media)
         save([*own(), capture])
@@ -112,7 +146,7 @@ def add(
         for one in started:
             forget(one)
         if isinstance(error, OSError):
-            raise CaptureError(f"{source}: cannot be added: {error.strerror or error}") from None
+            raise CaptureError(f"{shown}: cannot be added: {error.strerror or error}") from None
         raise
     return capture
 
@@ -129,7 +163,7 @@ def anonymise(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> int:
     if packets.total and len(set(packets.link.tolist())) > 1:
         raise CaptureError(f"{source}: holds several link types; one is expected")
     try:
-        write_pcap(target, anonymised(packets), nanoseconds=True)
+        write_pcap(target, shared(packets).packets, nanoseconds=True)
     except OSError as error:
         raise CaptureError(f"{target}: cannot be written: {error.strerror or error}") from None
     return packets.total
@@ -155,8 +189,8 @@ def argument_problems(
     return problems
 
 
-def free_name(source: Path, name: str | None, catalogue: Catalogue) -> str:
-    """Return the name of a new capture: `name`, else a unique one made from the file's name.
+def free_name(source: str, name: str | None, catalogue: Catalogue) -> str:
+    """Return the name of a new capture: `name`, else a unique one made from `source`, the file's.
 
     Raises CaptureError if `name` is taken.
     """
@@ -165,7 +199,8 @@ def free_name(source: Path, name: str | None, catalogue: Catalogue) -> str:
         if name in taken:
             raise CaptureError(f"{source}: the name {name} is taken; give another one")
         return name
-    stem = re.sub(r"[^A-Za-z0-9_.\-]+", "-", ENDING.sub("", source.name)).strip("-._") or "capture"
+    bare = ENDING.sub("", os.path.basename(source))
+    stem = re.sub(r"[^A-Za-z0-9_.\-]+", "-", bare).strip("-._") or "capture"
     title, count = stem, 1
     while title in taken:
         count += 1
@@ -189,7 +224,7 @@ def place(source: Path, title: str, packets: Packets, anonymise: bool) -> Path:
     with tempfile.TemporaryDirectory(dir=folder) as workspace:
         part = Path(workspace, "part")
         if anonymise:
-            write_pcap(part, anonymised(packets), nanoseconds=True)
+            write_pcap(part, shared(packets).packets, nanoseconds=True)
         else:
             shutil.copyfile(source, part)
         os.replace(part, target)
@@ -229,6 +264,33 @@ def table_of(
     )
 
 
+def with_claims(capture: Capture, truth: Pack) -> Capture:
+    """Return the table of a packed capture with what its maker said of it."""
+    changed: list[Change] = ["addresses", "names"]
+    changed += ["times"] if truth.clock != "as captured" else []
+    about = [f"Shared by {truth.made_by}."] if truth.made_by else []
+    about += [f"Consent: {truth.consent}"] if truth.consent else []
+    new = {"changed": [*changed, *capture.changed], "notes": " ".join(about)}
+    return capture.model_copy(update=new)
+
+
+def packed_flows(source: str, packets: Packets, truth: Pack) -> list[tuple[Flow, str]]:
+    """Return the flows that a pack names, with their roles.
+
+    Raises CaptureError if its packets are not those that its truth is about.
+    """
+    if digest(packets) != truth.packets_sha256:
+        raise CaptureError(
+            f"{source}: its packets are not those that were packed, so its truth may be wrong; "
+            "obtain the file anew"
+        )
+    by_frame = {flow.frame: flow for flow in flows(packets)}
+    lost = [flow.frame for flow in truth.flows if flow.frame not in by_frame]
+    if lost:
+        raise CaptureError(f"{source}: its truth names frame {lost[0]}, which begins no flow")
+    return [(by_frame[flow.frame], flow.role) for flow in truth.flows]
+
+
 #: Octets of a frame that hold every header that the lab's rules read, tunnels not counted: Ethernet
 #: with a tag, IPv6, TCP with options, and the first 20 octets of payload.
 HEADERS = 96
@@ -236,7 +298,7 @@ HEADERS = 96
 
 def changes(packets: Packets, anonymise: bool) -> list[Change]:
     """Return in what a capture differs from the packets on the wire."""
-    result: list[Change] = ["addresses"] if anonymise else []
+    result: list[Change] = ["addresses", "names"] if anonymise else []
     cut = packets.captured < packets.wire
     if bool(cut.any()):
         short = int(packets.captured[cut].min()) < HEADERS
@@ -267,7 +329,7 @@ def year_of(packets: Packets) -> int | None:
 
 
 def named_flows(
-    source: Path, packets: Packets, flow_names: list[str], app: str | None
+    source: str, packets: Packets, flow_names: list[str], app: str | None
 ) -> list[Flow]:
     """Return the named flows; raises CaptureError with each one that does not exist."""
     if not flow_names:
@@ -289,21 +351,28 @@ def named_flows(
 
 def one_flow(text: str, capture_flows: list[Flow], packets: Packets) -> tuple[Flow | None, str]:
     """Return (flow, "") for a text that names one, else (None, problem)."""
-    if text.isdigit():
-        return flow_of_frame(int(text), capture_flows, packets)
-    hit = FLOW.match(text)
-    if hit is None:
-        return None, f"expected {FLOW_FORM}"
+
+    def position(frame: int) -> int:
+        flow, _ = flow_of_frame(frame, capture_flows, packets)
+        return -1 if flow is None else capture_flows.index(flow)
+
     try:
-        wanted = {
-            (ipaddress.ip_address(hit[end].strip("[]")).packed, int(hit[f"{end}p"]))
-            for end in ("a", "b")
-        }
+        name = parse(text, FLOW_FORM)
+        if name.number is not None:
+            return flow_of_frame(name.number, capture_flows, packets)
+        found = chosen(
+            name, capture_flows, position, lambda *stream: frames_of_stream([packets], *stream)
+        )
     except ValueError as error:
         return None, str(error)
-    for flow in capture_flows:
-        if flow.proto == hit["proto"].lower() and {flow.source, flow.target} == wanted:
-            return flow, ""
+    if len(found) > 1:
+        frames = ", ".join(str(capture_flows[at].frame) for at in found[:5])
+        return None, (
+            f"names {len(found)} flows, with the first frames {frames}"
+            f"{' ...' if len(found) > 5 else ''}; expected one flow"
+        )
+    if found:
+        return capture_flows[found[0]], ""
     largest = max(capture_flows, key=lambda flow: flow.packets, default=None)
     if largest is None:
         return None, "the capture holds no flows"
@@ -325,23 +394,26 @@ def flow_of_frame(
     return None, "that frame is of no flow"
 
 
-def write_truth(capture: Capture, media: list[Flow]) -> None:
+def write_truth(capture: Capture, media: list[tuple[Flow, str]]) -> None:
     """Write the labels (where flows were named) and the call of a capture."""
     if capture.role == "innocent":
         return
     call, kind = f"{capture.name}-1", checked_kind(capture.kind)
     if media:
         rows = [
-            Label(flow.frame, flow.proto, flow.packets, capture.app, "media", call, "high",
+            Label(flow.frame, flow.proto, flow.packets, capture.app, role, call, "high",
                   "named by the user")
-            for flow in media
+            for flow, role in media
         ]  # fmt: skip
         write_labels(label_file(local(), capture.sha256), rows)
     one = Call(
         id=call,
         app=capture.app,
         kind=kind,
-        media=sorted(flow.frame for flow in media),
+        media=frames_of(media, "media"),
+        setup=frames_of(media, "setup"),
+        control=frames_of(media, "control"),
+        signalling=frames_of(media, "messaging"),
         inferred=True,
         timer_models=TIMER_MODELS,
         timer_source="not documented",
@@ -349,6 +421,11 @@ def write_truth(capture: Capture, media: list[Flow]) -> None:
     )
     call_file = CallFile(capture=capture.name, sha256=capture.sha256, calls=[one])
     write_calls(local().calls / f"{capture.name}.toml", call_file)
+
+
+def frames_of(named: list[tuple[Flow, str]], wanted: str) -> list[int]:
+    """Return the first frames of the flows of a role, in order."""
+    return sorted(flow.frame for flow, role in named if role == wanted)
 
 
 # ---- the user's catalogue

@@ -24,10 +24,13 @@ import struct
 import zlib
 from functools import lru_cache
 
-from midcall.captures.packets.headers import Layer, layers, network, payload, ports
-from midcall.captures.packets.numbers import ARP, ICMP6, TCP, UDP
+from midcall.captures.packets.headers import Layer, layers, network, payload, ports, unwrapped
+from midcall.captures.packets.numbers import ARP, ICMP6, PKTAP_APPLE_LINK, PKTAP_LINK, TCP, UDP
 from midcall.captures.packets.pcap import Packets, packets_of
 
+#: Octets of a PKTAP header that are set to 0: the interface's name; the processes, their names and
+#: identifiers (Apple's bsd/net/pktap.h).
+PKTAP_NAMES = ((12, 36), (52, 1 << 16))
 #: Prefixes that map to themselves; True where the remaining bits stay too.
 FIXED4 = {
     "0.0.0.0/8": True,
@@ -107,8 +110,15 @@ class Anonymiser:
 
     def link_addresses(self, new: bytearray, link: int) -> None:
         """Replace MAC addresses of the link header, and the addresses of ARP."""
-        if link == 1 and len(new) >= 14:
-            new[0:6], new[6:12] = self.mac(bytes(new[0:6])), self.mac(bytes(new[6:12]))
+        inner, at = unwrapped(bytes(new), link)
+        if inner == 1 and len(new) >= at + 14:
+            for place in (at, at + 6):
+                new[place : place + 6] = self.mac(bytes(new[place : place + 6]))
+        if link in (PKTAP_LINK, PKTAP_APPLE_LINK):
+            end = at if inner >= 0 else len(new)
+            for first, last in PKTAP_NAMES:
+                stop = max(min(end, last), first)
+                new[first:stop] = bytes(len(new[first:stop]))
         elif link == 113 and len(new) >= 16 and new[4:6] == b"\x00\x06":
             new[6:12] = self.mac(bytes(new[6:12]))
         kind, at = network(bytes(new), link)

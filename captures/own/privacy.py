@@ -9,7 +9,7 @@ import struct
 from dataclasses import dataclass, field
 
 from midcall.captures.own.anonymise import end_of_name
-from midcall.captures.packets.headers import ends, layers, payload, ports
+from midcall.captures.packets.headers import ends, layers, payload, ports, unwrapped
 from midcall.captures.packets.numbers import UDP
 from midcall.captures.packets.pcap import Packets
 
@@ -49,13 +49,12 @@ class Privacy:
         lines = [f"The capture holds {items or 'no addresses or names that were recognised'}."]
         if anonymised:
             lines.append(
-                "Addresses are replaced in the copy; names, user names and numbers in payloads "
-                "stay, and addresses in payloads of unknown protocols too."
+                "Addresses, names, user names, numbers and tokens are replaced in the copy; names "
+                "of public services, sizes and times stay."
             )
         elif self.public or self.macs:
             lines.append(
-                "Add it with --anonymise to replace addresses in the copy (names and numbers in "
-                "payloads stay)."
+                "Add it with --anonymise to replace addresses, names and numbers in the copy."
             )
         lines.append("It stays on this machine, in a folder that git ignores.")
         return lines
@@ -71,8 +70,10 @@ def privacy(packets: Packets) -> Privacy:
 
 def _collect_frame(items: Privacy, frame: bytes, link: int) -> None:
     """Add the items of one frame."""
-    if link == 1 and len(frame) >= 14:
-        items.macs |= {mac for mac in (frame[:6], frame[6:12]) if not mac[0] & 1 and any(mac)}
+    inner, at = unwrapped(frame, link)
+    if inner == 1 and len(frame) >= at + 14:
+        macs = (frame[at : at + 6], frame[at + 6 : at + 12])
+        items.macs |= {mac for mac in macs if not mac[0] & 1 and any(mac)}
     stack = layers(frame, link)
     for layer in stack:
         for address, _ in ends(frame, layer):

@@ -2,8 +2,8 @@
 """Layers of a frame: the offsets of its IP headers, tunnels included.
 
 Plain, slow Python for single passes over a capture (adding, anonymising); the compiled packet path
-has its own decoder. Supports Ethernet (VLAN, PPPoE, MPLS), Linux cooked, raw IP, IP in IP, GRE and
-GTP-U.
+has its own decoder. Supports Ethernet (VLAN, PPPoE, MPLS), Linux cooked, raw IP, 802.11, PKTAP,
+PPI, IP in IP, GRE and GTP-U.
 """
 
 from __future__ import annotations
@@ -12,7 +12,21 @@ import ipaddress
 import struct
 from typing import NamedTuple
 
-from midcall.captures.packets.numbers import ICMP, ICMP6, IP4, IP6, SCTP, TCP, UDP
+import numpy as np
+
+from midcall.captures.packets.numbers import (
+    ICMP,
+    ICMP6,
+    IP4,
+    IP6,
+    PKTAP_APPLE_LINK,
+    PKTAP_HEAD,
+    PKTAP_LINK,
+    PPI_LINK,
+    SCTP,
+    TCP,
+    UDP,
+)
 from midcall.captures.packets.pcap import Packets
 
 NAMES = {ICMP: "icmp", TCP: "tcp", UDP: "udp", ICMP6: "icmp", SCTP: "sctp"}
@@ -52,8 +66,35 @@ class Flow(NamedTuple):
     packets: int
 
 
+def unwrapped(frame: bytes, link: int) -> tuple[int, int]:
+    """Return the link type and the offset of the frame behind a PKTAP or PPI header.
+
+    Any other frame is at 0. The link type is -1 behind a damaged header.
+    """
+    if link == PPI_LINK:
+        size, inner = struct.unpack_from("<HI", frame, 2) if len(frame) >= 8 else (0, 0)
+        whole = len(frame) >= 8 and frame[0] == 0
+        return (inner, size) if whole and 8 <= size <= len(frame) else (-1, 0)
+    if link in (PKTAP_LINK, PKTAP_APPLE_LINK):
+        size, kind, inner = struct.unpack_from("<III", frame) if len(frame) >= 12 else (0, 0, 0)
+        whole = kind == 1 and PKTAP_HEAD <= size <= len(frame)
+        return (inner, size) if whole else (-1, 0)
+    return link, 0
+
+
 def network(frame: bytes, link: int) -> tuple[int, int]:
     """Return the EtherType (0: unknown) of a frame's payload, and the payload's offset."""
+    inner, begin = unwrapped(frame, link)
+    if begin:
+        kind, at = bare(frame[begin:], inner)
+        return kind, begin + at
+    return bare(frame, inner)
+
+
+def bare(frame: bytes, link: int) -> tuple[int, int]:
+    """Return the same as `network`, for a frame without a PKTAP or PPI header."""
+    if link in (105, 127):
+        return radio(frame, link)
     if link == 1 and len(frame) >= 14:
         return tagged(frame, 14, int.from_bytes(frame[12:14], "big"))
     if link == 113 and len(frame) >= 16:
@@ -65,6 +106,19 @@ def network(frame: bytes, link: int) -> tuple[int, int]:
     if link in (0, 108) and len(frame) > 4:
         return {4: IP4, 6: IP6}.get(frame[4] >> 4, 0), 4
     return 0, 0
+
+
+def radio(frame: bytes, link: int) -> tuple[int, int]:
+    """Return EtherType and offset behind an unprotected 802.11 data header, with or without
+    radiotap."""
+    at = int.from_bytes(frame[2:4], "little") if link == 127 else 0
+    if len(frame) < at + 24 or frame[at] & 0x4C != 0x08 or frame[at + 1] & 0x40:
+        return 0, 0
+    flags, quality = frame[at + 1], frame[at] & 0x80
+    at += 24 + (6 if flags & 3 == 3 else 0) + (2 if quality else 0)
+    at += 4 if quality and flags & 0x80 else 0
+    known = frame[at : at + 2] == b"\xaa\xaa" and len(frame) >= at + 8
+    return (int.from_bytes(frame[at + 6 : at + 8], "big"), at + 8) if known else (0, 0)
 
 
 def tagged(frame: bytes, at: int, kind: int) -> tuple[int, int]:
@@ -200,6 +254,20 @@ def flows(packets: Packets) -> list[Flow]:
         else:
             matching.append(Flow(NAMES.get(proto, "other"), source, target, i + 1, 1))
     return [matching[0] for matching in by_ends.values()]
+
+
+def of_flows(packets: Packets, wanted: list[Flow]) -> Packets:
+    """Return the packets of some flows; later fragments, which have no ports, are left out."""
+    names = {(flow.proto, frozenset((flow.source, flow.target))) for flow in wanted}
+    which = []
+    for i in range(packets.total):
+        frame = packets.frame(i)
+        found = layers(frame, int(packets.link[i]))
+        if found and not found[-1].later:
+            proto = NAMES.get(found[-1].proto, "other")
+            if (proto, frozenset(ends(frame, found[-1]))) in names:
+                which.append(i)
+    return packets.take(np.array(which, np.int64))
 
 
 def written(end: End) -> str:

@@ -4,18 +4,17 @@
 A file is read through one buffer and only indexed: a compiled scan writes the offset of each
 packet, so no packet is an object. Formats: pcap (both byte orders, microseconds, nanoseconds, and
 the modified header of the Linux 2.2 patches), pcapng (several sections and interfaces; enhanced,
-simple and old packet blocks; if_tsresol, if_tsoffset), either one compressed with gzip.
+simple and old packet blocks; if_tsresol, if_tsoffset). Either one may be compressed with gzip,
+Zstandard, xz or bzip2, and may come from a pipe.
 
 Sources: draft-ietf-opsawg-pcap, draft-ietf-opsawg-pcapng.
 """
 
 from __future__ import annotations
 
-import gzip
 import io
 import itertools
 import os
-import zlib
 from collections.abc import Generator, Iterator
 from typing import NamedTuple, NoReturn
 
@@ -23,6 +22,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midcall.captures.jit.reads import Octets, u32, u32le
+from midcall.captures.packets import standard_input
+from midcall.captures.packets.compression import (
+    Again,
+    DamagedStream,
+    Stream,
+    Unpacker,
+    begin_of,
+    recognise,
+)
+from midcall.captures.packets.names import printable
 from midcall.captures.packets.scan import (
     AT,
     BASE,
@@ -68,7 +77,6 @@ MAGIC = {  # first four bytes: (big endian, nanoseconds per unit, record header 
     b"\xa1\xb2\xcd\x34": (True, 1000, 24),
 }
 PCAPNG_MAGIC = b"\x0a\x0d\x0d\x0a"
-GZIP_MAGIC = b"\x1f\x8b"
 
 
 class Packets(NamedTuple):
@@ -134,22 +142,32 @@ class CaptureFile:
 
     The file is read through one buffer of 2 MiB, so that the packets of a batch are still in a
     cache of the processor when they are used; `whole` reads all of it into one buffer instead.
-    A `stream`, which must be seekable, is read and closed instead of the file; the path then only
-    names it. `notices` holds warnings for the user (for example, that the file is cut); `packets`
-    and `captured_bytes` count what was read so far, `links` are its LINKTYPE numbers. Raises
-    CaptureError if the file cannot be read.
+    A `stream` is read and closed instead of the file; the path then only names it. `name` is how
+    messages call the file. `notices` holds warnings for the user (for example, that the file is
+    cut); `packets` and `captured_bytes` count what was read so far, `links` are its LINKTYPE
+    numbers. Raises CaptureError if the file cannot be read.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], whole: bool = False, stream: Stream | None = None
+        self,
+        path: str | os.PathLike[str],
+        whole: bool = False,
+        stream: Stream | None = None,
+        name: str | None = None,
     ) -> None:
-        self.path = os.fspath(path)
+        standard = stream is None and os.fspath(path) == standard_input.NAME
+        self.path = name or (standard_input.SHOWN if standard else printable(path))
         self.notices: list[str] = []
-        self._stream, self._left = open_stream(self.path) if stream is None else unpacked(stream)
-        self._packed = isinstance(self._stream, Gunzip)
+        self._stream: Stream | Unpacker
+        if stream is None:
+            stream, self._left = open_file(os.fspath(path), self.path)
+        else:
+            self._left = 0
+        self._raw = stream
+        self._stream, self._packing = self._unpacked(stream)
         self._kept = whole  # earlier batches stay valid: no buffer is filled twice
         plain = isinstance(self._stream, io.FileIO) and self._left > 0 and not whole
-        self._file = self._stream.fileno() if plain else -1
+        self._file = stream.fileno() if plain else -1
         self._ended = False
         self._memory = np.zeros(MEMORY, np.int64)
         self._interfaces = np.zeros((INTERFACES, 4), np.int64)
@@ -185,14 +203,37 @@ class CaptureFile:
         """Return the state from which compiled code continues to read."""
         return Source(self._file, self._ring, self._memory, self._interfaces, self._types)
 
+    @property
+    def _interrupted(self) -> bool:
+        """Return whether the user ended the standard input by Ctrl-C."""
+        raw = self._raw
+        return isinstance(raw, standard_input.StandardInput) and raw.interrupted
+
     def _refuse(self, problem: str) -> NoReturn:
         self._stream.close()
         raise CaptureError(f"{self.path}: {problem}")
 
+    def _unpacked(self, stream: Stream) -> tuple[Stream | Unpacker, str]:
+        """Return the stream of a capture's bytes, and the name of its compression ("": none)."""
+        try:
+            head = begin_of(stream)
+            if stream.seekable():
+                stream.seek(0)
+            else:
+                stream = Again(head, stream)
+        except OSError as error:
+            stream.close()
+            raise CaptureError(f"{self.path}: cannot be read: {error.strerror}") from None
+        packing = recognise(head)
+        if packing is None:
+            return stream, ""
+        self._left = 0
+        return packing[1](stream), packing[0]
+
     def _open(self) -> None:
         head = self.data[:4].tobytes()
-        if not head and self._packed:
-            self._refuse("the gzip stream holds no bytes")
+        if not head and self._packing:
+            self._refuse(f"the {self._packing} stream holds no bytes")
         if not head:
             self._refuse("the file is empty, expected a pcap or pcapng capture")
         if head in MAGIC:
@@ -202,6 +243,7 @@ class CaptureFile:
             self._refuse(
                 f"not a capture: it starts with {head.hex(' ')}, "
                 "expected the magic number of a pcap or pcapng file"
+                + (f" in the {self._packing} stream" if self._packing else "")
             )
 
     def _open_pcap(self) -> None:
@@ -217,16 +259,18 @@ class CaptureFile:
         row = self._ring[self._memory[NOW]]
         while filled < upto and not self._ended:
             try:
-                count = self._stream.readinto(row[filled:upto].data)
+                count = self._stream.readinto(row[filled:upto].data) or 0
             except EOFError:
                 self.notices.append(
-                    f"{self.path}: the gzip stream is cut; what it holds so far is read"
+                    f"{self.path}: the {self._packing} stream is cut; what it holds so far is read"
                 )
                 count = 0
-            except (zlib.error, gzip.BadGzipFile) as error:
-                self._refuse(f"the gzip stream is damaged: {error}")
+            except DamagedStream as error:
+                self._refuse(f"the {self._packing} stream is damaged: {error}")
             if not count:
                 self._ended, self._file = True, -1
+                if self._interrupted:
+                    self.notices = [f"{self.path}: interrupted; what came before is read"]
                 break
             filled += count
         self._memory[FILLED] = filled
@@ -281,7 +325,7 @@ class CaptureFile:
         status, wanted, at, header, filled, base = (int(self._memory[slot]) for slot in slots)
         where = f"{self.path}: record {self.packets + 1} at byte {base + at}"
         remain = max(filled, self._left - base) - at
-        if status == CUT:
+        if status == CUT and not self._interrupted:
             remaining_bytes = remain - header if remain >= header else remain
             self.notices.append(
                 f"{where}: header says {wanted} bytes, {remaining_bytes} remain; the file is cut, "
@@ -298,45 +342,24 @@ class CaptureFile:
             )
 
 
-class Gunzip(gzip.GzipFile):
-    """A gzip file whose readinto returns all available bytes before it raises EOFError at a cut."""
+def open_file(path: str, name: str) -> tuple[Stream, int]:
+    """Return a stream of a file's bytes, and the file's length (0: not known).
 
-    def readinto(self, room: memoryview) -> int:  # type: ignore[override]
-        """Unpack one step into a buffer; returns the number of bytes. Raises EOFError at a cut."""
-        part = self.read1(min(len(room), BUFFER))
-        room[: len(part)] = part
-        return len(part)
-
-
-Stream = io.BufferedIOBase | io.RawIOBase
-
-
-def unpacked(stream: Stream) -> tuple[Stream, int]:
-    """Return a stream of the unpacked bytes of another, and 0: their number is not known."""
-    magic = stream.read(2)
-    stream.seek(0)
-    return (Gunzip(fileobj=stream) if magic == GZIP_MAGIC else stream), 0
-
-
-def open_stream(path: str) -> tuple[Stream, int]:
-    """Return a stream of a capture's bytes, unpacked, and the file's length (0: not known)."""
+    The path `-` is the standard input; name: that of the file in messages.
+    """
+    if path == standard_input.NAME:
+        return standard_input.open_standard_input()
     try:
         stream = open(path, "rb", buffering=0)  # noqa: SIM115  (closed when it is read)
-        length = os.fstat(stream.fileno()).st_size if os.path.isfile(path) else 0
-        if length < 2:
-            return stream, length
-        magic = stream.read(2)
-        stream.seek(0)
+        return stream, os.fstat(stream.fileno()).st_size if os.path.isfile(path) else 0
     except FileNotFoundError:
-        raise CaptureError(f"{path}: no such file") from None
+        raise CaptureError(f"{name}: no such file") from None
     except IsADirectoryError:
-        raise CaptureError(f"{path}: is a folder, expected a capture file") from None
+        raise CaptureError(f"{name}: is a folder, expected a capture file") from None
     except OSError as error:
-        raise CaptureError(f"{path}: cannot be read: {error.strerror}") from None
-    if magic != GZIP_MAGIC:
-        return stream, length
-    stream.close()
-    return Gunzip(path), 0
+        raise CaptureError(f"{name}: cannot be read: {error.strerror}") from None
+    except ValueError as error:  # a name with a NUL character
+        raise CaptureError(f"{name}: cannot be read: {error}") from None
 
 
 def batches(path: str | os.PathLike[str], size: int = BATCH) -> Iterator[Packets]:
@@ -344,9 +367,11 @@ def batches(path: str | os.PathLike[str], size: int = BATCH) -> Iterator[Packets
     return CaptureFile(path).batches(size)
 
 
-def read_with_notices(path: str | os.PathLike[str]) -> tuple[Packets, list[str]]:
+def read_with_notices(
+    path: str | os.PathLike[str], name: str | None = None
+) -> tuple[Packets, list[str]]:
     """Return all packets of a file, and its notices (see CaptureFile); raises CaptureError."""
-    capture = CaptureFile(path, whole=True)
+    capture = CaptureFile(path, whole=True, name=name)
     parts = list(capture.batches(1 << 16))
     if not parts:
         empty = np.empty(0, np.int64)
@@ -370,6 +395,6 @@ def join(parts: list[Packets]) -> Packets:
     return Packets(data, np.concatenate(offsets), *rest)
 
 
-def read(path: str | os.PathLike[str]) -> Packets:
-    """Return all packets of a file; raises CaptureError."""
-    return read_with_notices(path)[0]
+def read(path: str | os.PathLike[str], name: str | None = None) -> Packets:
+    """Return all packets of a file; raises CaptureError. name: that of the file in messages."""
+    return read_with_notices(path, name)[0]

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -50,20 +52,42 @@ def comment(text: str) -> bytes:
     return option(1, text.encode()) + option(0, b"")
 
 
-def write_pcapng(path: str | os.PathLike[str], packets: Packets) -> None:
-    """Write a little-endian pcapng file with ns timestamps, one interface per link type."""
-    links = [int(link) for link in np.unique(packets.link)]
-    section = struct.pack("<IHHq", 0x1A2B3C4D, 1, 0, -1)
-    resolution = struct.pack("<HHB3xI", 9, 1, 9, 0)
-    with Path(path).open("wb") as out:
-        out.write(block(SECTION, section))
+class PcapngWriter:
+    """Writes packets to a little-endian pcapng stream with ns timestamps, batch by batch.
+
+    There is one interface per link type; `links` are described first, others when they occur.
+    """
+
+    def __init__(self, out: BinaryIO, links: Iterable[int] = ()) -> None:
+        self._out = out
+        self._links: list[int] = []
+        out.write(block(SECTION, struct.pack("<IHHq", 0x1A2B3C4D, 1, 0, -1)))
         for link in links:
-            out.write(block(INTERFACE, struct.pack("<HHI", link, 0, 262144) + resolution))
+            self._describe(link)
+
+    def _describe(self, link: int) -> None:
+        resolution = struct.pack("<HHB3xI", 9, 1, 9, 0)
+        self._out.write(block(INTERFACE, struct.pack("<HHI", link, 0, 262144) + resolution))
+        self._links.append(link)
+
+    def write(self, packets: Packets, comments: Mapping[int, str] | None = None) -> None:
+        """Write packets; comments: by the position of their packet."""
         for i in range(packets.total):
+            link = int(packets.link[i])
+            if link not in self._links:
+                self._describe(link)
             stamp = int(packets.time[i]) & 0xFFFFFFFFFFFFFFFF
-            frame = packets.frame(i)
-            port = links.index(int(packets.link[i]))
+            frame, port = packets.frame(i), self._links.index(link)
             head = struct.pack(
                 "<IIIII", port, stamp >> 32, stamp & 0xFFFFFFFF, len(frame), packets.wire[i]
             )
-            out.write(block(ENHANCED_PACKET, head + frame))
+            text = comments.get(i) if comments else None
+            rest = b"" if text is None else b"\0" * (-len(frame) % 4) + comment(text)
+            self._out.write(block(ENHANCED_PACKET, head + frame + rest))
+
+
+def write_pcapng(path: str | os.PathLike[str], packets: Packets) -> None:
+    """Write a little-endian pcapng file with ns timestamps, one interface per link type."""
+    links = [int(link) for link in np.unique(packets.link)] or [1]
+    with Path(path).open("wb") as out:
+        PcapngWriter(out, links).write(packets)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`python -m midcall.captures.synthetic`: regenerate the committed samples, byte for byte."""
+"""`python -m midcall.captures.synthetic` writes the committed samples again, with equal bytes."""
 
 from midcall.captures.synthetic.corpus import main
 

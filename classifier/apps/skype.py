@@ -1,20 +1,29 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Skype, and the stack that it shares with Teams.
+"""Skype, and the protocols that it shares with Teams.
 
-Facts. (a) Classic peer-to-peer, to about 2017: UDP from one port to many peers; octets 0-1 an id,
-octet 2 is 0x02 in requests, and its low nibble 5 or 7 in the reply, which repeats the id; data has
-low nibble 0xD (published by libprotoident and Tstat; Bonfiglio et al., SIGCOMM 2007). Presence
-looks the same as a call's set-up and is not a call. A call between peers is recognised from any
-point on by its first eight octets: a chi-square test per 4-bit group over 100 packets finds the low
-half of octet 2 fixed, its high half mixed (three random bits), all others random (Bonfiglio's test
-in Tstat's form). Calls to telephones, whose first four octets are fixed, are not recognised so: too
-much innocent traffic looks like them. (b) From 2017: ICE with Microsoft's attributes
-(0x8054 candidate identifier, 0x8070 implementation version, ... [MS-ICE2], [MS-TURN]) and SRTP
-payload type 104 with one-octet header extensions. (c) 2023 on: plain WebRTC. Skype and Teams share
-(b) and (c): the app reported is "microsoft" unless host names of the same client tell them apart.
+Facts.
 
-Shown by skype-conference-call (2017), teams (2020); of (a) only presence, in skype and
-skype_no_unknown (2015): no public capture holds a classic call.
+(a) Classic Skype, to about 2017: peer to peer, UDP from one port to many peers. Octets 0-1 of a
+payload are an id. Octet 2 is the function: 0x02 in a request; low nibble 5 or 7 in the reply, which
+repeats the id; low nibble 0xD in data (published by libprotoident and Tstat; Bonfiglio et al.,
+SIGCOMM 2007). Presence looks the same as the set-up of a call, and is not a call.
+
+The data of a call between peers can be recognised at any point of the flow. The first eight octets
+are taken as 16 groups of 4 bits. A chi-square test of each group over 100 packets finds the low
+half of octet 2 fixed, its high half mixed (three random bits), and every other group random
+(Bonfiglio's test in Tstat's form). In calls to telephones the first four octets are fixed. This
+test does not recognise them, because too much innocent traffic looks the same.
+
+(b) From 2017: ICE with Microsoft's attributes (0x8054 candidate identifier, 0x8070 implementation
+version, ... [MS-ICE2], [MS-TURN]), and SRTP of payload type 104 with one-octet header extensions.
+
+(c) From 2023: plain WebRTC.
+
+Skype and Teams share (b) and (c). Host names of the same client may tell them apart; otherwise the
+app reported is "microsoft".
+
+Shown by skype-conference-call (2017) and teams (2020). Of (a), skype and skype_no_unknown (2015)
+show presence only; no public capture holds a classic call.
 """
 
 from __future__ import annotations
@@ -91,22 +100,23 @@ SPREAD = evidence(
     published=("Bonfiglio et al., SIGCOMM 2007", "Tstat"),
 )
 
-#: Consecutive data packets from which a flow's groups are counted; packets that are counted.
+#: A data packet is counted if the last RUN packets were data. The test needs SAMPLE such packets.
 RUN, SAMPLE = 12, 100
-#: 4-bit groups that are counted, and the values of one.
+#: Number of 4-bit groups (the halves of eight octets), and number of values that a group can have.
 GROUPS, VALUES = 16, 16
+#: The two groups of octet 2: its high half and its low half.
 HALF_MIXED, HALF_FIXED = 4, 5
-#: Chi-square, 15 degrees of freedom: a random group is below RANDOM; one with three random bits is
-#: within MIXED.
+#: Bounds of chi-square with 15 degrees of freedom: a random group is below RANDOM, a fixed group is
+#: not; a group with three random bits is within MIXED.
 RANDOM, MIXED = 150, (75, 300)
 
-#: The fewest data packets, and packets per second, of a classic peer's call.
+#: Lower bounds for a call of classic Skype: data packets, and data packets per second.
 CALL_PACKETS, CALL_RATE = 60, 10
 
 
 @kernel
 def family_stun(traits: int, teams: bool) -> int:
-    """Return the evidence in a STUN message; `teams`: an endpoint looked up Teams' host names."""
+    """Return the evidence in a STUN message; teams: an endpoint looked up a host name of Teams."""
     if traits & MICROSOFT_ATTRIBUTE:
         return TEAMS_ATTRIBUTES if teams else ATTRIBUTES
     return 0
@@ -114,7 +124,10 @@ def family_stun(traits: int, teams: bool) -> int:
 
 @kernel
 def family_rtp(kind: int, profile: int, clock: int, run: int) -> int:
-    """Return the evidence in an RTP stream of the family's voice."""
+    """Return the evidence in an RTP stream; VOICE: the voice of Skype or Teams.
+
+    kind: payload type; profile: of the header extension; clock: in Hz; run: consecutive packets.
+    """
     if kind == 104 and profile == 0xBEDE and run >= 3 and 13_000 <= clock <= 19_500:
         return VOICE
     return 0
@@ -124,9 +137,11 @@ def family_rtp(kind: int, profile: int, clock: int, run: int) -> int:
 def classic_skype(
     note: Any, b: Octets, at: int, end: int, up: int, passed: int, agreed: bool
 ) -> int:
-    """Compare classic Skype's ids; returns evidence once both directions used the same one.
+    """Return the evidence in a packet of classic Skype, and store what later packets need.
 
-    passed: ns since the flow's first payload; agreed: both directions used one id before.
+    PRESENCE: a reply repeats the id of the other direction's request. CLASSIC_CALL: after such a
+    reply, CALL_PACKETS data packets came at CALL_RATE or faster. passed: ns since the flow's first
+    payload; agreed: an earlier reply in this flow repeated the id of its request.
     """
     if end - at < 11:
         return 0
@@ -153,7 +168,7 @@ def classic_skype(
 
 @kernel
 def follow_data(note: Any, data: bool) -> None:
-    """Count consecutive data packets of a flow whose directions have not used the same id (yet)."""
+    """Count consecutive data packets of a flow in which no reply has repeated an id yet."""
     if data:
         if note["candidate"] != SKYPE:
             note["candidate"], note["word"], note["hits"] = SKYPE, 0, 0
@@ -164,13 +179,16 @@ def follow_data(note: Any, data: bool) -> None:
 
 @kernel
 def counts_groups(note: Any) -> bool:
-    """Return whether a flow had enough consecutive data packets that its groups are counted."""
+    """Return whether RUN consecutive data packets came, so that the flow's groups are counted."""
     return bool(note["candidate"] == SKYPE and note["hits"] >= RUN)
 
 
 @kernel
 def classic_data(note: Any, hellos: Octets, meter: Numbers, b: Octets, at: int, end: int) -> int:
-    """Count a data packet's 4-bit groups in a row of the pool; returns evidence after SAMPLE."""
+    """Count the 4-bit groups of a data packet; return the evidence after SAMPLE packets.
+
+    The counts are in a row of the pool of hellos (hello_buffers.SKYPE_ROW), from OCTETS on.
+    """
     if end - at < GROUPS // 2:
         return 0
     row_number = row_of(hellos, note, SKYPE_ROW)
@@ -184,7 +202,7 @@ def classic_data(note: Any, hellos: Octets, meter: Numbers, b: Octets, at: int, 
         value = octet & 15 if group & 1 else octet >> 4
         offset = OCTETS + 2 * (group * VALUES + value)
         put16(row, offset, u16(row, offset) + 1)
-    number = u16(row, NEED) + 1
+    number = u16(row, NEED) + 1  # in a row of this kind, NEED is the number of packets counted
     put16(row, NEED, number)
     if number < SAMPLE:
         return 0
@@ -195,7 +213,7 @@ def classic_data(note: Any, hellos: Octets, meter: Numbers, b: Octets, at: int, 
 
 @kernel
 def chi_square(row: Octets, group: int, number: int) -> int:
-    """Return a group's chi-square against equal shares of its 16 values."""
+    """Return the chi-square statistic of a group: its 16 values against equal frequencies."""
     squares = I(0)
     for value in range(VALUES):
         count = u16(row, OCTETS + 2 * (group * VALUES + value))
@@ -212,5 +230,5 @@ def is_spread(row: Octets, number: int) -> bool:
             if not MIXED[0] <= statistic <= MIXED[1]:
                 return False
         elif (statistic < RANDOM) == (group == HALF_FIXED):
-            return False
+            return False  # a fixed group that looks random, or another group that does not
     return True

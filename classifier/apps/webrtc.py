@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Real-time media without a mark of an app: ICE, TURN, DTLS-SRTP, RTP and RTCP.
+"""Evidence that is not specific to one app, of calls and of other protocols.
 
-"rtc" is an honest answer: the flow belongs to a call, and no octet says whose.
+ICE, TURN, DTLS-SRTP, RTP and RTCP show a call. If no octet shows the app of the call, the app is
+"rtc". The SHARED evidence gives the app of a related flow, of set-up or of a host name. The rest
+shows that a flow is not a call, or why it was not inspected.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ RTCP_COMPOUND = evidence(
 RTCP_HINT = evidence(RTC, 8, UNSURE, CONTROL, "an RTCP packet", spec="RFC 3550")
 RELAYED_MEDIA = evidence(RTC, 9, CERTAIN, MEDIA, "RTP inside TURN", spec="RFC 8656, RFC 3550")
 
-# Shared sentences: the caller of `pack` supplies the app.
+# Evidence with the same sentence for every app: the code that calls `pack` gives the app.
 NAMED_SOCKET, NAMED_STUN, NAMED_SDP, NAMED_DNS, NAMED_TLS = (SHARED + i for i in range(1, 6))
 MEDIA_OF_CALL, STEADY, NAMED_QUIC = SHARED + 6, SHARED + 7, SHARED + 8
 NAMED_CERTIFICATE, NAMED_SOURCE, ANNOUNCED, SAME_HOST = (SHARED + i for i in range(9, 13))

@@ -1,12 +1,18 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""WeChat calls: pairs of datagrams of fixed beginnings and sizes, one from either side.
+"""WeChat calls: pairs of datagrams with known first octets and sizes, one from each side.
 
-Facts (published by libprotoident and by a study of chat apps, IWQoS 2015; no capture here shows
-them). Heartbeats start D1 0A, a length, 0A, both ways. Calls open with A1 08 (92 octets, answered
-by 75), A3 (96 both ways), D6 (200 both ways) or D5 (89-91, answered by 103-104). Each half is weak,
-so both must be seen. Chat itself is TCP (wechat.com,
-weixin.qq.com), not a call. What follows later is encrypted, so only what either side says first
-counts.
+The facts are published by libprotoident and by a study of chat apps (IWQoS 2015). No capture here
+shows them. In a pair of heartbeats, both datagrams start with D1 0A, a length, 0A. A call opens
+with one of these pairs:
+
+- A1 08: 92 octets, answered by 75 octets;
+- A3: 96 octets from each side;
+- D6: 200 octets from each side;
+- D5: 89 to 91 octets, answered by 103 to 104 octets.
+
+One half of a pair is weak evidence, so both halves must be seen. Only the first payload of each
+side is tested, because later payloads are encrypted. Chat itself uses TCP (wechat.com,
+weixin.qq.com) and is not a call.
 """
 
 from __future__ import annotations
@@ -29,20 +35,24 @@ PAIR = evidence(
     shows=((0, 4, "opening, the other half of which came before"),),
 )
 
-#: Payloads of a flow within which both halves must come.
+#: Both halves must be among this many first payloads of the flow.
 OPENING = 12
 
 
 @kernel
 def is_first(note: Any, up: int) -> bool:
-    """Return whether the payload that was just observed is its side's first."""
+    """Return whether the latest payload in the note is the first one from its side."""
     before = (1 << max(I(note["seen"]) - 1, 0)) - 1
     return (I(note["ways"]) & before) == (0 if up else before)
 
 
 @kernel
 def half(b: Octets, at: int, size: int) -> int:
-    """Return which half of which pair a payload is: the pair's number * 2, + 1 for its second."""
+    """Return the half of a pair that a payload is, 0 if it is none.
+
+    The first half of pair p is 2 * p, the second is 2 * p + 1. Pairs 1, 3 and 4 (D1, A3, D6) have
+    two equal halves, and both are 2 * p.
+    """
     first, second = u8(b, at), u8(b, at + 1)
     if first == 0xD1 and second == 0x0A and u8(b, at + 3) == 0x0A:
         return 2 if 0x1D <= u8(b, at + 2) <= 0x2E else 0
@@ -59,7 +69,10 @@ def half(b: Octets, at: int, size: int) -> int:
 
 @kernel
 def wechat_message(note: Any, b: Octets, at: int, end: int, size: int, up: int) -> int:
-    """Return the evidence in the second half of a pair, from the other side than the first."""
+    """Return PAIR if the payload completes a pair whose other half came from the other side.
+
+    Else return 0. A payload that is half of a pair is stored in the note as the candidate.
+    """
     if end - at < 4 or note["seen"] > OPENING or not is_first(note, up):
         return 0
     pair_half = half(b, at, size)

@@ -1,15 +1,27 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Zoom: its own framing around RTP, its own NAT probe.
+"""Zoom: its own framing around RTP, and its own NAT probe.
 
-Facts. UDP 8801-8810: hello 01 00 02 or 03, answered 02 00 01, 02 or 03, which repeats what stands
-behind the third octet; 03 (18 octets) and 04 (13) keep alive (later clients: 81 octets); 05 starts
-an SFU frame: a 16-bit count, four octets that stay, 00 or 04 by direction, then a media type: 0F
-(audio, RTP at 27), 10 (video, RTP at 32), 0D (screen, RTP at 35) (published: Michel et al., IMC
-2022). Peer to peer the same frames lack the SFU's eight octets, screens are 1E with RTP at 20, and
-a hello 1F 02 01 holds an address and an identifier, each behind a 32-bit length (nDPI). NAT
-probe: a STUN-like 0001 of 44 octets whose attribute 0101 holds digits, answered by 0002 with
-attribute 0103. The web client's ICE user name is two GUIDs in capitals. Shown by zoom (2019, two
-captures), stun_zoom (2022).
+Facts. Octets and types are hexadecimal; sizes, ports and offsets are decimal, offsets count from 0.
+
+Between client and media server (SFU), UDP 8801-8810:
+
+- Hello: 01 00 02 or 01 00 03. Its answer is 02 00 01, 02 00 02 or 02 00 03, and repeats the hello's
+  octets from offset 3 on.
+- Keep-alive: 03 (18 octets) and 04 (13 octets); later clients: 81 octets.
+- SFU frame: 05, a 16-bit count, four octets that stay the same, 00 or 04 by direction, then at
+  offset 8 the media type: 0F (audio, RTP at offset 27), 10 (video, RTP at 32), 0D (screen, RTP at
+  35) (published: Michel et al., IMC 2022).
+
+Peer to peer:
+
+- The same frames without the first eight octets, so the media type comes first. A screen has media
+  type 1E, and RTP at offset 20.
+- Hello: 1F 02 01; it holds an address and an identifier, each after its 32-bit length (nDPI).
+
+NAT probe: like STUN, type 0001, 44 octets, attribute 0101 with digits. Its answer has type 0002 and
+attribute 0103. In the web client, the ICE user name is two GUIDs in capitals.
+
+Shown by zoom (2019, two captures), stun_zoom (2022).
 """
 
 from __future__ import annotations
@@ -68,7 +80,7 @@ PEER = evidence(
     shows=((0, 3, "1F 02 01"),),
 )
 
-#: Consecutive successors of a frame that prove a session.
+#: A session is proved once FOLLOWERS frames each followed the frame before (see follows_frame).
 FOLLOWERS = 3
 
 PORT = evidence(ZOOM, 9, CERTAIN, SETUP, "ICE, TURN or DTLS with Zoom's port {n}")
@@ -110,10 +122,10 @@ PEER_MEDIA = evidence(
 
 @kernel
 def own_port(source_port: int, target_port: int) -> int:
-    """Return the one of two ports that is a Zoom media port, 0 for none.
+    """Return which of a flow's two ports is a Zoom media port, 0 if none is.
 
-    The other port must be at least 1024: a client with such a port that connects to a well-known
-    port does not count.
+    The other port must be at least 1024. So a client whose own port happens to be 8801 to 8810 does
+    not count if it connects to a well-known port.
     """
     if 8801 <= target_port <= 8810 and source_port >= 1024:
         return target_port
@@ -132,7 +144,7 @@ def is_probe(b: Octets, at: int, end: int, size: int) -> bool:
 
 @kernel
 def zoom_message(note: Any, b: Octets, at: int, end: int, size: int, port: int, up: int) -> int:
-    """Return the evidence in a payload; `port`: the lower of both ports that is Zoom's, or 0."""
+    """Return the evidence in a payload; port: the flow's Zoom media port (own_port), or 0."""
     if end - at < 10:
         return 0
     first_octet = u8(b, at)
@@ -163,7 +175,7 @@ def zoom_message(note: Any, b: Octets, at: int, end: int, size: int, port: int, 
 
 @kernel
 def rtp_offset_of(kind: int) -> int:
-    """Return the offset of RTP from its media type octet; 0: a type without RTP."""
+    """Return how many octets after the media type octet RTP begins; 0: a media type without RTP."""
     if kind == 0x0F:
         return 19
     if kind == 0x10:
@@ -175,7 +187,10 @@ def rtp_offset_of(kind: int) -> int:
 
 @kernel
 def answers(note: Any, b: Octets, at: int, end: int, size: int, first: int, up: int) -> bool:
-    """Return whether an answer repeats octets 3 to 10 of a hello, on any port."""
+    """Return whether a payload answers the other side's last hello, on any port; store a hello.
+
+    An answer repeats octets 3 to 10 of the hello.
+    """
     if end - at < 11 or u8(b, at + 1) != 0 or not 1 <= u8(b, at + 2) <= 3:
         return False
     digest = mix(u32(b, at + 3), u32(b, at + 7))
@@ -188,7 +203,10 @@ def answers(note: Any, b: Octets, at: int, end: int, size: int, first: int, up: 
 
 @kernel
 def follows_frame(note: Any, b: Octets, at: int, up: int) -> bool:
-    """Return whether three consecutive frames of one side counted up in one session."""
+    """Return whether FOLLOWERS frames of one session each followed the frame before.
+
+    A frame follows the frame before if the same side sent both, and its count is 1 to 4 higher.
+    """
     if not may_replace_candidate(note, ZOOM):
         return False
     number, session = u16(b, at + 1) | (up << 16), u32(b, at + 3)
@@ -204,7 +222,10 @@ def follows_frame(note: Any, b: Octets, at: int, up: int) -> bool:
 
 @kernel
 def is_peer_hello(b: Octets, at: int, end: int, size: int) -> bool:
-    """Return whether an address and an identifier, each behind its length, fill a peer's hello."""
+    """Return whether a peer's hello ends with an address and an identifier, each after its length.
+
+    The length of the address is at offset 24. Nothing may follow the identifier.
+    """
     if end - at < 28:
         return False
     second = 28 + u32(b, at + 24)
@@ -215,7 +236,11 @@ def is_peer_hello(b: Octets, at: int, end: int, size: int) -> bool:
 
 @kernel
 def peer_media(note: Any, b: Octets, at: int, end: int, size: int, first: int) -> int:
-    """Return the evidence in frames of media type and RTP: three of one source that count up."""
+    """Return the evidence in peer-to-peer frames: a media type, then RTP.
+
+    PEER_MEDIA: three consecutive frames of one RTP source, each sequence number 1 to 64 higher than
+    the one before.
+    """
     rtp_offset = rtp_offset_of(first)
     if (
         rtp_offset == 0
@@ -234,9 +259,11 @@ def peer_media(note: Any, b: Octets, at: int, end: int, size: int, first: int) -
 
 @kernel
 def keep_alive(note: Any, b: Octets, at: int, first: int, up: int) -> int:
-    """Return the evidence in keep-alives: 04 repeats octets 4-8 of the other side's 03.
+    """Return the evidence in a keep-alive, on any port.
 
-    On any port. Octet 4 of 03 counts up, octets 5-8 are the sender's clock.
+    Octet 4 of an 03 counts up, octets 5-8 are the sender's clock. An 04 repeats octets 4-8 of the
+    other side's 03. ECHO: an 04 repeats this clock, or for the second time the count of an 03 is
+    one higher than that of the same side's 03 before.
     """
     number, clock = u8(b, at + 4), u32(b, at + 5)
     if first == 4:
@@ -252,7 +279,7 @@ def keep_alive(note: Any, b: Octets, at: int, first: int, up: int) -> int:
 
 @kernel
 def count(note: Any, sign: int, needed: int) -> int:
-    """Count a frame; returns `sign` once `needed` of them were seen, 0 before."""
+    """Count a frame; return `sign` from the frame number `needed` on, 0 before."""
     if note["candidate"] != ZOOM:
         note["candidate"], note["hits"] = ZOOM, 0
     note["hits"] = min(I(note["hits"]) + 1, 255)
@@ -261,11 +288,11 @@ def count(note: Any, sign: int, needed: int) -> int:
 
 @kernel
 def is_guid(b: Octets, at: int, size: int) -> bool:
-    """Return whether `size` characters, at most 36, are those of a GUID in capitals."""
+    """Return whether the `size` characters at `at` (at most 36) begin a GUID in capitals."""
     for i in range(size):
         octet = I(b[at + i])
         if i in (8, 13, 18, 23):
-            if octet != 45:
+            if octet != 45:  # "-"
                 return False
         elif not (48 <= octet <= 57 or 65 <= octet <= 70):
             return False
@@ -274,9 +301,10 @@ def is_guid(b: Octets, at: int, size: int) -> bool:
 
 @kernel
 def zoom_stun(b: Octets, at: int, length: int, end: int) -> int:
-    """Return the evidence in a USERNAME attribute's value, of which b[at:end] was captured.
+    """Return the evidence in the value of a USERNAME attribute; b[at:end] is what was captured.
 
-    A name that the snaplen cut counts if 20 characters of it are left.
+    GUIDS: the value is 73 characters long, a GUID, ":" and a GUID. If the snaplen cut the value,
+    the first 20 characters suffice.
     """
     captured = min(end - at, length)
     if length != 73 or captured < 20 or not is_guid(b, at, min(captured, 36)):

@@ -48,6 +48,7 @@ from midcall.classifier.path.decode import (
     link_layer,
     link_step,
     udp_tunnel,
+    wrapped_layer,
 )
 from midcall.classifier.path.udp import NESTING
 from midcall.classifier.protocols.dns import PORTS as DNS_PORTS
@@ -254,6 +255,8 @@ def layers(octets: Octets, link: int, signs: Numbers) -> list[str]:
     words = [] if link in (1, 9, 50, 51, 105) else [LINKS.get(link, f"link type {link}")]
     words = [] if words == ["raw IP"] else words
     what, at = link_layer(octets, 0, end, link)
+    if what == BAD:
+        what, at = wrapped_layer(octets, 0, end, link)
     for _ in range(MAX_DEPTH):
         if what in (IP, IP4, IP6):
             words.append(f"IPv{int(u8(octets, at)) >> 4}")

@@ -3,12 +3,14 @@
 
 Removes every encapsulation an operator sees, in any nesting up to MAX_DEPTH: Ethernet, LLC/SNAP,
 VLAN and QinQ, PPPoE, PPP, MPLS, Linux cooked (v1, v2), BSD loopback, raw IP, 802.11 and radiotap,
-GRE and PPTP, IP in IP, 6in4, GTP-U with extension headers, L2TP, Teredo, VXLAN. The result is
-written to `signs`; a frame that holds no IP packet, or a damaged one, gives a reason instead.
+PKTAP, PPI, GRE and PPTP, IP in IP, 6in4, GTP-U with extension headers, L2TP, Teredo, VXLAN. The
+result is written to `signs`; a frame that holds no IP packet, or a damaged one, gives a reason
+instead.
 
 Sources: IEEE 802.1Q; RFC 2516 (PPPoE), 1661 (PPP), 3032 (MPLS), 2784, 2890 and 2637 (GRE, PPTP),
 2003 and 4213 (IP in IP), 3GPP TS 29.281 (GTP-U), 2661 (L2TP), 4380 (Teredo), 7348 (VXLAN),
-791 and 8200 (IP); the LINKTYPE registry of tcpdump.org.
+791 and 8200 (IP); the LINKTYPE registry of tcpdump.org; Apple's bsd/net/pktap.h (PKTAP); CACE
+Technologies, Per-Packet Information Header Specification 1.0.7 (PPI).
 """
 
 from __future__ import annotations
@@ -17,12 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midcall.captures.jit.kernel import I, inlined, kernel
-from midcall.captures.jit.reads import Octets, u8, u16, u16le, u32
+from midcall.captures.jit.reads import Octets, u8, u16, u16le, u32, u32le
 from midcall.captures.packets.numbers import (
     GTP_PORT,
     IP4,
     IP6,
     L2TP_PORT,
+    PKTAP_APPLE_LINK,
+    PKTAP_HEAD,
+    PKTAP_LINK,
+    PPI_LINK,
     PPPOE,
     SCTP,
     TCP,
@@ -69,10 +75,15 @@ LINKS = {  # LINKTYPE number: name
     108: "OpenBSD loopback",
     113: "Linux cooked",
     127: "IEEE 802.11 with radiotap",
+    PKTAP_APPLE_LINK: "PKTAP of Apple",
+    PPI_LINK: "PPI",
     228: "IPv4",
     229: "IPv6",
+    PKTAP_LINK: "PKTAP",
     276: "Linux cooked v2",
 }
+#: Link types whose header states the link type of the frame behind it.
+WRAPPING = (PKTAP_APPLE_LINK, PPI_LINK, PKTAP_LINK)
 
 # What stands at an offset: an EtherType, or one of these.
 NOTHING, ETHERNET, PPP, IP, DOT11, SNAP = 0, 0x10001, 0x10002, 0x10003, 0x10004, 0x10005
@@ -112,6 +123,46 @@ def link_layer(b: Octets, at: int, end: int, link: int) -> tuple[int, int]:
     if link == 127 and size >= 4:
         return DOT11, at + u16le(b, at + 2)
     return BAD, at
+
+
+@kernel
+def inner_link(b: Octets, at: int, end: int, link: int) -> tuple[int, int]:
+    """Return (link type, where) of the frame behind a PKTAP or PPI header.
+
+    The link type is -1 where the header is damaged, and -2 where no frame is behind it.
+    """
+    size = end - at
+    if link == PPI_LINK and size >= 8:
+        head = u16le(b, at + 2)
+        if u8(b, at) == 0 and 8 <= head <= size:
+            return u32le(b, at + 4), at + head
+    if link in (PKTAP_LINK, PKTAP_APPLE_LINK) and size >= PKTAP_HEAD:
+        head, kind = u32le(b, at), u32le(b, at + 4)
+        if PKTAP_HEAD <= head <= size and kind <= 1:
+            return u32le(b, at + 8) if kind == 1 else I(-2), at + head
+    return I(-1), at
+
+
+@kernel
+def wrapped_layer(b: Octets, at: int, end: int, link: int) -> tuple[int, int]:
+    """Return (what, where) of the first layer of a frame behind a PKTAP or PPI header."""
+    inner, inside = inner_link(b, at, end, link)
+    if inner == -2:
+        return NOTHING, inside
+    if inner < 0:
+        return BAD, at
+    return link_layer(b, inside, end, inner)
+
+
+@kernel
+def known_link(b: Octets, at: int, end: int, link: int) -> bool:
+    """Return whether a frame's link type is known, so that a frame of it can be malformed."""
+    if link in (PKTAP_LINK, PPI_LINK, PKTAP_APPLE_LINK):
+        inner, at = inner_link(b, at, end, link)
+        if inner < 0:  # LINKTYPE_USER2 may be anybody's
+            return link != PKTAP_APPLE_LINK
+        link = inner
+    return link in (0, 9, 50, 105, 108, 113, 127, 276)
 
 
 @kernel
@@ -481,8 +532,10 @@ def decode(
     whole = at + max(wire, end - at)
     what, at = link_layer(b, at, end, link)
     if what == BAD:
-        known = link in (0, 9, 50, 105, 108, 113, 127, 276)
-        return MALFORMED if known else UNKNOWN_LINK
+        what, inside = wrapped_layer(b, at, end, link)
+        if what == BAD:
+            return MALFORMED if known_link(b, at, end, link) else UNKNOWN_LINK
+        at = inside
     signs[SIGN_TUNNELS] = 0
     for _ in range(MAX_DEPTH):
         if at >= end:

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Feature columns: sizes, gaps and directions of a flow's first payload packets, nothing else.
+"""Feature columns of the early model: sizes, gaps and directions of a flow's first payload packets.
 
-No address, no port, no payload octet and no RTP header is used: only what an operator could see if
-every byte looked random. A note keeps the first KEPT payload packets (size on the wire, time,
-direction). The columns are integers computed from the first 4, 8 or 16 of them, so compiled and
-interpreted code agree to the bit, and float32 holds them. The direction with more packets is the
-"major" one (the first packet's on a tie), so that a flow has the same columns at either end.
+The columns use no address, no port, no payload octet and no RTP header. So an operator could
+compute them even if the flow were encrypted completely. The flow's scratch record (`note`) keeps
+the size on the wire, time and direction of the first KEPT payload packets. The columns are computed
+from the first 4, 8 or 16 of them. All columns are integers, so compiled and interpreted code give
+the same bits; they are stored as float32. The "major" direction is the one with more packets (on a
+tie, that of the first packet), so that a flow has the same columns at either end.
 """
 
 from __future__ import annotations
@@ -14,15 +15,20 @@ from typing import Any
 
 from midcall.captures.jit.kernel import I, inlined, kernel
 
-#: Payload packets that a note keeps, and the numbers of packets for which there are forests.
+#: How many payload packets a note keeps.
 KEPT = 16
+#: The early model has one forest of decision trees for each of these numbers of packets.
 LENGTHS = (4, 8, 16)
 
-#: Longest time kept, in microseconds (71 minutes), and largest size.
+#: Upper bounds of what a note keeps: time in microseconds (71 minutes), size in bytes.
 LONGEST, LARGEST = 0xFFFFFFFF, 0xFFFF
 
-#: The columns, in order. Sizes in bytes, gaps in microseconds; a spread is the mean absolute
-#: deviation (of sizes in 1/n bytes), a step the sum of absolute changes between successive packets.
+#: The columns, in order. Sizes are in bytes, gaps in microseconds. A gap is the time between two
+#: successive packets. spread: the mean absolute deviation; that of sizes is multiplied by the
+#: number of packets. step: the sum of absolute changes between successive packets. kinds: how many
+#: different values occur; commonest: how often the most frequent one occurs. turns: how often the
+#: direction changes. longest_run: most successive packets in one direction. small, large, bursts,
+#: frames, pauses: how many packets or gaps are within the limits below.
 COLUMNS = (
     "size_sum",
     "size_min",
@@ -53,17 +59,18 @@ COLUMNS = (
     "major_gap_spread",
 )
 
-#: A small packet carries up to this many bytes, a large one at least that many.
+#: A small packet has at most SMALL payload bytes, a large packet has at least LARGE.
 SMALL, LARGE = 40, 900
-#: A burst gap is shorter than 2 ms, a frame gap 10-70 ms (codec frames), a pause over 500 ms.
+#: In microseconds: a burst gap is shorter than 2 ms, a frame gap is 10 to 70 ms (codec frames), a
+#: pause is longer than 500 ms.
 BURST, FRAME_LEAST, FRAME_MOST, PAUSE = 2_000, 10_000, 70_000, 500_000
 
 
 @inlined
 def observe(note: Any, size: int, time: int, up: int) -> None:
-    """Store one payload packet in its note; `note["seen"]` counts it already.
+    """Store one payload packet in its flow's note, after `note["seen"]` was increased for it.
 
-    size: payload bytes on the wire; time: ns; up: 1 from the flow's source to its target.
+    size: payload bytes on the wire; time: ns; up: 1 from the flow's source to its target, else 0.
     """
     at = I(note["seen"]) - 1
     if at >= KEPT:
@@ -77,19 +84,19 @@ def observe(note: Any, size: int, time: int, up: int) -> None:
 
 @kernel
 def way(note: Any, at: int) -> int:
-    """Return the direction of a kept packet: 1 up, 0 down."""
+    """Return the direction of a kept packet: 1 from the flow's source, 0 to it."""
     return (I(note["ways"]) >> at) & 1
 
 
 @kernel
 def gap(note: Any, at: int, before: int) -> int:
-    """Return the microseconds between two kept packets, 0 if time went backwards."""
+    """Return the microseconds from packet `before` to packet `at`, 0 if the time went back."""
     return max(I(note["moments"][at]) - I(note["moments"][before]), 0)
 
 
 @kernel
 def major_way(note: Any, n: int) -> int:
-    """Return the direction of most of the first n packets, the first one's on a tie."""
+    """Return the direction of most of the first n packets; on a tie, that of the first packet."""
     ups = I(0)
     for at in range(n):
         ups += way(note, at)
@@ -127,14 +134,14 @@ def median_gap(note: Any, n: int) -> int:
 
 @kernel
 def put(model: Any, column: int, value: int) -> int:
-    """Write one column; returns the number of the next one."""
+    """Write one column; returns the number of the next column."""
     model[column]["column"] = value
     return column + 1
 
 
 @kernel
 def size_columns(note: Any, n: int, model: Any, column: int) -> int:
-    """Write the columns of sizes of both directions; returns the next column's number."""
+    """Write the size columns of both directions together; returns the next column's number."""
     total, least, most, step = I(0), I(LARGEST), I(0), I(0)
     kinds, commonest, small, large = I(0), I(0), I(0), I(0)
     for at in range(n):
@@ -169,7 +176,10 @@ def size_columns(note: Any, n: int, model: Any, column: int) -> int:
 
 @kernel
 def way_columns(note: Any, n: int, major: int, model: Any, column: int) -> int:
-    """Write the columns of directions, and of sizes per direction; returns the next column."""
+    """Write the columns of directions and of each direction's sizes.
+
+    Returns the next column's number.
+    """
     packets, total, minor_total, minor_most = I(0), I(0), I(0), I(0)
     turns, run, longest = I(0), I(0), I(0)
     for at in range(n):
@@ -200,7 +210,7 @@ def way_columns(note: Any, n: int, major: int, model: Any, column: int) -> int:
 
 @kernel
 def gap_columns(note: Any, n: int, model: Any, column: int) -> int:
-    """Write the columns of gaps of both directions; returns the next column's number."""
+    """Write the gap columns of both directions together; returns the next column's number."""
     total, least, most = I(0), I(LONGEST), I(0)
     bursts, frames, pauses = I(0), I(0), I(0)
     for at in range(1, n):
@@ -225,7 +235,7 @@ def gap_columns(note: Any, n: int, model: Any, column: int) -> int:
 
 @kernel
 def major_gap_columns(note: Any, n: int, major: int, model: Any, column: int) -> int:
-    """Write the columns of gaps within the major direction; returns the next column's number."""
+    """Write the columns of gaps between successive packets of the major direction."""
     first, last, count = I(-1), I(-1), I(0)
     for at in range(n):
         if way(note, at) == major:
@@ -245,7 +255,7 @@ def major_gap_columns(note: Any, n: int, major: int, model: Any, column: int) ->
 
 @kernel
 def write_columns(note: Any, n: int, model: Any) -> None:
-    """Write the columns of the first n kept packets (n >= 2) into model[0 ... ]["column"]."""
+    """Write the columns of the first n kept packets (n >= 2): column i to model[i]["column"]."""
     major = major_way(note, n)
     column = size_columns(note, n, model, 0)
     column = way_columns(note, n, major, model, column)

@@ -2,8 +2,8 @@
 """Rows of flows: classifies captures under every disturbance, one row per flow of the truth.
 
 For each column (experiments.accuracy.perturb) a new engine reads the disturbed packets. A flow of
-the truth is matched to the engine's flows through its packets, never through its addresses. Peers
-read the same packets from a file.
+the truth is matched to the engine's flows through its packets, never through its addresses. Peers,
+and classifiers that the user gives, read the same packets from a file.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from numpy.typing import NDArray
 
 from midcall.captures.packets.numbers import UDP
 from midcall.captures.packets.pcap import read_with_notices
-from midcall.captures.packets.writer import write_pcap
+from midcall.captures.packets.writer import write_pcap, write_pcapng
 from midcall.classifier.state.verdicts import APPS
 from midcall.errors import CaptureError
 from midcall.experiments.accuracy import baseline_tree as trees
 from midcall.experiments.accuracy import content_free, scores
-from midcall.experiments.accuracy.peers import Peer, ends
+from midcall.experiments.accuracy.peers import TITLES, Peer, ends, given_rows
 from midcall.experiments.accuracy.peers.cache import Answers
-from midcall.experiments.accuracy.peers.labels import Answer, Key, claim
+from midcall.experiments.accuracy.peers.given import Given
+from midcall.experiments.accuracy.peers.labels import Answer, Claim, Key, claim
 from midcall.experiments.accuracy.perturb import (
     COLUMNS,
     ELSEWHERE,
@@ -66,7 +67,7 @@ class PeerSelection(NamedTuple):
     """The peers that take part, in which columns, why others do not, and their failures.
 
     columns: names of disturbances, None for all; absent: name -> reason; failures: name ->
-    sentences.
+    sentences; given: classifiers of the user, asked about the same packets.
     """
 
     peers: Sequence[Peer]
@@ -74,6 +75,7 @@ class PeerSelection(NamedTuple):
     failures: dict[str, list[str]]
     answers: Answers
     columns: Sequence[str] | None = None
+    given: Sequence[Given] = ()
 
     def asks(self, column: Column) -> bool:
         """Return whether peers classify the packets of a column."""
@@ -92,12 +94,15 @@ class FlowClassifier:
             peer.name: ThreadPoolExecutor(1 if peer.name == "nfstream" else jobs)
             for peer in ward.peers
         }
+        self.pools |= {
+            one.name: ThreadPoolExecutor(jobs if one.parallel else 1) for one in ward.given
+        }
 
     def close(self) -> None:
         """End the processes of the peers."""
         for pool in self.pools.values():
             pool.shutdown(wait=True, cancel_futures=True)
-        for peer in self.ward.peers:
+        for peer in (*self.ward.peers, *self.ward.given):
             peer.close()
 
     def look(self, item: Item, rows: Rows, unknown: dict[str, list[Row]]) -> None:
@@ -111,7 +116,7 @@ class FlowClassifier:
             column.name: disturb(column, index, self.seed, item.capture.sha256)
             for column in COLUMNS
         }
-        answers = self.ask_peers(disturbed)
+        answers = self.ask_peers(disturbed) | self.ask_given(disturbed)
         new_rows = {
             column.name: column_rows(item, index, flow_truths, column, disturbed[column.name])
             for column in COLUMNS
@@ -144,10 +149,29 @@ class FlowClassifier:
                 )
         return waiting
 
+    def ask_given(
+        self, disturbed: Mapping[str, Disturbed]
+    ) -> dict[tuple[str, str], PendingAnswer | str]:
+        """Start every classifier of the user on every column, as `ask_peers` does.
+
+        They read pcapng, which can hold several link types.
+        """
+        waiting: dict[tuple[str, str], PendingAnswer | str] = {}
+        if not self.ward.given:
+            return waiting
+        uncached = Answers(None)
+        for column in filter(self.ward.asks, COLUMNS):
+            path = self.folder / f"{column.name}.pcapng"
+            write_pcapng(path, disturbed[column.name].packets)
+            for one in self.ward.given:
+                answers = self.ward.answers if one.cached else uncached
+                waiting[one.name, column.name] = self.pools[one.name].submit(answers.ask, one, path)
+        return waiting
+
     def add_peer_claims(
         self, item: Item, answers: Mapping[tuple[str, str], PendingAnswer | str], new_rows: Rows
     ) -> None:
-        """Add the peers' claims to the rows of their columns."""
+        """Add the claims of peers and of the user's classifiers to the rows of their columns."""
         for (peer, column), waiting in answers.items():
             labels_of, reason = ({}, waiting) if isinstance(waiting, str) else waiting.result()
             if reason:
@@ -155,7 +179,12 @@ class FlowClassifier:
                 self.ward.failures.setdefault(peer, []).append(sentence)
             for row in new_rows[column]:
                 labels = labels_of.get(row["key"], ()) if row["key"] else ()
-                row["claims"][peer] = claim(peer, labels, TRANSPORTS[row["proto"]])
+                row["claims"][peer] = claimed(peer, labels, TRANSPORTS[row["proto"]])
+
+
+def claimed(engine: str, labels: Sequence[str], proto: int) -> Claim:
+    """Return the claim of the labels of one flow by a peer or by a classifier of the user."""
+    return claim(engine, labels, proto) if engine in TITLES else given_rows.claim(labels)
 
 
 # ---- rows

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The regression count: of many thousand innocent flows, how many the engine calls a call.
+"""The regression count: how many of many thousand innocent flows the engine classifies as a call.
 
-Half of them are crafted (captures.synthetic.background), half are copies of real innocent captures
-with other addresses, ports and times but the same payloads. Neither is a sample of any network, and
-copies are no independent observations, so the count is not an estimate of a rate. It should be 0,
-and shows when a change of the classifier increases it.
+Half of the flows are crafted (captures.synthetic.background). Half are copies of flows of real
+innocent captures, with other addresses, ports and times but the same payloads. Neither half is a
+sample of any network, and copies are not independent observations. So the count does not estimate a
+rate. It should be 0, and it shows whether a change of the classifier increases it.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from midcall.experiments.accuracy.innocent_batches import COPIED, CRAFTED, Batch
 
 Row = dict[str, Any]
 
-#: The default number of flows, and of crafted flows in a batch.
+#: Defaults: flows in total; crafted flows per batch.
 FLOWS, BATCH = 150_000, 4_000
-#: The note on this count, shown wherever the count is.
+#: This note is shown wherever the count is shown.
 NO_CLAIM = (
     "a regression count without any claim of a rate: crafted flows and re-addressed copies are no "
     "sample of a network, and all copies of one capture are one observation"
@@ -34,22 +34,24 @@ NO_CLAIM = (
 
 
 def count(batch: Batch) -> list[Row]:
-    """Return per kind of a batch: flows, those called a call, those unsure, and the evidence.
+    """Classify a batch by a new engine, and return a row for each kind of flow.
 
-    Each batch is classified by a new engine.
+    flows: TCP and UDP flows of this kind; calls: those that are certain with the role of a call;
+    unsure: those with the verdict unsure; said: evidence text -> number of the calls with it.
     """
     engine = Engine()
     numbers = engine.feed(batch.packets)
     flows = engine.flows()
     kind = np.full(len(flows), -1, np.int64)
+    # The last assignment to a flow counts. In reverse order this is the one of its first packet.
     known = np.flatnonzero(numbers >= 0)[::-1]
-    kind[numbers[known]] = batch.kind[known]  # in reverse: the first packet of a flow decides
+    kind[numbers[known]] = batch.kind[known]
     scored = (kind >= 0) & np.isin(flows["proto"], (TCP, UDP))
     call_role = ~np.isin(flows["role"], (OTHER, MESSAGING)) & (flows["app"] != NONE)
     calls = scored & call_role & (flows["verdict"] == CERTAIN)
-    doubt = scored & (flows["verdict"] == UNSURE)
+    doubtful = scored & (flows["verdict"] == UNSURE)
     total, called, unsure = (
-        np.bincount(kind[which], minlength=len(batch.names)) for which in (scored, calls, doubt)
+        np.bincount(kind[which], minlength=len(batch.names)) for which in (scored, calls, doubtful)
     )
     evidence: dict[int, Counter[str]] = {}
     for at, app, sentence in zip(
@@ -66,21 +68,24 @@ def count(batch: Batch) -> list[Row]:
 
 
 def parts(source: Original, flows: int, seed: int) -> list[tuple[int, int, int]]:
-    """Return the batches of crafted flows as arguments of `crafted`.
+    """Return the arguments of `crafted` for each batch of crafted flows.
 
-    Half of all flows are crafted, or all if there is nothing to copy.
+    Half of `flows` are crafted, or all of them if there is nothing to copy.
     """
     wanted = flows // 2 if source.names else flows
     return [(first, min(BATCH, wanted - first), seed) for first in range(0, wanted, BATCH)]
 
 
 def counted(part: tuple[int, int, int]) -> list[Row]:
-    """Craft one batch and count it."""
+    """Make one batch of crafted flows and count it; part: arguments of `crafted`."""
     return count(crafted(*part))
 
 
 def copies(source: Original, seed: int) -> Iterator[list[Row]]:
-    """Yield the counts of copies, without end; the caller stops when it has enough flows."""
+    """Yield the count of one copy after another, without end; the caller stops.
+
+    Yields nothing if there is nothing to copy.
+    """
     for turn in itertools.count() if source.names else ():
         yield count(source.copy(turn, seed))
 
@@ -92,11 +97,11 @@ def run(
     counts: Iterable[list[Row]] | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Row:
-    """Return the count over at least `flows` innocent flows.
+    """Return the regression count over at least `flows` innocent flows.
 
-    counts: results of `counted` for each of `parts`, None to compute them here; progress: called
-    with the number of flows so far. Returns flows, calls, unsure, the counts per kind, and a note
-    on what the figure means.
+    counts: results of `counted` for each of `parts`, None: they are computed here; progress: called
+    with the number of flows counted so far. The result has the sums of flows, calls and unsure, the
+    same figures per kind, and a note on what the count means.
     """
     counts = map(counted, parts(source, flows, seed)) if counts is None else counts
     lines: dict[tuple[str, str], Row] = {}
@@ -125,5 +130,5 @@ def run(
 
 
 def told_of(evidence: Counter[str]) -> str:
-    """Return the evidence with counts as text."""
+    """Return evidence texts with their counts as one text, the most frequent first."""
     return "; ".join(f"{sentence} ({n})" for sentence, n in evidence.most_common())

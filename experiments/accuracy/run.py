@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The evaluation: every capture under every disturbance, compared with baselines and peers.
 
+Classifiers that the user gives (`Options.classifiers`) are asked and judged as peers are.
+
 It is a part of every run (`within`), in which peers classify only the undisturbed captures, and a
 command (`midcall evaluate`), in which they classify every disturbance. Figures are of real captures
 only; synthetic ones have separate, flagged rows.
@@ -28,7 +30,9 @@ from midcall.experiments.accuracy.measure_flows import (
     Row,
     Rows,
 )
+from midcall.experiments.accuracy.peers import given as given_classifiers
 from midcall.experiments.accuracy.peers.cache import Answers, cache_folder
+from midcall.experiments.accuracy.peers.given import Given
 from midcall.experiments.accuracy.perturb import COLUMNS, ELSEWHERE
 from midcall.experiments.jobs import workers
 from midcall.experiments.jobs.progress import Log, Progress
@@ -46,13 +50,17 @@ OURS = "midcall"
 OPTIMISTIC = "tree, optimistic (leaks)"
 #: Batches of crafted flows for which one more process pays off.
 WORTH = 8
+#: Errors of one classifier that are logged; summary.json has all.
+LOGGED = 10
 
 
 class Options(NamedTuple):
     """Options of an evaluation.
 
     jobs: processes of one peer at once, 0 for one per core; peers: "all", "none" or names with
-    commas; flows: innocent flows of the regression count, 0 for none.
+    commas; flows: innocent flows of the regression count, 0 for none; classifiers: of the user,
+    each a command "NAME=COMMAND {capture}" (NAME= may be left out) or what
+    `experiments.accuracy.classifier` returns; seconds: the time limit of a command for one file.
     """
 
     corpus: Path | None = None
@@ -61,6 +69,8 @@ class Options(NamedTuple):
     stream: TextIO | None = None
     peers: str = "all"
     flows: int = regression.FLOWS
+    classifiers: Sequence[str | Given] = ()
+    seconds: float = given_classifiers.TIMEOUT
 
 
 class Finished(NamedTuple):
@@ -97,11 +107,13 @@ def evaluate(name: str, options: Options) -> Finished:
     """
     log = Log()
     names = peers.chosen(options.peers)
+    given = given_classifiers.chosen(options.classifiers, options.seconds)
     spec, raw = specs.load(name)
     atomic_folder.require(options.runs)
     corpus = obtain(spec, options.corpus, options.stream)
     jobs = options.jobs or default_jobs()
-    made = evaluated(Work(spec, corpus, ward(names), options.flows, jobs, options.stream), log)
+    taking_part = ward(names)._replace(given=given)
+    made = evaluated(Work(spec, corpus, taking_part, options.flows, jobs, options.stream), log)
     document = {
         "schema": 1,
         "spec": {"name": spec.name, "title": spec.title, "seed": spec.seed},
@@ -142,10 +154,19 @@ def evaluated(work: Work, log: Log) -> Made:
         evaluation = evaluation_block(work, rows, tables)
         if work.flows:
             evaluation["regression"] = counted(work, original, made, log)
-    for name, sentences in work.ward.failures.items():
-        for sentence in sentences:
-            log(f"peer {name}: {sentence}")
+    log_failures(work.ward, log)
     return Made(tables, evaluation)
+
+
+def log_failures(taking_part: PeerSelection, log: Log) -> None:
+    """Log what went wrong with each peer, and the first LOGGED errors of each given classifier."""
+    given = {one.name for one in taking_part.given}
+    for name, sentences in taking_part.failures.items():
+        kind, most = ("classifier", LOGGED) if name in given else ("peer", len(sentences))
+        for sentence in sentences[:most]:
+            log(f"{kind} {name}: {sentence}")
+        if len(sentences) > most:
+            log(f"{kind} {name}: {len(sentences) - most} more errors are in summary.json")
 
 
 def classify_all(work: Work, log: Log) -> tuple[Rows, dict[str, list[Row]]]:
@@ -199,13 +220,18 @@ def packets_of(item: Item) -> Packets:
 # ---- tables
 
 
-def engines(rows: Rows, seed: int) -> Iterator[tuple[str, str, list[Row]]]:
-    """Yield column, engine and the rows with that engine's verdicts."""
+def engines(
+    rows: Rows, seed: int, given: Sequence[str] = ()
+) -> Iterator[tuple[str, str, list[Row]]]:
+    """Yield column, engine and the rows with that engine's verdicts.
+
+    given: names of the user's classifiers.
+    """
     trees_per_group = trees.TreePerGroup(rows[ORIGINAL], seed)
     for column in COLUMNS:
         own = rows[column.name]
         yield column.name, OURS, own
-        for name in (*baselines.RULES, *peers.NAMES):
+        for name in (*given, *baselines.RULES, *peers.NAMES):
             if own and all(name in row["claims"] for row in own):
                 yield column.name, name, [scores.judged(row, row["claims"][name]) for row in own]
         if column.packets:
@@ -230,7 +256,8 @@ def tabulate(
     """Return the tables of the results."""
     lines, apps, quiet = [], [], []
     titles = {column.name: column.title for column in COLUMNS}
-    for column, engine, judged in engines(rows, spec.seed):
+    given = [one.name for one in chosen.given]
+    for column, engine, judged in engines(rows, spec.seed, given):
         for synthetic in (False, True):
             selected = [row for row in judged if counts_among(row, synthetic)]
             if not selected:
@@ -324,9 +351,25 @@ def early_figures() -> Row | None:
 
 
 def peer_lines(taking_part: PeerSelection) -> list[Row]:
-    """Return a line per peer: its version and options, or why it took no part."""
+    """Return a line per peer: its version and options, or why it took no part.
+
+    The user's classifiers come first; they have `given`.
+    """
     available = {peer.name: peer for peer in taking_part.peers}
-    return [
+    given = [
+        {
+            "name": one.name,
+            "title": one.name,
+            "version": one.version,
+            "how": one.how,
+            "reason": "",
+            "everywhere": True,
+            "failures": taking_part.failures.get(one.name, []),
+            "given": True,
+        }
+        for one in taking_part.given
+    ]
+    return given + [
         {
             "name": name,
             "title": peers.TITLES[name],
@@ -335,6 +378,7 @@ def peer_lines(taking_part: PeerSelection) -> list[Row]:
             "reason": taking_part.absent.get(name, ""),
             "everywhere": taking_part.columns is None,
             "failures": sorted(taking_part.failures.get(name, [])),
+            "given": False,
         }
         for name in peers.NAMES
     ]
@@ -363,6 +407,7 @@ def write(
         (partial / "spec.toml").write_bytes(raw)
         for name, rows in tables.items():
             schema.write_table(partial, name, rows)
+        schema.write_schema(partial, tables)
         schema.write_json(partial / "provenance.json", manifest)
         schema.write_json(partial / "summary.json", document)
         (partial / "run.log").write_text("\n".join(log.lines) + "\n", encoding="utf-8")
@@ -383,6 +428,7 @@ def lines(document: Mapping[str, Any]) -> list[str]:
             )
     per_app = [row for row in document["evaluation"]["open_set"] if row["app"] != openset.ALL]
     flows, wrong = (sum(row[name] for row in per_app) for name in ("n", "other_app"))
+    out += given_lines(document["evaluation"])
     out.append(f"an app that the box does not know: {wrong} of {flows} flows named as another app")
     count = document["evaluation"].get("regression")
     if count:
@@ -390,4 +436,30 @@ def lines(document: Mapping[str, Any]) -> list[str]:
             f"{count['calls']} of {count['flows']} crafted or re-addressed innocent flows taken "
             f"for a call ({count['note'].split(':')[0]})"
         )
+    return out
+
+
+def given_lines(block: Mapping[str, Any]) -> list[str]:
+    """Return the printed lines of the user's classifiers: as captured, the worst, its errors."""
+    out = []
+    for one in block.get("peers") or []:
+        if not one.get("given"):
+            continue
+        rows = [row for row in block["columns"] if row["engine"] == one["name"]]
+        first = [row for row in rows if row["column"] == ORIGINAL]
+        worst = min(rows, key=lambda row: row["right"] / max(row["n"], 1), default=None)
+        for row in first:
+            out.append(
+                f"{one['name']}, as captured: {row['right']} of {row['n']} flows named right, "
+                f"{row['other_call']} as another app; {row['false_calls']} of {row['innocent']} "
+                "innocent flows taken for a call"
+            )
+        if worst is not None and worst["column"] != ORIGINAL:
+            out.append(
+                f"{one['name']}, fewest: {worst['right']} of {worst['n']} flows named right under "
+                f"“{worst['title']}”"
+            )
+        if one["failures"]:
+            files = len(one["failures"])
+            out.append(f"{one['name']}: errors in {files} files; the first: {one['failures'][0]}")
     return out

@@ -27,6 +27,7 @@ from midcall.experiments.measure.intervals import (
     share_interval,
 )
 from midcall.experiments.measure.metrics import claims_call, family, named
+from midcall.experiments.results.schema import CALL_ROLES
 
 Row = Mapping[str, Any]
 Table = dict[str, Any]
@@ -316,7 +317,7 @@ def coverage_risk(rows: Sequence[Row]) -> list[Table]:
     for least in sorted({row["confidence"] for row in stated}, reverse=True):
         answered_rows = [row for row in stated if row["confidence"] >= least]
         wrong = sum(not claim_is_right(row) for row in answered_rows)
-        answered = sum(row["truth_role"] in metrics.CALL_ROLES for row in answered_rows)
+        answered = sum(row["truth_role"] in CALL_ROLES for row in answered_rows)
         points.append(
             {
                 "confidence": least,

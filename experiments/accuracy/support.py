@@ -31,6 +31,7 @@ from midcall.errors import ExperimentError
 from midcall.experiments.accuracy.perturb import downward, original, second_half, snapped, upward
 from midcall.experiments.cells.offline import classified_rows
 from midcall.experiments.measure import metrics
+from midcall.experiments.results.schema import CALL_ROLES
 from midcall.experiments.spec.corpus import Item
 from midcall.testbed.replay.packet_index import PacketIndex, index_packets
 
@@ -210,7 +211,7 @@ def repositories_of_apps(items: Iterable[Item]) -> dict[str, set[str]]:
     for item in counts_once(items):
         for label in item.labels:
             scored = label.confidence in metrics.SCORED_CONFIDENCE
-            if scored and label.role in metrics.CALL_ROLES:
+            if scored and label.role in CALL_ROLES:
                 out[metrics.family(label.app)].add(repository(item.capture))
     return out
 

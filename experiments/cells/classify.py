@@ -22,10 +22,16 @@ import pyarrow.csv
 import pyarrow.parquet
 from numpy.typing import ArrayLike, NDArray
 
+from midcall.captures.packets.compression import without_suffix
+from midcall.captures.packets.names import printable
+from midcall.captures.packets.standard_input import NAME as STANDARD_INPUT
 from midcall.errors import ExperimentError
 from midcall.suggestions import hint
 
-FORMATS = ("table", "csv", "json", "parquet")
+FORMATS = ("table", "csv", "json", "parquet", "pcapng")
+#: The format of an output by its suffix; a name without a suffix gets the table.
+BY_SUFFIX = {".csv": "csv", ".json": "json", ".parquet": "parquet", ".pcapng": "pcapng",
+             ".txt": "table", ".table": "table", "": "table"}  # fmt: skip
 
 SCHEMA = pa.schema(
     [
@@ -97,23 +103,24 @@ class ShownFlow(TypedDict):
 def expand(name: str) -> list[str]:
     """Return the files a name stands for: itself, or the captures in a folder, sorted.
 
+    `-` is the standard input.
+
     Raises ExperimentError for a folder without captures. A file is not checked; its reader does.
     """
     folder = Path(name)
-    if not folder.is_dir():
+    if name == STANDARD_INPUT or not folder.is_dir():
         return [name]
     files = sorted(str(path) for path in folder.rglob("*") if path.is_file() and _is_capture(path))
     if not files:
         raise ExperimentError(
-            f"{name}: the folder holds no captures, expected pcap or pcapng files in it"
+            f"{printable(name)}: the folder holds no captures, expected pcap or pcapng files in it"
         )
     return files
 
 
 def _is_capture(path: Path) -> bool:
     """Return whether a file in a folder is a capture by its name, else by its magic number."""
-    bare = path.name.lower().removesuffix(".gz")
-    if bare.endswith(SUFFIXES):
+    if without_suffix(path.name.lower()).endswith(SUFFIXES):
         return True
     try:
         with path.open("rb") as handle:
@@ -127,7 +134,8 @@ def classify_file(
 ) -> Classified:
     """Classify every flow of one capture; raises CaptureError or ClassifierError.
 
-    stream: read instead of the file, which `path` then only names.
+    stream: read instead of the file, which `path` then only names. The path `-` is the standard
+    input, which one core reads.
     """
     from midcall.captures.packets.pcap import CaptureFile
     from midcall.classifier.engine import Engine
@@ -136,11 +144,12 @@ def classify_file(
 
     capture = CaptureFile(path, stream=stream)
     engine = Engine()
-    through(engine, capture, cores)
-    notices = list(capture.notices) + link_notices(path, engine.counters, capture.links)
+    through(engine, capture, 1 if path == STANDARD_INPUT else cores)
+    notices = list(capture.notices) + link_notices(capture.path, engine.counters, capture.links)
     if not capture.packets and not notices:
-        notices.append(f"{path}: the capture holds 0 packets")
-    return Classified(rows(columns(engine.flows(), path)), notices, capture.packets)
+        notices.append(f"{capture.path}: the capture holds 0 packets")
+    file = STANDARD_INPUT if path == STANDARD_INPUT else capture.path
+    return Classified(rows(columns(engine.flows(), file)), notices, capture.packets)
 
 
 def link_notices(path: str, counters: Mapping[str, int], links: set[int]) -> list[str]:
@@ -148,13 +157,16 @@ def link_notices(path: str, counters: Mapping[str, int], links: set[int]) -> lis
 
     Raises ClassifierError where the file has only such packets.
     """
-    from midcall.classifier.path.decode import LINKS
+    from midcall.classifier.path.decode import LINKS, WRAPPING
     from midcall.errors import ClassifierError
 
     unknown = counters["unknown_link"]
     if not unknown:
         return []
-    odd = ", ".join(str(link) for link in sorted(links - LINKS.keys()))
+    words = [str(link) for link in sorted(links - LINKS.keys())]
+    if not words:  # the header is not what the link type says, or states an unknown one
+        words = [f"behind {link} ({LINKS[link]})" for link in WRAPPING if link in links]
+    odd = ", ".join(words)
     if unknown == counters["packets"]:
         known = ", ".join(f"{number} ({name})" for number, name in LINKS.items())
         raise ClassifierError(f"{path}: unknown link type {odd}, expected one of {known}")
@@ -349,16 +361,23 @@ def _ends(flow: ShownFlow) -> str:
 
 
 def format_of(wanted: str | None, out: str | None) -> str:
-    """Return the format asked for, else that of the output's suffix, else "table".
+    """Return the format asked for, else that of the output's suffix, "table" for none.
 
-    Raises ExperimentError for an unknown format.
+    Raises ExperimentError for an unknown format or suffix.
     """
     if wanted is not None:
         if wanted not in FORMATS:
             raise ExperimentError(f"unknown format {wanted} ({hint(wanted, FORMATS)})")
         return wanted
-    suffix = Path(out or "").suffix.lstrip(".")
-    return suffix if suffix in FORMATS else "table"
+    suffix = Path(out or "").suffix
+    form = BY_SUFFIX.get(suffix.lower())
+    if form is None:
+        known = ", ".join(word for word in BY_SUFFIX if word)
+        raise ExperimentError(
+            f"{printable(out or '')}: no format has the suffix {printable(suffix)}, expected "
+            f"one of {known}; --format gives one for any name"
+        )
+    return form
 
 
 def open_sink(form: str, out: BinaryIO, terminal: bool) -> Sink:
@@ -388,7 +407,7 @@ def output(name: str | None) -> Iterator[BinaryIO]:
     try:
         handle = temporary.open("wb")
     except OSError as error:
-        raise ExperimentError(f"{name}: cannot be written ({error.strerror})") from error
+        raise ExperimentError(f"{printable(name)}: cannot be written ({error.strerror})") from error
     try:
         with handle:
             yield handle
@@ -413,6 +432,8 @@ def classify(
     """
     whole = True
     form = format_of(form, out)
+    if names.count(STANDARD_INPUT) > 1:
+        raise ExperimentError("-: the standard input is named more than once; name it once")
     terminal = out in (None, "-") and sys.stdout.isatty()
     if form == "parquet" and terminal:
         raise ExperimentError("parquet is not for a terminal: give a file with -o OUT")

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import atexit
 import gc
+import io
+import sys
 from typing import Annotated
 
 import typer
 
 from midcall.experiments.cli import bench, captures, new, policy, runs
+from midcall.experiments.cli.arguments import HELP
 from midcall.experiments.cli.experiment import evaluate, plan, run
 from midcall.experiments.cli.flows import classify, explain
 from midcall.experiments.cli.lab import conformance, doctor, fuzz, support, train, warm_up
@@ -26,6 +29,7 @@ app = typer.Typer(
     help="Replay real calls through an emulated operator and measure what it sees and blocks.",
     no_args_is_help=True,
     rich_markup_mode=None,
+    context_settings=HELP,
     pretty_exceptions_enable=False,
 )
 
@@ -71,6 +75,9 @@ def main() -> None:
     """
     gc.set_threshold(50_000)
     atexit.register(gc.freeze)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a file's name may not be UTF-8
+            stream.reconfigure(errors="backslashreplace")
     app(prog_name="midcall")
 
 

@@ -10,6 +10,13 @@ import typer
 
 from midcall.experiments.cli import completion
 
+#: Settings of every group of commands: -h is --help.
+HELP = {"help_option_names": ["-h", "--help"]}
+#: How a flow is named, for the help of --flow.
+FLOW_HELP = (
+    "a frame number, 'udp A:PORT-B:PORT', or a display filter of Wireshark such as "
+    "'ip.addr==A && udp.port==P' or 'udp.stream eq N'"
+)
 RUNS = Annotated[Path, typer.Option(help="Folder of results.")]
 NEW_RUNS = Annotated[Path, typer.Option(help="Folder for results.")]
 SPEC = Annotated[

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from midcall.experiments.cli.arguments import JSON, NEW_RUNS
+from midcall.experiments.cli.arguments import HELP, JSON, NEW_RUNS
 from midcall.experiments.cli.leaks import bench_leaks
 from midcall.experiments.cli.output import FAILED, give, say, sentences
 
@@ -17,6 +17,7 @@ app = typer.Typer(
     help="Measure speed on this machine.",
     no_args_is_help=True,
     rich_markup_mode=None,
+    context_settings=HELP,
 )
 
 

@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
+from midcall.apps import APPS
 from midcall.experiments.cli import completion
-from midcall.experiments.cli.arguments import CORPUS, JSON
+from midcall.experiments.cli.arguments import CORPUS, FLOW_HELP, HELP, JSON
 from midcall.experiments.cli.output import give, say, sentences, tell
 from midcall.experiments.cli.record import record_captures
 
@@ -18,19 +19,35 @@ app = typer.Typer(
     help="The catalogue of captures: add, list, check, fetch, record.",
     no_args_is_help=True,
     rich_markup_mode=None,
+    context_settings=HELP,
 )
 
 
 @app.command("add")
 def add_capture(
-    pcap: Annotated[Path, typer.Argument(metavar="PCAP", help="A capture of one call.")],
-    application: Annotated[
-        str, typer.Option("--app", help="The app of the call; none for innocent traffic.")
+    pcap: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PCAP",
+            help="A capture of one call (also .gz, .zst, .xz, .bz2), or - for the standard input.",
+        ),
     ],
-    kind: Annotated[str, typer.Option(help="audio, video or unknown.")] = "unknown",
+    application: Annotated[
+        str | None,
+        typer.Option(
+            "--app",
+            help="The app of the call, none for innocent traffic (default: of the pack): "
+            + ", ".join(APPS)
+            + ".",
+        ),
+    ] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(help="The kind of the call: audio, video or unknown (default: of the pack)."),
+    ] = None,
     flow: Annotated[
         list[str] | None,
-        typer.Option(help="A media flow of the call: a frame number, or 'udp A:PORT-B:PORT'."),
+        typer.Option(help=f"A media flow of the call: {FLOW_HELP}."),
     ] = None,
     access: Annotated[
         str | None, typer.Option(help="Access network: 3g, 4g, adsl, fibre, wifi, unknown.")
@@ -39,7 +56,7 @@ def add_capture(
     licence: Annotated[str | None, typer.Option(help="Its licence (default: private).")] = None,
     name: Annotated[str | None, typer.Option(help="Its name (default: the file's).")] = None,
     anonymise: Annotated[
-        bool, typer.Option("--anonymise", help="Replace addresses in the copy.")
+        bool, typer.Option("--anonymise", help="Replace addresses and names in the copy.")
     ] = False,
     suggest: Annotated[
         bool, typer.Option("--suggest", help="List the classifier's verdict on each flow.")
@@ -49,10 +66,11 @@ def add_capture(
     """Add a capture of your own; it stays on this machine.
 
     Without --flow, only the call as a whole is scored (recognised, blocked), not its flows. The
-    list of --suggest helps to choose --flow; it never counts as truth.
+    list of --suggest helps to choose --flow; it never counts as truth. A pack (see captures pack)
+    brings its truth with it.
     Example: midcall captures add call.pcap --app whatsapp --kind audio --flow 12
     """
-    with sentences():
+    with sentences(place=""):
         from midcall.captures.own.add import add
         from midcall.captures.own.privacy import Privacy
 
@@ -64,7 +82,7 @@ def add_capture(
         capture = add(
             pcap,
             application,
-            "none" if application == "none" else kind,
+            kind,
             flow,
             access,
             year,
@@ -89,17 +107,86 @@ def anonymise_capture(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The pcap file to write.")],
     as_json: JSON = False,
 ) -> None:
-    """Write a copy of a capture with its addresses replaced.
+    """Write a copy of a capture with its addresses, names, numbers and tokens replaced.
 
-    Addresses with a common prefix keep one. Addresses in STUN, SDP and DNS are replaced too.
-    Names, numbers and other text are not changed.
+    Addresses with a common prefix keep one; every length stays. Names of public services stay.
+    Nothing is checked: captures pack does so.
     Example: midcall captures anonymise call.pcap out.pcap
     """
-    with sentences():
+    with sentences(place=""):
         from midcall.captures.own.add import anonymise
 
         written = anonymise(pcap, out)
         give(as_json, {"file": out, "packets": written}, [f"{out}: {written} packets"])
+
+
+@app.command("pack")
+def pack_capture(
+    pcap: Annotated[
+        Path, typer.Argument(metavar="PCAP", help="A capture, or - for the standard input.")
+    ],
+    application: Annotated[
+        str, typer.Option("--app", help="The app of the call; none for innocent traffic.")
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The pcapng file to write.")],
+    kind: Annotated[str, typer.Option(help="audio, video or unknown.")] = "unknown",
+    flow: Annotated[
+        list[str] | None, typer.Option(help=f"A flow of the call, repeatable: {FLOW_HELP}.")
+    ] = None,
+    role: Annotated[
+        list[str] | None,
+        typer.Option(help="Of each --flow in order: media (default), setup, control, messaging."),
+    ] = None,
+    access: Annotated[
+        str | None, typer.Option(help="Access network: 3g, 4g, adsl, fibre, wifi, unknown.")
+    ] = None,
+    year: Annotated[int | None, typer.Option(help="Year (default: of its packets).")] = None,
+    licence: Annotated[str, typer.Option(help="Licence under which others get it.")] = "CC0-1.0",
+    consent: Annotated[str, typer.Option(help="Who agreed to its publication.")] = "",
+    made_by: Annotated[str, typer.Option(help="Who made it, as you want to be named.")] = "",
+    shift_days: Annotated[
+        int, typer.Option(help="Move the clock by so many days; the number is not stored.")
+    ] = 0,
+    declare: Annotated[
+        list[str] | None,
+        typer.Option(help="A value that may stay although the checker finds it, repeatable."),
+    ] = None,
+    as_json: JSON = False,
+) -> None:
+    """Write a capture that can be shared: pseudonyms, a proof, and the truth in one pcapng.
+
+    A checker looks for every original address, name and token in the copy. If it finds one,
+    nothing is written. Read docs/howto/share-a-capture.md on what sizes and times still tell.
+    Example: midcall captures pack call.pcap --app whatsapp --kind audio --flow 12 -o share.pcapng
+    """
+    with sentences(place=""):
+        from midcall.captures.own.pack import Claim, pack
+        from midcall.experiments.cli.packs import told
+
+        claim = Claim(licence, consent, made_by, tuple(declare or ()))
+        truth = pack(
+            pcap, out, application, kind, flow or (), role or (), access, year, shift_days, claim
+        )
+        give(as_json, truth.model_dump(mode="json"), [f"{out}: packed", *told(truth)])
+
+
+@app.command("unpack")
+def unpack_capture(
+    packed: Annotated[Path, typer.Argument(metavar="PACK", help="A pack.")],
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Write its packets to this pcapng file.")
+    ] = None,
+    as_json: JSON = False,
+) -> None:
+    """Show the truth in a pack, and check that it is about these packets.
+
+    Example: midcall captures unpack share.pcapng
+    """
+    with sentences(place=""):
+        from midcall.experiments.cli.packs import told, unpacked
+
+        truth = unpacked(packed, out)
+        give(as_json, truth.model_dump(mode="json"), told(truth))
 
 
 @app.command("list")
@@ -108,7 +195,7 @@ def list_captures(as_json: JSON = False) -> None:
 
     Example: midcall captures list --json
     """
-    with sentences():
+    with sentences(place=""):
         from midcall.captures.truth.catalogue import load
         from midcall.experiments.cli import capture_lists
 
@@ -131,7 +218,7 @@ def show_capture(
     variation in each direction, and addresses that NAT changed.
     Example: midcall captures show sample-whatsapp-audio
     """
-    with sentences():
+    with sentences(place=""):
         from midcall.captures.fetch.fetch import obtain
         from midcall.captures.own.add import show
         from midcall.captures.truth.catalogue import load
@@ -155,7 +242,7 @@ def check_captures(as_json: JSON = False) -> None:
 
     Example: midcall captures check
     """
-    with sentences():
+    with sentences(place=""):
         from midcall.captures.truth.catalogue import check, load
 
         tell(as_json, check(), f"{len(load().captures)} captures, no problem found")
@@ -170,7 +257,7 @@ def remove_capture(
 
     Example: midcall captures remove mycall
     """
-    with sentences():
+    with sentences(place=""):
         from midcall.captures.own.add import remove
 
         removed = remove(name)
@@ -187,7 +274,7 @@ def fetch_captures(
 
     Example: midcall captures fetch --corpus ~/pcaps
     """
-    with sentences(resumes=True):
+    with sentences(resumes=True, place=""):
         from midcall.captures.fetch.fetch import obtain, summary
         from midcall.captures.truth.catalogue import load
         from midcall.experiments.jobs.progress import Fetching

@@ -7,8 +7,9 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
+from midcall.captures.packets.standard_input import NAME as STANDARD_INPUT
 from midcall.errors import ExperimentError
-from midcall.experiments.cells.classify import classify, classify_file
+from midcall.experiments.cells.classify import classify, classify_file, expand, format_of
 from midcall.experiments.tools import dataset
 
 
@@ -35,9 +36,34 @@ def run(
         option = "--cluster" if cluster else url
         if option:
             raise ExperimentError(f"{option}: the output is a folder, give one as -o OUT/")
+        if format_of(form, out) == "pcapng":
+            return with_comments(names, out)
         return classify(names, form, out, say, partial(classify_file, cores=cores))
+    if STANDARD_INPUT in names:
+        raise ExperimentError(
+            f"-: the standard input cannot be classified into a folder ({out}), which is continued "
+            "after an interruption; give a file as -o OUT"
+        )
     if form not in (None, "parquet"):
         raise ExperimentError(f"--format {form}: a folder ({out}) gets Parquet; leave it out")
     result = dataset.classify(names, str(out), say, cluster, cores)
     print("\n".join(dataset.lines(result, str(out))))
     return not result.unread and not result.failed
+
+
+def with_comments(names: Sequence[str], out: str | None) -> bool:
+    """Write one capture as pcapng with its verdicts as comments; return True.
+
+    Raises ExperimentError for several captures, or where the output is a terminal.
+    """
+    from midcall.experiments.tools.annotate import annotate
+
+    if out in (None, "-") and sys.stdout.isatty():
+        raise ExperimentError("pcapng is not for a terminal: give a file with -o OUT")
+    files = [file for name in names for file in expand(name)]
+    if len(files) != 1:
+        raise ExperimentError(
+            f"{out or '-'}: a pcapng file has the packets of one capture, got {len(files)} captures"
+        )
+    annotate(files[0], out, say)
+    return True

@@ -80,6 +80,18 @@ def evaluate(
     peers: Annotated[
         str, typer.Option(help="all, none, or names with commas: ndpi, nfstream, tshark.")
     ] = "all",
+    classifier: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[NAME=]COMMAND",
+            help="Your classifier: a program that reads {capture} and prints CSV "
+            "(docs/howto/evaluate.md). Repeatable.",
+        ),
+    ] = None,
+    classifier_seconds: Annotated[
+        float,
+        typer.Option(min=0.1, metavar="S", help="Time limit of a classifier for one file."),
+    ] = 60.0,
     regression: Annotated[
         int, typer.Option(min=0, metavar="N", help="Innocent flows, generated or re-addressed.")
     ] = 150_000,
@@ -90,12 +102,20 @@ def evaluate(
     Baselines and other engines (peers) classify the same packets for comparison. The peers take
     some minutes the first time; their answers are cached.
 
-    Example: midcall evaluate --corpus ~/pcaps
+    Example: midcall evaluate --corpus ~/pcaps --classifier "mine=python3 mine.py {capture}"
     """
     with sentences(resumes=True):
         from midcall.experiments.accuracy import run as evaluation
 
-        options = evaluation.Options(corpus, jobs or 0, runs, peers=peers, flows=regression)
+        options = evaluation.Options(
+            corpus,
+            jobs or 0,
+            runs,
+            peers=peers,
+            flows=regression,
+            classifiers=classifier or (),
+            seconds=classifier_seconds,
+        )
         done = evaluation.evaluate(spec, options)
         result = {"run": done.folder, "page": done.page, "summary": done.folder / "summary.json"}
         give(as_json, result, [*evaluation.lines(done.summary), done.page])

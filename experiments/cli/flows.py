@@ -15,13 +15,16 @@ def classify(
     files: Annotated[
         list[str],
         typer.Argument(
-            metavar="FILE...", help="pcap or pcapng files (also gzip), folders, or their URLs."
+            metavar="FILE...",
+            help="pcap or pcapng files (also .gz, .zst, .xz, .bz2), folders, their URLs, or - for "
+            "the standard input.",
         ),
     ],
     form: Annotated[
         str | None,
         typer.Option(
-            "--format", help="table, csv, json or parquet (default: by OUT's name, or table)."
+            "--format",
+            help="table, csv, json, parquet or pcapng (default: by OUT's name, or table).",
         ),
     ] = None,
     out: Annotated[
@@ -35,11 +38,12 @@ def classify(
     """Classify every flow of captures, one row per flow.
 
     A flow is bidirectional. With a folder (-o OUT/) the rows are written as Parquet parts; an
-    interrupted command continues where it stopped, and a cluster can do the work.
+    interrupted command continues where it stopped, and a cluster can do the work. With
+    -o OUT.pcapng the packets are written, with the verdicts as comments of packets.
 
     Example: midcall classify call.pcapng --format csv -o flows.csv
     """
-    with sentences(resumes=out is not None and out.endswith("/")):
+    with sentences(resumes=out is not None and out.endswith("/"), place="-o"):
         from midcall.experiments.cli import classifying
 
         complete = classifying.run(files, form, out, cores, cluster)
@@ -48,10 +52,19 @@ def classify(
 
 
 def explain(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A pcap or pcapng file (also gzip).")],
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE",
+            help="A pcap or pcapng file (also .gz, .zst, .xz, .bz2), or - for the standard input.",
+        ),
+    ],
     flow: Annotated[
         str | None,
-        typer.Option(help="A flow number, or 'udp A:PORT-B:PORT' (default: first call)."),
+        typer.Option(
+            help="A number of the list, 'udp A:PORT-B:PORT', or a display filter of Wireshark such "
+            "as 'ip.addr==A && udp.port==P' or 'udp.stream eq N' (default: first call)."
+        ),
     ] = None,
     packets: Annotated[
         int, typer.Option(min=0, metavar="N", help="Packets shown even if they change nothing.")
@@ -67,7 +80,7 @@ def explain(
 
     Example: midcall explain call.pcapng --flow 2
     """
-    with sentences():
+    with sentences(place=""):
         from midcall.experiments.cli.classifying import announce
 
         announce()

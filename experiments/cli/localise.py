@@ -11,6 +11,7 @@ from typing import Annotated, NamedTuple
 import typer
 
 from midcall.experiments.cli import completion
+from midcall.experiments.cli.arguments import FLOW_HELP
 from midcall.experiments.cli.output import sentences
 
 
@@ -38,6 +39,10 @@ def localise(
     ] = None,
     access: Annotated[
         str | None, typer.Option(help="3g, 4g, adsl, fibre or wifi (default: 4g).")
+    ] = None,
+    flow: Annotated[
+        list[str] | None,
+        typer.Option(help=f"Send the packets of this flow alone: {FLOW_HELP}."),
     ] = None,
     date: Annotated[
         str | None, typer.Option(help="A day, as 2016-03-15 (default: first day of the block).")
@@ -71,8 +76,8 @@ def localise(
 
     Example: midcall localise localise; midcall localise call.pcap --policy maroc-telecom/stun
     """
-    box_options = BoxOptions(access, date, noise, error, budget, wrong, state)
-    with sentences(resumes=state is not None or (policy is None and box is None)):
+    box_options = BoxOptions(access, date, noise, error, budget, wrong, state, flow or None)
+    with sentences(state is not None or (policy is None and box is None), place=""):
         words = box_of(policy, box)
         if words is None:
             of_spec(what, box_options, corpus, form, reveal)
@@ -90,6 +95,7 @@ class BoxOptions(NamedTuple):
     budget: int | None
     wrong: float | None
     state: Path | None
+    flow: list[str] | None
 
 
 def box_of(policy: str | None, box: str | None) -> str | None:
@@ -122,6 +128,7 @@ def of_capture(
             reveal,
             wrong=box_options.wrong or 0.0,
             step=teller.step,
+            flows=tuple(box_options.flow or ()),
         )
         teller.begin(f"{name}, {words}", options.budget)
         day = run.day_of(box_options.date)

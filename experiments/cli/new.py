@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from midcall.experiments.cli.arguments import JSON
+from midcall.experiments.cli.arguments import HELP, JSON
 from midcall.experiments.cli.output import give, say, sentences
 
 app = typer.Typer(
@@ -16,6 +16,7 @@ app = typer.Typer(
     help="Start a spec, operator, censor, app or act from a template.",
     no_args_is_help=True,
     rich_markup_mode=None,
+    context_settings=HELP,
 )
 
 Out = Annotated[Path, typer.Option("-o", "--out", help="The folder for the new files.")]

@@ -33,23 +33,24 @@ def give(as_json: bool, value: object, lines: Iterable[object]) -> None:
     print(plain(value) if as_json else "\n".join(map(str, lines)))
 
 
-def tell(as_json: bool, problems: Sequence[object], fine: str) -> None:
-    """Print the problems of a check, or `fine` if there is none; problems give exit code 1."""
+def tell(as_json: bool, problems: Sequence[object], fine: str, code: int = FAILED) -> None:
+    """Print the problems of a check, or `fine` if there is none; problems give an exit code."""
     if as_json:
         print(plain({"problems": problems}))
     for problem in problems:
         say(f"midcall: {problem}")
     if problems:
-        raise typer.Exit(FAILED)
+        raise typer.Exit(code)
     if not as_json:
         print(fine)
 
 
 @contextmanager
-def sentences(resumes: bool = False) -> Iterator[None]:
+def sentences(resumes: bool = False, place: str = "--runs") -> Iterator[None]:
     """Turn errors that a user can correct into one sentence and exit code 2, without a traceback.
 
-    resumes: the command saves finished work and continues from there when it is run again.
+    resumes: the command saves finished work and continues from there when it is run again. place:
+    the command's option that chooses where results go, "" for none.
     """
     try:
         yield
@@ -61,14 +62,14 @@ def sentences(resumes: bool = False) -> Iterator[None]:
         quiet_pipe()
         raise typer.Exit(0) from None
     except Exception as error:
-        sentence = user_error(error)
+        sentence = user_error(error, place)
         if sentence is None:
             raise
         say(f"midcall: {sentence}")
         raise typer.Exit(USER_ERROR) from None
 
 
-def user_error(error: Exception) -> str | None:
+def user_error(error: Exception, place: str = "--runs") -> str | None:
     """Return the sentence of an error that a user can correct, None for any other error.
 
     Those are errors of the four packages, of the disk, and of permissions.
@@ -78,7 +79,7 @@ def user_error(error: Exception) -> str | None:
 
     if isinstance(error, CaptureError | ClassifierError | ExperimentError | TestbedError):
         return str(error)
-    return atomic_folder.disk_error_sentence(error) if isinstance(error, OSError) else None
+    return atomic_folder.disk_error_sentence(error, place) if isinstance(error, OSError) else None
 
 
 def quiet_pipe() -> None:

@@ -9,14 +9,15 @@ from typing import Annotated
 import typer
 
 from midcall.experiments.cli import completion
-from midcall.experiments.cli.arguments import JSON
-from midcall.experiments.cli.output import give, sentences, tell
+from midcall.experiments.cli.arguments import HELP, JSON
+from midcall.experiments.cli.output import FAILED, USER_ERROR, give, sentences, tell
 
 app = typer.Typer(
     name="policy",
     help="Policies of operators: check, show, list fingerprints.",
     no_args_is_help=True,
     rich_markup_mode=None,
+    context_settings=HELP,
 )
 
 
@@ -27,14 +28,17 @@ def check_policy(
 ) -> None:
     """List every problem in an operator's policy file.
 
-    Problems are unknown keys, rules that can never match, and rules hidden by earlier ones.
+    Problems are unknown keys and wrong values (exit code 2, the file cannot be used), rules that
+    can never match, and rules hidden by earlier ones (exit code 1).
 
     Example: midcall policy check testbed/operators/inwi.toml
     """
     with sentences():
         from midcall.testbed.conformance.lint import check
+        from midcall.testbed.policy.loader import try_load
 
-        tell(as_json, check(file), f"{file}: no problem found")
+        code = USER_ERROR if try_load(file)[0] is None else FAILED
+        tell(as_json, check(file), f"{file}: no problem found", code)
 
 
 @app.command("show")

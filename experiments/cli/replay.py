@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from midcall.experiments.cli import completion
-from midcall.experiments.cli.arguments import CORPUS, JSON
+from midcall.experiments.cli.arguments import CORPUS, FLOW_HELP, JSON
 from midcall.experiments.cli.output import give, sentences
 
 
@@ -18,7 +18,8 @@ def replay(
         str,
         typer.Argument(
             metavar="CAPTURE",
-            help="A pcap or pcapng file, or the name of a catalogued capture.",
+            help="A pcap or pcapng file, - for the standard input, or the name of a catalogued "
+            "capture.",
             autocompletion=completion.captures,
         ),
     ],
@@ -37,7 +38,7 @@ def replay(
     app: Annotated[str | None, typer.Option(help="The app of an uncatalogued call.")] = None,
     flow: Annotated[
         list[str] | None,
-        typer.Option(help='A flow of the call: a frame, or "udp ADDRESS:PORT-ADDRESS:PORT".'),
+        typer.Option(help=f"A flow of the call: {FLOW_HELP}."),
     ] = None,
     changed: Annotated[
         str,
@@ -66,7 +67,7 @@ def replay(
 
     Example: midcall replay call.pcap --policy maroc-telecom/stun -o out.pcapng --fates fates.csv
     """
-    with sentences():
+    with sentences(place="-o"):
         from midcall.experiments.localise.run import day_of
         from midcall.experiments.tools import replay as replaying
 

@@ -18,7 +18,7 @@ def report(
         Path,
         typer.Argument(
             metavar="RUN",
-            help="The folder of a run (default: the latest).",
+            help="A run, by folder or name (default: the latest).",
             autocompletion=completion.run_folders,
         ),
     ] = Path("runs/latest"),
@@ -28,6 +28,7 @@ def report(
             metavar="FILE", help="A CSV file of date, operator, likes, drawn in the report."
         ),
     ] = None,
+    runs: RUNS = Path("runs"),
     as_json: JSON = False,
 ) -> None:
     """Draw the report of a run again from its result files.
@@ -36,8 +37,10 @@ def report(
     """
     with sentences():
         from midcall.experiments.report.html import render
+        from midcall.experiments.results import runs as folders
 
-        page = render(folder, reaction)
+        bare = len(folder.parts) == 1 and not folder.exists()
+        page = render(folders.find(runs, str(folder)) if bare else folder, reaction)
         give(as_json, {"run": page.parent, "report": page}, [page])
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from midcall.experiments.cli import completion
-from midcall.experiments.cli.arguments import JSON, RUNS
+from midcall.experiments.cli.arguments import HELP, JSON, RUNS
 from midcall.experiments.cli.output import give, sentences
 
 app = typer.Typer(
@@ -17,6 +17,7 @@ app = typer.Typer(
     help="Result folders of runs: list, show, clean.",
     no_args_is_help=True,
     rich_markup_mode=None,
+    context_settings=HELP,
 )
 
 

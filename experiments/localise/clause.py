@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """A clause: one condition under which a box blocks, as a predicate on probes.
 
-A box blocks a probe if at least one of its clauses holds. A clause describes one packet, the last
-one that the block needs: its own properties (PacketCondition), its position in the flow (Windows)
-and, for a box with state, the packet that must precede it (Earlier). `factors` is the set of names
-of the properties that decide; two clauses are compared by it.
+A box blocks a probe if at least one of its clauses holds. The box needs to see certain packets
+before it blocks; a clause describes the last of them. PacketCondition has the properties of this
+packet, Windows its position in its flow, and Earlier, for a box with state, the packet that must
+come before it. `factors` is the set of names of the properties that the clause restricts; it is
+used to compare two clauses.
 """
 
 from __future__ import annotations
@@ -35,11 +36,12 @@ def within(span: Range, value: int) -> bool:
 
 
 class PacketCondition(NamedTuple):
-    """What one packet must be. A field that is None matches any packet.
+    """The properties that one packet must have. A field that is None matches any packet.
 
-    ports and near_ports: ranges of far and near ports, at least one of which must match; far and
-    near: address prefixes; size: range of the payload's octets; version: of IP; exceptions:
-    conditions that the packet must not meet.
+    The near end is the subscriber's, the far end is the other one. ports, near_ports: ranges of the
+    far and of the near port; at least one range must match. far, near: address prefixes. up:
+    whether the subscriber sent the packet. size: range of the payload's length in octets. version:
+    IP version. exceptions: conditions that the packet must not meet.
     """
 
     proto: int | None = None
@@ -83,7 +85,7 @@ class PacketCondition(NamedTuple):
 
     @property
     def factors(self) -> frozenset[str]:
-        """Return the names of the properties that decide."""
+        """Return the names of the properties that the condition restricts."""
         values = {
             "protocol": self.proto, "far port": self.ports, "near port": self.near_ports,
             "far address": self.far, "near address": self.near, "direction": self.up,
@@ -117,10 +119,10 @@ class PacketCondition(NamedTuple):
 
 
 class Windows(NamedTuple):
-    """Ranges for the position of a packet in its flow. The packet itself is counted.
+    """The position of a packet in its flow: a range for each of four counts.
 
-    packets and octets (IP) of the flow so far; loaded: earlier packets of the flow with a payload;
-    age: ns since the flow's first packet.
+    packets, octets: packets and IP octets of the flow up to and including this packet; loaded:
+    packets with a payload before this packet; age: ns since the flow's first packet.
     """
 
     packets: Range = ALL
@@ -129,7 +131,7 @@ class Windows(NamedTuple):
     age: Range = ALL
 
     def meet(self, packets: int, loaded: int, octets: int, age: int) -> bool:
-        """Return whether all counts lie in their windows."""
+        """Return whether each count lies in its range."""
         return (
             within(self.packets, packets)
             and within(self.loaded, loaded)
@@ -139,13 +141,13 @@ class Windows(NamedTuple):
 
     @property
     def factors(self) -> frozenset[str]:
-        """Return the names of the windows that are limited."""
+        """Return the names of the counts that the windows restrict."""
         names = {"packets": self.packets, "loaded": self.loaded, "bytes": self.octets,
                  "seconds": self.age}  # fmt: skip
         return frozenset(name for name, span in names.items() if span != ALL)
 
     def words(self, since: str) -> Iterator[str]:
-        """Yield the limited windows in words; since: the name of the point they count from."""
+        """Yield the restricted counts in words; since: what is counted, such as "its flow"."""
         if self.packets != ALL:
             yield f"packet {range_words((max(self.packets[0], 1), self.packets[1]))} of {since}"
         if self.loaded != ALL:
@@ -157,10 +159,12 @@ class Windows(NamedTuple):
 
 
 class Earlier(NamedTuple):
-    """A packet that must have come before: of the same flow, or of any flow of the subscriber.
+    """The earlier packet: one that must come before the packet of the clause.
 
-    since: windows counted from that packet to the last one, both included; place: range of the
-    numbers that the packet may have in its flow.
+    same_flow: whether both packets must be of one flow; otherwise any flow of the same subscriber
+    will do. since: windows with counts that begin at the earlier packet: `packets` and `octets`
+    include both packets, `loaded` includes the earlier packet but not the later one. place: range
+    for the earlier packet's number in its flow, from 1.
     """
 
     condition: PacketCondition
@@ -170,9 +174,10 @@ class Earlier(NamedTuple):
 
 
 class Exemption(NamedTuple):
-    """A packet that exempts its flow from the block: the matching packet or one before it.
+    """A packet that exempts its flow from the block.
 
-    place: range of the numbers that it may have in its flow.
+    It is the packet at which the clause would hold, or one before it. place: range for its number
+    in its flow, from 1.
     """
 
     condition: PacketCondition
@@ -188,10 +193,10 @@ class Exemption(NamedTuple):
 class Clause(NamedTuple):
     """One sufficient condition for a block.
 
-    times: how many packets of one flow must meet `condition` in a row, each `gap` ns (a range)
-    after the one before it; consecutive: no other packet of the flow may come between;
-    per_direction: packets of the other direction do not interrupt a row; unless: packets that
-    exempt a flow.
+    times: how many packets of one flow must meet `condition` before the box blocks (a run); gap:
+    range for the time between two of them, in ns; consecutive: whether a packet of the flow that
+    does not meet `condition` ends the run; per_direction: each direction has its own run, so
+    packets of the other direction do not end it; unless: packets that exempt a flow.
     """
 
     condition: PacketCondition
@@ -220,7 +225,7 @@ class Clause(NamedTuple):
             for exemption in self.unless:
                 if within(exemption.place, count.packets) and exemption.condition.meets(one):
                     exempt.add(one.ends)
-            if self._leads(one, count):
+            if self._can_be_earlier(one, count):
                 before.append(EarlierPacket(number, one, *count.before(one)))
             meets = self.condition.meets(one)
             run = runs[one.ends, one.up and self.per_direction]
@@ -229,12 +234,15 @@ class Clause(NamedTuple):
                 continue
             if not self.windows.meet(*count.so_far(one)):
                 continue
-            if self.earlier is None or self._after(one, number, count, before):
+            if self.earlier is None or self._has_earlier(one, number, count, before):
                 return number
         return None
 
     def _in_context(self, probe: Probe) -> Probe:
-        """Return the probe with each packet joined to earlier parts of its message, if needed."""
+        """Return the probe; if a condition reads messages, each packet has its earlier payloads.
+
+        A message can extend over several packets (packet_fields.with_before).
+        """
         conditions = [self.condition, *(exemption.condition for exemption in self.unless)]
         conditions += [self.earlier.condition] if self.earlier else []
         conditions += [other for condition in conditions for other in condition.exceptions]
@@ -245,17 +253,20 @@ class Clause(NamedTuple):
             return probe
         return tuple(with_before(probe, at) for at in range(len(probe)))
 
-    def _leads(self, packet: Sent, count: FlowCounts) -> bool:
-        """Return whether a packet meets the condition on the earlier packet."""
+    def _can_be_earlier(self, packet: Sent, count: FlowCounts) -> bool:
+        """Return whether a packet meets the condition and the place of the earlier packet."""
         earlier = self.earlier
         if earlier is None or not within(earlier.place, count.packets):
             return False
         return earlier.condition.meets(packet)
 
-    def _after(
+    def _has_earlier(
         self, packet: Sent, number: int, count: FlowCounts, before: Sequence[EarlierPacket]
     ) -> bool:
-        """Return whether an earlier packet precedes this one within its windows."""
+        """Return whether one of the earlier packets in `before` satisfies `since` for this packet.
+
+        number: the packet's index in the probe; count: the counts of its flow.
+        """
         earlier = self.earlier
         assert earlier is not None
         for lead in before:
@@ -282,7 +293,7 @@ class Clause(NamedTuple):
 
     @property
     def factors(self) -> frozenset[str]:
-        """Return the names of the properties that decide."""
+        """Return the names of the properties that the clause restricts."""
         result = set(self.condition.factors | self.windows.factors)
         if self.times > 1:
             result.add("times")
@@ -321,7 +332,7 @@ class Clause(NamedTuple):
 
 
 class EarlierPacket(NamedTuple):
-    """A packet that came before, and the counts of its flow up to it."""
+    """An earlier packet, its index in the probe, and the counts of its flow before it."""
 
     number: int
     one: Sent
@@ -331,7 +342,7 @@ class EarlierPacket(NamedTuple):
 
 
 class FlowCounts:
-    """Packets and octets of a flow so far."""
+    """Counts of a flow so far: packets, packets with a payload (`loaded`), IP octets."""
 
     def __init__(self) -> None:
         self.packets = self.loaded = self.octets = 0
@@ -345,7 +356,7 @@ class FlowCounts:
         self.first = packet.time if self.first < 0 else self.first
 
     def before(self, packet: Sent) -> tuple[int, int, int]:
-        """Return packets, loaded packets and octets before the packet just counted."""
+        """Return packets, packets with a payload, and octets before the packet just counted."""
         return self.packets - 1, self.loaded - bool(packet.payload), self.octets - ip_size(packet)
 
     def so_far(self, packet: Sent) -> tuple[int, int, int, int]:
@@ -355,13 +366,13 @@ class FlowCounts:
 
 
 class PacketRun:
-    """A run of packets of one flow that meet a condition."""
+    """A run: packets of one flow that meet a condition, at intervals that lie in a range."""
 
     def __init__(self) -> None:
         self.length, self.last = 0, -1
 
     def add(self, packet: Sent, meets: bool, gap: Range, consecutive: bool) -> None:
-        """Continue the run with a packet, or start a new one."""
+        """Count a packet of the flow: it continues the run, starts a new one, or ends it."""
         if meets:
             follows = self.last >= 0 and within(gap, packet.time - self.last)
             self.length = self.length + 1 if follows else 1
@@ -376,7 +387,7 @@ def version_of(ends: Ends) -> int:
 
 
 def place_words(place: Range) -> str:
-    """Return a range of positions in a flow as a clause, "" for all positions."""
+    """Return a range of positions in a flow in words, in parentheses; "" for all positions."""
     return (
         "" if place == ALL else f" (packet {range_words((max(place[0], 1), place[1]))} of its flow)"
     )

@@ -8,6 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from midcall.captures.own.add import named_flows
+from midcall.captures.packets.headers import of_flows
+from midcall.captures.packets.names import printable
 from midcall.captures.packets.pcap import read
 from midcall.errors import ExperimentError
 from midcall.experiments.localise.boxes import TestedBox, open_box
@@ -23,7 +26,8 @@ LIVE_NOISE, LIVE_LONGEST, LIVE_GAP = 0.02, 5_000_000_000, 2_000_000
 
 class Options(NamedTuple):
     """Options of a search. noise, error, step: of experiments.localise.oracle_session; wrong: the
-    share of answers that the virtual box inverts; state: file of an interrupted search."""
+    share of answers that the virtual box inverts; state: file of an interrupted search; flows:
+    names of the flows whose packets are sent, all packets without any."""
 
     noise: float = 0.0
     error: float = 1e-4
@@ -33,6 +37,7 @@ class Options(NamedTuple):
     seed: int = 0
     wrong: float = 0.0
     step: Callable[[Cost], None] | None = None
+    flows: tuple[str, ...] = ()
 
 
 def localise_capture(
@@ -42,7 +47,11 @@ def localise_capture(
 
     words: the name of the box, of midcall.experiments.localise.boxes.
     """
-    base = probe_of(read(path))
+    packets = read(path)
+    if options.flows:
+        named = named_flows(printable(path), packets, list(options.flows), None)
+        packets = of_flows(packets, named)
+    base = probe_of(packets)
     with open_box(words, access, date, options.seed, options.wrong) as box:
         about = {"file": str(path), "box": box.words, "rules": box.rules}
         return localise_probe(box, base, about, options)

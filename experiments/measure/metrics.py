@@ -21,6 +21,7 @@ from midcall.experiments.measure.intervals import (
     quantile,
     ratio,
 )
+from midcall.experiments.results.schema import CALL_ROLES
 from midcall.experiments.results.tables import (
     Accuracy,
     Confused,
@@ -40,7 +41,6 @@ from midcall.experiments.results.tables import (
 Scored = FlowRow | Mapping[str, Any]
 Row = TypeVar("Row", bound=Scored)
 
-CALL_ROLES = ("media", "setup")
 SCORED_ROLES = ("media", "setup", "control")
 QUIET_ROLES = ("other", "messaging", "none")
 SCORED_CONFIDENCE = ("high", "medium")

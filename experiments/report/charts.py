@@ -19,6 +19,8 @@ from xml.etree import ElementTree
 import altair as alt
 import vl_convert
 
+from midcall.experiments.measure.formatting import N_
+
 #: A drawing of Altair (which is not typed).
 Drawing: TypeAlias = alt.TopLevelMixin
 Draw = Callable[[int], Drawing]
@@ -293,13 +295,13 @@ def wrapped(words: str, width: int) -> str:
 
 
 #: What the bars of the price chart are.
-PRICE = (("calls blocked", "blocked"), ("calls about which it cannot tell", "grey"),
-         ("innocent flows hit", "ochre"))  # fmt: skip
+PRICE = ((N_("calls blocked"), "blocked"), (N_("calls about which it cannot tell"), "grey"),
+         (N_("innocent flows hit"), "ochre"))  # fmt: skip
 
 
 def price(rows: Sequence[PriceBar], text: str) -> Chart:
     """Draw calls blocked and innocent flows hit by each hypothesis."""
-    title = "What each hypothesis blocks, and whom it hits"
+    title = N_("What each hypothesis blocks, and whom it hits")
     return chart("price", title, text, rows, price_drawing(rows), PRICE)
 
 

@@ -22,6 +22,7 @@ from midcall.experiments.results.tables import (
     Document,
     EvaluationAppRow,
     EvaluationFlowRow,
+    EvaluationInnocentRow,
     EvaluationOpenRow,
     EvaluationRow,
     Json,
@@ -59,6 +60,32 @@ class AppMatrix(TypedDict):
     rows: list[tuple[str, str, list[EvaluationAppRow | None]]]
 
 
+class AppsBeside(TypedDict):
+    """Apps and roles as rows, engines as columns, as captured."""
+
+    engines: list[str]
+    rows: list[tuple[str, str, list[EvaluationAppRow | None]]]
+
+
+class KindsBeside(TypedDict):
+    """Kinds of innocent traffic as rows, engines as columns, as captured."""
+
+    engines: list[str]
+    rows: list[tuple[str, list[EvaluationInnocentRow | None]]]
+
+
+class GivenPart(TypedDict):
+    """A classifier of the user: its lines per disturbance and its apps, of real captures.
+
+    synthetic: its lines on synthetic captures.
+    """
+
+    name: str
+    lines: list[EvaluationRow]
+    apps: AppMatrix
+    synthetic: list[EvaluationRow]
+
+
 class Where(TypedDict):
     """Disturbances in which a flow has the same outcome, the same verdict and the same remains."""
 
@@ -89,7 +116,13 @@ Versions = Mapping[str, str]
 
 def versions(block: Document) -> dict[str, str]:
     """Return peer -> version of those that took part."""
-    return {row["name"]: row["version"] for row in block.get("peers") or [] if row["version"]}
+    peers = [row for row in block.get("peers") or [] if not row.get("given")]
+    return {row["name"]: row["version"] for row in peers if row["version"]}
+
+
+def given(block: Document) -> list[str]:
+    """Return the names of the classifiers that the user gave."""
+    return [row["name"] for row in block.get("peers") or [] if row.get("given")]
 
 
 def engine_name(name: str, known: Versions) -> str:
@@ -98,19 +131,25 @@ def engine_name(name: str, known: Versions) -> str:
     return f"{words} {known[name]}" if name in known else words
 
 
-def drawn(lines: Sequence[EvaluationRow]) -> list[str]:
-    """Return the engines of the chart: ours, and those of DRAWN with most disturbances."""
+def drawn(lines: Sequence[EvaluationRow], first: Sequence[str] = ()) -> list[str]:
+    """Return the engines of the chart: ours, and those with most disturbances.
+
+    They are as many as the chart has colours: those of `first`, then those of DRAWN.
+    """
     places: dict[str, int] = {}
     for line in lines:
         places[line["engine"]] = places.get(line["engine"], 0) + 1
     most = places.get(OURS, 0) / 2
-    return [OURS, *(name for name in DRAWN if places.get(name, 0) > most)]
+    others = [name for name in (*first, *DRAWN) if places.get(name, 0) > most]
+    return [OURS, *others][: len(charts.SERIES)]
 
 
-def chart(lines: Sequence[EvaluationRow], known: Versions) -> charts.Chart | None:
-    """Draw the share named right under each disturbance."""
+def chart(
+    lines: Sequence[EvaluationRow], known: Versions, beside_ours: Sequence[str] = ()
+) -> charts.Chart | None:
+    """Draw the share named right under each disturbance; beside_ours: engines drawn first."""
     rows: list[charts.DisturbedDot] = []
-    wanted = drawn(lines)
+    wanted = drawn(lines, beside_ours)
     for line in lines:
         share = ratio(line["right"], line["n"])
         if line["engine"] not in wanted or share is None:
@@ -169,10 +208,12 @@ def beside(lines: Sequence[EvaluationRow], block: Document) -> list[dict[str, ob
     ]
 
 
-def by_app(apps: Sequence[EvaluationAppRow], lines: Sequence[EvaluationRow]) -> AppMatrix:
-    """Return apps and roles as rows, disturbances as columns, over our own counts."""
+def by_app(
+    apps: Sequence[EvaluationAppRow], lines: Sequence[EvaluationRow], engine: str = OURS
+) -> AppMatrix:
+    """Return apps and roles as rows, disturbances as columns, over the counts of an engine."""
     titles = {line["column"]: line["title"] for line in lines if line["column"] != PAYLOADLESS}
-    ours = [row for row in apps if row["engine"] == OURS and not row["synthetic"]]
+    ours = [row for row in apps if row["engine"] == engine and not row["synthetic"]]
     cells = {(row["app"], row["role"], row["column"]): row for row in ours}
     places = sorted({(row["app"], row["role"]) for row in ours})
     return {
@@ -180,6 +221,45 @@ def by_app(apps: Sequence[EvaluationAppRow], lines: Sequence[EvaluationRow]) -> 
         "rows": [(app, role, [cells.get((app, role, column)) for column in titles])
                  for app, role in places],
     }  # fmt: skip
+
+
+def apps_beside(apps: Sequence[EvaluationAppRow], known: Versions) -> AppsBeside:
+    """Return apps and roles as rows, engines as columns, as captured."""
+    own = [row for row in apps if row["column"] == ORIGINAL and not row["synthetic"]]
+    engines = list(dict.fromkeys(row["engine"] for row in own))
+    cells = {(row["app"], row["role"], row["engine"]): row for row in own}
+    return {
+        "engines": [engine_name(engine, known) for engine in engines],
+        "rows": [(app, role, [cells.get((app, role, engine)) for engine in engines])
+                 for app, role in sorted({(row["app"], row["role"]) for row in own})],
+    }  # fmt: skip
+
+
+def kinds_beside(rows: Sequence[EvaluationInnocentRow], known: Versions) -> KindsBeside:
+    """Return kinds of innocent traffic as rows, engines as columns, as captured."""
+    own = [row for row in rows if row["column"] == ORIGINAL and not row["synthetic"]]
+    engines = list(dict.fromkeys(row["engine"] for row in own))
+    cells = {(row["kind"], row["engine"]): row for row in own}
+    return {
+        "engines": [engine_name(engine, known) for engine in engines],
+        "rows": [(kind, [cells.get((kind, engine)) for engine in engines])
+                 for kind in dict.fromkeys(row["kind"] for row in own)],
+    }  # fmt: skip
+
+
+def given_parts(
+    names: Sequence[str], lines: Sequence[EvaluationRow], apps: Sequence[EvaluationAppRow]
+) -> list[GivenPart]:
+    """Return the part of the page of each classifier that the user gave."""
+    parts: list[GivenPart] = []
+    for name in names:
+        own = [line for line in lines if line["engine"] == name]
+        real = [line for line in own if not line["synthetic"]]
+        synthetic = [line for line in own if line["synthetic"]]
+        parts.append(
+            {"name": name, "lines": real, "apps": by_app(apps, real, name), "synthetic": synthetic}
+        )
+    return parts
 
 
 def nameless(
@@ -266,6 +346,7 @@ def view(run: Path) -> dict[str, object]:
     real = [line for line in lines if not line["synthetic"]]
     ours = [line for line in real if line["engine"] == OURS]
     unnamed = nameless(table(run, EvaluationFlowRow), real)
+    known, apps = versions(block), table(run, EvaluationAppRow)
     return {
         "title": str(findings.spec.get("title") or findings.spec.get("name") or run.name),
         "run": run.name,
@@ -273,10 +354,13 @@ def view(run: Path) -> dict[str, object]:
         "ours": ours,
         "first": next((line for line in ours if line["column"] == ORIGINAL), None),
         "elsewhere": next((line for line in ours if line["column"] == ELSEWHERE), None),
-        "chart": chart(real, versions(block)),
-        "matrix": matrix(real, versions(block)),
+        "chart": chart(real, known, given(block)),
+        "matrix": matrix(real, known),
         "beside": beside(real, block),
-        "apps": by_app(table(run, EvaluationAppRow), real),
+        "apps": by_app(apps, [line for line in real if line["engine"] == OURS]),
+        "apps_beside": apps_beside(apps, known),
+        "kinds_beside": kinds_beside(table(run, EvaluationInnocentRow), known),
+        "given": given_parts(given(block), lines, apps),
         "open_set": table(run, EvaluationOpenRow),
         "innocents": block.get("innocents") or [],
         "regression": block.get("regression"),

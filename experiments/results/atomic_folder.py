@@ -107,16 +107,24 @@ def point_latest(parent: Path, folder: Path) -> None:
     os.replace(temporary, parent / "latest")
 
 
-def disk_error_sentence(error: OSError) -> str | None:
-    """Return an error of disk or permissions as one sentence; None for any other."""
+def disk_error_sentence(error: OSError, option: str = "--runs") -> str | None:
+    """Return an error of disk or permissions as one sentence; None for any other.
+
+    option: the command's option that chooses where results go, "" for none.
+    """
     if error.errno not in DISK:
         return None
     where = f"{error.filename}: " if error.filename else ""
     reason = os.strerror(error.errno)
+    other = {
+        "": "",
+        "--runs": ", or say --runs with a folder elsewhere",
+    }.get(option, f", or give a file on another disk as {option} OUT")
     advice = {
-        errno.ENOSPC: "free space there, or say --runs with a folder elsewhere",
-        errno.EDQUOT: "free space there, or say --runs with a folder elsewhere",
+        errno.ENOSPC: f"free space there{other}",
+        errno.EDQUOT: f"free space there{other}",
         errno.EFBIG: "raise the limit on the size of files (ulimit -f)",
         errno.EIO: "look at the disk",
     }.get(error.errno, "mend the permissions, or say another folder or file")
-    return f"{where}cannot be read or written ({reason}): {advice}; what was finished is kept"
+    kept = "; what was finished is kept" if option == "--runs" else ""
+    return f"{where}cannot be read or written ({reason}): {advice}{kept}"

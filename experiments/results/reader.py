@@ -142,10 +142,10 @@ def read(folder: Path) -> Findings:
         folder,
         spec,
         spec_text,
-        _json(folder / "provenance.json"),
-        _json(folder / "summary.json"),
+        read_json(folder / "provenance.json"),
+        read_json(folder / "summary.json"),
         cast("Tables", {name: _rows(folder, name) for name in TABLES}),
-        _json(folder / "localised.json").get("boxes", []),
+        read_json(folder / "localised.json").get("boxes", []),
     )
 
 
@@ -153,7 +153,7 @@ def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
-def _json(path: Path) -> Document:
+def read_json(path: Path) -> Document:
     """Return a JSON object; a missing file is an empty one."""
     try:
         value = json.loads(_text(path) or "{}")

@@ -75,7 +75,7 @@ def find(runs: Path, name: str) -> Path:
         raise ExperimentError(
             f"{name!r} begins {len(matches)} runs of {runs}: {', '.join(matches)}"
         )
-    raise ExperimentError(f"no run {name!r} in {runs}{hint(name, names)}; midcall runs list")
+    raise ExperimentError(f"no run {name!r} in {runs}: {hint(name, names)}; midcall runs list")
 
 
 def summary(folder: Path) -> Document:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import NoneType
 from typing import TypeVar, cast, get_args, get_type_hints
@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from midcall.experiments.results import tables
+from midcall.experiments.results import dictionary, tables
 
 #: A row of one table (tables).
 R = TypeVar("R")
@@ -90,9 +90,15 @@ def write_table(folder: Path, name: str, rows: Sequence[Mapping[str, object]]) -
 
 
 def write_tables(folder: Path, written: tables.Tables) -> None:
-    """Write every table of a run into its folder."""
+    """Write every table of a run into its folder, and the schema of their rows (schema.json)."""
     for name, rows in written.items():
         write_table(folder, name, cast("Sequence[Mapping[str, object]]", rows))
+    write_schema(folder, written)
+
+
+def write_schema(folder: Path, names: Iterable[str]) -> None:
+    """Write schema.json: the JSON Schema of a row of each of some tables."""
+    write_json(folder / dictionary.FILE, dictionary.json_schema(names))
 
 
 def read_table(folder: Path, name: str) -> list[dict[str, object]]:
@@ -125,5 +131,7 @@ def write_atomically(path: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
+#: Roles of flows that count as flows of a call.
+CALL_ROLES = ("media", "setup")
 #: Grades whose evidence is packets: measurements, captures, developers' reverse engineering.
 PACKET_GRADES = frozenset("AB")

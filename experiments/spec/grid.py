@@ -53,20 +53,28 @@ class Cell(NamedTuple):
 
 
 def load_operators(spec: Spec) -> dict[str, Any]:
-    """Return the spec's operators, by name.
+    """Return the spec's operators, by the name or path that the spec gives; tables have their ids.
 
-    Raises ExperimentError that lists every operator that cannot be loaded, or every hypothesis of
-    the spec that no operator has.
+    Raises ExperimentError that lists every operator that cannot be loaded or has the id of another,
+    or every hypothesis of the spec that no operator has.
     """
     from midcall.errors import TestbedError
     from midcall.testbed.policy.loader import load
 
-    operators, problems = {}, []
+    operators: dict[str, Any] = {}
+    problems = []
     for name in spec.operators:
         try:
-            operators[name] = load(name)
+            operator = load(name)
         except TestbedError as error:
             problems.append(str(error))
+            continue
+        twin = next((word for word, one in operators.items() if one.id == operator.id), None)
+        if twin is not None:
+            problems.append(
+                f"{twin} and {name} have the same id {operator.id!r}: change one of them"
+            )
+        operators[name] = operator
     if problems:
         raise ExperimentError(f"spec {spec.name}: operators: " + "\n".join(problems))
     if spec.hypotheses != "all":
@@ -84,7 +92,7 @@ def cells(spec: Spec, operators: dict[str, Any]) -> list[Cell]:
         return box_cells(spec)
     return [
         Cell(
-            name,
+            operator.id,
             hypothesis.id,
             hypothesis.title,
             access,
@@ -93,7 +101,7 @@ def cells(spec: Spec, operators: dict[str, Any]) -> list[Cell]:
             operator.policy(hypothesis.id, access, day.date),
             None if operator.targets is None else tuple(operator.targets),
         )
-        for name, operator in operators.items()
+        for operator in operators.values()
         for hypothesis in operator.hypotheses
         if spec.hypotheses == "all" or hypothesis.id in spec.hypotheses
         for access in spec.access

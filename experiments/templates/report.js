@@ -27,6 +27,7 @@
     };
     const [button] = all("button", form);
     const [told] = all("output", form);
+    const comma = document.documentElement.lang === "ar" ? "، " : ", ";
     const apply = () => {
       const wanted = Object.fromEntries(selects.map((one) => [one.dataset.key, one.value]));
       const chosen = selects.filter((one) => one.value).map((one) => one.selectedOptions[0].text);
@@ -37,18 +38,39 @@
       for (const one of whole) one.hidden = chosen.length > 0;
       for (const one of none) one.hidden = !chosen.length || shown.length > 0;
       button.disabled = !chosen.length;
-      told.textContent = chosen.length ? `only ${chosen.join(", ")}; totals, times and speed are of all` : "";
+      const [place] = location.hash.slice(1).split("?");
+      const query = new URLSearchParams(
+        selects.filter((one) => one.value).map((one) => [one.dataset.key, one.value]));
+      const hash = query.size ? `#${place || "answer"}?${query}` : place && `#${place}`;
+      if (hash !== location.hash) history.replaceState(null, "", hash || location.pathname);
+      told.textContent = chosen.length ? told.dataset.only.replace("{chosen}", chosen.join(comma)) : "";
     };
+    const choose = () => {
+      const wanted = new URLSearchParams(location.hash.split("?")[1] || "");
+      for (const one of selects) {
+        const value = wanted.get(one.dataset.key) || "";
+        one.value = all("option", one).some((option) => option.value === value) ? value : "";
+      }
+      apply();
+    };
+    if (location.hash.includes("?")) choose();
+    addEventListener("hashchange", () => location.hash.includes("?") && choose());
     form.addEventListener("change", apply);
     form.addEventListener("reset", () => setTimeout(apply));
     form.addEventListener("submit", (event) => event.preventDefault());
+  }
+
+  // The same choice in another language.
+  for (const link of all(".languages a")) {
+    link.addEventListener("click", () => { link.hash = location.hash; });
   }
 
   // Sorting: a click on a heading sorts its table's rows, numbers as numbers.
   const value = (row, at) => {
     const cell = row.cells[at];
     const text = cell.dataset.v !== undefined ? cell.dataset.v : cell.textContent.trim();
-    const number = parseFloat(text.replaceAll(",", ""));
+    const french = row.closest("[lang]").lang === "fr";
+    const number = parseFloat(french ? text.replace(/\s/g, "").replace(",", ".") : text.replaceAll(",", ""));
     return /^[-\d]/.test(text) && !Number.isNaN(number) ? number : text.toLowerCase();
   };
   const compare = (a, b) => {
@@ -107,6 +129,16 @@
     tip.style.left = tip.style.top = "0";
   });
 
-  // Paper shows everything.
-  addEventListener("beforeprint", () => all("details").forEach((part) => (part.open = true)));
+  // Details open when an address points into them.
+  const reveal = () => {
+    const id = decodeURIComponent(location.hash.slice(1).split("?")[0]);
+    const target = id && document.getElementById(id);
+    if (!target) return;
+    for (let part = target.closest("details"); part; part = part.parentElement.closest("details")) {
+      part.open = true;
+    }
+    target.scrollIntoView();
+  };
+  addEventListener("hashchange", reveal);
+  reveal();
 })();

@@ -122,7 +122,7 @@ def draw(
     known = sorted({str(row["hypothesis"]) for row in rows})
     if chosen not in known:
         raise ExperimentError(
-            f"{folder}: no hypothesis {chosen!r} of {operator}{hint(chosen, known)}; "
+            f"{folder}: no hypothesis {chosen!r} of {operator}: {hint(chosen, known)}; "
             f"it has {', '.join(known)}"
         )
     periods = [

@@ -25,6 +25,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from midcall.captures.packets.compression import without_suffix
+from midcall.captures.packets.names import printable
 from midcall.errors import ExperimentError, describe
 from midcall.experiments.cells.classify import SCHEMA, SUFFIXES, classify_file, expand
 from midcall.experiments.jobs.progress import Progress
@@ -118,7 +120,9 @@ def _local(name: str) -> dict[str, int]:
         try:
             sizes[os.path.abspath(file)] = os.path.getsize(file)
         except OSError as error:
-            raise ExperimentError(f"{file}: cannot be read ({error.strerror})") from error
+            raise ExperimentError(
+                f"{printable(file)}: cannot be read ({error.strerror})"
+            ) from error
     return sizes
 
 
@@ -137,7 +141,7 @@ def _remote(name: str) -> dict[str, int]:
     sizes = {
         system.unstrip_protocol(one): int(entry["size"] or 0)
         for one, entry in entries.items()
-        if one.lower().removesuffix(".gz").endswith(SUFFIXES)
+        if without_suffix(one.lower()).endswith(SUFFIXES)
     }
     if not sizes:
         raise ExperimentError(f"{name}: holds no captures, expected names as x.pcap or x.pcapng")
@@ -182,7 +186,8 @@ def one_file(source: Source, cores: int) -> tuple[dict[str, Any], Any]:
     """Return a capture's row and its flows; None for the flows of an unreadable capture."""
     from midcall.errors import CaptureError, ClassifierError
 
-    row = {"file": source.name, "bytes": source.size, "packets": 0, "flows": 0, "calls": 0}
+    row = {"file": printable(source.name), "bytes": source.size}
+    row |= {"packets": 0, "flows": 0, "calls": 0}
     row |= {"notices": "", "error": ""}
     try:
         done = classify_file(source.name, cores, stream_of(source.name))
@@ -359,5 +364,5 @@ def lines(made: Made, out: str) -> list[str]:
     return [
         f"{made.files} captures ({made.size / 1e9:.2f} GB): {made.packets:,} packets, "
         f"{made.flows:,} flows, {made.calls:,} of calls; {made.unread} could not be read",
-        f"{out.rstrip('/')}/flows",
+        f"{printable(out).rstrip('/')}/flows",
     ]

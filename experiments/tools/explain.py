@@ -9,15 +9,21 @@ from __future__ import annotations
 
 import copy
 import ipaddress
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from midcall.captures.jit.reads import u32
-from midcall.captures.own.add import FLOW
+from midcall.captures.packets.flow_names import FILTER_FORM, FlowName, chosen, display_filter, parse
+from midcall.captures.packets.headers import End
 from midcall.captures.packets.pcap import CaptureFile, Packets
+from midcall.captures.packets.standard_input import held
+from midcall.captures.packets.streams import PROTOCOLS as STREAMED
+from midcall.captures.packets.streams import Counter as StreamCounter
+from midcall.captures.packets.streams import frames_of_stream
 from midcall.classifier.apps.webrtc import MEDIA_OF_CALL
 from midcall.classifier.engine import Engine
 from midcall.classifier.explain.dissect import Packet, layers, walk
@@ -44,7 +50,10 @@ SCHEMA = 1
 #: Number of first packets of a flow that are shown even if nothing changed at them.
 SHOWN = 8
 #: The forms in which a flow is given.
-FORM = "a number of the list or 'udp 192.0.2.1:5000-198.51.100.2:3478'"
+FORM = f"a number of the list or 'udp 192.0.2.1:5000-198.51.100.2:3478' or {FILTER_FORM}"
+
+#: Packets at most in which streams are counted for the list of flows: Python takes 20 us for each.
+COUNTED = 200_000
 
 Document = dict[str, Any]
 
@@ -52,7 +61,8 @@ Document = dict[str, Any]
 class Survey(NamedTuple):
     """The result of `midcall classify` for a capture: its flows, and every packet's flow record."""
 
-    file: str
+    file: str  # its name in messages
+    path: str
     flows: Any  # FLOW[n]
     rows: list[dict[str, Any]]  # of classify
     numbers: NDArray[np.int64]  # of the engine, per packet
@@ -68,20 +78,32 @@ class State(NamedTuple):
     confidence: float
 
 
-def survey(path: str) -> Survey:
-    """Classify a whole capture. Raises CaptureError, ClassifierError or ExperimentError."""
-    capture, engine = CaptureFile(path), Engine()
+class Ended(NamedTuple):
+    """A flow by its transport and both ends, packed."""
+
+    proto: str
+    source: End
+    target: End
+
+
+def survey(path: str, name: str | None = None) -> Survey:
+    """Classify a whole capture. Raises CaptureError, ClassifierError or ExperimentError.
+
+    name: that of the file in messages.
+    """
+    capture, engine = CaptureFile(path, name=name), Engine()
+    name = capture.path
     numbers: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
     links: set[int] = set()
     for packets in capture.batches():
         numbers.append(engine.feed(packets))
         links.update(map(int, np.unique(packets.link)))
-    notices = list(capture.notices) + link_notices(path, engine.counters, links)
+    notices = list(capture.notices) + link_notices(name, engine.counters, links)
     flows = engine.flows()
     if not len(flows):
-        raise ExperimentError(f"{path}: holds no flows, there is nothing to explain")
-    flow_rows = rows(columns(flows, path)).to_pylist()
-    return Survey(path, flows, flow_rows, np.concatenate(numbers), notices)
+        raise ExperimentError(f"{name}: holds no flows, there is nothing to explain")
+    flow_rows = rows(columns(flows, name)).to_pylist()
+    return Survey(name, path, flows, flow_rows, np.concatenate(numbers), notices)
 
 
 # ---- which flow
@@ -112,31 +134,51 @@ def choose(classified: Survey, wanted: str | None, reveal: bool) -> int:
                     return at
         return 0
     wanted = wanted.strip()
-    if wanted.isdigit():
-        if 1 <= int(wanted) <= len(classified.rows):
-            return int(wanted) - 1
-        raise ExperimentError(
-            f"{classified.file}: no flow {wanted}, the capture has flows 1 to "
-            f"{len(classified.rows)}"
-        )
-    hit = FLOW.match(wanted)
-    if hit is None:
-        raise ExperimentError(f"{classified.file}: flow {wanted!r}: expected {FORM}")
-    return named(classified, wanted, hit.groupdict(), reveal)
-
-
-def named(classified: Survey, wanted: str, parts: dict[str, str], reveal: bool) -> int:
-    """Return the index of the flow with two ends, in either direction. Raises ExperimentError."""
     try:
-        sought = {(plain(parts[end]), int(parts[f"{end}p"])) for end in ("a", "b")}
+        name = parse(wanted, FORM)
+        if name.number is None:
+            return named(classified, wanted, name, reveal)
     except ValueError as error:
         raise ExperimentError(f"{classified.file}: flow {wanted!r}: {error}") from error
-    proto = parts["proto"].lower()
+    if 1 <= name.number <= len(classified.rows):
+        return name.number - 1
+    raise ExperimentError(
+        f"{classified.file}: no flow {wanted}, the capture has flows 1 to {len(classified.rows)}"
+    )
+
+
+def named(classified: Survey, wanted: str, name: FlowName, reveal: bool) -> int:
+    """Return the index of the flow that a name without a number means, in either direction.
+
+    Raises ExperimentError where it means none or several, and ValueError.
+    """
+    flow_of_packet = flows_of_packets(classified)
+
+    def flow_of_frame(frame: int) -> int:
+        return int(flow_of_packet[frame - 1]) if 1 <= frame <= len(flow_of_packet) else -1
+
+    def frames(proto: str, number: int) -> list[int]:
+        return frames_of_stream(CaptureFile(classified.path).batches(), proto, number)
+
+    found = chosen(name, [packed(row) for row in classified.rows], flow_of_frame, frames)
+    if len(found) == 1 or (found and name.both is not None):
+        return found[0]
+    if found:
+        listed = ", ".join(str(at + 1) for at in found[:8]) + (" ..." if len(found) > 8 else "")
+        raise ExperimentError(
+            f"{classified.file}: flow {wanted!r}: names {len(found)} flows ({listed}), "
+            "expected one; give its number, or more ports and addresses"
+        )
+    if name.both is None:
+        raise ExperimentError(
+            f"{classified.file}: no flow {wanted!r}; without --flow the list of flows is printed, "
+            "with a display filter for each"
+        )
+    proto = name.protocols[0]
+    sought = {(str(ipaddress.ip_address(end)), port) for end, port in name.both}
     best, most = 0, -1
     for at, row in enumerate(classified.rows):
         both = {(row["src_ip"], row["src_port"]), (row["dst_ip"], row["dst_port"])}
-        if row["proto"] == proto and both == sought:
-            return at
         alike = 2 * len(both & sought) + (row["proto"] == proto)
         alike += len({part for end in both for part in end} & {p for end in sought for p in end})
         if alike > most:
@@ -145,9 +187,82 @@ def named(classified: Survey, wanted: str, parts: dict[str, str], reveal: bool) 
     raise ExperimentError(f"{classified.file}: no flow {wanted!r}, {close}")
 
 
-def plain(address: str) -> str:
-    """Return an address in the form of flow tables."""
-    return str(ipaddress.ip_address(address.strip("[]")))
+def packed(row: dict[str, Any]) -> Ended:
+    """Return the ends of a row of `classify`."""
+    source, target = (
+        (ipaddress.ip_address(row[f"{side}_ip"]).packed, row[f"{side}_port"])
+        for side in ("src", "dst")
+    )
+    return Ended(row["proto"], source, target)
+
+
+def flows_of_packets(classified: Survey) -> NDArray[np.int64]:
+    """Return int64[n], the index of each packet's flow, -1 for none.
+
+    The engine's numbers of evicted records are used again, so a packet belongs to the last flow of
+    its number that had begun.
+    """
+    numbers, first = classified.numbers, classified.flows["first_record"].astype(np.int64)
+    begins = numbers[first] * len(numbers) + first
+    order = np.argsort(begins)
+    keys = numbers * len(numbers) + np.arange(len(numbers))
+    which = order[np.maximum(np.searchsorted(begins[order], keys, side="right") - 1, 0)]
+    return np.where(numbers >= 0, which, -1).astype(np.int64)
+
+
+def prefix_of(address: str, reveal: bool) -> str:
+    """Return an address for a display filter: masked, the prefix that `masked` leaves."""
+    parsed = ipaddress.ip_address(address)
+    if reveal:
+        return str(parsed)
+    mapped = parsed.version == 6 and parsed.ipv4_mapped is not None
+    size = 16 if parsed.version == 4 else 112 if mapped else 32
+    return str(ipaddress.ip_network((parsed, size), strict=False))
+
+
+def filters(classified: Survey, reveal: bool) -> list[str]:
+    """Return a display filter of Wireshark for each flow.
+
+    Without `reveal` it has the prefixes that `masked` leaves; where other flows have the same ones,
+    also the number of the stream (or, beyond COUNTED packets, the first frame).
+    """
+    found, first = [], classified.flows["first_record"].astype(np.int64)
+    for row in classified.rows:
+        source, target = ((prefix_of(row[f"{side}_ip"], reveal), row[f"{side}_port"])
+                          for side in ("src", "dst"))  # fmt: skip
+        found.append(display_filter(row["proto"], source, target))
+    keys = [" ".join(sorted(text.split(" && "))) for text in found]
+    counts = Counter(keys)
+    alike = [at for at, key in enumerate(keys) if counts[key] > 1]
+    streams = streams_at(classified, [int(first[at]) for at in alike])
+    for at in alike:
+        proto = classified.rows[at]["proto"]
+        number = streams.get(int(first[at]), {}).get(proto)
+        found[at] += (
+            f" && frame.number=={int(first[at]) + 1}"
+            if number is None
+            else f" && {proto}.stream=={number}"
+        )
+    return found
+
+
+def streams_at(classified: Survey, records: Sequence[int]) -> dict[int, dict[str, int]]:
+    """Return the streams of some packets by transport: those of their innermost layer."""
+    wanted, found = {record for record in records if record < COUNTED}, {}
+    if not wanted:
+        return {}
+    counters = {name: StreamCounter(number) for name, number in STREAMED.items()}
+    last, record = max(wanted), 0
+    for batch in CaptureFile(classified.path).batches():
+        for i in range(batch.total):
+            frame, link = batch.frame(i), int(batch.link[i])
+            numbers = {name: one.numbers(frame, link) for name, one in counters.items()}
+            if record in wanted:
+                found[record] = {name: each[-1] for name, each in numbers.items() if each}
+            if record == last:
+                return found
+            record += 1
+    return found
 
 
 def packets_of_flow(classified: Survey, position: int) -> NDArray[np.int64]:
@@ -188,7 +303,7 @@ def drive(classified: Survey, position: int) -> Iterator[Moment]:
     tape = Tape(engine, int(classified.numbers[which[0]]))
     wanted = iter([*map(int, which), -1])
     record = next(wanted)
-    for batch in CaptureFile(classified.file).batches():
+    for batch in CaptureFile(classified.path).batches():
         while 0 <= record < base + batch.total:
             engine.feed(batch.take(slice(at - base, record - base)))
             at = record + 1
@@ -286,7 +401,14 @@ def explain(
     wanted: see FORM; shown: number of first packets of the flow that are included even if nothing
     changed at them. Raises CaptureError, ClassifierError, or ExperimentError for an unknown flow.
     """
-    classified = survey(path)
+    with held(path) as capture:
+        return explain_file(survey(str(capture.path), capture.shown), wanted, shown, reveal)
+
+
+def explain_file(
+    classified: Survey, wanted: str | None, shown: int, reveal: bool
+) -> tuple[Document, list[str]]:
+    """Return the explanation of one flow of a classified capture, see `explain`."""
     position = choose(classified, wanted, reveal)
     packets: list[Document] = []
     settled, last = None, state_of(None)
@@ -299,12 +421,16 @@ def explain(
         last = state_of(moment.after)
         if moment.after["state"] & SETTLED and total >= shown:
             break
+    shown_filters = filters(classified, reveal)
     document = {
         "schema": SCHEMA,
-        "file": path,
+        "file": classified.file,
         "masked": not reveal,
         "packets": len(classified.numbers),
-        "flows": [flow_document(classified, at, reveal) for at in range(len(classified.rows))],
+        "flows": [
+            flow_document(classified, at, reveal) | {"filter": shown_filters[at]}
+            for at in range(len(classified.rows))
+        ],
         "flow": position + 1,
         "shown": packets,
         "settled_frame": settled,

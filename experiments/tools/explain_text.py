@@ -75,6 +75,7 @@ def lines(document: Document, terminal: bool) -> Iterator[Text]:
             style="dim",
         )
     yield Text()
+    yield Text("Flows, each with a display filter for Wireshark:", style="dim")
     yield from flow_list(document)
     yield Text()
     chosen = document["flows"][document["flow"] - 1]
@@ -105,6 +106,7 @@ def flow_list(document: Document) -> Iterator[Text]:
                 f"{named(flow)}: {flow['evidence']}",
                 SHADES.get(flow["verdict"], ""),
             )
+            yield Text(f"        {flow['filter']}", "dim")
     if len(flows) > len(listed):
         yield Text(f"{len(flows) - len(listed)} more flows; --format json lists every one")
 

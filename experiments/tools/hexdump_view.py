@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A hex view of one packet: which octets are shown; experiments.measure.hexdump arranges them in
-rows.
+"""Octets of one packet as text for a hex dump; this module masks the octets that may be private.
 
-Offsets count from the start of the frame, as in other tools. Without `reveal` only marks and the
-structure of a packet (types, lengths, ports) are shown; every other octet is "..".
+experiments.measure.hexdump arranges the text in rows. Offsets count from the start of the frame, as
+in other tools. Without `reveal` a hex dump shows two kinds of octets: the structure of the packet
+(types, lengths, ports), and the marks (octets that led to a verdict) that hold no personal data.
+Every other octet is "..".
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from midcall.classifier.explain.highlights import Mark, transport_at
 from midcall.classifier.state.packet_fields import SIGN_IP_AT, SIGN_PROTO, SIGN_VERSION
 
 HIDDEN = ".."
-#: Octets at the start of a message that are constants, types or lengths of its protocol.
+#: Kind of message -> number of octets at its start that are constants, types or lengths.
 HEADS = {
     "stun": 8,
     "channel-data": 4,
@@ -32,7 +33,9 @@ HEADS = {
 
 
 def structure(packet: Packet) -> Iterator[tuple[int, int]]:
-    """Yield (offset, count) of octets without personal data: heads of headers and messages."""
+    """Yield (offset, count) of octets without personal data: the first octets of the IP header, the
+    transport header and each message, and the type and length of each STUN attribute.
+    """
     ip = int(packet.signs[SIGN_IP_AT])
     # Checksums are left out: they are computed over masked octets and reveal part of them.
     yield (ip, 10) if packet.signs[SIGN_VERSION] == 4 else (ip, 8)
@@ -44,7 +47,7 @@ def structure(packet: Packet) -> Iterator[tuple[int, int]]:
     for piece in packet.pieces:
         head = HEADS.get(piece.kind, 0)
         if piece.kind == "quic" and not u8(packet.octets, piece.at) & 0x80:
-            head = 1  # Google's older header goes on with a connection id
+            head = 1  # in Google's older QUIC header, a connection id follows the first octet
         yield piece.at, min(head, piece.end - piece.at)
         if piece.kind == "stun":
             for attribute in attributes(packet.octets, piece):
@@ -52,7 +55,10 @@ def structure(packet: Packet) -> Iterator[tuple[int, int]]:
 
 
 def text(packet: Packet, marks: Sequence[Mark], reveal: bool) -> list[str]:
-    """Return every octet of a frame in hexadecimal, masked ones as HIDDEN."""
+    """Return each octet of a frame in hexadecimal, or HIDDEN where it is masked.
+
+    marks: the octets that led to a verdict; reveal: no octet is masked.
+    """
     octets = packet.octets
     if reveal:
         return [f"{octet:02x}" for octet in octets.tolist()]

@@ -16,7 +16,10 @@ from typing import Any, NamedTuple, get_args
 
 from midcall.captures.fetch.fetch import obtain, sum_of
 from midcall.captures.own.add import named_flows
+from midcall.captures.packets.names import printable
 from midcall.captures.packets.pcap import Packets, read_with_notices
+from midcall.captures.packets.standard_input import NAME as STANDARD_INPUT
+from midcall.captures.packets.standard_input import SHOWN, held
 from midcall.captures.truth import catalogue as catalogues
 from midcall.captures.truth.calls import Call, calls
 from midcall.captures.truth.catalogue import Capture, Change
@@ -65,14 +68,22 @@ class Order(NamedTuple):
 def play(order: Order) -> Played:
     """Play one capture through one policy. Raises ExperimentError for invalid options or
     captures."""
+    with held(order.capture) as capture:
+        if order.capture == STANDARD_INPUT:
+            order = order._replace(capture=str(capture.path))
+        return play_file(order, capture.shown)
+
+
+def play_file(order: Order, shown: str) -> Played:
+    """Play one capture that is a file, see `play`; shown: its name in messages."""
     from midcall.testbed.assess.call_verdict import judge
     from midcall.testbed.replay.simulator import simulate
 
     path, entry = locate_capture(order.capture, order.corpus)
     named = policy_names.named(order.policy, order.access, order.date)
-    packets, notices = read_with_notices(path)
+    packets, notices = read_with_notices(path, shown)
     sha256 = sum_of(path)
-    capture_calls, inferred = calls_of(order, path, packets, sha256)
+    capture_calls, inferred = calls_of(order, shown, packets, sha256)
     seed = derived_seed(order.seed, sha256, order.access)
 
     def ran(policy: Any) -> Any:
@@ -89,7 +100,7 @@ def play(order: Order) -> Played:
 
     simulation, control = ran(named.policy), ran(None)
     if not len(simulation.script.held.flows):
-        raise ExperimentError(f"{path}: holds no IP flow, there is nothing to replay")
+        raise ExperimentError(f"{shown}: holds no IP flow, there is nothing to replay")
     changed = [*(entry.changed if entry is not None else []), *checked(order.changed)]
     wanted = chosen(capture_calls, order.call)
     verdicts = {one.id: judge(simulation, control, one, changed) for one in wanted}
@@ -127,13 +138,13 @@ def locate_capture(words: str, corpus: Path | None) -> tuple[Path, Capture | Non
     return Path(obtained.paths[entry.sha256]), entry
 
 
-def calls_of(order: Order, path: Path, packets: Packets, sha256: str) -> tuple[list[Call], bool]:
+def calls_of(order: Order, shown: str, packets: Packets, sha256: str) -> tuple[list[Call], bool]:
     """Return the calls of a capture, and whether they are inferred."""
     described = [one for one in calls(sha256) if one.media or one.setup or one.control]
     if described and order.app is None and not order.flows:
         return described, False
-    flows = named_flows(path, packets, list(order.flows), order.app)
-    rows, _ = classify_packets(packets, path.name)
+    flows = named_flows(shown, packets, list(order.flows), order.app)
+    rows, _ = classify_packets(packets, shown)
     one = inferred_call(rows, packets, "call-1", order.app, [flow.frame for flow in flows])
     return ([] if one is None else [one]), True
 
@@ -184,7 +195,8 @@ def lines(order: Order, played: Played) -> Iterator[str]:
     """Yield the result as lines of text."""
     about = document(played)
     day = f" on {played.named.date}" if played.named.date else ""
-    yield f"{order.capture} through {order.policy} on {order.access}{day}"
+    shown = SHOWN if order.capture == STANDARD_INPUT else printable(order.capture)
+    yield f"{shown} through {order.policy} on {order.access}{day}"
     yield from played.notices
     if played.inferred:
         yield (

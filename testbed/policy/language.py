@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterator
-from typing import Literal, get_args
+from math import inf
+from typing import Any, Literal, get_args
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from midcall.captures.truth.strict_toml import Table
 from midcall.classifier.state.verdicts import APPS, ROLES
@@ -60,6 +61,15 @@ PARAMETERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "reset": ((), ("towards",)),
     "finish": ((), ("towards",)),
 }
+
+
+#: The largest values that a box can count with, all far beyond any real network: kbit/s, octets of
+#: a bucket, ms in a queue, seconds, packets or octets of a flow, packets of a bad time.
+MOST_KBIT, MOST_BUCKET, MOST_QUEUE_MS = 1e9, 10**9, 3_600_000
+MOST_SECONDS, MOST_COUNT, MOST_BURST = 1e9, 10**15, 1e9
+#: The same for each range of a match.
+MOST = {"size": MOST_COUNT, "packets": MOST_COUNT, "bytes": MOST_COUNT,
+        "seconds": MOST_SECONDS, "entropy": MOST_SECONDS}  # fmt: skip
 
 
 class Match(Table):
@@ -204,10 +214,21 @@ class Match(Table):
 
     @field_validator("size", "packets", "bytes", "seconds", "entropy")
     @classmethod
-    def _ranges(cls, word: float | str | None) -> float | str | None:
+    def _ranges(cls, word: float | str | None, info: ValidationInfo) -> float | str | None:
         if word is not None:
-            span(word)
+            most = MOST[str(info.field_name)]
+            low, high = span(word)
+            if not (low <= most and (high <= most or high == inf)) or low == inf:
+                raise ValueError(f"got {word!r}, expected numbers of at most {most:.0f}")
         return word
+
+    @field_validator("stun_method", "stun_attribute")
+    @classmethod
+    def _types(cls, words: list[Any]) -> list[Any]:
+        for word in words:
+            if isinstance(word, int) and not 0 <= word <= 0xFFFF:
+                raise ValueError(f"got {word}, expected a number from 0 to 65535")
+        return words
 
     @model_validator(mode="after")
     def _sound(self) -> Match:
@@ -229,9 +250,15 @@ class After(Table):
     Of several keys, all limits must be exceeded.
     """
 
-    packets: int = Field(default=0, ge=0, description="packets of the flow that still pass")
-    bytes: int = Field(default=0, ge=0, description="IP bytes of the flow that still pass")
-    seconds: float = Field(default=0.0, ge=0.0, description="time in which the flow still passes")
+    packets: int = Field(
+        default=0, ge=0, le=MOST_COUNT, description="packets of the flow that still pass"
+    )
+    bytes: int = Field(
+        default=0, ge=0, le=MOST_COUNT, description="IP bytes of the flow that still pass"
+    )
+    seconds: float = Field(
+        default=0.0, ge=0.0, le=MOST_SECONDS, description="time in which the flow still passes"
+    )
 
     @model_validator(mode="after")
     def _sound(self) -> After:
@@ -254,6 +281,7 @@ class Rule(Table):
     lasts_s: float | None = Field(
         default=None,
         gt=0.0,
+        le=MOST_SECONDS,
         description="seconds after which a condemnation ends (residual censorship); each packet "
         "that meets the match restarts it; left out, it never ends",
     )
@@ -290,14 +318,22 @@ class Rule(Table):
     burst: float = Field(
         default=0.0,
         ge=0.0,
+        le=MOST_BURST,
         description="packets that a bad time lasts on average (Gilbert and Elliott); left out, "
         "losses are independent",
     )
     rate_kbit: float = Field(
-        default=0.0, ge=0.0, description="kbit/s of IP packets that get through, each direction"
+        default=0.0,
+        ge=0.0,
+        le=MOST_KBIT,
+        description="kbit/s of IP packets that get through, each direction",
     )
-    bucket_bytes: int = Field(default=0, ge=0, description="depth of the policer's bucket")
-    queue_ms: float = Field(default=0.0, ge=0.0, description="longest wait in the shaper's queue")
+    bucket_bytes: int = Field(
+        default=0, ge=0, le=MOST_BUCKET, description="depth of the policer's bucket"
+    )
+    queue_ms: float = Field(
+        default=0.0, ge=0.0, le=MOST_QUEUE_MS, description="longest wait in the shaper's queue"
+    )
     path: Literal["in", "on"] = Field(
         default="in",
         description="in: the box stands in the way, and what it answers itself goes no further; "
@@ -313,7 +349,8 @@ class Rule(Table):
     )
     file: str = Field(
         default="",
-        description="a censor in Python, beside the policy's file (docs/reference/censors.md)",
+        description="a censor in Python, in the folder of the policy's file or below it "
+        "(docs/reference/censors.md)",
     )
     digest: str = Field(default="", exclude=True, description="of that file; the lab fills it in")
     grade: Grade = Field(description="evidence grade, A to D")

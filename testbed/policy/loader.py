@@ -68,12 +68,17 @@ def try_load(path: Path) -> tuple[Operator | None, list[str]]:
         shared, shared_problems = try_table(path.parent / word, Mechanisms)
         problems += shared_problems
         raws.append(raw_table(path.parent / word))
+        shared_path = path.parent / word
+        problems += [
+            f"{shown(shared_path)}: {line}" for line in place_problems(raws[-1], shared_path.parent)
+        ]
         if shared is not None:
             sets += shared.sets
             hypotheses += [
                 with_full_paths(one, (folder / word).parent) for one in shared.hypotheses
             ]
     problems += [f"{shown(path)}: {line}" for line in reference_problems(raws)]
+    problems += [f"{shown(path)}: {line}" for line in place_problems(raw, folder)]
     if operator is None or problems:
         return None, problems
     own = [with_full_paths(one, folder) for one in operator.hypotheses]
@@ -95,6 +100,27 @@ def located(rules: list[Rule], folder: Path) -> list[Rule]:
             rule = rule.model_copy(update={"file": path, "digest": file_digest(path)})
         out.append(rule)
     return out
+
+
+def place_problems(raw: dict[str, Any], folder: Path) -> Iterator[str]:
+    """Yield each censor of a file that is outside of the file's folder and of the shared one.
+
+    A policy is data that people pass on, and a censor is code that runs: a policy must not name
+    code elsewhere on the machine.
+    """
+    roots = (folder.resolve(), (OPERATORS / "shared").resolve())
+    for hypothesis in tables_of(raw, "hypothesis"):
+        for rule in tables_of(hypothesis, "rule"):
+            file = rule.get("file")
+            if not isinstance(file, str) or not file:
+                continue
+            place = (folder / file).resolve()
+            if not any(place.is_relative_to(root) for root in roots):
+                yield (
+                    f"hypothesis {hypothesis.get('id')}: rule {rule.get('name')}: file: got "
+                    f"{file!r}, expected a censor below the folder of this TOML file "
+                    "(or in shared/ of the lab's operators); copy it there"
+                )
 
 
 def file_digest(path: str) -> str:

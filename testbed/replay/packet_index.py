@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Packet index: per packet of a capture, the facts that decide which packet answers which.
+"""Packet index: one record of facts (FACT) per packet of a capture.
 
-One pass of the classifier's decoder gives the innermost IP packet and the flow; this module reads
-the rest. Then `answered` finds the packet that each reply answers: by transaction id in STUN (RFC
-8489 section 5), by message id in DNS (RFC 1035 section 4.1.1), by acknowledgement number in TCP
-(RFC 9293 section 3.4: a segment that acknowledges a byte was sent after the byte came).
+The classifier's decoder gives each packet's innermost IP packet and its flow. This module reads the
+rest in the same pass. Then `answered` uses the facts to find the request that each reply answers:
+by transaction id in STUN (RFC 8489 section 5), by message id in DNS (RFC 1035 section 4.1.1), by
+acknowledgement number in TCP (RFC 9293 section 3.4: who acknowledges a byte has received it).
 """
 
 from __future__ import annotations
@@ -41,30 +41,36 @@ FACT = np.dtype(
     [
         ("flow", "i8"),  # number in the packet index's flow table, -1: no IP flow
         ("ip_at", "i8"),
-        ("ip_end", "i8"),  # where it was captured to
+        ("ip_end", "i8"),  # end of its captured bytes
         ("ip_size", "i8"),  # bytes on the wire, by the IP header
-        ("at", "i8"),  # the transport's payload ...
-        ("end", "i8"),  # ... up to where it was captured
+        ("at", "i8"),  # start of the TCP or UDP payload
+        ("end", "i8"),  # end of the captured bytes of the payload
         ("size", "i8"),  # payload bytes on the wire
         ("proto", "i8"),
         ("version", "i8"),
         ("up", "i8"),  # 1: from its flow's source to its target
-        ("whole", "i8"),  # 1: must not be fragmented
-        ("stun", "i8"),  # STUN message type + 1
-        ("flags", "i8"),  # of TCP
-        ("sequence", "i8"),
-        ("until", "i8"),  # sequence number behind this segment
-        ("acknowledged", "i8"),
+        ("whole", "i8"),  # 1: must not be fragmented (IPv6, or the DF flag of IPv4)
+        ("stun", "i8"),  # STUN message type + 1, 0: no STUN
+        ("flags", "i8"),  # TCP flags
+        ("sequence", "i8"),  # TCP sequence number of the segment
+        ("until", "i8"),  # sequence number of the byte after the segment
+        ("acknowledged", "i8"),  # TCP acknowledgement number
     ]
 )
 
 
-#: How far back a reply's request is looked for, in packets of the same flow and direction.
+#: The request of a reply is searched among this many packets: the last ones that the other
+#: direction of the flow sent before the reply.
 LOOK_BACK = 64
+#: By what a reply names its request: nothing, STUN transaction id, DNS message id, TCP
+#: acknowledgement number.
+NO_KEY, STUN_KEY, DNS_KEY, TCP_KEY = 0, 1, 2, 3
+#: Bit of a STUN message type that only responses have (RFC 8489 section 5).
+STUN_RESPONSE = 0x0100
 
 
 class PacketIndex(NamedTuple):
-    """The packets of a capture, with FACT[n] per packet and FLOW[m] per flow (verdicts unused)."""
+    """The packets of a capture, their facts FACT[n], and their flows FLOW[m] without verdicts."""
 
     packets: Packets
     facts: Records
@@ -100,7 +106,7 @@ def read_facts(
     signs: Numbers,
     facts: Records,
 ) -> None:
-    """Walk a capture once and write a FACT per packet."""
+    """Decode a capture in one pass and write a FACT per packet."""
     for i in range(len(offset)):
         fact = facts[i]
         number = step(
@@ -129,7 +135,7 @@ def read_facts(
 
 @kernel
 def read_fact(fact: Any, b: Octets, signs: Numbers) -> None:
-    """Write the FACT row of one packet from the decoder's signs."""
+    """Write the FACT of one packet; signs: what the decoder read from it."""
     at, end = signs[SIGN_IP_AT], signs[SIGN_IP_END]
     fact["ip_at"], fact["ip_end"], fact["ip_size"] = at, end, end - at
     fact["version"], fact["proto"] = signs[SIGN_VERSION], signs[SIGN_PROTO]
@@ -159,7 +165,7 @@ def read_fact(fact: Any, b: Octets, signs: Numbers) -> None:
 
 
 def answered(index: PacketIndex) -> Numbers:
-    """Return per packet the number of the packet it answers, -1 for none: int64[n]."""
+    """Return int64[n]: for each packet the number of the packet that it answers, -1 for none."""
     gate = np.full(len(index.facts), -1, np.int64)
     last = np.full(2 * len(index.flows), -1, np.int64)
     find_answered(index.packets.data, index.facts, index.flows, last, gate.copy(), gate)
@@ -170,9 +176,11 @@ def answered(index: PacketIndex) -> Numbers:
 def find_answered(
     b: Octets, facts: Records, flows: Records, last: Numbers, before: Numbers, gate: Numbers
 ) -> None:
-    """Find each packet's request among the last packets of its flow's other direction.
+    """Write to gate[i] the number of the packet that packet i answers.
 
-    last: int64[2 * flows], before: int64[n], both -1: chains of a flow's packets by direction.
+    last, before: linked lists of the packets of each direction of each flow. last[2 * flow + up] is
+    the newest packet, before[i] the one before packet i. They are int64[2 * flows] and int64[n],
+    filled with -1.
     """
     for i in range(len(facts)):
         fact = facts[i]
@@ -181,42 +189,42 @@ def find_answered(
         own_chain = 2 * fact["flow"] + fact["up"]
         other_chain = 2 * fact["flow"] + 1 - fact["up"]
         candidate, steps = last[other_chain], 0
-        key_kind = wants(b, fact, flows[fact["flow"]])
-        while key_kind > 0 and candidate >= 0 and steps < LOOK_BACK:
+        key_kind = key_kind_of(b, fact, flows[fact["flow"]])
+        while key_kind != NO_KEY and candidate >= 0 and steps < LOOK_BACK:
             if answers(b, key_kind, fact, facts[candidate]):
                 gate[i] = candidate
                 break
             candidate, steps = before[candidate], steps + 1
-        # A segment without bytes of its own is never acknowledged, so no reply waits for it.
+        # A segment without bytes (or SYN or FIN) is never acknowledged, so it is no request.
         if fact["proto"] != TCP or fact["until"] != fact["sequence"]:
             before[i], last[own_chain] = last[own_chain], i
 
 
 @kernel
-def wants(b: Octets, fact: Any, flow: Any) -> int:
-    """Return the kind of key by which a packet names its request: 1 STUN, 2 DNS, 3 TCP; 0 none."""
+def key_kind_of(b: Octets, fact: Any, flow: Any) -> int:
+    """Return by what a packet names its request; NO_KEY: the packet is no reply."""
     if fact["proto"] == TCP:
-        return 3 if fact["flags"] & ACK else 0
+        return TCP_KEY if fact["flags"] & ACK else NO_KEY
     if fact["stun"] > 0:
-        return 1 if (fact["stun"] - 1) & 0x0100 else 0
+        return STUN_KEY if (fact["stun"] - 1) & STUN_RESPONSE else NO_KEY
     if fact["proto"] == UDP and fact["end"] - fact["at"] >= 12 and u8(b, fact["at"] + 2) & 0x80:
         if flow["source_port"] == DNS_PORT or flow["target_port"] == DNS_PORT:
-            return 2
-    return 0
+            return DNS_KEY
+    return NO_KEY
 
 
 @kernel
 def answers(b: Octets, key_kind: int, fact: Any, earlier: Any) -> bool:
-    """Return True where a packet answers an earlier one of the other direction."""
+    """Return whether a packet answers an earlier packet of the other direction."""
     reply_at, request_at = I(fact["at"]), I(earlier["at"])
-    if key_kind == 3:
+    if key_kind == TCP_KEY:
         ahead = (fact["acknowledged"] - earlier["until"]) & 0xFFFFFFFF
         return bool(ahead < 0x80000000)
-    if key_kind == 2:
+    if key_kind == DNS_KEY:
         return bool(earlier["end"] - request_at >= 2) and u16(b, reply_at) == u16(b, request_at)
-    if earlier["stun"] == 0 or (earlier["stun"] - 1) & 0x0100:
+    if earlier["stun"] == 0 or (earlier["stun"] - 1) & STUN_RESPONSE:
         return False
-    # A frame of RFC 4571 puts two bytes before the message.
+    # If the message is in a frame of RFC 4571, a length of two bytes precedes it.
     reply_at += 0 if u32(b, reply_at + 4) == STUN_COOKIE else 2
     request_at += 0 if u32(b, request_at + 4) == STUN_COOKIE else 2
     return (

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Streams: which bytes a TCP receiver must have before it can use a segment.
+"""TCP streams: which bytes a receiver must have before it can use a segment.
 
-A receiver delivers bytes in order (RFC 9293 section 3.10.7.4). So a segment can be used once the
-bytes before it have arrived, in any segment: an earlier one, a retransmission, one that overtook
-it. Bytes that are not in the capture are no gap, and neither are bytes that appear in it only
-later: the receiver of the capture continued without waiting for them.
+A receiver delivers bytes in order (RFC 9293 section 3.10.7.4). So it can use a segment only after
+all earlier bytes of the stream have arrived. It does not matter which segment brought them: an
+earlier segment, a retransmission, or a segment that overtook others.
 
-The bytes of a stream (one direction of one connection) are cut at every segment's begin and end
-into pieces, numbered in the order in which they first appear in the capture.
+The replay does not wait for two kinds of earlier bytes: bytes that the capture does not hold, and
+bytes that it holds only in later packets. The captured receiver went on without them too.
+
+A stream is one direction of one connection. Its bytes are cut into pieces at the begin and end of
+every segment. The pieces of a stream are numbered in the order in which the capture first shows
+them.
 """
 
 from __future__ import annotations
@@ -23,60 +26,74 @@ from midcall.testbed.network.tcp import SYN
 
 Numbers = NDArray[np.int64]
 
-#: Room for the bytes of one stream in a key of stream and byte.
+#: Key of a byte: the number of its stream times STREAM_ROOM, plus its offset in the stream.
 STREAM_ROOM = 1 << 40
 
 
 class Streams(NamedTuple):
-    """The pieces of every stream of a capture; pieces of one stream stand together."""
+    """The pieces of every stream of a capture.
 
-    stream: Numbers  # [n], per packet: its stream, -1 where it carries no TCP bytes
-    after: Numbers  # [n]: every piece of its stream below this number must be there before it
-    first_piece: Numbers  # [n + 1]: packet i carries the pieces
-    piece: Numbers  # piece[first_piece[i] : first_piece[i + 1]]
-    base: Numbers  # [streams + 1]: stream s owns the pieces base[s] to base[s + 1]
+    stream: [n], the stream of each packet, -1 where a packet carries no TCP bytes. after: [n], the
+    receiver can use packet i once it has every piece of the stream with a number below after[i].
+    first_piece: [n + 1], packet i carries the pieces piece[first_piece[i] : first_piece[i + 1]].
+    base: [streams + 1], stream s consists of the pieces base[s] to base[s + 1] - 1.
+    """
+
+    stream: Numbers
+    after: Numbers
+    first_piece: Numbers
+    piece: Numbers
+    base: Numbers
 
 
 def streams(facts: Records, side: Numbers) -> Streams:
-    """Return the streams of a capture: `facts` is FACT[n], `side` int64[n], that of each sender."""
+    """Return the streams of a capture.
+
+    facts: FACT[n], the packet index; side: int64[n], the side that sent each packet (sides.CALLER,
+    FAR or LOCAL).
+    """
     count = len(facts)
     rows = np.flatnonzero(
         (facts["flow"] >= 0) & (facts["proto"] == TCP) & (facts["until"] != facts["sequence"])
     )
     rows = rows[np.lexsort((rows, side[rows], facts["flow"][rows]))]
-    number, begin, end = placed(facts[rows], side[rows])
+    number, begin, end = locate_segments(facts[rows], side[rows])
     stream = np.full(count, -1, np.int64)
     stream[rows] = number
     total = int(number[-1]) + 1 if len(rows) else 0
+    # Interval k lies between edges k and k + 1. A segment covers the intervals low to high - 1.
     edges = np.unique(np.concatenate((begin, end)))
     low, high = np.searchsorted(edges, begin), np.searchsorted(edges, end)
-    # Every (packet, stretch between two edges) that the packet covers.
+    # One entry for each packet and each interval that the packet covers.
     lengths = high - low
     packet = np.repeat(rows, lengths)
-    stretch = np.repeat(low - np.cumsum(lengths) + lengths, lengths) + np.arange(lengths.sum())
-    holder = np.full(len(edges), count, np.int64)
-    np.minimum.at(holder, stretch, packet)
-    covered = np.flatnonzero(holder < count)
-    owner = edges[covered] // STREAM_ROOM
-    order = covered[np.lexsort((holder[covered], owner))]
-    numbered = np.full(len(edges), -1, np.int64)
-    numbered[order] = np.arange(len(order))
-    base = np.searchsorted(np.sort(owner), np.arange(total + 1)).astype(np.int64)
+    interval = np.repeat(low - np.cumsum(lengths) + lengths, lengths) + np.arange(lengths.sum())
+    first_packet = np.full(len(edges), count, np.int64)  # the first packet that covers an interval
+    np.minimum.at(first_packet, interval, packet)
+    # A piece is an interval that a packet covers. Pieces are sorted by stream, then first packet.
+    covered = np.flatnonzero(first_packet < count)
+    stream_of = edges[covered] // STREAM_ROOM
+    order = covered[np.lexsort((first_packet[covered], stream_of))]
+    piece_of = np.full(len(edges), -1, np.int64)
+    piece_of[order] = np.arange(len(order))
+    base = np.searchsorted(np.sort(stream_of), np.arange(total + 1)).astype(np.int64)
     by_packet = np.argsort(packet, kind="stable")
     return Streams(
         stream,
-        awaited(rows, number, low, numbered, holder[order], base, count),
+        needed_pieces(rows, number, low, piece_of, first_packet[order], base, count),
         np.searchsorted(packet[by_packet], np.arange(count + 1)).astype(np.int64),
-        numbered[stretch[by_packet]],
+        piece_of[interval[by_packet]],
         base,
     )
 
 
-def placed(facts: Records, side: Numbers) -> tuple[Numbers, Numbers, Numbers]:
-    """Return per segment (sorted by flow, side, number): stream, key of its begin, of its end.
+def locate_segments(facts: Records, side: Numbers) -> tuple[Numbers, Numbers, Numbers]:
+    """Return for each segment its stream, the key of its begin, and the key of its end.
 
-    A SYN with a sequence number that its direction's last SYN did not have begins a new stream: the
-    connection's ports were used again. Sequence numbers are unwrapped by the shortest step.
+    The segments are sorted by flow, then side, then packet number. If a SYN has another sequence
+    number than the last SYN of the same direction, a new connection uses the same ports: a new
+    stream begins. Sequence numbers are unwrapped: two consecutive segments of a stream are less
+    than 2^31 bytes apart.
     """
     if not len(facts):
         empty = np.zeros(0, np.int64)
@@ -100,31 +117,38 @@ def placed(facts: Records, side: Numbers) -> tuple[Numbers, Numbers, Numbers]:
     return number, begin, begin + length
 
 
-def awaited(
+def needed_pieces(
     rows: Numbers,
     number: Numbers,
     low: Numbers,
-    numbered: Numbers,
-    holder: Numbers,
+    piece_of: Numbers,
+    first_packet: Numbers,
     base: Numbers,
     count: int,
 ) -> Numbers:
-    """Return per packet the number below which every piece of its stream must be there.
+    """Return `after` of Streams, int64[count].
 
-    These are the pieces of lower bytes that an earlier packet of the capture carried. rows:
-    packets; number: their streams; low: the stretch each begins at; numbered: piece per stretch, -1
-    for bytes that no packet carries; holder: per piece, the first packet that carried it.
+    A packet needs the pieces of lower bytes that an earlier packet of the capture carried. after[i]
+    is the highest number of such a piece, plus 1, or base of the stream if there is no such piece.
+
+    rows: the packets with TCP bytes. For each of them, number: its stream; low: its first interval.
+    piece_of: the piece of each interval, -1 for bytes that no packet carries. first_packet: the
+    first packet that carried each piece.
     """
     after = np.zeros(count, np.int64)
-    highest = np.append(-1, np.maximum.accumulate(numbered))[low]
-    known = np.where(highest >= 0, holder[highest] < rows, True) if len(holder) else highest < 0
+    highest = np.append(-1, np.maximum.accumulate(piece_of))[low]
+    if len(first_packet):
+        is_earlier = np.where(highest >= 0, first_packet[highest] < rows, True)
+    else:
+        is_earlier = highest < 0
     after[rows] = np.maximum(highest + 1, base[number])
-    stretch = np.full(len(holder), -1, np.int64)
-    stretch[numbered[numbered >= 0]] = np.flatnonzero(numbered >= 0)
-    for at in np.flatnonzero(~known):
+    interval_of = np.full(len(first_packet), -1, np.int64)
+    interval_of[piece_of[piece_of >= 0]] = np.flatnonzero(piece_of >= 0)
+    # Where the highest piece of lower bytes came later than the packet, search an earlier piece.
+    for at in np.flatnonzero(~is_earlier):
         first, last = base[number[at]], base[number[at] + 1]
-        piece = int(first + np.searchsorted(holder[first:last], rows[at])) - 1
-        while piece >= first and stretch[piece] >= low[at]:
+        piece = int(first + np.searchsorted(first_packet[first:last], rows[at])) - 1
+        while piece >= first and interval_of[piece] >= low[at]:
             piece -= 1
         after[rows[at]] = piece + 1
     return after

@@ -126,8 +126,9 @@ def test_wrong_flows_are_all_told_and_the_busiest_is_named(call: Path, home: Pat
         f"{call}: flow '9': the capture has frames 1 to 5",
         f"{call}: flow 'udp 192.0.2.1:1-192.0.2.2:2': no such flow; the busiest of its 4 is "
         f"'udp {A}:5000-{B}:7985'",
-        f"{call}: flow 'that one': expected a frame number or "
-        "'udp 192.0.2.1:5000-198.51.100.2:3478'",
+        f"{call}: flow 'that one': expected a frame number, "
+        "'udp 192.0.2.1:5000-198.51.100.2:3478', or a display filter such as "
+        "'ip.addr==192.0.2.1 && udp.port==5000' or 'udp.stream eq 3'",
     ]
     assert not (home / "local").exists()
 

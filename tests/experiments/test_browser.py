@@ -7,6 +7,7 @@ Skipped where there is no Chromium (Debian: apt-get install chromium) or no Play
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 
 from midcall.experiments.accuracy import run
 from midcall.experiments.report import evaluation, html
+from midcall.experiments.report.language import PAGES
 from midcall.experiments.results import schema
 from tests.experiments.fake_run import NASTY, fake_run
 from tests.experiments.test_evaluate import SPEC
@@ -32,6 +34,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 PHONE, LAPTOP, PROJECTOR = (360, 740), (1280, 800), (1920, 1080)
+LANGUAGES = tuple(one.code for one in PAGES)
 #: A sheet of A4 between its margins, in CSS pixels: upright, and its width when it is turned.
 SHEET, TURNED = (703, 1016), 1031
 OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
@@ -73,6 +76,11 @@ class Visit:
         count = "(all) => all.filter((one) => one.checkVisibility()).length"
         return int(self.page.eval_on_selector_all(selector, count))
 
+    def unfold(self) -> Visit:
+        """Open every part of the details; returns itself."""
+        self.page.evaluate("document.querySelectorAll('details').forEach((one) => one.open = true)")
+        return self
+
     def choose(self, key: str, value: str) -> None:
         """Choose in a filter."""
         self.page.select_option(f".filters select[data-key={key}]", value)
@@ -104,8 +112,7 @@ def test_the_page_says_no_error_asks_for_nothing_and_fits(
 
 
 def test_it_still_fits_a_phone_with_everything_unfolded(visit: Any) -> None:
-    one = visit(PHONE)
-    one.page.evaluate("document.querySelectorAll('details').forEach((part) => part.open = true)")
+    one = visit(PHONE).unfold()
     assert one.page.evaluate(OVERFLOW) == 0
 
 
@@ -114,12 +121,14 @@ def test_it_still_fits_a_phone_with_everything_unfolded(visit: Any) -> None:
 def test_every_chart_is_drawn_once_for_the_size_of_the_screen(
     visit: Any, size: tuple[int, int], drawn: str, other: str
 ) -> None:
-    one = visit(size)
+    one = visit(size).unfold()
     figures = one.page.query_selector_all("figure.chart:not(.variant)")
     assert len(figures) == 6
     for figure in figures:
-        assert not figure.query_selector(f".{other}").is_visible()
-        picture = figure.query_selector(f".{drawn} svg")
+        half = figure.get_attribute("id") == "fig-price"  # half of the page's width has it narrow
+        shown, hidden = ("narrow", "wide") if half else (drawn, other)
+        assert not figure.query_selector(f".{hidden}").is_visible()
+        picture = figure.query_selector(f".{shown} svg")
         room = picture.bounding_box()
         assert room["width"] > 200
         assert room["height"] > 50
@@ -127,8 +136,8 @@ def test_every_chart_is_drawn_once_for_the_size_of_the_screen(
 
 
 def test_a_mark_tells_its_values_under_the_pointer(visit: Any) -> None:
-    one = visit()
-    mark = one.page.query_selector("#fig-price .wide [data-tip]")
+    one = visit().unfold()
+    mark = one.page.query_selector("#fig-price .narrow [data-tip]")
     assert not one.page.is_visible("#tip")
     mark.scroll_into_view_if_needed()
     mark.hover()
@@ -138,7 +147,7 @@ def test_a_mark_tells_its_values_under_the_pointer(visit: Any) -> None:
 
 
 def test_a_class_of_a_chart_goes_and_comes_back(visit: Any) -> None:
-    one = visit()
+    one = visit().unfold()
     button = one.page.query_selector("#fig-outcomes .classes button")  # "right"
     hidden = "(all) => all.filter((one) => getComputedStyle(one).visibility === 'hidden').length"
     marks = "#fig-outcomes svg [data-tip]"
@@ -174,7 +183,7 @@ def test_a_filter_hides_what_does_not_fit_and_show_all_brings_it_back(visit: Any
 
 
 def test_charts_follow_the_filters(visit: Any) -> None:
-    one = visit()
+    one = visit().unfold()
     bars = "#fig-outcomes .wide svg [data-app]"
     every, main, drawn = one.shown(bars), "[data-when=all] figure", "figure.variant"
     assert one.shown(main) == 1
@@ -186,7 +195,7 @@ def test_charts_follow_the_filters(visit: Any) -> None:
     one.choose("operator", "maroc-telecom")
     one.choose("app", "")
     assert 0 < one.shown(drawn) == one.shown("figure.variant[data-of=''][data-place*=maroc]")
-    figure = one.page.query_selector("figure.variant:not([hidden]) .wide [data-tip]")
+    figure = one.page.query_selector("figure.variant:not([hidden]) .narrow [data-tip]")
     assert "calls blocked" in figure.get_attribute("data-tip")
     one.choose("date", "2015-12-15")
     assert one.shown(drawn) == 0
@@ -197,7 +206,7 @@ def test_charts_follow_the_filters(visit: Any) -> None:
 
 
 def test_a_click_on_a_heading_sorts_a_table_and_a_second_one_turns_it(visit: Any) -> None:
-    one = visit()
+    one = visit().unfold()
     table = one.page.query_selector("#accuracy table.sortable")
     heading = table.query_selector("thead th:nth-child(3)")  # "Right", k of n
 
@@ -219,7 +228,8 @@ def test_a_click_on_a_heading_sorts_a_table_and_a_second_one_turns_it(visit: Any
 @pytest.mark.parametrize("size", [PHONE, LAPTOP])
 def test_axe_finds_nothing_serious(visit: Any, size: tuple[int, int], theme: str) -> None:
     one = visit(size, color_scheme=theme)
-    one.page.evaluate("document.querySelectorAll('details').forEach((part) => part.open = true)")
+    assert serious(one) == []
+    one.unfold()
     assert serious(one) == []
 
 
@@ -245,33 +255,126 @@ def test_without_javascript_the_tables_and_charts_are_there_and_no_dead_control(
 ) -> None:
     one = visit(java_script_enabled=False)
     assert one.page.is_visible("table.calendar")
-    assert one.page.is_visible("table.mission")
-    assert one.page.is_visible("#fig-price .wide svg")
+    assert one.page.is_visible("#t-cost")
+    assert one.page.is_visible("#fig-price .narrow svg")
     assert one.shown("form.filters") == 0
     assert one.shown("button") == 0
     assert one.page.query_selector("summary").is_visible()
 
 
-def test_on_paper_everything_is_unfolded_and_within_the_sheet(visit: Any) -> None:
-    one = visit(SHEET)
+def test_on_paper_everything_is_within_the_sheet(visit: Any) -> None:
+    one = visit(SHEET).unfold()
     one.page.emulate_media(media="print")
-    one.page.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert one.shown("nav, .filters") == 0
-    assert one.page.evaluate("document.querySelectorAll('details:not([open])').length") == 0
     right = """(all, side) => Math.max(0, ...all
       .filter((one) => side === Boolean(one.closest('.turned')) && one.checkVisibility())
       .map((one) => one.getBoundingClientRect().right))"""
     assert one.page.eval_on_selector_all("body *", right, False) <= SHEET[0] + 1
     assert one.page.eval_on_selector_all("body *", right, True) <= TURNED + 1
+
+
+def test_the_answer_takes_few_screens_and_at_most_twelve_sheets(visit: Any) -> None:
+    one = visit((1300, 900))
+    assert one.page.evaluate("document.getElementById('details').offsetTop") <= 4 * 900
     sheets = one.page.pdf(format="A4")
-    assert sheets.startswith(b"%PDF")
+    assert 1 <= len(re.findall(rb"/Type\s*/Page\b", sheets)) <= 12
+
+
+def test_the_chosen_view_stands_in_the_address_and_comes_back(visit: Any, address: str) -> None:
+    one = visit()
+    one.choose("operator", "inwi")
+    one.choose("app", "viber")
+    assert one.page.url == f"{address}#answer?operator=inwi&app=viber"
+    again = visit()
+    again.page.goto(one.page.url)
+    again.page.reload()
+    assert again.page.input_value(".filters select[data-key=app]") == "viber"
+    assert again.shown("#answer [data-app=skype]") == 0
+
+
+def test_an_address_of_a_part_opens_it(visit: Any, address: str) -> None:
+    one = visit()
+    assert one.shown("#limits") == 0
+    one.page.goto(f"{address}#limits")
+    assert one.shown("#limits") == 1
 
 
 def test_a_capture_with_a_nasty_name_runs_nothing(visit: Any) -> None:
-    one = visit()
+    one = visit().unfold()
     assert one.said == []
     assert NASTY in one.page.inner_text("#yours")
     assert one.page.query_selector("img") is None
+
+
+# ---- languages
+
+
+def in_language(address: str, code: str) -> str:
+    """Return the address of the same report in a language."""
+    [file] = [one.file for one in PAGES if one.code == code]
+    return f"{address.rpartition('/')[0]}/{file}"
+
+
+@pytest.mark.parametrize("size", [PHONE, (1300, 900)])
+@pytest.mark.parametrize("code", LANGUAGES[1:])
+def test_a_translation_says_no_error_fits_and_axe_finds_nothing_serious(
+    browser: Any, address: str, code: str, size: tuple[int, int]
+) -> None:
+    here = in_language(address, code)
+    one = Visit(browser, here, size, color_scheme="light")
+    assert one.said == []
+    assert one.asked == [here]
+    assert one.page.evaluate(OVERFLOW) == 0
+    assert serious(one) == []
+    one.page.emulate_media(color_scheme="dark")
+    assert serious(one) == []
+    one.unfold()
+    assert one.page.evaluate(OVERFLOW) == 0
+    one.context.close()
+
+
+@pytest.mark.parametrize("code", LANGUAGES)
+def test_the_filters_are_reached_by_keyboard_and_go_along_into_another_language(
+    browser: Any, address: str, code: str
+) -> None:
+    one = Visit(browser, in_language(address, code), (1300, 900))
+    focused = "document.activeElement.dataset.key || ''"
+    reached = []
+    for _ in range(20):
+        one.page.keyboard.press("Tab")
+        reached.append(one.page.evaluate(focused))
+    assert [key for key in reached if key] == ["operator", "access", "date", "app"]
+    one.page.focus("select[data-key=app]")
+    one.page.keyboard.type("Vib")
+    told = one.page.inner_text(".filters output")
+    assert "Viber" in told
+    assert "{" not in told
+    assert one.page.url.endswith("#answer?app=viber")
+    other = LANGUAGES[(LANGUAGES.index(code) + 1) % len(LANGUAGES)]
+    one.page.click(f".languages a[lang={other}]")
+    one.page.wait_for_url(f"{in_language(address, other)}#answer?app=viber")
+    assert one.page.get_attribute("html", "lang") == other
+    assert one.page.input_value("select[data-key=app]") == "viber"
+    assert one.shown("#answer [data-app=skype]") == 0
+    assert one.said == []
+    one.context.close()
+
+
+def test_a_page_from_right_to_left_keeps_its_charts_from_left_to_right(
+    browser: Any, address: str
+) -> None:
+    one = Visit(browser, in_language(address, "ar"), (1300, 900))
+    direction = "(one) => getComputedStyle(one).direction"
+    assert one.page.eval_on_selector("h1", direction) == "rtl"
+    assert one.page.eval_on_selector("#fig-price .narrow svg", direction) == "ltr"
+    bar = one.page.query_selector("#fig-price .narrow [data-tip]")
+    assert "من" in bar.get_attribute("data-tip")
+    first, last = (
+        one.page.query_selector(f"#t-apps thead th:nth-child({at})").bounding_box()["x"]
+        for at in (1, 3)
+    )
+    assert first > last
+    one.context.close()
 
 
 # ---- the evaluation's page

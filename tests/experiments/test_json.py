@@ -73,7 +73,7 @@ def test_policies_as_json(tmp_path: Path) -> None:
     }
     broken = tmp_path / "broken.toml"
     broken.write_text('id = "x"\n')
-    assert asked("policy", "check", broken, code=1)["problems"]
+    assert asked("policy", "check", broken, code=2)["problems"]
 
 
 @pytest.mark.slow

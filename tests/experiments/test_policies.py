@@ -37,7 +37,7 @@ def test_checking_a_file_says_that_it_is_sound_or_what_is_not(tmp_path: Path) ->
     bad = tmp_path / "op.toml"
     bad.write_text('id = "op"\ntitel = "Op"\ncountry = "MA"\n', encoding="utf-8")
     told = RUN.invoke(app, ["policy", "check", str(bad)])
-    assert told.exit_code == 1
+    assert told.exit_code == 2
     assert "titel: unknown key; did you mean title?" in told.output
 
 

@@ -83,7 +83,7 @@ def test_a_strip_says_what_it_shows(tmp_path: Path) -> None:
     fake_run(tmp_path / "run")
     html.render(tmp_path / "run")
     page = (tmp_path / "run" / "report.html").read_text()
-    assert "300 of 300 packets sent, 80 arrived; the rule first spoke at 4.0 s" in page
+    assert "300 of 300 packets sent, 80 arrived; the rule first acted at 4.0 s" in page
     assert "MOS 1.2 (1.0 to 2.1), 4.4 without the rule" in page
     assert 'aria-label="WhatsApp, from the caller: 300 of 300' in page
     assert "recognised at 250 ms" in page

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Names and time: DNS and its like, NTP."""
+"""Crafted flows of name resolution (DNS, mDNS, LLMNR, DNSCrypt) and of time (NTP)."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from midcall.captures.synthetic.background.flow import MS, Flow, Maker, high_por
 
 
 def question(r: Random) -> bytes:
-    """Return a DNS question for a random name."""
+    """Return the question section of a DNS query: the A record of a random name."""
     parts = [label(r).encode() for _ in range(r.randint(1, 3))] + [b"example"]
     return b"".join(bytes((len(part),)) + part for part in parts) + b"\0\0\1\0\1"
 
 
 def dns(r: Random) -> Flow:
-    """A question and its answer."""
+    """Return a DNS query and its response."""
     asked, ident = question(r), r.randbytes(2)
     answer = b"\xc0\x0c\0\1\0\1" + number(r.randint(1, 9999), 4) + b"\0\4\xc0\0\2" + r.randbytes(1)
     return Flow(
@@ -31,7 +31,7 @@ def dns(r: Random) -> Flow:
 
 
 def multicast_names(r: Random) -> Flow:
-    """Questions of mDNS or LLMNR."""
+    """Return three mDNS or LLMNR queries without a response."""
     return Flow(
         UDP,
         r.choice((5353, 5355)),
@@ -41,20 +41,25 @@ def multicast_names(r: Random) -> Flow:
 
 
 def dnscrypt(r: Random) -> Flow:
-    """DNSCrypt: a client's magic, key and nonce, then what is encrypted, padded by 64."""
+    """Return DNSCrypt queries and responses in turn.
+
+    A query begins with the client's magic, public key and nonce. A response begins with the
+    resolver's magic and a nonce. Then follow a tag of 16 octets and the ciphertext, which is padded
+    to a multiple of 64 octets.
+    """
     magic, key = r.randbytes(8), r.randbytes(32)
 
-    def message(at: int, up: bool) -> bytes:
+    def message(up: bool) -> bytes:
         body = r.randbytes(64 * r.randint(4, 8) + 16)
         head = magic + key + r.randbytes(12) if up else b"r6fnvWj8" + r.randbytes(24)
         return head + body
 
-    sent = [(turn % 2 == 0, message(turn, turn % 2 == 0)) for turn in range(2 * r.randint(1, 4))]
+    sent = [(turn % 2 == 0, message(turn % 2 == 0)) for turn in range(2 * r.randint(1, 4))]
     return Flow(UDP, r.choice((443, 5353, 8443, high_port(r))), 40 * MS, sent)
 
 
 def ntp(r: Random) -> Flow:
-    """NTP: a client's request and the answer."""
+    """Return an NTP request and its response."""
     return Flow(
         UDP,
         123,

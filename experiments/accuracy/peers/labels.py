@@ -130,8 +130,12 @@ TABLES = {"ndpi": NDPI, "nfstream": NDPI, "tshark": TSHARK}
 def claim(peer: str, labels: Iterable[str], proto: int) -> Claim:
     """Return the claim of a peer's labels of one flow: verdict, app and role."""
     claims = [meaning(TABLES[peer], label, proto) for label in labels]
-    return max(claims, key=lambda one: (metrics.rank({**one, "packets": 0}), named(one)),
-               default=NO_CLAIM)  # fmt: skip
+    return max(claims, key=strength, default=NO_CLAIM)
+
+
+def strength(claim: Claim) -> tuple[tuple[int, int], bool]:
+    """Return the strength of a claim: its verdict, then whether it names an app."""
+    return metrics.rank({**claim, "packets": 0}), named(claim)
 
 
 def named(claim: Claim) -> bool:

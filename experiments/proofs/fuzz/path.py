@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A stand: two engines and two boxes that get the same packets with different octets between them.
+"""A fuzzing test of the packet path: it must not read octets outside of the packet.
 
-Octets around a packet must not affect it. So each batch takes the path twice, once with zeros and
-once with the beginnings of headers in the gaps, and every flow, count and fate must be equal: that
-detects a read past the packet inside the buffer, which bounds checks do not.
+The packets of a batch lie in one buffer, with gaps between them. A stand processes each batch
+twice, each time with an engine and a box of its own. The gaps contain zeros the first time, and the
+beginnings of protocol headers the second time. Every flow, count and fate must be equal in both. If
+one differs, the code has read past the end of a packet. The bounds checks of arrays do not detect
+such a read, because it is inside the buffer.
 """
 
 from __future__ import annotations
@@ -29,16 +31,16 @@ from midcall.testbed.middlebox.rule_table import DOWN, UP, RuleTable, table
 from midcall.testbed.policy.loader import available, load
 from midcall.testbed.policy.operator import EMPTY, Policy
 
-#: Packets of a batch, and batches of one stand before another one is set up.
+#: How many packets a batch has, and how many batches a stand processes.
 BATCH, ROUNDS = 4096, 16
-#: Bounds of the flow table, one of which is drawn for a stand.
+#: Capacities of the flow table. Each stand draws one of them.
 BOUNDS = (64, 4096, 1 << 22)
-#: Fillings of the gaps: an octet, or -1 for WORDS of experiments.proofs.fuzz.mutate.
+#: What fills the gaps: an octet value, or -1 for the WORDS of experiments.proofs.fuzz.mutate.
 FILLINGS = (0x00, -1)
 
 
 class Finding(Exception):
-    """A defect: two passes that differ, or counts that do not add up."""
+    """A defect: the two lanes differ, or the counts of an engine do not add up."""
 
 
 @kernel
@@ -64,7 +66,11 @@ def walk(
     numbers: Numbers,
     fates: Numbers,
 ) -> None:
-    """Step through a batch and let a box decide each packet: numbers[i], fates[i] (-1: no flow)."""
+    """Classify each packet of a batch and let a box decide its fate.
+
+    first: the number of the first packet. Results: numbers[i] is the flow of packet i, fates[i] its
+    fate * 65536 + the rule's number + 1. Both are -1 for a packet without a flow.
+    """
     for i in range(len(offset)):
         number = step(
             flows,
@@ -94,7 +100,7 @@ def walk(
 
 
 class Lane(NamedTuple):
-    """One engine with its box, and the octet that fills the gaps in its packets."""
+    """One of the two passes: its engine, its box, and what fills the gaps (see FILLINGS)."""
 
     engine: Engine
     box: RuleTable
@@ -102,7 +108,11 @@ class Lane(NamedTuple):
 
 
 class Stand:
-    """Two lanes over one pool of packets, determined by a seed and a number."""
+    """Two lanes that process the same damaged packets.
+
+    The packets are mutated copies of those in a pool. Seed and number determine them, and also the
+    policy of the boxes and the options of the engines.
+    """
 
     def __init__(self, seed: int, number: int, pool: Packets, policies: list[Policy]) -> None:
         dice = dice_of("stand", seed, number)
@@ -126,12 +136,12 @@ class Stand:
         ]
 
     def batch(self, round_: int) -> tuple[Packets, int]:
-        """Return the packets of a round, and how many of them were changed."""
+        """Return the packets of batch number `round_`, and how many of them were mutated."""
         first = self.first + round_ * BATCH
         return mutated(self.pool, first, BATCH, "batch", self.seed, self.number, round_)
 
     def feed(self, packets: Packets) -> None:
-        """Process a batch in both lanes. Raises Finding if they differ."""
+        """Process a batch in both lanes. Raises Finding if their results differ."""
         one, other = (self.process(lane, packets) for lane in self.lanes)
         for name, first_value, second_value in zip(("flow", "fate"), one, other, strict=True):
             differing = np.flatnonzero(first_value != second_value)
@@ -156,7 +166,7 @@ class Stand:
         return numbers, fates
 
     def close(self) -> None:
-        """Check that the counts add up and write the table of flows. Raises Finding."""
+        """Check that the counts add up, and that the flow table can be exported. Raises Finding."""
         engine = self.lanes[0].engine
         flows, counters = engine.flows(), engine.counters
         placed = int(flows["packets_up"].sum()) + int(flows["packets_down"].sum())
@@ -167,16 +177,17 @@ class Stand:
 
 
 def equal(name: str, one: NDArray[np.void], other: NDArray[np.void]) -> bool:
-    """Return whether two tables are equal except for the secret of the hash."""
+    """Return whether two tables are equal; the secret key of the flow hash is ignored."""
     if name == "meter":
         one, other = (np.delete(meter, METER_KEY) for meter in (one, other))
     return one.tobytes() == other.tobytes()
 
 
 def boxes() -> list[Policy]:
-    """Return the policies of every operator that ships, under every hypothesis at its last day.
+    """Return the policies for the boxes: EMPTY, and one per hypothesis of each shipped operator.
 
-    Policies with a user's own censor are left out: the lab itself is fuzzed.
+    It is the policy on 4g on the latest of `last_days` on which the hypothesis has rules. Policies
+    with a censor are left out, because a censor is not code of the lab.
     """
     policies = [EMPTY]
     for name in available():
@@ -191,7 +202,10 @@ def boxes() -> list[Policy]:
 
 
 def last_days() -> Iterator[datetime.date]:
-    """Yield days, the latest first, a month apart: one of them is in every operator's period."""
+    """Yield the 15th of each month, from December 2026 back to January 2014.
+
+    The period of every shipped operator contains at least one of these days.
+    """
     for year in range(2026, 2013, -1):
         for month in range(12, 0, -1):
             yield datetime.date(year, month, 15)

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from midcall.experiments.measure.formatting import N_
 from midcall.experiments.report.sections import (
     accuracy,
     answer,
@@ -50,26 +51,33 @@ def method(run: Findings) -> dict[str, object]:
     return {"aa": run.at("aa"), "conformance": run.at("conformance")}
 
 
+def outcomes(run: Findings) -> dict[str, object]:
+    """Return nothing more: the outcome table shows the values of the answer."""
+    del run
+    return {}
+
+
 def laws(run: Findings) -> dict[str, object] | None:
     """Return the results of the laws of verdicts, None where the spec asks for none."""
     return {"laws": run["laws"]} if run["laws"] else None
 
 
 SECTIONS = (
-    Section("answer", "Answer", answer.build),
-    Section("yours", "Your captures", your_captures.build),
-    Section("calls", "Calls", calls.build),
-    Section("accuracy", "Accuracy", accuracy.build),
-    Section("waits", "Time to verdict", time_to_verdict.build),
-    Section("collateral", "Bystanders", collateral.build),
-    Section("disguises", "Disguises", disguises.build),
-    Section("localise", "Localiser", localise.build),
-    Section("laws", "Laws of a verdict", laws),
-    Section("reaction", "Public reaction", reaction.build),
-    Section("speed", "Speed", speed.build),
-    Section("reliability", "Reliability", reliability.build),
-    Section("live", "Live", live.build),
-    Section("programs", "Real calls", programs.build),
-    Section("captures", "Captures", captures.build),
-    Section("limits", "Method and limits", method),
+    Section("answer", N_("Answer"), answer.build),
+    Section("outcomes", N_("Which calls, under which hypothesis"), outcomes),
+    Section("yours", N_("Your captures"), your_captures.build),
+    Section("calls", N_("Which calls were recognised, and by which bytes"), calls.build),
+    Section("accuracy", N_("Accuracy of the classifier"), accuracy.build),
+    Section("waits", N_("Time to verdict"), time_to_verdict.build),
+    Section("collateral", N_("Innocent traffic that is hit"), collateral.build),
+    Section("disguises", N_("Disguises"), disguises.build),
+    Section("localise", N_("Localiser"), localise.build),
+    Section("laws", N_("Laws of a verdict"), laws),
+    Section("reaction", N_("Public reaction"), reaction.build),
+    Section("speed", N_("Speed"), speed.build),
+    Section("reliability", N_("Reliability"), reliability.build),
+    Section("live", N_("Live network"), live.build),
+    Section("programs", N_("Real programs"), programs.build),
+    Section("captures", N_("Captures"), captures.build),
+    Section("limits", N_("Method and limits"), method),
 )

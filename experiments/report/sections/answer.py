@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import TypedDict
@@ -10,6 +11,7 @@ from typing import TypedDict
 from midcall.apps import FIVE
 from midcall.experiments.measure import formatting
 from midcall.experiments.measure import situations as mission
+from midcall.experiments.measure.formatting import gettext
 from midcall.experiments.report import charts
 from midcall.experiments.report.sections import priced
 from midcall.experiments.report.sections.calendar import Calendar, calendar
@@ -167,47 +169,74 @@ def sentence(lede: Lede) -> list[tuple[str, str]]:
     most, least = lede["most"], lede["least"]
     names = ("who", formatting.listed(map(formatting.operator_name, lede["operators"])))
     if most is None:
-        parts = [names, ("", ": no hypothesis can be judged with the real calls of this run.")]
+        words = gettext("%(who)s: no hypothesis can be judged with the real calls of this run.")
+        told = parts(words, who=names)
     elif not most.total.blocked:
-        what = "every real call gets through" if most.total.ok == most.total.n else (
-            "no real call is blocked")  # fmt: skip
-        parts = [names, ("", f": {what} under any hypothesis that can be judged.")]
+        words = gettext(
+            "%(who)s: every real call gets through under any hypothesis that can be judged."
+        )
+        if most.total.ok < most.total.n:
+            words = gettext(
+                "%(who)s: no real call is blocked under any hypothesis that can be judged."
+            )
+        told = parts(words, who=names)
     else:
-        parts = [("", "If "), names, *_harshest(most)]
-        if least:
-            total, hits = least.total, least.hits
-            words = f" If by “{least.title}”, {total.blocked} of {total.n} fail"
-            if hits:
-                flows = formatting.plural(hits.hit, "innocent flow is", "innocent flows are")
-                words += f", and {flows} hit"
-            parts.append(("", f"{words}."))
+        told = [*_harshest(names, most), *([("", " " + _mildest(least))] if least else [])]
     if lede["unclear"]:
-        unknown = formatting.plural(
+        unknown = formatting.counted(
+            "%(num)s more hypothesis cannot be judged for some calls: their recordings hold "
+            "nothing to match.",
+            "%(num)s more hypotheses cannot be judged for some calls: their recordings hold "
+            "nothing to match.",
             lede["unclear"],
-            "more hypothesis cannot be judged for some calls: their recordings hold",
-            "more hypotheses cannot be judged for some calls: their recordings hold",
         )
-        parts.append(("", f" {unknown} nothing to match."))
-    return parts
+        told.append(("", f" {unknown}"))
+    return told
 
 
-def _harshest(line: mission.Line) -> list[tuple[str, str]]:
+def _harshest(names: tuple[str, str], line: mission.Line) -> list[tuple[str, str]]:
+    """Return the sentence about the hypothesis that blocks most; names: of the operators."""
     total, hits = line.total, line.hits
-    unknown = f" ({total.inconclusive} cannot be judged)" if total.inconclusive else ""
-    more = " (no call at all)"
+    more = gettext("no call at all")
     if total.unusable > total.blocked:
-        more = f" (no call at all; {total.unusable} if calls of unusable quality count, too)"
-    price = ""
-    if hits:
-        price = (
-            f", and {formatting.count(hits.hit)} of {formatting.count(hits.flows)} innocent flows"
+        more = formatting.counted(
+            "no call at all; %(num)s if calls of unusable quality count, too",
+            "no call at all; %(num)s if calls of unusable quality count, too",
+            total.unusable,
         )
-        price += " are hit"
-    return [
-        ("", f" matched calls by “{line.title}”, "),
-        ("hot", f"{total.blocked} of {total.n}"),
-        ("", f" real calls fail{more}{unknown}{price}."),
-    ]
+    more = f" ({more})"
+    if total.inconclusive:
+        unknown = formatting.counted(
+            "%(num)s cannot be judged", "%(num)s cannot be judged", total.inconclusive
+        )
+        more += f" ({unknown})"
+    if hits:
+        more += gettext(", and %(hit)s of %(flows)s innocent flows are hit") % {
+            "hit": formatting.count(hits.hit), "flows": formatting.count(hits.flows),
+        }  # fmt: skip
+    words = gettext("If %(who)s matched calls by “%(how)s”, %(hot)s real calls fail%(more)s.")
+    hot = ("hot", formatting.of(total.blocked, total.n))
+    return parts(words, who=names, how=("", line.title), hot=hot, more=("", more))
+
+
+def _mildest(line: mission.Line) -> str:
+    """Return the sentence about the hypothesis that blocks least."""
+    more = ""
+    if line.hits:
+        more = formatting.counted(
+            ", and %(num)s innocent flow is hit", ", and %(num)s innocent flows are hit",
+            line.hits.hit,
+        )  # fmt: skip
+    words = gettext("If by “%(how)s”, %(calls)s fail%(more)s.")
+    calls = formatting.of(line.total.blocked, line.total.n)
+    return words % {"how": line.title, "calls": calls, "more": more}
+
+
+def parts(message: str, **values: tuple[str, str]) -> list[tuple[str, str]]:
+    """Return a message in parts; values: the part for each %(name)s in it."""
+    split = re.split(r"%\((\w+)\)s", message)
+    told = [values[words] if at % 2 else ("", words) for at, words in enumerate(split)]
+    return [part for part in told if part[1]]
 
 
 def by_app(
@@ -283,11 +312,16 @@ def _gaps(run: Findings) -> list[Gap]:
     return [{"operators": names, "accesses": list(accesses)} for accesses, names in alike.items()]
 
 
-def price_chart(hardest: Sequence[Lede]) -> charts.Chart | None:
-    """Return the chart of calls blocked and innocent flows hit, where operators block most."""
-    rows = [
-        priced.row(line, lede["operators"] if len(hardest) > 1 else [])
+def price_rows(hardest: Sequence[Lede]) -> list[tuple[mission.Line, Sequence[str]]]:
+    """Return the hypotheses of the chart, each with the operators that its label names."""
+    return [
+        (line, lede["operators"] if len(hardest) > 1 else [])
         for lede in hardest
         for line in lede["lines"]
     ]
+
+
+def price_chart(hardest: Sequence[Lede]) -> charts.Chart | None:
+    """Return the chart of calls blocked and innocent flows hit, where operators block most."""
+    rows = [priced.row(line, operators) for line, operators in price_rows(hardest)]
     return charts.price(rows, priced.words(rows)) if rows else None

@@ -8,6 +8,7 @@ from typing import TypedDict
 
 from midcall.experiments.measure import formatting
 from midcall.experiments.measure import situations as mission
+from midcall.experiments.measure.formatting import gettext
 from midcall.experiments.measure.intervals import ratio
 from midcall.experiments.report import charts
 
@@ -31,12 +32,15 @@ def row(line: mission.Line, operators: Sequence[str], app: str = "") -> charts.P
     unclear = sum(tally.inconclusive for tally in tallies) if app else line.total.inconclusive
     hits = line.hits
     hit = (
-        f"{formatting.count(hits.hit)} of {formatting.count(hits.flows)}"
+        formatting.of(formatting.count(hits.hit), formatting.count(hits.flows))
         if hits
-        else "not measured"
+        else gettext("not measured")
     )
-    counts = f"{blocked} of {n}"
-    unknown = f", {unclear} cannot tell" if unclear else ""
+    counts = formatting.of(blocked, n)
+    tip_calls = gettext("%(what)s: %(counts)s calls blocked") % {"what": label, "counts": counts}
+    if unclear:
+        tip_calls += ", "
+        tip_calls += formatting.counted("%(num)s cannot tell", "%(num)s cannot tell", unclear)
     return {
         "label": label,
         "hypothesis": line.hypothesis,
@@ -50,19 +54,28 @@ def row(line: mission.Line, operators: Sequence[str], app: str = "") -> charts.P
         "reach": (ratio(blocked, n) or 0.0) + (ratio(unclear, n) or 0),
         "short_calls": counts + (f", {unclear} ?" if unclear else ""),
         "short_flows": hit,
-        "tip_calls": f"{label}: {counts} calls blocked{unknown}",
-        "tip_flows": f"{label}: {hit} innocent flows hit",
+        "tip_calls": tip_calls,
+        "tip_flows": gettext("%(what)s: %(counts)s innocent flows hit")
+        % {"what": label, "counts": hit},
     }
 
 
 def words(rows: Sequence[charts.PriceBar]) -> str:
     """Return the chart's text alternative."""
+    line = gettext(
+        "%(what)s: %(counts)s calls blocked, %(unclear)s cannot tell, %(hit)s innocent flows hit"
+    )
     text = "; ".join(
-        f"{one['label']}: {one['blocked']} of {one['calls']} calls blocked, "
-        f"{one['inconclusive']} cannot tell, {one['short_flows']} innocent flows hit"
+        line
+        % {
+            "what": one["label"],
+            "counts": formatting.of(one["blocked"], one["calls"]),
+            "unclear": one["inconclusive"],
+            "hit": one["short_flows"],
+        }
         for one in rows
     )
-    return f"Two bars per hypothesis. {text}."
+    return gettext("Two bars per hypothesis. %(text)s.") % {"text": text}
 
 
 def variants(situations: Sequence[mission.Situation]) -> Iterator[Variant]:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Timelines of calls: for each app and verdict, one call with its packets at the box over time.
+"""Timelines of calls: for each app and verdict, the report draws one call over time.
 
-A call is drawn as two small strips, one per direction, from the counts of each slot.
+A call has two strips, one per direction. A strip shows how many packets met the box in each slot.
+All slots of a call are equally long (testbed.assess.timeline).
 """
 
 from __future__ import annotations
@@ -14,25 +15,29 @@ from midcall.experiments.measure.formatting import count, duration_ms, plural
 from midcall.experiments.results.reader import Findings
 from midcall.experiments.results.tables import Direction, TimelineRow
 
-#: The most calls that are drawn; the others are in timelines.csv.
+#: The most calls that are drawn; timelines.csv has all calls.
 MOST = 36
-#: Height of a strip in units of its drawing, whose width is the number of slots.
+#: Height of a strip in SVG units. A slot is one unit wide.
 HEIGHT = 20
-#: Verdicts in the order of the page.
+#: Verdicts in the order in which the page shows them.
 ORDER = ("SIGNALLING_BLOCKED", "SETUP_BLOCKED", "CONNECTED_NO_MEDIA", "ONE_WAY", "CUT", "DEGRADED",
          "FALLBACK", "OK", "INCONCLUSIVE", "INVALID")  # fmt: skip
 ENDS: dict[Direction, str] = {"up": "from the caller", "down": "to the caller"}
 
 
 class Call(TimelineRow):
-    """A call of a play: the columns of its first row, and both rows by direction."""
+    """A call in one cell: the columns of its first row, and the row of each direction."""
 
     up: TimelineRow
     down: TimelineRow
 
 
 class Strip(TypedDict):
-    """One direction: its areas as SVG paths, the positions of its marks, and its sentences."""
+    """One direction of a call, as the template draws it.
+
+    wide: number of slots; due, sent, came: SVG paths of the packets that met the box without the
+    policy, that met it under the policy, and that arrived; marks: (kind, position in slots).
+    """
 
     name: str
     wide: int
@@ -53,7 +58,9 @@ class DrawnCall(Call):
 
 
 class Timelines(TypedDict):
-    """The calls that are drawn, the number of calls, and the number of apps x verdicts."""
+    """shown: the calls that are drawn; calls: the number of all calls; kinds: the number of
+    different pairs of app and verdict; order: the directions and their names.
+    """
 
     shown: list[DrawnCall]
     calls: int
@@ -62,12 +69,12 @@ class Timelines(TypedDict):
 
 
 def timelines(run: Findings) -> Timelines:
-    """Return the calls that are drawn, and the number of all timelines of the run."""
+    """Return the calls that are drawn, with the counts of a run's timelines."""
     calls = pairs(run["timelines"])
     best: dict[tuple[str, str], Call] = {}
-    for call in sorted(calls, key=weight):
+    for call in sorted(calls, key=preference):
         best.setdefault((call["app"], call["verdict"]), call)
-    chosen = sorted(best.values(), key=place)[:MOST]
+    chosen = sorted(best.values(), key=page_order)[:MOST]
     return {
         "shown": [drawn(call) for call in chosen],
         "calls": len(calls),
@@ -77,7 +84,7 @@ def timelines(run: Findings) -> Timelines:
 
 
 def pairs(rows: Sequence[TimelineRow]) -> list[Call]:
-    """Return one entry per call and play, with its two rows under their directions."""
+    """Return one entry per call and cell, with the rows of its two directions."""
     by_call: dict[tuple[str, ...], list[TimelineRow]] = {}
     for row in rows:
         key = (row["operator"], row["hypothesis"], row["access"], row["date"], row["capture"],
@@ -90,23 +97,26 @@ def pairs(rows: Sequence[TimelineRow]) -> list[Call]:
     return calls
 
 
-def weight(call: Call) -> tuple[bool, str, bool, bool]:
-    """Return the sort key of a call to draw: real, well documented, both directions, rated."""
+def preference(call: Call) -> tuple[bool, str, bool, bool]:
+    """Return the sort key that chooses the call to draw; the lowest key is chosen.
+
+    In this order: a real call before a synthetic one, then the better grade of the rule, then a
+    call with packets in both directions, then a call with a MOS.
+    """
     both = all(call[name]["due"] for name in ENDS)
     rated = any(call[name]["mos_control"] is not None for name in ENDS)
     return bool(call["synthetic"]), str(call["grade"] or "Z"), not both, not rated
 
 
-def place(call: Call) -> tuple[int, str, int]:
-    """Return the position of a call among those drawn: by app, then by verdict."""
-    app = str(call["app"])
+def page_order(call: Call) -> tuple[int, str, int]:
+    """Return the sort key of a call on the page: by app, then by verdict."""
+    app, verdict = str(call["app"]), str(call["verdict"])
     rank = FIVE.index(app) if app in FIVE else len(FIVE)
-    word = str(call["verdict"])
-    return rank, app, ORDER.index(word) if word in ORDER else len(ORDER)
+    return rank, app, ORDER.index(verdict) if verdict in ORDER else len(ORDER)
 
 
 def drawn(call: Call) -> DrawnCall:
-    """Return a call with its strips, marks and sentences."""
+    """Return a call with its strips; both strips have the same scale."""
     top = max(max(slots(call[name], "due") + slots(call[name], "sent")) for name in ENDS)
     return {
         **call,
@@ -124,7 +134,7 @@ def moment(seconds: float | None) -> str | None:
 
 
 def slots(lane: TimelineRow, counted: Literal["due", "sent", "came"]) -> list[int]:
-    """Return the packets in each slot."""
+    """Return the number of packets in each slot."""
     if counted == "due":
         text = lane["due_slots"]
     elif counted == "sent":
@@ -135,7 +145,7 @@ def slots(lane: TimelineRow, counted: Literal["due", "sent", "came"]) -> list[in
 
 
 def strip(name: Direction, lane: TimelineRow, top: int) -> Strip:
-    """Return one direction: its areas as SVG paths, the positions of its marks, its sentences."""
+    """Return one direction of a call as a strip; top: packets of a slot that has full height."""
     wide = len(slots(lane, "due"))
     scale = lane["seconds"] or 1.0
     marks = [("recognised", lane["recognised_s"]), ("spoke", lane["spoke_s"])]
@@ -156,7 +166,7 @@ def strip(name: Direction, lane: TimelineRow, top: int) -> Strip:
 
 
 def area(counts: Sequence[int], top: int) -> str:
-    """Return the outline of a row of bars as an SVG path; top: packets at full height."""
+    """Return the outline of one bar per slot as an SVG path; top: packets of a full-height bar."""
     parts, level = [f"M0 {HEIGHT}"], None
     for at, n in enumerate(counts):
         height = f"{HEIGHT - HEIGHT * n / max(top, 1):.3g}"
@@ -167,20 +177,20 @@ def area(counts: Sequence[int], top: int) -> str:
 
 
 def words(lane: TimelineRow) -> str:
-    """Return a direction as a sentence: packets sent, packets arrived, the rule's first strike."""
+    """Return a sentence on a direction: packets sent, packets arrived, first act of the rule."""
     if not lane["due"] and not lane["sent"]:
         return "the capture holds no packet this way"
     text = f"{count(lane['sent'])} of {plural(lane['due'], 'packet')} sent, "
     text += f"{count(lane['came'])} arrived"
     if lane["spoke_s"] is None:
-        return f"{text}; the rule struck none"
-    return f"{text}; the rule first spoke at {moment(lane['spoke_s'])}"
+        return f"{text}; the rule acted on none"
+    return f"{text}; the rule first acted at {moment(lane['spoke_s'])}"
 
 
 def mos(lane: TimelineRow) -> str:
-    """Return a direction's MOS under the policy and without it, "" where neither is rated."""
+    """Return a direction's MOS under the policy and without it, "" if it has no MOS without it."""
     if lane["mos_control"] is None:
         return ""
-    now = "n/a (too little came)" if lane["mos"] is None else f"{lane['mos']:.1f}"
+    now = "n/a (too few packets arrived)" if lane["mos"] is None else f"{lane['mos']:.1f}"
     spread = "" if lane["mos"] is None else f" ({lane['mos_low']:.1f} to {lane['mos_high']:.1f})"
     return f"MOS {now}{spread}, {lane['mos_control']:.1f} without the rule"

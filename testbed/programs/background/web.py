@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Web pages: nginx at the remote end, curl at the caller's, over every version of HTTP.
+"""Web traffic: curl at the caller's end fetches from nginx at the remote end, by HTTP/1.1, 2 or 3.
 
-A visit is a page and its pictures over one connection, then a pause for reading.
+A visit fetches a page and its pictures over one connection. A pause for reading follows. The kind
+"video-http2" fetches segments of a video instead.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from midcall.testbed.programs.calls.sockets import listening
 from midcall.testbed.programs.process import lacking as lacking_tools
 
 ADDRESS, NAME = "198.19.4.1", "shop.example.com"
-#: Bytes of a page and of its pictures; of a video's segment, which is fetched every second.
+#: Sizes in bytes: of a page, of each of its pictures, and of a segment of video. One segment is
+#: fetched per second.
 PAGE, PICTURES, SEGMENT = 3_000, (4_000, 1_500, 2_500), 9_000
+#: The pause after each visit, and how many different pages the server has.
 READING_SECONDS, PAGES = 1.2, 3
-#: Kind -> description of its flows, transport, port, and curl's option.
+#: Kind of traffic -> description of its flows, transport, port, and curl's option for the version.
 SPEAKS = {
     "web-plain": ("HTTP/1.1 in the clear", "tcp", 80, "--http1.1"),
     "web-http1": ("HTTP/1.1 over TLS", "tcp", 443, "--http1.1"),
@@ -56,13 +59,16 @@ http {{
 
 
 def missing(kind: str) -> list[str]:
-    """Return what is missing, a sentence each."""
+    """Return what this machine lacks for the traffic, one sentence per item."""
     del kind
     return lacking_tools({"nginx": "nginx-light", "curl": "curl"}) + lacking()
 
 
 def served(stage: Stage, address: str = ADDRESS, name: str = NAME) -> Path:
-    """Start nginx at an address; returns the certificate file of its authority."""
+    """Start nginx at an address; returns the certificate file of the authority that clients trust.
+
+    name: the host name in the server's certificate.
+    """
     folder = stage.folder("site")
     server_certificate = certificate(folder, name)
     pages = folder / "pages"
@@ -83,12 +89,12 @@ def served(stage: Stage, address: str = ADDRESS, name: str = NAME) -> Path:
 
 
 def start(stage: Stage, kind: str) -> Act:
-    """Start the server; each visit is a run of curl."""
+    """Start the server at ADDRESS; returns the traffic of a client, one run of curl per visit."""
     return visits(stage, ADDRESS, kind)
 
 
 def visits(stage: Stage, address: str, kind: str) -> Act:
-    """Serve pages at an address; returns the traffic of a client that visits them."""
+    """Start the server at an address; returns the traffic of a client that visits its pages."""
     authority = served(stage, address)
     speaks, proto, port, version = SPEAKS[kind]
     scheme = "http" if port == 80 else "https"
@@ -115,5 +121,8 @@ def visits(stage: Stage, address: str, kind: str) -> Act:
 
 
 def tool(name: str) -> str:
-    """Return the path of a program that may be in a folder of root's PATH only."""
+    """Return the path of a program, its name if it is not found.
+
+    Folders such as /usr/sbin are searched too: they may be in the PATH of root only.
+    """
     return shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin:/usr/local/sbin") or name

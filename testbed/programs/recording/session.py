@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A recording session: a line with an access link and no operator, for several scenes in turn.
+"""A recording session: a line without an operator, on which real programs run and are recorded.
 
-The box forwards everything and adds the access network's delay, loss and rate
-(testbed.network.link); the taps record every frame at the four interfaces while a scene is played.
+A scene is one run of programs; a session records several scenes, one after the other. The box of
+the line has no rules: it forwards every packet, with the delay, loss and rate of the access network
+(testbed.network.link). During a scene, the taps record every frame at the four interfaces.
 """
 
 from __future__ import annotations
@@ -26,16 +27,20 @@ from midcall.testbed.programs.recording.socket_owner import SocketOwners
 
 T = TypeVar("T")
 
-#: The frames to be sent are not known in advance: none is tagged.
+#: For Taps, which recognise tagged frames of a script. Here programs send, so there is no script
+#: and no frame is tagged.
 UNKNOWN = Frames(np.zeros(0, np.uint8), np.zeros(0, np.int64), np.zeros(0, np.int64), 0)
-#: Room for one scene at four taps together: frames and octets.
+#: How many frames, and how many octets, the four taps together can record in one scene.
 ROOM = (1 << 17, 1 << 26)
-#: MAC addresses that replace the random ones of the links: caller's side, server's side.
+#: The links have random MAC addresses. These replace them: caller's side, server's side.
 NEAR_MAC, FAR_MAC = b"\x02\0\0\0\0\x01", b"\x02\0\0\0\0\x02"
 
 
 class Seen(NamedTuple):
-    """The records of one scene. taps: packets by interface, in order; witness: socket owners."""
+    """What was recorded in one scene.
+
+    taps: interface name -> its packets in order of time; witness: the process behind each socket.
+    """
 
     taps: dict[str, Packets]
     witness: SocketOwners
@@ -43,7 +48,10 @@ class Seen(NamedTuple):
 
 @contextmanager
 def line_of(access: str, seed: int = 0) -> Iterator[Line]:
-    """Yield a line with the box of an access network, without an operator."""
+    """Yield a line with an access network, whose box has no operator's rules.
+
+    access: name of the access network; seed: of the random draws of its link.
+    """
     with ExitStack() as stack:
         network = stack.enter_context(Network())
         line = stack.enter_context(Line(network, access))
@@ -53,9 +61,9 @@ def line_of(access: str, seed: int = 0) -> Iterator[Line]:
 
 
 def recorded(line: Line, scene: Callable[[], T]) -> tuple[T, Seen]:
-    """Play a scene while taps and socket owners are recorded; returns its result and the records.
+    """Run a scene, and record its frames at the taps and the owner of each socket.
 
-    Raises TestbedError where a tap missed a frame.
+    Returns the result of the scene and the records. Raises TestbedError if a tap missed a frame.
     """
     with SocketOwners(line) as witness, Taps(line.network, UNKNOWN, 0, more=ROOM) as taps:
         result = scene()
@@ -70,14 +78,17 @@ def recorded(line: Line, scene: Callable[[], T]) -> tuple[T, Seen]:
 
 
 def hardware_of(line: Line, end: int) -> bytes:
-    """Return the hardware address of one of the four ends of a network's links."""
+    """Return the MAC address of one of the four interfaces; end: its index in Ports."""
     from midcall.testbed.live.network.subscriber_line import hardware
 
     return bytes.fromhex(hardware(*line.network.ends()[end]).replace(":", ""))
 
 
 def packets_at(rows: Records, store: NDArray[np.uint8], caller_mac: bytes) -> Packets:
-    """Return one tap's packets, in order of time, with MAC addresses that are equal in all runs."""
+    """Return one tap's packets in order of time, with NEAR_MAC and FAR_MAC as MAC addresses.
+
+    rows: the tap's records; store: their octets, in which the addresses are replaced.
+    """
     rows = rows[np.argsort(rows["stamp"], kind="stable")]
     at, size = rows["at"].astype(np.int64), rows["size"].astype(np.int64)
     for place, length in zip(at.tolist(), size.tolist(), strict=True):
