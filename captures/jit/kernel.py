@@ -89,7 +89,8 @@ def imported(module: str) -> frozenset[str]:
             names_found |= {package, *(f"{package}.{word}" for word in words)}
         else:
             names_found |= {word.split()[0] for word in plain.split(",")}
-    return frozenset(word for word in names_found if source(word) is not None)
+    # The package itself imports its parts when a program calls them: no kernel depends on that.
+    return frozenset(word for word in names_found - {PACKAGE} if source(word) is not None)
 
 
 def reach(module: str) -> list[str]:

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from midcall.captures.own.protocol_words import HOST_WORDS, WORDS
 from midcall.captures.own.public_names import kept
 from midcall.captures.own.quic_initial import crypto_frames, opened, salt_of
-from midcall.captures.packets.headers import layers, payload
+from midcall.captures.packets.headers import layers, payload, unwrapped
 from midcall.captures.packets.pcap import Packets
 
 Values = dict[str, set[bytes]]
@@ -138,10 +138,14 @@ def values(packets: Packets) -> Values:
 def link_values(frame: bytes, link: int, out: Values) -> None:
     """Add the MAC addresses of the link header, and the addresses of ARP."""
     macs = []
-    if link == 1 and len(frame) >= 14:
-        macs = [frame[:6], frame[6:12]]
-    elif link == 113 and len(frame) >= 16 and frame[4:6] == b"\0\6":
-        macs = [frame[6:12]]
+    inner, begin = unwrapped(frame, link)
+    if inner == 1 and len(frame) >= begin + 14:
+        macs = [frame[begin : begin + 6], frame[begin + 6 : begin + 12]]
+    elif inner == 113 and len(frame) >= begin + 16 and frame[begin + 4 : begin + 6] == b"\0\6":
+        macs = [frame[begin + 6 : begin + 12]]
+    elif inner in (105, 127):
+        at = begin + (int.from_bytes(frame[begin + 2 : begin + 4], "little") if inner == 127 else 0)
+        macs = [frame[at + n : at + n + 6] for n in (4, 10, 16) if len(frame) >= at + n + 6]
     for place in (14, 16, 18):
         if frame[place - 2 : place + 6] == b"\x08\x06\0\1\x08\0\6\4" and len(frame) >= place + 28:
             macs += [frame[place + 8 : place + 14], frame[place + 18 : place + 24]]
@@ -579,6 +583,7 @@ def covered(copy: Packets, hit: Hit) -> bool:
         return False
     frame = copy.frame(hit.frame - 1).lower()
     start, end = hit.offset, hit.offset + hit.size
+    start += frame[start] < 0x20  # the length of a label
     if hit.form == "text":
         around = frame[start - 1 : start] + frame[end : end + 1]
         return re.search(rb"[0-9a-f]", around) is not None

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from midcall.captures.own.anonymise import adapt, adapt_checksums
+from midcall.captures.own.anonymise import PKTAP_NAMES, adapt, adapt_checksums
 from midcall.captures.own.hello_pseudonyms import Hellos, is_dtls, is_record
 from midcall.captures.own.payload_pseudonyms import (
     DNS_PORTS,
@@ -28,7 +28,7 @@ from midcall.captures.own.payload_pseudonyms import (
 )
 from midcall.captures.own.pseudonyms import Pseudonyms
 from midcall.captures.own.quic_initial import Initial, crypto_frames, opened, salt_of
-from midcall.captures.packets.headers import Layer, inside, ip4, ip6, network, ports
+from midcall.captures.packets.headers import Layer, inside, ip4, ip6, network, ports, unwrapped
 from midcall.captures.packets.numbers import (
     ARP,
     ICMP,
@@ -36,6 +36,9 @@ from midcall.captures.packets.numbers import (
     IP4,
     IP6,
     L2TP_PORT,
+    PKTAP_APPLE_LINK,
+    PKTAP_LINK,
+    PPI_LINK,
     SCTP,
     TCP,
     TEREDO_PORT,
@@ -55,7 +58,9 @@ STREAM = 10
 DEPTH = 6
 #: Octets of 0x80 and more become other ones of 0x80 and more.
 HIGH = re.compile(rb"[\x80-\xff]+")
-LINKS = (0, 1, 12, 14, 101, 108, 113, 228, 229, 276)
+LINKS = (
+    0, 1, 12, 14, 101, 105, 108, 113, 127, 228, 229, 276, PPI_LINK, PKTAP_LINK, PKTAP_APPLE_LINK,
+)  # fmt: skip
 
 
 class Segment(NamedTuple):
@@ -228,17 +233,40 @@ class SharedPackets(Hellos):
 
     def frame(self, i: int, old: bytes, new: bytearray, link: int) -> None:
         """Map one frame, TCP payloads not yet."""
-        if link == 113 and len(old) >= 16:
-            new[6:12] = self.names.mac(old[6:12])  # whatever its length is said to be
-            new[12:14] = b"\0\0"
-        elif link == 276 and len(old) >= 20:
-            if old[11] == 6:
-                new[12:18] = self.names.mac(old[12:18])
+        inner, begin = unwrapped(old, link)
+        if link == PPI_LINK:
+            new[8:begin] = bytes(max(0, begin - 8))  # may hold a place on earth
+        elif link in (PKTAP_LINK, PKTAP_APPLE_LINK):
+            for first, last in PKTAP_NAMES:
+                last = max(first, min(last, begin))
+                new[first:last] = bytes(len(new[first:last]))
+        if inner == 113 and len(old) >= begin + 16:
+            at = begin + 6
+            new[at : at + 6] = self.names.mac(old[at : at + 6])  # whatever its length is said to be
+            new[at + 6 : at + 8] = b"\0\0"
+        elif inner == 276 and len(old) >= begin + 20:
+            if old[begin + 11] == 6:
+                at = begin + 12
+                new[at : at + 6] = self.names.mac(old[at : at + 6])
         kind, at = network(old, link)
-        if link == 1:
-            self.ethernet(i, old, new, 0, kind, at)
+        if inner == 1:
+            self.ethernet(i, old, new, begin, kind, at)
+        elif inner in (105, 127):
+            self.radio(i, old, new, begin, inner, kind, at)
         else:
-            self.network(i, old, new, kind, at)
+            self.network(i, old, new, kind, at if kind else begin)
+
+    def radio(
+        self, i: int, old: bytes, new: bytearray, begin: int, link: int, kind: int, at: int
+    ) -> None:
+        """Map an 802.11 frame, with or without radiotap: its addresses, and what is readable."""
+        begin += int.from_bytes(old[begin + 2 : begin + 4], "little") if link == 127 else 0
+        for place in (begin + 4, begin + 10, begin + 16):
+            if place + 6 <= len(old):
+                new[place : place + 6] = self.names.mac(old[place : place + 6])
+        if len(old) > begin + 24 and old[begin + 1] & 3 == 3:
+            new[begin + 24 : begin + 30] = self.names.mac(old[begin + 24 : begin + 30])
+        self.network(i, old, new, kind, at if kind else min(len(old), begin + 24))
 
     def ethernet(self, i: int, old: bytes, new: bytearray, start: int, kind: int, at: int) -> None:
         """Map an Ethernet frame that starts at `start`."""

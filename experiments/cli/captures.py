@@ -72,10 +72,12 @@ def add_capture(
     """
     with sentences(place=""):
         from midcall.captures.own.add import add
+        from midcall.captures.own.pack_format import read_pack
         from midcall.captures.own.privacy import Privacy
 
         def warn(report: Privacy) -> bool:
-            for line in report.sentences(anonymise):
+            replaced = anonymise or (str(pcap) != "-" and read_pack(pcap) is not None)
+            for line in report.sentences(replaced):
                 say(f"privacy: {line}")
             return True
 

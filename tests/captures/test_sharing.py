@@ -36,6 +36,7 @@ from scapy.packet import Packet, Raw
 from midcall.captures.own.leaks import check
 from midcall.captures.own.pseudonyms import Pseudonyms
 from midcall.captures.own.sharing import shared
+from midcall.captures.packets.headers import flows
 from midcall.captures.packets.pcap import Packets, packets_of, read
 from midcall.errors import CaptureError
 
@@ -492,6 +493,25 @@ def test_other_frames_and_trailers_are_emptied() -> None:
     made = shared(before, key=b"key")
     absent([Raw(made.packets.frame(i)) for i in range(2)], b"alices-switch", b"old memory")
     assert made.mapper.emptied == {"EtherType 0x88cc": 1}
+
+
+@pytest.mark.parametrize("link", [105, 127, 192, 258])
+def test_link_layers_of_phones_and_radio(link: int) -> None:
+    mac = bytes.fromhex(MAC_A.replace(":", ""))
+    packet = bytes(IP(src=A, dst=B) / UDP(sport=5060, dport=5060) / Raw(INVITE))
+    ether = bytes(LINK)[:12] + b"\x08\0" + packet
+    radio = b"\x08\x01\0\0" + mac * 3 + b"\0\0\xaa\xaa\x03\0\0\0\x08\0" + packet
+    frame = {
+        105: radio,
+        127: b"\0\0\x08\0" + bytes(4) + radio,
+        192: struct.pack("<BBHI", 0, 0, 24, 1) + b"place on earth  " + ether,
+        258: (struct.pack("<III", 108, 1, 1) + b"en0-of-alice".ljust(96, b"\0")) + ether,
+    }[link]
+    before = packets_of([frame], [START], link)
+    after = shared(before, key=b"key").packets
+    assert check(before, after).found == []
+    absent([Raw(after.frame(0))], mac, v4(A), b"alice", b"place", b"en0")
+    assert len(flows(after)) == 1
 
 
 def test_a_link_type_that_is_not_understood_is_refused() -> None:
