@@ -87,7 +87,7 @@ add: $(READY)  ## add a capture: make add PCAP=mycall.pcap APP=whatsapp KIND=aud
 	  echo "say which capture: make add PCAP=mycall.pcap APP=whatsapp KIND=audio"; exit 2; }
 	@$(BIN)/midcall captures add "$(PCAP)" --app "$(APP)" --kind "$(KIND)" $(ADD_FLAGS)
 
-test: $(READY)  ## run the quick tests (about 4 minutes on two cores)
+test: $(READY)  ## run the quick tests
 	@$(BIN)/python -m pytest -q -n auto -m "not slow"
 
 test-slow: $(READY)  ## run the tests that `make test` leaves out
