@@ -150,7 +150,7 @@ def link_values(frame: bytes, link: int, out: Values) -> None:
         if frame[place - 2 : place + 6] == b"\x08\x06\0\1\x08\0\6\4" and len(frame) >= place + 28:
             macs += [frame[place + 8 : place + 14], frame[place + 18 : place + 24]]
             out["address"] |= {frame[place + 14 : place + 18], frame[place + 24 : place + 28]}
-    out["MAC address"] |= {mac for mac in macs if any(mac) and not mac[0] & 1}
+    out["MAC address"] |= {mac for mac in macs if not is_kept("MAC address", mac)}
 
 
 def brute_addresses(frame: bytes, _link: int, out: Values) -> None:
@@ -319,7 +319,9 @@ def is_kept(kind: str, value: bytes) -> bool:
     if kind == "address":
         return kept_address(value)
     if kind == "MAC address":
-        return len(value) != 6 or not any(value) or bool(value[0] & 1)
+        group = value[:2] == b"\x33\x33" and value[2] != 0xFF
+        group |= value[:3] in (b"\x01\x80\xc2", b"\x01\0\x0c", b"\x01\0\x5e", b"\xff\xff\xff")
+        return len(value) != 6 or not any(value) or group
     low = value.lower().strip(b". ")
     bracketed = re.fullmatch(rb"\[([0-9a-f:]+)\](?::\d+)?", low)
     if bracketed is not None:

@@ -39,8 +39,10 @@ STATIC_TYPES = 35
 NTP_EPOCH = 2208988800
 TRANSPORTS = (1, 2, 4, 6, 17, 41, 47, 58, 132)
 DNS_PORTS, DHCP_PORTS, DHCP6_PORTS = (53, 5353, 5355), (67, 68), (546, 547)
-#: GTP-C (telephone numbers), RADIUS (user names): nothing behind their headers stays.
-SECRET_PORTS = (2123, 1812, 1813, 1645, 1646)
+#: GTP-C (telephone numbers), RADIUS (user names), CAPWAP and sFlow (frames of others): nothing
+#: behind their first octets stays.
+SECRET_PORTS = (2123, 1812, 1813, 1645, 1646, 5246, 5247, 6343)
+TORRENT = b"\x13BitTorrent protocol"
 
 
 class Payloads:
@@ -92,6 +94,8 @@ class Payloads:
                 return head + self.stun(body[at - 4 : end]) + tail
             at = body.find(COOKIE, at + 4)
         self.headers_within(body)
+        if body[:20] == TORRENT:  # what is exchanged, and the peer
+            return body[:28] + self.names.opaque(b"\0" + body[28:68])[1:] + self.runs(body[68:])
         if len(body) >= 16 and not body[:16].translate(None, PRINTABLE):
             return SHORT_RUN.sub(lambda hit: self.text(hit[0]), body)
         return self.runs(body)

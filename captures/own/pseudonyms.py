@@ -29,6 +29,8 @@ from midcall.captures.own.public_names import in_text, public_names
 TAILS = (bytes(10) + b"\xff\xff", bytes.fromhex("0064ff9b") + bytes(8))
 #: Digits of a number that a text keeps at most: ports, sizes, versions, answer codes.
 SHORT_NUMBER = 5
+#: Groups of IEEE, IPv4 and IPv6, and the broadcast address.
+GROUPS = (b"\x01\x80\xc2", b"\x01\0\x0c", b"\x01\0\x5e", b"\x33\x33", b"\xff" * 6)
 LETTERS, DIGITS, HEX_LETTERS = b"abcdefghijklmnopqrstuvwxyz", b"0123456789", b"abcdef"
 
 PIECES = re.compile(
@@ -222,9 +224,10 @@ class Pseudonyms:
         """Return the image of a MAC address; groups stay, but not the tails of solicited nodes."""
         if address[:3] == b"\x33\x33\xff":
             return address[:3] + self.tail(address[3:])
-        if len(address) != 6 or not any(address) or address[0] & 1:
+        if len(address) != 6 or not any(address) or address.startswith(GROUPS):
             return address
-        return self.note("MAC addresses", address, b"\x02" + self.digest(b"mac" + address, 5))
+        first = bytes([2 | address[0] & 1])
+        return self.note("MAC addresses", address, first + self.digest(b"mac" + address, 5))
 
     # ---- words, texts, tokens
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from midcall.captures.own.quic_initial import (
@@ -17,6 +17,7 @@ from midcall.captures.own.quic_initial import (
 )
 
 
+@settings(deadline=None)
 @given(st.binary(min_size=16, max_size=16), st.binary(min_size=12, max_size=12),
        st.binary(max_size=70), st.binary(min_size=1, max_size=200))  # fmt: skip
 def test_the_cipher_is_aes_gcm(key: bytes, nonce: bytes, header: bytes, text: bytes) -> None:

@@ -524,6 +524,7 @@ def test_a_link_type_that_is_not_understood_is_refused() -> None:
 octets_of_4 = st.binary(min_size=4, max_size=4)
 
 
+@settings(deadline=None)
 @given(octets_of_4, octets_of_4)
 def test_octets_that_two_addresses_share_they_share_afterwards(one: bytes, two: bytes) -> None:
     names = Pseudonyms(b"key", octets=True)
@@ -537,12 +538,14 @@ def test_octets_that_two_addresses_share_they_share_afterwards(one: bytes, two: 
         assert names.address(one)[:shared_octets] == names.address(two)[:shared_octets]
 
 
+@settings(deadline=None)
 @given(octets_of_4, octets_of_4, st.booleans())
 def test_two_addresses_never_have_one_image(one: bytes, two: bytes, octets: bool) -> None:
     names = Pseudonyms(b"key", octets)
     assert (names.address(one) == names.address(two)) == (one == two)
 
 
+@settings(deadline=None)
 @given(st.text("abcdefghijklmnopqrstuvwxyzABCXYZ0123456789-_@. :/;=\"'", max_size=80))
 def test_a_text_keeps_its_length_its_signs_and_its_classes(text: str) -> None:
     names = Pseudonyms(b"key", True)
