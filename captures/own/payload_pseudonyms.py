@@ -159,11 +159,11 @@ class Payloads:
             return self.names.digest(b"integrity" + value, len(value))
         if kind == DATA:
             return self.inner(value)
-        if kind in STUN_TEXTS:
+        if kind in STUN_TEXTS and all(0x20 <= octet < 0x7F for octet in value):
             return self.names.hosts(value) if kind == STUN_TEXTS[0] else self.names.text(value)
         if DIGITS.startswith(value.rstrip(b"\0")):  # of Zoom's NAT probe
             return value
-        if kind in PLAIN_ATTRIBUTES or (size < TOKEN and kind not in (0x0006, 0x0015)):
+        if kind in PLAIN_ATTRIBUTES or (size < TOKEN and kind not in (0x0006, 0x0014, 0x0015)):
             return value
         return self.names.opaque(value)
 
