@@ -42,8 +42,8 @@ def test_a_given_file_is_measured_with_every_tool_that_is_here(tmp_path: Path) -
     tools |= {"two_cores", "two_passes"} if (os.cpu_count() or 1) > 1 else set()
     tools |= {"ndpireader"} if shutil.which("ndpiReader") else set()
     tools |= {"nfstream"} if importlib.util.find_spec("nfstream") else set()
-    told = row["tools"].keys() | set(row["not_told_from_start_up"])  # 452 packets are few
-    assert told == tools
+    result = row["tools"].keys() | set(row["not_told_from_start_up"])  # 452 packets are few
+    assert result == tools
     ours = row["tools"]["midcall"]
     assert ours["packets"] == 452
     assert ours["packets_per_s"] > 0
@@ -120,20 +120,22 @@ def test_who_stops_a_bench_stops_the_peer_that_it_runs(
 ) -> None:
     from tests.bench.tools import LAUNCH
 
-    told = tmp_path / "pid"
-    peer = f"import os, time; open({str(told)!r}, 'w').write(f'{{os.getpid()}} '); time.sleep(60)"
+    result = tmp_path / "pid"
+    peer = f"import os, time; open({str(result)!r}, 'w').write(f'{{os.getpid()}} '); time.sleep(60)"
     # What a shell runs in its background ignores an interrupt.
     heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     command = [sys.executable, "-I", "-S", "-c", heed + LAUNCH, "60", sys.executable, "-c", peer]
     launcher = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 30
-    while not (told.exists() and told.read_text().endswith(" ")) and time.monotonic() < deadline:
+    while (
+        not (result.exists() and result.read_text().endswith(" ")) and time.monotonic() < deadline
+    ):
         time.sleep(0.02)
     launcher.send_signal(number)
     assert launcher.wait(timeout=30)
-    while lives(int(told.read_text())) and time.monotonic() < deadline:
+    while lives(int(result.read_text())) and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert not lives(int(told.read_text()))
+    assert not lives(int(result.read_text()))
 
 
 def lives(process: int) -> bool:

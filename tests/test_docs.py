@@ -84,8 +84,8 @@ def test_the_tutorial_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.Monk
     for words in commands(ROOT / "docs" / "tutorial.md"):
         if words[0] in ONLY_PARSED:
             continue
-        told = CliRunner().invoke(app, words)
-        assert told.exit_code == 0, f"{' '.join(words)}: {told.output}"
+        result = CliRunner().invoke(app, words)
+        assert result.exit_code == 0, f"{' '.join(words)}: {result.output}"
         done.append(words[0])
     assert {"classify", "explain", "captures", "new", "runs"} <= set(done)
 

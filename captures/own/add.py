@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
+from midcall.access import CAPTURED_ACCESS, CapturedAccess
 from midcall.apps import APPS
 from midcall.captures.fetch.fetch import cache_folder, sum_of
 from midcall.captures.own.pack_format import Pack, digest, read_pack
@@ -30,8 +31,6 @@ from midcall.captures.packets.streams import frames_of_stream
 from midcall.captures.packets.writer import write_pcap
 from midcall.captures.truth.calls import TIMER_MODELS, Call, CallFile, calls, write_calls
 from midcall.captures.truth.catalogue import (
-    ACCESS,
-    Access,
     Capture,
     Catalogue,
     CatalogueFile,
@@ -177,7 +176,7 @@ def argument_problems(
     for key, got, choices in (
         ("app", app, APPS),
         ("kind", kind, (*get_args(Kind), "none") if app == "none" else get_args(Kind)),
-        ("access", access or "unknown", ACCESS),
+        ("access", access or "unknown", CAPTURED_ACCESS),
     ):
         if got not in choices:
             suggestion = hint(got, list(choices))
@@ -282,7 +281,7 @@ def packed_flows(source: str, packets: Packets, truth: Pack) -> list[tuple[Flow,
     if digest(packets) != truth.packets_sha256:
         raise CaptureError(
             f"{source}: its packets are not those that were packed, so its truth may be wrong; "
-            "obtain the file anew"
+            "obtain the file again"
         )
     by_frame = {flow.frame: flow for flow in flows(packets)}
     lost = [flow.frame for flow in truth.flows if flow.frame not in by_frame]
@@ -311,9 +310,9 @@ def checked_kind(kind: str) -> Kind:
     return next(choice for choice in get_args(Kind) if choice == kind)
 
 
-def checked_access(access: str | None) -> Access:
+def checked_access(access: str | None) -> CapturedAccess:
     """Return an access network as its type."""
-    known = (choice for choice in get_args(Access) if choice == (access or "unknown"))
+    known = (choice for choice in CAPTURED_ACCESS if choice == (access or "unknown"))
     return next(known)
 
 

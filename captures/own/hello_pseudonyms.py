@@ -2,7 +2,7 @@
 """Pseudonyms in what TLS, DTLS and QUIC show before they encrypt (RFC 8446, 5246, 9147, 9001).
 
 Server names, tickets, session ids, certificates and names of authorities are mapped. Keys that are
-exchanged and random numbers stay: a connection makes them anew.
+exchanged and random numbers stay: every connection makes new ones.
 """
 
 from __future__ import annotations

@@ -27,10 +27,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midcall.captures.own.protocol_words import HOST_WORDS, WORDS
-from midcall.captures.own.public_names import kept
-from midcall.captures.own.quic_initial import crypto_frames, opened, salt_of
+from midcall.captures.own.public_names import kept, public_names
 from midcall.captures.packets.headers import layers, payload, unwrapped
 from midcall.captures.packets.pcap import Packets
+from midcall.captures.wire.quic import crypto_frames, opened, salt_of
 
 Values = dict[str, set[bytes]]
 
@@ -333,6 +333,9 @@ def is_kept(kind: str, value: bytes) -> bool:
         low = SERVICE.sub(b"", low.removeprefix(b"*.").removeprefix(b"www.")).strip(b".")
         if low in kept() or low.endswith(b".arpa"):
             return True
+        before = low.removesuffix(public_names().kept_suffix(low))
+        if before != low and all(map(is_kept_word, re.findall(rb"[^.-]+", before))):
+            return True
     words = re.findall(rb"[a-z0-9\x80-\xff]+", low)
     if kind == "name":
         return all(word in HOST_WORDS or word in kept_words() for word in words)
@@ -604,7 +607,7 @@ def covered(copy: Packets, hit: Hit) -> bool:
 
 
 def long_enough(kind: str, value: bytes) -> bool:
-    """Return whether a value of a field is long enough to be told from another one by it."""
+    """Return whether a value of a field is long enough to distinguish it from another one."""
     return kind in ("address", "MAC address") or len(value) >= SHORTEST
 
 

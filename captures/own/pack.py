@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import tempfile
 from collections.abc import Iterable
 from importlib.metadata import version
@@ -30,7 +31,7 @@ from midcall.captures.own.pack_format import (
     digest,
     write_pack,
 )
-from midcall.captures.own.sharing import shared
+from midcall.captures.own.sharing import Shared, shared
 from midcall.captures.packets.headers import Flow, flows, of_flows, written
 from midcall.captures.packets.pcap import Packets, read_with_notices
 from midcall.captures.packets.standard_input import held
@@ -38,6 +39,8 @@ from midcall.errors import CaptureError
 
 #: Hits that a refusal names.
 SHOWN = 10
+#: Mappings that are tried before a capture is refused.
+DRAWS = 4
 
 
 class Claim(NamedTuple):
@@ -117,13 +120,7 @@ def packed(
     """Return the truth and the mapped packets; raises CaptureError if the checker finds more."""
     claim = claim or Claim()
     stays = sorted({value.lower() for value in claim.declared})
-    try:
-        made = shared(packets, shift_days, key)
-    except CaptureError as error:
-        raise CaptureError(f"{shown}: {error}") from None
-    result = check(packets, made.packets, [value.encode() for value in stays])
-    if result.found:
-        raise CaptureError(refusal(shown, result.found))
+    made, result = checked_copy(shown, packets, shift_days, key, [one.encode() for one in stays])
     truth = Pack(
         format="midcall-pack",
         version=1,
@@ -155,6 +152,27 @@ def packed(
         check=checked(result),
     )
     return truth, made.packets
+
+
+def checked_copy(
+    shown: str, packets: Packets, shift_days: int, key: bytes | None, stays: list[bytes]
+) -> tuple[Shared, Check]:
+    """Return the mapped packets and their check; raises CaptureError if an original value is found.
+
+    The image of one name can be, or end with, another original name: then the checker finds that
+    name although nothing leaked. So a mapping with findings is drawn again, up to DRAWS times. A
+    value that the mapper does not map is found in each of them.
+    """
+    base = key if key is not None else secrets.token_bytes(32)
+    for draw in range(DRAWS):
+        try:
+            made = shared(packets, shift_days, base + bytes([draw] if draw else []))
+        except CaptureError as error:
+            raise CaptureError(f"{shown}: {error}") from None
+        result = check(packets, made.packets, stays)
+        if not result.found:
+            return made, result
+    raise CaptureError(refusal(shown, result.found))
 
 
 def refusal(shown: str, found: list[Hit]) -> str:

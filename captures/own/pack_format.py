@@ -15,10 +15,10 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
+from midcall.access import CapturedAccess
 from midcall.captures.packets.pcap import CaptureFile, Packets
 from midcall.captures.packets.scan import ENHANCED_PACKET, INTERFACE, SECTION
 from midcall.captures.packets.writer import block, option
-from midcall.captures.truth.catalogue import Access
 from midcall.captures.truth.strict_toml import Table, sentences
 from midcall.errors import CaptureError
 
@@ -91,7 +91,7 @@ class Pack(Table):
     version: Literal[1]
     app: str
     kind: Literal["audio", "video", "unknown", "none"]
-    access: Access
+    access: CapturedAccess
     year: int | None
     packets: int
     packets_sha256: str

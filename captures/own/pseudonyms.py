@@ -135,7 +135,7 @@ class Pseudonyms:
         return known if known is not None else self.note("addresses", address, self.new(address))
 
     def new(self, address: bytes) -> bytes:
-        """Return the image of an address, computed anew."""
+        """Return the image of an address, computed without the cache."""
         if len(address) == 16:
             special = self.special(address)
             if special:

@@ -27,7 +27,6 @@ from midcall.captures.own.payload_pseudonyms import (
     is_text,
 )
 from midcall.captures.own.pseudonyms import Pseudonyms
-from midcall.captures.own.quic_initial import Initial, crypto_frames, opened, salt_of
 from midcall.captures.packets.headers import Layer, inside, ip4, ip6, network, ports, unwrapped
 from midcall.captures.packets.numbers import (
     ARP,
@@ -46,6 +45,7 @@ from midcall.captures.packets.numbers import (
     VXLAN_PORT,
 )
 from midcall.captures.packets.pcap import Packets
+from midcall.captures.wire.quic import Initial, crypto_frames, opened, salt_of
 
 #: ICMP messages that quote the packet they are about: RFC 792, RFC 4443.
 ICMP_ERRORS, ICMP6_ERRORS = (3, 4, 5, 11, 12), (1, 2, 3, 4)

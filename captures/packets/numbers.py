@@ -17,3 +17,12 @@ PPI_LINK, PKTAP_LINK, PKTAP_APPLE_LINK = 192, 258, 149
 PKTAP_HEAD = 108
 #: STUN's magic cookie (RFC 8489, section 5).
 STUN_COOKIE = 0x2112A442
+#: QUIC's initial salts: version 1 (RFC 9001, 5.2), version 2 (RFC 9369, 3.3.1), drafts 29-32,
+#: drafts 23-28, draft 22.
+QUIC_SALTS = (
+    "38762cf7f55934b34d179ae6a4c80cadccbb7f0a",
+    "0dede3def700a6db819381be6e269dcbf9bd2ed9",
+    "afbfec289993d24c9e9786f19c6111e04390a899",
+    "c3eef712c72ebb5a11a7d2432bb46365bef9f502",
+    "7fbcdb0e7c66bbe9193a96cd21519ebd7a02644a",
+)

@@ -7,6 +7,7 @@ import datetime
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
+from midcall.access import CapturedAccess
 from midcall.captures.synthetic import (
     facetime,
     game,
@@ -22,7 +23,6 @@ from midcall.captures.synthetic.encapsulate import ETHERNET, Envelope, envelope
 from midcall.captures.synthetic.scene import Crafted, Scene
 from midcall.captures.wire.seeded import SECOND
 
-Access = Literal["3g", "4g", "adsl", "fibre", "wifi", "unknown"]
 Kind = Literal["audio", "video", "unknown", "none"]
 
 #: Seconds of media per call: slightly more than the five that a call verdict needs.
@@ -43,7 +43,7 @@ class Recipe(NamedTuple):
     content: str
     make: Callable[[str, int], Crafted]
     suffix: Literal["pcap", "pcapng"] = "pcap"
-    access: Access = "unknown"
+    access: CapturedAccess = "unknown"
     notes: str = ""
 
     @property

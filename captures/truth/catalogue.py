@@ -17,6 +17,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import Field, field_validator, model_validator
 
+from midcall.access import CapturedAccess
 from midcall.apps import APPS
 from midcall.captures.truth.calls import CallFile, call_files, try_calls
 from midcall.captures.truth.labels import Label, label_file, try_labels
@@ -24,11 +25,9 @@ from midcall.captures.truth.paths import Home, homes, shown
 from midcall.captures.truth.strict_toml import Table, block, hint, try_table
 from midcall.errors import CaptureError
 
-Access = Literal["3g", "4g", "adsl", "fibre", "wifi", "unknown"]
 #: In what a capture can differ from the packets on the wire; "tails": payloads were cut after their
 #: first octets.
 Change = Literal["addresses", "ports", "names", "payload", "tails", "sizes", "times"]
-ACCESS = ("3g", "4g", "adsl", "fibre", "wifi", "unknown")
 
 #: Roles of labels that belong to a call; messaging and other flows do not.
 CALL_ROLES = ("media", "setup", "control")
@@ -90,7 +89,7 @@ class Capture(Table):
     kind: Literal["audio", "video", "unknown", "none"]
     media: bool
     year: int | None = Field(default=None, ge=1980, le=2100)
-    access: Access
+    access: CapturedAccess
     group: str = Field(min_length=1)
     licence: str = Field(min_length=1)
     content: str = ""

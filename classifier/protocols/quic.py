@@ -13,6 +13,7 @@ import numpy as np
 
 from midcall.captures.jit.kernel import I, kernel
 from midcall.captures.jit.reads import Octets, u8, u16, u24, u32
+from midcall.captures.packets.numbers import QUIC_SALTS
 from midcall.classifier.protocols.aes import EXPANDED, encrypt, expand_key
 from midcall.classifier.protocols.hello import OVER_QUIC, read_hello
 from midcall.classifier.protocols.sha256 import SHA_END, key_mac, label, mac, put_octets
@@ -20,15 +21,8 @@ from midcall.classifier.state.flow_table import Numbers
 from midcall.classifier.state.hello_buffers import FILLED, NEED, OCTETS, ROOM, put16, put_piece
 from midcall.classifier.state.packet_fields import NAME_QUIC_SNI, SIGN_NAME_KIND
 
-# Versions of the keys, rows of SALTS: RFC 9001 5.2, RFC 9369 3.3.1, drafts 29-32, 23-28, 22.
+# Versions of the keys, rows of QUIC_SALTS: RFC 9001 5.2, RFC 9369 3.3.1, drafts 29-32, 23-28, 22.
 V1, V2, DRAFT_29, DRAFT_23, DRAFT_22 = range(5)
-SALTS = (
-    "38762cf7f55934b34d179ae6a4c80cadccbb7f0a",
-    "0dede3def700a6db819381be6e269dcbf9bd2ed9",
-    "afbfec289993d24c9e9786f19c6111e04390a899",
-    "c3eef712c72ebb5a11a7d2432bb46365bef9f502",
-    "7fbcdb0e7c66bbe9193a96cd21519ebd7a02644a",
-)
 
 #: Connection ids that a client makes for its first Initial are at least that long (RFC 9000, 7.2).
 FIRST_ID = 8
@@ -58,7 +52,7 @@ def messages() -> tuple[np.ndarray, np.ndarray]:
     return np.frombuffer(b"".join(texts), np.uint8).copy(), starts.astype(np.int64)
 
 
-SALT = np.frombuffer(bytes.fromhex("".join(SALTS)), ">u4").astype(np.int64)
+SALT = np.frombuffer(bytes.fromhex("".join(QUIC_SALTS)), ">u4").astype(np.int64)
 MESSAGES, START = messages()
 
 

@@ -44,7 +44,7 @@ def simulations(
                 virtual_cell.keep(bench.folder, answer.value)
             yield answer.task[1], answer.value, answer.error
         workers.take_back(name)
-        say(workers.told)
+        say(workers.summary_line)
 
 
 def simulated(task: tuple[str, Unit]) -> Outcome:

@@ -4,15 +4,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from midcall.access import ACCESS_WORDS
 from midcall.apps import APPS
 from midcall.experiments.cli import completion
 from midcall.experiments.cli.arguments import CORPUS, FLOW_HELP, HELP, JSON
 from midcall.experiments.cli.output import give, say, sentences, tell
 from midcall.experiments.cli.record import record_captures
+
+if TYPE_CHECKING:
+    from midcall.captures.own.privacy import Privacy
 
 app = typer.Typer(
     name="captures",
@@ -21,6 +25,16 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings=HELP,
 )
+
+
+AccessOption = Annotated[
+    str | None, typer.Option("--access", help=f"Access network: {ACCESS_WORDS}, unknown.")
+]
+YearOption = Annotated[int | None, typer.Option("--year", help="Year (default: of its packets).")]
+FlowsOption = Annotated[
+    list[str] | None,
+    typer.Option("--flow", help=f"A media flow of the call, repeatable: {FLOW_HELP}."),
+]
 
 
 @app.command("add")
@@ -45,14 +59,9 @@ def add_capture(
         str | None,
         typer.Option(help="The kind of the call: audio, video or unknown (default: of the pack)."),
     ] = None,
-    flow: Annotated[
-        list[str] | None,
-        typer.Option(help=f"A media flow of the call: {FLOW_HELP}."),
-    ] = None,
-    access: Annotated[
-        str | None, typer.Option(help="Access network: 3g, 4g, adsl, fibre, wifi, unknown.")
-    ] = None,
-    year: Annotated[int | None, typer.Option(help="Year (default: of its packets).")] = None,
+    flow: FlowsOption = None,
+    access: AccessOption = None,
+    year: YearOption = None,
     licence: Annotated[str | None, typer.Option(help="Its licence (default: private).")] = None,
     name: Annotated[str | None, typer.Option(help="Its name (default: the file's).")] = None,
     anonymise: Annotated[
@@ -72,27 +81,11 @@ def add_capture(
     """
     with sentences(place=""):
         from midcall.captures.own.add import add
-        from midcall.captures.own.pack_format import read_pack
-        from midcall.captures.own.privacy import Privacy
-
-        def warn(report: Privacy) -> bool:
-            replaced = anonymise or (str(pcap) != "-" and read_pack(pcap) is not None)
-            for line in report.sentences(replaced):
-                say(f"privacy: {line}")
-            return True
 
         capture = add(
-            pcap,
-            application,
-            kind,
-            flow,
-            access,
-            year,
-            licence,
-            name,
-            anonymise=anonymise,
-            confirm=warn,
-        )
+            pcap, application, kind, flow, access, year, licence, name,
+            anonymise=anonymise, confirm=lambda report: warned(report, pcap, anonymise),
+        )  # fmt: skip
         message = f"added {capture.name}: {capture.app} {capture.kind}, {capture.packets} packets"
         value, output = capture.model_dump(mode="json"), [message]
         if suggest:
@@ -101,6 +94,16 @@ def add_capture(
             value["suggestions"] = suggesting.suggest(capture)
             output += suggesting.lines(value["suggestions"])
         give(as_json, value, output)
+
+
+def warned(report: Privacy, pcap: Path, anonymise: bool) -> bool:
+    """Print what personal data a capture holds; returns True, so that it is added."""
+    from midcall.captures.own.pack_format import read_pack
+
+    replaced = anonymise or (str(pcap) != "-" and read_pack(pcap) is not None)
+    for line in report.sentences(replaced):
+        say(f"privacy: {line}")
+    return True
 
 
 @app.command("anonymise")
@@ -132,17 +135,13 @@ def pack_capture(
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="The pcapng file to write.")],
     kind: Annotated[str, typer.Option(help="audio, video or unknown.")] = "unknown",
-    flow: Annotated[
-        list[str] | None, typer.Option(help=f"A flow of the call, repeatable: {FLOW_HELP}.")
-    ] = None,
+    flow: FlowsOption = None,
     role: Annotated[
         list[str] | None,
         typer.Option(help="Of each --flow in order: media (default), setup, control, messaging."),
     ] = None,
-    access: Annotated[
-        str | None, typer.Option(help="Access network: 3g, 4g, adsl, fibre, wifi, unknown.")
-    ] = None,
-    year: Annotated[int | None, typer.Option(help="Year (default: of its packets).")] = None,
+    access: AccessOption = None,
+    year: YearOption = None,
     licence: Annotated[str, typer.Option(help="Licence under which others get it.")] = "CC0-1.0",
     consent: Annotated[str, typer.Option(help="Who agreed to its publication.")] = "",
     made_by: Annotated[str, typer.Option(help="Who made it, as you want to be named.")] = "",
@@ -163,13 +162,13 @@ def pack_capture(
     """
     with sentences(place=""):
         from midcall.captures.own.pack import Claim, pack
-        from midcall.experiments.cli.packs import told
+        from midcall.experiments.cli.packs import pack_lines
 
         claim = Claim(licence, consent, made_by, tuple(declare or ()))
         truth = pack(
             pcap, out, application, kind, flow or (), role or (), access, year, shift_days, claim
         )
-        give(as_json, truth.model_dump(mode="json"), [f"{out}: packed", *told(truth)])
+        give(as_json, truth.model_dump(mode="json"), [f"{out}: packed", *pack_lines(truth)])
 
 
 @app.command("unpack")
@@ -185,10 +184,10 @@ def unpack_capture(
     Example: midcall captures unpack share.pcapng
     """
     with sentences(place=""):
-        from midcall.experiments.cli.packs import told, unpacked
+        from midcall.experiments.cli.packs import pack_lines, unpacked
 
         truth = unpacked(packed, out)
-        give(as_json, truth.model_dump(mode="json"), told(truth))
+        give(as_json, truth.model_dump(mode="json"), pack_lines(truth))
 
 
 @app.command("list")

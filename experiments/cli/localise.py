@@ -10,6 +10,7 @@ from typing import Annotated, NamedTuple
 
 import typer
 
+from midcall.access import ACCESS_WORDS
 from midcall.experiments.cli import completion
 from midcall.experiments.cli.arguments import FLOW_HELP
 from midcall.experiments.cli.output import sentences
@@ -37,9 +38,7 @@ def localise(
             help='A live box: "suricata: RULES", "command: WORDS" or "live: OPERATOR/HYPOTHESIS".'
         ),
     ] = None,
-    access: Annotated[
-        str | None, typer.Option(help="3g, 4g, adsl, fibre or wifi (default: 4g).")
-    ] = None,
+    access: Annotated[str | None, typer.Option(help=f"{ACCESS_WORDS} (default: 4g).")] = None,
     flow: Annotated[
         list[str] | None,
         typer.Option(help=f"Send the packets of this flow alone: {FLOW_HELP}."),

@@ -23,7 +23,7 @@ def unpacked(path: Path, out: Path | None) -> Pack:
     if digest(packets) != truth.packets_sha256:
         raise CaptureError(
             f"{path}: its packets are not those that were packed, so its truth may be wrong; "
-            "obtain the file anew"
+            "obtain the file again"
         )
     if out is not None:
         if out.exists():
@@ -32,7 +32,7 @@ def unpacked(path: Path, out: Path | None) -> Pack:
     return truth
 
 
-def told(truth: Pack) -> Iterator[str]:
+def pack_lines(truth: Pack) -> Iterator[str]:
     """Yield a pack's truth as lines."""
     yield f"app {truth.app}, kind {truth.kind}, access {truth.access}, year {truth.year}"
     yield f"packets {truth.packets}, call from {truth.call.begin_ms} to {truth.call.end_ms} ms"

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from midcall.access import ACCESS_WORDS
 from midcall.experiments.cli import completion
 from midcall.experiments.cli.arguments import CORPUS, FLOW_HELP, JSON
 from midcall.experiments.cli.output import give, sentences
@@ -30,7 +31,7 @@ def replay(
             autocompletion=completion.policies,
         ),
     ],
-    access: Annotated[str, typer.Option(help="3g, 4g, adsl, fibre or wifi.")] = "4g",
+    access: Annotated[str, typer.Option(help=f"{ACCESS_WORDS}.")] = "4g",
     date: Annotated[
         str | None, typer.Option(help="A day, as 2016-03-15 (default: first day of the block).")
     ] = None,

@@ -97,7 +97,7 @@ class Cluster:
         return sum(worker["nthreads"] for worker in workers.values())
 
     @property
-    def told(self) -> str:
+    def summary_line(self) -> str:
         """Return a line about the work so far: workers, seconds, lost workers."""
         now = self._client.scheduler_info(n_workers=-1)["workers"]
         lost = len(self._seen - now.keys())

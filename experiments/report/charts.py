@@ -565,4 +565,4 @@ def reaction(rows: Sequence[LikesPoint], lab: Sequence[LabPoint], text: str) -> 
         return alt.vconcat(above, below, spacing=14)
 
     classes = list(zip(names, SERIES, strict=False))
-    return chart("reaction", "Likes beside the lab's dates", text, rows, draw, classes)
+    return chart("reaction", "Likes and the lab's dates", text, rows, draw, classes)

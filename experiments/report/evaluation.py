@@ -60,14 +60,14 @@ class AppMatrix(TypedDict):
     rows: list[tuple[str, str, list[EvaluationAppRow | None]]]
 
 
-class AppsBeside(TypedDict):
+class AppsCompared(TypedDict):
     """Apps and roles as rows, engines as columns, as captured."""
 
     engines: list[str]
     rows: list[tuple[str, str, list[EvaluationAppRow | None]]]
 
 
-class KindsBeside(TypedDict):
+class KindsCompared(TypedDict):
     """Kinds of innocent traffic as rows, engines as columns, as captured."""
 
     engines: list[str]
@@ -190,7 +190,7 @@ def matrix(lines: Sequence[EvaluationRow], known: Versions) -> Matrix:
     }  # fmt: skip
 
 
-def beside(lines: Sequence[EvaluationRow], block: Document) -> list[dict[str, object]]:
+def comparison(lines: Sequence[EvaluationRow], block: Document) -> list[dict[str, object]]:
     """Return the table of baselines and peers, as captured: ours first, absent peers last.
 
     Each line has the columns of `evaluation`, its name, and why it is absent ("": it is not).
@@ -223,7 +223,7 @@ def by_app(
     }  # fmt: skip
 
 
-def apps_beside(apps: Sequence[EvaluationAppRow], known: Versions) -> AppsBeside:
+def apps_compared(apps: Sequence[EvaluationAppRow], known: Versions) -> AppsCompared:
     """Return apps and roles as rows, engines as columns, as captured."""
     own = [row for row in apps if row["column"] == ORIGINAL and not row["synthetic"]]
     engines = list(dict.fromkeys(row["engine"] for row in own))
@@ -235,7 +235,7 @@ def apps_beside(apps: Sequence[EvaluationAppRow], known: Versions) -> AppsBeside
     }  # fmt: skip
 
 
-def kinds_beside(rows: Sequence[EvaluationInnocentRow], known: Versions) -> KindsBeside:
+def kinds_compared(rows: Sequence[EvaluationInnocentRow], known: Versions) -> KindsCompared:
     """Return kinds of innocent traffic as rows, engines as columns, as captured."""
     own = [row for row in rows if row["column"] == ORIGINAL and not row["synthetic"]]
     engines = list(dict.fromkeys(row["engine"] for row in own))
@@ -350,16 +350,16 @@ def view(run: Path) -> dict[str, object]:
     return {
         "title": str(findings.spec.get("title") or findings.spec.get("name") or run.name),
         "run": run.name,
-        "told": block,
+        "block": block,
         "ours": ours,
         "first": next((line for line in ours if line["column"] == ORIGINAL), None),
         "elsewhere": next((line for line in ours if line["column"] == ELSEWHERE), None),
         "chart": chart(real, known, given(block)),
         "matrix": matrix(real, known),
-        "beside": beside(real, block),
+        "comparison": comparison(real, block),
         "apps": by_app(apps, [line for line in real if line["engine"] == OURS]),
-        "apps_beside": apps_beside(apps, known),
-        "kinds_beside": kinds_beside(table(run, EvaluationInnocentRow), known),
+        "apps_compared": apps_compared(apps, known),
+        "kinds_compared": kinds_compared(table(run, EvaluationInnocentRow), known),
         "given": given_parts(given(block), lines, apps),
         "open_set": table(run, EvaluationOpenRow),
         "innocents": block.get("innocents") or [],

@@ -205,13 +205,13 @@ def in_words(picture: str, words: Mapping[str, str]) -> Markup:
         return Markup(picture)
     rtl = formatting.spoken().rtl
 
-    def told(found: re.Match[str]) -> str:
+    def replaced(found: re.Match[str]) -> str:
         text = words.get(html.unescape(found[2]))
         if text is None:
             return found[0]
         return found[1] + html.escape(f"\u2067{text}\u2069" if rtl else text)
 
-    return Markup(re.sub(r'(>|data-tip="|aria-label=")([^<>"]+)', told, picture))
+    return Markup(re.sub(r'(>|data-tip="|aria-label=")([^<>"]+)', replaced, picture))
 
 
 def places_and_dates(label: str) -> str:

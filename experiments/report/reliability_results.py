@@ -108,14 +108,14 @@ def ratios(result: Document) -> Document:
             "made_of": one["made_of"],
             "synthetic": one["synthetic"],
             "too_slow": one.get("too_slow", []),
-            "tools": [beside(one, name) for name in one["tools"]],
+            "tools": [of_tool(one, name) for name in one["tools"]],
         }
         for one in result["files"]
     ]
     return {"machine": result["machine"], "files": files, "start_up": result.get("start_up")}
 
 
-def beside(file: Document, name: str) -> Document:
+def of_tool(file: Document, name: str) -> Document:
     """Return a tool's figures on a file of a bench; `times`: the lab's speed over the tool's."""
     keys = ("packets", "packets_per_s", "peak_memory_bytes", "state_bytes_per_flow")
     figures = {key: file["tools"][name][key] for key in keys}

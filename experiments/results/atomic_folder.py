@@ -39,7 +39,7 @@ def require(parent: Path) -> None:
     except OSError as error:
         raise ExperimentError(
             f"{parent}: cannot be written ({error.strerror}), results go there: "
-            "mend that, or say --runs with another folder"
+            "correct that, or give another folder with --runs"
         ) from None
     sweep(parent)
 
@@ -125,6 +125,6 @@ def disk_error_sentence(error: OSError, option: str = "--runs") -> str | None:
         errno.EDQUOT: f"free space there{other}",
         errno.EFBIG: "raise the limit on the size of files (ulimit -f)",
         errno.EIO: "look at the disk",
-    }.get(error.errno, "mend the permissions, or say another folder or file")
+    }.get(error.errno, "correct the permissions, or give another folder or file")
     kept = "; what was finished is kept" if option == "--runs" else ""
     return f"{where}cannot be read or written ({reason}): {advice}{kept}"

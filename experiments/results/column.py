@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The description of a column of a result table: its unit, its meaning, the file that makes it.
 
-It stands beside the column's type in `tables`, as `Annotated[int, Column(...)]`. The reference page
+It stands next to the column's type in `tables`, as `Annotated[int, Column(...)]`. The page
 docs/reference/data.md and the schema.json of a run are made of it (`dictionary`).
 """
 

@@ -2035,7 +2035,9 @@ class SummaryDocument(TypedDict, total=False):
     ]
     evaluation: Annotated[
         Document,
-        Column("block", "Accuracy under disturbances, beside simple rules and peers.", SCORES),
+        Column(
+            "block", "Accuracy under disturbances, compared with simple rules and peers.", SCORES
+        ),
     ]
     live: Annotated[
         Document,

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from midcall.access import Access
 from midcall.apps import APPS
 from midcall.errors import ExperimentError
 from midcall.locations import EXPERIMENTS
 from midcall.suggestions import hint, nearest
-from midcall.testbed.network.link import Access
 
 SHIPPED = EXPERIMENTS / "specs"
 

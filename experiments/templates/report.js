@@ -26,7 +26,7 @@
       });
     };
     const [button] = all("button", form);
-    const [told] = all("output", form);
+    const [chosenText] = all("output", form);
     const comma = document.documentElement.lang === "ar" ? "، " : ", ";
     const apply = () => {
       const wanted = Object.fromEntries(selects.map((one) => [one.dataset.key, one.value]));
@@ -43,7 +43,7 @@
         selects.filter((one) => one.value).map((one) => [one.dataset.key, one.value]));
       const hash = query.size ? `#${place || "answer"}?${query}` : place && `#${place}`;
       if (hash !== location.hash) history.replaceState(null, "", hash || location.pathname);
-      told.textContent = chosen.length ? told.dataset.only.replace("{chosen}", chosen.join(comma)) : "";
+      chosenText.textContent = chosen.length ? chosenText.dataset.only.replace("{chosen}", chosen.join(comma)) : "";
     };
     const choose = () => {
       const wanted = new URLSearchParams(location.hash.split("?")[1] || "");

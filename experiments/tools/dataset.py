@@ -309,7 +309,7 @@ def make_on_cluster(work: Sequence[Part], address: str, say: Callable[[str], Non
     with Cluster(address) as workers:
         for answer in workers.each(make, work):
             yield answer.task, answer.value, answer.error
-        say(workers.told)
+        say(workers.summary_line)
 
 
 def classify(

@@ -14,12 +14,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from midcall.access import ACCESS
 from midcall.captures.jit.kernel import kernel
 from midcall.captures.jit.reads import Octets, u8, u16
 from midcall.captures.packets.numbers import GTP_PORT, IP4, IP6, TCP
 from midcall.captures.packets.pcap import Packets
 from midcall.errors import TestbedError
-from midcall.testbed.network.link import ACCESS
 
 Numbers = NDArray[np.int64]
 

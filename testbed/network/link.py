@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,11 +93,6 @@ class Link:
     bucket_bytes: int = 0
     reorder: float = 0.0
     reorder_ms: float = 0.0
-
-
-#: Access networks by the names that policies, specs and commands use.
-Access = Literal["3g", "4g", "adsl", "fibre", "wifi"]
-ACCESS: tuple[Access, ...] = get_args(Access)
 
 
 class Preset(NamedTuple):

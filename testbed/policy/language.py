@@ -15,9 +15,10 @@ from typing import Any, Literal, get_args
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from midcall.access import Access
 from midcall.captures.truth.strict_toml import Table
 from midcall.classifier.state.verdicts import APPS, ROLES
-from midcall.testbed.network.link import Access, Link
+from midcall.testbed.network.link import Link
 from midcall.testbed.policy.syntax import (
     HELLO,
     NAME,

@@ -16,10 +16,10 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from midcall.access import ACCESS, Access
 from midcall.captures.truth.strict_toml import Table, hint
 from midcall.classifier.state.verdicts import APPS
 from midcall.errors import TestbedError
-from midcall.testbed.network.link import ACCESS, Access
 from midcall.testbed.policy.language import Grade, Rule
 from midcall.testbed.policy.syntax import known_words, prefix, repeated
 

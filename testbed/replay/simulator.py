@@ -234,12 +234,9 @@ def simulate(
     network = networks.link(access)
     mapped_packets = lab or mapped(wire_index, addressing)
     frames, fits = link_frames(network, mapped_packets, wire_index.facts, orders.side)
-    if link not in LINK_MODES:
-        raise TestbedError(f"link: got {link!r}, expected one of {', '.join(LINK_MODES)}")
-    links = access_links(access, seed) if link == PRESET else no_links()
+    links = links_of(link, access, seed)
     box = table(mapped_packets.policy(policy), seed, access)
-    engine = Engine(room=max(64, min(len(orders.held.flows) + 64, 1 << 16)))
-    engine.reserve(packets.total)
+    engine = engine_for(orders.held)
     shifted = orders if dressed is None else retimed(orders, dressed.time - packets.time)
     planned = int(shifted.send.max(initial=0))
     last = NEVER if until is None else planned + until
@@ -247,23 +244,17 @@ def simulate(
     board, rows = play_to_end(board, shifted)
     if box.meter[METER_FAILED] > 0:
         raise TestbedError(failure(policy, box, frames.data, engine.signs))
-    names = tuple(rule.name for rule in policy.rules)
     attempts = board.attempts[:rows].copy()
     fates = summary(attempts, board.ends.used)
-    board.counts[WAITED] = np.count_nonzero(board.ends.left < 0)
-    board.counts[STALLED] = count_stalled(
-        shifted.streams, attempts, board.ends.used, board.ends.reached
-    )
-    counters = counters_of(fates, fits, board.counts, engine)
-    flows = engine.flows()
+    count_waiting(board, shifted, attempts)
     return Simulation(
         fates,
         flow_numbers(attempts, len(fates)),
-        flows,
-        names,
+        engine.flows(),
+        tuple(rule.name for rule in policy.rules),
         box.met,
         board.ends.opened,
-        counters,
+        counters_of(fates, fits, board.counts, engine),
         orders,
         policy,
         access,
@@ -278,6 +269,27 @@ def simulate(
         attempts=attempts,
         until=until,
     )
+
+
+def links_of(link: str, access: str, seed: int) -> Records:
+    """Return LINK[2], the line up and down; raises TestbedError for an unknown mode or access."""
+    if link not in LINK_MODES:
+        raise TestbedError(f"link: got {link!r}, expected one of {', '.join(LINK_MODES)}")
+    return access_links(access, seed) if link == PRESET else no_links()
+
+
+def engine_for(index: PacketIndex) -> Engine:
+    """Return an engine with room for the flows and the packets of a capture."""
+    engine = Engine(room=max(64, min(len(index.flows) + 64, 1 << 16)))
+    engine.reserve(index.packets.total)
+    return engine
+
+
+def count_waiting(board: Board, script: Script, attempts: Records) -> None:
+    """Count the packets that never left, and those of stalled TCP streams, in board.counts."""
+    ends = board.ends
+    board.counts[WAITED] = np.count_nonzero(ends.left < 0)
+    board.counts[STALLED] = count_stalled(script.streams, attempts, ends.used, ends.reached)
 
 
 def summary(attempts: Records, used: Numbers) -> Records:

@@ -105,7 +105,7 @@ def later(rows: list[dict[str, Any]]) -> float | None:
 
 def picture(rows: list[dict[str, Any]], path: Path) -> None:
     """Draw cost and memory over packets."""
-    told = [
+    result = [
         {"packets": row["packets"] / 1e6, "value": row[key] / unit, "what": what}
         for row in rows
         for key, unit, what in (
@@ -114,7 +114,7 @@ def picture(rows: list[dict[str, Any]], path: Path) -> None:
             ("flows", 1e4, "flows, 10,000"),
         )
     ]
-    chart = alt.Chart(alt.Data(values=told), width=560, height=240).mark_line(point=True)
+    chart = alt.Chart(alt.Data(values=result), width=560, height=240).mark_line(point=True)
     chart = chart.encode(
         x=alt.X("packets:Q", title="million packets"),
         y=alt.Y("value:Q", title=None, scale=alt.Scale(zero=True)),

@@ -117,11 +117,11 @@ def test_streams_are_numbered_as_wireshark_does(name: str) -> None:
     if not path.exists():
         pytest.skip(f"{name} is not among the samples")
     fields = ["-T", "fields", "-e", "udp.stream", "-e", "tcp.stream"]
-    told = subprocess.run(
+    result = subprocess.run(
         ["tshark", "-r", str(path), *fields], capture_output=True, text=True, check=True
     ).stdout.split("\n")
     packets, udp, tcp = read(path), Counter(UDP), Counter(TCP)
     for i in range(packets.total):
         frame, link = packets.frame(i), int(packets.link[i])
         both = (",".join(map(str, one.numbers(frame, link))) for one in (udp, tcp))
-        assert "\t".join(both) == told[i], i + 1
+        assert "\t".join(both) == result[i], i + 1

@@ -14,14 +14,17 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from midcall.captures.own.add import add, show
+from midcall.captures.own.leaks import check
 from midcall.captures.own.pack import Claim, pack, role_names
 from midcall.captures.own.pack_format import read_pack
+from midcall.captures.own.sharing import Shared, shared
 from midcall.captures.packets.headers import flows
-from midcall.captures.packets.pcap import packets_of, read
+from midcall.captures.packets.pcap import Packets, packets_of, read
 from midcall.captures.packets.writer import write_pcap
 from midcall.errors import CaptureError
 from midcall.experiments.cells.offline import classify_packets
 from midcall.experiments.cli.app import app
+from tests.captures.test_sharing import hello, record, segments
 from tests.conftest import of_each_group
 
 SAMPLES = Path(__file__).resolve().parents[2] / "captures" / "samples"
@@ -128,8 +131,8 @@ def test_changed_packets_are_seen(packed: Path, tmp_path: Path) -> None:
     (tmp_path / "changed.pcapng").write_bytes(raw)
     with pytest.raises(CaptureError, match="not those that were packed"):
         add(tmp_path / "changed.pcapng")
-    told = midcall("captures", "unpack", tmp_path / "changed.pcapng")
-    assert told.exit_code == 2
+    result = midcall("captures", "unpack", tmp_path / "changed.pcapng")
+    assert result.exit_code == 2
 
 
 def test_a_damaged_truth_is_one_sentence(packed: Path, tmp_path: Path) -> None:
@@ -164,12 +167,38 @@ def test_a_pack_with_a_hit_is_not_written(tmp_path: Path, monkeypatch: pytest.Mo
         "midcall.captures.own.pseudonyms.Pseudonyms.mac", lambda _self, address: address
     )
     out = tmp_path / "share.pcapng"
-    told = midcall("captures", "pack", CALL, "--app", "whatsapp", "-o", out)
-    assert told.exit_code == 2
-    assert "nothing was written" in told.stderr
-    assert "MAC address" in told.stderr
+    result = midcall("captures", "pack", CALL, "--app", "whatsapp", "-o", out)
+    assert result.exit_code == 2
+    assert "nothing was written" in result.stderr
+    assert "MAC address" in result.stderr
     assert not out.exists()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_names_of_one_letter_are_packed_whatever_the_key(tmp_path: Path) -> None:
+    hellos = b"".join(record(22, hello(b"%c.webex.com" % letter)) for letter in b"bgjmw")
+    frames = [bytes(frame) for frame in segments(hellos, 1400)]
+    write_pcap(tmp_path / "names.pcap", packets_of(frames, list(range(len(frames)))))
+    for key in (b"%d" % number for number in range(12)):
+        out = tmp_path / f"{key.decode()}.pcapng"
+        pack(tmp_path / "names.pcap", out, "none", "unknown", key=key)
+        assert b"b.webex.com" not in out.read_bytes()
+
+
+def test_a_mapping_with_a_hit_is_drawn_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys: list[bytes] = []
+
+    def first_unmapped(packets: Packets, shift_days: int, key: bytes) -> Shared:
+        keys.append(key)
+        made = shared(packets, shift_days, key)
+        return made._replace(packets=packets) if len(keys) == 1 else made
+
+    monkeypatch.setattr("midcall.captures.own.pack.shared", first_unmapped)
+    pack(CALL, tmp_path / "a.pcapng", "whatsapp", "audio", key=b"key")
+    assert len(set(keys)) == 2
+    assert not check(read(CALL), read(tmp_path / "a.pcapng")).found
 
 
 def test_the_clock_moves_by_whole_days_and_the_number_is_not_stored(tmp_path: Path) -> None:
@@ -184,9 +213,9 @@ def test_the_clock_moves_by_whole_days_and_the_number_is_not_stored(tmp_path: Pa
 def test_the_commands(tmp_path: Path) -> None:
     out = tmp_path / "share.pcapng"
     words = ("captures", "pack", CALL, "--app", "whatsapp", "--kind", "audio", "-o", out)
-    told = midcall(*words, "--flow", busiest(), "--made-by", "me")
-    assert told.exit_code == 0, told.output
-    assert "nothing found" in told.stdout
+    result = midcall(*words, "--flow", busiest(), "--made-by", "me")
+    assert result.exit_code == 0, result.output
+    assert "nothing found" in result.stdout
     assert midcall(*words).exit_code == 2  # it exists
     shown = midcall("captures", "unpack", out, "--json")
     assert json.loads(shown.stdout)["made_by"] == "me"

@@ -310,7 +310,7 @@ def test_a_hello_of_dtls_in_pieces_is_put_together() -> None:
 
 
 def test_the_hello_in_a_quic_initial_is_mapped() -> None:
-    from midcall.captures.own.quic_initial import SALT_V1, Initial, crypto_frames, opened
+    from midcall.captures.wire.quic import SALT_V1, Initial, crypto_frames, opened
 
     shake = hello(b"mail.alices-firm.example")
     half = len(shake) // 2
@@ -371,9 +371,9 @@ def test_a_call_in_text_in_two_fragments() -> None:
     absent(after, b"alice", b"212612345678", b"192.168.7.23", b"F7gIfrag")
     body = b"".join(bytes(part[IP].payload) for part in after)
     built = IP(src=after[0][IP].src, dst=after[0][IP].dst) / UDP(body)
-    told = built[UDP].chksum
+    result = built[UDP].chksum
     del built[UDP].chksum
-    assert IP(bytes(built))[UDP].chksum == told
+    assert IP(bytes(built))[UDP].chksum == result
 
 
 def test_hosts_and_cookies_of_http() -> None:

@@ -1,43 +1,16 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""QUIC Initials as a client makes them, by the `cryptography` library and not by our own code."""
+"""QUIC Initials as a client makes them, by the library `cryptography`, not by the packet path."""
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import struct
 
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
-
+from midcall.captures.wire.quic import keys_of, salt_of, sealed
 from midcall.captures.wire.tls import sized
 
 V1, V2, DRAFT_29 = 1, 0x6B3343CF, 0xFF00001D
-SALTS = {
-    V1: "38762cf7f55934b34d179ae6a4c80cadccbb7f0a",
-    V2: "0dede3def700a6db819381be6e269dcbf9bd2ed9",
-    DRAFT_29: "afbfec289993d24c9e9786f19c6111e04390a899",
-}
 #: The connection id of the examples in RFC 9001 and RFC 9369.
 ID = bytes.fromhex("8394c8f03e515708")
-
-
-def expand(secret: bytes, word: str, size: int) -> bytes:
-    """Return HKDF-Expand-Label."""
-    info = struct.pack(">H", size) + sized(b"tls13 " + word.encode(), 1) + b"\0"
-    return HKDFExpand(SHA256(), size, info).derive(secret)
-
-
-def keys(identity: bytes, version: int) -> tuple[bytes, bytes, bytes]:
-    """Return a client's Initial key, iv and header protection key."""
-    initial = hmac.digest(bytes.fromhex(SALTS[version]), identity, hashlib.sha256)
-    secret = expand(initial, "client in", 32)
-    word = "quicv2" if version == V2 else "quic"
-    sizes = (("key", 16), ("iv", 12), ("hp", 16))
-    key, iv, mask = (expand(secret, f"{word} {name}", size) for name, size in sizes)
-    return key, iv, mask
 
 
 def varint(number: int) -> bytes:
@@ -68,18 +41,12 @@ def initial(
     made_by: the connection id that the keys come from, when it is not the packet's own.
     """
     payload = frames + bytes(max(0, size - len(frames)))
-    key, iv, mask = keys(identity if made_by is None else made_by, version)
     head = bytes([0xD3 if version == V2 else 0xC3]) + struct.pack(">I", version)
     head += sized(identity, 1) + sized(source, 1) + varint(len(token)) + token
-    head += struct.pack(">H", 0x4000 | (4 + len(payload) + 16)) + struct.pack(">I", number)
-    nonce = (int.from_bytes(iv, "big") ^ number).to_bytes(12, "big")
-    sealed = AESGCM(key).encrypt(nonce, payload, head)
-    block = Cipher(algorithms.AES(mask), modes.ECB()).encryptor().update(sealed[:16])
-    shown = bytearray(head)
-    shown[0] ^= block[0] & 0x0F
-    for i in range(4):
-        shown[len(head) - 4 + i] ^= block[1 + i]
-    return bytes(shown) + sealed
+    head += struct.pack(">H", 0x4000 | (4 + len(payload) + 16))
+    counter = struct.pack(">I", number)
+    keys = keys_of(salt_of(version), identity if made_by is None else made_by)
+    return sealed(keys, head + counter, counter, payload)
 
 
 #: The CRYPTO frame of RFC 9001, appendix A.2, and of RFC 9369, appendix A.2.

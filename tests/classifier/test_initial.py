@@ -10,12 +10,13 @@ import pytest
 
 from midcall.captures.packets.pcap import packets_of
 from midcall.captures.wire import tls
+from midcall.captures.wire.quic import keys_of, salt_of
 from midcall.captures.wire.seeded import SeededRandom
 from midcall.classifier.engine import Engine
 from midcall.classifier.protocols.quic import KEY, MASK, NONCE, ROUNDS, V1, V2, make_keys
 from midcall.classifier.state.flow_table import METER_INITIALS
 from midcall.classifier.state.packet_fields import NAME_QUIC_SNI
-from tests.classifier.initial import DRAFT_29, EXAMPLE, ID, PRINTED, crypto, initial, keys
+from tests.classifier.initial import DRAFT_29, EXAMPLE, ID, PRINTED, crypto, initial
 from tests.classifier.initial import V1 as VERSION_1
 from tests.classifier.initial import V2 as VERSION_2
 from tests.classifier.wire import (
@@ -70,7 +71,7 @@ def test_keys_are_those_of_the_rfcs_and_of_the_library(salt: int, version: int) 
     s = blank_signs()
     make_keys(octets(ID), 0, 8, salt, s)
     got = [s[at : at + n].astype(">u4").tobytes() for at, n in ((ROUNDS, 4), (NONCE, 3), (MASK, 4))]
-    assert tuple(got) == keys(ID, version)
+    assert tuple(got) == keys_of(salt_of(version), ID)
     printed = {
         V1: "1f369613dd76d5467730efcbe3b1a22d",
         V2: "8b1a0bc121284290a29e0971b5cd045d",

@@ -115,9 +115,9 @@ def paper(monkeypatch: pytest.MonkeyPatch) -> Paper:
         ModuleType("midcall.testbed.assess.timeline"),
         ModuleType("midcall.testbed.assess.loss"),
     )
-    timeline.timeline = lambda *told: None  # type: ignore[attr-defined]
+    timeline.timeline = lambda *result: None  # type: ignore[attr-defined]
     nothing = SimpleNamespace(_asdict=lambda: dict.fromkeys(LOSS, 0))
-    loss.loss = lambda *told: nothing  # type: ignore[attr-defined]
+    loss.loss = lambda *result: nothing  # type: ignore[attr-defined]
     virtual.simulate = made.simulate  # type: ignore[attr-defined]
     virtual.warm_up = lambda: None  # type: ignore[attr-defined]
     call.judge = made.judge  # type: ignore[attr-defined]

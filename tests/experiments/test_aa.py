@@ -40,9 +40,9 @@ def quiet(n: int) -> None:
 
 def test_of_equal_arms_about_one_test_in_a_hundred_says_different() -> None:
     found = null_tests.rounds(Drawn(calls=100), 1000, 8, 1, quiet)
-    told = null_tests.false_positive_figures(found)
-    assert told["tests"] == 1000
-    assert told["interval"][0] <= null_tests.ALPHA <= told["interval"][1]
+    outcome = null_tests.false_positive_figures(found)
+    assert outcome["tests"] == 1000
+    assert outcome["interval"][0] <= null_tests.ALPHA <= outcome["interval"][1]
 
 
 def test_of_arms_that_differ_nearly_every_test_says_so() -> None:
@@ -85,17 +85,19 @@ def test_blocks_are_tested_by_fisher() -> None:
 
 
 def result(runs: Path, name: str, tests: int = 200, hits: int = 2, **more: Any) -> None:
-    told = {
+    outcome = {
         "schema": null_tests.SCHEMA,
         "ended": "2026-01-01T00:00:00+00:00",
         "code": null_tests.own_code(),
     }
-    told |= {"backend": "live", "seed": 1, "access": "4g", "sha256": {"capture": "ab"}}
+    outcome |= {"backend": "live", "seed": 1, "access": "4g", "sha256": {"capture": "ab"}}
     place = {"round": 0, "capture": "capture", "call": "call-1"}
-    told["rows"] = [{**place, "measure": str(n), "false_positive": n < hits} for n in range(tests)]
-    told |= more
+    outcome["rows"] = [
+        {**place, "measure": str(n), "false_positive": n < hits} for n in range(tests)
+    ]
+    outcome |= more
     (runs / null_tests.FOLDER).mkdir(parents=True, exist_ok=True)
-    (runs / null_tests.FOLDER / f"{name}.json").write_text(json.dumps(told))
+    (runs / null_tests.FOLDER / f"{name}.json").write_text(json.dumps(outcome))
 
 
 def test_results_of_one_state_of_the_code_are_pooled(tmp_path: Path) -> None:
@@ -104,11 +106,11 @@ def test_results_of_one_state_of_the_code_are_pooled(tmp_path: Path) -> None:
     result(tmp_path, "two", backend="virtual", tests=150, hits=0)
     result(tmp_path, "old", code="other", ended="2025-01-01T00:00:00+00:00", tests=9000)
     (tmp_path / null_tests.FOLDER / "torn.json").write_text("{")
-    told = null_tests.pooled(tmp_path)
-    assert told is not None
-    assert (told["tests"], told["false_positives"], told["published"]) == (350, 2, True)
-    assert told["backends"] == {"live": 200, "virtual": 150}
-    assert told["same_code"]
+    outcome = null_tests.pooled(tmp_path)
+    assert outcome is not None
+    assert (outcome["tests"], outcome["false_positives"], outcome["published"]) == (350, 2, True)
+    assert outcome["backends"] == {"live": 200, "virtual": 150}
+    assert outcome["same_code"]
 
 
 @pytest.mark.parametrize(
@@ -127,26 +129,26 @@ def test_a_virtual_test_that_was_run_twice_counts_once(
 ) -> None:
     result(tmp_path, "one", backend="virtual", tests=150)
     result(tmp_path, "two", tests=150, **{"backend": "virtual", **more})
-    told = null_tests.pooled(tmp_path)
-    assert told is not None
-    assert told["tests"] == tests
-    assert told["false_positives"] == (2 if tests == 150 else 4)
+    outcome = null_tests.pooled(tmp_path)
+    assert outcome is not None
+    assert outcome["tests"] == tests
+    assert outcome["false_positives"] == (2 if tests == 150 else 4)
 
 
 def test_two_live_results_are_tests_of_their_own(tmp_path: Path) -> None:
     result(tmp_path, "one")
     result(tmp_path, "two")
-    told = null_tests.pooled(tmp_path)
-    assert told is not None
-    assert (told["tests"], told["false_positives"]) == (400, 4)
+    outcome = null_tests.pooled(tmp_path)
+    assert outcome is not None
+    assert (outcome["tests"], outcome["false_positives"]) == (400, 4)
 
 
 def test_results_of_an_older_code_are_told_as_such(tmp_path: Path) -> None:
     result(tmp_path, "old", code="other")
-    told = null_tests.pooled(tmp_path)
-    assert told is not None
-    assert not told["same_code"]
-    assert not told["published"]
+    outcome = null_tests.pooled(tmp_path)
+    assert outcome is not None
+    assert not outcome["same_code"]
+    assert not outcome["published"]
 
 
 def test_the_report_tells_the_rate(tmp_path: Path) -> None:
@@ -165,7 +167,7 @@ def test_the_report_tells_the_rate(tmp_path: Path) -> None:
 def test_the_command_plays_samples_and_keeps_what_it_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made: Callable[..., Any] = lambda *told: Drawn(capture="sample-whatsapp-audio")  # noqa: E731
+    made: Callable[..., Any] = lambda *outcome: Drawn(capture="sample-whatsapp-audio")  # noqa: E731
     monkeypatch.setattr(null_tests, "Virtual", made)
     done = CliRunner().invoke(app, ["aa", "smoke", "--tests", "40", "--runs", str(tmp_path)])
     assert done.exit_code == 0, done.output

@@ -20,8 +20,8 @@ from midcall.testbed.live.devices.paths import WAYS
 
 def row(path: str, pps: int, lost: int = 0, **more: Any) -> dict[str, Any]:
     """Return a trial of the ladder."""
-    told = {"what": "ladder", "path": path, "frames": "200", "pps": pps, "lost": lost}
-    return told | {"refused": 0, "offered": True} | more
+    result = {"what": "ladder", "path": path, "frames": "200", "pps": pps, "lost": lost}
+    return result | {"refused": 0, "offered": True} | more
 
 
 LADDERS = [
@@ -74,9 +74,9 @@ def test_a_short_bench_measures_everything_and_writes_it(tmp_path: Path) -> None
         paths=("empty",), kpps=(5,), trials=2, seconds=0.2, loads=(1000,), bursts=1,
         calls_seconds=0.1, runs=tmp_path,
     )  # fmt: skip
-    told, path = bench_live.bench(options, lambda line: None)
-    assert json.loads(path.read_text()) == told == bench_live.latest(tmp_path)
-    live = told["summary"]["live"]
+    result, path = bench_live.bench(options, lambda line: None)
+    assert json.loads(path.read_text()) == result == bench_live.latest(tmp_path)
+    live = result["summary"]["live"]
     assert set(live["latency_us"]) == set(live["loss_free_pps"]) == {KERNEL, "empty"}
     assert set(live["latency_us"]["empty"]["1000"]) == {"p50", "p99", "p999", "n"}
     assert live["police"]["passed"] == pytest.approx(live["police"]["ideal"], abs=1)
@@ -84,7 +84,7 @@ def test_a_short_bench_measures_everything_and_writes_it(tmp_path: Path) -> None
     assert opened["lost"] < closed["lost"] < closed["sent"]
     assert live["calls"]["flows_seen"] == live["calls"]["calls"]
     assert live["calls"]["lost_by_overload"] == 0
-    text = "\n".join(bench_lines.lines(told))
+    text = "\n".join(bench_lines.lines(result))
     assert "RFC 2544-style" in text
     assert "fail closed" in text
 

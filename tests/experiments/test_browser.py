@@ -346,9 +346,9 @@ def test_the_filters_are_reached_by_keyboard_and_go_along_into_another_language(
     assert [key for key in reached if key] == ["operator", "access", "date", "app"]
     one.page.focus("select[data-key=app]")
     one.page.keyboard.type("Vib")
-    told = one.page.inner_text(".filters output")
-    assert "Viber" in told
-    assert "{" not in told
+    result = one.page.inner_text(".filters output")
+    assert "Viber" in result
+    assert "{" not in result
     assert one.page.url.endswith("#answer?app=viber")
     other = LANGUAGES[(LANGUAGES.index(code) + 1) % len(LANGUAGES)]
     one.page.click(f".languages a[lang={other}]")
@@ -389,8 +389,8 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> str:
     done = run.evaluate(str(folder / "small.toml"), options)
     for name in schema.EVALUATED:
         rows = schema.read_table(done.folder, name)
-        told = [{**one, "synthetic": False} if "synthetic" in one else one for one in rows]
-        schema.write_table(done.folder, name, told)
+        result = [{**one, "synthetic": False} if "synthetic" in one else one for one in rows]
+        schema.write_table(done.folder, name, result)
     return evaluation.render(done.folder).as_uri()
 
 

@@ -149,9 +149,9 @@ def test_the_summary_tells_each_hypothesis_where_it_costs_most() -> None:
         {**place, "date": date, **counts, "blocked": blocked, "seconds_lost": blocked}
         for date, blocked in (("2015-12-15", 0), ("2016-01-20", 3), ("2016-03-15", 1))
     ]
-    told = bystanders.other_costs({"mixes": [], "bystander_calls": calls})
-    assert [(row["date"], row["blocked"]) for row in told["calls"]] == [("2016-01-20", 3)]
-    assert told["mixes"] == []
+    result = bystanders.other_costs({"mixes": [], "bystander_calls": calls})
+    assert [(row["date"], row["blocked"]) for row in result["calls"]] == [("2016-01-20", 3)]
+    assert result["mixes"] == []
 
 
 def test_the_report_says_who_pays_in_a_mix(tmp_path: Path) -> None:
@@ -169,5 +169,5 @@ def test_the_report_says_who_pays_in_a_mix(tmp_path: Path) -> None:
 def test_operators_of_equal_figures_share_a_row(tmp_path: Path) -> None:
     rows = reader.read(fake_run(tmp_path / "run")).at("collateral", "mixes")
     twin = [{**row, "operator": "meditel"} for row in rows]
-    told = collateral.mixes([*rows, *twin])
-    assert [line["operators"] for line in told["lines"]] == [["inwi", "meditel"]]
+    result = collateral.mixes([*rows, *twin])
+    assert [line["operators"] for line in result["lines"]] == [["inwi", "meditel"]]

@@ -45,10 +45,10 @@ def process(*words: object, out: int = subprocess.PIPE) -> subprocess.CompletedP
 
 
 def test_help_names_every_command() -> None:
-    told = midcall("--help")
-    assert told.exit_code == 0
+    result = midcall("--help")
+    assert result.exit_code == 0
     for name in ("run", "evaluate", "classify", "explain", "captures", "doctor", "report"):
-        assert f"\n  {name} " in told.stdout
+        assert f"\n  {name} " in result.stdout
 
 
 def test_help_loads_neither_numba_nor_arrow() -> None:
@@ -69,9 +69,9 @@ def test_help_loads_neither_numba_nor_arrow() -> None:
 
 
 def test_the_version_is_one_line() -> None:
-    told = midcall("--version")
-    assert told.exit_code == 0
-    assert told.stdout.startswith("midcall ")
+    result = midcall("--version")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("midcall ")
 
 
 @pytest.mark.parametrize(
@@ -89,10 +89,10 @@ def test_the_version_is_one_line() -> None:
 def test_a_mistyped_word_is_answered_with_the_closest_one(
     words: tuple[object, ...], close: str
 ) -> None:
-    told = midcall(*words)
-    assert told.exit_code == 2
-    assert close in told.stderr
-    assert "Traceback" not in told.output
+    result = midcall(*words)
+    assert result.exit_code == 2
+    assert close in result.stderr
+    assert "Traceback" not in result.output
 
 
 def bad_files(folder: Path) -> dict[str, Path]:
@@ -119,19 +119,19 @@ def test_a_bad_file_is_one_sentence_and_exit_code_2(
     tmp_path: Path, name: str, sentence: str
 ) -> None:
     path = bad_files(tmp_path)[name]
-    told = midcall("classify", path)
-    assert told.exit_code == 2
-    assert told.stderr.startswith(f"midcall: {path}: ")
-    assert sentence in told.stderr
-    assert len(told.stderr.splitlines()) == 1
+    result = midcall("classify", path)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"midcall: {path}: ")
+    assert sentence in result.stderr
+    assert len(result.stderr.splitlines()) == 1
 
 
 def test_a_batch_with_bad_files_gives_the_good_ones_and_exit_code_2(tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
     bad = list(bad_files(tmp_path).values())
-    told = midcall("classify", *bad[:2], DNS, *bad[2:], "-o", out)
-    assert told.exit_code == 2
-    assert len(told.stderr.splitlines()) == len(bad)
+    result = midcall("classify", *bad[:2], DNS, *bad[2:], "-o", out)
+    assert result.exit_code == 2
+    assert len(result.stderr.splitlines()) == len(bad)
     files = {line.split(",")[0].strip('"') for line in out.read_text().splitlines()[1:]}
     assert files == {str(DNS)}
 
@@ -140,10 +140,10 @@ def test_a_cut_file_is_a_warning_and_a_capture_of_no_packets_a_notice(tmp_path: 
     (tmp_path / "cut.pcap").write_bytes(DNS.read_bytes()[:-10])
     (tmp_path / "none.pcap").write_bytes(DNS.read_bytes()[:24])
     for name, words in (("cut.pcap", "the file is cut"), ("none.pcap", "holds 0 packets")):
-        told = midcall("classify", tmp_path / name, "--format", "csv", "-o", tmp_path / "o.csv")
-        assert told.exit_code == 0
-        assert told.stderr.startswith("midcall: warning: ")
-        assert words in told.stderr
+        result = midcall("classify", tmp_path / name, "--format", "csv", "-o", tmp_path / "o.csv")
+        assert result.exit_code == 0
+        assert result.stderr.startswith("midcall: warning: ")
+        assert words in result.stderr
 
 
 def test_rows_come_on_the_standard_output_and_words_on_the_other(tmp_path: Path) -> None:
@@ -166,9 +166,9 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
 
 
 def test_a_report_of_no_run_is_one_sentence(tmp_path: Path) -> None:
-    told = midcall("report", tmp_path / "nothing")
-    assert told.exit_code == 2
-    assert told.stderr.startswith(f"midcall: {tmp_path / 'nothing'}: no such run folder")
+    result = midcall("report", tmp_path / "nothing")
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"midcall: {tmp_path / 'nothing'}: no such run folder")
 
 
 def test_a_capture_is_added_with_a_privacy_warning_listed_shown_and_removed(
@@ -179,10 +179,10 @@ def test_a_capture_is_added_with_a_privacy_warning_listed_shown_and_removed(
     raw = bytearray(path.read_bytes())
     raw[-1] ^= 1  # another sha256 than the catalogued sample's
     path.write_bytes(raw)
-    told = midcall("captures", "add", path, "--app", "viber", "--kind", "audio")
-    assert told.exit_code == 0, told.output
-    assert told.stderr.startswith("privacy: The capture holds ")
-    assert told.stdout.startswith("added mycall: viber audio, ")
+    result = midcall("captures", "add", path, "--app", "viber", "--kind", "audio")
+    assert result.exit_code == 0, result.output
+    assert result.stderr.startswith("privacy: The capture holds ")
+    assert result.stdout.startswith("added mycall: viber audio, ")
     assert "mycall" in midcall("captures", "list").stdout
     assert "path" in midcall("captures", "show", "mycall").stdout
     assert midcall("captures", "add", path, "--app", "viber").exit_code == 2
@@ -191,22 +191,22 @@ def test_a_capture_is_added_with_a_privacy_warning_listed_shown_and_removed(
 
 
 def test_every_problem_of_an_addition_is_told(tmp_path: Path) -> None:
-    told = midcall("captures", "add", DNS, "--app", "whatsap", "--kind", "audo")
-    assert told.exit_code == 2
-    assert "did you mean whatsapp?" in told.stderr
-    assert "did you mean audio?" in told.stderr
+    result = midcall("captures", "add", DNS, "--app", "whatsap", "--kind", "audo")
+    assert result.exit_code == 2
+    assert "did you mean whatsapp?" in result.stderr
+    assert "did you mean audio?" in result.stderr
 
 
 def test_the_committed_catalogue_has_no_problem() -> None:
-    told = midcall("captures", "check")
-    assert told.exit_code == 0, told.output
-    assert told.stdout.endswith("captures, no problem found\n")
+    result = midcall("captures", "check")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.endswith("captures, no problem found\n")
 
 
 def test_the_doctor_has_one_line_for_each_thing_and_knows_the_peers() -> None:
-    told = midcall("doctor")
-    assert told.exit_code in (0, 1)
-    lines = told.stdout.splitlines()
+    result = midcall("doctor")
+    assert result.exit_code in (0, 1)
+    lines = result.stdout.splitlines()
     assert all(line.split()[0] in ("ok", "missing", "absent") for line in lines)
     peers = ("ndpi", "nfstream", "tshark")
     for name in (

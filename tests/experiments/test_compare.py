@@ -43,10 +43,10 @@ def verdicts(a: Path, b: Path, **more: Any) -> dict[str, str]:
 
 def test_a_run_equals_itself_and_single_timings_prove_nothing(run: Path) -> None:
     found = compare.compare(run, run)
-    told = {one.what: one.verdict for one in found.findings}
-    assert told["calls blocked, maroc-telecom"] == "equal"
-    assert told["innocent flows called a call"] == "equal"
-    assert told["throughput, offline"] == "inconclusive"
+    result = {one.what: one.verdict for one in found.findings}
+    assert result["calls blocked, maroc-telecom"] == "equal"
+    assert result["innocent flows called a call"] == "equal"
+    assert result["throughput, offline"] == "inconclusive"
     assert (found.calls, found.flows) == ([], [])
 
 

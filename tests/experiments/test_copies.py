@@ -18,8 +18,8 @@ from midcall.experiments.spec.corpus import Item
 
 def item(name: str, group: str, added: bool) -> Item:
     known = load(local=False).named("sample-whatsapp-audio")
-    told = {"name": name, "group": group, "added": added, "sha256": name * 8}
-    return Item(known.model_copy(update=told), Path("x"), [], [])
+    result = {"name": name, "group": group, "added": added, "sha256": name * 8}
+    return Item(known.model_copy(update=result), Path("x"), [], [])
 
 
 def whole(name: str = "sample-whatsapp-audio") -> Packets:

@@ -50,7 +50,7 @@ def verdict(name: str, **more: Any) -> dict[str, Any]:
 
 
 def test_counts_leave_out_what_is_not_testable_and_rate_what_gets_through() -> None:
-    told = evasion_results.counted(
+    result = evasion_results.counted(
         [
             verdict("OK", mos=4.0),
             verdict("OK", mos=3.0),
@@ -60,7 +60,7 @@ def test_counts_leave_out_what_is_not_testable_and_rate_what_gets_through() -> N
             verdict("DEGRADED", mos=2.0),
         ]
     )
-    assert told == {
+    assert result == {
         "n": 5, "blocked": 1, "inconclusive": 1, "degraded": 1, "mos": 3.0, "mos_n": 3,
     }  # fmt: skip
 
@@ -100,8 +100,8 @@ def test_where_no_rule_follows_the_one_that_blocks_most_is_told_as_such() -> Non
 
 
 def test_a_rules_price_is_that_of_the_place_where_it_hits_most() -> None:
-    told = prices([price("a", 1), price("a", 3, date="e"), price("a", 1, date="e")])
-    assert told["o", "a"]["hit"] == 4
+    result = prices([price("a", 1), price("a", 3, date="e"), price("a", 1, date="e")])
+    assert result["o", "a"]["hit"] == 4
 
 
 @pytest.fixture(scope="module")
@@ -114,60 +114,60 @@ def dressed(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return run(str(spec), options), options, spec
 
 
-def entry(told: Any, name: str) -> Any:
-    return next(one for one in told.summary["disguises"] if one["name"] == name)
+def entry(result: Any, name: str) -> Any:
+    return next(one for one in result.summary["disguises"] if one["name"] == name)
 
 
-def blocked(told: Any, name: str) -> dict[str, int]:
-    return {one["hypothesis"]: one["blocked"] for one in entry(told, name)["rules"]}
+def blocked(result: Any, name: str) -> dict[str, int]:
+    return {one["hypothesis"]: one["blocked"] for one in entry(result, name)["rules"]}
 
 
 def test_a_run_tells_which_dress_passes_which_rule(dressed: Any) -> None:
-    told, _, _ = dressed
-    assert blocked(told, "none") == {"stun": 1, "wireguard": 0}
-    assert blocked(told, "stun-masked")["stun"] == 0
-    assert blocked(told, "inverted")["stun"] == 0
-    assert blocked(told, "sizes")["stun"] == 1
-    assert blocked(told, "wireguard") == {"stun": 0, "wireguard": 1}
-    assert entry(told, "none")["synthetic"] is True
+    result, _, _ = dressed
+    assert blocked(result, "none") == {"stun": 1, "wireguard": 0}
+    assert blocked(result, "stun-masked")["stun"] == 0
+    assert blocked(result, "inverted")["stun"] == 0
+    assert blocked(result, "sizes")["stun"] == 1
+    assert blocked(result, "wireguard") == {"stun": 0, "wireguard": 1}
+    assert entry(result, "none")["synthetic"] is True
 
 
 def test_a_disguise_has_its_costs_and_an_arm_has_none(dressed: Any) -> None:
-    told, _, _ = dressed
-    assert entry(told, "none")["overhead"] == 0
-    assert entry(told, "padding")["overhead"] > 0.1
-    assert entry(told, "wireguard")["setup_ms"] == pytest.approx(20)
-    assert entry(told, "constant-rate")["delay_ms"] > 0
-    assert entry(told, "inverted")["overhead"] is None
-    assert entry(told, "inverted")["calls"] == 1
-    costs = json.loads(json.dumps(told.summary["disguises"]))
-    assert costs == told.summary["disguises"]
+    result, _, _ = dressed
+    assert entry(result, "none")["overhead"] == 0
+    assert entry(result, "padding")["overhead"] > 0.1
+    assert entry(result, "wireguard")["setup_ms"] == pytest.approx(20)
+    assert entry(result, "constant-rate")["delay_ms"] > 0
+    assert entry(result, "inverted")["overhead"] is None
+    assert entry(result, "inverted")["calls"] == 1
+    costs = json.loads(json.dumps(result.summary["disguises"]))
+    assert costs == result.summary["disguises"]
 
 
 def test_a_repeated_run_reuses_every_dress_and_tells_the_same(
     dressed: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told, options, spec = dressed
+    result, options, spec = dressed
     monkeypatch.setattr(evasion_runs, "outcome", None)
     again = run(str(spec), options)
-    assert again.summary["disguises"] == told.summary["disguises"]
+    assert again.summary["disguises"] == result.summary["disguises"]
 
 
 def test_the_report_shows_both_matrices_and_the_rule_that_follows(dressed: Any) -> None:
-    told, _, _ = dressed
-    text = Path(told.report).read_text()
+    result, _, _ = dressed
+    text = Path(result.report).read_text()
     section = text[text.index('id="disguises"') :]
     section = section[: section.index("</section>")]
     assert "Control arms: what each rule keys on" in section
     assert "WireGuard&#39;s first message" in section
     assert "dress_costs.csv" in section
-    assert (told.folder / "dressed.csv").is_file()
+    assert (result.folder / "dressed.csv").is_file()
 
 
 def test_a_plan_counts_the_dresses_that_the_run_then_plays(dressed: Any) -> None:
-    told, options, spec = dressed
+    result, options, spec = dressed
     found = plan.plan(str(spec), options._replace(force=True))
-    rows = schema.read_table(told.folder, "dressed")
+    rows = schema.read_table(result.folder, "dressed")
     assert found.dresses == len({(row["capture"], row["dress"]) for row in rows}) > 10
     assert found.dress_plays == 1 + len({row["hypothesis"] for row in rows})
     assert found.dresses_reused == 0
@@ -189,10 +189,10 @@ def test_a_dress_that_fails_is_told_and_the_others_go_on(
         return made(item, name, *more)
 
     monkeypatch.setattr(evasion_runs, "outcome", torn)
-    told = run(str(spec), options._replace(cells=tmp_path / "cells"))
-    assert told.failed == 1
-    assert entry(told, "padding")["errors"][0].count("padding: ValueError: the seam is open") == 1
-    assert [rule["n"] for rule in entry(told, "padding")["rules"]] == [0, 0]
-    assert entry(told, "sizes") == entry(whole, "sizes")
-    assert "the seam is open" in Path(told.report).read_text()
-    assert "failed: " in (told.folder / "run.log").read_text()
+    result = run(str(spec), options._replace(cells=tmp_path / "cells"))
+    assert result.failed == 1
+    assert entry(result, "padding")["errors"][0].count("padding: ValueError: the seam is open") == 1
+    assert [rule["n"] for rule in entry(result, "padding")["rules"]] == [0, 0]
+    assert entry(result, "sizes") == entry(whole, "sizes")
+    assert "the seam is open" in Path(result.report).read_text()
+    assert "failed: " in (result.folder / "run.log").read_text()

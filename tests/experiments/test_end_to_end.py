@@ -55,13 +55,13 @@ def test_the_samples_give_the_same_on_one_process_and_on_two(tmp_path: Path) -> 
 
 
 def test_a_block_is_seen_in_the_samples_and_only_while_it_is_in_force(tmp_path: Path) -> None:
-    told = made("smoke", tmp_path, 1).summary
-    blocked = {(row["access"], row["date"]) for row in told["mission"] if row["blocked"]}
+    result = made("smoke", tmp_path, 1).summary
+    blocked = {(row["access"], row["date"]) for row in result["mission"] if row["blocked"]}
     assert ("4g", "2016-01-20") in blocked
     assert not any(date == "2015-12-15" for _, date in blocked)
-    assert all(row["synthetic"] for row in told["mission"])
-    assert told["operators"] == []
-    apps = {row["app"] for row in told["calls"]}
+    assert all(row["synthetic"] for row in result["mission"])
+    assert result["operators"] == []
+    apps = {row["app"] for row in result["calls"]}
     assert apps == {"whatsapp", "skype", "viber", "facetime", "messenger"}
 
 
@@ -82,11 +82,11 @@ def test_the_default_experiment_answers_the_mission_on_real_calls(
     spec = tmp_path / "few.toml"
     spec.write_text(text)
     done = made(str(spec), tmp_path, 0, corpus=corpus)
-    told = done.summary
+    result = done.summary
     assert done.failed == 0
-    assert told["captures"]["real"] + told["captures"]["missing"] == len(few)
-    assert told["accuracy"]["false_calls"]["five_hits"] == 0
-    real = [row for row in told["calls"] if not row["synthetic"]]
+    assert result["captures"]["real"] + result["captures"]["missing"] == len(few)
+    assert result["accuracy"]["false_calls"]["five_hits"] == 0
+    real = [row for row in result["calls"] if not row["synthetic"]]
     assert {row["app"] for row in real} == set(runner.specs.load(str(spec))[0].apps)
     assert not any(row["access"] == "adsl" and row["operator"] != "maroc-telecom" for row in real)
     quiet = [row for row in real if row["date"] in ("2015-12-15", "2016-11-15")]
@@ -96,7 +96,7 @@ def test_the_default_experiment_answers_the_mission_on_real_calls(
     younger = {row["capture"] for row in real if row["later_client"]}
     assert "wa_voice" in younger
     assert "viber_mobile" not in younger
-    assert told["collateral"]["flows_per_cell"] > 1000
+    assert result["collateral"]["flows_per_cell"] > 1000
     assert "31.13." not in (done.folder / "summary.json").read_text()
     addresses = {row["dst_ip"] for row in schema.read_table(done.folder, "flows")}
     assert all("x" in address for address in addresses if address)
@@ -119,11 +119,11 @@ def test_an_added_capture_without_flow_labels_is_in_the_results(
     text = (Path(runner.specs.SHIPPED) / "smoke.toml").read_text()
     text = text.replace("added = false", 'added = true\nnames = ["mycall"]')
     spec.write_text(text)
-    told = made(str(spec), tmp_path, 1).summary
-    assert told["captures"]["added"] == 1
-    rows = [row for row in told["calls"] if row["hypothesis"] == "signature"]
+    result = made(str(spec), tmp_path, 1).summary
+    assert result["captures"]["added"] == 1
+    rows = [row for row in result["calls"] if row["hypothesis"] == "signature"]
     fates = {(row["date"], row["verdict"] == "OK") for row in rows if row["access"] == "4g"}
     assert fates == {("2015-12-15", True), ("2016-01-20", False)}
     assert all(row["added"] and row["later_client"] for row in rows)
-    assert told["accuracy"]["apps"] == {}
-    assert [row["hits"] for row in told["accuracy"]["calls_recognised"]] == [1]
+    assert result["accuracy"]["apps"] == {}
+    assert [row["hits"] for row in result["accuracy"]["calls_recognised"]] == [1]

@@ -216,8 +216,10 @@ def test_innocent_flows_are_counted_by_kind_with_the_bound_that_their_number_all
 
 def test_precision_at_base_rates_stands_in_every_line() -> None:
     line = scores.summary(ROWS, 7, "x")
-    told = scores.precision_at(line)
-    assert [line[f"precision_{one['key']}"] for one in told] == [one["precision"] for one in told]
+    result = scores.precision_at(line)
+    assert [line[f"precision_{one['key']}"] for one in result] == [
+        one["precision"] for one in result
+    ]
 
 
 # ---- the small tree
@@ -296,8 +298,8 @@ def test_as_captured_every_flow_has_the_outcome_of_the_ordinary_run() -> None:
     known = measure_flows.truths(held, seen)
     rows = measure_flows.column_rows(held, seen, known, COLUMNS[0], made)
     usual = [one for one in offline.examine(held).rows if one["outcome"] != "unscored"]
-    told = {one["frame"]: (one["outcome"], one["app"], one["packets"]) for one in usual}
-    assert {one["frame"]: (one["outcome"], one["app"], one["packets"]) for one in rows} == told
+    result = {one["frame"]: (one["outcome"], one["app"], one["packets"]) for one in usual}
+    assert {one["frame"]: (one["outcome"], one["app"], one["packets"]) for one in rows} == result
     strict = {one["frame"]: one["strict_rtp"] for one in usual}
     assert {one["frame"]: one["strict_rtp"] for one in rows} == strict
 
@@ -324,16 +326,16 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> run.Finished:
 def test_synthetic_captures_have_rows_of_their_own_and_none_in_the_table(
     done: run.Finished,
 ) -> None:
-    told = json.loads((done.folder / "summary.json").read_text())
-    assert told["schema"] == 1
-    assert told["evaluation"]["columns"] == []
-    assert told["evaluation"]["open_set"] == []
-    ours = [one for one in told["evaluation"]["synthetic"] if one["engine"] == "midcall"]
+    result = json.loads((done.folder / "summary.json").read_text())
+    assert result["schema"] == 1
+    assert result["evaluation"]["columns"] == []
+    assert result["evaluation"]["open_set"] == []
+    ours = [one for one in result["evaluation"]["synthetic"] if one["engine"] == "midcall"]
     assert [one["column"] for one in ours] == [column.name for column in COLUMNS]
     assert ours[0]["right"] == ours[0]["n"] > 0
-    assert [one["reason"] for one in told["evaluation"]["peers"]] == ["was not asked to"] * 3
-    assert told["evaluation"]["regression"]["flows"] >= 200
-    assert "without any claim of a rate" in told["evaluation"]["regression"]["note"]
+    assert [one["reason"] for one in result["evaluation"]["peers"]] == ["was not asked to"] * 3
+    assert result["evaluation"]["regression"]["flows"] >= 200
+    assert "without any claim of a rate" in result["evaluation"]["regression"]["note"]
     rows = schema.read_table(done.folder, "evaluation")
     assert {one["synthetic"] for one in rows} == {True}
     assert (done.folder / "evaluation.csv").is_file()
@@ -395,10 +397,10 @@ def test_disturbances_are_told_by_what_is_fewer() -> None:
 def test_the_last_lines_are_one_per_disturbance_and_the_open_set() -> None:
     line = {"engine": "midcall", "title": "As captured", "macro_f1": None, "false_calls": 0}
     line |= {"right": 1, "n": 2, "other_call": 0, "innocent": 3}
-    told = {"columns": [line, line | {"engine": "null"}],
+    result = {"columns": [line, line | {"engine": "null"}],
             "open_set": [{"app": "viber", "n": 2, "other_app": 1},
                          {"app": "all", "n": 2, "other_app": 1}]}  # fmt: skip
-    words = run.lines({"evaluation": told})
+    words = run.lines({"evaluation": result})
     assert len(words) == 2
     assert words[0].startswith("As captured")
     assert "macro-F1 n/a" in words[0]

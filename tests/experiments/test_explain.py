@@ -37,7 +37,7 @@ def midcall(*words: object) -> Result:
     return CliRunner().invoke(app, [str(word) for word in words])
 
 
-def told(name: str, flow: str | None = None, packet: int = 1) -> str:
+def result(name: str, flow: str | None = None, packet: int = 1) -> str:
     """Return what the transcript says of one packet, without its first line."""
     document, _ = explain(str(SAMPLES / name), flow, 1)
     parts = render(document, terminal=False).split("\n\n")
@@ -48,7 +48,7 @@ def told(name: str, flow: str | None = None, packet: int = 1) -> str:
 
 
 def test_a_whatsapp_allocate_is_told_by_its_first_attribute() -> None:
-    assert told("sample-whatsapp-audio.pcap") == (
+    assert result("sample-whatsapp-audio.pcap") == (
         "   read     STUN Allocate request; attributes 0x4000 (102)\n"
         "   rule     STUN attribute 0x4000 of 102 octets and nothing else\n"
         "   verdict  undecided -> certain whatsapp setup, confidence C\n"
@@ -60,7 +60,7 @@ def test_a_whatsapp_allocate_is_told_by_its_first_attribute() -> None:
 
 
 def test_a_viber_hello_is_told_behind_its_tunnel_and_session_word() -> None:
-    assert told("sample-viber-pppoe.pcap", "2") == (
+    assert result("sample-viber-pppoe.pcap", "2") == (
         "   read     136 octets that no standard reader takes\n"
         "   rule     Viber hello (01 00 05 00) behind a session word\n"
         "   verdict  undecided -> unsure viber setup, confidence C\n"
@@ -70,7 +70,7 @@ def test_a_viber_hello_is_told_behind_its_tunnel_and_session_word() -> None:
 
 
 def test_a_messenger_realm_is_told_and_marked_over_two_rows() -> None:
-    assert told("sample-messenger-audio.pcapng", "3", 2) == (
+    assert result("sample-messenger-audio.pcapng", "3", 2) == (
         "   read     STUN Allocate error response; attributes ERROR-CODE, NONCE, "
         'REALM "turner.facebook"\n'
         '   rule     TURN realm "turner.facebook"\n'
@@ -84,7 +84,7 @@ def test_a_messenger_realm_is_told_and_marked_over_two_rows() -> None:
 
 
 def test_a_sip_request_is_told_without_whom_it_calls() -> None:
-    assert told("sample-sip-audio.pcap") == (
+    assert result("sample-sip-audio.pcap") == (
         "   read     SIP message\n"
         "   rule     SIP message\n"
         "   verdict  undecided -> certain sip setup, confidence C\n"
@@ -95,7 +95,7 @@ def test_a_sip_request_is_told_without_whom_it_calls() -> None:
 
 
 def test_plain_tls_is_told_with_its_name_masked() -> None:
-    assert told("sample-web.pcap", "4", 4) == (
+    assert result("sample-web.pcap", "4", 4) == (
         "   read     TLS ClientHello, server name x.x.x\n"
         "   rule     TLS, no name of an app with calls\n"
         "   verdict  undecided -> not-call, confidence C\n"

@@ -108,8 +108,8 @@ def test_bounds_checks_are_on_in_a_worker() -> None:
 def test_a_worker_that_dies_is_a_finding_that_says_where(tmp_path: Path) -> None:
     with session.Worker(1, 41, [SAMPLE], tmp_path) as worker:
         os.kill(worker.process.pid, signal.SIGKILL)
-        told = worker.answer()
-    assert told == {"stand": 41, "error": "the process that fuzzed ended by SIGKILL"}
+        result = worker.answer()
+    assert result == {"stand": 41, "error": "the process that fuzzed ended by SIGKILL"}
 
 
 @pytest.mark.slow
@@ -119,8 +119,8 @@ def test_a_short_session_finds_nothing_and_is_gone_on_with(tmp_path: Path) -> No
         words = ["fuzz", "--packets", str(packets), "--runs", str(tmp_path), "--json"]
         done = CliRunner().invoke(app, words)
         assert done.exit_code == 0, done.output
-        told = json.loads((tmp_path / "fuzz" / "latest.json").read_text())
-        assert told["finding"] is None
-        assert packets <= told["mutated"] <= packets + 65_536
-    assert told["next"] == 2
-    assert told["file_packets"] > 0
+        result = json.loads((tmp_path / "fuzz" / "latest.json").read_text())
+        assert result["finding"] is None
+        assert packets <= result["mutated"] <= packets + 65_536
+    assert result["next"] == 2
+    assert result["file_packets"] > 0

@@ -200,9 +200,9 @@ def test_output_is_bounded_and_children_are_ended(monkeypatch: pytest.MonkeyPatc
 def test_a_command_that_cannot_work_is_refused_before_anything_runs(text: str, words: str) -> None:
     with pytest.raises(ExperimentError, match=re.escape(words)):
         given.command(text)
-    told = CliRunner().invoke(app, ["evaluate", "--classifier", text])
-    assert told.exit_code == 2
-    assert words in told.stderr
+    result = CliRunner().invoke(app, ["evaluate", "--classifier", text])
+    assert result.exit_code == 2
+    assert words in result.stderr
 
 
 def test_a_command_has_the_name_that_is_given_or_its_files(tmp_path: Path) -> None:
@@ -331,7 +331,7 @@ def learned() -> tuple[dict[str, str], dict[bytes, str]]:
 
 NOSY = """
 import json, os, sys
-told = {"argv": sys.argv, "beside": os.listdir(os.path.dirname(sys.argv[1])),
+told = {"argv": sys.argv, "comparison": os.listdir(os.path.dirname(sys.argv[1])),
         "environment": dict(os.environ), "file": open(sys.argv[1], "rb").read().hex()}
 here = os.path.dirname(os.path.abspath(__file__))
 open(os.path.join(here, "told", str(os.getpid())), "w").write(json.dumps(told))
@@ -459,7 +459,7 @@ def test_classifiers_are_in_every_table_of_every_disturbance_with_different_pack
 def test_a_program_that_fails_is_reported_and_does_not_stop_the_run(
     done: run.Finished, lines: dict[tuple[str, str], Row]
 ) -> None:
-    told = {one["name"]: one for one in done.summary["evaluation"]["peers"]}
+    result = {one["name"]: one for one in done.summary["evaluation"]["peers"]}
     files = len(NAMES) * len(ASKED)
     starts = {
         "nonsense": "line 1: the header has no column proto",
@@ -468,7 +468,7 @@ def test_a_program_that_fails_is_reported_and_does_not_stop_the_run(
         "exits": "ended with code 1; its stderr: no licence",
     }
     for name, words in starts.items():
-        failures = told[name]["failures"]
+        failures = result[name]["failures"]
         assert len(failures) == files
         place, reason = failures[0].split(": ", 1)
         assert place.split(", ")[0] in NAMES
@@ -477,7 +477,7 @@ def test_a_program_that_fails_is_reported_and_does_not_stop_the_run(
         for column in ASKED:
             line, silent = lines[name, column], lines["null", column]
             assert [line[key] for key in SCORE] == [silent[key] for key in SCORE]
-    assert [told[name]["failures"] for name in ("cheater", "oracle", "nosy", "mine")] == [[]] * 4
+    assert [result[name]["failures"] for name in ("cheater", "oracle", "nosy", "mine")] == [[]] * 4
     log = (done.folder / "run.log").read_text()
     assert log.count("classifier exits: ") == run.LOGGED + 1
     assert f"classifier exits: {files - run.LOGGED} more errors are in summary.json" in log
@@ -486,14 +486,14 @@ def test_a_program_that_fails_is_reported_and_does_not_stop_the_run(
 
 
 def test_a_program_sees_no_name_and_no_truth(done: run.Finished, folder: Path) -> None:
-    told = [json.loads(path.read_text()) for path in (folder / "told").iterdir()]
-    assert len(told) > len(ASKED)
+    result = [json.loads(path.read_text()) for path in (folder / "told").iterdir()]
+    assert len(result) > len(ASKED)
     secrets = [word for item in items() for word in (
         item.capture.name, item.capture.sha256, Path(item.capture.file).stem)]  # fmt: skip
-    for one in told:
+    for one in result:
         assert Path(one["argv"][1]).name == given.FILE
         assert len(one["argv"]) == 2
-        assert one["beside"] == [given.FILE]
+        assert one["comparison"] == [given.FILE]
         assert not any(name.startswith("MIDCALL_") for name in one["environment"])
         one["environment"].pop("PYTEST_CURRENT_TEST", None)  # it holds the name of a test
         outside = json.dumps([one["argv"], one["environment"]])
@@ -542,7 +542,7 @@ def test_the_page_has_each_classifier_in_its_tables_and_its_picture(
         assert words in page
     real: Any = schema.read_table(tmp_path, "evaluation")
     assert evaluation.drawn(real, ["cheater", "oracle"])[:3] == ["midcall", "cheater", "oracle"]
-    beside = evaluation.view(tmp_path)["beside"]
+    beside = evaluation.view(tmp_path)["comparison"]
     assert isinstance(beside, list)
     assert {"Midcall", "cheater", "oracle", "mine"} <= {row["name"] for row in beside}
 

@@ -31,8 +31,8 @@ def figures(**more: Any) -> dict[str, Any]:
     return {"summary": {"live": live | more}}
 
 
-def verdicts(told: dict[str, Any]) -> dict[str, str]:
-    return {one["goal"]: one["verdict"] for one in goals.rows(told)}
+def verdicts(result: dict[str, Any]) -> dict[str, str]:
+    return {one["goal"]: one["verdict"] for one in goals.rows(result)}
 
 
 def test_figures_that_meet_every_goal_are_told_so() -> None:
@@ -123,17 +123,17 @@ def test_a_share_that_is_not_there_is_told_why(rates: dict[str, int], words: str
 
 
 def test_a_rate_that_the_path_did_not_end_is_a_bound() -> None:
-    told = figures()
-    measured = {one["goal"]: one["measured"] for one in goals.rows(told)}
+    result = figures()
+    measured = {one["goal"]: one["measured"] for one in goals.rows(result)}
     words = measured["undecided flows beside Suricata inline"]
     assert words == "1.00: classifier at least 300/s, suricata 300/s"
-    told["goals"] = goals.rows(told)
-    assert any("met: 1.00: classifier at least" in line for line in goals.lines(told))
+    result["goals"] = goals.rows(result)
+    assert any("met: 1.00: classifier at least" in line for line in goals.lines(result))
 
 
 def test_the_goals_are_a_table_with_a_row_each() -> None:
-    told = figures()
-    told["goals"] = goals.rows(told)
-    table = goals.markdown(told)
-    assert len(table) == 2 + len(told["goals"])
+    result = figures()
+    result["goals"] = goals.rows(result)
+    table = goals.markdown(result)
+    assert len(table) == 2 + len(result["goals"])
     assert {row.count("|") for row in table} == {6}

@@ -108,11 +108,11 @@ def test_naming_the_media_flow_changes_no_verdict(
     whole = read(samples().folder / known.file)
     write_pcap(mine, whole.take(slice(0, whole.total - 1)))  # of no catalogue
     media = calls(known.sha256)[0].media
-    told = []
+    result = []
     for flows in ([], [str(frame) for frame in media]):
         order = Order(str(mine), f"maroc-telecom/{hypothesis}", app=app, flows=flows)
         played = play(order)
         assert played.inferred
         (verdict,) = played.verdicts.values()
-        told.append((verdict.verdict, verdict.blocked, verdict.usable, verdict.reason))
-    assert told[0] == told[1]
+        result.append((verdict.verdict, verdict.blocked, verdict.usable, verdict.reason))
+    assert result[0] == result[1]

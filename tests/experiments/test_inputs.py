@@ -73,9 +73,9 @@ def test_rows_of_a_pipe_are_those_of_the_file() -> None:
 
 def test_explain_and_replay_read_a_compressed_pipe() -> None:
     packed = zstandard.ZstdCompressor().compress(CALL.read_bytes())
-    told = piped(packed, "explain", "-")
-    assert told.returncode == 0, told.stderr
-    assert told.stdout.startswith(b"standard input: 698 packets, 12 flows\n")
+    result = piped(packed, "explain", "-")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith(b"standard input: 698 packets, 12 flows\n")
     played = piped(packed, "replay", "-", "--policy", "none")
     assert played.returncode == 0, played.stderr
     assert played.stdout.startswith(b"standard input through none on 4g\n")
@@ -142,25 +142,25 @@ def test_a_name_that_is_not_utf_8_is_escaped(tmp_path: Path) -> None:
     assert said(done) == f"midcall: {tmp_path}/caf\\xe8.pcap: no such file\n"
     files = {row["file"] for row in csv.DictReader(io.StringIO(done.stdout.decode()))}
     assert files == {f"{tmp_path}/caf\\xe9.pcap", str(DNS)}
-    told = subprocess.run([*COMMAND, "explain", odd], capture_output=True, check=False, env=PLACE)
-    assert told.stdout.decode().startswith(f"{tmp_path}/caf\\xe9.pcap: ")
+    result = subprocess.run([*COMMAND, "explain", odd], capture_output=True, check=False, env=PLACE)
+    assert result.stdout.decode().startswith(f"{tmp_path}/caf\\xe9.pcap: ")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.parametrize("form", ["table", "csv", "json", "parquet", "pcapng"])
 def test_a_full_disk_is_told_with_the_option_of_the_command(form: str) -> None:
-    told = midcall("classify", DNS, "--format", form, "-o", "/dev/full")
-    assert told.exit_code == 2
-    assert "No space left on device" in told.stderr
-    assert "as -o OUT" in told.stderr
-    assert "--runs" not in told.stderr
+    result = midcall("classify", DNS, "--format", form, "-o", "/dev/full")
+    assert result.exit_code == 2
+    assert "No space left on device" in result.stderr
+    assert "as -o OUT" in result.stderr
+    assert "--runs" not in result.stderr
 
 
 def test_a_suffix_without_a_format_is_refused_with_those_that_have_one(tmp_path: Path) -> None:
-    told = midcall("classify", DNS, "-o", tmp_path / "x.xlsx")
-    assert told.exit_code == 2
+    result = midcall("classify", DNS, "-o", tmp_path / "x.xlsx")
+    assert result.exit_code == 2
     assert "no format has the suffix .xlsx, expected one of .csv, .json, .parquet, .pcapng" in (
-        told.stderr
+        result.stderr
     )
     assert list(tmp_path.iterdir()) == []
 
@@ -223,13 +223,13 @@ def test_the_deciding_packet_is_found_among_packets_of_one_time(tmp_path: Path) 
 
 def test_several_captures_or_the_input_itself_are_refused(tmp_path: Path) -> None:
     out = tmp_path / "a.pcapng"
-    told = midcall("classify", CALL, DNS, "-o", out)
-    assert told.exit_code == 2
-    assert "has the packets of one capture, got 2 captures" in told.stderr
+    result = midcall("classify", CALL, DNS, "-o", out)
+    assert result.exit_code == 2
+    assert "has the packets of one capture, got 2 captures" in result.stderr
     assert midcall("classify", CALL, "-o", out).exit_code == 0
-    told = midcall("classify", out, "-o", out)
-    assert told.exit_code == 2
-    assert "is the input" in told.stderr
+    result = midcall("classify", out, "-o", out)
+    assert result.exit_code == 2
+    assert "is the input" in result.stderr
 
 
 # ---- flows by display filters
@@ -239,8 +239,8 @@ def test_a_flow_is_named_by_the_display_filter_that_explain_prints() -> None:
     listing = midcall("explain", CALL, "--flow", "5").stdout
     lines = listing.splitlines()
     at = next(i for i, line in enumerate(lines) if line.startswith(">"))
-    told = midcall("explain", CALL, "--flow", lines[at + 1].strip())
-    assert told.stdout == listing
+    result = midcall("explain", CALL, "--flow", lines[at + 1].strip())
+    assert result.stdout == listing
     assert lines[at + 1].endswith(" && udp.stream==3")
     several = midcall("explain", CALL, "--flow", "ip.addr==198.18.10.1")
     assert several.exit_code == 2
@@ -252,9 +252,9 @@ def test_a_stream_number_names_a_flow_of_every_command(tmp_path: Path) -> None:
     assert midcall(
         "replay", CALL, "--policy", "none", "--app", "whatsapp", "--flow", "udp.stream eq 1"
     ).exit_code == 0  # fmt: skip
-    told = midcall("explain", CALL, "--flow", "udp.stream eq 99")
-    assert told.exit_code == 2
-    assert "no udp.stream 99; the capture has: 0 to " in told.stderr
+    result = midcall("explain", CALL, "--flow", "udp.stream eq 99")
+    assert result.exit_code == 2
+    assert "no udp.stream 99; the capture has: 0 to " in result.stderr
 
 
 # ---- help, and small things
@@ -277,9 +277,9 @@ def test_the_help_of_an_addition_lists_apps_and_kinds() -> None:
 
 def test_a_run_that_is_not_there_is_told(tmp_path: Path) -> None:
     for command in ("report", "badge"):
-        told = midcall(command, "nope", "--runs", tmp_path)
-        assert told.exit_code == 2
-        assert told.stderr == (
+        result = midcall(command, "nope", "--runs", tmp_path)
+        assert result.exit_code == 2
+        assert result.stderr == (
             f"midcall: no run 'nope' in {tmp_path}: none is known; midcall runs list\n"
         )
 
@@ -318,8 +318,8 @@ def test_a_policy_with_a_value_out_of_range_is_refused(
 ) -> None:
     path = tmp_path / "p.toml"
     path.write_text(POLICY + rule + "\n", encoding="utf-8")
-    told = midcall("policy", "check", path)
-    assert told.exit_code == 2
-    assert told.stderr.startswith(f"midcall: {path}: hypothesis h: rule a: ")
-    assert sentence in told.stderr
-    assert len(told.stderr.splitlines()) == 1
+    result = midcall("policy", "check", path)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"midcall: {path}: hypothesis h: rule a: ")
+    assert sentence in result.stderr
+    assert len(result.stderr.splitlines()) == 1

@@ -82,8 +82,8 @@ def test_runs_as_json(tmp_path: Path) -> None:
         fake_run(tmp_path / "runs" / f"{day}T000000Z-fake-0badc0de")
     assert [one["name"][:8] for one in asked("runs", "list")] == ["20160105", "20160106"]
     assert asked("runs", "show", "20160106")["schema"] == 1
-    told = asked("runs", "clean")
-    assert (told["removed"], [one["name"][:8] for one in told["runs"]]) == (False, ["20160105"])
+    result = asked("runs", "clean")
+    assert (result["removed"], [one["name"][:8] for one in result["runs"]]) == (False, ["20160105"])
     assert len(folders.listed(tmp_path / "runs")) == 2
     drawn = asked("report", tmp_path / "runs" / "20160106T000000Z-fake-0badc0de")
     assert Path(drawn["report"]).is_file()
@@ -95,6 +95,6 @@ def test_a_new_spec_as_json() -> None:
 
 
 def test_the_doctor_as_json() -> None:
-    told = CliRunner().invoke(app, ["doctor", "--json"])
-    states = {one["name"]: one["state"] for one in json.loads(told.stdout)}
+    result = CliRunner().invoke(app, ["doctor", "--json"])
+    states = {one["name"]: one["state"] for one in json.loads(result.stdout)}
     assert states["Python"] == "ok"

@@ -227,10 +227,10 @@ def test_auto_is_live_where_it_can_be_else_virtual_and_says_so(
 def test_the_newest_live_bench_is_joined_with_the_machine_it_ran_on(
     engine: Engine, spec: Path, tmp_path: Path
 ) -> None:
-    told = bench()
+    result = bench()
     folder = tmp_path / "runs" / bench_live.FOLDER
     folder.mkdir(parents=True)
-    (folder / bench_live.LATEST).write_text(json.dumps(told))
+    (folder / bench_live.LATEST).write_text(json.dumps(result))
     done = made(spec, tmp_path)
     live = done.summary["live"]
     assert live["latency_us"]["kernel"]["10000"] == {"p50": 1.0, "p99": 2.0, "p999": 3.0, "n": 90}
@@ -264,7 +264,7 @@ def bench() -> dict[str, Any]:
             "offered": True, "behind_us": 0.0, "sent_late": 0, "latency_us": late,
         }  # fmt: skip
 
-    told: dict[str, Any] = {
+    result: dict[str, Any] = {
         "schema": 1,
         "kind": "bench-live",
         "began": "2026-01-01T10:00:00+00:00",
@@ -290,9 +290,9 @@ def bench() -> dict[str, Any]:
             "lost": 0, "latency_us": {"p99": 9.0},
         },
     }  # fmt: skip
-    told["summary"] = {"live": bench_live.summary(told)}
-    told["goals"] = told["summary"]["live"]["goals"] = goals.rows(told)
-    return told
+    result["summary"] = {"live": bench_live.summary(result)}
+    result["goals"] = result["summary"]["live"]["goals"] = goals.rows(result)
+    return result
 
 
 def box_spec(spec: Path, box: str) -> None:

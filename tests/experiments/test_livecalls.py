@@ -110,23 +110,23 @@ def outcome() -> arm.Result:
             "source": "made up for this test"}  # fmt: skip
     policy = Policy((Rule.model_validate(rule),))
     control, call = arm.Captured(made("tcp", 1.0), None), made("tls", 0.95)
-    told = judge(call.called, control.made.called, policy)
+    result = judge(call.called, control.made.called, policy)
     replay = CallVerdict("SETUP_BLOCKED", True, "strike", 1, 0.0, 9, 0, 9, 1.0, "nothing came.")
     cell = Cell("mechanisms", "udp", "All <UDP>", "4g", "2026-01-01", True, policy)
     plan = call.called.account.plan
-    return arm.Result(cell, plan, 0, call, control, told, replay, 9.0)
+    return arm.Result(cell, plan, 0, call, control, result, replay, 9.0)
 
 
 def test_a_call_that_found_another_way_is_told_with_its_cost_and_shown(tmp_path: Path) -> None:
-    told = tables.live_call_tables([outcome()])
-    for name, rows in told.tables.items():
+    result = tables.live_call_tables([outcome()])
+    for name, rows in result.tables.items():
         schema.write_table(tmp_path, name, rows)
-    schema.write_json(tmp_path / "summary.json", {"programs": told.summary})
-    (found,) = told.summary["fallbacks"]
+    schema.write_json(tmp_path / "summary.json", {"programs": result.summary})
+    (found,) = result.summary["fallbacks"]
     assert (found["carried_control"], found["carried"]) == ("tcp", "tls")
     assert found["down_mos"] < found["down_mos_control"]
     assert found["down_heard_s"] == pytest.approx(7.6)
-    assert told.summary["agreement"]["disagreements"][0]["replay"] == "SETUP_BLOCKED"
+    assert result.summary["agreement"]["disagreements"][0]["replay"] == "SETUP_BLOCKED"
     held = reader.read(tmp_path)
     view = programs.build(held)
     assert view is not None
@@ -144,12 +144,12 @@ def test_a_call_that_found_another_way_is_told_with_its_cost_and_shown(tmp_path:
 
 def test_a_call_that_could_not_be_made_is_a_row_and_not_testable() -> None:
     one = outcome()._replace(made=None, judged=None, replay=None, error="chromium ended")
-    told = tables.live_call_tables([one])
-    (row,) = told.tables["program_calls"]
+    result = tables.live_call_tables([one])
+    (row,) = result.tables["program_calls"]
     assert (row["verdict"], row["agree"], row["up_sent"]) == ("INVALID", None, None)
-    assert told.tables["program_states"] == []
-    assert told.summary["failed"][0]["error"] == "chromium ended"
-    assert told.summary["agreement"]["n"] == 0
+    assert result.tables["program_states"] == []
+    assert result.summary["failed"][0]["error"] == "chromium ended"
+    assert result.summary["agreement"]["n"] == 0
 
 
 class Broken:
@@ -184,10 +184,10 @@ def test_a_program_whose_control_failed_is_ended(
 
 
 def row(live: str, replay: str, blocked: bool) -> dict[str, Any]:
-    told = dict.fromkeys(
+    result = dict.fromkeys(
         ("operator", "hypothesis", "access", "plan", "reason", "replay_reason"), ""
     )
-    return told | {
+    return result | {
         "repeat": 0, "verdict": live, "replay": replay, "agree": agree(live, replay),
         "agree_blocked": None if agree(live, replay) is None else blocked,
     }  # fmt: skip
@@ -200,7 +200,7 @@ def test_agreement_counts_valid_pairs_and_names_the_others() -> None:
         row("FALLBACK", "SETUP_BLOCKED", False),
         row("INVALID", "OK", False),
     ]
-    told = agreement(rows)
-    assert (told["n"], told["agree"], told["blocked_agree"]) == (3, 1, 2)
-    assert told["interval"] == pytest.approx((0.0084, 0.9057), abs=1e-3)
-    assert [one["verdict"] for one in told["disagreements"]] == ["CUT", "FALLBACK"]
+    result = agreement(rows)
+    assert (result["n"], result["agree"], result["blocked_agree"]) == (3, 1, 2)
+    assert result["interval"] == pytest.approx((0.0084, 0.9057), abs=1e-3)
+    assert [one["verdict"] for one in result["disagreements"]] == ["CUT", "FALLBACK"]

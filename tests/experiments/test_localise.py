@@ -161,8 +161,8 @@ def test_the_table_has_enough_rules_each_with_a_name_and_all_strike_the_capture(
 def test_the_test_set_of_every_rule_has_both_answers() -> None:
     base = probe_of(scene(CALL))
     for one in (planted(name) for name in FEW):
-        told = [one.oracle().blocked(probe) for probe in held_out_probes.probes(one, base, 5)]
-        assert min(sum(told), len(told) - sum(told)) >= 8, one.name
+        result = [one.oracle().blocked(probe) for probe in held_out_probes.probes(one, base, 5)]
+        assert min(sum(result), len(result) - sum(result)) >= 8, one.name
 
 
 @pytest.mark.parametrize("name", FEW)
@@ -201,14 +201,16 @@ def test_a_wrong_finding_is_no_recovery(name: str, clause: Clause) -> None:
 
 
 def test_a_capture_is_localised_with_its_addresses_masked() -> None:
-    told = run.localise_capture(SAMPLE, "maroc-telecom/stun", "4g", None, run.Options(reveal=False))
-    assert told["sufficient"] == [["stun"]]
-    text = document.formatted(told, "text", False)
+    result = run.localise_capture(
+        SAMPLE, "maroc-telecom/stun", "4g", None, run.Options(reveal=False)
+    )
+    assert result["sufficient"] == [["stun"]]
+    text = document.formatted(result, "text", False)
     assert "blocked if is a STUN message" in text
     assert "[21 12 a4 42]" in text
     assert "198.18.x.x" in text
-    assert told["cost"]["probes"] < 200
-    assert json.loads(document.formatted(told, "json", False)) == told
+    assert result["cost"]["probes"] < 200
+    assert json.loads(document.formatted(result, "json", False)) == result
 
 
 @pytest.mark.parametrize(
@@ -229,9 +231,9 @@ def test_the_report_shows_how_many_rules_were_recovered() -> None:
 
     rows = score.run([0.0], 5000, 5, [planted("cookie"), planted("port-late")])
     assert table("localise", rows).num_rows == 2
-    told = figures(rows)
-    assert (told["planted"], told["recovered"], told["noise"]) == (2, 2, 0.0)
-    assert told["probes_p50"] <= told["probes_p95"]
+    result = figures(rows)
+    assert (result["planted"], result["recovered"], result["noise"]) == (2, 2, 0.0)
+    assert result["probes_p50"] <= result["probes_p95"]
 
 
 # ---- rules drawn by chance

@@ -181,9 +181,9 @@ def test_planted_rules_that_were_missed_stand_with_their_cause(tmp_path: Path) -
     some = [one for one in LISTED_RULES if one.name in ("cookie", "size-range")]
     rows = score.run([0.0], 30, 5, some)
     schema.write_table(tmp_path, "localise", rows)
-    told = json.loads((tmp_path / "summary.json").read_text())
-    told["localise"] = summary.localise(rows)
-    (tmp_path / "summary.json").write_text(json.dumps(told))
+    result = json.loads((tmp_path / "summary.json").read_text())
+    result["localise"] = summary.localise(rows)
+    (tmp_path / "summary.json").write_text(json.dumps(result))
     shown = section.build(reader.read(tmp_path))
     assert shown is not None
     held = shown["localised"]

@@ -149,8 +149,8 @@ def test_apps_of_five_flows_and_more_have_a_mean_of_their_own() -> None:
     rows += [row("viber media", "certain viber media")] * 3
     rows += [row("viber media", "not-call none other")]
     rows += [row("skype media", "certain skype media")] * 6
-    told = metrics.accuracy(rows, 1)["macro_f1_at_least_5_flows"]
-    assert told == {"value": pytest.approx((8 / 9 + 1) / 2), "apps": 2}
+    result = metrics.accuracy(rows, 1)["macro_f1_at_least_5_flows"]
+    assert result == {"value": pytest.approx((8 / 9 + 1) / 2), "apps": 2}
 
 
 def test_teams_does_not_count_among_the_five() -> None:
@@ -165,23 +165,23 @@ def test_false_calls_tell_their_kind_and_what_no_hit_bounds() -> None:
         row("none other", "not-call none other", innocent=True, group=f"g{n % 30}")
         for n in range(300)
     ]
-    told = metrics.false_calls(rows)
-    assert (told["flows"], told["hits"], told["groups"]) == (300, 0, 30)
+    result = metrics.false_calls(rows)
+    assert (result["flows"], result["hits"], result["groups"]) == (300, 0, 30)
     none_of_thirty, none_of_all = clopper_pearson(0, 30), clopper_pearson(0, 300)
     assert none_of_thirty is not None
     assert none_of_all is not None
-    assert told["upper_per_million"] == pytest.approx(1e6 * none_of_thirty[1])
-    assert told["independent_upper_per_million"] == pytest.approx(1e6 * none_of_all[1])
+    assert result["upper_per_million"] == pytest.approx(1e6 * none_of_thirty[1])
+    assert result["independent_upper_per_million"] == pytest.approx(1e6 * none_of_all[1])
     hit = row("whatsapp messaging", "certain whatsapp setup")
-    told = metrics.false_calls([*rows, hit])
-    assert (told["hits"], told["five_hits"]) == (1, 1)
+    result = metrics.false_calls([*rows, hit])
+    assert (result["hits"], result["five_hits"]) == (1, 1)
     _, high = clopper_pearson(1, 301) or (0.0, 0.0)
-    assert told["per_million"] == pytest.approx(1e6 / 301, rel=1e-9)
-    assert told["independent_upper_per_million"] == pytest.approx(1e6 * high)
-    assert told["upper_per_million"] > 1e6 * high
+    assert result["per_million"] == pytest.approx(1e6 / 301, rel=1e-9)
+    assert result["independent_upper_per_million"] == pytest.approx(1e6 * high)
+    assert result["upper_per_million"] > 1e6 * high
     few = metrics.false_calls(rows[:5])
     assert few["upper_per_million"] is None  # five recordings
-    assert told["by_kind"] == [
+    assert result["by_kind"] == [
         {"kind": "innocent captures", "flows": 300, "hits": 0},
         {"kind": "messaging flows", "flows": 1, "hits": 1},
     ]
@@ -202,10 +202,10 @@ def test_an_innocent_flow_is_of_one_kind(truth: str, more: Row, kind: str) -> No
 
 
 def test_no_innocent_flows_bound_nothing() -> None:
-    told = metrics.false_calls([])
-    assert told["flows"] == 0
-    assert told["per_million"] is None
-    assert told["upper_per_million"] is None
+    result = metrics.false_calls([])
+    assert result["flows"] == 0
+    assert result["per_million"] is None
+    assert result["upper_per_million"] is None
 
 
 def test_a_flow_that_two_files_of_a_session_hold_counts_once_with_the_weaker_outcome() -> None:
@@ -226,9 +226,9 @@ def test_a_flow_that_two_files_of_a_session_hold_counts_once_with_the_weaker_out
 def test_waits_are_those_of_right_verdicts_only() -> None:
     rows = [row(packets_to_verdict=n, ms_to_verdict=10.0 * n) for n in (1, 2, 3, 4)]
     rows.append(row(said="certain viber media", packets_to_verdict=99))
-    told = metrics.waits(rows)
-    assert told["packets"] == {"n": 4, "p50": 3, "p95": 4, "p99": 4}
-    assert told["ms"] == {"n": 4, "p50": 30.0, "p95": 40.0, "p99": 40.0}
+    result = metrics.waits(rows)
+    assert result["packets"] == {"n": 4, "p50": 3, "p95": 4, "p99": 4}
+    assert result["ms"] == {"n": 4, "p50": 30.0, "p95": 40.0, "p99": 40.0}
 
 
 def test_confusion_has_columns_for_unsure_and_missed() -> None:

@@ -104,11 +104,11 @@ def test_the_five_apps_are_seen_and_nobody_is_falsely_accused(corpus: Path) -> N
     held = gather(default, corpus)
     rows = [row for one in held.items for row in offline.examine(one).rows]
     real = [row for row in rows if not row["synthetic"]]
-    told = metrics.accuracy(real, default.seed, copies(held.items))
-    assert told["five"]["n"] == 570
-    assert told["five"]["right"] >= 500
-    assert told["five_without_copies"]["n"] == 562
-    assert told["false_calls"]["five_hits"] == 0
+    result = metrics.accuracy(real, default.seed, copies(held.items))
+    assert result["five"]["n"] == 570
+    assert result["five"]["right"] >= 500
+    assert result["five_without_copies"]["n"] == 562
+    assert result["false_calls"]["five_hits"] == 0
     table = {entry["name"]: entry for entry in baselines.compare(real)}
     assert table["null"]["right"] == 0
     assert table["midcall"]["five_right"] > table["ports"]["five_right"]

@@ -73,11 +73,11 @@ def test_every_file_of_a_policy_is_kept_as_it_stands(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("rate", "censor"), [(1, CENSOR), (500, CENSOR + "# other\n")])
 def test_runs_of_other_policies_have_other_inputs(tmp_path: Path, rate: int, censor: str) -> None:
     now = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
-    told = []
+    result = []
     for n, words in enumerate(((500, CENSOR), (rate, censor))):
         spec = given(tmp_path / str(n), *words)
-        told.append(origin(spec, b"", Corpus([], []), policy_files(spec), now))
-    assert told[0]["inputs"] != told[1]["inputs"]
-    (line,) = other_inputs(*told)
+        result.append(origin(spec, b"", Corpus([], []), policy_files(spec), now))
+    assert result[0]["inputs"] != result[1]["inputs"]
+    (line,) = other_inputs(*result)
     assert line.startswith("policies differ: mine/")
-    assert list(other_inputs(told[0], told[0])) == []
+    assert list(other_inputs(result[0], result[0])) == []

@@ -98,15 +98,15 @@ def test_a_plan_counts_boxes_that_are_asked_and_rules_that_are_planted(spec: Pat
 
 
 def test_the_command_prints_the_budget(spec: Path) -> None:
-    told = CliRunner().invoke(app, ["plan", str(spec), "-j", "1"])
-    assert told.exit_code == 0, told.output
-    heads = [line.split()[0] for line in told.stdout.splitlines()]
+    result = CliRunner().invoke(app, ["plan", str(spec), "-j", "1"])
+    assert result.exit_code == 0, result.output
+    heads = [line.split()[0] for line in result.stdout.splitlines()]
     assert heads == [
         "small:", "backend", "cells", "simulations", "captures", "played", "time", "disk",
     ]  # fmt: skip
-    told = CliRunner().invoke(app, ["plan", str(spec), "--backend", "lve"])
-    assert told.exit_code == 2
-    assert told.stderr == "midcall: backend: got 'lve', expected one of virtual, live, auto\n"
+    result = CliRunner().invoke(app, ["plan", str(spec), "--backend", "lve"])
+    assert result.exit_code == 2
+    assert result.stderr == "midcall: backend: got 'lve', expected one of virtual, live, auto\n"
 
 
 @pytest.mark.parametrize(

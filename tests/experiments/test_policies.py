@@ -36,9 +36,9 @@ def test_checking_a_file_says_that_it_is_sound_or_what_is_not(tmp_path: Path) ->
     assert RUN.invoke(app, ["policy", "check", str(sound)]).exit_code == 0
     bad = tmp_path / "op.toml"
     bad.write_text('id = "op"\ntitel = "Op"\ncountry = "MA"\n', encoding="utf-8")
-    told = RUN.invoke(app, ["policy", "check", str(bad)])
-    assert told.exit_code == 2
-    assert "titel: unknown key; did you mean title?" in told.output
+    result = RUN.invoke(app, ["policy", "check", str(bad)])
+    assert result.exit_code == 2
+    assert "titel: unknown key; did you mean title?" in result.output
 
 
 def test_hellos_of_a_capture_are_listed_as_a_rule_takes_them(tmp_path: Path) -> None:
@@ -54,8 +54,8 @@ def test_hellos_of_a_capture_are_listed_as_a_rule_takes_them(tmp_path: Path) -> 
 def test_conformance_counts_what_passed_and_shows_what_did_not() -> None:
     outcomes = [Outcome(SCENARIOS[0], ""), Outcome(SCENARIOS[1], "fates: got x, expected d")]
     assert conformance_text.counts(outcomes) == {"scenarios": 2, "passed": 1}
-    told = conformance_text.lines(outcomes)
-    assert told[0].startswith("ok  match.app")
-    assert told[1].startswith("NO  match.role")
-    assert told[1].endswith("fates: got x, expected d")
-    assert told[2] == "1 of 2 scenarios as the table says"
+    result = conformance_text.lines(outcomes)
+    assert result[0].startswith("ok  match.app")
+    assert result[1].startswith("NO  match.role")
+    assert result[1].endswith("fates: got x, expected d")
+    assert result[2] == "1 of 2 scenarios as the table says"

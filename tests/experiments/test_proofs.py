@@ -73,7 +73,7 @@ def left(folder: Path) -> Path:
         "later_by_earlier": 1.02,
         "rounds": rounds,
     }
-    for path, told in (
+    for path, result in (
         (runs / "reliability" / "hostile.json", held),
         (runs / "reliability" / "faults.json", broken),
         (runs / "fuzz" / "latest.json", fuzzed),
@@ -81,7 +81,7 @@ def left(folder: Path) -> Path:
         (folder / "bench.json", bench),
         (folder / "bench-growth.json", growth),
     ):
-        write_json(path, told)
+        write_json(path, result)
     (runs / "reliability" / "torn.json").write_text("{")
     return runs
 
@@ -93,30 +93,30 @@ def test_nothing_left_is_nothing_told(tmp_path: Path) -> None:
 
 
 def test_what_was_left_is_told_and_a_torn_file_is_not(tmp_path: Path) -> None:
-    told = reliability_results.pooled(left(tmp_path))
-    assert told is not None
-    assert [(row["proof"], row["held"], row["problems"]) for row in told["proofs"]] == [
+    result = reliability_results.pooled(left(tmp_path))
+    assert result is not None
+    assert [(row["proof"], row["held"], row["problems"]) for row in result["proofs"]] == [
         ("faults", False, 2),
         ("hostile", True, 0),
     ]
-    assert told["growth"]["first_ns_per_packet"] == 120.0
-    assert (told["growth"]["ns_per_packet"], told["growth"]["packets"]) == (140.0, 40)
+    assert result["growth"]["first_ns_per_packet"] == 120.0
+    assert (result["growth"]["ns_per_packet"], result["growth"]["packets"]) == (140.0, 40)
 
 
 def test_a_budget_says_which_goal_is_missed(tmp_path: Path) -> None:
     goals = {"seconds": True, "memory": False}
     spent = {"proof": "budget", "held": True, "problems": [], "seconds": 50.5, "goals": goals}
     write_json(tmp_path / "reliability" / "budget.json", PROOF | spent | {"peak_bytes": 2.25e9})
-    told = reliability_results.pooled(tmp_path)
-    assert told is not None
-    assert told["proofs"][0]["figures"] == "50.5 s, 2.25 GB (goal missed: memory)"
+    result = reliability_results.pooled(tmp_path)
+    assert result is not None
+    assert result["proofs"][0]["figures"] == "50.5 s, 2.25 GB (goal missed: memory)"
 
 
 def test_the_report_shows_what_was_proven_and_what_was_not(tmp_path: Path) -> None:
     run = fake_run(tmp_path / "run")
     summary = json.loads((run / "summary.json").read_text())
-    told = summary | {"proofs": reliability_results.pooled(left(tmp_path))}
-    (run / "summary.json").write_text(json.dumps(told))
+    result = summary | {"proofs": reliability_results.pooled(left(tmp_path))}
+    (run / "summary.json").write_text(json.dumps(result))
     html.render(run)
     page = (run / "report.html").read_text()
     section = " ".join(page.split('id="reliability"')[1].split("</section>")[0].split())
@@ -147,7 +147,7 @@ def test_results_in_the_form_of_another_version_are_left_out(tmp_path: Path) -> 
     write_json(runs / "fuzz" / "latest.json", [1, 2])
     write_json(runs / "soak" / "latest.json", {"schema": 1, "summary": {}})
     write_json(runs / "reliability" / "hostile.json", {"schema": 1})
-    told = reliability_results.pooled(runs)
-    assert told is not None
-    assert [row["proof"] for row in told["proofs"]] == ["faults"]
-    assert told["fuzz"] is told["soak"] is told["bench"] is told["growth"] is None
+    result = reliability_results.pooled(runs)
+    assert result is not None
+    assert [row["proof"] for row in result["proofs"]] == ["faults"]
+    assert result["fuzz"] is result["soak"] is result["bench"] is result["growth"] is None

@@ -41,9 +41,9 @@ def test_points_are_ordered_by_operator_and_date(tmp_path: Path) -> None:
 def test_every_line_that_does_not_fit_is_told(tmp_path: Path) -> None:
     path = series(tmp_path, "date,operator,likes\n1.1.16,inwi,5\n2016-01-01,inwi,-3\n"
                             "2016-01-02,,3\n2016-01-03,inwi,1\n2016-01-03,inwi,2\n")  # fmt: skip
-    with pytest.raises(ExperimentError) as told:
+    with pytest.raises(ExperimentError) as result:
         reaction.read(path)
-    assert str(told.value).removeprefix(f"{path}: ").split("\n  ") == [
+    assert str(result.value).removeprefix(f"{path}: ").split("\n  ") == [
         "line 2: date: got '1.1.16', expected YYYY-MM-DD",
         "line 3: likes: got '-3', expected a whole number from 0 on",
         "line 4: operator: is empty",

@@ -51,11 +51,11 @@ def test_a_name_that_no_scene_has_is_told() -> None:
 def test_recordings_are_kept_told_and_what_was_left_ends_with_1(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def record(scenes: Any, told: Any) -> Any:
+    def record(scenes: Any, result: Any) -> Any:
         packets = packets_of([bytes(60)], [1_800_000_000_000_000_000])
         taps = dict.fromkeys(("c0", "b0", "b1", "s0"), packets)
         yield Recording(scenes[0], taps, [], None, "")
-        told(scenes[1], "nginx is missing: apt-get install nginx-light")
+        result(scenes[1], "nginx is missing: apt-get install nginx-light")
 
     monkeypatch.setattr(recorder, "record", record)
     done = asked(
@@ -63,9 +63,9 @@ def test_recordings_are_kept_told_and_what_was_left_ends_with_1(
         "--json",
     )  # fmt: skip
     assert done.exit_code == 1
-    told = json.loads(done.stdout)
-    assert [row["name"] for row in told["recorded"]] == ["lab-web-plain-4g"]
-    assert told["left"] == {"lab-web-plain-adsl": "nginx is missing: apt-get install nginx-light"}
+    result = json.loads(done.stdout)
+    assert [row["name"] for row in result["recorded"]] == ["lab-web-plain-4g"]
+    assert result["left"] == {"lab-web-plain-adsl": "nginx is missing: apt-get install nginx-light"}
     names = {f"lab-web-plain-4g-{tap}.pcapng" for tap in ("c0", "b0", "b1", "s0")}
     assert {path.name for path in (tmp_path / "taps").iterdir()} == names
 

@@ -45,10 +45,10 @@ def test_each_recording_is_an_item_with_its_truth() -> None:
 def test_a_recording_is_judged_by_what_its_program_did() -> None:
     wanted = ("lab-baresip-srtp-direct-4g", "lab-chromium-audio-turn-tls-4g", "lab-dns-3g")
     chosen = [item for item in recorded.items() if item.capture.name in wanted]
-    told = recorded.summarise(
+    result = recorded.summarise(
         (item.capture, recorded.offline.examine(item).rows) for item in chosen
     )
-    assert told["total"]["captures"] == 3
-    assert told["total"]["right"] == 3
-    assert told["total"]["quiet"] == 16
-    assert [row["capture"] for row in told["wrong"]] == ["lab-chromium-audio-turn-tls-4g"]
+    assert result["total"]["captures"] == 3
+    assert result["total"]["right"] == 3
+    assert result["total"]["quiet"] == 16
+    assert [row["capture"] for row in result["wrong"]] == ["lab-chromium-audio-turn-tls-4g"]

@@ -201,9 +201,9 @@ def test_recordings_of_the_lab_have_counts_of_their_own(run: Path, outline: Outl
     assert "2 captures of calls and other traffic of real programs" in outline.text
     assert "Of the call flows 1 of 2 are right" in outline.text
     assert "of the innocent flows 1 of 2 are taken for a call and 1 left unsure" in outline.text
-    told = json.loads((run / "summary.json").read_text())
-    assert [row["capture"] for row in told["recorded"]["wrong"]] == ["lab-call", "lab-data"]
-    assert told["recorded"]["total"]["captures"] == 2
+    result = json.loads((run / "summary.json").read_text())
+    assert [row["capture"] for row in result["recorded"]["wrong"]] == ["lab-call", "lab-data"]
+    assert result["recorded"]["total"]["captures"] == 2
 
 
 def test_the_users_own_capture_has_a_section(outline: Outline) -> None:
@@ -244,9 +244,9 @@ def test_without_a_real_capture_nothing_is_called_a_finding(tmp_path: Path) -> N
 
 def test_recordings_of_the_lab_are_told_from_public_captures(tmp_path: Path) -> None:
     path = fake_run(tmp_path / "run") / "summary.json"
-    told = json.loads(path.read_text())
-    told["captures"] |= {"real": 0, "recorded": 47}
-    path.write_text(json.dumps(told))
+    result = json.loads(path.read_text())
+    result["captures"] |= {"real": 0, "recorded": 47}
+    path.write_text(json.dumps(result))
     text = Outline(report.render(tmp_path / "run").read_text()).text
     assert "47 captures of this run are not public: the lab recorded real programs" in text
     assert "0 real captures, 47 recorded in the lab" in text

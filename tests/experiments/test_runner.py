@@ -67,24 +67,24 @@ def test_a_run_leaves_every_file_of_the_contract(
 def test_the_summary_holds_what_the_interface_promises(
     paper: Any, paper_spec: Path, tmp_path: Path
 ) -> None:
-    told = made(paper_spec, tmp_path).summary
-    assert told["schema"] == 1
-    assert (told["captures"]["real"], told["captures"]["synthetic"]) == (0, 3)
-    assert told["accuracy"]["apps"] == {}
-    assert told["accuracy"]["false_calls"]["flows"] == 0
-    assert told["accuracy"]["macro_f1"] is None
-    assert told["verdict"]["packets"]["p50"] is None
-    assert told["throughput"]["offline"]["packets_per_s"] > 0
-    assert set(told["latency"]["offline"]["ns_per_packet"]) == {"p50", "p99", "p999"}
-    assert told["collateral"]["flows"] == 0
-    assert told["machine"]["cores"] >= 1
+    result = made(paper_spec, tmp_path).summary
+    assert result["schema"] == 1
+    assert (result["captures"]["real"], result["captures"]["synthetic"]) == (0, 3)
+    assert result["accuracy"]["apps"] == {}
+    assert result["accuracy"]["false_calls"]["flows"] == 0
+    assert result["accuracy"]["macro_f1"] is None
+    assert result["verdict"]["packets"]["p50"] is None
+    assert result["throughput"]["offline"]["packets_per_s"] > 0
+    assert set(result["latency"]["offline"]["ns_per_packet"]) == {"p50", "p99", "p999"}
+    assert result["collateral"]["flows"] == 0
+    assert result["machine"]["cores"] >= 1
     wanted = {
         "capture", "capture_year", "app", "kind", "synthetic", "operator", "hypothesis", "access",
         "date", "verdict", "packets_to_block", "media_lost",
     }  # fmt: skip
-    assert len(told["calls"]) == 6
-    assert all(wanted <= row.keys() and row["synthetic"] for row in told["calls"])
-    assert "whatsapp" in told["accuracy"]["synthetic"]["apps"]
+    assert len(result["calls"]) == 6
+    assert all(wanted <= row.keys() and row["synthetic"] for row in result["calls"])
+    assert "whatsapp" in result["accuracy"]["synthetic"]["apps"]
 
 
 def test_calls_are_blocked_on_the_dates_of_the_block_alone(
@@ -172,18 +172,18 @@ def test_the_command_ends_with_five_lines_and_the_path_and_1_where_a_cell_failed
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     words = ["run", str(paper_spec), "--runs", str(tmp_path / "runs"), "-j", "1"]
-    told = CliRunner().invoke(app, words)
-    assert told.exit_code == 0, told.output
-    lines = told.stdout.splitlines()
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
     heads = ["captures", "seen", "calls", "hit", "speed"]
     assert [line.split(":")[0] for line in lines[:5]] == heads
     assert len(lines) == 6
     assert Path(lines[5]).name == "report.html"
     assert Path(lines[5]).is_file()
     paper.fails = load().named("sample-viber-audio").packets
-    told = CliRunner().invoke(app, [*words, "--force"])
-    assert told.exit_code == 1
-    assert "midcall: 1 cells failed: see cells.csv" in told.stderr
+    result = CliRunner().invoke(app, [*words, "--force"])
+    assert result.exit_code == 1
+    assert "midcall: 1 cells failed: see cells.csv" in result.stderr
 
 
 def test_addresses_are_masked_unless_they_are_to_be_revealed(
@@ -223,14 +223,14 @@ def test_the_command_says_what_an_interruption_keeps(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("midcall.experiments.run.runner.run", stop)
-    told = CliRunner().invoke(app, ["run", str(paper_spec)])
-    assert told.exit_code == 130
-    assert told.stderr == (
+    result = CliRunner().invoke(app, ["run", str(paper_spec)])
+    assert result.exit_code == 130
+    assert result.stderr == (
         "interrupted; what is finished is kept, the same command goes on from there\n"
     )
     monkeypatch.setattr("midcall.experiments.proofs.soak.soak", stop)
-    told = CliRunner().invoke(app, ["bench", "soak"])
-    assert (told.exit_code, told.stderr) == (130, "interrupted\n")  # it would begin anew
+    result = CliRunner().invoke(app, ["bench", "soak"])
+    assert (result.exit_code, result.stderr) == (130, "interrupted\n")  # it would begin anew
 
 
 def test_names_that_nobody_knows_are_told_with_the_closest(

@@ -63,8 +63,8 @@ def test_a_name_that_fits_no_run_or_several_is_told_so(folder: Path) -> None:
 
 
 def test_cleaning_keeps_the_newest_of_each_spec_and_what_is_no_run(folder: Path) -> None:
-    told = midcall("runs", "clean", "--runs", folder)
-    assert "1 runs would be removed" in told.stdout
+    result = midcall("runs", "clean", "--runs", folder)
+    assert "1 runs would be removed" in result.stdout
     assert (folder / NAMES[0]).is_dir()
     midcall("runs", "clean", "--runs", folder, "--yes")
     assert sorted(path.name for path in folder.iterdir()) == sorted([*NAMES[1:], "latest", "mine"])

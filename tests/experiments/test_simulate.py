@@ -70,8 +70,8 @@ def three() -> Packets:
 def test_a_flow_is_hit_when_a_rule_dropped_or_forged_one_of_its_packets() -> None:
     held, packets = item("sample-dns"), three()
     size = [int(wire) for wire in packets.wire]
-    told = hits_of(held, packets, [0, 0, 1], [1, 2, 1], [-1, 0, -1], [6, 17])
-    assert told == {
+    result = hits_of(held, packets, [0, 0, 1], [1, 2, 1], [-1, 0, -1], [6, 17])
+    assert result == {
         "web (tcp 443)": [1, 1, size[0] + size[1], size[1]],
         "quic (udp 443)": [1, 0, size[2], 0],
     }
@@ -81,15 +81,15 @@ def test_a_flow_is_hit_when_a_rule_dropped_or_forged_one_of_its_packets() -> Non
 
 def test_a_packet_that_is_lost_without_a_policy_too_is_no_hit() -> None:
     fates = [2, 4, 0]
-    told = hits_of(item("sample-dns"), three(), [0, 0, 0], fates, [-1, -1, -1], [6], fates)
-    assert told["web (tcp 443)"][1] == 0
+    result = hits_of(item("sample-dns"), three(), [0, 0, 0], fates, [-1, -1, -1], [6], fates)
+    assert result["web (tcp 443)"][1] == 0
 
 
 def test_a_flow_that_never_starts_because_of_a_rule_on_another_is_hit() -> None:
     packets = three()
-    told = hits_of(item("sample-dns"), packets, [0, 1, 1], [3, 0, 0], [0, -1, -1], [17, 6])
+    result = hits_of(item("sample-dns"), packets, [0, 1, 1], [3, 0, 0], [0, -1, -1], [17, 6])
     size = [int(wire) for wire in packets.wire]
-    assert told["web (tcp 443)"] == [1, 1, size[1] + size[2], size[1] + size[2]]
+    assert result["web (tcp 443)"] == [1, 1, size[1] + size[2], size[1] + size[2]]
 
 
 def test_neither_tcp_nor_udp_is_no_bystander() -> None:
@@ -103,8 +103,8 @@ def test_in_a_capture_of_a_call_only_labelled_chat_and_other_flows_are_bystander
         Label(3, "tcp", 1, "none", "other", "", "low"),
     ]
     held = item("sample-viber-audio", labels=labels)
-    told = hits_of(held, three(), [0, 1, 2], [2, 2, 2], [0, 0, 0], [17, 6, 6])
-    assert {kind: counts[:2] for kind, counts in told.items()} == {"chat of viber": [1, 1]}
+    result = hits_of(held, three(), [0, 1, 2], [2, 2, 2], [0, 0, 0], [17, 6, 6])
+    assert {kind: counts[:2] for kind, counts in result.items()} == {"chat of viber": [1, 1]}
 
 
 def test_a_key_depends_on_rules_access_seed_and_captures_and_on_nothing_else() -> None:

@@ -36,27 +36,27 @@ def rows(count: int = 24, **changes: Any) -> list[Row]:
 
 
 def test_sound_windows_are_no_problem() -> None:
-    told = soak.summary(rows())
-    assert told["problems"] == []
-    assert (told["sent"], told["lost"], told["memory_bytes_per_hour"]) == (24_000, 0, 0)
-    assert told["latency_drift"] == 1.0
+    result = soak.summary(rows())
+    assert result["problems"] == []
+    assert (result["sent"], result["lost"], result["memory_bytes_per_hour"]) == (24_000, 0, 0)
+    assert result["latency_drift"] == 1.0
 
 
 def test_memory_that_grows_is_told_per_hour() -> None:
-    told = soak.summary(rows(memory_bytes=lambda n: 100_000_000 + 50_000 * n))
-    assert told["memory_bytes_per_hour"] == 18_000_000
-    assert told["problems"] == ["memory grows by 18.0 MB an hour"]
+    result = soak.summary(rows(memory_bytes=lambda n: 100_000_000 + 50_000 * n))
+    assert result["memory_bytes_per_hour"] == 18_000_000
+    assert result["problems"] == ["memory grows by 18.0 MB an hour"]
 
 
 def test_tables_that_fill_in_the_first_half_are_no_leak() -> None:
-    told = soak.summary(rows(memory_bytes=lambda n: 100_000_000 + 4_000_000 * min(n, 12)))
-    assert told["problems"] == []
+    result = soak.summary(rows(memory_bytes=lambda n: 100_000_000 + 4_000_000 * min(n, 12)))
+    assert result["problems"] == []
 
 
 def test_loss_counts_where_the_load_was_offered() -> None:
-    told = soak.summary(rows(lost=lambda n: 3 * (n == 5), offered=lambda n: n != 6))
-    assert told["problems"] == ["3 of 23000 packets were lost"]
-    assert told["windows_not_offered"] == 1
+    result = soak.summary(rows(lost=lambda n: 3 * (n == 5), offered=lambda n: n != 6))
+    assert result["problems"] == ["3 of 23000 packets were lost"]
+    assert result["windows_not_offered"] == 1
     assert soak.summary(rows(lost=lambda n: 3 * (n == 6), offered=lambda n: n != 6))["lost"] == 0
 
 
@@ -114,16 +114,16 @@ def test_memory_of_a_box_that_died_is_one_sentence() -> None:
 
 
 def test_latency_that_drifts_is_told() -> None:
-    told = soak.summary(rows(latency_us=lambda n: {"n": 9, "p50": 10.0 + n}))
-    assert told["latency_drift"] == pytest.approx(30.5 / 12.5, abs=0.01)
-    assert len(told["problems"]) == 1
+    result = soak.summary(rows(latency_us=lambda n: {"n": 9, "p50": 10.0 + n}))
+    assert result["latency_drift"] == pytest.approx(30.5 / 12.5, abs=0.01)
+    assert len(result["problems"]) == 1
 
 
 def test_a_few_windows_say_nothing_of_slope_and_drift() -> None:
-    told = soak.summary(rows(4, memory_bytes=lambda n: 100_000_000 * (n + 1)))
-    assert told["memory_bytes_per_hour"] is None
-    assert told["latency_drift"] is None
-    assert told["problems"] == [
+    result = soak.summary(rows(4, memory_bytes=lambda n: 100_000_000 * (n + 1)))
+    assert result["memory_bytes_per_hour"] is None
+    assert result["latency_drift"] is None
+    assert result["problems"] == [
         "too short for slope and drift: 4 windows offered, expected 8 timed"
     ]
 
@@ -134,9 +134,9 @@ def test_many_windows_of_which_few_were_offered_are_a_problem() -> None:
 
 
 def test_a_soak_in_which_nothing_was_offered_is_a_problem() -> None:
-    told = soak.summary(rows(offered=lambda n: False))
-    assert (told["sent"], told["lost"]) == (0, 0)
-    assert [line.partition(":")[0] for line in told["problems"]] == ["nothing was offered"]
+    result = soak.summary(rows(offered=lambda n: False))
+    assert (result["sent"], result["lost"]) == (0, 0)
+    assert [line.partition(":")[0] for line in result["problems"]] == ["nothing was offered"]
 
 
 def test_the_rate_is_half_of_what_the_live_bench_found(tmp_path: Path) -> None:
@@ -144,8 +144,8 @@ def test_the_rate_is_half_of_what_the_live_bench_found(tmp_path: Path) -> None:
         soak.half_of_loss_free(tmp_path)
     folder = tmp_path / "bench-live"
     folder.mkdir()
-    told = {"schema": 1, "summary": {"live": {"loss_free_pps": {"classifier": 300_000}}}}
-    (folder / "latest.json").write_text(json.dumps(told))
+    result = {"schema": 1, "summary": {"live": {"loss_free_pps": {"classifier": 300_000}}}}
+    (folder / "latest.json").write_text(json.dumps(result))
     assert soak.half_of_loss_free(tmp_path) == 150_000
 
 

@@ -37,9 +37,9 @@ def test_suggestions_are_listed_and_are_no_truth(call: Path, tmp_path: Path) -> 
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
     kept = json.loads(done.stdout)
-    told = kept["suggestions"]
-    assert {one["status"] for one in told} == {"suggestion"}
-    assert any((one["app"], one["role"]) == ("viber", "media") for one in told)
+    result = kept["suggestions"]
+    assert {one["status"] for one in result} == {"suggestion"}
+    assert any((one["app"], one["role"]) == ("viber", "media") for one in result)
     assert labels.labels(kept["sha256"]) == []
     assert [one.media for one in calls.calls(kept["sha256"])] == [[]]
     file = tmp_path / "local" / "suggestions" / f"{kept['sha256']}.csv"

@@ -12,8 +12,8 @@ PLACE = {"operator": "inwi", "hypothesis": "stun", "access": "4g", "date": "2016
 
 def call(verdict: str, blocked: bool = False, **more: Any) -> dict[str, Any]:
     facts = {"app": "viber", "kind": "audio", "later_client": False, "synthetic": False}
-    told = {"verdict": verdict, "blocked": blocked, "usable": not blocked, "added": False}
-    return {**PLACE, **facts, **told, "recognised": True, **more}
+    result = {"verdict": verdict, "blocked": blocked, "usable": not blocked, "added": False}
+    return {**PLACE, **facts, **result, "recognised": True, **more}
 
 
 def test_the_mission_counts_what_could_be_tested() -> None:
@@ -36,8 +36,8 @@ def test_the_mission_counts_what_could_be_tested() -> None:
 def test_ten_calls_get_an_interval() -> None:
     rows = [call("CUT", True) for _ in range(10)]
     assert summary.outcome_table(rows)[0]["blocked_interval"] == (summary.share_interval(10, 10))
-    told = summary.calls_recognised(rows)
-    assert told == [
+    result = summary.calls_recognised(rows)
+    assert result == [
         {
             "app": "viber",
             "synthetic": False,
@@ -64,7 +64,12 @@ def test_collateral_names_the_worst_cell() -> None:
         {**PLACE, "protocol": "web", "flows": 10, "hit": 1, **size},
         {**PLACE, "hypothesis": "ports", "protocol": "web", "flows": 20, "hit": 5, **size},
     ]
-    told = summary.collateral(rows)
-    assert (told["flows"], told["hit"], told["cells"], told["flows_per_cell"]) == (40, 6, 2, 20)
-    assert told["worst"] == {**PLACE, "hypothesis": "ports", "flows": 20, "hit": 5}
+    result = summary.collateral(rows)
+    assert (result["flows"], result["hit"], result["cells"], result["flows_per_cell"]) == (
+        40,
+        6,
+        2,
+        20,
+    )
+    assert result["worst"] == {**PLACE, "hypothesis": "ports", "flows": 20, "hit": 5}
     assert summary.collateral([])["worst"] is None

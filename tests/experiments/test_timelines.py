@@ -73,10 +73,10 @@ def test_one_call_is_drawn_for_each_app_and_ending_the_real_one_first(tmp_path: 
     rows = fake_timelines()
     made = [{**row, "capture": "made", "synthetic": True, "grade": "A"} for row in rows[:2]]
     fake_run(tmp_path / "run", timelines=[*made, *rows])
-    told = section.timelines(reader.read(tmp_path / "run"))
-    assert (told["calls"], told["kinds"], len(told["shown"])) == (4, 3, 3)
-    assert [call["app"] for call in told["shown"]] == ["whatsapp", "viber", "facetime"]
-    assert told["shown"][0]["capture"] == "fake-wa-2015-a"
+    result = section.timelines(reader.read(tmp_path / "run"))
+    assert (result["calls"], result["kinds"], len(result["shown"])) == (4, 3, 3)
+    assert [call["app"] for call in result["shown"]] == ["whatsapp", "viber", "facetime"]
+    assert result["shown"][0]["capture"] == "fake-wa-2015-a"
 
 
 def test_a_strip_says_what_it_shows(tmp_path: Path) -> None:

@@ -27,15 +27,15 @@ def test_a_mix_holds_every_frame_of_every_capture_interleaved_by_time() -> None:
 
 
 def test_figures_come_from_the_packets_that_went_through() -> None:
-    told = timing.measure([read(SAMPLES / name) for name in NAMES], 5000, 2.0, "three")
-    row = told.throughput[0]
+    result = timing.measure([read(SAMPLES / name) for name in NAMES], 5000, 2.0, "three")
+    row = result.throughput[0]
     assert row["packets"] >= 5000
     assert row["packets_per_s"] == row["packets"] / row["seconds"]
     assert row["bytes_per_s"] == row["bytes"] / row["seconds"]
-    assert [entry["percentile"] for entry in told.latency] == [50.0, 99.0, 99.9]
-    spent = told.summary["latency"]["offline"]["ns_per_packet"]
+    assert [entry["percentile"] for entry in result.latency] == [50.0, 99.0, 99.9]
+    spent = result.summary["latency"]["offline"]["ns_per_packet"]
     assert 0 < spent["p50"] <= spent["p99"] <= spent["p999"]
-    assert told.summary["latency"]["offline"]["n"] == told.latency[0]["n"] > 10
+    assert result.summary["latency"]["offline"]["n"] == result.latency[0]["n"] > 10
 
 
 def test_time_is_bounded_whatever_is_wanted() -> None:
@@ -47,8 +47,8 @@ def test_time_is_bounded_whatever_is_wanted() -> None:
 
 
 def test_no_packets_give_no_figures() -> None:
-    told = timing.measure([], 1000, 1.0, "nothing")
-    assert told.throughput == []
-    assert told.latency == []
-    assert told.summary["throughput"]["offline"]["packets_per_s"] is None
-    assert told.summary["latency"]["offline"]["ns_per_packet"]["p50"] is None
+    result = timing.measure([], 1000, 1.0, "nothing")
+    assert result.throughput == []
+    assert result.latency == []
+    assert result.summary["throughput"]["offline"]["packets_per_s"] is None
+    assert result.summary["latency"]["offline"]["ns_per_packet"]["p50"] is None

@@ -71,10 +71,10 @@ def test_the_same_rows_give_the_same_card(page: str) -> None:
 
 
 def test_the_committed_figures_belong_to_the_committed_model() -> None:
-    told = json.loads(inference.SHIPPED.with_suffix(".json").read_text())
-    assert told["model"] == model_card.digest(inference.shipped())
+    result = json.loads(inference.SHIPPED.with_suffix(".json").read_text())
+    assert result["model"] == model_card.digest(inference.shipped())
     text = inference.SHIPPED.with_suffix(".md").read_text()
-    assert all(model_card.figures(row) in text for row in told["rows"])
+    assert all(model_card.figures(row) in text for row in result["rows"])
 
 
 def test_a_held_out_row_was_never_trained_on() -> None:

@@ -64,9 +64,9 @@ def phases(log: str) -> dict[str, float]:
     spent: dict[str, float] = {}
     before = 0.0
     for line in log.splitlines():
-        told = LINE.match(line)
-        if told:
-            at, name = float(told.group(1)), told.group(2)
+        result = LINE.match(line)
+        if result:
+            at, name = float(result.group(1)), result.group(2)
             spent[name] = round(spent.get(name, 0.0) + at - before, 2)
             before = at
     return spent
@@ -103,18 +103,18 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("-j", "--jobs", default=None)
     asked = parser.parse_args(given)
     words = ["-j", asked.jobs] if asked.jobs else []
-    told = measured(asked.spec, words)
-    for name, spent in sorted(told["phases"].items(), key=lambda pair: -pair[1]):
-        print(f"{spent:8.1f} s {spent / told['seconds']:6.1%}  until the last of: {name}")
+    result = measured(asked.spec, words)
+    for name, spent in sorted(result["phases"].items(), key=lambda pair: -pair[1]):
+        print(f"{spent:8.1f} s {spent / result['seconds']:6.1%}  until the last of: {name}")
     goals = {
-        "seconds": told["seconds"] <= GOAL_SECONDS,
-        "memory": told["peak_bytes"] <= GOAL_BYTES,
+        "seconds": result["seconds"] <= GOAL_SECONDS,
+        "memory": result["peak_bytes"] <= GOAL_BYTES,
     }
     fine = (
-        f"{told['seconds']} s (goal {GOAL_SECONDS:g}), {told['peak_bytes'] / 1e9:.2f} GB "
+        f"{result['seconds']} s (goal {GOAL_SECONDS:g}), {result['peak_bytes'] / 1e9:.2f} GB "
         f"(goal {GOAL_BYTES / 1e9:g}), load average {os.getloadavg()[0]:.1f}"
     )
-    return settle("budget", [], fine, {"spec": asked.spec, **told, "goals": goals})
+    return settle("budget", [], fine, {"spec": asked.spec, **result, "goals": goals})
 
 
 if __name__ == "__main__":

@@ -47,8 +47,10 @@ def made(spec: str, runs: Path, *words: str, **environment: str) -> Path:
 
 def differences(one: Path, other: Path) -> list[str]:
     """Return in which values and tables two runs differ."""
-    told = [json.loads((run / "summary.json").read_text(encoding="utf-8")) for run in (one, other)]
-    timeless = [{key: value for key, value in one.items() if key not in TIMED} for one in told]
+    result = [
+        json.loads((run / "summary.json").read_text(encoding="utf-8")) for run in (one, other)
+    ]
+    timeless = [{key: value for key, value in one.items() if key not in TIMED} for one in result]
     found = list(unequal("summary.json", *timeless))
     names = {path.name for run in (one, other) for path in run.glob("*.csv")}
     for name in sorted(names):

@@ -239,10 +239,10 @@ def shown(name: str, fields: Any) -> str:
 def lines(counts: dict[str, Counter[str]]) -> list[str]:
     """Return the table as text."""
     words = ("equal", "differs", "elsewhere", "only ours", "only theirs")
-    told = [f"{'':8}" + "".join(f"{word:>13}" for word in words)]
+    result = [f"{'':8}" + "".join(f"{word:>13}" for word in words)]
     for name, held in counts.items():
-        told.append(f"{name:8}" + "".join(f"{held[word]:13,}" for word in words))
-    return told
+        result.append(f"{name:8}" + "".join(f"{held[word]:13,}" for word in words))
+    return result
 
 
 def files(corpus: Path | None) -> list[Path]:

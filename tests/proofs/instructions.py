@@ -175,7 +175,7 @@ def main(words: Sequence[str] | None = None) -> int:
         print("instructions: not counted, valgrind is missing (apt-get install valgrind)")
         return 0
     now = counted()
-    told = ", ".join(f"{part} {count}" for part, count in now.items())
+    result = ", ".join(f"{part} {count}" for part, count in now.items())
     if asked.accept:
         accept(now)
     held = baseline()
@@ -184,9 +184,9 @@ def main(words: Sequence[str] | None = None) -> int:
         return settle("instructions", problems, "", {"per_packet": now})
     then = held.get("counts", {}).get(key())
     if then is None:
-        print(f"instructions per packet: {told}; no baseline for {key()}, so nothing is judged")
+        print(f"instructions per packet: {result}; no baseline for {key()}, so nothing is judged")
         return 0
-    fine = f"instructions per packet: {told}; none above the baseline by {TOLERANCE:.0%}"
+    fine = f"instructions per packet: {result}; none above the baseline by {TOLERANCE:.0%}"
     facts = {"per_packet": now, "baseline": then, "for": key()}
     return settle("instructions", judged(now, then), fine, facts)
 

@@ -20,7 +20,7 @@ FOLDER = ROOT / "runs" / "reliability"
 def record(name: str, held: bool, facts: dict[str, Any], folder: Path = FOLDER) -> Path:
     """Write down whether a promise held, and the figures; returns the file."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    told = {
+    result = {
         "schema": 1,
         "proof": name,
         "held": held,
@@ -33,7 +33,7 @@ def record(name: str, held: bool, facts: dict[str, Any], folder: Path = FOLDER) 
         **facts,
     }
     path = folder / f"{name}.json"
-    write_json(path, told)
+    write_json(path, result)
     return path
 
 

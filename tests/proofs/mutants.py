@@ -238,13 +238,13 @@ def main(given: Sequence[str] | None = None) -> int:
                 raise SystemExit(f"mutants: the tests of {module} fail as it is: {MODULES[module]}")
             mutants = list(mutants_of(module))
             alive = hunted(mutants, place)
-            told = unexplained(alive)
-            left += told
+            result = unexplained(alive)
+            left += result
             facts[module] = {
                 "mutants": len(mutants),
                 "noticed": len(mutants) - len(alive),
-                "explained": len(alive) - len(told),
-                "survive": len(told),
+                "explained": len(alive) - len(result),
+                "survive": len(result),
             }
             print(
                 f"{module}: {', '.join(f'{n} {what}' for what, n in facts[module].items())}",

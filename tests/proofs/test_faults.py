@@ -95,9 +95,9 @@ def test_what_is_half_written_is_told(tmp_path: Path) -> None:
     cell = tmp_path / "cells" / "ab" / "abc.json"
     cell.parent.mkdir(parents=True)
     cell.write_text('{"key": "ab')
-    told = list(faults.broken(tmp_path))
-    assert told[0].startswith("20260101T000000Z-smoke lacks provenance.json, summary.json")
-    assert told[1:] == ["latest names a folder that is not there", "cell abc.json cannot be read"]
+    result = list(faults.broken(tmp_path))
+    assert result[0].startswith("20260101T000000Z-smoke lacks provenance.json, summary.json")
+    assert result[1:] == ["latest names a folder that is not there", "cell abc.json cannot be read"]
 
 
 def test_a_folder_that_a_dead_process_filled_is_swept_and_a_live_one_s_is_not(
@@ -150,7 +150,7 @@ def test_a_file_where_results_should_go_is_told_before_the_work(tmp_path: Path) 
     assert done.exit_code == 2
     assert done.stderr == (
         f"midcall: {tmp_path}/runs: cannot be written (File exists), results go there: "
-        "mend that, or say --runs with another folder\n"
+        "correct that, or give another folder with --runs\n"
     )
 
 
@@ -165,10 +165,10 @@ def test_a_read_only_folder_is_told_before_the_work() -> None:
 def test_a_full_disk_is_one_sentence_and_leaves_nothing_behind() -> None:
     line = " ".join(command("run", "smoke", "--runs", "/mnt"))
     done = mounted("size=128k", f"{{ {line}; code=$?; ls -A /mnt >&2; exit $code; }}")
-    told = sentence(done)
-    assert "No space left on device" in told
-    assert "free space there, or say --runs with a folder elsewhere" in told
-    assert done.stderr.rstrip().endswith(told)
+    result = sentence(done)
+    assert "No space left on device" in result
+    assert "free space there, or say --runs with a folder elsewhere" in result
+    assert done.stderr.rstrip().endswith(result)
 
 
 @pytest.mark.skipif(os.geteuid() == 0 and shutil.which("setpriv") is None, reason="needs setpriv")
@@ -214,10 +214,10 @@ def test_errors_that_are_no_disk_s_are_not_explained_away() -> None:
     assert (
         atomic_folder.disk_error_sentence(OSError(errno.ECONNREFUSED, "Connection refused")) is None
     )
-    told = atomic_folder.disk_error_sentence(OSError(errno.EACCES, "Permission denied", "runs/x"))
-    assert told == (
-        "runs/x: cannot be read or written (Permission denied): mend the permissions, "
-        "or say another folder or file; what was finished is kept"
+    result = atomic_folder.disk_error_sentence(OSError(errno.EACCES, "Permission denied", "runs/x"))
+    assert result == (
+        "runs/x: cannot be read or written (Permission denied): correct the permissions, "
+        "or give another folder or file; what was finished is kept"
     )
 
 
@@ -242,5 +242,5 @@ def test_a_clock_that_is_set_back_disturbs_no_run(
         runs.append(runner.run("smoke", options).folder)
         assert (tmp_path / "runs" / "latest").resolve() == runs[-1].resolve()
     assert len(set(runs)) == 3
-    told = [json.loads((run / "summary.json").read_text())["calls"] for run in runs]
-    assert told[0] == told[1] == told[2]
+    result = [json.loads((run / "summary.json").read_text())["calls"] for run in runs]
+    assert result[0] == result[1] == result[2]

@@ -55,9 +55,9 @@ def test_the_longest_probe_is_that_of_a_crowded_place() -> None:
 
 def test_times_are_taken_of_single_packets() -> None:
     packets: Packets = packets_of([hostile.UDP4] * 40, [EPOCH + n for n in range(40)])
-    told = hostile.times_of(iter([packets]), 30, 64)
-    assert told["n"] == 30
-    assert 0 < told["p50"] <= told["p99"] <= told["p9999"]
+    result = hostile.times_of(iter([packets]), 30, 64)
+    assert result["n"] == 30
+    assert 0 < result["p50"] <= result["p99"] <= result["p9999"]
 
 
 def test_the_book_says_what_vectors_do() -> None:

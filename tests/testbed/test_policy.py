@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from midcall import errors
-from midcall.testbed.network.link import ACCESS
+from midcall.access import ACCESS
 from midcall.testbed.policy.language import METHODS
 from midcall.testbed.policy.loader import available, load
 from midcall.testbed.policy.operator import EMPTY

@@ -170,7 +170,7 @@ def sentence(lede: Lede) -> list[tuple[str, str]]:
     names = ("who", formatting.listed(map(formatting.operator_name, lede["operators"])))
     if most is None:
         words = gettext("%(who)s: no hypothesis can be judged with the real calls of this run.")
-        told = parts(words, who=names)
+        words_of = parts(words, who=names)
     elif not most.total.blocked:
         words = gettext(
             "%(who)s: every real call gets through under any hypothesis that can be judged."
@@ -179,9 +179,9 @@ def sentence(lede: Lede) -> list[tuple[str, str]]:
             words = gettext(
                 "%(who)s: no real call is blocked under any hypothesis that can be judged."
             )
-        told = parts(words, who=names)
+        words_of = parts(words, who=names)
     else:
-        told = [*_harshest(names, most), *([("", " " + _mildest(least))] if least else [])]
+        words_of = [*_harshest(names, most), *([("", " " + _mildest(least))] if least else [])]
     if lede["unclear"]:
         unknown = formatting.counted(
             "%(num)s more hypothesis cannot be judged for some calls: their recordings hold "
@@ -190,8 +190,8 @@ def sentence(lede: Lede) -> list[tuple[str, str]]:
             "nothing to match.",
             lede["unclear"],
         )
-        told.append(("", f" {unknown}"))
-    return told
+        words_of.append(("", f" {unknown}"))
+    return words_of
 
 
 def _harshest(names: tuple[str, str], line: mission.Line) -> list[tuple[str, str]]:
@@ -235,8 +235,8 @@ def _mildest(line: mission.Line) -> str:
 def parts(message: str, **values: tuple[str, str]) -> list[tuple[str, str]]:
     """Return a message in parts; values: the part for each %(name)s in it."""
     split = re.split(r"%\((\w+)\)s", message)
-    told = [values[words] if at % 2 else ("", words) for at, words in enumerate(split)]
-    return [part for part in told if part[1]]
+    words_of = [values[words] if at % 2 else ("", words) for at, words in enumerate(split)]
+    return [part for part in words_of if part[1]]
 
 
 def by_app(

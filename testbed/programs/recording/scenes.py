@@ -13,9 +13,9 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
+from midcall.access import Access
 from midcall.captures.truth.strict_toml import Table, read_table
 from midcall.errors import CaptureError, TestbedError
-from midcall.testbed.network.link import Access
 from midcall.testbed.programs.background.driver import KINDS
 from midcall.testbed.programs.calls.plan import CALLERS, Plan
 

@@ -2,7 +2,8 @@
 """QUIC Initials of a client: opened, and sealed again with another content of the same length.
 
 Anyone on the path can do this: the keys follow from a connection id and a published salt (RFC 9001
-section 5.2, RFC 9369 section 3.3; AES-128-GCM: FIPS 197, NIST SP 800-38D).
+section 5.2, RFC 9369 section 3.3). The ciphers are those of the library `cryptography`; the packet
+path has its own, compiled.
 """
 
 from __future__ import annotations
@@ -12,22 +13,14 @@ import hmac
 from functools import lru_cache
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-Octets = NDArray[np.uint8]
+from midcall.captures.packets.numbers import QUIC_SALTS
 
 V2 = 0x6B3343CF
-SALT_V1, SALT_V2, SALT_29, SALT_23, SALT_22 = (
-    bytes.fromhex(text)
-    for text in (
-        "38762cf7f55934b34d179ae6a4c80cadccbb7f0a",
-        "0dede3def700a6db819381be6e269dcbf9bd2ed9",
-        "afbfec289993d24c9e9786f19c6111e04390a899",
-        "c3eef712c72ebb5a11a7d2432bb46365bef9f502",
-        "7fbcdb0e7c66bbe9193a96cd21519ebd7a02644a",
-    )
-)
+SALT_V1, SALT_V2, SALT_29, SALT_23, SALT_22 = map(bytes.fromhex, QUIC_SALTS)
 
 
 def salt_of(version: int) -> bytes:
@@ -41,101 +34,6 @@ def salt_of(version: int) -> bytes:
     if 0xFF000017 <= version <= 0xFF00001C or version == 0xFACEB002:
         return SALT_23
     return SALT_22 if version in (0xFF000016, 0xFACEB001) else b""
-
-
-# ---- AES-128-GCM
-
-
-def _double(octet: int) -> int:
-    return (octet << 1 ^ (0x11B if octet & 0x80 else 0)) & 0xFF
-
-
-def _sbox() -> Octets:
-    power, log = [1], {1: 0}
-    while len(power) < 255:
-        value = power[-1] ^ _double(power[-1])
-        log[value] = len(power)
-        power.append(value)
-    table = []
-    for octet in range(256):
-        inverse = power[-log[octet] % 255] if octet else 0
-        turned = [inverse << n | inverse >> (8 - n) for n in range(5)]
-        value = 0x63
-        for one in turned:
-            value ^= one & 0xFF
-        table.append(value)
-    return np.array(table, np.uint8)
-
-
-SBOX = _sbox()
-DOUBLE = np.array([_double(octet) for octet in range(256)], np.uint8)
-SHIFTED = np.array([0, 5, 10, 15, 4, 9, 14, 3, 8, 13, 2, 7, 12, 1, 6, 11])
-
-
-@lru_cache(maxsize=256)
-def round_keys(key: bytes) -> tuple[Octets, ...]:
-    """Return the eleven round keys of AES-128."""
-    words, constant = [list(key[i : i + 4]) for i in range(0, 16, 4)], 1
-    for i in range(4, 44):
-        word = list(words[-1])
-        if i % 4 == 0:
-            word = [int(SBOX[octet]) for octet in word[1:] + word[:1]]
-            word[0] ^= constant
-            constant = _double(constant)
-        words.append([a ^ b for a, b in zip(word, words[i - 4], strict=True)])
-    flat = [octet for word in words for octet in word]
-    return tuple(np.array(flat[i : i + 16], np.uint8) for i in range(0, 176, 16))
-
-
-def encrypt(key: bytes, blocks: Octets) -> Octets:
-    """Return uint8[n, 16] blocks encrypted."""
-    keys = round_keys(key)
-    state = blocks ^ keys[0]
-    for turn in range(1, 11):
-        state = SBOX[state][:, SHIFTED]
-        if turn < 10:
-            columns = state.reshape(-1, 4, 4)
-            total = columns[:, :, 0] ^ columns[:, :, 1] ^ columns[:, :, 2] ^ columns[:, :, 3]
-            pairs = columns ^ np.roll(columns, -1, axis=2)
-            state = (columns ^ total[:, :, None] ^ DOUBLE[pairs]).reshape(-1, 16)
-        state = state ^ keys[turn]
-    return state
-
-
-def counter_mode(key: bytes, nonce: bytes, text: bytes) -> bytes:
-    """Return a text encrypted or decrypted in GCM's counter mode."""
-    count = (len(text) + 15) // 16
-    blocks = np.empty((count, 16), np.uint8)
-    blocks[:, :12] = np.frombuffer(nonce, np.uint8)
-    blocks[:, 12:] = np.arange(2, count + 2).astype(">u4").view(np.uint8).reshape(count, 4)
-    stream = encrypt(key, blocks).reshape(-1)[: len(text)]
-    return (np.frombuffer(text, np.uint8) ^ stream).tobytes()
-
-
-def tag(key: bytes, nonce: bytes, header: bytes, cipher: bytes) -> bytes:
-    """Return GCM's authentication tag."""
-    subkey = int.from_bytes(encrypt(key, np.zeros((1, 16), np.uint8)).tobytes(), "big")
-    shifted = [subkey]
-    for _ in range(127):
-        last = shifted[-1]
-        shifted.append(last >> 1 ^ (0xE1 << 120 if last & 1 else 0))
-    lengths = (len(header) * 8).to_bytes(8, "big") + (len(cipher) * 8).to_bytes(8, "big")
-    padded = header + bytes(-len(header) % 16) + cipher + bytes(-len(cipher) % 16) + lengths
-    total = 0
-    for at in range(0, len(padded), 16):
-        total ^= int.from_bytes(padded[at : at + 16], "big")
-        product = 0
-        while total:
-            high = total.bit_length() - 1
-            product ^= shifted[127 - high]
-            total ^= 1 << high
-        total = product
-    first = np.frombuffer(nonce + b"\0\0\0\1", np.uint8).reshape(1, 16).copy()
-    mask = int.from_bytes(encrypt(key, first).tobytes(), "big")
-    return (total ^ mask).to_bytes(16, "big")
-
-
-# ---- packets
 
 
 class Keys(NamedTuple):
@@ -164,6 +62,26 @@ def keys_of(salt: bytes, connection: bytes) -> Keys:
     )  # fmt: skip
 
 
+def sealed(keys: Keys, header: bytes, number: bytes, plain: bytes) -> bytes:
+    """Return a protected packet (RFC 9001, sections 5.3 and 5.4).
+
+    header: with the packet number, unprotected; number: 1 to 4 bytes, its end.
+    """
+    cipher = AESGCM(keys.key).encrypt(nonce_of(keys, number), plain, header)
+    mask = mask_of(keys, (number + cipher)[4:20])
+    place = len(header) - len(number)
+    shown = bytearray(header)
+    shown[0] ^= mask[0] & 0x0F
+    for i in range(len(number)):
+        shown[place + i] ^= mask[1 + i]
+    return bytes(shown) + cipher
+
+
+def mask_of(keys: Keys, sample: bytes) -> bytes:
+    """Return the mask of header protection for a sample of 16 bytes (RFC 9001, section 5.4.3)."""
+    return Cipher(algorithms.AES(keys.mask), modes.ECB()).encryptor().update(sample)
+
+
 class Initial(NamedTuple):
     """A client's Initial body[at:end] that was opened."""
 
@@ -178,20 +96,11 @@ class Initial(NamedTuple):
 
     def sealed(self, plain: bytes, body: bytes) -> bytes:
         """Return the packet with another content of the same length, its token as in `body`."""
-        keys = keys_of(self.salt, self.connection)
-        nonce = nonce_of(keys, self.number)
         start, stop = self.token
         header = bytearray(self.header)
         header[start - self.at : stop - self.at] = body[start:stop]
-        cipher = counter_mode(keys.key, nonce, plain)
-        cipher += tag(keys.key, nonce, bytes(header), cipher)
-        place = len(header) - len(self.number)
-        sample = (self.number + cipher)[4:20]
-        mask = encrypt(keys.mask, np.frombuffer(sample, np.uint8).reshape(1, 16)).tobytes()
-        header[0] ^= mask[0] & 0x0F
-        for i in range(len(self.number)):
-            header[place + i] ^= mask[1 + i]
-        return bytes(header) + cipher
+        keys = keys_of(self.salt, self.connection)
+        return sealed(keys, bytes(header), self.number, plain)
 
 
 def nonce_of(keys: Keys, number: bytes) -> bytes:
@@ -214,7 +123,7 @@ def varint(body: bytes, at: int) -> tuple[int, int]:
 def opened(body: bytes, at: int, connections: list[bytes]) -> Initial | None:
     """Return the Initial at body[at:] of a known version, None if none of the keys fits.
 
-    connections: connection ids from which the keys may follow, beside its own.
+    connections: connection ids from which the keys may follow, besides its own.
     """
     if len(body) - at < 48 or body[at] & 0xC0 != 0xC0:
         return None
@@ -253,18 +162,18 @@ def tried(
 ) -> Initial | None:
     """Return an Initial opened with the keys of a connection id, None if its tag does not hold."""
     keys = keys_of(salt, connection)
-    sample = np.frombuffer(body[number_at + 4 : number_at + 20], np.uint8).reshape(1, 16)
-    mask = encrypt(keys.mask, sample).tobytes()
+    mask = mask_of(keys, body[number_at + 4 : number_at + 20])
     first = body[at] ^ mask[0] & 0x0F
     size = (first & 3) + 1
     masked = zip(body[number_at : number_at + size], mask[1:], strict=False)
     number = bytes(a ^ b for a, b in masked)
     header = bytes([first]) + body[at + 1 : number_at] + number
-    cipher, given = body[number_at + size : end - 16], body[end - 16 : end]
-    nonce = nonce_of(keys, number)
-    if tag(keys.key, nonce, header, cipher) != given:
+    try:
+        plain = AESGCM(keys.key).decrypt(
+            nonce_of(keys, number), body[number_at + size : end], header
+        )
+    except InvalidTag:
         return None
-    plain = counter_mode(keys.key, nonce, cipher)
     return Initial(at, end, connection, salt, token, header, number, plain)
 
 
