@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from midcall.captures.jit.kernel import inlined, kernel
+from midcall.captures.jit.kernel import I, inlined, kernel
 from midcall.captures.jit.reads import Octets
 from midcall.captures.packets.pcap import Packets
 from midcall.classifier.path.decode import DECODED, FRAGMENTS, decode
@@ -43,6 +43,7 @@ from midcall.classifier.state.flow_table import (
     METER_NOTES,
     METER_PACKETS,
     METERS,
+    RETIRED,
     SETTLED,
     WITHOUT,
     Numbers,
@@ -53,6 +54,7 @@ from midcall.classifier.state.flow_table import (
     locate,
     no_flows,
     reindex,
+    retire,
 )
 from midcall.classifier.state.hello_buffers import HELLOS, ROW
 from midcall.classifier.state.packet_fields import (
@@ -72,6 +74,8 @@ from midcall.classifier.statistical.inference import check, none, shipped
 
 #: The secret from which this process derives the keys of its flow tables.
 SECRET = secrets.token_bytes(16)
+#: Records that `Engine.ended` removes at once.
+SPILL = 1 << 12
 #: Records an engine starts with; it doubles them as needed, up to its bound.
 START = 1 << 15
 
@@ -196,6 +200,34 @@ def close_evicted(notes: Records, spill: Records, meter: Numbers, model: Records
 
 
 @kernel
+def retire_before(
+    flows: Records,
+    index: Numbers,
+    notes: Records,
+    spill: Records,
+    meter: Numbers,
+    model: Records,
+    before: int,
+) -> int:
+    """Retire flows whose last packet came before a time (ns) while `spill` has room.
+
+    Returns the time of the oldest last packet of the flows that remain.
+    """
+    oldest = I(1 << 62)
+    for number in range(meter[METER_FLOWS]):
+        flow = flows[number]
+        if flow["version"] == RETIRED:
+            continue
+        if flow["last_time"] < before and meter[METER_EVICTED_WAITING] < len(spill):
+            retire(flows, index, spill, meter, number)
+            if meter[METER_EVICTED_NOTE]:
+                close_evicted(notes, spill, meter, model)
+        elif flow["last_time"] < oldest:
+            oldest = I(flow["last_time"])
+    return oldest
+
+
+@kernel
 def roomy(flows: Records, notes: Records, meter: Numbers, packets: int) -> bool:
     """Return whether the tables have room for a batch of `packets` packets (`Engine.reserve`)."""
     spare = len(notes) - meter[METER_NOTES] + meter[METER_FREE]
@@ -309,6 +341,8 @@ class Engine:
         self.signs = np.zeros(SIGNS, np.int64)
         self.signs[SIGN_NAMELESS] = not names
         self.evicted: list[Records] = []
+        self.retired = False
+        self.oldest = 0
         self.records = 0
         meter = np.zeros(METERS + 2 * listen, np.int64)
         meter[CLAIMS:LOG] = shipped_claims() if claims is None else claims
@@ -385,6 +419,26 @@ class Engine:
             self.evicted.append(join_records([self.tables.spill[:waiting]]))
             meter[METER_EVICTED_WAITING] = 0
 
+    def ended(self, now: int, idle: int) -> Records:
+        """Remove flows without a packet for `idle` ns; return FLOW[n] of them, with verdicts.
+
+        now: the time in ns, not before that of any packet so far. They are in order of their first
+        packets. A later packet of such a flow begins a new one.
+        """
+        before = now - idle
+        self.retired = True
+        while self.oldest < before:
+            if not len(self.tables.spill):
+                self.tables = self.tables._replace(spill=no_flows(SPILL))
+            flows, index, notes, _, _, _, spill, meter, model = self.tables
+            oldest = retire_before(flows, index, notes, spill, meter, model, before)
+            self.oldest = min(oldest, now)
+            self.drain()
+        parts, self.evicted = self.evicted, []
+        table = join_records([no_flows(0), *parts])
+        settle_all(table, len(table), self.tables.notes, self.tables.meter, self.tables.model)
+        return table[np.argsort(table["first_record"], kind="stable")]
+
     def flows(self) -> Records:
         """Return FLOW[n] of every flow seen, in order of first packet, each with a verdict.
 
@@ -395,6 +449,8 @@ class Engine:
         used = int(tables.meter[METER_FLOWS])
         parts = [*self.evicted, tables.flows[:used]]
         table = join_records(parts)
+        if self.retired:
+            table = table[table["version"] != RETIRED]
         settle_all(table, len(table), tables.notes, tables.meter, tables.model)
         if self.evicted:
             table = table[np.argsort(table["first_record"], kind="stable")]

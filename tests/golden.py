@@ -41,7 +41,7 @@ def text(path: Path) -> str:
 
 def lines(flows: Records) -> Iterator[str]:
     """Yield one line per flow that says something, then the counts of the others."""
-    table = columns(flows, "")
+    table = {name: values.tolist() for name, values in columns(flows, "").items()}
     rest: Counter[tuple[str, str]] = Counter()
     for i in range(len(flows)):
         row = {name: values[i] for name, values in table.items()}

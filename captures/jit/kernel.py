@@ -1,51 +1,34 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The decorator of all compiled code, and a cache that is never stale.
+"""The decorator of all compiled code. Machine code that is in the cache runs without Numba.
 
-Numba keys its cache on the file of the decorated function alone: a changed callee in another
-file, or another NUMBA_BOUNDSCHECK, would load old machine code. So each module's kernels are kept
-in a folder named by a digest of that module, of every module of the lab that it imports, directly
-or indirectly, of the versions of the compilers, and of the settings that change the result. So a
-change recompiles only the modules that depend on it. The folder is set as each kernel is decorated,
-which is why every file with a kernel imports `kernel` from this module.
+A kernel is made into machine code for the types of its arguments when Python first calls it with
+these types. The code is kept on disk; a later process loads it (`machine_code`) and calls it
+through a C signature. Numba, which takes longer to import than a small capture to classify, is
+imported only to compile (`linker`).
+
+Each module's machine code is kept in a folder named by a digest of that module, of every module of
+the lab that it imports, directly or indirectly, of the versions of the compilers, of the processor,
+and of the settings that change the result. So a change recompiles only the modules that depend on
+it, and code of another version or machine is never loaded.
 """
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
-import platform
-import re
-import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import update_wrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 
-import llvmlite
-import numba
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
-from midcall.captures.jit.linker import Kernel
-from midcall.locations import HOME, ROOT
+from midcall.captures.jit.code_folders import CACHE, LINKED, PLAIN, all_modules, digest_of
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-PACKAGE = "midcall"
-FOLDERS = ("captures", "classifier", "testbed", "experiments")
-IMPORT = re.compile(
-    r"^[ \t]*(?:from ([\w.]+) import (\([^)]*\)|[^(#\n]*)|import ([\w., ]+))", re.MULTILINE
-)
-
-#: True where kernels run as plain Python (NUMBA_DISABLE_JIT=1): slow, checked, same verdicts.
-PLAIN: bool = bool(numba.config.DISABLE_JIT)
-#: False where kernels are Numba's ordinary ones (MIDCALL_LINKER=no): they take minutes to compile.
-LINKED: bool = os.environ.get("MIDCALL_LINKER") != "no"
+P = ParamSpec("P")
+R = TypeVar("R")
 
 if TYPE_CHECKING:
     #: Widens a value read from an array to the integer of the arithmetic (int64 when compiled).
@@ -56,91 +39,93 @@ else:
     I = int if PLAIN else np.int64
     U = int if PLAIN else np.uintp
 
-
-def settings() -> bytes:
-    """Return the settings and versions on which the machine code of a kernel depends."""
-    config = (numba.config.BOUNDSCHECK, numba.config.OPT, numba.config.CPU_NAME, LINKED)
-    versions = (platform.python_version(), numba.__version__, llvmlite.__version__, np.__version__)
-    return repr((config, versions)).encode()
+_listeners: list[Callable[[], None]] = []
 
 
-def source(module: str) -> Path | None:
-    """Return the file of a module of the lab, None for anything else."""
-    if module.partition(".")[0] != PACKAGE:
-        return None
-    path = ROOT.joinpath(*module.split("."))
-    for file in (path.with_suffix(".py"), path / "__init__.py"):
-        if file.is_file():
-            return file
-    return None
+def when_compiling(callback: Callable[[], None]) -> None:
+    """Call `callback` once, when this process first compiles code that is not cached on disk."""
+    _listeners[:] = [callback]
 
 
-@cache
-def imported(module: str) -> frozenset[str]:
-    """Return the modules of the lab that a module imports, anywhere in its text."""
-    file = source(module)
-    if file is None:
-        return frozenset()
-    names_found = set()
-    for line in IMPORT.finditer(file.read_text(encoding="utf-8")):
-        package, names, plain = line.groups()
-        if package:
-            words = [word.split()[0] for word in names.strip("() ").split(",") if word.strip()]
-            names_found |= {package, *(f"{package}.{word}" for word in words)}
-        else:
-            names_found |= {word.split()[0] for word in plain.split(",")}
-    # The package itself imports its parts when a program calls them: no kernel depends on that.
-    return frozenset(word for word in names_found - {PACKAGE} if source(word) is not None)
+def report_compilation() -> None:
+    """Call what `when_compiling` registered."""
+    while _listeners:
+        _listeners.pop()()
 
 
-def reach(module: str) -> list[str]:
-    """Return a module and all modules of the lab it imports, also indirectly, in order of name."""
-    visited, pending = {module}, [module]
-    while pending:
-        unvisited = imported(pending.pop()) - visited
-        visited |= unvisited
-        pending += unvisited
-    return sorted(visited)
+class Kernel(Generic[P, R]):
+    """A function of the packet path, compiled for each combination of argument types.
+
+    function: its Python code. options: those of Numba.
+    """
+
+    def __init__(self, function: Callable[P, R], options: dict[str, Any]) -> None:
+        """Wrap a function; nothing is compiled before a call."""
+        update_wrapper(self, function)
+        self.function, self.options = function, options
+        self.loaded: dict[tuple[Any, ...], Callable[..., Any]] = {}
+        self.arguments = function.__code__.co_argcount
+
+    def __call__(self, *args: P.args, **names: P.kwargs) -> R:
+        """Run the machine code for the types of the arguments; raises what the kernel raises.
+
+        Raises TypeError for an argument that machine code cannot take.
+        """
+        if names or len(args) != self.arguments:
+            args = self.in_order(args, names)
+        key = tuple([spelled(one) for one in args])
+        code = self.loaded.get(key)
+        if code is None:
+            from midcall.captures.jit.machine_code import load
+
+            code = self.loaded[key] = load(self, key, args)
+        return cast("R", code(args))
+
+    def in_order(self, args: tuple[Any, ...], names: dict[str, Any]) -> Any:
+        """Return all arguments in order: those of a call, and defaults."""
+        import inspect
+
+        bound = inspect.signature(self.function).bind(*args, **names)
+        bound.apply_defaults()
+        return bound.args
 
 
-def digest_of(modules: Iterable[str]) -> str:
-    """Return the sha256 (hex) of some modules' texts and of the settings."""
-    digest = hashlib.sha256(settings())
-    for module in modules:
-        file = source(module)
-        if file is not None:
-            digest.update(module.encode() + b"\0" + file.read_bytes() + b"\0")
-    return digest.hexdigest()
+def spelled(value: Any) -> Any:
+    """Return what the machine code for an argument depends on: its type, and an array's layout.
+
+    A number: its name, or (dtype, 0); an array: (dtype, dimensions, flags); a record: (dtype, 0); a
+    tuple: (its class, a tuple of these).
+
+    Equal for int and numpy.int64. Raises TypeError for a value that machine code cannot take.
+    """
+    kind = type(value)
+    if kind is np.ndarray:
+        return value.dtype, value.ndim, value.flags.num & LAYOUT
+    if kind is int or kind is np.int64:
+        if not -SIGNED <= value < SIGNED:
+            raise TypeError(f"got {value}, expected an integer of 64 bits with a sign")
+        return "int64"
+    if kind is bool or kind is np.bool_:
+        return "bool"
+    if kind is float or kind is np.float64:
+        return "float64"
+    if isinstance(value, np.ndarray):
+        return value.dtype, value.ndim, value.flags.num & LAYOUT
+    if isinstance(value, np.generic):
+        return value.dtype, 0
+    if isinstance(value, tuple):
+        return kind, tuple([spelled(one) for one in value])
+    if isinstance(value, int):
+        return spelled(int(value))
+    raise TypeError(
+        f"got a {kind.__name__}, expected a number, an array, a record or a tuple of these"
+    )
 
 
-def all_modules() -> Iterator[str]:
-    """Yield every module of the four folders, in order."""
-    for folder in FOLDERS:
-        for path in sorted((HOME / folder).rglob("*.py")):
-            parts = path.relative_to(ROOT).with_suffix("").parts
-            yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-def cache_folder() -> Path:
-    """Return a writable folder for compiled code: the user's cache, else a temporary one."""
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    folder = Path(home) / "midcall" / "compiled"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except OSError:
-        return Path(tempfile.mkdtemp(prefix="midcall-compiled-"))
-
-
-CACHE: Path | None = None if PLAIN else cache_folder()
-
-
-@cache
-def module_cache(module: str) -> str:
-    """Return the folder of one module's machine code."""
-    name = f"{module}-{digest_of(reach(module))[:16]}"
-    return str((CACHE or Path()) / name)
+SIGNED = 1 << 63
+#: Flags of an array: contiguous by rows, by columns; aligned; writeable (numpy's ndarraytypes.h).
+BY_ROWS, BY_COLUMNS, ALIGNED, WRITEABLE = 0x1, 0x2, 0x100, 0x400
+LAYOUT = BY_ROWS | BY_COLUMNS | ALIGNED | WRITEABLE
 
 
 def kernel(function: F) -> F:
@@ -157,85 +142,13 @@ def inlined(function: F) -> F:
     return compiled(function, inline=True)
 
 
-def fencing(context: Any) -> Any:
-    """Return the Numba intrinsic of a fence: memory accesses are not reordered across it."""
-
-    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        builder.fence("seq_cst")
-        return context.get_dummy_value()
-
-    return types.void(), code
-
-
-def no_fence() -> None:
-    """Do nothing: in plain Python, the interpreter lock orders all accesses."""
-
-
-#: A sequentially consistent memory fence between threads, which also binds the compiler.
-fence: Callable[[], None] = no_fence if PLAIN else intrinsic(fencing)
-
-
-def prefetching(write: int) -> Callable[..., Any]:
-    """Return the Numba intrinsic of a prefetch of a cache line; write: 1 for writing, else 0."""
-
-    def ask(context: Any, array: Any, record: Any, octet: Any) -> Any:
-        def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            struct = context.make_array(signature.args[0])(context, builder, arguments[0])
-            pointer, number = cgutils.voidptr_t, ir.IntType(32)
-            place = builder.bitcast(builder.gep(struct.data, [arguments[1]]), pointer)
-            kind = ir.FunctionType(ir.VoidType(), [pointer, number, number, number])
-            prefetch = builder.module.declare_intrinsic("llvm.prefetch", [pointer], kind)
-            how = [number(write), number(3), number(1)]  # ... into the nearest cache, data
-            builder.call(prefetch, [builder.gep(place, [arguments[2]]), *how])
-            return context.get_dummy_value()
-
-        return types.void(array, types.intp, types.intp), code
-
-    return ask
-
-
-def no_prefetch(array: Any, record: int, octet: int) -> None:
-    """Do nothing: plain Python cannot prefetch."""
-
-
-#: Prefetch the cache line of an octet of an array's record, for reading or for writing.
-prefetch_for_read: Callable[[Any, int, int], None] = (
-    no_prefetch if PLAIN else intrinsic(prefetching(0))
-)
-prefetch_for_write: Callable[[Any, int, int], None] = (
-    no_prefetch if PLAIN else intrinsic(prefetching(1))
-)
-
-
-def reading(context: Any, file: Any, array: Any, at: Any) -> Any:
-    """Return the Numba intrinsic that reads from a file into an array (POSIX read)."""
-
-    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        struct = context.make_array(signature.args[1])(context, builder, arguments[1])
-        pointer, word, number = cgutils.voidptr_t, cgutils.intp_t, ir.IntType(32)
-        place = builder.bitcast(builder.gep(struct.data, [arguments[2]]), pointer)
-        room = builder.sub(struct.nitems, arguments[2])
-        kind = ir.FunctionType(word, [number, pointer, word])
-        function = cgutils.get_or_insert_function(builder.module, kind, "read")
-        return builder.call(function, [builder.trunc(arguments[0], number), place, room])
-
-    return types.intp(types.intp, array, types.intp), code
-
-
-def plain_read(file: int, array: Any, at: int) -> int:
-    """Read from a file into array[at:]; returns the number of octets."""
-    return os.readv(file, [array[at:]])
-
-
-#: Read from a file descriptor into array[at:], uint8; returns the number of octets, negative on
-#: failure (POSIX read).
-read_into: Callable[[int, Any, int], int] = plain_read if PLAIN else intrinsic(reading)
+def as_python(function: F) -> F:
+    """Return the Python code of a kernel, for a few calls with numbers while a module loads."""
+    return cast(F, getattr(function, "function", getattr(function, "py_func", function)))
 
 
 def compiled(function: F, inline: bool) -> F:
     """Return a function as machine code, kept in the folder of its module."""
-    if CACHE is not None:
-        numba.config.CACHE_DIR = module_cache(function.__module__)
     if PLAIN:
         return function
     options = {
@@ -247,10 +160,79 @@ def compiled(function: F, inline: bool) -> F:
         "forceinline": inline,
     }
     if not LINKED:
-        return cast(F, numba.njit(cache=True, **options)(function))
-    made: Any = Kernel(function, targetoptions=options)
-    made.enable_caching()
-    return cast(F, made)
+        from midcall.captures.jit.ordinary import compiled_by_numba
+
+        return cast(F, compiled_by_numba(function, options))
+    return cast(F, Kernel(function, options))
+
+
+class Primitive:
+    """An operation of the machine that kernels call, and that Python code can replace.
+
+    name: of its Numba form in `primitives`; plain: what plain Python does instead.
+    """
+
+    def __init__(self, name: str, plain: Callable[..., Any]) -> None:
+        """Name an operation."""
+        self.name, self.plain = name, plain
+
+    def __call__(self, *args: Any) -> Any:
+        """Do what plain Python does."""
+        return self.plain(*args)
+
+
+class External(Primitive):
+    """A function of the C library with integer or pointer arguments; see `library_function`."""
+
+    def __init__(self, name: str, count: int, plain: Callable[..., Any]) -> None:
+        """Name a C function of `count` arguments."""
+        super().__init__(name, plain)
+        self.count = count
+
+
+def primitive(name: str, plain: Callable[..., Any]) -> Callable[..., Any]:
+    """Return an operation for kernels: a Primitive, or Numba's intrinsic without the linker."""
+    if PLAIN:
+        return plain
+    if not LINKED:
+        from midcall.captures.jit.primitives import INTRINSICS
+
+        return cast("Callable[..., Any]", INTRINSICS[name])
+    return Primitive(name, plain)
+
+
+def library_function(name: str, count: int, plain: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a C function of that many integer or pointer arguments, callable from kernels."""
+    if PLAIN:
+        return plain
+    if not LINKED:
+        from midcall.captures.jit.primitives import external_type
+
+        return cast("Callable[..., Any]", external_type(name, count))
+    return External(name, count, plain)
+
+
+def no_fence() -> None:
+    """Do nothing: in plain Python, the interpreter lock orders all accesses."""
+
+
+def no_prefetch(array: Any, record: int, octet: int) -> None:
+    """Do nothing: plain Python cannot prefetch."""
+
+
+def plain_read(file: int, array: Any, at: int) -> int:
+    """Read from a file into array[at:]; returns the number of octets."""
+    return os.readv(file, [array[at:]])
+
+
+#: A sequentially consistent memory fence between threads, which also binds the compiler.
+fence: Callable[[], None] = primitive("fence", no_fence)
+#: Prefetch the cache line of an octet of an array's record, for reading or for writing.
+prefetch_for_read: Callable[[Any, int, int], None] = primitive("prefetch_for_read", no_prefetch)
+prefetch_for_write: Callable[[Any, int, int], None] = primitive("prefetch_for_write", no_prefetch)
+#: Read from a file descriptor into array[at:], uint8; returns the number of octets, negative on
+#: failure (POSIX read).
+read_into: Callable[[int, Any, int], int] = primitive("read_into", plain_read)
 
 
 def warm_mark(folder: Path) -> Path:

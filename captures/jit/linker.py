@@ -1,65 +1,53 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Link kernels: turn functions of the packet path into machine code with less work than Numba.
+"""Compile kernels: turn functions of the packet path into machine code with less work than Numba.
 
 Numba makes every compiled function callable on its own: optimised together with everything that it
 calls, turned into machine code, with two wrappers. For several hundred small functions that only
-call one another, nearly all of that work is wasted. This module compiles a function that another
-kernel calls as a *part*: typed and lowered only. A function that Python calls becomes a *whole*: it
-is linked with all parts that it reaches, and optimised once.
+call one another, nearly all of that work is wasted. This module compiles each kernel as a *part*:
+typed and lowered only. A kernel that Python calls is linked with all parts that it reaches and with
+an entry in C's calling convention (`machine_code`), optimised once, and written as an object file.
 
 A part on disk names the parts that it needs, so that each part is stored once.
 """
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import importlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import llvmlite.binding as llvm
+import numba
+from llvmlite import ir
+from numba import types
 from numba.core.bytecode import FunctionIdentity
 from numba.core.caching import CompileResultCacheImpl, FunctionCache
 from numba.core.codegen import JITCodeLibrary
-from numba.core.compiler import Compiler, CompileResult, Flags
+from numba.core.compiler import Compiler, CompileResult
 from numba.core.compiler_lock import global_compiler_lock
-from numba.core.environment import lookup_environment
 from numba.core.funcdesc import default_mangler
-from numba.core.registry import CPUDispatcher
+from numba.core.registry import CPUDispatcher, cpu_target
 from numba.core.types.misc import unliteral
 from numba.core.untyped_passes import ExtractByteCode
+from numba.extending import typeof_impl
+from numba.np.arrayobj import populate_array
 
-#: The prefix of the names of variables that hold a function's environment.
+from midcall.captures.jit.code_folders import code_folder
+from midcall.captures.jit.kernel import External, Kernel, Primitive, report_compilation
+from midcall.captures.jit.machine_code import Entry
+from midcall.captures.jit.primitives import INTRINSICS, external_type
+
+#: The prefix of the names of variables that hold a function's environment, which stay empty.
 ENVIRONMENT = "_ZN08NumbaEnv"
+WORD = ir.IntType(64)
 
-_depth = 0
-_listeners: list[Callable[[], None]] = []
-
-
-def when_compiling(callback: Callable[[], None]) -> None:
-    """Call `callback` once, when this process first compiles code that is not cached on disk."""
-    _listeners[:] = [callback]
-
-
-@contextmanager
-def _deeper() -> Iterator[None]:
-    """Count one more nested compilation; the caller must hold Numba's lock."""
-    global _depth  # noqa: PLW0603 - compilations nest, one thread at a time
-    _depth += 1
-    try:
-        yield
-    finally:
-        _depth -= 1
-
-
-def _for_a_caller() -> bool:
-    """Return whether the current compilation was started by another one."""
-    return _depth > 1
+_dispatchers: dict[int, Dispatcher] = {}
 
 
 class _NoEngine:
-    """A stand-in for a part's engine: a part has no address yet, so `Whole` sets environments."""
+    """A stand-in for a part's engine: a part has no address."""
 
     @staticmethod
     def set_env(name: str, environment: Any) -> None:
@@ -67,7 +55,7 @@ class _NoEngine:
 
 
 class Part(JITCodeLibrary):  # type: ignore[misc]
-    """The code of one kernel, to be linked into wholes.
+    """The code of one kernel, to be linked.
 
     origin: (module, name, argument types) of the kernel.
     """
@@ -115,23 +103,33 @@ class Whole(JITCodeLibrary):  # type: ignore[misc]
 
     _linking_libraries: Any
 
-    def finalize(self) -> None:
-        """Link, optimise and generate machine code; then set the environment of every part."""
-        self._linking_libraries = list(_reached(self._linking_libraries))
-        super().finalize()
-        engine = self._codegen._engine
+    def object_file(self, symbol: str) -> bytes:
+        """Link, optimise, and return an object file that exports the function `symbol` alone."""
+        for library in _reached(self._linking_libraries):
+            self._final_module.link_in(library._get_module_for_linking(), preserve=True)
+        for function in self._final_module.functions:
+            if not function.is_declaration and function.name != symbol:
+                function.linkage = "internal"  # so that unused arguments are removed
         for variable in self._final_module.global_variables:
             if variable.name.startswith(ENVIRONMENT):
-                environment = lookup_environment(variable.name)
-                if environment is not None and engine.get_global_value_address(variable.name):
-                    self._codegen.set_env(variable.name, environment)
+                variable.linkage = "internal"
+        self._optimize_final_module()
+        self._final_module.verify()
+        absent = sorted(_absent(self._final_module))
+        if absent:
+            raise NotImplementedError(
+                f"{self.name}: compiled code needs {', '.join(absent)}, which only Numba has"
+            )
+        return bytes(self._codegen._tm.emit_object(self._final_module))
 
-    def _optimize_final_module(self) -> None:
-        """Optimise with internal linkage of the parts, so that unused arguments are removed."""
-        for function in self._final_module.functions:
-            if function.linkage == llvm.Linkage.linkonce_odr:
-                function.linkage = "internal"
-        super()._optimize_final_module()
+
+def _absent(module: Any) -> Iterator[str]:
+    """Yield the functions that a module calls and this process, without Numba, has not."""
+    process = ctypes.CDLL(None)
+    for function in module.functions:
+        if function.is_declaration and not function.name.startswith("llvm."):
+            if not hasattr(process, function.name):
+                yield function.name
 
 
 def _distinct(libraries: Any) -> list[Any]:
@@ -152,18 +150,6 @@ def _reached(libraries: Any) -> Iterator[Any]:
     yield from visited.values()
 
 
-class _Flags(Flags):  # type: ignore[misc]
-    """Numba's flags, without the missing wrapper of a part in mangled names."""
-
-    __slots__ = ()
-
-    def get_mangle_string(self) -> str:
-        """Return the flags' part of a mangled function name."""
-        plain = Flags(self)
-        plain.no_cpython_wrapper = False
-        return str(plain.get_mangle_string())
-
-
 def _mangled(name: str, argtypes: Any, *, abi_tags: Any = (), uid: int | None = None) -> str:
     """Return a function's mangled name, the same in every process, unlike Numba's own."""
     digest = hashlib.sha256(repr(tuple(argtypes)).encode()).hexdigest()[:20]
@@ -171,24 +157,20 @@ def _mangled(name: str, argtypes: Any, *, abi_tags: Any = (), uid: int | None = 
 
 
 class _Pipeline(Compiler):  # type: ignore[misc]
-    """Numba's pipeline, with a part or a whole as its result.
+    """Numba's pipeline, with a part as its result.
 
-    A kernel's mangled name is the same in each process, and for parts and wholes, so that any of
-    them can be linked to any other.
+    A kernel's mangled name is the same in each process, so that parts of different processes can be
+    linked.
     """
 
     def compile_extra(self, func: Callable[..., Any]) -> Any:
         """Compile a function."""
-        while _listeners:
-            _listeners.pop()()
-        part, state = _for_a_caller(), self.state
-        made = (Part if part else Whole)(state.targetctx.codegen(), func.__qualname__)
-        made.enable_object_caching()
-        state.library = made
-        state.flags.no_cfunc_wrapper = True
+        report_compilation()
+        state = self.state
+        state.library = Part(state.targetctx.codegen(), func.__qualname__)
+        state.library.enable_object_caching()
+        state.flags.no_cfunc_wrapper = state.flags.no_cpython_wrapper = True
         state.targetctx.mangler = _mangled
-        state.flags = _Flags(state.flags)
-        state.flags.no_cpython_wrapper = part
         state.func_id = FunctionIdentity.from_function(func)
         if "<locals>" not in func.__qualname__:
             state.func_id.unique_id = 0
@@ -198,13 +180,11 @@ class _Pipeline(Compiler):  # type: ignore[misc]
 
 
 class _CacheImpl(CompileResultCacheImpl):  # type: ignore[misc]
-    """The disk format of parts; wholes have Numba's own format."""
+    """The disk format of parts."""
 
     def reduce(self, result: CompileResult) -> Any:
         """Return the serialised form of a result."""
         library = result.library
-        if not isinstance(library, Part):
-            return super().reduce(result)
         result.fndesc.typemap = result.fndesc.calltypes = None
         environments = tuple(result._find_referenced_environments())
         code = (library.name, library.bitcode(), library.needs())
@@ -212,15 +192,13 @@ class _CacheImpl(CompileResultCacheImpl):  # type: ignore[misc]
 
     def rebuild(self, target: Any, stored: Any) -> Any:
         """Return the result of a serialised form."""
-        if len(stored) != 5:
-            return super().rebuild(target, stored)
         (name, bitcode, needs), fndesc, environment, signature, environments = stored
         library = Part(target.codegen(), name)
         library._final_module = llvm.parse_bitcode(bitcode)
         for module, function, arguments in needs:
-            kernel = getattr(importlib.import_module(module), function)
-            kernel.compile(arguments)
-            library.add_linking_library(kernel.overloads[arguments].library)
+            needed = dispatcher(getattr(importlib.import_module(module), function))
+            needed.compile(arguments)
+            library.add_linking_library(needed.overloads[arguments].library)
         library.finalize()
         return CompileResult(
             target_context=target,
@@ -242,25 +220,22 @@ class _CacheImpl(CompileResultCacheImpl):  # type: ignore[misc]
 
 
 class _Cache(FunctionCache):  # type: ignore[misc]
-    """Numba's cache of a function, with separate entries for parts and wholes."""
+    """Numba's cache of a function, for parts."""
 
     _impl_class = _CacheImpl
 
-    def _index_key(self, sig: Any, codegen: Any) -> Any:
-        return (*super()._index_key(sig, codegen), "part" if _for_a_caller() else "whole")
 
-
-class Kernel(CPUDispatcher):  # type: ignore[misc]
-    """A compiled function of the packet path."""
+class Dispatcher(CPUDispatcher):  # type: ignore[misc]
+    """The Numba object of a kernel, which other kernels call."""
 
     def __init__(
         self, py_func: Callable[..., Any], locals: Any = None, targetoptions: Any = None
     ) -> None:
-        """Wrap a function; nothing is compiled before a call."""
+        """Wrap a function; nothing is compiled yet."""
         super().__init__(py_func, locals, targetoptions, pipeline_class=_Pipeline)
 
     def enable_caching(self) -> None:
-        """Keep machine code and parts on disk."""
+        """Keep parts on disk."""
         self._cache = _Cache(self.py_func)
 
     def get_call_template(self, args: Any, kws: Any) -> Any:
@@ -271,24 +246,159 @@ class Kernel(CPUDispatcher):  # type: ignore[misc]
         plain = [unliteral(one) for one in args]
         return super().get_call_template(plain, {name: unliteral(one) for name, one in kws.items()})
 
-    def compile(self, sig: Any) -> Any:
-        """Compile for the argument types, as a part if another compilation started it."""
-        with global_compiler_lock, _deeper():
-            if not _for_a_caller():
-                self._forget_part(sig)
-            return super().compile(sig)
-
-    def _forget_part(self, sig: Any) -> None:
-        arguments = tuple(getattr(sig, "args", sig))
-        overload = self.overloads.get(arguments)
-        if overload is not None and isinstance(overload.library, Part):
-            del self.overloads[arguments]
-
     def add_overload(self, cres: Any) -> None:
-        """Store a result; Python may call only a whole."""
+        """Store a result, which Python may not call."""
         arguments = tuple(cres.signature.args)
         cres.library.origin = (self.py_func.__module__, self.py_func.__name__, arguments)
-        if isinstance(cres.library, Part):
-            self.overloads[arguments] = cres
+        self.overloads[arguments] = cres
+
+
+def dispatcher(kernel: Kernel[..., Any]) -> Dispatcher:
+    """Return the Numba object of a kernel, made once."""
+    made = _dispatchers.get(id(kernel))
+    if made is None:
+        made = _dispatchers[id(kernel)] = Dispatcher(
+            kernel.function, targetoptions=dict(kernel.options)
+        )
+        numba.config.CACHE_DIR = str(code_folder(kernel.function.__module__))
+        made.enable_caching()
+    return made
+
+
+@typeof_impl.register(Kernel)  # type: ignore[untyped-decorator]
+def _typeof_kernel(kernel: Kernel[..., Any], _context: Any) -> Any:
+    return types.Dispatcher(dispatcher(kernel))
+
+
+@typeof_impl.register(Primitive)  # type: ignore[untyped-decorator]
+def _typeof_primitive(primitive: Primitive, _context: Any) -> Any:
+    return cpu_target.typing_context.resolve_value_type(INTRINSICS[primitive.name])
+
+
+@typeof_impl.register(External)  # type: ignore[untyped-decorator]
+def _typeof_external(function: External, _context: Any) -> Any:
+    return external_type(function.name, function.count)
+
+
+# ---- the entry in C's calling convention
+
+
+def build(kernel: Kernel[..., Any], args: tuple[Any, ...]) -> tuple[Entry, bytes]:
+    """Return the object file of a kernel for the types of some arguments, and its description."""
+    with global_compiler_lock:
+        of_kernel = dispatcher(kernel)
+        arguments = tuple(numba.typeof(one) for one in args)
+        of_kernel.compile(arguments)
+        part = of_kernel.overloads[arguments]
+        name = kernel.function.__qualname__
+        symbol = (
+            "midcall_"
+            + hashlib.sha256(f"{kernel.function.__module__}.{name}{arguments}".encode()).hexdigest()
+        )
+        whole = Whole(part.target_context.codegen(), name)
+        module, results, single = entry_module(part, symbol)
+        whole.add_ir_module(module)
+        whole.add_linking_library(part.library)
+        code = whole.object_file(symbol)
+    return Entry(symbol, results, single, hashlib.sha256(code).hexdigest()), code
+
+
+def entry_module(part: CompileResult, symbol: str) -> tuple[Any, list[str], bool]:
+    """Return a module with the entry of a kernel, the kinds of its results, and if it is one."""
+    context, about = part.target_context, part.fndesc
+    module = context.codegen()._create_empty_module(symbol)
+    pointer = WORD.as_pointer()
+    error_kind = ir.IntType(8).as_pointer()
+    kind = ir.FunctionType(ir.IntType(32), [pointer, pointer, error_kind.as_pointer()])
+    entry = ir.Function(module, kind, symbol)
+    words, results, error = entry.args
+    builder = ir.IRBuilder(entry.append_basic_block("entry"))
+    reader = _Words(context, builder, words)
+    values = [reader.argument(one) for one in about.argtypes]
+    function = context.declare_function(module, about)
+    status, result = context.call_conv.call_function(
+        builder, function, about.restype, about.argtypes, values
+    )
+    with builder.if_then(status.is_error):
+        builder.store(builder.bitcast(status.excinfoptr, error_kind), error)
+        builder.ret(ir.IntType(32)(1))
+    restype = about.restype
+    single = not isinstance(restype, types.BaseTuple)
+    kinds: list[str] = []
+    parts = [(restype, result)] if single else _elements(builder, restype, result)
+    for one, value in parts:
+        if one == types.none:
+            continue
+        word, spelled = _as_word(context, builder, one, value)
+        builder.store(word, builder.gep(results, [WORD(len(kinds))]))
+        kinds.append(spelled)
+    builder.ret(ir.IntType(32)(0))
+    return module, kinds, single
+
+
+def _elements(builder: Any, kind: Any, value: Any) -> list[tuple[Any, Any]]:
+    return [(one, builder.extract_value(value, at)) for at, one in enumerate(kind.types)]
+
+
+def _as_word(context: Any, builder: Any, kind: Any, value: Any) -> tuple[Any, str]:
+    """Return a result as a word, and the name of its kind."""
+    kind = unliteral(kind)
+    if isinstance(kind, types.Boolean):
+        return builder.zext(value, WORD), "bool"
+    if isinstance(kind, types.Integer):
+        wide = builder.sext if kind.signed else builder.zext
+        word = value if kind.bitwidth == 64 else wide(value, WORD)
+        return word, "int" if kind.signed or kind.bitwidth < 64 else "unsigned"
+    if isinstance(kind, types.Float):
+        full = context.cast(builder, value, kind, types.float64)
+        return builder.bitcast(full, WORD), "float"
+    raise NotImplementedError(f"a kernel that Python calls cannot return {kind}")
+
+
+class _Words:
+    """Reads the arguments of an entry from its words."""
+
+    def __init__(self, context: Any, builder: Any, words: Any) -> None:
+        self.context, self.builder, self.words, self.at = context, builder, words, 0
+
+    def word(self) -> Any:
+        """Return the next word."""
+        place = self.builder.gep(self.words, [WORD(self.at)])
+        self.at += 1
+        return self.builder.load(place)
+
+    def argument(self, kind: Any) -> Any:
+        """Return the next argument, as Numba passes it."""
+        context, builder, kind = self.context, self.builder, unliteral(kind)
+        if isinstance(kind, types.Boolean):
+            return builder.trunc(self.word(), ir.IntType(1))
+        if isinstance(kind, types.Integer):
+            word = self.word()
+            return word if kind.bitwidth == 64 else builder.trunc(word, ir.IntType(kind.bitwidth))
+        if isinstance(kind, types.Float):
+            full = builder.bitcast(self.word(), ir.DoubleType())
+            return context.cast(builder, full, types.float64, kind)
+        if isinstance(kind, types.Record):
+            return builder.inttoptr(self.word(), context.get_value_type(kind))
+        if isinstance(kind, types.Array):
+            return self.array(kind)
+        if isinstance(kind, types.BaseTuple):
+            return context.make_tuple(builder, kind, [self.argument(one) for one in kind.types])
+        raise NotImplementedError(f"Python cannot pass {kind} to a kernel")
+
+    def array(self, kind: Any) -> Any:
+        """Return the next array."""
+        context, builder = self.context, self.builder
+        array = context.make_array(kind)(context, builder)
+        data = builder.inttoptr(self.word(), array.data.type)
+        shape = [self.word() for _ in range(kind.ndim)]
+        size = WORD(context.get_abi_sizeof(context.get_data_type(kind.dtype)))
+        if kind.layout == "C":
+            strides = [size]
+            for length in shape[:0:-1]:
+                strides.insert(0, builder.mul(strides[0], length))
+            strides = strides[: kind.ndim]
         else:
-            super().add_overload(cres)
+            strides = [self.word() for _ in range(kind.ndim)]
+        populate_array(array, data=data, shape=shape, strides=strides, itemsize=size, meminfo=None)
+        return array._getvalue()

@@ -165,6 +165,7 @@ class CaptureFile:
             self._left = 0
         self._raw = stream
         self._stream, self._packing = self._unpacked(stream)
+        self._live = isinstance(stream, standard_input.StandardInput)
         self._kept = whole  # earlier batches stay valid: no buffer is filled twice
         plain = isinstance(self._stream, io.FileIO) and self._left > 0 and not whole
         self._file = stream.fileno() if plain else -1
@@ -273,6 +274,8 @@ class CaptureFile:
                     self.notices = [f"{self.path}: interrupted; what came before is read"]
                 break
             filled += count
+            if self._live and filled >= 24:  # what came so far is classified before more is read
+                break
         self._memory[FILLED] = filled
         return filled > start
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from midcall.captures.jit.kernel import kernel
+from midcall.captures.jit.kernel import as_python, kernel
 from midcall.classifier.state.verdicts import APPS
 
 #: Sentences by `app << 8 | number`; "{x}" is the argument in hexadecimal, "{n}" in decimal.
@@ -60,7 +60,7 @@ def evidence(
     if SENTENCES.setdefault(key, sentence) != sentence:
         raise ValueError(f"evidence {number} of {APPS[app]} is defined twice")
     BASES[key] = Basis(verdict, role, spec, published, maker & 0xFFFF, shows)
-    return pack(app, number, verdict, role)
+    return as_python(pack)(app, number, verdict, role)
 
 
 @kernel

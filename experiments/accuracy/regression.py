@@ -55,7 +55,7 @@ def count(batch: Batch) -> list[Row]:
     )
     evidence: dict[int, Counter[str]] = {}
     for at, app, sentence in zip(
-        kind[calls], flows["app"][calls], sentences(flows[calls]), strict=True
+        kind[calls], flows["app"][calls], sentences(flows[calls]).tolist(), strict=True
     ):
         evidence.setdefault(int(at), Counter())[
             f"{APPS[app]}: {sentence.rsplit(', packet', 1)[0]}"

@@ -11,22 +11,24 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from io import BufferedIOBase, RawIOBase
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, Protocol, TypedDict
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol, TypedDict
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute
-import pyarrow.csv
-import pyarrow.parquet
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from midcall.captures.packets.compression import without_suffix
 from midcall.captures.packets.names import printable
 from midcall.captures.packets.standard_input import NAME as STANDARD_INPUT
 from midcall.errors import ExperimentError
 from midcall.suggestions import hint
+
+if TYPE_CHECKING:
+    from midcall.classifier.export import Column
 
 FORMATS = ("table", "csv", "json", "parquet", "pcapng")
 #: The format of an output by its suffix; a name without a suffix gets the table.
@@ -56,6 +58,24 @@ SCHEMA = pa.schema(
     ]
 )
 
+#: SCHEMA with coded texts: a number per row, and each distinct text once.
+CODED_SCHEMA = pa.schema(
+    [
+        (field.name, pa.dictionary(pa.int32(), pa.string()))
+        if field.type == pa.string() and not field.name.endswith("_ip")
+        else field
+        for field in SCHEMA
+    ]
+)
+#: Rows that are made and written at once.
+CHUNK = 1 << 16
+#: Nanoseconds without a packet after which a flow of the standard input has ended: a NAT must keep
+#: a UDP flow that long (RFC 4787 REQ-5). The largest number of such flows that are followed.
+IDLE, LIVE_FLOWS = 120_000_000_000, 1 << 20
+TICK = 2_000_000_000
+#: Bytes of captures from which several processes are started.
+WORTH = 32 << 20
+
 SUFFIXES = (".pcap", ".pcapng", ".cap", ".dmp")
 MAGICS = (
     b"\xd4\xc3\xb2\xa1",
@@ -66,18 +86,25 @@ MAGICS = (
     b"\xa1\xb2\xcd\x34",
     b"\x0a\x0d\x0d\x0a",
 )
-#: Most octets of text that Arrow's 32-bit offsets can address.
-LARGEST_TEXT = (1 << 31) - 1
 #: Rows of the table format that are shown of one batch of files.
 SHOWN = 60
 
 
 class Classified(NamedTuple):
-    """The rows of one file (SCHEMA), notices on the file, and its packets."""
+    """The rows of one file, notices on the file, and the number of its packets.
 
-    table: pa.Table
+    parts: makes the rows as tables of at most CHUNK rows each, in order; with True, texts that
+    occur more than once are coded (CODED_SCHEMA), else they are plain (SCHEMA).
+    """
+
+    parts: Callable[[bool], Iterator[pa.Table]]
     notices: list[str]
     packets: int = 0
+
+    @property
+    def table(self) -> pa.Table:
+        """Return all rows as one table of SCHEMA."""
+        return pa.concat_tables([SCHEMA.empty_table(), *self.parts(False)])
 
 
 class ShownFlow(TypedDict):
@@ -98,6 +125,11 @@ class ShownFlow(TypedDict):
 
 
 # ---- files
+
+
+def is_url(name: str) -> bool:
+    """Return whether a name is a URL."""
+    return "://" in name
 
 
 def expand(name: str) -> list[str]:
@@ -134,22 +166,67 @@ def classify_file(
 ) -> Classified:
     """Classify every flow of one capture; raises CaptureError or ClassifierError.
 
-    stream: read instead of the file, which `path` then only names. The path `-` is the standard
-    input, which one core reads.
+    stream: read instead of the file, which `path` then only names.
     """
     from midcall.captures.packets.pcap import CaptureFile
     from midcall.classifier.engine import Engine
-    from midcall.classifier.export import columns
     from midcall.classifier.parallel import through
 
     capture = CaptureFile(path, stream=stream)
     engine = Engine()
-    through(engine, capture, 1 if path == STANDARD_INPUT else cores)
+    through(engine, capture, cores)
     notices = list(capture.notices) + link_notices(capture.path, engine.counters, capture.links)
     if not capture.packets and not notices:
         notices.append(f"{capture.path}: the capture holds 0 packets")
-    file = STANDARD_INPUT if path == STANDARD_INPUT else capture.path
-    return Classified(rows(columns(engine.flows(), file)), notices, capture.packets)
+    return Classified(partial(tables, engine.flows(), capture.path), notices, capture.packets)
+
+
+def tables(flows: NDArray[Any], file: str, coded: bool) -> Iterator[pa.Table]:
+    """Yield the rows of FLOW[n] of a file as tables of at most CHUNK rows."""
+    from midcall.classifier.export import columns
+
+    for start in range(0, len(flows), CHUNK):
+        yield rows(columns(flows[start : start + CHUNK], file), coded)
+
+
+def classify_live(sink: Sink, out: BinaryIO, say: Callable[[str], None]) -> None:
+    """Classify the standard input; write the rows of each flow when it has ended.
+
+    A flow has ended when IDLE passed on the capture's clock since its last packet, or with the
+    input. The clock is looked at when it enters a new TICK, so that rows do not depend on how the
+    input arrives. A packet that comes later begins a new flow. Raises CaptureError or
+    ClassifierError.
+    """
+    from midcall.captures.packets.pcap import CaptureFile
+    from midcall.classifier.engine import Engine
+
+    capture = CaptureFile(STANDARD_INPUT)
+    engine = Engine(max_flows=LIVE_FLOWS)
+    latest = 0
+
+    def write(flows: NDArray[Any]) -> None:
+        for table in tables(flows, STANDARD_INPUT, sink.coded):
+            sink.write(table)
+        if len(flows):
+            sink.flush()
+            out.flush()
+
+    for packets in capture.batches():
+        clock = np.maximum.accumulate(np.maximum(packets.time, latest * TICK)) // TICK
+        changes = np.flatnonzero(np.diff(clock, prepend=latest))
+        for start, end in pairwise([0, *changes.tolist(), packets.total]):
+            if start < end:
+                if clock[start] > latest:
+                    latest = int(clock[start])
+                    write(engine.ended(latest * TICK, IDLE))
+                engine.feed(packets.take(slice(start, end)))
+    notices = list(capture.notices)
+    notices += link_notices(capture.path, engine.counters, capture.links)
+    if not capture.packets and not notices:
+        notices.append(f"{capture.path}: the capture holds 0 packets")
+    for notice in notices:
+        say(f"warning: {notice}")
+    write(engine.flows())
 
 
 def link_notices(path: str, counters: Mapping[str, int], links: set[int]) -> list[str]:
@@ -173,47 +250,64 @@ def link_notices(path: str, counters: Mapping[str, int], links: set[int]) -> lis
     return [f"{path}: {unknown} packets have the unknown link type {odd} and are left out"]
 
 
-def rows(columns: Mapping[str, ArrayLike]) -> pa.Table:
-    """Return columns as one Arrow table of SCHEMA; waits without a verdict (-1) become null."""
+def rows(columns: Mapping[str, Column], coded: bool = False) -> pa.Table:
+    """Return columns as one Arrow table; waits without a verdict (-1) become null.
+
+    coded: False for SCHEMA, True for CODED_SCHEMA.
+    """
     if list(columns) != SCHEMA.names:
         raise ValueError(f"classifier columns are {list(columns)}, expected {SCHEMA.names}")
-    arrays = [as_arrow(np.asarray(columns[field.name]), field) for field in SCHEMA]
-    return pa.Table.from_arrays(arrays, schema=SCHEMA)
+    schema = CODED_SCHEMA if coded else SCHEMA
+    return pa.Table.from_arrays(
+        [as_arrow(columns[field.name], field) for field in schema], schema=schema
+    )
 
 
 #: Columns of waits: -1 where no verdict was reached.
 WAITS = ("packets_to_verdict", "ms_to_verdict")
 
 
-def as_arrow(values: NDArray[Any], field: pa.Field) -> pa.Array:
+def as_arrow(values: Column, field: pa.Field) -> pa.Array:
     """Return a column as an Arrow array of its field's type.
 
     It is assembled from its buffers: `pyarrow.array` imports pandas where that is installed, which
     takes longer than the rest of the command's start.
     """
+    from midcall.classifier.export import Texts, Words, spelled
+
+    if isinstance(values, Words):
+        if pa.types.is_dictionary(field.type):
+            codes = pa.Array.from_buffers(
+                pa.int32(), len(values.codes), [None, pa.py_buffer(values.codes)]
+            )
+            distinct = pa.array(list(values.words), pa.string())
+            return pa.DictionaryArray.from_arrays(codes, distinct)
+        values = spelled(values)
+    if isinstance(values, Texts):
+        ends = values.ends.astype(np.int32)
+        parts = [None, pa.py_buffer(ends), pa.py_buffer(values.data)]
+        return pa.Array.from_buffers(pa.string(), len(ends) - 1, parts)
     known, missing = None, 0
     if field.name in WAITS:
         missing = int((values < 0).sum())
         known = pa.py_buffer(np.packbits(values >= 0, bitorder="little")) if missing else None
-    if pa.types.is_string(field.type):
-        texts = [text.encode() for text in values.tolist()]
-        ends = np.cumsum([0, *map(len, texts)], dtype=np.int64)
-        if ends[-1] > LARGEST_TEXT:
-            return pa.array(values, field.type)  # in several chunks
-        parts = [pa.py_buffer(ends.astype(np.int32)), pa.py_buffer(b"".join(texts))]
-    else:
-        parts = [pa.py_buffer(np.ascontiguousarray(values, field.type.to_pandas_dtype()))]
-    return pa.Array.from_buffers(field.type, len(values), [known, *parts], missing)
+    data = pa.py_buffer(np.ascontiguousarray(values, field.type.to_pandas_dtype()))
+    return pa.Array.from_buffers(field.type, len(values), [known, data], missing)
 
 
 # ---- formats
 
 
 class Sink(Protocol):
-    """A writer of tables, one per file, in order."""
+    """A writer of tables, in order. coded: whether it takes those of CODED_SCHEMA."""
+
+    coded: bool
 
     def write(self, table: pa.Table) -> None:
         """Write the rows of one file."""
+
+    def flush(self) -> None:
+        """Write what is not written yet."""
 
     def close(self) -> None:
         """Finish the output."""
@@ -222,12 +316,19 @@ class Sink(Protocol):
 class CsvSink:
     """CSV with one header line."""
 
+    coded = False
+
     def __init__(self, out: BinaryIO) -> None:
+        import pyarrow.csv
+
         self._writer = pyarrow.csv.CSVWriter(out, SCHEMA)
 
     def write(self, table: pa.Table) -> None:
         """Write the rows of one file."""
         self._writer.write_table(table)
+
+    def flush(self) -> None:
+        """Do nothing: each table is written at once."""
 
     def close(self) -> None:
         """Finish the output."""
@@ -237,12 +338,22 @@ class CsvSink:
 class ParquetSink:
     """One Parquet file."""
 
+    coded = True
+
     def __init__(self, out: BinaryIO) -> None:
-        self._writer = pyarrow.parquet.ParquetWriter(out, SCHEMA, compression="zstd")
+        import pyarrow.parquet
+
+        # Without Arrow's own schema in it, readers see plain texts, not their codes.
+        self._writer = pyarrow.parquet.ParquetWriter(
+            out, CODED_SCHEMA, compression="zstd", store_schema=False
+        )
 
     def write(self, table: pa.Table) -> None:
         """Write the rows of one file."""
         self._writer.write_table(table)
+
+    def flush(self) -> None:
+        """Do nothing: each table is written at once."""
 
     def close(self) -> None:
         """Finish the output."""
@@ -251,6 +362,8 @@ class ParquetSink:
 
 class JsonSink:
     """One JSON array of objects, one object a line."""
+
+    coded = False
 
     def __init__(self, out: BinaryIO) -> None:
         self._out, self._any = out, False
@@ -266,6 +379,9 @@ class JsonSink:
             self._out.write(",\n".join(lines).encode())
             self._any = True
 
+    def flush(self) -> None:
+        """Do nothing: each table is written at once."""
+
     def close(self) -> None:
         """Finish the output."""
         self._out.write(b"\n]\n" if self._any else b"]\n")
@@ -273,6 +389,8 @@ class JsonSink:
 
 def json_lines(batch: pa.RecordBatch) -> pa.Array:
     """Return each row of a record batch as the text of a JSON object, computed by column."""
+    import pyarrow.compute
+
     parts: list[pa.Array] = []
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         opening = "{" if not parts else ", "
@@ -293,6 +411,8 @@ def _json_values(column: pa.Array) -> pa.Array:
 class TableSink:
     """A table for people: calls first, then the flows with most packets, up to SHOWN rows."""
 
+    coded = False
+
     def __init__(self, out: BinaryIO, terminal: bool) -> None:
         self._out, self._terminal = out, terminal
         self._tables: list[pa.Table] = []
@@ -301,13 +421,19 @@ class TableSink:
         """Write the rows of one file."""
         self._tables.append(table)
 
+    def flush(self) -> None:
+        """Print the rows that came since the last time, as a table of their own."""
+        self.close()
+        self._tables = []
+
     def close(self) -> None:
         """Print the table."""
-        if not self._tables:
+        if not sum(table.num_rows for table in self._tables):
             return
         whole = pa.concat_tables(self._tables)
         order = sorted(range(whole.num_rows), key=_weight(whole))[:SHOWN]
-        text = _render(whole.take(sorted(order)).to_pylist(), self._terminal)
+        shown = [whole.slice(row, 1).to_pylist()[0] for row in sorted(order)]
+        text = _render(shown, self._terminal)
         rest = whole.num_rows - len(order)
         if rest > 0:
             text += f"{rest} more flows are not shown; --format csv gives every one\n"
@@ -424,8 +550,11 @@ def classify(
     out: str | None,
     say: Callable[[str], None],
     reader: Callable[[str], Classified] = classify_file,
+    jobs: int = 1,
 ) -> bool:
     """Classify files and folders into one output; return whether every one could be read.
+
+    reader: classifies one file; jobs: processes that do so at once, without effect on the rows.
 
     say: called with one sentence per notice and per file that failed. A failed file does not stop
     the others. Raises ExperimentError for an unknown format, or Parquet on a terminal.
@@ -439,30 +568,87 @@ def classify(
         raise ExperimentError("parquet is not for a terminal: give a file with -o OUT")
     with output(out) as stream:
         sink = open_sink(form, stream, terminal)
+        files: list[str] = []
         for name in names:
             try:
-                files = expand(name)
+                files += expand(name)
             except ExperimentError as error:
                 say(str(error))
                 whole = False
-                continue
+        if jobs > 1 and worth_processes(files):
+            whole &= _at_once(files, sink, say, reader, jobs)
+        else:
             for file in files:
-                whole &= _one(file, sink, say, reader)
+                whole &= _one(file, sink, stream, say, reader)
         sink.close()
     return whole
 
 
+def worth_processes(files: Sequence[str]) -> bool:
+    """Return whether files are so large that starting processes for them saves time."""
+    if len(files) < 2 or STANDARD_INPUT in files:
+        return False
+    return sum(os.path.getsize(file) for file in files if os.path.isfile(file)) >= WORTH
+
+
+class Outcome(NamedTuple):
+    """What a worker process returns for one file; error: one sentence, "" for none."""
+
+    tables: list[pa.Table]
+    notices: list[str]
+    error: str
+
+
+def _outcome(reader: Callable[[str], Classified], coded: bool, file: str) -> Outcome:
+    from midcall.errors import CaptureError, ClassifierError
+
+    try:
+        result = reader(file)
+        return Outcome(list(result.parts(coded)), result.notices, "")
+    except (CaptureError, ClassifierError, ExperimentError) as error:
+        return Outcome([], [], str(error))
+
+
+def _at_once(
+    files: Sequence[str],
+    sink: Sink,
+    say: Callable[[str], None],
+    reader: Callable[[str], Classified],
+    jobs: int,
+) -> bool:
+    from midcall.experiments.jobs.workers import run_in_background
+
+    whole = True
+    work = partial(_outcome, reader, sink.coded)
+    with run_in_background(work, files, min(jobs, len(files))) as outcomes:
+        for outcome in outcomes:
+            for line in [outcome.error] if outcome.error else outcome.notices:
+                say(line if outcome.error else f"warning: {line}")
+            for table in outcome.tables:
+                sink.write(table)
+            whole &= not outcome.error
+    return whole
+
+
 def _one(
-    file: str, sink: Sink, say: Callable[[str], None], reader: Callable[[str], Classified]
+    file: str,
+    sink: Sink,
+    out: BinaryIO,
+    say: Callable[[str], None],
+    reader: Callable[[str], Classified],
 ) -> bool:
     from midcall.errors import CaptureError, ClassifierError
 
     try:
+        if file == STANDARD_INPUT:
+            classify_live(sink, out, say)
+            return True
         result = reader(file)
     except (CaptureError, ClassifierError, ExperimentError) as error:
         say(str(error))
         return False
     for notice in result.notices:
         say(f"warning: {notice}")
-    sink.write(result.table)
+    for table in result.parts(sink.coded):
+        sink.write(table)
     return True

@@ -10,36 +10,27 @@ import atexit
 import gc
 import io
 import sys
-from typing import Annotated
+from importlib import import_module
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from midcall.experiments.cli import bench, captures, new, policy, runs
 from midcall.experiments.cli.arguments import HELP
-from midcall.experiments.cli.experiment import evaluate, plan, run
-from midcall.experiments.cli.flows import classify, explain
-from midcall.experiments.cli.lab import conformance, doctor, fuzz, support, train, warm_up
-from midcall.experiments.cli.localise import localise
-from midcall.experiments.cli.null_tests import aa
-from midcall.experiments.cli.replay import replay
-from midcall.experiments.cli.results import badge, compare, report
 
-app = typer.Typer(
-    name="midcall",
-    help="Replay real calls through an emulated operator and measure what it sees and blocks.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    context_settings=HELP,
-    pretty_exceptions_enable=False,
-)
+if TYPE_CHECKING:
+    app: typer.Typer
 
-#: In the order of the help.
-COMMANDS = (
-    run, plan, replay, evaluate, fuzz, warm_up, classify, explain, localise, aa, train, support,
-    report, doctor,
-    conformance, compare, badge,
-)  # fmt: skip
-GROUPS = (captures.app, bench.app, policy.app, runs.app, new.app)
+#: Each command and the module that defines it, in the order of the help.
+COMMANDS = {
+    "run": "experiment", "plan": "experiment", "replay": "replay", "evaluate": "experiment",
+    "fuzz": "lab", "warm-up": "lab", "classify": "flows", "explain": "flows",
+    "localise": "localise", "aa": "null_tests", "train": "lab", "support": "lab",
+    "report": "results", "doctor": "lab", "conformance": "lab", "compare": "results",
+    "badge": "results",
+}  # fmt: skip
+#: Each group of commands and its module.
+GROUPS = {"captures": "captures", "bench": "bench", "policy": "policy", "runs": "runs",
+          "new": "new"}  # fmt: skip
 
 
 def show_version(wanted: bool) -> None:
@@ -51,7 +42,6 @@ def show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def top(
     version: Annotated[
         bool,
@@ -61,10 +51,38 @@ def top(
     """Replay real calls through an emulated operator and measure what it sees and blocks."""
 
 
-for command in COMMANDS:
-    app.command()(command)
-for group in GROUPS:
-    app.add_typer(group)
+def build(chosen: str | None = None) -> typer.Typer:
+    """Return the command line: all commands, or for a quick start the chosen one alone."""
+    made = typer.Typer(
+        name="midcall",
+        help="Replay real calls through an emulated operator and measure what it sees and blocks.",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        context_settings=HELP,
+        pretty_exceptions_enable=False,
+    )
+    made.callback()(top)
+    known = chosen in COMMANDS or chosen in GROUPS
+    for name, module in COMMANDS.items():
+        if not known or name == chosen:
+            made.command()(getattr(part(module), name.replace("-", "_")))
+    for name, module in GROUPS.items():
+        if not known or name == chosen:
+            made.add_typer(part(module).app)
+    return made
+
+
+def part(module: str) -> Any:
+    """Return a module of the commands."""
+    return import_module(f"midcall.experiments.cli.{module}")
+
+
+def __getattr__(name: str) -> typer.Typer:
+    """Make the whole command line when it is asked for as `app`."""
+    if name != "app":
+        raise AttributeError(name)
+    made = globals()["app"] = build()
+    return made
 
 
 def main() -> None:
@@ -78,7 +96,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file's name may not be UTF-8
             stream.reconfigure(errors="backslashreplace")
-    app(prog_name="midcall")
+    build(sys.argv[1] if len(sys.argv) > 1 else None)(prog_name="midcall")
 
 
 if __name__ == "__main__":

@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from functools import partial
 
 from midcall.captures.packets.standard_input import NAME as STANDARD_INPUT
 from midcall.errors import ExperimentError
-from midcall.experiments.cells.classify import classify, classify_file, expand, format_of
-from midcall.experiments.tools import dataset
+from midcall.experiments.cells.classify import classify, classify_file, expand, format_of, is_url
 
 
 def say(line: str) -> None:
@@ -20,25 +20,35 @@ def say(line: str) -> None:
 
 def announce() -> None:
     """Print a notice if the packet path must be compiled first (about half a minute)."""
-    from midcall.captures.jit.linker import when_compiling
+    from midcall.captures.jit.kernel import when_compiling
 
     when_compiling(lambda: say("compiling the packet path, once"))
 
 
 def run(
-    names: Sequence[str], form: str | None, out: str | None, cores: int, cluster: str | None
+    names: Sequence[str],
+    form: str | None,
+    out: str | None,
+    cores: int,
+    cluster: str | None,
+    jobs: int | None = None,
 ) -> bool:
-    """Classify captures; return whether all of them could be read."""
+    """Classify captures; return whether all of them could be read.
+
+    jobs: files at once, None for all processor cores that this process may use.
+    """
     announce()
     folder = out is not None and out.endswith("/")
     if not folder:
-        url = next((name for name in names if dataset.is_url(name)), None)
+        url = next((name for name in names if is_url(name)), None)
         option = "--cluster" if cluster else url
         if option:
             raise ExperimentError(f"{option}: the output is a folder, give one as -o OUT/")
         if format_of(form, out) == "pcapng":
             return with_comments(names, out)
-        return classify(names, form, out, say, partial(classify_file, cores=cores))
+        reader = partial(classify_file, cores=cores)
+        jobs = jobs or max(1, len(os.sched_getaffinity(0)) // cores)
+        return classify(names, form, out, say, reader, jobs)
     if STANDARD_INPUT in names:
         raise ExperimentError(
             f"-: the standard input cannot be classified into a folder ({out}), which is continued "
@@ -46,6 +56,8 @@ def run(
         )
     if form not in (None, "parquet"):
         raise ExperimentError(f"--format {form}: a folder ({out}) gets Parquet; leave it out")
+    from midcall.experiments.tools import dataset
+
     result = dataset.classify(names, str(out), say, cluster, cores)
     print("\n".join(dataset.lines(result, str(out))))
     return not result.unread and not result.failed

@@ -69,7 +69,8 @@ def _extra(name: str, use: str, fix: str) -> Finding:
 def _compiled() -> Finding:
     """Check the cache of compiled code; importing the module chooses the folder."""
     try:
-        from midcall.captures.jit.kernel import CACHE, PLAIN, is_warm
+        from midcall.captures.jit.code_folders import CACHE, PLAIN
+        from midcall.captures.jit.kernel import is_warm
     except ImportError as error:
         return Finding("compiled code", NEEDED, f"numba cannot be imported ({error}): make setup")
     if PLAIN:

@@ -31,8 +31,14 @@ def classify(
         str | None, typer.Option("-o", "--out", help="A file, - (default), or a folder as OUT/.")
     ] = None,
     cores: Annotated[
-        int, typer.Option(min=1, max=2, help="Processor cores to use; same verdicts.")
+        int, typer.Option(min=1, max=2, help="Processor cores for one file; same verdicts.")
     ] = 1,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "-j", "--jobs", min=1, help="Files at once (default: as many as there are free cores)."
+        ),
+    ] = None,
     cluster: CLUSTER = None,
 ) -> None:
     """Classify every flow of captures, one row per flow.
@@ -46,7 +52,7 @@ def classify(
     with sentences(resumes=out is not None and out.endswith("/"), place="-o"):
         from midcall.experiments.cli import classifying
 
-        complete = classifying.run(files, form, out, cores, cluster)
+        complete = classifying.run(files, form, out, cores, cluster, jobs)
     if not complete:
         raise typer.Exit(USER_ERROR)
 

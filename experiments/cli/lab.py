@@ -32,13 +32,18 @@ def warm_up() -> None:
     Later commands then start without compiling.
     """
     with sentences():
+        import compileall
         import tempfile
 
+        from midcall.captures.jit.code_folders import FOLDERS
         from midcall.experiments.run import runner
         from midcall.experiments.spec.options import Options
+        from midcall.locations import HOME
 
-        with tempfile.TemporaryDirectory(prefix="midcall-") as folder:
-            home = Path(folder)
+        for folder in FOLDERS:  # some set-ups do not keep the bytecode of imported modules
+            compileall.compile_dir(HOME / folder, quiet=2)
+        with tempfile.TemporaryDirectory(prefix="midcall-") as work:
+            home = Path(work)
             runner.run("smoke", Options(None, False, False, 1, home / "runs", home / "cells"))
 
 

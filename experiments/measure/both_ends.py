@@ -90,7 +90,7 @@ def endpoints(index: PacketIndex, flow: int, up: bool) -> tuple[tuple[str, int],
 
     record = index.flows[flow : flow + 1]
     ends = [
-        (str(addresses(record[side], record["version"])[0]), int(record[f"{side}_port"][0]))
+        (addresses(record[side], record["version"]).tolist()[0], int(record[f"{side}_port"][0]))
         for side in ("source", "target")
     ]
     return (ends[0], ends[1]) if up else (ends[1], ends[0])

@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 from midcall.captures.packets.compression import without_suffix
 from midcall.captures.packets.names import printable
 from midcall.errors import ExperimentError, describe
-from midcall.experiments.cells.classify import SCHEMA, SUFFIXES, classify_file, expand
+from midcall.experiments.cells.classify import SCHEMA, SUFFIXES, classify_file, expand, is_url
 from midcall.experiments.jobs.progress import Progress
 from midcall.experiments.results.provenance import CELL_PACKAGES, code_digest
 
@@ -81,11 +81,6 @@ class Made(NamedTuple):
 
 
 # ---- captures
-
-
-def is_url(name: str) -> bool:
-    """Return whether a name is a URL."""
-    return "://" in name
 
 
 def filesystem(name: str) -> tuple[Any, str]:

@@ -27,7 +27,8 @@ from numba.core.errors import NumbaError
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from midcall.captures.jit.kernel import PLAIN, I, kernel
+from midcall.captures.jit.code_folders import PLAIN
+from midcall.captures.jit.kernel import I, kernel
 from midcall.captures.jit.reads import Octets
 from midcall.classifier.state.packet_fields import (
     SIGN_PAYLOAD_AT,

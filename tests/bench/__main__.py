@@ -91,6 +91,7 @@ def measure(load: Load, repeats: int, tools: dict[str, Tool], folder: Path) -> d
 def chosen(words: str | None) -> dict[str, Tool]:
     """Return the peers to measure: those named, else all that are installed."""
     names = list(TOOLS) if words is None else [word for word in words.split(",") if word]
+    names = ["command", *(name for name in names if name != "command")]
     unknown = [name for name in names if name not in TOOLS]
     if unknown:
         raise SystemExit(f"bench: no peer {unknown[0]!r}; expected some of {', '.join(TOOLS)}")
@@ -104,7 +105,10 @@ def notes(results: list[dict[str, Any]], core: int, repeats: int, tools: dict[st
     said += "midcall: how many times faster (least-most of the pairs). "
     said += "two_cores: the path on two cores, and how many times faster than midcall on one; "
     said += "two_passes: two files at once, one a core, the limit of whatever shares one file. "
-    said += "Peers without their start-up; tshark, dpkt, scapy and nfstream on the first packets. "
+    said += "command: midcall classify, its whole process with rows as Parquet; its column: how "
+    said += "many times faster it is. start: the whole process on a file of one packet. "
+    said += "Command and peers without their start-up; "
+    said += "tshark, dpkt, scapy and nfstream on the first packets. "
     missing = [name for name in TOOLS if name not in tools]
     if missing:
         said += f"Not measured (not installed, or not asked for): {', '.join(missing)}. "

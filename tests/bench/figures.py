@@ -75,6 +75,9 @@ def file_of(
     spread = {name: ratio(tools["midcall"], tools[name]) for name in tools if name != "midcall"}
     for name in tools.keys() & OWN:
         spread[name] = ratio(tools[name], tools["midcall"])
+    command = tools.get("command")
+    peers = [name for name in tools if name not in {"midcall", "command", *OWN}]
+    of_command = {name: ratio(command, tools[name]) for name in peers} if command else {}
     return {
         "file": load.path.name,
         "made_of": load.made_of,
@@ -87,6 +90,8 @@ def file_of(
         "not_told_from_start_up": sorted(found.keys() - tools.keys()),
         "ratios": {name: one["median"] for name, one in spread.items()},
         "spread": spread,
+        "command_ratios": {name: one["median"] for name, one in of_command.items()},
+        "command_spread": of_command,
     }
 
 
@@ -97,7 +102,8 @@ def table_of(result: dict[str, Any]) -> Table:
         f"{result['flows']:,} flows, {result['file_bytes'] / 1e6:.0f} MB"
     )
     table = Table(title=title, title_justify="left")
-    for name in ("tool", "packets", "seconds", "Mpackets/s", "peak MB", "state B/flow", "midcall"):
+    heads = ("tool", "packets", "seconds", "Mpackets/s", "start s", "peak MB", "state B/flow")
+    for name in (*heads, "midcall", "command"):
         table.add_column(name, justify="left" if name == "tool" else "right")
     for name, row in result["tools"].items():
         table.add_row(
@@ -105,9 +111,11 @@ def table_of(result: dict[str, Any]) -> Table:
             f"{row['packets']:,}",
             f"{row['seconds']:.3f}",
             f"{row['packets_per_s'] / 1e6:.3f}",
+            f"{row['start_up_seconds']:.2f}" if "start_up_seconds" in row else "",
             blank(row["peak_memory_bytes"], 1e6),
             blank(row["state_bytes_per_flow"], 1),
             times(result["spread"].get(name)),
+            times(result["command_spread"].get(name)),
         )
     return table
 

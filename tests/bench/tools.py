@@ -137,7 +137,14 @@ def nfstream(program: str, file: str) -> list[str]:
     return [program, str(path), file]
 
 
+def own_command(program: str, file: str) -> list[str]:
+    """Return the command that people run, with its rows as Parquet."""
+    rows = Path(tempfile.gettempdir()) / "midcall-bench-rows.parquet"
+    return [program, "-m", "midcall", "classify", file, "-o", str(rows)]
+
+
 TOOLS: dict[str, Tool] = {
+    "command": Tool(own_command, module="midcall"),
     "ndpireader": Tool(lambda program, file: [program, "-q", "-i", file], "ndpiReader"),
     "suricata": Tool(suricata, "suricata"),
     "nfstream": Tool(nfstream, module="nfstream", packets=200_000),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from midcall.captures.jit import kernel
+from midcall.captures.jit import code_folders
 
 
 @pytest.fixture
@@ -25,20 +25,20 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    monkeypatch.setattr(kernel, "ROOT", tmp_path)
-    kernel.imported.cache_clear()
+    monkeypatch.setattr(code_folders, "ROOT", tmp_path)
+    code_folders.imported.cache_clear()
     yield tmp_path
-    kernel.imported.cache_clear()
+    code_folders.imported.cache_clear()
 
 
 @pytest.mark.usefixtures("lab")
 def test_a_module_reaches_what_it_imports_near_and_far() -> None:
-    assert kernel.reach("midcall.testbed.loop") == [
+    assert code_folders.reach("midcall.testbed.loop") == [
         "midcall.classifier.reader",
         "midcall.classifier.table",
         "midcall.testbed.loop",
     ]
-    assert kernel.reach("midcall.testbed.other") == ["midcall.testbed.other"]
+    assert code_folders.reach("midcall.testbed.other") == ["midcall.testbed.other"]
 
 
 def test_a_changed_constant_far_away_names_another_folder_and_only_for_who_reaches_it(
@@ -46,7 +46,8 @@ def test_a_changed_constant_far_away_names_another_folder_and_only_for_who_reach
 ) -> None:
     def folders() -> list[str]:
         return [
-            kernel.digest_of(kernel.reach(f"midcall.testbed.{name}")) for name in ("loop", "other")
+            code_folders.digest_of(code_folders.reach(f"midcall.testbed.{name}"))
+            for name in ("loop", "other")
         ]
 
     before = folders()
@@ -56,12 +57,42 @@ def test_a_changed_constant_far_away_names_another_folder_and_only_for_who_reach
 
 
 def test_every_kernel_of_the_lab_reaches_the_modules_it_was_made_of() -> None:
-    assert "midcall.classifier.state.verdicts" in kernel.reach("midcall.classifier.engine")
-    assert "midcall.captures.jit.reads" in kernel.reach("midcall.testbed.replay.simulator")
-    assert "midcall.testbed.replay.simulator" not in kernel.reach("midcall.classifier.engine")
+    assert "midcall.classifier.state.verdicts" in code_folders.reach("midcall.classifier.engine")
+    assert "midcall.captures.jit.reads" in code_folders.reach("midcall.testbed.replay.simulator")
+    assert "midcall.testbed.replay.simulator" not in code_folders.reach("midcall.classifier.engine")
 
 
 def test_the_settings_of_the_compiler_are_part_of_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = kernel.digest_of(["midcall.classifier.engine"])
-    monkeypatch.setattr(kernel.numba.config, "BOUNDSCHECK", 1)
-    assert kernel.digest_of(["midcall.classifier.engine"]) != before
+    before = code_folders.digest_of(["midcall.classifier.engine"])
+    monkeypatch.setenv("NUMBA_BOUNDSCHECK", "1")
+    code_folders.settings.cache_clear()
+    assert code_folders.digest_of(["midcall.classifier.engine"]) != before
+    code_folders.settings.cache_clear()
+
+
+def test_the_list_of_folders_is_used_until_a_source_changes(
+    lab: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(code_folders, "HOME", lab / "midcall")
+    monkeypatch.setattr(code_folders, "FOLDERS", ("classifier", "testbed"))
+    monkeypatch.setattr(code_folders, "CACHE", lab / "cache")
+
+    def place() -> Path:
+        for one in (code_folders.stamp, code_folders.code_folder, code_folders.imported):
+            one.cache_clear()
+        return code_folders.code_folder("midcall.testbed.loop")
+
+    before = place()
+    with monkeypatch.context() as patch:
+        patch.setattr(code_folders, "digest_of", lambda _modules: "not asked")
+        assert place() == before
+    (lab / "midcall/classifier/table.py").write_text("SIZE = 2\n")
+    after = place()
+    for one in (code_folders.stamp, code_folders.code_folder):
+        one.cache_clear()
+    assert after != before
+    for file in (lab / "cache").iterdir():
+        file.write_text("damaged")
+    assert place() == after
+    for one in (code_folders.stamp, code_folders.code_folder):
+        one.cache_clear()

@@ -158,7 +158,7 @@ def test_a_frame_behind_pktap_or_ppi_is_classified_as_the_bare_one(
     for packets in (bare, wrapped):
         engine = Engine()
         engine.feed(packets)
-        tables.append({key: list(col) for key, col in columns(engine.flows(), "x").items()})
+        tables.append({key: col.tolist() for key, col in columns(engine.flows(), "x").items()})
     assert tables[0] == tables[1]
     ends = [(flow.source, flow.target, flow.packets) for flow in flows(bare)]
     assert [(flow.source, flow.target, flow.packets) for flow in flows(wrapped)] == ends

@@ -16,7 +16,7 @@ INTERNALS = [
     ("numba.core.bytecode", "FunctionIdentity.from_function", ["pyfunc"]),
     ("numba.core.caching", "CompileResultCacheImpl.reduce", ["self", "cres"]),
     ("numba.core.caching", "CompileResultCacheImpl.rebuild", ["self", "target_context", "payload"]),
-    ("numba.core.caching", "FunctionCache._index_key", ["self", "sig", "codegen"]),
+    ("numba.core.codegen", "JITCodeLibrary.add_ir_module", ["self", "ir_module"]),
     ("numba.core.codegen", "JITCodeLibrary.finalize", ["self"]),
     ("numba.core.codegen", "JITCodeLibrary._optimize_final_module", ["self"]),
     ("numba.core.codegen", "JITCodeLibrary._get_module_for_linking", ["self"]),
@@ -26,19 +26,30 @@ INTERNALS = [
     ("numba.core.compiler", "CompilerBase.compile_extra", ["self", "func"]),
     ("numba.core.compiler", "CompilerBase._compile_bytecode", ["self"]),
     ("numba.core.compiler", "Flags.get_mangle_string", ["self"]),
-    ("numba.core.environment", "lookup_environment", ["env_name"]),
+    (
+        "numba.core.callconv",
+        "CPUCallConv.call_function",
+        ["self", "builder", "callee", "resty", "argtys", "args", "attrs"],
+    ),
+    ("numba.core.codegen", "JITCPUCodegen._create_empty_module", ["self", "name"]),
     ("numba.core.funcdesc", "default_mangler", ["name", "argtypes", "abi_tags", "uid"]),
     ("numba.core.registry", "CPUDispatcher.get_call_template", ["self", "args", "kws"]),
     ("numba.core.registry", "CPUDispatcher.compile", ["self", "sig"]),
     ("numba.core.registry", "CPUDispatcher.add_overload", ["self", "cres"]),
+    ("numba.core.typing.context", "BaseContext.resolve_value_type", ["self", "val"]),
+    (
+        "numba.np.arrayobj",
+        "populate_array",
+        ["array", "data", "shape", "strides", "itemsize", "meminfo", "parent"],
+    ),
     ("numba.core.types.misc", "unliteral", ["lit_type"]),
     ("numba.core.untyped_passes", "ExtractByteCode.run_pass", ["self", "state"]),
 ]
 
 ORDINARY = """
 import numpy as np
-from midcall.captures.jit.kernel import LINKED
-from midcall.captures.jit.linker import Kernel
+from midcall.captures.jit.code_folders import LINKED
+from midcall.captures.jit.kernel import Kernel
 from midcall.captures.jit.reads import u32
 assert not LINKED and not isinstance(u32, Kernel)
 print(u32(np.arange(4, dtype=np.uint8), 0))

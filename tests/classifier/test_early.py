@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from midcall.captures.jit.kernel import PLAIN
+from midcall.captures.jit.code_folders import PLAIN
 from midcall.captures.packets.pcap import Packets, packets_of, read
 from midcall.classifier.engine import Engine
 from midcall.classifier.state.features import COLUMNS, KEPT, LENGTHS
@@ -113,7 +113,7 @@ def test_the_percent_is_the_calibrated_probability_rounded_down() -> None:
 
 PLAIN_RUN = """
 import json
-from midcall.captures.jit.kernel import PLAIN
+from midcall.captures.jit.code_folders import PLAIN
 from tests.classifier.test_early import digest
 assert PLAIN
 print(json.dumps(digest()))

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from midcall.captures.jit.kernel import PLAIN
+from midcall.captures.jit.code_folders import PLAIN
 from midcall.captures.packets.pcap import read
 from midcall.classifier.engine import Engine
 from midcall.classifier.state.flow_table import FLOW
@@ -25,7 +25,7 @@ FIRST = 4000
 RUN = f"""
 import json, sys
 from pathlib import Path
-from midcall.captures.jit.kernel import PLAIN
+from midcall.captures.jit.code_folders import PLAIN
 from tests.classifier.test_plain import tables
 assert PLAIN
 print(json.dumps(tables([Path(line) for line in sys.stdin.read().split(chr(10)) if line], {FIRST})))

@@ -241,7 +241,7 @@ def test_a_microsoft_frame_is_known_by_its_length() -> None:
     ],
 )
 def test_a_realm_is_compared_from_its_end_whatever_its_case(name: bytes, expected: bool) -> None:
-    assert ends_with(octets(name + b"#"), 0, len(name), b"turner.facebook") is expected
+    assert ends_with(octets(name + b"#"), 0, len(name), octets(b"turner.facebook")) is expected
 
 
 NESTED = {

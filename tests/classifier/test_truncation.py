@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from midcall.captures.jit.kernel import PLAIN
+from midcall.captures.jit.code_folders import PLAIN
 from midcall.captures.jit.reads import Octets
 from midcall.captures.packets.pcap import Packets
 from midcall.captures.wire import tls

@@ -8,6 +8,7 @@ import io
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from midcall.captures.packets.pcap import packets_of
+from midcall.captures.packets.pcap import join, packets_of, read
 from midcall.captures.packets.writer import write_pcap
+from midcall.classifier.export import Words
 from midcall.errors import CaptureError, ExperimentError
 from midcall.experiments.cells import classify
 
@@ -47,15 +49,20 @@ def columns(n: int, **more: Any) -> dict[str, Any]:
         "ms_to_verdict": 0.5,
         "evidence": "é, \n x",
     }
-    kinds = {str: object, int: np.int64, float: np.float64}
-    return {key: np.array([value] * n, kinds[type(value)]) for key, value in (one | more).items()}
+    kinds = {int: np.int64, float: np.float64}
+    return {
+        key: Words(np.zeros(n, np.int32), [value])
+        if isinstance(value, str)
+        else np.array([value] * n, kinds[type(value)])
+        for key, value in (one | more).items()
+    }
 
 
-def sunk(form: str, *tables: Any) -> bytes:
+def sunk(form: str, *parts: Any) -> bytes:
     out = io.BytesIO()
     sink = classify.open_sink(form, out, terminal=False)
-    for table in tables:
-        sink.write(table)
+    for part in parts:
+        sink.write(classify.rows(part, sink.coded))
     sink.close()
     return out.getvalue()
 
@@ -69,8 +76,8 @@ def test_the_columns_are_exactly_those_of_the_interface() -> None:
 
 
 def test_all_formats_say_the_same_rows() -> None:
-    table = classify.rows(columns(2))
-    expected = table.to_pylist() * 2
+    table = columns(2)
+    expected = classify.rows(table).to_pylist() * 2
     assert json.loads(sunk("json", table, table)) == expected
     assert pq.read_table(io.BytesIO(sunk("parquet", table, table))).to_pylist() == expected
     read = list(csv.DictReader(io.StringIO(sunk("csv", table, table).decode(), newline="")))
@@ -79,7 +86,7 @@ def test_all_formats_say_the_same_rows() -> None:
 
 
 def test_no_rows_are_a_whole_document_in_every_format() -> None:
-    empty = classify.rows(columns(0))
+    empty = columns(0)
     assert json.loads(sunk("json", empty)) == []
     assert json.loads(sunk("json")) == []
     assert len(sunk("csv", empty).splitlines()) == 1
@@ -88,13 +95,13 @@ def test_no_rows_are_a_whole_document_in_every_format() -> None:
 
 
 def test_an_empty_table_between_two_others_leaves_json_whole() -> None:
-    full, empty = classify.rows(columns(1)), classify.rows(columns(0))
+    full, empty = columns(1), columns(0)
     assert len(json.loads(sunk("json", empty, full, empty, full))) == 2
 
 
 def test_a_wait_that_was_not_reached_is_null() -> None:
-    table = classify.rows(columns(1, packets_to_verdict=-1, ms_to_verdict=-1.0))
-    row = table.to_pylist()[0]
+    table = columns(1, packets_to_verdict=-1, ms_to_verdict=-1.0)
+    row = classify.rows(table).to_pylist()[0]
     assert row["packets_to_verdict"] is None
     assert row["ms_to_verdict"] is None
     assert json.loads(sunk("json", table))[0]["ms_to_verdict"] is None
@@ -102,16 +109,22 @@ def test_a_wait_that_was_not_reached_is_null() -> None:
 
 
 def test_columns_are_what_arrow_makes_of_them() -> None:
-    texts = np.array(["", "é", "x" * 300, "last"], object)
+    texts = ["", "é", "x" * 300, "last"]
     numbers = {pa.int64(): np.array([1, -1, 1 << 40, 0]), pa.float64(): np.array([0.5, -1, 2, 3])}
-    for field in classify.SCHEMA:
-        values = numbers.get(field.type, texts)
-        unreached = values < 0 if field.name in classify.WAITS else None
-        for chosen in (slice(None), slice(None, None, 2), slice(0, 0)):
-            made = classify.as_arrow(values[chosen], field)
+    for field, coded in zip(classify.SCHEMA, classify.CODED_SCHEMA, strict=True):
+        values = numbers.get(field.type)
+        for chosen in ([0, 1, 2, 3], [2, 0, 0], []):
+            if values is None:
+                column = Words(np.array(chosen, np.int32), texts)
+                expected = pa.array([texts[i] for i in chosen], pa.string())
+                assert classify.as_arrow(column, coded).to_pylist() == expected.to_pylist()
+            else:
+                column = values[chosen]
+                mask = column < 0 if field.name in classify.WAITS else None
+                expected = pa.array(column, field.type, mask=mask)
+            made = classify.as_arrow(column, field)
             made.validate(full=True)
-            mask = None if unreached is None else unreached[chosen]
-            assert made.equals(pa.array(values[chosen], field.type, mask=mask)), field.name
+            assert made.equals(expected), field.name
 
 
 def test_classifying_loads_no_pandas() -> None:
@@ -133,8 +146,8 @@ def test_other_columns_than_the_interface_are_refused() -> None:
 
 
 def test_the_table_for_people_shows_calls_first_and_says_what_it_leaves_out() -> None:
-    quiet = classify.rows(columns(classify.SHOWN, verdict="not-call", app="none", packets=9))
-    text = sunk("table", quiet, classify.rows(columns(1))).decode()
+    quiet = columns(classify.SHOWN, verdict="not-call", app="none", packets=9)
+    text = sunk("table", quiet, columns(1)).decode()
     assert text.count("whatsapp") == 1
     assert text.splitlines()[-1] == "1 more flows are not shown; --format csv gives every one"
     assert "\x1b" not in text
@@ -173,7 +186,7 @@ def test_a_batch_goes_on_after_a_bad_file(tmp_path: Path) -> None:
     def reader(path: str) -> classify.Classified:
         if "bad" in path:
             raise CaptureError(f"{path}: no such file")
-        return classify.Classified(classify.rows(columns(1, file=path)), [])
+        return classify.Classified(lambda _coded: iter([classify.rows(columns(1, file=path))]), [])
 
     out = tmp_path / "out.json"
     whole = classify.classify(["one", "bad", "two"], None, str(out), said.append, reader)
@@ -236,3 +249,54 @@ def test_an_unknown_link_type_is_an_error_and_a_few_such_packets_a_notice(tmp_pa
     write_pcap(path, packets_of([b"\0" * 60] * 2, [1, 2], link=147))
     with pytest.raises(ClassifierError, match=r"odd.pcap: unknown link type 147, expected one of "):
         classify.classify_file(str(path))
+
+
+def test_rows_of_the_standard_input_come_as_flows_end(tmp_path: Path) -> None:
+    packets = read(DNS)
+    later = packets._replace(time=packets.time + 200 * 10**9)
+    write_pcap(tmp_path / "twice.pcap", join([packets, later]))
+    whole = (tmp_path / "twice.pcap").read_bytes()
+    half = 24 + (len(whole) - 24) // 2
+    out = tmp_path / "rows.csv"
+    command = [sys.executable, "-m", "midcall", "classify", "-", "--format", "csv"]
+    with (
+        out.open("wb") as rows,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=rows) as run,
+    ):
+        assert run.stdin is not None
+        run.stdin.write(whole[: half + 200])
+        run.stdin.flush()
+        once = classify.classify_file(str(DNS)).table.num_rows
+        deadline = time.monotonic() + 60
+        while len(out.read_text().splitlines()) < 1 + once and time.monotonic() < deadline:
+            time.sleep(0.05)
+        first = out.read_text().splitlines()
+        run.stdin.write(whole[half + 200 :])
+        run.stdin.close()
+        assert run.wait(60) == 0
+    assert len(first) == 1 + once
+    lines = out.read_text().splitlines()
+    assert lines[: len(first)] == first
+    assert len(lines) == 1 + 2 * once
+    plain = classify.classify_file(str(DNS)).table.to_pylist()
+    assert [row["packets"] for row in csv.DictReader(lines)] == [
+        str(row["packets"]) for row in plain * 2
+    ]
+
+
+def test_several_processes_give_the_same_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(classify, "WORTH", 0)
+    (tmp_path / "broken.pcap").write_bytes(b"no capture")
+    names = [str(path) for path in sorted(DNS.parent.glob("sample-w*.pcap"))]
+    names.insert(2, str(tmp_path / "broken.pcap"))
+    results = []
+    for jobs in (1, 2):
+        lines: list[str] = []
+        out = tmp_path / f"{jobs}.parquet"
+        assert not classify.classify(names, None, str(out), lines.append, jobs=jobs)
+        results.append((pq.read_table(out), lines))
+    assert results[0][0].equals(results[1][0])
+    assert results[0][1] == results[1][1]
+    assert len(results[0][1]) == 1

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from midcall.captures.jit.kernel import PLAIN
+from midcall.captures.jit.code_folders import PLAIN
 from midcall.captures.packets.pcap import read
 from midcall.experiments.cli.app import app
 from midcall.experiments.proofs.fuzz import session

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from midcall.captures.jit.kernel import PLAIN
+from midcall.captures.jit.code_folders import PLAIN
 from midcall.errors import TestbedError
 from midcall.testbed.network.link import (
     LINK,

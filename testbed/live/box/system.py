@@ -15,13 +15,11 @@ import struct
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numba import types
 from numpy.typing import NDArray
 
-from midcall.captures.jit.kernel import PLAIN, I, kernel
+from midcall.captures.jit.kernel import I, kernel, library_function
 
 Numbers = NDArray[np.int64]
 
@@ -43,13 +41,11 @@ SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
-def external(name: str, count: int) -> Any:
+def external(name: str, count: int) -> Callable[..., int]:
     """Return a C function of that many integer or pointer arguments, callable from kernels."""
-    if not PLAIN:
-        return types.ExternalFunction(name, types.int64(*(types.int64,) * count))
     function = getattr(_LIBC, name)
     function.argtypes, function.restype = [ctypes.c_int64] * count, ctypes.c_int64
-    return function
+    return library_function(name, count, function)
 
 
 _clock_gettime: Callable[..., int] = external("clock_gettime", 2)
