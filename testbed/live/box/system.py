@@ -43,7 +43,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 def external(name: str, count: int) -> Callable[..., int]:
     """Return a C function of that many integer or pointer arguments, callable from kernels."""
-    function = getattr(_LIBC, name)
+    function = _LIBC[name]  # an object of its own: its types are not those of other callers
     function.argtypes, function.restype = [ctypes.c_int64] * count, ctypes.c_int64
     return library_function(name, count, function)
 
