@@ -38,7 +38,7 @@ def test_a_given_file_is_measured_with_every_tool_that_is_here(tmp_path: Path) -
     done = bench(SAMPLE, "--repeats", 2, "--json", out)
     (row,) = measured(done, out)["files"]
     assert (row["file"], row["packets"], row["flows"]) == (SAMPLE.name, 452, 7)
-    tools = {"midcall", "read"}
+    tools = {"midcall", "command", "read"}
     tools |= {"two_cores", "two_passes"} if (os.cpu_count() or 1) > 1 else set()
     tools |= {"ndpireader"} if shutil.which("ndpiReader") else set()
     tools |= {"nfstream"} if importlib.util.find_spec("nfstream") else set()
