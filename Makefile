@@ -16,7 +16,7 @@ LOCKS ?= locks
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 packages = $(if $(filter no,$(LOCKED)),-e '.[$(1)]',--require-hashes -r $(LOCKS)/core.lock -r $(LOCKS)/$(1).lock)
 
-.PHONY: help setup experiment experiment-live plan docker-image docker-experiment evaluate test test-slow test-all lint types contracts check corpus add golden reference bench bench-compare bench-growth bench-live docs doctor clean fuzz determinism instructions hostile faults differential mutants audit lock fuzz-readers budget
+.PHONY: help setup experiment experiment-live plan docker-image docker-experiment evaluate test test-slow test-all lint types contracts check corpus add golden reference bench bench-compare bench-growth bench-live docs doctor clean fuzz determinism instructions hostile faults differential mutants audit lock fuzz-readers budget sharing
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -156,6 +156,9 @@ budget: $(READY)  ## seconds by phase and peak memory of the default experiment,
 
 differential: $(READY)  ## fields of STUN, RTP, RTCP, TLS, DTLS, QUIC beside those that tshark reads
 	@$(BIN)/python -m tests.proofs.differential
+
+sharing: $(READY)  ## what packing changes for Midcall, nDPI and tshark: make sharing [NAMES="a b"]
+	@$(BIN)/python -m tests.proofs.sharing $(NAMES)
 
 mutants: $(READY)  ## changed copies of metrics, statistics, policy and rules, which tests must notice (about an hour)
 	@$(INSTALL) $(call packages,mutants)

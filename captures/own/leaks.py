@@ -331,7 +331,7 @@ def is_kept(kind: str, value: bytes) -> bool:
             return False
     if kind == "name":
         low = SERVICE.sub(b"", low.removeprefix(b"*.").removeprefix(b"www.")).strip(b".")
-        if low in kept() or low.endswith(b".arpa"):
+        if low in kept() or low.endswith(b".arpa") or begins_kept(low):
             return True
         before = low.removesuffix(public_names().kept_suffix(low))
         if before != low and all(map(is_kept_word, re.findall(rb"[^.-]+", before))):
@@ -340,6 +340,11 @@ def is_kept(kind: str, value: bytes) -> bool:
     if kind == "name":
         return all(word in HOST_WORDS or word in kept_words() for word in words)
     return all(is_kept_word(word) for word in words)
+
+
+def begins_kept(text: bytes) -> bool:
+    """Return whether a text is the beginning of a kept name: a field that was cut off."""
+    return len(text) >= SHORTEST and any(name.startswith(text) for name in kept())
 
 
 def is_kept_word(word: bytes) -> bool:

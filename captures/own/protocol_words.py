@@ -2,7 +2,8 @@
 """Words of text protocols, which say nothing about a person: a pack keeps them, and no others.
 
 Names of methods, headers, attributes, codecs and formats, from the IANA registries of SIP, SDP,
-RTP, HTTP and RTSP, and commands of FTP, SMTP, POP and IMAP (RFC 959, 5321, 1939, 9051).
+RTP, HTTP and RTSP, commands of FTP, SMTP, POP and IMAP (RFC 959, 5321, 1939, 9051), and the words
+with which messages of BitTorrent's DHT begin (BEP 5).
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ enhancedstatuscodes smtputf8 esmtp smtp pop3 imap4rev1 capability select fetch u
 stls uidl top stat apop mgcp crcx mdcx dlcx rqnt ntfy auep aucx rsip epcf megaco ssh openssh
 libssh bittorrent rfb irc nick privmsg ping pong h2 h3 h2c spdy quic hq doq dot coap mqtt xmpp
 imap pop webrtc stun turn role conflict allocation mismatch wrong a b c e i k m o p r s t u v z as
-rr rs ct tias q d h l f n
+d1 ad2 rd2 id20 rr rs ct tias q d h l f n
 """
 
 WORDS = frozenset(_TEXT.encode().split())

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from midcall.captures.own.anonymise import FIXED4, FIXED6
 from midcall.captures.own.protocol_words import HOST_WORDS, WORDS
-from midcall.captures.own.public_names import in_text, public_names
+from midcall.captures.own.public_names import CLOUD_BITS, in_text, public_names, server_lists
 
 #: IPv6 prefixes whose last 32 bits are an IPv4 address (RFC 4291, RFC 6052).
 TAILS = (bytes(10) + b"\xff\xff", bytes.fromhex("0064ff9b") + bytes(8))
@@ -40,7 +40,7 @@ PIECES = re.compile(
     rb"|(?P<v6>(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?![\w:]|\.\d))"
     rb"|(?P<dashed>(?<![\w-])(?:\d{1,3}-){3}\d{1,3}(?![\w-]))"
     rb"|(?P<guid>(?<![\w-])[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?![\w-]))"
-    rb"|(?P<cookie>z9hG4bK)"
+    rb"|(?P<cookie>z9hG4bK|SpotUdp0)"
     rb"|(?P<host>(?<![\w.-])(?:[A-Za-z0-9_-]+\.)+[A-Za-z]{2,}(?![\w-]))"
     rb"|(?P<chunk>(?<=\r\n)[0-9A-Fa-f]{1,5}(?=\r\n))"
     rb"|(?P<word>[A-Za-z0-9\x80-\xff]+)",
@@ -64,35 +64,68 @@ def personal(hit: re.Match[bytes]) -> bool:
     return head.endswith(BEFORE_USER) or (head[-2:] == b"o=" and text[end : end + 1] == b" ")
 
 
+#: Salts of a cloud's kept prefix, or of a list of servers, after which that is no block any more.
+DENSE = 40
+#: Begin of the text of a block that is a list of servers.
+SERVERS = "servers of "
+
+
 class Block(NamedTuple):
-    """Addresses whose first `length` bits are `bits` stay among themselves."""
+    """Addresses whose first `length` bits are `bits` stay among themselves.
+
+    keeps: bits of an address that stay, at least `length`; text: of the network.
+    """
 
     bits: int
     length: int
     stays: bool
     text: str
+    keeps: int = 0
+
+    def within(self, address: int, width: int) -> Block:
+        """Return the part of a cloud's network whose kept bits an address has; self elsewhere."""
+        if self.keeps <= self.length:
+            return self
+        bits = address >> (width - self.keeps)
+        network = ipaddress.ip_network((bits << (width - self.keeps), self.keeps))
+        return Block(bits, self.keeps, self.stays, str(network))
 
 
+@lru_cache(maxsize=1)
 def blocks() -> dict[int, list[Block]]:
     """Return the blocks of each family (its address length in bytes), longest first."""
     tables = [*FIXED4.items(), *FIXED6.items()]
     tables += [(str(net), False) for net in public_names().networks()]
+    clouds = {str(net): CLOUD_BITS for net in public_names().cloud_networks()}
+    tables += [(text, False) for text in clouds]
     result: dict[int, list[Block]] = {4: [], 16: []}
     for text, stays in tables:
         net = ipaddress.ip_network(text)
         width = net.max_prefixlen
         bits = int(net.network_address) >> (width - net.prefixlen)
-        result[width // 8].append(Block(bits, net.prefixlen, stays, text))
+        result[width // 8].append(Block(bits, net.prefixlen, stays, text, clouds.get(text, 0)))
     for table in result.values():
         table.sort(key=lambda block: -block.length)
     return result
+
+
+@lru_cache(maxsize=1)
+def listed_servers() -> dict[int, str]:
+    """Return address as a number -> name of its list of servers."""
+    return {one: name for name, numbers in server_lists().items() for one in numbers}
+
+
+def digits_of(address: bytes) -> tuple[int, ...]:
+    """Return how many decimal digits each octet has."""
+    return tuple(len(str(octet)) for octet in address)
 
 
 class Pseudonyms:
     """A mapping under one key; the same key, mode and salts give the same mapping.
 
     salts: of each block (its text; "": of all other addresses), changed where an image was also an
-    original. `images` holds what was mapped, by kind; `kept_names` and `kept_prefixes` what stayed.
+    original. A cloud's network with a salt is one block, without one a block for each kept prefix.
+    `images` holds what was mapped, by kind; `kept_names` and `kept_prefixes` what stayed.
     """
 
     def __init__(self, key: bytes, octets: bool, salts: dict[str, int] | None = None) -> None:
@@ -105,6 +138,7 @@ class Pseudonyms:
         self.taken: set[bytes] = set()
         self.permutation = lru_cache(maxsize=1 << 14)(self._permutation)
         self.piece = lru_cache(maxsize=1 << 16)(self._word)
+        self.shuffled = lru_cache(maxsize=1 << 8)(self._shuffled)
 
     def note(self, kind: str, old: bytes, new: bytes) -> bytes:
         """Remember an image and return it."""
@@ -123,6 +157,16 @@ class Pseudonyms:
 
     def block(self, address: bytes) -> Block:
         """Return the block of a packed address; length 0: it is in none."""
+        name = self.server_list(address)
+        if name:
+            return Block(int.from_bytes(address, "big"), 32, False, f"{SERVERS}{name}")
+        network = self.network(address)
+        if network.text in self.salts:
+            return network
+        return network.within(int.from_bytes(address, "big"), len(address) * 8)
+
+    def network(self, address: bytes) -> Block:
+        """Return the listed network of a packed address; length 0: it is in none."""
         bits, width = int.from_bytes(address, "big"), len(address) * 8
         for block in self.blocks[len(address)]:
             if bits >> (width - block.length) == block.bits:
@@ -145,10 +189,34 @@ class Pseudonyms:
             return address
         if block.length and block.text not in FIXED4 and block.text not in FIXED6:
             self.kept_prefixes.add(block.text)
+        if block.text.startswith(SERVERS):
+            return self.server(address, block.text)
         image = self.once(address, block)
-        while not block.length and self.block(image).length:
+        while self.server_list(image) or (not block.length and self.block(image).length):
             image = self.once(image, block)
         return image
+
+    def server_list(self, address: bytes) -> str:
+        """Return the name of the list of servers that a packed address is in, "" for none.
+
+        A list of which a capture has too many servers is not used.
+        """
+        if len(address) != 4:
+            return ""
+        name = listed_servers().get(int.from_bytes(address, "big"), "")
+        return name if self.salts.get(f"{SERVERS}{name}", 0) < DENSE else ""
+
+    def server(self, address: bytes, text: str) -> bytes:
+        """Return the image of a server: another one of its list, of as many digits in octets."""
+        return self.shuffled(text, digits_of(address) if self.octets else ())[address]
+
+    def _shuffled(self, text: str, digits: tuple[int, ...]) -> dict[bytes, bytes]:
+        own = [number.to_bytes(4, "big") for number in server_lists()[text.removeprefix(SERVERS)]]
+        own = [one for one in own if not digits or digits_of(one) == digits]
+        images = list(own)
+        seed = self.digest(b"%s/%d" % (text.encode(), self.salts.get(text, 0)), 32)
+        random.Random(seed).shuffle(images)
+        return dict(zip(own, images, strict=True))
 
     def special(self, address: bytes) -> bytes:
         """Return the image of an IPv6 address that holds an IPv4 or a MAC address, b"" for none."""
@@ -312,7 +380,7 @@ class Pseudonyms:
     def labels(self, before: bytes, suffix: bytes) -> bytes:
         """Return the image of the labels before a kept suffix, the job of a meeting's host kept."""
         first, dot, rest = before.partition(b".")
-        for job in public_names().jobs if suffix == b"zoom.us" else ():
+        for job in public_names().jobs.get(suffix.decode(), ()):
             if first.lower().endswith(job.encode()) and len(first) > len(job):
                 return self.words(first[: -len(job)]) + first[-len(job) :] + dot + self.words(rest)
         return self.words(before)

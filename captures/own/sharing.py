@@ -7,7 +7,7 @@ import secrets
 from typing import NamedTuple
 
 from midcall.captures.own.payload_pseudonyms import has_written_address
-from midcall.captures.own.pseudonyms import Pseudonyms
+from midcall.captures.own.pseudonyms import DENSE, SERVERS, Pseudonyms
 from midcall.captures.own.shared_packets import LINKS, SharedPackets
 from midcall.captures.packets.pcap import Packets
 from midcall.errors import CaptureError
@@ -62,6 +62,9 @@ def fresh_salts(names: Pseudonyms, key: bytes, octets: bool) -> dict[str, int]:
             best = (len(colliding), dict(salts))
         if not colliding:
             break
-        for text in {trial.block(address).text for address in colliding}:
+        places = {(trial.block(one).text, trial.network(one).text) for one in colliding}
+        for text, network in places:
             salts[text] = salts.get(text, 0) + 1
+            if text != network and salts[text] >= DENSE and not text.startswith(SERVERS):
+                salts[network] = 1
     return best[1]

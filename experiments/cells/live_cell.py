@@ -22,10 +22,13 @@ from midcall.experiments.cells.virtual_cell import (
     Outcome,
     Unit,
     call_entry,
+    capture_key,
     collateral_of,
     count_hits,
     no_hits,
     reads,
+    rules_key,
+    unit_key,
 )
 from midcall.experiments.measure import collateral, parity
 from midcall.experiments.measure.intervals import derived_seed
@@ -88,7 +91,7 @@ class LiveBench:
     ) -> None:
         """Open and cut every capture; say: called with the calls that the cut leaves out."""
         self.seed, self.link, self.middlebox = seed, link, middlebox
-        self.items = list(items)
+        self.items, self.seconds = list(items), seconds
         self.opened: list[Opened] = []
         for item in items:
             part = cut(item, read(item.path), seconds)
@@ -98,6 +101,13 @@ class LiveBench:
         self.played: list[Play] = []
         self._access = ""
         self._control: Replay | None = None
+
+    def unit(self, policy: Policy | None, access: str, reuse: bool = False) -> Unit:
+        """Return a policy on an access network as a unit; a live play is never reused."""
+        del reuse
+        rules = rules_key(policy, access, self.seed, self.link, self.seconds)
+        captures = [capture_key(item) for item in self.items]
+        return Unit(unit_key(rules, captures), rules, policy, access, {})
 
     def play(self, policy: Policy | None, access: str, middlebox: str = OWN) -> Replay:
         """Play every capture at once; returns a live Replay. Raises TestbedError."""
@@ -131,9 +141,10 @@ class LiveBench:
             for call in one.item.calls:
                 calls.append(self.entry(one.item, call, played, control, at))
             readable = not reads(unit.policy) & set(one.item.capture.changed)
-            if counts(one.item) and readable:
+            if counts(one.item):
                 live = played.simulations[at], control.simulations[at]
-                count_hits(one.item, one.packets, *live, hits[one.item.capture.group])
+                own = hits[one.item.capture.group]
+                count_hits(one.item, one.packets, *live, own, readable)
         return {
             "key": unit.key,
             "calls": calls,

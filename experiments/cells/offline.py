@@ -68,6 +68,14 @@ def classify_packets(
 
     switches: options of the engine, for an engine that lacks something.
     """
+    rows, numbers, _ = _classified(packets, name, switches)
+    return rows, numbers
+
+
+def _classified(
+    packets: Packets, name: str, switches: Mapping[str, object] | None
+) -> tuple[list[ClassifiedFlow], NDArray[np.int64], NDArray[np.void]]:
+    """Return the same as `classify_packets`, and the engine's flows FLOW[rows]."""
     from midcall.classifier.engine import Engine
     from midcall.classifier.export import columns
 
@@ -76,7 +84,8 @@ def classify_packets(
     flows = engine.flows()
     frames = (flows["first_record"] + 1).tolist()
     rows = classified(columns(flows, name)).to_pylist()
-    return [row | {"frame": frame} for row, frame in zip(rows, frames, strict=True)], numbers
+    framed = [row | {"frame": frame} for row, frame in zip(rows, frames, strict=True)]
+    return framed, numbers, flows
 
 
 def classified_rows(item: Item, switches: Mapping[str, object] | None = None) -> list[SeenFlow]:
@@ -91,12 +100,19 @@ def classified_rows(item: Item, switches: Mapping[str, object] | None = None) ->
 
 
 def examine(item: Item) -> ClassifiedCapture:
-    """Classify one capture and score every flow against its truth."""
+    """Classify one capture and score every flow against its truth.
+
+    A row is marked as replayed if routers forward the flow; the caller clears the mark for captures
+    that take no part in the grid.
+    """
+    from midcall.testbed.replay.sides import places
+
     packets, notices = read_with_notices(item.path)
-    flows, numbers = classify_packets(packets, item.capture.name)
-    streams = rtp_flows(packets, numbers, len(flows))
+    flows, numbers, records = _classified(packets, item.capture.name, None)
+    streams, local = rtp_flows(packets, numbers, len(flows)), places(records).local
     rows: list[SeenFlow] = [
-        {**_row(item, flow), "strict_rtp": bool(streams[at])} for at, flow in enumerate(flows)
+        {**_row(item, flow), "replayed": not local[at], "strict_rtp": bool(streams[at])}
+        for at, flow in enumerate(flows)
     ]
     _attach_truth(item, rows, numbers)
     recognised = {call.id: call_recognised(call, item.labels, rows, numbers) for call in item.calls}
@@ -121,6 +137,7 @@ def _row(item: Item, flow: EngineFlow) -> FlowRow:
         "truth_call": None,
         "truth_confidence": None,
         "outcome": "unscored",
+        "replayed": False,
     }
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The simulations of a run, distributed over a cluster; outcomes are kept on this machine.
+"""The simulations of a run, distributed over a cluster; shares are kept on this machine.
 
 A worker opens a capture at its path on this machine; without such a file, it obtains the capture
 from the sources of the catalogue (samples, MIDCALL_CORPUS, its cache, the network), by its sha256.
@@ -15,8 +15,7 @@ from typing import NamedTuple
 from midcall.captures.fetch.fetch import obtain
 from midcall.captures.truth.catalogue import Catalogue, load
 from midcall.errors import ExperimentError
-from midcall.experiments.cells import virtual_cell
-from midcall.experiments.cells.virtual_cell import Bench, Outcome, Unit
+from midcall.experiments.cells.virtual_cell import Bench, Outcome, Shares, Unit
 from midcall.experiments.jobs import cluster
 from midcall.experiments.spec.corpus import Item
 
@@ -40,22 +39,28 @@ def simulations(
     with cluster.Cluster(address) as workers:
         name = workers.give(Given(bench.items, bench.seed, bench.link, bench.seconds))
         for answer in workers.each(simulated, [(name, unit) for unit in units]):
-            if answer.value is not None and bench.folder is not None:
-                virtual_cell.keep(bench.folder, answer.value)
-            yield answer.task[1], answer.value, answer.error
+            unit, shares = answer.task[1], answer.value
+            outcome = None
+            if shares is not None:
+                bench.keep(unit, shares)
+                outcome = bench.assembled(unit, shares)
+            yield unit, outcome, answer.error
         workers.take_back(name)
         say(workers.summary_line)
 
 
-def simulated(task: tuple[str, Unit]) -> Outcome:
-    """Do one simulation on a worker; each of its threads has a bench of its own."""
+def simulated(task: tuple[str, Unit]) -> Shares:
+    """Do one simulation on a worker: the shares that it lacks.
+
+    Each thread of a worker has a bench of its own.
+    """
     name, unit = task
     if getattr(_OWN, "name", None) != name:
         given: Given = cluster.given(name)
         _OWN.bench = Bench(local_items(given.items), given.seed, None, given.link, given.seconds)
         _OWN.name = name
-    outcome: Outcome = _OWN.bench.outcome(unit)
-    return outcome
+    shares: Shares = _OWN.bench.shares(unit)
+    return shares
 
 
 def local_items(items: Sequence[Item]) -> list[Item]:

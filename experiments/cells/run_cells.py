@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The cells of a grid, played: finished simulations are reused; the others run in this process, in
-several processes, or on a cluster. A simulation that fails becomes an error; the others continue.
+"""The cells of a grid, played: finished simulations of captures are reused; the others run in this
+process, in several processes, or on a cluster. A simulation that fails becomes an error; the others
+continue.
 """
 
 from __future__ import annotations
@@ -41,55 +42,82 @@ def bench_of(spec: Spec, items: Sequence[Item], options: Options, log: Log) -> B
     return Bench(items, spec.seed, folder, spec.link, spec.seconds)
 
 
-def unit_keys(spec: Spec, grid: Sequence[Cell], items: Sequence[Item]) -> dict[int, str]:
-    """Return the key of the simulation behind each cell, by its position in the grid."""
-    known: dict[tuple[str, str], str] = {}  # many cells have the same rules in force
-    keys = {}
+def grid_units(
+    grid: Sequence[Cell], bench: Bench | LiveBench, reuse: bool = True
+) -> dict[int, Unit]:
+    """Return the unit behind each documented cell, by its position in the grid.
+
+    Cells with equal rules in force on one access network have one unit. reuse: with the shares of
+    the cache; live plays are never cached.
+    """
+    known: dict[tuple[str, str], Unit] = {}
+    units = {}
     for at, cell in enumerate(grid):
         if cell.documented:
             place = simulate.policy_text(cell.policy), cell.access
             if place not in known:
-                known[place] = simulate.unit_key(
-                    cell.policy, cell.access, spec.seed, items, spec.link, spec.seconds
-                )
-            keys[at] = known[place]
-    return keys
+                known[place] = bench.unit(cell.policy, cell.access, reuse)
+            units[at] = known[place]
+    return units
 
 
 def simulate_all(
-    spec: Spec, grid: Sequence[Cell], bench: Bench | LiveBench, options: Options, log: Log
+    grid: Sequence[Cell], bench: Bench | LiveBench, options: Options, log: Log
 ) -> Played:
     """Play every documented cell of a grid."""
-    keys = unit_keys(spec, grid, bench.items)
+    units = grid_units(grid, bench, not options.force)
+    distinct = {unit.key: unit for unit in units.values()}
     ready: dict[str, Outcome] = {}
-    if isinstance(bench, Bench) and not options.force:
-        kept = {key: simulate.cached(bench.folder, key) for key in set(keys.values())}
-        ready = {key: outcome for key, outcome in kept.items() if outcome is not None}
-    units = {
-        key: Unit(key, grid[at].policy, grid[at].access)
-        for at, key in keys.items()
-        if key not in ready
-    }
-    log(f"cells: {len(grid)}, simulations: {len(units)} to do, {len(ready)} reused")
-    order = sorted(units.values(), key=lambda unit: (unit.access, unit.key))
-    done, failed = simulate_units(bench, order, options, log)
-    outcomes = {at: (ready | done)[key] for at, key in keys.items() if key in ready or key in done}
-    errors = {at: failed[key] for at, key in keys.items() if key in failed}
-    return Played(outcomes, {at for at, key in keys.items() if key in ready}, errors)
+    if isinstance(bench, Bench):
+        whole = [unit for unit in distinct.values() if unit.ready and not bench.missing(unit)]
+        ready = {unit.key: bench.assembled(unit, {}) for unit in whole}
+    todo = [unit for key, unit in distinct.items() if key not in ready]
+    log(f"cells: {len(grid)}, simulations: {len(todo)} to do, {len(ready)} reused")
+    order = sorted(todo, key=lambda unit: (unit.access, unit.key))
+    notice = reuse_line(bench, order, len(distinct)) if isinstance(bench, Bench) else ""
+    done, failed = simulate_units(bench, order, options, log, notice)
+    outcomes = ready | done
+    return Played(
+        {at: outcomes[unit.key] for at, unit in units.items() if unit.key in outcomes},
+        {at for at, unit in units.items() if unit.key in ready},
+        {at: failed[unit.key] for at, unit in units.items() if unit.key in failed},
+    )
+
+
+def reuse_line(bench: Bench, units: Sequence[Unit], distinct: int) -> str:
+    """Return in one sentence what the simulations to do reuse, "" where they reuse nothing.
+
+    units: those to do; distinct: how many simulations the grid has.
+    """
+    if not any(unit.ready for unit in units):
+        return ""
+    lacks = [{item.capture.sha256 for item in bench.missing(unit)} for unit in units]
+    captures, new = len(bench.items), len(lacks[0])
+    if any(one != lacks[0] for one in lacks):
+        parts, todo = captures * len(units), sum(map(len, lacks))
+        return f"{parts - todo:,} of {parts:,} simulations of a capture are reused"
+    what, them = ("1 new capture", "it") if new == 1 else (f"{new} new captures", "them")
+    return (
+        f"{what}: {len(units)} of {distinct} simulations need {them}, "
+        f"{captures - new} captures reused"
+    )
 
 
 def simulate_units(
-    bench: Bench | LiveBench, units: Sequence[Unit], options: Options, log: Log
+    bench: Bench | LiveBench, units: Sequence[Unit], options: Options, log: Log, notice: str = ""
 ) -> tuple[dict[str, Outcome], dict[str, str]]:
     """Return outcome by key, and error by key, of the units, on as many processes as asked for.
 
-    Live plays are made one after the other: each needs all cores of the machine.
+    notice: a line that is printed first. Live plays are made one after the other: each needs all
+    cores of the machine.
     """
     jobs = min(options.jobs or default_jobs(), len(units))
     limit = 0.0 if options.jobs else SERIAL_LIMIT_S
     done: dict[str, Outcome] = {}
     failed: dict[str, str] = {}
     with Progress("simulations", len(units), stream=options.stream, log=log) as bar:
+        if notice:
+            bar.say(notice)
         if isinstance(bench, Bench) and options.cluster and units:
             from midcall.experiments.cells import remote_cells
 

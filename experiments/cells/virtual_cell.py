@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The simulations of cells: one policy on one access network, over all captures of a run.
 
-Cells with equal rules (for example, at every date before the block) share one simulation. Its
-outcome is one atomic file in a cache, named by a digest of everything it depends on, so a run that
-was interrupted, or repeated, computes only missing outcomes.
+Cells with equal rules (for example, at every date before the block) share one outcome. It is
+assembled from one share per capture, because captures are simulated apart: each has a box, a flow
+table and seeds of its own. A file of the cache has the shares of one policy on one access network,
+each under a digest of its capture and truth. So a run that was interrupted or repeated, or that has
+one capture more, simulates only what is missing.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, SupportsFloat, SupportsInt
+from typing import TYPE_CHECKING, NamedTuple, SupportsFloat, SupportsInt, TypedDict
 
 import numpy as np
 
@@ -42,19 +44,44 @@ if TYPE_CHECKING:
     from midcall.testbed.policy.operator import Policy
     from midcall.testbed.replay.simulator import Simulation
 
-#: Raise when the content of a cell's file changes its meaning.
-CELL_FORMAT = 3
+#: Raise when the content of a file of shares changes its meaning.
+CELL_FORMAT = 5
+#: Seconds of simulation after which the finished shares of a cell are written to its file.
+KEEP_EVERY_S = 5.0
 Outcome = CellOutcome
-#: Capture group -> kind of traffic -> [flows, hit, bytes, bytes that do not arrive].
+#: Capture group -> kind of traffic -> counts of `count_hits`.
 Hits = dict[str, dict[str, list[int]]]
 
 
+class Share(TypedDict):
+    """One capture's part of an outcome, as plain values.
+
+    sha256: of the capture; hits: kind of traffic -> counts of `count_hits`, empty for a capture
+    whose innocent flows do not count; seconds: wall time of its simulations.
+    """
+
+    sha256: str
+    calls: list[CallEntry]
+    hits: dict[str, list[int]]
+    seconds: float
+
+
+#: Shares by the keys of their captures (`capture_key`).
+Shares = dict[str, Share]
+
+
 class Unit(NamedTuple):
-    """One simulation to do: its key, the rules and the access network."""
+    """One policy on one access network.
+
+    key: of the outcome over all captures; rules: of the file of its shares; ready: the shares that
+    the cache has.
+    """
 
     key: str
+    rules: str
     policy: Policy | None
     access: str
+    ready: Shares
 
 
 def cache_folder() -> Path:
@@ -63,25 +90,47 @@ def cache_folder() -> Path:
     return Path(home) / "midcall" / "cells"
 
 
-def unit_key(
+def rules_key(
     policy: Policy | None,
     access: str,
     seed: int,
-    items: Sequence[Item],
     link: str = "captured",
     seconds: float | None = None,
 ) -> str:
-    """Return the sha256 (hex) of everything the simulation's outcome depends on."""
-    depends = {
-        "format": CELL_FORMAT,
-        "code": code_digest(),
-        "policy": policy_text(policy),
-        "access": access,
-        "seed": seed,
-        "link": link,
-        "seconds": seconds,
-        "captures": [(item.capture.sha256, item.truth_digest()) for item in items],
-    }
+    """Return the sha256 (hex) of what a share depends on besides its capture."""
+    return _digest(
+        {
+            "format": CELL_FORMAT,
+            "code": code_digest(),
+            "policy": policy_text(policy),
+            "access": access,
+            "seed": seed,
+            "link": link,
+            "seconds": seconds,
+        }
+    )
+
+
+def capture_key(item: Item) -> str:
+    """Return the sha256 (hex) of what a share depends on of its capture: bytes, truth, standing.
+
+    The catalogue entry of an added capture is not part of the code's digest, so what a share
+    depends on of the entry is here. The capture group is not: `Bench.assembled` reads it.
+    """
+    one = item.capture
+    standing = sorted(one.changed), item.innocent, counts(item)
+    return _digest([one.sha256, item.truth_digest(), *standing])
+
+
+def unit_key(rules: str, captures: Sequence[str]) -> str:
+    """Return the sha256 (hex) of everything the outcome of a policy over captures depends on.
+
+    rules: a `rules_key`; captures: the `capture_key` of each.
+    """
+    return _digest([rules, *captures])
+
+
+def _digest(depends: object) -> str:
     return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
 
 
@@ -91,7 +140,7 @@ def policy_text(policy: Policy | None) -> str:
 
 
 def cached(folder: Path | None, key: str) -> Json:
-    """Return the outcome of a finished simulation, None where there is none or it is damaged."""
+    """Return what `keep` wrote under a key, None where there is nothing or it is damaged."""
     if folder is None:
         return None
     try:
@@ -102,7 +151,7 @@ def cached(folder: Path | None, key: str) -> Json:
 
 
 def keep(folder: Path, outcome: Mapping[str, object]) -> None:
-    """Write a finished simulation, whole or not at all; on a full disk it is not kept.
+    """Write finished work, whole or not at all; on a full disk it is not kept.
 
     outcome: plain values, its key under "key".
     """
@@ -111,12 +160,31 @@ def keep(folder: Path, outcome: Mapping[str, object]) -> None:
         write_atomically(folder / key[:2] / f"{key}.json", json.dumps(outcome).encode())
 
 
+def kept_shares(folder: Path | None, rules: str) -> Shares:
+    """Return the shares in the file of a `rules_key`, none where it is missing or damaged."""
+    file = cached(folder, rules)
+    shares: Shares = file.get("shares", {}) if file is not None else {}
+    return shares
+
+
+def keep_shares(folder: Path, rules: str, shares: Shares) -> None:
+    """Add shares to the file of a `rules_key`; other shares of the same captures are dropped.
+
+    Of two processes that add to one file in the same moment, the additions of one can be lost:
+    they are simulated again where they are needed.
+    """
+    new = {share["sha256"] for share in shares.values()}
+    old = kept_shares(folder, rules)
+    others = {key: share for key, share in old.items() if share["sha256"] not in new}
+    keep(folder, {"key": rules, "shares": others | shares})
+
+
 class Bench:
     """The captures of a run, opened once per process, and the controls already simulated.
 
     A control is the same capture, access network and seed under no rules; verdicts are the
-    difference from it. Controls of one access network are kept at a time. Finished simulations
-    are kept in `folder`; with None the caller keeps them.
+    difference from it. Controls of one access network are kept at a time. Shares are kept in
+    `folder`; with None the caller keeps them.
     """
 
     def __init__(
@@ -129,9 +197,22 @@ class Bench:
     ) -> None:
         self.items, self.seed, self.folder, self.link = list(items), seed, folder, link
         self.seconds = seconds
+        self.keys = [capture_key(item) for item in self.items]
         self._opened: dict[str, Cut] = {}
         self._controls: dict[str, Simulation] = {}
         self._access = ""
+
+    def unit(self, policy: Policy | None, access: str, reuse: bool = True) -> Unit:
+        """Return a policy on an access network as a unit; reuse: with the shares of the cache."""
+        rules = rules_key(policy, access, self.seed, self.link, self.seconds)
+        kept = kept_shares(self.folder, rules) if reuse else {}
+        ready = {key: kept[key] for key in self.keys if key in kept}
+        return Unit(unit_key(rules, self.keys), rules, policy, access, ready)
+
+    def missing(self, unit: Unit) -> list[Item]:
+        """Return the captures of which a unit has no share."""
+        pairs = zip(self.items, self.keys, strict=True)
+        return [item for item, key in pairs if key not in unit.ready]
 
     def opened(self, item: Item) -> Cut:
         """Return the capture's packets, calls and labels, cut where the run cuts."""
@@ -157,40 +238,93 @@ class Bench:
             self._controls[sha256] = self.run(item, None, access)
         return self._controls[sha256]
 
-    def outcome(self, unit: Unit) -> Outcome:
-        """Do one simulation and keep its outcome. A note of an error names the capture."""
+    def shares(self, unit: Unit) -> Shares:
+        """Simulate the captures of which a unit has no share, and keep their shares.
+
+        Finished shares are kept although a later capture fails. A note of an error names the
+        capture.
+        """
+        made: Shares = {}
+        new: Shares = {}
+        kept_at = time.monotonic()
+        try:
+            for item, key in zip(self.items, self.keys, strict=True):
+                if key in unit.ready:
+                    continue
+                new[key] = self.share(item, unit)
+                if time.monotonic() - kept_at >= KEEP_EVERY_S:
+                    self.keep(unit, new)
+                    made |= new
+                    new, kept_at = {}, time.monotonic()
+        finally:
+            self.keep(unit, new)
+        return made | new
+
+    def share(self, item: Item, unit: Unit) -> Share:
+        """Simulate one capture; a note of an error names it."""
         begin = time.perf_counter()
+        try:
+            calls, hits = self._judged(self.opened(item).item, unit)
+        except Exception as error:
+            error.add_note(f"capture {item.capture.name}")
+            raise
+        spent = time.perf_counter() - begin
+        return {"sha256": item.capture.sha256, "calls": calls, "hits": hits, "seconds": spent}
+
+    def keep(self, unit: Unit, shares: Shares) -> None:
+        """Add shares of a unit to the cache, if there is one."""
+        if self.folder is not None and shares:
+            keep_shares(self.folder, unit.rules, shares)
+
+    def assembled(self, unit: Unit, shares: Shares) -> Outcome:
+        """Return the outcome of a unit over all captures; shares: those that it lacked.
+
+        Raises KeyError for a share that is missing.
+        """
+        every = unit.ready | shares
         calls: list[CallEntry] = []
         hits = no_hits()
-        for item in self.items:
-            try:
-                self._one(self.opened(item).item, unit, calls, hits)
-            except Exception as error:
-                error.add_note(f"capture {item.capture.name}")
-                raise
-        outcome: Outcome = {
+        spent = 0.0
+        for item, key in zip(self.items, self.keys, strict=True):
+            share = every[key]
+            calls += share["calls"]
+            spent += share["seconds"]
+            for kind, own in share["hits"].items():
+                total = hits[item.capture.group][kind]
+                total[:] = [a + b for a, b in zip(total, own, strict=True)]
+        return {
             "key": unit.key,
             "calls": calls,
             "collateral": collateral_of(collateral.merged(hits)),
             "groups": collateral.of_groups(hits),
-            "seconds": time.perf_counter() - begin,
+            "seconds": spent,
         }
-        if self.folder is not None:
-            keep(self.folder, outcome)
-        return outcome
 
-    def _one(self, item: Item, unit: Unit, calls: list[CallEntry], hits: Hits) -> None:
+    def outcome(self, unit: Unit) -> Outcome:
+        """Return the outcome of a unit over all captures; simulates those it has no share of."""
+        return self.assembled(unit, self.shares(unit))
+
+    def _judged(self, item: Item, unit: Unit) -> tuple[list[CallEntry], dict[str, list[int]]]:
         from midcall.testbed.assess.call_verdict import judge
 
         control = self.control(item, unit.access)
         simulation = self.run(item, unit.policy, unit.access)
-        for call in item.calls:
-            verdict = judge(simulation, control, call, item.capture.changed)
-            calls.append(call_entry(item, call, verdict, simulation, control))
+        calls = [
+            call_entry(
+                item,
+                call,
+                judge(simulation, control, call, item.capture.changed),
+                simulation,
+                control,
+            )
+            for call in item.calls
+        ]
+        hits: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0, 0, 0])
         readable = not reads(unit.policy) & set(item.capture.changed)
-        if counts(item) and readable:
-            own = hits[item.capture.group]
-            count_hits(item, self.opened(item).packets, simulation, control, own)
+        if counts(item):
+            packets = self.opened(item).packets
+            count_hits(item, packets, simulation, control, hits, readable)
+        return calls, dict(hits)
 
 
 def reads(policy: Policy | None) -> frozenset[str]:
@@ -235,7 +369,7 @@ def _real(value: SupportsFloat | None) -> float | None:
 
 def no_hits() -> Hits:
     """Return empty counts for `count_hits`."""
-    return defaultdict(lambda: defaultdict(lambda: [0, 0, 0, 0]))
+    return defaultdict(lambda: defaultdict(lambda: [0, 0, 0, 0, 0]))
 
 
 def collateral_of(hits: Mapping[str, list[int]]) -> list[KindHits]:
@@ -247,6 +381,7 @@ def collateral_of(hits: Mapping[str, list[int]]) -> list[KindHits]:
             "hit": counts[1],
             "bytes": counts[2],
             "bytes_hit": counts[3],
+            "untested": counts[4],
         }
         for kind, counts in sorted(hits.items())
     ]
@@ -258,22 +393,35 @@ def count_hits(
     simulation: Simulation,
     control: Simulation,
     hits: dict[str, list[int]],
+    readable: bool = True,
 ) -> None:
     """Add the innocent flows of a capture, and those that the policy hit, to `hits`.
 
     In an innocent capture every TCP and UDP flow is innocent; in a capture of a call, those
-    labelled as chat or other traffic (of high or medium confidence). Flows are those of the
-    control. One is hit when the box dropped or answered a packet of it, any copy of it, or when a
-    packet that arrived under no rules does not arrive now: a flow that never starts after a false
-    DNS answer is lost too. hits: kind of traffic -> [flows, hit, bytes, bytes that do not arrive].
+    labelled as chat or other traffic (of high or medium confidence). Flows that no router forwards
+    are left out. A flow is hit when the box dropped or answered a packet of it, any copy of it, or
+    when a packet that arrived under no rules does not arrive now: a flow that never starts after a
+    false DNS answer is lost too. A flow is not tested where it does not reach the box under no
+    rules, or where the capture is not readable: a rule reads a field that the capture changed. So
+    flows and untested flows add up to the same number under every policy and on every network.
+
+    hits: kind of traffic -> [flows, hit, bytes, bytes that do not arrive, flows not tested]; the
+    first four are of the flows that are tested.
     """
-    numbers = np.asarray(control.flow)
-    fates = simulation.fates
-    struck = simulation.struck & (fates["struck_rule"] >= 0)
+    from midcall.testbed.replay.sides import places
+
+    index = control.script.held
+    numbers, local = index.facts["flow"], places(index.flows).local
+    reached = np.asarray(control.flow) >= 0
+    struck = simulation.struck & (simulation.fates["struck_rule"] >= 0)
     lost = control.delivered & ~simulation.delivered
-    for number, kind in innocent_flows(item, control.flows, numbers).items():
-        own = numbers == number
-        entry = hits[kind]
+    for number, kind in innocent_flows(item, index.flows, numbers).items():
+        if local[number]:
+            continue
+        own, entry = numbers == number, hits[kind]
+        if not readable or not (own & reached).any():
+            entry[4] += 1
+            continue
         entry[0] += 1
         entry[1] += bool((own & (struck | lost)).any())
         entry[2] += int(packets.wire[own].sum())

@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 COMMANDS = {
     "run": "experiment", "plan": "experiment", "replay": "replay", "evaluate": "experiment",
     "fuzz": "lab", "warm-up": "lab", "classify": "flows", "explain": "flows",
-    "localise": "localise", "aa": "null_tests", "train": "lab", "support": "lab",
-    "report": "results", "doctor": "lab", "conformance": "lab", "compare": "results",
-    "badge": "results",
+    "quality": "quality", "localise": "localise", "aa": "null_tests", "train": "lab",
+    "support": "lab", "report": "results", "doctor": "lab", "conformance": "lab",
+    "compare": "results", "badge": "results",
 }  # fmt: skip
 #: Each group of commands and its module.
-GROUPS = {"captures": "captures", "bench": "bench", "policy": "policy", "runs": "runs",
-          "new": "new"}  # fmt: skip
+GROUPS = {"captures": "captures", "bench": "bench", "policy": "policy", "probe": "probe",
+          "runs": "runs", "new": "new"}  # fmt: skip
 
 
 def show_version(wanted: bool) -> None:

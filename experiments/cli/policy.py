@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from midcall.experiments.cli import completion
+from midcall.experiments.cli import completion, policy_engines
 from midcall.experiments.cli.arguments import HELP, JSON
 from midcall.experiments.cli.output import FAILED, USER_ERROR, give, sentences, tell
 
@@ -82,3 +82,8 @@ def list_hellos(
 
         hellos = policy_text.hellos(capture)
         give(as_json, [one._asdict() for one in hellos], [one.line for one in hellos])
+
+
+app.command("export")(policy_engines.export_policy)
+app.command("import")(policy_engines.import_policy)
+app.command("prove")(policy_engines.prove_policy)

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +13,9 @@ from midcall.access import ACCESS_WORDS
 from midcall.experiments.cli import completion
 from midcall.experiments.cli.arguments import CORPUS, FLOW_HELP, JSON
 from midcall.experiments.cli.output import give, sentences
+
+if TYPE_CHECKING:
+    from midcall.experiments.results.tables import LadderLine
 
 
 def replay(
@@ -57,6 +61,12 @@ def replay(
     fates: Annotated[
         Path | None, typer.Option(help="Write each packet's fate to a CSV file.")
     ] = None,
+    ladder: Annotated[
+        bool,
+        typer.Option(
+            "--ladder", help="Also print each call's packets as a ladder, long runs folded."
+        ),
+    ] = False,
     corpus: CORPUS = None,
     as_json: JSON = False,
 ) -> None:
@@ -64,7 +74,8 @@ def replay(
 
     Prints the verdicts and what became of the packets. Runs in virtual time, without root. The
     capture that -o writes has one interface for each side of the box; a comment on each frame
-    states its fate.
+    states its fate. A ladder has the caller on the left, the box in the middle, the callee on the
+    right, and the bytes of the packet that decided.
 
     Example: midcall replay call.pcap --policy maroc-telecom/stun -o out.pcapng --fates fates.csv
     """
@@ -78,8 +89,19 @@ def replay(
         )  # fmt: skip
         result = replaying.play(request)
         replaying.write(result, out, fates)
-        give(
-            as_json,
-            replaying.document(result) if as_json else None,
-            () if as_json else replaying.lines(request, result),
-        )
+        ladders = replaying.ladders(result) if ladder else None
+        if as_json:
+            document = replaying.document(result)
+            give(True, document if ladders is None else {**document, "ladders": ladders}, ())
+        else:
+            give(False, None, [*replaying.lines(request, result), *drawn(ladders or {})])
+
+
+def drawn(ladders: Mapping[str, Sequence[LadderLine]]) -> Iterator[str]:
+    """Yield ladders as text; ladders: by call id, "" for all packets of a capture without calls."""
+    from midcall.experiments.report.ladder import text
+
+    for call, rows in ladders.items():
+        yield ""
+        yield f"ladder of call {call}:" if call else "ladder of all packets:"
+        yield from text(rows)

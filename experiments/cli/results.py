@@ -96,7 +96,7 @@ def badge(
     operator: Annotated[str, typer.Option(help="Operator of the block.")] = "maroc-telecom",
     access: Annotated[str, typer.Option(help="Access network.")] = "4g",
     hypothesis: Annotated[
-        str | None, typer.Option(help="Hypothesis shown (default: the operator's first).")
+        str | None, typer.Option(help="Hypothesis shown (default: the range over all).")
     ] = None,
     day: Annotated[
         str | None, typer.Option(metavar="YYYY-MM-DD", help="The day shown (default: today).")

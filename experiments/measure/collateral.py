@@ -100,6 +100,7 @@ def of_groups(hits: Mapping[str, Mapping[str, Sequence[int]]]) -> list[GroupHits
             "hit": counts[1],
             "bytes": counts[2],
             "bytes_hit": counts[3],
+            "untested": counts[4],
         }
         for group, kinds in sorted(hits.items())
         for kind, counts in sorted(kinds.items())
@@ -107,8 +108,8 @@ def of_groups(hits: Mapping[str, Mapping[str, Sequence[int]]]) -> list[GroupHits
 
 
 def merged(hits: Mapping[str, Mapping[str, Sequence[int]]]) -> dict[str, list[int]]:
-    """Return the counts of all groups together, by kind of traffic."""
-    total: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
+    """Return the counts of all groups together, by kind of traffic (see `count_hits`)."""
+    total: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0, 0, 0])
     for kinds in hits.values():
         for kind, counts in kinds.items():
             total[kind] = [a + b for a, b in zip(total[kind], counts, strict=True)]
@@ -148,11 +149,13 @@ def bounds(seed: int, rows: Sequence[GroupHits]) -> dict[str, Bounds]:
 
     rows: of `of_groups`. Flows of one capture group are not independent: see
     experiments.measure.intervals.clustered_interval. None below ten groups that have the kind.
+    Flows that are not tested are left out.
     """
     kinds: dict[str, dict[str, tuple[int, int]]] = {ALL: {}}
     for row in rows:
-        for kind in (row["protocol"], ALL):
-            hit, flows = kinds.setdefault(kind, {}).get(row["group"], (0, 0))
+        kinds.setdefault(row["protocol"], {})
+        for kind in (row["protocol"], ALL) if row["flows"] else ():
+            hit, flows = kinds[kind].get(row["group"], (0, 0))
             kinds[kind][row["group"]] = (hit + row["hit"], flows + row["flows"])
     intervals: dict[str, Bounds] = {}
     for kind, groups in kinds.items():

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from decimal import Decimal
@@ -27,7 +27,8 @@ from midcall.apps import WRITTEN
 #: The functions of this file that a template may apply to a value.
 FILTERS = (
     "app_name", "access_name", "operator_name", "verdict_name", "count", "percent",
-    "span", "amount", "duration_ms", "duration_ns", "day", "listed",
+    "span", "amount", "duration_ms", "duration_ns", "day", "listed", "decimal", "brief",
+    "role_name",
 )  # fmt: skip
 
 
@@ -46,6 +47,8 @@ class Language(NamedTuple):
 
 ENGLISH = Language("en", False, NullTranslations())
 _LANGUAGE: ContextVar[Language] = ContextVar("language", default=ENGLISH)
+_NO_NAMES: Mapping[str, str] = {}
+_NAMES: ContextVar[Mapping[str, str]] = ContextVar("names", default=_NO_NAMES)
 
 
 @contextmanager
@@ -56,6 +59,16 @@ def speaking(language: Language) -> Iterator[None]:
         yield
     finally:
         _LANGUAGE.reset(before)
+
+
+@contextmanager
+def naming_operators(names: Mapping[str, str]) -> Iterator[None]:
+    """Have operators named by `names` (id -> name) in the block."""
+    before = _NAMES.set(names)
+    try:
+        yield
+    finally:
+        _NAMES.reset(before)
 
 
 def spoken() -> Language:
@@ -88,6 +101,7 @@ APP_NAMES = {
     "meta": N_("WhatsApp or Messenger"),
     "microsoft": N_("Skype or Teams"),
     "rtc": N_("an unknown app"),
+    "other-rtc": N_("other calls"),
 }
 NO_CALL = N_("no call")
 ACCESS_NAMES = {"3g": "3G", "4g": "4G", "adsl": "ADSL", "fibre": N_("fibre"),
@@ -107,11 +121,22 @@ VERDICT_NAMES = {
     "INVALID": N_("not testable"),
 }
 OUTCOME_NAMES = {
-    "right": "right",
-    "other_call": "taken for another call",
-    "unsure": "unsure",
-    "missed": "missed",
+    "right": N_("right"),
+    "other_call": N_("taken for another call"),
+    "unsure": N_("unsure"),
+    "missed": N_("missed"),
 }
+#: Roles of flows.
+ROLE_NAMES = {
+    "media": N_("media"),
+    "setup": N_("set-up"),
+    "control": N_("control"),
+    "messaging": N_("messages"),
+    "other": N_("other"),
+    "unknown": N_("unknown"),
+}
+#: Kinds of innocent flows, as experiments.measure.metrics names them.
+QUIET_KINDS = (N_("innocent captures"), N_("messaging flows"), N_("other flows of call captures"))
 
 
 def app_name(app: str | None) -> str:
@@ -125,10 +150,16 @@ def access_name(access: str) -> str:
 
 
 def operator_name(operator: str) -> str:
-    """Return the operator's name; an unknown id is only made readable."""
+    """Return the operator's name, see `naming_operators`; an unknown id is only made readable."""
     if operator.startswith("blackbox:"):
         return gettext("black box: %(name)s") % {"name": operator.partition(":")[2]}
-    return OPERATOR_NAMES.get(operator, operator.replace("-", " ").title())
+    known = _NAMES.get().get(operator) or OPERATOR_NAMES.get(operator)
+    return known or operator.replace("-", " ").title()
+
+
+def role_name(role: str | None) -> str:
+    """Return the role of a flow in words."""
+    return gettext(ROLE_NAMES.get(role or "", role or ""))
 
 
 def verdict_name(verdict: str | None) -> str:
@@ -212,6 +243,16 @@ def share(part: int | None, whole: int | None, what: str = "positives") -> str:
     if not whole:
         return f"{gettext('n/a')} (0 {what})"
     return percent((part or 0) / whole)
+
+
+def brief(value: float | None) -> str:
+    """Return a number with three significant digits."""
+    return gettext("n/a") if value is None else written(f"{value:.3g}")
+
+
+def decimal(value: float | None, digits: int) -> str:
+    """Return a number with a number of digits behind the point."""
+    return gettext("n/a") if value is None else written(f"{value:.{digits}f}")
 
 
 def amount(value: float | None, unit: str = "") -> str:

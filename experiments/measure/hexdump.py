@@ -18,15 +18,16 @@ class Row(NamedTuple):
     marked: list[int]
 
 
-def rows(cells: Sequence[str], marks: Sequence[tuple[int, int]], start: int) -> list[Row]:
-    """Return the rows with a mark (offset, octets), and the row of the offset `start`."""
+def rows(
+    cells: Sequence[str], marks: Sequence[tuple[int, int]], start: int, shown: int = 1
+) -> list[Row]:
+    """Return the rows with a mark (offset, octets), and those of `shown` octets from `start` on."""
     owner = [-1] * len(cells)
     for number, (at, length) in enumerate(marks):
         for o in range(at, min(at + length, len(cells))):
             owner[o] = number if owner[o] < 0 else owner[o]
     wanted = {o // WIDTH for o, mark in enumerate(owner) if mark >= 0}
-    if start < len(cells):
-        wanted.add(start // WIDTH)
+    wanted |= {o // WIDTH for o in range(start, min(start + shown, len(cells)))}
     spans = [slice(row * WIDTH, (row + 1) * WIDTH) for row in sorted(wanted)]
     return [Row(span.start, list(cells[span]), owner[span]) for span in spans]
 

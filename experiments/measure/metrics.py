@@ -315,6 +315,11 @@ def accuracy(rows: Sequence[FlowRow], seed: int, copies: Collection[str] = ()) -
         "five_without_copies": right_share(own, seed, "five_without_copies"),
         "five_distinct": right_share(single, seed, "five_distinct"),
         "all": right_share(call_flows(rows), seed, "all"),
+        "named": {
+            app: right_share(own, seed, f"named/{app}")
+            for app in sorted({row["truth_app"] or "" for row in call_flows(rows)})
+            if (own := [row for row in call_flows(rows) if row["truth_app"] == app])
+        },
         "confusion": confusion(rows),
         "false_calls": false_calls(rows),
     }

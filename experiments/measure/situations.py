@@ -17,6 +17,7 @@ from midcall.apps import FIVE
 from midcall.experiments.measure.formatting import (
     access_name,
     days,
+    gettext,
     listed,
     operator_name,
 )
@@ -118,17 +119,23 @@ class Tally:
 
 
 class Hits(NamedTuple):
-    """Innocent flows and those hit, and their bytes; the interval of the share hit, None for none.
+    """Innocent flows and those hit; of the flows that are tested also bytes, and an interval.
 
-    Places shown as one can differ by a few flows (not by flows hit): `fewest` to `flows`.
+    flows: all, the same number in every cell of a run; untested: those of them that the cell does
+    not test; bytes: of tested flows; interval: of hit / tested, None where none can be given.
     """
 
     flows: int
     hit: int
+    untested: int
     bytes: int
     bytes_hit: int
-    fewest: int
     interval: tuple[float, float] | None
+
+    @property
+    def tested(self) -> int:
+        """Return the number of flows that could be hit."""
+        return self.flows - self.untested
 
 
 @dataclass(frozen=True)
@@ -205,7 +212,11 @@ def _where(pairs: Sequence[tuple[str, str]]) -> str:
     for access in dict.fromkeys(access for access, _ in pairs):
         dates = tuple(sorted(date for at, date in pairs if at == access))
         by_dates[dates].append(access_name(access))
-    return "; ".join(f"{listed(names)} on {days(dates)}" for dates, names in by_dates.items())
+    words = gettext("%(networks)s on %(dates)s")
+    return gettext("; ").join(
+        words % {"networks": listed(names), "dates": days(dates)}
+        for dates, names in by_dates.items()
+    )
 
 
 class Square(NamedTuple):
@@ -273,13 +284,14 @@ def hits_of(rows: Iterable[CollateralRow]) -> Hits | None:
     kinds = list(rows)
     if not kinds:
         return None
-    flows = sum(int(row.get("flows") or 0) for row in kinds)
+    untested = sum(int(row.get("untested") or 0) for row in kinds)
+    flows = sum(int(row.get("flows") or 0) for row in kinds) + untested
     hit = sum(int(row.get("hit") or 0) for row in kinds)
     size = sum(int(row.get("bytes") or 0) for row in kinds)
     size_hit = sum(int(row.get("bytes_hit") or 0) for row in kinds)
     low, high = kinds[0].get("all_low"), kinds[0].get("all_high")
     interval = None if low is None or high is None else (float(low), float(high))
-    return Hits(flows, hit, size, size_hit, flows, interval)
+    return Hits(flows, hit, untested, size, size_hit, interval)
 
 
 def situations(calls: Sequence[CallRow], collateral: Sequence[CollateralRow]) -> list[Situation]:
@@ -300,16 +312,70 @@ def situations(calls: Sequence[CallRow], collateral: Sequence[CollateralRow]) ->
         Situation(tuple(places), _lines(by_place[places[0]], [hits[place] for place in places]))
         for places in alike.values()
     ]
+    return ordered([*(one for one in groups if not one.quiet),
+                    *_joined([one for one in groups if one.quiet])])  # fmt: skip
+
+
+def ordered(groups: Sequence[Situation]) -> list[Situation]:
+    """Return situations in the order of the page: most blocked first, then by date; quiet last."""
     active = sorted((one for one in groups if not one.quiet), key=lambda one: one.dates)
     active.sort(key=lambda one: one.most, reverse=True)
-    return [*active, *_joined([one for one in groups if one.quiet])]
+    return [*active, *(one for one in groups if one.quiet)]
 
 
 def _joined(quiet: Sequence[Situation]) -> list[Situation]:
-    """Return quiet situations as one."""
-    if not quiet:
-        return []
-    return [Situation(tuple(place for one in quiet for place in one.places), quiet[0].lines)]
+    """Return quiet situations, those with the same hypotheses as one."""
+    alike: dict[Hashable, list[Situation]] = defaultdict(list)
+    for one in quiet:
+        alike[tuple((line.title, line.grade) for line in one.lines)].append(one)
+    return [
+        Situation(tuple(place for one in same for place in one.places), same[0].lines)
+        for same in alike.values()
+    ]
+
+
+class Hardest(NamedTuple):
+    """Operators in the situation in which they block most.
+
+    lines: its hypotheses, those that block most first; most, least: the ones that block most and
+    least, None where no call can be judged; `least` is conclusive for every call, and None where it
+    would be `most`; unclear: the number of hypotheses that are inconclusive for some call.
+    """
+
+    situation: Situation
+    operators: tuple[str, ...]
+    lines: tuple[Line, ...]
+    most: Line | None
+    least: Line | None
+    unclear: int
+
+
+def hardest(groups: Sequence[Situation]) -> list[Hardest]:
+    """Return each operator in the situation in which it blocks most.
+
+    Operators that block most in one and the same situation share an entry. groups: in the order of
+    `ordered`.
+    """
+    chosen: dict[int, list[str]] = defaultdict(list)
+    operators = [operator for one in groups for operator in one.operators]
+    for operator in dict.fromkeys(operators):
+        own = [at for at, one in enumerate(groups) if operator in one.operators]
+        chosen[max(own, key=lambda at: groups[at].most)].append(operator)
+    return [_hardest(groups[at], names) for at, names in chosen.items()]
+
+
+def _hardest(situation: Situation, operators: Sequence[str]) -> Hardest:
+    lines = sorted(situation.lines, key=lambda line: -line.total.blocked)
+    judged = [line for line in lines if line.total.ok + line.total.blocked]
+    whole = [line for line in judged if not line.total.inconclusive]
+    return Hardest(
+        situation,
+        tuple(operators),
+        tuple(lines),
+        judged[0] if judged else None,
+        whole[-1] if whole and whole[-1] is not judged[0] else None,
+        len(lines) - len(whole),
+    )
 
 
 def place_of(row: Placed) -> Place:
@@ -359,12 +425,9 @@ def _line(calls: Sequence[CallRow], hits: Sequence[Sequence[CollateralRow]]) -> 
 
 
 def _widest(hits: Sequence[Hits | None]) -> Hits | None:
-    """Return the hits of the place with most flows; `fewest`: of the place with fewest flows."""
+    """Return the hits of the place that tests most flows; places of a situation hit the same."""
     known = [one for one in hits if one is not None]
-    if not known:
-        return None
-    widest = max(known, key=lambda one: one[:4])
-    return widest._replace(fewest=min(one.flows for one in known))
+    return max(known, key=lambda one: (one.tested, one.hit, one.bytes), default=None)
 
 
 def calendar(calls: Sequence[CallRow], cells: Sequence[CellRow]) -> list[Square]:

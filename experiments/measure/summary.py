@@ -11,11 +11,12 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from typing import Literal, TypeVar
 
-from midcall.experiments.measure import baselines, metrics
+from midcall.experiments.measure import baselines, metrics, situations
 from midcall.experiments.measure.intervals import FEWEST, ratio, share_interval
 from midcall.experiments.measure.situations import in_headline
 from midcall.experiments.results.tables import (
     Accuracy,
+    AnswerLine,
     CallRow,
     CellCounts,
     CellRow,
@@ -70,10 +71,18 @@ def accuracy(
     copies: Collection[str],
 ) -> Accuracy:
     """Return the accuracy block: real flows, calls recognised, baselines, synthetic apart."""
-    real_flows = real(flows)
+    real_flows = counted_once(real(flows))
     synthetic = [row for row in flows if row["synthetic"]]
     block = metrics.accuracy(real_flows, seed, copies)
-    block["scope"] = "real captures; flows with labels of high or medium confidence"
+    block["scope"] = (
+        "real captures; flows with labels of high or medium confidence; of the innocent flows "
+        "those that cells replay"
+    )
+    left = [row for row in metrics.quiet_flows(real(flows)) if not row["replayed"]]
+    block["not_replayed"] = {
+        "flows": len(left),
+        "hits": sum(row["outcome"] == "false_call" for row in left),
+    }
     block["calls_recognised"] = calls_recognised(recognised)
     block["baselines"] = baselines.compare(real_flows)
     block["synthetic"] = {
@@ -81,6 +90,15 @@ def accuracy(
         "false_calls": metrics.false_calls(synthetic),
     }
     return block
+
+
+def counted_once(flows: Sequence[SeenFlow]) -> list[SeenFlow]:
+    """Return the flows without innocent flows that no cell replays.
+
+    So the innocent flows that are classified are the same as those of the table `collateral`.
+    """
+    left = {id(row) for row in metrics.quiet_flows(flows) if not row["replayed"]}
+    return [row for row in flows if id(row) not in left]
 
 
 def calls_recognised(calls: Sequence[RecognisedCall]) -> list[Recognition]:
@@ -185,21 +203,44 @@ def tallied(calls: Sequence[CallRow]) -> list[OperatorCalls]:
     ]
 
 
+def answer(calls: Sequence[CallRow], rows: Sequence[CollateralRow]) -> list[AnswerLine]:
+    """Return the answer of the report's first screen: each operator where it blocks most.
+
+    calls: of real captures, or of added ones; rows: the table `collateral`.
+    """
+    documented = situations.documented(calls)
+    return [
+        {
+            "operators": list(one.operators),
+            "hypothesis": one.most.hypothesis if one.most else None,
+            "blocked": one.most.total.blocked if one.most else 0,
+            "unusable": one.most.total.unusable if one.most else 0,
+            "inconclusive": one.most.total.inconclusive if one.most else 0,
+            "n": one.most.total.n if one.most else 0,
+            "hit": one.most.hits.hit if one.most and one.most.hits else None,
+            "flows": one.most.hits.flows if one.most and one.most.hits else None,
+            "untested": one.most.hits.untested if one.most and one.most.hits else None,
+        }
+        for one in situations.hardest(situations.situations(documented, rows))
+    ]
+
+
 def collateral(rows: Sequence[CollateralRow]) -> Collateral:
     """Return innocent flows and hits over all cells, and the worst cell's share."""
     places: dict[tuple[str, str, str, str], list[int]] = {}
     for row in rows:
         key = (row["operator"], row["hypothesis"], row["access"], row["date"])
-        entry = places.setdefault(key, [0, 0])
+        entry = places.setdefault(key, [0, 0, 0])
         entry[0] += row["flows"]
         entry[1] += row["hit"]
+        entry[2] += row["untested"]
     worst = max(places.items(), key=lambda item: ratio(item[1][1], item[1][0]) or 0.0, default=None)
     return {
         "by_protocol": by_protocol(rows),
-        "flows": sum(n for n, _ in places.values()),
-        "hit": sum(k for _, k in places.values()),
+        "flows": sum(n for n, _, _ in places.values()),
+        "hit": sum(k for _, k, _ in places.values()),
         "cells": len(places),
-        "flows_per_cell": max((n for n, _ in places.values()), default=0),
+        "flows_per_cell": max((n + untested for n, _, untested in places.values()), default=0),
         "worst": None
         if worst is None
         else {
@@ -209,6 +250,7 @@ def collateral(rows: Sequence[CollateralRow]) -> Collateral:
             "date": worst[0][3],
             "flows": worst[1][0],
             "hit": worst[1][1],
+            "untested": worst[1][2],
         },
     }
 
@@ -310,7 +352,7 @@ def lines(summary: Document) -> list[str]:
         f"captures: {_capture_words(summary['captures'])}",
         f"seen:     {_seen_words(summary)}",
         f"calls:    {_blocked_words(summary)}",
-        f"hit:      {_hit_words(summary['collateral'])}",
+        f"hit:      {_hit_words(summary['collateral'], summary['answer'])}",
         f"speed:    {_speed_words(cost, summary['latency']['offline']['ns_per_packet'])}",
     ]
     if "laws" in summary:
@@ -370,33 +412,34 @@ def _seen_words(summary: Document) -> str:
 
 def _blocked_words(summary: Document) -> str:
     cells: CellCounts = summary["cells"]
-    real_calls = operator_words(summary["operators"]) or "no real call in these captures"
-    own = operator_words(summary["yours"])
+    real_calls = answer_words(summary["answer"]) or "no real call in these captures"
+    own = answer_words(summary["your_answer"])
     yours = f"; of your captures {own}" if own else ""
     failed = f", {cells['failed']} failed" if cells["failed"] else ""
-    return (
-        "no call at all (no usable call) over all hypotheses, networks and dates: "
-        f"{real_calls}{yours} ({cells['n']} cells{failed})"
-    )
+    return f"blocked where most are: {real_calls}{yours} ({cells['n']} cells{failed})"
 
 
-def operator_words(rows: Sequence[OperatorCalls]) -> str:
-    """Return per operator the calls blocked and those not usable, of those that could be tested."""
-    return ", ".join(
-        f"{row['operator']} {row['blocked']} ({row['unusable']}) of "
-        f"{row['ok'] + row['blocked'] + row['inconclusive']}"
+def answer_words(rows: Sequence[AnswerLine]) -> str:
+    """Return the calls that operators block where they block most, of n."""
+    return "; ".join(
+        f"{', '.join(row['operators'])} {row['blocked']} of {row['n']} ({row['hypothesis']})"
+        if row["hypothesis"]
+        else f"{', '.join(row['operators'])} cannot be tested"
         for row in rows
     )
 
 
-def _hit_words(hit: Collateral) -> str:
-    worst = hit["worst"]
+def _hit_words(hit: Collateral, answer: Sequence[AnswerLine]) -> str:
+    worst, flows = hit["worst"], hit["flows_per_cell"]
     if worst is None:
         return "no innocent capture took part"
     if not worst["hit"]:
-        return f"none of {hit['flows_per_cell']} innocent flows in any cell"
+        return f"none of {flows} innocent flows in any cell"
+    there = ", ".join(
+        f"{', '.join(row['operators'])} {row['hit']}" for row in answer if row["hit"] is not None
+    )
     return (
-        f"at worst {worst['hit']} of {worst['flows']} innocent flows "
+        f"{there} of {flows} innocent flows there; at worst {worst['hit']} of {flows} "
         f"({worst['operator']}, {worst['hypothesis']}, {worst['access']}, {worst['date']})"
     )
 

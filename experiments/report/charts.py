@@ -19,7 +19,7 @@ from xml.etree import ElementTree
 import altair as alt
 import vl_convert
 
-from midcall.experiments.measure.formatting import N_
+from midcall.experiments.measure.formatting import gettext, spoken
 
 #: A drawing of Altair (which is not typed).
 Drawing: TypeAlias = alt.TopLevelMixin
@@ -196,17 +196,31 @@ def chart(
     rows: Sequence[Mapping[str, object]],
     draw: Draw,
     classes: Classes = (),
+    shown: bool = True,
 ) -> Chart:
-    """Draw a chart for both widths; draw: returns an Altair chart of a width in px."""
-    wide, narrow = (svg(draw(width), f"{name}-{width}", text) for width in (WIDE, NARROW))
+    """Draw a chart for both widths; draw: returns an Altair chart of a width in px.
+
+    shown: whether it stands on the page; else it is a figure in a file alone, and wide and narrow
+    are "".
+    """
+    wide = narrow = ""
+    if shown:
+        wide, narrow = (svg(draw(width), f"{name}-{width}", text) for width in (WIDE, NARROW))
     spec = specified(draw(WIDE), legend=len(classes) > 1)
     return Chart(name, title, text, wide, narrow, [dict(row) for row in rows], classes, spec)
 
 
 def svg(drawing: Drawing, prefix: str, text: str) -> str:
-    """Return an Altair chart as SVG for inlining: colours as classes, ids prefixed, its name."""
+    """Return an Altair chart as SVG for inlining: colours as classes, ids prefixed, its name.
+
+    Words that are written from right to left are isolated from the figures around them.
+    """
     root = ElementTree.fromstring(as_svg(specified(drawing, legend=False)))
     _clean(root, prefix)
+    if spoken().rtl:
+        for element in root.iter():
+            if element.text and any(letter > "\u0590" for letter in element.text):
+                element.text = f"\u2067{element.text}\u2069"
     root.attrib = {
         "viewBox": root.attrib["viewBox"],
         "width": root.attrib["width"],
@@ -295,23 +309,17 @@ def wrapped(words: str, width: int) -> str:
 
 
 #: What the bars of the price chart are.
-PRICE = ((N_("calls blocked"), "blocked"), (N_("calls about which it cannot tell"), "grey"),
-         (N_("innocent flows hit"), "ochre"))  # fmt: skip
+PRICE = (("calls blocked", "blocked"), ("calls about which it cannot tell", "grey"),
+         ("innocent flows hit", "ochre"))  # fmt: skip
 
 
 def price(rows: Sequence[PriceBar], text: str) -> Chart:
-    """Draw calls blocked and innocent flows hit by each hypothesis."""
-    title = N_("What each hypothesis blocks, and whom it hits")
-    return chart("price", title, text, rows, price_drawing(rows), PRICE)
+    """Draw calls blocked and innocent flows hit by each hypothesis; the page has a table of it."""
+    title = "What each hypothesis blocks, and whom it hits"
+    return chart("price", title, text, rows, price_drawing(rows), PRICE, shown=False)
 
 
 Share = Literal["blocked_share", "hit_share"]
-
-
-def price_pictures(name: str, rows: Sequence[PriceBar], text: str) -> tuple[str, str]:
-    """Return the same as SVG for both widths, without a Chart."""
-    draw = price_drawing(rows)
-    return svg(draw(WIDE), f"{name}-{WIDE}", text), svg(draw(NARROW), f"{name}-{NARROW}", text)
 
 
 def price_drawing(rows: Sequence[PriceBar]) -> Draw:
@@ -382,7 +390,7 @@ def outcomes(rows: Sequence[OutcomeBar], order: Sequence[str], text: str) -> Cha
             .encode(
                 y=alt.Y("label:N", sort=labels, axis=alt.Axis(title=None, domain=False,
                                                               ticks=False)),
-                x=alt.X("n:Q", title="flows", axis=alt.Axis(tickMinStep=1, tickCount=5)),
+                x=alt.X("n:Q", title=gettext("flows"), axis=alt.Axis(tickMinStep=1, tickCount=5)),
                 color=alt.Color("outcome:N", scale=_colours(order, colours)),
                 order=alt.Order("rank:Q"),
                 description=alt.Description("words:N"),
@@ -391,7 +399,7 @@ def outcomes(rows: Sequence[OutcomeBar], order: Sequence[str], text: str) -> Cha
         )  # fmt: skip
 
     classes = list(zip(order, colours, strict=True))
-    return chart("outcomes", "Call flows by outcome", text, rows, draw, classes)
+    return chart("outcomes", gettext("Call flows by outcome"), text, rows, draw, classes)
 
 
 def disturbed(rows: Sequence[DisturbedDot], text: str) -> Chart:
@@ -410,7 +418,8 @@ def disturbed(rows: Sequence[DisturbedDot], text: str) -> Chart:
             color=alt.Color("engine:N", scale=_colours(names, SERIES[: len(names)])),
             description=alt.Description("tip:N"),
         )  # fmt: skip
-        x = alt.X("share:Q", title="call flows named right", scale=alt.Scale(domain=[0, 1]),
+        x = alt.X("share:Q", title=gettext("call flows named right"),
+                  scale=alt.Scale(domain=[0, 1]),
                   axis=alt.Axis(format="%", tickCount=5))  # fmt: skip
         span = base.mark_rule(strokeWidth=2, opacity=0.5, aria=False)
         dots = base.mark_circle(size=70, opacity=1)
@@ -420,7 +429,9 @@ def disturbed(rows: Sequence[DisturbedDot], text: str) -> Chart:
         )
 
     classes = list(zip(names, SERIES, strict=False))
-    return chart("disturbed", "Call flows named right, by disturbance", text, rows, draw, classes)
+    return chart(
+        "disturbed", gettext("Call flows named right, by disturbance"), text, rows, draw, classes
+    )
 
 
 def settled(
@@ -456,9 +467,9 @@ def latency(rows: Sequence[LatencyPoint], text: str) -> Chart:
 
     def draw(width: int) -> Drawing:
         base = alt.Chart(_data(rows)).encode(
-            x=alt.X("percentile:N", sort=order, title="percentile (over batches)",
+            x=alt.X("percentile:N", sort=order, title=gettext("percentile (over batches)"),
                     axis=alt.Axis(labelAngle=0, grid=False)),
-            y=alt.Y("ns_per_packet:Q", title="ns per packet (log scale)",
+            y=alt.Y("ns_per_packet:Q", title=gettext("ns per packet (log scale)"),
                     scale=alt.Scale(type="log", nice=True),
                     axis=alt.Axis(format="~s", tickCount=3, domain=False, ticks=False, grid=False)),
             color=alt.Color("path:N", scale=_colours(paths, SERIES[: len(paths)])),
@@ -473,20 +484,21 @@ def latency(rows: Sequence[LatencyPoint], text: str) -> Chart:
                                                 height=200)  # fmt: skip
 
     classes = list(zip(paths, SERIES, strict=False))
-    return chart("latency", "Time per packet", text, rows, draw, classes)
+    return chart("latency", gettext("Time per packet"), text, rows, draw, classes)
 
 
 def throughput(
-    rows: Sequence[RateBar], text: str, name: str = "throughput", title: str = "Packets per second"
+    rows: Sequence[RateBar], text: str, name: str = "throughput", title: str = ""
 ) -> Chart:
     """Draw packets per second, a bar per row."""
+    title = title or gettext("Packets per second")
     order = [row["label"] for row in rows]
 
     def draw(width: int) -> Drawing:
         base = alt.Chart(_data(rows)).encode(
             y=alt.Y("label:N", sort=order, axis=alt.Axis(title=None, domain=False, ticks=False,
                                                          labelLimit=200 if width == WIDE else 110)),
-            x=alt.X("packets_per_s:Q", title="packets per second",
+            x=alt.X("packets_per_s:Q", title=gettext("packets per second"),
                     axis=alt.Axis(format="~s", tickCount=4)),
             description=alt.Description("tip:N"),
         )  # fmt: skip
@@ -506,9 +518,9 @@ def growth(rows: Sequence[GrowthPoint], text: str) -> Chart:
             alt.Chart(_data(rows))
             .mark_circle(color=PALETTE["through"], size=40, opacity=1)
             .encode(
-                x=alt.X("packets:Q", title="packets so far",
+                x=alt.X("packets:Q", title=gettext("packets so far"),
                         axis=alt.Axis(format="~s", tickCount=5, grid=False)),
-                y=alt.Y("ns_per_packet:Q", title="ns per packet",
+                y=alt.Y("ns_per_packet:Q", title=gettext("ns per packet"),
                         scale=alt.Scale(zero=True, nice=True),
                         axis=alt.Axis(tickCount=4, domain=False, ticks=False)),
                 description=alt.Description("tip:N"),
@@ -516,7 +528,7 @@ def growth(rows: Sequence[GrowthPoint], text: str) -> Chart:
             .properties(width=width, height=180)
         )  # fmt: skip
 
-    return chart("growth", "Cost of a packet while the flow table fills", text, rows, draw)
+    return chart("growth", gettext("Cost of a packet while the flow table fills"), text, rows, draw)
 
 
 def reaction(rows: Sequence[LikesPoint], lab: Sequence[LabPoint], text: str) -> Chart:
@@ -535,7 +547,8 @@ def reaction(rows: Sequence[LikesPoint], lab: Sequence[LabPoint], text: str) -> 
                   axis=alt.Axis(format="%b %Y", tickCount=count, grid=False))  # fmt: skip
         base = alt.Chart(_data(rows)).encode(
             x=x,
-            y=alt.Y("likes:Q", title="likes (your data)", scale=alt.Scale(zero=False, nice=True),
+            y=alt.Y("likes:Q", title=gettext("likes (your data)"),
+                    scale=alt.Scale(zero=False, nice=True),
                     axis=alt.Axis(format="~s", tickCount=4, domain=False, ticks=False)),
             color=alt.Color("operator:N", scale=_colours(names, SERIES[: len(names)])),
             description=alt.Description("tip:N"),
@@ -559,10 +572,10 @@ def reaction(rows: Sequence[LikesPoint], lab: Sequence[LabPoint], text: str) -> 
         )
         below = (blocked + free).properties(
             width=width, height=24 * len(known), title=alt.TitleParams(
-                "in the lab", anchor="start", fontSize=12, fontWeight="normal",
+                gettext("in the lab"), anchor="start", fontSize=12, fontWeight="normal",
                 color=PALETTE["muted"])
         )  # fmt: skip
         return alt.vconcat(above, below, spacing=14)
 
     classes = list(zip(names, SERIES, strict=False))
-    return chart("reaction", "Likes and the lab's dates", text, rows, draw, classes)
+    return chart("reaction", gettext("Likes and the lab's dates"), text, rows, draw, classes)

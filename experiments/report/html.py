@@ -3,17 +3,14 @@
 
 `render` reads the run's folder and writes `report.html` (English), `report.fr.html` and
 `report.ar.html` into it, with the files for papers and repositories (see paper), such as the rows
-of each chart. The values of the page are made once; what they say is put into words when a page is
-rendered, in its language. It computes no verdict and no accuracy:
-those are in the files. Everything that comes from a capture (names, evidence, host names) is
-escaped by the template engine.
+of each chart. The values of the page are made for each language, because they hold words. It
+computes no verdict and no accuracy: those are in the files. Everything that comes from a capture
+(names, evidence, host names) is escaped by the template engine.
 """
 
 from __future__ import annotations
 
-import html
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
@@ -23,12 +20,20 @@ from markupsafe import Markup
 from midcall.experiments.measure import formatting, situations
 from midcall.experiments.measure.intervals import clopper_pearson
 from midcall.experiments.report import charts, paper, reaction
-from midcall.experiments.report.front import front
-from midcall.experiments.report.language import PAGES, TRANSLATED, Page, language
-from midcall.experiments.report.sections import SECTIONS, Section, priced
-from midcall.experiments.report.sections.answer import Answer, price_rows, sentence
+from midcall.experiments.report.fragments import Fragments, Layout, Macros
+from midcall.experiments.report.front import Front, front, kind_of, short_names, views_of
+from midcall.experiments.report.language import PAGES, Page, language
+from midcall.experiments.report.sections import SECTIONS
+from midcall.experiments.report.sections.answer import (
+    evidence,
+    of_mechanisms,
+    of_operators,
+    sentence,
+)
+from midcall.experiments.report.views import Views
 from midcall.experiments.results import reader
 from midcall.experiments.results.reader import Findings
+from midcall.experiments.results.tables import CellRow
 from midcall.locations import TEMPLATES
 
 #: Longest list in the page; a note of the page refers to the CSV for the rest.
@@ -36,9 +41,9 @@ LONGEST = 400
 
 
 def page(
-    run: Findings, evaluated: Mapping[str, object] | None = None
+    run: Findings, views: Views, evaluated: Mapping[str, object] | None = None
 ) -> tuple[dict[str, object], list[charts.Chart]]:
-    """Return the values of the template, and the charts among them.
+    """Return the values of the template in the language spoken now, and the charts among them.
 
     evaluated: the values of the page of the run's evaluation, None where the run had none.
     """
@@ -53,13 +58,22 @@ def page(
         "evaluated": evaluated,
         "cells_n": len(run["cells"]),
         "titles_of": {section.id: section.title for section in SECTIONS},
-        "failed": [row for row in run["cells"] if row["status"] == "failed"],
+        "failed": failures(run),
         "files": sorted(path.name for path in run.folder.iterdir() if path.suffix == ".csv"),
+        "front": front(run, views, kind_of(run)),
     }
     for _, part in built:
         view |= part
-    view["front"] = front(run, cast(Answer, view["answer"]))
     return view, [chart for _, part in built for chart in drawn(part)]
+
+
+def failures(run: Findings) -> list[tuple[str, list[CellRow]]]:
+    """Return the failed cells of a run by the text of their error."""
+    by_error: dict[str, list[CellRow]] = {}
+    for row in run["cells"]:
+        if row["status"] == "failed":
+            by_error.setdefault(str(row["error"] or ""), []).append(row)
+    return list(by_error.items())
 
 
 def drawn(value: object) -> list[charts.Chart]:
@@ -85,7 +99,6 @@ def environment() -> Environment:
     )
     install = engine.install_gettext_callables  # type: ignore[attr-defined]  # of the extension
     install(formatting.gettext, formatting.ngettext, newstyle=True)
-    engine.filters["operator_title"] = operator_title
     for name in formatting.FILTERS:
         engine.filters[name] = getattr(formatting, name)
     engine.globals |= {
@@ -94,9 +107,10 @@ def environment() -> Environment:
         "of": formatting.of,
         "message": formatting.gettext,
         "sentence": sentence,
-        "places_and_dates": places_and_dates,
-        "drawn": in_words,
-        "words": {},
+        "words_of_operators": of_operators,
+        "words_of_mechanisms": of_mechanisms,
+        "words_of_evidence": evidence,
+        "drawn": Markup,
         "share": formatting.share,
         "outcome_names": formatting.OUTCOME_NAMES,
         "clopper_pearson": clopper_pearson,
@@ -107,11 +121,6 @@ def environment() -> Environment:
         "empty": situations.Tally(),
     }
     return engine
-
-
-def operator_title(operator: str, names: Mapping[str, str]) -> str:
-    """Return the name of an operator from its policy file, else a name made of its id."""
-    return names.get(operator) or formatting.operator_name(operator)
 
 
 def heat(part: int, whole: int) -> str:
@@ -141,83 +150,30 @@ def render(run: Path, liked: Path | None = None) -> Path:
         own_page = evaluation.write(run, evaluated)
         if findings.at("cells") is None:  # there was no run around it
             return own_page
-    view, figures = page(findings, evaluated)
-    for chart in figures:
-        paper.write_figure(run, chart)
-    paper.write(run, view, figures)
+    views = views_of(findings)
+    layout = Layout(views)
     engine = environment()
-    parts = english_parts(engine, view)
-    for page_of in PAGES:
-        text = written(engine, view | {"parts": parts}, page_of)
-        (run / page_of.file).write_text(text, encoding="utf-8")
+    with formatting.naming_operators(short_names(views.files)):
+        for page_of in PAGES:
+            with formatting.speaking(language(page_of.code)):
+                view, figures = page(findings, views, evaluated)
+                if page_of.code == formatting.ENGLISH.code:
+                    for chart in figures:
+                        paper.write_figure(run, chart)
+                    paper.write(run, view, figures)
+                text = written(engine, view, page_of, layout)
+                (run / page_of.file).write_text(text, encoding="utf-8")
     return run / PAGES[0].file
 
 
-def english_parts(engine: Environment, view: Mapping[str, object]) -> dict[str, Markup]:
-    """Return the sections that are in English on every page: id -> HTML."""
-    values = {**view, "pieces": engine.get_template("pieces.html").make_module(dict(view))}
-    sections = [section for section in SECTIONS if section in cast(list[Section], view["sections"])]
-    return {
-        section.id: Markup(engine.get_template(f"{section.id}.html").render(values))
-        for section in sections
-        if section.id not in TRANSLATED
-    }
-
-
-def written(engine: Environment, view: Mapping[str, object], page_of: Page) -> str:
-    """Return the page in one language; view: the values of the template, the same for all."""
-    with formatting.speaking(language(page_of.code)):
-        words = {} if page_of.code == "en" else dict(drawn_words(view))
-        return engine.get_template("report.html").render(
-            view, page=page_of, pages=PAGES, words=words
-        )
-
-
-def drawn_words(view: Mapping[str, object]) -> Iterator[tuple[str, str]]:
-    """Yield English text of the drawings of the first screens, and the same in the language."""
-    answer = cast(Answer, view["answer"])
-    for name, _ in charts.PRICE:
-        yield name, formatting.gettext(name)
-    nobody: Sequence[str] = ()
-    drawings: list[tuple[list[tuple[situations.Line, Sequence[str]]], str]] = [
-        (price_rows(answer["ledes"]), ""),
-        *(
-            ([(line, nobody) for line in one["situation"].lines], one["app"])
-            for one in cast(list[priced.Variant], view["priced"])
-        ),
-    ]
-    for lines, app in drawings:
-        with formatting.speaking(formatting.ENGLISH):
-            english = [priced.row(line, operators, app) for line, operators in lines]
-            text = priced.words(english)
-        local = [priced.row(line, operators, app) for line, operators in lines]
-        yield text, priced.words(local)
-        for before, after in zip(english, local, strict=True):
-            yield before["short_calls"], after["short_calls"]
-            yield before["short_flows"], after["short_flows"]
-            yield before["tip_calls"], after["tip_calls"]
-            yield before["tip_flows"], after["tip_flows"]
-
-
-def in_words(picture: str, words: Mapping[str, str]) -> Markup:
-    """Return our own SVG, unescaped; words: English text in it -> the same in the language."""
-    if not words:
-        return Markup(picture)
-    rtl = formatting.spoken().rtl
-
-    def replaced(found: re.Match[str]) -> str:
-        text = words.get(html.unescape(found[2]))
-        if text is None:
-            return found[0]
-        return found[1] + html.escape(f"\u2067{text}\u2069" if rtl else text)
-
-    return Markup(re.sub(r'(>|data-tip="|aria-label=")([^<>"]+)', replaced, picture))
-
-
-def places_and_dates(label: str) -> str:
-    """Return the networks and dates of a situation's label, "3G on 20 Jan; ...", in words."""
-    parts = [part.partition(" on ") for part in label.split("; ")]
-    words = formatting.gettext("%(networks)s on %(dates)s")
-    return formatting.gettext("; ").join(
-        words % {"networks": networks, "dates": dates} for networks, _, dates in parts
+def written(engine: Environment, view: Mapping[str, object], page_of: Page, layout: Layout) -> str:
+    """Return the page in the language spoken now; view: the values of the template."""
+    macros = engine.get_template("views.html").make_module(dict(view))
+    fragments = Fragments(layout, cast(Macros, macros))
+    return engine.get_template("report.html").render(
+        view,
+        page=page_of,
+        pages=PAGES,
+        slots=fragments.base(),
+        table=fragments.table() if cast(Front, view["front"])["filters"] else "",
     )

@@ -21,8 +21,6 @@ from midcall.experiments.measure.formatting import ENGLISH, Language
 from midcall.locations import EXPERIMENTS
 
 LOCALES = EXPERIMENTS / "locales"
-#: The sections that are in every language; on any page the others are in English.
-TRANSLATED = frozenset({"answer", "outcomes", "yours", "limits"})
 
 
 class Page(NamedTuple):

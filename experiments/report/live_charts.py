@@ -8,6 +8,7 @@ from typing import TypedDict
 
 import altair as alt
 
+from midcall.experiments.measure.formatting import gettext
 from midcall.experiments.report.charts import (
     PALETTE,
     WIDE,
@@ -78,7 +79,7 @@ def spread(rows: Sequence[SpreadDot], text: str) -> Chart:
             y=alt.Y("path:N", sort=paths, axis=alt.Axis(title=None, domain=False, ticks=False)),
             description=alt.Description("tip:N"),
         )
-        x = alt.X("us:Q", title="µs, log scale", scale=alt.Scale(type="log", nice=True),
+        x = alt.X("us:Q", title=gettext("µs, log scale"), scale=alt.Scale(type="log", nice=True),
                   axis=alt.Axis(format="~s", tickCount=4))  # fmt: skip
         span = base.mark_rule(strokeWidth=2, color=PALETTE["hair"], aria=False)
         dots = base.mark_point(size=70, filled=True, opacity=1).encode(
@@ -97,7 +98,9 @@ def spread(rows: Sequence[SpreadDot], text: str) -> Chart:
     def draw(width: int) -> Drawing:
         return alt.vconcat(*(panel(width, load) for load in loads), spacing=16)
 
-    return chart("live-latency", "One-way latency, from when a packet was due", text, rows, draw)
+    return chart(
+        "live-latency", gettext("One-way latency, from when a packet was due"), text, rows, draw
+    )
 
 
 def curves(rows: Sequence[LoadPoint], text: str) -> Chart:
@@ -109,9 +112,10 @@ def curves(rows: Sequence[LoadPoint], text: str) -> Chart:
     def draw(width: int) -> Drawing:
         legend = alt.Legend(title=None, columns=0 if width == WIDE else 2)
         base = alt.Chart(_data(rows)).encode(
-            x=alt.X("kpps:Q", title="load offered, thousand packets/s",
+            x=alt.X("kpps:Q", title=gettext("load offered, thousand packets/s"),
                     axis=alt.Axis(grid=False, tickCount=6)),
-            y=alt.Y("us:Q", title="p99, µs (log scale)", scale=alt.Scale(type="log", nice=True),
+            y=alt.Y("us:Q", title=gettext("p99, µs (log scale)"),
+                    scale=alt.Scale(type="log", nice=True),
                     axis=alt.Axis(format="~s", tickCount=4, domain=False, ticks=False)),
             color=alt.Color("path:N", scale=_colours(paths, colours), legend=legend),
             description=alt.Description("tip:N"),
@@ -126,7 +130,7 @@ def curves(rows: Sequence[LoadPoint], text: str) -> Chart:
             width=width + (0 if width == WIDE else 20), height=260
         )
 
-    return chart("live-load", "Latency under load", text, rows, draw)
+    return chart("live-load", gettext("Latency under load"), text, rows, draw)
 
 
 def rates(rows: Sequence[PathRate], text: str) -> Chart:
@@ -136,7 +140,7 @@ def rates(rows: Sequence[PathRate], text: str) -> Chart:
     def draw(width: int) -> Drawing:
         base = alt.Chart(_data(rows)).encode(
             y=alt.Y("path:N", sort=order, axis=alt.Axis(title=None, domain=False, ticks=False)),
-            x=alt.X("pps:Q", title="packets per second without loss",
+            x=alt.X("pps:Q", title=gettext("packets per second without loss"),
                     axis=alt.Axis(format="~s", tickCount=4)),
             description=alt.Description("tip:N"),
         )  # fmt: skip
@@ -146,4 +150,4 @@ def rates(rows: Sequence[PathRate], text: str) -> Chart:
             width=width - (120 if width == WIDE else 90), height=28 * len(rows)
         )
 
-    return chart("live-rates", "Highest rate without loss", text, rows, draw)
+    return chart("live-rates", gettext("Highest rate without loss"), text, rows, draw)

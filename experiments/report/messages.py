@@ -13,7 +13,7 @@ from babel.messages.catalog import Catalog
 from babel.messages.extract import DEFAULT_KEYWORDS, extract_from_file
 from babel.messages.pofile import write_po
 
-from midcall.experiments.measure import formatting
+from midcall.experiments.measure import formatting, situations
 from midcall.experiments.report.language import PAGES, catalogue, catalogue_path
 from midcall.locations import EXPERIMENTS, TEMPLATES
 
@@ -25,7 +25,8 @@ OPTIONS = {"trim_blocks": "true", "lstrip_blocks": "true", "newstyle_gettext": "
 
 def sources() -> Iterator[tuple[str, Path]]:
     """Yield the files with messages, each with the method that reads it."""
-    yield "python", Path(str(formatting.__file__))
+    for module in (formatting, situations):
+        yield "python", Path(str(module.__file__))
     for path in sorted((EXPERIMENTS / "report").rglob("*.py")):
         yield "python", path
     for path in sorted(TEMPLATES.glob("*.html")):

@@ -18,7 +18,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from midcall.experiments.measure import formatting, situations
 from midcall.experiments.measure.intervals import clopper_pearson
 from midcall.experiments.report import charts
-from midcall.experiments.report.sections.answer import Answer, AppHeadings, Lede
+from midcall.experiments.report.front import Front
+from midcall.experiments.report.sections.answer import (
+    Answer,
+    AppHeadings,
+    evidence,
+    sentences,
+)
 from midcall.locations import TEMPLATES
 
 MARKDOWN, LATEX = "report.md", "main-result.tex"
@@ -67,7 +73,13 @@ def markdown(view: Mapping[str, object], figures: Sequence[charts.Chart]) -> str
         "empty": situations.Tally(),
         "where": where,
     }
-    return engine.get_template(MARKDOWN).render(view, figures=figures)
+    first = cast("Front", view["front"])
+    return engine.get_template(MARKDOWN).render(
+        view,
+        figures=figures,
+        sentences=sentences(first["base"].ledes, first["kind"].picture),
+        evidence=evidence(*first["base"].rules),
+    )
 
 
 def escaped(value: object) -> object:
@@ -89,9 +101,9 @@ def rate(part: int, whole: int) -> str:
 
 def struck(hits: situations.Hits) -> str:
     """Return the share of innocent flows hit, with its interval, if any."""
-    if not hits.hit:
-        return rate(hits.hit, hits.flows)
-    share = formatting.percent(hits.hit / hits.flows)
+    if not hits.hit or not hits.tested:
+        return rate(hits.hit, hits.tested)
+    share = formatting.percent(hits.hit / hits.tested)
     return f"{share} ({formatting.span(hits.interval)})" if hits.interval else share
 
 
@@ -134,12 +146,12 @@ def latex(answer: Answer) -> str:
     the last column is innocent flows hit, with the 95 % interval (capture groups resampled). One
     table per entry of the answer (operators where they block most).
     """
-    tables = [_table(lede, answer["columns"]) for lede in answer["ledes"] if lede["lines"]]
+    tables = [_table(lede, answer["columns"]) for lede in answer["ledes"] if lede.lines]
     head = "% Made by midcall from a run's result files. Needs \\usepackage{booktabs}.\n"
     return head + "\n".join(tables or ["% No real call took part in this run.\n"])
 
 
-def _table(lede: Lede, columns: Sequence[AppHeadings]) -> str:
+def _table(lede: situations.Hardest, columns: Sequence[AppHeadings]) -> str:
     apps = [column["app"] for column in columns]
     heads = [
         "Hypothesis",
@@ -147,9 +159,9 @@ def _table(lede: Lede, columns: Sequence[AppHeadings]) -> str:
         "All",
         "Innocent flows",
     ]
-    rows = [_line(line, apps) for line in lede["lines"]]
-    names = tex(formatting.listed(map(formatting.operator_name, lede["operators"])))
-    places = tex(where(lede["situation"]))
+    rows = [_line(line, apps) for line in lede.lines]
+    names = tex(formatting.listed(map(formatting.operator_name, lede.operators)))
+    places = tex(where(lede.situation))
     caption = (
         f"{names}: real calls blocked under each hypothesis of how calls were matched, k/n, where "
         f"most is blocked ({places}). $+u$: of the $n$, $u$ about which it cannot tell. $^h$: no "

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-#: Grades with evidence from packets; the others are reports, or official texts.
+#: Grades with evidence from measurements or packets; the others are reports, or official texts.
 PACKET_GRADES = ("A", "B")
 
 
@@ -19,11 +19,20 @@ class Evidence(NamedTuple):
     grade: str
     source: str
 
+    @property
+    def measured(self) -> bool:
+        """Return whether the grade means measurements or packets."""
+        return self.grade in PACKET_GRADES
+
 
 class PolicyFile(NamedTuple):
-    """An operator's title, and the evidence of its periods and of its hypotheses by id."""
+    """An operator's title, and the evidence of its periods and of its hypotheses by id.
+
+    invented: the file is of no operator (country ZZ of ISO 3166, "unknown"): a study of rules.
+    """
 
     title: str
+    invented: bool
     periods: tuple[Evidence, ...]
     hypotheses: Mapping[str, tuple[Evidence, ...]]
 
@@ -54,6 +63,7 @@ def policy_file(document: Mapping[str, object], folder: Path) -> PolicyFile:
     periods = [one for one in items(document, "period") if isinstance(one, dict)]
     return PolicyFile(
         str(document.get("title") or document["id"]),
+        document.get("country") == "ZZ",
         tuple(evidence(one, "from") for one in periods),
         hypotheses,
     )

@@ -30,6 +30,7 @@ from midcall.experiments.results.tables import (
     DressedRow,
     FlowRow,
     Json,
+    LadderRow,
     LatencyRow,
     LawRow,
     LiveBenchRow,
@@ -70,6 +71,9 @@ class Findings:
 
     @overload
     def __getitem__(self, name: Literal["timelines"]) -> list[TimelineRow]: ...
+
+    @overload
+    def __getitem__(self, name: Literal["ladders"]) -> list[LadderRow]: ...
 
     @overload
     def __getitem__(self, name: Literal["collateral"]) -> list[CollateralRow]: ...

@@ -35,6 +35,7 @@ class Results:
         flows: Frame[tables.FlowRow]
         calls: Frame[tables.CallRow]
         timelines: Frame[tables.TimelineRow]
+        ladders: Frame[tables.LadderRow]
         collateral: Frame[tables.CollateralRow]
         bystander_calls: Frame[tables.BystanderCallRow]
         mixes: Frame[tables.MixRow]

@@ -51,6 +51,8 @@ COLUMNS = columns("flows", "calls", "collateral", "cells", "latency", "throughpu
 BYSTANDERS = columns("bystander_calls", "mixes")
 #: Timelines of calls that a rule touched: packets by slot of each direction.
 TIMELINES = columns("timelines")
+#: Calls as ladders of packets.
+LADDERS = columns("ladders")
 #: Calls in disguises and control arms: verdicts under each rule set, and costs.
 DRESSED = columns("dressed", "dress_costs")
 #: The laws of verdicts, and the localiser's benchmark.
@@ -72,7 +74,9 @@ def table(name: str, rows: Sequence[Mapping[str, object]]) -> pa.Table:
 
     Raises ValueError for a row whose columns are not exactly those of the table.
     """
-    known = COLUMNS | TIMELINES | BYSTANDERS | DRESSED | LOCALISED | EVALUATED | LIVE | CALLED
+    known = (
+        COLUMNS | TIMELINES | LADDERS | BYSTANDERS | DRESSED | LOCALISED | EVALUATED | LIVE | CALLED
+    )
     types = known[name]
     for row in rows:
         if row.keys() != types.keys():

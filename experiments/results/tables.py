@@ -16,10 +16,12 @@ from midcall.experiments.results.column import (
     CALLS,
     CATALOGUE,
     COLLATERAL,
+    DECIDING,
     ENGINE,
     EVASION,
     JUDGE,
     LABELS,
+    LADDER,
     LAWS,
     LIVE,
     LOCALISER,
@@ -345,6 +347,15 @@ class FlowRow(CaptureFacts, EngineFlow):
             METRICS,
         ),
     ]
+    replayed: Annotated[
+        bool,
+        Column(
+            "true or false",
+            "Whether the flow is among those that cells replay: its capture takes part in the "
+            "grid, and routers forward it.",
+            RUNNER,
+        ),
+    ]
 
 
 class CallRow(CallFacts, TitledPlace):
@@ -433,7 +444,18 @@ class CollateralRow(Place):
     """Innocent flows of one kind of traffic in a cell, and those of them hit."""
 
     protocol: Annotated[str, Column("name", "The kind of traffic.", COLLATERAL)]
-    flows: Annotated[int, Column("flows", "Innocent flows of this kind.", COLLATERAL)]
+    flows: Annotated[
+        int, Column("flows", "Innocent flows of this kind that the cell tests.", COLLATERAL)
+    ]
+    untested: Annotated[
+        int,
+        Column(
+            "flows",
+            "Further innocent flows of this kind: they do not reach the box under no policy, or a "
+            "rule reads a field that their capture changed.",
+            COLLATERAL,
+        ),
+    ]
     hit: Annotated[
         int,
         Column(
@@ -668,6 +690,147 @@ class TimelineRow(TitledPlace):
     struck_slots: Annotated[
         str, Column("packets per slot", "`struck` in the same slots.", TIMELINE)
     ]
+
+
+# ---- ladders
+
+
+class LadderLine(TypedDict):
+    """One line of a call's ladder: a packet, several packets of one direction, or a remainder."""
+
+    line: Annotated[int, Column("number", "Position in the ladder, from 1.", LADDER)]
+    kind: Annotated[
+        str,
+        Column(
+            "name",
+            "packet, packets, injected (a frame that the box made; also for several), not_sent "
+            "(packets of the call that were never sent) or others (the rest of the capture).",
+            LADDER,
+        ),
+    ]
+    direction: Annotated[
+        str,
+        Column(
+            "name", "up (to the callee), down, local, or empty for not_sent and others.", LADDER
+        ),
+    ]
+    frame: Annotated[
+        int | None,
+        Column(
+            "packet number",
+            "The packet in its capture; of an injected frame, the packet that it answers; null for "
+            "several.",
+            LADDER,
+        ),
+    ]
+    attempt: Annotated[
+        int | None, Column("number", "Sending of this packet, from 1; null for several.", LADDER)
+    ]
+    remote: Annotated[
+        str | None,
+        Column("text", "Transport and remote end, address masked; null for several.", LADDER),
+    ]
+    what: Annotated[str, Column("text", "What the packet holds, or the packets hold.", LADDER)]
+    begin_s: Annotated[
+        float | None,
+        Column(
+            "s",
+            "When the first of them left its sender (injected: the box), since the first line.",
+            LADDER,
+        ),
+    ]
+    end_s: Annotated[
+        float | None, Column("s", "The same of the last; equal for one packet.", LADDER)
+    ]
+    arrived_s: Annotated[
+        float | None, Column("s", "When a single packet arrived; null: never, or several.", LADDER)
+    ]
+    bytes: Annotated[int, Column("bytes", "IP bytes of all these packets.", LADDER)]
+    sent: Annotated[int, Column("packets", "Sendings of packets, copies included.", LADDER)]
+    delivered: Annotated[int, Column("packets", "Those of `sent` that arrived.", LADDER)]
+    delayed: Annotated[
+        int, Column("packets", "Those of `delivered` that a rule kept for a time.", LADDER)
+    ]
+    delay_ms: Annotated[
+        float | None, Column("ms", "Mean time for which a rule kept `delayed` packets.", LADDER)
+    ]
+    dropped: Annotated[
+        int, Column("packets", "Those of `sent` that the box dropped or answered itself.", LADDER)
+    ]
+    lost: Annotated[int, Column("packets", "Those of `sent` that the access link lost.", LADDER)]
+    injected: Annotated[int, Column("packets", "Frames that the box made.", LADDER)]
+    not_sent: Annotated[int, Column("packets", "Packets that were never sent.", LADDER)]
+    rule: Annotated[
+        str | None, Column("name", "The rules that decided, separated by commas.", LADDER)
+    ]
+    recognises: Annotated[
+        bool,
+        Column(
+            "true or false", "Whether the classifier recognised the call at this packet.", LADDER
+        ),
+    ]
+    acts: Annotated[
+        bool,
+        Column("true or false", "Whether a rule first acted on the call at this packet.", LADDER),
+    ]
+    decided_by: Annotated[
+        str | None,
+        Column(
+            "name",
+            "What decided at this packet: classifier, or rule (its match reads no verdict of the "
+            "classifier); null for every other packet.",
+            DECIDING,
+        ),
+    ]
+    evidence: Annotated[
+        str | None,
+        Column("text", "Why: the classifier's evidence, or the match of the rule.", DECIDING),
+    ]
+    named: Annotated[
+        str | None,
+        Column("text", "The verdict that the classifier gave: verdict, app and role.", DECIDING),
+    ]
+    octets_at: Annotated[
+        int | None, Column("bytes", "Position of the first of `octets` in its frame.", DECIDING)
+    ]
+    payload_at: Annotated[
+        int | None, Column("bytes", "Position of the payload in the frame.", DECIDING)
+    ]
+    octets: Annotated[
+        str | None,
+        Column(
+            "text",
+            'Octets of the frame in hexadecimal, ".." for those that may be private.',
+            DECIDING,
+        ),
+    ]
+    marks: Annotated[
+        str | None,
+        Column(
+            "text",
+            "The octets that decided, as JSON: a list of [position in the frame, octets, meaning].",
+            DECIDING,
+        ),
+    ]
+    no_marks: Annotated[
+        str | None, Column("text", "Why no octets are marked; null where some are.", DECIDING)
+    ]
+
+
+class LadderRow(TitledPlace, LadderLine):
+    """One line of a call's ladder, and the cell of the grid for which it is drawn."""
+
+    places: Annotated[
+        str,
+        Column(
+            "text",
+            "Every OPERATOR/ACCESS/DATE with the same rules, separated by spaces; empty without "
+            "rules.",
+            LADDER,
+        ),
+    ]
+    capture: CaptureColumn
+    call: CallColumn
 
 
 # ---- disguises and control arms
@@ -1419,6 +1582,7 @@ class Tables(TypedDict, total=False):
     flows: list[FlowRow]
     calls: list[CallRow]
     timelines: list[TimelineRow]
+    ladders: list[LadderRow]
     collateral: list[CollateralRow]
     bystander_calls: list[BystanderCallRow]
     mixes: list[MixRow]
@@ -1440,6 +1604,7 @@ ROWS: dict[str, type] = {
     "flows": FlowRow,
     "calls": CallRow,
     "timelines": TimelineRow,
+    "ladders": LadderRow,
     "collateral": CollateralRow,
     "bystander_calls": BystanderCallRow,
     "mixes": MixRow,
@@ -1545,9 +1710,10 @@ class HitCounts(TypedDict):
 
 
 class KindHits(HitCounts):
-    """Innocent flows of one kind of traffic."""
+    """Innocent flows of one kind of traffic; untested: flows beside `flows`, not tested."""
 
     protocol: str
+    untested: int
 
 
 class GroupCounts(HitCounts):
@@ -1560,6 +1726,7 @@ class GroupHits(GroupCounts):
     """Innocent flows of one kind of traffic in one capture group."""
 
     protocol: str
+    untested: int
 
 
 class LossEntry(HitCounts):
@@ -1769,6 +1936,20 @@ class Accuracy(TypedDict, total=False):
     synthetic: Annotated[
         SyntheticAccuracy, Column("block", "The same for synthetic captures.", SUMMARY)
     ]
+    named: Annotated[
+        dict[str, RightShare], Column("block", "Call flows by true app, media and set-up.", SUMMARY)
+    ]
+    not_replayed: Annotated[
+        NotReplayed,
+        Column("block", "Innocent flows that no cell replays, in no other count.", SUMMARY),
+    ]
+
+
+class NotReplayed(TypedDict):
+    """Innocent flows that no cell replays."""
+
+    flows: Annotated[int, Column("flows", "Innocent flows.", SUMMARY)]
+    hits: Annotated[int, Column("flows", "Those taken for a call.", SUMMARY)]
 
 
 class SyntheticAccuracy(TypedDict):
@@ -1847,8 +2028,30 @@ class KindRate(TypedDict):
 class WorstCell(Place):
     """The cell in which the largest share of innocent flows is hit."""
 
-    flows: Annotated[int, Column("flows", "Innocent flows.", SUMMARY)]
+    flows: Annotated[int, Column("flows", "Innocent flows that the cell tests.", SUMMARY)]
     hit: Annotated[int, Column("flows", "Those that are hit.", SUMMARY)]
+    untested: Annotated[int, Column("flows", "Further innocent flows.", SUMMARY)]
+
+
+class AnswerLine(TypedDict):
+    """Operators in the situation in which they block most, under the hypothesis that does."""
+
+    operators: Annotated[list[str], Column("list", "Operators with one result.", SUMMARY)]
+    hypothesis: Annotated[
+        str | None,
+        Column("name", "The hypothesis that blocks most; null: no call can be judged.", SUMMARY),
+    ]
+    blocked: Annotated[int, Column("calls", "Real calls that it blocks.", SUMMARY)]
+    unusable: Annotated[int, Column("calls", "Those and real calls of unusable quality.", SUMMARY)]
+    inconclusive: Annotated[int, Column("calls", "Calls about which it cannot tell.", SUMMARY)]
+    n: Annotated[int, Column("calls", "Real calls that can be tested.", SUMMARY)]
+    hit: Annotated[
+        int | None, Column("flows", "Innocent flows that it hits; null: not measured.", SUMMARY)
+    ]
+    flows: Annotated[int | None, Column("flows", "All innocent flows of the run.", SUMMARY)]
+    untested: Annotated[
+        int | None, Column("flows", "Those of them that it does not test.", SUMMARY)
+    ]
 
 
 class OtherCalls(Place):
@@ -1893,7 +2096,8 @@ class Collateral(TypedDict):
     hit: Annotated[int, Column("flows", "Those that are hit.", SUMMARY)]
     cells: Annotated[int, Column("number", "Cells that were simulated.", SUMMARY)]
     flows_per_cell: Annotated[
-        int, Column("flows", "Innocent flows of one cell, the most of any.", SUMMARY)
+        int,
+        Column("flows", "Innocent flows of one cell, tested or not: the same in each.", SUMMARY),
     ]
     worst: Annotated[
         WorstCell | None, Column("block", "The cell in which the largest share is hit.", SUMMARY)
@@ -1979,6 +2183,13 @@ class SummaryDocument(TypedDict, total=False):
     ]
     yours: Annotated[
         list[OperatorCalls], Column("list", "Outcomes of the calls that the user added.", SUMMARY)
+    ]
+    answer: Annotated[
+        list[AnswerLine],
+        Column("list", "Real calls blocked where each operator blocks most.", SUMMARY),
+    ]
+    your_answer: Annotated[
+        list[AnswerLine], Column("list", "The same for the calls that the user added.", SUMMARY)
     ]
     collateral: Annotated[
         Collateral,

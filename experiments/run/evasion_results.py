@@ -30,8 +30,8 @@ Row = dict[str, Any]
 #: A rule follows a disguise if it blocks at least this share of the disguised calls.
 FOLLOWS = 0.9
 #: Columns summed over the kinds of innocent traffic of one operator, hypothesis, access and date.
-SUMS: tuple[Literal["flows", "hit", "bytes", "bytes_hit"], ...] = (
-    "flows", "hit", "bytes", "bytes_hit",
+SUMS: tuple[Literal["flows", "hit", "untested", "bytes", "bytes_hit"], ...] = (
+    "flows", "hit", "untested", "bytes", "bytes_hit",
 )  # fmt: skip
 
 

@@ -7,10 +7,8 @@ as its longest capture. Nothing is fetched and nothing is stored.
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -92,10 +90,12 @@ def plan(name: str, options: Options) -> Plan:
     captures = corpus.gather(spec, options.corpus, offline=True)
     items = corpus.in_grid(captures, spec)
     cut_items = [cut(item, read(item.path), spec.seconds) for item in items]
-    keys = play.unit_keys(spec, grid, items)
-    units = {key: Unit(key, grid[at].policy, grid[at].access) for at, key in keys.items()}
-    reused = finished(spec, options, units)
-    todo = [unit for key, unit in units.items() if key not in reused]
+    folder = options.cells or simulate.cache_folder()
+    bench = Bench(items, spec.seed, folder, spec.link, spec.seconds)
+    virtual = chosen.backend == backends.VIRTUAL
+    reuse = virtual and not options.force
+    units = {unit.key: unit for unit in play.grid_units(grid, bench, reuse).values()}
+    todo = [unit for unit in units.values() if bench.missing(unit)]
     longest = max((span(one.packets.time) for one in cut_items), default=0.0)
     packets = sum(one.packets.total for one in cut_items)
     controls = len({unit.access for unit in todo})
@@ -105,7 +105,8 @@ def plan(name: str, options: Options) -> Plan:
         cost["plays"] = (len(todo) + controls) * (longest + PLAY_OVERHEAD_S)
         jobs = 1
     else:
-        cost["simulations"] = probe(spec, items, todo, packets, controls) / jobs
+        work = lacking(bench, todo) * (1 + 2 * controls / max(len(todo), 1))
+        cost["simulations"] = work * probe(spec, items, todo, packets) / jobs
     cost["timing"] = 2 * spec.timing.seconds
     if spec.evaluation.enabled:
         cost["evaluation"] = EVALUATION_S * len(captures.items)
@@ -113,7 +114,6 @@ def plan(name: str, options: Options) -> Plan:
         from midcall.experiments.livecalls import arm
 
         cost["live calls"] = arm.estimate(spec.programs, grid)
-    folder = options.cells or simulate.cache_folder()
     variants = evasion_results.wardrobe(
         spec, grid, corpus.calls_of(captures.items, spec.apps), folder
     )
@@ -124,6 +124,7 @@ def plan(name: str, options: Options) -> Plan:
     if boxes or rules:
         cost["localiser"] = SEARCH_S * (boxes + rules)
     calls = sum(len(one.item.calls) for one in cut_items)
+    cached_bytes = CACHED_BYTES * calls * lacking(bench, todo) if virtual else 0
     return Plan(
         spec,
         chosen.backend,
@@ -132,7 +133,7 @@ def plan(name: str, options: Options) -> Plan:
         sum(not cell.documented for cell in grid),
         len(units),
         controls,
-        len(reused),
+        len(units) - len(todo),
         len(captures.items),
         len(captures.missing),
         sum(item.capture.packets for item in captures.items),
@@ -148,16 +149,15 @@ def plan(name: str, options: Options) -> Plan:
         cost,
         jobs,
         LEAST_BYTES + ROW_BYTES * calls * len(grid),
-        CACHED_BYTES * calls * len(todo) if chosen.backend == backends.VIRTUAL else 0,
+        int(cached_bytes),
     )
 
 
-def finished(spec: Spec, options: Options, units: dict[str, Unit]) -> set[str]:
-    """Return the keys of the simulations in the cache; live plays are never cached."""
-    if spec.backend == backends.LIVE or options.force:
-        return set()
-    folder = options.cells or simulate.cache_folder()
-    return {key for key in units if simulate.cached(folder, key) is not None}
+def lacking(bench: Bench, todo: Sequence[Unit]) -> float:
+    """Return the work of simulations as a number of simulations of all captures, by packets."""
+    total = sum(item.capture.packets for item in bench.items)
+    missing = sum(item.capture.packets for unit in todo for item in bench.missing(unit))
+    return missing / max(total, 1)
 
 
 def pending_variants(variants: EvasionRuns, force: bool) -> list[tuple[Item, str]]:
@@ -206,25 +206,22 @@ def probe_reading(captures: Corpus) -> float:
     return (time.perf_counter() - begin) * len(captures.items) / len(sample)
 
 
-def probe(
-    spec: Spec, items: Sequence[Item], todo: Sequence[Unit], packets: int, controls: int
-) -> float:
-    """Return the time of the simulations on one process, in s, measured on a few captures.
+def probe(spec: Spec, items: Sequence[Item], todo: Sequence[Unit], packets: int) -> float:
+    """Return the time of one simulation of all captures on one process, in s.
 
-    The first simulation on an access network also plays the captures without rules; the second one
-    does not.
+    It is measured on a few captures. The first simulation on an access network also plays the
+    captures without rules; the second one, which is measured, does not.
     """
     if not todo or not items:
         return 0.0
     sample = probed(items)
-    with tempfile.TemporaryDirectory(prefix="midcall-") as folder:
-        bench = Bench(sample, spec.seed, Path(folder), spec.link, spec.seconds)
-        bench.outcome(todo[0])  # compiles, reads, writes the scripts
-        share = packets / max(sum(bench.opened(item).packets.total for item in sample), 1)
-        begin = time.perf_counter()
-        bench.outcome(todo[0])
-        each = time.perf_counter() - begin
-    return share * each * (len(todo) + 2 * controls)
+    bench = Bench(sample, spec.seed, None, spec.link, spec.seconds)
+    first = bench.unit(todo[0].policy, todo[0].access)
+    bench.outcome(first)  # compiles, reads, writes the scripts
+    share = packets / max(sum(bench.opened(item).packets.total for item in sample), 1)
+    begin = time.perf_counter()
+    bench.outcome(first)
+    return share * (time.perf_counter() - begin)
 
 
 def probe_dresses(variants: EvasionRuns, pending: Sequence[tuple[Item, str]]) -> float:

@@ -22,16 +22,18 @@ from midcall.experiments.cells import run_cells as play
 from midcall.experiments.cells.live_cell import LiveBench
 from midcall.experiments.cells.run_cells import Played
 from midcall.experiments.cells.virtual_cell import Bench
+from midcall.experiments.engines import matrix
 from midcall.experiments.jobs.progress import Log, Progress
 from midcall.experiments.livecalls import run as livecalls
 from midcall.experiments.measure import collateral as bystanders
 from midcall.experiments.measure import inferred_call, metrics, summary, timelines, timing
 from midcall.experiments.proofs import null_tests, verdict_laws
 from midcall.experiments.proofs.localiser import spec_run
+from midcall.experiments.proofs.prober import benchmark as prober_benchmark
 from midcall.experiments.report import reaction, reliability_results
 from midcall.experiments.results import atomic_folder, provenance, schema
 from midcall.experiments.results.tables import CollateralRow, LawRow, Tables
-from midcall.experiments.run import evasion_results, live_summary
+from midcall.experiments.run import evasion_results, ladders, live_summary
 from midcall.experiments.spec import backends, copies
 from midcall.experiments.spec import corpus as corpora
 from midcall.experiments.spec import spec as specs
@@ -79,8 +81,11 @@ def run(name: str, options: Options) -> Finished:
     work = prepared(name, options)
     spec, log = work.spec, work.log
     bench = play.bench_of(spec, corpora.in_grid(work.corpus, spec), options, log)
-    played = play.simulate_all(spec, work.grid, bench, options, log)
+    played = play.simulate_all(work.grid, bench, options, log)
     tables = tabulate(work, played)
+    tables["ladders"] = ladders.rows(
+        work.grid, work.corpus, spec.apps, played, bench, options, log
+    )
     dressed = dress_up(work, tables["collateral"])
     jobs = options.jobs or default_jobs()
     evaluated = evaluate.within(spec, work.corpus, jobs, options.stream, log)
@@ -116,9 +121,9 @@ def prepared(name: str, options: Options) -> Work:
     for one in corpus.missing:
         log(f"missing: {one['capture']}: {one['reason']}")
     classified = examine(corpus, options, log)
-    return Work(
-        spec, raw, reaction_file, options, log, grid, with_flows(corpus, classified), classified
-    )
+    corpus = with_flows(corpus, classified)
+    mark_replayed(spec, corpus, classified)
+    return Work(spec, raw, reaction_file, options, log, grid, corpus, classified)
 
 
 def on_backend(spec: Spec, options: Options, log: Log) -> Spec:
@@ -174,6 +179,9 @@ def extra_results(
             work.log(f"failed: {error}")
         yield dressed.tables, {"disguises": dressed.summary}
     yield {}, recorded.summary_block(spec)
+    yield {}, matrix.block(spec, options.corpus, lambda words: work.log(f"engines: {words}"))
+    if spec.probe is not None:
+        yield {}, {"probe": prober_benchmark.within(spec, options.jobs, options.stream, work.log)}
     if evaluated is not None:
         yield cast("Tables", evaluated.tables), {"evaluation": evaluated.evaluation}
     if isinstance(bench, LiveBench):
@@ -227,6 +235,16 @@ def with_flows(corpus: Corpus, classified: dict[str, offline.ClassifiedCapture])
             row["group"] = item.capture.group
         items.append(inferred_call.with_flows(item, result.rows, result.packets))
     return corpus._replace(items=items)
+
+
+def mark_replayed(
+    spec: Spec, corpus: Corpus, classified: dict[str, offline.ClassifiedCapture]
+) -> None:
+    """Clear the mark of replayed flows in the rows of captures that take no part in the grid."""
+    played = {item.capture.sha256 for item in corpora.in_grid(corpus, spec)}
+    for sha256, one in classified.items():
+        for row in one.rows:
+            row["replayed"] = row["replayed"] and sha256 in played
 
 
 def dress_up(
@@ -308,6 +326,10 @@ def summarise(work: Work, tables: Tables, measured: timing.Measured) -> dict[str
         "mission": summary.outcome_table(calls),
         "operators": summary.operators(calls),
         "yours": summary.added_calls(calls),
+        "answer": summary.answer(summary.real(calls), tables["collateral"]),
+        "your_answer": summary.answer(
+            [row for row in calls if row["added"] and not row["synthetic"]], tables["collateral"]
+        ),
         "collateral": {
             **summary.collateral(tables["collateral"]),
             **bystanders.other_costs(tables),

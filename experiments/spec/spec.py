@@ -120,6 +120,37 @@ class Localise(Strict):
         return self
 
 
+class Engines(Strict):
+    """The matrix of an operator's hypotheses and packet engines (experiments.engines.matrix).
+
+    captures: names of the catalogue or files, whose packets go through each engine.
+    """
+
+    operator: str = "mechanisms"
+    engines: list[Literal["suricata", "nftables", "iptables", "ndpi"]] = [
+        "suricata", "nftables", "iptables", "ndpi",
+    ]  # fmt: skip
+    captures: list[str] = Field(min_length=1)
+    access: Access = "4g"
+
+
+class Probing(Strict):
+    """The prober's benchmark: how many drawn cases of each kind are probed.
+
+    clean: lines without a rule; one, two: policies of one and of two rules.
+    """
+
+    clean: int = Field(default=24, ge=0, le=100_000)
+    one: int = Field(default=12, ge=0, le=100_000)
+    two: int = Field(default=4, ge=0, le=100_000)
+
+    @model_validator(mode="after")
+    def _some(self) -> Probing:
+        if not (self.clean or self.one or self.two):
+            raise ValueError("probe: nothing to do: clean, one and two are 0")
+        return self
+
+
 class ProgramCall(Strict):
     """One live call; the keys are those of testbed.programs.calls.plan.Plan."""
 
@@ -190,7 +221,9 @@ class Spec(Strict):
     timing: Timing = Timing()
     evaluation: Evaluation = Evaluation()
     localise: Localise | None = None
+    engines: Engines | None = None
     laws: bool = False
+    probe: Probing | None = None
     programs: Programs | None = None
     reaction: str | None = Field(default=None, min_length=1)
 

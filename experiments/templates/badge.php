@@ -21,13 +21,14 @@ function midcall_badge() {
     }
     $rows = '';
     foreach (array(
-{% for app in badge.apps %}        '{{ app.name|php|safe }}' => '{{ app.blocked }} of {{ app.n }} calls blocked',
+{% for app in badge.apps %}        '{{ app.name|php|safe }}' => '{{ app.words|php|safe }}',
 {% endfor %}    ) as $app => $said) {
         $rows .= '<tr><th scope="row">' . esc_html($app) . '</th><td>' . esc_html($said) . '</td></tr>';
     }
     $where = '{{ badge.operator|php|safe }}, {{ badge.access }}, from {{ badge.begin }}';
-    $how = '{{ badge.small_print|php|safe }}';
+    $how = '{{ badge.statement|php|safe }}';
+    $small = '{{ badge.small_print|php|safe }}';
     return '<div class="midcall-badge"><strong>' . esc_html($line) . '</strong><div>' . esc_html($where)
-        . '</div><table>' . $rows . '</table><small>' . esc_html($how) . '</small></div>';
+        . '</div><table>' . $rows . '</table><div>' . esc_html($how) . '</div><small>' . esc_html($small) . '</small></div>';
 }
 add_shortcode('midcall_badge', 'midcall_badge');

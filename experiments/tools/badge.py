@@ -4,15 +4,17 @@
 Made from an operator's dated table (testbed/operators) and a run: an SVG picture of the day it was
 drawn, an HTML snippet whose few lines of JavaScript update the day, and a WordPress shortcode
 ([midcall_badge]) that does so on the server. No external resource is loaded. How an operator
-blocked is a hypothesis unless packet evidence is public, and the badge states this.
+blocked is a hypothesis unless packet evidence is public. The badge says so in the size of its
+figures, which are a range over all hypotheses unless the user chose one. Synthetic captures and
+captures that the user added are not counted.
 """
 
 from __future__ import annotations
 
 import datetime
 import textwrap
-from collections import Counter
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,24 +38,34 @@ Row = Mapping[str, Any]
 
 
 class App(NamedTuple):
-    """The result of an app's real captured calls: blocked, of n that could be judged."""
+    """The fewest and the most of an app's n real captured calls that a hypothesis blocks."""
 
     name: str
-    blocked: int
+    fewest: int
+    most: int
     n: int
+
+    @property
+    def words(self) -> str:
+        """Return "2 to 5 of 6 calls blocked"."""
+        blocked = f"{self.fewest} to {self.most}" if self.fewest != self.most else f"{self.most}"
+        return f"{blocked} of {self.n} calls blocked"
 
 
 class Badge(NamedTuple):
-    """The contents of a badge; `end` is the first day after the block, `day` the day it was
-    drawn."""
+    """The contents of a badge.
+
+    end: the first day after the block; day: the day it was drawn; mechanisms: titles of the
+    hypotheses that the figures are over; supposed: whether a rule of one has no packet evidence.
+    """
 
     operator: str
     access: str
     begin: datetime.date
     end: datetime.date
     day: datetime.date
-    mechanism: str
-    hypothesis: bool
+    mechanisms: list[str]
+    supposed: bool
     apps: list[App]
 
     @property
@@ -77,15 +89,39 @@ class Badge(NamedTuple):
         return f"{(self.begin - self.day).days} days before the block"
 
     @property
+    def statement(self) -> str:
+        """Return how certain the figures are, and which mechanisms they are of."""
+        if len(self.mechanisms) == 1:
+            how = f"Mechanism: {self.mechanisms[0]}."
+        else:
+            how = f"From the mildest to the harshest of {len(self.mechanisms)} mechanisms."
+        return (
+            f"A hypothesis: how the operator blocks is not public. {how}" if self.supposed else how
+        )
+
+    @property
+    def statement_lines(self) -> list[str]:
+        """Return the statement in lines that fit a picture of 360 pixels."""
+        return textwrap.wrap(self.statement, 44)
+
+    @property
     def small_print(self) -> str:
-        """Return the source of the figures, and their certainty."""
-        doubt = " A hypothesis: how the operator blocks is not public." if self.hypothesis else ""
-        return f"Captured calls, replayed in Midcall's lab. Mechanism: {self.mechanism}.{doubt}"
+        """Return the source of the figures."""
+        return (
+            "Real captured calls, replayed in Midcall's lab. No synthetic capture and no capture "
+            "that a user added is counted."
+        )
 
     @property
     def small_lines(self) -> list[str]:
         """Return the small print in lines that fit a picture of 360 pixels."""
         return textwrap.wrap(self.small_print, 60)
+
+    @property
+    def height(self) -> int:
+        """Return the height of the picture in pixels."""
+        lines = len(self.statement_lines)
+        return 82 + 20 * len(self.apps) + 18 * lines + 14 * len(self.small_lines)
 
 
 def a_day(text: str) -> datetime.date:
@@ -105,8 +141,8 @@ def draw(
 ) -> Badge:
     """Return the badge of an operator and access network, from a run's summary.
 
-    hypothesis: the mechanism whose figures are shown (default: the operator's first); day: default
-    today (UTC). Raises ExperimentError if the run has no such cell.
+    hypothesis: the mechanism whose figures are shown (default: the range over all of the run); day:
+    default today (UTC). Raises ExperimentError if the run has no such cell.
     """
     from midcall.testbed.policy.loader import load
 
@@ -118,27 +154,30 @@ def draw(
     ]
     if not rows:
         raise ExperimentError(f"{folder}: no cell of operator {operator} on {access}")
-    chosen = hypothesis or about.hypotheses[0].id
     known = sorted({str(row["hypothesis"]) for row in rows})
-    if chosen not in known:
+    if hypothesis and hypothesis not in known:
         raise ExperimentError(
-            f"{folder}: no hypothesis {chosen!r} of {operator}: {hint(chosen, known)}; "
+            f"{folder}: no hypothesis {hypothesis!r} of {operator}: {hint(hypothesis, known)}; "
             f"it has {', '.join(known)}"
         )
+    chosen = [hypothesis] if hypothesis else known
     periods = [
         one
         for one in about.periods
-        if access in one.access and not one.hypothesis and (not one.only or chosen in one.only)
+        if access in one.access
+        and not one.hypothesis
+        and (not one.only or any(name in one.only for name in chosen))
     ]
     if not periods:
         raise ExperimentError(f"operator {operator}: no block on {access} is in its dated table")
     begin, end = min(one.begin for one in periods), max(one.until for one in periods)
-    own = [row for row in rows if row["hypothesis"] == chosen and in_force(row, begin, end)]
-    mechanism = about.hypothesis(chosen)
-    doubtful = any(rule.hypothesis for rule in about.rules_of(mechanism))
+    own = [row for row in rows if row["hypothesis"] in chosen and in_force(row, begin, end)]
+    mechanisms = [about.hypothesis(name) for name in chosen]
+    supposed = any(rule.hypothesis for one in mechanisms for rule in about.rules_of(one))
     today = day or datetime.datetime.now(datetime.UTC).date()
     names = operator_name(operator), access_name(access)
-    return Badge(*names, begin, end, today, mechanism.title, doubtful, counted(own))
+    titles = [one.title for one in mechanisms]
+    return Badge(*names, begin, end, today, titles, supposed, counted(own))
 
 
 def in_force(row: Row, begin: datetime.date, end: datetime.date) -> bool:
@@ -146,21 +185,29 @@ def in_force(row: Row, begin: datetime.date, end: datetime.date) -> bool:
     return begin <= datetime.date.fromisoformat(row["date"]) < end
 
 
-def counted(rows: list[Row]) -> list[App]:
-    """Return per app the blocked calls, of n judged, on the day on which most were blocked."""
-    days: dict[str, dict[str, Counter[str]]] = {}
+def counted(rows: Sequence[Row]) -> list[App]:
+    """Return per app the fewest and the most calls that a hypothesis blocks.
+
+    Each hypothesis counts on the day on which it blocks most calls of the app. One that is
+    inconclusive for some call is left out, unless all are.
+    """
+    days: dict[str, dict[tuple[str, str], list[int]]] = defaultdict(dict)
     for row in rows:
-        counts = days.setdefault(row["app"], {}).setdefault(row["date"], Counter())
-        counts["blocked"] += row["blocked"]
-        counts["n"] += row["blocked"] + row["ok"]
-    worst = {
-        app: max(per_day.values(), key=lambda one: one["blocked"]) for app, per_day in days.items()
-    }
-    return [
-        App(app_name(app), per_day["blocked"], per_day["n"])
-        for app, per_day in worst.items()
-        if per_day["n"]
-    ]
+        sums = days[row["app"]].setdefault((row["hypothesis"], row["date"]), [0, 0, 0])
+        for at, key in enumerate(("blocked", "inconclusive", "n")):
+            sums[at] += row[key]
+    apps = []
+    for app, by_day in days.items():
+        worst: dict[str, list[int]] = {}
+        for (hypothesis, _), sums in by_day.items():
+            worst[hypothesis] = max(worst.get(hypothesis, sums), sums)
+        judged = [sums for sums in worst.values() if sums[2]]
+        clear = [sums for sums in judged if not sums[1]] or judged
+        if clear:
+            blocked = [sums[0] for sums in clear]
+            most = max(sums[2] for sums in judged)
+            apps.append(App(app_name(app), min(blocked), max(blocked), most))
+    return apps
 
 
 def write(badge: Badge, folder: Path) -> list[Path]:

@@ -27,6 +27,7 @@ from midcall.errors import ExperimentError
 from midcall.experiments.cells.offline import classify_packets
 from midcall.experiments.measure.inferred_call import inferred_call
 from midcall.experiments.measure.intervals import derived_seed
+from midcall.experiments.results.tables import LadderLine
 from midcall.experiments.spec import policy_names
 from midcall.experiments.spec.policy_names import Named
 from midcall.suggestions import hint
@@ -212,6 +213,16 @@ def lines(order: Order, played: Played) -> Iterator[str]:
         yield f"  media packets: {one['media_sent']} sent, {one['media_arrived']} arrived{quality}"
     counted = ", ".join(f"{number} {name}" for name, number in about["packets"].items())
     yield f"packets: {counted.replace('_', ' ')}"
+
+
+def ladders(played: Played) -> dict[str, list[LadderLine]]:
+    """Return the ladder of each call by its id; without calls, that of all packets under ""."""
+    from midcall.experiments.tools.ladder import ladder
+
+    simulation, control = played.simulation, played.control
+    if not played.calls:
+        return {"": ladder(simulation, control, None)}
+    return {call.id: ladder(simulation, control, call) for call in played.calls}
 
 
 # ---- files

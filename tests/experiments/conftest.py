@@ -118,6 +118,8 @@ def paper(monkeypatch: pytest.MonkeyPatch) -> Paper:
     timeline.timeline = lambda *result: None  # type: ignore[attr-defined]
     nothing = SimpleNamespace(_asdict=lambda: dict.fromkeys(LOSS, 0))
     loss.loss = lambda *result: nothing  # type: ignore[attr-defined]
+    ladders = ModuleType("midcall.experiments.tools.ladder")
+    ladders.ladder = lambda *result: []  # type: ignore[attr-defined]
     virtual.simulate = made.simulate  # type: ignore[attr-defined]
     virtual.warm_up = lambda: None  # type: ignore[attr-defined]
     call.judge = made.judge  # type: ignore[attr-defined]
@@ -125,6 +127,7 @@ def paper(monkeypatch: pytest.MonkeyPatch) -> Paper:
     monkeypatch.setitem(sys.modules, "midcall.testbed.assess.call_verdict", call)
     monkeypatch.setitem(sys.modules, "midcall.testbed.assess.timeline", timeline)
     monkeypatch.setitem(sys.modules, "midcall.testbed.assess.loss", loss)
+    monkeypatch.setitem(sys.modules, "midcall.experiments.tools.ladder", ladders)
     return made
 
 

@@ -13,7 +13,8 @@ from typing import Any
 from midcall.captures.truth.catalogue import Capture
 from midcall.experiments.cells import recorded
 from midcall.experiments.measure import collateral, metrics, summary
-from midcall.experiments.results import schema
+from midcall.experiments.results import dictionary, schema
+from midcall.experiments.results.tables import LadderLine
 
 Row = dict[str, Any]
 
@@ -143,11 +144,48 @@ def fake_timelines() -> list[Row]:
     return rows
 
 
+def fake_ladders() -> list[Row]:
+    """Return the ladder of a blocked WhatsApp call, and that of the added call without rules."""
+    keys = dictionary.described(LadderLine)
+    line = {key.name: None if key.nullable else key.type() for key in keys}
+    one = {"kind": "packet", "frame": 1, "attempt": 1, "what": f"STUN request {NASTY}", "sent": 1,
+           "remote": "UDP 31.13.x.x:3478", "begin_s": 0.0, "end_s": 0.0, "bytes": 154}  # fmt: skip
+    some = {"kind": "packets", "what": "media", "sent": 412, "begin_s": 1.5, "end_s": 12.25}
+    decided = {
+        "recognises": True, "acts": True, "decided_by": "classifier", "octets_at": 42,
+        "named": "certain whatsapp setup", "evidence": "STUN attribute 0x4000 first",
+        "payload_at": 42, "octets": "00 03 00 6a 21 12 a4 42" + " .." * 12 + " 40 00" + " .." * 40,
+        "marks": json.dumps([[44, 2, "length 106"], [62, 2, "attribute 0x4000"]]),
+    }  # fmt: skip
+    rule = {"rule": "sig-rule"}
+    lines = [
+        one | {"direction": "up", "delivered": 1, "arrived_s": 0.02},
+        one | {"direction": "down", "delivered": 1, "delayed": 1, "delay_ms": 120.0} | rule,
+        one | {"direction": "up", "dropped": 1} | decided | rule,
+        one | {"kind": "injected", "direction": "down", "what": "TCP reset", "sent": 0,
+               "injected": 1} | rule,
+        one | {"direction": "down", "lost": 1, "attempt": 2},
+        some | {"direction": "up", "delivered": 3, "dropped": 409} | rule,
+        some | {"direction": "down", "delivered": 412},
+        some | {"direction": "local", "delivered": 412},
+        {"kind": "not_sent", "not_sent": 12},
+        {"kind": "others", "sent": 30, "delivered": 30},
+    ]  # fmt: skip
+    rows: list[Row] = []
+    added = next(call for call in CALLS if call[6])
+    for call, operator, held in ((CALLS[0], "inwi", lines), (added, "none", lines[:1])):
+        place = {"operator": operator, "hypothesis": "sig", "hypothesis_title": f"A title {NASTY}",
+                 "access": "4g", "date": DATES[1], "capture": call[0], "call": "c1",
+                 "places": "inwi/4g/2016-01-20" if operator == "inwi" else ""}  # fmt: skip
+        rows += [line | place | more | {"line": at} for at, more in enumerate(held, 1)]
+    return rows
+
+
 def fake_collateral() -> list[Row]:
     return [
         {
             "operator": operator, "hypothesis": name, "access": access, "date": date,
-            "protocol": protocol, "flows": flows,
+            "protocol": protocol, "flows": flows, "untested": 0,
             "hit": round(share * flows) if in_force(access, date) else 0,
             "bytes": flows * 4000, "bytes_hit": round(share * flows) * 4000, "groups": 12,
             "low": share / 2, "high": share * 2, "all_low": share / 2, "all_high": share * 2,
@@ -211,6 +249,7 @@ def flow_row(call: Sequence[Any], at: int, role: str, dice: random.Random, **mor
         "ms_to_verdict": dice.choice((0.0, 0.0, 1.2, 14.0, 40.0, 230.0)),
         "evidence": "Fake: STUN attribute 0x4000 first, packet 1", "truth_app": app,
         "truth_role": role, "truth_call": "c1", "truth_confidence": "high", "outcome": "right",
+        "replayed": True,
     }  # fmt: skip
     return row | more
 
@@ -316,6 +355,7 @@ def fake_run(folder: Path, **replaced: Sequence[Row]) -> Path:
         "flows": fake_flows(),
         "calls": fake_calls(),
         "timelines": fake_timelines(),
+        "ladders": fake_ladders(),
         "bystander_calls": fake_bystander_calls(),
         "mixes": fake_mixes(),
         "collateral": fake_collateral(),

@@ -27,7 +27,7 @@ CELL = Cell("inwi", "h", "A title", "4g", "2016-01-20", True, None, ("whatsapp",
 
 def group(name: str, kind: str, flows: int, hit: int) -> dict[str, Any]:
     counts = {"flows": flows, "hit": hit, "bytes": 1000 * flows, "bytes_hit": 500 * hit}
-    return {"group": name, "protocol": kind, **counts}
+    return {"group": name, "protocol": kind, **counts, "untested": 0}
 
 
 def talk(app: str, hit: int, **more: Any) -> Told:
@@ -97,7 +97,7 @@ def test_the_share_hit_of_a_kind_is_bounded_by_its_groups_not_by_its_flows() -> 
     groups += [group(f"g{n:02}", "ntp", 100, 0) for n in range(10)]
     groups += [group(f"g{n:02}", "sip", 1, 1) for n in range(10)]
     merged = bystanders.merged({one["group"] + one["protocol"]: {one["protocol"]: [
-        one[name] for name in bystanders.NAMES]} for one in groups})  # fmt: skip
+        *(one[name] for name in bystanders.NAMES), 0]} for one in groups})  # fmt: skip
     outcome = {"key": "k", "groups": groups, "collateral": collateral_of(merged)}
     rows = bystanders.hit_rows(1, [CELL], {0: outcome})
     schema.table("collateral", rows)

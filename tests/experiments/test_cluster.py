@@ -132,7 +132,7 @@ def test_a_cluster_that_loses_a_worker_gives_the_same_bytes(tmp_path: Path) -> N
 
 
 def test_the_cells_of_a_run_are_the_same_on_a_cluster(tmp_path: Path) -> None:
-    from midcall.experiments.cells import remote_cells
+    from midcall.experiments.cells import remote_cells, run_cells
     from midcall.experiments.cells import virtual_cell as simulate
     from midcall.experiments.spec import corpus, spec
     from midcall.experiments.spec.grid import cells, load_operators
@@ -140,12 +140,8 @@ def test_the_cells_of_a_run_are_the_same_on_a_cluster(tmp_path: Path) -> None:
     chosen, _ = spec.load("smoke")
     items = corpus.gather(chosen, None, offline=True).items[:6]
     grid = [cell for cell in cells(chosen, load_operators(chosen)) if cell.documented]
-    units = {
-        key: simulate.Unit(key, cell.policy, cell.access)
-        for cell in grid
-        if (key := simulate.unit_key(cell.policy, cell.access, chosen.seed, items))
-    }
     alone = simulate.Bench(items, chosen.seed, None)
+    units = {unit.key: unit for unit in run_cells.grid_units(grid, alone).values()}
     expected = {key: timeless(alone.outcome(unit)) for key, unit in units.items()}
     bench = simulate.Bench(items, chosen.seed, tmp_path / "cells")
     said: list[str] = []
@@ -159,8 +155,9 @@ def test_the_cells_of_a_run_are_the_same_on_a_cluster(tmp_path: Path) -> None:
     assert not errors
     assert found == expected
     assert "1 lost" in said[0]
-    kept = {key: simulate.cached(bench.folder, key) for key in units}
-    assert {key: timeless(outcome or {}) for key, outcome in kept.items()} == expected
+    kept = run_cells.grid_units(grid, bench)
+    assert not any(bench.missing(unit) for unit in kept.values())
+    assert {unit.key: timeless(bench.assembled(unit, {})) for unit in kept.values()} == expected
 
 
 def test_a_worker_finds_captures_by_their_sum(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,6 +76,7 @@ def price(name: str, hit: int, flows: int = 100, date: str = "d") -> dict[str, A
         **place,
         "protocol": "p",
         "flows": flows,
+        "untested": 1,
         "hit": hit,
         "bytes": 9,
         "bytes_hit": 1,
@@ -158,7 +159,7 @@ def test_the_report_shows_both_matrices_and_the_rule_that_follows(dressed: Any) 
     text = Path(result.report).read_text()
     section = text[text.index('id="disguises"') :]
     section = section[: section.index("</section>")]
-    assert "Control arms: what each rule keys on" in section
+    assert "Control arms: what each rule depends on" in section
     assert "WireGuard&#39;s first message" in section
     assert "dress_costs.csv" in section
     assert (result.folder / "dressed.csv").is_file()

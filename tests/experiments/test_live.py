@@ -336,4 +336,4 @@ def test_rows_of_somebody_elses_box_name_it_and_have_no_twin(
     assert {row["virtual"] for row in rows} == {None}
     page = (done.folder / "report.html").read_text()
     assert "black box: command" in page
-    assert "It is a black box: what it keys on is not known here." in page
+    assert "It is a black box: what it decides by is not known here." in page

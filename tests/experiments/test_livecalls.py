@@ -139,7 +139,7 @@ def test_a_call_that_found_another_way_is_told_with_its_cost_and_shown(tmp_path:
     assert "All &lt;UDP&gt;" in text
     assert "gets through another way" in text
     assert "replay: never connects" in text
-    assert "by a relay over TLS, not by a relay over TCP" in text
+    assert "by a relay over TLS, instead of by a relay over TCP" in text
 
 
 def test_a_call_that_could_not_be_made_is_a_row_and_not_testable() -> None:

@@ -154,11 +154,11 @@ def page(whole: dict[str, object], tmp_path_factory: pytest.TempPathFactory) -> 
 def test_the_report_marks_decisive_octets_and_masks_the_others(page: str) -> None:
     part = page[page.index('<section id="localise"') :].split("</section>")[0]
     assert '<mark class="t0" title="STUN cookie">21 12 a4 42</mark>' in part
-    assert "8 octets from 28" in part
+    assert "8 bytes from 28 on" in part
     assert "198.18.x.x" in part
     assert "198.18.0" not in part
     assert re.search(r"\d+ of 20,000 allowed", part)
-    assert "maroc-telecom/ports on 4g with lab-chromium-audio-direct-4g" in part
+    assert "<code>maroc-telecom/ports on 4g</code> (lab-chromium-audio-direct-4g)" in part
 
 
 def test_windows_are_told_where_they_limit() -> None:

@@ -120,20 +120,20 @@ def test_the_report_shows_what_was_proven_and_what_was_not(tmp_path: Path) -> No
     html.render(run)
     page = (run / "report.html").read_text()
     section = " ".join(page.split('id="reliability"')[1].split("</section>")[0].split())
-    assert "<b>no</b>: 2 problems: 30 kills" in section
+    assert '<b>no</b>: 2 problems: <bdi lang="en">30 kills</bdi>' in section
     assert "yes: 1,234,567 mutated packets, 89 damaged files" in section
     assert "abcd1234 <small>with changes</small>" in section
     assert "<b>1.25</b> (1 to 1.5)" in section
     assert 'made-up.pcap <span class="mark synthetic"' in section
     assert 'mix.pcap <span class="mark synthetic"' not in section
-    assert "Given up after a minute: scapy on mix.pcap." in section
+    assert 'Stopped after a minute: <bdi lang="en">scapy on mix.pcap</bdi>' in section
     assert "on one packet: 0.75 s, and 28 s the first time" in section
     words = (
-        "12 of 180,000,000 lost (3 windows not offered and left out, 70 lost in them), "
-        "memory +0.34 MB an hour"
+        "12 of 180,000,000 lost (3 windows without the full load left out, 70 lost in them), "
+        "memory 0.34 MB more an hour"
     )
     assert f"15 min at 200,000 packets/s, {words}" in section
-    assert "latency at last 1.04 times that at first" in section
+    assert "latency at the end 1.04 times that at first" in section
     assert 'id="fig-pace"' in section
     assert "tshark: 5" in section.split('id="fig-pace"')[1]
     assert 'id="fig-growth"' in section

@@ -15,12 +15,14 @@ import pytest
 from midcall.captures.packets.pcap import Packets, read
 from midcall.captures.truth.catalogue import load
 from midcall.captures.truth.labels import Label
+from midcall.classifier.state.flow_table import FLOW
 from midcall.experiments.cells import virtual_cell as simulate
 from midcall.experiments.spec import spec
 from midcall.experiments.spec.corpus import Item
 from midcall.experiments.spec.grid import cells, load_operators
 from midcall.testbed.middlebox.decide import DELIVERED, DROPPED, FORGED
 from midcall.testbed.policy.loader import load as load_operator
+from midcall.testbed.policy.operator import Policy
 from midcall.testbed.replay.simulator import FATE
 
 SAMPLES = Path(__file__).resolve().parents[2] / "captures" / "samples"
@@ -39,27 +41,34 @@ def hits_of(
     rule: Any,
     protos: list[int],
     without: Any = 1,
+    *,
+    reached: Any = True,
+    target: int = 0x08080808,
+    readable: bool = True,
 ) -> dict[str, list[int]]:
-    """Count hits with flows of the given protocols, ports 40000 and 443.
+    """Count hits with flows of the given protocols, ports 40000 and 443, to one IPv4 address.
 
-    `without` is the fate of the packets under no rules.
+    `without` is the fate of the packets under no rules; reached: which of them meet the box then.
     """
     fates = np.zeros((2, packets.total), FATE)
     fates["fate"][0], fates["struck_rule"][0] = fate, rule
     fates["fate"][1], fates["struck_rule"][1] = without, -1
-    flows = [{"proto": proto, "target_port": 443, "source_port": 40000} for proto in protos]
+    flows = np.zeros(len(protos), FLOW)
+    flows["proto"], flows["target_port"], flows["source_port"] = protos, 443, 40000
+    flows["version"], flows["source"][:, 0], flows["target"][:, 0] = 4, 0x0A000001, target
+    index = SimpleNamespace(facts={"flow": np.array(numbers)}, flows=flows)
     simulation, control = (
         SimpleNamespace(
-            flow=np.array(numbers),
+            flow=np.where(reached, numbers, -1),
             fates=own,
-            flows=flows,
+            script=SimpleNamespace(held=index),
             struck=np.isin(own["fate"], (DROPPED, FORGED)),
             delivered=own["fate"] == DELIVERED,
         )
         for own in fates
     )
-    hits: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
-    simulate.count_hits(held, packets, simulation, control, hits)
+    hits: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0, 0, 0])
+    simulate.count_hits(held, packets, simulation, control, hits, readable)
     return dict(hits)
 
 
@@ -72,8 +81,8 @@ def test_a_flow_is_hit_when_a_rule_dropped_or_forged_one_of_its_packets() -> Non
     size = [int(wire) for wire in packets.wire]
     result = hits_of(held, packets, [0, 0, 1], [1, 2, 1], [-1, 0, -1], [6, 17])
     assert result == {
-        "web (tcp 443)": [1, 1, size[0] + size[1], size[1]],
-        "quic (udp 443)": [1, 0, size[2], 0],
+        "web (tcp 443)": [1, 1, size[0] + size[1], size[1], 0],
+        "quic (udp 443)": [1, 0, size[2], 0, 0],
     }
     forged = hits_of(held, packets, [0, 0, 1], [1, 3, 1], [-1, 2, -1], [6, 17])
     assert forged["web (tcp 443)"][1] == 1
@@ -89,7 +98,22 @@ def test_a_flow_that_never_starts_because_of_a_rule_on_another_is_hit() -> None:
     packets = three()
     result = hits_of(item("sample-dns"), packets, [0, 1, 1], [3, 0, 0], [0, -1, -1], [17, 6])
     size = [int(wire) for wire in packets.wire]
-    assert result["web (tcp 443)"] == [1, 1, size[1] + size[2], size[1] + size[2]]
+    assert result["web (tcp 443)"] == [1, 1, size[1] + size[2], size[1] + size[2], 0]
+
+
+def test_a_flow_that_cannot_be_tested_is_counted_apart() -> None:
+    flows = [0, 0, 1], [1, 2, 1], [-1, 0, -1], [6, 17]
+    reached = np.array([True, True, False])
+    late = hits_of(item("sample-dns"), three(), *flows, reached=reached)
+    assert late["quic (udp 443)"] == [0, 0, 0, 0, 1]
+    assert late["web (tcp 443)"][4] == 0
+    changed = hits_of(item("sample-dns"), three(), *flows, readable=False)
+    assert changed == {"web (tcp 443)": [0, 0, 0, 0, 1], "quic (udp 443)": [0, 0, 0, 0, 1]}
+
+
+def test_a_flow_that_no_router_forwards_is_no_bystander() -> None:
+    flows = [0, 0, 1], [1, 2, 1], [-1, 0, -1], [6, 17]
+    assert hits_of(item("sample-dns"), three(), *flows, target=0xE00000FB) == {}
 
 
 def test_neither_tcp_nor_udp_is_no_bystander() -> None:
@@ -112,27 +136,32 @@ def test_a_key_depends_on_rules_access_seed_and_captures_and_on_nothing_else() -
     day = datetime.date(2016, 1, 20)
     stun, ports = (operator.policy(name, "4g", day) for name in ("stun", "ports"))
     one, two = item("sample-dns"), item("sample-web")
-    key = simulate.unit_key(stun, "4g", 1, [one])
-    assert key == simulate.unit_key(stun, "4g", 1, [one])
-    later = operator.policy("stun", "4g", datetime.date(2016, 5, 1))
-    assert key == simulate.unit_key(later, "4g", 1, [one])
+
+    def key(policy: Policy, access: str, seed: int, items: list[Item]) -> str:
+        return simulate.Bench(items, seed, None).unit(policy, access).key
+
+    same = key(stun, "4g", 1, [one])
+    assert same == key(operator.policy("stun", "4g", datetime.date(2016, 5, 1)), "4g", 1, [one])
+    label = Label(1, "udp", 1, "none", "other", "", "high")
+    changed = one.capture.model_copy(update={"changed": []})
+    real = one.capture.model_copy(update={"synthetic": False})
     others = [
-        simulate.unit_key(ports, "4g", 1, [one]),
-        simulate.unit_key(stun, "3g", 1, [one]),
-        simulate.unit_key(stun, "4g", 2, [one]),
-        simulate.unit_key(stun, "4g", 1, [one, two]),
-        simulate.unit_key(stun, "4g", 1, [two]),
-        simulate.unit_key(
-            stun, "4g", 1, [one._replace(labels=[Label(1, "udp", 1, "none", "other", "", "high")])]
-        ),
+        key(ports, "4g", 1, [one]),
+        key(stun, "3g", 1, [one]),
+        key(stun, "4g", 2, [one]),
+        key(stun, "4g", 1, [one, two]),
+        key(stun, "4g", 1, [two]),
+        key(stun, "4g", 1, [one._replace(labels=[label])]),
+        key(stun, "4g", 1, [one._replace(capture=changed)]),
+        key(stun, "4g", 1, [one._replace(capture=real)]),
     ]
-    assert len({key, *others}) == 1 + len(others)
+    assert len({same, *others}) == 1 + len(others)
 
 
 def test_equal_rules_of_different_operators_and_dates_have_one_key() -> None:
     day = datetime.date(2016, 3, 15)
     keys = {
-        simulate.unit_key(load_operator(name).policy("stun", "4g", day), "4g", 1, [])
+        simulate.rules_key(load_operator(name).policy("stun", "4g", day), "4g", 1)
         for name in ("inwi", "meditel", "maroc-telecom")
     }
     assert len(keys) == 1

@@ -59,6 +59,7 @@ def test_synthetic_calls_are_in_no_operator_count() -> None:
 
 def test_collateral_names_the_worst_cell() -> None:
     size = {"bytes": 100, "bytes_hit": 10, "groups": 1, "low": None, "high": None}
+    size |= {"untested": 3}
     rows = [
         {**PLACE, "protocol": "dns", "flows": 10, "hit": 0, **size},
         {**PLACE, "protocol": "web", "flows": 10, "hit": 1, **size},
@@ -69,7 +70,8 @@ def test_collateral_names_the_worst_cell() -> None:
         40,
         6,
         2,
-        20,
+        26,
     )
-    assert result["worst"] == {**PLACE, "hypothesis": "ports", "flows": 20, "hit": 5}
+    worst = {"hypothesis": "ports", "flows": 20, "hit": 5, "untested": 3}
+    assert result["worst"] == {**PLACE, **worst}
     assert summary.collateral([])["worst"] is None

@@ -24,6 +24,7 @@ from midcall.experiments.report.sections import (
     disguises,
     live,
     localise,
+    probe,
     programs,
     reaction,
     reliability,
@@ -38,12 +39,14 @@ class Section(NamedTuple):
     """One part: its id (and templates/<id>.html), its name in the navigation, and its values.
 
     build returns names and values for the page's templates; a chart among them, alone or in a list
-    under "charts", is written as a figure too.
+    under "charts", is written as a figure too. follows: the filters that its figures follow, with
+    spaces between.
     """
 
     id: str
     title: str
     build: Callable[[Findings], dict[str, object] | None]
+    follows: str = ""
 
 
 def method(run: Findings) -> dict[str, object]:
@@ -62,16 +65,21 @@ def laws(run: Findings) -> dict[str, object] | None:
     return {"laws": run["laws"]} if run["laws"] else None
 
 
+#: Filters that a section can follow.
+PLACE = "operator access date"
+EVERY = f"{PLACE} app"
+
 SECTIONS = (
     Section("answer", N_("Answer"), answer.build),
-    Section("outcomes", N_("Which calls, under which hypothesis"), outcomes),
-    Section("yours", N_("Your captures"), your_captures.build),
-    Section("calls", N_("Which calls were recognised, and by which bytes"), calls.build),
-    Section("accuracy", N_("Accuracy of the classifier"), accuracy.build),
+    Section("outcomes", N_("Which calls, under which hypothesis"), outcomes, EVERY),
+    Section("yours", N_("Your captures"), your_captures.build, "app"),
+    Section("calls", N_("Which calls were recognised, and by which bytes"), calls.build, "app"),
+    Section("accuracy", N_("Accuracy of the classifier"), accuracy.build, "app"),
     Section("waits", N_("Time to verdict"), time_to_verdict.build),
-    Section("collateral", N_("Innocent traffic that is hit"), collateral.build),
+    Section("collateral", N_("Innocent traffic that is hit"), collateral.build, PLACE),
     Section("disguises", N_("Disguises"), disguises.build),
     Section("localise", N_("Localiser"), localise.build),
+    Section("probe", N_("Prober"), probe.build),
     Section("laws", N_("Laws of a verdict"), laws),
     Section("reaction", N_("Public reaction"), reaction.build),
     Section("speed", N_("Speed"), speed.build),
@@ -79,5 +87,5 @@ SECTIONS = (
     Section("live", N_("Live network"), live.build),
     Section("programs", N_("Real programs"), programs.build),
     Section("captures", N_("Captures"), captures.build),
-    Section("limits", N_("Method and limits"), method),
+    Section("limits", N_("Method and limits"), method, EVERY),
 )

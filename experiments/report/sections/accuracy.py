@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Literal, TypedDict
 
 from midcall.experiments.measure import formatting, situations
+from midcall.experiments.measure.formatting import gettext
 from midcall.experiments.measure.intervals import Interval, clopper_pearson
 from midcall.experiments.report import charts
 from midcall.experiments.results.reader import Findings
@@ -65,6 +66,7 @@ def accuracy(run: Findings) -> dict[str, object]:
         "distinct": run.at("accuracy", "five_without_copies")
         or run.at("accuracy", "five_distinct"),
         "baselines": run.at("accuracy", "baselines") or [],
+        "not_replayed": run.at("accuracy", "not_replayed"),
         "made": [
             {"app": app, "role": role, **entry}
             for app, roles in (run.at("accuracy", "synthetic", "apps") or {}).items()
@@ -114,10 +116,11 @@ def outcomes_chart(table: Sequence[AccuracyLine]) -> charts.Chart | None:
     """Return the stacked bars of outcomes, None without scored flows."""
     rows: list[charts.OutcomeBar] = []
     for entry in table:
-        label = f"{formatting.app_name(entry['app'])} {entry['role']}"
+        label = label_of(entry)
         for rank, name in enumerate(OUTCOMES):
-            words = formatting.OUTCOME_NAMES[name]
-            tip = f"{label}: {entry[name]} of {formatting.plural(entry['n'], 'flow')} {words}"
+            words = gettext(formatting.OUTCOME_NAMES[name])
+            flows = formatting.counted("%(num)s flow", "%(num)s flows", entry["n"])
+            tip = f"{label}: {formatting.of(formatting.count(entry[name]), flows)}, {words}"
             rows.append(
                 {
                     "label": label,
@@ -130,13 +133,20 @@ def outcomes_chart(table: Sequence[AccuracyLine]) -> charts.Chart | None:
             )
     if not rows:
         return None
-    text = "; ".join(
-        f"{formatting.app_name(entry['app'])} {entry['role']} "
-        f"{entry['right']} of {entry['n']} right"
+    text = gettext("; ").join(
+        gettext("%(label)s: %(counts)s right")
+        % {"label": label_of(entry), "counts": formatting.of(entry["right"], entry["n"])}
         for entry in table
     )
-    order = [formatting.OUTCOME_NAMES[name] for name in OUTCOMES]
-    return charts.outcomes(rows, order, f"Stacked bars, one per app and role. {text}.")
+    order = [gettext(formatting.OUTCOME_NAMES[name]) for name in OUTCOMES]
+    words = gettext("Stacked bars, one per app and role. %(text)s.") % {"text": text}
+    return charts.outcomes(rows, order, words)
+
+
+def label_of(line: AccuracyLine) -> str:
+    """Return the app and the role of a line, "WhatsApp media"."""
+    names = {"app": formatting.app_name(line["app"]), "role": formatting.role_name(line["role"])}
+    return gettext("%(app)s %(role)s") % names
 
 
 def confusion(entries: Sequence[Confused]) -> Confusion | None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The answer: calls blocked under each hypothesis, and innocent flows hit."""
+"""The answer: the sentences of the first screen, and the table of outcomes in the details."""
 
 from __future__ import annotations
 
@@ -9,53 +9,22 @@ from collections.abc import Sequence
 from typing import TypedDict
 
 from midcall.apps import FIVE
-from midcall.experiments.measure import formatting
-from midcall.experiments.measure import situations as mission
+from midcall.experiments.measure import formatting, situations
 from midcall.experiments.measure.formatting import gettext
+from midcall.experiments.measure.situations import Hardest, Line
 from midcall.experiments.report import charts
 from midcall.experiments.report.sections import priced
-from midcall.experiments.report.sections.calendar import Calendar, calendar
 from midcall.experiments.results.reader import Findings
 from midcall.experiments.results.tables import CallRow
 
-
-class Lede(TypedDict):
-    """Operators in the situation in which they block most, and its hypotheses.
-
-    most, least: the hypotheses that block most and least; unclear: the number of hypotheses that
-    are inconclusive for some call; sentence: its parts, each with a weight ("", "who" or "hot").
-    """
-
-    situation: mission.Situation
-    operators: list[str]
-    most: mission.Line | None
-    least: mission.Line | None
-    unclear: int
-    lines: list[mission.Line]
-    sentence: list[tuple[str, str]]
-
-
-class AppAnswer(TypedDict):
-    """The fewest and the most calls of an app that a hypothesis blocks, of n.
-
-    hypotheses: those that are conclusive for all calls of the app; blocking: those of them that
-    block some; unclear: the others.
-    """
-
-    app: str
-    n: int
-    fewest: int
-    most: int
-    reason: str | None
-    hypotheses: int
-    blocking: int
-    unclear: int
+#: A part of a sentence: its weight ("", "who" or "hot"), and its text.
+Part = tuple[str, str]
 
 
 class Heading(TypedDict):
     """A column of the outcome table, with its calls, independent sessions and years."""
 
-    key: mission.Column
+    key: situations.Column
     calls: int
     sessions: int
     years: str
@@ -77,97 +46,76 @@ class Gap(TypedDict):
 
 
 class Answer(TypedDict):
-    """The values of the section; `made_`: of synthetic calls, `yours`: of added captures."""
+    """The values of the section; `made_`: of synthetic calls."""
 
     calls: list[CallRow]
-    yours: list[Lede]
-    yours_n: int
-    operators: list[str]
     columns: list[AppHeadings]
-    situations: list[mission.Situation]
+    situations: list[situations.Situation]
     made_columns: list[AppHeadings]
-    made_situations: list[mission.Situation]
-    calendar: Calendar
-    ledes: list[Lede]
-    apps: list[AppAnswer]
+    made_situations: list[situations.Situation]
+    ledes: list[Hardest]
     gaps: list[Gap]
-    calls_n: int
-    sessions_n: int
     recorded: int
 
 
 def build(run: Findings) -> dict[str, object]:
     """Return the values of the section."""
     values = answer(run)
-    return {
-        "answer": values,
-        "price": price_chart(values["ledes"]),
-        "priced": list(priced.variants(values["situations"])),
-    }
+    return {"answer": values, "price": price_chart(values["ledes"])}
 
 
 def answer(run: Findings) -> Answer:
-    """Return the outcome tables: calendar, situations of real and synthetic calls, the ledes."""
-    calls = mission.documented(run["calls"])
-    real = [row for row in calls if mission.in_headline(row)]
-    yours = [row for row in calls if row.get("added") and not row.get("synthetic")]
+    """Return outcome tables of real and synthetic calls, and operators where they block most."""
+    calls = situations.documented(run["calls"])
+    real = [row for row in calls if situations.in_headline(row)]
     synthetic = [row for row in calls if row.get("synthetic")]
-    situations = mission.situations(real, run["collateral"])
-    hardest = ledes(situations)
+    groups = situations.situations(real, run["collateral"])
     return {
         "calls": real,
-        "yours": ledes(mission.situations(yours, run["collateral"])),
-        "yours_n": len(mission.distinct_calls(yours)),
-        "operators": list(dict.fromkeys(str(row["operator"]) for row in [*real, *synthetic])),
         "columns": headings(real, run.spec.get("apps") or []),
-        "situations": situations,
+        "situations": groups,
         "made_columns": headings(synthetic, []),
-        "made_situations": mission.situations(synthetic, run["collateral"]),
-        "calendar": calendar(run),
-        "ledes": hardest,
-        "apps": by_app(hardest, real, run.spec.get("apps") or []),
+        "made_situations": situations.situations(synthetic, run["collateral"]),
+        "ledes": situations.hardest(groups),
         "gaps": _gaps(run),
-        "calls_n": len(mission.distinct_calls(real)),
-        "sessions_n": len({mission.session_of(row) for row in real}),
         "recorded": run.at("captures", "recorded") or 0,
     }
 
 
-def ledes(situations: Sequence[mission.Situation]) -> list[Lede]:
-    """Return, for operators where they block most, the harshest and the mildest hypothesis.
+# ---- sentences
 
-    Operators that block most in one and the same situation share an entry. The mildest is chosen
-    among hypotheses that are conclusive for every call.
+
+def sentences(ledes: Sequence[Hardest], picture: str) -> list[list[Part]]:
+    """Return the sentences of the answer; picture: a key of views.PICTURES."""
+    if picture and ledes:
+        return [(of_operators if picture == "operators" else of_mechanisms)(ledes)]
+    return [sentence(one) for one in ledes]
+
+
+def evidence(rules: int, packets: int, operators: int, invented: bool) -> str:
+    """Return the sentence about the evidence of a run's rules, "" where it has none.
+
+    packets: rules that rest on measurements or packets; invented: the rules are of no operator.
     """
-    hardest: dict[int, list[str]] = defaultdict(list)
-    operators = [operator for situation in situations for operator in situation.operators]
-    for operator in dict.fromkeys(operators):
-        own = [at for at, one in enumerate(situations) if operator in one.operators]
-        hardest[max(own, key=lambda at: situations[at].most)].append(operator)
-    return [_lede(situations[at], names) for at, names in hardest.items()]
+    if not rules:
+        return ""
+    if invented:
+        return gettext("These rules are building blocks: no operator is known to use them.")
+    if not packets:
+        return formatting.ngettext(
+            "No rule of this run rests on packets of the operator.",
+            "No rule of this run rests on packets of the operators.",
+            operators,
+        )
+    every = formatting.counted("%(num)s rule", "%(num)s rules", rules)
+    words = gettext("%(packets)s of %(rules)s rest on measurements or packets.")
+    return words % {"packets": formatting.count(packets), "rules": every}
 
 
-def _lede(situation: mission.Situation, operators: Sequence[str]) -> Lede:
-    lines = sorted(situation.lines, key=lambda line: -line.total.blocked)
-    judged = [line for line in lines if line.total.ok + line.total.blocked]
-    whole = [line for line in judged if not line.total.inconclusive]
-    lede: Lede = {
-        "situation": situation,
-        "operators": list(operators),
-        "most": judged[0] if judged else None,
-        "least": whole[-1] if whole and whole[-1] is not judged[0] else None,
-        "unclear": len(lines) - len(whole),
-        "lines": lines,
-        "sentence": [],
-    }
-    lede["sentence"] = sentence(lede)
-    return lede
-
-
-def sentence(lede: Lede) -> list[tuple[str, str]]:
-    """Return a lede as a sentence in parts: (weight: "", "who" or "hot"; text)."""
-    most, least = lede["most"], lede["least"]
-    names = ("who", formatting.listed(map(formatting.operator_name, lede["operators"])))
+def sentence(lede: Hardest) -> list[Part]:
+    """Return a sentence about operators where they block most, in parts."""
+    most, least = lede.most, lede.least
+    names = ("who", formatting.listed(map(formatting.operator_name, lede.operators)))
     if most is None:
         words = gettext("%(who)s: no hypothesis can be judged with the real calls of this run.")
         words_of = parts(words, who=names)
@@ -181,120 +129,163 @@ def sentence(lede: Lede) -> list[tuple[str, str]]:
             )
         words_of = parts(words, who=names)
     else:
-        words_of = [*_harshest(names, most), *([("", " " + _mildest(least))] if least else [])]
-    if lede["unclear"]:
-        unknown = formatting.counted(
-            "%(num)s more hypothesis cannot be judged for some calls: their recordings hold "
-            "nothing to match.",
-            "%(num)s more hypotheses cannot be judged for some calls: their recordings hold "
-            "nothing to match.",
-            lede["unclear"],
-        )
-        words_of.append(("", f" {unknown}"))
-    return words_of
+        words = gettext("If %(who)s matched calls by “%(how)s”, %(hot)s real calls fail%(more)s.")
+        words_of = [
+            *parts(words, who=names, how=("", most.title), hot=blocked(most), more=more(most)),
+            *([("", " " + _mildest(least))] if least else []),
+        ]
+    return [*words_of, *unclear(lede.unclear)]
 
 
-def _harshest(names: tuple[str, str], line: mission.Line) -> list[tuple[str, str]]:
-    """Return the sentence about the hypothesis that blocks most; names: of the operators."""
+def of_operators(ledes: Sequence[Hardest]) -> list[Part]:
+    """Return one sentence about many operators: how many block anything, and which most."""
+    if len(ledes) == len(ledes[0].operators) == 1:
+        return sentence(ledes[0])
+    acting = [one for one in ledes if one.most and one.most.total.blocked]
+    n = sum(len(one.operators) for one in ledes)
+    some = sum(len(one.operators) for one in acting)
+    if not acting:
+        words = gettext("%(n)s: no rule that can be judged blocks a real call of this run.")
+        return parts(words, n=("who", _operators(n)))
+    worst = max(acting, key=lambda one: one.most.total.blocked if one.most else 0)
+    line = worst.most
+    assert line is not None
+    words = gettext(
+        "The rules of %(some)s of %(n)s block real calls of this run. Most are blocked by %(who)s, "
+        "“%(how)s”: %(hot)s real calls fail%(more)s."
+    )
+    return parts(
+        words,
+        some=("who", formatting.count(some)),
+        n=("", _operators(n)),
+        who=("who", formatting.listed(map(formatting.operator_name, worst.operators))),
+        how=("", line.title),
+        hot=blocked(line),
+        more=more(line),
+    )
+
+
+def _operators(n: int) -> str:
+    return formatting.counted("%(num)s operator", "%(num)s operators", n)
+
+
+def of_mechanisms(ledes: Sequence[Hardest]) -> list[Part]:
+    """Return one sentence about hypotheses that are of no operator."""
+    lines = [line for one in ledes for line in one.lines]
+    lines.sort(key=lambda line: (-line.total.blocked, line.hits.hit if line.hits else 0))
+    rules = formatting.counted("%(num)s rule", "%(num)s rules", len(lines))
+    some = [line for line in lines if line.total.blocked]
+    if not some:
+        words = gettext("None of %(rules)s blocks a real call of this run.")
+        return [*parts(words, rules=("who", rules)), *unsure(lines)]
+    words = gettext(
+        "%(some)s of %(rules)s block real calls. “%(how)s” blocks most: %(hot)s real calls "
+        "fail%(more)s."
+    )
+    return [
+        *parts(
+            words,
+            some=("who", formatting.count(len(some))),
+            rules=("", rules),
+            how=("", lines[0].title),
+            hot=blocked(lines[0]),
+            more=more(lines[0]),
+        ),
+        *unsure(lines),
+    ]
+
+
+def unsure(lines: Sequence[Line]) -> list[Part]:
+    """Return the sentence about those hypotheses that are inconclusive for some call."""
+    n = sum(line.total.inconclusive > 0 for line in lines)
+    if not n:
+        return []
+    words = formatting.counted(
+        "%(num)s of them cannot be judged for some calls: their recordings hold nothing to match.",
+        "%(num)s of them cannot be judged for some calls: their recordings hold nothing to match.",
+        n,
+    )
+    return [("", f" {words}")]
+
+
+def unclear(n: int) -> list[Part]:
+    """Return the sentence about hypotheses that are inconclusive for some call, if there are."""
+    if not n:
+        return []
+    words = formatting.counted(
+        "%(num)s more hypothesis cannot be judged for some calls: their recordings hold nothing "
+        "to match.",
+        "%(num)s more hypotheses cannot be judged for some calls: their recordings hold nothing "
+        "to match.",
+        n,
+    )
+    return [("", f" {words}")]
+
+
+def blocked(line: Line) -> Part:
+    """Return "8 of 9"."""
+    return "hot", formatting.of(line.total.blocked, line.total.n)
+
+
+def more(line: Line) -> Part:
+    """Return what follows a count of failed calls: quality, calls not judged, innocent flows."""
     total, hits = line.total, line.hits
-    more = gettext("no call at all")
+    quality = gettext("no call at all")
     if total.unusable > total.blocked:
-        more = formatting.counted(
+        quality = formatting.counted(
             "no call at all; %(num)s if calls of unusable quality count, too",
             "no call at all; %(num)s if calls of unusable quality count, too",
             total.unusable,
         )
-    more = f" ({more})"
+    words = f" ({quality})"
     if total.inconclusive:
         unknown = formatting.counted(
             "%(num)s cannot be judged", "%(num)s cannot be judged", total.inconclusive
         )
-        more += f" ({unknown})"
+        words += f" ({unknown})"
     if hits:
-        more += gettext(", and %(hit)s of %(flows)s innocent flows are hit") % {
+        words += gettext(", and %(hit)s of %(flows)s innocent flows are hit") % {
             "hit": formatting.count(hits.hit), "flows": formatting.count(hits.flows),
         }  # fmt: skip
-    words = gettext("If %(who)s matched calls by “%(how)s”, %(hot)s real calls fail%(more)s.")
-    hot = ("hot", formatting.of(total.blocked, total.n))
-    return parts(words, who=names, how=("", line.title), hot=hot, more=("", more))
+    return "", words
 
 
-def _mildest(line: mission.Line) -> str:
+def _mildest(line: Line) -> str:
     """Return the sentence about the hypothesis that blocks least."""
-    more = ""
+    words = ""
     if line.hits:
-        more = formatting.counted(
+        words = formatting.counted(
             ", and %(num)s innocent flow is hit", ", and %(num)s innocent flows are hit",
             line.hits.hit,
         )  # fmt: skip
-    words = gettext("If by “%(how)s”, %(calls)s fail%(more)s.")
+    message = gettext("If by “%(how)s”, %(calls)s fail%(more)s.")
     calls = formatting.of(line.total.blocked, line.total.n)
-    return words % {"how": line.title, "calls": calls, "more": more}
+    return message % {"how": line.title, "calls": calls, "more": words}
 
 
-def parts(message: str, **values: tuple[str, str]) -> list[tuple[str, str]]:
+def parts(message: str, **values: Part) -> list[Part]:
     """Return a message in parts; values: the part for each %(name)s in it."""
     split = re.split(r"%\((\w+)\)s", message)
     words_of = [values[words] if at % 2 else ("", words) for at, words in enumerate(split)]
     return [part for part in words_of if part[1]]
 
 
-def by_app(
-    hardest: Sequence[Lede], calls: Sequence[CallRow], wanted: Sequence[str]
-) -> list[AppAnswer]:
-    """Return per app, where operators block most, the fewest and the most of its calls blocked.
-
-    A hypothesis that is inconclusive for some call of the app is left out of the range and of
-    `hypotheses`, and counted as `unclear`; `blocking` of them block at least one call. An app of
-    the spec without a real call has n = 0.
-    """
-    lines = [line for lede in hardest for line in lede["lines"]]
-    present = {str(row["app"]) for row in calls}
-    order = [app for app in FIVE if app in present or app in wanted]
-    return [_app(app, lines) for app in (*order, *sorted(present - set(order)))]
-
-
-def _app(app: str, lines: Sequence[mission.Line]) -> AppAnswer:
-    sums = [
-        (
-            sum(tally.blocked for column, tally in line.tallies.items() if column.app == app),
-            sum(tally.n for column, tally in line.tallies.items() if column.app == app),
-            sum(tally.inconclusive for column, tally in line.tallies.items() if column.app == app),
-        )
-        for line in lines
-    ]
-    clear = [blocked for blocked, n, unknown in sums if n and not unknown]
-    words = [
-        tally.reason
-        for line in sorted(lines, key=lambda line: -line.total.blocked)
-        for column, tally in line.tallies.items()
-        if column.app == app and tally.reason
-    ]
-    return {
-        "app": app,
-        "n": max((n for _, n, _ in sums), default=0),
-        "fewest": min(clear, default=0),
-        "most": max(clear, default=0),
-        "blocking": sum(blocked > 0 for blocked in clear),
-        "hypotheses": len(clear),
-        "unclear": sum(bool(n and unknown) for _, n, unknown in sums),
-        "reason": words[0] if words else None,
-    }
+# ---- the table of outcomes
 
 
 def headings(calls: Sequence[CallRow], wanted: Sequence[str]) -> list[AppHeadings]:
     """Return the outcome table's columns by app; an app of the spec without a call has none."""
     by_app: dict[str, list[Heading]] = {app: [] for app in FIVE if app in wanted}
-    for column in mission.columns(calls):
-        rows = [row for row in calls if mission.column_of(row) == column]
+    for column in situations.columns(calls):
+        rows = [row for row in calls if situations.column_of(row) == column]
         years = sorted({int(year) for row in rows if (year := row.get("capture_year"))})
         by_app.setdefault(column.app, []).append(
             {
                 "key": column,
-                "calls": len(mission.distinct_calls(rows)),
-                "sessions": len({mission.session_of(row) for row in rows}),
+                "calls": len(situations.distinct_calls(rows)),
+                "sessions": len({situations.session_of(row) for row in rows}),
                 "years": "–".join(dict.fromkeys(str(year) for year in (*years[:1], *years[-1:]))),
-                "added": len(mission.distinct_calls([row for row in rows if row.get("added")])),
+                "added": len(situations.distinct_calls([row for row in rows if row.get("added")])),
             }
         )
     return [{"app": app, "columns": columns} for app, columns in by_app.items()]
@@ -303,7 +294,7 @@ def headings(calls: Sequence[CallRow], wanted: Sequence[str]) -> list[AppHeading
 def _gaps(run: Findings) -> list[Gap]:
     """Return access networks on which operators have no documented service, alike ones joined."""
     bare: dict[str, dict[str, None]] = defaultdict(dict)
-    for square in mission.calendar(run["calls"], run["cells"]):
+    for square in situations.calendar(run["calls"], run["cells"]):
         if not square.documented:
             bare[square.operator][square.access] = None
     alike: dict[tuple[str, ...], list[str]] = defaultdict(list)
@@ -312,16 +303,11 @@ def _gaps(run: Findings) -> list[Gap]:
     return [{"operators": names, "accesses": list(accesses)} for accesses, names in alike.items()]
 
 
-def price_rows(hardest: Sequence[Lede]) -> list[tuple[mission.Line, Sequence[str]]]:
-    """Return the hypotheses of the chart, each with the operators that its label names."""
-    return [
-        (line, lede["operators"] if len(hardest) > 1 else [])
-        for lede in hardest
-        for line in lede["lines"]
-    ]
-
-
-def price_chart(hardest: Sequence[Lede]) -> charts.Chart | None:
+def price_chart(hardest: Sequence[Hardest]) -> charts.Chart | None:
     """Return the chart of calls blocked and innocent flows hit, where operators block most."""
-    rows = [priced.row(line, operators) for line, operators in price_rows(hardest)]
+    rows = [
+        priced.row(line, one.operators if len(hardest) > 1 else ())
+        for one in hardest
+        for line in one.lines
+    ]
     return charts.price(rows, priced.words(rows)) if rows else None

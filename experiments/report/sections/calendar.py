@@ -9,6 +9,7 @@ from typing import NamedTuple, TypedDict
 
 from midcall.experiments.measure import situations
 from midcall.experiments.results.reader import Findings
+from midcall.experiments.results.tables import CallRow
 
 
 class Networks(NamedTuple):
@@ -50,9 +51,9 @@ class Calendar(TypedDict):
     groups: list[Operators]
 
 
-def calendar(run: Findings) -> Calendar:
-    """Return the calendar of a run."""
-    squares = situations.calendar(run["calls"], run["cells"])
+def calendar(run: Findings, calls: Sequence[CallRow]) -> Calendar:
+    """Return the calendar of calls of a run."""
+    squares = situations.calendar(calls, run["cells"])
     labels = {
         str(entry.get("date"))[:10]: str(entry.get("label") or "")
         for entry in run.spec.get("dates") or []

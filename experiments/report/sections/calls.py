@@ -9,6 +9,7 @@ from typing import TypedDict
 
 from midcall.experiments.measure import situations
 from midcall.experiments.measure.intervals import Interval, clopper_pearson
+from midcall.experiments.report import ladder
 from midcall.experiments.report.sections.accuracy import app_rank
 from midcall.experiments.report.sections.timelines import timelines
 from midcall.experiments.results.reader import Findings
@@ -19,9 +20,10 @@ CALL_ROLES = ("media", "setup", "control")
 
 
 class ShownCall(CallRow):
-    """A call, the flow by which it was recognised, and the hypotheses that block it."""
+    """A call, the flow by which it was recognised, the hypotheses that block it, its packets."""
 
     proof: FlowRow | None
+    ladder: ladder.Ladder | None
     flows: int
     blocked_under: int
     hypotheses: int
@@ -44,8 +46,11 @@ class Fate(CallRow):
 
 def build(run: Findings) -> dict[str, object]:
     """Return the values of the section."""
+    calls = recognised(run)
     return {
-        "calls": recognised(run),
+        "calls": calls,
+        "laddered": sum(call["ladder"] is not None for call in calls),
+        "most_ladders": ladder.MOST,
         "recognition": recognition(run),
         "fates": fates(run),
         "timelines": timelines(run),
@@ -65,6 +70,7 @@ def recognised(run: Findings) -> list[ShownCall]:
         name = str(row["hypothesis"])
         by_hypothesis = blocked[str(row["capture"]), str(row["call"])]
         by_hypothesis[name] = by_hypothesis.get(name, False) or bool(row.get("blocked"))
+    ladders = ladder.ladders(run)
     rows: list[ShownCall] = []
     for key, call in situations.distinct_calls(run["calls"]).items():
         flows = own.get(key) or by_capture.get(key[0]) or []
@@ -72,6 +78,7 @@ def recognised(run: Findings) -> list[ShownCall]:
             {
                 **call,
                 "proof": _proof(call, flows) if call["recognised"] else None,
+                "ladder": ladders.get(key),
                 "flows": len(own.get(key, [])),
                 "blocked_under": sum(blocked[key].values()),
                 "hypotheses": len(blocked[key]),

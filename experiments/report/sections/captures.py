@@ -64,7 +64,8 @@ def captures(run: Findings) -> dict[str, object]:
 def reasons(value: object) -> list[tuple[str, str]]:
     """Return (name, reason) pairs of missing captures, from their list or from a bare count."""
     if isinstance(value, int) and value:
-        return [(formatting.plural(value, "capture"), "no reason recorded")]
+        name = formatting.counted("%(num)s capture", "%(num)s captures", value)
+        return [(name, "no reason recorded")]
     if not isinstance(value, list):
         return []
     return [

@@ -5,72 +5,99 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import cast
+from typing import NamedTuple, cast
 
 from midcall.experiments.measure import situations
-from midcall.experiments.report.sections import answer
-from midcall.experiments.report.sections.answer import Lede
 from midcall.experiments.results.reader import Findings
 from midcall.experiments.results.tables import CollateralRow, KindRate, MixRow, OtherCalls
 
 
-class Hits(Lede):
-    """Innocent flows hit in the situation of a lede.
+class Spared(NamedTuple):
+    """Kinds of traffic of which nothing is hit, and their flows."""
 
-    protocols: kinds of traffic with a hit, each with (hit, flows) per hypothesis; spared: the
-    other kinds, with their flows; totals: of all kinds, per hypothesis.
+    kinds: list[str]
+    flows: int
+
+
+class HitsRow(NamedTuple):
+    """A hypothesis: (hit, flows) per kind of traffic, None where it has none, and in all."""
+
+    hypothesis: str
+    title: str
+    cells: list[tuple[int, int] | None]
+    total: situations.Hits | None
+
+
+class HitsTable(NamedTuple):
+    """Innocent flows hit in a situation, by hypothesis and kind of traffic.
+
+    hardest: whether an operator blocks most there; kinds: those with a hit, most hit first.
     """
 
-    hypotheses: list[str]
-    protocols: list[tuple[str, list[tuple[int, int] | None]]]
-    spared: list[str]
-    spared_flows: int
-    totals: list[situations.Hits | None]
+    situation: situations.Situation
+    hardest: bool
+    kinds: list[str]
+    rows: list[HitsRow]
+    spared: Spared
 
 
 def build(run: Findings) -> dict[str, object]:
     """Return the values of the section."""
     titles = {row["hypothesis"]: row["hypothesis_title"] for row in run["calls"]}
     return {
-        "collateral": collateral(run, answer.answer(run)["ledes"]),
+        "collateral": collateral(run),
         "titles": titles,
+        "worst": run.at("collateral", "worst"),
         "mixes": mixes(run.at("collateral", "mixes") or []),
         "kinds": kinds(run.at("collateral", "by_protocol") or []),
         "bystander_calls": others(run),
     }
 
 
-def collateral(run: Findings, hardest: Sequence[Lede]) -> list[Hits]:
-    """Return, where operators block most, innocent flows hit by protocol and hypothesis."""
-    tables = []
-    for lede in hardest:
-        place = lede["situation"].places[0]
-        rows = [row for row in run["collateral"] if situations.place_of(row) == place]
-        if rows:
-            tables.append(_by_protocol(lede, rows))
-    return tables
+def collateral(run: Findings) -> list[HitsTable]:
+    """Return a table per situation in which something is blocked or hit, hardest ones first."""
+    real = [row for row in situations.documented(run["calls"]) if situations.in_headline(row)]
+    groups = situations.situations(real, run["collateral"])
+    most = {id(one.situation) for one in situations.hardest(groups)}
+    by_place: dict[situations.Place, list[CollateralRow]] = defaultdict(list)
+    for row in run["collateral"]:
+        by_place[situations.place_of(row)].append(row)
+    tables = [
+        by_protocol(one, id(one) in most, by_place[one.places[0]])
+        for one in groups
+        if by_place[one.places[0]] and (not one.quiet or id(one) in most)
+    ]
+    return sorted(tables, key=lambda one: not one.hardest)
 
 
-def _by_protocol(lede: Lede, rows: Sequence[CollateralRow]) -> Hits:
-    """Return protocols with a hit as rows of (hit, flows) per hypothesis, the others joined."""
-    names = list(dict.fromkeys(str(row["hypothesis"]) for row in rows))
+def by_protocol(
+    situation: situations.Situation, hardest: bool, rows: Sequence[CollateralRow]
+) -> HitsTable:
+    """Return the table of a situation; rows: of one of its places."""
     cells: dict[str, dict[str, tuple[int, int]]] = defaultdict(dict)
     for row in rows:
         cells[str(row["protocol"])][str(row["hypothesis"])] = (int(row["hit"]), int(row["flows"]))
     hit = [name for name, counts in cells.items() if any(n for n, _ in counts.values())]
-    spared = [name for name in cells if name not in hit]
     hit.sort(key=lambda name: -max(n for n, _ in cells[name].values()))
-    return {
-        **lede,
-        "hypotheses": names,
-        "protocols": [(name, [cells[name].get(one) for one in names]) for name in hit],
-        "spared": sorted(spared),
-        "spared_flows": max(
-            (sum(cells[name].get(one, (0, 0))[1] for name in spared) for one in names), default=0
-        ),
-        "totals": [situations.hits_of(row for row in rows if row["hypothesis"] == one)
-                   for one in names],
-    }  # fmt: skip
+    spared = sorted(name for name in cells if name not in hit)
+    lines = {line.hypothesis: line for line in situation.lines}
+    names = [name for name in lines if any(row["hypothesis"] == name for row in rows)]
+    flows = [sum(cells[name].get(one, (0, 0))[1] for name in spared) for one in names]
+    return HitsTable(
+        situation,
+        hardest,
+        hit,
+        [
+            HitsRow(
+                one,
+                lines[one].title,
+                [cells[name].get(one) for name in hit],
+                situations.hits_of(row for row in rows if row["hypothesis"] == one),
+            )
+            for one in names
+        ],
+        Spared(spared, max(flows, default=0)),
+    )
 
 
 def mixes(rows: Sequence[MixRow]) -> dict[str, object]:

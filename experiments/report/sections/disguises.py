@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NotRequired, TypedDict
+from typing import NamedTuple, NotRequired, TypedDict
 
 from midcall.experiments.measure import formatting
+from midcall.experiments.measure.formatting import gettext
 from midcall.experiments.results.reader import Findings
 
 Key = tuple[str, str]
@@ -36,6 +37,8 @@ class Variant(TypedDict):
 class MatrixRow(TypedDict):
     """A rule set, with its counts for each variant."""
 
+    operator: str
+    hypothesis: str
     title: str
     cells: list[RuleCounts]
 
@@ -66,6 +69,8 @@ def build(run: Findings) -> dict[str, object]:
             "errors": [error for one in variants for error in one.get("errors") or []],
             "synthetic": plain["synthetic"],
             "apps": apps(run, plain["synthetic"]),
+            "plain": pairs(plain),
+            "best": min(map(pairs, disguises), key=lambda one: one.blocked, default=None),
             "disguises": matrix(plain, disguises, titles) if disguises else None,
             "arms": matrix(plain, arms, titles) if arms else None,
             "costs": [
@@ -77,6 +82,22 @@ def build(run: Findings) -> dict[str, object]:
     }
 
 
+class Pairs(NamedTuple):
+    """Pairs of a call and a rule set: all that could be tested, and those that end in a block."""
+
+    name: str
+    blocked: int
+    n: int
+
+
+def pairs(variant: Variant) -> Pairs:
+    """Return the sums over the rule sets of a variant."""
+    rules = variant["rules"]
+    return Pairs(
+        variant["name"], sum(one["blocked"] for one in rules), sum(one["n"] for one in rules)
+    )
+
+
 def apps(run: Findings, synthetic: bool) -> str:
     """Return the apps of the calls and their number as text: "WhatsApp 4, Telegram 2"."""
     calls = {
@@ -86,7 +107,7 @@ def apps(run: Findings, synthetic: bool) -> str:
     }
     names = list(calls.values())
     counts = sorted(((names.count(app), app) for app in set(names)), reverse=True)
-    return ", ".join(f"{formatting.app_name(app)} {n}" for n, app in counts)
+    return gettext(", ").join(f"{formatting.app_name(app)} {n}" for n, app in counts)
 
 
 def matrix(plain: Variant, variants: Sequence[Variant], titles: Mapping[Key, str]) -> Matrix:
@@ -104,7 +125,12 @@ def matrix(plain: Variant, variants: Sequence[Variant], titles: Mapping[Key, str
     return {
         "dresses": order,
         "rows": [
-            {"title": titles.get(key, key[1]), "cells": [cells[one["name"]][key] for one in order]}
+            {
+                "operator": key[0],
+                "hypothesis": key[1],
+                "title": titles.get(key, key[1]),
+                "cells": [cells[one["name"]][key] for one in order],
+            }
             for key in busy
         ],
         "idle": [titles.get(key, key[1]) for key in keys if key not in busy],

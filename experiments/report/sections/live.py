@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, TypedDict, TypeVar
 
 from midcall.experiments.measure import formatting
+from midcall.experiments.measure.formatting import N_, gettext
 from midcall.experiments.report import charts, live_charts
 from midcall.experiments.report.sections.facts import facts
 from midcall.experiments.results.reader import Findings
@@ -31,15 +32,15 @@ CALL_IN_PLAY: tuple[Literal["operator", "hypothesis", "access", "play", "capture
 )
 #: Descriptions of the paths.
 PATHS = {
-    "kernel": "the kernel forwards by its routes, no box",
-    "conntrack": "the same, with the kernel's own table of connections",
-    "empty": "the box without a rule: frames cross user space and nothing is decided",
-    "classifier": "the box with one operator's policy, on undecided flows",
-    "classifier-spin": "the same, never sleeping: a core for some microseconds",
-    "offload": "decided flows, handed to an XDP program in the kernel",
-    "suricata": "Suricata inline on packet rings, without rules",
-    "nfqueue": "a bridge whose packets wait in a netfilter queue for a Python process",
-    "command": "a program of somebody else's",
+    "kernel": N_("the kernel forwards by its routes, no box"),
+    "conntrack": N_("the same, with the kernel's own table of connections"),
+    "empty": N_("the box without a rule: frames cross user space and nothing is decided"),
+    "classifier": N_("the box with one operator's policy, on undecided flows"),
+    "classifier-spin": N_("the same, never sleeping: a core for some microseconds"),
+    "offload": N_("decided flows, handed to an XDP program in the kernel"),
+    "suricata": N_("Suricata inline on packet rings, without rules"),
+    "nfqueue": N_("a bridge whose packets wait in a netfilter queue for a Python process"),
+    "command": N_("a third-party program"),
 }
 PERCENTILES: dict[Literal["p50", "p99", "p999"], str] = {
     "p50": "p50",
@@ -140,7 +141,9 @@ def latency_rows(latency: Mapping[str, Mapping[str, Latency]]) -> list[dict[str,
 
 def load_name(load: str) -> str:
     """Return a load as text: packets per second, or the replayed captures themselves."""
-    return f"{formatting.count(int(load))} packets/s" if load.isdigit() else "the replayed captures"
+    if not load.isdigit():
+        return gettext("the replayed captures")
+    return gettext("%(rate)s packets/s") % {"rate": formatting.count(int(load))}
 
 
 def spread_chart(latency: Mapping[str, Mapping[str, Latency]]) -> charts.Chart | None:
@@ -167,13 +170,19 @@ def spread_chart(latency: Mapping[str, Mapping[str, Latency]]) -> charts.Chart |
                             "low": min(values),
                             "high": max(values),
                             "n": figures["n"],
-                            "tip": f"{path} at {load_name(str(load))}: {words} "
-                            f"{us:g} µs (n = {formatting.count(figures['n'])})",
+                            "tip": gettext("%(path)s at %(load)s: %(percentile)s %(time)s µs")
+                            % {
+                                "path": path,
+                                "load": load_name(str(load)),
+                                "percentile": words,
+                                "time": formatting.brief(us),
+                            },
                         }
                     )
     if not rows:
         return None
-    return live_charts.spread(rows, "Dots. " + "; ".join(row["tip"] for row in rows) + ".")
+    text = gettext("Dots. %(text)s.") % {"text": "; ".join(row["tip"] for row in rows)}
+    return live_charts.spread(rows, text)
 
 
 def load_chart(trials: Sequence[LiveBenchRow]) -> charts.Chart | None:
@@ -195,14 +204,24 @@ def load_chart(trials: Sequence[LiveBenchRow]) -> charts.Chart | None:
                 "us": p99,
                 "trials": len(own),
                 "lost": lost,
-                "tip": f"{path} at {formatting.count(pps)} packets/s: p99 {p99:g} µs (median of "
-                f"{len(own)} trials), {formatting.count(lost)} of {formatting.count(sent)} lost",
+                "tip": gettext(
+                    "%(path)s at %(load)s: p99 %(time)s µs "
+                    "(median of %(n)s trials), %(counts)s lost"
+                )
+                % {
+                    "path": path,
+                    "load": load_name(str(pps)),
+                    "time": formatting.brief(p99),
+                    "n": len(own),
+                    "counts": formatting.of(formatting.count(lost), formatting.count(sent)),
+                },
             }
         )
     if not rows:
         return None
     rows.sort(key=lambda row: (rank(row["path"]), row["kpps"]))
-    return live_charts.curves(rows, "A line per path. " + "; ".join(r["tip"] for r in rows) + ".")
+    text = gettext("A line per path. %(text)s.") % {"text": "; ".join(r["tip"] for r in rows)}
+    return live_charts.curves(rows, text)
 
 
 def rate_chart(best: Mapping[str, int], bench: Document | None) -> charts.Chart | None:
@@ -212,18 +231,25 @@ def rate_chart(best: Mapping[str, int], bench: Document | None) -> charts.Chart 
     kernel = best.get("kernel") or 0
     rows: list[live_charts.PathRate] = []
     for path, pps in ordered(best):
-        share = f", {pps / kernel:.2f} of the kernel's" if kernel and path != "kernel" else ""
+        words = gettext("%(path)s: %(rate)s packets/s without loss")
+        words %= {"path": path, "rate": formatting.count(pps)}
+        if kernel and path != "kernel":
+            words += gettext(", %(ratio)s of the kernel's rate") % {
+                "ratio": formatting.decimal(pps / kernel, 2)
+            }
         end = (bench.get("loss_free_limit") or {}).get(path)
-        more = " or more: the generator ended it" if end == "generator" else ""
+        if end == "generator":
+            words += gettext(" (or more: the generator was the limit)")
         rows.append(
             {
                 "path": path,
                 "pps": pps,
                 "short": formatting.amount(pps) + (" +" if end in ("generator", "ladder") else ""),
-                "tip": f"{path}: {formatting.count(pps)} packets/s without loss{share}{more}",
+                "tip": words,
             }
         )
-    return live_charts.rates(rows, "Bars. " + "; ".join(row["tip"] for row in rows) + ".")
+    text = gettext("Bars. %(text)s.") % {"text": "; ".join(row["tip"] for row in rows)}
+    return live_charts.rates(rows, text)
 
 
 def rate_rows(bench: Document, trials: Sequence[LiveBenchRow]) -> list[RateRow]:
@@ -254,8 +280,13 @@ def exact_rows(bench: Document) -> list[ExactRow]:
     """Return the measured values of settings, a sentence each."""
     rows: list[ExactRow] = [
         {
-            "what": f"delay of {error['set_ms']:g} ms at {formatting.count(int(rate))} packets/s",
-            "found": f"error p50 {error['p50']:.1f} µs, p99 {error['p99']:.1f} µs",
+            "what": gettext("delay of %(time)s ms at %(load)s")
+            % {"time": formatting.brief(error["set_ms"]), "load": load_name(rate)},
+            "found": gettext("error p50 %(half)s µs, p99 %(most)s µs")
+            % {
+                "half": formatting.decimal(error["p50"], 1),
+                "most": formatting.decimal(error["p99"], 1),
+            },
             "n": error["n"],
         }
         for rate, error in (bench.get("delay_error_us") or {}).items()
@@ -264,27 +295,40 @@ def exact_rows(bench: Document) -> list[ExactRow]:
     if police:
         rows.append(
             {
-                "what": f"police to {police['set_kbit']:g} kbit/s",
-                "found": f"{police['passed']} packets passed, an ideal bucket passes "
-                f"{police['ideal']}",
+                "what": gettext("police to %(rate)s kbit/s")
+                % {"rate": formatting.brief(police["set_kbit"])},
+                "found": gettext("%(passed)s packets passed, an ideal bucket passes %(ideal)s")
+                % {
+                    "passed": formatting.count(police["passed"]),
+                    "ideal": formatting.count(police["ideal"]),
+                },
                 "n": police["passed"],
             }
         )
     if shape:
         rows.append(
             {
-                "what": f"shape to {shape['set_kbit']:g} kbit/s",
-                "found": f"{shape['measured_kbit']:g} kbit/s",
+                "what": gettext("shape to %(rate)s kbit/s")
+                % {"rate": formatting.brief(shape["set_kbit"])},
+                "found": gettext("%(rate)s kbit/s")
+                % {"rate": formatting.brief(shape["measured_kbit"])},
                 "n": None,
             }
         )
     if calls:
         rows.append(
             {
-                "what": f"{formatting.count(calls['calls'])} calls at once, "
-                f"{formatting.count(calls['pps'])} packets/s, {calls['seconds']:g} s",
-                "found": f"{formatting.count(calls['lost_by_overload'])} lost by overload, "
-                f"{formatting.count(calls['lost'])} lost in all",
+                "what": gettext("%(calls)s calls at once, %(rate)s packets/s, %(seconds)s s")
+                % {
+                    "calls": formatting.count(calls["calls"]),
+                    "rate": formatting.count(calls["pps"]),
+                    "seconds": formatting.brief(calls["seconds"]),
+                },
+                "found": gettext("%(overload)s lost by overload, %(lost)s lost in all")
+                % {
+                    "overload": formatting.count(calls["lost_by_overload"]),
+                    "lost": formatting.count(calls["lost"]),
+                },
                 "n": calls["sent"],
             }
         )

@@ -6,16 +6,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, TypedDict
 
+from midcall.experiments.measure.formatting import N_, gettext, written
 from midcall.experiments.measure.hexdump import rows
 from midcall.experiments.results.reader import Findings
 from midcall.experiments.results.tables import Document, NoiseLine
 
+#: Octets of a mark in the table of boxes; the dumps below it have all.
+LONGEST = 8
 #: Number of tints of marks.
 TINTS = 3
 #: Names of the sets of planted rules.
-SETS = {"listed": "rules on the list", "drawn": "rules drawn by chance",
-        "outsider": "rules of an outsider", "outsider-second": "rules of a second outsider",
-        "outsider-third": "rules of a third outsider"}  # fmt: skip
+SETS = {
+    "listed": N_("rules on the list"),
+    "drawn": N_("rules drawn by chance"),
+    "outsider": N_("rules of another author"),
+    "outsider-second": N_("rules of a second author"),
+    "outsider-third": N_("rules of a third author"),
+}
 
 
 #: Units of windows; see experiments.localise.document.
@@ -65,16 +72,34 @@ def benchmark(run: Findings) -> list[SetLine]:
         "listed": run.at("localise", "by_noise") or [],
         **(run.at("localise", "sets") or {}),
     }
-    return [{**line, "set": SETS.get(word, word)} for word, lines in sets.items() for line in lines]
+    return [
+        {**line, "set": gettext(SETS.get(word, word))}
+        for word, lines in sets.items()
+        for line in lines
+    ]
 
 
 def box(document: Document) -> Document:
     """Return the document of one box, its packets with rows of marked octets."""
     clauses = [
-        {**one, "packets": [packet(two) for two in one["packets"]], "limits": list(limits(one))}
+        {
+            **one,
+            "packets": [packet(two) for two in one["packets"]],
+            "limits": list(limits(one)),
+            "deciding": list(deciding(one)),
+        }
         for one in document["clauses"]
     ]
     return {**document, "clauses": clauses}
+
+
+def deciding(clause: Document) -> Iterator[tuple[str, str]]:
+    """Yield the octets that decide in the first packet of a clause, as hex, and what they are."""
+    for one in clause["packets"][:1]:
+        octets = one["hex"].split(" ")
+        for mark in one["marks"]:
+            own = octets[mark["at"] : mark["at"] + mark["length"]]
+            yield " ".join(own[:LONGEST]) + (" …" if len(own) > LONGEST else ""), mark["caption"]
 
 
 def limits(clause: Document) -> Iterator[dict[str, str]]:
@@ -88,11 +113,14 @@ def limits(clause: Document) -> Iterator[dict[str, str]]:
 def span(ends: Sequence[float | None] | None) -> str:
     """Return a range as text."""
     if ends is None:
-        return "any"
+        return gettext("any")
     low, high = ends
+    least, most = written(f"{low or 0:g}"), written(f"{high or 0:g}")
     if high is None:
-        return f"{low:g} or more"
-    return f"{low:g} to {high:g}" if low else f"up to {high:g}"
+        return gettext("%(low)s or more") % {"low": least}
+    if not low:
+        return gettext("up to %(high)s") % {"high": most}
+    return gettext("%(low)s to %(high)s") % {"low": least, "high": most}
 
 
 def packet(document: Document) -> Document:

@@ -8,6 +8,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Literal, TypedDict
 
+from midcall.experiments.measure import formatting
+from midcall.experiments.measure.formatting import N_, gettext
 from midcall.experiments.report.sections.timelines import ENDS, ORDER, area
 from midcall.experiments.results.reader import Findings
 from midcall.experiments.results.tables import Direction, ProgramCallRow, ProgramStateRow
@@ -27,8 +29,13 @@ NAME: tuple[Literal["operator", "hypothesis", "access", "date", "plan", "repeat"
     "plan",
     "repeat",
 )
-PATHS = {"peer": "directly", "relay": "by a relay (UDP)", "tcp": "by a relay over TCP",
-         "tls": "by a relay over TLS", "": "not at all"}  # fmt: skip
+PATHS = {
+    "peer": N_("directly"),
+    "relay": N_("by a relay (UDP)"),
+    "tcp": N_("by a relay over TCP"),
+    "tls": N_("by a relay over TLS"),
+    "": N_("no path"),
+}
 
 
 class PolicyLine(TypedDict):
@@ -178,7 +185,7 @@ def strips(row: ProgramCallRow) -> list[Strip]:
     top = max((n for pair in counts.values() for part in pair for n in part), default=1)
     return [
         {
-            "name": words,
+            "name": gettext(words),
             "wide": max(len(counts[name][0]), len(counts[name][1]), 1),
             "came": area(counts[name][0], top),
             "due": area(counts[name][1], top),
@@ -191,17 +198,20 @@ def strips(row: ProgramCallRow) -> list[Strip]:
 def direction_words(columns: DirectionColumns) -> str:
     """Return the figures of a direction as a sentence."""
     if columns["sent"] is None:
-        return "nothing was sent this way"
-    parts = [f"{columns['arrived']} of {columns['sent']} packets arrived"]
+        return gettext("nothing was sent this way")
+    counts = formatting.of(columns["arrived"], columns["sent"])
+    parts = [gettext("%(counts)s packets arrived") % {"counts": counts}]
     if columns["delay_ms"] is not None:
-        parts.append(f"{columns['delay_ms']:.0f} ms one way")
+        time = formatting.duration_ms(columns["delay_ms"])
+        parts.append(gettext("%(time)s one way") % {"time": time})
     if columns["mos_control"] is not None:
-        now, control = columns["mos"], columns["mos_control"]
-        mos = "n/a" if now is None else f"{now:.1f}"
-        parts.append(f"MOS {mos}, {control:.1f} without the policy")
+        ratings = [formatting.decimal(columns[key], 1) for key in ("mos", "mos_control")]
+        words = gettext("MOS %(now)s, %(control)s without the policy")
+        parts.append(words % dict(zip(("now", "control"), ratings, strict=True)))
     if columns["heard_s"] is not None:
-        parts.append(f"{columns['heard_s']:.1f} s heard")
-    return ", ".join(parts)
+        time = formatting.decimal(columns["heard_s"], 1)
+        parts.append(gettext("%(time)s s heard") % {"time": time})
+    return gettext(", ").join(parts)
 
 
 def ends(states: Sequence[ProgramStateRow]) -> list[EndStates]:

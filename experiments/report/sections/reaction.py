@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TypedDict
 
 from midcall.experiments.measure import formatting, situations
+from midcall.experiments.measure.formatting import gettext
 from midcall.experiments.report import charts, reaction
 from midcall.experiments.report.reaction import Point
 from midcall.experiments.results.reader import Findings
@@ -51,9 +52,12 @@ def lab_squares(run: Findings) -> list[charts.LabPoint]:
             "operator": formatting.operator_name(operator),
             "date": date,
             "blocked": square.most > 0,
-            "tip": f"{formatting.operator_name(operator)}, {formatting.day(date)}: "
-            "in the lab up to "
-            f"{square.most} of {square.n} real calls blocked",
+            "tip": gettext("%(operator)s, %(day)s: up to %(counts)s real calls blocked in the lab")
+            % {
+                "operator": formatting.operator_name(operator),
+                "day": formatting.day(date),
+                "counts": formatting.of(square.most, square.n),
+            },
         }
         for (operator, date), square in most.items()
     ]
@@ -83,16 +87,26 @@ def chart(points: Sequence[Point], squares: Sequence[charts.LabPoint]) -> charts
             "operator": formatting.operator_name(point.operator),
             "date": point.date.isoformat(),
             "likes": point.likes,
-            "tip": f"{formatting.operator_name(point.operator)}, {formatting.day(point.date)}: "
-            f"{formatting.count(point.likes)} likes",
+            "tip": gettext("%(operator)s, %(day)s: %(likes)s likes")
+            % {
+                "operator": formatting.operator_name(point.operator),
+                "day": formatting.day(point.date),
+                "likes": formatting.count(point.likes),
+            },
         }
         for point in points
     ]
+    line = gettext("%(operator)s from %(first)s on %(begin)s to %(last)s on %(end)s")
     words = "; ".join(
-        f"{formatting.operator_name(row['operator'])} from "
-        f"{formatting.count(row['first'].likes)} on "
-        f"{formatting.day(row['first'].date)} to {formatting.count(row['last'].likes)} on "
-        f"{formatting.day(row['last'].date)}"
+        line
+        % {
+            "operator": formatting.operator_name(row["operator"]),
+            "first": formatting.count(row["first"].likes),
+            "begin": formatting.day(row["first"].date),
+            "last": formatting.count(row["last"].likes),
+            "end": formatting.day(row["last"].date),
+        }
         for row in changes(points)
     )
-    return charts.reaction(rows, squares, f"Lines of likes given by the user. {words}.")
+    text = gettext("Lines of likes given by the user. %(text)s.") % {"text": words}
+    return charts.reaction(rows, squares, text)

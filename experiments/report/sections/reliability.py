@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TypedDict
 
 from midcall.experiments.measure import formatting
+from midcall.experiments.measure.formatting import N_, gettext
 from midcall.experiments.report import charts
 from midcall.experiments.report.reliability_results import OWN
 from midcall.experiments.results.reader import Findings
@@ -50,10 +51,10 @@ class ComparedTool(TypedDict):
 
 #: Names of a bench's tools on the page; the others have their own names.
 TOOLS = {
-    "midcall": "lab, 1 core",
-    "two_cores": "lab, 2 cores",
-    "two_passes": "lab, 2 files",
-    "read": "reading",
+    "midcall": N_("lab, 1 core"),
+    "two_cores": N_("lab, 2 cores"),
+    "two_passes": N_("lab, 2 files"),
+    "read": N_("reading"),
 }
 
 
@@ -80,7 +81,7 @@ def compared(file: BenchFile) -> Iterator[ComparedTool]:
     for row in file["tools"]:
         times = row["times"]
         yield {
-            "tool": TOOLS.get(row["tool"], row["tool"]),
+            "tool": gettext(TOOLS.get(row["tool"], row["tool"])),
             "times": {key: short(value) for key, value in times.items()} if times else None,
             "packets": row["packets"],
             "packets_per_s": row["packets_per_s"],
@@ -94,7 +95,7 @@ def compared(file: BenchFile) -> Iterator[ComparedTool]:
 
 def short(times: float) -> str:
     """Return a ratio in three digits."""
-    return f"{times:,.0f}" if times >= 100 else f"{times:.3g}"
+    return formatting.count(times) if times >= 100 else formatting.brief(times)
 
 
 def pace(files: Sequence[BenchFile]) -> charts.Chart | None:
@@ -107,13 +108,17 @@ def pace(files: Sequence[BenchFile]) -> charts.Chart | None:
             "label": row["tool"],
             "packets_per_s": row["packets_per_s"],
             "short": formatting.amount(row["packets_per_s"]),
-            "tip": f"{row['tool']}: {formatting.amount(row['packets_per_s'])} packets/s "
-            f"({formatting.count(row['packets'])} packets)",
+            "tip": gettext("%(tool)s: %(rate)s packets/s (%(packets)s packets)")
+            % {
+                "tool": row["tool"],
+                "rate": formatting.amount(row["packets_per_s"]),
+                "packets": formatting.count(row["packets"]),
+            },
         }
         for row in compared(file)
     ]
-    title = f"Packets per second: {file['file']}"
-    text = "Bars. " + "; ".join(row["tip"] for row in rows) + "."
+    title = gettext("Packets per second: %(file)s") % {"file": file["file"]}
+    text = gettext("Bars. %(text)s.") % {"text": "; ".join(row["tip"] for row in rows)}
     return charts.throughput(rows, text, "pace", title)
 
 
@@ -123,10 +128,14 @@ def curve(growth: Document) -> charts.Chart:
         {
             "packets": row["packets"],
             "ns_per_packet": row["ns_per_packet"],
-            "tip": f"{formatting.amount(row['packets'])} packets, "
-            f"{formatting.amount(row['flows'])} "
-            f"flows: {row['ns_per_packet']:.0f} ns per packet",
+            "tip": gettext("%(packets)s packets, %(flows)s flows: %(time)s per packet")
+            % {
+                "packets": formatting.amount(row["packets"]),
+                "flows": formatting.amount(row["flows"]),
+                "time": formatting.duration_ns(row["ns_per_packet"]),
+            },
         }
         for row in growth["rounds"]
     ]
-    return charts.growth(rows, f"Dots. First {rows[0]['tip']}; last {rows[-1]['tip']}.")
+    text = gettext("Dots. First %(first)s; last %(last)s.")
+    return charts.growth(rows, text % {"first": rows[0]["tip"], "last": rows[-1]["tip"]})

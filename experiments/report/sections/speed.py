@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from midcall.experiments.measure import formatting
+from midcall.experiments.measure.formatting import gettext
 from midcall.experiments.report import charts
 from midcall.experiments.report.sections.facts import facts
 from midcall.experiments.results.reader import Findings
@@ -51,16 +52,21 @@ def _latency_chart(table: Sequence[LatencyRow]) -> charts.Chart | None:
             "batch": row["batch"],
             "n": row["n"],
             "short": formatting.duration_ns(time),
-            "tip": f"{row['path']}, p{float(row['percentile']):g}: "
-            f"{formatting.duration_ns(time)} per packet "
-            f"(batches of {row['batch']}, n = {formatting.count(row['n'])} batches)",
+            "tip": gettext("%(path)s, %(percentile)s: %(time)s per packet (n = %(n)s batches)")
+            % {
+                "path": row["path"],
+                "percentile": f"p{float(row['percentile']):g}",
+                "time": formatting.duration_ns(time),
+                "n": formatting.count(row["n"]),
+            },
         }
         for row in sorted(table, key=lambda row: float(row["percentile"]))
         if (time := row["ns_per_packet"])
     ]
     if not rows:
         return None
-    return charts.latency(rows, "Line over percentiles. " + "; ".join(r["tip"] for r in rows) + ".")
+    text = gettext("Line over percentiles. %(text)s.") % {"text": "; ".join(r["tip"] for r in rows)}
+    return charts.latency(rows, text)
 
 
 def _throughput_chart(table: Sequence[ThroughputRow]) -> charts.Chart | None:
@@ -69,14 +75,21 @@ def _throughput_chart(table: Sequence[ThroughputRow]) -> charts.Chart | None:
             **row,
             "label": f"{row['path']} · {row['file']}",
             "short": f"{formatting.amount(row['packets_per_s'])}",
-            "tip": f"{row['path']}, {row['file']}: "
-            f"{formatting.amount(row['packets_per_s'])} packets/s, "
-            f"{formatting.amount(row['bytes_per_s'], 'B')}/s "
-            f"({formatting.count(row['packets'])} packets in {row['seconds']:.3g} s)",
+            "tip": gettext(
+                "%(path)s, %(file)s: %(rate)s packets/s (%(packets)s packets in %(seconds)s s)"
+            )
+            % {
+                "path": row["path"],
+                "file": row["file"],
+                "rate": formatting.amount(row["packets_per_s"]),
+                "packets": formatting.count(row["packets"]),
+                "seconds": formatting.brief(row["seconds"]),
+            },
         }
         for row in table
         if row["packets_per_s"]
     ]
     if not rows:
         return None
-    return charts.throughput(rows, "Bars. " + "; ".join(row["tip"] for row in rows) + ".")
+    text = gettext("Bars. %(text)s.") % {"text": "; ".join(row["tip"] for row in rows)}
+    return charts.throughput(rows, text)

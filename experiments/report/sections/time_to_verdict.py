@@ -4,14 +4,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
+from midcall.experiments.measure.formatting import N_, gettext, of, role_name, written
 from midcall.experiments.measure.situations import in_headline
 from midcall.experiments.report import charts
 from midcall.experiments.results.reader import Findings
 from midcall.experiments.results.tables import FlowRow
 
 CALL_ROLES = ("media", "setup")
+
+
+class Words(NamedTuple):
+    """The words of a chart: its unit, its title and the title of its axis."""
+
+    unit: str
+    title: str
+    axis: str
+
+
+PACKETS = Words(
+    N_("packets"), N_("Packets to the right verdict"), N_("packets with payload so far")
+)
+MILLISECONDS = Words(
+    N_("ms"),
+    N_("Milliseconds to the right verdict"),
+    N_("ms since the flow began (log scale)"),
+)
 
 
 def build(run: Findings) -> dict[str, object]:
@@ -32,9 +51,8 @@ def waits(run: Findings) -> dict[str, object]:
         "charts": [
             chart
             for chart in (
-                _settled(right, "packets", "packets_to_verdict", "payload packets seen", log=False),
-                _settled(right, "ms", "ms_to_verdict", "ms since the flow began (log scale)",
-                         log=True),
+                _settled(right, "packets", "packets_to_verdict", PACKETS, log=False),
+                _settled(right, "ms", "ms_to_verdict", MILLISECONDS, log=True),
             )
             if chart is not None
         ],
@@ -43,13 +61,14 @@ def waits(run: Findings) -> dict[str, object]:
 
 def _settled(
     flows: Sequence[FlowRow],
-    unit: str,
+    name: str,
     column: Literal["packets_to_verdict", "ms_to_verdict"],
-    axis: str,
+    words: Words,
     *,
     log: bool,
 ) -> charts.Chart | None:
     """Return the cumulative chart of one wait, by role; a log axis draws 0 at 0.1."""
+    unit = gettext(words.unit)
     rows: list[charts.SettledPoint] = []
     for role in CALL_ROLES:
         values = sorted(
@@ -61,18 +80,34 @@ def _settled(
             done = sum(one <= value for one in values)
             rows.append(
                 {
-                    "series": f"{role} flows (n = {len(values)})",
+                    "series": gettext("%(role)s flows (n = %(n)s)")
+                    % {"role": role_name(role), "n": len(values)},
                     "value": max(value, 0.1) if log else value,
                     "share": done / len(values),
-                    "tip": f"{role}: {done} of {len(values)} flows settled within {value:g} {unit}",
+                    "tip": gettext("%(role)s: %(counts)s flows decided within %(value)s %(unit)s")
+                    % {
+                        "role": role_name(role),
+                        "counts": of(done, len(values)),
+                        "value": written(f"{value:g}"),
+                        "unit": unit,
+                    },
                 }
             )
     if not rows:
         return None
-    text = f"Rising steps: share of call flows with their right verdict after so many {unit}."
+    text = gettext(
+        "Rising steps: share of call flows with their right verdict after some %(unit)s."
+    )
+    text %= {"unit": unit}
     for series in dict.fromkeys(row["series"] for row in rows):
         half = next(row for row in rows if row["series"] == series and row["share"] >= 0.5)
         full = [row for row in rows if row["series"] == series][-1]
-        text += f" {series}: half within {half['value']:g} {unit}, all within {full['value']:g}."
-    title = f"{'Packets' if unit == 'packets' else 'Milliseconds'} to the right verdict"
-    return charts.settled(f"{unit}-to-verdict", title, axis, rows, text, log=log)
+        more = gettext("%(series)s: half within %(half)s %(unit)s, all within %(full)s.") % {
+            "series": series,
+            "half": written(f"{half['value']:g}"),
+            "full": written(f"{full['value']:g}"),
+            "unit": unit,
+        }
+        text += f" {more}"
+    title, axis = gettext(words.title), gettext(words.axis)
+    return charts.settled(f"{name}-to-verdict", title, axis, rows, text, log=log)

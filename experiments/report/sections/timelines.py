@@ -11,7 +11,15 @@ from collections.abc import Sequence
 from typing import Literal, TypedDict
 
 from midcall.apps import FIVE
-from midcall.experiments.measure.formatting import count, duration_ms, plural
+from midcall.experiments.measure.formatting import (
+    N_,
+    count,
+    counted,
+    duration_ms,
+    gettext,
+    measured,
+    written,
+)
 from midcall.experiments.results.reader import Findings
 from midcall.experiments.results.tables import Direction, TimelineRow
 
@@ -22,7 +30,7 @@ HEIGHT = 20
 #: Verdicts in the order in which the page shows them.
 ORDER = ("SIGNALLING_BLOCKED", "SETUP_BLOCKED", "CONNECTED_NO_MEDIA", "ONE_WAY", "CUT", "DEGRADED",
          "FALLBACK", "OK", "INCONCLUSIVE", "INVALID")  # fmt: skip
-ENDS: dict[Direction, str] = {"up": "from the caller", "down": "to the caller"}
+ENDS: dict[Direction, str] = {"up": N_("from the caller"), "down": N_("to the caller")}
 
 
 class Call(TimelineRow):
@@ -130,7 +138,7 @@ def moment(seconds: float | None) -> str | None:
     """Return a time of the call as text, None for None."""
     if seconds is None:
         return None
-    return f"{seconds:.1f} s" if seconds >= 1 else duration_ms(1000 * seconds)
+    return measured(f"{seconds:.1f}", "s") if seconds >= 1 else duration_ms(1000 * seconds)
 
 
 def slots(lane: TimelineRow, counted: Literal["due", "sent", "came"]) -> list[int]:
@@ -150,7 +158,7 @@ def strip(name: Direction, lane: TimelineRow, top: int) -> Strip:
     scale = lane["seconds"] or 1.0
     marks = [("recognised", lane["recognised_s"]), ("spoke", lane["spoke_s"])]
     return {
-        "name": ENDS[name],
+        "name": gettext(ENDS[name]),
         "wide": wide,
         "due": area(slots(lane, "due"), top),
         "sent": area(slots(lane, "sent"), top),
@@ -179,18 +187,33 @@ def area(counts: Sequence[int], top: int) -> str:
 def words(lane: TimelineRow) -> str:
     """Return a sentence on a direction: packets sent, packets arrived, first act of the rule."""
     if not lane["due"] and not lane["sent"]:
-        return "the capture holds no packet this way"
-    text = f"{count(lane['sent'])} of {plural(lane['due'], 'packet')} sent, "
-    text += f"{count(lane['came'])} arrived"
+        return gettext("the capture holds no packet this way")
+    text = gettext("%(sent)s of %(packets)s sent, %(came)s arrived") % {
+        "sent": count(lane["sent"]),
+        "packets": counted("%(num)s packet", "%(num)s packets", lane["due"]),
+        "came": count(lane["came"]),
+    }
     if lane["spoke_s"] is None:
-        return f"{text}; the rule acted on none"
-    return f"{text}; the rule first acted at {moment(lane['spoke_s'])}"
+        return gettext("%(packets)s; the rule acted on none") % {"packets": text}
+    return gettext("%(packets)s; the rule first acted at %(time)s") % {
+        "packets": text, "time": moment(lane["spoke_s"]),
+    }  # fmt: skip
 
 
 def mos(lane: TimelineRow) -> str:
     """Return a direction's MOS under the policy and without it, "" if it has no MOS without it."""
     if lane["mos_control"] is None:
         return ""
-    now = "n/a (too few packets arrived)" if lane["mos"] is None else f"{lane['mos']:.1f}"
-    spread = "" if lane["mos"] is None else f" ({lane['mos_low']:.1f} to {lane['mos_high']:.1f})"
-    return f"MOS {now}{spread}, {lane['mos_control']:.1f} without the rule"
+    now = gettext("n/a (too few packets arrived)") if lane["mos"] is None else score(lane["mos"])
+    if lane["mos"] is not None:
+        now = gettext("%(mos)s (%(low)s to %(high)s)") % {
+            "mos": now, "low": score(lane["mos_low"]), "high": score(lane["mos_high"]),
+        }  # fmt: skip
+    return gettext("MOS %(now)s, %(control)s without the rule") % {
+        "now": now, "control": score(lane["mos_control"]),
+    }  # fmt: skip
+
+
+def score(value: float | None) -> str:
+    """Return a MOS with one decimal, "" for None."""
+    return "" if value is None else written(f"{value:.1f}")

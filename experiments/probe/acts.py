@@ -1,0 +1,459 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Which act a box performs on the packets that it strikes, and the act's parameters.
+
+Struck packets are sent slowly, then as fast as the access network allows, in both directions that
+the rule strikes. A loss is the same at any rate; a policer lets a rate through and a shaper delays
+more and more; a delay does not depend on the rate.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from midcall.captures.packets.numbers import TCP, UDP
+from midcall.experiments.localise.messages import noise
+from midcall.experiments.measure.intervals import clopper_pearson
+from midcall.experiments.probe.baseline import deviation
+from midcall.experiments.probe.line_oracle import DELAY, DROP
+from midcall.experiments.probe.prober import MS, SHARE, Outcome
+from midcall.experiments.probe.tails import Tail
+from midcall.experiments.probe.units import zeros
+from midcall.testbed.probing.probe import Probe, Sent, in_order, ip_size
+from midcall.testbed.probing.strikes import strikes
+
+Floats = NDArray[np.float64]
+
+#: Packets and their distance in the slow part; least distance and seconds of the fast part.
+SLOW, SLOW_APART, FAST_SECONDS = 24, 60 * MS, 2.4
+#: Octets of a packet's payload in both parts.
+OCTETS = 80
+
+
+class Number(NamedTuple):
+    """A parameter with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def plain(self) -> dict[str, float]:
+        """Return it as a plain table."""
+        return {key: round(float(value), 4) for key, value in self._asdict().items()}
+
+
+class Measured(NamedTuple):
+    """One direction of the struck packets. slow, fast: bool[n] lost or sent again; delays: ns of
+    the packets that arrived, beyond the line's own, nan for others; times: ns, when sent; sizes."""
+
+    slow_lost: NDArray[np.bool_]
+    fast_lost: NDArray[np.bool_]
+    slow_excess: Floats
+    fast_excess: Floats
+    fast_times: Floats
+    fast_sizes: Floats
+
+
+def act_unit(tail: Tail, core: Probe, apart_slow: int = SLOW_APART) -> tuple[Probe, int, int]:
+    """Return a unit with a slow and a fast part behind a core, and where both begin."""
+    last = core[-1]
+    stream = last.ends.proto == TCP
+    packets = list(core)
+    begin = last.time + 300 * MS
+    rates = tail.prober.rate
+    slow_begin = len(core)
+    slow = SLOW if not stream else 16
+    for number in range(slow + tail.used):
+        packets += sent_at(tail, last, begin + number * apart_slow, number, "slow")
+    packets = list(in_order(packets))
+    fast_begin = len(packets)
+    begin = packets[-1].time + 400 * MS
+    size = OCTETS + 28
+    gap = int(size * 8e6 / (min(rates.values()) * SHARE)) if not tail.repeats else int(
+        ip_size(last) * 8e6 / (rates[last.up] * SHARE)
+    )  # fmt: skip
+    gap = max(gap, 2 * MS)
+    count = int(min(FAST_SECONDS * 1000 * MS / gap, 500))
+    fast: list[Sent] = []
+    for number in range(count if not stream else min(count, 60)):
+        fast += sent_at(tail, last, begin + number * gap, number, "fast")
+    packets += sorted(fast, key=lambda one: one.time)
+    return tuple(packets), slow_begin, fast_begin
+
+
+def sent_at(tail: Tail, last: Sent, time: int, number: int, word: str) -> list[Sent]:
+    """Return the packets of one moment: the trigger's last again, or noise both ways."""
+    if tail.repeats:
+        return [marked_copy(tail, last, number)._replace(time=time)]
+    return [
+        last._replace(time=time + (0 if up else MS), up=up, before=(),
+                      payload=tail_body(tail, word, number, up))
+        for up in (True, False)
+    ]  # fmt: skip
+
+
+def tail_body(tail: Tail, word: str, number: int, up: bool) -> bytes:
+    """Return a payload of the tail's form."""
+    if tail.form == "zeros":
+        return zeros(OCTETS, word, number, up)
+    return noise({"tiny": 12, "long": 500}.get(tail.form, OCTETS), word, number, up)
+
+
+def marked_copy(tail: Tail, last: Sent, number: int) -> Sent:
+    """Return a packet with a number in its last octets where it has room for that."""
+    body = last.payload
+    if len(body) < 44 or last.ends.proto == TCP:
+        return last
+    return last._replace(payload=body[:-2] + number.to_bytes(2, "big"))
+
+
+def measure(
+    tail: Tail, outcome: Outcome, struck: NDArray[np.bool_], up: bool, fast_begin: int, first: int
+) -> Measured | None:
+    """Return what one direction of the struck packets shows."""
+    places = np.flatnonzero(struck & (outcome.up == up) & (np.arange(len(struck)) >= first))
+    if len(places) < 6:
+        return None
+    slow, fast = places[places < fast_begin], places[places >= fast_begin]
+    lost = outcome.lost | outcome.resent
+    stream = outcome.unit[places[0]].ends.proto == TCP
+    if stream:  # packets behind a lost one wait for it
+        behind = np.zeros_like(lost)
+        behind[:, places[1:]] = lost[:, places[:-1]]
+        lost = lost & ~behind
+    excess = tail.base.excess(outcome)
+    times = np.array([one.time for one in outcome.unit], np.float64)
+    return Measured(
+        lost[:, slow], lost[:, fast], excess[:, slow], excess[:, fast], times[fast],
+        outcome.size[fast].astype(float),
+    )  # fmt: skip
+
+
+def share_interval(gone: int, count: int) -> tuple[float, float]:
+    """Return the exact 95 % interval of a share, (0, 1) for nothing."""
+    return clopper_pearson(gone, count) or (0.0, 1.0)
+
+
+def own_share(seen: float, loss: float) -> float:
+    """Return the share that a rule loses, from all losses and the line's own."""
+    return min(max((seen - loss) / (1 - loss), 0.0), 1.0)
+
+
+class Acts:
+    """Finds the act on packets that a hypothesis strikes."""
+
+    def __init__(self, tail: Tail, core: Probe) -> None:
+        self.tail, self.core = tail, core
+        self.notes: list[str] = []
+
+    def run(self) -> tuple[dict[str, Any], dict[str, Number]]:
+        """Return the act as the policy language writes it, and its parameters with intervals."""
+        tail = self.tail
+        unit, first, fast_begin = act_unit(tail, self.core)
+        rule = tail.best.rule()
+        if rule is None:
+            return {}, {}
+        struck = strikes(tail.through(unit, True), [rule]).struck[0]
+        copies = 2 if tail.sought.chance > 0.999 else 6
+        outcome = tail.prober.ask("which act, slowly and fast", [unit], copies)[0]
+        outcome = self.enforced(outcome, struck)
+        ways = [
+            one for up in (True, False)
+            if (one := measure(tail, outcome, struck, up, fast_begin, first)) is not None
+        ]  # fmt: skip
+        ups = [up for up in (True, False)
+               if measure(tail, outcome, struck, up, fast_begin, first) is not None]  # fmt: skip
+        if not ways:
+            return {}, {}
+        loss = [tail.base.loss[int(up)] for up in ups]
+        slow = sum(int(one.slow_lost.sum()) for one in ways)
+        slow_count = sum(one.slow_lost.size for one in ways)
+        fast = sum(int(one.fast_lost.sum()) for one in ways)
+        fast_count = sum(one.fast_lost.size for one in ways)
+        share_slow, share_fast = slow / max(slow_count, 1), fast / max(fast_count, 1)
+        tail.prober.taught(f"lost slowly {share_slow:.0%}, fast {share_fast:.0%}")
+        late_slow = middle([one.slow_excess for one in ways])
+        late_fast = top([one.fast_excess for one in ways])
+        if share_slow > (0.96 if tail.sought.kind == DROP else 0.985) and (
+            share_fast > 0.985 or tail.sought.kind == DROP
+        ):
+            return {}, {}  # a condemnation that ends soon lets the fast part pass
+        if self.core[-1].ends.proto == TCP:  # a stream shows rates only through its own control
+            if tail.sought.kind == DROP:
+                return {}, {}
+            middle_slow = middle([one.slow_excess for one in ways])
+            return self.delay(middle_slow) if tail.sought.kind == DELAY else self.loss(ways, loss)
+        spread = max(tail.base.spread)
+        ramp = late_fast - max(late_slow, 0.0)
+        queue = ramp > 25 * MS + 3 * spread and late_fast > 1.6 * max(late_slow, 1.0)
+        if queue:
+            return self.shape(ways)
+        background = sum(loss) / len(loss)
+        if share_fast > background + 0.02 and share_fast - share_slow > 0.06 + 2 * math.sqrt(
+            max(share_slow * (1 - share_slow), 0.01) / max(slow_count, 1)
+        ):
+            policed = self.police(ways)
+            if policed is not None and share_slow < 0.6 * share_fast:
+                return policed
+        if late_slow > max(5 * MS, 1.5 * spread / math.sqrt(max(slow_count, 1)) + 3 * MS) and (
+            share_slow < background + 0.1 + 2 * math.sqrt(background / max(slow_count, 1))
+        ):
+            return self.delay(late_slow)
+        return self.loss(ways, loss)
+
+    def enforced(self, outcome: Outcome, struck: NDArray[np.bool_]) -> Outcome:
+        """Return the copies on which the rule is enforced."""
+        if self.tail.sought.chance > 0.999:
+            return outcome
+        excess = np.nan_to_num(self.tail.base.excess(outcome), nan=0.0)
+        lost = outcome.lost | outcome.resent | (excess > max(self.tail.sought.amount / 2, 20 * MS))
+        if not struck.any():
+            return outcome
+        shares = lost[:, struck].mean(axis=1)
+        own = max(self.tail.base.loss) + 0.02
+        keep = shares > max(shares.max() * 0.7, 2 * own)
+        return outcome._replace(delay=outcome.delay[keep]) if keep.any() else outcome
+
+    # -- parameters
+
+    def loss(
+        self, ways: list[Measured], loss: list[float]
+    ) -> tuple[dict[str, Any], dict[str, Number]]:
+        """Return the share that is lost, and how long a bad time lasts."""
+        lost = [np.concatenate([one.slow_lost, one.fast_lost], axis=1) for one in ways]
+        gone = sum(int(one.sum()) for one in lost)
+        count = sum(one.size for one in lost)
+        if gone <= count * max(loss) + 2 * math.sqrt(count * max(loss)) + 1:
+            self.notes.append("packets that the rule should strike showed no effect")
+            return {}, {}
+        background = sum(loss) / len(loss)
+        seen = gone / max(count, 1)
+        if seen > 0.985:
+            return {}, {}
+        low, high = share_interval(gone, count)
+        share = own_share(seen, background)
+        runs = run_lengths([one.fast_lost for one in ways])
+        parameters: dict[str, Number] = {}
+        act: dict[str, Any] = {"act": "loss", "loss": round(max(share, 0.001), 4)}
+        mean = float(np.mean(runs)) if len(runs) else 1.0
+        chance = 1 / (1 - min(seen, 0.98))
+        widened = 1.0
+        if len(runs) >= 8 and mean > 1.45 * chance:
+            deviation_ = float(np.std(runs)) / math.sqrt(len(runs))
+            burst = Number(mean, max(mean - 2 * deviation_ - 0.2, 1.0), mean + 2 * deviation_ + 0.2)
+            act["burst"] = round(mean, 2)
+            parameters["burst"] = burst
+            widened = math.sqrt(2 * mean)
+        parameters["loss"] = Number(
+            share, max(own_share(seen - (seen - low) * widened, background), 0.0),
+            own_share(min(seen + (high - seen) * widened, 1.0), background),
+        )  # fmt: skip
+        return act, parameters
+
+    def police(self, ways: list[Measured]) -> tuple[dict[str, Any], dict[str, Number]] | None:
+        """Return the rate and the bucket of a policer, from what it lets through."""
+        rates, buckets = [], []
+        for one in ways:
+            for copy in range(len(one.fast_lost)):
+                fitted = policer(one.fast_times, one.fast_sizes, one.fast_lost[copy])
+                if fitted is not None:
+                    rates.append(fitted[0])
+                    buckets.append(fitted[1])
+        if not rates:
+            return None
+        rate, bucket = float(np.median(rates)), float(np.median(buckets))
+        loss = max(self.tail.base.loss)
+        rate /= 1 - loss  # what the line lost itself was let through
+        doubt = 1.96 * spread_of(rates) / math.sqrt(len(rates)) + 0.03 * rate
+        unsure = 1.96 * spread_of(buckets) / math.sqrt(len(buckets)) + 0.06 * bucket + 150
+        return (
+            {"act": "police", "rate_kbit": round(rate, 2), "bucket_bytes": round(max(bucket, 1))},
+            {"rate_kbit": Number(rate, rate - doubt, rate + doubt),
+             "bucket_bytes": Number(bucket, max(bucket - unsure, 0), bucket + unsure)},
+        )  # fmt: skip
+
+    def shape(self, ways: list[Measured]) -> tuple[dict[str, Any], dict[str, Number]]:
+        """Return the rate and the longest wait of a shaper, from arrivals and delays."""
+        rates, waits = [], []
+        for one in ways:
+            for copy in range(len(one.fast_lost)):
+                fitted = shaper(one.fast_times, one.fast_sizes, one.fast_excess[copy],
+                                max(self.tail.base.spread))  # fmt: skip
+                if fitted is not None:
+                    rates.append(fitted[0])
+                    waits.append(fitted[1])
+        if not rates:
+            return {}, {}
+        rate, wait = float(np.median(rates)), float(np.median(waits))
+        doubt = 1.96 * spread_of(rates) / math.sqrt(len(rates)) + 0.03 * rate
+        unsure = 1.96 * spread_of(waits) / math.sqrt(len(waits)) + 0.05 * wait + 2
+        return (
+            {"act": "shape", "rate_kbit": round(rate, 2), "queue_ms": round(max(wait, 0), 1)},
+            {"rate_kbit": Number(rate, rate - doubt, rate + doubt),
+             "queue_ms": Number(wait, max(wait - unsure, 0), wait + unsure)},
+        )  # fmt: skip
+
+    def delay(self, about: float) -> tuple[dict[str, Any], dict[str, Number]]:
+        """Return mean and deviation of a delay, from packets far apart."""
+        tail = self.tail
+        last = self.core[-1]
+        apart = int(max(60 * MS, 1.2 * about))
+        packets = list(self.core)
+        begin = last.time + 300 * MS
+        for number in range(14):
+            packets += sent_at(tail, last, begin + number * apart, number, "apart")
+        unit = in_order(packets)
+        rule = tail.best.rule()
+        assert rule is not None
+        struck = strikes(tail.through(unit, True), [rule]).struck[0]
+        copies = 6 if tail.sought.chance > 0.999 else 14
+        spaced = spaced_controls(last, apart)
+        outcome, control = tail.prober.ask("how long a delay", [unit, spaced], copies)
+        outcome = self.enforced(outcome, struck)
+        excess = tail.base.excess(outcome)[:, struck]
+        values = excess[np.isfinite(excess)] / MS
+        free = ~strikes(tail.through(spaced, True), [rule]).struck[0]
+        known = tail.base.excess(control)[:, free]
+        own_values = trimmed(known[np.isfinite(known)] / MS)
+        if len(own_values) > 8 and last.ends.proto != TCP:
+            values = values - float(np.mean(own_values))
+        if last.ends.proto == TCP and len(values):
+            values = values[values < np.median(values) + 120]
+        if len(values) < 4:
+            return {}, {}
+        mean = float(np.mean(trimmed(values)))
+        own = float(np.std(own_values)) if len(own_values) > 8 else max(tail.base.spread) / MS
+        whole = float(np.std(trimmed(values)))
+        jitter = math.sqrt(max(whole * whole - own * own, 0.0))
+        count = len(values)
+        error = 1.96 * whole / math.sqrt(count) + 0.8 + 0.2 * own
+        wide = 1.96 * whole / math.sqrt(2 * count) + 0.6 + 0.3 * own
+        tail.prober.taught(f"{mean:.1f} ms, deviation {jitter:.1f} ms")
+        parameters = {"delay_ms": Number(mean, mean - error, mean + error)}
+        spreads = jitter > 2.0 + 0.35 * own
+        if spreads:
+            parameters["jitter_ms"] = Number(jitter, max(jitter - wide, 0.0), jitter + wide)
+        if spreads and abs(mean - 3.5 * jitter) < 0.16 * mean + 2:
+            # the policy language's jitter adds its own mean, 3.5 deviations
+            best = (jitter / wide**2 + mean / 3.5 / (error / 3.5) ** 2) / (
+                1 / wide**2 + 1 / (error / 3.5) ** 2
+            )
+            half = 1 / math.sqrt(1 / wide**2 + 1 / (error / 3.5) ** 2)
+            return {"act": "jitter", "jitter_ms": round(best, 2)}, {
+                "jitter_ms": Number(best, best - half, best + half)
+            }
+        act: dict[str, Any] = {"act": "delay", "delay_ms": round(max(mean, 0.1), 2)}
+        if spreads:
+            act["jitter_ms"] = round(jitter, 2)
+        return act, parameters
+
+
+def spaced_controls(last: Sent, apart: int) -> Probe:
+    """Return noise as far apart as the packets whose delay is measured, between other hosts."""
+    ends = last.ends._replace(proto=UDP, near_port=2, far_port=28_411, far=other_far(last.ends.far))
+    near = bytes([10, 77, 3, 78]) if len(ends.near) == 4 else bytes(15) + b"\x78"
+    packets = []
+    for number in range(14):
+        for up in (True, False):
+            body = noise(OCTETS, "spaced", number, up)
+            packets.append(Sent(number * apart + (0 if up else MS), up,
+                                ends._replace(near=near), body))  # fmt: skip
+    return tuple(packets)
+
+
+def other_far(far: bytes) -> bytes:
+    """Return a far address that differs in its first bits."""
+    return bytes([far[0] ^ 0x15, far[1] ^ 0x3A, *far[2:]])
+
+
+def trimmed(values: Floats) -> Floats:
+    """Return values without outliers beyond five robust deviations."""
+    if not len(values):
+        return values
+    spread = max(deviation(values), 0.5)
+    return values[np.abs(values - np.median(values)) < 5 * spread]
+
+
+def middle(parts: list[Floats]) -> float:
+    """Return the median of what is finite, 0 for nothing."""
+    values = np.concatenate([one[np.isfinite(one)] for one in parts])
+    return float(np.median(values)) if len(values) else 0.0
+
+
+def top(parts: list[Floats]) -> float:
+    """Return the 90th percentile of what is finite, 0 for nothing."""
+    values = np.concatenate([one[np.isfinite(one)] for one in parts])
+    return float(np.quantile(values, 0.9)) if len(values) else 0.0
+
+
+def spread_of(values: list[float]) -> float:
+    """Return the standard deviation of some values, 0 for one."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+
+
+def run_lengths(parts: list[NDArray[np.bool_]]) -> list[int]:
+    """Return the lengths of runs of losses."""
+    result = []
+    for part in parts:
+        for row in part:
+            count = 0
+            for lost in (*row, False):
+                if lost:
+                    count += 1
+                elif count:
+                    result.append(count)
+                    count = 0
+    return result
+
+
+def policer(times: Floats, sizes: Floats, lost: NDArray[np.bool_]) -> tuple[float, float] | None:
+    """Return (kbit/s, octets) of a token bucket, from the packets that it let through.
+
+    Once it drops, what has passed by time t is within a packet of bucket + rate * t (ITU-T I.371).
+    """
+    drops = np.flatnonzero(lost)
+    passed = ~lost
+    if len(drops) < 6 or passed.sum() < 4:
+        return None
+    # the first dense run of drops: single ones are the line's own
+    first = next((at for at in drops if lost[at : at + 12].mean() > 0.3), None)
+    if first is None:
+        return None
+    seconds = (times - times[0]) / 1e9
+    whole = np.cumsum(np.where(passed, sizes, 0.0))
+    later = np.flatnonzero(passed & (np.arange(len(lost)) >= first))
+    if len(later) < 3:
+        return None
+    rate, level = np.polyfit(seconds[later], whole[later], 1)
+    rest = whole[later] - (level + rate * seconds[later])
+    if rate <= 0 or float(np.std(rest)) > 1.3 * float(np.mean(sizes)):
+        return None  # chance lets more or less through; a bucket the same in any time
+    return float(rate * 8 / 1000), float(level + np.mean(sizes) * 0.5)
+
+
+def shaper(
+    times: Floats, sizes: Floats, excess: Floats, spread: float
+) -> tuple[float, float] | None:
+    """Return (kbit/s, longest wait in ms) of a queue, from arrivals and delays."""
+    some = np.flatnonzero(np.isfinite(excess))
+    if len(some) < 8:
+        return None
+    arrivals = times[some] + excess[some]
+    # the queue is never empty from the first long wait on
+    busy = np.flatnonzero(excess[some] > max(excess[some].max() * 0.3, 10 * MS))
+    if len(busy) < 5:
+        return None
+    first, last = busy[0], busy[-1]
+    octets = sizes[some][first + 1 : last + 1].sum()
+    seconds = (arrivals[last] - arrivals[first]) / 1e9
+    if seconds <= 0:
+        return None
+    rate = octets * 8 / seconds / 1000
+    own = float(np.mean(sizes)) * 8 / rate  # ms of its own octets
+    plateau = np.sort(excess[some])[-max(len(some) // 3, 3) :]
+    longest = float(np.quantile(plateau, 0.75)) / MS - own
+    del spread
+    return float(rate), longest

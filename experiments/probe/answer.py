@@ -1,0 +1,280 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The answer of a probe: a JSON document, text, and a policy that `policy check` accepts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from midcall.captures.packets.numbers import TCP
+from midcall.experiments.probe.beliefs import Hypothesis
+from midcall.experiments.probe.prober import Prober
+from midcall.experiments.probe.search import Found, Result
+from midcall.testbed.policy.language import INJECTED, Rule
+
+Document = dict[str, Any]
+
+VERDICTS = ("clean", "blocked", "degraded", "cannot tell")
+#: Hypotheses that are shown beside the first.
+SHOWN = 5
+
+
+def document(result: Result, prober: Prober) -> Document:
+    """Return the answer; its keys are described in docs/reference/probe.md."""
+    first = result.found[0] if result.found else None
+    answer: Document = {
+        "blocked": result.verdict == "blocked",
+        "verdict": result.verdict,
+        "trigger": {},
+        "act": {"name": None, "parameters": {}},
+        "direction": None,
+        "scope": None,
+        "begin": {},
+        "residual_s": None,
+        "probability": 1.0 if result.verdict == "clean" else 0.0,
+        "rule_toml": "",
+        "probes": prober.probes,
+        "line_s": round(prober.line, 1),
+        "alternatives": [],
+    }
+    if first is None:
+        answer["alternatives"] = [reason(note) for note in result.notes]
+        return answer
+    rule = first.rule
+    answer |= {
+        "trigger": trigger(first),
+        "act": {"name": rule.act, "parameters": parameters(first)},
+        "direction": direction(rule),
+        "scope": rule.strikes,
+        "begin": begin(first, rule),
+        "residual_s": rule.lasts_s,
+        "probability": round(first.probability, 4),
+        "rule_toml": policy_toml([rule for one in result.found for rule in one.rules]),
+        "alternatives": [*alternatives(first), *(as_well(one) for one in result.found[1:])],
+    }
+    return answer
+
+
+def direction(rule: Rule) -> str:
+    """Return the direction of the packets that a rule acts on: up, down or both."""
+    if rule.way is not None:
+        return rule.way
+    if rule.act == "dns-lie":
+        return "up"
+    if rule.strikes == "packet" and rule.match.direction is not None:
+        return rule.match.direction
+    return "both"
+
+
+def trigger(found: Found) -> Document:
+    """Return what sets a rule off: its match, the intervals of its numbers, and octets."""
+    keys = found.best.keys
+    result: Document = {
+        "match": keys,
+        "words": ", ".join(f"{key} = {value}" for key, value in keys.items()),
+        "intervals": {
+            key: {"low": round(float(low), 4), "high": round(float(high), 4)}
+            for key, (low, high) in found.intervals.items()
+        },
+    }
+    if found.octets:
+        result["octets"] = found.octets
+    if found.spared:
+        result["spared"] = found.spared
+        result["words"] += f"; except {found.spared}"
+    return result
+
+
+def parameters(found: Found) -> Document:
+    """Return the parameters of an act, with 95 % intervals where they are numbers."""
+    rule = found.rule
+    result: Document = {key: one.plain() for key, one in found.parameters.items()}
+    for key in ("towards", "path", "answer"):
+        if rule.act in INJECTED and key in rule.model_fields_set:
+            result[key] = getattr(rule, key)
+    if "probability" in result:
+        result["per"] = rule.per
+    lasting = found.lasting
+    if lasting is not None and lasting.seconds is None and lasting.watched:
+        result["lasts_s"] = {"value": None, "low": lasting.watched, "high": None}
+    return result
+
+
+def begin(found: Found, rule: Rule) -> Document:
+    """Return when the act begins: after an allowance, in a window of the flow, or at once."""
+    if rule.after is not None:
+        for key in ("packets", "bytes", "seconds"):
+            if value := getattr(rule.after, key):
+                return {"unit": key, "value": value, "since": "the first matching packet",
+                        **interval(found, f"after {key}")}  # fmt: skip
+    for key in ("packets", "bytes", "seconds"):
+        word = getattr(rule.match, key)
+        if word is not None:
+            low = str(word).split("-")[0] or "0"
+            return {"unit": key, "value": float(low), "since": "the flow's first packet",
+                    **interval(found, key)}  # fmt: skip
+    return {"unit": "packets", "value": 0, "since": "the first matching packet"}
+
+
+def interval(found: Found, key: str) -> Document:
+    """Return the interval of a number, {} for none."""
+    if key not in found.intervals:
+        return {}
+    low, high = found.intervals[key]
+    return {"low": round(float(low), 4), "high": round(float(high), 4)}
+
+
+def alternatives(found: Found) -> list[Document]:
+    """Return other rules: those that no packet tells from the first, and those less likely."""
+    result = [*equal_acts(found)]
+    for one in found.equal[:SHOWN]:
+        result.append(entry(one, "equal", found, None, "no unit tells it from the first"))
+    equal = set(found.equal)
+    for one, weight in found.weights:
+        if one != found.weights[0][0] and one not in equal and weight > 0.001:
+            result.append(entry(one, "less likely", found, weight, "the probes fit it less"))
+    if found.lasting is not None and found.lasting.why_not:
+        result.append(reason(f"how long a condemnation lasts: {found.lasting.why_not}"))
+    result += [reason(note) for note in found.notes]
+    return result[: 3 * SHOWN]
+
+
+def equal_acts(found: Found) -> Iterator[Document]:
+    """Yield acts that no packet can tell from the one that is named."""
+    rule = found.rule
+    act = rule.act
+
+    def equal(name: str, why: str) -> Document:
+        return {"relation": "equal", "act": name, "scope": rule.strikes,
+                "direction": direction(rule), "why": why}  # fmt: skip
+
+    if act == "stall":
+        yield equal("drop", "a drop with the same allowance is the same act")
+    if act == "drop" and rule.after is not None:
+        yield equal("stall", "a stall is a drop with an allowance")
+    if act in ("drop", "stall"):
+        yield equal("loss", "with loss = 1 it drops every packet")
+        yield equal("censor", "a function of one's own can do the same")
+        if all(one.ends.proto != TCP for one in found.core):
+            yield equal("reset", "on datagrams a reset in the path only drops")
+            yield equal("finish", "on datagrams a FIN in the path only drops")
+    if act == "jitter":
+        yield equal("delay", "with a mean of 3.5 deviations it is the same act")
+    if act == "delay" and "jitter_ms" in found.parameters:
+        mean, spread = found.parameters["delay_ms"], found.parameters["jitter_ms"]
+        if mean.low <= 3.5 * spread.high and mean.high >= 3.5 * spread.low:
+            yield equal("jitter", "3.5 deviations are about the mean delay")
+
+
+def entry(one: Hypothesis, relation: str, found: Found, weight: float | None, why: str) -> Document:
+    """Return one hypothesis as an entry of the alternatives."""
+    rule = one.rule(found.act or ({"act": "stall"} if one.after else None)) or one.rule()
+    result: Document = {"relation": relation, "rule": one.words, "why": why}
+    if rule is not None:
+        result |= {"act": rule.act, "scope": rule.strikes, "direction": direction(rule)}
+    if weight is not None:
+        result["probability"] = round(weight, 4)
+    return result
+
+
+def as_well(found: Found) -> Document:
+    """Return a second rule that is in force as well."""
+    rule = found.rule
+    return {
+        "relation": "as well", "rule": found.best.words, "act": rule.act, "scope": rule.strikes,
+        "direction": direction(rule), "trigger": trigger(found), "parameters": parameters(found),
+        "begin": begin(found, rule), "residual_s": rule.lasts_s,
+        "probability": round(found.probability, 4),
+        "why": "effects that the first does not explain",
+    }  # fmt: skip
+
+
+def reason(note: str) -> Document:
+    """Return a sentence on what could not be told."""
+    return {"relation": "cannot tell", "why": note}
+
+
+# ---- as a policy
+
+
+def policy_toml(rules: list[Rule]) -> str:
+    """Return rules as an operator's file of the policy language."""
+    lines = [
+        "# Found by `midcall probe`.", "", 'id = "found"', 'title = "Found by probing"',
+        'country = "ZZ"', "", "[[period]]",
+        'access = ["3g", "4g", "adsl", "fibre", "wifi"]', "from = 2000-01-01", 'grade = "A"',
+        'source = "midcall probe"', "", "[[hypothesis]]", 'id = "found"',
+        'title = "The rule that the probes fit best"',
+        'description = "An equivalent rule: what no packet can tell apart is left open."',
+    ]  # fmt: skip
+    for number, rule in enumerate(rules, 1):
+        lines += ["", "[[hypothesis.rule]]", f'name = "found-{number}"']
+        fields = rule.model_dump(exclude_unset=True, exclude={"name", "digest"}, by_alias=True)
+        lines += [f"{key} = {toml(value)}" for key, value in fields.items()]
+    return "\n".join(lines) + "\n"
+
+
+def toml(value: Any) -> str:
+    """Return a value in TOML's inline form."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, dict):
+        inner = ", ".join(f"{key} = {toml(one)}" for key, one in value.items())
+        return f"{{ {inner} }}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(toml, value))}]"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, float):
+        return repr(round(value, 6))
+    return str(value)
+
+
+# ---- as text
+
+
+def lines(answer: Document, result: Result, prober: Prober) -> Iterator[str]:
+    """Yield the answer for a person."""
+    yield f"verdict      {answer['verdict']}"
+    if answer["act"]["name"] is not None:
+        yield f"trigger      {answer['trigger']['words']}"
+        yield f"act          {answer['act']['name']}{numbers_words(answer['act']['parameters'])}"
+        yield f"direction    {answer['direction']}"
+        yield f"scope        {answer['scope']}"
+        start = answer["begin"]
+        yield f"begin        {start['value']:g} {start['unit']} since {start['since']}"
+        residual = answer["residual_s"]
+        yield f"residual     {'no end seen' if residual is None else f'{residual:g} s'}"
+        yield f"probability  {answer['probability']:.3f}"
+    for one in answer["alternatives"]:
+        words = one.get("rule") or one.get("act") or ""
+        chance = f" ({one['probability']:.3f})" if "probability" in one else ""
+        yield f"{one['relation']:<12} {words}{chance}{': ' if words else ''}{one['why']}"
+    if answer["rule_toml"]:
+        yield ""
+        yield answer["rule_toml"].rstrip()
+    yield ""
+    yield (
+        f"cost         {answer['probes']} probes, {answer['line_s']:g} s of line time, "
+        f"{prober.watched:.0f} s of watching how long a block lasts"
+    )
+    if result.base is not None:
+        yield (
+            f"line         loss {max(result.base.loss):.1%}, delay "
+            f"{result.base.fixed[1] / 1e6:.0f} and {result.base.fixed[0] / 1e6:.0f} ms"
+        )
+
+
+def numbers_words(about: Document) -> str:
+    """Return parameters in words."""
+    words = []
+    for key, value in about.items():
+        if isinstance(value, dict):
+            if value["value"] is None:
+                words.append(f"{key} beyond {value['low']:g}")
+            else:
+                words.append(f"{key} {value['value']:g} ({value['low']:g} to {value['high']:g})")
+        else:
+            words.append(f"{key} {value}")
+    return f", {', '.join(words)}" if words else ""

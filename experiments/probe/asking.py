@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Questions with yes or no as the answer: does a unit show the effect where it is expected?
+
+Several units are asked in one probe. A question whose answers leave doubt is repeated.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from midcall.experiments.probe.baseline import Baseline
+from midcall.experiments.probe.fit import MISS, affected_of, events_of
+from midcall.experiments.probe.line_oracle import DELAY, INJECT, PARTIAL, Effect
+from midcall.experiments.probe.prober import Outcome, Prober
+from midcall.testbed.probing.probe import Probe
+
+Bools = NDArray[np.bool_]
+
+#: Log-likelihood ratio that settles a question, and how often it is repeated at most.
+SETTLED, REPEATS = 6.0, 3
+#: Values that are asked for in one probe.
+PARALLEL = 7
+
+
+class Question(NamedTuple):
+    """A unit, and the packets that show the effect if its trigger is met, bool[packets]."""
+
+    unit: Probe
+    mask: Bools
+
+
+def copies_for(sought: Effect, base: Baseline, packets: int) -> int:
+    """Return how many copies of a question are played. packets: that show the effect."""
+    loss = max(base.loss)
+    wanted = 2
+    if sought.kind not in (PARTIAL, DELAY, INJECT):
+        wanted = max(2, math.ceil(-10.0 / math.log(loss) / max(packets, 1)))
+        wanted = max(wanted, 2 if loss < 0.01 else 3)
+    if sought.kind == INJECT:
+        wanted = 2 if loss < 0.01 else 3
+    if sought.chance < 0.999:
+        wanted = max(wanted, math.ceil(math.log(2e-3) / math.log(1 - min(sought.chance, 0.9))))
+    return min(wanted, 24)
+
+
+def ask_all(
+    prober: Prober, base: Baseline, sought: Effect, questions: Sequence[Question], words: str
+) -> list[bool]:
+    """Return for each question whether the effect shows. Raises ProbesSpent."""
+    scores = np.zeros(len(questions))
+    open_ = list(range(len(questions)))
+    for _ in range(REPEATS):
+        some = [questions[at] for at in open_]
+        packets = min((int(one.mask.sum()) for one in some), default=1)
+        copies = copies_for(sought, base, packets)
+        outcomes = prober.ask(words, [one.unit for one in some], copies)
+        for at, one, outcome in zip(open_, some, outcomes, strict=True):
+            scores[at] += score(outcome, one.mask, base, sought)
+        open_ = [at for at in open_ if abs(scores[at]) < SETTLED]
+        if not open_:
+            break
+    answers = [bool(value > 0) for value in scores]
+    prober.taught(" ".join("yes" if one else "no" for one in answers))
+    return answers
+
+
+def score(outcome: Outcome, mask: Bools, base: Baseline, sought: Effect) -> float:
+    """Return ln P(outcome | struck) - ln P(outcome | not struck)."""
+    if sought.kind == INJECT:
+        hits = events_of(outcome).any(axis=1)
+        chance = sought.chance if sought.chance < 0.999 else 0.93
+        if sought.on_udp:
+            sent = (mask & outcome.sent).sum(axis=1)
+            hits = hits | ((outcome.lost & mask).sum(axis=1) >= np.maximum(sent, 1))
+            return mixture(np.where(hits, 8.0, -4.0), chance)
+        return mixture(np.where(hits, 7.0, -4.0), chance)
+    affected, usable, other = affected_of(outcome, base, sought)
+    usable = usable & mask[None, :]
+    if not usable.any():
+        return 0.0
+    if sought.kind in (PARTIAL, DELAY):
+        best = []
+        shares = (0.5, 0.75, 1.0, 1.25) if sought.kind == PARTIAL else (0.6, 0.95)
+        for part in shares:
+            extra = part * (sought.amount if sought.kind == PARTIAL else 1.0)
+            extra = min(max(extra, 0.02), 0.98)
+            struck = np.minimum(other + extra * (1 - other), 0.985)
+            best.append(per_copy(affected, usable, other, struck))
+        gains = np.logaddexp.reduce(np.stack(best), axis=0) - math.log(len(best))
+    else:
+        gains = per_copy(affected, usable, other, np.full(len(other), 1 - MISS))
+    chance = sought.chance if sought.chance < 0.999 else 1 - max(base.loss) - 0.02
+    return mixture(gains, chance)
+
+
+def per_copy(
+    affected: Bools, usable: Bools, other: NDArray[np.float64], struck: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the log-likelihood ratio of each copy."""
+    gain = np.where(affected, np.log(struck / other), np.log((1 - struck) / (1 - other)))
+    return np.asarray((gain * usable).sum(axis=1))
+
+
+def mixture(gains: NDArray[np.float64], chance: float) -> float:
+    """Return the sum over copies where each is struck with a chance."""
+    return float(np.logaddexp(math.log(chance) + gains, math.log(1 - chance)).sum())
+
+
+Ask = Callable[[Sequence[float]], list[bool]]
+
+
+def edge(good: float, bad: float, ask: Ask, fine: float, whole: bool = True) -> tuple[float, float]:
+    """Return (last value that shows the effect, first that does not) from `good` towards `bad`.
+
+    ask: answers several values at once. Each round divides what is left by PARALLEL + 1.
+    """
+    while abs(bad - good) > fine:
+        steps = [good + (bad - good) * n / (PARALLEL + 1) for n in range(1, PARALLEL + 1)]
+        if whole:
+            steps = [float(round(value)) for value in steps]
+        values = [value for value in dict.fromkeys(steps) if value not in (good, bad)]
+        if not values:
+            break
+        answers = ask(values)
+        last = -1
+        for at, answer in enumerate(answers):
+            if not answer:
+                break
+            last = at
+        if last >= 0:
+            good = values[last]
+        if last + 1 < len(values):
+            bad = values[last + 1]
+    return good, bad

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Conditions of the policy language that a packet of a unit meets: the parts of hypotheses."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from midcall.captures.packets.numbers import TCP, UDP
+from midcall.classifier.state.verdicts import APPS, ROLES, VERDICTS
+from midcall.experiments.localise.packet_fields import read, with_before
+from midcall.experiments.localise.payload_conditions import METHOD_WORDS, HostName, PayloadCondition
+from midcall.experiments.localise.payload_hypotheses import name_patterns
+from midcall.testbed.middlebox.rule_table import UP
+from midcall.testbed.probing.probe import Probe, flows_of
+from midcall.testbed.probing.strikes import Passing
+
+Match = dict[str, Any]
+
+#: Last packet of a flow at which a window may end that is made from one packet.
+EARLY = 8
+
+
+class Place(NamedTuple):
+    """Where a packet stands in its flow, as the box counts: packets, IP octets, seconds, and what
+    the classifier says of the flow then."""
+
+    packets: int
+    octets: int
+    age: float
+    app: str
+    role: str
+    verdict: str
+
+
+def places(through: Passing) -> dict[int, Place]:
+    """Return the place of each packet of a unit that passes the box."""
+    result: dict[int, Place] = {}
+    for at in range(len(through.packet)):
+        number = int(through.packet[at])
+        if number < 0 or number in result:
+            continue
+        state = through.states[at]
+        age = (int(through.time[at]) - int(state["first_time"])) / 1e9
+        result[number] = Place(
+            int(state["packets_up"]) + int(state["packets_down"]),
+            int(state["bytes_up"]) + int(state["bytes_down"]),
+            age,
+            APPS[int(state["app"])],
+            ROLES[int(state["role"])],
+            VERDICTS[int(state["verdict"])],
+        )
+    return result
+
+
+def atoms(unit: Probe, at: int, place: Place) -> list[Match]:
+    """Return the conditions that a packet meets, each of one or two keys."""
+    one = with_before(unit, at)
+    ends = one.ends
+    reading = read(one)
+    result: list[Match] = [
+        {"protocol": {TCP: "tcp", UDP: "udp"}.get(ends.proto, "other")},
+        {"direction": "up" if one.up else "down"},
+        {"ports": [ends.far_port]},
+    ]
+    size = 8 * len(ends.far)
+    for bits in (size, size * 3 // 4, size // 2):
+        result.append({"addresses": [str(ipaddress.ip_network((ends.far, bits), strict=False))]})
+    if reading.method >= 0:
+        result.append({"stun": True})
+        result.append({"stun_method": [METHOD_WORDS.get(reading.method, reading.method)]})
+        result += [{"stun_attribute": [kind]} for kind in sorted(reading.attributes)]
+    result.append({"payload": [reading.kind]})
+    if reading.where:
+        for condition in name_patterns(reading.where, reading.name):
+            result.append(name_match(condition))
+    if reading.hello:
+        result.append({"hello": [f"{reading.hello:016x}"]})
+    own = len(one.payload)
+    if own:
+        result += [{"size": f"{own}-"}, {"size": f"1-{own}"}]
+    if reading.entropy > 0.1 and own >= 8:
+        result.append({"entropy": f"{max(math.floor(reading.entropy * 100 - 2) / 100, 0.01):g}-"})
+        result.append({"entropy": f"0-{min(math.ceil(reading.entropy * 100 + 2) / 100, 1.0):g}"})
+    if place.app != APPS[0] and place.verdict != VERDICTS[0]:
+        more = {} if place.verdict == "certain" else {"verdict": "unsure"}
+        result.append({"app": [place.app], **more})
+        result.append({"role": [place.role], **more})
+    if place.packets > 1:
+        result.append({"packets": f"{place.packets}-"})
+        result.append({"bytes": f"{place.octets}-"})
+        if place.age > 0.05:
+            result.append({"seconds": f"{math.floor(place.age * 100) / 100:g}-"})
+    if place.packets <= EARLY:
+        result.append({"packets": f"1-{place.packets}"})
+    return result
+
+
+def name_match(condition: PayloadCondition) -> Match:
+    """Return a condition on a name as a match."""
+    assert isinstance(condition, HostName)
+    if "dns" in condition.where:
+        return {"dns": [condition.pattern]}
+    if len(condition.where) == 3:
+        return {"name": [condition.pattern]}
+    return {"name": [condition.pattern], "name_in": sorted(condition.where)}
+
+
+def references(unit: Probe, shows: np.ndarray[Any, Any], most: int = 10) -> list[int]:
+    """Return packets around which hypotheses are made: the first packets that show an effect, of
+    each flow, and packets of other shapes before them.
+
+    shows: float64[packets], how surely each packet shows the effect.
+    """
+    chosen: list[int] = []
+    struck = [at for at in range(len(unit)) if shows[at] > 0.5]
+    if not struck:
+        return []
+    firsts: list[int] = []
+    for ends in flows_of(unit):
+        own = [at for at in struck if unit[at].ends == ends]
+        for up in (True, False):
+            firsts += [at for at in own if unit[at].up == up][:1]
+    firsts.sort(key=lambda at: unit[at].time)
+    earliest = sorted(struck, key=lambda at: unit[at].time)[:2]
+    chosen += dict.fromkeys([*earliest, *firsts[:4]])
+    shapes = set()
+    for first in firsts[:4]:
+        before = [at for at in range(first) if unit[at].payload]
+        same = [at for at in before if unit[at].ends == unit[first].ends]
+        for at in [*same[:4], *same[-2:], *before[:4], *before[-3:]]:
+            shape = (unit[at].ends, unit[at].up, unit[at].payload[:2], len(unit[at].payload) // 64)
+            if shape not in shapes and at not in chosen:
+                shapes.add(shape)
+                chosen.append(at)
+    return chosen[:most]
+
+
+def mode_flow(through: Passing, at: int) -> int:
+    """Return the number of the flow of a unit's packet at the box."""
+    where = np.flatnonzero(through.packet == at)
+    return int(through.flow[where[0]]) if len(where) else -1
+
+
+def allowance(through: Passing, first: int, struck: int) -> list[dict[str, Any]]:
+    """Return the allowances of `after` that a flow has used up when a packet is struck.
+
+    first: the packet that met the match; struck: the first packet that is struck, of one flow.
+    """
+    a, b = np.flatnonzero(through.packet == first), np.flatnonzero(through.packet == struck)
+    if not len(a) or not len(b) or through.flow[a[0]] != through.flow[b[0]] or a[0] >= b[0]:
+        return []
+    one, two = through.states[a[0]], through.states[b[0]]
+    packets = int(two["packets_up"] + two["packets_down"]) - int(
+        one["packets_up"] + one["packets_down"]
+    )
+    size = len(through.data) - int(through.offset[b[0]])
+    if b[0] + 1 < len(through.offset):
+        size = int(through.offset[b[0] + 1]) - int(through.offset[b[0]])
+    octets = int(two["bytes_up"] + two["bytes_down"]) - int(one["bytes_up"] + one["bytes_down"])
+    seconds = (int(through.time[b[0]]) - int(through.time[a[0]])) / 1e9
+    result: list[dict[str, Any]] = [{"packets": packets}]
+    octets += _own(through, int(a[0])) - max(size // 2, 1)
+    if octets > 0:
+        result.append({"bytes": octets})
+    if seconds > 0.02:
+        result.append({"seconds": round(seconds * 0.98, 3)})
+    return result
+
+
+def _own(through: Passing, at: int) -> int:
+    """Return the octets of a frame."""
+    end = int(through.offset[at + 1]) if at + 1 < len(through.offset) else len(through.data)
+    return end - int(through.offset[at])
+
+
+def is_up(side: int) -> bool:
+    """Return whether a side of a packet is away from the subscriber."""
+    return side == UP

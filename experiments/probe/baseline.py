@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What a line does by itself: its loss, its delay, and how likely an outcome is without a box."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from midcall.captures.packets.numbers import TCP, UDP
+from midcall.experiments.localise.messages import noise
+from midcall.experiments.probe.prober import MS, Outcome, Prober
+from midcall.testbed.network.link import PRESETS
+from midcall.testbed.probing.probe import Ends, Probe, Sent
+
+#: Share of packets that a rule of certain loss lets through in the model (late packets, errors).
+MISS = 0.02
+#: Least background loss that is assumed.
+LEAST_LOSS = 0.003
+#: Least spread of delays that is assumed, in ns.
+LEAST_SPREAD = 1 * MS
+
+
+class Baseline(NamedTuple):
+    """A line without a box. Indices 0 and 1 of the pairs: downwards and upwards.
+
+    loss: share; fixed: delay of a packet without octets, ns; per_octet: ns; spread: robust standard
+    deviation of the delay, ns; counts: (lost, sent) of the controls that gave the loss.
+    """
+
+    loss: tuple[float, float]
+    fixed: tuple[float, float]
+    per_octet: tuple[float, float]
+    spread: tuple[float, float]
+    counts: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0))
+
+    def excess(self, outcome: Outcome) -> NDArray[np.float64]:
+        """Return each packet's delay beyond the line's own, float64[copies, packets], in ns; nan
+        for packets that did not arrive."""
+        up = outcome.up.astype(int)
+        own = np.array(self.fixed)[up] + np.array(self.per_octet)[up] * outcome.size
+        return np.asarray(np.where(outcome.delay >= 0, outcome.delay - own, np.nan), np.float64)
+
+    def losses(self, outcome: Outcome) -> NDArray[np.float64]:
+        """Return the loss that is expected of each packet."""
+        return np.asarray(np.array(self.loss)[outcome.up.astype(int)], np.float64)
+
+
+def control_units(size: int = 4) -> list[Probe]:
+    """Return units that a box is unlikely to match: datagrams of noise, and a stream."""
+    near = bytes([198, 18, 0, 1]) if size == 4 else bytes.fromhex("fd4d1944" + "00" * 11 + "01")
+    far = bytes([198, 19, 0, 1]) if size == 4 else bytes.fromhex("fd4d1945" + "00" * 11 + "01")
+    datagrams, large, stream = [], [], []
+    udp, other = Ends(UDP, near, 1, far, 28_411), Ends(UDP, near, 2, far, 31_733)
+    tcp = Ends(TCP, near, 3, far, 29_017)
+    for number in range(40):
+        body = noise(36 + number % 20, "control", number)
+        datagrams.append(Sent(number * 12 * MS, number % 2 == 0, udp, body))
+    for number in range(16):
+        body = noise(800, "large control", number)
+        large.append(Sent(number * 30 * MS, number % 2 == 0, other, body))
+    for number in range(28):
+        body = noise(60, "stream control", number)
+        stream.append(Sent(number * 30 * MS, number % 2 == 0, tcp, body))
+    return [tuple(datagrams), tuple(large), tuple(stream)]
+
+
+def baseline_of(prober: Prober, outcomes: list[Outcome]) -> Baseline:
+    """Return the line as controls show it.
+
+    Where a rule strikes one kind of control, the other kinds show the line: of loss and delay the
+    smallest over the kinds counts, if it differs from the others by more than chance.
+    """
+    preset = PRESETS[prober.access]
+    rates = (preset.down.rate_kbit, preset.up.rate_kbit)
+    per_octet = (8e6 / rates[0], 8e6 / rates[1])
+    loss, fixed, spread = [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]
+    pooled = [(0, 0), (0, 0)]
+    for up in (0, 1):
+        counts, delays = [], []
+        for outcome in outcomes:
+            of_way = outcome.up == bool(up)
+            sent, lost = outcome.sent[:, of_way], outcome.lost[:, of_way]
+            is_stream = any(one.ends.proto == TCP for one in outcome.unit)
+            if is_stream:  # one loss also holds up the packets behind it
+                resent = outcome.resent[:, of_way]
+                lost = resent & ~np.roll(resent, 1, axis=1) | resent & (np.arange(
+                    resent.shape[1]) == 0)  # fmt: skip
+            if sent.sum():
+                counts.append((int(lost.sum()), int(sent.sum())))
+            rest = (outcome.delay - per_octet[up] * outcome.size)[:, of_way]
+            rest = rest[outcome.delay[:, of_way] >= 0]
+            if len(rest) >= 3:
+                delays.append(rest)
+        pooled[up] = pooled_counts(counts)
+        loss[up] = share_of(*pooled[up])
+        if delays:
+            best = min(delays, key=lambda one: float(np.median(one)))
+            near = [
+                one for one in delays
+                if np.median(one) < np.median(best) + 8 * MS + 2 * deviation(best)
+            ]  # fmt: skip
+            whole = np.concatenate(near)
+            fixed[up] = float(np.median(whole))
+            spread[up] = max(deviation(whole), LEAST_SPREAD)
+        else:
+            fixed[up], spread[up] = 50.0 * MS, 10.0 * MS
+    return Baseline(
+        (loss[0], loss[1]), (fixed[0], fixed[1]), per_octet, (spread[0], spread[1]),
+        (pooled[0], pooled[1]),
+    )  # fmt: skip
+
+
+def deviation(values: NDArray[np.float64]) -> float:
+    """Return a robust standard deviation: from the median absolute deviation."""
+    return float(1.4826 * np.median(np.abs(values - np.median(values))))
+
+
+def pooled_counts(counts: list[tuple[int, int]]) -> tuple[int, int]:
+    """Return (lost, sent) of the controls that show the line itself, of several kinds of them."""
+    usable = sorted(counts, key=lambda one: one[0] / one[1])
+    if not usable:
+        return 0, 0
+    lost, sent = usable[0]
+    for more_lost, more_sent in usable[1:]:
+        share = (lost + 1) / (sent + 2)
+        doubt = math.sqrt(share * (1 / more_sent + 1 / sent))
+        if more_lost / more_sent <= share + 3.5 * doubt:
+            lost, sent = lost + more_lost, sent + more_sent
+    if lost > 0.5 * sent:
+        return 0, 0  # all controls are struck: that says nothing about the line
+    return lost, sent
+
+
+def share_of(lost: int, sent: int) -> float:
+    """Return the background loss that counts suggest, LEAST_LOSS at least."""
+    return max((lost + 0.5) / (sent + 1), LEAST_LOSS) if sent else 0.02
+
+
+def more_than(gone: int, count: int, lost: int, sent: int) -> float:
+    """Return the log-likelihood ratio of two shares of losses against one, in nats.
+
+    gone of count: of the packets in question; lost of sent: of controls. Both shares are estimated,
+    so it follows that chi-squared / 2 of one degree of freedom (Wilks).
+    """
+    if not count or not sent or gone / count <= lost / sent:
+        return 0.0
+    return (
+        log_binomial(gone, count) + log_binomial(lost, sent)
+        - log_binomial(gone + lost, count + sent)
+    )  # fmt: skip
+
+
+def log_binomial(gone: int, count: int) -> float:
+    """Return the log-likelihood of losses at their own share."""
+    result = 0.0
+    if gone:
+        result += gone * math.log(gone / count)
+    if gone < count:
+        result += (count - gone) * math.log(1 - gone / count)
+    return result
+
+
+def llr_lost(
+    lost: NDArray[np.int64], sent: NDArray[np.int64], share: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return ln P(losses | struck) - ln P(losses | not struck), for counts over copies."""
+    passed = sent - lost
+    return np.asarray(
+        lost * np.log((1 - MISS) / share) + passed * np.log(MISS / (1 - share)), np.float64
+    )

@@ -1,0 +1,308 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Hypotheses and their probabilities: rules of the policy language, weighed by all that was seen.
+
+A hypothesis is a match, an act that drops (what the box really does to struck packets is asked for
+later), a scope, a direction and an allowance. Hypotheses grow by single conditions that packets of
+the capture meet; of each generation the best are kept.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from midcall.captures.packets.numbers import TCP
+from midcall.experiments.probe.atoms import Match
+from midcall.experiments.probe.baseline import Baseline
+from midcall.experiments.probe.fit import fits
+from midcall.experiments.probe.line_oracle import DROP, INJECT, Effect
+from midcall.experiments.probe.prober import Outcome
+from midcall.testbed.policy.language import Rule
+from midcall.testbed.probing.probe import Probe
+from midcall.testbed.probing.strikes import Passing, Strikes, strikes
+
+Floats = NDArray[np.float64]
+
+SCOPES = ("packet", "flow", "call", "client", "pair", "server")
+WAYS = (None, "up", "down")
+#: Hypotheses that are kept, that grow, and conditions of one match, at most.
+KEPT, GROWING, MOST_KEYS = 200, 14, 4
+#: Prior cost of a condition, a direction, an allowance, and a scope other than the flow, in nats.
+COST = {"key": 1.2, "way": 1.5, "after": 2.0, "scope": 1.0, "media": 2.5}
+#: Conditions that say a number: each has many values, so each costs more.
+NUMBERED = {"size", "packets", "bytes", "seconds", "entropy"}
+
+
+class Hypothesis(NamedTuple):
+    """A rule without the parameters of its act. match, after: as JSON; media: whether only media
+    are struck."""
+
+    match: str
+    scope: str = "flow"
+    way: str | None = None
+    after: str = ""
+    media: bool = False
+
+    @property
+    def keys(self) -> Match:
+        """Return the match."""
+        result: Match = json.loads(self.match)
+        return result
+
+    def rule(self, act: dict[str, Any] | None = None, **more: Any) -> Rule | None:
+        """Return it as a rule with an act (drop without one), None if the language forbids it."""
+        fields: dict[str, Any] = {"name": "found", "match": self.keys, "grade": "A",
+                                  "source": "midcall probe", "hypothesis": True}  # fmt: skip
+        act = act or {"act": "drop-media" if self.media else "drop"}
+        fields |= act | {key: value for key, value in more.items() if value is not None}
+        if self.after:
+            fields["after"] = json.loads(self.after)
+        if self.way:
+            fields["way"] = self.way
+        if not self.media and act["act"] not in ("dns-lie", "drop-media") and self.scope != "flow":
+            fields["scope"] = self.scope
+        try:
+            return Rule.model_validate(fields)
+        except ValueError:
+            return None
+
+    @property
+    def prior(self) -> float:
+        """Return the logarithm of its prior probability, up to a constant."""
+        keys = self.keys
+        cost = COST["key"] * len(keys) + 1.0 * len(NUMBERED & keys.keys())
+        cost += COST["way"] if self.way else 0.0
+        cost += COST["after"] if self.after else 0.0
+        cost += COST["scope"] if self.scope != "flow" else 0.0
+        cost += COST["media"] if self.media else 0.0
+        if "packets" in keys and str(keys["packets"]).startswith("1-"):
+            cost += 1.5
+        return -cost
+
+    @property
+    def words(self) -> str:
+        """Return it in short."""
+        match = ", ".join(f"{key}={value}" for key, value in self.keys.items())
+        more = [self.scope, *([f"way {self.way}"] if self.way else [])]
+        more += [f"after {self.after}"] if self.after else []
+        more += ["media only"] if self.media else []
+        return f"{match} ({'; '.join(more)})"
+
+
+def hypothesis(match: Match, *rest: Any, **more: Any) -> Hypothesis:
+    """Return a Hypothesis for a match."""
+    return Hypothesis(json.dumps(match, sort_keys=True), *rest, **more)
+
+
+class Seen(NamedTuple):
+    """A unit that was played: as it passes the box, and its outcome."""
+
+    through: Passing
+    outcome: Outcome
+
+
+class Beliefs:
+    """Hypotheses with their scores over everything that was seen."""
+
+    def __init__(self, base: Baseline, sought: Effect, on_path: bool = False) -> None:
+        self.base, self.sought, self.on_path = base, sought, on_path
+        self.seen: list[Seen] = []
+        self.hypotheses: list[Hypothesis] = []
+        self.rules: list[Rule] = []
+        self.scores: Floats = np.zeros(0)
+        self.known: set[Hypothesis] = set()
+
+    def observe(self, seen: Seen) -> None:
+        """Weigh all hypotheses by one more outcome."""
+        self.seen.append(seen)
+        if self.rules:
+            self.scores = self.scores + self._fit(self.rules, seen)
+
+    def add(self, more: Iterable[Hypothesis]) -> None:
+        """Take in new hypotheses, weighed by everything that was seen."""
+        new: list[tuple[Hypothesis, Rule]] = []
+        for one in more:
+            if one in self.known:
+                continue
+            self.known.add(one)
+            rule = one.rule()
+            if rule is not None:
+                new.append((one, rule))
+        if not new:
+            return
+        rules = [rule for _, rule in new]
+        scores = np.array([one.prior for one, _ in new])
+        for seen in self.seen:
+            scores = scores + self._fit(rules, seen)
+        self.hypotheses += [one for one, _ in new]
+        self.rules += rules
+        self.scores = np.concatenate([self.scores, scores])
+
+    def prune(self, most: int = KEPT) -> None:
+        """Keep the best hypotheses."""
+        order = np.argsort(-self.scores, kind="stable")[:most]
+        self.hypotheses = [self.hypotheses[at] for at in order]
+        self.rules = [self.rules[at] for at in order]
+        self.scores = self.scores[order]
+
+    def _fit(self, rules: Sequence[Rule], seen: Seen) -> Floats:
+        return fits(
+            strikes(seen.through, rules), seen.outcome, self.base, self.sought, self.on_path
+        )
+
+    @property
+    def weights(self) -> Floats:
+        """Return the probability of each hypothesis."""
+        values = np.exp(self.scores - self.scores.max())
+        return np.asarray(values / values.sum())
+
+    @property
+    def best(self) -> Hypothesis:
+        """Return the likeliest hypothesis."""
+        return self.hypotheses[int(self.scores.argmax())]
+
+    def top(self, most: int) -> list[Hypothesis]:
+        """Return the likeliest hypotheses."""
+        return [self.hypotheses[at] for at in np.argsort(-self.scores, kind="stable")[:most]]
+
+    def grow(self, parts: Sequence[Match]) -> None:
+        """Make hypotheses of single conditions, then let the best grow by more of them."""
+        media = (False, True) if self.sought.kind == DROP else (False,)
+        for is_media in media:
+            self.add(variants(parts, is_media))
+        self.add(list(self.changed(2 * GROWING)))
+        for _ in range(2):
+            parents = distinct(self.top(GROWING * 3), GROWING)
+            more: list[Hypothesis] = []
+            for parent in parents:
+                for part in parts:
+                    joined = combined(parent.keys, part)
+                    if joined is not None:
+                        more.append(parent._replace(match=json.dumps(joined, sort_keys=True)))
+            self.add(more)
+            self.prune(4 * KEPT)
+            self.add(list(self.changed(GROWING // 2)))
+        self.prune()
+
+    def climb(self, parts: Sequence[Match], rounds: int = 3) -> None:
+        """Improve the best hypotheses by one condition more, one other, or one less."""
+        for _ in range(rounds):
+            before = self.best
+            more: list[Hypothesis] = list(self.changed(4))
+            for parent in distinct(self.top(9), 3):
+                keys = parent.keys
+                for part in parts:
+                    for drop in (None, *(keys if parent == before else ())):
+                        rest = {key: value for key, value in keys.items() if key != drop}
+                        if broken(rest):
+                            continue
+                        joined = combined(rest, part)
+                        if joined is not None:
+                            more.append(parent._replace(match=json.dumps(joined, sort_keys=True)))
+            self.add(more)
+            if self.best == before:
+                break
+
+    def changed(self, most: int) -> Iterator[Hypothesis]:
+        """Yield the best hypotheses with another scope or direction, or a condition less."""
+        for one in self.top(most):
+            for scope in SCOPES:
+                yield one._replace(scope=scope)
+            if self.sought.kind != INJECT:
+                for way in WAYS:
+                    yield one._replace(way=way)
+            if one.after:
+                yield one._replace(after="")
+                yield from nearby(one)
+            keys = one.keys
+            if str(keys.get("packets", "")).endswith("-"):
+                for step in (-1, 1):
+                    count = int(str(keys["packets"])[:-1]) + step
+                    if count > 1:
+                        other = keys | {"packets": f"{count}-"}
+                        yield one._replace(match=json.dumps(other, sort_keys=True))
+            if len(keys) > 1:
+                for key in keys:
+                    fewer = {name: value for name, value in keys.items() if name != key}
+                    if broken(fewer):
+                        continue
+                    yield one._replace(match=json.dumps(fewer, sort_keys=True))
+
+
+def nearby(one: Hypothesis) -> Iterator[Hypothesis]:
+    """Yield a hypothesis with allowances a little smaller and larger: packets of both directions
+    meet the box in another order in each play."""
+    key, value = next(iter(json.loads(one.after).items()))
+    steps = {"packets": (-2, -1, 1, 2), "bytes": (-300, -120, -50, 50, 120, 300),
+             "seconds": (-0.1 * value, -0.03 * value, 0.03 * value, 0.1 * value)}[key]  # fmt: skip
+    for step in steps:
+        other = round(value + step, 3)
+        if other > 0:
+            yield one._replace(after=json.dumps({key: other}))
+
+
+def variants(parts: Sequence[Match], media: bool) -> Iterator[Hypothesis]:
+    """Yield single conditions with the scopes that differ most."""
+    for part in parts:
+        for scope in ("flow",) if media else ("packet", "flow", "client", "server"):
+            yield hypothesis(part, scope, None, "", media)
+
+
+def broken(keys: Match) -> bool:
+    """Return whether a match has a key that says something about one that is not there."""
+    if "name_in" in keys and "name" not in keys:
+        return True
+    return "verdict" in keys and not {"app", "role"} & keys.keys()
+
+
+def combined(one: Match, other: Match) -> Match | None:
+    """Return two matches as one; None if they say something about the same thing."""
+    same = one.keys() & other.keys()
+    if same == {"size"} or same == {"packets"} or same == {"entropy"}:
+        key = next(iter(same))
+        low = [str(value[key]) for value in (one, other)]
+        if low[0].endswith("-") != low[1].endswith("-"):
+            begin = next(word for word in low if word.endswith("-"))
+            end = next(word for word in low if not word.endswith("-")).split("-")[-1]
+            if float(begin[:-1]) <= float(end):
+                return {**one, key: f"{begin}{end}"}
+        return None
+    if same:
+        return None
+    joined = one | other
+    return joined if len(joined) <= MOST_KEYS else None
+
+
+def distinct(listed: Sequence[Hypothesis], most: int) -> list[Hypothesis]:
+    """Return up to `most` hypotheses, at most three of one match."""
+    counts: dict[str, int] = {}
+    result = []
+    for one in listed:
+        counts[one.match] = counts.get(one.match, 0) + 1
+        if counts[one.match] <= 3:
+            result.append(one)
+    return result[:most]
+
+
+def shown(predicted: Strikes, sought: Effect, unit: Probe, on_path: bool) -> NDArray[np.bool_]:
+    """Return what a prober can see of predictions: bool[rules, features]."""
+    if sought.kind == INJECT:
+        datagrams = np.array([one.ends.proto != TCP for one in unit])
+        if on_path and sought.detail != "dns-lie":
+            return predicted.opened
+        return np.concatenate([predicted.opened, predicted.struck[:, datagrams]], axis=1)
+    return predicted.lost if sought.kind == DROP else predicted.struck
+
+
+def information(features: NDArray[np.bool_], weights: Floats) -> float:
+    """Return the expected information of a unit in bits: the entropy over what it would show."""
+    shares: dict[bytes, float] = {}
+    for row, weight in zip(np.packbits(features, axis=1), weights, strict=True):
+        key = row.tobytes()
+        shares[key] = shares.get(key, 0.0) + float(weight)
+    return -sum(share * math.log2(share) for share in shares.values() if share > 0)

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Which effects a box has on a capture's packets, as both ends see it.
+
+Each flow and direction of the capture is a group. A group shows forged answers, packets that never
+arrive, a larger share of losses than the line's own, or later packets; what it shows must be far
+beyond the line's own chance, and again so in fresh copies.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from midcall.captures.packets.numbers import TCP
+from midcall.experiments.probe.baseline import MISS, Baseline, llr_lost, more_than
+from midcall.experiments.probe.line_oracle import DELAY, DROP, INJECT, PARTIAL
+from midcall.experiments.probe.prober import MS, Outcome, has_injection
+from midcall.testbed.probing.probe import Ends, flows_of
+
+#: Share of losses beyond the line's own that counts as an effect, at least.
+LEAST_SHARE = 0.03
+#: Log-likelihood ratio (or the like) that makes a group suspicious, and one that makes it sure.
+SUSPICIOUS, SURE = 4.0, 14.0
+
+
+class Finding(NamedTuple):
+    """An effect on one group. score: log-likelihood ratio; amount: share of losses, or ns; first:
+    index of the first packet that is struck; chance: share of copies that are struck."""
+
+    kind: str
+    ends: Ends
+    up: bool
+    score: float
+    amount: float
+    first: int
+    chance: float = 1.0
+
+
+def joined(outcomes: Sequence[Outcome]) -> Outcome:
+    """Return the outcomes of one unit in several plays as one."""
+    first = outcomes[0]
+    return first._replace(
+        delay=np.concatenate([one.delay for one in outcomes]),
+        events=[events for one in outcomes for events in one.events],
+        strange=[events for one in outcomes for events in one.strange],
+    )
+
+
+def findings(outcome: Outcome, base: Baseline) -> list[Finding]:
+    """Return every suspicious effect on the groups of a unit, the surest first."""
+    result: list[Finding] = []
+    unit = outcome.unit
+    flows = np.array([flows_of(unit).index(one.ends) for one in unit])
+    groups = len(set(zip(flows.tolist(), outcome.up.tolist(), strict=True)))
+    penalty = math.log(max(len(unit), 2))
+    for number, ends in enumerate(flows_of(unit)):
+        injected = injection(outcome, ends)
+        if injected is not None:
+            result.append(injected)
+        for up in (True, False):
+            places = np.flatnonzero((flows == number) & (outcome.up == up))
+            if not len(places) or not outcome.sent[:, places].any():
+                continue
+            found = [
+                always_lost(outcome, base, places, penalty),
+                sometimes_lost(outcome, base, places, groups),
+                partly_lost(outcome, base, places, groups),
+                later(outcome, base, places, groups),
+            ]
+            chosen = [one for one in found if one is not None and one.score > SUSPICIOUS]
+            losses = [one for one in chosen if one.kind != DELAY]
+            chosen = [one for one in chosen if one.kind == DELAY]
+            if losses:  # of the ways to explain losses, the one that fits best
+                best = max(losses, key=lambda one: one.score)
+                drops = [one for one in losses if one.kind == DROP]
+                if best.kind == PARTIAL and best.amount > 0.955 and drops:
+                    best = drops[0]._replace(score=best.score)
+                chosen.append(best)
+            result += [one._replace(ends=ends, up=up) for one in chosen]
+    return sorted(result, key=lambda one: -one.score)
+
+
+NOWHERE = Ends(0, b"", 0, b"", 0)
+
+
+def injection(outcome: Outcome, ends: Ends) -> Finding | None:
+    """Return forged answers to a flow."""
+    copies = len(outcome.delay)
+    seen = [
+        copy for copy in range(copies)
+        if any(event.ends == ends for event in outcome.strange[copy])
+        or any(event.ends == ends for event in outcome.events[copy])
+    ]  # fmt: skip
+    if not seen:
+        return None
+    first = next(at for at, one in enumerate(outcome.unit) if one.ends == ends)
+    return Finding(INJECT, ends, True, 20.0 * len(seen), 1.0, first, len(seen) / copies)
+
+
+def always_lost(
+    outcome: Outcome, base: Baseline, places: NDArray[np.int64], penalty: float
+) -> Finding | None:
+    """Return packets that no copy delivers."""
+    sent = outcome.sent[:, places].sum(axis=0)
+    lost = outcome.lost[:, places].sum(axis=0)
+    scores = llr_lost(lost, np.maximum(sent, 0), base.losses(outcome)[places])
+    struck = np.flatnonzero((scores > 1.0) & (sent > 0))
+    if not len(struck):
+        return None
+    # packets are struck in runs: scores add up, each packet pays for being chosen
+    total = float(np.maximum(scores[struck] - 0.7, 0).sum()) - penalty
+    best = float(scores[struck].max()) - penalty
+    # packets of no run must be explained by the line alone
+    rest = np.setdiff1d(np.arange(len(places)), struck)
+    share = float(base.losses(outcome)[places[0]])
+    gone, count = int(lost[rest].sum()), int(sent[rest].sum())
+    if count and gone > count * share * 2 + 3:
+        seen = gone / count
+        total -= gone * math.log(seen / share) + (count - gone) * math.log((1 - seen) / (1 - share))
+        best = min(best, total)
+    return Finding(DROP, NOWHERE, True, max(total, best), 1.0, int(places[struck[0]]))
+
+
+def sometimes_lost(
+    outcome: Outcome, base: Baseline, places: NDArray[np.int64], groups: int
+) -> Finding | None:
+    """Return packets that some copies deliver and others do not: a rule enforced by chance.
+
+    A copy counts as struck if all packets of the group from some packet on are lost.
+    """
+    copies = len(outcome.delay)
+    shares = np.log(base.losses(outcome)[places])
+    runs = []
+    stream = outcome.unit[places[0]].ends.proto == TCP
+    most = -3.0 * float(shares[0]) if stream else math.inf  # a stream waits for one lost packet
+    for copy in range(copies):
+        lost, sent = outcome.lost[copy, places], outcome.sent[copy, places]
+        score, first = 0.0, -1
+        for at in range(len(places) - 1, -1, -1):
+            if not sent[at]:
+                continue
+            if not lost[at]:
+                break
+            score, first = score - float(shares[at]), at
+        runs.append((min(score, most), first))
+    penalty = math.log(copies * groups)
+    struck = [run for run in runs if run[0] - penalty > 8.0]
+    if not struck or len(struck) == copies:
+        return None
+    first = min(run[1] for run in struck)
+    total = sum(run[0] - penalty for run in struck)
+    return Finding(DROP, NOWHERE, True, total, 1.0, int(places[first]), len(struck) / copies)
+
+
+def partly_lost(
+    outcome: Outcome, base: Baseline, places: NDArray[np.int64], groups: int
+) -> Finding | None:
+    """Return a share of losses beyond the line's own."""
+    lost = (outcome.lost | outcome.resent)[:, places]
+    sent = (outcome.sent & ~outcome.behind)[:, places]
+    lost &= sent
+    count, gone = int(sent.sum()), int(lost.sum())
+    share = float(base.losses(outcome)[places[0]])
+    if not count or gone <= count * share:
+        return None
+    seen = min(gone / count, 1 - MISS)
+    known = base.counts[int(outcome.up[places[0]])]
+    if known[1]:
+        score = more_than(gone, count, *known)
+    else:
+        score = gone * math.log(seen / share) + (count - gone) * math.log((1 - seen) / (1 - share))
+    score -= 2.0 + math.log(groups)
+    if seen - share < LEAST_SHARE:
+        return None
+    # losses of a stream come in runs, and may begin late in a flow: the share from the first on
+    first = int(np.flatnonzero(lost.any(axis=0))[0])
+    return Finding(PARTIAL, NOWHERE, True, score, (seen - share) / (1 - share), int(places[first]))
+
+
+def later(
+    outcome: Outcome, base: Baseline, places: NDArray[np.int64], groups: int
+) -> Finding | None:
+    """Return delays beyond the line's own."""
+    excess = base.excess(outcome)[:, places]
+    up = int(outcome.up[places[0]])
+    stream = outcome.unit[places[0]].ends.proto == TCP
+    spread = base.spread[up]
+    centre = np.min if stream else np.median  # what a kernel sends again looks like a delay
+    medians = np.array(
+        [centre(column[np.isfinite(column)]) if np.isfinite(column).any() else np.nan
+         for column in excess.T]
+    )  # fmt: skip
+    counts = np.isfinite(excess).sum(axis=0)
+    # packets close together wait for each other, which shifts their median by up to a deviation
+    late = np.isfinite(medians) & (medians > 6 * MS + 1.3 * spread)
+    late &= counts >= (max(3, len(excess) // 2) if stream else min(2, len(excess)))
+    if not late.any():
+        return None
+    amount = float(np.median(medians[late]))
+    z = amount / (spread * 1.25 / math.sqrt(len(excess)) + 1 * MS)
+    few = int(late.sum()) < 3
+    score = min(z * z / 2 - 3.0, 12.0 if few else 60.0) - math.log(groups)
+    return Finding(DELAY, NOWHERE, True, score, amount, int(places[np.flatnonzero(late)[0]]))
+
+
+def copies_struck(outcome: Outcome) -> list[bool]:
+    """Return which copies received a forged answer."""
+    return [bool(has_injection(outcome, copy)) for copy in range(len(outcome.delay))]

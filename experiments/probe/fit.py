@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""How well rules explain what was seen: the likelihood of a unit's outcome under many predictions.
+
+A packet that a rule strikes shows the effect with a share s, any other packet with the line's own
+share p. A flow of a copy is struck with the chance q of enforcement (and of a trigger that reaches
+the box), and else shows nothing. s (where it is not nearly one) and q are integrated over grids.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from midcall.captures.packets.numbers import TCP
+from midcall.experiments.probe.baseline import Baseline
+from midcall.experiments.probe.line_oracle import DELAY, INJECT, PARTIAL, Effect
+from midcall.experiments.probe.prober import MS, Outcome
+from midcall.testbed.probing.probe import flows_of
+from midcall.testbed.probing.strikes import Strikes
+
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+
+#: Share of struck packets that show no effect, where the effect is nearly certain; share of other
+#: packets that show one for no reason.
+MISS, OTHER = 0.03, 0.004
+#: Grid of chances of enforcement below one, and their prior share together.
+CHANCES, BY_CHANCE = (0.8, 0.65, 0.5, 0.35, 0.2), 0.15
+#: Grid of shares of an effect that is not certain.
+SHARES = (0.03, 0.06, 0.1, 0.17, 0.27, 0.4, 0.55, 0.7, 0.85, 0.97)
+
+
+def affected_of(outcome: Outcome, base: Baseline, sought: Effect) -> tuple[Bools, Bools, Floats]:
+    """Return which packets show the effect, which of them can be judged (both
+    bool[copies, packets]), and how often a packet that is not struck shows it, float64[packets]."""
+    losses = base.losses(outcome)
+    if sought.kind in (DELAY, PARTIAL):
+        excess = base.excess(outcome)
+        spread = np.array(base.spread)[outcome.up.astype(int)]
+        if sought.kind == DELAY:
+            line = max(sought.amount / 2, 3 * MS)
+            z = line / spread
+            other = np.clip(0.5 * np.exp(-0.7 * z - 0.4 * z * z), OTHER, 0.4)
+            return np.nan_to_num(excess, nan=-1.0) > line, np.isfinite(excess), other
+        late = (np.nan_to_num(excess, nan=0.0) > 25 * MS + 6 * spread) & ~outcome.streams
+        affected = outcome.lost | late | outcome.resent
+        return affected, outcome.sent & ~outcome.behind, losses + OTHER
+    return outcome.lost, outcome.sent, losses + OTHER
+
+
+def events_of(outcome: Outcome) -> Bools:
+    """Return which flows of which copies received forged answers, bool[copies, flows]."""
+    flows = {ends: number for number, ends in enumerate(flows_of(outcome.unit))}
+    seen = np.zeros((len(outcome.delay), len(flows)), bool)
+    for copy, some in enumerate(zip(outcome.events, outcome.strange, strict=True)):
+        for event in (*some[0], *some[1]):
+            seen[copy, flows[event.ends]] = True
+    return seen
+
+
+def fits(
+    predicted: Strikes, outcome: Outcome, base: Baseline, sought: Effect, on_path: bool = False
+) -> Floats:
+    """Return ln P(outcome | rule) - ln P(outcome | no rule) of each rule, float64[rules].
+
+    on_path: whether forged answers leave the original packets alone.
+    """
+    affected, usable, other = affected_of(outcome, base, sought)
+    unit = outcome.unit
+    listed = flows_of(unit)
+    flow = np.array([listed.index(one.ends) for one in unit])
+    streams = np.array([one.ends.proto == TCP for one in unit])
+    mask = predicted.struck if sought.kind in (DELAY, PARTIAL) else predicted.lost
+    if sought.kind == INJECT:
+        usable = usable & ~streams if not on_path else np.zeros_like(usable)
+    membership = np.zeros((len(unit), len(listed)))
+    membership[np.arange(len(unit)), flow] = 1.0
+    hits: Floats | None = None
+    if sought.kind == INJECT:
+        seen = events_of(outcome)
+        is_stream = np.array([ends.proto == TCP for ends in listed])
+        forged = predicted.opened.copy()
+        if sought.detail == "dns-lie":
+            for number in range(len(listed)):
+                if not is_stream[number]:
+                    forged[:, number] = predicted.struck[:, flow == number].any(axis=1)
+        gain = np.where(seen, math.log(0.95 / 0.001), math.log(0.05 / 0.999))
+        hits = np.asarray(forged[:, None, :] * gain[None, :, :], np.float64)
+    totals = []
+    shares = SHARES if sought.kind in (DELAY, PARTIAL) else (1 - MISS,)
+    quality = 1.0 - max(base.loss) - 0.02
+    for share in shares:
+        if sought.kind in (DELAY, PARTIAL):
+            struck_share = np.minimum(other + share * (1 - other), 0.985)
+        else:
+            struck_share = np.full(len(unit), share)
+        weight = np.where(
+            affected,
+            np.log(struck_share / other)[None, :],
+            np.log((1 - struck_share) / (1 - other))[None, :],
+        ) * usable  # fmt: skip
+        gains = np.stack(
+            [mask @ (weight[copy][:, None] * membership) for copy in range(len(weight))], axis=1
+        )  # [rules, copies, flows]
+        if hits is not None:
+            gains = gains + hits
+        totals.append(by_chance(gains, quality))
+    stacked = np.stack(totals)
+    return np.asarray(np.logaddexp.reduce(stacked, axis=0) - math.log(len(totals)), np.float64)
+
+
+def by_chance(gains: Floats, quality: float) -> Floats:
+    """Return the log-likelihood ratio summed over copies and flows, with the chance of enforcement
+    integrated out."""
+    parts = []
+    for chance in (1.0, *CHANCES):
+        q = chance * quality
+        prior = 1 - BY_CHANCE if chance == 1.0 else BY_CHANCE / len(CHANCES)
+        parts.append(
+            math.log(prior) + np.logaddexp(math.log(q) + gains, math.log(1 - q)).sum(axis=(1, 2))
+        )
+    return np.asarray(np.logaddexp.reduce(np.stack(parts), axis=0), np.float64)
+
+
+def best_possible(outcome: Outcome, base: Baseline, sought: Effect) -> float:
+    """Return the fit of a prediction that strikes exactly the packets that mostly show the
+    effect."""
+    affected, usable, other = affected_of(outcome, base, sought)
+    count = usable.sum(axis=0)
+    gone = (affected & usable).sum(axis=0)
+    share = np.clip(gone / np.maximum(count, 1), 0.001, 0.97)
+    gain = gone * np.log(share / other) + (count - gone) * np.log((1 - share) / (1 - other))
+    return float(gain[share > other].sum())

@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""How long a condemnation lasts, and on which share of flows or clients a rule is enforced."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from midcall.captures.packets.numbers import TCP
+from midcall.experiments.localise.messages import noise
+from midcall.experiments.probe.acts import Number, share_interval
+from midcall.experiments.probe.asking import score
+from midcall.experiments.probe.fit import affected_of, events_of
+from midcall.experiments.probe.line_oracle import DELAY, INJECT, PARTIAL
+from midcall.experiments.probe.prober import MS, Outcome
+from midcall.experiments.probe.tails import Tail
+from midcall.experiments.probe.units import neighbours
+from midcall.testbed.probing.probe import Ends, Probe, Sent, in_order
+from midcall.testbed.probing.sockets import ABORT
+from midcall.testbed.probing.strikes import strikes
+
+SECOND = 1000 * MS
+#: Horizons of the watch in s, and the distance of its packets as a share of the time.
+HORIZONS = (14.0, 200.0, 1500.0)
+STEP, LEAST_STEP = 0.05, 0.4
+#: Copies whose share of struck ones gives the chance of enforcement.
+CHANCE_COPIES = 60
+
+
+class Lasting(NamedTuple):
+    """When a condemnation ends, in s: None if it did not within the watch. watched: s."""
+
+    seconds: Number | None
+    watched: float
+    why_not: str = ""
+
+
+def watch_flow(tail: Tail, core: Probe) -> tuple[Ends, bool] | None:
+    """Return a flow and a direction whose noise a condemnation strikes, and the match does not;
+    None where there is none."""
+    last = core[-1]
+    rule = tail.best.rule()
+    plain = tail.best._replace(scope="packet", after="").rule()
+    if rule is None or plain is None:
+        return None
+    flows = {"same": last.ends} | neighbours(last.ends)
+    begin = last.time + 200 * MS
+    packets = list(core)
+    marks: dict[Sent, tuple[Ends, bool]] = {}
+    for number, ends in enumerate(flows.values()):
+        if ends.proto == TCP:
+            continue
+        for up in (True, False):
+            one = Sent(begin + number * MS, up, ends, noise(50, "watch", number, up))
+            packets.append(one)
+            marks[one] = ends, up
+    unit = in_order(packets)
+    found = strikes(tail.through(unit, True), [rule, plain]).struck
+    base = unit[0].time - packets[0].time
+    for at, one in enumerate(unit):
+        key = marks.get(one._replace(time=one.time - base))
+        if key is not None and found[0, at] and not found[1, at]:
+            return key
+    return None
+
+
+def lasting(tail: Tail, core: Probe, longest: float = HORIZONS[-1]) -> Lasting:
+    """Return how long a condemnation lasts after its last trigger. longest: of a watch, in s."""
+    found = watch_flow(tail, core)
+    if found is None:
+        return Lasting(None, 0.0, "whatever could show its end is struck by the match itself")
+    if tail.sought.kind == PARTIAL and tail.sought.amount < 0.3:
+        many = 6
+    else:
+        many = 2 if tail.sought.kind == PARTIAL else 1
+    low, high = 0.0, HORIZONS[-1]
+    done = 0.0
+    for horizon in (one for one in HORIZONS if one <= longest):
+        times = moments(max(done * 0.8, 0.3), horizon)
+        answers = watched(tail, core, found, times, many)
+        ended = end_of(answers)
+        if ended is None:
+            done = horizon
+            continue
+        if ended == 0 and done == 0.0:
+            return Lasting(None, done, "it ends within 0.3 s, or packets after it show nothing")
+        low = times[ended - 1] if ended > 0 else 0.0
+        high = times[ended]
+        break
+    else:
+        return Lasting(None, done)
+    if high - low > 0.03 * high:
+        fine = list(np.linspace(low, high, 9)[1:-1])
+        answers = watched(tail, core, found, fine, many)
+        ended = end_of(answers)
+        if ended is None:
+            low = fine[-1]
+        elif ended == 0:
+            high = fine[0]
+        else:
+            low, high = fine[ended - 1], fine[ended]
+    value = nearest_round(low, high)
+    return Lasting(Number(value, low * 0.98 - 0.05, high * 1.02 + 0.05), done)
+
+
+def moments(first: float, last: float) -> list[float]:
+    """Return times from `first` to `last`, in s, each a little later than the one before."""
+    result, time = [], first
+    while time < last:
+        result.append(time)
+        time += max(time * STEP, LEAST_STEP)
+    return [*result, last]
+
+
+def watched(
+    tail: Tail, core: Probe, found: tuple[Ends, bool], times: list[float], many: int
+) -> list[bool]:
+    """Return for each time after the trigger whether a condemnation still holds."""
+    ends, up = found
+    last = core[-1]
+    packets = list(core)
+    begin = last.time
+    if last.ends.proto == TCP:  # a kernel that sends again would renew the condemnation
+        packets.append(last._replace(time=begin + 150 * MS, up=True, payload=b"", flags=ABORT))
+    probes: dict[tuple[int, int], Sent] = {}
+    spacing = 4 * MS
+    for at, seconds in enumerate(times):
+        for number in range(many):
+            one = Sent(begin + int(seconds * SECOND) + number * spacing, up, ends,
+                       noise(50, "watch", at, number))  # fmt: skip
+            probes[at, number] = one
+            packets.append(one)
+    unit = in_order(packets)
+    base = packets[0].time
+    place = {one: at for at, one in enumerate(unit)}
+    copies = 4 if tail.sought.chance > 0.999 else 12
+    outcome = tail.prober.ask(
+        f"how long it lasts, watched for {times[-1]:.0f} s", [unit], copies, apart=900 * MS,
+        watch=True,
+    )[0]  # fmt: skip
+    affected, usable, other = affected_of(outcome, tail.base, tail.sought)
+    rows = condemned(tail, outcome, affected, usable, place, probes, base)
+    result = []
+    for at in range(len(times)):
+        columns = [place[one._replace(time=one.time - base)]
+                   for (which, _), one in probes.items() if which == at]  # fmt: skip
+        some = affected[np.ix_(rows, columns)] & usable[np.ix_(rows, columns)]
+        count = int(usable[np.ix_(rows, columns)].sum())
+        share = tail.sought.amount if tail.sought.kind == PARTIAL else 0.95
+        own = float(other[columns].mean())
+        struck = min(own + share * (1 - own), 0.98)
+        gone = int(some.sum())
+        llr = gone * math.log(struck / own) + (count - gone) * math.log((1 - struck) / (1 - own))
+        result.append(llr > 0)
+    tail.prober.taught(f"{sum(result)} of {len(result)} moments struck")
+    return result
+
+
+def condemned(
+    tail: Tail, outcome: Outcome, affected: np.ndarray, usable: np.ndarray,
+    place: dict[Sent, int], probes: dict[tuple[int, int], Sent], base: int,
+) -> list[int]:  # fmt: skip
+    """Return the copies on which the rule was enforced: those whose first moments are struck."""
+    copies = len(outcome.delay)
+    if tail.sought.kind == PARTIAL and tail.sought.chance > 0.999:
+        return list(range(copies))
+    columns = [place[one._replace(time=one.time - base)]
+               for (at, _), one in probes.items() if at < 4]  # fmt: skip
+    shares = (affected & usable)[:, columns].mean(axis=1)
+    rows = [copy for copy in range(copies) if shares[copy] >= 0.5 * min(tail.sought.amount, 1.0)
+            or (tail.sought.kind == DELAY and shares[copy] >= 0.5)]  # fmt: skip
+    return rows or list(range(copies))
+
+
+def end_of(answers: list[bool]) -> int | None:
+    """Return the first moment from which on nothing is struck, None where the last one still is."""
+    if not answers or answers[-1]:
+        return None
+    best, best_score = 0, -1
+    for at in range(len(answers) + 1):
+        right = sum(answers[:at]) + sum(not one for one in answers[at:])
+        if right > best_score:
+            best, best_score = at, right
+    return best if best < len(answers) else None
+
+
+def nearest_round(low: float, high: float) -> float:
+    """Return the roundest time in an interval."""
+    for unit in (60.0, 30.0, 10.0, 5.0, 1.0, 0.5, 0.1):
+        value = math.ceil(low / unit) * unit
+        if low < value <= high:
+            return value
+    return (low + high) / 2
+
+
+# ---- chance
+
+
+class Chance(NamedTuple):
+    """The chance of enforcement, and whether it is drawn per flow or per client."""
+
+    share: Number
+    per: str
+
+
+def chance_of(tail: Tail, core: Probe) -> Chance | None:
+    """Return the chance of enforcement, None where every copy is struck."""
+    unit = tail.unit(core)
+    mask = tail.mask(tail.best, unit, len(core))
+    outcome = tail.prober.ask("how often it is enforced", [unit], 20)[0]
+    flags = struck_copies(tail, outcome, mask)
+    lost_trigger = tail.base.loss[int(core[-1].up)] if core[-1].up else 0.0
+    expected = 20 * (1 - lost_trigger)
+    if sum(flags) >= expected - 2.5 * math.sqrt(20 * max(lost_trigger, 0.01)) - 1:
+        return None
+    outcome = tail.prober.ask("how often it is enforced", [unit], CHANCE_COPIES)[0]
+    flags += struck_copies(tail, outcome, mask)
+    count, hits = len(flags), sum(flags)
+    if hits < 2:
+        return None  # the trigger is not understood; no chance can be told
+    share = min(hits / count / (1 - lost_trigger), 1.0)
+    low, high = share_interval(hits, count)
+    tail.prober.taught(f"{hits} of {count} copies")
+    return Chance(
+        Number(share, low / (1 - lost_trigger), min(high / (1 - lost_trigger), 1.0)),
+        per_what(tail, core, share),
+    )
+
+
+def struck_copies(tail: Tail, outcome: Outcome, mask: np.ndarray) -> list[bool]:
+    """Return which copies show the effect."""
+    if tail.sought.kind == INJECT:
+        hits = np.asarray(events_of(outcome).any(axis=1))
+        if tail.sought.on_udp:
+            sent = (outcome.sent & mask).sum(axis=1)
+            hits = hits | np.asarray((outcome.lost & mask).sum(axis=1) >= np.maximum(sent, 1))
+        return [bool(one) for one in hits]
+    sought = tail.sought._replace(chance=1.0)
+    result = []
+    for copy in range(len(outcome.delay)):
+        one = outcome._replace(
+            delay=outcome.delay[copy : copy + 1], events=[outcome.events[copy]],
+            strange=[outcome.strange[copy]],
+        )  # fmt: skip
+        result.append(score(one, mask, tail.base, sought) > 0)
+    return result
+
+
+def per_what(tail: Tail, core: Probe, share: float) -> str:
+    """Return whether chance is drawn per flow or per client: flows of one client agree or not."""
+    last = core[-1]
+    flows, masks = [], []
+    for number in range(3):
+        ends = last.ends._replace(near_port=41_000 + number)
+        moved = tuple(one._replace(ends=ends) if one.ends == last.ends else one for one in core)
+        shift = number * 700 * MS
+        whole = tail.unit(moved)
+        flows.append([one._replace(time=one.time + shift) for one in whole])
+        masks.append(tail.mask(tail.best, whole, len(moved)))
+    listed = [(one, bool(hit)) for flow, mask in zip(flows, masks, strict=True)
+              for one, hit in zip(flow, mask, strict=True)]  # fmt: skip
+    listed.sort(key=lambda pair: pair[0].time)
+    unit = tuple(one for one, _ in listed)
+    outcome = tail.prober.ask("per flow or per client", [unit], 16)[0]
+    same = 0.0
+    for copy in range(len(outcome.delay)):
+        hits = 0
+        for flow in flows:
+            own = np.array([hit and one.ends == flow[0].ends for one, hit in listed])
+            single = outcome._replace(
+                delay=outcome.delay[copy : copy + 1],
+                events=[[event for event in outcome.events[copy]
+                         if event.ends == flow[0].ends]],
+                strange=[[event for event in outcome.strange[copy]
+                          if event.ends == flow[0].ends]],
+            )  # fmt: skip
+            hits += struck_copies(tail, single, own)[0]
+        same += hits in (0, 3)
+    share = min(max(share, 0.05), 0.95)
+    alike = share**3 + (1 - share) ** 3
+    count = len(outcome.delay)
+    mixed_llr = same * math.log(0.95 / alike) + (count - same) * math.log(0.05 / (1 - alike))
+    answer = "client" if mixed_llr > 0 else "flow"
+    tail.prober.taught(f"{same:.0f} of {count} clients agree: per {answer}")
+    return answer

@@ -1,0 +1,335 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Plays copies of a unit at once, each from a subscriber that the box has not seen.
+
+A unit is a few packets whose fate is asked for. One probe plays several copies of it, because a
+line loses packets by itself. Copies start at different times, so that one bad moment of the line
+does not strike all of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from midcall.captures.packets.numbers import TCP, UDP
+from midcall.testbed.network.link import PRESETS
+from midcall.testbed.probing.probe import Ends, Probe, Sent, ip_size
+from midcall.testbed.probing.sockets import ENDED, OPENED, RESET, Event, Played, Sockets, play
+from midcall.testbed.probing.virtual_line import DATAGRAM
+
+MS = 1_000_000
+#: How long the programs wait for the last packets, in ns: of datagrams, and of streams, whose
+#: kernels send again what was lost.
+PATIENCE, STREAM_PATIENCE = 500 * MS, 2_200 * MS
+#: Time for the handshake of a stream before the first packet of a unit, in ns.
+HANDSHAKE = 400 * MS
+#: A packet of a stream that comes later than another copy by this, in ns, was sent again.
+RESENT = 150 * MS
+#: Share of the access network's rate that probes use at most.
+SHARE = 0.6
+
+
+class ProbesSpent(Exception):
+    """The budget of probes or of line time is spent."""
+
+
+class Outcome(NamedTuple):
+    """What became of one unit, over its copies.
+
+    delay: int64[copies, packets] in ns, -1 for packets that did not arrive, -2 for packets that
+    could not be sent; size: int64[packets], IP octets; up: bool[packets]; events, strange: of each
+    copy, with the ends of the unit.
+    """
+
+    unit: Probe
+    delay: NDArray[np.int64]
+    size: NDArray[np.int64]
+    up: NDArray[np.bool_]
+    events: list[list[Event]]
+    strange: list[list[Event]]
+
+    @property
+    def lost(self) -> NDArray[np.bool_]:
+        """Return which packets did not arrive, bool[copies, packets]."""
+        return np.asarray(self.delay == -1)
+
+    @property
+    def streams(self) -> NDArray[np.bool_]:
+        """Return which packets are part of a stream, bool[packets]."""
+        return np.array([one.ends.proto == TCP for one in self.unit], bool)
+
+    @property
+    def resent(self) -> NDArray[np.bool_]:
+        """Return which packets of streams came so late, compared with other copies, that a kernel
+        has sent them again."""
+        known = np.where(self.delay >= 0, self.delay, np.iinfo(np.int64).max)
+        least = known.min(axis=0)
+        late = (self.delay >= 0) & (self.delay - least > RESENT)
+        return np.asarray((late | self.lost) & self.streams)
+
+    @property
+    def behind(self) -> NDArray[np.bool_]:
+        """Return which packets of streams had to wait for an earlier one that was sent again; they
+        say nothing about their own loss."""
+        late = self.resent
+        result = np.zeros_like(late)
+        last: dict[tuple[Ends, bool], int] = {}
+        for at, one in enumerate(self.unit):
+            if one.ends.proto == TCP and one.payload:
+                before = last.get((one.ends, one.up))
+                if before is not None:
+                    result[:, at] = late[:, before] | result[:, before] & late[:, at]
+                last[one.ends, one.up] = at
+        return result
+
+    @property
+    def sent(self) -> NDArray[np.bool_]:
+        """Return which packets were sent."""
+        return np.asarray(self.delay != -2)
+
+
+class Asked(NamedTuple):
+    """One probe of the record: what it asked, copies, line time in s, packets, octets, and what it
+    taught."""
+
+    question: str
+    copies: int
+    seconds: float
+    packets: int
+    octets: int
+    answer: str
+
+
+class Prober:
+    """Plays units through Sockets and counts what that costs.
+
+    lab_only: no packet goes to an address outside the lab's ranges. Raises ProbesSpent where more
+    than `most_probes` would be played.
+    """
+
+    def __init__(
+        self, sockets: Sockets, access: str = "4g", seed: int = 0, most_probes: int = 2_000,
+        lab_only: bool = False,
+    ) -> None:  # fmt: skip
+        self.sockets, self.access, self.most_probes = sockets, access, most_probes
+        self.rng = random.Random(f"prober/{seed}")
+        self.probes, self.line, self.watched = 0, 0.0, 0.0
+        self.record: list[Asked] = []
+        self.numbers = 0
+        preset = PRESETS[access]
+        self.rate = {True: preset.up.rate_kbit, False: preset.down.rate_kbit}
+        self.lab_only = lab_only  # every far address is mapped into the lab's range
+        self.fresh_far = False
+        self.far_bits = 0  # first bits of a far address that are kept where fresh_far holds
+
+    # -- addresses
+
+    def client(self, size: int) -> bytes:
+        """Return an address of a subscriber that was not used before; 4 or 16 octets."""
+        self.numbers += 1
+        number = self.numbers
+        if size == 4:
+            return bytes([198, 18, 1 + (number >> 8) % 250, number & 0xFF])
+        return bytes.fromhex("fd4d1944") + number.to_bytes(12, "big")
+
+    def server(self, like: bytes) -> bytes:
+        """Return a far address that was not used before, with the first bits of another one."""
+        self.numbers += 1
+        size = 8 * len(like)
+        drawn = self.rng.getrandbits(size)
+        base = int.from_bytes(
+            bytes([198, 19]) + bytes(2) if size == 32 else bytes.fromhex("fd4d1945") + bytes(12),
+            "big",
+        )
+        keep = self.far_bits or (16 if size == 32 else 32)
+        prefix = int.from_bytes(like, "big") if self.far_bits else base
+        mask = ((1 << keep) - 1) << (size - keep)
+        return ((prefix & mask) | (drawn & ~mask & ((1 << size) - 1))).to_bytes(size // 8, "big")
+
+    def port(self) -> int:
+        """Return a port of the subscriber."""
+        return self.rng.randint(20_000, 60_000)
+
+    # -- plays
+
+    def ask(
+        self,
+        question: str,
+        units: Sequence[Probe],
+        copies: int = 1,
+        tight: bool = True,
+        patience: int | None = None,
+        apart: int = 23 * MS,
+        watch: bool = False,
+        keep_far: Sequence[bool] = (),
+    ) -> list[Outcome]:
+        """Play `copies` of each unit at once; returns one Outcome per unit.
+
+        tight: streams are opened before the first packet, and packets are only as far apart as the
+        access network needs; apart: ns between the starts of two copies; watch: the time is
+        counted as a residual watch; keep_far: per unit, whether its far
+        addresses are kept although `fresh_far` holds. Raises ProbesSpent.
+        """
+        if self.probes >= self.most_probes:
+            raise ProbesSpent
+        entries: list[tuple[Sent, int, int, int]] = []
+        back: dict[Ends, tuple[int, int, Ends]] = {}
+        for number, unit in enumerate(units):
+            has_stream = any(one.ends.proto == TCP for one in unit)
+            lead = HANDSHAKE if has_stream and tight else 0
+            for copy in range(copies):
+                mapped = self._mapped(unit, number < len(keep_far) and keep_far[number])
+                for old, new in mapped.items():
+                    back[new] = number, copy, old
+                start = (copy * len(units) + number) * apart
+                if lead:
+                    for new in mapped.values():
+                        if new.proto == TCP:
+                            entries.append((Sent(start, True, new, b""), -1, 0, 0))
+                for at, one in enumerate(unit):
+                    entries += self._entries(one, mapped[one.ends], start + lead, number, copy, at)
+        if not entries:
+            return [self._empty(unit, copies) for unit in units]
+        entries.sort(key=lambda entry: entry[0].time)
+        plan = self._paced([entry[0] for entry in entries])
+        streams = any(one.ends.proto == TCP for one in plan)
+        wait = patience or (STREAM_PATIENCE if streams else PATIENCE)
+        played = play(self.sockets, plan, wait)
+        self.probes += 1
+        if watch:
+            self.watched += played.seconds
+        else:
+            self.line += played.seconds
+        outcomes = [self._empty(unit, copies) for unit in units]
+        self._fill(outcomes, played, entries, back)
+        self.record.append(
+            Asked(question, copies, played.seconds, len(plan), sum(map(ip_size, plan)), "")
+        )
+        return outcomes
+
+    def taught(self, answer: str) -> None:
+        """Note what the last probe taught."""
+        if self.record:
+            self.record[-1] = self.record[-1]._replace(answer=answer)
+
+    def _mapped(self, unit: Probe, keep_far: bool) -> dict[Ends, Ends]:
+        """Return the ends of one copy of a unit, by the unit's own."""
+        clients: dict[bytes, bytes] = {}
+        fars: dict[bytes, bytes] = {}
+        ports: dict[tuple[bytes, int], int] = {}
+        result: dict[Ends, Ends] = {}
+        for one in unit:
+            ends = one.ends
+            if ends in result:
+                continue
+            near = clients.setdefault(ends.near, self.client(len(ends.near)))
+            far = ends.far
+            if self.fresh_far and not keep_far:
+                far = fars.setdefault(far, self.server(far))
+            elif self.lab_only:
+                far = in_lab(far)
+            port = ports.get((ends.near, ends.near_port))
+            if port is None:
+                taken = set(ports.values())
+                port = self.port()
+                while port in taken:
+                    port = self.port()
+                ports[ends.near, ends.near_port] = port
+            result[ends] = Ends(ends.proto, near, port, far, ends.far_port)
+        return result
+
+    def _entries(
+        self, one: Sent, ends: Ends, shift: int, number: int, copy: int, at: int
+    ) -> Iterator[tuple[Sent, int, int, int]]:
+        """Yield a packet of a copy; one that is too long for a datagram as several."""
+        body = one.payload
+        if ends.proto == TCP or len(body) <= DATAGRAM:
+            yield one._replace(time=one.time + shift, ends=ends), number, copy, at
+            return
+        for place in range(0, len(body), DATAGRAM):
+            part = body[place : place + DATAGRAM]
+            yield one._replace(time=one.time + shift, ends=ends, payload=part), number, copy, at
+
+    def moved(self, outcome: Outcome, unit: Probe) -> Outcome:
+        """Return an outcome as of a unit that differs in its flows' ends alone."""
+        ends = {one.ends: other.ends for one, other in zip(outcome.unit, unit, strict=True)}
+        events = [[event._replace(ends=ends[event.ends]) for event in some]
+                  for some in outcome.events]  # fmt: skip
+        strange = [[event._replace(ends=ends[event.ends]) for event in some]
+                   for some in outcome.strange]  # fmt: skip
+        return outcome._replace(unit=unit, events=events, strange=strange)
+
+    def _paced(self, packets: list[Sent]) -> Probe:
+        """Return packets as far apart as the access network's rate needs."""
+        free = {True: 0, False: 0}
+        paced = []
+        least = 0
+        for one in packets:
+            time = max(one.time, free[one.up], least)
+            rate = self.rate[one.up] * SHARE
+            free[one.up] = time + int(ip_size(one) * 8e6 / rate)
+            least = time
+            paced.append(one._replace(time=time))
+        return tuple(paced)
+
+    def _empty(self, unit: Probe, copies: int) -> Outcome:
+        return Outcome(
+            unit,
+            np.full((copies, len(unit)), -2, np.int64),
+            np.array([ip_size(one) for one in unit], np.int64),
+            np.array([one.up for one in unit], bool),
+            [[] for _ in range(copies)],
+            [[] for _ in range(copies)],
+        )
+
+    def _fill(
+        self,
+        outcomes: list[Outcome],
+        played: Played,
+        entries: Sequence[tuple[Sent, int, int, int]],
+        back: dict[Ends, tuple[int, int, Ends]],
+    ) -> None:
+        opened: set[Ends] = set()
+        for place, (_, number, copy, at) in enumerate(entries):
+            if number < 0 or played.sent[place] < 0:
+                continue
+            one = played.plan[place]
+            if one.up:
+                opened.add(one.ends)
+            elif one.ends.proto == UDP and one.ends not in opened:
+                continue  # a NAT may let nothing in before something went out
+            row, delay = outcomes[number].delay[copy], played.delay(place)
+            row[at] = delay if row[at] == -2 else -1 if -1 in (delay, row[at]) else delay
+        for event in played.events:
+            number, copy, old = back[event.ends]
+            if event.kind != OPENED:
+                outcomes[number].events[copy].append(event._replace(ends=old))
+        for event in played.strange:
+            number, copy, old = back[event.ends]
+            outcomes[number].strange[copy].append(event._replace(ends=old))
+
+
+def in_lab(far: bytes) -> bytes:
+    """Return the lab's address for a far address: its own if it is the lab's, else by a hash."""
+    lab = bytes([198, 19]) if len(far) == 4 else bytes.fromhex("fd4d1945")
+    if far.startswith(lab):
+        return far
+    return lab + hashlib.sha256(far).digest()[: len(far) - len(lab)]
+
+
+def has_injection(outcome: Outcome, copy: int) -> str:
+    """Return which forged answer one copy of a unit received: "reset", "ended", "data" or ""."""
+    if outcome.strange[copy]:
+        return "data"
+    kinds = {event.kind for event in outcome.events[copy]}
+    return "reset" if RESET in kinds else "ended" if ENDED in kinds else ""
+
+
+def is_datagrams(unit: Probe) -> bool:
+    """Return whether a unit has no streams."""
+    return all(one.ends.proto == UDP for one in unit)

@@ -1,0 +1,520 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Exact numbers and lists of a trigger: ports, prefixes, sizes, windows, allowances, kinds.
+
+Each is found by bisection, with several values in one probe. A unit is the trigger with one thing
+changed, and packets after it that show whether the rule was met.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from midcall.captures.packets.numbers import TCP
+from midcall.experiments.localise.messages import exemplars, noise, resized
+from midcall.experiments.localise.mutations import LISTED, flipped_bit
+from midcall.experiments.localise.packet_fields import read
+from midcall.experiments.localise.payload_conditions import METHOD_WORDS
+from midcall.experiments.localise.payload_hypotheses import roundest
+from midcall.experiments.probe.asking import Question, ask_all, edge
+from midcall.experiments.probe.atoms import places
+from midcall.experiments.probe.beliefs import Hypothesis
+from midcall.experiments.probe.line_oracle import DELAY, DROP
+from midcall.experiments.probe.prober import MS
+from midcall.experiments.probe.tails import Tail
+from midcall.testbed.policy.language import METHODS
+from midcall.testbed.policy.syntax import span
+from midcall.testbed.probing.probe import Probe, Sent, in_order, ip_size
+from midcall.testbed.probing.strikes import Passing
+
+LAST_PORT = 65_535
+#: Largest windows that are searched: packets, IP octets, seconds.
+MOST_PACKETS, MOST_OCTETS, MOST_SECONDS = 400, 60_000, 12.0
+
+Through = Callable[[Probe, bool], Passing]
+
+
+class Refiner:
+    """Refines one hypothesis. tail: makes units from packets, see Tail."""
+
+    def __init__(self, tail: Tail, best: Hypothesis, core: Probe) -> None:
+        self.tail, self.best, self.core = tail, best, core
+        self.prober, self.base, self.sought = tail.prober, tail.base, tail.sought
+        self.reference = tail.unit(core)
+        self.mask = tail.mask(best, self.reference, len(core))
+        self.intervals: dict[str, tuple[float, float]] = {}
+
+    def ask(self, cores: Sequence[Probe], words: str, bare: bool = False) -> list[bool]:
+        """Return for each core whether the rule is met.
+
+        bare: nothing follows the core, whose own last packet shows it (what follows would come into
+        a window by itself).
+        """
+        questions = []
+        for core in cores:
+            if bare:
+                unit, mask = core, np.zeros(len(core), bool)
+                mask[-1] = True
+            else:
+                unit = self.tail.unit(core)
+                mask = np.zeros(len(unit), bool)
+                shift = len(unit) - len(self.reference)
+                own = self.mask[len(self.core) - 1 :]
+                mask[len(self.core) - 1 + shift :] = own
+            questions.append(Question(unit, mask))
+        return ask_all(self.prober, self.base, self.sought, questions, words)
+
+    @property
+    def last_shows(self) -> bool:
+        """Return whether the trigger's last packet alone shows the effect."""
+        up = self.core[-1].up
+        way = self.best.way
+        return self.sought.kind in (DROP, DELAY) and way in (None, "up" if up else "down")
+
+    def run(self) -> Hypothesis:
+        """Return the hypothesis with exact numbers."""
+        if not self.mask.any() or not self.ask([self.core], "the trigger again")[0]:
+            return self.best
+        keys = self.best.keys
+        result = dict(keys)
+        for key, refine in (
+            ("ports", self.ports), ("addresses", self.addresses), ("size", self.sizes),
+            ("entropy", self.entropy), ("payload", self.kinds), ("stun_method", self.methods),
+            ("packets", self.packets), ("bytes", self.octets), ("seconds", self.seconds),
+        ):  # fmt: skip
+            if key in keys:
+                found = refine(keys)
+                if found:
+                    result[key] = found
+                elif found is not None and len(result) > 1:
+                    del result[key]  # every value is struck
+        best = self.best._replace(match=json.dumps(result, sort_keys=True))
+        if best.after:
+            best = self.allowance(best)
+        return best
+
+    def spared(self) -> list[dict[str, Any]]:
+        """Return matches of packets that the rule lets pass: kinds of payload and ports of an
+        allow-list. Only rules that read neither payloads nor sizes have them."""
+        keys = self.best.keys
+        if not keys or keys.keys() - {"protocol", "direction", "addresses", "seconds", "packets"}:
+            return []
+        last = self.core[-1]
+        kinds: dict[str, Sent] = {}
+        for body in exemplars(last.ends.proto).values():
+            ends = last.ends
+            one = last._replace(payload=body)
+            if read(one).kind == "unknown" and body[2:3] == b"\x01":
+                ends = ends._replace(far_port=53)  # a question is one at this port only
+                one = one._replace(ends=ends)
+            kinds.setdefault(read(one).kind, one)
+        kinds.pop(read(last).kind, None)
+        ports = [port for port in (53, 80, 123, 443, 853) if port != last.ends.far_port]
+        noisy = last._replace(payload=noise(60, "spared"))
+        at_ports = [noisy._replace(ends=last.ends._replace(far_port=port)) for port in ports]
+        cores = [self.with_last(one) for one in (*kinds.values(), *at_ports)]
+        answers = self.ask(cores, "what an allow-list spares")
+        passed = [kind for kind, hit in zip(kinds, answers, strict=False) if not hit]
+        free = [port for port, hit in zip(ports, answers[len(kinds) :], strict=True) if not hit]
+        if len(passed) == len(kinds) or not (passed or free):
+            return []  # the answers are about the trigger, not about exceptions
+        result: list[dict[str, Any]] = [{"payload": passed}] if passed else []
+        return [*result, {"ports": free}] if free else result
+
+    # -- fields of the flow
+
+    def with_last(self, last: Sent) -> Probe:
+        """Return the core with another last packet; its flow follows the packet's ends."""
+        old = self.core[-1].ends
+        return (
+            *(one._replace(ends=last.ends) if one.ends == old else one for one in self.core[:-1]),
+            last,
+        )
+
+    def of_port(self, port: int) -> Probe:
+        """Return the core at another far port."""
+        last = self.core[-1]
+        return self.with_last(last._replace(ends=last.ends._replace(far_port=port)))
+
+    def ports(self, keys: dict[str, Any]) -> list[int | str] | None:
+        """Return the ports around the core's own, and listed ones."""
+        own = self.core[-1].ends.far_port
+
+        def asks(values: Sequence[float]) -> list[bool]:
+            return self.ask([self.of_port(int(one)) for one in values], "which ports")
+
+        low, high = asks([1, LAST_PORT])
+        first = 1 if low else int(edge(own, 1, asks, 1)[0])
+        last = LAST_PORT if high else int(edge(own, LAST_PORT, asks, 1)[0])
+        if first == 1 and last == LAST_PORT:
+            return []
+        others = [port for port in LISTED if not first <= port <= last]
+        hits = [port for port, hit in zip(others, asks(others), strict=True) if hit]
+        self.intervals["ports"] = (first, last)
+        return [*hits, first if first == last else f"{first}-{last}"]
+
+    def addresses(self, keys: dict[str, Any]) -> list[str] | None:
+        """Return the shortest prefix of the far address that is struck."""
+        last = self.core[-1]
+        own = last.ends.far
+        count = 8 * len(own)
+
+        def of_bit(bit: float) -> Probe:
+            far = own if bit >= count else flipped_bit(own, int(bit))
+            return self.with_last(last._replace(ends=last.ends._replace(far=far)))
+
+        def asks(values: Sequence[float]) -> list[bool]:
+            return self.ask([of_bit(one) for one in values], "which prefix")
+
+        if asks([0])[0]:
+            return None
+        # bit n decides if flipping it unblocks; bits from the prefix's length on do not
+        good, _ = edge(count, 0, asks, 1)
+        bits = int(good)
+        return [str(ipaddress.ip_network((own, bits), strict=False))]
+
+    # -- payload
+
+    def sizes(self, keys: dict[str, Any]) -> int | str | None:
+        """Return the range of sizes."""
+        last = self.core[-1]
+        own = len(last.payload)
+        other = not {"stun", "stun_method", "stun_attribute", "payload", "name", "dns", "hello",
+                     "entropy", "app", "role"} & keys.keys()  # fmt: skip
+
+        def of_size(size: float) -> Probe:
+            count = int(size)
+            if other or count == own:
+                body = last.payload if count == own else noise(count, "sized", count)
+            else:
+                forms = [body for body in resized(last, count) if self.same(last, body, keys)]
+                body = forms[0] if forms else b""
+            return self.with_last(last._replace(payload=body))
+
+        def possible(size: float) -> bool:
+            count = int(size)
+            return (
+                other
+                or count == own
+                or any(self.same(last, body, keys) for body in resized(last, count))
+            )
+
+        def asks(values: Sequence[float]) -> list[bool]:
+            usable = [value for value in values if possible(value)]
+            answers = dict(zip(usable, self.ask([of_size(one) for one in usable], "which sizes"),
+                               strict=True)) if usable else {}  # fmt: skip
+            result, state = [], True
+            for value in values:
+                state = answers.get(value, state)
+                result.append(state)
+            return result
+
+        floor = next((size for size in range(1, own + 1) if possible(size)), own)
+        most = 1400
+        low, high = asks([floor, most]) if floor < own else (True, asks([most])[0])
+        first = 1 if low else int(edge(own, floor, asks, 1)[0])
+        last_size = None if high else int(edge(own, most, asks, 1)[0])
+        self.intervals["size"] = (first, last_size or most)
+        if last_size is None:
+            return f"{first}-" if first > 1 else ""
+        return f"{first}-{last_size}"
+
+    def same(self, last: Sent, body: bytes, keys: dict[str, Any]) -> bool:
+        """Return whether another payload meets the other conditions on it."""
+        one, two = read(last), read(last._replace(payload=body))
+        if {"stun", "stun_method"} & keys.keys() and one.method != two.method:
+            return False
+        if "stun_attribute" in keys and not set(keys["stun_attribute"]) & two.attributes:
+            return False
+        if {"name", "dns"} & keys.keys() and one.name != two.name:
+            return False
+        if "hello" in keys and one.hello != two.hello:
+            return False
+        if "entropy" in keys:
+            low, high = span(keys["entropy"])
+            if not low <= two.entropy <= high:
+                return False
+        return "payload" not in keys or one.kind == two.kind
+
+    def entropy(self, keys: dict[str, Any]) -> str | None:
+        """Return the range of entropy."""
+        last = self.core[-1]
+        size = max(len(last.payload), 64) if "size" not in keys else len(last.payload)
+        steps = 96
+        bodies = {n: mixed(size, n, steps) for n in range(steps + 1)}
+        values = {n: read(last._replace(payload=body)).entropy for n, body in bodies.items()}
+        own = read(last).entropy
+        inside = min(values, key=lambda n: abs(values[n] - min(own, max(values.values()))))
+
+        def asks(numbers: Sequence[float]) -> list[bool]:
+            cores = [self.with_last(last._replace(payload=bodies[int(n)])) for n in numbers]
+            return self.ask(cores, "which entropy")
+
+        answers = asks([inside, 0, steps])
+        if not answers[0]:
+            return None
+        if answers[1] and answers[2]:
+            return ""
+        low, high = 0.0, 1.0
+        if not answers[1]:
+            good, bad = edge(inside, 0, asks, 1)
+            low = roundest(values[int(bad)], values[int(good)])
+            self.intervals["entropy"] = (values[int(bad)], values[int(good)])
+        if not answers[2]:
+            good, bad = edge(inside, steps, asks, 1)
+            high = roundest(values[int(bad)], values[int(good)])
+        return f"{low:g}-" if high >= 1.0 else f"{low:g}-{high:g}"
+
+    def kinds(self, keys: dict[str, Any]) -> list[str] | None:
+        """Return the kinds of payload that are struck."""
+        last = self.core[-1]
+        bodies = exemplars(last.ends.proto)
+        by_kind: dict[str, bytes] = {}
+        for body in bodies.values():
+            by_kind.setdefault(read(last._replace(payload=body)).kind, body)
+        own = read(last).kind
+        by_kind.pop(own, None)
+        if "size" in keys or not by_kind:
+            return None
+        cores = [self.with_last(last._replace(payload=body)) for body in by_kind.values()]
+        answers = self.ask(cores, "which kinds of payload")
+        hits = [kind for kind, hit in zip(by_kind, answers, strict=True) if hit]
+        return [own, *hits]
+
+    def methods(self, keys: dict[str, Any]) -> list[str | int] | None:
+        """Return the STUN methods that are struck."""
+        last = self.core[-1]
+        own = read(last).method
+        numbers = [number for number in METHODS.values() if number != own]
+        cores = []
+        for number in numbers:
+            kind = (number & 0x0F) | (number & 0x70) << 1 | (number & 0xF80) << 2
+            kind |= int.from_bytes(last.payload[:2], "big") & 0x0110
+            body = kind.to_bytes(2, "big") + last.payload[2:]
+            cores.append(self.with_last(last._replace(payload=body)))
+        answers = self.ask(cores, "which STUN methods")
+        hits = [number for number, hit in zip(numbers, answers, strict=True) if hit]
+        return [METHOD_WORDS.get(one, one) for one in (own, *hits)]
+
+    # -- windows
+
+    def preceded(self, count: int, octets: int, seconds: float) -> Probe:
+        """Return the last packet of the core behind fillers in its flow."""
+        last = self.core[-1]
+        fill = list(fillers(last, count, octets))
+        begin = len(fill) * 3 * MS
+        age = max(begin + 20 * MS, int(seconds * 1e9))
+        return in_order([*fill, last._replace(time=age if fill or seconds else 0)])
+
+    def packets(self, keys: dict[str, Any]) -> str | None:
+        """Return the window of packets."""
+        return self.window("packets", keys, lambda n: self.preceded(int(n), 0, 0.0), MOST_PACKETS)
+
+    def octets(self, keys: dict[str, Any]) -> str | None:
+        """Return the window of octets."""
+
+        def make(octets: float) -> Probe:
+            count = max(1, -(-int(octets) // 1300)) if octets else 0
+            return self.preceded(count, int(octets), 0.0)
+
+        return self.window("bytes", keys, make, MOST_OCTETS)
+
+    def seconds(self, keys: dict[str, Any]) -> str | None:
+        """Return the window of seconds."""
+        return self.window(
+            "seconds", keys, lambda value: self.preceded(1, 0, value), MOST_SECONDS, False
+        )
+
+    def window(
+        self, key: str, keys: dict[str, Any], make: Callable[[float], Probe], most: float,
+        whole: bool = True,
+    ) -> str | None:  # fmt: skip
+        """Return a window of a count: its lower and upper end."""
+
+        def asks(values: Sequence[float]) -> list[bool]:
+            return self.ask([make(value) for value in values], f"which {key}", self.last_shows)
+
+        def count(value: float) -> float:
+            core = make(value)
+            place = places(self.tail.through(core, True)).get(len(core) - 1)
+            if place is None:
+                return value
+            return {"packets": place.packets, "bytes": place.octets, "seconds": place.age}[key]
+
+        low, high = span(keys[key])
+        inside = self.inside(key, low, high)
+        tries = [0.0, inside, inside * 1.5 + 4 if whole else inside + 0.4]
+        none, some, more = asks(tries)
+        if none and not some and not more:
+            good, bad = edge(0.0, inside, asks, self.fine(key, inside), whole)
+            first, limit = count(good), count(bad)
+            self.intervals[key] = (first, limit)
+            end = first if key == "packets" else (first + limit) / 2
+            return f"1-{end:.0f}" if key != "seconds" else f"0-{end:.3g}"
+        if none:
+            return self.upper(key, asks, count, most, whole, 0.0)
+        start = inside if some else tries[2]
+        if not some and not more:
+            return None
+        good, bad = edge(start, 0.0, asks, self.fine(key, start), whole)
+        first, limit = count(good), count(bad)
+        self.intervals[key] = (limit, first)
+        if key == "seconds":
+            return f"{rounded((first + limit) / 2):g}-"
+        return f"{first:.0f}-" if key == "packets" else f"{(first + limit + 1) / 2:.0f}-"
+
+    def upper(
+        self, key: str, asks: Callable[[Sequence[float]], list[bool]],
+        count: Callable[[float], float], most: float, whole: bool, start: float,
+    ) -> str | None:  # fmt: skip
+        """Return the window from the flow's begin to an end, None without an end."""
+        tries = [value for value in (8.0, 30.0, 100.0, most) if value <= most]
+        answers = asks(tries)
+        if all(answers):
+            return None
+        bad = tries[answers.index(False)]
+        earlier = [start, *tries[: answers.index(False)]]
+        good, bad = edge(earlier[-1], bad, asks, self.fine(key, bad), whole)
+        first, limit = count(good), count(bad)
+        self.intervals[key] = (first, limit)
+        return f"1-{first:.0f}" if key == "packets" else f"1-{(first + limit) / 2:.0f}"
+
+    def inside(self, key: str, low: float, high: float) -> float:
+        """Return how much must precede the last packet so that its count is surely inside."""
+        if key == "packets":
+            return max(low - 1, 1.0)
+        if key == "bytes":
+            return max(low, 1.0)
+        return max(low, 0.02)
+
+    def fine(self, key: str, value: float) -> float:
+        """Return how exact an edge must be."""
+        return {"packets": 1.0, "bytes": max(value * 0.02, 8.0),
+                "seconds": max(value * 0.03, 0.02)}[key]  # fmt: skip
+
+    # -- allowances
+
+    def allowance(self, best: Hypothesis) -> Hypothesis:
+        """Return the hypothesis with the exact allowance of `after`."""
+        after = json.loads(best.after)
+        key, value = next(iter(after.items()))
+        found = Allowance(self, best, key, float(value)).run()
+        if found is None:
+            return best
+        self.intervals[f"after {key}"] = (found[1], found[2])
+        exact = round(found[0], 3) if key == "seconds" else int(found[0])
+        return best._replace(after=json.dumps({key: exact}))
+
+
+class Allowance:
+    """What a flow may still send after the trigger: fillers, then packets that show the act."""
+
+    def __init__(self, refiner: Refiner, best: Hypothesis, key: str, value: float) -> None:
+        self.refiner, self.best, self.key, self.value = refiner, best, key, value
+        self.tail = refiner.tail
+
+    def unit(self, amount: float) -> tuple[Probe, np.ndarray[Any, Any]]:
+        """Return the core, `amount` of fillers, and packets that show the act."""
+        core = self.refiner.core
+        last = core[-1]
+        packets = list(core)
+        begin = last.time + 10 * MS
+        if self.key == "seconds":
+            begin = last.time + int(amount * 1e9)
+        else:
+            count = int(amount) if self.key == "packets" else -(-int(amount) // 1300)
+            octets = 0 if self.key == "packets" else int(amount)
+            fill = list(fillers(last, count, octets, first=False))
+            packets += [one._replace(time=begin + one.time) for one in fill]
+            begin += len(fill) * 3 * MS + 30 * MS
+        shown = self.tail.carriers(last, begin)
+        unit = in_order([*packets, *shown])
+        mask = np.array([one in set(shown[-6:]) for one in unit], bool)
+        return unit, mask
+
+    def run(self) -> tuple[float, float, float] | None:
+        """Return (value, low, high) of the allowance, None where it cannot be measured."""
+        if self.best._replace(after="").rule() is None:
+            return None
+
+        def asks(values: Sequence[float]) -> list[bool]:
+            questions = []
+            for value in values:
+                unit, mask = self.unit(value)
+                struck = self.tail.mask(self.best._replace(after=""), unit, 0)
+                questions.append(Question(unit, mask & struck))
+            return ask_all(self.tail.prober, self.tail.base, self.tail.sought, questions,
+                           f"after how many {self.key}")  # fmt: skip
+
+        fine = {"packets": 1.0, "bytes": max(self.value * 0.02, 16.0),
+                "seconds": max(self.value * 0.03, 0.02)}[self.key]  # fmt: skip
+        most = self.value * 2 + {"packets": 12, "bytes": 2000, "seconds": 0.5}[self.key]
+        none, all_ = asks([0.0, most])
+        if none or not all_:
+            return None
+        good, bad = edge(most, 0.0, asks, fine, self.key != "seconds")
+        return self.measured(good, bad)
+
+    def measured(self, good: float, bad: float) -> tuple[float, float, float]:
+        """Return what a flow had sent since the trigger when the act began."""
+        counts = []
+        for value in (bad, good):
+            unit, mask = self.unit(value)
+            through = self.tail.through(unit, True)
+            where = places(through)
+            first = int(np.flatnonzero(mask)[0])
+            begin, end = where.get(len(self.refiner.core) - 1), where.get(first)
+            if begin is None or end is None:
+                return value, bad, good
+            if self.key == "packets":
+                counts.append(float(end.packets - begin.packets))
+            elif self.key == "bytes":
+                counts.append(float(end.octets - begin.octets))
+            else:
+                counts.append(end.age - begin.age)
+        low, high = counts
+        size = ip_size(self.refiner.core[-1])
+        if self.key == "packets":
+            return high, low, high
+        if self.key == "bytes":
+            return (low + high) / 2 + size / 2, low + size / 2, high + size
+        return rounded((low + high) / 2), low, high
+
+
+def fillers(last: Sent, count: int, octets: int, first: bool = True) -> Iterator[Sent]:
+    """Yield `count` packets of the last packet's flow with `octets` IP octets in total.
+
+    They come from the helper, so that a lossy uplink does not change what the box counts; the first
+    one is the subscriber's, if nothing was sent before.
+    """
+    head = ip_size(last) - len(last.payload)
+    spare = max(octets - count * head, 0)
+    stream = last.ends.proto == TCP
+    for number in range(count):
+        size = spare // count if octets else 0
+        if number == count - 1 and octets:
+            size = spare - (count - 1) * (spare // count)
+        up = first and number == 0
+        body = noise(max(size, 1 if stream else 4), "filler", number, octets)
+        yield last._replace(time=number * 3 * MS, up=up, payload=body)
+
+
+def mixed(size: int, step: int, steps: int) -> bytes:
+    """Return octets of which about step / steps are noise, and the rest zeros."""
+    noisy = size * step // steps
+    if size <= 64:
+        return bytes(range(1, noisy + 1)) + bytes(size - noisy)
+    return noise(noisy, "entropy", size) + bytes(size - noisy)
+
+
+def rounded(value: float) -> float:
+    """Return a time rounded to two digits, or to a tenth of a second where that is close."""
+    for unit in (1.0, 0.5, 0.1, 0.05, 0.01):
+        near = round(value / unit) * unit
+        if near > 0 and abs(near - value) <= 0.02 * value:
+            return round(near, 3)
+    return round(value, 3)

@@ -1,0 +1,651 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The search: from two ends of a line to the rule of the box between them.
+
+1. Controls show what the line does by itself; the capture, played several times, shows effects.
+2. Every rule of the policy language that packets around an effect allow is a hypothesis. Each
+   predicts what a unit would show; the unit with the most expected information is played, and
+   Bayes' rule weighs. Where no rule explains an effect, the localiser finds the octets.
+3. Probes for the exact numbers of the trigger, the act's parameters, how long it lasts, and its
+   chance of enforcement.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from midcall.captures.packets.numbers import TCP, UDP
+from midcall.experiments.localise import search as localiser
+from midcall.experiments.localise.oracle_session import BudgetSpent, OracleSession
+from midcall.experiments.localise.run import shorten_gaps
+from midcall.experiments.probe.acts import Acts
+from midcall.experiments.probe.atoms import Match, allowance, atoms, places, references
+from midcall.experiments.probe.baseline import Baseline, baseline_of, control_units
+from midcall.experiments.probe.beliefs import (
+    Beliefs,
+    Hypothesis,
+    Seen,
+    combined,
+    hypothesis,
+    information,
+    shown,
+)
+from midcall.experiments.probe.effects import Finding, findings, joined
+from midcall.experiments.probe.fit import affected_of, best_possible, events_of
+from midcall.experiments.probe.lasting import HORIZONS, Lasting, chance_of, lasting
+from midcall.experiments.probe.line_oracle import (
+    DELAY,
+    DROP,
+    INJECT,
+    PARTIAL,
+    Effect,
+    LineOracle,
+)
+from midcall.experiments.probe.prober import (
+    HANDSHAKE,
+    MS,
+    PATIENCE,
+    STREAM_PATIENCE,
+    Outcome,
+    Prober,
+    ProbesSpent,
+)
+from midcall.experiments.probe.refine import Refiner
+from midcall.experiments.probe.tails import Tail, beyond
+from midcall.experiments.probe.translate import triggers
+from midcall.experiments.probe.units import (
+    carriers,
+    changed_packets,
+    other_flows,
+    preceded_unit,
+    repeated_unit,
+    scope_unit,
+)
+from midcall.testbed.policy.language import Rule
+from midcall.testbed.probing.probe import Probe, Sent, flows_of, in_order
+from midcall.testbed.probing.sockets import ENDED, RESET
+from midcall.testbed.probing.strikes import Passing, passing, strikes
+
+#: Copies of the capture in one play, and packets and seconds of it that are played.
+COPIES, PACKETS, SECONDS = 4, 160, 8.0
+#: Plays of the capture before a line counts as clean, at most.
+PLAYS = 6
+#: Expected information below which no unit is worth a probe, in bits, and units at most.
+LEAST_BITS, MOST_UNITS = 0.03, 24
+#: Rules that are looked for, and the share of an effect that a rule must explain.
+MOST_RULES, LEAST_EXPLAINED = 3, 0.5
+#: Probes of the localiser where no rule explains an effect, and its longest window in ns.
+OCTET_PROBES, LONGEST = 150, 6_000_000_000
+#: Hypotheses that a unit is chosen for.
+ALIVE = 36
+
+
+@dataclass
+class Found:
+    """One rule that was found. weights: hypotheses with their probabilities, the likeliest first;
+    equal: those that no unit told from the first; core: packets that bring the effect about."""
+
+    best: Hypothesis
+    probability: float
+    sought: Effect
+    beliefs: Beliefs
+    core: Probe
+    weights: list[tuple[Hypothesis, float]] = field(default_factory=list)
+    equal: list[Hypothesis] = field(default_factory=list)
+    explained: float = 1.0
+    act: dict[str, Any] = field(default_factory=dict)
+    parameters: dict[str, Any] = field(default_factory=dict)
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    per: str = ""
+    lasting: Lasting | None = None
+    octets: list[str] = field(default_factory=list)
+    spared: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def rules(self) -> list[Rule]:
+        """Return the rule, behind rules that let pass what it spares."""
+        before = []
+        for number, match in enumerate(self.spared, 1):
+            fields = {"name": f"spared-{number}", "match": match, "act": "pass", "scope": "packet",
+                      "grade": "A", "source": "midcall probe", "hypothesis": True}  # fmt: skip
+            before.append(Rule.model_validate(fields))
+        return [*before, self.rule]
+
+    @property
+    def rule(self) -> Rule:
+        """Return the rule."""
+        act = dict(self.act)
+        if not act and self.best.after and not self.best.media:
+            act = {"act": "stall"}
+        more: dict[str, Any] = {}
+        if "probability" in self.parameters:
+            share = self.parameters["probability"].value
+            more |= {"probability": round(min(max(share, 0.01), 1.0), 3), "per": self.per}
+        if "lasts_s" in self.parameters:
+            more["lasts_s"] = round(self.parameters["lasts_s"].value, 2)
+        rule = self.best.rule(act or None, **more) or self.best.rule()
+        assert rule is not None
+        return rule
+
+
+@dataclass
+class Result:
+    """What a search found. verdict: clean, blocked, degraded or "cannot tell"."""
+
+    verdict: str = "cannot tell"
+    found: list[Found] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    base: Baseline | None = None
+    findings: list[Finding] = field(default_factory=list)
+    beliefs: list[dict[str, float]] = field(default_factory=list)
+
+
+def excerpt(probe: Probe) -> Probe:
+    """Return the first packets of a capture, with pauses of at most half a second."""
+    packets, time, last = [], 0, 0
+    for one in probe:
+        time += min(one.time - last, 500 * MS)
+        last = one.time
+        packets.append(one._replace(time=time))
+    return tuple(one for one in packets if one.time <= SECONDS * 1e9)[:PACKETS]
+
+
+class Search:
+    """One search over one line. watch: how long a condemnation is watched at most, in s."""
+
+    def __init__(self, prober: Prober, capture: Probe, watch: float = HORIZONS[-1]) -> None:
+        self.prober, self.watch = prober, watch
+        self.capture = excerpt(capture)
+        self.passed: dict[tuple[Probe, bool], Passing] = {}
+        self.result = Result()
+        self.plays: list[Outcome] = []
+        self.base = Baseline((0.02, 0.02), (0.0, 0.0), (0.0, 0.0), (1.0 * MS, 1.0 * MS))
+
+    def run(self) -> Result:
+        """Return what the box is found to do."""
+        try:
+            self._run()
+        except ProbesSpent:
+            self.result.notes.append(f"the budget of {self.prober.most_probes} probes is spent")
+        self.result.base = self.base
+        self.result.verdict = self.verdict()
+        return self.result
+
+    def _run(self) -> None:
+        seen = self.look()
+        self.result.findings = seen
+        if not seen:
+            return
+        for finding in seen:
+            if len(self.result.found) >= MOST_RULES:
+                break
+            if self.explained(finding):
+                continue
+            found = self.identify(finding)
+            if found is None:
+                continue
+            first = not self.result.found
+            sure = found.explained > LEAST_EXPLAINED and found.probability > 0.5
+            if first or (sure and finding.score > 20.0 and not found.notes):
+                self.result.found.append(found)
+
+    def verdict(self) -> str:
+        """Return the verdict: what the surest effect means for the call."""
+        seen = self.result.findings
+        if not seen:
+            return "clean"
+        kinds = {one.sought.kind for one in self.result.found} or {one.kind for one in seen}
+        if INJECT in kinds or DROP in kinds:
+            return "blocked"
+        return "degraded"
+
+    # -- effects
+
+    def look(self) -> list[Finding]:
+        """Return the effects on the capture that are sure; [] for a clean line."""
+        size = len(self.capture[0].ends.near)
+        units = control_units(size)
+        controls = [[one] for one in self.prober.ask("the line itself: controls", units, 3)]
+        self.base = baseline_of(self.prober, [joined(one) for one in controls])
+        self.prober.taught(f"loss {max(self.base.loss):.1%}")
+        self.prober.fresh_far = True
+        kept: list[Outcome] = []
+        fresh: list[Outcome] = []
+        seen: list[Finding] = []
+        for number in range(PLAYS):
+            some = self.prober.ask(
+                "the capture, to its own and to other addresses",
+                [self.capture, self.capture, *units], COPIES, tight=False, keep_far=[True],
+            )  # fmt: skip
+            for known, one in zip(controls, some[2:], strict=True):
+                known.append(one)
+            self.base = baseline_of(self.prober, [joined(one) for one in controls])
+            kept.append(some[0])
+            fresh.append(some[1])
+            of_kept = findings(joined(kept), self.base)
+            of_fresh = findings(joined(fresh), self.base)
+            seen = of_kept
+            self.prober.taught(
+                "; ".join(f"{one.kind} {one.score:.0f}" for one in seen[:3]) or "no effect"
+            )
+            strongest = max((one.score for one in seen), default=0.0)
+            if strongest > 30 or (number > 1 and (strongest < 4.0 or strongest > 14.0)):
+                break
+        seen = [one for one in seen if one.score > 11.0]
+        self.plays = [joined(kept)]
+        elsewhere = self.prober.moved(joined(fresh), self.elsewhere(self.capture))
+        if seen:
+            matching = [
+                one for one in of_fresh
+                if one.score > 8.0 and any(one.kind == other.kind for other in seen)
+            ]  # fmt: skip
+            self.prober.fresh_far = bool(matching) and (
+                matching[0].score > 0.3 * max(one.score for one in seen)
+            )
+            if self.prober.fresh_far:  # the own addresses may be condemned by now
+                self.plays = [elsewhere]
+            else:
+                self.plays.append(elsewhere)
+        return merged_findings(seen)
+
+    def elsewhere(self, unit: Probe) -> Probe:
+        """Return a unit with other far addresses, which stand for any fresh ones."""
+        fars = {ends.far: self.prober.server(ends.far) for ends in flows_of(unit)}
+        return tuple(one._replace(ends=one.ends._replace(far=fars[one.ends.far])) for one in unit)
+
+    def explained(self, finding: Finding) -> bool:
+        """Return whether the rules that were found explain an effect."""
+        if not self.result.found:
+            return False
+        struck = self.struck(self.plays[0].unit, False)
+        unit = self.plays[0].unit
+        flows = {one.ends: other.ends for one, other in zip(self.capture, unit, strict=True)}
+        own = [at for at, one in enumerate(unit)
+               if one.ends == flows[finding.ends] and one.up == finding.up]  # fmt: skip
+        hit = sum(bool(struck[at]) for at in own)
+        return hit >= max(1, len(own) // 4)
+
+    def struck(self, unit: Probe, tight: bool) -> np.ndarray[Any, Any]:
+        """Return which packets of a unit the rules that were found strike, bool[packets]."""
+        rules = [rule for one in self.result.found if (rule := one.best.rule()) is not None]
+        if not rules:
+            return np.zeros(len(unit), bool)
+        found = strikes(self.through(unit, tight), rules)
+        return np.asarray((found.lost | found.struck).any(axis=0))
+
+    def masked(self, outcome: Outcome, tight: bool) -> Outcome:
+        """Return an outcome without the packets that the rules found so far strike."""
+        hit = self.struck(outcome.unit, tight)
+        if not hit.any():
+            return outcome
+        delay = outcome.delay.copy()
+        delay[:, hit] = -2
+        return outcome._replace(delay=delay)
+
+    # -- one rule
+
+    def identify(self, finding: Finding) -> Found | None:
+        """Return the rule behind an effect, None where no rule of the language explains it."""
+        sought = Effect(finding.kind, finding.amount, finding.chance)
+        act: dict[str, Any] = {}
+        if finding.kind == INJECT:
+            act = forged_act(self.plays[0])
+            sought = sought._replace(detail=act["act"])
+        beliefs = Beliefs(self.base, sought, act.get("path") == "on")
+        plays = [self.masked(outcome, False) for outcome in self.plays]
+        for outcome in plays:
+            beliefs.observe(Seen(self.through(outcome.unit, False), outcome))
+        main = plays[-1] if self.prober.fresh_far else plays[0]
+        parts = self.parts(main, sought) or self.parts(plays[0], sought)
+        if not parts:
+            return None
+        beliefs.grow(parts)
+        if sought.kind != INJECT:
+            beliefs.add(list(self.delayed(parts, main, sought)))
+            beliefs.add(list(beliefs.changed(12)))
+        beliefs.prune()
+        self.note(beliefs)
+        oracle = LineOracle(self.prober, self.base, sought)
+        core = self.core_of(beliefs.best, main.unit)
+        beliefs.climb(parts)
+        beliefs.prune()
+        for number in range(MOST_UNITS):
+            core = self.core_of(beliefs.best, main.unit)
+            chosen = self.choose(beliefs, core, main.unit, sought)
+            if chosen is None:
+                break
+            word, unit, bits = chosen
+            outcome = self.prober.ask(
+                f"{word} ({bits:.2f} bits expected)", [unit], max(oracle.copies, 4)
+            )[0]
+            beliefs.observe(Seen(self.through(unit, True), self.masked(outcome, True)))
+            beliefs.climb(parts, 1 if number % 3 else 3)
+            beliefs.prune()
+            self.prober.taught(f"{beliefs.best.words}: {beliefs.weights.max():.3f}")
+            self.note(beliefs)
+        beliefs.add(list(as_allowance(beliefs.best)))
+        weights = beliefs.weights
+        order = np.argsort(-weights, kind="stable")
+        same = self.equals(beliefs, core, main.unit, sought)
+        total = float(sum(weights[at] for at in same))
+        possible = sum(best_possible(seen.outcome, self.base, sought) for seen in beliefs.seen)
+        reached = float(beliefs.scores.max()) - beliefs.best.prior
+        found = Found(
+            beliefs.best, total, sought, beliefs, core,
+            [(beliefs.hypotheses[at], float(weights[at])) for at in order[:12]],
+            [beliefs.hypotheses[at] for at in same[1:]],
+            reached / possible if possible > 0 else 1.0,
+            act,
+        )  # fmt: skip
+        if found.explained < LEAST_EXPLAINED and sought.kind != PARTIAL:
+            self.localised(found, parts, main)
+        self.measure(found)
+        return found
+
+    def localised(self, found: Found, parts: Sequence[Match], main: Outcome) -> None:
+        """Let the localiser find the octets of a trigger that no rule of the language explains."""
+        oracle = LineOracle(self.prober, self.base, found.sought)
+        session = OracleSession(oracle, budget=OCTET_PROBES, longest=LONGEST)
+        result = localiser.Localisation()
+        try:
+            localiser.explore(session, shorten_gaps(main.unit), result)
+        except (BudgetSpent, ProbesSpent):
+            found.notes.append("the octets of the trigger were not found within the budget")
+        for clause in result.found_clauses:
+            found.octets += clause.clause.words(True)
+            extra = [one.match for one in triggers(clause) if one.match]
+            found.beliefs.climb([*parts, *extra], 1)
+        found.best = found.beliefs.best
+        found.notes += result.notes
+
+    def measure(self, found: Found) -> None:
+        """Find the exact numbers of a rule: chance, trigger, act, and how long it lasts."""
+        sought = found.sought
+        tail = Tail(self.prober, self.base, sought, found.best, self.through, found.core)
+        chance = chance_of(tail, found.core) if sought.kind != PARTIAL else None
+        if chance is not None:
+            found.parameters["probability"] = chance.share
+            found.per = chance.per
+            found.sought = sought = sought._replace(chance=min(max(chance.share.value, 0.05), 0.9))
+            tail = Tail(self.prober, self.base, sought, found.best, self.through, found.core)
+        refiner = Refiner(tail, found.best, found.core)
+        found.best = refiner.run()
+        found.intervals = refiner.intervals
+        if sought.kind == DROP:
+            found.spared = refiner.spared()
+        tail = Tail(self.prober, self.base, sought, found.best, self.through, found.core)
+        if sought.kind != INJECT and not found.best.media:
+            acts = Acts(tail, found.core)
+            act, parameters = acts.run()
+            found.act = act
+            found.parameters |= parameters
+            found.notes += acts.notes
+        if found.best.scope != "packet" and not found.best.media:
+            found.lasting = lasting(tail, found.core, self.watch)
+            if found.lasting.seconds is not None:
+                found.parameters["lasts_s"] = found.lasting.seconds
+
+    def through(self, unit: Probe, tight: bool) -> Passing:
+        """Return a unit as it passes the place of the box."""
+        key = unit, tight
+        if key not in self.passed:
+            plan = opened_first(unit) if tight else unit
+            streams = any(one.ends.proto == TCP for one in unit)
+            patience = STREAM_PATIENCE if streams else PATIENCE
+            whole = passing(plan, self.prober.access, patience)
+            extra = len(plan) - len(unit)
+            packet = np.where(whole.packet >= 0, whole.packet - extra, -1)
+            self.passed[key] = whole._replace(unit=unit, packet=packet)
+        return self.passed[key]
+
+    def shows(self, outcome: Outcome, sought: Effect) -> np.ndarray[Any, Any]:
+        """Return how surely each packet of a unit shows an effect, float64[packets]."""
+        if sought.kind == INJECT:
+            hit = np.asarray(events_of(outcome).any(axis=0))
+            flows = flows_of(outcome.unit)
+            return np.array([float(hit[flows.index(one.ends)]) for one in outcome.unit])
+        affected, usable, other = affected_of(outcome, self.base, sought)
+        count = usable.sum(axis=0)
+        share = (affected & usable).sum(axis=0) / np.maximum(count, 1)
+        least = np.maximum(0.6 * min(sought.chance, 1.0), 3 * other)
+        if sought.kind == PARTIAL:
+            least = np.full(len(share), 0.2)
+        return np.where((count > 0) & (share > least), 1.0, 0.0)
+
+    def parts(self, outcome: Outcome, sought: Effect) -> list[Match]:
+        """Return the conditions that packets around the effect meet."""
+        through = self.through(outcome.unit, False)
+        where = places(through)
+        shows = self.shows(outcome, sought)
+        found: dict[str, Match] = {}
+        for at in references(outcome.unit, shows):
+            if at in where:
+                for part in atoms(outcome.unit, at, where[at]):
+                    found.setdefault(json.dumps(part, sort_keys=True), part)
+        return list(found.values())
+
+    def delayed(
+        self, parts: Sequence[Match], outcome: Outcome, sought: Effect
+    ) -> Iterator[Hypothesis]:
+        """Yield conditions with an allowance that fits what was seen: a flow meets the condition
+        some packets before its first packet that shows the effect."""
+        through = self.through(outcome.unit, False)
+        shows = self.shows(outcome, sought)
+        unit = outcome.unit
+        wide = [one for one in parts if one.keys() & {"protocol", "direction"}]
+        matches = [*parts, *(joined_ for one in wide for other in parts
+                             if (joined_ := combined(one, other)) is not None)]  # fmt: skip
+        plain = [hypothesis(one, "packet") for one in matches]
+        rules = [one.rule() for one in plain]
+        usable = [at for at, rule in enumerate(rules) if rule is not None]
+        hits = strikes(through, [rule for rule in rules if rule is not None]).struck
+        for row, at in enumerate(usable):
+            first = {unit[n].ends: int(n) for n in np.flatnonzero(hits[row])[::-1]}
+            for ends, begin in first.items():
+                struck = [n for n in range(begin, len(unit))
+                          if unit[n].ends == ends and shows[n] > 0.5]  # fmt: skip
+                if struck and struck[0] > begin:
+                    for after in allowance(through, begin, struck[0]):
+                        yield plain[at]._replace(after=json.dumps(after), scope="flow")
+                    break
+
+    # -- units
+
+    def core_of(self, best: Hypothesis, unit: Probe) -> Probe:
+        """Return the fewest packets of a unit that bring a hypothesis about."""
+        keys = best.keys
+        through = self.through(unit, False)
+        plain = best._replace(scope="packet", way=None, after="", media=False).rule()
+        if plain is None:
+            return shorten_gaps(unit[:1])
+        hits = np.flatnonzero(strikes(through, [plain]).struck[0])
+        at = int(hits[0]) if len(hits) else 0
+        one = unit[at]
+        needs = {"packets", "bytes", "seconds", "app", "role"} & keys.keys()
+        if not needs:
+            return (one._replace(time=0),)
+        own = in_order(other for other in unit[: at + 1] if other.ends == one.ends)
+        return own if "seconds" in keys else shorten_gaps(own)
+
+    def units(
+        self, beliefs: Beliefs, core: Probe, unit: Probe, sought: Effect
+    ) -> Iterator[tuple[str, Probe]]:
+        """Yield units that may tell the likeliest hypotheses apart, with what they ask."""
+        many = sought.kind == PARTIAL
+        count, apart = (60, 3 * MS) if many else (4, 15 * MS)
+        protos = (UDP, TCP) if sought.kind == INJECT else (UDP,)
+        extra = self.beyond(beliefs.best)
+        for proto in protos:
+            yield "other flows", scope_unit(core, count + extra, apart, proto=proto)
+        for size in (60, 14, 400):
+            more = count + extra if size == 60 else count
+            yield "other flows, zeros", scope_unit(core, more, apart, plain=True, size=size)
+        others = other_flows(unit, core[-1].ends)
+        near = core[-1].ends.near
+        others = [one._replace(ends=one.ends._replace(near=near)) for one in others[:48]]
+        yield "flows of the capture", scope_unit(core, 2, apart, others)
+        yield "again and again", repeated_unit(core, count + extra, apart)
+        yield "noise before it", preceded_unit(core, 6, 10 * MS, count + extra)
+        yield "much noise before it", preceded_unit(core, 30, 5 * MS, count + extra, 200)
+        last = core[-1]
+        for word, other in changed_packets(last):
+            changed = (
+                *(one._replace(ends=other.ends) if one.ends == last.ends else one
+                  for one in core[:-1]),
+                other,
+            )  # fmt: skip
+            whole = repeated_unit(changed, count + extra, apart)
+            yield word, whole
+        if len(core) > 1:
+            half = core[: len(core) // 2 + 1]
+            end = half[-1]
+            for words, size, many_, pause in (
+                ("half of it, many small packets", 8, len(core) + 8, 3), ("half of it, large "
+                "packets", 1200, max(3, sum(len(one.payload) for one in core) // 2000), 3),
+                ("half of it, slowly", 60, 5, 500),
+            ):  # fmt: skip
+                fill = carriers(end.ends, end.time + pause * MS, many_, pause * MS, words, size)
+                yield words, in_order([*half, *fill])
+            yield "the last packet alone", repeated_unit(core[-1:], count + extra, apart)
+            yield (
+                "slowly",
+                scope_unit(tuple(one._replace(time=one.time * 3) for one in core), count, apart),
+            )
+
+    def beyond(self, best: Hypothesis) -> int:
+        """Return how many more packets are needed to use up an allowance."""
+        return beyond(best, 15)
+
+    def choose(
+        self, beliefs: Beliefs, core: Probe, unit: Probe, sought: Effect
+    ) -> tuple[str, Probe, float] | None:
+        """Return the unit with the most expected information, None where none is worth it."""
+        weights = beliefs.weights
+        order = np.argsort(-weights, kind="stable")[:ALIVE]
+        order = order[weights[order] > 1e-3]
+        if len(order) < 2:
+            return None
+        rules = [beliefs.rules[at] for at in order]
+        shares = weights[order] / weights[order].sum()
+        played = {seen.through.unit for seen in beliefs.seen}
+        best: tuple[str, Probe, float] | None = None
+        for word, one in self.units(beliefs, core, unit, sought):
+            if one in played or len(one) > 700:
+                continue
+            predicted = strikes(self.through(one, True), rules)
+            bits = information(shown(predicted, sought, one, beliefs.on_path), shares)
+            if bits > (best[2] if best else LEAST_BITS):
+                best = word, one, bits
+            if best is not None and best[2] > 0.75:
+                break
+        return best
+
+    def equals(self, beliefs: Beliefs, core: Probe, unit: Probe, sought: Effect) -> list[int]:
+        """Return the likeliest hypothesis, and those that no unit tells from it."""
+        weights = beliefs.weights
+        order = [int(at) for at in np.argsort(-weights, kind="stable")[:ALIVE]]
+        rules = [beliefs.rules[at] for at in order]
+        alike = np.ones(len(order), bool)
+        throughs = [seen.through for seen in beliefs.seen]
+        for word, one in self.units(beliefs, core, unit, sought):
+            if len(one) <= 700 and word in (
+                "other flows", "other flows, zeros", "flows of the capture", "again and again",
+                "noise before it", "other direction",
+            ):  # fmt: skip
+                throughs.append(self.through(one, True))
+        for through in throughs:
+            predicted = strikes(through, rules)
+            features = shown(predicted, sought, through.unit, beliefs.on_path)
+            alike &= (features == features[0]).all(axis=1)
+        return [at for at, same in zip(order, alike, strict=True) if same]
+
+    def note(self, beliefs: Beliefs) -> None:
+        """Keep the likeliest hypotheses, for the report."""
+        weights = beliefs.weights
+        order = np.argsort(-weights, kind="stable")[:8]
+        self.result.beliefs.append(
+            {beliefs.hypotheses[at].words: float(weights[at]) for at in order}
+        )
+
+
+def as_allowance(best: Hypothesis) -> Iterator[Hypothesis]:
+    """Yield a hypothesis with a window of its flow as one with an allowance instead."""
+    keys = best.keys
+    if "packets" in keys and not best.after and str(keys["packets"]).endswith("-"):
+        rest = {key: value for key, value in keys.items() if key != "packets"}
+        count = int(str(keys["packets"])[:-1]) - 1
+        if rest and count > 0:
+            yield best._replace(
+                match=json.dumps(rest, sort_keys=True), after=json.dumps({"packets": count})
+            )
+
+
+def opened_first(unit: Probe) -> Probe:
+    """Return a unit whose streams are opened before its first packet."""
+    streams = [ends for ends in flows_of(unit) if ends.proto == TCP]
+    if not streams:
+        return unit
+    opening = tuple(Sent(0, True, ends, b"") for ends in streams)
+    return (*opening, *(one._replace(time=one.time + HANDSHAKE) for one in unit))
+
+
+def merged_findings(seen: Sequence[Finding]) -> list[Finding]:
+    """Return findings, forged answers first; drops of a flow that receives them are theirs."""
+    injected = {one.ends for one in seen if one.kind == INJECT}
+    rest = [one for one in seen if not (one.kind in (DROP, PARTIAL) and one.ends in injected)]
+    dropped = {(one.ends, one.up) for one in rest if one.kind == DROP}
+    rest = [one for one in rest if one.kind != PARTIAL or (one.ends, one.up) not in dropped]
+    order = {INJECT: 0, DROP: 1, PARTIAL: 2, DELAY: 3}
+    return sorted(rest, key=lambda one: (order[one.kind], -one.score))
+
+
+def forged_act(outcome: Outcome) -> dict[str, Any]:
+    """Return the act that explains the forged answers of a unit's copies."""
+    to_client = to_server = page = answers = 0
+    kinds = {RESET: 0, ENDED: 0}
+    arrived = 0
+    answer = ""
+    copies = len(outcome.delay)
+    for copy in range(copies):
+        for event in outcome.events[copy]:
+            kinds[event.kind] += 1
+            to_client += not event.up
+            to_server += event.up
+        for event in outcome.strange[copy]:
+            if event.ends.proto == TCP:
+                page += event.payload.startswith(b"HTTP/")
+            else:
+                answers += 1
+                answer = answer_in(event.payload) or answer
+    arrived = int((outcome.delay[:, -1] >= 0).sum())
+    on_path = arrived > copies / 2
+    path = {"path": "on"} if on_path else {}
+    if answers:
+        return {"act": "dns-lie", "answer": answer or "nxdomain", **path}
+    if page:
+        return {"act": "block-page", **path}
+    act = "reset" if kinds[RESET] >= kinds[ENDED] else "finish"
+    towards = "both"
+    if to_client and not to_server:
+        towards = "client"
+    elif to_server and not to_client:
+        towards = "server"
+    return {"act": act, "towards": towards, **path}
+
+
+def answer_in(payload: bytes) -> str:
+    """Return the address that a DNS answer tells, "" for none."""
+    import ipaddress
+
+    if len(payload) < 12 or payload[3] & 15:
+        return ""
+    if payload[-6:-4] == b"\0\4":
+        return str(ipaddress.ip_address(payload[-4:]))
+    if payload[-18:-16] == b"\0\x10":
+        return str(ipaddress.ip_address(payload[-16:]))
+    return ""

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What follows a trigger so that it shows whether the rule was met: its own kind of packets, or
+noise in the flow, in the directions that the rule strikes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from midcall.captures.packets.numbers import TCP
+from midcall.experiments.localise.messages import noise
+from midcall.experiments.probe.baseline import Baseline
+from midcall.experiments.probe.beliefs import Hypothesis
+from midcall.experiments.probe.line_oracle import DELAY, INJECT, PARTIAL, Effect
+from midcall.experiments.probe.prober import MS, Prober
+from midcall.experiments.probe.units import zeros
+from midcall.testbed.probing.probe import Probe, Sent, in_order
+from midcall.testbed.probing.strikes import Passing, strikes
+
+#: Between a trigger and what follows, in ns.
+PAUSE = 60 * MS
+
+
+def beyond(best: Hypothesis, apart_ms: int) -> int:
+    """Return how many pairs of packets use up an allowance. apart_ms: time between two pairs."""
+    after = json.loads(best.after) if best.after else {}
+    wanted = max(int(after.get("packets", 0)) // 2, int(after.get("bytes", 0)) // 150,
+                 int(after.get("seconds", 0) * 1000 // apart_ms))  # fmt: skip
+    return min(wanted + 2 if wanted else 0, 150)
+
+
+class Tail:
+    """Makes units from triggers for one hypothesis.
+
+    form: what follows a trigger. "again": its last packet (rules that strike packets, and matches
+    that any packet of the flow meets); "noise", "zeros", "tiny", "long": packets that the match
+    does not meet itself, so that they are struck for the trigger's sake alone.
+    """
+
+    def __init__(
+        self, prober: Prober, base: Baseline, sought: Effect, best: Hypothesis,
+        through: Callable[[Probe, bool], Passing], core: Probe,
+    ) -> None:  # fmt: skip
+        self.prober, self.base, self.sought, self.through = prober, base, sought, through
+        self.best = best
+        self.count, self.apart = 5, 12 * MS
+        if sought.kind == PARTIAL:
+            loss = max(base.loss)
+            amount = max(sought.amount, 0.03)
+            share = loss + amount * (1 - loss)
+            self.count = int(min(max(40 * share / max(amount, 0.02) ** 2 * 0.35, 24), 160))
+            self.apart = 3 * MS
+        elif sought.kind == DELAY:
+            self.count, self.apart = 4, 20 * MS
+        self.used = beyond(best, self.apart // MS)
+        self.count += self.used
+        self.form = "again" if best.scope == "packet" or best.media else self.chosen(core)
+
+    @property
+    def repeats(self) -> bool:
+        """Return whether the trigger's last packet follows it."""
+        return self.form == "again"
+
+    def chosen(self, core: Probe) -> str:
+        """Return the form of packets that the rule strikes and the match does not meet."""
+        plain = self.best._replace(scope="packet", way=None, after="").rule()
+        rule = self.best.rule()
+        if plain is None or rule is None:
+            return "again"
+        for form in ("noise", "zeros", "tiny", "long"):
+            self.form = form
+            unit = self.unit(core)
+            found = strikes(self.through(unit, True), [plain, rule]).struck
+            if not found[0, len(core) :].any() and found[1, len(core) :].any():
+                return form
+        return "noise"
+
+    def body(self, number: int, up: bool) -> bytes:
+        """Return the payload of a packet that follows."""
+        if self.form == "zeros":
+            return zeros(48 + number % 5, "tail", number, up)
+        size = {"tiny": 12, "long": 500}.get(self.form, 48 + number % 5)
+        return noise(size, "tail", number, up)
+
+    def carriers(self, last: Sent, begin: int) -> list[Sent]:
+        """Return the packets that follow a trigger."""
+        result = []
+        for number in range(self.count):
+            time = begin + number * self.apart
+            if self.repeats:
+                result.append(last._replace(time=time))
+            else:
+                for up in (True, False):
+                    result.append(
+                        last._replace(time=time + (0 if up else 2 * MS), up=up,
+                                      payload=self.body(number, up), before=())
+                    )  # fmt: skip
+        return result
+
+    def unit(self, core: Probe) -> Probe:
+        """Return a trigger with what follows it."""
+        last = core[-1]
+        if self.sought.kind == INJECT and last.ends.proto == TCP and not self.used:
+            return core
+        return in_order([*core, *self.carriers(last, last.time + PAUSE)])
+
+    def mask(self, best: Hypothesis, unit: Probe, core: int) -> NDArray[np.bool_]:
+        """Return which packets a hypothesis strikes in a unit, of those from the core's last on."""
+        rule = best.rule()
+        if rule is None:
+            return np.zeros(len(unit), bool)
+        found = strikes(self.through(unit, True), [rule])
+        shown = found.struck if self.sought.kind in (DELAY, PARTIAL) else found.lost
+        mask = np.array(shown[0], bool)
+        mask[: max(core - 1, 0)] = False
+        if self.sought.kind == INJECT and not mask.any():
+            mask[-1] = bool(found.opened[0].any())
+        return mask

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Units that tell hypotheses apart: a packet of the capture with one thing changed, and packets
+after it in the same flow, in other flows of the same hosts, and between other hosts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from midcall.captures.packets.numbers import TCP, UDP
+from midcall.experiments.localise.messages import exemplars, noise, resized, unlike
+from midcall.experiments.localise.mutations import far_addresses, other_proto
+from midcall.experiments.localise.packet_fields import read
+from midcall.experiments.probe.prober import MS
+from midcall.testbed.probing.probe import Ends, Probe, Sent, flows_of, in_order
+from midcall.testbed.probing.virtual_line import DATAGRAM
+
+#: Between a trigger and what follows it, in ns.
+PAUSE = 120 * MS
+#: Ports that rules often list.
+PORTS = (27_011, 443, 53, 3478, 60_123)
+
+
+def neighbours(ends: Ends, proto: int = UDP) -> dict[str, Ends]:
+    """Return other flows by what they share with one: hosts of it, or none.
+
+    Far ports are unusual ones; addresses differ from the flow's own.
+    """
+    size = len(ends.near)
+    other_near = bytes([10, 77, 3, 77]) if size == 4 else bytes.fromhex("fd77" + "00" * 13 + "77")
+    far = ends.far
+    other_far = bytes([far[0] ^ 0x15, far[1] ^ 0x3A, *far[2:-1], far[-1] ^ 0x2A])
+    return {
+        "pair": Ends(proto, ends.near, 30_001, far, 27_311),
+        "client": Ends(proto, ends.near, 30_002, other_far, 27_312),
+        "server": Ends(proto, other_near, 30_003, far, 27_313),
+        "other": Ends(proto, other_near, 30_004, other_far, 27_314),
+    }
+
+
+def carriers(
+    ends: Ends, begin: int, count: int, apart: int, word: str, size: int = 60,
+    plain: bool = False,
+) -> list[Sent]:  # fmt: skip
+    """Return packets of noise (plain: nearly all zeros) in both directions of a flow."""
+    result = []
+    for number in range(count):
+        for up in (True, False):
+            body = noise(size + number % 7, word, up, number, ends.far_port)
+            if plain:
+                body = zeros(size, word, up, number)
+            result.append(Sent(begin + number * apart + (0 if up else apart // 2), up, ends, body))
+    return result
+
+
+def zeros(size: int, *names: object) -> bytes:
+    """Return octets that are nearly all zeros, and differ by their names."""
+    return bytes(size - 3) + noise(3, *names)
+
+
+def scope_unit(
+    trigger: Probe, count: int, apart: int, more: Sequence[Sent] = (), proto: int = UDP,
+    plain: bool = False, size: int = 60,
+) -> Probe:  # fmt: skip
+    """Return a trigger and what follows it in its own flow and in neighbouring ones.
+
+    more: packets of the same subscriber that also follow, of flows of the capture.
+    """
+    last = trigger[-1]
+    begin = last.time + PAUSE
+    packets = list(trigger)
+    packets += carriers(last.ends, begin, count, apart, "same", size, plain)
+    for number, (word, ends) in enumerate(neighbours(last.ends, proto).items()):
+        later = begin + (number + 1) * apart // 8
+        packets += carriers(ends, later, count, apart, word, size, plain)
+    packets += [one._replace(time=begin + one.time) for one in more]
+    return in_order(packets)
+
+
+def repeated_unit(trigger: Probe, count: int, apart: int) -> Probe:
+    """Return a trigger, its last packet again and again, and noise between the repetitions."""
+    last = trigger[-1]
+    packets = list(trigger)
+    begin = last.time + PAUSE
+    for number in range(count):
+        packets.append(last._replace(time=begin + number * apart))
+    packets += carriers(last.ends, begin + apart // 4, count, apart, "between")
+    return in_order(packets)
+
+
+def preceded_unit(trigger: Probe, count: int, apart: int, after: int, size: int = 60) -> Probe:
+    """Return noise in the trigger's flow, then the trigger, then noise again."""
+    last = trigger[-1]
+    before = carriers(last.ends, 0, count, apart, "before", size)
+    shift = count * apart + PAUSE
+    moved = [one._replace(time=one.time + shift) for one in trigger]
+    behind = carriers(last.ends, moved[-1].time + PAUSE, after, apart, "behind")
+    return in_order([*before, *moved, *behind])
+
+
+def other_flows(base: Probe, but: Ends, most: int = 8) -> list[Sent]:
+    """Return the first packets of the other flows of a capture, close together."""
+    result: list[Sent] = []
+    for number, ends in enumerate(flows_of(base)):
+        if ends != but:
+            own = [one for one in base if one.ends == ends and one.payload][:most]
+            result += [one._replace(time=(at * 12 + number) * MS) for at, one in enumerate(own)]
+    return sorted(result, key=lambda one: one.time)
+
+
+def changed_packets(one: Sent) -> Iterator[tuple[str, Sent]]:
+    """Yield a packet with one thing changed, and what that is."""
+    ends = one.ends
+    for port in PORTS:
+        if port != ends.far_port:
+            yield f"port {port}", one._replace(ends=ends._replace(far_port=port))
+    for number, far in enumerate(far_addresses(ends.far)):
+        yield f"address {number}", one._replace(ends=ends._replace(far=far))
+    for turned in (8, 17):
+        octet, bit = divmod(turned, 8)
+        turned_far = bytearray(ends.far)
+        turned_far[octet + (0 if len(turned_far) == 4 else 6)] ^= 0x80 >> bit
+        yield f"address bit {turned}", one._replace(ends=ends._replace(far=bytes(turned_far)))
+    yield "other direction", one._replace(up=not one.up)
+    yield "other transport", one._replace(ends=other_proto(ends))
+    body = one.payload
+    if not body:
+        return
+    yield "other octets", one._replace(payload=unlike(body, "unit"))
+    yield "zeros", one._replace(payload=bytes(len(body)))
+    for size in (len(body) + 24, len(body) // 2, 1200, len(body) - 1, len(body) + 1):
+        if 0 < size <= DATAGRAM and size != len(body):
+            for other in list(resized(one, size))[:1]:
+                yield f"{size} octets", one._replace(payload=other)
+            yield f"{size} octets of noise", one._replace(payload=noise(size, "size", size))
+    for word, other in exemplars(ends.proto).items():
+        yield word, one._replace(payload=other)
+    reading = read(one)
+    if reading.method >= 0 and len(body) >= 20:
+        # without its attributes; of another method
+        bare = body[:2] + b"\0\0" + body[4:20]
+        yield "no attributes", one._replace(payload=bare)
+        yield (
+            "another method",
+            one._replace(payload=bytes([body[0] ^ 0x02, body[1] ^ 0x02]) + body[2:]),
+        )
+    if reading.where and reading.name:
+        yield from other_names(one, reading.name, reading.where)
+
+
+def other_names(one: Sent, name: str, where: str) -> Iterator[tuple[str, Sent]]:
+    """Yield a packet that asks for other names: siblings, children and parents of its own."""
+    from midcall.experiments.localise.messages import client_hello, request
+    from midcall.testbed.conformance.transcript import question
+    from midcall.testbed.probing.quic_initial import quic_initial
+
+    labels = name.split(".")
+    names = [name, f"x.{name}", ".".join(["other", *labels[1:]])]
+    names += [".".join(labels[at:]) for at in range(1, len(labels))]
+    names += [".".join(["y", *labels[at:]]) for at in range(1, len(labels))]
+    makers: dict[str, Callable[[str], bytes]] = {
+        "dns": question, "tls": client_hello, "http": request, "quic": quic_initial,
+    }  # fmt: skip
+    make = makers[where]
+    for word in dict.fromkeys(names):
+        yield f"name {len(word)}", one._replace(payload=make(word))
+    others: dict[str, tuple[int, Callable[[str], bytes]]] = {
+        "tls": (TCP, client_hello), "http": (TCP, request), "quic": (UDP, quic_initial),
+    }  # fmt: skip
+    if where != "dns":
+        for word, (proto, other) in others.items():
+            if word != where:
+                ends = one.ends._replace(proto=proto)
+                yield f"the name in {word}", one._replace(ends=ends, payload=other(name))

@@ -1,0 +1,366 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Quality of the calls in captures, per flow, direction and second, as tables.
+
+The estimate reads sizes and times only. With `truth`, RTP headers are read as well, for the columns
+whose names end in `_true`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+from numpy.typing import NDArray
+
+from midcall.captures.packets.names import printable
+from midcall.captures.packets.pcap import CaptureFile, Packets
+from midcall.captures.packets.standard_input import NAME as STANDARD_INPUT
+from midcall.classifier.call_quality import Meter
+from midcall.classifier.engine import Engine
+from midcall.classifier.export import PROTOCOLS, addresses
+from midcall.classifier.quality.estimate import MEDIA_KINDS, estimate
+from midcall.classifier.state.verdicts import MEDIA, UNSURE
+from midcall.errors import CaptureError, ClassifierError, ExperimentError
+from midcall.experiments.cells.classify import JsonSink, expand, link_notices, output
+from midcall.experiments.measure import rtp_truth
+from midcall.suggestions import hint
+from midcall.testbed.assess.mos_by_second import mos_by_second
+
+FORMATS = ("table", "csv", "json", "parquet")
+BY_SUFFIX = {".csv": "csv", ".json": "json", ".parquet": "parquet"}
+FLOWS = ("media", "all")
+
+COLUMNS = pa.schema(
+    [
+        ("capture", pa.string()),
+        ("flow", pa.string()),
+        ("direction", pa.string()),
+        ("second", pa.int64()),
+        ("packets", pa.int64()),
+        ("bytes", pa.int64()),
+        ("media", pa.string()),
+        ("frame_rate", pa.float64()),
+        ("frame_rate_low", pa.float64()),
+        ("frame_rate_high", pa.float64()),
+        ("loss", pa.float64()),
+        ("gap_ms", pa.float64()),
+        ("silent", pa.bool_()),
+        ("jitter_ms", pa.float64()),
+        ("mos", pa.float64()),
+        ("confidence", pa.float64()),
+    ]
+)
+TRUE_COLUMNS = pa.schema(
+    [
+        ("media_true", pa.string()),
+        ("frame_rate_true", pa.float64()),
+        ("loss_true", pa.float64()),
+        ("gap_ms_true", pa.float64()),
+        ("silent_true", pa.bool_()),
+        ("jitter_ms_true", pa.float64()),
+        ("mos_true", pa.float64()),
+    ]
+)
+#: Decimal places of a column.
+PLACES = {
+    "frame_rate": 1, "frame_rate_low": 1, "frame_rate_high": 1, "loss": 4, "gap_ms": 1,
+    "jitter_ms": 2, "mos": 2, "confidence": 2,
+}  # fmt: skip
+#: Rows of the table format that are shown.
+SHOWN = 200
+
+Say = Callable[[str], None]
+
+
+class Measured(NamedTuple):
+    """The rows of one capture, and notices on it."""
+
+    table: pa.Table
+    notices: list[str]
+
+
+def schema(truth: bool) -> pa.Schema:
+    """Return the columns of the output."""
+    return pa.schema([*COLUMNS, *TRUE_COLUMNS]) if truth else COLUMNS
+
+
+def measure_file(path: str, every: bool = False, truth: bool = False) -> Measured:
+    """Measure the calls of one capture; raises CaptureError or ClassifierError.
+
+    every: measure all UDP and TCP flows, not only those that the classifier takes for call media.
+    truth: add the columns from RTP headers.
+    """
+    capture = CaptureFile(path)
+    meter = Meter(Engine(), every)
+    found = Truth() if truth else None
+    for packets in capture.batches():
+        numbers = meter.feed(packets)
+        if found is not None:
+            found.add(packets, numbers, meter)
+    notices = list(capture.notices)
+    notices += link_notices(capture.path, meter.engine.counters, capture.links)
+    if meter.refused:
+        notices.append(f"{capture.path}: too many flows at the same time, some were not measured")
+    name = path if path == STANDARD_INPUT else capture.path
+    return Measured(table_of(meter, name, every, found), notices)
+
+
+def table_of(
+    meter: Meter, capture: str, every: bool = False, truth: Truth | None = None
+) -> pa.Table:
+    """Return the rows of what a meter measured so far (`COLUMNS`), of one capture.
+
+    Any program that feeds its packets to a Meter instead of an Engine (`classify`, a live box) gets
+    the quality of the calls in the same pass from here.
+    """
+    flows = meter.engine.flows()
+    result = estimate(meter.rows(), None if every else media_flows(flows))
+    measured = {name: getattr(result, name) for name in COLUMNS.names if hasattr(result, name)}
+    columns: dict[str, Any] = {
+        **measured,
+        "capture": np.full(len(result.flow), capture, object),
+        "flow": names(flows, result.flow),
+        "direction": np.where(result.up == 1, "up", "down").astype(object),
+        "bytes": result.octets,
+        "media": kinds(result.media),
+        "mos": mos_by_second(result.loss, result.jitter_ms),
+    }
+    if truth is not None:
+        columns |= truth.columns(result.flow, result.up, result.second, meter.start)
+    fields = schema(truth is not None)
+    arrays = [as_arrow(columns[field.name], field) for field in fields]
+    return pa.Table.from_arrays(arrays, schema=fields)
+
+
+def media_flows(flows: NDArray[np.void]) -> NDArray[np.int64]:
+    """Return the first packets of the flows that the classifier takes for call media."""
+    media = (flows["role"] == MEDIA) & (flows["verdict"] >= UNSURE)
+    return np.asarray(flows["first_record"][media], np.int64)
+
+
+def names(flows: NDArray[np.void], first: NDArray[np.int64]) -> NDArray[np.object_]:
+    """Return the names of flows by their first packets: "udp A:PORT-B:PORT" (`explain --flow`)."""
+    wanted = flows[np.isin(flows["first_record"], first)]
+    wrap = {4: "{}:{}", 6: "[{}]:{}"}
+    ends = [
+        [
+            wrap[ipaddress.ip_address(address).version].format(address, port)
+            for address, port in zip(texts, wanted[f"{end}_port"].tolist(), strict=True)
+        ]
+        for end in ("source", "target")
+        for texts in [addresses(wanted[end], wanted["version"]).tolist()]
+    ]
+    texts = {
+        number: f"{PROTOCOLS.get(proto, f'ip-{proto}')} {source}-{target}"
+        for number, proto, source, target in zip(
+            wanted["first_record"].tolist(), wanted["proto"].tolist(), *ends, strict=True
+        )
+    }
+    return np.array([texts[number] for number in first.tolist()], object)
+
+
+def kinds(media: NDArray[np.int64]) -> NDArray[np.object_]:
+    """Return the words of kinds of media, None for an unknown one."""
+    return np.array([*MEDIA_KINDS, None], object)[media]
+
+
+def as_arrow(values: NDArray[Any], field: pa.Field) -> pa.Array:
+    """Return a column as an Arrow array of its field's type; NaN and None become null."""
+    if pa.types.is_boolean(field.type):
+        unknown = np.isnan(values)
+        return pa.array(np.where(unknown, False, values).astype(bool), mask=unknown)
+    if pa.types.is_floating(field.type):
+        places = PLACES[field.name.removesuffix("_true")]
+        return pa.array(np.round(np.asarray(values, np.float64), places), from_pandas=True)
+    return pa.array(values, field.type)
+
+
+class Truth:
+    """The RTP headers of a capture's packets, batch by batch, and the columns from them."""
+
+    def __init__(self) -> None:
+        self.fields: list[NDArray[np.int64]] = []
+
+    def add(self, packets: Packets, numbers: NDArray[np.int64], meter: Meter) -> None:
+        """Read the headers of a batch; numbers: the flow of each packet."""
+        flows = meter.engine.tables.flows["first_record"][np.maximum(numbers, 0)]
+        flow = np.where(numbers >= 0, flows, -1)
+        self.fields.append(rtp_truth.headers(packets, flow, meter.ups))
+
+    def columns(
+        self,
+        flow: NDArray[np.int64],
+        up: NDArray[np.int64],
+        second: NDArray[np.int64],
+        start: int,
+    ) -> dict[str, NDArray[Any]]:
+        """Return the true columns of rows (first packet of the flow, direction, second)."""
+        count = len(flow)
+        media = np.full(count, None, object)
+        out = {name: np.full(count, np.nan) for name in TRUE_COLUMNS.names}
+        keys = zip(flow.tolist(), up.tolist(), second.tolist(), strict=True)
+        place = {key: row for row, key in enumerate(keys)}
+        for number, way, heard in rtp_truth.directions(np.concatenate(self.fields)):
+            for when, true in rtp_truth.seconds(heard, start).items():
+                row = place.get((number, way, when))
+                if row is None:
+                    continue
+                media[row] = true.media
+                for name, value in true._asdict().items():
+                    if name != "media" and value is not None:
+                        out[f"{name}_true"][row] = value
+        spoken = ~np.isnan(out["silent_true"])
+        score = mos_by_second(out["loss_true"], out["jitter_ms_true"])
+        return {**out, "media_true": media, "mos_true": np.where(spoken, score, np.nan)}
+
+
+# ---- formats
+
+
+def format_of(wanted: str | None, out: str | None) -> str:
+    """Return the format asked for, else that of the output's suffix, else "table".
+
+    Raises ExperimentError for an unknown format.
+    """
+    if wanted is None:
+        suffix = "." + (out or "").rpartition(".")[2].lower()
+        return BY_SUFFIX.get(suffix, "table")
+    if wanted not in FORMATS:
+        raise ExperimentError(f"unknown format {wanted} ({hint(wanted, FORMATS)})")
+    return wanted
+
+
+class ArrowSink:
+    """CSV with one header line, or one Parquet file."""
+
+    def __init__(self, writer: Any) -> None:
+        self._writer = writer
+
+    def write(self, table: pa.Table) -> None:
+        """Write the rows of one capture."""
+        self._writer.write_table(table)
+
+    def close(self) -> None:
+        """Finish the output."""
+        self._writer.close()
+
+
+class TextSink:
+    """A table for people, up to SHOWN rows."""
+
+    def __init__(self, out: BinaryIO, terminal: bool) -> None:
+        self._out, self._terminal = out, terminal
+        self._tables: list[pa.Table] = []
+
+    def write(self, table: pa.Table) -> None:
+        """Keep the rows of one capture."""
+        self._tables.append(table)
+
+    def close(self) -> None:
+        """Print the table."""
+        if not self._tables:
+            return
+        whole = pa.concat_tables(self._tables)
+        text = render(whole.slice(0, SHOWN), self._terminal)
+        rest = whole.num_rows - SHOWN
+        if rest > 0:
+            text += f"{rest} more seconds are not shown; --format csv gives every one\n"
+        self._out.write(text.encode())
+
+
+def render(table: pa.Table, terminal: bool) -> str:
+    """Return rows as aligned text; columns that are the same for every row are left out."""
+    from rich.console import Console
+    from rich.table import Table
+
+    many = len(set(table.column("capture").to_pylist())) > 1
+    shown = [name for name in table.schema.names if many or name != "capture"]
+    page = Table(box=None, pad_edge=False, header_style="bold")
+    for name in shown:
+        number = not pa.types.is_string(table.schema.field(name).type)
+        page.add_column(name, justify="right" if number else "left", no_wrap=True)
+    columns = [table.column(name).to_pylist() for name in shown]
+    for values in zip(*columns, strict=True):
+        page.add_row(*(cell(value) for value in values))
+    width = None if terminal else 240
+    console = Console(
+        width=width, force_terminal=terminal, no_color=not terminal, highlight=False, markup=False
+    )
+    with console.capture() as captured:
+        console.print(page)
+    return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"
+
+
+def cell(value: object) -> str:
+    """Return a value as text; an unknown one is empty."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return printable(value) if isinstance(value, str) else f"{value:g}"
+
+
+def sink(form: str, out: BinaryIO, fields: pa.Schema, terminal: bool) -> Any:
+    """Return the writer of a format over a binary stream."""
+    if form == "csv":
+        return ArrowSink(pyarrow.csv.CSVWriter(out, fields))
+    if form == "parquet":
+        return ArrowSink(pyarrow.parquet.ParquetWriter(out, fields, compression="zstd"))
+    return JsonSink(out) if form == "json" else TextSink(out, terminal)
+
+
+class Writer:
+    """The output of one or more captures."""
+
+    def __init__(self, to: Any) -> None:
+        self.sink = to
+
+    def measured(self, meter: Meter, capture: str) -> None:
+        """Write the rows of what a meter measured of a capture."""
+        self.sink.write(table_of(meter, capture))
+
+
+@contextmanager
+def writer(form: str | None, out: str | None, truth: bool = False) -> Iterator[Writer]:
+    """Open the output; raises ExperimentError for an unknown format."""
+    form = format_of(form, out)
+    terminal = out in (None, "-") and sys.stdout.isatty()
+    if form == "parquet" and terminal:
+        raise ExperimentError("parquet is not for a terminal: give a file with -o OUT")
+    with output(out) as handle:
+        result = Writer(sink(form, handle, schema(truth), terminal))
+        yield result
+        result.sink.close()
+
+
+def write(
+    captures: Sequence[str], form: str | None, out: str | None, flows: str, truth: bool, say: Say
+) -> bool:
+    """Measure captures and write their rows; returns whether all of them could be read.
+
+    A capture that cannot be read is reported, and the others are measured. Raises ExperimentError
+    for an unknown format or choice of flows and for an output that cannot be written.
+    """
+    if flows not in FLOWS:
+        raise ExperimentError(f"--flows {flows}: unknown ({hint(flows, FLOWS)})")
+    files = [file for name in captures for file in expand(name)]
+    complete = True
+    with writer(form, out, truth) as target:
+        for file in files:
+            try:
+                measured = measure_file(file, flows == "all", truth)
+            except (CaptureError, ClassifierError) as error:
+                say(str(error))
+                complete = False
+                continue
+            for notice in measured.notices:
+                say(f"warning: {notice}")
+            target.sink.write(measured.table)
+    return complete

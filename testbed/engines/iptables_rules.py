@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Policies as rules of iptables and ip6tables: the payload by u32, flows by connection marks.
+
+u32 reads four octets at a time. Over IPv6 it is read as if no extension header stood before the
+transport.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+
+from midcall.testbed.engines.condition import (
+    DOWN,
+    OTHER,
+    TCP,
+    UDP,
+    UP,
+    Alternative,
+    Condition,
+    Octets,
+    Range,
+)
+from midcall.testbed.engines.nftables_rules import networks_of, port_text
+from midcall.testbed.engines.written import Refusal, Text, Written, conditions, refuse
+from midcall.testbed.policy.language import Rule
+from midcall.testbed.policy.operator import Policy
+
+FILES = {4: "midcall.v4", 6: "midcall.v6"}
+SUBSCRIBER = "subscriber0"
+ACTS = ("pass", "drop", "reset")
+RESET = "the reset goes to the sender of the packet alone"
+FORGOTTEN = (
+    "netfilter forgets a connection whose first packet is dropped, with its mark: the next packet "
+    "passes unless it meets the match itself"
+)
+ALL_BITS = 0xFFFFFFFF
+#: Ports of one rule; a range counts twice.
+PORTS = 15
+
+
+def written(policy: Policy, subscriber: str = SUBSCRIBER) -> Written:
+    """Return the rules; subscriber: the interface towards the subscribers. Raises Refused."""
+    rules = conditions(policy, ACTS)
+    nearly, files, marks = list[Refusal](), {}, dict[str, tuple[str, ...]]()
+    for version, name in FILES.items():
+        text = Text(name)
+        text.add("*filter")
+        text.add(":FORWARD ACCEPT [0:0]")
+        for number, (rule, _) in enumerate(rules, 1):
+            text.add(f":midcall-{number} - [0:0]", rule.name)
+        for number, (rule, _) in enumerate(rules, 1):
+            if rule.strikes == "flow":
+                text.add(f"-A FORWARD -m connmark --mark {number} -g midcall-{number}", rule.name)
+        for number, (rule, condition) in enumerate(rules, 1):
+            if condition.names or condition.questions:
+                raise refuse(rule, "match.name, match.dns: iptables reads no names")
+            for words in tests(rule, condition, version, subscriber):
+                text.add(f"-A FORWARD {words} -g midcall-{number}".replace("  ", " "), rule.name)
+        for number, (rule, _) in enumerate(rules, 1):
+            if rule.strikes == "flow":
+                text.add(f"-A midcall-{number} -j CONNMARK --set-mark {number}", rule.name)
+            for words in act_words(rule, version, subscriber):
+                text.add(f"-A midcall-{number} {words}", rule.name)
+        text.add("COMMIT")
+        files[name] = text.text
+        for rule_name, where in text.marks.items():
+            marks[rule_name] = (*marks.get(rule_name, ()), *where)
+    for rule, condition in rules:
+        nearly += [Refusal(rule.name, reason) for reason in condition.nearly]
+        nearly += [Refusal(rule.name, RESET)] if rule.act == "reset" else []
+        lost = rule.strikes == "flow" and rule.act != "pass"
+        nearly += [Refusal(rule.name, FORGOTTEN)] if lost else []
+    return Written(files, marks, nearly)
+
+
+def act_words(rule: Rule, version: int, subscriber: str) -> Iterator[str]:
+    """Yield the rules of an act's chain."""
+    if rule.act == "pass":
+        yield "-j ACCEPT"
+        return
+    if rule.way is not None:
+        yield f"{interface(DOWN if rule.way == UP else UP, subscriber)} -j ACCEPT"
+    if rule.act == "reset":
+        yield "-p tcp -j REJECT --reject-with tcp-reset"
+    yield "-j DROP"
+
+
+def interface(direction: str, subscriber: str) -> str:
+    """Return the test of a packet's direction."""
+    return f"{'' if direction == UP else '! '}-i {subscriber}"
+
+
+def tests(rule: Rule, condition: Condition, version: int, subscriber: str) -> Iterator[str]:
+    """Yield the tests, one of which a packet must meet; raises Refused."""
+    families = networks_of(condition.addresses)
+    nets = [net for family in families for net in family if net.version == version]
+    if condition.addresses and not nets:
+        return
+    ends = list(map(str, nets)) or [""]
+    for direction, one, end in product(condition.directions, condition.alternatives, ends):
+        for protocol in protocols_of(rule, condition, one):
+            for ports in chunks(condition.ports):
+                words = [interface(direction, subscriber)] if direction else []
+                if protocol == OTHER:
+                    raise refuse(rule, "match.protocol other: iptables takes one protocol a rule")
+                words += [f"-p {protocol}"] if protocol else []
+                words += ["-m multiport ! --ports 53"] if one.no_dns else []
+                words += [f"-{'d' if direction == UP else 's'} {end}"] if end else []
+                if ports:
+                    side = "dports" if direction == UP else "sports"
+                    listed = ",".join(port_text(one).replace("-", ":") for one in ports)
+                    words.append(f"-m multiport --{side} {listed}")
+                words += u32(one, condition.size, version)
+                for mode, span in (("packets", condition.packets), ("bytes", condition.octets)):
+                    if span is not None:
+                        words.append(
+                            f"-m connbytes --connbytes {limits(span)} --connbytes-dir both "
+                            f"--connbytes-mode {mode}"
+                        )
+                yield " ".join(words)
+
+
+def chunks(ports: tuple[tuple[int, int], ...]) -> list[list[tuple[int, int]]]:
+    """Return ranges of ports in parts that one rule can hold; one empty part for none."""
+    parts: list[list[tuple[int, int]]] = [[]]
+    room = PORTS
+    for one in ports:
+        cost = 1 if one[0] == one[1] else 2
+        if cost > room:
+            parts.append([])
+            room = PORTS
+        parts[-1].append(one)
+        room -= cost
+    return parts
+
+
+def protocols_of(rule: Rule, condition: Condition, one: Alternative) -> tuple[str, ...]:
+    """Return the transports to write an alternative for; raises Refused."""
+    if condition.size is not None and one.protocol != UDP:
+        raise refuse(rule, "match.size: only the length of a UDP datagram can be read")
+    if one.protocol:
+        return (one.protocol,)
+    return (TCP, UDP) if condition.ports else ("",)
+
+
+def u32(one: Alternative, size: Range | None, version: int) -> list[str]:
+    """Return the u32 test of a payload and of its size, [] for none."""
+    parts = []
+    if size is not None:
+        low, high = size
+        top = 0xFFFF if high is None else min(high + 8, 0xFFFF)
+        place = "0>>22&0x3C@4" if version == 4 else "44"
+        parts.append(f"{place}>>16={low + 8:#x}:{top:#x}")
+    for test in one.tests:
+        parts.append(word_test(one.protocol, version, test))
+    if one.least > max((test.at + test.size for test in one.tests), default=0):
+        last = Octets(one.least - 4, 4, 0, ALL_BITS, ALL_BITS)
+        parts.append(word_test(one.protocol, version, last))
+    if not parts:
+        return []
+    whole = "4&0x1FFF=0" if version == 4 else f"4>>8&0xFF={17 if one.protocol == UDP else 6}"
+    return [f'-m u32 --u32 "{" && ".join([whole, *parts])}"']
+
+
+def word_test(protocol: str, version: int, test: Octets) -> str:
+    """Return the u32 test of octets of the payload.
+
+    They are read as the last octets of a word, so that the payload need not go on behind them;
+    where a stream's payload is too short before them, as its first ones.
+    """
+    back = 4 - test.size
+    if protocol == UDP:
+        place, before = 8 + test.at - back, "0>>22&0x3C@" if version == 4 else ""
+        drop = 0
+    else:
+        drop = 8 * back if test.at < back else 0
+        place = test.at - (0 if drop else back)
+        before = "0>>22&0x3C@12>>26&0x3C@" if version == 4 else "52>>26&0x3C@"
+    read = f"{before}{place + (0 if version == 4 else 40)}"
+    read += f">>{drop}" if drop else ""
+    read += f"&{test.mask:#x}" if test.mask != ALL_BITS else ""
+    values = f"{test.low:#x}" if test.low == test.high else f"{test.low:#x}:{test.high:#x}"
+    return f"{read}={values}"
+
+
+def limits(span: Range) -> str:
+    """Return a range of counts."""
+    low, high = span
+    return f"{low}:{'' if high is None else high}"

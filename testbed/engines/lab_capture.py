@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A capture as every engine gets it: IP packets with the lab's addresses, each with its side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from ipaddress import ip_address
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from midcall.captures.packets.pcap import Packets
+from midcall.classifier.engine import Engine
+from midcall.errors import TestbedError
+from midcall.testbed.middlebox.decide import DELIVERED, decide
+from midcall.testbed.middlebox.rule_table import METER_CULPRIT, METER_FAILED, UP, table
+from midcall.testbed.policy.operator import Policy
+from midcall.testbed.replay.addressing import mapped
+from midcall.testbed.replay.script import script
+from midcall.testbed.replay.sides import CALLER, LOCAL
+
+#: Link type of a packet without a link header (LINKTYPE_RAW), and of Ethernet.
+RAW, ETHERNET = 101, 1
+#: Packets longer than this do not fit into any link.
+LONGEST = 65_535
+DOWN = 1 - UP
+#: IPv6's header of a fragment (RFC 8200 section 4.5).
+FRAGMENT = 44
+
+
+class LabPacket(NamedTuple):
+    """One IP packet: its bytes, whether the subscriber sends it, ns, its frame in the capture.
+
+    frame: counted from 0; the flow is that of the classifier, -1 for none.
+    """
+
+    data: bytes
+    up: bool
+    time: int
+    frame: int
+    flow: int
+
+    def address(self, source: bool) -> str:
+        """Return the packet's source or target address as text."""
+        at, size = (12, 4) if self.data[0] >> 4 == 4 else (8, 16)
+        at += 0 if source else size
+        return str(ip_address(self.data[at : at + size]))
+
+    @property
+    def subscriber(self) -> str:
+        """Return the subscriber's address."""
+        return self.address(self.up)
+
+
+class LabCapture(NamedTuple):
+    """A capture's packets that meet the box, in the order of the capture, and the policy for them.
+
+    policy: with the images of its address sets; left_out: packets that no router forwards, that
+    were captured in part, or that are longer than a link carries.
+    """
+
+    packets: list[LabPacket]
+    policy: Policy
+    left_out: int
+
+
+def lab_capture(packets: Packets, policy: Policy) -> LabCapture:
+    """Return a capture with the lab's addresses."""
+    orders = script(packets)
+    index = orders.held
+    whole = mapped(index, "map")
+    out = []
+    for row, fact in enumerate(index.facts):
+        at, end = int(whole.ip_at[row]), int(whole.ip_end[row])
+        side = int(orders.side[row])
+        data = whole.data[at:end].tobytes()
+        if fact["flow"] < 0 or side == LOCAL or not complete(data):
+            continue
+        time, data = int(packets.time[row]), with_checksum(data)
+        out.append(LabPacket(data, side == CALLER, time, row, int(fact["flow"])))
+    return LabCapture(out, whole.policy(policy), packets.total - len(out))
+
+
+def complete(data: bytes) -> bool:
+    """Return whether the bytes are one whole IP packet, and no fragment."""
+    if len(data) < 20 or len(data) > LONGEST:
+        return False
+    if data[0] >> 4 == 4:
+        whole = int.from_bytes(data[2:4], "big") == len(data)
+        return whole and int.from_bytes(data[6:8], "big") & 0x3FFF == 0
+    whole = len(data) >= 40 and int.from_bytes(data[4:6], "big") + 40 == len(data)
+    return whole and data[6] != FRAGMENT
+
+
+def with_checksum(data: bytes) -> bytes:
+    """Return a packet with the right checksum of its IPv4 header: a sender's card may write it."""
+    if data[0] >> 4 != 4:
+        return data
+    size = 4 * (data[0] & 15)
+    total = sum(int.from_bytes(data[at : at + 2], "big") for at in range(0, size, 2) if at != 10)
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return data[:10] + (0xFFFF - total).to_bytes(2, "big") + data[12:]
+
+
+def as_packets(chosen: Sequence[LabPacket]) -> Packets:
+    """Return packets without a link header."""
+    sizes = np.array([len(one.data) for one in chosen], np.int64)
+    offsets = np.concatenate((np.zeros(1, np.int64), np.cumsum(sizes)))[:-1].astype(np.int64)
+    data = np.frombuffer(b"".join(one.data for one in chosen), np.uint8).copy()
+    time = np.array([one.time for one in chosen], np.int64)
+    return Packets(data, offsets, sizes, sizes.copy(), time, np.full(len(chosen), RAW, np.int64))
+
+
+class Answers(NamedTuple):
+    """The lab's box on packets: bool[n] which pass, and the first rule that struck each flow."""
+
+    passes: NDArray[np.bool_]
+    rules: list[str]
+
+
+def our_box(chosen: Sequence[LabPacket], policy: Policy, access: str, seed: int = 0) -> Answers:
+    """Return which packets the lab's box lets through, in their order and at their times.
+
+    The ends do not answer to what the box does: every engine gets the same packets. Raises
+    TestbedError where a censor of the policy fails.
+    """
+    passes, rules = np.ones(len(chosen), np.bool_), [""] * len(chosen)
+    if not chosen:
+        return Answers(passes, rules)
+    packets = as_packets(chosen)
+    box, engine = table(policy, seed, access), Engine(room=64)
+    engine.reserve(packets.total)
+    for i, one in enumerate(chosen):
+        number = int(engine.feed(packets.take(slice(i, i + 1)))[0])
+        if number < 0:
+            passes[i] = policy.fail == "open"
+            continue
+        flow, side = engine.tables.flows[number], UP if one.up else DOWN
+        fate, rule, _ = decide(box, flow, side, packets.data, engine.signs, one.time, i)
+        if box.meter[METER_FAILED]:
+            culprit = policy.rules[int(box.meter[METER_CULPRIT])]
+            raise TestbedError(f"{culprit.file}: the censor failed (rule {culprit.name})")
+        passes[i] = fate == DELIVERED
+        rules[i] = policy.rules[rule].name if rule >= 0 else ""
+    return Answers(passes, rules)

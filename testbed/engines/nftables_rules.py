@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Policies as a ruleset of nftables: the payload by raw expressions, flows by sets of their ends.
+
+Connection marks are not used: netfilter forgets a connection whose first packet is dropped.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator, Sequence
+from itertools import product
+
+from midcall.testbed.engines.condition import (
+    DOWN,
+    OTHER,
+    TCP,
+    UDP,
+    UP,
+    Alternative,
+    Condition,
+    Network,
+    Octets,
+    Range,
+)
+from midcall.testbed.engines.written import Refusal, Text, Written, conditions, refuse
+from midcall.testbed.policy.language import Rule
+from midcall.testbed.policy.operator import Policy
+
+FILE = "midcall.nft"
+#: The name of the interface towards the subscribers, which the file defines.
+SUBSCRIBER = "subscriber0"
+#: Flows that a set has room for.
+FLOWS = 1 << 20
+ACTS = ("pass", "drop", "reset")
+RESET = "the reset goes to the sender of the packet alone"
+
+
+def written(policy: Policy, subscriber: str = SUBSCRIBER) -> Written:
+    """Return the ruleset; subscriber: the interface towards the subscribers. Raises Refused."""
+    rules = conditions(policy, ACTS)
+    text, nearly = Text(FILE), list[Refusal]()
+    text.add(f'define subscriber = "{subscriber}"')
+    text.add("table inet midcall {")
+    for number, (rule, _) in enumerate(rules, 1):
+        for name, kinds, _ in flow_sets(number) if rule.strikes == "flow" else ():
+            text.add(f"\tset {name} {{ type {kinds}; flags dynamic; size {FLOWS}; }}", rule.name)
+    for number, (rule, _) in enumerate(rules, 1):
+        text.add(f"\tchain rule{number} {{", rule.name)
+        for name, _, keys in flow_sets(number) if rule.strikes == "flow" else ():
+            text.add(f"\t\tadd @{name} {{ {keys[0]} }}", rule.name)
+        for line in act_lines(rule):
+            text.add(f"\t\t{line}", rule.name)
+        text.add("\t}")
+        nearly += [Refusal(rule.name, RESET)] if rule.act == "reset" else []
+    text.add("\tchain forward {")
+    text.add("\t\ttype filter hook forward priority filter; policy accept;")
+    for number, (rule, _) in enumerate(rules, 1):
+        for name, _, keys in flow_sets(number) if rule.strikes == "flow" else ():
+            for key in keys:
+                text.add(f"\t\t{key} @{name} goto rule{number}", rule.name)
+    for number, (rule, condition) in enumerate(rules, 1):
+        if condition.names or condition.questions:
+            raise refuse(rule, "match.name, match.dns: nftables reads no names")
+        nearly += [Refusal(rule.name, reason) for reason in condition.nearly]
+        for expression in expressions(rule, condition):
+            text.add(f"\t\t{expression} goto rule{number}".replace("  ", " "), rule.name)
+    text.add("\t}")
+    text.add("}")
+    return Written({FILE: text.text}, text.marks, nearly)
+
+
+def flow_sets(number: int) -> Iterator[tuple[str, str, tuple[str, str]]]:
+    """Yield the sets of a rule's flows: name, types, and the keys of a packet both ways.
+
+    TCP and UDP flows are named by addresses and ports, others by addresses.
+    """
+    for version, word in ((4, "ip"), (6, "ip6")):
+        kind = f"ipv{version}_addr"
+        ends = tuple(
+            f"{word} {one} . th {one_port} . {word} {other} . th {other_port} . meta l4proto"
+            for one, one_port, other, other_port in (
+                ("saddr", "sport", "daddr", "dport"),
+                ("daddr", "dport", "saddr", "sport"),
+            )
+        )
+        kinds = f"{kind} . inet_service . {kind} . inet_service . inet_proto"
+        yield f"flows{number}v{version}", kinds, (ends[0], ends[1])
+
+
+def act_lines(rule: Rule) -> Iterator[str]:
+    """Yield the statements of a rule's act."""
+    if rule.act == "pass":
+        yield "accept"
+        return
+    if rule.way is not None:
+        yield f"{interface(DOWN if rule.way == UP else UP)} accept"
+    if rule.act == "reset":
+        yield "meta l4proto tcp reject with tcp reset"
+    yield "drop"
+
+
+def interface(direction: str) -> str:
+    """Return the test of a packet's direction."""
+    return f"iifname {'' if direction == UP else '!= '}$subscriber"
+
+
+def expressions(rule: Rule, condition: Condition) -> Iterator[str]:
+    """Yield the expressions, one of which a packet must meet; raises Refused."""
+    families = networks_of(condition.addresses)
+    for direction, one, family in product(condition.directions, condition.alternatives, families):
+        for protocol in protocols_of(rule, condition, one):
+            parts = [interface(direction)] if direction else []
+            if family:
+                parts.append(address_test(direction, family))
+            parts += transport(protocol)
+            parts += ["th sport != 53 th dport != 53"] if one.no_dns else []
+            if condition.ports:
+                side = "dport" if direction == UP else "sport"
+                parts.append(f"th {side} {{ {', '.join(map(port_text, condition.ports))} }}")
+            if condition.size is not None:
+                parts.append(f"udp length {interval(condition.size, 8)}")
+            parts += payload(one)
+            for key, span in (("packets", condition.packets), ("bytes", condition.octets)):
+                if span is not None:
+                    parts.append(f"ct {key} {interval(span, 0)}")
+            yield " ".join(parts)
+
+
+def protocols_of(rule: Rule, condition: Condition, one: Alternative) -> tuple[str, ...]:
+    """Return the transports to write an alternative for; raises Refused."""
+    if condition.size is not None and one.protocol != UDP:
+        raise refuse(rule, "match.size: only the length of a UDP datagram can be read")
+    if one.protocol:
+        return (one.protocol,)
+    return (TCP, UDP) if condition.ports else ("",)
+
+
+def networks_of(addresses: Sequence[Network]) -> list[list[Network]]:
+    """Return the prefixes by IP version; one empty list where there are none."""
+    if not addresses:
+        return [[]]
+    four = ipaddress.collapse_addresses(net for net in addresses if net.version == 4)
+    six = ipaddress.collapse_addresses(net for net in addresses if net.version == 6)
+    return [nets for nets in (list[Network](four), list[Network](six)) if nets]
+
+
+def address_test(direction: str, nets: Sequence[Network]) -> str:
+    """Return the test of the address away from the subscriber."""
+    word = "ip" if nets[0].version == 4 else "ip6"
+    listed = ", ".join(map(str, nets))
+    return f"{word} {'daddr' if direction == UP else 'saddr'} {{ {listed} }}"
+
+
+def transport(protocol: str) -> list[str]:
+    """Return the test of the transport."""
+    if protocol == OTHER:
+        return ["meta l4proto != { tcp, udp }"]
+    return [f"meta l4proto {protocol}"] if protocol else []
+
+
+def payload(one: Alternative) -> list[str]:
+    """Return the tests of the payload; one of its last octet shows that it is long enough."""
+    parts = [test_of(test) for test in one.tests]
+    if one.least > max((test.at + test.size for test in one.tests), default=0):
+        parts.append(f"@ih,{8 * (one.least - 1)},8 >= 0")
+    return parts
+
+
+def test_of(test: Octets) -> str:
+    """Return the raw expression of a test of octets."""
+    read = f"@ih,{8 * test.at},{8 * test.size}"
+    if test.mask != (1 << 8 * test.size) - 1:
+        read += f" & {test.mask:#x}"
+    if test.low == test.high:
+        return f"{read} {test.low:#x}" if "&" not in read else f"{read} == {test.low:#x}"
+    return f"{read} {test.low:#x}-{test.high:#x}"
+
+
+def port_text(ports: tuple[int, int]) -> str:
+    """Return a range of ports."""
+    return str(ports[0]) if ports[0] == ports[1] else f"{ports[0]}-{ports[1]}"
+
+
+def interval(span: Range, more: int) -> str:
+    """Return a range of numbers, each plus `more`."""
+    low, high = span
+    if high is None:
+        return f">= {low + more}"
+    return str(low + more) if low == high else f"{low + more}-{high + more}"

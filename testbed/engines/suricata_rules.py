@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Policies as rules of Suricata 7: the payload by content and byte tests, flows by flow bits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+
+from midcall.testbed.engines.condition import (
+    OTHER,
+    TCP,
+    UDP,
+    UP,
+    Alternative,
+    Condition,
+    Octets,
+    Range,
+)
+from midcall.testbed.engines.nftables_rules import port_text
+from midcall.testbed.engines.written import Refusal, Text, Written, conditions, refuse
+from midcall.testbed.policy.language import Rule
+from midcall.testbed.policy.operator import Policy
+
+FILE = "midcall.rules"
+ACTS = ("pass", "drop", "reset")
+VERBS = {"pass": "pass", "drop": "drop", "reset": "rejectboth"}
+#: Identifiers of rules begin here, in the range for local use.
+FIRST = 1_000_000
+NAMES = "the engine's own parser reads the name, at the packet where its own reassembly ends"
+SIDES = "the subscriber's end is told by HOME_NET, so an address must not stand on both sides"
+WHOLE = "a rule without octets drops the whole flow, and the errors of ICMP about it"
+#: The buffers of server names, by protocol.
+BUFFERS = {"tls": ("tls", "tls.sni"), "http": ("http", "http.host"), "quic": ("quic", "quic.sni")}
+
+
+def written(policy: Policy) -> Written:
+    """Return the rules; raises Refused."""
+    rules = conditions(policy, ACTS)
+    text, nearly = Text(FILE), list[Refusal]()
+    number = FIRST
+    passed = True
+    for position, (rule, condition) in enumerate(rules, 1):
+        passed = checked(rule, condition, passed)
+        nearly += [Refusal(rule.name, reason) for reason in condition.nearly]
+        if condition.names or condition.questions:
+            nearly.append(Refusal(rule.name, NAMES))
+        nearly += [Refusal(rule.name, reason) for reason in differences(rule, condition)]
+        bit = f"midcall.{position}"
+        flow = rule.strikes == "flow"
+        for head, options in bodies(rule, condition):
+            number += 1
+            options = [*options, f"flowbits:set,{bit}"] if flow else options
+            text.add(line(VERBS[rule.act], head, rule.name, options, number), rule.name)
+        for protocol in (TCP, UDP) if flow else ():  # errors of ICMP belong to their flow, too
+            number += 1
+            head, options = f"{protocol} any any -> any any", [f"flowbits:isset,{bit}"]
+            text.add(line(VERBS[rule.act], head, rule.name, options, number), rule.name)
+    return Written({FILE: text.text}, text.marks, nearly)
+
+
+def differences(rule: Rule, condition: Condition) -> Iterator[str]:
+    """Yield in what Suricata's rule differs by itself, found by `midcall policy prove`."""
+    if condition.directions != ("",):
+        yield SIDES
+    bare = not (condition.names or condition.questions)
+    if rule.act != "pass" and bare and any(not one.tests for one in condition.alternatives):
+        yield WHOLE
+
+
+def checked(rule: Rule, condition: Condition, passed: bool) -> bool:
+    """Return whether all rules so far pass; raises Refused for what Suricata cannot say."""
+    if rule.act == "pass" and not passed:
+        raise refuse(rule, "act pass behind other acts: Suricata applies every pass rule first")
+    if rule.act == "pass" and rule.strikes == "flow":
+        raise refuse(rule, "act pass of a flow: Suricata applies it before earlier flows' drops")
+    if rule.way is not None:
+        raise refuse(rule, "way: the other direction of a dropped flow cannot be let through")
+    if condition.packets is not None or condition.octets is not None:
+        raise refuse(
+            rule, "match.packets, match.bytes: Suricata 7 counts each direction of a flow apart"
+        )
+    return passed and rule.act == "pass"
+
+
+def line(verb: str, head: str, name: str, options: list[str], number: int) -> str:
+    """Return one rule."""
+    return f'{verb} {head} (msg:"midcall {name}"; {"; ".join(options)}; sid:{number}; rev:1;)'
+
+
+def bodies(rule: Rule, condition: Condition) -> Iterator[tuple[str, list[str]]]:
+    """Yield the header (without its verb) and the options of each rule; raises Refused."""
+    for name, where in product(condition.names, condition.name_in):
+        protocol, buffer = BUFFERS[where]
+        for one in condition.alternatives:
+            if one.tests:
+                raise refuse(rule, "match.name together with the payload's octets")
+        folded = where == "http"  # its buffer is in lower case already
+        yield from headed(rule, condition, protocol, [buffer, *named(name, folded)])
+    for name in condition.questions:
+        yield from headed(rule, condition, "dns", ["dns.query", *named(name)])
+    if condition.names or condition.questions:
+        return
+    for one in condition.alternatives:
+        if one.protocol == OTHER:
+            raise refuse(rule, "match.protocol other: a Suricata rule takes one protocol")
+        options = payload(rule, one, condition.size)
+        near = "!53" if one.no_dns else "any"
+        yield from headed(rule, condition, one.protocol or "ip", options, near)
+
+
+def named(name: str, folded: bool = False) -> list[str]:
+    """Return the tests of a host name behind its buffer; folded: that is in lower case."""
+    case = [] if folded else ["nocase"]
+    if name.startswith("*."):
+        return ["dotprefix", f'content:"{name[1:]}"', *case, "endswith"]
+    return [f'content:"{name}"', *case, "startswith", "endswith"]
+
+
+def headed(
+    rule: Rule, condition: Condition, protocol: str, options: list[str], near: str = "any"
+) -> Iterator[tuple[str, list[str]]]:
+    """Yield the options under each header that the condition's ends need.
+
+    near: the ports of the end of which the condition says nothing.
+    """
+    if protocol == "ip" and condition.ports:
+        for one in (TCP, UDP):
+            yield from headed(rule, condition, one, options, near)
+        return
+    far = f"[{','.join(map(str, condition.addresses))}]" if condition.addresses else "any"
+    ports = f"[{','.join(port_text(one).replace('-', ':') for one in condition.ports)}]"
+    ports = ports if condition.ports else near
+    for direction in condition.directions:
+        if not direction:
+            yield f"{protocol} any {near} -> any {near}", options
+        elif direction == UP:
+            yield f"{protocol} $HOME_NET {near} -> {far} {ports}", options
+        else:
+            yield f"{protocol} {far} {ports} -> $HOME_NET {near}", options
+
+
+def payload(rule: Rule, one: Alternative, size: Range | None) -> list[str]:
+    """Return the options that test a packet's payload."""
+    out = ["flow:no_stream"] if one.protocol == TCP and (one.tests or size or one.least) else []
+    low, high = size or (0, None)
+    low = max(low, one.least)
+    if low > 0xFFFF or (high is not None and high < low):
+        raise refuse(rule, "match.size: no payload has this size")
+    if high is not None:
+        out.append(f"dsize:{low}" if low == high else f"dsize:{max(low - 1, 0)}<>{high + 1}")
+        if low == 0 and high:
+            out[-1] = f"dsize:<{high + 1}"
+    elif low:
+        out.append(f"dsize:>{low - 1}")
+    for test in one.tests:
+        out += octet_tests(test)
+    return out
+
+
+def octet_tests(test: Octets) -> list[str]:
+    """Return the options of one test of octets."""
+    if test.exact:
+        value = test.low.to_bytes(test.size, "big").hex(" ")
+        return [f'content:"|{value}|"', f"offset:{test.at}", f"depth:{test.size}"]
+    full = (1 << 8 * test.size) - 1
+    mask = f",bitmask {test.mask:#x}" if test.mask != full else ""
+    shift = test.shift if mask else 0
+    low, high = test.low >> shift, test.high >> shift
+    if low == high:
+        return [f"byte_test:{test.size},=,{low},{test.at}{mask}"]
+    return [
+        f"byte_test:{test.size},>=,{low},{test.at}{mask}",
+        f"byte_test:{test.size},<=,{high},{test.at}{mask}",
+    ]

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What a translation gives, and the parts of a rule that every engine treats alike."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from midcall.testbed.engines.condition import Condition, Refused, reduced
+from midcall.testbed.policy.language import Rule
+from midcall.testbed.policy.operator import Policy
+
+
+class Refusal(NamedTuple):
+    """A rule, and why it cannot be said, or not exactly."""
+
+    rule: str
+    reason: str
+
+
+class Written(NamedTuple):
+    """An engine's files by name, the lines of each rule ("FILE:LINE"), what is approximate."""
+
+    files: dict[str, str]
+    lines: dict[str, tuple[str, ...]]
+    nearly: list[Refusal]
+
+
+#: Why an act is refused by every engine.
+ACTS = {
+    "stall": "the engines keep no count of a flow from a packet on",
+    "drop-media": "what is media is decided by Midcall's reader",
+    "dns-lie": "the engines forge no DNS answer",
+    "finish": "the engines forge no FIN",
+    "block-page": "the engines forge no answer of HTTP that a browser shows",
+    "delay": "no delay is part of an engine; a queueing discipline would have to do it",
+    "jitter": "no delay is part of an engine; a queueing discipline would have to do it",
+    "loss": "chances are drawn otherwise, so the packets lost are others",
+    "police": "an engine's token bucket runs on the clock of the machine, not of the capture",
+    "shape": "no queue is part of an engine; a queueing discipline would have to do it",
+    "censor": "it is a program in Python",
+}
+SCOPES = {
+    "call": "what belongs to a call is decided by Midcall's classifier",
+    "client": "no table of clients is written by this export",
+    "server": "no table of servers is written by this export",
+    "pair": "no table of pairs is written by this export",
+}
+
+
+def conditions(policy: Policy, acts: tuple[str, ...]) -> list[tuple[Rule, Condition]]:
+    """Return the rules with their conditions; raises Refused with all Refusals.
+
+    acts: those that the engine has.
+    """
+    out, problems = [], []
+    for rule in policy.rules:
+        reason = refusal(rule, acts)
+        if not reason:
+            try:
+                out.append((rule, reduced(policy, rule)))
+            except Refused as problem:
+                reason = str(problem)
+        if reason:
+            problems.append(Refusal(rule.name, reason))
+    if problems:
+        raise Refused(problems)
+    return out
+
+
+def refusal(rule: Rule, acts: tuple[str, ...]) -> str:
+    """Return why a rule's act or scope cannot be said, "" where it can."""
+    if rule.act not in acts:
+        return f"act {rule.act}: {ACTS.get(rule.act, 'the engine does not have it')}"
+    if rule.strikes in SCOPES:
+        return f"scope {rule.strikes}: {SCOPES[rule.strikes]}"
+    if rule.lasts_s is not None:
+        return "lasts_s: an engine's times are of the clock of the machine, not of the capture"
+    if rule.after is not None:
+        return "after: the engines keep no count of a flow from a packet on"
+    if rule.probability < 1.0:
+        return "probability: chances are drawn otherwise, so the flows are others"
+    if rule.path == "on":
+        return "path on: the engines stand in the way"
+    return ""
+
+
+def refuse(rule: Rule, reason: str) -> Refused:
+    """Return the exception that refuses one rule."""
+    return Refused([Refusal(rule.name, reason)])
+
+
+class Text:
+    """A file that is written line by line; `mark` notes the lines of a rule."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.lines = name, list[str]()
+        self.marks: dict[str, tuple[str, ...]] = {}
+
+    def add(self, line: str, rule: str = "") -> None:
+        """Add a line; rule: whose line it is."""
+        self.lines.append(line)
+        if rule:
+            where = f"{self.name}:{len(self.lines)}"
+            self.marks[rule] = (*self.marks.get(rule, ()), where)
+
+    @property
+    def text(self) -> str:
+        """Return the whole file."""
+        return "\n".join([*self.lines, ""])

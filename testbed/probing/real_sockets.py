@@ -1,0 +1,317 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Ordinary sockets of the operating system at both ends of a real line.
+
+LocalEnd holds the sockets of one end: it binds, connects, sends and receives, and nothing else.
+RemoteSockets is the caller with its own end here and the helper's end behind a control stream; it
+is a Sockets object, so the same search runs over it as in virtual time. The helper sends on a flow
+only after it has heard from the flow's other end.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import selectors
+import socket
+import struct
+import time
+from types import TracebackType
+from typing import Any
+
+from midcall.captures.packets.numbers import TCP
+from midcall.errors import TestbedError
+from midcall.testbed.probing.control import Control, ends_of, ends_words, greet, packed, unpacked
+from midcall.testbed.probing.leash import Budget, allowed
+from midcall.testbed.probing.probe import Ends
+from midcall.testbed.probing.sockets import DATA, ENDED, OPENED, RESET, Event
+
+#: Octets that one call receives.
+ROOM = 65_536
+#: Seconds between two looks at the sockets while waiting.
+TICK = 0.002
+
+
+def words_of(address: bytes) -> str:
+    """Return an address of 4 or 16 octets as text. Raises TestbedError outside the lab."""
+    return allowed(str(ipaddress.ip_address(address)))
+
+
+class LocalEnd:
+    """The sockets of one end. is_near: the caller's, which connects; else the helper's."""
+
+    def __init__(self, is_near: bool, budget: Budget) -> None:
+        self.is_near, self.budget = is_near, budget
+        self.selector = selectors.DefaultSelector()
+        self.flows: dict[Ends, socket.socket] = {}
+        self.listening: dict[tuple[int, bytes, int], socket.socket] = {}
+        self.waiting: dict[tuple[int, bytes, int], list[Ends]] = {}
+        self.unsent: dict[Ends, list[bytes]] = {}
+        self.heard: dict[Ends, Any] = {}
+        self.opened: set[Ends] = set()
+        self.events: list[Event] = []
+
+    def open(self, ends: Ends) -> None:
+        """Bind this end of a flow; the caller connects its streams."""
+        if self.is_near:
+            self._open_near(ends)
+        else:
+            self._open_far(ends)
+
+    def _open_near(self, ends: Ends) -> None:
+        one = self._socket(ends)
+        one.bind((words_of(ends.near), ends.near_port))
+        if ends.proto == TCP:
+            one.connect_ex((words_of(ends.far), ends.far_port))
+        else:
+            one.connect((words_of(ends.far), ends.far_port))
+        self.flows[ends] = one
+        self.selector.register(one, selectors.EVENT_READ | self._writes(ends), ends)
+
+    def _open_far(self, ends: Ends) -> None:
+        place = ends.proto, ends.far, ends.far_port
+        self.waiting.setdefault(place, []).append(ends)
+        if place in self.listening:
+            return
+        one = self._socket(ends)
+        one.bind((words_of(ends.far), ends.far_port))
+        if ends.proto == TCP:
+            one.listen(64)
+        self.listening[place] = one
+        self.selector.register(one, selectors.EVENT_READ, place)
+
+    @staticmethod
+    def _writes(ends: Ends) -> int:
+        return selectors.EVENT_WRITE if ends.proto == TCP else 0
+
+    @staticmethod
+    def _socket(ends: Ends) -> socket.socket:
+        family = socket.AF_INET if len(ends.near) == 4 else socket.AF_INET6
+        kind = socket.SOCK_STREAM if ends.proto == TCP else socket.SOCK_DGRAM
+        one = socket.socket(family, kind)
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if ends.proto == TCP:
+            one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        one.setblocking(False)
+        return one
+
+    def send(self, ends: Ends, payload: bytes) -> None:
+        """Send octets of a flow; the helper only where it has heard from the other end."""
+        self.budget.spend(len(payload) + 28)
+        if ends.proto == TCP:
+            if ends not in self.opened:
+                self.unsent.setdefault(ends, []).append(payload)
+                return
+            self._write(ends, payload)
+            return
+        try:
+            if self.is_near:
+                self.flows[ends].send(payload)
+            elif ends in self.heard:
+                place = ends.proto, ends.far, ends.far_port
+                self.listening[place].sendto(payload, self.heard[ends])
+        except OSError:
+            return  # an ICMP error of an earlier datagram; the loss shows by itself
+
+    def _write(self, ends: Ends, payload: bytes) -> None:
+        one = self.flows.get(ends)
+        if one is None:
+            return
+        try:
+            one.sendall(payload)
+        except OSError:
+            self._gone(ends, RESET)
+
+    def look(self, wait: float) -> None:
+        """Note what has come, after at most `wait` seconds."""
+        for key, mask in self.selector.select(wait):
+            now = time.time_ns()
+            if isinstance(key.data, Ends):
+                self._of_flow(key.data, key.fileobj, mask, now)
+            else:
+                self._of_place(key.data, key.fileobj, now)
+
+    def _of_flow(self, ends: Ends, one: Any, mask: int, now: int) -> None:
+        if ends.proto == TCP and mask & selectors.EVENT_WRITE and ends not in self.opened:
+            error = one.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if error:
+                self._gone(ends, RESET)
+                return
+            self._established(ends, one, now)
+        if mask & selectors.EVENT_READ:
+            try:
+                octets = one.recv(ROOM)
+            except ConnectionResetError:
+                self._gone(ends, RESET)
+                return
+            except OSError:
+                return
+            if ends.proto == TCP and not octets:
+                self._gone(ends, ENDED)
+                return
+            self.events.append(Event(now, not self.is_near, ends, DATA, octets))
+
+    def _established(self, ends: Ends, one: socket.socket, now: int) -> None:
+        self.opened.add(ends)
+        self.events.append(Event(now, not self.is_near, ends, OPENED))
+        self.selector.modify(one, selectors.EVENT_READ, ends)
+        for payload in self.unsent.pop(ends, []):
+            self._write(ends, payload)
+
+    def _of_place(self, place: tuple[int, bytes, int], one: Any, now: int) -> None:
+        try:
+            if place[0] == TCP:
+                stream, peer = one.accept()
+                stream.setblocking(False)
+            else:
+                octets, peer = one.recvfrom(ROOM)
+        except OSError:
+            return
+        ends = self._flow_of(place, peer)
+        if ends is None:
+            if place[0] == TCP:
+                stream.close()
+            return
+        if place[0] == TCP:
+            stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self.flows[ends] = stream
+            self.selector.register(stream, selectors.EVENT_READ, ends)
+            self._established(ends, stream, now)
+        else:
+            self.heard[ends] = peer
+            self.events.append(Event(now, True, ends, DATA, octets))
+
+    def _flow_of(self, place: tuple[int, bytes, int], peer: Any) -> Ends | None:
+        """Return the flow of a peer: by its address and port, or by its address alone (NAT)."""
+        near = ipaddress.ip_address(peer[0]).packed
+        known = self.waiting.get(place, [])
+        for ends in known:
+            if ends.near == near and ends.near_port == peer[1]:
+                return ends
+        return next((ends for ends in known if ends.near == near and ends not in self.heard), None)
+
+    def _gone(self, ends: Ends, kind: str) -> None:
+        one = self.flows.pop(ends, None)
+        if one is None:
+            return
+        self.selector.unregister(one)
+        one.close()
+        self.events.append(Event(time.time_ns(), not self.is_near, ends, kind))
+
+    def abort(self, ends: Ends) -> None:
+        """Close a stream at once (SO_LINGER of 0 s: no octet is sent again)."""
+        one = self.flows.pop(ends, None)
+        if one is not None and ends.proto == TCP:
+            self.selector.unregister(one)
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            one.close()
+
+    def take(self) -> list[Event]:
+        """Return what came since the last call."""
+        events, self.events = self.events, []
+        return events
+
+    def close(self) -> None:
+        """Close all sockets."""
+        for one in (*self.flows.values(), *self.listening.values()):
+            self.selector.unregister(one)
+            one.close()
+        for table in (self.flows, self.listening, self.waiting, self.unsent, self.heard):
+            table.clear()
+        self.opened.clear()
+        self.events.clear()
+
+
+class RemoteSockets:
+    """Sockets with this end here and the other end at a helper; a context manager.
+
+    Raises TestbedError where the helper does not prove the key, or the budget is spent.
+    """
+
+    def __init__(
+        self, host: str, port: int, key: bytes, budget: Budget, control: Control | None = None
+    ) -> None:
+        self.near = LocalEnd(True, budget)
+        if control is None:
+            try:
+                stream = socket.create_connection((allowed(host), port), timeout=10)
+            except OSError as error:
+                raise TestbedError(f"helper {host}: {error.strerror or error}") from None
+            control = greet(stream, key)
+        self.control = control
+        self.far: list[Event] = []
+
+    def __enter__(self) -> RemoteSockets:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:  # fmt: skip
+        self.near.close()
+        self.control.stream.close()
+
+    def now(self) -> int:
+        """Return the time, ns since 1970."""
+        return time.time_ns()
+
+    def open(self, ends: Ends) -> None:
+        """Bind both ends of a flow; over TCP the caller connects, once the helper listens."""
+        self.control.tell({"do": "open", "ends": ends_words(ends)})
+        while True:
+            message = self._heard()
+            if message.get("done") == "open":
+                break
+        self.near.open(ends)
+
+    def send(self, ends: Ends, up: bool, payload: bytes) -> None:
+        """Send a datagram, or add octets to a stream."""
+        if up:
+            self.near.send(ends, payload)
+        else:
+            self.near.budget.spend(len(payload) + 28)
+            self.control.tell({"do": "send", "ends": ends_words(ends), "octets": packed(payload)})
+
+    def sleep(self, until: int) -> bool:
+        """Wait; return True as soon as anything was received, False when the time has come."""
+        while True:
+            self._listen()
+            if self.near.events or self.far:
+                return True
+            left = (until - time.time_ns()) / 1e9
+            if left <= 0:
+                return False
+            self.near.look(min(left, TICK))
+
+    def receive(self) -> list[Event]:
+        """Return what both ends received since the last call."""
+        far, self.far = self.far, []
+        return sorted([*self.near.take(), *far], key=lambda event: event.time)
+
+    def abort(self, ends: Ends) -> None:
+        """Close a stream at once."""
+        self.near.abort(ends)
+
+    def close(self) -> None:
+        """Close all sockets, here and at the helper."""
+        self.near.close()
+        self.control.tell({"do": "close"})
+        while self._heard().get("done") != "close":
+            continue
+        self.far.clear()
+
+    def _listen(self) -> None:
+        """Take the helper's messages that have come."""
+        import select
+
+        while self.control.buffer or select.select([self.control.stream], [], [], 0)[0]:
+            self._heard()
+
+    def _heard(self) -> dict[str, Any]:
+        message = self.control.hear()
+        if message is None:
+            raise TestbedError("the helper has closed")
+        if "error" in message:
+            raise TestbedError(f"the helper: {message['error']}")
+        for words in message.get("events", []):
+            time_, up, ends, kind, octets = words
+            self.far.append(Event(int(time_), bool(up), ends_of(ends), kind, unpacked(octets)))
+        return message

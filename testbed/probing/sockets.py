@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Sockets at both ends of a line: what the caller and the helper of `midcall probe` can do.
+
+A Sockets object sends and receives with the calls of ordinary sockets: datagrams, TCP streams, and
+a clock. It shows nothing of the box between the two ends. `play` is what both programs do with it:
+they send a plan on time and note what arrives, and when.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from midcall.captures.packets.numbers import TCP
+from midcall.testbed.probing.probe import Ends, Probe
+
+#: What a socket can report, besides data: a stream was opened, ended by the other side, or reset.
+DATA, OPENED, ENDED, RESET = "data", "opened", "ended", "reset"
+
+
+#: Flag of a packet without payload that closes its stream at once (RST).
+ABORT = 4
+#: Time after the last packet has come in which a forged answer may still come, in ns.
+SETTLE = 120_000_000
+#: Equal datagrams of one flow and direction, at most, whose losses are located.
+ALIGNED = 90
+
+
+class Event(NamedTuple):
+    """What one end received. up: it came to the helper; time: ns of the line's clock."""
+
+    time: int
+    up: bool
+    ends: Ends
+    kind: str
+    payload: bytes = b""
+
+
+class Sockets(Protocol):
+    """Ordinary sockets at both ends of a line, and a clock in ns."""
+
+    def now(self) -> int:
+        """Return the time."""
+        ...
+
+    def open(self, ends: Ends) -> None:
+        """Bind both ends of a flow; over TCP the subscriber connects."""
+        ...
+
+    def send(self, ends: Ends, up: bool, payload: bytes) -> None:
+        """Send a datagram, or add octets to a stream (after it is opened)."""
+        ...
+
+    def sleep(self, until: int) -> bool:
+        """Wait; return True as soon as anything was received, False when the time has come."""
+        ...
+
+    def receive(self) -> list[Event]:
+        """Return what both ends received since the last call."""
+        ...
+
+    def abort(self, ends: Ends) -> None:
+        """Close a stream at once, so that nothing of it is sent again."""
+        ...
+
+    def close(self) -> None:
+        """Close all sockets."""
+        ...
+
+
+@dataclass
+class Played:
+    """What became of a plan.
+
+    sent: ns when each packet was handed to its socket, -1 if its stream was closed before; arrived:
+    ns when all of its octets had come, -1 never; events: resets, ends and openings; strange: data
+    that nobody sent; ready: when each end's stream was open; began, ended: ns.
+    """
+
+    plan: Probe
+    sent: list[int]
+    arrived: list[int]
+    events: list[Event] = field(default_factory=list)
+    strange: list[Event] = field(default_factory=list)
+    ready: dict[tuple[Ends, bool], int] = field(default_factory=dict)
+    began: int = 0
+    ended: int = 0
+
+    def delay(self, at: int) -> int:
+        """Return how long a packet took, in ns; -1 if it never came.
+
+        Of a stream that was not open yet, from its opening.
+        """
+        if self.arrived[at] < 0:
+            return -1
+        packet = self.plan[at]
+        ready = self.ready.get((packet.ends, packet.up), 0)
+        return self.arrived[at] - max(self.sent[at], ready)
+
+    @property
+    def seconds(self) -> float:
+        """Return the line time of the play."""
+        return (self.ended - self.began) / 1e9
+
+
+class _Waiting:
+    """Packets of one flow and direction that were sent and have not come yet."""
+
+    def __init__(self) -> None:
+        self.datagrams: dict[bytes, tuple[list[int], list[int]]] = {}  # indices, times of arrival
+        self.stream: list[tuple[int, int]] = []  # (octets of the stream up to its end, index)
+        self.sent = self.come = 0
+        self.written = bytearray()
+
+
+def play(sockets: Sockets, plan: Probe, wait: int) -> Played:
+    """Send a plan and note what arrives, until all has come (and SETTLE has passed), or
+    `wait` ns after the last packet.
+
+    Times of the plan count from now. A packet over TCP is a write to the stream; packets over TCP
+    without a payload are the kernel's own and are left out, but for one with the flag ABORT.
+    """
+    began = sockets.now()
+    result = Played(plan, [-1] * len(plan), [-1] * len(plan), began=began)
+    waiting: dict[tuple[Ends, bool], _Waiting] = defaultdict(_Waiting)
+    closed: set[tuple[Ends, bool]] = set()
+    opened: set[Ends] = set()
+    missing = 0
+
+    def take() -> None:
+        nonlocal missing
+        for event in sockets.receive():
+            if event.kind != DATA:
+                result.events.append(event)
+                if event.kind == OPENED:
+                    result.ready[event.ends, not event.up] = event.time
+                if event.kind in (RESET, ENDED):
+                    closed.add((event.ends, not event.up))
+                continue
+            one = waiting[event.ends, event.up]
+            found = _assign(event, one, result)
+            missing -= found
+
+    for at, packet in enumerate(plan):
+        ends = packet.ends
+        stream = ends.proto == TCP
+        if stream and not packet.payload and ends in opened and not packet.flags & ABORT:
+            continue
+        while sockets.sleep(began + packet.time):
+            take()
+        take()
+        if ends not in opened:
+            opened.add(ends)
+            sockets.open(ends)
+        if stream and not packet.payload:
+            if packet.flags & ABORT:
+                sockets.abort(ends)
+            continue
+        if (ends, packet.up) in closed:
+            continue
+        sockets.send(ends, packet.up, packet.payload)
+        result.sent[at] = sockets.now()
+        one = waiting[ends, packet.up]
+        missing += 1
+        if stream:
+            one.sent += len(packet.payload)
+            one.written += packet.payload
+            one.stream.append((one.sent, at))
+        else:
+            one.datagrams.setdefault(packet.payload, ([], []))[0].append(at)
+    end = sockets.now() + wait
+    while missing > 0 and sockets.sleep(end):
+        take()
+    end = sockets.now() + SETTLE  # a forged answer may still be under way
+    while sockets.sleep(end):
+        take()
+    take()
+    sockets.close()
+    for one in waiting.values():
+        for places, times in one.datagrams.values():
+            if 0 < len(times) < len(places) <= ALIGNED:
+                _align(result, places, times)
+    result.ended = sockets.now()
+    return result
+
+
+def _align(result: Played, places: list[int], times: list[int]) -> None:
+    """Decide which of several equal datagrams arrived, if fewer came than were sent: the choice
+    that keeps the order and makes the delays as equal as possible."""
+    sent = np.array([result.sent[at] for at in places], np.float64)
+    come = np.array(times, np.float64)
+    best: tuple[float, list[int]] | None = None
+    for lead in range(min(4, len(places) - len(times) + 1)):
+        usual = come[0] - sent[lead]
+        gap = np.abs(come[:, None] - sent[None, :] - usual)
+        gap[come[:, None] < sent[None, :]] = np.inf
+        cost = np.full((len(times) + 1, len(places) + 1), np.inf)
+        cost[0] = 0.0
+        for row in range(1, len(times) + 1):
+            with_it = cost[row - 1, :-1] + gap[row - 1]
+            cost[row, 1:] = np.minimum.accumulate(with_it)
+        total = float(cost[-1, -1])
+        if not np.isfinite(total) or (best is not None and total >= best[0]):
+            continue
+        chosen, column = [], len(places)
+        for row in range(len(times), 0, -1):
+            while column > 1 and cost[row, column - 1] == cost[row, column]:
+                column -= 1
+            column -= 1
+            chosen.append(column)
+        best = total, chosen[::-1]
+    if best is None:
+        return
+    for at in places:
+        result.arrived[at] = -1
+    for at, time in zip(best[1], times, strict=True):
+        result.arrived[places[at]] = time
+
+
+def _assign(event: Event, one: _Waiting, result: Played) -> int:
+    """Note that data came; returns the number of packets that are complete with it."""
+    if event.ends.proto != TCP:
+        places, times = one.datagrams.get(event.payload, ([], []))
+        if len(times) == len(places):
+            result.strange.append(event)
+            return 0
+        result.arrived[places[len(times)]] = event.time
+        times.append(event.time)
+        return 1
+    begin, found = one.come, 0
+    one.come += len(event.payload)
+    while one.stream and one.stream[0][0] <= one.come:
+        result.arrived[one.stream.pop(0)[1]] = event.time
+        found += 1
+    if one.written[begin : one.come] != event.payload:
+        result.strange.append(event)
+    return found

@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Which packets of a unit many rules would strike, each alone: predictions of hypotheses.
+
+A unit is played once on a line without a box and without noise, and each packet is classified as it
+passes the place of the box. Then every rule decides every packet, with `decide` itself. Of streams,
+what is struck decides what still arrives: octets behind a gap do not.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from midcall.captures.jit.kernel import I, kernel
+from midcall.captures.jit.reads import Octets
+from midcall.captures.packets.numbers import TCP
+from midcall.classifier.state.flow_table import Records
+from midcall.classifier.state.packet_fields import SIGN_PAYLOAD_SIZE
+from midcall.testbed.middlebox.decide import DELIVERED, decide
+from midcall.testbed.middlebox.rule_table import RULE, UP, RuleTable, table
+from midcall.testbed.network.link import STATE
+from midcall.testbed.policy.language import Rule
+from midcall.testbed.policy.operator import EMPTY, Policy
+from midcall.testbed.probing.probe import Ends, Probe, flows_of
+from midcall.testbed.probing.sockets import play
+from midcall.testbed.probing.virtual_line import VirtualSockets
+
+Numbers = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+#: Rules that are decided with one memory of subjects.
+TOGETHER = 600
+#: Rows of that memory.
+ROOM = 1 << 17
+
+
+class Passing(NamedTuple):
+    """A unit as it passes the place of the box.
+
+    data, offset: octets of the frames; time: int64[m], ns; side: int64[m]; flow: int64[m], number
+    of the flow; states: FLOW[m], its record after each packet; signs: int64[m, SIGNS]; packet:
+    int64[m], index in the unit, -1 for packets of the kernels; ends: flows of the unit by number.
+    """
+
+    unit: Probe
+    data: Octets
+    offset: Numbers
+    time: Numbers
+    side: Numbers
+    flow: Numbers
+    states: Records
+    signs: NDArray[np.int64]
+    packet: Numbers
+    ends: tuple[Ends, ...]
+
+
+class _Recorder(VirtualSockets):
+    """A line without a box that notes each packet where the box would stand."""
+
+    def __init__(self, access: str) -> None:
+        super().__init__(EMPTY, access, ideal=True)
+        self.rows: list[tuple[bytes, int, int, int, Any, Any, Ends, bool, int]] = []
+
+    def meet(self, frame: bytes, up: bool, news: Any, number: int) -> None:
+        super().meet(frame, up, news, number)
+        signs = self.engine.signs.copy()
+        flow = self.engine.tables
+        found = self.last_flow
+        if found >= 0:
+            octets = len(news.payload)
+            self.rows.append(
+                (frame, self.clock, UP if up else 1 - UP, found, flow.flows[found].copy(), signs,
+                 news.ends, up, octets)
+            )  # fmt: skip
+
+
+def passing(unit: Probe, access: str, patience: int) -> Passing:
+    """Return a unit as it passes the place of the box."""
+    line = _Recorder(access)
+    play(line, unit, patience)
+    rows = line.rows
+    places: dict[tuple[Ends, bool], list[int]] = defaultdict(list)
+    for at, one in enumerate(unit):
+        if one.payload or one.ends.proto != TCP:
+            places[one.ends, one.up].append(at)
+    done: dict[tuple[Ends, bool], int] = defaultdict(int)
+    taken: dict[tuple[Ends, bool], int] = defaultdict(int)
+    packet = []
+    for _, _, _, _, _, signs, ends, up, octets in rows:
+        key = ends, up
+        listed = places[key]
+        if ends.proto != TCP:
+            packet.append(listed[done[key]] if done[key] < len(listed) else -1)
+            done[key] += 1
+            continue
+        if not octets or done[key] >= len(listed):
+            packet.append(-1)
+            continue
+        at = listed[done[key]]
+        packet.append(at)
+        taken[key] += int(signs[SIGN_PAYLOAD_SIZE])
+        if taken[key] >= len(unit[at].payload):
+            taken[key] = 0
+            done[key] += 1
+    frames = [row[0] for row in rows]
+    sizes = np.array([0, *map(len, frames)], np.int64)
+    numbers = {row[3]: row[6] for row in rows}
+    count = max(numbers, default=-1) + 1
+    some = next(iter(numbers.values())) if numbers else None
+    return Passing(
+        unit,
+        np.frombuffer(b"".join(frames), np.uint8).copy(),
+        np.cumsum(sizes)[:-1].astype(np.int64),
+        np.array([row[1] for row in rows], np.int64),
+        np.array([row[2] for row in rows], np.int64),
+        np.array([row[3] for row in rows], np.int64),
+        np.array([row[4] for row in rows], line.engine.tables.flows.dtype),
+        np.array([row[5] for row in rows], np.int64).reshape(len(rows), -1),
+        np.array(packet, np.int64),
+        tuple(numbers.get(number, some) for number in range(count)),  # type: ignore[misc]
+    )
+
+
+class Strikes(NamedTuple):
+    """What rules would strike of a unit.
+
+    struck: bool[rules, packets of the unit]; lost: the same where the act is a drop, with what
+    streams no longer deliver; opened: bool[rules, flows of the unit], whether a rule strikes a
+    packet over TCP that would be answered by a forged one.
+    """
+
+    struck: Bools
+    lost: Bools
+    opened: Bools
+
+
+def strikes(through: Passing, rules: Sequence[Rule]) -> Strikes:
+    """Return what each of some rules, alone, would strike of a unit.
+
+    The acts of the rules must be drop, stall or drop-media.
+    """
+    flows = flows_of(through.unit)
+    count = len(through.packet)
+    hit = np.zeros((len(rules), count), np.uint8)
+    for first in range(0, len(rules), TOGETHER):
+        part = rules[first : first + TOGETHER]
+        hit[first : first + len(part)] = _decided(through, part)
+    bools = hit.astype(bool)
+    struck = np.zeros((len(rules), len(through.unit)), bool)
+    for at in range(count):
+        if through.packet[at] >= 0:
+            struck[:, through.packet[at]] |= bools[:, at]
+    lost = struck.copy()
+    opened = np.zeros((len(rules), len(flows)), bool)
+    for number, ends in enumerate(flows):
+        if ends.proto == TCP:
+            own = [at for at in range(count) if through.ends[int(through.flow[at])] == ends]
+            _of_stream(through, own, bools, lost, ends)
+            answered = [
+                at for at in own
+                if through.packet[at] >= 0 or at == own[0] or _is_syn(through, at)
+            ]  # fmt: skip
+            if answered:
+                opened[:, number] = bools[:, answered].any(axis=1)
+    return Strikes(struck, lost, opened)
+
+
+def _is_syn(through: Passing, at: int) -> bool:
+    """Return whether a packet of the kernels opens a stream: the first one of its direction."""
+    same = (through.flow == through.flow[at]) & (through.side == through.side[at])
+    return bool(np.flatnonzero(same)[0] == at)
+
+
+def _of_stream(through: Passing, own: Sequence[int], hit: Bools, lost: Bools, ends: Ends) -> None:
+    """Mark the packets of a stream that do not arrive: those behind a struck one of their way, and
+    all where the handshake is struck."""
+    closed = np.zeros((len(hit), 2), bool)
+    begun = [False, False]
+    for at in own:
+        side = int(through.side[at])
+        if not begun[side]:
+            begun[side] = True
+            closed |= hit[:, at : at + 1]  # SYN or SYN-ACK
+        elif through.packet[at] >= 0:
+            closed[:, side] |= hit[:, at]
+        if through.packet[at] >= 0:
+            lost[:, through.packet[at]] |= closed[:, side]
+    for at, one in enumerate(through.unit):
+        if one.ends == ends and at not in set(through.packet.tolist()):
+            lost[:, at] = False
+
+
+def _decided(through: Passing, rules: Sequence[Rule]) -> NDArray[np.uint8]:
+    """Return uint8[rules, frames]: 1 where a rule would not deliver a packet."""
+    named = tuple(
+        rule.model_copy(update={"name": f"h{number}", "probability": 1.0})
+        for number, rule in enumerate(rules)
+    )
+    whole = table(Policy(named), 0)
+    one = np.zeros(1, RULE)
+    memory = np.zeros(ROOM, STATE) if whole.rules["remembers"].any() else whole.memory
+    box = whole._replace(
+        rules=one, links=whole.links[:1].copy(), memory=memory, met=np.zeros(1, np.int64)
+    )
+    marks = np.zeros(int(through.flow.max(initial=0)) + 1, np.int64)
+    out = np.zeros((len(rules), len(through.packet)), np.uint8)
+    decide_all(
+        box, whole.rules.view(np.uint8).reshape(len(rules), RULE.itemsize), one.view(np.uint8),
+        through.data, through.offset, through.time, through.side, through.flow, through.states,
+        through.signs, marks, np.zeros(through.signs.shape[1], np.int64), out,
+    )  # fmt: skip
+    return out
+
+
+@kernel
+def decide_all(
+    box: RuleTable,
+    rules: NDArray[np.uint8],
+    one: Octets,
+    data: Octets,
+    offset: Numbers,
+    time: Numbers,
+    side: Numbers,
+    flow: Numbers,
+    states: Records,
+    signs: NDArray[np.int64],
+    marks: Numbers,
+    scratch: Numbers,
+    out: NDArray[np.uint8],
+) -> None:
+    """Let each rule alone decide each packet; out[rule, packet] becomes 1 where it is not
+    delivered.
+
+    rules: uint8[rules, RULE.itemsize]; one: the octets of box.rules, of a single row.
+    """
+    for number in range(len(rules)):
+        for octet in range(len(one)):
+            one[octet] = rules[number, octet]
+        for at in range(len(marks)):
+            marks[at] = 0
+        for at in range(len(offset)):
+            state = states[at]
+            state["mark"] = marks[flow[at]]
+            for word in range(len(scratch)):
+                scratch[word] = signs[at, word]
+            fate, _, _ = decide(box, state, side[at], data[offset[at] :], scratch, time[at], I(at))
+            marks[flow[at]] = state["mark"]
+            out[number, at] = 0 if fate == DELIVERED else 1

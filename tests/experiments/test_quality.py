@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""`midcall quality`: its columns, its formats, and the truth from RTP headers."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from midcall.captures.packets.pcap import CaptureFile, Packets, packets_of
+from midcall.captures.packets.writer import write_pcap
+from midcall.classifier.call_quality import Meter
+from midcall.classifier.engine import Engine
+from midcall.errors import ExperimentError
+from midcall.experiments.cli.app import app
+from midcall.experiments.measure import rtp_truth
+from midcall.experiments.tools import quality
+from midcall.testbed.assess.mos_by_second import mos_by_second
+from tests.classifier.wire import ether, rtp, udp_packet
+
+SAMPLES = Path(__file__).resolve().parents[2] / "captures" / "samples"
+VIDEO, WEB = SAMPLES / "sample-whatsapp-video.pcap", SAMPLES / "sample-web.pcap"
+#: The columns of the output, in order.
+NAMES = [
+    "capture",
+    "flow",
+    "direction",
+    "second",
+    "packets",
+    "bytes",
+    "media",
+    "frame_rate",
+    "frame_rate_low",
+    "frame_rate_high",
+    "loss",
+    "gap_ms",
+    "silent",
+    "jitter_ms",
+    "mos",
+    "confidence",
+]
+MS = 1_000_000
+
+
+def run(*words: str | Path) -> str:
+    """Return what a command prints; it must succeed."""
+    result = CliRunner().invoke(app, ["quality", *map(str, words)])
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_the_columns_are_those_of_the_documentation() -> None:
+    rows = list(csv.DictReader(io.StringIO(run(VIDEO, "--format", "csv"))))
+    assert list(rows[0]) == NAMES
+    assert {row["direction"] for row in rows} == {"up", "down"}
+    assert {row["media"] for row in rows} <= {"audio", "video", "screen", "data", ""}
+    assert sum(row["media"] == "video" for row in rows) > 5
+
+
+def test_truth_adds_columns_and_changes_no_other() -> None:
+    plain = list(csv.DictReader(io.StringIO(run(VIDEO, "--format", "csv"))))
+    true = list(csv.DictReader(io.StringIO(run(VIDEO, "--format", "csv", "--truth"))))
+    assert [{name: row[name] for name in NAMES} for row in true] == plain
+    assert {name for name in true[0] if name not in NAMES} == {
+        f"{name}_true"
+        for name in ("media", "frame_rate", "loss", "gap_ms", "silent", "jitter_ms", "mos")
+    }
+    assert any(row["frame_rate_true"] for row in true)
+
+
+def test_a_capture_without_media_gives_the_header_alone() -> None:
+    assert run(WEB, "--format", "csv").splitlines() == [",".join(f'"{name}"' for name in NAMES)]
+    assert json.loads(run(WEB, "--format", "json")) == []
+    assert run(WEB).split() == NAMES[1:]
+
+
+def test_every_format_has_the_same_rows(tmp_path: Path) -> None:
+    rows = list(csv.DictReader(io.StringIO(run(VIDEO, "--format", "csv"))))
+    assert len(json.loads(run(VIDEO, "--format", "json"))) == len(rows)
+    run(VIDEO, "-o", tmp_path / "quality.parquet")
+    table = pq.read_table(tmp_path / "quality.parquet")
+    assert table.num_rows == len(rows)
+    assert table.column("second").to_pylist() == [int(row["second"]) for row in rows]
+    assert len(run(VIDEO).splitlines()) == len(rows) + 1
+
+
+def test_all_flows_have_rows_if_asked(tmp_path: Path) -> None:
+    every = list(csv.DictReader(io.StringIO(run(WEB, "--format", "csv", "--flows", "all"))))
+    assert every
+    assert not any(row["media"] == "audio" and row["loss"] not in ("", "0") for row in every)
+
+
+def test_a_meter_that_classifies_gives_the_same_rows(tmp_path: Path) -> None:
+    out = tmp_path / "quality.csv"
+    with quality.writer(None, str(out)) as target:
+        meter, capture = Meter(Engine()), CaptureFile(str(VIDEO))
+        for packets in capture.batches():
+            meter.feed(packets)
+        target.measured(meter, capture.path)
+    assert out.read_text() == run(VIDEO, "--format", "csv")
+
+
+def test_bad_options_are_named() -> None:
+    with pytest.raises(ExperimentError, match="unknown format cvs"):
+        quality.write([str(VIDEO)], "cvs", None, "media", False, print)
+    with pytest.raises(ExperimentError, match="--flows every: unknown"):
+        quality.write([str(VIDEO)], "csv", None, "every", False, print)
+
+
+def test_a_damaged_file_is_reported_and_the_others_are_measured(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.pcap"
+    bad.write_bytes(b"no capture")
+    result = CliRunner().invoke(app, ["quality", str(bad), str(VIDEO), "--format", "csv"])
+    assert result.exit_code == 2
+    assert len(result.stdout.splitlines()) > 5
+
+
+# ---- truth
+
+
+def call(sent: list[tuple[float, bytes]]) -> Packets:
+    """Return packets of one UDP flow; times in ms."""
+    sent = sorted(sent, key=lambda one: one[0])
+    frames = [ether(udp_packet(payload)) for _, payload in sent]
+    return packets_of(frames, [round(time * MS) for time, _ in sent])
+
+
+def truth_of(packets: Packets) -> dict[int, rtp_truth.TrueSecond]:
+    """Return the truth of the only direction of a capture."""
+    ones = np.ones(packets.total, np.int64)
+    ((_, _, heard),) = rtp_truth.directions(rtp_truth.headers(packets, 0 * ones, ones))
+    return rtp_truth.seconds(heard, int(packets.time[0]))
+
+
+def audio(seconds: int, missing: set[int]) -> list[tuple[float, bytes]]:
+    """Return audio of 20 ms and 48 kHz without the packets with some numbers."""
+    numbers = [n for n in range(50 * seconds) if n not in missing]
+    return [(20.0 * n, rtp(111, n, 960 * n, ssrc=7)) for n in numbers]
+
+
+def test_lost_packets_are_those_whose_numbers_are_missing() -> None:
+    truth = truth_of(call(audio(5, {60, 61, 130})))
+    assert [truth[second].loss for second in range(5)] == [0, 2 / 50, 1 / 50, 0, 0]
+    assert truth[1].gap_ms == 60
+    assert all(truth[second].jitter_ms == 0 for second in range(4))
+
+
+def test_silence_is_a_pause_while_the_clock_goes_on() -> None:
+    sent = [(20.0 * n, rtp(111, n, 960 * n, ssrc=7)) for n in range(100)]
+    sent += [(20.0 * (n + 150), rtp(111, n, 960 * (n + 150), ssrc=7)) for n in range(100, 200)]
+    truth = truth_of(call(sent))
+    assert [truth[second].silent for second in range(7)] == [False] * 2 + [True] * 3 + [False] * 2
+    assert all(truth[second].loss == 0 for second in (0, 1, 5, 6))
+    stopped = [(time, rtp(111, n, 960 * n, ssrc=7)) for n, (time, _) in enumerate(sent)]
+    assert truth_of(call(stopped))[3].silent is False
+
+
+def test_a_frame_is_a_timestamp_and_retransmissions_are_none() -> None:
+    sent = audio(4, set())
+    for frame in range(100):
+        for part in range(3):
+            time = 40.0 * frame + 3 * part
+            sent.append((time, rtp(96, 3 * frame + part, 3600 * frame, ssrc=8, size=900)))
+            if part == 0:
+                again = rtp(97, frame, 3600 * (frame - frame % 2), ssrc=9, size=300)
+                sent.append((time + 15, again))
+    truth = truth_of(call(sent))
+    assert [truth[second].frame_rate for second in range(4)] == [25] * 4
+    assert all(truth[second].media == "video" for second in range(4))
+
+
+def test_mos_falls_with_loss_and_is_unknown_without_it() -> None:
+    loss, jitter = np.array([0, 0.02, 0.1, 1.0, np.nan]), np.array([1, 1, 1, np.nan, 1.0])
+    scores = mos_by_second(loss, jitter)
+    assert scores[0] > 4.3
+    assert np.all(np.diff(scores[:4]) < 0)
+    assert scores[3] == 1
+    assert np.isnan(scores[4])
+
+
+def test_true_columns_are_close_to_the_estimate_where_the_stream_is_plain(tmp_path: Path) -> None:
+    path = tmp_path / "call.pcap"
+    write_pcap(path, call(audio(10, {77, 205, 206})))
+    rows = list(csv.DictReader(io.StringIO(run(path, "--format", "csv", "--truth"))))
+    known = [row for row in rows if row["loss"] and row["loss_true"]]
+    assert len(known) > 6
+    assert all(abs(float(row["loss"]) - float(row["loss_true"])) <= 0.04 for row in known)
+    assert all(abs(float(row["mos"]) - float(row["mos_true"])) <= 0.5 for row in known)

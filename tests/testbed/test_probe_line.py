@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The line in virtual time as sockets show it, and predictions of what rules strike."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from midcall.captures.packets.numbers import TCP, UDP
+from midcall.errors import TestbedError
+from midcall.testbed.conformance.transcript import question
+from midcall.testbed.policy.language import Rule
+from midcall.testbed.policy.operator import EMPTY, Policy
+from midcall.testbed.probing.probe import Ends, Probe, Sent
+from midcall.testbed.probing.sockets import RESET, play
+from midcall.testbed.probing.strikes import passing, strikes
+from midcall.testbed.probing.virtual_line import QUIET, Noise, VirtualSockets, noise_of
+
+MS = 1_000_000
+NEAR, FAR = bytes([198, 18, 0, 1]), bytes([198, 19, 0, 1])
+VOICE = Ends(UDP, NEAR, 40_000, FAR, 50_000)
+WEB = Ends(TCP, NEAR, 40_001, FAR, 443)
+STUN = bytes.fromhex("000100002112a442") + bytes(12)
+
+
+def voice(count: int = 20, body: bytes | None = None) -> Probe:
+    bodies = [body or n.to_bytes(2, "big") * 30 for n in range(count)]
+    return tuple(Sent(n * 20 * MS, n % 2 == 0, VOICE, one) for n, one in enumerate(bodies))
+
+
+def web(count: int = 8) -> Probe:
+    return tuple(Sent(n * 50 * MS, n % 2 == 0, WEB, bytes([65 + n]) * 200) for n in range(count))
+
+
+def rule(match: dict[str, object], act: str = "drop", **more: object) -> Rule:
+    return Rule.model_validate(
+        {"name": "r", "match": match, "act": act, "grade": "C", "source": "test", **more}
+    )
+
+
+def test_everything_arrives_once_on_a_quiet_line() -> None:
+    played = play(VirtualSockets(EMPTY, ideal=True), (*voice(), *web()), 500 * MS)
+    assert min(played.arrived) > 0
+    assert not played.strange
+
+
+def test_a_stream_delivers_in_spite_of_loss() -> None:
+    lossy = VirtualSockets(EMPTY, noise=Noise(loss=0.2), seed=3)
+    played = play(lossy, web(), 8_000 * MS)
+    assert min(played.arrived) > 0
+    assert not played.strange  # the octets are those that were written
+
+
+def test_noise_loses_about_its_share() -> None:
+    line = VirtualSockets(EMPTY, noise=Noise(loss=0.1), seed=1)
+    played = play(line, voice(2_000), 500 * MS)
+    lost = sum(time < 0 for time in played.arrived)
+    assert 120 < lost < 290
+
+
+def test_of_equal_datagrams_the_lost_one_is_located() -> None:
+    line = VirtualSockets(EMPTY, noise=Noise(loss=0.15), seed=5)
+    plan = tuple(one._replace(up=True) for one in voice(40, bytes(50)))
+    played = play(line, plan, 500 * MS)
+    delays = [played.delay(at) for at in range(len(plan)) if played.arrived[at] >= 0]
+    assert 0 < len(delays) < len(plan)
+    assert max(delays) - min(delays) < 60 * MS  # no loss is taken for a delay of the rest
+
+
+def test_a_nat_lets_nothing_in_before_something_went_out() -> None:
+    down_first = tuple(one._replace(up=not one.up) for one in voice(2))
+    line = VirtualSockets(EMPTY, noise=Noise(nat=True), ideal=True)
+    played = play(line, down_first, 300 * MS)
+    assert played.arrived[0] < 0 < played.arrived[1]
+
+
+def test_a_reset_shows_as_an_error_of_the_socket() -> None:
+    box = Policy((rule({"ports": [443]}, "reset", towards="client"),))
+    played = play(VirtualSockets(box, ideal=True), web(), 500 * MS)
+    assert {(one.kind, one.up) for one in played.events} == {(RESET, False)}
+    assert max(played.arrived) < 0
+
+
+def test_a_false_dns_answer_is_data_that_nobody_sent() -> None:
+    ends = VOICE._replace(far_port=53)
+    box = Policy((rule({"dns": ["a.example"]}, "dns-lie", path="on"),))
+    plan = (Sent(0, True, ends, question("a.example")),)
+    played = play(VirtualSockets(box, ideal=True), plan, 500 * MS)
+    assert played.arrived[0] > 0
+    assert [one.up for one in played.strange] == [False]
+
+
+def test_a_box_remembers_from_one_play_to_the_next() -> None:
+    box = Policy((rule({"stun": True}, scope="client", lasts_s=30.0),))
+    line = VirtualSockets(box, ideal=True)
+    assert max(play(line, (Sent(0, True, VOICE, STUN),), 100 * MS).arrived) < 0
+    other = tuple(one._replace(ends=VOICE._replace(near_port=41_000)) for one in voice(4))
+    assert max(play(line, other, 100 * MS).arrived) < 0
+    line.sleep(line.now() + 40_000 * MS)
+    assert min(play(line, other, 100 * MS).arrived) > 0
+
+
+RULES = [
+    rule({"stun": True}),
+    rule({"protocol": "tcp"}, scope="packet", way="down"),
+    rule({"packets": "5-"}),
+    rule({"protocol": "udp"}, "stall", after={"bytes": 500}),
+    rule({"size": "200-"}, scope="pair"),
+    rule({"direction": "up"}, scope="packet"),
+    rule({"protocol": "udp", "entropy": "0-0.5"}, scope="client"),
+]
+
+
+@pytest.mark.parametrize("one", RULES, ids=lambda one: ",".join(one.match.model_fields_set))
+def test_predictions_are_what_a_play_shows(one: Rule) -> None:
+    unit = (*voice(), Sent(500 * MS, True, VOICE, STUN), *voice_later(), *web())
+    unit = tuple(sorted(unit, key=lambda sent: sent.time))
+    predicted = strikes(passing(unit, "4g", 2_500 * MS), [one, one]).lost
+    played = play(VirtualSockets(Policy((one,)), ideal=True), unit, 2_500 * MS)
+    lost = np.array([sent >= 0 > time
+                     for sent, time in zip(played.sent, played.arrived, strict=True)])  # fmt: skip
+    assert (predicted[0] == lost).all()
+    assert (predicted[0] == predicted[1]).all()  # one rule leaves nothing behind for the next
+
+
+def voice_later() -> Probe:
+    return tuple(one._replace(time=one.time + 600 * MS, payload=one.payload[:-1] + b"x")
+                 for one in voice(6))  # fmt: skip
+
+
+def test_noise_is_read_from_words() -> None:
+    assert noise_of("loss=0.02,jitter_ms=20") == Noise(loss=0.02, jitter_ms=20.0)
+    assert noise_of("") == QUIET
+    for words in ("loss=2", "lost=0.1", "loss", "jitter_ms=much"):
+        with pytest.raises(TestbedError, match="noise"):
+            noise_of(words)
