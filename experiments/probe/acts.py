@@ -188,7 +188,12 @@ class Acts:
             return self.delay(middle_slow) if tail.sought.kind == DELAY else self.loss(ways, loss)
         spread = max(tail.base.spread)
         ramp = late_fast - max(late_slow, 0.0)
-        queue = ramp > 25 * MS + 3 * spread and late_fast > 1.6 * max(late_slow, 1.0)
+        # packets close together wait for each other, so a jitter grows with the rate too; only a
+        # queue grows without end, or overflows
+        overflows = share_fast > share_slow + 0.15
+        queue = ramp > 25 * MS + 3 * spread and (
+            late_fast > 2.5 * max(late_slow, 1.0) or (overflows and late_fast > 1.4 * late_slow)
+        )
         if queue:
             return self.shape(ways)
         background = sum(loss) / len(loss)
