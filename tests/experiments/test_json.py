@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 #: --format has JSON among its forms.
 FORMS = {"--json", "--format"}
 #: Commands without a result.
-SILENT = {"warm-up"}
+SILENT = {"warm-up", "probe serve"}
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,8 @@ import pytest
 from midcall.experiments.engines import prove
 from midcall.testbed.live.network.network import RUNS
 
+pytestmark = pytest.mark.live
+
 SAMPLES = Path(__file__).resolve().parents[2] / "captures" / "samples"
 CAPTURES = [str(SAMPLES / "sample-whatsapp-audio.pcap"), str(SAMPLES / "sample-web.pcap")]
 PROGRAMS = {"nftables": "nft", "iptables": "iptables-restore"}

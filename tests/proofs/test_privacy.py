@@ -13,9 +13,13 @@ from pathlib import Path
 from midcall.captures.truth.catalogue import load
 from midcall.locations import ROOT
 
-#: Where a connection may be opened: fetching; the emulated network; a Dask cluster that was named.
+#: Where a connection may be opened: fetching; the emulated network; a Dask cluster that was named;
+#: the two programs of `midcall probe`, which refuse every address outside the lab's ranges
+#: (tests/testbed/test_probe_leash.py).
 OPENERS = ("captures/fetch/download.py", "testbed/live/", "testbed/programs/",
-           "experiments/jobs/cluster.py")  # fmt: skip
+           "experiments/jobs/cluster.py", "testbed/engines/kernel_engine.py",
+           "testbed/probing/control.py", "testbed/probing/helper.py",
+           "testbed/probing/real_sockets.py", "experiments/probe/live.py")  # fmt: skip
 NETWORK = ("socket", "urllib.request", "http", "ssl", "ftplib", "smtplib", "asyncio", "requests",
            "distributed", "dask")  # fmt: skip
 
