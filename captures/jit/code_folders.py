@@ -92,7 +92,9 @@ def numba_version() -> bytes:
 
 @cache
 def processor() -> str:
-    """Return the processor's name and its features, one text."""
+    """Return the processor for which Numba compiles: its name and features, one text."""
+    if os.environ.get("NUMBA_CPU_NAME") == "generic":
+        return "generic"  # then Numba uses no feature of this processor
     return f"{llvm.get_host_cpu_name()} {llvm.get_host_cpu_features().flatten()}"
 
 

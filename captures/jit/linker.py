@@ -36,7 +36,7 @@ from numba.np.arrayobj import populate_array
 
 from midcall.captures.jit.code_folders import code_folder
 from midcall.captures.jit.kernel import External, Kernel, Primitive, report_compilation
-from midcall.captures.jit.machine_code import Entry
+from midcall.captures.jit.machine_code import DATA_AT, LENGTHS_AT, STRIDES_AT, Entry
 from midcall.captures.jit.primitives import INTRINSICS, external_type
 
 #: The prefix of the names of variables that hold a function's environment, which stay empty.
@@ -367,6 +367,11 @@ class _Words:
         self.at += 1
         return self.builder.load(place)
 
+    def field(self, place: Any, offset: int) -> Any:
+        """Return the word at an address and an offset in bytes."""
+        address = self.builder.add(place, WORD(offset))
+        return self.builder.load(self.builder.inttoptr(address, WORD.as_pointer()))
+
     def argument(self, kind: Any) -> Any:
         """Return the next argument, as Numba passes it."""
         context, builder, kind = self.context, self.builder, unliteral(kind)
@@ -390,8 +395,10 @@ class _Words:
         """Return the next array."""
         context, builder = self.context, self.builder
         array = context.make_array(kind)(context, builder)
-        data = builder.inttoptr(self.word(), array.data.type)
-        shape = [self.word() for _ in range(kind.ndim)]
+        place = self.word()
+        data = builder.inttoptr(self.field(place, DATA_AT), array.data.type)
+        lengths = self.field(place, LENGTHS_AT)
+        shape = [self.field(lengths, 8 * i) for i in range(kind.ndim)]
         size = WORD(context.get_abi_sizeof(context.get_data_type(kind.dtype)))
         if kind.layout == "C":
             strides = [size]
@@ -399,6 +406,7 @@ class _Words:
                 strides.insert(0, builder.mul(strides[0], length))
             strides = strides[: kind.ndim]
         else:
-            strides = [self.word() for _ in range(kind.ndim)]
+            steps = self.field(place, STRIDES_AT)
+            strides = [self.field(steps, 8 * i) for i in range(kind.ndim)]
         populate_array(array, data=data, shape=shape, strides=strides, itemsize=size, meminfo=None)
         return array._getvalue()

@@ -6,9 +6,9 @@ function with a C signature:
 
     int32 entry(const int64 *words, int64 *results, const struct error **error)
 
-words: the arguments. A number is one word. An array is the address of its data and its lengths,
-followed by its strides in bytes if it is not contiguous by rows. A record is its address. A tuple
-is the words of its parts.
+words: the arguments. A number is one word. An array is the address of its Python object, in which
+the entry finds the address of its data, its lengths and its strides (NumPy's C API keeps their
+places: PyArrayObject_fields). A record is its address. A tuple is the words of its parts.
 results: one word for each number that the kernel returns. The function returns 0, or another value
 if the kernel raised the exception that `error` describes in Numba's format.
 """
@@ -31,16 +31,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import llvmlite.binding as llvm
 import numpy as np
+from numpy.typing import NDArray
 
 from midcall.captures.jit.code_folders import CACHE, code_folder
-from midcall.captures.jit.kernel import BY_ROWS, SIGNED
+from midcall.captures.jit.kernel import SIGNED
 
 if TYPE_CHECKING:
     from midcall.captures.jit.kernel import Kernel
 
 #: Raise when the format of the cache's files or of the C signature changes.
-FORMAT = 1
+FORMAT = 2
 ENTRY = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_void_p)
+#: Where the fields of an array's object are, in bytes (PyArrayObject_fields, CPython on 64 bits).
+DATA_AT, LENGTHS_AT, STRIDES_AT = 16, 32, 40
 #: How a result is made from its word.
 RESULTS: dict[str, Callable[[int], Any]] = {
     "bool": bool,
@@ -74,11 +77,21 @@ class Failure(ctypes.Structure):
 @cache
 def engine() -> Any:
     """Return the loader of object files of this process."""
+    check_layout(np.zeros((2, 3), np.int16)[:, 1:])
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     module = llvm.parse_assembly("")
     machine = llvm.Target.from_default_triple().create_target_machine(jit=True)
     return llvm.create_mcjit_compiler(module, machine)
+
+
+def check_layout(array: NDArray[Any]) -> None:
+    """Raise RuntimeError if an array's object does not have its fields where the entry reads."""
+    words = ctypes.c_int64.from_address
+    read = [words(id(array) + place).value for place in (DATA_AT, LENGTHS_AT, STRIDES_AT)]
+    sizes = [[words(one + 8 * i).value for i in range(array.ndim)] for one in read[1:]]
+    if [read[0], *sizes] != [array.ctypes.data, list(array.shape), list(array.strides)]:
+        raise RuntimeError("this NumPy keeps an array's address, lengths or strides elsewhere")
 
 
 def load(kernel: Kernel[..., Any], key: tuple[Any, ...], args: tuple[Any, ...]) -> Any:
@@ -200,12 +213,7 @@ def put_for(one: Any) -> tuple[Callable[[list[Any], Any], None], str]:
         if one[0].names is None:
             return put_number, "d" if one[0].kind == "f" else "q"
         return put_record, "q"
-    dimensions, by_rows = one[1], one[2] & BY_ROWS
-    if dimensions == 1 and by_rows:
-        return put_row, "qq"
-    if by_rows:
-        return put_table, "q" * (1 + dimensions)
-    return put_strided, "q" * (1 + 2 * dimensions)
+    return put_object, "q"
 
 
 def put_truth(values: list[Any], truth: Any) -> None:
@@ -218,23 +226,9 @@ def put_number(values: list[Any], number: Any) -> None:
     values.append(number.item())
 
 
-def put_row(values: list[Any], array: Any) -> None:
-    """Append an array of one dimension, contiguous."""
-    values.append(array.ctypes.data)
-    values.append(len(array))
-
-
-def put_table(values: list[Any], array: Any) -> None:
-    """Append an array that is contiguous by rows."""
-    values.append(array.ctypes.data)
-    values.extend(array.shape)
-
-
-def put_strided(values: list[Any], array: Any) -> None:
-    """Append any array, with its strides."""
-    values.append(array.ctypes.data)
-    values.extend(array.shape)
-    values.extend(array.strides)
+def put_object(values: list[Any], array: Any) -> None:
+    """Append the address of an array's object; the caller keeps the array."""
+    values.append(id(array))
 
 
 def put_record(values: list[Any], record: Any) -> None:
