@@ -112,7 +112,7 @@ corpus: $(READY)  ## obtain the catalogued captures and say what is missing, and
 golden: $(READY)  ## write the golden texts anew (read the diff before you commit it)
 	@$(BIN)/python -m tests.golden
 
-reference: $(READY)  ## write docs/reference/policy.md and data.md anew, from the code that they describe
+reference: $(READY)  ## write docs/reference/policy.md and data.md from the code that they describe
 	@$(BIN)/python -m midcall.experiments.tools.policy_reference
 	@$(BIN)/python -m midcall.experiments.tools.data_reference
 

@@ -148,12 +148,20 @@ def code_folder(module: str) -> Path:
     if name is None:
         name = f"{module}-{digest_of(reach(module))[:16]}"
         table[module] = name
-        with suppress(OSError):
-            folder.mkdir(parents=True, exist_ok=True)
-            part = known.with_suffix(f".{os.getpid()}")
-            part.write_text(json.dumps(table), encoding="utf-8")
-            os.replace(part, known)
+        write_whole(known, json.dumps(table).encode())
     return folder / name
+
+
+def write_whole(place: Path, data: bytes) -> None:
+    """Write a file of the cache, whole or not at all; a full disk is no error."""
+    part = place.with_name(f".{place.name}.{os.getpid()}")
+    with suppress(OSError):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            part.write_bytes(data)
+            os.replace(part, place)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 @cache

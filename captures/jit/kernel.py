@@ -73,7 +73,7 @@ class Kernel(Generic[P, R]):
         """
         if names or len(args) != self.arguments:
             args = self.in_order(args, names)
-        key = tuple([spelled(one) for one in args])
+        key = kinds(args)
         code = self.loaded.get(key)
         if code is None:
             from midcall.captures.jit.machine_code import load
@@ -90,6 +90,16 @@ class Kernel(Generic[P, R]):
         return bound.args
 
 
+def kinds(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return `spelled` of each argument; most are arrays, and each call passes by here."""
+    return tuple(
+        [
+            (one.dtype, one.ndim, one.flags.num & LAYOUT) if type(one) is ARRAY else spelled(one)
+            for one in args
+        ]
+    )
+
+
 def spelled(value: Any) -> Any:
     """Return what the machine code for an argument depends on: its type, and an array's layout.
 
@@ -99,8 +109,6 @@ def spelled(value: Any) -> Any:
     Equal for int and numpy.int64. Raises TypeError for a value that machine code cannot take.
     """
     kind = type(value)
-    if kind is np.ndarray:
-        return value.dtype, value.ndim, value.flags.num & LAYOUT
     if kind is int or kind is np.int64:
         if not -SIGNED <= value < SIGNED:
             raise TypeError(f"got {value}, expected an integer of 64 bits with a sign")
@@ -114,7 +122,7 @@ def spelled(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.dtype, 0
     if isinstance(value, tuple):
-        return kind, tuple([spelled(one) for one in value])
+        return kind, kinds(value)
     if isinstance(value, int):
         return spelled(int(value))
     raise TypeError(
@@ -122,7 +130,7 @@ def spelled(value: Any) -> Any:
     )
 
 
-SIGNED = 1 << 63
+SIGNED, ARRAY = 1 << 63, np.ndarray
 #: Flags of an array: contiguous by rows, by columns; aligned; writeable (numpy's ndarraytypes.h).
 BY_ROWS, BY_COLUMNS, ALIGNED, WRITEABLE = 0x1, 0x2, 0x100, 0x400
 LAYOUT = BY_ROWS | BY_COLUMNS | ALIGNED | WRITEABLE

@@ -117,7 +117,7 @@ class Whole(JITCodeLibrary):  # type: ignore[misc]
         self._final_module.verify()
         absent = sorted(_absent(self._final_module))
         if absent:
-            raise NotImplementedError(
+            raise RuntimeError(
                 f"{self.name}: compiled code needs {', '.join(absent)}, which only Numba has"
             )
         return bytes(self._codegen._tm.emit_object(self._final_module))
@@ -307,11 +307,9 @@ def entry_module(part: CompileResult, symbol: str) -> tuple[Any, list[str], bool
     """Return a module with the entry of a kernel, the kinds of its results, and if it is one."""
     context, about = part.target_context, part.fndesc
     module = context.codegen()._create_empty_module(symbol)
-    pointer = WORD.as_pointer()
-    error_kind = ir.IntType(8).as_pointer()
-    kind = ir.FunctionType(ir.IntType(32), [pointer, pointer, error_kind.as_pointer()])
-    entry = ir.Function(module, kind, symbol)
-    words, results, error = entry.args
+    pointer, failure = WORD.as_pointer(), ir.IntType(8).as_pointer()
+    entry = ir.Function(module, ir.FunctionType(failure, [pointer, pointer]), symbol)
+    words, results = entry.args
     builder = ir.IRBuilder(entry.append_basic_block("entry"))
     reader = _Words(context, builder, words)
     values = [reader.argument(one) for one in about.argtypes]
@@ -320,8 +318,7 @@ def entry_module(part: CompileResult, symbol: str) -> tuple[Any, list[str], bool
         builder, function, about.restype, about.argtypes, values
     )
     with builder.if_then(status.is_error):
-        builder.store(builder.bitcast(status.excinfoptr, error_kind), error)
-        builder.ret(ir.IntType(32)(1))
+        builder.ret(builder.bitcast(status.excinfoptr, failure))
     restype = about.restype
     single = not isinstance(restype, types.BaseTuple)
     kinds: list[str] = []
@@ -332,7 +329,7 @@ def entry_module(part: CompileResult, symbol: str) -> tuple[Any, list[str], bool
         word, spelled = _as_word(context, builder, one, value)
         builder.store(word, builder.gep(results, [WORD(len(kinds))]))
         kinds.append(spelled)
-    builder.ret(ir.IntType(32)(0))
+    builder.ret(failure(None))
     return module, kinds, single
 
 
@@ -352,7 +349,7 @@ def _as_word(context: Any, builder: Any, kind: Any, value: Any) -> tuple[Any, st
     if isinstance(kind, types.Float):
         full = context.cast(builder, value, kind, types.float64)
         return builder.bitcast(full, WORD), "float"
-    raise NotImplementedError(f"a kernel that Python calls cannot return {kind}")
+    raise TypeError(f"a kernel that Python calls cannot return {kind}")
 
 
 class _Words:
@@ -389,7 +386,7 @@ class _Words:
             return self.array(kind)
         if isinstance(kind, types.BaseTuple):
             return context.make_tuple(builder, kind, [self.argument(one) for one in kind.types])
-        raise NotImplementedError(f"Python cannot pass {kind} to a kernel")
+        raise TypeError(f"Python cannot pass {kind} to a kernel")
 
     def array(self, kind: Any) -> Any:
         """Return the next array."""

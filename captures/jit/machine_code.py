@@ -4,13 +4,13 @@
 A file of the cache holds one line of JSON (`Entry`) and an object file. The object file has one
 function with a C signature:
 
-    int32 entry(const int64 *words, int64 *results, const struct error **error)
+    const struct error *entry(const int64 *words, int64 *results)
 
 words: the arguments. A number is one word. An array is the address of its Python object, in which
 the entry finds the address of its data, its lengths and its strides (NumPy's C API keeps their
 places: PyArrayObject_fields). A record is its address. A tuple is the words of its parts.
-results: one word for each number that the kernel returns. The function returns 0, or another value
-if the kernel raised the exception that `error` describes in Numba's format.
+results: one word for each number that the kernel returns. The function returns a null pointer, or
+the exception that the kernel raised, in Numba's format.
 """
 
 from __future__ import annotations
@@ -18,13 +18,10 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import json
-import os
 import pickle
 import struct
-import tempfile
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -33,15 +30,15 @@ import llvmlite.binding as llvm
 import numpy as np
 from numpy.typing import NDArray
 
-from midcall.captures.jit.code_folders import CACHE, code_folder
+from midcall.captures.jit.code_folders import code_folder, write_whole
 from midcall.captures.jit.kernel import SIGNED
 
 if TYPE_CHECKING:
     from midcall.captures.jit.kernel import Kernel
 
 #: Raise when the format of the cache's files or of the C signature changes.
-FORMAT = 2
-ENTRY = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_void_p)
+FORMAT = 3
+ENTRY = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
 #: Where the fields of an array's object are, in bytes (PyArrayObject_fields, CPython on 64 bits).
 DATA_AT, LENGTHS_AT, STRIDES_AT = 16, 32, 40
 #: How a result is made from its word.
@@ -157,89 +154,70 @@ def stored(place: Path) -> tuple[Entry, bytes] | None:
 def store(place: Path, found: tuple[Entry, bytes]) -> None:
     """Write a file of the cache, whole or not at all; a full disk is no error."""
     entry, code = found
-    if CACHE is None:
-        return
-    with suppress(OSError):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=place.parent, delete=False) as file:
-            try:
-                file.write(json.dumps(entry._asdict()).encode() + b"\n" + code)
-                file.close()
-                os.replace(file.name, place)
-            except OSError:
-                os.unlink(file.name)
-                raise
+    write_whole(place, json.dumps(entry._asdict()).encode() + b"\n" + code)
 
 
 def caller(function: Any, key: tuple[Any, ...], entry: Entry) -> Callable[[tuple[Any, ...]], Any]:
     """Return a function that passes arguments of the given kinds to machine code."""
-    puts = [put_for(one) for one in key]
-    form = struct.Struct("".join(code for _, code in puts))
-    pack, writers = form.pack, [put for put, _ in puts]
+    nested = any(map(is_tuple, key))
+    parts = parts_of(key)
+    words = [word_of(one) for one in parts]
+    pack = struct.Struct("".join("d" if is_float(one) else "q" for one in parts)).pack
     results = [RESULTS[kind] for kind in entry.results]
-    words = ctypes.c_int64 * max(len(results), 1)
-    pointer, single = ctypes.c_void_p, entry.single
+    room = ctypes.c_int64 * len(results)
 
     def call(args: tuple[Any, ...]) -> Any:
-        values: list[Any] = []
-        for put, one in zip(writers, args, strict=True):
-            put(values, one)
-        out, error = words(), pointer()
-        if function(pack(*values), out, ctypes.byref(error)):
-            raise exception_of(error.value)
-        if single:
-            return results[0](out[0]) if results else None
+        values: Any = flat(args) if nested else args
+        out = room() if results else None
+        failure = function(pack(*[word(one) for word, one in zip(words, values, strict=True)]), out)
+        if failure:
+            raise exception_of(failure)
+        if out is None:
+            return None if entry.single else ()
+        if entry.single:
+            return results[0](out[0])
         return tuple(make(word) for make, word in zip(results, out, strict=True))
 
     return call
 
 
-def put_for(one: Any) -> tuple[Callable[[list[Any], Any], None], str]:
-    """Return the function that appends an argument's words to a list, and their struct codes."""
-    if is_tuple(one):
-        parts = [put_for(part) for part in one[1]]
-        writers = [put for put, _ in parts]
+def parts_of(key: tuple[Any, ...]) -> list[Any]:
+    """Return the elements of a key, those of tuples in their places."""
+    return [part for one in key for part in (parts_of(one[1]) if is_tuple(one) else [one])]
 
-        def put_tuple(values: list[Any], whole: Any) -> None:
-            for put, part in zip(writers, whole, strict=True):
-                put(values, part)
 
-        return put_tuple, "".join(codes for _, codes in parts)
-    if one == "bool":
-        return put_truth, "q"
+def flat(args: tuple[Any, ...]) -> list[Any]:
+    """Return arguments, those in tuples in their places."""
+    return [part for one in args for part in (flat(one) if isinstance(one, tuple) else [one])]
+
+
+def is_float(one: Any) -> bool:
+    """Return whether an element of a key stands for a floating-point number."""
+    return one == "float64" or (len(one) == 2 and one[0].kind == "f")
+
+
+def word_of(one: Any) -> Callable[[Any], int | float]:
+    """Return the function that makes an argument's word."""
     if isinstance(one, str):
-        return list.append, "d" if one == "float64" else "q"
-    if len(one) == 2:
-        if one[0].names is None:
-            return put_number, "d" if one[0].kind == "f" else "q"
-        return put_record, "q"
-    return put_object, "q"
+        return {"int64": int, "bool": bool, "float64": float}[one]
+    if len(one) == 3:
+        return id  # the caller keeps the array
+    return address_of_record if one[0].names else number_of
 
 
-def put_truth(values: list[Any], truth: Any) -> None:
-    """Append a bool of Python or of NumPy."""
-    values.append(bool(truth))
+def number_of(number: Any) -> int | float:
+    """Return a number of NumPy as one of Python."""
+    value: int | float = number.item()
+    return value
 
 
-def put_number(values: list[Any], number: Any) -> None:
-    """Append a number of NumPy."""
-    values.append(number.item())
+def address_of_record(record: Any) -> int:
+    """Return the address of a record's bytes."""
+    return int(record.__array_interface__["data"][0])
 
 
-def put_object(values: list[Any], array: Any) -> None:
-    """Append the address of an array's object; the caller keeps the array."""
-    values.append(id(array))
-
-
-def put_record(values: list[Any], record: Any) -> None:
-    """Append the address of a record."""
-    values.append(record.__array_interface__["data"][0])
-
-
-def exception_of(address: int | None) -> BaseException:
+def exception_of(address: int) -> BaseException:
     """Return the exception that Numba's code describes at an address."""
-    if not address:
-        return RuntimeError("compiled code failed without an exception")
     failure = Failure.from_address(address)
     kind, arguments, _ = pickle.loads(ctypes.string_at(failure.text, failure.size))
     made = kind(*(arguments or ()))

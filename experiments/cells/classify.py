@@ -336,7 +336,7 @@ class CsvSink:
 
 
 class ParquetSink:
-    """One Parquet file."""
+    """One Parquet file, whose row groups have at least CHUNK rows but for the last one."""
 
     coded = True
 
@@ -347,16 +347,25 @@ class ParquetSink:
         self._writer = pyarrow.parquet.ParquetWriter(
             out, CODED_SCHEMA, compression="zstd", store_schema=False
         )
+        self._waiting: list[pa.Table] = []
 
     def write(self, table: pa.Table) -> None:
-        """Write the rows of one file."""
-        self._writer.write_table(table)
+        """Write the rows of one file, or keep them until a row group is full."""
+        self._waiting.append(table)
+        if sum(one.num_rows for one in self._waiting) >= CHUNK:
+            self._write_group()
+
+    def _write_group(self) -> None:
+        group, self._waiting = pa.concat_tables(self._waiting), []
+        self._writer.write_table(group.unify_dictionaries())
 
     def flush(self) -> None:
-        """Do nothing: each table is written at once."""
+        """Do nothing: a file that is not finished has no reader."""
 
     def close(self) -> None:
         """Finish the output."""
+        if self._waiting:
+            self._write_group()
         self._writer.close()
 
 

@@ -416,13 +416,14 @@ def _blocked_words(summary: Document) -> str:
     own = answer_words(summary["your_answer"])
     yours = f"; of your captures {own}" if own else ""
     failed = f", {cells['failed']} failed" if cells["failed"] else ""
-    return f"blocked where most are: {real_calls}{yours} ({cells['n']} cells{failed})"
+    return f"at most blocked: {real_calls}{yours}; {cells['n']} cells{failed}"
 
 
 def answer_words(rows: Sequence[AnswerLine]) -> str:
     """Return the calls that operators block where they block most, of n."""
     return "; ".join(
-        f"{', '.join(row['operators'])} {row['blocked']} of {row['n']} ({row['hypothesis']})"
+        f"{', '.join(row['operators'])} {row['blocked']} of {row['n']} "
+        f"(hypothesis {row['hypothesis']})"
         if row["hypothesis"]
         else f"{', '.join(row['operators'])} cannot be tested"
         for row in rows
@@ -439,8 +440,8 @@ def _hit_words(hit: Collateral, answer: Sequence[AnswerLine]) -> str:
         f"{', '.join(row['operators'])} {row['hit']}" for row in answer if row["hit"] is not None
     )
     return (
-        f"{there} of {flows} innocent flows there; at worst {worst['hit']} of {flows} "
-        f"({worst['operator']}, {worst['hypothesis']}, {worst['access']}, {worst['date']})"
+        f"{there} of {flows} innocent flows by these hypotheses; "
+        f"at worst {worst['hit']} of {flows} ({worst['operator']}, {worst['hypothesis']}, {worst['access']}, {worst['date']})"
     )
 
 

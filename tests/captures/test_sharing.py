@@ -76,17 +76,17 @@ def copy(*frames: Packet) -> list[Packet]:
 
 
 def checksums_hold(packet: Packet) -> bool:
-    """Return whether building the packet anew gives the checksums it carries."""
+    """Return whether building the packet again gives the checksums it carries."""
     if IP in packet and (packet[IP].frag or packet[IP].flags.MF):
         return True
-    anew = packet.copy()
+    rebuilt = packet.copy()
     for layer in (IP, TCP, UDP, ICMP):
         at = 1
-        while (found := anew.getlayer(layer, at)) is not None:
+        while (found := rebuilt.getlayer(layer, at)) is not None:
             if layer is not IP or found.name == "IP":
                 del found.chksum
             at += 1
-    return bytes(anew) == bytes(packet)
+    return bytes(rebuilt) == bytes(packet)
 
 
 def absent(frames: list[Packet], *secrets: bytes) -> None:

@@ -62,7 +62,8 @@ def test_the_answer_of_the_summary_is_that_of_the_first_screen(tmp_path: Path) -
         assert f"{row['blocked']} of {row['n']} real calls fail" in text
         flows = f"{formatting.count(row['hit'])} of {formatting.count(row['flows'])}"
         assert f"{flows} innocent flows are hit" in text
-    assert summary.answer_words(lines) == ("maroc-telecom, inwi, meditel 8 of 8 (fake-verdict)")
+    words = "maroc-telecom, inwi, meditel 8 of 8 (hypothesis fake-verdict)"
+    assert summary.answer_words(lines) == words
 
 
 def test_operators_that_cannot_be_tested_are_named_without_a_figure() -> None:
@@ -100,7 +101,7 @@ def test_terminal_report_and_summary_agree(tmp_path: Path, corpus: Path) -> None
         assert found == {str(flows)}
     for row in held["answer"]:
         assert f"{row['blocked']} of {row['n']} real calls fail" in page
-        assert f"{row['blocked']} of {row['n']} ({row['hypothesis']})" in printed
+        assert f"{row['blocked']} of {row['n']} (hypothesis {row['hypothesis']})" in printed
         assert f"{row['hit']} of {row['flows']} innocent flows are hit" in page
     worst = held["collateral"]["worst"]
     assert worst["hit"] > 0

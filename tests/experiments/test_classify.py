@@ -85,6 +85,15 @@ def test_all_formats_say_the_same_rows() -> None:
     assert [float(row["ms_to_verdict"]) for row in read] == [0.5] * 4
 
 
+def test_small_tables_share_a_row_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(classify, "CHUNK", 4)
+    parts = [columns(1, evidence=word) for word in "aabacdbbe"]
+    file = pq.ParquetFile(io.BytesIO(sunk("parquet", *parts)))
+    groups = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]
+    assert groups == [4, 4, 1]
+    assert file.read()["evidence"].to_pylist() == list("aabacdbbe")
+
+
 def test_no_rows_are_a_whole_document_in_every_format() -> None:
     empty = columns(0)
     assert json.loads(sunk("json", empty)) == []

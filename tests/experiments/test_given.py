@@ -331,10 +331,10 @@ def learned() -> tuple[dict[str, str], dict[bytes, str]]:
 
 NOSY = """
 import json, os, sys
-told = {"argv": sys.argv, "comparison": os.listdir(os.path.dirname(sys.argv[1])),
+call = {"argv": sys.argv, "comparison": os.listdir(os.path.dirname(sys.argv[1])),
         "environment": dict(os.environ), "file": open(sys.argv[1], "rb").read().hex()}
 here = os.path.dirname(os.path.abspath(__file__))
-open(os.path.join(here, "told", str(os.getpid())), "w").write(json.dumps(told))
+open(os.path.join(here, "calls", str(os.getpid())), "w").write(json.dumps(call))
 print("proto,src_ip,src_port,dst_ip,dst_port,app,verdict")
 """
 WRONG = f"print({HEADER!r}); print('6,192.0.2.1,1,192.0.2.2,2,skipe,certain')"
@@ -349,7 +349,7 @@ def example() -> str:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of the programs."""
     made = tmp_path_factory.mktemp("given")
-    (made / "told").mkdir()
+    (made / "calls").mkdir()
     (made / "small.toml").write_text(SPEC)
     (made / "nosy.py").write_text(NOSY)
     (made / "wrong.py").write_text(WRONG)
@@ -486,7 +486,7 @@ def test_a_program_that_fails_is_reported_and_does_not_stop_the_run(
 
 
 def test_a_program_sees_no_name_and_no_truth(done: run.Finished, folder: Path) -> None:
-    result = [json.loads(path.read_text()) for path in (folder / "told").iterdir()]
+    result = [json.loads(path.read_text()) for path in (folder / "calls").iterdir()]
     assert len(result) > len(ASKED)
     secrets = [word for item in items() for word in (
         item.capture.name, item.capture.sha256, Path(item.capture.file).stem)]  # fmt: skip
@@ -542,9 +542,9 @@ def test_the_page_has_each_classifier_in_its_tables_and_its_picture(
         assert words in page
     real: Any = schema.read_table(tmp_path, "evaluation")
     assert evaluation.drawn(real, ["cheater", "oracle"])[:3] == ["midcall", "cheater", "oracle"]
-    beside = evaluation.view(tmp_path)["comparison"]
-    assert isinstance(beside, list)
-    assert {"Midcall", "cheater", "oracle", "mine"} <= {row["name"] for row in beside}
+    rows = evaluation.view(tmp_path)["comparison"]
+    assert isinstance(rows, list)
+    assert {"Midcall", "cheater", "oracle", "mine"} <= {row["name"] for row in rows}
 
 
 def test_the_command_line_passes_classifiers_on(monkeypatch: pytest.MonkeyPatch) -> None:

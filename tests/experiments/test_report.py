@@ -141,7 +141,7 @@ def test_names_and_evidence_from_captures_are_escaped(page: str, outline: Outlin
 
 def test_every_chart_has_a_text_alternative_and_a_csv(run: Path, outline: Outline) -> None:
     pictures = outline.all("svg")
-    # Five charts, wide and for a phone, beside the one that is a table; strips of three calls.
+    # Five charts, wide and for a phone, without the one that is a table; strips of three calls.
     assert len(pictures) == 10 + 6
     for picture in pictures:
         assert picture["role"] == "img"

@@ -231,7 +231,7 @@ def test_the_command_says_what_an_interruption_keeps(
     )
     monkeypatch.setattr("midcall.experiments.proofs.soak.soak", stop)
     result = CliRunner().invoke(app, ["bench", "soak"])
-    assert (result.exit_code, result.stderr) == (130, "interrupted\n")  # it would begin anew
+    assert (result.exit_code, result.stderr) == (130, "interrupted\n")  # nothing kept
 
 
 def test_names_that_nobody_knows_are_told_with_the_closest(
