@@ -441,7 +441,8 @@ def _hit_words(hit: Collateral, answer: Sequence[AnswerLine]) -> str:
     )
     return (
         f"{there} of {flows} innocent flows by these hypotheses; "
-        f"at worst {worst['hit']} of {flows} ({worst['operator']}, {worst['hypothesis']}, {worst['access']}, {worst['date']})"
+        f"at worst {worst['hit']} of {flows} "
+        f"({worst['operator']}, {worst['hypothesis']}, {worst['access']}, {worst['date']})"
     )
 
 
