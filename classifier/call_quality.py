@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midcall.captures.jit.kernel import I, inlined, kernel
-from midcall.captures.jit.reads import Octets
 from midcall.captures.packets.numbers import TCP, UDP
 from midcall.captures.packets.pcap import Packets
-from midcall.classifier.engine import Engine, step
+from midcall.classifier.engine import Engine, Tables, step_packet
 from midcall.classifier.quality.meter import close_all, measure
 from midcall.classifier.quality.tracks import ROW, Rows, Tracks, no_tracks
 from midcall.classifier.state.flow_table import SETTLED, Numbers, Records
@@ -92,21 +91,8 @@ def clear(tracks: Tracks, place: int) -> None:
 
 @kernel
 def pump(
-    flows: Records,
-    index: Numbers,
-    notes: Records,
-    context: Records,
-    hellos: Octets,
-    fragments: Numbers,
-    spill: Records,
-    meter: Numbers,
-    model: Records,
-    data: Octets,
-    offset: Numbers,
-    captured: Numbers,
-    wire: Numbers,
-    time: Numbers,
-    link: Numbers,
+    tables: Tables,
+    packets: Packets,
     first: int,
     signs: Numbers,
     numbers: Numbers,
@@ -122,32 +108,14 @@ def pump(
     numbers[i] becomes packet i's flow number, -1 for none; ups[i] 1 if it goes from the flow's
     source.
     """
-    for i in range(len(offset)):
-        number = step(
-            flows,
-            index,
-            notes,
-            context,
-            hellos,
-            fragments,
-            spill,
-            meter,
-            model,
-            data,
-            offset[i],
-            offset[i] + captured[i],
-            wire[i],
-            time[i],
-            link[i],
-            first + i,
-            signs,
-        )
+    for i in range(len(packets.offset)):
+        number = step_packet(tables, packets, i, first + i, signs)
         numbers[i], ups[i] = number, signs[SIGN_UP]
         if number < 0 or signs[SIGN_PAYLOAD_SIZE] <= 0:
             continue
         if signs[SIGN_PROTO] != UDP and signs[SIGN_PROTO] != TCP:
             continue
-        place = track_of(flows, number, places, tracks, free, desk)
+        place = track_of(tables.flows, number, places, tracks, free, desk)
         if place >= 0:
             desk[ROWS] = measure(
                 tracks,
@@ -156,7 +124,7 @@ def pump(
                 desk[ROWS],
                 signs[SIGN_PAYLOAD_SIZE],
                 signs[SIGN_IP_SIZE],
-                time[i],
+                packets.time[i],
                 desk[START],
             )
 
@@ -198,7 +166,7 @@ class Meter:
             self.begun, self.desk[START] = True, packets.time[0]
         engine.reserve(count)
         self.reserve(count)
-        arguments = (*engine.tables, *packets, engine.records, engine.signs, numbers, self.ups)
+        arguments = (engine.tables, packets, engine.records, engine.signs, numbers, self.ups)
         pump(*arguments, self.places, self.tracks, self.free, self.buffer, self.desk)
         engine.records += count
         engine.drain()

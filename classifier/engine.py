@@ -81,7 +81,7 @@ START = 1 << 15
 
 
 class Tables(NamedTuple):
-    """The arrays of the packet path, in the order in which `step` takes them."""
+    """The arrays of the packet path, which `step` takes together."""
 
     flows: Records  # FLOW[capacity]
     slots: Numbers  # int64[2 * capacity, a power of two]
@@ -96,15 +96,7 @@ class Tables(NamedTuple):
 
 @inlined
 def step(
-    flows: Records,
-    index: Numbers,
-    notes: Records,
-    context: Records,
-    hellos: Octets,
-    fragments: Numbers,
-    spill: Records,
-    meter: Numbers,
-    model: Records,
+    tables: Tables,
     data: Octets,
     at: int,
     end: int,
@@ -119,10 +111,24 @@ def step(
     `wire` is the frame's length on the wire, `time` its time in ns, `link` its LINKTYPE, `record`
     its 0-based number in the capture. Fills `signs`, updates the flow's record and its verdict.
     """
-    if not read(fragments, meter, data, at, end, wire, link, signs):
+    if not read(tables.fragments, tables.meter, data, at, end, wire, link, signs):
         return -1
-    return take(
-        flows, index, notes, context, hellos, spill, meter, model, data, time, record, signs
+    return take(tables, data, time, record, signs)
+
+
+@inlined
+def step_packet(tables: Tables, packets: Packets, i: int, record: int, signs: Numbers) -> int:
+    """Process packet i of a batch, as `step` does."""
+    return step(
+        tables,
+        packets.data,
+        packets.offset[i],
+        packets.offset[i] + packets.captured[i],
+        packets.wire[i],
+        packets.time[i],
+        packets.link[i],
+        record,
+        signs,
     )
 
 
@@ -148,24 +154,12 @@ def read(
 
 
 @inlined
-def take(
-    flows: Records,
-    index: Numbers,
-    notes: Records,
-    context: Records,
-    hellos: Octets,
-    spill: Records,
-    meter: Numbers,
-    model: Records,
-    data: Octets,
-    time: int,
-    record: int,
-    signs: Numbers,
-) -> int:
+def take(tables: Tables, data: Octets, time: int, record: int, signs: Numbers) -> int:
     """Count a decoded packet in its flow's record, and inspect it unless the flow is settled.
 
     The second half of `step`; returns the flow's number.
     """
+    flows, index, notes, context, hellos, _, spill, meter, model = tables
     number = find(flows, index, spill, meter, signs, time, record)
     if meter[METER_EVICTED_NOTE]:
         close_evicted(notes, spill, meter, model)
@@ -235,47 +229,10 @@ def roomy(flows: Records, notes: Records, meter: Numbers, packets: int) -> bool:
 
 
 @kernel
-def pump(
-    flows: Records,
-    index: Numbers,
-    notes: Records,
-    context: Records,
-    hellos: Octets,
-    fragments: Numbers,
-    spill: Records,
-    meter: Numbers,
-    model: Records,
-    data: Octets,
-    offset: Numbers,
-    captured: Numbers,
-    wire: Numbers,
-    time: Numbers,
-    link: Numbers,
-    first: int,
-    signs: Numbers,
-    numbers: Numbers,
-) -> None:
+def pump(tables: Tables, packets: Packets, first: int, signs: Numbers, numbers: Numbers) -> None:
     """Process a batch of packets; numbers[i] becomes packet i's flow number, -1 for none."""
-    for i in range(len(offset)):
-        numbers[i] = step(
-            flows,
-            index,
-            notes,
-            context,
-            hellos,
-            fragments,
-            spill,
-            meter,
-            model,
-            data,
-            offset[i],
-            offset[i] + captured[i],
-            wire[i],
-            time[i],
-            link[i],
-            first + i,
-            signs,
-        )
+    for i in range(len(packets.offset)):
+        numbers[i] = step_packet(tables, packets, i, first + i, signs)
 
 
 @kernel
@@ -406,7 +363,7 @@ class Engine:
         count = packets.total
         numbers = np.empty(count, np.int64)
         self.reserve(count)
-        pump(*self.tables, *packets, self.records, self.signs, numbers)
+        pump(self.tables, packets, self.records, self.signs, numbers)
         self.records += count
         self.drain()
         return numbers

@@ -24,16 +24,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midcall.captures.jit.kernel import I, fence, kernel, prefetch_for_read, prefetch_for_write
-from midcall.captures.jit.reads import Octets
-from midcall.captures.packets.pcap import BATCH, CaptureFile, Packets, new_columns
+from midcall.captures.packets.pcap import BATCH, CaptureFile, Packets, Source, new_columns
 from midcall.captures.packets.scan import FILLED, NOW, next_packets
-from midcall.classifier.engine import Engine, read, roomy, take
+from midcall.classifier.engine import Engine, Tables, read, roomy, take
 from midcall.classifier.state.flow_table import (
     LINE,
     METER_PACKETS,
     METER_UNKNOWN_LINK,
     Numbers,
-    Records,
 )
 from midcall.classifier.state.packet_fields import SIGN_FLOW, SIGN_IP_AT, SIGN_PIECE
 
@@ -102,25 +100,17 @@ def hand_on(turns: Numbers, which: int) -> None:
 
 
 @kernel
-def read_batch(
-    own: Numbers,
-    alone: Numbers,
-    signs: Numbers,
-    rows: NDArray[np.uint32],
-    data: Octets,
-    offset: Numbers,
-    captured: Numbers,
-    wire: Numbers,
-    link: Numbers,
-) -> None:
+def read_batch(desk: Desk, packets: Packets) -> None:
     """Decode a batch's packets into rows and hash their flows.
 
     A fragment is marked to be decoded again in order, because its ports are in an earlier one.
     """
+    data, offset, captured, wire, _, link = packets
+    signs = desk.signs
     for i in range(len(offset)):
         end = offset[i] + captured[i]
-        row = rows[i]
-        row[0] = read(alone, own, data, offset[i], end, wire[i], link[i], signs)
+        row = desk.rows[i]
+        row[0] = read(desk.alone, desk.own, data, offset[i], end, wire[i], link[i], signs)
         if signs[SIGN_PIECE]:
             row[0] = PIECE
         for sign in range(KEPT):
@@ -128,28 +118,11 @@ def read_batch(
 
 
 @kernel
-def decide_batch(
-    again: Numbers,
-    signs: Numbers,
-    rows: NDArray[np.uint32],
-    flows: Records,
-    index: Numbers,
-    notes: Records,
-    context: Records,
-    hellos: Octets,
-    fragments: Numbers,
-    spill: Records,
-    meter: Numbers,
-    model: Records,
-    data: Octets,
-    offset: Numbers,
-    captured: Numbers,
-    wire: Numbers,
-    time: Numbers,
-    link: Numbers,
-    first: int,
-) -> None:
+def decide_batch(desk: Desk, tables: Tables, packets: Packets, first: int) -> None:
     """Assign decoded packets to their flows and classify them."""
+    data, offset, captured, wire, time, link = packets
+    flows, index, fragments = tables.flows, tables.slots, tables.fragments
+    rows, signs = desk.rows, desk.signs
     mask, count = len(index) - 1, len(time)
     for i in range(count):
         if i + 2 * AHEAD < count:
@@ -165,15 +138,12 @@ def decide_batch(
             continue
         if row[0] == PIECE:
             end = offset[i] + captured[i]
-            if not read(fragments, again, data, offset[i], end, wire[i], link[i], signs):
+            if not read(fragments, desk.again, data, offset[i], end, wire[i], link[i], signs):
                 continue
         else:
             for sign in range(KEPT):
                 signs[FROM + sign] = row[1 + sign]
-        take(
-            flows, index, notes, context, hellos, spill, meter, model, data, time[i], first + i,
-            signs,
-        )  # fmt: skip
+        take(tables, data, time[i], first + i, signs)
 
 
 @kernel
@@ -182,37 +152,19 @@ def take_turns(
     batch: int,
     rebuilt: int,
     replaced: int,
-    last: Numbers,
-    own: Numbers,
-    again: Numbers,
-    alone: Numbers,
-    signs: Numbers,
-    rows: NDArray[np.uint32],
-    offset: Numbers,
-    captured: Numbers,
-    wire: Numbers,
-    time: Numbers,
-    link: Numbers,
-    file: int,
-    ring: NDArray[np.uint8],
-    memory: Numbers,
-    interfaces: Numbers,
-    types: Octets,
-    flows: Records,
-    index: Numbers,
-    notes: Records,
-    context: Records,
-    hellos: Octets,
-    fragments: Numbers,
-    spill: Records,
-    meter: Numbers,
-    model: Records,
+    desk: Desk,
+    source: Source,
+    tables: Tables,
 ) -> int:
     """Process every other batch, from `batch` on, until Python code is needed.
 
     Returns the batch at which it stopped. last[STOPPED] is the reason. If a batch was read but not
     classified, last[COUNT], last[PLACE] and last[SIZE] are the position of its packets.
     """
+    file, ring, memory, interfaces, types = source
+    last, offset, captured, wire, time, link = (
+        desk.last, desk.offset, desk.captured, desk.wire, desk.time, desk.link,
+    )  # fmt: skip
     last[STOPPED] = TO_GO_ON
     for _ in range(AT_ONCE):
         if not come(turns, READ, batch):
@@ -227,15 +179,13 @@ def take_turns(
         last[COUNT], last[PLACE], last[SIZE] = n, memory[NOW], memory[FILLED]
         hand_on(turns, READ)
         data = ring[last[PLACE]][: last[SIZE]]
-        read_batch(own, alone, signs, rows, data, offset[:n], captured, wire, link)
+        packets = Packets(data, offset[:n], captured[:n], wire[:n], time[:n], link[:n])
+        read_batch(desk, packets)
         ready = come(turns, DECIDED, batch) and turns[REPLACED] == replaced
-        if not ready or not roomy(flows, notes, meter, n):
+        if not ready or not roomy(tables.flows, tables.notes, tables.meter, n):
             last[STOPPED] = TO_DECIDE
             break
-        decide_batch(
-            again, signs, rows, flows, index, notes, context, hellos, fragments, spill, meter,
-            model, data, offset, captured, wire, time[:n], link, turns[RECORDS],
-        )  # fmt: skip
+        decide_batch(desk, tables, packets, turns[RECORDS])
         turns[RECORDS] += n
         hand_on(turns, DECIDED)
         batch += CORES
@@ -297,9 +247,8 @@ class TwoCores:
         last[STOPPED] = TO_GO_ON
         while last[STOPPED] == TO_GO_ON:
             rebuilt, replaced = self.turns[REBUILT], self.turns[REPLACED]  # read before the tables
-            source = capture.source
-            arguments = (self.turns, batch, rebuilt, replaced, *desk, *source)
-            batch = take_turns(*arguments, *self.engine.tables)
+            source, tables = capture.source, self.engine.tables
+            batch = take_turns(self.turns, batch, rebuilt, replaced, desk, source, tables)
         if last[STOPPED] == TO_READ:
             return batch, self._read(batch, desk)
         columns = (desk.offset, desk.captured, desk.wire, desk.time, desk.link)
@@ -316,8 +265,7 @@ class TwoCores:
             return None
         self.turns[REBUILT] += self._capture.source.ring is not before
         hand_on(self.turns, READ)
-        where = (packets.data, packets.offset, packets.captured, packets.wire, packets.link)
-        read_batch(desk.own, desk.alone, desk.signs, desk.rows, *where)
+        read_batch(desk, packets)
         return packets
 
     def _decide(self, batch: int, packets: Packets, desk: Desk) -> None:
@@ -327,9 +275,7 @@ class TwoCores:
         engine, before = self.engine, self.engine.tables
         engine.reserve(packets.total)
         self.turns[REPLACED] += engine.tables is not before
-        own = (desk.again, desk.signs, desk.rows)
-        arguments = (*own, *engine.tables, *packets, self.turns[RECORDS])
-        decide_batch(*arguments)
+        decide_batch(desk, engine.tables, packets, self.turns[RECORDS])
         self.turns[RECORDS] += packets.total
         engine.drain()
         hand_on(self.turns, DECIDED)

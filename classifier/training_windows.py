@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midcall.captures.jit.kernel import kernel
-from midcall.captures.jit.reads import Octets
 from midcall.captures.packets.numbers import UDP
 from midcall.captures.packets.pcap import Packets
-from midcall.classifier.engine import Engine, step
+from midcall.classifier.engine import Engine, Tables, step_packet
 from midcall.classifier.state.features import COLUMNS, KEPT, LENGTHS, observe, write_columns
 from midcall.classifier.state.flow_scratch import NOTE, clear
 from midcall.classifier.state.flow_table import Numbers, Records
@@ -42,46 +41,10 @@ class Windows(NamedTuple):
 
 
 @kernel
-def trace(
-    flows: Records,
-    index: Numbers,
-    notes: Records,
-    context: Records,
-    hellos: Octets,
-    fragments: Numbers,
-    spill: Records,
-    meter: Numbers,
-    model: Records,
-    data: Octets,
-    offset: Numbers,
-    captured: Numbers,
-    wire: Numbers,
-    time: Numbers,
-    link: Numbers,
-    signs: Numbers,
-    packet_info: Numbers,
-) -> None:
+def trace(tables: Tables, packets: Packets, signs: Numbers, packet_info: Numbers) -> None:
     """Process a capture; packet_info[i] = (flow or -1, payload bytes if UDP else 0, direction)."""
-    for i in range(len(offset)):
-        packet_info[i, 0] = step(
-            flows,
-            index,
-            notes,
-            context,
-            hellos,
-            fragments,
-            spill,
-            meter,
-            model,
-            data,
-            offset[i],
-            offset[i] + captured[i],
-            wire[i],
-            time[i],
-            link[i],
-            i,
-            signs,
-        )
+    for i in range(len(packets.offset)):
+        packet_info[i, 0] = step_packet(tables, packets, i, i, signs)
         if packet_info[i, 0] >= 0 and signs[SIGN_PROTO] == UDP:
             packet_info[i, 1] = max(signs[SIGN_PAYLOAD_SIZE], 0)
             packet_info[i, 2] = signs[SIGN_UP]
@@ -114,7 +77,7 @@ def windows(packets: Packets, starts: tuple[int, ...] = STARTS) -> Windows:
     engine = Engine(model=None, fingerprints=False)
     engine.reserve(packets.total)
     packet_info = np.zeros((packets.total, 3), np.int64)
-    trace(*engine.tables, *packets, engine.signs, packet_info)
+    trace(engine.tables, packets, engine.signs, packet_info)
     first = engine.tables.flows["first_record"]
     carrying = np.flatnonzero((packet_info[:, 0] >= 0) & (packet_info[:, 1] > 0))
     carrying = carrying[np.argsort(packet_info[carrying, 0], kind="stable")]

@@ -51,6 +51,11 @@ def message(
     return header(kind, len(body), transaction) + body
 
 
+def method_bits(method: int) -> int:
+    """Return the bits of a method in a message type (RFC 8489 section 5)."""
+    return (method & 0x0F) | (method & 0x70) << 1 | (method & 0xF80) << 2
+
+
 def header(kind: int, length: int, transaction: bytes) -> bytes:
     """Return the 20 bytes before the attributes; transaction: 12 bytes."""
     return struct.pack(">HHI", kind, length, STUN_COOKIE) + transaction

@@ -18,7 +18,7 @@ clock.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from midcall.captures.jit.kernel import I, inlined, kernel
 from midcall.classifier.quality.tracks import CADENCES, PATHS, SLOTS
@@ -31,8 +31,8 @@ PAUSE, STALL, LONGEST = 5, 25, 150
 LOST, LATE, CATCH_UP, EARLY = 0.65, 1.32, 0.1, 3.0
 #: Cost of a delay by one beat that lasts for one more packet.
 CARRIED = 0.13
-#: Beats behind from which a path is kept beside the cheapest one that is less behind; and by how
-#: much more it must cost so that it is no longer followed.
+#: Beats behind from which a path is kept as well as the cheapest one that is less behind; and by
+#: how much more it must cost so that it is no longer followed.
 BEHIND, DOUBT = 0.5, 4.0
 #: Costs of leaving out a packet whose size is like the audio, and unlike it; of taking one unlike
 #: it, on the beat and off it.
@@ -52,6 +52,18 @@ FEWEST, MEAN_OF = 5.0, 24
 NOISE, NOISE_GAP = 4, 480 * MS
 #: Share of a path's delay that counts as the path's own after each packet.
 SETTLES = 50
+
+
+class Choice(NamedTuple):
+    """The cheapest path that a packet may continue, its cost with the packet, and how.
+
+    path: -1: none; beats: from its last packet to this one; pause: the beats between are a pause.
+    """
+
+    path: int
+    cost: float
+    beats: int
+    pause: bool
 
 
 @kernel
@@ -119,7 +131,7 @@ def change_cadence(track: Any, place: int, cadence: int) -> None:
 
 @kernel
 def set_cadence(track: Any, cadence: int, steady: float) -> None:
-    """Set the cadence (µs) and the share of gaps that fit it so far, and begin all paths anew."""
+    """Set the cadence (µs) and the share of gaps that fit it so far, and clear all paths."""
     track["cadence"] = cadence
     track["steady"] = steady
     track["missing"] = track["run"] = 0
@@ -149,95 +161,125 @@ def observe_audio(track: Any, size: int, time: int) -> None:
 @inlined
 def extend(track: Any, size: int, time: int, since: int, cadence: int) -> None:
     """Add a packet to the cheapest paths before it: in time, late, and after losses or a pause."""
-    best = I(track["best"])
-    if best >= 0 and abs(size - track["mean"]) <= 2.5 * track["spread"] + 6:
-        path = track["paths"][best]
-        gap, lag = time - I(path["time"]), I(path["lag"])
-        if (
-            4 * abs(gap - cadence) < cadence
-            and 4 * (lag + gap - cadence) < cadence
-            and 4 * (lag + gap - cadence) > -cadence
-        ):
-            advance(path, time, cadence, I(1), False)
-            learn_size(track, size)
-            path["time"], path["size"] = time, size
-            track["left_out"] += LIKE
-            path["left_out"] = track["left_out"]
-            return
+    if continue_best(track, size, time, cadence):
+        return
     noise = is_noise(track, size, time, since > 2 * cadence)
-    like = noise or abs(size - track["mean"]) <= 2.5 * track["spread"] + 6
-    paths = track["paths"]
-    next_path, next_cost = I(-1), 1e9
-    late_path, late_cost = I(-1), 1e9
-    after_path, after_cost, after_beats, after_pause = I(-1), 1e9, I(0), False
+    like = noise or is_like(track, size)
+    in_time = late = after = Choice(I(-1), 1e9, I(1), False)
     begin, share, left_out = I(track["cheapest"]), 1.0 / cadence, track["left_out"]
     for step in range(PATHS):
-        one = (begin + step) % PATHS
-        path = paths[one]
+        one = I((begin + step) % PATHS)
+        path = track["paths"][one]
         skipped = path["cost"] + (left_out - path["left_out"])
         # Every cost is at least 0, so a path that costs more already is never the cheapest.
-        if I(path["time"]) == 0 or skipped >= max(next_cost, late_cost, after_cost):
+        if I(path["time"]) == 0 or skipped >= max(in_time.cost, late.cost, after.cost):
             continue
-        gap = time - I(path["time"])
-        lag = I(path["lag"])
+        gap, lag = time - I(path["time"]), I(path["lag"])
         shift = (gap - cadence) * share
-        on_beat = -0.25 < shift < 0.25
-        taken = 0.0 if like else (UNLIKE_ON_BEAT if on_beat else UNLIKE_OFF_BEAT)
+        taken = cost_of_size(like, -0.25 < shift < 0.25)
         if gap < STALL * cadence:
             behind = lag * share + shift
-            if shift >= 0:
-                cost = skipped + min(LATE * shift, MOST) + taken
-            else:
-                under = max(-behind, 0.0)
-                cost = skipped + CATCH_UP * (-shift - under) + EARLY * under + taken
-            if behind > 0.0:
-                cost += min(CARRIED * behind, MOST)
-            if behind < BEHIND and cost < next_cost:
-                next_path, next_cost = I(one), cost
-            if behind >= BEHIND and cost < late_cost:
-                late_path, late_cost = I(one), cost
+            cost = cost_of_next_beat(skipped, shift, behind, taken)
+            if behind < BEHIND and cost < in_time.cost:
+                in_time = Choice(one, cost, I(1), False)
+            if behind >= BEHIND and cost < late.cost:
+                late = Choice(one, cost, I(1), False)
         beats = (lag + gap + cadence // 2) // cadence
         if beats < 2:
             continue
-        small, pauses = is_small(track, I(path["size"])), I(track["noise"]) > 0
         pause = track["high"] > VARIES * track["low"] or noise or beats > LONGEST
         if gap >= PAUSE * cadence:
             cost = skipped + (NOISE_PAUSE if noise else OTHER_PAUSE)
-        elif pauses and small:
+        elif I(track["noise"]) > 0 and is_small(track, I(path["size"])):
             cost = skipped + LOST + taken
         else:
             pause = False
             rest = abs(lag + gap - beats * cadence)
-            taken = 0.0 if like else (UNLIKE_ON_BEAT if rest * 4 < cadence else UNLIKE_OFF_BEAT)
+            taken = cost_of_size(like, rest * 4 < cadence)
             cost = skipped + LOST * (beats - 1) + LATE * rest * share + taken
-        if cost < after_cost:
-            after_path, after_cost, after_beats, after_pause = I(one), cost, beats, pause
+        if cost < after.cost:
+            after = Choice(one, cost, beats, pause)
     track["left_out"] += LIKE if like else UNLIKE
-    if next_path >= 0:
-        if abs(time - I(paths[next_path]["time"]) - cadence) * 5 < cadence:
-            learn_size(track, size)
-        copy_path(paths[next_path], track["next"])
-        advance(track["next"], time, cadence, I(1), False)
-    if late_path >= 0:
-        copy_path(paths[late_path], track["late"])
-        advance(track["late"], time, cadence, I(1), False)
-    if after_path >= 0:
-        copy_path(paths[after_path], track["after"])
-        advance(track["after"], time, cadence, after_beats, after_pause)
-        put_path(track, track["after"], size, time, after_cost)
-    if late_path >= 0:
-        put_path(track, track["late"], size, time, late_cost)
-    if next_path >= 0:
-        put_path(track, track["next"], size, time, next_cost)
+    put_choices(track, size, time, cadence, in_time, late, after)
     # The last packet ends the cheapest path if it is on the beat and no path was left in doubt.
     track["best"] = I(-1)
-    sure = like and next_path >= 0 and next_cost < after_cost and next_cost + DOUBT < late_cost
-    if sure and 4 * abs(since - cadence) < cadence:
-        track["best"] = newest(track, time)
-    if next_path < 0 and after_path < 0 and late_path < 0:
+    sure = like and in_time.path >= 0 and in_time.cost < after.cost
+    if sure and in_time.cost + DOUBT < late.cost and 4 * abs(since - cadence) < cadence:
+        best, _ = cheapest(track)
+        if best >= 0 and I(track["paths"][best]["time"]) == time:
+            track["best"] = best
+
+
+@inlined
+def continue_best(track: Any, size: int, time: int, cadence: int) -> bool:
+    """Continue only the cheapest path if a packet like audio is on its beat; else return False."""
+    best = I(track["best"])
+    if best < 0 or not is_like(track, size):
+        return False
+    path = track["paths"][best]
+    early = time - I(path["time"]) - cadence
+    if 4 * abs(early) >= cadence or 4 * abs(I(path["lag"]) + early) >= cadence:
+        return False
+    advance(path, time, cadence, I(1), False)
+    learn_size(track, size)
+    track["left_out"] += LIKE
+    path["time"], path["size"], path["left_out"] = time, size, track["left_out"]
+    return True
+
+
+@inlined
+def cost_of_size(like: bool, on_beat: bool) -> float:
+    """Return the cost of taking a packet as audio, of a size that is like the audio or not."""
+    if like:
+        return 0.0
+    return UNLIKE_ON_BEAT if on_beat else UNLIKE_OFF_BEAT
+
+
+@inlined
+def cost_of_next_beat(skipped: float, shift: float, behind: float, taken: float) -> float:
+    """Return the cost of a path with a packet on its next beat.
+
+    skipped, taken: of the path so far, and of the packet's size; shift: beats by which the packet
+    comes later than the one before; behind: beats by which it is behind the beat.
+    """
+    if shift >= 0:
+        cost = skipped + min(LATE * shift, MOST) + taken
+    else:
+        under = max(-behind, 0.0)
+        cost = skipped + CATCH_UP * (-shift - under) + EARLY * under + taken
+    return cost + min(CARRIED * behind, MOST) if behind > 0.0 else cost
+
+
+@inlined
+def put_choices(
+    track: Any, size: int, time: int, cadence: int, in_time: Choice, late: Choice, after: Choice
+) -> None:
+    """Put the paths that a packet continues, or a new one if it continues none."""
+    paths = track["paths"]
+    if in_time.path >= 0:
+        if abs(time - I(paths[in_time.path]["time"]) - cadence) * 5 < cadence:
+            learn_size(track, size)
+        lengthen(paths[in_time.path], track["next"], time, cadence, in_time)
+    if late.path >= 0:
+        lengthen(paths[late.path], track["late"], time, cadence, late)
+    if after.path >= 0:
+        lengthen(paths[after.path], track["after"], time, cadence, after)
+        put_path(track, track["after"], size, time, after.cost)
+    if late.path >= 0:
+        put_path(track, track["late"], size, time, late.cost)
+    if in_time.path >= 0:
+        put_path(track, track["next"], size, time, in_time.cost)
+    if in_time.path < 0 and after.path < 0 and late.path < 0:
         clear_path(track["next"])
         track["next"]["audio"] = 1
         put_path(track, track["next"], size, time, 0.0)
+
+
+@inlined
+def lengthen(path: Any, new: Any, time: int, cadence: int, choice: Choice) -> None:
+    """Copy a path, and add a packet at `time` to the copy."""
+    copy_path(path, new)
+    advance(new, time, cadence, choice.beats, choice.pause)
 
 
 @inlined
@@ -258,16 +300,16 @@ def put_path(track: Any, new: Any, size: int, time: int, cost: float) -> None:
 
 
 @kernel
-def newest(track: Any, time: int) -> int:
-    """Return the cheapest path if its last packet came at `time`, else -1."""
-    best, cheapest = I(-1), 1e9
+def cheapest(track: Any) -> tuple[int, float]:
+    """Return the cheapest path and its cost, -1 and 1e9 if there is none."""
+    best, least = I(-1), 1e9
     for one in range(PATHS):
         path = track["paths"][one]
         if I(path["time"]):
             cost = path["cost"] + (track["left_out"] - path["left_out"])
-            if cost < cheapest:
-                best, cheapest = I(one), cost
-    return best if best >= 0 and I(track["paths"][best]["time"]) == time else I(-1)
+            if cost < least:
+                best, least = I(one), cost
+    return best, least
 
 
 @inlined
@@ -311,6 +353,12 @@ def is_small(track: Any, size: int) -> bool:
 
 
 @inlined
+def is_like(track: Any, size: int) -> bool:
+    """Return whether a size is like that of the last audio packets."""
+    return bool(abs(size - track["mean"]) <= 2.5 * track["spread"] + 6)
+
+
+@inlined
 def learn_size(track: Any, size: int) -> None:
     """Follow the sizes of audio packets: decaying minimum, maximum, mean and mean deviation."""
     if track["high"] == 0:
@@ -348,15 +396,9 @@ def is_noise(track: Any, size: int, time: int, quiet: bool) -> bool:
 
 @inlined
 def decide(track: Any) -> None:
-    """Take the counts of the second from the cheapest path, and begin counting anew."""
-    paths, best = track["paths"], I(-1)
-    cheapest = 1e9
-    for one in range(PATHS):
-        path = paths[one]
-        if I(path["time"]):
-            cost = path["cost"] + (track["left_out"] - path["left_out"])
-            if cost < cheapest:
-                best, cheapest = I(one), cost
+    """Take the counts of the second from the cheapest path, and clear those of all paths."""
+    paths = track["paths"]
+    best, least = cheapest(track)
     if best >= 0:
         path = paths[best]
         track["audio"] += I(path["audio"])
@@ -367,7 +409,7 @@ def decide(track: Any) -> None:
     left_out = track["left_out"]
     for one in range(PATHS):
         path = paths[one]
-        path["cost"] += left_out - path["left_out"] - cheapest
+        path["cost"] += left_out - path["left_out"] - least
         path["left_out"] = 0
         path["audio"] = path["spoken"] = path["missing"] = 0
         path["longest"] = 0

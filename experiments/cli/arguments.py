@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from midcall.access import ACCESS_WORDS
 from midcall.experiments.cli import completion
 
 #: Settings of every group of commands: -h is --help.
@@ -44,5 +45,9 @@ JOBS = Annotated[
     typer.Option(
         "-j", "--jobs", min=1, metavar="N", help="Number of processes (default: all cores)."
     ),
+]
+ACCESS = Annotated[str, typer.Option(help=f"{ACCESS_WORDS}.")]
+DATE = Annotated[
+    str | None, typer.Option(help="A day, as 2016-03-15 (default: first day of the block).")
 ]
 JSON = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -12,7 +12,7 @@ import typer
 
 from midcall.access import ACCESS_WORDS
 from midcall.experiments.cli import completion
-from midcall.experiments.cli.arguments import FLOW_HELP
+from midcall.experiments.cli.arguments import DATE, FLOW_HELP
 from midcall.experiments.cli.output import sentences
 
 
@@ -43,9 +43,7 @@ def localise(
         list[str] | None,
         typer.Option(help=f"Send the packets of this flow alone: {FLOW_HELP}."),
     ] = None,
-    date: Annotated[
-        str | None, typer.Option(help="A day, as 2016-03-15 (default: first day of the block).")
-    ] = None,
+    date: DATE = None,
     noise: Annotated[
         float | None, typer.Option(help="Share of the box's answers that may be wrong.")
     ] = None,

@@ -96,7 +96,7 @@ def import_policy(
             give(as_json, document, lines)
             return
         give(as_json, document, lines[:-1])
-        say(f"midcall: {file}: no rule of it can be said in the policy language")
+        say(f"midcall: {file}: the policy language can express none of its rules")
         raise typer.Exit(USER_ERROR)
 
 

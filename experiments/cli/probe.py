@@ -8,9 +8,8 @@ from typing import Annotated
 
 import typer
 
-from midcall.access import ACCESS_WORDS
 from midcall.experiments.cli import completion
-from midcall.experiments.cli.arguments import CORPUS, FLOW_HELP, HELP, JSON
+from midcall.experiments.cli.arguments import ACCESS, CORPUS, DATE, FLOW_HELP, HELP, JSON
 from midcall.experiments.cli.output import give, say, sentences
 
 app = typer.Typer(
@@ -22,6 +21,9 @@ app = typer.Typer(
 )
 
 KEY = Annotated[Path, typer.Option(help="A file with the key that both programs share.")]
+YES = Annotated[bool, typer.Option("--yes", help="Confirm the budget without asking.")]
+#: Packets, octets and seconds that may be sent.
+BUDGET = "20000,20000000,900"
 
 
 @app.callback()
@@ -48,10 +50,8 @@ def probe(
     flow: Annotated[
         list[str] | None, typer.Option(help=f"Play this flow alone: {FLOW_HELP}.")
     ] = None,
-    access: Annotated[str, typer.Option(help=f"{ACCESS_WORDS}.")] = "4g",
-    date: Annotated[
-        str | None, typer.Option(help="A day, as 2016-03-15 (default: first day of the block).")
-    ] = None,
+    access: ACCESS = "4g",
+    date: DATE = None,
     seed: Annotated[int, typer.Option(help="Seed of the line and of the prober.")] = 0,
     noise: Annotated[
         str,
@@ -93,11 +93,10 @@ def probe(
             corpus, budget,
         )  # fmt: skip
         if live:
-            from midcall.experiments.probe.live import probe as probe_live
-
-            result = probe_live(request)
+            from midcall.experiments.probe.live import probe as play
         else:
-            result = run.probe(request)
+            from midcall.experiments.probe.run import probe as play
+        result = play(request)
         if ooni is not None:
             measurement.write(ooni, request, result)
         give(as_json, result.answer, () if as_json else result.lines())
@@ -112,8 +111,8 @@ def serve(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the control stream.")] = 7331,
     budget: Annotated[
         str, typer.Option(help="Most packets, octets and seconds for one caller.")
-    ] = "20000,20000000,900",
-    yes: Annotated[bool, typer.Option("--yes", help="Confirm the budget without asking.")] = False,
+    ] = BUDGET,
+    yes: YES = False,
 ) -> None:
     """Wait for a caller that proves the key, and play the far end of its probes.
 
@@ -140,13 +139,11 @@ def run_apart(
         str,
         typer.Option(help="A capture to play.", autocompletion=completion.captures),
     ],
-    access: Annotated[str, typer.Option(help=f"{ACCESS_WORDS}.")] = "4g",
+    access: ACCESS = "4g",
     seed: Annotated[int, typer.Option(help="Seed of the prober.")] = 0,
-    budget: Annotated[
-        str, typer.Option(help="Most packets, octets and seconds in all.")
-    ] = "20000,20000000,900",
+    budget: Annotated[str, typer.Option(help="Most packets, octets and seconds in all.")] = BUDGET,
     probes: Annotated[int, typer.Option(min=1, help="Maximum number of probes.")] = 300,
-    yes: Annotated[bool, typer.Option("--yes", help="Confirm the budget without asking.")] = False,
+    yes: YES = False,
     corpus: CORPUS = None,
     as_json: JSON = False,
 ) -> None:

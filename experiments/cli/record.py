@@ -8,8 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from midcall.access import ACCESS_WORDS
-from midcall.experiments.cli.arguments import JSON
+from midcall.experiments.cli.arguments import ACCESS, JSON
 from midcall.experiments.cli.output import FAILED, give, say, sentences
 
 COMMITTED = "samples"
@@ -37,7 +36,7 @@ def record_captures(
         str | None,
         typer.Option(help="Innocent traffic instead of a call; see docs/howto/record.md."),
     ] = None,
-    access: Annotated[str, typer.Option(help=f"{ACCESS_WORDS}.")] = "4g",
+    access: ACCESS = "4g",
     seconds: Annotated[float, typer.Option(help="Duration of the call.")] = 10.0,
     only: Annotated[
         str | None, typer.Option(help="Record only scenes whose name contains TEXT.")

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from midcall.access import ACCESS_WORDS
 from midcall.experiments.cli import completion
-from midcall.experiments.cli.arguments import CORPUS, FLOW_HELP, JSON
+from midcall.experiments.cli.arguments import ACCESS, CORPUS, DATE, FLOW_HELP, JSON
 from midcall.experiments.cli.output import give, sentences
 
 if TYPE_CHECKING:
@@ -35,10 +34,8 @@ def replay(
             autocompletion=completion.policies,
         ),
     ],
-    access: Annotated[str, typer.Option(help=f"{ACCESS_WORDS}.")] = "4g",
-    date: Annotated[
-        str | None, typer.Option(help="A day, as 2016-03-15 (default: first day of the block).")
-    ] = None,
+    access: ACCESS = "4g",
+    date: DATE = None,
     call: Annotated[str | None, typer.Option(help="Id of one call (default: all).")] = None,
     app: Annotated[str | None, typer.Option(help="The app of an uncatalogued call.")] = None,
     flow: Annotated[

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TypedDict
 
@@ -103,16 +103,13 @@ def engine_cells(
 @contextmanager
 def started(engine: str) -> Iterator[tuple[Engine | None, str]]:
     """Start an engine; gives (None, the reason) where it cannot run on this machine."""
-    try:
-        opened = prove.opened(engine)
-        running = opened.__enter__()
-    except TestbedError as error:
-        yield None, str(error)
-        return
-    try:
+    with ExitStack() as stack:
+        try:
+            running = stack.enter_context(prove.opened(engine))
+        except TestbedError as error:
+            yield None, str(error)
+            return
         yield running, ""
-    finally:
-        opened.__exit__(None, None, None)
 
 
 def witnesses(found: Difference | None) -> list[Witness]:

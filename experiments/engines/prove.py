@@ -141,7 +141,7 @@ def prove(
 
 
 def nothing(reason: str) -> Proof:
-    """Return the result of a policy that the engine cannot say."""
+    """Return the result of a policy that the engine refuses."""
     return {
         "packets": 0, "equal": 0, "differs": 0, "smallest": None, "exact": False, "reason": reason,
     }  # fmt: skip
@@ -162,19 +162,19 @@ def compared(
     for name in captures:
         path, _ = locate_capture(name, corpus)
         lab = lab_capture(read(path), policy)
-        test = Test(running, lab, engine, access)
-        valid, differ, answers = test.answers(lab.packets)
+        comparison = Comparison(running, lab, engine, access)
+        valid, differ, answers = comparison.answers(lab.packets)
         total += int(valid.sum())
         differs += int(differ.sum())
         if differ.any() and found is None:
-            chosen = test.reduced(lab.packets, differ)
-            _, _, answers = test.answers(chosen)
+            chosen = comparison.reduced(lab.packets, differ)
+            _, _, answers = comparison.answers(chosen)
             found = Difference(name, chosen, answers[0], answers[1], answers[2])
         step(name)
     return total, differs, found
 
 
-class Test:
+class Comparison:
     """One capture under one policy, through an engine and through the lab's box."""
 
     def __init__(self, running: Engine, lab: LabCapture, engine: str, access: str) -> None:

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterable, Iterator
 
 from midcall.captures.packets.numbers import STUN_COOKIE, TCP
-from midcall.captures.wire.stun import message
+from midcall.captures.wire.stun import message, method_bits
 from midcall.captures.wire.tls import extension
 from midcall.experiments.localise.clause import Range, within
 from midcall.experiments.localise.packet_fields import attribute_types, fields, read
@@ -41,10 +41,9 @@ def unlike(payload: bytes, *names: object) -> bytes:
 
 def stun(method: int, attributes: tuple[int, ...] = (), answer: bool = False) -> bytes:
     """Return a STUN message (RFC 8489) with empty values of four octets."""
-    kind = (method & 0x0F) | (method & 0x70) << 1 | (method & 0xF80) << 2
     transaction = noise(12, "transaction", method)
     values = [(one, bytes(4)) for one in attributes]
-    return message(kind | (0x0100 if answer else 0), transaction, values)
+    return message(method_bits(method) | (0x0100 if answer else 0), transaction, values)
 
 
 def client_hello(name: str, suites: bytes = b"", filling: int = -1) -> bytes:

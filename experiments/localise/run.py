@@ -79,11 +79,11 @@ def localise_probe(box: TestedBox, base: Probe, about: Document, options: Option
     return document(localise(session, played), session, base, about, options.reveal)
 
 
-def shorten_gaps(probe: Probe) -> Probe:
-    """Return a probe in which no gap is longer than LIVE_GAP."""
+def shorten_gaps(probe: Probe, longest: int = LIVE_GAP) -> Probe:
+    """Return a probe in which no gap is longer than `longest` ns."""
     packets, time, last = [], 0, 0
     for one in probe:
-        time += min(one.time - last, LIVE_GAP)
+        time += min(one.time - last, longest)
         last = one.time
         packets.append(one._replace(time=time))
     return in_order(packets)

@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 
 from midcall.captures.packets.numbers import TCP, UDP
 from midcall.experiments.localise.messages import noise
+from midcall.experiments.localise.mutations import NEAR, far_addresses
 from midcall.experiments.measure.intervals import clopper_pearson
 from midcall.experiments.probe.baseline import deviation
 from midcall.experiments.probe.line_oracle import DELAY, DROP
 from midcall.experiments.probe.prober import MS, SHARE, Outcome
 from midcall.experiments.probe.tails import Tail
 from midcall.experiments.probe.units import zeros
-from midcall.testbed.probing.probe import Probe, Sent, in_order, ip_size
+from midcall.testbed.probing.probe import Ends, Probe, Sent, in_order, ip_size
 from midcall.testbed.probing.strikes import strikes
 
 Floats = NDArray[np.float64]
@@ -143,11 +144,10 @@ def own_share(seen: float, loss: float) -> float:
 
 
 class Acts:
-    """Finds the act on packets that a hypothesis strikes."""
+    """Finds the act on packets that a hypothesis strikes. refuted: they showed no effect."""
 
     def __init__(self, tail: Tail, core: Probe) -> None:
-        self.tail, self.core = tail, core
-        self.notes: list[str] = []
+        self.tail, self.core, self.refuted = tail, core, False
 
     def run(self) -> tuple[dict[str, Any], dict[str, Number]]:
         """Return the act as the policy language writes it, and its parameters with intervals."""
@@ -160,15 +160,12 @@ class Acts:
         copies = 2 if tail.sought.chance > 0.999 else 6
         outcome = tail.prober.ask("which act, slowly and fast", [unit], copies)[0]
         outcome = self.enforced(outcome, struck)
-        ways = [
-            one for up in (True, False)
-            if (one := measure(tail, outcome, struck, up, fast_begin, first)) is not None
-        ]  # fmt: skip
-        ups = [up for up in (True, False)
-               if measure(tail, outcome, struck, up, fast_begin, first) is not None]  # fmt: skip
+        measured = {up: measure(tail, outcome, struck, up, fast_begin, first)
+                    for up in (True, False)}  # fmt: skip
+        ways = [one for one in measured.values() if one is not None]
         if not ways:
             return {}, {}
-        loss = [tail.base.loss[int(up)] for up in ups]
+        loss = [tail.base.loss[int(up)] for up, one in measured.items() if one is not None]
         slow = sum(int(one.slow_lost.sum()) for one in ways)
         slow_count = sum(one.slow_lost.size for one in ways)
         fast = sum(int(one.fast_lost.sum()) for one in ways)
@@ -184,8 +181,7 @@ class Acts:
         if self.core[-1].ends.proto == TCP:  # a stream shows rates only through its own control
             if tail.sought.kind == DROP:
                 return {}, {}
-            middle_slow = middle([one.slow_excess for one in ways])
-            return self.delay(middle_slow) if tail.sought.kind == DELAY else self.loss(ways, loss)
+            return self.delay(late_slow) if tail.sought.kind == DELAY else self.loss(ways, loss)
         spread = max(tail.base.spread)
         ramp = late_fast - max(late_slow, 0.0)
         # packets close together wait for each other, so a jitter grows with the rate too; only a
@@ -232,7 +228,7 @@ class Acts:
         gone = sum(int(one.sum()) for one in lost)
         count = sum(one.size for one in lost)
         if gone <= count * max(loss) + 2 * math.sqrt(count * max(loss)) + 1:
-            self.notes.append("packets that the rule should strike showed no effect")
+            self.refuted = True
             return {}, {}
         background = sum(loss) / len(loss)
         seen = gone / max(count, 1)
@@ -285,8 +281,7 @@ class Acts:
         rates, waits = [], []
         for one in ways:
             for copy in range(len(one.fast_lost)):
-                fitted = shaper(one.fast_times, one.fast_sizes, one.fast_excess[copy],
-                                max(self.tail.base.spread))  # fmt: skip
+                fitted = shaper(one.fast_times, one.fast_sizes, one.fast_excess[copy])
                 if fitted is not None:
                     rates.append(fitted[0])
                     waits.append(fitted[1])
@@ -358,20 +353,13 @@ class Acts:
 
 def spaced_controls(last: Sent, apart: int) -> Probe:
     """Return noise as far apart as the packets whose delay is measured, between other hosts."""
-    ends = last.ends._replace(proto=UDP, near_port=2, far_port=28_411, far=other_far(last.ends.far))
-    near = bytes([10, 77, 3, 78]) if len(ends.near) == 4 else bytes(15) + b"\x78"
+    ends = Ends(UDP, NEAR[len(last.ends.near)], 2, far_addresses(last.ends.far)[1], 28_411)
     packets = []
     for number in range(14):
         for up in (True, False):
             body = noise(OCTETS, "spaced", number, up)
-            packets.append(Sent(number * apart + (0 if up else MS), up,
-                                ends._replace(near=near), body))  # fmt: skip
+            packets.append(Sent(number * apart + (0 if up else MS), up, ends, body))
     return tuple(packets)
-
-
-def other_far(far: bytes) -> bytes:
-    """Return a far address that differs in its first bits."""
-    return bytes([far[0] ^ 0x15, far[1] ^ 0x3A, *far[2:]])
 
 
 def trimmed(values: Floats) -> Floats:
@@ -439,9 +427,7 @@ def policer(times: Floats, sizes: Floats, lost: NDArray[np.bool_]) -> tuple[floa
     return float(rate * 8 / 1000), float(level + np.mean(sizes) * 0.5)
 
 
-def shaper(
-    times: Floats, sizes: Floats, excess: Floats, spread: float
-) -> tuple[float, float] | None:
+def shaper(times: Floats, sizes: Floats, excess: Floats) -> tuple[float, float] | None:
     """Return (kbit/s, longest wait in ms) of a queue, from arrivals and delays."""
     some = np.flatnonzero(np.isfinite(excess))
     if len(some) < 8:
@@ -460,5 +446,4 @@ def shaper(
     own = float(np.mean(sizes)) * 8 / rate  # ms of its own octets
     plateau = np.sort(excess[some])[-max(len(some) // 3, 3) :]
     longest = float(np.quantile(plateau, 0.75)) / MS - own
-    del spread
     return float(rate), longest

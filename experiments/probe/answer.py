@@ -15,8 +15,7 @@ from midcall.testbed.policy.language import INJECTED, Rule
 
 Document = dict[str, Any]
 
-VERDICTS = ("clean", "blocked", "degraded", "cannot tell")
-#: Hypotheses that are shown beside the first.
+#: Equal hypotheses that are shown after the first.
 SHOWN = 5
 
 
@@ -32,14 +31,15 @@ def document(result: Result, prober: Prober) -> Document:
         "scope": None,
         "begin": {},
         "residual_s": None,
-        "probability": 1.0 if result.verdict == "clean" else 0.0,
+        "probability": round(result.unseen.clean, 4) if result.unseen is not None else 0.0,
         "rule_toml": "",
         "probes": prober.probes,
         "line_s": round(prober.line, 1),
         "alternatives": [],
     }
     if first is None:
-        answer["alternatives"] = [reason(note) for note in result.notes]
+        notes = [*result.notes, *([result.unseen.words] if result.unseen is not None else [])]
+        answer["alternatives"] = [reason(note) for note in notes]
         return answer
     rule = first.rule
     answer |= {
@@ -191,7 +191,7 @@ def as_well(found: Found) -> Document:
 
 
 def reason(note: str) -> Document:
-    """Return a sentence on what could not be told."""
+    """Return a sentence on what could not be determined."""
     return {"relation": "cannot tell", "why": note}
 
 
@@ -246,6 +246,7 @@ def lines(answer: Document, result: Result, prober: Prober) -> Iterator[str]:
         yield f"begin        {start['value']:g} {start['unit']} since {start['since']}"
         residual = answer["residual_s"]
         yield f"residual     {'no end seen' if residual is None else f'{residual:g} s'}"
+    if answer["act"]["name"] is not None or answer["verdict"] == "clean":
         yield f"probability  {answer['probability']:.3f}"
     for one in answer["alternatives"]:
         words = one.get("rule") or one.get("act") or ""

@@ -74,10 +74,6 @@ def score(outcome: Outcome, mask: Bools, base: Baseline, sought: Effect) -> floa
     if sought.kind == INJECT:
         hits = events_of(outcome).any(axis=1)
         chance = sought.chance if sought.chance < 0.999 else 0.93
-        if sought.on_udp:
-            sent = (mask & outcome.sent).sum(axis=1)
-            hits = hits | ((outcome.lost & mask).sum(axis=1) >= np.maximum(sent, 1))
-            return mixture(np.where(hits, 8.0, -4.0), chance)
         return mixture(np.where(hits, 7.0, -4.0), chance)
     affected, usable, other = affected_of(outcome, base, sought)
     usable = usable & mask[None, :]

@@ -14,7 +14,6 @@ from midcall.classifier.state.verdicts import APPS, ROLES, VERDICTS
 from midcall.experiments.localise.packet_fields import read, with_before
 from midcall.experiments.localise.payload_conditions import METHOD_WORDS, HostName, PayloadCondition
 from midcall.experiments.localise.payload_hypotheses import name_patterns
-from midcall.testbed.middlebox.rule_table import UP
 from midcall.testbed.probing.probe import Probe, flows_of
 from midcall.testbed.probing.strikes import Passing
 
@@ -139,12 +138,6 @@ def references(unit: Probe, shows: np.ndarray[Any, Any], most: int = 10) -> list
     return chosen[:most]
 
 
-def mode_flow(through: Passing, at: int) -> int:
-    """Return the number of the flow of a unit's packet at the box."""
-    where = np.flatnonzero(through.packet == at)
-    return int(through.flow[where[0]]) if len(where) else -1
-
-
 def allowance(through: Passing, first: int, struck: int) -> list[dict[str, Any]]:
     """Return the allowances of `after` that a flow has used up when a packet is struck.
 
@@ -175,8 +168,3 @@ def _own(through: Passing, at: int) -> int:
     """Return the octets of a frame."""
     end = int(through.offset[at + 1]) if at + 1 < len(through.offset) else len(through.data)
     return end - int(through.offset[at])
-
-
-def is_up(side: int) -> bool:
-    """Return whether a side of a packet is away from the subscriber."""
-    return side == UP

@@ -15,11 +15,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit  # type: ignore[import-untyped]
 
 from midcall.captures.packets.numbers import TCP
 from midcall.experiments.probe.atoms import Match
 from midcall.experiments.probe.baseline import Baseline
-from midcall.experiments.probe.fit import fits
+from midcall.experiments.probe.fit import best_possible, fit_without_rule, fits
 from midcall.experiments.probe.line_oracle import DROP, INJECT, Effect
 from midcall.experiments.probe.prober import Outcome
 from midcall.testbed.policy.language import Rule
@@ -160,6 +161,25 @@ class Beliefs:
         """Return the probability of each hypothesis."""
         values = np.exp(self.scores - self.scores.max())
         return np.asarray(values / values.sum())
+
+    @property
+    def covered(self) -> float:
+        """Return the probability that one of the hypotheses is right: against something that
+        strikes any packets, with the prior of a match of one condition too many."""
+        other = -COST["key"] * (MOST_KEYS + 1) + sum(
+            fit_without_rule(seen.outcome, self.base, self.sought, self.on_path)
+            for seen in self.seen
+        )
+        return float(expit(np.logaddexp.reduce(self.scores) - other))
+
+    @property
+    def explained(self) -> float:
+        """Return the share of what was seen that the likeliest hypothesis explains."""
+        possible = sum(
+            best_possible(seen.outcome, self.base, self.sought, self.on_path) for seen in self.seen
+        )
+        reached = float(self.scores.max()) - self.best.prior
+        return reached / possible if possible > 0 else 1.0
 
     @property
     def best(self) -> Hypothesis:

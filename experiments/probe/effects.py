@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 from midcall.captures.packets.numbers import TCP
 from midcall.experiments.probe.baseline import MISS, Baseline, llr_lost, more_than
 from midcall.experiments.probe.line_oracle import DELAY, DROP, INJECT, PARTIAL
-from midcall.experiments.probe.prober import MS, Outcome, has_injection
+from midcall.experiments.probe.prober import MS, Outcome
 from midcall.testbed.probing.probe import Ends, flows_of
 
 #: Share of losses beyond the line's own that counts as an effect, at least.
 LEAST_SHARE = 0.03
-#: Log-likelihood ratio (or the like) that makes a group suspicious, and one that makes it sure.
-SUSPICIOUS, SURE = 4.0, 14.0
+#: Log-likelihood ratio (or the like) from which a group is suspicious, shows an effect, and is not
+#: played again.
+SUSPICIOUS, SHOWN, SURE = 4.0, 11.0, 14.0
 
 
 class Finding(NamedTuple):
@@ -54,34 +55,43 @@ def findings(outcome: Outcome, base: Baseline) -> list[Finding]:
     """Return every suspicious effect on the groups of a unit, the surest first."""
     result: list[Finding] = []
     unit = outcome.unit
-    flows = np.array([flows_of(unit).index(one.ends) for one in unit])
-    groups = len(set(zip(flows.tolist(), outcome.up.tolist(), strict=True)))
+    listed = groups_of(outcome)
+    groups = len(listed)
     penalty = math.log(max(len(unit), 2))
-    for number, ends in enumerate(flows_of(unit)):
+    for ends in flows_of(unit):
         injected = injection(outcome, ends)
         if injected is not None:
             result.append(injected)
+    for ends, up, places in listed:
+        found = [
+            always_lost(outcome, base, places, penalty),
+            sometimes_lost(outcome, base, places, groups),
+            partly_lost(outcome, base, places, groups),
+            later(outcome, base, places, groups),
+        ]
+        chosen = [one for one in found if one is not None and one.score > SUSPICIOUS]
+        losses = [one for one in chosen if one.kind != DELAY]
+        chosen = [one for one in chosen if one.kind == DELAY]
+        if losses:  # of the ways to explain losses, the one that fits best
+            best = max(losses, key=lambda one: one.score)
+            drops = [one for one in losses if one.kind == DROP]
+            if best.kind == PARTIAL and best.amount > 0.955 and drops:
+                best = drops[0]._replace(score=best.score)
+            chosen.append(best)
+        result += [one._replace(ends=ends, up=up) for one in chosen]
+    return sorted(result, key=lambda one: -one.score)
+
+
+def groups_of(outcome: Outcome) -> list[tuple[Ends, bool, NDArray[np.int64]]]:
+    """Return the flows and directions of a unit that were sent, each with its packets' indices."""
+    flows = np.array([flows_of(outcome.unit).index(one.ends) for one in outcome.unit])
+    result = []
+    for number, ends in enumerate(flows_of(outcome.unit)):
         for up in (True, False):
             places = np.flatnonzero((flows == number) & (outcome.up == up))
-            if not len(places) or not outcome.sent[:, places].any():
-                continue
-            found = [
-                always_lost(outcome, base, places, penalty),
-                sometimes_lost(outcome, base, places, groups),
-                partly_lost(outcome, base, places, groups),
-                later(outcome, base, places, groups),
-            ]
-            chosen = [one for one in found if one is not None and one.score > SUSPICIOUS]
-            losses = [one for one in chosen if one.kind != DELAY]
-            chosen = [one for one in chosen if one.kind == DELAY]
-            if losses:  # of the ways to explain losses, the one that fits best
-                best = max(losses, key=lambda one: one.score)
-                drops = [one for one in losses if one.kind == DROP]
-                if best.kind == PARTIAL and best.amount > 0.955 and drops:
-                    best = drops[0]._replace(score=best.score)
-                chosen.append(best)
-            result += [one._replace(ends=ends, up=up) for one in chosen]
-    return sorted(result, key=lambda one: -one.score)
+            if len(places) and outcome.sent[:, places].any():
+                result.append((ends, up, places))
+    return result
 
 
 NOWHERE = Ends(0, b"", 0, b"", 0)
@@ -173,12 +183,29 @@ def partly_lost(
         score = more_than(gone, count, *known)
     else:
         score = gone * math.log(seen / share) + (count - gone) * math.log((1 - seen) / (1 - share))
-    score -= 2.0 + math.log(groups)
+    score -= loss_penalty(groups)
     if seen - share < LEAST_SHARE:
         return None
     # losses of a stream come in runs, and may begin late in a flow: the share from the first on
     first = int(np.flatnonzero(lost.any(axis=0))[0])
     return Finding(PARTIAL, NOWHERE, True, score, (seen - share) / (1 - share), int(places[first]))
+
+
+def loss_penalty(groups: int) -> float:
+    """Return what a share of losses must exceed by chance alone, in nats."""
+    return 2.0 + math.log(groups)
+
+
+def least_lateness(spread: float) -> float:
+    """Return the least delay that counts, in ns: packets close together wait for each other, which
+    shifts their median by up to a deviation."""
+    return 6 * MS + 1.3 * spread
+
+
+def lateness_score(amount: float, spread: float, copies: int, groups: int) -> float:
+    """Return the log-likelihood ratio of a delay of the median of some copies."""
+    z = amount / (spread * 1.25 / math.sqrt(copies) + 1 * MS)
+    return z * z / 2 - 3.0 - math.log(groups)
 
 
 def later(
@@ -195,18 +222,12 @@ def later(
          for column in excess.T]
     )  # fmt: skip
     counts = np.isfinite(excess).sum(axis=0)
-    # packets close together wait for each other, which shifts their median by up to a deviation
-    late = np.isfinite(medians) & (medians > 6 * MS + 1.3 * spread)
+    late = np.isfinite(medians) & (medians > least_lateness(spread))
     late &= counts >= (max(3, len(excess) // 2) if stream else min(2, len(excess)))
     if not late.any():
         return None
     amount = float(np.median(medians[late]))
-    z = amount / (spread * 1.25 / math.sqrt(len(excess)) + 1 * MS)
     few = int(late.sum()) < 3
-    score = min(z * z / 2 - 3.0, 12.0 if few else 60.0) - math.log(groups)
+    score = lateness_score(amount, spread, len(excess), groups)
+    score = min(score, (12.0 if few else 60.0) - math.log(groups))
     return Finding(DELAY, NOWHERE, True, score, amount, int(places[np.flatnonzero(late)[0]]))
-
-
-def copies_struck(outcome: Outcome) -> list[bool]:
-    """Return which copies received a forged answer."""
-    return [bool(has_injection(outcome, copy)) for copy in range(len(outcome.delay))]

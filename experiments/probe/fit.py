@@ -12,6 +12,7 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import betaln  # type: ignore[import-untyped]
 
 from midcall.captures.packets.numbers import TCP
 from midcall.experiments.probe.baseline import Baseline
@@ -26,6 +27,10 @@ Floats = NDArray[np.float64]
 #: Share of struck packets that show no effect, where the effect is nearly certain; share of other
 #: packets that show one for no reason.
 MISS, OTHER = 0.03, 0.004
+#: Share of flows that receive a forged answer for no reason.
+STRAY = 0.001
+#: Grid of shares of packets that something strikes which no rule of the language says.
+STRUCK = (0.01, 0.03, 0.1, 0.3, 0.6, 0.9)
 #: Grid of chances of enforcement below one, and their prior share together.
 CHANCES, BY_CHANCE = (0.8, 0.65, 0.5, 0.35, 0.2), 0.15
 #: Grid of shares of an effect that is not certain.
@@ -60,6 +65,14 @@ def events_of(outcome: Outcome) -> Bools:
     return seen
 
 
+def judged(usable: Bools, outcome: Outcome, sought: Effect, on_path: bool) -> Bools:
+    """Return which packets' losses can be judged: of forged answers only those of datagrams, and
+    none where the original packets pass."""
+    if sought.kind != INJECT:
+        return usable
+    return np.zeros_like(usable) if on_path else usable & ~outcome.streams
+
+
 def fits(
     predicted: Strikes, outcome: Outcome, base: Baseline, sought: Effect, on_path: bool = False
 ) -> Floats:
@@ -68,13 +81,11 @@ def fits(
     on_path: whether forged answers leave the original packets alone.
     """
     affected, usable, other = affected_of(outcome, base, sought)
+    usable = judged(usable, outcome, sought, on_path)
     unit = outcome.unit
     listed = flows_of(unit)
     flow = np.array([listed.index(one.ends) for one in unit])
-    streams = np.array([one.ends.proto == TCP for one in unit])
     mask = predicted.struck if sought.kind in (DELAY, PARTIAL) else predicted.lost
-    if sought.kind == INJECT:
-        usable = usable & ~streams if not on_path else np.zeros_like(usable)
     membership = np.zeros((len(unit), len(listed)))
     membership[np.arange(len(unit)), flow] = 1.0
     hits: Floats | None = None
@@ -86,7 +97,7 @@ def fits(
             for number in range(len(listed)):
                 if not is_stream[number]:
                     forged[:, number] = predicted.struck[:, flow == number].any(axis=1)
-        gain = np.where(seen, math.log(0.95 / 0.001), math.log(0.05 / 0.999))
+        gain = np.where(seen, math.log(0.95 / STRAY), math.log(0.05 / (1 - STRAY)))
         hits = np.asarray(forged[:, None, :] * gain[None, :, :], np.float64)
     totals = []
     shares = SHARES if sought.kind in (DELAY, PARTIAL) else (1 - MISS,)
@@ -124,12 +135,43 @@ def by_chance(gains: Floats, quality: float) -> Floats:
     return np.asarray(np.logaddexp.reduce(np.stack(parts), axis=0), np.float64)
 
 
-def best_possible(outcome: Outcome, base: Baseline, sought: Effect) -> float:
+def shown_counts(
+    outcome: Outcome, base: Baseline, sought: Effect, on_path: bool
+) -> tuple[Floats, Floats, Floats]:
+    """Return of each packet (and, of forged answers, of each flow) in how many copies it shows the
+    effect, of how many, and how often one does that is not struck."""
+    affected, usable, other = affected_of(outcome, base, sought)
+    usable = judged(usable, outcome, sought, on_path)
+    gone, count = (affected & usable).sum(axis=0), usable.sum(axis=0)
+    if sought.kind == INJECT:
+        seen = events_of(outcome)
+        gone = np.concatenate([gone, seen.sum(axis=0)])
+        count = np.concatenate([count, np.full(seen.shape[1], len(seen))])
+        other = np.concatenate([other, np.full(seen.shape[1], STRAY)])
+    return gone.astype(np.float64), count.astype(np.float64), other
+
+
+def best_possible(
+    outcome: Outcome, base: Baseline, sought: Effect, on_path: bool = False
+) -> float:  # fmt: skip
     """Return the fit of a prediction that strikes exactly the packets that mostly show the
     effect."""
-    affected, usable, other = affected_of(outcome, base, sought)
-    count = usable.sum(axis=0)
-    gone = (affected & usable).sum(axis=0)
+    gone, count, other = shown_counts(outcome, base, sought, on_path)
     share = np.clip(gone / np.maximum(count, 1), 0.001, 0.97)
     gain = gone * np.log(share / other) + (count - gone) * np.log((1 - share) / (1 - other))
     return float(gain[share > other].sum())
+
+
+def fit_without_rule(
+    outcome: Outcome, base: Baseline, sought: Effect, on_path: bool = False
+) -> float:  # fmt: skip
+    """Return ln P(outcome | something strikes any packets) - ln P(outcome | nothing does).
+
+    Each packet is struck or not by itself, with a share of its own that is uniform over 0 to 1 and
+    integrated out (a beta function); how many are struck is integrated over STRUCK.
+    """
+    gone, count, other = shown_counts(outcome, base, sought, on_path)
+    gain = betaln(gone + 1, count - gone + 1)
+    gain -= gone * np.log(other) + (count - gone) * np.log(1 - other)
+    totals = [np.logaddexp(math.log(part) + gain, math.log(1 - part)).sum() for part in STRUCK]
+    return float(np.logaddexp.reduce(totals)) - math.log(len(STRUCK))

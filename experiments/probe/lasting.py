@@ -10,6 +10,7 @@ import numpy as np
 
 from midcall.captures.packets.numbers import TCP
 from midcall.experiments.localise.messages import noise
+from midcall.experiments.localise.mutations import with_ends
 from midcall.experiments.probe.acts import Number, share_interval
 from midcall.experiments.probe.asking import score
 from midcall.experiments.probe.fit import affected_of, events_of
@@ -219,7 +220,7 @@ def chance_of(tail: Tail, core: Probe) -> Chance | None:
     flags += struck_copies(tail, outcome, mask)
     count, hits = len(flags), sum(flags)
     if hits < 2:
-        return None  # the trigger is not understood; no chance can be told
+        return None  # the trigger is not understood
     share = min(hits / count / (1 - lost_trigger), 1.0)
     low, high = share_interval(hits, count)
     tail.prober.taught(f"{hits} of {count} copies")
@@ -232,11 +233,7 @@ def chance_of(tail: Tail, core: Probe) -> Chance | None:
 def struck_copies(tail: Tail, outcome: Outcome, mask: np.ndarray) -> list[bool]:
     """Return which copies show the effect."""
     if tail.sought.kind == INJECT:
-        hits = np.asarray(events_of(outcome).any(axis=1))
-        if tail.sought.on_udp:
-            sent = (outcome.sent & mask).sum(axis=1)
-            hits = hits | np.asarray((outcome.lost & mask).sum(axis=1) >= np.maximum(sent, 1))
-        return [bool(one) for one in hits]
+        return [bool(copy.any()) for copy in events_of(outcome)]
     sought = tail.sought._replace(chance=1.0)
     result = []
     for copy in range(len(outcome.delay)):
@@ -254,7 +251,7 @@ def per_what(tail: Tail, core: Probe, share: float) -> str:
     flows, masks = [], []
     for number in range(3):
         ends = last.ends._replace(near_port=41_000 + number)
-        moved = tuple(one._replace(ends=ends) if one.ends == last.ends else one for one in core)
+        moved = with_ends(core, last.ends, ends)
         shift = number * 700 * MS
         whole = tail.unit(moved)
         flows.append([one._replace(time=one.time + shift) for one in whole])

@@ -15,10 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midcall.captures.packets.numbers import TCP
-from midcall.experiments.localise.messages import noise
 from midcall.experiments.probe.baseline import Baseline, llr_lost
 from midcall.experiments.probe.prober import MS, Outcome, Prober, has_injection
-from midcall.testbed.probing.probe import Probe, Sent
+from midcall.testbed.probing.probe import Probe
 
 #: Kinds of effects on packets.
 DROP, INJECT, DELAY, PARTIAL = "drop", "inject", "delay", "partial"
@@ -37,7 +36,6 @@ class Effect(NamedTuple):
     amount: float = 1.0
     chance: float = 1.0
     detail: str = ""
-    on_udp: bool = False  # the forged answers' rule also drops datagrams
 
 
 class LineOracle:
@@ -171,14 +169,3 @@ def with_copies(probe: Probe, count: int, apart: int) -> Probe:
         *probe,
         *(last._replace(time=last.time + number * apart) for number in range(1, count + 1)),
     )
-
-
-def follow(probe: Probe, count: int, apart: int, up: bool, size: int = 40) -> list[Sent]:
-    """Return packets of noise that follow the last packet of a probe in its flow."""
-    last = probe[-1]
-    return [
-        last._replace(
-            time=last.time + number * apart, up=up, payload=noise(size, "follow", up, number)
-        )
-        for number in range(1, count + 1)
-    ]

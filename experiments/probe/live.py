@@ -2,9 +2,9 @@
 """A probe between network namespaces: caller and helper as processes, a real box between them.
 
 The helper is a process in the server's namespace, the caller this process in the subscriber's. Both
-use ordinary sockets. They talk about what arrived over a pair of sockets beside the line, which a
-probe between two hosts does not have. All addresses are the lab's: those of a capture are mapped,
-so a rule on address prefixes cannot be found.
+use ordinary sockets. They exchange what arrived over a pair of sockets that does not cross the
+line; a probe between two hosts has no such pair. All addresses are the lab's: those of a capture
+are mapped, so a rule on address prefixes cannot be found.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """A probe as a measurement in OONI's data format (ooni/spec, df-000, df-007 and df-008).
 
-docs/reference/ooni-nettest.md is the test's specification; ooni.schema.json beside this file is its
+docs/reference/ooni-nettest.md is the test's specification; ooni.schema.json in this folder is its
 JSON schema. Nothing about the user is written: the address is 127.0.0.1 and the country is ZZ.
 """
 
@@ -26,13 +26,16 @@ def measurement(request: Request, probed: Probed, began: datetime.datetime) -> d
     """Return a probe as a measurement. began: UTC."""
     answer, prober = probed.answer, probed.prober
     return {
-        "annotations": {"line": "virtual", "access": request.access},
+        "annotations": {
+            "line": "namespaces" if prober.lab_only else "virtual",
+            "access": prober.access,
+        },
         "data_format_version": DATA_FORMAT,
         "extensions": {"netevents": 0},
         "id": str(uuid.UUID(int=prober.rng.getrandbits(128), version=4)),
         "input": None,
         "measurement_start_time": began.strftime(TIME),
-        "options": [f"access={request.access}", f"seed={request.seed}", f"noise={request.noise}"],
+        "options": [f"access={prober.access}", f"seed={request.seed}", f"noise={request.noise}"],
         "probe_asn": "AS0",
         "probe_cc": "ZZ",
         "probe_ip": "127.0.0.1",

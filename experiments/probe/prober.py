@@ -328,8 +328,3 @@ def has_injection(outcome: Outcome, copy: int) -> str:
         return "data"
     kinds = {event.kind for event in outcome.events[copy]}
     return "reset" if RESET in kinds else "ended" if ENDED in kinds else ""
-
-
-def is_datagrams(unit: Probe) -> bool:
-    """Return whether a unit has no streams."""
-    return all(one.ends.proto == UDP for one in unit)

@@ -15,15 +15,16 @@ from typing import Any
 import numpy as np
 
 from midcall.captures.packets.numbers import TCP
+from midcall.captures.wire.stun import method_bits
 from midcall.experiments.localise.messages import exemplars, noise, resized
-from midcall.experiments.localise.mutations import LISTED, flipped_bit
+from midcall.experiments.localise.mutations import LISTED, flipped_bit, with_ends
 from midcall.experiments.localise.packet_fields import read
 from midcall.experiments.localise.payload_conditions import METHOD_WORDS
 from midcall.experiments.localise.payload_hypotheses import roundest
 from midcall.experiments.probe.asking import Question, ask_all, edge
 from midcall.experiments.probe.atoms import places
 from midcall.experiments.probe.beliefs import Hypothesis
-from midcall.experiments.probe.line_oracle import DELAY, DROP
+from midcall.experiments.probe.line_oracle import DELAY, DROP, INJECT
 from midcall.experiments.probe.prober import MS
 from midcall.experiments.probe.tails import Tail
 from midcall.testbed.policy.language import METHODS
@@ -39,7 +40,8 @@ Through = Callable[[Probe, bool], Passing]
 
 
 class Refiner:
-    """Refines one hypothesis. tail: makes units from packets, see Tail."""
+    """Refines one hypothesis. tail: makes units from packets, see Tail; refuted: the trigger alone
+    did not show the effect again."""
 
     def __init__(self, tail: Tail, best: Hypothesis, core: Probe) -> None:
         self.tail, self.best, self.core = tail, best, core
@@ -47,6 +49,7 @@ class Refiner:
         self.reference = tail.unit(core)
         self.mask = tail.mask(best, self.reference, len(core))
         self.intervals: dict[str, tuple[float, float]] = {}
+        self.refuted = False
 
     def ask(self, cores: Sequence[Probe], words: str, bare: bool = False) -> list[bool]:
         """Return for each core whether the rule is met.
@@ -77,7 +80,11 @@ class Refiner:
 
     def run(self) -> Hypothesis:
         """Return the hypothesis with exact numbers."""
-        if not self.mask.any() or not self.ask([self.core], "the trigger again")[0]:
+        if not self.mask.any():
+            return self.best
+        if not self.ask([self.core], "the trigger again")[0]:
+            forged = self.sought.kind == INJECT and self.sought.detail != "dns-lie"
+            self.refuted = not forged or self.core[-1].ends.proto == TCP  # datagrams get no reset
             return self.best
         keys = self.best.keys
         result = dict(keys)
@@ -129,11 +136,7 @@ class Refiner:
 
     def with_last(self, last: Sent) -> Probe:
         """Return the core with another last packet; its flow follows the packet's ends."""
-        old = self.core[-1].ends
-        return (
-            *(one._replace(ends=last.ends) if one.ends == old else one for one in self.core[:-1]),
-            last,
-        )
+        return (*with_ends(self.core[:-1], self.core[-1].ends, last.ends), last)
 
     def of_port(self, port: int) -> Probe:
         """Return the core at another far port."""
@@ -292,8 +295,7 @@ class Refiner:
         numbers = [number for number in METHODS.values() if number != own]
         cores = []
         for number in numbers:
-            kind = (number & 0x0F) | (number & 0x70) << 1 | (number & 0xF80) << 2
-            kind |= int.from_bytes(last.payload[:2], "big") & 0x0110
+            kind = method_bits(number) | int.from_bytes(last.payload[:2], "big") & 0x0110
             body = kind.to_bytes(2, "big") + last.payload[2:]
             cores.append(self.with_last(last._replace(payload=body)))
         answers = self.ask(cores, "which STUN methods")

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ import numpy as np
 
 from midcall.captures.packets.numbers import TCP, UDP
 from midcall.experiments.localise import search as localiser
+from midcall.experiments.localise.mutations import with_ends
 from midcall.experiments.localise.oracle_session import BudgetSpent, OracleSession
 from midcall.experiments.localise.run import shorten_gaps
 from midcall.experiments.probe.acts import Acts
@@ -34,8 +36,15 @@ from midcall.experiments.probe.beliefs import (
     information,
     shown,
 )
-from midcall.experiments.probe.effects import Finding, findings, joined
-from midcall.experiments.probe.fit import affected_of, best_possible, events_of
+from midcall.experiments.probe.effects import (
+    SHOWN,
+    SURE,
+    SUSPICIOUS,
+    Finding,
+    findings,
+    joined,
+)
+from midcall.experiments.probe.fit import affected_of, events_of
 from midcall.experiments.probe.lasting import HORIZONS, Lasting, chance_of, lasting
 from midcall.experiments.probe.line_oracle import (
     DELAY,
@@ -56,7 +65,7 @@ from midcall.experiments.probe.prober import (
 )
 from midcall.experiments.probe.refine import Refiner
 from midcall.experiments.probe.tails import Tail, beyond
-from midcall.experiments.probe.translate import triggers
+from midcall.experiments.probe.translate import matches_of
 from midcall.experiments.probe.units import (
     carriers,
     changed_packets,
@@ -65,6 +74,7 @@ from midcall.experiments.probe.units import (
     repeated_unit,
     scope_unit,
 )
+from midcall.experiments.probe.unseen import Unseen, unseen
 from midcall.testbed.policy.language import Rule
 from midcall.testbed.probing.probe import Probe, Sent, flows_of, in_order
 from midcall.testbed.probing.sockets import ENDED, RESET
@@ -87,7 +97,7 @@ ALIVE = 36
 @dataclass
 class Found:
     """One rule that was found. weights: hypotheses with their probabilities, the likeliest first;
-    equal: those that no unit told from the first; core: packets that bring the effect about."""
+    equal: those that no unit distinguishes from the first; core: packets that cause the effect."""
 
     best: Hypothesis
     probability: float
@@ -105,6 +115,11 @@ class Found:
     octets: list[str] = field(default_factory=list)
     spared: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    def refute(self, note: str) -> None:
+        """Note that a probe contradicts the rule."""
+        self.probability = 0.0
+        self.notes.append(note)
 
     @property
     def rules(self) -> list[Rule]:
@@ -135,7 +150,8 @@ class Found:
 
 @dataclass
 class Result:
-    """What a search found. verdict: clean, blocked, degraded or "cannot tell"."""
+    """What a search found. verdict: clean, blocked, degraded or "cannot tell"; unseen: of a clean
+    line, what would not have shown."""
 
     verdict: str = "cannot tell"
     found: list[Found] = field(default_factory=list)
@@ -143,16 +159,13 @@ class Result:
     base: Baseline | None = None
     findings: list[Finding] = field(default_factory=list)
     beliefs: list[dict[str, float]] = field(default_factory=list)
+    unseen: Unseen | None = None
 
 
 def excerpt(probe: Probe) -> Probe:
     """Return the first packets of a capture, with pauses of at most half a second."""
-    packets, time, last = [], 0, 0
-    for one in probe:
-        time += min(one.time - last, 500 * MS)
-        last = one.time
-        packets.append(one._replace(time=time))
-    return tuple(one for one in packets if one.time <= SECONDS * 1e9)[:PACKETS]
+    short = shorten_gaps(probe, 500 * MS)
+    return tuple(one for one in short if one.time <= SECONDS * 1e9)[:PACKETS]
 
 
 class Search:
@@ -198,7 +211,7 @@ class Search:
         """Return the verdict: what the surest effect means for the call."""
         seen = self.result.findings
         if not seen:
-            return "clean"
+            return "clean" if self.result.unseen is not None else "cannot tell"
         kinds = {one.sought.kind for one in self.result.found} or {one.kind for one in seen}
         if INJECT in kinds or DROP in kinds:
             return "blocked"
@@ -207,7 +220,8 @@ class Search:
     # -- effects
 
     def look(self) -> list[Finding]:
-        """Return the effects on the capture that are sure; [] for a clean line."""
+        """Return the effects on the capture that are sure; of a clean line also note what would
+        not have shown."""
         size = len(self.capture[0].ends.near)
         units = control_units(size)
         controls = [[one] for one in self.prober.ask("the line itself: controls", units, 3)]
@@ -234,10 +248,16 @@ class Search:
                 "; ".join(f"{one.kind} {one.score:.0f}" for one in seen[:3]) or "no effect"
             )
             strongest = max((one.score for one in seen), default=0.0)
-            if strongest > 30 or (number > 1 and (strongest < 4.0 or strongest > 14.0)):
+            if strongest > 30 or (number > 1 and not SUSPICIOUS <= strongest <= SURE):
                 break
-        seen = [one for one in seen if one.score > 11.0]
         self.plays = [joined(kept)]
+        if not seen:
+            self.result.unseen = unseen(self.plays[0], self.base)
+        elif strongest <= SHOWN:
+            self.result.notes.append(
+                f"packets of one flow show an effect ({seen[0].kind}) that chance may explain"
+            )
+        seen = [one for one in seen if one.score > SHOWN]
         elsewhere = self.prober.moved(joined(fresh), self.elsewhere(self.capture))
         if seen:
             matching = [
@@ -329,42 +349,46 @@ class Search:
             self.prober.taught(f"{beliefs.best.words}: {beliefs.weights.max():.3f}")
             self.note(beliefs)
         beliefs.add(list(as_allowance(beliefs.best)))
-        weights = beliefs.weights
+        octets: list[str] = []
+        notes: list[str] = []
+        if beliefs.explained < LEAST_EXPLAINED and sought.kind != PARTIAL:
+            octets, notes = self.localised(oracle, beliefs, parts, main)
+        weights = beliefs.weights * beliefs.covered
         order = np.argsort(-weights, kind="stable")
         same = self.equals(beliefs, core, main.unit, sought)
-        total = float(sum(weights[at] for at in same))
-        possible = sum(best_possible(seen.outcome, self.base, sought) for seen in beliefs.seen)
-        reached = float(beliefs.scores.max()) - beliefs.best.prior
+        if weights.sum() < 0.5:
+            notes.append("no rule of the policy language explains this effect")
         found = Found(
-            beliefs.best, total, sought, beliefs, core,
+            beliefs.best, float(weights[same].sum()), sought, beliefs, core,
             [(beliefs.hypotheses[at], float(weights[at])) for at in order[:12]],
             [beliefs.hypotheses[at] for at in same[1:]],
-            reached / possible if possible > 0 else 1.0,
-            act,
+            beliefs.explained, act, octets=octets, notes=notes,
         )  # fmt: skip
-        if found.explained < LEAST_EXPLAINED and sought.kind != PARTIAL:
-            self.localised(found, parts, main)
         self.measure(found)
         return found
 
-    def localised(self, found: Found, parts: Sequence[Match], main: Outcome) -> None:
-        """Let the localiser find the octets of a trigger that no rule of the language explains."""
-        oracle = LineOracle(self.prober, self.base, found.sought)
+    def localised(
+        self, oracle: LineOracle, beliefs: Beliefs, parts: Sequence[Match], main: Outcome
+    ) -> tuple[list[str], list[str]]:
+        """Let the localiser find the octets of a trigger that no rule of the language explains;
+        returns them, and notes. What the language says of them becomes hypotheses."""
         session = OracleSession(oracle, budget=OCTET_PROBES, longest=LONGEST)
         result = localiser.Localisation()
         try:
             localiser.explore(session, shorten_gaps(main.unit), result)
         except (BudgetSpent, ProbesSpent):
-            found.notes.append("the octets of the trigger were not found within the budget")
-        for clause in result.found_clauses:
-            found.octets += clause.clause.words(True)
-            extra = [one.match for one in triggers(clause) if one.match]
-            found.beliefs.climb([*parts, *extra], 1)
-        found.best = found.beliefs.best
-        found.notes += result.notes
+            result.notes.append("the octets of the trigger were not found within the budget")
+        octets: list[str] = []
+        for clause in result.clauses:
+            octets += clause.words(True)
+            beliefs.climb([*parts, *matches_of(clause)], 1)
+        return octets, result.notes
 
     def measure(self, found: Found) -> None:
-        """Find the exact numbers of a rule: chance, trigger, act, and how long it lasts."""
+        """Find the exact numbers of a rule: chance, trigger, act, and how long it lasts.
+
+        A rule that its own probes refute keeps its place as the likeliest, with probability 0.
+        """
         sought = found.sought
         tail = Tail(self.prober, self.base, sought, found.best, self.through, found.core)
         chance = chance_of(tail, found.core) if sought.kind != PARTIAL else None
@@ -376,6 +400,8 @@ class Search:
         refiner = Refiner(tail, found.best, found.core)
         found.best = refiner.run()
         found.intervals = refiner.intervals
+        if refiner.refuted:
+            found.refute("the trigger alone did not show the effect again")
         if sought.kind == DROP:
             found.spared = refiner.spared()
         tail = Tail(self.prober, self.base, sought, found.best, self.through, found.core)
@@ -384,7 +410,8 @@ class Search:
             act, parameters = acts.run()
             found.act = act
             found.parameters |= parameters
-            found.notes += acts.notes
+            if acts.refuted:
+                found.refute("packets that the rule should strike showed no effect")
         if found.best.scope != "packet" and not found.best.media:
             found.lasting = lasting(tail, found.core, self.watch)
             if found.lasting.seconds is not None:
@@ -475,11 +502,11 @@ class Search:
     def units(
         self, beliefs: Beliefs, core: Probe, unit: Probe, sought: Effect
     ) -> Iterator[tuple[str, Probe]]:
-        """Yield units that may tell the likeliest hypotheses apart, with what they ask."""
+        """Yield units that may distinguish the likeliest hypotheses, with what they ask."""
         many = sought.kind == PARTIAL
         count, apart = (60, 3 * MS) if many else (4, 15 * MS)
         protos = (UDP, TCP) if sought.kind == INJECT else (UDP,)
-        extra = self.beyond(beliefs.best)
+        extra = beyond(beliefs.best, 15)
         for proto in protos:
             yield "other flows", scope_unit(core, count + extra, apart, proto=proto)
         for size in (60, 14, 400):
@@ -494,13 +521,8 @@ class Search:
         yield "much noise before it", preceded_unit(core, 30, 5 * MS, count + extra, 200)
         last = core[-1]
         for word, other in changed_packets(last):
-            changed = (
-                *(one._replace(ends=other.ends) if one.ends == last.ends else one
-                  for one in core[:-1]),
-                other,
-            )  # fmt: skip
-            whole = repeated_unit(changed, count + extra, apart)
-            yield word, whole
+            changed = (*with_ends(core[:-1], last.ends, other.ends), other)
+            yield word, repeated_unit(changed, count + extra, apart)
         if len(core) > 1:
             half = core[: len(core) // 2 + 1]
             end = half[-1]
@@ -516,10 +538,6 @@ class Search:
                 "slowly",
                 scope_unit(tuple(one._replace(time=one.time * 3) for one in core), count, apart),
             )
-
-    def beyond(self, best: Hypothesis) -> int:
-        """Return how many more packets are needed to use up an allowance."""
-        return beyond(best, 15)
 
     def choose(
         self, beliefs: Beliefs, core: Probe, unit: Probe, sought: Effect
@@ -546,7 +564,7 @@ class Search:
         return best
 
     def equals(self, beliefs: Beliefs, core: Probe, unit: Probe, sought: Effect) -> list[int]:
-        """Return the likeliest hypothesis, and those that no unit tells from it."""
+        """Return the likeliest hypothesis, and those that no unit distinguishes from it."""
         weights = beliefs.weights
         order = [int(at) for at in np.argsort(-weights, kind="stable")[:ALIVE]]
         rules = [beliefs.rules[at] for at in order]
@@ -566,7 +584,7 @@ class Search:
 
     def note(self, beliefs: Beliefs) -> None:
         """Keep the likeliest hypotheses, for the report."""
-        weights = beliefs.weights
+        weights = beliefs.weights * beliefs.covered
         order = np.argsort(-weights, kind="stable")[:8]
         self.result.beliefs.append(
             {beliefs.hypotheses[at].words: float(weights[at]) for at in order}
@@ -640,8 +658,6 @@ def forged_act(outcome: Outcome) -> dict[str, Any]:
 
 def answer_in(payload: bytes) -> str:
     """Return the address that a DNS answer tells, "" for none."""
-    import ipaddress
-
     if len(payload) < 12 or payload[3] & 15:
         return ""
     if payload[-6:-4] == b"\0\4":

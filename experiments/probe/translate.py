@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Any, NamedTuple
+from typing import Any
 
 from midcall.captures.packets.numbers import TCP, UDP
 from midcall.experiments.localise.clause import (
@@ -15,54 +15,44 @@ from midcall.experiments.localise.clause import (
     Range,
     Windows,
 )
-from midcall.experiments.localise.found_clause import FoundClause
-from midcall.experiments.localise.packet_fields import read, with_before
 from midcall.experiments.localise.payload_conditions import (
     METHOD_WORDS,
     Attribute,
     Both,
     EntropyRange,
-    FixedOctets,
     HelloFingerprint,
     HostName,
     IsStun,
     Method,
-    OctetsAnywhere,
     PayloadCondition,
     PayloadKind,
 )
-from midcall.testbed.probing.probe import Probe, Sent
-
-Match = dict[str, Any]
+from midcall.experiments.probe.atoms import Match, name_match
 
 
-class Trigger(NamedTuple):
-    """What a clause says in the policy language. inexact: words for what the language cannot say;
-    after: an allowance; way: the direction of struck packets if it is not the trigger's; earlier:
-    whether the struck packet is another one than the matching one."""
-
-    match: Match
-    after: dict[str, Any] | None = None
-    inexact: tuple[str, ...] = ()
-    other_flow: bool = False
-    earlier: bool = False
-
-
-def ranged(span: Range, unit: float = 1) -> Any:
-    """Return a range as the policy language writes it."""
-    low, high = span
-    ends = [f"{value / unit:g}" if unit != 1 else str(value) for value in span]
-    if high >= FOREVER:
-        return f"{ends[0]}-"
-    if low <= 0:
-        return f"-{ends[1]}"
-    return f"{ends[0]}-{ends[1]}" if low != high else (low if unit == 1 else f"{ends[0]}-{ends[1]}")
+def matches_of(clause: Clause) -> list[Match]:
+    """Return the matches that a clause can mean, without what the language cannot say."""
+    windows = windows_match(clause.windows)
+    match = match_of(clause.condition)
+    if clause.earlier is None:
+        since, listed = clause.windows, [match | windows]
+        if since.packets[0] > 1 or since.octets[0] > 1 or since.age[0] > 0:
+            # an allowance of what any flow of this kind may send
+            listed.append(match or {"packets": "1-"})
+    else:
+        before = match_of(clause.earlier.condition)
+        if clause.earlier.place != ALL:
+            before["packets"] = packets_match(clause.earlier.place)
+        listed = [before]
+        if clause.earlier.same_flow and match:
+            listed.append(match | windows)
+    return [one for one in listed if one]
 
 
-def match_of(condition: PacketCondition) -> tuple[Match, tuple[str, ...]]:
-    """Return a condition on one packet as a match, and words for what the language cannot say."""
+def match_of(condition: PacketCondition) -> Match:
+    """Return a condition on one packet as a match, without ports and addresses of the subscriber,
+    which the language cannot say."""
     match: Match = {}
-    inexact: list[str] = []
     if condition.proto is not None:
         match["protocol"] = {TCP: "tcp", UDP: "udp"}.get(condition.proto, "other")
     if condition.ports is not None:
@@ -76,54 +66,37 @@ def match_of(condition: PacketCondition) -> tuple[Match, tuple[str, ...]]:
         match["direction"] = "up" if condition.up else "down"
     if condition.size is not None:
         match["size"] = ranged(condition.size)
-    if condition.near_ports is not None:
-        inexact.append("a port of the subscriber")
-    if condition.near is not None:
-        inexact.append("an address of the subscriber")
-    if condition.payload is not None:
-        part, words = payload_match(condition.payload)
-        match |= part
-        inexact += words
-    return match, tuple(inexact)
+    return match | payload_match(condition.payload)
 
 
-def payload_match(payload: PayloadCondition) -> tuple[Match, list[str]]:
-    """Return a condition on a payload as a match, and words for what the language cannot say."""
-    if isinstance(payload, IsStun):
-        return {"stun": True}, []
-    if isinstance(payload, Method):
-        return {"stun_method": [METHOD_WORDS.get(one, one) for one in sorted(payload.methods)]}, []
-    if isinstance(payload, Attribute):
-        return {"stun_attribute": [payload.type]}, []
-    if isinstance(payload, PayloadKind):
-        return {"payload": sorted(payload.kinds)}, []
-    if isinstance(payload, HostName):
-        if "dns" in payload.where:
-            return {"dns": [payload.pattern]}, []
-        result: Match = {"name": [payload.pattern]}
-        if len(payload.where) < 3:
-            result["name_in"] = sorted(payload.where)
-        return result, []
-    if isinstance(payload, HelloFingerprint):
-        return {"hello": [f"{payload.fingerprint:016x}"]}, []
-    if isinstance(payload, EntropyRange):
-        return {"entropy": f"{payload.low:.3g}-" + ("" if payload.high >= 1 else
-                                                    f"{payload.high:.3g}")}, []  # fmt: skip
-    if isinstance(payload, Both):
-        first, words = payload_match(payload.first)
-        second, more = payload_match(payload.second)
-        return first | second, words + more
-    if isinstance(payload, FixedOctets | OctetsAnywhere):
-        return {}, [payload.words]
-    return {}, [payload.words]
+def payload_match(payload: PayloadCondition | None) -> Match:
+    """Return a condition on a payload as a match, {} where the language cannot say it."""
+    match payload:
+        case IsStun():
+            return {"stun": True}
+        case Method():
+            return {"stun_method": [METHOD_WORDS.get(one, one) for one in sorted(payload.methods)]}
+        case Attribute():
+            return {"stun_attribute": [payload.type]}
+        case PayloadKind():
+            return {"payload": sorted(payload.kinds)}
+        case HostName():
+            return name_match(payload)
+        case HelloFingerprint():
+            return {"hello": [f"{payload.fingerprint:016x}"]}
+        case EntropyRange():
+            high = "" if payload.high >= 1 else f"{payload.high:.3g}"
+            return {"entropy": f"{payload.low:.3g}-{high}"}
+        case Both():
+            return payload_match(payload.first) | payload_match(payload.second)
+    return {}
 
 
 def windows_match(windows: Windows) -> Match:
     """Return windows of a flow as a match."""
     match: Match = {}
     if windows.packets != ALL:
-        low, high = windows.packets
-        match["packets"] = ranged((max(low, 1), high))
+        match["packets"] = packets_match(windows.packets)
     if windows.octets != ALL:
         match["bytes"] = ranged(windows.octets)
     if windows.age != ALL:
@@ -131,62 +104,17 @@ def windows_match(windows: Windows) -> Match:
     return match
 
 
-def triggers(found: FoundClause) -> list[Trigger]:
-    """Return what a clause can mean in the policy language, the likelier first."""
-    clause = found.clause
-    match, inexact = match_of(clause.condition)
-    result: list[Trigger] = []
-    if clause.earlier is None:
-        windows = windows_match(clause.windows)
-        result.append(Trigger(match | windows, None, inexact))
-        after = allowance(clause.windows)
-        if after and match:
-            result.append(Trigger(match, after, inexact))
-        elif after and not match:
-            # of any packet: as an allowance of what any flow of this kind may send
-            result.append(Trigger({"packets": "1-"}, after, inexact))
-        return result
-    before, more = match_of(clause.earlier.condition)
-    if clause.earlier.place != ALL:
-        before["packets"] = ranged((max(clause.earlier.place[0], 1), clause.earlier.place[1]))
-    since = clause.earlier.since
-    if clause.earlier.same_flow:
-        after = allowance(since)
-        result.append(Trigger(before, after, more, earlier=True))
-        if match:
-            result.append(Trigger(match | windows_match(clause.windows), None, inexact))
-    else:
-        result.append(Trigger(before, None, more, other_flow=True, earlier=True))
-    return [one for one in result if one.match or one.inexact]
+def packets_match(span: Range) -> Any:
+    """Return a range of positions in a flow as the policy language writes it: from 1."""
+    return ranged((max(span[0], 1), span[1]))
 
 
-def allowance(windows: Windows) -> dict[str, Any] | None:
-    """Return the least that must precede as an allowance of `after`; None for none."""
-    after: dict[str, Any] = {}
-    if windows.packets[0] > 1:
-        after["packets"] = windows.packets[0] - 1
-    if windows.octets[0] > 1:
-        after["bytes"] = windows.octets[0] - 1
-    if windows.age[0] > 0:
-        after["seconds"] = windows.age[0] / 1e9
-    return after or None
-
-
-def language_matches(unit: Probe, at: int) -> list[Match]:
-    """Return single conditions of the language on the payload that a packet meets, for triggers
-    that the localiser can only give as octets."""
-    one: Sent = with_before(unit, at)
-    reading = read(one)
-    result: list[Match] = [{"payload": [reading.kind]}]
-    if reading.method >= 0:
-        result += [{"stun": True}, {"stun_method": [METHOD_WORDS.get(reading.method,
-                                                                     reading.method)]}]  # fmt: skip
-        result += [{"stun_attribute": [kind]} for kind in sorted(reading.attributes)]
-    if reading.hello:
-        result.append({"hello": [f"{reading.hello:016x}"]})
-    return result
-
-
-def is_plain(clause: Clause) -> bool:
-    """Return whether a clause has neither runs, gaps nor exemptions."""
-    return clause.times == 1 and clause.gap == ALL and not clause.unless
+def ranged(span: Range, unit: float = 1) -> Any:
+    """Return a range as the policy language writes it."""
+    low, high = span
+    ends = [f"{value / unit:g}" if unit != 1 else str(value) for value in span]
+    if high >= FOREVER:
+        return f"{ends[0]}-"
+    if low <= 0:
+        return f"-{ends[1]}"
+    return f"{ends[0]}-{ends[1]}" if low != high else (low if unit == 1 else f"{ends[0]}-{ends[1]}")

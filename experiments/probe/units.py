@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Units that tell hypotheses apart: a packet of the capture with one thing changed, and packets
+"""Units that distinguish hypotheses: a packet of the capture with one thing changed, and packets
 after it in the same flow, in other flows of the same hosts, and between other hosts."""
 
 from __future__ import annotations
@@ -7,11 +7,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from midcall.captures.packets.numbers import TCP, UDP
-from midcall.experiments.localise.messages import exemplars, noise, resized, unlike
-from midcall.experiments.localise.mutations import far_addresses, other_proto
+from midcall.experiments.localise.messages import (
+    client_hello,
+    exemplars,
+    noise,
+    request,
+    resized,
+    unlike,
+)
+from midcall.experiments.localise.mutations import NEAR, far_addresses, other_proto
 from midcall.experiments.localise.packet_fields import read
 from midcall.experiments.probe.prober import MS
+from midcall.testbed.conformance.transcript import question
 from midcall.testbed.probing.probe import Ends, Probe, Sent, flows_of, in_order
+from midcall.testbed.probing.quic_initial import quic_initial
 from midcall.testbed.probing.virtual_line import DATAGRAM
 
 #: Between a trigger and what follows it, in ns.
@@ -25,10 +34,7 @@ def neighbours(ends: Ends, proto: int = UDP) -> dict[str, Ends]:
 
     Far ports are unusual ones; addresses differ from the flow's own.
     """
-    size = len(ends.near)
-    other_near = bytes([10, 77, 3, 77]) if size == 4 else bytes.fromhex("fd77" + "00" * 13 + "77")
-    far = ends.far
-    other_far = bytes([far[0] ^ 0x15, far[1] ^ 0x3A, *far[2:-1], far[-1] ^ 0x2A])
+    far, other_near, other_far = ends.far, NEAR[len(ends.near)], far_addresses(ends.far)[1]
     return {
         "pair": Ends(proto, ends.near, 30_001, far, 27_311),
         "client": Ends(proto, ends.near, 30_002, other_far, 27_312),
@@ -149,10 +155,6 @@ def changed_packets(one: Sent) -> Iterator[tuple[str, Sent]]:
 
 def other_names(one: Sent, name: str, where: str) -> Iterator[tuple[str, Sent]]:
     """Yield a packet that asks for other names: siblings, children and parents of its own."""
-    from midcall.experiments.localise.messages import client_hello, request
-    from midcall.testbed.conformance.transcript import question
-    from midcall.testbed.probing.quic_initial import quic_initial
-
     labels = name.split(".")
     names = [name, f"x.{name}", ".".join(["other", *labels[1:]])]
     names += [".".join(labels[at:]) for at in range(1, len(labels))]

@@ -417,7 +417,7 @@ def call_of(row: CallRow) -> Call:
     return str(row["capture"]), str(row["call"])
 
 
-def answer_of(app: str, sums: Sequence[tuple[int, int, int]], reason: str | None) -> AppAnswer:
+def answer_of(app: str, sums: Sequence[Sums], reason: str | None) -> AppAnswer:
     """Return the row of an app; sums: of each hypothesis, see `Views._sums`.
 
     A hypothesis that is inconclusive for some call of the app is left out of the range, unless all

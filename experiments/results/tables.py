@@ -2,8 +2,8 @@
 """Types of a run's results: a row of each table, a finished cell's file, blocks of summary.json.
 
 A table is one TypedDict; `schema` derives its Arrow columns from it: str, bool, int (64 bits) and
-float (64 bits), in the order in which they stand here. `| None`: the column can be null. Beside its
-type each column of a table has its unit, its meaning and its source (`column`).
+float (64 bits), in the order in which they stand here. `| None`: the column can be null. The
+annotation of a column has its type, its unit, its meaning and its source (`column`).
 """
 
 from __future__ import annotations
@@ -976,14 +976,7 @@ class EvaluationRow(TypedDict):
 
     column: ColumnColumn
     title: Annotated[str, Column("text", "The disturbance in words.", PERTURB)]
-    engine: Annotated[
-        str,
-        Column(
-            "name",
-            "The engine: midcall, a simple rule, a peer, or a classifier of the user.",
-            SCORES,
-        ),
-    ]
+    engine: EngineColumn
     synthetic: CountsSyntheticColumn
     n: Annotated[int, Column("flows", "Scored call flows (media and set-up).", SCORES)]
     right: RightColumn
@@ -1006,7 +999,7 @@ class EvaluationRow(TypedDict):
         Column("share", "High end of the same interval; null for midcall itself.", SCORES),
     ]
     five_n: Annotated[int, Column("flows", "Call flows of the five apps of the scenario.", SCORES)]
-    five_right: Annotated[int, Column("flows", "Those with the right app.", SCORES)]
+    five_right: RightColumn
     macro_f1: Annotated[float | None, Column("F1", "Mean F1 over apps.", SCORES)]
     macro_f1_apps: Annotated[int, Column("apps", "Apps in `macro_f1`.", SCORES)]
     macro_f1_often: Annotated[
@@ -1057,7 +1050,7 @@ class EvaluationRow(TypedDict):
             SCORES,
         ),
     ]
-    calls_high: Annotated[float | None, Column("share", "High end of the same interval.", SCORES)]
+    calls_high: HighColumn
     calls_wrong: Annotated[int, Column("calls", "Calls with a flow named as another app.", SCORES)]
     media_calls: Annotated[int, Column("calls", "Calls with media flows.", SCORES)]
     media_calls_right: Annotated[
@@ -1071,9 +1064,7 @@ class EvaluationRow(TypedDict):
             SCORES,
         ),
     ]
-    media_calls_high: Annotated[
-        float | None, Column("share", "High end of the same interval.", SCORES)
-    ]
+    media_calls_high: HighColumn
     bytes: Annotated[
         int, Column("bytes", "Bytes of call flows on the wire, after the disturbance.", SCORES)
     ]
@@ -1086,7 +1077,7 @@ class EvaluationRow(TypedDict):
             SCORES,
         ),
     ]
-    bytes_high: Annotated[float | None, Column("share", "High end of the same interval.", SCORES)]
+    bytes_high: HighColumn
     bare: Annotated[
         int,
         Column(
@@ -1710,7 +1701,7 @@ class HitCounts(TypedDict):
 
 
 class KindHits(HitCounts):
-    """Innocent flows of one kind of traffic; untested: flows beside `flows`, not tested."""
+    """Innocent flows of one kind of traffic; untested: further flows, not tested."""
 
     protocol: str
     untested: int
@@ -1752,18 +1743,23 @@ class CellOutcome(TypedDict):
 Ends = Sequence[float] | None
 
 
-class Outcomes(TypedDict):
-    """Outcomes of call flows: n in all, and each of metrics.OUTCOMES."""
+class RightCounts(TypedDict):
+    """Call flows, and those named right."""
 
     n: Annotated[int, Column("flows", "Call flows.", METRICS)]
     right: Annotated[int, Column("flows", "Those with the right app.", METRICS)]
+
+
+class Outcomes(RightCounts):
+    """Outcomes of call flows: n in all, and each of metrics.OUTCOMES."""
+
     other_call: Annotated[int, Column("flows", "Those named as another app.", METRICS)]
     unsure: Annotated[int, Column("flows", "Those with an unsure or nameless verdict.", METRICS)]
     missed: Annotated[int, Column("flows", "Those not taken for a call.", METRICS)]
 
 
-class OutcomeShare(Outcomes):
-    """Outcomes, and the share that is right with its interval over capture groups."""
+class ShareOfRight(TypedDict):
+    """The share of call flows that is right, with its interval over capture groups."""
 
     share: Annotated[float | None, Column("share", "`right` / `n`.", METRICS)]
     interval: Annotated[
@@ -1772,16 +1768,12 @@ class OutcomeShare(Outcomes):
     clusters: Annotated[int, Column("groups", "Capture groups of these flows.", METRICS)]
 
 
-class RightShare(TypedDict):
-    """Call flows, those named right, and the share with its interval over capture groups."""
+class OutcomeShare(Outcomes, ShareOfRight):
+    """Outcomes, and the share that is right."""
 
-    n: Annotated[int, Column("flows", "Call flows.", METRICS)]
-    right: Annotated[int, Column("flows", "Those with the right app.", METRICS)]
-    share: Annotated[float | None, Column("share", "`right` / `n`.", METRICS)]
-    interval: Annotated[
-        Ends, Column("share", "Its 95 % interval, over capture groups; null below ten.", METRICS)
-    ]
-    clusters: Annotated[int, Column("groups", "Capture groups of these flows.", METRICS)]
+
+class RightShare(RightCounts, ShareOfRight):
+    """Call flows, those named right, and their share."""
 
 
 class NameCounts(TypedDict):

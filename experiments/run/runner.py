@@ -83,9 +83,7 @@ def run(name: str, options: Options) -> Finished:
     bench = play.bench_of(spec, corpora.in_grid(work.corpus, spec), options, log)
     played = play.simulate_all(work.grid, bench, options, log)
     tables = tabulate(work, played)
-    tables["ladders"] = ladders.rows(
-        work.grid, work.corpus, spec.apps, played, bench, options, log
-    )
+    tables["ladders"] = ladders.rows(work.grid, work.corpus, spec.apps, played, bench, options, log)
     dressed = dress_up(work, tables["collateral"])
     jobs = options.jobs or default_jobs()
     evaluated = evaluate.within(spec, work.corpus, jobs, options.stream, log)

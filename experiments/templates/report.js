@@ -9,9 +9,9 @@
 
   // Filters. The table of views has the content of each slot for every choice of the filters.
   // Elsewhere data-place holds words "operator/access/date", data-operators ids, data-app and
-  // data-date one of each: what does not fit is hidden. data-extra is shown under a filter alone,
-  // data-when=all without one. data-follows names the filters that a part follows; where another
-  // one is chosen, its heading says so.
+  // data-date one of each: what does not fit is hidden; an empty data-app is a row of several apps.
+  // data-extra is shown under a filter alone, data-when=all without one. data-follows names the
+  // filters that a part follows; where another one is chosen, its heading says so.
   const form = document.querySelector("form.filters");
   const state = form && (() => {
     form.hidden = false;
@@ -252,10 +252,10 @@
   tip.hidden = true;
   document.body.append(tip);
   document.addEventListener("pointermove", (event) => {
-    const held = event.target instanceof Element && event.target.closest("[data-tip]");
-    tip.hidden = !held;
-    if (!held) return;
-    tip.textContent = held.dataset.tip;
+    const target = event.target instanceof Element && event.target.closest("[data-tip]");
+    tip.hidden = !target;
+    if (!target) return;
+    tip.textContent = target.dataset.tip;
     const { width, height } = tip.getBoundingClientRect();
     const x = Math.min(event.clientX + 14, innerWidth - width - 8);
     const y = event.clientY + 18 + height > innerHeight ? event.clientY - height - 12 : event.clientY + 18;

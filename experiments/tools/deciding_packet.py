@@ -120,22 +120,22 @@ def of_rule(simulation: Simulation, met: Met, acted: int) -> Decision:
     attempts = simulation.attempts
     number = int(attempts["rule"][acted])
     rule = simulation.policy.rules[number]
-    ruled = attempts["rule"] == number
-    if rule.strikes in ("packet", "flow"):
-        ruled &= attempts["flow"] == attempts["flow"][acted]
+    at_act = int(np.flatnonzero(met.rows == acted)[0])
     if rule.match.flow_words:
         meets = partial(
             flow_meets, table(simulation.policy, simulation.seed, simulation.access).rules[number]
         )
-        stop = int(np.flatnonzero(met.rows == acted)[0]) + 1
         same = flow_of(simulation, met) == attempts["flow"][acted]
         for own in (same, np.ones_like(same)):
-            at = first_that(simulation, met, own, stop, meets)
+            at = first_that(simulation, met, own, at_act + 1, meets)
             if at is not None:
                 return by_classifier(simulation, met, at)
-    where = np.flatnonzero(ruled[met.rows])
-    first = int(where[0]) if rule.strikes != "packet" else int(np.flatnonzero(met.rows == acted)[0])
-    return by_match(simulation, met, first, rule)
+    if rule.strikes == "packet":
+        return by_match(simulation, met, at_act, rule)
+    ruled = attempts["rule"] == number
+    if rule.strikes == "flow":
+        ruled &= attempts["flow"] == attempts["flow"][acted]
+    return by_match(simulation, met, int(np.flatnonzero(ruled[met.rows])[0]), rule)
 
 
 def recognised(simulation: Simulation, met: Met, call: Call | None, own: Mask) -> int | None:
@@ -274,7 +274,7 @@ def named_end(packet: Packet, rule: Rule) -> list[Mark]:
 
 
 def payload_start(packet: Packet) -> list[Mark]:
-    """Mark the first octets of the payload, by which its kind is told."""
+    """Mark the first octets of the payload, which show its kind."""
     return [Mark(int(packet.signs[SIGN_PAYLOAD_AT]), 2, "first octets of the payload")]
 
 

@@ -198,14 +198,18 @@ def packet_sorts(simulation: Simulation) -> Numbers:
 
 def acted_on(simulation: Simulation, events: Events) -> Mask:
     """Return which sendings a rule dropped, answered, delayed or sent through its queue."""
-    acts = [rule.act for rule in simulation.policy.rules] or ["pass"]
-    slows = np.array([act in SLOWING for act in acts])
-    rule = np.maximum(events.rule, 0)
     sending = (events.fate != INJECTED) & (events.rule >= 0)
     answered = np.zeros(len(events.fate), bool)
     answered[sending] = simulation.attempts["letters"][events.attempt[sending]] > 0
     stopped = (events.fate == DROPPED) | (events.fate == FORGED)
-    return np.asarray(sending & (stopped | answered | ((events.fate == DELIVERED) & slows[rule])))
+    return np.asarray(sending & (stopped | answered | slowed(simulation, events)))
+
+
+def slowed(simulation: Simulation, events: Events) -> Mask:
+    """Return which packets arrived after a rule whose act can delay packets, bool[n]."""
+    slows = np.array([rule.act in SLOWING for rule in simulation.policy.rules] or [False])
+    ruled = (events.fate == DELIVERED) & (events.rule >= 0)
+    return np.asarray(ruled & slows[np.maximum(events.rule, 0)])
 
 
 # ---- which events have a line of their own
@@ -305,7 +309,7 @@ def line_of(simulation: Simulation, events: Events, begin: int) -> LadderLine:
     facts = simulation.script.held.facts
     packet, box = int(events.packet[0]), events.fate == INJECTED
     single = len(events.time) == 1
-    late = events.late[delayed(simulation, events)]
+    late = events.late[slowed(simulation, events) & (events.late > 0)]
     rules = sorted({simulation.rules[rule] for rule in np.unique(events.rule) if rule >= 0})
     came = events.arrived[events.arrived >= 0]
     size = sizes(simulation, events)
@@ -331,13 +335,6 @@ def line_of(simulation: Simulation, events: Events, begin: int) -> LadderLine:
         "injected": int(box.sum()),
         "rule": ", ".join(rules) or None,
     }
-
-
-def delayed(simulation: Simulation, events: Events) -> Mask:
-    """Return which packets a rule that slows packets kept, bool[n]."""
-    slows = np.array([rule.act in SLOWING for rule in simulation.policy.rules] or [False])
-    ruled = (events.fate == DELIVERED) & (events.rule >= 0) & (events.late > 0)
-    return np.asarray(ruled & slows[np.maximum(events.rule, 0)])
 
 
 def sizes(simulation: Simulation, events: Events) -> Numbers:
@@ -374,7 +371,7 @@ def mark_decision(line: LadderLine, decided: Decision) -> None:
         line["marks"] = json.dumps([[one.at, one.length, one.caption] for one in decided.marks])
 
 
-# ---- what a packet holds
+# ---- the content of a packet
 
 
 def sort_of(simulation: Simulation, packet: int) -> str:

@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from math import inf
 from typing import NamedTuple
 
+from midcall.captures.packets.numbers import STUN_COOKIE
+from midcall.captures.wire.stun import method_bits
 from midcall.testbed.policy.language import METHODS, Match, Rule
 from midcall.testbed.policy.operator import Policy
 from midcall.testbed.policy.syntax import port_range, span
 
-COOKIE = 0x2112A442
 #: Bits of a STUN message type that are no class and no top bits (RFC 8489 section 5).
 METHOD_BITS = 0x3EEF
 TCP, UDP, OTHER = "tcp", "udp", "other"
@@ -24,7 +25,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Refused(Exception):
-    """A rule cannot be said in an engine's language; the text is the reason."""
+    """An engine's language cannot express a rule; the text is the reason."""
 
 
 class Octets(NamedTuple):
@@ -43,7 +44,7 @@ class Octets(NamedTuple):
 
     @property
     def exact(self) -> bool:
-        """Tell whether whole octets are compared with one value."""
+        """Return whether whole octets are compared with one value."""
         return self.low == self.high and self.mask == (1 << 8 * self.size) - 1
 
 
@@ -98,7 +99,7 @@ class Condition(NamedTuple):
         return tuple(dict.fromkeys(one.protocol for one in self.alternatives))
 
 
-#: Kinds of payload that are told by fixed octets: (transport, least octets, tests).
+#: Kinds of payload with fixed octets: (transport, least octets, tests).
 KINDS: dict[str, tuple[Alternative, ...]] = {
     "channel": (Alternative(UDP, 4, (octets(0, 1, 0x40, 0x4F),)),),
     "dtls-hello": (
@@ -211,7 +212,7 @@ def content(match: Match) -> tuple[tuple[Alternative, ...], list[str]]:
         found = list(stun())
         nearly += [FRAMED, CLASSIC]
     if match.stun_method:
-        types = [type_of(METHODS[word] if isinstance(word, str) else word)
+        types = [method_bits(METHODS[word] if isinstance(word, str) else word)
                  for word in match.stun_method]  # fmt: skip
         found = [one for word in types for one in stun(word)]
         nearly = [FRAMED, CLASSIC]
@@ -227,7 +228,7 @@ def content(match: Match) -> tuple[tuple[Alternative, ...], list[str]]:
                 found += [one._replace(no_dns=True) for one in KINDS[word]]
                 nearly += [f"payload {word}: {KIND_NEARLY[word]}"] if KIND_NEARLY[word] else []
             else:
-                raise Refused(f"match.payload {word}: no fixed octets tell it")
+                raise Refused(f"match.payload {word}: it has no fixed octets")
     chosen = match.protocol
     if found is None:
         return (Alternative(chosen or ""),), nearly
@@ -241,12 +242,7 @@ def stun(kind: int | None = None) -> Iterator[Alternative]:
     """Yield the alternatives of STUN; kind: the message type without its class bits."""
     for proto in (UDP, TCP):
         for at, least in ((0, 20), (2, 22)):
-            tests: tuple[Octets, ...] = (octets(at + 4, 4, COOKIE),)
+            tests: tuple[Octets, ...] = (octets(at + 4, 4, STUN_COOKIE),)
             if kind is not None:
                 tests = (*tests, octets(at, 2, kind, mask=METHOD_BITS))
             yield Alternative(proto, least, tests)
-
-
-def type_of(method: int) -> int:
-    """Return the bits of a STUN method in a message type (RFC 8489 section 5)."""
-    return (method & 0x0F) | (method & 0x70) << 1 | (method & 0xF80) << 2

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Rules of Suricata, nftables and iptables as rules of the policy language: the subset it can say.
+"""Rules of Suricata, nftables and iptables as rules of the policy language.
 
-Whatever a rule asks for must be said, or the rule is left out with the reason.
+A rule is translated whole, or it is left out with the reason.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from midcall.captures.packets.numbers import STUN_COOKIE
+from midcall.captures.truth.strict_toml import block, toml
 from midcall.errors import TestbedError
+from midcall.testbed.engines.written import SUBSCRIBER
 from midcall.testbed.policy.syntax import NAME, port_range
 
-COOKIE = "2112a442"
-#: The interface towards the subscribers, as an export names it; of others the side is not known.
-SUBSCRIBER = "subscriber0"
+COOKIE = f"{STUN_COOKIE:08x}"
 
 
 class LeftOut(NamedTuple):
-    """A line that cannot be said, and why."""
+    """A line that cannot be translated, and why."""
 
     line: int
     text: str
@@ -38,8 +39,8 @@ class Imported(NamedTuple):
     left_out: list[LeftOut]
 
 
-class Unsaid(Exception):
-    """A part of a rule that the policy language cannot say."""
+class Untranslatable(Exception):
+    """A part of a rule that the policy language cannot express."""
 
 
 def imported(path: Path, engine: str) -> Imported:
@@ -57,7 +58,7 @@ def imported(path: Path, engine: str) -> Imported:
             continue
         try:
             rule = READERS[engine](line)
-        except Unsaid as problem:
+        except Untranslatable as problem:
             found.left_out.append(LeftOut(number, line, str(problem)))
             continue
         if rule is not None:
@@ -70,32 +71,32 @@ Found = dict[str, Any] | None
 
 
 def rule_of(act: str, match: dict[str, Any], scope: str = "packet") -> dict[str, Any]:
-    """Return one rule; raises Unsaid for a match of everything."""
+    """Return one rule; raises Untranslatable for a match of everything."""
     if not match:
-        raise Unsaid("it meets every packet")
+        raise Untranslatable("it meets every packet")
     return {"match": match, "act": act, "scope": scope}
 
 
 def ports(word: str) -> list[int | str]:
-    """Return ports as the policy language has them; raises Unsaid."""
+    """Return ports as the policy language has them; raises Untranslatable."""
     out: list[int | str] = []
     for part in word.strip("{}[] ").replace(" ", "").split(","):
         try:
             low, high = port_range(part.replace(":", "-") if not part.isdigit() else int(part))
         except ValueError:
-            raise Unsaid(f"ports {word}") from None
+            raise Untranslatable(f"ports {word}") from None
         out.append(low if low == high else f"{low}-{high}")
     return out
 
 
 def addresses(word: str) -> list[str]:
-    """Return prefixes; raises Unsaid."""
+    """Return prefixes; raises Untranslatable."""
     out = []
     for part in word.strip("{}[] ").replace(" ", "").split(","):
         try:
             out.append(str(ipaddress.ip_network(part, strict=False)))
         except ValueError:
-            raise Unsaid(f"addresses {word}") from None
+            raise Untranslatable(f"addresses {word}") from None
     return out
 
 
@@ -103,10 +104,10 @@ def addresses(word: str) -> list[str]:
 
 NFT = re.compile(
     r"(?P<proto>meta l4proto (?P<l4>tcp|udp))"
-    r"|(?P<near>iifname \"?(?:\$subscriber|subscriber0)\"?)"
+    rf"|(?P<near>iifname \"?(?:\$subscriber|{SUBSCRIBER})\"?)"
     r"|(?:(?P<transport>tcp|udp|th) dport (?P<ports>\{[^}]*\}|\S+))"
     r"|(?:ip6? daddr (?P<to>\{[^}]*\}|\S+))"
-    r"|(?P<cookie>@ih,32,32 (?:0x2112a442|556966978))"
+    rf"|(?P<cookie>@ih,32,32 (?:0x{COOKIE}|{STUN_COOKIE}))"
     r"|(?:udp length (?P<length>>= \d+|<= \d+|\d+-\d+|\d+))"
     r"|(?P<counter>counter(?: packets \d+ bytes \d+)?)"
     r"|(?P<comment>comment \"[^\"]*\")"
@@ -117,18 +118,18 @@ NFT_FRAME = re.compile(r"(table|chain|type|policy|flush|define|set|elements)\b|[
 
 
 def nftables(line: str) -> Found:
-    """Return the rule of a line of a ruleset; raises Unsaid."""
+    """Return the rule of a line of a ruleset; raises Untranslatable."""
     if NFT_FRAME.match(line) or line == "}":
         return None
     act = next((word for word in NFT_ACTS if line.endswith(word)), None)
     if act is None:
-        raise Unsaid("its verdict is none of drop, accept, reject with tcp reset")
+        raise Untranslatable("its verdict is none of drop, accept, reject with tcp reset")
     rest, match = line.removesuffix(act).strip(), dict[str, Any]()
     at = 0
     while at < len(rest):
         hit = NFT.match(rest, at)
         if hit is None:
-            raise Unsaid(f"expression {rest[at:]!r}")
+            raise Untranslatable(f"expression {rest[at:]!r}")
         nft_part(hit, match)
         at = hit.end()
         at += len(rest[at:]) - len(rest[at:].lstrip())
@@ -168,32 +169,32 @@ def length(word: str) -> str:
 # ---- iptables
 
 IPTABLES_ACTS = {"DROP": "drop", "ACCEPT": "pass"}
-#: Words that introduce a match and say nothing themselves.
+#: Words that introduce a match and test nothing themselves.
 MODULES = ("tcp", "udp", "multiport", "comment")
 
 
 def iptables(line: str) -> Found:
-    """Return the rule of a line of iptables-save; raises Unsaid."""
+    """Return the rule of a line of iptables-save; raises Untranslatable."""
     if line.startswith(("*", ":", "COMMIT")):
         return None
     try:
         words = shlex.split(line)
     except ValueError:
-        raise Unsaid("its quotes do not close") from None
+        raise Untranslatable("its quotes do not close") from None
     if words[:1] != ["-A"] or words[1:2] != ["FORWARD"]:
-        raise Unsaid("it is no rule of the chain FORWARD")
+        raise Untranslatable("it is no rule of the chain FORWARD")
     match: dict[str, Any] = {}
     act, at = "", 2
     while at < len(words):
         word, value = words[at], words[at + 1] if at + 1 < len(words) else ""
         if word == "!":
-            raise Unsaid("a negation")
+            raise Untranslatable("a negation")
         if word == "-j":
             act = IPTABLES_ACTS.get(value, "")
             if value == "REJECT" and words[at + 2 : at + 4] == ["--reject-with", "tcp-reset"]:
                 act, at = "reset", at + 2
             if not act:
-                raise Unsaid(f"target {value}")
+                raise Untranslatable(f"target {value}")
         elif word == "-p" and value in ("tcp", "udp"):
             match["protocol"] = value
         elif word in ("-d", "--destination"):
@@ -203,10 +204,10 @@ def iptables(line: str) -> Found:
         elif word == "-i" and value == SUBSCRIBER:
             match["direction"] = "up"
         elif word != "--comment" and (word != "-m" or value not in MODULES):
-            raise Unsaid(f"{word} {value}".strip())
+            raise Untranslatable(f"{word} {value}".strip())
         at += 2
     if not act:
-        raise Unsaid("it has no target")
+        raise Untranslatable("it has no target")
     return rule_of(act, match)
 
 
@@ -217,25 +218,27 @@ SURICATA = re.compile(
     r"(?P<dport>\S+)\s+\((?P<options>.*)\)\s*$"
 )
 SURICATA_ACTS = {"drop": "drop", "pass": "pass", "reject": "reset", "rejectboth": "reset"}
-#: Options that say nothing about packets.
-SAYS_NOTHING = {"msg", "sid", "rev", "classtype", "reference", "metadata", "gid", "priority"}
+#: Options that test nothing of a packet.
+NO_TEST = {"msg", "sid", "rev", "classtype", "reference", "metadata", "gid", "priority"}
 NAMES = {"tls.sni": "tls", "tls_sni": "tls", "http.host": "http", "quic.sni": "quic"}
 
 
 def suricata(line: str) -> Found:
-    """Return the rule of a line of Suricata's rules; raises Unsaid."""
+    """Return the rule of a line of Suricata's rules; raises Untranslatable."""
     hit = SURICATA.match(line)
     if hit is None:
-        raise Unsaid("its header is not ACTION PROTOCOL SOURCE PORT -> TARGET PORT (OPTIONS)")
+        raise Untranslatable(
+            "its header is not ACTION PROTOCOL SOURCE PORT -> TARGET PORT (OPTIONS)"
+        )
     if hit["act"] not in SURICATA_ACTS:
-        raise Unsaid(f"action {hit['act']}")
+        raise Untranslatable(f"action {hit['act']}")
     if hit["sport"] != "any" or hit["source"] not in ("any", "$HOME_NET"):
-        raise Unsaid(f"source {hit['source']} {hit['sport']}")
+        raise Untranslatable(f"source {hit['source']} {hit['sport']}")
     match: dict[str, Any] = {}
     if hit["proto"] in ("tcp", "udp"):
         match["protocol"] = hit["proto"]
     elif hit["proto"] not in ("ip", "tls", "http", "quic", "dns"):
-        raise Unsaid(f"protocol {hit['proto']}")
+        raise Untranslatable(f"protocol {hit['proto']}")
     if hit["to"] not in ("any", "$EXTERNAL_NET"):
         match["addresses"] = addresses(hit["to"])
     if hit["dport"] != "any":
@@ -247,12 +250,12 @@ def suricata(line: str) -> Found:
 
 
 def options_of(text: str, protocol: str, match: dict[str, Any]) -> None:
-    """Add the options of a rule to its match; raises Unsaid."""
+    """Add the options of a rule to its match; raises Untranslatable."""
     content: dict[str, str] = {}
     buffer = ""
     for part in re.findall(r"(?:[^;\"]|\"[^\"]*\")+", text):
         key, _, value = (word.strip() for word in part.partition(":"))
-        if key in SAYS_NOTHING or not key:
+        if key in NO_TEST or not key:
             continue
         if key in NAMES or key in ("dns.query", "dns_query"):
             buffer = key
@@ -261,20 +264,20 @@ def options_of(text: str, protocol: str, match: dict[str, Any]) -> None:
         elif key in ("content", "offset", "depth", "startswith", "endswith", "nocase",
                      "dotprefix"):  # fmt: skip
             if key == "content" and "content" in content:
-                raise Unsaid("more than one content")
+                raise Untranslatable("more than one content")
             content[key] = value
         else:
-            raise Unsaid(f"option {key}")
+            raise Untranslatable(f"option {key}")
     if buffer:
         name_of(buffer, content, match)
     elif content:
         cookie(content, match)
     elif protocol not in ("tcp", "udp", "ip"):
-        raise Unsaid(f"protocol {protocol} as its engine finds it")
+        raise Untranslatable(f"protocol {protocol} as its engine finds it")
 
 
 def dsize(value: str) -> str:
-    """Return a range of payload octets; raises Unsaid."""
+    """Return a range of payload octets; raises Untranslatable."""
     text = value.replace(" ", "")
     if text.isdigit():
         return f"{text}-{text}"
@@ -284,19 +287,19 @@ def dsize(value: str) -> str:
         return f"-{int(text[1:]) - 1}"
     if hit := re.fullmatch(r"(\d+)<>(\d+)", text):
         return f"{int(hit[1]) + 1}-{int(hit[2]) - 1}"
-    raise Unsaid(f"dsize {value}")
+    raise Untranslatable(f"dsize {value}")
 
 
 def name_of(buffer: str, content: dict[str, str], match: dict[str, Any]) -> None:
-    """Add a server name or a DNS question to a match; raises Unsaid."""
+    """Add a server name or a DNS question to a match; raises Untranslatable."""
     text = content.get("content", "").strip('"').lower()
     whole = "startswith" in content and "endswith" in content
     under = "dotprefix" in content and "endswith" in content and text.startswith(".")
     if not (whole or under) or {"offset", "depth"} & content.keys():
-        raise Unsaid(f"{buffer}: only a whole name, or every name under one, can be said")
+        raise Untranslatable(f"{buffer}: neither a whole name nor every name under one")
     name = f"*{text}" if under else text
     if not NAME.fullmatch(name):
-        raise Unsaid(f"{buffer}: {text!r} is no host name")
+        raise Untranslatable(f"{buffer}: {text!r} is no host name")
     if buffer.startswith("dns"):
         match["dns"] = [name]
     else:
@@ -305,11 +308,11 @@ def name_of(buffer: str, content: dict[str, str], match: dict[str, Any]) -> None
 
 
 def cookie(content: dict[str, str], match: dict[str, Any]) -> None:
-    """Add STUN to a match; raises Unsaid for other octets."""
+    """Add STUN to a match; raises Untranslatable for other octets."""
     octets = content["content"].strip('"').replace("|", "").replace(" ", "").lower()
     place = content.get("offset"), content.get("depth")
     if octets != COOKIE or place != ("4", "4"):
-        raise Unsaid("content: of octets, only STUN's magic cookie at offset 4 can be said")
+        raise Untranslatable("content: octets other than STUN's magic cookie at offset 4")
     match["stun"] = True
 
 
@@ -326,45 +329,26 @@ def write(path: Path, found: Imported) -> None:
     if path.exists():
         raise TestbedError(f"{path}: exists already; give another file")
     identity = re.sub(r"[^a-z0-9]+", "-", path.stem.lower()).strip("-") or "imported"
-    out = [
-        f'id = "{identity}"',
-        f'title = "Rules of {found.engine}, imported"',
-        'country = "ZZ"',
-        "",
-        "[[period]]",
-        'access = ["3g", "4g", "adsl", "fibre", "wifi"]',
-        "from = 2000-01-01",
-        'grade = "D"',
-        f'source = "{found.file}"',
-        "",
-        "[[hypothesis]]",
-        'id = "imported"',
-        f'title = "Rules of {found.file}"',
-        f'description = "Imported from {found.engine}; lines that cannot be said are left out."',
+    parts = [
+        f"id = {toml(identity)}\ntitle = {toml(f'Rules of {found.engine}, imported')}\n"
+        'country = "ZZ"\n',
+        '[[period]]\naccess = ["3g", "4g", "adsl", "fibre", "wifi"]\nfrom = 2000-01-01\n'
+        f'grade = "D"\nsource = {toml(found.file)}\n',
+        block(
+            "hypothesis",
+            {
+                "id": "imported",
+                "title": f"Rules of {found.file}",
+                "description": f"Imported from {found.engine}, without the lines that cannot be "
+                "translated.",
+            },
+        ),
     ]
     for name, rule in found.rules.items():
-        match = ", ".join(f"{key} = {value(part)}" for key, part in rule["match"].items())
-        out += [
-            "",
-            "[[hypothesis.rule]]",
-            f'name = "{name}"',
-            f"match = {{ {match} }}",
-            f'act = "{rule["act"]}"',
-            f'scope = "{rule["scope"]}"',
-            'grade = "D"',
-            f'source = "{found.file}:{name.split("-")[1]}"',
-            "hypothesis = true",
-        ]
+        source = f"{found.file}:{name.partition('-')[2]}"
+        evidence = {"grade": "D", "source": source, "hypothesis": True}
+        parts.append(block("hypothesis.rule", {"name": name, **rule, **evidence}))
     try:
-        path.write_text("\n".join([*out, ""]), encoding="utf-8")
+        path.write_text("\n".join(parts), encoding="utf-8")
     except OSError as error:
         raise TestbedError(f"{path}: cannot be written: {error.strerror or error}") from None
-
-
-def value(part: Any) -> str:
-    """Return a value as TOML."""
-    if isinstance(part, bool):
-        return "true" if part else "false"
-    if isinstance(part, list):
-        return f"[{', '.join(map(value, part))}]"
-    return str(part) if isinstance(part, int) else f'"{part}"'

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Export of a policy to an engine: files that the engine loads, and what they say of each rule."""
+"""Export of a policy to an engine: files that the engine loads, and the lines of each rule."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ class Export(NamedTuple):
 
     @property
     def exact(self) -> bool:
-        """Tell whether every rule is said exactly, as far as the translation knows."""
+        """Return whether every rule is translated exactly, as far as the translation knows."""
         return not self.refused and not self.nearly
 
 
 def export(policy: Policy, engine: str, places: dict[str, str] | None = None) -> Export:
     """Return an engine's files for a policy; places: where each rule stands, by its name.
 
-    A rule that cannot be said is refused, and with it every later one: which packets reach those
-    depends on it. Raises TestbedError for an unknown engine.
+    A rule that cannot be translated is refused, and with it every later one: which packets reach
+    those depends on it. Raises TestbedError for an unknown engine.
     """
     if engine not in WRITERS:
         raise TestbedError(f"engine {engine!r}: expected one of {', '.join(ENGINES)}")

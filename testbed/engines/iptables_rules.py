@@ -13,7 +13,6 @@ from itertools import product
 from midcall.testbed.engines.condition import (
     DOWN,
     OTHER,
-    TCP,
     UDP,
     UP,
     Alternative,
@@ -21,15 +20,23 @@ from midcall.testbed.engines.condition import (
     Octets,
     Range,
 )
-from midcall.testbed.engines.nftables_rules import networks_of, port_text
-from midcall.testbed.engines.written import Refusal, Text, Written, conditions, refuse
+from midcall.testbed.engines.written import (
+    FILTER_ACTS,
+    NETFILTER_RESET,
+    SUBSCRIBER,
+    Refusal,
+    Text,
+    Written,
+    conditions,
+    networks_of,
+    port_text,
+    protocols_of,
+    refuse,
+)
 from midcall.testbed.policy.language import Rule
 from midcall.testbed.policy.operator import Policy
 
 FILES = {4: "midcall.v4", 6: "midcall.v6"}
-SUBSCRIBER = "subscriber0"
-ACTS = ("pass", "drop", "reset")
-RESET = "the reset goes to the sender of the packet alone"
 FORGOTTEN = (
     "netfilter forgets a connection whose first packet is dropped, with its mark: the next packet "
     "passes unless it meets the match itself"
@@ -41,7 +48,7 @@ PORTS = 15
 
 def written(policy: Policy, subscriber: str = SUBSCRIBER) -> Written:
     """Return the rules; subscriber: the interface towards the subscribers. Raises Refused."""
-    rules = conditions(policy, ACTS)
+    rules = conditions(policy, FILTER_ACTS)
     nearly, files, marks = list[Refusal](), {}, dict[str, tuple[str, ...]]()
     for version, name in FILES.items():
         text = Text(name)
@@ -60,7 +67,7 @@ def written(policy: Policy, subscriber: str = SUBSCRIBER) -> Written:
         for number, (rule, _) in enumerate(rules, 1):
             if rule.strikes == "flow":
                 text.add(f"-A midcall-{number} -j CONNMARK --set-mark {number}", rule.name)
-            for words in act_words(rule, version, subscriber):
+            for words in act_words(rule, subscriber):
                 text.add(f"-A midcall-{number} {words}", rule.name)
         text.add("COMMIT")
         files[name] = text.text
@@ -68,13 +75,13 @@ def written(policy: Policy, subscriber: str = SUBSCRIBER) -> Written:
             marks[rule_name] = (*marks.get(rule_name, ()), *where)
     for rule, condition in rules:
         nearly += [Refusal(rule.name, reason) for reason in condition.nearly]
-        nearly += [Refusal(rule.name, RESET)] if rule.act == "reset" else []
+        nearly += [Refusal(rule.name, NETFILTER_RESET)] if rule.act == "reset" else []
         lost = rule.strikes == "flow" and rule.act != "pass"
         nearly += [Refusal(rule.name, FORGOTTEN)] if lost else []
     return Written(files, marks, nearly)
 
 
-def act_words(rule: Rule, version: int, subscriber: str) -> Iterator[str]:
+def act_words(rule: Rule, subscriber: str) -> Iterator[str]:
     """Yield the rules of an act's chain."""
     if rule.act == "pass":
         yield "-j ACCEPT"
@@ -109,7 +116,7 @@ def tests(rule: Rule, condition: Condition, version: int, subscriber: str) -> It
                 words += [f"-{'d' if direction == UP else 's'} {end}"] if end else []
                 if ports:
                     side = "dports" if direction == UP else "sports"
-                    listed = ",".join(port_text(one).replace("-", ":") for one in ports)
+                    listed = ",".join(port_text(one, ":") for one in ports)
                     words.append(f"-m multiport --{side} {listed}")
                 words += u32(one, condition.size, version)
                 for mode, span in (("packets", condition.packets), ("bytes", condition.octets)):
@@ -133,15 +140,6 @@ def chunks(ports: tuple[tuple[int, int], ...]) -> list[list[tuple[int, int]]]:
         parts[-1].append(one)
         room -= cost
     return parts
-
-
-def protocols_of(rule: Rule, condition: Condition, one: Alternative) -> tuple[str, ...]:
-    """Return the transports to write an alternative for; raises Refused."""
-    if condition.size is not None and one.protocol != UDP:
-        raise refuse(rule, "match.size: only the length of a UDP datagram can be read")
-    if one.protocol:
-        return (one.protocol,)
-    return (TCP, UDP) if condition.ports else ("",)
 
 
 def u32(one: Alternative, size: Range | None, version: int) -> list[str]:

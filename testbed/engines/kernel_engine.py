@@ -20,12 +20,15 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
+from midcall.captures.packets.numbers import ICMP
 from midcall.errors import TestbedError
 from midcall.testbed.engines import iptables_rules, nftables_rules
 from midcall.testbed.engines.lab_capture import LabPacket
 from midcall.testbed.live.box.rings import inside
 from midcall.testbed.live.network.network import Network
 from midcall.testbed.live.network.subscriber_line import hardware
+from midcall.testbed.network.checksums import word_sum
+from midcall.testbed.network.ip_packets import internet_checksum, ip_packet
 from midcall.testbed.policy.operator import Policy
 
 #: Addresses of the box on its two links; no packet of a capture has them.
@@ -36,6 +39,8 @@ MACS = (bytes.fromhex("02ff00000001"), bytes.fromhex("02ff00000002"))
 TYPES = {4: b"\x08\x00", 6: b"\x86\xdd"}
 #: The largest packet of a link, and seconds until an echo must have come back.
 MTU, ECHO_SECONDS = 65_535, 5.0
+#: The ICMP type of an echo request, and the identifier of ours.
+ECHO_REQUEST, ECHO_ID = 8, 0x4D43
 SETTINGS = {
     "net/ipv4/ip_forward": "1",
     "net/ipv4/conf/all/rp_filter": "0",
@@ -198,7 +203,7 @@ class KernelEngine:
         request = echo(HOPS[4][here], (NEAR, FAR)[here], self.turn)
         port = self.ports[here]
         port.send(self.box_macs[here] + MACS[here] + TYPES[4] + request)
-        mark = struct.pack(">HH", 0x4D43, self.turn)
+        mark = struct.pack(">HH", ECHO_ID, self.turn)
         while True:
             if not select.select([port], [], [], ECHO_SECONDS)[0]:
                 raise TestbedError("the box no longer answers; is the machine overloaded?")
@@ -217,20 +222,10 @@ def comparable(packet: bytes) -> bytes:
 
 
 def echo(source: str, target: str, number: int) -> bytes:
-    """Return an ICMP echo request as an IPv4 packet."""
-    body = struct.pack(">BBHHH", 8, 0, 0, 0x4D43, number)
-    body = body[:2] + checksum(body) + body[4:]
-    head = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(body), 0, 0, 64, 1, 0)
-    head += socket.inet_aton(source) + socket.inet_aton(target)
-    return head[:10] + checksum(head) + head[12:] + body
-
-
-def checksum(data: bytes) -> bytes:
-    """Return the Internet checksum of an even number of bytes (RFC 1071)."""
-    total = sum(struct.unpack(f">{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return struct.pack(">H", 0xFFFF - total)
+    """Return an ICMP echo request (RFC 792) as an IPv4 packet."""
+    total = word_sum(struct.pack(">BBHHH", ECHO_REQUEST, 0, 0, ECHO_ID, number))
+    body = struct.pack(">BBHHH", ECHO_REQUEST, 0, internet_checksum(total), ECHO_ID, number)
+    return ip_packet(socket.inet_aton(source), socket.inet_aton(target), ICMP, body)
 
 
 def opened(pid: int, name: str) -> socket.socket:
@@ -243,12 +238,11 @@ def opened(pid: int, name: str) -> socket.socket:
     return port
 
 
-def command(*words: str, text: str = "") -> str:
-    """Run a tool with its input; returns what it printed, raises TestbedError where it fails."""
+def command(*words: str, text: str = "") -> None:
+    """Run a tool with its input; raises TestbedError where it fails."""
     done = subprocess.run(
         words, input=text, capture_output=True, text=True, check=False, timeout=60
     )
-    said = (done.stdout + done.stderr).strip()
+    output = (done.stdout + done.stderr).strip()
     if done.returncode:
-        raise TestbedError(f"{' '.join(words)}: {said or f'exit {done.returncode}'}")
-    return said
+        raise TestbedError(f"{' '.join(words)}: {output or f'exit {done.returncode}'}")

@@ -15,6 +15,8 @@ from midcall.classifier.engine import Engine
 from midcall.errors import TestbedError
 from midcall.testbed.middlebox.decide import DELIVERED, decide
 from midcall.testbed.middlebox.rule_table import METER_CULPRIT, METER_FAILED, UP, table
+from midcall.testbed.network.checksums import word_sum
+from midcall.testbed.network.ip_packets import internet_checksum
 from midcall.testbed.policy.operator import Policy
 from midcall.testbed.replay.addressing import mapped
 from midcall.testbed.replay.script import script
@@ -97,11 +99,8 @@ def with_checksum(data: bytes) -> bytes:
     """Return a packet with the right checksum of its IPv4 header: a sender's card may write it."""
     if data[0] >> 4 != 4:
         return data
-    size = 4 * (data[0] & 15)
-    total = sum(int.from_bytes(data[at : at + 2], "big") for at in range(0, size, 2) if at != 10)
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return data[:10] + (0xFFFF - total).to_bytes(2, "big") + data[12:]
+    total = word_sum(data[:10] + data[12 : 4 * (data[0] & 15)])
+    return data[:10] + internet_checksum(total).to_bytes(2, "big") + data[12:]
 
 
 def as_packets(chosen: Sequence[LabPacket]) -> Packets:

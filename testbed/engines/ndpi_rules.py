@@ -4,8 +4,14 @@
 from __future__ import annotations
 
 from midcall.testbed.engines.condition import TCP, UDP, Condition
-from midcall.testbed.engines.nftables_rules import port_text
-from midcall.testbed.engines.written import Refusal, Text, Written, conditions, refuse
+from midcall.testbed.engines.written import (
+    Refusal,
+    Text,
+    Written,
+    conditions,
+    port_text,
+    refuse,
+)
 from midcall.testbed.policy.language import ACTS, Rule
 from midcall.testbed.policy.operator import Policy
 

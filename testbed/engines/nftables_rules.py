@@ -6,15 +6,12 @@ Connection marks are not used: netfilter forgets a connection whose first packet
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterator, Sequence
 from itertools import product
 
 from midcall.testbed.engines.condition import (
     DOWN,
     OTHER,
-    TCP,
-    UDP,
     UP,
     Alternative,
     Condition,
@@ -22,22 +19,30 @@ from midcall.testbed.engines.condition import (
     Octets,
     Range,
 )
-from midcall.testbed.engines.written import Refusal, Text, Written, conditions, refuse
+from midcall.testbed.engines.written import (
+    FILTER_ACTS,
+    NETFILTER_RESET,
+    SUBSCRIBER,
+    Refusal,
+    Text,
+    Written,
+    conditions,
+    networks_of,
+    port_text,
+    protocols_of,
+    refuse,
+)
 from midcall.testbed.policy.language import Rule
 from midcall.testbed.policy.operator import Policy
 
 FILE = "midcall.nft"
-#: The name of the interface towards the subscribers, which the file defines.
-SUBSCRIBER = "subscriber0"
 #: Flows that a set has room for.
 FLOWS = 1 << 20
-ACTS = ("pass", "drop", "reset")
-RESET = "the reset goes to the sender of the packet alone"
 
 
 def written(policy: Policy, subscriber: str = SUBSCRIBER) -> Written:
     """Return the ruleset; subscriber: the interface towards the subscribers. Raises Refused."""
-    rules = conditions(policy, ACTS)
+    rules = conditions(policy, FILTER_ACTS)
     text, nearly = Text(FILE), list[Refusal]()
     text.add(f'define subscriber = "{subscriber}"')
     text.add("table inet midcall {")
@@ -51,7 +56,7 @@ def written(policy: Policy, subscriber: str = SUBSCRIBER) -> Written:
         for line in act_lines(rule):
             text.add(f"\t\t{line}", rule.name)
         text.add("\t}")
-        nearly += [Refusal(rule.name, RESET)] if rule.act == "reset" else []
+        nearly += [Refusal(rule.name, NETFILTER_RESET)] if rule.act == "reset" else []
     text.add("\tchain forward {")
     text.add("\t\ttype filter hook forward priority filter; policy accept;")
     for number, (rule, _) in enumerate(rules, 1):
@@ -126,24 +131,6 @@ def expressions(rule: Rule, condition: Condition) -> Iterator[str]:
             yield " ".join(parts)
 
 
-def protocols_of(rule: Rule, condition: Condition, one: Alternative) -> tuple[str, ...]:
-    """Return the transports to write an alternative for; raises Refused."""
-    if condition.size is not None and one.protocol != UDP:
-        raise refuse(rule, "match.size: only the length of a UDP datagram can be read")
-    if one.protocol:
-        return (one.protocol,)
-    return (TCP, UDP) if condition.ports else ("",)
-
-
-def networks_of(addresses: Sequence[Network]) -> list[list[Network]]:
-    """Return the prefixes by IP version; one empty list where there are none."""
-    if not addresses:
-        return [[]]
-    four = ipaddress.collapse_addresses(net for net in addresses if net.version == 4)
-    six = ipaddress.collapse_addresses(net for net in addresses if net.version == 6)
-    return [nets for nets in (list[Network](four), list[Network](six)) if nets]
-
-
 def address_test(direction: str, nets: Sequence[Network]) -> str:
     """Return the test of the address away from the subscriber."""
     word = "ip" if nets[0].version == 4 else "ip6"
@@ -174,11 +161,6 @@ def test_of(test: Octets) -> str:
     if test.low == test.high:
         return f"{read} {test.low:#x}" if "&" not in read else f"{read} == {test.low:#x}"
     return f"{read} {test.low:#x}-{test.high:#x}"
-
-
-def port_text(ports: tuple[int, int]) -> str:
-    """Return a range of ports."""
-    return str(ports[0]) if ports[0] == ports[1] else f"{ports[0]}-{ports[1]}"
 
 
 def interval(span: Range, more: int) -> str:

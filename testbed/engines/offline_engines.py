@@ -98,13 +98,13 @@ class Suricata:
         command = ["suricata", "-c", str(folder / "suricata.yaml"), "-S"]
         command += [str(folder / "midcall.rules"), "-l", str(folder), "--runmode", "single", *words]
         done = bounded(command, folder)
-        said = "\n".join(
+        warnings = "\n".join(
             line for line in (done.stdout + done.stderr).splitlines()
             if line.startswith(("W:", "E:", "Warning", "Error"))
         )  # fmt: skip
         if done.returncode:
-            raise TestbedError(f"suricata: {said or f'exit {done.returncode}'}")
-        return said
+            raise TestbedError(f"suricata: {warnings or f'exit {done.returncode}'}")
+        return warnings
 
 
 class Ndpi:

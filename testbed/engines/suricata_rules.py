@@ -16,18 +16,24 @@ from midcall.testbed.engines.condition import (
     Octets,
     Range,
 )
-from midcall.testbed.engines.nftables_rules import port_text
-from midcall.testbed.engines.written import Refusal, Text, Written, conditions, refuse
+from midcall.testbed.engines.written import (
+    FILTER_ACTS,
+    Refusal,
+    Text,
+    Written,
+    conditions,
+    port_text,
+    refuse,
+)
 from midcall.testbed.policy.language import Rule
 from midcall.testbed.policy.operator import Policy
 
 FILE = "midcall.rules"
-ACTS = ("pass", "drop", "reset")
 VERBS = {"pass": "pass", "drop": "drop", "reset": "rejectboth"}
 #: Identifiers of rules begin here, in the range for local use.
 FIRST = 1_000_000
 NAMES = "the engine's own parser reads the name, at the packet where its own reassembly ends"
-SIDES = "the subscriber's end is told by HOME_NET, so an address must not stand on both sides"
+SIDES = "HOME_NET tells the subscriber's end, so an address must not stand on both sides"
 WHOLE = "a rule without octets drops the whole flow, and the errors of ICMP about it"
 #: The buffers of server names, by protocol.
 BUFFERS = {"tls": ("tls", "tls.sni"), "http": ("http", "http.host"), "quic": ("quic", "quic.sni")}
@@ -35,7 +41,7 @@ BUFFERS = {"tls": ("tls", "tls.sni"), "http": ("http", "http.host"), "quic": ("q
 
 def written(policy: Policy) -> Written:
     """Return the rules; raises Refused."""
-    rules = conditions(policy, ACTS)
+    rules = conditions(policy, FILTER_ACTS)
     text, nearly = Text(FILE), list[Refusal]()
     number = FIRST
     passed = True
@@ -68,7 +74,7 @@ def differences(rule: Rule, condition: Condition) -> Iterator[str]:
 
 
 def checked(rule: Rule, condition: Condition, passed: bool) -> bool:
-    """Return whether all rules so far pass; raises Refused for what Suricata cannot say."""
+    """Return whether all rules so far pass; raises Refused for what Suricata cannot express."""
     if rule.act == "pass" and not passed:
         raise refuse(rule, "act pass behind other acts: Suricata applies every pass rule first")
     if rule.act == "pass" and rule.strikes == "flow":
@@ -128,7 +134,7 @@ def headed(
             yield from headed(rule, condition, one, options, near)
         return
     far = f"[{','.join(map(str, condition.addresses))}]" if condition.addresses else "any"
-    ports = f"[{','.join(port_text(one).replace('-', ':') for one in condition.ports)}]"
+    ports = f"[{','.join(port_text(one, ':') for one in condition.ports)}]"
     ports = ports if condition.ports else near
     for direction in condition.directions:
         if not direction:

@@ -3,15 +3,32 @@
 
 from __future__ import annotations
 
+import ipaddress
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from midcall.testbed.engines.condition import Condition, Refused, reduced
+from midcall.testbed.engines.condition import (
+    TCP,
+    UDP,
+    Alternative,
+    Condition,
+    Network,
+    Refused,
+    reduced,
+)
 from midcall.testbed.policy.language import Rule
 from midcall.testbed.policy.operator import Policy
 
+#: Acts of the engines that filter packets.
+FILTER_ACTS = ("pass", "drop", "reset")
+#: The name of the interface towards the subscribers, in rules of netfilter.
+SUBSCRIBER = "subscriber0"
+#: In what netfilter's reset differs from the lab's.
+NETFILTER_RESET = "the reset goes to the sender of the packet alone"
+
 
 class Refusal(NamedTuple):
-    """A rule, and why it cannot be said, or not exactly."""
+    """A rule, and why it cannot be translated, or not exactly."""
 
     rule: str
     reason: str
@@ -68,7 +85,7 @@ def conditions(policy: Policy, acts: tuple[str, ...]) -> list[tuple[Rule, Condit
 
 
 def refusal(rule: Rule, acts: tuple[str, ...]) -> str:
-    """Return why a rule's act or scope cannot be said, "" where it can."""
+    """Return why a rule's act or scope cannot be translated, "" where it can."""
     if rule.act not in acts:
         return f"act {rule.act}: {ACTS.get(rule.act, 'the engine does not have it')}"
     if rule.strikes in SCOPES:
@@ -89,8 +106,32 @@ def refuse(rule: Rule, reason: str) -> Refused:
     return Refused([Refusal(rule.name, reason)])
 
 
+def protocols_of(rule: Rule, condition: Condition, one: Alternative) -> tuple[str, ...]:
+    """Return the transports for which netfilter needs a rule of an alternative; raises Refused."""
+    if condition.size is not None and one.protocol != UDP:
+        raise refuse(rule, "match.size: only the length of a UDP datagram can be read")
+    if one.protocol:
+        return (one.protocol,)
+    return (TCP, UDP) if condition.ports else ("",)
+
+
+def networks_of(addresses: Sequence[Network]) -> list[list[Network]]:
+    """Return the prefixes by IP version; one empty list where there are none."""
+    if not addresses:
+        return [[]]
+    four = ipaddress.collapse_addresses(net for net in addresses if net.version == 4)
+    six = ipaddress.collapse_addresses(net for net in addresses if net.version == 6)
+    return [nets for nets in (list[Network](four), list[Network](six)) if nets]
+
+
+def port_text(ports: tuple[int, int], between: str = "-") -> str:
+    """Return a range of ports; between: what stands between its ends."""
+    low, high = ports
+    return str(low) if low == high else f"{low}{between}{high}"
+
+
 class Text:
-    """A file that is written line by line; `mark` notes the lines of a rule."""
+    """A file that is written line by line; marks: rule -> its lines, "FILE:LINE"."""
 
     def __init__(self, name: str) -> None:
         self.name, self.lines = name, list[str]()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The control stream between caller and helper: messages of JSON behind their length.
 
-Every message is authenticated with a key of the session (HMAC-SHA256) and numbered, so that nobody
-on the path can change what the helper sends.
+Every message is authenticated with a key of the session (HMAC-SHA256) and numbered, so that a
+change on the path is noticed.
 """
 
 from __future__ import annotations

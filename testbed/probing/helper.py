@@ -77,7 +77,7 @@ def attend(control: Control, budget: Budget, say: Callable[[str], None] = print)
 
 
 def obey(end: LocalEnd, message: dict[str, Any]) -> dict[str, Any] | None:
-    """Do one thing that the caller asks for; returns what it must be told."""
+    """Do one thing that the caller asks for; returns the message that answers it."""
     if message["do"] == "open":
         end.open(ends_of(message["ends"]))
         return {"done": "open"}

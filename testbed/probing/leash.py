@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What keeps the two programs of a probe on a leash: addresses, a shared key, and a budget.
+"""Limits of the two programs of a probe: addresses, a shared key, and a budget.
 
 An address must lie in the lab's own ranges. The other side must have proved the shared key (HMAC
 over both sides' random octets, RFC 2104) before anything but the proof itself is sent to it. A

@@ -15,13 +15,26 @@ from midcall.classifier.engine import Engine
 from midcall.errors import TestbedError
 from midcall.testbed.middlebox.decide import DELIVERED, decide
 from midcall.testbed.middlebox.inject import METER_LETTERS
-from midcall.testbed.middlebox.rule_table import METER_CULPRIT, METER_FAILED, UP, table
+from midcall.testbed.middlebox.rule_table import (
+    METER_CULPRIT,
+    METER_FAILED,
+    UP,
+    RuleTable,
+    table,
+)
 from midcall.testbed.policy.operator import Policy
 from midcall.testbed.probing.probe import Probe, packets_of_probe
 
 #: A packet that the box delays longer than this, in ns, counts as blocked.
 LATE = 100_000_000
 DOWN = 1 - UP
+
+
+def raise_failure(box: RuleTable, policy: Policy) -> None:
+    """Raise TestbedError if a censor of the policy has failed in this box."""
+    if box.meter[METER_FAILED]:
+        rule = policy.rules[int(box.meter[METER_CULPRIT])]
+        raise TestbedError(f"{rule.file}: the censor failed (rule {rule.name})")
 
 
 class Oracle(Protocol):
@@ -56,9 +69,7 @@ class PolicyOracle:
                 continue
             flow, side, time = flows[number], UP if one.up else DOWN, int(packets.time[i])
             fate, _, release = decide(box, flow, side, packets.data, signs, time, i)
-            if box.meter[METER_FAILED]:
-                rule = self.policy.rules[int(box.meter[METER_CULPRIT])]
-                raise TestbedError(f"{rule.file}: the censor failed (rule {rule.name})")
+            raise_failure(box, self.policy)
             if fate != DELIVERED or release - time > LATE or box.meter[METER_LETTERS]:
                 return True
         return False

@@ -152,9 +152,19 @@ def frame(one: Sent, sequence: int, acknowledged: int) -> bytes:
     ports = (ends.near_port, ends.far_port) if one.up else (ends.far_port, ends.near_port)
     head = b""
     if ends.proto == UDP:
-        head = struct.pack(">HHHH", *ports, 8 + len(one.payload), UNSUMMED)
+        head = udp_head(ports, len(one.payload))
     elif ends.proto == TCP:
-        head = struct.pack(
-            ">HHIIBBHHH", *ports, sequence, acknowledged, 0x50, one.flags, 65535, UNSUMMED, 0
-        )
+        head = tcp_head(ports, sequence, acknowledged, one.flags)
     return ip_packet(*addresses, ends.proto, head + one.payload)
+
+
+def udp_head(ports: tuple[int, int], size: int) -> bytes:
+    """Return a UDP header without its checksum; size: octets of the payload."""
+    return struct.pack(">HHHH", *ports, 8 + size, UNSUMMED)
+
+
+def tcp_head(ports: tuple[int, int], sequence: int, acknowledged: int, flags: int) -> bytes:
+    """Return a TCP header without its checksum."""
+    return struct.pack(
+        ">HHIIBBHHH", *ports, sequence, acknowledged, 0x50, flags, 65535, UNSUMMED, 0
+    )

@@ -10,6 +10,7 @@ only after it has heard from the flow's other end.
 from __future__ import annotations
 
 import ipaddress
+import select
 import selectors
 import socket
 import struct
@@ -300,8 +301,6 @@ class RemoteSockets:
 
     def _listen(self) -> None:
         """Take the helper's messages that have come."""
-        import select
-
         while self.control.buffer or select.select([self.control.stream], [], [], 0)[0]:
             self._heard()
 

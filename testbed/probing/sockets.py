@@ -77,7 +77,7 @@ class Played:
 
     sent: ns when each packet was handed to its socket, -1 if its stream was closed before; arrived:
     ns when all of its octets had come, -1 never; events: resets, ends and openings; strange: data
-    that nobody sent; ready: when each end's stream was open; began, ended: ns.
+    that was not sent; ready: when each end's stream was open; began, ended: ns.
     """
 
     plan: Probe

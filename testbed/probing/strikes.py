@@ -25,6 +25,7 @@ from midcall.testbed.middlebox.rule_table import RULE, UP, RuleTable, table
 from midcall.testbed.network.link import STATE
 from midcall.testbed.policy.language import Rule
 from midcall.testbed.policy.operator import EMPTY, Policy
+from midcall.testbed.probing.oracle import DOWN
 from midcall.testbed.probing.probe import Ends, Probe, flows_of
 from midcall.testbed.probing.sockets import play
 from midcall.testbed.probing.virtual_line import VirtualSockets
@@ -58,24 +59,33 @@ class Passing(NamedTuple):
     ends: tuple[Ends, ...]
 
 
+class _Met(NamedTuple):
+    """One packet where the box would stand, its flow's record after it, and its payload's size."""
+
+    frame: bytes
+    time: int
+    flow: int
+    state: Any
+    signs: NDArray[np.int64]
+    ends: Ends
+    up: bool
+    octets: int
+
+
 class _Recorder(VirtualSockets):
     """A line without a box that notes each packet where the box would stand."""
 
     def __init__(self, access: str) -> None:
         super().__init__(EMPTY, access, ideal=True)
-        self.rows: list[tuple[bytes, int, int, int, Any, Any, Ends, bool, int]] = []
+        self.rows: list[_Met] = []
 
     def meet(self, frame: bytes, up: bool, news: Any, number: int) -> None:
         super().meet(frame, up, news, number)
-        signs = self.engine.signs.copy()
-        flow = self.engine.tables
-        found = self.last_flow
-        if found >= 0:
+        flow = self.last_flow
+        if flow >= 0:
+            state, signs = self.engine.tables.flows[flow].copy(), self.engine.signs.copy()
             octets = len(news.payload)
-            self.rows.append(
-                (frame, self.clock, UP if up else 1 - UP, found, flow.flows[found].copy(), signs,
-                 news.ends, up, octets)
-            )  # fmt: skip
+            self.rows.append(_Met(frame, self.clock, flow, state, signs, news.ends, up, octets))
 
 
 def passing(unit: Probe, access: str, patience: int) -> Passing:
@@ -90,36 +100,36 @@ def passing(unit: Probe, access: str, patience: int) -> Passing:
     done: dict[tuple[Ends, bool], int] = defaultdict(int)
     taken: dict[tuple[Ends, bool], int] = defaultdict(int)
     packet = []
-    for _, _, _, _, _, signs, ends, up, octets in rows:
-        key = ends, up
+    for row in rows:
+        key = row.ends, row.up
         listed = places[key]
-        if ends.proto != TCP:
+        if row.ends.proto != TCP:
             packet.append(listed[done[key]] if done[key] < len(listed) else -1)
             done[key] += 1
             continue
-        if not octets or done[key] >= len(listed):
+        if not row.octets or done[key] >= len(listed):
             packet.append(-1)
             continue
         at = listed[done[key]]
         packet.append(at)
-        taken[key] += int(signs[SIGN_PAYLOAD_SIZE])
+        taken[key] += int(row.signs[SIGN_PAYLOAD_SIZE])
         if taken[key] >= len(unit[at].payload):
             taken[key] = 0
             done[key] += 1
-    frames = [row[0] for row in rows]
+    frames = [row.frame for row in rows]
     sizes = np.array([0, *map(len, frames)], np.int64)
-    numbers = {row[3]: row[6] for row in rows}
+    numbers = {row.flow: row.ends for row in rows}
     count = max(numbers, default=-1) + 1
     some = next(iter(numbers.values())) if numbers else None
     return Passing(
         unit,
         np.frombuffer(b"".join(frames), np.uint8).copy(),
         np.cumsum(sizes)[:-1].astype(np.int64),
-        np.array([row[1] for row in rows], np.int64),
-        np.array([row[2] for row in rows], np.int64),
-        np.array([row[3] for row in rows], np.int64),
-        np.array([row[4] for row in rows], line.engine.tables.flows.dtype),
-        np.array([row[5] for row in rows], np.int64).reshape(len(rows), -1),
+        np.array([row.time for row in rows], np.int64),
+        np.array([UP if row.up else DOWN for row in rows], np.int64),
+        np.array([row.flow for row in rows], np.int64),
+        np.array([row.state for row in rows], line.engine.tables.flows.dtype),
+        np.array([row.signs for row in rows], np.int64).reshape(len(rows), -1),
         np.array(packet, np.int64),
         tuple(numbers.get(number, some) for number in range(count)),  # type: ignore[misc]
     )
@@ -189,8 +199,9 @@ def _of_stream(through: Passing, own: Sequence[int], hit: Bools, lost: Bools, en
             closed[:, side] |= hit[:, at]
         if through.packet[at] >= 0:
             lost[:, through.packet[at]] |= closed[:, side]
+    passed = set(through.packet.tolist())
     for at, one in enumerate(through.unit):
-        if one.ends == ends and at not in set(through.packet.tolist()):
+        if one.ends == ends and at not in passed:
             lost[:, at] = False
 
 

@@ -23,10 +23,10 @@ from midcall.classifier.engine import Engine
 from midcall.errors import TestbedError
 from midcall.testbed.middlebox.decide import DELIVERED, decide
 from midcall.testbed.middlebox.inject import METER_LETTERS, METER_OCTETS
-from midcall.testbed.middlebox.rule_table import METER_CULPRIT, METER_FAILED, UP, table
+from midcall.testbed.middlebox.rule_table import UP, table
 from midcall.testbed.network import access as networks
 from midcall.testbed.network.access import ETHERNET_LENGTH
-from midcall.testbed.network.ip_packets import RAW_IP, UNSUMMED, ip_packet
+from midcall.testbed.network.ip_packets import RAW_IP, ip_packet
 from midcall.testbed.network.link import (
     STATE,
     Link,
@@ -37,10 +37,10 @@ from midcall.testbed.network.link import (
     seed_of,
 )
 from midcall.testbed.policy.operator import Policy
-from midcall.testbed.probing.probe import BEGIN, Ends
+from midcall.testbed.probing.oracle import DOWN, raise_failure
+from midcall.testbed.probing.probe import BEGIN, Ends, tcp_head, udp_head
 from midcall.testbed.probing.sockets import DATA, ENDED, OPENED, RESET, Event
 
-DOWN = 1 - UP
 #: Delay between the box and the helper, ns each way.
 FAR_LEG = 15_000_000
 #: Octets of a TCP segment, at most, and of a datagram.
@@ -161,7 +161,7 @@ class VirtualSockets:
         if ends.proto == UDP:
             outside = self.inside[ends]
             ports = (outside.near_port, ends.far_port)
-            head = struct.pack(">HHHH", *(ports if up else ports[::-1]), 8 + len(payload), UNSUMMED)
+            head = udp_head(ports if up else ports[::-1], len(payload))
         self.leave(ends, up, head + payload, Event(0, up, ends, DATA, payload))
 
     def sleep(self, until: int) -> bool:
@@ -250,9 +250,7 @@ class VirtualSockets:
                 box, self.engine.tables.flows[flow], side, slot.data, self.engine.signs,
                 self.clock, number,
             )  # fmt: skip
-            if box.meter[METER_FAILED]:
-                rule = self.policy.rules[int(box.meter[METER_CULPRIT])]
-                raise TestbedError(f"{rule.file}: the censor failed (rule {rule.name})")
+            raise_failure(box, self.policy)
             if box.meter[METER_LETTERS]:
                 self.post()
             if fate != DELIVERED:
@@ -403,10 +401,8 @@ class StreamEnd:
         if outside is None:
             return
         ports = (outside.near_port, one.ends.far_port)
-        head = struct.pack(
-            ">HHIIBBHHH", *(ports if self.is_near else ports[::-1]), one.sequence,
-            one.acknowledged, 0x50, one.flags, 65535, UNSUMMED, 0,
-        )  # fmt: skip
+        ports = ports if self.is_near else ports[::-1]
+        head = tcp_head(ports, one.sequence, one.acknowledged, one.flags)
         self.line.leave(one.ends, self.is_near, head + one.payload, one)
 
     def overdue(self, one: Segment, tries: int) -> None:

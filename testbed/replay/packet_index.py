@@ -18,7 +18,7 @@ from midcall.captures.jit.kernel import I, kernel
 from midcall.captures.jit.reads import Octets, u8, u16, u32
 from midcall.captures.packets.numbers import DNS_PORT, STUN_COOKIE, TCP, UDP
 from midcall.captures.packets.pcap import Packets
-from midcall.classifier.engine import Engine, step
+from midcall.classifier.engine import Engine, Tables, step_packet
 from midcall.classifier.state.flow_table import Records
 from midcall.classifier.state.packet_fields import (
     SIGN_IP_AT,
@@ -82,55 +82,19 @@ def index_packets(packets: Packets) -> PacketIndex:
     engine = Engine(room=max(64, min(packets.total, 1 << 16)), model=None)
     engine.reserve(packets.total)
     facts = np.zeros(packets.total, FACT)
-    read_facts(*engine.tables, *packets, engine.signs, facts)
+    read_facts(engine.tables, packets, engine.signs, facts)
     return PacketIndex(packets, facts, engine.flows())
 
 
 @kernel
-def read_facts(
-    flows: Records,
-    index: Numbers,
-    notes: Records,
-    context: Records,
-    hellos: Octets,
-    fragments: Numbers,
-    spill: Records,
-    meter: Numbers,
-    model: Records,
-    data: Octets,
-    offset: Numbers,
-    captured: Numbers,
-    wire: Numbers,
-    time: Numbers,
-    link: Numbers,
-    signs: Numbers,
-    facts: Records,
-) -> None:
+def read_facts(tables: Tables, packets: Packets, signs: Numbers, facts: Records) -> None:
     """Decode a capture in one pass and write a FACT per packet."""
-    for i in range(len(offset)):
+    for i in range(len(packets.offset)):
         fact = facts[i]
-        number = step(
-            flows,
-            index,
-            notes,
-            context,
-            hellos,
-            fragments,
-            spill,
-            meter,
-            model,
-            data,
-            offset[i],
-            offset[i] + captured[i],
-            wire[i],
-            time[i],
-            link[i],
-            i,
-            signs,
-        )
+        number = step_packet(tables, packets, i, i, signs)
         fact["flow"] = number
         if number >= 0:
-            read_fact(fact, data, signs)
+            read_fact(fact, packets.data, signs)
 
 
 @kernel

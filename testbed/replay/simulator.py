@@ -572,15 +572,7 @@ def meet(row: int, time: int, board: Board, size: int) -> int:
     heap, attempt = board.heap, board.attempts[row]
     i = I(attempt["packet"])
     number = step(
-        t.flows,
-        t.slots,
-        t.notes,
-        t.context,
-        t.hellos,
-        t.fragments,
-        t.spill,
-        t.meter,
-        t.model,
+        t,
         frames.data,
         frames.offset[i],
         frames.offset[i] + frames.captured[i],

@@ -456,7 +456,7 @@ def walk(rows: list[tuple[bytes, int, int, int]], filling: tuple[bytes, bytes]) 
     for record, (row, wire, time, link) in enumerate(rows):
         at = len(before)
         b = octets(before + row + behind)
-        number = step(*engine.tables, b, at, at + len(row), wire, time, link, record, engine.signs)
+        number = step(engine.tables, b, at, at + len(row), wire, time, link, record, engine.signs)
         steps.append(int(number))
     tables = engine.tables
     return (

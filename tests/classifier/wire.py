@@ -119,7 +119,7 @@ def names_read(packets: Packets, engine: Engine | None = None) -> list[NameRead]
         at = int(packets.offset[i])
         end = at + int(packets.captured[i])
         row = (int(packets.wire[i]), int(packets.time[i]), int(packets.link[i]), i)
-        if step(*one.tables, packets.data, at, end, *row, signs) < 0:
+        if step(one.tables, packets.data, at, end, *row, signs) < 0:
             continue
         kind, mark = int(signs[SIGN_NAME_KIND]), int(signs[SIGN_HELLO_PRINT])
         if kind or mark:

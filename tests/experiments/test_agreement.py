@@ -78,18 +78,18 @@ def test_terminal_report_and_summary_agree(tmp_path: Path, corpus: Path) -> None
     done = CliRunner().invoke(app, ["run", str(tmp_path / "spec.toml"), *options])
     assert done.exit_code == 0, done.output
     [folder] = [path for path in (tmp_path / "runs").iterdir() if not path.is_symlink()]
-    held = json.loads((folder / "summary.json").read_text())
-    flows = held["accuracy"]["false_calls"]["flows"]
+    figures = json.loads((folder / "summary.json").read_text())
+    flows = figures["accuracy"]["false_calls"]["flows"]
 
     # One denominator: in every cell, tested or not, and in the count of false calls.
-    assert flows == held["collateral"]["flows_per_cell"] > 20
+    assert flows == figures["collateral"]["flows_per_cell"] > 20
     cells: dict[tuple[str, str], int] = {}
     for row in schema.read_table(folder, "collateral"):
         key = str(row["operator"]), str(row["hypothesis"])
         cells[key] = cells.get(key, 0) + int(str(row["flows"])) + int(str(row["untested"]))
     assert set(cells.values()) == {flows}
-    assert held["accuracy"]["not_replayed"]["flows"] > 0
-    assert {row["innocent_flows"] for row in held["accuracy"]["baselines"]} == {flows}
+    assert figures["accuracy"]["not_replayed"]["flows"] > 0
+    assert {row["innocent_flows"] for row in figures["accuracy"]["baselines"]} == {flows}
 
     # The page and the terminal use it, and the same calls.
     page, printed = words(folder / "report.html"), done.stdout
@@ -99,14 +99,14 @@ def test_terminal_report_and_summary_agree(tmp_path: Path, corpus: Path) -> None
             for whole in re.findall(r"\d+ of ([\d,]+) (?:tested )?innocent flows", text)
         }
         assert found == {str(flows)}
-    for row in held["answer"]:
+    for row in figures["answer"]:
         assert f"{row['blocked']} of {row['n']} real calls fail" in page
         assert f"{row['blocked']} of {row['n']} (hypothesis {row['hypothesis']})" in printed
         assert f"{row['hit']} of {row['flows']} innocent flows are hit" in page
-    worst = held["collateral"]["worst"]
+    worst = figures["collateral"]["worst"]
     assert worst["hit"] > 0
     assert f"At worst, {worst['hit']} of {flows} innocent flows are hit" in page
     assert f"at worst {worst['hit']} of {flows}" in printed
-    named = held["accuracy"]["five"]
+    named = figures["accuracy"]["five"]
     assert f"{named['right']} of {named['n']} call flows" in printed
     assert f"{named['right']} of {named['n']} call flows are named right" in page

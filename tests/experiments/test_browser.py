@@ -260,6 +260,7 @@ def test_every_table_figure_and_key_figure_says_which_filters_it_follows(visit: 
     bare = "(all) => all.filter((one) => !one.closest('[data-follows]')).map((one) => one.id)"
     assert one.page.eval_on_selector_all(parts, bare) == []
     assert one.shown(".mark.unfiltered") == 0
+    assert one.shown("#calls tr.total") == 1
     one.choose("date", "2016-01-20")
     text = one.page.inner_text("#figure-delay dt")
     assert "not filtered by date" in text
@@ -268,6 +269,11 @@ def test_every_table_figure_and_key_figure_says_which_filters_it_follows(visit: 
     assert "not filtered by date, app" in one.page.inner_text("#figure-delay dt")
     assert "not filtered by date" in one.page.inner_text("#figure-named dt")
     assert "app" not in one.page.inner_text("#figure-named .unfiltered")
+    # A row that adds up all apps goes, and a count of all flows says that it is one.
+    assert one.shown("#calls tr.total") == 0
+    counts = one.page.locator("#accuracy summary > [data-follows]").all_inner_texts()
+    assert counts
+    assert all("not filtered by" in text for text in counts)
     one.page.click(".filters button[type=reset]")
     one.page.evaluate("() => new Promise((done) => setTimeout(done, 50))")
     assert one.shown(".mark.unfiltered") == 0

@@ -25,27 +25,12 @@ from midcall.experiments.report.html import environment, render
 from midcall.experiments.results import schema
 from midcall.experiments.spec.corpus import Item
 from midcall.testbed.replay.packet_index import index_packets
+from tests.experiments.small_spec import small_spec
 
 SAMPLES = Path(__file__).resolve().parents[2] / "captures" / "samples"
 Row = dict[str, Any]
 
-SPEC = """
-schema = 1
-name = "small"
-title = "Small"
-question = "What?"
-seed = 7
-operators = ["maroc-telecom"]
-access = ["4g"]
-apps = ["whatsapp"]
-[[dates]]
-date = 2016-01-20
-label = "during"
-[captures]
-real = false
-added = false
-names = ["sample-whatsapp-audio", "sample-viber-audio", "sample-dns"]
-"""
+SPEC = small_spec("sample-whatsapp-audio", "sample-viber-audio", "sample-dns")
 
 
 def row(truth: str, said: str, verdict: str = "certain", **more: Any) -> Row:

@@ -37,6 +37,7 @@ from midcall.experiments.report import evaluation
 from midcall.experiments.results import schema
 from midcall.experiments.spec.corpus import Item
 from midcall.testbed.replay.packet_index import PacketIndex, index_packets
+from tests.experiments.small_spec import small_spec
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLES = ROOT / "captures" / "samples"
@@ -47,24 +48,6 @@ FLOW = key(17, "192.0.2.1", 50000, "192.0.2.2", 3478)
 HEADER = "proto,src_ip,src_port,dst_ip,dst_port,app,verdict"
 ROW = "udp,192.0.2.1,50000,192.0.2.2,3478"
 Row = dict[str, Any]
-
-SPEC = f"""
-schema = 1
-name = "small"
-title = "Small"
-question = "What?"
-seed = 7
-operators = ["maroc-telecom"]
-access = ["4g"]
-apps = ["whatsapp"]
-[[dates]]
-date = 2016-01-20
-label = "during"
-[captures]
-real = false
-added = false
-names = {json.dumps(NAMES)}
-"""
 
 
 def csv_of(*lines: str, header: str = HEADER) -> bytes:
@@ -350,7 +333,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of the programs."""
     made = tmp_path_factory.mktemp("given")
     (made / "calls").mkdir()
-    (made / "small.toml").write_text(SPEC)
+    (made / "small.toml").write_text(small_spec(*NAMES))
     (made / "nosy.py").write_text(NOSY)
     (made / "wrong.py").write_text(WRONG)
     (made / "exits.py").write_text("import sys; sys.exit('no licence')")

@@ -46,6 +46,7 @@ from midcall.experiments.tools.replay import locate_capture
 from midcall.testbed.replay import packet_trace
 from midcall.testbed.replay.simulator import Simulation, simulate
 from tests.experiments.fake_run import NASTY, fake_run
+from tests.experiments.own_policy import own_policy
 
 COUNTS = ("sent", "delivered", "dropped", "lost", "injected", "not_sent")
 ADDRESS = re.compile(r"\b\d{1,3}(\.\d{1,3}){3}\b")
@@ -195,37 +196,6 @@ def test_a_rule_that_reads_no_verdict_decides_by_its_match() -> None:
     assert bytes.fromhex("".join(cells)) == b"\x08whatsapp\x03net"
 
 
-OWN = """
-id = "own"
-title = "A box of one rule"
-country = "ZZ"
-
-[[period]]
-access = ["4g"]
-from = 2000-01-01
-grade = "D"
-source = "a test"
-
-[[hypothesis]]
-id = "one"
-title = "One rule"
-description = "A test."
-
-[[hypothesis.rule]]
-name = "one"
-grade = "D"
-source = "a test"
-hypothesis = true
-%s
-"""
-
-
-def own_policy(folder: Path, rule: str) -> str:
-    path = folder / "own.toml"
-    path.write_text(OWN % rule)
-    return f"{path}/one"
-
-
 def test_a_verdict_with_an_allowance_decides_before_the_rule_acts(tmp_path: Path) -> None:
     _, packets, call = capture("sample-whatsapp-audio")
     policy = own_policy(
@@ -347,10 +317,10 @@ def test_a_call_is_drawn_for_the_cell_that_blocks_it_by_the_best_rule(
         for at, (blocks, touches) in enumerate(zip(blocked, touched, strict=True))
     }  # fmt: skip
     grid = [cell("inwi", "A"), cell("meditel", "C"), cell("maroc-telecom", "B")]
-    held = Corpus([Item(entry, Path(), [call], [])], [])
-    [one] = ladders.chosen(grid, held, ["whatsapp"], Played(outcomes, set(), {}))
+    captures = Corpus([Item(entry, Path(), [call], [])], [])
+    [one] = ladders.chosen(grid, captures, ["whatsapp"], Played(outcomes, set(), {}))
     assert (one.at, one.acts) == chosen
-    assert ladders.chosen(grid, held, ["viber"], Played(outcomes, set(), {})) == []
+    assert ladders.chosen(grid, captures, ["viber"], Played(outcomes, set(), {})) == []
 
 
 def test_a_run_keeps_its_ladders_and_draws_a_call_under_what_blocks_it(
@@ -359,7 +329,7 @@ def test_a_run_keeps_its_ladders_and_draws_a_call_under_what_blocks_it(
     spec = specs.load("smoke")[0]
     found = corpora.gather(spec, None, offline=True)
     names = ("sample-viber-audio", "sample-whatsapp-audio")
-    held = Corpus([item for item in found.items if item.capture.name in names], [])
+    captures = Corpus([item for item in found.items if item.capture.name in names], [])
     grid = [
         one
         for one in cells(spec, load_operators(spec))
@@ -367,25 +337,25 @@ def test_a_run_keeps_its_ladders_and_draws_a_call_under_what_blocks_it(
     ]
     log = Log()
     options = Options(jobs=1, cells=tmp_path / "cells", stream=io.StringIO())
-    bench = run_cells.bench_of(spec, held.items, options, log)
+    bench = run_cells.bench_of(spec, captures.items, options, log)
     played = run_cells.simulate_all(grid, bench, options, log)
-    rows = ladders.rows(grid, held, spec.apps, played, bench, options, log)
+    rows = ladders.rows(grid, captures, spec.apps, played, bench, options, log)
     schema.table("ladders", rows)
     verdicts = {
         (entry["sha256"], entry["rule"]): entry["blocked"]
         for outcome in played.outcomes.values()
         for entry in outcome["calls"]
     }
-    assert True in verdicts.values()
-    for item in held.items:
+    assert any(verdicts.values()), "no cell of this grid blocks a call, so nothing is compared"
+    for item in captures.items:
         own = [row for row in rows if row["capture"] == item.capture.name]
         rules = {rule for row in own for rule in (row["rule"] or "").split(", ")} - {""}
         assert {row["operator"] for row in own} == {"maroc-telecom"}
         assert any(verdicts.get((item.capture.sha256, rule)) for rule in rules)
         assert "maroc-telecom/4g/2016-01-20" in own[0]["places"]
     monkeypatch.setattr(Bench, "run", None)  # any simulation would fail
-    again = run_cells.bench_of(spec, held.items, options, log)
-    assert ladders.rows(grid, held, spec.apps, played, again, options, log) == rows
+    again = run_cells.bench_of(spec, captures.items, options, log)
+    assert ladders.rows(grid, captures, spec.apps, played, again, options, log) == rows
 
 
 # ---- words

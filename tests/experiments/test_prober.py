@@ -9,18 +9,29 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from midcall.captures.packets.numbers import TCP
 from midcall.experiments.probe import ooni, run
 from midcall.experiments.probe.acts import policer, shaper
-from midcall.experiments.probe.baseline import more_than
+from midcall.experiments.probe.baseline import Baseline, more_than
+from midcall.experiments.probe.beliefs import Beliefs, Seen, hypothesis
 from midcall.experiments.probe.lasting import end_of, nearest_round
+from midcall.experiments.probe.line_oracle import DROP, Effect
+from midcall.experiments.probe.prober import STREAM_PATIENCE, Outcome
+from midcall.experiments.probe.unseen import unseen
+from midcall.experiments.proofs.prober.benchmark import calibration
+from midcall.experiments.proofs.prober.random_policies import Case
+from midcall.experiments.proofs.prober.score import score
 from midcall.testbed.conformance.lint import check
 from midcall.testbed.conformance.transcript import scene
 from midcall.testbed.policy.language import Rule
 from midcall.testbed.policy.loader import load
 from midcall.testbed.policy.operator import EMPTY, Policy
-from midcall.testbed.probing.probe import Probe, probe_of
+from midcall.testbed.probing.probe import Probe, ip_size, probe_of
+from midcall.testbed.probing.strikes import passing, strikes
 from midcall.testbed.probing.virtual_line import Noise
 
 KEYS = {"blocked", "verdict", "trigger", "act", "direction", "scope", "begin", "residual_s",
@@ -113,13 +124,73 @@ def test_a_residual_block_of_a_client() -> None:
     assert answer["residual_s"] == pytest.approx(20.0, rel=0.1)
 
 
-def test_a_clean_noisy_line_is_clean() -> None:
+def test_a_clean_noisy_line_is_clean_as_far_as_the_probes_could_see() -> None:
     for seed in range(3):
         noise = Noise(loss=0.05, jitter_ms=8, reorder=0.01, nat=seed == 1)
-        answer = run.against(EMPTY, call(), "4g", seed, noise).answer
+        probed = run.against(EMPTY, call(), "4g", seed, noise)
+        answer, limits = probed.answer, probed.result.unseen
         assert answer["verdict"] == "clean"
         assert not answer["blocked"]
         assert answer["rule_toml"] == ""
+        assert limits is not None
+        assert 0.5 < answer["probability"] < 1.0
+        assert f"{limits.loss:.0%} of additional loss" in answer["alternatives"][-1]["why"]
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_a_line_that_was_not_looked_at_enough_is_not_clean(most: int) -> None:
+    answer = run.against(EMPTY, call(), "4g", 0, NOISES[1], most).answer
+    assert answer["verdict"] == "cannot tell"
+    assert answer["probability"] == 0.0
+    assert "budget" in answer["alternatives"][0]["why"]
+
+
+def outcome_of(struck: NDArray[np.bool_], copies: int) -> Outcome:
+    """Return a play of the call in which some packets are lost in every copy."""
+    unit = call()
+    delay = np.where(struck, -1, 50_000_000) * np.ones((copies, 1), np.int64)
+    return Outcome(
+        unit, delay, np.array([ip_size(one) for one in unit]), np.array([one.up for one in unit]),
+        [[] for _ in range(copies)], [[] for _ in range(copies)],
+    )  # fmt: skip
+
+
+LINE = Baseline((0.02, 0.02), (5e7, 5e7), (0.0, 0.0), (1e6, 1e6), ((2, 100), (2, 100)))
+
+
+def test_an_effect_that_no_hypothesis_explains_leaves_none_probable() -> None:
+    through = passing(call(), "4g", STREAM_PATIENCE)
+    named = hypothesis({"stun": True}, "flow")
+    rule = named.rule()
+    assert rule is not None
+    own = strikes(through, [rule]).lost[0]
+    other = np.array([one.ends.proto == TCP and bool(one.payload) for one in call()])
+    assert own.any()
+    assert other.any()
+    for struck, likely in ((own, True), (other, False), (own | other, False)):
+        beliefs = Beliefs(LINE, Effect(DROP))
+        beliefs.observe(Seen(through, outcome_of(struck, 12)))
+        beliefs.add([named])
+        assert beliefs.weights.max() == 1.0
+        assert (beliefs.covered > 0.99) == likely
+        assert (beliefs.covered < 0.01) != likely
+
+
+def test_more_copies_leave_less_unseen() -> None:
+    nothing = np.zeros(len(call()), bool)
+    few, many = (unseen(outcome_of(nothing, copies), LINE) for copies in (2, 40))
+    assert many.loss < few.loss
+    assert many.delay <= few.delay
+    assert 0.5 < few.clean < many.clean < 1.0
+
+
+def test_a_verdict_that_claims_nothing_does_not_count_as_miscalibrated() -> None:
+    case = Case("x", "clean", (), call(), "4g", Noise(), 0)
+    rows = [score(case, run.against(EMPTY, call(), "4g", 0, Noise(), most).answer, [])
+            for most in (1, 2_000)]  # fmt: skip
+    assert [row.mechanism for row in rows] == [False, True]
+    assert calibration(rows) == pytest.approx(1 - rows[1].probability, abs=1e-3)
+    assert calibration(rows[:1]) is None
 
 
 def test_the_answer_is_the_same_for_the_same_seed() -> None:
@@ -149,15 +220,13 @@ def test_a_measurement_is_valid_in_oonis_format(tmp_path: Path) -> None:
 # ---- single estimates
 
 
-def test_two_shares_are_told_apart_only_where_chance_does_not_explain_them() -> None:
+def test_two_shares_differ_only_where_chance_does_not_explain_it() -> None:
     assert more_than(3, 100, 3, 100) == 0.0
     assert more_than(5, 100, 3, 100) < 1.0
     assert more_than(40, 100, 3, 100) > 20.0
 
 
 def test_the_rate_of_a_policer_and_of_a_shaper() -> None:
-    import numpy as np
-
     times = np.arange(500) * 4e6
     sizes = np.full(500, 100.0)
     tokens, last, lost = 3_000.0, 0.0, []
@@ -177,7 +246,7 @@ def test_the_rate_of_a_policer_and_of_a_shaper() -> None:
             continue
         busy = begin + 100 * 8 / 64_000 * 1e9
         excess.append(busy - time)
-    rate = shaper(times, sizes, np.array(excess), 1e6)
+    rate = shaper(times, sizes, np.array(excess))
     assert rate is not None
     assert rate[0] == pytest.approx(64, rel=0.1)
     assert rate[1] == pytest.approx(200, rel=0.1)

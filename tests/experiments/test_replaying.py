@@ -15,33 +15,9 @@ import pytest
 from typer.testing import CliRunner
 
 from midcall.experiments.cli.app import app
+from tests.experiments.own_policy import own_policy
 
 SAMPLE = "sample-messenger-audio"
-ANSWERING = """
-id = "answering"
-title = "A box that answers"
-country = "ZZ"
-
-[[period]]
-access = ["4g"]
-from = 2000-01-01
-grade = "D"
-source = "a test"
-
-[[hypothesis]]
-id = "%(id)s"
-title = "%(id)s"
-description = "A test."
-
-[[hypothesis.rule]]
-name = "answers"
-match = %(match)s
-act = "reset"
-towards = "%(towards)s"
-grade = "D"
-source = "a test"
-hypothesis = true
-"""
 
 
 def replayed(*words: str) -> Any:
@@ -55,11 +31,10 @@ def replayed(*words: str) -> Any:
 def test_frames_that_a_box_injected_are_in_the_trace_and_in_the_fates(
     tmp_path: Path, direction: str, towards: str
 ) -> None:
-    policy = tmp_path / "answering.toml"
-    match = f'{{ protocol = "tcp", payload = ["tls"], direction = "{direction}" }}'
-    policy.write_text(ANSWERING % {"id": "x", "match": match, "towards": towards})
+    match = f'match = {{ protocol = "tcp", payload = ["tls"], direction = "{direction}" }}'
+    policy = own_policy(tmp_path, f'{match}\nact = "reset"\ntowards = "{towards}"')
     trace, fates = tmp_path / "out.pcapng", tmp_path / "fates.csv"
-    done = replayed(SAMPLE, "--policy", f"{policy}/x", "-o", str(trace), "--fates", str(fates),
+    done = replayed(SAMPLE, "--policy", policy, "-o", str(trace), "--fates", str(fates),
                     "--json")  # fmt: skip
     assert done.exit_code == 0, done.output
     result = json.loads(done.stdout)["packets"]
@@ -68,7 +43,7 @@ def test_frames_that_a_box_injected_are_in_the_trace_and_in_the_fates(
     assert result["injected"] == kinds["injected"] > 0
     assert result["sent"] == len(rows) - kinds["injected"] - kinds["not_sent"]
     assert result["delivered"] == kinds["delivered"]
-    assert trace.read_bytes().count(b"injected by rule answers") == kinds["injected"]
+    assert trace.read_bytes().count(b"injected by rule one") == kinds["injected"]
 
 
 def test_a_trace_is_a_pcapng_file_that_others_read(tmp_path: Path) -> None:
@@ -119,10 +94,7 @@ def test_a_capture_without_a_flow_is_bad_input(tmp_path: Path) -> None:
 
 
 def test_a_rule_that_matches_nothing_is_a_result(tmp_path: Path) -> None:
-    policy = tmp_path / "p.toml"
-    policy.write_text(
-        ANSWERING % {"id": "x", "match": '{ protocol = "tcp", ports = [1] }', "towards": "both"}
-    )
-    done = replayed(SAMPLE, "--policy", f"{policy}/x", "--json")
+    policy = own_policy(tmp_path, 'match = { protocol = "tcp", ports = [1] }\nact = "reset"')
+    done = replayed(SAMPLE, "--policy", policy, "--json")
     assert done.exit_code == 0
     assert {call["verdict"] for call in json.loads(done.stdout)["calls"]} == {"OK"}

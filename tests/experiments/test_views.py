@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Views: under a choice the page says what the page of a run would say that holds no more."""
+"""Views: under a choice the page has the figures of a run that was restricted to the choice."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def restricted(run: Findings, choice: Choice) -> Findings:
     return dataclasses.replace(run, tables=tables, spec=spec)
 
 
-def told(view: View) -> dict[str, object]:
-    """Return what a view says of calls and innocent flows, without what depends on other places."""
+def figures(view: View) -> dict[str, object]:
+    """Return the sentences and counts of a view, without what depends on other places."""
     return {
         "sentences": [sentence(one) for one in view.ledes],
         "operators": of_operators(view.ledes) if view.ledes else None,
@@ -68,10 +68,10 @@ def test_a_view_is_that_of_a_run_with_nothing_else(run: Findings, picture: str) 
     assert choices[0] == Choice()
     for choice in random.Random(20).sample(choices, 40):
         alone = Views(restricted(run, choice), {}, picture)
-        assert told(views.view(choice)) == told(alone.view(Choice())), choice
+        assert figures(views.view(choice)) == figures(alone.view(Choice())), choice
 
 
-def test_a_choice_that_was_not_run_holds_nothing(run: Findings) -> None:
+def test_a_choice_that_was_not_run_has_no_figures(run: Findings) -> None:
     view = Views(run, {}).view(Choice("inwi", "adsl"))
     assert view.nothing
     assert (view.calls_n, view.costs) == (0, ())
@@ -105,8 +105,8 @@ def test_the_calendar_of_an_app_counts_its_calls_alone(run: Findings) -> None:
     squares = [
         square
         for group in Views(run, {}).view(Choice(app="viber")).calendar["groups"]
-        for held in group.networks
-        for square in held.squares
+        for row in group.networks
+        for square in row.squares
         if square is not None and square.documented
     ]
     assert {square.n for square in squares} == {2}

@@ -196,7 +196,7 @@ class Lone:
         self.rules = np.zeros(1, RULE)
         self.octets = np.frombuffer(self.frame, np.uint8).copy()
         place = (self.octets, 0, len(self.frame), len(self.frame), time.time_ns(), 1, 0)
-        self.number = int(step(*self.engine.tables, *place, self.engine.signs))
+        self.number = int(step(self.engine.tables, *place, self.engine.signs))
         self.flow = self.engine.tables.flows[self.number]
         self.flow["state"], self.flow["mark"] = SETTLED, mark
         self.port, self.clock = empty_port(), time.time_ns()

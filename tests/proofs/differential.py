@@ -121,7 +121,7 @@ def walked(path: Path) -> Iterator[Fields]:
         octets = np.frombuffer(packets.frame(i), np.uint8).copy()
         row = (int(packets.wire[i]), int(packets.time[i]), int(packets.link[i]), i)
         engine.signs[SIGN_RTP_AT] = 0
-        placed = step(*engine.tables, octets, 0, len(octets), *row, engine.signs)
+        placed = step(engine.tables, octets, 0, len(octets), *row, engine.signs)
         yield ours(walk(octets, engine.signs)) if placed >= 0 else {}
 
 

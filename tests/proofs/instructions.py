@@ -73,7 +73,7 @@ def work(read: int, path: int, box: int) -> int:
         engine = Engine(seed=0)
         engine.reserve(count)
         rules = table(policy, 0)
-        walk(*engine.tables, *packets, 0, engine.signs, rules, numbers, fates)
+        walk(engine.tables, packets, 0, engine.signs, rules, numbers, fates)
     return count
 
 

@@ -75,7 +75,7 @@ def test_each_policy_is_written_or_refused_with_reasons(engine: str) -> None:
         ({"protocol": "udp"}, {"after": {"packets": 3}}),
     ],
 )
-def test_what_no_engine_can_say_is_refused_by_each(
+def test_what_no_engine_can_express_is_refused_by_each(
     engine: str, match: dict[str, Any], more: dict[str, Any]
 ) -> None:
     made = export(policy(rule(match, **more)), engine)

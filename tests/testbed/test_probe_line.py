@@ -81,7 +81,7 @@ def test_a_reset_shows_as_an_error_of_the_socket() -> None:
     assert max(played.arrived) < 0
 
 
-def test_a_false_dns_answer_is_data_that_nobody_sent() -> None:
+def test_a_false_dns_answer_is_data_that_was_not_sent() -> None:
     ends = VOICE._replace(far_port=53)
     box = Policy((rule({"dns": ["a.example"]}, "dns-lie", path="on"),))
     plan = (Sent(0, True, ends, question("a.example")),)

@@ -114,7 +114,7 @@ def contradictions(packets: pcap.Packets, policy: Policy) -> tuple[int, int]:
         at, size = int(packets.offset[i]), int(packets.captured[i])
         time = int(packets.time[i])
         place = (packets.data, at, at + size, int(packets.wire[i]), time)
-        number = step(*engine.tables, *place, int(packets.link[i]), i, engine.signs)
+        number = step(engine.tables, *place, int(packets.link[i]), i, engine.signs)
         if number < 0:
             continue
         flow, side = engine.tables.flows[number], DOWN - int(engine.signs[SIGN_UP])

@@ -18,11 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midcall.captures.jit.kernel import I, kernel
-from midcall.captures.jit.reads import Octets
 from midcall.captures.packets.pcap import Packets
-from midcall.classifier.engine import Engine, step
+from midcall.classifier.engine import Engine, Tables, step_packet
 from midcall.classifier.export import columns
-from midcall.classifier.state.flow_table import METER_KEY, Numbers, Records
+from midcall.classifier.state.flow_table import METER_KEY, Numbers
 from midcall.classifier.state.packet_fields import SIGN_UP
 from midcall.experiments.proofs.fuzz.mutate import dice_of, draw, mutated, refill
 from midcall.testbed.middlebox.decide import decide
@@ -45,21 +44,8 @@ class Finding(Exception):
 
 @kernel
 def walk(
-    flows: Records,
-    index: Numbers,
-    notes: Records,
-    context: Records,
-    hellos: Octets,
-    fragments: Numbers,
-    spill: Records,
-    meter: Numbers,
-    model: Records,
-    data: Octets,
-    offset: Numbers,
-    captured: Numbers,
-    wire: Numbers,
-    time: Numbers,
-    link: Numbers,
+    tables: Tables,
+    packets: Packets,
     first: int,
     signs: Numbers,
     box: RuleTable,
@@ -71,31 +57,14 @@ def walk(
     first: the number of the first packet. Results: numbers[i] is the flow of packet i, fates[i] its
     fate * 65536 + the rule's number + 1. Both are -1 for a packet without a flow.
     """
-    for i in range(len(offset)):
-        number = step(
-            flows,
-            index,
-            notes,
-            context,
-            hellos,
-            fragments,
-            spill,
-            meter,
-            model,
-            data,
-            offset[i],
-            offset[i] + captured[i],
-            wire[i],
-            time[i],
-            link[i],
-            first + i,
-            signs,
-        )
+    for i in range(len(packets.offset)):
+        number = step_packet(tables, packets, i, first + i, signs)
         numbers[i], fates[i] = number, -1
         if number >= 0:
             box.meter[METER_LETTERS] = box.meter[METER_OCTETS] = 0
             side = UP if signs[SIGN_UP] == 1 else DOWN
-            fate, rule, _ = decide(box, flows[number], side, data, signs, time[i], first + i)
+            flow, time = tables.flows[number], packets.time[i]
+            fate, rule, _ = decide(box, flow, side, packets.data, signs, time, first + i)
             fates[i] = I(fate) * 65536 + rule + 1
 
 
@@ -160,7 +129,7 @@ class Stand:
         numbers, fates = np.empty(packets.total, np.int64), np.empty(packets.total, np.int64)
         engine = lane.engine
         engine.reserve(packets.total)
-        walk(*engine.tables, *packets, engine.records, engine.signs, lane.box, numbers, fates)
+        walk(engine.tables, packets, engine.records, engine.signs, lane.box, numbers, fates)
         engine.records += packets.total
         engine.drain()
         return numbers, fates

@@ -131,7 +131,7 @@ def figures(rows: Sequence[Scored]) -> dict[str, Any]:
         ),
         "false_blocked": rate(row.verdict == "blocked" for row in clean),
         "false_effect": rate(row.seen for row in clean),
-        "calibration_error": calibration(seen),
+        "calibration_error": calibration([*one, *clean]),
         "median_probes": middle(row.probes for row in rows if row.kind != "clean"),
         "median_line_s": middle(row.line_s for row in rows if row.kind != "clean"),
     }
@@ -148,18 +148,19 @@ def rate(flags: Iterable[bool]) -> dict[str, Any]:
 
 
 def calibration(rows: Sequence[Scored]) -> float | None:
-    """Return the expected calibration error: |probability - share right|, over equal bins."""
-    if not rows:
+    """Return the expected calibration error: |probability - share right|, over equal bins.
+
+    Verdicts "cannot tell" claim nothing and are left out.
+    """
+    claims = [row for row in rows if row.verdict != "cannot tell"]
+    if not claims:
         return None
     total = 0.0
     for number in range(BINS):
-        some = [row for row in rows
+        some = [row for row in claims
                 if min(int(row.probability * BINS), BINS - 1) == number]  # fmt: skip
-        if some:
-            right = sum(row.mechanism for row in some) / len(some)
-            said = sum(row.probability for row in some) / len(some)
-            total += len(some) / len(rows) * abs(right - said)
-    return round(total, 4)
+        total += abs(sum(row.probability - row.mechanism for row in some))
+    return round(total / len(claims), 4)
 
 
 def middle(values: Iterable[float]) -> float | None:

@@ -8,6 +8,7 @@ chance are drawn freely. Equal seeds give equal cases.
 
 from __future__ import annotations
 
+import ipaddress
 import random
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -16,9 +17,10 @@ from midcall.captures.packets.numbers import TCP, UDP
 from midcall.classifier.engine import Engine
 from midcall.classifier.state.verdicts import APPS, ROLES, VERDICTS
 from midcall.experiments.localise.packet_fields import read
+from midcall.experiments.localise.payload_conditions import METHOD_WORDS
 from midcall.experiments.proofs.localiser.random_calls import call
 from midcall.testbed.conformance.transcript import scene
-from midcall.testbed.policy.language import METHODS, Rule
+from midcall.testbed.policy.language import Rule
 from midcall.testbed.policy.operator import Policy
 from midcall.testbed.probing.probe import Probe, Sent, flows_of, packets_of_probe, probe_of
 from midcall.testbed.probing.sockets import play
@@ -76,8 +78,6 @@ def ports(rng: random.Random, one: Sent, about: Context) -> dict[str, Any] | Non
 
 def addresses(rng: random.Random, one: Sent, about: Context) -> dict[str, Any] | None:
     """Draw a prefix of the far end."""
-    import ipaddress
-
     size = len(one.ends.far) * 8
     bits = rng.choice((size, size - 8, size // 2))
     return {"addresses": [str(ipaddress.ip_network((one.ends.far, bits), strict=False))]}
@@ -100,8 +100,7 @@ def stun(rng: random.Random, one: Sent, about: Context) -> dict[str, Any] | None
     reading = read(one)
     if reading.method < 0:
         return None
-    names = {number: word for word, number in METHODS.items()}
-    method = names.get(reading.method, reading.method)
+    method = METHOD_WORDS.get(reading.method, reading.method)
     draws: list[dict[str, Any]] = [{"stun": True}, {"stun_method": [method]}]
     if reading.attributes:
         draws.append({"stun_attribute": [rng.choice(sorted(reading.attributes))]})

@@ -48,10 +48,11 @@ class Scored(NamedTuple):
 def score(case: Case, answer: dict[str, Any], found: Sequence[Rule]) -> Scored:
     """Return the scores of an answer. found: its rules."""
     truths = case.rules
-    seen = answer["verdict"] != "clean"
+    seen = answer["verdict"] in ("blocked", "degraded")
     if not truths:
-        return Scored(case.name, case.kind, answer["verdict"], seen, not seen, not seen, not seen,
-                      not seen, 1.0, not seen, not seen, answer["probability"], answer["probes"],
+        right = answer["verdict"] == "clean"
+        return Scored(case.name, case.kind, answer["verdict"], seen, right, right, right, right,
+                      1.0, right, right, answer["probability"], answer["probes"],
                       answer["line_s"], (), "no rule", words(answer))  # fmt: skip
     first = truths[0]
     named = named_rules(answer)
@@ -148,12 +149,12 @@ def begins(rule: Rule, answer: dict[str, Any]) -> bool:
 
 
 def lasts(rule: Rule, answer: dict[str, Any]) -> bool:
-    """Return whether the residual time is right to a tenth, or cannot be told by the answer's own
-    word."""
+    """Return whether the residual time is right to a tenth, or the answer itself says that it
+    is not known."""
     said = answer["residual_s"]
     if rule.lasts_s is None or said is None:
-        untold = any(one["why"].startswith("how long") for one in answer["alternatives"])
-        return said is None and (rule.lasts_s is None or untold)
+        not_known = any(one["why"].startswith("how long") for one in answer["alternatives"])
+        return said is None and (rule.lasts_s is None or not_known)
     return bool(abs(said - rule.lasts_s) <= CLOSE * rule.lasts_s + 0.2)
 
 

@@ -263,25 +263,7 @@ def decide_frame(
     tables, box = work.tables, work.box
     for row in range(len(work.before)):
         work.before[row] = box.met[row]
-    number = step(
-        tables.flows,
-        tables.slots,
-        tables.notes,
-        tables.context,
-        tables.hellos,
-        tables.fragments,
-        tables.spill,
-        tables.meter,
-        tables.model,
-        b,
-        at,
-        end,
-        end - at,
-        time,
-        1,
-        packet,
-        work.signs,
-    )
+    number = step(tables, b, at, end, end - at, time, 1, packet, work.signs)
     fate, rule, release = I(DELIVERED), I(-1), I(time)
     octets = end - at
     if number >= 0:
