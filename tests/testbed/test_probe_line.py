@@ -111,7 +111,7 @@ RULES = [
 ]
 
 
-@pytest.mark.parametrize("one", RULES, ids=lambda one: ",".join(one.match.model_fields_set))
+@pytest.mark.parametrize("one", RULES, ids=lambda one: ",".join(sorted(one.match.model_fields_set)))
 def test_predictions_are_what_a_play_shows(one: Rule) -> None:
     unit = (*voice(), Sent(500 * MS, True, VOICE, STUN), *voice_later(), *web())
     unit = tuple(sorted(unit, key=lambda sent: sent.time))
