@@ -173,7 +173,7 @@ def summary(rows: Sequence[Row], seed: int, name: str) -> Table:
         **call_counts(rows),
         "innocent": alarms["flows"],
         "false_calls": alarms["hits"],
-        "false_per_million": alarms["upper_per_million"],
+        "false_per_million": per_million(alarms["interval"]),
         **roles(rows),
         **calls(rows),
         **octets(rows, seed, name),
@@ -234,7 +234,11 @@ def count(groups: Groups, row: Row, hit: bool) -> None:
 def upper_per_million(groups: Groups) -> float | None:
     """Return the 95 % upper bound of a rate, per million; None below ten capture groups."""
     hits, sizes = [k for k, _ in groups.values()], [n for _, n in groups.values()]
-    span = clustered_interval(hits, sizes, derived_seed(0, "per_million"))
+    return per_million(clustered_interval(hits, sizes, derived_seed(0, "per_million")))
+
+
+def per_million(span: Sequence[float] | None) -> float | None:
+    """Return the upper end of an interval of shares, per million."""
     return None if span is None else 1e6 * span[1]
 
 

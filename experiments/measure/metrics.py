@@ -15,6 +15,7 @@ from typing import Any, TypeVar, cast
 from midcall.apps import FIVE
 from midcall.classifier.state.verdicts import APPS, MADE_BY
 from midcall.experiments.measure.intervals import (
+    Interval,
     clopper_pearson,
     clustered_interval,
     derived_seed,
@@ -129,26 +130,35 @@ def quiet_flows(rows: Iterable[Row]) -> list[Row]:
     return [row for row in rows if row["outcome"] in ("quiet", "false_call")]
 
 
-def right_share(rows: Sequence[Scored], seed: int, name: str) -> RightShare:
-    """Return n, right, clusters and the bootstrapped interval of the share that is right."""
-    hits: Counter[str] = Counter()
+def by_group(
+    rows: Iterable[Scored], is_hit: Callable[[Scored], bool]
+) -> tuple[Counter[str], Counter[str]]:
+    """Return capture group -> rows, and capture group -> rows that are hits."""
     sizes: Counter[str] = Counter()
+    hits: Counter[str] = Counter()
     for row in rows:
         sizes[row["group"]] += 1
-        hits[row["group"]] += row["outcome"] == "right"
+        hits[row["group"]] += is_hit(row)
+    return sizes, hits
+
+
+def interval_of_groups(sizes: Counter[str], hits: Counter[str], seed: int) -> Interval | None:
+    """Return the 95 % interval of a share; the rows of a capture group are not independent."""
     groups = sorted(sizes)
-    span = clustered_interval(
-        [hits[group] for group in groups],
-        [sizes[group] for group in groups],
-        derived_seed(seed, "right_share", name),
-    )
+    return clustered_interval([hits[one] for one in groups], [sizes[one] for one in groups], seed)
+
+
+def right_share(rows: Sequence[Scored], seed: int, name: str) -> RightShare:
+    """Return n, right, clusters and the bootstrapped interval of the share that is right."""
+    sizes, hits = by_group(rows, lambda row: row["outcome"] == "right")
+    span = interval_of_groups(sizes, hits, derived_seed(seed, "right_share", name))
     n, right = sum(sizes.values()), sum(hits.values())
     return {
         "n": n,
         "right": right,
         "share": ratio(right, n),
         "interval": span,
-        "clusters": len(groups),
+        "clusters": len(sizes),
     }
 
 
@@ -221,22 +231,18 @@ def false_calls(rows: Sequence[Scored]) -> FalseCalls:
         entry[0] += 1
         entry[1] += row["outcome"] == "false_call"
     five = sum(family(row["app"]) in FIVE for row in hits)
-    sizes: Counter[str] = Counter(row["group"] for row in flows)
-    hit: Counter[str] = Counter(row["group"] for row in hits)
-    groups = sorted(sizes)
-    seed = derived_seed(0, "false_calls")
-    span = clustered_interval([hit[g] for g in groups], [sizes[g] for g in groups], seed)
+    sizes, hit = by_group(flows, lambda row: row["outcome"] == "false_call")
     alone = clopper_pearson(len(hits), len(flows))
     return {
         "flows": len(flows),
         "hits": len(hits),
-        "groups": len(groups),
-        "groups_hit": len(hit),
+        "groups": len(sizes),
+        "groups_hit": sum(map(bool, hit.values())),
         "five_hits": five,
         "per_million": ratio(1e6 * len(hits), len(flows)),
-        "upper_per_million": None if span is None else 1e6 * span[1],
+        "interval": interval_of_groups(sizes, hit, derived_seed(0, "false_calls")),
         "independent_upper_per_million": None if alone is None else 1e6 * alone[1],
-        "upper_method": "95 %; flows of one recording are not independent: exact by recordings",
+        "interval_method": "95 %; flows of one recording are not independent: exact by recordings",
         "by_kind": [
             {"kind": kind, "flows": n, "hits": k} for kind, (n, k) in sorted(kinds.items())
         ],

@@ -16,14 +16,15 @@ from itertools import product
 from typing import NamedTuple
 
 from midcall.apps import FIVE
-from midcall.experiments.measure import situations
-from midcall.experiments.measure.intervals import ratio
+from midcall.experiments.measure import metrics, situations
+from midcall.experiments.measure.intervals import Interval, derived_seed, ratio
 from midcall.experiments.measure.situations import Hardest, Hits, Line, Place, Situation
 from midcall.experiments.report.policies import Evidence, PolicyFile
 from midcall.experiments.report.sections.calendar import Calendar, calendar
+from midcall.experiments.results import tables
 from midcall.experiments.results.reader import Findings
 from midcall.experiments.results.schema import CALL_ROLES
-from midcall.experiments.results.tables import CallRow
+from midcall.experiments.results.tables import CallRow, FlowRow, ShareOfRight
 
 #: The filters, in the order of the page.
 KEYS = ("operator", "access", "date", "app")
@@ -131,14 +132,19 @@ class Named(NamedTuple):
     right: int
     n: int
     sessions: int
-    interval: tuple[float, float] | None
+    interval: Interval | None
 
 
 class FalseCalls(NamedTuple):
-    """Innocent flows that are certainly called a call (of an app, if one is chosen), of flows."""
+    """Innocent flows that are certainly called a call (of an app, if one is chosen), of flows.
+
+    groups: their recordings; interval: of the share, None below ten recordings.
+    """
 
     hits: int
     flows: int
+    groups: int
+    interval: Interval | None
 
 
 class Rules(NamedTuple):
@@ -371,26 +377,28 @@ class Views:
         )
         if not block or not block["n"]:
             return None
-        ends = block["interval"]
-        interval = None if ends is None else (float(ends[0]), float(ends[1]))
-        return Named(block["right"], block["n"], block["clusters"], interval)
+        return Named(block["right"], block["n"], block["clusters"], interval_of(block))
 
     def _false_calls(self, app: str) -> FalseCalls | None:
         block = self.run.at("accuracy", "false_calls")
         if not block or not block["flows"]:
             return None
-        return FalseCalls(self._alarms[app] if app else block["hits"], block["flows"])
+        if not app:
+            return FalseCalls(block["hits"], block["flows"], block["groups"], interval_of(block))
+        sizes, hits = metrics.by_group(
+            self._quiet, lambda row: row["outcome"] == "false_call" and row["app"] == app
+        )
+        interval = metrics.interval_of_groups(sizes, hits, derived_seed(0, "false_calls", app))
+        return FalseCalls(hits.total(), sizes.total(), len(sizes), interval)
 
     @cached_property
-    def _alarms(self) -> Counter[str]:
-        """Return app -> innocent flows that are certainly called a call of it."""
-        return Counter(
-            str(row["app"])
-            for row in self.run["flows"]
-            if row["outcome"] == "false_call"
-            and situations.in_headline(row)
-            and row.get("replayed") is not False
-        )
+    def _quiet(self) -> list[FlowRow]:
+        """Return the innocent flows that headline figures count."""
+        return [
+            row
+            for row in metrics.quiet_flows(self.run["flows"])
+            if situations.in_headline(row) and row.get("replayed") is not False
+        ]
 
     def _rules(self, operator: str) -> Rules:
         shown = [one for name, one in self.sources.items() if operator in ("", name)]
@@ -410,6 +418,12 @@ class Source(NamedTuple):
     rules: int
     packets: int
     invented: bool
+
+
+def interval_of(block: ShareOfRight | tables.FalseCalls) -> Interval | None:
+    """Return the interval of a share in the run's metrics."""
+    ends = block["interval"]
+    return None if ends is None else (float(ends[0]), float(ends[1]))
 
 
 def call_of(row: CallRow) -> Call:

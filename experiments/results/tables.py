@@ -1821,15 +1821,15 @@ class FalseCalls(TypedDict):
     per_million: Annotated[
         float | None, Column("flows per million", "`hits` per million `flows`.", METRICS)
     ]
-    upper_per_million: Annotated[
-        float | None,
-        Column("flows per million", "95 % upper bound of that rate, over capture groups.", METRICS),
+    interval: Annotated[
+        Ends,
+        Column("share", "95 % interval of hits / flows, by capture group; null below ten.", METRICS),
     ]
     independent_upper_per_million: Annotated[
         float | None,
-        Column("flows per million", "The same bound, if all flows were independent.", METRICS),
+        Column("flows per million", "Upper end of that interval, if all flows were independent.", METRICS),
     ]
-    upper_method: Annotated[str, Column("text", "How the bound is made.", METRICS)]
+    interval_method: Annotated[str, Column("text", "How the interval is made.", METRICS)]
     by_kind: Annotated[
         list[QuietKind], Column("list", "The same counts by kind of traffic.", METRICS)
     ]

@@ -170,7 +170,7 @@ def test_false_calls_tell_their_kind_and_what_no_hit_bounds() -> None:
     none_of_thirty, none_of_all = clopper_pearson(0, 30), clopper_pearson(0, 300)
     assert none_of_thirty is not None
     assert none_of_all is not None
-    assert result["upper_per_million"] == pytest.approx(1e6 * none_of_thirty[1])
+    assert result["interval"] == pytest.approx((0.0, none_of_thirty[1]))
     assert result["independent_upper_per_million"] == pytest.approx(1e6 * none_of_all[1])
     hit = row("whatsapp messaging", "certain whatsapp setup")
     result = metrics.false_calls([*rows, hit])
@@ -178,9 +178,10 @@ def test_false_calls_tell_their_kind_and_what_no_hit_bounds() -> None:
     _, high = clopper_pearson(1, 301) or (0.0, 0.0)
     assert result["per_million"] == pytest.approx(1e6 / 301, rel=1e-9)
     assert result["independent_upper_per_million"] == pytest.approx(1e6 * high)
-    assert result["upper_per_million"] > 1e6 * high
+    assert result["interval"] is not None
+    assert result["interval"][1] > high
     few = metrics.false_calls(rows[:5])
-    assert few["upper_per_million"] is None  # five recordings
+    assert few["interval"] is None  # five recordings
     assert result["by_kind"] == [
         {"kind": "innocent captures", "flows": 300, "hits": 0},
         {"kind": "messaging flows", "flows": 1, "hits": 1},
@@ -205,7 +206,7 @@ def test_no_innocent_flows_bound_nothing() -> None:
     result = metrics.false_calls([])
     assert result["flows"] == 0
     assert result["per_million"] is None
-    assert result["upper_per_million"] is None
+    assert result["interval"] is None
 
 
 def test_a_flow_that_two_files_of_a_session_hold_counts_once_with_the_weaker_outcome() -> None:
