@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Classify a capture on two cores, each of which processes every other batch.
+"""Classify a capture file on one core, or on two that process every other batch each.
 
-A batch is read from the file, its packets are decoded, and then they are assigned to flows and
-classified. Reading and classifying each have a turn, a counter that passes from batch to batch. So
-one core classifies while the other reads and decodes, packets are read and classified in their
-order, and the verdicts equal those of `Engine.feed`: no packet is classified too early, and no
-table is written by two threads at once. Decoding needs no order except for fragments, which are
-decoded again in turn. The same core decodes and classifies a batch, so the batch stays in that
-core's cache; only the flow records pass between the cores.
+On one core, compiled code reads and classifies batch after batch (`feed_file`). On two, a batch is
+read from the file, its packets are decoded, and then they are assigned to flows and classified.
+Reading and classifying each have a turn, a counter that passes from batch to batch. So one core
+classifies while the other reads and decodes, packets are read and classified in their order, and
+the verdicts equal those of `Engine.feed`: no packet is classified too early, and no table is
+written by two threads at once. Decoding needs no order except for fragments, which are decoded
+again in turn. The same core decodes and classifies a batch, so the batch stays in that core's
+cache; only the flow records pass between the cores.
 
 Compiled code waits for turns and takes them: waking a thread, or waiting for Python's lock, takes
 longer than a good part of a batch. Python code handles the rest: a turn that does not come for
@@ -26,7 +27,7 @@ from numpy.typing import NDArray
 from midcall.captures.jit.kernel import I, fence, kernel, prefetch_for_read, prefetch_for_write
 from midcall.captures.packets.pcap import BATCH, CaptureFile, Packets, Source, new_columns
 from midcall.captures.packets.scan import FILLED, NOW, next_packets
-from midcall.classifier.engine import Engine, Tables, read, roomy, take
+from midcall.classifier.engine import Engine, Tables, pump, read, roomy, take
 from midcall.classifier.state.flow_table import (
     LINE,
     METER_PACKETS,
@@ -291,6 +292,37 @@ class TwoCores:
         return True
 
 
+@kernel
+def feed_file(
+    source: Source,
+    offset: Numbers,
+    captured: Numbers,
+    wire: Numbers,
+    time: Numbers,
+    link: Numbers,
+    tables: Tables,
+    records: int,
+    signs: Numbers,
+    numbers: Numbers,
+) -> tuple[int, int]:
+    """Read and classify batches of a file until Python code is needed.
+
+    records: packets classified before. Returns that number afterwards, and the number of packets
+    that were read but not classified because the tables have no room for them; or 0 if Python has
+    to read, or -1 after AT_ONCE batches.
+    """
+    file, ring, memory, interfaces, types = source
+    for _ in range(AT_ONCE):
+        n = next_packets(file, ring, memory, interfaces, types, offset, captured, wire, time, link)
+        if n == 0 or not roomy(tables.flows, tables.notes, tables.meter, n):
+            return records, n
+        data = ring[memory[NOW]][: memory[FILLED]]
+        packets = Packets(data, offset[:n], captured[:n], wire[:n], time[:n], link[:n])
+        pump(tables, packets, records, signs, numbers)
+        records += n
+    return records, I(-1)
+
+
 def through(engine: Engine, capture: CaptureFile, cores: int = 1) -> None:
     """Feed a capture to an engine on one core or two.
 
@@ -299,5 +331,13 @@ def through(engine: Engine, capture: CaptureFile, cores: int = 1) -> None:
     if cores >= CORES:
         TwoCores(engine, capture).run()
         return
-    for packets in capture.batches():
+    columns, numbers = new_columns(BATCH), np.empty(BATCH, np.int64)
+    for packets in capture.batches():  # ... that Python has to read
         engine.feed(packets)
+        waiting = -1
+        while waiting:
+            engine.records, waiting = feed_file(
+                capture.source, *columns, engine.tables, engine.records, engine.signs, numbers
+            )
+            if waiting > 0:
+                engine.feed(Packets(capture.data, *(column[:waiting] for column in columns)))

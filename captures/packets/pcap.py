@@ -62,9 +62,9 @@ Numbers = NDArray[np.int64]
 #: Packets per batch: enough that the cost of a call is negligible, but few enough for a quick
 #: Ctrl-C.
 BATCH = 8192
-#: Bytes of a buffer: small enough for the processor's caches, large enough that the cost of a batch
-#: in Python is small. The first fill is smaller, so that a second core has work soon.
-BUFFER, FIRST_BUFFER = 1 << 21, 1 << 19
+#: Bytes of a buffer: small enough for a core's own cache, large enough that the cost of a batch in
+#: Python is small. Two cores share larger ones, so that they pass their turns less often.
+BUFFER, SHARED_BUFFER = 1 << 19, 1 << 21
 #: The longest record that is accepted in a stream of unknown length, in bytes.
 LONGEST = 64 << 20
 
@@ -140,8 +140,8 @@ def new_columns(size: int) -> list[Numbers]:
 class CaptureFile:
     """A capture opened for reading, batch by batch.
 
-    The file is read through one buffer of 2 MiB, so that the packets of a batch are still in a
-    cache of the processor when they are used; `whole` reads all of it into one buffer instead.
+    The file is read through one buffer of BUFFER bytes, so that the packets of a batch are still in
+    the processor's cache when they are used; `whole` reads all of it into one buffer instead.
     A `stream` is read and closed instead of the file; the path then only names it. `name` is how
     messages call the file. `notices` holds warnings for the user (for example, that the file is
     cut); `packets` and `captured_bytes` count what was read so far, `links` are its LINKTYPE
@@ -174,7 +174,7 @@ class CaptureFile:
         self._interfaces = np.zeros((INTERFACES, 4), np.int64)
         self._types = np.zeros(TYPES, np.uint8)
         self._ring = np.empty((1, self._left if whole and self._left else BUFFER), np.uint8)
-        self._fill(len(self._ring[0]) if whole else FIRST_BUFFER)
+        self._fill(len(self._ring[0]))
         if self._ended:  # else `batches` closes it: compiled code may still read it
             self._stream.close()
         self._open()
@@ -306,7 +306,7 @@ class CaptureFile:
         """Yield Packets of at most `size`; the last and the `retained` ones before it are valid."""
         rooms = [new_columns(size) for _ in range(retained + 1)]
         if retained:
-            self._new_ring(retained + 1, len(self._ring[0]))
+            self._new_ring(retained + 1, max(SHARED_BUFFER, len(self._ring[0])))
         try:
             while True:
                 if self._kept:

@@ -23,7 +23,6 @@ from scapy.utils import RawPcapNgReader, RawPcapReader
 from midcall.captures.packets.pcap import (
     BATCH,
     BUFFER,
-    FIRST_BUFFER,
     LONGEST,
     CaptureFile,
     Packets,
@@ -342,7 +341,7 @@ def test_what_remains_of_a_file_behind_a_length_that_is_not_believed_is_told(
 
 def test_a_record_that_ends_where_a_buffer_ends_is_not_overwritten(tmp_path: Path) -> None:
     records = [(i, bytes([65 + i]) * (BUFFER - 16), BUFFER) for i in range(3)]
-    first = (0, bytes(FIRST_BUFFER - 16 - 24), FIRST_BUFFER)
+    first = (0, bytes(BUFFER - 16 - 24), BUFFER)
     content = pcap([first, *records, (9, b"last", 4)])
     for name, stored in (("a.pcap", content), ("b.gz", gzip.compress(content, 1))):
         packets = read(put(tmp_path, stored, name))
