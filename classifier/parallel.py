@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from midcall.captures.jit.kernel import I, fence, kernel, prefetch_for_read, prefetch_for_write
 from midcall.captures.packets.pcap import BATCH, CaptureFile, Packets, Source, new_columns
 from midcall.captures.packets.scan import FILLED, NOW, next_packets
-from midcall.classifier.engine import Engine, Tables, pump, read, roomy, take
+from midcall.classifier.engine import Engine, Tables, read, roomy, step_packet, take
 from midcall.classifier.state.flow_table import (
     LINE,
     METER_PACKETS,
@@ -295,32 +295,36 @@ class TwoCores:
 @kernel
 def feed_file(
     source: Source,
-    offset: Numbers,
-    captured: Numbers,
-    wire: Numbers,
-    time: Numbers,
-    link: Numbers,
+    room: Packets,
     tables: Tables,
     records: int,
+    waiting: int,
     signs: Numbers,
-    numbers: Numbers,
 ) -> tuple[int, int]:
     """Read and classify batches of a file until Python code is needed.
 
-    records: packets classified before. Returns that number afterwards, and the number of packets
-    that were read but not classified because the tables have no room for them; or 0 if Python has
-    to read, or -1 after AT_ONCE batches.
+    room: columns for a batch, its data is not used; records: packets classified before; waiting:
+    packets in the columns that were read but not classified, -1 for none. Returns both afterwards:
+    waiting is then 0 if Python has to read, -1 after AT_ONCE batches, else the packets for which
+    the tables had no room.
     """
     file, ring, memory, interfaces, types = source
+    _, offset, captured, wire, time, link = room
     for _ in range(AT_ONCE):
-        n = next_packets(file, ring, memory, interfaces, types, offset, captured, wire, time, link)
-        if n == 0 or not roomy(tables.flows, tables.notes, tables.meter, n):
-            return records, n
+        n = waiting
+        if n <= 0:
+            n = next_packets(
+                file, ring, memory, interfaces, types, offset, captured, wire, time, link
+            )
+            if n == 0 or not roomy(tables.flows, tables.notes, tables.meter, n):
+                return records, n
         data = ring[memory[NOW]][: memory[FILLED]]
         packets = Packets(data, offset[:n], captured[:n], wire[:n], time[:n], link[:n])
-        pump(tables, packets, records, signs, numbers)
+        for i in range(n):
+            step_packet(tables, packets, i, records + i, signs)
         records += n
-    return records, I(-1)
+        waiting = I(-1)
+    return records, waiting
 
 
 def through(engine: Engine, capture: CaptureFile, cores: int = 1) -> None:
@@ -331,13 +335,14 @@ def through(engine: Engine, capture: CaptureFile, cores: int = 1) -> None:
     if cores >= CORES:
         TwoCores(engine, capture).run()
         return
-    columns, numbers = new_columns(BATCH), np.empty(BATCH, np.int64)
-    for packets in capture.batches():  # ... that Python has to read
-        engine.feed(packets)
-        waiting = -1
-        while waiting:
-            engine.records, waiting = feed_file(
-                capture.source, *columns, engine.tables, engine.records, engine.signs, numbers
-            )
+    room, waiting = Packets(np.empty(0, np.uint8), *new_columns(BATCH)), -1
+    try:
+        while waiting or capture.advance():
             if waiting > 0:
-                engine.feed(Packets(capture.data, *(column[:waiting] for column in columns)))
+                engine.reserve(waiting)
+            engine.records, waiting = feed_file(
+                capture.source, room, engine.tables, engine.records, waiting, engine.signs
+            )
+            engine.drain()
+    finally:
+        capture.close()

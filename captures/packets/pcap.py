@@ -279,7 +279,7 @@ class CaptureFile:
         self._memory[FILLED] = filled
         return filled > start
 
-    def _advance(self) -> bool:
+    def _read_on(self) -> bool:
         """Drop the scanned part of the buffer and read more; returns whether it grew."""
         rest = int(self._memory[FILLED] - self._memory[AT])
         wanted = int(self._memory[WANTED] + self._memory[HEADER])
@@ -315,13 +315,24 @@ class CaptureFile:
                 if n:
                     yield Packets(self.data, *(column[:n] for column in rooms[0]))
                     rooms.append(rooms.pop(0))
-                elif self._memory[STATUS] == MORE:
-                    continue
-                elif self._memory[STATUS] == BROKEN or not self._advance():
+                elif not self.advance():
                     break
         finally:
-            self._stream.close()
+            self.close()
+
+    def close(self) -> None:
+        """Close the file; what was read stays valid."""
+        self._stream.close()
+
+    def advance(self) -> bool:
+        """Read on after `next_packets` returned 0; returns whether to call it again."""
+        if self._memory[STATUS] == MORE:
+            return True
+        if self._memory[STATUS] != BROKEN and self._read_on():
+            return True
+        self.close()
         self._say_why()
+        return False
 
     def _say_why(self) -> None:
         slots = (STATUS, WANTED, AT, HEADER, FILLED, BASE)
