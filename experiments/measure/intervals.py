@@ -9,7 +9,9 @@ interval is given at all, only counts. An undefined ratio is None, never 0.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 from scipy.special import betaincinv  # type: ignore[import-untyped]
@@ -20,6 +22,8 @@ FEWEST = 10
 RESAMPLES = 2000
 
 Interval = tuple[float, float]
+#: A row with a column `group`, its capture group.
+Row = TypeVar("Row", bound=Mapping[str, object])
 
 
 def derived_seed(base: int, *names: str) -> int:
@@ -123,3 +127,22 @@ def quantile(values: Sequence[float], q: float) -> float | None:
 def rule_of_three(n: int) -> float | None:
     """Return the 95 % upper bound of a rate with 0 events in n trials, 3 / n; None for n = 0."""
     return ratio(3.0, n)
+
+
+def by_group(
+    rows: Iterable[Row], is_hit: Callable[[Row], bool]
+) -> tuple[Counter[str], Counter[str]]:
+    """Return capture group -> rows, and capture group -> rows that are hits."""
+    sizes: Counter[str] = Counter()
+    hits: Counter[str] = Counter()
+    for row in rows:
+        group = str(row["group"])
+        sizes[group] += 1
+        hits[group] += is_hit(row)
+    return sizes, hits
+
+
+def interval_of_groups(sizes: Counter[str], hits: Counter[str], seed: int) -> Interval | None:
+    """Return the 95 % interval of a share; the rows of a capture group are not independent."""
+    groups = sorted(sizes)
+    return clustered_interval([hits[one] for one in groups], [sizes[one] for one in groups], seed)

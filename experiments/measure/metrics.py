@@ -15,14 +15,14 @@ from typing import Any, TypeVar, cast
 from midcall.apps import FIVE
 from midcall.classifier.state.verdicts import APPS, MADE_BY
 from midcall.experiments.measure.intervals import (
-    Interval,
+    by_group,
     clopper_pearson,
-    clustered_interval,
     derived_seed,
+    interval_of_groups,
     quantile,
     ratio,
 )
-from midcall.experiments.results.schema import CALL_ROLES
+from midcall.experiments.results.schema import CALL_ROLES, INNOCENT_OUTCOMES
 from midcall.experiments.results.tables import (
     Accuracy,
     Confused,
@@ -127,25 +127,7 @@ def call_flows(rows: Iterable[Row], roles: Sequence[str] = CALL_ROLES) -> list[R
 
 def quiet_flows(rows: Iterable[Row]) -> list[Row]:
     """Return the scored flows that belong to no call."""
-    return [row for row in rows if row["outcome"] in ("quiet", "false_call")]
-
-
-def by_group(
-    rows: Iterable[Scored], is_hit: Callable[[Scored], bool]
-) -> tuple[Counter[str], Counter[str]]:
-    """Return capture group -> rows, and capture group -> rows that are hits."""
-    sizes: Counter[str] = Counter()
-    hits: Counter[str] = Counter()
-    for row in rows:
-        sizes[row["group"]] += 1
-        hits[row["group"]] += is_hit(row)
-    return sizes, hits
-
-
-def interval_of_groups(sizes: Counter[str], hits: Counter[str], seed: int) -> Interval | None:
-    """Return the 95 % interval of a share; the rows of a capture group are not independent."""
-    groups = sorted(sizes)
-    return clustered_interval([hits[one] for one in groups], [sizes[one] for one in groups], seed)
+    return [row for row in rows if row["outcome"] in INNOCENT_OUTCOMES]
 
 
 def right_share(rows: Sequence[Scored], seed: int, name: str) -> RightShare:

@@ -16,14 +16,20 @@ from itertools import product
 from typing import NamedTuple
 
 from midcall.apps import FIVE
-from midcall.experiments.measure import metrics, situations
-from midcall.experiments.measure.intervals import Interval, derived_seed, ratio
+from midcall.experiments.measure import situations
+from midcall.experiments.measure.intervals import (
+    Interval,
+    by_group,
+    derived_seed,
+    interval_of_groups,
+    ratio,
+)
 from midcall.experiments.measure.situations import Hardest, Hits, Line, Place, Situation
 from midcall.experiments.report.policies import Evidence, PolicyFile
 from midcall.experiments.report.sections.calendar import Calendar, calendar
 from midcall.experiments.results import tables
 from midcall.experiments.results.reader import Findings
-from midcall.experiments.results.schema import CALL_ROLES
+from midcall.experiments.results.schema import CALL_ROLES, INNOCENT_OUTCOMES
 from midcall.experiments.results.tables import CallRow, FlowRow, ShareOfRight
 
 #: The filters, in the order of the page.
@@ -385,10 +391,10 @@ class Views:
             return None
         if not app:
             return FalseCalls(block["hits"], block["flows"], block["groups"], interval_of(block))
-        sizes, hits = metrics.by_group(
+        sizes, hits = by_group(
             self._quiet, lambda row: row["outcome"] == "false_call" and row["app"] == app
         )
-        interval = metrics.interval_of_groups(sizes, hits, derived_seed(0, "false_calls", app))
+        interval = interval_of_groups(sizes, hits, derived_seed(0, "false_calls", app))
         return FalseCalls(hits.total(), sizes.total(), len(sizes), interval)
 
     @cached_property
@@ -396,8 +402,10 @@ class Views:
         """Return the innocent flows that headline figures count."""
         return [
             row
-            for row in metrics.quiet_flows(self.run["flows"])
-            if situations.in_headline(row) and row.get("replayed") is not False
+            for row in self.run["flows"]
+            if row["outcome"] in INNOCENT_OUTCOMES
+            and situations.in_headline(row)
+            and row.get("replayed") is not False
         ]
 
     def _rules(self, operator: str) -> Rules:

@@ -137,5 +137,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 #: Roles of flows that count as flows of a call.
 CALL_ROLES = ("media", "setup")
+#: Outcomes of flows that belong to no call.
+INNOCENT_OUTCOMES = ("quiet", "false_call")
 #: Grades whose evidence is packets: measurements, captures, developers' reverse engineering.
 PACKET_GRADES = frozenset("AB")

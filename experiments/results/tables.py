@@ -1823,11 +1823,17 @@ class FalseCalls(TypedDict):
     ]
     interval: Annotated[
         Ends,
-        Column("share", "95 % interval of hits / flows, by capture group; null below ten.", METRICS),
+        Column(
+            "share", "95 % interval of hits / flows, by capture group; null below ten.", METRICS
+        ),
     ]
     independent_upper_per_million: Annotated[
         float | None,
-        Column("flows per million", "Upper end of that interval, if all flows were independent.", METRICS),
+        Column(
+            "flows per million",
+            "Upper end of that interval, if all flows were independent.",
+            METRICS,
+        ),
     ]
     interval_method: Annotated[str, Column("text", "How the interval is made.", METRICS)]
     by_kind: Annotated[
