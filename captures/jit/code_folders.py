@@ -7,8 +7,10 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import cache
@@ -132,6 +134,10 @@ def cache_folder() -> Path:
 CACHE: Path | None = None if PLAIN else cache_folder()
 
 
+#: Versions of the sources whose code is kept, and seconds in which code is never removed.
+VERSIONS, DAY = 8, 86_400
+
+
 @cache
 def code_folder(module: str) -> Path:
     """Return the folder of one module's machine code.
@@ -147,9 +153,37 @@ def code_folder(module: str) -> Path:
     name = table.get(module)
     if name is None:
         name = f"{module}-{digest_of(reach(module))[:16]}"
+        first = not table
         table[module] = name
         write_whole(known, json.dumps(table).encode())
+        if first:
+            prune(folder)
     return folder / name
+
+
+def prune(folder: Path) -> None:
+    """Remove the code of versions of the sources before the newest VERSIONS.
+
+    Folders that changed in the last DAY stay: another process may be compiling into them.
+    """
+    with suppress(OSError, ValueError):
+        versions = sorted(folder.glob("digests-*.json"), key=last_change, reverse=True)
+        used = {
+            name for one in versions[:VERSIONS] for name in json.loads(one.read_bytes()).values()
+        }
+        for one in versions[VERSIONS:]:
+            one.unlink(missing_ok=True)
+        for one in folder.iterdir():
+            if one.is_dir() and one.name not in used and time.time() - last_change(one) > DAY:
+                shutil.rmtree(one, ignore_errors=True)
+
+
+def last_change(path: Path) -> float:
+    """Return the time of change of a file or folder in seconds, 0 if it is gone."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def write_whole(place: Path, data: bytes) -> None:

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -96,3 +99,25 @@ def test_the_list_of_folders_is_used_until_a_source_changes(
     assert place() == after
     for one in (code_folders.stamp, code_folders.code_folder):
         one.cache_clear()
+
+
+def test_code_of_old_versions_is_removed_unless_it_is_fresh_or_still_named(tmp_path: Path) -> None:
+    month_ago = time.time() - 30 * 86_400
+    for number in range(code_folders.VERSIONS + 2):
+        place = tmp_path / f"digests-{number}.json"
+        place.write_text(json.dumps({"own": f"own-{number}", "shared": "shared-1"}))
+        os.utime(place, (month_ago + number, month_ago + number))
+        (tmp_path / f"own-{number}").mkdir()
+        os.utime(tmp_path / f"own-{number}", (month_ago, month_ago))
+    for name, age in (("shared-1", month_ago), ("nobody-old", month_ago), ("nobody-new", None)):
+        (tmp_path / name).mkdir()
+        if age is not None:
+            os.utime(tmp_path / name, (age, age))
+    code_folders.prune(tmp_path)
+    newest = range(2, code_folders.VERSIONS + 2)
+    assert {one.name for one in tmp_path.iterdir()} == {
+        *(f"own-{number}" for number in newest),
+        *(f"digests-{number}.json" for number in newest),
+        "shared-1",
+        "nobody-new",
+    }
