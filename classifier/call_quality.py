@@ -29,8 +29,8 @@ from midcall.classifier.state.verdicts import MEDIA
 
 #: Flows that have tracks at the same time, at most; further flows are counted, not measured.
 MOST_TRACKS = 1 << 15
-#: Tracks at the beginning; they double as needed.
-FIRST_TRACKS = 64
+#: Rows that are written before Python code moves them to a list.
+ROOM = 256
 # Slots of `desk`, the counters of a meter.
 START, USED, FREE, REFUSED, ROWS, EVERY = range(6)
 DESK = 8
@@ -44,7 +44,7 @@ def track_of(
     flow = flows[number]
     place = places[number] - 1
     first = I(flow["first_record"])
-    if place >= 0 and I(tracks[place]["flow"]) != first:  # of an evicted flow
+    if place >= 0 and I(tracks[place]["flow"]) != first + 1:  # of an evicted flow
         release(tracks, place, free, desk)
         place = I(-1)
     if flow["state"] & SETTLED and flow["role"] != MEDIA and not desk[EVERY]:
@@ -56,7 +56,7 @@ def track_of(
         place = take_track(tracks, free, desk)
         places[number] = place + 1
         if place >= 0:
-            tracks[place]["flow"] = tracks[place + 1]["flow"] = first
+            tracks[place]["flow"] = tracks[place + 1]["flow"] = first + 1
     return I(place)
 
 
@@ -78,7 +78,9 @@ def take_track(tracks: Tracks, free: Numbers, desk: Numbers) -> int:
 def release(tracks: Tracks, place: int, free: Numbers, desk: Numbers) -> None:
     """Clear a pair of tracks and list it as free."""
     for one in (place, place + 1):
-        clear(tracks, one)
+        if I(tracks[one]["until"]):
+            clear(tracks, one)
+        tracks[one]["flow"] = 0
     free[desk[FREE]] = place
     desk[FREE] += 1
 
@@ -102,13 +104,16 @@ def pump(
     free: Numbers,
     rows: Rows,
     desk: Numbers,
-) -> None:
-    """Classify and measure a batch of packets.
+    begin: int,
+) -> int:
+    """Classify and measure the packets of a batch from `begin` on, while the rows have room.
 
     numbers[i] becomes packet i's flow number, -1 for none; ups[i] 1 if it goes from the flow's
-    source.
+    source. Returns how many packets of the batch are done.
     """
-    for i in range(len(packets.offset)):
+    for i in range(begin, len(packets.offset)):
+        if desk[ROWS] >= len(rows):
+            return i
         number = step_packet(tables, packets, i, first + i, signs)
         numbers[i], ups[i] = number, signs[SIGN_UP]
         if number < 0 or signs[SIGN_PAYLOAD_SIZE] <= 0:
@@ -127,6 +132,7 @@ def pump(
                 packets.time[i],
                 desk[START],
             )
+    return len(packets.offset)
 
 
 class Meter:
@@ -138,12 +144,12 @@ class Meter:
 
     def __init__(self, engine: Engine, every: bool = False) -> None:
         self.engine = engine
-        self.tracks = no_tracks(FIRST_TRACKS)
+        self.tracks = no_tracks(MOST_TRACKS)
         self.places = np.zeros(0, np.int64)
         self.free = np.zeros(MOST_TRACKS, np.int64)
         self.desk = np.zeros(DESK, np.int64)
         self.desk[EVERY] = every
-        self.buffer: Rows = np.zeros(0, ROW)
+        self.buffer: Rows = np.zeros(ROOM, ROW)
         self.parts: list[Rows] = []
         self.ups = np.zeros(0, np.int64)
         self.begun = False
@@ -165,31 +171,22 @@ class Meter:
         if count and not self.begun:
             self.begun, self.desk[START] = True, packets.time[0]
         engine.reserve(count)
-        self.reserve(count)
-        arguments = (engine.tables, packets, engine.records, engine.signs, numbers, self.ups)
-        pump(*arguments, self.places, self.tracks, self.free, self.buffer, self.desk)
-        engine.records += count
-        engine.drain()
-        self.drain()
-        return numbers
-
-    def reserve(self, packets: int) -> None:
-        """Make room for one more flow and one more row per packet."""
-        flows = len(self.engine.tables.flows)
+        flows = len(engine.tables.flows)
         if len(self.places) < flows:
             more = np.zeros(flows - len(self.places), np.int64)
             self.places = np.concatenate((self.places, more))
-        spare = len(self.tracks) - 2 - int(self.desk[USED]) + 2 * int(self.desk[FREE])
-        if spare < 2 * packets and len(self.tracks) < 2 * MOST_TRACKS:
-            wanted = len(self.tracks) + max(2 * packets - spare, len(self.tracks))
-            larger = no_tracks(min(wanted // 2, MOST_TRACKS))
-            larger[: len(self.tracks)] = self.tracks
-            self.tracks = larger
-        if len(self.buffer) < packets + 1:
-            self.buffer = np.zeros(packets + 1, ROW)
+        done = 0
+        while done < count:
+            arguments = (engine.tables, packets, engine.records, engine.signs, numbers, self.ups)
+            state = (self.places, self.tracks, self.free, self.buffer, self.desk)
+            done = pump(*arguments, *state, done)
+            self.drain()
+        engine.records += count
+        engine.drain()
+        return numbers
 
     def drain(self) -> None:
-        """Move the rows of the last batch to a list."""
+        """Move the rows of the buffer to a list."""
         used = int(self.desk[ROWS])
         if used:
             self.parts.append(self.buffer[:used].copy())
@@ -200,8 +197,31 @@ class Meter:
 
         The current second of each track is included; the meter goes on counting it.
         """
-        used = int(self.desk[USED])
-        last = np.zeros(used, ROW)
-        count = close_all(self.tracks.copy(), used, last, 0)
-        rows = np.concatenate([*self.parts, last[:count]])
-        return rows[np.lexsort((rows["second"], -rows["up"], rows["flow"]))]
+        return in_order([*self.parts, last_seconds(self.tracks[: self.desk[USED]])])
+
+    def take(self, flows: NDArray[np.int64]) -> Rows:
+        """Remove flows that have ended (their first packets); return their ROW[n] as `rows` does.
+
+        Live, this bounds the rows that the meter keeps.
+        """
+        own = np.flatnonzero(np.isin(self.tracks["flow"][: self.desk[USED]] - 1, flows))
+        rows = np.concatenate([*self.parts, np.zeros(0, ROW)])
+        ended = np.isin(rows["flow"], flows)
+        self.parts = [rows[~ended]]
+        result = in_order([rows[ended], last_seconds(self.tracks[own])])
+        self.places[np.isin(self.places - 1, own)] = 0
+        for place in own[::2].tolist():
+            release(self.tracks, place, self.free, self.desk)
+        return result
+
+
+def last_seconds(tracks: Tracks) -> Rows:
+    """Return ROW[n] of the current seconds of pairs of tracks, which stay as they are."""
+    rows = np.zeros(len(tracks), ROW)
+    return rows[: close_all(tracks.copy(), len(tracks), rows, 0)]
+
+
+def in_order(parts: list[Rows]) -> Rows:
+    """Return rows by flow, direction and second."""
+    rows = np.concatenate(parts)
+    return rows[np.lexsort((rows["second"], -rows["up"], rows["flow"]))]

@@ -52,6 +52,10 @@ SURE_LEAST, SURE_SHARE, LEAST, SHARE = 2.0, 0.15, 2.0, 0.3
 FEWEST_SPOKEN, LEAST_STEADY = 5, 0.2
 #: Seconds without a packet that are a pause of a stream, at most; longer ones are not rows.
 LONGEST_PAUSE = 30
+#: Audio packets of a second that follow a pause of at least PAUSE beats each: fewer are no audio.
+LONE = 2
+#: µs of audio that come in one second, from which the time without packets before it was a stall.
+STALLED = 1_500_000
 
 
 class Quality(NamedTuple):
@@ -109,9 +113,9 @@ def estimate(measured: Rows, flows: NDArray[np.int64] | None = None) -> Quality:
         doubt < SURE, np.maximum(SURE_LEAST, SURE_SHARE * frames), LEAST + SHARE * frames
     )
     spoken = rows["spoken"].astype(np.float64)
-    known = (rows["cadence"] > 0) & (rows["spoken"] >= FEWEST_SPOKEN)
+    known = (rows["cadence"] > 0) & (rows["spoken"] >= FEWEST_SPOKEN) & (rows["even"] == 1)
     known &= (rows["steady"] >= LEAST_STEADY) & (media != DATA)
-    missing = np.maximum(rows["missing"], 0).astype(np.float64)
+    missing = lost(rows)
     with np.errstate(invalid="ignore", divide="ignore"):
         loss = np.where(known, missing / (missing + spoken), np.nan)
     agreed = np.select([doubt < SURE, doubt < UNSURE], [AGREED, DIFFER], FAR_APART)
@@ -132,6 +136,25 @@ def estimate(measured: Rows, flows: NDArray[np.int64] | None = None) -> Quality:
         np.where((rows["cadence"] > 0) & (spoken > 0), rows["jitter"] / 1e6, np.nan),
         np.clip(np.where(media == NO_MEDIA, np.nan, trust), 0, 1),
     )
+
+
+def lost(rows: Rows) -> Floats:
+    """Return the lost packets of each row.
+
+    A late packet is taken back in the second in which it comes; this takes it back in the second in
+    which it was missing. So a direction's sum up to a second is the least of all later ones.
+    """
+    begins, which = directions(rows)
+    first = np.flatnonzero(begins)
+    total = np.cumsum(rows["missing"], dtype=np.int64)
+    base = np.where(first > 0, total[np.maximum(first, 1) - 1], 0)
+    sums = (total - base[which])[::-1]
+    # One running minimum for all directions: each is moved below those that follow it.
+    apart = which[::-1] * (np.abs(sums).max(initial=0) + 1) * 2
+    least = np.maximum((np.minimum.accumulate(sums + apart) - apart)[::-1], 0)
+    before = np.where(begins, 0, np.roll(least, 1))
+    result: Floats = (least - before).astype(np.float64)
+    return result
 
 
 def by_direction(rows: Rows, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -156,7 +179,7 @@ def silence(rows: Rows, beat: NDArray[np.bool_]) -> Floats:
     among the packets that are counted as audio. Nothing is known of a pause of over LONGEST_PAUSE.
     """
     fewest = np.where(rows["cadence"] > 0, 1, FEWEST_UNSURE)
-    heard = rows["audio"] >= fewest
+    heard = (rows["audio"] >= fewest) & ((rows["spoken"] > 0) | (rows["audio"] >= LONE))
     begins, which = directions(rows)
     place = np.arange(len(rows))
     last = np.maximum.accumulate(np.where(heard, place, -1))
@@ -169,6 +192,8 @@ def silence(rows: Rows, beat: NDArray[np.bool_]) -> Floats:
     length = second[np.minimum(turned, len(rows) - 1)] - second[np.maximum(last, 0)]
     short = rows["packets"] - rows["counts"]["packets"][:, 1]
     pause = ~heard & before & after & (length <= LONGEST_PAUSE) & (short <= MOST_OTHERS)
+    back = np.minimum(turned, max(len(rows) - 1, 0))
+    pause &= rows["audio"][back].astype(np.int64) * rows["cadence"][back] <= STALLED
     return np.where(beat & pause, 1.0, np.where(beat & heard, 0.0, np.nan))
 
 

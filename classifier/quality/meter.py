@@ -6,7 +6,8 @@ from __future__ import annotations
 from typing import Any
 
 from midcall.captures.jit.kernel import I, inlined, kernel
-from midcall.classifier.quality.audio import decide, observe_audio
+from midcall.classifier.quality.audio import end_second, observe_audio
+from midcall.classifier.quality.cadence import is_between
 from midcall.classifier.quality.frames import observe_frames
 from midcall.classifier.quality.tracks import (
     BURSTS,
@@ -54,11 +55,11 @@ def measure(
     one is written; the caller gives room for one more row per packet.
     """
     track = tracks[place]
-    second = (time - start) // SECOND
-    if second > I(track["second"]):  # a packet whose time goes back counts in the current second
-        if I(track["second"]) >= 0:
+    if time >= I(track["until"]):  # a packet whose time goes back counts in the current second
+        second = (time - start) // SECOND
+        if I(track["until"]):
             used = write_row(track, place, rows, used, second)
-        track["second"] = second
+        track["second"], track["until"] = second, start + (second + 1) * SECOND
     observe(track, size, octets, time)
     return used
 
@@ -81,10 +82,11 @@ def write_row(track: Any, place: int, rows: Rows, used: int, second: int) -> int
     """Write the row of a track's current second and clear its counters; returns rows used."""
     if used >= len(rows):
         return used
-    decide(track)
+    end_second(track)
     keep_recent(track, second - I(track["second"]))
     row = rows[used]
-    row["flow"], row["up"], row["second"] = track["flow"], 1 - (place & 1), track["second"]
+    row["flow"], row["up"] = I(track["flow"]) - 1, 1 - (place & 1)
+    row["second"] = track["second"]
     row["video"] = track["video"]
     row["idle"] = second - I(track["second"]) - 1
     row["packets"], row["octets"] = track["packets"], track["octets"]
@@ -94,6 +96,7 @@ def write_row(track: Any, place: int, rows: Rows, used: int, second: int) -> int
         copy_counts(track["counts"][which], row["counts"][which])
     row["cadence"] = track["cadence"]
     row["steady"] = track["steady"]
+    row["even"] = is_between(track, I(track["cadence"]))
     row["audio"], row["spoken"] = track["audio"], track["spoken"]
     row["missing"], row["longest"] = track["missing"], track["longest"]
     row["jitter"] = I(track["jitter"]) >> 4
@@ -166,7 +169,7 @@ def copy_counts(counts: Any, out: Any) -> None:
 def close_all(tracks: Tracks, count: int, rows: Rows, used: int) -> int:
     """Write the row of each track's last second; returns how many of `rows` are used."""
     for place in range(count):
-        if I(tracks[place]["second"]) >= 0 and I(tracks[place]["packets"]) > 0:
+        if I(tracks[place]["packets"]) > 0:
             track = tracks[place]
             used = write_row(track, place, rows, used, I(track["second"]) + 1)
     return used

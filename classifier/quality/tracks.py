@@ -20,10 +20,8 @@ LIMITS = (130, 305)
 #: Packet intervals that audio codecs use, in ms.
 CADENCES = (10, 20, 30, 40, 60, 80, 100, 120)
 
-#: Sizes that are remembered to recognise comfort noise.
-SLOTS = 6
-#: Explanations of the last packets that are followed at the same time.
-PATHS = 9
+#: Slots of a track's tables of sizes: a packet's payload bytes modulo this.
+SIZES = 256
 
 #: A frame tracker: packets above one size limit, split into frames.
 FRAMES = np.dtype(
@@ -52,22 +50,6 @@ COUNTS = np.dtype(
     ]
 )
 
-#: A path: audio packets up to one packet, and what they explain in the current second.
-PATH = np.dtype(
-    [
-        ("time", "i8"),  # ns, of its last packet; 0: no path
-        ("lag", "i8"),  # ns behind the beat
-        ("jitter", "i8"),  # ns, 16-fold (RFC 3550, appendix A.8)
-        ("longest", "i8"),  # ns, the longest gap
-        ("cost", "f8"),
-        ("left_out", "f8"),  # the track's sum when the packet came
-        ("size", "i4"),
-        ("missing", "i4"),
-        ("audio", "i4"),
-        ("spoken", "i4"),  # audio packets that do not follow a pause
-    ]
-)
-
 #: Decaying sums over the last seconds: the counters above, and the share kept each second.
 RECENT = (
     "packets", "small", "large", "huge", "equal", "bursts", "mixed", "spoken", "frames", "seconds"
@@ -77,8 +59,9 @@ KEPT = 0.75
 
 TRACK = np.dtype(
     [
-        ("flow", "i8"),  # number of the flow's first packet in the capture, -1: a free track
-        ("second", "i8"),  # the current second, counted from the start; -1: none
+        ("flow", "i8"),  # 1 + number of the flow's first packet in the capture, 0: a free track
+        ("second", "i8"),  # the current second, counted from the start
+        ("until", "i8"),  # ns, its end; 0: there is none
         ("packets", "i4"),  # of the current second
         ("octets", "i8"),  # IP bytes of the current second
         ("huge", "i4"),  # packets of the current second that are longer than audio
@@ -86,8 +69,34 @@ TRACK = np.dtype(
         ("frames", FRAMES, (len(LIMITS),)),
         ("counts", COUNTS, (len(LIMITS),)),
         ("recent", "f8", (len(RECENT),)),
-        # audio
+        # audio: the beat
         ("cadence", "i4"),  # µs, 0: unknown
+        ("audio", "i4"),  # audio packets of the current second ...
+        ("spoken", "i4"),  # ... those that do not follow a pause
+        ("missing", "i4"),  # beats without a packet, less those whose packets came late
+        ("due", "i8"),  # ns, when the next audio packet is expected
+        ("last", "i8"),  # ns, the last audio packet, 0: none yet
+        ("seen", "i8"),  # ns, the last packet that can be audio, 0: none
+        ("jitter", "i8"),  # ns, 16-fold (RFC 3550, appendix A.8)
+        ("longest", "i8"),  # ns, the longest gap that ended in the current second
+        ("before", "i4"),  # payload bytes of the last audio packet
+        ("fitting", "i4"),  # gaps of the current second that fit the cadence ...
+        ("unfit", "i4"),  # ... and that do not
+        ("late", "i4"),  # beats without a packet whose packets may still come ...
+        ("counted", "i4"),  # ... how many of them count as missing ...
+        ("given_up", "i4"),  # ... and packets on the beat until they are given up
+        ("stray", "i4"),  # packets of other sizes than the audio, decaying
+        ("unlike", "i4"),  # bytes of the last audio packet if its size was unlike the audio, else 0
+        ("filler", "i8"),  # ns, the last packet on the beat that was not taken as audio
+        # audio: sizes
+        ("mean", "f8"),  # payload bytes, moving average ...
+        ("spread", "f8"),  # ... and mean deviation
+        ("noise", "i4"),  # payload bytes before pauses, of comfort noise ...
+        ("pauses", "i4"),  # ... and how often a pause followed them
+        ("halved", "i4"),  # seconds since `counted_sizes` was halved
+        ("counted_sizes", "u1", (SIZES,)),  # packets of the last seconds by size
+        ("off_beat", "i1", (SIZES,)),  # how much packets of a size are off the beat
+        # audio: how the cadence is learned
         ("gaps", "f8", (len(CADENCES),)),  # decaying count of gaps near each cadence
         ("all_gaps", "f8"),
         ("run_bin", "i4"),  # cadence of the last gaps ...
@@ -95,28 +104,10 @@ TRACK = np.dtype(
         ("summed", "i4"),  # gaps of a mean ...
         ("sum", "i8"),  # ... and their sum, ns
         ("steady", "f8"),  # decaying share of gaps that fit the cadence
-        ("seen", "i8"),  # ns, the last packet that can be audio, 0: none
-        ("heard", "i8"),  # ns, the same, before the cadence is known
-        ("paths", PATH, (PATHS,)),
-        ("best", "i4"),  # the path that the next packet continues if it is on the beat; -1: none
-        ("cheapest", "i4"),  # the path that was put last
-        ("next", PATH),  # scratch
-        ("late", PATH),
-        ("after", PATH),
-        ("left_out", "f8"),  # cost of leaving out all packets of the second
-        ("noise", "i4"),  # payload bytes of comfort noise, 0: unknown
-        ("noise_size", "i4", (SLOTS,)),  # payload bytes of the last packets ...
-        ("noise_time", "i8", (SLOTS,)),  # ... ns, when the last one of that size came
-        ("noise_hits", "i4", (SLOTS,)),  # ... and how many came in time, in a row
-        ("low", "f8"),  # payload bytes of audio, decaying minimum and maximum
-        ("high", "f8"),
-        ("mean", "f8"),  # ... moving average and mean deviation
-        ("spread", "f8"),
-        ("jitter", "i8"),
-        ("audio", "i4"),  # audio packets of the current second
-        ("spoken", "i4"),
-        ("missing", "i4"),
-        ("longest", "i8"),  # ns, the longest gap that ended in the current second
+        ("checked", "i8"),  # ns, `seen` at the end of the last second
+        ("long_gaps", "i4"),  # gaps of the current second that are longer than any cadence
+        ("mean_gap", "i8"),  # ns, of the last second without such a gap
+        ("wrong", "i4"),  # seconds in a row whose mean gap is far from the cadence
     ]
 )
 
@@ -134,6 +125,7 @@ ROW = np.dtype(
         ("recent", "f8", (len(RECENT),)),  # decaying sums, this second included
         ("cadence", "i4"),
         ("steady", "f8"),  # share of the last gaps that fit the cadence
+        ("even", "i1"),  # 1: the mean gap is near the cadence
         ("audio", "i4"),
         ("spoken", "i4"),
         ("missing", "i4"),
@@ -144,7 +136,8 @@ ROW = np.dtype(
 
 
 def no_tracks(count: int) -> Tracks:
-    """Return TRACK[2 * count], free tracks of `count` flows: up at 2 n, down at 2 n + 1."""
-    tracks = np.zeros(2 * count, TRACK)
-    tracks["flow"] = tracks["second"] = tracks["best"] = -1
-    return tracks
+    """Return TRACK[2 * count], free tracks of `count` flows: up at 2 n, down at 2 n + 1.
+
+    All are zeros, so memory is used when a track is.
+    """
+    return np.zeros(2 * count, TRACK)

@@ -28,6 +28,8 @@ from midcall.errors import ExperimentError
 from midcall.suggestions import hint
 
 if TYPE_CHECKING:
+    from midcall.classifier.call_quality import Meter
+    from midcall.classifier.engine import Engine
     from midcall.classifier.export import Column
 
 FORMATS = ("table", "csv", "json", "parquet", "pcapng")
@@ -94,17 +96,32 @@ class Classified(NamedTuple):
     """The rows of one file, notices on the file, and the number of its packets.
 
     parts: makes the rows as tables of at most CHUNK rows each, in order; with True, texts that
-    occur more than once are coded (CODED_SCHEMA), else they are plain (SCHEMA).
+    occur more than once are coded (CODED_SCHEMA), else they are plain (SCHEMA). quality: the rows
+    of experiments.tools.quality where they were measured in the same pass.
     """
 
     parts: Callable[[bool], Iterator[pa.Table]]
     notices: list[str]
     packets: int = 0
+    quality: pa.Table | None = None
 
     @property
     def table(self) -> pa.Table:
         """Return all rows as one table of SCHEMA."""
         return pa.concat_tables([SCHEMA.empty_table(), *self.parts(False)])
+
+
+class Measures(Protocol):
+    """Where the quality of calls goes (experiments.tools.quality.Writer)."""
+
+    def write(self, table: pa.Table) -> None:
+        """Write the rows of one file."""
+
+    def meter(self, engine: Engine) -> Meter:
+        """Return a meter over an engine of a stream that is classified live."""
+
+    def ended(self, flows: NDArray[Any]) -> None:
+        """Write the rows of flows of that stream, FLOW[n], that have ended."""
 
 
 class ShownFlow(TypedDict):
@@ -189,19 +206,22 @@ def tables(flows: NDArray[Any], file: str, coded: bool) -> Iterator[pa.Table]:
         yield rows(columns(flows[start : start + CHUNK], file), coded)
 
 
-def classify_live(sink: Sink, out: BinaryIO, say: Callable[[str], None]) -> None:
+def classify_live(
+    sink: Sink, out: BinaryIO, say: Callable[[str], None], quality: Measures | None = None
+) -> None:
     """Classify the standard input; write the rows of each flow when it has ended.
 
     A flow has ended when IDLE passed on the capture's clock since its last packet, or with the
     input. The clock is looked at when it enters a new TICK, so that rows do not depend on how the
-    input arrives. A packet that comes later begins a new flow. Raises CaptureError or
-    ClassifierError.
+    input arrives. A packet that comes later begins a new flow. quality: where the quality of each
+    call goes when its flow has ended. Raises CaptureError or ClassifierError.
     """
     from midcall.captures.packets.pcap import CaptureFile
     from midcall.classifier.engine import Engine
 
     capture = CaptureFile(STANDARD_INPUT)
     engine = Engine(max_flows=LIVE_FLOWS)
+    feed = engine.feed if quality is None else quality.meter(engine).feed
     latest = 0
 
     def write(flows: NDArray[Any]) -> None:
@@ -210,6 +230,8 @@ def classify_live(sink: Sink, out: BinaryIO, say: Callable[[str], None]) -> None
         if len(flows):
             sink.flush()
             out.flush()
+            if quality is not None:
+                quality.ended(flows)
 
     for packets in capture.batches():
         clock = np.maximum.accumulate(np.maximum(packets.time, latest * TICK)) // TICK
@@ -219,7 +241,7 @@ def classify_live(sink: Sink, out: BinaryIO, say: Callable[[str], None]) -> None
                 if clock[start] > latest:
                     latest = int(clock[start])
                     write(engine.ended(latest * TICK, IDLE))
-                engine.feed(packets.take(slice(start, end)))
+                feed(packets.take(slice(start, end)))
     notices = list(capture.notices)
     notices += link_notices(capture.path, engine.counters, capture.links)
     if not capture.packets and not notices:
@@ -560,10 +582,12 @@ def classify(
     say: Callable[[str], None],
     reader: Callable[[str], Classified] = classify_file,
     jobs: int = 1,
+    quality: Measures | None = None,
 ) -> bool:
     """Classify files and folders into one output; return whether every one could be read.
 
-    reader: classifies one file; jobs: processes that do so at once, without effect on the rows.
+    reader: classifies one file; jobs: processes that do so at once, without effect on the rows;
+    quality: where the quality of calls goes, which `reader` then measures as well.
 
     say: called with one sentence per notice and per file that failed. A failed file does not stop
     the others. Raises ExperimentError for an unknown format, or Parquet on a terminal.
@@ -585,10 +609,10 @@ def classify(
                 say(str(error))
                 whole = False
         if jobs > 1 and worth_processes(files):
-            whole &= _at_once(files, sink, say, reader, jobs)
+            whole &= _at_once(files, sink, say, reader, jobs, quality)
         else:
             for file in files:
-                whole &= _one(file, sink, stream, say, reader)
+                whole &= _one(file, sink, stream, say, reader, quality)
         sink.close()
     return whole
 
@@ -606,6 +630,7 @@ class Outcome(NamedTuple):
     tables: list[pa.Table]
     notices: list[str]
     error: str
+    quality: pa.Table | None = None
 
 
 def _outcome(reader: Callable[[str], Classified], coded: bool, file: str) -> Outcome:
@@ -613,7 +638,7 @@ def _outcome(reader: Callable[[str], Classified], coded: bool, file: str) -> Out
 
     try:
         result = reader(file)
-        return Outcome(list(result.parts(coded)), result.notices, "")
+        return Outcome(list(result.parts(coded)), result.notices, "", result.quality)
     except (CaptureError, ClassifierError, ExperimentError) as error:
         return Outcome([], [], str(error))
 
@@ -624,6 +649,7 @@ def _at_once(
     say: Callable[[str], None],
     reader: Callable[[str], Classified],
     jobs: int,
+    quality: Measures | None,
 ) -> bool:
     from midcall.experiments.jobs.workers import run_in_background
 
@@ -635,6 +661,8 @@ def _at_once(
                 say(line if outcome.error else f"warning: {line}")
             for table in outcome.tables:
                 sink.write(table)
+            if quality is not None and outcome.quality is not None:
+                quality.write(outcome.quality)
             whole &= not outcome.error
     return whole
 
@@ -645,12 +673,13 @@ def _one(
     out: BinaryIO,
     say: Callable[[str], None],
     reader: Callable[[str], Classified],
+    quality: Measures | None,
 ) -> bool:
     from midcall.errors import CaptureError, ClassifierError
 
     try:
         if file == STANDARD_INPUT:
-            classify_live(sink, out, say)
+            classify_live(sink, out, say, quality)
             return True
         result = reader(file)
     except (CaptureError, ClassifierError, ExperimentError) as error:
@@ -660,4 +689,6 @@ def _one(
         say(f"warning: {notice}")
     for table in result.parts(sink.coded):
         sink.write(table)
+    if quality is not None and result.quality is not None:
+        quality.write(result.quality)
     return True

@@ -32,13 +32,17 @@ def run(
     cores: int,
     cluster: str | None,
     jobs: int | None = None,
+    quality: str | None = None,
 ) -> bool:
     """Classify captures; return whether all of them could be read.
 
-    jobs: files at once, None for all processor cores that this process may use.
+    jobs: files at once, None for all processor cores that this process may use. quality: the file
+    for the quality of calls per second.
     """
-    announce()
     folder = out is not None and out.endswith("/")
+    if quality is not None:
+        check_quality(quality, out, folder or format_of(form, out) == "pcapng", cores)
+    announce()
     if not folder:
         url = next((name for name in names if is_url(name)), None)
         option = "--cluster" if cluster else url
@@ -46,9 +50,13 @@ def run(
             raise ExperimentError(f"{option}: the output is a folder, give one as -o OUT/")
         if format_of(form, out) == "pcapng":
             return with_comments(names, out)
-        reader = partial(classify_file, cores=cores)
         jobs = jobs or max(1, len(os.sched_getaffinity(0)) // cores)
-        return classify(names, form, out, say, reader, jobs)
+        if quality is None:
+            return classify(names, form, out, say, partial(classify_file, cores=cores), jobs)
+        from midcall.experiments.tools import quality as measuring
+
+        with measuring.writer(None, quality) as target:
+            return classify(names, form, out, say, measuring.classify_file, jobs, target)
     if STANDARD_INPUT in names:
         raise ExperimentError(
             f"-: the standard input cannot be classified into a folder ({out}), which is continued "
@@ -61,6 +69,22 @@ def run(
     result = dataset.classify(names, str(out), say, cluster, cores)
     print("\n".join(dataset.lines(result, str(out))))
     return not result.unread and not result.failed
+
+
+def check_quality(quality: str, out: str | None, unlike: bool, cores: int) -> None:
+    """Raise ExperimentError where quality cannot be written beside the output.
+
+    unlike: the output is a folder or a pcapng file.
+    """
+    if unlike:
+        raise ExperimentError(
+            f"--quality {quality}: the output {out} is no table of flows; give a csv, json, "
+            "parquet or text file as -o OUT"
+        )
+    if cores > 1:
+        raise ExperimentError(f"--quality {quality}: a file is measured on one core; --cores 1")
+    if quality == "-" or (out is not None and os.path.abspath(quality) == os.path.abspath(out)):
+        raise ExperimentError(f"--quality {quality}: give a file of its own, as --quality FILE.csv")
 
 
 def with_comments(names: Sequence[str], out: str | None) -> bool:

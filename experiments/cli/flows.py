@@ -40,6 +40,14 @@ def classify(
         ),
     ] = None,
     cluster: CLUSTER = None,
+    quality: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Also write the quality of calls per second, as midcall quality does (.csv, "
+            ".json, .parquet or text).",
+        ),
+    ] = None,
 ) -> None:
     """Classify every flow of captures, one row per flow.
 
@@ -52,7 +60,7 @@ def classify(
     with sentences(resumes=out is not None and out.endswith("/"), place="-o"):
         from midcall.experiments.cli import classifying
 
-        complete = classifying.run(files, form, out, cores, cluster, jobs)
+        complete = classifying.run(files, form, out, cores, cluster, jobs, quality)
     if not complete:
         raise typer.Exit(USER_ERROR)
 

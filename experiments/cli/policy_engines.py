@@ -112,13 +112,18 @@ def prove_policy(
     out: Annotated[
         Path, typer.Option("-o", "--out", help="The file for the smallest difference.")
     ] = Path("difference.pcapng"),
+    rules: Annotated[
+        Path | None,
+        typer.Option(help="Rules that the engine gets instead of the exported policy."),
+    ] = None,
     corpus: CORPUS = None,
     as_json: JSON = False,
 ) -> None:
     """Compare a packet engine under a policy with the lab's box.
 
     The same packets go through both. Where a fate differs, the capture is reduced to the smallest
-    one that shows it (exit code 1). nftables and iptables need root on Linux.
+    one that shows it (exit code 1). nftables and iptables need root on Linux. With --rules, it
+    shows whether an imported policy does what the file does that it was imported from.
 
     Example: midcall policy prove mechanisms/stun --engine suricata
     """
@@ -128,7 +133,7 @@ def prove_policy(
 
         chosen = list(captures or captures_here(corpus))
         day = date.date() if date else None
-        proof = prove(name, engine, chosen, out, access, day, corpus)
+        proof = prove(name, engine, chosen, out, access, day, corpus, rules=rules)
         smallest = proof["smallest"]
         lines = [
             f"packets {proof['packets']}, equal {proof['equal']}, differ {proof['differs']}",

@@ -36,6 +36,10 @@ def replay(
     ],
     access: ACCESS = "4g",
     date: DATE = None,
+    time: Annotated[
+        str | None,
+        typer.Option(help="A time of day, as 20:30 (default: one at which all `hours` hold)."),
+    ] = None,
     call: Annotated[str | None, typer.Option(help="Id of one call (default: all).")] = None,
     app: Annotated[str | None, typer.Option(help="The app of an uncatalogued call.")] = None,
     flow: Annotated[
@@ -83,6 +87,7 @@ def replay(
         request = replaying.Order(
             capture, policy, access, day_of(date), call, link, seed, app, flow or (), corpus,
             [word.strip() for word in changed.split(",") if word.strip()],
+            replaying.clock_of(time),
         )  # fmt: skip
         result = replaying.play(request)
         replaying.write(result, out, fates)

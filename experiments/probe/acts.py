@@ -18,11 +18,12 @@ from midcall.captures.packets.numbers import TCP, UDP
 from midcall.experiments.localise.messages import noise
 from midcall.experiments.localise.mutations import NEAR, far_addresses
 from midcall.experiments.measure.intervals import clopper_pearson
-from midcall.experiments.probe.baseline import deviation
-from midcall.experiments.probe.line_oracle import DELAY, DROP
+from midcall.experiments.probe.baseline import deviation, share_of
+from midcall.experiments.probe.line_oracle import DELAY, DROP, PARTIAL, Effect
 from midcall.experiments.probe.prober import MS, SHARE, Outcome
 from midcall.experiments.probe.tails import Tail
 from midcall.experiments.probe.units import zeros
+from midcall.testbed.policy.language import Rule
 from midcall.testbed.probing.probe import Ends, Probe, Sent, in_order, ip_size
 from midcall.testbed.probing.strikes import strikes
 
@@ -30,6 +31,8 @@ Floats = NDArray[np.float64]
 
 #: Packets and their distance in the slow part; least distance and seconds of the fast part.
 SLOW, SLOW_APART, FAST_SECONDS = 24, 60 * MS, 2.4
+#: Packets of each direction that show the line's own loss at the same time.
+CONTROLS = 120
 #: Octets of a packet's payload in both parts.
 OCTETS = 80
 
@@ -47,9 +50,13 @@ class Number(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """One direction of the struck packets. slow, fast: bool[n] lost or sent again; delays: ns of
-    the packets that arrived, beyond the line's own, nan for others; times: ns, when sent; sizes."""
+    """One direction of the struck packets, upwards or not.
 
+    slow, fast: bool[n] lost or sent again; delays: ns of the packets that arrived, beyond the
+    line's own, nan for others; times: ns, when sent; sizes.
+    """
+
+    up: bool
     slow_lost: NDArray[np.bool_]
     fast_lost: NDArray[np.bool_]
     slow_excess: Floats
@@ -128,7 +135,7 @@ def measure(
     excess = tail.base.excess(outcome)
     times = np.array([one.time for one in outcome.unit], np.float64)
     return Measured(
-        lost[:, slow], lost[:, fast], excess[:, slow], excess[:, fast], times[fast],
+        up, lost[:, slow], lost[:, fast], excess[:, slow], excess[:, fast], times[fast],
         outcome.size[fast].astype(float),
     )  # fmt: skip
 
@@ -144,10 +151,15 @@ def own_share(seen: float, loss: float) -> float:
 
 
 class Acts:
-    """Finds the act on packets that a hypothesis strikes. refuted: they showed no effect."""
+    """Finds the act on packets that a hypothesis strikes.
+
+    refuted: they showed no effect; by_chance: some copies lost a share of them and others none.
+    """
 
     def __init__(self, tail: Tail, core: Probe) -> None:
-        self.tail, self.core, self.refuted = tail, core, False
+        self.tail, self.core, self.refuted, self.by_chance = tail, core, False, False
+        self.certain = False  # whether every struck packet was lost
+        self.known = list(tail.base.counts)  # (lost, sent) of packets that no rule strikes
 
     def run(self) -> tuple[dict[str, Any], dict[str, Number]]:
         """Return the act as the policy language writes it, and its parameters with intervals."""
@@ -157,8 +169,17 @@ class Acts:
         if rule is None:
             return {}, {}
         struck = strikes(tail.through(unit, True), [rule]).struck[0]
-        copies = 2 if tail.sought.chance > 0.999 else 6
-        outcome = tail.prober.ask("which act, slowly and fast", [unit], copies)[0]
+        copies = act_copies(tail.sought)
+        units = [unit]
+        if tail.sought.kind == PARTIAL:
+            units.append(spaced_controls(self.core[-1], 8 * MS, CONTROLS))
+        outcomes = tail.prober.ask("which act, slowly and fast", units, copies,
+                                   apart=self.apart(unit))  # fmt: skip
+        outcome = outcomes[0]
+        if len(outcomes) > 1:
+            self.count_controls(outcomes[1], rule)
+        if tail.sought.kind == PARTIAL and tail.sought.chance > 0.999:
+            self.by_chance = splits(outcome, struck, max(tail.base.loss))
         outcome = self.enforced(outcome, struck)
         measured = {up: measure(tail, outcome, struck, up, fast_begin, first)
                     for up in (True, False)}  # fmt: skip
@@ -177,7 +198,8 @@ class Acts:
         if share_slow > (0.96 if tail.sought.kind == DROP else 0.985) and (
             share_fast > 0.985 or tail.sought.kind == DROP
         ):
-            return {}, {}  # a condemnation that ends soon lets the fast part pass
+            self.certain = True  # a condemnation that ends soon lets the fast part pass
+            return {}, {}
         if self.core[-1].ends.proto == TCP:  # a stream shows rates only through its own control
             if tail.sought.kind == DROP:
                 return {}, {}
@@ -197,17 +219,44 @@ class Acts:
             max(share_slow * (1 - share_slow), 0.01) / max(slow_count, 1)
         ):
             policed = self.police(ways)
-            if policed is not None and share_slow < 0.6 * share_fast:
-                return policed
+            if policed is not None and share_slow < max(0.6 * share_fast, share_fast - 0.15):
+                # a policer delays nothing; a short queue lets few packets wait
+                shaped = self.shape(ways) if late_fast > 10 * MS + 2 * spread else ({}, {})
+                return shaped if shaped[0] else policed
         if late_slow > max(5 * MS, 1.5 * spread / math.sqrt(max(slow_count, 1)) + 3 * MS) and (
             share_slow < background + 0.1 + 2 * math.sqrt(background / max(slow_count, 1))
         ):
             return self.delay(late_slow)
         return self.loss(ways, loss)
 
+    def apart(self, unit: Probe) -> int:
+        """Return the time between two copies, in ns: one by one where they share a limit, as all
+        subscribers of one far address do."""
+        if self.tail.best.scope == "server" and not self.tail.prober.fresh_far:
+            return unit[-1].time + 500 * MS
+        return 23 * MS
+
+    def count_controls(self, control: Outcome, rule: Rule) -> None:
+        """Add packets that the rule does not strike to those that show the line's own loss."""
+        free = ~strikes(self.tail.through(control.unit, True), [rule]).struck[0]
+        for up in (0, 1):
+            places = free & (control.up == bool(up))
+            lost, sent = self.known[up]
+            self.known[up] = (lost + int(control.lost[:, places].sum()),
+                              sent + int(control.sent[:, places].sum()))  # fmt: skip
+
+    def background(self, ways: list[Measured]) -> tuple[float, float]:
+        """Return the line's own loss in the directions that the rule strikes, and its standard
+        deviation."""
+        ups = {one.up for one in ways}
+        lost = sum(self.known[int(up)][0] for up in ups)
+        sent = sum(self.known[int(up)][1] for up in ups)
+        share = share_of(lost, sent)
+        return share, math.sqrt(share * (1 - share) / max(sent, 1))
+
     def enforced(self, outcome: Outcome, struck: NDArray[np.bool_]) -> Outcome:
         """Return the copies on which the rule is enforced."""
-        if self.tail.sought.chance > 0.999:
+        if self.tail.sought.chance > 0.999 and not self.by_chance:
             return outcome
         excess = np.nan_to_num(self.tail.base.excess(outcome), nan=0.0)
         lost = outcome.lost | outcome.resent | (excess > max(self.tail.sought.amount / 2, 20 * MS))
@@ -230,9 +279,10 @@ class Acts:
         if gone <= count * max(loss) + 2 * math.sqrt(count * max(loss)) + 1:
             self.refuted = True
             return {}, {}
-        background = sum(loss) / len(loss)
+        background, doubt = self.background(ways)
         seen = gone / max(count, 1)
         if seen > 0.985:
+            self.certain = True
             return {}, {}
         low, high = share_interval(gone, count)
         share = own_share(seen, background)
@@ -248,9 +298,11 @@ class Acts:
             act["burst"] = round(mean, 2)
             parameters["burst"] = burst
             widened = math.sqrt(2 * mean)
+        below = math.hypot((seen - low) * widened, 1.96 * doubt)
+        above = math.hypot((high - seen) * widened, 1.96 * doubt)
         parameters["loss"] = Number(
-            share, max(own_share(seen - (seen - low) * widened, background), 0.0),
-            own_share(min(seen + (high - seen) * widened, 1.0), background),
+            share, max(own_share(seen - below, background), 0.0),
+            own_share(min(seen + above, 1.0), background),
         )  # fmt: skip
         return act, parameters
 
@@ -300,7 +352,7 @@ class Acts:
         """Return mean and deviation of a delay, from packets far apart."""
         tail = self.tail
         last = self.core[-1]
-        apart = int(max(60 * MS, 1.2 * about))
+        apart = int(max(60 * MS, 2.5 * about))  # a packet waits for those before it
         packets = list(self.core)
         begin = last.time + 300 * MS
         for number in range(14):
@@ -351,11 +403,33 @@ class Acts:
         return act, parameters
 
 
-def spaced_controls(last: Sent, apart: int) -> Probe:
+def act_copies(sought: Effect) -> int:
+    """Return how many copies show which act it is: more where some copies may not be struck."""
+    if sought.chance <= 0.999:
+        return 6
+    if sought.kind == PARTIAL:
+        return 4 if sought.amount > 0.25 else 8
+    return 2
+
+
+def splits(outcome: Outcome, struck: NDArray[np.bool_], background: float) -> bool:
+    """Return whether some copies of a unit lose a share of the struck packets and others only what
+    the line itself loses: a rule enforced by chance."""
+    lost = (outcome.lost | outcome.resent)[:, struck]
+    if lost.shape[1] < 20:
+        return False
+    shares = lost.mean(axis=1)
+    most, least = float(shares.max()), float(shares.min())
+    deviation_ = math.sqrt(most * (1 - most) / lost.shape[1]) + 0.01
+    free = background + 3 * math.sqrt(background * (1 - background) / lost.shape[1]) + 0.01
+    return least <= free and most - least > max(6 * deviation_, 0.04)
+
+
+def spaced_controls(last: Sent, apart: int, count: int = 14) -> Probe:
     """Return noise as far apart as the packets whose delay is measured, between other hosts."""
     ends = Ends(UDP, NEAR[len(last.ends.near)], 2, far_addresses(last.ends.far)[1], 28_411)
     packets = []
-    for number in range(14):
+    for number in range(count):
         for up in (True, False):
             body = noise(OCTETS, "spaced", number, up)
             packets.append(Sent(number * apart + (0 if up else MS), up, ends, body))

@@ -151,8 +151,8 @@ def equal_acts(found: Found) -> Iterator[Document]:
 
     if act == "stall":
         yield equal("drop", "a drop with the same allowance is the same act")
-    if act == "drop" and rule.after is not None:
-        yield equal("stall", "a stall is a drop with an allowance")
+    if act == "drop" and (rule.after is not None or begins_later(rule)):
+        yield equal("stall", "a stall is a drop from a later packet, byte or second on")
     if act in ("drop", "stall"):
         yield equal("loss", "with loss = 1 it drops every packet")
         yield equal("censor", "a function of one's own can do the same")
@@ -165,6 +165,12 @@ def equal_acts(found: Found) -> Iterator[Document]:
         mean, spread = found.parameters["delay_ms"], found.parameters["jitter_ms"]
         if mean.low <= 3.5 * spread.high and mean.high >= 3.5 * spread.low:
             yield equal("jitter", "3.5 deviations are about the mean delay")
+
+
+def begins_later(rule: Rule) -> bool:
+    """Return whether a rule strikes a flow from a later packet, byte or second on."""
+    words = (rule.match.packets, rule.match.bytes, rule.match.seconds)
+    return any(word is not None and str(word).endswith("-") for word in words)
 
 
 def entry(one: Hypothesis, relation: str, found: Found, weight: float | None, why: str) -> Document:
@@ -186,6 +192,8 @@ def as_well(found: Found) -> Document:
         "direction": direction(rule), "trigger": trigger(found), "parameters": parameters(found),
         "begin": begin(found, rule), "residual_s": rule.lasts_s,
         "probability": round(found.probability, 4),
+        "equal": [{key: one[key] for key in ("act", "scope", "direction")}
+                  for one in alternatives(found) if one["relation"] == "equal" and "act" in one],
         "why": "effects that the first does not explain",
     }  # fmt: skip
 

@@ -19,6 +19,8 @@ from midcall.testbed.probing.probe import Ends, Probe, Sent
 MISS = 0.02
 #: Least background loss that is assumed.
 LEAST_LOSS = 0.003
+#: The same of packets of streams that never arrive, although a kernel sends them again.
+LEAST_NEVER = 0.004
 #: Least spread of delays that is assumed, in ns.
 LEAST_SPREAD = 1 * MS
 
@@ -27,7 +29,8 @@ class Baseline(NamedTuple):
     """A line without a box. Indices 0 and 1 of the pairs: downwards and upwards.
 
     loss: share; fixed: delay of a packet without octets, ns; per_octet: ns; spread: robust standard
-    deviation of the delay, ns; counts: (lost, sent) of the controls that gave the loss.
+    deviation of the delay, ns; counts: (lost, sent) of the controls that gave the loss; stuck:
+    share of streams of which a part never arrived.
     """
 
     loss: tuple[float, float]
@@ -35,6 +38,7 @@ class Baseline(NamedTuple):
     per_octet: tuple[float, float]
     spread: tuple[float, float]
     counts: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0))
+    stuck: tuple[float, float] = (0.0, 0.0)
 
     def excess(self, outcome: Outcome) -> NDArray[np.float64]:
         """Return each packet's delay beyond the line's own, float64[copies, packets], in ns; nan
@@ -47,12 +51,21 @@ class Baseline(NamedTuple):
         """Return the loss that is expected of each packet."""
         return np.asarray(np.array(self.loss)[outcome.up.astype(int)], np.float64)
 
+    def never(self, outcome: Outcome) -> NDArray[np.float64]:
+        """Return how often the line itself keeps a packet from arriving at all: a stream sends
+        again what is lost, but after a lost SYN it waits for seconds."""
+        losses = self.losses(outcome)
+        stuck = np.maximum(np.array(self.stuck)[outcome.up.astype(int)], LEAST_NEVER)
+        return np.where(outcome.streams, np.maximum(6 * losses**2, stuck), losses)
+
 
 def control_units(size: int = 4) -> list[Probe]:
-    """Return units that a box is unlikely to match: datagrams of noise, and a stream."""
+    """Return units that a box is unlikely to match: datagrams of noise and of zeros, and
+    a stream."""
     near = bytes([198, 18, 0, 1]) if size == 4 else bytes.fromhex("fd4d1944" + "00" * 11 + "01")
     far = bytes([198, 19, 0, 1]) if size == 4 else bytes.fromhex("fd4d1945" + "00" * 11 + "01")
-    datagrams, large, stream = [], [], []
+    datagrams, large, plain, stream = [], [], [], []
+    third = Ends(UDP, near, 4, far, 30_221)
     udp, other = Ends(UDP, near, 1, far, 28_411), Ends(UDP, near, 2, far, 31_733)
     tcp = Ends(TCP, near, 3, far, 29_017)
     for number in range(40):
@@ -61,10 +74,13 @@ def control_units(size: int = 4) -> list[Probe]:
     for number in range(16):
         body = noise(800, "large control", number)
         large.append(Sent(number * 30 * MS, number % 2 == 0, other, body))
+    for number in range(40):
+        body = bytes(20 + number % 16) + bytes([number // 16, number % 16])
+        plain.append(Sent(number * 12 * MS, number % 2 == 0, third, body))
     for number in range(28):
         body = noise(60, "stream control", number)
         stream.append(Sent(number * 30 * MS, number % 2 == 0, tcp, body))
-    return [tuple(datagrams), tuple(large), tuple(stream)]
+    return [tuple(datagrams), tuple(large), tuple(plain), tuple(stream)]
 
 
 def baseline_of(prober: Prober, outcomes: list[Outcome]) -> Baseline:
@@ -78,12 +94,15 @@ def baseline_of(prober: Prober, outcomes: list[Outcome]) -> Baseline:
     per_octet = (8e6 / rates[0], 8e6 / rates[1])
     loss, fixed, spread = [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]
     pooled = [(0, 0), (0, 0)]
+    stuck = [0.0, 0.0]
     for up in (0, 1):
         counts, delays = [], []
         for outcome in outcomes:
             of_way = outcome.up == bool(up)
             sent, lost = outcome.sent[:, of_way], outcome.lost[:, of_way]
             is_stream = any(one.ends.proto == TCP for one in outcome.unit)
+            if is_stream and sent.any():
+                stuck[up] = (float(lost.any(axis=1).sum()) + 0.3) / (len(lost) + 1)
             if is_stream:  # one loss also holds up the packets behind it
                 resent = outcome.resent[:, of_way]
                 lost = resent & ~np.roll(resent, 1, axis=1) | resent & (np.arange(
@@ -109,7 +128,7 @@ def baseline_of(prober: Prober, outcomes: list[Outcome]) -> Baseline:
             fixed[up], spread[up] = 50.0 * MS, 10.0 * MS
     return Baseline(
         (loss[0], loss[1]), (fixed[0], fixed[1]), per_octet, (spread[0], spread[1]),
-        (pooled[0], pooled[1]),
+        (pooled[0], pooled[1]), (stuck[0], stuck[1]),
     )  # fmt: skip
 
 

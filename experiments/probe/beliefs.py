@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Hypotheses and their probabilities: rules of the policy language, weighed by all that was seen.
 
-A hypothesis is a match, an act that drops (what the box really does to struck packets is asked for
-later), a scope, a direction and an allowance. Hypotheses grow by single conditions that packets of
-the capture meet; of each generation the best are kept.
+A hypothesis is a match, a scope, a direction and an allowance. Each is weighed with every kind of
+effect that the capture suggests (packets that never arrive, a share of losses, a delay); the act
+itself is measured later. Hypotheses grow by single conditions that packets of the capture meet; of
+each generation the best are kept.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from scipy.special import expit  # type: ignore[import-untyped]
 from midcall.captures.packets.numbers import TCP
 from midcall.experiments.probe.atoms import Match
 from midcall.experiments.probe.baseline import Baseline
-from midcall.experiments.probe.fit import best_possible, fit_without_rule, fits
+from midcall.experiments.probe.fit import agreement, answered, fit_without_rule, fits
 from midcall.experiments.probe.line_oracle import DROP, INJECT, Effect
 from midcall.experiments.probe.prober import Outcome
 from midcall.testbed.policy.language import Rule
@@ -108,21 +109,25 @@ class Seen(NamedTuple):
 
 
 class Beliefs:
-    """Hypotheses with their scores over everything that was seen."""
+    """Hypotheses with their scores over everything that was seen.
 
-    def __init__(self, base: Baseline, sought: Effect, on_path: bool = False) -> None:
-        self.base, self.sought, self.on_path = base, sought, on_path
+    effects: kinds of effects that the rule may have, equally likely before the first outcome. A
+    rule on media alone can only drop. table: float64[rules, effects], ln of prior times likelihood.
+    """
+
+    def __init__(self, base: Baseline, effects: Sequence[Effect], on_path: bool = False) -> None:
+        self.base, self.effects, self.on_path = base, tuple(effects), on_path
         self.seen: list[Seen] = []
         self.hypotheses: list[Hypothesis] = []
         self.rules: list[Rule] = []
-        self.scores: Floats = np.zeros(0)
+        self.table: Floats = np.zeros((0, len(self.effects)))
         self.known: set[Hypothesis] = set()
 
     def observe(self, seen: Seen) -> None:
         """Weigh all hypotheses by one more outcome."""
         self.seen.append(seen)
         if self.rules:
-            self.scores = self.scores + self._fit(self.rules, seen)
+            self.table = self.table + self._fit(self.rules, seen)
 
     def add(self, more: Iterable[Hypothesis]) -> None:
         """Take in new hypotheses, weighed by everything that was seen."""
@@ -137,29 +142,53 @@ class Beliefs:
         if not new:
             return
         rules = [rule for _, rule in new]
-        scores = np.array([one.prior for one, _ in new])
+        table = np.array([[one.prior] * len(self.effects) for one, _ in new])
         for seen in self.seen:
-            scores = scores + self._fit(rules, seen)
+            table = table + self._fit(rules, seen)
+        only_drops = np.array([one.media for one, _ in new])
+        others = np.array([effect.kind not in (DROP, INJECT) for effect in self.effects])
+        table[np.ix_(only_drops, others)] = -np.inf
         self.hypotheses += [one for one, _ in new]
         self.rules += rules
-        self.scores = np.concatenate([self.scores, scores])
+        self.table = np.concatenate([self.table, table])
 
     def prune(self, most: int = KEPT) -> None:
         """Keep the best hypotheses."""
         order = np.argsort(-self.scores, kind="stable")[:most]
+        self.known = {self.hypotheses[at] for at in order}
         self.hypotheses = [self.hypotheses[at] for at in order]
         self.rules = [self.rules[at] for at in order]
-        self.scores = self.scores[order]
+        self.table = self.table[order]
 
     def _fit(self, rules: Sequence[Rule], seen: Seen) -> Floats:
-        return fits(
-            strikes(seen.through, rules), seen.outcome, self.base, self.sought, self.on_path
-        )
+        predicted = strikes(seen.through, rules)
+        return np.stack(
+            [fits(predicted, seen.outcome, self.base, effect, self.on_path)
+             for effect in self.effects], axis=1,
+        )  # fmt: skip
+
+    @property
+    def scores(self) -> Floats:
+        """Return the score of each hypothesis with any of the effects."""
+        return np.asarray(np.logaddexp.reduce(self.table, axis=1))
+
+    @property
+    def chances(self) -> Floats:
+        """Return the probability of each kind of effect."""
+        whole = np.logaddexp.reduce(self.table, axis=0)
+        values = np.exp(whole - whole.max())
+        return np.asarray(values / values.sum())
+
+    @property
+    def sought(self) -> Effect:
+        """Return the likeliest effect."""
+        return self.effects[int(self.chances.argmax())] if self.rules else self.effects[0]
 
     @property
     def weights(self) -> Floats:
         """Return the probability of each hypothesis."""
-        values = np.exp(self.scores - self.scores.max())
+        scores = self.scores
+        values = np.exp(scores - scores.max())
         return np.asarray(values / values.sum())
 
     @property
@@ -174,12 +203,18 @@ class Beliefs:
 
     @property
     def explained(self) -> float:
-        """Return the share of what was seen that the likeliest hypothesis explains."""
-        possible = sum(
-            best_possible(seen.outcome, self.base, self.sought, self.on_path) for seen in self.seen
-        )
-        reached = float(self.scores.max()) - self.best.prior
-        return reached / possible if possible > 0 else 1.0
+        """Return the share of packets that are struck, or that the likeliest hypothesis strikes, of
+        which both holds."""
+        both = any_ = 0
+        rule, sought = self.rules[int(self.scores.argmax())], self.sought
+        for seen in self.seen:
+            found = strikes(seen.through, [rule])
+            mask = found.lost[0] if sought.kind in (DROP, INJECT) else found.struck[0]
+            if sought.kind == INJECT:
+                mask = np.concatenate([mask, answered(found, seen.outcome.unit, sought)[0]])
+            one, other = agreement(mask, seen.outcome, self.base, sought, self.on_path)
+            both, any_ = both + one, any_ + other
+        return both / any_ if any_ else 1.0
 
     @property
     def best(self) -> Hypothesis:
@@ -192,7 +227,8 @@ class Beliefs:
 
     def grow(self, parts: Sequence[Match]) -> None:
         """Make hypotheses of single conditions, then let the best grow by more of them."""
-        media = (False, True) if self.sought.kind == DROP else (False,)
+        drops = any(effect.kind == DROP for effect in self.effects)
+        media = (False, True) if drops else (False,)
         for is_media in media:
             self.add(variants(parts, is_media))
         self.add(list(self.changed(2 * GROWING)))
@@ -325,4 +361,9 @@ def information(features: NDArray[np.bool_], weights: Floats) -> float:
     for row, weight in zip(np.packbits(features, axis=1), weights, strict=True):
         key = row.tobytes()
         shares[key] = shares.get(key, 0.0) + float(weight)
-    return -sum(share * math.log2(share) for share in shares.values() if share > 0)
+    return entropy_of(list(shares.values()))
+
+
+def entropy_of(shares: Iterable[float]) -> float:
+    """Return the entropy of probabilities, in bits."""
+    return -sum(share * math.log2(share) for share in shares if share > 0)

@@ -23,9 +23,13 @@ from midcall.testbed.probing.probe import Ends, flows_of
 
 #: Share of losses beyond the line's own that counts as an effect, at least.
 LEAST_SHARE = 0.03
+#: The same for all flows of one transport and direction together.
+LEAST_POOLED = 0.02
 #: Log-likelihood ratio (or the like) from which a group is suspicious, shows an effect, and is not
 #: played again.
 SUSPICIOUS, SHOWN, SURE = 4.0, 11.0, 14.0
+#: Chances of enforcement below one that are tried.
+CHANCES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 class Finding(NamedTuple):
@@ -68,10 +72,12 @@ def findings(outcome: Outcome, base: Baseline) -> list[Finding]:
             sometimes_lost(outcome, base, places, groups),
             partly_lost(outcome, base, places, groups),
             later(outcome, base, places, groups),
+            sometimes_late(outcome, base, places, groups),
         ]
         chosen = [one for one in found if one is not None and one.score > SUSPICIOUS]
         losses = [one for one in chosen if one.kind != DELAY]
-        chosen = [one for one in chosen if one.kind == DELAY]
+        late = [one for one in chosen if one.kind == DELAY]
+        chosen = [max(late, key=lambda one: one.score)] if late else []
         if losses:  # of the ways to explain losses, the one that fits best
             best = max(losses, key=lambda one: one.score)
             drops = [one for one in losses if one.kind == DROP]
@@ -79,7 +85,27 @@ def findings(outcome: Outcome, base: Baseline) -> list[Finding]:
                 best = drops[0]._replace(score=best.score)
             chosen.append(best)
         result += [one._replace(ends=ends, up=up) for one in chosen]
+    if not any(one.score > SHOWN for one in result):
+        result += pooled(outcome, base, listed)
     return sorted(result, key=lambda one: -one.score)
+
+
+def pooled(
+    outcome: Outcome, base: Baseline, listed: Sequence[tuple[Ends, bool, NDArray[np.int64]]]
+) -> list[Finding]:
+    """Return losses and delays of all flows of one transport and direction together: of a rule
+    whose effect on each flow is too small to show."""
+    result = []
+    for proto, up in sorted({(ends.proto, up) for ends, up, _ in listed}):
+        own = [one for one in listed if (one[0].proto, one[1]) == (proto, up)]
+        if len(own) < 2:
+            continue
+        places = np.concatenate([one[2] for one in own])
+        found = partly_lost(outcome, base, np.sort(places), len(listed), LEAST_POOLED)
+        if found is not None and found.score > SUSPICIOUS:
+            ends = outcome.unit[found.first].ends
+            result.append(found._replace(ends=ends, up=up))
+    return result
 
 
 def groups_of(outcome: Outcome) -> list[tuple[Ends, bool, NDArray[np.int64]]]:
@@ -115,9 +141,10 @@ def always_lost(
     outcome: Outcome, base: Baseline, places: NDArray[np.int64], penalty: float
 ) -> Finding | None:
     """Return packets that no copy delivers."""
-    sent = outcome.sent[:, places].sum(axis=0)
-    lost = outcome.lost[:, places].sum(axis=0)
-    scores = llr_lost(lost, np.maximum(sent, 0), base.losses(outcome)[places])
+    usable = (outcome.sent & ~outcome.cut)[:, places]
+    sent = usable.sum(axis=0)
+    lost = (outcome.lost[:, places] & usable).sum(axis=0)
+    scores = llr_lost(lost, np.maximum(sent, 0), base.never(outcome)[places])
     struck = np.flatnonzero((scores > 1.0) & (sent > 0))
     if not len(struck):
         return None
@@ -140,13 +167,14 @@ def sometimes_lost(
 ) -> Finding | None:
     """Return packets that some copies deliver and others do not: a rule enforced by chance.
 
-    A copy counts as struck if all packets of the group from some packet on are lost.
+    A struck copy loses all packets of the group from some packet on (any is equally likely); the
+    chance that a copy is struck is the one that fits best.
     """
     copies = len(outcome.delay)
-    shares = np.log(base.losses(outcome)[places])
-    runs = []
+    shares = np.log(base.never(outcome)[places])
     stream = outcome.unit[places[0]].ends.proto == TCP
-    most = -3.0 * float(shares[0]) if stream else math.inf  # a stream waits for one lost packet
+    most = -float(shares[0]) if stream else math.inf  # all of a stream waits for one lost packet
+    gains, firsts = [], []
     for copy in range(copies):
         lost, sent = outcome.lost[copy, places], outcome.sent[copy, places]
         score, first = 0.0, -1
@@ -156,20 +184,23 @@ def sometimes_lost(
             if not lost[at]:
                 break
             score, first = score - float(shares[at]), at
-        runs.append((min(score, most), first))
-    penalty = math.log(copies * groups)
-    struck = [run for run in runs if run[0] - penalty > 8.0]
+        gains.append(min(score, most) - (0.0 if stream else math.log(len(places))))
+        firsts.append(first)
+    gain = np.array(gains)
+    struck = [at for at in range(copies) if firsts[at] >= 0 and gain[at] > 2.0]
     if not struck or len(struck) == copies:
         return None
-    first = min(run[1] for run in struck)
-    total = sum(run[0] - penalty for run in struck)
+    fits_ = [float(np.logaddexp(math.log(1 - one), math.log(one) + gain).sum()) for one in CHANCES]
+    total = max(fits_) - math.log(groups) - 1.0
+    first = min(firsts[at] for at in struck)
     return Finding(DROP, NOWHERE, True, total, 1.0, int(places[first]), len(struck) / copies)
 
 
 def partly_lost(
-    outcome: Outcome, base: Baseline, places: NDArray[np.int64], groups: int
-) -> Finding | None:
-    """Return a share of losses beyond the line's own."""
+    outcome: Outcome, base: Baseline, places: NDArray[np.int64], groups: int,
+    least: float = LEAST_SHARE,
+) -> Finding | None:  # fmt: skip
+    """Return a share of losses beyond the line's own, of `least` at least."""
     lost = (outcome.lost | outcome.resent)[:, places]
     sent = (outcome.sent & ~outcome.behind)[:, places]
     lost &= sent
@@ -184,7 +215,7 @@ def partly_lost(
     else:
         score = gone * math.log(seen / share) + (count - gone) * math.log((1 - seen) / (1 - share))
     score -= loss_penalty(groups)
-    if seen - share < LEAST_SHARE:
+    if seen - share < least:
         return None
     # losses of a stream come in runs, and may begin late in a flow: the share from the first on
     first = int(np.flatnonzero(lost.any(axis=0))[0])
@@ -227,7 +258,33 @@ def later(
     if not late.any():
         return None
     amount = float(np.median(medians[late]))
-    few = int(late.sum()) < 3
+    few = stream and int(late.sum()) < 3
     score = lateness_score(amount, spread, len(excess), groups)
     score = min(score, (12.0 if few else 60.0) - math.log(groups))
     return Finding(DELAY, NOWHERE, True, score, amount, int(places[np.flatnonzero(late)[0]]))
+
+
+def sometimes_late(
+    outcome: Outcome, base: Baseline, places: NDArray[np.int64], groups: int
+) -> Finding | None:
+    """Return delays of datagrams in some copies: a rule enforced by chance."""
+    if outcome.unit[places[0]].ends.proto == TCP:
+        return None
+    excess = base.excess(outcome)[:, places]
+    counts = np.isfinite(excess).sum(axis=1)
+    if not counts.all():
+        excess, counts = excess[counts > 0], counts[counts > 0]
+    if len(counts) < 4:
+        return None
+    spread = base.spread[int(outcome.up[places[0]])]
+    centre = np.nanmedian(excess, axis=1)
+    late = centre > least_lateness(spread) + 2 * spread / np.sqrt(counts)
+    if not late.any() or late.all():
+        return None
+    amount = float(np.median(centre[late]))
+    deviation_ = spread * (0.5 + 1.25 / np.sqrt(counts)) + 1 * MS
+    gain = np.clip((centre - amount / 2) * amount / deviation_**2, -15.0, 15.0)
+    fits_ = [float(np.logaddexp(math.log(1 - one), math.log(one) + gain).sum()) for one in CHANCES]
+    score = max(fits_) - 3.0 - math.log(groups)
+    first = int(places[np.flatnonzero(np.isfinite(excess[late]).any(axis=0))[0]])
+    return Finding(DELAY, NOWHERE, True, score, amount, first, float(late.mean()))

@@ -4,6 +4,8 @@
 A packet that a rule strikes shows the effect with a share s, any other packet with the line's own
 share p. A flow of a copy is struck with the chance q of enforcement (and of a trigger that reaches
 the box), and else shows nothing. s (where it is not nearly one) and q are integrated over grids.
+The prediction of a packet is wrong by itself with the chance WRONG, in all copies: packets of both
+directions meet the box in another order than on a line without jitter.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from midcall.captures.packets.numbers import TCP
 from midcall.experiments.probe.baseline import Baseline
 from midcall.experiments.probe.line_oracle import DELAY, INJECT, PARTIAL, Effect
 from midcall.experiments.probe.prober import MS, Outcome
-from midcall.testbed.probing.probe import flows_of
+from midcall.testbed.probing.probe import Probe, flows_of
 from midcall.testbed.probing.strikes import Strikes
 
 Bools = NDArray[np.bool_]
@@ -27,6 +29,9 @@ Floats = NDArray[np.float64]
 #: Share of struck packets that show no effect, where the effect is nearly certain; share of other
 #: packets that show one for no reason.
 MISS, OTHER = 0.03, 0.004
+#: Chance that the prediction of a packet is wrong, and share of copies below which a packet shows
+#: no effect.
+WRONG, NOT_STRUCK = 0.01, 0.1
 #: Share of flows that receive a forged answer for no reason.
 STRAY = 0.001
 #: Grid of shares of packets that something strikes which no rule of the language says.
@@ -52,7 +57,7 @@ def affected_of(outcome: Outcome, base: Baseline, sought: Effect) -> tuple[Bools
         late = (np.nan_to_num(excess, nan=0.0) > 25 * MS + 6 * spread) & ~outcome.streams
         affected = outcome.lost | late | outcome.resent
         return affected, outcome.sent & ~outcome.behind, losses + OTHER
-    return outcome.lost, outcome.sent, losses + OTHER
+    return outcome.lost, outcome.sent & ~outcome.cut, base.never(outcome) + OTHER
 
 
 def events_of(outcome: Outcome) -> Bools:
@@ -91,12 +96,7 @@ def fits(
     hits: Floats | None = None
     if sought.kind == INJECT:
         seen = events_of(outcome)
-        is_stream = np.array([ends.proto == TCP for ends in listed])
-        forged = predicted.opened.copy()
-        if sought.detail == "dns-lie":
-            for number in range(len(listed)):
-                if not is_stream[number]:
-                    forged[:, number] = predicted.struck[:, flow == number].any(axis=1)
+        forged = answered(predicted, unit, sought)
         gain = np.where(seen, math.log(0.95 / STRAY), math.log(0.05 / (1 - STRAY)))
         hits = np.asarray(forged[:, None, :] * gain[None, :, :], np.float64)
     totals = []
@@ -112,14 +112,42 @@ def fits(
             np.log(struck_share / other)[None, :],
             np.log((1 - struck_share) / (1 - other))[None, :],
         ) * usable  # fmt: skip
+        weight, missed = with_wrong_predictions(weight, affected, usable)
         gains = np.stack(
             [mask @ (weight[copy][:, None] * membership) for copy in range(len(weight))], axis=1
         )  # [rules, copies, flows]
         if hits is not None:
             gains = gains + hits
-        totals.append(by_chance(gains, quality))
+        totals.append(by_chance(gains, quality) + ~mask @ missed)
     stacked = np.stack(totals)
     return np.asarray(np.logaddexp.reduce(stacked, axis=0) - math.log(len(totals)), np.float64)
+
+
+def answered(predicted: Strikes, unit: Probe, sought: Effect) -> Bools:
+    """Return which flows of a unit receive forged answers, bool[rules, flows]: streams, and of a
+    false DNS answer datagrams that are struck."""
+    forged = predicted.opened.copy()
+    if sought.detail == "dns-lie":
+        for number, ends in enumerate(flows_of(unit)):
+            if ends.proto != TCP:
+                own = np.array([one.ends == ends for one in unit])
+                forged[:, number] = predicted.struck[:, own].any(axis=1)
+    return forged
+
+
+def with_wrong_predictions(weight: Floats, affected: Bools, usable: Bools) -> tuple[Floats, Floats]:
+    """Return log-likelihood ratios of struck packets of which none costs more than a wrong
+    prediction, float64[copies, packets], and what a packet adds that a rule does not predict to be
+    struck and that is, float64[packets]."""
+    count, least = usable.sum(axis=0), math.log(WRONG)
+    whole = weight.sum(axis=0)
+    share = (affected & usable).sum(axis=0) / np.maximum(count, 1)
+    scale = np.where((share < NOT_STRUCK) & (whole < least), least / np.minimum(whole, least), 1.0)
+    best = whole
+    for chance in CHANCES:
+        mixed = np.logaddexp(math.log(chance) + weight, math.log(1 - chance)).sum(axis=0)
+        best = np.maximum(best, mixed)
+    return weight * scale, np.maximum(best + least, 0.0)
 
 
 def by_chance(gains: Floats, quality: float) -> Floats:
@@ -151,15 +179,17 @@ def shown_counts(
     return gone.astype(np.float64), count.astype(np.float64), other
 
 
-def best_possible(
-    outcome: Outcome, base: Baseline, sought: Effect, on_path: bool = False
-) -> float:  # fmt: skip
-    """Return the fit of a prediction that strikes exactly the packets that mostly show the
-    effect."""
+def agreement(
+    predicted: Bools, outcome: Outcome, base: Baseline, sought: Effect, on_path: bool = False
+) -> tuple[int, int]:
+    """Return (packets and flows that a rule strikes and that show the effect, those of which one
+    of both holds). predicted: bool[packets], of forged answers bool[packets + flows]."""
     gone, count, other = shown_counts(outcome, base, sought, on_path)
     share = np.clip(gone / np.maximum(count, 1), 0.001, 0.97)
     gain = gone * np.log(share / other) + (count - gone) * np.log((1 - share) / (1 - other))
-    return float(gain[share > other].sum())
+    shows = (share > other) & (gain > -math.log(WRONG))
+    known = count > 0
+    return int((shows & predicted & known).sum()), int(((shows | predicted) & known).sum())
 
 
 def fit_without_rule(

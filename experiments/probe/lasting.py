@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ from midcall.experiments.localise.messages import noise
 from midcall.experiments.localise.mutations import with_ends
 from midcall.experiments.probe.acts import Number, share_interval
 from midcall.experiments.probe.asking import score
-from midcall.experiments.probe.fit import affected_of, events_of
+from midcall.experiments.probe.fit import OTHER, affected_of, events_of
 from midcall.experiments.probe.line_oracle import DELAY, INJECT, PARTIAL
 from midcall.experiments.probe.prober import MS, Outcome
 from midcall.experiments.probe.tails import Tail
@@ -26,6 +27,9 @@ SECOND = 1000 * MS
 #: Horizons of the watch in s, and the distance of its packets as a share of the time.
 HORIZONS = (14.0, 200.0, 1500.0)
 STEP, LEAST_STEP = 0.05, 0.4
+#: Log-likelihood ratio of the packets of a moment, packets at most, plays that narrow down an end,
+#: and ratio within which another end is plausible.
+PLAIN, MOST_PACKETS, FINER, DOUBT = 8.0, 40, 2, 3.0
 #: Copies whose share of struck ones gives the chance of enforcement.
 CHANCE_COPIES = 60
 
@@ -38,9 +42,21 @@ class Lasting(NamedTuple):
     why_not: str = ""
 
 
-def watch_flow(tail: Tail, core: Probe) -> tuple[Ends, bool] | None:
-    """Return a flow and a direction whose noise a condemnation strikes, and the match does not;
-    None where there is none."""
+class Watched(NamedTuple):
+    """Packets that a condemnation strikes and that do not renew it: a flow, a direction, and a
+    payload, of which all have the same octets but for the last two."""
+
+    ends: Ends
+    up: bool
+    body: bytes
+
+    def numbered(self, number: int) -> bytes:
+        """Return the payload of one of them."""
+        return self.body[:-2] + number.to_bytes(2, "big")
+
+
+def watch_flow(tail: Tail, core: Probe) -> Watched | None:
+    """Return what a condemnation strikes, and the match does not; None where there is nothing."""
     last = core[-1]
     rule = tail.best.rule()
     plain = tail.best._replace(scope="packet", after="").rule()
@@ -49,14 +65,15 @@ def watch_flow(tail: Tail, core: Probe) -> tuple[Ends, bool] | None:
     flows = {"same": last.ends} | neighbours(last.ends)
     begin = last.time + 200 * MS
     packets = list(core)
-    marks: dict[Sent, tuple[Ends, bool]] = {}
+    marks: dict[Sent, Watched] = {}
     for number, ends in enumerate(flows.values()):
         if ends.proto == TCP:
             continue
         for up in (True, False):
-            one = Sent(begin + number * MS, up, ends, noise(50, "watch", number, up))
-            packets.append(one)
-            marks[one] = ends, up
+            for body in (b"\x05" + noise(49, "watch", up), bytes(40) + noise(10, "watch", up)):
+                one = Sent(begin + number * MS, up, ends, body)
+                packets.append(one)
+                marks[one] = Watched(ends, up, body)
     unit = in_order(packets)
     found = strikes(tail.through(unit, True), [rule, plain]).struck
     base = unit[0].time - packets[0].time
@@ -72,38 +89,42 @@ def lasting(tail: Tail, core: Probe, longest: float = HORIZONS[-1]) -> Lasting:
     found = watch_flow(tail, core)
     if found is None:
         return Lasting(None, 0.0, "whatever could show its end is struck by the match itself")
-    if tail.sought.kind == PARTIAL and tail.sought.amount < 0.3:
-        many = 6
-    else:
-        many = 2 if tail.sought.kind == PARTIAL else 1
-    low, high = 0.0, HORIZONS[-1]
-    done = 0.0
+    many = packets_of_moment(tail)
+    low, high, done = 0.0, HORIZONS[-1], 0.0
     for horizon in (one for one in HORIZONS if one <= longest):
         times = moments(max(done * 0.8, 0.3), horizon)
-        answers = watched(tail, core, found, times, many)
-        ended = end_of(answers)
-        if ended is None:
+        span = end_of(watched(tail, core, found, times, many))
+        if span is None:
             done = horizon
             continue
-        if ended == 0 and done == 0.0:
+        first, last = span
+        if last == 0 and done == 0.0:
             return Lasting(None, done, "it ends within 0.3 s, or packets after it show nothing")
-        low = times[ended - 1] if ended > 0 else 0.0
-        high = times[ended]
+        low = times[first - 1] if first > 0 else done * 0.8
+        high = times[min(last, len(times) - 1)]
         break
     else:
         return Lasting(None, done)
-    if high - low > 0.03 * high:
-        fine = list(np.linspace(low, high, 9)[1:-1])
-        answers = watched(tail, core, found, fine, many)
-        ended = end_of(answers)
-        if ended is None:
-            low = fine[-1]
-        elif ended == 0:
-            high = fine[0]
-        else:
-            low, high = fine[ended - 1], fine[ended]
+    for _ in range(FINER):
+        if high - low <= 0.03 * high:
+            break
+        times = list(np.linspace(low, high, 9)[1:-1])
+        span = end_of(watched(tail, core, found, times, many))
+        first, last = (len(times), len(times)) if span is None else span
+        edges = [low, *times, high]
+        low, high = edges[first], edges[last + 1]
     value = nearest_round(low, high)
     return Lasting(Number(value, low * 0.98 - 0.05, high * 1.02 + 0.05), done)
+
+
+def packets_of_moment(tail: Tail) -> int:
+    """Return how many packets show in four copies whether a condemnation still holds."""
+    if tail.sought.kind != PARTIAL:
+        return 1
+    own = max(tail.base.loss) + OTHER
+    struck = min(own + tail.sought.amount * (1 - own), 0.98)
+    per_packet = struck * math.log(struck / own) + (1 - struck) * math.log((1 - struck) / (1 - own))
+    return int(min(max(math.ceil(PLAIN / per_packet / 4), 2), MOST_PACKETS))
 
 
 def moments(first: float, last: float) -> list[float]:
@@ -115,11 +136,9 @@ def moments(first: float, last: float) -> list[float]:
     return [*result, last]
 
 
-def watched(
-    tail: Tail, core: Probe, found: tuple[Ends, bool], times: list[float], many: int
-) -> list[bool]:
-    """Return for each time after the trigger whether a condemnation still holds."""
-    ends, up = found
+def watched(tail: Tail, core: Probe, found: Watched, times: list[float], many: int) -> list[float]:
+    """Return for each time after the trigger the log-likelihood ratio that a condemnation still
+    holds."""
     last = core[-1]
     packets = list(core)
     begin = last.time
@@ -129,8 +148,8 @@ def watched(
     spacing = 4 * MS
     for at, seconds in enumerate(times):
         for number in range(many):
-            one = Sent(begin + int(seconds * SECOND) + number * spacing, up, ends,
-                       noise(50, "watch", at, number))  # fmt: skip
+            one = Sent(begin + int(seconds * SECOND) + number * spacing, found.up, found.ends,
+                       found.numbered(at * many + number))  # fmt: skip
             probes[at, number] = one
             packets.append(one)
     unit = in_order(packets)
@@ -154,8 +173,8 @@ def watched(
         struck = min(own + share * (1 - own), 0.98)
         gone = int(some.sum())
         llr = gone * math.log(struck / own) + (count - gone) * math.log((1 - struck) / (1 - own))
-        result.append(llr > 0)
-    tail.prober.taught(f"{sum(result)} of {len(result)} moments struck")
+        result.append(llr)
+    tail.prober.taught(f"{sum(one > 0 for one in result)} of {len(result)} moments struck")
     return result
 
 
@@ -175,16 +194,15 @@ def condemned(
     return rows or list(range(copies))
 
 
-def end_of(answers: list[bool]) -> int | None:
-    """Return the first moment from which on nothing is struck, None where the last one still is."""
-    if not answers or answers[-1]:
+def end_of(scores: Sequence[float]) -> tuple[int, int] | None:
+    """Return the first and the last plausible moment from which on nothing is struck, None where
+    the last moment most likely still is. scores: log-likelihood ratios of "struck" by moment."""
+    # the sum over the moments before an end, less the sum over those from it on
+    whole = np.concatenate([[0.0], np.cumsum(scores)]) * 2 - float(np.sum(scores))
+    if not len(scores) or int(whole.argmax()) == len(scores):
         return None
-    best, best_score = 0, -1
-    for at in range(len(answers) + 1):
-        right = sum(answers[:at]) + sum(not one for one in answers[at:])
-        if right > best_score:
-            best, best_score = at, right
-    return best if best < len(answers) else None
+    plausible = np.flatnonzero(whole > whole.max() - 2 * DOUBT)
+    return int(plausible[0]), int(plausible[-1])
 
 
 def nearest_round(low: float, high: float) -> float:

@@ -43,7 +43,7 @@ class Outcome(NamedTuple):
 
     delay: int64[copies, packets] in ns, -1 for packets that did not arrive, -2 for packets that
     could not be sent; size: int64[packets], IP octets; up: bool[packets]; events, strange: of each
-    copy, with the ends of the unit.
+    copy, with the ends of the unit; jitter: ns by which the line's own delay varies.
     """
 
     unit: Probe
@@ -52,6 +52,7 @@ class Outcome(NamedTuple):
     up: NDArray[np.bool_]
     events: list[list[Event]]
     strange: list[list[Event]]
+    jitter: int = 0
 
     @property
     def lost(self) -> NDArray[np.bool_]:
@@ -69,7 +70,7 @@ class Outcome(NamedTuple):
         has sent them again."""
         known = np.where(self.delay >= 0, self.delay, np.iinfo(np.int64).max)
         least = known.min(axis=0)
-        late = (self.delay >= 0) & (self.delay - least > RESENT)
+        late = (self.delay >= 0) & (self.delay - least > RESENT + self.jitter)
         return np.asarray((late | self.lost) & self.streams)
 
     @property
@@ -84,6 +85,21 @@ class Outcome(NamedTuple):
                 before = last.get((one.ends, one.up))
                 if before is not None:
                     result[:, at] = late[:, before] | result[:, before] & late[:, at]
+                last[one.ends, one.up] = at
+        return result
+
+    @property
+    def cut(self) -> NDArray[np.bool_]:
+        """Return which packets of streams come after one that never arrived; they say nothing."""
+        result = np.zeros_like(self.lost)
+        if not self.streams.any():
+            return result
+        last: dict[tuple[Ends, bool], int] = {}
+        for at, one in enumerate(self.unit):
+            if one.ends.proto == TCP and one.payload:
+                before = last.get((one.ends, one.up))
+                if before is not None:
+                    result[:, at] = self.lost[:, before] | result[:, before]
                 last[one.ends, one.up] = at
         return result
 
@@ -121,6 +137,7 @@ class Prober:
         self.probes, self.line, self.watched = 0, 0.0, 0.0
         self.record: list[Asked] = []
         self.numbers = 0
+        self.jitter = 0  # ns by which the line's own delay varies
         preset = PRESETS[access]
         self.rate = {True: preset.up.rate_kbit, False: preset.down.rate_kbit}
         self.lab_only = lab_only  # every far address is mapped into the lab's range
@@ -171,12 +188,14 @@ class Prober:
         """Play `copies` of each unit at once; returns one Outcome per unit.
 
         tight: streams are opened before the first packet, and packets are only as far apart as the
-        access network needs; apart: ns between the starts of two copies; watch: the time is
+        access network needs; apart: ns between the starts of two copies, at least (more where the
+        access network's rate needs it); watch: the time is
         counted as a residual watch; keep_far: per unit, whether its far
         addresses are kept although `fresh_far` holds. Raises ProbesSpent.
         """
         if self.probes >= self.most_probes:
             raise ProbesSpent
+        apart = max(apart, self._least_apart(units))
         entries: list[tuple[Sent, int, int, int]] = []
         back: dict[Ends, tuple[int, int, Ends]] = {}
         for number, unit in enumerate(units):
@@ -264,6 +283,15 @@ class Prober:
                    for some in outcome.strange]  # fmt: skip
         return outcome._replace(unit=unit, events=events, strange=strange)
 
+    def _least_apart(self, units: Sequence[Probe]) -> int:
+        """Return the time between the starts of two copies in which the access network carries one,
+        in ns."""
+        longest = 0.0
+        for up in (True, False):
+            octets = sum(ip_size(one) for unit in units for one in unit if one.up == up)
+            longest = max(longest, octets * 8e6 / len(units) / (self.rate[up] * SHARE))
+        return int(longest)
+
     def _paced(self, packets: list[Sent]) -> Probe:
         """Return packets as far apart as the access network's rate needs."""
         free = {True: 0, False: 0}
@@ -285,6 +313,7 @@ class Prober:
             np.array([one.up for one in unit], bool),
             [[] for _ in range(copies)],
             [[] for _ in range(copies)],
+            self.jitter,
         )
 
     def _fill(

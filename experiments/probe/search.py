@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +32,7 @@ from midcall.experiments.probe.beliefs import (
     Hypothesis,
     Seen,
     combined,
+    entropy_of,
     hypothesis,
     information,
     shown,
@@ -75,21 +76,48 @@ from midcall.experiments.probe.units import (
     scope_unit,
 )
 from midcall.experiments.probe.unseen import Unseen, unseen
-from midcall.testbed.policy.language import Rule
-from midcall.testbed.probing.probe import Probe, Sent, flows_of, in_order
+from midcall.testbed.network.link import PRESETS
+from midcall.testbed.policy.language import INJECTED, Rule
+from midcall.testbed.probing.probe import Ends, Probe, Sent, flows_of, in_order
 from midcall.testbed.probing.sockets import ENDED, RESET
 from midcall.testbed.probing.strikes import Passing, passing, strikes
+from midcall.testbed.probing.virtual_line import FAR_LEG
 
 #: Copies of the capture in one play, and packets and seconds of it that are played.
-COPIES, PACKETS, SECONDS = 4, 160, 8.0
-#: Plays of the capture before a line counts as clean, at most.
-PLAYS = 6
+COPIES, PACKETS, SECONDS = 8, 200, 8.0
+#: Of a long capture: packets of each flow, at least, and flows with more of them.
+OF_EACH, BUSIEST = 6, 4
+#: Longest pauses that are tried until a capture lasts SECONDS at most, in ns.
+PAUSES = (500 * MS, 300 * MS, 200 * MS, 120 * MS, 60 * MS, 30 * MS)
+#: Plays of the capture before a line counts as clean, at least and at most.
+LEAST_PLAYS, PLAYS = 3, 6
+#: Score from which an effect is not played again.
+PLAIN = 30.0
 #: Expected information below which no unit is worth a probe, in bits, and units at most.
 LEAST_BITS, MOST_UNITS = 0.03, 24
 #: Rules that are looked for, and the share of an effect that a rule must explain.
 MOST_RULES, LEAST_EXPLAINED = 3, 0.5
+#: Score of an effect that a further rule must explain, and packets of a flow before the first one
+#: that a rule strikes which are no evidence for another rule.
+LEAST_FURTHER, MARGIN = 20.0, 4
 #: Probes of the localiser where no rule explains an effect, and its longest window in ns.
 OCTET_PROBES, LONGEST = 150, 6_000_000_000
+#: Acts after which packets never arrive, or forged answers do.
+BLOCKING = {"drop", "stall", "drop-media", *INJECTED}
+#: Share of the probability that a rule keeps which one of its own probes contradicts.
+REFUTED = 0.4
+#: How long the end of the capture is waited for, in ns: a third SYN comes 3 s after the first.
+OPENING = 3_400 * MS
+#: Score below which an effect is chance after all plays.
+DOUBTFUL = 8.0
+#: Deviations of the line's own delay within which a packet of a stream was not sent again.
+JITTERS = 5
+#: Share of losses from which they are called a drop.
+NEARLY_ALL = 0.95
+#: Repetitions of a packet that show which kind of effect it suffers.
+MANY = 30
+#: Step of the lag of packets from the subscriber, in ns.
+LAG_STEP = 4 * MS
 #: Hypotheses that a unit is chosen for.
 ALIVE = 36
 
@@ -118,7 +146,7 @@ class Found:
 
     def refute(self, note: str) -> None:
         """Note that a probe contradicts the rule."""
-        self.probability = 0.0
+        self.probability *= REFUTED
         self.notes.append(note)
 
     @property
@@ -163,9 +191,37 @@ class Result:
 
 
 def excerpt(probe: Probe) -> Probe:
-    """Return the first packets of a capture, with pauses of at most half a second."""
-    short = shorten_gaps(probe, 500 * MS)
-    return tuple(one for one in short if one.time <= SECONDS * 1e9)[:PACKETS]
+    """Return a part of a capture that is short enough to be played many times.
+
+    A short capture is played whole, a long one with the first OF_EACH packets of its flows and the
+    first packets of its busiest flows. Pauses are shortened, so that it lasts SECONDS at most.
+    """
+    chosen = probe
+    if len(probe) > PACKETS:
+        chosen = first_packets(probe)
+    for longest in PAUSES:
+        short = shorten_gaps(chosen, longest)
+        if short[-1].time <= SECONDS * 1e9:
+            return short
+    return tuple(one for one in short if one.time <= SECONDS * 1e9)
+
+
+def first_packets(probe: Probe) -> Probe:
+    """Return the first packets of the flows of a capture, PACKETS in all at most."""
+    flows: dict[Ends, list[int]] = {}
+    for at, one in enumerate(probe):
+        if one.payload or one.ends.proto != TCP:
+            flows.setdefault(one.ends, []).append(at)
+    busiest = sorted(flows.values(), key=lambda own: (-len(own), own[0]))
+    taken = {at for own in busiest[: PACKETS // (2 * OF_EACH)] for at in own[:OF_EACH]}
+    many = OF_EACH
+    while many < PACKETS:  # one packet more of each of the busiest flows
+        more = {own[many] for own in busiest[:BUSIEST] if len(own) > many}
+        if not more or len(taken) + len(more) > PACKETS:
+            break
+        taken |= more
+        many += 1
+    return in_order(probe[at] for at in sorted(taken))
 
 
 class Search:
@@ -176,7 +232,15 @@ class Search:
         self.capture = excerpt(capture)
         self.passed: dict[tuple[Probe, bool], Passing] = {}
         self.result = Result()
+        streams = any(one.ends.proto == TCP for one in self.capture)
+        self.patience = OPENING if streams else None
+        self.forged = False  # whether forged answers are looked into
+        self.lag = 0  # of packets from the subscriber, beyond the access network's delay, ns
         self.plays: list[Outcome] = []
+        self.kept: list[Outcome] = []  # plays of the capture to its own addresses
+        self.fresh: list[Outcome] = []  # and to others
+        self.other: Probe = ()  # the capture to one set of other addresses
+        self.own: Outcome  # the plays to its own addresses as one
         self.base = Baseline((0.02, 0.02), (0.0, 0.0), (0.0, 0.0), (1.0 * MS, 1.0 * MS))
 
     def run(self) -> Result:
@@ -194,28 +258,53 @@ class Search:
         self.result.findings = seen
         if not seen:
             return
-        for finding in seen:
-            if len(self.result.found) >= MOST_RULES:
+        tried: set[tuple[str, Ends, bool]] = set()
+        for _ in range(MOST_RULES + 2):
+            finding = self.unexplained(tried)
+            if finding is None or len(self.result.found) >= MOST_RULES:
                 break
-            if self.explained(finding):
-                continue
+            tried.add((finding.kind, finding.ends, finding.up))
             found = self.identify(finding)
-            if found is None:
-                continue
-            first = not self.result.found
-            sure = found.explained > LEAST_EXPLAINED and found.probability > 0.5
-            if first or (sure and finding.score > 20.0 and not found.notes):
+            if found is not None and (not self.result.found or self.is_sure(found, finding)):
                 self.result.found.append(found)
+                if len(self.kept) == 1:
+                    self.look_again()
+
+    def look_again(self) -> None:
+        """Play the capture once more, where one play showed a strong effect: what further rules do
+        needs more copies."""
+        kept = not self.prober.fresh_far
+        units = [self.capture] if kept else [self.capture, self.capture]
+        some = self.prober.ask("the capture once more", units, COPIES, tight=False,
+                               keep_far=[True], patience=self.patience)  # fmt: skip
+        self.kept.append(some[0])
+        self.own = joined(self.kept)
+        if kept:
+            self.plays[0] = self.own
+        else:
+            self.fresh.append(some[1])
+            self.plays = [self.prober.moved(joined(self.fresh), self.other)]
+
+    def is_sure(self, found: Found, finding: Finding) -> bool:
+        """Return whether a further rule is sure enough to be named."""
+        return (
+            found.explained > LEAST_EXPLAINED
+            and found.probability > 0.5
+            and finding.score > LEAST_FURTHER
+            and not found.notes
+        )
 
     def verdict(self) -> str:
         """Return the verdict: what the surest effect means for the call."""
         seen = self.result.findings
         if not seen:
             return "clean" if self.result.unseen is not None else "cannot tell"
-        kinds = {one.sought.kind for one in self.result.found} or {one.kind for one in seen}
-        if INJECT in kinds or DROP in kinds:
-            return "blocked"
-        return "degraded"
+        if self.result.found:
+            acts = {one.rule.act for one in self.result.found}
+            return "blocked" if acts & BLOCKING else "degraded"
+        if max(one.score for one in seen) < PLAIN:
+            return "cannot tell"  # no rule explains it, and it is not plain
+        return "blocked" if {INJECT, DROP} & {one.kind for one in seen} else "degraded"
 
     # -- effects
 
@@ -227,14 +316,18 @@ class Search:
         controls = [[one] for one in self.prober.ask("the line itself: controls", units, 3)]
         self.base = baseline_of(self.prober, [joined(one) for one in controls])
         self.prober.taught(f"loss {max(self.base.loss):.1%}")
+        self.prober.jitter = int(JITTERS * max(self.base.spread))
+        # the stream ends with the capture, so that it has as little time to send again
+        late = max(self.capture[-1].time - units[-1][-1].time, 0)
+        units[-1] = tuple(one._replace(time=one.time + late) for one in units[-1])
         self.prober.fresh_far = True
-        kept: list[Outcome] = []
-        fresh: list[Outcome] = []
+        kept, fresh = self.kept, self.fresh
         seen: list[Finding] = []
         for number in range(PLAYS):
             some = self.prober.ask(
                 "the capture, to its own and to other addresses",
                 [self.capture, self.capture, *units], COPIES, tight=False, keep_far=[True],
+                patience=self.patience,
             )  # fmt: skip
             for known, one in zip(controls, some[2:], strict=True):
                 known.append(one)
@@ -248,9 +341,16 @@ class Search:
                 "; ".join(f"{one.kind} {one.score:.0f}" for one in seen[:3]) or "no effect"
             )
             strongest = max((one.score for one in seen), default=0.0)
-            if strongest > 30 or (number > 1 and not SUSPICIOUS <= strongest <= SURE):
+            if strongest > PLAIN or (
+                number + 1 >= LEAST_PLAYS and not SUSPICIOUS <= strongest <= SURE
+            ):
                 break
-        self.plays = [joined(kept)]
+        own = PRESETS[self.prober.access].up.delay_ms * MS + FAR_LEG
+        self.lag = max(round((self.base.fixed[1] - own) / LAG_STEP), 0) * LAG_STEP
+        self.own = joined(kept)
+        self.plays = [self.own]
+        if strongest < DOUBTFUL:
+            seen = []  # a real effect would have grown from play to play
         if not seen:
             self.result.unseen = unseen(self.plays[0], self.base)
         elif strongest <= SHOWN:
@@ -258,7 +358,8 @@ class Search:
                 f"packets of one flow show an effect ({seen[0].kind}) that chance may explain"
             )
         seen = [one for one in seen if one.score > SHOWN]
-        elsewhere = self.prober.moved(joined(fresh), self.elsewhere(self.capture))
+        self.other = self.elsewhere(self.capture)
+        elsewhere = self.prober.moved(joined(fresh), self.other)
         if seen:
             matching = [
                 one for one in of_fresh
@@ -278,17 +379,31 @@ class Search:
         fars = {ends.far: self.prober.server(ends.far) for ends in flows_of(unit)}
         return tuple(one._replace(ends=one.ends._replace(far=fars[one.ends.far])) for one in unit)
 
-    def explained(self, finding: Finding) -> bool:
-        """Return whether the rules that were found explain an effect."""
+    def unexplained(self, tried: Collection[tuple[str, Ends, bool]]) -> Finding | None:
+        """Return the surest effect on packets that the rules found so far do not strike, None for
+        none. An effect that depends on the capture's own addresses is looked for there.
+
+        tried: kinds, flows and directions of effects that no rule explained.
+        """
         if not self.result.found:
-            return False
-        struck = self.struck(self.plays[0].unit, False)
-        unit = self.plays[0].unit
-        flows = {one.ends: other.ends for one, other in zip(self.capture, unit, strict=True)}
-        own = [at for at, one in enumerate(unit)
-               if one.ends == flows[finding.ends] and one.up == finding.up]  # fmt: skip
-        hit = sum(bool(struck[at]) for at in own)
-        return hit >= max(1, len(own) // 4)
+            return next((one for one in self.result.findings
+                         if (one.kind, one.ends, one.up) not in tried), None)  # fmt: skip
+        rest = self.further(self.plays[0], tried)
+        if not rest and self.prober.fresh_far:
+            rest = self.further(self.own, tried)
+            if rest:
+                self.prober.fresh_far = False
+                self.plays = [self.own, *self.plays]
+        self.result.findings += rest
+        return rest[0] if rest else None
+
+    def further(self, outcome: Outcome, tried: Collection[tuple[str, Ends, bool]]) -> list[Finding]:
+        """Return the effects on packets of a play that no rule found so far strikes."""
+        seen = findings(self.masked(outcome, False), self.base)
+        return merged_findings(
+            [one for one in seen
+             if one.score > LEAST_FURTHER and (one.kind, one.ends, one.up) not in tried]
+        )  # fmt: skip
 
     def struck(self, unit: Probe, tight: bool) -> np.ndarray[Any, Any]:
         """Return which packets of a unit the rules that were found strike, bool[packets]."""
@@ -299,8 +414,47 @@ class Search:
         return np.asarray((found.lost | found.struck).any(axis=0))
 
     def masked(self, outcome: Outcome, tight: bool) -> Outcome:
-        """Return an outcome without the packets that the rules found so far strike."""
+        """Return an outcome without the packets that the rules found so far strike, nor those just
+        before: packets of both directions meet the box in another order in each play."""
         hit = self.struck(outcome.unit, tight)
+        if not hit.any():
+            return outcome
+        if any(one.best.scope == "server" for one in self.result.found):
+            # another copy may have condemned the far end before
+            fars = {one.ends.far for one, is_hit in zip(outcome.unit, hit, strict=True) if is_hit}
+            hit |= np.array([one.ends.far in fars for one in outcome.unit])
+        delay = outcome.delay.copy()
+        for ends in flows_of(outcome.unit):
+            own = np.array([at for at, one in enumerate(outcome.unit) if one.ends == ends])
+            first = np.flatnonzero(hit[own])
+            if len(first) > 1:
+                hit[own[max(first[0] - MARGIN, 0) : first[0]]] = True
+        delay[:, hit] = -2
+        if not any(one.sought.kind == INJECT for one in self.result.found):
+            return outcome._replace(delay=delay)
+        answered = {one.ends for one, is_hit in zip(outcome.unit, hit, strict=True) if is_hit}
+        rules = [rule for one in self.result.found if (rule := one.best.rule()) is not None]
+        opened = np.atleast_1d(strikes(self.through(outcome.unit, tight), rules).opened.any(axis=0))
+        answered |= {ends for ends, is_open in zip(flows_of(outcome.unit), opened, strict=True)
+                     if is_open}  # fmt: skip
+        return outcome._replace(
+            delay=delay,
+            events=[[one for one in some if one.ends not in answered] for some in outcome.events],
+            strange=[[one for one in some if one.ends not in answered]
+                     for some in outcome.strange],
+        )  # fmt: skip
+
+    def of_kind(self, outcome: Outcome, finding: Finding) -> Outcome:
+        """Return an outcome without the groups that show other kinds of effects alone: of other
+        rules."""
+        losses = (DROP, PARTIAL, INJECT)
+        same = losses if finding.kind in losses else (DELAY,)
+        kinds: dict[tuple[Ends, bool], set[str]] = {}
+        for one in findings(outcome, self.base):
+            if one.score > SHOWN:
+                kinds.setdefault((one.ends, one.up), set()).add(one.kind)
+        other = {key for key, some in kinds.items() if not some & set(same)}
+        hit = np.array([(one.ends, one.up) in other for one in outcome.unit])
         if not hit.any():
             return outcome
         delay = outcome.delay.copy()
@@ -311,13 +465,16 @@ class Search:
 
     def identify(self, finding: Finding) -> Found | None:
         """Return the rule behind an effect, None where no rule of the language explains it."""
-        sought = Effect(finding.kind, finding.amount, finding.chance)
+        effects = self.effects(finding)
+        sought = effects[0]
         act: dict[str, Any] = {}
         if finding.kind == INJECT:
             act = forged_act(self.plays[0])
             sought = sought._replace(detail=act["act"])
-        beliefs = Beliefs(self.base, sought, act.get("path") == "on")
-        plays = [self.masked(outcome, False) for outcome in self.plays]
+            effects = [sought]
+        self.forged = sought.kind == INJECT
+        beliefs = Beliefs(self.base, effects, act.get("path") == "on")
+        plays = [self.of_kind(self.masked(outcome, False), finding) for outcome in self.plays]
         for outcome in plays:
             beliefs.observe(Seen(self.through(outcome.unit, False), outcome))
         main = plays[-1] if self.prober.fresh_far else plays[0]
@@ -325,33 +482,37 @@ class Search:
         if not parts:
             return None
         beliefs.grow(parts)
-        if sought.kind != INJECT:
-            beliefs.add(list(self.delayed(parts, main, sought)))
-            beliefs.add(list(beliefs.changed(12)))
+        beliefs.add(list(self.delayed(parts, main, sought)))
+        beliefs.add(list(beliefs.changed(12)))
         beliefs.prune()
         self.note(beliefs)
-        oracle = LineOracle(self.prober, self.base, sought)
         core = self.core_of(beliefs.best, main.unit)
         beliefs.climb(parts)
         beliefs.prune()
         for number in range(MOST_UNITS):
             core = self.core_of(beliefs.best, main.unit)
-            chosen = self.choose(beliefs, core, main.unit, sought)
+            sought = beliefs.sought
+            chosen = self.which_effect(beliefs, core)
+            chosen = chosen or self.choose(beliefs, core, main.unit, sought)
             if chosen is None:
                 break
             word, unit, bits = chosen
-            outcome = self.prober.ask(
-                f"{word} ({bits:.2f} bits expected)", [unit], max(oracle.copies, 4)
-            )[0]
+            copies = max(LineOracle(self.prober, self.base, sought).copies, 4)
+            outcome = self.prober.ask(f"{word} ({bits:.2f} bits expected)", [unit], copies)[0]
             beliefs.observe(Seen(self.through(unit, True), self.masked(outcome, True)))
             beliefs.climb(parts, 1 if number % 3 else 3)
             beliefs.prune()
             self.prober.taught(f"{beliefs.best.words}: {beliefs.weights.max():.3f}")
             self.note(beliefs)
         beliefs.add(list(as_allowance(beliefs.best)))
+        sought = beliefs.sought
+        if sought.kind == PARTIAL:
+            sought = sought._replace(amount=self.share_of(beliefs))
+        oracle = LineOracle(self.prober, self.base, sought)
         octets: list[str] = []
         notes: list[str] = []
-        if beliefs.explained < LEAST_EXPLAINED and sought.kind != PARTIAL:
+        first = not self.result.found
+        if first and beliefs.explained < LEAST_EXPLAINED and sought.kind != PARTIAL:
             octets, notes = self.localised(oracle, beliefs, parts, main)
         weights = beliefs.weights * beliefs.covered
         order = np.argsort(-weights, kind="stable")
@@ -359,13 +520,57 @@ class Search:
         if weights.sum() < 0.5:
             notes.append("no rule of the policy language explains this effect")
         found = Found(
-            beliefs.best, float(weights[same].sum()), sought, beliefs, core,
+            beliefs.best, self.of_mechanism(beliefs, same), sought, beliefs, core,
             [(beliefs.hypotheses[at], float(weights[at])) for at in order[:12]],
             [beliefs.hypotheses[at] for at in same[1:]],
             beliefs.explained, act, octets=octets, notes=notes,
         )  # fmt: skip
         self.measure(found)
         return found
+
+    def of_mechanism(self, beliefs: Beliefs, same: Sequence[int]) -> float:
+        """Return the probability of the hypotheses that agree in direction and scope with the
+        likeliest one, or with one that no unit distinguishes from it. Against something that
+        strikes any packets it is no less than REFUTED: two rules together look like that."""
+        named = {mechanism(beliefs.hypotheses[at]) for at in same}
+        agree = np.array([mechanism(one) in named for one in beliefs.hypotheses])
+        covered = REFUTED + (1 - REFUTED) * beliefs.covered
+        return float(beliefs.weights[agree].sum() * covered)
+
+    def effects(self, finding: Finding) -> list[Effect]:
+        """Return the kinds of effects that a rule behind a finding may have: of losses, certain
+        ones and a share; a delay that the same flow shows."""
+        own = [one for one in self.result.findings
+               if (one.ends, one.up) == (finding.ends, finding.up)]  # fmt: skip
+        result = {finding.kind: Effect(finding.kind, finding.amount, finding.chance)}
+        for one in own:
+            result.setdefault(one.kind, Effect(one.kind, one.amount, one.chance))
+        if finding.kind in (DROP, PARTIAL):
+            result.setdefault(DROP, Effect(DROP, 1.0, 1.0))
+            result.setdefault(PARTIAL, Effect(PARTIAL, 0.5, 1.0))
+        return list(result.values())
+
+    def which_effect(self, beliefs: Beliefs, core: Probe) -> tuple[str, Probe, float] | None:
+        """Return a unit that shows which kind of effect a rule has: what it strikes, many times;
+        None where that is known or was asked."""
+        bits = entropy_of(beliefs.chances)
+        unit = repeated_unit(core, MANY + beyond(beliefs.best, 4), 4 * MS)
+        if bits < LEAST_BITS or any(seen.through.unit == unit for seen in beliefs.seen):
+            return None
+        return "which effect, again and again", unit, bits
+
+    def share_of(self, beliefs: Beliefs) -> float:
+        """Return the share of struck packets that show an effect beyond the line's own."""
+        gone = count = 0
+        for seen in beliefs.seen:
+            rule = beliefs.best.rule()
+            assert rule is not None
+            struck = strikes(seen.through, [rule]).struck[0]
+            affected, usable, _ = affected_of(seen.outcome, self.base, Effect(PARTIAL))
+            gone += int((affected & usable)[:, struck].sum())
+            count += int(usable[:, struck].sum())
+        loss = max(self.base.loss)
+        return min(max((gone / max(count, 1) - loss) / (1 - loss), 0.03), 1.0)
 
     def localised(
         self, oracle: LineOracle, beliefs: Beliefs, parts: Sequence[Match], main: Outcome
@@ -387,28 +592,28 @@ class Search:
     def measure(self, found: Found) -> None:
         """Find the exact numbers of a rule: chance, trigger, act, and how long it lasts.
 
-        A rule that its own probes refute keeps its place as the likeliest, with probability 0.
+        A rule that its own probes refute keeps its place as the likeliest, with less probability.
         """
-        sought = found.sought
-        tail = Tail(self.prober, self.base, sought, found.best, self.through, found.core)
-        chance = chance_of(tail, found.core) if sought.kind != PARTIAL else None
-        if chance is not None:
-            found.parameters["probability"] = chance.share
-            found.per = chance.per
-            found.sought = sought = sought._replace(chance=min(max(chance.share.value, 0.05), 0.9))
-            tail = Tail(self.prober, self.base, sought, found.best, self.through, found.core)
+        tail = self.tail(found)
+        if found.sought.kind != PARTIAL:
+            tail = self.enforced(found, tail)
         refiner = Refiner(tail, found.best, found.core)
         found.best = refiner.run()
         found.intervals = refiner.intervals
         if refiner.refuted:
             found.refute("the trigger alone did not show the effect again")
+        sought = found.sought
         if sought.kind == DROP:
             found.spared = refiner.spared()
-        tail = Tail(self.prober, self.base, sought, found.best, self.through, found.core)
+        tail = self.tail(found)
         if sought.kind != INJECT and not found.best.media:
             acts = Acts(tail, found.core)
             act, parameters = acts.run()
-            found.act = act
+            if acts.by_chance:
+                tail = self.enforced(found, tail)
+                acts = Acts(tail, found.core)
+                act, parameters = acts.run()
+            found.act = act if act or acts.certain else rough_act(found.sought)
             found.parameters |= parameters
             if acts.refuted:
                 found.refute("packets that the rule should strike showed no effect")
@@ -417,6 +622,20 @@ class Search:
             if found.lasting.seconds is not None:
                 found.parameters["lasts_s"] = found.lasting.seconds
 
+    def tail(self, found: Found) -> Tail:
+        """Return what makes units for a rule."""
+        return Tail(self.prober, self.base, found.sought, found.best, self.through, found.core)
+
+    def enforced(self, found: Found, tail: Tail) -> Tail:
+        """Find the chance with which a rule is enforced; returns what makes units for it then."""
+        chance = chance_of(tail, found.core)
+        if chance is None:
+            return tail
+        found.parameters["probability"] = chance.share
+        found.per = chance.per
+        found.sought = found.sought._replace(chance=min(max(chance.share.value, 0.05), 0.9))
+        return self.tail(found)
+
     def through(self, unit: Probe, tight: bool) -> Passing:
         """Return a unit as it passes the place of the box."""
         key = unit, tight
@@ -424,7 +643,7 @@ class Search:
             plan = opened_first(unit) if tight else unit
             streams = any(one.ends.proto == TCP for one in unit)
             patience = STREAM_PATIENCE if streams else PATIENCE
-            whole = passing(plan, self.prober.access, patience)
+            whole = passing(plan, self.prober.access, patience, self.lag)
             extra = len(plan) - len(unit)
             packet = np.where(whole.packet >= 0, whole.packet - extra, -1)
             self.passed[key] = whole._replace(unit=unit, packet=packet)
@@ -435,7 +654,9 @@ class Search:
         if sought.kind == INJECT:
             hit = np.asarray(events_of(outcome).any(axis=0))
             flows = flows_of(outcome.unit)
-            return np.array([float(hit[flows.index(one.ends)]) for one in outcome.unit])
+            shown_ = np.array([float(hit[flows.index(one.ends)]) for one in outcome.unit])
+            dropped = self.shows(outcome, Effect(DROP, 1.0, sought.chance))
+            return np.where(outcome.streams, shown_, np.maximum(shown_, dropped))
         affected, usable, other = affected_of(outcome, self.base, sought)
         count = usable.sum(axis=0)
         share = (affected & usable).sum(axis=0) / np.maximum(count, 1)
@@ -478,7 +699,8 @@ class Search:
                           if unit[n].ends == ends and shows[n] > 0.5]  # fmt: skip
                 if struck and struck[0] > begin:
                     for after in allowance(through, begin, struck[0]):
-                        yield plain[at]._replace(after=json.dumps(after), scope="flow")
+                        for scope in ("flow", "packet"):
+                            yield plain[at]._replace(after=json.dumps(after), scope=scope)
                     break
 
     # -- units
@@ -491,6 +713,9 @@ class Search:
         if plain is None:
             return shorten_gaps(unit[:1])
         hits = np.flatnonzero(strikes(through, [plain]).struck[0])
+        datagrams = [at for at in hits if unit[at].ends.proto != TCP]
+        if datagrams and not self.forged:  # what a stream shows depends on what its kernels resend
+            hits = np.array(datagrams)
         at = int(hits[0]) if len(hits) else 0
         one = unit[at]
         needs = {"packets", "bytes", "seconds", "app", "role"} & keys.keys()
@@ -591,6 +816,15 @@ class Search:
         )
 
 
+def mechanism(one: Hypothesis) -> tuple[str | None, str, bool]:
+    """Return the direction of the packets that a hypothesis strikes, its scope, and whether it
+    strikes media alone."""
+    way = one.way
+    if way is None and one.scope == "packet":
+        way = one.keys.get("direction")
+    return way, one.scope, one.media
+
+
 def as_allowance(best: Hypothesis) -> Iterator[Hypothesis]:
     """Yield a hypothesis with a window of its flow as one with an allowance instead."""
     keys = best.keys
@@ -620,6 +854,15 @@ def merged_findings(seen: Sequence[Finding]) -> list[Finding]:
     rest = [one for one in rest if one.kind != PARTIAL or (one.ends, one.up) not in dropped]
     order = {INJECT: 0, DROP: 1, PARTIAL: 2, DELAY: 3}
     return sorted(rest, key=lambda one: (order[one.kind], -one.score))
+
+
+def rough_act(sought: Effect) -> dict[str, Any]:
+    """Return the act of an effect whose parameters were not measured, {} for a drop."""
+    if sought.kind == PARTIAL and sought.amount < NEARLY_ALL:
+        return {"act": "loss", "loss": round(sought.amount, 2)}
+    if sought.kind == DELAY:
+        return {"act": "delay", "delay_ms": round(sought.amount / MS, 1)}
+    return {}
 
 
 def forged_act(outcome: Outcome) -> dict[str, Any]:

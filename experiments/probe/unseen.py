@@ -3,8 +3,9 @@
 
 An effect of each flow and direction shows if its expected score reaches SHOWN. The share of effects
 that would not have shown is the mean over flows and directions, and over five equally likely kinds:
-dropped packets, forged answers, a share of losses (uniform), a delay and a rate limit (uniform in
-their logarithm over DELAYS and RATES). Before the first probe a rule is as likely as none.
+dropped packets, forged answers, a share of losses (uniform), a delay (uniform in its logarithm over
+DELAYS), and a rate limit. A limit above a flow's rate has no effect on it. Before the first probe a
+rule with an effect is as likely as none.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ from midcall.experiments.probe.effects import (
 )
 from midcall.experiments.probe.prober import MS, Outcome
 
-#: Delays in ns and rates in kbit/s that a rule may have.
-DELAYS, RATES = (10.0 * MS, 1000.0 * MS), (8.0, 8192.0)
-#: Kinds of acts: dropped packets and forged answers always show.
+#: Delays in ns that a rule may have.
+DELAYS = (10.0 * MS, 1000.0 * MS)
+#: Kinds of acts: dropped packets, forged answers and limits below a flow's rate always show.
 KINDS = 5
 
 
@@ -36,7 +37,7 @@ class Unseen(NamedTuple):
     """The least effects that would have shown in the median flow and direction.
 
     loss: share of packets beyond the line's own; delay: ns; rate: kbit/s, a limit above it leaves
-    no trace; missed: share of all effects that would not have shown.
+    no trace as it has no effect; missed: share of all effects that would not have shown.
     """
 
     loss: float
@@ -46,7 +47,7 @@ class Unseen(NamedTuple):
 
     @property
     def clean(self) -> float:
-        """Return the probability that no rule meets the capture, as none showed (Bayes)."""
+        """Return the probability that no rule has an effect on the capture (Bayes)."""
         return 1 / (1 + self.missed)
 
     @property
@@ -66,7 +67,7 @@ def unseen(outcome: Outcome, base: Baseline) -> Unseen:
              least_delay(outcome, base, up, len(groups)),
              rate_of(outcome, places)) for up, places in groups]  # fmt: skip
     losses, delays, rates = np.array(rows, np.float64).T
-    missed = losses + part_of(delays, DELAYS) + 1 - part_of(rates, RATES)
+    missed = losses + part_of(delays, DELAYS)
     return Unseen(
         float(np.median(losses)), float(np.median(delays)), float(np.median(rates)),
         float(missed.mean()) / KINDS,

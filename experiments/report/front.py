@@ -40,6 +40,9 @@ KINDS = {
     "laws": Kind(
         N_("Whether a verdict depends on what it must not depend on"), first="laws", answer=False
     ),
+    "engines": Kind(
+        N_("What real engines can do of the policy language"), first="engines", answer=False
+    ),
     "programs": Kind(N_("What real programs do when their calls are blocked"), first="programs"),
 }
 
@@ -84,6 +87,7 @@ def kind_of(run: Findings) -> str:
     checks = (
         ("localise", bool(spec.get("localise") and run.localised)),
         ("laws", bool(spec.get("laws") and run["laws"])),
+        ("engines", bool(spec.get("engines"))),
         ("disguises", bool(spec.get("disguises"))),
         ("programs", bool(spec.get("programs"))),
         ("mechanisms", operators == ["mechanisms"]),

@@ -96,7 +96,9 @@ def run(name: str, options: Options) -> Finished:
     for extra_tables, block in extra_results(work, dressed, evaluated, bench, played):
         tables |= extra_tables
         document |= block
-    folder = write(work, tables, document, boxes)
+    proven = matrix.matrix(spec, options.corpus, lambda words: log(f"engines: {words}"))
+    document |= proven.block
+    folder = write(work, tables, document, boxes, proven.files)
     atomic_folder.point_latest(options.runs, folder)
     failed = sum(bool(row["error"]) for row in tables["cells"])
     failed += len(dressed.errors) if dressed is not None else 0
@@ -177,7 +179,6 @@ def extra_results(
             work.log(f"failed: {error}")
         yield dressed.tables, {"disguises": dressed.summary}
     yield {}, recorded.summary_block(spec)
-    yield {}, matrix.block(spec, options.corpus, lambda words: work.log(f"engines: {words}"))
     if spec.probe is not None:
         yield {}, {"probe": prober_benchmark.within(spec, options.jobs, options.stream, work.log)}
     if evaluated is not None:
@@ -343,12 +344,17 @@ def summarise(work: Work, tables: Tables, measured: timing.Measured) -> dict[str
 
 
 def write(
-    work: Work, tables: Tables, document: dict[str, Any], boxes: dict[str, Any] | None
+    work: Work,
+    tables: Tables,
+    document: dict[str, Any],
+    boxes: dict[str, Any] | None,
+    files: Mapping[str, bytes],
 ) -> Path:
     """Write every file of the run; the folder gets its name only when it is complete.
 
-    boxes: the localisation of boxes (experiments.proofs.localiser.spec_run), None without one.
-    Results are kept even if the report cannot be drawn; the error is raised after that.
+    boxes: the localisation of boxes (experiments.proofs.localiser.spec_run), None without one;
+    files: more files of the run, by their path. Results are kept even if the report cannot be
+    drawn; the error is raised after that.
     """
     now = datetime.datetime.now(datetime.UTC)
     policies = policy_files(work.spec)
@@ -357,8 +363,9 @@ def write(
     folder = atomic_folder.free_folder(work.options.runs, name)
     with atomic_folder.whole_folder(folder) as partial:
         (partial / "spec.toml").write_bytes(work.raw)
-        for file, data in policies.items():
-            target = partial / "policies" / file
+        policy_data = {f"policies/{file}": data for file, data in policies.items()}
+        for file, data in {**policy_data, **files}.items():
+            target = partial / file
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(data)
         schema.write_tables(partial, tables)

@@ -46,11 +46,14 @@ def split(words: str) -> list[str]:
     return parts
 
 
-def named(words: str, access: str, date: datetime.date | None) -> Named:
+def named(
+    words: str, access: str, date: datetime.date | None, clock: datetime.time | None = None
+) -> Named:
     """Return the rules of a policy name on an access network and a day.
 
     Without a day, on the first day of the operator's dated table on which the hypothesis is in
-    force. Raises TestbedError or ExperimentError, also if no rule is in force.
+    force. clock: the time of day, None for one at which rules with `hours` are in force. Raises
+    TestbedError or ExperimentError, also if no rule is in force.
     """
     if words == NONE:
         return Named(EMPTY, None, None)
@@ -58,11 +61,12 @@ def named(words: str, access: str, date: datetime.date | None) -> Named:
     operator = load(parts[0])
     hypothesis = operator.hypothesis(parts[1])
     day = date or first_day(operator, hypothesis.id, access)
-    policy = operator.policy(hypothesis.id, access, day)
+    policy = operator.policy(hypothesis.id, access, day, clock)
     if not policy.rules:
         raise ExperimentError(
             f"policy {words}: no rule is in force on {access}"
-            f"{f' on {date}' if date else ''}; give another --access or --date"
+            f"{f' on {date}' if date else ''}{f' at {clock:%H:%M}' if clock else ''}; give another "
+            f"--access or --date{' or --time' if clock else ''}"
         )
     file = file_of(parts[0])
     if len(parts) == 2:
@@ -71,7 +75,7 @@ def named(words: str, access: str, date: datetime.date | None) -> Named:
     if not rules:
         known = [rule.name for rule in policy.rules]
         raise ExperimentError(f"policy {words}: no rule {parts[2]!r} ({hint(parts[2], known)})")
-    return Named(Policy(rules, policy.sets, policy.fail), day, file)
+    return Named(Policy(rules, policy.sets, policy.fail, sees=policy.sees), day, file)
 
 
 def policy_named(words: str, access: str, date: datetime.date | None) -> Policy:

@@ -123,7 +123,10 @@ class Localise(Strict):
 class Engines(Strict):
     """The matrix of an operator's hypotheses and packet engines (experiments.engines.matrix).
 
-    captures: names of the catalogue or files, whose packets go through each engine.
+    captures: names of the catalogue or files, whose packets go through each engine; edge_cases:
+    whether synthetic packets at the edges of matches do, too (experiments.engines.edge_cases);
+    edits: random edits of policies under each engine (experiments.engines.edits); speed: the policy
+    under which engines are timed, "" for none (experiments.engines.speed, needs root).
     """
 
     operator: str = "mechanisms"
@@ -131,6 +134,9 @@ class Engines(Strict):
         "suricata", "nftables", "iptables", "ndpi",
     ]  # fmt: skip
     captures: list[str] = Field(min_length=1)
+    edge_cases: bool = True
+    edits: int = Field(default=0, ge=0, le=10_000)
+    speed: str = ""
     access: Access = "4g"
 
 

@@ -63,6 +63,8 @@ GROUPS = 3 * SORTS
 TRANSPORTS = {TCP: "TCP", UDP: "UDP", ICMP: "ICMP", ICMP6: "ICMP", SCTP: "SCTP"}
 FLAGS = ((SYN, "SYN"), (FIN, "FIN"), (RST, "RST"), (ACK, "ACK"))
 FORGED_WORDS = {"reset": "TCP reset", "finish": "TCP FIN", "dns answer": "DNS answer",
+                "unreachable": "ICMP unreachable", "refused": "ICMP unreachable",
+                "duplicate": "duplicate", "corrupted": "corrupted packet",
                 "block page": "block page"}  # fmt: skip
 
 #: A line without a packet.

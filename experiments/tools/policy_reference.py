@@ -25,6 +25,11 @@ INTRODUCTION = TEMPLATES / "policy.md"
 
 FATES = {".": "not sent", "d": "delivered", "x": "dropped", "f": "answered", "l": "lost"}
 SCOPES = "scope that a match affects from then on"
+SEES = (
+    'A key of the hypothesis: `sees` is `"up"` or `"down"` where routing takes the other '
+    "direction of a flow past the box. What it does not see passes, and is neither counted nor "
+    "read."
+)
 #: Scenes longer than this are shown without the fate of every packet.
 LONG = 24
 
@@ -45,6 +50,8 @@ def page() -> str:
         *sections("rule", Rule),
         "## What the box cannot read",
         *examples_of("fail"),
+        "## What the box sees\n\n" + SEES,
+        *examples_of("sees"),
         "## What operators were seen to do, and what proves the lab's word for it",
         covered(),
     ]
@@ -163,7 +170,12 @@ def transcript(one: Scenario) -> str:
         rows.append(f"on {one.access}")
     if one.day is not None:
         rows.append(f"on {one.day}")
+    if one.sees is not None:
+        rows.append(f'sees = "{one.sees}"')
+    if one.clock is not None:
+        rows.append(f"at {one.clock:%H:%M}")
     rows += [f"forged: {one.forged}"] if one.forged else []
+    rows += [f"frame: {words}" for words in one.frames]
     rows += [f"measured: {what} {value:g}" for what, value in one.measured]
     return "```\n" + "\n".join(rows) + "\n```"
 

@@ -11,6 +11,7 @@ import ipaddress
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -26,9 +27,18 @@ from midcall.classifier.call_quality import Meter
 from midcall.classifier.engine import Engine
 from midcall.classifier.export import PROTOCOLS, addresses
 from midcall.classifier.quality.estimate import MEDIA_KINDS, estimate
+from midcall.classifier.quality.tracks import Rows
+from midcall.classifier.state.flow_table import Records
 from midcall.classifier.state.verdicts import MEDIA, UNSURE
 from midcall.errors import CaptureError, ClassifierError, ExperimentError
-from midcall.experiments.cells.classify import JsonSink, expand, link_notices, output
+from midcall.experiments.cells.classify import (
+    Classified,
+    JsonSink,
+    expand,
+    link_notices,
+    output,
+    tables,
+)
 from midcall.experiments.measure import rtp_truth
 from midcall.suggestions import hint
 from midcall.testbed.assess.mos_by_second import mos_by_second
@@ -104,12 +114,34 @@ def measure_file(path: str, every: bool = False, truth: bool = False) -> Measure
         numbers = meter.feed(packets)
         if found is not None:
             found.add(packets, numbers, meter)
+    name = path if path == STANDARD_INPUT else capture.path
+    return Measured(table_of(meter, name, every, found), notices_of(capture, meter))
+
+
+def notices_of(capture: CaptureFile, meter: Meter) -> list[str]:
+    """Return the notices on a capture that a meter has read."""
     notices = list(capture.notices)
     notices += link_notices(capture.path, meter.engine.counters, capture.links)
     if meter.refused:
         notices.append(f"{capture.path}: too many flows at the same time, some were not measured")
-    name = path if path == STANDARD_INPUT else capture.path
-    return Measured(table_of(meter, name, every, found), notices)
+    return notices
+
+
+def classify_file(path: str) -> Classified:
+    """Classify every flow of one capture and measure its calls in the same pass.
+
+    Raises CaptureError or ClassifierError.
+    """
+    capture = CaptureFile(path)
+    meter = Meter(Engine())
+    for packets in capture.batches():
+        meter.feed(packets)
+    notices = notices_of(capture, meter)
+    if not capture.packets and not notices:
+        notices.append(f"{capture.path}: the capture holds 0 packets")
+    flows = meter.engine.flows()
+    quality = table_of_rows(flows, meter.rows(), meter.start, capture.path)
+    return Classified(partial(tables, flows, capture.path), notices, capture.packets, quality)
 
 
 def table_of(
@@ -117,11 +149,22 @@ def table_of(
 ) -> pa.Table:
     """Return the rows of what a meter measured so far (`COLUMNS`), of one capture.
 
-    Any program that feeds its packets to a Meter instead of an Engine (`classify`, a live box) gets
-    the quality of the calls in the same pass from here.
+    Any program that feeds its packets to a Meter instead of an Engine gets the quality of the calls
+    in the same pass from here.
     """
-    flows = meter.engine.flows()
-    result = estimate(meter.rows(), None if every else media_flows(flows))
+    return table_of_rows(meter.engine.flows(), meter.rows(), meter.start, capture, every, truth)
+
+
+def table_of_rows(
+    flows: Records,
+    rows: Rows,
+    start: int,
+    capture: str,
+    every: bool = False,
+    truth: Truth | None = None,
+) -> pa.Table:
+    """Return the columns of ROW[n] of flows, FLOW[n]; start: the time of second 0, in ns."""
+    result = estimate(rows, None if every else media_flows(flows))
     measured = {name: getattr(result, name) for name in COLUMNS.names if hasattr(result, name)}
     columns: dict[str, Any] = {
         **measured,
@@ -133,7 +176,7 @@ def table_of(
         "mos": mos_by_second(result.loss, result.jitter_ms),
     }
     if truth is not None:
-        columns |= truth.columns(result.flow, result.up, result.second, meter.start)
+        columns |= truth.columns(result.flow, result.up, result.second, start)
     fields = schema(truth is not None)
     arrays = [as_arrow(columns[field.name], field) for field in fields]
     return pa.Table.from_arrays(arrays, schema=fields)
@@ -320,11 +363,18 @@ class Writer:
     """The output of one or more captures."""
 
     def __init__(self, to: Any) -> None:
-        self.sink = to
+        self.write: Callable[[pa.Table], None] = to.write
+        self._live = Meter(Engine())
 
-    def measured(self, meter: Meter, capture: str) -> None:
-        """Write the rows of what a meter measured of a capture."""
-        self.sink.write(table_of(meter, capture))
+    def meter(self, engine: Engine) -> Meter:
+        """Return a meter over an engine of the standard input, for `ended`."""
+        self._live = Meter(engine)
+        return self._live
+
+    def ended(self, flows: Records) -> None:
+        """Write the rows of flows, FLOW[n], that the engine of the standard input has removed."""
+        rows = self._live.take(flows["first_record"])
+        self.write(table_of_rows(flows, rows, self._live.start, STANDARD_INPUT))
 
 
 @contextmanager
@@ -335,9 +385,9 @@ def writer(form: str | None, out: str | None, truth: bool = False) -> Iterator[W
     if form == "parquet" and terminal:
         raise ExperimentError("parquet is not for a terminal: give a file with -o OUT")
     with output(out) as handle:
-        result = Writer(sink(form, handle, schema(truth), terminal))
-        yield result
-        result.sink.close()
+        to = sink(form, handle, schema(truth), terminal)
+        yield Writer(to)
+        to.close()
 
 
 def write(
@@ -362,5 +412,5 @@ def write(
                 continue
             for notice in measured.notices:
                 say(f"warning: {notice}")
-            target.sink.write(measured.table)
+            target.write(measured.table)
     return complete

@@ -64,6 +64,15 @@ class Order(NamedTuple):
     flows: Sequence[str] = ()
     corpus: Path | None = None
     changed: Sequence[str] = ()
+    clock: datetime.time | None = None
+
+
+def clock_of(word: str | None) -> datetime.time | None:
+    """Return a time of day given as HH:MM, None for None. Raises ExperimentError."""
+    try:
+        return None if word is None else datetime.datetime.strptime(word, "%H:%M").time()
+    except ValueError:
+        raise ExperimentError(f"time {word!r}: expected a time of day such as 20:30") from None
 
 
 def play(order: Order) -> Played:
@@ -81,7 +90,7 @@ def play_file(order: Order, shown: str) -> Played:
     from midcall.testbed.replay.simulator import simulate
 
     path, entry = locate_capture(order.capture, order.corpus)
-    named = policy_names.named(order.policy, order.access, order.date)
+    named = policy_names.named(order.policy, order.access, order.date, order.clock)
     packets, notices = read_with_notices(path, shown)
     sha256 = sum_of(path)
     capture_calls, inferred = calls_of(order, shown, packets, sha256)

@@ -20,7 +20,7 @@ from midcall.testbed.middlebox.censor import load
 from midcall.testbed.policy.language import Match, Rule
 from midcall.testbed.policy.loader import try_load
 from midcall.testbed.policy.operator import Operator, Policy
-from midcall.testbed.policy.syntax import port_range, prefix, span
+from midcall.testbed.policy.syntax import code_point, port_range, prefix, span
 
 #: Payload kinds by the transport that carries them; stun, dns and sip go over both.
 OVER_UDP = {"channel", "dtls-hello", "dtls", "rtp", "rtcp", "quic"}
@@ -192,7 +192,11 @@ def never_holds(rule: Rule, operator: Operator) -> Iterator[str]:
 
 def shadows(earlier: Rule, later: Rule, policy: Policy) -> bool:
     """Tell whether an earlier rule decides every packet that a later one could meet."""
-    if earlier.probability < 1 or earlier.after is not None:
+    if earlier.act in ("mark", "censor"):  # it lets packets go on
+        return False
+    if earlier.probability < 1 or earlier.after is not None or earlier.match.one_in > 1:
+        return False
+    if earlier.on_s or (earlier.hours and earlier.hours != later.hours):
         return False
     if earlier.access and not (later.access and set(later.access) <= set(earlier.access)):
         return False
@@ -208,7 +212,7 @@ def covers(earlier: Rule, later: Rule, policy: Policy) -> bool:
     earlier_match, later_match = earlier.match, later.match
     for key in Match.model_fields:
         ours = getattr(earlier_match, key)
-        if ours in (None, []) or key in ("verdict", "name_in"):
+        if ours in (None, []) or key in ("verdict", "name_in", "one_in"):
             continue
         theirs = getattr(later_match, key)
         if theirs in (None, []) or not key_covers(key, earlier, later, policy):
@@ -229,13 +233,15 @@ def key_covers(key: str, earlier: Rule, later: Rule, policy: Policy) -> bool:
     ours, theirs = getattr(earlier.match, key), getattr(later.match, key)
     if key in BOUNDS:
         return span(ours)[0] <= span(theirs)[0] and span(theirs)[1] <= span(ours)[1]
-    if key in ("name", "dns"):
+    if key in ("name", "dns", "resolved"):
         return all(any(name_covers(one, word) for one in ours) for word in theirs)
     if key == "ports":
         spans = [port_range(word) for word in ours]
         return all(in_spans(port_range(word), spans) for word in theirs)
     if key == "addresses":
         return networks_cover(policy.prefixes(earlier), policy.prefixes(later))
+    if key == "dscp":
+        return {code_point(word) for word in theirs} <= {code_point(word) for word in ours}
     if isinstance(ours, list):
         return set(theirs) <= set(ours)
     return bool(ours == theirs)

@@ -21,10 +21,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from midcall.captures.packets.numbers import ICMP, ICMP6, TCP, UDP
 from midcall.captures.packets.pcap import Packets
 from midcall.locations import OPERATORS
 from midcall.testbed.conformance.scenarios import SCENARIOS, Scenario
 from midcall.testbed.conformance.transcript import scene
+from midcall.testbed.network.tcp import ACK, FIN, RST, SYN
 from midcall.testbed.policy.language import Rule
 from midcall.testbed.policy.loader import located
 from midcall.testbed.policy.operator import AddressSet, Policy
@@ -40,6 +42,8 @@ SEED = 1
 Play = Callable[[Packets, Policy, str, int, Packets | None], Any]
 #: Where the IP header stands in a scene's frames.
 ETHERNET = 14
+IP6_HEADER = 40
+TCP_FLAGS = ((SYN, "syn"), (FIN, "fin"), (RST, "rst"), (ACK, "ack"))
 
 
 class Outcome(NamedTuple):
@@ -88,13 +92,15 @@ def rules_of(scenario: Scenario) -> tuple[Rule, ...]:
 def policy_of(scenario: Scenario) -> Policy:
     """Return a scenario's policy on its access network and day."""
     day = scenario.day or DAY
-    rules = tuple(rule for rule in rules_of(scenario) if rule.holds(scenario.access, day))
+    rules = tuple(
+        rule for rule in rules_of(scenario) if rule.holds(scenario.access, day, scenario.clock)
+    )
     evidence = {"grade": "A", "source": "conformance"}
     sets = tuple(
         AddressSet.model_validate({"name": name, "addresses": words, **evidence})
         for name, words in scenario.sets.items()
     )
-    return Policy(rules, sets, "closed" if scenario.closed else "open")
+    return Policy(rules, sets, "closed" if scenario.closed else "open", sees=scenario.sees)
 
 
 def check(scenario: Scenario, play: Play = virtual) -> Outcome:
@@ -122,10 +128,43 @@ def problems(scenario: Scenario, packets: Packets, result: Any) -> Iterator[str]
         yield f"fates: got {got}, expected {scenario.fates}"
     if scenario.forged and (letters := forged(result)) != scenario.forged:
         yield f"forged: got {letters or 'nothing'}, expected {scenario.forged}"
+    if scenario.frames and (lines := headers(result)) != scenario.frames:
+        yield f"frames: got {'; '.join(lines)}, expected {'; '.join(scenario.frames)}"
     for what, expected in scenario.measured:
         value = MEASURES[what](packets, result)
         if abs(value - expected) > TOLERANCE * abs(expected):
             yield f"{what}: got {value:.4g}, expected {expected:g} within {TOLERANCE:.0%}"
+
+
+def headers(result: Any) -> tuple[str, ...]:
+    """Return the headers of a box's forged frames in words, without addresses and ports.
+
+    "ttl 64, id 0, tcp rst ack, sequence 5001, acknowledged 1109" or "..., icmp 3 13, of udp".
+    """
+    from midcall.testbed.replay.forged_frames import innermost
+
+    frames = (result.mail[int(one["at"]) :][: int(one["length"])] for one in result.letters)
+    return tuple(header_text(innermost(frame.tobytes())) for frame in frames)
+
+
+def header_text(packet: bytes) -> str:
+    """Return the headers of an IP packet in words, "" where there is none."""
+    if not packet:
+        return ""
+    is_ip6 = packet[0] >> 4 == 6
+    head = IP6_HEADER if is_ip6 else 4 * (packet[0] & 15)
+    proto, body = packet[6 if is_ip6 else 9], packet[head:]
+    number = "" if is_ip6 else f", id {int.from_bytes(packet[4:6], 'big')}"
+    dscp = int.from_bytes(packet[:2], "big") >> 6 & 0x3F if is_ip6 else packet[1] >> 2
+    words = f"ttl {packet[7 if is_ip6 else 8]}{number}" + (f", dscp {dscp}" if dscp else "")
+    if proto == TCP:
+        flags = " ".join(name for bit, name in TCP_FLAGS if body[13] & bit)
+        sequence, acknowledged = (int.from_bytes(body[at : at + 4], "big") for at in (4, 8))
+        return f"{words}, tcp {flags}, sequence {sequence}, acknowledged {acknowledged}"
+    if proto in (ICMP, ICMP6):
+        inner = {TCP: "tcp", UDP: "udp"}.get(body[8 + (6 if is_ip6 else 9)], "another transport")
+        return f"{words}, icmp {body[0]} {body[1]}, of {inner}"
+    return f"{words}, udp" if proto == UDP else words
 
 
 def forged(result: Any) -> str:
@@ -189,6 +228,13 @@ def mean_burst(packets: Packets, result: Any) -> float:
     return float(lost.sum() / max(starts.sum(), 1))
 
 
+def share_overtaken(packets: Packets, result: Any) -> float:
+    """Return the share of packets that arrived after one that was sent later."""
+    times = result.fates["arrival_time"][came(result)]
+    earliest_later = np.minimum.accumulate(times[::-1])[::-1]
+    return float((times[:-1] > earliest_later[1:]).mean())
+
+
 def answers(packets: Packets, result: Any) -> float:
     """Return the record count of the first forged DNS answer (RFC 1035 4.1.1), -1 for none."""
     if not len(result.letters):
@@ -205,5 +251,6 @@ MEASURES: dict[str, Callable[[Packets, Any], float]] = {
     "jitter_ms": deviation_late,
     "rate_kbit": rate_out,
     "burst": mean_burst,
+    "overtaken": share_overtaken,
     "answers": answers,
 }

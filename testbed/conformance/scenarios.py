@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import datetime
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 
 class Scenario(NamedTuple):
@@ -16,10 +16,13 @@ class Scenario(NamedTuple):
     scene: str
     fates: str = ""
     forged: str = ""
+    frames: tuple[str, ...] = ()  # the headers of each forged frame (run.headers)
     measured: tuple[tuple[str, float], ...] = ()
     access: str = "fibre"
     day: datetime.date | None = None
+    clock: datetime.time | None = None
     closed: bool = False
+    sees: Literal["up", "down"] | None = None
     torn: tuple[int, ...] = ()  # packets that the box cannot read
     sets: dict[str, list[str]] = {}  # noqa: RUF012 - read only
 
@@ -46,6 +49,14 @@ WEB = """
     0.10 < tcp peer:443 tls
     0.11 > tcp peer:443 tls
 """
+FAR_WEB = """
+    0.00 > tcp peer:443 syn ttl=63
+    0.04 < tcp peer:443 syn-ack ttl=52
+    0.05 > tcp peer:443 ack ttl=63
+    0.06 > tcp peer:443 tls-hello a.example ttl=63
+    0.10 < tcp peer:443 tls ttl=52
+    0.11 > tcp peer:443 tls ttl=63
+"""
 PAGE = """
     0.00 > tcp peer:80 syn
     0.04 < tcp peer:80 syn-ack
@@ -68,6 +79,7 @@ AGAIN = (
     200. > tcp peer:443/40004 syn
 """
 )
+CORRUPTED = "xddxxxdxd"
 TALK = "0.00 > udp relay:3478 rtp 172 x3000 0.02"
 PING = "0.00 > udp relay:3478 rtp 172 x4000 0.10"
 
@@ -254,6 +266,61 @@ scope = "packet"
         "0.0 < udp peer:9999 noise\n0.1 > udp peer:9999 noise\n0.2 < udp peer:9999 noise",
         "dxd",
     ),
+    Scenario(
+        "match.one_in",
+        "A box that inspects one packet in four: drawn at random, the same in every run.",
+        'match = { payload = ["rtp"], one_in = 4 }\nact = "drop"\nscope = "packet"',
+        "0.00 > udp relay:3478 rtp 172 x20000 0.02",
+        measured=(("loss", 0.25),),
+    ),
+    Scenario(
+        "match.dscp",
+        "What is marked as voice (EF) or as lower effort.",
+        'match = { dscp = ["ef", 1] }\nact = "drop"\nscope = "packet"',
+        """
+        0.0 > udp peer:9999 noise dscp=46
+        0.1 > udp peer:9999 noise dscp=1
+        0.2 > udp peer:9999 noise dscp=8
+        0.3 > udp peer:9999 noise
+        """,
+        "xxdd",
+    ),
+    Scenario(
+        "match.packets",
+        "Only the first datagram of a flow is inspected (China, QUIC): noise before it blinds.",
+        'match = { name = ["a.example"], name_in = ["quic"], packets = 1 }\nact = "drop"',
+        """
+        0.0 > udp peer:443/40001 quic-hello
+        0.1 > udp peer:443/40002 noise 30
+        0.2 > udp peer:443/40002 quic-hello
+        """,
+        "xdd",
+    ),
+    Scenario(
+        "match.resolved",
+        "The addresses that a DNS answer gave for a name, from then on and for every client.",
+        'match = { resolved = ["*.a.example"] }\nact = "drop"',
+        """
+        0.00 > udp peer:9999/40000 noise
+        0.10 > udp resolver:53/5353 question www.a.example
+        0.13 < udp resolver:53/5353 answer www.a.example
+        0.20 > udp other:9999/40001 noise
+        0.30 > udp peer:9999/b40002 noise
+        0.40 > udp peer:9999/40000 noise
+        """,
+        "ddddxx",
+    ),
+    Scenario(
+        "match.resolved",
+        "Another name's answer, with the same address, is not meant.",
+        'match = { resolved = ["*.b.example"] }\nact = "drop"',
+        """
+        0.10 > udp resolver:53/5353 question www.a.example
+        0.13 < udp resolver:53/5353 answer www.a.example
+        0.30 > udp peer:9999 noise
+        """,
+        "ddd",
+    ),
     # ---- where it goes
     Scenario(
         "match.addresses",
@@ -354,6 +421,36 @@ scope = "packet"
         "ddddd",
         day=datetime.date(2026, 3, 1),
     ),
+    Scenario(
+        "rule.hours",
+        "In the evening and at night alone: not at noon ...",
+        'match = { stun = true }\nact = "drop"\nhours = ["20:00-02:00"]',
+        CALL,
+        "ddddd",
+        clock=datetime.time(12),
+    ),
+    Scenario(
+        "rule.hours",
+        "... but after midnight.",
+        'match = { stun = true }\nact = "drop"\nhours = ["20:00-02:00"]',
+        CALL,
+        "x.x.d",
+        clock=datetime.time(1, 30),
+    ),
+    Scenario(
+        "rule.on_s",
+        "A block that comes and goes: 10 s of every 30 s.",
+        'match = { payload = ["rtp"] }\nact = "drop"\nscope = "packet"\non_s = 10\noff_s = 20',
+        "0.0 > udp relay:3478 rtp x9 6",
+        "xxdddxxdd",
+    ),
+    Scenario(
+        "rule.off_s",
+        "A flow that was met in such a time stays blocked.",
+        'match = { protocol = "udp" }\nact = "drop"\non_s = 10\noff_s = 20',
+        "0.0 > udp peer:9999/40001 noise x3 11\n12. > udp peer:9999/40002 noise x3 11",
+        "xxdxdx",
+    ),
     # ---- what the box cannot read
     Scenario(
         "fail.open",
@@ -371,6 +468,23 @@ scope = "packet"
         "dxd",
         closed=True,
         torn=(1,),
+    ),
+    Scenario(
+        "sees.up",
+        "The box sees what comes from the subscriber; so it counts three packets of six.",
+        'match = { protocol = "udp", packets = "3-" }\nact = "drop"\nscope = "packet"',
+        "0.0 > udp peer:9999 noise x3 0.2\n0.1 < udp peer:9999 noise x3 0.2",
+        "ddddxd",
+        sees="up",
+    ),
+    Scenario(
+        "sees.down",
+        "The box sees what goes to the subscriber: neither the hello nor the flow is met before.",
+        'match = { payload = ["tls-hello", "tls"] }\nact = "reset"',
+        WEB,
+        "ddddx.",
+        "reset to server, reset to client",
+        sees="down",
     ),
     # ---- acts
     Scenario(
@@ -440,6 +554,66 @@ act = "drop"
         "reset to client, reset to server",
     ),
     Scenario(
+        "rule.resets",
+        "Three resets to each end, as China's: two lie ahead, for data that is under way.",
+        'match = { name = ["a.example"] }\nact = "reset"\nresets = [0, 1460, 4380]',
+        WEB,
+        "dddx..",
+        ", ".join(["reset to client"] * 3 + ["reset to server"] * 3),
+        frames=(
+            "ttl 64, id 0, tcp rst ack, sequence 5001, acknowledged 1083",
+            "ttl 64, id 0, tcp rst ack, sequence 6461, acknowledged 1083",
+            "ttl 64, id 0, tcp rst ack, sequence 9381, acknowledged 1083",
+            "ttl 64, id 0, tcp rst ack, sequence 1001, acknowledged 5001",
+            "ttl 64, id 0, tcp rst ack, sequence 2461, acknowledged 5001",
+            "ttl 64, id 0, tcp rst ack, sequence 5381, acknowledged 5001",
+        ),
+    ),
+    Scenario(
+        "rule.hops",
+        "Resets whose TTL is that of the end whose address they have.",
+        'match = { name = ["a.example"] }\nact = "reset"\nhops = "own"',
+        FAR_WEB,
+        "dddx..",
+        "reset to client, reset to server",
+        frames=(
+            "ttl 52, id 0, tcp rst ack, sequence 5001, acknowledged 1083",
+            "ttl 63, id 0, tcp rst ack, sequence 1001, acknowledged 5001",
+        ),
+    ),
+    Scenario(
+        "rule.ip_id",
+        "... and whose identification goes on from the last one of that end.",
+        'match = { name = ["a.example"] }\nact = "reset"\nhops = 200\nip_id = "own"\n'
+        "resets = [0, 1460]",
+        FAR_WEB,
+        "dddx..",
+        frames=(
+            "ttl 200, id 2, tcp rst ack, sequence 5001, acknowledged 1083",
+            "ttl 200, id 3, tcp rst ack, sequence 6461, acknowledged 1083",
+            "ttl 200, id 4, tcp rst ack, sequence 1001, acknowledged 5001",
+            "ttl 200, id 5, tcp rst ack, sequence 2461, acknowledged 5001",
+        ),
+    ),
+    Scenario(
+        "act.unreachable",
+        "The packet is dropped, and its sender gets an ICMP error: a connection is not opened.",
+        'match = { addresses = ["198.51.100.9/32"] }\nact = "unreachable"',
+        "0.0 > udp peer:9999 noise\n0.1 > tcp peer:443/40001 syn\n0.2 > tcp peer:443/40001 ack",
+        "xx.",
+        "unreachable to client, refused to client",
+        frames=("ttl 64, id 0, icmp 3 13, of udp", "ttl 64, id 0, icmp 3 13, of tcp"),
+    ),
+    Scenario(
+        "rule.code",
+        "As a host answers for a closed port; a program that goes on sending is answered again.",
+        'match = { ports = [9999] }\nact = "unreachable"\ncode = "port"\nscope = "packet"',
+        "0.0 > udp peer:9999 noise x2 0.1",
+        "xx",
+        "unreachable to client, unreachable to client",
+        frames=("ttl 64, id 0, icmp 3 3, of udp", "ttl 64, id 0, icmp 3 3, of udp"),
+    ),
+    Scenario(
         "act.finish",
         "Both ends are told that the other has said all.",
         'match = { name = ["a.example"] }\nact = "finish"',
@@ -485,6 +659,13 @@ act = "drop"
         'match = { protocol = "udp" }\nact = "censor"\nfile = "shared/half-of-large-dtls.censor"',
         "0.0 > udp peer:40100 dtls 180 x8 0.1\n1.0 > udp peer:40100 dtls 240 x8 0.1",
         "dddddddd" + "ddddxddx",
+    ),
+    Scenario(
+        "act.censor",
+        "A function may keep numbers of a flow: here it drops every third packet of each.",
+        'match = { protocol = "udp" }\nact = "censor"\nfile = "shared/every-third.censor"',
+        "0.0 > udp peer:9999/40001 noise x6 0.1\n0.05 > udp peer:9999/40002 noise x3 0.1",
+        "ddddxxddx",
     ),
     # ---- acts in time
     Scenario(
@@ -536,6 +717,52 @@ act = "drop"
         TALK,
         measured=(("rate_kbit", 40),),
     ),
+    Scenario(
+        "act.mark",
+        "Marks what comes from the subscriber; a rule behind drops what has the mark.",
+        """
+[[rule]]
+match = { payload = ["rtp"] }
+act = "mark"
+code_point = "cs1"
+way = "up"
+
+[[rule]]
+match = { dscp = [8] }
+act = "drop"
+scope = "packet"
+""",
+        """
+        0.0 > udp relay:3478 rtp dscp=46
+        0.1 < udp relay:3478 rtp dscp=46
+        0.2 > udp relay:3478 noise dscp=46
+        0.3 > udp relay:3478 rtp
+        """,
+        "xddx",
+    ),
+    Scenario(
+        "act.reorder",
+        "Three packets in ten come 90 ms late, and those behind them overtake them.",
+        'match = { payload = ["rtp"] }\nact = "reorder"\nshare = 0.3\ndelay_ms = 90',
+        "0.00 > udp relay:3478 rtp 172 x20000 0.02",
+        measured=(("overtaken", 0.3), ("loss", 0)),
+    ),
+    Scenario(
+        "act.duplicate",
+        "Every packet comes twice.",
+        'match = { payload = ["rtp"] }\nact = "duplicate"\nshare = 1.0',
+        "0.0 > udp relay:3478 rtp 20 ttl=57 x2 0.1\n0.3 < udp relay:3478 rtp 20",
+        "ddd",
+        "duplicate to server, duplicate to server, duplicate to client",
+        frames=("ttl 57, id 0, udp", "ttl 57, id 1, udp", "ttl 64, id 2, udp"),
+    ),
+    Scenario(
+        "act.corrupt",
+        "About half of the packets arrive with a bit changed, so that nobody uses them.",
+        'match = { payload = ["rtp"] }\nact = "corrupt"\nshare = 0.5\nway = "up"',
+        "0.0 > udp relay:3478 rtp 172 x8 0.02\n0.01 < udp relay:3478 rtp",
+        CORRUPTED,
+    ),
     # ---- scope of a match
     Scenario(
         "scope.packet",
@@ -555,8 +782,9 @@ act = "drop"
         0.3 > udp relay:3478 rtp
         0.4 < udp relay:3478 rtp
         0.5 > udp relay:3479 stun-allocate
+        0.6 > udp relay:3478/40001 stun-allocate
         """,
-        "ddxxxd",
+        "ddxxxdd",
     ),
     Scenario(
         "scope.call",
@@ -587,10 +815,24 @@ act = "drop"
     ),
     Scenario(
         "scope.pair",
-        "That client with that server.",
+        "That client with that server, on any port.",
         'match = { name = ["a.example"] }\nact = "drop"\nscope = "pair"',
-        AGAIN,
-        "dddx.." + "xddx",
+        AGAIN + "    300. > tcp peer:8443/40006 syn",
+        "dddx.." + "xddxx",
+    ),
+    Scenario(
+        "scope.triple",
+        "That client with that port of that server, from any port of its own.",
+        'match = { name = ["a.example"] }\nact = "drop"\nscope = "triple"',
+        WEB
+        + """
+        20.0 > tcp peer:443/40001 syn
+        20.0 > tcp peer:8443/40002 syn
+        20.0 > udp peer:443/40005 noise
+        20.0 > tcp other:443/40003 syn
+        20.0 > tcp peer:443/b40004 syn
+        """,
+        "dddx.." + "xdddd",
     ),
     Scenario(
         "rule.lasts_s",
@@ -620,6 +862,61 @@ act = "drop"
         'match = { protocol = "udp" }\nact = "drop"\nafter = { seconds = 0.5 }',
         "0.0 > udp peer:9999 noise x6 0.2",
         "dddxxx",
+    ),
+    Scenario(
+        "after.flows",
+        "Two flows of a client still pass; the third does not, and another client's first does.",
+        'match = { protocol = "udp" }\nact = "drop"\nafter = { flows = 2, per = "client" }',
+        """
+        0.0 > udp peer:9999/40001 noise x4 0.1
+        0.05 > udp peer:9999/40002 noise
+        0.15 > udp peer:9999/40003 noise x3 0.1
+        0.26 > udp peer:9999/b40004 noise
+        """,
+        "dddxdxddx",
+    ),
+    Scenario(
+        "after.direction",
+        "The stall of Russia, 2025: 2,000 bytes come down; what goes up does not count.",
+        'match = { payload = ["tls-hello"] }\nact = "stall"\n'
+        'after = { bytes = 2000, direction = "down" }',
+        """
+        0.00 > tcp peer:443 tls-hello a.example
+        0.01 > tcp peer:443 tls 1000 x3 0.01
+        0.10 < tcp peer:443 tls 500 x5 0.1
+        """,
+        "dddd" + "ddd" + "xx",
+    ),
+    Scenario(
+        "after.per",
+        "A quota per client: 400 bytes of all its flows together.",
+        'match = { protocol = "udp" }\nact = "drop"\nscope = "packet"\n'
+        'after = { bytes = 400, per = "client" }',
+        """
+        0.0 > udp peer:9999/40001 noise 100 x3 0.2
+        0.1 > udp other:9999/40002 noise 100 x3 0.2
+        0.6 > udp peer:9999/b40003 noise 100
+        """,
+        "dddxxxd",
+    ),
+    Scenario(
+        "after.every_s",
+        "A new quota of two packets begins every 10 s.",
+        'match = { protocol = "udp" }\nact = "drop"\nscope = "packet"\n'
+        'after = { packets = 2, per = "client", every_s = 10 }',
+        "0.0 > udp peer:9999 noise x6 3",
+        "ddxxdd",
+    ),
+    Scenario(
+        "after.idle_s",
+        "Calls are cut at their second minute, each by its own clock: a minute of silence ends it.",
+        'match = { payload = ["rtp"] }\nact = "drop"\nscope = "packet"\n'
+        'after = { seconds = 120, per = "pair", idle_s = 60 }',
+        """
+        0.0 > udp relay:3478/40001 rtp x6 30
+        300. > udp relay:3478/40002 rtp x6 30
+        """,
+        "ddddxxddddxx",
     ),
     # ---- how much
     Scenario(

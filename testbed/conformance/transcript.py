@@ -9,7 +9,8 @@ A line is `SECONDS WAY PROTOCOL HOST:PORT WHAT`, as the caller's tap sees it:
 
 `>` comes from the subscriber, `<` goes to it; `HOST:PORT/NEAR` sets the subscriber's own port
 (40000 by default), `HOST:PORT/bNEAR` that of another subscriber (b, c, d); `xN GAP` repeats a line
-N times, GAP seconds apart. All is synthetic: documentation addresses, names under .example.
+N times, GAP seconds apart; `dscp=46` and `ttl=52` set fields of the IP header. All is synthetic:
+documentation addresses, names under .example.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from midcall.captures.packets.pcap import Packets, packets_of
 from midcall.captures.wire import dtls as wire_dtls
 from midcall.captures.wire import stun, tls
 from midcall.errors import TestbedError
-from midcall.testbed.network.ip_packets import UNSUMMED, ip_packet
+from midcall.testbed.network.ip_packets import UNSUMMED, ip_packet, set_checksums
 
 START = 1_456_000_000_000_000_000
 
@@ -40,6 +41,7 @@ NEAR = 40000
 LINE = re.compile(
     r"(?P<time>[\d.]+) (?P<way>[<>]) (?P<proto>udp|tcp|esp) (?P<host>\w+):(?P<port>\d+)"
     r"(?:/(?P<client>[bcd]?)(?P<near>\d+))? (?P<what>[^\s]+)(?: (?P<about>[\w.*-]+))??"
+    r"(?: dscp=(?P<dscp>\d+))?(?: ttl=(?P<ttl>\d+))?"
     r"(?: x(?P<times>\d+) (?P<gap>[\d.]+))?"
 )
 PROTOS = {"tcp": 6, "udp": 17, "esp": 50}
@@ -67,6 +69,8 @@ class Line(NamedTuple):
     near: int
     what: str
     about: str
+    dscp: int = 0
+    ttl: int = 64
 
 
 def scene(text: str) -> Packets:
@@ -86,8 +90,15 @@ def transcript(text: str) -> list[str]:
         f"{line.time:7.3f} {line.way} {line.proto} {names[line.host]}:{line.port}"
         f"{f'/{line.client}{line.near}' if line.near != NEAR or line.client else ''} "
         f"{line.what} {line.about}".rstrip()
+        + marks(line)
         for line in sorted((line for row in rows for line in read(row)), key=first)
     ]
+
+
+def marks(line: Line) -> str:
+    """Return the fields of a line's IP header that are not the usual ones, as a scene has them."""
+    dscp = f" dscp={line.dscp}" if line.dscp else ""
+    return dscp + (f" ttl={line.ttl}" if line.ttl != 64 else "")
 
 
 def first(line: Line) -> float:
@@ -114,6 +125,8 @@ def read(row: str) -> list[Line]:
             int(fields["near"] or NEAR),
             fields["what"],
             fields["about"] or "",
+            int(fields["dscp"] or 0),
+            int(fields["ttl"] or 64),
         )
         for n in range(times)
     ]
@@ -136,6 +149,11 @@ def frame(line: Line, number: int, sequences: dict[tuple[str, int, str, int, str
     packet = ip_packet(
         *((client, remote) if up else (remote, client)), PROTOS[line.proto], body, number
     )
+    if line.dscp or line.ttl != 64:
+        header = bytearray(packet)
+        header[1], header[8] = line.dscp << 2, line.ttl
+        set_checksums(header, len(header))
+        packet = bytes(header)
     return bytes.fromhex("0200000000020200000000010800") + packet
 
 

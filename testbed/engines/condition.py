@@ -14,7 +14,7 @@ from midcall.captures.packets.numbers import STUN_COOKIE
 from midcall.captures.wire.stun import method_bits
 from midcall.testbed.policy.language import METHODS, Match, Rule
 from midcall.testbed.policy.operator import Policy
-from midcall.testbed.policy.syntax import port_range, span
+from midcall.testbed.policy.syntax import code_point, port_range, span
 
 #: Bits of a STUN message type that are no class and no top bits (RFC 8489 section 5).
 METHOD_BITS = 0x3EEF
@@ -71,7 +71,7 @@ class Condition(NamedTuple):
     ports, addresses: of the end away from the subscriber, empty for any; size: payload octets;
     packets, octets: of the flow so far; direction: "up", "down", "" for both; names: server names
     as the rule gives them, in the protocols `name_in`; questions: names in DNS; nearly: in what the
-    condition differs from the rule, one sentence each.
+    condition differs from the rule, one sentence each; dscp: code points of the IP header.
     """
 
     alternatives: tuple[Alternative, ...]
@@ -85,6 +85,7 @@ class Condition(NamedTuple):
     name_in: tuple[str, ...] = ()
     questions: tuple[str, ...] = ()
     nearly: tuple[str, ...] = ()
+    dscp: tuple[int, ...] = ()
 
     @property
     def directions(self) -> tuple[str, ...]:
@@ -92,6 +93,18 @@ class Condition(NamedTuple):
         if self.direction:
             return (self.direction,)
         return (UP, DOWN) if self.ports or self.addresses else ("",)
+
+    @property
+    def constant(self) -> bool:
+        """Return whether every packet of a flow meets the condition, or none does."""
+        parts = (self.direction, self.size, self.packets, self.octets, self.names, self.questions,
+                 self.dscp)  # fmt: skip
+        return not any(parts) and not any(one.tests or one.least for one in self.alternatives)
+
+    @property
+    def counted(self) -> bool:
+        """Return whether the flow's packets or octets are counted."""
+        return self.packets is not None or self.octets is not None
 
     @property
     def protocols(self) -> tuple[str, ...]:
@@ -140,13 +153,13 @@ KINDS: dict[str, tuple[Alternative, ...]] = {
 KIND_NEARLY = {
     "channel": "the length within the ChannelData header is not compared with the datagram's",
     "dtls-hello": "a payload of STUN, or of a flow that began as QUIC, is not excluded",
-    "dtls": "a payload of STUN, or of a flow that began as QUIC, is not excluded",
+    "dtls": "a payload of STUN, or of a flow that began as QUIC, is not excluded, and a handshake "
+    "record that is cut behind its header is not met",
     "tls": "a handshake record that is cut behind its header is not met",
     "sip": "",
     "http": "",
     "tls-hello": "",
 }
-CLASSIC = "STUN without the cookie (RFC 3489), which Midcall's classifier knows too, is not met"
 FRAMED = "STUN behind a length of RFC 4571 is met whatever the length says"
 #: Why a key of a match is refused everywhere.
 NEVER = {
@@ -156,7 +169,16 @@ NEVER = {
     "stun_attribute": "attributes stand at no fixed place, and the engines have no loop over them",
     "seconds": "the engines know no age of a flow in packets of a capture",
     "entropy": "the engines do not compute it",
+    "one_in": "chances are drawn otherwise, so the packets inspected are others",
+    "resolved": "the engines keep no table of the addresses that DNS answers gave",
 }
+
+
+#: The keys of a match that a translation knows, besides those above.
+KNOWN = frozenset((
+    "stun", "stun_method", "payload", "name", "name_in", "dns", "addresses", "ports", "protocol",
+    "size", "direction", "packets", "bytes", "verdict", "dscp",
+))  # fmt: skip
 
 
 def reduced(policy: Policy, rule: Rule) -> Condition:
@@ -165,6 +187,8 @@ def reduced(policy: Policy, rule: Rule) -> Condition:
     for key in sorted(match.model_fields_set):
         if key in NEVER:
             raise Refused(f"match.{key}: {NEVER[key]}")
+        if key not in KNOWN:
+            raise Refused(f"match.{key}: the export does not know it")
     alternatives, nearly = content(match)
     if match.protocol == OTHER and (match.ports or match.size is not None):
         raise Refused("match.protocol other has no ports and no payload behind a transport")
@@ -180,6 +204,7 @@ def reduced(policy: Policy, rule: Rule) -> Condition:
         tuple(match.name_in or ("tls", "quic", "http")) if match.name else (),
         tuple(match.dns),
         tuple(nearly),
+        tuple(dict.fromkeys(code_point(word) for word in match.dscp)),
     )
 
 
@@ -210,12 +235,12 @@ def content(match: Match) -> tuple[tuple[Alternative, ...], list[str]]:
         raise Refused("match.stun false: the engines' rules have no negation of two tests")
     if match.stun:
         found = list(stun())
-        nearly += [FRAMED, CLASSIC]
+        nearly.append(FRAMED)
     if match.stun_method:
         types = [method_bits(METHODS[word] if isinstance(word, str) else word)
                  for word in match.stun_method]  # fmt: skip
         found = [one for word in types for one in stun(word)]
-        nearly = [FRAMED, CLASSIC]
+        nearly = [FRAMED]
     if match.payload:
         if found is not None:
             raise Refused("match.payload together with match.stun or match.stun_method")

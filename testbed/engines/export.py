@@ -81,8 +81,9 @@ LOADING = {
     "suricata": (
         "`suricata -T -S midcall.rules -c suricata.yaml` tests the rules, `suricata -c "
         "suricata.yaml -S midcall.rules -q 0` (or `--af-packet` with `copy-mode: ips`) applies "
-        "them. Set `HOME_NET` to the addresses of the subscribers. Direct rules need the inline "
-        "mode, `stream: {midstream: true, inline: yes}`."
+        "them. Set `HOME_NET` to the addresses of the subscribers. The rules need the inline mode, "
+        "`stream: {midstream: true, inline: yes}`, and `app-layer.protocols.tls: "
+        "{encryption-handling: full}`: otherwise no rule sees TLS packets behind a handshake."
     ),
     "nftables": (
         "`nft -c -f midcall.nft` tests the rules, `nft -f midcall.nft` loads them. Set "

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Policies as rules of iptables and ip6tables: the payload by u32, flows by connection marks.
 
-u32 reads four octets at a time. Over IPv6 it is read as if no extension header stood before the
-transport.
+u32 reads four octets at a time, over IPv6 at fixed places.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from midcall.testbed.engines.condition import (
     Range,
 )
 from midcall.testbed.engines.written import (
+    COUNTED,
     FILTER_ACTS,
     NETFILTER_RESET,
     SUBSCRIBER,
@@ -29,6 +29,7 @@ from midcall.testbed.engines.written import (
     Written,
     conditions,
     networks_of,
+    one_reset,
     port_text,
     protocols_of,
     refuse,
@@ -41,6 +42,7 @@ FORGOTTEN = (
     "netfilter forgets a connection whose first packet is dropped, with its mark: the next packet "
     "passes unless it meets the match itself"
 )
+EXTENDED = "over IPv6, a payload or size behind an extension header is not met"
 ALL_BITS = 0xFFFFFFFF
 #: Ports of one rule; a range counts twice.
 PORTS = 15
@@ -75,8 +77,13 @@ def written(policy: Policy, subscriber: str = SUBSCRIBER) -> Written:
             marks[rule_name] = (*marks.get(rule_name, ()), *where)
     for rule, condition in rules:
         nearly += [Refusal(rule.name, reason) for reason in condition.nearly]
-        nearly += [Refusal(rule.name, NETFILTER_RESET)] if rule.act == "reset" else []
-        lost = rule.strikes == "flow" and rule.act != "pass"
+        both = not one_reset(rule, condition) and rule.act == "reset"
+        nearly += [Refusal(rule.name, NETFILTER_RESET)] if both else []
+        nearly += [Refusal(rule.name, COUNTED)] if condition.counted else []
+        read = condition.size or any(one.tests or one.least for one in condition.alternatives)
+        udp = UDP in condition.protocols
+        nearly += [Refusal(rule.name, EXTENDED)] if read and udp else []
+        lost = rule.strikes == "flow" and rule.act != "pass" and not condition.constant
         nearly += [Refusal(rule.name, FORGOTTEN)] if lost else []
     return Written(files, marks, nearly)
 
@@ -106,12 +113,14 @@ def tests(rule: Rule, condition: Condition, version: int, subscriber: str) -> It
         return
     ends = list(map(str, nets)) or [""]
     for direction, one, end in product(condition.directions, condition.alternatives, ends):
-        for protocol in protocols_of(rule, condition, one):
+        points = [f"-m dscp --dscp {point}" for point in condition.dscp] or [""]
+        for protocol, point in product(protocols_of(rule, condition, one), points):
             for ports in chunks(condition.ports):
                 words = [interface(direction, subscriber)] if direction else []
                 if protocol == OTHER:
                     raise refuse(rule, "match.protocol other: iptables takes one protocol a rule")
                 words += [f"-p {protocol}"] if protocol else []
+                words += [point] if point else []
                 words += ["-m multiport ! --ports 53"] if one.no_dns else []
                 words += [f"-{'d' if direction == UP else 's'} {end}"] if end else []
                 if ports:

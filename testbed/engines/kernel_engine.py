@@ -3,32 +3,35 @@
 
 The box of a network of the lab becomes a router between its two ports. A packet is put on the
 caller's or the server's link; the box forwards it, or does not. An echo request to the box itself
-follows each packet on the same link, and its answer comes when the packet is decided: no waiting
-time decides anything.
+follows the packets of one direction on the same link, and its answer comes when they are decided:
+no waiting time decides anything.
 """
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 import struct
 import subprocess
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from midcall.captures.packets.numbers import ICMP
+from midcall.captures.packets.numbers import ICMP, TCP
 from midcall.errors import TestbedError
 from midcall.testbed.engines import iptables_rules, nftables_rules
-from midcall.testbed.engines.lab_capture import LabPacket
+from midcall.testbed.engines.lab_capture import TO_FAR, TO_SUBSCRIBER, LabPacket
+from midcall.testbed.engines.written import SUBSCRIBER
 from midcall.testbed.live.box.rings import inside
 from midcall.testbed.live.network.network import Network
 from midcall.testbed.live.network.subscriber_line import hardware
 from midcall.testbed.network.checksums import word_sum
 from midcall.testbed.network.ip_packets import internet_checksum, ip_packet
+from midcall.testbed.network.tcp import RST
 from midcall.testbed.policy.operator import Policy
 
 #: Addresses of the box on its two links; no packet of a capture has them.
@@ -41,6 +44,10 @@ TYPES = {4: b"\x08\x00", 6: b"\x86\xdd"}
 MTU, ECHO_SECONDS = 65_535, 5.0
 #: The ICMP type of an echo request, and the identifier of ours.
 ECHO_REQUEST, ECHO_ID = 8, 0x4D43
+#: Packets that are put on a link at once, and their octets; the buffer of a link's end.
+GROUP, GROUP_OCTETS, BUFFER = 32, 48 << 10, 8 << 20
+#: The bit of a reset that comes out on the caller's link, and on the server's.
+RESETS_OF = (TO_SUBSCRIBER, TO_FAR)
 SETTINGS = {
     "net/ipv4/ip_forward": "1",
     "net/ipv4/conf/all/rp_filter": "0",
@@ -69,6 +76,8 @@ class KernelEngine:
         self.ports: list[socket.socket] = []
         self.known: set[str] = set()
         self.turn = 0
+        self.resets = np.zeros(0, np.int8)
+        self.answers = False
 
     def __enter__(self) -> KernelEngine:
         """Make the network and configure the box as a router; raises TestbedError."""
@@ -128,6 +137,7 @@ class KernelEngine:
         Raises TestbedError where the engine rejects it, Refused where it cannot be written.
         """
         subscriber = self.network.ports.b0
+        self.answers = any(rule.act == "reset" for rule in policy.rules)
         with inside(self.network.box_pid):
             if self.engine == "nftables":
                 files = nftables_rules.written(policy, subscriber).files
@@ -138,8 +148,23 @@ class KernelEngine:
                 for version, tool in ((4, "iptables-restore"), (6, "ip6tables-restore")):
                     command(tool, text=files[iptables_rules.FILES[version]])
 
+    def load_text(self, text: str) -> None:
+        """Load rules of somebody else instead of the last ones; raises TestbedError.
+
+        The interface `subscriber0` is that of the subscribers. Rules of iptables are of IPv4.
+        """
+        self.clear()
+        self.answers = True
+        text = text.replace(SUBSCRIBER, self.network.ports.b0)
+        with inside(self.network.box_pid):
+            if self.engine == "nftables":
+                command("nft", "-f", "-", text=text)
+            else:
+                command("iptables-restore", text=text)
+
     def clear(self) -> None:
         """Unload every rule."""
+        self.answers = False
         with inside(self.network.box_pid):
             if self.engine == "nftables":
                 command("nft", "flush", "ruleset")
@@ -161,10 +186,17 @@ class KernelEngine:
             raise TestbedError(f"the table of connections cannot be emptied (error {-code})")
 
     def play(self, chosen: Sequence[LabPacket]) -> NDArray[np.bool_]:
-        """Return bool[n], which packets the box forwards; its connections begin empty."""
+        """Return bool[n], which packets the box forwards; its connections begin empty.
+
+        `resets` is then int8[n], which ends got a TCP reset in answer to each.
+        """
         self.route({one.subscriber for one in chosen})
         self.forget()
-        return np.array([self.forwards(one) for one in chosen], np.bool_)
+        passes, self.resets = np.zeros(len(chosen), np.bool_), np.zeros(len(chosen), np.int8)
+        with one_core():
+            for begin, end in groups(chosen, 1 if self.answers else GROUP):
+                self.pass_group(chosen, begin, end, passes)
+        return passes
 
     def route(self, subscribers: set[str]) -> None:
         """Route the subscribers' addresses to the caller's link, and no others."""
@@ -179,26 +211,39 @@ class KernelEngine:
                 command("ip", "-batch", "-", text="\n".join([*lines, ""]))
             self.known = subscribers
 
-    def forwards(self, one: LabPacket) -> bool:
-        """Put a packet on its link; return whether it comes out on the other one."""
-        here, there = (0, 1) if one.up else (1, 0)
-        version = one.data[0] >> 4
-        head = self.box_macs[here] + MACS[here] + TYPES[version]
-        try:
-            self.ports[here].send(head + one.data)
-        except OSError:
-            return False
-        self.wait(here)
-        wanted, came = comparable(one.data), False
+    def pass_group(
+        self, chosen: Sequence[LabPacket], begin: int, end: int, passes: NDArray[np.bool_]
+    ) -> None:
+        """Put packets of one direction on their link; fill which come out on the other, and resets.
+
+        A reset is of the group's first packet.
+        """
+        here, there = (0, 1) if chosen[begin].up else (1, 0)
+        wanted: dict[bytes, int] = {}
+        for place in range(begin, end):
+            data = chosen[place].data
+            with suppress(OSError):
+                self.ports[here].send(self.box_macs[here] + MACS[here] + TYPES[data[0] >> 4] + data)
+                wanted[comparable(data)] = place
+        if self.wait(here):
+            self.resets[begin] |= RESETS_OF[here]
         while True:
             try:
                 frame = self.ports[there].recv(MTU + 64)
             except BlockingIOError:
-                return came
-            came = came or comparable(frame[14:]) == wanted
+                return
+            came = wanted.get(comparable(frame[14:]))
+            if came is not None:
+                passes[came] = True
+            elif is_reset(frame[14:]):
+                self.resets[begin] |= RESETS_OF[there]
 
-    def wait(self, here: int) -> None:
-        """Send an echo request to the box on one link, and wait for the answer."""
+    def wait(self, here: int) -> bool:
+        """Send an echo request to the box on one link, and wait for the answer.
+
+        Returns whether a TCP reset came before it.
+        """
+        reset = False
         self.turn = self.turn + 1 & 0xFFFF
         request = echo(HOPS[4][here], (NEAR, FAR)[here], self.turn)
         port = self.ports[here]
@@ -209,7 +254,44 @@ class KernelEngine:
                 raise TestbedError("the box no longer answers; is the machine overloaded?")
             frame = port.recv(MTU + 64)
             if frame[12:14] == TYPES[4] and frame[34:35] == b"\0" and frame[38:42] == mark:
-                return
+                return reset
+            reset = reset or is_reset(frame[14:])
+
+
+@contextmanager
+def one_core() -> Iterator[None]:
+    """Run the block on one core: the kernel keeps the order of frames that one core sends."""
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(cores)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
+
+
+def groups(chosen: Sequence[LabPacket], most: int) -> Iterator[tuple[int, int]]:
+    """Yield (begin, end) of packets that can be put on a link together: at most so many.
+
+    They have one direction, no two are the same but for the hops, and they fit into a buffer.
+    """
+    begin, size, seen = 0, 0, set[bytes]()
+    for place, one in enumerate(chosen):
+        own = comparable(one.data)
+        full = place - begin == most or size + len(one.data) > GROUP_OCTETS
+        if place > begin and (full or one.up != chosen[begin].up or own in seen):
+            yield begin, place
+            begin, size, seen = place, 0, set()
+        size += len(one.data)
+        seen.add(own)
+    if chosen:
+        yield begin, len(chosen)
+
+
+def is_reset(packet: bytes) -> bool:
+    """Return whether an IP packet without extension headers is a TCP reset."""
+    four = packet[:1] and packet[0] >> 4 == 4
+    at, proto = (4 * (packet[0] & 15), packet[9:10]) if four else (40, packet[6:7])
+    return proto == bytes([TCP]) and bool(int.from_bytes(packet[at + 13 : at + 14], "big") & RST)
 
 
 def comparable(packet: bytes) -> bytes:
@@ -233,6 +315,7 @@ def opened(pid: int, name: str) -> socket.socket:
     with inside(pid):
         port = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
         port.setsockopt(263, 23, 1)  # SOL_PACKET, PACKET_IGNORE_OUTGOING
+        port.setsockopt(socket.SOL_SOCKET, 33, BUFFER)  # SO_RCVBUFFORCE
         port.bind((name, 3))
     port.setblocking(False)
     return port

@@ -10,17 +10,27 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from midcall.captures.jit.kernel import I, kernel
 from midcall.captures.packets.pcap import Packets
-from midcall.classifier.engine import Engine
+from midcall.classifier.engine import Engine, Tables, step_packet
 from midcall.errors import TestbedError
-from midcall.testbed.middlebox.decide import DELIVERED, decide
-from midcall.testbed.middlebox.rule_table import METER_CULPRIT, METER_FAILED, UP, table
+from midcall.testbed.middlebox.decide import DELIVERED, DROPPED, decide
+from midcall.testbed.middlebox.inject import METER_LETTERS, METER_OCTETS, RESET
+from midcall.testbed.middlebox.rule_table import (
+    METER_CULPRIT,
+    METER_FAILED,
+    UP,
+    RuleTable,
+    table,
+)
 from midcall.testbed.network.checksums import word_sum
 from midcall.testbed.network.ip_packets import internet_checksum
 from midcall.testbed.policy.operator import Policy
-from midcall.testbed.replay.addressing import mapped
+from midcall.testbed.replay.addressing import Mapped, mapped
 from midcall.testbed.replay.script import script
 from midcall.testbed.replay.sides import CALLER, LOCAL
+
+Numbers = NDArray[np.int64]
 
 #: Link type of a packet without a link header (LINKTYPE_RAW), and of Ethernet.
 RAW, ETHERNET = 101, 1
@@ -56,18 +66,22 @@ class LabPacket(NamedTuple):
 
 
 class LabCapture(NamedTuple):
-    """A capture's packets that meet the box, in the order of the capture, and the policy for them.
+    """A capture's packets that meet the box, in the order of the capture.
 
-    policy: with the images of its address sets; left_out: packets that no router forwards, that
-    were captured in part, or that are longer than a link carries.
+    whole: the mapped capture; left_out: packets that no router forwards, that were captured in
+    part, or that are longer than a link carries.
     """
 
     packets: list[LabPacket]
-    policy: Policy
+    whole: Mapped
     left_out: int
 
+    def under(self, policy: Policy) -> Policy:
+        """Return a policy with the images of its address sets."""
+        return self.whole.policy(policy)
 
-def lab_capture(packets: Packets, policy: Policy) -> LabCapture:
+
+def lab_capture(packets: Packets) -> LabCapture:
     """Return a capture with the lab's addresses."""
     orders = script(packets)
     index = orders.held
@@ -81,7 +95,7 @@ def lab_capture(packets: Packets, policy: Policy) -> LabCapture:
             continue
         time, data = int(packets.time[row]), with_checksum(data)
         out.append(LabPacket(data, side == CALLER, time, row, int(fact["flow"])))
-    return LabCapture(out, whole.policy(policy), packets.total - len(out))
+    return LabCapture(out, whole, packets.total - len(out))
 
 
 def complete(data: bytes) -> bool:
@@ -112,11 +126,19 @@ def as_packets(chosen: Sequence[LabPacket]) -> Packets:
     return Packets(data, offsets, sizes, sizes.copy(), time, np.full(len(chosen), RAW, np.int64))
 
 
+#: Bits of resets: sent to the subscriber, sent to the far end.
+TO_SUBSCRIBER, TO_FAR = 1, 2
+
+
 class Answers(NamedTuple):
-    """The lab's box on packets: bool[n] which pass, and the first rule that struck each flow."""
+    """The lab's box on packets: bool[n] which pass, and the rule that decided each ("" for none).
+
+    resets: int8[n], which ends get a TCP reset in answer to each packet (TO_SUBSCRIBER, TO_FAR).
+    """
 
     passes: NDArray[np.bool_]
     rules: list[str]
+    resets: NDArray[np.int8]
 
 
 def our_box(chosen: Sequence[LabPacket], policy: Policy, access: str, seed: int = 0) -> Answers:
@@ -125,22 +147,62 @@ def our_box(chosen: Sequence[LabPacket], policy: Policy, access: str, seed: int 
     The ends do not answer to what the box does: every engine gets the same packets. Raises
     TestbedError where a censor of the policy fails.
     """
-    passes, rules = np.ones(len(chosen), np.bool_), [""] * len(chosen)
-    if not chosen:
-        return Answers(passes, rules)
-    packets = as_packets(chosen)
-    box, engine = table(policy, seed, access), Engine(room=64)
-    engine.reserve(packets.total)
-    for i, one in enumerate(chosen):
-        number = int(engine.feed(packets.take(slice(i, i + 1)))[0])
-        if number < 0:
-            passes[i] = policy.fail == "open"
-            continue
-        flow, side = engine.tables.flows[number], UP if one.up else DOWN
-        fate, rule, _ = decide(box, flow, side, packets.data, engine.signs, one.time, i)
+    count = len(chosen)
+    fates, numbers = np.full(count, DELIVERED, np.int64), np.full(count, -1, np.int64)
+    resets = np.zeros(count, np.int8)
+    if count:
+        box, engine = table(policy, seed, access), Engine(room=64)
+        engine.reserve(count)
+        up = np.array([one.up for one in chosen], np.int8)
+        refused = I(DROPPED if policy.fail == "closed" else DELIVERED)
+        decide_all(
+            engine.tables,
+            as_packets(chosen),
+            box,
+            up,
+            engine.signs,
+            refused,
+            fates,
+            numbers,
+            resets,
+        )
         if box.meter[METER_FAILED]:
             culprit = policy.rules[int(box.meter[METER_CULPRIT])]
             raise TestbedError(f"{culprit.file}: the censor failed (rule {culprit.name})")
-        passes[i] = fate == DELIVERED
-        rules[i] = policy.rules[rule].name if rule >= 0 else ""
-    return Answers(passes, rules)
+    rules = [policy.rules[number].name if number >= 0 else "" for number in numbers.tolist()]
+    return Answers(fates == DELIVERED, rules, resets)
+
+
+@kernel
+def decide_all(
+    tables: Tables,
+    packets: Packets,
+    box: RuleTable,
+    up: NDArray[np.int8],
+    signs: Numbers,
+    refused: int,
+    fates: Numbers,
+    rules: Numbers,
+    resets: NDArray[np.int8],
+) -> None:
+    """Pass packets through the classifier and the box, in order; stops where a censor fails.
+
+    up: whether the subscriber sends each; refused: the fate of a packet without a flow. Fills fates
+    (as decide returns them), rules (-1 for none) and resets (as in Answers).
+    """
+    for i in range(len(packets.offset)):
+        number = step_packet(tables, packets, i, i, signs)
+        if number < 0:
+            fates[i] = refused
+            continue
+        side = I(UP if up[i] else DOWN)
+        fates[i], rules[i], _ = decide(
+            box, tables.flows[number], side, packets.data, signs, packets.time[i], i
+        )
+        if box.meter[METER_FAILED]:
+            return
+        for place in range(box.meter[METER_LETTERS]):
+            letter = box.letters[place]
+            if letter["kind"] == RESET:
+                resets[i] |= TO_FAR if letter["toward"] == UP else TO_SUBSCRIBER
+        box.meter[METER_LETTERS] = box.meter[METER_OCTETS] = 0

@@ -64,5 +64,7 @@ def rest(rule: Rule, condition: Condition) -> None:
     if any(one.tests for one in condition.alternatives):
         raise refuse(rule, "match.stun, match.payload: nDPI's file has no test of octets")
     counted = (condition.size, condition.packets, condition.octets)
-    if any(one is not None for one in counted) or condition.direction:
-        raise refuse(rule, "match.size, packets, bytes, direction: nDPI's file has no such test")
+    if any(one is not None for one in counted) or condition.direction or condition.dscp:
+        raise refuse(
+            rule, "match.size, packets, bytes, direction, dscp: nDPI's file has no such test"
+        )

@@ -20,6 +20,7 @@ from midcall.testbed.engines.condition import (
     Range,
 )
 from midcall.testbed.engines.written import (
+    COUNTED,
     FILTER_ACTS,
     NETFILTER_RESET,
     SUBSCRIBER,
@@ -28,6 +29,7 @@ from midcall.testbed.engines.written import (
     Written,
     conditions,
     networks_of,
+    one_reset,
     port_text,
     protocols_of,
     refuse,
@@ -56,7 +58,6 @@ def written(policy: Policy, subscriber: str = SUBSCRIBER) -> Written:
         for line in act_lines(rule):
             text.add(f"\t\t{line}", rule.name)
         text.add("\t}")
-        nearly += [Refusal(rule.name, NETFILTER_RESET)] if rule.act == "reset" else []
     text.add("\tchain forward {")
     text.add("\t\ttype filter hook forward priority filter; policy accept;")
     for number, (rule, _) in enumerate(rules, 1):
@@ -67,6 +68,9 @@ def written(policy: Policy, subscriber: str = SUBSCRIBER) -> Written:
         if condition.names or condition.questions:
             raise refuse(rule, "match.name, match.dns: nftables reads no names")
         nearly += [Refusal(rule.name, reason) for reason in condition.nearly]
+        both = not one_reset(rule, condition) and rule.act == "reset"
+        nearly += [Refusal(rule.name, NETFILTER_RESET)] if both else []
+        nearly += [Refusal(rule.name, COUNTED)] if condition.counted else []
         for expression in expressions(rule, condition):
             text.add(f"\t\t{expression} goto rule{number}".replace("  ", " "), rule.name)
     text.add("\t}")
@@ -113,8 +117,13 @@ def expressions(rule: Rule, condition: Condition) -> Iterator[str]:
     """Yield the expressions, one of which a packet must meet; raises Refused."""
     families = networks_of(condition.addresses)
     for direction, one, family in product(condition.directions, condition.alternatives, families):
-        for protocol in protocols_of(rule, condition, one):
+        marked = [f"{word} dscp {{ {', '.join(map(str, condition.dscp))} }}" for word in
+                  ("ip", "ip6")] if condition.dscp else [""]  # fmt: skip
+        for protocol, mark in product(protocols_of(rule, condition, one), marked):
+            if family and mark and mark.startswith("ip6") != (family[0].version == 6):
+                continue
             parts = [interface(direction)] if direction else []
+            parts += [mark] if mark else []
             if family:
                 parts.append(address_test(direction, family))
             parts += transport(protocol)

@@ -43,7 +43,7 @@ stream: {{midstream: true, checksum-validation: no, inline: yes, drop-invalid: n
 exception-policy: ignore
 app-layer:
   protocols:
-    tls: {{enabled: yes}}
+    tls: {{enabled: yes, encryption-handling: full}}
     http: {{enabled: yes}}
     quic: {{enabled: yes}}
     dns: {{udp: {{enabled: yes}}, tcp: {{enabled: yes}}}}
@@ -63,6 +63,10 @@ class Suricata:
         """Take over the rules of a policy; raises Refused."""
         self.rules = suricata_rules.written(policy).files[suricata_rules.FILE]
 
+    def load_text(self, text: str) -> None:
+        """Take over rules of somebody else."""
+        self.rules = text
+
     def test(self) -> str:
         """Return what the engine's test of the rules prints; raises TestbedError where it fails."""
         with tempfile.TemporaryDirectory() as folder:
@@ -81,7 +85,9 @@ class Suricata:
             folder = Path(place)
             write_frames(folder / "in.pcapng", chosen)
             home = sorted({one.subscriber for one in chosen})
-            self.run(folder, home, "-r", str(folder / "in.pcapng"), "--simulate-ips")
+            words = self.run(folder, home, "-r", str(folder / "in.pcapng"), "--simulate-ips")
+            if "error parsing signature" in words:
+                raise TestbedError(f"suricata leaves a rule out: {words}")
             with (folder / "eve.json").open(encoding="utf-8") as lines:
                 for line in lines:
                     event = json.loads(line)

@@ -22,6 +22,7 @@ from midcall.testbed.engines.written import (
     Text,
     Written,
     conditions,
+    one_reset,
     port_text,
     refuse,
 )
@@ -32,9 +33,13 @@ FILE = "midcall.rules"
 VERBS = {"pass": "pass", "drop": "drop", "reset": "rejectboth"}
 #: Identifiers of rules begin here, in the range for local use.
 FIRST = 1_000_000
-NAMES = "the engine's own parser reads the name, at the packet where its own reassembly ends"
+NAMES = "Suricata finds TLS and HTTP on any port, and names where its own reassembly ends"
+QUIC_NAMES = "Suricata finds QUIC on the ports of its own list alone, and with its own readers"
+QUESTIONS = "Suricata finds DNS over TCP and on any port, too"
 SIDES = "HOME_NET tells the subscriber's end, so an address must not stand on both sides"
-WHOLE = "a rule without octets drops the whole flow, and the errors of ICMP about it"
+WHOLE = "a rule on a name drops the rest of the flow, too"
+#: A test that every packet passes. A rule without any test would drop the whole flow.
+ANY_PACKET = "ttl:0-255"
 #: The buffers of server names, by protocol.
 BUFFERS = {"tls": ("tls", "tls.sni"), "http": ("http", "http.host"), "quic": ("quic", "quic.sni")}
 
@@ -48,19 +53,18 @@ def written(policy: Policy) -> Written:
     for position, (rule, condition) in enumerate(rules, 1):
         passed = checked(rule, condition, passed)
         nearly += [Refusal(rule.name, reason) for reason in condition.nearly]
-        if condition.names or condition.questions:
-            nearly.append(Refusal(rule.name, NAMES))
         nearly += [Refusal(rule.name, reason) for reason in differences(rule, condition)]
         bit = f"midcall.{position}"
         flow = rule.strikes == "flow"
+        verb = "rejectsrc" if one_reset(rule, condition) else VERBS[rule.act]
         for head, options in bodies(rule, condition):
             number += 1
             options = [*options, f"flowbits:set,{bit}"] if flow else options
-            text.add(line(VERBS[rule.act], head, rule.name, options, number), rule.name)
+            text.add(line(verb, head, rule.name, options, number), rule.name)
         for protocol in (TCP, UDP) if flow else ():  # errors of ICMP belong to their flow, too
             number += 1
             head, options = f"{protocol} any any -> any any", [f"flowbits:isset,{bit}"]
-            text.add(line(VERBS[rule.act], head, rule.name, options, number), rule.name)
+            text.add(line(verb, head, rule.name, options, number), rule.name)
     return Written({FILE: text.text}, text.marks, nearly)
 
 
@@ -68,8 +72,14 @@ def differences(rule: Rule, condition: Condition) -> Iterator[str]:
     """Yield in what Suricata's rule differs by itself, found by `midcall policy prove`."""
     if condition.directions != ("",):
         yield SIDES
-    bare = not (condition.names or condition.questions)
-    if rule.act != "pass" and bare and any(not one.tests for one in condition.alternatives):
+    if {"tls", "http"} & {*condition.name_in}:
+        yield NAMES
+    if "quic" in condition.name_in:
+        yield QUIC_NAMES
+    if condition.questions:
+        yield QUESTIONS
+    named = condition.names or condition.questions
+    if rule.act != "pass" and rule.strikes == "packet" and named:
         yield WHOLE
 
 
@@ -81,6 +91,8 @@ def checked(rule: Rule, condition: Condition, passed: bool) -> bool:
         raise refuse(rule, "act pass of a flow: Suricata applies it before earlier flows' drops")
     if rule.way is not None:
         raise refuse(rule, "way: the other direction of a dropped flow cannot be let through")
+    if condition.dscp:
+        raise refuse(rule, "match.dscp: Suricata's test of it reads IPv4 only")
     if condition.packets is not None or condition.octets is not None:
         raise refuse(
             rule, "match.packets, match.bytes: Suricata 7 counts each direction of a flow apart"
@@ -107,11 +119,22 @@ def bodies(rule: Rule, condition: Condition) -> Iterator[tuple[str, list[str]]]:
     if condition.names or condition.questions:
         return
     for one in condition.alternatives:
-        if one.protocol == OTHER:
-            raise refuse(rule, "match.protocol other: a Suricata rule takes one protocol")
-        options = payload(rule, one, condition.size)
         near = "!53" if one.no_dns else "any"
-        yield from headed(rule, condition, one.protocol or "ip", options, near)
+        if one.protocol == OTHER:
+            yield from headed(rule, condition, "ip", ["ip_proto:!6", "ip_proto:!17", ANY_PACKET])
+            continue
+        for protocol in transports(rule, one, condition):
+            options = payload(rule, one._replace(protocol=protocol), condition.size)
+            yield from headed(rule, condition, protocol or "ip", options or [ANY_PACKET], near)
+
+
+def transports(rule: Rule, one: Alternative, condition: Condition) -> tuple[str, ...]:
+    """Return the transports for which rules of an alternative are needed; raises Refused."""
+    if one.protocol or condition.size is None:
+        return (one.protocol,)
+    if condition.size[0] == 0:
+        raise refuse(rule, "match.size: of a packet that is neither TCP nor UDP, none is tested")
+    return (TCP, UDP)
 
 
 def named(name: str, folded: bool = False) -> list[str]:

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from midcall.testbed.engines.condition import (
+    DOWN,
     TCP,
     UDP,
+    UP,
     Alternative,
     Condition,
     Network,
@@ -24,7 +26,21 @@ FILTER_ACTS = ("pass", "drop", "reset")
 #: The name of the interface towards the subscribers, in rules of netfilter.
 SUBSCRIBER = "subscriber0"
 #: In what netfilter's reset differs from the lab's.
-NETFILTER_RESET = "the reset goes to the sender of the packet alone"
+NETFILTER_RESET = (
+    "the reset goes to the sender of each packet, of one without a payload too, and to nobody else"
+)
+#: In what netfilter's counts of a connection differ from the lab's.
+COUNTED = (
+    "netfilter counts a connection anew behind a first packet that was dropped, and counts no "
+    "packet that it finds invalid"
+)
+#: The keys of a rule that a translation knows.
+KEYS = frozenset((
+    "name", "match", "act", "scope", "lasts_s", "after", "way", "probability", "per", "access",
+    "begin", "end", "delay_ms", "jitter_ms", "loss", "burst", "rate_kbit", "bucket_bytes",
+    "queue_ms", "path", "towards", "answer", "file", "digest", "grade", "source", "hypothesis",
+    "aims", "note", "share", "code", "code_point",
+))  # fmt: skip
 
 
 class Refusal(NamedTuple):
@@ -48,19 +64,34 @@ ACTS = {
     "drop-media": "what is media is decided by Midcall's reader",
     "dns-lie": "the engines forge no DNS answer",
     "finish": "the engines forge no FIN",
+    "unreachable": "this export does not write it",
     "block-page": "the engines forge no answer of HTTP that a browser shows",
     "delay": "no delay is part of an engine; a queueing discipline would have to do it",
     "jitter": "no delay is part of an engine; a queueing discipline would have to do it",
     "loss": "chances are drawn otherwise, so the packets lost are others",
     "police": "an engine's token bucket runs on the clock of the machine, not of the capture",
     "shape": "no queue is part of an engine; a queueing discipline would have to do it",
+    "mark": "this export does not write it",
+    "duplicate": "the engines send no packet twice",
+    "corrupt": "the engines change no payload at random",
+    "reorder": "no delay is part of an engine; a queueing discipline would have to do it",
     "censor": "it is a program in Python",
+}
+#: Why a key of a rule is refused by every engine.
+OTHER_KEYS = {
+    "hours": "an engine's times are of the clock of the machine, not of the capture",
+    "on_s": "an engine's times are of the clock of the machine, not of the capture",
+    "off_s": "an engine's times are of the clock of the machine, not of the capture",
+    "resets": "the engines send one reset",
+    "hops": "the engines choose the IP header of their resets",
+    "ip_id": "the engines choose the IP header of their resets",
 }
 SCOPES = {
     "call": "what belongs to a call is decided by Midcall's classifier",
     "client": "no table of clients is written by this export",
     "server": "no table of servers is written by this export",
     "pair": "no table of pairs is written by this export",
+    "triple": "no table of clients, servers and ports is written by this export",
 }
 
 
@@ -71,7 +102,7 @@ def conditions(policy: Policy, acts: tuple[str, ...]) -> list[tuple[Rule, Condit
     """
     out, problems = [], []
     for rule in policy.rules:
-        reason = refusal(rule, acts)
+        reason = "sees: an engine counts both directions" if policy.sees else refusal(rule, acts)
         if not reason:
             try:
                 out.append((rule, reduced(policy, rule)))
@@ -88,8 +119,10 @@ def refusal(rule: Rule, acts: tuple[str, ...]) -> str:
     """Return why a rule's act or scope cannot be translated, "" where it can."""
     if rule.act not in acts:
         return f"act {rule.act}: {ACTS.get(rule.act, 'the engine does not have it')}"
-    if rule.strikes in SCOPES:
-        return f"scope {rule.strikes}: {SCOPES[rule.strikes]}"
+    if rule.strikes not in ("packet", "flow"):
+        return f"scope {rule.strikes}: {SCOPES.get(rule.strikes, 'the export does not know it')}"
+    for key in sorted(rule.model_fields_set - KEYS):
+        return f"{key}: {OTHER_KEYS.get(key, 'the export does not know it')}"
     if rule.lasts_s is not None:
         return "lasts_s: an engine's times are of the clock of the machine, not of the capture"
     if rule.after is not None:
@@ -99,6 +132,24 @@ def refusal(rule: Rule, acts: tuple[str, ...]) -> str:
     if rule.path == "on":
         return "path on: the engines stand in the way"
     return ""
+
+
+def one_reset(rule: Rule, condition: Condition) -> bool:
+    """Return whether the sender of each packet that a reset rule drops is the end that it resets.
+
+    Raises Refused where the rule resets one end, and that need not be the sender.
+    """
+    sender = {"client": UP, "server": DOWN}.get(rule.towards)
+    if rule.act != "reset" or sender is None:
+        return False
+    filled = all(one.protocol == TCP and one.least for one in condition.alternatives)
+    if rule.strikes != "packet" or condition.direction != sender or not filled:
+        raise refuse(
+            rule,
+            f"towards {rule.towards}: the engine chooses the end by the packet's sender; give the "
+            "match a direction and a payload, and the scope packet",
+        )
+    return True
 
 
 def refuse(rule: Rule, reason: str) -> Refused:

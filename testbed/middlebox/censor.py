@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Censors: a box's rule in plain Python, for conditions that the policy language cannot express.
 
-A file holds `def censor(packet, flow)`, which returns PASS, DROP, RESET, DROP_FLOW or PASS_FLOW. It
-is compiled separately, in about a second, and called by the packet path after the classifier's
-verdict; the path itself is not recompiled. An error in it is reported as a sentence with file and
-line, and ends the run: no packet ever passes because a censor failed.
+A file holds `def censor(packet, flow)`, which returns PASS, DROP, RESET, DROP_FLOW or PASS_FLOW; it
+may keep four numbers for each flow. It is compiled separately, in about a second, and called by the
+packet path after the classifier's verdict; the path itself is not recompiled. An error in it is
+reported as a sentence with file and line, and ends the run: no packet ever passes because a censor
+failed.
 """
 
 from __future__ import annotations
@@ -73,9 +74,14 @@ class Flow(NamedTuple):
     packets_down: Any
     bytes_up: Any
     bytes_down: Any
+    memory: Any  # int64[MEMORY] of the censor's own, 0 at first
 
 
-FACTS = 16
+#: Numbers that a censor may keep for each flow.
+MEMORY = 4
+#: Fields of Packet and Flow in `facts`; those behind MEMORY_AT are what the censor keeps.
+MEMORY_AT = 16
+FACTS = MEMORY_AT + MEMORY
 
 
 def constant(word: str) -> str:
@@ -99,6 +105,7 @@ class Censor(NamedTuple):
     address: int
     plain: Callable[[Any, Any], Any]
     keep: Any  # object that must not be freed while the address is in use
+    remembers: bool = False  # it uses flow.memory
 
 
 _compiled: dict[str, Censor] = {}
@@ -129,11 +136,11 @@ def build(path: str, source: str) -> Censor:
         exec(compile(source, path, "exec"), names)
     except Exception as error:
         raise TestbedError(sentence(path, error)) from None
-    plain = names["censor"]
+    plain, remembers = names["censor"], uses_memory(source)
     if PLAIN:
-        return Censor(path, len(_plain) + 1, plain, None)
+        return Censor(path, len(_plain) + 1, plain, None, remembers)
     try:
-        return compiled(path, plain)
+        return compiled(path, plain)._replace(remembers=remembers)
     except NumbaError as error:
         raise TestbedError(numba_sentence(path, str(error))) from None
 
@@ -153,7 +160,7 @@ def compiled(path: str, plain: Callable[[Any, Any], Any]) -> Censor:
                     ),
                     Flow(
                         fact[5], fact[6], fact[7], fact[8], fact[9], fact[10], fact[11],
-                        fact[12], fact[13], fact[14], fact[15],
+                        fact[12], fact[13], fact[14], fact[15], fact[MEMORY_AT:],
                     ),
                 )
             )  # fmt: skip
@@ -163,6 +170,12 @@ def compiled(path: str, plain: Callable[[Any, Any], Any]) -> Censor:
     signature = types.int64(types.CPointer(types.uint8), types.int64, types.CPointer(types.int64))
     callback = numba.cfunc(signature)(guarded)
     return Censor(path, int(callback.address), plain, callback)
+
+
+def uses_memory(source: str) -> bool:
+    """Tell whether a censor's source uses flow.memory."""
+    nodes = ast.walk(ast.parse(source))
+    return any(isinstance(node, ast.Attribute) and node.attr == "memory" for node in nodes)
 
 
 # ---- checks before compilation
@@ -278,7 +291,8 @@ def views(payload: Octets, facts: Numbers) -> tuple[Packet, Flow]:
     """Return a censor's two arguments, for a call in plain Python."""
     fact = [int(one) for one in facts]
     packet = Packet(payload.view(Bounded), fact[0], fact[1] == 1, fact[2] / 1e9, fact[3], fact[4])
-    return packet, Flow(*fact[5:16])
+    fields: list[Any] = [*fact[5:MEMORY_AT], facts[MEMORY_AT:]]
+    return packet, Flow(*fields)
 
 
 # ---- compiled

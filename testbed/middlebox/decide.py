@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midcall.captures.jit.kernel import I, kernel
-from midcall.captures.jit.reads import Octets
-from midcall.captures.packets.numbers import TCP
+from midcall.captures.jit.reads import Octets, u8, u16
+from midcall.captures.packets.numbers import ICMP, ICMP6, TCP
 from midcall.classifier.state.flow_table import SETTLED, Records, mix
 from midcall.classifier.state.packet_fields import (
+    SIGN_IP_AT,
     SIGN_IP_SIZE,
     SIGN_PAYLOAD_AT,
     SIGN_PAYLOAD_END,
@@ -27,18 +28,32 @@ from midcall.classifier.state.packet_fields import (
     SIGN_PROTO,
     SIGN_TCP_FLAGS,
     SIGN_UP,
+    SIGN_VERSION,
 )
 from midcall.testbed.middlebox.censor import (
     DROP_ALL,
     FAILED,
     GO_ON,
+    MEMORY_AT,
     PASS_ALL,
     RESET_IT,
     ask,
     fill_facts,
 )
-from midcall.testbed.middlebox.inject import FINISH, PAGE, RESET, send_answer, send_segment
-from midcall.testbed.middlebox.match import flow_meets, look, place_meets, rule_meets
+from midcall.testbed.middlebox.inject import (
+    CORRUPTED,
+    DUPLICATE,
+    FINISH,
+    HOPS,
+    OWN,
+    PAGE,
+    RESET,
+    send_answer,
+    send_copy,
+    send_segment,
+    send_unreachable,
+)
+from midcall.testbed.middlebox.match import flow_meets, learn_answers, look, place_meets, rule_meets
 from midcall.testbed.middlebox.media import media_at
 from midcall.testbed.middlebox.rule_table import (
     ANY,
@@ -47,15 +62,26 @@ from midcall.testbed.middlebox.rule_table import (
     BY_TAINT,
     BY_WAITING,
     CENSOR,
+    CORRUPT,
     DNS_LIE,
     DROP,
     DROP_MEDIA,
+    DUPLICATED,
     FOREVER,
+    MARK,
+    METER_BEGAN,
     METER_CULPRIT,
     METER_FAILED,
     METER_FORGOTTEN,
+    METER_MARKED,
     METER_NEEDS,
+    METER_SEES,
+    NEED_ANSWERS,
+    NEED_BEGIN,
+    NEED_HEADERS,
+    NO_ROUTE,
     PASS,
+    SEEN_DSCP,
     STALL,
     TCP_FINISH,
     TCP_RESET,
@@ -64,7 +90,7 @@ from midcall.testbed.middlebox.rule_table import (
     enforced,
 )
 from midcall.testbed.middlebox.state import FLOW_SCOPE, PACKET, known, recall, subject
-from midcall.testbed.network.link import admit
+from midcall.testbed.network.link import admit, draw
 from midcall.testbed.network.tcp import RST, SYN
 
 Numbers = NDArray[np.int64]
@@ -82,7 +108,13 @@ CLOSED = -1
 FATE_OF = (DROPPED, DELIVERED, DROPPED, DROPPED, DROPPED, DELIVERED)
 
 #: Values of `side` in memory keys that are no direction: taints, `after` counters, copies.
-TAINT_SIDE, AFTER_SIDE, COPY_SIDE = -1, 2, 3
+TAINT_SIDE, AFTER_SIDE, COPY_SIDE, QUOTA_SIDE, HEADER_SIDE = -1, 2, 3, 4, 5
+CENSOR_SIDE = 7
+#: The key of what a box remembers of the IP headers of a flow's ends, whatever the rule.
+HEADER_KEY = 0x1D77
+#: The purpose of a packet's draw by a rule that sends packets again (testbed.network.link.draw).
+COPYING = 7
+NEED_OBSERVING = NEED_HEADERS | NEED_ANSWERS | NEED_BEGIN
 #: Octets of a payload that are hashed to recognise a copy.
 COPY_OCTETS = 64
 
@@ -92,9 +124,7 @@ COPY_OCTETS = 64
 
 @kernel
 def tainted(rule: Any, box: RuleTable, flow: Any, near_is_source: bool, time: int) -> bool:
-    """Tell whether the packet's subject has the taint of a rule."""
-    if rule["remembers"] == 0:
-        return False
+    """Tell whether the packet's subject has the taint of a rule that remembers."""
     key = subject(rule["scope"], flow, near_is_source, rule["key"], TAINT_SIDE)
     row = known(box.memory, key)
     return row >= 0 and bool(box.memory[row]["until"] > time)
@@ -114,9 +144,7 @@ def copy_key(rule: Any, flow: Any, near_is_source: bool, b: Octets, signs: Numbe
 def is_copy(
     rule: Any, box: RuleTable, flow: Any, near_is_source: bool, b: Octets, signs: Numbers
 ) -> bool:
-    """Tell whether a packet is a copy of one of its flow that met the rule."""
-    if rule["copies"] == 0:
-        return False
+    """Tell whether a packet is a copy of one of its flow that met the rule, which copies do."""
     mark = subject(FLOW_SCOPE, flow, near_is_source, rule["key"], COPY_SIDE)
     if known(box.memory, mark) < 0:
         return False
@@ -135,32 +163,79 @@ def remember_copy(
 
 
 @kernel
-def waits(rule: Any) -> bool:
-    """Tell whether a rule has an `after` limit."""
-    return bool(rule["after"][0] > 0 or rule["after"][1] > 0 or rule["after"][2] > 0)
-
-
-@kernel
 def pending(rule: Any, box: RuleTable, flow: Any, near_is_source: bool) -> bool:
-    """Tell whether a flow has met a rule with an `after` limit."""
-    if not waits(rule):
-        return False
+    """Tell whether a flow has met a rule that has an `after` limit."""
     key = subject(FLOW_SCOPE, flow, near_is_source, rule["key"], AFTER_SIDE)
     row = known(box.memory, key)
     return row >= 0 and bool(box.memory[row]["begun"] >= 0)
 
 
 @kernel
+def flow_counts(flow: Any, near_is_source: bool, way: int) -> tuple[int, int]:
+    """Return packets and IP bytes of a flow so far, in one direction or in both (ANY)."""
+    up, down = I(flow["packets_up"]), I(flow["packets_down"])
+    octets_up, octets_down = I(flow["bytes_up"]), I(flow["bytes_down"])
+    if way == ANY:
+        return up + down, octets_up + octets_down
+    if near_is_source == (way == UP):
+        return up, octets_up
+    return down, octets_down
+
+
+@kernel
+def quota_is_over(
+    rule: Any, box: RuleTable, flow: Any, near_is_source: bool, side: int, size: int, time: int
+) -> bool:
+    """Count a packet of a flow that met a rule for the rule's wider subject.
+
+    Returns True once the subject's `after` limit is exceeded. The flow's own row keeps its place in
+    the order of the subject's flows.
+    """
+    forgotten = box.meter[METER_FORGOTTEN:]
+    key = subject(rule["after_scope"], flow, near_is_source, rule["key"], QUOTA_SIDE)
+    at = known(box.memory, key)
+    renewal = rule["renewal"]
+    stale = at < 0 or (renewal[1] > 0 and time - box.memory[at]["seen"] >= renewal[1])
+    row = box.memory[recall(box.memory, key, time, forgotten)]
+    if stale or (renewal[0] > 0 and time - row["begun"] >= renewal[0]):
+        row["begun"], row["packets"], row["bytes"], row["drawn"] = time, 0, 0, 0
+    begun, counted = I(row["begun"]), rule["after_way"] == ANY or rule["after_way"] == side
+    if counted:
+        row["packets"] += 1
+        row["bytes"] += size
+    packets, octets = I(row["packets"]), I(row["bytes"])
+    key = subject(FLOW_SCOPE, flow, near_is_source, rule["key"], AFTER_SIDE)
+    own = known(box.memory, key)
+    if own < 0 or box.memory[own]["begun"] < begun:
+        row["drawn"] += 1
+    place = I(row["drawn"])
+    row = box.memory[recall(box.memory, key, time, forgotten)]
+    if row["begun"] < begun:
+        row["begun"], row["packets"] = time, place
+    after = rule["after"]
+    if after[0] > 0 and packets <= after[0]:
+        return False
+    if after[1] > 0 and octets <= after[1]:
+        return False
+    if after[3] > 0 and row["packets"] <= after[3]:
+        return False
+    return bool(time - begun >= after[2])
+
+
+@kernel
 def is_over(
-    rule: Any, box: RuleTable, flow: Any, near_is_source: bool, size: int, time: int
+    rule: Any, box: RuleTable, flow: Any, near_is_source: bool, side: int, size: int, time: int
 ) -> bool:
     """Count a packet of a flow that met a rule; return True once its `after` limit is exceeded."""
+    if rule["after_scope"] > FLOW_SCOPE:
+        return quota_is_over(rule, box, flow, near_is_source, side, size, time)
     key = subject(FLOW_SCOPE, flow, near_is_source, rule["key"], AFTER_SIDE)
     row = box.memory[recall(box.memory, key, time, box.meter[METER_FORGOTTEN:])]
-    packets = I(flow["packets_up"]) + I(flow["packets_down"])
-    octets = flow["bytes_up"] + flow["bytes_down"]
+    way = rule["after_way"]
+    packets, octets = flow_counts(flow, near_is_source, way)
     if row["begun"] < 0:
-        row["begun"], row["packets"], row["bytes"] = time, packets - 1, octets - size
+        own = 1 if way == ANY or way == side else 0
+        row["begun"], row["packets"], row["bytes"] = time, packets - own, octets - own * size
     after = rule["after"]
     if after[0] > 0 and packets - row["packets"] <= after[0]:
         return False
@@ -184,6 +259,47 @@ def condemn(
     box.memory[row]["until"] = FOREVER if rule["lasts"] == FOREVER else time + rule["lasts"]
 
 
+@kernel
+def remember_header(
+    box: RuleTable, flow: Any, near_is_source: bool, side: int, b: Octets, signs: Numbers, time: int
+) -> None:
+    """Remember TTL and IP id of the packet's sender."""
+    ip, version = signs[SIGN_IP_AT], signs[SIGN_VERSION]
+    key = subject(FLOW_SCOPE, flow, near_is_source, HEADER_KEY, HEADER_SIDE + side)
+    row = box.memory[recall(box.memory, key, time, box.meter[METER_FORGOTTEN:])]
+    row["packets"] = u8(b, ip + 7) if version == 6 else u8(b, ip + 8)
+    row["bytes"] = 0 if version == 6 else u16(b, ip + 4)
+
+
+@kernel
+def own_header(
+    box: RuleTable, flow: Any, near_is_source: bool, side: int, ahead: int
+) -> tuple[int, int]:
+    """Return TTL and next IP id of the end that sends in a direction.
+
+    ahead: forged packets of this end before this one. (HOPS, 0) where the box saw none of it.
+    """
+    key = subject(FLOW_SCOPE, flow, near_is_source, HEADER_KEY, HEADER_SIDE + side)
+    at = known(box.memory, key)
+    if at < 0:
+        return I(HOPS), I(0)
+    row = box.memory[at]
+    return I(row["packets"]), I((row["bytes"] + 1 + ahead) & 0xFFFF)
+
+
+@kernel
+def observe(box: RuleTable, flow: Any, side: int, b: Octets, signs: Numbers, time: int) -> None:
+    """Remember what rules may ask later: TTL and IP id, addresses in DNS answers, the begin."""
+    needs = box.meter[METER_NEEDS]
+    near_is_source = (signs[SIGN_UP] == 1) == (side == UP)
+    if needs & NEED_BEGIN and box.meter[METER_BEGAN] == 0:
+        box.meter[METER_BEGAN] = time
+    if needs & NEED_HEADERS:
+        remember_header(box, flow, near_is_source, side, b, signs, time)
+    if needs & NEED_ANSWERS:
+        learn_answers(box, b, signs, time)
+
+
 # ---- acts
 
 
@@ -193,6 +309,7 @@ def inject(
     box: RuleTable,
     flow: Any,
     side: int,
+    near_is_source: bool,
     b: Octets,
     signs: Numbers,
     time: int,
@@ -206,6 +323,12 @@ def inject(
             mail, meter, letters, flow, b, signs, side, rule["answer"], time, number, packet
         )
         return
+    if rule["act"] == NO_ROUTE:
+        if signs[SIGN_PROTO] != ICMP and signs[SIGN_PROTO] != ICMP6:
+            send_unreachable(
+                mail, meter, letters, flow, b, signs, side, rule["icmp"], time, number, packet
+            )
+        return
     flags = signs[SIGN_TCP_FLAGS]
     if signs[SIGN_PROTO] != TCP or flags & RST or not (signs[SIGN_PAYLOAD_SIZE] or flags & SYN):
         return
@@ -216,7 +339,17 @@ def inject(
             kind = PAGE if to_client else RESET
         else:
             kind = FINISH if rule["act"] == TCP_FINISH else RESET
-        if (rule["towards"] >> (0 if to_client else 1)) & 1:
+        if (rule["towards"] >> (0 if to_client else 1)) & 1 == 0:
+            continue
+        for turn in range(len(rule["resets"]) if kind == RESET else 1):
+            ahead = rule["resets"][turn] if kind == RESET else I(0)
+            if ahead < 0:
+                break
+            hops, ip_id = rule["hops"], rule["ip_id"]
+            if hops == OWN or ip_id == OWN:
+                whose = 1 - side if back else side
+                own, next_id = own_header(box, flow, near_is_source, whose, turn)
+                hops, ip_id = own if hops == OWN else hops, next_id if ip_id == OWN else ip_id
             send_segment(
                 mail,
                 meter,
@@ -228,6 +361,9 @@ def inject(
                 back,
                 passes,
                 kind,
+                ahead,
+                hops,
+                ip_id,
                 time,
                 number,
                 packet,
@@ -250,8 +386,18 @@ def censored(
 
     A failure is recorded in the meter: the packet is dropped, and the run must end.
     """
-    fill_facts(box.facts, flow, side, near_is_source, signs, time)
-    answer = ask(box.rules[number]["censor"], b, signs, box.facts)
+    rule, facts = box.rules[number], box.facts
+    fill_facts(facts, flow, side, near_is_source, signs, time)
+    if rule["keeps"] == 1:
+        key = subject(FLOW_SCOPE, flow, near_is_source, rule["key"], CENSOR_SIDE)
+        row = box.memory[recall(box.memory, key, time, box.meter[METER_FORGOTTEN:])]
+        facts[MEMORY_AT], facts[MEMORY_AT + 1] = row["packets"], row["bytes"]
+        facts[MEMORY_AT + 2], facts[MEMORY_AT + 3] = row["due"], row["busy"]
+        answer = ask(rule["censor"], b, signs, facts)
+        row["packets"], row["bytes"] = facts[MEMORY_AT], facts[MEMORY_AT + 1]
+        row["due"], row["busy"] = facts[MEMORY_AT + 2], facts[MEMORY_AT + 3]
+    else:
+        answer = ask(rule["censor"], b, signs, facts)
     if answer < GO_ON or answer > PASS_ALL:
         if box.meter[METER_FAILED] == 0:
             box.meter[METER_FAILED], box.meter[METER_CULPRIT] = packet + 1, number
@@ -261,8 +407,23 @@ def censored(
     elif answer == PASS_ALL:
         flow["mark"] = CLOSED
     elif answer == RESET_IT:
-        inject(number, box, flow, side, b, signs, time, packet)
+        inject(number, box, flow, side, near_is_source, b, signs, time, packet)
     return answer
+
+
+@kernel
+def copied(
+    number: int, box: RuleTable, side: int, b: Octets, signs: Numbers, time: int, packet: int
+) -> tuple[int, int, int]:
+    """Send a share of packets twice, or corrupted instead; returns as `perform` does."""
+    rule = box.rules[number]
+    kind = DUPLICATE if rule["act"] == DUPLICATED else CORRUPTED
+    if kind == CORRUPTED and signs[SIGN_PAYLOAD_SIZE] == 0:
+        return DELIVERED, -1, time
+    if draw(rule["key"], packet, COPYING) >= rule["share"]:
+        return DELIVERED, -1, time
+    send_copy(box.mail, box.meter, box.letters, b, signs, side, kind, time, number, packet)
+    return DELIVERED if kind == DUPLICATE else DROPPED, number, time
 
 
 @kernel
@@ -286,11 +447,13 @@ def perform(
         return DELIVERED, -1, time
     if act in (DROP, STALL, CENSOR):
         return DROPPED, number, time
-    if act in (DNS_LIE, TCP_RESET, TCP_FINISH, BLOCK_PAGE):
-        inject(number, box, flow, side, b, signs, time, packet)
+    if act in (DNS_LIE, TCP_RESET, TCP_FINISH, BLOCK_PAGE, NO_ROUTE):
+        inject(number, box, flow, side, near_is_source, b, signs, time, packet)
         if rule["on_path"] == 1:
             return DELIVERED, number, time
         return FORGED if act == DNS_LIE else DROPPED, number, time
+    if act in (DUPLICATED, CORRUPT):
+        return copied(number, box, side, b, signs, time, packet)
     if act == DROP_MEDIA:
         if media_at(b, signs[SIGN_PAYLOAD_AT], signs[SIGN_PAYLOAD_END], I(flow["app"])):
             return DROPPED, number, time
@@ -324,26 +487,44 @@ def decide(
     mark = I(flow["mark"])
     if mark == CLOSED or len(rules) == 0:
         return DELIVERED, -1, time
-    near_is_source = (signs[SIGN_UP] == 1) == (side == UP)
+    needs = box.meter[METER_NEEDS]
+    if needs & NEED_OBSERVING:
+        observe(box, flow, side, b, signs, time)
     if mark > 0:
         box.met[mark - 1] += 1
+        rule = rules[mark - 1]
+        act, acts_on_it = rule["act"], rule["way"] == ANY or rule["way"] == side
+        # The most frequent acts, without a call that passes the whole table.
+        if act == PASS or (acts_on_it and (act == DROP or act == STALL)):
+            return I(DELIVERED if act == PASS else DROPPED), mark - 1, time
+        near_is_source = (signs[SIGN_UP] == 1) == (side == UP)
         return perform(mark - 1, box, flow, side, near_is_source, b, signs, time, packet)
-    look(box.meter[METER_NEEDS], flow, b, signs, box.name, box.seen)
+    near_is_source = (signs[SIGN_UP] == 1) == (side == UP)
+    look(needs, flow, b, signs, packet, box.name, box.seen)
     for number in range(len(rules)):
         rule = rules[number]
-        if not tainted(rule, box, flow, near_is_source, time):
-            if not pending(rule, box, flow, near_is_source):
-                if rule_meets(number, box, flow, side, near_is_source, b, signs, time):
-                    if rule["copies"] == 1:
-                        remember_copy(rule, box, flow, near_is_source, b, signs, time)
-                elif not is_copy(rule, box, flow, near_is_source, b, signs):
+        condemned = rule["remembers"] == 1 and tainted(rule, box, flow, near_is_source, time)
+        counts = rule["waits"] == 1 and not condemned
+        counts = counts and pending(rule, box, flow, near_is_source)
+        meets = not counts and rule_meets(number, box, flow, side, near_is_source, b, signs, time)
+        if not condemned:
+            if meets:
+                if rule["copies"] == 1:
+                    remember_copy(rule, box, flow, near_is_source, b, signs, time)
+            elif not counts:
+                if rule["copies"] == 0 or not is_copy(rule, box, flow, near_is_source, b, signs):
                     continue
             box.met[number] += 1
             if not enforced(rule, flow, near_is_source):
                 continue
-            if waits(rule):
-                if not is_over(rule, box, flow, near_is_source, signs[SIGN_IP_SIZE], time):
+            if rule["waits"] == 1:
+                if not is_over(rule, box, flow, near_is_source, side, signs[SIGN_IP_SIZE], time):
                     continue
+            if rule["act"] == MARK:
+                if rule["way"] == ANY or rule["way"] == side:
+                    box.meter[METER_MARKED] = rule["code_point"] + 1
+                    box.seen[SEEN_DSCP] = rule["code_point"]
+                continue
             if rule["act"] == CENSOR:
                 answer = censored(number, box, flow, side, near_is_source, b, signs, time, packet)
                 if answer == GO_ON:
@@ -352,12 +533,18 @@ def decide(
             condemn(number, rule, box, flow, near_is_source, time)
         else:
             box.met[number] += 1
-            if rule_meets(number, box, flow, side, near_is_source, b, signs, time):
+            if meets:
                 condemn(number, rule, box, flow, near_is_source, time)
         return perform(number, box, flow, side, near_is_source, b, signs, time, packet)
     if I(flow["state"]) & SETTLED and not can_change(box, flow, near_is_source):
         flow["mark"] = CLOSED
     return DELIVERED, -1, time
+
+
+@kernel
+def sees(box: RuleTable, side: int) -> bool:
+    """Tell whether a box sees packets of a direction; others pass it, and it counts none."""
+    return bool(box.meter[METER_SEES] == ANY or box.meter[METER_SEES] == side)
 
 
 # ---- flows that no rule can change
@@ -397,7 +584,7 @@ def settled(rules: Records, flow: Any) -> int:
         return OPEN
     rule = rules[mark - 1]
     if rule["act"] == PASS:
-        return PASSES
+        return OPEN if rule["watched"] == 1 else PASSES
     if rule["act"] in (DROP, STALL, CENSOR) and rule["way"] == ANY:
         return DROPS
     return OPEN

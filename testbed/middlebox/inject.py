@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from midcall.captures.jit.kernel import I, kernel
 from midcall.captures.jit.reads import Octets, u8, u16, u32
-from midcall.captures.packets.numbers import IP4, IP6, TCP, UDP
+from midcall.captures.packets.numbers import ICMP, ICMP6, IP4, IP6, TCP, UDP
 from midcall.classifier.state.flow_table import Records
 from midcall.classifier.state.packet_fields import (
     SIGN_IP_AT,
     SIGN_IP_END,
+    SIGN_IP_SIZE,
     SIGN_PAYLOAD_AT,
     SIGN_PAYLOAD_END,
     SIGN_PAYLOAD_SIZE,
@@ -28,6 +29,7 @@ from midcall.classifier.state.packet_fields import (
     SIGN_TCP_FLAGS,
     SIGN_TCP_SEQUENCE,
     SIGN_UP,
+    SIGN_VERSION,
 )
 from midcall.testbed.network.access import (
     ETHERNET_LENGTH,
@@ -45,8 +47,13 @@ from midcall.testbed.network.tcp import ACK, FIN, RST, SYN, find_tcp
 Numbers = NDArray[np.int64]
 
 # Kinds of letter.
-FRAME_KINDS = ("reset", "finish", "dns answer", "block page")
-RESET, FINISH, ANSWER, PAGE = range(4)
+# SYN_REFUSED: unreachable, in answer to a SYN.
+# After SYN_REFUSED: frames that end or deceive nothing at the end that receives them.
+FRAME_KINDS = (
+    "reset", "finish", "dns answer", "block page", "refused", "unreachable", "duplicate",
+    "corrupted",
+)  # fmt: skip
+RESET, FINISH, ANSWER, PAGE, SYN_REFUSED, UNREACHABLE, DUPLICATE, CORRUPTED = range(8)
 
 LETTER = np.dtype(
     [
@@ -66,9 +73,23 @@ METER_LETTERS, METER_OCTETS, METER_UNSENT, METER_KIND, METER_OVERHEAD = 2, 3, 4,
 
 #: Room for the letters of one batch (or one simulation), and for their octets.
 LETTER_ROOM, MAIL_ROOM = 4096, 1 << 20
+#: The same for a box that sends packets again.
+COPY_LETTER_ROOM, COPY_MAIL_ROOM = 1 << 16, 1 << 25
 
 PSH = 0x08
 HOPS = 64
+#: The value of a rule's `hops` or `ip_id` for the one of the end whose address is used.
+OWN = -1
+#: The smallest MTU of IPv4 hosts, which an ICMP error must not exceed (RFC 1812 section 4.3.2.3),
+#: and that of IPv6 (RFC 4443 section 2.4).
+ICMP_ROOM_4, ICMP_ROOM_6 = 576, 1280
+#: Unreachable and prohibited: type and code of ICMP (RFC 792, RFC 1812) and ICMPv6 (RFC 4443).
+UNREACHABLES = {
+    "net": ((3, 0), (1, 0)),
+    "host": ((3, 1), (1, 3)),
+    "port": ((3, 3), (1, 4)),
+    "prohibited": ((3, 13), (1, 1)),
+}
 NO_SUCH_NAME = 3
 TTL = 300
 #: Default addresses of false answers: of the lab, assigned to no host (RFC 2544, 4193).
@@ -120,20 +141,32 @@ def put_address(b: Octets, at: int, lanes: Any, version: int) -> None:
 
 @kernel
 def put_ip(
-    b: Octets, at: int, version: int, proto: int, size: int, source: Any, target: Any
+    b: Octets,
+    at: int,
+    version: int,
+    proto: int,
+    size: int,
+    source: Any,
+    target: Any,
+    hops: int,
+    number: int,
 ) -> int:
-    """Write an IP header for `size` octets after it; returns the sum of its pseudo-header."""
+    """Write an IP header for `size` octets after it; returns the sum of its pseudo-header.
+
+    hops: TTL or hop limit; number: identification of IPv4.
+    """
     if version == 6:
         put32(b, at, 0x60000000)
         put16(b, at + 4, size)
-        b[at + 6], b[at + 7] = proto, HOPS
+        b[at + 6], b[at + 7] = proto, hops
         put_address(b, at + 8, source, 6)
         put_address(b, at + 24, target, 6)
         return summed(b, at + 8, at + 40) + proto + size
     put16(b, at, 0x4500)
     put16(b, at + 2, size + 20)
-    put32(b, at + 4, 0x00004000)
-    b[at + 8], b[at + 9] = HOPS, proto
+    put16(b, at + 4, number & 0xFFFF)
+    put16(b, at + 6, 0x4000)
+    b[at + 8], b[at + 9] = hops, proto
     put16(b, at + 10, 0)
     put_address(b, at + 12, source, 4)
     put_address(b, at + 16, target, 4)
@@ -197,6 +230,9 @@ def send_segment(
     back: bool,
     passes: bool,
     kind: int,
+    ahead: int,
+    hops: int,
+    number: int,
     time: int,
     rule: int,
     packet: int,
@@ -204,7 +240,8 @@ def send_segment(
     """Forge a TCP segment in answer to the current packet: a reset, a FIN or a block page.
 
     side: the packet's direction; back: to its sender, else to its receiver, with the other end as
-    source; passes: whether the packet continues, so that its receiver gets its bytes.
+    source; passes: whether the packet continues, so that its receiver gets its bytes; ahead: octets
+    that its sequence number lies beyond what its receiver expects; hops, number: of its IP header.
     """
     header = find_tcp(b, signs[SIGN_IP_AT], signs[SIGN_IP_END])
     if header == 0 or signs[SIGN_IP_END] - header < 20:
@@ -220,11 +257,11 @@ def send_segment(
     forward = (signs[SIGN_UP] == 1) != back
     source = flow["source"] if forward else flow["target"]
     target = flow["target"] if forward else flow["source"]
-    total = put_ip(mail, ip, version, TCP, 20 + page, source, target)
+    total = put_ip(mail, ip, version, TCP, 20 + page, source, target, hops, number)
     at = ip + head
     put16(mail, at, I(flow["source_port"]) if forward else I(flow["target_port"]))
     put16(mail, at + 2, I(flow["target_port"]) if forward else I(flow["source_port"]))
-    put_numbers(mail, at, b, header, signs, back, passes)
+    put_numbers(mail, at, b, header, signs, back, passes, ahead)
     flags = (RST if kind == RESET else FIN) | ACK
     put16(mail, at + 12, 0x5000 | flags | (PSH if kind == PAGE else 0))
     for octet in range(page):
@@ -235,19 +272,121 @@ def send_segment(
 
 @kernel
 def put_numbers(
-    mail: Octets, at: int, b: Octets, header: int, signs: Numbers, back: bool, passes: bool
+    mail: Octets,
+    at: int,
+    b: Octets,
+    header: int,
+    signs: Numbers,
+    back: bool,
+    passes: bool,
+    ahead: int,
 ) -> None:
-    """Write the sequence and acknowledgement numbers that the receiver of a forgery expects."""
+    """Write the sequence and acknowledgement numbers that the receiver of a forgery expects.
+
+    ahead: octets that are added to the sequence number.
+    """
     flags, sequence = signs[SIGN_TCP_FLAGS], signs[SIGN_TCP_SEQUENCE]
     flag_bytes = (1 if flags & SYN else 0) + (1 if flags & FIN else 0)
     next_sequence = sequence + signs[SIGN_PAYLOAD_SIZE] + flag_bytes
     acknowledged = u32(b, header + 8) if flags & ACK else 0
     if back:
-        put32(mail, at + 4, acknowledged)
+        put32(mail, at + 4, (acknowledged + ahead) & 0xFFFFFFFF)
         put32(mail, at + 8, next_sequence & 0xFFFFFFFF)
     else:
-        put32(mail, at + 4, (next_sequence if passes else sequence) & 0xFFFFFFFF)
+        begin = next_sequence if passes else sequence
+        put32(mail, at + 4, (begin + ahead) & 0xFFFFFFFF)
         put32(mail, at + 8, acknowledged)
+
+
+@kernel
+def send_unreachable(
+    mail: Octets,
+    meter: Numbers,
+    letters: Records,
+    flow: Any,
+    b: Octets,
+    signs: Numbers,
+    side: int,
+    code: Any,
+    time: int,
+    rule: int,
+    packet: int,
+) -> None:
+    """Forge an ICMP error in answer to the current packet, as its target would send it.
+
+    code: int64[2], type * 256 + code of ICMP and of ICMPv6. The message holds as much of the packet
+    as its smallest MTU allows (RFC 1812 section 4.3.2.3, RFC 4443 section 3.1).
+    """
+    begin, end = signs[SIGN_IP_AT], signs[SIGN_IP_END]
+    version = I(flow["version"])
+    head = 40 if version == 6 else 20
+    room = (ICMP_ROOM_6 if version == 6 else ICMP_ROOM_4) - head - 8
+    copied = min(end - begin, room)
+    ip = open_letter(mail, meter, letters, version, head + 8 + copied, 1 - side)
+    if ip < 0:
+        return
+    forward = signs[SIGN_UP] != 1
+    source = flow["source"] if forward else flow["target"]
+    target = flow["target"] if forward else flow["source"]
+    proto = ICMP6 if version == 6 else ICMP
+    total = put_ip(mail, ip, version, proto, 8 + copied, source, target, HOPS, 0)
+    at = ip + head
+    put16(mail, at, I(code[1]) if version == 6 else I(code[0]))
+    for octet in range(copied):
+        mail[at + 8 + octet] = b[begin + octet]
+    pseudo = total if version == 6 else I(0)
+    put16(mail, at + 2, checksum(pseudo + summed(mail, at, at + 8 + copied)))
+    opens = signs[SIGN_PROTO] == TCP and signs[SIGN_TCP_FLAGS] & (SYN | ACK) == SYN
+    kind = SYN_REFUSED if opens else UNREACHABLE
+    close_letter(meter, letters, head + 8 + copied, 1 - side, kind, time, rule, packet)
+
+
+@kernel
+def send_copy(
+    mail: Octets,
+    meter: Numbers,
+    letters: Records,
+    b: Octets,
+    signs: Numbers,
+    side: int,
+    kind: int,
+    time: int,
+    rule: int,
+    packet: int,
+) -> None:
+    """Send the current packet again: DUPLICATE, or CORRUPTED in the last bit of its payload.
+
+    Nothing is sent, and counted, where the packet was not captured whole.
+    """
+    begin, size = signs[SIGN_IP_AT], signs[SIGN_IP_SIZE]
+    if signs[SIGN_IP_END] - begin != size:
+        meter[METER_UNSENT] += 1
+        return
+    ip = open_letter(mail, meter, letters, signs[SIGN_VERSION], size, side)
+    if ip < 0:
+        return
+    for octet in range(size):
+        mail[ip + octet] = b[begin + octet]
+    if kind == CORRUPTED:
+        mail[ip + signs[SIGN_PAYLOAD_END] - begin - 1] ^= 1
+    close_letter(meter, letters, size, side, kind, time, rule, packet)
+
+
+@kernel
+def copy_kind(b: Octets, at: int, end: int, sent: Octets, place: int, size: int) -> int:
+    """Return the kind of a frame b[at:end] that may be a packet sent again, -1 where it is none.
+
+    sent[place : place + size]: the packet's own frame. Ethernet addresses are not compared.
+    """
+    if end - at != size:
+        return I(-1)
+    changed = I(0)
+    for octet in range(ETHERNET_LENGTH, size):
+        if b[at + octet] != sent[place + octet]:
+            changed += 1
+            if changed > 1:
+                return I(-1)
+    return I(CORRUPTED if changed == 1 else DUPLICATE)
 
 
 @kernel
@@ -299,7 +438,7 @@ def send_answer(
     forward = signs[SIGN_UP] != 1
     source = flow["source"] if forward else flow["target"]
     target = flow["target"] if forward else flow["source"]
-    total = put_ip(mail, ip, version, UDP, size, source, target)
+    total = put_ip(mail, ip, version, UDP, size, source, target, HOPS, 0)
     place = ip + head
     put16(mail, place, I(flow["source_port"]) if forward else I(flow["target_port"]))
     put16(mail, place + 2, I(flow["target_port"]) if forward else I(flow["source_port"]))

@@ -143,7 +143,7 @@ def stun_header(b: Octets, at: int, end: int) -> int:
     """Return where the STUN message of a payload begins, -1 where it is none."""
     if end - at >= 20 and u32(b, at + 4) == STUN_COOKIE:
         return at
-    if end - at >= 22 and u32(b, at + 6) == STUN_COOKIE:
+    if end - at >= 22 and u32(b, at + 6) == STUN_COOKIE and u16(b, at) <= end - at - 2:
         return at + 2
     return I(-1)
 

@@ -22,6 +22,8 @@ from midcall.classifier.state.packet_fields import NAME_HTTP_HOST, NAME_QUIC_SNI
 from midcall.classifier.state.verdicts import APPS, ROLES, VERDICTS
 from midcall.testbed.middlebox.censor import FACTS, load
 from midcall.testbed.middlebox.inject import (
+    COPY_LETTER_ROOM,
+    COPY_MAIL_ROOM,
     LETTER,
     LETTER_ROOM,
     MAIL_ROOM,
@@ -29,28 +31,42 @@ from midcall.testbed.middlebox.inject import (
     METER_OVERHEAD,
     NOWHERE_4,
     NOWHERE_6,
+    OWN,
+    UNREACHABLES,
 )
 from midcall.testbed.middlebox.payload_type import WHOLE
 from midcall.testbed.middlebox.state import FLOW_SCOPE, SCOPES, lanes_hash, memory
 from midcall.testbed.network import access as networks
 from midcall.testbed.network.link import CERTAIN, LINK, chance, fill_link, seed_of
-from midcall.testbed.policy.language import ACTS, FORGING, METHODS, PAYLOADS, Match, Rule
+from midcall.testbed.policy.language import (
+    ACTS,
+    FORGING,
+    METHODS,
+    MOST_RESETS,
+    PAYLOADS,
+    After,
+    Match,
+    Rule,
+)
 from midcall.testbed.policy.operator import Policy
-from midcall.testbed.policy.syntax import host_address, port_range, prefix, span
+from midcall.testbed.policy.syntax import code_point, host_address, port_range, prefix, span
 
 Numbers = NDArray[np.int64]
 
 # Acts, as numbers of a row.
 PASS, DROP, STALL, DROP_MEDIA = (ACTS.index(act) for act in ("pass", "drop", "stall", "drop-media"))
 DNS_LIE, TCP_RESET, TCP_FINISH = (ACTS.index(act) for act in ("dns-lie", "reset", "finish"))
-BLOCK_PAGE = ACTS.index("block-page")
-#: From DELAY to the act before CENSOR, the emulated link acts: delay, jitter, loss, rate.
+BLOCK_PAGE, NO_ROUTE = ACTS.index("block-page"), ACTS.index("unreachable")
+MARK, DUPLICATED, CORRUPT = (ACTS.index(act) for act in ("mark", "duplicate", "corrupt"))
+#: From DELAY to the act before CENSOR, the emulated link acts: delay, jitter, loss, rate, order.
 DELAY = ACTS.index("delay")
 CENSOR = ACTS.index("censor")
 
 ANY = -1
 UP, DOWN = 0, 1
 
+#: The word for an end's own TTL or IP id.
+OWN_WORD = "own"
 #: The end of an open range, and the time of an event that never happens.
 FOREVER = 1 << 62
 
@@ -58,13 +74,23 @@ FOREVER = 1 << 62
 BY_PACKET, BY_TAINT, BY_WAITING = 1, 2, 4
 
 # Features of single packets that a rule needs; a box computes them only where a rule does.
-NEED_KIND, NEED_ENTROPY = 1, 2
+NEED_KIND, NEED_ENTROPY, NEED_STUN, NEED_MORE = 1, 2, 4, 8
+#: What a box must observe in packets that no rule asks about: TTL and IP id of the ends, with which
+#: a rule forges; addresses in DNS answers; the box's first time.
+NEED_HEADERS, NEED_ANSWERS, NEED_BEGIN = 16, 32, 64
+
+# Groups of conditions that a rule may have, bits of its column `more`: counts; STUN details, hellos
+# and entropy; a sample; code points; addresses of DNS
+# answers; the phase of the rule.
+MORE_COUNTS, MORE_CONTENT, MORE_SAMPLE, MORE_DSCP, MORE_RESOLVED = 1, 2, 4, 8, 16
+MORE_PHASE = 32
+MORE_RARE = MORE_SAMPLE | MORE_DSCP | MORE_RESOLVED | MORE_PHASE
 
 #: The longest host name (RFC 1035 section 2.3.4), and room for a longer, invalid one.
 NAME_ROOM = 256
 
 # Slots of `seen`: features of one packet (filled by `look`), then scratch of its entropy.
-SEEN_STUN, SEEN_NAME, SEEN_KIND, SEEN_PAYLOAD, SEEN_ENTROPY = range(5)
+SEEN_STUN, SEEN_NAME, SEEN_KIND, SEEN_PAYLOAD, SEEN_ENTROPY, SEEN_PACKET, SEEN_DSCP = range(7)
 SEEN_TALLY = 16
 SEEN = SEEN_TALLY + 256
 
@@ -72,6 +98,11 @@ SEEN = SEEN_TALLY + 256
 METER_NEEDS, METER_FORGOTTEN = 0, 1
 METER_FAILED = 7  # 1 + the number of the packet on which a censor failed
 METER_CULPRIT = 8  # ... and the number of its rule
+METER_MARKED = (
+    11  # 1 + the code point that the last packet decided leaves with; its sender writes it
+)
+METER_SEES = 10  # UP, DOWN or ANY: direction of the packets that the box sees
+METER_BEGAN = 9  # ns, of the box's first packet; 0: not needed, or none yet
 BOX_METERS = 16
 
 RULE = np.dtype(
@@ -90,6 +121,7 @@ RULE = np.dtype(
         ("names", "i8", (2,)),  # bounds in `suffixes`; empty: not matched
         ("name_kinds", "i8"),  # bit per NAME_ of classifier.signs
         ("questions", "i8", (2,)),
+        ("resolved", "i8", (2,)),
         ("prefixes", "i8", (2,)),
         ("methods", "i8", (2,)),  # bounds in `words`
         ("attributes", "i8", (2,)),
@@ -99,12 +131,32 @@ RULE = np.dtype(
         ("bytes", "i8", (2,)),
         ("age", "i8", (2,)),  # ns
         ("entropy", "i8", (2,)),  # of testbed.payloads.WHOLE
+        ("more", "i8"),  # MORE_ bits: which of the conditions that are not asked of every rule
+        ("one_in", "i8"),  # of 2**31: chance that a packet is inspected
+        ("dscp", "i8"),  # bit per code point
+        ("watched", "i8"),  # 1: the box must see what it passes, as a DNS answer may be among it
+        ("code_point", "i8"),  # that a packet is marked with
+        ("phase", "i8", (2,)),  # ns in which it meets packets, of a cycle of so many
         ("on_path", "i8"),  # 1: the original passes, whatever is injected
         ("towards", "i8"),  # bits: 1 the client gets the forgery, 2 the server
         ("answer", "i8", (6,)),  # of a false DNS answer: testbed.forge.send_answer
+        ("resets", "i8", (MOST_RESETS,)),  # octets ahead of each reset, ANY where there is none
+        ("hops", "i8"),  # of a forged segment; OWN
+        ("ip_id", "i8"),
+        ("share", "i8"),  # of 2**31: packets that are sent twice or corrupted
+        ("icmp", "i8", (2,)),  # type * 256 + code of ICMP and ICMPv6
         ("censor", "i8"),  # address of a compiled censor
+        ("keeps", "i8"),  # 1: it keeps numbers for each flow
         ("lasts", "i8"),  # ns; FOREVER
-        ("after", "i8", (3,)),  # packets, bytes, ns; all 0: at once
+        ("waits", "i8"),  # 1: it has an allowance
+        ("after", "i8", (4,)),  # packets, bytes, ns, flows; all 0: at once
+        ("after_scope", "i8"),  # whose packets count
+        ("after_way", "i8"),  # UP, DOWN or ANY: direction of the packets that count
+        (
+            "renewal",
+            "i8",
+            (2,),
+        ),  # ns since its begin, or without a packet, that end a count
         ("copies", "i8"),  # 1: matches what is read once per flow, so copies must be recognised
         ("remembers", "i8"),  # 1: state of its subjects is kept in `memory`
         ("fluid", "i8"),  # BY_ bits: why a settled flow that does not match now could match later
@@ -156,13 +208,23 @@ def table(policy: Policy, seed: int, access: str = "fibre") -> RuleTable:
         fill_words(row, rule.match, words)
         row["names"] = stretch(suffixes, [suffix(word) for word in rule.match.name])
         row["questions"] = stretch(suffixes, [suffix(word) for word in rule.match.dns])
+        if rule.match.resolved:
+            row["resolved"] = stretch(suffixes, [suffix(word) for word in rule.match.resolved])
         prefix_rows = [prefix_row(word) for word in policy.prefixes(rule)]
         row["prefixes"] = stretch(prefixes, prefix_rows)
         row["ports"] = len(ports) if rule.match.ports else ANY
         if rule.match.ports:
             ports.append(port_row(rule))
-        meter[METER_NEEDS] |= needs(rule.match)
+        meter[METER_NEEDS] |= needs(rule)
+    rules["watched"] = meter[METER_NEEDS] & NEED_ANSWERS != 0
+    meter[METER_SEES] = direction(policy.sees)
+    if policy.sees:  # no rule acts on what it does not see, so no flow is wholly dropped
+        rules["way"][rules["way"] == ANY] = direction(policy.sees)
     network, forges = networks.link(access), any(rule.act in FORGING for rule in policy.rules)
+    copies = any(rule.act in ("duplicate", "corrupt") for rule in policy.rules)
+    letter_room, mail_room = (
+        (COPY_LETTER_ROOM, COPY_MAIL_ROOM) if copies else (LETTER_ROOM, MAIL_ROOM)
+    )
     meter[METER_KIND], meter[METER_OVERHEAD] = network.kind, network.overhead
     return RuleTable(
         rules,
@@ -177,15 +239,34 @@ def table(policy: Policy, seed: int, access: str = "fibre") -> RuleTable:
         np.zeros(NAME_ROOM, np.uint8),
         np.zeros(SEEN, np.int64),
         np.zeros(FACTS, np.int64),
-        np.zeros(LETTER_ROOM if forges else 0, LETTER),
-        np.zeros(MAIL_ROOM if forges else 0, np.uint8),
+        np.zeros(letter_room if forges else 0, LETTER),
+        np.zeros(mail_room if forges else 0, np.uint8),
     )
 
 
-def needs(match: Match) -> int:
-    """Return a bit mask of the packet features that a match needs: NEED_ bits."""
-    kind = NEED_KIND if match.payload else 0
-    return kind | (NEED_ENTROPY if match.entropy is not None else 0)
+def needs(rule: Rule) -> int:
+    """Return a bit mask of what a rule needs to know of packets: NEED_ bits."""
+    match = rule.match
+    bits = NEED_KIND if match.payload else 0
+    bits |= NEED_ENTROPY if match.entropy is not None else 0
+    bits |= NEED_STUN if match.stun is not None or match.stun_method else 0
+    bits |= NEED_MORE if match.one_in > 1 or match.dscp else 0
+    bits |= NEED_HEADERS if knows_headers(rule) else 0
+    bits |= NEED_ANSWERS if match.resolved else 0
+    return bits | (NEED_BEGIN if rule.on_s else 0)
+
+
+def more(rule: Rule) -> int:
+    """Return a bit mask of the groups of conditions that a rule has: MORE_ bits."""
+    match = rule.match
+    counts = (match.size, match.packets, match.bytes, match.seconds)
+    bits = MORE_COUNTS if any(one is not None for one in counts) else 0
+    if match.stun_method or match.stun_attribute or match.hello or match.entropy is not None:
+        bits |= MORE_CONTENT
+    bits |= MORE_SAMPLE if match.one_in > 1 else 0
+    bits |= MORE_DSCP if match.dscp else 0
+    bits |= MORE_RESOLVED if match.resolved else 0
+    return bits | (MORE_PHASE if rule.on_s else 0)
 
 
 def fill_row(row: Any, rule: Rule, seed: int) -> None:
@@ -205,19 +286,45 @@ def fill_row(row: Any, rule: Rule, seed: int) -> None:
     for key in ("size", "packets", "bytes"):
         row[key] = ends(getattr(match, key), 1)
     row["age"], row["entropy"] = ends(match.seconds, 10**9), ends(match.entropy, WHOLE)
-    row["on_path"] = rule.path == "on"
-    row["towards"] = {"client": 1, "server": 2, "both": 3}[rule.towards]
-    row["answer"] = false_answer(rule.answer)
-    row["censor"] = load(rule.file).address if rule.act == "censor" else 0
+    row["more"] = more(rule)
+    if row["more"] & MORE_RARE:
+        row["one_in"], row["dscp"] = chance(1 / match.one_in), code_points(match)
+        row["phase"] = round(rule.on_s * 1e9), round((rule.on_s + rule.off_s) * 1e9)
+    if rule.act in FORGING:
+        fill_forging(row, rule)
+    if rule.act == "censor":
+        row["censor"], row["keeps"] = load(rule.file).address, keeps_numbers(rule)
+    if rule.act == "mark":
+        row["code_point"] = code_point(rule.code_point)
     row["lasts"] = FOREVER if rule.lasts_s is None else round(rule.lasts_s * 1e9)
     if rule.after is not None:
-        row["after"] = rule.after.packets, rule.after.bytes, round(rule.after.seconds * 1e9)
+        fill_after(row, rule.after)
     row["copies"] = strikes_copies(rule)
     row["remembers"] = remembers(rule)
     row["fluid"] = fluidity(rule)
     row["chance"] = chance(rule.probability)
     row["per_client"] = rule.per == "client"
     row["key"] = seed_of(seed, rule.name)
+
+
+def fill_forging(row: Any, rule: Rule) -> None:
+    """Fill the columns of an act that sends frames."""
+    row["on_path"] = rule.path == "on"
+    row["towards"] = {"client": 1, "server": 2, "both": 3}[rule.towards]
+    row["answer"] = false_answer(rule.answer)
+    row["resets"] = [*rule.resets, *[ANY] * (MOST_RESETS - len(rule.resets))]
+    row["hops"] = OWN if rule.hops == "own" else rule.hops
+    row["ip_id"] = OWN if rule.ip_id == "own" else rule.ip_id
+    row["icmp"] = [kind * 256 + code for kind, code in UNREACHABLES[rule.code]]
+    row["share"] = chance(rule.share)
+
+
+def fill_after(row: Any, after: After) -> None:
+    """Fill the columns of a rule's allowance."""
+    row["waits"] = 1
+    row["after"] = after.packets, after.bytes, round(after.seconds * 1e9), after.flows
+    row["after_scope"], row["after_way"] = SCOPES.index(after.per), direction(after.direction)
+    row["renewal"] = round(after.every_s * 1e9), round(after.idle_s * 1e9)
 
 
 def false_answer(word: str) -> tuple[int, ...]:
@@ -233,6 +340,12 @@ def false_answer(word: str) -> tuple[int, ...]:
 def direction(word: str | None) -> int:
     """Return a direction as a number."""
     return {"up": UP, "down": DOWN, None: ANY}[word]
+
+
+def code_points(match: Match) -> int:
+    """Return a bit mask of a match's code points, as a signed number of 64 bits."""
+    mask = sum(1 << code_point(word) for word in set(match.dscp))
+    return mask - (1 << 64) if mask >> 63 else mask
 
 
 def name_kinds(match: Match) -> int:
@@ -257,7 +370,19 @@ def taints(rule: Rule) -> bool:
 def remembers(rule: Rule) -> bool:
     """Tell whether a box must keep state of a rule's subjects."""
     slow = DELAY <= ACTS.index(rule.act) < CENSOR
-    return taints(rule) or rule.after is not None or slow or strikes_copies(rule)
+    wide = taints(rule) or rule.after is not None or slow
+    observes = knows_headers(rule) or bool(rule.match.resolved) or keeps_numbers(rule)
+    return wide or strikes_copies(rule) or observes
+
+
+def keeps_numbers(rule: Rule) -> bool:
+    """Tell whether a rule's censor keeps numbers for each flow."""
+    return rule.act == "censor" and load(rule.file).remembers
+
+
+def knows_headers(rule: Rule) -> bool:
+    """Tell whether a rule forges with the TTL or IP id of an end."""
+    return OWN_WORD in (rule.hops, rule.ip_id)
 
 
 def strikes_copies(rule: Rule) -> bool:
@@ -276,12 +401,13 @@ def fluidity(rule: Rule) -> int:
     """
     match = rule.match
     single = (match.stun, match.direction, match.size, match.packets, match.bytes)
-    more = (match.seconds, match.entropy, match.payload or None)
-    asked = any(one is not None for one in (*single, *more))
-    asked = asked or bool(match.stun_method or match.stun_attribute)
+    further = (match.seconds, match.entropy, match.payload or None, match.dscp or None)
+    asked = any(one is not None for one in (*single, *further)) or match.one_in > 1
+    asked = asked or bool(match.stun_method or match.stun_attribute or rule.on_s)
     read_once = bool(match.name or match.dns or match.hello)
     by_packet = BY_PACKET if asked and not read_once else 0
-    by_taint = BY_TAINT if taints(rule) or rule.act == "censor" else 0
+    later = taints(rule) or rule.act in ("mark", "censor") or bool(match.resolved)
+    by_taint = BY_TAINT if later else 0
     return by_packet | by_taint | (BY_WAITING if rule.after is not None else 0)
 
 

@@ -19,9 +19,11 @@ from midcall.testbed.network.link import STATE
 Numbers = NDArray[np.int64]
 
 #: Scope of a rule, and subject of a bucket or queue.
-SCOPES = ("packet", "flow", "call", "client", "pair", "server")
-PACKET, FLOW_SCOPE, CALL, CLIENT, PAIR, SERVER = range(6)
+SCOPES = ("packet", "flow", "call", "client", "pair", "server", "triple")
+PACKET, FLOW_SCOPE, CALL, CLIENT, PAIR, SERVER, TRIPLE = range(7)
 
+#: Salt of the keys of addresses.
+ADDRESS = 0xADD7
 #: Rows that are probed for one subject.
 PROBES = 8
 #: Rows of a box whose rules keep state, and of one whose rules do not.
@@ -59,6 +61,9 @@ def subject_half(scope: int, flow: Any, near_is_source: bool, key: int) -> int:
         h = mix(h, I(flow["app"]) + 0x100)
     elif scope != CLIENT:
         h = mix(lanes_hash(server, h), 0x5BD1E995)
+        if scope == TRIPLE:
+            port = I(flow["target_port"]) if near_is_source else I(flow["source_port"])
+            h = mix(h, port << 8 | I(flow["proto"]))
     return I(h & 0x7FFFFFFF)
 
 
@@ -68,6 +73,15 @@ def subject(scope: int, flow: Any, near_is_source: bool, key: int, side: int) ->
     one = subject_half(scope, flow, near_is_source, mix(key, side + 0x51))
     two = subject_half(scope, flow, near_is_source, mix(key, side + 0xA7))
     return I((one << 31 | two) | 1)
+
+
+@kernel
+def address_key(one: int, two: int, three: int, four: int, key: int) -> int:
+    """Return the 62-bit key of (rule, address), the address in four lanes; never 0."""
+    left, right = mix(key, ADDRESS), mix(key, ADDRESS + 1)
+    for lane in (one, two, three, four):
+        left, right = mix(left, lane), mix(right, lane)
+    return I(((left & 0x7FFFFFFF) << 31 | (right & 0x7FFFFFFF)) | 1)
 
 
 @kernel

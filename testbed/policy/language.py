@@ -22,21 +22,25 @@ from midcall.testbed.network.link import Link
 from midcall.testbed.policy.syntax import (
     HELLO,
     NAME,
+    code_point,
     host_address,
+    hours,
     known_words,
     port_range,
     prefix,
     span,
+    within,
 )
 
 Grade = Literal["A", "B", "C", "D"]
 Act = Literal[
-    "pass", "drop", "stall", "drop-media", "dns-lie", "reset", "finish", "block-page", "delay",
-    "jitter", "loss", "police", "shape", "censor",
+    "pass", "drop", "stall", "drop-media", "dns-lie", "reset", "finish", "block-page",
+    "unreachable", "mark", "duplicate", "corrupt", "delay", "jitter", "loss", "police",
+    "shape", "reorder", "censor",
 ]  # fmt: skip
 #: Every act; its position is its number in the rule table.
 ACTS: tuple[Act, ...] = get_args(Act)
-Scope = Literal["packet", "flow", "call", "client", "pair", "server"]
+Scope = Literal["packet", "flow", "call", "client", "pair", "server", "triple"]
 
 #: Payload kinds; the bit of a kind in a rule is its position.
 PAYLOADS = ("unknown", "stun", "channel", "dtls-hello", "dtls", "rtp", "rtcp", "quic", "tls-hello",
@@ -45,11 +49,11 @@ PAYLOADS = ("unknown", "stun", "channel", "dtls-hello", "dtls", "rtp", "rtcp", "
 METHODS = {"binding": 1, "allocate": 3, "refresh": 4, "send": 6, "data": 7, "create-permission": 8,
            "channel-bind": 9}  # fmt: skip
 #: Acts that send frames with a forged sender.
-INJECTED = ("dns-lie", "reset", "finish", "block-page")
+INJECTED = ("dns-lie", "reset", "finish", "block-page", "unreachable")
 #: Acts that may send such frames.
-FORGING = (*INJECTED, "censor")
+FORGING = (*INJECTED, "duplicate", "corrupt", "censor")
 #: Acts that decide each packet separately.
-BY_PACKET = ("drop-media", "dns-lie", "censor")
+BY_PACKET = ("drop-media", "dns-lie", "mark", "censor")
 #: Keys that an act requires, and keys that it allows.
 PARAMETERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "delay": (("delay_ms",), ("jitter_ms",)),
@@ -58,9 +62,15 @@ PARAMETERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "police": (("rate_kbit", "bucket_bytes"), ()),
     "shape": (("rate_kbit", "queue_ms"), ()),
     "dns-lie": ((), ("answer",)),
+    "mark": (("code_point",), ()),
+    "duplicate": (("share",), ()),
+    "corrupt": (("share",), ()),
+    "reorder": (("share", "delay_ms"), ()),
     "censor": (("file",), ()),
-    "reset": ((), ("towards",)),
-    "finish": ((), ("towards",)),
+    "reset": ((), ("towards", "resets", "hops", "ip_id")),
+    "finish": ((), ("towards", "hops", "ip_id")),
+    "block-page": ((), ("hops", "ip_id")),
+    "unreachable": ((), ("code",)),
 }
 
 
@@ -68,6 +78,10 @@ PARAMETERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 #: a bucket, ms in a queue, seconds, packets or octets of a flow, packets of a bad time.
 MOST_KBIT, MOST_BUCKET, MOST_QUEUE_MS = 1e9, 10**9, 3_600_000
 MOST_SECONDS, MOST_COUNT, MOST_BURST = 1e9, 10**15, 1e9
+#: Resets for one packet, at most, and octets that one may lie ahead of what its receiver expects.
+MOST_RESETS, MOST_AHEAD = 8, 1 << 20
+#: The rarest sample, one packet in so many.
+MOST_ONE_IN = 1_000_000
 #: The same for each range of a match.
 MOST = {"size": MOST_COUNT, "packets": MOST_COUNT, "bytes": MOST_COUNT,
         "seconds": MOST_SECONDS, "entropy": MOST_SECONDS}  # fmt: skip
@@ -118,6 +132,12 @@ class Match(Table):
     dns: list[str] = Field(
         default=[], description="names that a DNS question asks for, over UDP and port 53"
     )
+    resolved: list[str] = Field(
+        default=[],
+        description="names for which a DNS answer, over UDP and port 53, gave the address of the "
+        "end away from the subscriber; the box learns from every answer that it sees, whoever "
+        "asked",
+    )
     hello: list[str] = Field(
         default=[],
         description="fingerprints of ClientHellos of TLS, DTLS and QUIC, 16 hexadecimal digits "
@@ -153,6 +173,18 @@ class Match(Table):
     seconds: float | str | None = Field(
         default=None, description="range of the flow's age when the packet comes"
     )
+    dscp: list[int | str] = Field(
+        default=[],
+        description="Differentiated Services code points of the innermost IP header (RFC 2474), "
+        "0 to 63, or by name: ef, va, le, cs0 to cs7, af11 to af43",
+    )
+    one_in: int = Field(
+        default=1,
+        ge=1,
+        le=MOST_ONE_IN,
+        description="inspects one packet in so many, drawn at random for each packet; the others "
+        "do not meet the match",
+    )
     entropy: float | str | None = Field(
         default=None,
         description="range, within 0 and 1, of the Shannon entropy of the payload's n octets (the "
@@ -180,7 +212,7 @@ class Match(Table):
         known_words([word for word in words if isinstance(word, str)], tuple(METHODS))
         return words
 
-    @field_validator("name", "dns")
+    @field_validator("name", "dns", "resolved")
     @classmethod
     def _names(cls, words: list[str]) -> list[str]:
         for word in words:
@@ -188,6 +220,13 @@ class Match(Table):
                 raise ValueError(
                     f"got {word!r}, expected a host name in lower case, or *. and a host name"
                 )
+        return words
+
+    @field_validator("dscp")
+    @classmethod
+    def _code_points(cls, words: list[int | str]) -> list[int | str]:
+        for word in words:
+            code_point(word)
         return words
 
     @field_validator("hello")
@@ -248,23 +287,55 @@ class Match(Table):
 class After(Table):
     """What a flow may still send, counted from its first packet that met the match, inclusive.
 
-    Of several keys, all limits must be exceeded.
+    Of several limits, all must be exceeded. With `per`, the flows of a wider subject that met the
+    match count together: a quota of a client, or the clock of a call.
     """
 
-    packets: int = Field(
-        default=0, ge=0, le=MOST_COUNT, description="packets of the flow that still pass"
-    )
-    bytes: int = Field(
-        default=0, ge=0, le=MOST_COUNT, description="IP bytes of the flow that still pass"
-    )
+    packets: int = Field(default=0, ge=0, le=MOST_COUNT, description="packets that still pass")
+    bytes: int = Field(default=0, ge=0, le=MOST_COUNT, description="IP bytes that still pass")
     seconds: float = Field(
-        default=0.0, ge=0.0, le=MOST_SECONDS, description="time in which the flow still passes"
+        default=0.0, ge=0.0, le=MOST_SECONDS, description="time in which packets still pass"
+    )
+    flows: int = Field(
+        default=0,
+        ge=0,
+        le=MOST_COUNT,
+        description="flows of the subject that still pass, in the order in which they met the "
+        "match; needs `per`",
+    )
+    direction: Literal["up", "down"] | None = Field(
+        default=None, description="counts packets and bytes of this direction alone"
+    )
+    per: Literal["flow", "call", "client", "pair", "server", "triple"] = Field(
+        default="flow", description="whose packets, bytes, seconds and flows are counted, a scope"
+    )
+    every_s: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=MOST_SECONDS,
+        description="seconds after which the count starts again (a quota per hour or day); "
+        "left out, never; needs `per`",
+    )
+    idle_s: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=MOST_SECONDS,
+        description="seconds without a packet that meets the rule after which the count starts "
+        "again (the next call has a clock of its own); left out, never; needs `per`",
     )
 
     @model_validator(mode="after")
     def _sound(self) -> After:
-        if not (self.packets or self.bytes or self.seconds):
-            raise ValueError("give packets, bytes or seconds")
+        if not (self.packets or self.bytes or self.seconds or self.flows):
+            raise ValueError("give packets, bytes, seconds or flows")
+        if self.per == "flow":
+            for key in ("flows", "every_s", "idle_s"):
+                if getattr(self, key):
+                    raise ValueError(
+                        f'{key} counts a subject of several flows; give per, such as "client"'
+                    )
+        if self.direction and not (self.packets or self.bytes):
+            raise ValueError("direction says which packets or bytes count, and neither is there")
         return self
 
 
@@ -277,7 +348,8 @@ class Rule(Table):
     scope: Scope = Field(
         default="flow",
         description="whom a match condemns from then on: the packet alone, its flow, call (a "
-        "client's flows of one app), client, server, or pair (a client and a server)",
+        "client's flows of one app), client, server, pair (a client and a server), or triple (a "
+        "client, a server and the server's port, of one transport)",
     )
     lasts_s: float | None = Field(
         default=None,
@@ -311,11 +383,39 @@ class Rule(Table):
     end: datetime.date | None = Field(
         default=None, alias="to", description="day from which it holds no more"
     )
-    delay_ms: float = Field(default=0.0, ge=0.0, le=60_000, description="mean delay")
+    hours: list[str] = Field(
+        default=[],
+        description='times of day at which it holds, local time: `"18:00-24:00"`, also over '
+        'midnight, `"22:00-06:00"`; a policy that is chosen for a day without a time of day has it',
+    )
+    on_s: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=MOST_SECONDS,
+        description="seconds in which it meets packets, counted from the box's first packet, in "
+        "turn with `off_s`; what it condemned stays condemned",
+    )
+    off_s: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=MOST_SECONDS,
+        description="seconds in which it meets none, after each `on_s`",
+    )
+    delay_ms: float = Field(
+        default=0.0, ge=0.0, le=60_000, description="mean delay, or that of reordered packets"
+    )
     jitter_ms: float = Field(
         default=0.0, ge=0.0, le=10_000, description="standard deviation of the delay"
     )
     loss: float = Field(default=0.0, ge=0.0, le=1.0, description="share of packets lost")
+    share: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=1.0,
+        description="share of packets that come twice, with one bit of their payload changed (its "
+        "receiver discards such a packet, as its checksum stays), or `delay_ms` after those behind "
+        "them",
+    )
     burst: float = Field(
         default=0.0,
         ge=0.0,
@@ -343,6 +443,30 @@ class Rule(Table):
     towards: Literal["client", "server", "both"] = Field(
         default="both", description="who gets the forged reset or FIN"
     )
+    resets: list[int] = Field(
+        default=[0],
+        description="one reset for each entry: its sequence number, in octets beyond the one that "
+        "its receiver expects; the first entry is 0",
+    )
+    hops: int | Literal["own"] = Field(
+        default=64,
+        description="TTL or hop limit of a forged segment, 1 to 255; own: that of the last packet "
+        "that the box saw of the end whose address it uses",
+    )
+    ip_id: int | Literal["own"] = Field(
+        default=0,
+        description="IPv4 identification of a forged segment, 0 to 65535; own: goes on from the "
+        "last one that the box saw of the end whose address it uses",
+    )
+    code: Literal["net", "host", "port", "prohibited"] = Field(
+        default="prohibited",
+        description="what the ICMP message says is unreachable or prohibited (RFC 792, RFC 1812, "
+        "RFC 4443)",
+    )
+    code_point: int | str = Field(
+        default=0,
+        description="what the packet is marked with, as in `match.dscp`; the rules behind see it",
+    )
     answer: str = Field(
         default="198.18.0.66",
         description="the address that a false DNS answer tells (or `nxdomain`); a question for the "
@@ -362,6 +486,19 @@ class Rule(Table):
     )
     note: str = Field(default="", description="anything else")
 
+    @field_validator("hours")
+    @classmethod
+    def _hours(cls, words: list[str]) -> list[str]:
+        for word in words:
+            hours(word)
+        return words
+
+    @field_validator("code_point")
+    @classmethod
+    def _code_point(cls, word: int | str) -> int | str:
+        code_point(word)
+        return word
+
     @field_validator("aims")
     @classmethod
     def _aims(cls, words: list[str]) -> list[str]:
@@ -377,9 +514,13 @@ class Rule(Table):
         if self.act in BY_PACKET and "scope" in self.model_fields_set:
             raise ValueError(f"act {self.act} is decided packet by packet; leave scope out")
         if self.lasts_s is not None and self.strikes == "packet":
-            raise ValueError("lasts_s needs a scope that lasts: flow, call, client, server or pair")
+            raise ValueError(
+                "lasts_s needs a scope that lasts: flow, call, client, server, pair or triple"
+            )
         if self.begin is not None and self.end is not None and self.end <= self.begin:
             raise ValueError(f"from {self.begin} to {self.end} holds no day; `to` is excluded")
+        if bool(self.on_s) != bool(self.off_s):
+            raise ValueError("on_s and off_s go in turn; give both, or neither")
         if self.path == "on" and self.act not in INJECTED:
             raise ValueError(
                 f"path on sees copies and can only inject ({', '.join(INJECTED)}), not {self.act}"
@@ -388,6 +529,16 @@ class Rule(Table):
             raise ValueError("act stall needs after: what the flow may still do")
         if self.act == "block-page" and self.match.name_in != ["http"]:
             raise ValueError('act block-page answers HTTP; give match.name and name_in = ["http"]')
+        if self.resets[:1] != [0] or not all(0 <= one <= MOST_AHEAD for one in self.resets):
+            raise ValueError(f"resets: got {self.resets}, expected 0, then 0 to {MOST_AHEAD}")
+        if len(self.resets) > MOST_RESETS:
+            raise ValueError(
+                f"resets: got {len(self.resets)} entries, expected at most {MOST_RESETS}"
+            )
+        if self.hops != "own" and not 1 <= self.hops <= 255:
+            raise ValueError(f"hops: got {self.hops}, expected a number from 1 to 255, or own")
+        if self.ip_id != "own" and not 0 <= self.ip_id <= 0xFFFF:
+            raise ValueError(f"ip_id: got {self.ip_id}, expected a number from 0 to 65535, or own")
         if self.answer != "nxdomain":
             host_address(self.answer)
         if "digest" in self.model_fields_set:
@@ -396,15 +547,22 @@ class Rule(Table):
             raise ValueError(problem)
         return self
 
-    def holds(self, access: str, date: datetime.date) -> bool:
-        """Tell whether the rule is in force on an access network on a day."""
+    def holds(self, access: str, date: datetime.date, clock: datetime.time | None = None) -> bool:
+        """Tell whether the rule is in force on an access network on a day.
+
+        clock: the time of day, None for one at which every rule with `hours` is in force.
+        """
+        if clock is not None and self.hours:
+            second = clock.hour * 3600 + clock.minute * 60 + clock.second
+            if not any(within(second, *hours(word)) for word in self.hours):
+                return False
         late = self.begin is not None and date < self.begin
         over = self.end is not None and date >= self.end
         return not late and not over and (not self.access or access in self.access)
 
     @property
     def strikes(self) -> Scope:
-        """Return the scope that a match affects: packet, flow, call, client, pair or server."""
+        """Return the scope that a match affects."""
         return "packet" if self.act in BY_PACKET else self.scope
 
     @property
@@ -420,23 +578,24 @@ class Rule(Table):
         kinds = bool(match.stun_method or match.payload) or match.stun is not None
         whole = bool(match.stun_attribute or match.hello) or match.entropy is not None
         asks = {
-            "addresses": bool(match.addresses),
+            "addresses": bool(match.addresses or match.resolved),
             "ports": bool(match.ports),
-            "names": bool(match.name or match.dns),
+            "names": bool(match.name or match.dns or match.resolved),
             "payload": kinds or whole or words or censor or self.act == "drop-media",
             "tails": whole or words or censor or bool(match.name or match.dns),
             "sizes": match.size is not None or match.bytes is not None
             or bool(after and after.bytes),
-            "times": match.seconds is not None or bool(after and after.seconds),
+            "times": match.seconds is not None or bool(self.on_s)
+            or bool(after and (after.seconds or after.every_s or after.idle_s)),
         }  # fmt: skip
         return frozenset(word for word, yes in asks.items() if yes)
 
     @property
     def link(self) -> Link:
         """Return the act's delay, loss and rate as a link; one without effect for other acts."""
-        policing = self.act == "police"
+        policing, late = self.act == "police", self.act == "reorder"
         return Link(
-            delay_ms=3.5 * self.jitter_ms if self.act == "jitter" else self.delay_ms,
+            delay_ms=3.5 * self.jitter_ms if self.act == "jitter" else 0 if late else self.delay_ms,
             jitter_ms=self.jitter_ms,
             loss=self.loss,
             burst=self.burst,
@@ -444,6 +603,8 @@ class Rule(Table):
             queue_ms=self.queue_ms,
             police_kbit=self.rate_kbit if policing else 0.0,
             bucket_bytes=self.bucket_bytes,
+            reorder=self.share if late else 0.0,
+            reorder_ms=self.delay_ms if late else 0.0,
         )
 
 

@@ -27,12 +27,17 @@ Fail = Literal["open", "closed"]
 
 
 class Hypothesis(Table):
-    """One mechanism that could explain the symptoms; `rules_of` copies another's rules."""
+    """One mechanism that could explain the symptoms; `rules_of` copies another's rules.
+
+    sees: the direction of the packets that the box sees, where routing takes the other direction
+    past it; None for both. Packets that it does not see pass, whatever `fail` is.
+    """
 
     id: str = Field(pattern="^[a-z0-9][a-z0-9-]*$")
     title: str
     description: str
     rules_of: str | None = None
+    sees: Literal["up", "down"] | None = None
     rules: list[Rule] = Field(default=[], alias="rule")
 
     @model_validator(mode="after")
@@ -155,10 +160,17 @@ class Operator(Mechanisms):
                 return one
         return None
 
-    def policy(self, hypothesis: str, access: str, date: datetime.date) -> Policy:
+    def policy(
+        self,
+        hypothesis: str,
+        access: str,
+        date: datetime.date,
+        clock: datetime.time | None = None,
+    ) -> Policy:
         """Return the rules in force under a hypothesis; none outside the dated table.
 
-        Raises TestbedError for an unknown access network or hypothesis.
+        clock: the time of day, None for one at which rules with `hours` are in force. Raises
+        TestbedError for an unknown access network or hypothesis.
         """
         if access not in ACCESS:
             raise TestbedError(f"access: got {access!r}, expected one of {', '.join(ACCESS)}")
@@ -166,7 +178,7 @@ class Operator(Mechanisms):
         period = self.period(hypothesis, access, date)
         rules: tuple[Rule, ...] = ()
         if period is not None:
-            in_force = [rule for rule in self.rules_of(chosen) if rule.holds(access, date)]
+            in_force = [rule for rule in self.rules_of(chosen) if rule.holds(access, date, clock)]
             rules = tuple(scaled(rule, period) for rule in in_force)
         return Policy(
             rules,
@@ -178,6 +190,7 @@ class Operator(Mechanisms):
             access,
             date,
             period,
+            chosen.sees if rules else None,
         )
 
     def rules_of(self, hypothesis: Hypothesis) -> list[Rule]:
@@ -197,7 +210,7 @@ class Policy:
     """The rules in force for one operator, hypothesis, access network and day.
 
     Two policies of equal rules have equal `repr` and compare equal, whatever the operator or day,
-    so that results that depend on the rules alone are computed once.
+    so that results that depend on the rules alone are computed once. sees: of `Hypothesis`.
     """
 
     rules: tuple[Rule, ...] = ()
@@ -209,6 +222,7 @@ class Policy:
     access: str = field(default="", repr=False, compare=False)
     date: datetime.date | None = field(default=None, repr=False, compare=False)
     period: Period | None = field(default=None, repr=False, compare=False)
+    sees: Literal["up", "down"] | None = None
 
     def prefixes(self, rule: Rule) -> list[str]:
         """Return the address prefixes of a rule, sets spelt out."""

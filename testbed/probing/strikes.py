@@ -8,6 +8,7 @@ what is struck decides what still arrives: octets behind a gap do not.
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -73,11 +74,19 @@ class _Met(NamedTuple):
 
 
 class _Recorder(VirtualSockets):
-    """A line without a box that notes each packet where the box would stand."""
+    """A line without a box that notes each packet where the box would stand.
 
-    def __init__(self, access: str) -> None:
+    lag: what packets from the subscriber take longer than on the access network alone, in ns.
+    """
+
+    def __init__(self, access: str, lag: int) -> None:
         super().__init__(EMPTY, access, ideal=True)
         self.rows: list[_Met] = []
+        self.lag = lag
+
+    def access(self, side: int, size: int, time: int, number: int) -> int:
+        out = super().access(side, size, time, number)
+        return out + self.lag if side == UP and out >= 0 else out
 
     def meet(self, frame: bytes, up: bool, news: Any, number: int) -> None:
         super().meet(frame, up, news, number)
@@ -88,9 +97,13 @@ class _Recorder(VirtualSockets):
             self.rows.append(_Met(frame, self.clock, flow, state, signs, news.ends, up, octets))
 
 
-def passing(unit: Probe, access: str, patience: int) -> Passing:
-    """Return a unit as it passes the place of the box."""
-    line = _Recorder(access)
+def passing(unit: Probe, access: str, patience: int, lag: int = 0) -> Passing:
+    """Return a unit as it passes the place of the box.
+
+    patience: how long streams send again, in ns; lag: what packets from the subscriber take longer
+    than on the access network alone, in ns.
+    """
+    line = _Recorder(access, lag)
     play(line, unit, patience)
     rows = line.rows
     places: dict[tuple[Ends, bool], list[int]] = defaultdict(list)
@@ -205,13 +218,36 @@ def _of_stream(through: Passing, own: Sequence[int], hit: Bools, lost: Bools, en
             lost[:, at] = False
 
 
-def _decided(through: Passing, rules: Sequence[Rule]) -> NDArray[np.uint8]:
-    """Return uint8[rules, frames]: 1 where a rule would not deliver a packet."""
+class _SameRules:
+    """Rules as a key of a cache: equal to others if they are the same objects."""
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self.rules = tuple(rules)
+        self.key = tuple(map(id, self.rules))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _SameRules) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+
+@functools.lru_cache(maxsize=8)
+def _table(same: _SameRules) -> RuleTable:
+    """Return the table of rules that are enforced with chance 1, each with a name of its own.
+
+    The units of one question meet the same rules, and a table of 600 rules takes some 200 ms.
+    """
     named = tuple(
         rule.model_copy(update={"name": f"h{number}", "probability": 1.0})
-        for number, rule in enumerate(rules)
+        for number, rule in enumerate(same.rules)
     )
-    whole = table(Policy(named), 0)
+    return table(Policy(named), 0)
+
+
+def _decided(through: Passing, rules: Sequence[Rule]) -> NDArray[np.uint8]:
+    """Return uint8[rules, frames]: 1 where a rule would not deliver a packet."""
+    whole = _table(_SameRules(rules))
     one = np.zeros(1, RULE)
     memory = np.zeros(ROOM, STATE) if whole.rules["remembers"].any() else whole.memory
     box = whole._replace(

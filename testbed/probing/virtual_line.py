@@ -16,14 +16,18 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from midcall.captures.jit.kernel import kernel
+from midcall.captures.jit.reads import Octets
 from midcall.captures.packets.numbers import TCP, UDP
 from midcall.captures.packets.pcap import Packets
 from midcall.classifier.engine import Engine
+from midcall.classifier.state.flow_table import Records
 from midcall.errors import TestbedError
 from midcall.testbed.middlebox.decide import DELIVERED, decide
 from midcall.testbed.middlebox.inject import METER_LETTERS, METER_OCTETS
-from midcall.testbed.middlebox.rule_table import UP, table
+from midcall.testbed.middlebox.rule_table import UP, RuleTable, table
 from midcall.testbed.network import access as networks
 from midcall.testbed.network.access import ETHERNET_LENGTH
 from midcall.testbed.network.ip_packets import RAW_IP, ip_packet
@@ -48,6 +52,22 @@ SEGMENT, DATAGRAM = 1360, 1472
 #: TCP: first timers in ns (RFC 6298: 1 s for a SYN), and how often a segment is sent at most.
 SYN_TIMER, LEAST_TIMER, TRIES = 1_000_000_000, 250_000_000, 6
 FIN, SYN, RST, PSH, ACK = 1, 2, 4, 8, 16
+
+
+@kernel
+def admitted(links: Records, states: Records, side: int, size: int, time: int, number: int) -> int:
+    """Return when a packet leaves one direction of a link, as `admit` does; links: LINK[2];
+    states: STATE[2]."""
+    return admit(links[side], states[side], size, time, number)
+
+
+@kernel
+def decided(
+    box: RuleTable, flows: Records, flow: int, side: int, data: Octets,
+    signs: NDArray[np.int64], time: int, packet: int,
+) -> tuple[int, int, int]:  # fmt: skip
+    """Decide one packet of a flow by its number, as `decide` does; flows: FLOW[n]."""
+    return decide(box, flows[flow], side, data, signs, time, packet)
 
 
 class Noise(NamedTuple):
@@ -231,9 +251,9 @@ class VirtualSockets:
 
     def access(self, side: int, size: int, time: int, number: int) -> int:
         """Return when a packet leaves the access network, -1 never."""
-        time = int(admit(self.links[side], self.states[side], size, time, number))
+        time = int(admitted(self.links, self.states, side, size, time, number))
         if time >= 0 and self.disturbed:
-            time = int(admit(self.noisy[side], self.noise_states[side], size, time, number))
+            time = int(admitted(self.noisy, self.noise_states, side, size, time, number))
         return time
 
     def meet(self, frame: bytes, up: bool, news: Any, number: int) -> None:
@@ -246,8 +266,8 @@ class VirtualSockets:
         release = self.clock
         if flow >= 0:
             box, side = self.box, UP if up else DOWN
-            fate, _, release = decide(
-                box, self.engine.tables.flows[flow], side, slot.data, self.engine.signs,
+            fate, _, release = decided(
+                box, self.engine.tables.flows, flow, side, slot.data, self.engine.signs,
                 self.clock, number,
             )  # fmt: skip
             raise_failure(box, self.policy)

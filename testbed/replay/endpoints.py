@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from midcall.captures.jit.kernel import I, kernel
 from midcall.captures.jit.reads import Octets
 from midcall.classifier.state.flow_table import Records
-from midcall.testbed.middlebox.inject import ANSWER
+from midcall.testbed.middlebox.inject import ANSWER, SYN_REFUSED
 from midcall.testbed.replay.retransmission import COPIES, LAW_TABLE, NEVER_AGAIN, interval
 from midcall.testbed.replay.script import LEG, PAUSE, Script
 from midcall.testbed.replay.tcp_stream import Streams
@@ -465,12 +465,16 @@ def suffer(kind: int, slot: int, packet: int, ends: Ends) -> None:
     kind: of testbed.middlebox.inject.FRAME_KINDS; slot: 2 * flow + side of the end that receives
     it;
     packet: the one that the frame answers. dead[slot] becomes 1 where a connection is reset, closed
-    or answered with a page: no packet is sent or read there any more. deceived[packet] becomes 1
-    where a DNS question has its (false) answer: a true one that comes later is ignored.
+    or answered with a page, or where its SYN is refused: no packet is sent or read there any more.
+    deceived[packet] becomes 1 where a DNS question has its (false) answer: a true one that comes
+    later is ignored. Kinds after SYN_REFUSED have no effect: a packet that comes twice is discarded
+    (RFC 9293 section 3.10.7.4, RFC 3711 section 3.3.2), as is one whose checksum is wrong; an ICMP
+    error does not end an open TCP connection (RFC 5927 section 5.2), and what a program does with
+    one for its UDP socket is not known.
     """
     if kind == ANSWER:
         ends.deceived[packet] = 1
-    else:
+    elif kind <= SYN_REFUSED:
         ends.dead[slot] = 1
 
 

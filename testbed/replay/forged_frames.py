@@ -13,19 +13,29 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
-from midcall.captures.packets.numbers import TCP, UDP
+from midcall.captures.packets.numbers import ICMP, TCP, UDP
 from midcall.captures.packets.pcap import packets_of
 from midcall.classifier.engine import Engine
 from midcall.classifier.state.packet_fields import SIGN_IP_AT, SIGN_IP_END
-from midcall.testbed.middlebox.inject import ANSWER, FRAME_KINDS
+from midcall.testbed.middlebox.inject import (
+    ANSWER,
+    CORRUPTED,
+    DUPLICATE,
+    FRAME_KINDS,
+    RESET,
+    SYN_REFUSED,
+    UNREACHABLE,
+)
 from midcall.testbed.middlebox.rule_table import UP
 from midcall.testbed.network.checksums import folded, word_sum
 from midcall.testbed.network.tcp import ACK, SYN
+from midcall.testbed.policy.language import Rule
 from midcall.testbed.replay.addressing import mapped
 from midcall.testbed.replay.sides import CALLER
 
 #: The lowest initial hop limit of a forged packet that still reaches an end some networks away.
 FEWEST_HOPS = 32
+DEFAULT_HOPS = Rule.model_fields["hops"].default
 ETHERNET_LINK = 1
 
 
@@ -45,6 +55,9 @@ def problems_of(frame: bytes, letter: Any, result: Any) -> Iterator[str]:
     if not packet:
         yield "holds no IP packet"
         return
+    if letter["kind"] in (DUPLICATE, CORRUPTED):
+        yield from copy_problems(packet, letter, result)
+        return
     is_ip6 = packet[0] >> 4 == 6
     head = 40 if is_ip6 else 4 * (packet[0] & 15)
     size = struct.unpack_from(">H", packet, 4 if is_ip6 else 2)[0] + (40 if is_ip6 else 0)
@@ -52,16 +65,19 @@ def problems_of(frame: bytes, letter: Any, result: Any) -> Iterator[str]:
         yield f"its IP length is {size}, and {len(packet)} octets are there"
     if not is_ip6 and folded(word_sum(packet[:head])) != 0xFFFF:
         yield "its IP header checksum is wrong"
-    if packet[7 if is_ip6 else 8] < FEWEST_HOPS:
+    rule = result.policy.rules[int(letter["rule"])]
+    if rule.hops == DEFAULT_HOPS and packet[7 if is_ip6 else 8] < FEWEST_HOPS:
         yield f"its hop limit is {packet[7 if is_ip6 else 8]}"
     places = packet[8:40] if is_ip6 else packet[12:20]
     proto, body = packet[6 if is_ip6 else 9], packet[head:]
-    if folded(word_sum(places) + proto + len(body) + word_sum(body)) != 0xFFFF:
+    pseudo = 0 if proto == ICMP else word_sum(places) + proto + len(body)
+    if folded(pseudo + word_sum(body)) != 0xFFFF:
         yield "its transport checksum is wrong"
-    lab = result.lab or mapped(result.script.held, "map")
-    number = int(letter["packet"])
-    about = lab.data[int(lab.ip_at[number]) : int(lab.ip_end[number])].tobytes()
+    about = packet_of(result, int(letter["packet"]))
     back = (result.script.side[letter["packet"]] == CALLER) != (letter["toward"] == UP)
+    if letter["kind"] in (UNREACHABLE, SYN_REFUSED):
+        yield from icmp_problems(body, about)
+        return
     if ends_of(packet) != (ends_of(about)[::-1] if back else ends_of(about)):
         yield "its ends are not those of what it answers"
     if letter["kind"] == ANSWER:
@@ -82,11 +98,41 @@ def number_problems(body: bytes, letter: Any, result: Any, back: bool) -> Iterat
     )
     towards = (sides == CALLER) == (letter["toward"] == UP)
     came = facts["until"][arrived_before & towards & (facts["flow"] == about["flow"])]
-    if len(came) and sequence != int(came.max()) & 0xFFFFFFFF:
+    ahead = result.policy.rules[int(letter["rule"])].resets if letter["kind"] == RESET else [0]
+    if len(came) and (sequence - int(came.max())) & 0xFFFFFFFF not in ahead:
         yield f"its sequence number is {sequence}, its receiver expects {int(came.max())}"
     if not len(came) and back and about["flags"] & SYN and not about["flags"] & ACK:
         if acknowledged != (int(about["sequence"]) + 1) & 0xFFFFFFFF:
             yield "it does not acknowledge the SYN that it answers"
+
+
+def packet_of(result: Any, number: int) -> bytes:
+    """Return the IP packet of a number, as the box saw it."""
+    lab = result.lab or mapped(result.script.held, "map")
+    octets: bytes = lab.data[int(lab.ip_at[number]) : int(lab.ip_end[number])].tobytes()
+    return octets
+
+
+def copy_problems(packet: bytes, letter: Any, result: Any) -> Iterator[str]:
+    """Yield what is wrong with a packet that was sent again, or corrupted in one bit."""
+    about = packet_of(result, int(letter["packet"]))
+    bits = sum((one ^ other).bit_count() for one, other in zip(packet, about, strict=False))
+    expected = 1 if letter["kind"] == CORRUPTED else 0
+    if len(packet) != len(about) or bits != expected:
+        yield f"it differs from its packet in {bits} bits, expected {expected}"
+
+
+def icmp_problems(body: bytes, about: bytes) -> Iterator[str]:
+    """Yield why a host would not assign a forged ICMP error to a socket (RFC 1122 section 3.2.2).
+
+    It must hold the IP header and at least 8 octets of the packet that it answers, and its source
+    is taken from there.
+    """
+    inner = body[8:]
+    if body[0] not in (1, 3):
+        yield f"its type is {body[0]}"
+    if len(inner) < min(28, len(about)) or about[: len(inner)] != inner:
+        yield "it does not hold the packet that it answers"
 
 
 def answer_problems(answer: bytes, about: bytes, proto: int) -> Iterator[str]:

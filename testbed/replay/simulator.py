@@ -36,8 +36,9 @@ from midcall.testbed.middlebox.decide import (
     LOST,
     TOO_BIG,
     decide,
+    sees,
 )
-from midcall.testbed.middlebox.inject import LETTER, METER_LETTERS, METER_OCTETS
+from midcall.testbed.middlebox.inject import LETTER, METER_LETTERS, METER_OCTETS, SYN_REFUSED
 from midcall.testbed.middlebox.media import media_at
 from midcall.testbed.middlebox.rule_table import (
     METER_CULPRIT,
@@ -317,7 +318,8 @@ def summary(attempts: Records, used: Numbers) -> Records:
             fates[name][packet[rows]] = attempts[source][rows]
     fates["left"][packet[::-1]] = attempts["sent"][::-1]
     fate = attempts["fate"]
-    hit = np.flatnonzero((fate == DROPPED) | (fate == FORGED) | (attempts["letters"] > 0))[::-1]
+    answered = (attempts["letters"] > 0) & (attempts["forged"] <= SYN_REFUSED)
+    hit = np.flatnonzero((fate == DROPPED) | (fate == FORGED) | answered)[::-1]
     fates["struck"][packet[hit]] = True
     fates["struck_rule"][packet[hit]] = attempts["rule"][hit]
     fates["struck_time"][packet[hit]] = attempts["box"][hit]
@@ -571,21 +573,25 @@ def meet(row: int, time: int, board: Board, size: int) -> int:
     t, frames, orders, box = board.tables, board.frames, board.orders, board.box
     heap, attempt = board.heap, board.attempts[row]
     i = I(attempt["packet"])
-    number = step(
-        t,
-        frames.data,
-        frames.offset[i],
-        frames.offset[i] + frames.captured[i],
-        frames.wire[i],
-        time,
-        1,
-        i,
-        board.signs,
-    )
+    number, side = I(-1), orders.side[i]
+    seen = sees(box, side)
+    if seen:
+        number = step(
+            t,
+            frames.data,
+            frames.offset[i],
+            frames.offset[i] + frames.captured[i],
+            frames.wire[i],
+            time,
+            1,
+            i,
+            board.signs,
+        )
     attempt["box"], attempt["flow"] = time, number
-    posted, side = box.meter[METER_LETTERS], orders.side[i]
+    posted = box.meter[METER_LETTERS]
     copy = i + (I(attempt["number"] - 1) << 32)  # each copy has its own chances
-    outcome, rule, out = I(DROPPED if board.closed and number < 0 else DELIVERED), I(-1), time
+    lost = board.closed and seen and number < 0
+    outcome, rule, out = I(DROPPED if lost else DELIVERED), I(-1), time
     if number >= 0:
         outcome, rule, out = decide(
             box, t.flows[number], side, frames.data, board.signs, time, copy

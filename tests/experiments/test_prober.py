@@ -19,12 +19,13 @@ from midcall.experiments.probe.acts import policer, shaper
 from midcall.experiments.probe.baseline import Baseline, more_than
 from midcall.experiments.probe.beliefs import Beliefs, Seen, hypothesis
 from midcall.experiments.probe.lasting import end_of, nearest_round
-from midcall.experiments.probe.line_oracle import DROP, Effect
+from midcall.experiments.probe.line_oracle import DROP, PARTIAL, Effect
 from midcall.experiments.probe.prober import STREAM_PATIENCE, Outcome
+from midcall.experiments.probe.search import PACKETS, SECONDS, excerpt
 from midcall.experiments.probe.unseen import unseen
 from midcall.experiments.proofs.prober.benchmark import calibration
-from midcall.experiments.proofs.prober.random_policies import Case
-from midcall.experiments.proofs.prober.score import score
+from midcall.experiments.proofs.prober.random_policies import Case, effects_of
+from midcall.experiments.proofs.prober.score import names, score
 from midcall.testbed.conformance.lint import check
 from midcall.testbed.conformance.transcript import scene
 from midcall.testbed.policy.language import Rule
@@ -167,13 +168,97 @@ def test_an_effect_that_no_hypothesis_explains_leaves_none_probable() -> None:
     other = np.array([one.ends.proto == TCP and bool(one.payload) for one in call()])
     assert own.any()
     assert other.any()
-    for struck, likely in ((own, True), (other, False), (own | other, False)):
-        beliefs = Beliefs(LINE, Effect(DROP))
+    for struck, likely in ((own, True), (other, False)):
+        beliefs = Beliefs(LINE, [Effect(DROP)])
         beliefs.observe(Seen(through, outcome_of(struck, 12)))
         beliefs.add([named])
         assert beliefs.weights.max() == 1.0
-        assert (beliefs.covered > 0.99) == likely
-        assert (beliefs.covered < 0.01) != likely
+        assert (beliefs.covered * beliefs.explained > 0.99) == likely
+        assert (beliefs.covered * beliefs.explained < 0.01) != likely
+    beliefs = Beliefs(LINE, [Effect(DROP)])
+    beliefs.observe(Seen(through, outcome_of(own | other, 12)))
+    beliefs.add([named])
+    assert 0.1 < beliefs.explained < 0.99  # other packets are struck, too
+
+
+def test_a_packet_that_meets_the_box_out_of_order_does_not_refute_a_rule() -> None:
+    through = passing(call(), "4g", STREAM_PATIENCE)
+    right = hypothesis({"payload": ["rtp"]}, "flow")
+    wrong = hypothesis({"payload": ["rtp"], "direction": "down"}, "packet")
+    rule = right.rule()
+    assert rule is not None
+    struck = strikes(through, [rule]).lost[0]
+    struck[np.flatnonzero(struck)[:2]] = False  # two packets passed before the rule was met
+    beliefs = Beliefs(LINE, [Effect(DROP)])
+    beliefs.observe(Seen(through, outcome_of(struck, 16)))
+    beliefs.add([right, wrong])
+    assert beliefs.best == right
+    assert beliefs.weights.max() > 0.99
+    assert beliefs.covered > 0.99
+    assert 0.9 < beliefs.explained < 1.0
+
+
+def test_the_kind_of_an_effect_is_weighed_with_the_rules() -> None:
+    through = passing(call(), "4g", STREAM_PATIENCE)
+    named = hypothesis({"payload": ["rtp"]}, "packet")
+    rule = named.rule()
+    assert rule is not None
+    mask = strikes(through, [rule]).struck[0]
+    whole = outcome_of(mask, 12)
+    rng = np.random.default_rng(1)
+    part = whole._replace(
+        delay=np.where(mask & (rng.random(whole.delay.shape) < 0.4), -1, 50_000_000)
+    )
+    for outcome, kind in ((whole, DROP), (part, PARTIAL)):
+        beliefs = Beliefs(LINE, [Effect(DROP), Effect(PARTIAL, 0.5)])
+        beliefs.observe(Seen(through, outcome))
+        beliefs.add([named])
+        assert beliefs.sought.kind == kind
+        assert beliefs.chances.max() > 0.8
+
+
+def test_a_limit_above_the_rate_of_a_call_has_no_effect_on_it() -> None:
+    flags = []
+    for rate in (16.0, 5_000.0):
+        rule = Rule.model_validate(
+            {"name": "r", "match": {"payload": ["rtp"]}, "act": "police", "rate_kbit": rate,
+             "bucket_bytes": 1_500, "grade": "C", "source": "test"}
+        )  # fmt: skip
+        flags.append(effects_of(Case("x", "one", (rule,), call(), "4g", Noise(), 0)))
+    assert flags == [(True,), (False,)]
+
+
+def test_a_rule_without_an_effect_is_right_when_it_is_called_clean() -> None:
+    rule = Rule.model_validate({"name": "r", "match": {"stun": True}, "act": "drop",
+                                "grade": "C", "source": "test"})  # fmt: skip
+    answer = {"verdict": "clean", "act": {"name": None, "parameters": {}}, "direction": None,
+              "scope": None, "begin": {}, "residual_s": None, "probability": 0.9, "probes": 4,
+              "line_s": 30.0, "alternatives": [], "trigger": {}}  # fmt: skip
+    for effect in (False, True):
+        case = Case("x", "one", (rule,), call(), "4g", Noise(), 0, (effect,))
+        assert score(case, answer, []).mechanism == (not effect)
+
+
+def test_a_drop_is_no_answer_for_a_share_of_losses() -> None:
+    truth = Rule.model_validate({"name": "r", "match": {"stun": True}, "act": "loss", "loss": 0.4,
+                                 "grade": "C", "source": "test"})  # fmt: skip
+    named = [{"act": word, "direction": "both", "scope": "flow"} for word in ("drop", "loss")]
+    assert names(truth, named)[0] is False
+    assert names(truth, named[::-1])[0] is True
+    assert names(truth.model_copy(update={"loss": 1.0}), named)[0] is True
+    assert names(truth, []) == (False, False, False)
+
+
+def test_a_call_late_in_a_long_capture_is_played() -> None:
+    chat = "".join(f"{n * 0.05:.2f} > udp peer:5000/50000 noise 40\n" for n in range(400))
+    late = "".join(f"{30 + n * 0.02:.2f} > udp relay:3478/40001 rtp 160\n" for n in range(50))
+    whole = probe_of(scene(chat + late))
+    played = excerpt(whole)
+    assert len(played) <= PACKETS
+    assert played[-1].time <= SECONDS * 1e9
+    counts = [sum(one.ends.far_port == port for one in played) for port in (5000, 3478)]
+    assert min(counts) >= 40
+    assert excerpt(call()) == call()
 
 
 def test_more_copies_leave_less_unseen() -> None:
@@ -217,6 +302,23 @@ def test_a_measurement_is_valid_in_oonis_format(tmp_path: Path) -> None:
         jsonschema.validate(broken, schema)
 
 
+@pytest.mark.corpus
+@pytest.mark.slow
+@pytest.mark.parametrize(("against", "capture", "act", "keys"), [
+    ("russia-2025-08/stun-everywhere", "wa_voice", "drop", {"stun"}),
+    ("russia-2026-03/upstream-loss", "telegram", "loss", {"addresses"}),
+])  # fmt: skip
+def test_the_rule_of_an_incident_is_named_on_a_recorded_call(
+    corpus: Path, against: str, capture: str, act: str, keys: set[str]
+) -> None:
+    noise = "loss=0.01,jitter_ms=5"
+    answer = run.probe(run.Request(against, capture, "4g", 3, noise, corpus=corpus)).answer
+    assert answer["verdict"] in ("blocked", "degraded")
+    assert act in equal_acts(answer)
+    assert answer["direction"] == "both"
+    assert keys <= answer["trigger"]["match"].keys()
+
+
 # ---- single estimates
 
 
@@ -253,7 +355,9 @@ def test_the_rate_of_a_policer_and_of_a_shaper() -> None:
 
 
 def test_the_end_of_a_condemnation() -> None:
-    assert end_of([True, True, False, False]) == 2
-    assert end_of([True, False, True, True, False, False]) == 4
-    assert end_of([True, True]) is None
+    assert end_of([8.0, 8.0, -8.0, -8.0]) == (2, 2)
+    assert end_of([8.0, 8.0, 1.0, -8.0, -8.0]) == (2, 3)
+    assert end_of([8.0, -2.0, 8.0, 8.0, -8.0, -8.0]) == (4, 4)
+    assert end_of([8.0, 8.0]) is None
+    assert end_of([-8.0, -8.0]) == (0, 0)
     assert nearest_round(118.0, 121.5) == 120.0

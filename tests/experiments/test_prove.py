@@ -117,10 +117,9 @@ def test_an_edit_is_noticed_where_it_changes_a_fate_and_only_there(
     for name in CAPTURES:
         packets = read(name)
         policy = prove.policy_names.named("mechanisms/stun", "4g", None).policy
-        lab = prove.lab_capture(packets, policy)
+        lab = prove.lab_capture(packets)
         one, other = (
-            our_box(lab.packets, rules, "4g").passes
-            for rules in (lab.policy, twin.edit(lab.policy))
+            our_box(lab.packets, rules, "4g").passes for rules in (policy, twin.edit(policy))
         )
         changed += int((one != other).sum())
     proof = prove.prove("mechanisms/stun", "iptables", CAPTURES, tmp_path / "d.pcapng")
@@ -170,14 +169,3 @@ def test_suricata_notices_a_rule_that_it_was_not_given(
     proof = prove.prove("mechanisms/stun", "suricata", CAPTURES, tmp_path / "d.pcapng")
     assert proof["differs"] > 0
     assert proof["smallest"] == {"file": str(tmp_path / "d.pcapng"), "packets": 2}
-
-
-def test_suricata_loads_every_exported_policy_without_a_warning() -> None:
-    if shutil.which("suricata") is None:
-        pytest.skip("suricata is not installed")
-    from midcall.testbed.engines.offline_engines import Suricata
-
-    engine = Suricata()
-    for name in ("mechanisms/stun", "inwi/sni-drop", "mechanisms/tls-records", "inwi/ports"):
-        engine.load(prove.policy_names.named(name, "4g", None).policy)
-        assert engine.test() == ""

@@ -6,18 +6,20 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from click.testing import Result
 from typer.testing import CliRunner
 
-from midcall.captures.packets.pcap import CaptureFile, Packets, packets_of
+from midcall.captures.packets.pcap import Packets, join, packets_of, read
 from midcall.captures.packets.writer import write_pcap
-from midcall.classifier.call_quality import Meter
-from midcall.classifier.engine import Engine
 from midcall.errors import ExperimentError
+from midcall.experiments.cells import classify
 from midcall.experiments.cli.app import app
 from midcall.experiments.measure import rtp_truth
 from midcall.experiments.tools import quality
@@ -96,14 +98,54 @@ def test_all_flows_have_rows_if_asked(tmp_path: Path) -> None:
     assert not any(row["media"] == "audio" and row["loss"] not in ("", "0") for row in every)
 
 
-def test_a_meter_that_classifies_gives_the_same_rows(tmp_path: Path) -> None:
-    out = tmp_path / "quality.csv"
-    with quality.writer(None, str(out)) as target:
-        meter, capture = Meter(Engine()), CaptureFile(str(VIDEO))
-        for packets in capture.batches():
-            meter.feed(packets)
-        target.measured(meter, capture.path)
+def classified(*words: str | Path) -> Result:
+    """Run `midcall classify` of the sample with video."""
+    return CliRunner().invoke(app, ["classify", *map(str, (VIDEO, *words))])
+
+
+def test_classify_writes_the_same_rows_in_the_same_pass(tmp_path: Path) -> None:
+    out, flows = tmp_path / "quality.csv", tmp_path / "flows.csv"
+    assert classified("--quality", out, "-o", flows).exit_code == 0
     assert out.read_text() == run(VIDEO, "--format", "csv")
+    assert classified("-o", tmp_path / "plain.csv").exit_code == 0
+    assert flows.read_text() == (tmp_path / "plain.csv").read_text()
+
+
+def test_files_at_once_have_the_same_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(classify, "WORTH", 0)
+    names = [str(VIDEO), str(WEB), str(SAMPLES / "sample-messenger-audio.pcapng")]
+    for jobs in ("1", "2"):
+        words = ["classify", *names, "--quality", f"{tmp_path}/{jobs}.csv", "-j", jobs]
+        assert CliRunner().invoke(app, words).exit_code == 0
+    assert (tmp_path / "1.csv").read_text() == (tmp_path / "2.csv").read_text()
+    assert (tmp_path / "1.csv").read_text() == run(*names, "--format", "csv")
+
+
+def test_flows_of_the_standard_input_are_measured_as_they_end(tmp_path: Path) -> None:
+    packets = read(VIDEO)
+    later = packets._replace(time=packets.time + 200 * 10**9)
+    write_pcap(tmp_path / "twice.pcap", join([packets, later]))
+    out = tmp_path / "quality.csv"
+    words = ["classify", "-", "--quality", str(out), "-o", f"{tmp_path}/flows.csv"]
+    with (tmp_path / "twice.pcap").open("rb") as piped:
+        subprocess.run([sys.executable, "-m", "midcall", *words], stdin=piped, check=True)
+    rows = list(csv.DictReader(io.StringIO(out.read_text())))
+    once = list(csv.DictReader(io.StringIO(run(VIDEO, "--format", "csv"))))
+    assert len(rows) == 2 * len(once)
+    for row, again in zip(rows, once + once, strict=True):
+        row["second"] = str(int(row["second"]) % 200)
+        row["capture"] = again["capture"]
+        assert row == again
+
+
+@pytest.mark.parametrize(
+    "words", [("-o", "out/"), ("-o", "x.pcapng"), ("--cores", "2"), ("-o", "q.csv")]
+)
+def test_quality_beside_an_output_that_cannot_have_it_is_refused(words: tuple[str, str]) -> None:
+    result = classified("--quality", "q.csv", *words)
+    assert result.exit_code == 2
+    assert result.output.count("--quality q.csv: ") == 1
+    assert "Traceback" not in result.output
 
 
 def test_bad_options_are_named() -> None:

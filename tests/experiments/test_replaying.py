@@ -72,6 +72,8 @@ def test_fates_of_equal_seeds_are_equal(tmp_path: Path) -> None:
         ((SAMPLE, "--policy", "nobody/stun"), "no operator 'nobody'"),
         ((SAMPLE, "--policy", "maroc-telecom/nothing"), "'nothing'"),
         ((SAMPLE, "--policy", "maroc-telecom/stun", "--date", "2014-01-01"), "no rule"),
+        ((SAMPLE, "--policy", "mechanisms/evenings", "--time", "12:00"), "on 4g at 12:00"),
+        ((SAMPLE, "--policy", "mechanisms/evenings", "--time", "noon"), "a time of day such as"),
         ((SAMPLE, "--policy", "maroc-telecom/stun", "--access", "5g"), "5g"),
         (("nothing.pcap", "--policy", "none"), "nothing.pcap"),
         ((SAMPLE, "--policy", "none", "-o", "/nowhere/at/all/out.pcapng"), "/nowhere/at/all"),

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from midcall.experiments.engines import prove
+from midcall.experiments.engines import edge_cases, edits, matrix, prove, speed
+from midcall.experiments.engines.elements import elements
+from midcall.testbed.engines.engine_import import imported, write
+from midcall.testbed.engines.export import export
 from midcall.testbed.live.network.network import RUNS
 
 pytestmark = pytest.mark.live
@@ -28,12 +31,77 @@ def engine(request: pytest.FixtureRequest) -> str:
 
 def test_the_kernel_does_what_the_box_does_and_leaves_nothing(engine: str, tmp_path: Path) -> None:
     before = sorted(RUNS.glob("mc*"))
-    for policy in ("mechanisms/upstream", "mechanisms/downstream"):
+    for policy in ("mechanisms/call-ports", "mechanisms/high-udp"):
         proof = prove.prove(policy, engine, CAPTURES, tmp_path / "d.pcapng")
         assert proof["packets"] > 100
         assert proof["differs"] == 0
         assert proof["exact"]
     assert sorted(RUNS.glob("mc*")) == before
+
+
+@pytest.mark.slow
+def test_exact_translations_differ_in_nothing_and_the_others_somewhere(engine: str) -> None:
+    inputs = prove.Inputs([edge_cases.NAME, *CAPTURES], None)
+    exact, witnesses = 0, set()
+    with prove.opened(engine) as running:
+        for one in elements():
+            made = export(one.policy, engine)
+            if made.refused:
+                continue
+            named = matrix.Named(one.kind, one.name, one.policy)
+            cell, file = matrix.answered(named, engine, running, "", inputs, "4g")
+            if made.exact:
+                assert cell["differs"] == 0, one.label
+                exact += 1
+            elif cell["differs"]:
+                assert file
+                witnesses |= set(cell["reasons"])
+    assert exact > 8
+    reasons = {item.reason for one in elements() for item in export(one.policy, engine).nearly}
+    assert witnesses == reasons  # each approximation is shown by a packet
+
+
+@pytest.mark.slow
+def test_edits_that_change_a_fate_are_noticed(engine: str) -> None:
+    inputs = prove.Inputs([edge_cases.NAME, *CAPTURES], None)
+    with prove.opened(engine) as running:
+        found = edits.edits(running, engine, inputs, "4g", 24, 30)
+    assert found["edits"] == 30
+    assert 5 < found["changed"] == found["noticed"]
+
+
+def test_rules_of_a_file_are_compared_with_the_policy_imported_from_them(
+    engine: str, tmp_path: Path
+) -> None:
+    text = {
+        "nftables": "table inet f {\n chain forward {\n"
+        "  type filter hook forward priority filter;\n"
+        '  iifname "subscriber0" udp dport 3478 drop\n }\n}\n',
+        "iptables": "*filter\n-A FORWARD -i subscriber0 -p udp --dport 3478 -j DROP\nCOMMIT\n",
+    }[engine]
+    rules, toml, out = tmp_path / "rules", tmp_path / "mine.toml", tmp_path / "d.pcapng"
+    rules.write_text(text)
+    write(toml, imported(rules, engine))
+    proof = prove.prove(f"{toml}/imported", engine, CAPTURES, out, rules=rules)
+    assert (proof["differs"], proof["exact"]) == (0, True)
+    rules.write_text(text.replace("3478", "443"))
+    proof = prove.prove(f"{toml}/imported", engine, CAPTURES, out, rules=rules)
+    assert proof["differs"] > 0
+
+
+@pytest.mark.slow
+def test_the_speed_of_each_path_is_measured_under_a_policy_that_acts() -> None:
+    for program in ("nft", "iptables-restore", "suricata"):
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed")
+    before = set(RUNS.glob("mc*"))
+    policy = prove.policy_names.named("mechanisms/stun", "4g", None).policy
+    found = {one["path"]: one for one in speed.speeds(policy, kpps=(2, 5), bursts=1)}
+    assert set(found) == set(speed.PATHS)
+    for name, one in found.items():
+        assert one["stopped"] == (0.0 if name == speed.KERNEL else 1.0)
+        assert one["sent"] > 0
+    assert set(RUNS.glob("mc*")) <= before  # what a dead run left is swept
 
 
 def test_a_flow_stays_dropped_in_nftables_and_not_in_iptables(engine: str, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import signal
@@ -26,11 +27,12 @@ from midcall.testbed.live.network.network import Network
 from midcall.testbed.live.replay import run as replays
 from midcall.testbed.live.replay.run import Capture, Replay, simulate
 from midcall.testbed.middlebox.decide import DROPPED, FORGED
-from midcall.testbed.middlebox.inject import RESET
+from midcall.testbed.middlebox.inject import CORRUPTED, DUPLICATE, RESET, UNREACHABLE
 from midcall.testbed.middlebox.rule_table import DOWN, UP
 from midcall.testbed.policy.language import Rule
 from midcall.testbed.policy.operator import EMPTY, Policy
 from midcall.testbed.replay.excerpt import excerpt
+from midcall.testbed.replay.sides import CALLER, FAR
 
 pytestmark = pytest.mark.live
 
@@ -154,6 +156,55 @@ def test_a_reset_ends_a_connection_at_both_ends(wide: Network) -> None:
     assert kinds == sorted(twin.letters["kind"].tolist()) == [RESET] * len(kinds) != []
     assert set(live.letters["toward"].tolist()) == {UP, DOWN}
     assert live.counters["waited"] == twin.counters["waited"] > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "rule", "kinds"),
+    [
+        ("sample-dns", {"match": {"protocol": "udp"}, "act": "unreachable"}, {UNREACHABLE}),
+        (
+            "sample-whatsapp-audio",
+            {"match": {"protocol": "udp"}, "act": "duplicate", "share": 0.3},
+            {DUPLICATE},
+        ),
+        (
+            "sample-whatsapp-audio",
+            {"match": {"protocol": "udp"}, "act": "corrupt", "share": 0.1, "scope": "packet"},
+            {CORRUPTED},
+        ),
+        (
+            "sample-whatsapp-audio",
+            {"match": {"protocol": "udp"}, "act": "mark", "code_point": "le"},
+            set(),
+        ),
+        (
+            "sample-whatsapp-audio",
+            {"match": {"protocol": "udp"}, "act": "drop", "scope": "packet",
+             "after": {"packets": 4, "direction": "up", "per": "client"}},
+            set(),
+        ),
+    ],
+)  # fmt: skip
+def test_an_act_does_on_the_wire_what_it_does_in_virtual_time(
+    wide: Network, name: str, rule: dict[str, Any], kinds: set[int]
+) -> None:
+    replay = simulate([sample(name)], ruled(**rule), "4g", SEED, network=wide)
+    assert_as_twin(replay)
+    live, twin = replay.simulations[0], replay.twins[0]
+    assert set(live.letters["kind"].tolist()) == set(twin.letters["kind"].tolist()) == kinds
+    assert len(live.letters) == len(twin.letters) == replay.counters["injected"]
+    assert (live.fates["rule"] >= 0).any() or rule["act"] == "mark"
+    assert live.met.sum() > 0
+
+
+def test_a_box_that_sees_one_direction_decides_live_as_in_virtual_time(wide: Network) -> None:
+    policy = ruled(match={"protocol": "udp", "packets": "2-"}, act="drop", scope="packet")
+    one_way = dataclasses.replace(policy, sees="down")
+    replay = simulate([sample("sample-whatsapp-audio")], one_way, "4g", SEED, network=wide)
+    assert_as_twin(replay)
+    live = replay.simulations[0]
+    assert (live.fates["fate"][live.script.side == FAR] == DROPPED).any()
+    assert not (live.fates["fate"][live.script.side == CALLER] == DROPPED).any()
 
 
 def test_a_delay_is_measured_on_the_wire(wide: Network) -> None:

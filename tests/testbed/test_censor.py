@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ from typing import Any
 import pytest
 
 from midcall.errors import TestbedError
+from midcall.locations import ROOT
 from midcall.testbed.conformance.lint import check
+from midcall.testbed.middlebox.censor import build
 from midcall.testbed.middlebox.censor import load as load_censor
 from midcall.testbed.policy.loader import load
 
@@ -30,6 +33,14 @@ ANSWERS = [
     ("return DROP if packet.seconds > 0.05 else PASS", "ddxdx"),
     ("return DROP if flow.protocol == 17 and flow.bytes > 150 else PASS", "ddxdd"),
     ("return DROP if flow.app == RTC or flow.verdict == CERTAIN else PASS", "x.xdd"),
+]
+
+
+#: Bodies that keep numbers, as ANSWERS.
+KEPT = [
+    ("flow.memory[0] += 1\nreturn DROP if flow.memory[0] == 2 else PASS", "ddddx"),
+    ("flow.memory[3] += packet.size\nreturn DROP if flow.memory[3] > 60 else PASS", "ddxdd"),
+    ("flow.memory[1] -= 1\nreturn PASS if flow.memory[0] == 0 else DROP", "ddddd"),
 ]
 
 
@@ -56,7 +67,7 @@ def talk(make: Any) -> Any:
     return scene
 
 
-@pytest.mark.parametrize(("body", "expected"), ANSWERS)
+@pytest.mark.parametrize(("body", "expected"), ANSWERS + KEPT)
 def test_a_censor_sees_the_packet_and_its_flow_and_its_answer_is_done(
     make: Any, run: Any, policy: Any, fates: Any, censor: Any, body: str, expected: str
 ) -> None:
@@ -176,3 +187,23 @@ def test_a_censor_stands_beside_its_operators_file_and_a_change_of_it_is_another
     assert "box.py:2: flow has no nothing; known: app, role" in line
     (path.parent / "box.py").unlink()
     assert "a censor cannot be read from it" in check(path)[0]
+
+
+def test_the_censors_of_the_reference_page_compile() -> None:
+    page = (ROOT / "docs" / "reference" / "censors.md").read_text(encoding="utf-8")
+    texts = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(texts) == 2
+    for number, text in enumerate(texts):
+        assert build(f"censor-{number}", text).remembers is ("flow.memory" in text)
+
+
+def test_a_kept_number_is_of_one_flow_and_of_one_run(
+    make: Any, run: Any, policy: Any, fates: Any, censor: Any
+) -> None:
+    body = "flow.memory[2] += 1\nreturn DROP if flow.memory[2] > 1 else PASS"
+    scene = make.Scene()
+    for turn in range(3):
+        scene.udp(turn, ">", make.PEER, 9999, b"one")
+        scene.udp(turn + 0.5, ">", make.PEER, 9998, b"two")
+    for _ in range(2):
+        assert fates(run(scene, policy(censor(body)))) == "ddxxxx"

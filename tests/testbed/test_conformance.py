@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from midcall.captures.packets.pcap import Packets
 from midcall.testbed.conformance import coverage, run
 from midcall.testbed.conformance.run import check, rules_of
 from midcall.testbed.conformance.scenarios import SCENARIOS, Scenario
@@ -44,8 +45,11 @@ IGNORED: dict[str, dict[str, Any]] = {
     "match.name": {"names": NOTHING},
     "match.name_in": {"name_kinds": 0xFF},
     "match.dns": {"questions": NOTHING},
+    "match.resolved": {"more": 0},
     "match.hello": {"hellos": NOTHING},
     "match.size": {"size": OPEN},
+    "match.dscp": {"dscp": -1},
+    "match.one_in": {"one_in": 1 << 31},
     "match.entropy": {"entropy": OPEN},
     "match.direction": {"direction": ANY},
     "match.addresses": {"prefixes": NOTHING},
@@ -55,30 +59,55 @@ IGNORED: dict[str, dict[str, Any]] = {
     "match.bytes": {"bytes": OPEN},
     "match.seconds": {"age": OPEN},
     "rule.way": {"way": ANY},
+    "rule.on_s": {"phase": (30 * 10**9, 30 * 10**9)},
+    "rule.off_s": {"phase": (10**10, 10**10)},
     "rule.probability": {"chance": 1 << 31},
     "rule.per": {"per_client": 0},
     "rule.path": {"on_path": 0},
     "rule.towards": {"towards": 3},
     "rule.lasts_s": {"lasts": FOREVER},
-    "after.packets": {"after": (0, 0, 0)},
-    "after.bytes": {"after": (0, 0, 0)},
-    "after.seconds": {"after": (0, 0, 0)},
+    "after.packets": {"waits": 0},
+    "after.bytes": {"waits": 0},
+    "after.seconds": {"waits": 0},
+    "after.flows": {"waits": 0},
+    "after.direction": {"after_way": ANY},
+    "after.per": {"after_scope": 1},
+    "after.every_s": {"renewal": (0, 0)},
+    "after.idle_s": {"renewal": (0, 0)},
+    "rule.resets": {"resets": (0, ANY, ANY, ANY, ANY, ANY, ANY, ANY)},
+    "rule.hops": {"hops": 64},
+    "rule.ip_id": {"ip_id": 0},
+    "rule.code": {"icmp": (0x030D, 0x0101)},
     "rule.answer": {"answer": (1, 0xC6120042, 0, 0, 0, 0)},
 }
 #: Keys that decide before there is a table, so that no column holds them.
-BEFORE = ("rule.access", "rule.from", "rule.to")
+BEFORE = ("rule.access", "rule.from", "rule.to", "rule.hours")
 FAIL = ("fail.open", "fail.closed")
+SEES = ("sees.up", "sees.down")
 #: Columns of testbed.link.LINK that a parameter of an act becomes.
 LINKS = {
     "act.delay": ("delay",), "act.jitter": ("jitter",), "rule.jitter_ms": ("jitter",),
     "act.loss": ("loss",), "rule.burst": ("to_bad",), "act.police": ("police",),
-    "act.shape": ("rate",),
+    "act.shape": ("rate",), "act.reorder": ("reorder",),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda one: f"{one.key} {one.says[:40]}")
 def test_a_scenario_comes_out_as_its_table_says(scenario: Scenario) -> None:
     assert check(scenario).problem == ""
+
+
+@pytest.mark.parametrize(
+    "scenario", [one for one in SCENARIOS if not one.measured], ids=lambda one: one.says[:40]
+)
+def test_a_scenario_comes_out_the_same_at_another_time(scenario: Scenario) -> None:
+    def later(packets: Packets, policy: Any, access: str, seed: int, seen: Any) -> Any:
+        shift = 12_345_678_901_234
+        moved = packets._replace(time=packets.time + shift)
+        seen = None if seen is None else seen._replace(time=seen.time + shift)
+        return simulate(moved, [], [], policy, access, seed, dressed=seen)
+
+    assert check(scenario, later).problem == ""
 
 
 def broken(scenario: Scenario, columns: dict[str, Any], links: tuple[str, ...] = ()) -> Any:
@@ -127,7 +156,7 @@ def test_a_scenario_fails_when_another_act_is_done(key: str) -> None:
 def test_a_scenario_fails_under_every_other_scope(key: str) -> None:
     (one,) = [one for one in SCENARIOS if one.key == key]
     word = key.removeprefix("scope.")
-    scopes = ("packet", "flow", "call", "client", "pair", "server")
+    scopes = ("packet", "flow", "call", "client", "pair", "server", "triple")
     for number, other in enumerate(scopes):
         assert check(one, broken(one, {"scope": number, "remembers": 1})).passed is (other == word)
 
@@ -147,9 +176,15 @@ def test_a_scenario_fails_when_a_box_fails_the_other_way(key: str) -> None:
     assert not check(one._replace(closed=not one.closed)).passed
 
 
+@pytest.mark.parametrize("key", SEES)
+def test_a_scenario_fails_when_a_box_sees_both_directions(key: str) -> None:
+    (one,) = [one for one in SCENARIOS if one.key == key]
+    assert not check(one._replace(sees=None)).passed
+
+
 def test_every_documented_match_act_and_scope_has_a_scenario_that_can_fail() -> None:
     proven = {one.key for one in SCENARIOS}
-    broken_somewhere = {*IGNORED, *LINKS, *BEFORE, *FAIL, *keys("act."), *keys("scope.")}
+    broken_somewhere = {*IGNORED, *LINKS, *BEFORE, *FAIL, *SEES, *keys("act."), *keys("scope.")}
     rows = dict(coverage.EVERY)
     assert len(rows) == len(coverage.EVERY)
     for words, needed in rows.items():
@@ -168,7 +203,7 @@ def test_every_word_of_the_language_has_a_scenario() -> None:
     assert {f"after.{name}" for name in After.model_fields} <= proven
     assert {f"act.{name}" for name in ACTS} <= proven
     assert parameters <= shown
-    broken_somewhere = {*IGNORED, *LINKS, *BEFORE, *FAIL, *keys("act."), *keys("scope.")}
+    broken_somewhere = {*IGNORED, *LINKS, *BEFORE, *FAIL, *SEES, *keys("act."), *keys("scope.")}
     assert proven <= broken_somewhere
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import datetime
 import itertools
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -22,6 +23,7 @@ from midcall.testbed.engines.export import write as write_files
 from midcall.testbed.engines.iptables_rules import word_test
 from midcall.testbed.engines.lab_capture import lab_capture, our_box
 from midcall.testbed.engines.nftables_rules import test_of as nft_test_of
+from midcall.testbed.engines.offline_engines import Suricata
 from midcall.testbed.engines.suricata_rules import octet_tests
 from midcall.testbed.policy.language import Match, Rule
 from midcall.testbed.policy.loader import available, files_of, load, try_load
@@ -146,10 +148,73 @@ def test_an_exported_file_loads_without_a_word(
             assert (done.returncode, done.stdout + done.stderr) == (0, ""), one.hypothesis
 
 
+def test_suricata_loads_every_exported_policy_without_a_warning() -> None:
+    if shutil.which("suricata") is None:
+        pytest.skip("suricata is not installed")
+    rules = []
+    for one in shipped():
+        rules += export(one, "suricata").files.get("midcall.rules", "").splitlines()
+    assert len(rules) > 50
+    number = itertools.count(1)
+    engine = Suricata()
+    engine.rules = "\n".join(re.sub(r"sid:\d+", lambda _: f"sid:{next(number)}", one)
+                             for one in rules)  # fmt: skip
+    assert engine.test() == ""
+
+
+def test_ndpi_loads_every_exported_policy_without_a_warning(tmp_path: Path) -> None:
+    if shutil.which("ndpiReader") is None:
+        pytest.skip("ndpiReader is not installed")
+    loaded = 0
+    for number, one in enumerate(shipped()):
+        made = export(one, "ndpi")
+        if made.files:
+            path = tmp_path / f"{number}.protos"
+            path.write_text(made.files["midcall.protos"])
+            command = ["ndpiReader", "-i", str(SAMPLES / "sample-dns.pcap"), "-q", "-p", str(path)]
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
+            said = (done.stdout + done.stderr).lower()
+            assert done.returncode == 0, one.hypothesis
+            assert not re.search(r"error|warning|invalid|unable", said), one.hypothesis
+            loaded += 1
+    assert loaded
+
+
+def test_no_range_of_ports_for_ndpi_reaches_the_last_port() -> None:
+    made = export(policy(rule({"ports": [9, "60000-65535", 65535], "protocol": "udp"})), "ndpi")
+    assert "65535" not in made.files["midcall.protos"]
+    assert any("65535" in one.reason for one in made.nearly)
+
+
+def test_no_rule_of_suricata_has_an_empty_option() -> None:
+    for one in shipped():
+        made = export(one, "suricata")
+        assert "; ;" not in made.files.get("midcall.rules", ""), one.hypothesis
+
+
+def test_a_reset_of_one_end_is_written_where_the_engine_resets_that_end() -> None:
+    match = {"protocol": "tcp", "payload": ["tls-hello"], "direction": "up"}
+    keys = {"act": "reset", "scope": "packet"}
+    towards = policy(rule(match, **keys, towards="client"))
+    assert export(towards, "nftables").exact
+    assert "rejectsrc" in export(towards, "suricata").files["midcall.rules"]
+    assert export(policy(rule(match, **keys, towards="server")), "nftables").refused
+    assert not export(policy(rule(match, **keys)), "nftables").exact
+
+
+@pytest.mark.parametrize("engine", ["nftables", "iptables"])
+def test_a_code_point_is_written_for_both_versions_of_ip(engine: str) -> None:
+    made = export(policy(rule({"dscp": ["ef", 34]}, scope="packet")), engine)
+    assert made.exact
+    text = "".join(made.files.values())
+    assert ("ip6 dscp { 46, 34 }" in text) == (engine == "nftables")
+    assert text.count("--dscp 46") == (2 if engine == "iptables" else 0)
+
+
 def test_the_box_without_its_ends_drops_what_the_rule_meets() -> None:
     packets = read(SAMPLES / "sample-web.pcap")
-    every = lab_capture(packets, policy(rule({"protocol": "tcp"}, scope="packet")))
-    ours = our_box(every.packets, every.policy, "4g")
+    every = lab_capture(packets)
+    ours = our_box(every.packets, policy(rule({"protocol": "tcp"}, scope="packet")), "4g")
     tcp = np.array([one.data[9 if one.data[0] >> 4 == 4 else 6] == 6 for one in every.packets])
     assert tcp.any()
     assert ours.passes.tolist() == (~tcp).tolist()
@@ -243,6 +308,81 @@ def test_rules_are_imported_and_the_rest_is_listed(
     assert operator is not None
     rules = operator.hypothesis("imported").rules
     assert [one.match for one in rules] == [Match.model_validate(one) for _, one in matches]
+
+
+def read_back(text: str, engine: str, tmp_path: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the rules of a file, and the reasons of its lines that are left out."""
+    source = tmp_path / "rules"
+    source.write_text(text)
+    found = imported(source, engine)
+    return list(found.rules.values()), [one.reason for one in found.left_out]
+
+
+def test_variables_sets_and_added_rules_of_nftables_are_read(tmp_path: Path) -> None:
+    text = """define voip = { 3478, 5060 }
+table ip f {
+  set relays { type ipv4_addr; flags interval; elements = { 203.0.113.0/24 } }
+  chain input {
+    type filter hook input priority filter;
+    udp dport 22 drop
+  }
+  chain forward {
+    type filter hook forward priority filter; policy drop;
+    udp dport $voip counter drop comment "voip"
+    ip daddr @relays reject
+    ip saddr 10.0.0.5 accept
+    meta l4proto udp th dport 40000-65535 drop
+    iifname "subscriber0" udp dport 40000-65535 drop
+    tcp dport 80 udp dport 80 drop
+  }
+}
+add rule ip f forward ip dscp ef drop
+insert rule ip f forward udp length > 1200 drop
+"""
+    rules, reasons = read_back(text, "nftables", tmp_path)
+    assert [(one["act"], one["match"]) for one in rules] == [
+        ("drop", {"protocol": "udp", "size": "1193-"}),
+        ("drop", {"protocol": "udp", "ports": [3478, 5060], "direction": "up"}),
+        ("unreachable", {"addresses": ["203.0.113.0/24"], "direction": "up"}),
+        ("drop", {"direction": "up", "protocol": "udp", "ports": ["40000-65535"]}),
+        ("drop", {"dscp": ["ef"]}),
+    ]
+    assert len(reasons) == 5
+    for word in ("hook forward", "policy drop", "of a subscriber", "answers", "two conditions"):
+        assert sum(word in reason for reason in reasons) == 1, word
+    assert "rules below it may meet what it accepts" in reasons[2]
+
+
+def test_chains_and_scripts_of_iptables_are_read(tmp_path: Path) -> None:
+    text = """iptables -N VOIP
+iptables -A FORWARD -p udp -j VOIP
+iptables -A VOIP --dport 3478 -j DROP
+iptables -A VOIP -m string --string abc --algo bm -j DROP
+iptables -A VOIP -p udp -m u32 --u32 "0>>22&0x3C@12=0x2112A442" -j DROP
+iptables -I FORWARD -p udp -m length --length 68:128 -j REJECT
+iptables -A FORWARD -m conntrack --ctstate ESTABLISHED -j ACCEPT
+"""
+    rules, reasons = read_back(text, "iptables", tmp_path)
+    assert [(one["act"], one["match"]) for one in rules] == [
+        ("unreachable", {"protocol": "udp", "size": "40-100"}),
+        ("drop", {"protocol": "udp", "ports": [3478], "direction": "up"}),
+        ("drop", {"protocol": "udp", "stun": True}),
+    ]
+    assert len(reasons) == 2
+    assert "whether a connection is known" in reasons[-1]
+
+
+def test_a_rule_of_suricata_without_a_test_of_the_packet_is_of_its_flow(tmp_path: Path) -> None:
+    text = """drop udp $HOME_NET any <> any 5060 (msg:"a"; sid:1;)
+drop udp any any -> any 3478 (dsize:>100; sid:2;)
+drop tls $HOME_NET any -> any any (flow:established,to_server; tls.sni; content:"a.example"; bsize:9; sid:3;)
+drop tcp any any -> any 80 (flow:established; sid:4;)
+"""  # noqa: E501
+    rules, reasons = read_back(text, "suricata", tmp_path)
+    assert [(one["scope"], one["match"].get("direction")) for one in rules] == [
+        ("flow", None), ("packet", "up"), ("flow", None),
+    ]  # fmt: skip
+    assert len(reasons) == 1
 
 
 @pytest.mark.parametrize("engine", ["nftables", "suricata"])

@@ -208,3 +208,74 @@ def test_pair_taint_resets_the_next_connection_at_its_syn_until_the_taint_ends(
     assert fates(simulation) == "dddx..." + "x.." + "ddd" + "ddd"
     syn = opened(frames(simulation)[2])
     assert (syn.flags, syn.sequence, syn.acknowledged) == (0x14, 0, 1001)
+
+
+def udp6(make: Any, hops: int) -> bytes:
+    """Return a question over UDP and IPv6."""
+    ask = make.question(5, "a.example")
+    body = struct.pack(">HHHH", 5353, 53, 8 + len(ask), 0) + ask
+    ends = ipaddress.ip_address("fd00::7").packed + ipaddress.ip_address("2001:db8::53").packed
+    return struct.pack(">IHBB", 0x60000000, len(body), 17, hops) + ends + body
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [("net", (1, 0)), ("prohibited", (1, 1)), ("host", (1, 3)), ("port", (1, 4))],
+)
+def test_an_icmp_error_over_ipv6_has_its_own_codes_and_a_pseudo_header(
+    scene: Any, make: Any, run: Any, policy: Any, code: str, expected: tuple[int, int]
+) -> None:
+    scene.frame(0.0, udp6(make, 64))
+    rule = {"match": {"protocol": "udp"}, "act": "unreachable", "code": code, "scope": "packet"}
+    frame = frames(run(scene, policy(rule)))[0][AROUND["fibre"] :]
+    body = frame[40:]
+    assert (frame[6], frame[7], tuple(body[:2])) == (58, 64, expected)
+    assert total(frame[8:40] + struct.pack(">IHBB", len(body), 0, 0, 58) + body) == 0xFFFF
+    assert (frame[8:24], frame[24:40]) == (body[8 + 24 : 8 + 40], body[8 + 8 : 8 + 24])
+    assert body[8:] == udp6(make, 64)
+
+
+def test_an_icmp_error_holds_no_more_of_a_large_packet_than_its_smallest_mtu(
+    scene: Any, make: Any, run: Any, policy: Any
+) -> None:
+    scene.udp(0.0, ">", make.PEER, 9999, bytes(1200))
+    simulation = run(scene, policy({"match": {"size": "1000-"}, "act": "unreachable"}))
+    frame = frames(simulation)[0][AROUND["fibre"] :]
+    assert len(frame) == 576
+    assert (frame[9], tuple(frame[20:22])) == (1, (3, 13))
+    assert total(frame[20:]) == 0xFFFF
+
+
+def test_a_syn_that_icmp_refuses_is_not_sent_again_and_an_open_connection_goes_on(
+    make: Any, run: Any, policy: Any, fates: Any
+) -> None:
+    scene = make.Scene()
+    talk(scene, make)
+    refused = run(scene, policy({"match": {"ports": [443]}, "act": "unreachable"}))
+    assert fates(refused) == "x......"
+    assert len(refused.letters) == 1
+    match = {"payload": ["tls-hello"], "packets": "-4"}
+    soft = run(scene, policy({"match": match, "act": "unreachable", "scope": "packet"}))
+    assert fates(soft) == "ddddddd"
+    assert soft.struck[3]
+    assert int(soft.fates["attempts"][3]) == 2
+
+
+def test_a_reset_with_own_headers_has_those_of_the_last_packet_that_its_end_sent(
+    make: Any, run: Any, policy: Any
+) -> None:
+    scene = make.Scene()
+    talk(scene, make)
+    rule = {"match": {"name": ["a.example"]}, "act": "reset", "hops": "own", "ip_id": "own"}
+    for access in AROUND:
+        simulation = run(scene, policy(rule), access=access)
+        packets = simulation.script.held.packets
+        heads = [
+            packets.data[int(at) + 14 : int(at) + 34].tobytes() for at in packets.offset[[1, 3]]
+        ]
+        for frame, like in zip(frames(simulation), heads, strict=True):
+            head = frame[AROUND[access] :][:20]
+            assert total(head) == 0xFFFF
+            assert head[8] == like[8]
+            last = struct.unpack(">H", like[4:6])[0]
+            assert struct.unpack(">H", head[4:6])[0] == (last + 1) & 0xFFFF

@@ -106,8 +106,24 @@ SAID = [
     ('act = "stall"\nafter = { packets = 1 }', None),
     ('act = "stall"\nafter = { bytes = 1 }', None),
     ('act = "stall"\nafter = { seconds = 0.5 }', None),
-    ('act = "stall"\nafter = { }', "after: give packets, bytes or seconds"),
-    ('act = "stall"\nafter = { packets = 0 }', "after: give packets, bytes or seconds"),
+    ('act = "stall"\nafter = { }', "after: give packets, bytes, seconds or flows"),
+    ('act = "stall"\nafter = { packets = 0 }', "after: give packets, bytes, seconds or flows"),
+    ('act = "drop"\nafter = { flows = 2, per = "client" }', None),
+    ('act = "drop"\nafter = { flows = 2 }', "after: flows counts a subject of several flows; give"),
+    ('act = "drop"\nafter = { bytes = 2, every_s = 9.0 }', "after: every_s counts a subject of "),
+    ('act = "drop"\nafter = { bytes = 2, idle_s = 9.0 }', "after: idle_s counts a subject of "),
+    ('act = "drop"\nafter = { seconds = 2.0, direction = "up" }', "after: direction says which "),
+    ('match = { dscp = ["ef", 0, 63, "af43"] }\nact = "drop"', None),
+    (
+        'match = { dscp = [64] }\nact = "drop"',
+        "match: dscp: got 64, expected a code point from 0 to",
+    ),
+    (
+        'match = { dscp = ["af14"] }\nact = "drop"',
+        "match: dscp: got 'af14', expected a code point ",
+    ),
+    ('match = { stun = true, one_in = 1000 }\nact = "drop"', None),
+    ('match = { one_in = 0 }\nact = "drop"', "match: one_in: got 0, expected: input should be "),
     ('match = { name = ["a.example"], name_in = ["http"] }\nact = "block-page"', None),
     ('match = { name = ["a.example"] }\nact = "block-page"', "act block-page answers HTTP; give "),
     (
@@ -121,6 +137,34 @@ SAID = [
     ('act = "police"\nrate_kbit = 9.0', "act police needs bucket_bytes"),
     ('act = "drop"\nloss = 0.5', "loss says nothing about act drop; leave it out"),
     ('act = "reset"\ntowards = "client"', None),
+    ('act = "drop"\nhours = ["18:00-24:00", "22:30-06:00"]', None),
+    ('act = "drop"\nhours = ["18-24"]', "hours: got '18-24', expected times of day"),
+    (
+        'act = "drop"\nhours = ["18:00-18:00"]',
+        "hours: got '18:00-18:00', expected two times of day",
+    ),
+    (
+        'act = "drop"\nhours = ["18:00-24:30"]',
+        "hours: got '18:00-24:30', expected two times of day",
+    ),
+    ('act = "drop"\non_s = 1.0\noff_s = 9.0', None),
+    ('act = "drop"\non_s = 1.0', "on_s and off_s go in turn; give both, or neither"),
+    ('act = "reset"\nresets = [0, 1460]\nhops = "own"\nip_id = 7', None),
+    ('act = "reset"\nresets = [1460]', "resets: got [1460], expected 0, then 0 to 1048576"),
+    ('act = "reset"\nresets = []', "resets: got [], expected 0, then 0 to 1048576"),
+    (f'act = "reset"\nresets = {[0] * 9}', "resets: got 9 entries, expected at most 8"),
+    ('act = "reset"\nhops = 0', "hops: got 0, expected a number from 1 to 255, or own"),
+    ('act = "reset"\nip_id = 65536', "ip_id: got 65536, expected a number from 0 to 65535, or own"),
+    ('act = "finish"\nresets = [0]', "resets says nothing about act finish; leave it out"),
+    ('act = "mark"\ncode_point = "le"', None),
+    ('act = "mark"', "act mark needs code_point"),
+    ('act = "mark"\ncode_point = 64', "code_point: got 64, expected a code point from 0 to 63"),
+    (
+        'act = "mark"\ncode_point = 8\nscope = "flow"',
+        "act mark is decided packet by packet; leave ",
+    ),
+    ('act = "unreachable"\ncode = "net"\npath = "on"', None),
+    ('act = "drop"\ncode = "net"', "code says nothing about act drop; leave it out"),
     ('act = "drop"\ntowards = "client"', "towards says nothing about act drop; leave it out"),
     ('act = "drop"\nhypothesis = "yes"', "hypothesis: got 'yes', expected: input should be a "),
 ]
@@ -137,7 +181,11 @@ def test_a_rule_is_told_what_it_must_not_say_and_nothing_else(
 
 @pytest.mark.parametrize("act", list(PARAMETERS))
 def test_an_act_lacks_all_that_it_needs_and_tells_the_first(act: str) -> None:
-    match = 'match = { dns = ["a.example"] }\n' if act == "dns-lie" else STUN
+    matches = {
+        "dns-lie": 'match = { dns = ["a.example"] }\n',
+        "block-page": 'match = { name = ["a.example"], name_in = ["http"] }\n',
+    }
+    match = matches.get(act, STUN)
     needed = PARAMETERS[act][0]
     assert problems(f'{match}act = "{act}"') == [f"act {act} needs {key}" for key in needed[:1]]
 

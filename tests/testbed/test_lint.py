@@ -121,6 +121,17 @@ def test_a_rule_that_can_never_match_is_told_with_the_reason(
 
 # an earlier and a later rule; whether the later one is shadowed
 PAIRS = [
+    ("match = { stun = true, one_in = 4 }", "match = { stun = true, one_in = 4 }", False),
+    ("match = { stun = true }", "match = { stun = true, one_in = 4 }", True),
+    ('match = { dscp = ["ef"] }', "match = { dscp = [46] }", True),
+    ('match = { dscp = ["ef"] }', "match = { dscp = [46, 0] }", False),
+    (
+        'match = { resolved = ["*.a.example"] }',
+        'match = { resolved = ["b.a.example"] }',
+        True,
+    ),
+    ('match = { stun = true }\nhours = ["08:00-20:00"]', "match = { stun = true }", False),
+    ("match = { stun = true }\non_s = 1\noff_s = 1", "match = { stun = true }", False),
     ("match = { stun = true }", "match = { stun = true, ports = [3478] }", True),
     ("match = { stun = true, ports = [3478] }", "match = { stun = true }", False),
     ('match = { ports = ["3000-4000"] }', 'match = { ports = [3478, "3479-3481"] }', True),
@@ -142,6 +153,11 @@ PAIRS = [
     ("match = { stun = true }\nto = 2026-01-09", "match = { stun = true }", False),
     ("match = { stun = true }", "match = { stun = true }\nto = 2026-01-09", True),
 ]  # fmt: skip
+
+
+def test_a_rule_that_only_marks_shadows_none(write: Write) -> None:
+    mark = 'match = { stun = true }\nact = "mark"\ncode_point = "le"'
+    assert problems_of(write, mark, 'match = { stun = true }\nact = "drop"') == []
 
 
 @pytest.mark.parametrize(("earlier", "later", "shadowed"), PAIRS)

@@ -55,6 +55,33 @@ def test_a_match_strikes_what_it_says(
     assert fates(run(scene, rules)) == expected
 
 
+@pytest.mark.parametrize(
+    "match", [{"stun": True}, {"stun_method": ["binding"]}, {"payload": ["stun"]}]
+)
+def test_stun_is_what_has_the_cookie_where_rfc_8489_has_it(
+    scene: Any, make: Any, run: Any, policy: Any, fates: Any, match: Any
+) -> None:
+    request = make.stun(1, 7)
+    scene.udp(0.0, ">", make.RELAY, 3478, request[:4] + b"\7" * 4 + request[8:])  # RFC 3489
+    scene.udp(0.1, ">", make.RELAY, 3478, b"\x40\1\0\x14" + request)  # within TURN ChannelData
+    scene.udp(0.2, ">", make.RELAY, 3478, request)
+    scene.udp(0.3, ">", make.RELAY, 3478, b"\0\x14" + request)  # RFC 4571
+    scene.udp(0.4, ">", make.RELAY, 3478, b"\0\x15" + request)  # ... longer than what is there
+    rules = policy({"match": match, "act": "drop", "scope": "packet"})
+    assert fates(run(scene, rules)) == "ddxxd"
+
+
+def test_a_method_is_that_of_the_outermost_message(
+    scene: Any, make: Any, run: Any, policy: Any, fates: Any
+) -> None:
+    request = make.stun(1, 7)
+    data = b"\0\x13" + len(request).to_bytes(2, "big") + request
+    scene.udp(0.0, ">", make.RELAY, 3478, make.stun(0x16, 8, data))
+    for method, expected in (("send", "x"), ("binding", "d")):
+        rule = {"match": {"stun_method": [method]}, "act": "drop"}
+        assert fates(run(scene, policy(rule))) == expected
+
+
 def test_no_policy_delivers_everything(scene: Any, make: Any, run: Any, fates: Any) -> None:
     datagrams(scene, make)
     assert fates(run(scene)) == "ddddd"

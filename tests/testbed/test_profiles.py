@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from datetime import date
+from dataclasses import replace
+from datetime import date, time
 from typing import Any, get_args
 
 import pytest
@@ -14,8 +15,9 @@ from midcall.testbed.policy.language import ACTS, PAYLOADS, After, Match, Rule, 
 from midcall.testbed.policy.loader import available, load
 
 WORLD = [
-    "china-2023", "egypt-2015", "iran-2022", "patent-us8185040", "qatar-2017", "russia-2021",
-    "russia-2024", "russia-2025-08", "russia-2025-12", "russia-2026-03", "turkey-2025", "uae",
+    "china-2023", "china-2024", "china-2025-08", "egypt-2015", "iran-2022", "patent-us8185040",
+    "qatar-2017", "russia-2021", "russia-2024", "russia-2025-08", "russia-2025-12",
+    "russia-2026-03", "turkey-2025", "uae",
     "uzbekistan-2021",
 ]  # fmt: skip
 MOROCCO = ["inwi", "maroc-telecom", "meditel"]
@@ -62,6 +64,11 @@ STRUCK = [
     ("russia-2025-12", "udp-allow-list", "fibre", date(2025, 12, 20), UDP, "ddddd"),
     ("russia-2026-03", "dtls-hello", "4g", date(2026, 3, 5), DTLS, "d" * 6 + "x" * 9),
     ("russia-2026-03", "dtls-hello", "4g", date(2026, 2, 5), DTLS, "d" * 15),
+    ("china-2025-08", "port-443", "fibre", date(2025, 8, 20), WEB.replace("@", "a.example"),
+     "d" + "." * 23),
+    ("china-2025-08", "port-443", "fibre", date(2025, 8, 20),
+     WEB.replace(":443", ":8443").replace("@", "a.example"),
+     "d" * 24),
     ("iran-2022", "udp-allow-list", "4g", date(2022, 10, 1), UDP, "dxxxd"),
     ("china-2023", "large-dtls", "4g", date(2023, 6, 1), DTLS, "d" * 11 + "x" * 4),
 ]  # fmt: skip
@@ -74,6 +81,38 @@ def test_a_profile_strikes_what_was_seen_where_and_when_it_was_seen(
     policy = load(operator).policy(hypothesis, access, day)
     simulation = virtual(scene(text), policy, access, 1)
     assert "".join(".dxfBl"[int(fate)] for fate in simulation.fates["fate"]) == expected
+
+
+def test_a_quic_hello_cuts_off_its_port_for_two_minutes_unless_noise_hides_it() -> None:
+    hidden = load("china-2024").policy("quic-first-datagram", "fibre", date(2025, 1, 22))
+    (rule,) = hidden.rules
+    match = rule.match.model_copy(update={"name": ["a.example"]})  # what the scene's hello asks for
+    policy = replace(hidden, rules=(rule.model_copy(update={"match": match}),))
+    text = """
+        0.0 > udp peer:443/40001 noise
+        0.1 > udp peer:443/40001 quic-hello
+        0.2 > udp peer:443/40001 noise
+        1.0 > udp peer:443/40002 quic-hello
+        1.1 > udp peer:443/40002 noise
+        2.0 > udp peer:443/40003 noise
+        2.1 > udp peer:8443/40004 noise
+        2.2 > udp peer:443/b40005 noise
+        130 > udp peer:443/40006 noise
+    """
+    fates = virtual(scene(text), policy, "fibre", 1).fates["fate"]
+    assert "".join(".dxfBl"[int(fate)] for fate in fates) == "ddddxxddd"
+
+
+def test_hours_are_those_of_the_day() -> None:
+    profile, day = load("china-2025-08"), date(2025, 8, 20)
+    for clock, rules in (
+        (time(0, 33), 0),
+        (time(0, 34), 1),
+        (time(1, 47, 59), 1),
+        (time(1, 48), 0),
+    ):
+        assert len(profile.policy("port-443", "4g", day, clock).rules) == rules
+    assert len(profile.policy("port-443", "4g", day).rules) == 1
 
 
 def played(operator: str, hypothesis: str, day: date, text: str) -> Any:

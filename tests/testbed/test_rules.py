@@ -7,6 +7,7 @@ import datetime
 import struct
 from ipaddress import ip_address, ip_network
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,8 @@ from midcall.testbed.middlebox.rule_table import (
     METER_NEEDS,
     NEED_ENTROPY,
     NEED_KIND,
+    NEED_MORE,
+    NEED_STUN,
     RuleTable,
 )
 from midcall.testbed.middlebox.state import NO_ROOM, ROOM
@@ -191,10 +194,10 @@ def test_a_range_is_held_in_whole_parts_of_its_unit(
 def test_times_of_a_rule_are_nanoseconds_and_what_never_comes_is_after_all_of_them() -> None:
     (row,) = table(rule(lasts_s=2.5, after={"packets": 3, "bytes": 4, "seconds": 1.5})).rules
     assert row["lasts"] == 2_500_000_000
-    assert row["after"].tolist() == [3, 4, 1_500_000_000]
+    assert row["after"].tolist() == [3, 4, 1_500_000_000, 0]
     (row,) = table(rule()).rules
     assert row["lasts"] == FOREVER
-    assert row["after"].tolist() == [0, 0, 0]
+    assert row["after"].tolist() == [0, 0, 0, 0]
     century = datetime.datetime(2100, 1, 1, tzinfo=datetime.UTC)
     assert century.timestamp() * 1e9 < FOREVER
 
@@ -259,10 +262,16 @@ def test_a_draw_per_flow_differs_between_the_flows_of_a_client_and_by_seed() -> 
 @pytest.mark.parametrize(
     ("matches", "needed"),
     [
-        ([STUN], 0),
+        ([{"ports": [5060]}], 0),
+        ([STUN], NEED_STUN),
+        ([{"one_in": 2}], NEED_MORE),
+        ([{"dscp": ["ef"]}], NEED_MORE),
         ([{"payload": ["rtp"]}], NEED_KIND),
         ([{"entropy": "0-0.5"}], NEED_ENTROPY),
-        ([STUN, {"payload": ["rtp"]}, {"entropy": "0.5-"}, STUN], NEED_KIND | NEED_ENTROPY),
+        (
+            [STUN, {"payload": ["rtp"]}, {"entropy": "0.5-"}, STUN],
+            NEED_STUN | NEED_KIND | NEED_ENTROPY,
+        ),
     ],
 )
 def test_a_box_finds_out_of_each_packet_what_some_rule_asks(
@@ -297,8 +306,14 @@ def test_a_box_has_room_for_subjects_where_one_rule_remembers_them(
     assert len(box.memory) == (ROOM if remembered else NO_ROOM)
 
 
-def test_nothing_is_remembered_of_what_a_censor_decides() -> None:
-    assert not rule_table.remembers(rule(act="censor", file="f.py"))
+@pytest.mark.parametrize("keeps", [False, True])
+def test_of_what_a_censor_decides_only_its_own_numbers_are_remembered(
+    tmp_path: Path, keeps: bool
+) -> None:
+    file = tmp_path / "box.py"
+    line = "    flow.memory[0] += 1\n" if keeps else ""
+    file.write_text(f"def censor(packet, flow):\n{line}    return PASS\n")
+    assert rule_table.remembers(rule(act="censor", file=str(file))) is keeps
 
 
 # what a rule asks -> by what a settled flow that does not meet it may yet do
@@ -346,7 +361,12 @@ def test_only_a_box_that_forges_has_room_for_letters() -> None:
 
 
 @pytest.mark.parametrize(
-    "bits", [(BY_PACKET, BY_TAINT, BY_WAITING), (NEED_KIND, NEED_ENTROPY)], ids=["by", "need"]
+    "bits",
+    [
+        (BY_PACKET, BY_TAINT, BY_WAITING),
+        (NEED_KIND, NEED_ENTROPY, NEED_STUN, NEED_MORE),
+    ],
+    ids=["by", "need"],
 )
 def test_bits_do_not_overlap(bits: tuple[int, ...]) -> None:
     assert all(bits)

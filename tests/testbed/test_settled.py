@@ -65,6 +65,16 @@ def test_what_is_settled_is_what_no_rule_can_change(
     assert settled(table(Policy((one,)), 0).rules, flow_of(**fields)) == expected
 
 
+def test_a_flow_that_passes_stays_with_a_box_that_learns_from_dns_answers() -> None:
+    passing = rule("pass", ports=[53])
+    later = Rule(
+        name="later", match={"resolved": ["a.example"]}, act="drop", grade="C", source="a test"
+    )  # fmt: skip
+    flow = flow_of(mark=1, target_port=53)
+    assert settled(table(Policy((passing,)), 0).rules, flow) == PASSES
+    assert settled(table(Policy((passing, later)), 0).rules, flow) == OPEN
+
+
 def policies_in_force() -> dict[str, Policy]:
     """Return the policies of every shipped hypothesis on a day of the block, and a hard one."""
     by_name = {

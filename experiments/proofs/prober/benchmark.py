@@ -109,7 +109,8 @@ def within(
 
 def figures(rows: Sequence[Scored]) -> dict[str, Any]:
     """Return rates with 95 % intervals, coverage, calibration, and medians of the cost."""
-    one = [row for row in rows if row.kind == "one"]
+    one = [row for row in rows if row.kind == "one" and row.effect]
+    without = [row for row in rows if row.kind == "one" and not row.effect]
     two = [row for row in rows if row.kind == "two"]
     clean = [row for row in rows if row.kind == "clean"]
     seen = [row for row in one if row.seen]
@@ -118,6 +119,7 @@ def figures(rows: Sequence[Scored]) -> dict[str, Any]:
         "mechanism": rate(row.mechanism for row in one),
         "mechanism_of_seen": rate(row.mechanism for row in seen),
         "mechanism_two": rate(row.mechanism for row in two),
+        "without_effect": rate(row.mechanism for row in without),
         "seen": rate(row.seen for row in one),
         "act": rate(row.act for row in seen),
         "direction": rate(row.direction for row in seen),
@@ -131,7 +133,7 @@ def figures(rows: Sequence[Scored]) -> dict[str, Any]:
         ),
         "false_blocked": rate(row.verdict == "blocked" for row in clean),
         "false_effect": rate(row.seen for row in clean),
-        "calibration_error": calibration([*one, *clean]),
+        "calibration_error": calibration([*one, *without, *two, *clean]),
         "median_probes": middle(row.probes for row in rows if row.kind != "clean"),
         "median_line_s": middle(row.line_s for row in rows if row.kind != "clean"),
     }
@@ -173,7 +175,8 @@ def lines(document: dict[str, Any]) -> list[str]:
     """Return the figures as lines for a terminal."""
     about = document["figures"]
     names = {
-        "mechanism": "mechanism right, one rule", "mechanism_of_seen": "  of those with an effect",
+        "mechanism": "mechanism right, one rule", "mechanism_of_seen": "  of those that were seen",
+        "without_effect": "clean, one rule without an effect",
         "mechanism_two": "mechanism right, two rules", "direction": "direction right",
         "scope": "scope right", "trigger": "trigger right", "begin": "begin right",
         "residual": "residual time right", "coverage": "95 % intervals cover the truth",

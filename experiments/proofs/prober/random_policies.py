@@ -3,7 +3,9 @@
 
 A case has a kind: "clean" (no rule), "one" (one rule) or "two" (two rules). The match of a rule is
 drawn around one packet of the call, so that it strikes; act, scope, window, residual time and
-chance are drawn freely. Equal seeds give equal cases.
+chance are drawn freely. A rule that strikes packets need not have an effect: a rate limit above
+the rate of the call has none. Of such rules, a share of WITHOUT_EFFECT is kept in cases of one
+rule, and none in cases of two. Equal seeds give equal cases.
 """
 
 from __future__ import annotations
@@ -23,17 +25,22 @@ from midcall.testbed.conformance.transcript import scene
 from midcall.testbed.policy.language import Rule
 from midcall.testbed.policy.operator import Policy
 from midcall.testbed.probing.probe import Probe, Sent, flows_of, packets_of_probe, probe_of
-from midcall.testbed.probing.sockets import play
+from midcall.testbed.probing.sockets import Played, play
 from midcall.testbed.probing.virtual_line import Noise, VirtualSockets
 
 #: Packets and seconds of a call that are used.
 PACKETS, SECONDS = 150, 8.0
 ACCESSES = ("3g", "4g", "adsl", "fibre", "wifi")
 MOST_DRAWS = 400
+#: Share of the rules without an effect on their call that a draw keeps.
+WITHOUT_EFFECT = 0.15
+#: Least change of a packet's delay that counts as an effect, in ns.
+LEAST_DELAY = 10_000_000
 
 
 class Case(NamedTuple):
-    """One case of the benchmark: a policy, a call, and a line."""
+    """One case of the benchmark: a policy, a call, and a line. effects: of each rule, whether the
+    call's packets arrive otherwise than without it."""
 
     name: str
     kind: str
@@ -42,6 +49,7 @@ class Case(NamedTuple):
     access: str
     noise: Noise
     seed: int
+    effects: tuple[bool, ...] = ()
 
     @property
     def policy(self) -> Policy:
@@ -304,9 +312,46 @@ def case(seed: int, number: int, kind: str, bases: tuple[Probe, ...] = ()) -> Ca
             if rule is not None:
                 rules.append(rule)
         result = Case(f"{kind}-{number}", kind, tuple(rules), base, access, noise, seed + number)
-        if len(rules) == wanted and all(strikes(result, one) for one in rules):
+        if len(rules) != wanted or not all(strikes(result, one) for one in rules):
+            continue
+        result = result._replace(effects=effects_of(result))
+        if all(result.effects) or (kind == "one" and rng.random() < WITHOUT_EFFECT):
             return result
     raise AssertionError(f"no case of kind {kind} was drawn in {MOST_DRAWS} attempts")
+
+
+def effects_of(about: Case) -> tuple[bool, ...]:
+    """Return of each rule whether the call arrives otherwise with it than with the other rules
+    alone, and with it alone than without rules. Rules are enforced with chance 1, and a loss that
+    strikes a packet has an effect."""
+    rules = tuple(one.model_copy(update={"probability": 1.0}) for one in about.rules)
+    whole = arrivals(about, rules)
+    result = []
+    for number, rule in enumerate(rules):
+        rest = rules[:number] + rules[number + 1 :]
+        if rule.act == "loss":  # a short call may lose none of its packets by chance
+            certain = rule.model_copy(update={"loss": 1.0, "burst": 0.0})
+            whole_of = arrivals(about, (*rules[:number], certain, *rules[number + 1 :]))
+        else:
+            whole_of = whole
+        alone = differ(arrivals(about, ()), arrivals(about, (rule,))) or rule.act == "loss"
+        result.append(alone and differ(arrivals(about, rest), whole_of))
+    return tuple(result)
+
+
+def arrivals(about: Case, rules: tuple[Rule, ...]) -> Played:
+    """Return the call over a line without noise."""
+    line = VirtualSockets(Policy(rules), about.access, about.seed, ideal=True)
+    return play(line, about.base, 2_500_000_000)
+
+
+def differ(one: Played, other: Played) -> bool:
+    """Return whether two plays of a call differ in arrivals, forged answers or delays."""
+    kinds = [[event.kind for event in play_.events] for play_ in (one, other)]
+    if sorted(kinds[0]) != sorted(kinds[1]) or len(one.strange) != len(other.strange):
+        return True
+    delays = [[play_.delay(at) for at in range(len(play_.plan))] for play_ in (one, other)]
+    return any((a < 0) != (b < 0) or abs(a - b) > LEAST_DELAY for a, b in zip(*delays, strict=True))
 
 
 def strikes(about: Case, rule: Rule) -> bool:
@@ -319,9 +364,5 @@ def strikes(about: Case, rule: Rule) -> bool:
     else:
         act = {"act": "drop", "probability": 1.0}
     shown = rule.model_copy(update=act)
-    counts = []
-    for rules in ((), (shown,)):
-        line = VirtualSockets(Policy(rules), about.access, about.seed, ideal=True)
-        played = play(line, about.base, 2_500_000_000)
-        counts.append(sum(one >= 0 for one in played.arrived))
+    counts = [sum(at >= 0 for at in arrivals(about, rules).arrived) for rules in ((), (shown,))]
     return counts[1] < counts[0]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -20,15 +21,22 @@ from midcall.testbed.probing.strikes import passing, strikes
 NUMBERS = ("delay_ms", "jitter_ms", "loss", "burst", "rate_kbit", "bucket_bytes", "queue_ms",
            "probability", "lasts_s")  # fmt: skip
 CLOSE = 0.1
+#: Share of losses from which a loss counts as a drop.
+CERTAIN = 0.97
 
 
 class Scored(NamedTuple):
-    """One case and its answer. mechanism: act, direction and scope are right, or equal by the
-    answer's own word; numbers: (name, truth, value, low, high) of the first rule's."""
+    """One case and its answer.
+
+    effect: whether the rules change how the call arrives; mechanism: act, direction and scope are
+    right, or equal by the answer's own word (of a case without an effect: the verdict is "clean");
+    numbers: (name, truth, value, low, high) of the first rule's.
+    """
 
     name: str
     kind: str
     verdict: str
+    effect: bool
     seen: bool
     act: bool
     direction: bool
@@ -49,34 +57,59 @@ def score(case: Case, answer: dict[str, Any], found: Sequence[Rule]) -> Scored:
     """Return the scores of an answer. found: its rules."""
     truths = case.rules
     seen = answer["verdict"] in ("blocked", "degraded")
-    if not truths:
+    if not any(case.effects):
         right = answer["verdict"] == "clean"
-        return Scored(case.name, case.kind, answer["verdict"], seen, right, right, right, right,
-                      1.0, right, right, answer["probability"], answer["probes"],
-                      answer["line_s"], (), "no rule", words(answer))  # fmt: skip
+        return Scored(case.name, case.kind, answer["verdict"], False, seen, right, right, right,
+                      right, 1.0, right, right, answer["probability"], answer["probes"],
+                      answer["line_s"], (), truth_of(truths) or "no rule",
+                      words(answer))  # fmt: skip
     first = truths[0]
-    named = named_rules(answer)
-    acts = {one["act"] for one in named}
-    ways = {one["direction"] for one in named}
-    scopes = {one["scope"] for one in named}
-    if len(truths) > 1:  # either rule may be named first
-        named_acts = [one["act"] for one in [main(answer), *as_well(answer)]]
-        right_act = all(truth.act in acts | set(named_acts) for truth in truths)
-        right_way = all(direction(truth) in ways | also(answer, "direction") for truth in truths)
-        right_scope = all(truth.strikes in scopes | also(answer, "scope") for truth in truths)
-    else:
-        right_act, right_way = first.act in acts, direction(first) in ways
-        right_scope = first.strikes in scopes
+    rules = [named_rules(answer), *([one, *one["equal"]] for one in as_well(answer))]
+    order = best_order(truths, rules)
+    each = [names(truth, one) for truth, one in zip(truths, order, strict=True)]
+    right_act, right_way, right_scope = (all(flags) for flags in zip(*each, strict=True))
     mechanism = seen and right_act and right_way and right_scope
     return Scored(
-        case.name, case.kind, answer["verdict"], seen, right_act, right_way, right_scope,
+        case.name, case.kind, answer["verdict"], True, seen, right_act, right_way, right_scope,
         mechanism, agreement(case, found) if found else 0.0, begins(first, answer),
         lasts(first, answer), answer["probability"], answer["probes"], answer["line_s"],
         tuple(numbers(first, answer)) if len(truths) == 1 else (),
-        "; ".join(repr(one.model_dump(exclude_unset=True, exclude={"grade", "source", "name",
-                                                                   "hypothesis"}))
-                  for one in truths), words(answer),
+        truth_of(truths), words(answer),
     )  # fmt: skip
+
+
+def truth_of(rules: Sequence[Rule]) -> str:
+    """Return the rules of a case in one line."""
+    less = {"grade", "source", "name", "hypothesis"}
+    return "; ".join(repr(one.model_dump(exclude_unset=True, exclude=less)) for one in rules)
+
+
+Named = list[dict[str, Any]]
+
+
+def names(truth: Rule, named: Named) -> tuple[bool, bool, bool]:
+    """Return whether a rule's act, direction and scope are those of an answer, or of what it
+    reports as equal. named: act, direction and scope, of the answer itself first."""
+    if not named:
+        return False, False, False
+    acts = {one["act"] for one in named}
+    if truth.act == "loss" and truth.loss < CERTAIN and named[0]["act"] != "loss":
+        acts.discard("loss")  # a drop is equal to a loss of 1 alone
+    return (
+        truth.act in acts,
+        direction(truth) in {one["direction"] for one in named},
+        truth.strikes in {one["scope"] for one in named},
+    )
+
+
+def best_order(truths: Sequence[Rule], rules: Sequence[Named]) -> tuple[Named, ...]:
+    """Return for each rule of a policy the one of the answer, so that most is right."""
+    padded = [*rules, *([[]] * max(len(truths) - len(rules), 0))]
+    orders = itertools.permutations(padded, len(truths))
+    return max(orders, key=lambda order: sum(
+        sum(names(truth, one)) + 9 * all(names(truth, one))
+        for truth, one in zip(truths, order, strict=True)
+    ))  # fmt: skip
 
 
 def main(answer: dict[str, Any]) -> dict[str, Any]:
@@ -88,11 +121,6 @@ def main(answer: dict[str, Any]) -> dict[str, Any]:
 def as_well(answer: dict[str, Any]) -> list[dict[str, Any]]:
     """Return further rules of an answer."""
     return [one for one in answer["alternatives"] if one["relation"] == "as well"]
-
-
-def also(answer: dict[str, Any], key: str) -> set[str]:
-    """Return what further rules say of something."""
-    return {one[key] for one in as_well(answer)}
 
 
 def named_rules(answer: dict[str, Any]) -> list[dict[str, Any]]:

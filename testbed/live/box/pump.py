@@ -18,7 +18,7 @@ from midcall.captures.jit.kernel import I, kernel
 from midcall.captures.jit.reads import Octets, u8, u32
 from midcall.classifier.engine import Tables, step
 from midcall.classifier.state.flow_table import Records
-from midcall.classifier.state.packet_fields import SIGN_IP_SIZE, SIGN_UP
+from midcall.classifier.state.packet_fields import SIGN_IP_AT, SIGN_IP_SIZE, SIGN_UP, SIGN_VERSION
 from midcall.testbed.live.box.rings import (
     FRAME,
     PORT_FD,
@@ -34,9 +34,10 @@ from midcall.testbed.live.box.rings import (
 )
 from midcall.testbed.live.box.system import POLLIN, copy, now, wait_readable
 from midcall.testbed.live.offload.handover import ON, Desk, offer, settle_queue
-from midcall.testbed.middlebox.decide import DELIVERED, DROPPED, LOST, decide
+from midcall.testbed.middlebox.decide import DELIVERED, DROPPED, LOST, decide, sees
 from midcall.testbed.middlebox.inject import METER_LETTERS, METER_OCTETS
-from midcall.testbed.middlebox.rule_table import UP, RuleTable
+from midcall.testbed.middlebox.marking import write_dscp
+from midcall.testbed.middlebox.rule_table import METER_MARKED, UP, RuleTable
 from midcall.testbed.network.access import put32
 from midcall.testbed.network.link import admit
 from midcall.testbed.replay.endpoints import sift_down, sift_up
@@ -47,6 +48,7 @@ Numbers = NDArray[np.int64]
 #: all packets are later sendings. fate: of testbed.middlebox.FATES (0: never reached the box);
 #: in_time, out_time: ns of the time of day, 0 never; times: how often it arrived. packet, number:
 #: written by the ends before they send a later sending: its packet, and how often that was sent.
+#: mark: 1 + the code point that the box wrote, 0 where it wrote none.
 BOX_LOG = np.dtype(
     [
         ("in_time", "i8"),
@@ -57,6 +59,7 @@ BOX_LOG = np.dtype(
         ("times", "u1"),
         ("packet", "i4"),
         ("number", "u1"),
+        ("mark", "u1"),
     ]
 )
 
@@ -263,13 +266,15 @@ def decide_frame(
     tables, box = work.tables, work.box
     for row in range(len(work.before)):
         work.before[row] = box.met[row]
-    number = step(tables, b, at, end, end - at, time, 1, packet, work.signs)
+    number, seen = I(-1), sees(box, side)
+    if seen:
+        number = step(tables, b, at, end, end - at, time, 1, packet, work.signs)
     fate, rule, release = I(DELIVERED), I(-1), I(time)
     octets = end - at
     if number >= 0:
         fate, rule, release = decide(box, tables.flows[number], side, b, work.signs, time, chances)
         octets = work.signs[SIGN_IP_SIZE]
-    elif work.orders[CLOSED]:
+    elif seen and work.orders[CLOSED]:
         fate = I(DROPPED)
     if fate == DELIVERED:
         late = admit(work.links[side], work.link_states[2 * capture + side], octets, time, chances)
@@ -313,8 +318,13 @@ def forward_batch(side: int, clock: int, work: Work, caller: Port, server: Port)
         fate, rule, release, flow = decide_frame(
             side, b, at, end, time, packet, chances, capture, work
         )
+        marked = work.box.meter[METER_MARKED]
+        if marked > 0:
+            work.box.meter[METER_MARKED] = 0
+            write_dscp(b, work.signs[SIGN_IP_AT], work.signs[SIGN_VERSION], marked - 1)
         if tag >= 0:
             write_log(log, tag, time, fate, rule, flow)
+            log[tag]["mark"] = marked
             count_matches(capture, work)
         if work.box.meter[METER_LETTERS] > 0:
             send_forged(packet, work, caller, server)

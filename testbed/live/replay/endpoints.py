@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from midcall.captures.jit.kernel import I, kernel
 from midcall.captures.jit.reads import Octets, u8, u16, u32
-from midcall.captures.packets.numbers import TCP
+from midcall.captures.packets.numbers import ICMP, ICMP6, TCP
 from midcall.classifier.state.flow_table import Records
 from midcall.testbed.live.box.pump import FORGED_HERE, TAGGED, readable
 from midcall.testbed.live.box.rings import (
@@ -41,9 +41,17 @@ from midcall.testbed.live.box.system import now, wait_readable
 from midcall.testbed.live.network.untagged import STRAY_MOST, of_one_flow, same_packet
 from midcall.testbed.live.replay.merge import Frames
 from midcall.testbed.middlebox.decide import DELIVERED
-from midcall.testbed.middlebox.inject import ANSWER, FINISH, PAGE, RESET
+from midcall.testbed.middlebox.inject import (
+    ANSWER,
+    FINISH,
+    PAGE,
+    RESET,
+    SYN_REFUSED,
+    UNREACHABLE,
+    copy_kind,
+)
 from midcall.testbed.network.access import put32
-from midcall.testbed.network.tcp import FIN, RST
+from midcall.testbed.network.tcp import ACK, FIN, RST, SYN, find_tcp
 from midcall.testbed.replay.endpoints import (
     ARRIVE,
     BOX,
@@ -281,6 +289,15 @@ def handle(play: Play, caller: Port, server: Port) -> None:
 
 
 @kernel
+def is_syn(b: Octets, at: int, end: int) -> bool:
+    """Tell whether the IP packet b[at:end] is a TCP segment that opens a connection."""
+    if end - at < 20 or (u8(b, at) >> 4 == 4 and u8(b, at + 9) != TCP):
+        return False
+    header = find_tcp(b, at, end)
+    return header > 0 and end - header >= 14 and u8(b, header + 13) & (SYN | ACK) == SYN
+
+
+@kernel
 def forged_kind(b: Octets, at: int, end: int, around: int) -> int:
     """Return the kind of a forged frame by its content, of testbed.middlebox.inject.FRAME_KINDS, or
     -1.
@@ -294,6 +311,8 @@ def forged_kind(b: Octets, at: int, end: int, around: int) -> int:
     head = 20 if version == 4 else 40
     proto = u8(b, at + 9) if version == 4 else u8(b, at + 6)
     size = u16(b, at + 2) if version == 4 else u16(b, at + 4) + 40
+    if proto in (ICMP, ICMP6):
+        return I(SYN_REFUSED if is_syn(b, at + head + 8, end) else UNREACHABLE)
     if proto != TCP:
         return I(ANSWER)
     if end - at < head + 20:
@@ -349,7 +368,11 @@ def receive(side: int, port: Port, play: Play) -> int:
             record_arrival(row, time, play)
         elif mark == FORGED_HERE:
             played = play.played[row]
-            played["forged"] = max(forged_kind(b, at, end, state[AROUND]), 0)
+            place, size = play.frames.at[i], play.frames.size[i]
+            kind = copy_kind(b, at, end, play.frames.data, place, size)
+            if kind < 0:
+                kind = max(forged_kind(b, at, end, state[AROUND]), 0)
+            played["forged"] = kind
             played["letters"] += 1
             at_far_end = side == FAR
             rest = leg(orders.base[i], not at_far_end)

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from midcall.captures.packets.numbers import ICMP, ICMP6
 from midcall.classifier.state.flow_table import Records
 from midcall.errors import TestbedError
 from midcall.testbed.live.box.pump import FORGED_HERE, TAGGED
@@ -23,7 +24,8 @@ from midcall.testbed.live.network.taps import write_tap
 from midcall.testbed.live.replay.endpoints import forged_kind
 from midcall.testbed.live.replay.merge import Frames
 from midcall.testbed.middlebox.decide import DELIVERED, DROPPED, FORGED, LOST
-from midcall.testbed.middlebox.inject import LETTER
+from midcall.testbed.middlebox.inject import LETTER, copy_kind
+from midcall.testbed.middlebox.marking import write_dscp
 from midcall.testbed.middlebox.rule_table import DOWN, UP
 from midcall.testbed.replay.sides import CALLER
 
@@ -85,13 +87,28 @@ def seen_by_taps(record: Record) -> Records:
         np.maximum.at(out[name], packet[at_tap], stamp[at_tap])
     np.add.at(out["times"], packet[at_sender], 1)
     out["whole"] = True
-    out["whole"][packet[~rows["whole"]]] = False
+    changed = np.flatnonzero(~rows["whole"])
+    for at in changed:
+        if record.log["mark"][packet[at]] == 0 or not is_remarked(record, rows[at]):
+            out["whole"][packet[at]] = False
     played = record.played
     out["due"] = np.where(played["due"] >= 0, played["due"] + record.began, 0)
     out["box_out"] = record.log["out_time"]
     out["reordered"] = reordered(record.flow * 2 + record.side, out["sent"], out["came"])
     out["proven"] = proven(record, out)
     return out
+
+
+def is_remarked(record: Record, row: np.void) -> bool:
+    """Tell whether a frame is its packet's, but for the code point that the box's log says."""
+    number, at, size = int(row["row"]), int(row["at"]), int(row["size"])
+    start, whole = int(record.frames.at[number]), int(record.frames.size[number])
+    sent = record.frames.data[start : start + whole].copy()
+    version = int(sent[record.around]) >> 4
+    write_dscp(sent, record.around, version, int(record.log["mark"][number]) - 1)
+    got = record.store[at : at + size]
+    keep = np.r_[0:8, 12:whole]  # a sending's number stands between
+    return size == whole and bool((got[keep] == sent[keep]).all())
 
 
 def proven(record: Record, seen: Records) -> NDArray[np.bool_]:
@@ -150,6 +167,12 @@ def ends_of(frame: bytes, around: int) -> tuple[bytes, bytes, bytes, bytes]:
     return source, ip[start : start + 2], target, ip[start + 2 : start + 4]
 
 
+def is_icmp(frame: bytes, around: int) -> bool:
+    """Tell whether a frame carries ICMP or ICMPv6."""
+    ip = frame[around:]
+    return (ip[9] if ip[0] >> 4 == 4 else ip[6]) in (ICMP, ICMP6)
+
+
 def injected(record: Record) -> tuple[Records, NDArray[np.uint8]]:
     """Return the frames that the box injected and their octets: LETTER[k], by row of the sending.
 
@@ -169,13 +192,18 @@ def injected(record: Record) -> tuple[Records, NDArray[np.uint8]]:
         answered = record.frames.data[start:end].tobytes()
         frame_ends = ends_of(octets.tobytes(), record.around)
         answered_ends = ends_of(answered, record.around)
+        if is_icmp(octets.tobytes(), record.around):  # it has no ports
+            frame_ends = (frame_ends[0], answered_ends[3], frame_ends[2], answered_ends[1])
         if frame_ends not in (answered_ends, (*answered_ends[2:], *answered_ends[:2])):
             raise TestbedError(
                 f"a frame that came in answer to packet {packet + 1} has other addresses than it"
             )
         letter["at"], letter["length"], letter["time"] = free, size, row["stamp"]
         letter["toward"] = UP if row["tap"] == AT_SERVER else DOWN
-        letter["kind"] = forged_kind(record.store, at, at + size, record.around)
+        kind = copy_kind(record.store, at, at + size, record.frames.data, start, end - start)
+        if kind < 0:
+            kind = forged_kind(record.store, at, at + size, record.around)
+        letter["kind"] = kind
         letter["packet"], letter["rule"] = packet, record.log["rule"][packet]
         parts.append(octets)
         free += size
