@@ -287,7 +287,6 @@ def end_second(track: Any) -> None:
     track["halved"] += 1
     if I(track["halved"]) >= HALVED:
         track["halved"] = 0
-        sizes, score = track["counted_sizes"], track["off_beat"]
+        sizes = track["counted_sizes"]
         for one in range(SIZES):
             sizes[one] >>= 1
-            score[one] -= 1 if score[one] > 0 else 0

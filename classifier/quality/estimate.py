@@ -115,7 +115,7 @@ def estimate(measured: Rows, flows: NDArray[np.int64] | None = None) -> Quality:
     spoken = rows["spoken"].astype(np.float64)
     known = (rows["cadence"] > 0) & (rows["spoken"] >= FEWEST_SPOKEN) & (rows["even"] == 1)
     known &= (rows["steady"] >= LEAST_STEADY) & (media != DATA)
-    missing = lost(rows)
+    missing = lost_packets(rows)
     with np.errstate(invalid="ignore", divide="ignore"):
         loss = np.where(known, missing / (missing + spoken), np.nan)
     agreed = np.select([doubt < SURE, doubt < UNSURE], [AGREED, DIFFER], FAR_APART)
@@ -138,7 +138,7 @@ def estimate(measured: Rows, flows: NDArray[np.int64] | None = None) -> Quality:
     )
 
 
-def lost(rows: Rows) -> Floats:
+def lost_packets(rows: Rows) -> Floats:
     """Return the lost packets of each row.
 
     A late packet is taken back in the second in which it comes; this takes it back in the second in

@@ -264,18 +264,15 @@ def compared(
     total = differs = 0
     found: Difference | None = None
     valid = inputs.compared(running, engine)
-    loaded: Policy | None = None
     for name in inputs.names:
         lab = inputs.lab(name)
         comparison = Comparison(running, lab.under(policy), engine, access)
         ours = inputs.box(name, comparison.policy, access, label and f"{label} {engine == 'ndpi'}")
         passes = comparison.of_engine(lab.packets, ours)
-        if comparison.policy != loaded:
-            running.load(comparison.policy)
-            loaded = comparison.policy
         differ = valid[name].copy()
         for _ in range(2):  # a difference that a second play does not show is none
             if differ.any():
+                running.load(comparison.policy)  # with empty sets of flows
                 answer = played(running, lab.packets)
                 differ &= (passes != answer.passes) | answer.resets_differ(ours)
         total += int(valid[name].sum())
@@ -283,7 +280,6 @@ def compared(
         if differ.any() and found is None:
             chosen = comparison.reduced(lab.packets, differ)
             found = comparison.difference(name, chosen)
-            loaded = None
         step(name)
     return total, differs, found
 

@@ -227,10 +227,11 @@ def loss_penalty(groups: int) -> float:
     return 2.0 + math.log(groups)
 
 
-def least_lateness(spread: float) -> float:
+def least_lateness(outcome: Outcome, base: Baseline, up: int) -> float:
     """Return the least delay that counts, in ns: packets close together wait for each other, which
-    shifts their median by up to a deviation."""
-    return 6 * MS + 1.3 * spread
+    shifts their median by up to a deviation, or by the time that a long packet takes."""
+    longest = int(outcome.size[outcome.up == bool(up)].max(initial=0))
+    return 6 * MS + 1.3 * base.spread[up] + base.per_octet[up] * longest
 
 
 def lateness_score(amount: float, spread: float, copies: int, groups: int) -> float:
@@ -253,7 +254,7 @@ def later(
          for column in excess.T]
     )  # fmt: skip
     counts = np.isfinite(excess).sum(axis=0)
-    late = np.isfinite(medians) & (medians > least_lateness(spread))
+    late = np.isfinite(medians) & (medians > least_lateness(outcome, base, up))
     late &= counts >= (max(3, len(excess) // 2) if stream else min(2, len(excess)))
     if not late.any():
         return None
@@ -276,9 +277,10 @@ def sometimes_late(
         excess, counts = excess[counts > 0], counts[counts > 0]
     if len(counts) < 4:
         return None
-    spread = base.spread[int(outcome.up[places[0]])]
+    up = int(outcome.up[places[0]])
+    spread = base.spread[up]
     centre = np.nanmedian(excess, axis=1)
-    late = centre > least_lateness(spread) + 2 * spread / np.sqrt(counts)
+    late = centre > least_lateness(outcome, base, up) + 2 * spread / np.sqrt(counts)
     if not late.any() or late.all():
         return None
     amount = float(np.median(centre[late]))

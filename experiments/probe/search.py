@@ -341,7 +341,8 @@ class Search:
                 "; ".join(f"{one.kind} {one.score:.0f}" for one in seen[:3]) or "no effect"
             )
             strongest = max((one.score for one in seen), default=0.0)
-            if strongest > PLAIN or (
+            by_chance = any(one.chance < 1 for one in seen if one.score > SUSPICIOUS)
+            if (strongest > PLAIN and not by_chance) or (
                 number + 1 >= LEAST_PLAYS and not SUSPICIOUS <= strongest <= SURE
             ):
                 break

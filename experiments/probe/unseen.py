@@ -89,7 +89,7 @@ def least_loss(
 def least_delay(outcome: Outcome, base: Baseline, up: bool, groups: int) -> float:
     """Return the least delay of a group that would have shown, in ns."""
     spread, copies = base.spread[int(up)], len(outcome.delay)
-    delay = least_lateness(spread)
+    delay = least_lateness(outcome, base, int(up))
     while lateness_score(delay, spread, copies, groups) <= SHOWN:
         delay += MS
     return delay

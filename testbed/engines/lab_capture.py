@@ -23,8 +23,7 @@ from midcall.testbed.middlebox.rule_table import (
     RuleTable,
     table,
 )
-from midcall.testbed.network.checksums import word_sum
-from midcall.testbed.network.ip_packets import internet_checksum
+from midcall.testbed.network.ip_packets import set_checksums
 from midcall.testbed.policy.operator import Policy
 from midcall.testbed.replay.addressing import Mapped, mapped
 from midcall.testbed.replay.script import script
@@ -93,7 +92,7 @@ def lab_capture(packets: Packets) -> LabCapture:
         data = whole.data[at:end].tobytes()
         if fact["flow"] < 0 or side == LOCAL or not complete(data):
             continue
-        time, data = int(packets.time[row]), with_checksum(data)
+        time, data = int(packets.time[row]), with_checksums(data)
         out.append(LabPacket(data, side == CALLER, time, row, int(fact["flow"])))
     return LabCapture(out, whole, packets.total - len(out))
 
@@ -109,12 +108,11 @@ def complete(data: bytes) -> bool:
     return whole and data[6] != FRAGMENT
 
 
-def with_checksum(data: bytes) -> bytes:
-    """Return a packet with the right checksum of its IPv4 header: a sender's card may write it."""
-    if data[0] >> 4 != 4:
-        return data
-    total = word_sum(data[:10] + data[12 : 4 * (data[0] & 15)])
-    return data[:10] + internet_checksum(total).to_bytes(2, "big") + data[12:]
+def with_checksums(data: bytes) -> bytes:
+    """Return a packet with right checksums: a sender's card may write them after the capture."""
+    out = bytearray(data)
+    set_checksums(out, len(out))
+    return bytes(out)
 
 
 def as_packets(chosen: Sequence[LabPacket]) -> Packets:

@@ -16,8 +16,15 @@ from midcall.captures.packets.pcap import Packets, packets_of, read_with_notices
 from midcall.classifier.call_quality import Meter
 from midcall.classifier.engine import Engine
 from midcall.classifier.path.decode import DECODED, FRAGMENTS, decode
-from midcall.classifier.quality.estimate import AUDIO, NO_MEDIA, VIDEO, Quality, estimate
-from midcall.classifier.quality.tracks import Rows
+from midcall.classifier.quality.estimate import (
+    AUDIO,
+    NO_MEDIA,
+    VIDEO,
+    Quality,
+    estimate,
+    lost_packets,
+)
+from midcall.classifier.quality.tracks import ROW, Rows
 from midcall.classifier.state.packet_fields import (
     SIGN_PAYLOAD_AT,
     SIGN_PAYLOAD_END,
@@ -155,6 +162,15 @@ def test_a_wrong_cadence_is_corrected() -> None:
     sent = [*start, *delivered([(1500 + time, size) for time, size in voice(20)], 60)]
     rows = rows_of(capture(sorted(sent)))
     assert set(rows["cadence"][-10:].tolist()) == {20_000}
+
+
+def test_a_late_packet_is_taken_back_in_the_second_in_which_it_was_missing() -> None:
+    rows = np.zeros(9, ROW)
+    rows["flow"] = [1] * 4 + [1] * 2 + [7] * 3
+    rows["up"] = [1] * 4 + [0] * 2 + [1] * 3
+    rows["missing"] = [2, 3, -2, 1, 4, -4, -1, 5, 0]
+    assert lost_packets(rows).tolist() == [2, 1, 0, 1, 0, 0, 0, 4, 0]
+    assert lost_packets(rows[:0]).tolist() == []
 
 
 def test_a_flow_that_has_ended_leaves_the_meter() -> None:

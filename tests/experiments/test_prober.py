@@ -18,8 +18,9 @@ from midcall.experiments.probe import ooni, run
 from midcall.experiments.probe.acts import policer, shaper
 from midcall.experiments.probe.baseline import Baseline, more_than
 from midcall.experiments.probe.beliefs import Beliefs, Seen, hypothesis
+from midcall.experiments.probe.effects import findings
 from midcall.experiments.probe.lasting import end_of, nearest_round
-from midcall.experiments.probe.line_oracle import DROP, PARTIAL, Effect
+from midcall.experiments.probe.line_oracle import DELAY, DROP, PARTIAL, Effect
 from midcall.experiments.probe.prober import STREAM_PATIENCE, Outcome
 from midcall.experiments.probe.search import PACKETS, SECONDS, excerpt
 from midcall.experiments.probe.unseen import unseen
@@ -261,6 +262,17 @@ def test_a_call_late_in_a_long_capture_is_played() -> None:
     assert excerpt(call()) == call()
 
 
+def test_a_delay_counts_beyond_the_time_that_a_long_packet_takes() -> None:
+    nothing = np.zeros(len(call()), bool)
+    outcome = outcome_of(nothing, 8)
+    late = outcome._replace(delay=outcome.delay + np.where(outcome.up, 20_000_000, 0))
+    fast, slow = LINE, LINE._replace(per_octet=(0.0, 100_000.0))
+    own = np.where(outcome.up, 100_000.0 * outcome.size, 0).astype(np.int64)
+    seen = [findings(late, fast), findings(late._replace(delay=late.delay + own), slow)]
+    assert any(one.kind == DELAY for one in seen[0])
+    assert not any(one.kind == DELAY for one in seen[1])
+
+
 def test_more_copies_leave_less_unseen() -> None:
     nothing = np.zeros(len(call()), bool)
     few, many = (unseen(outcome_of(nothing, copies), LINE) for copies in (2, 40))
@@ -304,18 +316,18 @@ def test_a_measurement_is_valid_in_oonis_format(tmp_path: Path) -> None:
 
 @pytest.mark.corpus
 @pytest.mark.slow
-@pytest.mark.parametrize(("against", "capture", "act", "keys"), [
-    ("russia-2025-08/stun-everywhere", "wa_voice", "drop", {"stun"}),
-    ("russia-2026-03/upstream-loss", "telegram", "loss", {"addresses"}),
+@pytest.mark.parametrize(("against", "capture", "act", "way", "keys"), [
+    ("russia-2025-08/stun-everywhere", "wa_voice", "drop", "both", {"stun"}),
+    ("russia-2026-03/upstream-loss", "telegram", "loss", "up", {"addresses"}),
 ])  # fmt: skip
 def test_the_rule_of_an_incident_is_named_on_a_recorded_call(
-    corpus: Path, against: str, capture: str, act: str, keys: set[str]
+    corpus: Path, against: str, capture: str, act: str, way: str, keys: set[str]
 ) -> None:
     noise = "loss=0.01,jitter_ms=5"
     answer = run.probe(run.Request(against, capture, "4g", 3, noise, corpus=corpus)).answer
     assert answer["verdict"] in ("blocked", "degraded")
     assert act in equal_acts(answer)
-    assert answer["direction"] == "both"
+    assert answer["direction"] == way
     assert keys <= answer["trigger"]["match"].keys()
 
 
