@@ -134,8 +134,8 @@ def cache_folder() -> Path:
 CACHE: Path | None = None if PLAIN else cache_folder()
 
 
-#: Versions of the sources whose code is kept, and seconds in which code is never removed.
-VERSIONS, DAY = 8, 86_400
+#: Versions (sources and settings) whose code is kept, and seconds in which code is never removed.
+VERSIONS, DAY = 16, 86_400
 
 
 @cache

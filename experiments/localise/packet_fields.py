@@ -22,7 +22,6 @@ from midcall.classifier.state.packet_fields import (
     SIGN_NAME_KIND,
     SIGN_PAYLOAD_AT,
     SIGN_PAYLOAD_END,
-    SIGN_STUN,
     SIGN_TEXT,
     SIGN_TEXT_LENGTH,
 )
@@ -89,7 +88,7 @@ def _read(packet: Sent) -> Reading:
     engine.feed(packets)
     signs, b = engine.signs, packets.data
     at, end = int(signs[SIGN_PAYLOAD_AT]), int(signs[SIGN_PAYLOAD_END])
-    kind = int(signs[SIGN_STUN]) or int(stun_at(b, at, end))
+    kind = int(stun_at(b, at, end))
     dns = DNS_PORT in (packet.ends.near_port, packet.ends.far_port)
     kind_number = int(payload_kind(b, at, end, packet.ends.proto, dns, False))
     where = PLACES.get(int(signs[SIGN_NAME_KIND]), "")

@@ -60,7 +60,7 @@ class PayloadCondition(Protocol):
 
 @dataclass(frozen=True)
 class IsStun:
-    """STUN, recognised by its magic cookie or (classic STUN) by its form."""
+    """STUN, recognised by its magic cookie."""
 
     factor = "stun"
     secret = ""
@@ -75,7 +75,7 @@ class IsStun:
     def spans(self, packet: Sent) -> list[Span]:
         """Return the cookie."""
         at = packet.payload.find(bytes.fromhex("2112a442"))
-        return [(at, 4, "STUN cookie")] if at >= 0 else [(0, 4, "STUN type and length")]
+        return [(at, 4, "STUN cookie")]
 
 
 @dataclass(frozen=True)
