@@ -107,7 +107,7 @@ def is_between(track: Any, cadence: int) -> bool:
 
 @kernel
 def set_cadence(track: Any, cadence: int, steady: float) -> None:
-    """Set the cadence (µs) and the share of gaps that fit it so far; the beat begins anew."""
+    """Set the cadence (µs) and the share of gaps that fit it so far; the beat starts again."""
     track["cadence"] = cadence
     track["steady"] = steady
     track["missing"] = track["run"] = track["last"] = 0

@@ -31,7 +31,7 @@ NETFILTER_RESET = (
 )
 #: In what netfilter's counts of a connection differ from the lab's.
 COUNTED = (
-    "netfilter counts a connection anew behind a first packet that was dropped, and counts no "
+    "netfilter starts to count after a first packet that was dropped, and counts no "
     "packet that it finds invalid"
 )
 #: The keys of a rule that a translation knows.
