@@ -91,7 +91,7 @@ test: $(READY)  ## run the quick tests
 	@$(BIN)/python -m pytest -q -n auto -m "not slow"
 
 test-slow: $(READY)  ## run the tests that `make test` leaves out
-	@$(BIN)/python -m pytest -q -n auto -m slow
+	@$(BIN)/python -m pytest -q -n auto -m slow $(SLOW_FLAGS)
 
 test-all: test test-slow  ## run all tests
 
