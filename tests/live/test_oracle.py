@@ -105,6 +105,7 @@ def test_our_own_box_is_asked_and_remembers_nothing_from_one_probe_to_the_next()
         assert not box.blocked(tuple(packet(b"%d" % n, n / 1000, bool(n % 2)) for n in range(50)))
 
 
+@pytest.mark.slow
 @pytest.mark.live
 def test_a_rule_of_suricata_is_found_from_its_answers(tmp_path: Path) -> None:
     needs_suricata()
