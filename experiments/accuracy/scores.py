@@ -6,8 +6,8 @@ Built on `metrics`. Undefined values are None.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,10 +19,11 @@ from midcall.experiments.measure.intervals import (
     FEWEST,
     RESAMPLES,
     Interval,
+    by_group,
     clopper_pearson,
     cluster_bootstrap,
-    clustered_interval,
     derived_seed,
+    interval_of_groups,
     ratio,
     share_interval,
 )
@@ -195,46 +196,38 @@ def innocents(rows: Sequence[Row]) -> list[Table]:
     last lines are all kinds together, and calls of apps other than the five; there a hit is a flow
     named as one of the five.
     """
-    counts: dict[str, Groups] = {traffic_kinds.ALL: {}}
-    for row in metrics.quiet_flows(rows):
-        for kind in (traffic_kinds.kind(row), traffic_kinds.ALL):
-            count(counts.setdefault(kind, {}), row, row["outcome"] == "false_call")
-    others: Groups = {}
-    for row in metrics.call_flows(rows):
-        if family(row["truth_app"]) not in FIVE:
-            count(others, row, row["outcome"] == "other_call" and family(row["app"]) in FIVE)
-    total = counts.pop(traffic_kinds.ALL)
+    quiet = metrics.quiet_flows(rows)
+    kinds: defaultdict[str, list[Row]] = defaultdict(list)
+    for row in quiet:
+        kinds[traffic_kinds.kind(row)].append(row)
+    others = [row for row in metrics.call_flows(rows) if family(row["truth_app"]) not in FIVE]
     lines = [
-        *sorted(counts.items()),
-        (traffic_kinds.ALL, total),
-        (traffic_kinds.OTHER_CALLS, others),
+        *((kind, flows, is_false_call) for kind, flows in sorted(kinds.items())),
+        (traffic_kinds.ALL, quiet, is_false_call),
+        (traffic_kinds.OTHER_CALLS, others, is_named_as_one_of_five),
     ]
-    return [
-        {
-            "kind": kind,
-            "flows": sum(n for _, n in groups.values()),
-            "hits": sum(k for k, _ in groups.values()),
-            "per_million": upper_per_million(groups),
-        }
-        for kind, groups in lines
-        if groups
-    ]
+    return [innocent(kind, flows, is_hit) for kind, flows, is_hit in lines if flows]
 
 
-#: Capture group -> (hits, flows).
-Groups = dict[str, tuple[int, int]]
+def is_false_call(row: Row) -> bool:
+    """Return whether an innocent flow was certainly called a call."""
+    return bool(row["outcome"] == "false_call")
 
 
-def count(groups: Groups, row: Row, hit: bool) -> None:
-    """Count a flow in its capture group."""
-    hits, flows = groups.get(row["group"], (0, 0))
-    groups[row["group"]] = hits + hit, flows + 1
+def is_named_as_one_of_five(row: Row) -> bool:
+    """Return whether a flow of another app's call was named as a call of one of the five."""
+    return row["outcome"] == "other_call" and family(row["app"]) in FIVE
 
 
-def upper_per_million(groups: Groups) -> float | None:
-    """Return the 95 % upper bound of a rate, per million; None below ten capture groups."""
-    hits, sizes = [k for k, _ in groups.values()], [n for _, n in groups.values()]
-    return per_million(clustered_interval(hits, sizes, derived_seed(0, "per_million")))
+def innocent(kind: str, flows: Sequence[Row], is_hit: Callable[[Row], bool]) -> Table:
+    """Return flows, hits and the bound of their rate for a kind of traffic."""
+    sizes, hits = by_group(flows, is_hit)
+    return {
+        "kind": kind,
+        "flows": sizes.total(),
+        "hits": hits.total(),
+        "per_million": per_million(interval_of_groups(sizes, hits, derived_seed(0, "per_million"))),
+    }
 
 
 def per_million(span: Sequence[float] | None) -> float | None:

@@ -18,6 +18,9 @@ FLOW_HELP = (
     "a frame number, 'udp A:PORT-B:PORT', or a display filter of Wireshark such as "
     "'ip.addr==A && udp.port==P' or 'udp.stream eq N'"
 )
+ONLY_FLOW = Annotated[
+    list[str] | None, typer.Option("--flow", help=f"Play this flow alone: {FLOW_HELP}.")
+]
 RUNS = Annotated[Path, typer.Option(help="Folder of results.")]
 NEW_RUNS = Annotated[Path, typer.Option(help="Folder for results.")]
 SPEC = Annotated[

@@ -12,7 +12,7 @@ import typer
 
 from midcall.access import ACCESS_WORDS
 from midcall.experiments.cli import completion
-from midcall.experiments.cli.arguments import DATE, FLOW_HELP
+from midcall.experiments.cli.arguments import DATE, ONLY_FLOW
 from midcall.experiments.cli.output import sentences
 
 
@@ -39,10 +39,7 @@ def localise(
         ),
     ] = None,
     access: Annotated[str | None, typer.Option(help=f"{ACCESS_WORDS} (default: 4g).")] = None,
-    flow: Annotated[
-        list[str] | None,
-        typer.Option(help=f"Send the packets of this flow alone: {FLOW_HELP}."),
-    ] = None,
+    flow: ONLY_FLOW = None,
     date: DATE = None,
     noise: Annotated[
         float | None, typer.Option(help="Share of the box's answers that may be wrong.")

@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from midcall.experiments.cli import completion
-from midcall.experiments.cli.arguments import ACCESS, CORPUS, DATE, FLOW_HELP, HELP, JSON
+from midcall.experiments.cli.arguments import ACCESS, CORPUS, DATE, HELP, JSON, ONLY_FLOW
 from midcall.experiments.cli.output import give, say, sentences
+
+if TYPE_CHECKING:
+    from midcall.experiments.probe.run import Probed, Request
 
 app = typer.Typer(
     name="probe",
@@ -47,9 +50,7 @@ def probe(
     app_name: Annotated[
         str | None, typer.Option("--app", help="The app whose flows --flow names.")
     ] = None,
-    flow: Annotated[
-        list[str] | None, typer.Option(help=f"Play this flow alone: {FLOW_HELP}.")
-    ] = None,
+    flow: ONLY_FLOW = None,
     access: ACCESS = "4g",
     date: DATE = None,
     seed: Annotated[int, typer.Option(help="Seed of the line and of the prober.")] = 0,
@@ -92,14 +93,19 @@ def probe(
             policy, capture, access, seed, noise, day_of(date), app_name, tuple(flow or ()),
             corpus, budget,
         )  # fmt: skip
-        if live:
-            from midcall.experiments.probe.live import probe as play
-        else:
-            from midcall.experiments.probe.run import probe as play
-        result = play(request)
+        result = answered(request, live)
         if ooni is not None:
             measurement.write(ooni, request, result)
         give(as_json, result.answer, () if as_json else result.lines())
+
+
+def answered(request: Request, live: bool) -> Probed:
+    """Return what the prober found, between namespaces or in virtual time."""
+    if live:
+        from midcall.experiments.probe.live import probe as play
+    else:
+        from midcall.experiments.probe.run import probe as play
+    return play(request)
 
 
 @app.command("serve")

@@ -15,6 +15,7 @@ from midcall.experiments.cli.output import give, sentences
 
 if TYPE_CHECKING:
     from midcall.experiments.results.tables import LadderLine
+    from midcall.experiments.tools.replay import Order, Played
 
 
 def replay(
@@ -52,21 +53,14 @@ def replay(
             help="Parts that differ from the wire: addresses,names,... (docs/howto/replay.md)."
         ),
     ] = "",
-    link: Annotated[str, typer.Option(help="Link: captured, or preset of the access network.")] = (
-        "captured"
-    ),
+    link: Annotated[str, typer.Option(help="captured, or preset (access network).")] = "captured",
     seed: Annotated[int, typer.Option(help="Seed of all random choices.")] = 2016,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="Write the packets to a pcapng file.")
     ] = None,
-    fates: Annotated[
-        Path | None, typer.Option(help="Write each packet's fate to a CSV file.")
-    ] = None,
+    fates: Annotated[Path | None, typer.Option(help="Write packets' fates as CSV.")] = None,
     ladder: Annotated[
-        bool,
-        typer.Option(
-            "--ladder", help="Also print each call's packets as a ladder, long runs folded."
-        ),
+        bool, typer.Option("--ladder", help="Print each call's packets as a ladder.")
     ] = False,
     corpus: CORPUS = None,
     as_json: JSON = False,
@@ -91,12 +85,19 @@ def replay(
         )  # fmt: skip
         result = replaying.play(request)
         replaying.write(result, out, fates)
-        ladders = replaying.ladders(result) if ladder else None
-        if as_json:
-            document = replaying.document(result)
-            give(True, document if ladders is None else {**document, "ladders": ladders}, ())
-        else:
-            give(False, None, [*replaying.lines(request, result), *drawn(ladders or {})])
+        show(request, result, ladder, as_json)
+
+
+def show(request: Order, result: Played, ladder: bool, as_json: bool) -> None:
+    """Print the verdicts and fates, with the calls' ladders if they are asked for."""
+    from midcall.experiments.tools import replay as replaying
+
+    ladders = replaying.ladders(result) if ladder else {}
+    if as_json:
+        document = replaying.document(result)
+        give(True, {**document, "ladders": ladders} if ladder else document, ())
+    else:
+        give(False, None, [*replaying.lines(request, result), *drawn(ladders)])
 
 
 def drawn(ladders: Mapping[str, Sequence[LadderLine]]) -> Iterator[str]:

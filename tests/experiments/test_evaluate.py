@@ -191,11 +191,12 @@ def test_innocent_flows_are_counted_by_kind_with_the_bound_that_their_number_all
         found[traffic_kinds.OTHER_CALLS]["hits"],
         found[traffic_kinds.OTHER_CALLS]["flows"],
     ) == (1, 2)
-    none = {f"g{n}": (0, 100) for n in range(30)}
-    assert scores.upper_per_million(none) == pytest.approx(1e6 * (1 - 0.025 ** (1 / 30)))
-    assert scores.upper_per_million({}) is None
-    one = none | {"h": (1, 100)}
-    assert 1e6 / 3100 < (scores.upper_per_million(one) or 0) < 10_000
+    many = [quiet(content="ntp", group=f"g{n % 30}") for n in range(3000)]
+    *_, every = scores.innocents(many)
+    assert every["per_million"] == pytest.approx(1e6 * (1 - 0.025 ** (1 / 30)))
+    many.append(quiet("sip", "certain", content="ntp", group="h"))
+    *_, every = scores.innocents(many)
+    assert 1e6 / 3001 < every["per_million"] < 200_000
     assert scores.innocents([row("viber", "viber")]) == []
 
 
