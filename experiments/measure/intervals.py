@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Statistics of a run: ratios, intervals and quantiles; None where there is too little evidence.
 
-Calls are independent trials, so their shares get Clopper-Pearson intervals. Flows of one call are
+Shares of calls get Clopper-Pearson intervals, as if calls were independent. Flows of one call are
 not, so intervals of their shares are those of capture groups (clusters). Below ten clusters no
 interval is given at all, only counts. An undefined ratio is None, never 0.
 """

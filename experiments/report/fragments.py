@@ -113,7 +113,7 @@ SLOTS: Mapping[str, Callable[[View], Iterator[Piece]]] = {
     "rest": rest,
     "right": lambda view: iter([plain("named_sentence", view.named, view.choice.app)]),
     "few": lambda view: iter([plain("few", view.calls_n, view.sessions_n)]),
-    "numbers": lambda view: iter([plain("numbers", view.calls_n)]),
+    "numbers": lambda view: iter([plain("numbers", view.calls_n, view.sessions_n)]),
 }
 #: Picture of a kind of run -> the pieces of its sentences.
 LEDES = {
