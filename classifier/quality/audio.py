@@ -205,6 +205,7 @@ def take_after(
         track["due"] = time + cadence
         track["longest"] = max(I(track["longest"]), gap)
         track["audio"] += 1
+        track["spoken"] += 1 if is_noise(track, size) else 0
         track["last"], track["before"] = time, size
         return
     filled = 1 if I(track["filler"]) > I(track["last"]) else 0

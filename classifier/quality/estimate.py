@@ -30,9 +30,9 @@ NO_MEDIA, AUDIO, VIDEO, SCREEN, DATA = -1, 0, 1, 2, 3
 DATA_LEAST = 0.5
 #: A screen shows fewer frames a second than this, for so many seconds.
 SCREEN_RATE, SCREEN_SECONDS = 3.0, 3.5
-#: Packets a second of audio whose beat is not known yet; packets below which nothing is known,
-#: and below which a second is silent.
-AUDIO_LEAST, FEWEST_PACKETS, FEWEST_UNSURE = 8.0, 3, 3
+#: Packets a second of audio whose beat is not known yet; packets below which nothing is known, and
+#: below which a second has no audio while the beat is not known (RTCP and STUN come more rarely).
+AUDIO_LEAST, FEWEST_PACKETS, FEWEST_UNSURE = 8.0, 3, 5
 #: Audio packets of the last seconds from which audio runs beside video; or the share of packets of
 #: LIMITS[0] to LIMITS[1] bytes.
 BESIDE, SMALL_SHARE = 4.0, 0.15
@@ -52,10 +52,12 @@ SURE_LEAST, SURE_SHARE, LEAST, SHARE = 2.0, 0.15, 2.0, 0.3
 FEWEST_SPOKEN, LEAST_STEADY = 5, 0.2
 #: Seconds without a packet that are a pause of a stream, at most; longer ones are not rows.
 LONGEST_PAUSE = 30
-#: Audio packets of a second that follow a pause of at least PAUSE beats each: fewer are no audio.
+#: Packets of a second that follow a pause of at least PAUSE beats each and are no comfort noise:
+#: fewer are no audio.
 LONE = 2
-#: µs of audio that come in one second, from which the time without packets before it was a stall.
-STALLED = 1_500_000
+#: µs of audio in one second, above which the time without packets before it was a stall: no more
+#: than a second of audio is sent in a second; a tenth more is jitter.
+STALLED = 1_100_000
 
 
 class Quality(NamedTuple):
@@ -189,10 +191,10 @@ def silence(rows: Rows, beat: NDArray[np.bool_]) -> Floats:
     ends = np.append(first[1:], len(rows))
     after = turned < ends[which] if len(rows) else heard
     second = rows["second"]
-    length = second[np.minimum(turned, len(rows) - 1)] - second[np.maximum(last, 0)]
+    back = np.minimum(turned, len(rows) - 1)
+    length = second[back] - second[np.maximum(last, 0)]
     short = rows["packets"] - rows["counts"]["packets"][:, 1]
     pause = ~heard & before & after & (length <= LONGEST_PAUSE) & (short <= MOST_OTHERS)
-    back = np.minimum(turned, max(len(rows) - 1, 0))
     pause &= rows["audio"][back].astype(np.int64) * rows["cadence"][back] <= STALLED
     return np.where(beat & pause, 1.0, np.where(beat & heard, 0.0, np.nan))
 

@@ -56,7 +56,7 @@ def measure(
     """
     track = tracks[place]
     if time >= I(track["until"]):  # a packet whose time goes back counts in the current second
-        second = (time - start) // SECOND
+        second = max((time - start) // SECOND, 0)  # also of a packet that is older than the first
         if I(track["until"]):
             used = write_row(track, place, rows, used, second)
         track["second"], track["until"] = second, start + (second + 1) * SECOND

@@ -72,7 +72,7 @@ TRACK = np.dtype(
         # audio: the beat
         ("cadence", "i4"),  # µs, 0: unknown
         ("audio", "i4"),  # audio packets of the current second ...
-        ("spoken", "i4"),  # ... those that do not follow a pause
+        ("spoken", "i4"),  # ... those that do not follow a pause, or are comfort noise
         ("missing", "i4"),  # beats without a packet, less those whose packets came late
         ("due", "i8"),  # ns, when the next audio packet is expected
         ("last", "i8"),  # ns, the last audio packet, 0: none yet

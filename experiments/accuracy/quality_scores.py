@@ -144,6 +144,11 @@ def score(packets: Packets, group: str, app: str) -> Iterator[Hit]:
                 ours_silent = row is not None and bool(quality.silent[row] == 1.0)
                 outcome = ("n", "p")[ours_silent] + ("n", "p")[true.silent]
                 yield Hit(f"silence {outcome}", group, app, ours_silent == true.silent)
+        if any(not stream.video for stream in one.heard):
+            inside = {second for second, true in one.truth.items() if true.silent is not None}
+            for second in rows.keys() - inside:
+                if quality.silent[rows[second]] == 1.0:
+                    yield Hit("silence outside", group, app, False)
         yield from windows(quality, one, rows, start, group, app, "")
 
 
@@ -246,7 +251,12 @@ def scores(corpus: Path, say: Any = None) -> list[Hit]:
 
 
 def table(hits: list[Hit]) -> dict[str, Any]:
-    """Return the share of right seconds or windows of each metric, with an interval, and by app."""
+    """Return the share of right seconds or windows of each metric, with an interval, and by app.
+
+    silence: seconds by estimate and truth (p: silent, n: not); outside: seconds that are estimated
+    silent before the first or after the last audio packet of their direction, where the truth says
+    nothing.
+    """
     result: dict[str, Any] = {}
     names = sorted({hit.metric for hit in hits if not hit.metric.startswith("silence")})
     for name in names:
@@ -257,7 +267,8 @@ def table(hits: list[Hit]) -> dict[str, Any]:
             "by_group": by(mine, "group"),
         }
     silent = {
-        key: sum(hit.metric == f"silence {key}" for hit in hits) for key in ("pp", "pn", "np")
+        key: sum(hit.metric == f"silence {key}" for hit in hits)
+        for key in ("pp", "pn", "np", "outside")
     }
     both = 2 * silent["pp"] + silent["pn"] + silent["np"]
     result["silence"] = {**silent, "f1": 2 * silent["pp"] / both if both else None}

@@ -112,10 +112,12 @@ def references(unit: Probe, shows: np.ndarray[Any, Any], most: int = 10) -> list
     """Return packets around which hypotheses are made: the first packets that show an effect, of
     each flow, and packets of other shapes before them.
 
-    shows: float64[packets], how surely each packet shows the effect.
+    shows: float64[packets], how surely each packet shows the effect. Packets over TCP without a
+    payload are left out: kernels send their own.
     """
     chosen: list[int] = []
-    struck = [at for at in range(len(unit)) if shows[at] > 0.5]
+    struck = [at for at, one in enumerate(unit)
+              if shows[at] > 0.5 and (one.payload or one.ends.proto != TCP)]  # fmt: skip
     if not struck:
         return []
     firsts: list[int] = []

@@ -474,7 +474,7 @@ class Search:
             sought = sought._replace(detail=act["act"])
             effects = [sought]
         self.forged = sought.kind == INJECT
-        beliefs = Beliefs(self.base, effects, act.get("path") == "on")
+        beliefs = Beliefs(self.base, effects, self.forged and questions_pass(self.plays[0]))
         plays = [self.of_kind(self.masked(outcome, False), finding) for outcome in self.plays]
         for outcome in plays:
             beliefs.observe(Seen(self.through(outcome.unit, False), outcome))
@@ -515,6 +515,8 @@ class Search:
         first = not self.result.found
         if first and beliefs.explained < LEAST_EXPLAINED and sought.kind != PARTIAL:
             octets, notes = self.localised(oracle, beliefs, parts, main)
+        if self.forged and self.is_on_path(beliefs):
+            act["path"] = "on"
         weights = beliefs.weights * beliefs.covered
         order = np.argsort(-weights, kind="stable")
         same = self.equals(beliefs, core, main.unit, sought)
@@ -537,6 +539,14 @@ class Search:
         agree = np.array([mechanism(one) in named for one in beliefs.hypotheses])
         covered = REFUTED + (1 - REFUTED) * beliefs.covered
         return float(beliefs.weights[agree].sum() * covered)
+
+    def is_on_path(self, beliefs: Beliefs) -> bool:
+        """Return whether packets that a forged answer answers arrive as well."""
+        rule = beliefs.best.rule()
+        assert rule is not None
+        counts = [answered_pass(seen.outcome, strikes(seen.through, [rule]).struck[0])
+                  for seen in beliefs.seen]  # fmt: skip
+        return 2 * sum(arrived for _, arrived in counts) > sum(sent for sent, _ in counts)
 
     def effects(self, finding: Finding) -> list[Effect]:
         """Return the kinds of effects that a rule behind a finding may have: of losses, certain
@@ -870,10 +880,8 @@ def forged_act(outcome: Outcome) -> dict[str, Any]:
     """Return the act that explains the forged answers of a unit's copies."""
     to_client = to_server = page = answers = 0
     kinds = {RESET: 0, ENDED: 0}
-    arrived = 0
     answer = ""
-    copies = len(outcome.delay)
-    for copy in range(copies):
+    for copy in range(len(outcome.delay)):
         for event in outcome.events[copy]:
             kinds[event.kind] += 1
             to_client += not event.up
@@ -884,20 +892,39 @@ def forged_act(outcome: Outcome) -> dict[str, Any]:
             else:
                 answers += 1
                 answer = answer_in(event.payload) or answer
-    arrived = int((outcome.delay[:, -1] >= 0).sum())
-    on_path = arrived > copies / 2
-    path = {"path": "on"} if on_path else {}
     if answers:
-        return {"act": "dns-lie", "answer": answer or "nxdomain", **path}
+        return {"act": "dns-lie", "answer": answer or "nxdomain"}
     if page:
-        return {"act": "block-page", **path}
+        return {"act": "block-page"}
     act = "reset" if kinds[RESET] >= kinds[ENDED] else "finish"
     towards = "both"
     if to_client and not to_server:
         towards = "client"
     elif to_server and not to_client:
         towards = "server"
-    return {"act": act, "towards": towards, **path}
+    return {"act": act, "towards": towards}
+
+
+def questions_pass(outcome: Outcome) -> bool:
+    """Return whether datagrams of the subscriber that a forged answer answers arrive as well."""
+    questions = np.array([one.up and one.ends.proto != TCP for one in outcome.unit])
+    sent, arrived = answered_pass(outcome, questions)
+    return 2 * arrived > sent
+
+
+def answered_pass(outcome: Outcome, struck: np.ndarray[Any, Any]) -> tuple[int, int]:
+    """Return (sent, arrived) of the first struck packet of each flow that a forged answer ended.
+
+    struck: bool[packets].
+    """
+    answered = events_of(outcome)
+    sent = arrived = 0
+    for number, ends in enumerate(flows_of(outcome.unit)):
+        own = [at for at in np.flatnonzero(struck) if outcome.unit[at].ends == ends]
+        if own:
+            delay = outcome.delay[answered[:, number], own[0]]
+            sent, arrived = sent + int((delay != -2).sum()), arrived + int((delay >= 0).sum())
+    return sent, arrived
 
 
 def answer_in(payload: bytes) -> str:

@@ -35,7 +35,7 @@ MATCHES: Rows = (
 ACTS: Rows = (
     ("pass", ("act.pass",)),
     ("drop, in the path", ("act.drop",)),
-    ("inject only, beside the path", ("rule.path",)),
+    ("inject only, on-path", ("rule.path",)),
     ("TCP reset", ("act.reset", "rule.towards")),
     ("several resets", ("rule.resets",)),
     ("TTL and IP id of the end that is imitated", ("rule.hops", "rule.ip_id")),

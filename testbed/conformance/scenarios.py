@@ -547,7 +547,7 @@ act = "drop"
     ),
     Scenario(
         "act.reset",
-        "Both ends are told that the other broke off; the hello goes no further.",
+        "Each end gets a reset in the other's name; the hello goes no further.",
         'match = { name = ["a.example"] }\nact = "reset"',
         WEB,
         "dddx..",
@@ -615,7 +615,7 @@ act = "drop"
     ),
     Scenario(
         "act.finish",
-        "Both ends are told that the other has said all.",
+        "Each end gets a FIN in the other's name.",
         'match = { name = ["a.example"] }\nact = "finish"',
         WEB,
         "dddx..",
@@ -623,7 +623,7 @@ act = "drop"
     ),
     Scenario(
         "rule.towards",
-        "Only the client is told; the server goes on until it hears nothing more.",
+        "Only the client gets it; the server goes on until nothing more comes.",
         'match = { name = ["a.example"] }\nact = "reset"\ntowards = "client"',
         WEB,
         "dddx..",
@@ -631,7 +631,7 @@ act = "drop"
     ),
     Scenario(
         "act.block-page",
-        "An HTTP request is answered with a page, the server is told to break off.",
+        "An HTTP request is answered with a page, and the server gets a reset.",
         'match = { name = ["a.example"], name_in = ["http"] }\nact = "block-page"',
         PAGE,
         "dddx.",
@@ -639,7 +639,7 @@ act = "drop"
     ),
     Scenario(
         "rule.path",
-        "Beside the path the box can only inject: the question and its true answer pass, too late.",
+        "An on-path box can only inject: the question and its true answer pass, too late.",
         'match = { dns = ["a.example"] }\nact = "dns-lie"\npath = "on"',
         NAMES,
         "dd..",
@@ -758,7 +758,7 @@ scope = "packet"
     ),
     Scenario(
         "act.corrupt",
-        "About half of the packets arrive with a bit changed, so that nobody uses them.",
+        "About half of the packets arrive with a bit changed, and are discarded.",
         'match = { payload = ["rtp"] }\nact = "corrupt"\nshare = 0.5\nway = "up"',
         "0.0 > udp relay:3478 rtp 172 x8 0.02\n0.01 < udp relay:3478 rtp",
         CORRUPTED,

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from midcall.captures.jit.kernel import I, kernel
+from midcall.captures.jit.kernel import I, inlined, kernel
 from midcall.captures.jit.reads import Octets, u8, u16
-from midcall.captures.packets.numbers import ICMP, ICMP6, TCP
+from midcall.captures.packets.numbers import TCP
 from midcall.classifier.state.flow_table import SETTLED, Records, mix
 from midcall.classifier.state.packet_fields import (
     SIGN_IP_AT,
@@ -48,6 +48,7 @@ from midcall.testbed.middlebox.inject import (
     OWN,
     PAGE,
     RESET,
+    may_answer,
     send_answer,
     send_copy,
     send_segment,
@@ -107,7 +108,11 @@ CLOSED = -1
 #: Fate of a packet by a censor's answer, FAILED first.
 FATE_OF = (DROPPED, DELIVERED, DROPPED, DROPPED, DROPPED, DELIVERED)
 
-#: Values of `side` in memory keys that are no direction: taints, `after` counters, copies.
+#: Whether and why a rule applies to a packet (`applies`).
+NOT_MET, MET, CONDEMNED = range(3)
+
+#: Values of `side` in memory keys that are no direction: taints, `after` counters, copies, counters
+#: of wider subjects, headers of both ends, numbers of a censor.
 TAINT_SIDE, AFTER_SIDE, COPY_SIDE, QUOTA_SIDE, HEADER_SIDE = -1, 2, 3, 4, 5
 CENSOR_SIDE = 7
 #: The key of what a box remembers of the IP headers of a flow's ends, whatever the rule.
@@ -324,7 +329,7 @@ def inject(
         )
         return
     if rule["act"] == NO_ROUTE:
-        if signs[SIGN_PROTO] != ICMP and signs[SIGN_PROTO] != ICMP6:
+        if may_answer(b, signs):
             send_unreachable(
                 mail, meter, letters, flow, b, signs, side, rule["icmp"], time, number, packet
             )
@@ -466,6 +471,62 @@ def perform(
     return DELIVERED, number, out
 
 
+@inlined
+def perform_own(
+    number: int,
+    box: RuleTable,
+    flow: Any,
+    side: int,
+    b: Octets,
+    signs: Numbers,
+    time: int,
+    packet: int,
+) -> tuple[int, int, int]:
+    """Apply the act of the rule that a flow keeps to its end; returns as `perform` does."""
+    box.met[number] += 1
+    rule = box.rules[number]
+    act, acts_on_it = rule["act"], rule["way"] == ANY or rule["way"] == side
+    # The most frequent acts, without a call that passes the whole table.
+    if act == PASS or (acts_on_it and (act == DROP or act == STALL)):
+        return I(DELIVERED if act == PASS else DROPPED), number, time
+    near_is_source = (signs[SIGN_UP] == 1) == (side == UP)
+    return perform(number, box, flow, side, near_is_source, b, signs, time, packet)
+
+
+# ---- the decision
+
+
+@inlined
+def applies(
+    number: int,
+    box: RuleTable,
+    flow: Any,
+    side: int,
+    near_is_source: bool,
+    b: Octets,
+    signs: Numbers,
+    time: int,
+) -> int:
+    """Return why a rule applies to a packet: MET, CONDEMNED, or NOT_MET where it does not.
+
+    MET: the packet meets the match, or copies one that did, or its flow has an allowance.
+    CONDEMNED: its subject has the rule's taint, which a packet that meets the match starts again.
+    """
+    rule = box.rules[number]
+    condemned = rule["remembers"] == 1 and tainted(rule, box, flow, near_is_source, time)
+    if not condemned and rule["waits"] == 1 and pending(rule, box, flow, near_is_source):
+        return MET
+    if rule_meets(number, box, flow, side, near_is_source, b, signs, time):
+        if condemned:
+            condemn(number, rule, box, flow, near_is_source, time)
+        elif rule["copies"] == 1:
+            remember_copy(rule, box, flow, near_is_source, b, signs, time)
+    elif not condemned:
+        if rule["copies"] == 0 or not is_copy(rule, box, flow, near_is_source, b, signs):
+            return NOT_MET
+    return CONDEMNED if condemned else MET
+
+
 @kernel
 def decide(
     box: RuleTable,
@@ -491,30 +552,16 @@ def decide(
     if needs & NEED_OBSERVING:
         observe(box, flow, side, b, signs, time)
     if mark > 0:
-        box.met[mark - 1] += 1
-        rule = rules[mark - 1]
-        act, acts_on_it = rule["act"], rule["way"] == ANY or rule["way"] == side
-        # The most frequent acts, without a call that passes the whole table.
-        if act == PASS or (acts_on_it and (act == DROP or act == STALL)):
-            return I(DELIVERED if act == PASS else DROPPED), mark - 1, time
-        near_is_source = (signs[SIGN_UP] == 1) == (side == UP)
-        return perform(mark - 1, box, flow, side, near_is_source, b, signs, time, packet)
+        return perform_own(mark - 1, box, flow, side, b, signs, time, packet)
     near_is_source = (signs[SIGN_UP] == 1) == (side == UP)
     look(needs, flow, b, signs, packet, box.name, box.seen)
     for number in range(len(rules)):
+        reason = applies(number, box, flow, side, near_is_source, b, signs, time)
+        if reason == NOT_MET:
+            continue
+        box.met[number] += 1
         rule = rules[number]
-        condemned = rule["remembers"] == 1 and tainted(rule, box, flow, near_is_source, time)
-        counts = rule["waits"] == 1 and not condemned
-        counts = counts and pending(rule, box, flow, near_is_source)
-        meets = not counts and rule_meets(number, box, flow, side, near_is_source, b, signs, time)
-        if not condemned:
-            if meets:
-                if rule["copies"] == 1:
-                    remember_copy(rule, box, flow, near_is_source, b, signs, time)
-            elif not counts:
-                if rule["copies"] == 0 or not is_copy(rule, box, flow, near_is_source, b, signs):
-                    continue
-            box.met[number] += 1
+        if reason == MET:
             if not enforced(rule, flow, near_is_source):
                 continue
             if rule["waits"] == 1:
@@ -531,10 +578,6 @@ def decide(
                     continue
                 return FATE_OF[answer + 1], number, time
             condemn(number, rule, box, flow, near_is_source, time)
-        else:
-            box.met[number] += 1
-            if meets:
-                condemn(number, rule, box, flow, near_is_source, time)
         return perform(number, box, flow, side, near_is_source, b, signs, time, packet)
     if I(flow["state"]) & SETTLED and not can_change(box, flow, near_is_source):
         flow["mark"] = CLOSED

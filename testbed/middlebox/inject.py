@@ -299,6 +299,17 @@ def put_numbers(
 
 
 @kernel
+def may_answer(b: Octets, signs: Numbers) -> bool:
+    """Tell whether an ICMP error may answer a packet: not ICMP, not a later fragment of IPv4.
+
+    RFC 1122 section 3.2.2, RFC 4443 section 2.4 (e).
+    """
+    if signs[SIGN_PROTO] == ICMP or signs[SIGN_PROTO] == ICMP6:
+        return False
+    return bool(signs[SIGN_VERSION] == 6 or u16(b, signs[SIGN_IP_AT] + 6) & 0x1FFF == 0)
+
+
+@kernel
 def send_unreachable(
     mail: Octets,
     meter: Numbers,

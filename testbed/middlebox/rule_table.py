@@ -80,8 +80,7 @@ NEED_KIND, NEED_ENTROPY, NEED_STUN, NEED_MORE = 1, 2, 4, 8
 NEED_HEADERS, NEED_ANSWERS, NEED_BEGIN = 16, 32, 64
 
 # Groups of conditions that a rule may have, bits of its column `more`: counts; STUN details, hellos
-# and entropy; a sample; code points; addresses of DNS
-# answers; the phase of the rule.
+# and entropy; a sample; code points; addresses of DNS answers; the phase of the rule.
 MORE_COUNTS, MORE_CONTENT, MORE_SAMPLE, MORE_DSCP, MORE_RESOLVED = 1, 2, 4, 8, 16
 MORE_PHASE = 32
 MORE_RARE = MORE_SAMPLE | MORE_DSCP | MORE_RESOLVED | MORE_PHASE
@@ -98,11 +97,9 @@ SEEN = SEEN_TALLY + 256
 METER_NEEDS, METER_FORGOTTEN = 0, 1
 METER_FAILED = 7  # 1 + the number of the packet on which a censor failed
 METER_CULPRIT = 8  # ... and the number of its rule
-METER_MARKED = (
-    11  # 1 + the code point that the last packet decided leaves with; its sender writes it
-)
-METER_SEES = 10  # UP, DOWN or ANY: direction of the packets that the box sees
 METER_BEGAN = 9  # ns, of the box's first packet; 0: not needed, or none yet
+METER_SEES = 10  # UP, DOWN or ANY: direction of the packets that the box sees
+METER_MARKED = 11  # 1 + the code point of the last packet decided; who sends the packet writes it
 BOX_METERS = 16
 
 RULE = np.dtype(
@@ -152,11 +149,7 @@ RULE = np.dtype(
         ("after", "i8", (4,)),  # packets, bytes, ns, flows; all 0: at once
         ("after_scope", "i8"),  # whose packets count
         ("after_way", "i8"),  # UP, DOWN or ANY: direction of the packets that count
-        (
-            "renewal",
-            "i8",
-            (2,),
-        ),  # ns since its begin, or without a packet, that end a count
+        ("renewal", "i8", (2,)),  # ns since its begin, or without a packet, that end a count
         ("copies", "i8"),  # 1: matches what is read once per flow, so copies must be recognised
         ("remembers", "i8"),  # 1: state of its subjects is kept in `memory`
         ("fluid", "i8"),  # BY_ bits: why a settled flow that does not match now could match later

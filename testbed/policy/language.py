@@ -11,7 +11,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterator
 from math import inf
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -80,11 +80,18 @@ MOST_KBIT, MOST_BUCKET, MOST_QUEUE_MS = 1e9, 10**9, 3_600_000
 MOST_SECONDS, MOST_COUNT, MOST_BURST = 1e9, 10**15, 1e9
 #: Resets for one packet, at most, and octets that one may lie ahead of what its receiver expects.
 MOST_RESETS, MOST_AHEAD = 8, 1 << 20
+#: The shortest time of a rule that comes and goes, s.
+LEAST_PHASE = 0.001
 #: The rarest sample, one packet in so many.
 MOST_ONE_IN = 1_000_000
 #: The same for each range of a match.
 MOST = {"size": MOST_COUNT, "packets": MOST_COUNT, "bytes": MOST_COUNT,
         "seconds": MOST_SECONDS, "entropy": MOST_SECONDS}  # fmt: skip
+
+
+#: Fields of a rule: a share of packets, a time.
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Seconds = Annotated[float, Field(ge=0.0, le=MOST_SECONDS)]
 
 
 class Match(Table):
@@ -293,9 +300,7 @@ class After(Table):
 
     packets: int = Field(default=0, ge=0, le=MOST_COUNT, description="packets that still pass")
     bytes: int = Field(default=0, ge=0, le=MOST_COUNT, description="IP bytes that still pass")
-    seconds: float = Field(
-        default=0.0, ge=0.0, le=MOST_SECONDS, description="time in which packets still pass"
-    )
+    seconds: Seconds = Field(default=0.0, description="time in which packets still pass")
     flows: int = Field(
         default=0,
         ge=0,
@@ -309,19 +314,15 @@ class After(Table):
     per: Literal["flow", "call", "client", "pair", "server", "triple"] = Field(
         default="flow", description="whose packets, bytes, seconds and flows are counted, a scope"
     )
-    every_s: float = Field(
+    every_s: Seconds = Field(
         default=0.0,
-        ge=0.0,
-        le=MOST_SECONDS,
         description="seconds after which the count starts again (a quota per hour or day); "
         "left out, never; needs `per`",
     )
-    idle_s: float = Field(
+    idle_s: Seconds = Field(
         default=0.0,
-        ge=0.0,
-        le=MOST_SECONDS,
-        description="seconds without a packet that meets the rule after which the count starts "
-        "again (the next call has a clock of its own); left out, never; needs `per`",
+        description="seconds without a packet of a flow that met the match after which the count "
+        "starts again (the next call has a clock of its own); left out, never; needs `per`",
     )
 
     @model_validator(mode="after")
@@ -385,20 +386,18 @@ class Rule(Table):
     )
     hours: list[str] = Field(
         default=[],
-        description='times of day at which it holds, local time: `"18:00-24:00"`, also over '
-        'midnight, `"22:00-06:00"`; a policy that is chosen for a day without a time of day has it',
+        description="times of day at which it holds, on the clock of the operator's country, the "
+        'end excluded: `"18:00-24:00"`, also over midnight: `"22:00-06:00"` is until 06:00 and '
+        "from 22:00 on each day from `from` to `to`. A policy is chosen once for a run; where the "
+        "run has no time of day, the policy has the rule",
     )
-    on_s: float = Field(
+    on_s: Seconds = Field(
         default=0.0,
-        ge=0.0,
-        le=MOST_SECONDS,
         description="seconds in which it meets packets, counted from the box's first packet, in "
         "turn with `off_s`; what it condemned stays condemned",
     )
-    off_s: float = Field(
+    off_s: Seconds = Field(
         default=0.0,
-        ge=0.0,
-        le=MOST_SECONDS,
         description="seconds in which it meets none, after each `on_s`",
     )
     delay_ms: float = Field(
@@ -407,14 +406,12 @@ class Rule(Table):
     jitter_ms: float = Field(
         default=0.0, ge=0.0, le=10_000, description="standard deviation of the delay"
     )
-    loss: float = Field(default=0.0, ge=0.0, le=1.0, description="share of packets lost")
-    share: float = Field(
+    loss: Share = Field(default=0.0, description="share of packets lost")
+    share: Share = Field(
         default=0.0,
-        ge=0.0,
-        le=1.0,
-        description="share of packets that come twice, with one bit of their payload changed (its "
-        "receiver discards such a packet, as its checksum stays), or `delay_ms` after those behind "
-        "them",
+        description="share of packets that come twice, with one bit of their payload changed (the "
+        "checksum stays, so the receiver counts as one that discards the packet, also where UDP "
+        "over IPv4 has no checksum), or `delay_ms` after those behind them",
     )
     burst: float = Field(
         default=0.0,
@@ -446,17 +443,19 @@ class Rule(Table):
     resets: list[int] = Field(
         default=[0],
         description="one reset for each entry: its sequence number, in octets beyond the one that "
-        "its receiver expects; the first entry is 0",
+        "its receiver expects; the first entry is 0. A receiver obeys only a reset with the exact "
+        "number (RFC 9293 section 3.10.7.4), so the others are for data that is under way",
     )
     hops: int | Literal["own"] = Field(
         default=64,
         description="TTL or hop limit of a forged segment, 1 to 255; own: that of the last packet "
-        "that the box saw of the end whose address it uses",
+        "that the box saw in the flow from the end whose address it uses, 64 where it saw none",
     )
     ip_id: int | Literal["own"] = Field(
         default=0,
         description="IPv4 identification of a forged segment, 0 to 65535; own: goes on from the "
-        "last one that the box saw of the end whose address it uses",
+        "last one that the box saw in the flow from the end whose address it uses, 0 where it saw "
+        "none",
     )
     code: Literal["net", "host", "port", "prohibited"] = Field(
         default="prohibited",
@@ -469,8 +468,8 @@ class Rule(Table):
     )
     answer: str = Field(
         default="198.18.0.66",
-        description="the address that a false DNS answer tells (or `nxdomain`); a question for the "
-        "other family is told an address of the lab",
+        description="the address in a false DNS answer (or `nxdomain`); a question for the other "
+        "family gets an address of the lab",
     )
     file: str = Field(
         default="",
@@ -519,8 +518,10 @@ class Rule(Table):
             )
         if self.begin is not None and self.end is not None and self.end <= self.begin:
             raise ValueError(f"from {self.begin} to {self.end} holds no day; `to` is excluded")
-        if bool(self.on_s) != bool(self.off_s):
-            raise ValueError("on_s and off_s go in turn; give both, or neither")
+        if max(self.on_s, self.off_s) > 0 and min(self.on_s, self.off_s) < LEAST_PHASE:
+            raise ValueError(
+                "on_s and off_s go in turn; give both, or neither, and no less than a millisecond"
+            )
         if self.path == "on" and self.act not in INJECTED:
             raise ValueError(
                 f"path on sees copies and can only inject ({', '.join(INJECTED)}), not {self.act}"

@@ -86,7 +86,7 @@ def hours(word: str) -> tuple[int, int]:
     if parsed is None:
         raise ValueError(f'got {word!r}, expected times of day: "18:00-24:00"')
     begin, end = (int(parsed[at]) * 3600 + int(parsed[at + 1]) * 60 for at in (1, 3))
-    if begin == end or max(begin, end) > DAY:
+    if begin in (end, DAY) or max(begin, end) > DAY:
         raise ValueError(f'got {word!r}, expected two times of day: "18:00-24:00"')
     return begin, end
 

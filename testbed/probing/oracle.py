@@ -13,7 +13,7 @@ from typing import Protocol
 
 from midcall.classifier.engine import Engine
 from midcall.errors import TestbedError
-from midcall.testbed.middlebox.decide import DELIVERED, decide
+from midcall.testbed.middlebox.decide import DELIVERED, decide, sees
 from midcall.testbed.middlebox.inject import METER_LETTERS
 from midcall.testbed.middlebox.rule_table import (
     METER_CULPRIT,
@@ -62,12 +62,15 @@ class PolicyOracle:
         engine.reserve(packets.total)
         flows, signs = engine.tables.flows, engine.signs
         for i, one in enumerate(probe):
+            side, time = UP if one.up else DOWN, int(packets.time[i])
+            if not sees(box, side):
+                continue
             number = int(engine.feed(packets.take(slice(i, i + 1)))[0])
             if number < 0:
                 if self.policy.fail == "closed":
                     return True
                 continue
-            flow, side, time = flows[number], UP if one.up else DOWN, int(packets.time[i])
+            flow = flows[number]
             fate, _, release = decide(box, flow, side, packets.data, signs, time, i)
             raise_failure(box, self.policy)
             if fate != DELIVERED or release - time > LATE or box.meter[METER_LETTERS]:

@@ -221,11 +221,15 @@ def _align(result: Played, places: list[int], times: list[int]) -> None:
 
 
 def _assign(event: Event, one: _Waiting, result: Played) -> int:
-    """Note that data came; returns the number of packets that are complete with it."""
+    """Note that data came; returns the number of packets that are complete with it.
+
+    A datagram that comes more often than it was sent is left out: networks duplicate datagrams.
+    """
     if event.ends.proto != TCP:
         places, times = one.datagrams.get(event.payload, ([], []))
         if len(times) == len(places):
-            result.strange.append(event)
+            if not places:
+                result.strange.append(event)
             return 0
         result.arrived[places[len(times)]] = event.time
         times.append(event.time)

@@ -25,8 +25,8 @@ from midcall.captures.packets.pcap import Packets
 from midcall.classifier.engine import Engine
 from midcall.classifier.state.flow_table import Records
 from midcall.errors import TestbedError
-from midcall.testbed.middlebox.decide import DELIVERED, decide
-from midcall.testbed.middlebox.inject import METER_LETTERS, METER_OCTETS
+from midcall.testbed.middlebox.decide import DELIVERED, decide, sees
+from midcall.testbed.middlebox.inject import CORRUPTED, METER_LETTERS, METER_OCTETS, SYN_REFUSED
 from midcall.testbed.middlebox.rule_table import UP, RuleTable, table
 from midcall.testbed.network import access as networks
 from midcall.testbed.network.access import ETHERNET_LENGTH
@@ -127,6 +127,7 @@ class VirtualSockets:
     ) -> None:
         self.policy, self.noise = policy, noise
         self.box = table(policy, seed, access)
+        self.seen = {up: bool(sees(self.box, UP if up else DOWN)) for up in (True, False)}
         self.engine = Engine(room=64)
         self.head = ETHERNET_LENGTH + networks.link(access).overhead
         self.links = access_links(access, seed)
@@ -257,8 +258,11 @@ class VirtualSockets:
         return time
 
     def meet(self, frame: bytes, up: bool, news: Any, number: int) -> None:
-        """Let a packet meet the box."""
+        """Let a packet meet the box, or pass it where the box does not see its direction."""
         slot, size = self.slot, len(frame)
+        if not self.seen[up]:
+            self.forward(self.clock, up, size, news, number)
+            return
         slot.data[:size] = np.frombuffer(frame, np.uint8)
         slot.captured[0] = slot.wire[0] = size
         slot.time[0] = self.clock
@@ -310,15 +314,25 @@ class VirtualSockets:
             packet = box.mail[at : at + length].tobytes()
             up = int(row["toward"]) == UP
             self.number += 1
-            news = self.news_of(packet, up)
+            news = self.news_of(packet, up, int(row["kind"]))
             if news is not None:
                 self.forward(int(row["time"]), up, length, news, self.number)
         box.meter[METER_LETTERS] = box.meter[METER_OCTETS] = 0
 
-    def news_of(self, packet: bytes, up: bool) -> Any:
-        """Return a forged packet as its receiver takes it, None if it has no such socket."""
+    def news_of(self, packet: bytes, up: bool, kind: int) -> Any:
+        """Return a forged packet as its receiver takes it; None where it has no such socket, or
+        discards the packet for its checksum.
+
+        kind: of FRAME_KINDS. An ICMP error that answers a SYN ends the attempt to connect, as a
+        reset does; other ICMP errors show in no socket.
+        """
         first = packet[0] >> 4 == 4
         start, proto = (20, packet[9]) if first else (40, packet[6])
+        if kind == CORRUPTED:
+            return None
+        if kind == SYN_REFUSED:
+            syn = self.news_of(packet[start + 8 :], not up, -1)
+            return syn and Segment(syn.ends, 0, syn.sequence + syn.length, RST, b"")
         source, target = (packet[12:16], packet[16:20]) if first else (packet[8:24], packet[24:40])
         ports = struct.unpack(">HH", packet[start : start + 4])
         near, far = (source, target) if up else (target, source)

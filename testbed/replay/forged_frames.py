@@ -129,8 +129,11 @@ def icmp_problems(body: bytes, about: bytes) -> Iterator[str]:
     is taken from there.
     """
     inner = body[8:]
-    if body[0] not in (1, 3):
+    is_ip6 = about[0] >> 4 == 6
+    if body[0] != (1 if is_ip6 else 3):
         yield f"its type is {body[0]}"
+    if not is_ip6 and struct.unpack_from(">H", about, 6)[0] & 0x1FFF:
+        yield "it answers a later fragment"
     if len(inner) < min(28, len(about)) or about[: len(inner)] != inner:
         yield "it does not hold the packet that it answers"
 

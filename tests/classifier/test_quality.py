@@ -203,6 +203,38 @@ def test_rtcp_in_a_pause_is_no_audio() -> None:
     assert {5, 6, 7, 8} <= {int(s) for s in quality.second[quality.silent == 1]}
 
 
+def test_comfort_noise_between_pauses_is_audio() -> None:
+    sent: Sent = []
+    for start in (0, 3000, 6000, 9000):
+        sent += [(start + time, size) for time, size in voice(1.5)]
+        sent.append((start + 1500.0, 29))
+    sent.append((14_500.0, 29))
+    quality = quality_of([*sent, *[(17_000 + time, size) for time, size in voice(2)]])
+    silent = {int(s) for s in quality.second[quality.silent == 1]}
+    assert {11, 12, 13, 15, 16} <= silent
+    assert 14 not in silent
+
+
+def test_late_packets_after_an_outage_show_that_the_sender_was_not_silent() -> None:
+    sent = [one for one in voice(12) if not 2000 <= one[0] < 5200]
+    late = [(5200.0 + 0.1 * i, 100) for i in range(30)]
+    assert not np.any(quality_of([*sent, *late]).silent == 1)
+    assert np.any(quality_of(sent).silent == 1)
+
+
+def test_a_few_packets_before_a_call_are_no_audio() -> None:
+    few = [(180.0 * i, 100) for i in range(4)]
+    assert not np.any(quality_of([*few, *[(6000 + t, size) for t, size in voice(6)]]).silent == 1)
+
+
+def test_a_packet_that_is_older_than_the_first_one_counts_in_the_first_second() -> None:
+    packets = capture([(1500.0, 90), *voice(3)])
+    assert rows_of(packets)["second"].min() == 0
+    frames = [ether(udp_packet(noise(90, number), (40000 + number, 7000))) for number in (0, 1)]
+    rows = rows_of(packets_of(frames, [START, START - 1500 * MS]))
+    assert rows["second"].tolist() == [0, 0]
+
+
 @pytest.mark.parametrize("rate", [7.0, 15.0, 30.0])
 def test_frames_of_equal_packets_are_counted(rate: float) -> None:
     quality = quality_of(film(12, rate))

@@ -90,6 +90,47 @@ def test_a_false_dns_answer_is_data_that_was_not_sent() -> None:
     assert [one.up for one in played.strange] == [False]
 
 
+def test_corrupted_packets_are_no_data_of_a_socket() -> None:
+    box = Policy((rule({"protocol": "udp"}, "corrupt", share=1.0),))
+    played = play(VirtualSockets(box, ideal=True), voice(), 500 * MS)
+    assert max(played.arrived) < 0
+    assert not played.strange
+    box = Policy((rule({"protocol": "tcp"}, "corrupt", share=0.3),))
+    played = play(VirtualSockets(box, ideal=True), web(), 8_000 * MS)
+    assert min(played.arrived) > 0  # kernels send again what they discard
+    assert not played.strange
+
+
+def test_packets_that_come_twice_are_no_forged_answer() -> None:
+    box = Policy((rule({"packets": "1-"}, "duplicate", share=1.0),))
+    played = play(VirtualSockets(box, ideal=True), (*voice(), *web()), 500 * MS)
+    assert min(played.arrived) > 0
+    assert not played.strange
+
+
+@pytest.mark.parametrize("code", ["net", "port", "prohibited"])
+def test_an_icmp_error_refuses_a_connection_and_drops_datagrams(code: str) -> None:
+    box = Policy((rule({"packets": "1-"}, "unreachable", code=code),))
+    played = play(VirtualSockets(box, ideal=True), (*voice(), *web()), 500 * MS)
+    assert [(one.kind, one.up, one.ends) for one in played.events] == [(RESET, False, WEB)]
+    assert max(played.arrived) < 0
+    later = Policy((rule({"size": "1-"}, "unreachable", code=code),))
+    played = play(VirtualSockets(later, ideal=True), web(), 500 * MS)
+    assert RESET not in {one.kind for one in played.events}  # the stream is open
+
+
+@pytest.mark.parametrize("way", ["up", "down"])
+def test_a_box_neither_strikes_nor_counts_what_it_does_not_see(way: str) -> None:
+    plan = voice()
+    for match, passed in (({"protocol": "udp"}, 0), ({"packets": "4-"}, 3)):
+        box = Policy((rule(match, scope="packet"),), sees=way)  # type: ignore[arg-type]
+        played = play(VirtualSockets(box, ideal=True), plan, 500 * MS)
+        of_way = [time > 0 for one, time in zip(plan, played.arrived, strict=True)
+                  if one.up == (way == "up")]  # fmt: skip
+        assert of_way == [True] * passed + [False] * (10 - passed)
+        assert sum(time > 0 for time in played.arrived) == 10 + passed
+
+
 def test_a_box_remembers_from_one_play_to_the_next() -> None:
     box = Policy((rule({"stun": True}, scope="client", lasts_s=30.0),))
     line = VirtualSockets(box, ideal=True)
