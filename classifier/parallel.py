@@ -17,6 +17,7 @@ long, a table that is full or was replaced, and a file that compiled code cannot
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from typing import NamedTuple
@@ -24,7 +25,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from midcall.captures.jit.kernel import I, fence, kernel, prefetch_for_read, prefetch_for_write
+from midcall.captures.jit.kernel import (
+    I,
+    fence,
+    kernel,
+    library_function,
+    prefetch_for_read,
+    prefetch_for_write,
+)
 from midcall.captures.packets.pcap import BATCH, CaptureFile, Packets, Source, new_columns
 from midcall.captures.packets.scan import FILLED, NOW, next_packets
 from midcall.classifier.engine import Engine, Tables, read, roomy, step_packet, take
@@ -38,8 +46,9 @@ from midcall.classifier.state.packet_fields import SIGN_FLOW, SIGN_IP_AT, SIGN_P
 
 #: Cores that take turns.
 CORES = 2
-#: Reads of a turn (about 1 ms) before the waiting thread sleeps; and seconds of that sleep.
-LOOKS, NAP = 400_000, 1e-3
+#: Reads of a turn before the waiting thread lets others run between two reads; reads before it
+#: sleeps (about 1 ms); and seconds of that sleep.
+SPIN, LOOKS, NAP = 300, 4_000, 1e-3
 #: Seconds to wait for the other thread to end after an error.
 GRACE = 1.0
 
@@ -66,6 +75,11 @@ READ, DECIDED, RECORDS, REPLACED, REBUILT = 16, 40, 56, 57, 58
 TURNS = 80
 
 
+#: Let other threads run (POSIX sched_yield): on a busy machine the other thread of the pair may
+#: wait for this very core.
+sched_yield = library_function("sched_yield", 0, os.sched_yield)
+
+
 class Desk(NamedTuple):
     """The arrays of one core, with the packets of its current batch."""
 
@@ -85,7 +99,9 @@ class Desk(NamedTuple):
 @kernel
 def come(turns: Numbers, which: int, batch: int) -> bool:
     """Wait about 1 ms for a batch's turn; returns whether it has come."""
-    for _ in range(LOOKS):
+    for look in range(LOOKS):
+        if look > SPIN:
+            sched_yield()
         fence()
         if turns[which] == batch:
             fence()  # later reads must not be older than the turn

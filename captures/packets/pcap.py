@@ -62,9 +62,9 @@ Numbers = NDArray[np.int64]
 #: Packets per batch: enough that the cost of a call is negligible, but few enough for a quick
 #: Ctrl-C.
 BATCH = 8192
-#: Bytes of a buffer: small enough for a core's own cache, large enough that the cost of a batch in
-#: Python is small. Two cores share larger ones, so that they pass their turns less often.
-BUFFER, SHARED_BUFFER = 1 << 19, 1 << 21
+#: Bytes of a buffer: small enough for a core's own cache, large enough that a batch costs little in
+#: Python, and a turn between two cores.
+BUFFER = 1 << 19
 #: The longest record that is accepted in a stream of unknown length, in bytes.
 LONGEST = 64 << 20
 
@@ -306,7 +306,7 @@ class CaptureFile:
         """Yield Packets of at most `size`; the last and the `retained` ones before it are valid."""
         rooms = [new_columns(size) for _ in range(retained + 1)]
         if retained:
-            self._new_ring(retained + 1, max(SHARED_BUFFER, len(self._ring[0])))
+            self._new_ring(retained + 1, len(self._ring[0]))
         try:
             while True:
                 if self._kept:

@@ -28,6 +28,7 @@ from midcall.errors import ExperimentError
 from midcall.suggestions import hint
 
 if TYPE_CHECKING:
+    from midcall.captures.packets.pcap import CaptureFile
     from midcall.classifier.call_quality import Meter
     from midcall.classifier.engine import Engine
     from midcall.classifier.export import Column
@@ -192,10 +193,9 @@ def classify_file(
     capture = CaptureFile(path, stream=stream)
     engine = Engine()
     through(engine, capture, cores)
-    notices = list(capture.notices) + link_notices(capture.path, engine.counters, capture.links)
-    if not capture.packets and not notices:
-        notices.append(f"{capture.path}: the capture holds 0 packets")
-    return Classified(partial(tables, engine.flows(), capture.path), notices, capture.packets)
+    return Classified(
+        partial(tables, engine.flows(), capture.path), notices_of(capture, engine), capture.packets
+    )
 
 
 def tables(flows: NDArray[Any], file: str, coded: bool) -> Iterator[pa.Table]:
@@ -242,13 +242,21 @@ def classify_live(
                     latest = int(clock[start])
                     write(engine.ended(latest * TICK, IDLE))
                 feed(packets.take(slice(start, end)))
+    for notice in notices_of(capture, engine):
+        say(f"warning: {notice}")
+    write(engine.flows())
+
+
+def notices_of(capture: CaptureFile, engine: Engine) -> list[str]:
+    """Return the notices on a capture that an engine has read to its end.
+
+    Raises ClassifierError as `link_notices` does.
+    """
     notices = list(capture.notices)
     notices += link_notices(capture.path, engine.counters, capture.links)
     if not capture.packets and not notices:
         notices.append(f"{capture.path}: the capture holds 0 packets")
-    for notice in notices:
-        say(f"warning: {notice}")
-    write(engine.flows())
+    return notices
 
 
 def link_notices(path: str, counters: Mapping[str, int], links: set[int]) -> list[str]:
@@ -365,9 +373,11 @@ class ParquetSink:
     def __init__(self, out: BinaryIO) -> None:
         import pyarrow.parquet
 
-        # Without Arrow's own schema in it, readers see plain texts, not their codes.
+        # Without Arrow's own schema in it, readers see plain texts, not their codes. Dictionaries
+        # of numbers and of addresses would take time and make the file larger.
+        coded = [one.name for one in CODED_SCHEMA if pa.types.is_dictionary(one.type)]
         self._writer = pyarrow.parquet.ParquetWriter(
-            out, CODED_SCHEMA, compression="zstd", store_schema=False
+            out, CODED_SCHEMA, compression="zstd", store_schema=False, use_dictionary=coded
         )
         self._waiting: list[pa.Table] = []
 

@@ -22,7 +22,7 @@ from midcall.captures.packets.writer import PcapngWriter
 from midcall.classifier.engine import Engine
 from midcall.classifier.export import columns
 from midcall.errors import ExperimentError
-from midcall.experiments.cells.classify import link_notices, output, rows
+from midcall.experiments.cells.classify import notices_of, output, rows
 from midcall.experiments.tools.explain import Survey, flows_of_packets
 
 Numbers = NDArray[np.int64]
@@ -67,7 +67,7 @@ def classified(path: str, name: str) -> Decided:
     for packets in capture.batches():
         numbers.append(engine.feed(packets))
         times.append(packets.time.copy())
-    notices = list(capture.notices) + link_notices(name, engine.counters, capture.links)
+    notices = notices_of(capture, engine)
     flows = engine.flows()
     table = rows(columns(flows, name)).to_pylist()
     survey = Survey(name, path, flows, table, np.concatenate(numbers), notices)

@@ -41,7 +41,7 @@ from midcall.classifier.state.packet_fields import (
 )
 from midcall.classifier.state.verdicts import APPS, NOT_CALL, ROLES, VERDICTS
 from midcall.errors import ExperimentError
-from midcall.experiments.cells.classify import link_notices, rows
+from midcall.experiments.cells.classify import notices_of, rows
 from midcall.experiments.measure.redact import masked
 from midcall.experiments.tools.hexdump_view import text
 from midcall.experiments.tools.packet_text import Stream, reading, streams_of
@@ -94,11 +94,9 @@ def survey(path: str, name: str | None = None) -> Survey:
     capture, engine = CaptureFile(path, name=name), Engine()
     name = capture.path
     numbers: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
-    links: set[int] = set()
     for packets in capture.batches():
         numbers.append(engine.feed(packets))
-        links.update(map(int, np.unique(packets.link)))
-    notices = list(capture.notices) + link_notices(name, engine.counters, links)
+    notices = notices_of(capture, engine)
     flows = engine.flows()
     if not len(flows):
         raise ExperimentError(f"{name}: holds no flows, there is nothing to explain")

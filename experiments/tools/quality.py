@@ -35,7 +35,7 @@ from midcall.experiments.cells.classify import (
     Classified,
     JsonSink,
     expand,
-    link_notices,
+    notices_of,
     output,
     tables,
 )
@@ -115,13 +115,12 @@ def measure_file(path: str, every: bool = False, truth: bool = False) -> Measure
         if found is not None:
             found.add(packets, numbers, meter)
     name = path if path == STANDARD_INPUT else capture.path
-    return Measured(table_of(meter, name, every, found), notices_of(capture, meter))
+    return Measured(table_of(meter, name, every, found), all_notices(capture, meter))
 
 
-def notices_of(capture: CaptureFile, meter: Meter) -> list[str]:
+def all_notices(capture: CaptureFile, meter: Meter) -> list[str]:
     """Return the notices on a capture that a meter has read."""
-    notices = list(capture.notices)
-    notices += link_notices(capture.path, meter.engine.counters, capture.links)
+    notices = notices_of(capture, meter.engine)
     if meter.refused:
         notices.append(f"{capture.path}: too many flows at the same time, some were not measured")
     return notices
@@ -136,9 +135,7 @@ def classify_file(path: str) -> Classified:
     meter = Meter(Engine())
     for packets in capture.batches():
         meter.feed(packets)
-    notices = notices_of(capture, meter)
-    if not capture.packets and not notices:
-        notices.append(f"{capture.path}: the capture holds 0 packets")
+    notices = all_notices(capture, meter)
     flows = meter.engine.flows()
     quality = table_of_rows(flows, meter.rows(), meter.start, capture.path)
     return Classified(partial(tables, flows, capture.path), notices, capture.packets, quality)

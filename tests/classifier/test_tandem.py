@@ -15,7 +15,7 @@ import pytest
 
 from midcall.captures.packets.pcap import (
     BATCH,
-    SHARED_BUFFER,
+    BUFFER,
     CaptureFile,
     Packets,
     packets_of,
@@ -186,7 +186,7 @@ def test_a_cut_file_is_read_as_far_and_told_alike(tmp_path: Path) -> None:
 def large(folder: Path) -> Path:
     """Write a file whose third packet is larger than a buffer."""
     frames = read(BIG)
-    frame = frames.frame(2) + bytes(SHARED_BUFFER)
+    frame = frames.frame(2) + bytes(BUFFER)
     sizes = frames.captured.copy()
     sizes[2] = len(frame)
     data = b"".join(frame if i == 2 else frames.frame(i) for i in range(frames.total))
@@ -222,7 +222,7 @@ def test_who_stops_while_a_pipe_says_nothing_does_not_wait_for_it(
         raise KeyboardInterrupt
 
     content = BIG.read_bytes()
-    content += content[24:] * (2 * SHARED_BUFFER // len(content))
+    content += content[24:] * (2 * BUFFER // len(content))
     end, source = os.pipe()
     writer = threading.Thread(target=os.write, args=(source, content), daemon=True)
     writer.start()
