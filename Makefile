@@ -79,7 +79,7 @@ endif
 	  -v "$(CURDIR)/runs:/midcall/runs" -e MIDCALL_OWNER="$$(id -u):$$(id -g)" \
 	  midcall $(DOCKER_COMMAND)
 
-evaluate: $(READY)  ## accuracy under disturbances, beside baselines and every peer that is installed
+evaluate: $(READY)  ## accuracy under disturbances, compared with baselines and every peer that is installed
 	@$(BIN)/midcall evaluate $(SPEC) $(RUN_FLAGS)
 
 add: $(READY)  ## add a capture: make add PCAP=mycall.pcap APP=whatsapp KIND=audio
@@ -109,17 +109,17 @@ check: lint types contracts test-all  ## all of it: what must be green before a 
 corpus: $(READY)  ## obtain the catalogued captures and say what is missing, and why
 	@$(BIN)/midcall captures fetch $(RUN_FLAGS)
 
-golden: $(READY)  ## write the golden texts anew (read the diff before you commit it)
+golden: $(READY)  ## write the golden texts again (read the diff before you commit it)
 	@$(BIN)/python -m tests.golden
 
 reference: $(READY)  ## write docs/reference/policy.md and data.md from the code that they describe
 	@$(BIN)/python -m midcall.experiments.tools.policy_reference
 	@$(BIN)/python -m midcall.experiments.tools.data_reference
 
-bench: $(READY)  ## packets per second of the offline path, beside ndpiReader and nfstream; BENCH_FLAGS="--loads all --peers all" for everything
+bench: $(READY)  ## packets per second of the offline path, compared with ndpiReader and nfstream; BENCH_FLAGS="--loads all --peers all" for everything
 	@$(BIN)/python -m tests.bench $(BENCH_FLAGS)
 
-bench-compare: $(READY)  ## the same beside an earlier result, in ratios: make bench-compare BASE=bench.json
+bench-compare: $(READY)  ## the same as ratios to an earlier result: make bench-compare BASE=bench.json
 	@test -n "$(BASE)" || { echo "say which earlier result: make bench-compare BASE=bench.json"; exit 2; }
 	@$(BIN)/python -m tests.bench --against $(BASE) --json bench-now.json $(BENCH_FLAGS)
 
@@ -131,7 +131,7 @@ $(VENV)/live: $(READY)
 bench-growth: $(READY)  ## cost and memory up to 100 million packets: bench-growth.json and .svg
 	@$(BIN)/python -m tests.bench --growth 100000000 --json bench-growth.json $(BENCH_FLAGS)
 
-bench-live: $(VENV)/live  ## the live box beside the kernel alone: rates, latency, exactness (root: sudo make bench-live)
+bench-live: $(VENV)/live  ## the live box compared with the kernel alone: rates, latency, exactness (root: sudo make bench-live)
 	@$(BIN)/midcall bench live $(BENCH_FLAGS)
 
 # What tries to break the lab (docs/explanation/reliability.md); results go to runs/reliability and runs/fuzz.
@@ -151,10 +151,10 @@ hostile: $(READY)  ## attacks through one engine: bounds of state, counts, time 
 faults: $(READY)  ## runs and workers killed at random moments: make faults KILLS=100
 	@$(BIN)/python -m tests.proofs.faults --kills $(or $(KILLS),100)
 
-budget: $(READY)  ## seconds by phase and peak memory of the default experiment, run anew
+budget: $(READY)  ## seconds by phase and peak memory of the default experiment, in a new run
 	@$(BIN)/python -m tests.proofs.budget --spec $(SPEC)
 
-differential: $(READY)  ## fields of STUN, RTP, RTCP, TLS, DTLS, QUIC beside those that tshark reads
+differential: $(READY)  ## fields of STUN, RTP, RTCP, TLS, DTLS, QUIC compared with those that tshark reads
 	@$(BIN)/python -m tests.proofs.differential
 
 sharing: $(READY)  ## what packing changes for Midcall, nDPI and tshark: make sharing [NAMES="a b"]
@@ -167,7 +167,7 @@ mutants: $(READY)  ## changed copies of metrics, statistics, policy and rules, w
 # The index that pip is set up with tells the sums; extras hold what setup does not install.
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header -c constraints.txt
 EXTRAS := dev live callers bystanders dask docs peers mutants audit fuzz lock
-lock: $(READY)  ## write locks/ anew from constraints.txt: versions and sha256 of every package, for any platform
+lock: $(READY)  ## write locks/ again from constraints.txt: versions and sha256 of every package, for any platform
 	@$(INSTALL) $(call packages,lock)
 	@echo 'setuptools' | $(LOCK) pyproject.toml - -o locks/core.lock
 	@for extra in $(EXTRAS); do \
