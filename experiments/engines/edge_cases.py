@@ -17,7 +17,8 @@ from midcall.captures.packets.pcap import Packets
 from midcall.captures.wire import dns, dtls, stun, tls
 from midcall.captures.wire.seeded import SeededRandom
 from midcall.testbed.engines.lab_capture import LabPacket, as_packets
-from midcall.testbed.network.ip_packets import ip_packet, set_checksums
+from midcall.testbed.network.checksums import word_sum
+from midcall.testbed.network.ip_packets import internet_checksum, ip_packet, set_checksums
 from midcall.testbed.probing.quic_initial import quic_initial
 
 NAME = "edge cases (synthetic)"
@@ -84,6 +85,10 @@ def cases() -> Iterator[list[Sent]]:
                 for one in exchange(next(ports), 7000, bytes(50), hosts)
             ]
     yield [Sent(True, made(NEAR, FAR, GRE, bytes(24))), Sent(False, made(FAR, NEAR, GRE, bytes(9)))]
+    yield [
+        Sent(up, made(*((NEAR, FAR) if up else (FAR, NEAR)), ICMP, echo(kind)))
+        for up, kind in ((True, 8), (False, 0), (True, 8))
+    ]
     unheard = exchange(next(ports), 7000, bytes(60))
     yield [
         *unheard,
@@ -189,6 +194,12 @@ def stream(
     out.append(Sent(False, segment(FAR, NEAR, target, port, other, at, ACK)))
     out.append(Sent(True, segment(NEAR, FAR, port, target, at, other, PUSH, b"\xf0" * 20)))
     return out
+
+
+def echo(kind: int) -> bytes:
+    """Return an ICMP echo request (8) or its reply (0), with a right checksum (RFC 792)."""
+    body = struct.pack(">BBHHH", kind, 0, 0, 7, 1) + bytes(range(24))
+    return body[:2] + struct.pack(">H", internet_checksum(word_sum(body))) + body[4:]
 
 
 def made(source: str, target: str, proto: int, body: bytes) -> bytes:

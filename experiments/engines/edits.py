@@ -110,7 +110,7 @@ def differs(
     for name in inputs.names:
         lab = inputs.lab(name)
         running.load(lab.under(other))
-        passes = running.play(lab.packets)
+        passes = running.play(lab.packets).passes
         ours = inputs.box(name, lab.under(box), access, "").passes
         if (valid[name] & (passes != ours)).any():
             return True

@@ -38,7 +38,7 @@ MATCHES: dict[str, dict[str, Any]] = {
     "protocol = udp": {"protocol": "udp"},
     "protocol = other": {"protocol": "other"},
     "size": {"protocol": "udp", "size": "40-160"},
-    "size, any transport": {"size": "40-160"},
+    "size, any transport": {"size": "20-160"},
     "direction = up": {"protocol": "udp", "direction": "up"},
     "direction = down": {"protocol": "udp", "direction": "down"},
     "packets": {"protocol": "udp", "packets": "3-"},
@@ -48,12 +48,13 @@ MATCHES: dict[str, dict[str, Any]] = {
     "entropy": {"protocol": "udp", "entropy": "0.9-"},
 }
 UDP: dict[str, Any] = {"protocol": "udp", "ports": ["3478-3481", 7000]}
+LARGE = {"protocol": "udp", "size": "160-"}
 TLS_NAME: dict[str, Any] = {"name": NAMES, "name_in": ["tls"]}
 #: Keys of a rule per act.
 ACT_KEYS: dict[str, dict[str, Any]] = {
     "pass": {"match": UDP},
     "drop": {"match": UDP},
-    "stall": {"match": UDP, "after": {"packets": 2}},
+    "stall": {"match": UDP, "after": {"bytes": 150}},
     "drop-media": {"match": UDP},
     "dns-lie": {"match": {"dns": NAMES}},
     "reset": {"match": {"protocol": "tcp", "payload": ["tls-hello"]}},
@@ -63,6 +64,14 @@ ACT_KEYS: dict[str, dict[str, Any]] = {
     "mark": {"match": UDP, "code_point": "ef"},
     "duplicate": {"match": UDP, "share": 0.5},
     "corrupt": {"match": UDP, "share": 0.1},
+    "prioritise": {
+        "match": UDP,
+        "scope": "client",
+        "rate_kbit": 512.0,
+        "queue_ms": 200.0,
+        "first": ["ef"],
+        "cross_kbit": 300.0,
+    },
     "reorder": {"match": UDP, "share": 0.1, "delay_ms": 60.0},
     "delay": {"match": UDP, "delay_ms": 50.0},
     "jitter": {"match": UDP, "jitter_ms": 5.0},
@@ -77,8 +86,26 @@ KEYS: dict[str, dict[str, Any]] = {
     "way = up": {"match": {"stun": True}, "act": "drop", "way": "up"},
     "way = down": {"match": {"stun": True}, "act": "drop", "way": "down"},
     "after": {"match": {"stun": True}, "act": "drop", "after": {"packets": 3}},
+    "other transports, flow": {
+        "match": {"protocol": "other", "direction": "up"},
+        "act": "drop",
+    },
+    "after, bytes": {"match": {"protocol": "udp"}, "act": "drop", "after": {"bytes": 150}},
+    "after, bytes per client": {
+        "match": {"protocol": "udp", "size": "20-"},
+        "act": "drop",
+        "scope": "packet",
+        "after": {"bytes": 2000, "per": "client"},
+    },
+    "scope = client, ports": {"match": UDP, "act": "drop", "scope": "client"},
     "probability": {"match": {"stun": True}, "act": "drop", "probability": 0.5},
     "lasts_s": {"match": {"stun": True}, "act": "drop", "lasts_s": 60.0},
+    "lasts_s, client": {
+        "match": {"protocol": "udp", "ports": [53]},
+        "act": "drop",
+        "scope": "client",
+        "lasts_s": 2.0,
+    },
     "hours": {"match": {"stun": True}, "act": "drop", "hours": ["18:00-24:00"]},
     "on_s, off_s": {"match": {"stun": True}, "act": "drop", "on_s": 10.0, "off_s": 20.0},
     "resets": {"match": TLS_NAME, "act": "reset", "resets": [0, 1460]},
@@ -135,7 +162,13 @@ def elements() -> list[Element]:
     out += [
         element("scope", scope, match={"stun": True}, act="drop", scope=scope) for scope in SCOPES
     ]
-    return out + [element("key", name, **keys) for name, keys in KEYS.items()]
+    out += [element("key", name, **keys) for name, keys in KEYS.items()]
+    (spared,) = element("key", "", match=LARGE, act="pass", scope="packet").policy.rules
+    (dropped,) = element(
+        "key", "", match={"protocol": "udp", "size": "20-"}, act="drop"
+    ).policy.rules
+    both = Policy((spared.model_copy(update={"name": "spared"}), dropped))
+    return [*out, Element("key", "pass before a flow", both)]
 
 
 def element(kind: Kind, name: str, **keys: Any) -> Element:

@@ -196,7 +196,7 @@ def witnesses(found: Difference | None) -> list[Witness]:
     """Return the packets of a difference; [] for none."""
     if found is None:
         return []
-    answers = zip(found.packets, found.ours, found.engine, strict=True)
+    answers = zip(found.packets, found.ours.passes, found.engine.passes, strict=True)
     return [
         {
             "capture": found.capture,

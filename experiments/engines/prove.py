@@ -24,9 +24,14 @@ from midcall.experiments.engines import edge_cases
 from midcall.experiments.localise.delta_debugging import needed, shortest_prefix
 from midcall.experiments.spec import policy_names
 from midcall.experiments.tools.replay import locate_capture
-from midcall.testbed.engines.export import export
+from midcall.testbed.engines.engine_import import imported, joined
+from midcall.testbed.engines.export import KeyPlaces, export, places_of, sentence
 from midcall.testbed.engines.kernel_engine import KernelEngine
 from midcall.testbed.engines.lab_capture import (
+    ERROR_CODE,
+    ERROR_TO_FAR,
+    ERROR_TO_SUBSCRIBER,
+    FOREIGN,
     RAW,
     TO_FAR,
     TO_SUBSCRIBER,
@@ -38,9 +43,13 @@ from midcall.testbed.engines.lab_capture import (
     our_box,
 )
 from midcall.testbed.engines.offline_engines import Ndpi, Suricata
+from midcall.testbed.engines.written import NETFILTER_ERROR, NETFILTER_RESET, Refusal
+from midcall.testbed.policy.loader import files_of
 from midcall.testbed.policy.operator import Policy
 
 Passes = NDArray[np.bool_]
+#: In what replies of netfilter differ from the box's, whoever wrote the rules; by act.
+REPLIES = {"unreachable": NETFILTER_ERROR, "reset": NETFILTER_RESET}
 #: Plays of the engine that a reduction may take.
 PLAYS = 600
 
@@ -56,8 +65,8 @@ class Engine(Protocol):
         """Unload every rule."""
         ...
 
-    def play(self, chosen: Sequence[LabPacket]) -> Passes:
-        """Return which packets pass."""
+    def play(self, chosen: Sequence[LabPacket]) -> Answers:
+        """Return what becomes of packets."""
         ...
 
 
@@ -83,37 +92,12 @@ class Proof(TypedDict):
 
 
 class Difference(NamedTuple):
-    """A capture in which the two differ, reduced: its packets and both answers.
-
-    rules: of the box; resets: as in Answers, engine_resets None where they cannot be seen.
-    """
+    """A capture in which the two differ, reduced: its packets, and both answers to them."""
 
     capture: str
     packets: list[LabPacket]
-    ours: Passes
-    engine: Passes
-    rules: list[str]
-    resets: NDArray[np.int8]
-    engine_resets: NDArray[np.int8] | None
-
-
-class Played(NamedTuple):
-    """An engine's answers to packets; resets: as in Answers, None where they cannot be seen."""
-
-    passes: Passes
-    resets: NDArray[np.int8] | None
-
-    def resets_differ(self, ours: Answers) -> Passes:
-        """Return bool[n], where resets go to other ends than those of the box."""
-        if self.resets is None:
-            return np.zeros(len(self.passes), np.bool_)
-        return np.asarray(self.resets != ours.resets)
-
-
-def played(running: Engine, chosen: Sequence[LabPacket]) -> Played:
-    """Return an engine's answers to packets."""
-    passes = running.play(chosen)
-    return Played(passes, running.resets if isinstance(running, KernelEngine) else None)
+    ours: Answers
+    engine: Answers
 
 
 @contextmanager
@@ -131,14 +115,21 @@ def opened(engine: str) -> Iterator[Engine]:
 class OwnRules:
     """An engine under rules of somebody else, whatever policy it is compared with."""
 
-    def __init__(self, running: Engine, path: Path) -> None:
-        """Read the rules; raises ExperimentError."""
+    def __init__(self, running: Engine, path: Path, engine: str, translated: bool) -> None:
+        """Read the rules; translated: without the lines that the import leaves out.
+
+        Raises errors that a user can correct.
+        """
         if isinstance(running, Ndpi):
             raise ExperimentError("nDPI acts on nothing: give --rules of another engine")
         try:
-            self.text = path.read_text(encoding="utf-8")
+            lines = joined(path.read_text(encoding="utf-8").splitlines())
         except (OSError, UnicodeDecodeError) as error:
             raise ExperimentError(f"{path}: cannot be read ({error})") from None
+        self.left_out = [one.line for one in imported(path, engine).left_out] if translated else []
+        for number in self.left_out:
+            lines[number - 1] = ""
+        self.text = "\n".join([*lines, ""])
         self.running = running
 
     def load(self, policy: Policy) -> None:
@@ -151,8 +142,8 @@ class OwnRules:
         """Unload every rule."""
         self.running.clear()
 
-    def play(self, chosen: Sequence[LabPacket]) -> Passes:
-        """Return which packets pass."""
+    def play(self, chosen: Sequence[LabPacket]) -> Answers:
+        """Return what becomes of packets."""
         return self.running.play(chosen)
 
 
@@ -166,23 +157,32 @@ def prove(
     corpus: Path | None = None,
     step: Callable[[str], None] = lambda _: None,
     rules: Path | None = None,
+    translated: bool = False,
 ) -> Proof:
     """Compare an engine with the lab's box under a policy; raises errors that a user can correct.
 
     captures: files or names of the catalogue; out: the file of the smallest capture that differs;
-    rules: a file of rules that the engine gets instead of the exported policy.
+    rules: a file of rules that the engine gets instead of the exported policy; translated: without
+    the lines of it that the import leaves out.
     """
-    policy = policy_names.named(words, access, date).policy
+    named = policy_names.named(words, access, date)
+    policy, where = named.policy, places(named)
     made = export(policy, engine)
     if made.refused and rules is None:
-        reason = "; ".join(f"{one.rule}: {one.reason}" for one in made.refused)
+        reason = "; ".join(sentence(one, where) for one in made.refused)
         return nothing(f"refused: {reason}")
     if out.exists():
         raise ExperimentError(f"{out}: exists already; give another file as -o")
-    nearly = made.nearly if rules is None else []
+    nearly = made.nearly
+    if rules is not None:
+        own = REPLIES if engine in ("nftables", "iptables") else {}
+        nearly = [Refusal(one.name, own[one.act]) for one in policy.rules if one.act in own]
     reason = "; ".join(dict.fromkeys(f"{one.rule}: {one.reason}" for one in nearly))
     with opened(engine) as running:
-        running = running if rules is None else OwnRules(running, rules)
+        left_out: list[int] = []
+        if rules is not None:
+            running = OwnRules(running, rules, engine, translated)
+            left_out = running.left_out
         inputs = Inputs(captures, corpus)
         total, differs, found = compared(running, policy, engine, inputs, access, step)
     smallest: Smallest | None = None
@@ -190,7 +190,10 @@ def prove(
         write(out, found, engine)
         smallest = {"file": str(out), "packets": len(found.packets)}
     exact = (rules is not None or made.exact) and not differs
-    if differs and not reason:
+    if left_out:
+        lines = f"without lines {', '.join(map(str, left_out))}, which the import leaves out"
+        reason = "; ".join(filter(None, (lines, reason)))
+    elif differs and not reason:
         reason = f"{differs} packets differ; see {out}"
     return {
         "packets": total,
@@ -200,6 +203,13 @@ def prove(
         "exact": exact,
         "reason": reason,
     }
+
+
+def places(named: policy_names.Named) -> dict[str, KeyPlaces]:
+    """Return where the rules of a policy stand in its TOML files."""
+    if named.file is None:
+        return {}
+    return places_of(files_of(named.file), named.policy.hypothesis, named.policy.rules)
 
 
 def nothing(reason: str) -> Proof:
@@ -236,7 +246,9 @@ class Inputs:
             running.clear()
             for name in self.names:
                 packets = self.lab(name).packets
-                self.valid[engine, name] = running.play(packets) & running.play(packets)
+                self.valid[engine, name] = (
+                    running.play(packets).passes & running.play(packets).passes
+                )
         return {name: self.valid[engine, name] for name in self.names}
 
     def box(self, name: str, policy: Policy, access: str, label: str) -> Answers:
@@ -268,13 +280,12 @@ def compared(
         lab = inputs.lab(name)
         comparison = Comparison(running, lab.under(policy), engine, access)
         ours = inputs.box(name, comparison.policy, access, label and f"{label} {engine == 'ndpi'}")
-        passes = comparison.of_engine(lab.packets, ours)
+        ours = comparison.of_engine(lab.packets, ours)
         differ = valid[name].copy()
         for _ in range(2):  # a difference that a second play does not show is none
             if differ.any():
                 running.load(comparison.policy)  # with empty sets of flows
-                answer = played(running, lab.packets)
-                differ &= (passes != answer.passes) | answer.resets_differ(ours)
+                differ &= ours.differ(running.play(lab.packets))
         total += int(valid[name].sum())
         differs += int(differ.sum())
         if differ.any() and found is None:
@@ -291,28 +302,26 @@ class Comparison:
         self.running, self.engine, self.access, self.plays = running, engine, access, 0
         self.policy = as_matches(policy) if engine == "ndpi" else policy
 
-    def of_engine(self, chosen: Sequence[LabPacket], ours: Answers) -> Passes:
+    def of_engine(self, chosen: Sequence[LabPacket], ours: Answers) -> Answers:
         """Return the box's answers in the terms of the engine: nDPI's are of whole flows."""
-        return of_flows(chosen, ours.passes) if self.engine == "ndpi" else ours.passes
+        if self.engine != "ndpi":
+            return ours
+        return ours._replace(passes=of_flows(chosen, ours.passes))
 
-    def differing(self, chosen: Sequence[LabPacket]) -> tuple[Passes, Answers, Played]:
+    def differing(self, chosen: Sequence[LabPacket]) -> tuple[Passes, Answers, Answers]:
         """Return in which packets the two differ, and what each of them does."""
         self.plays += 1
-        ours = our_box(chosen, self.policy, self.access)
+        ours = self.of_engine(chosen, our_box(chosen, self.policy, self.access))
         self.running.clear()
-        valid = self.running.play(chosen)
+        valid = self.running.play(chosen).passes
         self.running.load(self.policy)
-        engine = played(self.running, chosen)
-        differ = self.of_engine(chosen, ours) != engine.passes
-        return valid & (differ | engine.resets_differ(ours)), ours, engine
+        engine = self.running.play(chosen)
+        return valid & ours.differ(engine), ours, engine
 
     def difference(self, name: str, chosen: list[LabPacket]) -> Difference:
         """Return a difference that some packets of a capture show."""
         _, ours, engine = self.differing(chosen)
-        passes = self.of_engine(chosen, ours)
-        return Difference(
-            name, chosen, passes, engine.passes, ours.rules, ours.resets, engine.resets
-        )
+        return Difference(name, chosen, ours, engine)
 
     def reduced(self, packets: Sequence[LabPacket], differ: Passes) -> list[LabPacket]:
         """Return a smallest part of the packets, in which a packet still differs."""
@@ -355,14 +364,13 @@ def write(path: Path, found: Difference, engine: str) -> None:
 def as_pcapng(found: Difference, engine: str) -> bytes:
     """Return a difference as pcapng, with both answers as a comment of each packet."""
     comments = {}
+    rules = found.ours.rules
     for i, one in enumerate(found.packets):
-        rule = f" ({found.rules[i]})" if found.rules[i] else ""
-        seen = found.engine_resets
-        ours = answer_words(bool(found.ours[i]), 0 if seen is None else int(found.resets[i]))
-        other = answer_words(bool(found.engine[i]), 0 if seen is None else int(seen[i]))
+        rule = f" ({rules[i]})" if rules[i] else ""
         side = "from" if one.up else "to"
         comments[i] = (
-            f"midcall: {ours}{rule}; {engine}: {other}; frame {one.frame + 1} of "
+            f"midcall: {answer_words(found.ours, found.engine, i)}{rule}; {engine}: "
+            f"{answer_words(found.engine, found.engine, i)}; frame {one.frame + 1} of "
             f"{found.capture}, {side} the subscriber"
         )
     out = BytesIO()
@@ -370,12 +378,24 @@ def as_pcapng(found: Difference, engine: str) -> bytes:
     return out.getvalue()
 
 
-def answer_words(passes: bool, resets: int) -> str:
-    """Return what happens to a packet, as words; resets: as in Answers."""
-    ends = [
-        end
-        for bit, end in ((TO_SUBSCRIBER, "the subscriber"), (TO_FAR, "the far end"))
-        if resets & bit
-    ]
-    reset = f", reset to {' and '.join(ends)}" if ends else ""
-    return f"{'passes' if passes else 'does not pass'}{reset}"
+def answer_words(answers: Answers, seen: Answers, at: int) -> str:
+    """Return what happens to a packet, as words.
+
+    seen: of the engine, whose replies and code points say whether they can be seen at all.
+    """
+    words = ["passes" if answers.passes[at] else "does not pass"]
+    replies = 0
+    if answers.replies is not None and seen.replies is not None:
+        replies = int(answers.replies[at])
+    for what, bits in (("reset", (TO_SUBSCRIBER, TO_FAR)),
+                       ("ICMP error", (ERROR_TO_SUBSCRIBER, ERROR_TO_FAR))):  # fmt: skip
+        ends = zip(("the subscriber", "the far end"), bits, strict=True)
+        if got := [end for end, bit in ends if replies & bit]:
+            words.append(f"{what} to {' and '.join(got)}")
+    if replies >> ERROR_CODE:
+        code = replies >> ERROR_CODE
+        foreign = ", not from the packet's target" if replies & FOREIGN else ""
+        words.append(f"type {code >> 8}, code {code & 255}{foreign}")
+    if answers.passes[at] and answers.points is not None and seen.points is not None:
+        words.append(f"DSCP {answers.points[at]}")
+    return ", ".join(words)

@@ -49,6 +49,7 @@ ACTS: Rows = (
     ("jitter", ("act.jitter",)),
     ("random loss", ("act.loss", "rule.burst")),
     ("DSCP mark", ("act.mark",)),
+    ("priority queue by DSCP, with cross-traffic", ("act.prioritise",)),
     ("duplicate", ("act.duplicate",)),
     ("corrupt", ("act.corrupt",)),
     ("reorder", ("act.reorder",)),

@@ -43,6 +43,8 @@ Play = Callable[[Packets, Policy, str, int, Packets | None], Any]
 #: Where the IP header stands in a scene's frames.
 ETHERNET = 14
 IP6_HEADER = 40
+#: The code point of expedited forwarding (RFC 3246).
+EF = 46
 TCP_FLAGS = ((SYN, "syn"), (FIN, "fin"), (RST, "rst"), (ACK, "ack"))
 
 
@@ -206,6 +208,26 @@ def deviation_late(packets: Packets, result: Any) -> float:
     return float(lateness(packets, result).std())
 
 
+def late_first(packets: Packets, result: Any) -> float:
+    """Return the mean delay that the box added to packets with the code point EF, in ms."""
+    return float(lateness(packets, result)[expedited(packets)[came(result)]].mean())
+
+
+def late_others(packets: Packets, result: Any) -> float:
+    """Return the mean delay that the box added to packets without it, in ms."""
+    return float(lateness(packets, result)[~expedited(packets)[came(result)]].mean())
+
+
+def late_last(packets: Packets, result: Any) -> float:
+    """Return the delay that the box added to the last packet that was sent, in ms."""
+    return float(lateness(packets, result)[-1])
+
+
+def expedited(packets: Packets) -> Any:
+    """Return which packets have the code point EF, bool[n]."""
+    return packets.data[packets.offset + ETHERNET + 1] >> 2 == EF
+
+
 def rate_out(packets: Packets, result: Any) -> float:
     """Return the rate of IP packets that arrived, from first to last, in kbit/s.
 
@@ -248,6 +270,9 @@ def answers(packets: Packets, result: Any) -> float:
 MEASURES: dict[str, Callable[[Packets, Any], float]] = {
     "loss": share_lost,
     "delay_ms": mean_late,
+    "first_ms": late_first,
+    "others_ms": late_others,
+    "last_ms": late_last,
     "jitter_ms": deviation_late,
     "rate_kbit": rate_out,
     "burst": mean_burst,

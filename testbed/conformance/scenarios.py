@@ -718,6 +718,40 @@ act = "drop"
         measured=(("rate_kbit", 40),),
     ),
     Scenario(
+        "act.prioritise",
+        "On a line of 2 Mbit/s with 1.2 Mbit/s of others, EF overtakes what waits.",
+        'match = { protocol = "udp" }\nact = "prioritise"\nscope = "client"\n'
+        'rate_kbit = 2000\nqueue_ms = 500\nfirst = ["ef"]\ncross_kbit = 1200',
+        """
+        0.00 > udp relay:3478 rtp 172 dscp=46 x20000 0.02
+        0.00 > udp peer:9999/40001 noise 472 x20000 0.0203
+        """,
+        measured=(("first_ms", 2.9), ("others_ms", 8.25), ("loss", 0)),
+    ),
+    Scenario(
+        "act.prioritise",
+        "A mark that an earlier rule set counts: the last packet waits for the one being sent.",
+        """
+[[rule]]
+match = { protocol = "udp", ports = [3478] }
+act = "mark"
+code_point = "ef"
+
+[[rule]]
+match = { protocol = "udp" }
+act = "prioritise"
+scope = "client"
+rate_kbit = 1000
+queue_ms = 100
+first = ["ef"]
+""",
+        """
+        0.000 > udp peer:9999/40001 noise 972 x9 0.001
+        0.010 > udp relay:3478 noise 972
+        """,
+        measured=(("delay_ms", 33.8), ("last_ms", 14)),
+    ),
+    Scenario(
         "act.mark",
         "Marks what comes from the subscriber; a rule behind drops what has the mark.",
         """

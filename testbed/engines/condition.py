@@ -71,7 +71,8 @@ class Condition(NamedTuple):
     ports, addresses: of the end away from the subscriber, empty for any; size: payload octets;
     packets, octets: of the flow so far; direction: "up", "down", "" for both; names: server names
     as the rule gives them, in the protocols `name_in`; questions: names in DNS; nearly: in what the
-    condition differs from the rule, one sentence each; dscp: code points of the IP header.
+    condition differs from the rule, one sentence each; dscp: code points of the IP header; sided:
+    whether rules are written for each direction, even where every packet of both meets it.
     """
 
     alternatives: tuple[Alternative, ...]
@@ -86,13 +87,14 @@ class Condition(NamedTuple):
     questions: tuple[str, ...] = ()
     nearly: tuple[str, ...] = ()
     dscp: tuple[int, ...] = ()
+    sided: bool = False
 
     @property
     def directions(self) -> tuple[str, ...]:
         """Return the directions to write rules for: both where only one end has a port."""
         if self.direction:
             return (self.direction,)
-        return (UP, DOWN) if self.ports or self.addresses else ("",)
+        return (UP, DOWN) if self.ports or self.addresses or self.sided else ("",)
 
     @property
     def constant(self) -> bool:

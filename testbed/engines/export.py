@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -39,8 +40,8 @@ class Export(NamedTuple):
         return not self.refused and not self.nearly
 
 
-def export(policy: Policy, engine: str, places: dict[str, str] | None = None) -> Export:
-    """Return an engine's files for a policy; places: where each rule stands, by its name.
+def export(policy: Policy, engine: str, places: dict[str, KeyPlaces] | None = None) -> Export:
+    """Return an engine's files for a policy; places: of `places_of`.
 
     A rule that cannot be translated is refused, and with it every later one: which packets reach
     those depends on it. Raises TestbedError for an unknown engine.
@@ -89,13 +90,16 @@ LOADING = {
         "`nft -c -f midcall.nft` tests the rules, `nft -f midcall.nft` loads them. Set "
         "`subscriber` at the top to the interface of the subscribers. Set the sysctl "
         "`net.netfilter.nf_conntrack_acct=1` (counts of a flow) and "
-        "`net.netfilter.nf_conntrack_tcp_be_liberal=1` (streams that begin in the middle)."
+        "`net.netfilter.nf_conntrack_tcp_be_liberal=1` (streams that begin in the middle), and, "
+        "for an ICMP error in answer to every packet, `net.ipv4.icmp_ratemask=0` and "
+        "`net.ipv6.icmp.ratemask=3-127`."
     ),
     "iptables": (
         "`iptables-restore --test midcall.v4` tests the rules, `iptables-restore midcall.v4` and "
         "`ip6tables-restore midcall.v6` load them. `subscriber0` is the interface of the "
         "subscribers: replace the name. Set the sysctls `net.netfilter.nf_conntrack_acct=1` and "
-        "`net.netfilter.nf_conntrack_tcp_be_liberal=1`."
+        "`net.netfilter.nf_conntrack_tcp_be_liberal=1`, and, for an ICMP error in answer to every "
+        "packet, `net.ipv4.icmp_ratemask=0` and `net.ipv6.icmp.ratemask=3-127`."
     ),
     "ndpi": (
         "`ndpiReader -p midcall.protos -i CAPTURE` names the flows that a rule matches; nDPI does "
@@ -106,7 +110,7 @@ LOADING = {
 
 
 def readme(
-    policy: Policy, made: Export, lines: dict[str, tuple[str, ...]], places: dict[str, str]
+    policy: Policy, made: Export, lines: dict[str, tuple[str, ...]], places: dict[str, KeyPlaces]
 ) -> str:
     """Return the README of an exported folder."""
     title = f"{policy.operator}/{policy.hypothesis}" if policy.operator else "a policy"
@@ -116,37 +120,62 @@ def readme(
     out += [LOADING[made.engine], "", "| rule | from | in the file |", "|---|---|---|"]
     for rule in policy.rules:
         where = ", ".join(lines.get(rule.name, ())) or "nothing"
-        out.append(f"| {rule.name} | {places.get(rule.name, 'not known')} | {where} |")
+        place = places.get(rule.name, {}).get("name", "not known")
+        out.append(f"| {rule.name} | {place} | {where} |")
     if made.nearly:
         out += ["", "Approximate:", ""]
-        out += [f"- {one.rule}: {one.reason}" for one in made.nearly]
+        out += [f"- {one.rule} ({place_of(one, places)}): {one.reason}" for one in made.nearly]
     return "\n".join([*out, ""])
 
 
-def places_of(files: Sequence[Path], hypothesis: str, rules: Sequence[Rule]) -> dict[str, str]:
-    """Return "FILE:LINE" of each rule's name in the TOML files that define it.
+#: "FILE:LINE" of each key of a rule, "name" among them; those of a match as "match.KEY".
+KeyPlaces = dict[str, str]
+
+
+def places_of(
+    files: Sequence[Path], hypothesis: str, rules: Sequence[Rule]
+) -> dict[str, KeyPlaces]:
+    """Return where each rule stands in the TOML files that define it, by its name.
 
     A hypothesis that takes over another's rules (`rules_of`) is followed.
     """
-    found: dict[str, dict[str, str]] = {}
+    found: dict[str, dict[str, KeyPlaces]] = {}
     taken: dict[str, str] = {}
     for path in files:
         if path.suffix != ".toml":
             continue
-        table, current = "", ""
+        table, current, keys = "", "", KeyPlaces()
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             text = line.strip()
-            if text.startswith("[["):
-                table = text.strip("[] ")
+            if text.startswith("["):
+                table = text.partition("#")[0].strip("[] ")
+                keys = keys if table.startswith("hypothesis.rule.") else KeyPlaces()
             key, equals, value = (part.strip() for part in text.partition("="))
-            if not equals:
+            if not equals or text.startswith("#"):
                 continue
             word = value.partition("#")[0].strip().strip("\"'")
             if table == "hypothesis" and key == "id":
                 current = word
             elif table == "hypothesis" and key == "rules_of":
                 taken[current] = word
-            elif table == "hypothesis.rule" and key == "name":
-                found.setdefault(current, {})[word] = f"{path.name}:{number}"
+            elif table.startswith("hypothesis.rule"):
+                inner = table.removeprefix("hypothesis.rule").lstrip(".")
+                keys[f"{inner}.{key}" if inner else key] = f"{path.name}:{number}"
+                if table == "hypothesis.rule" and key == "name":
+                    found.setdefault(current, {})[word] = keys
     own = found.get(taken.get(hypothesis, hypothesis), {})
     return {rule.name: own[rule.name] for rule in rules if rule.name in own}
+
+
+def place_of(one: Refusal, places: dict[str, KeyPlaces]) -> str:
+    """Return "FILE:LINE" of the key that a reason is about, "" where it is not known."""
+    keys = places.get(one.rule, {})
+    for word in re.findall(r"[a-z_]+(?:\.[a-z_]+)?", one.reason):
+        if place := keys.get(word) or keys.get(word.partition(".")[0] if "." in word else ""):
+            return place
+    return keys.get("name", "")
+
+
+def sentence(one: Refusal, places: dict[str, KeyPlaces]) -> str:
+    """Return a refusal with the line that it is about: "FILE:LINE: RULE: REASON"."""
+    return ": ".join(filter(None, (place_of(one, places), one.rule, one.reason)))

@@ -21,7 +21,9 @@ from midcall.testbed.engines.condition import (
 )
 from midcall.testbed.engines.written import (
     COUNTED,
-    FILTER_ACTS,
+    ERROR_WORDS,
+    IPTABLES,
+    NETFILTER_ERROR,
     NETFILTER_RESET,
     SUBSCRIBER,
     Refusal,
@@ -36,6 +38,7 @@ from midcall.testbed.engines.written import (
 )
 from midcall.testbed.policy.language import Rule
 from midcall.testbed.policy.operator import Policy
+from midcall.testbed.policy.syntax import code_point
 
 FILES = {4: "midcall.v4", 6: "midcall.v6"}
 FORGOTTEN = (
@@ -43,6 +46,16 @@ FORGOTTEN = (
     "passes unless it meets the match itself"
 )
 EXTENDED = "over IPv6, a payload or size behind an extension header is not met"
+#: Why a policy that marks and rejects is refused.
+MANGLED = (
+    "beside act mark: iptables marks in its table mangle, which cannot reject, and a packet meets "
+    "that table as a whole before the table filter"
+)
+#: Names of ICMPv6 errors in ip6tables.
+ICMP6 = {"no-route": "no-route", "addr-unreachable": "addr-unreachable",
+         "port-unreachable": "port-unreachable", "admin-prohibited": "adm-prohibited"}  # fmt: skip
+#: A test that ICMP errors fail: netfilter counts them to the connection that they are about.
+NO_ERROR = "-m conntrack ! --ctstate RELATED"
 ALL_BITS = 0xFFFFFFFF
 #: Ports of one rule; a range counts twice.
 PORTS = 15
@@ -50,26 +63,34 @@ PORTS = 15
 
 def written(policy: Policy, subscriber: str = SUBSCRIBER) -> Written:
     """Return the rules; subscriber: the interface towards the subscribers. Raises Refused."""
-    rules = conditions(policy, FILTER_ACTS)
+    rules = conditions(policy, IPTABLES)
+    marks_any = any(rule.act == "mark" for rule, _ in rules)
+    for rule, _ in rules:
+        if marks_any and rule.act in ("reset", "unreachable"):
+            raise refuse(rule, f"act {rule.act} {MANGLED}")
     nearly, files, marks = list[Refusal](), {}, dict[str, tuple[str, ...]]()
     for version, name in FILES.items():
         text = Text(name)
-        text.add("*filter")
+        text.add("*mangle" if marks_any else "*filter")
         text.add(":FORWARD ACCEPT [0:0]")
         for number, (rule, _) in enumerate(rules, 1):
             text.add(f":midcall-{number} - [0:0]", rule.name)
         for number, (rule, _) in enumerate(rules, 1):
             if rule.strikes == "flow":
-                text.add(f"-A FORWARD -m connmark --mark {number} -g midcall-{number}", rule.name)
+                marked = f"{NO_ERROR} -m connmark --mark {number}"
+                text.add(f"-A FORWARD {marked} -g midcall-{number}", rule.name)
         for number, (rule, condition) in enumerate(rules, 1):
             if condition.names or condition.questions:
                 raise refuse(rule, "match.name, match.dns: iptables reads no names")
+            verb = "-j" if rule.act == "mark" else "-g"
             for words in tests(rule, condition, version, subscriber):
-                text.add(f"-A FORWARD {words} -g midcall-{number}".replace("  ", " "), rule.name)
+                text.add(
+                    f"-A FORWARD {words} {verb} midcall-{number}".replace("  ", " "), rule.name
+                )
         for number, (rule, _) in enumerate(rules, 1):
             if rule.strikes == "flow":
                 text.add(f"-A midcall-{number} -j CONNMARK --set-mark {number}", rule.name)
-            for words in act_words(rule, subscriber):
+            for words in act_words(rule, subscriber, version):
                 text.add(f"-A midcall-{number} {words}", rule.name)
         text.add("COMMIT")
         files[name] = text.text
@@ -79,6 +100,7 @@ def written(policy: Policy, subscriber: str = SUBSCRIBER) -> Written:
         nearly += [Refusal(rule.name, reason) for reason in condition.nearly]
         both = not one_reset(rule, condition) and rule.act == "reset"
         nearly += [Refusal(rule.name, NETFILTER_RESET)] if both else []
+        nearly += [Refusal(rule.name, NETFILTER_ERROR)] if rule.act == "unreachable" else []
         nearly += [Refusal(rule.name, COUNTED)] if condition.counted else []
         read = condition.size or any(one.tests or one.least for one in condition.alternatives)
         udp = UDP in condition.protocols
@@ -88,13 +110,25 @@ def written(policy: Policy, subscriber: str = SUBSCRIBER) -> Written:
     return Written(files, marks, nearly)
 
 
-def act_words(rule: Rule, subscriber: str) -> Iterator[str]:
+def act_words(rule: Rule, subscriber: str, version: int) -> Iterator[str]:
     """Yield the rules of an act's chain."""
     if rule.act == "pass":
         yield "-j ACCEPT"
         return
+    marks = rule.act == "mark"
     if rule.way is not None:
-        yield f"{interface(DOWN if rule.way == UP else UP, subscriber)} -j ACCEPT"
+        verb = "RETURN" if marks else "ACCEPT"
+        yield f"{interface(DOWN if rule.way == UP else UP, subscriber)} -j {verb}"
+    if marks:
+        yield f"-j DSCP --set-dscp {code_point(rule.code_point)}"
+        return
+    if rule.act == "unreachable":
+        four, six = ERROR_WORDS[rule.code]
+        kind, word = (
+            ("icmp", f"icmp-{four}") if version == 4 else ("ipv6-icmp", f"icmp6-{ICMP6[six]}")
+        )
+        yield f"-p {kind} -j DROP"
+        yield f"-j REJECT --reject-with {word}"
     if rule.act == "reset":
         yield "-p tcp -j REJECT --reject-with tcp-reset"
     yield "-j DROP"

@@ -2,7 +2,7 @@
 """nftables and iptables: packets routed by the kernel of the lab's box, under a ruleset.
 
 The box of a network of the lab becomes a router between its two ports. A packet is put on the
-caller's or the server's link; the box forwards it, or does not. An echo request to the box itself
+caller's or the server's link; the box forwards it, or does not. An ARP request to the box itself
 follows the packets of one direction on the same link, and its answer comes when they are decided:
 no waiting time decides anything.
 """
@@ -14,46 +14,62 @@ import select
 import socket
 import struct
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from midcall.captures.packets.numbers import ICMP, TCP
+from midcall.captures.packets.numbers import ICMP, ICMP6, TCP
 from midcall.errors import TestbedError
 from midcall.testbed.engines import iptables_rules, nftables_rules
-from midcall.testbed.engines.lab_capture import TO_FAR, TO_SUBSCRIBER, LabPacket
+from midcall.testbed.engines.iptables_import import restorable
+from midcall.testbed.engines.lab_capture import (
+    ERROR_CODE,
+    ERROR_TO_FAR,
+    ERROR_TO_SUBSCRIBER,
+    FOREIGN,
+    TO_FAR,
+    TO_SUBSCRIBER,
+    Answers,
+    LabPacket,
+)
 from midcall.testbed.engines.written import SUBSCRIBER
 from midcall.testbed.live.box.rings import inside
 from midcall.testbed.live.network.network import Network
 from midcall.testbed.live.network.subscriber_line import hardware
-from midcall.testbed.network.checksums import word_sum
-from midcall.testbed.network.ip_packets import internet_checksum, ip_packet
 from midcall.testbed.network.tcp import RST
 from midcall.testbed.policy.operator import Policy
 
 #: Addresses of the box on its two links; no packet of a capture has them.
 NEAR, FAR = "198.18.0.10", "198.18.0.11"
+#: Its IPv6 addresses, from which it sends ICMPv6 errors.
+NEAR6, FAR6 = "fd00::10", "fd00::11"
 #: Next hops behind the two links: they exist as neighbours only.
 HOPS = {4: ("198.18.0.12", "198.18.0.13"), 6: ("fd00::12", "fd00::13")}
 MACS = (bytes.fromhex("02ff00000001"), bytes.fromhex("02ff00000002"))
 TYPES = {4: b"\x08\x00", 6: b"\x86\xdd"}
-#: The largest packet of a link, and seconds until an echo must have come back.
-MTU, ECHO_SECONDS = 65_535, 5.0
-#: The ICMP type of an echo request, and the identifier of ours.
-ECHO_REQUEST, ECHO_ID = 8, 0x4D43
+#: The largest packet of a link, and seconds until an answer must have come.
+MTU, ANSWER_SECONDS = 65_535, 5.0
+#: The frame type of ARP, and the first octets of the hardware addresses that ask.
+ARP, ASKING = b"\x08\x06", bytes.fromhex("02ff4d43")
 #: Packets that are put on a link at once, and their octets; the buffer of a link's end.
 GROUP, GROUP_OCTETS, BUFFER = 32, 48 << 10, 8 << 20
-#: The bit of a reset that comes out on the caller's link, and on the server's.
+#: The bits of a reset and of an ICMP error that come out on the caller's link, and on the server's.
 RESETS_OF = (TO_SUBSCRIBER, TO_FAR)
+ERRORS_OF = (ERROR_TO_SUBSCRIBER, ERROR_TO_FAR)
+#: Protocol and type of ICMP errors: destination unreachable (RFC 792, RFC 4443).
+ERRORS = {(bytes([ICMP]), b"\x03"), (bytes([ICMP6]), b"\x01")}
 SETTINGS = {
     "net/ipv4/ip_forward": "1",
     "net/ipv4/conf/all/rp_filter": "0",
     "net/ipv4/conf/default/rp_filter": "0",
     "net/ipv4/conf/all/send_redirects": "0",
-    "net/ipv4/icmp_echo_ignore_all": "0",
+    "net/ipv4/icmp_ratelimit": "0",
+    "net/ipv4/icmp_ratemask": "0",
+    "net/ipv6/icmp/ratelimit": "0",
+    "net/ipv6/icmp/ratemask": "3-127",
     "net/ipv6/conf/all/disable_ipv6": "0",
     "net/ipv6/conf/all/forwarding": "1",
     "net/netfilter/nf_conntrack_acct": "1",
@@ -61,6 +77,10 @@ SETTINGS = {
     "net/netfilter/nf_conntrack_tcp_be_liberal": "1",
     "net/netfilter/nf_conntrack_tcp_loose": "1",
 }
+#: Tables of iptables without rules.
+EMPTY_TABLES = "".join(
+    f"*{table}\n:FORWARD ACCEPT [0:0]\nCOMMIT\n" for table in ("mangle", "filter")
+)
 #: The message that empties the table of connections (ctnetlink): its type, flags.
 DELETE_ALL, REQUEST_ACK = 0x0102, 0x0005
 NETLINK_NETFILTER = 12
@@ -76,7 +96,7 @@ class KernelEngine:
         self.ports: list[socket.socket] = []
         self.known: set[str] = set()
         self.turn = 0
-        self.resets = np.zeros(0, np.int8)
+        self.replies = self.points = np.zeros(0, np.int64)
         self.answers = False
 
     def __enter__(self) -> KernelEngine:
@@ -110,13 +130,15 @@ class KernelEngine:
             for path, value in SETTINGS.items():
                 with suppress(OSError), open(f"/proc/sys/{path}", "w", encoding="ascii") as file:
                     file.write(value)
-            for name, own in ((names.b0, NEAR), (names.b1, FAR)):
-                for setting, value in (("rp_filter", "0"), ("arp_ignore", "8")):
+            for name, own, own6 in ((names.b0, NEAR, NEAR6), (names.b1, FAR, FAR6)):
+                command("ip", "link", "set", "dev", name, "arp", "on")
+                for setting, value in (("rp_filter", "0"), ("arp_ignore", "1")):
                     with open(f"/proc/sys/net/ipv4/conf/{name}/{setting}", "w") as file:
                         file.write(value)
                 with open(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6", "w") as file:
                     file.write("0")
                 command("ip", "addr", "add", f"{own}/32", "dev", name)
+                command("ip", "addr", "add", f"{own6}/128", "dev", name, "nodad")
                 for word in ("-4", "-6"):
                     command("ip", word, "route", "flush", "dev", name)
             for version, hops in HOPS.items():
@@ -137,7 +159,7 @@ class KernelEngine:
         Raises TestbedError where the engine rejects it, Refused where it cannot be written.
         """
         subscriber = self.network.ports.b0
-        self.answers = any(rule.act == "reset" for rule in policy.rules)
+        self.answers = any(rule.act in ("reset", "unreachable") for rule in policy.rules)
         with inside(self.network.box_pid):
             if self.engine == "nftables":
                 files = nftables_rules.written(policy, subscriber).files
@@ -146,12 +168,13 @@ class KernelEngine:
             else:
                 files = iptables_rules.written(policy, subscriber).files
                 for version, tool in ((4, "iptables-restore"), (6, "ip6tables-restore")):
-                    command(tool, text=files[iptables_rules.FILES[version]])
+                    command(tool, text=EMPTY_TABLES + files[iptables_rules.FILES[version]])
 
     def load_text(self, text: str) -> None:
         """Load rules of somebody else instead of the last ones; raises TestbedError.
 
-        The interface `subscriber0` is that of the subscribers. Rules of iptables are of IPv4.
+        The interface `subscriber0` is that of the subscribers. A file of iptables-save is of IPv4,
+        one of ip6tables-save of IPv6; a script may have commands of both.
         """
         self.clear()
         self.answers = True
@@ -160,7 +183,8 @@ class KernelEngine:
             if self.engine == "nftables":
                 command("nft", "-f", "-", text=text)
             else:
-                command("iptables-restore", text=text)
+                for version, tool in (("ip", "iptables-restore"), ("ip6", "ip6tables-restore")):
+                    command(tool, text=EMPTY_TABLES + restorable(text, version))
 
     def clear(self) -> None:
         """Unload every rule."""
@@ -170,7 +194,7 @@ class KernelEngine:
                 command("nft", "flush", "ruleset")
             else:
                 for tool in ("iptables-restore", "ip6tables-restore"):
-                    command(tool, text="*filter\n:FORWARD ACCEPT [0:0]\nCOMMIT\n")
+                    command(tool, text=EMPTY_TABLES)
 
     def forget(self) -> None:
         """Empty the box's table of connections."""
@@ -185,18 +209,16 @@ class KernelEngine:
         if code:
             raise TestbedError(f"the table of connections cannot be emptied (error {-code})")
 
-    def play(self, chosen: Sequence[LabPacket]) -> NDArray[np.bool_]:
-        """Return bool[n], which packets the box forwards; its connections begin empty.
-
-        `resets` is then int8[n], which ends got a TCP reset in answer to each.
-        """
+    def play(self, chosen: Sequence[LabPacket]) -> Answers:
+        """Return what the box does with packets; its connections begin empty."""
         self.route({one.subscriber for one in chosen})
         self.forget()
-        passes, self.resets = np.zeros(len(chosen), np.bool_), np.zeros(len(chosen), np.int8)
+        passes = np.zeros(len(chosen), np.bool_)
+        self.replies, self.points = (np.zeros(len(chosen), np.int64) for _ in range(2))
         with one_core():
             for begin, end in groups(chosen, 1 if self.answers else GROUP):
                 self.pass_group(chosen, begin, end, passes)
-        return passes
+        return Answers(passes, self.replies, self.points)
 
     def route(self, subscribers: set[str]) -> None:
         """Route the subscribers' addresses to the caller's link, and no others."""
@@ -214,9 +236,9 @@ class KernelEngine:
     def pass_group(
         self, chosen: Sequence[LabPacket], begin: int, end: int, passes: NDArray[np.bool_]
     ) -> None:
-        """Put packets of one direction on their link; fill which come out on the other, and resets.
+        """Put packets of one direction on their link; fill what comes out of it.
 
-        A reset is of the group's first packet.
+        A reply is one to the group's first packet.
         """
         here, there = (0, 1) if chosen[begin].up else (1, 0)
         wanted: dict[bytes, int] = {}
@@ -225,8 +247,8 @@ class KernelEngine:
             with suppress(OSError):
                 self.ports[here].send(self.box_macs[here] + MACS[here] + TYPES[data[0] >> 4] + data)
                 wanted[comparable(data)] = place
-        if self.wait(here):
-            self.resets[begin] |= RESETS_OF[here]
+        first = chosen[begin].data
+        self.replies[begin] |= self.wait(here, first, wanted)
         while True:
             try:
                 frame = self.ports[there].recv(MTU + 64)
@@ -235,27 +257,29 @@ class KernelEngine:
             came = wanted.get(comparable(frame[14:]))
             if came is not None:
                 passes[came] = True
-            elif is_reset(frame[14:]):
-                self.resets[begin] |= RESETS_OF[there]
+                self.points[came] = code_point(frame[14:])
+            else:
+                self.replies[begin] |= reply(frame[14:], first, there)
 
-    def wait(self, here: int) -> bool:
-        """Send an echo request to the box on one link, and wait for the answer.
+    def wait(self, here: int, packet: bytes, sent: Collection[bytes]) -> int:
+        """Send an ARP request for the box's address on one link, and wait for the answer.
 
-        Returns whether a TCP reset came before it.
+        No rule of IP can stop it. Returns the replies to a packet that came before it, as in
+        Answers. sent: packets of the group, one of which may come back: to another subscriber.
         """
-        reset = False
+        replies = 0
         self.turn = self.turn + 1 & 0xFFFF
-        request = echo(HOPS[4][here], (NEAR, FAR)[here], self.turn)
+        mac = ASKING + self.turn.to_bytes(2, "big")
+        self.ports[here].send(arp_request(mac, HOPS[4][here], (NEAR, FAR)[here]))
         port = self.ports[here]
-        port.send(self.box_macs[here] + MACS[here] + TYPES[4] + request)
-        mark = struct.pack(">HH", ECHO_ID, self.turn)
         while True:
-            if not select.select([port], [], [], ECHO_SECONDS)[0]:
+            if not select.select([port], [], [], ANSWER_SECONDS)[0]:
                 raise TestbedError("the box no longer answers; is the machine overloaded?")
             frame = port.recv(MTU + 64)
-            if frame[12:14] == TYPES[4] and frame[34:35] == b"\0" and frame[38:42] == mark:
-                return reset
-            reset = reset or is_reset(frame[14:])
+            if frame[12:14] == ARP and frame[32:38] == mac:
+                return replies
+            if comparable(frame[14:]) not in sent:
+                replies |= reply(frame[14:], packet, here)
 
 
 @contextmanager
@@ -287,27 +311,43 @@ def groups(chosen: Sequence[LabPacket], most: int) -> Iterator[tuple[int, int]]:
         yield begin, len(chosen)
 
 
-def is_reset(packet: bytes) -> bool:
-    """Return whether an IP packet without extension headers is a TCP reset."""
+def reply(packet: bytes, answered: bytes, here: int) -> int:
+    """Return the bits of a reply that comes out of a link, as in Answers; 0 where it is none.
+
+    packet: an IP packet without extension headers; answered: the one that it may answer.
+    """
     four = packet[:1] and packet[0] >> 4 == 4
     at, proto = (4 * (packet[0] & 15), packet[9:10]) if four else (40, packet[6:7])
-    return proto == bytes([TCP]) and bool(int.from_bytes(packet[at + 13 : at + 14], "big") & RST)
+    if proto == bytes([TCP]) and int.from_bytes(packet[at + 13 : at + 14], "big") & RST:
+        return RESETS_OF[here]
+    if (proto, packet[at : at + 1]) not in ERRORS:
+        return 0
+    source, target = (packet[12:16], answered[16:20]) if four else (packet[8:24], answered[24:40])
+    code = int.from_bytes(packet[at : at + 2], "big")
+    return ERRORS_OF[here] | code << ERROR_CODE | (0 if source == target else FOREIGN)
+
+
+def code_point(packet: bytes) -> int:
+    """Return the code point of an IP packet (RFC 2474)."""
+    return packet[1] >> 2 if packet[0] >> 4 == 4 else int.from_bytes(packet[:2], "big") >> 6 & 0x3F
 
 
 def comparable(packet: bytes) -> bytes:
-    """Return a packet without what a router changes: hops left and, of IPv4, the checksum."""
+    """Return a packet without what a router may change: hops left, code point, ECN, checksum.
+
+    The checksum is that of IPv4's header.
+    """
     if packet[:1] and packet[0] >> 4 == 4:
         size = int.from_bytes(packet[2:4], "big")
-        return packet[:8] + packet[9:10] + packet[12:size]
+        return packet[:1] + packet[2:8] + packet[9:10] + packet[12:size]
     size = 40 + int.from_bytes(packet[4:6], "big")
-    return packet[:7] + packet[8:size]
+    return packet[2:7] + packet[8:size]
 
 
-def echo(source: str, target: str, number: int) -> bytes:
-    """Return an ICMP echo request (RFC 792) as an IPv4 packet."""
-    total = word_sum(struct.pack(">BBHHH", ECHO_REQUEST, 0, 0, ECHO_ID, number))
-    body = struct.pack(">BBHHH", ECHO_REQUEST, 0, internet_checksum(total), ECHO_ID, number)
-    return ip_packet(socket.inet_aton(source), socket.inet_aton(target), ICMP, body)
+def arp_request(mac: bytes, source: str, target: str) -> bytes:
+    """Return a frame that asks for the hardware address of an IPv4 address (RFC 826)."""
+    ends = mac + socket.inet_aton(source) + bytes(6) + socket.inet_aton(target)
+    return b"\xff" * 6 + mac + ARP + struct.pack(">HHBBH", 1, 0x0800, 6, 4, 1) + ends
 
 
 def opened(pid: int, name: str) -> socket.socket:

@@ -11,14 +11,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midcall.captures.jit.kernel import I, kernel
+from midcall.captures.jit.reads import u8
 from midcall.captures.packets.pcap import Packets
 from midcall.classifier.engine import Engine, Tables, step_packet
 from midcall.errors import TestbedError
 from midcall.testbed.middlebox.decide import DELIVERED, DROPPED, decide
-from midcall.testbed.middlebox.inject import METER_LETTERS, METER_OCTETS, RESET
+from midcall.testbed.middlebox.inject import (
+    METER_LETTERS,
+    METER_OCTETS,
+    RESET,
+    SYN_REFUSED,
+    UNREACHABLE,
+)
+from midcall.testbed.middlebox.marking import dscp_of
 from midcall.testbed.middlebox.rule_table import (
     METER_CULPRIT,
     METER_FAILED,
+    METER_MARKED,
     UP,
     RuleTable,
     table,
@@ -124,30 +133,48 @@ def as_packets(chosen: Sequence[LabPacket]) -> Packets:
     return Packets(data, offsets, sizes, sizes.copy(), time, np.full(len(chosen), RAW, np.int64))
 
 
-#: Bits of resets: sent to the subscriber, sent to the far end.
-TO_SUBSCRIBER, TO_FAR = 1, 2
+#: Bits of replies: a TCP reset to the subscriber, to the far end; an ICMP error to either; and
+#: whether the error's source is another address than the target of the packet that it answers. Type
+#: and code of the error stand above ERROR_CODE bits.
+TO_SUBSCRIBER, TO_FAR, ERROR_TO_SUBSCRIBER, ERROR_TO_FAR, FOREIGN = 1, 2, 4, 8, 16
+ERROR_CODE = 8
 
 
 class Answers(NamedTuple):
-    """The lab's box on packets: bool[n] which pass, and the rule that decided each ("" for none).
+    """A box or an engine on packets.
 
-    resets: int8[n], which ends get a TCP reset in answer to each packet (TO_SUBSCRIBER, TO_FAR).
+    passes: bool[n]; replies: int64[n], resets and ICMP errors in answer to each packet, as above,
+    None where they cannot be seen; points: int64[n], the code point with which each leaves, None
+    where it cannot be seen; rules: of the lab's box, the rule that decided each ("" for none).
     """
 
     passes: NDArray[np.bool_]
-    rules: list[str]
-    resets: NDArray[np.int8]
+    replies: Numbers | None = None
+    points: Numbers | None = None
+    rules: list[str] = []  # noqa: RUF012 - read only
+
+    def differ(self, other: Answers) -> NDArray[np.bool_]:
+        """Return bool[n], where two do not do the same, as far as both can be seen.
+
+        The code points of packets that both let pass are compared.
+        """
+        out = self.passes != other.passes
+        if self.replies is not None and other.replies is not None:
+            out |= self.replies != other.replies
+        if self.points is not None and other.points is not None:
+            out |= self.passes & other.passes & (self.points != other.points)
+        return np.asarray(out)
 
 
 def our_box(chosen: Sequence[LabPacket], policy: Policy, access: str, seed: int = 0) -> Answers:
-    """Return which packets the lab's box lets through, in their order and at their times.
+    """Return what the lab's box does with packets, in their order and at their times.
 
     The ends do not answer to what the box does: every engine gets the same packets. Raises
     TestbedError where a censor of the policy fails.
     """
     count = len(chosen)
     fates, numbers = np.full(count, DELIVERED, np.int64), np.full(count, -1, np.int64)
-    resets = np.zeros(count, np.int8)
+    replies, points = np.zeros(count, np.int64), np.zeros(count, np.int64)
     if count:
         box, engine = table(policy, seed, access), Engine(room=64)
         engine.reserve(count)
@@ -162,13 +189,14 @@ def our_box(chosen: Sequence[LabPacket], policy: Policy, access: str, seed: int 
             refused,
             fates,
             numbers,
-            resets,
+            replies,
+            points,
         )
         if box.meter[METER_FAILED]:
             culprit = policy.rules[int(box.meter[METER_CULPRIT])]
             raise TestbedError(f"{culprit.file}: the censor failed (rule {culprit.name})")
     rules = [policy.rules[number].name if number >= 0 else "" for number in numbers.tolist()]
-    return Answers(fates == DELIVERED, rules, resets)
+    return Answers(fates == DELIVERED, replies, points, rules)
 
 
 @kernel
@@ -181,14 +209,17 @@ def decide_all(
     refused: int,
     fates: Numbers,
     rules: Numbers,
-    resets: NDArray[np.int8],
+    replies: Numbers,
+    points: Numbers,
 ) -> None:
     """Pass packets through the classifier and the box, in order; stops where a censor fails.
 
     up: whether the subscriber sends each; refused: the fate of a packet without a flow. Fills fates
-    (as decide returns them), rules (-1 for none) and resets (as in Answers).
+    (as decide returns them), rules (-1 for none), replies and points (as in Answers).
     """
     for i in range(len(packets.offset)):
+        ip = packets.offset[i]
+        points[i] = dscp_of(packets.data, ip, u8(packets.data, ip) >> 4)
         number = step_packet(tables, packets, i, i, signs)
         if number < 0:
             fates[i] = refused
@@ -199,8 +230,15 @@ def decide_all(
         )
         if box.meter[METER_FAILED]:
             return
+        if box.meter[METER_MARKED] > 0:
+            points[i] = box.meter[METER_MARKED] - 1
+            box.meter[METER_MARKED] = 0
         for place in range(box.meter[METER_LETTERS]):
             letter = box.letters[place]
             if letter["kind"] == RESET:
-                resets[i] |= TO_FAR if letter["toward"] == UP else TO_SUBSCRIBER
+                replies[i] |= TO_FAR if letter["toward"] == UP else TO_SUBSCRIBER
+            elif letter["kind"] == UNREACHABLE or letter["kind"] == SYN_REFUSED:
+                replies[i] |= ERROR_TO_FAR if letter["toward"] == UP else ERROR_TO_SUBSCRIBER
+                code = box.rules[rules[i]]["icmp"][1 if u8(packets.data, ip) >> 4 == 6 else 0]
+                replies[i] |= code << ERROR_CODE
         box.meter[METER_LETTERS] = box.meter[METER_OCTETS] = 0

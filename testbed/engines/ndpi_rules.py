@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from midcall.testbed.engines.condition import TCP, UDP, Condition
 from midcall.testbed.engines.written import (
+    Abilities,
     Refusal,
     Text,
     Written,
@@ -17,6 +18,8 @@ from midcall.testbed.policy.operator import Policy
 
 FILE = "midcall.protos"
 PREFIX = "Midcall"
+#: nDPI acts on nothing, so a rule of every act is translated by its match.
+NAMES_FLOWS = Abilities(ACTS)
 HOSTS = "nDPI meets every name that contains the word, in any protocol that it reads"
 PORTS = "nDPI meets either end of the flow, and prefers what its own readers find"
 
@@ -27,7 +30,7 @@ ENDLESS = "port 65535 is left out: nDPI 4.2 does not finish reading a range that
 
 def written(policy: Policy) -> Written:
     """Return nDPI's file of protocols; raises Refused."""
-    rules = conditions(policy, ACTS)
+    rules = conditions(policy, NAMES_FLOWS)
     text, nearly = Text(FILE), list[Refusal]()
     for number, (rule, condition) in enumerate(rules, 1):
         rest(rule, condition)
@@ -60,7 +63,9 @@ def rest(rule: Rule, condition: Condition) -> None:
         bool(condition.ports),
     ]
     if sum(lists) != 1:
-        raise refuse(rule, "nDPI's file takes one of names, addresses or ports, and nothing else")
+        raise refuse(
+            rule, "match: nDPI's file takes one of names, addresses or ports, and nothing else"
+        )
     if any(one.tests for one in condition.alternatives):
         raise refuse(rule, "match.stun, match.payload: nDPI's file has no test of octets")
     counted = (condition.size, condition.packets, condition.octets)

@@ -12,12 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from midcall.captures.packets.writer import write_pcapng
 from midcall.errors import TestbedError
 from midcall.testbed.engines import ndpi_rules, suricata_rules
-from midcall.testbed.engines.lab_capture import ETHERNET, LabPacket, as_packets
+from midcall.testbed.engines.lab_capture import ETHERNET, Answers, LabPacket, as_packets
 from midcall.testbed.policy.operator import Policy
 
 #: Seconds that one run of an engine may take.
@@ -76,11 +75,11 @@ class Suricata:
         """Unload every rule."""
         self.rules = ""
 
-    def play(self, chosen: Sequence[LabPacket]) -> NDArray[np.bool_]:
-        """Return bool[n], which packets are not dropped; without rules, none is."""
+    def play(self, chosen: Sequence[LabPacket]) -> Answers:
+        """Return which packets are not dropped; without rules, none is."""
         passes = np.ones(len(chosen), np.bool_)
         if not chosen or not self.rules:
-            return passes
+            return Answers(passes)
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place)
             write_frames(folder / "in.pcapng", chosen)
@@ -93,7 +92,7 @@ class Suricata:
                     event = json.loads(line)
                     if event.get("event_type") == "drop" and "pcap_cnt" in event:
                         passes[event["pcap_cnt"] - 1] = False
-        return passes
+        return Answers(passes)
 
     def run(self, folder: Path, home: Sequence[str], *words: str) -> str:
         """Run Suricata on the rules; returns its warnings, raises TestbedError where it fails."""
@@ -130,11 +129,11 @@ class Ndpi:
         """Unload every rule."""
         self.protocols = ""
 
-    def play(self, chosen: Sequence[LabPacket]) -> NDArray[np.bool_]:
-        """Return bool[n], false for each packet of a flow that a rule matches."""
+    def play(self, chosen: Sequence[LabPacket]) -> Answers:
+        """Return as passing the packets of the flows that no rule matches."""
         passes = np.ones(len(chosen), np.bool_)
         if not chosen or not self.protocols:
-            return passes
+            return Answers(passes)
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place)
             write_frames(folder / "in.pcapng", chosen)
@@ -152,7 +151,7 @@ class Ndpi:
                         met.add((row["protocol"], frozenset(ends)))
         for i, one in enumerate(chosen):
             passes[i] = flow_key(one) not in met
-        return passes
+        return Answers(passes)
 
 
 def bounded(command: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str]:

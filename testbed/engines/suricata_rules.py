@@ -17,7 +17,7 @@ from midcall.testbed.engines.condition import (
     Range,
 )
 from midcall.testbed.engines.written import (
-    FILTER_ACTS,
+    SURICATA,
     Refusal,
     Text,
     Written,
@@ -37,6 +37,12 @@ NAMES = "Suricata finds TLS and HTTP on any port, and names where its own reasse
 QUIC_NAMES = "Suricata finds QUIC on the ports of its own list alone, and with its own readers"
 QUESTIONS = "Suricata finds DNS over TCP and on any port, too"
 SIDES = "HOME_NET tells the subscriber's end, so an address must not stand on both sides"
+SECONDS = (
+    "Suricata counts whole seconds, so a condemnation ends up to a second later; a match in a "
+    "stream whose packets it drops need not start the time again"
+)
+OTHERS = "the size of a packet that is neither TCP nor UDP is not tested"
+PASSED = "a packet that an earlier rule passes condemns its flow or subject all the same"
 WHOLE = "a rule on a name drops the rest of the flow, too"
 #: A test that every packet passes. A rule without any test would drop the whole flow.
 ANY_PACKET = "ttl:0-255"
@@ -46,26 +52,59 @@ BUFFERS = {"tls": ("tls", "tls.sni"), "http": ("http", "http.host"), "quic": ("q
 
 def written(policy: Policy) -> Written:
     """Return the rules; raises Refused."""
-    rules = conditions(policy, FILTER_ACTS)
+    rules = conditions(policy, SURICATA)
     text, nearly = Text(FILE), list[Refusal]()
     number = FIRST
     passed = True
     for position, (rule, condition) in enumerate(rules, 1):
         passed = checked(rule, condition, passed)
+        wide = rule.strikes not in ("packet", "flow")
+        condition = condition._replace(sided=condition.sided or wide)
         nearly += [Refusal(rule.name, reason) for reason in condition.nearly]
         nearly += [Refusal(rule.name, reason) for reason in differences(rule, condition)]
+        if rule.strikes != "packet" and any(one.act == "pass" for one, _ in rules):
+            nearly.append(Refusal(rule.name, PASSED))
         bit = f"midcall.{position}"
         flow = rule.strikes == "flow"
         verb = "rejectsrc" if one_reset(rule, condition) else VERBS[rule.act]
         for head, options in bodies(rule, condition):
             number += 1
             options = [*options, f"flowbits:set,{bit}"] if flow else options
+            if wide:
+                options = [*options, subject_bit("set", bit, rule, upward(head))]
             text.add(line(verb, head, rule.name, options, number), rule.name)
         for protocol in (TCP, UDP) if flow else ():  # errors of ICMP belong to their flow, too
             number += 1
             head, options = f"{protocol} any any -> any any", [f"flowbits:isset,{bit}"]
             text.add(line(verb, head, rule.name, options, number), rule.name)
+        for head in BOTH_WAYS if wide else ():
+            number += 1
+            options = [subject_bit("isset", bit, rule, upward(head)), ANY_PACKET]
+            text.add(line(verb, head, rule.name, options, number), rule.name)
     return Written({FILE: text.text}, text.marks, nearly)
+
+
+#: Headers of every packet from a subscriber, and to one.
+BOTH_WAYS = ("ip $HOME_NET any -> any any", "ip any any -> $HOME_NET any")
+#: Seconds until a bit without an end is forgotten: ten years.
+ENDLESS = 315_360_000
+
+
+def upward(head: str) -> bool:
+    """Return whether a header is of packets from the subscriber."""
+    return head.split()[1] == "$HOME_NET"
+
+
+def subject_bit(verb: str, bit: str, rule: Rule, up: bool) -> str:
+    """Return the option that sets or asks the bit of a packet's client, server or pair.
+
+    verb: "set" or "isset"; up: whether the packet is from the subscriber.
+    """
+    track = "ip_pair"
+    if rule.strikes != "pair":
+        track = "ip_src" if (rule.strikes == "client") == up else "ip_dst"
+    ends = f",expire {ENDLESS if rule.lasts_s is None else round(rule.lasts_s)}"
+    return f"xbits:{verb},{bit},track {track}{ends if verb == 'set' else ''}"
 
 
 def differences(rule: Rule, condition: Condition) -> Iterator[str]:
@@ -78,6 +117,10 @@ def differences(rule: Rule, condition: Condition) -> Iterator[str]:
         yield QUIC_NAMES
     if condition.questions:
         yield QUESTIONS
+    if condition.size is not None and "" in condition.protocols:
+        yield OTHERS
+    if rule.lasts_s is not None:
+        yield SECONDS
     named = condition.names or condition.questions
     if rule.act != "pass" and rule.strikes == "packet" and named:
         yield WHOLE
@@ -89,6 +132,10 @@ def checked(rule: Rule, condition: Condition, passed: bool) -> bool:
         raise refuse(rule, "act pass behind other acts: Suricata applies every pass rule first")
     if rule.act == "pass" and rule.strikes == "flow":
         raise refuse(rule, "act pass of a flow: Suricata applies it before earlier flows' drops")
+    if rule.act == "pass" and rule.strikes != "packet":
+        raise refuse(rule, "act pass of a subject: Suricata applies it before earlier drops")
+    if rule.lasts_s is not None and rule.lasts_s != round(rule.lasts_s):
+        raise refuse(rule, "lasts_s: Suricata counts whole seconds")
     if rule.way is not None:
         raise refuse(rule, "way: the other direction of a dropped flow cannot be let through")
     if condition.dscp:

@@ -18,17 +18,42 @@ from midcall.testbed.engines.condition import (
     Refused,
     reduced,
 )
-from midcall.testbed.policy.language import Rule
+from midcall.testbed.policy.language import After, Rule
 from midcall.testbed.policy.operator import Policy
 
-#: Acts of the engines that filter packets.
-FILTER_ACTS = ("pass", "drop", "reset")
+
+class Abilities(NamedTuple):
+    """What an engine has: acts, scopes, quotas of octets, condemnations that end (`lasts_s`)."""
+
+    acts: tuple[str, ...]
+    scopes: tuple[str, ...] = ("packet", "flow")
+    quotas: bool = False
+    ends: bool = False
+
+
+SURICATA = Abilities(
+    ("pass", "drop", "reset"), ("packet", "flow", "client", "server", "pair"), ends=True
+)
+IPTABLES = Abilities((*SURICATA.acts, "unreachable", "mark"))
+NFTABLES = Abilities((*IPTABLES.acts, "stall"), (*SURICATA.scopes, "triple"), quotas=True)
 #: The name of the interface towards the subscribers, in rules of netfilter.
 SUBSCRIBER = "subscriber0"
 #: In what netfilter's reset differs from the lab's.
 NETFILTER_RESET = (
     "the reset goes to the sender of each packet, of one without a payload too, and to nobody else"
 )
+#: In what netfilter's ICMP errors differ from the lab's.
+NETFILTER_ERROR = (
+    "the ICMP error comes from the router's own address, not from the target's, and leaves by the "
+    "route to the sender's address"
+)
+#: Names of ICMP errors in netfilter, for IPv4 and IPv6, by the code that a rule has.
+ERROR_WORDS = {
+    "net": ("net-unreachable", "no-route"),
+    "host": ("host-unreachable", "addr-unreachable"),
+    "port": ("port-unreachable", "port-unreachable"),
+    "prohibited": ("admin-prohibited", "admin-prohibited"),
+}
 #: In what netfilter's counts of a connection differ from the lab's.
 COUNTED = (
     "netfilter starts to count after a first packet that was dropped, and counts no "
@@ -39,7 +64,7 @@ KEYS = frozenset((
     "name", "match", "act", "scope", "lasts_s", "after", "way", "probability", "per", "access",
     "begin", "end", "delay_ms", "jitter_ms", "loss", "burst", "rate_kbit", "bucket_bytes",
     "queue_ms", "path", "towards", "answer", "file", "digest", "grade", "source", "hypothesis",
-    "aims", "note", "share", "code", "code_point",
+    "aims", "note", "share", "code", "code_point", "first", "cross_kbit",
 ))  # fmt: skip
 
 
@@ -60,18 +85,19 @@ class Written(NamedTuple):
 
 #: Why an act is refused by every engine.
 ACTS = {
-    "stall": "the engines keep no count of a flow from a packet on",
+    "stall": "the engine counts nothing of a flow from a packet on",
     "drop-media": "what is media is decided by Midcall's reader",
     "dns-lie": "the engines forge no DNS answer",
     "finish": "the engines forge no FIN",
-    "unreachable": "this export does not write it",
+    "unreachable": "Suricata chooses the ICMP code itself, and answers TCP with a reset",
     "block-page": "the engines forge no answer of HTTP that a browser shows",
     "delay": "no delay is part of an engine; a queueing discipline would have to do it",
     "jitter": "no delay is part of an engine; a queueing discipline would have to do it",
     "loss": "chances are drawn otherwise, so the packets lost are others",
     "police": "an engine's token bucket runs on the clock of the machine, not of the capture",
     "shape": "no queue is part of an engine; a queueing discipline would have to do it",
-    "mark": "this export does not write it",
+    "prioritise": "no queue is part of an engine; a queueing discipline would have to do it",
+    "mark": "Suricata changes no IP header",
     "duplicate": "the engines send no packet twice",
     "corrupt": "the engines change no payload at random",
     "reorder": "no delay is part of an engine; a queueing discipline would have to do it",
@@ -88,21 +114,20 @@ OTHER_KEYS = {
 }
 SCOPES = {
     "call": "what belongs to a call is decided by Midcall's classifier",
-    "client": "no table of clients is written by this export",
-    "server": "no table of servers is written by this export",
-    "pair": "no table of pairs is written by this export",
-    "triple": "no table of clients, servers and ports is written by this export",
+    "client": "this export writes tables of clients for nftables and Suricata alone",
+    "server": "this export writes tables of servers for nftables and Suricata alone",
+    "pair": "this export writes tables of pairs for nftables and Suricata alone",
+    "triple": "this export writes tables of clients, servers and ports for nftables alone",
 }
 
 
-def conditions(policy: Policy, acts: tuple[str, ...]) -> list[tuple[Rule, Condition]]:
-    """Return the rules with their conditions; raises Refused with all Refusals.
-
-    acts: those that the engine has.
-    """
+def conditions(policy: Policy, engine: Abilities) -> list[tuple[Rule, Condition]]:
+    """Return the rules with their conditions; raises Refused with all Refusals."""
     out, problems = [], []
     for rule in policy.rules:
-        reason = "sees: an engine counts both directions" if policy.sees else refusal(rule, acts)
+        reason = "sees: an engine counts both directions"
+        if not policy.sees:
+            reason = refusal(rule, engine)
         if not reason:
             try:
                 out.append((rule, reduced(policy, rule)))
@@ -115,23 +140,41 @@ def conditions(policy: Policy, acts: tuple[str, ...]) -> list[tuple[Rule, Condit
     return out
 
 
-def refusal(rule: Rule, acts: tuple[str, ...]) -> str:
+def refusal(rule: Rule, engine: Abilities) -> str:
     """Return why a rule's act or scope cannot be translated, "" where it can."""
-    if rule.act not in acts:
+    if rule.act not in engine.acts:
         return f"act {rule.act}: {ACTS.get(rule.act, 'the engine does not have it')}"
-    if rule.strikes not in ("packet", "flow"):
+    if rule.strikes not in engine.scopes:
         return f"scope {rule.strikes}: {SCOPES.get(rule.strikes, 'the export does not know it')}"
     for key in sorted(rule.model_fields_set - KEYS):
         return f"{key}: {OTHER_KEYS.get(key, 'the export does not know it')}"
     if rule.lasts_s is not None:
-        return "lasts_s: an engine's times are of the clock of the machine, not of the capture"
+        if not engine.ends:
+            return "lasts_s: the engine's times are of the machine's clock, not of the capture"
+        if rule.strikes == "flow":
+            return "lasts_s of a flow: the engine's tables with times are of addresses alone"
     if rule.after is not None:
-        return "after: the engines keep no count of a flow from a packet on"
+        reason = (
+            quota_refusal(rule.after) if engine.quotas else "the engine counts nothing of a flow"
+        )
+        if reason:
+            return f"after: {reason}"
     if rule.probability < 1.0:
         return "probability: chances are drawn otherwise, so the flows are others"
     if rule.path == "on":
         return "path on: the engines stand in the way"
     return ""
+
+
+def quota_refusal(after: After) -> str:
+    """Return why nftables' quotas do not say what an allowance says, "" where they do."""
+    if after.seconds or after.every_s or after.idle_s:
+        return "an engine's times are of the clock of the machine, not of the capture"
+    if after.packets or after.flows:
+        return "nftables' quotas count octets alone"
+    if after.direction:
+        return "what goes the other way would be tested without being counted, which a quota cannot"
+    return SCOPES["call"] if after.per == "call" else ""
 
 
 def one_reset(rule: Rule, condition: Condition) -> bool:

@@ -82,6 +82,7 @@ from midcall.testbed.middlebox.rule_table import (
     NEED_HEADERS,
     NO_ROUTE,
     PASS,
+    PRIORITISE,
     SEEN_DSCP,
     STALL,
     TCP_FINISH,
@@ -91,7 +92,7 @@ from midcall.testbed.middlebox.rule_table import (
     enforced,
 )
 from midcall.testbed.middlebox.state import FLOW_SCOPE, PACKET, known, recall, subject
-from midcall.testbed.network.link import admit, draw
+from midcall.testbed.network.link import admit, draw, take_turn
 from midcall.testbed.network.tcp import RST, SYN
 
 Numbers = NDArray[np.int64]
@@ -465,7 +466,11 @@ def perform(
         return DELIVERED, -1, time
     key = subject(rule["scope"], flow, near_is_source, rule["key"], side)
     row = recall(box.memory, key, time, box.meter[METER_FORGOTTEN:])
-    out = admit(box.links[number], box.memory[row], signs[SIGN_IP_SIZE], time, packet)
+    link, size = box.links[number], signs[SIGN_IP_SIZE]
+    if act == PRIORITISE:
+        out = take_turn(link, box.memory[row], size, time, side, box.seen[SEEN_DSCP])
+    else:
+        out = admit(link, box.memory[row], size, time, packet)
     if out < 0:
         return DROPPED, number, time
     return DELIVERED, number, out

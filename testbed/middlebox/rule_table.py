@@ -60,6 +60,7 @@ BLOCK_PAGE, NO_ROUTE = ACTS.index("block-page"), ACTS.index("unreachable")
 MARK, DUPLICATED, CORRUPT = (ACTS.index(act) for act in ("mark", "duplicate", "corrupt"))
 #: From DELAY to the act before CENSOR, the emulated link acts: delay, jitter, loss, rate, order.
 DELAY = ACTS.index("delay")
+PRIORITISE = ACTS.index("prioritise")
 CENSOR = ACTS.index("censor")
 
 ANY = -1
@@ -243,7 +244,7 @@ def needs(rule: Rule) -> int:
     bits = NEED_KIND if match.payload else 0
     bits |= NEED_ENTROPY if match.entropy is not None else 0
     bits |= NEED_STUN if match.stun is not None or match.stun_method else 0
-    bits |= NEED_MORE if match.one_in > 1 or match.dscp else 0
+    bits |= NEED_MORE if match.one_in > 1 or match.dscp or rule.first else 0
     bits |= NEED_HEADERS if knows_headers(rule) else 0
     bits |= NEED_ANSWERS if match.resolved else 0
     return bits | (NEED_BEGIN if rule.on_s else 0)

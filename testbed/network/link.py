@@ -3,10 +3,10 @@
 
 One LINK row has the parameters, applied in this order: loss (independent, or in bursts after
 Gilbert and Elliott), a token bucket that drops what is above its rate, a queue that delays it,
-delay, jitter, reordering. One STATE row is its state in one direction. `admit` is the only entry
-point. It allocates nothing and reads no clock: time is an argument, and every draw is a hash of the
-link's key and the packet's own number, so virtual time and a live box lose and delay the same
-packets.
+delay, jitter, reordering. One STATE row is its state in one direction. `admit` passes a packet
+through a link; `take_turn` passes it through a queue of two classes that carries others' packets,
+too. Both allocate nothing and read no clock: time is an argument, and every draw is a hash of the
+link's key and a number, so virtual time and a live box lose and delay the same packets.
 """
 
 from __future__ import annotations
@@ -33,6 +33,10 @@ SECOND = 1_000_000_000
 #: After a pause of this length, in ns, the loss of the next packet does not depend on the one
 #: before: a bad time takes milliseconds, less than any sender's timer.
 FORGETS = 250_000_000
+#: IP bytes of a packet of cross-traffic, and the most of them that one pause may bring.
+CROSS_BYTES, CROSS_MOST = 1500, 4096
+#: The purpose of draws of cross-traffic, one for each direction (7 is testbed.middlebox.decide's).
+CROSSING = 8
 
 LINK = np.dtype(
     [
@@ -49,6 +53,8 @@ LINK = np.dtype(
         ("depth", "i8"),  # ns that the bucket takes to fill
         ("reorder", "i8"),  # chance of 2**31 that the packets behind overtake this one
         ("hold", "i8"),  # ns that such a packet waits longer
+        ("cross", "i8"),  # ns from one packet of cross-traffic to the next, on average; 0: none
+        ("first", "i8"),  # bit per code point that goes before the other packets
         ("key", "i8"),  # 31 bits, of a name and the run's seed
     ]
 )
@@ -79,7 +85,8 @@ class Link:
     packets keep their order. loss: the share lost; burst: packets that a bad time lasts on average
     (0: losses are independent); loss_bad: the share lost within a bad time. rate_kbit, queue_ms: a
     queue and the longest wait in it. police_kbit, bucket_bytes: a token bucket. reorder: the share
-    of packets that are delayed reorder_ms longer while others pass them.
+    of packets that are delayed reorder_ms longer while others pass them. cross_kbit: what others
+    send through the same queue; first: code points of the packets that leave it first.
     """
 
     delay_ms: float = 0.0
@@ -93,6 +100,8 @@ class Link:
     bucket_bytes: int = 0
     reorder: float = 0.0
     reorder_ms: float = 0.0
+    cross_kbit: float = 0.0
+    first: tuple[int, ...] = ()
 
 
 class Preset(NamedTuple):
@@ -192,6 +201,10 @@ def fill_link(row: Any, about: Link, key: int) -> None:
     if row["police"] > 0:
         row["depth"] = about.bucket_bytes * 8 * SECOND // int(row["police"])
     row["reorder"], row["hold"] = chance(about.reorder), round(about.reorder_ms * 1e6)
+    if about.cross_kbit > 0:
+        row["cross"] = max(round(CROSS_BYTES * 8e6 / about.cross_kbit), 1)
+    mask = sum(1 << point for point in set(about.first))
+    row["first"] = mask - (1 << 64) if mask >> 63 else mask
     row["key"] = key
 
 
@@ -274,3 +287,79 @@ def admit(link: Any, state: Any, size: int, time: int, number: int) -> int:
     out = max(out, I(state["last"]))
     state["last"] = out
     return I(out)
+
+
+@kernel
+def cross_gap(key: int, number: int, purpose: int, mean: int) -> int:
+    """Return the time in ns between two packets of cross-traffic: exponential, of a mean.
+
+    By comparisons of uniform draws alone, so that every machine draws the same (J. von Neumann,
+    Various Techniques Used in Connection with Random Digits, 1951).
+    """
+    whole, turn = I(0), I(0)
+    while turn < 256:  # ends long before
+        first = draw(key, number << 8 | turn, purpose)
+        last, odd = first, True
+        turn += 1
+        while turn < 256:
+            value = draw(key, number << 8 | turn, purpose)
+            turn += 1
+            if value >= last:
+                break
+            last, odd = value, not odd
+        if odd:
+            return I(
+                whole * mean + ((first * (mean >> 16)) >> 15) + ((first * (mean & 0xFFFF)) >> 31)
+            )
+        whole += 1
+    return I(whole * mean)
+
+
+@kernel
+def cross_traffic(link: Any, state: Any, time: int, purpose: int) -> None:
+    """Put the packets of cross-traffic until now into a queue; they begin with its first packet.
+
+    Of a long pause, the last CROSS_MOST packets are counted: a queue has forgotten those before.
+    """
+    mean, service = I(link["cross"]), CROSS_BYTES * 8 * SECOND // link["rate"]
+    if state["drawn"] == 0:
+        state["drawn"] = time + cross_gap(link["key"], I(0), purpose, mean)
+    state["drawn"] = max(I(state["drawn"]), time - CROSS_MOST * mean)
+    while state["drawn"] <= time:
+        begin = max(I(state["busy"]), I(state["drawn"]))
+        if begin - state["drawn"] <= link["queue"]:
+            state["busy"] = begin + service
+        state["packets"] += 1
+        state["drawn"] += cross_gap(link["key"], I(state["packets"]), purpose, mean)
+
+
+@kernel
+def take_turn(link: Any, state: Any, size: int, time: int, side: int, dscp: int) -> int:
+    """Return when a packet leaves a queue of two classes, in ns; OVERFLOW where it does not.
+
+    A packet whose code point goes first waits for earlier ones of this kind and for the packet that
+    is being sent, which is not interrupted; every other packet, and cross-traffic, waits for all
+    that is in the queue when it comes. The time of a packet is fixed when it comes: one that comes
+    later and goes first delays only packets that come after it. `state` is the queue's STATE row:
+    `busy` is when all that waits is sent, `due` when all that goes first is; `drawn` and
+    `packets` are the time and number of the next packet of cross-traffic, `begun` the ns that the
+    last packet without priority takes: the packet being sent is taken to be as long, or as long as
+    one of cross-traffic.
+    """
+    if link["cross"] > 0:
+        cross_traffic(link, state, time, I(CROSSING + side))
+    service = size * 8 * SECOND // link["rate"]
+    busy = max(I(state["busy"]), time)
+    if link["first"] >> dscp & 1 == 0:
+        if busy - time > link["queue"]:
+            return OVERFLOW
+        state["busy"], state["begun"] = busy + service, service
+        return I(busy + service)
+    begin = I(state["due"])
+    if begin <= time:
+        one = CROSS_BYTES * 8 * SECOND // link["rate"] if link["cross"] > 0 else I(state["begun"])
+        begin = time + ((busy - time) % one if one > 0 else 0)
+    if begin - time > link["queue"]:
+        return OVERFLOW
+    state["due"], state["busy"] = begin + service, busy + service
+    return I(begin + service)

@@ -36,7 +36,7 @@ Grade = Literal["A", "B", "C", "D"]
 Act = Literal[
     "pass", "drop", "stall", "drop-media", "dns-lie", "reset", "finish", "block-page",
     "unreachable", "mark", "duplicate", "corrupt", "delay", "jitter", "loss", "police",
-    "shape", "reorder", "censor",
+    "shape", "prioritise", "reorder", "censor",
 ]  # fmt: skip
 #: Every act; its position is its number in the rule table.
 ACTS: tuple[Act, ...] = get_args(Act)
@@ -65,6 +65,7 @@ PARAMETERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "mark": (("code_point",), ()),
     "duplicate": (("share",), ()),
     "corrupt": (("share",), ()),
+    "prioritise": (("rate_kbit", "queue_ms", "first"), ("cross_kbit",)),
     "reorder": (("share", "delay_ms"), ()),
     "censor": (("file",), ()),
     "reset": ((), ("towards", "resets", "hops", "ip_id")),
@@ -430,7 +431,19 @@ class Rule(Table):
         default=0, ge=0, le=MOST_BUCKET, description="depth of the policer's bucket"
     )
     queue_ms: float = Field(
-        default=0.0, ge=0.0, le=MOST_QUEUE_MS, description="longest wait in the shaper's queue"
+        default=0.0, ge=0.0, le=MOST_QUEUE_MS, description="longest wait in the queue"
+    )
+    first: list[int | str] = Field(
+        default=[],
+        description="code points, as in `match.dscp`, whose packets leave the queue first: they "
+        "wait for earlier ones of this kind and for the packet that is being sent",
+    )
+    cross_kbit: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=MOST_KBIT,
+        description="kbit/s that others send through the same queue, in each direction: packets of "
+        "1,500 bytes that come at random (a Poisson process) and have no priority",
     )
     path: Literal["in", "on"] = Field(
         default="in",
@@ -492,6 +505,13 @@ class Rule(Table):
             hours(word)
         return words
 
+    @field_validator("first")
+    @classmethod
+    def _first(cls, words: list[int | str]) -> list[int | str]:
+        for word in words:
+            code_point(word)
+        return words
+
     @field_validator("code_point")
     @classmethod
     def _code_point(cls, word: int | str) -> int | str:
@@ -546,6 +566,13 @@ class Rule(Table):
             raise ValueError("digest: unknown key; the lab finds it out")
         for problem in parameter_problems(self.act, self.model_fields_set):
             raise ValueError(problem)
+        if self.act == "prioritise" and self.scope in ("packet", "flow"):
+            raise ValueError(
+                "act prioritise is one queue for several flows; give scope client, call, pair, "
+                "server or triple"
+            )
+        if self.act == "prioritise" and not (self.first and self.rate_kbit):
+            raise ValueError("act prioritise needs a rate_kbit above 0 and a code point in first")
         return self
 
     def holds(self, access: str, date: datetime.date, clock: datetime.time | None = None) -> bool:
@@ -606,6 +633,8 @@ class Rule(Table):
             bucket_bytes=self.bucket_bytes,
             reorder=self.share if late else 0.0,
             reorder_ms=self.delay_ms if late else 0.0,
+            cross_kbit=self.cross_kbit,
+            first=tuple(code_point(word) for word in self.first),
         )
 
 

@@ -17,7 +17,7 @@ from midcall.experiments.engines import edge_cases, edits, matrix, prove
 from midcall.experiments.engines.elements import SCOPES, elements, lacking
 from midcall.experiments.report import html as report
 from midcall.testbed.engines.export import ENGINES, export
-from midcall.testbed.engines.lab_capture import LabCapture, LabPacket, our_box
+from midcall.testbed.engines.lab_capture import Answers, LabCapture, LabPacket, our_box
 from midcall.testbed.policy.language import PAYLOADS
 from midcall.testbed.policy.operator import EMPTY, Policy
 from tests.experiments.fake_run import fake_run
@@ -38,8 +38,8 @@ class Twin:
     def clear(self) -> None:
         self.policy = EMPTY
 
-    def play(self, chosen: list[LabPacket]) -> prove.Passes:
-        return our_box(chosen, self.policy, "4g").passes
+    def play(self, chosen: list[LabPacket]) -> Answers:
+        return our_box(chosen, self.policy, "4g")
 
 
 class Deaf(Twin):

@@ -18,7 +18,7 @@ from midcall.captures.packets.pcap import read
 from midcall.errors import ExperimentError
 from midcall.experiments.cli.app import app
 from midcall.experiments.engines import prove
-from midcall.testbed.engines.lab_capture import LabPacket, our_box
+from midcall.testbed.engines.lab_capture import Answers, LabPacket, our_box
 from midcall.testbed.policy.operator import EMPTY, Policy
 
 SAMPLES = Path(__file__).resolve().parents[2] / "captures" / "samples"
@@ -37,8 +37,8 @@ class Twin:
     def clear(self) -> None:
         self.policy = EMPTY
 
-    def play(self, chosen: Sequence[LabPacket]) -> prove.Passes:
-        return our_box(chosen, self.policy, "4g").passes
+    def play(self, chosen: Sequence[LabPacket]) -> Answers:
+        return our_box(chosen, self.policy, "4g")
 
 
 def as_engine(monkeypatch: pytest.MonkeyPatch, twin: Any) -> None:
@@ -90,8 +90,8 @@ def test_a_packet_that_passes_no_engine_without_rules_is_not_compared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Deaf(Twin):
-        def play(self, chosen: Sequence[LabPacket]) -> prove.Passes:
-            return np.zeros(len(chosen), np.bool_)
+        def play(self, chosen: Sequence[LabPacket]) -> Answers:
+            return Answers(np.zeros(len(chosen), np.bool_))
 
     as_engine(monkeypatch, Deaf(lambda policy: policy))
     proof = prove.prove("mechanisms/stun", "nftables", CAPTURES, tmp_path / "d.pcapng")

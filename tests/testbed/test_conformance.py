@@ -88,7 +88,7 @@ SEES = ("sees.up", "sees.down")
 LINKS = {
     "act.delay": ("delay",), "act.jitter": ("jitter",), "rule.jitter_ms": ("jitter",),
     "act.loss": ("loss",), "rule.burst": ("to_bad",), "act.police": ("police",),
-    "act.shape": ("rate",), "act.reorder": ("reorder",),
+    "act.shape": ("rate",), "act.prioritise": ("first",), "act.reorder": ("reorder",),
 }  # fmt: skip
 
 

@@ -201,6 +201,9 @@ LINKS = [
     ('act = "police"\nrate_kbit = 64.0\nbucket_bytes = 999',
      Link(police_kbit=64.0, bucket_bytes=999)),
     ('act = "shape"\nrate_kbit = 64.0\nqueue_ms = 500.0', Link(rate_kbit=64.0, queue_ms=500.0)),
+    ('act = "prioritise"\nscope = "client"\nrate_kbit = 64.0\nqueue_ms = 500.0\nfirst = ["ef", 0]\n'
+     'cross_kbit = 32.0',
+     Link(rate_kbit=64.0, queue_ms=500.0, cross_kbit=32.0, first=(46, 0))),
 ]  # fmt: skip
 
 

@@ -20,7 +20,9 @@ from midcall.testbed.network.link import (
     Link,
     access_links,
     admit,
+    cross_gap,
     fill_link,
+    take_turn,
 )
 
 MS = 1_000_000
@@ -99,6 +101,58 @@ def test_a_shaper_sends_at_its_rate_and_drops_what_would_wait_too_long() -> None
     assert abs(kept.sum() * size * 8 / (10_000 * gap / 1e9) / (rate * 1000) - 1) < 0.02
     assert late[kept].max() <= 100 * MS + size * 8 * 1_000_000 // rate
     assert late[0] == size * 8 * 1_000_000 // rate
+
+
+EF = 46
+
+
+def turns(about: Link, points: list[int], times: Any, size: int = 500, side: int = 0) -> Any:
+    """Return when each packet, of a code point and a time, leaves a queue, from its arrival."""
+    link, state = np.zeros(1, LINK), np.zeros(1, STATE)
+    fill_link(link[0], about, 7)
+    came = zip(times, points, strict=True)
+    out = [take_turn(link[0], state[0], size, int(time), side, point) for time, point in came]
+    return np.where(np.array(out) < 0, out, out - times)
+
+
+def test_the_gaps_of_cross_traffic_are_exponential() -> None:
+    gaps = np.array([cross_gap(7, n, 8, MS) for n in range(20_000)]) / MS
+    for share in (0.1, 0.5, 0.9):
+        assert abs(np.mean(gaps < -np.log(1 - share)) - share) < 4 / np.sqrt(len(gaps))
+    assert abs(np.corrcoef(gaps[1:], gaps[:-1])[0, 1]) < 4 / np.sqrt(len(gaps))
+
+
+def test_packets_that_go_first_wait_as_in_a_queue_with_priorities_and_others_as_without() -> None:
+    """Mean waits: A. Cobham, Priority Assignment in Waiting Line Problems, 1954; for the others
+    Pollaczek and Khinchine, because the time of a packet is fixed when it comes.
+    """
+    rate, cross, size, gap, count = 2000, 1200, 500, 10 * MS, 40_000
+    times = START + np.cumsum(np.random.default_rng(1).exponential(gap, count)).astype(np.int64)
+    points = [EF, 0] * (count // 2)
+    about = Link(rate_kbit=rate, queue_ms=10_000, cross_kbit=cross, first=(EF,))
+    own, other = size * 8 / rate, 1500 * 8 / rate  # ms
+    waits = turns(about, points, times, size) / MS - own
+    first_load, cross_load = own / 20, cross / rate
+    residual = (cross_load * other + 2 * first_load * own) / 2
+    expected = residual / (1 - first_load), residual / (1 - 2 * first_load - cross_load)
+    assert abs(waits[::2].mean() / expected[0] - 1) < 0.05
+    assert abs(waits[1::2].mean() / expected[1] - 1) < 0.1
+    assert waits[::2].max() < other + 20 * own
+
+
+def test_a_packet_that_goes_first_overtakes_those_that_wait_and_no_cross_traffic_is_alone() -> None:
+    about = Link(rate_kbit=400, queue_ms=100, first=(EF,))
+    times = START + np.array([0, 0, 0, MS, 2 * MS], np.int64)
+    late = turns(about, [0, 0, 0, EF, EF], times) / MS
+    assert late.tolist() == [10, 20, 30, 19, 28]  # behind the packet being sent, in their order
+    assert (turns(about, [0] * 20, np.full(20, START)) / MS).tolist()[:12] == [
+        *range(10, 120, 10),
+        OVERFLOW / MS,
+    ]
+    crossed = Link(rate_kbit=400, queue_ms=100, cross_kbit=300, first=(EF,))
+    times = START + 100 * MS * np.arange(9)
+    there, back = (turns(crossed, [0] * 9, times, side=side) for side in (0, 1))
+    assert (there != back).any()  # each direction has cross-traffic of its own
 
 
 def test_draws_depend_on_key_and_packet_number_alone() -> None:

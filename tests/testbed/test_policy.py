@@ -124,7 +124,7 @@ def test_all_problems_of_a_file_are_told_at_once(write: Write) -> None:
         "hypothesis h: rule r: match: protocl: unknown key; did you mean protocol?",
         "hypothesis h: rule r: act: got 'dropp', expected one of pass, drop, stall, drop-media, "
         "dns-lie, reset, finish, block-page, unreachable, mark, duplicate, corrupt, delay, "
-        "jitter, loss, police, shape, reorder, censor; did you mean drop?",
+        "jitter, loss, police, shape, prioritise, reorder, censor; did you mean drop?",
         "hypothesis h: rule r: scop: unknown key; did you mean scope?",
     ]
 
