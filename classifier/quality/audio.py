@@ -128,8 +128,8 @@ def consider(track: Any, size: int, time: int, cadence: int, early: int, like: b
     calm = is_calm(track)  # else packets off the beat are no evidence
     other = calm and is_other(track, size)
     if other or not (like or (near and gap < PAUSE * cadence)):
-        if beats == 0 and (near or not other):
-            track["filler"] = time
+        if (not other and beats >= 0) or (like and near and beats == 0):
+            track["filler"] += 1
         if near and beats >= 0:
             score[slot] = max(I(score[slot]) - 1, 0)
         elif calm:
@@ -171,7 +171,7 @@ def hear(track: Any, size: int, time: int, gap: int, shift: int) -> None:
     jitter = I(track["jitter"])
     track["jitter"] = jitter + shift - ((jitter + 8) >> 4)
     track["last"], track["before"] = time, size
-    track["unlike"] = 0
+    track["unlike"] = track["filler"] = 0
     track["audio"] += 1
     track["spoken"] += 1
 
@@ -186,6 +186,7 @@ def take_early(track: Any, size: int, time: int, cadence: int, gap: int, like: b
             track["missing"] -= 1
         hear(track, size, time, gap, min(abs(time - I(track["due"])), cadence))
         return
+    track["extra"] += 1
     if not is_calm(track):
         return
     if like and I(track["unlike"]):  # then the last one was something else, and this one is audio
@@ -207,8 +208,9 @@ def take_after(
         track["audio"] += 1
         track["spoken"] += 1 if is_noise(track, size) else 0
         track["last"], track["before"] = time, size
+        track["filler"] = 0
         return
-    filled = 1 if I(track["filler"]) > I(track["last"]) else 0
+    filled = min(I(track["filler"]), beats)
     track["late"] += beats
     track["counted"] += beats - filled
     track["missing"] += beats - filled

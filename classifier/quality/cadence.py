@@ -32,6 +32,8 @@ LEAST_NEW, MOST_NEW = 80, 112
 REGULAR, CALM = 2, 3
 #: Share of the counts of gaps that is kept at each gap; gaps after which `steady` is half new.
 KEPT, STEADY = 0.98, 30
+#: Beats after which `orderly` is half new.
+ORDERLY = 50
 
 
 @kernel
@@ -110,6 +112,7 @@ def set_cadence(track: Any, cadence: int, steady: float) -> None:
     """Set the cadence (µs) and the share of gaps that fit it so far; the beat starts again."""
     track["cadence"] = cadence
     track["steady"] = steady
+    track["orderly"] = 0.0
     track["missing"] = track["run"] = track["last"] = 0
 
 
@@ -119,6 +122,11 @@ def check_cadence(track: Any) -> None:
     fitting, gaps = I(track["fitting"]), I(track["fitting"]) + I(track["unfit"])
     if gaps:
         track["steady"] += (fitting / gaps - track["steady"]) * gaps / (gaps + STEADY)
+    heard = I(track["spoken"])
+    whole = heard + I(track["extra"]) + max(I(track["missing"]), 0)
+    if I(track["cadence"]) and whole:
+        track["orderly"] += (heard / whole - track["orderly"]) * whole / (whole + ORDERLY)
+    track["extra"] = 0
     if I(track["cadence"]) and gaps >= FEWEST_GAPS and I(track["long_gaps"]) == 0:
         sent = gaps
         if REGULAR * fitting >= gaps and is_calm(track):  # so beats without a packet are lost

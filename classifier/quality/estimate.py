@@ -48,8 +48,11 @@ AGREED, DIFFER, FAR_APART = 0.91, 0.78, 0.74
 #: Frames by which the true rate differs in one second of ten at most, where the rules agree: at
 #: least, and by share; and where they do not.
 SURE_LEAST, SURE_SHARE, LEAST, SHARE = 2.0, 0.15, 2.0, 0.3
-#: Loss is known of at least so many audio packets, where so many of the gaps fit the beat.
-FEWEST_SPOKEN, LEAST_STEADY = 5, 0.2
+#: Loss is known of at least so many audio packets, where so many of the gaps fit the beat, or so
+#: many of the beats have one packet (packets at random times: up to 0.85).
+FEWEST_SPOKEN, LEAST_STEADY, LEAST_ORDERLY = 6, 0.4, 0.86
+#: µs of audio in a second that is not mostly a pause.
+LEAST_HEARD = 500_000
 #: Seconds without a packet that are a pause of a stream, at most; longer ones are not rows.
 LONGEST_PAUSE = 30
 #: Packets of a second that follow a pause of at least PAUSE beats each and are no comfort noise:
@@ -116,8 +119,9 @@ def estimate(measured: Rows, flows: NDArray[np.int64] | None = None) -> Quality:
     )
     spoken = rows["spoken"].astype(np.float64)
     known = (rows["cadence"] > 0) & (rows["spoken"] >= FEWEST_SPOKEN) & (rows["even"] == 1)
-    known &= (rows["steady"] >= LEAST_STEADY) & (media != DATA)
+    known &= (rows["steady"] >= LEAST_STEADY) | (rows["orderly"] >= LEAST_ORDERLY)
     missing = lost_packets(rows)
+    known &= (media != DATA) & ((spoken + missing) * rows["cadence"] >= LEAST_HEARD)
     with np.errstate(invalid="ignore", divide="ignore"):
         loss = np.where(known, missing / (missing + spoken), np.nan)
     agreed = np.select([doubt < SURE, doubt < UNSURE], [AGREED, DIFFER], FAR_APART)

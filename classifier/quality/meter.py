@@ -95,7 +95,7 @@ def write_row(track: Any, place: int, rows: Rows, used: int, second: int) -> int
     for which in range(len(LIMITS)):
         copy_counts(track["counts"][which], row["counts"][which])
     row["cadence"] = track["cadence"]
-    row["steady"] = track["steady"]
+    row["steady"], row["orderly"] = track["steady"], track["orderly"]
     row["even"] = is_between(track, I(track["cadence"]))
     row["audio"], row["spoken"] = track["audio"], track["spoken"]
     row["missing"], row["longest"] = track["missing"], track["longest"]

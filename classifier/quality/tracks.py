@@ -87,7 +87,7 @@ TRACK = np.dtype(
         ("given_up", "i4"),  # ... and packets on the beat until they are given up
         ("stray", "i4"),  # packets of other sizes than the audio, decaying
         ("unlike", "i4"),  # bytes of the last audio packet if its size was unlike the audio, else 0
-        ("filler", "i8"),  # ns, the last packet on the beat that was not taken as audio
+        ("filler", "i4"),  # packets since the last audio packet that may be audio after all
         # audio: sizes
         ("mean", "f8"),  # payload bytes, moving average ...
         ("spread", "f8"),  # ... and mean deviation
@@ -104,6 +104,8 @@ TRACK = np.dtype(
         ("summed", "i4"),  # gaps of a mean ...
         ("sum", "i8"),  # ... and their sum, ns
         ("steady", "f8"),  # decaying share of gaps that fit the cadence
+        ("extra", "i4"),  # packets of the current second for which no beat was free
+        ("orderly", "f8"),  # decaying share of beats with a packet, of those and extra packets
         ("checked", "i8"),  # ns, `seen` at the end of the last second
         ("long_gaps", "i4"),  # gaps of the current second that are longer than any cadence
         ("mean_gap", "i8"),  # ns, of the last second without such a gap
@@ -125,6 +127,7 @@ ROW = np.dtype(
         ("recent", "f8", (len(RECENT),)),  # decaying sums, this second included
         ("cadence", "i4"),
         ("steady", "f8"),  # share of the last gaps that fit the cadence
+        ("orderly", "f8"),  # share of the last beats that had a packet, of beats and extra packets
         ("even", "i1"),  # 1: the mean gap is near the cadence
         ("audio", "i4"),
         ("spoken", "i4"),

@@ -32,6 +32,14 @@ def quality(
             "--truth", help="Add columns ..._true, computed from RTP headers where they are clear."
         ),
     ] = False,
+    far: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="A capture of the same call at its other end: add one-way loss and delay of the "
+            "path (columns path_...).",
+        ),
+    ] = None,
     flows: Annotated[
         str,
         typer.Option(
@@ -53,6 +61,8 @@ def quality(
         announce()
         from midcall.experiments.tools.quality import write
 
-        complete = write(captures, form, out, flows, truth, lambda line: say(f"midcall: {line}"))
+        complete = write(
+            captures, form, out, flows, truth, lambda line: say(f"midcall: {line}"), far
+        )
     if not complete:
         raise typer.Exit(USER_ERROR)

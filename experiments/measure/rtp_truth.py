@@ -22,6 +22,7 @@ rise.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -50,6 +51,7 @@ Mask = NDArray[np.bool_]
 
 #: The columns of `headers`.
 TYPE, SEQUENCE, STAMP, SOURCE, SIZE, TIME, FLOW, UP = range(8)
+NO_HEADERS = np.zeros((0, 8), np.int64)
 #: A stream has at least this many packets, of which this share follow their predecessor.
 FEWEST, IN_ORDER = 20, 0.7
 #: Largest step of a sequence number that is a loss.
@@ -62,6 +64,8 @@ VIDEO_LEAST, VIDEO_MOST, AUDIO_LEAST = 60_000, 130_000, 7_000
 SHORTEST = 0.8
 #: Share of timestamps that occur in a larger stream: retransmission.
 REPEATED = 0.5
+#: Seconds between two packets of a stream, above which nothing is said of the seconds between.
+LONGEST_GAP = 3600
 #: Levels of encapsulation that are removed.
 NESTING = 4
 SECOND = 1_000_000_000
@@ -291,12 +295,18 @@ class Tally:
 
 
 def frame_counts(stream: Stream, start: int) -> dict[int, int]:
-    """Return second -> frames that begin in it, 0 in seconds between without one."""
+    """Return second -> frames that begin in it, 0 in seconds between without one.
+
+    A gap of more than LONGEST_GAP seconds has no seconds: the clock of the capture was set.
+    """
     first = np.unique(stream.stamp, return_index=True)[1]
-    begun = (stream.time[first] - start) // SECOND
-    least, most = (int((stream.time[i] - start) // SECOND) for i in (0, -1))
-    counts = np.bincount(begun - least, minlength=most - least + 1)
-    return {least + i: int(count) for i, count in enumerate(counts)}
+    begun, counts = np.unique((stream.time[first] - start) // SECOND, return_counts=True)
+    result = dict(zip(begun.tolist(), counts.tolist(), strict=True))
+    seen = np.unique((stream.time - start) // SECOND).tolist()
+    for before, after in pairwise(seen):
+        if after - before <= LONGEST_GAP:
+            result |= {second: result.get(second, 0) for second in range(before, after + 1)}
+    return {second: result.get(second, 0) for second in sorted({*result, *seen})}
 
 
 def losses(stream: Stream) -> tuple[Numbers, Numbers]:
@@ -327,7 +337,7 @@ def silences(audio: list[Stream], start: int) -> dict[int, bool]:
         passed = int(stamp[i + 1] - stamp[i]) / audio[owner[i]].rate if same else 0.0
         went_on = passed >= 0.5 * float(time[i + 1] - time[i]) / 1e9
         first, last = int((time[i] - start) // SECOND), int((time[i + 1] - start) // SECOND)
-        for second in range(first + 1, last):
+        for second in range(first + 1, last) if last - first <= LONGEST_GAP else ():
             silent[second] = bool(went_on)
     return silent
 

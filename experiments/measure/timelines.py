@@ -7,6 +7,7 @@ Cells with the same rules share a simulation and so a timeline; `places` names t
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import median
 from typing import TYPE_CHECKING
 
 from midcall.captures.truth.calls import Call
@@ -71,7 +72,27 @@ def worth(quality: Quality | None) -> QualityEntry:
         "jitter_ms": None if policy is None else policy.jitter_ms,
         "mos_control": None if control is None else control.mos,
         "delay_control_ms": None if control is None else control.delay_ms,
+        "mos_seconds": [] if quality is None else list(quality.scores),
+        "mos_control_seconds": [] if quality is None else list(quality.control_scores),
     }
+
+
+def heard(outcome: CellOutcome) -> str:
+    """Return the median MOS per second of a play's voice calls that a rule acted on, as a sentence.
+
+    "" where there is none.
+    """
+    now: list[float] = []
+    before: list[float] = []
+    for call in outcome["calls"]:
+        for lane in call["timeline"].get("lanes", {}).values():
+            now += [one for one in lane["mos_seconds"] if one is not None]
+            before += [one for one in lane["mos_control_seconds"] if one is not None]
+    if not before or not now:
+        return ""
+    return (
+        f"MOS {median(now):.1f}, {median(before):.1f} without the rule ({len(before)} s of voice)"
+    )
 
 
 def rows(
@@ -116,6 +137,8 @@ def rows(
                     "mos_low": lane["mos_low"],
                     "mos_high": lane["mos_high"],
                     "mos_control": lane["mos_control"],
+                    "mos_seconds": scores(lane["mos_seconds"]),
+                    "mos_control_seconds": scores(lane["mos_control_seconds"]),
                     "delay_ms": lane["delay_ms"],
                     "delay_control_ms": lane["delay_control_ms"],
                     "jitter_ms": lane["jitter_ms"],
@@ -135,6 +158,11 @@ def rows(
 def words_of(cells: Iterable[Cell]) -> str:
     """Return the places of some cells, each once, separated by spaces."""
     return " ".join(dict.fromkeys(f"{one.operator}/{one.access}/{one.date}" for one in cells))
+
+
+def scores(values: Sequence[float | None]) -> str:
+    """Return the MOS of each second, separated by spaces; "-" where it is unknown."""
+    return " ".join("-" if value is None else f"{value:.2f}" for value in values)
 
 
 def slots(counts: Sequence[int]) -> str:

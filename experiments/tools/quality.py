@@ -2,16 +2,18 @@
 """Quality of the calls in captures, per flow, direction and second, as tables.
 
 The estimate reads sizes and times only. With `truth`, RTP headers are read as well, for the columns
-whose names end in `_true`.
+whose names end in `_true`. With a capture of the other end (`far`), packets are matched between the
+two, for the columns whose names begin with `path_`.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -26,7 +28,7 @@ from midcall.captures.packets.standard_input import NAME as STANDARD_INPUT
 from midcall.classifier.call_quality import Meter
 from midcall.classifier.engine import Engine
 from midcall.classifier.export import PROTOCOLS, addresses
-from midcall.classifier.quality.estimate import MEDIA_KINDS, estimate
+from midcall.classifier.quality.estimate import MEDIA_KINDS, Quality, estimate
 from midcall.classifier.quality.tracks import Rows
 from midcall.classifier.state.flow_table import Records
 from midcall.classifier.state.verdicts import MEDIA, UNSURE
@@ -39,7 +41,8 @@ from midcall.experiments.cells.classify import (
     output,
     tables,
 )
-from midcall.experiments.measure import rtp_truth
+from midcall.experiments.measure import both_ends, rtp_truth
+from midcall.experiments.measure.both_ends import PathSecond
 from midcall.suggestions import hint
 from midcall.testbed.assess.mos_by_second import mos_by_second
 
@@ -78,15 +81,21 @@ TRUE_COLUMNS = pa.schema(
         ("mos_true", pa.float64()),
     ]
 )
+#: Of the path between two captures (experiments.measure.both_ends.by_second).
+PATH_COLUMNS = pa.schema(
+    [("path_sent", pa.int64()), ("path_loss", pa.float64()), ("path_delay_ms", pa.float64())]
+)
 #: Decimal places of a column.
 PLACES = {
     "frame_rate": 1, "frame_rate_low": 1, "frame_rate_high": 1, "loss": 4, "gap_ms": 1,
-    "jitter_ms": 2, "mos": 2, "confidence": 2,
+    "jitter_ms": 2, "mos": 2, "confidence": 2, "path_loss": 4, "path_delay_ms": 1,
 }  # fmt: skip
 #: Rows of the table format that are shown.
 SHOWN = 200
 
 Say = Callable[[str], None]
+#: Seconds of the path by first packet of the flow, direction (1: from its source) and second.
+PathSeconds = Mapping[tuple[int, int, int], PathSecond]
 
 
 class Measured(NamedTuple):
@@ -96,16 +105,20 @@ class Measured(NamedTuple):
     notices: list[str]
 
 
-def schema(truth: bool) -> pa.Schema:
+def schema(truth: bool, far: bool = False) -> pa.Schema:
     """Return the columns of the output."""
-    return pa.schema([*COLUMNS, *TRUE_COLUMNS]) if truth else COLUMNS
+    more = [TRUE_COLUMNS] * truth + [PATH_COLUMNS] * far
+    return pa.schema([field for part in (COLUMNS, *more) for field in part])
 
 
-def measure_file(path: str, every: bool = False, truth: bool = False) -> Measured:
+def measure_file(
+    path: str, every: bool = False, truth: bool = False, far: str | None = None
+) -> Measured:
     """Measure the calls of one capture; raises CaptureError or ClassifierError.
 
     every: measure all UDP and TCP flows, not only those that the classifier takes for call media.
-    truth: add the columns from RTP headers.
+    truth: add the columns from RTP headers. far: a capture of the same calls at their other end;
+    add the columns of the path between the two.
     """
     capture = CaptureFile(path)
     meter = Meter(Engine(), every)
@@ -115,7 +128,13 @@ def measure_file(path: str, every: bool = False, truth: bool = False) -> Measure
         if found is not None:
             found.add(packets, numbers, meter)
     name = path if path == STANDARD_INPUT else capture.path
-    return Measured(table_of(meter, name, every, found), all_notices(capture, meter))
+    notices, between = all_notices(capture, meter), None
+    if far is not None:
+        between = both_ends.by_second(Path(path), Path(far))
+        if not between:
+            fewest = both_ends.FEWEST
+            notices.append(f"{far}: fewer than {fewest} packets of a direction are in {path} too")
+    return Measured(table_of(meter, name, every, found, between), notices)
 
 
 def all_notices(capture: CaptureFile, meter: Meter) -> list[str]:
@@ -142,14 +161,19 @@ def classify_file(path: str) -> Classified:
 
 
 def table_of(
-    meter: Meter, capture: str, every: bool = False, truth: Truth | None = None
+    meter: Meter,
+    capture: str,
+    every: bool = False,
+    truth: Truth | None = None,
+    path: PathSeconds | None = None,
 ) -> pa.Table:
     """Return the rows of what a meter measured so far (`COLUMNS`), of one capture.
 
     Any program that feeds its packets to a Meter instead of an Engine gets the quality of the calls
     in the same pass from here.
     """
-    return table_of_rows(meter.engine.flows(), meter.rows(), meter.start, capture, every, truth)
+    flows, rows = meter.engine.flows(), meter.rows()
+    return table_of_rows(flows, rows, meter.start, capture, every, truth, path)
 
 
 def table_of_rows(
@@ -159,6 +183,7 @@ def table_of_rows(
     capture: str,
     every: bool = False,
     truth: Truth | None = None,
+    path: PathSeconds | None = None,
 ) -> pa.Table:
     """Return the columns of ROW[n] of flows, FLOW[n]; start: the time of second 0, in ns."""
     result = estimate(rows, None if every else media_flows(flows))
@@ -174,9 +199,24 @@ def table_of_rows(
     }
     if truth is not None:
         columns |= truth.columns(result.flow, result.up, result.second, start)
-    fields = schema(truth is not None)
+    if path is not None:
+        columns |= path_columns(path, result)
+    fields = schema(truth is not None, path is not None)
     arrays = [as_arrow(columns[field.name], field) for field in fields]
     return pa.Table.from_arrays(arrays, schema=fields)
+
+
+def path_columns(path: PathSeconds, rows: Quality) -> dict[str, NDArray[Any]]:
+    """Return the columns of the path between two captures; empty where nothing was sent."""
+    keys = zip(rows.flow.tolist(), rows.up.tolist(), rows.second.tolist(), strict=True)
+    own = [path.get(key) for key in keys]
+    return {
+        "path_sent": np.array([one and one.sent for one in own], object),
+        "path_loss": np.array([np.nan if one is None else one.loss for one in own]),
+        "path_delay_ms": np.array(
+            [np.nan if one is None or one.delay_ms is None else one.delay_ms for one in own]
+        ),
+    }
 
 
 def media_flows(flows: NDArray[np.void]) -> NDArray[np.int64]:
@@ -226,7 +266,7 @@ class Truth:
     """The RTP headers of a capture's packets, batch by batch, and the columns from them."""
 
     def __init__(self) -> None:
-        self.fields: list[NDArray[np.int64]] = []
+        self.fields: list[NDArray[np.int64]] = [rtp_truth.NO_HEADERS]
 
     def add(self, packets: Packets, numbers: NDArray[np.int64], meter: Meter) -> None:
         """Read the headers of a batch; numbers: the flow of each packet."""
@@ -359,8 +399,9 @@ def sink(form: str, out: BinaryIO, fields: pa.Schema, terminal: bool) -> Any:
 class Writer:
     """The output of one or more captures."""
 
-    def __init__(self, to: Any) -> None:
+    def __init__(self, to: Any, flush: Callable[[], None]) -> None:
         self.write: Callable[[pa.Table], None] = to.write
+        self.flush = flush
         self._live = Meter(Engine())
 
     def meter(self, engine: Engine) -> Meter:
@@ -375,39 +416,61 @@ class Writer:
 
 
 @contextmanager
-def writer(form: str | None, out: str | None, truth: bool = False) -> Iterator[Writer]:
+def writer(
+    form: str | None, out: str | None, truth: bool = False, far: bool = False
+) -> Iterator[Writer]:
     """Open the output; raises ExperimentError for an unknown format."""
     form = format_of(form, out)
     terminal = out in (None, "-") and sys.stdout.isatty()
     if form == "parquet" and terminal:
         raise ExperimentError("parquet is not for a terminal: give a file with -o OUT")
     with output(out) as handle:
-        to = sink(form, handle, schema(truth), terminal)
-        yield Writer(to)
+        to = sink(form, handle, schema(truth, far), terminal)
+        yield Writer(to, handle.flush)
         to.close()
 
 
 def write(
-    captures: Sequence[str], form: str | None, out: str | None, flows: str, truth: bool, say: Say
+    captures: Sequence[str],
+    form: str | None,
+    out: str | None,
+    flows: str,
+    truth: bool,
+    say: Say,
+    far: str | None = None,
 ) -> bool:
     """Measure captures and write their rows; returns whether all of them could be read.
 
-    A capture that cannot be read is reported, and the others are measured. Raises ExperimentError
-    for an unknown format or choice of flows and for an output that cannot be written.
+    far: a capture of the other end, None: none. Of the standard input, rows are written as it is
+    read (without `truth`). A capture that cannot be read is reported, and the
+    others are measured. Raises ExperimentError for an unknown format or choice of flows, for an
+    output that cannot be written, and where `far` does not go with the captures.
     """
     if flows not in FLOWS:
         raise ExperimentError(f"--flows {flows}: unknown ({hint(flows, FLOWS)})")
     files = [file for name in captures for file in expand(name)]
+    if far is not None and (len(files) != 1 or STANDARD_INPUT in (files[0], far)):
+        raise ExperimentError(f"--far {far}: goes with one capture file")
     complete = True
-    with writer(form, out, truth) as target:
+    with writer(form, out, truth, far is not None) as target:
         for file in files:
             try:
-                measured = measure_file(file, flows == "all", truth)
+                notices = write_file(file, flows == "all", truth, far, target)
             except (CaptureError, ClassifierError) as error:
                 say(str(error))
                 complete = False
                 continue
-            for notice in measured.notices:
+            for notice in notices:
                 say(f"warning: {notice}")
-            target.write(measured.table)
     return complete
+
+
+def write_file(file: str, every: bool, truth: bool, far: str | None, target: Writer) -> list[str]:
+    """Measure one capture and write its rows; returns the notices on it."""
+    if file == STANDARD_INPUT and not truth:
+        from midcall.experiments.tools.quality_live import follow
+
+        return follow(target, every)
+    measured = measure_file(file, every, truth, far)
+    target.write(measured.table)
+    return measured.notices

@@ -92,6 +92,39 @@ def test_every_format_has_the_same_rows(tmp_path: Path) -> None:
     assert len(run(VIDEO).splitlines()) == len(rows) + 1
 
 
+def odd(packets: Packets, how: str) -> Packets:
+    """Return packets with a property that no sound capture has."""
+    half = np.arange(packets.total) >= packets.total // 2
+    changed = {
+        "no packet": packets.take(slice(0, 0)),
+        "one packet": packets.take(slice(0, 1)),
+        "one direction": packets.take(np.arange(0, packets.total, 2)),
+        "all twice": packets.take(np.repeat(np.arange(packets.total), 2)),
+        "one time": packets._replace(time=np.full(packets.total, packets.time[0])),
+        "backwards": packets._replace(time=packets.time[::-1].copy()),
+        "an hour back": packets._replace(time=packets.time - half * 3600 * 1000 * MS),
+        "a year on": packets._replace(time=packets.time + half * 365 * 86_400 * 1000 * MS),
+    }
+    return changed[how]
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["no packet", "one packet", "one direction", "all twice", "one time", "backwards",
+     "an hour back", "a year on"],
+)  # fmt: skip
+def test_an_odd_capture_gives_rows_and_no_loss_out_of_range(tmp_path: Path, how: str) -> None:
+    path = tmp_path / "odd.pcap"
+    write_pcap(path, odd(read(VIDEO), how))
+    words = ("--format", "csv", "--truth", "--flows", "all", "--far", path)
+    rows = list(csv.DictReader(io.StringIO(run(path, *words))))
+    seconds = [(row["flow"], row["direction"], int(row["second"])) for row in rows]
+    assert len(set(seconds)) == len(seconds)
+    assert all(second >= 0 for _, _, second in seconds)
+    shares = [row[name] for row in rows for name in ("loss", "confidence", "path_loss")]
+    assert all(0 <= float(share) <= 1 for share in shares if share)
+
+
 def test_all_flows_have_rows_if_asked(tmp_path: Path) -> None:
     every = list(csv.DictReader(io.StringIO(run(WEB, "--format", "csv", "--flows", "all"))))
     assert every
@@ -148,6 +181,27 @@ def test_quality_beside_an_output_that_cannot_have_it_is_refused(words: tuple[st
     assert "Traceback" not in result.output
 
 
+def test_rows_of_the_standard_input_are_written_as_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "call.pcap"
+    write_pcap(path, call(audio(30, {77, 205})))
+    whole, words = path.read_bytes(), ["quality", "-", "--format", "csv", "--flows", "all"]
+    half = len(whole) // 2
+    command = [sys.executable, "-m", "midcall", *words]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as running:
+        assert running.stdin is not None
+        assert running.stdout is not None
+        running.stdin.write(whole[:half])
+        running.stdin.flush()
+        first = [running.stdout.readline() for _ in range(6)]  # while the input is open
+        running.stdin.write(whole[half:])
+        running.stdin.close()
+        lines = b"".join([*first, *running.stdout]).decode()
+    assert running.returncode == 0
+    once = list(csv.DictReader(io.StringIO(run(path, "--format", "csv", "--flows", "all"))))
+    rows = list(csv.DictReader(io.StringIO(lines)))
+    assert [{**row, "capture": ""} for row in rows] == [{**row, "capture": ""} for row in once]
+
+
 def test_bad_options_are_named() -> None:
     with pytest.raises(ExperimentError, match="unknown format cvs"):
         quality.write([str(VIDEO)], "cvs", None, "media", False, print)
@@ -161,6 +215,24 @@ def test_a_damaged_file_is_reported_and_the_others_are_measured(tmp_path: Path) 
     result = CliRunner().invoke(app, ["quality", str(bad), str(VIDEO), "--format", "csv"])
     assert result.exit_code == 2
     assert len(result.stdout.splitlines()) > 5
+
+
+def test_a_capture_of_the_other_end_adds_loss_and_delay_of_the_path(tmp_path: Path) -> None:
+    near, far = tmp_path / "near.pcap", tmp_path / "far.pcap"
+    sent = audio(6, set())
+    write_pcap(near, call(sent))
+    arrived = [(time + 40, payload) for n, (time, payload) in enumerate(sent) if n not in {60, 61}]
+    write_pcap(far, call(arrived))
+    plain = list(csv.DictReader(io.StringIO(run(far, "--format", "csv"))))
+    rows = list(csv.DictReader(io.StringIO(run(far, "--format", "csv", "--far", near))))
+    assert list(rows[0])[len(NAMES) :] == ["path_sent", "path_loss", "path_delay_ms"]
+    assert [{name: row[name] for name in NAMES} for row in rows] == plain
+
+
+@pytest.mark.parametrize("captures", [[str(SAMPLES)], ["-"]])
+def test_the_other_end_goes_with_one_capture(captures: list[str]) -> None:
+    with pytest.raises(ExperimentError, match=r"--far .*: goes with one capture file"):
+        quality.write(captures, "csv", None, "media", False, print, str(VIDEO))
 
 
 # ---- truth
