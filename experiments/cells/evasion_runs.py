@@ -101,9 +101,10 @@ def rewrite(name: str, packets: Packets, item: Item, seed: int) -> Rewritten:
     from midcall.testbed.evasion.disguises import DISGUISES, disguised
     from midcall.testbed.evasion.rewriter import Rewriter
     from midcall.testbed.evasion.tunnel import Rewritten
+    from midcall.testbed.evasion.workarounds import WORKAROUNDS
     from midcall.testbed.replay.script import script
 
-    for one in DISGUISES:
+    for one in (*DISGUISES, *WORKAROUNDS):
         if one.name == name:
             return disguised(one, packets, item.calls, seed)
     orders = script(packets, item.calls)

@@ -16,6 +16,7 @@ from midcall.experiments.cells.live_cell import LiveBench
 from midcall.experiments.cells.virtual_cell import Bench, Outcome, Unit
 from midcall.experiments.jobs import workers
 from midcall.experiments.jobs.progress import Log, Progress
+from midcall.experiments.measure import timelines
 from midcall.experiments.spec import backends
 from midcall.experiments.spec.corpus import Item
 from midcall.experiments.spec.grid import Cell
@@ -129,6 +130,8 @@ def simulate_units(
         for unit, outcome, error in work:
             if outcome is not None:
                 done[unit.key] = outcome
+                if isinstance(bench, LiveBench) and (words := timelines.heard(outcome)):
+                    bar.say(f"{unit.access} {unit.key[:8]}: {words}")
             else:
                 failed[unit.key] = error
                 log(f"failed: {error}")

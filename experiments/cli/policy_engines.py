@@ -38,29 +38,28 @@ def export_policy(
     Example: midcall policy export mechanisms/stun --to nftables -o stun-nft
     """
     with sentences():
+        from midcall.experiments.engines.prove import places
         from midcall.experiments.spec import policy_names
-        from midcall.testbed.engines.export import export, places_of, write
-        from midcall.testbed.policy.loader import files_of
+        from midcall.testbed.engines.export import export, place_of, sentence, write
 
         named = policy_names.named(name, access, date.date() if date else None)
-        places: dict[str, str] = {}
-        if named.file is not None:
-            files = files_of(named.file)
-            places = places_of(files, named.policy.hypothesis, named.policy.rules)
-        made = export(named.policy, to, places)
+        where = places(named)
+        made = export(named.policy, to, where)
         paths = [] if made.refused else write(out, made)
         document = {
             "files": [str(path) for path in paths],
-            "refused": [one._asdict() for one in made.refused],
-            "approximate": [one._asdict() for one in made.nearly],
+            "refused": [{**one._asdict(), "place": place_of(one, where)} for one in made.refused],
+            "approximate": [
+                {**one._asdict(), "place": place_of(one, where)} for one in made.nearly
+            ],
             "exact": made.exact,
         }
         lines = [f"wrote {path}" for path in paths]
-        lines += [f"approximate: {one.rule}: {one.reason}" for one in made.nearly]
+        lines += [f"approximate: {sentence(one, where)}" for one in made.nearly]
         if as_json or paths:
             give(as_json, document, lines)
         for one in made.refused:
-            say(f"midcall: refused: {one.rule}: {one.reason}")
+            say(f"midcall: refused: {sentence(one, where)}")
         if made.refused:
             raise typer.Exit(FAILED)
 
@@ -116,6 +115,12 @@ def prove_policy(
         Path | None,
         typer.Option(help="Rules that the engine gets instead of the exported policy."),
     ] = None,
+    translated: Annotated[
+        bool,
+        typer.Option(
+            "--translated", help="Without the lines of --rules that `policy import` leaves out."
+        ),
+    ] = False,
     corpus: CORPUS = None,
     as_json: JSON = False,
 ) -> None:
@@ -128,12 +133,17 @@ def prove_policy(
     Example: midcall policy prove mechanisms/stun --engine suricata
     """
     with sentences():
+        from midcall.errors import ExperimentError
         from midcall.experiments.engines.captures_here import captures_here
         from midcall.experiments.engines.prove import prove
 
         chosen = list(captures or captures_here(corpus))
         day = date.date() if date else None
-        proof = prove(name, engine, chosen, out, access, day, corpus, rules=rules)
+        if translated and rules is None:
+            raise ExperimentError("--translated says which lines of --rules count; give --rules")
+        proof = prove(
+            name, engine, chosen, out, access, day, corpus, rules=rules, translated=translated
+        )
         smallest = proof["smallest"]
         lines = [
             f"packets {proof['packets']}, equal {proof['equal']}, differ {proof['differs']}",

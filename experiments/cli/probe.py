@@ -36,7 +36,8 @@ def probe(
         str | None,
         typer.Option(
             "--against",
-            help="The box: OPERATOR/HYPOTHESIS, PATH.toml/HYPOTHESIS, or none.",
+            help="The box: OPERATOR/HYPOTHESIS, PATH.toml/HYPOTHESIS, or none; with --live also "
+            "'suricata: RULES', nfqueue, or 'command: WORDS'.",
             autocompletion=completion.policies,
         ),
     ] = None,

@@ -19,7 +19,9 @@ from midcall.experiments.localise.messages import noise
 from midcall.experiments.localise.mutations import NEAR, far_addresses
 from midcall.experiments.measure.intervals import clopper_pearson
 from midcall.experiments.probe.baseline import deviation, share_of
-from midcall.experiments.probe.line_oracle import DELAY, DROP, PARTIAL, Effect
+from midcall.experiments.probe.effects import LEAST_REORDERED
+from midcall.experiments.probe.fit import affected_of
+from midcall.experiments.probe.line_oracle import DELAY, DOUBLE, DROP, PARTIAL, REORDER, Effect
 from midcall.experiments.probe.prober import MS, SHARE, Outcome
 from midcall.experiments.probe.tails import Tail
 from midcall.experiments.probe.units import zeros
@@ -122,7 +124,8 @@ def measure(
     tail: Tail, outcome: Outcome, struck: NDArray[np.bool_], up: bool, fast_begin: int, first: int
 ) -> Measured | None:
     """Return what one direction of the struck packets shows."""
-    places = np.flatnonzero(struck & (outcome.up == up) & (np.arange(len(struck)) >= first))
+    whole = struck & outcome.sent.all(axis=0)
+    places = np.flatnonzero(whole & (outcome.up == up) & (np.arange(len(struck)) >= first))
     if len(places) < 6:
         return None
     slow, fast = places[places < fast_begin], places[places >= fast_begin]
@@ -176,6 +179,13 @@ class Acts:
         outcomes = tail.prober.ask("which act, slowly and fast", units, copies,
                                    apart=self.apart(unit))  # fmt: skip
         outcome = outcomes[0]
+        if tail.sought.kind in (DOUBLE, REORDER):
+            return self.sent_otherwise(outcome, struck, tail.sought)
+        if tail.sought.kind == DELAY and not self.refuted:
+            found = self.sent_otherwise(outcome, struck, Effect(REORDER))
+            if found[0] and found[0]["delay_ms"] > LEAST_REORDERED / MS:
+                return found
+            self.refuted = False
         if len(outcomes) > 1:
             self.count_controls(outcomes[1], rule)
         if tail.sought.kind == PARTIAL and tail.sought.chance > 0.999:
@@ -212,8 +222,11 @@ class Acts:
         queue = ramp > 25 * MS + 3 * spread and (
             late_fast > 2.5 * max(late_slow, 1.0) or (overflows and late_fast > 1.4 * late_slow)
         )
-        if queue:
-            return self.shape(ways)
+        policed_before = tail.sought.detail == "police"  # which of equal packets came is a guess
+        if (queue and not policed_before) or tail.sought.detail == "shape":
+            shaped = self.shape(ways)
+            if shaped[0] or queue:
+                return shaped
         background = sum(loss) / len(loss)
         if share_fast > background + 0.02 and share_fast - share_slow > 0.06 + 2 * math.sqrt(
             max(share_slow * (1 - share_slow), 0.01) / max(slow_count, 1)
@@ -221,7 +234,8 @@ class Acts:
             policed = self.police(ways)
             if policed is not None and share_slow < max(0.6 * share_fast, share_fast - 0.15):
                 # a policer delays nothing; a short queue lets few packets wait
-                shaped = self.shape(ways) if late_fast > 10 * MS + 2 * spread else ({}, {})
+                waits = late_fast > 10 * MS + 2 * spread and not policed_before
+                shaped = self.shape(ways) if waits else ({}, {})
                 return shaped if shaped[0] else policed
         if late_slow > max(5 * MS, 1.5 * spread / math.sqrt(max(slow_count, 1)) + 3 * MS) and (
             share_slow < background + 0.1 + 2 * math.sqrt(background / max(slow_count, 1))
@@ -255,8 +269,10 @@ class Acts:
         return share, math.sqrt(share * (1 - share) / max(sent, 1))
 
     def enforced(self, outcome: Outcome, struck: NDArray[np.bool_]) -> Outcome:
-        """Return the copies on which the rule is enforced."""
-        if self.tail.sought.chance > 0.999 and not self.by_chance:
+        """Return the copies on which the rule is enforced: of a drop, those whose trigger was not
+        lost on its way to the box."""
+        certain = self.tail.sought.chance > 0.999 and not self.by_chance
+        if certain and self.tail.sought.kind != DROP:
             return outcome
         excess = np.nan_to_num(self.tail.base.excess(outcome), nan=0.0)
         lost = outcome.lost | outcome.resent | (excess > max(self.tail.sought.amount / 2, 20 * MS))
@@ -265,9 +281,37 @@ class Acts:
         shares = lost[:, struck].mean(axis=1)
         own = max(self.tail.base.loss) + 0.02
         keep = shares > max(shares.max() * 0.7, 2 * own)
-        return outcome._replace(delay=outcome.delay[keep]) if keep.any() else outcome
+        return outcome.of(np.flatnonzero(keep)) if keep.any() else outcome
 
     # -- parameters
+
+    def sent_otherwise(
+        self, outcome: Outcome, struck: NDArray[np.bool_], sought: Effect
+    ) -> tuple[dict[str, Any], dict[str, Number]]:
+        """Return the share of datagrams that come twice, or that later ones overtake and how much
+        later they come."""
+        tail = self.tail
+        affected, usable, other = affected_of(outcome, tail.base, sought)
+        affected, usable = (affected & usable)[:, struck], usable[:, struck]
+        gone, count = int(affected.sum()), int(usable.sum())
+        own = float(other[0])
+        if gone <= count * (own + 0.02) + 2:
+            self.refuted = True
+            return {}, {}
+        low, high = share_interval(gone, count)
+        share = Number(*(own_share(one, own) for one in (gone / count, low, high)))
+        tail.prober.taught(f"{gone} of {count} packets")
+        if sought.kind == DOUBLE:
+            return {"act": "duplicate", "share": round(max(share.value, 0.001), 4)}, {
+                "share": share}  # fmt: skip
+        excess = tail.base.excess(outcome)[:, struck]
+        late = excess[affected] / MS
+        rest = excess[usable & ~affected & np.isfinite(excess)] / MS
+        delay = float(np.median(late) - (np.median(rest) if len(rest) else 0.0))
+        doubt = 1.25 * 1.96 * float(np.std(late)) / math.sqrt(len(late)) + 1.0
+        return {"act": "reorder", "share": round(max(share.value, 0.001), 4),
+                "delay_ms": round(max(delay, 0.1), 1)}, {
+            "share": share, "delay_ms": Number(delay, delay - doubt, delay + doubt)}  # fmt: skip
 
     def loss(
         self, ways: list[Measured], loss: list[float]
@@ -363,6 +407,8 @@ class Acts:
         struck = strikes(tail.through(unit, True), [rule]).struck[0]
         copies = 6 if tail.sought.chance > 0.999 else 14
         spaced = spaced_controls(last, apart)
+        if strikes(tail.through(spaced, True), [rule]).struck[0].all():
+            spaced = spaced_controls(last, apart, proto=TCP)
         outcome, control = tail.prober.ask("how long a delay", [unit, spaced], copies)
         outcome = self.enforced(outcome, struck)
         excess = tail.base.excess(outcome)[:, struck]
@@ -409,7 +455,7 @@ def act_copies(sought: Effect) -> int:
         return 6
     if sought.kind == PARTIAL:
         return 4 if sought.amount > 0.25 else 8
-    return 2
+    return 3 if sought.kind == DROP else 2
 
 
 def splits(outcome: Outcome, struck: NDArray[np.bool_], background: float) -> bool:
@@ -425,9 +471,9 @@ def splits(outcome: Outcome, struck: NDArray[np.bool_], background: float) -> bo
     return least <= free and most - least > max(6 * deviation_, 0.04)
 
 
-def spaced_controls(last: Sent, apart: int, count: int = 14) -> Probe:
+def spaced_controls(last: Sent, apart: int, count: int = 14, proto: int = UDP) -> Probe:
     """Return noise as far apart as the packets whose delay is measured, between other hosts."""
-    ends = Ends(UDP, NEAR[len(last.ends.near)], 2, far_addresses(last.ends.far)[1], 28_411)
+    ends = Ends(proto, NEAR[len(last.ends.near)], 2, far_addresses(last.ends.far)[1], 28_411)
     packets = []
     for number in range(count):
         for up in (True, False):

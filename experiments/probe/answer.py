@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -49,7 +50,7 @@ def document(result: Result, prober: Prober) -> Document:
         "scope": rule.strikes,
         "begin": begin(first, rule),
         "residual_s": rule.lasts_s,
-        "probability": round(first.probability, 4),
+        "probability": round(math.prod(one.probability for one in result.found), 4),
         "rule_toml": policy_toml([rule for one in result.found for rule in one.rules]),
         "alternatives": [*alternatives(first), *(as_well(one) for one in result.found[1:])],
     }
@@ -145,9 +146,9 @@ def equal_acts(found: Found) -> Iterator[Document]:
     rule = found.rule
     act = rule.act
 
-    def equal(name: str, why: str) -> Document:
+    def equal(name: str, why: str, **more: Any) -> Document:
         return {"relation": "equal", "act": name, "scope": rule.strikes,
-                "direction": direction(rule), "why": why}  # fmt: skip
+                "direction": direction(rule), "why": why} | more  # fmt: skip
 
     if act == "stall":
         yield equal("drop", "a drop with the same allowance is the same act")
@@ -156,15 +157,35 @@ def equal_acts(found: Found) -> Iterator[Document]:
     if act in ("drop", "stall"):
         yield equal("loss", "with loss = 1 it drops every packet")
         yield equal("censor", "a function of one's own can do the same")
+        opens = any(not one.payload for one in found.core) or opened_by(rule)
+        if not (opens and any(one.ends.proto == TCP for one in found.core)):
+            yield equal("unreachable", "of the ICMP errors only one that answers a SYN shows")
+        elif opens and act == "drop":
+            yield equal("finish", "a FIN that answers a SYN shows in no socket")
         if all(one.ends.proto != TCP for one in found.core):
             yield equal("reset", "on datagrams a reset in the path only drops")
             yield equal("finish", "on datagrams a FIN in the path only drops")
+    if act == "reset" and rule.towards != "server" and found.refused:
+        yield equal("unreachable", "an ICMP error that answers a SYN refuses it as a reset does")
+    if act == "loss" and not rule.burst:
+        yield equal("corrupt", "a receiver discards a packet whose checksum is wrong")
+        part = round(1 / max(rule.loss, 1e-6))
+        within = found.parameters.get("loss")
+        if within is not None and part > 1 and within.low <= 1 / part <= within.high:
+            yield equal("drop", f"of one packet in {part}, drawn at random (one_in)",
+                        scope="packet")  # fmt: skip
     if act == "jitter":
         yield equal("delay", "with a mean of 3.5 deviations it is the same act")
     if act == "delay" and "jitter_ms" in found.parameters:
         mean, spread = found.parameters["delay_ms"], found.parameters["jitter_ms"]
         if mean.low <= 3.5 * spread.high and mean.high >= 3.5 * spread.low:
             yield equal("jitter", "3.5 deviations are about the mean delay")
+
+
+def opened_by(rule: Rule) -> bool:
+    """Return whether a SYN can meet a rule: one that reads neither payloads nor sizes."""
+    keys = set(rule.match.model_dump(exclude_defaults=True))
+    return not keys - {"protocol", "ports", "addresses", "direction", "packets", "resolved"}
 
 
 def begins_later(rule: Rule) -> bool:

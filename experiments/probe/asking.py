@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from midcall.experiments.probe.baseline import Baseline
 from midcall.experiments.probe.fit import MISS, affected_of, events_of
-from midcall.experiments.probe.line_oracle import DELAY, INJECT, PARTIAL, Effect
+from midcall.experiments.probe.line_oracle import BY_ITSELF, DROP, INJECT, SHARES, Effect
 from midcall.experiments.probe.prober import Outcome, Prober
 from midcall.testbed.probing.probe import Probe
 
@@ -38,7 +38,7 @@ def copies_for(sought: Effect, base: Baseline, packets: int) -> int:
     """Return how many copies of a question are played. packets: that show the effect."""
     loss = max(base.loss)
     wanted = 2
-    if sought.kind not in (PARTIAL, DELAY, INJECT):
+    if sought.kind == DROP:
         wanted = max(2, math.ceil(-10.0 / math.log(loss) / max(packets, 1)))
         wanted = max(wanted, 2 if loss < 0.01 else 3)
     if sought.kind == INJECT:
@@ -77,21 +77,35 @@ def score(outcome: Outcome, mask: Bools, base: Baseline, sought: Effect) -> floa
         return mixture(np.where(hits, 7.0, -4.0), chance)
     affected, usable, other = affected_of(outcome, base, sought)
     usable = usable & mask[None, :]
+    chance = sought.chance if sought.chance < 0.999 else 1 - max(base.loss) - 0.02
+    if sought.kind == DROP and (mask & outcome.streams).any():
+        return mixture(stopped(outcome, mask, other), chance)
     if not usable.any():
         return 0.0
-    if sought.kind in (PARTIAL, DELAY):
+    if sought.kind in BY_ITSELF:
         best = []
-        shares = (0.5, 0.75, 1.0, 1.25) if sought.kind == PARTIAL else (0.6, 0.95)
+        shares = (0.5, 0.75, 1.0, 1.25) if sought.kind in SHARES else (0.6, 0.95)
         for part in shares:
-            extra = part * (sought.amount if sought.kind == PARTIAL else 1.0)
+            extra = part * (sought.amount if sought.kind in SHARES else 1.0)
             extra = min(max(extra, 0.02), 0.98)
             struck = np.minimum(other + extra * (1 - other), 0.985)
             best.append(per_copy(affected, usable, other, struck))
         gains = np.logaddexp.reduce(np.stack(best), axis=0) - math.log(len(best))
     else:
         gains = per_copy(affected, usable, other, np.full(len(other), 1 - MISS))
-    chance = sought.chance if sought.chance < 0.999 else 1 - max(base.loss) - 0.02
     return mixture(gains, chance)
+
+
+def stopped(outcome: Outcome, mask: Bools, other: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the log-likelihood ratio of each copy by its streams: one that is struck stops for
+    good, at the masked packets or earlier, as kernels send acknowledgements of their own."""
+    result = np.zeros(len(outcome.delay))
+    for ends, up in {(outcome.unit[at].ends, outcome.unit[at].up) for at in np.flatnonzero(mask)}:
+        own = np.array([one.ends == ends and one.up == up for one in outcome.unit])
+        dead, share = outcome.lost[:, own].any(axis=1), float(other[own][-1])
+        gain = np.where(dead, math.log((1 - MISS) / share), math.log(MISS / (1 - share)))
+        result += np.where(outcome.sent[:, own].any(axis=1), gain, 0.0)
+    return result
 
 
 def per_copy(

@@ -21,6 +21,13 @@ MISS = 0.02
 LEAST_LOSS = 0.003
 #: The same of packets of streams that never arrive, although a kernel sends them again.
 LEAST_NEVER = 0.004
+#: Least chance that is assumed of a loss right behind a loss: lines lose packets in bursts.
+AGAIN = 0.3
+#: Largest variance of losses, compared with that of independent ones, which bad times of a line
+#: explain: a rule that strikes some flows of a control makes a larger one.
+MOST_INFLATION = 6.0
+#: Least share that is assumed of datagrams that others overtake.
+LEAST_REORDERED = 0.01
 #: Least spread of delays that is assumed, in ns.
 LEAST_SPREAD = 1 * MS
 
@@ -30,7 +37,9 @@ class Baseline(NamedTuple):
 
     loss: share; fixed: delay of a packet without octets, ns; per_octet: ns; spread: robust standard
     deviation of the delay, ns; counts: (lost, sent) of the controls that gave the loss; stuck:
-    share of streams of which a part never arrived.
+    share of streams of which a part never arrived; again: chance that a packet right behind a lost
+    one of its flow and direction is lost, too; inflation: by how much the variance of losses of a
+    copy exceeds that of independent ones; reordered: share of datagrams that later ones overtake.
     """
 
     loss: tuple[float, float]
@@ -39,6 +48,9 @@ class Baseline(NamedTuple):
     spread: tuple[float, float]
     counts: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0))
     stuck: tuple[float, float] = (0.0, 0.0)
+    again: tuple[float, float] = (AGAIN, AGAIN)
+    inflation: tuple[float, float] = (1.0, 1.0)
+    reordered: float = LEAST_REORDERED
 
     def excess(self, outcome: Outcome) -> NDArray[np.float64]:
         """Return each packet's delay beyond the line's own, float64[copies, packets], in ns; nan
@@ -94,9 +106,9 @@ def baseline_of(prober: Prober, outcomes: list[Outcome]) -> Baseline:
     per_octet = (8e6 / rates[0], 8e6 / rates[1])
     loss, fixed, spread = [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]
     pooled = [(0, 0), (0, 0)]
-    stuck = [0.0, 0.0]
+    stuck, again, inflation = [0.0, 0.0], [AGAIN, AGAIN], [1.0, 1.0]
     for up in (0, 1):
-        counts, delays = [], []
+        counts, delays, runs, dispersed = [], [], [], []
         for outcome in outcomes:
             of_way = outcome.up == bool(up)
             sent, lost = outcome.sent[:, of_way], outcome.lost[:, of_way]
@@ -107,13 +119,20 @@ def baseline_of(prober: Prober, outcomes: list[Outcome]) -> Baseline:
                 resent = outcome.resent[:, of_way]
                 lost = resent & ~np.roll(resent, 1, axis=1) | resent & (np.arange(
                     resent.shape[1]) == 0)  # fmt: skip
+            else:
+                dispersed.append(dispersion(lost, sent))
+                runs.append((int((lost[:, 1:] & lost[:, :-1]).sum()), int(lost[:, :-1].sum())))
             if sent.sum():
                 counts.append((int(lost.sum()), int(sent.sum())))
             rest = (outcome.delay - per_octet[up] * outcome.size)[:, of_way]
             rest = rest[outcome.delay[:, of_way] >= 0]
             if len(rest) >= 3:
                 delays.append(rest)
-        pooled[up] = pooled_counts(counts)
+        if runs:
+            behind, before = min(runs, key=lambda one: (one[0] + 1) / (one[1] + 3))
+            again[up] = max((behind + 1) / (before + 3), AGAIN)
+            inflation[up] = min(max(float(np.median(dispersed)), 1.0), MOST_INFLATION)
+        pooled[up] = pooled_counts(counts, inflation[up])
         loss[up] = share_of(*pooled[up])
         if delays:
             best = min(delays, key=lambda one: float(np.median(one)))
@@ -128,8 +147,20 @@ def baseline_of(prober: Prober, outcomes: list[Outcome]) -> Baseline:
             fixed[up], spread[up] = 50.0 * MS, 10.0 * MS
     return Baseline(
         (loss[0], loss[1]), (fixed[0], fixed[1]), per_octet, (spread[0], spread[1]),
-        (pooled[0], pooled[1]), (stuck[0], stuck[1]),
+        (pooled[0], pooled[1]), (stuck[0], stuck[1]), (again[0], again[1]),
+        (inflation[0], inflation[1]), reordered_share(outcomes),
     )  # fmt: skip
+
+
+def reordered_share(outcomes: list[Outcome]) -> float:
+    """Return the share of datagrams of controls that later ones overtake: of the kind of control
+    with the fewest of them."""
+    shares = []
+    for one in outcomes:
+        count = int((one.delay >= 0).sum())
+        if one.overtaken is not None and count and not one.streams.any():
+            shares.append((int(one.overtaken.sum()) + 1) / (count + 2))
+    return max(min(shares, default=0.0), LEAST_REORDERED)
 
 
 def deviation(values: NDArray[np.float64]) -> float:
@@ -137,16 +168,28 @@ def deviation(values: NDArray[np.float64]) -> float:
     return float(1.4826 * np.median(np.abs(values - np.median(values))))
 
 
-def pooled_counts(counts: list[tuple[int, int]]) -> tuple[int, int]:
-    """Return (lost, sent) of the controls that show the line itself, of several kinds of them."""
+def dispersion(lost: NDArray[np.bool_], sent: NDArray[np.bool_]) -> float:
+    """Return the variance of the copies' losses over that of independent ones, 1 for no losses."""
+    gone, count = lost.sum(axis=1), sent.sum(axis=1)
+    share = float(gone.sum()) / max(int(count.sum()), 1)
+    expected = float((count * share * (1 - share)).sum())
+    rest = float(((gone - count * share) ** 2).sum())
+    return rest / expected if expected > 0 and len(gone) > 3 else 1.0
+
+
+def pooled_counts(counts: list[tuple[int, int]], inflation: float = 1.0) -> tuple[int, int]:
+    """Return (lost, sent) of the controls that show the line itself, of several kinds of them.
+
+    inflation: of the variance of a count of losses, compared with independent ones.
+    """
     usable = sorted(counts, key=lambda one: one[0] / one[1])
     if not usable:
         return 0, 0
     lost, sent = usable[0]
     for more_lost, more_sent in usable[1:]:
-        share = (lost + 1) / (sent + 2)
-        doubt = math.sqrt(share * (1 / more_sent + 1 / sent))
-        if more_lost / more_sent <= share + 3.5 * doubt:
+        share = (lost + more_lost + 1) / (sent + more_sent + 2)
+        doubt = math.sqrt(inflation * share * (1 / more_sent + 1 / sent))
+        if more_lost / more_sent <= lost / sent + 3.5 * doubt:
             lost, sent = lost + more_lost, sent + more_sent
     if lost > 0.5 * sent:
         return 0, 0  # all controls are struck: that says nothing about the line

@@ -21,7 +21,14 @@ from scipy.special import expit  # type: ignore[import-untyped]
 from midcall.captures.packets.numbers import TCP
 from midcall.experiments.probe.atoms import Match
 from midcall.experiments.probe.baseline import Baseline
-from midcall.experiments.probe.fit import agreement, answered, fit_without_rule, fits
+from midcall.experiments.probe.fit import (
+    agreement,
+    answered,
+    fit_without_rule,
+    fits,
+    fits_of_limit,
+    late_of,
+)
 from midcall.experiments.probe.line_oracle import DROP, INJECT, Effect
 from midcall.experiments.probe.prober import Outcome
 from midcall.testbed.policy.language import Rule
@@ -30,12 +37,14 @@ from midcall.testbed.probing.strikes import Passing, Strikes, strikes
 
 Floats = NDArray[np.float64]
 
-SCOPES = ("packet", "flow", "call", "client", "pair", "server")
+SCOPES = ("packet", "flow", "call", "client", "pair", "server", "triple")
 WAYS = (None, "up", "down")
 #: Hypotheses that are kept, that grow, and conditions of one match, at most.
 KEPT, GROWING, MOST_KEYS = 200, 14, 4
 #: Prior cost of a condition, a direction, an allowance, and a scope other than the flow, in nats.
-COST = {"key": 1.2, "way": 1.5, "after": 2.0, "scope": 1.0, "media": 2.5}
+COST = {"key": 1.2, "number": 2.0, "way": 1.5, "after": 3.0, "scope": 1.0, "media": 2.5}
+#: Packets of a limited rate count as so many independent ones.
+TOGETHER = 0.25
 #: Conditions that say a number: each has many values, so each costs more.
 NUMBERED = {"size", "packets", "bytes", "seconds", "entropy"}
 
@@ -77,7 +86,7 @@ class Hypothesis(NamedTuple):
     def prior(self) -> float:
         """Return the logarithm of its prior probability, up to a constant."""
         keys = self.keys
-        cost = COST["key"] * len(keys) + 1.0 * len(NUMBERED & keys.keys())
+        cost = COST["key"] * len(keys) + COST["number"] * len(NUMBERED & keys.keys())
         cost += COST["way"] if self.way else 0.0
         cost += COST["after"] if self.after else 0.0
         cost += COST["scope"] if self.scope != "flow" else 0.0
@@ -162,20 +171,41 @@ class Beliefs:
 
     def _fit(self, rules: Sequence[Rule], seen: Seen) -> Floats:
         predicted = strikes(seen.through, rules)
-        return np.stack(
-            [fits(predicted, seen.outcome, self.base, effect, self.on_path)
-             for effect in self.effects], axis=1,
-        )  # fmt: skip
+        columns = []
+        for effect in self.effects:
+            if effect.limit:
+                limited = strikes(seen.through, with_act(rules, effect), late_of(self.base)).struck
+                columns.append(
+                    fits_of_limit(predicted.struck, limited, seen.outcome, self.base, effect)
+                )
+            else:
+                columns.append(fits(predicted, seen.outcome, self.base, effect, self.on_path))
+        return np.stack(columns, axis=1)
+
+    @property
+    def whole(self) -> Floats:
+        """Return the table with less difference between rules of one limited rate: the packets of a
+        bucket or queue show one state, which no prediction has to the last packet."""
+        limited = np.array([bool(effect.limit) for effect in self.effects])
+        if not limited.any() or not self.rules:
+            return self.table
+        priors = np.array([one.prior for one in self.hypotheses])[:, None]
+        fitted = self.table[:, limited] - priors
+        best = fitted.max(axis=0)
+        best = np.where(np.isfinite(best), best, 0.0)
+        result = self.table.copy()
+        result[:, limited] = priors + best + TOGETHER * (fitted - best)
+        return result
 
     @property
     def scores(self) -> Floats:
         """Return the score of each hypothesis with any of the effects."""
-        return np.asarray(np.logaddexp.reduce(self.table, axis=1))
+        return np.asarray(np.logaddexp.reduce(self.whole, axis=1))
 
     @property
     def chances(self) -> Floats:
         """Return the probability of each kind of effect."""
-        whole = np.logaddexp.reduce(self.table, axis=0)
+        whole = np.logaddexp.reduce(self.whole, axis=0)
         values = np.exp(whole - whole.max())
         return np.asarray(values / values.sum())
 
@@ -288,6 +318,11 @@ class Beliefs:
                     if broken(fewer):
                         continue
                     yield one._replace(match=json.dumps(fewer, sort_keys=True))
+
+
+def with_act(rules: Sequence[Rule], effect: Effect) -> list[Rule]:
+    """Return rules that drop as rules with the act of a limited rate."""
+    return [rule.model_copy(update=effect.act) for rule in rules]
 
 
 def nearby(one: Hypothesis) -> Iterator[Hypothesis]:

@@ -16,8 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midcall.captures.packets.numbers import TCP
-from midcall.experiments.probe.baseline import MISS, Baseline, llr_lost, more_than
-from midcall.experiments.probe.line_oracle import DELAY, DROP, INJECT, PARTIAL
+from midcall.experiments.probe.baseline import (
+    MISS,
+    Baseline,
+    llr_lost,
+    log_binomial,
+    more_than,
+)
+from midcall.experiments.probe.line_oracle import DELAY, DOUBLE, DROP, INJECT, PARTIAL, REORDER
 from midcall.experiments.probe.prober import MS, Outcome
 from midcall.testbed.probing.probe import Ends, flows_of
 
@@ -28,6 +34,13 @@ LEAST_POOLED = 0.02
 #: Log-likelihood ratio (or the like) from which a group is suspicious, shows an effect, and is not
 #: played again.
 SUSPICIOUS, SHOWN, SURE = 4.0, 11.0, 14.0
+#: Share of datagrams that come twice for no reason; least delay of a reordered packet, in ns.
+RARELY, LEAST_REORDERED = 0.001, 25 * MS
+#: Pause of a flow in which a bad time of the line ends, in ns.
+BURST = 250 * MS
+#: Time in which a kernel sends again what was lost, in ns, and copies of a stream's packet that the
+#: line itself must not hold up, at least.
+HINDERED, LEAST_UNHINDERED = 1_000 * MS, 4.0
 #: Chances of enforcement below one that are tried.
 CHANCES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
@@ -52,7 +65,15 @@ def joined(outcomes: Sequence[Outcome]) -> Outcome:
         delay=np.concatenate([one.delay for one in outcomes]),
         events=[events for one in outcomes for events in one.events],
         strange=[events for one in outcomes for events in one.strange],
+        twice=stacked([one.twice for one in outcomes]),
+        overtaken=stacked([one.overtaken for one in outcomes]),
     )
+
+
+def stacked(parts: Sequence[NDArray[np.bool_] | None]) -> NDArray[np.bool_] | None:
+    """Return flags of several plays as one, None where a play has none."""
+    known = [one for one in parts if one is not None]
+    return np.concatenate(known) if known and len(known) == len(parts) else None
 
 
 def findings(outcome: Outcome, base: Baseline) -> list[Finding]:
@@ -72,12 +93,17 @@ def findings(outcome: Outcome, base: Baseline) -> list[Finding]:
             sometimes_lost(outcome, base, places, groups),
             partly_lost(outcome, base, places, groups),
             later(outcome, base, places, groups),
+            come_twice(outcome, places, groups),
+            out_of_order(outcome, base, places, groups),
             sometimes_late(outcome, base, places, groups),
         ]
         chosen = [one for one in found if one is not None and one.score > SUSPICIOUS]
-        losses = [one for one in chosen if one.kind != DELAY]
+        losses = [one for one in chosen if one.kind in (DROP, PARTIAL)]
         late = [one for one in chosen if one.kind == DELAY]
-        chosen = [max(late, key=lambda one: one.score)] if late else []
+        chosen = [one for one in chosen if one.kind in (DOUBLE, REORDER)]
+        if any(one.kind == REORDER for one in chosen):
+            late = []  # a delay of some packets alone
+        chosen += [max(late, key=lambda one: one.score)] if late else []
         if losses:  # of the ways to explain losses, the one that fits best
             best = max(losses, key=lambda one: one.score)
             drops = [one for one in losses if one.kind == DROP]
@@ -168,10 +194,13 @@ def sometimes_lost(
     """Return packets that some copies deliver and others do not: a rule enforced by chance.
 
     A struck copy loses all packets of the group from some packet on (any is equally likely); the
-    chance that a copy is struck is the one that fits best.
+    chance that a copy is struck is the one that fits best. The line itself loses packets in bursts.
     """
     copies = len(outcome.delay)
     shares = np.log(base.never(outcome)[places])
+    up = int(outcome.up[places[0]])
+    again = np.maximum(shares, math.log(base.again[up]))
+    times = [outcome.unit[at].time for at in places]
     stream = outcome.unit[places[0]].ends.proto == TCP
     most = -float(shares[0]) if stream else math.inf  # all of a stream waits for one lost packet
     gains, firsts = [], []
@@ -183,8 +212,10 @@ def sometimes_lost(
                 continue
             if not lost[at]:
                 break
-            score, first = score - float(shares[at]), at
-        gains.append(min(score, most) - (0.0 if stream else math.log(len(places))))
+            is_behind = at > 0 and bool(lost[at - 1]) and times[at] - times[at - 1] < BURST
+            score, first = score - float((again if is_behind else shares)[at]), at
+        choice = 0.0 if stream else math.log(len(places))
+        gains.append(min(score, most) - choice if first >= 0 else math.log(MISS))
         firsts.append(first)
     gain = np.array(gains)
     struck = [at for at in range(copies) if firsts[at] >= 0 and gain[at] > 2.0]
@@ -214,7 +245,7 @@ def partly_lost(
         score = more_than(gone, count, *known)
     else:
         score = gone * math.log(seen / share) + (count - gone) * math.log((1 - seen) / (1 - share))
-    score -= loss_penalty(groups)
+    score = score / base.inflation[int(outcome.up[places[0]])] - loss_penalty(groups)
     if seen - share < least:
         return None
     # losses of a stream come in runs, and may begin late in a flow: the share from the first on
@@ -256,6 +287,8 @@ def later(
     counts = np.isfinite(excess).sum(axis=0)
     late = np.isfinite(medians) & (medians > least_lateness(outcome, base, up))
     late &= counts >= (max(3, len(excess) // 2) if stream else min(2, len(excess)))
+    if stream:
+        late &= counts * unhindered(outcome, base, places) >= LEAST_UNHINDERED
     if not late.any():
         return None
     amount = float(np.median(medians[late]))
@@ -263,6 +296,52 @@ def later(
     score = lateness_score(amount, spread, len(excess), groups)
     score = min(score, (12.0 if few else 60.0) - math.log(groups))
     return Finding(DELAY, NOWHERE, True, score, amount, int(places[np.flatnonzero(late)[0]]))
+
+
+def unhindered(outcome: Outcome, base: Baseline, places: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the chance that a stream's packet waits for no earlier one that the line has lost,
+    float64[places]: none of those that were sent within HINDERED before it."""
+    times = np.array([outcome.unit[at].time for at in places])
+    before = np.arange(len(times)) - np.searchsorted(times, times - HINDERED)
+    share = base.loss[int(outcome.up[places[0]])]
+    return np.asarray((1 - share) ** (before + 1), np.float64)
+
+
+def come_twice(outcome: Outcome, places: NDArray[np.int64], groups: int) -> Finding | None:
+    """Return datagrams that come twice, which a line does not do by itself."""
+    if outcome.twice is None:
+        return None
+    come = outcome.delay[:, places] >= 0
+    twice = outcome.twice[:, places] & come
+    count, gone = int(come.sum()), int(twice.sum())
+    if not gone:
+        return None
+    first = int(places[np.flatnonzero(twice.any(axis=0))[0]])
+    score = log_binomial(gone, count) - gone * math.log(RARELY) - loss_penalty(groups)
+    return Finding(DOUBLE, NOWHERE, True, score, gone / count, first)
+
+
+def out_of_order(
+    outcome: Outcome, base: Baseline, places: NDArray[np.int64], groups: int
+) -> Finding | None:
+    """Return datagrams of which later ones of their flow come first, by far: more than the line
+    itself lets them."""
+    if outcome.overtaken is None or outcome.unit[places[0]].ends.proto == TCP:
+        return None
+    late = outcome.overtaken[:, places] & (outcome.delay[:, places] >= 0)
+    excess = base.excess(outcome)[:, places]
+    if not late.any():
+        return None
+    amount = float(np.median(excess[late]) - np.nanmedian(excess[~late]))
+    count, gone = int((outcome.delay[:, places] >= 0).sum()), int(late.sum())
+    share = gone / count
+    if amount < LEAST_REORDERED or share < base.reordered + LEAST_SHARE:
+        return None
+    score = log_binomial(gone, count) - (
+        gone * math.log(base.reordered) + (count - gone) * math.log(1 - base.reordered)
+    ) - loss_penalty(groups)  # fmt: skip
+    first = int(places[np.flatnonzero(late.any(axis=0))[0]])
+    return Finding(REORDER, NOWHERE, True, score, share, first)
 
 
 def sometimes_late(

@@ -11,6 +11,7 @@ directions meet the box in another order than on a line without jitter.
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,20 +19,39 @@ from scipy.special import betaln  # type: ignore[import-untyped]
 
 from midcall.captures.packets.numbers import TCP
 from midcall.experiments.probe.baseline import Baseline
-from midcall.experiments.probe.line_oracle import DELAY, INJECT, PARTIAL, Effect
+from midcall.experiments.probe.line_oracle import (
+    BY_ITSELF,
+    DELAY,
+    DOUBLE,
+    INJECT,
+    PARTIAL,
+    REORDER,
+    Effect,
+)
 from midcall.experiments.probe.prober import MS, Outcome
-from midcall.testbed.probing.probe import Probe, flows_of
+from midcall.testbed.probing.probe import Ends, Probe, flows_of
 from midcall.testbed.probing.strikes import Strikes
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 
+#: Delay beyond that in other copies from which a stream's packet may have been sent again, in ns.
+AGAIN_AFTER = 60 * MS
+#: Distance of two packets, in ns, of which the later one overtakes one that is reordered.
+SOON = 21 * MS
 #: Share of struck packets that show no effect, where the effect is nearly certain; share of other
 #: packets that show one for no reason.
 MISS, OTHER = 0.03, 0.004
 #: Chance that the prediction of a packet is wrong, and share of copies below which a packet shows
 #: no effect.
 WRONG, NOT_STRUCK = 0.01, 0.1
+#: How little the share of one packet of a limited rate differs from that of its neighbours: the sum
+#: of the two parameters of a beta distribution.
+ALIKE = 1.5
+#: Packets before and behind one that show the share of a limit.
+NEAR = 7
+#: Least share of the packets of a limited rate that show it: when its bucket is empty is not exact.
+EARLIER = 0.06
 #: Share of flows that receive a forged answer for no reason.
 STRAY = 0.001
 #: Grid of shares of packets that something strikes which no rule of the language says.
@@ -46,6 +66,14 @@ def affected_of(outcome: Outcome, base: Baseline, sought: Effect) -> tuple[Bools
     """Return which packets show the effect, which of them can be judged (both
     bool[copies, packets]), and how often a packet that is not struck shows it, float64[packets]."""
     losses = base.losses(outcome)
+    if sought.kind in (DOUBLE, REORDER):
+        flags = outcome.twice if sought.kind == DOUBLE else outcome.overtaken
+        affected = np.zeros(outcome.delay.shape, bool) if flags is None else flags
+        own = STRAY if sought.kind == DOUBLE else base.reordered
+        usable = (outcome.delay >= 0) & ~outcome.streams
+        if sought.kind == REORDER:
+            usable = usable & followed(outcome.unit)
+        return affected, usable, np.full(len(losses), own)
     if sought.kind in (DELAY, PARTIAL):
         excess = base.excess(outcome)
         spread = np.array(base.spread)[outcome.up.astype(int)]
@@ -53,11 +81,35 @@ def affected_of(outcome: Outcome, base: Baseline, sought: Effect) -> tuple[Bools
             line = max(sought.amount / 2, 3 * MS)
             z = line / spread
             other = np.clip(0.5 * np.exp(-0.7 * z - 0.4 * z * z), OTHER, 0.4)
-            return np.nan_to_num(excess, nan=-1.0) > line, np.isfinite(excess), other
+            usable = np.isfinite(excess) & ~sent_again(outcome, spread)
+            return np.nan_to_num(excess, nan=-1.0) > line, usable, other
         late = (np.nan_to_num(excess, nan=0.0) > 25 * MS + 6 * spread) & ~outcome.streams
         affected = outcome.lost | late | outcome.resent
         return affected, outcome.sent & ~outcome.behind, losses + OTHER
     return outcome.lost, outcome.sent & ~outcome.cut, base.never(outcome) + OTHER
+
+
+def followed(unit: Probe) -> Bools:
+    """Return which packets another one of their flow and direction follows soon: others cannot be
+    overtaken, and of equal ones it is not known which came."""
+    result = np.zeros(len(unit), bool)
+    counts = Counter((one.ends, one.up, one.payload) for one in unit)
+    last: dict[tuple[Ends, bool], int] = {}
+    for at in reversed(range(len(unit))):
+        one = unit[at]
+        after = last.get((one.ends, one.up))
+        soon = after is not None and unit[after].time - one.time <= SOON
+        result[at] = soon and counts[one.ends, one.up, one.payload] == 1
+        last[one.ends, one.up] = at
+    return result
+
+
+def sent_again(outcome: Outcome, spread: Floats) -> Bools:
+    """Return which packets of streams may be late because kernels had to send something again:
+    they are later than in other copies. spread: of the line's own delay, float64[packets]."""
+    known = np.where(outcome.delay >= 0, outcome.delay, np.iinfo(np.int64).max)
+    later = outcome.delay - known.min(axis=0) > AGAIN_AFTER + 5 * spread
+    return np.asarray(later & outcome.streams)
 
 
 def events_of(outcome: Outcome) -> Bools:
@@ -90,7 +142,7 @@ def fits(
     unit = outcome.unit
     listed = flows_of(unit)
     flow = np.array([listed.index(one.ends) for one in unit])
-    mask = predicted.struck if sought.kind in (DELAY, PARTIAL) else predicted.lost
+    mask = predicted.struck if sought.kind in BY_ITSELF else predicted.lost
     membership = np.zeros((len(unit), len(listed)))
     membership[np.arange(len(unit)), flow] = 1.0
     hits: Floats | None = None
@@ -100,10 +152,10 @@ def fits(
         gain = np.where(seen, math.log(0.95 / STRAY), math.log(0.05 / (1 - STRAY)))
         hits = np.asarray(forged[:, None, :] * gain[None, :, :], np.float64)
     totals = []
-    shares = SHARES if sought.kind in (DELAY, PARTIAL) else (1 - MISS,)
+    shares = SHARES if sought.kind in BY_ITSELF else (1 - MISS,)
     quality = 1.0 - max(base.loss) - 0.02
     for share in shares:
-        if sought.kind in (DELAY, PARTIAL):
+        if sought.kind in BY_ITSELF:
             struck_share = np.minimum(other + share * (1 - other), 0.985)
         else:
             struck_share = np.full(len(unit), share)
@@ -121,6 +173,46 @@ def fits(
         totals.append(by_chance(gains, quality) + ~mask @ missed)
     stacked = np.stack(totals)
     return np.asarray(np.logaddexp.reduce(stacked, axis=0) - math.log(len(totals)), np.float64)
+
+
+def fits_of_limit(
+    struck: Bools, limited: Bools, outcome: Outcome, base: Baseline, sought: Effect
+) -> Floats:
+    """Return ln P(outcome | rule) - ln P(outcome | no rule) of rules that limit a rate,
+    float64[rules].
+
+    struck: bool[rules, packets], what each rule strikes; limited: the same, what its limit loses or
+    delays on a line without noise. Which of the packets close together it is depends on
+    microseconds, so that each has the share of those NEAR it in its flow and direction, about which
+    its own, the same in all copies, varies (a beta-binomial distribution).
+    """
+    affected, usable, other = affected_of(outcome, base, sought)
+    whole = np.zeros(struck.shape)
+    unit = outcome.unit
+    keys = [(one.ends, one.up) for one in unit]
+    for key in dict.fromkeys(keys):
+        places = [at for at, one in enumerate(keys) if one == key]
+        near, many = (nearby(some[:, places]) for some in (limited, struck))
+        whole[:, places] = near / np.maximum(many, 1)
+    share = np.where(struck, np.clip(other + whole * (1 - other), EARLIER, 0.95), other)
+    gone, count = (affected & usable).sum(axis=0), usable.sum(axis=0)
+    first, second = ALIKE * share, ALIKE * (1 - share)
+    gain = betaln(gone + first, count - gone + second) - betaln(first, second)
+    gain = gain - gone * np.log(other) - (count - gone) * np.log(1 - other)
+    gain = np.where(struck, np.maximum(gain, math.log(WRONG)), 0.0)
+    return np.asarray(gain.sum(axis=1), np.float64)
+
+
+def nearby(flags: Bools) -> Floats:
+    """Return how many of the packets up to NEAR before and behind each one have a flag."""
+    whole = np.pad(np.cumsum(flags, axis=1), ((0, 0), (NEAR + 1, NEAR)), "edge")
+    whole[:, : NEAR + 1] = 0
+    return np.asarray(whole[:, 2 * NEAR + 1 :] - whole[:, : -2 * NEAR - 1], np.float64)
+
+
+def late_of(base: Baseline) -> int:
+    """Return the delay from which a packet counts as one that a queue delays, in ns."""
+    return int(25 * MS + 6 * max(base.spread))
 
 
 def answered(predicted: Strikes, unit: Probe, sought: Effect) -> Bools:

@@ -15,7 +15,7 @@ from midcall.experiments.localise.mutations import with_ends
 from midcall.experiments.probe.acts import Number, share_interval
 from midcall.experiments.probe.asking import score
 from midcall.experiments.probe.fit import OTHER, affected_of, events_of
-from midcall.experiments.probe.line_oracle import DELAY, INJECT, PARTIAL
+from midcall.experiments.probe.line_oracle import DELAY, INJECT, SHARES
 from midcall.experiments.probe.prober import MS, Outcome
 from midcall.experiments.probe.tails import Tail
 from midcall.experiments.probe.units import neighbours
@@ -32,6 +32,8 @@ STEP, LEAST_STEP = 0.05, 0.4
 PLAIN, MOST_PACKETS, FINER, DOUBT = 8.0, 40, 2, 3.0
 #: Copies whose share of struck ones gives the chance of enforcement.
 CHANCE_COPIES = 60
+#: Packets of one such probe, at most, unless 20 copies have more.
+MOST_PLAYED = 9_000
 
 
 class Lasting(NamedTuple):
@@ -98,7 +100,7 @@ def lasting(tail: Tail, core: Probe, longest: float = HORIZONS[-1]) -> Lasting:
             done = horizon
             continue
         first, last = span
-        if last == 0 and done == 0.0:
+        if first == 0 and done == 0.0:
             return Lasting(None, done, "it ends within 0.3 s, or packets after it show nothing")
         low = times[first - 1] if first > 0 else done * 0.8
         high = times[min(last, len(times) - 1)]
@@ -119,7 +121,7 @@ def lasting(tail: Tail, core: Probe, longest: float = HORIZONS[-1]) -> Lasting:
 
 def packets_of_moment(tail: Tail) -> int:
     """Return how many packets show in four copies whether a condemnation still holds."""
-    if tail.sought.kind != PARTIAL:
+    if tail.sought.kind not in SHARES:
         return 1
     own = max(tail.base.loss) + OTHER
     struck = min(own + tail.sought.amount * (1 - own), 0.98)
@@ -168,7 +170,7 @@ def watched(tail: Tail, core: Probe, found: Watched, times: list[float], many: i
                    for (which, _), one in probes.items() if which == at]  # fmt: skip
         some = affected[np.ix_(rows, columns)] & usable[np.ix_(rows, columns)]
         count = int(usable[np.ix_(rows, columns)].sum())
-        share = tail.sought.amount if tail.sought.kind == PARTIAL else 0.95
+        share = tail.sought.amount if tail.sought.kind in SHARES else 0.95
         own = float(other[columns].mean())
         struck = min(own + share * (1 - own), 0.98)
         gone = int(some.sum())
@@ -184,7 +186,7 @@ def condemned(
 ) -> list[int]:  # fmt: skip
     """Return the copies on which the rule was enforced: those whose first moments are struck."""
     copies = len(outcome.delay)
-    if tail.sought.kind == PARTIAL and tail.sought.chance > 0.999:
+    if tail.sought.kind in SHARES and tail.sought.chance > 0.999:
         return list(range(copies))
     columns = [place[one._replace(time=one.time - base)]
                for (at, _), one in probes.items() if at < 4]  # fmt: skip
@@ -234,7 +236,8 @@ def chance_of(tail: Tail, core: Probe) -> Chance | None:
     expected = 20 * (1 - lost_trigger)
     if sum(flags) >= expected - 2.5 * math.sqrt(20 * max(lost_trigger, 0.01)) - 1:
         return None
-    outcome = tail.prober.ask("how often it is enforced", [unit], CHANCE_COPIES)[0]
+    copies = min(max(MOST_PLAYED // len(unit), 20), CHANCE_COPIES)
+    outcome = tail.prober.ask("how often it is enforced", [unit], copies)[0]
     flags += struck_copies(tail, outcome, mask)
     count, hits = len(flags), sum(flags)
     if hits < 2:
@@ -255,11 +258,7 @@ def struck_copies(tail: Tail, outcome: Outcome, mask: np.ndarray) -> list[bool]:
     sought = tail.sought._replace(chance=1.0)
     result = []
     for copy in range(len(outcome.delay)):
-        one = outcome._replace(
-            delay=outcome.delay[copy : copy + 1], events=[outcome.events[copy]],
-            strange=[outcome.strange[copy]],
-        )  # fmt: skip
-        result.append(score(one, mask, tail.base, sought) > 0)
+        result.append(score(outcome.of([copy]), mask, tail.base, sought) > 0)
     return result
 
 
@@ -284,8 +283,7 @@ def per_what(tail: Tail, core: Probe, share: float) -> str:
         hits = 0
         for flow in flows:
             own = np.array([hit and one.ends == flow[0].ends for one, hit in listed])
-            single = outcome._replace(
-                delay=outcome.delay[copy : copy + 1],
+            single = outcome.of([copy])._replace(
                 events=[[event for event in outcome.events[copy]
                          if event.ends == flow[0].ends]],
                 strange=[[event for event in outcome.strange[copy]

@@ -8,8 +8,9 @@ or a larger share of losses.
 
 from __future__ import annotations
 
+import json
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,11 @@ from midcall.testbed.probing.probe import Probe
 
 #: Kinds of effects on packets.
 DROP, INJECT, DELAY, PARTIAL = "drop", "inject", "delay", "partial"
-FAMILIES = (INJECT, DROP, PARTIAL, DELAY)
+DOUBLE, REORDER = "double", "reorder"
+FAMILIES = (INJECT, DROP, PARTIAL, DELAY, DOUBLE, REORDER)
+#: Those that strike a share of packets, and all that a packet shows by itself.
+SHARES = (PARTIAL, DOUBLE, REORDER)
+BY_ITSELF = (DELAY, *SHARES)
 #: Log-likelihood ratio above which an answer counts, and below which it is "no" without a repeat.
 SURE, UNSURE = 7.0, 0.0
 #: Copies of a unit, at least and at most; accepted chance that no copy meets an enforced rule.
@@ -30,12 +35,20 @@ LEAST_COPIES, MOST_COPIES, MISSED = 3, 40, 2e-3
 
 class Effect(NamedTuple):
     """A kind of effect (of FAMILIES), its size (loss as a share, or delay in ns), the chance of
-    enforcement, and of forged answers which act sends them."""
+    enforcement, and which act it is, where that is known. limit: of a limited rate, the act as the
+    policy language writes it, as JSON."""
 
     kind: str
     amount: float = 1.0
     chance: float = 1.0
     detail: str = ""
+    limit: str = ""
+
+    @property
+    def act(self) -> dict[str, Any]:
+        """Return the act of a limited rate, {} for other effects."""
+        result: dict[str, Any] = json.loads(self.limit) if self.limit else {}
+        return result
 
 
 class LineOracle:
@@ -61,7 +74,7 @@ class LineOracle:
         kind = self.sought.kind
         copies = self.copies
         unit = probe
-        if kind == PARTIAL:
+        if kind in SHARES:
             unit, copies = with_copies(probe, self.repeats(), 4 * MS), 3
         elif kind == DELAY:
             copies = max(copies, 5)
@@ -95,6 +108,9 @@ class LineOracle:
             return 20.0 if seen else -5.0
         if kind == DELAY:
             return self.delay_score(outcome)
+        if kind in (DOUBLE, REORDER):
+            flags = outcome.twice if kind == DOUBLE else outcome.overtaken
+            return 20.0 if flags is not None and flags.sum() > 2 else -5.0
         if kind == PARTIAL:
             return self.loss_score(outcome)
         if self.sought.chance < 0.999:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -30,8 +31,9 @@ PATIENCE, STREAM_PATIENCE = 500 * MS, 2_200 * MS
 HANDSHAKE = 400 * MS
 #: A packet of a stream that comes later than another copy by this, in ns, was sent again.
 RESENT = 150 * MS
-#: Share of the access network's rate that probes use at most.
-SHARE = 0.6
+#: Share of the access network's rate that probes use at most, and that streams do: their kernels
+#: acknowledge, and send again what comes late.
+SHARE, STREAM_SHARE = 0.6, 0.3
 
 
 class ProbesSpent(Exception):
@@ -43,7 +45,9 @@ class Outcome(NamedTuple):
 
     delay: int64[copies, packets] in ns, -1 for packets that did not arrive, -2 for packets that
     could not be sent; size: int64[packets], IP octets; up: bool[packets]; events, strange: of each
-    copy, with the ends of the unit; jitter: ns by which the line's own delay varies.
+    copy, with the ends of the unit; jitter: ns by which the line's own delay varies; twice,
+    overtaken: which datagrams came twice, and which came after a later one of their flow and
+    direction (bool[copies, packets]; None for neither).
     """
 
     unit: Probe
@@ -53,6 +57,18 @@ class Outcome(NamedTuple):
     events: list[list[Event]]
     strange: list[list[Event]]
     jitter: int = 0
+    twice: NDArray[np.bool_] | None = None
+    overtaken: NDArray[np.bool_] | None = None
+
+    def of(self, rows: Sequence[int] | NDArray[np.int64]) -> Outcome:
+        """Return some of the copies."""
+        return self._replace(
+            delay=self.delay[list(rows)],
+            events=[self.events[at] for at in rows],
+            strange=[self.strange[at] for at in rows],
+            twice=None if self.twice is None else self.twice[list(rows)],
+            overtaken=None if self.overtaken is None else self.overtaken[list(rows)],
+        )
 
     @property
     def lost(self) -> NDArray[np.bool_]:
@@ -288,9 +304,14 @@ class Prober:
         in ns."""
         longest = 0.0
         for up in (True, False):
-            octets = sum(ip_size(one) for unit in units for one in unit if one.up == up)
-            longest = max(longest, octets * 8e6 / len(units) / (self.rate[up] * SHARE))
+            needed = sum(self._time_of(one) for unit in units for one in unit if one.up == up)
+            longest = max(longest, needed / len(units))
         return int(longest)
+
+    def _time_of(self, one: Sent) -> float:
+        """Return the time in which the access network may carry one packet, in ns."""
+        share = STREAM_SHARE if one.ends.proto == TCP else SHARE
+        return ip_size(one) * 8e6 / (self.rate[one.up] * share)
 
     def _paced(self, packets: list[Sent]) -> Probe:
         """Return packets as far apart as the access network's rate needs."""
@@ -299,11 +320,25 @@ class Prober:
         least = 0
         for one in packets:
             time = max(one.time, free[one.up], least)
-            rate = self.rate[one.up] * SHARE
-            free[one.up] = time + int(ip_size(one) * 8e6 / rate)
+            free[one.up] = time + int(self._time_of(one))
             least = time
             paced.append(one._replace(time=time))
         return tuple(paced)
+
+    def waits(self, played: Played) -> list[int]:
+        """Return how long each packet of a plan waits for those before it in the access network's
+        queue, in ns: streams send all at once what had to wait for their opening."""
+        result = [0] * len(played.plan)
+        free = {True: 0, False: 0}
+        begins = [max(played.sent[at], played.ready.get((one.ends, one.up), 0))
+                  for at, one in enumerate(played.plan)]  # fmt: skip
+        for at in sorted(range(len(begins)), key=begins.__getitem__):
+            one = played.plan[at]
+            if played.sent[at] >= 0:
+                leaves = max(begins[at], free[one.up])
+                result[at] = leaves - begins[at]
+                free[one.up] = leaves + int(ip_size(one) * 8e6 / self.rate[one.up])
+        return result
 
     def _empty(self, unit: Probe, copies: int) -> Outcome:
         return Outcome(
@@ -314,6 +349,8 @@ class Prober:
             [[] for _ in range(copies)],
             [[] for _ in range(copies)],
             self.jitter,
+            np.zeros((copies, len(unit)), bool),
+            np.zeros((copies, len(unit)), bool),
         )
 
     def _fill(
@@ -324,16 +361,23 @@ class Prober:
         back: dict[Ends, tuple[int, int, Ends]],
     ) -> None:
         opened: set[Ends] = set()
+        waits, late = self.waits(played), overtaken(played)
         for place, (_, number, copy, at) in enumerate(entries):
             if number < 0 or played.sent[place] < 0:
                 continue
             one = played.plan[place]
             if one.up:
-                opened.add(one.ends)
+                if played.arrived[place] >= 0 or not self.sockets.answers_only:
+                    opened.add(one.ends)
             elif one.ends.proto == UDP and one.ends not in opened:
                 continue  # a NAT may let nothing in before something went out
             row, delay = outcomes[number].delay[copy], played.delay(place)
+            delay = max(delay - waits[place], 0) if delay >= 0 else delay
             row[at] = delay if row[at] == -2 else -1 if -1 in (delay, row[at]) else delay
+            for flags, places in ((outcomes[number].twice, played.twice),
+                                  (outcomes[number].overtaken, late)):  # fmt: skip
+                if place in places and flags is not None:
+                    flags[copy, at] = True
         for event in played.events:
             number, copy, old = back[event.ends]
             if event.kind != OPENED:
@@ -341,6 +385,25 @@ class Prober:
         for event in played.strange:
             number, copy, old = back[event.ends]
             outcomes[number].strange[copy].append(event._replace(ends=old))
+
+
+def overtaken(played: Played) -> set[int]:
+    """Return which datagrams of a plan came after a later one of their flow and direction.
+
+    Of several equal ones it is not known which came.
+    """
+    result: set[int] = set()
+    counts = Counter((one.ends, one.up, one.payload) for one in played.plan)
+    first: dict[tuple[Ends, bool], int] = {}
+    for at in reversed(range(len(played.plan))):
+        one, time = played.plan[at], played.arrived[at]
+        alone = counts[one.ends, one.up, one.payload] == 1
+        if time >= 0 and one.ends.proto != TCP and alone:
+            before = first.get((one.ends, one.up))
+            if before is not None and before < time:
+                result.add(at)
+            first[one.ends, one.up] = time if before is None else min(time, before)
+    return result
 
 
 def in_lab(far: bytes) -> bytes:

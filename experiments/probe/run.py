@@ -14,6 +14,7 @@ from midcall.captures.packets.names import printable
 from midcall.captures.packets.pcap import read
 from midcall.errors import ExperimentError
 from midcall.experiments.probe import answer
+from midcall.experiments.probe.lasting import HORIZONS
 from midcall.experiments.probe.prober import Prober
 from midcall.experiments.probe.search import Result, Search
 from midcall.experiments.spec.policy_names import policy_named
@@ -82,8 +83,20 @@ def against(
     return over(VirtualSockets(policy, access, seed, noise), capture, access, seed, probes)
 
 
-def over(sockets: Sockets, capture: Probe, access: str, seed: int, probes: int = 2_000) -> Probed:
-    """Probe whatever stands between two pairs of sockets."""
-    prober = Prober(sockets, access, seed, probes)
-    result = Search(prober, capture).run()
+def over(
+    sockets: Sockets,
+    capture: Probe,
+    access: str,
+    seed: int,
+    probes: int = 2_000,
+    lab_only: bool = False,
+    watch: float = HORIZONS[-1],
+) -> Probed:
+    """Probe whatever stands between two pairs of sockets.
+
+    lab_only: far addresses are mapped to the lab's; watch: how long a condemnation is watched at
+    most, in s.
+    """
+    prober = Prober(sockets, access, seed, probes, lab_only=lab_only)
+    result = Search(prober, capture, watch).run()
     return Probed(answer.document(result, prober), result, prober)

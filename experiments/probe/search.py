@@ -24,34 +24,42 @@ from midcall.experiments.localise import search as localiser
 from midcall.experiments.localise.mutations import with_ends
 from midcall.experiments.localise.oracle_session import BudgetSpent, OracleSession
 from midcall.experiments.localise.run import shorten_gaps
-from midcall.experiments.probe.acts import Acts
+from midcall.experiments.probe.acts import Acts, policer, shaper
 from midcall.experiments.probe.atoms import Match, allowance, atoms, places, references
 from midcall.experiments.probe.baseline import Baseline, baseline_of, control_units
 from midcall.experiments.probe.beliefs import (
+    SCOPES,
     Beliefs,
     Hypothesis,
     Seen,
+    broken,
     combined,
     entropy_of,
     hypothesis,
     information,
     shown,
+    with_act,
 )
 from midcall.experiments.probe.effects import (
+    LEAST_REORDERED,
     SHOWN,
     SURE,
     SUSPICIOUS,
     Finding,
     findings,
+    groups_of,
     joined,
 )
-from midcall.experiments.probe.fit import affected_of, events_of
+from midcall.experiments.probe.fit import affected_of, events_of, late_of
 from midcall.experiments.probe.lasting import HORIZONS, Lasting, chance_of, lasting
 from midcall.experiments.probe.line_oracle import (
     DELAY,
+    DOUBLE,
     DROP,
     INJECT,
     PARTIAL,
+    REORDER,
+    SHARES,
     Effect,
     LineOracle,
 )
@@ -65,7 +73,7 @@ from midcall.experiments.probe.prober import (
     ProbesSpent,
 )
 from midcall.experiments.probe.refine import Refiner
-from midcall.experiments.probe.tails import Tail, beyond
+from midcall.experiments.probe.tails import Tail, beyond, over_limit
 from midcall.experiments.probe.translate import matches_of
 from midcall.experiments.probe.units import (
     carriers,
@@ -79,12 +87,17 @@ from midcall.experiments.probe.unseen import Unseen, unseen
 from midcall.testbed.network.link import PRESETS
 from midcall.testbed.policy.language import INJECTED, Rule
 from midcall.testbed.probing.probe import Ends, Probe, Sent, flows_of, in_order
-from midcall.testbed.probing.sockets import ENDED, RESET
-from midcall.testbed.probing.strikes import Passing, passing, strikes
+from midcall.testbed.probing.sockets import ABORT, ENDED, RESET
+from midcall.testbed.probing.strikes import Passing, Strikes, passing, strikes
 from midcall.testbed.probing.virtual_line import FAR_LEG
 
 #: Copies of the capture in one play, and packets and seconds of it that are played.
 COPIES, PACKETS, SECONDS = 8, 200, 8.0
+#: Chance of enforcement that is assumed where no packet shows an effect in most copies.
+RARELY = 0.4
+#: Packets and seconds of a capture that are played LONG_COPIES times where the first ones show
+#: nothing, and packets of a flow behind the first one that shows an effect.
+LONG_PACKETS, LONG_SECONDS, LONG_COPIES, BEHIND = 600, 40.0, 2, 60
 #: Of a long capture: packets of each flow, at least, and flows with more of them.
 OF_EACH, BUSIEST = 6, 4
 #: Longest pauses that are tried until a capture lasts SECONDS at most, in ns.
@@ -95,6 +108,13 @@ LEAST_PLAYS, PLAYS = 3, 6
 PLAIN = 30.0
 #: Expected information below which no unit is worth a probe, in bits, and units at most.
 LEAST_BITS, MOST_UNITS = 0.03, 24
+#: Units without news after which no more are played.
+IN_VAIN = 4
+#: Units that are played to distinguish scopes alone, and how much less likely one may be, in nats.
+SCOPE_CHECKS, IN_DOUBT = 2, 9.0
+#: Packets of all units that do not tell two scopes apart: when a flow's app is known depends on the
+#: order of its packets.
+FEW = 2
 #: Rules that are looked for, and the share of an effect that a rule must explain.
 MOST_RULES, LEAST_EXPLAINED = 3, 0.5
 #: Score of an effect that a further rule must explain, and packets of a flow before the first one
@@ -118,6 +138,9 @@ NEARLY_ALL = 0.95
 MANY = 30
 #: Step of the lag of packets from the subscriber, in ns.
 LAG_STEP = 4 * MS
+#: Buckets and queues that are tried, as shares of the one that fits a flow: which packets spend
+#: the bucket is not known yet.
+ROOMS = {"police": (1.0, 1.12, 1.3), "shape": (1.0,)}
 #: Hypotheses that a unit is chosen for.
 ALIVE = 36
 
@@ -143,6 +166,7 @@ class Found:
     octets: list[str] = field(default_factory=list)
     spared: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    refused: bool = False  # whether forged answers came to attempts to connect alone
 
     def refute(self, note: str) -> None:
         """Note that a probe contradicts the rule."""
@@ -178,46 +202,51 @@ class Found:
 
 @dataclass
 class Result:
-    """What a search found. verdict: clean, blocked, degraded or "cannot tell"; unseen: of a clean
-    line, what would not have shown."""
+    """What a search found. verdict: clean, blocked, degraded or "cannot tell"; beliefs: after how
+    many probes which hypotheses had which weights; unseen: of a clean line, what would not have
+    shown."""
 
     verdict: str = "cannot tell"
     found: list[Found] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     base: Baseline | None = None
     findings: list[Finding] = field(default_factory=list)
-    beliefs: list[dict[str, float]] = field(default_factory=list)
+    beliefs: list[dict[str, Any]] = field(default_factory=list)
     unseen: Unseen | None = None
 
 
-def excerpt(probe: Probe) -> Probe:
+def excerpt(probe: Probe, most: int = PACKETS, seconds: float = SECONDS) -> Probe:
     """Return a part of a capture that is short enough to be played many times.
 
     A short capture is played whole, a long one with the first OF_EACH packets of its flows and the
-    first packets of its busiest flows. Pauses are shortened, so that it lasts SECONDS at most.
+    first packets of its busiest flows, `most` in all. Pauses are shortened, so that it lasts
+    `seconds` at most.
     """
-    chosen = probe
-    if len(probe) > PACKETS:
-        chosen = first_packets(probe)
+    # a kernel resets its own streams: one that is aborted would lose what is under way
+    chosen = tuple(one for one in probe if one.payload or one.ends.proto != TCP
+                   or not one.flags & ABORT)  # fmt: skip
+    chosen = chosen or probe
+    if len(chosen) > most:
+        chosen = first_packets(chosen, most)
     for longest in PAUSES:
         short = shorten_gaps(chosen, longest)
-        if short[-1].time <= SECONDS * 1e9:
+        if short[-1].time <= seconds * 1e9:
             return short
-    return tuple(one for one in short if one.time <= SECONDS * 1e9)
+    return tuple(one for one in short if one.time <= seconds * 1e9)
 
 
-def first_packets(probe: Probe) -> Probe:
-    """Return the first packets of the flows of a capture, PACKETS in all at most."""
+def first_packets(probe: Probe, most: int = PACKETS) -> Probe:
+    """Return the first packets of the flows of a capture, `most` in all at most."""
     flows: dict[Ends, list[int]] = {}
     for at, one in enumerate(probe):
         if one.payload or one.ends.proto != TCP:
             flows.setdefault(one.ends, []).append(at)
     busiest = sorted(flows.values(), key=lambda own: (-len(own), own[0]))
-    taken = {at for own in busiest[: PACKETS // (2 * OF_EACH)] for at in own[:OF_EACH]}
+    taken = {at for own in busiest[: most // (2 * OF_EACH)] for at in own[:OF_EACH]}
     many = OF_EACH
-    while many < PACKETS:  # one packet more of each of the busiest flows
+    while many < most:  # one packet more of each of the busiest flows
         more = {own[many] for own in busiest[:BUSIEST] if len(own) > many}
-        if not more or len(taken) + len(more) > PACKETS:
+        if not more or len(taken) + len(more) > most:
             break
         taken |= more
         many += 1
@@ -229,7 +258,7 @@ class Search:
 
     def __init__(self, prober: Prober, capture: Probe, watch: float = HORIZONS[-1]) -> None:
         self.prober, self.watch = prober, watch
-        self.capture = excerpt(capture)
+        self.capture, self.longer = excerpt(capture), excerpt(capture, LONG_PACKETS, LONG_SECONDS)
         self.passed: dict[tuple[Probe, bool], Passing] = {}
         self.result = Result()
         streams = any(one.ends.proto == TCP for one in self.capture)
@@ -255,6 +284,8 @@ class Search:
 
     def _run(self) -> None:
         seen = self.look()
+        if not seen and self.result.unseen is not None and self.look_late():
+            seen = self.look()
         self.result.findings = seen
         if not seen:
             return
@@ -299,10 +330,13 @@ class Search:
         seen = self.result.findings
         if not seen:
             return "clean" if self.result.unseen is not None else "cannot tell"
+        strongest = max(one.score for one in seen)
+        if self.result.found and strongest < PLAIN and all(one.notes for one in self.result.found):
+            return "cannot tell"  # the rule's own probes did not show the effect again
         if self.result.found:
             acts = {one.rule.act for one in self.result.found}
             return "blocked" if acts & BLOCKING else "degraded"
-        if max(one.score for one in seen) < PLAIN:
+        if strongest < PLAIN:
             return "cannot tell"  # no rule explains it, and it is not plain
         return "blocked" if {INJECT, DROP} & {one.kind for one in seen} else "degraded"
 
@@ -325,18 +359,14 @@ class Search:
         seen: list[Finding] = []
         for number in range(PLAYS):
             some = self.prober.ask(
-                "the capture, to its own and to other addresses",
-                [self.capture, self.capture, *units], COPIES, tight=False, keep_far=[True],
-                patience=self.patience,
+                "the capture and controls", [self.capture, *units], COPIES, tight=False,
+                keep_far=[True], patience=self.patience,
             )  # fmt: skip
-            for known, one in zip(controls, some[2:], strict=True):
+            for known, one in zip(controls, some[1:], strict=True):
                 known.append(one)
             self.base = baseline_of(self.prober, [joined(one) for one in controls])
             kept.append(some[0])
-            fresh.append(some[1])
-            of_kept = findings(joined(kept), self.base)
-            of_fresh = findings(joined(fresh), self.base)
-            seen = of_kept
+            seen = findings(joined(kept), self.base)
             self.prober.taught(
                 "; ".join(f"{one.kind} {one.score:.0f}" for one in seen[:3]) or "no effect"
             )
@@ -352,18 +382,24 @@ class Search:
         self.plays = [self.own]
         if strongest < DOUBTFUL:
             seen = []  # a real effect would have grown from play to play
-        if not seen:
+        if not seen and groups_of(self.own):
             self.result.unseen = unseen(self.plays[0], self.base)
+        elif not seen:
+            self.result.notes.append("no packet of the capture could be sent")
         elif strongest <= SHOWN:
             self.result.notes.append(
                 f"packets of one flow show an effect ({seen[0].kind}) that chance may explain"
             )
         seen = [one for one in seen if one.score > SHOWN]
-        self.other = self.elsewhere(self.capture)
-        elsewhere = self.prober.moved(joined(fresh), self.other)
         if seen:
+            self.other = self.elsewhere(self.capture)
+            fresh += self.prober.ask(
+                "the capture to other addresses", [self.capture], COPIES * len(kept), tight=False,
+                patience=self.patience,
+            )  # fmt: skip
+            elsewhere = self.prober.moved(joined(fresh), self.other)
             matching = [
-                one for one in of_fresh
+                one for one in findings(elsewhere, self.base)
                 if one.score > 8.0 and any(one.kind == other.kind for other in seen)
             ]  # fmt: skip
             self.prober.fresh_far = bool(matching) and (
@@ -374,6 +410,25 @@ class Search:
             else:
                 self.plays.append(elsewhere)
         return merged_findings(seen)
+
+    def look_late(self) -> bool:
+        """Play more of a capture, few times; where a flow shows a plain effect there, the capture
+        becomes this flow up to some packets behind the first one that does."""
+        if len(self.longer) <= len(self.capture):
+            return False
+        outcome = self.prober.ask("more of the capture", [self.longer], LONG_COPIES, tight=False,
+                                  keep_far=[True], patience=self.patience)[0]  # fmt: skip
+        plain = [one for one in findings(outcome, self.base)
+                 if one.score > PLAIN and one.kind in (DROP, INJECT)]  # fmt: skip
+        if not plain:
+            return False
+        ends, first = plain[0].ends, plain[0].first
+        own = [at for at, one in enumerate(self.longer) if one.ends == ends]
+        until = [at for at in own if at > first][:BEHIND]
+        self.capture = in_order(self.longer[at] for at in own if at <= max([first, *until]))
+        self.kept, self.fresh, self.result.unseen = [], [], None
+        self.prober.fresh_far = False
+        return True
 
     def elsewhere(self, unit: Probe) -> Probe:
         """Return a unit with other far addresses, which stand for any fresh ones."""
@@ -449,7 +504,7 @@ class Search:
         """Return an outcome without the groups that show other kinds of effects alone: of other
         rules."""
         losses = (DROP, PARTIAL, INJECT)
-        same = losses if finding.kind in losses else (DELAY,)
+        same = losses if finding.kind in losses else (finding.kind,)
         kinds: dict[tuple[Ends, bool], set[str]] = {}
         for one in findings(outcome, self.base):
             if one.score > SHOWN:
@@ -480,6 +535,9 @@ class Search:
             beliefs.observe(Seen(self.through(outcome.unit, False), outcome))
         main = plays[-1] if self.prober.fresh_far else plays[0]
         parts = self.parts(main, sought) or self.parts(plays[0], sought)
+        if not parts:  # some copies alone may be struck
+            rarely = sought._replace(chance=min(sought.chance, RARELY))
+            parts = self.parts(main, rarely) or self.parts(plays[0], rarely)
         if not parts:
             return None
         beliefs.grow(parts)
@@ -490,12 +548,17 @@ class Search:
         core = self.core_of(beliefs.best, main.unit)
         beliefs.climb(parts)
         beliefs.prune()
+        taught: list[tuple[str, float]] = []
+        checks, in_vain = 0, False
         for number in range(MOST_UNITS):
             core = self.core_of(beliefs.best, main.unit)
             sought = beliefs.sought
             chosen = self.which_effect(beliefs, core)
             chosen = chosen or self.choose(beliefs, core, main.unit, sought)
-            if chosen is None:
+            if chosen is None or in_vain:
+                chosen = self.choose_scope(beliefs, core, main.unit, sought)
+                checks += 1
+            if chosen is None or checks > SCOPE_CHECKS:
                 break
             word, unit, bits = chosen
             copies = max(LineOracle(self.prober, self.base, sought).copies, 4)
@@ -503,20 +566,24 @@ class Search:
             beliefs.observe(Seen(self.through(unit, True), self.masked(outcome, True)))
             beliefs.climb(parts, 1 if number % 3 else 3)
             beliefs.prune()
-            self.prober.taught(f"{beliefs.best.words}: {beliefs.weights.max():.3f}")
+            state = beliefs.best.words, round(float(beliefs.weights.max()), 2)
+            self.prober.taught(f"{state[0]}: {beliefs.weights.max():.3f}")
             self.note(beliefs)
+            taught = [*taught[-IN_VAIN:], state]
+            in_vain = len(set(taught)) == 1 and len(taught) > IN_VAIN
         beliefs.add(list(as_allowance(beliefs.best)))
         sought = beliefs.sought
-        if sought.kind == PARTIAL:
+        if sought.kind in SHARES:
             sought = sought._replace(amount=self.share_of(beliefs))
         oracle = LineOracle(self.prober, self.base, sought)
         octets: list[str] = []
         notes: list[str] = []
         first = not self.result.found
-        if first and beliefs.explained < LEAST_EXPLAINED and sought.kind != PARTIAL:
+        if first and beliefs.explained < LEAST_EXPLAINED and sought.kind not in SHARES:
             octets, notes = self.localised(oracle, beliefs, parts, main)
         if self.forged and self.is_on_path(beliefs):
             act["path"] = "on"
+        beliefs.add(list(alike(beliefs.best)))
         weights = beliefs.weights * beliefs.covered
         order = np.argsort(-weights, kind="stable")
         same = self.equals(beliefs, core, main.unit, sought)
@@ -527,6 +594,7 @@ class Search:
             [(beliefs.hypotheses[at], float(weights[at])) for at in order[:12]],
             [beliefs.hypotheses[at] for at in same[1:]],
             beliefs.explained, act, octets=octets, notes=notes,
+            refused=self.forged and all(refused(seen.outcome) for seen in beliefs.seen),
         )  # fmt: skip
         self.measure(found)
         return found
@@ -553,13 +621,16 @@ class Search:
         ones and a share; a delay that the same flow shows."""
         own = [one for one in self.result.findings
                if (one.ends, one.up) == (finding.ends, finding.up)]  # fmt: skip
+        limits: list[Effect] = []
+        if finding.kind in (DROP, PARTIAL, DELAY):
+            limits = list(limits_of(self.plays[0], self.base, finding))
         result = {finding.kind: Effect(finding.kind, finding.amount, finding.chance)}
         for one in own:
             result.setdefault(one.kind, Effect(one.kind, one.amount, one.chance))
         if finding.kind in (DROP, PARTIAL):
             result.setdefault(DROP, Effect(DROP, 1.0, 1.0))
             result.setdefault(PARTIAL, Effect(PARTIAL, 0.5, 1.0))
-        return list(result.values())
+        return [*limits, *result.values()]
 
     def which_effect(self, beliefs: Beliefs, core: Probe) -> tuple[str, Probe, float] | None:
         """Return a unit that shows which kind of effect a rule has: what it strikes, many times;
@@ -577,10 +648,10 @@ class Search:
             rule = beliefs.best.rule()
             assert rule is not None
             struck = strikes(seen.through, [rule]).struck[0]
-            affected, usable, _ = affected_of(seen.outcome, self.base, Effect(PARTIAL))
+            affected, usable, _ = affected_of(seen.outcome, self.base, beliefs.sought)
             gone += int((affected & usable)[:, struck].sum())
             count += int(usable[:, struck].sum())
-        loss = max(self.base.loss)
+        loss = max(self.base.loss) if beliefs.sought.kind == PARTIAL else 0.0
         return min(max((gone / max(count, 1) - loss) / (1 - loss), 0.03), 1.0)
 
     def localised(
@@ -606,7 +677,7 @@ class Search:
         A rule that its own probes refute keeps its place as the likeliest, with less probability.
         """
         tail = self.tail(found)
-        if found.sought.kind != PARTIAL:
+        if found.sought.kind not in SHARES:
             tail = self.enforced(found, tail)
         refiner = Refiner(tail, found.best, found.core)
         found.best = refiner.run()
@@ -628,7 +699,11 @@ class Search:
             found.parameters |= parameters
             if acts.refuted:
                 found.refute("packets that the rule should strike showed no effect")
-        if found.best.scope != "packet" and not found.best.media:
+            elif not parameters and not acts.certain and sought.kind in (DELAY, PARTIAL):
+                found.refute("which act it is could not be measured")
+        # only many packets, close together, show these
+        limited = found.act.get("act") in ("police", "shape", "reorder")
+        if found.best.scope != "packet" and not found.best.media and not limited:
             found.lasting = lasting(tail, found.core, self.watch)
             if found.lasting.seconds is not None:
                 found.parameters["lasts_s"] = found.lasting.seconds
@@ -660,6 +735,17 @@ class Search:
             self.passed[key] = whole._replace(unit=unit, packet=packet)
         return self.passed[key]
 
+    def predicted(self, unit: Probe, rules: Sequence[Rule], sought: Effect) -> Strikes:
+        """Return what rules with an effect would strike of a unit."""
+        return self.limited(self.through(unit, True), rules, sought)
+
+    def limited(self, through: Passing, rules: Sequence[Rule], sought: Effect) -> Strikes:
+        """Return what rules with an effect would strike of a unit as it passes the box: of a
+        limited rate, what exceeds it."""
+        if sought.limit:
+            return strikes(through, with_act(rules, sought), late_of(self.base))
+        return strikes(through, rules)
+
     def shows(self, outcome: Outcome, sought: Effect) -> np.ndarray[Any, Any]:
         """Return how surely each packet of a unit shows an effect, float64[packets]."""
         if sought.kind == INJECT:
@@ -672,8 +758,8 @@ class Search:
         count = usable.sum(axis=0)
         share = (affected & usable).sum(axis=0) / np.maximum(count, 1)
         least = np.maximum(0.6 * min(sought.chance, 1.0), 3 * other)
-        if sought.kind == PARTIAL:
-            least = np.full(len(share), 0.2)
+        if sought.kind in SHARES:
+            least = np.full(len(share), min(0.2, 0.4 * max(sought.amount, 0.1)))
         return np.where((count > 0) & (share > least), 1.0, 0.0)
 
     def parts(self, outcome: Outcome, sought: Effect) -> list[Match]:
@@ -686,6 +772,11 @@ class Search:
             if at in where:
                 for part in atoms(outcome.unit, at, where[at]):
                     found.setdefault(json.dumps(part, sort_keys=True), part)
+        shown_ports = [one.ends.far_port for one, hit in zip(outcome.unit, shows, strict=True)
+                       if hit > 0.5]  # fmt: skip
+        if found and min(shown_ports) < max(shown_ports):
+            part = {"ports": [f"{min(shown_ports)}-{max(shown_ports)}"]}
+            found.setdefault(json.dumps(part), part)
         return list(found.values())
 
     def delayed(
@@ -739,13 +830,14 @@ class Search:
         self, beliefs: Beliefs, core: Probe, unit: Probe, sought: Effect
     ) -> Iterator[tuple[str, Probe]]:
         """Yield units that may distinguish the likeliest hypotheses, with what they ask."""
-        many = sought.kind == PARTIAL
+        many = sought.kind in SHARES
         count, apart = (60, 3 * MS) if many else (4, 15 * MS)
+        count = max(count, over_limit(sought, 88))
         protos = (UDP, TCP) if sought.kind == INJECT else (UDP,)
         extra = beyond(beliefs.best, 15)
         for proto in protos:
             yield "other flows", scope_unit(core, count + extra, apart, proto=proto)
-        for size in (60, 14, 400):
+        for size in (400, 60) if sought.limit else (60, 14, 400):
             more = count + extra if size == 60 else count
             yield "other flows, zeros", scope_unit(core, more, apart, plain=True, size=size)
         others = other_flows(unit, core[-1].ends)
@@ -782,16 +874,35 @@ class Search:
         weights = beliefs.weights
         order = np.argsort(-weights, kind="stable")[:ALIVE]
         order = order[weights[order] > 1e-3]
+        return self.best_unit(beliefs, core, unit, sought, order, weights[order])
+
+    def choose_scope(
+        self, beliefs: Beliefs, core: Probe, unit: Probe, sought: Effect
+    ) -> tuple[str, Probe, float] | None:
+        """Return the unit that distinguishes best between the scopes of the likeliest hypothesis,
+        None where none does: a few packets must not decide between them."""
+        beliefs.add(list(alike(beliefs.best)))
+        scores, same = beliefs.scores, set(alike(beliefs.best))
+        order = np.array([at for at, one in enumerate(beliefs.hypotheses)
+                          if one in same and scores[at] > scores.max() - IN_DOUBT])  # fmt: skip
+        return self.best_unit(beliefs, core, unit, sought, order, np.ones(len(order)))
+
+    def best_unit(
+        self, beliefs: Beliefs, core: Probe, unit: Probe, sought: Effect,
+        order: np.ndarray[Any, Any], weights: np.ndarray[Any, Any],
+    ) -> tuple[str, Probe, float] | None:  # fmt: skip
+        """Return the unit with the most expected information about some hypotheses (their places,
+        and weights), None where none is worth it."""
         if len(order) < 2:
             return None
         rules = [beliefs.rules[at] for at in order]
-        shares = weights[order] / weights[order].sum()
+        shares = weights / weights.sum()
         played = {seen.through.unit for seen in beliefs.seen}
         best: tuple[str, Probe, float] | None = None
         for word, one in self.units(beliefs, core, unit, sought):
             if one in played or len(one) > 700:
                 continue
-            predicted = strikes(self.through(one, True), rules)
+            predicted = self.predicted(one, rules, sought)
             bits = information(shown(predicted, sought, one, beliefs.on_path), shares)
             if bits > (best[2] if best else LEAST_BITS):
                 best = word, one, bits
@@ -803,28 +914,70 @@ class Search:
         """Return the likeliest hypothesis, and those that no unit distinguishes from it."""
         weights = beliefs.weights
         order = [int(at) for at in np.argsort(-weights, kind="stable")[:ALIVE]]
+        others = set(alike(beliefs.best))
+        order += [at for at, one in enumerate(beliefs.hypotheses)
+                  if one in others and at not in order]  # fmt: skip
         rules = [beliefs.rules[at] for at in order]
-        alike = np.ones(len(order), bool)
-        throughs = [seen.through for seen in beliefs.seen]
+        differ = np.zeros(len(order), np.int64)
+        units = [seen.through.unit for seen in beliefs.seen]
+        predictions = [self.limited(seen.through, rules, sought) for seen in beliefs.seen]
         for word, one in self.units(beliefs, core, unit, sought):
             if len(one) <= 700 and word in (
                 "other flows", "other flows, zeros", "flows of the capture", "again and again",
                 "noise before it", "other direction",
             ):  # fmt: skip
-                throughs.append(self.through(one, True))
-        for through in throughs:
-            predicted = strikes(through, rules)
-            features = shown(predicted, sought, through.unit, beliefs.on_path)
-            alike &= (features == features[0]).all(axis=1)
-        return [at for at, same in zip(order, alike, strict=True) if same]
+                units.append(one)
+                predictions.append(self.predicted(one, rules, sought))
+        for one, predicted in zip(units, predictions, strict=True):
+            features = shown(predicted, sought, one, beliefs.on_path)
+            differ += (features != features[0]).sum(axis=1)
+        scores = beliefs.scores[order]
+        scope = np.array([beliefs.hypotheses[at] in others for at in order])
+        same = (differ == 0) | scope & (differ <= FEW) & (scores > scores[0] - IN_DOUBT)
+        return [at for at, is_same in zip(order, same, strict=True) if is_same]
 
     def note(self, beliefs: Beliefs) -> None:
         """Keep the likeliest hypotheses, for the report."""
         weights = beliefs.weights * beliefs.covered
         order = np.argsort(-weights, kind="stable")[:8]
-        self.result.beliefs.append(
-            {beliefs.hypotheses[at].words: float(weights[at]) for at in order}
-        )
+        shares = {beliefs.hypotheses[at].words: float(weights[at]) for at in order}
+        self.result.beliefs.append({"probes": self.prober.probes, "weights": shares})
+
+
+def limits_of(outcome: Outcome, base: Baseline, finding: Finding) -> Iterator[Effect]:
+    """Yield the limits of a rate that explain the losses or delays of a flow and direction: of most
+    copies alone, and all of them about the same."""
+    key = finding.ends._replace(far=b"")  # of a play to other addresses, too
+    places = [at for at, one in enumerate(outcome.unit)
+              if one.ends._replace(far=b"") == key and one.up == finding.up]  # fmt: skip
+    times = np.array([outcome.unit[at].time for at in places], np.float64)
+    sizes = outcome.size[places].astype(float)
+    excess = base.excess(outcome)
+    policed, shaped = [], []
+    for copy in range(len(outcome.delay)):
+        own = outcome.sent[copy, places]
+        if own.sum() > 8 and finding.ends.proto != TCP:
+            lost, waits = outcome.lost[copy, places][own], excess[copy, places][own]
+            policed.append(policer(times[own], sizes[own], lost))
+            shaped.append(shaper(times[own], sizes[own], waits) if ramps(waits) else None)
+    for act, room, fitted in (("police", "bucket_bytes", policed), ("shape", "queue_ms", shaped)):
+        rows = [one for one in fitted if one is not None]
+        if not rows or 2 * len(rows) < len(policed):
+            continue
+        rate, most = np.median(np.array(rows), axis=0)
+        if np.std([one[0] for one in rows]) < 0.3 * rate and rate > 0 and most > 0:
+            for part in ROOMS[act]:
+                about = int(most * part) if act == "police" else float(most)
+                limit = {"act": act, "rate_kbit": float(rate), room: about}
+                yield Effect(PARTIAL, 0.5, 1.0, act, json.dumps(limit))
+
+
+def ramps(excess: np.ndarray[Any, Any]) -> bool:
+    """Return whether packets wait longer and longer: the first ones little, later ones much."""
+    values = excess[np.isfinite(excess)]
+    if len(values) < 8:
+        return False
+    return bool(np.mean(values[:3]) < 0.4 * np.quantile(values, 0.9))
 
 
 def mechanism(one: Hypothesis) -> tuple[str | None, str, bool]:
@@ -834,6 +987,16 @@ def mechanism(one: Hypothesis) -> tuple[str | None, str, bool]:
     if way is None and one.scope == "packet":
         way = one.keys.get("direction")
     return way, one.scope, one.media
+
+
+def alike(best: Hypothesis) -> Iterator[Hypothesis]:
+    """Yield a hypothesis with every other scope, and as a rule on media alone: what probes may not
+    distinguish from it."""
+    if not best.media:
+        yield from (best._replace(scope=scope) for scope in SCOPES)
+    rest = {key: value for key, value in best.keys.items() if key != "payload"}
+    if best.scope == "packet" and rest and not broken(rest) and not best.media:
+        yield best._replace(match=json.dumps(rest, sort_keys=True), scope="flow", media=True)
 
 
 def as_allowance(best: Hypothesis) -> Iterator[Hypothesis]:
@@ -863,7 +1026,7 @@ def merged_findings(seen: Sequence[Finding]) -> list[Finding]:
     rest = [one for one in seen if not (one.kind in (DROP, PARTIAL) and one.ends in injected)]
     dropped = {(one.ends, one.up) for one in rest if one.kind == DROP}
     rest = [one for one in rest if one.kind != PARTIAL or (one.ends, one.up) not in dropped]
-    order = {INJECT: 0, DROP: 1, PARTIAL: 2, DELAY: 3}
+    order = {INJECT: 0, DROP: 1, PARTIAL: 2, REORDER: 3, DOUBLE: 4, DELAY: 5}
     return sorted(rest, key=lambda one: (order[one.kind], -one.score))
 
 
@@ -871,6 +1034,11 @@ def rough_act(sought: Effect) -> dict[str, Any]:
     """Return the act of an effect whose parameters were not measured, {} for a drop."""
     if sought.kind == PARTIAL and sought.amount < NEARLY_ALL:
         return {"act": "loss", "loss": round(sought.amount, 2)}
+    if sought.kind == DOUBLE:
+        return {"act": "duplicate", "share": round(sought.amount, 2)}
+    if sought.kind == REORDER:
+        share = round(max(sought.amount, 0.01), 2)
+        return {"act": "reorder", "share": share, "delay_ms": LEAST_REORDERED / MS}
     if sought.kind == DELAY:
         return {"act": "delay", "delay_ms": round(sought.amount / MS, 1)}
     return {}
@@ -903,6 +1071,16 @@ def forged_act(outcome: Outcome) -> dict[str, Any]:
     elif to_server and not to_client:
         towards = "server"
     return {"act": act, "towards": towards}
+
+
+def refused(outcome: Outcome) -> bool:
+    """Return whether no stream that received a forged answer carried anything before."""
+    answered = events_of(outcome)
+    for number, ends in enumerate(flows_of(outcome.unit)):
+        own = np.array([one.ends == ends for one in outcome.unit])
+        if (outcome.delay[answered[:, number]][:, own] >= 0).any():
+            return False
+    return True
 
 
 def questions_pass(outcome: Outcome) -> bool:

@@ -13,8 +13,16 @@ from numpy.typing import NDArray
 from midcall.captures.packets.numbers import TCP
 from midcall.experiments.localise.messages import noise
 from midcall.experiments.probe.baseline import Baseline
-from midcall.experiments.probe.beliefs import Hypothesis
-from midcall.experiments.probe.line_oracle import DELAY, INJECT, PARTIAL, Effect
+from midcall.experiments.probe.beliefs import Hypothesis, with_act
+from midcall.experiments.probe.fit import late_of
+from midcall.experiments.probe.line_oracle import (
+    BY_ITSELF,
+    DELAY,
+    INJECT,
+    PARTIAL,
+    SHARES,
+    Effect,
+)
 from midcall.experiments.probe.prober import MS, Prober
 from midcall.experiments.probe.units import zeros
 from midcall.testbed.probing.probe import Probe, Sent, in_order
@@ -30,6 +38,18 @@ def beyond(best: Hypothesis, apart_ms: int) -> int:
     wanted = max(int(after.get("packets", 0)) // 2, int(after.get("bytes", 0)) // 150,
                  int(after.get("seconds", 0) * 1000 // apart_ms))  # fmt: skip
     return min(wanted + 2 if wanted else 0, 150)
+
+
+def over_limit(sought: Effect, size: int) -> int:
+    """Return how many packets of a direction exceed a limited rate, 0 for other effects.
+
+    size: IP octets of a packet.
+    """
+    act = sought.act
+    if not act:
+        return 0
+    room = act.get("bucket_bytes") or act["queue_ms"] * act["rate_kbit"] / 8
+    return int(min(1.6 * room / size + 20, 240))
 
 
 class Tail:
@@ -53,6 +73,9 @@ class Tail:
             share = loss + amount * (1 - loss)
             self.count = int(min(max(40 * share / max(amount, 0.02) ** 2 * 0.35, 24), 160))
             self.apart = 3 * MS
+            self.count = max(self.count, over_limit(sought, 88))
+        elif sought.kind in SHARES:
+            self.count, self.apart = int(min(max(12 / max(sought.amount, 0.03), 12), 160)), 4 * MS
         elif sought.kind == DELAY:
             self.count, self.apart = 4, 20 * MS
         self.used = beyond(best, self.apart // MS)
@@ -70,7 +93,8 @@ class Tail:
         rule = self.best.rule()
         if plain is None or rule is None:
             return "again"
-        for form in ("noise", "zeros", "tiny", "long"):
+        forms = ("noise", "zeros", "tiny", "long")
+        for form in reversed(forms) if self.sought.limit else forms:
             self.form = form
             unit = self.unit(core)
             found = strikes(self.through(unit, True), [plain, rule]).struck
@@ -112,8 +136,11 @@ class Tail:
         rule = best.rule()
         if rule is None:
             return np.zeros(len(unit), bool)
-        found = strikes(self.through(unit, True), [rule])
-        shown = found.struck if self.sought.kind in (DELAY, PARTIAL) else found.lost
+        through, limit = self.through(unit, True), self.sought
+        found = strikes(through, [rule])
+        if limit.limit:
+            found = strikes(through, with_act([rule], limit), late_of(self.base))
+        shown = found.struck if self.sought.kind in BY_ITSELF else found.lost
         mask = np.array(shown[0], bool)
         mask[: max(core - 1, 0)] = False
         if self.sought.kind == INJECT and not mask.any():

@@ -32,10 +32,12 @@ PORTS = (27_011, 443, 53, 3478, 60_123)
 def neighbours(ends: Ends, proto: int = UDP) -> dict[str, Ends]:
     """Return other flows by what they share with one: hosts of it, or none.
 
-    Far ports are unusual ones; addresses differ from the flow's own.
+    triple: the same hosts and far port. Other far ports are unusual ones; addresses differ from the
+    flow's own.
     """
     far, other_near, other_far = ends.far, NEAR[len(ends.near)], far_addresses(ends.far)[1]
     return {
+        "triple": Ends(proto, ends.near, 30_000, far, ends.far_port),
         "pair": Ends(proto, ends.near, 30_001, far, 27_311),
         "client": Ends(proto, ends.near, 30_002, other_far, 27_312),
         "server": Ends(proto, other_near, 30_003, far, 27_313),

@@ -144,6 +144,18 @@ class GrowthPoint(TypedDict):
     tip: str
 
 
+class ResponsePoint(TypedDict):
+    """The mean response of an app's calls to a dose; title and response: words of the axes."""
+
+    mechanism: str
+    title: str
+    response: str
+    app: str
+    dose: float
+    value: float
+    tip: str
+
+
 class LikesPoint(TypedDict):
     """Likes of an operator's page on a date (ISO)."""
 
@@ -579,3 +591,40 @@ def reaction(rows: Sequence[LikesPoint], lab: Sequence[LabPoint], text: str) -> 
 
     classes = list(zip(names, SERIES, strict=False))
     return chart("reaction", gettext("Likes and the lab's dates"), text, rows, draw, classes)
+
+
+#: Colours of apps; further apps have the same ones with dashes.
+APP_COLOURS = (*SERIES, "ink", "muted")
+
+
+def responses(rows: Sequence[ResponsePoint], text: str) -> Chart:
+    """Draw the responses to doses: a panel per mechanism, a line per app."""
+    apps = list(dict.fromkeys(row["app"] for row in rows))
+    colours = [APP_COLOURS[at % len(APP_COLOURS)] for at in range(len(apps))]
+    dashes = [[1, 0] if at < len(APP_COLOURS) else [4, 3] for at in range(len(apps))]
+
+    def panel(mechanism: str, width: int) -> alt.LayerChart:
+        own = [row for row in rows if row["mechanism"] == mechanism]
+        is_mos = mechanism != "rate"
+        base = alt.Chart(_data(own)).encode(
+            x=alt.X("dose:Q", title=own[0]["title"], sort="descending" if mechanism == "rate" else
+                    "ascending", axis=alt.Axis(grid=False, tickCount=4,
+                                               format="d" if mechanism == "jitter" else "~%")),
+            y=alt.Y("value:Q", title=own[0]["response"],
+                    scale=alt.Scale(domain=[1, 4.5]) if is_mos else alt.Scale(zero=True),
+                    axis=alt.Axis(tickCount=4, domain=False, ticks=False)),
+            color=alt.Color("app:N", scale=_colours(apps, colours)),
+            description=alt.Description("tip:N"),
+        )  # fmt: skip
+        dash = alt.StrokeDash("app:N", scale=alt.Scale(domain=apps, range=dashes), legend=None)
+        line = base.mark_line(strokeWidth=2, aria=False).encode(strokeDash=dash)
+        return (line + base.mark_circle(size=40, opacity=1)).properties(width=width, height=180)
+
+    def draw(width: int) -> Drawing:
+        named = list(dict.fromkeys(row["mechanism"] for row in rows))
+        wide = width == WIDE
+        panels = [panel(name, width // 4 if wide else width - 20) for name in named]
+        return alt.hconcat(*panels, spacing=24) if wide else alt.vconcat(*panels, spacing=18)
+
+    classes = list(zip(apps, colours, strict=True))
+    return chart("responses", gettext("Quality by dose"), text, rows, draw, classes)

@@ -43,6 +43,9 @@ KINDS = {
     "engines": Kind(
         N_("What real engines can do of the policy language"), first="engines", answer=False
     ),
+    "quality": Kind(
+        N_("What loss, rate limits and jitter do to a call"), first="quality", answer=False
+    ),
     "programs": Kind(N_("What real programs do when their calls are blocked"), first="programs"),
 }
 
@@ -88,6 +91,7 @@ def kind_of(run: Findings) -> str:
         ("localise", bool(spec.get("localise") and run.localised)),
         ("laws", bool(spec.get("laws") and run["laws"])),
         ("engines", bool(spec.get("engines"))),
+        ("quality", bool(spec.get("quality"))),
         ("disguises", bool(spec.get("disguises"))),
         ("programs", bool(spec.get("programs"))),
         ("mechanisms", operators == ["mechanisms"]),

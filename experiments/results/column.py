@@ -40,6 +40,7 @@ UNITS = {
     "F1": "harmonic mean of precision and recall, 0 to 1",
     "AUROC": "area under the receiver operating characteristic, 0 to 1",
     "MOS": "mean opinion score, 1 to 5 (ITU-T P.800)",
+    "MOS per second": 'mean opinion scores, one per second, separated by spaces; "-": unknown',
     "s": "seconds",
     "s since 1970": "seconds since 1970-01-01 00:00 UTC",
     "ms": "milliseconds",
@@ -85,6 +86,8 @@ EVASION = "experiments/cells/evasion_runs.py"
 LIVE = "experiments/cells/live_cell.py"
 BENCH = "experiments/bench/live.py"
 PROGRAMS = "experiments/livecalls/tables.py"
+INCIDENTS = "experiments/probe/incidents.py"
+PROBE_PAIRS = "experiments/proofs/prober/live_agreement.py"
 LAWS = "experiments/proofs/verdict_laws.py"
 LOCALISER = "experiments/proofs/localiser/score.py"
 PERTURB = "experiments/accuracy/perturb.py"

@@ -37,11 +37,13 @@ from midcall.experiments.results.tables import (
     LiveCallRow,
     LocaliseRow,
     MixRow,
+    ProbePairRow,
     ProgramCallRow,
     ProgramStateRow,
     Tables,
     ThroughputRow,
     TimelineRow,
+    WorkaroundRow,
 )
 
 #: The names of the tables that the report reads.
@@ -110,6 +112,12 @@ class Findings:
 
     @overload
     def __getitem__(self, name: Literal["laws"]) -> list[LawRow]: ...
+
+    @overload
+    def __getitem__(self, name: Literal["workarounds"]) -> list[WorkaroundRow]: ...
+
+    @overload
+    def __getitem__(self, name: Literal["probe_pairs"]) -> list[ProbePairRow]: ...
 
     @overload
     def __getitem__(self, name: Literal["program_calls"]) -> list[ProgramCallRow]: ...

@@ -48,6 +48,8 @@ class Results:
         live_bench: Frame[tables.LiveBenchRow]
         localise: Frame[tables.LocaliseRow]
         laws: Frame[tables.LawRow]
+        workarounds: Frame[tables.WorkaroundRow]
+        probe_pairs: Frame[tables.ProbePairRow]
         program_calls: Frame[tables.ProgramCallRow]
         program_states: Frame[tables.ProgramStateRow]
         evaluation: Frame[tables.EvaluationRow]

@@ -57,6 +57,8 @@ LADDERS = columns("ladders")
 DRESSED = columns("dressed", "dress_costs")
 #: The laws of verdicts, and the localiser's benchmark.
 LOCALISED = columns("laws", "localise")
+#: Statements of users on incidents, and policies probed in virtual time and live.
+PROBED = columns("workarounds", "probe_pairs")
 #: The tables of an evaluation.
 EVALUATED = columns(
     "evaluation", "evaluation_apps", "evaluation_innocent", "evaluation_open", "evaluation_flows"
@@ -75,7 +77,16 @@ def table(name: str, rows: Sequence[Mapping[str, object]]) -> pa.Table:
     Raises ValueError for a row whose columns are not exactly those of the table.
     """
     known = (
-        COLUMNS | TIMELINES | LADDERS | BYSTANDERS | DRESSED | LOCALISED | EVALUATED | LIVE | CALLED
+        COLUMNS
+        | TIMELINES
+        | LADDERS
+        | BYSTANDERS
+        | DRESSED
+        | LOCALISED
+        | PROBED
+        | EVALUATED
+        | LIVE
+        | CALLED
     )
     types = known[name]
     for row in rows:

@@ -19,6 +19,7 @@ from midcall.experiments.results.column import (
     DECIDING,
     ENGINE,
     EVASION,
+    INCIDENTS,
     JUDGE,
     LABELS,
     LADDER,
@@ -29,6 +30,7 @@ from midcall.experiments.results.column import (
     OPENSET,
     PERTURB,
     POLICY,
+    PROBE_PAIRS,
     PROGRAMS,
     QUALITY,
     RUN,
@@ -665,6 +667,18 @@ class TimelineRow(TitledPlace):
     mos_control: Annotated[
         float | None, Column("MOS", "The same estimate in the control run.", QUALITY)
     ]
+    mos_seconds: Annotated[
+        str,
+        Column(
+            "MOS per second",
+            "The same estimate of each second of the direction's media; empty where it is no "
+            "voice call.",
+            QUALITY,
+        ),
+    ]
+    mos_control_seconds: Annotated[
+        str, Column("MOS per second", "The same in the control run.", QUALITY)
+    ]
     delay_ms: Annotated[
         float | None, Column("ms", "One-way network delay of the replayed leg.", QUALITY)
     ]
@@ -966,6 +980,96 @@ class LocaliseRow(TypedDict):
     cause: Annotated[
         str, Column("text", 'Why the rule was not found exactly; "" where it was.', LOCALISER)
     ]
+
+
+# ---- incidents, and live probes next to virtual ones
+
+
+class WorkaroundRow(TypedDict):
+    """A statement of a user on an incident, played under a hypothesis."""
+
+    statement: Annotated[str, Column("id", "The statement.", INCIDENTS)]
+    words: Annotated[str, Column("text", "What was said, in our words.", INCIDENTS)]
+    source: Annotated[str, Column("text", "The thread in which it was said: a URL.", INCIDENTS)]
+    date: Annotated[
+        str, Column("date", "When it was said; the rules of that day are in force.", INCIDENTS)
+    ]
+    operator: OperatorColumn
+    hypothesis: HypothesisColumn
+    access: AccessColumn
+    capture: CaptureColumn
+    synthetic: SyntheticColumn
+    call: CallColumn
+    app: AppColumn
+    dress: Annotated[
+        str,
+        Column(
+            "name",
+            "What was changed in the call: a work-around, a disguise or a control arm; "
+            '"none" for the call as captured.',
+            EVASION,
+        ),
+    ]
+    unchanged: Annotated[str, Column("name", "`result` of the call without the change.", INCIDENTS)]
+    says: Annotated[
+        str,
+        Column("name", "What became of the call, as said: works, degraded or fails.", INCIDENTS),
+    ]
+    result: Annotated[
+        str,
+        Column("name", "What became of it here: works, degraded, fails or cannot tell.", INCIDENTS),
+    ]
+    verdict: VerdictColumn
+    agrees: Annotated[
+        bool, Column("true or false", "Whether `result` is what was said.", INCIDENTS)
+    ]
+    media_lost: Annotated[
+        float | None, Column("share", "Media of the control run that did not arrive.", JUDGE)
+    ]
+    reason: Annotated[str, Column("text", "The reason of the verdict.", JUDGE)]
+    differs: Annotated[
+        str, Column("text", 'Why the hypothesis disagrees; "" where it agrees.', INCIDENTS)
+    ]
+    stands_in: Annotated[
+        str,
+        Column(
+            "text",
+            'Why the capture is of another app, or was changed before; "" where it is neither.',
+            INCIDENTS,
+        ),
+    ]
+
+
+class ProbePairRow(TypedDict):
+    """One drawn policy, probed in virtual time and between namespaces."""
+
+    case: Annotated[str, Column("id", "The drawn policy.", PROBE_PAIRS)]
+    rule: Annotated[str, Column("text", "The policy's rule.", PROBE_PAIRS)]
+    virtual: Annotated[str, Column("name", "The verdict in virtual time.", PROBE_PAIRS)]
+    live: Annotated[str, Column("name", "The verdict between namespaces.", PROBE_PAIRS)]
+    virtual_answer: Annotated[
+        str, Column("text", "Act, direction, scope and trigger in virtual time.", PROBE_PAIRS)
+    ]
+    live_answer: Annotated[
+        str, Column("text", "Act, direction, scope and trigger live.", PROBE_PAIRS)
+    ]
+    virtual_right: Annotated[
+        bool,
+        Column(
+            "true or false", "Whether the mechanism in virtual time is the rule's.", PROBE_PAIRS
+        ),
+    ]
+    live_right: Annotated[
+        bool,
+        Column("true or false", "Whether the mechanism found live is the rule's.", PROBE_PAIRS),
+    ]
+    agreement: Annotated[
+        str,
+        Column("name", "agree, disagree, or cannot tell (one of the two cannot).", PROBE_PAIRS),
+    ]
+    reason: Annotated[str, Column("text", 'Why they do not agree; "" where they do.', PROBE_PAIRS)]
+    probes: Annotated[int, Column("probes", "Probes of the live search.", PROBE_PAIRS)]
+    seconds: Annotated[float, Column("s", "Time that the live search took.", PROBE_PAIRS)]
 
 
 # ---- evaluation under disturbances
@@ -1586,6 +1690,8 @@ class Tables(TypedDict, total=False):
     live_bench: list[LiveBenchRow]
     localise: list[LocaliseRow]
     laws: list[LawRow]
+    workarounds: list[WorkaroundRow]
+    probe_pairs: list[ProbePairRow]
     program_calls: list[ProgramCallRow]
     program_states: list[ProgramStateRow]
 
@@ -1608,6 +1714,8 @@ ROWS: dict[str, type] = {
     "live_bench": LiveBenchRow,
     "localise": LocaliseRow,
     "laws": LawRow,
+    "workarounds": WorkaroundRow,
+    "probe_pairs": ProbePairRow,
     "program_calls": ProgramCallRow,
     "program_states": ProgramStateRow,
     "evaluation": EvaluationRow,
@@ -1647,6 +1755,8 @@ class QualityEntry(TypedDict):
     jitter_ms: float | None
     mos_control: float | None
     delay_control_ms: float | None
+    mos_seconds: list[float | None]
+    mos_control_seconds: list[float | None]
 
 
 class LaneEntry(QualityEntry):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from midcall.errors import ExperimentError
+from midcall.experiments.accuracy import quality_dose
 from midcall.experiments.accuracy import run as evaluate
 from midcall.experiments.cells import offline, recorded, virtual_cell
 from midcall.experiments.cells import rows as table_rows
@@ -29,7 +30,7 @@ from midcall.experiments.measure import collateral as bystanders
 from midcall.experiments.measure import inferred_call, metrics, summary, timelines, timing
 from midcall.experiments.proofs import null_tests, verdict_laws
 from midcall.experiments.proofs.localiser import spec_run
-from midcall.experiments.proofs.prober import benchmark as prober_benchmark
+from midcall.experiments.proofs.prober import spec_run as prober_run
 from midcall.experiments.report import reaction, reliability_results
 from midcall.experiments.results import atomic_folder, provenance, schema
 from midcall.experiments.results.tables import CollateralRow, LawRow, Tables
@@ -179,8 +180,12 @@ def extra_results(
             work.log(f"failed: {error}")
         yield dressed.tables, {"disguises": dressed.summary}
     yield {}, recorded.summary_block(spec)
+    yield {}, quality_dose.within(spec, work.corpus.items, lambda name: work.log(f"doses: {name}"))
     if spec.probe is not None:
-        yield {}, {"probe": prober_benchmark.within(spec, options.jobs, options.stream, work.log)}
+        probed, block = prober_run.within(
+            spec, options.corpus, options.jobs, options.stream, work.log
+        )
+        yield probed, {"probe": block}
     if evaluated is not None:
         yield cast("Tables", evaluated.tables), {"evaluation": evaluated.evaluation}
     if isinstance(bench, LiveBench):

@@ -140,20 +140,34 @@ class Engines(Strict):
     access: Access = "4g"
 
 
-class Probing(Strict):
-    """The prober's benchmark: how many drawn cases of each kind are probed.
+class QualityDose(Strict):
+    """Dose and response of call quality (experiments.accuracy.quality_dose).
 
-    clean: lines without a rule; one, two: policies of one and of two rules.
+    calls: of the captures of the run, so many of each app at most; seconds: of each call.
+    """
+
+    calls: int = Field(default=6, ge=1, le=1000)
+    seconds: int = Field(default=30, ge=5, le=3600)
+
+
+class Probing(Strict):
+    """The prober: how many drawn cases of each kind are probed, and what else.
+
+    clean: lines without a rule; one, two: policies of one and of two rules; incidents: whether the
+    incidents of experiments/probe/incidents.toml are probed, and the statements on them played;
+    live: drawn policies that are probed in virtual time and between namespaces (needs root).
     """
 
     clean: int = Field(default=24, ge=0, le=100_000)
     one: int = Field(default=12, ge=0, le=100_000)
     two: int = Field(default=4, ge=0, le=100_000)
+    incidents: bool = False
+    live: int = Field(default=0, ge=0, le=1_000)
 
     @model_validator(mode="after")
     def _some(self) -> Probing:
-        if not (self.clean or self.one or self.two):
-            raise ValueError("probe: nothing to do: clean, one and two are 0")
+        if not (self.clean or self.one or self.two or self.incidents or self.live):
+            raise ValueError("probe: nothing to do: every count is 0, and incidents is false")
         return self
 
 
@@ -228,6 +242,7 @@ class Spec(Strict):
     evaluation: Evaluation = Evaluation()
     localise: Localise | None = None
     engines: Engines | None = None
+    quality: QualityDose | None = None
     laws: bool = False
     probe: Probing | None = None
     programs: Programs | None = None

@@ -42,7 +42,15 @@ from numpy.typing import NDArray
 
 from midcall.captures.truth.calls import Call
 from midcall.errors import TestbedError
-from midcall.testbed.assess.quality import ASSUMED, FLOOR_R, DirectionQuality, hear, window_ratings
+from midcall.testbed.assess.quality import (
+    ASSUMED,
+    FLOOR_R,
+    DirectionQuality,
+    hear,
+    mos,
+    second_scores,
+    window_ratings,
+)
 from midcall.testbed.policy.language import Rule
 from midcall.testbed.replay.script import CallPart
 from midcall.testbed.replay.sides import CALLER, FAR, nowhere
@@ -57,6 +65,7 @@ VERDICTS = ("INVALID", "INCONCLUSIVE", *BLOCKED, "FALLBACK", "DEGRADED", "OK")
 #: A stretch of media of which less than this share arrives is silent (one or two packets that pass
 #: before the box decides are not a conversation).
 SILENT_SHARE = 0.01
+SECOND = 1_000_000_000
 #: Media time of a silence, in ns.
 SILENCE = 5_000_000_000
 #: The most that one pause between two media packets adds to media time, in ns.
@@ -66,6 +75,8 @@ PATH_PACKETS = 5
 #: Limits of DEGRADED: a share of the control's media lost, one-way delay in ms (the limit of
 #: ITU-T G.114), and points of R lost.
 LOSS_LIMIT, DELAY_LIMIT, R_LIMIT = 0.10, 400.0, 15.0
+#: MOS of FLOOR_R, below which ITU-T G.109 does not recommend a connection.
+FLOOR_MOS = mos(FLOOR_R)
 #: A call is not usable if this share of a direction's windows is below the floor.
 UNUSABLE_SHARE = 0.5
 
@@ -76,12 +87,15 @@ class Quality(NamedTuple):
     """Quality of a direction with the policy (`heard`) and without it (`control`).
 
     below: the share of its windows of 5 s that fell below the floor of ITU-T G.109 under the
-    policy, of those that were above it without.
+    policy, of those that were above it without. scores, control_scores: MOS of each second under
+    the policy and without it, None where too little was sent; () for a call that is not voice.
     """
 
     heard: DirectionQuality
     control: DirectionQuality
     below: float = 0.0
+    scores: tuple[float | None, ...] = ()
+    control_scores: tuple[float | None, ...] = ()
 
     @property
     def lost(self) -> float:
@@ -94,6 +108,13 @@ class Quality(NamedTuple):
         if self.heard.r is None or self.control.r is None:
             return None
         return self.control.r - self.heard.r
+
+    @property
+    def bad_seconds(self) -> tuple[int, int]:
+        """Return how many seconds fell below FLOOR_MOS, of so many above it without the policy."""
+        pairs = zip(self.scores, self.control_scores, strict=True)
+        good = [now for now, before in pairs if before is not None and before >= FLOOR_MOS]
+        return sum(now is None or now < FLOOR_MOS for now in good), len(good)
 
 
 class CallVerdict(NamedTuple):
@@ -221,9 +242,12 @@ class CallMasks:
         expected = int((self.media & self.control.delivered).sum())
         lost = 1 - delivered / expected if expected else None
         up, down = self.quality(CALLER), self.quality(FAR)
+        works = usable(word, up, down)
+        if word == "DEGRADED" or (works is False and word not in BLOCKED):
+            reason += heard_seconds(up, down)
         return CallVerdict(
             word, word in BLOCKED, *self.strike, sent, delivered, expected, lost, f"{reason}.",
-            up=up, down=down, path=self.path, usable=usable(word, up, down),
+            up=up, down=down, path=self.path, usable=works,
         )  # fmt: skip
 
     def first_verdict(self) -> tuple[str, str]:
@@ -523,7 +547,11 @@ class CallMasks:
         now, before = (window_ratings(left[k], came[k], windows) for k in (0, 1))
         good = before >= FLOOR_R
         below = float((now[good] < FLOOR_R).mean()) if good.any() else 0.0
-        return Quality(measured, control, below)
+        if not voice:
+            return Quality(measured, control, below)
+        second = (self.orders.send[packets] - self.orders.send[packets[0]]) // SECOND
+        scores, before_scores = (second_scores(left[k], came[k], second) for k in (0, 1))
+        return Quality(measured, control, below, scores, before_scores)
 
     def connected(self) -> str:
         """Return in words whether set-up succeeded before the media."""
@@ -543,6 +571,16 @@ def complaint(quality: Quality) -> str:
     if quality.r_drop is not None and quality.r_drop >= R_LIMIT:
         return f"R fell by {quality.r_drop:.0f} to {measured.r:.0f} (as {ASSUMED.name})"
     return ""
+
+
+def heard_seconds(up: Quality | None, down: Quality | None) -> str:
+    """Return in how many seconds of each direction the MOS fell below the floor, as clauses."""
+    clauses = []
+    for quality, words in zip((up, down), ENDS.values(), strict=True):
+        bad, whole = quality.bad_seconds if quality else (0, 0)
+        if bad:
+            clauses.append(f"; MOS below {FLOOR_MOS:.1f} in {bad} of {whole} s {words}")
+    return "".join(clauses)
 
 
 def usable(word: str, up: Quality | None, down: Quality | None) -> bool | None:

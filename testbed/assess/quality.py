@@ -241,6 +241,15 @@ def window_ratings(sent: Numbers, came: Numbers, window: Numbers) -> NDArray[np.
     return out
 
 
+def second_scores(sent: Numbers, came: Numbers, second: Numbers) -> tuple[float | None, ...]:
+    """Return the MOS under ASSUMED of each second of a direction, None with too few packets.
+
+    sent, came, second: of each packet, as in `window_ratings`.
+    """
+    ratings = window_ratings(sent, came, second).tolist()
+    return tuple(None if math.isnan(r) else opinion(ASSUMED, r) for r in ratings)
+
+
 def rate(delay_ms: float, loss: float, burst: float) -> Rating:
     """Return R and MOS under ASSUMED, and the lowest and highest MOS over CODECS.
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import select
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 from midcall.errors import TestbedError
 from midcall.testbed.probing.control import Control, ends_of, ends_words, packed, unpacked, welcome
 from midcall.testbed.probing.leash import Budget, allowed
-from midcall.testbed.probing.real_sockets import TICK, LocalEnd
+from midcall.testbed.probing.real_sockets import IDLE, LocalEnd, has_message, wait_for
 
 
 def serve(
@@ -52,15 +51,15 @@ def attend(control: Control, budget: Budget, say: Callable[[str], None] = print)
     end = LocalEnd(False, budget)
     try:
         while True:
-            ready = control.buffer or select.select([control.stream], [], [], 0)[0]
-            if ready:
+            wait_for(control, end, IDLE)
+            while has_message(control):  # all that is due, or the queue would look like the line's
                 message = control.hear()
                 if message is None:
                     return
                 done = obey(end, message)
                 if done is not None:
                     control.tell(done)
-            end.look(TICK)
+            end.look(0)
             events = end.take()
             if events:
                 control.tell({"events": [

@@ -40,7 +40,12 @@ class Event(NamedTuple):
 
 
 class Sockets(Protocol):
-    """Ordinary sockets at both ends of a line, and a clock in ns."""
+    """Ordinary sockets at both ends of a line, and a clock in ns.
+
+    answers_only: the helper sends a datagram only where one of its flow has come to it.
+    """
+
+    answers_only: bool
 
     def now(self) -> int:
         """Return the time."""
@@ -77,7 +82,8 @@ class Played:
 
     sent: ns when each packet was handed to its socket, -1 if its stream was closed before; arrived:
     ns when all of its octets had come, -1 never; events: resets, ends and openings; strange: data
-    that was not sent; ready: when each end's stream was open; began, ended: ns.
+    that was not sent; ready: when each end's stream was open; twice: datagrams that came once more,
+    by their place in the plan; began, ended: ns.
     """
 
     plan: Probe
@@ -86,6 +92,7 @@ class Played:
     events: list[Event] = field(default_factory=list)
     strange: list[Event] = field(default_factory=list)
     ready: dict[tuple[Ends, bool], int] = field(default_factory=dict)
+    twice: set[int] = field(default_factory=set)
     began: int = 0
     ended: int = 0
 
@@ -223,13 +230,15 @@ def _align(result: Played, places: list[int], times: list[int]) -> None:
 def _assign(event: Event, one: _Waiting, result: Played) -> int:
     """Note that data came; returns the number of packets that are complete with it.
 
-    A datagram that comes more often than it was sent is left out: networks duplicate datagrams.
+    A datagram that comes more often than it was sent counts as one that came twice.
     """
     if event.ends.proto != TCP:
         places, times = one.datagrams.get(event.payload, ([], []))
         if len(times) == len(places):
             if not places:
                 result.strange.append(event)
+            else:
+                result.twice.add(places[-1])
             return 0
         result.arrived[places[len(times)]] = event.time
         times.append(event.time)

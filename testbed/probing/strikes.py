@@ -22,7 +22,7 @@ from midcall.captures.packets.numbers import TCP
 from midcall.classifier.state.flow_table import Records
 from midcall.classifier.state.packet_fields import SIGN_PAYLOAD_SIZE
 from midcall.testbed.middlebox.decide import DELIVERED, decide
-from midcall.testbed.middlebox.rule_table import RULE, UP, RuleTable, table
+from midcall.testbed.middlebox.rule_table import FOREVER, RULE, UP, RuleTable, table
 from midcall.testbed.network.link import STATE
 from midcall.testbed.policy.language import Rule
 from midcall.testbed.policy.operator import EMPTY, Policy
@@ -161,17 +161,18 @@ class Strikes(NamedTuple):
     opened: Bools
 
 
-def strikes(through: Passing, rules: Sequence[Rule]) -> Strikes:
+def strikes(through: Passing, rules: Sequence[Rule], late: int = FOREVER) -> Strikes:
     """Return what each of some rules, alone, would strike of a unit.
 
-    The acts of the rules must be drop, stall or drop-media.
+    The acts of the rules must be drop, stall or drop-media, or all of them the same police or
+    shape, of which packets count that are dropped or delayed by more than `late`, in ns.
     """
     flows = flows_of(through.unit)
     count = len(through.packet)
     hit = np.zeros((len(rules), count), np.uint8)
     for first in range(0, len(rules), TOGETHER):
         part = rules[first : first + TOGETHER]
-        hit[first : first + len(part)] = _decided(through, part)
+        hit[first : first + len(part)] = _decided(through, part, late)
     bools = hit.astype(bool)
     struck = np.zeros((len(rules), len(through.unit)), bool)
     for at in range(count):
@@ -245,8 +246,8 @@ def _table(same: _SameRules) -> RuleTable:
     return table(Policy(named), 0)
 
 
-def _decided(through: Passing, rules: Sequence[Rule]) -> NDArray[np.uint8]:
-    """Return uint8[rules, frames]: 1 where a rule would not deliver a packet."""
+def _decided(through: Passing, rules: Sequence[Rule], late: int) -> NDArray[np.uint8]:
+    """Return uint8[rules, frames]: 1 where a rule would not deliver a packet, or late."""
     whole = _table(_SameRules(rules))
     one = np.zeros(1, RULE)
     memory = np.zeros(ROOM, STATE) if whole.rules["remembers"].any() else whole.memory
@@ -258,7 +259,7 @@ def _decided(through: Passing, rules: Sequence[Rule]) -> NDArray[np.uint8]:
     decide_all(
         box, whole.rules.view(np.uint8).reshape(len(rules), RULE.itemsize), one.view(np.uint8),
         through.data, through.offset, through.time, through.side, through.flow, through.states,
-        through.signs, marks, np.zeros(through.signs.shape[1], np.int64), out,
+        through.signs, marks, np.zeros(through.signs.shape[1], np.int64), late, out,
     )  # fmt: skip
     return out
 
@@ -277,10 +278,11 @@ def decide_all(
     signs: NDArray[np.int64],
     marks: Numbers,
     scratch: Numbers,
+    late: int,
     out: NDArray[np.uint8],
 ) -> None:
     """Let each rule alone decide each packet; out[rule, packet] becomes 1 where it is not
-    delivered.
+    delivered, or delayed by more than `late`.
 
     rules: uint8[rules, RULE.itemsize]; one: the octets of box.rules, of a single row.
     """
@@ -294,6 +296,8 @@ def decide_all(
             state["mark"] = marks[flow[at]]
             for word in range(len(scratch)):
                 scratch[word] = signs[at, word]
-            fate, _, _ = decide(box, state, side[at], data[offset[at] :], scratch, time[at], I(at))
+            fate, _, release = decide(
+                box, state, side[at], data[offset[at] :], scratch, time[at], I(at)
+            )
             marks[flow[at]] = state["mark"]
-            out[number, at] = 0 if fate == DELIVERED else 1
+            out[number, at] = 0 if fate == DELIVERED and release - time[at] <= late else 1

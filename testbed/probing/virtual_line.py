@@ -117,6 +117,8 @@ class VirtualSockets:
     would show). Raises TestbedError where a censor fails.
     """
 
+    answers_only = False
+
     def __init__(
         self,
         policy: Policy,

@@ -138,6 +138,7 @@ def fake_timelines() -> list[Row]:
                 | {"recognised_s": 0.25, "spoke_s": spoke, "media_lost": 0.5, "mos": 1.2}
                 | {"mos_low": 1.0, "mos_high": 2.1, "mos_control": 4.4, "delay_ms": 10.0}
                 | {"delay_control_ms": 10.0, "jitter_ms": 0.0}
+                | {"mos_seconds": "4.40 2.10 - 1.00", "mos_control_seconds": "4.40 4.40 - 4.40"}
                 | {key: sum(held) for key, held in counts.items()}
                 | {f"{key}_slots": " ".join(map(str, held)) for key, held in counts.items()}
             )

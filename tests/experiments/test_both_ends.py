@@ -12,7 +12,7 @@ import pytest
 from midcall.captures.packets.pcap import packets_of
 from midcall.captures.packets.writer import write_pcap
 from midcall.experiments.measure import both_ends
-from tests.classifier.wire import Wire, ether, udp_packet
+from tests.classifier.wire import Wire, ether, rtp, udp_packet
 
 INSIDE, OUTSIDE, PEER_INSIDE, PEER = "192.168.1.10", "203.0.113.5", "192.168.7.3", "198.51.100.9"
 MS = 1_000_000
@@ -115,3 +115,45 @@ def test_captures_without_a_packet_in_common_give_no_figures(tmp_path: Path) -> 
 
 def test_two_packets_show_no_drift() -> None:
     assert np.array_equal(both_ends.drift(np.arange(2), np.arange(2)), np.zeros(2))
+
+
+@pytest.mark.parametrize(("offset", "slope"), [(0, 0.0), (7_000_000_000, 0.0), (-90, 50e-6)])
+def test_each_second_has_its_loss_and_its_delay(tmp_path: Path, offset: int, slope: float) -> None:
+    late = {n: 25 for n in range(100, 150) if n % 3}  # most packets of second 2
+    found = both_ends.by_second(*captured(tmp_path, {3, 50, 51}, offset, slope, late))
+    out = [found[0, 1, second] for second in range(4)]
+    assert [round(one.sent * one.loss) for one in out] == [1, 2, 0, 0]
+    assert [one.sent for one in out] == [50] * 4
+    # 30 ms out and 40 ms back: the smallest delays count as equal, 35 ms.
+    delays = [one.delay_ms for one in out]
+    assert delays == pytest.approx([35.0, 35.0, 60.0, 35.0], abs=0.1)
+    back = [one for (_, up, _), one in found.items() if up == 0]
+    assert sum(one.sent for one in back) == 200
+    assert not any(one.loss for one in back)
+
+
+def test_rtp_is_matched_inside_turn_and_other_packets_are_left_out(tmp_path: Path) -> None:
+    """One end has RTP in ChannelData and sends requests to its relay, which go no further."""
+    here: list[tuple[int, bytes]] = []
+    there: list[tuple[int, bytes]] = []
+    for n in range(100):
+        sent, media = START + 20 * n * MS, rtp(111, n, 960 * n, ssrc=7)
+        channel = b"\x40\x01" + len(media).to_bytes(2, "big") + media
+        here.append((sent, datagram(channel, (40000, 3478), (INSIDE, PEER))))
+        if n not in {20, 30, 40}:
+            there.append((sent + 30 * MS, datagram(media, (50000, 50001), (OUTSIDE, PEER_INSIDE))))
+        if n == 30:  # sent again, and this copy arrives
+            here.append((sent + MS, datagram(channel, (40000, 3478), (INSIDE, PEER))))
+            there.append((sent + 31 * MS, datagram(media, (50000, 50001), (OUTSIDE, PEER_INSIDE))))
+        request = b"request to the relay, %d" % n
+        here.append((sent + 2 * MS, datagram(request, (40000, 3478), (INSIDE, PEER))))
+    paths = tmp_path / "here.pcap", tmp_path / "there.pcap"
+    for path, rows in zip(paths, (here, there), strict=True):
+        rows.sort()
+        write_pcap(path, packets_of([frame for _, frame in rows], [time for time, _ in rows], 1))
+    figures = both_ends.compared(*paths)["ways"]["from here"]
+    assert figures is not None
+    assert (figures["sent"], figures["lost"]) == (100, 2)
+    seconds = both_ends.by_second(*paths)
+    assert sum(round(one.sent * one.loss) for one in seconds.values()) == 2
+    assert all(one.delay_ms is None for one in seconds.values())  # nothing came back

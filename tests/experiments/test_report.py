@@ -27,7 +27,7 @@ from tests.experiments.fake_run import NASTY, Row, fake_calls, fake_cells, fake_
 class Outline(html.parser.HTMLParser):
     """A strict reading of a page: open tags must close in order; attributes are collected."""
 
-    VOID = frozenset({"meta", "link", "br", "img", "input", "hr"})
+    VOID = frozenset({"meta", "link", "br", "wbr", "img", "input", "hr"})
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -141,8 +141,9 @@ def test_names_and_evidence_from_captures_are_escaped(page: str, outline: Outlin
 
 def test_every_chart_has_a_text_alternative_and_a_csv(run: Path, outline: Outline) -> None:
     pictures = outline.all("svg")
-    # Five charts, wide and for a phone, without the one that is a table; strips of three calls.
-    assert len(pictures) == 10 + 6
+    # Five charts, wide and for a phone, without the one that is a table; strips of three calls,
+    # and in the section on quality strips of packets and of MOS.
+    assert len(pictures) == 10 + 6 + 12
     for picture in pictures:
         assert picture["role"] == "img"
         assert len(picture["aria-label"] or "") > 40

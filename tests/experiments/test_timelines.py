@@ -57,6 +57,15 @@ def test_a_play_is_told_once_with_all_its_places() -> None:
     assert timelines.rows(grid, held, ["viber"], outcomes) == []
 
 
+def test_the_line_on_a_play_has_the_median_mos_of_its_seconds() -> None:
+    rated = lane(0.5) | {"mos_seconds": [1.0, 3.0, None], "mos_control_seconds": [4.4, 4.4, None]}
+    drawn = {"seconds": 3.0, "recognised_s": None, "lanes": {"up": rated, "down": lane(None)}}
+    words = timelines.heard(outcome("key", "sha", drawn))
+    assert words == "MOS 2.0, 4.4 without the rule (2 s of voice)"
+    assert timelines.heard(outcome("key", "sha", {})) == ""
+    assert timelines.scores([4.41, None, 1.0]) == "4.41 - 1.00"
+
+
 @pytest.mark.parametrize(
     ("counts", "path"),
     [

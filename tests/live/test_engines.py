@@ -89,6 +89,67 @@ def test_rules_of_a_file_are_compared_with_the_policy_imported_from_them(
     assert proof["differs"] > 0
 
 
+def test_icmp_errors_differ_from_the_box_s_in_their_source_alone(
+    engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toml = tmp_path / "mine.toml"
+    toml.write_text(UNREACHABLE)
+    proof = prove.prove(f"{toml}/h", engine, CAPTURES, tmp_path / "d.pcapng")
+    assert proof["differs"] > 10
+    assert b"not from the packet's target" in (tmp_path / "d.pcapng").read_bytes()
+    monkeypatch.setattr("midcall.testbed.engines.kernel_engine.FOREIGN", 0)
+    proof = prove.prove(f"{toml}/h", engine, CAPTURES, tmp_path / "e.pcapng")
+    assert proof["differs"] == 0
+
+
+def test_rules_at_other_hooks_do_not_stop_the_comparison(tmp_path: Path) -> None:
+    if shutil.which("nft") is None:
+        pytest.skip("nft is not installed")
+    rules, toml = tmp_path / "rules.nft", tmp_path / "mine.toml"
+    rules.write_text("""table inet f {
+  chain input { type filter hook input priority 0; policy drop; }
+  chain output { type filter hook output priority 0; policy drop; }
+  chain forward {
+    type filter hook forward priority 0;
+    ct state invalid drop
+    iifname "subscriber0" udp dport 3478 drop
+    ct bytes > 900 drop
+  }
+}
+""")
+    write(toml, imported(rules, "nftables"))
+    words = f"{toml}/imported", "nftables", CAPTURES, tmp_path / "d.pcapng"
+    proof = prove.prove(*words, rules=rules, translated=True)
+    assert proof["differs"] == 0
+    assert proof["reason"] == "without lines 6, 8, which the import leaves out"
+    assert prove.prove(*words, rules=rules)["differs"] > 0
+
+
+UNREACHABLE = """id = "mine"
+title = "t"
+country = "MA"
+
+[[period]]
+access = ["4g"]
+from = 2016-01-05
+grade = "C"
+source = "s"
+
+[[hypothesis]]
+id = "h"
+title = "t"
+description = "d"
+
+[[hypothesis.rule]]
+name = "one"
+match = { protocol = "udp", ports = [3478, 53] }
+act = "unreachable"
+scope = "packet"
+grade = "C"
+source = "s"
+"""
+
+
 @pytest.mark.slow
 def test_the_speed_of_each_path_is_measured_under_a_policy_that_acts() -> None:
     for program in ("nft", "iptables-restore", "suricata"):

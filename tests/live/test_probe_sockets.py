@@ -71,3 +71,48 @@ far.wait(20)
         for name, words in calls:
             assert name in ("socket", "socketpair"), f"{end}: {name}({words}"
             assert re.match(r"AF_(INET6?|UNIX), SOCK_(STREAM|DGRAM)", words), f"{end}: {words}"
+
+
+EARLY = """
+import time
+from midcall.captures.packets.numbers import UDP
+from midcall.testbed.probing.leash import Budget
+from midcall.testbed.probing.probe import Ends
+from midcall.testbed.probing.real_sockets import WAITING, LocalEnd
+ends = Ends(UDP, bytes([198, 18, 1, 1]), 40000, bytes([198, 19, 1, 1]), 50000)
+far, near = (LocalEnd(is_near, Budget(1000, 10**6, 60)) for is_near in (False, True))
+far.open(ends)
+near.open(ends)
+for number in range(WAITING + 5):
+    far.send(ends, bytes([number]))
+near.look(0.05)
+before = len(near.take())
+began = time.time_ns()
+near.send(ends, b"first")
+ended = time.time_ns()
+time.sleep(0.1)  # a busy program looks late
+for _ in range(WAITING + 9):
+    far.look(0.01)
+    near.look(0.01)
+came = near.take()
+(heard,) = far.take()
+print(before, len(came), WAITING, began - 10**6 <= heard.time <= ended + 50 * 10**6)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a network namespace needs root")
+def test_the_helper_keeps_what_is_due_before_it_was_heard_and_datagrams_have_the_kernels_time() -> (
+    None
+):
+    inner = f"""
+import subprocess
+for words in ("link set lo up", "route add local 198.18.0.0/15 dev lo"):
+    subprocess.run(["ip", *words.split()], check=True)
+exec({EARLY!r})
+"""
+    done = subprocess.run(["unshare", "-n", sys.executable, "-c", inner], capture_output=True,
+                          text=True, timeout=60, check=False)  # fmt: skip
+    if "unshare failed" in done.stderr:
+        pytest.skip("no namespace can be made here")
+    before, came, most, stamped = done.stdout.split()
+    assert (before, came, stamped) == ("0", most, "True"), done.stdout + done.stderr

@@ -219,6 +219,28 @@ def test_a_delay_is_measured_on_the_wire(wide: Network) -> None:
     assert len(replay.added_us) == int((~slowed & (seen["came"] > 0)).sum())
 
 
+def test_marked_packets_leave_a_queue_with_cross_traffic_first_as_in_virtual_time(
+    wide: Network,
+) -> None:
+    (mark,) = ruled(match={"direction": "up"}, act="mark", code_point="ef").rules
+    (queue,) = ruled(
+        name="queue", match={"protocol": "udp"}, act="prioritise", scope="client", rate_kbit=700,
+        queue_ms=3000, first=["ef"], cross_kbit=600,
+    ).rules  # fmt: skip
+    policy = Policy((mark, queue))
+    replay = simulate([sample("sample-whatsapp-audio")], policy, "fibre", SEED, network=wide)
+    assert_as_twin(replay)
+    live, twin = replay.simulations[0], replay.twins[0]
+    queued = live.slowed & twin.slowed
+    first = queued & (live.script.side == CALLER)
+    other = queued & (live.script.side == FAR)
+    assert min(first.sum(), other.sum()) > 20
+    for run in (live, twin):
+        assert run.one_way[first].mean() < run.one_way[other].mean() / 2
+    for some in (first, other):
+        assert 0.5 < live.one_way[some].mean() / twin.one_way[some].mean() < 2
+
+
 def test_one_capture_twice_at_once_is_two_calls(wide: Network) -> None:
     policy = ruled(match={"stun": True}, act="drop")
     twice = [sample("sample-whatsapp-video", 2), sample("sample-whatsapp-video", 2)]

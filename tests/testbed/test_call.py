@@ -423,6 +423,9 @@ def test_a_call_below_the_floor_of_g109_is_not_usable(
     lossy = {"match": {"ports": [3478], "stun": False}, "act": "loss", "scope": "packet"}
     result = verdict(run, scene, policy({**lossy, "loss": 0.85}), call)
     assert (result.verdict, result.blocked, result.usable) == ("DEGRADED", False, False)
+    assert "; MOS below 2.6 in " in result.reason
+    bad, whole = result.up.bad_seconds
+    assert 0.5 * whole < bad <= whole == len(result.up.scores)
     result = verdict(run, scene, policy({**lossy, "loss": 0.12}), call)
     assert (result.verdict, result.usable) == ("DEGRADED", True)
     result = verdict(run, scene, policy({"match": {"ports": [9]}, "act": "drop"}), call)

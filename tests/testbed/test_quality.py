@@ -135,6 +135,18 @@ def test_an_untouched_direction_is_heard_as_it_was_sent() -> None:
     assert not rated.beyond
 
 
+def test_each_second_has_its_own_opinion_and_few_packets_have_none() -> None:
+    sent, came = sent_and_came(205)
+    came[60:100:10] = -1  # 4 of second 1
+    came[100:150] = -1  # second 2
+    whole, some, none, rest, few = quality.second_scores(sent, came, sent // (1000 * MS))
+    assert whole == rest == pytest.approx(4.41, abs=0.01)
+    assert some is not None
+    assert 3.0 < some < 4.3
+    assert none == 1.0
+    assert few is None  # 5 packets
+
+
 def test_loss_and_delay_are_measured_and_cost_opinion() -> None:
     sent, came = sent_and_came(delay=300)
     came[::20] = -1

@@ -44,7 +44,7 @@ class Shown(NamedTuple):
     truth: str
     answer: dict[str, Any]
     record: list[dict[str, Any]]
-    beliefs: list[dict[str, float]]
+    beliefs: list[dict[str, Any]]
 
 
 def sealed_seed(seed: int) -> int:

@@ -34,6 +34,8 @@ ACCESSES = ("3g", "4g", "adsl", "fibre", "wifi")
 MOST_DRAWS = 400
 #: Share of the rules without an effect on their call that a draw keeps.
 WITHOUT_EFFECT = 0.15
+#: Acts that strike a share of the packets.
+BY_SHARE = ("loss", "duplicate", "corrupt", "reorder")
 #: Least change of a packet's delay that counts as an effect, in ns.
 LEAST_DELAY = 10_000_000
 
@@ -193,7 +195,8 @@ def drawn_match(rng: random.Random, one: Sent, about: Context) -> dict[str, Any]
 def drawn_act(rng: random.Random, match: dict[str, Any]) -> dict[str, Any]:
     """Draw an act with its parameters."""
     acts = ["drop", "drop", "drop", "stall", "drop-media", "reset", "finish", "delay", "jitter",
-            "loss", "loss", "police", "shape"]  # fmt: skip
+            "loss", "loss", "police", "shape", "duplicate", "corrupt", "reorder",
+            "unreachable"]  # fmt: skip
     if match.get("dns"):
         acts += ["dns-lie"] * 8
     if match.get("name") and match.get("name_in") == ["http"]:
@@ -216,8 +219,14 @@ def drawn_act(rng: random.Random, match: dict[str, Any]) -> dict[str, Any]:
     elif act == "shape":
         rule |= {"rate_kbit": rng.choice((16, 32, 64, 128, 200)),
                  "queue_ms": rng.choice((50, 100, 250, 500))}  # fmt: skip
+    elif act in ("duplicate", "corrupt", "reorder"):
+        rule["share"] = rng.choice((0.1, 0.25, 0.5))
+        if act == "reorder":
+            rule["delay_ms"] = rng.choice((40, 80, 150))
     elif act in ("reset", "finish"):
         rule["towards"] = rng.choice(("client", "server", "both", "both"))
+        if act == "reset" and rng.random() < 0.2:
+            rule["resets"] = [0, 1460, 2920]
     elif act == "dns-lie":
         rule["answer"] = rng.choice(("198.18.0.66", "nxdomain", "198.18.5.5"))
     if act in ("reset", "finish", "dns-lie", "block-page") and rng.random() < 0.4:
@@ -228,7 +237,8 @@ def drawn_act(rng: random.Random, match: dict[str, Any]) -> dict[str, Any]:
 def drawn_rest(rng: random.Random, rule: dict[str, Any]) -> None:
     """Draw scope, allowance, residual time, direction and chance."""
     if rule["act"] not in ("drop-media", "dns-lie"):
-        scope = rng.choice(("packet", "flow", "flow", "flow", "call", "client", "pair", "server"))
+        scope = rng.choice(("packet", "flow", "flow", "flow", "call", "client", "pair", "server",
+                            "triple"))  # fmt: skip
         if scope != "flow":
             rule["scope"] = scope
         if scope != "packet" and rng.random() < 0.3:
@@ -322,19 +332,19 @@ def case(seed: int, number: int, kind: str, bases: tuple[Probe, ...] = ()) -> Ca
 
 def effects_of(about: Case) -> tuple[bool, ...]:
     """Return of each rule whether the call arrives otherwise with it than with the other rules
-    alone, and with it alone than without rules. Rules are enforced with chance 1, and a loss that
-    strikes a packet has an effect."""
+    alone, and with it alone than without rules. Rules are enforced with chance 1, and an act that
+    strikes a share of packets strikes all."""
     rules = tuple(one.model_copy(update={"probability": 1.0}) for one in about.rules)
     whole = arrivals(about, rules)
     result = []
     for number, rule in enumerate(rules):
         rest = rules[:number] + rules[number + 1 :]
-        if rule.act == "loss":  # a short call may lose none of its packets by chance
-            certain = rule.model_copy(update={"loss": 1.0, "burst": 0.0})
+        if rule.act in BY_SHARE:  # by chance, a short call may have none of the packets
+            certain = rule.model_copy(update={"loss": 1.0, "share": 1.0, "burst": 0.0})
             whole_of = arrivals(about, (*rules[:number], certain, *rules[number + 1 :]))
         else:
             whole_of = whole
-        alone = differ(arrivals(about, ()), arrivals(about, (rule,))) or rule.act == "loss"
+        alone = differ(arrivals(about, ()), arrivals(about, (rule,))) or rule.act in BY_SHARE
         result.append(alone and differ(arrivals(about, rest), whole_of))
     return tuple(result)
 
@@ -349,6 +359,8 @@ def differ(one: Played, other: Played) -> bool:
     """Return whether two plays of a call differ in arrivals, forged answers or delays."""
     kinds = [[event.kind for event in play_.events] for play_ in (one, other)]
     if sorted(kinds[0]) != sorted(kinds[1]) or len(one.strange) != len(other.strange):
+        return True
+    if one.twice != other.twice:
         return True
     delays = [[play_.delay(at) for at in range(len(play_.plan))] for play_ in (one, other)]
     return any((a < 0) != (b < 0) or abs(a - b) > LEAST_DELAY for a, b in zip(*delays, strict=True))

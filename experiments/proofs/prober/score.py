@@ -19,7 +19,7 @@ from midcall.testbed.probing.strikes import passing, strikes
 
 #: Numbers of a rule that an answer gives with an interval.
 NUMBERS = ("delay_ms", "jitter_ms", "loss", "burst", "rate_kbit", "bucket_bytes", "queue_ms",
-           "probability", "lasts_s")  # fmt: skip
+           "probability", "lasts_s", "share")  # fmt: skip
 CLOSE = 0.1
 #: Share of losses from which a loss counts as a drop.
 CERTAIN = 0.97
@@ -80,7 +80,7 @@ def score(case: Case, answer: dict[str, Any], found: Sequence[Rule]) -> Scored:
 
 def truth_of(rules: Sequence[Rule]) -> str:
     """Return the rules of a case in one line."""
-    less = {"grade", "source", "name", "hypothesis"}
+    less = {"grade", "source", "name", "hypothesis", "note", "aims"}
     return "; ".join(repr(one.model_dump(exclude_unset=True, exclude=less)) for one in rules)
 
 

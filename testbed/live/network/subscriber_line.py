@@ -26,6 +26,9 @@ RELAY, REGISTRAR = "198.19.2.1", "198.19.3.1"
 NEAR, FAR = ip_network("198.18.0.0/16"), ip_network("198.19.0.0/16")
 #: Next hops, which exist in the neighbour tables only.
 GATEWAY, GATEWAY_BACK = "198.18.0.254", "198.19.0.254"
+#: Hardware addresses of both ends: those of the frames that the box forges (write_ethernet), which
+#: an end with another address would discard.
+CALLER_MAC, SERVER_MAC = "02:00:00:00:00:01", "02:00:00:00:00:02"
 STEP_SECONDS = 10.0
 
 
@@ -53,14 +56,14 @@ class Line:
     def __enter__(self) -> Line:
         """Configure addresses and routes at both ends."""
         c0, _, _, s0 = self.network.ends()
-        caller_mac, server_mac = hardware(*c0), hardware(*s0)
         steps = (
-            (c0, CALLER, GATEWAY, server_mac, str(FAR)),
-            (s0, CALLEE, GATEWAY_BACK, caller_mac, str(NEAR)),
+            (c0, CALLER_MAC, CALLER, GATEWAY, SERVER_MAC, str(FAR)),
+            (s0, SERVER_MAC, CALLEE, GATEWAY_BACK, CALLER_MAC, str(NEAR)),
         )
         try:
-            for (pid, name), address, gateway, neighbour, beyond in steps:
+            for (pid, name), own, address, gateway, neighbour, beyond in steps:
                 ip(pid, "link", "set", "lo", "up")
+                ip(pid, "link", "set", "dev", name, "address", own)
                 ip(pid, "address", "replace", f"{address}/32", "dev", name)
                 ip(pid, "neighbour", "replace", gateway, "lladdr", neighbour, "dev", name,
                    "nud", "permanent")  # fmt: skip

@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What users said about the blocks of 2023 to 2026, as regression tests of the shipped rules.
+"""What the shipped rules of the incidents of 2023 to 2026 do to packets.
 
-Each statement is played between two pairs of sockets: which packets still arrive, and which
-work-around that users reported revives the call. Sources: remittor/zapret-openwrt#377 and #520,
-Waujito/youtubeUnblock#265 and #269 (Russia, August 2025); net4people/bbs#546 (December 2025) and
-#603 (March 2026); china-2023 as the operator's file says.
+Each call is played between two pairs of sockets: which packets still arrive. What users said of the
+incidents, and whole calls under the same rules, are in experiments/probe/incidents.toml.
 """
 
 from __future__ import annotations
@@ -52,9 +50,9 @@ HELLO = (Sent(0, True, flow(port=50_000), MESSAGES["dtls-hello"]),)
 SRTP = both_ways(flow(port=50_000), [MESSAGES["rtp"]], begin=50 * MS)
 
 
-class Statement(NamedTuple):
-    """What a user said, the rule, the packets, and the least and largest share that arrives: of all
-    packets behind the first, upwards and downwards."""
+class Case(NamedTuple):
+    """The packets, the rule, and the least and largest share that arrives: of all packets behind
+    the first, upwards and downwards."""
 
     words: str
     policy: str
@@ -66,45 +64,45 @@ class Statement(NamedTuple):
 
 ALL, NONE = (1.0, 1.0), (0.0, 0.0)
 MARCH = datetime.date(2026, 3, 30)
-STATEMENTS = [
-    Statement("calls do not connect", "russia-2025-08/stun-everywhere", CALL, NONE, NONE),
-    Statement("works when forced to TCP", "russia-2025-08/stun-everywhere", TCP_CALL, ALL, ALL),
-    Statement("media without STUN before it passes", "russia-2025-08/stun-everywhere", VOICE,
+CASES = [
+    Case("a call over UDP begins with STUN", "russia-2025-08/stun-everywhere", CALL, NONE, NONE),
+    Case("the same call over TCP", "russia-2025-08/stun-everywhere", TCP_CALL, ALL, ALL),
+    Case("media without STUN before them", "russia-2025-08/stun-everywhere", VOICE,
               ALL, ALL),
-    Statement("the site works, over QUIC too", "russia-2025-08/stun-everywhere",
+    Case("QUIC", "russia-2025-08/stun-everywhere",
               both_ways(flow(port=443), [MESSAGES["quic"]], 8), ALL, ALL),
-    Statement("junk before STUN does not help where every packet is read",
+    Case("junk before STUN",
               "russia-2025-08/stun-everywhere",
               (Sent(0, True, flow(), noise(50, "junk")),
                *(one._replace(time=one.time + 30 * MS) for one in CALL)), NONE, NONE),
-    Statement("voice breaks up in Telegram's relays", "russia-2025-08/stun-and-lists",
+    Case("media at Telegram's relays", "russia-2025-08/stun-and-lists",
               both_ways(flow(port=1400, far=TELEGRAM), [noise(120, "reflector")], 200),
               (0.3, 0.95), (0.3, 0.95)),
-    Statement("other relays are not hit", "russia-2025-08/stun-and-lists", CALL, ALL, ALL),
-    Statement("all unknown UDP is dropped on mobile", "russia-2025-12/udp-allow-list",
+    Case("a call at other relays", "russia-2025-08/stun-and-lists", CALL, ALL, ALL),
+    Case("encrypted UDP", "russia-2025-12/udp-allow-list",
               both_ways(flow(port=51_820), [noise(90, "wireguard")]), NONE, NONE),
-    Statement("Zoom lives by TCP", "russia-2025-12/udp-allow-list", TCP_CALL, ALL, ALL),
-    Statement("QUIC and DNS work", "russia-2025-12/udp-allow-list",
+    Case("a call over TCP", "russia-2025-12/udp-allow-list", TCP_CALL, ALL, ALL),
+    Case("QUIC on a mobile network", "russia-2025-12/udp-allow-list",
               both_ways(flow(port=443), [MESSAGES["quic"]], 8), ALL, ALL),
-    Statement("what looks like NTP by its port passes", "russia-2025-12/udp-allow-list",
+    Case("UDP on NTP's port", "russia-2025-12/udp-allow-list",
               both_ways(flow(port=123), [noise(48, "time")]), ALL, ALL),
-    Statement("they do not hear me, I hear them", "russia-2026-03/upstream-loss",
+    Case("media at Telegram's addresses, upwards alone", "russia-2026-03/upstream-loss",
               both_ways(flow(port=1400, far=TELEGRAM), [noise(120, "reflector")], 200),
               (0.5, 0.9), ALL),
-    Statement("the call connects and dies after a moment", "russia-2026-03/dtls-hello",
+    Case("SRTP behind a DTLS hello", "russia-2026-03/dtls-hello",
               (*HELLO, *SRTP), (0.05, 0.4), (0.05, 0.4), MARCH),
-    Statement("a call without DTLS lives", "russia-2026-03/dtls-hello", SRTP, ALL, ALL, MARCH),
-    Statement("connected, no video: large records are dropped", "china-2023/large-dtls",
+    Case("SRTP without DTLS", "russia-2026-03/dtls-hello", SRTP, ALL, ALL, MARCH),
+    Case("large DTLS records", "china-2023/large-dtls",
               both_ways(flow(), [dtls(900)]), NONE, NONE),
-    Statement("small records pass", "china-2023/large-dtls", both_ways(flow(), [dtls(150)]),
+    Case("small DTLS records", "china-2023/large-dtls", both_ways(flow(), [dtls(150)]),
               ALL, ALL),
-    Statement("half of all records are lost", "china-2023/half-of-dtls",
+    Case("DTLS records of any size", "china-2023/half-of-dtls",
               both_ways(flow(), [dtls(150)], 200), (0.3, 0.7), (0.3, 0.7)),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("one", STATEMENTS, ids=lambda one: one.words)
-def test_a_statement_of_a_user_holds(one: Statement) -> None:
+@pytest.mark.parametrize("one", CASES, ids=lambda one: one.words)
+def test_packets_arrive_as_the_rule_says(one: Case) -> None:
     played = None
     for access in ("4g", "wifi"):
         try:

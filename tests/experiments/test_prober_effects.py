@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The prober: what a line does by itself, limits of a rate, datagrams that come twice or out of
+order, and effects late in a long capture."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from midcall.captures.packets.numbers import TCP, UDP
+from midcall.experiments.probe import run
+from midcall.experiments.probe.asking import stopped
+from midcall.experiments.probe.baseline import Baseline, dispersion, pooled_counts
+from midcall.experiments.probe.beliefs import Beliefs, Seen, hypothesis
+from midcall.experiments.probe.effects import findings
+from midcall.experiments.probe.fit import followed
+from midcall.experiments.probe.line_oracle import DOUBLE, DROP, PARTIAL, REORDER, Effect
+from midcall.experiments.probe.prober import STREAM_PATIENCE, Outcome, overtaken
+from midcall.experiments.probe.search import excerpt, limits_of
+from midcall.testbed.conformance.transcript import scene
+from midcall.testbed.policy.language import Rule
+from midcall.testbed.policy.operator import EMPTY, Policy
+from midcall.testbed.probing.probe import Ends, Probe, Sent, ip_size, probe_of
+from midcall.testbed.probing.sockets import ABORT, Played, play
+from midcall.testbed.probing.strikes import passing, strikes
+from midcall.testbed.probing.virtual_line import Noise, VirtualSockets
+
+NEAR, FAR = bytes([198, 18, 0, 9]), bytes([198, 19, 0, 9])
+FLOW = Ends(UDP, NEAR, 40_000, FAR, 4_000)
+STREAM = Ends(TCP, NEAR, 40_001, FAR, 443)
+LINE = Baseline((0.02, 0.02), (5e7, 5e7), (0.0, 0.0), (1e6, 1e6), ((20, 1000), (20, 1000)))
+MS = 1_000_000
+
+
+def unit_of(count: int, ends: Ends = FLOW, gap: int = 20 * MS, size: int = 160) -> Probe:
+    """Return packets of one flow upwards."""
+    return tuple(Sent(n * gap, True, ends, n.to_bytes(2, "big") * (size // 2))
+                 for n in range(count))  # fmt: skip
+
+
+def outcome_of(unit: Probe, delay: NDArray[np.int64], **more: Any) -> Outcome:
+    copies = len(delay)
+    return Outcome(
+        unit, delay, np.array([ip_size(one) for one in unit]), np.array([one.up for one in unit]),
+        [[] for _ in range(copies)], [[] for _ in range(copies)], **more,
+    )  # fmt: skip
+
+
+def rule_of(match: dict[str, Any], act: str, **more: Any) -> Rule:
+    return Rule.model_validate(
+        {"name": "r", "match": match, "act": act, "grade": "C", "source": "test", **more}
+    )
+
+
+def played(rule: Rule, unit: Probe, noise: Noise | None = None) -> Played:
+    line = VirtualSockets(Policy((rule,)), "4g", 3, noise or Noise(), ideal=noise is None)
+    return play(line, unit, 500 * MS)
+
+
+def outcome_under(rule: Rule, unit: Probe, copies: int = 6) -> Outcome:
+    """Return the outcome of copies of a unit under a rule, each over a line of its own."""
+    rows = []
+    for _ in range(copies):
+        result = played(rule, unit)
+        rows.append([result.delay(at) for at in range(len(unit))])
+    delay = np.array(rows, np.int64)
+    return outcome_of(unit, delay)
+
+
+# ---- the line itself
+
+
+def test_a_bad_time_that_strikes_few_copies_is_not_a_rule() -> None:
+    unit = unit_of(1)
+    delay = np.full((48, 1), 50 * MS, np.int64)
+    delay[[3, 17, 40], 0] = -1
+    assert findings(outcome_of(unit, delay), LINE) == []
+    most = np.where(np.arange(48)[:, None] % 2 == 0, -1, delay)
+    found = findings(outcome_of(unit, most), LINE)
+    assert found[0].kind in (DROP, PARTIAL)
+    assert found[0].score > 11
+
+
+def test_losses_in_bursts_do_not_make_one_kind_of_control_the_line() -> None:
+    counts = [(0, 600), (40, 1_000), (12, 600)]
+    assert pooled_counts(counts, inflation=4.0)[1] == 2_200
+    assert pooled_counts([(0, 600), (400, 1_000)], inflation=4.0) == (0, 600)
+    rng = np.random.default_rng(1)
+    single = rng.random((40, 200)) < 0.05
+    sent = np.ones_like(single)
+    bursts = np.repeat(rng.random((40, 25)) < 0.05, 8, axis=1)
+    assert 0.5 < dispersion(single, sent) < 1.8
+    assert dispersion(bursts, sent) > 3.0
+
+
+def test_a_reset_in_a_capture_does_not_cut_its_stream() -> None:
+    unit = (Sent(0, True, STREAM, b""), Sent(MS, False, STREAM, b"answer" * 8),
+            Sent(2 * MS, False, STREAM, b"", ABORT))  # fmt: skip
+    short = excerpt(unit)
+    assert all(one.payload or not one.flags & ABORT for one in short)
+    assert any(one.payload for one in short)
+    answer = run.against(EMPTY, unit, "3g", 0, Noise(loss=0.05, jitter_ms=15)).answer
+    assert answer["verdict"] in ("clean", "cannot tell")
+
+
+@pytest.mark.parametrize("access", ["3g", "adsl"])
+def test_bursts_of_a_stream_on_a_slow_line_are_no_delay(access: str) -> None:
+    unit = tuple(Sent((500 + n // 20 * 400) * MS + n, False, STREAM, bytes([n]) * 1400)
+                 for n in range(60))  # fmt: skip
+    unit = (Sent(0, True, STREAM, b"please"), *unit)
+    answer = run.against(EMPTY, unit, access, 1, Noise(loss=0.03, jitter_ms=8)).answer
+    assert answer["verdict"] in ("clean", "cannot tell")
+
+
+# ---- effects
+
+
+def test_packets_that_come_twice_or_are_overtaken_are_counted() -> None:
+    unit = unit_of(60)
+    twice = played(rule_of({"protocol": "udp"}, "duplicate", share=0.5), unit).twice
+    assert 10 < len(twice) < 50
+    late = overtaken(played(rule_of({"protocol": "udp"}, "reorder", share=0.3, delay_ms=90), unit))
+    assert 6 < len(late) < 40
+    nothing = played(rule_of({"protocol": "tcp"}, "drop"), unit)
+    assert not nothing.twice
+    assert not overtaken(nothing)
+    assert followed(unit).sum() == 59
+
+
+@pytest.mark.parametrize("kind", [DOUBLE, REORDER])
+def test_a_share_of_datagrams_that_come_otherwise_is_an_effect(kind: str) -> None:
+    unit = unit_of(30)
+    flags = np.random.default_rng(2).random((8, 30)) < 0.3
+    delay = np.where(flags & (kind == REORDER), 130 * MS, 50 * MS)
+    more = {"twice" if kind == DOUBLE else "overtaken": flags}
+    found = findings(outcome_of(unit, delay, **more), LINE)
+    assert [one.kind for one in found] == [kind]
+    assert found[0].amount == pytest.approx(0.3, abs=0.1)
+    assert findings(outcome_of(unit, np.full((8, 30), 50 * MS, np.int64)), LINE) == []
+
+
+def test_a_stream_that_stops_early_shows_the_effect() -> None:
+    unit = unit_of(20, STREAM)
+    mask = np.arange(20) >= 15
+    delay = np.full((2, 20), 50 * MS, np.int64)
+    delay[0, 9:] = -1  # it stops before the packets that were expected to show it
+    score = stopped(outcome_of(unit, delay), mask, np.full(20, 0.01))
+    assert score[0] > 3 > -3 > score[1]
+
+
+@pytest.mark.parametrize(("act", "more", "key"), [
+    ("police", {"rate_kbit": 32.0, "bucket_bytes": 2_000}, "bucket_bytes"),
+    ("shape", {"rate_kbit": 32.0, "queue_ms": 400.0}, "queue_ms"),
+])  # fmt: skip
+def test_a_limit_is_fitted_and_its_rule_is_the_likeliest(
+    act: str, more: dict[str, Any], key: str
+) -> None:
+    unit = unit_of(150)
+    outcome = outcome_under(rule_of({"protocol": "udp"}, act, **more), unit)
+    fixed = float(np.median(outcome.delay[:, 0]))
+    line = LINE._replace(fixed=(fixed, fixed))
+    finding = findings(outcome, line)[0]._replace(ends=FLOW, up=True)
+    limits = [one for one in limits_of(outcome, line, finding) if one.detail == act]
+    assert limits
+    assert limits[0].act["rate_kbit"] == pytest.approx(32, rel=0.1)
+    assert limits[0].act[key] == pytest.approx(more[key], rel=0.25)
+    beliefs = Beliefs(line, [*limits, Effect(DROP), Effect(PARTIAL, 0.5)])
+    beliefs.observe(Seen(passing(unit, "4g", STREAM_PATIENCE), outcome))
+    right = hypothesis({"protocol": "udp"}, "flow")
+    wrong = hypothesis({"packets": "40-", "protocol": "udp"}, "flow")
+    beliefs.add([right, wrong])
+    assert beliefs.best == right
+    assert beliefs.sought.detail == act
+
+
+def test_rules_of_a_limit_are_predicted_by_the_box_itself() -> None:
+    through = passing(unit_of(100), "4g", STREAM_PATIENCE)
+    limit = rule_of({"protocol": "udp"}, "police", rate_kbit=32.0, bucket_bytes=2_000)
+    other = rule_of({"protocol": "tcp"}, "police", rate_kbit=32.0, bucket_bytes=2_000)
+    struck = strikes(through, [limit, other]).struck
+    assert 0.4 < struck[0].mean() < 0.8
+    assert not struck[0, :8].any()
+    assert not struck[1].any()
+    late = rule_of({"protocol": "udp"}, "delay", delay_ms=90.0)
+    assert strikes(through, [late], 80 * MS).struck.all()
+    assert not strikes(through, [late], 100 * MS).struck.any()
+
+
+# ---- whole searches
+
+
+def test_a_share_of_datagrams_that_come_twice_is_named() -> None:
+    call = probe_of(scene("0.0 > udp relay:3478/40001 rtp 160 x40 0.02\n"
+                          "0.01 < udp relay:3478/40001 rtp 160 x40 0.02\n"
+                          "0.3 > udp peer:5000/40003 noise 90 x10 0.05\n"))  # fmt: skip
+    rule = rule_of({"payload": ["rtp"]}, "duplicate", share=0.4)
+    answer = run.against(Policy((rule,)), call, "4g", 4, Noise(loss=0.02, jitter_ms=4)).answer
+    assert answer["verdict"] == "degraded"
+    assert answer["act"]["name"] == "duplicate"
+    share = answer["act"]["parameters"]["share"]
+    assert share["low"] <= 0.4 <= share["high"]
+
+
+@pytest.mark.slow
+def test_an_effect_behind_the_first_packets_of_a_long_capture_is_found() -> None:
+    call = probe_of(scene("0.0 > udp relay:3478/40001 noise 160 x260 0.02\n"))
+    assert len(excerpt(call)) < 230
+    rule = rule_of({"protocol": "udp", "packets": "231-"}, "drop")
+    answer = run.against(Policy((rule,)), call, "4g", 4, Noise(loss=0.01)).answer
+    assert answer["verdict"] == "blocked"
+    assert answer["act"]["name"] in ("drop", "stall")
+    assert answer["begin"]["value"] == pytest.approx(230, abs=4)
+
+
+def test_an_icmp_error_on_datagrams_is_reported_as_equal_to_a_drop() -> None:
+    call = probe_of(scene("0.0 > udp relay:3478/40001 stun-allocate 4000\n"
+                          "0.2 > udp relay:3478/40001 rtp 160 x20 0.02\n"))  # fmt: skip
+    rule = rule_of({"stun": True}, "unreachable")
+    answer = run.against(Policy((rule,)), call, "4g", 4, Noise()).answer
+    named = {answer["act"]["name"], *(one.get("act") for one in answer["alternatives"]
+                                      if one["relation"] == "equal")}  # fmt: skip
+    assert {"drop", "unreachable"} <= named
