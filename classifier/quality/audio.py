@@ -47,10 +47,10 @@ GIVEN_UP = 2
 #: A size is none of the audio if at most MANY packets of the last seconds had it, and they were off
 #: the beat this often (twice for each, less one for each on the beat; at most MOST); or once, if it
 #: is a spike: at least FEW packets, and a SPIKE-th of those of the sizes up to AROUND bytes away.
-OFF_BEAT, MOST = 4, 8
+OFF_BEAT, MOST = 3, 8
 FEW, MANY, SPIKE, AROUND = 3, 32, 3, 8
 #: Seconds after which the counts of sizes are halved; the largest count.
-HALVED, FULL = 4, 255
+HALVED, FULL = 8, 255
 #: Sizes of audio deviate from their mean by more than this part of it: the codec can pause.
 VARIES = 30
 #: Packets of comfort noise differ by at most this many bytes and have at most this share (percent)
@@ -70,6 +70,8 @@ def observe_audio(track: Any, size: int, time: int) -> None:
     sizes = track["counted_sizes"]
     if I(sizes[size & (SIZES - 1)]) < FULL:
         sizes[size & (SIZES - 1)] += 1
+    if I(track["checked"]) == 0:
+        track["checked"] = time
     if cadence == 0:
         observe_unknown(track, size, time, since)
         return

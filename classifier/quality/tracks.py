@@ -106,7 +106,7 @@ TRACK = np.dtype(
         ("steady", "f8"),  # decaying share of gaps that fit the cadence
         ("extra", "i4"),  # packets of the current second for which no beat was free
         ("orderly", "f8"),  # decaying share of beats with a packet, of those and extra packets
-        ("checked", "i8"),  # ns, `seen` at the end of the last second
+        ("checked", "i8"),  # ns, `seen` at the end of the last second; at first the first packet
         ("long_gaps", "i4"),  # gaps of the current second that are longer than any cadence
         ("mean_gap", "i8"),  # ns, of the last second without such a gap
         ("wrong", "i4"),  # seconds in a row whose mean gap is far from the cadence

@@ -136,6 +136,38 @@ def test_lost_packets_are_counted_among_others_of_the_same_range_of_sizes() -> N
     assert abs(float(np.nanmean(quality.loss[12:-1])) - lost[200:].mean()) < 0.015
 
 
+def test_loss_is_known_where_few_gaps_fit_the_beat_but_each_beat_has_a_packet() -> None:
+    rng = np.random.default_rng(11)
+    sent = [(time + float(rng.uniform(0, 14)), size) for time, size in voice(60, 20.0, 0.1)]
+    lost = rng.random(len(sent)) < 0.04
+    rest = [one for one, gone in zip(sent, lost, strict=True) if not gone]
+    rows = rows_of(capture(sorted(rest)))
+    assert np.mean(rows["steady"][10:-1]) < 0.4
+    loss = estimate(rows).loss[20:-1]
+    assert np.mean(np.isnan(loss)) < 0.1
+    assert abs(float(np.nanmean(loss)) - lost[1000:].mean()) < 0.01
+
+
+def test_packets_of_sizes_that_are_known_not_to_be_audio_fill_no_lost_beat() -> None:
+    rng = np.random.default_rng(12)
+    sent = [
+        (60.0 * i + float(rng.exponential(2)), int(rng.integers(230, 290))) for i in range(1000)
+    ]
+    lost = rng.random(len(sent)) < 0.1
+    rest = [one for one, gone in zip(sent, lost, strict=True) if not gone]
+    others = [(210.0 * i + 7.0 * (i % 5), (42, 84, 108)[i % 3]) for i in range(285)]
+    quality = quality_of([*rest, *others])
+    assert abs(float(np.nanmean(quality.loss[20:-1])) - lost[333:].mean()) < 0.006
+
+
+def test_a_second_that_is_mostly_a_pause_has_no_loss() -> None:
+    sent = [(time, size) for time, size in voice(20) if time % 5000 > 600 or time < 5000]
+    quality = quality_of(sent)
+    pauses = [row for row, second in enumerate(quality.second.tolist()) if second % 5 == 0][1:]
+    assert np.all(np.isnan(quality.loss[pauses]))
+    assert np.mean(np.isnan(inner(quality.loss))) < 0.4
+
+
 def test_pauses_after_comfort_noise_are_no_loss() -> None:
     rng = np.random.default_rng(10)
     sent: Sent = []
