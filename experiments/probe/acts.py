@@ -240,7 +240,10 @@ class Acts:
         if late_slow > max(5 * MS, 1.5 * spread / math.sqrt(max(slow_count, 1)) + 3 * MS) and (
             share_slow < background + 0.1 + 2 * math.sqrt(background / max(slow_count, 1))
         ):
-            return self.delay(late_slow)
+            found = self.delay(late_slow)
+            if found[0] or tail.sought.kind == DELAY:
+                return found
+            self.refuted = False
         return self.loss(ways, loss)
 
     def apart(self, unit: Probe) -> int:
@@ -430,6 +433,9 @@ class Acts:
         error = 1.96 * whole / math.sqrt(count) + 0.8 + 0.2 * own
         wide = 1.96 * whole / math.sqrt(2 * count) + 0.6 + 0.3 * own
         tail.prober.taught(f"{mean:.1f} ms, deviation {jitter:.1f} ms")
+        if mean <= error:
+            self.refuted = True
+            return {}, {}
         parameters = {"delay_ms": Number(mean, mean - error, mean + error)}
         spreads = jitter > 2.0 + 0.35 * own
         if spreads:

@@ -9,7 +9,7 @@ from typing import Any
 
 from midcall.captures.packets.numbers import STUN_COOKIE
 from midcall.testbed.engines.written import ERROR_WORDS
-from midcall.testbed.policy.syntax import port_range
+from midcall.testbed.policy.syntax import code_point, port_range
 
 COOKIE = f"{STUN_COOKIE:08x}"
 #: Chains that a rule may go through.
@@ -121,9 +121,14 @@ def stays(state: str) -> Untranslatable:
     return Untranslatable(f"{state}: a rule sees packets, and not whether a connection is known")
 
 
-def number_or_word(word: str) -> int | str:
-    """Return a code point as the policy language has it."""
-    return int(word, 0) if word[:1].isdigit() else word.lower()
+def point(word: str) -> int | str:
+    """Return a code point as the policy language has it; raises Untranslatable."""
+    try:
+        out = int(word, 0) if word[:1].isdigit() else word.lower()
+        code_point(out)
+    except ValueError:
+        raise Untranslatable(f"code point {word}") from None
+    return out
 
 
 def unreachable(word: str) -> dict[str, Any]:

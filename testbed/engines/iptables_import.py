@@ -18,8 +18,8 @@ from midcall.testbed.engines.import_parts import (
     answered,
     length,
     netfilter_reset,
-    number_or_word,
     of_version,
+    point,
     ports,
     put,
     rule_of,
@@ -191,7 +191,7 @@ def iptables_line(line: str, version: str = "") -> Line | None:
     while at < len(words):
         negated = words[at] == "!"
         at += negated
-        word, value = words[at], words[at + 1] if at + 1 < len(words) else ""
+        word, value = (*words[at : at + 2], "", "")[:2]
         if word in ("-j", "-g"):
             target, used = iptables_target(value, words[at + 2 :])
             at += used
@@ -226,7 +226,7 @@ def iptables_target(value: str, options: Sequence[str]) -> tuple[dict[str, Any] 
         act = {"act": "reset"} if kind == "tcp-reset" else unreachable(kind)
         return act, 2 * given
     if value == "DSCP" and option in ("--set-dscp", "--set-dscp-class"):
-        return {"act": "mark", "code_point": number_or_word(word)}, 2
+        return {"act": "mark", "code_point": point(word)}, 2
     if value in (*NO_TARGET, MARKS_FLOW):
         return value, len(options)
     return IPTABLES_ACTS.get(value, value), 0
@@ -245,7 +245,7 @@ def iptables_part(word: str, value: str, match: dict[str, Any]) -> None:
     elif word == "--length" and match.get("protocol") == "udp":
         put(match, "size", length(value, IP_UDP))
     elif word in ("--dscp", "--dscp-class"):
-        put(match, "dscp", [number_or_word(value)])
+        put(match, "dscp", [point(value)])
     elif word == "--u32" and match.get("protocol") == "udp" and value.lower() == U32_COOKIE:
         put(match, "stun", True)
     elif word == "-m" and value in ("state", "conntrack"):

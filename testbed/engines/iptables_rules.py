@@ -43,7 +43,7 @@ from midcall.testbed.policy.syntax import code_point
 FILES = {4: "midcall.v4", 6: "midcall.v6"}
 FORGOTTEN = (
     "netfilter forgets a connection whose first packet is dropped, with its mark: the next packet "
-    "passes unless it meets the match itself"
+    "passes unless it meets the match itself, and no earlier rule"
 )
 EXTENDED = "over IPv6, a payload or size behind an extension header is not met"
 #: Why a policy that marks and rejects is refused.
@@ -96,6 +96,7 @@ def written(policy: Policy, subscriber: str = SUBSCRIBER) -> Written:
         files[name] = text.text
         for rule_name, where in text.marks.items():
             marks[rule_name] = (*marks.get(rule_name, ()), *where)
+    met_again = True
     for rule, condition in rules:
         nearly += [Refusal(rule.name, reason) for reason in condition.nearly]
         both = not one_reset(rule, condition) and rule.act == "reset"
@@ -105,8 +106,10 @@ def written(policy: Policy, subscriber: str = SUBSCRIBER) -> Written:
         read = condition.size or any(one.tests or one.least for one in condition.alternatives)
         udp = UDP in condition.protocols
         nearly += [Refusal(rule.name, EXTENDED)] if read and udp else []
-        lost = rule.strikes == "flow" and rule.act != "pass" and not condition.constant
+        met_again = met_again and condition.constant  # and no earlier rule decides another way
+        lost = rule.strikes == "flow" and rule.act != "pass" and not met_again
         nearly += [Refusal(rule.name, FORGOTTEN)] if lost else []
+        met_again = met_again and rule.act != "mark"
     return Written(files, marks, nearly)
 
 

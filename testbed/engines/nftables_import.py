@@ -21,8 +21,8 @@ from midcall.testbed.engines.import_parts import (
     complement,
     length,
     netfilter_reset,
-    number_or_word,
     of_version,
+    point,
     ports,
     put,
     rule_of,
@@ -146,7 +146,7 @@ class Ruleset:
             put(match, "protocol", TCP)
             act = netfilter_reset(match)
         elif hit["mark"]:
-            act = {"act": "mark", "code_point": number_or_word(hit["mark"])}
+            act = {"act": "mark", "code_point": point(hit["mark"])}
         elif hit["word"]:
             act = NFT_ACTS[hit["word"]]
         else:
@@ -308,12 +308,9 @@ def points_of(word: str) -> list[int | str]:
     listed = word.lstrip("!= ").strip("{} ").replace(" ", "").split(",")
     for one in listed:
         low, _, high = one.partition("-")
-        try:
-            met.append((code_point(number_or_word(low)), code_point(number_or_word(high or low))))
-        except ValueError:
-            raise Untranslatable(f"dscp {word}") from None
+        met.append((code_point(point(low)), code_point(point(high or low))))
     if word.startswith("!"):
         met = complement(met, 0, 63)
     elif all("-" not in one for one in listed):
-        return [number_or_word(one) for one in listed]
-    return [point for low, high in met for point in range(low, high + 1)]
+        return [point(one) for one in listed]
+    return [one for low, high in met for one in range(low, high + 1)]

@@ -160,7 +160,7 @@ def name_of(buffer: str, content: dict[str, str], match: dict[str, Any]) -> None
 
 def cookie(content: dict[str, str], match: dict[str, Any]) -> None:
     """Add STUN to a match; raises Untranslatable for other octets."""
-    octets = content["content"].strip('"').replace("|", "").replace(" ", "").lower()
+    octets = content.get("content", "").strip('"').replace("|", "").replace(" ", "").lower()
     place = content.get("offset"), content.get("depth")
     if octets != COOKIE or place != ("4", "4"):
         raise Untranslatable("content: octets other than STUN's magic cookie at offset 4")

@@ -20,6 +20,7 @@ from midcall.testbed.engines.export import ENGINES, export
 from midcall.testbed.engines.lab_capture import Answers, LabCapture, LabPacket, our_box
 from midcall.testbed.policy.language import PAYLOADS
 from midcall.testbed.policy.operator import EMPTY, Policy
+from tests.experiments.drawn_policies import exact_differences
 from tests.experiments.fake_run import fake_run
 
 SAMPLES = Path(__file__).resolve().parents[2] / "captures" / "samples"
@@ -148,6 +149,16 @@ def test_exact_translations_differ_in_nothing_and_the_others_somewhere(
                 assert file
                 witnesses |= set(cell["reasons"])
     assert witnesses == reasons  # each approximation is shown by a packet
+
+
+@pytest.mark.slow
+def test_random_policies_with_an_exact_translation_differ_in_nothing() -> None:
+    if shutil.which("suricata") is None:
+        pytest.skip("suricata is not installed")
+    with matrix.started("suricata") as (running, missing):
+        assert running is not None, missing
+        inputs = prove.Inputs(INPUTS, None)
+        assert exact_differences(running, "suricata", inputs, "1", 40) == []
 
 
 # ---- the section of the report

@@ -13,6 +13,7 @@ from midcall.experiments.engines.elements import elements
 from midcall.testbed.engines.engine_import import imported, write
 from midcall.testbed.engines.export import export
 from midcall.testbed.live.network.network import RUNS
+from tests.experiments.drawn_policies import exact_differences
 
 pytestmark = pytest.mark.live
 
@@ -59,6 +60,13 @@ def test_exact_translations_differ_in_nothing_and_the_others_somewhere(engine: s
     assert exact > 8
     reasons = {item.reason for one in elements() for item in export(one.policy, engine).nearly}
     assert witnesses == reasons  # each approximation is shown by a packet
+
+
+@pytest.mark.slow
+def test_random_policies_with_an_exact_translation_differ_in_nothing(engine: str) -> None:
+    inputs = prove.Inputs([edge_cases.NAME, CAPTURES[1]], None)
+    with prove.opened(engine) as running:
+        assert exact_differences(running, engine, inputs, "1", 60) == []
 
 
 @pytest.mark.slow
