@@ -134,6 +134,8 @@ def cache_folder() -> Path:
 CACHE: Path | None = None if PLAIN else cache_folder()
 
 
+#: When this process began to import the lab, in seconds since the epoch.
+STARTED = time.time()
 #: Versions (sources and settings) whose code is kept, and seconds in which code is never removed.
 VERSIONS, DAY = 16, 86_400
 
@@ -144,9 +146,16 @@ def code_folder(module: str) -> Path:
 
     The digests of all modules are kept in one file, named by the sizes and times of all sources:
     reading every source takes longer than classifying a small capture.
+
+    Where a source was edited after this process had started, this process may run the version
+    before. Its code goes to a folder of its own, because code of one version that another version
+    loads would read and write at wrong places.
     """
     folder = CACHE or Path()
-    known = folder / f"digests-{stamp()}.json"
+    sources, edited = stamp()
+    if edited:
+        return folder / f"{module}-{digest_of(reach(module))[:16]}-{os.getpid()}"
+    known = folder / f"digests-{sources}.json"
     table: dict[str, str] = {}
     with suppress(OSError, ValueError):
         table = json.loads(known.read_bytes())
@@ -199,22 +208,25 @@ def write_whole(place: Path, data: bytes) -> None:
 
 
 @cache
-def stamp() -> str:
-    """Return a digest (hex) of the name, size, and time of change of every source."""
+def stamp() -> tuple[str, bool]:
+    """Return a digest (hex) of the name, size, and time of change of every source, and whether one
+    was edited after this process had started."""
     digest = hashlib.sha256(settings() + os.fspath(HOME).encode())
+    now, edited = time.time(), False
     for folder in FOLDERS:
-        for line in sorted(stamps(HOME / folder)):
+        for path, about in sorted(stamps(HOME / folder)):
+            line = f"{path} {about.st_size} {about.st_mtime_ns} {about.st_ino}\n"
             digest.update(line.encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()[:32]
+            edited |= STARTED < about.st_mtime <= now  # a clock that was wrong is no edit
+    return digest.hexdigest()[:32], edited
 
 
-def stamps(folder: str | Path) -> Iterator[str]:
-    """Yield a line for each Python file in a folder, also in the folders in it."""
+def stamps(folder: str | Path) -> Iterator[tuple[str, os.stat_result]]:
+    """Yield the path of each Python file in a folder, also in the folders in it, with its state."""
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_dir():
                 if not entry.name.startswith((".", "__")):
                     yield from stamps(entry.path)
             elif entry.name.endswith(".py"):
-                about = entry.stat()
-                yield f"{entry.path} {about.st_size} {about.st_mtime_ns} {about.st_ino}\n"
+                yield entry.path, entry.stat()

@@ -79,6 +79,7 @@ def test_the_list_of_folders_is_used_until_a_source_changes(
     monkeypatch.setattr(code_folders, "HOME", lab / "midcall")
     monkeypatch.setattr(code_folders, "FOLDERS", ("classifier", "testbed"))
     monkeypatch.setattr(code_folders, "CACHE", lab / "cache")
+    monkeypatch.setattr(code_folders, "STARTED", time.time() + 60)
 
     def place() -> Path:
         for one in (code_folders.stamp, code_folders.code_folder, code_folders.imported):
@@ -97,6 +98,8 @@ def test_the_list_of_folders_is_used_until_a_source_changes(
     for file in (lab / "cache").iterdir():
         file.write_text("damaged")
     assert place() == after
+    monkeypatch.setattr(code_folders, "STARTED", time.time() - 60)  # so a source was edited since
+    assert place() == after.with_name(f"{after.name}-{os.getpid()}")
     for one in (code_folders.stamp, code_folders.code_folder):
         one.cache_clear()
 
