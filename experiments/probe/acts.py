@@ -143,6 +143,33 @@ def measure(
     )  # fmt: skip
 
 
+class Paces(NamedTuple):
+    """What packets showed that were sent far apart (slow) and close together (fast).
+
+    slow, fast: the shares lost; slow_count: packets sent slowly, over all copies; late_slow,
+    late_fast: ns of delay beyond the line's own.
+    """
+
+    slow: float
+    fast: float
+    slow_count: int
+    late_slow: float
+    late_fast: float
+
+
+def paces(ways: list[Measured]) -> Paces:
+    """Return what was seen slowly and fast, over both directions."""
+    slow = np.concatenate([one.slow_lost.ravel() for one in ways])
+    fast = np.concatenate([one.fast_lost.ravel() for one in ways])
+    return Paces(
+        slow.sum() / max(slow.size, 1),
+        fast.sum() / max(fast.size, 1),
+        slow.size,
+        middle([one.slow_excess for one in ways]),
+        top([one.fast_excess for one in ways]),
+    )
+
+
 def share_interval(gone: int, count: int) -> tuple[float, float]:
     """Return the exact 95 % interval of a share, (0, 1) for nothing."""
     return clopper_pearson(gone, count) or (0.0, 1.0)
@@ -197,54 +224,62 @@ class Acts:
         if not ways:
             return {}, {}
         loss = [tail.base.loss[int(up)] for up, one in measured.items() if one is not None]
-        slow = sum(int(one.slow_lost.sum()) for one in ways)
-        slow_count = sum(one.slow_lost.size for one in ways)
-        fast = sum(int(one.fast_lost.sum()) for one in ways)
-        fast_count = sum(one.fast_lost.size for one in ways)
-        share_slow, share_fast = slow / max(slow_count, 1), fast / max(fast_count, 1)
-        tail.prober.taught(f"lost slowly {share_slow:.0%}, fast {share_fast:.0%}")
-        late_slow = middle([one.slow_excess for one in ways])
-        late_fast = top([one.fast_excess for one in ways])
-        if share_slow > (0.96 if tail.sought.kind == DROP else 0.985) and (
-            share_fast > 0.985 or tail.sought.kind == DROP
+        pace = paces(ways)
+        tail.prober.taught(f"lost slowly {pace.slow:.0%}, fast {pace.fast:.0%}")
+        if pace.slow > (0.96 if tail.sought.kind == DROP else 0.985) and (
+            pace.fast > 0.985 or tail.sought.kind == DROP
         ):
             self.certain = True  # a condemnation that ends soon lets the fast part pass
             return {}, {}
         if self.core[-1].ends.proto == TCP:  # a stream shows rates only through its own control
             if tail.sought.kind == DROP:
                 return {}, {}
-            return self.delay(late_slow) if tail.sought.kind == DELAY else self.loss(ways, loss)
-        spread = max(tail.base.spread)
-        ramp = late_fast - max(late_slow, 0.0)
-        # packets close together wait for each other, so a jitter grows with the rate too; only a
-        # queue grows without end, or overflows
-        overflows = share_fast > share_slow + 0.15
-        queue = ramp > 25 * MS + 3 * spread and (
-            late_fast > 2.5 * max(late_slow, 1.0) or (overflows and late_fast > 1.4 * late_slow)
-        )
-        policed_before = tail.sought.detail == "police"  # which of equal packets came is a guess
-        if (queue and not policed_before) or tail.sought.detail == "shape":
-            shaped = self.shape(ways)
-            if shaped[0] or queue:
-                return shaped
-        background = sum(loss) / len(loss)
-        if share_fast > background + 0.02 and share_fast - share_slow > 0.06 + 2 * math.sqrt(
-            max(share_slow * (1 - share_slow), 0.01) / max(slow_count, 1)
+            return (
+                self.delay(pace.late_slow) if tail.sought.kind == DELAY else self.loss(ways, loss)
+            )
+        limit = self.limit(ways, loss, pace)
+        if limit is not None:
+            return limit
+        spread, background = max(tail.base.spread), sum(loss) / len(loss)
+        count = max(pace.slow_count, 1)
+        if pace.late_slow > max(5 * MS, 1.5 * spread / math.sqrt(count) + 3 * MS) and (
+            pace.slow < background + 0.1 + 2 * math.sqrt(background / count)
         ):
-            policed = self.police(ways)
-            if policed is not None and share_slow < max(0.6 * share_fast, share_fast - 0.15):
-                # a policer delays nothing; a short queue lets few packets wait
-                waits = late_fast > 10 * MS + 2 * spread and not policed_before
-                shaped = self.shape(ways) if waits else ({}, {})
-                return shaped if shaped[0] else policed
-        if late_slow > max(5 * MS, 1.5 * spread / math.sqrt(max(slow_count, 1)) + 3 * MS) and (
-            share_slow < background + 0.1 + 2 * math.sqrt(background / max(slow_count, 1))
-        ):
-            found = self.delay(late_slow)
+            found = self.delay(pace.late_slow)
             if found[0] or tail.sought.kind == DELAY:
                 return found
             self.refuted = False
         return self.loss(ways, loss)
+
+    def limit(
+        self, ways: list[Measured], loss: list[float], pace: Paces
+    ) -> tuple[dict[str, Any], dict[str, Number]] | None:
+        """Return the limit of a rate that what came slowly and fast shows, None if it is none.
+
+        loss: the line's own share of each of the ways.
+        """
+        sought, spread = self.tail.sought, max(self.tail.base.spread)
+        # packets close together wait for each other, so a jitter grows with the rate too; only a
+        # queue grows without end, or overflows
+        overflows = pace.fast > pace.slow + 0.15
+        queue = pace.late_fast - max(pace.late_slow, 0.0) > 25 * MS + 3 * spread and (
+            pace.late_fast > 2.5 * max(pace.late_slow, 1.0)
+            or (overflows and pace.late_fast > 1.4 * pace.late_slow)
+        )
+        policed_before = sought.detail == "police"  # which of equal packets came is a guess
+        if (queue and not policed_before) or sought.detail == "shape":
+            shaped = self.shape(ways)
+            if shaped[0] or queue:
+                return shaped
+        chance = 2 * math.sqrt(max(pace.slow * (1 - pace.slow), 0.01) / max(pace.slow_count, 1))
+        if pace.fast > sum(loss) / len(loss) + 0.02 and pace.fast - pace.slow > 0.06 + chance:
+            policed = self.police(ways)
+            if policed is not None and pace.slow < max(0.6 * pace.fast, pace.fast - 0.15):
+                # a policer delays nothing; a short queue lets few packets wait
+                waits = pace.late_fast > 10 * MS + 2 * spread and not policed_before
+                shaped = self.shape(ways) if waits else ({}, {})
+                return shaped if shaped[0] else policed
+        return None
 
     def apart(self, unit: Probe) -> int:
         """Return the time between two copies, in ns: one by one where they share a limit, as all

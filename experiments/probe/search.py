@@ -528,60 +528,20 @@ class Search:
     def identify(self, finding: Finding) -> Found | None:
         """Return the rule behind an effect, None where no rule of the language explains it."""
         effects = self.effects(finding)
-        sought = effects[0]
         act: dict[str, Any] = {}
         if finding.kind == INJECT:
             act = forged_act(self.plays[0])
-            sought = sought._replace(detail=act["act"])
-            effects = [sought]
-        self.forged = sought.kind == INJECT
-        beliefs = Beliefs(self.base, effects, self.forged and questions_pass(self.plays[0]))
-        plays = [self.of_kind(self.masked(outcome, False), finding) for outcome in self.plays]
-        for outcome in plays:
-            beliefs.observe(Seen(self.through(outcome.unit, False), outcome))
-        main = plays[-1] if self.prober.fresh_far else plays[0]
-        parts = self.parts(main, sought) or self.parts(plays[0], sought)
-        if not parts:  # some copies alone may be struck
-            rarely = sought._replace(chance=min(sought.chance, RARELY))
-            parts = self.parts(main, rarely) or self.parts(plays[0], rarely)
-        if not parts and self.prober.fresh_far:  # this effect alone needs the own addresses
+            effects = [effects[0]._replace(detail=act["act"])]
+        self.forged = effects[0].kind == INJECT
+        begun = self.begin(finding, effects)
+        if begun is None and self.prober.fresh_far:  # this effect alone needs the own addresses
             self.prober.fresh_far = False
             self.plays = [self.own, *self.plays]
             return self.identify(finding)
-        if not parts:
+        if begun is None:
             return None
-        beliefs.grow(parts)
-        beliefs.add(list(self.delayed(parts, main, sought)))
-        beliefs.add(list(beliefs.changed(12)))
-        beliefs.prune()
-        self.note(beliefs)
-        core = self.core_of(beliefs.best, main.unit)
-        beliefs.climb(parts)
-        beliefs.prune()
-        taught: list[tuple[str, float]] = []
-        checks, in_vain = 0, False
-        for number in range(MOST_UNITS):
-            core = self.core_of(beliefs.best, main.unit)
-            sought = beliefs.sought
-            chosen = self.which_effect(beliefs, core)
-            chosen = chosen or self.choose(beliefs, core, main.unit, sought)
-            if chosen is None or in_vain:
-                chosen = self.choose_scope(beliefs, core, main.unit, sought)
-                chosen = chosen or self.confirmation(beliefs, core, main.unit, sought)
-                checks += 1
-            if chosen is None or checks > SCOPE_CHECKS:
-                break
-            word, unit, bits = chosen
-            copies = max(LineOracle(self.prober, self.base, sought).copies, 4)
-            outcome = self.prober.ask(f"{word} ({bits:.2f} bits expected)", [unit], copies)[0]
-            beliefs.observe(Seen(self.through(unit, True), self.masked(outcome, True)))
-            beliefs.climb(parts, 1 if number % 3 else 3)
-            beliefs.prune()
-            state = beliefs.best.words, round(float(beliefs.weights.max()), 2)
-            self.prober.taught(f"{state[0]}: {beliefs.weights.max():.3f}")
-            self.note(beliefs)
-            taught = [*taught[-IN_VAIN:], state]
-            in_vain = len(set(taught)) == 1 and len(taught) > IN_VAIN
+        beliefs, parts, main = begun
+        core = self.learn(beliefs, parts, main.unit)
         beliefs.add(list(as_allowance(beliefs.best)))
         sought = beliefs.sought
         if sought.kind in SHARES:
@@ -609,6 +569,64 @@ class Search:
         )  # fmt: skip
         self.measure(found)
         return found
+
+    def begin(
+        self, finding: Finding, effects: list[Effect]
+    ) -> tuple[Beliefs, list[Match], Outcome] | None:
+        """Return the first rules, weighed by the plays of the capture; None if there are none.
+
+        Also returns the conditions of which rules are made, and the play from which they are.
+        """
+        sought = effects[0]
+        beliefs = Beliefs(self.base, effects, self.forged and questions_pass(self.plays[0]))
+        plays = [self.of_kind(self.masked(outcome, False), finding) for outcome in self.plays]
+        for outcome in plays:
+            beliefs.observe(Seen(self.through(outcome.unit, False), outcome))
+        main = plays[-1] if self.prober.fresh_far else plays[0]
+        parts = self.parts(main, sought) or self.parts(plays[0], sought)
+        if not parts:  # some copies alone may be struck
+            rarely = sought._replace(chance=min(sought.chance, RARELY))
+            parts = self.parts(main, rarely) or self.parts(plays[0], rarely)
+        if not parts:
+            return None
+        beliefs.grow(parts)
+        beliefs.add(list(self.delayed(parts, main, sought)))
+        beliefs.add(list(beliefs.changed(12)))
+        beliefs.prune()
+        self.note(beliefs)
+        beliefs.climb(parts)
+        beliefs.prune()
+        return beliefs, parts, main
+
+    def learn(self, beliefs: Beliefs, parts: list[Match], unit: Probe) -> Probe:
+        """Ask what would teach most until nothing does; returns the fewest packets of a unit that
+        bring the likeliest rule about."""
+        taught: list[tuple[str, float]] = []
+        checks, in_vain = 0, False
+        core = self.core_of(beliefs.best, unit)
+        for number in range(MOST_UNITS):
+            sought = beliefs.sought
+            chosen = self.which_effect(beliefs, core)
+            chosen = chosen or self.choose(beliefs, core, unit, sought)
+            if chosen is None or in_vain:
+                chosen = self.choose_scope(beliefs, core, unit, sought)
+                chosen = chosen or self.confirmation(beliefs, core, unit, sought)
+                checks += 1
+            if chosen is None or checks > SCOPE_CHECKS:
+                break
+            word, asked, bits = chosen
+            copies = max(LineOracle(self.prober, self.base, sought).copies, 4)
+            outcome = self.prober.ask(f"{word} ({bits:.2f} bits expected)", [asked], copies)[0]
+            beliefs.observe(Seen(self.through(asked, True), self.masked(outcome, True)))
+            beliefs.climb(parts, 1 if number % 3 else 3)
+            beliefs.prune()
+            state = beliefs.best.words, round(float(beliefs.weights.max()), 2)
+            self.prober.taught(f"{state[0]}: {beliefs.weights.max():.3f}")
+            self.note(beliefs)
+            taught = [*taught[-IN_VAIN:], state]
+            in_vain = len(set(taught)) == 1 and len(taught) > IN_VAIN
+            core = self.core_of(beliefs.best, unit)
+        return core
 
     def of_mechanism(self, beliefs: Beliefs, same: Sequence[int]) -> float:
         """Return the probability of the hypotheses that agree in direction and scope with the

@@ -48,8 +48,8 @@ FORGOTTEN = (
 EXTENDED = "over IPv6, a payload or size behind an extension header is not met"
 #: Why a policy that marks and rejects is refused.
 MANGLED = (
-    "beside act mark: iptables marks in its table mangle, which cannot reject, and a packet meets "
-    "that table as a whole before the table filter"
+    "together with act mark: iptables marks in its table mangle, which cannot reject, and a packet "
+    "meets that table as a whole before the table filter"
 )
 #: Names of ICMPv6 errors in ip6tables.
 ICMP6 = {"no-route": "no-route", "addr-unreachable": "addr-unreachable",

@@ -151,7 +151,7 @@ class Answers(NamedTuple):
     passes: NDArray[np.bool_]
     replies: Numbers | None = None
     points: Numbers | None = None
-    rules: list[str] = []  # noqa: RUF012 - read only
+    rules: Sequence[str] = ()
 
     def differ(self, other: Answers) -> NDArray[np.bool_]:
         """Return bool[n], where two do not do the same, as far as both can be seen.

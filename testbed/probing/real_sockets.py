@@ -239,9 +239,12 @@ class LocalEnd:
 
 
 def taken(one: socket.socket, now: int) -> tuple[bytes, int, Any]:
-    """Return what a socket received, when, and from whom; now: the time where it is not told."""
-    octets, told, _, peer = one.recvmsg(ROOM, socket.CMSG_SPACE(STAMP.size))
-    for level, kind, value in told:
+    """Return what a socket received, when, and from whom.
+
+    now: the time where the kernel states none.
+    """
+    octets, control, _, peer = one.recvmsg(ROOM, socket.CMSG_SPACE(STAMP.size))
+    for level, kind, value in control:
         if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS and len(value) == STAMP.size:
             seconds, nanoseconds = STAMP.unpack(value)
             return octets, seconds * 1_000_000_000 + nanoseconds, peer

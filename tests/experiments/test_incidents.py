@@ -61,8 +61,8 @@ def test_statements_are_about_shipped_hypotheses_and_have_threads() -> None:
     assert len({one.source for one in FILE.statement}) >= 8
     for one in (*FILE.incident, *FILE.statement):
         assert policy_named(one.policy, one.access, one.date).rules
-    told = {one.policy.partition("/")[0] for one in FILE.statement}
-    assert told >= {"russia-2025-08", "russia-2025-12", "russia-2026-03"}
+    operators = {one.policy.partition("/")[0] for one in FILE.statement}
+    assert operators >= {"russia-2025-08", "russia-2025-12", "russia-2026-03"}
 
 
 @pytest.mark.parametrize("name", STATEMENTS)

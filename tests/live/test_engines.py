@@ -14,6 +14,7 @@ from midcall.testbed.engines.engine_import import imported, write
 from midcall.testbed.engines.export import export
 from midcall.testbed.live.network.network import RUNS
 from tests.experiments.drawn_policies import exact_differences
+from tests.experiments.own_policy import own_policy
 
 pytestmark = pytest.mark.live
 
@@ -100,13 +101,13 @@ def test_rules_of_a_file_are_compared_with_the_policy_imported_from_them(
 def test_icmp_errors_differ_from_the_box_s_in_their_source_alone(
     engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    toml = tmp_path / "mine.toml"
-    toml.write_text(UNREACHABLE)
-    proof = prove.prove(f"{toml}/h", engine, CAPTURES, tmp_path / "d.pcapng")
+    keys = 'match = { protocol = "udp", ports = [3478, 53] }\nact = "unreachable"\nscope = "packet"'
+    own = own_policy(tmp_path, keys)
+    proof = prove.prove(own, engine, CAPTURES, tmp_path / "d.pcapng")
     assert proof["differs"] > 10
     assert b"not from the packet's target" in (tmp_path / "d.pcapng").read_bytes()
     monkeypatch.setattr("midcall.testbed.engines.kernel_engine.FOREIGN", 0)
-    proof = prove.prove(f"{toml}/h", engine, CAPTURES, tmp_path / "e.pcapng")
+    proof = prove.prove(own, engine, CAPTURES, tmp_path / "e.pcapng")
     assert proof["differs"] == 0
 
 
@@ -131,31 +132,6 @@ def test_rules_at_other_hooks_do_not_stop_the_comparison(tmp_path: Path) -> None
     assert proof["differs"] == 0
     assert proof["reason"] == "without lines 6, 8, which the import leaves out"
     assert prove.prove(*words, rules=rules)["differs"] > 0
-
-
-UNREACHABLE = """id = "mine"
-title = "t"
-country = "MA"
-
-[[period]]
-access = ["4g"]
-from = 2016-01-05
-grade = "C"
-source = "s"
-
-[[hypothesis]]
-id = "h"
-title = "t"
-description = "d"
-
-[[hypothesis.rule]]
-name = "one"
-match = { protocol = "udp", ports = [3478, 53] }
-act = "unreachable"
-scope = "packet"
-grade = "C"
-source = "s"
-"""
 
 
 @pytest.mark.slow

@@ -30,6 +30,7 @@ from midcall.testbed.engines.suricata_rules import octet_tests
 from midcall.testbed.policy.language import Match, Rule
 from midcall.testbed.policy.loader import available, files_of, load, try_load
 from midcall.testbed.policy.operator import EMPTY, Policy
+from tests.experiments.own_policy import own_policy
 
 SAMPLES = Path(__file__).resolve().parents[2] / "captures" / "samples"
 DAY = datetime.date(2016, 1, 20)
@@ -224,29 +225,12 @@ def test_the_box_without_its_ends_drops_what_the_rule_meets() -> None:
 
 
 def test_a_refusal_names_the_line_of_the_key_that_it_is_about(tmp_path: Path) -> None:
-    text = """id = "mine"
-title = "t"
-country = "MA"
-
-[[period]]
-access = ["4g"]
-from = 2016-01-05
-grade = "C"
-source = "s"
-
-[[hypothesis]]
-id = "h"
-title = "t"
-description = "d"
-
-[[hypothesis.rule]]
-name = "one"
-match = { protocol = "udp" }
+    own = own_policy(
+        tmp_path,
+        """match = { protocol = "udp" }
 act = "drop"
 scope = "client"
 lasts_s = 60
-grade = "C"
-source = "s"
 
 [[hypothesis.rule]]
 name = "two"
@@ -258,20 +242,21 @@ source = "s"
 [hypothesis.rule.match]
 protocol = "udp"
 entropy = "0.9-"
-"""
-    path = tmp_path / "mine.toml"
-    path.write_text(text)
-    chosen = load(path).policy("h", "4g", DAY)
-    places = places_of([path], "h", chosen.rules)
-    lines = text.splitlines()
+""",
+    )
+    path = Path(own).parent
+    chosen = load(path).policy("one", "4g", DAY)
+    places = places_of([path], "one", chosen.rules)
+    lines = path.read_text().splitlines()
     keys = {"one": "lasts_s", "two": "entropy"}
     refused = export(chosen, "nftables").refused
     assert [one.rule for one in refused] == list(keys)
     for one in refused:
-        line = int(place_of(one, places).removeprefix("mine.toml:"))
+        line = int(place_of(one, places).removeprefix("own.toml:"))
         assert lines[line - 1].startswith(keys[one.rule])
     (scope, _) = export(chosen, "iptables").refused
-    assert sentence(scope, places).startswith("mine.toml:20: one: scope client")
+    line = lines.index('scope = "client"') + 1
+    assert sentence(scope, places).startswith(f"own.toml:{line}: one: scope client")
 
 
 @pytest.mark.parametrize("scope", ["client", "server", "pair", "triple", "flow"])

@@ -212,15 +212,15 @@ def pairs(run: Findings) -> dict[str, object] | None:
     rows = run["probe_pairs"]
     if not rows:
         return None
-    told = [row for row in rows if row["agreement"] != "cannot tell"]
+    judged = [row for row in rows if row["agreement"] != "cannot tell"]
     return {
         "rows": [
             {**row, "words": worded(row["agreement"]),
              "verdicts": [worded(row[key]) for key in ("virtual", "live")]}
             for row in rows
         ],
-        "agree": sum(row["agreement"] == "agree" for row in told),
-        "told": len(told),
+        "agree": sum(row["agreement"] == "agree" for row in judged),
+        "judged": len(judged),
         "n": len(rows),
         "false": sum(row["rule"] == "no rule" and row["live"] in ("blocked", "degraded")
                      for row in rows),
