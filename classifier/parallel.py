@@ -47,7 +47,7 @@ from midcall.classifier.state.packet_fields import SIGN_FLOW, SIGN_IP_AT, SIGN_P
 #: Cores that take turns.
 CORES = 2
 #: Reads of a turn before the waiting thread lets others run between two reads; reads before it
-#: sleeps (about 1 ms); and seconds of that sleep.
+#: sleeps; and seconds of that sleep.
 SPIN, LOOKS, NAP = 300, 4_000, 1e-3
 #: Seconds to wait for the other thread to end after an error.
 GRACE = 1.0
@@ -68,10 +68,11 @@ AT_ONCE = 32
 STOPPED, COUNT, PLACE, SIZE = range(4)
 TO_GO_ON, TO_READ, TO_DECIDE = range(3)
 
-# Slots of `turns`: batches read, batches classified, packets classified, and how often tables and
-# buffers were replaced. The first two are each alone in their cache line, wherever the array lies:
-# otherwise a thread that waits for one would slow down writes to its neighbours (false sharing).
-READ, DECIDED, RECORDS, REPLACED, REBUILT = 16, 40, 56, 57, 58
+# Slots of `turns`: batches read, batches classified, packets classified, how often tables and
+# buffers were replaced, and whether a thread has ended. The first two are each alone in their cache
+# line, wherever the array lies: otherwise a thread that waits for one would slow down writes to its
+# neighbours (false sharing).
+READ, DECIDED, RECORDS, REPLACED, REBUILT, ENDED = 16, 40, 56, 57, 58, 59
 TURNS = 80
 
 
@@ -98,9 +99,11 @@ class Desk(NamedTuple):
 
 @kernel
 def come(turns: Numbers, which: int, batch: int) -> bool:
-    """Wait about 1 ms for a batch's turn; returns whether it has come."""
+    """Wait for a batch's turn, about 2 ms if nothing else runs; returns whether it has come."""
     for look in range(LOOKS):
         if look > SPIN:
+            if turns[ENDED]:
+                return False
             sched_yield()
         fence()
         if turns[which] == batch:
@@ -226,7 +229,6 @@ class TwoCores:
         self.engine = engine
         self.turns = np.zeros(TURNS, np.int64)
         self.turns[RECORDS] = engine.records
-        self.ended = False
         self.error: BaseException | None = None
         self._capture = capture
         self._batches = capture.batches(retained=CORES - 1)
@@ -256,7 +258,7 @@ class TwoCores:
                 batch, packets = self._take(batch + CORES, desk)
         except BaseException as error:
             self.error = self.error or error
-        self.ended = True
+        self.turns[ENDED] = 1
 
     def _take(self, batch: int, desk: Desk) -> tuple[int, Packets | None]:
         """Process batches until one needs Python to classify it; None at the end of the file."""
@@ -302,7 +304,7 @@ class TwoCores:
         if come(self.turns, which, batch):
             return True
         while self.turns[which] != batch:  # may take long, for example if a pipe is idle
-            if self.ended:
+            if self.turns[ENDED]:
                 return bool(self.turns[which] == batch)
             time.sleep(NAP)
         return True
