@@ -52,7 +52,7 @@ LONGEST_ADDRESS = 39
 class Words(NamedTuple):
     """A column of texts of which many are equal.
 
-    codes: int32[n], the number of each row's word; words: each distinct one.
+    codes: int32[n], the number of each row's word, -1 for none; words: each distinct one.
     """
 
     codes: NDArray[np.int32]

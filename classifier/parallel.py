@@ -20,6 +20,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +29,7 @@ from numpy.typing import NDArray
 from midcall.captures.jit.kernel import (
     I,
     fence,
+    inlined,
     kernel,
     library_function,
     prefetch_for_read,
@@ -310,6 +312,29 @@ class TwoCores:
         return True
 
 
+@inlined
+def read_columns(source: Source, room: Packets, tables: Tables, waiting: int) -> int:
+    """Read the columns of a file's next batch, unless packets of one are `waiting`.
+
+    Returns how many packets it has: 0 where Python has to read, below 0 where the tables have no
+    room for them.
+    """
+    if waiting > 0:
+        return waiting
+    file, ring, memory, interfaces, types = source
+    _, offset, captured, wire, time, link = room
+    n = next_packets(file, ring, memory, interfaces, types, offset, captured, wire, time, link)
+    return n if roomy(tables.flows, tables.notes, tables.meter, n) else -n
+
+
+@inlined
+def batch_of(source: Source, room: Packets, n: int) -> Packets:
+    """Return the n packets whose columns were read."""
+    _, offset, captured, wire, time, link = room
+    data = source.ring[source.memory[NOW]][: source.memory[FILLED]]
+    return Packets(data, offset[:n], captured[:n], wire[:n], time[:n], link[:n])
+
+
 @kernel
 def feed_file(
     source: Source,
@@ -326,18 +351,11 @@ def feed_file(
     waiting is then 0 if Python has to read, -1 after AT_ONCE batches, else the packets for which
     the tables had no room.
     """
-    file, ring, memory, interfaces, types = source
-    _, offset, captured, wire, time, link = room
     for _ in range(AT_ONCE):
-        n = waiting
+        n = read_columns(source, room, tables, waiting)
         if n <= 0:
-            n = next_packets(
-                file, ring, memory, interfaces, types, offset, captured, wire, time, link
-            )
-            if n == 0 or not roomy(tables.flows, tables.notes, tables.meter, n):
-                return records, n
-        data = ring[memory[NOW]][: memory[FILLED]]
-        packets = Packets(data, offset[:n], captured[:n], wire[:n], time[:n], link[:n])
+            return records, -n
+        packets = batch_of(source, room, n)
         for i in range(n):
             step_packet(tables, packets, i, records + i, signs)
         records += n
@@ -345,8 +363,14 @@ def feed_file(
     return records, waiting
 
 
-def through(engine: Engine, capture: CaptureFile, cores: int = 1) -> None:
-    """Feed a capture to an engine on one core or two.
+#: What feeds batches of a file, as `feed_file` does.
+FeedFile = Callable[[Source, Packets, Tables, int, int, Numbers], tuple[int, int]]
+
+
+def through(
+    engine: Engine, capture: CaptureFile, cores: int = 1, feed: FeedFile = feed_file
+) -> None:
+    """Feed a capture to an engine on one core or two; feed: feeds batches on one core.
 
     Raises CaptureError as `CaptureFile.batches` does.
     """
@@ -358,7 +382,7 @@ def through(engine: Engine, capture: CaptureFile, cores: int = 1) -> None:
         while waiting or capture.advance():
             if waiting > 0:
                 engine.reserve(waiting)
-            engine.records, waiting = feed_file(
+            engine.records, waiting = feed(
                 capture.source, room, engine.tables, engine.records, waiting, engine.signs
             )
             engine.drain()

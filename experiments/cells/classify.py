@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from midcall.captures.packets.pcap import CaptureFile
     from midcall.classifier.call_quality import Meter
     from midcall.classifier.engine import Engine
-    from midcall.classifier.export import Column
+    from midcall.classifier.export import Column, Texts
 
 FORMATS = ("table", "csv", "json", "parquet", "pcapng")
 #: The format of an output by its suffix; a name without a suffix gets the table.
@@ -298,31 +298,48 @@ WAITS = ("packets_to_verdict", "ms_to_verdict")
 
 
 def as_arrow(values: Column, field: pa.Field) -> pa.Array:
-    """Return a column as an Arrow array of its field's type.
+    """Return a column as an Arrow array of its field's type."""
+    from midcall.classifier.export import Texts, Words, spelled
+
+    if isinstance(values, Words):
+        known = values.codes >= 0
+        if pa.types.is_dictionary(field.type):
+            distinct = Words(np.arange(len(values.words), dtype=np.int32), values.words)
+            codes = from_numpy(values.codes, pa.int32(), known)
+            return pa.DictionaryArray.from_arrays(codes, texts(spelled(distinct)))
+        return texts(spelled(values), known)
+    if isinstance(values, Texts):
+        return texts(values)
+    return from_numpy(values, field.type, values >= 0 if field.name in WAITS else None)
+
+
+def from_numpy(
+    values: np.ndarray[Any, Any], kind: pa.DataType, known: np.ndarray[Any, Any] | None = None
+) -> pa.Array:
+    """Return an array of numbers or truth values as an Arrow array; known: False for a null.
 
     It is assembled from its buffers: `pyarrow.array` imports pandas where that is installed, which
     takes longer than the rest of the command's start.
     """
-    from midcall.classifier.export import Texts, Words, spelled
+    if pa.types.is_boolean(kind):
+        data = np.packbits(values.astype(bool), bitorder="little")
+    else:
+        data = np.ascontiguousarray(values, kind.to_pandas_dtype())
+    return pa.Array.from_buffers(kind, len(values), [validity(known), pa.py_buffer(data)])
 
-    if isinstance(values, Words):
-        if pa.types.is_dictionary(field.type):
-            codes = pa.Array.from_buffers(
-                pa.int32(), len(values.codes), [None, pa.py_buffer(values.codes)]
-            )
-            distinct = pa.array(list(values.words), pa.string())
-            return pa.DictionaryArray.from_arrays(codes, distinct)
-        values = spelled(values)
-    if isinstance(values, Texts):
-        ends = values.ends.astype(np.int32)
-        parts = [None, pa.py_buffer(ends), pa.py_buffer(values.data)]
-        return pa.Array.from_buffers(pa.string(), len(ends) - 1, parts)
-    known, missing = None, 0
-    if field.name in WAITS:
-        missing = int((values < 0).sum())
-        known = pa.py_buffer(np.packbits(values >= 0, bitorder="little")) if missing else None
-    data = pa.py_buffer(np.ascontiguousarray(values, field.type.to_pandas_dtype()))
-    return pa.Array.from_buffers(field.type, len(values), [known, data], missing)
+
+def texts(values: Texts, known: np.ndarray[Any, Any] | None = None) -> pa.Array:
+    """Return texts as an Arrow array, as `from_numpy` does."""
+    ends = values.ends.astype(np.int32)
+    parts = [validity(known), pa.py_buffer(ends), pa.py_buffer(values.data)]
+    return pa.Array.from_buffers(pa.string(), len(ends) - 1, parts)
+
+
+def validity(known: np.ndarray[Any, Any] | None) -> pa.Buffer | None:
+    """Return Arrow's bitmap of the rows that are no nulls; None if there are no nulls."""
+    if known is None or known.all():
+        return None
+    return pa.py_buffer(np.packbits(known, bitorder="little"))
 
 
 # ---- formats

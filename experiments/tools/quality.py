@@ -27,7 +27,7 @@ from midcall.captures.packets.pcap import CaptureFile, Packets
 from midcall.captures.packets.standard_input import NAME as STANDARD_INPUT
 from midcall.classifier.call_quality import Meter
 from midcall.classifier.engine import Engine
-from midcall.classifier.export import PROTOCOLS, addresses
+from midcall.classifier.export import PROTOCOLS, Column, Words, addresses
 from midcall.classifier.quality.estimate import MEDIA_KINDS, Quality, estimate
 from midcall.classifier.quality.tracks import Rows
 from midcall.classifier.state.flow_table import Records
@@ -36,7 +36,9 @@ from midcall.errors import CaptureError, ClassifierError, ExperimentError
 from midcall.experiments.cells.classify import (
     Classified,
     JsonSink,
+    as_arrow,
     expand,
+    from_numpy,
     notices_of,
     output,
     tables,
@@ -123,10 +125,11 @@ def measure_file(
     capture = CaptureFile(path)
     meter = Meter(Engine(), every)
     found = Truth() if truth else None
-    for packets in capture.batches():
-        numbers = meter.feed(packets)
-        if found is not None:
-            found.add(packets, numbers, meter)
+    if found is None:
+        meter.through(capture)
+    else:
+        for packets in capture.batches():
+            found.add(packets, meter.feed(packets), meter)
     name = path if path == STANDARD_INPUT else capture.path
     notices, between = all_notices(capture, meter), None
     if far is not None:
@@ -152,8 +155,7 @@ def classify_file(path: str) -> Classified:
     """
     capture = CaptureFile(path)
     meter = Meter(Engine())
-    for packets in capture.batches():
-        meter.feed(packets)
+    meter.through(capture)
     notices = all_notices(capture, meter)
     flows = meter.engine.flows()
     quality = table_of_rows(flows, meter.rows(), meter.start, capture.path)
@@ -188,13 +190,13 @@ def table_of_rows(
     """Return the columns of ROW[n] of flows, FLOW[n]; start: the time of second 0, in ns."""
     result = estimate(rows, None if every else media_flows(flows))
     measured = {name: getattr(result, name) for name in COLUMNS.names if hasattr(result, name)}
-    columns: dict[str, Any] = {
+    columns: dict[str, Column] = {
         **measured,
-        "capture": np.full(len(result.flow), capture, object),
+        "capture": Words(np.zeros(len(result.flow), np.int32), (capture,)),
         "flow": names(flows, result.flow),
-        "direction": np.where(result.up == 1, "up", "down").astype(object),
+        "direction": Words(result.up.astype(np.int32), ("down", "up")),
         "bytes": result.octets,
-        "media": kinds(result.media),
+        "media": Words(result.media.astype(np.int32), MEDIA_KINDS),
         "mos": mos_by_second(result.loss, result.jitter_ms),
     }
     if truth is not None:
@@ -202,7 +204,7 @@ def table_of_rows(
     if path is not None:
         columns |= path_columns(path, result)
     fields = schema(truth is not None, path is not None)
-    arrays = [as_arrow(columns[field.name], field) for field in fields]
+    arrays = [as_column(columns[field.name], field) for field in fields]
     return pa.Table.from_arrays(arrays, schema=fields)
 
 
@@ -211,7 +213,7 @@ def path_columns(path: PathSeconds, rows: Quality) -> dict[str, NDArray[Any]]:
     keys = zip(rows.flow.tolist(), rows.up.tolist(), rows.second.tolist(), strict=True)
     own = [path.get(key) for key in keys]
     return {
-        "path_sent": np.array([one and one.sent for one in own], object),
+        "path_sent": np.array([np.nan if one is None else one.sent for one in own]),
         "path_loss": np.array([np.nan if one is None else one.loss for one in own]),
         "path_delay_ms": np.array(
             [np.nan if one is None or one.delay_ms is None else one.delay_ms for one in own]
@@ -225,9 +227,11 @@ def media_flows(flows: NDArray[np.void]) -> NDArray[np.int64]:
     return np.asarray(flows["first_record"][media], np.int64)
 
 
-def names(flows: NDArray[np.void], first: NDArray[np.int64]) -> NDArray[np.object_]:
+def names(flows: NDArray[np.void], first: NDArray[np.int64]) -> Words:
     """Return the names of flows by their first packets: "udp A:PORT-B:PORT" (`explain --flow`)."""
-    wanted = flows[np.isin(flows["first_record"], first)]
+    numbers, codes = np.unique(first, return_inverse=True)
+    order = np.argsort(flows["first_record"])
+    wanted = flows[order[np.searchsorted(flows["first_record"], numbers, sorter=order)]]
     wrap = {4: "{}:{}", 6: "[{}]:{}"}
     ends = [
         [
@@ -237,29 +241,22 @@ def names(flows: NDArray[np.void], first: NDArray[np.int64]) -> NDArray[np.objec
         for end in ("source", "target")
         for texts in [addresses(wanted[end], wanted["version"]).tolist()]
     ]
-    texts = {
-        number: f"{PROTOCOLS.get(proto, f'ip-{proto}')} {source}-{target}"
-        for number, proto, source, target in zip(
-            wanted["first_record"].tolist(), wanted["proto"].tolist(), *ends, strict=True
-        )
-    }
-    return np.array([texts[number] for number in first.tolist()], object)
+    words = [
+        f"{PROTOCOLS.get(proto, f'ip-{proto}')} {source}-{target}"
+        for proto, source, target in zip(wanted["proto"].tolist(), *ends, strict=True)
+    ]
+    return Words(codes.astype(np.int32), words)
 
 
-def kinds(media: NDArray[np.int64]) -> NDArray[np.object_]:
-    """Return the words of kinds of media, None for an unknown one."""
-    return np.array([*MEDIA_KINDS, None], object)[media]
-
-
-def as_arrow(values: NDArray[Any], field: pa.Field) -> pa.Array:
+def as_column(values: Column, field: pa.Field) -> pa.Array:
     """Return a column as an Arrow array of its field's type; NaN and None become null."""
-    if pa.types.is_boolean(field.type):
-        unknown = np.isnan(values)
-        return pa.array(np.where(unknown, False, values).astype(bool), mask=unknown)
+    if not isinstance(values, np.ndarray):
+        return as_arrow(values, field)
     if pa.types.is_floating(field.type):
         places = PLACES[field.name.removesuffix("_true")]
-        return pa.array(np.round(np.asarray(values, np.float64), places), from_pandas=True)
-    return pa.array(values, field.type)
+        values = np.round(np.asarray(values, np.float64), places)
+    known = ~np.isnan(values) if np.issubdtype(values.dtype, np.floating) else None
+    return from_numpy(np.nan_to_num(values), field.type, known)
 
 
 class Truth:
@@ -280,10 +277,10 @@ class Truth:
         up: NDArray[np.int64],
         second: NDArray[np.int64],
         start: int,
-    ) -> dict[str, NDArray[Any]]:
+    ) -> dict[str, Column]:
         """Return the true columns of rows (first packet of the flow, direction, second)."""
         count = len(flow)
-        media = np.full(count, None, object)
+        media = np.full(count, -1, np.int32)
         out = {name: np.full(count, np.nan) for name in TRUE_COLUMNS.names}
         keys = zip(flow.tolist(), up.tolist(), second.tolist(), strict=True)
         place = {key: row for row, key in enumerate(keys)}
@@ -292,13 +289,15 @@ class Truth:
                 row = place.get((number, way, when))
                 if row is None:
                     continue
-                media[row] = true.media
+                if true.media is not None:
+                    media[row] = MEDIA_KINDS.index(true.media)
                 for name, value in true._asdict().items():
                     if name != "media" and value is not None:
                         out[f"{name}_true"][row] = value
         spoken = ~np.isnan(out["silent_true"])
         score = mos_by_second(out["loss_true"], out["jitter_ms_true"])
-        return {**out, "media_true": media, "mos_true": np.where(spoken, score, np.nan)}
+        kinds, mos = Words(media, MEDIA_KINDS), np.where(spoken, score, np.nan)
+        return {**out, "media_true": kinds, "mos_true": mos}
 
 
 # ---- formats
@@ -411,7 +410,7 @@ class Writer:
 
     def ended(self, flows: Records) -> None:
         """Write the rows of flows, FLOW[n], that the engine of the standard input has removed."""
-        rows = self._live.take(flows["first_record"])
+        rows = self._live.take(flows)
         self.write(table_of_rows(flows, rows, self._live.start, STANDARD_INPUT))
 
 

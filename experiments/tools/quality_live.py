@@ -16,7 +16,7 @@ from midcall.captures.packets.pcap import CaptureFile
 from midcall.captures.packets.standard_input import NAME as STANDARD_INPUT
 from midcall.classifier.call_quality import Meter
 from midcall.classifier.engine import Engine
-from midcall.experiments.cells.classify import IDLE, LIVE_FLOWS
+from midcall.experiments.cells.classify import IDLE, LIVE_FLOWS, from_numpy
 from midcall.experiments.tools.quality import Writer, all_notices, table_of, table_of_rows
 
 SECOND = 1_000_000_000
@@ -41,7 +41,7 @@ class Following:
             if second > self.written.get(key, -1) and (until is None or second <= until):
                 self.written[key], chosen[at] = second, True
         if chosen.any():
-            self.target.write(table.filter(pa.array(chosen)).sort_by("second"))
+            self.target.write(table.filter(from_numpy(chosen, pa.bool_())).sort_by("second"))
             self.target.flush()
 
 
@@ -64,7 +64,7 @@ def follow(target: Writer, every: bool = False) -> list[str]:
         if latest >= searched + SEARCH:
             searched = latest
             ended = meter.engine.ended(meter.start + latest * SECOND, IDLE)
-            rows = meter.take(ended["first_record"])
+            rows = meter.take(ended)
             following.write(table_of_rows(ended, rows, meter.start, *about))
     following.write(table_of(meter, *about))
     return all_notices(capture, meter)
