@@ -9,17 +9,20 @@ packet is due. Each packet that can be audio is then one of these:
   network delays packets and never sends them before their time.
 - after missing beats: it comes later than that. The beats before it are missing, unless it follows
   a pause (discontinuous transmission): a gap of PAUSE beats or more where sizes vary, or any gap
-  after comfort noise, whose size is learned from the packets before long gaps.
+  after comfort noise, whose size is learned from the packets before long gaps. A gap of up to
+  OUTAGE beats after a packet of the usual size is no pause while no comfort noise is known; nor is
+  one that ends in a burst, unless comfort noise came before it.
 - early: if beats are missing, their packets were only late (in a burst after a stall), and are no
-  longer missing; else the packet is none of the audio.
+  longer missing; else the packet is none of the audio. With little jitter, one that is on the beat
+  shows that the packet before it, which came too early, was none of the audio.
 - something else (RTCP, STUN, small video packets): packets of that size are often off the beat, or
   much commoner than packets of the sizes next to it, but rare; or the size is unlike the audio and
   the packet is off the beat. One that comes when audio was due fills that beat if it stays empty.
 
 So every beat counts once, and errors cancel out: a packet that is taken for another one makes the
-next one early. Where all packets have one size, a gap of PAUSE beats is an outage, and counted as
-lost. Elsewhere sizes and times do not tell an outage from a pause, so losses of PAUSE - 1 packets
-in a row or more are not counted.
+next one early. Where all packets have one size, every gap up to LONGEST beats is an outage, and
+counted as lost. A codec that pauses does not tell an outage from a pause, so most of its losses of
+PAUSE - 1 packets in a row or more are not counted.
 
 The constants were chosen by hand; docs/explanation/quality.md says how they were tested.
 Interarrival jitter is that of RFC 3550, 6.4.1, with the beat in place of the RTP clock.
@@ -35,6 +38,9 @@ from midcall.classifier.quality.tracks import SIZES
 
 #: Beats without a packet that can be a pause; beats from which they are one with any codec.
 PAUSE, LONGEST = 5, 150
+#: Beats up to which a gap is an outage where comfort noise is not known, or where at least BURST
+#: packets follow at once, less than an eighth of a beat apart.
+OUTAGE, BURST = 25, 2
 #: A packet is on the beat up to this many eighths of a beat after it was due.
 LATEST = 6
 #: The time of the next packet follows a packet that is early, or late, by its delay >> these.
@@ -53,6 +59,8 @@ FEW, MANY, SPIKE, AROUND = 3, 32, 3, 8
 HALVED, FULL = 8, 255
 #: Sizes of audio deviate from their mean by more than this part of it: the codec can pause.
 VARIES = 30
+#: The jitter is little below this part of a beat.
+STILL = 8
 #: Packets of comfort noise differ by at most this many bytes and have at most this share (percent)
 #: of the mean size; pauses that must follow them before their size is known, and that are kept.
 NOISE, NOISE_SHARE, NOISE_KNOWN, NOISE_MOST = 4, 80, 2, 8
@@ -103,7 +111,7 @@ def place(track: Any, size: int, time: int, cadence: int) -> None:
     """Decide what a packet is, and count the beats before it that have no packet."""
     if I(track["last"]) == 0:
         track["last"], track["due"], track["before"] = time, time + cadence, size
-        track["late"] = track["counted"] = track["given_up"] = 0
+        track["late"] = track["counted"] = track["given_up"] = track["paused"] = 0
         track["audio"] += 1
         learn_size(track, size)
         return
@@ -130,12 +138,14 @@ def consider(track: Any, size: int, time: int, cadence: int, early: int, like: b
     calm = is_calm(track)  # else packets off the beat are no evidence
     other = calm and is_other(track, size)
     if other or not (like or (near and gap < PAUSE * cadence)):
-        if (not other and beats >= 0) or (like and near and beats == 0):
+        if beats >= 0 and (not other or (like and 4 * abs(rest) < cadence)):
             track["filler"] += 1
         if near and beats >= 0:
             score[slot] = max(I(score[slot]) - 1, 0)
+            if beats == 0 and is_small(track, size):
+                track["before"] = size  # comfort noise, if a pause follows
         elif calm:
-            score[slot] = min(I(score[slot]) + 2, MOST)
+            count_off_beat(track, size)
         if not other:
             count_stray(track, size)
         return
@@ -148,6 +158,7 @@ def consider(track: Any, size: int, time: int, cadence: int, early: int, like: b
         track["unlike"] = 0 if like else size
     else:
         take_after(track, size, time, cadence, gap, beats, rest)
+        track["unlike"] = 0 if like else size
 
 
 @inlined
@@ -155,13 +166,14 @@ def take(track: Any, size: int, time: int, cadence: int, early: int) -> None:
     """Add a packet on the beat, `early` ns after it was due."""
     gap = time - I(track["last"])
     hear(track, size, time, gap, abs(gap - cadence))
+    track["off"] = early
     track["due"] += cadence + (early >> (EARLIER if early < 0 else LATER))
     if I(track["stray"]):
         track["stray"] -= 1
     if I(track["given_up"]):
         track["given_up"] -= 1
         if I(track["given_up"]) == 0:
-            track["late"] = track["counted"] = 0
+            track["late"] = track["counted"] = track["paused"] = 0
     if not is_noise(track, size):
         learn_size(track, size)
 
@@ -181,18 +193,48 @@ def hear(track: Any, size: int, time: int, gap: int, shift: int) -> None:
 @kernel
 def take_early(track: Any, size: int, time: int, cadence: int, gap: int, like: bool) -> None:
     """Add a packet that came at least half a beat before it was due."""
+    off = time - I(track["due"]) + cadence  # from the beat of the last one
+    nearer = abs(off) < -I(track["off"]) and abs(size - I(track["before"])) > NOISE
+    if nearer and STILL * (I(track["jitter"]) >> 4) < cadence:
+        count_off_beat(track, I(track["before"]))
+        track["last"], track["before"], track["unlike"] = time, size, 0
+        track["due"] += off
+        track["off"] = off
+        return
+    mistaken = like and I(track["unlike"]) > 0  # the last one was something else, this one is audio
     if I(track["late"]) > 0:
-        track["late"] -= 1
-        if I(track["counted"]) > 0:
-            track["counted"] -= 1
-            track["missing"] -= 1
+        if mistaken and 16 * gap >= cadence:
+            count_off_beat(track, I(track["unlike"]))
+            track["before"], track["unlike"] = size, 0
+            return
+        take_back(track, cadence, gap)
         hear(track, size, time, gap, min(abs(time - I(track["due"])), cadence))
         return
     track["extra"] += 1
     if not is_calm(track):
         return
-    if like and I(track["unlike"]):  # then the last one was something else, and this one is audio
+    if mistaken:
         size, track["before"] = I(track["unlike"]), size
+    count_off_beat(track, size)
+
+
+@inlined
+def take_back(track: Any, cadence: int, gap: int) -> None:
+    """Take one of the beats without a packet back; a burst shows that a pause was none."""
+    track["late"] -= 1
+    paused = I(track["paused"])
+    if 0 < paused <= OUTAGE:
+        if 8 * gap < cadence and paused - I(track["late"]) >= BURST:
+            track["counted"], track["paused"] = track["late"], 0
+            track["missing"] += track["late"]
+    elif I(track["counted"]) > 0:
+        track["counted"] -= 1
+        track["missing"] -= 1
+
+
+@inlined
+def count_off_beat(track: Any, size: int) -> None:
+    """Count a packet of a size that was off the beat."""
     score, slot = track["off_beat"], size & (SIZES - 1)
     score[slot] = min(I(score[slot]) + 2, MOST)
 
@@ -203,8 +245,9 @@ def take_after(
 ) -> None:
     """Add a packet after `beats` beats without one, `rest` ns after it was due then."""
     track["given_up"] = GIVEN_UP + (I(track["jitter"]) >> 4) * 8 // cadence
-    if is_pause(track, cadence, gap, beats):
+    if is_pause(track, cadence, size, gap, beats):
         track["late"], track["counted"] = beats, 0
+        track["paused"] = 0 if is_noise(track, I(track["before"])) else beats
         track["due"] = time + cadence
         track["longest"] = max(I(track["longest"]), gap)
         track["audio"] += 1
@@ -212,6 +255,7 @@ def take_after(
         track["last"], track["before"] = time, size
         track["filler"] = 0
         return
+    track["paused"] = 0
     filled = min(I(track["filler"]), beats)
     track["late"] += beats
     track["counted"] += beats - filled
@@ -219,25 +263,32 @@ def take_after(
     track["audio"] += filled
     track["spoken"] += filled
     hear(track, size, time, gap, abs(rest))
+    track["off"] = rest
     track["due"] += (beats + 1) * cadence + rest // 8
 
 
 @inlined
-def is_pause(track: Any, cadence: int, gap: int, beats: int) -> bool:
-    """Return whether the sender was silent in a gap (ns); learn the size of comfort noise."""
-    before = I(track["before"])
+def is_pause(track: Any, cadence: int, size: int, gap: int, beats: int) -> bool:
+    """Return whether the sender was silent in a gap (ns); learn the size of comfort noise.
+
+    size: of the packet that ends the gap.
+    """
+    before, known = I(track["before"]), I(track["pauses"]) >= NOISE_KNOWN
     noise = abs(before - I(track["noise"])) <= NOISE
-    if gap < PAUSE * cadence:
-        return noise and I(track["pauses"]) >= NOISE_KNOWN
-    varies = VARIES * track["spread"] > track["mean"] or I(track["pauses"]) >= NOISE_KNOWN
-    if 100 * before <= NOISE_SHARE * track["mean"]:
+    if 2 * gap < (2 * PAUSE - 1) * cadence:
+        return noise and known and not is_noise(track, size)
+    varies = VARIES * track["spread"] > track["mean"] or known
+    small = is_small(track, before)
+    if small:
         if noise:
             track["pauses"] = min(I(track["pauses"]) + 1, NOISE_MOST)
         elif I(track["pauses"]) > 0:
             track["pauses"] -= 1
         else:
             track["noise"], track["pauses"] = before, 1
-    return varies or beats > LONGEST
+    known = I(track["pauses"]) >= NOISE_KNOWN
+    outage = beats <= OUTAGE and not small and not known
+    return ((varies or small) and not outage) or beats > LONGEST
 
 
 @inlined
@@ -253,6 +304,12 @@ def count_stray(track: Any, size: int) -> None:
 def is_like(track: Any, size: int) -> bool:
     """Return whether a size is like that of the last audio packets."""
     return bool(abs(size - track["mean"]) <= 2.5 * track["spread"] + 6)
+
+
+@inlined
+def is_small(track: Any, size: int) -> bool:
+    """Return whether a size can be that of comfort noise."""
+    return bool(100 * size <= NOISE_SHARE * track["mean"])
 
 
 @inlined

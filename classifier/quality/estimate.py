@@ -32,7 +32,7 @@ DATA_LEAST = 0.5
 SCREEN_RATE, SCREEN_SECONDS = 3.0, 3.5
 #: Packets a second of audio whose beat is not known yet; packets below which nothing is known, and
 #: below which a second has no audio while the beat is not known (RTCP and STUN come more rarely).
-AUDIO_LEAST, FEWEST_PACKETS, FEWEST_UNSURE = 8.0, 3, 5
+AUDIO_LEAST, FEWEST_PACKETS, FEWEST_UNSURE = 8.0, 3, 6
 #: Audio packets of the last seconds from which audio runs beside video; or the share of packets of
 #: LIMITS[0] to LIMITS[1] bytes.
 BESIDE, SMALL_SHARE = 4.0, 0.15
@@ -50,14 +50,14 @@ AGREED, DIFFER, FAR_APART = 0.91, 0.78, 0.74
 SURE_LEAST, SURE_SHARE, LEAST, SHARE = 2.0, 0.15, 2.0, 0.3
 #: Loss is known of at least so many audio packets, where so many of the gaps fit the beat, or so
 #: many of the beats have one packet (packets at random times: up to 0.85).
-FEWEST_SPOKEN, LEAST_STEADY, LEAST_ORDERLY = 6, 0.4, 0.86
+FEWEST_SPOKEN, LEAST_STEADY, LEAST_ORDERLY = 6, 0.35, 0.86
 #: µs of audio in a second that is not mostly a pause.
 LEAST_HEARD = 500_000
 #: Seconds without a packet that are a pause of a stream, at most; longer ones are not rows.
 LONGEST_PAUSE = 30
 #: Packets of a second that follow a pause of at least PAUSE beats each and are no comfort noise:
 #: fewer are no audio.
-LONE = 2
+LONE = 3
 #: µs of audio in one second, above which the time without packets before it was a stall: no more
 #: than a second of audio is sent in a second; a tenth more is jitter.
 STALLED = 1_100_000
@@ -184,9 +184,9 @@ def silence(rows: Rows, beat: NDArray[np.bool_]) -> Floats:
     beat: rows of directions whose cadence is known at some time. Before it is, RTCP and STUN may be
     among the packets that are counted as audio. Nothing is known of a pause of over LONGEST_PAUSE.
     """
+    begins, which = directions(rows)
     fewest = np.where(rows["cadence"] > 0, 1, FEWEST_UNSURE)
     heard = (rows["audio"] >= fewest) & ((rows["spoken"] > 0) | (rows["audio"] >= LONE))
-    begins, which = directions(rows)
     place = np.arange(len(rows))
     last = np.maximum.accumulate(np.where(heard, place, -1))
     first = np.flatnonzero(begins)
@@ -199,7 +199,9 @@ def silence(rows: Rows, beat: NDArray[np.bool_]) -> Floats:
     length = second[back] - second[np.maximum(last, 0)]
     short = rows["packets"] - rows["counts"]["packets"][:, 1]
     pause = ~heard & before & after & (length <= LONGEST_PAUSE) & (short <= MOST_OTHERS)
-    pause &= rows["audio"][back].astype(np.int64) * rows["cadence"][back] <= STALLED
+    sent = rows["audio"].astype(np.int64) * rows["cadence"]
+    next_too = np.minimum(back + 1, np.maximum(ends[which] - 1, 0))
+    pause &= np.maximum(sent[back], sent[next_too]) <= STALLED
     return np.where(beat & pause, 1.0, np.where(beat & heard, 0.0, np.nan))
 
 

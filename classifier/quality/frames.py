@@ -25,6 +25,9 @@ LONGER_LEAST, LONGER_MOST, LONGER_HITS, LONGER_GAP = 8, 48, 3, 25_000
 BACK_TO_BACK, SHORTER = 2_000, 12
 #: µs: the shortest gap that begins a frame where packets are filled up to the MTU.
 GAP = 5_000
+#: Some packetisers make the first packet of a frame longer (WhatsApp): by at most so many bytes,
+#: how often it must occur, the longest gap after it in µs.
+LEAD_MOST, LEAD_HITS, LEAD_GAP = 200, 4, 15_000
 #: Bound of an interval between frames, in µs.
 LONGEST = 400_000
 #: Frames that may follow at once after a frame that came late, in thousandths; and the least
@@ -58,7 +61,7 @@ def observe_frames(frames: Any, counts: Any, limit: int, size: int, time: int) -
     counts["gaps"] += 1 if gap > GAP else 0
     counts["equal"] += 1 if equal else 0
     counts["jumps"] += 0 if equal else 1
-    begins = not equal and not longer
+    begins = not equal and not longer and not is_lead(frames, step, gap)
     if burst:
         near = -SHORTER <= step <= LONGER_MOST
         counts["bursts"] += 1
@@ -79,6 +82,20 @@ def observe_frames(frames: Any, counts: Any, limit: int, size: int, time: int) -
         frames["inside"] = max(min(gap, 100_000), inside - inside // 32)
     frames["last_time"] = time
     frames["size"] = size
+
+
+@inlined
+def is_lead(frames: Any, step: int, gap: int) -> bool:
+    """Return whether the last packet is the longer first one of a frame; learn whether one is."""
+    if I(frames["begin"]) != I(frames["last_time"]) or gap >= LEAD_GAP:
+        return False
+    lead = -LEAD_MOST <= step < -SHORTER
+    known = I(frames["lead"]) >= LEAD_HITS
+    if lead:
+        frames["lead"] = min(I(frames["lead"]) + 1, 8)
+    elif I(frames["lead"]) > 0:
+        frames["lead"] -= 1
+    return lead and known
 
 
 @inlined

@@ -33,6 +33,7 @@ FRAMES = np.dtype(
         ("size", "i4"),  # payload bytes of the last packet
         ("longer", "i4"),  # bytes by which error correction makes packets longer ...
         ("longer_hits", "i4"),  # ... and how often it did
+        ("lead", "i4"),  # how often the first packet of a frame was longer than the second
         ("credit", "i4"),  # thousandths of frames that are due since a late one
     ]
 )
@@ -85,6 +86,8 @@ TRACK = np.dtype(
         ("late", "i4"),  # beats without a packet whose packets may still come ...
         ("counted", "i4"),  # ... how many of them count as missing ...
         ("given_up", "i4"),  # ... and packets on the beat until they are given up
+        ("off", "i8"),  # ns, by which the last audio packet came after it was due, below 0: before
+        ("paused", "i4"),  # beats of a last gap that may be a pause or a stall
         ("stray", "i4"),  # packets of other sizes than the audio, decaying
         ("unlike", "i4"),  # bytes of the last audio packet if its size was unlike the audio, else 0
         ("filler", "i4"),  # packets since the last audio packet that may be audio after all
