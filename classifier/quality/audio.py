@@ -244,8 +244,9 @@ def take_after(
     track: Any, size: int, time: int, cadence: int, gap: int, beats: int, rest: int
 ) -> None:
     """Add a packet after `beats` beats without one, `rest` ns after it was due then."""
+    pause = is_pause(track, cadence, size, gap, beats)
     track["given_up"] = GIVEN_UP + (I(track["jitter"]) >> 4) * 8 // cadence
-    if is_pause(track, cadence, size, gap, beats):
+    if pause:
         track["late"], track["counted"] = beats, 0
         track["paused"] = 0 if is_noise(track, I(track["before"])) else beats
         track["due"] = time + cadence
@@ -287,7 +288,8 @@ def is_pause(track: Any, cadence: int, size: int, gap: int, beats: int) -> bool:
         else:
             track["noise"], track["pauses"] = before, 1
     known = I(track["pauses"]) >= NOISE_KNOWN
-    outage = beats <= OUTAGE and not small and not known
+    on_beat = I(track["given_up"]) == 0  # the packets before the gap
+    outage = beats <= OUTAGE and on_beat and not small and not known
     return ((varies or small) and not outage) or beats > LONGEST
 
 

@@ -89,8 +89,10 @@ class LiveBench:
         middlebox: str,
         say: Callable[[str], None],
     ) -> None:
-        """Open and cut every capture; say: called with the calls that the cut leaves out."""
-        self.seed, self.link, self.middlebox = seed, link, middlebox
+        """Open and cut every capture; say: called with the calls that the cut leaves out, and with
+        the quality of the calls while they are played.
+        """
+        self.seed, self.link, self.middlebox, self.say = seed, link, middlebox, say
         self.items, self.seconds = list(items), seconds
         self.opened: list[Opened] = []
         for item in items:
@@ -118,7 +120,10 @@ class LiveBench:
             Capture(one.item.capture.name, one.packets, one.item.calls) for one in self.opened
         ]
         other: Middlebox = {} if middlebox == OWN else {"middlebox": middlebox}
-        played = simulate(captures, policy, access, seed, link=self.link, **other)
+        played = simulate(
+            captures, policy, access, seed, link=self.link, say=lambda line: self.say(f"  {line}"),
+            **other,
+        )  # fmt: skip
         self.played.append(play_of(played, access, middlebox, policy))
         return played
 

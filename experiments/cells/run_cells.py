@@ -124,6 +124,8 @@ def simulate_units(
 
             work = remote_cells.simulations(bench, units, options.cluster, bar.say)
         elif jobs <= 1 or isinstance(bench, LiveBench):
+            if isinstance(bench, LiveBench):
+                bench.say = bar.say
             work = workers.run_here(bench.outcome, units)
         else:
             work = _together(bench, units, jobs, limit)

@@ -40,6 +40,11 @@ def test_a_pause_after_comfort_noise_is_no_loss() -> None:
     assert missing(talk(12)) == 0
 
 
+def test_a_sender_that_sends_a_small_packet_each_150_ms_loses_nothing() -> None:
+    sent = [(20.0 * i, 172) for i in range(300)]
+    assert missing([*sent, *[(6000 + 150.0 * i, 13) for i in range(130)]]) <= 8
+
+
 def test_a_loss_among_packets_of_comfort_noise_is_counted() -> None:
     sent: Sent = []
     for spurt in range(8):

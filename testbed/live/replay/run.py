@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
@@ -33,7 +33,8 @@ from midcall.testbed.live.devices.load_generator import preferred
 from midcall.testbed.live.network.network import MAXIMUM_MTU, Network
 from midcall.testbed.live.network.taps import Taps
 from midcall.testbed.live.replay import blackbox_proof
-from midcall.testbed.live.replay.endpoints import BEGAN, LACKING, SIZE, Play, rows_for, turn
+from midcall.testbed.live.replay.endpoints import BEGAN, LACKING, ROWS, SIZE, Play, rows_for, turn
+from midcall.testbed.live.replay.heard import Heard
 from midcall.testbed.live.replay.outcome import (
     Outcome,
     Performed,
@@ -78,6 +79,7 @@ def simulate(
     taps: Path | None = None,
     network: Network | None = None,
     middlebox: str | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Replay:
     """Play captures live, all at once, through one operator's box; None is the empty policy.
 
@@ -89,7 +91,8 @@ def simulate(
     testbed.live.network.network.missing). middlebox: a third-party box of
     testbed.live.devices.blackbox instead of the lab's; it decides by itself, so it takes no policy,
     and no link but the captured one; its fates are derived from the tap traces
-    (testbed.live.replay.blackbox_proof), and its one rule is named after it.
+    (testbed.live.replay.blackbox_proof), and its one rule is named after it. say: called every few
+    seconds with the quality of the calls so far (testbed.live.replay.heard).
 
     Cut long captures first (midcall.testbed.replay.excerpt): a run takes as long as they do.
 
@@ -112,7 +115,7 @@ def simulate(
         if addressing == "keep":
             assert_closed(network)
         if middlebox is not None:
-            return foreign(middlebox, network, stage, link, seed, twins, taps, begun_at)
+            return foreign(middlebox, network, stage, link, seed, twins, taps, begun_at, say)
         box = Box(
             network,
             stage.policy(policy),
@@ -130,7 +133,7 @@ def simulate(
         with box:
             below = box.offload == "on"
             linked = link == PRESET
-            played = performed(network, box, stage, chancy, box.log(), linked=linked)
+            played = performed(network, box, stage, chancy, box.log(), linked=linked, say=say)
         outcome = Outcome(stage, played, own_box_report(box), below)
     return outcome.replay(policy, link, seed, twins, taps, begun_at)
 
@@ -138,6 +141,7 @@ def simulate(
 def foreign(
     middlebox: str, network: Network, stage: Stage, link: str, seed: int,
     twins: tuple[Simulation, ...], taps: Path | None, begun_at: float,
+    say: Callable[[str], None] | None = None,
 ) -> Replay:  # fmt: skip
     """Play through a third-party box; the fate of each packet is derived from the tap traces."""
     plan = stage.joint.script.send
@@ -146,7 +150,7 @@ def foreign(
     core = sorted(os.sched_getaffinity(0))[-1]
     log = blackbox_proof.blank(rows_for(len(plan)))
     with Blackbox(network, middlebox, limit_s=limit, core=core) as box:
-        played = performed(network, box, stage, chancy, log, foreign=True)
+        played = performed(network, box, stage, chancy, log, foreign=True, say=say)
     outcome = Outcome(stage, played, foreign_box_report(middlebox, stage), False)
     return outcome.replay(EMPTY, link, seed, twins, taps, begun_at)
 
@@ -235,7 +239,7 @@ def assert_alive(box: Box | Blackbox, clock: float) -> None:
 
 def performed(
     network: Network, box: Box | Blackbox, stage: Stage, chancy: NDArray[np.uint8], log: Records,
-    *, linked: bool = False, foreign: bool = False,
+    *, linked: bool = False, foreign: bool = False, say: Callable[[str], None] | None = None,
 ) -> Performed:  # fmt: skip
     """Play the whole run. log: the box's, or a blank one; chancy, linked: see endpoints."""
     pids = (network.caller_pid, network.ports.c0), (network.server_pid, network.ports.s0)
@@ -247,15 +251,18 @@ def performed(
         play = stage.play((caller, server), log, chancy, linked, UNTIL, foreign)
         with compile_lock():
             turn(0, play, caller.port, server.port)
+            heard = None if say is None else Heard(stage.joint.script, play.played, say)
         with hurried(sorted(os.sched_getaffinity(0))[0]):
             play.state[BEGAN] = time.time_ns() + READY
-            to_the_end(play, box, caller, server)
+            to_the_end(play, box, caller, server, heard)
         taps.stop()
         missed = caller.overloads() + server.overloads()
         return Performed(play, taps.seen().copy(), taps.store, missed)
 
 
-def to_the_end(play: Play, box: Box | Blackbox, caller: Ring, server: Ring) -> None:
+def to_the_end(
+    play: Play, box: Box | Blackbox, caller: Ring, server: Ring, heard: Heard | None = None
+) -> None:
     """Play until nothing is due and nothing in flight; raises TestbedError."""
     plan = play.orders.send
     planned = int(plan.max()) if len(plan) else 0
@@ -265,6 +272,8 @@ def to_the_end(play: Play, box: Box | Blackbox, caller: Ring, server: Ring) -> N
         turn(SLICE, play, caller.port, server.port)
         clock = time.time_ns() - int(play.state[BEGAN])
         assert_alive(box, clock / 1e9)
+        if heard is not None:
+            heard.look(clock, int(play.state[ROWS]))
         if clock > limit:
             raise TestbedError(
                 f"the ends still play {clock / 1e9:.0f} s into a run of {planned / 1e9:.0f} s"
