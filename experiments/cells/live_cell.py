@@ -120,6 +120,8 @@ class LiveBench:
             Capture(one.item.capture.name, one.packets, one.item.calls) for one in self.opened
         ]
         other: Middlebox = {} if middlebox == OWN else {"middlebox": middlebox}
+        rule = middlebox if middlebox != OWN else policy.name if policy else "no rule"
+        self.say(f"{access}, {rule}:")
         played = simulate(
             captures, policy, access, seed, link=self.link, say=lambda line: self.say(f"  {line}"),
             **other,

@@ -133,7 +133,8 @@ def simulate_units(
             if outcome is not None:
                 done[unit.key] = outcome
                 if isinstance(bench, LiveBench) and (words := timelines.heard(outcome)):
-                    bar.say(f"{unit.access} {unit.key[:8]}: {words}")
+                    rule = unit.policy.name if unit.policy else "no rule"
+                    bar.say(f"{unit.access}, {rule}: {words}")
             else:
                 failed[unit.key] = error
                 log(f"failed: {error}")

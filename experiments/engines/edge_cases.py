@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from ipaddress import ip_address
+from itertools import accumulate
 from typing import NamedTuple
 
 from midcall.captures.packets.numbers import TCP, UDP
@@ -25,29 +26,35 @@ NAME = "edge cases (synthetic)"
 #: Hosts: a subscriber, another one, and machines of the far side.
 NEAR, NEIGHBOUR, FAR = "198.18.7.1", "198.18.7.2", "198.19.7.1"
 NEAR6, FAR6 = "2001:2::7:1", "2001:2:0:1::7"
+#: Subscribers with public addresses, one of Meta's, which a policy of the study `mechanisms` names.
+PUBLIC, PUBLIC_TOO = "31.13.64.7", "203.0.113.5"
 #: A server name that the elements' rules on names meet, and one that they do not.
 HOST, OTHER_HOST = "edge.whatsapp.net", "edge.example.net"
 #: ns between two packets, and the time of the first.
 STEP, EPOCH = 20_000_000, 1_450_000_000_000_000_000
 #: Protocol numbers of GRE and ICMP, and of IPv6's hop-by-hop header (RFC 8200 section 4.3).
 GRE, ICMP, HOP_BY_HOP = 47, 1, 0
-SYN, ACK, PUSH = 0x02, 0x10, 0x18
+SYN, RST, ACK, PUSH = 0x02, 0x04, 0x10, 0x18
+#: ns of a pause that is longer than an engine keeps a silent flow.
+LONG = 1_000 * 1_000_000_000
 
 
 class Sent(NamedTuple):
-    """A packet of a case: whether the subscriber sends it, and its IP bytes."""
+    """A packet of a case: whether the subscriber sends it, its IP bytes, and ns before it."""
 
     up: bool
     packet: bytes
+    pause: int = STEP
 
 
 def edge_cases() -> Packets:
     """Return the packets of every case, one case after the other, without a link header."""
     every = [one for case in cases() for one in case]
+    times = [EPOCH + passed for passed in accumulate(one.pause for one in every)]
     return as_packets(
         [
-            LabPacket(one.packet, one.up, EPOCH + i * STEP, i, 0)
-            for i, one in enumerate(every)
+            LabPacket(one.packet, one.up, time, i, 0)
+            for i, (one, time) in enumerate(zip(every, times, strict=True))
         ]
     )  # fmt: skip
 
@@ -56,6 +63,7 @@ def cases() -> Iterator[list[Sent]]:
     """Yield the packets of each case."""
     dice = SeededRandom("midcall", "edge cases of engines")
     ports = iter(range(41000, 49000))
+    yield from strangers(dice, ports)
     for body in datagrams(dice):
         for target in (7000, 3478):
             yield exchange(next(ports), target, body)
@@ -69,6 +77,11 @@ def cases() -> Iterator[list[Sent]]:
     for sizes in ((0, 1, 7, 8), (39, 40, 41), (159, 160, 161), (1200, 1400, 1472)):
         yield [sent for size in sizes for sent in exchange(41000, 7100 + size, bytes(size))]
     yield [Sent(one.up, padded(one.packet)) for one in exchange(next(ports), 7000, bytes(50))]
+    for hosts in ((NEAR, FAR), (NEAR6, FAR6)):
+        yield [
+            Sent(one.up, with_hops(one.packet, 255))
+            for one in exchange(next(ports), 7000, bytes(50), hosts)
+        ]
     for body in (stun_binding(dice), b"INVITE sip:a@b SIP/2.0\r\n\r\n", bytes(50)):
         yield exchange(next(ports), 7000, body, hosts=(NEAR6, FAR6))
         yield [
@@ -106,6 +119,44 @@ def cases() -> Iterator[list[Sent]]:
         yield stream(next(ports), 53, [tls.sized(dns.question(7, name))])
         yield exchange(next(ports), 7000, quic_initial(name.lower()), reply=False)
     yield from streams(dice, ports)
+
+
+def strangers(dice: SeededRandom, ports: Iterator[int]) -> Iterator[list[Sent]]:
+    """Yield cases of hosts that no rule on a client, a server or a pair has met before.
+
+    The first two are STUN behind a wrong length; in the others a subscriber is the far end, too: of
+    two ends alike, the one that sends and gets more is near (testbed.replay.sides).
+    """
+    allocate = stun.message(
+        stun.ALLOCATE, dice.octets(12), [(stun.REQUESTED_TRANSPORT, b"\x11\0\0\0")]
+    )
+    for host, body in enumerate((stun_binding(dice), allocate), 30):
+        near, far, port = f"198.18.7.{host}", f"198.19.7.{host}", next(ports)
+        framed = exchange(port, 7200, struct.pack(">H", 900) + body, (near, far))
+        large = Sent(True, datagram(near, far, port, 7200, dice.octets(1400)))
+        yield [*framed, *[large] * 16]
+    noise, hello = b"\xf0" * 12, tls.client_hello(dice, HOST)
+    subscribers = [f"198.18.7.{host}" for host in (40, 41, 50, 51, 60, 61)]
+    for near in (*subscribers, subscribers[4]):
+        yield exchange(next(ports), 7200, noise, (near, f"198.19.7.{near.rpartition('.')[2]}"))
+    for near, host in ((PUBLIC, 7), (PUBLIC, 8), (PUBLIC_TOO, 9)):
+        yield exchange(next(ports), 7200, noise, (near, f"203.0.113.{host}"))
+    yield exchange(next(ports), 7200, noise, (PUBLIC, PUBLIC_TOO))
+    one, other = subscribers[:2]
+    yield exchange(7000, 9, noise, (one, other))
+    one, other = subscribers[2:4]
+    yield exchange(next(ports), 7200, stun_binding(dice), (one, other))
+    yield exchange(next(ports), 7200, noise, (other, "198.19.7.52"))
+    yield exchange(next(ports), 7200, noise, (one, subscribers[1]))
+    one, other = subscribers[4:6]
+    port = next(ports)
+    yield [
+        Sent(True, segment(one, other, port, 443, 999, 0, SYN)),
+        Sent(False, segment(other, one, 443, port, 8999, 1000, SYN | ACK)),
+        Sent(True, segment(one, other, port, 443, 1000, 9000, ACK)),
+        Sent(False, segment(other, one, 443, port, 9000, 1000, PUSH, hello)),
+        Sent(True, segment(one, other, port, 443, 1000, 9000 + len(hello), PUSH, b"\xf0" * 20)),
+    ]
 
 
 def datagrams(dice: SeededRandom) -> Iterator[bytes]:
@@ -146,10 +197,21 @@ def streams(dice: SeededRandom, ports: Iterator[int]) -> Iterator[list[Sent]]:
     hello = tls.client_hello(dice, HOST)
     for bodies in ([hello[:5], hello[5:]], [hello[:3], hello[3:]], [tls.records(dice, 90)]):
         yield stream(next(ports), 443, bodies)
+    yield from pauses(next(ports), hello)
     binding = stun_binding(dice)
     for body in (binding, struct.pack(">H", len(binding)) + binding,
                  struct.pack(">H", 900) + binding, b"SIP/2.0 200 OK\r\n\r\n"):  # fmt: skip
         yield stream(next(ports), 3478, [body])
+
+
+def pauses(port: int, hello: bytes) -> Iterator[list[Sent]]:
+    """Yield a connection that a reset ends, and datagrams: both go on after a long pause."""
+    at = 1000 + len(hello)
+    ended = segment(FAR, NEAR, 443, port, 9000, at, RST | ACK)
+    late = segment(NEAR, FAR, port, 443, at + 20, 9000, PUSH, b"\xf0" * 20)
+    yield [*stream(port, 443, [hello]), Sent(False, ended), Sent(True, late, LONG)]
+    sip = exchange(port, 7000, b"INVITE sip:a@b SIP/2.0\r\n\r\n")
+    yield [*sip[:2], sip[2]._replace(pause=LONG)]
 
 
 def stun_binding(dice: SeededRandom) -> bytes:
@@ -246,6 +308,14 @@ def marked(packet: bytes, point: int) -> bytes:
         set_checksums(out, len(out))
     else:
         struct.pack_into(">H", out, 0, 6 << 12 | octet << 4)
+    return bytes(out)
+
+
+def with_hops(packet: bytes, count: int) -> bytes:
+    """Return a packet with another TTL or hop limit."""
+    out = bytearray(packet)
+    out[8 if out[0] >> 4 == 4 else 7] = count
+    set_checksums(out, len(out))
     return bytes(out)
 
 

@@ -83,8 +83,8 @@ ACT_KEYS: dict[str, dict[str, Any]] = {
 SCOPES: tuple[str, ...] = get_args(Scope)
 #: Other keys of a rule that change what it does.
 KEYS: dict[str, dict[str, Any]] = {
-    "way = up": {"match": {"stun": True}, "act": "drop", "way": "up"},
-    "way = down": {"match": {"stun": True}, "act": "drop", "way": "down"},
+    "way = up": {"match": UDP, "act": "drop", "way": "up"},
+    "way = down": {"match": UDP, "act": "drop", "way": "down"},
     "after": {"match": {"stun": True}, "act": "drop", "after": {"packets": 3}},
     "other transports, flow": {
         "match": {"protocol": "other", "direction": "up"},
@@ -164,11 +164,14 @@ def elements() -> list[Element]:
     ]
     out += [element("key", name, **keys) for name, keys in KEYS.items()]
     (spared,) = element("key", "", match=LARGE, act="pass", scope="packet").policy.rules
+    (single,) = element("key", "", match=LARGE, act="drop", scope="packet").policy.rules
     (dropped,) = element(
         "key", "", match={"protocol": "udp", "size": "20-"}, act="drop"
     ).policy.rules
-    both = Policy((spared.model_copy(update={"name": "spared"}), dropped))
-    return [*out, Element("key", "pass before a flow", both)]
+    for name, first in (("pass before a flow", spared), ("drop before a flow", single)):
+        both = Policy((first.model_copy(update={"name": "first"}), dropped))
+        out.append(Element("key", name, both))
+    return out
 
 
 def element(kind: Kind, name: str, **keys: Any) -> Element:

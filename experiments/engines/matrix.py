@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypedDict
 
 from midcall.errors import TestbedError
 from midcall.experiments.engines import edge_cases, prove
+from midcall.experiments.engines.captures_here import captures_here
 from midcall.experiments.engines.edits import Edits, edits
 from midcall.experiments.engines.elements import elements
 from midcall.experiments.engines.prove import Difference, Engine, Inputs
@@ -91,13 +92,16 @@ def matrix(spec: Spec, corpus: Path | None, step: Callable[[str], None] = lambda
     plan = spec.engines
     if plan is None:
         return Matrix({}, {})
-    inputs = Inputs([*plan.captures, *[edge_cases.NAME] * plan.edge_cases], corpus)
+    captures = captures_here(corpus) if plan.captures == "all" else plan.captures
+    inputs = Inputs([*captures, *[edge_cases.NAME] * plan.edge_cases], corpus)
     files: dict[str, bytes] = {}
     cells: list[Cell] = []
     edited: list[Edits] = []
     for engine in plan.engines:
         with started(engine) as (running, missing):
             for one in policies(plan.operator, plan.access):
+                if plan.cells == "exact" and not export(one.policy, engine).exact:
+                    continue
                 cell, content = answered(one, engine, running, missing, inputs, plan.access)
                 if content:
                     files[cell["file"]] = content

@@ -127,8 +127,10 @@ class OwnRules:
         except (OSError, UnicodeDecodeError) as error:
             raise ExperimentError(f"{path}: cannot be read ({error})") from None
         self.left_out = [one.line for one in imported(path, engine).left_out] if translated else []
-        for number in self.left_out:
-            lines[number - 1] = ""
+        for number in self.left_out:  # without a chain's policy, and not without the chain
+            line = lines[number - 1]
+            kept = line.replace("policy drop", "policy accept")
+            lines[number - 1] = kept if kept != line else ""
         self.text = "\n".join([*lines, ""])
         self.running = running
 
@@ -278,7 +280,8 @@ def compared(
     valid = inputs.compared(running, engine)
     for name in inputs.names:
         lab = inputs.lab(name)
-        comparison = Comparison(running, lab.under(policy), engine, access)
+        own = isinstance(running, OwnRules)  # whose addresses are not mapped
+        comparison = Comparison(running, policy if own else lab.under(policy), engine, access)
         ours = inputs.box(name, comparison.policy, access, label and f"{label} {engine == 'ndpi'}")
         ours = comparison.of_engine(lab.packets, ours)
         differ = valid[name].copy()

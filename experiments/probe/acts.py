@@ -23,6 +23,7 @@ from midcall.experiments.probe.effects import LEAST_REORDERED
 from midcall.experiments.probe.fit import affected_of
 from midcall.experiments.probe.line_oracle import DELAY, DOUBLE, DROP, PARTIAL, REORDER, Effect
 from midcall.experiments.probe.prober import MS, SHARE, Outcome
+from midcall.experiments.probe.rates import limit_of, refined
 from midcall.experiments.probe.tails import Tail
 from midcall.experiments.probe.units import zeros
 from midcall.testbed.policy.language import Rule
@@ -35,6 +36,8 @@ Floats = NDArray[np.float64]
 SLOW, SLOW_APART, FAST_SECONDS = 24, 60 * MS, 2.4
 #: Packets of each direction that show the line's own loss at the same time.
 CONTROLS = 120
+#: Standard error of a stream's limit that the second look does not show again, as a share.
+FIRST_LOOK = 0.1
 #: Octets of a packet's payload in both parts.
 OCTETS = 80
 
@@ -198,6 +201,8 @@ class Acts:
         rule = tail.best.rule()
         if rule is None:
             return {}, {}
+        if tail.sought.limit and self.core[-1].ends.proto == TCP:
+            return self.limit_of_stream()
         struck = strikes(tail.through(unit, True), [rule]).struck[0]
         copies = act_copies(tail.sought)
         units = [unit]
@@ -280,6 +285,23 @@ class Acts:
                 shaped = self.shape(ways) if waits else ({}, {})
                 return shaped if shaped[0] else policed
         return None
+
+    def limit_of_stream(self) -> tuple[dict[str, Any], dict[str, Number]]:
+        """Return the limit of a stream's rate, measured in the direction that it strikes."""
+        tail = self.tail
+        way = tail.best.way or tail.best.keys.get("direction")
+        about = limit_of(tail.sought.act)
+        found = refined(tail.prober, tail.base, self.core, way != "down", about)
+        if found is None:  # the capture's own packets have shown it
+            found = about._replace(rate_error=FIRST_LOOK * about.rate,
+                                   room_error=FIRST_LOOK * about.room)  # fmt: skip
+        room = "bucket_bytes" if found.act == "police" else "queue_ms"
+        doubts = (1.96 * found.rate_error + 0.03 * found.rate,
+                  1.96 * found.room_error + 0.05 * found.room)  # fmt: skip
+        return found.fields, {
+            "rate_kbit": Number(found.rate, found.rate - doubts[0], found.rate + doubts[0]),
+            room: Number(found.room, max(found.room - doubts[1], 0.0), found.room + doubts[1]),
+        }
 
     def apart(self, unit: Probe) -> int:
         """Return the time between two copies, in ns: one by one where they share a limit, as all

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from midcall.captures.packets.numbers import TCP
@@ -16,6 +16,8 @@ from midcall.testbed.policy.language import INJECTED, Rule
 
 Document = dict[str, Any]
 
+#: Probability of an answer that leaves a sure effect unexplained, as a share of its rules' own.
+INCOMPLETE = 0.3
 #: Equal hypotheses that are shown after the first.
 SHOWN = 5
 
@@ -50,11 +52,32 @@ def document(result: Result, prober: Prober) -> Document:
         "scope": rule.strikes,
         "begin": begin(first, rule),
         "residual_s": rule.lasts_s,
-        "probability": round(math.prod(one.probability for one in result.found), 4),
+        "probability": round(probability(result), 4),
         "rule_toml": policy_toml([rule for one in result.found for rule in one.rules]),
-        "alternatives": [*alternatives(first), *(as_well(one) for one in result.found[1:])],
+        "alternatives": [
+            *alternatives(first),
+            *(as_well(one) for one in result.found[1:]),
+            *unexplained(result),
+        ],
     }
     return answer
+
+
+def probability(result: Result) -> float:
+    """Return the probability that the rules found are all that is in force."""
+    share = INCOMPLETE if result.rest else 1.0
+    return share * math.prod(one.probability for one in result.found)
+
+
+def unexplained(result: Result) -> Iterator[Document]:
+    """Yield which effects no rule found explains."""
+    for kind in sorted({one.kind for one in result.rest}):
+        flows = len({one.ends for one in result.rest if one.kind == kind})
+        yield reason(
+            f"{flows} flows show an effect ({kind}) that no rule found explains: a further rule is "
+            "in force, or the first has another scope; the capture without the packets that the "
+            "first strikes would tell"
+        )
 
 
 def direction(rule: Rule) -> str:
@@ -105,7 +128,7 @@ def parameters(found: Found) -> Document:
 def begin(found: Found, rule: Rule) -> Document:
     """Return when the act begins: after an allowance, in a window of the flow, or at once."""
     if rule.after is not None:
-        for key in ("packets", "bytes", "seconds"):
+        for key in ("packets", "bytes", "seconds", "flows"):
             if value := getattr(rule.after, key):
                 return {"unit": key, "value": value, "since": "the first matching packet",
                         **interval(found, f"after {key}")}  # fmt: skip
@@ -129,7 +152,7 @@ def interval(found: Found, key: str) -> Document:
 def alternatives(found: Found) -> list[Document]:
     """Return other rules: those that no packet tells from the first, and those less likely."""
     result = [*equal_acts(found)]
-    for one in found.equal[:SHOWN]:
+    for one in different_first(found.equal)[:SHOWN]:
         result.append(entry(one, "equal", found, None, "no unit tells it from the first"))
     equal = set(found.equal)
     for one, weight in found.weights:
@@ -139,6 +162,15 @@ def alternatives(found: Found) -> list[Document]:
         result.append(reason(f"how long a condemnation lasts: {found.lasting.why_not}"))
     result += [reason(note) for note in found.notes]
     return result[: 3 * SHOWN]
+
+
+def different_first(equal: Sequence[Hypothesis]) -> list[Hypothesis]:
+    """Return hypotheses, first one of each scope, direction, and kind of allowance."""
+    first: dict[tuple[object, ...], Hypothesis] = {}
+    for one in equal:
+        after = json.loads(one.after) if one.after else {}
+        first.setdefault((one.scope, one.way, one.media, *after, after.get("per")), one)
+    return [*first.values(), *(one for one in equal if one not in first.values())]
 
 
 def equal_acts(found: Found) -> Iterator[Document]:
@@ -152,12 +184,13 @@ def equal_acts(found: Found) -> Iterator[Document]:
 
     if act == "stall":
         yield equal("drop", "a drop with the same allowance is the same act")
-    if act == "drop" and (rule.after is not None or begins_later(rule)):
+    later = rule.after is not None or begins_later(rule)
+    if act == "drop" and later:
         yield equal("stall", "a stall is a drop from a later packet, byte or second on")
     if act in ("drop", "stall"):
         yield equal("loss", "with loss = 1 it drops every packet")
         yield equal("censor", "a function of one's own can do the same")
-        opens = any(not one.payload for one in found.core) or opened_by(rule)
+        opens = not later and (any(not one.payload for one in found.core) or opened_by(rule))
         if not (opens and any(one.ends.proto == TCP for one in found.core)):
             yield equal("unreachable", "of the ICMP errors only one that answers a SYN shows")
         elif opens and act == "drop":
@@ -174,6 +207,8 @@ def equal_acts(found: Found) -> Iterator[Document]:
         if within is not None and part > 1 and within.low <= 1 / part <= within.high:
             yield equal("drop", f"of one packet in {part}, drawn at random (one_in)",
                         scope="packet")  # fmt: skip
+    if act == "shape" and rule.strikes not in ("packet", "flow"):
+        yield equal("prioritise", "packets without a mark wait in it as in a queue of one class")
     if act == "jitter":
         yield equal("delay", "with a mean of 3.5 deviations it is the same act")
     if act == "delay" and "jitter_ms" in found.parameters:

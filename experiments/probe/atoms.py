@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ipaddress
 import math
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +22,8 @@ Match = dict[str, Any]
 
 #: Last packet of a flow at which a window may end that is made from one packet.
 EARLY = 8
+#: Packets of a flow behind the last one that shows the effect from which a window ends there.
+AFTER_END = 4
 
 
 class Place(NamedTuple):
@@ -138,6 +141,20 @@ def references(unit: Probe, shows: np.ndarray[Any, Any], most: int = 10) -> list
                 shapes.add(shape)
                 chosen.append(at)
     return chosen[:most]
+
+
+def windows_with_ends(
+    unit: Probe, where: dict[int, Place], shows: np.ndarray[Any, Any]
+) -> Iterator[Match]:  # fmt: skip
+    """Yield the windows of packets of flows in which the effect begins and ends.
+
+    shows: float64[packets], how surely each packet shows the effect.
+    """
+    for ends in flows_of(unit):
+        own = [at for at, one in enumerate(unit) if one.ends == ends and at in where]
+        hit = [at for at in own if shows[at] > 0.5]
+        if len(hit) > AFTER_END and hit[-1] in own[:-AFTER_END]:
+            yield {"packets": f"{where[hit[0]].packets}-{where[hit[-1]].packets}"}
 
 
 def allowance(through: Passing, first: int, struck: int) -> list[dict[str, Any]]:

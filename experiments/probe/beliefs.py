@@ -21,15 +21,18 @@ from scipy.special import expit  # type: ignore[import-untyped]
 from midcall.captures.packets.numbers import TCP
 from midcall.experiments.probe.atoms import Match
 from midcall.experiments.probe.baseline import Baseline
+from midcall.experiments.probe.fit import SHARES as GRID
 from midcall.experiments.probe.fit import (
     agreement,
+    agreement_of_shares,
     answered,
+    by_stream,
     fit_without_rule,
-    fits,
+    fits_by_share,
     fits_of_limit,
-    late_of,
+    strikes_of_limit,
 )
-from midcall.experiments.probe.line_oracle import DROP, INJECT, Effect
+from midcall.experiments.probe.line_oracle import DROP, INJECT, SHARES, Effect
 from midcall.experiments.probe.prober import Outcome
 from midcall.testbed.policy.language import Rule
 from midcall.testbed.probing.probe import Probe
@@ -45,6 +48,8 @@ KEPT, GROWING, MOST_KEYS = 200, 14, 4
 COST = {"key": 1.2, "number": 2.0, "way": 1.5, "after": 3.0, "scope": 1.0, "media": 2.5}
 #: Packets of a limited rate count as so many independent ones.
 TOGETHER = 0.25
+#: Cost of another rule that strikes a flow of the capture, in nats.
+ANOTHER = 15.0
 #: Conditions that say a number: each has many values, so each costs more.
 NUMBERED = {"size", "packets", "bytes", "seconds", "entropy"}
 
@@ -82,6 +87,11 @@ class Hypothesis(NamedTuple):
         except ValueError:
             return None
 
+    def sampled(self, part: float) -> Hypothesis:
+        """Return it as a rule that inspects one packet in so many."""
+        match = self.keys | {"one_in": max(round(part), 2)}
+        return self._replace(match=json.dumps(match, sort_keys=True))
+
     @property
     def prior(self) -> float:
         """Return the logarithm of its prior probability, up to a constant."""
@@ -111,17 +121,21 @@ def hypothesis(match: Match, *rest: Any, **more: Any) -> Hypothesis:
 
 
 class Seen(NamedTuple):
-    """A unit that was played: as it passes the box, and its outcome."""
+    """A unit that was played: as it passes the box, and its outcome. capture: whether it is the
+    capture itself, of which another rule may strike some flows."""
 
     through: Passing
     outcome: Outcome
+    capture: bool = False
 
 
 class Beliefs:
     """Hypotheses with their scores over everything that was seen.
 
     effects: kinds of effects that the rule may have, equally likely before the first outcome. A
-    rule on media alone can only drop. table: float64[rules, effects], ln of prior times likelihood.
+    rule on media alone can only drop. of_units: float64[rules, effects], ln of prior times
+    likelihood of the units; of_capture: float64[rules, effects, SHARES], ln of the likelihood of
+    the plays of the capture, which share what part of the packets shows the effect.
     """
 
     def __init__(self, base: Baseline, effects: Sequence[Effect], on_path: bool = False) -> None:
@@ -129,14 +143,17 @@ class Beliefs:
         self.seen: list[Seen] = []
         self.hypotheses: list[Hypothesis] = []
         self.rules: list[Rule] = []
-        self.table: Floats = np.zeros((0, len(self.effects)))
+        self.of_units: Floats = np.zeros((0, len(self.effects)))
+        self.of_capture: Floats = np.zeros((0, len(self.effects), len(GRID)))
         self.known: set[Hypothesis] = set()
 
     def observe(self, seen: Seen) -> None:
         """Weigh all hypotheses by one more outcome."""
         self.seen.append(seen)
-        if self.rules:
-            self.table = self.table + self._fit(self.rules, seen)
+        if self.rules and seen.capture:
+            self.of_capture = self.of_capture + self._fit(self.rules, seen)
+        elif self.rules:
+            self.of_units = self.of_units + mean_over_shares(self._fit(self.rules, seen))
 
     def add(self, more: Iterable[Hypothesis]) -> None:
         """Take in new hypotheses, weighed by everything that was seen."""
@@ -151,15 +168,21 @@ class Beliefs:
         if not new:
             return
         rules = [rule for _, rule in new]
-        table = np.array([[one.prior] * len(self.effects) for one, _ in new])
+        units = np.array([[one.prior] * len(self.effects) for one, _ in new])
+        capture = np.zeros((*units.shape, len(GRID)))
         for seen in self.seen:
-            table = table + self._fit(rules, seen)
+            fitted = self._fit(rules, seen)
+            if seen.capture:
+                capture = capture + fitted
+            else:
+                units = units + mean_over_shares(fitted)
         only_drops = np.array([one.media for one, _ in new])
         others = np.array([effect.kind not in (DROP, INJECT) for effect in self.effects])
-        table[np.ix_(only_drops, others)] = -np.inf
+        units[np.ix_(only_drops, others)] = -np.inf
         self.hypotheses += [one for one, _ in new]
         self.rules += rules
-        self.table = np.concatenate([self.table, table])
+        self.of_units = np.concatenate([self.of_units, units])
+        self.of_capture = np.concatenate([self.of_capture, capture])
 
     def prune(self, most: int = KEPT) -> None:
         """Keep the best hypotheses."""
@@ -167,19 +190,30 @@ class Beliefs:
         self.known = {self.hypotheses[at] for at in order}
         self.hypotheses = [self.hypotheses[at] for at in order]
         self.rules = [self.rules[at] for at in order]
-        self.table = self.table[order]
+        self.of_units, self.of_capture = self.of_units[order], self.of_capture[order]
+
+    @property
+    def table(self) -> Floats:
+        """Return ln of prior times likelihood of each rule and effect, float64[rules, effects]."""
+        return np.asarray(self.of_units + mean_over_shares(self.of_capture))
 
     def _fit(self, rules: Sequence[Rule], seen: Seen) -> Floats:
+        """Return how well rules explain a unit with each effect and share, ln,
+        float64[rules, effects, SHARES]; effects without a share have the same value for all."""
         predicted = strikes(seen.through, rules)
         columns = []
         for effect in self.effects:
             if effect.limit:
-                limited = strikes(seen.through, with_act(rules, effect), late_of(self.base)).struck
-                columns.append(
-                    fits_of_limit(predicted.struck, limited, seen.outcome, self.base, effect)
-                )
+                limited = strikes_of_limit(seen.through, with_act(rules, effect), self.base).struck
+                fitted = fits_of_limit(
+                    predicted.struck, limited, seen.outcome, self.base, effect
+                )[:, None]  # fmt: skip
             else:
-                columns.append(fits(predicted, seen.outcome, self.base, effect, self.on_path))
+                another = ANOTHER if seen.capture else math.inf
+                fitted = fits_by_share(
+                    predicted, seen.outcome, self.base, effect, self.on_path, another
+                )
+            columns.append(np.broadcast_to(fitted, (len(rules), len(GRID))))
         return np.stack(columns, axis=1)
 
     @property
@@ -187,13 +221,14 @@ class Beliefs:
         """Return the table with less difference between rules of one limited rate: the packets of a
         bucket or queue show one state, which no prediction has to the last packet."""
         limited = np.array([bool(effect.limit) for effect in self.effects])
+        table = self.table
         if not limited.any() or not self.rules:
-            return self.table
+            return table
         priors = np.array([one.prior for one in self.hypotheses])[:, None]
-        fitted = self.table[:, limited] - priors
+        fitted = table[:, limited] - priors
         best = fitted.max(axis=0)
         best = np.where(np.isfinite(best), best, 0.0)
-        result = self.table.copy()
+        result = table.copy()
         result[:, limited] = priors + best + TOGETHER * (fitted - best)
         return result
 
@@ -226,23 +261,25 @@ class Beliefs:
         """Return the probability that one of the hypotheses is right: against something that
         strikes any packets, with the prior of a match of one condition too many."""
         other = -COST["key"] * (MOST_KEYS + 1) + sum(
-            fit_without_rule(seen.outcome, self.base, self.sought, self.on_path)
+            fit_without_rule(seen.outcome, self.base, self.sought, self.on_path,
+                             ANOTHER if seen.capture else math.inf)
             for seen in self.seen
-        )
+        )  # fmt: skip
         return float(expit(np.logaddexp.reduce(self.scores) - other))
 
     @property
     def explained(self) -> float:
         """Return the share of packets that are struck, or that the likeliest hypothesis strikes, of
         which both holds."""
-        both = any_ = 0
+        both = any_ = 0.0
         rule, sought = self.rules[int(self.scores.argmax())], self.sought
         for seen in self.seen:
             found = strikes(seen.through, [rule])
             mask = found.lost[0] if sought.kind in (DROP, INJECT) else found.struck[0]
             if sought.kind == INJECT:
                 mask = np.concatenate([mask, answered(found, seen.outcome.unit, sought)[0]])
-            one, other = agreement(mask, seen.outcome, self.base, sought, self.on_path)
+            compared = agreement_of_shares if sought.kind in SHARES else agreement
+            one, other = compared(mask, seen.outcome, self.base, sought, self.on_path)
             both, any_ = both + one, any_ + other
         return both / any_ if any_ else 1.0
 
@@ -320,6 +357,12 @@ class Beliefs:
                     yield one._replace(match=json.dumps(fewer, sort_keys=True))
 
 
+def mean_over_shares(fitted: Floats) -> Floats:
+    """Return ln of the mean likelihood over the last axis."""
+    whole = np.logaddexp.reduce(fitted, axis=-1) - math.log(fitted.shape[-1])
+    return np.asarray(whole, np.float64)
+
+
 def with_act(rules: Sequence[Rule], effect: Effect) -> list[Rule]:
     """Return rules that drop as rules with the act of a limited rate."""
     return [rule.model_copy(update=effect.act) for rule in rules]
@@ -328,13 +371,14 @@ def with_act(rules: Sequence[Rule], effect: Effect) -> list[Rule]:
 def nearby(one: Hypothesis) -> Iterator[Hypothesis]:
     """Yield a hypothesis with allowances a little smaller and larger: packets of both directions
     meet the box in another order in each play."""
-    key, value = next(iter(json.loads(one.after).items()))
-    steps = {"packets": (-2, -1, 1, 2), "bytes": (-300, -120, -50, 50, 120, 300),
+    after = json.loads(one.after)
+    key, value = next(iter(after.items()))
+    steps = {"flows": (-1, 1), "packets": (-2, -1, 1, 2), "bytes": (-300, -120, -50, 50, 120, 300),
              "seconds": (-0.1 * value, -0.03 * value, 0.03 * value, 0.1 * value)}[key]  # fmt: skip
     for step in steps:
         other = round(value + step, 3)
         if other > 0:
-            yield one._replace(after=json.dumps({key: other}))
+            yield one._replace(after=json.dumps(after | {key: other}))
 
 
 def variants(parts: Sequence[Match], media: bool) -> Iterator[Hypothesis]:
@@ -387,6 +431,8 @@ def shown(predicted: Strikes, sought: Effect, unit: Probe, on_path: bool) -> NDA
         if on_path and sought.detail != "dns-lie":
             return predicted.opened
         return np.concatenate([predicted.opened, predicted.struck[:, datagrams]], axis=1)
+    if sought.limit:
+        return by_stream(predicted.struck, unit)
     return predicted.lost if sought.kind == DROP else predicted.struck
 
 

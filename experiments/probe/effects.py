@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from midcall.captures.packets.numbers import TCP
 from midcall.experiments.probe.baseline import (
     MISS,
+    MOST_INFLATION,
     Baseline,
+    dispersion,
     llr_lost,
     log_binomial,
     more_than,
@@ -31,16 +33,14 @@ from midcall.testbed.probing.probe import Ends, flows_of
 LEAST_SHARE = 0.03
 #: The same for all flows of one transport and direction together.
 LEAST_POOLED = 0.02
-#: Log-likelihood ratio (or the like) from which a group is suspicious, shows an effect, and is not
-#: played again.
-SUSPICIOUS, SHOWN, SURE = 4.0, 11.0, 14.0
+#: Log-likelihood ratio (or the like) from which a group is suspicious, and shows an effect.
+SUSPICIOUS, SHOWN = 4.0, 11.0
 #: Share of datagrams that come twice for no reason; least delay of a reordered packet, in ns.
 RARELY, LEAST_REORDERED = 0.001, 25 * MS
 #: Pause of a flow in which a bad time of the line ends, in ns.
 BURST = 250 * MS
-#: Time in which a kernel sends again what was lost, in ns, and copies of a stream's packet that the
-#: line itself must not hold up, at least.
-HINDERED, LEAST_UNHINDERED = 1_000 * MS, 4.0
+#: Time in which a kernel sends again what was lost, in ns.
+HINDERED = 1_000 * MS
 #: Chances of enforcement below one that are tried.
 CHANCES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
@@ -245,7 +245,9 @@ def partly_lost(
         score = more_than(gone, count, *known)
     else:
         score = gone * math.log(seen / share) + (count - gone) * math.log((1 - seen) / (1 - share))
-    score = score / base.inflation[int(outcome.up[places[0]])] - loss_penalty(groups)
+    # packets close together are lost together more often than those of controls
+    own = min(dispersion(lost, sent), MOST_INFLATION)
+    score = score / max(base.inflation[int(outcome.up[places[0]])], own) - loss_penalty(groups)
     if seen - share < least:
         return None
     # losses of a stream come in runs, and may begin late in a flow: the share from the first on
@@ -287,14 +289,15 @@ def later(
     counts = np.isfinite(excess).sum(axis=0)
     late = np.isfinite(medians) & (medians > least_lateness(outcome, base, up))
     late &= counts >= (max(3, len(excess) // 2) if stream else min(2, len(excess)))
-    if stream:
-        late &= counts * unhindered(outcome, base, places) >= LEAST_UNHINDERED
     if not late.any():
         return None
     amount = float(np.median(medians[late]))
     few = stream and int(late.sum()) < 3
     score = lateness_score(amount, spread, len(excess), groups)
     score = min(score, (12.0 if few else 60.0) - math.log(groups))
+    if stream:  # the line itself may have held up all copies
+        held_up = counts * np.log1p(-unhindered(outcome, base, places))
+        score = min(score, float(-held_up[late].min()) - math.log(groups))
     return Finding(DELAY, NOWHERE, True, score, amount, int(places[np.flatnonzero(late)[0]]))
 
 
@@ -359,11 +362,15 @@ def sometimes_late(
     up = int(outcome.up[places[0]])
     spread = base.spread[up]
     centre = np.nanmedian(excess, axis=1)
+    # packets close together are as late as the latest of them
+    centre = centre - max(float(np.quantile(centre, 0.25)), 0.0)
+    below = np.minimum(centre - np.median(centre), 0.0)
     late = centre > least_lateness(outcome, base, up) + 2 * spread / np.sqrt(counts)
     if not late.any() or late.all():
         return None
     amount = float(np.median(centre[late]))
     deviation_ = spread * (0.5 + 1.25 / np.sqrt(counts)) + 1 * MS
+    deviation_ = np.maximum(deviation_, 1.5 * math.sqrt(2 * float((below**2).mean())))
     gain = np.clip((centre - amount / 2) * amount / deviation_**2, -15.0, 15.0)
     fits_ = [float(np.logaddexp(math.log(1 - one), math.log(one) + gain).sum()) for one in CHANCES]
     score = max(fits_) - 3.0 - math.log(groups)

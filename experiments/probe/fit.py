@@ -10,8 +10,10 @@ directions meet the box in another order than on a line without jitter.
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections import Counter
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +31,9 @@ from midcall.experiments.probe.line_oracle import (
     Effect,
 )
 from midcall.experiments.probe.prober import MS, Outcome
+from midcall.testbed.policy.language import Rule
 from midcall.testbed.probing.probe import Ends, Probe, flows_of
-from midcall.testbed.probing.strikes import Strikes
+from midcall.testbed.probing.strikes import Passing, Strikes, strikes
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -39,6 +42,9 @@ Floats = NDArray[np.float64]
 AGAIN_AFTER = 60 * MS
 #: Distance of two packets, in ns, of which the later one overtakes one that is reordered.
 SOON = 21 * MS
+#: Time in which a kernel sends again what was lost, in ns, and the largest chance that is assumed
+#: that the line itself holds up a packet of a stream.
+HINDERED, HELD_UP = 300 * MS, 0.6
 #: Share of struck packets that show no effect, where the effect is nearly certain; share of other
 #: packets that show one for no reason.
 MISS, OTHER = 0.03, 0.004
@@ -50,6 +56,9 @@ WRONG, NOT_STRUCK = 0.01, 0.1
 ALIKE = 1.5
 #: Packets before and behind one that show the share of a limit.
 NEAR = 7
+#: Packets of one direction of a stream whose end is judged, at least, and the chance that it is not
+#: as predicted.
+LEAST_STREAM, UNLIKE = 3, 0.1
 #: Least share of the packets of a limited rate that show it: when its bucket is empty is not exact.
 EARLIER = 0.06
 #: Share of flows that receive a forged answer for no reason.
@@ -83,10 +92,35 @@ def affected_of(outcome: Outcome, base: Baseline, sought: Effect) -> tuple[Bools
             other = np.clip(0.5 * np.exp(-0.7 * z - 0.4 * z * z), OTHER, 0.4)
             usable = np.isfinite(excess) & ~sent_again(outcome, spread)
             return np.nan_to_num(excess, nan=-1.0) > line, usable, other
-        late = (np.nan_to_num(excess, nan=0.0) > 25 * MS + 6 * spread) & ~outcome.streams
-        affected = outcome.lost | late | outcome.resent
+        late = np.nan_to_num(excess, nan=0.0) > 25 * MS + 6 * spread
+        if sought.limit:  # what waits behind a dropped packet of a stream is late, too
+            line_own = np.where(outcome.streams, held_up(outcome, base), losses) + OTHER
+            return outcome.lost | late, outcome.sent, np.minimum(line_own, HELD_UP)
+        affected = outcome.lost | (late & ~outcome.streams) | outcome.resent
         return affected, outcome.sent & ~outcome.behind, losses + OTHER
     return outcome.lost, outcome.sent & ~outcome.cut, base.never(outcome) + OTHER
+
+
+def held_up(outcome: Outcome, base: Baseline) -> Floats:
+    """Return the chance that the line itself holds up each packet of a stream: it has lost one that
+    was sent within HINDERED before it. float64[packets], 0 for datagrams."""
+    result = np.zeros(len(outcome.unit))
+    times: dict[tuple[Ends, bool], list[int]] = {}
+    for at, one in enumerate(outcome.unit):
+        if one.ends.proto == TCP and one.payload:
+            own = times.setdefault((one.ends, one.up), [])
+            own.append(one.time)
+            count = len(own) - bisect.bisect_left(own, one.time - HINDERED)
+            result[at] = 1 - (1 - base.loss[int(one.up)]) ** count
+    return result
+
+
+def strikes_of_limit(through: Passing, rules: Sequence[Rule], base: Baseline) -> Strikes:
+    """Return what rules that limit a rate drop or delay of a unit, on a line without noise: of
+    streams with what waits behind it."""
+    found = strikes(through, rules, late_of(base))
+    streams = np.array([one.ends.proto == TCP for one in through.unit])
+    return found._replace(struck=np.where(streams[None, :], found.lost, found.struck))
 
 
 def followed(unit: Probe) -> Bools:
@@ -130,12 +164,16 @@ def judged(usable: Bools, outcome: Outcome, sought: Effect, on_path: bool) -> Bo
     return np.zeros_like(usable) if on_path else usable & ~outcome.streams
 
 
-def fits(
-    predicted: Strikes, outcome: Outcome, base: Baseline, sought: Effect, on_path: bool = False
-) -> Floats:
-    """Return ln P(outcome | rule) - ln P(outcome | no rule) of each rule, float64[rules].
+def fits_by_share(
+    predicted: Strikes, outcome: Outcome, base: Baseline, sought: Effect, on_path: bool = False,
+    another: float = math.inf,
+) -> Floats:  # fmt: skip
+    """Return ln P(outcome | rule, share) - ln P(outcome | no rule) of each rule and share of struck
+    packets that show the effect: of SHARES, float64[rules, SHARES], or of the one share of an
+    effect that is nearly certain, float64[rules, 1].
 
-    on_path: whether forged answers leave the original packets alone.
+    on_path: whether forged answers leave the original packets alone; another: cost of another rule
+    that strikes a flow, in nats, which may explain what the flow shows instead.
     """
     affected, usable, other = affected_of(outcome, base, sought)
     usable = judged(usable, outcome, sought, on_path)
@@ -152,6 +190,9 @@ def fits(
         gain = np.where(seen, math.log(0.95 / STRAY), math.log(0.05 / (1 - STRAY)))
         hits = np.asarray(forged[:, None, :] * gain[None, :, :], np.float64)
     totals = []
+    spare = np.full(len(listed), -np.inf)
+    if another < math.inf:
+        spare = struck_by_another(outcome, base, sought, on_path, flow) - another
     shares = SHARES if sought.kind in BY_ITSELF else (1 - MISS,)
     quality = 1.0 - max(base.loss) - 0.02
     for share in shares:
@@ -170,9 +211,9 @@ def fits(
         )  # [rules, copies, flows]
         if hits is not None:
             gains = gains + hits
-        totals.append(by_chance(gains, quality) + ~mask @ missed)
-    stacked = np.stack(totals)
-    return np.asarray(np.logaddexp.reduce(stacked, axis=0) - math.log(len(totals)), np.float64)
+        rest = ~mask @ (missed[:, None] * membership)
+        totals.append(by_chance(gains, quality, rest, spare))
+    return np.stack(totals, axis=1)
 
 
 def fits_of_limit(
@@ -184,9 +225,12 @@ def fits_of_limit(
     struck: bool[rules, packets], what each rule strikes; limited: the same, what its limit loses or
     delays on a line without noise. Which of the packets close together it is depends on
     microseconds, so that each has the share of those NEAR it in its flow and direction, about which
-    its own, the same in all copies, varies (a beta-binomial distribution).
+    its own, the same in all copies, varies (a beta-binomial distribution). What a stream's packets
+    show depends on what its kernels send again, so that only its end counts.
     """
     affected, usable, other = affected_of(outcome, base, sought)
+    streams = fits_of_streams(limited, outcome, affected & usable, other)
+    usable = usable & ~outcome.streams
     whole = np.zeros(struck.shape)
     unit = outcome.unit
     keys = [(one.ends, one.up) for one in unit]
@@ -200,7 +244,43 @@ def fits_of_limit(
     gain = betaln(gone + first, count - gone + second) - betaln(first, second)
     gain = gain - gone * np.log(other) - (count - gone) * np.log(1 - other)
     gain = np.where(struck, np.maximum(gain, math.log(WRONG)), 0.0)
-    return np.asarray(gain.sum(axis=1), np.float64)
+    return np.asarray(gain.sum(axis=1) + streams, np.float64)
+
+
+def fits_of_streams(limited: Bools, outcome: Outcome, late: Bools, other: Floats) -> Floats:
+    """Return ln P(streams | rule) - ln P(streams | no rule) of rules that limit a rate,
+    float64[rules]: of each direction of a stream and each copy counts whether most of its last
+    packets are late. limited: bool[rules, packets]; late: bool[copies, packets]; other: as
+    `affected_of` returns it."""
+    result = np.zeros(len(limited))
+    for end in ends_of_streams(outcome.unit):
+        sent = outcome.sent[:, end].any(axis=1)
+        shows = int((late[sent][:, end].mean(axis=1) > 0.5).sum())
+        own = float(other[end].mean())
+        gain = shows * math.log((1 - UNLIKE) / own)
+        gain += (int(sent.sum()) - shows) * math.log(UNLIKE / (1 - own))
+        result += np.where(limited[:, end].mean(axis=1) > 0.5, gain, 0.0)
+    return result
+
+
+def ends_of_streams(unit: Probe) -> Iterator[list[int]]:
+    """Yield the places of the last packets of each direction of each stream."""
+    places: dict[tuple[Ends, bool], list[int]] = {}
+    for at, one in enumerate(unit):
+        if one.ends.proto == TCP and one.payload:
+            places.setdefault((one.ends, one.up), []).append(at)
+    for own in places.values():
+        if len(own) >= LEAST_STREAM:
+            yield own[-max(len(own) // 3, LEAST_STREAM) :]
+
+
+def by_stream(limited: Bools, unit: Probe) -> Bools:
+    """Return what of a limit's effect counts, bool[rules, features]: each datagram, and of each
+    direction of a stream whether most of its last packets are late."""
+    datagrams = np.array([one.ends.proto != TCP for one in unit])
+    streams = [limited[:, end].mean(axis=1) > 0.5 for end in ends_of_streams(unit)]
+    return np.concatenate([limited[:, datagrams], np.array(streams).reshape(-1, len(limited)).T],
+                          axis=1).astype(bool)  # fmt: skip
 
 
 def nearby(flags: Bools) -> Floats:
@@ -242,16 +322,21 @@ def with_wrong_predictions(weight: Floats, affected: Bools, usable: Bools) -> tu
     return weight * scale, np.maximum(best + least, 0.0)
 
 
-def by_chance(gains: Floats, quality: float) -> Floats:
+def by_chance(gains: Floats, quality: float, rest: Floats, spare: Floats) -> Floats:
     """Return the log-likelihood ratio summed over copies and flows, with the chance of enforcement
-    integrated out."""
+    integrated out.
+
+    rest: float64[rules, flows], what packets add that a rule does not predict; spare:
+    float64[flows], the ratio of another rule, which explains a flow instead if it is positive.
+    """
+    spared = np.where(spare > 0, spare, -np.inf)
+    limit = np.maximum(spare, 0.0)
     parts = []
     for chance in (1.0, *CHANCES):
         q = chance * quality
         prior = 1 - BY_CHANCE if chance == 1.0 else BY_CHANCE / len(CHANCES)
-        parts.append(
-            math.log(prior) + np.logaddexp(math.log(q) + gains, math.log(1 - q)).sum(axis=(1, 2))
-        )
+        own = np.logaddexp(math.log(q) + gains, math.log(1 - q)).sum(axis=1) + rest
+        parts.append(math.log(prior) + (np.logaddexp(own, spared) - limit).sum(axis=1))
     return np.asarray(np.logaddexp.reduce(np.stack(parts), axis=0), np.float64)
 
 
@@ -262,6 +347,8 @@ def shown_counts(
     effect, of how many, and how often one does that is not struck."""
     affected, usable, other = affected_of(outcome, base, sought)
     usable = judged(usable, outcome, sought, on_path)
+    if sought.limit:  # writes at several paces have shown the limit of a stream
+        usable = usable & ~outcome.streams
     gone, count = (affected & usable).sum(axis=0), usable.sum(axis=0)
     if sought.kind == INJECT:
         seen = events_of(outcome)
@@ -284,16 +371,64 @@ def agreement(
     return int((shows & predicted & known).sum()), int(((shows | predicted) & known).sum())
 
 
+def agreement_of_shares(
+    predicted: Bools, outcome: Outcome, base: Baseline, sought: Effect, on_path: bool = False
+) -> tuple[float, float]:
+    """Return (how many packets that a rule strikes show an effect beyond the line's own, how many
+    of all do). Others count where a flow and direction has more than chance explains.
+
+    predicted: bool[packets].
+    """
+    gone, count, other = shown_counts(outcome, base, sought, on_path)
+    beyond = gone - count * other
+    keys = [(one.ends, one.up) for one in outcome.unit]
+    rest = 0.0
+    for key in dict.fromkeys(keys):
+        own = np.array([one == key for one in keys]) & ~predicted
+        chance = 3.0 + 3.0 * math.sqrt(float((count * other)[own].sum()))
+        more = float(beyond[own].sum())
+        rest += more if more > chance else 0.0
+    both = max(float(beyond[predicted].sum()), 0.0)
+    return both, both + rest
+
+
 def fit_without_rule(
-    outcome: Outcome, base: Baseline, sought: Effect, on_path: bool = False
+    outcome: Outcome, base: Baseline, sought: Effect, on_path: bool = False,
+    another: float = math.inf,
 ) -> float:  # fmt: skip
     """Return ln P(outcome | something strikes any packets) - ln P(outcome | nothing does).
 
     Each packet is struck or not by itself, with a share of its own that is uniform over 0 to 1 and
-    integrated out (a beta function); how many are struck is integrated over STRUCK.
+    integrated out (a beta function); how many are struck is integrated over STRUCK. another: as in
+    `fits_by_share`: no flow counts for more.
     """
+    if another < math.inf:
+        listed = flows_of(outcome.unit)
+        flow = np.array([listed.index(one.ends) for one in outcome.unit])
+        by_flow = struck_by_another(outcome, base, sought, on_path, flow)
+        return float(np.minimum(by_flow, another).sum())
     gone, count, other = shown_counts(outcome, base, sought, on_path)
     gain = betaln(gone + 1, count - gone + 1)
     gain -= gone * np.log(other) + (count - gone) * np.log(1 - other)
     totals = [np.logaddexp(math.log(part) + gain, math.log(1 - part)).sum() for part in STRUCK]
     return float(np.logaddexp.reduce(totals)) - math.log(len(STRUCK))
+
+
+def struck_by_another(
+    outcome: Outcome, base: Baseline, sought: Effect, on_path: bool, flow: NDArray[np.int64]
+) -> Floats:
+    """Return ln P(outcome | another rule strikes any packets) - ln P(outcome | nothing does) of
+    each flow, float64[flows].
+
+    The packets that are struck show the effect with one share, which is integrated over SHARES and
+    near-certainty, as is how many are struck over STRUCK. flow: int64[packets], their numbers.
+    """
+    gone, count, other = shown_counts(outcome, base, sought, on_path)
+    number = np.concatenate([flow, np.arange(len(gone) - len(flow))])
+    totals = []
+    for share in (*SHARES, 1 - MISS / 2):
+        gain = gone * np.log(share / other) + (count - gone) * np.log((1 - share) / (1 - other))
+        for part in STRUCK:
+            one = np.logaddexp(math.log(part) + gain, math.log(1 - part))
+            totals.append(np.bincount(number, one))
+    return np.asarray(np.logaddexp.reduce(totals, axis=0) - math.log(len(totals)), np.float64)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import binom  # type: ignore[import-untyped]
 
 from midcall.captures.packets.numbers import TCP
 from midcall.experiments.localise.messages import noise
@@ -32,6 +33,9 @@ STEP, LEAST_STEP = 0.05, 0.4
 PLAIN, MOST_PACKETS, FINER, DOUBT = 8.0, 40, 2, 3.0
 #: Copies whose share of struck ones gives the chance of enforcement.
 CHANCE_COPIES = 60
+#: Further triggers of a flow and their distance in ns, copies, the largest number of packets of
+#: which a rule inspects one, and how much likelier that must be, in nats.
+AGAIN, AGAIN_APART, SAMPLED_COPIES, MOST_PART, SURELY = 24, 12 * MS, 24, 400.0, 3.0
 #: Packets of one such probe, at most, unless 20 copies have more.
 MOST_PLAYED = 9_000
 
@@ -220,10 +224,12 @@ def nearest_round(low: float, high: float) -> float:
 
 
 class Chance(NamedTuple):
-    """The chance of enforcement, and whether it is drawn per flow or per client."""
+    """The chance of enforcement, and whether it is drawn per flow or per client; sampled: of how
+    many packets the rule inspects one, None where each trigger of a flow has the same fate."""
 
     share: Number
     per: str
+    sampled: Number | None = None
 
 
 def chance_of(tail: Tail, core: Probe) -> Chance | None:
@@ -245,10 +251,60 @@ def chance_of(tail: Tail, core: Probe) -> Chance | None:
     share = min(hits / count / (1 - lost_trigger), 1.0)
     low, high = share_interval(hits, count)
     tail.prober.taught(f"{hits} of {count} copies")
+    if tail.best.scope != "packet" and not tail.best.media:
+        part = sampled(tail, core, unit, hits, count)
+        if part is not None:
+            return Chance(Number(hits / count, low, high), "packet", part)
     return Chance(
         Number(share, low / (1 - lost_trigger), min(high / (1 - lost_trigger), 1.0)),
         per_what(tail, core, share),
     )
+
+
+def inspected(tail: Tail, core: Probe) -> Number | None:
+    """Return of how many packets a rule inspects one, None where it does not."""
+    unit = tail.unit(core)
+    mask = tail.mask(tail.best, unit, len(core))
+    if not mask.any():
+        return None
+    outcome = tail.prober.ask("how often one trigger shows it", [unit], SAMPLED_COPIES)[0]
+    flags = struck_copies(tail, outcome, mask)
+    return sampled(tail, core, unit, sum(flags), len(flags))
+
+
+def sampled(tail: Tail, core: Probe, unit: Probe, hits: int, count: int) -> Number | None:
+    """Return of how many packets a rule inspects one, None where it does not: a flow with many
+    triggers is then condemned more often than one with few.
+
+    unit: the trigger and what follows it; hits of count: of its copies were condemned.
+    """
+    last = core[-1]
+    again = [last._replace(time=last.time + (number + 1) * AGAIN_APART) for number in range(AGAIN)]
+    triggers = (*core, *again)
+    longer = tail.unit(triggers)
+    mask = tail.mask(tail.best, longer, len(triggers))
+    few, many = (triggers_of(tail, one) for one in (unit, longer))
+    if not mask.any() or many < 2 * few:
+        return None
+    outcome = tail.prober.ask("how often with many triggers", [longer], SAMPLED_COPIES)[0]
+    flags = struck_copies(tail, outcome, mask)
+    more, copies = sum(flags), len(flags)
+    tail.prober.taught(f"{more} of {copies} copies with {many} triggers")
+    parts = np.geomspace(1.05, MOST_PART, 400)
+    fits = binom.logpmf(hits, count, 1 - (1 - 1 / parts) ** few)
+    fits += binom.logpmf(more, copies, 1 - (1 - 1 / parts) ** many)
+    same = (hits + more) / (count + copies)
+    of_flow = binom.logpmf(hits, count, same) + binom.logpmf(more, copies, same)
+    if fits.max() < of_flow + SURELY:
+        return None
+    plausible = parts[fits > fits.max() - 1.92]  # chi-squared of one degree of freedom, 95 %
+    return Number(float(parts[fits.argmax()]), float(plausible[0]), float(plausible[-1]))
+
+
+def triggers_of(tail: Tail, unit: Probe) -> int:
+    """Return how many packets of a unit meet the match."""
+    plain = tail.best._replace(scope="packet", way=None, after="").rule()
+    return int(strikes(tail.through(unit, True), [plain]).struck.sum()) if plain is not None else 0
 
 
 def struck_copies(tail: Tail, outcome: Outcome, mask: np.ndarray) -> list[bool]:

@@ -17,11 +17,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from midcall.captures.packets.numbers import TCP, UDP
+from midcall.captures.packets.numbers import TCP
 from midcall.testbed.network.link import PRESETS
 from midcall.testbed.probing.probe import Ends, Probe, Sent, ip_size
 from midcall.testbed.probing.sockets import ENDED, OPENED, RESET, Event, Played, Sockets, play
-from midcall.testbed.probing.virtual_line import DATAGRAM
+from midcall.testbed.probing.virtual_line import DATAGRAM, SEGMENT
 
 MS = 1_000_000
 #: How long the programs wait for the last packets, in ns: of datagrams, and of streams, whose
@@ -227,7 +227,8 @@ class Prober:
                         if new.proto == TCP:
                             entries.append((Sent(start, True, new, b""), -1, 0, 0))
                 for at, one in enumerate(unit):
-                    entries += self._entries(one, mapped[one.ends], start + lead, number, copy, at)
+                    moved = one._replace(time=one.time + start + lead, ends=mapped[one.ends])
+                    entries += [(part, number, copy, at) for part in parts_of(moved)]
         if not entries:
             return [self._empty(unit, copies) for unit in units]
         entries.sort(key=lambda entry: entry[0].time)
@@ -277,18 +278,6 @@ class Prober:
                 ports[ends.near, ends.near_port] = port
             result[ends] = Ends(ends.proto, near, port, far, ends.far_port)
         return result
-
-    def _entries(
-        self, one: Sent, ends: Ends, shift: int, number: int, copy: int, at: int
-    ) -> Iterator[tuple[Sent, int, int, int]]:
-        """Yield a packet of a copy; one that is too long for a datagram as several."""
-        body = one.payload
-        if ends.proto == TCP or len(body) <= DATAGRAM:
-            yield one._replace(time=one.time + shift, ends=ends), number, copy, at
-            return
-        for place in range(0, len(body), DATAGRAM):
-            part = body[place : place + DATAGRAM]
-            yield one._replace(time=one.time + shift, ends=ends, payload=part), number, copy, at
 
     def moved(self, outcome: Outcome, unit: Probe) -> Outcome:
         """Return an outcome as of a unit that differs in its flows' ends alone."""
@@ -369,7 +358,7 @@ class Prober:
             if one.up:
                 if played.arrived[place] >= 0 or not self.sockets.answers_only:
                     opened.add(one.ends)
-            elif one.ends.proto == UDP and one.ends not in opened:
+            elif one.ends.proto != TCP and one.ends not in opened:
                 continue  # a NAT may let nothing in before something went out
             row, delay = outcomes[number].delay[copy], played.delay(place)
             delay = max(delay - waits[place], 0) if delay >= 0 else delay
@@ -385,6 +374,18 @@ class Prober:
         for event in played.strange:
             number, copy, old = back[event.ends]
             outcomes[number].strange[copy].append(event._replace(ends=old))
+
+
+def parts_of(one: Sent) -> Iterator[Sent]:
+    """Yield a packet, and one that is too long for a datagram, or that holds several segments which
+    the capturing host had joined, as several."""
+    body = one.payload
+    most = SEGMENT if one.ends.proto == TCP else DATAGRAM
+    if len(body) <= (2 * most if one.ends.proto == TCP else most):
+        yield one
+        return
+    for place in range(0, len(body), most):
+        yield one._replace(payload=body[place : place + most])
 
 
 def overtaken(played: Played) -> set[int]:

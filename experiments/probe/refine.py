@@ -36,6 +36,10 @@ LAST_PORT = 65_535
 #: Largest windows that are searched: packets, IP octets, seconds.
 MOST_PACKETS, MOST_OCTETS, MOST_SECONDS = 400, 60_000, 12.0
 
+#: How much more of a count is sent than before the trigger, and how old a flow becomes, in s, where
+#: it is asked which count decides.
+BEYOND, AGED = 1.3, 8.5
+
 Through = Callable[[Probe, bool], Passing]
 
 
@@ -86,7 +90,7 @@ class Refiner:
             forged = self.sought.kind == INJECT and self.sought.detail != "dns-lie"
             self.refuted = not forged or self.core[-1].ends.proto == TCP  # datagrams get no reset
             return self.best
-        keys = self.best.keys
+        keys = self.which_count(self.best.keys)
         result = dict(keys)
         for key, refine in (
             ("ports", self.ports), ("addresses", self.addresses), ("size", self.sizes),
@@ -304,6 +308,40 @@ class Refiner:
 
     # -- windows
 
+    def which_count(self, keys: dict[str, Any]) -> dict[str, Any]:
+        """Return a match whose window is of the count that decides: of a capture's packets, octets
+        and seconds all grow together."""
+        windows = [key for key in ("packets", "bytes", "seconds")
+                   if str(keys.get(key, "")).endswith("-")]  # fmt: skip
+        if len(windows) != 1 or not self.last_shows:
+            return keys
+        sent = {"packets": len(self.core), "bytes": sum(map(ip_size, self.core)), "seconds": AGED}
+        packets, octets = int(BEYOND * sent["packets"]) + 4, int(BEYOND * sent["bytes"]) + 300
+        cores = {
+            "packets": self.preceded(packets, 0, 0.0),
+            "bytes": self.preceded(-(-octets // 1300), octets, 0.0),
+            "seconds": self.preceded(1, 0, AGED),
+        }
+        answers = dict(zip(cores, self.ask(list(cores.values()), "which count", True), strict=True))
+        found = [key for key, answer in answers.items() if answer]
+        if len(found) != 1 or found == windows:
+            return keys
+        return {key: one for key, one in keys.items() if key != windows[0]} | {
+            found[0]: f"{sent[found[0]]:g}-"}  # fmt: skip
+
+    def ends(
+        self, asks: Callable[[Sequence[float]], list[bool]], start: float, fine: float,
+        most: float, whole: bool,
+    ) -> tuple[float, float] | None:  # fmt: skip
+        """Return (last value that shows the effect, first that does not) beyond one that does, None
+        where no value does not."""
+        tries = [value for value in (2 * start, 4 * start, most) if start < value <= most]
+        answers = asks(tries)
+        if all(answers):
+            return None
+        at = answers.index(False)
+        return edge(tries[at - 1] if at else start, tries[at], asks, fine, whole)
+
     def preceded(self, count: int, octets: int, seconds: float) -> Probe:
         """Return the last packet of the core behind fillers in its flow."""
         last = self.core[-1]
@@ -361,13 +399,19 @@ class Refiner:
             return self.upper(key, asks, count, most, whole, 0.0)
         start = inside if some else tries[2]
         if not some and not more:
+            self.refuted = True  # the count alone does not bring the effect about
             return None
         good, bad = edge(start, 0.0, asks, self.fine(key, start), whole)
         first, limit = count(good), count(bad)
         self.intervals[key] = (limit, first)
+        last = ""
+        beyond = self.ends(asks, start, self.fine(key, start), most, whole)
+        if beyond is not None:
+            end = sum(map(count, beyond)) / 2
+            last = f"{rounded(end):g}" if key == "seconds" else f"{end - 0.5:.0f}"
         if key == "seconds":
-            return f"{rounded((first + limit) / 2):g}-"
-        return f"{first:.0f}-" if key == "packets" else f"{(first + limit + 1) / 2:.0f}-"
+            return f"{rounded((first + limit) / 2):g}-{last}"
+        return (f"{first:.0f}-" if key == "packets" else f"{(first + limit + 1) / 2:.0f}-") + last
 
     def upper(
         self, key: str, asks: Callable[[Sequence[float]], list[bool]],
@@ -404,6 +448,8 @@ class Refiner:
         """Return the hypothesis with the exact allowance of `after`."""
         after = json.loads(best.after)
         key, value = next(iter(after.items()))
+        if "per" in after:  # what one flow sends is not all that counts
+            return best
         found = Allowance(self, best, key, float(value)).run()
         if found is None:
             return best

@@ -14,7 +14,7 @@ from midcall.captures.packets.numbers import TCP
 from midcall.experiments.localise.messages import noise
 from midcall.experiments.probe.baseline import Baseline
 from midcall.experiments.probe.beliefs import Hypothesis, with_act
-from midcall.experiments.probe.fit import late_of
+from midcall.experiments.probe.fit import strikes_of_limit
 from midcall.experiments.probe.line_oracle import (
     BY_ITSELF,
     DELAY,
@@ -30,6 +30,9 @@ from midcall.testbed.probing.strikes import Passing, strikes
 
 #: Between a trigger and what follows, in ns.
 PAUSE = 60 * MS
+#: How much longer than an allowance of seconds is waited for its end, and how long at most, in s; a
+#: distance of packets that none of them uses up, in ms.
+LATER, MOST_WAIT, FOREVER = 1.15, 60.0, 1 << 40
 
 
 def beyond(best: Hypothesis, apart_ms: int) -> int:
@@ -78,7 +81,9 @@ class Tail:
             self.count, self.apart = int(min(max(12 / max(sought.amount, 0.03), 12), 160)), 4 * MS
         elif sought.kind == DELAY:
             self.count, self.apart = 4, 20 * MS
-        self.used = beyond(best, self.apart // MS)
+        after = json.loads(best.after) if best.after else {}
+        self.wait = int(min(LATER * after.get("seconds", 0.0), MOST_WAIT) * 1e9)
+        self.used = beyond(best, self.apart // MS if not self.wait else FOREVER)
         self.count += self.used
         self.form = "again" if best.scope == "packet" or best.media else self.chosen(core)
 
@@ -129,7 +134,7 @@ class Tail:
         last = core[-1]
         if self.sought.kind == INJECT and last.ends.proto == TCP and not self.used:
             return core
-        return in_order([*core, *self.carriers(last, last.time + PAUSE)])
+        return in_order([*core, *self.carriers(last, last.time + PAUSE + self.wait)])
 
     def mask(self, best: Hypothesis, unit: Probe, core: int) -> NDArray[np.bool_]:
         """Return which packets a hypothesis strikes in a unit, of those from the core's last on."""
@@ -139,7 +144,7 @@ class Tail:
         through, limit = self.through(unit, True), self.sought
         found = strikes(through, [rule])
         if limit.limit:
-            found = strikes(through, with_act([rule], limit), late_of(self.base))
+            found = strikes_of_limit(through, with_act([rule], limit), self.base)
         shown = found.struck if self.sought.kind in BY_ITSELF else found.lost
         mask = np.array(shown[0], bool)
         mask[: max(core - 1, 0)] = False

@@ -17,6 +17,7 @@ from midcall.experiments.localise.messages import (
 )
 from midcall.experiments.localise.mutations import NEAR, far_addresses, other_proto
 from midcall.experiments.localise.packet_fields import read
+from midcall.experiments.probe.line_oracle import Effect
 from midcall.experiments.probe.prober import MS
 from midcall.testbed.conformance.transcript import question
 from midcall.testbed.probing.probe import Ends, Probe, Sent, flows_of, in_order
@@ -25,6 +26,8 @@ from midcall.testbed.probing.virtual_line import DATAGRAM
 
 #: Between a trigger and what follows it, in ns.
 PAUSE = 120 * MS
+#: Of streams that share a limited rate: the share of it that each one has, and packets at most.
+BELOW, SHARING = 0.7, 54
 #: Ports that rules often list.
 PORTS = (27_011, 443, 53, 3478, 60_123)
 
@@ -82,6 +85,19 @@ def scope_unit(
         packets += carriers(ends, later, count, apart, word, size, plain)
     packets += [one._replace(time=begin + one.time) for one in more]
     return in_order(packets)
+
+
+def sharing_unit(trigger: Probe, sought: Effect) -> Probe:
+    """Return a trigger and streams of its subscriber and others, each below a limited rate and
+    those that share a host together above it."""
+    act = sought.act
+    rate = act["rate_kbit"] * 125  # octets/s
+    room = act.get("bucket_bytes") or act["queue_ms"] * rate / 1000
+    seconds = 2.0 * room / ((2 * BELOW - 1) * rate) + 0.3  # in which two of them exceed the limit
+    size = int(min(max(seconds * BELOW * rate / SHARING - 40, 60), 1200))
+    apart = int((size + 40) / (BELOW * rate) * 1e9)
+    count = int(min(max(seconds * 1e9 / apart, 8), SHARING))
+    return scope_unit(trigger, count, apart, proto=TCP, size=size)
 
 
 def repeated_unit(trigger: Probe, count: int, apart: int) -> Probe:

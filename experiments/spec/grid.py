@@ -98,7 +98,7 @@ def cells(spec: Spec, operators: dict[str, Any]) -> list[Cell]:
             access,
             day.date.isoformat(),
             bool(operator.service(access)),
-            operator.policy(hypothesis.id, access, day.date),
+            operator.policy(hypothesis.id, access, day.date, day.time),
             None if operator.targets is None else tuple(operator.targets),
         )
         for operator in operators.values()

@@ -43,10 +43,14 @@ class Strict(BaseModel):
 
 
 class Day(Strict):
-    """One date of the grid, with the words the report shows for it."""
+    """One date of the grid, with the words the report shows for it.
+
+    time: of day, None for one at which rules with `hours` are in force.
+    """
 
     date: datetime.date
     label: str = Field(min_length=1)
+    time: datetime.time | None = None
 
 
 class Captures(Strict):
@@ -123,18 +127,21 @@ class Localise(Strict):
 class Engines(Strict):
     """The matrix of an operator's hypotheses and packet engines (experiments.engines.matrix).
 
-    captures: names of the catalogue or files, whose packets go through each engine; edge_cases:
-    whether synthetic packets at the edges of matches do, too (experiments.engines.edge_cases);
-    edits: random edits of policies under each engine (experiments.engines.edits); speed: the policy
-    under which engines are timed, "" for none (experiments.engines.speed, needs root).
+    captures: names of the catalogue or files, whose packets go through each engine, or "all" that
+    are here; edge_cases: whether synthetic packets at the edges of matches do, too
+    (experiments.engines.edge_cases); cells: "exact" for those alone whose export names no
+    difference; edits: random edits of policies under each engine (experiments.engines.edits);
+    speed: the policy under which engines are timed, "" for none (experiments.engines.speed, needs
+    root).
     """
 
     operator: str = "mechanisms"
     engines: list[Literal["suricata", "nftables", "iptables", "ndpi"]] = [
         "suricata", "nftables", "iptables", "ndpi",
     ]  # fmt: skip
-    captures: list[str] = Field(min_length=1)
+    captures: Literal["all"] | Annotated[list[str], Field(min_length=1)]
     edge_cases: bool = True
+    cells: Literal["all", "exact"] = "all"
     edits: int = Field(default=0, ge=0, le=10_000)
     speed: str = ""
     access: Access = "4g"

@@ -7,18 +7,27 @@ A rule is translated whole, or it is left out with the reason.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from midcall.captures.truth.strict_toml import block, toml
 from midcall.errors import TestbedError
-from midcall.testbed.engines.import_parts import INSERTED, Found, Untranslatable
+from midcall.testbed.engines.import_parts import (
+    INSERTED,
+    LINE,
+    MARKS,
+    ORDER,
+    Found,
+    Untranslatable,
+)
 from midcall.testbed.engines.iptables_import import iptables
 from midcall.testbed.engines.nftables_import import nftables
 from midcall.testbed.engines.suricata_import import suricata
 
-READERS: dict[str, Callable[[Sequence[str]], Callable[[str], Found]]] = {
+#: What reads an engine's lines: a function of a line's number and text.
+READERS: dict[str, Callable[[Sequence[str]], Callable[[int, str], Found]]] = {
     "suricata": suricata, "nftables": nftables, "iptables": iptables,
 }  # fmt: skip
 #: The words of a rule that lets packets pass.
@@ -77,27 +86,36 @@ def imported(path: Path, engine: str) -> Imported:
         lines = joined(path.read_text(encoding="utf-8").splitlines())
     except (OSError, UnicodeDecodeError) as error:
         raise TestbedError(f"{path}: cannot be read ({error})") from None
-    found = Imported(path.name, engine, {}, [])
     read = READERS[engine](lines)
-    first: dict[str, dict[str, Any]] = {}
+    found: Found = []
+    left_out: list[LeftOut] = []
     for number, text in enumerate(lines, 1):
         line = text.strip()
         if not line or line.startswith("#"):
             continue
         try:
-            rules = read(line)
+            rules = [{LINE: number, **rule} for rule in read(number, line)]
         except Untranslatable as problem:
             lets_pass = ACCEPTS.search(line) and not str(problem).startswith("chain ")
             accepts = "; rules below it may meet what it accepts" if lets_pass else ""
-            found.left_out.append(LeftOut(number, line, f"{problem}{accepts}"))
+            left_out.append(LeftOut(number, line, f"{problem}{accepts}"))
             continue
-        for count, rule in enumerate(rules, 1):
-            name = f"line-{number}" if len(rules) == 1 else f"line-{number}-{count}"
-            if rule.pop(INSERTED, False):
-                first = {name: rule, **first}
-            else:
-                found.rules[name] = rule
-    return found._replace(rules={**first, **found.rules})
+        at = 0 if any(rule.get(INSERTED) for rule in rules) else len(found)
+        found[at:at] = rules
+    found.sort(key=lambda rule: rule.get(ORDER, 0))
+    return Imported(path.name, engine, named(found), left_out)
+
+
+def named(found: Found) -> dict[str, dict[str, Any]]:
+    """Return rules by their names: "line-" and the number, "-1" and so on behind it for several."""
+    several = Counter(rule[LINE] for rule in found)
+    seen, out = Counter[int](), {}
+    for rule in found:
+        number = rule[LINE]
+        seen[number] += 1
+        name = f"line-{number}-{seen[number]}" if several[number] > 1 else f"line-{number}"
+        out[name] = {key: value for key, value in rule.items() if key not in MARKS}
+    return out
 
 
 def write(path: Path, found: Imported) -> None:
@@ -121,7 +139,7 @@ def write(path: Path, found: Imported) -> None:
         ),
     ]
     for name, rule in found.rules.items():
-        source = f"{found.file}:{name.partition('-')[2]}"
+        source = f"{found.file}:{name.split('-')[1]}"
         evidence = {"grade": "D", "source": source, "hypothesis": True}
         parts.append(block("hypothesis.rule", {"name": name, **rule, **evidence}))
     try:

@@ -84,7 +84,9 @@ LOADING = {
         "suricata.yaml -S midcall.rules -q 0` (or `--af-packet` with `copy-mode: ips`) applies "
         "them. Set `HOME_NET` to the addresses of the subscribers. The rules need the inline mode, "
         "`stream: {midstream: true, inline: yes}`, and `app-layer.protocols.tls: "
-        "{encryption-handling: full}`: otherwise no rule sees TLS packets behind a handshake."
+        "{encryption-handling: full}`: otherwise no rule sees TLS packets behind a handshake. Set "
+        "every time of `flow-timeouts` longer than a flow is silent: Suricata forgets a flow then, "
+        "with what it met."
     ),
     "nftables": (
         "`nft -c -f midcall.nft` tests the rules, `nft -f midcall.nft` loads them. Set "
@@ -113,7 +115,7 @@ def readme(
     policy: Policy, made: Export, lines: dict[str, tuple[str, ...]], places: dict[str, KeyPlaces]
 ) -> str:
     """Return the README of an exported folder."""
-    title = f"{policy.operator}/{policy.hypothesis}" if policy.operator else "a policy"
+    title = policy.name
     day = f" on {policy.date}" if policy.date else ""
     out = [f"# {title} for {made.engine}", ""]
     out += [f"{policy.title}. In force on {policy.access or 'every access network'}{day}.", ""]

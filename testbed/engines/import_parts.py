@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import socket
+from collections.abc import Callable
 from typing import Any
 
 from midcall.captures.packets.numbers import STUN_COOKIE
+from midcall.testbed.engines.condition import Network
 from midcall.testbed.engines.written import ERROR_WORDS
 from midcall.testbed.policy.syntax import code_point, port_range
 
@@ -22,16 +25,58 @@ class Untranslatable(Exception):
     """A part of a rule that the policy language cannot express."""
 
 
+class Conflict(Untranslatable):
+    """Two conditions that no packet between a subscriber and a far end meets."""
+
+
 #: The rules of a line, [] for a line that has none.
 Found = list[dict[str, Any]]
-#: The mark of a rule that stands before those of the lines above it.
-INSERTED = "inserted"
+#: Keys of a found rule that are none of the language: whether it stands before the rules of the
+#: lines above it; its line, where another one goes to it; its place among tables and chains that
+#: packets meet one after the other.
+INSERTED, LINE, ORDER = "inserted", "line", "order"
+MARKS = (INSERTED, LINE, ORDER)
+
+
+class InnerLines:
+    """What became of the lines of chains that other lines go to, by their numbers."""
+
+    def __init__(self) -> None:
+        self.found: set[int] = set()
+        self.problems: dict[int, Untranslatable] = {}
+        self.conflicts: dict[int, Untranslatable] = {}
+
+    def add(self, number: int, rules: Callable[[], Found]) -> Found:
+        """Return a line's rules, seen from one line that goes to its chain; [] for a problem."""
+        try:
+            out = [{LINE: number, **rule} for rule in rules()]
+        except Conflict as problem:
+            self.conflicts[number] = problem
+            return []
+        except Untranslatable as problem:
+            self.problems[number] = problem
+            return []
+        self.found.add(number)
+        return out
+
+    def whole(self, rules: Found) -> Found:
+        """Return rules without those of lines that have a problem elsewhere."""
+        return [rule for rule in rules if rule.get(LINE) not in self.problems]
+
+    def check(self, number: int, chain: str) -> None:
+        """Raise Untranslatable where a line's rules are not among those of the lines before it."""
+        if number in self.problems:
+            raise self.problems[number]
+        if number not in self.found:
+            unreached = f"chain {chain}: no line that goes to it is translated"
+            raise self.conflicts.get(number) or Untranslatable(unreached)
 
 
 def put(match: dict[str, Any], key: str, value: Any) -> None:
     """Add a condition to a match; raises Untranslatable where it has another one."""
     if match.setdefault(key, value) != value:
-        raise Untranslatable(f"two conditions on {key}")
+        kind = Conflict if key in ("protocol", "direction") else Untranslatable
+        raise kind(f"two conditions on {key}")
 
 
 def rule_of(act: str, match: dict[str, Any], scope: str = "packet") -> dict[str, Any]:
@@ -55,8 +100,10 @@ def ports(word: str) -> list[int | str]:
     for part in listed.strip("{}[] ").replace(" ", "").split(","):
         text = re.sub(r"^:", "1:", re.sub(r":$", ":65535", part)).replace(":", "-")
         try:
+            if re.fullmatch(r"[a-z][\w-]*", text):
+                text = str(socket.getservbyname(text))
             out.append(port_range(int(text) if text.isdigit() else text))
-        except ValueError:
+        except (ValueError, OSError):
             raise Untranslatable(f"ports {word}") from None
     ranges = complement(out, 1, 65535) if word.startswith("!") else out
     return [low if low == high else f"{low}-{high}" for low, high in ranges]
@@ -66,14 +113,28 @@ def addresses(word: str) -> list[str]:
     """Return prefixes of the far side; raises Untranslatable."""
     out = []
     for part in word.strip("{}[] ").replace(" ", "").split(","):
-        try:
-            net = ipaddress.ip_network(part, strict=False)
-        except ValueError:
-            raise Untranslatable(f"addresses {word}") from None
-        if any(net.version == one.version and net.overlaps(one) for one in PRIVATE):
-            raise Untranslatable(f"addresses {word}: of a subscriber")
-        out.append(str(net))
+        for net in networks(part):
+            if net.prefixlen and any(overlap(net, one) for one in PRIVATE):
+                raise Untranslatable(f"addresses {word}: of a subscriber")
+            out.append(str(net))
     return out
+
+
+def overlap(net: Network, other: Network) -> bool:
+    """Return whether two prefixes have an address in common."""
+    return net.version == other.version and net.overlaps(other)
+
+
+def networks(word: str) -> list[Network]:
+    """Return the prefixes of an address, a prefix or a range "A-B"; raises Untranslatable."""
+    low, dash, high = word.partition("-")
+    try:
+        if not dash:
+            return [ipaddress.ip_network(word, strict=False)]
+        first, last = ipaddress.ip_address(low), ipaddress.ip_address(high)
+        return list(ipaddress.summarize_address_range(first, last))
+    except (ValueError, TypeError):
+        raise Untranslatable(f"addresses {word}") from None
 
 
 #: Addresses that a subscriber has behind an operator's box (RFC 1918, RFC 6598).
@@ -95,6 +156,12 @@ def of_version(match: dict[str, Any], version: str) -> None:
     """Restrict a match to a version of IP, "ip" or "ip6"; others: of both, or it has addresses."""
     if version in EVERY and "addresses" not in match:
         match["addresses"] = [EVERY[version]]
+
+
+def of_flows(rules: Found, scope: str, spared: str) -> Found:
+    """Return rules of packets as those of subjects; spared: the direction that passes, or ""."""
+    way = {"way": {"up": "down", "down": "up"}[spared]} if spared else {}
+    return [{**rule, "scope": scope, **way} if "scope" in rule else rule for rule in rules]
 
 
 def netfilter_reset(match: dict[str, Any]) -> dict[str, Any]:

@@ -5,19 +5,24 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
+from midcall.testbed.engines.condition import TCP, UDP
 from midcall.testbed.engines.import_parts import (
     COOKIE,
     DEPTH,
     INSERTED,
+    ORDER,
     Found,
+    InnerLines,
     Untranslatable,
     addresses,
     answered,
     length,
     netfilter_reset,
+    of_flows,
     of_version,
     point,
     ports,
@@ -29,22 +34,27 @@ from midcall.testbed.engines.import_parts import (
 from midcall.testbed.engines.written import SUBSCRIBER
 
 IPTABLES_ACTS: dict[str, dict[str, Any]] = {"DROP": {"act": "drop"}, "ACCEPT": {"act": "pass"}}
-#: Targets that let a packet go on unchanged.
-NO_TARGET = ("LOG", "NFLOG", "RETURN")
+#: Targets that let a packet go on unchanged, and the one that ends a chain.
+NO_TARGET, RETURN = ("LOG", "NFLOG"), "RETURN"
 #: The target of a chain whose rules act on whole flows, as an exported policy has it.
 MARKS_FLOW = "CONNMARK"
+#: The key of a match that an interface gives.
+WAY = "direction"
 #: Words that introduce a match and test nothing themselves.
-MODULES = ("tcp", "udp", "multiport", "comment", "length", "dscp", "u32")
+MODULES = ("tcp", "udp", "multiport", "comment", "length", "dscp", "u32", "iprange")
 #: u32's test of STUN's cookie behind IPv4 and UDP.
 U32_COOKIE = f"0>>22&0x3c@12=0x{COOKIE}"
-#: Octets of the headers of IPv4 and UDP.
-IP_UDP = 28
+#: Octets of the headers of IP and UDP, by version.
+HEADERS = {"ip": 28, "ip6": 48}
+#: Tables with a chain FORWARD, in the order in which a packet meets them.
+TABLES = ("mangle", "filter", "security")
 
 
 class Line(NamedTuple):
     """A rule of iptables: its chain, whether it is inserted before others, match and target.
 
-    interface: "-i" where it names the subscribers' interface; version: of IP, as in EVERY.
+    interface: "-i" where it names the subscribers' interface; version: of IP, as in EVERY; goes:
+    whether the target is a chain from which nothing comes back (-g); table: the chain's.
     """
 
     chain: str
@@ -53,86 +63,151 @@ class Line(NamedTuple):
     target: dict[str, Any] | str
     interface: str
     version: str = "ip"
+    goes: bool = False
+    table: str = "filter"
 
 
-def iptables(lines: Sequence[str]) -> Callable[[str], Found]:
+class Tables:
+    """A file of iptables-save, or a script: its chains by version, table and name.
+
+    lines: what each line is, None for one without a rule; inner: of chains that others go to.
+    """
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        self.lines: dict[int, Line | Untranslatable | None] = {}
+        self.chains: dict[tuple[str, str, str], list[tuple[int, Line]]] = {}
+        self.inner = InnerLines()
+        saved = any(line.startswith("*") for line in lines)
+        version, table = version_of("\n".join(lines)) if saved else "", "filter"
+        for number, text in enumerate(map(str.strip, lines), 1):
+            table = text[1:] if text.startswith("*") else table
+            try:
+                one = iptables_line(text, version, table)
+            except Untranslatable as problem:
+                self.lines[number] = problem
+                continue
+            self.lines[number] = one
+            if one is not None:
+                chain = self.chains.setdefault((one.version, one.table, one.chain), [])
+                front = one.inserted and one.chain != BASE
+                chain.insert(0 if front else len(chain), (number, one))
+        self.targets = set(re.findall(r" -[jg] (\S+)", "\n".join(lines)))
+        self.found: dict[int, Found | Untranslatable] = {}
+        for (_, own, name), chain in self.chains.items():
+            for number, one in chain if name == BASE else ():
+                try:
+                    self.found[number] = self.of_base(one, own)
+                except Untranslatable as problem:
+                    self.found[number] = problem
+
+    def of_base(self, one: Line, table: str) -> Found:
+        """Return the rules of a line of FORWARD; raises Untranslatable."""
+        if table not in TABLES:
+            raise Untranslatable(f"table {table}: it has no chain {BASE}")
+        marks = {ORDER: TABLES.index(table), INSERTED: one.inserted}
+        return [{**rule, **marks} for rule in self.rules(one)]
+
+    def rules(self, one: Line, depth: int = 0) -> Found:
+        """Return the rules of a line, those of the chain that it goes to; raises Untranslatable."""
+        if not isinstance(one.target, str):
+            return [self.rule(one, one.target)]
+        if one.target == RETURN:
+            raise Untranslatable(f"{RETURN}: the rules behind it in its chain meet fewer packets")
+        chain = self.chains.get((one.version, one.table, one.target), [])
+        if depth == DEPTH or not chain:
+            raise Untranslatable(f"target {one.target}")
+        if one.goes and not ends(chain[-1][1]):
+            raise Untranslatable(f"-g {one.target}: what that chain lets pass skips the rest")
+        out: Found = []
+        marks, spared = any(inner.target == MARKS_FLOW for _, inner in chain), ""
+        for number, inner in chain:
+            if inner.target == RETURN and not inner.match:
+                break
+            if marks and inner.target == IPTABLES_ACTS["ACCEPT"] and list(inner.match) == [WAY]:
+                spared = inner.match[WAY]
+                self.inner.found.add(number)
+            elif inner.target != MARKS_FLOW:
+                out += self.inner.add(number, partial(self.inside, one, inner, depth))
+        return of_flows(out, "flow", spared) if marks else out
+
+    def inside(self, one: Line, inner: Line, depth: int) -> Found:
+        """Return the rules of a line of a chain that another one goes to; raises Untranslatable."""
+        match = dict(one.match)
+        for key, value in inner.match.items():
+            put(match, key, value)
+        interface = one.interface or inner.interface
+        return self.rules(inner._replace(match=match, interface=interface), depth + 1)
+
+    def rule(self, one: Line, target: dict[str, Any]) -> dict[str, Any]:
+        """Return a line with a target of its own as a rule; raises Untranslatable."""
+        udp = one.match.get("protocol") == UDP
+        if "size" in one.match and not udp:
+            raise Untranslatable("--length: of a transport other than UDP")
+        if "stun" in one.match and not (udp and one.version == "ip"):
+            raise Untranslatable("--u32: octets of UDP over IPv4 alone")
+        if target["act"] == "pass" and any(
+            self.chains.get((one.version, later, BASE))
+            for later in TABLES[TABLES.index(one.table) + 1 :]
+        ):
+            raise Untranslatable("ACCEPT: a later table decides, too")
+        answered(one.interface, "-i", one.match)
+        act = netfilter_reset(one.match) if target["act"] == "reset" else target
+        match = dict(one.match)
+        of_version(match, one.version)
+        rule = {**rule_of("", match), **act}
+        if act["act"] == "mark":
+            del rule["scope"]
+        return rule
+
+
+def ends(one: Line) -> bool:
+    """Return whether a rule decides every packet that comes to it."""
+    return not one.match and not one.interface and not isinstance(one.target, str)
+
+
+#: The chain of packets that are forwarded.
+BASE = "FORWARD"
+
+
+def iptables(lines: Sequence[str]) -> Callable[[int, str], Found]:
     """Return a reader of the lines of iptables-save or of a script, which raises Untranslatable.
 
     A rule that jumps to a chain becomes that chain's rules.
     """
-    chains: dict[str, list[Line | Untranslatable]] = {}
-    saved = any(line.startswith("*") for line in lines)
-    version = version_of("\n".join(lines)) if saved else ""
-    for text in lines:
-        try:
-            one = iptables_line(text.strip(), version)
-        except Untranslatable as problem:
-            name = re.search(r"-[AI] (\S+)", text)
-            chains.setdefault(name[1] if name else "", []).append(problem)
-            continue
-        if one is not None:
-            chains.setdefault(one.chain, []).append(one)
+    tables = Tables(lines)
 
-    def read(line: str) -> Found:
+    def read(number: int, line: str) -> Found:
         if re.match(r":FORWARD DROP\b", line):
             raise Untranslatable("every packet that no rule accepts is dropped")
         hit = re.search(r"(?:^|\s)-[AI] (INPUT|OUTPUT|PREROUTING|POSTROUTING)\b", line)
         if hit is not None:
             raise Untranslatable(f"chain {hit[1]}: {ELSEWHERE}")
-        one = iptables_line(line, version)
-        if one is None or (one.chain in jumped and one.chain != "FORWARD"):
+        one = tables.lines[number]
+        if isinstance(one, Untranslatable):
+            raise one
+        if one is None or one.target == MARKS_FLOW:
             return []
-        if one.chain != "FORWARD":
+        if one.chain == BASE:
+            found = tables.found[number]
+            if isinstance(found, Untranslatable):
+                raise found
+            return tables.inner.whole(found)
+        if one.chain not in tables.targets:
             raise Untranslatable(f"chain {one.chain}: {ELSEWHERE}")
-        rules = list(targets(one, chains, 0))
-        return [{**rule, INSERTED: True} for rule in reversed(rules)] if one.inserted else rules
+        if one.target != RETURN or one.match:
+            tables.inner.check(number, one.chain)
+        return []
 
-    jumped = {
-        one.target
-        for own in chains.values()
-        for one in own
-        if isinstance(one, Line) and isinstance(one.target, str)
-    }
     return read
-
-
-def targets(
-    one: Line, chains: dict[str, list[Line | Untranslatable]], depth: int
-) -> Iterator[dict[str, Any]]:
-    """Yield the rules of a line, those of the chain that it jumps to; raises Untranslatable."""
-    if not isinstance(one.target, str):
-        answered(one.interface, "-i", one.match)
-        target = netfilter_reset(one.match) if one.target["act"] == "reset" else one.target
-        of_version(one.match, one.version)
-        rule = {**rule_of("", one.match), **target}
-        if rule["act"] == "mark":
-            del rule["scope"]
-        yield rule
-        return
-    if depth == DEPTH or one.target not in chains:
-        raise Untranslatable(f"target {one.target}")
-    lines = [inner for inner in chains[one.target] if isinstance(inner, Line)]
-    marks = any(inner.target == MARKS_FLOW for inner in lines)
-    for inner in lines:  # the others are left out by themselves
-        if inner.target == MARKS_FLOW:
-            continue
-        match = dict(one.match)
-        for key, value in inner.match.items():
-            put(match, key, value)
-        interface = one.interface or inner.interface
-        whole = inner._replace(match=match, interface=interface)
-        for rule in targets(whole, chains, depth + 1):
-            yield {**rule, "scope": "flow"} if marks and "scope" in rule else rule
 
 
 #: Why a rule of another chain is left out.
 ELSEWHERE = "it is neither FORWARD nor a chain that FORWARD goes to"
 #: What stands before the options of a command of a script.
 COMMAND = re.compile(r"^(sudo )?\S*(?:ip6?tables|\$\{?IPT\w*\}?) (-w )?(?:-t (?P<table>\w+) )?")
-
-
 #: Lines without a rule.
-NO_RULE = re.compile(r"\*|:|COMMIT|#|-N |-F|-X|-Z|-P \w+ ACCEPT|\w+=\S*$|set -|echo |modprobe ")
+NO_RULE = re.compile(r"\*|:|COMMIT|#|-N |-F|-X|-Z|-P \w+ ACCEPT|set -|echo |modprobe ")
+ASSIGNMENT = re.compile(r"\w+=(\S*|\"[^\"]*\")$")
 
 
 def restorable(text: str, version: str) -> str:
@@ -164,12 +239,16 @@ def version_of(text: str) -> str:
     return "ip6" if re.search(r"\bip6tables|\$\{?IPT6|\bicmp6-|--icmpv6", text) else "ip"
 
 
-def iptables_line(line: str, version: str = "") -> Line | None:
+def iptables_line(line: str, version: str, table: str) -> Line | None:
     """Return the rule of a line, None for a line without one; raises Untranslatable.
 
-    version: of IP, "" for that of the line's command.
+    version: of IP, "" for that of the line's command; table: where its command names none.
     """
     version = version or version_of(line)
+    command = COMMAND.match(line)
+    table = (command and command["table"]) or table
+    if ASSIGNMENT.match(line):
+        return None
     line = COMMAND.sub("", line)
     if not line or NO_RULE.match(line):
         return None
@@ -183,7 +262,7 @@ def iptables_line(line: str, version: str = "") -> Line | None:
         raise Untranslatable("it adds no rule to a chain")
     match: dict[str, Any] = {}
     target: dict[str, Any] | str = ""
-    at, interface = 2, ""
+    at, interface, goes = 2, "", False
     if words[0] == "-I" and words[2:3] and words[2].isdigit():
         if words[2] != "1":
             raise Untranslatable("a rule inserted at a number behind the first")
@@ -194,24 +273,26 @@ def iptables_line(line: str, version: str = "") -> Line | None:
         word, value = (*words[at : at + 2], "", "")[:2]
         if word in ("-j", "-g"):
             target, used = iptables_target(value, words[at + 2 :])
+            goes = word == "-g"
             at += used
         elif word in ("-i", "-o") and value == SUBSCRIBER:
             interface = "-i"
-            put(match, "direction", "up" if (word == "-i") != negated else "down")
+            put(match, WAY, "up" if (word == "-i") != negated else "down")
         elif negated and word in PORT_WORDS:
-            iptables_part(word, f"!{value}", match)
+            iptables_part(word, f"!{value}", match, version)
         elif negated:
             raise Untranslatable(f"a negation of {word}")
         else:
-            iptables_part(word, value, match)
+            iptables_part(word, value, match, version)
         at += 2
-    if not target:
-        return None  # it counts packets
-    if target in NO_TARGET:
-        return None
-    return Line(words[1], words[0] == "-I", match, target, interface, version)
+    if not target or target in NO_TARGET:
+        return None  # it counts or logs packets
+    inserted = words[0] == "-I"
+    return Line(words[1], inserted, match, target, interface, version, goes, table)
 
 
+#: Transports by the words for them.
+PROTOCOLS = {"tcp": TCP, "udp": UDP, "6": TCP, "17": UDP}
 #: Options of ports.
 PORT_WORDS = ("--dport", "--dports", "--destination-port", "--destination-ports", "--sport",
               "--sports", "--source-port", "--source-ports")  # fmt: skip
@@ -227,26 +308,29 @@ def iptables_target(value: str, options: Sequence[str]) -> tuple[dict[str, Any] 
         return act, 2 * given
     if value == "DSCP" and option in ("--set-dscp", "--set-dscp-class"):
         return {"act": "mark", "code_point": point(word)}, 2
-    if value in (*NO_TARGET, MARKS_FLOW):
+    if value in (*NO_TARGET, RETURN, MARKS_FLOW):
         return value, len(options)
     return IPTABLES_ACTS.get(value, value), 0
 
 
-def iptables_part(word: str, value: str, match: dict[str, Any]) -> None:
-    """Add one option of a rule to its match; raises Untranslatable."""
-    if word in ("-p", "--protocol") and value in ("tcp", "udp"):
-        put(match, "protocol", value)
+def iptables_part(word: str, value: str, match: dict[str, Any], version: str) -> None:
+    """Add one option of a rule of a version of IP to its match; raises Untranslatable."""
+    if word in ("-p", "--protocol") and value in PROTOCOLS:
+        put(match, "protocol", PROTOCOLS[value])
     elif word in ("-d", "--destination", "-s", "--source"):
         put(match, "addresses", addresses(value))
         put(match, "direction", "up" if word.lstrip("-")[0] == "d" else "down")
+    elif word in ("--dst-range", "--src-range"):
+        put(match, "addresses", addresses(value))
+        put(match, "direction", "up" if word[2] == "d" else "down")
     elif word in PORT_WORDS:
         put(match, "ports", ports(value))
         put(match, "direction", "up" if word[2] == "d" else "down")
-    elif word == "--length" and match.get("protocol") == "udp":
-        put(match, "size", length(value, IP_UDP))
+    elif word == "--length":
+        put(match, "size", length(value, HEADERS[version]))
     elif word in ("--dscp", "--dscp-class"):
         put(match, "dscp", [point(value)])
-    elif word == "--u32" and match.get("protocol") == "udp" and value.lower() == U32_COOKIE:
+    elif word == "--u32" and value.lower() == U32_COOKIE:
         put(match, "stun", True)
     elif word == "-m" and value in ("state", "conntrack"):
         raise stays(value)

@@ -30,6 +30,7 @@ from midcall.testbed.engines.written import (
     Text,
     Written,
     conditions,
+    counted_nearly,
     networks_of,
     one_reset,
     port_text,
@@ -102,7 +103,8 @@ def written(policy: Policy, subscriber: str = SUBSCRIBER) -> Written:
         both = not one_reset(rule, condition) and rule.act == "reset"
         nearly += [Refusal(rule.name, NETFILTER_RESET)] if both else []
         nearly += [Refusal(rule.name, NETFILTER_ERROR)] if rule.act == "unreachable" else []
-        nearly += [Refusal(rule.name, COUNTED)] if condition.counted else []
+        differs = counted_nearly(rule, condition, rules, keeps=False)
+        nearly += [Refusal(rule.name, COUNTED)] if differs else []
         read = condition.size or any(one.tests or one.least for one in condition.alternatives)
         udp = UDP in condition.protocols
         nearly += [Refusal(rule.name, EXTENDED)] if read and udp else []

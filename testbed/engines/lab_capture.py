@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from midcall.captures.jit.kernel import I, kernel
 from midcall.captures.jit.reads import u8
+from midcall.captures.packets.numbers import TCP, UDP
 from midcall.captures.packets.pcap import Packets
 from midcall.classifier.engine import Engine, Tables, step_packet
 from midcall.errors import TestbedError
@@ -45,6 +46,8 @@ RAW, ETHERNET = 101, 1
 #: Packets longer than this do not fit into any link.
 LONGEST = 65_535
 DOWN = 1 - UP
+#: Octets of the shortest headers (RFC 768, RFC 9293).
+UDP_HEADER, TCP_HEADER = 8, 20
 #: IPv6's header of a fragment (RFC 8200 section 4.5).
 FRAGMENT = 44
 
@@ -77,7 +80,7 @@ class LabCapture(NamedTuple):
     """A capture's packets that meet the box, in the order of the capture.
 
     whole: the mapped capture; left_out: packets that no router forwards, that were captured in
-    part, or that are longer than a link carries.
+    part, that are longer than a link carries, or in which a length does not fit.
     """
 
     packets: list[LabPacket]
@@ -101,6 +104,8 @@ def lab_capture(packets: Packets) -> LabCapture:
         data = whole.data[at:end].tobytes()
         if fact["flow"] < 0 or side == LOCAL or not complete(data):
             continue
+        if not hops_left(data) or not fits(data):
+            continue
         time, data = int(packets.time[row]), with_checksums(data)
         out.append(LabPacket(data, side == CALLER, time, row, int(fact["flow"])))
     return LabCapture(out, whole, packets.total - len(out))
@@ -115,6 +120,26 @@ def complete(data: bytes) -> bool:
         return whole and int.from_bytes(data[6:8], "big") & 0x3FFF == 0
     whole = len(data) >= 40 and int.from_bytes(data[4:6], "big") + 40 == len(data)
     return whole and data[6] != FRAGMENT
+
+
+def hops_left(data: bytes) -> int:
+    """Return an IP packet's TTL or hop limit; no router forwards 0 (RFC 1812 section 5.3.1)."""
+    return data[8 if data[0] >> 4 == 4 else 7]
+
+
+def fits(data: bytes) -> bool:
+    """Return whether the length that UDP gives, or that of TCP's header, fits into an IP packet.
+
+    Engines do not read a packet in which it does not, and let it pass or leave it out of a count.
+    """
+    four = data[0] >> 4 == 4
+    at, proto = (4 * (data[0] & 15), data[9]) if four else (40, data[6])
+    held = len(data) - at
+    if proto == UDP:
+        return held >= UDP_HEADER <= int.from_bytes(data[at + 4 : at + 6], "big") <= held
+    if proto == TCP:
+        return held >= TCP_HEADER <= 4 * (data[at + 12] >> 4) <= held
+    return True
 
 
 def with_checksums(data: bytes) -> bytes:

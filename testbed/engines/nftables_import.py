@@ -5,22 +5,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from midcall.captures.packets.numbers import STUN_COOKIE
-from midcall.testbed.engines.condition import OTHER, TCP, UDP
+from midcall.testbed.engines.condition import DOWN, OTHER, TCP, UDP, UP
 from midcall.testbed.engines.import_parts import (
     COOKIE,
     DEPTH,
     INSERTED,
+    ORDER,
     Found,
+    InnerLines,
     Untranslatable,
     addresses,
     answered,
     complement,
     length,
     netfilter_reset,
+    of_flows,
     of_version,
     point,
     ports,
@@ -34,7 +37,8 @@ from midcall.testbed.policy.syntax import code_point
 
 NFT = re.compile(
     r"(?P<neither>meta l4proto != \{ ?(?:tcp, ?udp|udp, ?tcp) ?\})"
-    r"|(?P<proto>(?:meta l4proto|ip protocol|ip6 nexthdr) (?P<l4>tcp|udp)\b)"
+    r"|(?P<proto>(?:meta l4proto|ip protocol|ip6 nexthdr) (?P<l4>tcp|udp|6|17)\b)"
+    r"|(?P<version>meta nfproto ipv[46]\b)"
     rf"|(?P<near>(?P<side_of>[io])ifname (?P<other>!= )?\"?(?:\$subscriber|{SUBSCRIBER})\"?)"
     r"|(?:(?P<transport>tcp|udp|th) (?P<end>[ds])port "
     r"(?P<ports>(?:!= ?|[<>]=? ?)?(?:\{[^}]*\}|[^\s.]+)))"
@@ -59,69 +63,185 @@ NFT_ADDS = re.compile(
     r"(?:iifname (?P<down>!= )?\S+ )?(?:meta l4proto (?:!= )?\{[^}]*\} )?add @\w+ "
     r"\{ ?(?P<fields>[^}]*?) ?\}$"
 )
-#: Lines of a ruleset that hold no rule.
-NFT_FRAME = re.compile(
-    r"(table|chain|type|policy|flush|define|set|map|elements|flags|size|timeout|include)\b"
-    r"|counter \w+ \{|[{}]"
+#: A line that lets one direction of the subjects of a table pass, as an exported policy has it.
+NFT_SPARED = re.compile(r"iifname (?P<other>!= )?\S+ accept")
+#: Lines of a chain that hold no rule.
+NFT_FRAME = re.compile(r"(type|policy|comment)\b|[{}]")
+NFT_TABLE = re.compile(
+    r"(?:(?:add|create) )?table (?:(?P<family>ip6?|inet) )?(?P<table>\w+) ?(?P<open>\{)?$"
 )
-NFT_ADDED = re.compile(r"(?:add|insert) rule (?:(?:ip|ip6|inet) )?(?P<table>\S+) (?P<chain>\S+) ")
+NFT_CHAIN = re.compile(
+    r"(?:(?:add|create) )?chain (?:(?:(?P<family>ip6?|inet) )?(?P<table>\w+) )?(?P<chain>\w+)"
+    r" ?(?P<body>\{.*)?$"
+)
+#: A rule that is added from outside a table's block, or the elements of a set.
+NFT_ADDED = re.compile(
+    r"(?P<verb>add|insert) rule (?:(?P<family>ip6?|inet) )?(?P<table>\w+) (?P<chain>\w+) "
+)
+NFT_ELEMENTS = re.compile(
+    r"add element (?:(?P<family>ip6?|inet) )?(?P<table>\w+) (?P<name>\w+) \{(?P<listed>[^}]*)\}"
+)
+NFT_SET = re.compile(
+    r"(?:(?:add|create) )?(?:set|map) (?:(?:ip6?|inet) )?(?:\w+ )?(?P<name>\w+) \{"
+)
+#: Lines without a rule, outside chains.
+NFT_COMMAND = re.compile(
+    r"#!|define\b|[{}]|(?:(?:add|create) )?(?:table|chain)\b"
+    r"|(?:flush|delete|destroy|list|create|add|reset) (?!rule\b)"
+)
+NFT_HOOK = re.compile(
+    r"hook (?P<hook>\w+)(?: priority (?P<name>[a-z]+)? ?(?P<sign>[+-])? ?(?P<more>\d+)?)?"
+)
+#: Priorities of chains by name.
+PRIORITIES = {
+    "raw": -300,
+    "mangle": -150,
+    "dstnat": -100,
+    "filter": 0,
+    "security": 50,
+    "srcnat": 100,
+}
 NFT_MAP = re.compile(r"^(?P<before>.*?)(?P<key>\S+ \S+) vmap (?P<map>\{[^}]*\}|@\w+)$")
 NFT_BOTH = re.compile(r"(meta l4proto|ip protocol|ip6 nexthdr) \{ ?(?:tcp, ?udp|udp, ?tcp) ?\}")
+#: Statements that do something else to a packet than to count or log it.
+NFT_STATEMENT = re.compile(
+    r"\b(set|queue|tproxy|redirect|[sd]nat|masquerade|notrack|dup|fwd|synproxy|flow|update|add|delete)\b"
+)
+
+
+class Chain:
+    """A chain: family and name of its table, its hook ("" for none), priority, and lines.
+
+    lines: number and text of each; drops: the number of the line whose policy is drop, 0 for none.
+    """
+
+    def __init__(self, family: str, table: str, name: str) -> None:
+        self.family, self.table, self.name = family, table, name
+        self.hook, self.priority, self.drops = "", 0, 0
+        self.lines: list[tuple[int, str]] = []
+
+    def head(self, number: int, text: str) -> None:
+        """Take over the hook and the policy that a line gives."""
+        if hit := NFT_HOOK.search(text):
+            more = int(hit["more"] or 0) * (-1 if hit["sign"] == "-" else 1)
+            self.hook, self.priority = hit["hook"], PRIORITIES.get(hit["name"] or "", 0) + more
+        if re.search(r"\bpolicy drop\b", text):
+            self.drops = number
 
 
 class Ruleset:
-    """A file of nftables: the values of its variables, sets and maps, and the lines of its chains.
+    """A file of nftables: its chains, and the values of its variables, sets and maps.
 
-    hooks: the hook of each base chain; drops: base chains whose policy is drop; tables: sets of
-    flows, to which a rule adds packets' ends; families: by chain; chain: whose line is read.
+    owners: the chain of each line that holds a rule; words: by table, "" for variables; tables:
+    sets of flows, to which a rule adds packets' ends; inner: of chains that others go to.
     """
 
     def __init__(self, lines: Sequence[str]) -> None:
-        text = "\n".join(re.sub(r"^\s*#.*", "", line) for line in lines)
-        self.words = {
-            f"${name}": value for name, value in re.findall(r"define (\w+) = (\{[^}]*\}|\S+)", text)
-        }
-        for name, body in re.findall(r"(?:set|map) (\w+) \{((?:[^{}]|\{[^}]*\})*)\}", text):
-            listed = re.search(r"elements = (\{[^}]*\})", body)
-            if listed and "timeout" not in body and "flags dynamic" not in body:
-                self.words[f"@{name}"] = " ".join(listed[1].split())
-        self.hooks = dict(re.findall(r"chain (?:\w+ \S+ )?(\w+) \{[^{}]*?hook (\w+)", text))
-        self.drops = set(re.findall(r"chain (?:\w+ \S+ )?(\w+) \{[^{}]*?policy drop", text))
-        self.families, self.chain = dict[str, str](), ""
-        family = ""
-        for line in map(str.strip, lines):
-            if started := re.match(r"(?:add )?table (?:(\w+) )?\S+ \{", line):
-                family = started[1] or "ip"
-            elif started := re.match(r"chain (\w+) \{", line):
-                self.families[started[1]] = family
-            elif started := re.match(r"add chain (?:(\w+) )?\S+ (\w+)", line):
-                self.families[started[2]] = started[1] or "ip"
+        self.chains: dict[tuple[str, str, str], Chain] = {}
+        self.owners: dict[int, Chain] = {}
+        self.words: dict[tuple[str, str, str], str] = {}
+        self.inner = InnerLines()
+        self.inserted = set[int]()
+        self.frames = set[int]()
+        self.parse(lines)
+        text = "\n".join(line for line in lines if not line.lstrip().startswith("#"))
         self.tables = set(re.findall(r"add (@\w+) \{", text))
-        self.chains: dict[str, list[str]] = {}
-        chain, depth = "", 0
-        for line in map(str.strip, lines):
-            if started := re.match(r"(?:add )?chain (?:\w+ \S+ )?(\w+) \{", line):
-                chain = started[1]
+        hooked = [one for one in self.chains.values() if one.hook]
+        at_forward = [one for one in hooked if one.hook == "forward"]
+        self.bases = sorted(at_forward if hooked else self.roots(), key=lambda one: one.priority)
+        self.found: dict[int, Found | Untranslatable] = {}
+        for chain in self.bases:
+            for number, line in chain.lines:
+                try:
+                    self.found[number] = self.of_base(chain, number, line)
+                except Untranslatable as problem:
+                    self.found[number] = problem
+
+    def parse(self, lines: Sequence[str]) -> None:
+        """Fill chains, owners, words, inserted and frames: lines of blocks that are no chains."""
+        family = table = name = kept = ""  # name: of a set, and kept: its lines
+        chain: Chain | None = None
+        depth, dynamic = 0, set[tuple[str, str, str]]()
+        for number, line in enumerate(map(str.strip, lines), 1):
+            if not line or line.startswith("#"):
+                continue
+            if hit := NFT_TABLE.match(line):
+                family, table = hit["family"] or "ip", hit["table"]
             elif added := NFT_ADDED.match(line):
-                self.chains.setdefault(added["chain"], []).append(line[added.end() :])
-            elif chain and depth == 2 and line and not NFT_FRAME.match(line) and line[0] != "#":
-                self.chains.setdefault(chain, []).append(line)
+                own = self.chain(added["family"] or "ip", added["table"], added["chain"])
+                self.place(own, number, line[added.end() :])
+                self.inserted |= {number} if added["verb"] == "insert" else set()
+            elif depth < 2 and (hit := NFT_CHAIN.match(line)):
+                outside = (hit["family"] or "ip", hit["table"]) if hit["table"] else (family, table)
+                chain = self.chain(*outside, hit["chain"])
+                chain.head(number, hit["body"] or "")
+            elif hit := NFT_ELEMENTS.match(line):
+                key = (hit["family"] or "ip", hit["table"], f"@{hit['name']}")
+                self.words[key] = merged(self.words.get(key, ""), hit["listed"])
+            elif hit := re.match(r"define (\w+) = (\{[^}]*\}|\S+)", line):
+                self.words["", "", f"${hit[1]}"] = hit[2]
+            elif chain is not None and depth == 2:
+                if NFT_FRAME.match(line):
+                    chain.head(number, line)
+                else:
+                    self.place(chain, number, line)
+            elif depth and line != "}":
+                self.frames.add(number)
+                if hit := NFT_SET.match(line):
+                    name, kept = hit["name"], ""
+                if name:
+                    kept = f"{kept} {line}"
+                    key = (family, table, f"@{name}")
+                    dynamic |= {key} if re.search(r"\b(timeout|dynamic)\b", kept) else set()
+                    if listed := re.search(r"elements = \{([^}]*)\}", line):
+                        self.words[key] = merged(self.words.get(key, ""), listed[1])
             depth += line.count("{") - line.count("}")
-        self.used = self.reached()
+            if depth < 2:
+                chain, name = None, ""
+        self.words = {key: text for key, text in self.words.items() if key not in dynamic}
 
-    def reached(self) -> set[str]:
-        """Return the chains that those at the hook forward go through, themselves included."""
-        found = {name for name in self.chains if self.hooks.get(name) == "forward"}
-        found = found or set(self.chains) - set(self.hooks) if not self.hooks else found
-        for _ in range(DEPTH):
-            for name in list(found):
-                for line in self.chains.get(name, ()):
-                    found.update(re.findall(r"(?:jump|goto) (\w+)", line))
-        return found
+    def chain(self, family: str, table: str, name: str) -> Chain:
+        """Return a chain, a new one where there is none of this name."""
+        return self.chains.setdefault((family, table, name), Chain(family, table, name))
 
-    def base(self, chain: str) -> bool:
-        """Return whether a chain is at the hook forward; without any hook, each is taken to be."""
-        return self.hooks.get(chain) == "forward" if self.hooks else True
+    def place(self, chain: Chain, number: int, text: str) -> None:
+        """Add a rule to a chain."""
+        chain.lines.append((number, text))
+        self.owners[number] = chain
+
+    def targets(self, chain: Chain) -> list[Chain]:
+        """Return the chains that the lines of a chain go to."""
+        names = re.findall(r"(?:jump|goto) (\w+)", "\n".join(text for _, text in chain.lines))
+        keys = [(chain.family, chain.table, name) for name in names]
+        return [self.chains[key] for key in keys if key in self.chains]
+
+    def roots(self) -> list[Chain]:
+        """Return the chains that no other one goes to."""
+        every = list(self.chains.values())
+        targets = [one for chain in every for one in self.targets(chain)]
+        return [one for one in every if one not in targets]
+
+    def reached(self) -> list[Chain]:
+        """Return the base chains, and those that they go through."""
+        out = list(self.bases)
+        for chain in out:
+            out += [one for one in self.targets(chain) if one not in out]
+        return out
+
+    def of_base(self, chain: Chain, number: int, line: str) -> Found:
+        """Return the rules of a line of a base chain; raises Untranslatable."""
+        self.own = chain
+        known(line)
+        if silent(line):
+            return []
+        marks = {ORDER: self.bases.index(chain), INSERTED: number in self.inserted}
+        return [{**rule, **marks} for rule in self.rules(line)]
+
+    def goes_on(self) -> bool:
+        """Return whether a packet that the base chain accepts meets another chain after it."""
+        behind = self.bases[self.bases.index(self.own) + 1 :] if self.own.hook else []
+        return any(one.family == self.own.family or "inet" in (one.family, self.own.family)
+                   for one in behind)  # fmt: skip
 
     def rules(self, line: str, depth: int = 0) -> Found:
         """Return the rules of a line; raises Untranslatable."""
@@ -149,10 +269,12 @@ class Ruleset:
             act = {"act": "mark", "code_point": point(hit["mark"])}
         elif hit["word"]:
             act = NFT_ACTS[hit["word"]]
+            if act["act"] == "pass" and self.goes_on():
+                raise Untranslatable("accept: a later chain of the hook forward decides, too")
         else:
             act = unreachable(hit["error"] or "port-unreachable")
         answered(rest, "ifname", match)
-        of_version(match, version_of(line) or self.families.get(self.chain, ""))
+        of_version(match, version_of(line) or self.own.family)
         rule = {**rule_of("", match), **act}
         if act["act"] == "mark":
             del rule["scope"]
@@ -160,7 +282,7 @@ class Ruleset:
 
     def verdicts(self, hit: re.Match[str]) -> Iterator[str]:
         """Yield a line for each entry of a verdict map; raises Untranslatable."""
-        text = self.words.get(str(hit["map"]), str(hit["map"]))
+        text = re.sub(VARIABLE, self.value, hit["map"])
         if hit["key"] == "ct state":
             raise stays("ct state")
         for entry in text.strip("{} ").split(","):
@@ -173,26 +295,30 @@ class Ruleset:
         """Return the rules of the chain that a line goes to; raises Untranslatable."""
         if any(f"{name} " in line for name in self.tables):
             return []  # a flow that a rule has added to a set: the rule's scope says it
-        inner = self.chains.get(hit["chain"])
-        if inner is None or depth == DEPTH:
+        inner = self.chains.get((self.own.family, self.own.table, hit["chain"]))
+        if inner is None or not inner.lines or depth == DEPTH:
             raise Untranslatable(f"chain {hit['chain']}")
-        if "goto" in line and not re.fullmatch(r"drop|accept|reject.*", inner[-1]):
+        if "goto" in line and not re.fullmatch(r"drop|accept|reject.*", inner.lines[-1][1]):
             raise Untranslatable(f"goto {hit['chain']}: what that chain lets pass skips the rest")
         self.match(rest)
         out: Found = []
-        adds = [hit for hit in map(NFT_ADDS.match, inner) if hit]
-        for one in inner:
-            with suppress(Untranslatable):  # its own line is left out
-                if not NFT_ADDS.match(one) and one != "return":
-                    out += self.rules(f"{rest} {one}".strip(), depth + 1)
-        if adds and all("scope" in rule for rule in out):
-            out = [{**rule, "scope": scope_of(adds[0])} for rule in out]
-        return out
+        adds = [added for _, one in inner.lines if (added := NFT_ADDS.match(one))]
+        spared = ""
+        for number, one in inner.lines:
+            if one == "return":
+                break
+            if adds and (only := NFT_SPARED.fullmatch(one)):
+                spared = DOWN if only["other"] else UP
+            elif verdict(one):
+                whole = f"{rest} {one}".strip()
+                out += self.inner.add(number, partial(self.rules, whole, depth + 1))
+        return of_flows(out, scope_of(adds[0]), spared) if adds else out
 
     def match(self, rest: str) -> dict[str, Any]:
         """Return the match of a rule's expressions; raises Untranslatable."""
         match, at = dict[str, Any](), 0
-        rest = re.sub(r"[$@]\w+", self.value, rest)
+        for _ in range(DEPTH):  # the value of a variable may have others
+            rest = re.sub(VARIABLE, self.value, rest)
         while at < len(rest):
             hit = NFT.match(rest, at)
             if hit is None:
@@ -200,52 +326,72 @@ class Ruleset:
             nft_part(hit, match)
             at = hit.end()
             at += len(rest[at:]) - len(rest[at:].lstrip())
+        if re.search(r"\bth [sd]port", rest) and "protocol" not in match:
+            raise Untranslatable("th without a test of the transport: others have no ports")
         return match
 
     def value(self, one: re.Match[str]) -> str:
         """Return the value of a variable or set in an expression, the word where there is none."""
-        return one[0] if one[0] == "$subscriber" else self.words.get(one[0], one[0])
+        table = (self.own.family, self.own.table) if one[0][0] == "@" else ("", "")
+        return one[0] if one[0] == "$subscriber" else self.words.get((*table, one[0]), one[0])
 
 
-def nftables(lines: Sequence[str]) -> Callable[[str], Found]:
+#: A variable, or a set or map by its name.
+VARIABLE = re.compile(r"[$@]\w+")
+
+
+def merged(old: str, more: str) -> str:
+    """Return a set's elements with more of them."""
+    listed = [part.strip() for text in (old.strip("{} "), more) for part in text.split(",")]
+    return f"{{ {', '.join(filter(None, listed))} }}"
+
+
+def nftables(lines: Sequence[str]) -> Callable[[int, str], Found]:
     """Return a reader of the lines of a ruleset, which raises Untranslatable.
 
     A rule that goes to a chain becomes that chain's rules.
     """
     whole = Ruleset(lines)
-    chain = ""
+    reached = whole.reached()
 
-    def read(line: str) -> Found:
-        nonlocal chain
-        if started := re.match(r"(?:add )?chain (?:\w+ \S+ )?(\w+) \{", line):
-            chain = started[1]
-        if "policy drop" in line and chain in whole.drops and whole.hooks.get(chain) == "forward":
-            raise Untranslatable("policy drop: every packet that no rule accepts is dropped")
-        if re.match(r"#|(add|flush|delete) (table|chain|ruleset|set|map|element)\b", line):
-            return []
-        added = NFT_ADDED.match(line)
-        if NFT_FRAME.match(line) and added is None:
-            return []
-        own, rest = (added["chain"], line[added.end() :]) if added else (chain, line)
-        whole.chain = own
-        if own not in whole.used:
-            raise Untranslatable(f"chain {own}: it is not at the hook forward")
-        if not verdict(rest) and not silent(rest):
-            raise Untranslatable(f"the policy language has no {rest!r}")
-        if silent(rest):
-            return []  # it counts or logs, or it is a part of its chain's other rules
-        if not whole.base(own):
-            whole.rules(f"meta l4proto udp {rest}" if rest in NFT_ACTS else rest)
-            return []  # its rules are those of the lines that go to the chain
-        rules = whole.rules(rest)
-        return [{**one, INSERTED: True} for one in rules] if line.startswith("insert") else rules
+    def read(number: int, line: str) -> Found:
+        chain = whole.owners.get(number)
+        if chain is None:
+            if line.startswith("include"):
+                raise Untranslatable("include: another file")
+            if number in (one.drops for one in whole.bases):
+                raise Untranslatable("policy drop: every packet that no rule accepts is dropped")
+            if number in whole.frames or NFT_COMMAND.match(line) or NFT_FRAME.match(line):
+                return []
+            raise Untranslatable("it adds no rule to a chain")
+        if chain in whole.bases:
+            found = whole.found[number]
+            if isinstance(found, Untranslatable):
+                raise found
+            return whole.inner.whole(found)
+        if chain not in reached:
+            raise Untranslatable(f"chain {chain.name}: it is not at the hook forward")
+        text = next(text for at, text in chain.lines if at == number)
+        known(text)
+        spares = NFT_SPARED.fullmatch(text) and any(NFT_ADDS.match(one) for _, one in chain.lines)
+        if not silent(text) and not spares:
+            whole.inner.check(number, chain.name)
+        return []
 
     return read
+
+
+def known(line: str) -> None:
+    """Raise Untranslatable for a line that has no verdict, and does not just count or log."""
+    if not verdict(line) and not silent(line):
+        raise Untranslatable(f"the policy language has no {line!r}")
 
 
 def version_of(line: str) -> str:
     """Return the version of IP that the expressions of a rule tell, "" for none."""
     hit = re.search(r"(?:^|\s)(ip6?) (?:protocol|nexthdr|dscp|[sd]addr)\b", line)
+    if hit is None and (proto := re.search(r"\bmeta nfproto ipv([46])\b", line)):
+        return "ip" if proto[1] == "4" else "ip6"
     return hit[1] if hit else ""
 
 
@@ -265,10 +411,11 @@ def verdict(line: str) -> bool:
 
 def silent(line: str) -> bool:
     """Return whether a line of a chain does nothing to a packet by itself."""
-    line = re.sub(r"\s*comment \"[^\"]*\"\s*$", "", line)
     if line == "return" or NFT_ADDS.match(line):
         return True
-    return not verdict(line) and bool(re.search(r"\b(counter|log)\b", line)) and "set" not in line
+    words = re.sub(r"\"[^\"]*\"", "", line)
+    counts = re.search(r"\b(counter|log)\b", words) and not NFT_STATEMENT.search(words)
+    return bool(counts) and not verdict(line)
 
 
 def nft_part(hit: re.Match[str], match: dict[str, Any]) -> None:
@@ -278,7 +425,7 @@ def nft_part(hit: re.Match[str], match: dict[str, Any]) -> None:
     if hit["neither"]:
         put(match, "protocol", OTHER)
     elif hit["l4"]:
-        put(match, "protocol", hit["l4"])
+        put(match, "protocol", {"6": TCP, "17": UDP}.get(hit["l4"], hit["l4"]))
     elif hit["near"]:
         up = (hit["side_of"] == "i") == (hit["other"] is None)
         put(match, "direction", "up" if up else "down")

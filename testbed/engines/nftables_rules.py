@@ -33,6 +33,7 @@ from midcall.testbed.engines.written import (
     Text,
     Written,
     conditions,
+    counted_nearly,
     networks_of,
     one_reset,
     port_text,
@@ -81,7 +82,8 @@ def written(policy: Policy, subscriber: str = SUBSCRIBER) -> Written:
         both = not one_reset(rule, condition) and rule.act == "reset"
         nearly += [Refusal(rule.name, NETFILTER_RESET)] if both else []
         nearly += [Refusal(rule.name, NETFILTER_ERROR)] if rule.act == "unreachable" else []
-        nearly += [Refusal(rule.name, COUNTED)] if condition.counted else []
+        differs = counted_nearly(rule, condition, rules, rule.strikes != "packet")
+        nearly += [Refusal(rule.name, COUNTED)] if differs else []
         if rule.strikes not in ("packet", "flow"):
             for line in looked_up(rule, condition, number, MET, f"goto rule{number}"):
                 text.add(f"\t\t{line}", rule.name)

@@ -21,6 +21,8 @@ from midcall.testbed.policy.operator import Policy
 
 #: Seconds that one run of an engine may take.
 LIMIT = 120.0
+#: Seconds without a packet after which Suricata forgets a flow, with its bits: ten days.
+FLOW_SECONDS = 864_000
 #: Ethernet headers of the two directions.
 UP_HEAD = bytes.fromhex("02ff0000000202ff00000001")
 DOWN_HEAD = bytes.fromhex("02ff0000000102ff00000002")
@@ -40,6 +42,11 @@ outputs:
       types: [{{drop: {{alerts: no, flows: all}}}}]
 stream: {{midstream: true, checksum-validation: no, inline: yes, drop-invalid: no}}
 exception-policy: ignore
+flow-timeouts:
+  default: {{new: {longest}, established: {longest}, closed: {longest}}}
+  tcp: {{new: {longest}, established: {longest}, closed: {longest}}}
+  udp: {{new: {longest}, established: {longest}}}
+  icmp: {{new: {longest}, established: {longest}}}
 app-layer:
   protocols:
     tls: {{enabled: yes, encryption-handling: full}}
@@ -97,7 +104,7 @@ class Suricata:
     def run(self, folder: Path, home: Sequence[str], *words: str) -> str:
         """Run Suricata on the rules; returns its warnings, raises TestbedError where it fails."""
         (folder / "suricata.yaml").write_text(
-            CONFIGURATION.format(home=f"[{','.join(home)}]", folder=folder)
+            CONFIGURATION.format(home=f"[{','.join(home)}]", folder=folder, longest=FLOW_SECONDS)
         )
         (folder / "midcall.rules").write_text(self.rules)
         command = ["suricata", "-c", str(folder / "suricata.yaml"), "-S"]

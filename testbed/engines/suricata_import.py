@@ -28,16 +28,21 @@ SURICATA = re.compile(
     r"(?P<way>->|<>)\s+(?P<to>\S+)\s+"
     r"(?P<dport>\S+)\s+\((?P<options>.*)\)\s*$"
 )
-SURICATA_ACTS = {"drop": "drop", "pass": "pass", "reject": "reset", "rejectboth": "reset"}
+SURICATA_ACTS = {"drop": "drop", "pass": "pass"}
+#: Actions that reset, and which end of the packet they reset: "reject" is "rejectsrc".
+RESETS = {"reject": "sender", "rejectsrc": "sender", "rejectdst": "receiver", "rejectboth": "both"}
 #: Options that test nothing of a packet.
-NO_TEST = {"msg", "sid", "rev", "classtype", "reference", "metadata", "gid", "priority"}
+NO_TEST = {"msg", "sid", "rev", "classtype", "reference", "metadata", "gid", "priority", "target",
+           "fast_pattern"}  # fmt: skip
+#: Protocols of streams of TCP.
+STREAMS = ("tcp", "tls", "http")
 NAMES = {"tls.sni": "tls", "tls_sni": "tls", "http.host": "http", "quic.sni": "quic"}
 
 
-def suricata(lines: Sequence[str]) -> Callable[[str], Found]:
+def suricata(lines: Sequence[str]) -> Callable[[int, str], Found]:
     """Return a reader of lines of Suricata's rules, which raises Untranslatable."""
     del lines
-    return lambda line: [suricata_rule(line)]
+    return lambda _, line: [suricata_rule(line)]
 
 
 def suricata_rule(line: str) -> dict[str, Any]:
@@ -47,7 +52,7 @@ def suricata_rule(line: str) -> dict[str, Any]:
         raise Untranslatable(
             "its header is not ACTION PROTOCOL SOURCE PORT -> TARGET PORT (OPTIONS)"
         )
-    if hit["act"] not in SURICATA_ACTS:
+    if hit["act"] not in SURICATA_ACTS and hit["act"] not in RESETS:
         raise Untranslatable(f"action {hit['act']}")
     match: dict[str, Any] = {}
     ends = [(hit["source"], hit["sport"]), (hit["to"], hit["dport"])]
@@ -71,22 +76,42 @@ def suricata_rule(line: str) -> dict[str, Any]:
     # Suricata drops the rest of a flow, unless the rule tests a packet's octets, size or direction.
     named = match.keys() & {"name", "dns"}
     scope = "packet" if match.keys() & {"stun", "size"} or (sided and not named) else "flow"
+    if hit["act"] in RESETS:
+        return {**rule_of("reset", match, scope), **reset(hit["act"], hit["proto"], match)}
     rule = rule_of(SURICATA_ACTS[hit["act"]], match, scope)
     # Suricata applies every rule that passes packets before all others.
     return {**rule, INSERTED: True} if hit["act"] == "pass" else rule
 
 
+def reset(act: str, protocol: str, match: dict[str, Any]) -> dict[str, str]:
+    """Return the key of a reset that tells which end gets it; raises Untranslatable.
+
+    act: of RESETS; protocol: of the rule's header.
+    """
+    if protocol not in STREAMS and match.get("protocol") != TCP:
+        raise Untranslatable(f"{act} of other packets than TCP's: an ICMP error with its own code")
+    end = RESETS[act]
+    if end == "both":
+        return {}
+    if "direction" not in match:
+        raise Untranslatable(f"{act}: the end that it resets depends on the packet's direction")
+    return {"towards": "client" if (match["direction"] == "up") == (end == "sender") else "server"}
+
+
 def options_of(text: str, protocol: str, match: dict[str, Any]) -> bool:
     """Add the options of a rule to its match; raises Untranslatable.
 
-    Returns whether one of them tests the direction.
+    Returns whether one of them makes the rule one of packets, not of flows.
     """
-    sided = False
+    sided = False  # a test of the direction, or one that every packet passes
     content: dict[str, str] = {}
     buffer = ""
     for part in re.findall(r"(?:[^;\"]|\"[^\"]*\")+", text):
         key, _, value = (word.strip() for word in part.partition(":"))
-        if key in NO_TEST or not key or part.strip() == ANY_PACKET:
+        if key in NO_TEST or not key:
+            continue
+        if part.strip() == ANY_PACKET:
+            sided = True
             continue
         if key in NAMES or key in ("dns.query", "dns_query"):
             buffer = key
@@ -133,16 +158,20 @@ def dsize(value: str) -> str:
         return f"{text}-{text}"
     if re.fullmatch(r">\d+", text):
         return f"{int(text[1:]) + 1}-"
-    if re.fullmatch(r"<\d+", text):
+    if re.fullmatch(r"<[1-9]\d*", text):
         return f"-{int(text[1:]) - 1}"
-    if hit := re.fullmatch(r"(\d+)<>(\d+)", text):
+    hit = re.fullmatch(r"(\d+)<>(\d+)", text)
+    if hit and int(hit[1]) + 1 < int(hit[2]):
         return f"{int(hit[1]) + 1}-{int(hit[2]) - 1}"
     raise Untranslatable(f"dsize {value}")
 
 
 def name_of(buffer: str, content: dict[str, str], match: dict[str, Any]) -> None:
     """Add a server name or a DNS question to a match; raises Untranslatable."""
-    text = content.get("content", "").strip('"').lower()
+    given = content.get("content", "").strip('"')
+    text = given.lower()
+    if text != given and "nocase" not in content:
+        raise Untranslatable(f"{buffer}: capitals without nocase")
     whole = "startswith" in content and "endswith" in content
     whole = whole or content.get("bsize") == str(len(text))
     under = "dotprefix" in content and "endswith" in content and text.startswith(".")

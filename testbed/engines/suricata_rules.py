@@ -42,10 +42,11 @@ SECONDS = (
     "stream whose packets it drops need not start the time again"
 )
 OTHERS = "the size of a packet that is neither TCP nor UDP is not tested"
-PASSED = "a packet that an earlier rule passes condemns its flow or subject all the same"
+DECIDED = "a packet that an earlier rule decides condemns its flow or subject all the same"
 WHOLE = "a rule on a name drops the rest of the flow, too"
-#: A test that every packet passes. A rule without any test would drop the whole flow.
-ANY_PACKET = "ttl:0-255"
+#: A test that every packet passes which a router forwards (RFC 1812 section 5.3.1). A rule without
+#: any test would drop the whole flow.
+ANY_PACKET = "ttl:>0"
 #: The buffers of server names, by protocol.
 BUFFERS = {"tls": ("tls", "tls.sni"), "http": ("http", "http.host"), "quic": ("quic", "quic.sni")}
 
@@ -59,11 +60,13 @@ def written(policy: Policy) -> Written:
     for position, (rule, condition) in enumerate(rules, 1):
         passed = checked(rule, condition, passed)
         wide = rule.strikes not in ("packet", "flow")
-        condition = condition._replace(sided=condition.sided or wide)
+        condition = condition._replace(sided=wide and rule.strikes != "pair")
         nearly += [Refusal(rule.name, reason) for reason in condition.nearly]
         nearly += [Refusal(rule.name, reason) for reason in differences(rule, condition)]
-        if rule.strikes != "packet" and any(one.act == "pass" for one, _ in rules):
-            nearly.append(Refusal(rule.name, PASSED))
+        if rule.strikes != "packet" and not all(
+            alike(one, rule) for one, _ in rules[: position - 1]
+        ):
+            nearly.append(Refusal(rule.name, DECIDED))
         bit = f"midcall.{position}"
         flow = rule.strikes == "flow"
         verb = "rejectsrc" if one_reset(rule, condition) else VERBS[rule.act]
@@ -77,14 +80,22 @@ def written(policy: Policy) -> Written:
             number += 1
             head, options = f"{protocol} any any -> any any", [f"flowbits:isset,{bit}"]
             text.add(line(verb, head, rule.name, options, number), rule.name)
-        for head in BOTH_WAYS if wide else ():
+        heads = (ANY_WAY,) if rule.strikes == "pair" else BOTH_WAYS
+        for head in heads if wide else ():
             number += 1
             options = [subject_bit("isset", bit, rule, upward(head)), ANY_PACKET]
             text.add(line(verb, head, rule.name, options, number), rule.name)
     return Written({FILE: text.text}, text.marks, nearly)
 
 
-#: Headers of every packet from a subscriber, and to one.
+def alike(one: Rule, other: Rule) -> bool:
+    """Return whether packets that meet either rule condemn the same subjects, for good."""
+    ends = one.lasts_s is not None or other.lasts_s is not None
+    return one.act != "pass" and one.strikes == other.strikes and not ends
+
+
+#: Headers of every packet, and of those from a subscriber, and to one.
+ANY_WAY = "ip any any -> any any"
 BOTH_WAYS = ("ip $HOME_NET any -> any any", "ip any any -> $HOME_NET any")
 #: Seconds until a bit without an end is forgotten: ten years.
 ENDLESS = 315_360_000

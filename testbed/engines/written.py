@@ -68,6 +68,25 @@ KEYS = frozenset((
 ))  # fmt: skip
 
 
+#: Acts that let a packet pass.
+LETS_PASS = ("pass", "mark")
+
+
+def counted_nearly(
+    rule: Rule, condition: Condition, rules: Sequence[tuple[Rule, Condition]], keeps: bool
+) -> bool:
+    """Return whether a rule's counts of a flow may differ from netfilter's (`COUNTED`).
+
+    keeps: whether a flow that met the rule is known although netfilter forgets its connection. The
+    counts are the same in flows of UDP whose first packet no rule drops, but those that are known.
+    """
+    if not condition.counted:
+        return False
+    first = condition.packets is None or condition.packets[0] < 2
+    others = any(one.act not in LETS_PASS for one, _ in rules if one is not rule)
+    return others or condition.protocols != (UDP,) or (first and not keeps)
+
+
 class Refusal(NamedTuple):
     """A rule, and why it cannot be translated, or not exactly."""
 

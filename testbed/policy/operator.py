@@ -224,6 +224,11 @@ class Policy:
     period: Period | None = field(default=None, repr=False, compare=False)
     sees: Literal["up", "down"] | None = None
 
+    @property
+    def name(self) -> str:
+        """Return "OPERATOR/HYPOTHESIS", "a policy" for one of no operator."""
+        return f"{self.operator}/{self.hypothesis}" if self.operator else "a policy"
+
     def prefixes(self, rule: Rule) -> list[str]:
         """Return the address prefixes of a rule, sets spelt out."""
         sets = {one.name: one.addresses for one in self.sets}

@@ -186,17 +186,28 @@ def play(sockets: Sockets, plan: Probe, wait: int) -> Played:
         take()
     take()
     sockets.close()
-    for one in waiting.values():
-        for places, times in one.datagrams.values():
-            if 0 < len(times) < len(places) <= ALIGNED:
-                _align(result, places, times)
+    for key, one in waiting.items():
+        alike = [(places, times) for places, times in one.datagrams.values()
+                 if 0 < len(times) < len(places) <= ALIGNED]  # fmt: skip
+        if alike:
+            usual = _usual_delay(result, key[1], {at for places, _ in alike for at in places})
+            for places, times in alike:
+                _align(result, places, times, usual)
     result.ended = sockets.now()
     return result
 
 
-def _align(result: Played, places: list[int], times: list[int]) -> None:
+def _usual_delay(result: Played, up: bool, leave_out: set[int]) -> float:
+    """Return the least delay of the datagrams of a direction, but for some, in ns; 0 for none."""
+    delays = [result.delay(at) for at, one in enumerate(result.plan)
+              if one.up == up and one.ends.proto != TCP and at not in leave_out]  # fmt: skip
+    return float(min((one for one in delays if one >= 0), default=0))
+
+
+def _align(result: Played, places: list[int], times: list[int], least: float) -> None:
     """Decide which of several equal datagrams arrived, if fewer came than were sent: the choice
-    that keeps the order and makes the delays as equal as possible."""
+    that keeps the order and makes the delays equal and close to the least one of other datagrams,
+    in ns, as far as possible."""
     sent = np.array([result.sent[at] for at in places], np.float64)
     come = np.array(times, np.float64)
     best: tuple[float, list[int]] | None = None
@@ -209,7 +220,7 @@ def _align(result: Played, places: list[int], times: list[int]) -> None:
         for row in range(1, len(times) + 1):
             with_it = cost[row - 1, :-1] + gap[row - 1]
             cost[row, 1:] = np.minimum.accumulate(with_it)
-        total = float(cost[-1, -1])
+        total = float(cost[-1, -1]) + abs(usual - least)
         if not np.isfinite(total) or (best is not None and total >= best[0]):
             continue
         chosen, column = [], len(places)

@@ -83,6 +83,7 @@ class _Recorder(VirtualSockets):
         super().__init__(EMPTY, access, ideal=True)
         self.rows: list[_Met] = []
         self.lag = lag
+        self.seen = {True: True, False: True}  # each packet is classified
 
     def access(self, side: int, size: int, time: int, number: int) -> int:
         out = super().access(side, size, time, number)

@@ -129,7 +129,8 @@ class VirtualSockets:
     ) -> None:
         self.policy, self.noise = policy, noise
         self.box = table(policy, seed, access)
-        self.seen = {up: bool(sees(self.box, UP if up else DOWN)) for up in (True, False)}
+        self.seen = {up: bool(policy.rules) and bool(sees(self.box, UP if up else DOWN))
+                     for up in (True, False)}  # fmt: skip
         self.engine = Engine(room=64)
         self.head = ETHERNET_LENGTH + networks.link(access).overhead
         self.links = access_links(access, seed)
@@ -260,7 +261,8 @@ class VirtualSockets:
         return time
 
     def meet(self, frame: bytes, up: bool, news: Any, number: int) -> None:
-        """Let a packet meet the box, or pass it where the box does not see its direction."""
+        """Let a packet meet the box, or pass it where the box has no rules, or does not see its
+        direction."""
         slot, size = self.slot, len(frame)
         if not self.seen[up]:
             self.forward(self.clock, up, size, news, number)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Random policies of one to four rules: with subjects, allowances, marks and directions."""
+"""Random policies of one to four rules: with subjects, allowances, counts, marks, directions."""
 
 from __future__ import annotations
 
@@ -38,6 +38,9 @@ def drawn_rule(chance: random.Random) -> edits.Keys:
         keys.update(act="drop", after={"bytes": octets, "per": per})
     elif keys["act"] == "reset":
         keys["act"] = "drop"
+    if chance.random() < 0.2:
+        counted = chance.choice(("packets", "bytes"))
+        keys["match"][counted] = chance.choice(("2-", "3-5", "-2", "100-", "2000-"))
     if chance.random() < 0.15:
         keys["match"]["dscp"] = chance.sample((0, 8, 46, 34), 2)
     if chance.random() < 0.2 and keys["act"] != "pass":

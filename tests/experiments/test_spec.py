@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from midcall.errors import ExperimentError
-from midcall.experiments.spec import spec
+from midcall.experiments.spec import grid, spec
+from midcall.testbed.policy.loader import available
 
 GOOD = """
 schema = 1
@@ -144,3 +145,31 @@ def test_a_middlebox_of_somebody_elses_stands_alone_and_live() -> None:
     assert problems(GOOD.replace("seed = 7", 'seed = 7\nbackend = "liv"')) == (
         "tiny.toml: backend: 'liv' is not known (did you mean live?)"
     )
+
+
+def test_a_date_may_have_a_time_of_day_and_rules_of_other_hours_are_not_in_force() -> None:
+    text = GOOD.replace("maroc-telecom", "china-2025-08").replace("2016-01-20", "2025-08-20")
+    for line, rules in (("", 1), ("time = 01:00:00", 1), ("time = 12:00:00", 0)):
+        held = spec.parse(f"{text}{line}\n".encode(), "tiny.toml")
+        (cell,) = grid.cells(held, grid.load_operators(held))
+        assert len(cell.policy.rules) == rules
+
+
+def test_the_world_has_each_profile_of_it_on_a_day_on_which_its_rules_are_in_force() -> None:
+    held, _ = spec.load("world")
+    assert set(held.operators) == set(available()) - {
+        "maroc-telecom", "inwi", "meditel", "mechanisms", "followers",
+    }  # fmt: skip
+    every = grid.cells(held, grid.load_operators(held))
+    forced = {cell.operator for cell in every if cell.policy.rules}
+    assert forced == {cell.operator for cell in every}
+
+
+def test_engines_get_named_captures_or_all() -> None:
+    engines = '[engines]\ncaptures = {}\ncells = "exact"\n'
+    for words, wanted in (('"all"', "all"), ('["a"]', ["a"])):
+        held = spec.parse((GOOD + engines.format(words)).encode(), "tiny.toml")
+        assert held.engines is not None
+        assert (held.engines.captures, held.engines.cells) == (wanted, "exact")
+    for words in ("[]", '"some"'):
+        assert "engines.captures" in problems(GOOD + engines.format(words))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from midcall.testbed.live.replay.endpoints import PLAYED
-from midcall.testbed.live.replay.heard import EVERY, Heard
+from midcall.testbed.live.replay.heard import EVERY, LATE, Heard
 from midcall.testbed.replay.sides import CALLER, FAR
 
 MS = 1_000_000
@@ -29,9 +29,8 @@ def play(count: int, lost: float = 0.0, seed: int = 1) -> tuple[Any, np.ndarray]
     )
     played = np.zeros(2 * count, PLAYED)
     played["packet"] = np.arange(2 * count)
-    played["stamp"] = np.where(
-        rng.random(2 * count) < lost, -1, np.arange(2 * count) // 2 * 20 * MS
-    )
+    played["left"] = np.arange(2 * count) // 2 * 20 * MS
+    played["stamp"] = np.where(rng.random(2 * count) < lost, -1, played["left"] + 30 * MS)
     return script, played
 
 
@@ -39,10 +38,11 @@ def lines(script: Any, played: np.ndarray, seconds: int) -> list[str]:
     """Return what is said of a play whose records fill as time passes; looks come every 50 ms."""
     said: list[str] = []
     shown = played.copy()
-    shown["stamp"] = -1
+    shown["packet"] = shown["stamp"] = -1
     heard = Heard(script, shown, said.append)
     for clock in range(0, seconds * 1000 * MS, 50 * MS):
-        came = played["stamp"] < clock
+        sent, came = played["left"] < clock, played["stamp"] < clock
+        shown["packet"][sent] = played["packet"][sent]
         shown["stamp"][came] = played["stamp"][came]
         heard.look(clock, len(shown))
     return said
@@ -50,19 +50,23 @@ def lines(script: Any, played: np.ndarray, seconds: int) -> list[str]:
 
 def test_a_call_without_loss_is_heard_well_in_both_directions() -> None:
     said = lines(*play(500), seconds=10)
-    assert len(said) == 10 // EVERY - 1
-    assert all("2 directions of media heard" in line for line in said)
-    assert all("loss 0.0 %" in line for line in said[1:])
+    assert len(said) == (10 - LATE) // EVERY
+    assert all("2 directions of media heard, loss 0.0 %" in line for line in said)
 
 
 def test_losses_are_said_while_the_call_goes_on() -> None:
     said = lines(*play(500, lost=0.2), seconds=10)
-    share = [float(line.split("loss ")[1].split(" %")[0]) for line in said[1:]]
+    share = [float(line.split("loss ")[1].split(" %")[0]) for line in said]
     assert abs(np.mean(share) - 20) < 4
 
 
-def test_nothing_is_said_of_a_play_in_which_nothing_comes_in() -> None:
-    assert lines(*play(200, lost=1.0), seconds=6) == []
+def test_a_call_of_which_nothing_comes_in_is_lost() -> None:
+    said = lines(*play(200, lost=1.0), seconds=6)
+    assert said[0] == "0-2 s: 0 directions of media heard, loss 100.0 %"
+
+
+def test_nothing_is_said_of_seconds_without_media() -> None:
+    assert len(lines(*play(100), seconds=10)) == 1
 
 
 def test_packets_that_are_no_media_are_not_heard() -> None:

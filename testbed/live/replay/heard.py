@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The quality of the calls of a live play while it runs, as one line every few seconds.
 
-It is estimated (midcall.classifier.quality) from the sizes and arrival times of the media packets
-that came in at both ends, and reads the ends' records between two turns: nothing is done per packet
-of the box or of the ends.
+Which media packets were lost is known, because the lab plays both ends. Frame rate and jitter are
+estimated (midcall.classifier.quality) from sizes and times of those that came in. The ends' records
+are read between two turns: nothing is done per packet of the box or of the ends.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from midcall.testbed.replay.sides import CALLER
 
 Numbers = NDArray[np.int64]
 
-#: Seconds between two lines.
-EVERY = 2
+#: Seconds between two lines, and after which a packet that has not come in counts as lost.
+EVERY, LATE = 2, 1
 SECOND = 1_000_000_000
 
 
@@ -65,18 +65,29 @@ class Heard:
 
     def look(self, clock: int, used: int) -> None:
         """Say what was heard if a line is due; clock: ns from the run's begin; used: rows."""
-        if clock < self.next * SECOND:
+        since, until = self.next - EVERY, self.next
+        if clock < (until + LATE) * SECOND:
             return
-        self.next = clock // SECOND // EVERY * EVERY + EVERY
-        came = (self.played["stamp"][:used] >= 0) & ~self.taken[:used]
-        new = np.flatnonzero(came & (self.played["packet"][:used] >= 0))
+        self.next += EVERY
+        played = self.played[:used]
+        came = (played["stamp"] >= 0) & ~self.taken[:used]
+        new = np.flatnonzero(came & (played["packet"] >= 0))
         self.taken[new] = True
-        self.feed(new[np.argsort(self.played["stamp"][new], kind="stable")])
+        self.feed(new[np.argsort(played["stamp"][new], kind="stable")])
         rows = np.concatenate([*self.parts, np.zeros(0, ROW)])
         ordered = rows[np.lexsort((rows["second"], -rows["up"], rows["flow"]))]
-        text = line(estimate(ordered), clock // SECOND - EVERY)
+        text = line(estimate(ordered), since, until, self.lost(played, since, until))
         if text:
             self.say(text)
+
+    def lost(self, played: Records, since: int, until: int) -> float:
+        """Return the share of the media sent from second `since` to `until` that did not come in.
+
+        NaN if none was sent.
+        """
+        media = (played["packet"] >= 0) & (self.place[played["packet"]] >= 0)
+        sent = media & (played["left"] >= since * SECOND) & (played["left"] < until * SECOND)
+        return float(np.mean(played["stamp"][sent] < 0)) if sent.any() else np.nan
 
     def feed(self, new: Numbers) -> None:
         """Measure sendings that came in: rows of `played`, in order of their arrival."""
@@ -89,24 +100,24 @@ class Heard:
         self.parts.append(rows[:used].copy())
 
 
-def line(quality: Quality, since: int) -> str:
-    """Return the quality of the seconds from `since` on as one line, "" where nothing came in.
+def line(quality: Quality, since: int, until: int, lost: float) -> str:
+    """Return the quality of the seconds from `since` to `until` as one line, "" for no media.
 
-    The mean over the seconds and directions in which a value is known.
+    lost: share of the media packets sent then that did not come in, NaN for none sent. The other
+    values are means over the seconds and directions in which they are known.
     """
-    late = quality.second >= since
-    if not late.any():
+    own = (quality.second >= since) & (quality.second < until)
+    if not own.any() and np.isnan(lost):
         return ""
-    loss, jitter, rate = quality.loss[late], quality.jitter_ms[late], quality.frame_rate[late]
-    heard = set(zip(quality.flow[late].tolist(), quality.up[late].tolist(), strict=True))
+    jitter, rate = quality.jitter_ms[own], quality.frame_rate[own]
+    heard = set(zip(quality.flow[own].tolist(), quality.up[own].tolist(), strict=True))
     plural = "s" * (len(heard) != 1)
-    until = int(quality.second[late].max()) + 1
     words = [f"{since}-{until} s: {len(heard)} direction{plural} of media heard"]
-    for name, values, scale, unit in (
-        ("loss", loss, 100, " %"),
-        ("frame rate", rate, 1, ""),
-        ("MOS", mos_by_second(loss, jitter), 1, ""),
+    for name, values, unit in (
+        ("loss", np.array([100 * lost]), " %"),
+        ("frame rate", rate, ""),
+        ("MOS", mos_by_second(np.full(len(jitter), lost), jitter), ""),
     ):
         if not np.isnan(values).all():
-            words.append(f"{name} {scale * float(np.nanmean(values)):.1f}{unit}")
+            words.append(f"{name} {float(np.nanmean(values)):.1f}{unit}")
     return ", ".join(words)

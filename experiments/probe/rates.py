@@ -1,0 +1,399 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The limit of a flow's rate: a policer's rate and bucket, or a shaper's rate and queue.
+
+What a bucket of B octets and a rate of R octets per second let through in t seconds is B + R t at
+most (ITU-T I.371), and a queue of d seconds R t + R d. Several paces give both numbers. Of
+datagrams, all that arrive count. Of a stream, only the first segment that is dropped counts,
+because kernels send again what is lost: neither losses nor the time of a transfer show the limit. A
+queue also delays what comes before the first drop, more and more.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binom  # type: ignore[import-untyped]
+
+from midcall.captures.packets.numbers import TCP, UDP
+from midcall.experiments.localise.messages import noise
+from midcall.experiments.probe.baseline import Baseline
+from midcall.experiments.probe.fit import late_of
+from midcall.experiments.probe.line_oracle import DELAY, DROP, PARTIAL
+from midcall.experiments.probe.prober import MS, SHARE, STREAM_SHARE, Outcome, Prober
+from midcall.testbed.probing.probe import Probe, Sent, in_order, ip_size
+
+Floats = NDArray[np.float64]
+
+#: Packets of the flow before the writes, between two of them, and before the first write, in ns: a
+#: bucket is full again and a queue empty.
+BEFORE, BEFORE_APART, REST = 8, 150 * MS, 2_500 * MS
+#: Copies, octets of a write, writes and seconds of a pace at most, and the least distance of two
+#: writes, in ns.
+COPIES, OCTETS, WRITES, SECONDS, LEAST_APART = 8, 500, 90, 5.0, 2 * MS
+#: Between the starts of two copies, in ns, at least, and how much more of the access network's time
+#: they take than once: kernels send again what a limit drops.
+BETWEEN, AGAIN = 150 * MS, 3.0
+#: Paces of the first look, each this part of the one before.
+PACES, SLOWER = 5, 0.4
+#: Paces of the second look, as multiples of the rate that the first one found.
+AROUND = (1.7, 2.6, 6.0)
+#: The same where the first one found no rate, as multiples of the slowest one with a drop.
+NEXT = (1.4, 1.0, 0.7, 0.45, 0.3)
+#: Single writes: octets of small and of large ones, how many of each, and their distance in ns.
+SMALL, LARGE, SINGLE, SINGLE_APART = 40, 500, 7, 800 * MS
+#: Delay beyond the line's own that a segment has which was sent again, in ns, at least.
+SENT_AGAIN = 90 * MS
+#: Copies that show the first drop at the same write, at least, and how far apart, as a share.
+TOGETHER, NEARLY = 3, 0.15
+#: How much faster than a queue's rate writes come whose arrivals show it.
+BUSY = 1.5
+#: Datagrams of one pace, at least and at most; paces as multiples of the flow's own; the longest
+#: one in s.
+LEAST_BODY, MOST_BODY, OF_USUAL, LONGEST = 60, 120, (4.0, 2.0, 1.0, 0.5, 0.25), 20.0
+#: Share of losses beyond the line's own at a pace that counts, and how much more must pass in more
+#: time, as a share of what passes at the fastest pace.
+LEAST_LOST, GROWS = 0.06, 0.2
+#: Chance below which losses of single writes are more than the line's own.
+BY_CHANCE = 1e-3
+
+
+class Drop(NamedTuple):
+    """The first drop at one pace. octets: written before it; size: of a write, IP octets; seconds:
+    since the first write; wait: ns by which the last write before it was delayed; rates: octets/s
+    at which the writes before it arrived, of the copies that show the drop."""
+
+    octets: float
+    size: float
+    seconds: float
+    wait: float
+    rates: tuple[float, ...] = ()
+
+
+class Limit(NamedTuple):
+    """A limit of a rate: police or shape, kbit/s, and the bucket in octets or the wait in ms; each
+    with its standard error."""
+
+    act: str
+    rate: float
+    room: float
+    rate_error: float
+    room_error: float
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """Return the act as the policy language writes it."""
+        if self.act == "police":
+            return {"act": "police", "rate_kbit": round(self.rate, 2),
+                    "bucket_bytes": max(round(self.room), 1)}  # fmt: skip
+        return {"act": "shape", "rate_kbit": round(self.rate, 2),
+                "queue_ms": round(max(self.room, 1.0), 1)}  # fmt: skip
+
+
+def paced_unit(core: Sequence[Sent], up: bool, octets: int, apart: int, count: int) -> Probe:
+    """Return a trigger's packets, slowly, and behind a pause writes in one direction."""
+    last = core[-1]
+    packets = [one._replace(time=number * BEFORE_APART) for number, one in enumerate(core)]
+    begin = packets[-1].time + REST
+    packets += [
+        Sent(begin + number * apart, up, last.ends, noise(octets, "paced", number, up))
+        for number in range(count)
+    ]
+    return in_order(packets)
+
+
+def first_drop(outcome: Outcome, base: Baseline, core: int, rate: float = 0.0) -> Drop | None:
+    """Return where the writes behind a core begin to be dropped, None if they do not.
+
+    A limit drops the same write of each copy that the line left alone until then; no copy gets
+    further. rate: of a queue that delays the writes, octets/s; 0 for none.
+    """
+    times, sizes, excess = writes_of(outcome, base, core)
+    if excess.shape[1] < 3:
+        return None
+    own = sizes / rate * 1e9 if rate else np.zeros(len(sizes))
+    before = np.maximum(np.maximum.accumulate(excess, axis=1)[:, :-1], 0.0)
+    before = np.concatenate([np.zeros((len(excess), 1)), before], axis=1)
+    late = excess > before + own + SENT_AGAIN
+    first = np.where(late.any(axis=1), late.argmax(axis=1), len(times))
+    furthest = int(first.max())
+    if furthest == len(times):
+        return None
+    together = np.flatnonzero(first >= furthest - max(2, round(NEARLY * furthest)))
+    if len(together) < TOGETHER:
+        return None
+    at = int(np.sort(first)[-2])
+    wait = float(np.quantile(before[together, at], 0.25))
+    rates = [queued_rate(times[:at], sizes[:at], excess[copy, :at]) for copy in together]
+    return Drop(
+        float(sizes[:at].sum()), float(sizes[at]), float(times[at] - times[0]) / 1e9, wait,
+        tuple(one for one in rates if one),
+    )  # fmt: skip
+
+
+def queued_rate(times: Floats, sizes: Floats, excess: Floats) -> float:
+    """Return the rate in octets/s at which writes that wait for each other arrive, 0 if there are
+    too few."""
+    if len(times) < 8 or not np.isfinite(excess).all():
+        return 0.0
+    arrivals = (times + excess - times[0]) / 1e9
+    slope = float(np.polyfit(arrivals, np.cumsum(sizes), 1)[0])
+    return max(slope, 0.0)
+
+
+def writes_of(outcome: Outcome, base: Baseline, core: int) -> tuple[Floats, Floats, Floats]:
+    """Return times in ns, IP octets and delays beyond the line's own (ns, inf for what never
+    arrived) of the writes behind a core; the copies whose stream was open alone."""
+    excess = base.excess(outcome)[:, core:]
+    excess = np.where(np.isfinite(excess), excess, np.inf)
+    excess = excess[outcome.sent[:, core:].all(axis=1)]
+    times = np.array([one.time for one in outcome.unit[core:]], np.float64)
+    if len(excess) < COPIES // 2:
+        excess = excess[:, :0]
+    return times, outcome.size[core:].astype(float), excess
+
+
+def single_unit(core: Sequence[Sent], up: bool) -> Probe:
+    """Return a trigger's packets and single small and large writes behind them."""
+    last = core[-1]
+    packets = [one._replace(time=number * BEFORE_APART) for number, one in enumerate(core)]
+    begin = packets[-1].time + REST
+    for number in range(2 * SINGLE):
+        body = noise(LARGE if number % 2 else SMALL, "single", number, up)
+        packets.append(Sent(begin + number * SINGLE_APART, up, last.ends, body))
+    return tuple(packets)
+
+
+def queue_rate(outcome: Outcome, base: Baseline, core: int) -> tuple[float, float] | None:
+    """Return (octets/s, standard error) of a queue that delays a write by its own octets: the
+    large ones more than the small ones; (0, 0) for none, None where single writes are lost."""
+    _, sizes, excess = writes_of(outcome, base, core)
+    if not excess.size:
+        return None
+    large = sizes > sizes.mean()
+    low, high = excess[:, ~large], excess[:, large]
+    usual = float(np.median(high[np.isfinite(high)])) if np.isfinite(high).any() else 0.0
+    gone = int((excess > usual + SENT_AGAIN + 4 * max(base.spread)).sum())
+    share = min(2 * max(base.loss), 0.5)
+    if binom.sf(gone - 1, excess.size, share) < BY_CHANCE:
+        return None
+    kept = [one[np.isfinite(one) & (one < usual + SENT_AGAIN + 4 * max(base.spread))]
+            for one in (low, high)]  # fmt: skip
+    if min(map(len, kept)) < 8:
+        return None
+    longer = float(np.median(kept[1]) - np.median(kept[0]))
+    error = 1.25 * math.hypot(*(float(np.std(one)) / math.sqrt(len(one)) for one in kept))
+    if longer < max(4 * error, 4 * MS):
+        return 0.0, 0.0
+    rate = float(sizes[large].mean() - sizes[~large].mean()) / longer * 1e9
+    return rate, rate * error / longer
+
+
+def policer_of(drops: Sequence[Drop]) -> Limit | None:
+    """Return the policer that drops at several paces show, None where they do not agree on one."""
+    if len(drops) < 2:
+        return None
+    seconds = np.array([one.seconds for one in drops])
+    octets = np.array([one.octets + one.size / 2 for one in drops])
+    half = float(np.mean([one.size for one in drops])) / math.sqrt(12)
+    if np.ptp(seconds) < 0.05:
+        return None
+    rate, room = (float(one) for one in np.polyfit(seconds, octets, 1))
+    rest = octets - (room + rate * seconds)
+    if rate <= 0 or room <= 0 or float(np.abs(rest).max()) > 6 * half + 0.1 * octets.max():
+        return None
+    own = max(half, float(np.sqrt((rest**2).sum() / max(len(rest) - 2, 1))))
+    error = own / math.sqrt(float(((seconds - seconds.mean()) ** 2).sum()))
+    if rate < 3 * error:
+        return None
+    room_error = math.hypot(own / math.sqrt(len(rest)), error * float(seconds.mean()))
+    return Limit("police", rate / 125, room, error / 125, room_error)
+
+
+def shaper_of(drops: Sequence[Drop], rate: float, error: float, longest: float) -> Limit:
+    """Return the shaper with a rate (octets/s) whose queue overflows where drops show it; without
+    any, its queue holds `longest` ns at least."""
+    waits = []
+    queued = [value for one in drops if one.seconds and one.octets / one.seconds > BUSY * rate
+              for value in one.rates]  # fmt: skip
+    queued = [value for value in queued if abs(value - rate) < 3 * error]
+    if len(queued) >= TOGETHER:
+        other = max(float(np.std(queued)) / math.sqrt(len(queued)), 0.01 * rate)
+        if other < error:
+            rate, error = float(np.median(queued)), other
+    for one in drops:
+        step = one.size / rate * 1e9 - (one.seconds * one.size / one.octets * 1e9
+                                        if one.octets else 0.0)  # fmt: skip
+        waits.append(max(one.wait - one.size / rate * 1e9, 0.0) + max(step, 0.0) / 2)
+    wait = float(np.median(waits)) if waits else longest
+    doubt = float(np.std(waits)) / math.sqrt(len(waits)) if len(waits) > 1 else 0.2 * wait
+    return Limit("shape", rate / 125, wait / MS, error / 125, doubt / MS + 1)
+
+
+def measured(
+    prober: Prober, base: Baseline, core: Sequence[Sent], up: bool, paces: Sequence[float],
+    octets: int,
+) -> tuple[Limit | None, list[tuple[float, Drop]]]:  # fmt: skip
+    """Play single writes, and writes of `octets` at some paces (octets/s); return the limit that
+    they show, and the paces with a drop."""
+    single = prober.ask("single writes", [single_unit(core, up)], COPIES, apart=BETWEEN)[0]
+    queue = queue_rate(single, base, len(core))
+    if queue is None:
+        prober.taught("single writes are lost")
+        return None, []
+    prober.taught(f"a queue of {queue[0] / 125:.0f} kbit/s" if queue[0] else "no queue")
+    units = []
+    for pace in paces:
+        apart = int((octets + 40) / pace * 1e9)
+        count = int(min(max(SECONDS * 1e9 / apart, 12), WRITES))
+        units.append(paced_unit(core, up, octets, apart, count))
+    whole = sum(map(ip_size, units[0])) * 8e6 / (prober.rate[up] * STREAM_SHARE)
+    outcomes = prober.ask("writes at several paces", units, COPIES,
+                          apart=int(max(BETWEEN, AGAIN * whole)))  # fmt: skip
+    found = [first_drop(one, base, len(core), queue[0]) for one in outcomes]
+    drops = [one for one in found if one is not None]
+    if queue[0]:
+        waits = [writes_of(one, base, len(core))[2] for one in outcomes]
+        longest = max((float(np.median(one, axis=0).max()) for one in waits if one.size),
+                      default=0.0)  # fmt: skip
+        limit: Limit | None = shaper_of(drops, *queue, min(longest, 10_000.0 * MS))
+    else:
+        limit = policer_of(drops)
+    prober.taught("no limit" if limit is None else f"{limit.act}, {limit.rate:.1f} kbit/s")
+    return limit, [(pace, one) for pace, one in zip(paces, found, strict=True) if one is not None]
+
+
+def stream_limit(prober: Prober, base: Baseline, core: Sequence[Sent], up: bool) -> Limit | None:
+    """Return the limit of the rate of a stream in one direction, None where there is none.
+
+    core: packets of the flow that bring the rule about.
+    """
+    most = prober.rate[up] * 125 * STREAM_SHARE
+    fast = min(most, (OCTETS + 40) * 1e9 / LEAST_APART)
+    paces = [fast * SLOWER**number for number in range(PACES)]
+    limit, drops = measured(prober, base, core, up, paces, OCTETS)
+    if limit is None and drops:  # few writes fit a small bucket, and many a large one
+        room, slowest = min(one.octets for _, one in drops), min(pace for pace, _ in drops)
+        paces = [min(part * slowest, most) for part in NEXT]
+        limit, _ = measured(prober, base, core, up, paces, write_size(room))
+    return limit
+
+
+def write_size(room: float) -> int:
+    """Return how many octets a write has of which a bucket or queue holds about 14."""
+    return int(min(max(room / 14, 60), 1200))
+
+
+def refined(
+    prober: Prober, base: Baseline, core: Sequence[Sent], up: bool, about: Limit
+) -> Limit | None:  # fmt: skip
+    """Return a limit measured with paces around it, None where these show none or another act."""
+    room = about.room if about.act == "police" else about.room * about.rate / 8
+    paces = [one * about.rate * 125 for one in AROUND]
+    paces = [one for one in paces if one <= prober.rate[up] * 125 * STREAM_SHARE] or paces[:1]
+    limit, _ = measured(prober, base, core, up, paces, write_size(room))
+    return limit if limit is not None and limit.act == about.act else None
+
+
+def datagram_limit(prober: Prober, base: Baseline, own: Probe, up: bool) -> Limit | None:
+    """Return the limit of the rate of a flow of datagrams in one direction, None where there is
+    none.
+
+    own: packets of the flow, in both directions.
+    """
+    same = [one for one in own if one.up == up and one.payload]
+    if len(same) < 2:
+        return None
+    body = (same * (LEAST_BODY // len(same) + 1))[: max(LEAST_BODY, min(len(same), MOST_BODY))]
+    octets = sum(map(ip_size, body))
+    seconds = max(same[-1].time - same[0].time, 100 * MS) / 1e9
+    usual = sum(map(ip_size, same)) / seconds
+    most = prober.rate[up] * 125 * SHARE
+    paces = [min(part * usual, most) for part in OF_USUAL]
+    paces = [one for one in dict.fromkeys(paces) if octets / one < LONGEST]
+    first = [one for one in own if one.payload][:BEFORE]
+    units = []
+    for pace in paces:
+        packets = [one._replace(time=number * BEFORE_APART) for number, one in enumerate(first)]
+        time = packets[-1].time + REST
+        for one in body:
+            packets.append(one._replace(time=time))
+            time += int(ip_size(one) / pace * 1e9)
+        units.append(tuple(packets))
+    if not units:
+        return None
+    outcomes = prober.ask("its datagrams at several paces", units, COPIES // 2, apart=BETWEEN)
+    limit = passed_limit([one for one in outcomes if one.sent.all()], base, len(first), up)
+    prober.taught("no limit" if limit is None else f"{limit.act}, {limit.rate:.1f} kbit/s")
+    return limit
+
+
+def passed_limit(
+    outcomes: Sequence[Outcome], base: Baseline, first: int, up: bool
+) -> Limit | None:  # fmt: skip
+    """Return the limit that what arrived of the datagrams behind the first ones shows."""
+    loss = base.loss[int(up)]
+    seconds, passed, waits = [], [], []
+    for one in outcomes:
+        sizes, lost = one.size[first:], one.lost[:, first:]
+        if lost.mean() < loss + LEAST_LOST:
+            continue
+        seconds.append((one.unit[-1].time - one.unit[first].time) / 1e9)
+        passed.append(float((~lost * sizes).sum(axis=1).mean()) / (1 - loss))
+        excess = base.excess(one)[:, first:]
+        waits.append(float(np.nanquantile(excess, 0.9)) if np.isfinite(excess).any() else 0.0)
+    if len(seconds) < 3 or np.ptp(seconds) < 0.1:
+        return None
+    rate, room = (float(one) for one in np.polyfit(seconds, passed, 1))
+    rest = np.array(passed) - (room + rate * np.array(seconds))
+    own = max(float(np.sqrt((rest**2).sum() / (len(rest) - 2))), 0.02 * max(passed))
+    centre = np.array(seconds) - np.mean(seconds)
+    error = own / math.sqrt(float((centre**2).sum()))
+    if rate < 4 * error or rate * np.ptp(seconds) < GROWS * min(passed):
+        return None
+    if min(waits) > late_of(base):
+        wait = float(np.median(waits)) / MS
+        return Limit("shape", rate / 125, wait, error / 125, 0.1 * wait)
+    room = max(room, float(np.mean(outcomes[0].size[first:])))
+    return Limit("police", rate / 125, room, error / 125, own)
+
+
+def interleaved(outcome: Outcome, own: Sequence[int]) -> bool:
+    """Return whether packets of a flow arrive behind ones that never do. own: their places."""
+    lost = outcome.lost[:, own].mean(axis=0)
+    gone = np.flatnonzero((lost > 0.5) & outcome.sent[:, own].any(axis=0))
+    return bool(len(gone)) and bool((lost[gone[0] :] < 0.5).sum() >= 2)
+
+
+def limit_of(fields: dict[str, Any]) -> Limit:
+    """Return a limit from the act as the policy language writes it, without errors."""
+    room = fields["bucket_bytes"] if fields["act"] == "police" else fields["queue_ms"]
+    return Limit(fields["act"], float(fields["rate_kbit"]), float(room), 0.0, 0.0)
+
+
+def core_of_flow(unit: Probe, first: int) -> Probe:
+    """Return the first packets of a stream, up to the first one that shows an effect."""
+    ends = unit[first].ends
+    own = [one for at, one in enumerate(unit) if one.ends == ends and one.payload and at <= first]
+    return tuple(own[:BEFORE])
+
+
+def rate_limit(
+    prober: Prober, base: Baseline, outcome: Outcome, first: int, kinds: Collection[str]
+) -> Limit | None:  # fmt: skip
+    """Return the limit of the rate of a flow that shows some kinds of effects, None where there is
+    none. first: the first packet that shows one."""
+    unit, ends, up = outcome.unit, outcome.unit[first].ends, outcome.unit[first].up
+    if ends.proto == TCP:
+        core = core_of_flow(unit, first)
+        # of a stream whose kernels give up, the end never arrives
+        some = {PARTIAL, DELAY, DROP} if len(core) > 1 else {PARTIAL, DELAY}
+        return stream_limit(prober, base, core, up) if core and some & set(kinds) else None
+    own = [at for at, one in enumerate(unit) if one.ends == ends]
+    same = [at for at in own if unit[at].up == up]
+    if ends.proto != UDP or not {PARTIAL, DROP} & set(kinds) or not interleaved(outcome, same):
+        return None
+    return datagram_limit(prober, base, tuple(unit[at] for at in own), up)

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The prober: two rules on one line, and effects of the line itself that look like a rule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from midcall.captures.packets.numbers import TCP, UDP
+from midcall.experiments.probe import answer, run
+from midcall.experiments.probe.baseline import Baseline
+from midcall.experiments.probe.beliefs import ANOTHER, Beliefs, Seen, hypothesis
+from midcall.experiments.probe.effects import SHOWN, Finding, findings
+from midcall.experiments.probe.line_oracle import DELAY, DROP, Effect
+from midcall.experiments.probe.prober import STREAM_PATIENCE, Outcome, parts_of
+from midcall.experiments.probe.search import Found, Result
+from midcall.experiments.proofs.prober.score import as_well, named_rules, names
+from midcall.testbed.conformance.transcript import scene
+from midcall.testbed.policy.language import Rule
+from midcall.testbed.policy.operator import Policy
+from midcall.testbed.probing.probe import Ends, Probe, Sent, ip_size, probe_of
+from midcall.testbed.probing.sockets import play
+from midcall.testbed.probing.strikes import passing
+from midcall.testbed.probing.virtual_line import DATAGRAM, SEGMENT, Noise, VirtualSockets
+
+NEAR, FAR = bytes([198, 18, 0, 9]), bytes([198, 19, 0, 9])
+FLOW = Ends(UDP, NEAR, 40_000, FAR, 4_000)
+STREAM = Ends(TCP, NEAR, 40_001, FAR, 443)
+MS = 1_000_000
+CALL = """
+0.00 > udp relay:3478/40001 stun-allocate 4000
+0.04 < udp relay:3478/40001 stun-allocate-answer
+0.20 > udp relay:3478/40001 rtp 160 x20 0.02
+0.21 < udp relay:3478/40001 rtp 160 x20 0.02
+0.10 > udp peer:7000/40002 rtp 160 x20 0.02
+0.13 < udp peer:7000/40002 rtp 160 x20 0.02
+"""
+
+
+def rule_of(name: str, match: dict[str, Any], act: str, **more: Any) -> Rule:
+    return Rule.model_validate(
+        {"name": name, "match": match, "act": act, "grade": "C", "source": "test", **more}
+    )
+
+
+def outcome_of(unit: Probe, delay: Any) -> Outcome:
+    none: list[list[Any]] = [[] for _ in delay]
+    sizes, up = [ip_size(one) for one in unit], [one.up for one in unit]
+    return Outcome(unit, np.array(delay), np.array(sizes), np.array(up), none, none)
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        rule_of("r1", {"ports": [3478]}, "drop"),
+        pytest.param(
+            rule_of("r1", {"ports": [3478]}, "loss", loss=0.4, scope="packet", way="up"),
+            marks=pytest.mark.slow,
+        ),
+    ],
+    ids=["drop", "loss"],
+)
+def test_a_rule_next_to_another_one_is_named(first: Rule) -> None:
+    second = rule_of("r2", {"ports": ["3000-8000"]}, "delay", delay_ms=150, way="up")
+    noise = Noise(loss=0.01, jitter_ms=3)
+    named = run.against(Policy((first, second)), probe_of(scene(CALL)), "4g", 5, noise).answer
+    found = [named_rules(named), *([one, *one["equal"]] for one in as_well(named))]
+    for rule in (first, second):
+        assert any(all(names(rule, one)) for one in found), (rule, found)
+
+
+def test_a_flow_that_another_rule_strikes_costs_a_rule_no_more_than_that() -> None:
+    other = FLOW._replace(near_port=40_002, far_port=5_000)
+    unit = tuple(Sent(n * 20 * MS, True, ends, bytes([n, n % 7]) * 50)
+                 for n in range(20) for ends in (FLOW, other))  # fmt: skip
+    line = Baseline((0.02, 0.02), (5e7, 5e7), (0.0, 0.0), (1e6, 1e6), ((20, 1000), (20, 1000)))
+    outcome = outcome_of(unit, np.full((8, len(unit)), -1))
+    through = passing(unit, "4g", STREAM_PATIENCE)
+    rules = [hypothesis({"ports": [4_000]}), hypothesis({"ports": [4_000, 5_000]})]
+    gaps = []
+    for capture in (True, False):
+        beliefs = Beliefs(line, [Effect(DROP)])
+        beliefs.observe(Seen(through, outcome, capture))
+        beliefs.add(rules)
+        gaps.append(float(np.diff(beliefs.scores)[0]))
+    assert 0.5 * ANOTHER < gaps[0] <= ANOTHER + 5 < gaps[1]
+
+
+def test_of_equal_datagrams_a_lost_one_is_no_delay() -> None:
+    unit = tuple(Sent(at * 490 * MS, True, FLOW, b"keep-alive") for at in range(2))
+    line = VirtualSockets(
+        Policy((rule_of("r", {"packets": "1-1"}, "drop", scope="packet"),)), "fibre", 3, ideal=True
+    )
+    result = play(line, unit, 900 * MS)
+    assert result.arrived[0] < 0 < result.arrived[1]
+    assert 0 < result.delay(1) < 100 * MS
+
+
+@pytest.mark.parametrize("loss", [0.0005, 0.05])
+def test_a_stream_that_waits_in_all_copies_is_late_only_if_the_line_hardly_loses(
+    loss: float,
+) -> None:
+    unit = tuple(Sent(n * MS, True, STREAM, bytes(1000)) for n in range(120))
+    line = Baseline((loss, loss), (5e7, 5e7), (0.0, 0.0), (1e6, 1e6), ((20, 1000), (20, 1000)))
+    delay = np.full((16, len(unit)), 50 * MS)
+    delay[:, 80:] += 90 * MS
+    late = [one for one in findings(outcome_of(unit, delay), line)
+            if one.kind == DELAY and one.score > SHOWN]  # fmt: skip
+    assert bool(late) == (loss < 0.01)
+
+
+@pytest.mark.parametrize(("ends", "most"), [(FLOW, DATAGRAM), (STREAM, SEGMENT)])
+def test_packets_that_the_capturing_host_had_joined_are_played_as_several(
+    ends: Ends, most: int
+) -> None:
+    long = Sent(7, True, ends, bytes(range(250)) * 40)
+    parts = list(parts_of(long))
+    assert b"".join(one.payload for one in parts) == long.payload
+    assert max(len(one.payload) for one in parts) <= most
+    short = long._replace(payload=bytes(1200))
+    assert list(parts_of(short)) == [short]
+
+
+def test_an_effect_that_no_rule_explains_is_said_and_makes_the_answer_less_probable() -> None:
+    drop = Finding(DROP, FLOW, True, 40.0, 1.0, 0)
+    line = Baseline((0.02, 0.02), (5e7, 5e7), (0.0, 0.0), (1e6, 1e6))
+    rule = hypothesis({"ports": [4_000]})
+    found = Found(rule, 0.9, Effect(DROP), Beliefs(line, [Effect(DROP)]), (), drop, rule)
+    whole = Result("blocked", [found])
+    part = Result("blocked", [found], [drop._replace(kind=DELAY)])
+    assert 0 < answer.probability(part) < 0.5 * answer.probability(whole)
+    [reason] = answer.unexplained(part)
+    assert reason["relation"] == "cannot tell"
+    assert DELAY in reason["why"]
+    assert not list(answer.unexplained(whole))

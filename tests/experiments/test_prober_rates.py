@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The prober: limits of a flow's rate, quotas of a client, rules that inspect one packet in n, and
+windows of a flow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from midcall.captures.packets.numbers import TCP, UDP
+from midcall.experiments.probe.atoms import places, windows_with_ends
+from midcall.experiments.probe.baseline import Baseline, baseline_of, control_units
+from midcall.experiments.probe.beliefs import hypothesis
+from midcall.experiments.probe.effects import joined
+from midcall.experiments.probe.fit import by_stream
+from midcall.experiments.probe.lasting import sampled
+from midcall.experiments.probe.line_oracle import DROP, Effect
+from midcall.experiments.probe.prober import STREAM_PATIENCE, Prober
+from midcall.experiments.probe.quotas import quotas
+from midcall.experiments.probe.rates import (
+    Drop,
+    Limit,
+    datagram_limit,
+    interleaved,
+    policer_of,
+    stream_limit,
+)
+from midcall.experiments.probe.refine import Refiner
+from midcall.experiments.probe.search import Search
+from midcall.experiments.probe.tails import Tail
+from midcall.testbed.conformance.transcript import scene
+from midcall.testbed.policy.language import Rule
+from midcall.testbed.policy.operator import Policy
+from midcall.testbed.probing.probe import Ends, Probe, Sent, probe_of
+from midcall.testbed.probing.strikes import passing, strikes
+from midcall.testbed.probing.virtual_line import Noise, VirtualSockets
+
+MS = 1_000_000
+NEAR, FAR = bytes([198, 18, 0, 9]), bytes([198, 19, 0, 9])
+STREAM = Ends(TCP, NEAR, 40_001, FAR, 443)
+FLOW = Ends(UDP, NEAR, 40_000, FAR, 4_000)
+HELLO = (Sent(0, True, STREAM, b"hello" * 20),)
+NOISE = Noise(loss=0.005, jitter_ms=3)
+
+
+def rule_of(match: dict[str, Any], act: str, **more: Any) -> Rule:
+    return Rule.model_validate(
+        {"name": "r", "match": match, "act": act, "grade": "C", "source": "test", **more}
+    )
+
+
+def line_of(rule: Rule, seed: int = 5) -> tuple[Prober, Baseline]:
+    """Return a prober of a line with one rule, and what the line does by itself."""
+    prober = Prober(VirtualSockets(Policy((rule,)), "4g", seed, NOISE), "4g", seed)
+    outcomes = [joined([one]) for one in prober.ask("controls", control_units(), 4)]
+    return prober, baseline_of(prober, outcomes)
+
+
+# ---- rates
+
+
+def drops_of(rate: float, room: float, size: int, paces: list[float]) -> list[Drop]:
+    """Return the first drop of writes at some paces (octets/s), as a bucket brings it about."""
+    result = []
+    for pace in paces:
+        count = next(n for n in range(1, 10_000) if (n + 1) * size > room + rate * n * size / pace)
+        result.append(Drop(count * size, size, count * size / pace, 0.0))
+    return result
+
+
+@pytest.mark.parametrize(("rate", "room"), [(2_000.0, 1_500.0), (16_000.0, 8_000.0)])
+@pytest.mark.parametrize("size", [60, 110])
+def test_the_first_drops_at_several_paces_give_rate_and_bucket(
+    rate: float, room: float, size: int
+) -> None:
+    paces = [part * rate for part in (1.6, 2.5, 6.0)]
+    limit = policer_of(drops_of(rate, room, size, paces))
+    assert limit is not None
+    assert limit.rate == pytest.approx(rate / 125, abs=3 * limit.rate_error)
+    assert limit.room == pytest.approx(room, abs=3 * limit.room_error + size)
+    assert limit.rate == pytest.approx(rate / 125, rel=0.2)
+
+
+def test_a_drop_at_the_same_octets_of_every_pace_is_no_limit_of_a_rate() -> None:
+    drops = [Drop(4_000.0, 500.0, 4_000 / pace, 0.0) for pace in (2e4, 5e4, 1e5)]
+    assert policer_of(drops) is None
+
+
+@pytest.mark.parametrize(("act", "more", "room"), [
+    ("police", {"rate_kbit": 64.0, "bucket_bytes": 6_000}, 6_000),
+    ("shape", {"rate_kbit": 64.0, "queue_ms": 300.0}, 300),
+])  # fmt: skip
+@pytest.mark.parametrize("up", [True, False], ids=["up", "down"])
+def test_the_limit_of_a_stream_is_measured(
+    act: str, more: dict[str, Any], room: float, up: bool
+) -> None:
+    prober, base = line_of(rule_of({"protocol": "tcp"}, act, **more))
+    limit = stream_limit(prober, base, HELLO, up)
+    assert limit is not None
+    assert limit.act == act
+    assert limit.rate == pytest.approx(64, rel=0.2)
+    assert limit.room == pytest.approx(room, rel=0.6)
+
+
+@pytest.mark.parametrize("rule", [
+    rule_of({"protocol": "udp"}, "police", rate_kbit=64.0, bucket_bytes=6_000),
+    rule_of({"protocol": "tcp"}, "delay", delay_ms=150.0),
+    rule_of({"protocol": "tcp"}, "loss", loss=0.2),
+    rule_of({"protocol": "tcp"}, "police", rate_kbit=64.0, bucket_bytes=6_000, way="down"),
+], ids=["of datagrams", "delay", "loss", "the other direction"])  # fmt: skip
+def test_what_is_no_limit_of_a_stream(rule: Rule) -> None:
+    prober, base = line_of(rule)
+    assert stream_limit(prober, base, HELLO, True) is None
+
+
+def datagrams() -> Probe:
+    """Return a flow of datagrams of several sizes, some of them STUN."""
+    call = "0.00 > udp relay:3478/40001 stun-binding\n"
+    for number, size in enumerate((60, 300, 900, 160)):
+        call += f"0.1{number} > udp relay:3478/40001 noise {size} x15 0.05\n"
+        call += f"0.12{number} > udp relay:3478/40001 stun-binding x4 0.2\n"
+    return probe_of(scene(call))
+
+
+def test_the_limit_of_datagrams_is_measured_and_a_match_is_none() -> None:
+    own = datagrams()
+    prober, base = line_of(rule_of({"protocol": "udp"}, "police", rate_kbit=64.0,
+                                   bucket_bytes=3_000))  # fmt: skip
+    limit = datagram_limit(prober, base, own, True)
+    assert limit is not None
+    assert limit.act == "police"
+    assert limit.rate == pytest.approx(64, rel=0.15)
+    for rule in (rule_of({"size": "200-"}, "drop", scope="packet"),
+                 rule_of({"protocol": "udp"}, "loss", loss=0.4)):  # fmt: skip
+        prober, base = line_of(rule)
+        assert datagram_limit(prober, base, own, True) is None
+
+
+def test_packets_that_arrive_behind_lost_ones_suggest_a_limit() -> None:
+    own = datagrams()
+    places = list(range(len(own)))
+    for rule, expected in ((rule_of({"size": "200-"}, "drop", scope="packet"), True),
+                           (rule_of({"packets": "9-"}, "drop"), False)):  # fmt: skip
+        prober, _ = line_of(rule)
+        assert interleaved(prober.ask("flow", [own], 6)[0], places) is expected
+
+
+def test_a_limit_is_written_as_the_policy_language_does() -> None:
+    for limit in (Limit("police", 64.0, 0.2, 1.0, 1.0), Limit("shape", 64.0, 300.0, 1.0, 1.0)):
+        assert rule_of({"protocol": "tcp"}, **limit.fields).act == limit.act
+
+
+def test_only_the_end_of_a_stream_counts_for_a_limit() -> None:
+    unit = tuple(Sent(n * MS, True, STREAM, b"x" * 9) for n in range(12))
+    limited = np.zeros((2, 12), bool)
+    limited[0, 4:] = True
+    limited[1, :4] = True
+    assert by_stream(limited, unit).tolist() == [[True], [False]]
+
+
+# ---- quotas
+
+
+def flows_in_turn(count: int, apart: int = 20 * MS) -> Probe:
+    """Return flows of one client that begin one after the other."""
+    return tuple(
+        Sent(flow * 8 * apart + n * apart, True, FLOW._replace(near_port=41_000 + flow), bytes([
+            flow, n]) * 40)
+        for flow in range(count) for n in range(8)
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("after", [
+    {"flows": 2, "per": "client"}, {"packets": 19, "per": "client"},
+])  # fmt: skip
+def test_a_quota_of_a_client_is_among_those_that_its_flows_used_up(after: dict[str, Any]) -> None:
+    unit = flows_in_turn(4)
+    through = passing(unit, "4g", STREAM_PATIENCE)
+    rule = rule_of({"protocol": "udp"}, "drop", scope="packet", after=after)
+    struck = strikes(through, [rule]).struck[0]
+    assert 0 < struck.sum() < len(unit)
+    met = np.ones(len(unit), bool)
+    assert after in list(quotas(through, met, struck))
+    for one in quotas(through, met, struck):
+        if {"flows", "packets"} & one.keys() & after.keys():
+            again = rule.model_copy(update={"after": rule_of({"protocol": "udp"}, "drop",
+                                                             after=one).after})  # fmt: skip
+            assert (strikes(through, [again]).struck[0] == struck).all()
+            break
+
+
+def test_one_flow_has_no_quota_of_a_client() -> None:
+    unit = flows_in_turn(1)
+    struck = np.arange(len(unit)) >= 5
+    through = passing(unit, "4g", STREAM_PATIENCE)
+    assert list(quotas(through, np.ones(len(unit), bool), struck)) == []
+
+
+# ---- one packet in so many
+
+
+@pytest.mark.parametrize(("more", "expected"), [
+    ({"match": {"stun": True, "one_in": 8}}, True),
+    ({"match": {"stun": True}, "probability": 0.2}, False),
+], ids=["one in 8", "by chance"])  # fmt: skip
+def test_sampled_inspection_condemns_flows_with_many_triggers(
+    more: dict[str, Any], expected: bool
+) -> None:
+    rule = rule_of({"stun": True}, "drop").model_copy(
+        update=rule_of(act="drop", **more).__dict__
+    )  # fmt: skip
+    prober, base = line_of(rule)
+    core = probe_of(scene("0.0 > udp relay:3478/40001 stun-binding\n"))
+    search = Search(prober, core)
+    tail = Tail(prober, base, Effect(DROP, 1.0, 0.2), hypothesis({"stun": True}, "flow"),
+                search.through, core)  # fmt: skip
+    part = sampled(tail, core, tail.unit(core), 10, 60)
+    assert (part is not None) is expected
+    if part is not None:
+        assert part.low < 8 < part.high
+
+
+# ---- windows
+
+
+def refiner_of(match: dict[str, Any], believed: dict[str, Any], core: Probe) -> Refiner:
+    """Return what refines a rule that is believed, on a line with another one."""
+    prober, base = line_of(rule_of(match, "drop", scope="packet"))
+    best = hypothesis(believed, "packet")
+    tail = Tail(prober, base, Effect(DROP), best, Search(prober, core).through, core)
+    return Refiner(tail, best, core)
+
+
+@pytest.mark.parametrize(("match", "decides"), [
+    ({"protocol": "udp", "bytes": "4000-"}, "bytes"),
+    ({"protocol": "udp", "packets": "20-"}, "packets"),
+])  # fmt: skip
+def test_it_is_asked_which_count_of_a_flow_decides(match: dict[str, Any], decides: str) -> None:
+    core = tuple(Sent(n * 20 * MS, True, FLOW, bytes([n]) * 180) for n in range(21))
+    keys = refiner_of(match, {"protocol": "udp", "packets": "20-"}, core).which_count(
+        {"protocol": "udp", "packets": "20-"}
+    )
+    assert [key for key in keys if key != "protocol"] == [decides]
+
+
+def test_a_window_of_packets_that_ends_is_found() -> None:
+    unit = tuple(Sent(n * 20 * MS, True, FLOW, bytes([n]) * 60) for n in range(30))
+    where = places(passing(unit, "4g", STREAM_PATIENCE))
+    shows = np.array([5 <= n < 15 for n in range(30)], np.float64)
+    assert list(windows_with_ends(unit, where, shows)) == [{"packets": "6-15"}]
+    shows[15:] = 1.0  # to the flow's last packet
+    assert list(windows_with_ends(unit, where, shows)) == []
+    found = refiner_of({"protocol": "udp", "packets": "6-40"},
+                       {"protocol": "udp", "packets": "6-"}, unit[:6]).run()  # fmt: skip
+    low, high = map(int, found.keys["packets"].split("-"))
+    assert (low, high) == (6, 40)
