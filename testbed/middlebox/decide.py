@@ -217,7 +217,7 @@ def quota_is_over(
     place = I(row["drawn"])
     row = box.memory[recall(box.memory, key, time, forgotten)]
     if row["begun"] < begun:
-        row["begun"], row["packets"] = time, place
+        row["begun"], row["packets"] = max(time, begun), place  # a clock may go back
     after = rule["after"]
     if after[0] > 0 and packets <= after[0]:
         return False
@@ -225,7 +225,7 @@ def quota_is_over(
         return False
     if after[3] > 0 and row["packets"] <= after[3]:
         return False
-    return bool(time - begun >= after[2])
+    return bool(after[2] <= 0 or time - begun >= after[2])
 
 
 @kernel
@@ -247,7 +247,7 @@ def is_over(
         return False
     if after[1] > 0 and octets - row["bytes"] <= after[1]:
         return False
-    return bool(time - row["begun"] >= after[2])
+    return bool(after[2] <= 0 or time - row["begun"] >= after[2])
 
 
 @kernel

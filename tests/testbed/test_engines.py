@@ -24,13 +24,14 @@ from midcall.testbed.engines.engine_import import imported, write
 from midcall.testbed.engines.export import ENGINES, export, place_of, places_of, sentence
 from midcall.testbed.engines.export import write as write_files
 from midcall.testbed.engines.iptables_rules import word_test
-from midcall.testbed.engines.lab_capture import Answers, lab_capture, our_box
+from midcall.testbed.engines.lab_capture import Answers, LabPacket, lab_capture, our_box
 from midcall.testbed.engines.nftables_rules import test_of as nft_test_of
 from midcall.testbed.engines.offline_engines import Suricata
 from midcall.testbed.engines.suricata_rules import octet_tests
 from midcall.testbed.policy.language import Match, Rule
 from midcall.testbed.policy.loader import available, files_of, load, try_load
 from midcall.testbed.policy.operator import EMPTY, Policy
+from tests.classifier.wire import udp_packet
 from tests.experiments.own_policy import own_policy
 
 SAMPLES = Path(__file__).resolve().parents[2] / "captures" / "samples"
@@ -229,6 +230,16 @@ def test_the_box_without_its_ends_drops_what_the_rule_meets() -> None:
     assert tcp.any()
     assert ours.passes.tolist() == (~tcp).tolist()
     assert our_box(every.packets, EMPTY, "4g").passes.all()
+
+
+@pytest.mark.parametrize("per", ["flow", "client"])
+@pytest.mark.parametrize("after", [{"packets": 2}, {"bytes": 90}])
+def test_a_clock_that_goes_back_uses_up_no_allowance_again(after: dict[str, Any], per: str) -> None:
+    rules = policy(rule({"protocol": "udp"}, scope="packet", after=after | {"per": per}))
+    packet = udp_packet(b"x" * 10)
+    times = [5, 6, 1, 2]
+    sent = [LabPacket(packet, True, one * 10**9, at, 0) for at, one in enumerate(times)]
+    assert our_box(sent, rules, "4g").passes.tolist() == [True, True, False, False]
 
 
 def test_a_refusal_names_the_line_of_the_key_that_it_is_about(tmp_path: Path) -> None:
