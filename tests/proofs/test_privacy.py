@@ -15,11 +15,13 @@ from midcall.locations import ROOT
 
 #: Where a connection may be opened: fetching; the emulated network; a Dask cluster that was named;
 #: the two programs of `midcall probe`, which refuse every address outside the lab's ranges
-#: (tests/testbed/test_probe_leash.py).
+#: (tests/testbed/test_probe_leash.py). The import of an engine's rules asks the system for ports by
+#: their names, and connects to nothing.
 OPENERS = ("captures/fetch/download.py", "testbed/live/", "testbed/programs/",
            "experiments/jobs/cluster.py", "testbed/engines/kernel_engine.py",
            "testbed/probing/control.py", "testbed/probing/helper.py",
-           "testbed/probing/real_sockets.py", "experiments/probe/live.py")  # fmt: skip
+           "testbed/probing/real_sockets.py", "experiments/probe/live.py",
+           "testbed/engines/import_parts.py")  # fmt: skip
 NETWORK = ("socket", "urllib.request", "http", "ssl", "ftplib", "smtplib", "asyncio", "requests",
            "distributed", "dask")  # fmt: skip
 
