@@ -305,9 +305,9 @@ def test_a_policy_that_blocks_nothing_live_is_an_error(
 def test_a_box_that_dies_makes_the_run_void(wide: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     inner = replays.to_the_end
 
-    def to_the_end(play: Any, box: Any, caller: Any, server: Any) -> None:
+    def to_the_end(play: Any, box: Any, *rest: Any) -> None:
         box.kill()
-        inner(play, box, caller, server)
+        inner(play, box, *rest)
 
     monkeypatch.setattr(replays, "to_the_end", to_the_end)
     with pytest.raises(TestbedError, match="the box died"):
@@ -330,9 +330,9 @@ from pathlib import Path
 from midcall.captures.packets.pcap import read
 from midcall.testbed.live.replay import run as replay
 inner = replay.to_the_end
-def announced(play, box, caller, server):
+def announced(play, box, *rest):
     print(box.process.pid, box.worker, flush=True)
-    inner(play, box, caller, server)
+    inner(play, box, *rest)
 replay.to_the_end = announced
 replay.simulate([replay.Capture("games", read(sys.argv[1]))], None, "fibre", 7)
 """
