@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
 """Classify packets and measure the quality of calls in the same pass.
 
 The packet path has one more step: a packet of a flow that is, or may become, call media waits in a
@@ -206,9 +207,10 @@ def steal(flows: Records, time: int, measuring: Measuring) -> None:
     if best < 0:
         return
     own = owners[best >> 1]
-    flow = flows[own[NUMBER]]
-    if I(flow["first_record"]) + 1 == own[RECORD] and I(flow["mark"]) == best + 1:
-        flow["mark"] = 0
+    if own[NUMBER] < len(flows):  # it may be the number of a flow in another table
+        flow = flows[own[NUMBER]]
+        if I(flow["first_record"]) + 1 == own[RECORD] and I(flow["mark"]) == best + 1:
+            flow["mark"] = 0
     desk[ROWS] = close_all(tracks[best : best + 2], 2, measuring.rows, desk[ROWS])
     release(measuring, best)
 
@@ -294,7 +296,8 @@ def end_batch(tables: Tables, measuring: Measuring) -> None:
     waiting = tables.meter[METER_EVICTED_WAITING]
     if waiting:
         own = tables.spill[:waiting]
-        give_tracks(tables.flows, own, own["role"], measuring)
+        time = I(own[waiting - 1]["last_time"])
+        give_tracks(tables.flows, own, own["role"], time, measuring)
     if waiting or max(desk[QUEUED], desk[LATER]) > QUEUE - ADDED:
         measure_queue(measuring)
     for i in range(waiting):
@@ -307,19 +310,20 @@ def end_batch(tables: Tables, measuring: Measuring) -> None:
 
 @kernel
 def give_tracks(
-    flows: Records, some: Records, roles: NDArray[np.uint8], measuring: Measuring
+    flows: Records, some: Records, roles: NDArray[np.uint8], time: int, measuring: Measuring
 ) -> None:
     """Give tracks to flows that have only packets in the ring, if they are call media.
 
-    some: the records; roles: uint8[n], their roles, which are not read if every flow is measured.
+    some: the records; roles: uint8[n], their roles, which are not read if every flow is measured;
+    time: now, in ns.
     """
     desk = measuring.desk
     for i in range(len(some)):
         flow = some[i]
         if I(flow["mark"]) < 0 and (roles[i] == MEDIA or desk[EVERY]):
-            give_track(flows, flow, i, I(flow["last_time"]), measuring)
             if desk[QUEUED] > QUEUE - ADDED:
                 measure_queue(measuring)
+            give_track(flows, flow, i, time, measuring)
 
 
 @inlined
@@ -356,13 +360,13 @@ def pump(
 
 @kernel
 def measure_file(
+    measuring: Measuring,
     source: Source,
     room: Packets,
     tables: Tables,
     records: int,
     waiting: int,
     signs: Numbers,
-    measuring: Measuring,
 ) -> tuple[int, int]:
     """Read, classify and measure batches as `feed_file` does; stops where rows must be moved."""
     desk = measuring.desk
@@ -424,19 +428,11 @@ class Meter:
         """Classify and measure a capture; raises CaptureError as `CaptureFile.batches` does."""
         through(self.engine, capture, feed=self._feed)
 
-    def _feed(
-        self,
-        source: Source,
-        room: Packets,
-        tables: Tables,
-        records: int,
-        waiting: int,
-        signs: Numbers,
-    ) -> tuple[int, int]:
-        """Feed batches of a file, as parallel.feed_file."""
-        result = measure_file(source, room, tables, records, waiting, signs, self.state)
+    def _feed(self, *arguments: Any) -> tuple[int, int]:
+        """Feed batches of a file, as parallel.feed_file does, with its arguments."""
+        records, waiting = measure_file(self.state, *arguments)
         self.drain()
-        return result
+        return records, waiting
 
     def measure(self) -> None:
         """Count the packets that wait in the queue."""
@@ -463,7 +459,7 @@ class Meter:
         settle_all(waiting, len(waiting), tables.notes, tables.meter, tables.model)
         roles = np.zeros(len(flows), np.uint8)
         roles[ringed] = waiting["role"]
-        give_tracks(flows, flows, roles, self.state)
+        give_tracks(flows, flows, roles, latest(flows), self.state)
         self.measure()
         tracks = self.state.tracks[: self.state.desk[USED]]
         return in_order([*self.parts, last_seconds(tracks)])
@@ -473,7 +469,7 @@ class Meter:
 
         Live, this bounds the rows that the meter keeps.
         """
-        give_tracks(self.engine.tables.flows, ended, ended["role"], self.state)
+        give_tracks(self.engine.tables.flows, ended, ended["role"], latest(ended), self.state)
         self.measure()
         flows = ended["first_record"]
         records = self.state.owners[: self.state.desk[USED] >> 1, RECORD]
@@ -485,6 +481,11 @@ class Meter:
         for place in own.tolist():
             release(self.state, place)
         return in_order([rows[gone], last_seconds(tracks)])
+
+
+def latest(flows: Records) -> int:
+    """Return the time in ns of the last packet of some flows, 0 for none."""
+    return int(flows["last_time"].max(initial=0))
 
 
 def last_seconds(tracks: Tracks) -> Rows:

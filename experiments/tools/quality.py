@@ -131,17 +131,17 @@ def measure_file(
         for packets in capture.batches():
             found.add(packets, meter.feed(packets), meter)
     name = path if path == STANDARD_INPUT else capture.path
-    notices, between = all_notices(capture, meter), None
-    if far is not None:
-        between = both_ends.by_second(Path(path), Path(far))
-        if not between:
-            fewest = both_ends.FEWEST
-            notices.append(f"{far}: fewer than {fewest} packets of a direction are in {path} too")
-    return Measured(table_of(meter, name, every, found, between), notices)
+    between = None if far is None else both_ends.by_second(Path(path), Path(far))
+    table = table_of(meter, name, every, found, between)
+    notices = all_notices(capture, meter)
+    if far is not None and not between:
+        fewest = both_ends.FEWEST
+        notices.append(f"{far}: fewer than {fewest} packets of a direction are in {path} too")
+    return Measured(table, notices)
 
 
 def all_notices(capture: CaptureFile, meter: Meter) -> list[str]:
-    """Return the notices on a capture that a meter has read."""
+    """Return the notices on a capture that a meter has read and whose rows were asked for."""
     notices = notices_of(capture, meter.engine)
     if meter.refused:
         notices.append(f"{capture.path}: too many flows at the same time, some were not measured")
@@ -156,9 +156,9 @@ def classify_file(path: str) -> Classified:
     capture = CaptureFile(path)
     meter = Meter(Engine())
     meter.through(capture)
-    notices = all_notices(capture, meter)
     flows = meter.engine.flows()
     quality = table_of_rows(flows, meter.rows(), meter.start, capture.path)
+    notices = all_notices(capture, meter)
     return Classified(partial(tables, flows, capture.path), notices, capture.packets, quality)
 
 

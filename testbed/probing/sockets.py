@@ -186,15 +186,20 @@ def play(sockets: Sockets, plan: Probe, wait: int) -> Played:
         take()
     take()
     sockets.close()
-    for key, one in waiting.items():
-        alike = [(places, times) for places, times in one.datagrams.values()
-                 if 0 < len(times) < len(places) <= ALIGNED]  # fmt: skip
-        if alike:
-            usual = _usual_delay(result, key[1], {at for places, _ in alike for at in places})
-            for places, times in alike:
-                _align(result, places, times, usual)
+    for (_, up), one in waiting.items():
+        _align_equal(result, up, one)
     result.ended = sockets.now()
     return result
+
+
+def _align_equal(result: Played, up: bool, one: _Waiting) -> None:
+    """Assign arrivals of equal datagrams of which some were lost to those that were sent."""
+    alike = [(places, times) for places, times in one.datagrams.values()
+             if 0 < len(times) < len(places) <= ALIGNED]  # fmt: skip
+    if alike:
+        usual = _usual_delay(result, up, {at for places, _ in alike for at in places})
+        for places, times in alike:
+            _align(result, places, times, usual)
 
 
 def _usual_delay(result: Played, up: bool, leave_out: set[int]) -> float:
