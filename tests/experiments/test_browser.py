@@ -73,6 +73,7 @@ class Visit:
         width, height = size
         self.context = browser.new_context(viewport={"width": width, "height": height}, **more)
         self.page = self.context.new_page()
+        self.page.set_default_timeout(120_000)  # other tests may use the processor
         self.said: list[str] = []
         self.asked: list[str] = []
         self.page.on("console", lambda line: self.said.append(line.text))
