@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -31,7 +32,12 @@ SPEC = Annotated[
         autocompletion=completion.specs,
     ),
 ]
-CORPUS = Annotated[Path | None, typer.Option(help="A folder of captures, searched first.")]
+CORPUS = Annotated[
+    Path | None,
+    typer.Option(help="A folder of captures, searched first (default: MIDCALL_CORPUS)."),
+]
+#: How a capture is named, for the help of arguments; `located` finds it.
+CAPTURE_HELP = "a path, a path in the folder of --corpus, or a name of the catalogue"
 BACKEND = Annotated[
     str | None,
     typer.Option(help="virtual, live (root, Mininet), auto (default: of the spec)."),
@@ -54,3 +60,33 @@ DATE = Annotated[
     str | None, typer.Option(help="A day, as 2016-03-15 (default: first day of the block).")
 ]
 JSON = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def located(words: str, corpus: Path | None, folders: bool = False) -> str:
+    """Return the path of the capture that an argument names, as `captures.fetch.locate` finds it.
+
+    "-" (the standard input) and URLs stay as they are. Raises CaptureError.
+    """
+    from midcall.captures.fetch.locate import locate
+    from midcall.captures.packets.standard_input import NAME
+
+    return words if words == NAME or "://" in words else str(locate(words, corpus, folders))
+
+
+def all_located(words: Sequence[str], corpus: Path | None) -> list[str]:
+    """Return the paths of several captures or folders of them.
+
+    Of several words, one that names nothing stays as it is, so that the command reports it and goes
+    on with the others. Raises CaptureError for a single one.
+    """
+    from midcall.errors import CaptureError
+
+    paths = []
+    for word in words:
+        try:
+            paths.append(located(word, corpus, folders=True))
+        except CaptureError:
+            if len(words) == 1:
+                raise
+            paths.append(word)
+    return paths

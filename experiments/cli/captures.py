@@ -11,7 +11,14 @@ import typer
 from midcall.access import ACCESS_WORDS
 from midcall.apps import APPS
 from midcall.experiments.cli import completion
-from midcall.experiments.cli.arguments import CORPUS, FLOW_HELP, HELP, JSON
+from midcall.experiments.cli.arguments import (
+    CAPTURE_HELP,
+    CORPUS,
+    FLOW_HELP,
+    HELP,
+    JSON,
+    located,
+)
 from midcall.experiments.cli.output import give, say, sentences, tell
 from midcall.experiments.cli.record import record_captures
 
@@ -43,7 +50,8 @@ def add_capture(
         Path,
         typer.Argument(
             metavar="PCAP",
-            help="A capture of one call (also .gz, .zst, .xz, .bz2), or - for the standard input.",
+            help="A capture of one call (also .gz, .zst, .xz, .bz2), or - for the standard input. "
+            f"A file is {CAPTURE_HELP}.",
         ),
     ],
     application: Annotated[
@@ -70,6 +78,7 @@ def add_capture(
     suggest: Annotated[
         bool, typer.Option("--suggest", help="List the classifier's verdict on each flow.")
     ] = False,
+    corpus: CORPUS = None,
     as_json: JSON = False,
 ) -> None:
     """Add a capture of your own; it stays on this machine.
@@ -82,6 +91,7 @@ def add_capture(
     with sentences(place=""):
         from midcall.captures.own.add import add
 
+        pcap = Path(located(str(pcap), corpus))
         capture = add(
             pcap, application, kind, flow, access, year, licence, name,
             anonymise=anonymise, confirm=lambda report: warned(report, pcap, anonymise),
@@ -108,8 +118,12 @@ def warned(report: Privacy, pcap: Path, anonymise: bool) -> bool:
 
 @app.command("anonymise")
 def anonymise_capture(
-    pcap: Annotated[Path, typer.Argument(metavar="PCAP", help="A pcap or pcapng file.")],
+    pcap: Annotated[
+        Path,
+        typer.Argument(metavar="PCAP", help=f"A pcap or pcapng file: {CAPTURE_HELP}."),
+    ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The pcap file to write.")],
+    corpus: CORPUS = None,
     as_json: JSON = False,
 ) -> None:
     """Write a copy of a capture with its addresses, names, numbers and tokens replaced.
@@ -121,14 +135,18 @@ def anonymise_capture(
     with sentences(place=""):
         from midcall.captures.own.add import anonymise
 
-        written = anonymise(pcap, out)
+        written = anonymise(Path(located(str(pcap), corpus)), out)
         give(as_json, {"file": out, "packets": written}, [f"{out}: {written} packets"])
 
 
 @app.command("pack")
 def pack_capture(
     pcap: Annotated[
-        Path, typer.Argument(metavar="PCAP", help="A capture, or - for the standard input.")
+        Path,
+        typer.Argument(
+            metavar="PCAP",
+            help=f"A pcap or pcapng file: {CAPTURE_HELP}; or - for the standard input.",
+        ),
     ],
     application: Annotated[
         str, typer.Option("--app", help="The app of the call; none for innocent traffic.")
@@ -152,6 +170,7 @@ def pack_capture(
         list[str] | None,
         typer.Option(help="A value that may stay although the checker finds it, repeatable."),
     ] = None,
+    corpus: CORPUS = None,
     as_json: JSON = False,
 ) -> None:
     """Write a capture that can be shared: pseudonyms, a proof, and the truth in one pcapng.
@@ -166,7 +185,16 @@ def pack_capture(
 
         claim = Claim(licence, consent, made_by, tuple(declare or ()))
         truth = pack(
-            pcap, out, application, kind, flow or (), role or (), access, year, shift_days, claim
+            Path(located(str(pcap), corpus)),
+            out,
+            application,
+            kind,
+            flow or (),
+            role or (),
+            access,
+            year,
+            shift_days,
+            claim,
         )
         give(as_json, truth.model_dump(mode="json"), [f"{out}: packed", *pack_lines(truth)])
 
@@ -208,7 +236,12 @@ def list_captures(as_json: JSON = False) -> None:
 @app.command("show")
 def show_capture(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="Its name.", autocompletion=completion.captures)
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="Its name, or its file: a path, or a path in the folder of --corpus.",
+            autocompletion=completion.captures,
+        ),
     ],
     corpus: CORPUS = None,
     as_json: JSON = False,
@@ -221,13 +254,15 @@ def show_capture(
     """
     with sentences(place=""):
         from midcall.captures.fetch.fetch import obtain
+        from midcall.captures.fetch.locate import catalogued
         from midcall.captures.own.add import show
         from midcall.captures.truth.catalogue import load
         from midcall.experiments.cli import capture_lists
         from midcall.experiments.measure import both_ends
 
         catalogue = load()
-        shown, paths = show(name), obtain(catalogue, corpus=corpus, offline=True).paths
+        shown = show(catalogued(name, corpus).name)
+        paths = obtain(catalogue, corpus=corpus, offline=True).paths
         path, ends = paths.get(shown.capture.sha256), None
         shown = shown._replace(path=shown.path or path)
         if shown.capture.other_end:

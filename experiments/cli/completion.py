@@ -26,6 +26,11 @@ def specs(incomplete: str) -> Words:
     return starting_with(incomplete, ((name, title(path)) for name, path in shipped().items()))
 
 
+def specs_and_captures(incomplete: str) -> Words:
+    """Return the specs that ship and the captures of the catalogue."""
+    return [*specs(incomplete), *captures(incomplete)]
+
+
 def title(path: Path) -> str:
     """Return the title of a TOML file, "" if it has none or cannot be read."""
     try:

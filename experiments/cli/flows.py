@@ -7,7 +7,13 @@ from typing import Annotated
 
 import typer
 
-from midcall.experiments.cli.arguments import CLUSTER
+from midcall.experiments.cli.arguments import (
+    CAPTURE_HELP,
+    CLUSTER,
+    CORPUS,
+    all_located,
+    located,
+)
 from midcall.experiments.cli.output import USER_ERROR, say, sentences
 
 
@@ -17,7 +23,7 @@ def classify(
         typer.Argument(
             metavar="FILE...",
             help="pcap or pcapng files (also .gz, .zst, .xz, .bz2), folders, their URLs, or - for "
-            "the standard input.",
+            f"the standard input. A file is {CAPTURE_HELP}.",
         ),
     ],
     form: Annotated[
@@ -48,6 +54,7 @@ def classify(
             ".json, .parquet or text).",
         ),
     ] = None,
+    corpus: CORPUS = None,
 ) -> None:
     """Classify every flow of captures, one row per flow.
 
@@ -60,7 +67,8 @@ def classify(
     with sentences(resumes=out is not None and out.endswith("/"), place="-o"):
         from midcall.experiments.cli import classifying
 
-        complete = classifying.run(files, form, out, cores, cluster, jobs, quality)
+        names = all_located(files, corpus)
+        complete = classifying.run(names, form, out, cores, cluster, jobs, quality)
     if not complete:
         raise typer.Exit(USER_ERROR)
 
@@ -70,7 +78,8 @@ def explain(
         str,
         typer.Argument(
             metavar="FILE",
-            help="A pcap or pcapng file (also .gz, .zst, .xz, .bz2), or - for the standard input.",
+            help="A pcap or pcapng file (also .gz, .zst, .xz, .bz2), or - for the standard input. "
+            f"A file is {CAPTURE_HELP}.",
         ),
     ],
     flow: Annotated[
@@ -87,6 +96,7 @@ def explain(
     reveal: Annotated[
         bool, typer.Option(help="Show addresses, names and payload in full.")
     ] = False,
+    corpus: CORPUS = None,
 ) -> None:
     """Show packet by packet how a flow got its verdict.
 
@@ -97,8 +107,9 @@ def explain(
     with sentences(place=""):
         from midcall.experiments.cli.classifying import announce
 
+        path = located(file, corpus)
         announce()
         from midcall.experiments.tools.explain import explain as explain_flow
         from midcall.experiments.tools.explain_text import write
 
-        write(lambda: explain_flow(file, flow, packets, reveal), form, say)
+        write(lambda: explain_flow(path, flow, packets, reveal), form, say)

@@ -12,7 +12,7 @@ import typer
 
 from midcall.access import ACCESS_WORDS
 from midcall.experiments.cli import completion
-from midcall.experiments.cli.arguments import DATE, ONLY_FLOW
+from midcall.experiments.cli.arguments import CAPTURE_HELP, CORPUS, DATE, ONLY_FLOW, located
 from midcall.experiments.cli.output import sentences
 
 
@@ -21,8 +21,9 @@ def localise(
         str,
         typer.Argument(
             metavar="SPEC|CAPTURE",
-            help="A spec with a [localise] table, or with --policy or --box a pcap or pcapng file.",
-            autocompletion=completion.specs,
+            help="A spec with a [localise] table, or with --policy or --box a pcap or pcapng "
+            f"file: {CAPTURE_HELP}.",
+            autocompletion=completion.specs_and_captures,
         ),
     ],
     policy: Annotated[
@@ -42,10 +43,18 @@ def localise(
     flow: ONLY_FLOW = None,
     date: DATE = None,
     noise: Annotated[
-        float | None, typer.Option(help="Share of the box's answers that may be wrong.")
+        float | None,
+        typer.Option(
+            help="Largest share of the box's answers that may be wrong, from 0 to below 0.5 "
+            "(default: 0; a live box: 0.02 at least)."
+        ),
     ] = None,
     error: Annotated[
-        float | None, typer.Option(help="Maximum error probability of one question.")
+        float | None,
+        typer.Option(
+            help="Maximum error probability of one question, above 0 and below 0.5 (default: "
+            "0.0001)."
+        ),
     ] = None,
     budget: Annotated[int | None, typer.Option(min=1, help="Maximum number of probes.")] = None,
     wrong: Annotated[
@@ -54,9 +63,7 @@ def localise(
     state: Annotated[
         Path | None, typer.Option(help="A file of answers, to continue an interrupted search.")
     ] = None,
-    corpus: Annotated[
-        Path | None, typer.Option(help="A folder of captures, searched first (with a spec).")
-    ] = None,
+    corpus: CORPUS = None,
     form: Annotated[str, typer.Option("--format", help="text or json.")] = "text",
     reveal: Annotated[
         bool, typer.Option(help="Show addresses, names and payload in full.")
@@ -105,13 +112,11 @@ def of_capture(
     name: str, words: str, box_options: BoxOptions, corpus: Path | None, form: str, reveal: bool
 ) -> None:
     """Localise one box with one capture and print the result."""
-    from midcall.errors import ExperimentError
     from midcall.experiments.localise import run
     from midcall.experiments.localise.document import formatted
     from midcall.experiments.proofs.localiser.spec_run import ProgressLine
 
-    if corpus is not None:
-        raise ExperimentError("--corpus: belongs to a spec; give the capture by its path")
+    path = located(name, corpus)
     defaults = run.Options()
     with ProgressLine(None) as teller:
         options = run.Options(
@@ -126,7 +131,7 @@ def of_capture(
         )
         teller.begin(f"{name}, {words}", options.budget)
         day = run.day_of(box_options.date)
-        result = run.localise_capture(name, words, box_options.access or "4g", day, options)
+        result = run.localise_capture(path, words, box_options.access or "4g", day, options)
     print(formatted(result, form, is_terminal()), end="")
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from midcall.experiments.cli import completion, policy_engines
-from midcall.experiments.cli.arguments import HELP, JSON
+from midcall.experiments.cli.arguments import CAPTURE_HELP, CORPUS, HELP, JSON, located
 from midcall.experiments.cli.output import FAILED, USER_ERROR, give, sentences, tell
 
 app = typer.Typer(
@@ -68,7 +68,15 @@ def show_policy(
 
 @app.command("hellos")
 def list_hellos(
-    capture: Annotated[str, typer.Argument(metavar="CAPTURE", help="A pcap or pcapng file.")],
+    capture: Annotated[
+        str,
+        typer.Argument(
+            metavar="CAPTURE",
+            help=f"A pcap or pcapng file: {CAPTURE_HELP}.",
+            autocompletion=completion.captures,
+        ),
+    ],
+    corpus: CORPUS = None,
     as_json: JSON = False,
 ) -> None:
     """List the ClientHello fingerprints of a capture.
@@ -80,7 +88,7 @@ def list_hellos(
     with sentences():
         from midcall.experiments.cli import policy_text
 
-        hellos = policy_text.hellos(capture)
+        hellos = policy_text.hellos(located(capture, corpus))
         give(as_json, [one._asdict() for one in hellos], [one.line for one in hellos])
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from midcall.experiments.cli.arguments import CORPUS, JSON
+from midcall.experiments.cli.arguments import CAPTURE_HELP, CORPUS, JSON
 from midcall.experiments.cli.output import FAILED, USER_ERROR, give, say, sentences
 
 ENGINE_WORDS = "suricata, nftables, iptables or ndpi"
@@ -104,7 +104,7 @@ def prove_policy(
     engine: Annotated[str, typer.Option("--engine", metavar="ENGINE", help=f"{ENGINE_WORDS}.")],
     captures: Annotated[
         list[str] | None,
-        typer.Option(help="Captures, files or names (default: all that are here)."),
+        typer.Option(help=f"A capture: {CAPTURE_HELP}; repeatable (default: all that are here)."),
     ] = None,
     access: ACCESS = "4g",
     date: DATE = None,

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from midcall.experiments.cli import completion
-from midcall.experiments.cli.arguments import ACCESS, CORPUS, DATE, HELP, JSON, ONLY_FLOW
+from midcall.experiments.cli.arguments import (
+    ACCESS,
+    CAPTURE_HELP,
+    CORPUS,
+    DATE,
+    HELP,
+    JSON,
+    ONLY_FLOW,
+)
 from midcall.experiments.cli.output import give, say, sentences
 
 if TYPE_CHECKING:
@@ -44,7 +52,7 @@ def probe(
     capture: Annotated[
         str | None,
         typer.Option(
-            help="A pcap or pcapng file, or the name of a catalogued capture.",
+            help=f"A pcap or pcapng file: {CAPTURE_HELP}.",
             autocompletion=completion.captures,
         ),
     ] = None,
@@ -58,8 +66,11 @@ def probe(
     noise: Annotated[
         str,
         typer.Option(
-            help="The line's own noise: loss, burst, jitter_ms, reorder, reorder_ms, nat, as "
-            "loss=0.02,jitter_ms=20."
+            help="What the line itself does in each direction, as loss=0.02,jitter_ms=20. loss: "
+            "share lost, 0 to 1; burst: packets that a burst of losses lasts on average, 0 "
+            "(independent losses) to 10000, needs loss; jitter_ms: standard deviation of the "
+            "delay, 0 to 10000 ms; reorder: share that comes reorder_ms later (0 to 10000 ms, "
+            "default 10), 0 to 1; nat=1: a NAT changes the subscriber's ports."
         ),
     ] = "",
     budget: Annotated[int, typer.Option(min=1, help="Maximum number of probes.")] = 2_000,
@@ -90,6 +101,8 @@ def probe(
 
         if policy is None or capture is None:
             raise ExperimentError("give the box with --against and a capture with --capture")
+        if live and noise:
+            raise ExperimentError("--noise: is that of a line in virtual time; leave out --live")
         request = run.Request(
             policy, capture, access, seed, noise, day_of(date), app_name, tuple(flow or ()),
             corpus, budget,
@@ -144,7 +157,9 @@ def run_apart(
     key: KEY,
     capture: Annotated[
         str,
-        typer.Option(help="A capture to play.", autocompletion=completion.captures),
+        typer.Option(
+            help=f"A pcap or pcapng file: {CAPTURE_HELP}.", autocompletion=completion.captures
+        ),
     ],
     access: ACCESS = "4g",
     seed: Annotated[int, typer.Option(help="Seed of the prober.")] = 0,

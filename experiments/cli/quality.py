@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from midcall.experiments.cli.arguments import CAPTURE_HELP, CORPUS, all_located, located
 from midcall.experiments.cli.output import USER_ERROR, say, sentences
 
 
@@ -16,7 +17,7 @@ def quality(
         typer.Argument(
             metavar="CAPTURE...",
             help="pcap or pcapng files (also .gz, .zst, .xz, .bz2), folders, or - for the standard "
-            "input.",
+            f"input. A file is {CAPTURE_HELP}.",
         ),
     ],
     form: Annotated[
@@ -47,6 +48,7 @@ def quality(
             help="media (flows that classify takes for call media) or all (UDP and TCP flows).",
         ),
     ] = "media",
+    corpus: CORPUS = None,
 ) -> None:
     """Estimate the quality of calls, one row per second.
 
@@ -58,11 +60,13 @@ def quality(
     with sentences(place="-o"):
         from midcall.experiments.cli.classifying import announce
 
+        names = all_located(captures, corpus)
+        other = None if far is None else located(far, corpus)
         announce()
         from midcall.experiments.tools.quality import write
 
         complete = write(
-            captures, form, out, flows, truth, lambda line: say(f"midcall: {line}"), far
+            names, form, out, flows, truth, lambda line: say(f"midcall: {line}"), other
         )
     if not complete:
         raise typer.Exit(USER_ERROR)

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from midcall.experiments.cli import completion
-from midcall.experiments.cli.arguments import ACCESS, CORPUS, DATE, FLOW_HELP, JSON
+from midcall.experiments.cli.arguments import (
+    ACCESS,
+    CAPTURE_HELP,
+    CORPUS,
+    DATE,
+    FLOW_HELP,
+    JSON,
+)
 from midcall.experiments.cli.output import give, sentences
 
 if TYPE_CHECKING:
@@ -23,8 +30,7 @@ def replay(
         str,
         typer.Argument(
             metavar="CAPTURE",
-            help="A pcap or pcapng file, - for the standard input, or the name of a catalogued "
-            "capture.",
+            help=f"A pcap or pcapng file: {CAPTURE_HELP}; or - for the standard input.",
             autocompletion=completion.captures,
         ),
     ],

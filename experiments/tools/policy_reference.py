@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 from midcall.locations import ROOT, TEMPLATES
 from midcall.testbed.conformance import coverage
 from midcall.testbed.conformance.scenarios import SCENARIOS, Scenario
-from midcall.testbed.policy.language import ACTS, PARAMETERS, After, Match, Rule
+from midcall.testbed.policy.language import ACTS, BY_PACKET, PARAMETERS, After, Match, Rule
 
 PAGE = ROOT / "docs" / "reference" / "policy.md"
 #: The text before the keys.
@@ -137,7 +137,10 @@ def acts() -> Iterator[str]:
             words.append("needs " + ", ".join(f"`{key}`" for key in needed))
         if optional:
             words.append("takes " + ", ".join(f"`{key}`" for key in optional))
-        yield f"### `{act}`\n\n{'; '.join(words).capitalize()}{'.' if words else ''}".strip()
+        text = f"{'; '.join(words).capitalize()}." if words else ""
+        if act in BY_PACKET:
+            text += ' Applied packet by packet: `scope` is left out, or `"packet"`.'
+        yield f"### `{act}`\n\n{text.strip()}".strip()
         yield from (example(one) for one in SCENARIOS if one.key == f"act.{act}")
 
 

@@ -14,15 +14,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
-from midcall.captures.fetch.fetch import obtain, sum_of
+from midcall.captures.fetch.fetch import sum_of
+from midcall.captures.fetch.locate import locate_capture as locate_capture
 from midcall.captures.own.add import named_flows
 from midcall.captures.packets.names import printable
 from midcall.captures.packets.pcap import Packets, read_with_notices
 from midcall.captures.packets.standard_input import NAME as STANDARD_INPUT
 from midcall.captures.packets.standard_input import SHOWN, held
-from midcall.captures.truth import catalogue as catalogues
 from midcall.captures.truth.calls import Call, calls
-from midcall.captures.truth.catalogue import Capture, Change
+from midcall.captures.truth.catalogue import Change
 from midcall.errors import ExperimentError
 from midcall.experiments.cells.offline import classify_packets
 from midcall.experiments.measure.inferred_call import inferred_call
@@ -123,29 +123,6 @@ def checked(changed: Sequence[str]) -> Sequence[str]:
         if word not in get_args(Change):
             raise ExperimentError(f"--changed {word!r}: {hint(word, get_args(Change))}")
     return changed
-
-
-def locate_capture(words: str, corpus: Path | None) -> tuple[Path, Capture | None]:
-    """Return the file that a path or a name of the catalogue refers to, and its entry there. Raises
-    ExperimentError."""
-    path = Path(words)
-    known = catalogues.load()
-    if path.is_file():
-        return path, known.by_sha256().get(sum_of(path))
-    entry = next((one for one in known.captures if one.name == words), None)
-    if entry is None:
-        names = [one.name for one in known.captures]
-        raise ExperimentError(
-            f"capture {words!r}: no such file, and no capture of the catalogue has this name "
-            f"({hint(words, names)})"
-        )
-    obtained = obtain(known._replace(captures=[entry]), corpus=corpus, offline=True)
-    if entry.sha256 not in obtained.paths:
-        raise ExperimentError(
-            f"capture {words}: is not on this machine; get it with `midcall captures fetch`, or "
-            "give a folder of captures with --corpus"
-        )
-    return Path(obtained.paths[entry.sha256]), entry
 
 
 def calls_of(order: Order, shown: str, packets: Packets, sha256: str) -> tuple[list[Call], bool]:

@@ -697,6 +697,14 @@ act = "drop"
         measured=(("loss", 0.3),),
     ),
     Scenario(
+        "act.loss",
+        "The rule decides the packets that it does not lose, too: the rule behind it gets none.",
+        '[[rule]]\nmatch = { payload = ["rtp"] }\nact = "loss"\nloss = 0.3\nscope = "packet"\n\n'
+        '[[rule]]\nmatch = { payload = ["rtp"] }\nact = "drop"\nscope = "packet"',
+        "0.00 > udp relay:3478 rtp 172 x20000 0.02",
+        measured=(("loss", 0.3),),
+    ),
+    Scenario(
         "rule.burst",
         "Losses come in bad times of three packets on average.",
         'match = { payload = ["rtp"] }\nact = "loss"\nloss = 0.4\nburst = 3',

@@ -168,7 +168,9 @@ class Match(Table):
         "IP packet holds (of a fragmented datagram: its first fragment)",
     )
     direction: Literal["up", "down"] | None = Field(
-        default=None, description="of the packet: up is away from the subscriber"
+        default=None,
+        description="of the packet: up is away from the subscriber, as chosen in [which end is the "
+        "subscriber](#which-end-is-the-subscriber)",
     )
     packets: int | str | None = Field(
         default=None,
@@ -351,7 +353,8 @@ class Rule(Table):
         default="flow",
         description="whom a match condemns from then on: the packet alone, its flow, call (a "
         "client's flows of one app), client, server, pair (a client and a server), or triple (a "
-        "client, a server and the server's port, of one transport)",
+        "client, a server and the server's port, of one transport); dns-lie, drop-media, mark and "
+        'censor are applied packet by packet: leave scope out, or give `"packet"`',
     )
     lasts_s: float | None = Field(
         default=None,
@@ -530,8 +533,10 @@ class Rule(Table):
             raise ValueError("match is empty and would meet every packet; say what it must meet")
         if self.act == "dns-lie" and not self.match.dns:
             raise ValueError("act dns-lie needs match.dns, the names to lie about")
-        if self.act in BY_PACKET and "scope" in self.model_fields_set:
-            raise ValueError(f"act {self.act} is decided packet by packet; leave scope out")
+        if self.act in BY_PACKET and self.scope != "packet" and "scope" in self.model_fields_set:
+            raise ValueError(
+                f'act {self.act} is decided packet by packet; leave scope out, or give "packet"'
+            )
         if self.lasts_s is not None and self.strikes == "packet":
             raise ValueError(
                 "lasts_s needs a scope that lasts: flow, call, client, server, pair or triple"

@@ -83,7 +83,7 @@ def test_the_version_is_one_line() -> None:
         (("run", "smoek"), "did you mean smoke?"),
         (("run", "morocco"), "did you mean morocco-2016?"),
         (("classify", DNS, "--format", "jsn"), "did you mean json?"),
-        (("captures", "show", "sample-dn"), "did you mean sample-dns?"),
+        (("captures", "show", "sample-dn"), "did you mean sample-dns, "),
     ],
 )
 def test_a_mistyped_word_is_answered_with_the_closest_one(
@@ -240,3 +240,49 @@ def test_an_anonymised_copy_has_other_addresses_and_the_same_verdicts(tmp_path: 
     assert (again.exit_code, again.stderr) == (
         2, f"midcall: {copy}: exists already; give another name\n",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("classify", "{}"),
+        ("explain", "{}"),
+        ("quality", "{}"),
+        ("replay", "{}", "--policy", "none"),
+        ("localise", "{}", "--policy", "maroc-telecom/stun", "--budget", "1"),
+        ("probe", "--against", "none", "--capture", "{}", "--budget", "1"),
+        ("captures", "anonymise", "{}", "out.pcap"),
+        ("captures", "show", "{}"),
+    ],
+)
+@pytest.mark.parametrize("capture", ["sample-sip-audio", "inner/copy.pcap"])
+def test_every_command_that_takes_a_capture_takes_a_name_and_a_path_in_the_corpus(
+    words: tuple[str, ...], capture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("MIDCALL_CORPUS", raising=False)
+    copy = tmp_path / "corpus" / "inner" / "copy.pcap"
+    copy.parent.mkdir(parents=True)
+    copy.write_bytes(DNS.with_name("sample-sip-audio.pcap").read_bytes())
+    command = [word.format(capture) for word in words]
+    assert midcall(*command, "--corpus", "corpus").exit_code == 0
+    lost = midcall(
+        *[word.format("inner/sample-sip-audi.pcap") for word in words], "--corpus", "corpus"
+    )
+    assert lost.exit_code == 2
+    assert "did you mean sample-sip-audio" in lost.stderr
+
+
+def test_noise_of_a_line_does_not_go_with_a_live_probe() -> None:
+    done = midcall("probe", "--live", "--against", "none", "--capture", DNS, "--noise", "loss=0.1")
+    assert done.exit_code == 2
+    assert "leave out --live" in done.stderr
+
+
+def test_fingerprints_are_listed_of_a_capture_by_its_name() -> None:
+    sample = "sample-facetime-push"
+    by_path = midcall("policy", "hellos", DNS.with_name(f"{sample}.pcap"))
+    by_name = midcall("policy", "hellos", sample)
+    assert by_name.exit_code == 0
+    assert by_name.stdout == by_path.stdout != ""

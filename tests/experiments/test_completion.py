@@ -49,6 +49,8 @@ def test_runs_are_those_of_the_folder_newest_first(
     [
         ("midcall run mor", "morocco-2016"),
         ("midcall localise loc", "localise"),
+        ("midcall localise sample-sip", "sample-sip-audio"),
+        ("midcall policy hellos sample-sip", "sample-sip-audio"),
         ("midcall policy show ira", "iran-2022"),
         ("midcall captures show sample-sip", "sample-sip-audio"),
         ("midcall localise x.pcap --policy maroc-telecom/sni", "maroc-telecom/sni-drop"),

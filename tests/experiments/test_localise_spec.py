@@ -111,7 +111,7 @@ def test_the_command_prints_every_box_and_its_cost(tmp_path: Path) -> None:
         (["nothing.toml"], "no such spec file"),
         (["localise", "--noise", "0.1"], "--noise: belongs to a capture and --policy"),
         (["captures/samples/sample-dns.pcap"], "a capture needs --policy"),
-        (["x.pcap", "--policy", "inwi/stun", "--corpus", "y"], "--corpus: belongs to a spec"),
+        (["x.pcap", "--policy", "inwi/stun", "--corpus", "y"], "y: no such folder"),
     ],
 )
 def test_what_belongs_elsewhere_is_told(words: list[str], says: str) -> None:

@@ -14,6 +14,9 @@ import dpkt
 import pytest
 from typer.testing import CliRunner
 
+from midcall.captures.fetch.locate import locate
+from midcall.captures.packets.pcap import read
+from midcall.captures.packets.writer import write_pcapng
 from midcall.experiments.cli.app import app
 from tests.experiments.own_policy import own_policy
 
@@ -100,3 +103,25 @@ def test_a_rule_that_matches_nothing_is_a_result(tmp_path: Path) -> None:
     done = replayed(SAMPLE, "--policy", policy, "--json")
     assert done.exit_code == 0
     assert {call["verdict"] for call in json.loads(done.stdout)["calls"]} == {"OK"}
+
+
+@pytest.mark.parametrize(
+    ("rule", "described", "other"),
+    [
+        ('match = { protocol = "tcp" }\nact = "drop"', "SIGNALLING_BLOCKED", "OK"),
+        ('match = { stun = true }\nact = "drop"\nscope = "packet"', *["SETUP_BLOCKED"] * 2),
+    ],
+)
+def test_media_wait_for_signalling_where_the_call_is_described_and_for_a_readable_set_up_always(
+    tmp_path: Path, rule: str, described: str, other: str
+) -> None:
+    name = "sample-whatsapp-audio"
+    packets = read(locate(name))
+    shorter = tmp_path / "shorter.pcapng"
+    write_pcapng(shorter, packets.take(slice(0, packets.total - 1)))
+    policy = own_policy(tmp_path, rule)
+    for capture, verdict in ((name, described), (str(shorter), other)):
+        result = json.loads(replayed(capture, "--policy", policy, "--json").stdout)
+        (call,) = result["calls"]
+        assert (call["verdict"], result["inferred"]) == (verdict, capture != name)
+        assert (call["media_sent"] == 0) is (verdict != "OK")

@@ -90,6 +90,9 @@ SAID = [
     ),
     ('act = "drop-media"', None),
     ('act = "drop-media"\nscope = "call"', "act drop-media is decided packet by packet; leave "),
+    ('act = "drop-media"\nscope = "packet"', None),
+    ('match = { dns = ["a.example"] }\nact = "dns-lie"\nscope = "packet"', None),
+    ('act = "mark"\ncode_point = 8\nscope = "packet"', None),
     ('act = "drop"\nscope = "packet"', None),
     ('act = "drop"\nscope = "packet"\nlasts_s = 1.0', "lasts_s needs a scope that lasts: "),
     ('act = "drop-media"\nlasts_s = 1.0', "lasts_s needs a scope that lasts: flow, call, "),
@@ -251,6 +254,7 @@ STRIKES = [
     ('act = "drop"', "flow"),
     ('act = "drop"\nscope = "client"', "client"),
     ('act = "drop-media"', "packet"),
+    ('act = "drop-media"\nscope = "packet"', "packet"),
     ('act = "censor"\nfile = "f.py"', "packet"),
 ]
 

@@ -144,7 +144,7 @@ BAD_RULES = [
     (
         'match = { role = ["media"] }',
         'act = "drop-media"\nscope = "flow"',
-        "act drop-media is decided packet by packet; leave scope out",
+        'act drop-media is decided packet by packet; leave scope out, or give "packet"',
     ),
     (
         'match = { name = ["https://a.example"] }',
