@@ -8,16 +8,17 @@ packet is due. Each packet that can be audio is then one of these:
   due a beat after this one was; it follows early packets at once and late ones slowly, because a
   network delays packets and never sends them before their time.
 - after missing beats: it comes later than that. The beats before it are missing, unless it follows
-  a pause (discontinuous transmission): a gap of PAUSE beats or more where sizes vary, or any gap
-  after comfort noise, whose size is learned from the packets before long gaps. A gap of up to
-  OUTAGE beats after a packet of the usual size is no pause while no comfort noise is known; nor is
-  one that ends in a burst, unless comfort noise came before it.
-- early: if beats are missing, their packets were only late (in a burst after a stall), and are no
-  longer missing; else the packet is none of the audio. With little jitter, one that is on the beat
-  shows that the packet before it, which came too early, was none of the audio.
+  a pause (pauses.py): a gap of PAUSE beats or more where sizes vary, or any gap after comfort
+  noise, whose size is learned from the packets before long gaps. A gap of up to OUTAGE beats after
+  a packet of the usual size is no pause while no comfort noise is known; nor is one that ends in a
+  burst, unless comfort noise came before it.
+- early: if beats are missing, their packets were only late (with little jitter: in a burst after a
+  stall), and are no longer missing; else the packet is none of the audio. With little jitter, one
+  that is on the beat shows that the packet before it, which came too early, was none of the audio.
 - something else (RTCP, STUN, small video packets): packets of that size are often off the beat, or
   much commoner than packets of the sizes next to it, but rare; or the size is unlike the audio and
   the packet is off the beat. One that comes when audio was due fills that beat if it stays empty.
+  A packet that ends a pause, and that no other follows in the next beats, is one of these, too.
 
 So every beat counts once, and errors cancel out: a packet that is taken for another one makes the
 next one early. Where all packets have one size, every gap up to LONGEST beats is an outage, and
@@ -34,6 +35,19 @@ from typing import Any
 
 from midcall.captures.jit.kernel import I, inlined, kernel
 from midcall.classifier.quality.cadence import FITS, LONG, check_cadence, is_calm, learn_cadence
+from midcall.classifier.quality.pauses import (
+    NOISE,
+    NOISE_KNOWN,
+    follow_group,
+    is_due_in_pause,
+    is_inside_group,
+    is_noise,
+    is_periodic,
+    is_small,
+    is_within_pause,
+    learn_noise,
+    lost_in_pause,
+)
 from midcall.classifier.quality.tracks import SIZES
 
 #: Beats without a packet that can be a pause; beats from which they are one with any codec.
@@ -44,7 +58,7 @@ OUTAGE, BURST = 25, 2
 #: A packet is on the beat up to this many eighths of a beat after it was due.
 LATEST = 6
 #: The time of the next packet follows a packet that is early, or late, by its delay >> these.
-EARLIER, LATER = 2, 5
+EARLIER, LATER = 2, 4
 #: A packet is exactly on the beat within the smaller of a quarter of a beat, and this many times
 #: the jitter plus a sixteenth of a beat.
 NARROW = 4
@@ -61,12 +75,17 @@ HALVED, FULL = 8, 255
 VARIES = 30
 #: The jitter is little below this part of a beat.
 STILL = 8
-#: Packets of comfort noise differ by at most this many bytes and have at most this share (percent)
-#: of the mean size; pauses that must follow them before their size is known, and that are kept.
-NOISE, NOISE_SHARE, NOISE_KNOWN, NOISE_MOST = 4, 80, 2, 8
 #: Strays (each counts 2, a packet on the beat takes 1 away) after which the audio has a new size,
 #: and bytes that are added to the deviation then.
 STRAYS, WIDER = 8, 10.0
+#: A size that differs from that of the last audio packet by at most so many tenths is like the
+#: audio, too; such a packet on the beat fills it, although its size is that of something else.
+LIKE_SIZE, NEXT_SIZE = 2, 3
+#: Beats without a packet after which the packet that ended a pause was none of the audio.
+ALONE = 2
+#: The jitter is so little below this part of a beat that a late packet comes at most this part of
+#: a beat after the one that shows its beat as missing.
+STEADY, BURST_GAP = 8, 6
 
 
 @inlined
@@ -76,8 +95,8 @@ def observe_audio(track: Any, size: int, time: int) -> None:
     since = time - I(track["seen"]) if I(track["seen"]) else I(0)
     track["seen"] = time
     sizes = track["counted_sizes"]
-    if I(sizes[size & (SIZES - 1)]) < FULL:
-        sizes[size & (SIZES - 1)] += 1
+    if I(sizes[slot_of(size)]) < FULL:
+        sizes[slot_of(size)] += 1
     if I(track["checked"]) == 0:
         track["checked"] = time
     if cadence == 0:
@@ -91,7 +110,8 @@ def observe_audio(track: Any, size: int, time: int) -> None:
             track["long_gaps"] += 1
         else:
             track["unfit"] += 1
-        learn_cadence(track, since)
+        if I(track["place"]) == 0 or not is_noise(track, I(track["before"])):
+            learn_cadence(track, since)
         cadence = I(track["cadence"]) * 1000
     place(track, size, time, cadence)
 
@@ -112,13 +132,14 @@ def place(track: Any, size: int, time: int, cadence: int) -> None:
     if I(track["last"]) == 0:
         track["last"], track["due"], track["before"] = time, time + cadence, size
         track["late"] = track["counted"] = track["given_up"] = track["paused"] = 0
+        track["place"] = track["paused_at"] = 0
         track["audio"] += 1
         learn_size(track, size)
         return
     early = time - I(track["due"])  # below 0: early
     like = is_like(track, size) or is_noise(track, size)
     in_time = -cadence < 2 * early and 8 * early < LATEST * cadence
-    if like and in_time and I(track["off_beat"][size & (SIZES - 1)]) == 0:
+    if like and in_time and I(track["off_beat"][slot_of(size)]) == 0:
         take(track, size, time, cadence, early)
     else:
         consider(track, size, time, cadence, early, like)
@@ -131,18 +152,23 @@ def consider(track: Any, size: int, time: int, cadence: int, early: int, like: b
     early: ns after it was due; like: its size is like that of the audio.
     """
     gap = time - I(track["last"])
-    score, slot = track["off_beat"], size & (SIZES - 1)
+    score, slot = track["off_beat"], slot_of(size)
     beats = (early + (8 - LATEST) * cadence // 8) // cadence  # beats before it without a packet
     rest = early - beats * cadence
     near = abs(rest) < min(cadence >> 2, (NARROW * I(track["jitter"]) >> 4) + (cadence >> 4))
     calm = is_calm(track)  # else packets off the beat are no evidence
     other = calm and is_other(track, size)
-    if other or not (like or (near and gap < PAUSE * cadence)):
-        if beats >= 0 and (not other or (like and 4 * abs(rest) < cadence)):
+    paused = gap >= PAUSE * cadence
+    due = paused and is_due_in_pause(track, size, beats + 1)
+    if (other and not (due and near)) or not (
+        like or due or (near and (not paused or is_within_pause(track, size)))
+    ):
+        fills = 4 * abs(rest) < cadence if like else near and is_next(track, size, NEXT_SIZE)
+        if beats >= 0 and (not other or fills):
             track["filler"] += 1
         if near and beats >= 0:
             score[slot] = max(I(score[slot]) - 1, 0)
-            if beats == 0 and is_small(track, size):
+            if beats == 0 and is_small(track, size) and not is_noise(track, I(track["before"])):
                 track["before"] = size  # comfort noise, if a pause follows
         elif calm:
             count_off_beat(track, size)
@@ -172,8 +198,11 @@ def take(track: Any, size: int, time: int, cadence: int, early: int) -> None:
         track["stray"] -= 1
     if I(track["given_up"]):
         track["given_up"] -= 1
+        track["paused_at"] = 0
         if I(track["given_up"]) == 0:
             track["late"] = track["counted"] = track["paused"] = 0
+    if I(track["place"]):
+        follow_group(track)
     if not is_noise(track, size):
         learn_size(track, size)
 
@@ -202,7 +231,7 @@ def take_early(track: Any, size: int, time: int, cadence: int, gap: int, like: b
         track["off"] = off
         return
     mistaken = like and I(track["unlike"]) > 0  # the last one was something else, this one is audio
-    if I(track["late"]) > 0:
+    if I(track["late"]) > 0 and (BURST_GAP * gap < cadence or not is_steady(track)):
         if mistaken and 16 * gap >= cadence:
             count_off_beat(track, I(track["unlike"]))
             track["before"], track["unlike"] = size, 0
@@ -235,7 +264,7 @@ def take_back(track: Any, cadence: int, gap: int) -> None:
 @inlined
 def count_off_beat(track: Any, size: int) -> None:
     """Count a packet of a size that was off the beat."""
-    score, slot = track["off_beat"], size & (SIZES - 1)
+    score, slot = track["off_beat"], slot_of(size)
     score[slot] = min(I(score[slot]) + 2, MOST)
 
 
@@ -244,10 +273,23 @@ def take_after(
     track: Any, size: int, time: int, cadence: int, gap: int, beats: int, rest: int
 ) -> None:
     """Add a packet after `beats` beats without one, `rest` ns after it was due then."""
+    before = I(track["last"])
+    if I(track["paused_at"]) and beats >= ALONE:  # the last packet was no audio: the pause goes on
+        before = I(track["paused_at"])
+        gap = time - before
+        beats = (gap + cadence // 2) // cadence - 1
+        rest = gap - (beats + 1) * cadence
+        count_off_beat(track, I(track["before"]))
+        track["before"], track["place"] = track["noise"], track["group"]
+        track["audio"] -= 1
     pause = is_pause(track, cadence, size, gap, beats)
     track["given_up"] = GIVEN_UP + (I(track["jitter"]) >> 4) * 8 // cadence
     if pause:
-        track["late"], track["counted"] = beats, 0
+        lost = lost_in_pause(track, beats + 1)
+        alone = is_periodic(track) and I(track["place"]) == 0 and not is_noise(track, size)
+        track["paused_at"] = before if alone else 0
+        track["late"], track["counted"] = beats, lost
+        track["missing"] += lost
         track["paused"] = 0 if is_noise(track, I(track["before"])) else beats
         track["due"] = time + cadence
         track["longest"] = max(I(track["longest"]), gap)
@@ -256,7 +298,7 @@ def take_after(
         track["last"], track["before"] = time, size
         track["filler"] = 0
         return
-    track["paused"] = 0
+    track["paused"] = track["place"] = track["paused_at"] = 0
     filled = min(I(track["filler"]), beats)
     track["late"] += beats
     track["counted"] += beats - filled
@@ -277,16 +319,11 @@ def is_pause(track: Any, cadence: int, size: int, gap: int, beats: int) -> bool:
     before, known = I(track["before"]), I(track["pauses"]) >= NOISE_KNOWN
     noise = abs(before - I(track["noise"])) <= NOISE
     if 2 * gap < (2 * PAUSE - 1) * cadence:
-        return noise and known and not is_noise(track, size)
+        return is_inside_group(track) or (noise and known and not is_noise(track, size))
     varies = VARIES * track["spread"] > track["mean"] or known
     small = is_small(track, before)
     if small:
-        if noise:
-            track["pauses"] = min(I(track["pauses"]) + 1, NOISE_MOST)
-        elif I(track["pauses"]) > 0:
-            track["pauses"] -= 1
-        else:
-            track["noise"], track["pauses"] = before, 1
+        learn_noise(track, before, beats + 1)
     known = I(track["pauses"]) >= NOISE_KNOWN
     on_beat = I(track["given_up"]) == 0  # the packets before the gap
     outage = beats <= OUTAGE and on_beat and not small and not known
@@ -305,33 +342,40 @@ def count_stray(track: Any, size: int) -> None:
 @inlined
 def is_like(track: Any, size: int) -> bool:
     """Return whether a size is like that of the last audio packets."""
-    return bool(abs(size - track["mean"]) <= 2.5 * track["spread"] + 6)
+    near = abs(size - track["mean"]) <= 2.5 * track["spread"] + 6
+    return bool(near or is_next(track, size, LIKE_SIZE))
 
 
 @inlined
-def is_small(track: Any, size: int) -> bool:
-    """Return whether a size can be that of comfort noise."""
-    return bool(100 * size <= NOISE_SHARE * track["mean"])
+def is_next(track: Any, size: int, tenths: int) -> bool:
+    """Return whether a size differs by at most some tenths from that of the last audio packet."""
+    return 10 * abs(size - I(track["before"])) <= tenths * I(track["before"])
 
 
 @inlined
-def is_noise(track: Any, size: int) -> bool:
-    """Return whether a size is that of comfort noise."""
-    return I(track["pauses"]) >= NOISE_KNOWN and abs(size - I(track["noise"])) <= NOISE
+def is_steady(track: Any) -> bool:
+    """Return whether the jitter is far below the beat."""
+    return STEADY * (I(track["jitter"]) >> 4) < 1000 * I(track["cadence"])
+
+
+@inlined
+def slot_of(size: int) -> int:
+    """Return the slot of a size: below 192 bytes each has its own, above eight share one."""
+    return size if size < 192 else min(192 + ((size - 192) >> 3), SIZES - 1)
 
 
 @inlined
 def is_other(track: Any, size: int) -> bool:
     """Return whether a size is none of the audio: rare, and often off the beat or a spike."""
-    sizes, slot = track["counted_sizes"], size & (SIZES - 1)
+    sizes, slot = track["counted_sizes"], slot_of(size)
     count, score = I(sizes[slot]), I(track["off_beat"][slot])
     if score == 0 or count > MANY:
         return False
     if score >= OFF_BEAT:
         return True
     around = -count
-    for one in range(size - AROUND, size + AROUND + 1):
-        around += I(sizes[one & (SIZES - 1)])
+    for one in range(max(slot - AROUND, 0), min(slot + AROUND + 1, SIZES)):
+        around += I(sizes[one])
     return bool(count >= FEW and SPIKE * count > around)
 
 

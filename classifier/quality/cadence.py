@@ -3,7 +3,8 @@
 
 A cadence is found from the commonest gap, or from the mean of some gaps where jitter hides it, and
 checked once a second: a network delays packets, but the mean gap of a second stays near the
-cadence. Packets that are no audio make the mean smaller, lost packets make it larger.
+cadence. Packets that are no audio make the mean smaller, lost packets make it larger. Where jitter
+hides the gaps, the mean gap of the last seconds alone tells the cadence.
 """
 
 from __future__ import annotations
@@ -27,13 +28,18 @@ FEWEST, MEAN_OF = 5.0, 24
 #: these shares of the new one.
 LEAST_MEAN, MOST_MEAN, FEWEST_GAPS, WRONG = 69, 130, 8, 2
 LEAST_NEW, MOST_NEW = 80, 112
+#: Where jitter hides the cadence: shares (percent) of it that the mean gap of the last seconds has
+#: at least, and at most where it is not one of the common ones (ms); seconds in a row.
+LEAST_SLOW, MOST_SLOW, COMMON, SLOW = 92, 104, (20, 40, 60), 3
 #: Part of the gaps of a second that fit the cadence, from which it is right whatever the mean is,
 #: if the jitter is below this part of the cadence.
 REGULAR, CALM = 2, 3
 #: Share of the counts of gaps that is kept at each gap; gaps after which `steady` is half new.
 KEPT, STEADY = 0.98, 30
-#: Beats after which `orderly` is half new.
-ORDERLY = 50
+#: Share of gaps that fit the cadence, from which jitter does not hide it.
+STEADY_LEAST = 0.35
+#: Beats after which `orderly` is half new; what it is when a cadence is set.
+ORDERLY, ORDERLY_FIRST = 50, 0.7
 
 
 @kernel
@@ -112,8 +118,9 @@ def set_cadence(track: Any, cadence: int, steady: float) -> None:
     """Set the cadence (µs) and the share of gaps that fit it so far; the beat starts again."""
     track["cadence"] = cadence
     track["steady"] = steady
-    track["orderly"] = 0.0
-    track["missing"] = track["run"] = track["last"] = 0
+    track["orderly"] = ORDERLY_FIRST
+    track["missing"] = track["run"] = track["last"] = track["other"] = 0
+    track["periods"] = track["groups"] = 0
 
 
 @kernel
@@ -136,8 +143,31 @@ def check_cadence(track: Any) -> None:
         track["wrong"] = 0 if is_between(track, I(track["cadence"])) else I(track["wrong"]) + 1
         if I(track["wrong"]) >= WRONG:
             correct_cadence(track, mean)
+        follow_mean(track, mean)
     track["fitting"] = track["unfit"] = track["long_gaps"] = 0
     track["checked"] = track["seen"]
+
+
+@kernel
+def follow_mean(track: Any, mean: int) -> None:
+    """Set the longest cadence that the mean gap (ns) of the last seconds is not below.
+
+    Only where jitter hides the cadence: lost packets make the mean gap longer, and few packets that
+    are no audio make it shorter.
+    """
+    slow = I(track["slow_mean"])
+    slow = slow + (mean - slow) // 4 if slow else mean
+    track["slow_mean"] = slow
+    best = I(0)
+    for one in CADENCES:
+        percent = 100 * slow // (one * MS)
+        if percent >= LEAST_SLOW and (one in COMMON or percent <= MOST_SLOW):
+            best = I(one * 1000)
+    hidden = not is_calm(track) and track["steady"] < STEADY_LEAST
+    other = hidden and best > 0 and best != I(track["cadence"])
+    track["other"] = I(track["other"]) + 1 if other else 0
+    if I(track["other"]) >= SLOW:
+        set_cadence(track, best, 0.2)
 
 
 @kernel

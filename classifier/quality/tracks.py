@@ -20,7 +20,7 @@ LIMITS = (130, 305)
 #: Packet intervals that audio codecs use, in ms.
 CADENCES = (10, 20, 30, 40, 60, 80, 100, 120)
 
-#: Slots of a track's tables of sizes: a packet's payload bytes modulo this.
+#: Slots of a track's tables of sizes (audio.slot_of).
 SIZES = 256
 
 #: A frame tracker: packets above one size limit, split into frames.
@@ -96,6 +96,12 @@ TRACK = np.dtype(
         ("spread", "f8"),  # ... and mean deviation
         ("noise", "i4"),  # payload bytes before pauses, of comfort noise ...
         ("pauses", "i4"),  # ... and how often a pause followed them
+        ("period", "i4"),  # beats from one group of packets of a pause to the next ...
+        ("periods", "i4"),  # ... and votes for it
+        ("group", "i4"),  # packets of such a group ...
+        ("groups", "i4"),  # ... and votes for it
+        ("place", "i4"),  # of the last packet in its group, 0: none of a pause
+        ("paused_at", "i8"),  # ns, the packet before a pause that one packet ended, 0: none
         ("halved", "i4"),  # seconds since `counted_sizes` was halved
         ("counted_sizes", "u1", (SIZES,)),  # packets of the last seconds by size
         ("off_beat", "i1", (SIZES,)),  # how much packets of a size are off the beat
@@ -112,6 +118,8 @@ TRACK = np.dtype(
         ("checked", "i8"),  # ns, `seen` at the end of the last second; at first the first packet
         ("long_gaps", "i4"),  # gaps of the current second that are longer than any cadence
         ("mean_gap", "i8"),  # ns, of the last second without such a gap
+        ("slow_mean", "i8"),  # ns, its moving average
+        ("other", "i4"),  # seconds in a row in which that tells another cadence
         ("wrong", "i4"),  # seconds in a row whose mean gap is far from the cadence
     ]
 )

@@ -13,7 +13,7 @@ from ipaddress import ip_address
 from itertools import accumulate
 from typing import NamedTuple
 
-from midcall.captures.packets.numbers import TCP, UDP
+from midcall.captures.packets.numbers import SCTP, TCP, UDP
 from midcall.captures.packets.pcap import Packets
 from midcall.captures.wire import dns, dtls, stun, tls
 from midcall.captures.wire.seeded import SeededRandom
@@ -32,6 +32,8 @@ PUBLIC, PUBLIC_TOO = "31.13.64.7", "203.0.113.5"
 HOST, OTHER_HOST = "edge.whatsapp.net", "edge.example.net"
 #: ns between two packets, and the time of the first.
 STEP, EPOCH = 20_000_000, 1_450_000_000_000_000_000
+#: A subscriber with a far end of its own, and a router behind that.
+PEER, PEER_FAR, ROUTER = "198.18.7.70", "198.19.7.70", "198.19.7.71"
 #: Protocol numbers of GRE and ICMP, and of IPv6's hop-by-hop header (RFC 8200 section 4.3).
 GRE, ICMP, HOP_BY_HOP = 47, 1, 0
 SYN, RST, ACK, PUSH = 0x02, 0x04, 0x10, 0x18
@@ -107,6 +109,7 @@ def cases() -> Iterator[list[Sent]]:
         *unheard,
         Sent(False, made(FAR, NEAR, ICMP, b"\3\3" + bytes(6) + unheard[0].packet[:28])),
     ]
+    yield from others(next(ports))
     yield [*exchange(next(ports), 443, quic_initial(HOST), reply=False),
            *exchange(48_999, 443, quic_initial(OTHER_HOST), reply=False)]  # fmt: skip
     yield [
@@ -181,6 +184,30 @@ def datagrams(dice: SeededRandom) -> Iterator[bytes]:
     yield b"SIP/2.0 200 OK\r\n\r\n"
     yield b"\x80\0" + struct.pack(">HII", 1, 160, 7) + dice.octets(160)
     yield b"\x80\xc8" + struct.pack(">HI", 6, 7) + bytes(20)
+
+
+def others(port: int) -> Iterator[list[Sent]]:
+    """Yield datagrams with ICMP errors about them between, then echoes each way, then SCTP."""
+    there, back = (PEER, PEER_FAR), (PEER_FAR, PEER)
+    datagrams = exchange(port, 7000, bytes(60), there)
+    yield [
+        *datagrams,
+        Sent(False, made(ROUTER, PEER, ICMP, unreachable(datagrams[0].packet))),
+        *datagrams,
+        Sent(True, made(*there, ICMP, unreachable(datagrams[1].packet))),
+        *datagrams,
+    ]
+    yield [
+        Sent(up, made(*((PEER, ROUTER) if up else (ROUTER, PEER)), ICMP, echo(kind, number)))
+        for up, kind, number in ((True, 8, 7), (False, 0, 7), (False, 8, 9), (True, 0, 9))
+    ]
+    yield [Sent(False, made(ROUTER, PEER, ICMP, unreachable(datagrams[0].packet))), *datagrams]
+    data = struct.pack(">IIBBH", 0, 0, 0, 3, 20) + bytes(16)  # behind the ports (RFC 9260)
+    ports = ((True, (port, 7000)), (False, (7000, port)), (True, (port, 7001)), (False, (9, port)))
+    yield [
+        Sent(up, made(*(there if up else back), SCTP, struct.pack(">HH", *ends) + data))
+        for up, ends in ports
+    ]
 
 
 def streams(dice: SeededRandom, ports: Iterator[int]) -> Iterator[list[Sent]]:
@@ -258,9 +285,18 @@ def stream(
     return out
 
 
-def echo(kind: int) -> bytes:
-    """Return an ICMP echo request (8) or its reply (0), with a right checksum (RFC 792)."""
-    body = struct.pack(">BBHHH", kind, 0, 0, 7, 1) + bytes(range(24))
+def echo(kind: int, number: int = 7) -> bytes:
+    """Return an ICMP echo request (8) or its reply (0); number: its identifier (RFC 792)."""
+    return summed(struct.pack(">BBHHH", kind, 0, 0, number, 1) + bytes(range(24)))
+
+
+def unreachable(packet: bytes) -> bytes:
+    """Return the ICMP error that a packet's port is unreachable (RFC 792)."""
+    return summed(b"\3\3" + bytes(6) + packet[:28])
+
+
+def summed(body: bytes) -> bytes:
+    """Return an ICMP message with a right checksum in the place of two octets of zero."""
     return body[:2] + struct.pack(">H", internet_checksum(word_sum(body))) + body[4:]
 
 

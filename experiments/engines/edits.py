@@ -29,7 +29,10 @@ DIRECTIONS = (None, "up", "down")
 WORDS = ("tls-hello", "sip", "http", "tls", "channel", "dtls-hello", "stun")
 METHODS = ("binding", "allocate", "refresh", "send", "data", "create-permission", "channel-bind")
 ACTS = ("drop", "drop", "drop", "reset", "pass")
-ADDRESSES = ("198.19.0.0/16", "198.19.7.1/32", "192.0.2.0/24", "2001:2:0:1::/64", "198.18.7.2/32")
+ADDRESSES = (
+    "198.19.0.0/16", "198.19.7.1/32", "192.0.2.0/24", "2001:2:0:1::/64", "198.18.7.2/32",
+    "198.19.7.71/32",
+)  # fmt: skip
 
 Keys = dict[str, Any]
 
@@ -39,7 +42,8 @@ class Edits(TypedDict):
 
     edits: those drawn; changed: those that change a packet's fate; noticed: of these, those after
     which the engine and the box differ; alarms: edits that change no fate and are noticed; missed:
-    the edits that are not noticed, in words.
+    the edits that are not noticed, in words; exact: of the alarms and the missed edits, those after
+    which the export names no difference between the engine and the box, in words.
     """
 
     engine: str
@@ -48,6 +52,7 @@ class Edits(TypedDict):
     noticed: int
     alarms: int
     missed: list[str]
+    exact: list[str]
 
 
 class Edit(NamedTuple):
@@ -70,6 +75,7 @@ def edits(
     """Return what becomes of `count` random edits; raises errors that a user can correct."""
     out: Edits = {
         "engine": engine, "edits": 0, "changed": 0, "noticed": 0, "alarms": 0, "missed": [],
+        "exact": [],
     }  # fmt: skip
     chance = random.Random(f"midcall edits {engine} {seed}")
     for edit in drawn(chance, engine):
@@ -78,26 +84,29 @@ def edits(
         if differs(running, engine, inputs, access, edit.before, edit.before):
             continue
         out["edits"] += 1
-        changed = fates_differ(inputs, access, edit)
+        changed = fates_differ(running, engine, inputs, access, edit)
         noticed = differs(running, engine, inputs, access, edit.before, edit.after)
         out["changed"] += changed
         out["noticed"] += changed and noticed
         out["alarms"] += noticed and not changed
         if changed and not noticed:
             out["missed"].append(edit.words)
+        if changed != noticed and export(edit.after, engine).exact:
+            out["exact"].append(edit.words)
         step(out["edits"])
     return out
 
 
-def fates_differ(inputs: Inputs, access: str, edit: Edit) -> bool:
-    """Return whether the edit changes a packet's fate in the lab's box."""
+def fates_differ(running: Engine, engine: str, inputs: Inputs, access: str, edit: Edit) -> bool:
+    """Return whether the edit changes the fate of a packet that is compared, in the lab's box."""
+    valid = inputs.compared(running, engine)
     for name in inputs.names:
         lab = inputs.lab(name)
         one, other = (
             inputs.box(name, lab.under(policy), access, "").passes
             for policy in (edit.before, edit.after)
         )
-        if (one != other).any():
+        if (valid[name] & (one != other)).any():
             return True
     return False
 

@@ -42,6 +42,7 @@ from midcall.testbed.engines.lab_capture import (
     lab_capture,
     our_box,
 )
+from midcall.testbed.engines.nftables_import import without_rules
 from midcall.testbed.engines.offline_engines import Ndpi, Suricata
 from midcall.testbed.engines.written import NETFILTER_ERROR, NETFILTER_RESET, Refusal
 from midcall.testbed.policy.loader import files_of
@@ -127,10 +128,8 @@ class OwnRules:
         except (OSError, UnicodeDecodeError) as error:
             raise ExperimentError(f"{path}: cannot be read ({error})") from None
         self.left_out = [one.line for one in imported(path, engine).left_out] if translated else []
-        for number in self.left_out:  # without a chain's policy, and not without the chain
-            line = lines[number - 1]
-            kept = line.replace("policy drop", "policy accept")
-            lines[number - 1] = kept if kept != line else ""
+        for number in self.left_out:
+            lines[number - 1] = without_rules(lines[number - 1])
         self.text = "\n".join([*lines, ""])
         self.running = running
 

@@ -18,7 +18,7 @@ from midcall.testbed.policy.syntax import code_point, port_range, span
 
 #: Bits of a STUN message type that are no class and no top bits (RFC 8489 section 5).
 METHOD_BITS = 0x3EEF
-TCP, UDP, OTHER = "tcp", "udp", "other"
+TCP, UDP, SCTP, OTHER = "tcp", "udp", "sctp", "other"
 UP, DOWN = "up", "down"
 Range = tuple[int, int | None]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -104,6 +104,11 @@ class Condition(NamedTuple):
         return not any(parts) and not any(one.tests or one.least for one in self.alternatives)
 
     @property
+    def streams(self) -> bool:
+        """Return whether only packets of TCP and UDP meet the condition."""
+        return set(self.protocols) <= {TCP, UDP}
+
+    @property
     def counted(self) -> bool:
         """Return whether the flow's packets or octets are counted."""
         return self.packets is not None or self.octets is not None
@@ -153,7 +158,8 @@ KINDS: dict[str, tuple[Alternative, ...]] = {
 }  # fmt: skip
 #: In what such a kind differs from the rule's.
 KIND_NEARLY = {
-    "channel": "the length within the ChannelData header is not compared with the datagram's",
+    "channel": "the length within the ChannelData header is not compared with the datagram's, and "
+    "a flow of QUIC is not excluded",
     "dtls-hello": "a payload of STUN, or of a flow that began as QUIC, is not excluded",
     "dtls": "a payload of STUN, or of a flow that began as QUIC, is not excluded, and a handshake "
     "record that is cut behind its header is not met",

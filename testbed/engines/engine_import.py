@@ -38,11 +38,12 @@ def joined(lines: Sequence[str]) -> list[str]:
     """Return lines of which each one that goes on in the next holds both; the next is then empty.
 
     A line goes on behind a backslash, and within braces that it opens, unless it begins a block.
+    A shell's command `nft ...` stands without its program and quotes.
     """
     out: list[str] = []
     begin, open_braces = 0, 0
     for number, line in enumerate(lines):
-        text = line.strip()
+        text = unquoted(line.strip())
         out.append("" if begin < number else text.removesuffix("\\").rstrip())
         if begin < number:
             out[begin] = f"{out[begin]} {text.removesuffix(chr(92)).strip()}"
@@ -53,6 +54,16 @@ def joined(lines: Sequence[str]) -> list[str]:
         if open_braces <= 0 and not text.endswith("\\"):
             begin, open_braces = number + 1, 0
     return out
+
+
+#: A shell's command with a rule of nftables.
+NFT_COMMAND = re.compile(r"(?:sudo )?(?:\S*/)?nft (?P<quote>['\"]?)(?P<words>[a-z].*)(?P=quote)$")
+
+
+def unquoted(line: str) -> str:
+    """Return the words of a shell's command `nft ...` as a file of nftables has them."""
+    hit = NFT_COMMAND.match(line)
+    return hit["words"].replace("\\;", ";").replace("'", "") if hit else line
 
 
 #: A line of nftables that begins or ends a block of lines.

@@ -76,7 +76,8 @@ def put(match: dict[str, Any], key: str, value: Any) -> None:
     """Add a condition to a match; raises Untranslatable where it has another one."""
     if match.setdefault(key, value) != value:
         kind = Conflict if key in ("protocol", "direction") else Untranslatable
-        raise kind(f"two conditions on {key}")
+        near = ", or one on the subscriber's end" if key == "direction" else ""
+        raise kind(f"two conditions on {key}{near}")
 
 
 def rule_of(act: str, match: dict[str, Any], scope: str = "packet") -> dict[str, Any]:

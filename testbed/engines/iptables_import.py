@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+from midcall.captures.packets.numbers import STUN_COOKIE
 from midcall.testbed.engines.condition import TCP, UDP
 from midcall.testbed.engines.import_parts import (
-    COOKIE,
     DEPTH,
     INSERTED,
     ORDER,
@@ -31,6 +31,7 @@ from midcall.testbed.engines.import_parts import (
     stays,
     unreachable,
 )
+from midcall.testbed.engines.iptables_rules import NO_ERROR
 from midcall.testbed.engines.written import SUBSCRIBER
 
 IPTABLES_ACTS: dict[str, dict[str, Any]] = {"DROP": {"act": "drop"}, "ACCEPT": {"act": "pass"}}
@@ -43,7 +44,7 @@ WAY = "direction"
 #: Words that introduce a match and test nothing themselves.
 MODULES = ("tcp", "udp", "multiport", "comment", "length", "dscp", "u32", "iprange")
 #: u32's test of STUN's cookie behind IPv4 and UDP.
-U32_COOKIE = f"0>>22&0x3c@12=0x{COOKIE}"
+U32_COOKIE = f"0>>22&60@12={STUN_COOKIE}"
 #: Octets of the headers of IP and UDP, by version.
 HEADERS = {"ip": 28, "ip6": 48}
 #: Tables with a chain FORWARD, in the order in which a packet meets them.
@@ -112,7 +113,7 @@ class Tables:
         if not isinstance(one.target, str):
             return [self.rule(one, one.target)]
         if one.target == RETURN:
-            raise Untranslatable(f"{RETURN}: the rules behind it in its chain meet fewer packets")
+            raise Untranslatable(RETURNS)
         chain = self.chains.get((one.version, one.table, one.target), [])
         if depth == DEPTH or not chain:
             raise Untranslatable(f"target {one.target}")
@@ -132,6 +133,8 @@ class Tables:
 
     def inside(self, one: Line, inner: Line, depth: int) -> Found:
         """Return the rules of a line of a chain that another one goes to; raises Untranslatable."""
+        if inner.target == RETURN:
+            raise Untranslatable(RETURNS)
         match = dict(one.match)
         for key, value in inner.match.items():
             put(match, key, value)
@@ -158,6 +161,10 @@ class Tables:
         if act["act"] == "mark":
             del rule["scope"]
         return rule
+
+
+#: Why a rule that leaves its chain is left out.
+RETURNS = f"{RETURN}: the rules behind it in its chain meet fewer packets"
 
 
 def ends(one: Line) -> bool:
@@ -204,7 +211,15 @@ def iptables(lines: Sequence[str]) -> Callable[[int, str], Found]:
 #: Why a rule of another chain is left out.
 ELSEWHERE = "it is neither FORWARD nor a chain that FORWARD goes to"
 #: What stands before the options of a command of a script.
-COMMAND = re.compile(r"^(sudo )?\S*(?:ip6?tables|\$\{?IPT\w*\}?) (-w )?(?:-t (?P<table>\w+) )?")
+COMMAND = re.compile(
+    r"^(sudo )?\S*(?:ip6?tables(?:-legacy|-nft)?|\$\{?IPT\w*\}?) (-w )?(?:-t (?P<table>\w+) )?"
+)
+#: Long names of options, and their short ones.
+SHORT = {
+    "append": "-A", "insert": "-I", "new-chain": "-N", "policy": "-P", "flush": "-F", "table": "-t",
+    "protocol": "-p", "proto": "-p", "source": "-s", "src": "-s", "destination": "-d", "dst": "-d",
+    "in-interface": "-i", "out-interface": "-o", "jump": "-j", "goto": "-g", "match": "-m",
+}  # fmt: skip
 #: Lines without a rule.
 NO_RULE = re.compile(r"\*|:|COMMIT|#|-N |-F|-X|-Z|-P \w+ ACCEPT|set -|echo |modprobe ")
 ASSIGNMENT = re.compile(r"\w+=(\S*|\"[^\"]*\")$")
@@ -218,7 +233,7 @@ def restorable(text: str, version: str) -> str:
     if re.search(r"^\*\w+", text, re.MULTILINE):
         return text if version_of(text) == version else ""
     tables: dict[str, list[str]] = {}
-    for line in map(str.strip, text.splitlines()):
+    for line in map(short, map(str.strip, text.splitlines())):
         hit = COMMAND.match(line)
         if hit is None or version_of(line) != version:
             continue
@@ -234,6 +249,11 @@ def restorable(text: str, version: str) -> str:
     return "".join(parts)
 
 
+def short(line: str) -> str:
+    """Return a line with the short names of its options."""
+    return re.sub(r"(?<=\s)--([a-z-]+)(?=\s)", lambda hit: SHORT.get(hit[1], hit[0]), line)
+
+
 def version_of(text: str) -> str:
     """Return the version of IP of a command, or of a file by the comment of ip6tables-save."""
     return "ip6" if re.search(r"\bip6tables|\$\{?IPT6|\bicmp6-|--icmpv6", text) else "ip"
@@ -244,7 +264,7 @@ def iptables_line(line: str, version: str, table: str) -> Line | None:
 
     version: of IP, "" for that of the line's command; table: where its command names none.
     """
-    version = version or version_of(line)
+    version, line = version or version_of(line), short(line)
     command = COMMAND.match(line)
     table = (command and command["table"]) or table
     if ASSIGNMENT.match(line):
@@ -258,6 +278,10 @@ def iptables_line(line: str, version: str, table: str) -> Line | None:
         raise Untranslatable("its quotes do not close") from None
     if "connmark" in words and "-g" in words:
         return None  # a flow that another line marked: that line's scope says it
+    if words[:3] == ["-P", BASE, "DROP"]:
+        raise Untranslatable("every packet that no rule accepts is dropped")
+    if words[-3:-1] == [MARKS_FLOW, "--set-mark"]:
+        words = shlex.split(line.replace(f" {NO_ERROR} ", " "))
     if words[0] not in ("-A", "-I") or len(words) < 2:
         raise Untranslatable("it adds no rule to a chain")
     match: dict[str, Any] = {}
@@ -313,6 +337,14 @@ def iptables_target(value: str, options: Sequence[str]) -> tuple[dict[str, Any] 
     return IPTABLES_ACTS.get(value, value), 0
 
 
+NUMBER = re.compile(r"\b(0[xX][0-9a-fA-F]+|\d+)\b")
+
+
+def decimal(hit: re.Match[str]) -> str:
+    """Return a number in decimal digits; iptables-save prints those of u32 with 0x."""
+    return str(int(hit[0], 0) if hit[0][:2].lower() == "0x" else int(hit[0]))
+
+
 def iptables_part(word: str, value: str, match: dict[str, Any], version: str) -> None:
     """Add one option of a rule of a version of IP to its match; raises Untranslatable."""
     if word in ("-p", "--protocol") and value in PROTOCOLS:
@@ -330,7 +362,7 @@ def iptables_part(word: str, value: str, match: dict[str, Any], version: str) ->
         put(match, "size", length(value, HEADERS[version]))
     elif word in ("--dscp", "--dscp-class"):
         put(match, "dscp", [point(value)])
-    elif word == "--u32" and value.lower() == U32_COOKIE:
+    elif word == "--u32" and re.sub(NUMBER, decimal, value.replace(" ", "")) == U32_COOKIE:
         put(match, "stun", True)
     elif word == "-m" and value in ("state", "conntrack"):
         raise stays(value)

@@ -46,6 +46,10 @@ FORGOTTEN = (
     "netfilter forgets a connection whose first packet is dropped, with its mark: the next packet "
     "passes unless it meets the match itself, and no earlier rule"
 )
+APART = (
+    "netfilter's connections of other transports than TCP and UDP are not the flows: each exchange "
+    "of echoes is a connection, and an ICMP error belongs to that which it is about"
+)
 EXTENDED = "over IPv6, a payload or size behind an extension header is not met"
 #: Why a policy that marks and rejects is refused.
 MANGLED = (
@@ -90,7 +94,9 @@ def written(policy: Policy, subscriber: str = SUBSCRIBER) -> Written:
                 )
         for number, (rule, _) in enumerate(rules, 1):
             if rule.strikes == "flow":
-                text.add(f"-A midcall-{number} -j CONNMARK --set-mark {number}", rule.name)
+                text.add(
+                    f"-A midcall-{number} {NO_ERROR} -j CONNMARK --set-mark {number}", rule.name
+                )
             for words in act_words(rule, subscriber, version):
                 text.add(f"-A midcall-{number} {words}", rule.name)
         text.add("COMMIT")
@@ -109,8 +115,9 @@ def written(policy: Policy, subscriber: str = SUBSCRIBER) -> Written:
         udp = UDP in condition.protocols
         nearly += [Refusal(rule.name, EXTENDED)] if read and udp else []
         met_again = met_again and condition.constant  # and no earlier rule decides another way
-        lost = rule.strikes == "flow" and rule.act != "pass" and not met_again
-        nearly += [Refusal(rule.name, FORGOTTEN)] if lost else []
+        if rule.strikes == "flow" and not met_again:
+            nearly += [Refusal(rule.name, FORGOTTEN)] if rule.act != "pass" else []
+            nearly += [] if condition.streams else [Refusal(rule.name, APART)]
         met_again = met_again and rule.act != "mark"
     return Written(files, marks, nearly)
 

@@ -37,13 +37,14 @@ from midcall.testbed.policy.syntax import code_point
 
 NFT = re.compile(
     r"(?P<neither>meta l4proto != \{ ?(?:tcp, ?udp|udp, ?tcp) ?\})"
+    r"|(?P<ported>meta l4proto \{ ?tcp, ?udp, ?sctp ?\})"
     r"|(?P<proto>(?:meta l4proto|ip protocol|ip6 nexthdr) (?P<l4>tcp|udp|6|17)\b)"
     r"|(?P<version>meta nfproto ipv[46]\b)"
     rf"|(?P<near>(?P<side_of>[io])ifname (?P<other>!= )?\"?(?:\$subscriber|{SUBSCRIBER})\"?)"
     r"|(?:(?P<transport>tcp|udp|th) (?P<end>[ds])port "
     r"(?P<ports>(?:!= ?|[<>]=? ?)?(?:\{[^}]*\}|[^\s.]+)))"
     r"|(?:ip6? (?P<side>[ds])addr (?P<to>\{[^}]*\}|[^\s!.][^\s]*)(?! \.))"
-    rf"|(?P<cookie>@(?:ih,32|th,96),32 (?:0x{COOKIE}|{STUN_COOKIE}))"
+    rf"|(?P<cookie>@(?:ih,32|(?P<behind>th,96)),32 (?:0x{COOKIE}|{STUN_COOKIE}))"
     r"|(?:udp length (?P<length>>= ?\d+|<= ?\d+|> ?\d+|< ?\d+|\d+-\d+|\d+))"
     r"|(?:ip6? dscp (?P<dscp>(?:!= ?)?(?:\{[^}]*\}|(?!set\b)\w+)))"
     r"|(?P<state>ct state \S+)"
@@ -103,6 +104,11 @@ PRIORITIES = {
 }
 NFT_MAP = re.compile(r"^(?P<before>.*?)(?P<key>\S+ \S+) vmap (?P<map>\{[^}]*\}|@\w+)$")
 NFT_BOTH = re.compile(r"(meta l4proto|ip protocol|ip6 nexthdr) \{ ?(?:tcp, ?udp|udp, ?tcp) ?\}")
+#: What may stand behind a verdict.
+TAIL = re.compile(r"(\s*(comment \"[^\"]*\"|counter( name \S+| packets \d+ bytes \d+)?))+\s*$")
+#: A comment behind a line, and a table that ends in the line in which it begins.
+COMMENT = re.compile(r"\s+#[^\"]*$")
+NFT_LINE = re.compile(r"(?:(?:add|create) )?table\b[^{]*\{[^#]*\bhook\b")
 #: Statements that do something else to a packet than to count or log it.
 NFT_STATEMENT = re.compile(
     r"\b(set|queue|tproxy|redirect|[sd]nat|masquerade|notrack|dup|fwd|synproxy|flow|update|add|delete)\b"
@@ -151,18 +157,23 @@ class Ruleset:
         self.bases = sorted(at_forward if hooked else self.roots(), key=lambda one: one.priority)
         self.found: dict[int, Found | Untranslatable] = {}
         for chain in self.bases:
-            for number, line in chain.lines:
+            for number, line in chain.lines:  # a line may hold several rules
                 try:
-                    self.found[number] = self.of_base(chain, number, line)
+                    found = self.of_base(chain, number, line)
                 except Untranslatable as problem:
                     self.found[number] = problem
+                    continue
+                earlier = self.found.get(number, [])
+                if not isinstance(earlier, Untranslatable):
+                    self.found[number] = [*earlier, *found]
 
     def parse(self, lines: Sequence[str]) -> None:
         """Fill chains, owners, words, inserted and frames: lines of blocks that are no chains."""
         family = table = name = kept = ""  # name: of a set, and kept: its lines
         chain: Chain | None = None
         depth, dynamic = 0, set[tuple[str, str, str]]()
-        for number, line in enumerate(map(str.strip, lines), 1):
+        for number, whole in enumerate(map(str.strip, lines), 1):
+            line = COMMENT.sub("", whole)
             if not line or line.startswith("#"):
                 continue
             if hit := NFT_TABLE.match(line):
@@ -175,6 +186,8 @@ class Ruleset:
                 outside = (hit["family"] or "ip", hit["table"]) if hit["table"] else (family, table)
                 chain = self.chain(*outside, hit["chain"])
                 chain.head(number, hit["body"] or "")
+                for part in parted(hit["body"] or "{"):
+                    self.place(chain, number, part)
             elif hit := NFT_ELEMENTS.match(line):
                 key = (hit["family"] or "ip", hit["table"], f"@{hit['name']}")
                 self.words[key] = merged(self.words.get(key, ""), hit["listed"])
@@ -183,8 +196,8 @@ class Ruleset:
             elif chain is not None and depth == 2:
                 if NFT_FRAME.match(line):
                     chain.head(number, line)
-                else:
-                    self.place(chain, number, line)
+                for part in parted(f"{{{line}"):
+                    self.place(chain, number, part)
             elif depth and line != "}":
                 self.frames.add(number)
                 if hit := NFT_SET.match(line):
@@ -245,7 +258,7 @@ class Ruleset:
 
     def rules(self, line: str, depth: int = 0) -> Found:
         """Return the rules of a line; raises Untranslatable."""
-        line = re.sub(r"\s*comment \"[^\"]*\"\s*$", "", line)
+        line = TAIL.sub("", line)
         if both := NFT_BOTH.search(line):
             halves = (
                 f"{line[: both.start()]}{both[1]} {one}{line[both.end() :]}" for one in (TCP, UDP)
@@ -326,7 +339,10 @@ class Ruleset:
             nft_part(hit, match)
             at = hit.end()
             at += len(rest[at:]) - len(rest[at:].lstrip())
-        if re.search(r"\bth [sd]port", rest) and "protocol" not in match:
+        ported = re.search(r"meta l4proto \{ ?tcp, ?udp, ?sctp ?\}", rest)
+        if ported and "ports" not in match:
+            raise Untranslatable(f"{ported[0]} without ports")
+        if re.search(r"\bth [sd]port", rest) and "protocol" not in match and not ported:
             raise Untranslatable("th without a test of the transport: others have no ports")
         return match
 
@@ -346,6 +362,36 @@ def merged(old: str, more: str) -> str:
     return f"{{ {', '.join(filter(None, listed))} }}"
 
 
+def parted(body: str) -> Iterator[str]:
+    """Yield the rules of a chain's block or of a part of it, which begins with a brace."""
+    begin, depth, quoted = 1, 0, False
+    for at, sign in enumerate(f"{body};"):
+        quoted ^= sign == '"'
+        depth += 0 if quoted else {"{": 1, "}": -1}.get(sign, 0)
+        ends = sign == "}" and depth == 0
+        if not quoted and (ends or (sign == ";" and depth <= 1)):
+            part = body[begin:at].strip()
+            if part and not NFT_FRAME.match(part):
+                yield part
+            begin = at + 1
+
+
+def without_rules(line: str) -> str:
+    """Return a line without its rules and with the policy accept, "" where nothing is left of it.
+
+    The beginning of a chain stays, with its hook.
+    """
+    text = line.strip()
+    hit = NFT_CHAIN.match(text)
+    body = hit["body"] or "{" if hit else f"{{{text}"
+    if hit is None and not NFT_FRAME.match(text):
+        return ""
+    out = line.replace("policy drop", "policy accept")
+    for part in parted(body):
+        out = out.replace(part, "", 1)
+    return out
+
+
 def nftables(lines: Sequence[str]) -> Callable[[int, str], Found]:
     """Return a reader of the lines of a ruleset, which raises Untranslatable.
 
@@ -356,11 +402,13 @@ def nftables(lines: Sequence[str]) -> Callable[[int, str], Found]:
 
     def read(number: int, line: str) -> Found:
         chain = whole.owners.get(number)
+        if number in (one.drops for one in whole.bases):
+            raise Untranslatable("policy drop: every packet that no rule accepts is dropped")
         if chain is None:
             if line.startswith("include"):
                 raise Untranslatable("include: another file")
-            if number in (one.drops for one in whole.bases):
-                raise Untranslatable("policy drop: every packet that no rule accepts is dropped")
+            if NFT_LINE.match(line):
+                raise Untranslatable("a table in one line")
             if number in whole.frames or NFT_COMMAND.match(line) or NFT_FRAME.match(line):
                 return []
             raise Untranslatable("it adds no rule to a chain")
@@ -371,11 +419,11 @@ def nftables(lines: Sequence[str]) -> Callable[[int, str], Found]:
             return whole.inner.whole(found)
         if chain not in reached:
             raise Untranslatable(f"chain {chain.name}: it is not at the hook forward")
-        text = next(text for at, text in chain.lines if at == number)
-        known(text)
-        spares = NFT_SPARED.fullmatch(text) and any(NFT_ADDS.match(one) for _, one in chain.lines)
-        if not silent(text) and not spares:
-            whole.inner.check(number, chain.name)
+        adds = any(NFT_ADDS.match(one) for _, one in chain.lines)
+        for text in (text for at, text in chain.lines if at == number):
+            known(text)
+            if not silent(text) and not (adds and NFT_SPARED.fullmatch(text)):
+                whole.inner.check(number, chain.name)
         return []
 
     return read
@@ -405,7 +453,7 @@ def scope_of(hit: re.Match[str]) -> str:
 
 def verdict(line: str) -> bool:
     """Return whether a rule of nftables ends in a verdict, or in what becomes one."""
-    line = re.sub(r"\s*comment \"[^\"]*\"\s*$", "", line)
+    line = TAIL.sub("", line)
     return bool(NFT_VERDICT.search(line) or NFT_MAP.match(line))
 
 
@@ -439,6 +487,8 @@ def nft_part(hit: re.Match[str], match: dict[str, Any]) -> None:
         put(match, "direction", "up" if hit["side"] == "d" else "down")
     elif hit["cookie"]:
         put(match, "stun", True)
+        if hit["behind"]:  # the header of UDP
+            put(match, "protocol", UDP)
     elif hit["length"]:
         put(match, "protocol", "udp")
         put(match, "size", length(hit["length"], 8))

@@ -13,8 +13,6 @@ from typing import NamedTuple
 from midcall.testbed.engines.condition import (
     DOWN,
     OTHER,
-    TCP,
-    UDP,
     UP,
     Alternative,
     Condition,
@@ -150,7 +148,7 @@ def tables(rule: Rule, condition: Condition, number: int) -> Iterator[Table]:
     if rule.after is not None:
         wanted += [(WAITING, "flow"), (SPENT, rule.after.per)]
     for role, scope in wanted:
-        ported = all(one in (TCP, UDP) for one in condition.protocols) or bool(condition.ports)
+        ported = condition.streams or bool(condition.ports)
         if scope == "triple" and not ported:
             raise refuse(rule, "scope triple: a packet of another transport has no port")
         for version, word in ((4, "ip"), (6, "ip6")):
@@ -169,7 +167,7 @@ def tables(rule: Rule, condition: Condition, number: int) -> Iterator[Table]:
 
 
 #: Tests of packets with ports, and without.
-PORTED, PORTLESS = "meta l4proto { tcp, udp } ", "meta l4proto != { tcp, udp } "
+PORTED, PORTLESS = "meta l4proto { tcp, udp, sctp } ", "meta l4proto != { tcp, udp, sctp } "
 
 
 def flow_keys(word: str, when: str) -> Iterator[Key]:
@@ -233,14 +231,15 @@ def expressions(rule: Rule, condition: Condition) -> Iterator[str]:
     for direction, one, family in product(condition.directions, condition.alternatives, families):
         marked = [f"{word} dscp {{ {', '.join(map(str, condition.dscp))} }}" for word in
                   ("ip", "ip6")] if condition.dscp else [""]  # fmt: skip
-        for protocol, mark in product(protocols_of(rule, condition, one), marked):
+        protocols = protocols_of(rule, condition, one)
+        for mark in marked:
             if family and mark and mark.startswith("ip6") != (family[0].version == 6):
                 continue
             parts = [interface(direction)] if direction else []
             parts += [mark] if mark else []
             if family:
                 parts.append(address_test(direction, family))
-            parts += transport(protocol)
+            parts += transport(protocols)
             parts += ["th sport != 53 th dport != 53"] if one.no_dns else []
             if condition.ports:
                 side = "dport" if direction == UP else "sport"
@@ -261,11 +260,13 @@ def address_test(direction: str, nets: Sequence[Network]) -> str:
     return f"{word} {'daddr' if direction == UP else 'saddr'} {{ {listed} }}"
 
 
-def transport(protocol: str) -> list[str]:
-    """Return the test of the transport."""
-    if protocol == OTHER:
+def transport(protocols: Sequence[str]) -> list[str]:
+    """Return the test of the transport: one of some, or "" for any."""
+    if len(protocols) > 1:
+        return [f"meta l4proto {{ {', '.join(protocols)} }}"]
+    if protocols[0] == OTHER:
         return ["meta l4proto != { tcp, udp }"]
-    return [f"meta l4proto {protocol}"] if protocol else []
+    return [f"meta l4proto {protocols[0]}"] if protocols[0] else []
 
 
 def payload(one: Alternative) -> list[str]:

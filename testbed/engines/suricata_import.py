@@ -108,6 +108,8 @@ def options_of(text: str, protocol: str, match: dict[str, Any]) -> bool:
     buffer = ""
     for part in re.findall(r"(?:[^;\"]|\"[^\"]*\")+", text):
         key, _, value = (word.strip() for word in part.partition(":"))
+        if key == "msg" and not re.fullmatch(r'"[^"]*"', value):
+            raise Untranslatable(f"option msg: {value} is not one text in quotes")
         if key in NO_TEST or not key:
             continue
         if part.strip() == ANY_PACKET:

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import product
 
+from midcall.captures.packets.numbers import DNS_PORT
 from midcall.testbed.engines.condition import (
     OTHER,
+    SCTP,
     TCP,
     UDP,
     UP,
@@ -43,10 +45,14 @@ SECONDS = (
 )
 OTHERS = "the size of a packet that is neither TCP nor UDP is not tested"
 DECIDED = "a packet that an earlier rule decides condemns its flow or subject all the same"
+PASSED = "a packet that an earlier rule passes does so although its flow or subject is condemned"
+ONE_FLOW = "packets that are neither TCP nor UDP, between the same two addresses, are one flow"
 WHOLE = "a rule on a name drops the rest of the flow, too"
 #: A test that every packet passes which a router forwards (RFC 1812 section 5.3.1). A rule without
 #: any test would drop the whole flow.
 ANY_PACKET = "ttl:>0"
+#: Tests of a packet that is neither TCP nor UDP.
+OTHERS_ONLY = ["ip_proto:!6", "ip_proto:!17"]
 #: The buffers of server names, by protocol.
 BUFFERS = {"tls": ("tls", "tls.sni"), "http": ("http", "http.host"), "quic": ("quic", "quic.sni")}
 
@@ -63,22 +69,24 @@ def written(policy: Policy) -> Written:
         condition = condition._replace(sided=wide and rule.strikes != "pair")
         nearly += [Refusal(rule.name, reason) for reason in condition.nearly]
         nearly += [Refusal(rule.name, reason) for reason in differences(rule, condition)]
-        if rule.strikes != "packet" and not all(
-            alike(one, rule) for one, _ in rules[: position - 1]
-        ):
+        earlier = [one for one, _ in rules[: position - 1]]
+        if rule.strikes != "packet" and not all(alike(one, rule) for one in earlier):
             nearly.append(Refusal(rule.name, DECIDED))
+            passes = any(one.act == "pass" for one in earlier)
+            nearly += [Refusal(rule.name, PASSED)] if passes else []
         bit = f"midcall.{position}"
         flow = rule.strikes == "flow"
         verb = "rejectsrc" if one_reset(rule, condition) else VERBS[rule.act]
-        for head, options in bodies(rule, condition):
+        setters = list(bodies(rule, condition))
+        for head, options in setters:
             number += 1
-            options = [*options, f"flowbits:set,{bit}"] if flow else options
+            options = [*options, flow_bit("set", bit, options)] if flow else options
             if wide:
                 options = [*options, subject_bit("set", bit, rule, upward(head))]
             text.add(line(verb, head, rule.name, options, number), rule.name)
-        for protocol in (TCP, UDP) if flow else ():  # errors of ICMP belong to their flow, too
+        for head, options in marked(setters) if flow else ():
             number += 1
-            head, options = f"{protocol} any any -> any any", [f"flowbits:isset,{bit}"]
+            options = [*options, flow_bit("isset", bit, options)]
             text.add(line(verb, head, rule.name, options, number), rule.name)
         heads = (ANY_WAY,) if rule.strikes == "pair" else BOTH_WAYS
         for head in heads if wide else ():
@@ -86,6 +94,33 @@ def written(policy: Policy) -> Written:
             options = [subject_bit("isset", bit, rule, upward(head)), ANY_PACKET]
             text.add(line(verb, head, rule.name, options, number), rule.name)
     return Written({FILE: text.text}, text.marks, nearly)
+
+
+def flow_bit(verb: str, bit: str, options: list[str]) -> str:
+    """Return the option that sets or asks the bit of a packet's flow.
+
+    verb: "set" or "isset"; options: the packet's tests. A packet that is neither TCP nor UDP has
+    the bit of its two addresses: Suricata keeps no flows of GRE, and counts an ICMP error to the
+    flow that it is about.
+    """
+    return address_bit(verb, bit, "ip_pair") if of_others(options) else f"flowbits:{verb},{bit}"
+
+
+def of_others(options: list[str]) -> bool:
+    """Return whether a rule is of packets that are neither TCP nor UDP."""
+    return options[: len(OTHERS_ONLY)] == OTHERS_ONLY
+
+
+def marked(setters: Sequence[tuple[str, list[str]]]) -> Iterator[tuple[str, list[str]]]:
+    """Yield the header and options of rules for packets of flows whose bit is set.
+
+    setters: headers and options of the rules that set it.
+    """
+    heads = {head.split()[0] for head, options in setters if not of_others(options)}
+    for protocol in (TCP, UDP, SCTP) if SCTP in heads else (TCP, UDP) if heads else ():
+        yield f"{protocol} any any -> any any", []
+    if any(of_others(options) for _, options in setters):
+        yield ANY_WAY, [*OTHERS_ONLY, ANY_PACKET]
 
 
 def alike(one: Rule, other: Rule) -> bool:
@@ -114,7 +149,12 @@ def subject_bit(verb: str, bit: str, rule: Rule, up: bool) -> str:
     track = "ip_pair"
     if rule.strikes != "pair":
         track = "ip_src" if (rule.strikes == "client") == up else "ip_dst"
-    ends = f",expire {ENDLESS if rule.lasts_s is None else round(rule.lasts_s)}"
+    return address_bit(verb, bit, track, None if rule.lasts_s is None else round(rule.lasts_s))
+
+
+def address_bit(verb: str, bit: str, track: str, seconds: int | None = None) -> str:
+    """Return the option that sets or asks a bit of addresses; seconds: None for good."""
+    ends = f",expire {ENDLESS if seconds is None else seconds}"
     return f"xbits:{verb},{bit},track {track}{ends if verb == 'set' else ''}"
 
 
@@ -130,6 +170,8 @@ def differences(rule: Rule, condition: Condition) -> Iterator[str]:
         yield QUESTIONS
     if condition.size is not None and "" in condition.protocols:
         yield OTHERS
+    if rule.strikes == "flow" and not (condition.streams or condition.ports or condition.constant):
+        yield ONE_FLOW
     if rule.lasts_s is not None:
         yield SECONDS
     named = condition.names or condition.questions
@@ -176,18 +218,36 @@ def bodies(rule: Rule, condition: Condition) -> Iterator[tuple[str, list[str]]]:
         yield from headed(rule, condition, "dns", ["dns.query", *named(name)])
     if condition.names or condition.questions:
         return
+    ports = without_dns(condition.ports)
+    if condition.ports and not ports and all(one.no_dns for one in condition.alternatives):
+        raise refuse(rule, "match.payload: what goes to port 53 is DNS, so it is never met")
     for one in condition.alternatives:
-        near = "!53" if one.no_dns else "any"
-        if one.protocol == OTHER:
-            yield from headed(rule, condition, "ip", ["ip_proto:!6", "ip_proto:!17", ANY_PACKET])
-            continue
+        own, near = condition, "any"
+        if one.no_dns:
+            own, near = condition._replace(ports=ports), "!53"
+            if condition.ports and not ports:
+                continue
         for protocol in transports(rule, one, condition):
+            if protocol == OTHER:
+                yield from headed(rule, condition, "ip", [*OTHERS_ONLY, ANY_PACKET])
+                continue
             options = payload(rule, one._replace(protocol=protocol), condition.size)
-            yield from headed(rule, condition, protocol or "ip", options or [ANY_PACKET], near)
+            yield from headed(rule, own, protocol or "ip", options or [ANY_PACKET], near)
+
+
+def without_dns(ports: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
+    """Return ranges of ports without port 53."""
+    out = []
+    for low, high in ports:
+        parts = ((low, min(high, DNS_PORT - 1)), (max(low, DNS_PORT + 1), high))
+        out += [part for part in parts if part[0] <= part[1]]
+    return tuple(out)
 
 
 def transports(rule: Rule, one: Alternative, condition: Condition) -> tuple[str, ...]:
     """Return the transports for which rules of an alternative are needed; raises Refused."""
+    if not one.protocol and rule.strikes == "flow" and not (condition.ports or condition.size):
+        return (TCP, UDP, OTHER)
     if one.protocol or condition.size is None:
         return (one.protocol,)
     if condition.size[0] == 0:
@@ -211,7 +271,7 @@ def headed(
     near: the ports of the end of which the condition says nothing.
     """
     if protocol == "ip" and condition.ports:
-        for one in (TCP, UDP):
+        for one in (TCP, UDP, SCTP):
             yield from headed(rule, condition, one, options, near)
         return
     far = f"[{','.join(map(str, condition.addresses))}]" if condition.addresses else "any"

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from midcall.testbed.engines.condition import (
     DOWN,
+    SCTP,
     TCP,
     UDP,
     UP,
@@ -225,7 +226,7 @@ def protocols_of(rule: Rule, condition: Condition, one: Alternative) -> tuple[st
         raise refuse(rule, "match.size: only the length of a UDP datagram can be read")
     if one.protocol:
         return (one.protocol,)
-    return (TCP, UDP) if condition.ports else ("",)
+    return (TCP, UDP, SCTP) if condition.ports else ("",)
 
 
 def networks_of(addresses: Sequence[Network]) -> list[list[Network]]:

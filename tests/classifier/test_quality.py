@@ -162,7 +162,7 @@ def test_packets_of_sizes_that_are_known_not_to_be_audio_fill_no_lost_beat() -> 
 
 
 def test_a_second_that_is_mostly_a_pause_has_no_loss() -> None:
-    sent = [(time, size) for time, size in voice(20) if time % 5000 > 600 or time < 5000]
+    sent = [(time, size) for time, size in voice(20) if time % 5000 > 800 or time < 5000]
     quality = quality_of(sent)
     pauses = [row for row, second in enumerate(quality.second.tolist()) if second % 5 == 0][1:]
     assert np.all(np.isnan(quality.loss[pauses]))

@@ -84,6 +84,15 @@ def test_a_longer_first_packet_of_a_frame_is_no_frame_of_its_own(rate: float) ->
     assert np.mean(np.abs(inner(quality.frame_rate) - rate) <= 2) > 0.9
 
 
+def test_a_frame_soon_after_another_one_is_counted() -> None:
+    rng, sent = np.random.default_rng(4), []
+    for frame in range(360):
+        times = [33.3 * frame, 33.3 * frame + 7] if frame % 10 == 0 else [33.3 * frame]
+        sent += [(time, int(rng.integers(500, 1100))) for time in times]
+    quality = quality_of(sent)
+    assert np.mean(np.abs(inner(quality.frame_rate) - 33) <= 1) > 0.8
+
+
 def test_frames_without_a_longer_first_packet_are_counted_as_before() -> None:
     quality = quality_of(film(12, 20))
     assert np.mean(np.abs(inner(quality.frame_rate) - 20) <= 2) > 0.9

@@ -110,6 +110,7 @@ def test_edits_that_change_a_fate_are_noticed_and_no_others() -> None:
     found = edits.edits(Twin(), "nftables", inputs, "4g", 7, 25)
     assert found["edits"] == 25
     assert 5 < found["changed"] == found["noticed"]
+    assert found["exact"] == []
     assert found["alarms"] == 0
     assert found["missed"] == []
 
@@ -125,7 +126,9 @@ def test_an_edit_that_an_engine_does_not_get_is_missed() -> None:
     inputs = prove.Inputs(INPUTS, None)
     chance = random.Random(3)
     edit = next(
-        one for one in edits.drawn(chance, "nftables") if edits.fates_differ(inputs, "4g", one)
+        one
+        for one in edits.drawn(chance, "nftables")
+        if edits.fates_differ(Twin(), "nftables", inputs, "4g", one)
     )
     stubborn = Stubborn()
     assert not edits.differs(stubborn, "nftables", inputs, "4g", edit.before, edit.before)
@@ -166,6 +169,18 @@ def test_suricata_drops_every_hop_count_and_keeps_a_flow_over_a_pause() -> None:
                 total, differs, _ = prove.compared(running, one.policy, "suricata", inputs, "4g")
                 assert total > 500
                 assert differs == 0, one.label
+
+
+def test_an_icmp_error_condemns_no_flow_of_suricata_that_it_is_about() -> None:
+    if shutil.which("suricata") is None:
+        pytest.skip("suricata is not installed")
+    inputs = prove.Inputs([edge_cases.NAME], None)
+    with matrix.started("suricata") as (running, missing):
+        assert running is not None, missing
+        for match in ({"protocol": "other"}, {"addresses": [f"{edge_cases.ROUTER}/32"]}):
+            policy = edits.policy_of([{"match": match, "act": "drop", "scope": "flow"}])
+            assert policy is not None
+            assert prove.compared(running, policy, "suricata", inputs, "4g")[1] == 0
 
 
 def test_packets_whose_lengths_do_not_fit_are_left_out() -> None:

@@ -72,6 +72,27 @@ def test_edits_that_change_a_fate_are_noticed(engine: str) -> None:
         found = edits.edits(running, engine, inputs, "4g", 24, 30)
     assert found["edits"] == 30
     assert 5 < found["changed"] == found["noticed"]
+    assert found["exact"] == []
+
+
+def test_flows_of_icmp_and_sctp_are_those_of_the_box(engine: str) -> None:
+    router = {"addresses": [f"{edge_cases.ROUTER}/32"]}
+    kept = {"act": "pass", "scope": "flow"}
+    policies = [
+        [{"match": router, "act": "drop", "scope": "flow"}],
+        [{"match": {"ports": [7000]}, "act": "drop", "scope": "flow"}],
+        [{"match": router, **kept}, {"match": {"protocol": "udp"}, "act": "drop"}],
+        [{"match": {"direction": "up"}, **kept}, {"match": {"direction": "down"}, "act": "drop"}],
+    ]
+    inputs = prove.Inputs([edge_cases.NAME], None)
+    with prove.opened(engine) as running:
+        for rules in policies:
+            policy = edits.policy_of(rules)
+            assert policy is not None
+            exact = export(policy, engine).exact
+            assert exact or (engine == "iptables" and rules is policies[-1])
+            differs = prove.compared(running, policy, engine, inputs, "4g")[1]
+            assert bool(differs) != exact, rules
 
 
 def test_rules_of_a_file_are_compared_with_the_policy_imported_from_them(

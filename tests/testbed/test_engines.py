@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from midcall.captures.packets.numbers import SCTP
 from midcall.captures.packets.pcap import read
 from midcall.errors import TestbedError
 from midcall.experiments.engines.edge_cases import edge_cases
@@ -23,8 +24,10 @@ from midcall.testbed.engines.condition import octets
 from midcall.testbed.engines.engine_import import imported, write
 from midcall.testbed.engines.export import ENGINES, export, place_of, places_of, sentence
 from midcall.testbed.engines.export import write as write_files
+from midcall.testbed.engines.iptables_import import restorable
 from midcall.testbed.engines.iptables_rules import word_test
 from midcall.testbed.engines.lab_capture import Answers, LabPacket, lab_capture, our_box
+from midcall.testbed.engines.nftables_import import without_rules
 from midcall.testbed.engines.nftables_rules import test_of as nft_test_of
 from midcall.testbed.engines.offline_engines import Suricata
 from midcall.testbed.engines.suricata_rules import octet_tests
@@ -314,6 +317,31 @@ def test_a_flow_of_suricata_is_exact_behind_rules_that_condemn_flows_alone() -> 
         assert [one.rule for one in made.nearly] == ([] if exact else ["sip"])
 
 
+def test_payloads_other_than_stun_are_not_looked_for_on_port_53_by_suricata() -> None:
+    def heads(ports: list[int | str], payload: str) -> list[str]:
+        made = export(policy(rule({"payload": [payload], "ports": ports})), "suricata")
+        lines = made.files.get("midcall.rules", "").splitlines()
+        return [line.partition(" (")[0] for line in lines if "isset" not in line]
+
+    assert any(" -> any [52,54:60] " in f"{head} " for head in heads(["52-60"], "sip"))
+    assert any(" -> any 53 " in f"{head} " or "[53]" in head for head in heads([53], "stun"))
+    made = export(policy(rule({"payload": ["sip"], "ports": [53]})), "suricata")
+    assert "DNS" in made.refused[0].reason
+
+
+def test_flows_of_other_transports_are_named_where_iptables_has_no_such_connections() -> None:
+    later = rule({"protocol": "udp"}, name="later", scope="packet")
+    for match, exact in (
+        ({"direction": "up"}, False),
+        ({"ports": [7000], "direction": "up"}, False),
+        ({"protocol": "udp", "direction": "up"}, True),
+        ({"ports": [7000]}, True),
+    ):
+        for_good = rule(match, "pass", scope="flow")
+        assert export(policy(for_good, later), "iptables").exact == exact, match
+        assert export(policy(for_good, later), "nftables").exact
+
+
 def test_counts_of_netfilter_are_exact_where_no_first_packet_is_dropped() -> None:
     def exact(engine: str, match: dict[str, Any], scope: str, *more: Rule) -> bool:
         counted = rule({"protocol": "udp", **match}, scope=scope)
@@ -455,6 +483,78 @@ def read_back(text: str, engine: str, tmp_path: Path) -> tuple[list[dict[str, An
     return list(found.rules.values()), [one.reason for one in found.left_out]
 
 
+def test_rules_of_nftables_that_share_a_line_are_read(tmp_path: Path) -> None:
+    text = """
+    table inet t {
+        chain voip { udp dport 5060 counter drop; tcp dport 5061 drop; return; }
+        chain f { type filter hook forward priority 0; policy accept; udp dport 9 drop; }
+        chain g {
+            type filter hook forward priority 1; policy accept; udp dport 11 drop
+            iifname "subscriber0" jump voip  # calls
+            udp dport 7; udp dport 8 drop; tcp dport 8 drop # ports
+            udp dport 3478 ip dscp set cs1 counter
+            @th,96,32 0x2112a442 drop
+        }
+    }
+    """
+    rules, left_out = read_back(text, "nftables", tmp_path)
+    up = {"direction": "up"}
+    assert [one["match"] for one in rules] == [
+        {**up, "protocol": "udp", "ports": [9]},
+        {**up, "protocol": "udp", "ports": [11]},
+        {**up, "protocol": "udp", "ports": [5060]},
+        {**up, "protocol": "tcp", "ports": [5061]},
+        {**up, "protocol": "udp", "ports": [3478], "addresses": ["0.0.0.0/0"]},
+        {"protocol": "udp", "stun": True},
+    ]
+    assert len(left_out) == 1  # its first part has no verdict
+    line = "table ip t { chain f { type filter hook forward priority 0; udp dport 9 drop; } }"
+    assert read_back(line, "nftables", tmp_path) == ([], ["a table in one line"])
+    assert without_rules("chain a { type filter hook forward priority 0; udp dport 9 drop; }") == (
+        "chain a { type filter hook forward priority 0; ; }"
+    )
+    assert without_rules("type filter hook forward priority 0; policy drop; udp dport 9 drop") == (
+        "type filter hook forward priority 0; policy accept; "
+    )
+    assert without_rules("udp dport 9 drop") == ""
+
+
+def test_commands_of_a_shell_are_read(tmp_path: Path) -> None:
+    text = """#!/bin/sh
+nft add table inet f
+nft add chain inet f fw '{ type filter hook forward priority 0 ; policy accept ; }'
+sudo nft add rule inet f fw iifname subscriber0 udp dport 5060 drop
+/usr/sbin/nft "add rule inet f fw udp dport 9 drop"
+"""
+    rules, left_out = read_back(text, "nftables", tmp_path)
+    assert [one["match"]["ports"] for one in rules] == [[5060], [9]]
+    assert left_out == []
+    text = """#!/bin/sh
+iptables-nft --append FORWARD --in-interface subscriber0 --protocol udp --dport 9 --jump DROP
+iptables -P FORWARD DROP
+"""
+    rules, left_out = read_back(text, "iptables", tmp_path)
+    assert [one["match"]["ports"] for one in rules] == [[9]]
+    assert "every packet" in left_out[0]
+    assert "-A FORWARD -i subscriber0 -p udp --dport 9 -j DROP" in restorable(text, "ip")
+
+
+def test_octets_in_hexadecimal_and_returns_of_iptables_have_their_reasons(tmp_path: Path) -> None:
+    text = """*filter
+:FORWARD ACCEPT [0:0]
+:VOIP - [0:0]
+-A FORWARD -i subscriber0 -p udp -j VOIP
+-A FORWARD -i subscriber0 -p udp -m u32 --u32 "0x0>>0x16&0x3c@0xc=0x2112a442" -j DROP
+-A VOIP -s 198.18.7.1/32 -j RETURN
+-A VOIP -s 198.18.7.1/32 -j DROP
+COMMIT
+"""
+    rules, left_out = read_back(text, "iptables", tmp_path)
+    assert [one["match"].get("stun") for one in rules] == [True]
+    assert "RETURN" in left_out[0]
+    assert "the subscriber's end" in left_out[1]
+
+
 def test_variables_sets_and_added_rules_of_nftables_are_read(tmp_path: Path) -> None:
     text = """define voip = { 3478, 5060 }
 table ip f {
@@ -514,6 +614,7 @@ iptables -A FORWARD -m conntrack --ctstate ESTABLISHED -j ACCEPT
     [
         ("suricata", "drop udp any any -> any any (offset:4; sid:1;)"),
         ("suricata", "drop udp any any -> [ any (sid:3;)"),
+        ("suricata", 'drop udp any any -> any 9 (msg:"open" sid:4;)'),
         ("iptables", "-A FORWARD -p udp !"),
         ("iptables", "-A FORWARD -p udp --dport 9 -j DSCP --set-dscp 64"),
         ("nftables", "add rule ip f forward ip dscp reject drop"),
@@ -778,7 +879,10 @@ def test_what_is_exported_is_imported_with_the_same_fates(engine: str, tmp_path:
                       for name, keys in found.rules.items())  # fmt: skip
         ours, other = (our_box(lab.packets, each, "4g") for each in (whole, policy(*rules)))
         four = np.array([packet.data[0] >> 4 == 4 for packet in lab.packets])
-        differs = ours.differ(other) & (four | (engine != "iptables"))
+        sctp = np.array(
+            [packet.data[9] == SCTP for packet in lab.packets]
+        )  # its lines are left out
+        differs = ours.differ(other) & ((four & ~sctp) | (engine != "iptables"))
         assert not differs.any(), (label, found.left_out)
         compared += 1
     assert compared > 2
