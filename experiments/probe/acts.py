@@ -23,7 +23,7 @@ from midcall.experiments.probe.effects import LEAST_REORDERED
 from midcall.experiments.probe.fit import affected_of
 from midcall.experiments.probe.line_oracle import DELAY, DOUBLE, DROP, PARTIAL, REORDER, Effect
 from midcall.experiments.probe.prober import MS, SHARE, Outcome
-from midcall.experiments.probe.rates import limit_of, refined
+from midcall.experiments.probe.rates import Limit, limit_of, refined
 from midcall.experiments.probe.tails import Tail
 from midcall.experiments.probe.units import zeros
 from midcall.testbed.policy.language import Rule
@@ -36,6 +36,9 @@ Floats = NDArray[np.float64]
 SLOW, SLOW_APART, FAST_SECONDS = 24, 60 * MS, 2.4
 #: Packets of each direction that show the line's own loss at the same time.
 CONTROLS = 120
+#: Share of the losses of packets close together that packets far apart have where a limit is too
+#: slow for both.
+MISSED_SLOWLY = 0.6
 #: Standard error of a stream's limit that the second look does not show again, as a share.
 FIRST_LOOK = 0.1
 #: Octets of a packet's payload in both parts.
@@ -126,7 +129,12 @@ def marked_copy(tail: Tail, last: Sent, number: int) -> Sent:
 def measure(
     tail: Tail, outcome: Outcome, struck: NDArray[np.bool_], up: bool, fast_begin: int, first: int
 ) -> Measured | None:
-    """Return what one direction of the struck packets shows."""
+    """Return what one direction of the struck packets shows, in the copies that could send them: a
+    NAT lets nothing in where the packet that opens the flow is lost."""
+    count = (outcome.sent & struck).sum(axis=1)
+    if not count.any():
+        return None
+    outcome = outcome.of(np.flatnonzero(2 * count > count.max()))
     whole = struck & outcome.sent.all(axis=0)
     places = np.flatnonzero(whole & (outcome.up == up) & (np.arange(len(struck)) >= first))
     if len(places) < 6:
@@ -183,14 +191,32 @@ def own_share(seen: float, loss: float) -> float:
     return min(max((seen - loss) / (1 - loss), 0.0), 1.0)
 
 
+def known_limit(about: Limit) -> tuple[dict[str, Any], dict[str, Number]]:
+    """Return the limit that the capture's own packets have shown, as an act and its numbers."""
+    return limit_numbers(about._replace(rate_error=FIRST_LOOK * about.rate,
+                                        room_error=FIRST_LOOK * about.room))  # fmt: skip
+
+
+def limit_numbers(found: Limit) -> tuple[dict[str, Any], dict[str, Number]]:
+    """Return a limit as an act, and its numbers with 95 % intervals."""
+    room = "bucket_bytes" if found.act == "police" else "queue_ms"
+    doubts = (1.96 * found.rate_error + 0.03 * found.rate,
+              1.96 * found.room_error + 0.05 * found.room)  # fmt: skip
+    return found.fields, {
+        "rate_kbit": Number(found.rate, found.rate - doubts[0], found.rate + doubts[0]),
+        room: Number(found.room, max(found.room - doubts[1], 0.0), found.room + doubts[1]),
+    }
+
+
 class Acts:
     """Finds the act on packets that a hypothesis strikes.
 
     refuted: they showed no effect; by_chance: some copies lost a share of them and others none.
     """
 
-    def __init__(self, tail: Tail, core: Probe) -> None:
+    def __init__(self, tail: Tail, core: Probe, is_limit: bool = False) -> None:
         self.tail, self.core, self.refuted, self.by_chance = tail, core, False, False
+        self.is_limit = is_limit  # whether several paces have shown a limit of the rate
         self.certain = False  # whether every struck packet was lost
         self.known = list(tail.base.counts)  # (lost, sent) of packets that no rule strikes
 
@@ -226,8 +252,8 @@ class Acts:
         measured = {up: measure(tail, outcome, struck, up, fast_begin, first)
                     for up in (True, False)}  # fmt: skip
         ways = [one for one in measured.values() if one is not None]
-        if not ways:
-            return {}, {}
+        if not ways:  # the packet that comes again is not what the rule strikes
+            return known_limit(limit_of(tail.sought.act)) if self.is_limit else ({}, {})
         loss = [tail.base.loss[int(up)] for up, one in measured.items() if one is not None]
         pace = paces(ways)
         tail.prober.taught(f"lost slowly {pace.slow:.0%}, fast {pace.fast:.0%}")
@@ -245,10 +271,13 @@ class Acts:
         limit = self.limit(ways, loss, pace)
         if limit is not None:
             return limit
+        if self.is_limit and pace.slow > MISSED_SLOWLY * pace.fast:
+            return known_limit(limit_of(tail.sought.act))  # too slow for these packets
         spread, background = max(tail.base.spread), sum(loss) / len(loss)
         count = max(pace.slow_count, 1)
         if pace.late_slow > max(5 * MS, 1.5 * spread / math.sqrt(count) + 3 * MS) and (
-            pace.slow < background + 0.1 + 2 * math.sqrt(background / count)
+            tail.sought.kind == DELAY  # the losses may be those of another rule
+            or pace.slow < background + 0.1 + 2 * math.sqrt(background / count)
         ):
             found = self.delay(pace.late_slow)
             if found[0] or tail.sought.kind == DELAY:
@@ -292,16 +321,7 @@ class Acts:
         way = tail.best.way or tail.best.keys.get("direction")
         about = limit_of(tail.sought.act)
         found = refined(tail.prober, tail.base, self.core, way != "down", about)
-        if found is None:  # the capture's own packets have shown it
-            found = about._replace(rate_error=FIRST_LOOK * about.rate,
-                                   room_error=FIRST_LOOK * about.room)  # fmt: skip
-        room = "bucket_bytes" if found.act == "police" else "queue_ms"
-        doubts = (1.96 * found.rate_error + 0.03 * found.rate,
-                  1.96 * found.room_error + 0.05 * found.room)  # fmt: skip
-        return found.fields, {
-            "rate_kbit": Number(found.rate, found.rate - doubts[0], found.rate + doubts[0]),
-            room: Number(found.room, max(found.room - doubts[1], 0.0), found.room + doubts[1]),
-        }
+        return known_limit(about) if found is None else limit_numbers(found)
 
     def apart(self, unit: Probe) -> int:
         """Return the time between two copies, in ns: one by one where they share a limit, as all

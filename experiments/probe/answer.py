@@ -16,7 +16,8 @@ from midcall.testbed.policy.language import INJECTED, Rule
 
 Document = dict[str, Any]
 
-#: Probability of an answer that leaves a sure effect unexplained, as a share of its rules' own.
+#: Probability of an answer that leaves a sure effect unexplained, or that predicts one which is not
+#: there, as a share of its rules' own.
 INCOMPLETE = 0.3
 #: Equal hypotheses that are shown after the first.
 SHOWN = 5
@@ -65,7 +66,7 @@ def document(result: Result, prober: Prober) -> Document:
 
 def probability(result: Result) -> float:
     """Return the probability that the rules found are all that is in force."""
-    share = INCOMPLETE if result.rest else 1.0
+    share = INCOMPLETE if result.rest or result.contradicted else 1.0
     return share * math.prod(one.probability for one in result.found)
 
 
@@ -77,6 +78,11 @@ def unexplained(result: Result) -> Iterator[Document]:
             f"{flows} flows show an effect ({kind}) that no rule found explains: a further rule is "
             "in force, or the first has another scope; the capture without the packets that the "
             "first strikes would tell"
+        )
+    if result.contradicted:
+        yield reason(
+            "under the rules found, the capture would lose more than it does, or receive "
+            "forged answers that it does not"
         )
 
 

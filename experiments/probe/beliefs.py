@@ -48,7 +48,7 @@ KEPT, GROWING, MOST_KEYS = 200, 14, 4
 COST = {"key": 1.2, "number": 2.0, "way": 1.5, "after": 3.0, "scope": 1.0, "media": 2.5}
 #: Packets of a limited rate count as so many independent ones.
 TOGETHER = 0.25
-#: Cost of another rule that strikes a flow of the capture, in nats.
+#: Cost of another rule that strikes some flows of the capture, in nats.
 ANOTHER = 15.0
 #: Conditions that say a number: each has many values, so each costs more.
 NUMBERED = {"size", "packets", "bytes", "seconds", "entropy"}

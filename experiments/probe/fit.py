@@ -92,12 +92,12 @@ def affected_of(outcome: Outcome, base: Baseline, sought: Effect) -> tuple[Bools
             other = np.clip(0.5 * np.exp(-0.7 * z - 0.4 * z * z), OTHER, 0.4)
             usable = np.isfinite(excess) & ~sent_again(outcome, spread)
             return np.nan_to_num(excess, nan=-1.0) > line, usable, other
-        late = np.nan_to_num(excess, nan=0.0) > 25 * MS + 6 * spread
         if sought.limit:  # what waits behind a dropped packet of a stream is late, too
+            late = np.nan_to_num(excess, nan=0.0) > 25 * MS + 6 * spread
             line_own = np.where(outcome.streams, held_up(outcome, base), losses) + OTHER
             return outcome.lost | late, outcome.sent, np.minimum(line_own, HELD_UP)
-        affected = outcome.lost | (late & ~outcome.streams) | outcome.resent
-        return affected, outcome.sent & ~outcome.behind, losses + OTHER
+        # what is late may be so by another rule
+        return outcome.lost | outcome.resent, outcome.sent & ~outcome.behind, losses + OTHER
     return outcome.lost, outcome.sent & ~outcome.cut, base.never(outcome) + OTHER
 
 
@@ -172,8 +172,8 @@ def fits_by_share(
     packets that show the effect: of SHARES, float64[rules, SHARES], or of the one share of an
     effect that is nearly certain, float64[rules, 1].
 
-    on_path: whether forged answers leave the original packets alone; another: cost of another rule
-    that strikes a flow, in nats, which may explain what the flow shows instead.
+    on_path: whether forged answers leave the original packets alone; another: cost of another rule,
+    in nats, which may explain what some flows show instead.
     """
     affected, usable, other = affected_of(outcome, base, sought)
     usable = judged(usable, outcome, sought, on_path)
@@ -192,7 +192,7 @@ def fits_by_share(
     totals = []
     spare = np.full(len(listed), -np.inf)
     if another < math.inf:
-        spare = struck_by_another(outcome, base, sought, on_path, flow) - another
+        spare = struck_by_another(outcome, base, sought, on_path, flow)
     shares = SHARES if sought.kind in BY_ITSELF else (1 - MISS,)
     quality = 1.0 - max(base.loss) - 0.02
     for share in shares:
@@ -212,7 +212,7 @@ def fits_by_share(
         if hits is not None:
             gains = gains + hits
         rest = ~mask @ (missed[:, None] * membership)
-        totals.append(by_chance(gains, quality, rest, spare))
+        totals.append(by_chance(gains, quality, rest, spare, another))
     return np.stack(totals, axis=1)
 
 
@@ -322,21 +322,25 @@ def with_wrong_predictions(weight: Floats, affected: Bools, usable: Bools) -> tu
     return weight * scale, np.maximum(best + least, 0.0)
 
 
-def by_chance(gains: Floats, quality: float, rest: Floats, spare: Floats) -> Floats:
+def by_chance(gains: Floats, quality: float, rest: Floats, spare: Floats, another: float) -> Floats:
     """Return the log-likelihood ratio summed over copies and flows, with the chance of enforcement
     integrated out.
 
     rest: float64[rules, flows], what packets add that a rule does not predict; spare:
-    float64[flows], the ratio of another rule, which explains a flow instead if it is positive.
+    float64[flows], the ratio of another rule, which explains some flows instead where it is
+    positive; another: its cost, in nats, once for all of them.
     """
     spared = np.where(spare > 0, spare, -np.inf)
-    limit = np.maximum(spare, 0.0)
+    limit = max(float(np.maximum(spare, 0.0).sum()) - another, 0.0)
     parts = []
     for chance in (1.0, *CHANCES):
         q = chance * quality
         prior = 1 - BY_CHANCE if chance == 1.0 else BY_CHANCE / len(CHANCES)
         own = np.logaddexp(math.log(q) + gains, math.log(1 - q)).sum(axis=1) + rest
-        parts.append(math.log(prior) + (np.logaddexp(own, spared) - limit).sum(axis=1))
+        whole = own.sum(axis=1)
+        if another < math.inf:
+            whole = np.logaddexp(whole, np.logaddexp(own, spared).sum(axis=1) - another)
+        parts.append(math.log(prior) + whole - limit)
     return np.asarray(np.logaddexp.reduce(np.stack(parts), axis=0), np.float64)
 
 
@@ -400,13 +404,13 @@ def fit_without_rule(
 
     Each packet is struck or not by itself, with a share of its own that is uniform over 0 to 1 and
     integrated out (a beta function); how many are struck is integrated over STRUCK. another: as in
-    `fits_by_share`: no flow counts for more.
+    `fits_by_share`: all flows together count for no more.
     """
     if another < math.inf:
         listed = flows_of(outcome.unit)
         flow = np.array([listed.index(one.ends) for one in outcome.unit])
         by_flow = struck_by_another(outcome, base, sought, on_path, flow)
-        return float(np.minimum(by_flow, another).sum())
+        return min(float(np.maximum(by_flow, 0.0).sum()), another)
     gone, count, other = shown_counts(outcome, base, sought, on_path)
     gain = betaln(gone + 1, count - gone + 1)
     gain -= gone * np.log(other) + (count - gone) * np.log(1 - other)

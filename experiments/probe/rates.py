@@ -385,14 +385,15 @@ def rate_limit(
     prober: Prober, base: Baseline, outcome: Outcome, first: int, kinds: Collection[str]
 ) -> Limit | None:  # fmt: skip
     """Return the limit of the rate of a flow that shows some kinds of effects, None where there is
-    none. first: the first packet that shows one."""
+    none. first: the first packet that shows one; packets that no copy has sent are left out."""
     unit, ends, up = outcome.unit, outcome.unit[first].ends, outcome.unit[first].up
+    sent = np.atleast_1d(outcome.sent.any(axis=0))
     if ends.proto == TCP:
         core = core_of_flow(unit, first)
         # of a stream whose kernels give up, the end never arrives
         some = {PARTIAL, DELAY, DROP} if len(core) > 1 else {PARTIAL, DELAY}
         return stream_limit(prober, base, core, up) if core and some & set(kinds) else None
-    own = [at for at, one in enumerate(unit) if one.ends == ends]
+    own = [at for at, one in enumerate(unit) if one.ends == ends and sent[at]]
     same = [at for at in own if unit[at].up == up]
     if ends.proto != UDP or not {PARTIAL, DROP} & set(kinds) or not interleaved(outcome, same):
         return None

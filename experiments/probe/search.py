@@ -59,6 +59,7 @@ from midcall.experiments.probe.effects import (
     groups_of,
     joined,
 )
+from midcall.experiments.probe.expected import Model, not_seen, unexplained
 from midcall.experiments.probe.fit import affected_of, events_of, strikes_of_limit
 from midcall.experiments.probe.lasting import HORIZONS, Lasting, chance_of, inspected, lasting
 from midcall.experiments.probe.line_oracle import (
@@ -261,6 +262,7 @@ class Result:
     verdict: str = "cannot tell"
     found: list[Found] = field(default_factory=list)
     rest: list[Finding] = field(default_factory=list)
+    contradicted: bool = False
     notes: list[str] = field(default_factory=list)
     base: Baseline | None = None
     findings: list[Finding] = field(default_factory=list)
@@ -323,6 +325,8 @@ class Search:
         self.fresh: list[Outcome] = []  # and to others
         self.other: Probe = ()  # the capture to one set of other addresses
         self.own: Outcome  # the plays to its own addresses as one
+        self.models: dict[str, Model] = {}  # of the rules found so far
+        self.limits: set[str] = set()  # of a rate, which several paces have shown
         self.base = Baseline((0.02, 0.02), (0.0, 0.0), (0.0, 0.0), (1.0 * MS, 1.0 * MS))
 
     def run(self) -> Result:
@@ -349,6 +353,9 @@ class Search:
             if finding is None or len(self.result.found) >= MOST_RULES:
                 break
             found = self.identify(finding)
+            if found is not None and self.is_known(found):
+                tried.add((finding.kind, finding.ends, finding.up))
+                continue
             if found is None or (self.result.found and not self.is_sure(found, finding)):
                 tried.add((finding.kind, finding.ends, finding.up))
                 if found is not None:
@@ -362,6 +369,34 @@ class Search:
                 self.look_again()
         if self.result.found and tried:
             self.take_unsure(aside)
+        self.leave_out_superfluous()
+        self.result.contradicted = self.is_contradicted()
+
+    def leave_out_superfluous(self) -> None:
+        """Leave out rules without which the others explain as much, the narrowest first."""
+        if len(self.result.found) < 2:
+            return
+        through = self.through(self.capture, False)
+        counts = {id(one): int(strikes(through, [one.as_drop]).struck[0].sum())
+                  for one in self.result.found}  # fmt: skip
+        for found in sorted(self.result.found, key=lambda one: counts[id(one)]):
+            if len(self.result.found) < 2:
+                break
+            before = self.left_over()
+            place = self.result.found.index(found)
+            self.result.found.remove(found)
+            if self.left_over() - before:
+                self.result.found.insert(place, found)
+
+    def left_over(self) -> set[Key]:
+        """Return the sure effects that the rules found do not explain."""
+        return {(one.kind, one.ends, one.up) for one in self.far_beyond(self.plays[0], ())}
+
+    def is_contradicted(self) -> bool:
+        """Return whether the rules found predict an effect on the capture that it does not show."""
+        seen = self.plays[0]
+        return any(not_seen(seen, self.expected(found, seen.unit, False))
+                   for found in self.result.found)  # fmt: skip
 
     def look_again(self) -> None:
         """Play the capture once more, where one play showed a strong effect: what further rules do
@@ -380,9 +415,9 @@ class Search:
 
     def explained_by(self, found: Found) -> set[Key]:
         """Return the effects that are left over and that a rule explains."""
-        before = {(one.kind, one.ends, one.up) for one in self.far_beyond(self.plays[0], ())}
+        before = self.left_over()
         self.result.found.append(found)
-        after = {(one.kind, one.ends, one.up) for one in self.far_beyond(self.plays[0], ())}
+        after = self.left_over()
         self.result.found.pop()
         return before - after
 
@@ -396,7 +431,7 @@ class Search:
                     self.far_beyond(self.plays[0], ())}  # fmt: skip
             left = rest.get((found.finding.kind, found.finding.ends, found.finding.up))
             plain = left is not None and left.score > PLAIN and found.explained > LEAST_EXPLAINED
-            if plain and len(self.result.found) < MOST_RULES:
+            if plain and len(found.notes) < 2 and len(self.result.found) < MOST_RULES:
                 self.result.found.append(found)
         self.result.rest = self.far_beyond(self.plays[0], ())
 
@@ -435,6 +470,17 @@ class Search:
             return False
         best = max((one.score for one in self.further(self.plays[0], tried)), default=0.0)
         return len(self.kept) < LEAST_PLAYS or SUSPICIOUS < best < LEAST_FURTHER
+
+    def is_known(self, found: Found) -> bool:
+        """Return whether an earlier rule has the same act on most of what a further rule strikes:
+        what is left over is then a number of the earlier one that is not exact."""
+        through = self.through(self.capture, False)
+        own = strikes(through, [found.as_drop]).struck[0]
+        for one in self.result.found:
+            both = own & strikes(through, [one.as_drop]).struck[0]
+            if one.rule.act == found.rule.act and own.any() and 2 * both.sum() > own.sum():
+                return True
+        return False
 
     def is_sure(self, found: Found, finding: Finding) -> bool:
         """Return whether a further rule is sure enough to be named."""
@@ -591,51 +637,21 @@ class Search:
         kind of effect: a packet whose copies are lost by a share still shows a delay, and one that
         is late a loss."""
         for found in self.result.found:
-            outcome = self.without(outcome, found, found.as_drop, tight, kind)
+            predicted = strikes(self.through(outcome.unit, tight), [found.as_drop])
+            if predicted.struck.any() or predicted.opened.any():
+                expected = self.expected(found, outcome.unit, tight)
+                limited = found.rule.act in ("police", "shape")
+                outcome = unexplained(outcome, expected, self.base, kind, limited)
         return outcome
 
-    def without(
-        self, outcome: Outcome, found: Found, rule: Rule, tight: bool, kind: str
-    ) -> Outcome:
-        """Return an outcome without what one rule explains of a kind of effect. Packets just before
-        those that it strikes are left out, too: packets of both directions meet the box in another
-        order in each play."""
-        predicted = strikes(self.through(outcome.unit, tight), [rule])
-        hit = np.asarray(predicted.struck[0])
-        act = found.rule.act
-        if act in BLOCKING:  # what a stream holds behind a gap never arrives
-            hit |= predicted.lost[0]
-        on_path = found.act.get("path") == "on"
-        if not hit.any() and not predicted.opened.any():
-            return outcome
-        if found.best.scope == "server":  # another copy may have condemned the far end before
-            fars = {one.ends.far for one, is_hit in zip(outcome.unit, hit, strict=True) if is_hit}
-            hit |= np.array([one.ends.far in fars for one in outcome.unit])
-        shows = CHANGES.get(act, EVERYTHING)
-        if SHOWS_IN[kind] not in shows:
-            rest = self.neutral(outcome, hit & ~outcome.streams, shows)
-            delay = rest.delay.copy()
-            delay[:, hit & outcome.streams] = -2  # a stream mixes losses and delays
-            return rest._replace(delay=delay)
-        for ends in flows_of(outcome.unit):
-            places = np.array([at for at, one in enumerate(outcome.unit) if one.ends == ends])
-            first = np.flatnonzero(hit[places])
-            if len(first) > 1:
-                hit[places[max(first[0] - MARGIN, 0) : first[0]]] = True
-        delay = outcome.delay.copy()
-        delay[:, hit & outcome.streams if on_path else hit] = -2
-        if found.sought.kind != INJECT:
-            return outcome._replace(delay=delay)
-        answered = {one.ends for one, is_hit in zip(outcome.unit, hit, strict=True) if is_hit}
-        flows = flows_of(outcome.unit)
-        answered |= {ends for ends, is_open in zip(flows, predicted.opened[0], strict=True)
-                     if is_open}  # fmt: skip
-        return outcome._replace(
-            delay=delay,
-            events=[[one for one in some if one.ends not in answered] for some in outcome.events],
-            strange=[[one for one in some if one.ends not in answered]
-                     for some in outcome.strange],
-        )  # fmt: skip
+    def expected(self, found: Found, unit: Probe, tight: bool) -> Outcome:
+        """Return what a rule alone predicts of a unit: together, one that condemns a flow would
+        keep others from it, although the rules found may have other scopes than those in force."""
+        key = "".join(one.model_dump_json() for one in found.rules)
+        if key not in self.models:
+            self.models[key] = Model(self.prober, self.base, found.rules)
+        kept = not tight and unit == self.capture
+        return self.models[key].outcome(unit, tight, kept, None if tight else self.patience)
 
     def blocked(self, unit: Probe) -> np.ndarray[Any, Any]:
         """Return which packets of a unit a rule found so far keeps from arriving, bool[packets]."""
@@ -674,6 +690,11 @@ class Search:
                 kinds.setdefault((one.ends, one.up), set()).add(one.kind)
         other = {key for key, some in kinds.items() if not some & set(same)}
         hit = np.array([(one.ends, one.up) in other for one in outcome.unit])
+        if finding.kind == INJECT and finding.ends.proto == TCP:
+            # losses of datagrams may be those of another rule; units tell whether they are not
+            lossy = {ends for (ends, _), some in kinds.items() if some & {DROP, PARTIAL}}
+            unsure = np.array([one.ends.proto != TCP and one.ends in lossy for one in outcome.unit])
+            outcome = outcome._replace(delay=np.where(unsure, -2, outcome.delay))
         if not hit.any():
             return outcome
         if finding.kind in (DROP, INJECT):
@@ -818,10 +839,12 @@ class Search:
                if (one.ends, one.up) == (finding.ends, finding.up)]  # fmt: skip
         limits: list[Effect] = []
         if finding.kind in (DROP, PARTIAL, DELAY):
-            limits = list(limits_of(self.plays[0], self.base, finding))
-            limit = rate_limit(self.prober, self.base, self.plays[0], finding.first,
+            rest = self.masked(self.plays[0], False, PARTIAL)
+            limits = list(limits_of(rest, self.base, finding))
+            limit = rate_limit(self.prober, self.base, rest, finding.first,
                                {one.kind for one in own})  # fmt: skip
             if limit is not None:
+                self.limits.add(json.dumps(limit.fields))
                 return [Effect(PARTIAL, 0.5, 1.0, limit.act, json.dumps(limit.fields))]
         result = {finding.kind: Effect(finding.kind, finding.amount, finding.chance)}
         for one in own:
@@ -890,11 +913,12 @@ class Search:
             found.spared = refiner.spared()
         tail = self.tail(found)
         if sought.kind != INJECT and not found.best.media:
-            acts = Acts(tail, found.core)
+            is_limit = sought.limit in self.limits
+            acts = Acts(tail, found.core, is_limit)
             act, parameters = acts.run()
             if acts.by_chance:
                 tail = self.enforced(found, tail)
-                acts = Acts(tail, found.core)
+                acts = Acts(tail, found.core, is_limit)
                 act, parameters = acts.run()
             found.act = act if act or acts.certain else rough_act(found.sought)
             found.parameters |= parameters
@@ -1054,14 +1078,25 @@ class Search:
         at = int(hits[0]) if len(hits) else 0
         one = unit[at]
         needs = {"packets", "bytes", "seconds", "app", "role"} & keys.keys()
-        if not needs and not one.up and one.ends.proto != TCP:
+        own = in_order(other for other in unit[: at + 1] if other.ends == one.ends)
+        if needs:
+            return own if "seconds" in keys else shorten_gaps(own)
+        core: Probe = (one._replace(time=0),)
+        if not one.up and one.ends.proto != TCP:
             # a NAT lets nothing in before something went out
             opener = one._replace(time=0, up=True, payload=noise(8, "opener"), before=())
-            return opener, one._replace(time=OPENED)
-        if not needs:
-            return (one._replace(time=0),)
-        own = in_order(other for other in unit[: at + 1] if other.ends == one.ends)
-        return own if "seconds" in keys else shorten_gaps(own)
+            core = opener, one._replace(time=OPENED)
+        if one.ends.proto != TCP and not self.is_struck_again(plain, core):
+            return shorten_gaps(own)  # what the packet is depends on those before it
+        return core
+
+    def is_struck_again(self, rule: Rule, core: Probe) -> bool:
+        """Return whether a rule strikes the last packet of a core when it comes again, too."""
+        unit = repeated_unit(core, 4, 15 * MS)
+        struck = strikes(self.through(unit, True), [rule]).struck[0]
+        again = [hit for one, hit in zip(unit, struck, strict=True)
+                 if one.payload == core[-1].payload and one.up == core[-1].up]  # fmt: skip
+        return bool(2 * sum(again) > len(again))
 
     def units(
         self, beliefs: Beliefs, core: Probe, unit: Probe, sought: Effect

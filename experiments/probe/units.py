@@ -145,19 +145,20 @@ def changed_packets(one: Sent) -> Iterator[tuple[str, Sent]]:
         turned_far[octet + (0 if len(turned_far) == 4 else 6)] ^= 0x80 >> bit
         yield f"address bit {turned}", one._replace(ends=ends._replace(far=bytes(turned_far)))
     yield "other direction", one._replace(up=not one.up)
-    yield "other transport", one._replace(ends=other_proto(ends))
     body = one.payload
+    other = one._replace(ends=other_proto(ends))
+    yield "other transport", other._replace(payload=body[:DATAGRAM])
     if not body:
         return
     yield "other octets", one._replace(payload=unlike(body, "unit"))
     yield "zeros", one._replace(payload=bytes(len(body)))
     for size in (len(body) + 24, len(body) // 2, 1200, len(body) - 1, len(body) + 1):
         if 0 < size <= DATAGRAM and size != len(body):
-            for other in list(resized(one, size))[:1]:
-                yield f"{size} octets", one._replace(payload=other)
+            for longer in list(resized(one, size))[:1]:
+                yield f"{size} octets", one._replace(payload=longer)
             yield f"{size} octets of noise", one._replace(payload=noise(size, "size", size))
-    for word, other in exemplars(ends.proto).items():
-        yield word, one._replace(payload=other)
+    for word, example in exemplars(ends.proto).items():
+        yield word, one._replace(payload=example)
     reading = read(one)
     if reading.method >= 0 and len(body) >= 20:
         # without its attributes; of another method

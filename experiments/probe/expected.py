@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What the rules found so far predict, and what of an outcome they leave unexplained.
+
+The rules are put into the lab's own box, on a line in virtual time with the noise of the real one,
+and the unit is played there. What the real line shows beyond that is the effect of a further rule,
+or of a wrong one.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from midcall.captures.packets.numbers import TCP
+from midcall.experiments.probe.baseline import Baseline
+from midcall.experiments.probe.effects import groups_of
+from midcall.experiments.probe.line_oracle import DOUBLE, DROP, INJECT, PARTIAL
+from midcall.experiments.probe.prober import MS, Outcome, Prober
+from midcall.testbed.policy.language import Rule
+from midcall.testbed.policy.operator import Policy
+from midcall.testbed.probing.probe import Ends, Probe, flows_of
+from midcall.testbed.probing.virtual_line import Noise, VirtualSockets
+
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+
+#: Copies of the capture, and of another unit, that are played under the rules found.
+COPIES, FEW = 16, 8
+#: Standard errors by which two shares of a flow and direction differ, and least difference, as a
+#: share and as a part of the share that is expected.
+Z, LEAST, PART = 4.0, 0.05, 0.2
+#: ln of how unlikely the losses of one packet must be, and the share of them, to count by itself;
+#: largest share of losses that is expected of such a packet, and of one near those that a limit of
+#: a rate loses.
+UNLIKELY, NEARLY_ALL, MOST, OF_LIMIT = 12.0, 0.9, 0.8, 0.15
+#: Share of copies from which a packet is taken to be struck by a rule that drops.
+STRUCK = 0.5
+#: Packets of a flow before the first one that a rule drops which say nothing: packets of both
+#: directions meet the box in another order in each play.
+MARGIN = 4
+#: Packets before and behind one that a limit of a rate strikes as often: which of them it is
+#: depends on microseconds.
+NEAR = 7
+#: Delay that is not distinguished from the one expected: a part of it, and ns.
+SLACK, LEAST_DELAY = 0.15, 8 * MS
+
+
+class Model:
+    """A line in virtual time under rules, with a line's own noise, and what it shows of units."""
+
+    def __init__(self, prober: Prober, base: Baseline, rules: Sequence[Rule]) -> None:
+        spread = sum(base.spread) / len(base.spread) / MS
+        noise = Noise(loss=min(sum(base.loss) / len(base.loss), 1.0), jitter_ms=spread)
+        line = VirtualSockets(Policy(tuple(rules)), prober.access, 1, noise, ideal=True)
+        self.prober = Prober(line, prober.access, 1, 1_000_000, prober.lab_only)
+        self.of = prober
+        self.known: dict[tuple[Probe, bool, bool], Outcome] = {}
+
+    def outcome(self, unit: Probe, tight: bool, keep_far: bool, patience: int | None) -> Outcome:
+        """Return what some copies of a unit show; the arguments are those of `Prober.ask`."""
+        key = unit, tight, keep_far
+        if key not in self.known:
+            self.prober.jitter = self.of.jitter
+            self.prober.fresh_far, self.prober.far_bits = self.of.fresh_far, self.of.far_bits
+            self.known[key] = self.prober.ask(
+                "", [unit], FEW if tight else COPIES, tight, patience, keep_far=[keep_far]
+            )[0]  # fmt: skip
+        return self.known[key]
+
+
+def unexplained(
+    seen: Outcome, expected: Outcome, base: Baseline, kind: str, limited: bool = False
+) -> Outcome:
+    """Return an outcome without what rules predict of a kind of effect.
+
+    A packet that says nothing any more counts as one that was not sent. expected: the same unit
+    under the rules; limited: whether one of them limits a rate.
+    """
+    if kind in (DROP, PARTIAL, INJECT):
+        lossy = without_losses(seen, expected, base, limited)
+        on_time = without_delays(lossy, expected, base)  # what is late may count as lost
+        delay = np.where(seen.streams, lossy.delay, on_time.delay)
+        return without_events(lossy._replace(delay=delay), expected)
+    if kind == DOUBLE:
+        return without_flags(seen, expected, "twice")
+    return without_flags(without_delays(seen, expected, base), expected, "overtaken")
+
+
+def rate_of(hit: Bools, usable: Bools) -> tuple[Floats, Floats]:
+    """Return how many of the copies of each packet show an effect, and of how many, both
+    float64[packets]."""
+    return (hit & usable).sum(axis=0).astype(float), usable.sum(axis=0).astype(float)
+
+
+def beyond(hit: Bools, usable: Bools, own_hit: Bools, own_usable: Bools) -> bool:
+    """Return whether a larger share of packets shows an effect than expected, by more than chance:
+    that of the copies, or of packets where they vary less.
+
+    hit, usable: bool[copies, packets], what is seen; own_hit, own_usable: what is expected.
+    """
+    means, errors = [], 0.0
+    for shows, known in ((hit, usable), (own_hit, own_usable)):
+        count = known.sum(axis=1)
+        rows = count > 0
+        if not rows.any():
+            return False
+        shares = (shows & known).sum(axis=1)[rows] / count[rows]
+        mean, whole = float(shares.mean()), int(count.sum())
+        means.append(mean)
+        by_packet = (mean * (1 - mean) + 1 / whole) / whole
+        errors += max(float(shares.var()) / len(shares), by_packet)
+    more = means[0] - means[1]
+    return more > max(LEAST, PART * means[1]) and more > Z * math.sqrt(errors)
+
+
+def without_losses(seen: Outcome, expected: Outcome, base: Baseline, limited: bool) -> Outcome:
+    """Return an outcome without the losses that are expected.
+
+    Of a flow and direction with more losses than expected, each loss is taken as one that was
+    expected with the chance that it is.
+    """
+    hit, usable = seen.lost | seen.resent, seen.sent & ~seen.behind & ~seen.cut
+    own_hit = expected.lost | expected.resent
+    own_usable = expected.sent & ~expected.behind & ~expected.cut
+    gone, count = rate_of(hit, usable)
+    lost, sent = rate_of(own_hit, own_usable)
+    share = np.where(sent > 0, (lost + 0.3) / (sent + 0.6), 1.0)
+    delay = seen.delay.copy()
+    rng, line = random.Random("losses that are expected"), base.losses(seen)
+    for _, _, places in groups_of(seen):
+        most = MOST
+        if limited and share[places].max() > STRUCK / 2:
+            share[places], most = smooth(share[places]), OF_LIMIT
+        dropped = np.flatnonzero(share[places] > 1 - STRUCK / 4)
+        struck = places[dropped]
+        if len(dropped) and len(struck) < len(places) and dropped[0]:
+            before = places[max(int(dropped[0]) - MARGIN, 0) : int(dropped[0])]
+            struck = np.concatenate([before, struck])
+        delay[:, struck] = -2
+        rest = np.setdiff1d(places, struck)
+        if not len(rest):
+            continue
+        odd = rest[(gone[rest] >= NEARLY_ALL * count[rest]) & (share[rest] < most)
+                   & (-gone[rest] * np.log(share[rest]) > UNLIKELY)]  # fmt: skip
+        even = np.setdiff1d(rest, odd)
+        of_rules = lost[rest].sum() / max(sent[rest].sum(), 1.0) - line[rest[0]]
+        if of_rules < LEAST and sent[rest].sum():
+            continue  # the rules lose none of the rest
+        more = len(even) and beyond(*(one[:, even] for one in (hit, usable, own_hit, own_usable)))
+        whole = gone[rest].sum() / max(count[rest].sum(), 1.0)
+        for at in rest:
+            chance = 1.0
+            if at in odd:
+                chance = float(share[at])
+            elif more:
+                chance = float(min(share[at] / max(whole, share[at], 1e-9), 1.0))
+            for copy in np.flatnonzero((seen.lost | seen.resent)[:, at]):
+                if chance == 1.0 or rng.random() < chance:
+                    delay[copy, at] = -2
+    return seen._replace(delay=delay)
+
+
+def smooth(share: Floats) -> Floats:
+    """Return the mean of the NEAR values before and behind each one."""
+    padded = np.pad(share, NEAR, "edge")
+    return np.convolve(padded, np.ones(2 * NEAR + 1) / (2 * NEAR + 1), "valid")
+
+
+def without_events(seen: Outcome, expected: Outcome) -> Outcome:
+    """Return an outcome without the forged answers of flows that are expected to receive some."""
+    flows = {event.ends for some in (*expected.events, *expected.strange) for event in some}
+
+    def left(listed: list[list[object]]) -> list[list[object]]:
+        return [[one for one in some if one.ends not in flows] for some in listed]  # type: ignore[attr-defined]
+
+    return seen._replace(events=left(seen.events), strange=left(seen.strange))  # type: ignore[arg-type]
+
+
+def without_delays(seen: Outcome, expected: Outcome, base: Baseline) -> Outcome:
+    """Return an outcome without the delays that are expected; streams whose packets are late or
+    lost say nothing more of delays."""
+    excess = base.excess(expected)
+    delay = seen.delay.copy()
+    late = np.array([float(np.median(column[np.isfinite(column)])) if np.isfinite(column).any()
+                     else math.nan for column in excess.T])  # fmt: skip
+    streams = disturbed_streams(seen, expected, late)
+    for at, one in enumerate(seen.unit):
+        if one.ends in streams:
+            delay[:, at] = -2
+        elif np.isfinite(late[at]) and late[at] > LEAST_DELAY:
+            own = seen.delay[:, at]
+            rest = own - late[at]
+            arrived = own >= 0
+            middle = float(np.median(base.excess(seen)[arrived, at])) if arrived.any() else 0.0
+            if abs(middle - late[at]) < SLACK * late[at] + LEAST_DELAY:
+                rest = own - middle
+            delay[:, at] = np.where(arrived, np.maximum(rest, 0), own).astype(np.int64)
+    return seen._replace(delay=delay)
+
+
+def disturbed_streams(seen: Outcome, expected: Outcome, late: Floats) -> set[Ends]:
+    """Return the streams of which packets are expected to be late, lost or sent again."""
+    result = set()
+    gone = (expected.lost | expected.resent).mean(axis=0)
+    for ends in flows_of(seen.unit):
+        if ends.proto != TCP:
+            continue
+        own = np.array([one.ends == ends for one in seen.unit])
+        known = late[own & np.isfinite(late)]
+        if gone[own].mean() > 2 * LEAST or (len(known) and float(np.median(known)) > LEAST_DELAY):
+            result.add(ends)
+    return result
+
+
+def without_flags(seen: Outcome, expected: Outcome, name: str) -> Outcome:
+    """Return an outcome without packets that come twice, or late behind others, of the flows and
+    directions in which as many are expected."""
+    flags, own = getattr(seen, name), getattr(expected, name)
+    if flags is None or own is None:
+        return seen
+    flags = flags.copy()
+    for _, _, places in groups_of(seen):
+        some, other = (one.delay[:, places] >= 0 for one in (seen, expected))
+        predicted = own[:, places] & other
+        if predicted.mean() > LEAST and not beyond(flags[:, places], some, predicted, other):
+            flags[:, places] = False
+    return seen._replace(**{name: flags})
+
+
+def not_seen(seen: Outcome, expected: Outcome) -> bool:
+    """Return whether a flow and direction is expected to lose clearly more than it does, or to
+    receive forged answers that it does not."""
+    hit, usable = seen.lost | seen.resent, seen.sent & ~seen.behind & ~seen.cut
+    own_hit = expected.lost | expected.resent
+    own_usable = expected.sent & ~expected.behind & ~expected.cut
+    for _, _, places in groups_of(seen):
+        if beyond(*(one[:, places] for one in (own_hit, own_usable, hit, usable))):
+            return True
+    real = {event.ends for some in (*seen.events, *seen.strange) for event in some}
+    counts: dict[Ends, int] = {}
+    for some, other in zip(expected.events, expected.strange, strict=True):
+        for ends in {event.ends for event in (*some, *other)}:
+            counts[ends] = counts.get(ends, 0) + 1
+    return any(
+        2 * number > len(expected.delay) and ends not in real for ends, number in counts.items()
+    )

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What rules predict of a unit, and what of an outcome they leave unexplained."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from midcall.captures.packets.numbers import UDP
+from midcall.experiments.probe.baseline import Baseline
+from midcall.experiments.probe.effects import findings
+from midcall.experiments.probe.expected import not_seen, unexplained
+from midcall.experiments.probe.line_oracle import DELAY, DROP, PARTIAL
+from midcall.experiments.probe.prober import MS, Outcome
+from midcall.testbed.probing.probe import Ends, Probe, Sent, ip_size
+
+BASE = Baseline((0.01, 0.01), (30.0 * MS, 30.0 * MS), (0.0, 0.0), (1.0 * MS, 1.0 * MS),
+                ((10, 1000), (10, 1000)))  # fmt: skip
+COPIES, PACKETS = 24, 60
+
+
+def unit() -> Probe:
+    """Return datagrams of one flow."""
+    ends = Ends(UDP, bytes([198, 18, 0, 1]), 4000, bytes([198, 19, 0, 1]), 3478)
+    return tuple(Sent(at * 20 * MS, True, ends, bytes([at]) * 60) for at in range(PACKETS))
+
+
+def outcome(share: float | np.ndarray, seed: int, late: float = 0.0) -> Outcome:
+    """Return copies of which each packet is lost with a share. late: ns of delay."""
+    rng, packets = np.random.default_rng(seed), unit()
+    shape = COPIES, PACKETS
+    delay = rng.normal(30.0 * MS + late, 0.5 * MS, shape).astype(np.int64)
+    delay[rng.random(shape) < share] = -1
+    size = np.array([ip_size(one) for one in packets])
+    empty: list[list[object]] = [[] for _ in range(COPIES)]
+    up = np.ones(PACKETS, bool)
+    return Outcome(packets, delay, size, up, empty, empty, 0, np.zeros(shape, bool),
+                   np.zeros(shape, bool))  # type: ignore[arg-type]  # fmt: skip
+
+
+def kinds(rest: Outcome) -> set[str]:
+    """Return the kinds of the effects that an outcome still shows."""
+    return {one.kind for one in findings(rest, BASE) if one.score > 14}
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.6])
+@pytest.mark.parametrize("seed", range(5))
+def test_losses_that_a_rule_predicts_are_explained(share: float, seed: int) -> None:
+    seen, expected = outcome(share, seed), outcome(share, 100 + seed)
+    assert kinds(seen)
+    assert not kinds(unexplained(seen, expected, BASE, PARTIAL))
+
+
+@pytest.mark.parametrize("more", [0.15, 0.3])
+def test_losses_beyond_those_predicted_are_left(more: float) -> None:
+    both = 1 - (1 - 0.3) * (1 - more)
+    rest = unexplained(outcome(both, 1), outcome(0.3, 2), BASE, PARTIAL)
+    assert kinds(rest) == {PARTIAL}
+    left = rest.lost.sum() / rest.sent.sum()
+    assert left == pytest.approx(more, abs=0.06)
+
+
+def test_packets_that_never_arrive_are_left_among_losses_by_a_share() -> None:
+    share = np.full(PACKETS, 0.3)
+    share[[10, 31, 50]] = 1.0
+    rest = unexplained(outcome(share, 3), outcome(0.3, 4), BASE, DROP)
+    assert kinds(rest) == {DROP}
+    assert set(np.flatnonzero(rest.lost.any(axis=0))) == {10, 31, 50}
+
+
+def test_a_drop_that_is_predicted_says_nothing_more() -> None:
+    share = np.where(np.arange(PACKETS) >= 20, 1.0, 0.0)
+    rest = unexplained(outcome(share, 5), outcome(share, 6), BASE, DROP)
+    assert not kinds(rest)
+    assert not rest.sent[:, 20:].any()
+
+
+@pytest.mark.parametrize(
+    ("seen", "predicted", "left"),
+    [(80, 80, False), (84, 80, False), (160, 80, True), (80, 0, True)],
+)
+def test_a_delay_is_left_where_it_is_longer_than_predicted(
+    seen: int, predicted: int, left: bool
+) -> None:
+    rest = unexplained(outcome(0.0, 7, seen * MS), outcome(0.0, 8, predicted * MS), BASE, DELAY)
+    assert (DELAY in kinds(rest)) == left
+
+
+def test_a_predicted_effect_that_does_not_come_is_noticed() -> None:
+    assert not_seen(outcome(0.02, 9), outcome(0.4, 10))
+    assert not not_seen(outcome(0.4, 11), outcome(0.4, 12))
+    assert not not_seen(outcome(0.4, 13), outcome(0.02, 14))
