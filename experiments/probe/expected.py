@@ -39,6 +39,8 @@ Z, LEAST, PART = 4.0, 0.05, 0.2
 UNLIKELY, NEARLY_ALL, MOST, OF_LIMIT = 12.0, 0.9, 0.8, 0.15
 #: Share of copies from which a packet is taken to be struck by a rule that drops.
 STRUCK = 0.5
+#: Share of losses beyond the line's own from which a rule that condemns a host may strike a flow.
+MAY_STRIKE = 0.15
 #: Packets of a flow before the first one that a rule drops which say nothing: packets of both
 #: directions meet the box in another order in each play.
 MARGIN = 4
@@ -73,15 +75,17 @@ class Model:
 
 
 def unexplained(
-    seen: Outcome, expected: Outcome, base: Baseline, kind: str, limited: bool = False
-) -> Outcome:
+    seen: Outcome, expected: Outcome, base: Baseline, kind: str, limited: bool = False,
+    wide: bool = False,
+) -> Outcome:  # fmt: skip
     """Return an outcome without what rules predict of a kind of effect.
 
     A packet that says nothing any more counts as one that was not sent. expected: the same unit
-    under the rules; limited: whether one of them limits a rate.
+    under the rules; limited: whether one of them limits a rate; wide: whether one of them keeps
+    other flows of a host from passing, too.
     """
     if kind in (DROP, PARTIAL, INJECT):
-        lossy = without_losses(seen, expected, base, limited)
+        lossy = without_losses(seen, expected, base, limited, wide)
         on_time = without_delays(lossy, expected, base)  # what is late may count as lost
         delay = np.where(seen.streams, lossy.delay, on_time.delay)
         return without_events(lossy._replace(delay=delay), expected)
@@ -117,11 +121,14 @@ def beyond(hit: Bools, usable: Bools, own_hit: Bools, own_usable: Bools) -> bool
     return more > max(LEAST, PART * means[1]) and more > Z * math.sqrt(errors)
 
 
-def without_losses(seen: Outcome, expected: Outcome, base: Baseline, limited: bool) -> Outcome:
+def without_losses(
+    seen: Outcome, expected: Outcome, base: Baseline, limited: bool, wide: bool
+) -> Outcome:
     """Return an outcome without the losses that are expected.
 
     Of a flow and direction with more losses than expected, each loss is taken as one that was
-    expected with the chance that it is.
+    expected with the chance that it is. Which of several flows a condemned host has already sent
+    depends on microseconds, so that all flows say nothing that such a rule may strike.
     """
     hit, usable = seen.lost | seen.resent, seen.sent & ~seen.behind & ~seen.cut
     own_hit = expected.lost | expected.resent
@@ -131,7 +138,13 @@ def without_losses(seen: Outcome, expected: Outcome, base: Baseline, limited: bo
     share = np.where(sent > 0, (lost + 0.3) / (sent + 0.6), 1.0)
     delay = seen.delay.copy()
     rng, line = random.Random("losses that are expected"), base.losses(seen)
+    if wide:
+        may = {one.ends for one, more in zip(seen.unit, share - line, strict=True)
+               if more > MAY_STRIKE}  # fmt: skip
+        delay[:, [one.ends in may for one in seen.unit]] = -2
     for _, _, places in groups_of(seen):
+        if (delay[:, places] == -2).all():
+            continue
         most = MOST
         if limited and share[places].max() > STRUCK / 2:
             share[places], most = smooth(share[places]), OF_LIMIT

@@ -641,7 +641,8 @@ class Search:
             if predicted.struck.any() or predicted.opened.any():
                 expected = self.expected(found, outcome.unit, tight)
                 limited = found.rule.act in ("police", "shape")
-                outcome = unexplained(outcome, expected, self.base, kind, limited)
+                wide = found.rule.act in BLOCKING and found.best.scope not in ("packet", "flow")
+                outcome = unexplained(outcome, expected, self.base, kind, limited, wide)
         return outcome
 
     def expected(self, found: Found, unit: Probe, tight: bool) -> Outcome:
