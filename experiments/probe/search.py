@@ -135,23 +135,16 @@ FEW = 2
 MOST_RULES, LEAST_EXPLAINED = 3, 0.5
 #: Probability from which a further rule is named at once: its scope may be in doubt.
 LEAST_SURE = 0.3
-#: Score of an effect that a further rule must explain, and packets of a flow before the first one
-#: that a rule strikes which are no evidence for another rule.
-LEAST_FURTHER, MARGIN = 14.0, 4
+#: Score of an effect that a further rule must explain.
+LEAST_FURTHER = 14.0
 #: Probes of the localiser where no rule explains an effect, and its longest window in ns.
 OCTET_PROBES, LONGEST = 150, 6_000_000_000
 #: Acts after which packets never arrive, or forged answers do.
 BLOCKING = {"drop", "stall", "drop-media", *INJECTED}
-#: Effects on whether packets arrive, and what an effect changes of a packet: whether it arrives,
-#: when, and how often.
+#: Acts that limit a rate.
+LIMITS = ("police", "shape")
+#: Effects on whether packets arrive.
 BLOCKED = (DROP, PARTIAL, INJECT)
-SHOWS_IN = {PARTIAL: "loss", DROP: "loss", INJECT: "loss", DELAY: "delay", REORDER: "delay",
-            DOUBLE: "copies"}  # fmt: skip
-#: What acts change of the packets that arrive or may arrive; others change everything.
-EVERYTHING = frozenset({"loss", "delay", "copies"})
-CHANGES = {"loss": {"loss"}, "corrupt": {"loss"}, "police": {"loss"}, "delay": {"delay"},
-           "jitter": {"delay"}, "reorder": {"delay"}, "duplicate": {"copies"},
-           "shape": {"loss", "delay"}}  # fmt: skip
 #: Probability of a rule that was identified again, as a share of the one before, to replace it.
 KEEPS = 0.8
 #: Share of the probability that a rule keeps which one of its own probes contradicts: of such rules
@@ -393,10 +386,11 @@ class Search:
         return {(one.kind, one.ends, one.up) for one in self.far_beyond(self.plays[0], ())}
 
     def is_contradicted(self) -> bool:
-        """Return whether the rules found predict an effect on the capture that it does not show."""
+        """Return whether the rules found predict an effect that the capture does not show. How
+        much a limit of a rate loses depends on its numbers, which are not exact."""
         seen = self.plays[0]
         return any(not_seen(seen, self.expected(found, seen.unit, False))
-                   for found in self.result.found)  # fmt: skip
+                   for found in self.result.found if found.rule.act not in LIMITS)  # fmt: skip
 
     def look_again(self) -> None:
         """Play the capture once more, where one play showed a strong effect: what further rules do
@@ -640,7 +634,7 @@ class Search:
             predicted = strikes(self.through(outcome.unit, tight), [found.as_drop])
             if predicted.struck.any() or predicted.opened.any():
                 expected = self.expected(found, outcome.unit, tight)
-                limited = found.rule.act in ("police", "shape")
+                limited = found.rule.act in LIMITS
                 wide = found.rule.act in BLOCKING and found.best.scope not in ("packet", "flow")
                 outcome = unexplained(outcome, expected, self.base, kind, limited, wide)
         return outcome
