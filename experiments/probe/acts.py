@@ -36,6 +36,8 @@ Floats = NDArray[np.float64]
 SLOW, SLOW_APART, FAST_SECONDS = 24, 60 * MS, 2.4
 #: Packets of each direction that show the line's own loss at the same time.
 CONTROLS = 120
+#: Share of a stream's struck packets that arrive in spite of a drop.
+ARRIVES = 0.03
 #: Share of the losses of packets close together that packets far apart have where a limit is too
 #: slow for both.
 MISSED_SLOWLY = 0.6
@@ -154,6 +156,13 @@ def measure(
     )  # fmt: skip
 
 
+def never_arrives(outcome: Outcome, struck: NDArray[np.bool_], first: int) -> bool:
+    """Return whether hardly any of a stream's struck packets behind its core arrives."""
+    behind = struck & (np.arange(len(struck)) >= first)
+    arrived = (outcome.delay >= 0)[:, behind]
+    return bool(arrived.size and arrived.mean() < ARRIVES)
+
+
 class Paces(NamedTuple):
     """What packets showed that were sent far apart (slow) and close together (fast).
 
@@ -252,6 +261,9 @@ class Acts:
         measured = {up: measure(tail, outcome, struck, up, fast_begin, first)
                     for up in (True, False)}  # fmt: skip
         ways = [one for one in measured.values() if one is not None]
+        if self.core[-1].ends.proto == TCP and never_arrives(outcome, struck, first):
+            self.certain = True  # of what a gap holds back, only the gap itself counts as lost
+            return {}, {}
         if not ways:  # the packet that comes again is not what the rule strikes
             return known_limit(limit_of(tail.sought.act)) if self.is_limit else ({}, {})
         loss = [tail.base.loss[int(up)] for up, one in measured.items() if one is not None]

@@ -49,6 +49,8 @@ MARGIN = 4
 NEAR = 7
 #: Delay that is not distinguished from the one expected: a part of it, and ns.
 SLACK, LEAST_DELAY = 0.15, 8 * MS
+#: Deviation of the expected delays from which a rule delays at random, in those of the line.
+VARIES = 3.0
 
 
 class Model:
@@ -212,6 +214,13 @@ def without_delays(seen: Outcome, expected: Outcome, base: Baseline) -> Outcome:
             if abs(middle - late[at]) < SLACK * late[at] + LEAST_DELAY:
                 rest = own - middle
             delay[:, at] = np.where(arrived, np.maximum(rest, 0), own).astype(np.int64)
+    way = seen.up.astype(int)
+    line = np.array(base.fixed)[way] + np.array(base.per_octet)[way] * seen.size
+    for _, up, places in groups_of(seen):
+        known = excess[:, places][np.isfinite(excess[:, places])]
+        if len(known) and known.std() > VARIES * base.spread[int(up)] + LEAST_DELAY:
+            arrived = delay[:, places] >= 0  # which packets are late is not predicted
+            delay[:, places] = np.where(arrived, line[places].astype(np.int64), delay[:, places])
     return seen._replace(delay=delay)
 
 

@@ -90,3 +90,15 @@ def test_a_predicted_effect_that_does_not_come_is_noticed() -> None:
     assert not_seen(outcome(0.02, 9), outcome(0.4, 10))
     assert not not_seen(outcome(0.4, 11), outcome(0.4, 12))
     assert not not_seen(outcome(0.4, 13), outcome(0.02, 14))
+
+
+def test_delays_at_random_that_are_predicted_say_nothing_more() -> None:
+    def reordered(seed: int) -> Outcome:
+        some = outcome(0.0, seed)
+        late = np.random.default_rng(50 + seed).random(some.delay.shape) < 0.25
+        return some._replace(delay=some.delay + 70 * MS * late)
+
+    seen = reordered(1)
+    assert not kinds(unexplained(seen, reordered(2), BASE, DELAY))
+    both = seen._replace(delay=seen.delay + 100 * MS)
+    assert DELAY in kinds(unexplained(both, outcome(0.0, 3), BASE, DELAY))

@@ -95,6 +95,8 @@ def names(truth: Rule, named: Named) -> tuple[bool, bool, bool]:
     acts = {one["act"] for one in named}
     if truth.act == "loss" and truth.loss < CERTAIN and named[0]["act"] != "loss":
         acts.discard("loss")  # a drop is equal to a loss of 1 alone
+    if truth.match.one_in is None and named[0]["act"] == "loss":
+        acts.discard("drop")  # a loss is equal to a drop of one packet in so many alone
     return (
         truth.act in acts,
         direction(truth) in {one["direction"] for one in named},
