@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midcall.captures.packets.numbers import TCP
-from midcall.experiments.probe.baseline import Baseline
+from midcall.experiments.probe.baseline import Baseline, control_units
 from midcall.experiments.probe.effects import groups_of
 from midcall.experiments.probe.line_oracle import DOUBLE, DROP, INJECT, PARTIAL
 from midcall.experiments.probe.prober import MS, Outcome, Prober
 from midcall.testbed.policy.language import Rule
-from midcall.testbed.policy.operator import Policy
+from midcall.testbed.policy.operator import EMPTY, Policy
 from midcall.testbed.probing.probe import Ends, Probe, flows_of
 from midcall.testbed.probing.virtual_line import Noise, VirtualSockets
 
@@ -30,6 +30,8 @@ Floats = NDArray[np.float64]
 
 #: Copies of the capture, and of another unit, that are played under the rules found.
 COPIES, FEW = 16, 8
+#: Copies of a control that show how much slower the line in virtual time is than the real one.
+CONTROLS = 4
 #: Standard errors by which two shares of a flow and direction differ, and least difference, as a
 #: share and as a part of the share that is expected.
 Z, LEAST, PART = 4.0, 0.05, 0.2
@@ -59,8 +61,14 @@ class Model:
     def __init__(self, prober: Prober, base: Baseline, rules: Sequence[Rule]) -> None:
         spread = sum(base.spread) / len(base.spread) / MS
         noise = Noise(loss=min(sum(base.loss) / len(base.loss), 1.0), jitter_ms=spread)
-        line = VirtualSockets(Policy(tuple(rules)), prober.access, 1, noise, ideal=True)
-        self.prober = Prober(line, prober.access, 1, 1_000_000, prober.lab_only)
+        lines = [VirtualSockets(policy, prober.access, 1, noise, ideal=True)
+                 for policy in (EMPTY, Policy(tuple(rules)))]  # fmt: skip
+        bare, self.prober = (Prober(line, prober.access, 1, 1_000_000, prober.lab_only)
+                             for line in lines)  # fmt: skip
+        control = bare.ask("", control_units()[:1], CONTROLS)[0]
+        excess = base.excess(control)
+        #: By how much this line is slower than the real one, ns, downwards and upwards.
+        self.slower = [float(np.nanmedian(excess[:, control.up == up])) for up in (False, True)]
         self.of = prober
         self.known: dict[tuple[Probe, bool, bool], Outcome] = {}
 
@@ -70,9 +78,12 @@ class Model:
         if key not in self.known:
             self.prober.jitter = self.of.jitter
             self.prober.fresh_far, self.prober.far_bits = self.of.fresh_far, self.of.far_bits
-            self.known[key] = self.prober.ask(
+            played = self.prober.ask(
                 "", [unit], FEW if tight else COPIES, tight, patience, keep_far=[keep_far]
             )[0]  # fmt: skip
+            less = np.array(self.slower)[played.up.astype(int)].astype(np.int64)
+            delay = np.where(played.delay >= 0, np.maximum(played.delay - less, 0), played.delay)
+            self.known[key] = played._replace(delay=delay)
         return self.known[key]
 
 

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 
 from midcall.captures.packets.numbers import UDP
-from midcall.experiments.probe.baseline import Baseline
+from midcall.experiments.probe.baseline import Baseline, baseline_of, control_units
 from midcall.experiments.probe.effects import findings
-from midcall.experiments.probe.expected import not_seen, unexplained
+from midcall.experiments.probe.expected import LEAST_DELAY, Model, not_seen, unexplained
 from midcall.experiments.probe.line_oracle import DELAY, DROP, PARTIAL
-from midcall.experiments.probe.prober import MS, Outcome
+from midcall.experiments.probe.prober import MS, Outcome, Prober
+from midcall.testbed.policy.operator import EMPTY
 from midcall.testbed.probing.probe import Ends, Probe, Sent, ip_size
+from midcall.testbed.probing.virtual_line import Noise, VirtualSockets
 
 BASE = Baseline((0.01, 0.01), (30.0 * MS, 30.0 * MS), (0.0, 0.0), (1.0 * MS, 1.0 * MS),
                 ((10, 1000), (10, 1000)))  # fmt: skip
@@ -102,3 +104,16 @@ def test_delays_at_random_that_are_predicted_say_nothing_more() -> None:
     assert not kinds(unexplained(seen, reordered(2), BASE, DELAY))
     both = seen._replace(delay=seen.delay + 100 * MS)
     assert DELAY in kinds(unexplained(both, outcome(0.0, 3), BASE, DELAY))
+
+
+@pytest.mark.parametrize("jitter_ms", [0, 8])
+def test_a_line_in_virtual_time_without_a_rule_is_no_slower_than_the_real_one(
+    jitter_ms: int,
+) -> None:
+    line = VirtualSockets(EMPTY, "4g", 3, Noise(loss=0.01, jitter_ms=jitter_ms))
+    prober = Prober(line, "4g", 3)
+    base = baseline_of(prober, prober.ask("controls", control_units(), 6))
+    expected = Model(prober, base, ()).outcome(unit(), True, False, None)
+    late = np.nanmedian(base.excess(expected))
+    assert abs(late) < 0.5 * LEAST_DELAY
+    assert not [one for one in findings(expected, base) if one.score > 14]
