@@ -45,7 +45,7 @@ def lab(run: str, runs: Path) -> tuple[subprocess.Popen[str], list[int]]:
 def end(process: subprocess.Popen[str], number: int) -> int:
     """Send a signal and wait for the end; returns the exit code."""
     process.send_signal(number)
-    code = process.wait(20)
+    code = process.wait(60)  # other programs may use the processor
     assert process.stdout is not None
     process.stdout.close()
     return code
