@@ -38,6 +38,14 @@ CORPUS = Annotated[
 ]
 #: How a capture is named, for the help of arguments; `located` finds it.
 CAPTURE_HELP = "a path, a path in the folder of --corpus, or a name of the catalogue"
+CAPTURE = Annotated[
+    str,
+    typer.Argument(
+        metavar="CAPTURE",
+        help=f"A pcap or pcapng file: {CAPTURE_HELP}; or - for the standard input.",
+        autocompletion=completion.captures,
+    ),
+]
 BACKEND = Annotated[
     str | None,
     typer.Option(help="virtual, live (root, Mininet), auto (default: of the spec)."),

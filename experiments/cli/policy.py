@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from midcall.experiments.cli import completion, policy_engines
-from midcall.experiments.cli.arguments import CAPTURE_HELP, CORPUS, HELP, JSON, located
+from midcall.experiments.cli.arguments import CAPTURE, CORPUS, HELP, JSON, located
 from midcall.experiments.cli.output import FAILED, USER_ERROR, give, sentences, tell
 
 app = typer.Typer(
@@ -68,14 +68,7 @@ def show_policy(
 
 @app.command("hellos")
 def list_hellos(
-    capture: Annotated[
-        str,
-        typer.Argument(
-            metavar="CAPTURE",
-            help=f"A pcap or pcapng file: {CAPTURE_HELP}.",
-            autocompletion=completion.captures,
-        ),
-    ],
+    capture: CAPTURE,
     corpus: CORPUS = None,
     as_json: JSON = False,
 ) -> None:

@@ -33,6 +33,16 @@ app = typer.Typer(
 
 KEY = Annotated[Path, typer.Option(help="A file with the key that both programs share.")]
 YES = Annotated[bool, typer.Option("--yes", help="Confirm the budget without asking.")]
+NOISE = Annotated[
+    str,
+    typer.Option(
+        help="What the line itself does in each direction, as loss=0.02,jitter_ms=20. loss: "
+        "share lost, 0 to 1; burst: packets that a burst of losses lasts on average, 0 "
+        "(independent losses) to 10000, needs loss; jitter_ms: standard deviation of the "
+        "delay, 0 to 10000 ms; reorder: share that comes reorder_ms later (0 to 10000 ms, "
+        "default 10), 0 to 1; nat=1: a NAT changes the subscriber's ports."
+    ),
+]
 #: Packets, octets and seconds that may be sent.
 BUDGET = "20000,20000000,900"
 
@@ -63,16 +73,7 @@ def probe(
     access: ACCESS = "4g",
     date: DATE = None,
     seed: Annotated[int, typer.Option(help="Seed of the line and of the prober.")] = 0,
-    noise: Annotated[
-        str,
-        typer.Option(
-            help="What the line itself does in each direction, as loss=0.02,jitter_ms=20. loss: "
-            "share lost, 0 to 1; burst: packets that a burst of losses lasts on average, 0 "
-            "(independent losses) to 10000, needs loss; jitter_ms: standard deviation of the "
-            "delay, 0 to 10000 ms; reorder: share that comes reorder_ms later (0 to 10000 ms, "
-            "default 10), 0 to 1; nat=1: a NAT changes the subscriber's ports."
-        ),
-    ] = "",
+    noise: NOISE = "",
     budget: Annotated[int, typer.Option(min=1, help="Maximum number of probes.")] = 2_000,
     live: Annotated[
         bool, typer.Option("--live", help="Between network namespaces (root).")

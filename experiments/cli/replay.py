@@ -12,7 +12,7 @@ import typer
 from midcall.experiments.cli import completion
 from midcall.experiments.cli.arguments import (
     ACCESS,
-    CAPTURE_HELP,
+    CAPTURE,
     CORPUS,
     DATE,
     FLOW_HELP,
@@ -26,14 +26,7 @@ if TYPE_CHECKING:
 
 
 def replay(
-    capture: Annotated[
-        str,
-        typer.Argument(
-            metavar="CAPTURE",
-            help=f"A pcap or pcapng file: {CAPTURE_HELP}; or - for the standard input.",
-            autocompletion=completion.captures,
-        ),
-    ],
+    capture: CAPTURE,
     policy: Annotated[
         str,
         typer.Option(

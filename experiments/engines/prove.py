@@ -17,13 +17,13 @@ from typing import NamedTuple, Protocol, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from midcall.captures.fetch.locate import locate_capture
 from midcall.captures.packets.pcap import read
 from midcall.captures.packets.writer import PcapngWriter
 from midcall.errors import ExperimentError
 from midcall.experiments.engines import edge_cases
 from midcall.experiments.localise.delta_debugging import needed, shortest_prefix
 from midcall.experiments.spec import policy_names
-from midcall.experiments.tools.replay import locate_capture
 from midcall.testbed.engines.engine_import import imported, joined
 from midcall.testbed.engines.export import KeyPlaces, export, places_of, sentence
 from midcall.testbed.engines.kernel_engine import KernelEngine

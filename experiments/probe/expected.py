@@ -88,23 +88,29 @@ class Model:
 
 
 def unexplained(
-    seen: Outcome, expected: Outcome, base: Baseline, kind: str, limited: bool = False,
-    wide: bool = False,
+    seen: Outcome, expected: Outcome, base: Baseline, kind: str, struck: Bools,
+    limited: bool = False, wide: bool = False,
 ) -> Outcome:  # fmt: skip
-    """Return an outcome without what rules predict of a kind of effect.
+    """Return an outcome without what a rule predicts of a kind of effect.
 
     A packet that says nothing any more counts as one that was not sent. expected: the same unit
-    under the rules; limited: whether one of them limits a rate; wide: whether one of them keeps
-    other flows of a host from passing, too.
+    under the rule; struck: bool[packets], what the rule strikes on a line without noise; limited:
+    whether it limits a rate; wide: whether it keeps other flows of a host from passing, too.
     """
     if kind in (DROP, PARTIAL, INJECT):
-        lossy = without_losses(seen, expected, base, limited, wide)
+        lossy = without_losses(seen, expected, base, struck, limited, wide)
         on_time = without_delays(lossy, expected, base)  # what is late may count as lost
         delay = np.where(seen.streams, lossy.delay, on_time.delay)
         return without_events(lossy._replace(delay=delay), expected)
     if kind == DOUBLE:
         return without_flags(seen, expected, "twice")
     return without_flags(without_delays(seen, expected, base), expected, "overtaken")
+
+
+def losses_of(outcome: Outcome) -> tuple[Bools, Bools]:
+    """Return which packets were lost, or sent again by a kernel, and of which that can be said,
+    both bool[copies, packets]."""
+    return outcome.lost | outcome.resent, outcome.sent & ~outcome.behind & ~outcome.cut
 
 
 def rate_of(hit: Bools, usable: Bools) -> tuple[Floats, Floats]:
@@ -135,17 +141,16 @@ def beyond(hit: Bools, usable: Bools, own_hit: Bools, own_usable: Bools) -> bool
 
 
 def without_losses(
-    seen: Outcome, expected: Outcome, base: Baseline, limited: bool, wide: bool
+    seen: Outcome, expected: Outcome, base: Baseline, hit_by: Bools, limited: bool, wide: bool
 ) -> Outcome:
     """Return an outcome without the losses that are expected.
 
     Of a flow and direction with more losses than expected, each loss is taken as one that was
     expected with the chance that it is. Which of several flows a condemned host has already sent
-    depends on microseconds, so that all flows say nothing that such a rule may strike.
+    depends on microseconds, so that all flows say nothing that such a rule may strike. hit_by:
+    bool[packets], what the rule strikes.
     """
-    hit, usable = seen.lost | seen.resent, seen.sent & ~seen.behind & ~seen.cut
-    own_hit = expected.lost | expected.resent
-    own_usable = expected.sent & ~expected.behind & ~expected.cut
+    (hit, usable), (own_hit, own_usable) = losses_of(seen), losses_of(expected)
     gone, count = rate_of(hit, usable)
     lost, sent = rate_of(own_hit, own_usable)
     share = np.where(sent > 0, (lost + 0.3) / (sent + 0.6), 1.0)
@@ -173,9 +178,8 @@ def without_losses(
         odd = rest[(gone[rest] >= NEARLY_ALL * count[rest]) & (share[rest] < most)
                    & (-gone[rest] * np.log(share[rest]) > UNLIKELY)]  # fmt: skip
         even = np.setdiff1d(rest, odd)
-        of_rules = lost[rest].sum() / max(sent[rest].sum(), 1.0) - line[rest[0]]
-        if of_rules < LEAST and sent[rest].sum():
-            continue  # the rules lose none of the rest
+        if not hit_by[rest].any():
+            continue  # the rule loses none of the rest
         more = len(even) and beyond(*(one[:, even] for one in (hit, usable, own_hit, own_usable)))
         whole = gone[rest].sum() / max(count[rest].sum(), 1.0)
         for at in rest:
@@ -184,7 +188,7 @@ def without_losses(
                 chance = float(share[at])
             elif more:
                 chance = float(min(share[at] / max(whole, share[at], 1e-9), 1.0))
-            for copy in np.flatnonzero((seen.lost | seen.resent)[:, at]):
+            for copy in np.flatnonzero(hit[:, at]):
                 if chance == 1.0 or rng.random() < chance:
                     delay[copy, at] = -2
     return seen._replace(delay=delay)
@@ -259,7 +263,7 @@ def without_flags(seen: Outcome, expected: Outcome, name: str) -> Outcome:
     for _, _, places in groups_of(seen):
         some, other = (one.delay[:, places] >= 0 for one in (seen, expected))
         predicted = own[:, places] & other
-        if predicted.mean() > LEAST and not beyond(flags[:, places], some, predicted, other):
+        if predicted.any() and not beyond(flags[:, places], some, predicted, other):
             flags[:, places] = False
     return seen._replace(**{name: flags})
 
@@ -267,11 +271,9 @@ def without_flags(seen: Outcome, expected: Outcome, name: str) -> Outcome:
 def not_seen(seen: Outcome, expected: Outcome) -> bool:
     """Return whether a flow and direction is expected to lose clearly more than it does, or to
     receive forged answers that it does not."""
-    hit, usable = seen.lost | seen.resent, seen.sent & ~seen.behind & ~seen.cut
-    own_hit = expected.lost | expected.resent
-    own_usable = expected.sent & ~expected.behind & ~expected.cut
+    both = (*losses_of(expected), *losses_of(seen))
     for _, _, places in groups_of(seen):
-        if beyond(*(one[:, places] for one in (own_hit, own_usable, hit, usable))):
+        if beyond(*(one[:, places] for one in both)):
             return True
     real = {event.ends for some in (*seen.events, *seen.strange) for event in some}
     counts: dict[Ends, int] = {}

@@ -13,6 +13,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
+from midcall.captures.fetch.locate import locate_capture
 from midcall.captures.packets.pcap import Packets, read
 from midcall.captures.truth.calls import Call, calls
 from midcall.captures.truth.catalogue import Capture
@@ -23,7 +24,6 @@ from midcall.experiments.measure.intervals import derived_seed
 from midcall.experiments.results.tables import WorkaroundRow
 from midcall.experiments.spec.corpus import Item
 from midcall.experiments.spec.policy_names import policy_named
-from midcall.experiments.tools.replay import locate_capture
 from midcall.testbed.assess.call_verdict import BLOCKED, CallVerdict, judge
 from midcall.testbed.evasion.disguises import own_packets
 from midcall.testbed.evasion.rewriter import Rewriter

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from midcall.captures.fetch.locate import locate_capture
 from midcall.captures.own.add import named_flows
 from midcall.captures.packets.headers import of_flows
 from midcall.captures.packets.names import printable
@@ -18,7 +19,6 @@ from midcall.experiments.probe.lasting import HORIZONS
 from midcall.experiments.probe.prober import Prober
 from midcall.experiments.probe.search import Result, Search
 from midcall.experiments.spec.policy_names import policy_named
-from midcall.experiments.tools.replay import locate_capture
 from midcall.testbed.policy.operator import Policy
 from midcall.testbed.probing.probe import Probe, probe_of
 from midcall.testbed.probing.sockets import Sockets

@@ -636,7 +636,8 @@ class Search:
                 expected = self.expected(found, outcome.unit, tight)
                 limited = found.rule.act in LIMITS
                 wide = found.rule.act in BLOCKING and found.best.scope not in ("packet", "flow")
-                outcome = unexplained(outcome, expected, self.base, kind, limited, wide)
+                struck = predicted.struck[0] | predicted.lost[0]
+                outcome = unexplained(outcome, expected, self.base, kind, struck, limited, wide)
         return outcome
 
     def expected(self, found: Found, unit: Probe, tight: bool) -> Outcome:

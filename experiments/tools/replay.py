@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 from midcall.captures.fetch.fetch import sum_of
-from midcall.captures.fetch.locate import locate_capture as locate_capture
+from midcall.captures.fetch.locate import locate_capture
 from midcall.captures.own.add import named_flows
 from midcall.captures.packets.names import printable
 from midcall.captures.packets.pcap import Packets, read_with_notices

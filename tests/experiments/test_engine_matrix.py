@@ -7,6 +7,7 @@ import json
 import random
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -158,29 +159,35 @@ def test_exact_translations_differ_in_nothing_and_each_other_one_somewhere(
     assert compared > 5
 
 
-def test_suricata_drops_every_hop_count_and_keeps_a_flow_over_a_pause() -> None:
+@pytest.fixture
+def suricata() -> Iterator[prove.Engine]:
+    """Suricata, running; the test is left out where it is not installed."""
     if shutil.which("suricata") is None:
         pytest.skip("suricata is not installed")
-    inputs = prove.Inputs([edge_cases.NAME], None)
     with matrix.started("suricata") as (running, missing):
         assert running is not None, missing
-        for one in elements():
-            if one.label in ("match protocol = udp", "act reset"):
-                total, differs, _ = prove.compared(running, one.policy, "suricata", inputs, "4g")
-                assert total > 500
-                assert differs == 0, one.label
+        yield running
 
 
-def test_an_icmp_error_condemns_no_flow_of_suricata_that_it_is_about() -> None:
-    if shutil.which("suricata") is None:
-        pytest.skip("suricata is not installed")
+def test_suricata_drops_every_hop_count_and_keeps_a_flow_over_a_pause(
+    suricata: prove.Engine,
+) -> None:
     inputs = prove.Inputs([edge_cases.NAME], None)
-    with matrix.started("suricata") as (running, missing):
-        assert running is not None, missing
-        for match in ({"protocol": "other"}, {"addresses": [f"{edge_cases.ROUTER}/32"]}):
-            policy = edits.policy_of([{"match": match, "act": "drop", "scope": "flow"}])
-            assert policy is not None
-            assert prove.compared(running, policy, "suricata", inputs, "4g")[1] == 0
+    for one in elements():
+        if one.label in ("match protocol = udp", "act reset"):
+            total, differs, _ = prove.compared(suricata, one.policy, "suricata", inputs, "4g")
+            assert total > 500
+            assert differs == 0, one.label
+
+
+def test_an_icmp_error_condemns_no_flow_of_suricata_that_it_is_about(
+    suricata: prove.Engine,
+) -> None:
+    inputs = prove.Inputs([edge_cases.NAME], None)
+    for match in ({"protocol": "other"}, {"addresses": [f"{edge_cases.ROUTER}/32"]}):
+        policy = edits.policy_of([{"match": match, "act": "drop", "scope": "flow"}])
+        assert policy is not None
+        assert prove.compared(suricata, policy, "suricata", inputs, "4g")[1] == 0
 
 
 def test_packets_whose_lengths_do_not_fit_are_left_out() -> None:
@@ -202,13 +209,10 @@ def test_packets_whose_lengths_do_not_fit_are_left_out() -> None:
 
 
 @pytest.mark.slow
-def test_random_policies_with_an_exact_translation_differ_in_nothing() -> None:
-    if shutil.which("suricata") is None:
-        pytest.skip("suricata is not installed")
-    with matrix.started("suricata") as (running, missing):
-        assert running is not None, missing
-        inputs = prove.Inputs(INPUTS, None)
-        assert exact_differences(running, "suricata", inputs, "1", 40) == []
+def test_random_policies_with_an_exact_translation_differ_in_nothing(
+    suricata: prove.Engine,
+) -> None:
+    assert exact_differences(suricata, "suricata", prove.Inputs(INPUTS, None), "1", 40) == []
 
 
 # ---- the section of the report

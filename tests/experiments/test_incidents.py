@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from midcall.captures.fetch.locate import locate_capture
 from midcall.captures.packets.numbers import TCP, UDP
 from midcall.captures.packets.pcap import Packets, read
 from midcall.captures.truth.calls import calls
@@ -25,7 +26,6 @@ from midcall.experiments.spec import backends
 from midcall.experiments.spec import spec as specs
 from midcall.experiments.spec.corpus import Item
 from midcall.experiments.spec.policy_names import policy_named
-from midcall.experiments.tools.replay import locate_capture
 from midcall.testbed.evasion.disguises import own_packets
 from midcall.testbed.evasion.workarounds import JUNK
 from midcall.testbed.policy.operator import Policy

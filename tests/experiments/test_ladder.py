@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from midcall.captures.fetch.locate import locate_capture
 from midcall.captures.own.anonymise import anonymised
 from midcall.captures.packets.pcap import Packets, read
 from midcall.captures.truth import catalogue
@@ -42,7 +43,6 @@ from midcall.experiments.spec.grid import Cell, cells, load_operators
 from midcall.experiments.spec.options import Options
 from midcall.experiments.tools import ladder as made
 from midcall.experiments.tools.explain import explain
-from midcall.experiments.tools.replay import locate_capture
 from midcall.testbed.replay import packet_trace
 from midcall.testbed.replay.simulator import Simulation, simulate
 from tests.experiments.fake_run import NASTY, fake_run
