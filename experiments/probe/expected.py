@@ -88,17 +88,17 @@ class Model:
 
 
 def unexplained(
-    seen: Outcome, expected: Outcome, base: Baseline, kind: str, struck: Bools,
+    seen: Outcome, expected: Outcome, base: Baseline, kind: str, loses: Bools,
     limited: bool = False, wide: bool = False,
 ) -> Outcome:  # fmt: skip
     """Return an outcome without what a rule predicts of a kind of effect.
 
     A packet that says nothing any more counts as one that was not sent. expected: the same unit
-    under the rule; struck: bool[packets], what the rule strikes on a line without noise; limited:
+    under the rule; loses: bool[packets], what the rule may lose on a line without noise; limited:
     whether it limits a rate; wide: whether it keeps other flows of a host from passing, too.
     """
     if kind in (DROP, PARTIAL, INJECT):
-        lossy = without_losses(seen, expected, base, struck, limited, wide)
+        lossy = without_losses(seen, expected, base, loses, limited, wide)
         on_time = without_delays(lossy, expected, base)  # what is late may count as lost
         delay = np.where(seen.streams, lossy.delay, on_time.delay)
         return without_events(lossy._replace(delay=delay), expected)
@@ -141,14 +141,14 @@ def beyond(hit: Bools, usable: Bools, own_hit: Bools, own_usable: Bools) -> bool
 
 
 def without_losses(
-    seen: Outcome, expected: Outcome, base: Baseline, hit_by: Bools, limited: bool, wide: bool
+    seen: Outcome, expected: Outcome, base: Baseline, loses: Bools, limited: bool, wide: bool
 ) -> Outcome:
     """Return an outcome without the losses that are expected.
 
     Of a flow and direction with more losses than expected, each loss is taken as one that was
     expected with the chance that it is. Which of several flows a condemned host has already sent
-    depends on microseconds, so that all flows say nothing that such a rule may strike. hit_by:
-    bool[packets], what the rule strikes.
+    depends on microseconds, so that all flows say nothing that such a rule may strike. loses:
+    bool[packets], what the rule may lose.
     """
     (hit, usable), (own_hit, own_usable) = losses_of(seen), losses_of(expected)
     gone, count = rate_of(hit, usable)
@@ -178,7 +178,7 @@ def without_losses(
         odd = rest[(gone[rest] >= NEARLY_ALL * count[rest]) & (share[rest] < most)
                    & (-gone[rest] * np.log(share[rest]) > UNLIKELY)]  # fmt: skip
         even = np.setdiff1d(rest, odd)
-        if not hit_by[rest].any():
+        if not loses[rest].any():
             continue  # the rule loses none of the rest
         more = len(even) and beyond(*(one[:, even] for one in (hit, usable, own_hit, own_usable)))
         whole = gone[rest].sum() / max(count[rest].sum(), 1.0)

@@ -141,8 +141,8 @@ LEAST_FURTHER = 14.0
 OCTET_PROBES, LONGEST = 150, 6_000_000_000
 #: Acts after which packets never arrive, or forged answers do.
 BLOCKING = {"drop", "stall", "drop-media", *INJECTED}
-#: Acts that limit a rate.
-LIMITS = ("police", "shape")
+#: Acts that limit a rate, and acts after which all packets arrive.
+LIMITS, LOSSLESS = ("police", "shape"), ("delay", "jitter", "reorder", "duplicate")
 #: Effects on whether packets arrive.
 BLOCKED = (DROP, PARTIAL, INJECT)
 #: Probability of a rule that was identified again, as a share of the one before, to replace it.
@@ -636,8 +636,10 @@ class Search:
                 expected = self.expected(found, outcome.unit, tight)
                 limited = found.rule.act in LIMITS
                 wide = found.rule.act in BLOCKING and found.best.scope not in ("packet", "flow")
-                struck = predicted.struck[0] | predicted.lost[0]
-                outcome = unexplained(outcome, expected, self.base, kind, struck, limited, wide)
+                loses = predicted.struck[0] | predicted.lost[0]
+                if found.rule.act in LOSSLESS:
+                    loses = np.zeros_like(loses)
+                outcome = unexplained(outcome, expected, self.base, kind, loses, limited, wide)
         return outcome
 
     def expected(self, found: Found, unit: Probe, tight: bool) -> Outcome:
