@@ -18,7 +18,7 @@ from midcall.captures.packets.pcap import Packets, read
 from midcall.captures.truth.calls import Call, calls
 from midcall.captures.truth.catalogue import Capture
 from midcall.captures.truth.strict_toml import Table, read_table
-from midcall.errors import ExperimentError
+from midcall.errors import CaptureError, ExperimentError
 from midcall.experiments.cells.evasion_runs import PLAIN, rewrite
 from midcall.experiments.measure.intervals import derived_seed
 from midcall.experiments.results.tables import WorkaroundRow
@@ -149,7 +149,8 @@ def hear(
 ) -> Heard:
     """Play a statement. policy: instead of the statement's own.
 
-    Raises ExperimentError where the capture is not on this machine or has no call.
+    Raises CaptureError where the capture is not on this machine, ExperimentError where it has no
+    call.
     """
     if policy is None:
         policy = policy_named(one.policy, one.access, one.date)
@@ -165,7 +166,8 @@ def hear(
 def obtained(one: Incident, corpus: Path | None) -> tuple[Item, Packets]:
     """Return the capture of an incident with its first call, and its packets.
 
-    Raises ExperimentError where the capture is not on this machine or has no call.
+    Raises CaptureError where the capture is not on this machine, ExperimentError where it has no
+    call.
     """
     path, entry = locate_capture(one.capture, corpus)
     known = calls(entry.sha256) if entry is not None else []
@@ -209,6 +211,6 @@ def heard(seed: int, corpus: Path | None = None) -> tuple[list[Heard], list[str]
     for one in load().statement:
         try:
             played.append(hear(one, seed, corpus))
-        except ExperimentError as error:
+        except (CaptureError, ExperimentError) as error:
             missing.append(f"statement {one.id}: {error}")
     return played, missing

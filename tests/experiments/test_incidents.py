@@ -8,6 +8,7 @@ the right one where it can be tested.
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from midcall.captures.fetch.locate import locate_capture
 from midcall.captures.packets.numbers import TCP, UDP
 from midcall.captures.packets.pcap import Packets, read
 from midcall.captures.truth.calls import calls
-from midcall.errors import ExperimentError
+from midcall.errors import CaptureError
 from midcall.experiments.cells.evasion_runs import PLAIN, rewrite
 from midcall.experiments.probe import incidents
 from midcall.experiments.probe.incidents import Heard, Statement, hear, played
@@ -40,7 +41,7 @@ def heard(name: str, seed: int = 7, **more: Any) -> Heard:
     """Play a statement; skips where its capture is not on this machine."""
     try:
         return hear(STATEMENTS[name], seed, corpus_folder(), **more)
-    except ExperimentError as error:
+    except CaptureError as error:
         if "not on this machine" not in str(error):
             raise
         pytest.skip(str(error))
@@ -120,6 +121,23 @@ def test_a_statement_does_not_depend_on_the_clock_of_its_capture() -> None:
     verdicts = [played(item, some, PLAIN, policy, one.access, 7)[0] for some in (packets, later)]
     assert verdicts[0].verdict == verdicts[1].verdict
     assert verdicts[0].media_lost == verdicts[1].media_lost
+
+
+def test_a_capture_that_is_not_on_this_machine_is_listed_as_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def nowhere(words: str, corpus: Path | None) -> tuple[Path, None]:
+        raise CaptureError(f"capture {words}: is not on this machine")
+
+    monkeypatch.setattr(incidents, "locate_capture", nowhere)
+    played, missing = incidents.heard(7)
+    assert not played
+    assert len(missing) == len(STATEMENTS)
+    answer = spec_run.one_answer((FILE.incident[0], 7, None))
+    assert answer == (
+        f"incident {FILE.incident[0].policy}: capture {FILE.incident[0].capture}: is not on this "
+        "machine"
+    )
 
 
 def test_rows_have_the_columns_of_the_table() -> None:

@@ -8,7 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, TextIO
 
-from midcall.errors import ExperimentError
+from midcall.errors import CaptureError, ExperimentError
 from midcall.experiments.probe import incidents, run
 from midcall.experiments.probe.incidents import Incident
 from midcall.experiments.proofs.prober import benchmark, live_agreement
@@ -67,7 +67,7 @@ def one_answer(job: tuple[Incident, int, Path | None]) -> dict[str, Any] | str:
     policy = policy_named(one.policy, one.access, one.date)
     try:
         _, packets = incidents.obtained(one, corpus)
-    except ExperimentError as error:
+    except (CaptureError, ExperimentError) as error:
         return f"incident {one.policy}: {error}"
     noise = noise_of(NOISE)
     probed = run.against(policy, probe_of(packets), one.access, seed, noise)
