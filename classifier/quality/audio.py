@@ -9,16 +9,20 @@ packet is due. Each packet that can be audio is then one of these:
   network delays packets and never sends them before their time.
 - after missing beats: it comes later than that. The beats before it are missing, unless it follows
   a pause (pauses.py): a gap of PAUSE beats or more where sizes vary, or any gap after comfort
-  noise, whose size is learned from the packets before long gaps. A gap of up to OUTAGE beats after
-  a packet of the usual size is no pause while no comfort noise is known; nor is one that ends in a
-  burst, unless comfort noise came before it.
+  noise, whose size is learned from the packets before long gaps. Some codecs send comfort noise as
+  long as speech: gaps of one length that repeat show their pauses. Where neither is known, a gap
+  of up to OUTAGE beats after a packet of the usual size is no pause; but one of DOUBTFUL beats or
+  more can be either where sizes vary, unless the audio went on for UNPAUSED before it. A gap that
+  ends in a burst is no pause, unless comfort noise came before it.
 - early: if beats are missing, their packets were only late (with little jitter: in a burst after a
-  stall), and are no longer missing; else the packet is none of the audio. With little jitter, one
-  that is on the beat shows that the packet before it, which came too early, was none of the audio.
+  stall, or of a size that was not off the beat), and are no longer missing; else the packet is none
+  of the audio. With little jitter, one that is on the beat shows that the packet before it, which
+  came too early, was none of the audio.
 - something else (RTCP, STUN, small video packets): packets of that size are often off the beat, or
   much commoner than packets of the sizes next to it, but rare; or the size is unlike the audio and
-  the packet is off the beat. One that comes when audio was due fills that beat if it stays empty.
-  A packet that ends a pause, and that no other follows in the next beats, is one of these, too.
+  the packet is off the beat. WebRTC reports what arrived in up to 20 such packets a second. One
+  that comes when audio was due fills that beat if it stays empty. A packet that ends a pause, and
+  that no other follows in the next beats, is one of these, too.
 
 So every beat counts once, and errors cancel out: a packet that is taken for another one makes the
 next one early. Where all packets have one size, every gap up to LONGEST beats is an outage, and
@@ -34,18 +38,28 @@ from __future__ import annotations
 from typing import Any
 
 from midcall.captures.jit.kernel import I, inlined, kernel
-from midcall.classifier.quality.cadence import FITS, LONG, check_cadence, is_calm, learn_cadence
+from midcall.classifier.quality.cadence import (
+    FITS,
+    LONG,
+    REGULAR,
+    check_cadence,
+    is_calm,
+    learn_cadence,
+)
 from midcall.classifier.quality.pauses import (
     NOISE,
     NOISE_KNOWN,
     follow_group,
     is_due_in_pause,
+    is_first_noise,
     is_inside_group,
     is_noise,
     is_periodic,
+    is_repeated,
     is_small,
     is_within_pause,
     learn_noise,
+    learn_period,
     lost_in_pause,
 )
 from midcall.classifier.quality.tracks import SIZES
@@ -55,6 +69,12 @@ PAUSE, LONGEST = 5, 150
 #: Beats up to which a gap is an outage where comfort noise is not known, or where at least BURST
 #: packets follow at once, less than an eighth of a beat apart.
 OUTAGE, BURST = 25, 2
+#: A gap of at least DOUBTFUL beats may be a pause or an outage where sizes vary, unless the audio
+#: before it had none for UNPAUSED ns: such a codec does not pause.
+DOUBTFUL, UNPAUSED = 10, 20_000_000_000
+#: ns of a gap of fewer beats than PAUSE that may be a pause where the codec pauses and its comfort
+#: noise is as long as speech.
+BRIEF = 150_000_000
 #: A packet is on the beat up to this many eighths of a beat after it was due.
 LATEST = 6
 #: The time of the next packet follows a packet that is early, or late, by its delay >> these.
@@ -64,11 +84,12 @@ EARLIER, LATER = 2, 4
 NARROW = 4
 #: Packets on the beat after which a missing packet is lost, and more with jitter.
 GIVEN_UP = 2
-#: A size is none of the audio if at most MANY packets of the last seconds had it, and they were off
-#: the beat this often (twice for each, less one for each on the beat; at most MOST); or once, if it
-#: is a spike: at least FEW packets, and a SPIKE-th of those of the sizes up to AROUND bytes away.
-OFF_BEAT, MOST = 3, 8
-FEW, MANY, SPIKE, AROUND = 3, 32, 3, 8
+#: A size is none of the audio if at most a HALF-th of the last packets had it, and they were off
+#: the beat this often (twice for each, less one for each on the beat; at most MOST): ALWAYS where
+#: more than MANY had it, else OFF_BEAT; or once, if it is a spike: at least FEW packets, and a
+#: SPIKE-th of those of the sizes up to AROUND bytes away.
+OFF_BEAT, ALWAYS, MOST = 3, 5, 8
+FEW, MANY, HALF, SPIKE, AROUND = 3, 32, 2, 3, 8
 #: Seconds after which the counts of sizes are halved; the largest count.
 HALVED, FULL = 8, 255
 #: Sizes of audio deviate from their mean by more than this part of it: the codec can pause.
@@ -84,7 +105,7 @@ LIKE_SIZE, NEXT_SIZE = 2, 3
 #: Beats without a packet after which the packet that ended a pause was none of the audio.
 ALONE = 2
 #: The jitter is so little below this part of a beat that a late packet comes at most this part of
-#: a beat after the one that shows its beat as missing.
+#: a beat after the one that shows its beat as missing, unless its size is that of audio.
 STEADY, BURST_GAP = 8, 6
 
 
@@ -93,27 +114,44 @@ def observe_audio(track: Any, size: int, time: int) -> None:
     """Follow a packet that can be audio: `size` payload bytes at `time` (ns)."""
     cadence = I(track["cadence"]) * 1000
     since = time - I(track["seen"]) if I(track["seen"]) else I(0)
-    track["seen"] = time
     sizes = track["counted_sizes"]
     if I(sizes[slot_of(size)]) < FULL:
         sizes[slot_of(size)] += 1
+        track["sized"] += 1
     if I(track["checked"]) == 0:
         track["checked"] = time
+    short = 2 * size < track["mean"]
+    apart = since
+    if not short:
+        apart = time - I(track["longer_seen"]) if I(track["longer_seen"]) else I(0)
+        track["longer_seen"] = time
     if cadence == 0:
-        observe_unknown(track, size, time, since)
+        track["seen"] = time
+        observe_unknown(track, size, time, apart)
         return
-    if 100 * abs(since - cadence) <= FITS * cadence:
+    track["on_time"] = 1 if 100 * abs(since - cadence) <= FITS * cadence else 0
+    if track["on_time"] or 100 * abs(apart - cadence) <= FITS * cadence:
         track["fitting"] += 1
         track["run"] = 0
-    else:
+        track["seen"] = time
+    elif not (short and is_between_others(track)):
+        track["seen"] = time
         if since > LONG:
             track["long_gaps"] += 1
         else:
             track["unfit"] += 1
         if I(track["place"]) == 0 or not is_noise(track, I(track["before"])):
-            learn_cadence(track, since)
+            if not short:
+                learn_cadence(track, apart)
         cadence = I(track["cadence"]) * 1000
     place(track, size, time, cadence)
+
+
+@inlined
+def is_between_others(track: Any) -> bool:
+    """Return whether enough gaps of the second fit the cadence to leave out a short packet."""
+    noise = is_noise(track, I(track["before"]))
+    return not noise and REGULAR * I(track["fitting"]) >= I(track["unfit"])
 
 
 @kernel
@@ -133,6 +171,7 @@ def place(track: Any, size: int, time: int, cadence: int) -> None:
         track["last"], track["due"], track["before"] = time, time + cadence, size
         track["late"] = track["counted"] = track["given_up"] = track["paused"] = 0
         track["place"] = track["paused_at"] = 0
+        track["since"] = time
         track["audio"] += 1
         learn_size(track, size)
         return
@@ -160,8 +199,9 @@ def consider(track: Any, size: int, time: int, cadence: int, early: int, like: b
     other = calm and is_other(track, size)
     paused = gap >= PAUSE * cadence
     due = paused and is_due_in_pause(track, size, beats + 1)
+    first = paused and near and calm and is_first_noise(track, size, time, cadence)
     if (other and not (due and near)) or not (
-        like or due or (near and (not paused or is_within_pause(track, size)))
+        like or due or first or (near and (not paused or is_within_pause(track, size)))
     ):
         fills = 4 * abs(rest) < cadence if like else near and is_next(track, size, NEXT_SIZE)
         if beats >= 0 and (not other or fills):
@@ -170,7 +210,7 @@ def consider(track: Any, size: int, time: int, cadence: int, early: int, like: b
             score[slot] = max(I(score[slot]) - 1, 0)
             if beats == 0 and is_small(track, size) and not is_noise(track, I(track["before"])):
                 track["before"] = size  # comfort noise, if a pause follows
-        elif calm:
+        elif calm and not track["on_time"]:
             count_off_beat(track, size)
         if not other:
             count_stray(track, size)
@@ -231,7 +271,11 @@ def take_early(track: Any, size: int, time: int, cadence: int, gap: int, like: b
         track["off"] = off
         return
     mistaken = like and I(track["unlike"]) > 0  # the last one was something else, this one is audio
-    if I(track["late"]) > 0 and (BURST_GAP * gap < cadence or not is_steady(track)):
+    if I(track["late"]) > 0 and (
+        BURST_GAP * gap < cadence
+        or not is_steady(track)
+        or (like and I(track["off_beat"][slot_of(size)]) == 0)
+    ):
         if mistaken and 16 * gap >= cadence:
             count_off_beat(track, I(track["unlike"]))
             track["before"], track["unlike"] = size, 0
@@ -282,7 +326,10 @@ def take_after(
         count_off_beat(track, I(track["before"]))
         track["before"], track["place"] = track["noise"], track["group"]
         track["audio"] -= 1
-    pause = is_pause(track, cadence, size, gap, beats)
+    again = is_repeated(track, beats + 1)
+    pause = is_pause(track, cadence, size, gap, beats, again)
+    if gap >= PAUSE * cadence:
+        track["since"] = time
     track["given_up"] = GIVEN_UP + (I(track["jitter"]) >> 4) * 8 // cadence
     if pause:
         lost = lost_in_pause(track, beats + 1)
@@ -294,11 +341,13 @@ def take_after(
         track["due"] = time + cadence
         track["longest"] = max(I(track["longest"]), gap)
         track["audio"] += 1
-        track["spoken"] += 1 if is_noise(track, size) else 0
+        track["spoken"] += 1 if again or is_noise(track, size) else 0
         track["last"], track["before"] = time, size
         track["filler"] = 0
         return
-    track["paused"] = track["place"] = track["paused_at"] = 0
+    track["paused"] = track["paused_at"] = 0
+    first = I(track["periods"]) > 0 and beats + 1 == I(track["period"])
+    track["place"] = 1 if first else 0
     filled = min(I(track["filler"]), beats)
     track["late"] += beats
     track["counted"] += beats - filled
@@ -311,23 +360,42 @@ def take_after(
 
 
 @inlined
-def is_pause(track: Any, cadence: int, size: int, gap: int, beats: int) -> bool:
+def is_pause(track: Any, cadence: int, size: int, gap: int, beats: int, again: bool) -> bool:
     """Return whether the sender was silent in a gap (ns); learn the size of comfort noise.
 
-    size: of the packet that ends the gap.
+    size: of the packet that ends the gap; again: the gap before was as long.
     """
     before, known = I(track["before"]), I(track["pauses"]) >= NOISE_KNOWN
     noise = abs(before - I(track["noise"])) <= NOISE
     if 2 * gap < (2 * PAUSE - 1) * cadence:
+        if gap >= BRIEF and beats > 1 and is_periodic(track) and not known:
+            track["doubts"] += 1
         return is_inside_group(track) or (noise and known and not is_noise(track, size))
     varies = VARIES * track["spread"] > track["mean"] or known
     small = is_small(track, before)
     if small:
-        learn_noise(track, before, beats + 1)
+        learn_noise(track, before)
     known = I(track["pauses"]) >= NOISE_KNOWN
+    if small or (varies and not known):
+        learn_period(track, beats + 1)
+    if again and not known:  # codecs repeat gaps, networks do not
+        track["missing"] -= I(track["counted"])  # the gap before was no outage
+        track["late"] = track["counted"] = 0
+        return True
+    known = known or is_periodic(track)
     on_beat = I(track["given_up"]) == 0  # the packets before the gap
     outage = beats <= OUTAGE and on_beat and not small and not known
+    if outage and varies and beats >= DOUBTFUL and before_gap(track) < UNPAUSED:
+        track["doubts"] += 1  # no loss is known of this second
+        track["spoken"] += 1
+        return True
     return ((varies or small) and not outage) or beats > LONGEST
+
+
+@inlined
+def before_gap(track: Any) -> int:
+    """Return ns of audio without a long gap before the last packet."""
+    return I(track["last"]) - I(track["since"])
 
 
 @inlined
@@ -366,11 +434,13 @@ def slot_of(size: int) -> int:
 
 @inlined
 def is_other(track: Any, size: int) -> bool:
-    """Return whether a size is none of the audio: rare, and often off the beat or a spike."""
+    """Return whether a size is none of the audio: often off the beat, or rare and a spike."""
     sizes, slot = track["counted_sizes"], slot_of(size)
     count, score = I(sizes[slot]), I(track["off_beat"][slot])
-    if score == 0 or count > MANY:
+    if score == 0 or HALF * count > I(track["sized"]):
         return False
+    if count > MANY:
+        return score >= ALWAYS
     if score >= OFF_BEAT:
         return True
     around = -count
@@ -395,6 +465,8 @@ def end_second(track: Any) -> None:
     track["halved"] += 1
     if I(track["halved"]) >= HALVED:
         track["halved"] = 0
-        sizes = track["counted_sizes"]
+        sizes, sized = track["counted_sizes"], I(0)
         for one in range(SIZES):
             sizes[one] >>= 1
+            sized += I(sizes[one])
+        track["sized"] = sized

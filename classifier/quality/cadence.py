@@ -3,8 +3,9 @@
 
 A cadence is found from the commonest gap, or from the mean of some gaps where jitter hides it, and
 checked once a second: a network delays packets, but the mean gap of a second stays near the
-cadence. Packets that are no audio make the mean smaller, lost packets make it larger. Where jitter
-hides the gaps, the mean gap of the last seconds alone tells the cadence.
+cadence. Packets that are no audio make the mean smaller, lost packets make it larger. Packets of
+less than half the mean size stay out of it where most gaps fit without them. Where jitter hides the
+gaps, the mean gap of the last seconds alone tells the cadence.
 """
 
 from __future__ import annotations

@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from midcall.classifier.quality.tracks import (
     BURSTS,
     FRAME_COUNT,
+    GAPS,
     LARGE,
     MIXED,
     PACKETS,
+    REGULAR,
     SECONDS,
     SMALL,
     SPOKEN,
@@ -39,6 +41,9 @@ BESIDE, SMALL_SHARE = 4.0, 0.15
 #: Share of packets in bursts that differ in size from which gaps begin frames, and the fewest
 #: bursts.
 UNEVEN, UNEVEN_LEAST = 0.35, 16.0
+#: Share of the frames that gaps begin which come at regular intervals, from which gaps begin frames
+#: where at least this share of the packets in bursts differ in size; the fewest gaps.
+EVERY, FILLED, FEWEST_GAPS = 0.65, 0.1, 8.0
 #: A few more changes of size than frames, by this factor at most, are frames: two of nearly equal
 #: size, or two soon after each other, were counted as one.
 MERGED = 1.15
@@ -98,7 +103,7 @@ def with_pauses(rows: Rows) -> Rows:
     ahead = np.arange(len(result)) - np.repeat(np.cumsum(pauses + 1) - pauses - 1, pauses + 1)
     result["second"] += ahead
     empty = ahead > 0
-    for name in ("packets", "octets", "audio", "spoken", "missing", "longest"):
+    for name in ("packets", "octets", "audio", "spoken", "missing", "doubts", "longest"):
         result[name][empty] = 0
     for name in result["counts"].dtype.names or ():
         result["counts"][name][empty] = 0
@@ -125,7 +130,7 @@ def estimate(measured: Rows, flows: NDArray[np.int64] | None = None) -> Quality:
     known &= (rows["steady"] >= LEAST_STEADY) | (rows["orderly"] >= LEAST_ORDERLY)
     missing = lost_packets(rows)
     sent = missing + rows["audio"]
-    known &= (media != DATA) & (sent * rows["cadence"] >= LEAST_HEARD)
+    known &= (media != DATA) & (rows["doubts"] == 0) & (sent * rows["cadence"] >= LEAST_HEARD)
     with np.errstate(invalid="ignore", divide="ignore"):
         loss = np.where(known, missing / sent, np.nan)
     agreed = np.select([doubt < SURE, doubt < UNSURE], [AGREED, DIFFER], FAR_APART)
@@ -201,7 +206,7 @@ def silence(rows: Rows, beat: NDArray[np.bool_]) -> Floats:
     second = rows["second"]
     back = np.minimum(turned, len(rows) - 1)
     length = second[back] - second[np.maximum(last, 0)]
-    short = rows["packets"] - rows["counts"]["packets"][:, 1]
+    short = rows["packets"] - np.where(rows["video"] == 1, rows["counts"]["packets"][:, 1], 0)
     pause = ~heard & before & after & (length <= LONGEST_PAUSE) & (short <= MOST_OTHERS)
     sent = rows["audio"].astype(np.int64) * rows["cadence"]
     next_too = np.minimum(back + 1, np.maximum(ends[which] - 1, 0))
@@ -228,12 +233,15 @@ def frame_rate(rows: Rows) -> tuple[Floats, Floats]:
 
     Packets above LIMITS[0] bytes count where no audio runs beside the video. Where packets that
     follow at once differ in size, the packetiser fills packets up to the MTU, and gaps begin
-    frames.
+    frames; fewer packets of other sizes show this where the gaps come at regular intervals.
     """
     recent, counts = rows["recent"], rows["counts"]
     beside = (recent[:, SPOKEN] > BESIDE) | (recent[:, SMALL] > SMALL_SHARE * recent[:, LARGE])
     uneven = recent[:, MIXED] > UNEVEN * (recent[:, BURSTS] + 1)
     uneven &= recent[:, BURSTS] > UNEVEN_LEAST
+    regular = recent[:, REGULAR] > EVERY * (recent[:, GAPS] + 1)
+    regular &= (recent[:, GAPS] > FEWEST_GAPS) & (recent[:, MIXED] > FILLED * recent[:, BURSTS])
+    uneven |= regular
     which = np.where(beside, 1, 0)
     at = np.arange(len(rows))
     by_size, by_gap = counts["frames"][at, which], counts["gaps"][at, which]

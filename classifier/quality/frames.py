@@ -25,6 +25,8 @@ LONGER_LEAST, LONGER_MOST, LONGER_HITS, LONGER_GAP = 8, 48, 3, 25_000
 BACK_TO_BACK, SHORTER = 2_000, 12
 #: µs: the shortest gap that begins a frame where packets are filled up to the MTU.
 GAP = 5_000
+#: Two intervals between frames that gaps begin are alike if they differ by less than this part.
+ALIKE = 4
 #: Some packetisers make the first packet of a frame longer (WhatsApp): by at most so many bytes,
 #: how often it must occur, the longest gap after it in µs.
 LEAD_MOST, LEAD_HITS, LEAD_GAP = 200, 4, 15_000
@@ -46,7 +48,7 @@ def observe_frames(frames: Any, counts: Any, limit: int, size: int, time: int) -
     counts["packets"] += 1
     if frames["last_time"] == 0:
         frames["interval"], frames["inside"] = 40_000, 2_000
-        frames["begin"] = frames["last_time"] = time
+        frames["begin"] = frames["last_time"] = frames["gap_begin"] = time
         frames["size"] = size
         counts["jumps"] += 1
         counts["frames"] += 1
@@ -58,7 +60,12 @@ def observe_frames(frames: Any, counts: Any, limit: int, size: int, time: int) -
     interval = I(frames["interval"])
     burst = gap < BACK_TO_BACK
     longer = is_longer(frames, step, gap, interval)
-    counts["gaps"] += 1 if gap > GAP else 0
+    if gap > GAP:
+        apart = min((time - I(frames["gap_begin"])) // 1000, LONGEST)
+        before = I(frames["gap_interval"])
+        counts["gaps"] += 1
+        counts["regular"] += 1 if ALIKE * abs(apart - before) <= before else 0
+        frames["gap_begin"], frames["gap_interval"] = time, apart
     counts["equal"] += 1 if equal else 0
     counts["jumps"] += 0 if equal else 1
     begins = not equal and not longer and not is_lead(frames, step, gap)

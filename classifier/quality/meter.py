@@ -13,6 +13,7 @@ from midcall.classifier.quality.tracks import (
     BURSTS,
     EQUALS,
     FRAME_COUNT,
+    GAPS,
     HUGE,
     KEPT,
     LARGE,
@@ -20,6 +21,7 @@ from midcall.classifier.quality.tracks import (
     MIXED,
     PACKETS,
     RECENT,
+    REGULAR,
     SECONDS,
     SMALL,
     SPOKEN,
@@ -40,8 +42,9 @@ LARGE_PACKET = 750
 #: second: alone, and beside audio of BESIDE packets a second.
 FEWEST_HUGE, SLOWEST, SLOWEST_BESIDE, BESIDE = 2.5, 0.4, 1.5, 5.0
 #: Or packets above LIMITS[1], how many of them were as long as the one before (also by share), and
-#: the share of packets on a beat that speaks against it.
-FEWEST_LARGE, FEWEST_EQUAL, EQUAL_SHARE, BEATS = 4.0, 1.5, 0.15, 0.7
+#: the share of packets on a beat that speaks against it; where nearly all have one size, they are
+#: audio of a constant rate.
+FEWEST_LARGE, FEWEST_EQUAL, EQUAL_SHARE, BEATS, ONE_SIZE = 4.0, 1.5, 0.15, 0.7, 0.9
 
 
 @kernel
@@ -99,8 +102,8 @@ def write_row(track: Any, place: int, rows: Rows, used: int, second: int) -> int
     row["even"] = is_between(track, I(track["cadence"]))
     row["audio"], row["spoken"] = track["audio"], track["spoken"]
     row["missing"], row["longest"] = track["missing"], track["longest"]
-    row["jitter"] = I(track["jitter"]) >> 4
-    track["packets"] = track["octets"] = track["huge"] = 0
+    row["doubts"], row["jitter"] = track["doubts"], I(track["jitter"]) >> 4
+    track["packets"] = track["octets"] = track["huge"] = track["doubts"] = 0
     track["audio"] = track["spoken"] = track["missing"] = track["longest"] = 0
     return used + 1
 
@@ -120,6 +123,8 @@ def keep_recent(track: Any, passed: int) -> None:
     recent[SPOKEN] += track["spoken"]
     recent[FRAME_COUNT] += large["frames"]
     recent[SECONDS] += 1
+    recent[GAPS] += large["gaps"]
+    recent[REGULAR] += large["regular"]
     track["video"] = 1 if has_video(recent, I(large["packets"])) else 0
     for _ in range(min(passed - 1, FORGOTTEN)):
         fade(recent)
@@ -141,7 +146,8 @@ def has_video(recent: Any, large: int) -> bool:
         return True
     pairs = recent[EQUALS] >= max(FEWEST_EQUAL, EQUAL_SHARE * recent[LARGE])
     off_beat = recent[SPOKEN] <= BEATS * recent[PACKETS]
-    return bool(pairs and off_beat and recent[LARGE] >= FEWEST_LARGE)
+    constant = recent[EQUALS] > ONE_SIZE * recent[LARGE]
+    return bool(pairs and off_beat and not constant and recent[LARGE] >= FEWEST_LARGE)
 
 
 @inlined
@@ -161,8 +167,9 @@ def copy_counts(counts: Any, out: Any) -> None:
     )
     out["gaps"], out["bursts"] = counts["gaps"], counts["bursts"]
     out["mixed"], out["equal"] = counts["mixed"], counts["equal"]
+    out["regular"] = counts["regular"]
     counts["packets"] = counts["jumps"] = counts["frames"] = counts["gaps"] = 0
-    counts["bursts"] = counts["mixed"] = counts["equal"] = 0
+    counts["bursts"] = counts["mixed"] = counts["equal"] = counts["regular"] = 0
 
 
 @kernel

@@ -5,9 +5,10 @@ In a pause a codec sends packets of comfort noise, then nothing for a time that 
 so on until speech goes on: libopus one packet each 400 ms, which many senders precede by a packet
 of background noise; others one each 100 ms. So a pause has groups of `group` packets, a beat apart,
 and `period` beats from the last packet of a group to the first one of the next. Both are learned
-from pauses, by majority votes. A gap after such a packet tells which packets of the pause are lost:
-those that were expected before the packet that ended it. A shorter gap is lost packets only if the
-packet before it is not the last one of its group.
+from pauses, by majority votes; a shorter gap is no vote against a known period, because speech can
+end a pause at any time. A gap after such a packet tells which packets of the pause are lost: those
+that were expected before the packet that ended it. A shorter gap is lost packets only if the packet
+before it is not the last one of its group.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from midcall.captures.jit.kernel import I, inlined, kernel
 #: of the mean size; pauses that must follow them before their size is known, and that are kept.
 NOISE, NOISE_SHARE, NOISE_KNOWN, NOISE_MOST = 4, 80, 2, 8
 #: Votes from which `period` and `group` are known, and that are kept; packets of a group, at most;
-#: beats of the longest period.
-KNOWN, VOTES, LARGEST, LONGEST_PERIOD = 2, 8, 6, 100
+#: beats of the shortest and of the longest period.
+KNOWN, VOTES, LARGEST, SHORTEST_PERIOD, LONGEST_PERIOD = 2, 8, 6, 4, 100
 #: Periods of a gap up to which packets are lost in a pause; in a longer one the sender stopped.
 PERIODS = 2
 
@@ -45,6 +46,20 @@ def is_within_pause(track: Any, size: int) -> bool:
     return bool(after and I(track["noise"]) - NOISE <= size <= track["mean"])
 
 
+@kernel
+def is_first_noise(track: Any, size: int, time: int, cadence: int) -> bool:
+    """Return whether a packet on the beat in a pause is comfort noise whose size is not known yet.
+
+    It is if a packet of about the same size came before it, also on the beat and in a pause.
+    """
+    if I(track["pauses"]) >= NOISE_KNOWN or not is_small(track, size):
+        return False
+    alike = abs(size - I(track["maybe"])) <= 2 * NOISE
+    apart = time - I(track["maybe_time"])
+    track["maybe"], track["maybe_time"] = size, time
+    return alike and SHORTEST_PERIOD * cadence <= apart <= LONGEST_PERIOD * cadence
+
+
 @inlined
 def is_periodic(track: Any) -> bool:
     """Return whether it is known what the codec sends in a pause."""
@@ -58,22 +73,35 @@ def is_due_in_pause(track: Any, size: int, beats: int) -> bool:
 
 
 @inlined
+def is_repeated(track: Any, beats: int) -> bool:
+    """Return whether a gap is as long as the one before it, with a few packets between them."""
+    return I(track["place"]) > 0 and I(track["periods"]) > 0 and beats == I(track["period"])
+
+
+@inlined
 def is_inside_group(track: Any) -> bool:
     """Return whether the next packet of a pause is due a beat after the last one."""
     return is_periodic(track) and 0 < I(track["place"]) < I(track["group"])
 
 
 @kernel
-def learn_noise(track: Any, size: int, beats: int) -> None:
-    """Learn from a long gap of `beats` beats after a small packet: comfort noise and the period."""
+def learn_noise(track: Any, size: int) -> None:
+    """Learn the size of comfort noise from a small packet before a long gap."""
     if abs(size - I(track["noise"])) <= NOISE:
         track["pauses"] = min(I(track["pauses"]) + 1, NOISE_MOST)
     elif I(track["pauses"]) > 0:
         track["pauses"] -= 1
     else:
         track["noise"], track["pauses"] = size, 1
+
+
+@kernel
+def learn_period(track: Any, beats: int) -> None:
+    """Learn the period, and the size of a group, from a long gap of `beats` beats."""
     if beats > LONGEST_PERIOD:
         return
+    if beats < I(track["period"]) and I(track["periods"]) >= KNOWN:
+        return  # speech ended the pause
     if beats != I(track["period"]):
         if I(track["periods"]) > 0:
             track["periods"] -= 1
@@ -108,7 +136,8 @@ def lost_in_pause(track: Any, beats: int) -> int:
     if not is_periodic(track) or beats > PERIODS * period:
         track["place"] = 1 if beats == period else 0
         return I(0)
-    if is_noise(track, I(track["before"])) or beats == period:
+    begun = is_noise(track, I(track["before"])) or I(track["pauses"]) < NOISE_KNOWN
+    if begun or beats == period:
         place = group
     if place > 0:
         return expected(track, beats, place)

@@ -35,6 +35,8 @@ FRAMES = np.dtype(
         ("longer_hits", "i4"),  # ... and how often it did
         ("lead", "i4"),  # how often the first packet of a frame was longer than the second
         ("credit", "i4"),  # thousandths of frames that are due since a late one
+        ("gap_begin", "i8"),  # ns, the last packet after a gap ...
+        ("gap_interval", "i4"),  # µs from the one before to it
     ]
 )
 
@@ -48,14 +50,17 @@ COUNTS = np.dtype(
         ("bursts", "i4"),  # packets that follow the one before at once
         ("mixed", "i4"),  # ... with another size
         ("equal", "i4"),  # packets of the same size as the one before
+        ("regular", "i4"),  # frames that begin by gaps, about as long after the last as that one
     ]
 )
 
 #: Decaying sums over the last seconds: the counters above, and the share kept each second.
 RECENT = (
-    "packets", "small", "large", "huge", "equal", "bursts", "mixed", "spoken", "frames", "seconds"
+    "packets", "small", "large", "huge", "equal", "bursts", "mixed", "spoken", "frames", "seconds",
+    "gaps", "regular",
 )  # fmt: skip
 PACKETS, SMALL, LARGE, HUGE, EQUALS, BURSTS, MIXED, SPOKEN, FRAME_COUNT, SECONDS = range(10)
+GAPS, REGULAR = range(10, 12)
 KEPT = 0.75
 
 TRACK = np.dtype(
@@ -78,9 +83,11 @@ TRACK = np.dtype(
         ("due", "i8"),  # ns, when the next audio packet is expected
         ("last", "i8"),  # ns, the last audio packet, 0: none yet
         ("seen", "i8"),  # ns, the last packet that can be audio, 0: none
+        ("longer_seen", "i8"),  # ns, the last one of at least half the mean size, 0: none
         ("jitter", "i8"),  # ns, 16-fold (RFC 3550, appendix A.8)
         ("longest", "i8"),  # ns, the longest gap that ended in the current second
         ("before", "i4"),  # payload bytes of the last audio packet
+        ("on_time", "i4"),  # 1: the last packet that can be audio came a beat after the one before
         ("fitting", "i4"),  # gaps of the current second that fit the cadence ...
         ("unfit", "i4"),  # ... and that do not
         ("late", "i4"),  # beats without a packet whose packets may still come ...
@@ -88,6 +95,8 @@ TRACK = np.dtype(
         ("given_up", "i4"),  # ... and packets on the beat until they are given up
         ("off", "i8"),  # ns, by which the last audio packet came after it was due, below 0: before
         ("paused", "i4"),  # beats of a last gap that may be a pause or a stall
+        ("doubts", "i4"),  # gaps of the current second that may be pauses or outages
+        ("since", "i8"),  # ns, when the last long gap ended, or the audio began
         ("stray", "i4"),  # packets of other sizes than the audio, decaying
         ("unlike", "i4"),  # bytes of the last audio packet if its size was unlike the audio, else 0
         ("filler", "i4"),  # packets since the last audio packet that may be audio after all
@@ -96,6 +105,8 @@ TRACK = np.dtype(
         ("spread", "f8"),  # ... and mean deviation
         ("noise", "i4"),  # payload bytes before pauses, of comfort noise ...
         ("pauses", "i4"),  # ... and how often a pause followed them
+        ("maybe", "i4"),  # payload bytes of the last packet that may be comfort noise ...
+        ("maybe_time", "i8"),  # ... and its time, ns
         ("period", "i4"),  # beats from one group of packets of a pause to the next ...
         ("periods", "i4"),  # ... and votes for it
         ("group", "i4"),  # packets of such a group ...
@@ -103,7 +114,8 @@ TRACK = np.dtype(
         ("place", "i4"),  # of the last packet in its group, 0: none of a pause
         ("paused_at", "i8"),  # ns, the packet before a pause that one packet ended, 0: none
         ("halved", "i4"),  # seconds since `counted_sizes` was halved
-        ("counted_sizes", "u1", (SIZES,)),  # packets of the last seconds by size
+        ("sized", "i4"),  # packets of the last seconds ...
+        ("counted_sizes", "u1", (SIZES,)),  # ... by size
         ("off_beat", "i1", (SIZES,)),  # how much packets of a size are off the beat
         # audio: how the cadence is learned
         ("gaps", "f8", (len(CADENCES),)),  # decaying count of gaps near each cadence
@@ -143,6 +155,7 @@ ROW = np.dtype(
         ("audio", "i4"),
         ("spoken", "i4"),
         ("missing", "i4"),
+        ("doubts", "i4"),
         ("longest", "i8"),
         ("jitter", "i8"),  # ns
     ]

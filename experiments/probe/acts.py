@@ -25,7 +25,7 @@ from midcall.experiments.probe.line_oracle import DELAY, DOUBLE, DROP, PARTIAL, 
 from midcall.experiments.probe.prober import MS, SHARE, Outcome
 from midcall.experiments.probe.rates import Limit, limit_of, refined
 from midcall.experiments.probe.tails import Tail
-from midcall.experiments.probe.units import zeros
+from midcall.experiments.probe.units import point_after, zeros
 from midcall.testbed.policy.language import Rule
 from midcall.testbed.probing.probe import Ends, Probe, Sent, in_order, ip_size
 from midcall.testbed.probing.strikes import strikes
@@ -108,7 +108,7 @@ def sent_at(tail: Tail, last: Sent, time: int, number: int, word: str) -> list[S
         return [marked_copy(tail, last, number)._replace(time=time)]
     return [
         last._replace(time=time + (0 if up else MS), up=up, before=(),
-                      payload=tail_body(tail, word, number, up))
+                      payload=tail_body(tail, word, number, up), dscp=point_after(last))
         for up in (True, False)
     ]  # fmt: skip
 

@@ -43,7 +43,7 @@ def document(result: Result, prober: Prober) -> Document:
     }
     if first is None:
         notes = [*result.notes, *([result.unseen.words] if result.unseen is not None else [])]
-        answer["alternatives"] = [reason(note) for note in notes]
+        answer["alternatives"] = [*map(reason, notes), *rewritten(prober)]
         return answer
     rule = first.rule
     answer |= {
@@ -59,6 +59,7 @@ def document(result: Result, prober: Prober) -> Document:
             *alternatives(first),
             *(as_well(one) for one in result.found[1:]),
             *unexplained(result),
+            *rewritten(prober),
         ],
     }
     return answer
@@ -83,6 +84,17 @@ def unexplained(result: Result) -> Iterator[Document]:
         yield reason(
             "under the rules found, the capture would lose more than it does, or receive "
             "forged answers that it does not"
+        )
+
+
+def rewritten(prober: Prober) -> Iterator[Document]:
+    """Yield which code points controls lose, too."""
+    words = [f"{sent} to {came} {'upwards' if up else 'downwards'}"
+             for (up, sent), came in sorted(prober.rewrites.items()) if came != sent]  # fmt: skip
+    if words:
+        yield reason(
+            f"controls come with other code points, too ({', '.join(words)}): the line itself "
+            "rewrites them, or a rule that strikes everything alike"
         )
 
 
@@ -123,6 +135,10 @@ def parameters(found: Found) -> Document:
     for key in ("towards", "path", "answer"):
         if rule.act in INJECTED and key in rule.model_fields_set:
             result[key] = getattr(rule, key)
+    if rule.act == "mark":
+        result["code_point"] = rule.code_point
+    if rule.act == "prioritise":
+        result["first"] = rule.first
     if "probability" in result:
         result["per"] = rule.per
     lasting = found.lasting
@@ -166,6 +182,8 @@ def alternatives(found: Found) -> list[Document]:
             result.append(entry(one, "less likely", found, weight, "the probes fit it less"))
     if found.lasting is not None and found.lasting.why_not:
         result.append(reason(f"how long a condemnation lasts: {found.lasting.why_not}"))
+    if found.classes is not None and found.classes.first and found.classes.cross is None:
+        result.append(reason("how much cross-traffic shares the queue is not known"))
     result += [reason(note) for note in found.notes]
     return result[: 3 * SHOWN]
 
@@ -213,7 +231,7 @@ def equal_acts(found: Found) -> Iterator[Document]:
         if within is not None and part > 1 and within.low <= 1 / part <= within.high:
             yield equal("drop", f"of one packet in {part}, drawn at random (one_in)",
                         scope="packet")  # fmt: skip
-    if act == "shape" and rule.strikes not in ("packet", "flow"):
+    if act == "shape" and found.classes is None and rule.strikes not in ("packet", "flow"):
         yield equal("prioritise", "packets without a mark wait in it as in a queue of one class")
     if act == "jitter":
         yield equal("delay", "with a mean of 3.5 deviations it is the same act")

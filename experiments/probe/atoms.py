@@ -15,6 +15,7 @@ from midcall.classifier.state.verdicts import APPS, ROLES, VERDICTS
 from midcall.experiments.localise.packet_fields import read, with_before
 from midcall.experiments.localise.payload_conditions import METHOD_WORDS, HostName, PayloadCondition
 from midcall.experiments.localise.payload_hypotheses import name_patterns
+from midcall.experiments.probe.code_points import code_points_of, word_of
 from midcall.testbed.probing.probe import Probe, flows_of
 from midcall.testbed.probing.strikes import Passing
 
@@ -76,6 +77,8 @@ def atoms(unit: Probe, at: int, place: Place) -> list[Match]:
         result.append({"stun_method": [METHOD_WORDS.get(reading.method, reading.method)]})
         result += [{"stun_attribute": [kind]} for kind in sorted(reading.attributes)]
     result.append({"payload": [reading.kind]})
+    if one.dscp or code_points_of(unit):
+        result.append({"dscp": [word_of(one.dscp)]})
     if reading.where:
         for condition in name_patterns(reading.where, reading.name):
             result.append(name_match(condition))
@@ -146,10 +149,14 @@ def references(unit: Probe, shows: np.ndarray[Any, Any], most: int = 10) -> list
 def windows_with_ends(
     unit: Probe, where: dict[int, Place], shows: np.ndarray[Any, Any]
 ) -> Iterator[Match]:  # fmt: skip
-    """Yield the windows of packets of flows in which the effect begins and ends.
+    """Yield the windows of packets of flows in which the effect begins and ends, and the code
+    points that show it, where these are several ones.
 
     shows: float64[packets], how surely each packet shows the effect.
     """
+    points = code_points_of(one for one, hit in zip(unit, shows, strict=True) if hit > 0.5)
+    if len(points) > 1:
+        yield {"dscp": [word_of(one) for one in points]}
     for ends in flows_of(unit):
         own = [at for at, one in enumerate(unit) if one.ends == ends and at in where]
         hit = [at for at in own if shows[at] > 0.5]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from midcall.captures.packets.numbers import TCP, UDP
 from midcall.experiments.localise.messages import noise
+from midcall.experiments.probe.code_points import code_points_of
 from midcall.experiments.probe.prober import MS, Outcome, Prober
 from midcall.testbed.network.link import PRESETS
 from midcall.testbed.probing.probe import Ends, Probe, Sent
@@ -28,6 +30,8 @@ AGAIN = 0.3
 MOST_INFLATION = 6.0
 #: Least share that is assumed of datagrams that others overtake.
 LEAST_REORDERED = 0.01
+#: Controls of each code point and direction.
+EACH = 3
 #: Least spread of delays that is assumed, in ns.
 LEAST_SPREAD = 1 * MS
 
@@ -71,13 +75,13 @@ class Baseline(NamedTuple):
         return np.where(outcome.streams, np.maximum(6 * losses**2, stuck), losses)
 
 
-def control_units(size: int = 4) -> list[Probe]:
+def control_units(size: int = 4, points: Sequence[int] = ()) -> list[Probe]:
     """Return units that a box is unlikely to match: datagrams of noise and of zeros, and
-    a stream."""
+    a stream. points: code points, of which another unit, before the stream, has each one."""
     near = bytes([198, 18, 0, 1]) if size == 4 else bytes.fromhex("fd4d1944" + "00" * 11 + "01")
     far = bytes([198, 19, 0, 1]) if size == 4 else bytes.fromhex("fd4d1945" + "00" * 11 + "01")
     datagrams, large, plain, stream = [], [], [], []
-    third = Ends(UDP, near, 4, far, 30_221)
+    third, fourth = Ends(UDP, near, 4, far, 30_221), Ends(UDP, near, 5, far, 29_363)
     udp, other = Ends(UDP, near, 1, far, 28_411), Ends(UDP, near, 2, far, 31_733)
     tcp = Ends(TCP, near, 3, far, 29_017)
     for number in range(40):
@@ -92,15 +96,23 @@ def control_units(size: int = 4) -> list[Probe]:
     for number in range(28):
         body = noise(60, "stream control", number)
         stream.append(Sent(number * 30 * MS, number % 2 == 0, tcp, body))
-    return [tuple(datagrams), tuple(large), tuple(plain), tuple(stream)]
+    marked = []
+    for number, dscp in enumerate(point for point in points for _ in range(EACH)):
+        for up in (True, False):
+            body = noise(40, "marked control", number, up)
+            marked.append(Sent((2 * number + (not up)) * 6 * MS, up, fourth, body, dscp=dscp))
+    datagram_units = [tuple(datagrams), tuple(large), tuple(plain)]
+    return [*datagram_units, *([tuple(marked)] if marked else []), tuple(stream)]
 
 
 def baseline_of(prober: Prober, outcomes: list[Outcome]) -> Baseline:
     """Return the line as controls show it.
 
     Where a rule strikes one kind of control, the other kinds show the line: of loss and delay the
-    smallest over the kinds counts, if it differs from the others by more than chance.
+    smallest over the kinds counts, if it differs from the others by more than chance. Controls with
+    code points show only what becomes of these.
     """
+    outcomes = [one for one in outcomes if not code_points_of(one.unit)]
     preset = PRESETS[prober.access]
     rates = (preset.down.rate_kbit, preset.up.rate_kbit)
     per_octet = (8e6 / rates[0], 8e6 / rates[1])

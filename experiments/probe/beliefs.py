@@ -32,7 +32,7 @@ from midcall.experiments.probe.fit import (
     fits_of_limit,
     strikes_of_limit,
 )
-from midcall.experiments.probe.line_oracle import DROP, INJECT, SHARES, Effect
+from midcall.experiments.probe.line_oracle import DROP, INJECT, MARK, SHARES, Effect
 from midcall.experiments.probe.prober import Outcome
 from midcall.testbed.policy.language import Rule
 from midcall.testbed.probing.probe import Probe
@@ -140,6 +140,7 @@ class Beliefs:
 
     def __init__(self, base: Baseline, effects: Sequence[Effect], on_path: bool = False) -> None:
         self.base, self.effects, self.on_path = base, tuple(effects), on_path
+        self.by_packet = all(effect.kind == MARK for effect in effects)  # whatever the scope is
         self.seen: list[Seen] = []
         self.hypotheses: list[Hypothesis] = []
         self.rules: list[Rule] = []
@@ -159,7 +160,7 @@ class Beliefs:
         """Take in new hypotheses, weighed by everything that was seen."""
         new: list[tuple[Hypothesis, Rule]] = []
         for one in more:
-            if one in self.known:
+            if one in self.known or (self.by_packet and one.scope != "packet"):
                 continue
             self.known.add(one)
             rule = one.rule()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,15 @@ from midcall.experiments.probe.baseline import (
     log_binomial,
     more_than,
 )
-from midcall.experiments.probe.line_oracle import DELAY, DOUBLE, DROP, INJECT, PARTIAL, REORDER
+from midcall.experiments.probe.line_oracle import (
+    DELAY,
+    DOUBLE,
+    DROP,
+    INJECT,
+    MARK,
+    PARTIAL,
+    REORDER,
+)
 from midcall.experiments.probe.prober import MS, Outcome
 from midcall.testbed.probing.probe import Ends, flows_of
 
@@ -46,8 +54,11 @@ CHANCES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 class Finding(NamedTuple):
-    """An effect on one group. score: log-likelihood ratio; amount: share of losses, or ns; first:
-    index of the first packet that is struck; chance: share of copies that are struck."""
+    """An effect on one group.
+
+    score: log-likelihood ratio; amount: share of losses, ns, or a code point; first: index of the
+    first packet that is struck; chance: share of copies that are struck.
+    """
 
     kind: str
     ends: Ends
@@ -67,10 +78,11 @@ def joined(outcomes: Sequence[Outcome]) -> Outcome:
         strange=[events for one in outcomes for events in one.strange],
         twice=stacked([one.twice for one in outcomes]),
         overtaken=stacked([one.overtaken for one in outcomes]),
+        points=stacked([one.points for one in outcomes]),
     )
 
 
-def stacked(parts: Sequence[NDArray[np.bool_] | None]) -> NDArray[np.bool_] | None:
+def stacked(parts: Sequence[NDArray[Any] | None]) -> NDArray[Any] | None:
     """Return flags of several plays as one, None where a play has none."""
     known = [one for one in parts if one is not None]
     return np.concatenate(known) if known and len(known) == len(parts) else None
@@ -94,13 +106,14 @@ def findings(outcome: Outcome, base: Baseline) -> list[Finding]:
             partly_lost(outcome, base, places, groups),
             later(outcome, base, places, groups),
             come_twice(outcome, places, groups),
+            come_marked(outcome, places, groups),
             out_of_order(outcome, base, places, groups),
             sometimes_late(outcome, base, places, groups),
         ]
         chosen = [one for one in found if one is not None and one.score > SUSPICIOUS]
         losses = [one for one in chosen if one.kind in (DROP, PARTIAL)]
         late = [one for one in chosen if one.kind == DELAY]
-        chosen = [one for one in chosen if one.kind in (DOUBLE, REORDER)]
+        chosen = [one for one in chosen if one.kind in (DOUBLE, REORDER, MARK)]
         if any(one.kind == REORDER for one in chosen):
             late = []  # a delay of some packets alone
         chosen += [max(late, key=lambda one: one.score)] if late else []
@@ -322,6 +335,21 @@ def come_twice(outcome: Outcome, places: NDArray[np.int64], groups: int) -> Find
     first = int(places[np.flatnonzero(twice.any(axis=0))[0]])
     score = log_binomial(gone, count) - gone * math.log(RARELY) - loss_penalty(groups)
     return Finding(DOUBLE, NOWHERE, True, score, gone / count, first)
+
+
+def come_marked(outcome: Outcome, places: NDArray[np.int64], groups: int) -> Finding | None:
+    """Return datagrams that come with a code point which the line itself does not give them; of
+    several code points, the one of most datagrams is the finding's amount."""
+    if outcome.points is None or not (outcome.points[:, places] >= 0).any():
+        return None
+    come = outcome.delay[:, places] >= 0
+    values = outcome.points[:, places][come]
+    point = int(np.bincount(values[values >= 0]).argmax())
+    marked = (outcome.points[:, places] == point) & come
+    count, gone = int(come.sum()), int(marked.sum())
+    first = int(places[np.flatnonzero(marked.any(axis=0))[0]])
+    score = log_binomial(gone, count) - gone * math.log(RARELY) - loss_penalty(groups)
+    return Finding(MARK, NOWHERE, True, score, float(point), first)
 
 
 def out_of_order(

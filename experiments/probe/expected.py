@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from midcall.captures.packets.numbers import TCP
 from midcall.experiments.probe.baseline import Baseline, control_units
 from midcall.experiments.probe.effects import groups_of
-from midcall.experiments.probe.line_oracle import DOUBLE, DROP, INJECT, PARTIAL
+from midcall.experiments.probe.line_oracle import DOUBLE, DROP, INJECT, MARK, PARTIAL
 from midcall.experiments.probe.prober import MS, Outcome, Prober
 from midcall.testbed.policy.language import Rule
 from midcall.testbed.policy.operator import EMPTY, Policy
@@ -104,6 +104,8 @@ def unexplained(
         return without_events(lossy._replace(delay=delay), expected)
     if kind == DOUBLE:
         return without_flags(seen, expected, "twice")
+    if kind == MARK:
+        return without_marks(seen, expected)
     return without_flags(without_delays(seen, expected, base), expected, "overtaken")
 
 
@@ -266,6 +268,16 @@ def without_flags(seen: Outcome, expected: Outcome, name: str) -> Outcome:
         if predicted.any() and not beyond(flags[:, places], some, predicted, other):
             flags[:, places] = False
     return seen._replace(**{name: flags})
+
+
+def without_marks(seen: Outcome, expected: Outcome) -> Outcome:
+    """Return an outcome without the code points with which packets are expected to come."""
+    if seen.points is None or expected.points is None:
+        return seen
+    points = seen.points.copy()
+    for at in range(points.shape[1]):
+        points[np.isin(points[:, at], np.unique(expected.points[:, at])), at] = -1
+    return seen._replace(points=points)
 
 
 def not_seen(seen: Outcome, expected: Outcome) -> bool:

@@ -26,6 +26,7 @@ from midcall.experiments.probe.line_oracle import (
     DELAY,
     DOUBLE,
     INJECT,
+    MARK,
     PARTIAL,
     REORDER,
     Effect,
@@ -83,6 +84,11 @@ def affected_of(outcome: Outcome, base: Baseline, sought: Effect) -> tuple[Bools
         if sought.kind == REORDER:
             usable = usable & followed(outcome.unit)
         return affected, usable, np.full(len(losses), own)
+    if sought.kind == MARK:
+        affected = np.zeros(outcome.delay.shape, bool)
+        if outcome.points is not None:
+            affected = outcome.points == int(sought.amount)
+        return affected, (outcome.delay >= 0) & ~outcome.streams, np.full(len(losses), STRAY)
     if sought.kind in (DELAY, PARTIAL):
         excess = base.excess(outcome)
         spread = np.array(base.spread)[outcome.up.astype(int)]

@@ -22,11 +22,11 @@ from midcall.testbed.probing.probe import Probe
 
 #: Kinds of effects on packets.
 DROP, INJECT, DELAY, PARTIAL = "drop", "inject", "delay", "partial"
-DOUBLE, REORDER = "double", "reorder"
-FAMILIES = (INJECT, DROP, PARTIAL, DELAY, DOUBLE, REORDER)
+DOUBLE, REORDER, MARK = "double", "reorder", "mark"
+FAMILIES = (INJECT, DROP, PARTIAL, DELAY, DOUBLE, REORDER, MARK)
 #: Those that strike a share of packets, and all that a packet shows by itself.
 SHARES = (PARTIAL, DOUBLE, REORDER)
-BY_ITSELF = (DELAY, *SHARES)
+BY_ITSELF = (DELAY, MARK, *SHARES)
 #: Log-likelihood ratio above which an answer counts, and below which it is "no" without a repeat.
 SURE, UNSURE = 7.0, 0.0
 #: Copies of a unit, at least and at most; accepted chance that no copy meets an enforced rule.
@@ -34,9 +34,9 @@ LEAST_COPIES, MOST_COPIES, MISSED = 3, 40, 2e-3
 
 
 class Effect(NamedTuple):
-    """A kind of effect (of FAMILIES), its size (loss as a share, or delay in ns), the chance of
-    enforcement, and which act it is, where that is known. limit: of a limited rate, the act as the
-    policy language writes it, as JSON."""
+    """A kind of effect (of FAMILIES), its size (loss as a share, delay in ns, or a code point), the
+    chance of enforcement, and which act it is, where that is known. limit: of a limited rate, the
+    act as the policy language writes it, as JSON."""
 
     kind: str
     amount: float = 1.0
@@ -111,6 +111,9 @@ class LineOracle:
         if kind in (DOUBLE, REORDER):
             flags = outcome.twice if kind == DOUBLE else outcome.overtaken
             return 20.0 if flags is not None and flags.sum() > 2 else -5.0
+        if kind == MARK:
+            marked = outcome.points is not None and (outcome.points == self.sought.amount).any()
+            return 20.0 if marked else -5.0
         if kind == PARTIAL:
             return self.loss_score(outcome)
         if self.sought.chance < 0.999:

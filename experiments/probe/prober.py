@@ -47,7 +47,9 @@ class Outcome(NamedTuple):
     could not be sent; size: int64[packets], IP octets; up: bool[packets]; events, strange: of each
     copy, with the ends of the unit; jitter: ns by which the line's own delay varies; twice,
     overtaken: which datagrams came twice, and which came after a later one of their flow and
-    direction (bool[copies, packets]; None for neither).
+    direction (bool[copies, packets]; None for neither); points: code point of datagrams that came
+    with another one than the line gives them, -1 for others (int64[copies, packets]; None for
+    none).
     """
 
     unit: Probe
@@ -59,6 +61,7 @@ class Outcome(NamedTuple):
     jitter: int = 0
     twice: NDArray[np.bool_] | None = None
     overtaken: NDArray[np.bool_] | None = None
+    points: NDArray[np.int64] | None = None
 
     def of(self, rows: Sequence[int] | NDArray[np.int64]) -> Outcome:
         """Return some of the copies."""
@@ -68,6 +71,7 @@ class Outcome(NamedTuple):
             strange=[self.strange[at] for at in rows],
             twice=None if self.twice is None else self.twice[list(rows)],
             overtaken=None if self.overtaken is None else self.overtaken[list(rows)],
+            points=None if self.points is None else self.points[list(rows)],
         )
 
     @property
@@ -154,6 +158,8 @@ class Prober:
         self.record: list[Asked] = []
         self.numbers = 0
         self.jitter = 0  # ns by which the line's own delay varies
+        # of a line that rewrites code points, those that are known: (upwards, sent) -> received
+        self.rewrites: dict[tuple[bool, int], int] = {}
         preset = PRESETS[access]
         self.rate = {True: preset.up.rate_kbit, False: preset.down.rate_kbit}
         self.lab_only = lab_only  # every far address is mapped into the lab's range
@@ -329,6 +335,13 @@ class Prober:
                 free[one.up] = leaves + int(ip_size(one) * 8e6 / self.rate[one.up])
         return result
 
+    def usual(self, one: Sent) -> Sequence[int]:
+        """Return with which code points the line itself may deliver a datagram."""
+        if not self.rewrites:
+            return (one.dscp,)
+        came = self.rewrites.get((one.up, one.dscp))
+        return range(64) if came is None else (came,)
+
     def _empty(self, unit: Probe, copies: int) -> Outcome:
         return Outcome(
             unit,
@@ -340,6 +353,7 @@ class Prober:
             self.jitter,
             np.zeros((copies, len(unit)), bool),
             np.zeros((copies, len(unit)), bool),
+            np.full((copies, len(unit)), -1, np.int64),
         )
 
     def _fill(
@@ -367,6 +381,9 @@ class Prober:
                                   (outcomes[number].overtaken, late)):  # fmt: skip
                 if place in places and flags is not None:
                     flags[copy, at] = True
+            came, points = played.points.get(place), outcomes[number].points
+            if came is not None and points is not None and came not in self.usual(one):
+                points[copy, at] = came
         for event in played.events:
             number, copy, old = back[event.ends]
             if event.kind != OPENED:

@@ -24,11 +24,12 @@ from midcall.experiments.localise.payload_hypotheses import roundest
 from midcall.experiments.probe.asking import Question, ask_all, edge
 from midcall.experiments.probe.atoms import places
 from midcall.experiments.probe.beliefs import Hypothesis
-from midcall.experiments.probe.line_oracle import DELAY, DROP, INJECT
+from midcall.experiments.probe.code_points import word_of
+from midcall.experiments.probe.line_oracle import DELAY, DROP, INJECT, MARK
 from midcall.experiments.probe.prober import MS
 from midcall.experiments.probe.tails import Tail
 from midcall.testbed.policy.language import METHODS
-from midcall.testbed.policy.syntax import span
+from midcall.testbed.policy.syntax import CODE_POINTS, span
 from midcall.testbed.probing.probe import Probe, Sent, in_order, ip_size
 from midcall.testbed.probing.strikes import Passing
 
@@ -80,7 +81,7 @@ class Refiner:
         """Return whether the trigger's last packet alone shows the effect."""
         up = self.core[-1].up
         way = self.best.way
-        return self.sought.kind in (DROP, DELAY) and way in (None, "up" if up else "down")
+        return self.sought.kind in (DROP, DELAY, MARK) and way in (None, "up" if up else "down")
 
     def run(self) -> Hypothesis:
         """Return the hypothesis with exact numbers."""
@@ -96,6 +97,7 @@ class Refiner:
             ("ports", self.ports), ("addresses", self.addresses), ("size", self.sizes),
             ("entropy", self.entropy), ("payload", self.kinds), ("stun_method", self.methods),
             ("packets", self.packets), ("bytes", self.octets), ("seconds", self.seconds),
+            ("dscp", self.code_points),
         ):  # fmt: skip
             if key in keys:
                 found = refine(keys)
@@ -305,6 +307,15 @@ class Refiner:
         answers = self.ask(cores, "which STUN methods")
         hits = [number for number, hit in zip(numbers, answers, strict=True) if hit]
         return [METHOD_WORDS.get(one, one) for one in (own, *hits)]
+
+    def code_points(self, keys: dict[str, Any]) -> list[int | str] | None:
+        """Return the code points that are struck, of those with a name and the trigger's own."""
+        last = self.core[-1]
+        others = [number for number in sorted(set(CODE_POINTS.values())) if number != last.dscp]
+        cores = [self.with_last(last._replace(dscp=number)) for number in others]
+        answers = self.ask(cores, "which code points")
+        hits = [number for number, hit in zip(others, answers, strict=True) if hit]
+        return [] if len(hits) == len(others) else [word_of(one) for one in (last.dscp, *hits)]
 
     # -- windows
 

@@ -50,6 +50,7 @@ from midcall.experiments.probe.beliefs import (
     shown,
     with_act,
 )
+from midcall.experiments.probe.code_points import code_points_tried, rewrites_of, word_of
 from midcall.experiments.probe.effects import (
     LEAST_REORDERED,
     SHOWN,
@@ -67,12 +68,14 @@ from midcall.experiments.probe.line_oracle import (
     DOUBLE,
     DROP,
     INJECT,
+    MARK,
     PARTIAL,
     REORDER,
     SHARES,
     Effect,
     LineOracle,
 )
+from midcall.experiments.probe.priorities import POINTS, Classes, classes
 from midcall.experiments.probe.prober import (
     HANDSHAKE,
     MS,
@@ -142,7 +145,8 @@ OCTET_PROBES, LONGEST = 150, 6_000_000_000
 #: Acts after which packets never arrive, or forged answers do.
 BLOCKING = {"drop", "stall", "drop-media", *INJECTED}
 #: Acts that limit a rate, and acts after which all packets arrive.
-LIMITS, LOSSLESS = ("police", "shape"), ("delay", "jitter", "reorder", "duplicate")
+LIMITS = ("police", "shape", "prioritise")
+LOSSLESS = ("delay", "jitter", "reorder", "duplicate", "mark")
 #: Effects on whether packets arrive.
 BLOCKED = (DROP, PARTIAL, INJECT)
 #: Probability of a rule that was identified again, as a share of the one before, to replace it.
@@ -204,6 +208,7 @@ class Found:
     octets: list[str] = field(default_factory=list)
     spared: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    classes: Classes | None = None  # of a queue; None where it is not known whether it has several
     refused: bool = False  # whether forged answers came to attempts to connect alone
 
     def refute(self, note: str) -> None:
@@ -311,6 +316,7 @@ class Search:
         self.result = Result()
         streams = any(one.ends.proto == TCP for one in self.capture)
         self.patience = OPENING if streams else None
+        self.points = code_points_tried(self.capture)
         self.forged = False  # whether forged answers are looked into
         self.lag = 0  # of packets from the subscriber, beyond the access network's delay, ns
         self.plays: list[Outcome] = []
@@ -506,9 +512,10 @@ class Search:
         """Return the effects on the capture that are sure; of a clean line also note what would
         not have shown."""
         size = len(self.capture[0].ends.near)
-        units = control_units(size)
+        units = control_units(size, self.points)
         controls = [[one] for one in self.prober.ask("the line itself: controls", units, 3)]
         self.base = baseline_of(self.prober, [joined(one) for one in controls])
+        self.prober.rewrites = rewrites_of([one for some in controls for one in some])
         self.prober.taught(f"loss {max(self.base.loss):.1%}")
         self.prober.jitter = int(JITTERS * max(self.base.spread))
         # the stream ends with the capture, so that it has as little time to send again
@@ -621,7 +628,7 @@ class Search:
     def further(self, outcome: Outcome, tried: Collection[Key]) -> list[Finding]:
         """Return the effects on packets of a play that the rules found so far do not have."""
         seen: list[Finding] = []
-        for kinds in (BLOCKED, (DELAY, REORDER), (DOUBLE,)):
+        for kinds in (BLOCKED, (DELAY, REORDER), (DOUBLE,), (MARK,)):
             rest = self.masked(outcome, False, kinds[0])
             seen += [one for one in findings(rest, self.base) if one.kind in kinds]
         return merged_findings([one for one in seen if (one.kind, one.ends, one.up) not in tried])
@@ -845,8 +852,9 @@ class Search:
                 self.limits.add(json.dumps(limit.fields))
                 return [Effect(PARTIAL, 0.5, 1.0, limit.act, json.dumps(limit.fields))]
         result = {finding.kind: Effect(finding.kind, finding.amount, finding.chance)}
-        for one in own:
-            result.setdefault(one.kind, Effect(one.kind, one.amount, one.chance))
+        for one in own if finding.kind != MARK else ():
+            if one.kind != MARK:  # a rule that marks does nothing else
+                result.setdefault(one.kind, Effect(one.kind, one.amount, one.chance))
         if finding.kind in (DROP, PARTIAL):
             result.setdefault(DROP, Effect(DROP, 1.0, 1.0))
             result.setdefault(PARTIAL, Effect(PARTIAL, 0.5, 1.0))
@@ -910,7 +918,9 @@ class Search:
         if sought.kind == DROP:
             found.spared = refiner.spared()
         tail = self.tail(found)
-        if sought.kind != INJECT and not found.best.media:
+        if sought.kind == MARK:
+            found.act = rough_act(sought)
+        elif sought.kind != INJECT and not found.best.media:
             is_limit = sought.limit in self.limits
             acts = Acts(tail, found.core, is_limit)
             act, parameters = acts.run()
@@ -924,12 +934,32 @@ class Search:
                 found.refute("packets that the rule should strike showed no effect")
             elif not parameters and not acts.certain and sought.kind in (DELAY, PARTIAL):
                 found.refute("which act it is could not be measured")
+        if found.act.get("act") == "shape":
+            self.find_classes(found)
         # only many packets, close together, show these
-        limited = found.act.get("act") in ("police", "shape", "reorder")
+        limited = found.act.get("act") in (*LIMITS, "reorder")
         if found.best.scope != "packet" and not found.best.media and not limited:
             found.lasting = lasting(tail, found.core, self.watch)
             if found.lasting.seconds is not None:
                 found.parameters["lasts_s"] = found.lasting.seconds
+
+    def find_classes(self, found: Found) -> None:
+        """Find out whether packets with some code points go first in the queue of a rule."""
+        seen = classes(self.tail(found), found.core, found.act)
+        found.classes = seen
+        if seen is None or not seen.first:
+            return
+        narrow = found.best.scope in ("packet", "flow")
+        if narrow and len(seen.first) == len(POINTS):
+            return  # a match of code point 0
+        found.act = seen.act(found.act)
+        found.parameters |= {key: one for key, one in (("rate_kbit", seen.rate),
+                             ("cross_kbit", seen.cross)) if one is not None}  # fmt: skip
+        rest = {key: one for key, one in found.best.keys.items() if key != "dscp"}
+        found.best = found.best._replace(
+            match=json.dumps(rest or {"packets": "1-"}, sort_keys=True),
+            scope="client" if narrow else found.best.scope,
+        )
 
     def is_sampled(self, found: Found) -> bool:
         """Return whether a flow is condemned by one of many triggers; the rule then inspects one
@@ -1120,7 +1150,7 @@ class Search:
         yield "noise before it", preceded_unit(core, 6, 10 * MS, count + extra)
         yield "much noise before it", preceded_unit(core, 30, 5 * MS, count + extra, 200)
         last = core[-1]
-        for word, other in changed_packets(last):
+        for word, other in changed_packets(last, self.points):
             changed = (*with_ends(core[:-1], last.ends, other.ends), other)
             yield word, repeated_unit(changed, count + extra, apart)
         if len(core) > 1:
@@ -1189,7 +1219,8 @@ class Search:
         count = 60 if sought.kind in SHARES else 4
         units = [(f"another kind of packet, {word}", repeated_unit((other,), count, 15 * MS))
                  for one in list(shapes.values())[:MOST_SHAPES]
-                 for word, other in changed_packets(one._replace(time=0, before=()))]  # fmt: skip
+                 for word, other in changed_packets(one._replace(time=0, before=()),
+                                                    self.points)]  # fmt: skip
         scores = beliefs.scores
         order = np.flatnonzero(scores > scores.max() - ANOTHER - IN_DOUBT)
         order = order[np.argsort(-scores[order], kind="stable")][:ALIVE]
@@ -1336,7 +1367,7 @@ def merged_findings(seen: Sequence[Finding]) -> list[Finding]:
     rest = [one for one in seen if not (one.kind in (DROP, PARTIAL) and one.ends in injected)]
     dropped = {(one.ends, one.up) for one in rest if one.kind == DROP}
     rest = [one for one in rest if one.kind != PARTIAL or (one.ends, one.up) not in dropped]
-    order = {INJECT: 0, DROP: 1, PARTIAL: 2, REORDER: 3, DOUBLE: 4, DELAY: 5}
+    order = {INJECT: 0, DROP: 1, PARTIAL: 2, REORDER: 3, DOUBLE: 4, DELAY: 5, MARK: 6}
     return sorted(rest, key=lambda one: (order[one.kind], -one.score))
 
 
@@ -1356,6 +1387,8 @@ def rough_act(sought: Effect) -> dict[str, Any]:
         return {"act": "reorder", "share": share, "delay_ms": LEAST_REORDERED / MS}
     if sought.kind == DELAY:
         return {"act": "delay", "delay_ms": round(sought.amount / MS, 1)}
+    if sought.kind == MARK:
+        return {"act": "mark", "code_point": word_of(int(sought.amount))}
     return {}
 
 

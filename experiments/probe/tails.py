@@ -24,7 +24,7 @@ from midcall.experiments.probe.line_oracle import (
     Effect,
 )
 from midcall.experiments.probe.prober import MS, Prober
-from midcall.experiments.probe.units import zeros
+from midcall.experiments.probe.units import point_after, zeros
 from midcall.testbed.probing.probe import Probe, Sent, in_order
 from midcall.testbed.probing.strikes import Passing, strikes
 
@@ -125,7 +125,8 @@ class Tail:
                 for up in (True, False):
                     result.append(
                         last._replace(time=time + (0 if up else 2 * MS), up=up,
-                                      payload=self.body(number, up), before=())
+                                      payload=self.body(number, up), before=(),
+                                      dscp=point_after(last))
                     )  # fmt: skip
         return result
 

@@ -50,7 +50,7 @@ def neighbours(ends: Ends, proto: int = UDP) -> dict[str, Ends]:
 
 def carriers(
     ends: Ends, begin: int, count: int, apart: int, word: str, size: int = 60,
-    plain: bool = False,
+    plain: bool = False, dscp: int = 0,
 ) -> list[Sent]:  # fmt: skip
     """Return packets of noise (plain: nearly all zeros) in both directions of a flow."""
     result = []
@@ -59,8 +59,15 @@ def carriers(
             body = noise(size + number % 7, word, up, number, ends.far_port)
             if plain:
                 body = zeros(size, word, up, number)
-            result.append(Sent(begin + number * apart + (0 if up else apart // 2), up, ends, body))
+            time = begin + number * apart + (0 if up else apart // 2)
+            result.append(Sent(time, up, ends, body, dscp=dscp))
     return result
+
+
+def point_after(last: Sent) -> int:
+    """Return the code point of noise behind a packet in its flow: 0, but that of a stream's socket,
+    which sends again with it, too."""
+    return last.dscp if last.ends.proto == TCP else 0
 
 
 def zeros(size: int, *names: object) -> bytes:
@@ -79,7 +86,7 @@ def scope_unit(
     last = trigger[-1]
     begin = last.time + PAUSE
     packets = list(trigger)
-    packets += carriers(last.ends, begin, count, apart, "same", size, plain)
+    packets += carriers(last.ends, begin, count, apart, "same", size, plain, point_after(last))
     for number, (word, ends) in enumerate(neighbours(last.ends, proto).items()):
         later = begin + (number + 1) * apart // 8
         packets += carriers(ends, later, count, apart, word, size, plain)
@@ -107,17 +114,19 @@ def repeated_unit(trigger: Probe, count: int, apart: int) -> Probe:
     begin = last.time + PAUSE
     for number in range(count):
         packets.append(last._replace(time=begin + number * apart))
-    packets += carriers(last.ends, begin + apart // 4, count, apart, "between")
+    own = point_after(last)
+    packets += carriers(last.ends, begin + apart // 4, count, apart, "between", dscp=own)
     return in_order(packets)
 
 
 def preceded_unit(trigger: Probe, count: int, apart: int, after: int, size: int = 60) -> Probe:
     """Return noise in the trigger's flow, then the trigger, then noise again."""
     last = trigger[-1]
-    before = carriers(last.ends, 0, count, apart, "before", size)
+    own = point_after(last)
+    before = carriers(last.ends, 0, count, apart, "before", size, dscp=own)
     shift = count * apart + PAUSE
     moved = [one._replace(time=one.time + shift) for one in trigger]
-    behind = carriers(last.ends, moved[-1].time + PAUSE, after, apart, "behind")
+    behind = carriers(last.ends, moved[-1].time + PAUSE, after, apart, "behind", dscp=own)
     return in_order([*before, *moved, *behind])
 
 
@@ -131,9 +140,12 @@ def other_flows(base: Probe, but: Ends, most: int = 8) -> list[Sent]:
     return sorted(result, key=lambda one: one.time)
 
 
-def changed_packets(one: Sent) -> Iterator[tuple[str, Sent]]:
-    """Yield a packet with one thing changed, and what that is."""
+def changed_packets(one: Sent, points: Sequence[int] = ()) -> Iterator[tuple[str, Sent]]:
+    """Yield a packet with one thing changed, and what that is. points: code points to try."""
     ends = one.ends
+    for dscp in points:
+        if dscp != one.dscp:
+            yield f"code point {dscp}", one._replace(dscp=dscp)
     for port in PORTS:
         if port != ends.far_port:
             yield f"port {port}", one._replace(ends=ends._replace(far_port=port))

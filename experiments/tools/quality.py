@@ -92,8 +92,8 @@ PLACES = {
     "frame_rate": 1, "frame_rate_low": 1, "frame_rate_high": 1, "loss": 4, "gap_ms": 1,
     "jitter_ms": 2, "mos": 2, "confidence": 2, "path_loss": 4, "path_delay_ms": 1,
 }  # fmt: skip
-#: Rows of the table format that are shown.
-SHOWN = 200
+#: Rows of the table format that are shown; characters of a line that goes to no terminal.
+SHOWN, WIDTH = 200, 500
 
 Say = Callable[[str], None]
 #: Seconds of the path by first packet of the flow, direction (1: from its source) and second.
@@ -368,7 +368,7 @@ def render(table: pa.Table, terminal: bool) -> str:
     columns = [table.column(name).to_pylist() for name in shown]
     for values in zip(*columns, strict=True):
         page.add_row(*(cell(value) for value in values))
-    width = None if terminal else 240
+    width = None if terminal else WIDTH
     console = Console(
         width=width, force_terminal=terminal, no_color=not terminal, highlight=False, markup=False
     )

@@ -17,18 +17,20 @@ UNSUMMED = 0xFFFF
 
 
 def ip_packet(
-    source: bytes, target: bytes, proto: int, body: bytes, number: int = 0, whole: bool = True
-) -> bytes:
+    source: bytes, target: bytes, proto: int, body: bytes, number: int = 0, whole: bool = True,
+    dscp: int = 0,
+) -> bytes:  # fmt: skip
     """Return an IP packet with correct checksums; addresses of 4 or 16 octets.
 
     body: its transport header and payload, whatever its checksum is; a UDP checksum of 0 (none)
-    stays. number, whole: IPv4's identification, and whether it must not be fragmented.
+    stays. number, whole: IPv4's identification, and whether it must not be fragmented; dscp: its
+    code point, 0 to 63 (RFC 2474).
     """
     if len(source) == 4:
         size, bits = 20 + len(body), 0x4000 if whole else 0
-        head = struct.pack(">BBHHHBBH", 0x45, 0, size, number & 0xFFFF, bits, 64, proto, 0)
+        head = struct.pack(">BBHHHBBH", 0x45, dscp << 2, size, number & 0xFFFF, bits, 64, proto, 0)
     else:
-        head = struct.pack(">IHBB", 6 << 28, len(body), proto, 64)
+        head = struct.pack(">IHBB", 6 << 28 | dscp << 22, len(body), proto, 64)
     packet = bytearray(head + source + target + body)
     set_checksums(packet, len(packet))
     return bytes(packet)

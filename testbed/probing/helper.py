@@ -63,7 +63,8 @@ def attend(control: Control, budget: Budget, say: Callable[[str], None] = print)
             events = end.take()
             if events:
                 control.tell({"events": [
-                    [one.time, one.up, ends_words(one.ends), one.kind, packed(one.payload)]
+                    [one.time, one.up, ends_words(one.ends), one.kind, packed(one.payload),
+                     one.dscp]
                     for one in events
                 ]})  # fmt: skip
     except TestbedError as error:
@@ -81,7 +82,8 @@ def obey(end: LocalEnd, message: dict[str, Any]) -> dict[str, Any] | None:
         end.open(ends_of(message["ends"]))
         return {"done": "open"}
     if message["do"] == "send":
-        end.send(ends_of(message["ends"]), unpacked(message["octets"]))
+        dscp = int(message["dscp"]) & 63
+        end.send(ends_of(message["ends"]), unpacked(message["octets"]), dscp)
         return None
     end.close()
     return {"done": "close"}

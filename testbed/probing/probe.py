@@ -16,6 +16,7 @@ from typing import NamedTuple
 from midcall.captures.packets.numbers import TCP, UDP
 from midcall.captures.packets.pcap import Packets, packets_of
 from midcall.errors import TestbedError
+from midcall.testbed.middlebox.marking import dscp_of
 from midcall.testbed.network.ip_packets import RAW_IP, UNSUMMED, ip_packet
 from midcall.testbed.replay.script import script
 from midcall.testbed.replay.sides import CALLER, FAR
@@ -43,7 +44,7 @@ class Sent(NamedTuple):
     """One packet of a probe. time: ns since the probe's begin; up: away from the subscriber.
 
     before: earlier payloads of its flow and direction, for readers of messages in several packets;
-    they are not sent with it.
+    they are not sent with it. dscp: code point of its IP header, 0 to 63 (RFC 2474).
     """
 
     time: int
@@ -52,6 +53,7 @@ class Sent(NamedTuple):
     payload: bytes
     flags: int = PUSH  # of TCP
     before: tuple[bytes, ...] = ()
+    dscp: int = 0
 
 
 Probe = tuple[Sent, ...]
@@ -112,7 +114,8 @@ def probe_of(packets: Packets) -> Probe:
         payload = body.ljust(int(fact["size"]), b"\0")[:LONGEST]
         ends = Ends(int(fact["proto"]), *subscriber, *remote)
         flags = int(fact["flags"]) & 0xFF if ends.proto == TCP else PUSH
-        sent.append(Sent(int(packets.time[i]), side == CALLER, ends, payload, flags))
+        dscp = int(dscp_of(packets.data, int(fact["ip_at"]), int(fact["version"])))
+        sent.append(Sent(int(packets.time[i]), side == CALLER, ends, payload, flags, dscp=dscp))
     if not sent:
         raise TestbedError("no packet of this capture would meet a box between its two sides")
     return in_order(sent)
@@ -155,7 +158,7 @@ def frame(one: Sent, sequence: int, acknowledged: int) -> bytes:
         head = udp_head(ports, len(one.payload))
     elif ends.proto == TCP:
         head = tcp_head(ports, sequence, acknowledged, one.flags)
-    return ip_packet(*addresses, ends.proto, head + one.payload)
+    return ip_packet(*addresses, ends.proto, head + one.payload, dscp=one.dscp)
 
 
 def udp_head(ports: tuple[int, int], size: int) -> bytes:

@@ -6,7 +6,8 @@ RemoteSockets is the caller with its own end here and the helper's end behind a 
 is a Sockets object, so the same search runs over it as in virtual time. The helper sends on a flow
 only after it has heard from the flow's other end; what is due before waits for that. Datagrams have
 the time at which the kernel received them (SO_TIMESTAMPNS), so that a busy program does not look
-like a slow line.
+like a slow line. The code point of a datagram is ancillary data (IP_TOS, IPV6_TCLASS), both ways.
+The socket of a stream has one for all that it sends, and does not show with which a segment came.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import select
 import selectors
 import socket
 import struct
+import sys
 import time
 from contextlib import suppress
 from types import TracebackType
@@ -36,6 +38,12 @@ IDLE = 0.5
 WAITING = 64
 #: Linux: the option by which a socket tells when a datagram came, and the octets of its answer.
 SO_TIMESTAMPNS, STAMP = 35, struct.Struct("qq")
+#: Level and name of the octet with the code point and the two bits of ECN, as an option and as
+#: ancillary data, and the option by which a socket tells it (ip(7), RFC 3542 section 6.5); by the
+#: octets of an address.
+TRAFFIC_CLASS = {4: (socket.IPPROTO_IP, socket.IP_TOS, socket.IP_RECVTOS),
+                 16: (socket.IPPROTO_IPV6, socket.IPV6_TCLASS, socket.IPV6_RECVTCLASS)}  # fmt: skip
+TRAFFIC_CLASSES = {(level, kind) for level, kind, _ in TRAFFIC_CLASS.values()}
 
 
 def words_of(address: bytes) -> str:
@@ -52,20 +60,23 @@ class LocalEnd:
         self.flows: dict[Ends, socket.socket] = {}
         self.listening: dict[tuple[int, bytes, int], socket.socket] = {}
         self.waiting: dict[tuple[int, bytes, int], list[Ends]] = {}
-        self.unsent: dict[Ends, list[bytes]] = {}
+        self.unsent: dict[Ends, list[tuple[bytes, int]]] = {}
+        self.points: dict[Ends, int] = {}  # code points of streams, where not 0
         self.heard: dict[Ends, Any] = {}
         self.opened: set[Ends] = set()
         self.events: list[Event] = []
 
-    def open(self, ends: Ends) -> None:
-        """Bind this end of a flow; the caller connects its streams."""
+    def open(self, ends: Ends, dscp: int = 0) -> None:
+        """Bind this end of a flow; the caller connects its streams. dscp: code point of a SYN."""
         if self.is_near:
-            self._open_near(ends)
+            self._open_near(ends, dscp)
         else:
             self._open_far(ends)
 
-    def _open_near(self, ends: Ends) -> None:
+    def _open_near(self, ends: Ends, dscp: int) -> None:
         one = self._socket(ends)
+        if ends.proto == TCP:
+            self._mark(ends, one, dscp)
         one.bind((words_of(ends.near), ends.near_port))
         if ends.proto == TCP:
             one.connect_ex((words_of(ends.far), ends.far_port))
@@ -99,38 +110,48 @@ class LocalEnd:
         if ends.proto == TCP:
             one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         else:
+            level, _, option = TRAFFIC_CLASS[len(ends.near)]
             with suppress(OSError):
                 one.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+                one.setsockopt(level, option, 1)
         one.setblocking(False)
         return one
 
-    def send(self, ends: Ends, payload: bytes) -> None:
+    def _mark(self, ends: Ends, one: socket.socket, dscp: int) -> None:
+        """Give all that a stream sends from now on a code point."""
+        if self.points.get(ends, 0) != dscp:
+            self.points[ends] = dscp
+            level, option, _ = TRAFFIC_CLASS[len(ends.near)]
+            one.setsockopt(level, option, dscp << 2)
+
+    def send(self, ends: Ends, payload: bytes, dscp: int = 0) -> None:
         """Send octets of a flow; the helper only where it has heard from the other end."""
         self.budget.spend(len(payload) + 28)
         if ends.proto == TCP:
             if ends not in self.opened:
-                self.unsent.setdefault(ends, []).append(payload)
+                self.unsent.setdefault(ends, []).append((payload, dscp))
                 return
-            self._write(ends, payload)
+            self._write(ends, payload, dscp)
             return
         try:
             if self.is_near:
-                self.flows[ends].send(payload)
+                sent_as(self.flows[ends], payload, dscp, ends)
             elif ends in self.heard:
                 place = ends.proto, ends.far, ends.far_port
-                self.listening[place].sendto(payload, self.heard[ends])
+                sent_as(self.listening[place], payload, dscp, ends, self.heard[ends])
             else:
                 waiting = self.unsent.setdefault(ends, [])
                 if len(waiting) < WAITING:
-                    waiting.append(payload)
+                    waiting.append((payload, dscp))
         except OSError:
             return  # an ICMP error of an earlier datagram; the loss shows by itself
 
-    def _write(self, ends: Ends, payload: bytes) -> None:
+    def _write(self, ends: Ends, payload: bytes, dscp: int) -> None:
         one = self.flows.get(ends)
         if one is None:
             return
         try:
+            self._mark(ends, one, dscp)
             one.sendall(payload)
         except OSError:
             self._gone(ends, RESET)
@@ -153,7 +174,7 @@ class LocalEnd:
             self._established(ends, one, now)
         if mask & selectors.EVENT_READ:
             try:
-                octets, now, _ = taken(one, now)
+                octets, now, _, dscp = taken(one, now)
             except ConnectionResetError:
                 self._gone(ends, RESET)
                 return
@@ -162,14 +183,14 @@ class LocalEnd:
             if ends.proto == TCP and not octets:
                 self._gone(ends, ENDED)
                 return
-            self.events.append(Event(now, not self.is_near, ends, DATA, octets))
+            self.events.append(Event(now, not self.is_near, ends, DATA, octets, dscp))
 
     def _established(self, ends: Ends, one: socket.socket, now: int) -> None:
         self.opened.add(ends)
         self.events.append(Event(now, not self.is_near, ends, OPENED))
         self.selector.modify(one, selectors.EVENT_READ, ends)
-        for payload in self.unsent.pop(ends, []):
-            self._write(ends, payload)
+        for payload, dscp in self.unsent.pop(ends, []):
+            self._write(ends, payload, dscp)
 
     def _of_place(self, place: tuple[int, bytes, int], one: Any, now: int) -> None:
         try:
@@ -177,7 +198,7 @@ class LocalEnd:
                 stream, peer = one.accept()
                 stream.setblocking(False)
             else:
-                octets, now, peer = taken(one, now)
+                octets, now, peer, dscp = taken(one, now)
         except OSError:
             return
         ends = self._flow_of(place, peer)
@@ -192,10 +213,10 @@ class LocalEnd:
             self._established(ends, stream, now)
         else:
             self.heard[ends] = peer
-            self.events.append(Event(now, True, ends, DATA, octets))
-            for payload in self.unsent.pop(ends, []):
+            self.events.append(Event(now, True, ends, DATA, octets, dscp))
+            for payload, own in self.unsent.pop(ends, []):
                 with suppress(OSError):
-                    one.sendto(payload, peer)
+                    sent_as(one, payload, own, ends, peer)
 
     def _flow_of(self, place: tuple[int, bytes, int], peer: Any) -> Ends | None:
         """Return the flow of a peer: by its address and port, or by its address alone (NAT)."""
@@ -234,21 +255,32 @@ class LocalEnd:
             one.close()
         for table in (self.flows, self.listening, self.waiting, self.unsent, self.heard):
             table.clear()
+        self.points.clear()
         self.opened.clear()
         self.events.clear()
 
 
-def taken(one: socket.socket, now: int) -> tuple[bytes, int, Any]:
-    """Return what a socket received, when, and from whom.
+def sent_as(one: socket.socket, payload: bytes, dscp: int, ends: Ends, peer: Any = None) -> None:
+    """Send a datagram with a code point. peer: to whom, where the socket is not connected."""
+    level, kind, _ = TRAFFIC_CLASS[len(ends.near)]
+    one.sendmsg([payload], [(level, kind, struct.pack("i", dscp << 2))] if dscp else [], 0, peer)
+
+
+def taken(one: socket.socket, now: int) -> tuple[bytes, int, Any, int]:
+    """Return what a socket received, when, from whom, and with which code point (-1: not known).
 
     now: the time where the kernel states none.
     """
-    octets, control, _, peer = one.recvmsg(ROOM, socket.CMSG_SPACE(STAMP.size))
+    room = socket.CMSG_SPACE(STAMP.size) + socket.CMSG_SPACE(struct.calcsize("i"))
+    octets, control, _, peer = one.recvmsg(ROOM, room)
+    dscp = -1
     for level, kind, value in control:
         if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS and len(value) == STAMP.size:
             seconds, nanoseconds = STAMP.unpack(value)
-            return octets, seconds * 1_000_000_000 + nanoseconds, peer
-    return octets, now, peer
+            now = seconds * 1_000_000_000 + nanoseconds
+        elif (level, kind) in TRAFFIC_CLASSES and value:
+            dscp = int.from_bytes(value, sys.byteorder) >> 2  # without the two bits of ECN
+    return octets, now, peer, dscp
 
 
 def has_message(control: Control) -> bool:
@@ -297,22 +329,23 @@ class RemoteSockets:
         """Return the time, ns since 1970."""
         return time.time_ns()
 
-    def open(self, ends: Ends) -> None:
+    def open(self, ends: Ends, dscp: int = 0) -> None:
         """Bind both ends of a flow; over TCP the caller connects, once the helper listens."""
         self.control.tell({"do": "open", "ends": ends_words(ends)})
         while True:
             message = self._heard()
             if message.get("done") == "open":
                 break
-        self.near.open(ends)
+        self.near.open(ends, dscp)
 
-    def send(self, ends: Ends, up: bool, payload: bytes) -> None:
+    def send(self, ends: Ends, up: bool, payload: bytes, dscp: int = 0) -> None:
         """Send a datagram, or add octets to a stream."""
         if up:
-            self.near.send(ends, payload)
+            self.near.send(ends, payload, dscp)
         else:
             self.near.budget.spend(len(payload) + 28)
-            self.control.tell({"do": "send", "ends": ends_words(ends), "octets": packed(payload)})
+            self.control.tell({"do": "send", "ends": ends_words(ends), "octets": packed(payload),
+                               "dscp": dscp})  # fmt: skip
 
     def sleep(self, until: int) -> bool:
         """Wait; return True as soon as anything was received, False when the time has come."""
@@ -355,6 +388,8 @@ class RemoteSockets:
         if "error" in message:
             raise TestbedError(f"the helper: {message['error']}")
         for words in message.get("events", []):
-            time_, up, ends, kind, octets = words
-            self.far.append(Event(int(time_), bool(up), ends_of(ends), kind, unpacked(octets)))
+            time_, up, ends, kind, octets, dscp = words
+            self.far.append(
+                Event(int(time_), bool(up), ends_of(ends), kind, unpacked(octets), int(dscp))
+            )
         return message

@@ -30,13 +30,18 @@ ALIGNED = 90
 
 
 class Event(NamedTuple):
-    """What one end received. up: it came to the helper; time: ns of the line's clock."""
+    """What one end received.
+
+    up: it came to the helper; time: ns of the line's clock; dscp: code point of a datagram's IP
+    header, -1 where it is not known, as of streams.
+    """
 
     time: int
     up: bool
     ends: Ends
     kind: str
     payload: bytes = b""
+    dscp: int = -1
 
 
 class Sockets(Protocol):
@@ -51,12 +56,13 @@ class Sockets(Protocol):
         """Return the time."""
         ...
 
-    def open(self, ends: Ends) -> None:
-        """Bind both ends of a flow; over TCP the subscriber connects."""
+    def open(self, ends: Ends, dscp: int = 0) -> None:
+        """Bind both ends of a flow; over TCP the subscriber connects. dscp: code point of a SYN."""
         ...
 
-    def send(self, ends: Ends, up: bool, payload: bytes) -> None:
-        """Send a datagram, or add octets to a stream (after it is opened)."""
+    def send(self, ends: Ends, up: bool, payload: bytes, dscp: int = 0) -> None:
+        """Send a datagram, or add octets to a stream (after it is opened). dscp: code point of the
+        datagram, or of what this end of the stream sends from then on."""
         ...
 
     def sleep(self, until: int) -> bool:
@@ -83,7 +89,8 @@ class Played:
     sent: ns when each packet was handed to its socket, -1 if its stream was closed before; arrived:
     ns when all of its octets had come, -1 never; events: resets, ends and openings; strange: data
     that was not sent; ready: when each end's stream was open; twice: datagrams that came once more,
-    by their place in the plan; began, ended: ns.
+    by their place in the plan; began, ended: ns; points: code point with which each datagram came,
+    by its place in the plan, where it is known.
     """
 
     plan: Probe
@@ -95,6 +102,7 @@ class Played:
     twice: set[int] = field(default_factory=set)
     began: int = 0
     ended: int = 0
+    points: dict[int, int] = field(default_factory=dict)
 
     def delay(self, at: int) -> int:
         """Return how long a packet took, in ns; -1 if it never came.
@@ -105,7 +113,8 @@ class Played:
             return -1
         packet = self.plan[at]
         ready = self.ready.get((packet.ends, packet.up), 0)
-        return self.arrived[at] - max(self.sent[at], ready)
+        # a kernel may receive a packet before the call that sends it returns
+        return max(self.arrived[at] - max(self.sent[at], ready), 0)
 
     @property
     def seconds(self) -> float:
@@ -117,7 +126,8 @@ class _Waiting:
     """Packets of one flow and direction that were sent and have not come yet."""
 
     def __init__(self) -> None:
-        self.datagrams: dict[bytes, tuple[list[int], list[int]]] = {}  # indices, times of arrival
+        # indices, (times, code points) of arrival
+        self.datagrams: dict[bytes, tuple[list[int], list[tuple[int, int]]]] = {}
         self.stream: list[tuple[int, int]] = []  # (octets of the stream up to its end, index)
         self.sent = self.come = 0
         self.written = bytearray()
@@ -161,14 +171,14 @@ def play(sockets: Sockets, plan: Probe, wait: int) -> Played:
         take()
         if ends not in opened:
             opened.add(ends)
-            sockets.open(ends)
+            sockets.open(ends, packet.dscp)
         if stream and not packet.payload:
             if packet.flags & ABORT:
                 sockets.abort(ends)
             continue
         if (ends, packet.up) in closed:
             continue
-        sockets.send(ends, packet.up, packet.payload)
+        sockets.send(ends, packet.up, packet.payload, packet.dscp)
         result.sent[at] = sockets.now()
         one = waiting[ends, packet.up]
         missing += 1
@@ -194,12 +204,12 @@ def play(sockets: Sockets, plan: Probe, wait: int) -> Played:
 
 def _align_equal(result: Played, up: bool, one: _Waiting) -> None:
     """Assign arrivals of equal datagrams of which some were lost to those that were sent."""
-    alike = [(places, times) for places, times in one.datagrams.values()
-             if 0 < len(times) < len(places) <= ALIGNED]  # fmt: skip
+    alike = [(places, come) for places, come in one.datagrams.values()
+             if 0 < len(come) < len(places) <= ALIGNED]  # fmt: skip
     if alike:
         usual = _usual_delay(result, up, {at for places, _ in alike for at in places})
-        for places, times in alike:
-            _align(result, places, times, usual)
+        for places, come in alike:
+            _align(result, places, come, usual)
 
 
 def _usual_delay(result: Played, up: bool, leave_out: set[int]) -> float:
@@ -209,10 +219,13 @@ def _usual_delay(result: Played, up: bool, leave_out: set[int]) -> float:
     return float(min((one for one in delays if one >= 0), default=0))
 
 
-def _align(result: Played, places: list[int], times: list[int], least: float) -> None:
+def _align(
+    result: Played, places: list[int], arrivals: list[tuple[int, int]], least: float
+) -> None:  # fmt: skip
     """Decide which of several equal datagrams arrived, if fewer came than were sent: the choice
     that keeps the order and makes the delays equal and close to the least one of other datagrams,
-    in ns, as far as possible."""
+    in ns, as far as possible. arrivals: times and code points."""
+    times = [time for time, _ in arrivals]
     sent = np.array([result.sent[at] for at in places], np.float64)
     come = np.array(times, np.float64)
     best: tuple[float, list[int]] | None = None
@@ -239,8 +252,11 @@ def _align(result: Played, places: list[int], times: list[int], least: float) ->
         return
     for at in places:
         result.arrived[at] = -1
-    for at, time in zip(best[1], times, strict=True):
+        result.points.pop(at, None)
+    for at, (time, dscp) in zip(best[1], arrivals, strict=True):
         result.arrived[places[at]] = time
+        if dscp >= 0:
+            result.points[places[at]] = dscp
 
 
 def _assign(event: Event, one: _Waiting, result: Played) -> int:
@@ -249,15 +265,17 @@ def _assign(event: Event, one: _Waiting, result: Played) -> int:
     A datagram that comes more often than it was sent counts as one that came twice.
     """
     if event.ends.proto != TCP:
-        places, times = one.datagrams.get(event.payload, ([], []))
-        if len(times) == len(places):
+        places, come = one.datagrams.get(event.payload, ([], []))
+        if len(come) == len(places):
             if not places:
                 result.strange.append(event)
             else:
                 result.twice.add(places[-1])
             return 0
-        result.arrived[places[len(times)]] = event.time
-        times.append(event.time)
+        result.arrived[places[len(come)]] = event.time
+        if event.dscp >= 0:
+            result.points[places[len(come)]] = event.dscp
+        come.append((event.time, event.dscp))
         return 1
     begin, found = one.come, 0
     one.come += len(event.payload)

@@ -27,7 +27,8 @@ from midcall.classifier.state.flow_table import Records
 from midcall.errors import TestbedError
 from midcall.testbed.middlebox.decide import DELIVERED, decide, sees
 from midcall.testbed.middlebox.inject import CORRUPTED, METER_LETTERS, METER_OCTETS, SYN_REFUSED
-from midcall.testbed.middlebox.rule_table import UP, RuleTable, table
+from midcall.testbed.middlebox.marking import dscp_of
+from midcall.testbed.middlebox.rule_table import METER_MARKED, UP, RuleTable, table
 from midcall.testbed.network import access as networks
 from midcall.testbed.network.access import ETHERNET_LENGTH
 from midcall.testbed.network.ip_packets import RAW_IP, ip_packet
@@ -166,18 +167,21 @@ class VirtualSockets:
         """Return the time, ns since 1970."""
         return self.clock
 
-    def open(self, ends: Ends) -> None:
-        """Bind both ends of a flow; over TCP the subscriber connects."""
+    def open(self, ends: Ends, dscp: int = 0) -> None:
+        """Bind both ends of a flow; over TCP the subscriber connects. dscp: code point of a SYN."""
         outside = self.translated(ends)
         self.flows[outside], self.inside[ends] = ends, outside
         if ends.proto == TCP:
             self.streams[ends] = Stream(self, ends)
-            self.streams[ends].ends[0].connect()
+            self.streams[ends].ends[0].connect(dscp)
 
-    def send(self, ends: Ends, up: bool, payload: bytes) -> None:
-        """Send a datagram, or add octets to a stream. Raises TestbedError if it is too long."""
+    def send(self, ends: Ends, up: bool, payload: bytes, dscp: int = 0) -> None:
+        """Send a datagram, or add octets to a stream. Raises TestbedError if it is too long.
+
+        dscp: code point of the datagram, or of all that this end of the stream sends from now on.
+        """
         if ends.proto == TCP:
-            self.streams[ends].ends[0 if up else 1].write(payload)
+            self.streams[ends].ends[0 if up else 1].write(payload, dscp)
             return
         if len(payload) > DATAGRAM and ends.proto == UDP:
             raise TestbedError(f"a datagram of {len(payload)} octets does not fit one packet")
@@ -186,7 +190,7 @@ class VirtualSockets:
             outside = self.inside[ends]
             ports = (outside.near_port, ends.far_port)
             head = udp_head(ports if up else ports[::-1], len(payload))
-        self.leave(ends, up, head + payload, Event(0, up, ends, DATA, payload))
+        self.leave(ends, up, head + payload, Event(0, up, ends, DATA, payload, dscp), dscp)
 
     def sleep(self, until: int) -> bool:
         """Wait; return True as soon as anything was received, False when the time has come."""
@@ -232,8 +236,8 @@ class VirtualSockets:
         self.order += 1
         heapq.heappush(self.queue, (time, self.order, act, values))
 
-    def leave(self, ends: Ends, up: bool, transport: bytes, news: Any) -> None:
-        """Send a packet from one end. news: what its receiver then has."""
+    def leave(self, ends: Ends, up: bool, transport: bytes, news: Any, dscp: int = 0) -> None:
+        """Send a packet from one end. news: what its receiver then has; dscp: its code point."""
         outside = self.inside.get(ends)
         if outside is None:
             return
@@ -242,7 +246,7 @@ class VirtualSockets:
         elif self.noise.nat and outside not in self.reached:
             return
         addresses = (ends.near, ends.far) if up else (ends.far, ends.near)
-        frame = ip_packet(*addresses, ends.proto, transport)
+        frame = ip_packet(*addresses, ends.proto, transport, dscp=dscp)
         self.number += 1
         self.packets += 1
         self.octets += len(frame)
@@ -279,6 +283,10 @@ class VirtualSockets:
                 self.clock, number,
             )  # fmt: skip
             raise_failure(box, self.policy)
+            if box.meter[METER_MARKED]:  # a packet that is marked arrives with this code point
+                if isinstance(news, Event):
+                    news = news._replace(dscp=int(box.meter[METER_MARKED]) - 1)
+                box.meter[METER_MARKED] = 0
             if box.meter[METER_LETTERS]:
                 self.post()
             if fate != DELIVERED:
@@ -345,7 +353,8 @@ class VirtualSockets:
         if ends is None:
             return None
         if proto == UDP:
-            return Event(0, up, ends, DATA, packet[start + 8 :])
+            dscp = int(dscp_of(np.frombuffer(packet, np.uint8), 0, packet[0] >> 4))
+            return Event(0, up, ends, DATA, packet[start + 8 :], dscp)
         sequence, acknowledged, offset, flags = struct.unpack(
             ">IIBB", packet[start + 4 : start + 14]
         )
@@ -402,25 +411,29 @@ class StreamEnd:
         self.next = self.unacknowledged = first
         self.expected = -1  # sequence number from the other side
         self.is_open = self.is_dead = False
-        self.unsent: list[bytes] = []
+        self.unsent: list[tuple[bytes, int]] = []
         self.flying: list[Segment] = []
         self.early: dict[int, Segment] = {}
         self.doubles = 0
         self.began = self.line.now()
         self.timer = SYN_TIMER
+        self.dscp = 0  # code point of all that it sends
 
-    def connect(self) -> None:
-        """Send a SYN."""
+    def connect(self, dscp: int = 0) -> None:
+        """Send a SYN. dscp: its code point."""
+        self.dscp = dscp
         self.add(b"", SYN)
 
-    def write(self, payload: bytes) -> None:
-        """Send octets, or keep them until the stream is open."""
+    def write(self, payload: bytes, dscp: int = 0) -> None:
+        """Send octets, or keep them until the stream is open. dscp: code point of all that this end
+        sends from now on, as of a socket's option."""
         pieces = [payload[at : at + SEGMENT] for at in range(0, len(payload), SEGMENT)]
         if self.is_dead:
             return
         if not self.is_open:
-            self.unsent += pieces
+            self.unsent += [(piece, dscp) for piece in pieces]
             return
+        self.dscp = dscp
         for piece in pieces:
             self.add(piece, PSH)
 
@@ -441,7 +454,7 @@ class StreamEnd:
         ports = (outside.near_port, one.ends.far_port)
         ports = ports if self.is_near else ports[::-1]
         head = tcp_head(ports, one.sequence, one.acknowledged, one.flags)
-        self.line.leave(one.ends, self.is_near, head + one.payload, one)
+        self.line.leave(one.ends, self.is_near, head + one.payload, one, self.dscp)
 
     def overdue(self, one: Segment, tries: int) -> None:
         """Send a segment again if it is not acknowledged."""
@@ -527,6 +540,7 @@ class StreamEnd:
         self.is_open = True
         self.timer = max(LEAST_TIMER, (self.line.now() - self.began) * 3 // 2)
         self.report(OPENED)
-        for piece in self.unsent:
+        for piece, dscp in self.unsent:
+            self.dscp = dscp
             self.add(piece, PSH)
         self.unsent = []

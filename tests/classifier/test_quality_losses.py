@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from midcall.classifier.quality.estimate import AUDIO
 from tests.classifier.test_quality import Sent, capture, film, inner, quality_of, rows_of, voice
 
 
@@ -32,8 +33,19 @@ def talk(spurts: int, seed: int = 5) -> Sent:
 
 @pytest.mark.parametrize("beats", [6, 9, 15])
 def test_an_outage_of_a_codec_that_never_pauses_is_counted(beats: int) -> None:
-    gone = without(voice(14), 6000, 6000 + 20 * beats)
+    gone = without(voice(30), 24_000, 24_000 + 20 * beats)
     assert abs(missing(gone) - beats) <= 1
+
+
+def test_the_first_long_gap_of_sizes_that_vary_is_no_known_loss() -> None:
+    quality = quality_of(without(voice(14), 6_200, 6_500))
+    assert np.flatnonzero(np.isnan(inner(quality.loss))).tolist() == [4]
+    assert not np.any(inner(quality.loss) > 0)
+
+
+def test_the_same_gap_of_a_constant_rate_is_loss() -> None:
+    quality = quality_of(without([(time, 172) for time, _ in voice(14)], 6_200, 6_500))
+    assert abs(float(quality.loss[6]) - 0.3) <= 0.02
 
 
 def test_a_pause_after_comfort_noise_is_no_loss() -> None:
@@ -104,3 +116,48 @@ def test_a_few_packets_between_pauses_are_no_audio(others: int) -> None:
     few = [(6300.0 + 300 * i, 60 + 4 * i) for i in range(others - 1)]
     quality = quality_of([*sent, *few])
     assert {5, 6, 7, 8} <= {int(second) for second in quality.second[quality.silent == 1]}
+
+
+@pytest.mark.parametrize("beat", [40.0, 60.0])
+def test_long_packets_of_a_constant_rate_are_audio(beat: float) -> None:
+    sent = [(time, int(8 * beat) + 12) for time, _ in voice(20, beat)]
+    lost = np.random.default_rng(4).random(len(sent)) < 0.05
+    quality = quality_of([one for one, gone in zip(sent, lost, strict=True) if not gone])
+    assert np.all(inner(quality.media) == AUDIO)
+    assert abs(float(np.mean(inner(quality.loss))) - lost.mean()) < 0.01
+
+
+@pytest.mark.parametrize(("beat", "each"), [(20.0, 62.5), (60.0, 110.0)])
+def test_reports_of_what_arrived_hide_no_loss(beat: float, each: float) -> None:
+    rng = np.random.default_rng(5)
+    sent = [(beat * i + float(rng.exponential(1)), int(rng.integers(120, 280))) for i in range(900)]
+    lost = rng.random(len(sent)) < 0.06
+    rest = [one for one, gone in zip(sent, lost, strict=True) if not gone]
+    count = int(900 * beat / each)
+    reports = [
+        (each * i + float(rng.uniform(0, each)), int(rng.choice([38, 42]))) for i in range(count)
+    ]
+    quality = quality_of([*rest, *reports])
+    half = len(quality.loss) // 2
+    assert np.mean(np.isnan(quality.loss[half:-1])) < 0.2
+    assert abs(float(np.nanmean(quality.loss[half:-1])) - lost[450:].mean()) < 0.015
+
+
+def test_frames_that_fill_packets_are_counted_by_gaps_where_few_follow_at_once() -> None:
+    rng, sent = np.random.default_rng(7), []
+    for frame in range(360):
+        start, size = 1000 * frame / 30 + float(rng.uniform(0, 2)), int(rng.integers(350, 900))
+        sizes = [1200, size] if rng.random() < 0.11 else [size]
+        sent += [(start + 0.1 * part, one) for part, one in enumerate(sizes)]
+    quality = quality_of(sent)
+    assert np.mean(np.abs(inner(quality.frame_rate) - 30) <= 2) > 0.9
+
+
+def test_a_few_packets_that_others_overtake_are_not_lost() -> None:
+    rng = np.random.default_rng(9)
+    late = rng.random(1500) < 0.05
+    sent = [
+        (20.0 * i + float(rng.exponential(0.5)) + late[i] * float(rng.uniform(0, 40)), 172)
+        for i in range(1500)
+    ]
+    assert np.nanmean(inner(quality_of(sorted(sent)).loss)) < 0.005

@@ -77,3 +77,34 @@ def test_a_beat_that_jitter_hides_is_that_of_the_mean_gap() -> None:
     loss = inner(quality_of(sorted(found)).loss)[12:]
     assert np.isfinite(loss).mean() > 0.8
     assert abs(np.nanmean(loss) - 0.05) < 0.015
+
+
+@pytest.mark.parametrize(("beat", "period"), [(20.0, 21), (60.0, 7)])
+def test_pauses_are_told_by_gaps_that_repeat_where_comfort_noise_is_as_long_as_speech(
+    beat: float, period: int
+) -> None:
+    rng, sent, time = np.random.default_rng(7), [], 0.0
+    for _ in range(12):
+        sent += [(time + beat * i, int(rng.integers(60, 100))) for i in range(int(1800 / beat))]
+        time = sent[-1][0]
+        for _ in range(5):
+            time += period * beat
+            sent.append((time, int(rng.integers(56, 66))))
+        time += beat * int(rng.integers(2, period))
+    quality = quality_of(sent)
+    late = quality.second >= 6
+    assert np.nansum(quality.loss[late] > 0) <= 2
+    assert not np.any(quality.silent[late] == 1)
+
+
+@pytest.mark.parametrize(("beat", "period"), [(20.0, 20), (60.0, 7)])
+def test_the_first_comfort_noise_of_a_call_is_audio(beat: float, period: int) -> None:
+    rng = np.random.default_rng(8)
+    sent = [(beat * i, int(rng.integers(120, 160))) for i in range(int(6000 / beat))]
+    begin = sent[-1][0]
+    noise = [(begin + period * beat * (i + 1), int(rng.integers(50, 55))) for i in range(14)]
+    after = noise[-1][0] + beat
+    speech = [(after + beat * i, int(rng.integers(120, 160))) for i in range(int(3000 / beat))]
+    quality = quality_of([*sent, *noise, *speech])
+    assert np.sum(quality.silent == 1) <= 1
+    assert np.nansum(quality.loss > 0) == 0

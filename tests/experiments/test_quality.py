@@ -82,6 +82,11 @@ def test_a_capture_without_media_gives_the_header_alone() -> None:
     assert run(WEB).split() == NAMES[1:]
 
 
+def test_a_table_names_every_column_in_full() -> None:
+    plain = list(csv.DictReader(io.StringIO(run(VIDEO, "--format", "csv", "--truth"))))
+    assert run(VIDEO, "--truth").splitlines()[0].split() == list(plain[0])[1:]
+
+
 def test_every_format_has_the_same_rows(tmp_path: Path) -> None:
     rows = list(csv.DictReader(io.StringIO(run(VIDEO, "--format", "csv"))))
     assert len(json.loads(run(VIDEO, "--format", "json"))) == len(rows)

@@ -100,6 +100,44 @@ print(before, len(came), WAITING, began - 10**6 <= heard.time <= ended + 50 * 10
 """
 
 
+MARKED = """
+from midcall.captures.packets.numbers import TCP, UDP
+from midcall.testbed.probing.leash import Budget
+from midcall.testbed.probing.probe import Ends, Sent
+from midcall.testbed.probing.real_sockets import RemoteSockets
+from midcall.testbed.probing.sockets import play
+pairs = ((bytes([198, 18, 1, 1]), bytes([198, 19, 1, 1])),
+         tuple(bytes.fromhex(f"fd4d194{n}" + "00" * 11 + "01") for n in (4, 5)))
+flows = [Ends(proto, near, 40000, far, 50000) for near, far in pairs for proto in (UDP, TCP)]
+plan = tuple(Sent(n * 10_000_000, n % 2 == 0, ends, bytes([n, ends.proto]) * 40, dscp=n % 3 * 23)
+             for n in range(12) for ends in flows)
+with RemoteSockets("198.18.0.2", 7331, KEY, Budget(1000, 10**6, 60)) as sockets:
+    played = play(sockets, plan, 2_000_000_000)
+print(sum(time >= 0 for time in played.arrived), sum(one.ends.proto == UDP for one in plan))
+print(sum(plan[at].dscp == dscp for at, dscp in played.points.items()), len(played.points))
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a network namespace needs root")
+def test_a_datagram_arrives_with_its_code_point() -> None:
+    inner = f"""
+import subprocess, sys
+for words in ("link set lo up", "route add local 198.18.0.0/15 dev lo",
+              "-6 addr add fd4d:1944::1/128 dev lo nodad",
+              "-6 addr add fd4d:1945::1/128 dev lo nodad"):
+    subprocess.run(["ip", *words.split()], check=True)
+far = subprocess.Popen([sys.executable, "-c", {KEY + SERVE!r}], stdout=subprocess.PIPE, text=True)
+far.stdout.readline()
+exec({KEY + MARKED!r})
+far.wait(20)
+"""
+    done = subprocess.run(["unshare", "-n", sys.executable, "-c", inner], capture_output=True,
+                          text=True, timeout=60, check=False)  # fmt: skip
+    if "unshare failed" in done.stderr:
+        pytest.skip("no namespace can be made here")
+    assert done.stdout.split() == ["48", "24", "24", "24"], done.stdout + done.stderr
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="a network namespace needs root")
 def test_the_helper_keeps_what_is_due_before_it_was_heard_and_datagrams_have_the_kernels_time() -> (
     None

@@ -21,7 +21,7 @@ SCENE = """
     0.05 > tcp peer:443 syn
     0.06 < tcp peer:443 syn-ack
     0.07 > tcp peer:443 tls-hello a.example
-    0.10 > udp peer:9999/50000 noise 300
+    0.10 > udp peer:9999/50000 noise 300 dscp=46
 """
 
 
@@ -36,6 +36,7 @@ def test_a_capture_written_as_a_probe_is_read_as_the_same_probe() -> None:
     assert probe_of(packets_of_probe(probe)) == probe
     assert [len(one.payload) for one in probe] == [126, 20, 0, 0, 82, 300]
     assert [one.up for one in probe] == [True, False, True, False, True, True]
+    assert [one.dscp for one in probe] == [0, 0, 0, 0, 0, 46]
 
 
 def test_a_probe_s_headers_are_those_of_the_capture() -> None:
@@ -50,7 +51,7 @@ def test_a_probe_s_headers_are_those_of_the_capture() -> None:
 def test_ipv6_probes_are_read_back() -> None:
     ends = Ends(17, bytes.fromhex("fd00" + "00" * 13 + "01"), 40000,
                 bytes.fromhex("20010db8" + "00" * 11 + "02"), 3478)  # fmt: skip
-    probe = in_order([Sent(0, True, ends, b"hello"), Sent(5, False, ends, b"answer")])
+    probe = in_order([Sent(0, True, ends, b"hello"), Sent(5, False, ends, b"answer", dscp=34)])
     assert probe_of(packets_of_probe(probe)) == probe
 
 
@@ -67,6 +68,8 @@ def test_a_capture_in_which_nothing_meets_a_box_is_an_error() -> None:
         rule(name=["a.example"]),
         rule(ports=[9999], size=300),
         rule(ports=[9998]),
+        rule(dscp=["ef"]),
+        rule(dscp=["af41"]),
         rule(name=["b.example"]),
         rule("reset", name=["a.example"]),
     ],

@@ -12,7 +12,7 @@ from midcall.testbed.conformance.transcript import question
 from midcall.testbed.policy.language import Rule
 from midcall.testbed.policy.operator import EMPTY, Policy
 from midcall.testbed.probing.probe import Ends, Probe, Sent
-from midcall.testbed.probing.sockets import RESET, play
+from midcall.testbed.probing.sockets import RESET, Played, play
 from midcall.testbed.probing.strikes import passing, strikes
 from midcall.testbed.probing.virtual_line import QUIET, Noise, VirtualSockets, noise_of
 
@@ -175,3 +175,30 @@ def test_noise_is_read_from_words() -> None:
     for words in ("loss=2", "lost=0.1", "loss", "jitter_ms=much"):
         with pytest.raises(TestbedError, match="noise"):
             noise_of(words)
+
+
+def test_a_packet_that_came_before_its_sender_went_on_has_a_delay_of_zero() -> None:
+    assert Played(voice(1), [5 * MS], [5 * MS - 1]).delay(0) == 0
+    assert Played(voice(1), [5 * MS], [-1]).delay(0) == -1
+
+
+def test_a_code_point_goes_through_the_line_and_a_mark_changes_it() -> None:
+    plan = tuple(one._replace(dscp=46 if one.up else 34) for one in voice(8))
+    bare = play(VirtualSockets(EMPTY, ideal=True), plan, 500 * MS)
+    assert [bare.points[at] for at in range(8)] == [46, 34] * 4
+    box = Policy((rule({"payload": ["unknown"]}, "mark", code_point="cs1", way="up"),))
+    marked = play(VirtualSockets(box, ideal=True), plan, 500 * MS)
+    assert [marked.points[at] for at in range(8)] == [8, 34] * 4
+
+
+def test_a_rule_on_code_points_strikes_datagrams_and_streams() -> None:
+    box = Policy((rule({"dscp": ["ef"]}, scope="packet"),))
+    plan = (*(one._replace(dscp=46 * (n % 4 < 2)) for n, one in enumerate(voice(12))),
+            *(one._replace(dscp=46, time=one.time + 300 * MS) for one in web(4)))  # fmt: skip
+    played = play(VirtualSockets(box, ideal=True), plan, 500 * MS)
+    assert [at for at in range(12) if played.arrived[at] < 0] == [0, 1, 4, 5, 8, 9]
+    assert not any(at >= 12 for at in played.points)  # of a stream it is not known
+    assert max(played.arrived[12:]) < 0
+    struck = strikes(passing(plan, "4g", 500 * MS), box.rules)
+    assert np.flatnonzero(struck.struck[0, :12]).tolist() == [0, 1, 4, 5, 8, 9]
+    assert struck.lost[0, 12:].all()

@@ -20,6 +20,7 @@ from midcall.classifier.engine import Engine
 from midcall.classifier.state.verdicts import APPS, ROLES, VERDICTS
 from midcall.experiments.localise.packet_fields import read
 from midcall.experiments.localise.payload_conditions import METHOD_WORDS
+from midcall.experiments.probe.code_points import word_of
 from midcall.experiments.proofs.localiser.random_calls import call
 from midcall.testbed.conformance.transcript import scene
 from midcall.testbed.policy.language import Rule
@@ -36,6 +37,9 @@ MOST_DRAWS = 400
 WITHOUT_EFFECT = 0.15
 #: Acts that strike a share of the packets.
 BY_SHARE = ("loss", "duplicate", "corrupt", "reorder")
+#: Share of the calls whose datagrams have code points, the code points that are drawn (EF, AF41,
+#: CS5, AF11, LE), and octets of a payload from which a datagram is a large one.
+MARKED, POINTS, LARGE = 0.3, (46, 34, 40, 10, 1), 300
 #: Least change of a packet's delay that counts as an effect, in ns.
 LEAST_DELAY = 10_000_000
 
@@ -175,8 +179,16 @@ def window(rng: random.Random, one: Sent, about: Context) -> dict[str, Any] | No
     return {"seconds": f"{round(rng.uniform(0, about.age), 1)}-"}
 
 
+def dscp(rng: random.Random, one: Sent, about: Context) -> dict[str, Any] | None:
+    """Draw code points: that of a packet, and sometimes another one."""
+    if not one.dscp:
+        return None
+    others = [number for number in POINTS if number != one.dscp]
+    return {"dscp": [word_of(one.dscp), *map(word_of, rng.sample(others, rng.choice((0, 0, 1))))]}
+
+
 OF_FLOW: tuple[Draw, ...] = (protocol, ports, addresses, direction, size, window)
-INSIDE: tuple[Draw, ...] = (stun, stun, payload, name, name, hello, entropy, app)
+INSIDE: tuple[Draw, ...] = (stun, stun, payload, name, name, hello, entropy, app, dscp, dscp)
 
 
 def drawn_match(rng: random.Random, one: Sent, about: Context) -> dict[str, Any] | None:
@@ -196,7 +208,7 @@ def drawn_act(rng: random.Random, match: dict[str, Any]) -> dict[str, Any]:
     """Draw an act with its parameters."""
     acts = ["drop", "drop", "drop", "stall", "drop-media", "reset", "finish", "delay", "jitter",
             "loss", "loss", "police", "shape", "duplicate", "corrupt", "reorder",
-            "unreachable"]  # fmt: skip
+            "unreachable", "mark", "prioritise"]  # fmt: skip
     if match.get("dns"):
         acts += ["dns-lie"] * 8
     if match.get("name") and match.get("name_in") == ["http"]:
@@ -219,6 +231,14 @@ def drawn_act(rng: random.Random, match: dict[str, Any]) -> dict[str, Any]:
     elif act == "shape":
         rule |= {"rate_kbit": rng.choice((16, 32, 64, 128, 200)),
                  "queue_ms": rng.choice((50, 100, 250, 500))}  # fmt: skip
+    elif act == "prioritise":
+        points = rng.sample(POINTS, rng.choice((1, 2, 3)))
+        rule |= {"rate_kbit": rng.choice((32, 64, 128, 200)), "first": list(map(word_of, points)),
+                 "queue_ms": rng.choice((100, 250, 500))}  # fmt: skip
+        if rng.random() < 0.2:
+            rule["cross_kbit"] = round(rule["rate_kbit"] * rng.choice((0.2, 0.4)), 1)
+    elif act == "mark":
+        rule["code_point"] = word_of(rng.choice((0, *POINTS)))
     elif act in ("duplicate", "corrupt", "reorder"):
         rule["share"] = rng.choice((0.1, 0.25, 0.5))
         if act == "reorder":
@@ -236,9 +256,10 @@ def drawn_act(rng: random.Random, match: dict[str, Any]) -> dict[str, Any]:
 
 def drawn_rest(rng: random.Random, rule: dict[str, Any]) -> None:
     """Draw scope, allowance, residual time, direction and chance."""
-    if rule["act"] not in ("drop-media", "dns-lie"):
-        scope = rng.choice(("packet", "flow", "flow", "flow", "call", "client", "pair", "server",
-                            "triple"))  # fmt: skip
+    if rule["act"] not in ("drop-media", "dns-lie", "mark"):
+        wide = ("call", "client", "pair", "server", "triple")
+        narrow = () if rule["act"] == "prioritise" else ("packet", "flow", "flow", "flow")
+        scope = rng.choice((*narrow, *wide))
         if scope != "flow":
             rule["scope"] = scope
         if scope != "packet" and rng.random() < 0.3:
@@ -297,6 +318,17 @@ def shortened(probe: Probe) -> Probe:
     return tuple(one for one in probe if one.time <= SECONDS * 1e9)[:PACKETS]
 
 
+def marked(rng: random.Random, base: Probe) -> Probe:
+    """Return a call whose small and large datagrams of each flow have drawn code points."""
+    points = {(ends, large): rng.choice((0, *POINTS)) for ends in flows_of(base)
+              for large in (False, True)}  # fmt: skip
+    return tuple(
+        one._replace(dscp=points[one.ends, len(one.payload) >= LARGE])
+        if one.ends.proto != TCP else one
+        for one in base
+    )  # fmt: skip
+
+
 def drawn_noise(rng: random.Random) -> Noise:
     """Draw background noise: loss 0 to 5 %, jitter, reordering, a NAT."""
     return Noise(
@@ -313,6 +345,8 @@ def case(seed: int, number: int, kind: str, bases: tuple[Probe, ...] = ()) -> Ca
     for _ in range(MOST_DRAWS):
         recorded = bases and rng.random() < 0.5
         base = shortened(rng.choice(bases) if recorded else probe_of(scene(call(rng))))
+        if rng.random() < MARKED:
+            base = marked(rng, base)
         access = rng.choice(ACCESSES)
         noise = drawn_noise(rng)
         rules: list[Rule] = []
@@ -356,11 +390,12 @@ def arrivals(about: Case, rules: tuple[Rule, ...]) -> Played:
 
 
 def differ(one: Played, other: Played) -> bool:
-    """Return whether two plays of a call differ in arrivals, forged answers or delays."""
+    """Return whether two plays of a call differ in arrivals, forged answers, delays, or code
+    points."""
     kinds = [[event.kind for event in play_.events] for play_ in (one, other)]
     if sorted(kinds[0]) != sorted(kinds[1]) or len(one.strange) != len(other.strange):
         return True
-    if one.twice != other.twice:
+    if one.twice != other.twice or one.points != other.points:
         return True
     delays = [[play_.delay(at) for at in range(len(play_.plan))] for play_ in (one, other)]
     return any((a < 0) != (b < 0) or abs(a - b) > LEAST_DELAY for a, b in zip(*delays, strict=True))
@@ -374,7 +409,7 @@ def strikes(about: Case, rule: Rule) -> bool:
     if rule.act == "drop-media":
         act: dict[str, object] = {"act": "drop-media"}
     else:
-        act = {"act": "drop", "probability": 1.0}
+        act = {"act": "drop", "probability": 1.0, "scope": rule.strikes}
     shown = rule.model_copy(update=act)
     counts = [sum(at >= 0 for at in arrivals(about, rules).arrived) for rules in ((), (shown,))]
     return counts[1] < counts[0]

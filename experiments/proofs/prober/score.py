@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from midcall.experiments.probe.answer import direction
+from midcall.experiments.probe.code_points import code_points_tried
 from midcall.experiments.probe.prober import STREAM_PATIENCE
 from midcall.experiments.probe.units import changed_packets, repeated_unit
 from midcall.experiments.proofs.prober.random_policies import Case
@@ -150,7 +151,8 @@ def agreement(case: Case, found: Sequence[Rule]) -> float:
     at = int(hits[0]) if len(hits) else 0
     one = base[at]._replace(time=0)
     units: list[Probe] = [base]
-    units += [repeated_unit((other,), 3, 20_000_000) for _, other in changed_packets(one)]
+    units += [repeated_unit((other,), 3, 20_000_000)
+              for _, other in changed_packets(one, code_points_tried(base))]  # fmt: skip
     right = 0
     for unit in units:
         passed = through if unit is base else passing(unit, case.access, STREAM_PATIENCE)
@@ -163,7 +165,7 @@ def agreement(case: Case, found: Sequence[Rule]) -> float:
 def as_drop(rule: Rule) -> Rule:
     """Return a rule whose act drops what it strikes."""
     act = "drop-media" if rule.act == "drop-media" else "drop"
-    return rule.model_copy(update={"act": act, "probability": 1.0})
+    return rule.model_copy(update={"act": act, "probability": 1.0, "scope": rule.strikes})
 
 
 def begins(rule: Rule, answer: dict[str, Any]) -> bool:
