@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import ipaddress
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +24,8 @@ Match = dict[str, Any]
 EARLY = 8
 #: Packets of a flow behind the last one that shows the effect from which a window ends there.
 AFTER_END = 4
+#: Packets that say what a flow is for, around which hypotheses are made besides the nearest ones.
+OPENERS = 4
 
 
 class Place(NamedTuple):
@@ -140,7 +142,26 @@ def references(unit: Probe, shows: np.ndarray[Any, Any], most: int = 10) -> list
             if shape not in shapes and at not in chosen:
                 shapes.add(shape)
                 chosen.append(at)
-    return chosen[:most]
+    chosen = chosen[:most]
+    if len({unit[at].ends for at in struck}) > 1:  # one packet may have condemned a host
+        chosen += openers(unit, firsts[0], chosen)
+    return chosen
+
+
+def openers(unit: Probe, first: int, known: Sequence[int], most: int = OPENERS) -> list[int]:
+    """Return packets before the first one that shows an effect which say what a flow is for: a
+    name, a hello or STUN; of each name one, the latest first. known: packets that are left out."""
+    said = {(one.kind, one.name) for one in (read(unit[at]) for at in known)}
+    result: list[int] = []
+    for at in reversed(range(first)):
+        reading = read(unit[at])
+        key = reading.kind, reading.name
+        if (reading.name or reading.hello or reading.method >= 0) and key not in said:
+            said.add(key)
+            result.append(at)
+            if len(result) == most:
+                break
+    return result
 
 
 def windows_with_ends(

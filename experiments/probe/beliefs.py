@@ -334,7 +334,8 @@ class Beliefs:
     def changed(self, most: int) -> Iterator[Hypothesis]:
         """Yield the best hypotheses with another scope or direction, or a condition less."""
         for one in self.top(most):
-            for scope in SCOPES:
+            yield from as_packets(one)
+            for scope in () if one.media else SCOPES:
                 yield one._replace(scope=scope)
             if self.sought.kind != INJECT:
                 for way in WAYS:
@@ -366,6 +367,14 @@ def mean_over_shares(fitted: Floats) -> Floats:
 def with_act(rules: Sequence[Rule], effect: Effect) -> list[Rule]:
     """Return rules that drop as rules with the act of a limited rate."""
     return [rule.model_copy(update=effect.act) for rule in rules]
+
+
+def as_packets(one: Hypothesis) -> Iterator[Hypothesis]:
+    """Yield a hypothesis on media alone as one that strikes RTP packet by packet."""
+    keys = one.keys
+    if one.media and keys.get("payload", ["rtp"]) == ["rtp"]:
+        match = json.dumps(keys | {"payload": ["rtp"]}, sort_keys=True)
+        yield one._replace(match=match, scope="packet", media=False)
 
 
 def nearby(one: Hypothesis) -> Iterator[Hypothesis]:

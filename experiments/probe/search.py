@@ -42,6 +42,7 @@ from midcall.experiments.probe.beliefs import (
     Beliefs,
     Hypothesis,
     Seen,
+    as_packets,
     broken,
     combined,
     entropy_of,
@@ -346,8 +347,9 @@ class Search:
             if finding is None or len(self.result.found) >= MOST_RULES:
                 break
             found = self.identify(finding)
-            if found is not None and self.is_known(found):
-                tried.add((finding.kind, finding.ends, finding.up))
+            if found is not None and (known := self.known(found)) is not None:
+                if not self.replaces(found, known):
+                    tried.add((finding.kind, finding.ends, finding.up))
                 continue
             if found is None or (self.result.found and not self.is_sure(found, finding)):
                 tried.add((finding.kind, finding.ends, finding.up))
@@ -465,15 +467,30 @@ class Search:
         best = max((one.score for one in self.further(self.plays[0], tried)), default=0.0)
         return len(self.kept) < LEAST_PLAYS or SUSPICIOUS < best < LEAST_FURTHER
 
-    def is_known(self, found: Found) -> bool:
-        """Return whether an earlier rule has the same act on most of what a further rule strikes:
-        what is left over is then a number of the earlier one that is not exact."""
+    def known(self, found: Found) -> Found | None:
+        """Return the earlier rule that has the same act on most of what a further rule strikes, None
+        for none: what is left over is then a number of the earlier one that is not exact, or the
+        earlier one is wrong."""
         through = self.through(self.capture, False)
         own = strikes(through, [found.as_drop]).struck[0]
         for one in self.result.found:
             both = own & strikes(through, [one.as_drop]).struck[0]
             if one.rule.act == found.rule.act and own.any() and 2 * both.sum() > own.sum():
-                return True
+                return one
+        return None
+
+    def replaces(self, found: Found, known: Found) -> bool:
+        """Return whether a rule explains more than an earlier one with the same act on the same
+        packets, and is surer; it takes its place then."""
+        if found.notes or found.probability < known.probability:
+            return False
+        before = self.left_over()
+        place = self.result.found.index(known)
+        self.result.found[place] = found
+        after = self.left_over()
+        if len(after) < len(before):
+            return True
+        self.result.found[place] = known
         return False
 
     def is_sure(self, found: Found, finding: Finding) -> bool:
@@ -522,6 +539,9 @@ class Search:
                 "the capture and controls", [self.capture, *units], COPIES, tight=False,
                 keep_far=[True], patience=self.patience,
             )  # fmt: skip
+            if not kept:
+                self.capture = self.as_planned()
+            some[0] = some[0]._replace(unit=self.capture)
             for known, one in zip(controls, some[1:], strict=True):
                 known.append(one)
             self.base = baseline_of(self.prober, [joined(one) for one in controls])
@@ -570,6 +590,15 @@ class Search:
             else:
                 self.plays.append(elsewhere)
         return merged_findings(seen)
+
+    def as_planned(self) -> Probe:
+        """Return the capture with the times at which most copies of the last play send its packets:
+        the access network's rate keeps them apart, and other copies come between."""
+        times = self.prober.planned[0]
+        times = np.median(times - times[:, :1], axis=0).astype(np.int64)
+        times = np.maximum.accumulate(times)
+        return tuple(one._replace(time=int(time))
+                     for one, time in zip(self.capture, times, strict=True))  # fmt: skip
 
     def look_late(self) -> bool:
         """Play more of a capture, few times; where a flow shows a plain effect there, the capture
@@ -971,7 +1000,7 @@ class Search:
         """Return a unit as it passes the place of the box."""
         key = unit, tight
         if key not in self.passed:
-            plan = opened_first(unit) if tight else unit
+            plan = self.prober.paced(opened_first(unit) if tight else unit)
             streams = any(one.ends.proto == TCP for one in unit)
             patience = STREAM_PATIENCE if streams else PATIENCE
             whole = passing(plan, self.prober.access, patience, self.lag)
@@ -1302,11 +1331,14 @@ def mechanism(one: Hypothesis) -> tuple[str | None, str, bool]:
 def alike(best: Hypothesis) -> Iterator[Hypothesis]:
     """Yield a hypothesis with every other scope, and as a rule on media alone: what probes may not
     distinguish from it."""
+    yield from as_packets(best)
     if not best.media:
         yield from (best._replace(scope=scope) for scope in SCOPES)
     rest = {key: value for key, value in best.keys.items() if key != "payload"}
     if best.scope == "packet" and rest and not broken(rest) and not best.media:
         yield best._replace(match=json.dumps(rest, sort_keys=True), scope="flow", media=True)
+        if best.keys.get("payload") == ["rtp"]:
+            yield best._replace(scope="flow", media=True)
 
 
 def as_allowance(best: Hypothesis) -> Iterator[Hypothesis]:
