@@ -195,6 +195,16 @@ def share_interval(gone: int, count: int) -> tuple[float, float]:
     return clopper_pearson(gone, count) or (0.0, 1.0)
 
 
+def is_certain(pace: Paces, drops: bool) -> bool:
+    """Return whether packets that were sent slowly are lost for certain. drops: whether the capture
+    shows a drop; of few packets the first or last one may then be out of the rule's window."""
+    if not drops:
+        return pace.slow > 0.985
+    lost = round(pace.slow * pace.slow_count)
+    most = share_interval(lost, pace.slow_count)[1]
+    return pace.slow > 0.96 or (pace.slow > 0.85 and most > 0.97)
+
+
 def own_share(seen: float, loss: float) -> float:
     """Return the share that a rule loses, from all losses and the line's own."""
     return min(max((seen - loss) / (1 - loss), 0.0), 1.0)
@@ -269,7 +279,7 @@ class Acts:
         loss = [tail.base.loss[int(up)] for up, one in measured.items() if one is not None]
         pace = paces(ways)
         tail.prober.taught(f"lost slowly {pace.slow:.0%}, fast {pace.fast:.0%}")
-        if pace.slow > (0.96 if tail.sought.kind == DROP else 0.985) and (
+        if is_certain(pace, tail.sought.kind == DROP) and (
             pace.fast > 0.985 or tail.sought.kind == DROP
         ):
             self.certain = True  # a condemnation that ends soon lets the fast part pass

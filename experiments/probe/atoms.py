@@ -167,7 +167,7 @@ def openers(unit: Probe, first: int, known: Sequence[int], most: int = OPENERS) 
 def windows_with_ends(
     unit: Probe, where: dict[int, Place], shows: np.ndarray[Any, Any]
 ) -> Iterator[Match]:  # fmt: skip
-    """Yield the windows of packets of flows in which the effect begins and ends.
+    """Yield the windows of packets and of seconds of flows in which the effect begins and ends.
 
     shows: float64[packets], how surely each packet shows the effect.
     """
@@ -176,6 +176,9 @@ def windows_with_ends(
         hit = [at for at in own if shows[at] > 0.5]
         if len(hit) > AFTER_END and hit[-1] in own[:-AFTER_END]:
             yield {"packets": f"{where[hit[0]].packets}-{where[hit[-1]].packets}"}
+            begin, end = (where[at].age for at in (hit[0], hit[-1]))
+            if end > begin:
+                yield {"seconds": f"{math.floor(begin * 100) / 100:g}-{math.ceil(end * 100) / 100:g}"}
 
 
 def allowance(through: Passing, first: int, struck: int) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ each generation the best are kept.
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -36,7 +37,7 @@ from midcall.experiments.probe.line_oracle import DROP, INJECT, SHARES, Effect
 from midcall.experiments.probe.prober import Outcome
 from midcall.testbed.policy.language import Rule
 from midcall.testbed.probing.probe import Probe
-from midcall.testbed.probing.strikes import Passing, Strikes, strikes
+from midcall.testbed.probing.strikes import Passing, SameRules, Strikes, strikes
 
 Floats = NDArray[np.float64]
 
@@ -364,9 +365,16 @@ def mean_over_shares(fitted: Floats) -> Floats:
     return np.asarray(whole, np.float64)
 
 
-def with_act(rules: Sequence[Rule], effect: Effect) -> list[Rule]:
-    """Return rules that drop as rules with the act of a limited rate."""
-    return [rule.model_copy(update=effect.act) for rule in rules]
+def with_act(rules: Sequence[Rule], effect: Effect) -> tuple[Rule, ...]:
+    """Return rules that drop as rules with the act of a limited rate; the same objects again for
+    the same rules, as each of several units meets them."""
+    return _limited(SameRules(rules), effect.limit)
+
+
+@functools.lru_cache(maxsize=32)
+def _limited(same: SameRules, limit: str) -> tuple[Rule, ...]:
+    act = json.loads(limit)
+    return tuple(rule.model_copy(update=act) for rule in same.rules)
 
 
 def as_packets(one: Hypothesis) -> Iterator[Hypothesis]:
