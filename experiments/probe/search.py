@@ -74,6 +74,7 @@ from midcall.experiments.probe.line_oracle import (
     Effect,
     LineOracle,
 )
+from midcall.experiments.probe.phases import comes_in_runs, phases_of
 from midcall.experiments.probe.prober import (
     HANDSHAKE,
     MS,
@@ -931,6 +932,8 @@ class Search:
         refiner = Refiner(tail, found.best, found.core)
         found.best = refiner.run()
         found.intervals = refiner.intervals
+        if self.comes_and_goes(found):
+            return
         if refiner.refuted and self.is_sampled(found):
             return
         if refiner.refuted:
@@ -959,6 +962,22 @@ class Search:
             found.lasting = lasting(tail, found.core, self.watch)
             if found.lasting.seconds is not None:
                 found.parameters["lasts_s"] = found.lasting.seconds
+
+    def comes_and_goes(self, found: Found) -> bool:
+        """Return whether a rule drops packets for some time, lets all pass for some time, and so
+        on; it then strikes single packets."""
+        best = found.best._replace(scope="packet")
+        rule = best.rule()
+        if found.sought.kind not in (DROP, PARTIAL) or found.sought.limit or rule is None:
+            return False
+        tail = Tail(self.prober, self.base, Effect(PARTIAL, 0.5), best, self.through, found.core)
+        if best.media or not comes_in_runs(self.plays[0], rule, tail):
+            return False
+        phases = phases_of(tail, found.core)
+        if phases is not None:
+            found.best, found.act = best, phases.act
+            found.parameters |= {"on_s": phases.on_s, "off_s": phases.off_s}
+        return phases is not None
 
     def is_sampled(self, found: Found) -> bool:
         """Return whether a flow is condemned by one of many triggers; the rule then inspects one
