@@ -51,6 +51,8 @@ COST = {"key": 1.2, "number": 2.0, "way": 1.5, "after": 3.0, "scope": 1.0, "medi
 TOGETHER = 0.25
 #: Cost of another rule that strikes some flows of the capture, in nats.
 ANOTHER = 15.0
+#: How much less likely than the best a hypothesis is that is not kept, in nats.
+HOPELESS = 40.0
 #: Conditions that say a number: each has many values, so each costs more.
 NUMBERED = {"size", "packets", "bytes", "seconds", "entropy"}
 
@@ -147,17 +149,26 @@ class Beliefs:
         self.of_units: Floats = np.zeros((0, len(self.effects)))
         self.of_capture: Floats = np.zeros((0, len(self.effects), len(GRID)))
         self.known: set[Hypothesis] = set()
+        self.most: list[Floats] = []  # of each outcome seen, the best fit with each effect
 
     def observe(self, seen: Seen) -> None:
         """Weigh all hypotheses by one more outcome."""
         self.seen.append(seen)
-        if self.rules and seen.capture:
-            self.of_capture = self.of_capture + self._fit(self.rules, seen)
-        elif self.rules:
-            self.of_units = self.of_units + mean_over_shares(self._fit(self.rules, seen))
+        self.most.append(np.full(len(self.effects), -np.inf))
+        if not self.rules:
+            return
+        fitted = self._fit(self.rules, seen)
+        self.most[-1] = mean_over_shares(fitted).max(axis=0)
+        if seen.capture:
+            self.of_capture = self.of_capture + fitted
+        else:
+            self.of_units = self.of_units + mean_over_shares(fitted)
 
     def add(self, more: Iterable[Hypothesis]) -> None:
-        """Take in new hypotheses, weighed by everything that was seen."""
+        """Take in new hypotheses, weighed by everything that was seen.
+
+        One is left out as soon as it is hopeless, even if the rest fits it as well as any other.
+        """
         new: list[tuple[Hypothesis, Rule]] = []
         for one in more:
             if one in self.known:
@@ -168,22 +179,38 @@ class Beliefs:
                 new.append((one, rule))
         if not new:
             return
-        rules = [rule for _, rule in new]
+        only_drops = np.array([one.media for one, _ in new])
+        others = np.array([effect.kind not in (DROP, INJECT) for effect in self.effects])
         units = np.array([[one.prior] * len(self.effects) for one, _ in new])
+        units[np.ix_(only_drops, others)] = -np.inf
         capture = np.zeros((*units.shape, len(GRID)))
-        for seen in self.seen:
-            fitted = self._fit(rules, seen)
+        least = self.table.max() - self.hopeless if self.rules else -np.inf
+        for number, seen in enumerate(self.seen):
+            fitted = self._fit([rule for _, rule in new], seen)
+            whole = mean_over_shares(fitted)
             if seen.capture:
                 capture = capture + fitted
             else:
-                units = units + mean_over_shares(fitted)
-        only_drops = np.array([one.media for one, _ in new])
-        others = np.array([effect.kind not in (DROP, INJECT) for effect in self.effects])
-        units[np.ix_(only_drops, others)] = -np.inf
+                units = units + whole
+            self.most[number] = np.maximum(self.most[number], whole.max(axis=0))
+            rest = np.sum(self.most[number + 1 :], axis=0)
+            alive = (units + mean_over_shares(capture) + rest).max(axis=1) > least
+            if not alive.all():
+                new = [one for one, is_alive in zip(new, alive, strict=True) if is_alive]
+                units, capture = units[alive], capture[alive]
+            if not new:
+                return
         self.hypotheses += [one for one, _ in new]
-        self.rules += rules
+        self.rules += [rule for _, rule in new]
         self.of_units = np.concatenate([self.of_units, units])
         self.of_capture = np.concatenate([self.of_capture, capture])
+
+    @property
+    def hopeless(self) -> float:
+        """Return by how much less likely than the best a hypothesis is that is not kept, in nats of
+        the table."""
+        limited = any(effect.limit for effect in self.effects)
+        return HOPELESS / TOGETHER if limited else HOPELESS
 
     def prune(self, most: int = KEPT) -> None:
         """Keep the best hypotheses."""

@@ -456,6 +456,8 @@ class Search:
         beliefs.add([found.began])
         beliefs.climb(parts)
         best = beliefs.best
+        if found.began not in beliefs.hypotheses:
+            return False
         return mechanism(best) == mechanism(found.began) or bool(
             beliefs.scores.max() - beliefs.scores[beliefs.hypotheses.index(found.began)] < 1.0
         )
