@@ -154,7 +154,7 @@ class Beliefs:
     def observe(self, seen: Seen) -> None:
         """Weigh all hypotheses by one more outcome."""
         self.seen.append(seen)
-        self.most.append(np.full(len(self.effects), -np.inf))
+        self.most.append(np.full(len(self.effects), np.inf))  # not known yet
         if not self.rules:
             return
         fitted = self._fit(self.rules, seen)
@@ -192,7 +192,10 @@ class Beliefs:
                 capture = capture + fitted
             else:
                 units = units + whole
-            self.most[number] = np.maximum(self.most[number], whole.max(axis=0))
+            known = np.where(np.isfinite(self.most[number]), self.most[number], -np.inf)
+            self.most[number] = np.maximum(known, whole.max(axis=0))
+            if least == -np.inf:
+                continue
             rest = np.sum(self.most[number + 1 :], axis=0)
             alive = (units + mean_over_shares(capture) + rest).max(axis=1) > least
             if not alive.all():
