@@ -581,18 +581,15 @@ class Search:
                 patience=self.patience,
             )  # fmt: skip
             elsewhere = self.prober.moved(joined(fresh), self.other)
-            matching = [
-                one for one in findings(elsewhere, self.base)
-                if one.score > 8.0 and any(one.kind == other.kind for other in seen)
-            ]  # fmt: skip
-            self.prober.fresh_far = bool(matching) and (
-                matching[0].score > 0.3 * max(one.score for one in seen)
-            )
+            matching = also_shown(seen, findings(elsewhere, self.base))
+            self.prober.fresh_far = bool(matching)
             if self.prober.fresh_far:  # the own addresses may be condemned by now
                 self.plays = [elsewhere]
             else:
                 self.plays.append(elsewhere)
-        return merged_findings(seen)
+            # a rule that reads addresses is looked for when the others are known
+            return sorted(merged_findings(seen), key=lambda one: one not in matching)
+        return []
 
     def as_planned(self) -> Probe:
         """Return the capture with the times at which most copies of the last play send its packets:
@@ -1381,6 +1378,20 @@ def opened_first(unit: Probe) -> Probe:
         return unit
     opening = tuple(Sent(0, True, ends, b"") for ends in streams)
     return (*opening, *(one._replace(time=one.time + HANDSHAKE) for one in unit))
+
+
+def also_shown(seen: Sequence[Finding], elsewhere: Sequence[Finding]) -> list[Finding]:
+    """Return the effects on a capture that it also shows to other addresses, about as surely."""
+    scores: dict[tuple[bool, Ends, bool], float] = {}
+    for one in elsewhere:
+        key = one.kind in BLOCKED or one.kind, one.ends._replace(far=b""), one.up
+        scores[key] = max(scores.get(key, 0.0), one.score)
+    result = []
+    for one in seen:
+        key = one.kind in BLOCKED or one.kind, one.ends._replace(far=b""), one.up
+        if scores.get(key, 0.0) > max(8.0, 0.3 * one.score):
+            result.append(one)
+    return result
 
 
 def merged_findings(seen: Sequence[Finding]) -> list[Finding]:
