@@ -393,7 +393,8 @@ class Search:
         much a limit of a rate loses depends on its numbers, which are not exact."""
         seen = self.plays[0]
         return any(not_seen(seen, self.expected(found, seen.unit, False))
-                   for found in self.result.found if found.rule.act not in LIMITS)  # fmt: skip
+                   for found in self.result.found
+                   if found.rule.act not in LIMITS and not found.rule.on_s)
 
     def look_again(self) -> None:
         """Play the capture once more, where one play showed a strong effect: what further rules do
@@ -661,7 +662,10 @@ class Search:
         is late a loss."""
         for found in self.result.found:
             predicted = strikes(self.through(outcome.unit, tight), [found.as_drop])
-            if predicted.struck.any() or predicted.opened.any():
+            if found.rule.on_s:  # the box's clock, by which it comes and goes, is not the model's
+                gone = predicted.struck[0] & (outcome.delay == -1)
+                outcome = outcome._replace(delay=np.where(gone, -2, outcome.delay))
+            elif predicted.struck.any() or predicted.opened.any():
                 expected = self.expected(found, outcome.unit, tight)
                 limited = found.rule.act in LIMITS
                 wide = found.rule.act in BLOCKING and found.best.scope not in ("packet", "flow")
