@@ -178,7 +178,8 @@ def windows_with_ends(
             yield {"packets": f"{where[hit[0]].packets}-{where[hit[-1]].packets}"}
             begin, end = (where[at].age for at in (hit[0], hit[-1]))
             if end > begin:
-                yield {"seconds": f"{math.floor(begin * 100) / 100:g}-{math.ceil(end * 100) / 100:g}"}
+                low, high = math.floor(begin * 100) / 100, math.ceil(end * 100) / 100
+                yield {"seconds": f"{low:g}-{high:g}"}
 
 
 def allowance(through: Passing, first: int, struck: int) -> list[dict[str, Any]]:

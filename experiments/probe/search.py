@@ -392,9 +392,11 @@ class Search:
         """Return whether the rules found predict an effect that the capture does not show. How
         much a limit of a rate loses depends on its numbers, which are not exact."""
         seen = self.plays[0]
-        return any(not_seen(seen, self.expected(found, seen.unit, False))
-                   for found in self.result.found
-                   if found.rule.act not in LIMITS and not found.rule.on_s)
+        return any(
+            not_seen(seen, self.expected(found, seen.unit, False))
+            for found in self.result.found
+            if found.rule.act not in LIMITS and not found.rule.on_s
+        )
 
     def look_again(self) -> None:
         """Play the capture once more, where one play showed a strong effect: what further rules do
@@ -472,9 +474,9 @@ class Search:
         return len(self.kept) < LEAST_PLAYS or SUSPICIOUS < best < LEAST_FURTHER
 
     def known(self, found: Found) -> Found | None:
-        """Return the earlier rule that has the same act on most of what a further rule strikes, None
-        for none: what is left over is then a number of the earlier one that is not exact, or the
-        earlier one is wrong."""
+        """Return the earlier rule that has the same act on most of what a further rule strikes,
+        None for none: what is left over is then a number of the earlier one that is not exact, or
+        the earlier one is wrong."""
         through = self.through(self.capture, False)
         own = strikes(through, [found.as_drop]).struck[0]
         for one in self.result.found:
@@ -672,7 +674,9 @@ class Search:
                 loses = predicted.struck[0] | predicted.lost[0]
                 if found.rule.act in LOSSLESS:
                     loses = np.zeros_like(loses)
-                outcome = unexplained(outcome, expected, self.base, kind, loses, limited, wide)
+                reorders = found.rule.act == "reorder"
+                outcome = unexplained(outcome, expected, self.base, kind, loses, limited, wide,
+                                      reorders)  # fmt: skip
         return outcome
 
     def expected(self, found: Found, unit: Probe, tight: bool) -> Outcome:
