@@ -358,8 +358,8 @@ class Prober:
         back: dict[Ends, tuple[int, int, Ends]],
         wait: int,
     ) -> None:
-        """Note what each packet of a play shows. wait: ns after which it counts as lost, even if the
-        play goes on."""
+        """Note what each packet of a play shows. wait: ns after which it counts as lost, even if
+        the play goes on."""
         opened: set[Ends] = set()
         waits, late = self.waits(played), overtaken(played)
         first: dict[Ends, int] = {}
