@@ -18,7 +18,7 @@ from midcall.captures.packets.numbers import TCP, UDP
 from midcall.experiments.localise.messages import noise
 from midcall.experiments.localise.mutations import NEAR, far_addresses
 from midcall.experiments.measure.intervals import clopper_pearson
-from midcall.experiments.probe.baseline import deviation, share_of
+from midcall.experiments.probe.baseline import deviation, runs, share_of
 from midcall.experiments.probe.effects import LEAST_REORDERED
 from midcall.experiments.probe.fit import affected_of
 from midcall.experiments.probe.line_oracle import DELAY, DOUBLE, DROP, PARTIAL, REORDER, Effect
@@ -105,7 +105,7 @@ def act_unit(tail: Tail, core: Probe, apart_slow: int = SLOW_APART) -> tuple[Pro
 def sent_at(tail: Tail, last: Sent, time: int, number: int, word: str) -> list[Sent]:
     """Return the packets of one moment: the trigger's last again, or noise both ways."""
     if tail.repeats:
-        return [marked_copy(tail, last, number)._replace(time=time)]
+        return [last._replace(time=time, payload=marked(last, number))]
     return [
         last._replace(time=time + (0 if up else MS), up=up, before=(),
                       payload=tail_body(tail, word, number, up), dscp=point_after(last))
@@ -120,12 +120,12 @@ def tail_body(tail: Tail, word: str, number: int, up: bool) -> bytes:
     return noise({"tiny": 12, "long": 500}.get(tail.form, OCTETS), word, number, up)
 
 
-def marked_copy(tail: Tail, last: Sent, number: int) -> Sent:
-    """Return a packet with a number in its last octets where it has room for that."""
+def marked(last: Sent, number: int) -> bytes:
+    """Return a packet's payload with a number in its last octets where it has room for that."""
     body = last.payload
     if len(body) < 44 or last.ends.proto == TCP:
-        return last
-    return last._replace(payload=body[:-2] + number.to_bytes(2, "big"))
+        return body
+    return body[:-2] + number.to_bytes(2, "big")
 
 
 def measure(
@@ -193,6 +193,16 @@ def paces(ways: list[Measured]) -> Paces:
 def share_interval(gone: int, count: int) -> tuple[float, float]:
     """Return the exact 95 % interval of a share, (0, 1) for nothing."""
     return clopper_pearson(gone, count) or (0.0, 1.0)
+
+
+def is_certain(pace: Paces, drops: bool) -> bool:
+    """Return whether packets that were sent slowly are lost for certain. drops: whether the capture
+    shows a drop; of few packets the first or last one may then be out of the rule's window."""
+    if not drops:
+        return pace.slow > 0.985
+    lost = round(pace.slow * pace.slow_count)
+    most = share_interval(lost, pace.slow_count)[1]
+    return pace.slow > 0.96 or (pace.slow > 0.85 and most > 0.97)
 
 
 def own_share(seen: float, loss: float) -> float:
@@ -269,7 +279,7 @@ class Acts:
         loss = [tail.base.loss[int(up)] for up, one in measured.items() if one is not None]
         pace = paces(ways)
         tail.prober.taught(f"lost slowly {pace.slow:.0%}, fast {pace.fast:.0%}")
-        if pace.slow > (0.96 if tail.sought.kind == DROP else 0.985) and (
+        if is_certain(pace, tail.sought.kind == DROP) and (
             pace.fast > 0.985 or tail.sought.kind == DROP
         ):
             self.certain = True  # a condemnation that ends soon lets the fast part pass
@@ -422,14 +432,14 @@ class Acts:
             return {}, {}
         low, high = share_interval(gone, count)
         share = own_share(seen, background)
-        runs = run_lengths([one.fast_lost for one in ways])
+        lengths = [length for one in ways for row in one.fast_lost for length in runs(row)]
         parameters: dict[str, Number] = {}
         act: dict[str, Any] = {"act": "loss", "loss": round(max(share, 0.001), 4)}
-        mean = float(np.mean(runs)) if len(runs) else 1.0
+        mean = float(np.mean(lengths)) if lengths else 1.0
         chance = 1 / (1 - min(seen, 0.98))
         widened = 1.0
-        if len(runs) >= 8 and mean > 1.45 * chance:
-            deviation_ = float(np.std(runs)) / math.sqrt(len(runs))
+        if len(lengths) >= 8 and mean > 1.45 * chance:
+            deviation_ = float(np.std(lengths)) / math.sqrt(len(lengths))
             burst = Number(mean, max(mean - 2 * deviation_ - 0.2, 1.0), mean + 2 * deviation_ + 0.2)
             act["burst"] = round(mean, 2)
             parameters["burst"] = burst
@@ -600,21 +610,6 @@ def top(parts: list[Floats]) -> float:
 def spread_of(values: list[float]) -> float:
     """Return the standard deviation of some values, 0 for one."""
     return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-
-
-def run_lengths(parts: list[NDArray[np.bool_]]) -> list[int]:
-    """Return the lengths of runs of losses."""
-    result = []
-    for part in parts:
-        for row in part:
-            count = 0
-            for lost in (*row, False):
-                if lost:
-                    count += 1
-                elif count:
-                    result.append(count)
-                    count = 0
-    return result
 
 
 def policer(times: Floats, sizes: Floats, lost: NDArray[np.bool_]) -> tuple[float, float] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import ipaddress
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +25,8 @@ Match = dict[str, Any]
 EARLY = 8
 #: Packets of a flow behind the last one that shows the effect from which a window ends there.
 AFTER_END = 4
+#: Packets that say what a flow is for, around which hypotheses are made besides the nearest ones.
+OPENERS = 4
 
 
 class Place(NamedTuple):
@@ -143,14 +145,33 @@ def references(unit: Probe, shows: np.ndarray[Any, Any], most: int = 10) -> list
             if shape not in shapes and at not in chosen:
                 shapes.add(shape)
                 chosen.append(at)
-    return chosen[:most]
+    chosen = chosen[:most]
+    if len({unit[at].ends for at in struck}) > 1:  # one packet may have condemned a host
+        chosen += openers(unit, firsts[0], chosen)
+    return chosen
+
+
+def openers(unit: Probe, first: int, known: Sequence[int], most: int = OPENERS) -> list[int]:
+    """Return packets before the first one that shows an effect which say what a flow is for: a
+    name, a hello or STUN; of each name one, the latest first. known: packets that are left out."""
+    said = {(one.kind, one.name) for one in (read(unit[at]) for at in known)}
+    result: list[int] = []
+    for at in reversed(range(first)):
+        reading = read(unit[at])
+        key = reading.kind, reading.name
+        if (reading.name or reading.hello or reading.method >= 0) and key not in said:
+            said.add(key)
+            result.append(at)
+            if len(result) == most:
+                break
+    return result
 
 
 def windows_with_ends(
     unit: Probe, where: dict[int, Place], shows: np.ndarray[Any, Any]
 ) -> Iterator[Match]:  # fmt: skip
-    """Yield the windows of packets of flows in which the effect begins and ends, and the code
-    points that show it, where these are several ones.
+    """Yield the windows of packets and of seconds of flows in which the effect begins and ends, and
+    the code points that show it, where these are several ones.
 
     shows: float64[packets], how surely each packet shows the effect.
     """
@@ -162,6 +183,10 @@ def windows_with_ends(
         hit = [at for at in own if shows[at] > 0.5]
         if len(hit) > AFTER_END and hit[-1] in own[:-AFTER_END]:
             yield {"packets": f"{where[hit[0]].packets}-{where[hit[-1]].packets}"}
+            begin, end = (where[at].age for at in (hit[0], hit[-1]))
+            if end > begin:
+                low, high = math.floor(begin * 100) / 100, math.ceil(end * 100) / 100
+                yield {"seconds": f"{low:g}-{high:g}"}
 
 
 def allowance(through: Passing, first: int, struck: int) -> list[dict[str, Any]]:

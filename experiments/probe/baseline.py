@@ -189,6 +189,12 @@ def dispersion(lost: NDArray[np.bool_], sent: NDArray[np.bool_]) -> float:
     return rest / expected if expected > 0 and len(gone) > 3 else 1.0
 
 
+def runs(lost: NDArray[np.bool_]) -> list[int]:
+    """Return the lengths of the runs of losses."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], lost, [False]]).astype(np.int8)))
+    return [int(one) for one in edges[1::2] - edges[::2]]
+
+
 def pooled_counts(counts: list[tuple[int, int]], inflation: float = 1.0) -> tuple[int, int]:
     """Return (lost, sent) of the controls that show the line itself, of several kinds of them.
 

@@ -9,6 +9,7 @@ each generation the best are kept.
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -36,7 +37,7 @@ from midcall.experiments.probe.line_oracle import DROP, INJECT, MARK, SHARES, Ef
 from midcall.experiments.probe.prober import Outcome
 from midcall.testbed.policy.language import Rule
 from midcall.testbed.probing.probe import Probe
-from midcall.testbed.probing.strikes import Passing, Strikes, strikes
+from midcall.testbed.probing.strikes import Passing, SameRules, Strikes, strikes
 
 Floats = NDArray[np.float64]
 
@@ -50,6 +51,8 @@ COST = {"key": 1.2, "number": 2.0, "way": 1.5, "after": 3.0, "scope": 1.0, "medi
 TOGETHER = 0.25
 #: Cost of another rule that strikes some flows of the capture, in nats.
 ANOTHER = 15.0
+#: How much less likely than the best a hypothesis is that is not kept, in nats.
+HOPELESS = 40.0
 #: Conditions that say a number: each has many values, so each costs more.
 NUMBERED = {"size", "packets", "bytes", "seconds", "entropy"}
 
@@ -147,17 +150,26 @@ class Beliefs:
         self.of_units: Floats = np.zeros((0, len(self.effects)))
         self.of_capture: Floats = np.zeros((0, len(self.effects), len(GRID)))
         self.known: set[Hypothesis] = set()
+        self.most: list[Floats] = []  # of each outcome seen, the best fit with each effect
 
     def observe(self, seen: Seen) -> None:
         """Weigh all hypotheses by one more outcome."""
         self.seen.append(seen)
-        if self.rules and seen.capture:
-            self.of_capture = self.of_capture + self._fit(self.rules, seen)
-        elif self.rules:
-            self.of_units = self.of_units + mean_over_shares(self._fit(self.rules, seen))
+        self.most.append(np.full(len(self.effects), np.inf))  # not known yet
+        if not self.rules:
+            return
+        fitted = self._fit(self.rules, seen)
+        self.most[-1] = mean_over_shares(fitted).max(axis=0)
+        if seen.capture:
+            self.of_capture = self.of_capture + fitted
+        else:
+            self.of_units = self.of_units + mean_over_shares(fitted)
 
     def add(self, more: Iterable[Hypothesis]) -> None:
-        """Take in new hypotheses, weighed by everything that was seen."""
+        """Take in new hypotheses, weighed by everything that was seen.
+
+        One is left out as soon as it is hopeless, even if the rest fits it as well as any other.
+        """
         new: list[tuple[Hypothesis, Rule]] = []
         for one in more:
             if one in self.known or (self.by_packet and one.scope != "packet"):
@@ -168,22 +180,41 @@ class Beliefs:
                 new.append((one, rule))
         if not new:
             return
-        rules = [rule for _, rule in new]
+        only_drops = np.array([one.media for one, _ in new])
+        others = np.array([effect.kind not in (DROP, INJECT) for effect in self.effects])
         units = np.array([[one.prior] * len(self.effects) for one, _ in new])
+        units[np.ix_(only_drops, others)] = -np.inf
         capture = np.zeros((*units.shape, len(GRID)))
-        for seen in self.seen:
-            fitted = self._fit(rules, seen)
+        least = self.table.max() - self.hopeless if self.rules else -np.inf
+        for number, seen in enumerate(self.seen):
+            fitted = self._fit([rule for _, rule in new], seen)
+            whole = mean_over_shares(fitted)
             if seen.capture:
                 capture = capture + fitted
             else:
-                units = units + mean_over_shares(fitted)
-        only_drops = np.array([one.media for one, _ in new])
-        others = np.array([effect.kind not in (DROP, INJECT) for effect in self.effects])
-        units[np.ix_(only_drops, others)] = -np.inf
+                units = units + whole
+            known = np.where(np.isfinite(self.most[number]), self.most[number], -np.inf)
+            self.most[number] = np.maximum(known, whole.max(axis=0))
+            if least == -np.inf:
+                continue
+            rest = np.sum(self.most[number + 1 :], axis=0)
+            alive = (units + mean_over_shares(capture) + rest).max(axis=1) > least
+            if not alive.all():
+                new = [one for one, is_alive in zip(new, alive, strict=True) if is_alive]
+                units, capture = units[alive], capture[alive]
+            if not new:
+                return
         self.hypotheses += [one for one, _ in new]
-        self.rules += rules
+        self.rules += [rule for _, rule in new]
         self.of_units = np.concatenate([self.of_units, units])
         self.of_capture = np.concatenate([self.of_capture, capture])
+
+    @property
+    def hopeless(self) -> float:
+        """Return by how much less likely than the best a hypothesis is that is not kept, in nats of
+        the table."""
+        limited = any(effect.limit for effect in self.effects)
+        return HOPELESS / TOGETHER if limited else HOPELESS
 
     def prune(self, most: int = KEPT) -> None:
         """Keep the best hypotheses."""
@@ -335,7 +366,8 @@ class Beliefs:
     def changed(self, most: int) -> Iterator[Hypothesis]:
         """Yield the best hypotheses with another scope or direction, or a condition less."""
         for one in self.top(most):
-            for scope in SCOPES:
+            yield from as_packets(one)
+            for scope in () if one.media else SCOPES:
                 yield one._replace(scope=scope)
             if self.sought.kind != INJECT:
                 for way in WAYS:
@@ -364,9 +396,24 @@ def mean_over_shares(fitted: Floats) -> Floats:
     return np.asarray(whole, np.float64)
 
 
-def with_act(rules: Sequence[Rule], effect: Effect) -> list[Rule]:
-    """Return rules that drop as rules with the act of a limited rate."""
-    return [rule.model_copy(update=effect.act) for rule in rules]
+def with_act(rules: Sequence[Rule], effect: Effect) -> tuple[Rule, ...]:
+    """Return rules that drop as rules with the act of a limited rate; the same objects again for
+    the same rules, as each of several units meets them."""
+    return _limited(SameRules(rules), effect.limit)
+
+
+@functools.lru_cache(maxsize=32)
+def _limited(same: SameRules, limit: str) -> tuple[Rule, ...]:
+    act = json.loads(limit)
+    return tuple(rule.model_copy(update=act) for rule in same.rules)
+
+
+def as_packets(one: Hypothesis) -> Iterator[Hypothesis]:
+    """Yield a hypothesis on media alone as one that strikes RTP packet by packet."""
+    keys = one.keys
+    if one.media and keys.get("payload", ["rtp"]) == ["rtp"]:
+        match = json.dumps(keys | {"payload": ["rtp"]}, sort_keys=True)
+        yield one._replace(match=match, scope="packet", media=False)
 
 
 def nearby(one: Hypothesis) -> Iterator[Hypothesis]:

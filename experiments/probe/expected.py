@@ -89,24 +89,27 @@ class Model:
 
 def unexplained(
     seen: Outcome, expected: Outcome, base: Baseline, kind: str, loses: Bools,
-    limited: bool = False, wide: bool = False,
+    limited: bool = False, wide: bool = False, reorders: bool = False,
 ) -> Outcome:  # fmt: skip
     """Return an outcome without what a rule predicts of a kind of effect.
 
     A packet that says nothing any more counts as one that was not sent. expected: the same unit
     under the rule; loses: bool[packets], what the rule may lose on a line without noise; limited:
-    whether it limits a rate; wide: whether it keeps other flows of a host from passing, too.
+    whether it limits a rate; wide: whether it keeps other flows of a host from passing, too;
+    reorders: whether it delays some packets, so that others overtake them.
     """
     if kind in (DROP, PARTIAL, INJECT):
         lossy = without_losses(seen, expected, base, loses, limited, wide)
-        on_time = without_delays(lossy, expected, base)  # what is late may count as lost
+        # what is late may count as lost
+        on_time = without_delays(lossy, expected, base, reorders)
         delay = np.where(seen.streams, lossy.delay, on_time.delay)
         return without_events(lossy._replace(delay=delay), expected)
     if kind == DOUBLE:
         return without_flags(seen, expected, "twice")
     if kind == MARK:
         return without_marks(seen, expected)
-    return without_flags(without_delays(seen, expected, base), expected, "overtaken")
+    on_time = without_delays(seen, expected, base, reorders)
+    return without_flags(on_time, expected, "overtaken")
 
 
 def losses_of(outcome: Outcome) -> tuple[Bools, Bools]:
@@ -212,9 +215,9 @@ def without_events(seen: Outcome, expected: Outcome) -> Outcome:
     return seen._replace(events=left(seen.events), strange=left(seen.strange))  # type: ignore[arg-type]
 
 
-def without_delays(seen: Outcome, expected: Outcome, base: Baseline) -> Outcome:
+def without_delays(seen: Outcome, expected: Outcome, base: Baseline, reorders: bool) -> Outcome:
     """Return an outcome without the delays that are expected; streams whose packets are late or
-    lost say nothing more of delays."""
+    lost say nothing more of delays. reorders: see `unexplained`."""
     excess = base.excess(expected)
     delay = seen.delay.copy()
     late = np.array([float(np.median(column[np.isfinite(column)])) if np.isfinite(column).any()
@@ -235,7 +238,9 @@ def without_delays(seen: Outcome, expected: Outcome, base: Baseline) -> Outcome:
     line = np.array(base.fixed)[way] + np.array(base.per_octet)[way] * seen.size
     for _, up, places in groups_of(seen):
         known = excess[:, places][np.isfinite(excess[:, places])]
-        if len(known) and known.std() > VARIES * base.spread[int(up)] + LEAST_DELAY:
+        at_random = len(known) and known.std() > VARIES * base.spread[int(up)] + LEAST_DELAY
+        some = reorders and expected.overtaken is not None and expected.overtaken[:, places].any()
+        if at_random or some:
             arrived = delay[:, places] >= 0  # which packets are late is not predicted
             delay[:, places] = np.where(arrived, line[places].astype(np.int64), delay[:, places])
     return seen._replace(delay=delay)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from midcall.captures.packets.numbers import TCP
 from midcall.experiments.localise.messages import noise
-from midcall.experiments.probe.acts import Acts, Number, marked_copy, shaper, spread_of
+from midcall.experiments.probe.acts import Acts, Number, marked, shaper, spread_of
 from midcall.experiments.probe.code_points import word_of
 from midcall.experiments.probe.prober import MS, SHARE, Outcome
 from midcall.experiments.probe.tails import Tail
@@ -87,7 +87,8 @@ class Filling:
     def packet(self, time: float, number: int, dscp: int = 0) -> Sent:
         """Return a packet that the rule strikes."""
         if self.tail.repeats:
-            return marked_copy(self.tail, self.last, number)._replace(time=int(time), dscp=dscp)
+            body = marked(self.last, number)
+            return self.last._replace(time=int(time), payload=body, dscp=dscp)
         body = noise(self.octets, "queue", number)
         return self.last._replace(time=int(time), up=self.up, payload=body, before=(), dscp=dscp)
 

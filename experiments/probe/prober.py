@@ -163,6 +163,7 @@ class Prober:
         preset = PRESETS[access]
         self.rate = {True: preset.up.rate_kbit, False: preset.down.rate_kbit}
         self.lab_only = lab_only  # every far address is mapped into the lab's range
+        self.planned: list[NDArray[np.int64]] = []  # of the last question: see ask
         self.fresh_far = False
         self.far_bits = 0  # first bits of a far address that are kept where fresh_far holds
 
@@ -213,7 +214,9 @@ class Prober:
         access network needs; apart: ns between the starts of two copies, at least (more where the
         access network's rate needs it); watch: the time is
         counted as a residual watch; keep_far: per unit, whether its far
-        addresses are kept although `fresh_far` holds. Raises ProbesSpent.
+        addresses are kept although `fresh_far` holds. Raises ProbesSpent. When each packet of each
+        unit was to be sent, in ns since the begin of its copy, is in `planned`, per unit
+        int64[copies, packets].
         """
         if self.probes >= self.most_probes:
             raise ProbesSpent
@@ -238,7 +241,12 @@ class Prober:
         if not entries:
             return [self._empty(unit, copies) for unit in units]
         entries.sort(key=lambda entry: entry[0].time)
-        plan = self._paced([entry[0] for entry in entries])
+        plan = self.paced([entry[0] for entry in entries])
+        self.planned = [np.full((copies, len(unit)), -1, np.int64) for unit in units]
+        for one, (moved, number, copy, at) in zip(plan, entries, strict=True):
+            if number >= 0 and self.planned[number][copy, at] < 0:
+                own = units[number][at].time - moved.time + one.time
+                self.planned[number][copy, at] = own
         streams = any(one.ends.proto == TCP for one in plan)
         wait = patience or (STREAM_PATIENCE if streams else PATIENCE)
         played = play(self.sockets, plan, wait)
@@ -248,7 +256,7 @@ class Prober:
         else:
             self.line += played.seconds
         outcomes = [self._empty(unit, copies) for unit in units]
-        self._fill(outcomes, played, entries, back)
+        self._fill(outcomes, played, entries, back, wait)
         self.record.append(
             Asked(question, copies, played.seconds, len(plan), sum(map(ip_size, plan)), "")
         )
@@ -308,7 +316,7 @@ class Prober:
         share = STREAM_SHARE if one.ends.proto == TCP else SHARE
         return ip_size(one) * 8e6 / (self.rate[one.up] * share)
 
-    def _paced(self, packets: list[Sent]) -> Probe:
+    def paced(self, packets: Sequence[Sent]) -> Probe:
         """Return packets as far apart as the access network's rate needs."""
         free = {True: 0, False: 0}
         paced = []
@@ -362,9 +370,13 @@ class Prober:
         played: Played,
         entries: Sequence[tuple[Sent, int, int, int]],
         back: dict[Ends, tuple[int, int, Ends]],
+        wait: int,
     ) -> None:
+        """Note what each packet of a play shows. wait: ns after which it counts as lost, even if
+        the play goes on."""
         opened: set[Ends] = set()
         waits, late = self.waits(played), overtaken(played)
+        first: dict[Ends, int] = {}
         for place, (_, number, copy, at) in enumerate(entries):
             if number < 0 or played.sent[place] < 0:
                 continue
@@ -376,6 +388,10 @@ class Prober:
                 continue  # a NAT may let nothing in before something went out
             row, delay = outcomes[number].delay[copy], played.delay(place)
             delay = max(delay - waits[place], 0) if delay >= 0 else delay
+            begun = first.setdefault(one.ends, played.sent[place])
+            ready = played.ready.get((one.ends, one.up), 0)
+            if one.ends.proto == TCP and (delay > wait or ready - begun > wait):
+                delay = -1  # sent again until a block had ended
             row[at] = delay if row[at] == -2 else -1 if -1 in (delay, row[at]) else delay
             for flags, places in ((outcomes[number].twice, played.twice),
                                   (outcomes[number].overtaken, late)):  # fmt: skip

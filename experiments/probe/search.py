@@ -42,6 +42,7 @@ from midcall.experiments.probe.beliefs import (
     Beliefs,
     Hypothesis,
     Seen,
+    as_packets,
     broken,
     combined,
     entropy_of,
@@ -75,6 +76,7 @@ from midcall.experiments.probe.line_oracle import (
     Effect,
     LineOracle,
 )
+from midcall.experiments.probe.phases import comes_in_runs, phases_of
 from midcall.experiments.probe.priorities import POINTS, Classes, classes
 from midcall.experiments.probe.prober import (
     HANDSHAKE,
@@ -352,8 +354,9 @@ class Search:
             if finding is None or len(self.result.found) >= MOST_RULES:
                 break
             found = self.identify(finding)
-            if found is not None and self.is_known(found):
-                tried.add((finding.kind, finding.ends, finding.up))
+            if found is not None and (known := self.known(found)) is not None:
+                if not self.replaces(found, known):
+                    tried.add((finding.kind, finding.ends, finding.up))
                 continue
             if found is None or (self.result.found and not self.is_sure(found, finding)):
                 tried.add((finding.kind, finding.ends, finding.up))
@@ -395,8 +398,11 @@ class Search:
         """Return whether the rules found predict an effect that the capture does not show. How
         much a limit of a rate loses depends on its numbers, which are not exact."""
         seen = self.plays[0]
-        return any(not_seen(seen, self.expected(found, seen.unit, False))
-                   for found in self.result.found if found.rule.act not in LIMITS)  # fmt: skip
+        return any(
+            not_seen(seen, self.expected(found, seen.unit, False))
+            for found in self.result.found
+            if found.rule.act not in LIMITS and not found.rule.on_s
+        )
 
     def look_again(self) -> None:
         """Play the capture once more, where one play showed a strong effect: what further rules do
@@ -459,6 +465,8 @@ class Search:
         beliefs.add([found.began])
         beliefs.climb(parts)
         best = beliefs.best
+        if found.began not in beliefs.hypotheses:
+            return False
         return mechanism(best) == mechanism(found.began) or bool(
             beliefs.scores.max() - beliefs.scores[beliefs.hypotheses.index(found.began)] < 1.0
         )
@@ -471,15 +479,30 @@ class Search:
         best = max((one.score for one in self.further(self.plays[0], tried)), default=0.0)
         return len(self.kept) < LEAST_PLAYS or SUSPICIOUS < best < LEAST_FURTHER
 
-    def is_known(self, found: Found) -> bool:
-        """Return whether an earlier rule has the same act on most of what a further rule strikes:
-        what is left over is then a number of the earlier one that is not exact."""
+    def known(self, found: Found) -> Found | None:
+        """Return the earlier rule that has the same act on most of what a further rule strikes,
+        None for none: what is left over is then a number of the earlier one that is not exact, or
+        the earlier one is wrong."""
         through = self.through(self.capture, False)
         own = strikes(through, [found.as_drop]).struck[0]
         for one in self.result.found:
             both = own & strikes(through, [one.as_drop]).struck[0]
             if one.rule.act == found.rule.act and own.any() and 2 * both.sum() > own.sum():
-                return True
+                return one
+        return None
+
+    def replaces(self, found: Found, known: Found) -> bool:
+        """Return whether a rule explains more than an earlier one with the same act on the same
+        packets, and is surer; it takes its place then."""
+        if found.notes or found.probability < known.probability:
+            return False
+        before = self.left_over()
+        place = self.result.found.index(known)
+        self.result.found[place] = found
+        after = self.left_over()
+        if len(after) < len(before):
+            return True
+        self.result.found[place] = known
         return False
 
     def is_sure(self, found: Found, finding: Finding) -> bool:
@@ -529,6 +552,9 @@ class Search:
                 "the capture and controls", [self.capture, *units], COPIES, tight=False,
                 keep_far=[True], patience=self.patience,
             )  # fmt: skip
+            if not kept:
+                self.capture = self.as_planned()
+            some[0] = some[0]._replace(unit=self.capture)
             for known, one in zip(controls, some[1:], strict=True):
                 known.append(one)
             self.base = baseline_of(self.prober, [joined(one) for one in controls])
@@ -565,18 +591,24 @@ class Search:
                 patience=self.patience,
             )  # fmt: skip
             elsewhere = self.prober.moved(joined(fresh), self.other)
-            matching = [
-                one for one in findings(elsewhere, self.base)
-                if one.score > 8.0 and any(one.kind == other.kind for other in seen)
-            ]  # fmt: skip
-            self.prober.fresh_far = bool(matching) and (
-                matching[0].score > 0.3 * max(one.score for one in seen)
-            )
+            matching = also_shown(seen, findings(elsewhere, self.base))
+            self.prober.fresh_far = bool(matching)
             if self.prober.fresh_far:  # the own addresses may be condemned by now
                 self.plays = [elsewhere]
             else:
                 self.plays.append(elsewhere)
-        return merged_findings(seen)
+            # a rule that reads addresses is looked for when the others are known
+            return sorted(merged_findings(seen), key=lambda one: one not in matching)
+        return []
+
+    def as_planned(self) -> Probe:
+        """Return the capture with the times at which most copies of the last play send its packets:
+        the access network's rate keeps them apart, and other copies come between."""
+        times = self.prober.planned[0]
+        times = np.median(times - times[:, :1], axis=0).astype(np.int64)
+        times = np.maximum.accumulate(times)
+        return tuple(one._replace(time=int(time))
+                     for one, time in zip(self.capture, times, strict=True))  # fmt: skip
 
     def look_late(self) -> bool:
         """Play more of a capture, few times; where a flow shows a plain effect there, the capture
@@ -639,14 +671,19 @@ class Search:
         is late a loss."""
         for found in self.result.found:
             predicted = strikes(self.through(outcome.unit, tight), [found.as_drop])
-            if predicted.struck.any() or predicted.opened.any():
+            if found.rule.on_s:  # the box's clock, by which it comes and goes, is not the model's
+                gone = predicted.struck[0] & (outcome.delay == -1)
+                outcome = outcome._replace(delay=np.where(gone, -2, outcome.delay))
+            elif predicted.struck.any() or predicted.opened.any():
                 expected = self.expected(found, outcome.unit, tight)
                 limited = found.rule.act in LIMITS
                 wide = found.rule.act in BLOCKING and found.best.scope not in ("packet", "flow")
                 loses = predicted.struck[0] | predicted.lost[0]
                 if found.rule.act in LOSSLESS:
                     loses = np.zeros_like(loses)
-                outcome = unexplained(outcome, expected, self.base, kind, loses, limited, wide)
+                reorders = found.rule.act == "reorder"
+                outcome = unexplained(outcome, expected, self.base, kind, loses, limited, wide,
+                                      reorders)  # fmt: skip
         return outcome
 
     def expected(self, found: Found, unit: Probe, tight: bool) -> Outcome:
@@ -910,6 +947,8 @@ class Search:
         refiner = Refiner(tail, found.best, found.core)
         found.best = refiner.run()
         found.intervals = refiner.intervals
+        if self.comes_and_goes(found):
+            return
         if refiner.refuted and self.is_sampled(found):
             return
         if refiner.refuted:
@@ -961,6 +1000,22 @@ class Search:
             scope="client" if narrow else found.best.scope,
         )
 
+    def comes_and_goes(self, found: Found) -> bool:
+        """Return whether a rule drops packets for some time, lets all pass for some time, and so
+        on; it then strikes single packets."""
+        best = found.best._replace(scope="packet")
+        rule = best.rule()
+        if found.sought.kind not in (DROP, PARTIAL) or found.sought.limit or rule is None:
+            return False
+        tail = Tail(self.prober, self.base, Effect(PARTIAL, 0.5), best, self.through, found.core)
+        if best.media or not comes_in_runs(self.plays[0], rule, tail):
+            return False
+        phases = phases_of(tail, found.core)
+        if phases is not None:
+            found.best, found.act = best, phases.act
+            found.parameters |= {"on_s": phases.on_s, "off_s": phases.off_s}
+        return phases is not None
+
     def is_sampled(self, found: Found) -> bool:
         """Return whether a flow is condemned by one of many triggers; the rule then inspects one
         packet in so many."""
@@ -1001,7 +1056,7 @@ class Search:
         """Return a unit as it passes the place of the box."""
         key = unit, tight
         if key not in self.passed:
-            plan = opened_first(unit) if tight else unit
+            plan = self.prober.paced(opened_first(unit) if tight else unit)
             streams = any(one.ends.proto == TCP for one in unit)
             patience = STREAM_PATIENCE if streams else PATIENCE
             whole = passing(plan, self.prober.access, patience, self.lag)
@@ -1333,11 +1388,14 @@ def mechanism(one: Hypothesis) -> tuple[str | None, str, bool]:
 def alike(best: Hypothesis) -> Iterator[Hypothesis]:
     """Yield a hypothesis with every other scope, and as a rule on media alone: what probes may not
     distinguish from it."""
+    yield from as_packets(best)
     if not best.media:
         yield from (best._replace(scope=scope) for scope in SCOPES)
     rest = {key: value for key, value in best.keys.items() if key != "payload"}
     if best.scope == "packet" and rest and not broken(rest) and not best.media:
         yield best._replace(match=json.dumps(rest, sort_keys=True), scope="flow", media=True)
+        if best.keys.get("payload") == ["rtp"]:
+            yield best._replace(scope="flow", media=True)
 
 
 def as_allowance(best: Hypothesis) -> Iterator[Hypothesis]:
@@ -1359,6 +1417,20 @@ def opened_first(unit: Probe) -> Probe:
         return unit
     opening = tuple(Sent(0, True, ends, b"") for ends in streams)
     return (*opening, *(one._replace(time=one.time + HANDSHAKE) for one in unit))
+
+
+def also_shown(seen: Sequence[Finding], elsewhere: Sequence[Finding]) -> list[Finding]:
+    """Return the effects on a capture that it also shows to other addresses, about as surely."""
+    scores: dict[tuple[str, Ends, bool], float] = {}
+    for one in elsewhere:
+        scores[place_of(one)] = max(scores.get(place_of(one), 0.0), one.score)
+    return [one for one in seen if scores.get(place_of(one), 0.0) > max(8.0, 0.3 * one.score)]
+
+
+def place_of(one: Finding) -> tuple[str, Ends, bool]:
+    """Return the kind, the flow and the direction of an effect, to whichever addresses; all kinds
+    of losses are one."""
+    return BLOCKED[0] if one.kind in BLOCKED else one.kind, one.ends._replace(far=b""), one.up
 
 
 def merged_findings(seen: Sequence[Finding]) -> list[Finding]:

@@ -220,7 +220,7 @@ def _of_stream(through: Passing, own: Sequence[int], hit: Bools, lost: Bools, en
             lost[:, at] = False
 
 
-class _SameRules:
+class SameRules:
     """Rules as a key of a cache: equal to others if they are the same objects."""
 
     def __init__(self, rules: Sequence[Rule]) -> None:
@@ -228,14 +228,14 @@ class _SameRules:
         self.key = tuple(map(id, self.rules))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _SameRules) and self.key == other.key
+        return isinstance(other, SameRules) and self.key == other.key
 
     def __hash__(self) -> int:
         return hash(self.key)
 
 
-@functools.lru_cache(maxsize=8)
-def _table(same: _SameRules) -> RuleTable:
+@functools.lru_cache(maxsize=32)
+def _table(same: SameRules) -> RuleTable:
     """Return the table of rules that are enforced with chance 1, each with a name of its own.
 
     The units of one question meet the same rules, and a table of 600 rules takes some 200 ms.
@@ -249,7 +249,7 @@ def _table(same: _SameRules) -> RuleTable:
 
 def _decided(through: Passing, rules: Sequence[Rule], late: int) -> NDArray[np.uint8]:
     """Return uint8[rules, frames]: 1 where a rule would not deliver a packet, or late."""
-    whole = _table(_SameRules(rules))
+    whole = _table(SameRules(rules))
     one = np.zeros(1, RULE)
     memory = np.zeros(ROOM, STATE) if whole.rules["remembers"].any() else whole.memory
     box = whole._replace(

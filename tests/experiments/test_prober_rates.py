@@ -245,11 +245,15 @@ def test_it_is_asked_which_count_of_a_flow_decides(match: dict[str, Any], decide
     assert [key for key in keys if key != "protocol"] == [decides]
 
 
-def test_a_window_of_packets_that_ends_is_found() -> None:
+def test_a_window_that_ends_is_found() -> None:
     unit = tuple(Sent(n * 20 * MS, True, FLOW, bytes([n]) * 60) for n in range(30))
     where = places(passing(unit, "4g", STREAM_PATIENCE))
     shows = np.array([5 <= n < 15 for n in range(30)], np.float64)
-    assert list(windows_with_ends(unit, where, shows)) == [{"packets": "6-15"}]
+    packets, seconds = windows_with_ends(unit, where, shows)
+    assert packets == {"packets": "6-15"}
+    first, last = (float(word) for word in seconds["seconds"].split("-"))
+    assert 0.08 < first <= 0.1
+    assert 0.28 <= last < 0.3
     shows[15:] = 1.0  # to the flow's last packet
     assert list(windows_with_ends(unit, where, shows)) == []
     found = refiner_of({"protocol": "udp", "packets": "6-40"},

@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The prober: what it predicts of a unit is what the line carries, and what comes too late."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from midcall.captures.packets.numbers import TCP, UDP
+from midcall.experiments.probe import beliefs, run
+from midcall.experiments.probe.atoms import openers, references
+from midcall.experiments.probe.baseline import Baseline, runs
+from midcall.experiments.probe.beliefs import Beliefs, Seen, as_packets, hypothesis
+from midcall.experiments.probe.effects import Finding
+from midcall.experiments.probe.line_oracle import DELAY, DROP, PARTIAL, Effect
+from midcall.experiments.probe.phases import phases
+from midcall.experiments.probe.prober import MS, STREAM_PATIENCE, Outcome, Prober
+from midcall.experiments.probe.search import Search, also_shown
+from midcall.testbed.conformance.transcript import scene
+from midcall.testbed.policy.language import Rule
+from midcall.testbed.policy.operator import EMPTY, Policy
+from midcall.testbed.probing.probe import Ends, Probe, Sent, ip_size, probe_of
+from midcall.testbed.probing.strikes import passing, strikes
+from midcall.testbed.probing.virtual_line import Noise, VirtualSockets
+
+NEAR, FAR = bytes([198, 18, 0, 9]), bytes([198, 19, 0, 9])
+FLOW = Ends(UDP, NEAR, 40_000, FAR, 4_000)
+CALL = """
+0.00 > udp relay:3478/40001 stun-allocate 4000
+0.04 < udp relay:3478/40001 stun-allocate-answer
+0.20 > udp relay:3478/40001 rtp 160 x30 0.02
+0.21 < udp relay:3478/40001 rtp 160 x30 0.02
+0.10 > udp resolver:53/40002 question a.example
+0.13 < udp resolver:53/40002 answer a.example
+0.30 > tcp peer:443/40003 syn
+0.34 < tcp peer:443/40003 syn-ack
+0.35 > tcp peer:443/40003 ack
+0.36 > tcp peer:443/40003 tls-hello a.example
+0.40 < tcp peer:443/40003 tls 600
+"""
+LINE = Baseline((0.02, 0.02), (5e7, 5e7), (0.0, 0.0), (1e6, 1e6), ((2, 100), (2, 100)))
+
+
+def call() -> Probe:
+    return probe_of(scene(CALL))
+
+
+def rule_of(match: dict[str, Any], act: str, **more: Any) -> Rule:
+    return Rule.model_validate(
+        {"name": "r", "match": match, "act": act, "grade": "C", "source": "test", **more}
+    )
+
+
+# ---- streams that open when a block has ended
+
+
+def test_a_stream_that_opens_when_a_block_has_ended_counts_as_lost() -> None:
+    stream = Ends(TCP, NEAR, 40_001, FAR, 443)
+    unit = (Sent(0, True, FLOW, b"trigger" * 9), Sent(100 * MS, True, stream, b"hello" * 20))
+    later = Sent(12_000 * MS, True, FLOW._replace(near_port=40_009, far_port=5_000), b"x" * 99)
+    blocks = Policy((rule_of({"ports": [4000]}, "drop", scope="client", lasts_s=5.0),))
+    for policy, lost in ((blocks, True), (EMPTY, False)):
+        prober = Prober(VirtualSockets(policy, "4g", 1))
+        outcome = prober.ask("", [(*unit, later)], 2, tight=False)[0]
+        assert (outcome.lost[:, 1] == lost).all()
+        assert not outcome.lost[:, 2].any()  # the play itself goes on until the block has ended
+
+
+# ---- predictions as they are paced
+
+
+def fast_unit() -> Probe:
+    """Return more octets in a moment than a slow access network carries."""
+    return tuple(Sent(number * MS, True, FLOW, bytes([number]) * 1200) for number in range(120))
+
+
+def test_a_unit_is_predicted_as_it_is_paced() -> None:
+    prober = Prober(VirtualSockets(EMPTY, "3g", 1), "3g")
+    rule = rule_of({"protocol": "udp"}, "drop")
+    unit = fast_unit()
+    direct = strikes(passing(unit, "3g", STREAM_PATIENCE), [rule]).struck[0]
+    assert not direct.all()  # the network's own queue overflows before the box
+    search = Search(prober, unit)
+    assert strikes(search.through(unit, True), [rule]).struck[0].all()
+    outcome = prober.ask("", [unit], 2)[0]
+    assert outcome.lost.mean() < 0.05
+
+
+def test_the_capture_has_the_times_at_which_it_is_sent() -> None:
+    search = Search(Prober(VirtualSockets(EMPTY, "3g", 1), "3g"), fast_unit())
+    before = search.capture
+    search.prober.ask("", [before], 4)
+    after = search.as_planned()
+    assert [one._replace(time=0) for one in after] == [one._replace(time=0) for one in before]
+    times = np.array([one.time for one in after])
+    assert times[0] == 0
+    assert (np.diff(times) >= 0).all()
+    assert times[-1] > before[-1].time
+
+
+# ---- hypotheses
+
+
+def outcome_of(unit: Probe, struck: NDArray[np.bool_], copies: int = 8) -> Outcome:
+    delay = np.where(struck, -1, 50_000_000) * np.ones((copies, 1), np.int64)
+    none: list[list[Any]] = [[] for _ in range(copies)]
+    sizes, up = [ip_size(one) for one in unit], [one.up for one in unit]
+    return Outcome(unit, delay, np.array(sizes), np.array(up), none, none)
+
+
+def test_leaving_out_hopeless_hypotheses_changes_no_likely_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    through = passing(call(), "4g", STREAM_PATIENCE)
+    listed = [hypothesis(match, scope) for scope in ("packet", "flow", "client") for match in (
+        {"payload": ["rtp"]}, {"ports": [3478]}, {"stun": True}, {"protocol": "udp"},
+        {"ports": [53]}, {"size": "100-"}, {"name": ["a.example"]}, {"direction": "up"},
+    )]  # fmt: skip
+    rule = hypothesis({"payload": ["rtp"]}, "flow").rule()
+    assert rule is not None
+    struck = strikes(through, [rule]).lost[0]
+    tables = []
+    for least in (math.inf, beliefs.HOPELESS):
+        monkeypatch.setattr(beliefs, "HOPELESS", least)
+        some = Beliefs(LINE, [Effect(DROP), Effect(PARTIAL, 0.5)])
+        some.observe(Seen(through, outcome_of(call(), struck), True))
+        some.observe(Seen(through, outcome_of(call(), struck)))
+        for one in listed:
+            some.add([one])
+        tables.append(dict(zip((one.words for one in some.hypotheses), some.scores, strict=True)))
+    whole, fewer = tables
+    assert len(fewer) < len(whole)
+    assert {key: pytest.approx(whole[key]) for key in fewer} == fewer
+    best = max(whole.values())
+    assert all(value < best - 9 for key, value in whole.items() if key not in fewer)
+
+
+def test_a_rule_on_media_alone_is_one_on_rtp_packet_by_packet() -> None:
+    media = hypothesis({"size": "800-"}, media=True)
+    (plain,) = as_packets(media)
+    assert (plain.scope, plain.media) == ("packet", False)
+    assert plain.keys == {"size": "800-", "payload": ["rtp"]}
+    assert not list(as_packets(plain))
+    assert not list(as_packets(hypothesis({"payload": ["stun"]}, media=True)))
+
+
+def test_names_before_an_effect_on_many_flows_are_looked_at() -> None:
+    question = next(at for at, one in enumerate(call()) if one.ends.far_port == 53)
+    far = [Sent(900 * MS + n * MS, True, FLOW._replace(near_port=50_000 + n), bytes(40) + b"x")
+           for n in range(6)]  # fmt: skip
+    fill = [Sent(500 * MS + n * MS, True, FLOW, bytes([n]) * (64 + 64 * n)) for n in range(12)]
+    unit = (*call(), *fill, *far)
+    shows = np.array([one.time >= 900 * MS for one in unit], float)
+    assert question in references(unit, shows)
+    assert question in openers(unit, len(call()) + 12, [])
+    assert not openers(unit, 0, [])
+
+
+# ---- effects that need a capture's own addresses
+
+
+def test_an_effect_counts_as_shown_elsewhere_if_the_same_flow_shows_it_about_as_surely() -> None:
+    other = FLOW._replace(far=bytes([198, 19, 9, 9]))
+    port = FLOW._replace(far_port=4_001)
+    plain = [Finding(DROP, FLOW, True, 90.0, 1.0, 0), Finding(PARTIAL, port, True, 80.0, 0.5, 0),
+             Finding(DELAY, FLOW, False, 40.0, 5e7, 0)]  # fmt: skip
+    moved = [Finding(PARTIAL, other, True, 70.0, 0.9, 0), Finding(PARTIAL, port, True, 9.0, 0.1, 0)]
+    assert also_shown(plain, moved) == plain[:1]  # a loss instead of a drop is the same effect
+    assert also_shown(plain, []) == []
+
+
+# ---- rules that come and go
+
+
+def losses(on: float, off: float, own: float, seed: int, begin: float = 0.0) -> Any:
+    times = np.arange(800) * 20 * MS
+    lost = ((times / 1e9 + begin) % (on + off)) < on
+    return times, lost | (np.random.default_rng(seed).random(800) < own)
+
+
+@pytest.mark.parametrize("own", [0.0, 0.05])
+@pytest.mark.parametrize("begin", [0.0, 0.3, 1.1])
+def test_phases_are_measured_wherever_they_begin(own: float, begin: float) -> None:
+    found = phases(*losses(0.5, 1.0, own, 3, begin), own)
+    assert found is not None
+    assert found.on_s.low <= 0.5 <= found.on_s.high
+    assert found.off_s.low <= 1.0 <= found.off_s.high
+    assert found.act["act"] == "drop"
+
+
+def test_losses_at_random_and_in_bursts_have_no_phases() -> None:
+    rng = np.random.default_rng(5)
+    times = np.arange(800) * 20 * MS
+    for burst in (1, 10, 40):
+        for _ in range(20):
+            lost = np.zeros(800, bool)
+            at = 0
+            while at < 800:  # runs of geometric lengths
+                at += int(rng.geometric(1 / (2 * burst)))
+                length = int(rng.geometric(1 / burst))
+                lost[at : at + length] = True
+                at += length
+            assert phases(times, lost, 0.02) is None
+    assert phases(times, np.ones(800, bool), 0.0) is None
+    assert phases(times[:3], np.ones(3, bool), 0.0) is None
+
+
+def test_runs_of_losses() -> None:
+    assert runs(np.array([1, 1, 0, 1, 0, 0, 1, 1, 1], bool)) == [2, 1, 3]
+    assert runs(np.zeros(4, bool)) == []
+    assert runs(np.zeros(0, bool)) == []
+
+
+@pytest.mark.slow
+def test_a_rule_that_comes_and_goes_is_named_with_its_phases() -> None:
+    rule = rule_of({"payload": ["rtp"]}, "drop", scope="packet", on_s=0.3, off_s=0.6)
+    long = probe_of(scene(CALL.replace("x30 0.02", "x90 0.04")))
+    answer = run.against(Policy((rule,)), long, "4g", 5, Noise(loss=0.01)).answer
+    assert (answer["act"]["name"], answer["scope"]) == ("drop", "packet")
+    parameters = answer["act"]["parameters"]
+    assert parameters["on_s"]["value"] == pytest.approx(0.3, rel=0.1)
+    assert parameters["off_s"]["value"] == pytest.approx(0.6, rel=0.1)
