@@ -41,6 +41,9 @@ ARRIVES = 0.03
 #: Share of the losses of packets close together that packets far apart have where a limit is too
 #: slow for both.
 MISSED_SLOWLY = 0.6
+#: Share of the delay of packets close together that packets far apart have, too, where it is no
+#: queue's.
+CONSTANT = 0.7
 #: Standard error of a stream's limit that the second look does not show again, as a share.
 FIRST_LOOK = 0.1
 #: Octets of a packet's payload in both parts.
@@ -323,7 +326,8 @@ class Acts:
             or (overflows and pace.late_fast > 1.4 * pace.late_slow)
         )
         policed_before = sought.detail == "police"  # which of equal packets came is a guess
-        if (queue and not policed_before) or sought.detail == "shape":
+        constant = not overflows and pace.late_slow > CONSTANT * pace.late_fast
+        if (queue and not policed_before) or (sought.detail == "shape" and not constant):
             shaped = self.shape(ways)
             if shaped[0] or queue:
                 return shaped
