@@ -280,7 +280,7 @@ def excerpt(probe: Probe, most: int = PACKETS, seconds: float = SECONDS) -> Prob
     # a kernel resets its own streams: one that is aborted would lose what is under way
     chosen = tuple(one for one in probe if one.payload or one.ends.proto != TCP
                    or not one.flags & ABORT)  # fmt: skip
-    chosen = tuple(part for one in chosen or probe for part in parts_of(one))
+    chosen = with_openers(part for one in chosen or probe for part in parts_of(one))
     if len(chosen) > most:
         chosen = first_packets(chosen, most)
     for longest in PAUSES:
@@ -288,6 +288,21 @@ def excerpt(probe: Probe, most: int = PACKETS, seconds: float = SECONDS) -> Prob
         if short[-1].time <= seconds * 1e9:
             return short
     return tuple(one for one in short if one.time <= seconds * 1e9)
+
+
+def with_openers(packets: Iterable[Sent]) -> Probe:
+    """Return packets with one of noise from the subscriber before each flow of datagrams of which
+    the capture has the way back alone: otherwise nothing of it could be sent."""
+    probe = tuple(packets)
+    heard = {one.ends for one in probe if one.up}
+    openers: dict[Ends, Sent] = {}
+    for one in probe:
+        if one.ends not in heard and one.ends.proto != TCP and one.ends not in openers:
+            openers[one.ends] = one._replace(up=True, payload=noise(8, "opener"), before=())
+    if not openers:
+        return probe
+    later = (one._replace(time=one.time + OPENED) for one in probe)
+    return in_order([*openers.values(), *later])
 
 
 def first_packets(probe: Probe, most: int = PACKETS) -> Probe:

@@ -19,7 +19,7 @@ from midcall.experiments.probe.effects import Finding
 from midcall.experiments.probe.line_oracle import DELAY, DROP, PARTIAL, Effect
 from midcall.experiments.probe.phases import phases
 from midcall.experiments.probe.prober import MS, STREAM_PATIENCE, Outcome, Prober
-from midcall.experiments.probe.search import Search, also_shown
+from midcall.experiments.probe.search import Search, also_shown, with_openers
 from midcall.testbed.conformance.transcript import scene
 from midcall.testbed.policy.language import Rule
 from midcall.testbed.policy.operator import EMPTY, Policy
@@ -100,6 +100,21 @@ def test_the_capture_has_the_times_at_which_it_is_sent() -> None:
     assert times[0] == 0
     assert (np.diff(times) >= 0).all()
     assert times[-1] > before[-1].time
+
+
+@pytest.mark.parametrize("noise", [Noise(), Noise(nat=True)], ids=["plain", "nat"])
+def test_a_capture_of_the_way_back_alone_can_be_probed(noise: Noise) -> None:
+    far = Ends(UDP, NEAR, 40_000, FAR, 19_305)
+    unit = tuple(Sent(n * 20 * MS, False, far, bytes([n]) * 150) for n in range(60))
+    clean = run.against(EMPTY, unit, "4g", 3, noise).answer
+    assert clean["verdict"] == "clean"
+    rule = rule_of({"ports": [19_305]}, "drop", way="down")
+    answer = run.against(Policy((rule,)), unit, "4g", 3, noise).answer
+    assert (answer["verdict"], answer["direction"]) == ("blocked", "down")
+
+
+def test_flows_of_both_ways_get_no_opener() -> None:
+    assert with_openers(call()) == call()
 
 
 # ---- hypotheses
