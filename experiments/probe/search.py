@@ -806,6 +806,7 @@ class Search:
             refused=self.forged and all(refused(seen.outcome) for seen in beliefs.seen),
         )  # fmt: skip
         self.measure(found)
+        found.equal += self.equal_when_exact(found, main.unit)
         return found
 
     def begin(
@@ -1329,7 +1330,18 @@ class Search:
         order += [at for at, one in enumerate(beliefs.hypotheses)
                   if one in others and at not in order]  # fmt: skip
         rules = [beliefs.rules[at] for at in order]
-        differ = np.zeros(len(order), np.int64)
+        differ = self.differences(rules, beliefs, core, unit, sought)
+        scores = beliefs.scores[order]
+        scope = np.array([beliefs.hypotheses[at] in others for at in order])
+        same = (differ == 0) | scope & (differ <= FEW) & (scores > scores[0] - IN_DOUBT)
+        return [at for at, is_same in zip(order, same, strict=True) if is_same]
+
+    def differences(
+        self, rules: Sequence[Rule], beliefs: Beliefs, core: Probe, unit: Probe, sought: Effect
+    ) -> np.ndarray[Any, Any]:
+        """Return in how much of what units show each of some rules differs from the first one, over
+        all that were played and those around a core, int64[rules]."""
+        differ = np.zeros(len(rules), np.int64)
         units = [seen.through.unit for seen in beliefs.seen]
         predictions = [self.limited(seen.through, rules, sought) for seen in beliefs.seen]
         for word, one in self.units(beliefs, core, unit, sought):
@@ -1342,10 +1354,20 @@ class Search:
         for one, predicted in zip(units, predictions, strict=True):
             features = shown(predicted, sought, one, beliefs.on_path)
             differ += (features != features[0]).sum(axis=1)
-        scores = beliefs.scores[order]
-        scope = np.array([beliefs.hypotheses[at] in others for at in order])
-        same = (differ == 0) | scope & (differ <= FEW) & (scores > scores[0] - IN_DOUBT)
-        return [at for at, is_same in zip(order, same, strict=True) if is_same]
+        return differ
+
+    def equal_when_exact(self, found: Found, unit: Probe) -> list[Hypothesis]:
+        """Return what no unit distinguishes from a rule now that its match is exact: a rule on all
+        packets of a flow strikes the same whether it condemns the flow or not."""
+        best = found.best
+        limits = found.act.get("act") in LIMITS and not found.sought.limit
+        if best == found.began or "one_in" in best.keys or "on_s" in found.act or limits:
+            return []
+        others = {one: one.rule() for one in alike(best) if one not in (best, *found.equal)}
+        rules = [rule for rule in (best.rule(), *others.values()) if rule is not None]
+        usable = [one for one, rule in others.items() if rule is not None]
+        differ = self.differences(rules, found.beliefs, found.core, unit, found.sought)
+        return [one for one, count in zip(usable, differ[1:], strict=True) if not count]
 
     def note(self, beliefs: Beliefs) -> None:
         """Keep the likeliest hypotheses, for the report."""
