@@ -641,6 +641,14 @@ def policer(times: Floats, sizes: Floats, lost: NDArray[np.bool_]) -> tuple[floa
     return float(rate * 8 / 1000), float(level + np.mean(sizes) * 0.5)
 
 
+def ramps(excess: Floats) -> bool:
+    """Return whether packets wait longer and longer: the first ones little, later ones much."""
+    values = excess[np.isfinite(excess)]
+    if len(values) < 8:
+        return False
+    return bool(np.mean(values[:3]) < 0.4 * np.quantile(values, 0.9))
+
+
 def shaper(times: Floats, sizes: Floats, excess: Floats) -> tuple[float, float] | None:
     """Return (kbit/s, longest wait in ms) of a queue, from arrivals and delays."""
     some = np.flatnonzero(np.isfinite(excess))

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from midcall.captures.packets.numbers import TCP
 from midcall.experiments.localise.messages import noise
-from midcall.experiments.probe.acts import Acts, Number, marked, shaper, spread_of
+from midcall.experiments.probe.acts import Acts, Number, marked, ramps, shaper, spread_of
 from midcall.experiments.probe.code_points import word_of
 from midcall.experiments.probe.prober import MS, SHARE, Outcome
 from midcall.experiments.probe.tails import Tail
@@ -269,9 +269,3 @@ def cross_of(filling: Filling, rate: float) -> Number | None:
     if cross < max(LEAST_CROSS * rate, doubt):
         return Number(0.0, 0.0, max(cross + doubt, LEAST_CROSS * rate))
     return Number(cross, cross - doubt, cross + doubt)
-
-
-def ramps(excess: Floats) -> bool:
-    """Return whether packets wait longer and longer."""
-    values = excess[np.isfinite(excess)]
-    return len(values) >= 8 and float(values[:3].mean()) < 0.4 * float(np.quantile(values, 0.9))

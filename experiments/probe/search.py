@@ -26,7 +26,7 @@ from midcall.experiments.localise.mutations import with_ends
 from midcall.experiments.localise.oracle_session import BudgetSpent, OracleSession
 from midcall.experiments.localise.packet_fields import read
 from midcall.experiments.localise.run import shorten_gaps
-from midcall.experiments.probe.acts import Acts, policer, shaper
+from midcall.experiments.probe.acts import Acts, policer, ramps, shaper
 from midcall.experiments.probe.atoms import (
     Match,
     allowance,
@@ -1403,14 +1403,6 @@ def limits_of(outcome: Outcome, base: Baseline, finding: Finding) -> Iterator[Ef
                 about = int(most * part) if act == "police" else float(most)
                 limit = {"act": act, "rate_kbit": float(rate), room: about}
                 yield Effect(PARTIAL, 0.5, 1.0, act, json.dumps(limit))
-
-
-def ramps(excess: np.ndarray[Any, Any]) -> bool:
-    """Return whether packets wait longer and longer: the first ones little, later ones much."""
-    values = excess[np.isfinite(excess)]
-    if len(values) < 8:
-        return False
-    return bool(np.mean(values[:3]) < 0.4 * np.quantile(values, 0.9))
 
 
 def mechanism(one: Hypothesis) -> tuple[str | None, str, bool]:
