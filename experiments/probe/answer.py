@@ -88,7 +88,7 @@ def unexplained(result: Result) -> Iterator[Document]:
 
 
 def rewritten(prober: Prober) -> Iterator[Document]:
-    """Yield which code points controls lose, too."""
+    """Yield which code points controls come with instead of their own."""
     words = [f"{sent} to {came} {'upwards' if up else 'downwards'}"
              for (up, sent), came in sorted(prober.rewrites.items()) if came != sent]  # fmt: skip
     if words:

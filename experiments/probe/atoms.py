@@ -79,7 +79,7 @@ def atoms(unit: Probe, at: int, place: Place) -> list[Match]:
         result.append({"stun_method": [METHOD_WORDS.get(reading.method, reading.method)]})
         result += [{"stun_attribute": [kind]} for kind in sorted(reading.attributes)]
     result.append({"payload": [reading.kind]})
-    if one.dscp or code_points_of(unit):
+    if code_points_of(unit):
         result.append({"dscp": [word_of(one.dscp)]})
     if reading.where:
         for condition in name_patterns(reading.where, reading.name):
@@ -154,13 +154,13 @@ def references(unit: Probe, shows: np.ndarray[Any, Any], most: int = 10) -> list
 def openers(unit: Probe, first: int, known: Sequence[int], most: int = OPENERS) -> list[int]:
     """Return packets before the first one that shows an effect which say what a flow is for: a
     name, a hello or STUN; of each name one, the latest first. known: packets that are left out."""
-    said = {(one.kind, one.name) for one in (read(unit[at]) for at in known)}
+    seen = {(one.kind, one.name) for one in (read(unit[at]) for at in known)}
     result: list[int] = []
     for at in reversed(range(first)):
         reading = read(unit[at])
         key = reading.kind, reading.name
-        if (reading.name or reading.hello or reading.method >= 0) and key not in said:
-            said.add(key)
+        if (reading.name or reading.hello or reading.method >= 0) and key not in seen:
+            seen.add(key)
             result.append(at)
             if len(result) == most:
                 break

@@ -51,8 +51,8 @@ COST = {"key": 1.2, "number": 2.0, "way": 1.5, "after": 3.0, "scope": 1.0, "medi
 TOGETHER = 0.25
 #: Cost of another rule that strikes some flows of the capture, in nats.
 ANOTHER = 15.0
-#: How much less likely than the best a hypothesis is that is not kept, in nats.
-HOPELESS = 40.0
+#: By how much a hypothesis must be able to come near the best one to be kept, in nats.
+MARGIN = 40.0
 #: Conditions that say a number: each has many values, so each costs more.
 NUMBERED = {"size", "packets", "bytes", "seconds", "entropy"}
 
@@ -168,7 +168,8 @@ class Beliefs:
     def add(self, more: Iterable[Hypothesis]) -> None:
         """Take in new hypotheses, weighed by everything that was seen.
 
-        One is left out as soon as it is hopeless, even if the rest fits it as well as any other.
+        One is left out as soon as it stays more than `margin` below the best one, even if it fits
+        all outcomes that are left as well as the hypothesis that fits each of them best.
         """
         new: list[tuple[Hypothesis, Rule]] = []
         for one in more:
@@ -185,7 +186,7 @@ class Beliefs:
         units = np.array([[one.prior] * len(self.effects) for one, _ in new])
         units[np.ix_(only_drops, others)] = -np.inf
         capture = np.zeros((*units.shape, len(GRID)))
-        least = self.table.max() - self.hopeless if self.rules else -np.inf
+        least = self.table.max() - self.margin if self.rules else -np.inf
         for number, seen in enumerate(self.seen):
             fitted = self._fit([rule for _, rule in new], seen)
             whole = mean_over_shares(fitted)
@@ -210,11 +211,10 @@ class Beliefs:
         self.of_capture = np.concatenate([self.of_capture, capture])
 
     @property
-    def hopeless(self) -> float:
-        """Return by how much less likely than the best a hypothesis is that is not kept, in nats of
-        the table."""
+    def margin(self) -> float:
+        """Return MARGIN in nats of the table, whose differences count less for limits of a rate."""
         limited = any(effect.limit for effect in self.effects)
-        return HOPELESS / TOGETHER if limited else HOPELESS
+        return MARGIN / TOGETHER if limited else MARGIN
 
     def prune(self, most: int = KEPT) -> None:
         """Keep the best hypotheses."""

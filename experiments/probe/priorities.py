@@ -39,8 +39,8 @@ FILLED, LONGEST, GROWS = 0.7, 300 * MS, 0.04
 LOOKS, PASSES, AGAIN = 0.7, 0.6, 24
 #: Share of the code points about which a unit must say something.
 KNOWN = 0.8
-#: Seconds of the units that show rates, and packets at most; the largest rate that is told from the
-#: pace of the packets, as a share of it.
+#: Seconds of the units that show rates, and packets at most; the largest rate that differs from
+#: the pace of the packets, as a share of it.
 SECONDS, MOST, BELOW = 2.0, 2_000, 0.9
 #: Cross-traffic that counts, as a share of the rate; the pace at which a queue overflows, and the
 #: least one, as such shares; the wait of a full queue, as a share of the longest; seconds of that.
@@ -138,8 +138,8 @@ class Filling:
 
 
 def classes(tail: Tail, core: Probe, act: dict[str, Any]) -> Classes | None:
-    """Return which code points go first in the queue of a rule that shapes, None where that cannot
-    be told. act: as the policy language writes it."""
+    """Return which code points go first in the queue of a rule that shapes, None where the queue
+    does not show it. act: as the policy language writes it."""
     filling = Filling(tail, core, act)
     if not filling.is_possible:
         return None

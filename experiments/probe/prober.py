@@ -343,7 +343,7 @@ class Prober:
                 free[one.up] = leaves + int(ip_size(one) * 8e6 / self.rate[one.up])
         return result
 
-    def usual(self, one: Sent) -> Sequence[int]:
+    def line_points(self, one: Sent) -> Sequence[int]:
         """Return with which code points the line itself may deliver a datagram."""
         if not self.rewrites:
             return (one.dscp,)
@@ -398,7 +398,7 @@ class Prober:
                 if place in places and flags is not None:
                     flags[copy, at] = True
             came, points = played.points.get(place), outcomes[number].points
-            if came is not None and points is not None and came not in self.usual(one):
+            if came is not None and points is not None and came not in self.line_points(one):
                 points[copy, at] = came
         for event in played.events:
             number, copy, old = back[event.ends]

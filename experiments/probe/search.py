@@ -165,6 +165,9 @@ TRUSTED = 0.9
 OPENING = 3_400 * MS
 #: Score below which an effect is chance after all plays.
 DOUBTFUL = 8.0
+#: Share of an effect's score that a play to other addresses must show, too, so that the effect does
+#: not depend on the capture's own.
+ALSO = 0.3
 #: Deviations of the line's own delay within which a packet of a stream was not sent again.
 JITTERS = 5
 #: Share of losses from which they are called a drop.
@@ -1453,7 +1456,7 @@ def also_shown(seen: Sequence[Finding], elsewhere: Sequence[Finding]) -> list[Fi
     scores: dict[tuple[str, Ends, bool], float] = {}
     for one in elsewhere:
         scores[place_of(one)] = max(scores.get(place_of(one), 0.0), one.score)
-    return [one for one in seen if scores.get(place_of(one), 0.0) > max(8.0, 0.3 * one.score)]
+    return [one for one in seen if scores.get(place_of(one), 0.0) > max(DOUBTFUL, ALSO * one.score)]
 
 
 def place_of(one: Finding) -> tuple[str, Ends, bool]:

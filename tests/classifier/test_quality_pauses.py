@@ -80,7 +80,7 @@ def test_a_beat_that_jitter_hides_is_that_of_the_mean_gap() -> None:
 
 
 @pytest.mark.parametrize(("beat", "period"), [(20.0, 21), (60.0, 7)])
-def test_pauses_are_told_by_gaps_that_repeat_where_comfort_noise_is_as_long_as_speech(
+def test_gaps_that_repeat_show_pauses_where_comfort_noise_is_as_long_as_speech(
     beat: float, period: int
 ) -> None:
     rng, sent, time = np.random.default_rng(7), [], 0.0

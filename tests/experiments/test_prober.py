@@ -11,17 +11,16 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from midcall.captures.packets.numbers import TCP
 from midcall.experiments.probe import ooni, run
 from midcall.experiments.probe.acts import policer, shaper
-from midcall.experiments.probe.baseline import Baseline, more_than
+from midcall.experiments.probe.baseline import more_than
 from midcall.experiments.probe.beliefs import Beliefs, Seen, hypothesis
 from midcall.experiments.probe.effects import findings
 from midcall.experiments.probe.lasting import end_of, nearest_round
 from midcall.experiments.probe.line_oracle import DELAY, DROP, PARTIAL, Effect
-from midcall.experiments.probe.prober import STREAM_PATIENCE, Outcome
+from midcall.experiments.probe.prober import STREAM_PATIENCE
 from midcall.experiments.probe.search import PACKETS, SECONDS, excerpt
 from midcall.experiments.probe.unseen import unseen
 from midcall.experiments.proofs.prober.benchmark import calibration
@@ -32,37 +31,17 @@ from midcall.testbed.conformance.transcript import scene
 from midcall.testbed.policy.language import Rule
 from midcall.testbed.policy.loader import load
 from midcall.testbed.policy.operator import EMPTY, Policy
-from midcall.testbed.probing.probe import Probe, ip_size, probe_of
+from midcall.testbed.probing.probe import probe_of
 from midcall.testbed.probing.strikes import passing, strikes
 from midcall.testbed.probing.virtual_line import Noise
+from tests.experiments.prober_call import LINE, call, outcome_of, rule_of
 
 KEYS = {"blocked", "verdict", "trigger", "act", "direction", "scope", "begin", "residual_s",
         "probability", "rule_toml", "probes", "line_s", "alternatives"}  # fmt: skip
-CALL = """
-0.00 > udp relay:3478/40001 stun-allocate 4000
-0.04 < udp relay:3478/40001 stun-allocate-answer
-0.20 > udp relay:3478/40001 rtp 160 x30 0.02
-0.21 < udp relay:3478/40001 rtp 160 x30 0.02
-0.10 > udp resolver:53/40002 question a.example
-0.13 < udp resolver:53/40002 answer a.example
-0.30 > tcp peer:443/40003 syn
-0.34 < tcp peer:443/40003 syn-ack
-0.35 > tcp peer:443/40003 ack
-0.36 > tcp peer:443/40003 tls-hello a.example
-0.40 < tcp peer:443/40003 tls 600
-0.50 > tcp peer:443/40003 tls 100 x4 0.1
-"""
-
-
-def call() -> Probe:
-    return probe_of(scene(CALL))
 
 
 def probed(match: dict[str, Any], act: str, noise: Noise, **more: Any) -> run.Probed:
-    rule = Rule.model_validate(
-        {"name": "r", "match": match, "act": act, "grade": "C", "source": "test", **more}
-    )
-    return run.against(Policy((rule,)), call(), "4g", 11, noise)
+    return run.against(Policy((rule_of(match, act, **more),)), call(), "4g", 11, noise)
 
 
 def equal_acts(answer: dict[str, Any]) -> set[str]:
@@ -147,19 +126,6 @@ def test_a_line_that_was_not_looked_at_enough_is_not_clean(most: int) -> None:
     assert "budget" in answer["alternatives"][0]["why"]
 
 
-def outcome_of(struck: NDArray[np.bool_], copies: int) -> Outcome:
-    """Return a play of the call in which some packets are lost in every copy."""
-    unit = call()
-    delay = np.where(struck, -1, 50_000_000) * np.ones((copies, 1), np.int64)
-    return Outcome(
-        unit, delay, np.array([ip_size(one) for one in unit]), np.array([one.up for one in unit]),
-        [[] for _ in range(copies)], [[] for _ in range(copies)],
-    )  # fmt: skip
-
-
-LINE = Baseline((0.02, 0.02), (5e7, 5e7), (0.0, 0.0), (1e6, 1e6), ((2, 100), (2, 100)))
-
-
 def test_an_effect_that_no_hypothesis_explains_leaves_none_probable() -> None:
     through = passing(call(), "4g", STREAM_PATIENCE)
     named = hypothesis({"stun": True}, "flow")
@@ -171,13 +137,13 @@ def test_an_effect_that_no_hypothesis_explains_leaves_none_probable() -> None:
     assert other.any()
     for struck, likely in ((own, True), (other, False)):
         beliefs = Beliefs(LINE, [Effect(DROP)])
-        beliefs.observe(Seen(through, outcome_of(struck, 12)))
+        beliefs.observe(Seen(through, outcome_of(call(), struck, 12)))
         beliefs.add([named])
         assert beliefs.weights.max() == 1.0
         assert (beliefs.covered * beliefs.explained > 0.99) == likely
         assert (beliefs.covered * beliefs.explained < 0.01) != likely
     beliefs = Beliefs(LINE, [Effect(DROP)])
-    beliefs.observe(Seen(through, outcome_of(own | other, 12)))
+    beliefs.observe(Seen(through, outcome_of(call(), own | other, 12)))
     beliefs.add([named])
     assert 0.1 < beliefs.explained < 0.99  # other packets are struck, too
 
@@ -191,7 +157,7 @@ def test_a_packet_that_meets_the_box_out_of_order_does_not_refute_a_rule() -> No
     struck = strikes(through, [rule]).lost[0]
     struck[np.flatnonzero(struck)[:2]] = False  # two packets passed before the rule was met
     beliefs = Beliefs(LINE, [Effect(DROP)])
-    beliefs.observe(Seen(through, outcome_of(struck, 16)))
+    beliefs.observe(Seen(through, outcome_of(call(), struck, 16)))
     beliefs.add([right, wrong])
     assert beliefs.best == right
     assert beliefs.weights.max() > 0.99
@@ -205,7 +171,7 @@ def test_the_kind_of_an_effect_is_weighed_with_the_rules() -> None:
     rule = named.rule()
     assert rule is not None
     mask = strikes(through, [rule]).struck[0]
-    whole = outcome_of(mask, 12)
+    whole = outcome_of(call(), mask, 12)
     rng = np.random.default_rng(1)
     part = whole._replace(
         delay=np.where(mask & (rng.random(whole.delay.shape) < 0.4), -1, 50_000_000)
@@ -264,7 +230,7 @@ def test_a_call_late_in_a_long_capture_is_played() -> None:
 
 def test_a_delay_counts_beyond_the_time_that_a_long_packet_takes() -> None:
     nothing = np.zeros(len(call()), bool)
-    outcome = outcome_of(nothing, 8)
+    outcome = outcome_of(call(), nothing, 8)
     late = outcome._replace(delay=outcome.delay + np.where(outcome.up, 20_000_000, 0))
     fast, slow = LINE, LINE._replace(per_octet=(0.0, 100_000.0))
     own = np.where(outcome.up, 100_000.0 * outcome.size, 0).astype(np.int64)
@@ -275,7 +241,7 @@ def test_a_delay_counts_beyond_the_time_that_a_long_packet_takes() -> None:
 
 def test_more_copies_leave_less_unseen() -> None:
     nothing = np.zeros(len(call()), bool)
-    few, many = (unseen(outcome_of(nothing, copies), LINE) for copies in (2, 40))
+    few, many = (unseen(outcome_of(call(), nothing, copies), LINE) for copies in (2, 40))
     assert many.loss < few.loss
     assert many.delay <= few.delay
     assert 0.5 < few.clean < many.clean < 1.0

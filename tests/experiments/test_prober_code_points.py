@@ -21,12 +21,12 @@ from midcall.experiments.probe.tails import Tail
 from midcall.experiments.probe.units import changed_packets
 from midcall.experiments.proofs.prober.random_policies import case, differ
 from midcall.testbed.conformance.transcript import scene
-from midcall.testbed.policy.language import Rule
 from midcall.testbed.policy.operator import EMPTY, Policy
 from midcall.testbed.probing.probe import Ends, Probe, Sent, probe_of
 from midcall.testbed.probing.sockets import Event, play
 from midcall.testbed.probing.strikes import passing
 from midcall.testbed.probing.virtual_line import Noise, VirtualSockets
+from tests.experiments.prober_call import rule_of
 
 MS = 1_000_000
 NOISE = Noise(loss=0.02, jitter_ms=4)
@@ -48,18 +48,12 @@ class Bleaching(VirtualSockets):
         super().arrive(up, news._replace(dscp=0) if isinstance(news, Event) else news)
 
 
-def rule(match: dict[str, Any], act: str, **more: Any) -> Rule:
-    return Rule.model_validate(
-        {"name": "r", "match": match, "act": act, "grade": "C", "source": "test", **more}
-    )
-
-
 def probed(rules: Policy, text: str, line: type[VirtualSockets] = VirtualSockets) -> run.Probed:
     return run.over(line(rules, "4g", 5, NOISE), probe_of(scene(text)), "4g", 5)
 
 
 def test_a_mark_is_named_with_its_code_point_and_direction() -> None:
-    box = Policy((rule({"payload": ["rtp"]}, "mark", code_point="cs1", way="down"),))
+    box = Policy((rule_of({"payload": ["rtp"]}, "mark", code_point="cs1", way="down"),))
     answer = probed(box, PLAIN).answer
     assert answer["verdict"] == "degraded"
     assert (answer["act"]["name"], answer["scope"], answer["direction"]) == (
@@ -69,7 +63,7 @@ def test_a_mark_is_named_with_its_code_point_and_direction() -> None:
 
 
 def test_a_drop_by_code_point_is_told_from_one_by_payload() -> None:
-    box = Policy((rule({"dscp": ["ef"]}, "drop", scope="packet"),))
+    box = Policy((rule_of({"dscp": ["ef"]}, "drop", scope="packet"),))
     answer = probed(box, MARKED).answer
     assert (answer["act"]["name"], answer["scope"]) == ("drop", "packet")
     assert answer["trigger"]["match"]["dscp"] == ["ef"]
@@ -119,7 +113,7 @@ def test_code_points_that_do_not_wait_go_first_whatever_is_lost() -> None:
 @pytest.mark.parametrize("act", ["shape", "prioritise"])
 def test_a_queue_shows_which_code_points_go_first(act: str) -> None:
     more = {"first": ["ef", 3], "cross_kbit": 100} if act == "prioritise" else {}
-    box = rule({"protocol": "udp"}, act, scope="client", rate_kbit=400, queue_ms=200, **more)
+    box = rule_of({"protocol": "udp"}, act, scope="client", rate_kbit=400, queue_ms=200, **more)
     prober = Prober(VirtualSockets(Policy((box,)), "4g", 3, NOISE), "4g", 3)
     base = baseline_of(prober, prober.ask("controls", control_units(), 3))
     ends = Ends(UDP, bytes([198, 18, 0, 1]), 40_000, bytes([198, 19, 0, 1]), 50_000)
@@ -136,13 +130,13 @@ def test_a_queue_shows_which_code_points_go_first(act: str) -> None:
         assert found.rate.low <= 400 <= found.rate.high
         assert found.cross.low <= 100 <= found.cross.high
         act = found.act({"act": "shape", "rate_kbit": 390.0, "queue_ms": 200.0})
-        named = rule({"protocol": "udp"}, scope="client", **act)
+        named = rule_of({"protocol": "udp"}, scope="client", **act)
         assert (named.act, named.rate_kbit, named.first) == ("prioritise", 400.0, [3, "ef"])
 
 
 @pytest.mark.slow
 def test_a_priority_queue_is_named() -> None:
-    box = Policy((rule({"payload": ["rtp"]}, "prioritise", scope="client", rate_kbit=48,
+    box = Policy((rule_of({"payload": ["rtp"]}, "prioritise", scope="client", rate_kbit=48,
                        queue_ms=300, first=["ef", "af41"]),))  # fmt: skip
     answer = probed(box, PLAIN).answer
     assert answer["act"]["name"] == "prioritise"
@@ -153,7 +147,7 @@ def test_a_priority_queue_is_named() -> None:
 
 def test_drawn_policies_have_effects_that_code_points_show() -> None:
     call = probe_of(scene(PLAIN))
-    box = Policy((rule({"payload": ["rtp"]}, "mark", code_point="ef"),))
+    box = Policy((rule_of({"payload": ["rtp"]}, "mark", code_point="ef"),))
     plays = [play(VirtualSockets(one, ideal=True), call, 500 * MS) for one in (EMPTY, box, EMPTY)]
     assert differ(plays[0], plays[1])
     assert not differ(plays[0], plays[2])

@@ -8,53 +8,26 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from midcall.captures.packets.numbers import TCP, UDP
 from midcall.experiments.probe import beliefs, run
 from midcall.experiments.probe.atoms import openers, references
-from midcall.experiments.probe.baseline import Baseline, runs
+from midcall.experiments.probe.baseline import runs
 from midcall.experiments.probe.beliefs import Beliefs, Seen, as_packets, hypothesis
 from midcall.experiments.probe.effects import Finding
 from midcall.experiments.probe.line_oracle import DELAY, DROP, PARTIAL, Effect
 from midcall.experiments.probe.phases import phases
-from midcall.experiments.probe.prober import MS, STREAM_PATIENCE, Outcome, Prober
+from midcall.experiments.probe.prober import MS, STREAM_PATIENCE, Prober
 from midcall.experiments.probe.search import Search, also_shown, with_openers
 from midcall.testbed.conformance.transcript import scene
-from midcall.testbed.policy.language import Rule
 from midcall.testbed.policy.operator import EMPTY, Policy
-from midcall.testbed.probing.probe import Ends, Probe, Sent, ip_size, probe_of
+from midcall.testbed.probing.probe import Ends, Probe, Sent, probe_of
 from midcall.testbed.probing.strikes import passing, strikes
 from midcall.testbed.probing.virtual_line import Noise, VirtualSockets
+from tests.experiments.prober_call import CALL, LINE, call, outcome_of, rule_of
 
 NEAR, FAR = bytes([198, 18, 0, 9]), bytes([198, 19, 0, 9])
 FLOW = Ends(UDP, NEAR, 40_000, FAR, 4_000)
-CALL = """
-0.00 > udp relay:3478/40001 stun-allocate 4000
-0.04 < udp relay:3478/40001 stun-allocate-answer
-0.20 > udp relay:3478/40001 rtp 160 x30 0.02
-0.21 < udp relay:3478/40001 rtp 160 x30 0.02
-0.10 > udp resolver:53/40002 question a.example
-0.13 < udp resolver:53/40002 answer a.example
-0.30 > tcp peer:443/40003 syn
-0.34 < tcp peer:443/40003 syn-ack
-0.35 > tcp peer:443/40003 ack
-0.36 > tcp peer:443/40003 tls-hello a.example
-0.40 < tcp peer:443/40003 tls 600
-"""
-LINE = Baseline((0.02, 0.02), (5e7, 5e7), (0.0, 0.0), (1e6, 1e6), ((2, 100), (2, 100)))
-
-
-def call() -> Probe:
-    return probe_of(scene(CALL))
-
-
-def rule_of(match: dict[str, Any], act: str, **more: Any) -> Rule:
-    return Rule.model_validate(
-        {"name": "r", "match": match, "act": act, "grade": "C", "source": "test", **more}
-    )
-
-
 # ---- streams that open when a block has ended
 
 
@@ -120,14 +93,7 @@ def test_flows_of_both_ways_get_no_opener() -> None:
 # ---- hypotheses
 
 
-def outcome_of(unit: Probe, struck: NDArray[np.bool_], copies: int = 8) -> Outcome:
-    delay = np.where(struck, -1, 50_000_000) * np.ones((copies, 1), np.int64)
-    none: list[list[Any]] = [[] for _ in range(copies)]
-    sizes, up = [ip_size(one) for one in unit], [one.up for one in unit]
-    return Outcome(unit, delay, np.array(sizes), np.array(up), none, none)
-
-
-def test_leaving_out_hopeless_hypotheses_changes_no_likely_one(
+def test_leaving_out_unlikely_hypotheses_changes_no_likely_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     through = passing(call(), "4g", STREAM_PATIENCE)
@@ -139,11 +105,11 @@ def test_leaving_out_hopeless_hypotheses_changes_no_likely_one(
     assert rule is not None
     struck = strikes(through, [rule]).lost[0]
     tables = []
-    for least in (math.inf, beliefs.HOPELESS):
-        monkeypatch.setattr(beliefs, "HOPELESS", least)
+    for margin in (math.inf, beliefs.MARGIN):
+        monkeypatch.setattr(beliefs, "MARGIN", margin)
         some = Beliefs(LINE, [Effect(DROP), Effect(PARTIAL, 0.5)])
-        some.observe(Seen(through, outcome_of(call(), struck), True))
-        some.observe(Seen(through, outcome_of(call(), struck)))
+        some.observe(Seen(through, outcome_of(call(), struck, 8), True))
+        some.observe(Seen(through, outcome_of(call(), struck, 8)))
         for one in listed:
             some.add([one])
         tables.append(dict(zip((one.words for one in some.hypotheses), some.scores, strict=True)))
