@@ -44,6 +44,9 @@ MISSED_SLOWLY = 0.6
 #: Share of the delay of packets close together that packets far apart have, too, where it is no
 #: queue's.
 CONSTANT = 0.7
+#: Packets of a direction that are compared with those of the other one, at least; standard errors
+#: by which their losses differ, and the least difference of their shares.
+LEAST_SENT, UNLIKE, LEAST_UNLIKE = 40, 4.0, 0.1
 #: Standard error of a stream's limit that the second look does not show again, as a share.
 FIRST_LOOK = 0.1
 #: Octets of a packet's payload in both parts.
@@ -92,11 +95,8 @@ def act_unit(tail: Tail, core: Probe, apart_slow: int = SLOW_APART) -> tuple[Pro
     packets = list(in_order(packets))
     fast_begin = len(packets)
     begin = packets[-1].time + 400 * MS
-    size = OCTETS + 28
-    gap = int(size * 8e6 / (min(rates.values()) * SHARE)) if not tail.repeats else int(
-        ip_size(last) * 8e6 / (rates[last.up] * SHARE)
-    )  # fmt: skip
-    gap = max(gap, 2 * MS)
+    moment = sent_at(tail, last, begin, 0, "fast")
+    gap = max(2 * MS, *(int(ip_size(one) * 8e6 / (rates[one.up] * SHARE)) for one in moment))
     count = int(min(FAST_SECONDS * 1000 * MS / gap, 500))
     fast: list[Sent] = []
     for number in range(count if not stream else min(count, 60)):
@@ -240,6 +240,7 @@ class Acts:
         self.tail, self.core, self.refuted, self.by_chance = tail, core, False, False
         self.is_limit = is_limit  # whether several paces have shown a limit of the rate
         self.certain = False  # whether every struck packet was lost
+        self.way: bool | None = None  # the one of two directions that shows the act, upwards or not
         self.known = list(tail.base.counts)  # (lost, sent) of packets that no rule strikes
 
     def run(self) -> tuple[dict[str, Any], dict[str, Number]]:
@@ -274,6 +275,9 @@ class Acts:
         measured = {up: measure(tail, outcome, struck, up, fast_begin, first)
                     for up in (True, False)}  # fmt: skip
         ways = [one for one in measured.values() if one is not None]
+        if len(ways) > 1 and differ(ways[0], ways[1], max(tail.base.spread)):
+            self.way = self.core[-1].up  # the other direction is another rule's
+            ways = [one for one in ways if one.up == self.way]
         if self.core[-1].ends.proto == TCP and never_arrives(outcome, struck, first):
             self.certain = True  # of what a gap holds back, only the gap itself counts as lost
             return {}, {}
@@ -556,6 +560,23 @@ class Acts:
         if spreads:
             act["jitter_ms"] = round(jitter, 2)
         return act, parameters
+
+
+def differ(one: Measured, other: Measured, spread: float) -> bool:
+    """Return whether what was sent slowly shows other losses, or other delays, in one direction
+    than in the other one. spread: the deviation of the line's own delay, ns."""
+    gone, count = ([int(way.slow_lost.sum()) for way in (one, other)],
+                   [way.slow_lost.size for way in (one, other)])  # fmt: skip
+    if min(count) < LEAST_SENT:
+        return False
+    shares = [some / whole for some, whole in zip(gone, count, strict=True)]
+    mean = max(sum(gone), 1) / sum(count)
+    error = math.sqrt(mean * (1 - mean) * sum(1 / whole for whole in count))
+    waits = [middle([way.slow_excess]) for way in (one, other)]
+    return (
+        abs(shares[0] - shares[1]) > max(UNLIKE * error, LEAST_UNLIKE)
+        or abs(waits[0] - waits[1]) > 25 * MS + 3 * spread
+    )
 
 
 def act_copies(sought: Effect) -> int:

@@ -51,6 +51,8 @@ MARGIN = 4
 NEAR = 7
 #: Delay that is not distinguished from the one expected: a part of it, and ns.
 SLACK, LEAST_DELAY = 0.15, 8 * MS
+#: Standard errors of a median, in deviations by the root of the copies (1.25), that are chance.
+DOUBT = 3 * 1.25
 #: Deviation of the expected delays from which a rule delays at random, in those of the line.
 VARIES = 3.0
 
@@ -231,7 +233,8 @@ def without_delays(seen: Outcome, expected: Outcome, base: Baseline, reorders: b
             rest = own - late[at]
             arrived = own >= 0
             middle = float(np.median(base.excess(seen)[arrived, at])) if arrived.any() else 0.0
-            if abs(middle - late[at]) < SLACK * late[at] + LEAST_DELAY:
+            doubt = DOUBT * float(np.nanstd(excess[:, at])) / math.sqrt(max(int(arrived.sum()), 1))
+            if abs(middle - late[at]) < SLACK * late[at] + LEAST_DELAY + doubt:
                 rest = own - middle
             delay[:, at] = np.where(arrived, np.maximum(rest, 0), own).astype(np.int64)
     way = seen.up.astype(int)

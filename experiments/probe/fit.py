@@ -187,8 +187,8 @@ def fits_by_share(
     listed = flows_of(unit)
     flow = np.array([listed.index(one.ends) for one in unit])
     mask = predicted.struck if sought.kind in BY_ITSELF else predicted.lost
-    membership = np.zeros((len(unit), len(listed)))
-    membership[np.arange(len(unit)), flow] = 1.0
+    own = [np.flatnonzero(flow == number) for number in range(len(listed))]
+    hit = [mask[:, places].astype(np.float64) for places in own]
     hits: Floats | None = None
     if sought.kind == INJECT:
         seen = events_of(outcome)
@@ -213,11 +213,12 @@ def fits_by_share(
         ) * usable  # fmt: skip
         weight, missed = with_wrong_predictions(weight, affected, usable)
         gains = np.stack(
-            [mask @ (weight[copy][:, None] * membership) for copy in range(len(weight))], axis=1
+            [some @ weight[:, places].T for some, places in zip(hit, own, strict=True)], axis=2
         )  # [rules, copies, flows]
         if hits is not None:
             gains = gains + hits
-        rest = ~mask @ (missed[:, None] * membership)
+        rest = np.stack([missed[places].sum() - some @ missed[places]
+                         for some, places in zip(hit, own, strict=True)], axis=1)  # fmt: skip
         totals.append(by_chance(gains, quality, rest, spare, another))
     return np.stack(totals, axis=1)
 
@@ -339,10 +340,12 @@ def by_chance(gains: Floats, quality: float, rest: Floats, spare: Floats, anothe
     spared = np.where(spare > 0, spare, -np.inf)
     limit = max(float(np.maximum(spare, 0.0).sum()) - another, 0.0)
     parts = []
+    most = np.maximum(gains, 0.0)  # ln(q e^g + 1 - q) without overflow
+    with_rule, without, most = np.exp(gains - most), np.exp(-most), most.sum(axis=1)
     for chance in (1.0, *CHANCES):
         q = chance * quality
         prior = 1 - BY_CHANCE if chance == 1.0 else BY_CHANCE / len(CHANCES)
-        own = np.logaddexp(math.log(q) + gains, math.log(1 - q)).sum(axis=1) + rest
+        own = np.log(q * with_rule + (1 - q) * without).sum(axis=1) + most + rest
         whole = own.sum(axis=1)
         if another < math.inf:
             whole = np.logaddexp(whole, np.logaddexp(own, spared).sum(axis=1) - another)

@@ -74,6 +74,20 @@ class Outcome(NamedTuple):
             points=None if self.points is None else self.points[list(rows)],
         )
 
+    def part(self, places: Sequence[int]) -> Outcome:
+        """Return some of the packets, and what their flows received."""
+        unit, at = tuple(self.unit[one] for one in places), list(places)
+        flows = {one.ends for one in unit}
+        events, strange = ([[one for one in some if one.ends in flows] for some in listed]
+                           for listed in (self.events, self.strange))  # fmt: skip
+        return self._replace(
+            unit=unit, delay=self.delay[:, at], size=self.size[at], up=self.up[at],
+            events=events, strange=strange,
+            twice=None if self.twice is None else self.twice[:, at],
+            overtaken=None if self.overtaken is None else self.overtaken[:, at],
+            points=None if self.points is None else self.points[:, at],
+        )  # fmt: skip
+
     @property
     def lost(self) -> NDArray[np.bool_]:
         """Return which packets did not arrive, bool[copies, packets]."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -96,6 +97,7 @@ from midcall.experiments.probe.translate import matches_of
 from midcall.experiments.probe.units import (
     carriers,
     changed_packets,
+    dense_unit,
     other_flows,
     preceded_unit,
     repeated_unit,
@@ -117,12 +119,15 @@ RARELY = 0.4
 #: Packets and seconds of a capture that are played LONG_COPIES times where the first ones show
 #: nothing, and packets of a flow behind the first one that shows an effect.
 LONG_PACKETS, LONG_SECONDS, LONG_COPIES, BEHIND = 600, 40.0, 2, 60
+#: Flows with further effects that are looked into at once.
+AFFECTED = 6
 #: Of a long capture: packets of each flow, at least, and flows with more of them.
 OF_EACH, BUSIEST = 6, 4
 #: Longest pauses that are tried until a capture lasts SECONDS at most, in ns.
 PAUSES = (500 * MS, 300 * MS, 200 * MS, 120 * MS, 60 * MS, 30 * MS)
-#: Plays of the capture before a line counts as clean, at least and at most.
-LEAST_PLAYS, PLAYS = 3, 6
+#: Plays of the capture before a line counts as clean, at least and at most; plays of more of it
+#: with many packets of each flow, at most, and copies in each.
+LEAST_PLAYS, PLAYS, MOST_DENSE, DENSE_COPIES = 3, 6, 3, 4
 #: Score from which an effect is not played again.
 PLAIN = 30.0
 #: Expected information below which no unit is worth a probe, in bits, and units at most.
@@ -149,9 +154,13 @@ BLOCKING = {"drop", "stall", "drop-media", *INJECTED}
 #: Acts that limit a rate, and acts after which all packets arrive.
 LIMITS = ("police", "shape", "prioritise")
 LOSSLESS = ("delay", "jitter", "reorder", "duplicate", "mark")
+#: What flows share that a rule of a scope condemns together.
+CONDEMNED = {"client": ("near",), "call": ("near",), "server": ("far",), "pair": ("near", "far"),
+             "triple": ("near", "far", "far_port")}  # fmt: skip
 #: Effects on whether packets arrive.
 BLOCKED = (DROP, PARTIAL, INJECT)
-#: Probability of a rule that was identified again, as a share of the one before, to replace it.
+#: Probability of a rule that was identified again, and what it explains, as a share of those
+#: before, at least, to replace it.
 KEEPS = 0.8
 #: Share of the probability that a rule keeps which one of its own probes contradicts: of such rules
 #: the mechanism was right in 7 of 8 cases of one rule that were drawn afresh on 2026-11-28.
@@ -344,6 +353,8 @@ class Search:
         self.fresh: list[Outcome] = []  # and to others
         self.other: Probe = ()  # the capture to one set of other addresses
         self.own: Outcome  # the plays to its own addresses as one
+        self.closer = False  # whether more of the capture was played for further rules
+        self.own_units: list[Probe] = []  # besides the capture, units played to its own addresses
         self.models: dict[str, Model] = {}  # of the rules found so far
         self.limits: set[str] = set()  # of a rate, which several paces have shown
         self.base = Baseline((0.02, 0.02), (0.0, 0.0), (0.0, 0.0), (1.0 * MS, 1.0 * MS))
@@ -410,7 +421,12 @@ class Search:
 
     def left_over(self) -> set[Key]:
         """Return the sure effects that the rules found do not explain."""
-        return {(one.kind, one.ends, one.up) for one in self.far_beyond(self.plays[0], ())}
+        return {(one.kind, one.ends, one.up) for one in self.not_explained()}
+
+    def not_explained(self) -> list[Finding]:
+        """Return the sure effects on any play of the capture that the rules found do not have."""
+        plays = self.plays if self.plays[-1] is self.own else [*self.plays, self.own]
+        return [one for play in plays for one in self.far_beyond(play, ())]
 
     def is_contradicted(self) -> bool:
         """Return whether the rules found predict an effect that the capture does not show. How
@@ -451,13 +467,12 @@ class Search:
         aside: rules that were not sure enough.
         """
         for found in sorted(aside, key=lambda one: -one.probability):
-            rest = {(one.kind, one.ends, one.up): one for one in
-                    self.far_beyond(self.plays[0], ())}  # fmt: skip
+            rest = {(one.kind, one.ends, one.up): one for one in self.not_explained()}
             left = rest.get((found.finding.kind, found.finding.ends, found.finding.up))
             plain = left is not None and left.score > PLAIN and found.explained > LEAST_EXPLAINED
             if plain and len(found.notes) < 2 and len(self.result.found) < MOST_RULES:
                 self.result.found.append(found)
-        self.result.rest = self.far_beyond(self.plays[0], ())
+        self.result.rest = self.not_explained()
 
     def revise(self) -> None:
         """Identify each earlier rule again where another one explains better what a new rule leaves
@@ -465,7 +480,8 @@ class Search:
         for place in range(len(self.result.found) - 1):
             before = self.result.found.pop(place)
             again = before if self.is_still_best(before) else self.identify(before.finding)
-            if again is None or again.probability < KEEPS * before.probability:
+            if (again is None or again.probability < KEEPS * before.probability
+                    or again.explained < KEEPS * before.explained):  # fmt: skip
                 again = before
             self.result.found.insert(place, again)
 
@@ -492,10 +508,13 @@ class Search:
     def worth_a_play(self, tried: Collection[Key]) -> bool:
         """Return whether the capture is to be played once more for further rules: as often as a
         clean line, and more often while an effect that no rule explains is in doubt."""
-        if len(self.kept) >= PLAYS or len(self.result.found) >= MOST_RULES:
+        if len(self.kept) >= PLAYS or len(self.result.found) >= MOST_RULES or self.closer:
             return False
-        best = max((one.score for one in self.further(self.plays[0], tried)), default=0.0)
-        return len(self.kept) < LEAST_PLAYS or SUSPICIOUS < best < LEAST_FURTHER
+        if len(self.kept) < LEAST_PLAYS:
+            return True
+        plays = [self.plays[0], self.own] if self.prober.fresh_far else self.plays[:1]
+        scores = (one.score for play in plays for one in self.further(play, tried))
+        return SUSPICIOUS < max(scores, default=0.0) < LEAST_FURTHER
 
     def known(self, found: Found) -> Found | None:
         """Return the earlier rule that has the same act on most of what a further rule strikes,
@@ -511,8 +530,8 @@ class Search:
 
     def replaces(self, found: Found, known: Found) -> bool:
         """Return whether a rule explains more than an earlier one with the same act on the same
-        packets, and is surer; it takes its place then."""
-        if found.notes or found.probability < known.probability:
+        packets; it takes its place then, however sure the earlier one was of itself."""
+        if found.notes or found.probability < LEAST_SURE:
             return False
         before = self.left_over()
         place = self.result.found.index(known)
@@ -667,8 +686,48 @@ class Search:
             if rest:
                 self.prober.fresh_far = False
                 self.plays = [self.own, *self.plays]
+        if not rest and not self.closer:
+            self.closer = True
+            rest = self.look_closer(tried)
         self.result.findings += rest
         return rest[0] if rest else None
+
+    def look_closer(self, tried: Collection[Key]) -> list[Finding]:
+        """Return the sure effects that more of the capture shows, where each flow has many packets,
+        close together: rules on flows that are not among the busiest, a small share of losses, or a
+        limit above the capture's own rate.
+
+        The flows that show them, with the first packets of the others, are what rules must explain
+        from then on.
+        """
+        fresh, unit = self.prober.fresh_far, dense_unit(self.longer)
+        other = self.elsewhere(unit)
+        kept: list[Outcome] = []
+        elsewhere: list[Outcome] = []
+        for _ in range(MOST_DENSE):
+            some = self.prober.ask("more of the capture, many packets of each flow",
+                                   [unit, unit][: 1 + fresh], DENSE_COPIES, tight=False,
+                                   keep_far=[True], patience=self.patience)  # fmt: skip
+            kept.append(some[0])
+            elsewhere += some[1:]
+            self.own_units = [unit]
+            plays = [self.prober.moved(joined(elsewhere), other)] if fresh else []
+            for play in (*plays, joined(kept)):
+                rest = self.far_beyond(play, tried)
+                if rest:
+                    self.prober.fresh_far = play.unit == other
+                    play = play.part(around(play.unit, rest))
+                    if self.prober.fresh_far:
+                        self.plays = [play]
+                    else:
+                        self.own_units.append(play.unit)
+                        self.plays = [play, *self.plays]
+                    return self.far_beyond(play, tried)
+            best = (one.score for play in (*plays, joined(kept))
+                    for one in self.further(play, tried))  # fmt: skip
+            if max(best, default=0.0) < SUSPICIOUS:
+                break
+        return []
 
     def far_beyond(self, outcome: Outcome, tried: Collection[Key]) -> list[Finding]:
         """Return the sure effects on packets of a play that no rule found so far strikes."""
@@ -700,9 +759,26 @@ class Search:
                 if found.rule.act in LOSSLESS:
                     loses = np.zeros_like(loses)
                 reorders = found.rule.act == "reorder"
-                outcome = unexplained(outcome, expected, self.base, kind, loses, limited, wide,
-                                      reorders)  # fmt: skip
+                rest = unexplained(outcome, expected, self.base, kind, loses, limited, wide,
+                                   reorders)  # fmt: skip
+                touched = self.touched(found, outcome.unit, predicted)
+                outcome = rest._replace(delay=np.where(touched, rest.delay, outcome.delay))
         return outcome
+
+    def touched(
+        self, found: Found, unit: Probe, predicted: Strikes
+    ) -> np.ndarray[Any, Any]:  # fmt: skip
+        """Return of which packets of a unit a rule may change how they arrive, bool[packets]: of
+        the flows in which it strikes some, and of the hosts that it condemns. What others show is
+        the line's, or another rule's."""
+        struck = predicted.struck[0] | predicted.lost[0]
+        flows = {one.ends for one, hit in zip(unit, struck, strict=True) if hit}
+        flows |= {ends for ends, hit in zip(flows_of(unit), predicted.opened[0], strict=True)
+                  if hit}  # fmt: skip
+        keys = CONDEMNED.get(found.best.scope, ())
+        hosts = {tuple(getattr(ends, key) for key in keys) for ends in flows if keys}
+        return np.array([one.ends in flows or tuple(getattr(one.ends, key) for key in keys) in hosts
+                         for one in unit])  # fmt: skip
 
     def expected(self, found: Found, unit: Probe, tight: bool) -> Outcome:
         """Return what a rule alone predicts of a unit: together, one that condemns a flow would
@@ -710,7 +786,7 @@ class Search:
         key = "".join(one.model_dump_json() for one in found.rules)
         if key not in self.models:
             self.models[key] = Model(self.prober, self.base, found.rules)
-        kept = not tight and unit == self.capture
+        kept = not tight and unit in (self.capture, *self.own_units)
         return self.models[key].outcome(unit, tight, kept, None if tight else self.patience)
 
     def blocked(self, unit: Probe) -> np.ndarray[Any, Any]:
@@ -781,7 +857,7 @@ class Search:
         if begun is None:
             return None
         beliefs, parts, main = begun
-        core = self.learn(beliefs, parts, main.unit)
+        core = self.learn(beliefs, parts, main.unit, finding)
         beliefs.add(list(as_allowance(beliefs.best)))
         sought = beliefs.sought
         if sought.kind in SHARES:
@@ -843,12 +919,14 @@ class Search:
         beliefs.prune()
         return beliefs, parts, main
 
-    def learn(self, beliefs: Beliefs, parts: list[Match], unit: Probe) -> Probe:
+    def learn(
+        self, beliefs: Beliefs, parts: list[Match], unit: Probe, finding: Finding
+    ) -> Probe:  # fmt: skip
         """Ask what would teach most until nothing does; returns the fewest packets of a unit that
         bring the likeliest rule about."""
         taught: list[tuple[str, float]] = []
         checks, in_vain = 0, False
-        core = self.core_of(beliefs.best, unit)
+        core = self.core_of(beliefs.best, unit, finding)
         for number in range(MOST_UNITS):
             sought = beliefs.sought
             chosen = self.which_effect(beliefs, core)
@@ -872,7 +950,7 @@ class Search:
             self.note(beliefs)
             taught = [*taught[-IN_VAIN:], state]
             in_vain = len(set(taught)) == 1 and len(taught) > IN_VAIN
-            core = self.core_of(beliefs.best, unit)
+            core = self.core_of(beliefs.best, unit, finding)
         return core
 
     def of_mechanism(self, beliefs: Beliefs, same: Sequence[int]) -> float:
@@ -987,6 +1065,8 @@ class Search:
                 acts = Acts(tail, found.core, is_limit)
                 act, parameters = acts.run()
             found.act = act if act or acts.certain else rough_act(found.sought)
+            if acts.way is not None:
+                found.best = found.best._replace(way="up" if acts.way else "down")
             found.parameters |= parameters
             if acts.refuted:
                 found.refute("packets that the rule should strike showed no effect")
@@ -1164,8 +1244,10 @@ class Search:
 
     # -- units
 
-    def core_of(self, best: Hypothesis, unit: Probe) -> Probe:
-        """Return the fewest packets of a unit that bring a hypothesis about."""
+    def core_of(self, best: Hypothesis, unit: Probe, finding: Finding) -> Probe:
+        """Return the fewest packets of a unit that bring a hypothesis about, of the flow
+        (and direction) that shows the effect, if it does: what others show may be another rule's.
+        """
         keys = best.keys
         through = self.through(unit, False)
         plain = best._replace(scope="packet", way=None, after="", media=False).rule()
@@ -1177,6 +1259,13 @@ class Search:
         datagrams = [at for at in hits if unit[at].ends.proto != TCP]
         if datagrams and not self.forged:  # what a stream shows depends on what its kernels resend
             hits = np.array(datagrams)
+        place = place_of(finding)[1:]
+        for width in (2, 1):
+            same = [at for at in hits if place[:width] == place_of(
+                finding._replace(ends=unit[at].ends, up=unit[at].up))[1 : 1 + width]]  # fmt: skip
+            if same:
+                hits = np.array(same)
+                break
         at = int(hits[0]) if len(hits) else 0
         one = unit[at]
         needs = {"packets", "bytes", "seconds", "app", "role"} & keys.keys()
@@ -1423,6 +1512,9 @@ def alike(best: Hypothesis) -> Iterator[Hypothesis]:
     yield from as_packets(best)
     if not best.media:
         yield from (best._replace(scope=scope) for scope in SCOPES)
+    if best.after and best.scope in CONDEMNED:  # its flows may share the allowance alone
+        after = json.dumps(json.loads(best.after) | {"per": best.scope})
+        yield from (best._replace(scope=scope, after=after) for scope in ("packet", "flow"))
     rest = {key: value for key, value in best.keys.items() if key != "payload"}
     if best.scope == "packet" and rest and not broken(rest) and not best.media:
         yield best._replace(match=json.dumps(rest, sort_keys=True), scope="flow", media=True)
@@ -1473,6 +1565,21 @@ def merged_findings(seen: Sequence[Finding]) -> list[Finding]:
     rest = [one for one in rest if one.kind != PARTIAL or (one.ends, one.up) not in dropped]
     order = {INJECT: 0, DROP: 1, PARTIAL: 2, REORDER: 3, DOUBLE: 4, DELAY: 5, MARK: 6}
     return sorted(rest, key=lambda one: (order[one.kind], -one.score))
+
+
+def around(unit: Probe, effects: Sequence[Finding]) -> list[int]:
+    """Return the places of the packets of flows that show the surest effects, and of the first ones
+    of the other flows, as far as a capture is played."""
+    flows = {one.ends for one in effects[:AFFECTED]}
+    counts: Counter[Ends] = Counter()
+    first, rest = [], []
+    for at, one in enumerate(unit):
+        counts[one.ends] += 1
+        if one.ends in flows:
+            first.append(at)
+        elif counts[one.ends] <= OF_EACH:
+            rest.append(at)
+    return sorted([*first, *rest[: max(PACKETS - len(first), PACKETS // 2)]])
 
 
 def payload_kind(one: Sent) -> str:

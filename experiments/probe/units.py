@@ -28,6 +28,9 @@ from midcall.testbed.probing.virtual_line import DATAGRAM
 PAUSE = 120 * MS
 #: Of streams that share a limited rate: the share of it that each one has, and packets at most.
 BELOW, SHARING = 0.7, 54
+#: Packets of each flow and direction of a dense unit, at least, ns between two of them, and packets
+#: that are added to a capture at most.
+DENSE, DENSE_APART, ADDED = 24, 12 * MS, 400
 #: Ports that rules often list.
 PORTS = (27_011, 443, 53, 3478, 60_123)
 
@@ -128,6 +131,28 @@ def preceded_unit(trigger: Probe, count: int, apart: int, after: int, size: int 
     moved = [one._replace(time=one.time + shift) for one in trigger]
     behind = carriers(last.ends, moved[-1].time + PAUSE, after, apart, "behind", dscp=own)
     return in_order([*before, *moved, *behind])
+
+
+def dense_unit(base: Probe) -> Probe:
+    """Return a capture in which each flow and direction has DENSE packets at least: those that it
+    has come again, close together, as far as no more than ADDED are added in all. Flows with the
+    fewest packets are filled first."""
+    own: dict[Ends, list[Sent]] = {}
+    for one in base:
+        if one.payload:
+            own.setdefault(one.ends, []).append(one)
+    added: list[Sent] = []
+    for some in sorted(own.values(), key=len):
+        begin = some[-1].time + PAUSE
+        for up in (True, False):
+            same = [one for one in some if one.up == up]
+            lacking = DENSE - len(same) if same else 0
+            if lacking > ADDED - len(added):
+                continue
+            start = begin + (0 if up else DENSE_APART // 2)
+            added += [same[number % len(same)]._replace(time=start + number * DENSE_APART)
+                      for number in range(lacking)]  # fmt: skip
+    return in_order([*base, *added])
 
 
 def other_flows(base: Probe, but: Ends, most: int = 8) -> list[Sent]:
