@@ -23,8 +23,8 @@ from midcall.experiments.probe.effects import LEAST_REORDERED
 from midcall.experiments.probe.fit import affected_of
 from midcall.experiments.probe.line_oracle import DELAY, DOUBLE, DROP, PARTIAL, REORDER, Effect
 from midcall.experiments.probe.prober import MS, SHARE, Outcome
-from midcall.experiments.probe.rates import Limit, limit_of, refined
-from midcall.experiments.probe.tails import Tail
+from midcall.experiments.probe.rates import FULL, Limit, limit_of, refined, shaper
+from midcall.experiments.probe.tails import STREAM_APART, STREAM_COUNT, Tail
 from midcall.experiments.probe.units import point_after, zeros
 from midcall.testbed.policy.language import Rule
 from midcall.testbed.probing.probe import Ends, Probe, Sent, in_order, ip_size
@@ -90,6 +90,9 @@ def act_unit(tail: Tail, core: Probe, apart_slow: int = SLOW_APART) -> tuple[Pro
     rates = tail.prober.rate
     slow_begin = len(core)
     slow = SLOW if not stream else 16
+    by_share = stream and tail.sought.kind == PARTIAL
+    if by_share:
+        slow, apart_slow = STREAM_COUNT, STREAM_APART
     for number in range(slow + tail.used):
         packets += sent_at(tail, last, begin + number * apart_slow, number, "slow")
     packets = list(in_order(packets))
@@ -99,7 +102,7 @@ def act_unit(tail: Tail, core: Probe, apart_slow: int = SLOW_APART) -> tuple[Pro
     gap = max(2 * MS, *(int(ip_size(one) * 8e6 / (rates[one.up] * SHARE)) for one in moment))
     count = int(min(FAST_SECONDS * 1000 * MS / gap, 500))
     fast: list[Sent] = []
-    for number in range(count if not stream else min(count, 60)):
+    for number in range(0 if by_share else min(count, 60) if stream else count):
         fast += sent_at(tail, last, begin + number * gap, number, "fast")
     packets += sorted(fast, key=lambda one: one.time)
     return tuple(packets), slow_begin, fast_begin
@@ -275,7 +278,8 @@ class Acts:
         measured = {up: measure(tail, outcome, struck, up, fast_begin, first)
                     for up in (True, False)}  # fmt: skip
         ways = [one for one in measured.values() if one is not None]
-        if len(ways) > 1 and differ(ways[0], ways[1], max(tail.base.spread)):
+        datagrams = self.core[-1].ends.proto != TCP
+        if len(ways) > 1 and datagrams and differ(ways[0], ways[1], max(tail.base.spread)):
             self.way = self.core[-1].up  # the other direction is another rule's
             ways = [one for one in ways if one.up == self.way]
         if self.core[-1].ends.proto == TCP and never_arrives(outcome, struck, first):
@@ -294,14 +298,15 @@ class Acts:
         if self.core[-1].ends.proto == TCP:  # a stream shows rates only through its own control
             if tail.sought.kind == DROP:
                 return {}, {}
-            return (
-                self.delay(pace.late_slow) if tail.sought.kind == DELAY else self.loss(ways, loss)
-            )
+            if tail.sought.kind == DELAY:
+                return self.delay(pace.late_slow)
+            return self.loss_of_stream(outcome, struck & (np.arange(len(struck)) >= first))
         limit = self.limit(ways, loss, pace)
         if limit is not None:
             return limit
-        if self.is_limit and pace.slow > MISSED_SLOWLY * pace.fast:
-            return known_limit(limit_of(tail.sought.act))  # too slow for these packets
+        # too slow for these packets, or too fast
+        if self.is_limit and pace.slow >= MISSED_SLOWLY * pace.fast:
+            return known_limit(limit_of(tail.sought.act))
         spread, background = max(tail.base.spread), sum(loss) / len(loss)
         count = max(pace.slow_count, 1)
         if pace.late_slow > max(5 * MS, 1.5 * spread / math.sqrt(count) + 3 * MS) and (
@@ -460,6 +465,22 @@ class Acts:
         )  # fmt: skip
         return act, parameters
 
+    def loss_of_stream(
+        self, outcome: Outcome, struck: NDArray[np.bool_]
+    ) -> tuple[dict[str, Any], dict[str, Number]]:
+        """Return the share of a stream's writes that are lost; what waits behind a lost one does
+        not count."""
+        affected, usable, other = affected_of(outcome, self.tail.base, self.tail.sought)
+        gone, count = int((affected & usable)[:, struck].sum()), int(usable[:, struck].sum())
+        own = float(other[struck].mean()) if struck.any() else 0.0
+        self.tail.prober.taught(f"{gone} of {count} writes")
+        if gone <= count * own + 2 * math.sqrt(count * own) + 1:
+            self.refuted = True
+            return {}, {}
+        low, high = share_interval(gone, count)
+        share = Number(*(own_share(one, own) for one in (gone / count, low, high)))
+        return {"act": "loss", "loss": round(max(share.value, 0.001), 4)}, {"loss": share}
+
     def police(self, ways: list[Measured]) -> tuple[dict[str, Any], dict[str, Number]] | None:
         """Return the rate and the bucket of a policer, from what it lets through."""
         rates, buckets = [], []
@@ -491,8 +512,8 @@ class Acts:
                 if fitted is not None:
                     rates.append(fitted[0])
                     waits.append(fitted[1])
-        if not rates:
-            return {}, {}
+        if not rates or (self.is_limit and np.median(rates) > FULL * max(map(pace_of, ways))):
+            return {}, {}  # none, or one that these packets do not fill
         rate, wait = float(np.median(rates)), float(np.median(waits))
         doubt = 1.96 * spread_of(rates) / math.sqrt(len(rates)) + 0.03 * rate
         unsure = 1.96 * spread_of(waits) / math.sqrt(len(waits)) + 0.05 * wait + 2
@@ -560,6 +581,11 @@ class Acts:
         if spreads:
             act["jitter_ms"] = round(jitter, 2)
         return act, parameters
+
+
+def pace_of(way: Measured) -> float:
+    """Return the rate at which the packets of the fast part were sent, kbit/s."""
+    return float(way.fast_sizes.sum() / max(np.ptp(way.fast_times), 1.0) * 8e6)
 
 
 def differ(one: Measured, other: Measured, spread: float) -> bool:
@@ -660,33 +686,3 @@ def policer(times: Floats, sizes: Floats, lost: NDArray[np.bool_]) -> tuple[floa
     if rate <= 0 or float(np.std(rest)) > 1.3 * float(np.mean(sizes)):
         return None  # chance lets more or less through; a bucket the same in any time
     return float(rate * 8 / 1000), float(level + np.mean(sizes) * 0.5)
-
-
-def ramps(excess: Floats) -> bool:
-    """Return whether packets wait longer and longer: the first ones little, later ones much."""
-    values = excess[np.isfinite(excess)]
-    if len(values) < 8:
-        return False
-    return bool(np.mean(values[:3]) < 0.4 * np.quantile(values, 0.9))
-
-
-def shaper(times: Floats, sizes: Floats, excess: Floats) -> tuple[float, float] | None:
-    """Return (kbit/s, longest wait in ms) of a queue, from arrivals and delays."""
-    some = np.flatnonzero(np.isfinite(excess))
-    if len(some) < 8:
-        return None
-    arrivals = times[some] + excess[some]
-    # the queue is never empty from the first long wait on
-    busy = np.flatnonzero(excess[some] > max(excess[some].max() * 0.3, 10 * MS))
-    if len(busy) < 5:
-        return None
-    first, last = busy[0], busy[-1]
-    octets = sizes[some][first + 1 : last + 1].sum()
-    seconds = (arrivals[last] - arrivals[first]) / 1e9
-    if seconds <= 0:
-        return None
-    rate = octets * 8 / seconds / 1000
-    own = float(np.mean(sizes)) * 8 / rate  # ms of its own octets
-    plateau = np.sort(excess[some])[-max(len(some) // 3, 3) :]
-    longest = float(np.quantile(plateau, 0.75)) / MS - own
-    return float(rate), longest

@@ -54,7 +54,7 @@ def ask_all(
     """Return for each question whether the effect shows. Raises ProbesSpent."""
     scores = np.zeros(len(questions))
     open_ = list(range(len(questions)))
-    for _ in range(REPEATS):
+    for _ in range(REPEATS if questions else 0):
         some = [questions[at] for at in open_]
         packets = min((int(one.mask.sum()) for one in some), default=1)
         copies = copies_for(sought, base, packets)

@@ -57,6 +57,9 @@ LEAST_BODY, MOST_BODY, OF_USUAL, LONGEST = 60, 120, (4.0, 2.0, 1.0, 0.5, 0.25), 
 #: Share of losses beyond the line's own at a pace that counts, and how much more must pass in more
 #: time, as a share of what passes at the fastest pace.
 LEAST_LOST, GROWS = 0.06, 0.2
+#: Share of a pace below which a queue's rate is not the pace itself, and how much the rates of the
+#: copies may differ.
+FULL, UNLIKE = 0.9, 0.3
 #: Chance below which losses of single writes are more than the line's own.
 BY_CHANCE = 1e-3
 
@@ -298,21 +301,27 @@ def refined(
     return limit if limit is not None and limit.act == about.act else None
 
 
-def datagram_limit(prober: Prober, base: Baseline, own: Probe, up: bool) -> Limit | None:
+def datagram_limit(
+    prober: Prober, base: Baseline, own: Probe, up: bool, waits: bool = False
+) -> Limit | None:  # fmt: skip
     """Return the limit of the rate of a flow of datagrams in one direction, None where there is
     none.
 
-    own: packets of the flow, in both directions.
+    own: packets of the flow, in both directions; waits: whether they come late instead of being
+    lost, so that only faster ones may overflow the queue.
     """
     same = [one for one in own if one.up == up and one.payload]
-    if len(same) < 2:
+    if len(same) < 2 and not (same and waits):
         return None
-    body = (same * (LEAST_BODY // len(same) + 1))[: max(LEAST_BODY, min(len(same), MOST_BODY))]
+    least = MOST_BODY if waits else LEAST_BODY
+    body = (same * (least // len(same) + 1))[: max(least, min(len(same), MOST_BODY))]
     octets = sum(map(ip_size, body))
     seconds = max(same[-1].time - same[0].time, 100 * MS) / 1e9
     usual = sum(map(ip_size, same)) / seconds
     most = prober.rate[up] * 125 * SHARE
     paces = [min(part * usual, most) for part in OF_USUAL]
+    if waits:
+        paces = [most * SLOWER**number for number in range(PACES)]
     paces = [one for one in dict.fromkeys(paces) if octets / one < LONGEST]
     first = [one for one in own if one.payload][:BEFORE]
     units = []
@@ -326,9 +335,31 @@ def datagram_limit(prober: Prober, base: Baseline, own: Probe, up: bool) -> Limi
     if not units:
         return None
     outcomes = prober.ask("its datagrams at several paces", units, COPIES // 2, apart=BETWEEN)
-    limit = passed_limit([one for one in outcomes if one.sent.all()], base, len(first), up)
+    sent = [one for one in outcomes if one.sent.all()]
+    limit = passed_limit(sent, base, len(first), up)
+    if waits and (limit is None or limit.act != "shape"):
+        limit = queue_of(sent, base, len(first))
     prober.taught("no limit" if limit is None else f"{limit.act}, {limit.rate:.1f} kbit/s")
     return limit
+
+
+def queue_of(outcomes: Sequence[Outcome], base: Baseline, first: int) -> Limit | None:
+    """Return the queue in which the datagrams behind the first ones wait longer and longer, from
+    the fastest pace at which they do, None for none: a delay is the same at any pace."""
+    for one in outcomes:
+        sizes = one.size[first:].astype(float)
+        times = np.array([part.time for part in one.unit[first:]], np.float64)
+        rows = [row for row in base.excess(one)[:, first:] if ramps(row)]
+        fitted = [found for row in rows if (found := shaper(times, sizes, row)) is not None]
+        if len(fitted) < len(one.delay) - 1 or not fitted:
+            continue
+        rates, rooms = (np.array(some) for some in zip(*fitted, strict=True))
+        rate, room = float(np.median(rates)), float(np.median(rooms))
+        pace = sizes.sum() / max(np.ptp(times), 1.0) * 8e6  # kbit/s
+        if rate < FULL * pace and room * MS > late_of(base) and rates.std() < UNLIKE * rate:
+            error = float(rates.std()) / math.sqrt(len(rates)) + 0.01 * rate
+            return Limit("shape", rate, room, error, float(rooms.std()) + 0.02 * room)
+    return None
 
 
 def passed_limit(
@@ -395,6 +426,42 @@ def rate_limit(
         return stream_limit(prober, base, core, up) if core and some & set(kinds) else None
     own = [at for at, one in enumerate(unit) if one.ends == ends and sent[at]]
     same = [at for at in own if unit[at].up == up]
-    if ends.proto != UDP or not {PARTIAL, DROP} & set(kinds) or not interleaved(outcome, same):
+    if ends.proto != UDP:
         return None
-    return datagram_limit(prober, base, tuple(unit[at] for at in own), up)
+    if {PARTIAL, DROP} & set(kinds):
+        if not interleaved(outcome, same):
+            return None
+    elif DELAY not in kinds:
+        return None
+    waits = not {PARTIAL, DROP} & set(kinds)
+    return datagram_limit(prober, base, tuple(unit[at] for at in own), up, waits)
+
+
+def ramps(excess: Floats) -> bool:
+    """Return whether packets wait longer and longer: the first ones little, later ones much."""
+    values = excess[np.isfinite(excess)]
+    if len(values) < 8:
+        return False
+    return bool(np.mean(values[:3]) < 0.4 * np.quantile(values, 0.9))
+
+
+def shaper(times: Floats, sizes: Floats, excess: Floats) -> tuple[float, float] | None:
+    """Return (kbit/s, longest wait in ms) of a queue, from arrivals and delays."""
+    some = np.flatnonzero(np.isfinite(excess))
+    if len(some) < 8:
+        return None
+    arrivals = times[some] + excess[some]
+    # the queue is never empty from the first long wait on
+    busy = np.flatnonzero(excess[some] > max(excess[some].max() * 0.3, 10 * MS))
+    if len(busy) < 5:
+        return None
+    first, last = busy[0], busy[-1]
+    octets = sizes[some][first + 1 : last + 1].sum()
+    seconds = (arrivals[last] - arrivals[first]) / 1e9
+    if seconds <= 0:
+        return None
+    rate = octets * 8 / seconds / 1000
+    own = float(np.mean(sizes)) * 8 / rate  # ms of its own octets
+    plateau = np.sort(excess[some])[-max(len(some) // 3, 3) :]
+    longest = float(np.quantile(plateau, 0.75)) / MS - own
+    return float(rate), longest

@@ -27,7 +27,7 @@ from midcall.experiments.localise.mutations import with_ends
 from midcall.experiments.localise.oracle_session import BudgetSpent, OracleSession
 from midcall.experiments.localise.packet_fields import read
 from midcall.experiments.localise.run import shorten_gaps
-from midcall.experiments.probe.acts import Acts, policer, ramps, shaper
+from midcall.experiments.probe.acts import Acts, policer
 from midcall.experiments.probe.atoms import (
     Match,
     allowance,
@@ -90,7 +90,7 @@ from midcall.experiments.probe.prober import (
     parts_of,
 )
 from midcall.experiments.probe.quotas import quotas
-from midcall.experiments.probe.rates import rate_limit
+from midcall.experiments.probe.rates import ramps, rate_limit, shaper
 from midcall.experiments.probe.refine import Refiner
 from midcall.experiments.probe.tails import Tail, beyond, over_limit
 from midcall.experiments.probe.translate import matches_of
@@ -984,7 +984,9 @@ class Search:
                                {one.kind for one in own})  # fmt: skip
             if limit is not None:
                 self.limits.add(json.dumps(limit.fields))
-                return [Effect(PARTIAL, 0.5, 1.0, limit.act, json.dumps(limit.fields))]
+                measured = Effect(PARTIAL, 0.5, 1.0, limit.act, json.dumps(limit.fields))
+                late = [Effect(DELAY, finding.amount, finding.chance)]
+                return [measured, *(late if finding.kind == DELAY else [])]
         result = {finding.kind: Effect(finding.kind, finding.amount, finding.chance)}
         for one in own if finding.kind != MARK else ():
             if one.kind != MARK:  # a rule that marks does nothing else
@@ -1201,7 +1203,9 @@ class Search:
             if at in where:
                 for part in atoms(outcome.unit, at, where[at]):
                     found.setdefault(json.dumps(part, sort_keys=True), part)
-        for part in windows_with_ends(outcome.unit, where, shows):
+        # which writes of a stream are sent again is chance, the last ones rarely among them
+        ends = np.where(outcome.streams, 0.0, shows) if sought.kind in SHARES else shows
+        for part in windows_with_ends(outcome.unit, where, ends):
             found.setdefault(json.dumps(part, sort_keys=True), part)
         shown_ports = [one.ends.far_port for one, hit in zip(outcome.unit, shows, strict=True)
                        if hit > 0.5]  # fmt: skip

@@ -30,6 +30,9 @@ from midcall.testbed.probing.strikes import Passing, strikes
 
 #: Between a trigger and what follows, in ns.
 PAUSE = 60 * MS
+#: Writes of a stream that show a share of losses, and ns between two of them: what follows a lost
+#: one waits until a kernel has sent it again.
+STREAM_COUNT, STREAM_APART = 24, 300 * MS
 #: How much longer than an allowance of seconds is waited for its end, and how long at most, in s; a
 #: distance of packets that none of them uses up, in ms.
 LATER, MOST_WAIT, FOREVER = 1.15, 60.0, 1 << 40
@@ -77,6 +80,8 @@ class Tail:
             self.count = int(min(max(40 * share / max(amount, 0.02) ** 2 * 0.35, 24), 160))
             self.apart = 3 * MS
             self.count = max(self.count, over_limit(sought, 88))
+            if core[-1].ends.proto == TCP and not sought.limit:
+                self.count, self.apart = min(self.count, STREAM_COUNT), STREAM_APART
         elif sought.kind in SHARES:
             self.count, self.apart = int(min(max(12 / max(sought.amount, 0.03), 12), 160)), 4 * MS
         elif sought.kind == DELAY:
