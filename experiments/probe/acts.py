@@ -25,7 +25,7 @@ from midcall.experiments.probe.line_oracle import DELAY, DOUBLE, DROP, PARTIAL, 
 from midcall.experiments.probe.prober import MS, SHARE, Outcome
 from midcall.experiments.probe.rates import FULL, Limit, limit_of, refined, shaper
 from midcall.experiments.probe.tails import STREAM_APART, STREAM_COUNT, Tail
-from midcall.experiments.probe.units import point_after, zeros
+from midcall.experiments.probe.units import marked, point_after, zeros
 from midcall.testbed.policy.language import Rule
 from midcall.testbed.probing.probe import Ends, Probe, Sent, in_order, ip_size
 from midcall.testbed.probing.strikes import strikes
@@ -124,14 +124,6 @@ def tail_body(tail: Tail, word: str, number: int, up: bool) -> bytes:
     if tail.form == "zeros":
         return zeros(OCTETS, word, number, up)
     return noise({"tiny": 12, "long": 500}.get(tail.form, OCTETS), word, number, up)
-
-
-def marked(last: Sent, number: int) -> bytes:
-    """Return a packet's payload with a number in its last octets where it has room for that."""
-    body = last.payload
-    if len(body) < 44 or last.ends.proto == TCP:
-        return body
-    return body[:-2] + number.to_bytes(2, "big")
 
 
 def measure(

@@ -79,6 +79,7 @@ def joined(outcomes: Sequence[Outcome]) -> Outcome:
         twice=stacked([one.twice for one in outcomes]),
         overtaken=stacked([one.overtaken for one in outcomes]),
         points=stacked([one.points for one in outcomes]),
+        planned=stacked([one.planned for one in outcomes]),
     )
 
 

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from midcall.captures.packets.numbers import TCP
 from midcall.experiments.localise.messages import noise
-from midcall.experiments.probe.acts import OCTETS, Number, marked
+from midcall.experiments.probe.acts import OCTETS, Number
 from midcall.experiments.probe.baseline import runs
 from midcall.experiments.probe.prober import MS, Outcome
 from midcall.experiments.probe.tails import Tail
+from midcall.experiments.probe.units import marked
 from midcall.testbed.policy.language import Rule
 from midcall.testbed.probing.probe import Probe, in_order
 from midcall.testbed.probing.strikes import strikes

@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 
 from midcall.captures.packets.numbers import TCP
 from midcall.experiments.localise.messages import noise
-from midcall.experiments.probe.acts import Acts, Number, marked, spread_of
+from midcall.experiments.probe.acts import Acts, Number, spread_of
 from midcall.experiments.probe.code_points import word_of
 from midcall.experiments.probe.prober import MS, SHARE, Outcome
 from midcall.experiments.probe.rates import ramps, shaper
 from midcall.experiments.probe.tails import Tail
+from midcall.experiments.probe.units import marked
 from midcall.testbed.probing.probe import Probe, Sent, ip_size
 from midcall.testbed.probing.strikes import strikes
 

@@ -49,7 +49,9 @@ class Outcome(NamedTuple):
     overtaken: which datagrams came twice, and which came after a later one of their flow and
     direction (bool[copies, packets]; None for neither); points: code point of datagrams that came
     with another one than the line gives them, -1 for others (int64[copies, packets]; None for
-    none).
+    none); planned: when each packet was to be sent, in ns since the begin of its copy
+    (int64[copies, packets]; None where that is not known): the access network's rate keeps packets
+    apart, and other copies come between.
     """
 
     unit: Probe
@@ -62,6 +64,7 @@ class Outcome(NamedTuple):
     twice: NDArray[np.bool_] | None = None
     overtaken: NDArray[np.bool_] | None = None
     points: NDArray[np.int64] | None = None
+    planned: NDArray[np.int64] | None = None
 
     def of(self, rows: Sequence[int] | NDArray[np.int64]) -> Outcome:
         """Return some of the copies."""
@@ -72,6 +75,7 @@ class Outcome(NamedTuple):
             twice=None if self.twice is None else self.twice[list(rows)],
             overtaken=None if self.overtaken is None else self.overtaken[list(rows)],
             points=None if self.points is None else self.points[list(rows)],
+            planned=None if self.planned is None else self.planned[list(rows)],
         )
 
     def part(self, places: Sequence[int]) -> Outcome:
@@ -86,6 +90,7 @@ class Outcome(NamedTuple):
             twice=None if self.twice is None else self.twice[:, at],
             overtaken=None if self.overtaken is None else self.overtaken[:, at],
             points=None if self.points is None else self.points[:, at],
+            planned=None if self.planned is None else self.planned[:, at],
         )  # fmt: skip
 
     @property
@@ -177,7 +182,6 @@ class Prober:
         preset = PRESETS[access]
         self.rate = {True: preset.up.rate_kbit, False: preset.down.rate_kbit}
         self.lab_only = lab_only  # every far address is mapped into the lab's range
-        self.planned: list[NDArray[np.int64]] = []  # of the last question: see ask
         self.fresh_far = False
         self.far_bits = 0  # first bits of a far address that are kept where fresh_far holds
 
@@ -228,9 +232,7 @@ class Prober:
         access network needs; apart: ns between the starts of two copies, at least (more where the
         access network's rate needs it); watch: the time is
         counted as a residual watch; keep_far: per unit, whether its far
-        addresses are kept although `fresh_far` holds. Raises ProbesSpent. When each packet of each
-        unit was to be sent, in ns since the begin of its copy, is in `planned`, per unit
-        int64[copies, packets].
+        addresses are kept although `fresh_far` holds. Raises ProbesSpent.
         """
         if self.probes >= self.most_probes:
             raise ProbesSpent
@@ -256,11 +258,11 @@ class Prober:
             return [self._empty(unit, copies) for unit in units]
         entries.sort(key=lambda entry: entry[0].time)
         plan = self.paced([entry[0] for entry in entries])
-        self.planned = [np.full((copies, len(unit)), -1, np.int64) for unit in units]
+        planned = [np.full((copies, len(unit)), -1, np.int64) for unit in units]
         for one, (moved, number, copy, at) in zip(plan, entries, strict=True):
-            if number >= 0 and self.planned[number][copy, at] < 0:
+            if number >= 0 and planned[number][copy, at] < 0:
                 own = units[number][at].time - moved.time + one.time
-                self.planned[number][copy, at] = own
+                planned[number][copy, at] = own
         streams = any(one.ends.proto == TCP for one in plan)
         wait = patience or (STREAM_PATIENCE if streams else PATIENCE)
         played = play(self.sockets, plan, wait)
@@ -274,7 +276,7 @@ class Prober:
         self.record.append(
             Asked(question, copies, played.seconds, len(plan), sum(map(ip_size, plan)), "")
         )
-        return outcomes
+        return [one._replace(planned=times) for one, times in zip(outcomes, planned, strict=True)]
 
     def taught(self, answer: str) -> None:
         """Note what the last probe taught."""

@@ -24,6 +24,7 @@ from midcall.experiments.probe.baseline import Baseline
 from midcall.experiments.probe.fit import late_of
 from midcall.experiments.probe.line_oracle import DELAY, DROP, PARTIAL
 from midcall.experiments.probe.prober import MS, SHARE, STREAM_SHARE, Outcome, Prober
+from midcall.experiments.probe.units import marked
 from midcall.testbed.probing.probe import Probe, Sent, in_order, ip_size
 
 Floats = NDArray[np.float64]
@@ -328,8 +329,9 @@ def datagram_limit(
     for pace in paces:
         packets = [one._replace(time=number * BEFORE_APART) for number, one in enumerate(first)]
         time = packets[-1].time + REST
-        for one in body:
-            packets.append(one._replace(time=time))
+        for number, one in enumerate(body):
+            payload = marked(one, number) if waits else one.payload  # which came when
+            packets.append(one._replace(time=time, payload=payload))
             time += int(ip_size(one) / pace * 1e9)
         units.append(tuple(packets))
     if not units:
@@ -348,14 +350,16 @@ def queue_of(outcomes: Sequence[Outcome], base: Baseline, first: int) -> Limit |
     the fastest pace at which they do, None for none: a delay is the same at any pace."""
     for one in outcomes:
         sizes = one.size[first:].astype(float)
-        times = np.array([part.time for part in one.unit[first:]], np.float64)
-        rows = [row for row in base.excess(one)[:, first:] if ramps(row)]
-        fitted = [found for row in rows if (found := shaper(times, sizes, row)) is not None]
+        assert one.planned is not None
+        times = one.planned[:, first:].astype(np.float64)
+        rows = zip(times, base.excess(one)[:, first:], strict=True)
+        fitted = [found for sent, row in rows
+                  if ramps(row) and (found := shaper(sent, sizes, row)) is not None]  # fmt: skip
         if len(fitted) < len(one.delay) - 1 or not fitted:
             continue
         rates, rooms = (np.array(some) for some in zip(*fitted, strict=True))
         rate, room = float(np.median(rates)), float(np.median(rooms))
-        pace = sizes.sum() / max(np.ptp(times), 1.0) * 8e6  # kbit/s
+        pace = sizes.sum() / max(float(np.ptp(times, axis=1).mean()), 1.0) * 8e6  # kbit/s
         if rate < FULL * pace and room * MS > late_of(base) and rates.std() < UNLIKE * rate:
             error = float(rates.std()) / math.sqrt(len(rates)) + 0.01 * rate
             return Limit("shape", rate, room, error, float(rooms.std()) + 0.02 * room)
@@ -372,7 +376,8 @@ def passed_limit(
         sizes, lost = one.size[first:], one.lost[:, first:]
         if lost.mean() < loss + LEAST_LOST:
             continue
-        seconds.append((one.unit[-1].time - one.unit[first].time) / 1e9)
+        assert one.planned is not None
+        seconds.append(float((one.planned[:, -1] - one.planned[:, first]).mean()) / 1e9)
         passed.append(float((~lost * sizes).sum(axis=1).mean()) / (1 - loss))
         excess = base.excess(one)[:, first:]
         waits.append(float(np.nanquantile(excess, 0.9)) if np.isfinite(excess).any() else 0.0)

@@ -590,7 +590,7 @@ class Search:
                 keep_far=[True], patience=self.patience,
             )  # fmt: skip
             if not kept:
-                self.capture = self.as_planned()
+                self.capture = self.as_planned(some[0])
             some[0] = some[0]._replace(unit=self.capture)
             for known, one in zip(controls, some[1:], strict=True):
                 known.append(one)
@@ -638,10 +638,11 @@ class Search:
             return sorted(merged_findings(seen), key=lambda one: one not in matching)
         return []
 
-    def as_planned(self) -> Probe:
-        """Return the capture with the times at which most copies of the last play send its packets:
-        the access network's rate keeps them apart, and other copies come between."""
-        times = self.prober.planned[0]
+    def as_planned(self, play: Outcome) -> Probe:
+        """Return the capture with the times at which most copies of a play send its packets."""
+        times = play.planned
+        if times is None:
+            return self.capture
         times = np.median(times - times[:, :1], axis=0).astype(np.int64)
         times = np.maximum.accumulate(times)
         return tuple(one._replace(time=int(time))

@@ -73,6 +73,14 @@ def point_after(last: Sent) -> int:
     return last.dscp if last.ends.proto == TCP else 0
 
 
+def marked(last: Sent, number: int) -> bytes:
+    """Return a packet's payload with a number in its last octets where it has room for that."""
+    body = last.payload
+    if len(body) < 44 or last.ends.proto == TCP:
+        return body
+    return body[:-2] + number.to_bytes(2, "big")
+
+
 def zeros(size: int, *names: object) -> bytes:
     """Return octets that are nearly all zeros, and differ by their names."""
     return bytes(size - 3) + noise(3, *names)

@@ -66,8 +66,8 @@ def test_a_unit_is_predicted_as_it_is_paced() -> None:
 def test_the_capture_has_the_times_at_which_it_is_sent() -> None:
     search = Search(Prober(VirtualSockets(EMPTY, "3g", 1), "3g"), fast_unit())
     before = search.capture
-    search.prober.ask("", [before], 4)
-    after = search.as_planned()
+    play = search.prober.ask("", [before], 4)[0]
+    after = search.as_planned(play)
     assert [one._replace(time=0) for one in after] == [one._replace(time=0) for one in before]
     times = np.array([one.time for one in after])
     assert times[0] == 0

@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The prober: rules next to another one that strike few packets, rare flows, or one direction."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from midcall.captures.packets.numbers import TCP, UDP
+from midcall.experiments.probe import run
+from midcall.experiments.probe.acts import act_unit
+from midcall.experiments.probe.baseline import Baseline, baseline_of, control_units
+from midcall.experiments.probe.beliefs import Beliefs, hypothesis
+from midcall.experiments.probe.effects import Finding, joined
+from midcall.experiments.probe.expected import without_delays
+from midcall.experiments.probe.line_oracle import DROP, PARTIAL, Effect
+from midcall.experiments.probe.prober import SHARE, STREAM_PATIENCE, Prober
+from midcall.experiments.probe.rates import datagram_limit
+from midcall.experiments.probe.search import Found, Search, around
+from midcall.experiments.probe.tails import STREAM_APART, Tail
+from midcall.experiments.probe.units import ADDED, DENSE, dense_unit
+from midcall.experiments.proofs.prober.score import as_well, named_rules, names
+from midcall.testbed.conformance.transcript import scene
+from midcall.testbed.policy.language import Rule
+from midcall.testbed.policy.operator import EMPTY, Policy
+from midcall.testbed.probing.probe import Ends, Probe, Sent, flows_of, ip_size, probe_of
+from midcall.testbed.probing.strikes import passing, strikes
+from midcall.testbed.probing.virtual_line import Noise, VirtualSockets
+from tests.experiments.prober_call import LINE, call, outcome_of, rule_of
+
+MS = 1_000_000
+NEAR, FAR = bytes([198, 18, 0, 9]), bytes([198, 19, 0, 9])
+FLOW = Ends(UDP, NEAR, 40_000, FAR, 4_000)
+STREAM = Ends(TCP, NEAR, 40_001, FAR, 443)
+NOISE = Noise(loss=0.005, jitter_ms=3)
+MEDIA = """
+0.00 > udp relay:3478/40001 stun-binding
+0.04 < udp relay:3478/40001 stun-binding-answer
+0.20 > udp relay:3478/40001 rtp 160 x60 0.02
+0.21 < udp relay:3478/40001 rtp 160 x60 0.02
+"""
+
+
+def named(
+    rules: tuple[Rule, ...], capture: Probe, access: str = "4g"
+) -> list[list[dict[str, object]]]:
+    """Return the rules of the answer on a line with rules, each with those that are equal."""
+    answer = run.against(Policy(rules), capture, access, 5, NOISE).answer
+    return [named_rules(answer), *([one, *one["equal"]] for one in as_well(answer))]
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        (
+            rule_of({"payload": ["rtp"], "direction": "up"}, "loss", loss=0.3, scope="packet"),
+            rule_of({"payload": ["rtp"], "direction": "down"}, "delay", delay_ms=120,
+                    scope="packet"),
+        ),
+        (
+            rule_of({"stun": True}, "delay", delay_ms=200, scope="packet"),
+            rule_of({"payload": ["rtp"]}, "drop", scope="packet",
+                    after={"seconds": 0.3, "per": "pair"}),
+        ),
+    ],
+    ids=["opposite directions", "an allowance of a pair"],
+)  # fmt: skip
+def test_rules_on_one_flow_are_both_named(rules: tuple[Rule, ...]) -> None:
+    found = named(rules, probe_of(scene(MEDIA)))
+    for rule in rules:
+        assert any(all(names(rule, one)) for one in found), (rule, found)
+
+
+def test_a_rule_on_a_flow_that_is_not_among_the_busiest_is_named() -> None:
+    words = [f"0.{number:02} > udp peer:{7000 + number}/{41000 + number} rtp 160 x12 0.02"
+             for number in range(17)]  # fmt: skip
+    words += ["0.00 > udp relay:3478/40001 stun-allocate 4000",
+              "0.04 < udp relay:3478/40001 stun-allocate-answer",
+              *(f"0.{20 + number} > udp relay:3478/40001 rtp 160" for number in range(12)),
+              "0.50 > udp resolver:53/40002 question rare.example",
+              "0.55 < udp resolver:53/40002 answer rare.example"]  # fmt: skip
+    rules = (rule_of({"stun_method": ["allocate"]}, "drop"),
+             rule_of({"dns": ["rare.example"]}, "drop", scope="packet"))  # fmt: skip
+    found = named(rules, probe_of(scene("\n".join(words))))
+    for rule in rules:
+        assert any(all(names(rule, one)) for one in found), (rule, found)
+
+
+def test_a_share_of_losses_of_a_stream_is_measured() -> None:
+    words = "\n".join([
+        "0.00 > tcp peer:443/40003 syn", "0.04 < tcp peer:443/40003 syn-ack",
+        "0.05 > tcp peer:443/40003 ack", "0.06 > tcp peer:443/40003 tls-hello a.example",
+        *(f"{0.3 + number * 0.4:.2f} > tcp peer:443/40003 tls 100" for number in range(12)),
+    ])  # fmt: skip
+    rule = rule_of({"protocol": "tcp", "ports": [443]}, "loss", loss=0.3)
+    answer = run.against(Policy((rule,)), probe_of(scene(words)), "4g", 5, NOISE).answer
+    assert answer["act"]["name"] == "loss"
+    about = answer["act"]["parameters"]["loss"]
+    assert about["low"] < 0.3 < about["high"] < 0.6
+
+
+# -- units
+
+
+def test_a_dense_unit_has_many_packets_of_each_flow_and_direction() -> None:
+    base = call()
+    dense = dense_unit(base)
+    assert len(dense) <= len(base) + ADDED
+    assert [one.time for one in dense] == sorted(one.time for one in dense)
+    sides = {(one.ends, one.up) for one in base if one.payload}
+    assert sides == {(one.ends, one.up) for one in dense if one.payload}
+    for ends, up in sides:
+        own = [one.payload for one in dense if (one.ends, one.up) == (ends, up)]
+        assert len(own) >= DENSE
+        assert set(own) == {one.payload for one in base if (one.ends, one.up) == (ends, up)}
+
+
+def test_a_dense_unit_adds_no_more_than_its_budget() -> None:
+    flows = [FLOW._replace(near_port=40_000 + number) for number in range(60)]
+    base = tuple(Sent(at * MS, True, ends, b"one") for at, ends in enumerate(flows))
+    assert len(base) < len(dense_unit(base)) <= len(base) + ADDED
+
+
+def test_the_flows_that_show_an_effect_are_kept_whole() -> None:
+    base = dense_unit(call())
+    [ends, *_] = [one for one in flows_of(base) if one.proto == TCP]
+    places = around(base, [Finding(DROP, ends, True, 40.0, 1.0, 0)])
+    own = {at for at, one in enumerate(base) if one.ends == ends}
+    assert own <= set(places)
+    assert {base[at].ends for at in places} == set(flows_of(base))
+    part = outcome_of(base, np.arange(len(base)) % 3 == 0, 4).part(places)
+    assert part.unit == tuple(base[at] for at in places)
+    assert (part.lost[0] == [at % 3 == 0 for at in places]).all()
+
+
+@pytest.mark.parametrize("access", ["adsl", "3g", "fibre"])
+def test_long_packets_are_sent_no_faster_than_the_access_network_carries(access: str) -> None:
+    prober = Prober(VirtualSockets(EMPTY, access, 1), access, 1)
+    core = (Sent(0, True, FLOW, b"trigger" * 20),)
+    best = hypothesis({"size": "400-"}, "pair")
+
+    def through(unit: Probe, tight: bool) -> object:
+        return passing(prober.paced(unit), access, STREAM_PATIENCE)
+
+    tail = Tail(prober, LINE, Effect(DROP), best, through, core)  # type: ignore[arg-type]
+    for form in ("tiny", "long"):
+        tail.form = form
+        unit, _, fast = act_unit(tail, core)
+        for up in (True, False):
+            own = [one for one in unit[fast:] if one.up == up]
+            seconds = (own[-1].time - own[0].time) / 1e9
+            octets = sum(map(ip_size, own[1:]))
+            assert octets * 8 / 1000 <= 1.01 * SHARE * prober.rate[up] * seconds
+
+
+def test_writes_of_a_stream_that_show_a_share_of_losses_are_far_apart() -> None:
+    prober = Prober(VirtualSockets(EMPTY, "4g", 1), "4g", 1)
+    core = (Sent(0, True, STREAM, b"hello" * 20),)
+
+    def through(unit: Probe, tight: bool) -> object:
+        return passing(prober.paced(unit), "4g", STREAM_PATIENCE)
+
+    best = hypothesis({"ports": [443]})
+    tail = Tail(prober, LINE, Effect(PARTIAL, 0.2), best, through, core)  # type: ignore[arg-type]
+    unit = tail.unit(core)
+    times = [one.time for one in unit[1:] if one.up]
+    assert min(np.diff(times)) >= STREAM_APART
+
+
+# -- limits
+
+
+@pytest.mark.parametrize(
+    ("rule", "shaped"),
+    [
+        (rule_of({"ports": [4000]}, "shape", rate_kbit=600, queue_ms=250), True),
+        (rule_of({"ports": [4000]}, "delay", delay_ms=60), False),
+    ],
+    ids=["queue", "delay"],
+)
+def test_a_queue_above_a_flows_own_rate_is_measured_and_a_delay_is_none(
+    rule: Rule, shaped: bool
+) -> None:
+    prober = Prober(VirtualSockets(Policy((rule,)), "4g", 5, NOISE), "4g", 5)
+    prober.fresh_far = False
+    outcomes = [joined([one]) for one in prober.ask("controls", control_units(), 4)]
+    own = tuple(Sent(at * 40 * MS, True, FLOW, bytes([at]) * 700) for at in range(8))
+    limit = datagram_limit(prober, baseline_of(prober, outcomes), own, True, waits=True)
+    assert (limit is not None) == shaped
+    if limit is not None:
+        assert limit.act == "shape"
+        assert limit.rate == pytest.approx(600, rel=0.1)
+        assert limit.room == pytest.approx(250, rel=0.2)
+
+
+# -- what a rule found explains
+
+
+def test_a_rule_touches_its_own_flows_and_those_of_the_hosts_that_it_condemns() -> None:
+    capture = call()
+    search = Search(Prober(VirtualSockets(EMPTY, "4g", 1), "4g", 1), capture)
+    for scope, more in (("flow", False), ("server", False), ("client", True)):
+        rule = hypothesis({"stun_method": ["allocate"]}, scope)
+        finding = Finding(DROP, capture[0].ends, True, 40.0, 1.0, 0)
+        found = Found(rule, 0.9, Effect(DROP), Beliefs(LINE, [Effect(DROP)]), (), finding, rule)
+        unit = search.capture
+        predicted = strikes(search.through(unit, False), [found.as_drop])
+        touched = search.touched(found, unit, predicted)
+        relay = np.array([one.ends.far_port == 3478 for one in unit])
+        assert touched[relay].all()
+        assert touched[~relay].all() == more
+        assert touched[~relay].any() == more
+
+
+def test_a_delay_that_varies_is_expected_to_vary_in_few_copies() -> None:
+    unit = tuple(Sent(at * 100 * MS, True, FLOW, bytes([at]) * 60) for at in range(40))
+    line = Baseline((0.0, 0.0), (5e7, 5e7), (0.0, 0.0), (1e7, 1e7))
+    rng = np.random.default_rng(7)
+    seen, expected = (
+        outcome_of(unit, np.zeros(len(unit), bool), copies)._replace(
+            delay=(50 * MS + rng.normal(150, 30, (copies, len(unit))) * MS).astype(np.int64)
+        )
+        for copies in (4, 16)
+    )
+    rest = line.excess(without_delays(seen, expected, line, False))
+    assert np.median(rest, axis=0).max() < 20 * MS
+    later = seen._replace(delay=seen.delay + 200 * MS)
+    assert (
+        np.median(line.excess(without_delays(later, expected, line, False)), axis=0).min()
+        > 100 * MS
+    )
