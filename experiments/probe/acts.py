@@ -255,7 +255,10 @@ class Acts:
         outcomes = tail.prober.ask("which act, slowly and fast", units, copies,
                                    apart=self.apart(unit))  # fmt: skip
         outcome = outcomes[0]
-        if tail.sought.kind in (DOUBLE, REORDER):
+        if tail.sought.kind == DOUBLE:  # twice as many fast ones are more than the network carries
+            slow = struck & (np.arange(len(struck)) < fast_begin)
+            return self.sent_otherwise(outcome, slow, tail.sought)
+        if tail.sought.kind == REORDER:
             return self.sent_otherwise(outcome, struck, tail.sought)
         if tail.sought.kind == DELAY and not self.refuted:
             found = self.sent_otherwise(outcome, struck, Effect(REORDER))

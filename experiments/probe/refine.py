@@ -167,7 +167,8 @@ class Refiner:
         return [*hits, first if first == last else f"{first}-{last}"]
 
     def addresses(self, keys: dict[str, Any]) -> list[str] | None:
-        """Return the shortest prefix of the far address that is struck."""
+        """Return the shortest prefix of the far address that is struck, and the others of a
+        list."""
         last = self.core[-1]
         own = last.ends.far
         count = 8 * len(own)
@@ -184,7 +185,17 @@ class Refiner:
         # bit n decides if flipping it unblocks; bits from the prefix's length on do not
         good, _ = edge(count, 0, asks, 1)
         bits = int(good)
-        return [str(ipaddress.ip_network((own, bits), strict=False))]
+        found = [ipaddress.ip_network((own, bits), strict=False)]
+        others = [one for word in keys["addresses"] if not
+                  (one := ipaddress.ip_network(word)).overlaps(found[0])]  # fmt: skip
+        if others and bits < count:  # as long as the own one, if their neighbours are struck, too
+            fars = [flipped_bit(one.network_address.packed, bits) for one in others]
+            cores = [self.with_last(last._replace(ends=last.ends._replace(far=far)))
+                     for far in fars]  # fmt: skip
+            hits = self.ask(cores, "which other prefixes")
+            others = [one.supernet(new_prefix=min(bits, one.prefixlen)) if hit else one
+                      for one, hit in zip(others, hits, strict=True)]  # fmt: skip
+        return [str(one) for one in dict.fromkeys([*found, *others])]
 
     # -- payload
 

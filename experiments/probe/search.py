@@ -141,8 +141,13 @@ MOST_SHAPES = 2
 #: Packets of all units that do not tell two scopes apart: when a flow's app is known depends on the
 #: order of its packets.
 FEW = 2
-#: Rules that are looked for, and the share of an effect that a rule must explain.
-MOST_RULES, LEAST_EXPLAINED = 3, 0.5
+#: Far addresses of a list that a rule may have, at most.
+MOST_ADDRESSES = 12
+#: Rules that are looked for, effects that are looked into, and the share of an effect that a rule
+#: must explain.
+MOST_RULES, MOST_TRIES, LEAST_EXPLAINED = 3, 7, 0.5
+#: Conditions whose values are lists that a rule has as a whole.
+LISTS = ("addresses", "dns", "name")
 #: Probability from which a further rule is named at once: its scope may be in doubt.
 LEAST_SURE = 0.3
 #: Score of an effect that a further rule must explain.
@@ -229,6 +234,15 @@ class Found:
         """Note that a probe contradicts the rule."""
         self.probability *= REFUTED
         self.notes.append(note)
+
+    @property
+    def strikes_any(self) -> bool:
+        """Return whether the rule strikes a packet of a unit that was played: two conditions may
+        contradict each other."""
+        rule = self.began.rule()
+        return rule is not None and any(
+            strikes(seen.through, [rule]).struck.any() for seen in self.beliefs.seen
+        )
 
     @property
     def as_drop(self) -> Rule:
@@ -378,7 +392,7 @@ class Search:
             return
         tried: set[Key] = set()
         aside: list[Found] = []
-        for _ in range(MOST_RULES + 2):
+        for _ in range(MOST_TRIES):
             finding = self.unexplained(tried)
             if finding is None or len(self.result.found) >= MOST_RULES:
                 break
@@ -387,7 +401,8 @@ class Search:
                 if not self.replaces(found, known):
                     tried.add((finding.kind, finding.ends, finding.up))
                 continue
-            if found is None or (self.result.found and not self.is_sure(found, finding)):
+            first = not self.result.found
+            if found is None or not (found.strikes_any if first else self.is_sure(found, finding)):
                 tried.add((finding.kind, finding.ends, finding.up))
                 if found is not None:
                     aside.append(found)
@@ -396,6 +411,7 @@ class Search:
             self.result.found.append(found)
             if len(self.result.found) > 1:
                 self.revise()
+            self.join_lists()
             while self.worth_a_play(tried):
                 self.look_again()
         if self.result.found and tried:
@@ -418,6 +434,26 @@ class Search:
             self.result.found.remove(found)
             if self.left_over() - before:
                 self.result.found.insert(place, found)
+
+    def join_lists(self) -> None:
+        """Make one rule with a list of rules that drop and differ in their addresses, or in their
+        names, alone."""
+        for key in LISTS:
+            kept: dict[str, Found] = {}
+            for found in list(self.result.found):
+                rest = found.best.keys
+                values = rest.pop(key, None)
+                if values is None or found.rule.act not in BLOCKING:
+                    continue
+                same = json.dumps([found.best._replace(match=json.dumps(rest, sort_keys=True)),
+                                   found.rule.act, found.rule.lasts_s, found.spared])  # fmt: skip
+                known = kept.setdefault(same, found)
+                if known is not found:
+                    both = list(dict.fromkeys([*known.best.keys[key], *values]))
+                    match = json.dumps(known.best.keys | {key: both}, sort_keys=True)
+                    known.best = known.best._replace(match=match)
+                    known.probability = min(known.probability, found.probability)
+                    self.result.found.remove(found)
 
     def left_over(self) -> set[Key]:
         """Return the sure effects that the rules found do not explain."""
@@ -1208,6 +1244,10 @@ class Search:
         ends = np.where(outcome.streams, 0.0, shows) if sought.kind in SHARES else shows
         for part in windows_with_ends(outcome.unit, where, ends):
             found.setdefault(json.dumps(part, sort_keys=True), part)
+        fars = {str(ipaddress.ip_network(one.ends.far)): None
+                for one, hit in zip(outcome.unit, shows, strict=True) if hit > 0.5}  # fmt: skip
+        if found and 1 < len(fars) <= MOST_ADDRESSES:
+            found.setdefault(json.dumps(list(fars)), {"addresses": list(fars)})
         shown_ports = [one.ends.far_port for one, hit in zip(outcome.unit, shows, strict=True)
                        if hit > 0.5]  # fmt: skip
         if found and min(shown_ports) < max(shown_ports):
@@ -1528,15 +1568,21 @@ def alike(best: Hypothesis) -> Iterator[Hypothesis]:
 
 
 def as_allowance(best: Hypothesis) -> Iterator[Hypothesis]:
-    """Yield a hypothesis with a window of its flow as one with an allowance instead."""
-    keys = best.keys
-    if "packets" in keys and not best.after and str(keys["packets"]).endswith("-"):
-        rest = {key: value for key, value in keys.items() if key != "packets"}
-        count = int(str(keys["packets"])[:-1]) - 1
-        if rest and count > 0:
-            yield best._replace(
-                match=json.dumps(rest, sort_keys=True), after=json.dumps({"packets": count})
-            )
+    """Yield a hypothesis with a window of its flow as one with an allowance instead, of the flow or
+    of what the hypothesis condemns."""
+    for key in ("packets", "bytes", "seconds"):
+        low = str(best.keys.get(key, ""))
+        if not low.endswith("-") or best.after:
+            continue
+        rest = {name: value for name, value in best.keys.items() if name != key}
+        value = float(low[:-1]) - (1 if key == "packets" else 0)
+        if rest and value > 0:
+            count = {key: value if key == "seconds" else int(value)}
+            late = best._replace(match=json.dumps(rest, sort_keys=True), after=json.dumps(count))
+            yield late
+            if best.scope in CONDEMNED:
+                shared = late._replace(after=json.dumps(count | {"per": best.scope}))
+                yield from (shared._replace(scope=scope) for scope in ("packet", "flow"))
 
 
 def opened_first(unit: Probe) -> Probe:

@@ -20,11 +20,12 @@ from midcall.experiments.probe.line_oracle import (
     DELAY,
     INJECT,
     PARTIAL,
+    REORDER,
     SHARES,
     Effect,
 )
 from midcall.experiments.probe.prober import MS, Prober
-from midcall.experiments.probe.units import point_after, zeros
+from midcall.experiments.probe.units import marked, point_after, zeros
 from midcall.testbed.probing.probe import Probe, Sent, in_order
 from midcall.testbed.probing.strikes import Passing, strikes
 
@@ -124,8 +125,9 @@ class Tail:
         result = []
         for number in range(self.count):
             time = begin + number * self.apart
-            if self.repeats:
-                result.append(last._replace(time=time))
+            if self.repeats:  # of equal datagrams it is not known which one came later
+                body = marked(last, number) if self.sought.kind == REORDER else last.payload
+                result.append(last._replace(time=time, payload=body))
             else:
                 for up in (True, False):
                     result.append(
