@@ -189,6 +189,9 @@ def fits_by_share(
     mask = predicted.struck if sought.kind in BY_ITSELF else predicted.lost
     own = [np.flatnonzero(flow == number) for number in range(len(listed))]
     hit = [mask[:, places].astype(np.float64) for places in own]
+    chances = held_up(outcome, base) if sought.kind == DELAY else np.zeros(len(unit))
+    held = np.array([float(chances[places].max()) for places in own])
+    most = -np.log(held, where=held > 0, out=np.full(len(held), -np.inf))
     hits: Floats | None = None
     if sought.kind == INJECT:
         seen = events_of(outcome)
@@ -215,6 +218,8 @@ def fits_by_share(
         gains = np.stack(
             [some @ weight[:, places].T for some, places in zip(hit, own, strict=True)], axis=2
         )  # [rules, copies, flows]
+        if sought.kind == DELAY:  # all of a stream waits for one packet that the line has lost
+            gains = np.minimum(gains, most)
         if hits is not None:
             gains = gains + hits
         rest = np.stack([missed[places].sum() - some @ missed[places]
