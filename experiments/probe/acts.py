@@ -23,7 +23,14 @@ from midcall.experiments.probe.effects import LEAST_REORDERED
 from midcall.experiments.probe.fit import affected_of
 from midcall.experiments.probe.line_oracle import DELAY, DOUBLE, DROP, PARTIAL, REORDER, Effect
 from midcall.experiments.probe.prober import MS, SHARE, Outcome
-from midcall.experiments.probe.rates import FULL, Limit, limit_of, refined, shaper
+from midcall.experiments.probe.rates import (
+    FULL,
+    Limit,
+    limit_of,
+    policer,
+    refined,
+    shaper,
+)
 from midcall.experiments.probe.tails import STREAM_APART, STREAM_COUNT, Tail
 from midcall.experiments.probe.units import marked, point_after, zeros
 from midcall.testbed.policy.language import Rule
@@ -277,12 +284,11 @@ class Acts:
         if len(ways) > 1 and datagrams and differ(ways[0], ways[1], max(tail.base.spread)):
             self.way = self.core[-1].up  # the other direction is another rule's
             ways = [one for one in ways if one.up == self.way]
-        if self.core[-1].ends.proto == TCP and never_arrives(outcome, struck, first):
+        if not datagrams and never_arrives(outcome, struck, first):
             self.certain = True  # of what a gap holds back, only the gap itself counts as lost
             return {}, {}
         if not ways:  # the packet that comes again is not what the rule strikes
             return known_limit(limit_of(tail.sought.act)) if self.is_limit else ({}, {})
-        loss = [tail.base.loss[int(up)] for up, one in measured.items() if one is not None]
         pace = paces(ways)
         tail.prober.taught(f"lost slowly {pace.slow:.0%}, fast {pace.fast:.0%}")
         if is_certain(pace, tail.sought.kind == DROP) and (
@@ -290,12 +296,20 @@ class Acts:
         ):
             self.certain = True  # a condemnation that ends soon lets the fast part pass
             return {}, {}
-        if self.core[-1].ends.proto == TCP:  # a stream shows rates only through its own control
-            if tail.sought.kind == DROP:
-                return {}, {}
-            if tail.sought.kind == DELAY:
-                return self.delay(pace.late_slow)
-            return self.loss_of_stream(outcome, struck & (np.arange(len(struck)) >= first))
+        if datagrams:
+            return self.of_datagrams(ways, pace)
+        if tail.sought.kind == DROP:  # a stream shows rates only through its own control
+            return {}, {}
+        if tail.sought.kind == DELAY:
+            return self.delay(pace.late_slow)
+        return self.loss_of_stream(outcome, struck & (np.arange(len(struck)) >= first))
+
+    def of_datagrams(
+        self, ways: list[Measured], pace: Paces
+    ) -> tuple[dict[str, Any], dict[str, Number]]:
+        """Return the act that datagrams show: a limit of a rate, a delay, or a share of losses."""
+        tail = self.tail
+        loss = [tail.base.loss[int(one.up)] for one in ways]
         limit = self.limit(ways, loss, pace)
         if limit is not None:
             return limit
@@ -656,28 +670,3 @@ def top(parts: list[Floats]) -> float:
 def spread_of(values: list[float]) -> float:
     """Return the standard deviation of some values, 0 for one."""
     return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-
-
-def policer(times: Floats, sizes: Floats, lost: NDArray[np.bool_]) -> tuple[float, float] | None:
-    """Return (kbit/s, octets) of a token bucket, from the packets that it let through.
-
-    Once it drops, what has passed by time t is within a packet of bucket + rate * t (ITU-T I.371).
-    """
-    drops = np.flatnonzero(lost)
-    passed = ~lost
-    if len(drops) < 6 or passed.sum() < 4:
-        return None
-    # the first dense run of drops: single ones are the line's own
-    first = next((at for at in drops if lost[at : at + 12].mean() > 0.3), None)
-    if first is None:
-        return None
-    seconds = (times - times[0]) / 1e9
-    whole = np.cumsum(np.where(passed, sizes, 0.0))
-    later = np.flatnonzero(passed & (np.arange(len(lost)) >= first))
-    if len(later) < 3:
-        return None
-    rate, level = np.polyfit(seconds[later], whole[later], 1)
-    rest = whole[later] - (level + rate * seconds[later])
-    if rate <= 0 or float(np.std(rest)) > 1.3 * float(np.mean(sizes)):
-        return None  # chance lets more or less through; a bucket the same in any time
-    return float(rate * 8 / 1000), float(level + np.mean(sizes) * 0.5)

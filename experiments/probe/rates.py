@@ -470,3 +470,28 @@ def shaper(times: Floats, sizes: Floats, excess: Floats) -> tuple[float, float] 
     plateau = np.sort(excess[some])[-max(len(some) // 3, 3) :]
     longest = float(np.quantile(plateau, 0.75)) / MS - own
     return float(rate), longest
+
+
+def policer(times: Floats, sizes: Floats, lost: NDArray[np.bool_]) -> tuple[float, float] | None:
+    """Return (kbit/s, octets) of a token bucket, from the packets that it let through.
+
+    Once it drops, what has passed by time t is within a packet of bucket + rate * t (ITU-T I.371).
+    """
+    drops = np.flatnonzero(lost)
+    passed = ~lost
+    if len(drops) < 6 or passed.sum() < 4:
+        return None
+    # the first dense run of drops: single ones are the line's own
+    first = next((at for at in drops if lost[at : at + 12].mean() > 0.3), None)
+    if first is None:
+        return None
+    seconds = (times - times[0]) / 1e9
+    whole = np.cumsum(np.where(passed, sizes, 0.0))
+    later = np.flatnonzero(passed & (np.arange(len(lost)) >= first))
+    if len(later) < 3:
+        return None
+    rate, level = np.polyfit(seconds[later], whole[later], 1)
+    rest = whole[later] - (level + rate * seconds[later])
+    if rate <= 0 or float(np.std(rest)) > 1.3 * float(np.mean(sizes)):
+        return None  # chance lets more or less through; a bucket the same in any time
+    return float(rate * 8 / 1000), float(level + np.mean(sizes) * 0.5)

@@ -27,7 +27,7 @@ from midcall.experiments.localise.mutations import with_ends
 from midcall.experiments.localise.oracle_session import BudgetSpent, OracleSession
 from midcall.experiments.localise.packet_fields import read
 from midcall.experiments.localise.run import shorten_gaps
-from midcall.experiments.probe.acts import Acts, policer
+from midcall.experiments.probe.acts import Acts
 from midcall.experiments.probe.atoms import (
     Match,
     allowance,
@@ -90,7 +90,7 @@ from midcall.experiments.probe.prober import (
     parts_of,
 )
 from midcall.experiments.probe.quotas import quotas
-from midcall.experiments.probe.rates import ramps, rate_limit, shaper
+from midcall.experiments.probe.rates import policer, ramps, rate_limit, shaper
 from midcall.experiments.probe.refine import Refiner
 from midcall.experiments.probe.tails import Tail, beyond, over_limit
 from midcall.experiments.probe.translate import matches_of
