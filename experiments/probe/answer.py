@@ -10,8 +10,8 @@ from typing import Any
 
 from midcall.captures.packets.numbers import TCP
 from midcall.experiments.probe.beliefs import Hypothesis
+from midcall.experiments.probe.found import Found, Result
 from midcall.experiments.probe.prober import Prober
-from midcall.experiments.probe.search import Found, Result
 from midcall.testbed.policy.language import INJECTED, Rule
 
 Document = dict[str, Any]

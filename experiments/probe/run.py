@@ -15,9 +15,10 @@ from midcall.captures.packets.names import printable
 from midcall.captures.packets.pcap import read
 from midcall.errors import ExperimentError
 from midcall.experiments.probe import answer
+from midcall.experiments.probe.found import Result
 from midcall.experiments.probe.lasting import HORIZONS
 from midcall.experiments.probe.prober import Prober
-from midcall.experiments.probe.search import Result, Search
+from midcall.experiments.probe.search import Search
 from midcall.experiments.spec.policy_names import policy_named
 from midcall.testbed.policy.operator import Policy
 from midcall.testbed.probing.probe import Probe, probe_of

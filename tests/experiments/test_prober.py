@@ -17,11 +17,11 @@ from midcall.experiments.probe import ooni, run
 from midcall.experiments.probe.baseline import more_than
 from midcall.experiments.probe.beliefs import Beliefs, Seen, hypothesis
 from midcall.experiments.probe.effects import findings
+from midcall.experiments.probe.excerpts import PACKETS, SECONDS, excerpt
 from midcall.experiments.probe.lasting import end_of, nearest_round
 from midcall.experiments.probe.line_oracle import DELAY, DROP, PARTIAL, Effect
 from midcall.experiments.probe.prober import STREAM_PATIENCE
 from midcall.experiments.probe.rates import policer, shaper
-from midcall.experiments.probe.search import PACKETS, SECONDS, excerpt
 from midcall.experiments.probe.unseen import unseen
 from midcall.experiments.proofs.prober.benchmark import calibration
 from midcall.experiments.proofs.prober.random_policies import Case, effects_of

@@ -16,10 +16,11 @@ from midcall.experiments.probe.asking import stopped
 from midcall.experiments.probe.baseline import Baseline, dispersion, pooled_counts
 from midcall.experiments.probe.beliefs import Beliefs, Seen, hypothesis
 from midcall.experiments.probe.effects import findings
+from midcall.experiments.probe.excerpts import excerpt
 from midcall.experiments.probe.fit import followed
+from midcall.experiments.probe.identify import limits_of
 from midcall.experiments.probe.line_oracle import DOUBLE, DROP, PARTIAL, REORDER, Effect
 from midcall.experiments.probe.prober import STREAM_PATIENCE, Outcome, overtaken
-from midcall.experiments.probe.search import excerpt, limits_of
 from midcall.testbed.conformance.transcript import scene
 from midcall.testbed.policy.language import Rule
 from midcall.testbed.policy.operator import EMPTY, Policy

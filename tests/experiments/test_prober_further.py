@@ -12,11 +12,13 @@ from midcall.experiments.probe.acts import act_unit
 from midcall.experiments.probe.baseline import Baseline, baseline_of, control_units
 from midcall.experiments.probe.beliefs import Beliefs, hypothesis
 from midcall.experiments.probe.effects import Finding, joined
+from midcall.experiments.probe.excerpts import around
 from midcall.experiments.probe.expected import without_delays
+from midcall.experiments.probe.found import Found, Result
 from midcall.experiments.probe.line_oracle import DROP, PARTIAL, Effect
+from midcall.experiments.probe.plays import Plays
 from midcall.experiments.probe.prober import SHARE, STREAM_PATIENCE, Prober
 from midcall.experiments.probe.rates import datagram_limit
-from midcall.experiments.probe.search import Found, Search, around
 from midcall.experiments.probe.tails import STREAM_APART, Tail
 from midcall.experiments.probe.units import ADDED, DENSE, dense_unit
 from midcall.experiments.proofs.prober.score import as_well, named_rules, names
@@ -198,14 +200,14 @@ def test_a_queue_above_a_flows_own_rate_is_measured_and_a_delay_is_none(
 
 def test_a_rule_touches_its_own_flows_and_those_of_the_hosts_that_it_condemns() -> None:
     capture = call()
-    search = Search(Prober(VirtualSockets(EMPTY, "4g", 1), "4g", 1), capture)
+    plays = Plays(Prober(VirtualSockets(EMPTY, "4g", 1), "4g", 1), capture, Result())
     for scope, more in (("flow", False), ("server", False), ("client", True)):
         rule = hypothesis({"stun_method": ["allocate"]}, scope)
         finding = Finding(DROP, capture[0].ends, True, 40.0, 1.0, 0)
         found = Found(rule, 0.9, Effect(DROP), Beliefs(LINE, [Effect(DROP)]), (), finding, rule)
-        unit = search.capture
-        predicted = strikes(search.through(unit, False), [found.as_drop])
-        touched = search.touched(found, unit, predicted)
+        unit = plays.capture
+        predicted = strikes(plays.through(unit, False), [found.as_drop])
+        touched = plays.touched(found, unit, predicted)
         relay = np.array([one.ends.far_port == 3478 for one in unit])
         assert touched[relay].all()
         assert touched[~relay].all() == more

@@ -13,9 +13,9 @@ from midcall.experiments.probe import answer, run
 from midcall.experiments.probe.baseline import Baseline
 from midcall.experiments.probe.beliefs import ANOTHER, Beliefs, Seen, hypothesis
 from midcall.experiments.probe.effects import SHOWN, Finding, findings
+from midcall.experiments.probe.found import Found, Result
 from midcall.experiments.probe.line_oracle import DELAY, DROP, Effect
 from midcall.experiments.probe.prober import STREAM_PATIENCE, Outcome, parts_of
-from midcall.experiments.probe.search import Found, Result
 from midcall.experiments.proofs.prober.score import as_well, named_rules, names
 from midcall.testbed.conformance.transcript import scene
 from midcall.testbed.policy.language import Rule

@@ -15,10 +15,12 @@ from midcall.experiments.probe.atoms import openers, references
 from midcall.experiments.probe.baseline import runs
 from midcall.experiments.probe.beliefs import Beliefs, Seen, as_packets, hypothesis
 from midcall.experiments.probe.effects import Finding
+from midcall.experiments.probe.excerpts import with_openers
+from midcall.experiments.probe.found import Result
 from midcall.experiments.probe.line_oracle import DELAY, DROP, PARTIAL, Effect
 from midcall.experiments.probe.phases import phases
+from midcall.experiments.probe.plays import Plays, also_shown
 from midcall.experiments.probe.prober import MS, STREAM_PATIENCE, Prober
-from midcall.experiments.probe.search import Search, also_shown, with_openers
 from midcall.testbed.conformance.transcript import scene
 from midcall.testbed.policy.operator import EMPTY, Policy
 from midcall.testbed.probing.probe import Ends, Probe, Sent, probe_of
@@ -57,17 +59,17 @@ def test_a_unit_is_predicted_as_it_is_paced() -> None:
     unit = fast_unit()
     direct = strikes(passing(unit, "3g", STREAM_PATIENCE), [rule]).struck[0]
     assert not direct.all()  # the network's own queue overflows before the box
-    search = Search(prober, unit)
-    assert strikes(search.through(unit, True), [rule]).struck[0].all()
+    plays = Plays(prober, unit, Result())
+    assert strikes(plays.through(unit, True), [rule]).struck[0].all()
     outcome = prober.ask("", [unit], 2)[0]
     assert outcome.lost.mean() < 0.05
 
 
 def test_the_capture_has_the_times_at_which_it_is_sent() -> None:
-    search = Search(Prober(VirtualSockets(EMPTY, "3g", 1), "3g"), fast_unit())
-    before = search.capture
-    play = search.prober.ask("", [before], 4)[0]
-    after = search.as_planned(play)
+    plays = Plays(Prober(VirtualSockets(EMPTY, "3g", 1), "3g"), fast_unit(), Result())
+    before = plays.capture
+    play = plays.prober.ask("", [before], 4)[0]
+    after = plays.as_planned(play)
     assert [one._replace(time=0) for one in after] == [one._replace(time=0) for one in before]
     times = np.array([one.time for one in after])
     assert times[0] == 0

@@ -15,8 +15,10 @@ from midcall.experiments.probe.baseline import Baseline, baseline_of, control_un
 from midcall.experiments.probe.beliefs import hypothesis
 from midcall.experiments.probe.effects import joined
 from midcall.experiments.probe.fit import by_stream
+from midcall.experiments.probe.found import Result
 from midcall.experiments.probe.lasting import sampled
 from midcall.experiments.probe.line_oracle import DROP, Effect
+from midcall.experiments.probe.plays import Plays
 from midcall.experiments.probe.prober import STREAM_PATIENCE, Prober
 from midcall.experiments.probe.quotas import quotas
 from midcall.experiments.probe.rates import (
@@ -28,7 +30,6 @@ from midcall.experiments.probe.rates import (
     stream_limit,
 )
 from midcall.experiments.probe.refine import Refiner
-from midcall.experiments.probe.search import Search
 from midcall.experiments.probe.tails import Tail
 from midcall.testbed.conformance.transcript import scene
 from midcall.testbed.policy.language import Rule
@@ -213,9 +214,9 @@ def test_sampled_inspection_condemns_flows_with_many_triggers(
     )  # fmt: skip
     prober, base = line_of(rule)
     core = probe_of(scene("0.0 > udp relay:3478/40001 stun-binding\n"))
-    search = Search(prober, core)
+    plays = Plays(prober, core, Result())
     tail = Tail(prober, base, Effect(DROP, 1.0, 0.2), hypothesis({"stun": True}, "flow"),
-                search.through, core)  # fmt: skip
+                plays.through, core)  # fmt: skip
     part = sampled(tail, core, tail.unit(core), 10, 60)
     assert (part is not None) is expected
     if part is not None:
@@ -229,7 +230,7 @@ def refiner_of(match: dict[str, Any], believed: dict[str, Any], core: Probe) -> 
     """Return what refines a rule that is believed, on a line with another one."""
     prober, base = line_of(rule_of(match, "drop", scope="packet"))
     best = hypothesis(believed, "packet")
-    tail = Tail(prober, base, Effect(DROP), best, Search(prober, core).through, core)
+    tail = Tail(prober, base, Effect(DROP), best, Plays(prober, core, Result()).through, core)
     return Refiner(tail, best, core)
 
 

@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Which unit to play next: the one that teaches most about the likeliest hypotheses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from midcall.captures.packets.numbers import TCP, UDP
+from midcall.experiments.localise.mutations import with_ends
+from midcall.experiments.localise.packet_fields import read
+from midcall.experiments.probe.beliefs import (
+    ANOTHER,
+    Beliefs,
+    Hypothesis,
+    entropy_of,
+    information,
+    shown,
+    with_act,
+)
+from midcall.experiments.probe.fit import strikes_of_limit
+from midcall.experiments.probe.found import LIMITS, Found
+from midcall.experiments.probe.line_oracle import INJECT, SHARES, Effect
+from midcall.experiments.probe.plays import Plays
+from midcall.experiments.probe.prober import MS
+from midcall.experiments.probe.tails import beyond, over_limit
+from midcall.experiments.probe.units import (
+    carriers,
+    changed_packets,
+    other_flows,
+    preceded_unit,
+    repeated_unit,
+    scope_unit,
+    sharing_unit,
+)
+from midcall.experiments.probe.variants import alike
+from midcall.testbed.policy.language import Rule
+from midcall.testbed.probing.probe import Probe, Sent, in_order
+from midcall.testbed.probing.strikes import Passing, Strikes, strikes
+
+#: Expected information below which no unit is worth a probe, in bits.
+LEAST_BITS = 0.03
+#: How much less likely than the best hypothesis one may be that a unit distinguishes, in nats.
+IN_DOUBT = 9.0
+#: Kinds of packets besides the core's of which one is changed.
+MOST_SHAPES = 2
+#: Packets of all units that do not tell two scopes apart: when a flow's app is known depends on the
+#: order of its packets.
+FEW = 2
+#: Repetitions of a packet that show which kind of effect it suffers.
+MANY = 30
+#: Hypotheses that a unit is chosen for.
+ALIVE = 36
+
+
+#: What a unit asks, the unit, and the information that it is expected to give, in bits.
+Chosen = tuple[str, Probe, float]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The choice of a unit. core: packets that bring the likeliest hypothesis about; unit: the
+    play from which the hypotheses are; sought: their effect."""
+
+    plays: Plays
+    beliefs: Beliefs
+    core: Probe
+    unit: Probe
+    sought: Effect
+
+    def choose(self) -> Chosen | None:
+        """Return the unit with the most expected information, None where none is worth it."""
+        weights = self.beliefs.weights
+        order = np.argsort(-weights, kind="stable")[:ALIVE]
+        order = order[weights[order] > 1e-3]
+        return self.best_unit(order, weights[order])
+
+    def which_effect(self) -> Chosen | None:
+        """Return a unit that shows which kind of effect a rule has: what it strikes, many times;
+        None where that is known or was asked."""
+        bits = entropy_of(self.beliefs.chances)
+        unit = repeated_unit(self.core, MANY + beyond(self.beliefs.best, 4), 4 * MS)
+        if bits < LEAST_BITS or any(seen.through.unit == unit for seen in self.beliefs.seen):
+            return None
+        return "which effect, again and again", unit, bits
+
+    def choose_scope(self) -> Chosen | None:
+        """Return the unit that distinguishes best between the scopes of the likeliest hypothesis,
+        None where none does: a few packets must not decide between them."""
+        self.beliefs.add(list(alike(self.beliefs.best)))
+        scores, same = self.beliefs.scores, set(alike(self.beliefs.best))
+        order = np.array([at for at, one in enumerate(self.beliefs.hypotheses)
+                          if one in same and scores[at] > scores.max() - IN_DOUBT])  # fmt: skip
+        return self.best_unit(order, np.ones(len(order)))
+
+    def confirmation(self) -> Chosen | None:
+        """Return a unit that shows what the likeliest hypothesis strikes beyond its trigger's flow,
+        None where that was played: no other hypothesis may be likely because none was tested."""
+        if self.beliefs.best.scope in ("packet", "flow"):
+            return None
+        word, one = next(self.units())
+        played = any(seen.through.unit == one for seen in self.beliefs.seen)
+        return None if played or len(one) > 700 else (word, one, 0.0)
+
+    def other_shape(self) -> Chosen | None:
+        """Return a changed packet of another kind than the core's that the likeliest hypothesis
+        strikes, too, None where none distinguishes it from those that explain a flow less: one
+        hypothesis may cover what two rules do."""
+        rule = self.beliefs.best.rule()
+        if rule is None:
+            return None
+        struck = strikes(self.plays.through(self.unit, False), [rule]).struck[0]
+        shapes: dict[tuple[int, str, bool], Sent] = {}
+        for one, hit in zip(self.unit, struck, strict=True):
+            if hit and one.payload:
+                shapes.setdefault((one.ends.proto, payload_kind(one), one.up), one)
+        last = self.core[-1]
+        shapes.pop((last.ends.proto, payload_kind(last), last.up), None)
+        count = 60 if self.sought.kind in SHARES else 4
+        units = [(f"another kind of packet, {word}", repeated_unit((other,), count, 15 * MS))
+                 for one in list(shapes.values())[:MOST_SHAPES]
+                 for word, other in changed_packets(one._replace(time=0, before=()),
+                                                    self.plays.points)]  # fmt: skip
+        scores = self.beliefs.scores
+        order = np.flatnonzero(scores > scores.max() - ANOTHER - IN_DOUBT)
+        order = order[np.argsort(-scores[order], kind="stable")][:ALIVE]
+        return self.best_unit(order, np.ones(len(order)), units)
+
+    def best_unit(
+        self,
+        order: np.ndarray[Any, Any], weights: np.ndarray[Any, Any],
+        units: Iterable[tuple[str, Probe]] | None = None,
+    ) -> Chosen | None:  # fmt: skip
+        """Return the unit with the most expected information about some hypotheses (their places,
+        and weights), None where none is worth it. units: what they ask, and units; by default those
+        around the core."""
+        if len(order) < 2:
+            return None
+        rules = [self.beliefs.rules[at] for at in order]
+        shares = weights / weights.sum()
+        played = {seen.through.unit for seen in self.beliefs.seen}
+        best: Chosen | None = None
+        for word, one in units or self.units():
+            if one in played or len(one) > 700:
+                continue
+            predicted = self.predicted(one, rules)
+            bits = information(shown(predicted, self.sought, one, self.beliefs.on_path), shares)
+            if bits > (best[2] if best else LEAST_BITS):
+                best = word, one, bits
+            if best is not None and best[2] > 0.75:
+                break
+        return best
+
+    def units(self) -> Iterator[tuple[str, Probe]]:
+        """Yield units that may distinguish the likeliest hypotheses, with what they ask."""
+        many = self.sought.kind in SHARES
+        count, apart = (60, 3 * MS) if many else (4, 15 * MS)
+        count = max(count, over_limit(self.sought, 88))
+        protos = (UDP, TCP) if self.sought.kind == INJECT else (UDP,)
+        extra = beyond(self.beliefs.best, 15)
+        for proto in protos:
+            yield "other flows", scope_unit(self.core, count + extra, apart, proto=proto)
+        if self.sought.limit:
+            yield "other streams, which share a limit", sharing_unit(self.core, self.sought)
+        for size in (400, 60) if self.sought.limit else (60, 14, 400):
+            more = count + extra if size == 60 else count
+            yield "other flows, zeros", scope_unit(self.core, more, apart, plain=True, size=size)
+        others = other_flows(self.unit, self.core[-1].ends)
+        near = self.core[-1].ends.near
+        others = [one._replace(ends=one.ends._replace(near=near)) for one in others[:48]]
+        yield "flows of the capture", scope_unit(self.core, 2, apart, others)
+        yield "again and again", repeated_unit(self.core, count + extra, apart)
+        yield "noise before it", preceded_unit(self.core, 6, 10 * MS, count + extra)
+        yield "much noise before it", preceded_unit(self.core, 30, 5 * MS, count + extra, 200)
+        last = self.core[-1]
+        for word, other in changed_packets(last, self.plays.points):
+            changed = (*with_ends(self.core[:-1], last.ends, other.ends), other)
+            yield word, repeated_unit(changed, count + extra, apart)
+        if len(self.core) > 1:
+            half = self.core[: len(self.core) // 2 + 1]
+            end = half[-1]
+            for words, size, many_, pause in (
+                ("half of it, many small packets", 8, len(self.core) + 8, 3), ("half of it, large "
+                "packets", 1200, max(3, sum(len(one.payload) for one in self.core) // 2000), 3),
+                ("half of it, slowly", 60, 5, 500),
+            ):  # fmt: skip
+                fill = carriers(end.ends, end.time + pause * MS, many_, pause * MS, words, size)
+                yield words, in_order([*half, *fill])
+            yield "the last packet alone", repeated_unit(self.core[-1:], count + extra, apart)
+            yield (
+                "slowly",
+                scope_unit(
+                    tuple(one._replace(time=one.time * 3) for one in self.core), count, apart
+                ),
+            )
+
+    def equals(self) -> list[int]:
+        """Return the likeliest hypothesis, and those that no unit distinguishes from it."""
+        weights = self.beliefs.weights
+        order = [int(at) for at in np.argsort(-weights, kind="stable")[:ALIVE]]
+        others = set(alike(self.beliefs.best))
+        order += [at for at, one in enumerate(self.beliefs.hypotheses)
+                  if one in others and at not in order]  # fmt: skip
+        rules = [self.beliefs.rules[at] for at in order]
+        differ = self.differences(rules)
+        scores = self.beliefs.scores[order]
+        scope = np.array([self.beliefs.hypotheses[at] in others for at in order])
+        same = (differ == 0) | scope & (differ <= FEW) & (scores > scores[0] - IN_DOUBT)
+        return [at for at, is_same in zip(order, same, strict=True) if is_same]
+
+    def differences(self, rules: Sequence[Rule]) -> np.ndarray[Any, Any]:
+        """Return in how much of what units show each of some rules differs from the first one, over
+        all that were played and those around the core, int64[rules]."""
+        differ = np.zeros(len(rules), np.int64)
+        units = [seen.through.unit for seen in self.beliefs.seen]
+        predictions = [self.limited(seen.through, rules) for seen in self.beliefs.seen]
+        for word, one in self.units():
+            if len(one) <= 700 and word in (
+                "other flows", "other flows, zeros", "flows of the capture", "again and again",
+                "noise before it", "other direction",
+            ):  # fmt: skip
+                units.append(one)
+                predictions.append(self.predicted(one, rules))
+        for one, predicted in zip(units, predictions, strict=True):
+            features = shown(predicted, self.sought, one, self.beliefs.on_path)
+            differ += (features != features[0]).sum(axis=1)
+        return differ
+
+    def equal_when_exact(self, found: Found) -> list[Hypothesis]:
+        """Return what no unit distinguishes from a rule now that its match is exact: a rule on all
+        packets of a flow strikes the same whether it condemns the flow or not."""
+        best = found.best
+        limits = found.act.get("act") in LIMITS and not found.sought.limit
+        if best == found.began or "one_in" in best.keys or "on_s" in found.act or limits:
+            return []
+        others = {one: one.rule() for one in alike(best) if one not in (best, *found.equal)}
+        rules = [rule for rule in (best.rule(), *others.values()) if rule is not None]
+        usable = [one for one, rule in others.items() if rule is not None]
+        differ = self.differences(rules)
+        return [one for one, count in zip(usable, differ[1:], strict=True) if not count]
+
+    def predicted(self, unit: Probe, rules: Sequence[Rule]) -> Strikes:
+        """Return what rules with an effect would strike of a unit."""
+        return self.limited(self.plays.through(unit, True), rules)
+
+    def limited(self, through: Passing, rules: Sequence[Rule]) -> Strikes:
+        """Return what rules with an effect would strike of a unit as it passes the box: of a
+        limited rate, what exceeds it."""
+        if self.sought.limit:
+            return strikes_of_limit(through, with_act(rules, self.sought), self.plays.base)
+        return strikes(through, rules)
+
+
+def payload_kind(one: Sent) -> str:
+    """Return the kind of a packet's payload."""
+    return read(one).kind

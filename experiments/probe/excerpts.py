@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Parts of a capture that are short enough to be played many times."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from midcall.captures.packets.numbers import TCP
+from midcall.experiments.localise.messages import noise
+from midcall.experiments.localise.run import shorten_gaps
+from midcall.experiments.probe.effects import Finding
+from midcall.experiments.probe.prober import MS, parts_of
+from midcall.testbed.probing.probe import Ends, Probe, Sent, in_order
+from midcall.testbed.probing.sockets import ABORT
+
+#: Packets and seconds of a capture that are played many times, and where these show nothing.
+PACKETS, SECONDS = 200, 8.0
+LONG_PACKETS, LONG_SECONDS = 600, 40.0
+#: Of a long capture: packets of each flow, at least, and flows with more of them.
+OF_EACH, BUSIEST = 6, 4
+#: Longest pauses that are tried until a capture lasts SECONDS at most, in ns.
+PAUSES = (500 * MS, 300 * MS, 200 * MS, 120 * MS, 60 * MS, 30 * MS)
+#: Between the packet that opens a flow to the subscriber and the next one, in ns.
+OPENED = 20 * MS
+#: Flows with further effects that are looked into at once.
+AFFECTED = 6
+
+
+def excerpt(probe: Probe, most: int = PACKETS, seconds: float = SECONDS) -> Probe:
+    """Return a part of a capture that is short enough to be played many times.
+
+    A short capture is played whole, a long one with the first OF_EACH packets of its flows and the
+    first packets of its busiest flows, `most` in all. Pauses are shortened, so that it lasts
+    `seconds` at most.
+    """
+    # a kernel resets its own streams: one that is aborted would lose what is under way
+    chosen = tuple(one for one in probe if one.payload or one.ends.proto != TCP
+                   or not one.flags & ABORT)  # fmt: skip
+    chosen = with_openers(part for one in chosen or probe for part in parts_of(one))
+    if len(chosen) > most:
+        chosen = first_packets(chosen, most)
+    for longest in PAUSES:
+        short = shorten_gaps(chosen, longest)
+        if short[-1].time <= seconds * 1e9:
+            return short
+    return tuple(one for one in short if one.time <= seconds * 1e9)
+
+
+def with_openers(packets: Iterable[Sent]) -> Probe:
+    """Return packets with one of noise from the subscriber before each flow of datagrams of which
+    the capture has the way back alone: otherwise nothing of it could be sent."""
+    probe = tuple(packets)
+    heard = {one.ends for one in probe if one.up}
+    openers: dict[Ends, Sent] = {}
+    for one in probe:
+        if one.ends not in heard and one.ends.proto != TCP and one.ends not in openers:
+            openers[one.ends] = one._replace(up=True, payload=noise(8, "opener"), before=())
+    if not openers:
+        return probe
+    later = (one._replace(time=one.time + OPENED) for one in probe)
+    return in_order([*openers.values(), *later])
+
+
+def first_packets(probe: Probe, most: int = PACKETS) -> Probe:
+    """Return the first packets of the flows of a capture, `most` in all at most."""
+    flows: dict[Ends, list[int]] = {}
+    for at, one in enumerate(probe):
+        if one.payload or one.ends.proto != TCP:
+            flows.setdefault(one.ends, []).append(at)
+    busiest = sorted(flows.values(), key=lambda own: (-len(own), own[0]))
+    taken = {at for own in busiest[: most // (2 * OF_EACH)] for at in own[:OF_EACH]}
+    many = OF_EACH
+    while many < most:  # one packet more of each of the busiest flows
+        more = {own[many] for own in busiest[:BUSIEST] if len(own) > many}
+        if not more or len(taken) + len(more) > most:
+            break
+        taken |= more
+        many += 1
+    return in_order(probe[at] for at in sorted(taken))
+
+
+def around(unit: Probe, effects: Sequence[Finding]) -> list[int]:
+    """Return the places of the packets of flows that show the surest effects, and of the first ones
+    of the other flows, as far as a capture is played."""
+    flows = {one.ends for one in effects[:AFFECTED]}
+    counts: Counter[Ends] = Counter()
+    first, rest = [], []
+    for at, one in enumerate(unit):
+        counts[one.ends] += 1
+        if one.ends in flows:
+            first.append(at)
+        elif counts[one.ends] <= OF_EACH:
+            rest.append(at)
+    return sorted([*first, *rest[: max(PACKETS - len(first), PACKETS // 2)]])

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What a search found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from midcall.experiments.probe.baseline import Baseline
+from midcall.experiments.probe.beliefs import Beliefs, Hypothesis
+from midcall.experiments.probe.code_points import word_of
+from midcall.experiments.probe.effects import LEAST_REORDERED, Finding
+from midcall.experiments.probe.lasting import Lasting
+from midcall.experiments.probe.line_oracle import DELAY, DOUBLE, MARK, PARTIAL, REORDER, Effect
+from midcall.experiments.probe.priorities import Classes
+from midcall.experiments.probe.prober import MS
+from midcall.experiments.probe.unseen import Unseen
+from midcall.testbed.policy.language import INJECTED, Rule
+from midcall.testbed.probing.probe import Ends, Probe
+from midcall.testbed.probing.strikes import strikes
+
+#: Share of the probability that a rule keeps which one of its own probes contradicts: of such rules
+#: the mechanism was right in 7 of 8 cases of one rule that were drawn afresh on 2026-11-28.
+REFUTED = 0.8
+#: Share of losses from which they are called a drop.
+NEARLY_ALL = 0.95
+#: Chance of enforcement that is assumed where no packet shows an effect in most copies.
+RARELY = 0.4
+#: Share of an effect that a rule must explain.
+LEAST_EXPLAINED = 0.5
+#: Acts after which packets never arrive, or forged answers do.
+BLOCKING = {"drop", "stall", "drop-media", *INJECTED}
+#: Acts that limit a rate, and acts after which all packets arrive.
+LIMITS = ("police", "shape", "prioritise")
+LOSSLESS = ("delay", "jitter", "reorder", "duplicate", "mark")
+#: Kind, flow and direction of an effect.
+Key = tuple[str, Ends, bool]
+
+
+@dataclass
+class Found:
+    """One rule that was found. weights: hypotheses with their probabilities, the likeliest first;
+    equal: those that no unit distinguishes from the first; core: packets that cause the effect;
+    finding: the effect that led to it; began: the rule before its numbers were measured."""
+
+    best: Hypothesis
+    probability: float
+    sought: Effect
+    beliefs: Beliefs
+    core: Probe
+    finding: Finding
+    began: Hypothesis
+    weights: list[tuple[Hypothesis, float]] = field(default_factory=list)
+    equal: list[Hypothesis] = field(default_factory=list)
+    explained: float = 1.0
+    act: dict[str, Any] = field(default_factory=dict)
+    parameters: dict[str, Any] = field(default_factory=dict)
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    per: str = ""
+    lasting: Lasting | None = None
+    octets: list[str] = field(default_factory=list)
+    spared: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    classes: Classes | None = None  # of a queue; None where it is not known whether it has several
+    refused: bool = False  # whether forged answers came to attempts to connect alone
+
+    def refute(self, note: str) -> None:
+        """Note that a probe contradicts the rule."""
+        self.probability *= REFUTED
+        self.notes.append(note)
+
+    @property
+    def strikes_any(self) -> bool:
+        """Return whether the rule strikes a packet of a unit that was played: two conditions may
+        contradict each other."""
+        rule = self.began.rule()
+        return rule is not None and any(
+            strikes(seen.through, [rule]).struck.any() for seen in self.beliefs.seen
+        )
+
+    @property
+    def as_drop(self) -> Rule:
+        """Return the rule as one that drops all that it strikes."""
+        rule = self.best.rule(lasts_s=self.rule.lasts_s) or self.best.rule()
+        assert rule is not None
+        return rule
+
+    @property
+    def rules(self) -> list[Rule]:
+        """Return the rule, behind rules that let pass what it spares."""
+        before = []
+        for number, match in enumerate(self.spared, 1):
+            fields = {"name": f"spared-{number}", "match": match, "act": "pass", "scope": "packet",
+                      "grade": "A", "source": "midcall probe", "hypothesis": True}  # fmt: skip
+            before.append(Rule.model_validate(fields))
+        return [*before, self.rule]
+
+    @property
+    def rule(self) -> Rule:
+        """Return the rule."""
+        act = dict(self.act)
+        if not act and self.best.after and not self.best.media:
+            act = {"act": "stall"}
+        more: dict[str, Any] = {}
+        if "probability" in self.parameters:
+            share = self.parameters["probability"].value
+            more |= {"probability": round(min(max(share, 0.01), 1.0), 3), "per": self.per}
+        if "lasts_s" in self.parameters:
+            more["lasts_s"] = round(self.parameters["lasts_s"].value, 2)
+        rule = self.best.rule(act or None, **more) or self.best.rule()
+        assert rule is not None
+        return rule
+
+
+@dataclass
+class Result:
+    """What a search found. verdict: clean, blocked, degraded or "cannot tell"; beliefs: after how
+    many probes which hypotheses had which weights; rest: effects that no rule found explains;
+    unseen: of a clean line, what would not have
+    shown."""
+
+    verdict: str = "cannot tell"
+    found: list[Found] = field(default_factory=list)
+    rest: list[Finding] = field(default_factory=list)
+    contradicted: bool = False
+    notes: list[str] = field(default_factory=list)
+    base: Baseline | None = None
+    findings: list[Finding] = field(default_factory=list)
+    beliefs: list[dict[str, Any]] = field(default_factory=list)
+    unseen: Unseen | None = None
+
+
+def rough_act(sought: Effect) -> dict[str, Any]:
+    """Return the act of an effect whose parameters were not measured, {} for a drop."""
+    if sought.kind == PARTIAL and sought.amount < NEARLY_ALL:
+        return {"act": "loss", "loss": round(sought.amount, 2)}
+    if sought.kind == DOUBLE:
+        return {"act": "duplicate", "share": round(sought.amount, 2)}
+    if sought.kind == REORDER:
+        share = round(max(sought.amount, 0.01), 2)
+        return {"act": "reorder", "share": share, "delay_ms": LEAST_REORDERED / MS}
+    if sought.kind == DELAY:
+        return {"act": "delay", "delay_ms": round(sought.amount / MS, 1)}
+    if sought.kind == MARK:
+        return {"act": "mark", "code_point": word_of(int(sought.amount))}
+    return {}

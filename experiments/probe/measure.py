@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The exact numbers of a rule that was found: chance, trigger, act, and how long it lasts."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from midcall.experiments.probe.acts import Acts
+from midcall.experiments.probe.beliefs import Hypothesis
+from midcall.experiments.probe.found import LIMITS, RARELY, Found, rough_act
+from midcall.experiments.probe.lasting import chance_of, inspected, lasting
+from midcall.experiments.probe.line_oracle import DELAY, DROP, INJECT, MARK, PARTIAL, SHARES, Effect
+from midcall.experiments.probe.phases import comes_in_runs, phases_of
+from midcall.experiments.probe.plays import Plays
+from midcall.experiments.probe.priorities import POINTS, classes
+from midcall.experiments.probe.refine import Refiner
+from midcall.experiments.probe.tails import Tail
+
+
+@dataclass(frozen=True)
+class Measure:
+    """The measurement of one rule. watch: how long a condemnation is watched at most, in s;
+    is_limit: whether several paces have shown that its act limits a rate."""
+
+    plays: Plays
+    found: Found
+    watch: float
+    is_limit: bool
+
+    def run(self) -> None:
+        """Find the exact numbers of a rule: chance, trigger, act, and how long it lasts.
+
+        A rule that its own probes refute keeps its place as the likeliest, with less probability.
+        """
+        found = self.found
+        tail = self.tail()
+        if found.sought.kind not in SHARES:
+            tail = self.enforced(tail)
+        refiner = Refiner(tail, found.best, found.core)
+        found.best = refiner.run()
+        found.intervals = refiner.intervals
+        if self.comes_and_goes():
+            return
+        if refiner.refuted and self.is_sampled():
+            return
+        if refiner.refuted:
+            found.refute("the trigger alone did not show the effect again")
+        sought = found.sought
+        if sought.kind == DROP:
+            found.spared = refiner.spared()
+        tail = self.tail()
+        if sought.kind == MARK:
+            found.act = rough_act(sought)
+        elif sought.kind != INJECT and not found.best.media:
+            acts = Acts(tail, found.core, self.is_limit)
+            act, parameters = acts.run()
+            if acts.by_chance:
+                tail = self.enforced(tail)
+                acts = Acts(tail, found.core, self.is_limit)
+                act, parameters = acts.run()
+            found.act = act if act or acts.certain else rough_act(found.sought)
+            if acts.way is not None:
+                found.best = found.best._replace(way="up" if acts.way else "down")
+            found.parameters |= parameters
+            if acts.refuted:
+                found.refute("packets that the rule should strike showed no effect")
+            elif not parameters and not acts.certain and sought.kind in (DELAY, PARTIAL):
+                found.refute("which act it is could not be measured")
+        if found.act.get("act") == "shape":
+            self.find_classes()
+        # only many packets, close together, show these
+        limited = found.act.get("act") in (*LIMITS, "reorder")
+        if found.best.scope != "packet" and not found.best.media and not limited:
+            found.lasting = lasting(tail, found.core, self.watch)
+            if found.lasting.seconds is not None:
+                found.parameters["lasts_s"] = found.lasting.seconds
+
+    def find_classes(self) -> None:
+        """Find out whether packets with some code points go first in the queue of a rule."""
+        found = self.found
+        seen = classes(self.tail(), found.core, found.act)
+        found.classes = seen
+        if seen is None or not seen.first:
+            return
+        narrow = found.best.scope in ("packet", "flow")
+        if narrow and len(seen.first) == len(POINTS):
+            return  # a match of code point 0
+        found.act = seen.act(found.act)
+        found.parameters |= {key: one for key, one in (("rate_kbit", seen.rate),
+                             ("cross_kbit", seen.cross)) if one is not None}  # fmt: skip
+        rest = {key: one for key, one in found.best.keys.items() if key != "dscp"}
+        found.best = found.best._replace(
+            match=json.dumps(rest or {"packets": "1-"}, sort_keys=True),
+            scope="client" if narrow else found.best.scope,
+        )
+
+    def comes_and_goes(self) -> bool:
+        """Return whether a rule drops packets for some time, lets all pass for some time, and so
+        on; it then strikes single packets."""
+        found = self.found
+        best = found.best._replace(scope="packet")
+        rule = best.rule()
+        if found.sought.kind not in (DROP, PARTIAL) or found.sought.limit or rule is None:
+            return False
+        tail = self.tail(best, Effect(PARTIAL, 0.5))
+        if best.media or not comes_in_runs(self.plays.shown[0], rule, tail):
+            return False
+        phases = phases_of(tail, found.core)
+        if phases is not None:
+            found.best, found.act = best, phases.act
+            found.parameters |= {"on_s": phases.on_s, "off_s": phases.off_s}
+        return phases is not None
+
+    def is_sampled(self) -> bool:
+        """Return whether a flow is condemned by one of many triggers; the rule then inspects one
+        packet in so many."""
+        found = self.found
+        if found.sought.kind not in (DROP, PARTIAL) or found.best.scope == "packet":
+            return False
+        keys = {key: value for key, value in found.best.keys.items()
+                if key not in ("packets", "bytes", "seconds")}  # fmt: skip
+        if not keys or found.best.after or found.sought.limit:
+            return False
+        best = found.best._replace(match=json.dumps(keys, sort_keys=True))
+        sought = Effect(DROP, 1.0, RARELY)
+        tail = self.tail(best, sought)
+        part = inspected(tail, found.core)
+        if part is not None:
+            found.best, found.sought = best.sampled(part.value), sought
+            found.parameters["one_in"] = part
+        return part is not None
+
+    def tail(self, best: Hypothesis | None = None, sought: Effect | None = None) -> Tail:
+        """Return what makes units for the rule, or for another hypothesis with another effect."""
+        plays, found = self.plays, self.found
+        return Tail(plays.prober, plays.base, sought or found.sought, best or found.best,
+                    plays.through, found.core)  # fmt: skip
+
+    def enforced(self, tail: Tail) -> Tail:
+        """Find the chance with which a rule is enforced; returns what makes units for it then."""
+        found = self.found
+        chance = chance_of(tail, found.core)
+        if chance is None:
+            return tail
+        if chance.sampled is not None:
+            found.best = found.best.sampled(chance.sampled.value)
+            found.parameters["one_in"] = chance.sampled
+        else:
+            found.parameters["probability"] = chance.share
+            found.per = chance.per
+        found.sought = found.sought._replace(chance=min(max(chance.share.value, 0.05), 0.9))
+        return self.tail()

@@ -1,0 +1,412 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The plays of a capture: which effects they show, and which of these no rule found explains."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import numpy as np
+
+from midcall.captures.packets.numbers import TCP
+from midcall.experiments.probe.baseline import Baseline, baseline_of, control_units
+from midcall.experiments.probe.code_points import code_points_tried, rewrites_of
+from midcall.experiments.probe.effects import (
+    SHOWN,
+    SUSPICIOUS,
+    Finding,
+    findings,
+    groups_of,
+    joined,
+)
+from midcall.experiments.probe.excerpts import LONG_PACKETS, LONG_SECONDS, around, excerpt
+from midcall.experiments.probe.expected import Model, unexplained
+from midcall.experiments.probe.found import BLOCKING, LIMITS, LOSSLESS, Found, Key, Result
+from midcall.experiments.probe.line_oracle import (
+    DELAY,
+    DOUBLE,
+    DROP,
+    INJECT,
+    MARK,
+    PARTIAL,
+    REORDER,
+)
+from midcall.experiments.probe.prober import (
+    HANDSHAKE,
+    MS,
+    PATIENCE,
+    STREAM_PATIENCE,
+    Outcome,
+    Prober,
+)
+from midcall.experiments.probe.units import dense_unit
+from midcall.experiments.probe.unseen import unseen
+from midcall.experiments.probe.variants import CONDEMNED
+from midcall.testbed.network.link import PRESETS
+from midcall.testbed.probing.probe import Ends, Probe, Sent, flows_of, in_order
+from midcall.testbed.probing.strikes import Passing, Strikes, passing, strikes
+from midcall.testbed.probing.virtual_line import FAR_LEG
+
+#: Copies of the capture in one play.
+COPIES = 8
+#: Copies of a long part of the capture in one play, where the first packets show nothing, and
+#: packets of a flow behind the first one that shows an effect.
+LONG_COPIES, BEHIND = 2, 60
+#: Plays of the capture before a line counts as clean, at least and at most; plays of more of it
+#: with many packets of each flow, at most, and copies in each.
+LEAST_PLAYS, PLAYS, MOST_DENSE, DENSE_COPIES = 3, 6, 3, 4
+#: Rules that are looked for.
+MOST_RULES = 3
+#: Score from which an effect is not played again.
+PLAIN = 30.0
+#: Score of an effect that a further rule must explain.
+LEAST_FURTHER = 14.0
+#: Effects on whether packets arrive.
+BLOCKED = (DROP, PARTIAL, INJECT)
+#: How long the end of the capture is waited for, in ns: a third SYN comes 3 s after the first.
+OPENING = 3_400 * MS
+#: Score below which an effect is chance after all plays.
+DOUBTFUL = 8.0
+#: Share of an effect's score that a play to other addresses must show, too, so that the effect does
+#: not depend on the capture's own.
+ALSO = 0.3
+#: Deviations of the line's own delay within which a packet of a stream was not sent again.
+JITTERS = 5
+#: Step of the lag of packets from the subscriber, in ns.
+LAG_STEP = 4 * MS
+
+
+class Plays:
+    """The plays of a capture on one line. result: of the search, with the rules found so far.
+
+    shown: the plays in which effects are looked for, the most general one first: to other
+    addresses than the capture's where these show the effects, too.
+    """
+
+    def __init__(self, prober: Prober, capture: Probe, result: Result) -> None:
+        self.prober, self.result = prober, result
+        self.capture, self.longer = excerpt(capture), excerpt(capture, LONG_PACKETS, LONG_SECONDS)
+        self.passed: dict[tuple[Probe, bool], Passing] = {}
+        streams = any(one.ends.proto == TCP for one in self.capture)
+        self.patience = OPENING if streams else None
+        self.points = code_points_tried(self.capture)
+        self.lag = 0  # of packets from the subscriber, beyond the access network's delay, ns
+        self.shown: list[Outcome] = []
+        self.kept: list[Outcome] = []  # plays of the capture to its own addresses
+        self.fresh: list[Outcome] = []  # and to others
+        self.other: Probe = ()  # the capture to one set of other addresses
+        self.own: Outcome  # the plays to its own addresses as one
+        self.closer = False  # whether more of the capture was played for further rules
+        self.own_units: list[Probe] = []  # besides the capture, units played to its own addresses
+        self.models: dict[str, Model] = {}  # of the rules found so far
+        self.base = Baseline((0.02, 0.02), (0.0, 0.0), (0.0, 0.0), (1.0 * MS, 1.0 * MS))
+
+    def look(self) -> list[Finding]:
+        """Return the effects on the capture that are sure; of a clean line also note what would
+        not have shown."""
+        size = len(self.capture[0].ends.near)
+        units = control_units(size, self.points)
+        controls = [[one] for one in self.prober.ask("the line itself: controls", units, 3)]
+        self.base = baseline_of(self.prober, [joined(one) for one in controls])
+        self.prober.rewrites = rewrites_of([one for some in controls for one in some])
+        self.prober.taught(f"loss {max(self.base.loss):.1%}")
+        self.prober.jitter = int(JITTERS * max(self.base.spread))
+        # the stream ends with the capture, so that it has as little time to send again
+        late = max(self.capture[-1].time - units[-1][-1].time, 0)
+        units[-1] = tuple(one._replace(time=one.time + late) for one in units[-1])
+        self.prober.fresh_far = True
+        kept, fresh = self.kept, self.fresh
+        seen: list[Finding] = []
+        for number in range(PLAYS):
+            some = self.prober.ask(
+                "the capture and controls", [self.capture, *units], COPIES, tight=False,
+                keep_far=[True], patience=self.patience,
+            )  # fmt: skip
+            if not kept:
+                self.capture = self.as_planned(some[0])
+            some[0] = some[0]._replace(unit=self.capture)
+            for known, one in zip(controls, some[1:], strict=True):
+                known.append(one)
+            self.base = baseline_of(self.prober, [joined(one) for one in controls])
+            kept.append(some[0])
+            seen = findings(joined(kept), self.base)
+            self.prober.taught(
+                "; ".join(f"{one.kind} {one.score:.0f}" for one in seen[:3]) or "no effect"
+            )
+            strongest = max((one.score for one in seen), default=0.0)
+            by_chance = any(one.chance < 1 for one in seen if one.score > SUSPICIOUS)
+            if (strongest > PLAIN and not by_chance) or (
+                number + 1 >= LEAST_PLAYS and not SUSPICIOUS <= strongest <= PLAIN
+            ):
+                break
+        own = PRESETS[self.prober.access].up.delay_ms * MS + FAR_LEG
+        self.lag = max(round((self.base.fixed[1] - own) / LAG_STEP), 0) * LAG_STEP
+        self.own = joined(kept)
+        self.shown = [self.own]
+        if strongest < DOUBTFUL:
+            seen = []  # a real effect would have grown from play to play
+        if not seen and groups_of(self.own):
+            self.result.unseen = unseen(self.shown[0], self.base)
+        elif not seen:
+            self.result.notes.append("no packet of the capture could be sent")
+        elif strongest <= SHOWN:
+            self.result.notes.append(
+                f"packets of one flow show an effect ({seen[0].kind}) that chance may explain"
+            )
+        seen = [one for one in seen if one.score > SHOWN]
+        if seen:
+            self.other = self.elsewhere(self.capture)
+            fresh += self.prober.ask(
+                "the capture to other addresses", [self.capture], COPIES * len(kept), tight=False,
+                patience=self.patience,
+            )  # fmt: skip
+            elsewhere = self.prober.moved(joined(fresh), self.other)
+            matching = also_shown(seen, findings(elsewhere, self.base))
+            self.prober.fresh_far = bool(matching)
+            if self.prober.fresh_far:  # the own addresses may be condemned by now
+                self.shown = [elsewhere]
+            else:
+                self.shown.append(elsewhere)
+            # a rule that reads addresses is looked for when the others are known
+            return sorted(merged_findings(seen), key=lambda one: one not in matching)
+        return []
+
+    def as_planned(self, play: Outcome) -> Probe:
+        """Return the capture with the times at which most copies of a play send its packets."""
+        times = play.planned
+        if times is None:
+            return self.capture
+        times = np.median(times - times[:, :1], axis=0).astype(np.int64)
+        times = np.maximum.accumulate(times)
+        return tuple(one._replace(time=int(time))
+                     for one, time in zip(self.capture, times, strict=True))  # fmt: skip
+
+    def look_again(self) -> None:
+        """Play the capture once more, where one play showed a strong effect: what further rules do
+        needs more copies."""
+        kept = not self.prober.fresh_far
+        units = [self.capture] if kept else [self.capture, self.capture]
+        some = self.prober.ask("the capture once more", units, COPIES, tight=False,
+                               keep_far=[True], patience=self.patience)  # fmt: skip
+        self.kept.append(some[0])
+        self.own = joined(self.kept)
+        if kept:
+            self.shown[0] = self.own
+        else:
+            self.fresh.append(some[1])
+            self.shown = [self.prober.moved(joined(self.fresh), self.other)]
+
+    def look_late(self) -> bool:
+        """Play more of a capture, few times; where a flow shows a plain effect there, the capture
+        becomes this flow up to some packets behind the first one that does."""
+        if len(self.longer) <= len(self.capture):
+            return False
+        outcome = self.prober.ask("more of the capture", [self.longer], LONG_COPIES, tight=False,
+                                  keep_far=[True], patience=self.patience)[0]  # fmt: skip
+        plain = [one for one in findings(outcome, self.base)
+                 if one.score > PLAIN and one.kind in (DROP, INJECT)]  # fmt: skip
+        if not plain:
+            return False
+        ends, first = plain[0].ends, plain[0].first
+        own = [at for at, one in enumerate(self.longer) if one.ends == ends]
+        until = [at for at in own if at > first][:BEHIND]
+        self.capture = in_order(self.longer[at] for at in own if at <= max([first, *until]))
+        self.kept, self.fresh, self.result.unseen = [], [], None
+        self.prober.fresh_far = False
+        return True
+
+    def look_closer(self, tried: Collection[Key]) -> list[Finding]:
+        """Return the sure effects that more of the capture shows, where each flow has many packets,
+        close together: rules on flows that are not among the busiest, a small share of losses, or a
+        limit above the capture's own rate.
+
+        The flows that show them, with the first packets of the others, are what rules must explain
+        from then on.
+        """
+        fresh, unit = self.prober.fresh_far, dense_unit(self.longer)
+        other = self.elsewhere(unit)
+        kept: list[Outcome] = []
+        elsewhere: list[Outcome] = []
+        for _ in range(MOST_DENSE):
+            some = self.prober.ask("more of the capture, many packets of each flow",
+                                   [unit, unit][: 1 + fresh], DENSE_COPIES, tight=False,
+                                   keep_far=[True], patience=self.patience)  # fmt: skip
+            kept.append(some[0])
+            elsewhere += some[1:]
+            self.own_units = [unit]
+            plays = [self.prober.moved(joined(elsewhere), other)] if fresh else []
+            for play in (*plays, joined(kept)):
+                rest = self.far_beyond(play, tried)
+                if rest:
+                    self.prober.fresh_far = play.unit == other
+                    play = play.part(around(play.unit, rest))
+                    if self.prober.fresh_far:
+                        self.shown = [play]
+                    else:
+                        self.own_units.append(play.unit)
+                        self.shown = [play, *self.shown]
+                    return self.far_beyond(play, tried)
+            best = (one.score for play in (*plays, joined(kept))
+                    for one in self.further(play, tried))  # fmt: skip
+            if max(best, default=0.0) < SUSPICIOUS:
+                break
+        return []
+
+    def elsewhere(self, unit: Probe) -> Probe:
+        """Return a unit with other far addresses, which stand for any fresh ones."""
+        fars = {ends.far: self.prober.server(ends.far) for ends in flows_of(unit)}
+        return tuple(one._replace(ends=one.ends._replace(far=fars[one.ends.far])) for one in unit)
+
+    def through(self, unit: Probe, tight: bool) -> Passing:
+        """Return a unit as it passes the place of the box."""
+        key = unit, tight
+        if key not in self.passed:
+            plan = self.prober.paced(opened_first(unit) if tight else unit)
+            streams = any(one.ends.proto == TCP for one in unit)
+            patience = STREAM_PATIENCE if streams else PATIENCE
+            whole = passing(plan, self.prober.access, patience, self.lag)
+            extra = len(plan) - len(unit)
+            packet = np.where(whole.packet >= 0, whole.packet - extra, -1)
+            self.passed[key] = whole._replace(unit=unit, packet=packet)
+        return self.passed[key]
+
+    def unexplained(self, tried: Collection[Key]) -> Finding | None:
+        """Return the surest effect on packets that the rules found so far do not strike, None for
+        none. An effect that depends on the capture's own addresses is looked for there.
+
+        tried: kinds, flows and directions of effects that no rule explained.
+        """
+        if not self.result.found:
+            return next((one for one in self.result.findings
+                         if (one.kind, one.ends, one.up) not in tried), None)  # fmt: skip
+        rest = self.far_beyond(self.shown[0], tried)
+        if not rest and self.prober.fresh_far:
+            rest = self.far_beyond(self.own, tried)
+            if rest:
+                self.prober.fresh_far = False
+                self.shown = [self.own, *self.shown]
+        if not rest and not self.closer:
+            self.closer = True
+            rest = self.look_closer(tried)
+        self.result.findings += rest
+        return rest[0] if rest else None
+
+    def worth_a_play(self, tried: Collection[Key]) -> bool:
+        """Return whether the capture is to be played once more for further rules: as often as a
+        clean line, and more often while an effect that no rule explains is in doubt."""
+        if len(self.kept) >= PLAYS or len(self.result.found) >= MOST_RULES or self.closer:
+            return False
+        if len(self.kept) < LEAST_PLAYS:
+            return True
+        plays = [self.shown[0], self.own] if self.prober.fresh_far else self.shown[:1]
+        scores = (one.score for play in plays for one in self.further(play, tried))
+        return SUSPICIOUS < max(scores, default=0.0) < LEAST_FURTHER
+
+    def left_over(self) -> set[Key]:
+        """Return the sure effects that the rules found do not explain."""
+        return {(one.kind, one.ends, one.up) for one in self.not_explained()}
+
+    def not_explained(self) -> list[Finding]:
+        """Return the sure effects on any play of the capture that the rules found do not have."""
+        plays = self.shown if self.shown[-1] is self.own else [*self.shown, self.own]
+        return [one for play in plays for one in self.far_beyond(play, ())]
+
+    def far_beyond(self, outcome: Outcome, tried: Collection[Key]) -> list[Finding]:
+        """Return the sure effects on packets of a play that no rule found so far strikes."""
+        return [one for one in self.further(outcome, tried)
+                if one.score > (2 if one.kind == INJECT else 1) * LEAST_FURTHER]  # fmt: skip
+
+    def further(self, outcome: Outcome, tried: Collection[Key]) -> list[Finding]:
+        """Return the effects on packets of a play that the rules found so far do not have."""
+        seen: list[Finding] = []
+        for kinds in (BLOCKED, (DELAY, REORDER), (DOUBLE,), (MARK,)):
+            rest = self.masked(outcome, False, kinds[0])
+            seen += [one for one in findings(rest, self.base) if one.kind in kinds]
+        return merged_findings([one for one in seen if (one.kind, one.ends, one.up) not in tried])
+
+    def masked(self, outcome: Outcome, tight: bool, kind: str) -> Outcome:
+        """Return an outcome without what the rules found so far explain, as far as it bears on a
+        kind of effect: a packet whose copies are lost by a share still shows a delay, and one that
+        is late a loss."""
+        for found in self.result.found:
+            predicted = strikes(self.through(outcome.unit, tight), [found.as_drop])
+            if found.rule.on_s:  # the box's clock, by which it comes and goes, is not the model's
+                gone = predicted.struck[0] & (outcome.delay == -1)
+                outcome = outcome._replace(delay=np.where(gone, -2, outcome.delay))
+            elif predicted.struck.any() or predicted.opened.any():
+                expected = self.expected(found, outcome.unit, tight)
+                limited = found.rule.act in LIMITS
+                wide = found.rule.act in BLOCKING and found.best.scope not in ("packet", "flow")
+                loses = predicted.struck[0] | predicted.lost[0]
+                if found.rule.act in LOSSLESS:
+                    loses = np.zeros_like(loses)
+                reorders = found.rule.act == "reorder"
+                rest = unexplained(outcome, expected, self.base, kind, loses, limited, wide,
+                                   reorders)  # fmt: skip
+                touched = self.touched(found, outcome.unit, predicted)
+                outcome = rest._replace(delay=np.where(touched, rest.delay, outcome.delay))
+        return outcome
+
+    def touched(
+        self, found: Found, unit: Probe, predicted: Strikes
+    ) -> np.ndarray[Any, Any]:  # fmt: skip
+        """Return of which packets of a unit a rule may change how they arrive, bool[packets]: of
+        the flows in which it strikes some, and of the hosts that it condemns. What others show is
+        the line's, or another rule's."""
+        struck = predicted.struck[0] | predicted.lost[0]
+        flows = {one.ends for one, hit in zip(unit, struck, strict=True) if hit}
+        flows |= {ends for ends, hit in zip(flows_of(unit), predicted.opened[0], strict=True)
+                  if hit}  # fmt: skip
+        keys = CONDEMNED.get(found.best.scope, ())
+        hosts = {tuple(getattr(ends, key) for key in keys) for ends in flows if keys}
+        return np.array([one.ends in flows or tuple(getattr(one.ends, key) for key in keys) in hosts
+                         for one in unit])  # fmt: skip
+
+    def expected(self, found: Found, unit: Probe, tight: bool) -> Outcome:
+        """Return what a rule alone predicts of a unit: together, one that condemns a flow would
+        keep others from it, although the rules found may have other scopes than those in force."""
+        key = "".join(one.model_dump_json() for one in found.rules)
+        if key not in self.models:
+            self.models[key] = Model(self.prober, self.base, found.rules)
+        kept = not tight and unit in (self.capture, *self.own_units)
+        return self.models[key].outcome(unit, tight, kept, None if tight else self.patience)
+
+    def blocked(self, unit: Probe) -> np.ndarray[Any, Any]:
+        """Return which packets of a unit a rule found so far keeps from arriving, bool[packets]."""
+        rules = [one.as_drop for one in self.result.found if one.rule.act in BLOCKING]
+        if not rules:
+            return np.zeros(len(unit), bool)
+        return np.asarray(strikes(self.through(unit, False), rules).lost.any(axis=0))
+
+
+def opened_first(unit: Probe) -> Probe:
+    """Return a unit whose streams are opened before its first packet."""
+    streams = [ends for ends in flows_of(unit) if ends.proto == TCP]
+    if not streams:
+        return unit
+    opening = tuple(Sent(0, True, ends, b"") for ends in streams)
+    return (*opening, *(one._replace(time=one.time + HANDSHAKE) for one in unit))
+
+
+def also_shown(seen: Sequence[Finding], elsewhere: Sequence[Finding]) -> list[Finding]:
+    """Return the effects on a capture that it also shows to other addresses, about as surely."""
+    scores: dict[tuple[str, Ends, bool], float] = {}
+    for one in elsewhere:
+        scores[place_of(one)] = max(scores.get(place_of(one), 0.0), one.score)
+    return [one for one in seen if scores.get(place_of(one), 0.0) > max(DOUBTFUL, ALSO * one.score)]
+
+
+def place_of(one: Finding) -> tuple[str, Ends, bool]:
+    """Return the kind, the flow and the direction of an effect, to whichever addresses; all kinds
+    of losses are one."""
+    return BLOCKED[0] if one.kind in BLOCKED else one.kind, one.ends._replace(far=b""), one.up
+
+
+def merged_findings(seen: Sequence[Finding]) -> list[Finding]:
+    """Return findings, forged answers first; drops of a flow that receives them are theirs."""
+    injected = {one.ends for one in seen if one.kind == INJECT}
+    rest = [one for one in seen if not (one.kind in (DROP, PARTIAL) and one.ends in injected)]
+    dropped = {(one.ends, one.up) for one in rest if one.kind == DROP}
+    rest = [one for one in rest if one.kind != PARTIAL or (one.ends, one.up) not in dropped]
+    order = {INJECT: 0, DROP: 1, PARTIAL: 2, REORDER: 3, DOUBLE: 4, DELAY: 5, MARK: 6}
+    return sorted(rest, key=lambda one: (order[one.kind], -one.score))

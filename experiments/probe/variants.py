@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Hypotheses that probes may not distinguish from another one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from midcall.experiments.probe.beliefs import SCOPES, Hypothesis, as_packets, broken
+
+#: What flows share that a rule of a scope condemns together.
+CONDEMNED = {"client": ("near",), "call": ("near",), "server": ("far",), "pair": ("near", "far"),
+             "triple": ("near", "far", "far_port")}  # fmt: skip
+
+
+def mechanism(one: Hypothesis) -> tuple[str | None, str, bool]:
+    """Return the direction of the packets that a hypothesis strikes, its scope, and whether it
+    strikes media alone."""
+    way = one.way
+    if way is None and one.scope == "packet":
+        way = one.keys.get("direction")
+    return way, one.scope, one.media
+
+
+def alike(best: Hypothesis) -> Iterator[Hypothesis]:
+    """Yield a hypothesis with every other scope, and as a rule on media alone: what probes may not
+    distinguish from it."""
+    yield from as_packets(best)
+    if not best.media:
+        yield from (best._replace(scope=scope) for scope in SCOPES)
+    if best.after and best.scope in CONDEMNED:  # its flows may share the allowance alone
+        after = json.dumps(json.loads(best.after) | {"per": best.scope})
+        yield from (best._replace(scope=scope, after=after) for scope in ("packet", "flow"))
+    rest = {key: value for key, value in best.keys.items() if key != "payload"}
+    if best.scope == "packet" and rest and not broken(rest) and not best.media:
+        yield best._replace(match=json.dumps(rest, sort_keys=True), scope="flow", media=True)
+        if best.keys.get("payload") == ["rtp"]:
+            yield best._replace(scope="flow", media=True)
+
+
+def as_allowance(best: Hypothesis) -> Iterator[Hypothesis]:
+    """Yield a hypothesis with a window of its flow as one with an allowance instead, of the flow or
+    of what the hypothesis condemns."""
+    for key in ("packets", "bytes", "seconds"):
+        low = str(best.keys.get(key, ""))
+        if not low.endswith("-") or best.after:
+            continue
+        rest = {name: value for name, value in best.keys.items() if name != key}
+        value = float(low[:-1]) - (1 if key == "packets" else 0)
+        if rest and value > 0:
+            count = {key: value if key == "seconds" else int(value)}
+            late = best._replace(match=json.dumps(rest, sort_keys=True), after=json.dumps(count))
+            yield late
+            if best.scope in CONDEMNED:
+                shared = late._replace(after=json.dumps(count | {"per": best.scope}))
+                yield from (shared._replace(scope=scope) for scope in ("packet", "flow"))
