@@ -193,7 +193,8 @@ def different_first(equal: Sequence[Hypothesis]) -> list[Hypothesis]:
     first: dict[tuple[object, ...], Hypothesis] = {}
     for one in equal:
         after = json.loads(one.after) if one.after else {}
-        first.setdefault((one.scope, one.way, one.media, *after, after.get("per")), one)
+        way = one.way, one.keys.get("direction")
+        first.setdefault((one.scope, *way, one.media, *after, after.get("per")), one)
     return [*first.values(), *(one for one in equal if one not in first.values())]
 
 

@@ -170,14 +170,15 @@ def openers(unit: Probe, first: int, known: Sequence[int], most: int = OPENERS) 
 def windows_with_ends(
     unit: Probe, where: dict[int, Place], shows: np.ndarray[Any, Any]
 ) -> Iterator[Match]:  # fmt: skip
-    """Yield the windows of packets and of seconds of flows in which the effect begins and ends, and
-    the code points that show it, where these are several ones.
+    """Yield the windows of packets and of seconds of flows in which the effect begins and ends, the
+    window of sizes that show it, and the code points that do, where these are several ones.
 
     shows: float64[packets], how surely each packet shows the effect.
     """
     points = code_points_of(one for one, hit in zip(unit, shows, strict=True) if hit > 0.5)
     if len(points) > 1:
         yield {"dscp": [word_of(one) for one in points]}
+    yield from size_windows(unit, shows)
     for ends in flows_of(unit):
         own = [at for at, one in enumerate(unit) if one.ends == ends and at in where]
         hit = [at for at in own if shows[at] > 0.5]
@@ -187,6 +188,18 @@ def windows_with_ends(
             if end > begin:
                 low, high = math.floor(begin * 100) / 100, math.ceil(end * 100) / 100
                 yield {"seconds": f"{low:g}-{high:g}"}
+
+
+def size_windows(unit: Probe, shows: np.ndarray[Any, Any]) -> Iterator[Match]:
+    """Yield the sizes of the packets of each transport and direction that show an effect, where
+    smaller and larger ones do not."""
+    for proto, up in sorted({(one.ends.proto, one.up) for one in unit}):
+        own = [at for at, one in enumerate(unit)
+               if (one.ends.proto, one.up) == (proto, up) and one.payload]  # fmt: skip
+        sizes = [len(unit[at].payload) for at in own]
+        hit = [size for at, size in zip(own, sizes, strict=True) if shows[at] > 0.5]
+        if hit and min(sizes) < min(hit) and max(hit) < max(sizes):
+            yield {"size": f"{min(hit)}-{max(hit)}"}
 
 
 def allowance(through: Passing, first: int, struck: int) -> list[dict[str, Any]]:

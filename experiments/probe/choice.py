@@ -36,10 +36,11 @@ from midcall.experiments.probe.units import (
     scope_unit,
     sharing_unit,
 )
-from midcall.experiments.probe.variants import alike
+from midcall.experiments.probe.variants import alike, other_ways
 from midcall.testbed.policy.language import Rule
 from midcall.testbed.probing.probe import Probe, Sent, in_order
 from midcall.testbed.probing.strikes import Passing, Strikes, strikes
+from midcall.testbed.probing.virtual_line import DATAGRAM
 
 #: Expected information below which no unit is worth a probe, in bits.
 LEAST_BITS = 0.03
@@ -52,6 +53,8 @@ MOST_SHAPES = 2
 FEW = 2
 #: Repetitions of a packet that show which kind of effect it suffers.
 MANY = 30
+#: Packets of a unit, at most.
+MOST_PACKETS = 700
 #: Hypotheses that a unit is chosen for.
 ALIVE = 36
 
@@ -103,7 +106,7 @@ class Choice:
             return None
         word, one = next(self.units())
         played = any(seen.through.unit == one for seen in self.beliefs.seen)
-        return None if played or len(one) > 700 else (word, one, 0.0)
+        return None if played or not is_playable(one) else (word, one, 0.0)
 
     def other_shape(self) -> Chosen | None:
         """Return a changed packet of another kind than the core's that the likeliest hypothesis
@@ -144,7 +147,7 @@ class Choice:
         played = {seen.through.unit for seen in self.beliefs.seen}
         best: Chosen | None = None
         for word, one in units or self.units():
-            if one in played or len(one) > 700:
+            if one in played or not is_playable(one):
                 continue
             predicted = self.predicted(one, rules)
             bits = information(shown(predicted, self.sought, one, self.beliefs.on_path), shares)
@@ -197,11 +200,12 @@ class Choice:
                 ),
             )
 
-    def equals(self) -> list[int]:
-        """Return the likeliest hypothesis, and those that no unit distinguishes from it."""
+    def equals(self, up: bool) -> list[int]:
+        """Return the likeliest hypothesis, and those that no unit distinguishes from it. up: the
+        direction that shows the effect."""
         weights = self.beliefs.weights
         order = [int(at) for at in np.argsort(-weights, kind="stable")[:ALIVE]]
-        others = set(alike(self.beliefs.best))
+        others = {*alike(self.beliefs.best), *other_ways(self.beliefs.best, up)}
         order += [at for at, one in enumerate(self.beliefs.hypotheses)
                   if one in others and at not in order]  # fmt: skip
         rules = [self.beliefs.rules[at] for at in order]
@@ -213,18 +217,22 @@ class Choice:
 
     def differences(self, rules: Sequence[Rule]) -> np.ndarray[Any, Any]:
         """Return in how much of what units show each of some rules differs from the first one, over
-        all that were played and those around the core, int64[rules]."""
+        all that were played and those around the core, int64[rules]. Packets that a rule found
+        before decides say nothing."""
         differ = np.zeros(len(rules), np.int64)
-        units = [seen.through.unit for seen in self.beliefs.seen]
+        units = [(seen.through.unit, not seen.capture) for seen in self.beliefs.seen]
         predictions = [self.limited(seen.through, rules) for seen in self.beliefs.seen]
         for word, one in self.units():
-            if len(one) <= 700 and word in (
+            if is_playable(one) and word in (
                 "other flows", "other flows, zeros", "flows of the capture", "again and again",
                 "noise before it", "other direction",
             ):  # fmt: skip
-                units.append(one)
+                units.append((one, True))
                 predictions.append(self.predicted(one, rules))
-        for one, predicted in zip(units, predictions, strict=True):
+        for (one, tight), predicted in zip(units, predictions, strict=True):
+            free = ~self.plays.decided(one, tight)
+            predicted = predicted._replace(struck=predicted.struck & free,
+                                           lost=predicted.lost & free)  # fmt: skip
             features = shown(predicted, self.sought, one, self.beliefs.on_path)
             differ += (features != features[0]).sum(axis=1)
         return differ
@@ -252,6 +260,13 @@ class Choice:
         if self.sought.limit:
             return strikes_of_limit(through, with_act(rules, self.sought), self.plays.base)
         return strikes(through, rules)
+
+
+def is_playable(unit: Probe) -> bool:
+    """Return whether a unit is short enough, and each of its datagrams fits one packet."""
+    return len(unit) <= MOST_PACKETS and all(
+        len(one.payload) <= DATAGRAM for one in unit if one.ends.proto != TCP
+    )
 
 
 def payload_kind(one: Sent) -> str:

@@ -9,7 +9,8 @@ not explain.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -61,3 +62,33 @@ def rewrites_of(controls: Sequence[Outcome]) -> dict[tuple[bool, int], int]:
     usual = {key: key[1] if key[1] in counts else counts.most_common(1)[0][0]
              for key, counts in came.items() if counts}  # fmt: skip
     return usual if any(point != sent for (_, sent), point in usual.items()) else {}
+
+
+def is_bleaching(rewrites: Mapping[tuple[bool, int], int]) -> bool:
+    """Return whether a line sets all code points to 0, as many access networks do."""
+    others = [came for (_, sent), came in rewrites.items() if sent]
+    return bool(others) and not any(others)
+
+
+def marks_of(rewrites: Mapping[tuple[bool, int], int]) -> Iterator[tuple[dict[str, Any], int]]:
+    """Yield the conditions under which all datagrams of a line come with another code point, and
+    that code point; nothing for a line that sets all of them to 0.
+
+    Where every code point that was tried becomes the same one, the condition is that it is a
+    datagram: the code points of streams are not known.
+    """
+    if is_bleaching(rewrites):
+        return
+    tried = {sent for _, sent in rewrites}
+    for came in sorted({came for (_, sent), came in rewrites.items() if came != sent}):
+        by_way = {up: {sent for (way, sent), other in rewrites.items()
+                       if way == up and other == came} for up in (True, False)}  # fmt: skip
+        sources = {up: sent - {came} for up, sent in by_way.items()}
+        ways = [None] if sources[True] == sources[False] else [True, False]
+        for way in ways:
+            own = sources[way is not False]
+            if own:
+                whole = own | {came} >= tried
+                match: dict[str, Any] = {"protocol": "udp"} if whole else {
+                    "dscp": [word_of(one) for one in sorted(own)]}  # fmt: skip
+                yield match | ({} if way is None else {"direction": "up" if way else "down"}), came

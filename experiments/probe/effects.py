@@ -45,10 +45,16 @@ LEAST_POOLED = 0.02
 SUSPICIOUS, SHOWN = 4.0, 11.0
 #: Share of datagrams that come twice for no reason; least delay of a reordered packet, in ns.
 RARELY, LEAST_REORDERED = 0.001, 25 * MS
+#: Share of copies in which a packet is overtaken that a rule delays always, and of such packets
+#: among those that are overtaken, at least.
+ALWAYS = 0.7
 #: Pause of a flow in which a bad time of the line ends, in ns.
 BURST = 250 * MS
 #: Time in which a kernel sends again what was lost, in ns.
 HINDERED = 1_000 * MS
+#: Score of a delay of one or two packets of a stream in so many copies, at most: a kernel's timers
+#: may delay them.
+FEW_SCORE, FEW_COPIES = 12.0, 8
 #: Chances of enforcement below one that are tried.
 CHANCES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
@@ -308,7 +314,8 @@ def later(
     amount = float(np.median(medians[late]))
     few = stream and int(late.sum()) < 3
     score = lateness_score(amount, spread, len(excess), groups)
-    score = min(score, (12.0 if few else 60.0) - math.log(groups))
+    most = max(FEW_SCORE, FEW_SCORE * len(excess) / FEW_COPIES) if few else 60.0
+    score = min(score, most - math.log(groups))
     if stream:  # the line itself may have held up all copies
         held_up = counts * np.log1p(-unhindered(outcome, base, places))
         score = min(score, float(-held_up[late].min()) - math.log(groups))
@@ -364,8 +371,12 @@ def out_of_order(
     excess = base.excess(outcome)[:, places]
     if not late.any():
         return None
+    came = (outcome.delay[:, places] >= 0).sum(axis=0)
+    always = late.sum(axis=0) >= ALWAYS * came
+    if late[:, always].sum() > ALWAYS * late.sum():
+        return None  # the same packets in each copy: a delay of these
     amount = float(np.median(excess[late]) - np.nanmedian(excess[~late]))
-    count, gone = int((outcome.delay[:, places] >= 0).sum()), int(late.sum())
+    count, gone = int(came.sum()), int(late.sum())
     share = gone / count
     if amount < LEAST_REORDERED or share < base.reordered + LEAST_SHARE:
         return None

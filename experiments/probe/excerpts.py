@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from midcall.captures.packets.numbers import TCP
 from midcall.experiments.localise.messages import noise
+from midcall.experiments.localise.packet_fields import read
 from midcall.experiments.localise.run import shorten_gaps
 from midcall.experiments.probe.effects import Finding
 from midcall.experiments.probe.prober import MS, parts_of
@@ -19,6 +20,8 @@ PACKETS, SECONDS = 200, 8.0
 LONG_PACKETS, LONG_SECONDS = 600, 40.0
 #: Of a long capture: packets of each flow, at least, and flows with more of them.
 OF_EACH, BUSIEST = 6, 4
+#: The first port that is not well known (RFC 6335).
+FIRST_REGISTERED = 1024
 #: Longest pauses that are tried until a capture lasts SECONDS at most, in ns.
 PAUSES = (500 * MS, 300 * MS, 200 * MS, 120 * MS, 60 * MS, 30 * MS)
 #: Between the packet that opens a flow to the subscriber and the next one, in ns.
@@ -63,13 +66,21 @@ def with_openers(packets: Iterable[Sent]) -> Probe:
 
 
 def first_packets(probe: Probe, most: int = PACKETS) -> Probe:
-    """Return the first packets of the flows of a capture, `most` in all at most."""
+    """Return the first packets of the flows of a capture, `most` in all at most: of the busiest
+    flows, and of the others those first whose kind has no flow yet."""
     flows: dict[Ends, list[int]] = {}
     for at, one in enumerate(probe):
         if one.payload or one.ends.proto != TCP:
             flows.setdefault(one.ends, []).append(at)
     busiest = sorted(flows.values(), key=lambda own: (-len(own), own[0]))
-    taken = {at for own in busiest[: most // (2 * OF_EACH)] for at in own[:OF_EACH]}
+    seen: Counter[tuple[int, int, str]] = Counter()
+    ranks: dict[int, int] = {}  # how many flows of its kind are busier
+    for own in busiest:
+        kind = flow_kind(probe[own[0]])
+        ranks[own[0]], seen[kind] = seen[kind], seen[kind] + 1
+    others = sorted(busiest[BUSIEST:], key=lambda own: ranks[own[0]])
+    chosen = [*busiest[:BUSIEST], *others][: most // (2 * OF_EACH)]
+    taken = {at for own in chosen for at in own[:OF_EACH]}
     many = OF_EACH
     while many < most:  # one packet more of each of the busiest flows
         more = {own[many] for own in busiest[:BUSIEST] if len(own) > many}
@@ -78,6 +89,13 @@ def first_packets(probe: Probe, most: int = PACKETS) -> Probe:
         taken |= more
         many += 1
     return in_order(probe[at] for at in sorted(taken))
+
+
+def flow_kind(first: Sent) -> tuple[int, int, str]:
+    """Return the transport, the well-known port (0 for others) and the kind of the first payload of
+    a flow."""
+    port = first.ends.far_port
+    return first.ends.proto, port if port < FIRST_REGISTERED else 0, read(first).kind
 
 
 def around(unit: Probe, effects: Sequence[Finding]) -> list[int]:

@@ -189,9 +189,8 @@ def fits_by_share(
     mask = predicted.struck if sought.kind in BY_ITSELF else predicted.lost
     own = [np.flatnonzero(flow == number) for number in range(len(listed))]
     hit = [mask[:, places].astype(np.float64) for places in own]
-    chances = held_up(outcome, base) if sought.kind == DELAY else np.zeros(len(unit))
-    held = np.array([float(chances[places].max()) for places in own])
-    most = -np.log(held, where=held > 0, out=np.full(len(held), -np.inf))
+    most = most_of_flows(outcome, base, sought, flow)
+    bound = len(outcome.delay) * most
     hits: Floats | None = None
     if sought.kind == INJECT:
         seen = events_of(outcome)
@@ -218,12 +217,13 @@ def fits_by_share(
         gains = np.stack(
             [some @ weight[:, places].T for some, places in zip(hit, own, strict=True)], axis=2
         )  # [rules, copies, flows]
-        if sought.kind == DELAY:  # all of a stream waits for one packet that the line has lost
-            gains = np.minimum(gains, most)
+        gains = np.minimum(gains, most)
         if hits is not None:
             gains = gains + hits
         rest = np.stack([missed[places].sum() - some @ missed[places]
                          for some, places in zip(hit, own, strict=True)], axis=1)  # fmt: skip
+        known = np.maximum(gains, 0.0).sum(axis=1)
+        rest = np.minimum(rest, np.maximum(bound + math.log(WRONG) - known, 0.0))
         totals.append(by_chance(gains, quality, rest, spare, another))
     return np.stack(totals, axis=1)
 
@@ -420,15 +420,20 @@ def fit_without_rule(
     integrated out (a beta function); how many are struck is integrated over STRUCK. another: as in
     `fits_by_share`: all flows together count for no more.
     """
+    listed = flows_of(outcome.unit)
+    flow = np.array([listed.index(one.ends) for one in outcome.unit])
     if another < math.inf:
-        listed = flows_of(outcome.unit)
-        flow = np.array([listed.index(one.ends) for one in outcome.unit])
         by_flow = struck_by_another(outcome, base, sought, on_path, flow)
         return min(float(np.maximum(by_flow, 0.0).sum()), another)
     gone, count, other = shown_counts(outcome, base, sought, on_path)
     gain = betaln(gone + 1, count - gone + 1)
     gain -= gone * np.log(other) + (count - gone) * np.log(1 - other)
-    totals = [np.logaddexp(math.log(part) + gain, math.log(1 - part)).sum() for part in STRUCK]
+    number = numbered(flow, len(gone))
+    bound = len(outcome.delay) * most_of_flows(outcome, base, sought, number)
+    totals = []
+    for part in STRUCK:
+        one = np.logaddexp(math.log(part) + gain, math.log(1 - part))
+        totals.append(np.minimum(np.bincount(number, one), bound).sum())
     return float(np.logaddexp.reduce(totals)) - math.log(len(STRUCK))
 
 
@@ -442,11 +447,33 @@ def struck_by_another(
     near-certainty, as is how many are struck over STRUCK. flow: int64[packets], their numbers.
     """
     gone, count, other = shown_counts(outcome, base, sought, on_path)
-    number = np.concatenate([flow, np.arange(len(gone) - len(flow))])
+    number = numbered(flow, len(gone))
+    bound = len(outcome.delay) * most_of_flows(outcome, base, sought, number)
     totals = []
     for share in (*SHARES, 1 - MISS / 2):
         gain = gone * np.log(share / other) + (count - gone) * np.log((1 - share) / (1 - other))
         for part in STRUCK:
             one = np.logaddexp(math.log(part) + gain, math.log(1 - part))
             totals.append(np.bincount(number, one))
-    return np.asarray(np.logaddexp.reduce(totals, axis=0) - math.log(len(totals)), np.float64)
+    by_flow = np.logaddexp.reduce(totals, axis=0) - math.log(len(totals))
+    return np.asarray(np.minimum(by_flow, bound), np.float64)
+
+
+def numbered(flow: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Return the numbers of the flows of features, int64[count]: of the packets, whose flows are
+    given, and of the flows themselves, which receive forged answers."""
+    return np.concatenate([flow, np.arange(count - len(flow))])
+
+
+def most_of_flows(
+    outcome: Outcome, base: Baseline, sought: Effect, flow: NDArray[np.int64]
+) -> Floats:
+    """Return what one copy of each flow says for a rule at most, in nats, float64[flows]: all of a
+    stream waits for one packet that the line itself has lost. Infinite for datagrams, and for
+    effects besides delays. flow: int64[packets], their numbers."""
+    most = np.full(int(flow.max()) + 1, np.inf)
+    if sought.kind == DELAY:
+        held = np.zeros(len(most))
+        np.maximum.at(held, flow[: len(outcome.unit)], held_up(outcome, base))
+        np.negative(np.log(held, where=held > 0, out=np.full(len(held), -np.inf)), out=most)
+    return most

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +27,9 @@ REFUTED = 0.8
 NEARLY_ALL = 0.95
 #: Chance of enforcement that is assumed where no packet shows an effect in most copies.
 RARELY = 0.4
+#: Share of the named rules that were right where the comparison left no doubt: 27 of 30 on policies
+#: that were drawn afresh on 2026-11-27.
+TRUSTED = 0.9
 #: Share of an effect that a rule must explain.
 LEAST_EXPLAINED = 0.5
 #: Acts after which packets never arrive, or forged answers do.
@@ -84,6 +88,17 @@ class Found:
         rule = self.best.rule(lasts_s=self.rule.lasts_s) or self.best.rule()
         assert rule is not None
         return rule
+
+    @property
+    def decides(self) -> Rule | None:
+        """Return a rule that drops all packets that the rule keeps from rules behind it, in both
+        directions; None where it passes some of them on."""
+        passes_on = "probability" in self.parameters or "one_in" in self.best.keys
+        if passes_on or self.best.after or self.rule.act == "mark":
+            return None
+        keys = {key: value for key, value in self.best.keys.items() if key != "direction"}
+        match = json.dumps(keys or {"packets": "1-"}, sort_keys=True)
+        return self.best._replace(match=match, way=None).rule()
 
     @property
     def rules(self) -> list[Rule]:

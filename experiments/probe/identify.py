@@ -24,13 +24,20 @@ from midcall.experiments.probe.atoms import (
     windows_with_ends,
 )
 from midcall.experiments.probe.baseline import Baseline
-from midcall.experiments.probe.beliefs import Beliefs, Hypothesis, Seen, combined, hypothesis
+from midcall.experiments.probe.beliefs import (
+    Beliefs,
+    Hypothesis,
+    Seen,
+    combined,
+    hypothesis,
+    variants,
+)
 from midcall.experiments.probe.choice import Choice
 from midcall.experiments.probe.effects import SHOWN, Finding, findings
 from midcall.experiments.probe.excerpts import OPENED
 from midcall.experiments.probe.fit import affected_of, events_of
 from midcall.experiments.probe.forged import answered_pass, forged_act, questions_pass, refused
-from midcall.experiments.probe.found import LEAST_EXPLAINED, RARELY, Found
+from midcall.experiments.probe.found import LEAST_EXPLAINED, LIMITS, RARELY, TRUSTED, Found
 from midcall.experiments.probe.line_oracle import (
     DELAY,
     DROP,
@@ -48,7 +55,7 @@ from midcall.experiments.probe.quotas import quotas
 from midcall.experiments.probe.rates import policer, ramps, rate_limit, shaper
 from midcall.experiments.probe.translate import matches_of
 from midcall.experiments.probe.units import repeated_unit
-from midcall.experiments.probe.variants import alike, as_allowance, mechanism
+from midcall.experiments.probe.variants import alike, as_allowance, mechanism, other_ways
 from midcall.testbed.policy.language import Rule
 from midcall.testbed.probing.probe import Ends, Probe, flows_of, in_order
 from midcall.testbed.probing.strikes import strikes
@@ -59,13 +66,14 @@ MOST_UNITS, SCOPE_CHECKS = 24, 4
 IN_VAIN = 4
 #: Far addresses of a list that a rule may have, at most.
 MOST_ADDRESSES = 12
+#: Packets of one size that show whether it is struck, at least.
+FEW_OF_SIZE = 8
+#: Share of copies that show an effect, of those expected, below which a packet does not.
+SILENT = 0.4
 #: Probes of the localiser where no rule explains an effect, and its longest window in ns.
 OCTET_PROBES, LONGEST = 150, 6_000_000_000
 #: The probability of a rule against something that strikes any packets, at least.
 LEAST_COVERED = 0.4
-#: Share of the named rules that were right where the comparison left no doubt: 27 of 30 on policies
-#: that were drawn afresh on 2026-11-27.
-TRUSTED = 0.9
 #: Buckets and queues that are tried, as shares of the one that fits a flow: which packets spend
 #: the bucket is not known yet.
 ROOMS = {"police": (1.0, 1.12, 1.3), "shape": (1.0,)}
@@ -81,10 +89,16 @@ class Identifier:
         self.plays, self.watch = plays, watch
         self.forged = False  # whether forged answers are looked into
         self.limits: set[str] = set()
+        self.ways: set[bool] = (
+            set()
+        )  # directions in which the capture shows an effect, upwards: True
 
-    def identify(self, finding: Finding) -> Found | None:
-        """Return the rule behind an effect, None where no rule of the language explains it."""
-        effects = self.effects(finding)
+    def identify(self, finding: Finding, limits: bool = True) -> Found | None:
+        """Return the rule behind an effect, None where no rule of the language explains it.
+
+        limits: whether it may limit a rate.
+        """
+        effects = [one for one in self.effects(finding) if limits or not one.limit]
         act: dict[str, Any] = {}
         if finding.kind == INJECT:
             act = forged_act(self.plays.shown[0])
@@ -95,7 +109,7 @@ class Identifier:
             # this effect alone needs the own addresses
             self.plays.prober.fresh_far = False
             self.plays.shown = [self.plays.own, *self.plays.shown]
-            return self.identify(finding)
+            return self.identify(finding, limits)
         if begun is None:
             return None
         beliefs, parts, main = begun
@@ -113,9 +127,11 @@ class Identifier:
         if self.forged and self.is_on_path(beliefs):
             act["path"] = "on"
         beliefs.add(list(alike(beliefs.best)))
+        if not first:
+            beliefs.add(list(other_ways(beliefs.best, finding.up)))
         weights = beliefs.weights * beliefs.covered
         order = np.argsort(-weights, kind="stable")
-        same = Choice(self.plays, beliefs, core, main.unit, sought).equals()
+        same = Choice(self.plays, beliefs, core, main.unit, sought).equals(finding.up)
         if weights.sum() < 0.5:
             notes.append("no rule of the policy language explains this effect")
         found = Found(
@@ -126,7 +142,11 @@ class Identifier:
             beliefs.explained, act, octets=octets, notes=notes,
             refused=self.forged and all(refused(seen.outcome) for seen in beliefs.seen),
         )  # fmt: skip
+        if self.forged and not self.strikes_streams(found):
+            found.act = {}  # what is forged is no datagram: the rule drops
         Measure(self.plays, found, self.watch, found.sought.limit in self.limits).run()
+        if limits and sought.limit and found.act.get("act") not in LIMITS:
+            return self.identify(finding, False)
         found.equal += Choice(self.plays, beliefs, core, main.unit, found.sought).equal_when_exact(
             found
         )
@@ -141,7 +161,7 @@ class Identifier:
         beliefs, parts, _ = begun
         for seen in found.beliefs.seen:
             if seen.through.unit not in (self.plays.capture, self.plays.other):
-                rest = self.plays.masked(seen.outcome, True, found.sought.kind)
+                rest = self.for_others(seen.outcome, True, found.sought)
                 beliefs.observe(seen._replace(outcome=rest))
         beliefs.add([found.began])
         beliefs.climb(parts)
@@ -163,7 +183,7 @@ class Identifier:
         beliefs = Beliefs(
             self.plays.base, effects, self.forged and questions_pass(self.plays.shown[0])
         )
-        plays = [self.of_kind(self.plays.masked(outcome, False, finding.kind), finding)
+        plays = [self.of_kind(self.for_others(outcome, False, sought), finding)
                  for outcome in self.plays.shown]  # fmt: skip
         for outcome in plays:
             beliefs.observe(Seen(self.plays.through(outcome.unit, False), outcome, True))
@@ -176,6 +196,9 @@ class Identifier:
             parts = self.parts(main, rarely) or self.parts(plays[0], rarely)
         if not parts:
             return None
+        if sought.kind != INJECT and not self.shows_both_ways(finding):
+            way = "up" if finding.up else "down"
+            beliefs.add(one._replace(way=way) for one in variants(parts, False))
         beliefs.grow(parts)
         beliefs.add(list(self.delayed(parts, main, sought)))
         beliefs.add(list(beliefs.changed(12)))
@@ -184,6 +207,20 @@ class Identifier:
         beliefs.climb(parts)
         beliefs.prune()
         return beliefs, parts, main
+
+    def strikes_streams(self, found: Found) -> bool:
+        """Return whether a rule strikes a stream of the capture, or answers DNS."""
+        rule = found.best.rule()
+        assert rule is not None
+        return found.act.get("act") == "dns-lie" or any(
+            strikes(self.plays.through(play.unit, False), [rule]).opened.any()
+            for play in self.plays.shown
+        )
+
+    def shows_both_ways(self, finding: Finding) -> bool:
+        """Return whether both directions of a flow show an effect."""
+        return any(one.ends == finding.ends and one.up != finding.up and one.kind == finding.kind
+                   for one in self.plays.result.findings)  # fmt: skip
 
     def learn(
         self, beliefs: Beliefs, parts: list[Match], unit: Probe, finding: Finding
@@ -206,9 +243,10 @@ class Identifier:
             copies = max(LineOracle(self.plays.prober, self.plays.base, sought).copies, 4)
             question = f"{word} ({bits:.2f} bits expected)"
             outcome = self.plays.prober.ask(question, [asked], copies)[0]
-            rest = self.plays.masked(outcome, True, sought.kind)
+            rest = self.for_others(outcome, True, sought)
             beliefs.observe(Seen(self.plays.through(asked, True), rest))
-            beliefs.climb(parts, 1 if number % 3 else 3)
+            seen = [*parts, *self.sizes_seen(beliefs, rest)]
+            beliefs.climb(seen, 1 if number % 3 else 3)
             beliefs.prune()
             state = beliefs.best.words, round(float(beliefs.weights.max()), 2)
             self.plays.prober.taught(f"{state[0]}: {beliefs.weights.max():.3f}")
@@ -217,6 +255,26 @@ class Identifier:
             in_vain = len(set(taught)) == 1 and len(taught) > IN_VAIN
             core = self.core_of(beliefs.best, unit, finding)
         return core
+
+    def sizes_seen(self, beliefs: Beliefs, outcome: Outcome) -> Iterator[Match]:
+        """Yield the likeliest hypothesis's window of sizes, widened to those of a unit's packets
+        that show the effect."""
+        window = str(beliefs.best.keys.get("size", ""))
+        if "-" not in window:
+            return
+        low, high = (int(one) if one else None for one in window.split("-"))
+        sought = beliefs.sought
+        affected, usable, _ = affected_of(outcome, self.plays.base, sought)
+        sizes = np.array([len(one.payload) for one in outcome.unit])
+        least = SILENT * sought.chance * (sought.amount if sought.kind in SHARES else 1.0)
+        for size in np.unique(sizes[sizes > 0]):
+            own = usable[:, sizes == size]
+            if own.sum() < FEW_OF_SIZE or (affected[:, sizes == size] & own).mean() < least:
+                continue
+            if low is not None and size < low:
+                yield {"size": f"{size}-{high or ''}"}
+            if high is not None and size > high:
+                yield {"size": f"{low or 1}-{size}"}
 
     def of_mechanism(self, beliefs: Beliefs, same: Sequence[int]) -> float:
         """Return the probability of the hypotheses that agree in direction and scope with the
@@ -374,8 +432,9 @@ class Identifier:
         if plain is None:
             return shorten_gaps(unit[:1])
         hits = np.flatnonzero(strikes(through, [plain]).struck[0])
-        spared = ~self.plays.blocked(unit)[hits]
-        hits = hits[spared] if spared.any() else hits
+        for taken in (self.plays.blocked(unit), self.plays.decided(unit, False)):
+            spared = ~taken[hits]
+            hits = hits[spared] if spared.any() else hits
         datagrams = [at for at in hits if unit[at].ends.proto != TCP]
         if datagrams and not self.forged:  # what a stream shows depends on what its kernels resend
             hits = np.array(datagrams)
@@ -408,6 +467,18 @@ class Identifier:
         again = [hit for one, hit in zip(unit, struck, strict=True)
                  if one.payload == core[-1].payload and one.up == core[-1].up]  # fmt: skip
         return bool(2 * sum(again) > len(again))
+
+    def for_others(self, outcome: Outcome, tight: bool, sought: Effect) -> Outcome:
+        """Return an outcome without what the rules found so far explain, and without the packets
+        that they may decide and that do not show an effect: those say nothing of a rule behind."""
+        rest = self.plays.masked(outcome, tight, sought.kind)
+        decided = self.plays.decided(outcome.unit, tight)
+        if not decided.any():
+            return rest
+        affected, usable, _ = affected_of(rest, self.plays.base, sought)
+        share = (affected & usable).sum(axis=0) / np.maximum(usable.sum(axis=0), 1)
+        shows = share >= SILENT * sought.chance * (sought.amount if sought.kind in SHARES else 1.0)
+        return rest._replace(delay=np.where(decided & ~shows, -2, rest.delay))
 
     def of_kind(self, outcome: Outcome, finding: Finding) -> Outcome:
         """Return an outcome without the groups that show other kinds of effects alone: of other

@@ -19,7 +19,7 @@ from midcall.experiments.probe.effects import (
     groups_of,
     joined,
 )
-from midcall.experiments.probe.excerpts import LONG_PACKETS, LONG_SECONDS, around, excerpt
+from midcall.experiments.probe.excerpts import AFFECTED, LONG_PACKETS, LONG_SECONDS, around, excerpt
 from midcall.experiments.probe.expected import Model, unexplained
 from midcall.experiments.probe.found import BLOCKING, LIMITS, LOSSLESS, Found, Key, Result
 from midcall.experiments.probe.line_oracle import (
@@ -51,7 +51,7 @@ from midcall.testbed.probing.virtual_line import FAR_LEG
 COPIES = 8
 #: Copies of a long part of the capture in one play, where the first packets show nothing, and
 #: packets of a flow behind the first one that shows an effect.
-LONG_COPIES, BEHIND = 2, 60
+LONG_COPIES, BEHIND = 3, 60
 #: Plays of the capture before a line counts as clean, at least and at most; plays of more of it
 #: with many packets of each flow, at most, and copies in each.
 LEAST_PLAYS, PLAYS, MOST_DENSE, DENSE_COPIES = 3, 6, 3, 4
@@ -61,6 +61,8 @@ MOST_RULES = 3
 PLAIN = 30.0
 #: Score of an effect that a further rule must explain.
 LEAST_FURTHER = 14.0
+#: Score of an effect in more of the capture from which it is looked into.
+LEAST_LATE = 7.0
 #: Effects on whether packets arrive.
 BLOCKED = (DROP, PARTIAL, INJECT)
 #: How long the end of the capture is waited for, in ns: a third SYN comes 3 s after the first.
@@ -197,20 +199,21 @@ class Plays:
             self.shown = [self.prober.moved(joined(self.fresh), self.other)]
 
     def look_late(self) -> bool:
-        """Play more of a capture, few times; where a flow shows a plain effect there, the capture
-        becomes this flow up to some packets behind the first one that does."""
+        """Play more of a capture, few times; where flows show plain effects there, the capture
+        becomes these flows, up to some packets behind the first one that does, and the first
+        packets of others."""
         if len(self.longer) <= len(self.capture):
             return False
         outcome = self.prober.ask("more of the capture", [self.longer], LONG_COPIES, tight=False,
                                   keep_far=[True], patience=self.patience)[0]  # fmt: skip
-        plain = [one for one in findings(outcome, self.base)
-                 if one.score > PLAIN and one.kind in (DROP, INJECT)]  # fmt: skip
+        plain = [one for one in findings(outcome, self.base) if one.score > LEAST_LATE]
         if not plain:
             return False
         ends, first = plain[0].ends, plain[0].first
-        own = [at for at, one in enumerate(self.longer) if one.ends == ends]
-        until = [at for at in own if at > first][:BEHIND]
-        self.capture = in_order(self.longer[at] for at in own if at <= max([first, *until]))
+        behind = [at for at, one in enumerate(self.longer) if one.ends == ends and at > first]
+        last = max([one.first for one in plain[:AFFECTED]] + behind[:BEHIND])
+        chosen = [at for at in around(self.longer, plain) if at <= last]
+        self.capture = excerpt(in_order(self.longer[at] for at in chosen), len(chosen))
         self.kept, self.fresh, self.result.unseen = [], [], None
         self.prober.fresh_far = False
         return True
@@ -346,6 +349,17 @@ class Plays:
                 touched = self.touched(found, outcome.unit, predicted)
                 outcome = rest._replace(delay=np.where(touched, rest.delay, outcome.delay))
         return outcome
+
+    def decided(self, unit: Probe, tight: bool) -> np.ndarray[Any, Any]:
+        """Return which packets of a unit the rules found so far may keep from others,
+        bool[packets]: the first rule that applies decides a packet, also in the direction that it
+        leaves alone."""
+        result = np.zeros(len(unit), bool)
+        for found in self.result.found:
+            rule = found.decides
+            if rule is not None:
+                result |= strikes(self.through(unit, tight), [rule]).struck[0]
+        return result
 
     def touched(
         self, found: Found, unit: Probe, predicted: Strikes

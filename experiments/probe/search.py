@@ -14,12 +14,23 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+from midcall.experiments.probe.beliefs import Beliefs, hypothesis
+from midcall.experiments.probe.code_points import marks_of
 from midcall.experiments.probe.effects import Finding
 from midcall.experiments.probe.expected import not_seen
-from midcall.experiments.probe.found import BLOCKING, LEAST_EXPLAINED, LIMITS, Found, Key, Result
+from midcall.experiments.probe.found import (
+    BLOCKING,
+    LEAST_EXPLAINED,
+    LIMITS,
+    TRUSTED,
+    Found,
+    Key,
+    Result,
+    rough_act,
+)
 from midcall.experiments.probe.identify import Identifier
 from midcall.experiments.probe.lasting import HORIZONS
-from midcall.experiments.probe.line_oracle import DROP, INJECT
+from midcall.experiments.probe.line_oracle import DROP, INJECT, MARK, Effect
 from midcall.experiments.probe.plays import LEAST_FURTHER, MOST_RULES, PLAIN, Plays
 from midcall.experiments.probe.prober import Prober, ProbesSpent
 from midcall.testbed.probing.probe import Probe
@@ -53,13 +64,17 @@ class Search:
                 f"the budget of {self.plays.prober.most_probes} probes is spent"
             )
         self.result.base = self.plays.base
+        self.take_rewrites()
         self.result.verdict = self.verdict()
         return self.result
 
     def _run(self) -> None:
         seen = self.plays.look()
-        if not seen and self.result.unseen is not None and self.plays.look_late():
+        unseen = self.result.unseen
+        if not seen and unseen is not None and self.plays.look_late():
             seen = self.plays.look()
+            if self.result.unseen is not None:  # what the first plays say holds for more flows
+                self.result.unseen = unseen
         self.result.findings = seen
         if not seen:
             return
@@ -92,9 +107,22 @@ class Search:
         self.leave_out_superfluous()
         self.result.contradicted = self.is_contradicted()
 
+    def take_rewrites(self) -> None:
+        """Take the rules that mark controls as they mark the capture."""
+        for match, came in marks_of(self.plays.prober.rewrites):
+            best = hypothesis(match, "packet")
+            sought = Effect(MARK, came)
+            finding = Finding(MARK, self.plays.capture[0].ends, True, PLAIN, came, 0)
+            beliefs = Beliefs(self.plays.base, [sought])
+            self.result.found.append(
+                Found(best, TRUSTED, sought, beliefs, (), finding, best, [(best, 1.0)],
+                      act=rough_act(sought))
+            )  # fmt: skip
+
     def verdict(self) -> str:
         """Return the verdict: what the surest effect means for the call."""
-        seen = self.result.findings
+        seen = [*self.result.findings,
+                *(one.finding for one in self.result.found if one.sought.kind == MARK)]  # fmt: skip
         if not seen:
             return "clean" if self.result.unseen is not None else "cannot tell"
         strongest = max(one.score for one in seen)

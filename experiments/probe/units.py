@@ -31,6 +31,8 @@ BELOW, SHARING = 0.7, 54
 #: Packets of each flow and direction of a dense unit, at least, ns between two of them, and packets
 #: that are added to a capture at most.
 DENSE, DENSE_APART, ADDED = 24, 12 * MS, 400
+#: Octets of a payload whose last two may be a number, at least, and from which they are no field.
+LEAST_MARKED, ROOMY = 14, 44
 #: Ports that rules often list.
 PORTS = (27_011, 443, 53, 3478, 60_123)
 
@@ -74,11 +76,18 @@ def point_after(last: Sent) -> int:
 
 
 def marked(last: Sent, number: int) -> bytes:
-    """Return a packet's payload with a number in its last octets where it has room for that."""
+    """Return a packet's payload with a number in its last octets where it has room for that: a
+    short one where it stays what it is, and holds no name."""
     body = last.payload
-    if len(body) < 44 or last.ends.proto == TCP:
+    if len(body) < LEAST_MARKED or last.ends.proto == TCP:
         return body
-    return body[:-2] + number.to_bytes(2, "big")
+    other = body[:-2] + number.to_bytes(2, "big")
+    reading = read(last)
+    if len(body) < ROOMY and (
+        reading.where or read(last._replace(payload=other)).kind != reading.kind
+    ):
+        return body
+    return other
 
 
 def zeros(size: int, *names: object) -> bytes:

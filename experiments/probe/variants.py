@@ -38,6 +38,19 @@ def alike(best: Hypothesis) -> Iterator[Hypothesis]:
             yield best._replace(scope="flow", media=True)
 
 
+def other_ways(best: Hypothesis, up: bool) -> Iterator[Hypothesis]:
+    """Yield a hypothesis of one direction as one of both, or one of both as one of the direction
+    that shows an effect: the packets of the other one may be those of another rule."""
+    rest = {key: value for key, value in best.keys.items() if key != "direction"}
+    both = best._replace(match=json.dumps(rest, sort_keys=True), way=None)
+    if not rest or broken(rest):
+        return
+    yield both
+    way = "up" if up else "down"
+    yield both._replace(match=json.dumps(rest | {"direction": way}, sort_keys=True))
+    yield both._replace(way=way)
+
+
 def as_allowance(best: Hypothesis) -> Iterator[Hypothesis]:
     """Yield a hypothesis with a window of its flow as one with an allowance instead, of the flow or
     of what the hypothesis condemns."""

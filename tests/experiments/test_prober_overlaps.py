@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The prober: packets that another rule decides, delays of streams, and rare kinds of flows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from midcall.captures.packets.numbers import TCP, UDP
+from midcall.experiments.localise.packet_fields import read
+from midcall.experiments.probe.atoms import size_windows
+from midcall.experiments.probe.baseline import Baseline
+from midcall.experiments.probe.beliefs import Beliefs, Hypothesis, hypothesis
+from midcall.experiments.probe.choice import is_playable
+from midcall.experiments.probe.code_points import marks_of
+from midcall.experiments.probe.effects import Finding, findings
+from midcall.experiments.probe.excerpts import PACKETS, excerpt
+from midcall.experiments.probe.fit import fits_by_share, most_of_flows
+from midcall.experiments.probe.found import Found, Result
+from midcall.experiments.probe.line_oracle import DELAY, PARTIAL, REORDER, Effect
+from midcall.experiments.probe.plays import Plays
+from midcall.experiments.probe.prober import Outcome, Prober
+from midcall.experiments.probe.units import marked
+from midcall.testbed.conformance.transcript import scene
+from midcall.testbed.policy.operator import EMPTY
+from midcall.testbed.probing.probe import Ends, Probe, Sent, ip_size, probe_of
+from midcall.testbed.probing.strikes import Strikes
+from midcall.testbed.probing.virtual_line import DATAGRAM, VirtualSockets
+
+MS = 1_000_000
+NEAR, FAR = bytes([198, 18, 0, 9]), bytes([198, 19, 0, 9])
+FLOW = Ends(UDP, NEAR, 40_000, FAR, 4_000)
+STREAM = Ends(TCP, NEAR, 40_001, FAR, 443)
+LINE = Baseline((0.005, 0.005), (5e7, 5e7), (0.0, 0.0), (1e6, 1e6), ((5, 1000), (5, 1000)))
+CALLS = """
+0.00 > udp relay:3478/40001 stun-allocate 4000
+0.04 < udp relay:3478/40001 stun-allocate-answer
+0.05 > udp relay:3478/40001 stun-binding
+0.20 > udp relay:3478/40001 rtp 400 x30 0.02
+0.21 < udp relay:3478/40001 rtp 120 x30 0.02
+0.22 > udp peer:7000/40002 stun-binding
+0.24 < udp peer:7000/40002 stun-binding-answer
+0.30 > udp peer:7000/40002 rtp 120 x20 0.02
+0.31 < udp peer:7000/40002 rtp 400 x20 0.02
+"""
+
+
+def outcome_of(unit: Probe, delay: list[int], copies: int = 8) -> Outcome:
+    """Return a play of a unit in which all copies have the same delays, in ms."""
+    none: list[list[object]] = [[] for _ in range(copies)]
+    whole = np.array([delay] * copies, np.int64) * MS
+    return Outcome(unit, whole, np.array([ip_size(one) for one in unit]),
+                   np.array([one.up for one in unit]), none, none)  # type: ignore[arg-type] # fmt: skip
+
+
+@pytest.mark.parametrize(("best", "act", "expected"), [
+    (hypothesis({"stun": True, "direction": "down"}, "packet"), "loss", True),
+    (hypothesis({"stun": True}, "packet", "down"), "loss", True),
+    (hypothesis({"stun": True}, "packet"), "mark", False),
+    (hypothesis({"stun": True}, "packet", None, '{"packets": 3}'), "drop", False),
+    (hypothesis({"stun": True, "one_in": 2}, "packet"), "drop", False),
+])  # fmt: skip
+def test_a_rule_keeps_packets_of_both_directions_from_rules_behind_it(
+    best: Hypothesis, act: str, expected: bool
+) -> None:
+    acts = {"loss": {"act": "loss", "loss": 0.3}, "mark": {"act": "mark", "code_point": 8}}
+    finding = Finding(PARTIAL, FLOW, False, 40.0, 0.3, 0)
+    sought = Effect(PARTIAL, 0.3)
+    beliefs = Beliefs(LINE, [sought])
+    found = Found(best, 0.9, sought, beliefs, (), finding, best, act=acts.get(act, {}))
+    result = Result(found=[found])
+    plays = Plays(Prober(VirtualSockets(EMPTY, "4g", 1), "4g", 1), probe_of(scene(CALLS)), result)
+    decided = plays.decided(plays.capture, False)
+    stun = np.array([read(one).kind == "stun" for one in plays.capture])
+    assert decided.tolist() == (stun & expected).tolist()
+
+
+def test_what_all_of_a_stream_waits_for_counts_once_whichever_rule_strikes_it() -> None:
+    unit = tuple(Sent(n * 40 * MS, n % 2 == 0, STREAM, bytes([n]) * 300) for n in range(8))
+    late = outcome_of(unit, [250] * 8)
+    every = np.ones(8, bool)
+    half = np.arange(8) % 2 == 0
+    rows = np.stack([every, half, ~every])
+    predicted = Strikes(rows, rows, np.zeros((3, 1), bool))
+    sought = Effect(DELAY, 200.0 * MS)
+    whole, part, none = fits_by_share(predicted, late, LINE, sought).max(axis=1)
+    assert whole >= part > none
+    bound = most_of_flows(late, LINE, sought, np.zeros(8, np.int64))
+    assert whole <= 8 * bound[0]
+
+
+def test_packets_that_are_late_in_all_copies_are_delayed_and_not_reordered() -> None:
+    unit = tuple(Sent(n * 10 * MS, True, FLOW, bytes([n]) * (900 if n % 4 == 0 else 90))
+                 for n in range(24))  # fmt: skip
+    outcome = outcome_of(unit, [450 if n % 4 == 0 else 50 for n in range(24)])
+    overtaken = np.zeros(outcome.delay.shape, bool)
+    overtaken[:, ::4] = True
+    kinds = {one.kind for one in findings(outcome._replace(overtaken=overtaken), LINE)}
+    assert kinds == {DELAY}
+    some = np.random.default_rng(1).random(outcome.delay.shape) < 0.25
+    delay = np.where(some, 450 * MS, 50 * MS)
+    kinds = {one.kind for one in findings(outcome._replace(delay=delay, overtaken=some), LINE)}
+    assert REORDER in kinds
+
+
+def test_a_delay_of_one_packet_of_a_stream_is_an_effect_where_many_copies_show_it() -> None:
+    unit = tuple(Sent(n * 400 * MS, True, STREAM._replace(near_port=40_001 + n), b"x" * 300)
+                 for n in range(12))  # fmt: skip
+    delay = [350, *[50] * 11]
+    scores = [max(one.score for one in findings(outcome_of(unit, delay, copies), LINE))
+              for copies in (8, 48)]  # fmt: skip
+    assert scores[1] > 2 * scores[0]
+
+
+def test_an_excerpt_holds_flows_of_each_kind() -> None:
+    packets = [Sent((n + 40 * flow) * MS, True, STREAM._replace(near_port=41_000 + flow), b"y" * 99)
+               for flow in range(40) for n in range(20)]  # fmt: skip
+    packets += probe_of(scene("9.0 > udp resolver:53/40002 question a.example"))
+    short = excerpt(tuple(packets))
+    assert len(short) <= PACKETS
+    assert any(one.ends.far_port == 53 for one in short)
+
+
+@pytest.mark.parametrize(("size", "changes"), [(43, True), (13, False), (160, True)])
+def test_a_short_datagram_is_numbered_where_it_stays_what_it_is(size: int, changes: bool) -> None:
+    one = Sent(0, True, FLOW, b"\x80\x60" + bytes(range(1, size - 1)))
+    assert (marked(one, 700) != marked(one, 701)) == changes
+
+
+def test_a_question_is_not_numbered_in_its_class() -> None:
+    (one, *_) = probe_of(scene("0.0 > udp resolver:53/40002 question a.example"))
+    assert len(one.payload) < 44
+    assert marked(one, 700) == one.payload
+
+
+def test_sizes_that_show_an_effect_have_both_ends() -> None:
+    unit = tuple(Sent(n * MS, True, FLOW, b"z" * size)
+                 for n, size in enumerate((90, 500, 1243, 1453)))  # fmt: skip
+    assert list(size_windows(unit, np.array([0.0, 1.0, 1.0, 0.0]))) == [{"size": "500-1243"}]
+    assert not list(size_windows(unit, np.array([0.0, 0.0, 1.0, 1.0])))
+
+
+@pytest.mark.parametrize(("rewrites", "expected"), [
+    ({(True, 0): 0, (True, 46): 0, (False, 0): 0, (False, 46): 0}, []),
+    ({(True, 0): 0, (True, 16): 8, (False, 0): 0, (False, 16): 8}, [({"dscp": ["cs2"]}, 8)]),
+    ({(True, 0): 0, (False, 0): 8}, [({"protocol": "udp", "direction": "down"}, 8)]),
+    ({(True, 0): 46, (True, 8): 46, (False, 0): 46, (False, 8): 46}, [({"protocol": "udp"}, 46)]),
+    ({(True, 0): 0, (True, 46): 0, (True, 8): 8, (False, 0): 0, (False, 46): 46, (False, 8): 8},
+     [({"dscp": ["ef"], "direction": "up"}, 0)]),
+    ({}, []),
+])  # fmt: skip
+def test_a_mark_that_controls_show_is_a_rule_and_bleaching_is_the_line(
+    rewrites: dict[tuple[bool, int], int], expected: list[tuple[dict[str, object], int]]
+) -> None:
+    assert list(marks_of(rewrites)) == expected
+
+
+def test_a_unit_with_a_datagram_that_is_too_long_is_not_played() -> None:
+    assert is_playable((Sent(0, True, STREAM, bytes(2700)),))
+    assert not is_playable((Sent(0, True, FLOW, bytes(DATAGRAM + 1)),))
