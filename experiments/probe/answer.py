@@ -10,7 +10,7 @@ from typing import Any
 
 from midcall.captures.packets.numbers import TCP
 from midcall.experiments.probe.beliefs import Hypothesis
-from midcall.experiments.probe.found import Found, Result
+from midcall.experiments.probe.found import FURTHER, Found, Result
 from midcall.experiments.probe.prober import Prober
 from midcall.testbed.policy.language import INJECTED, Rule
 
@@ -68,6 +68,7 @@ def document(result: Result, prober: Prober) -> Document:
 def probability(result: Result) -> float:
     """Return the probability that the rules found are all that is in force."""
     share = INCOMPLETE if result.rest or result.contradicted else 1.0
+    share *= FURTHER ** max(len(result.found) - 1, 0)
     return share * math.prod(one.probability for one in result.found)
 
 

@@ -67,7 +67,8 @@ def with_openers(packets: Iterable[Sent]) -> Probe:
 
 def first_packets(probe: Probe, most: int = PACKETS) -> Probe:
     """Return the first packets of the flows of a capture, `most` in all at most: of the busiest
-    flows, and of the others those first whose kind has no flow yet."""
+    flows, and of the others those first whose kind has the fewest flows yet; short ones leave room
+    for more."""
     flows: dict[Ends, list[int]] = {}
     for at, one in enumerate(probe):
         if one.payload or one.ends.proto != TCP:
@@ -79,8 +80,10 @@ def first_packets(probe: Probe, most: int = PACKETS) -> Probe:
         kind = flow_kind(probe[own[0]])
         ranks[own[0]], seen[kind] = seen[kind], seen[kind] + 1
     others = sorted(busiest[BUSIEST:], key=lambda own: ranks[own[0]])
-    chosen = [*busiest[:BUSIEST], *others][: most // (2 * OF_EACH)]
-    taken = {at for own in chosen for at in own[:OF_EACH]}
+    taken: set[int] = set()
+    for own in (*busiest[:BUSIEST], *others):
+        if 2 * len(taken) < most:
+            taken.update(own[:OF_EACH])
     many = OF_EACH
     while many < most:  # one packet more of each of the busiest flows
         more = {own[many] for own in busiest[:BUSIEST] if len(own) > many}
