@@ -196,7 +196,7 @@ class Identifier:
             parts = self.parts(main, rarely) or self.parts(plays[0], rarely)
         if not parts:
             return None
-        if sought.kind != INJECT and not self.shows_both_ways(finding):
+        if finding.kind == DROP and not self.shows_both_ways(finding):
             way = "up" if finding.up else "down"
             beliefs.add(one._replace(way=way) for one in variants(parts, False))
         beliefs.grow(parts)
