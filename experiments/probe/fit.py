@@ -475,5 +475,5 @@ def most_of_flows(
     if sought.kind == DELAY:
         held = np.zeros(len(most))
         np.maximum.at(held, flow[: len(outcome.unit)], held_up(outcome, base))
-        np.negative(np.log(held, where=held > 0, out=np.full(len(held), -np.inf)), out=most)
+        most[held > 0] = -np.log(held[held > 0])
     return most

@@ -89,16 +89,13 @@ class Identifier:
         self.plays, self.watch = plays, watch
         self.forged = False  # whether forged answers are looked into
         self.limits: set[str] = set()
-        self.ways: set[bool] = (
-            set()
-        )  # directions in which the capture shows an effect, upwards: True
 
-    def identify(self, finding: Finding, limits: bool = True) -> Found | None:
+    def identify(self, finding: Finding, may_limit: bool = True) -> Found | None:
         """Return the rule behind an effect, None where no rule of the language explains it.
 
-        limits: whether it may limit a rate.
+        may_limit: whether it may limit a rate.
         """
-        effects = [one for one in self.effects(finding) if limits or not one.limit]
+        effects = self.effects(finding, may_limit)
         act: dict[str, Any] = {}
         if finding.kind == INJECT:
             act = forged_act(self.plays.shown[0])
@@ -109,7 +106,7 @@ class Identifier:
             # this effect alone needs the own addresses
             self.plays.prober.fresh_far = False
             self.plays.shown = [self.plays.own, *self.plays.shown]
-            return self.identify(finding, limits)
+            return self.identify(finding, may_limit)
         if begun is None:
             return None
         beliefs, parts, main = begun
@@ -145,8 +142,8 @@ class Identifier:
         if self.forged and not self.strikes_streams(found):
             found.act = {}  # what is forged is no datagram: the rule drops
         Measure(self.plays, found, self.watch, found.sought.limit in self.limits).run()
-        if limits and sought.limit and found.act.get("act") not in LIMITS:
-            return self.identify(finding, False)
+        if may_limit and sought.limit and found.act.get("act") not in LIMITS:
+            return self.identify(finding, False)  # measured, it is none
         found.equal += Choice(self.plays, beliefs, core, main.unit, found.sought).equal_when_exact(
             found
         )
@@ -266,7 +263,7 @@ class Identifier:
         sought = beliefs.sought
         affected, usable, _ = affected_of(outcome, self.plays.base, sought)
         sizes = np.array([len(one.payload) for one in outcome.unit])
-        least = SILENT * sought.chance * (sought.amount if sought.kind in SHARES else 1.0)
+        least = least_share(sought)
         for size in np.unique(sizes[sizes > 0]):
             own = usable[:, sizes == size]
             if own.sum() < FEW_OF_SIZE or (affected[:, sizes == size] & own).mean() < least:
@@ -294,13 +291,13 @@ class Identifier:
                   for seen in beliefs.seen]  # fmt: skip
         return 2 * sum(arrived for _, arrived in counts) > sum(sent for sent, _ in counts)
 
-    def effects(self, finding: Finding) -> list[Effect]:
+    def effects(self, finding: Finding, may_limit: bool = True) -> list[Effect]:
         """Return the kinds of effects that a rule behind a finding may have: of losses, certain
-        ones and a share; a delay that the same flow shows."""
+        ones and a share; a delay that the same flow shows; limits of a rate, if it may."""
         own = [one for one in self.plays.result.findings
                if (one.ends, one.up) == (finding.ends, finding.up)]  # fmt: skip
         limits: list[Effect] = []
-        if finding.kind in (DROP, PARTIAL, DELAY):
+        if may_limit and finding.kind in (DROP, PARTIAL, DELAY):
             rest = self.plays.masked(self.plays.shown[0], False, PARTIAL)
             limits = list(limits_of(rest, self.plays.base, finding))
             limit = rate_limit(self.plays.prober, self.plays.base, rest, finding.first,
@@ -477,7 +474,7 @@ class Identifier:
             return rest
         affected, usable, _ = affected_of(rest, self.plays.base, sought)
         share = (affected & usable).sum(axis=0) / np.maximum(usable.sum(axis=0), 1)
-        shows = share >= SILENT * sought.chance * (sought.amount if sought.kind in SHARES else 1.0)
+        shows = share >= least_share(sought)
         return rest._replace(delay=np.where(decided & ~shows, -2, rest.delay))
 
     def of_kind(self, outcome: Outcome, finding: Finding) -> Outcome:
@@ -532,6 +529,11 @@ class Identifier:
         order = np.argsort(-weights, kind="stable")[:8]
         shares = {beliefs.hypotheses[at].words: float(weights[at]) for at in order}
         self.plays.result.beliefs.append({"probes": self.plays.prober.probes, "weights": shares})
+
+
+def least_share(sought: Effect) -> float:
+    """Return the share of copies in which a struck packet shows an effect, at least."""
+    return SILENT * sought.chance * (sought.amount if sought.kind in SHARES else 1.0)
 
 
 def limits_of(outcome: Outcome, base: Baseline, finding: Finding) -> Iterator[Effect]:

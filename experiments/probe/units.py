@@ -82,12 +82,10 @@ def marked(last: Sent, number: int) -> bytes:
     if len(body) < LEAST_MARKED or last.ends.proto == TCP:
         return body
     other = body[:-2] + number.to_bytes(2, "big")
-    reading = read(last)
-    if len(body) < ROOMY and (
-        reading.where or read(last._replace(payload=other)).kind != reading.kind
-    ):
-        return body
-    return other
+    if len(body) >= ROOMY:
+        return other
+    before, after = read(last), read(last._replace(payload=other))
+    return body if before.where or after.kind != before.kind else other
 
 
 def zeros(size: int, *names: object) -> bytes:
