@@ -33,7 +33,7 @@ from midcall.experiments.probe.fit import (
     fits_of_limit,
     strikes_of_limit,
 )
-from midcall.experiments.probe.line_oracle import DROP, INJECT, MARK, SHARES, Effect
+from midcall.experiments.probe.line_oracle import DOUBLE, DROP, INJECT, MARK, SHARES, Effect
 from midcall.experiments.probe.prober import Outcome
 from midcall.testbed.policy.language import Rule
 from midcall.testbed.probing.probe import Probe
@@ -481,6 +481,8 @@ def shown(predicted: Strikes, sought: Effect, unit: Probe, on_path: bool) -> NDA
         return np.concatenate([predicted.opened, predicted.struck[:, datagrams]], axis=1)
     if sought.limit:
         return by_stream(predicted.struck, unit)
+    if sought.kind in (DOUBLE, MARK):  # no socket shows them of a stream
+        return predicted.struck[:, [one.ends.proto != TCP for one in unit]]
     return predicted.lost if sought.kind == DROP else predicted.struck
 
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from midcall.experiments.probe.beliefs import (
     with_act,
 )
 from midcall.experiments.probe.fit import strikes_of_limit
-from midcall.experiments.probe.found import LIMITS, Found
+from midcall.experiments.probe.found import BLOCKING, LIMITS, Found
 from midcall.experiments.probe.line_oracle import INJECT, SHARES, Effect
 from midcall.experiments.probe.plays import Plays
 from midcall.experiments.probe.prober import MS
@@ -61,6 +61,8 @@ ALIVE = 36
 
 #: What a unit asks, the unit, and the information that it is expected to give, in bits.
 Chosen = tuple[str, Probe, float]
+#: Which packets of a unit (and whether it was played tightly) say nothing, bool[packets].
+Hidden = Callable[[Probe, bool], np.ndarray[Any, Any]]
 
 
 @dataclass(frozen=True)
@@ -215,10 +217,13 @@ class Choice:
         same = (differ == 0) | scope & (differ <= FEW) & (scores > scores[0] - IN_DOUBT)
         return [at for at, is_same in zip(order, same, strict=True) if is_same]
 
-    def differences(self, rules: Sequence[Rule]) -> np.ndarray[Any, Any]:
+    def differences(
+        self, rules: Sequence[Rule], hidden: Hidden | None = None
+    ) -> np.ndarray[Any, Any]:
         """Return in how much of what units show each of some rules differs from the first one, over
-        all that were played and those around the core, int64[rules]. Packets that a rule found
-        before decides say nothing."""
+        all that were played and those around the core, int64[rules]. hidden: which packets of a
+        unit say nothing; by default those that a rule found before decides."""
+        hidden = hidden or self.plays.decided
         differ = np.zeros(len(rules), np.int64)
         units = [(seen.through.unit, not seen.capture) for seen in self.beliefs.seen]
         predictions = [self.limited(seen.through, rules) for seen in self.beliefs.seen]
@@ -230,7 +235,7 @@ class Choice:
                 units.append((one, True))
                 predictions.append(self.predicted(one, rules))
         for (one, tight), predicted in zip(units, predictions, strict=True):
-            free = ~self.plays.decided(one, tight)
+            free = ~hidden(one, tight)
             predicted = predicted._replace(struck=predicted.struck & free,
                                            lost=predicted.lost & free)  # fmt: skip
             features = shown(predicted, self.sought, one, self.beliefs.on_path)
@@ -248,6 +253,27 @@ class Choice:
         rules = [rule for rule in (best.rule(), *others.values()) if rule is not None]
         usable = [one for one, rule in others.items() if rule is not None]
         differ = self.differences(rules)
+        return [one for one, count in zip(usable, differ[1:], strict=True) if not count]
+
+    def equal_beside(self, found: Found, others: Sequence[Found]) -> list[Hypothesis]:
+        """Return what no unit distinguishes from a rule while others are in force: packets that
+        these drop, or mark alike, say nothing."""
+        covering = [one.as_drop for one in others
+                    if (one.rule.act in BLOCKING and one.decides is not None)
+                    or (one.rule.act == "mark" and one.act == found.act)]  # fmt: skip
+        if not covering:
+            return []
+
+        def hidden(unit: Probe, tight: bool) -> np.ndarray[Any, Any]:
+            struck = strikes(self.plays.through(unit, tight), covering).struck
+            return np.asarray(struck.any(axis=0))
+
+        up = found.finding.up
+        more = {one: one.rule() for one in (*alike(found.best), *other_ways(found.best, up))
+                if one not in (found.best, *found.equal)}  # fmt: skip
+        rules = [rule for rule in (found.best.rule(), *more.values()) if rule is not None]
+        usable = [one for one, rule in more.items() if rule is not None]
+        differ = self.differences(rules, hidden)
         return [one for one, count in zip(usable, differ[1:], strict=True) if not count]
 
     def predicted(self, unit: Probe, rules: Sequence[Rule]) -> Strikes:

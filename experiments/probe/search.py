@@ -15,6 +15,7 @@ import json
 from collections.abc import Sequence
 
 from midcall.experiments.probe.beliefs import Beliefs, hypothesis
+from midcall.experiments.probe.choice import Choice
 from midcall.experiments.probe.code_points import marks_of
 from midcall.experiments.probe.effects import Finding
 from midcall.experiments.probe.expected import not_seen
@@ -65,6 +66,7 @@ class Search:
             )
         self.result.base = self.plays.base
         self.take_rewrites()
+        self.note_equals()
         self.result.verdict = self.verdict()
         return self.result
 
@@ -221,6 +223,16 @@ class Search:
             self.result.found.remove(found)
             if self.plays.left_over() - before:
                 self.result.found.insert(place, found)
+
+    def note_equals(self) -> None:
+        """Note of each of several rules what nothing distinguishes from it beside the others."""
+        for found in self.result.found:
+            if not found.core:
+                continue  # what controls show
+            others = [one for one in self.result.found if one is not found]
+            choice = Choice(self.plays, found.beliefs, found.core, self.plays.capture,
+                            found.sought)  # fmt: skip
+            found.equal += choice.equal_beside(found, others)
 
     def join_lists(self) -> None:
         """Make one rule with a list of rules that drop and differ in their addresses, or in their

@@ -18,7 +18,7 @@ from midcall.experiments.probe.beliefs import Beliefs, Seen, hypothesis
 from midcall.experiments.probe.effects import findings
 from midcall.experiments.probe.excerpts import excerpt
 from midcall.experiments.probe.fit import followed
-from midcall.experiments.probe.identify import limits_of
+from midcall.experiments.probe.kinds import limits_of
 from midcall.experiments.probe.line_oracle import DOUBLE, DROP, PARTIAL, REORDER, Effect
 from midcall.experiments.probe.prober import STREAM_PATIENCE, Outcome, overtaken
 from midcall.testbed.conformance.transcript import scene

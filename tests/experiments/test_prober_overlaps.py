@@ -11,13 +11,13 @@ from midcall.experiments.localise.packet_fields import read
 from midcall.experiments.probe.atoms import size_windows
 from midcall.experiments.probe.baseline import Baseline
 from midcall.experiments.probe.beliefs import Beliefs, Hypothesis, hypothesis
-from midcall.experiments.probe.choice import is_playable
+from midcall.experiments.probe.choice import Choice, is_playable
 from midcall.experiments.probe.code_points import marks_of
 from midcall.experiments.probe.effects import Finding, findings
 from midcall.experiments.probe.excerpts import PACKETS, excerpt
 from midcall.experiments.probe.fit import fits_by_share, most_of_flows
 from midcall.experiments.probe.found import Found, Result
-from midcall.experiments.probe.line_oracle import DELAY, PARTIAL, REORDER, Effect
+from midcall.experiments.probe.line_oracle import DELAY, DROP, PARTIAL, REORDER, Effect
 from midcall.experiments.probe.plays import Plays
 from midcall.experiments.probe.prober import Outcome, Prober
 from midcall.experiments.probe.units import marked
@@ -158,3 +158,24 @@ def test_a_mark_that_controls_show_is_a_rule_and_bleaching_is_the_line(
 def test_a_unit_with_a_datagram_that_is_too_long_is_not_played() -> None:
     assert is_playable((Sent(0, True, STREAM, bytes(2700)),))
     assert not is_playable((Sent(0, True, FLOW, bytes(DATAGRAM + 1)),))
+
+
+@pytest.mark.parametrize(("act", "equal"), [({}, True), ({"act": "delay", "delay_ms": 90}, False)])
+def test_a_direction_that_another_rule_drops_is_not_known(
+    act: dict[str, object], equal: bool
+) -> None:
+    upwards = hypothesis({"stun": True, "direction": "up"}, "packet")
+    downwards = hypothesis({"protocol": "udp", "direction": "down"}, "packet")
+    sought = Effect(DROP, 1.0)
+    beliefs = Beliefs(LINE, [sought])
+    beliefs.add([upwards])
+    capture = probe_of(scene(CALLS))
+    finding = Finding(DROP, capture[0].ends, True, 40.0, 1.0, 0)
+    first, second = (
+        Found(best, 0.9, sought, beliefs, capture[:1], finding, best, act=more)
+        for best, more in ((upwards, {}), (downwards, act))
+    )
+    plays = Plays(Prober(VirtualSockets(EMPTY, "4g", 1), "4g", 1), capture, Result())
+    choice = Choice(plays, beliefs, first.core, plays.capture, sought)
+    both = hypothesis({"stun": True}, "packet")
+    assert (both in choice.equal_beside(first, [second])) == equal

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Conditions and hypotheses around an effect: of the packets of a unit that show it."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from midcall.experiments.probe.atoms import (
+    Match,
+    allowance,
+    atoms,
+    places,
+    references,
+    windows_with_ends,
+)
+from midcall.experiments.probe.baseline import Baseline
+from midcall.experiments.probe.beliefs import Beliefs, Hypothesis, combined, hypothesis
+from midcall.experiments.probe.evidence import least_share
+from midcall.experiments.probe.fit import affected_of, events_of
+from midcall.experiments.probe.line_oracle import DROP, INJECT, SHARES, Effect
+from midcall.experiments.probe.plays import Plays
+from midcall.experiments.probe.prober import Outcome
+from midcall.experiments.probe.quotas import quotas
+from midcall.testbed.probing.probe import flows_of
+from midcall.testbed.probing.strikes import strikes
+
+#: Far addresses of a list that a rule may have, at most.
+MOST_ADDRESSES = 12
+#: Packets of one size that show whether it is struck, at least.
+FEW_OF_SIZE = 8
+
+
+def how_surely(outcome: Outcome, base: Baseline, sought: Effect) -> np.ndarray[Any, Any]:
+    """Return how surely each packet of a unit shows an effect, float64[packets]."""
+    if sought.kind == INJECT:
+        hit = np.asarray(events_of(outcome).any(axis=0))
+        flows = flows_of(outcome.unit)
+        shown_ = np.array([float(hit[flows.index(one.ends)]) for one in outcome.unit])
+        dropped = how_surely(outcome, base, Effect(DROP, 1.0, sought.chance))
+        return np.where(outcome.streams, shown_, np.maximum(shown_, dropped))
+    affected, usable, other = affected_of(outcome, base, sought)
+    count = usable.sum(axis=0)
+    share = (affected & usable).sum(axis=0) / np.maximum(count, 1)
+    least = np.maximum(0.6 * min(sought.chance, 1.0), 3 * other)
+    if sought.kind in SHARES:
+        least = np.full(len(share), min(0.2, 0.4 * max(sought.amount, 0.1)))
+    return np.where((count > 0) & (share > least), 1.0, 0.0)
+
+
+def conditions_around(plays: Plays, outcome: Outcome, sought: Effect) -> list[Match]:
+    """Return the conditions that packets around the effect meet."""
+    through = plays.through(outcome.unit, False)
+    where = places(through)
+    shows = how_surely(outcome, plays.base, sought)
+    found: dict[str, Match] = {}
+    for at in references(outcome.unit, shows):
+        if at in where:
+            for part in atoms(outcome.unit, at, where[at]):
+                found.setdefault(json.dumps(part, sort_keys=True), part)
+    # which writes of a stream are sent again is chance, the last ones rarely among them
+    ends = np.where(outcome.streams, 0.0, shows) if sought.kind in SHARES else shows
+    for part in windows_with_ends(outcome.unit, where, ends):
+        found.setdefault(json.dumps(part, sort_keys=True), part)
+    fars = {str(ipaddress.ip_network(one.ends.far)): None
+            for one, hit in zip(outcome.unit, shows, strict=True) if hit > 0.5}  # fmt: skip
+    if found and 1 < len(fars) <= MOST_ADDRESSES:
+        found.setdefault(json.dumps(list(fars)), {"addresses": list(fars)})
+    shown_ports = [one.ends.far_port for one, hit in zip(outcome.unit, shows, strict=True)
+                   if hit > 0.5]  # fmt: skip
+    if found and min(shown_ports) < max(shown_ports):
+        part = {"ports": [f"{min(shown_ports)}-{max(shown_ports)}"]}
+        found.setdefault(json.dumps(part), part)
+    return list(found.values())
+
+
+def with_allowances(
+    plays: Plays, parts: Sequence[Match], outcome: Outcome, sought: Effect
+) -> Iterator[Hypothesis]:
+    """Yield conditions with an allowance that fits what was seen: a flow meets the condition
+    some packets before its first packet that shows the effect."""
+    through = plays.through(outcome.unit, False)
+    shows = how_surely(outcome, plays.base, sought)
+    unit = outcome.unit
+    wide = [one for one in parts if one.keys() & {"protocol", "direction"}]
+    matches = [*parts, *(joined_ for one in wide for other in parts
+                         if (joined_ := combined(one, other)) is not None)]  # fmt: skip
+    plain = [hypothesis(one, "packet") for one in matches]
+    rules = [one.rule() for one in plain]
+    usable = [at for at, rule in enumerate(rules) if rule is not None]
+    hits = strikes(through, [rule for rule in rules if rule is not None]).struck
+    for row, at in enumerate(usable):
+        first = {unit[n].ends: int(n) for n in np.flatnonzero(hits[row])[::-1]}
+        for ends, begin in first.items():
+            struck = [n for n in range(begin, len(unit))
+                      if unit[n].ends == ends and shows[n] > 0.5]  # fmt: skip
+            if struck and struck[0] > begin:
+                for after in allowance(through, begin, struck[0]):
+                    late = plain[at]._replace(after=json.dumps(after))
+                    for scope in ("flow", "packet"):
+                        yield late._replace(scope=scope)
+                    if sought.kind == DROP:
+                        yield late._replace(scope="flow", media=True)
+                break
+        for after in quotas(through, hits[row], shows > 0.5):
+            for scope in ("flow", "packet"):
+                yield plain[at]._replace(after=json.dumps(after), scope=scope)
+
+
+def sizes_seen(beliefs: Beliefs, base: Baseline, outcome: Outcome) -> Iterator[Match]:
+    """Yield the likeliest hypothesis's window of sizes, widened to those of a unit's packets
+    that show the effect."""
+    window = str(beliefs.best.keys.get("size", ""))
+    if "-" not in window:
+        return
+    low, high = (int(one) if one else None for one in window.split("-"))
+    sought = beliefs.sought
+    affected, usable, _ = affected_of(outcome, base, sought)
+    sizes = np.array([len(one.payload) for one in outcome.unit])
+    least = least_share(sought)
+    for size in np.unique(sizes[sizes > 0]):
+        own = usable[:, sizes == size]
+        if own.sum() < FEW_OF_SIZE or (affected[:, sizes == size] & own).mean() < least:
+            continue
+        if low is not None and size < low:
+            yield {"size": f"{size}-{high or ''}"}
+        if high is not None and size > high:
+            yield {"size": f"{low or 1}-{size}"}

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The fewest packets of a unit that bring a hypothesis about."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from midcall.captures.packets.numbers import TCP
+from midcall.experiments.localise.messages import noise
+from midcall.experiments.localise.run import shorten_gaps
+from midcall.experiments.probe.beliefs import Hypothesis
+from midcall.experiments.probe.effects import Finding
+from midcall.experiments.probe.excerpts import OPENED
+from midcall.experiments.probe.plays import Plays, place_of
+from midcall.experiments.probe.prober import MS
+from midcall.experiments.probe.units import repeated_unit
+from midcall.testbed.policy.language import Rule
+from midcall.testbed.probing.probe import Probe, in_order
+from midcall.testbed.probing.strikes import strikes
+
+
+def core_of(plays: Plays, best: Hypothesis, unit: Probe, finding: Finding, forged: bool) -> Probe:
+    """Return the fewest packets of a unit that bring a hypothesis about, of the flow
+    (and direction) that shows the effect, if it does: what others show may be another rule's.
+    """
+    keys = best.keys
+    through = plays.through(unit, False)
+    plain = best._replace(scope="packet", way=None, after="", media=False).rule()
+    if plain is None:
+        return shorten_gaps(unit[:1])
+    hits = np.flatnonzero(strikes(through, [plain]).struck[0])
+    for taken in (plays.blocked(unit), plays.decided(unit, False)):
+        spared = ~taken[hits]
+        hits = hits[spared] if spared.any() else hits
+    datagrams = [at for at in hits if unit[at].ends.proto != TCP]
+    if datagrams and not forged:  # what a stream shows depends on what its kernels resend
+        hits = np.array(datagrams)
+    place = place_of(finding)[1:]
+    for width in (2, 1):
+        same = [at for at in hits if place[:width] == place_of(
+            finding._replace(ends=unit[at].ends, up=unit[at].up))[1 : 1 + width]]  # fmt: skip
+        if same:
+            hits = np.array(same)
+            break
+    at = int(hits[0]) if len(hits) else 0
+    one = unit[at]
+    needs = {"packets", "bytes", "seconds", "app", "role"} & keys.keys()
+    own = in_order(other for other in unit[: at + 1] if other.ends == one.ends)
+    if needs:
+        return own if "seconds" in keys else shorten_gaps(own)
+    core: Probe = (one._replace(time=0),)
+    if not one.up and one.ends.proto != TCP:
+        # a NAT lets nothing in before something went out
+        opener = one._replace(time=0, up=True, payload=noise(8, "opener"), before=())
+        core = opener, one._replace(time=OPENED)
+    if one.ends.proto != TCP and not is_struck_again(plays, plain, core):
+        return shorten_gaps(own)  # what the packet is depends on those before it
+    return core
+
+
+def is_struck_again(plays: Plays, rule: Rule, core: Probe) -> bool:
+    """Return whether a rule strikes the last packet of a core when it comes again, too."""
+    unit = repeated_unit(core, 4, 15 * MS)
+    struck = strikes(plays.through(unit, True), [rule]).struck[0]
+    again = [hit for one, hit in zip(unit, struck, strict=True)
+             if one.payload == core[-1].payload and one.up == core[-1].up]  # fmt: skip
+    return bool(2 * sum(again) > len(again))

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What of an outcome is evidence about one rule: what other rules may have done says nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from midcall.captures.packets.numbers import TCP
+from midcall.experiments.probe.baseline import Baseline
+from midcall.experiments.probe.effects import SHOWN, Finding, findings
+from midcall.experiments.probe.fit import affected_of
+from midcall.experiments.probe.line_oracle import DROP, INJECT, PARTIAL, SHARES, Effect
+from midcall.experiments.probe.plays import Plays
+from midcall.experiments.probe.prober import Outcome
+from midcall.testbed.probing.probe import Ends
+
+#: Share of copies that show an effect, of those expected, below which a packet does not.
+SILENT = 0.4
+
+
+def for_others(plays: Plays, outcome: Outcome, tight: bool, sought: Effect) -> Outcome:
+    """Return an outcome without what the rules found so far explain, and without the packets
+    that they may decide and that do not show an effect: those say nothing of a rule behind."""
+    rest = plays.masked(outcome, tight, sought.kind)
+    decided = plays.decided(outcome.unit, tight)
+    if not decided.any():
+        return rest
+    affected, usable, _ = affected_of(rest, plays.base, sought)
+    share = (affected & usable).sum(axis=0) / np.maximum(usable.sum(axis=0), 1)
+    shows = share >= least_share(sought)
+    return rest._replace(delay=np.where(decided & ~shows, -2, rest.delay))
+
+
+def of_kind(outcome: Outcome, base: Baseline, finding: Finding) -> Outcome:
+    """Return an outcome without the groups that show other kinds of effects alone: of other
+    rules. Packets that are late are not dropped."""
+    losses = (DROP, PARTIAL, INJECT)
+    same = losses if finding.kind in losses else (finding.kind,)
+    kinds: dict[tuple[Ends, bool], set[str]] = {}
+    for one in findings(outcome, base):
+        if one.score > SHOWN:
+            kinds.setdefault((one.ends, one.up), set()).add(one.kind)
+    other = {key for key, some in kinds.items() if not some & set(same)}
+    hit = np.array([(one.ends, one.up) in other for one in outcome.unit])
+    if finding.kind == INJECT and finding.ends.proto == TCP:
+        # losses of datagrams may be those of another rule; units tell whether they are not
+        lossy = {ends for (ends, _), some in kinds.items() if some & {DROP, PARTIAL}}
+        unsure = np.array([one.ends.proto != TCP and one.ends in lossy for one in outcome.unit])
+        outcome = outcome._replace(delay=np.where(unsure, -2, outcome.delay))
+    if not hit.any():
+        return outcome
+    if finding.kind in (DROP, INJECT):
+        return punctual(outcome, base, hit)
+    delay = outcome.delay.copy()
+    delay[:, hit] = -2
+    return outcome._replace(delay=delay)
+
+
+def punctual(outcome: Outcome, base: Baseline, hit: np.ndarray[Any, Any]) -> Outcome:
+    """Return an outcome in which some packets show neither delays nor copies. hit:
+    bool[packets]."""
+    way = outcome.up.astype(int)
+    own = np.array(base.fixed)[way] + np.array(base.per_octet)[way] * outcome.size
+    late, twice = outcome.overtaken, outcome.twice
+    return outcome._replace(
+        delay=np.where((outcome.delay >= 0) & hit, own.astype(np.int64), outcome.delay),
+        overtaken=None if late is None else late & ~hit,
+        twice=None if twice is None else twice & ~hit,
+    )
+
+
+def least_share(sought: Effect) -> float:
+    """Return the share of copies in which a struck packet shows an effect, at least."""
+    return SILENT * sought.chance * (sought.amount if sought.kind in SHARES else 1.0)

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The kinds of effects that a rule may have which shows as one effect."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import numpy as np
+
+from midcall.captures.packets.numbers import TCP
+from midcall.experiments.probe.baseline import Baseline
+from midcall.experiments.probe.beliefs import Beliefs
+from midcall.experiments.probe.effects import Finding
+from midcall.experiments.probe.fit import affected_of
+from midcall.experiments.probe.line_oracle import DELAY, DROP, MARK, PARTIAL, Effect
+from midcall.experiments.probe.plays import Plays
+from midcall.experiments.probe.prober import Outcome
+from midcall.experiments.probe.rates import policer, ramps, rate_limit, shaper
+from midcall.testbed.probing.strikes import strikes
+
+#: Buckets and queues that are tried, as shares of the one that fits a flow: which packets spend
+#: the bucket is not known yet.
+ROOMS = {"police": (1.0, 1.12, 1.3), "shape": (1.0,)}
+
+
+def effects_behind(
+    plays: Plays, finding: Finding, measured: set[str], may_limit: bool = True
+) -> list[Effect]:
+    """Return the kinds of effects that a rule behind a finding may have: of losses, certain
+    ones and a share; a delay that the same flow shows; limits of a rate, if it may."""
+    own = [one for one in plays.result.findings
+           if (one.ends, one.up) == (finding.ends, finding.up)]  # fmt: skip
+    limits: list[Effect] = []
+    if may_limit and finding.kind in (DROP, PARTIAL, DELAY):
+        rest = plays.masked(plays.shown[0], False, PARTIAL)
+        limits = list(limits_of(rest, plays.base, finding))
+        limit = rate_limit(plays.prober, plays.base, rest, finding.first,
+                           {one.kind for one in own})  # fmt: skip
+        if limit is not None:
+            measured.add(json.dumps(limit.fields))
+            known = Effect(PARTIAL, 0.5, 1.0, limit.act, json.dumps(limit.fields))
+            late = [Effect(DELAY, finding.amount, finding.chance)]
+            return [known, *(late if finding.kind == DELAY else [])]
+    result = {finding.kind: Effect(finding.kind, finding.amount, finding.chance)}
+    for one in own if finding.kind != MARK else ():
+        if one.kind != MARK:  # a rule that marks does nothing else
+            result.setdefault(one.kind, Effect(one.kind, one.amount, one.chance))
+    if finding.kind in (DROP, PARTIAL):
+        result.setdefault(DROP, Effect(DROP, 1.0, 1.0))
+        result.setdefault(PARTIAL, Effect(PARTIAL, 0.5, 1.0))
+    return [*limits, *result.values()]
+
+
+def share_of(beliefs: Beliefs, base: Baseline) -> float:
+    """Return the share of struck packets that show an effect beyond the line's own."""
+    gone = count = 0
+    for seen in beliefs.seen:
+        rule = beliefs.best.rule()
+        assert rule is not None
+        struck = strikes(seen.through, [rule]).struck[0]
+        affected, usable, _ = affected_of(seen.outcome, base, beliefs.sought)
+        gone += int((affected & usable)[:, struck].sum())
+        count += int(usable[:, struck].sum())
+    loss = max(base.loss) if beliefs.sought.kind == PARTIAL else 0.0
+    return min(max((gone / max(count, 1) - loss) / (1 - loss), 0.03), 1.0)
+
+
+def limits_of(outcome: Outcome, base: Baseline, finding: Finding) -> Iterator[Effect]:
+    """Yield the limits of a rate that explain the losses or delays of a flow and direction: of most
+    copies alone, and all of them about the same."""
+    key = finding.ends._replace(far=b"")  # of a play to other addresses, too
+    places = [at for at, one in enumerate(outcome.unit)
+              if one.ends._replace(far=b"") == key and one.up == finding.up]  # fmt: skip
+    times = np.array([outcome.unit[at].time for at in places], np.float64)
+    sizes = outcome.size[places].astype(float)
+    excess = base.excess(outcome)
+    policed, shaped = [], []
+    for copy in range(len(outcome.delay)):
+        own = outcome.sent[copy, places]
+        if own.sum() > 8 and finding.ends.proto != TCP:
+            lost, waits = outcome.lost[copy, places][own], excess[copy, places][own]
+            policed.append(policer(times[own], sizes[own], lost))
+            shaped.append(shaper(times[own], sizes[own], waits) if ramps(waits) else None)
+    for act, room, fitted in (("police", "bucket_bytes", policed), ("shape", "queue_ms", shaped)):
+        rows = [one for one in fitted if one is not None]
+        if not rows or 2 * len(rows) < len(policed):
+            continue
+        rate, most = np.median(np.array(rows), axis=0)
+        if np.std([one[0] for one in rows]) < 0.3 * rate and rate > 0 and most > 0:
+            for part in ROOMS[act]:
+                about = int(most * part) if act == "police" else float(most)
+                limit = {"act": act, "rate_kbit": float(rate), room: about}
+                yield Effect(PARTIAL, 0.5, 1.0, act, json.dumps(limit))
