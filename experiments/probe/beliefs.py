@@ -31,6 +31,7 @@ from midcall.experiments.probe.fit import (
     fit_without_rule,
     fits_by_share,
     fits_of_limit,
+    gains,
     strikes_of_limit,
 )
 from midcall.experiments.probe.line_oracle import DOUBLE, DROP, INJECT, MARK, SHARES, Effect
@@ -45,6 +46,9 @@ SCOPES = ("packet", "flow", "call", "client", "pair", "server", "triple")
 WAYS = (None, "up", "down")
 #: Hypotheses that are kept, that grow, and conditions of one match, at most.
 KEPT, GROWING, MOST_KEYS = 200, 14, 4
+#: Part of the evidence of packets without the effect that counts against a condition which another
+#: one may narrow.
+FORGIVEN = 0.2
 #: Prior cost of a condition, a direction, an allowance, and a scope other than the flow, in nats.
 COST = {"key": 1.2, "number": 2.0, "way": 1.5, "after": 3.0, "scope": 1.0, "media": 2.5}
 #: Packets of a limited rate count as so many independent ones.
@@ -331,18 +335,38 @@ class Beliefs:
         for is_media in media:
             self.add(variants(parts, is_media))
         self.add(list(self.changed(2 * GROWING)))
+        self.add(self.joined(self.promising(parts), parts))
         for _ in range(2):
-            parents = distinct(self.top(GROWING * 3), GROWING)
-            more: list[Hypothesis] = []
-            for parent in parents:
-                for part in parts:
-                    joined = combined(parent.keys, part)
-                    if joined is not None:
-                        more.append(parent._replace(match=json.dumps(joined, sort_keys=True)))
-            self.add(more)
+            self.add(self.joined(distinct(self.top(GROWING * 3), GROWING), parts))
             self.prune(4 * KEPT)
             self.add(list(self.changed(GROWING // 2)))
         self.prune()
+
+    def joined(
+        self, parents: Iterable[Hypothesis], parts: Sequence[Match]
+    ) -> Iterator[Hypothesis]:  # fmt: skip
+        """Yield hypotheses with one condition more."""
+        for parent in parents:
+            for part in parts:
+                match = combined(parent.keys, part)
+                if match is not None:
+                    yield parent._replace(match=json.dumps(match, sort_keys=True))
+
+    def promising(self, parts: Sequence[Match]) -> list[Hypothesis]:
+        """Return the conditions that strike most of the packets with the effect and few others,
+        however little they explain alone: another condition may spare the others."""
+        sought = next((one for one in self.effects if not one.limit), self.effects[0])
+        if sought.kind == INJECT or sought.limit:
+            return []
+        usable = [(one, rule) for one in (hypothesis(part, "packet") for part in parts)
+                  if (rule := one.rule()) is not None]  # fmt: skip
+        totals = np.zeros(len(usable))
+        for seen in self.seen if usable else ():
+            gain = gains(seen.outcome, self.base, sought)
+            struck = strikes(seen.through, [rule for _, rule in usable]).struck
+            totals += struck @ np.where(gain > 0, gain, FORGIVEN * gain)
+        order = np.argsort(-totals, kind="stable")[:GROWING]
+        return [usable[at][0] for at in order if totals[at] > 0]
 
     def climb(self, parts: Sequence[Match], rounds: int = 3) -> None:
         """Improve the best hypotheses by one condition more, one other, or one less."""

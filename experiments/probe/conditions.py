@@ -20,13 +20,14 @@ from midcall.experiments.probe.atoms import (
 )
 from midcall.experiments.probe.baseline import Baseline
 from midcall.experiments.probe.beliefs import Beliefs, Hypothesis, combined, hypothesis
+from midcall.experiments.probe.effects import SHOWN, findings
 from midcall.experiments.probe.evidence import least_share
 from midcall.experiments.probe.fit import affected_of, events_of
-from midcall.experiments.probe.line_oracle import DROP, INJECT, SHARES, Effect
+from midcall.experiments.probe.line_oracle import DELAY, DROP, INJECT, PARTIAL, SHARES, Effect
 from midcall.experiments.probe.plays import Plays
 from midcall.experiments.probe.prober import Outcome
 from midcall.experiments.probe.quotas import quotas
-from midcall.testbed.probing.probe import flows_of
+from midcall.testbed.probing.probe import flow_numbers
 from midcall.testbed.probing.strikes import strikes
 
 #: Far addresses of a list that a rule may have, at most.
@@ -39,8 +40,7 @@ def how_surely(outcome: Outcome, base: Baseline, sought: Effect) -> np.ndarray[A
     """Return how surely each packet of a unit shows an effect, float64[packets]."""
     if sought.kind == INJECT:
         hit = np.asarray(events_of(outcome).any(axis=0))
-        flows = flows_of(outcome.unit)
-        shown_ = np.array([float(hit[flows.index(one.ends)]) for one in outcome.unit])
+        shown_ = hit[flow_numbers(outcome.unit)].astype(float)
         dropped = how_surely(outcome, base, Effect(DROP, 1.0, sought.chance))
         return np.where(outcome.streams, shown_, np.maximum(shown_, dropped))
     affected, usable, other = affected_of(outcome, base, sought)
@@ -49,7 +49,18 @@ def how_surely(outcome: Outcome, base: Baseline, sought: Effect) -> np.ndarray[A
     least = np.maximum(0.6 * min(sought.chance, 1.0), 3 * other)
     if sought.kind in SHARES:
         least = np.full(len(share), min(0.2, 0.4 * max(sought.amount, 0.1)))
+        count = np.where(in_sure_groups(outcome, base, sought), count, 0)
     return np.where((count > 0) & (share > least), 1.0, 0.0)
+
+
+def in_sure_groups(outcome: Outcome, base: Baseline, sought: Effect) -> np.ndarray[Any, Any]:
+    """Return which packets are of a flow and direction that surely shows a share of an effect,
+    bool[packets]; all where none does: the line itself may lose one packet of another as often."""
+    kinds = (sought.kind, *((DROP,) if sought.kind == PARTIAL else ()),
+             *((DELAY,) if sought.limit else ()))  # fmt: skip
+    sure = {(one.ends, one.up) for one in findings(outcome, base)
+            if one.kind in kinds and one.score > SHOWN}  # fmt: skip
+    return np.array([not sure or (one.ends, one.up) in sure for one in outcome.unit])
 
 
 def conditions_around(plays: Plays, outcome: Outcome, sought: Effect) -> list[Match]:

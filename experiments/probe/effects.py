@@ -35,7 +35,7 @@ from midcall.experiments.probe.line_oracle import (
     REORDER,
 )
 from midcall.experiments.probe.prober import MS, Outcome
-from midcall.testbed.probing.probe import Ends, flows_of
+from midcall.testbed.probing.probe import Ends, flow_numbers, flows_of
 
 #: Share of losses beyond the line's own that counts as an effect, at least.
 LEAST_SHARE = 0.03
@@ -156,7 +156,7 @@ def pooled(
 
 def groups_of(outcome: Outcome) -> list[tuple[Ends, bool, NDArray[np.int64]]]:
     """Return the flows and directions of a unit that were sent, each with its packets' indices."""
-    flows = np.array([flows_of(outcome.unit).index(one.ends) for one in outcome.unit])
+    flows = flow_numbers(outcome.unit)
     result = []
     for number, ends in enumerate(flows_of(outcome.unit)):
         for up in (True, False):

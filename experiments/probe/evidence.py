@@ -33,11 +33,14 @@ def for_others(plays: Plays, outcome: Outcome, tight: bool, sought: Effect) -> O
     return rest._replace(delay=np.where(decided & ~shows, -2, rest.delay))
 
 
-def of_kind(outcome: Outcome, base: Baseline, finding: Finding) -> Outcome:
+def of_kind(outcome: Outcome, base: Baseline, finding: Finding, apart: bool = False) -> Outcome:
     """Return an outcome without the groups that show other kinds of effects alone: of other
-    rules. Packets that are late are not dropped."""
+    rules. Packets that are late are not dropped.
+
+    apart: whether a share of losses and packets that never arrive are different kinds.
+    """
     losses = (DROP, PARTIAL, INJECT)
-    same = losses if finding.kind in losses else (finding.kind,)
+    same = losses if finding.kind in losses and not apart else (finding.kind,)
     kinds: dict[tuple[Ends, bool], set[str]] = {}
     for one in findings(outcome, base):
         if one.score > SHOWN:
@@ -51,7 +54,7 @@ def of_kind(outcome: Outcome, base: Baseline, finding: Finding) -> Outcome:
         outcome = outcome._replace(delay=np.where(unsure, -2, outcome.delay))
     if not hit.any():
         return outcome
-    if finding.kind in (DROP, INJECT):
+    if finding.kind in (DROP, INJECT) and not apart:
         return punctual(outcome, base, hit)
     delay = outcome.delay.copy()
     delay[:, hit] = -2

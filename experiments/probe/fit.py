@@ -31,9 +31,10 @@ from midcall.experiments.probe.line_oracle import (
     REORDER,
     Effect,
 )
+from midcall.experiments.probe.line_oracle import SHARES as EFFECTS_WITH_SHARE
 from midcall.experiments.probe.prober import MS, Outcome
 from midcall.testbed.policy.language import Rule
-from midcall.testbed.probing.probe import Ends, Probe, flows_of
+from midcall.testbed.probing.probe import Ends, Probe, flow_numbers, flows_of
 from midcall.testbed.probing.strikes import Passing, Strikes, strikes
 
 Bools = NDArray[np.bool_]
@@ -184,10 +185,9 @@ def fits_by_share(
     affected, usable, other = affected_of(outcome, base, sought)
     usable = judged(usable, outcome, sought, on_path)
     unit = outcome.unit
-    listed = flows_of(unit)
-    flow = np.array([listed.index(one.ends) for one in unit])
+    flow = flow_numbers(unit)
     mask = predicted.struck if sought.kind in BY_ITSELF else predicted.lost
-    own = [np.flatnonzero(flow == number) for number in range(len(listed))]
+    own = [np.flatnonzero(flow == number) for number in range(flow.max(initial=-1) + 1)]
     hit = [mask[:, places].astype(np.float64) for places in own]
     most = most_of_flows(outcome, base, sought, flow)
     bound = len(outcome.delay) * most
@@ -198,7 +198,7 @@ def fits_by_share(
         gain = np.where(seen, math.log(0.95 / STRAY), math.log(0.05 / (1 - STRAY)))
         hits = np.asarray(forged[:, None, :] * gain[None, :, :], np.float64)
     totals = []
-    spare = np.full(len(listed), -np.inf)
+    spare = np.full(len(own), -np.inf)
     if another < math.inf:
         spare = struck_by_another(outcome, base, sought, on_path, flow)
     shares = SHARES if sought.kind in BY_ITSELF else (1 - MISS,)
@@ -376,6 +376,18 @@ def shown_counts(
     return gone.astype(np.float64), count.astype(np.float64), other
 
 
+def gains(outcome: Outcome, base: Baseline, sought: Effect) -> Floats:
+    """Return ln P(a packet's copies | struck) - ln P(they | not struck) of each packet of a unit,
+    float64[packets]."""
+    affected, usable, other = affected_of(outcome, base, sought)
+    share = sought.chance * (sought.amount if sought.kind in EFFECTS_WITH_SHARE else 1.0)
+    chance = np.clip(share, other + MISS, 1 - MISS)
+    gone, count = (affected & usable).sum(axis=0), usable.sum(axis=0)
+    return np.asarray(
+        gone * np.log(chance / other) + (count - gone) * np.log((1 - chance) / (1 - other))
+    )
+
+
 def agreement(
     predicted: Bools, outcome: Outcome, base: Baseline, sought: Effect, on_path: bool = False
 ) -> tuple[int, int]:
@@ -420,8 +432,7 @@ def fit_without_rule(
     integrated out (a beta function); how many are struck is integrated over STRUCK. another: as in
     `fits_by_share`: all flows together count for no more.
     """
-    listed = flows_of(outcome.unit)
-    flow = np.array([listed.index(one.ends) for one in outcome.unit])
+    flow = flow_numbers(outcome.unit)
     if another < math.inf:
         by_flow = struck_by_another(outcome, base, sought, on_path, flow)
         return min(float(np.maximum(by_flow, 0.0).sum()), another)

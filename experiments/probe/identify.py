@@ -51,23 +51,26 @@ class Identifier:
         self.forged = False  # whether forged answers are looked into
         self.limits: set[str] = set()
 
-    def identify(self, finding: Finding, may_limit: bool = True) -> Found | None:
+    def identify(
+        self, finding: Finding, may_limit: bool = True, apart: bool = False
+    ) -> Found | None:
         """Return the rule behind an effect, None where no rule of the language explains it.
 
-        may_limit: whether it may limit a rate.
+        may_limit: whether it may limit a rate; apart: whether flows and directions that show
+        another kind of effect are another rule's.
         """
-        effects = effects_behind(self.plays, finding, self.limits, may_limit)
+        effects = effects_behind(self.plays, finding, self.limits, may_limit, apart)
         act: dict[str, Any] = {}
         if finding.kind == INJECT:
             act = forged_act(self.plays.shown[0])
             effects = [effects[0]._replace(detail=act["act"])]
         self.forged = effects[0].kind == INJECT
-        begun = self.begin(finding, effects)
+        begun = self.begin(finding, effects, apart)
         if begun is None and self.plays.prober.fresh_far:
             # this effect alone needs the own addresses
             self.plays.prober.fresh_far = False
             self.plays.shown = [self.plays.own, *self.plays.shown]
-            return self.identify(finding, may_limit)
+            return self.identify(finding, may_limit, apart)
         if begun is None:
             return None
         beliefs, parts, main = begun
@@ -103,8 +106,12 @@ class Identifier:
         if self.forged and not self.strikes_streams(found):
             found.act = {}  # what is forged is no datagram: the rule drops
         Measure(self.plays, found, self.watch, found.sought.limit in self.limits).run()
-        if may_limit and sought.limit and found.act.get("act") not in LIMITS:
-            return self.identify(finding, False)  # measured, it is none
+        measured = found.act.get("act") in LIMITS
+        if may_limit and sought.limit and not (measured and not found.notes):
+            other = self.identify(finding, False, apart)
+            explains = other is not None and other.explained > LEAST_EXPLAINED and not other.notes
+            if explains or not measured:
+                return other
         found.equal += Choice(self.plays, beliefs, core, main.unit, found.sought).equal_when_exact(
             found
         )
@@ -131,7 +138,7 @@ class Identifier:
         )
 
     def begin(
-        self, finding: Finding, effects: Sequence[Effect]
+        self, finding: Finding, effects: Sequence[Effect], apart: bool = False
     ) -> tuple[Beliefs, list[Match], Outcome] | None:
         """Return the first rules, weighed by the plays of the capture; None if there are none.
 
@@ -141,8 +148,8 @@ class Identifier:
         beliefs = Beliefs(
             self.plays.base, effects, self.forged and questions_pass(self.plays.shown[0])
         )
-        plays = [of_kind(for_others(self.plays, outcome, False, sought), self.plays.base, finding)
-                 for outcome in self.plays.shown]  # fmt: skip
+        rest = [for_others(self.plays, outcome, False, sought) for outcome in self.plays.shown]
+        plays = [of_kind(outcome, self.plays.base, finding, apart) for outcome in rest]
         for outcome in plays:
             beliefs.observe(Seen(self.plays.through(outcome.unit, False), outcome, True))
         main = plays[-1] if self.plays.prober.fresh_far else plays[0]

@@ -25,10 +25,14 @@ ROOMS = {"police": (1.0, 1.12, 1.3), "shape": (1.0,)}
 
 
 def effects_behind(
-    plays: Plays, finding: Finding, measured: set[str], may_limit: bool = True
+    plays: Plays, finding: Finding, measured: set[str], may_limit: bool, apart: bool
 ) -> list[Effect]:
     """Return the kinds of effects that a rule behind a finding may have: of losses, certain
-    ones and a share; a delay that the same flow shows; limits of a rate, if it may."""
+    ones and a share; a delay that the same flow shows; limits of a rate, if it may.
+
+    measured: limits of a rate that several paces show are added to it, as JSON; apart: whether the
+    effect is taken as the finding has it.
+    """
     own = [one for one in plays.result.findings
            if (one.ends, one.up) == (finding.ends, finding.up)]  # fmt: skip
     limits: list[Effect] = []
@@ -43,10 +47,10 @@ def effects_behind(
             late = [Effect(DELAY, finding.amount, finding.chance)]
             return [known, *(late if finding.kind == DELAY else [])]
     result = {finding.kind: Effect(finding.kind, finding.amount, finding.chance)}
-    for one in own if finding.kind != MARK else ():
+    for one in own if finding.kind != MARK and not apart else ():
         if one.kind != MARK:  # a rule that marks does nothing else
             result.setdefault(one.kind, Effect(one.kind, one.amount, one.chance))
-    if finding.kind in (DROP, PARTIAL):
+    if finding.kind in (DROP, PARTIAL) and not apart:
         result.setdefault(DROP, Effect(DROP, 1.0, 1.0))
         result.setdefault(PARTIAL, Effect(PARTIAL, 0.5, 1.0))
     return [*limits, *result.values()]

@@ -67,7 +67,7 @@ class Measure:
                 found.refute("packets that the rule should strike showed no effect")
             elif not parameters and not acts.certain and sought.kind in (DELAY, PARTIAL):
                 found.refute("which act it is could not be measured")
-        if found.act.get("act") == "shape":
+        if found.act.get("act") == "shape" and not found.notes:
             self.find_classes()
         # only many packets, close together, show these
         limited = found.act.get("act") in (*LIMITS, "reorder")

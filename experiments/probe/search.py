@@ -31,7 +31,7 @@ from midcall.experiments.probe.found import (
 )
 from midcall.experiments.probe.identify import Identifier
 from midcall.experiments.probe.lasting import HORIZONS
-from midcall.experiments.probe.line_oracle import DROP, INJECT, MARK, Effect
+from midcall.experiments.probe.line_oracle import DROP, INJECT, MARK, PARTIAL, Effect
 from midcall.experiments.probe.plays import LEAST_FURTHER, MOST_RULES, PLAIN, Plays
 from midcall.experiments.probe.prober import Prober, ProbesSpent
 from midcall.testbed.probing.probe import Probe
@@ -86,13 +86,12 @@ class Search:
             finding = self.plays.unexplained(tried)
             if finding is None or len(self.result.found) >= MOST_RULES:
                 break
-            found = self.identifier.identify(finding)
+            found = self.identify(finding)
             if found is not None and (known := self.known(found)) is not None:
                 if not self.replaces(found, known):
                     tried.add((finding.kind, finding.ends, finding.up))
                 continue
-            first = not self.result.found
-            if found is None or not (found.strikes_any if first else self.is_sure(found, finding)):
+            if found is None or not self.is_taken(found, finding):
                 tried.add((finding.kind, finding.ends, finding.up))
                 if found is not None:
                     aside.append(found)
@@ -108,6 +107,24 @@ class Search:
             self.take_unsure(aside)
         self.leave_out_superfluous()
         self.result.contradicted = self.is_contradicted()
+
+    def identify(self, finding: Finding) -> Found | None:
+        """Return the rule behind an effect; where it explains little, and other flows or directions
+        lose another share of their packets, the rule of this effect alone."""
+        found = self.identifier.identify(finding)
+        losses = {one.kind for one in self.result.findings} & {DROP, PARTIAL}
+        if (found is None or not self.is_taken(found, finding)) and finding.kind in losses and (
+            len(losses) > 1
+        ):  # fmt: skip
+            alone = self.identifier.identify(finding, apart=True)
+            if alone is not None and alone.explained > LEAST_EXPLAINED:
+                return alone
+        return found
+
+    def is_taken(self, found: Found, finding: Finding) -> bool:
+        """Return whether a rule is named: the first one if it strikes anything, a further one if it
+        is sure."""
+        return self.is_sure(found, finding) if self.result.found else found.strikes_any
 
     def take_rewrites(self) -> None:
         """Take the rules that mark controls as they mark the capture."""
@@ -178,14 +195,25 @@ class Search:
         for place in range(len(self.result.found) - 1):
             before = self.result.found.pop(place)
             again = (
-                before
+                None
                 if self.identifier.is_still_best(before)
                 else self.identifier.identify(before.finding)
             )
-            if (again is None or again.probability < KEEPS * before.probability
-                    or again.explained < KEEPS * before.explained):  # fmt: skip
-                again = before
-            self.result.found.insert(place, again)
+            self.result.found.insert(place, before)
+            if again is None:
+                continue
+            misfits = self.misfits()
+            self.result.found[place] = again
+            more = self.misfits() - misfits
+            surer = (again.probability >= KEEPS * before.probability
+                     and again.explained >= KEEPS * before.explained)  # fmt: skip
+            if more > 0 or (more == 0 and not surer):
+                self.result.found[place] = before
+
+    def misfits(self) -> int:
+        """Return how many effects the rules found leave unexplained, and whether they predict one
+        that is not there."""
+        return len(self.plays.left_over()) + self.is_contradicted()
 
     def take_unsure(self, aside: Sequence[Found]) -> None:
         """Take the likeliest rules for plain effects that no sure rule explains; note what is left.

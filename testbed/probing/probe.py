@@ -13,6 +13,9 @@ import struct
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from midcall.captures.packets.numbers import TCP, UDP
 from midcall.captures.packets.pcap import Packets, packets_of
 from midcall.errors import TestbedError
@@ -74,6 +77,12 @@ def when(one: Sent) -> int:
 def flows_of(probe: Probe) -> list[Ends]:
     """Return a probe's flows, in order of their first packets."""
     return list(dict.fromkeys(one.ends for one in probe))
+
+
+def flow_numbers(probe: Probe) -> NDArray[np.int64]:
+    """Return the place of each packet's flow in `flows_of`, int64[packets]."""
+    numbers = {ends: number for number, ends in enumerate(flows_of(probe))}
+    return np.array([numbers[one.ends] for one in probe], np.int64)
 
 
 def ip_size(one: Sent) -> int:

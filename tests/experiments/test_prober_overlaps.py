@@ -10,10 +10,12 @@ from midcall.captures.packets.numbers import TCP, UDP
 from midcall.experiments.localise.packet_fields import read
 from midcall.experiments.probe.atoms import size_windows
 from midcall.experiments.probe.baseline import Baseline
-from midcall.experiments.probe.beliefs import Beliefs, Hypothesis, hypothesis
+from midcall.experiments.probe.beliefs import Beliefs, Hypothesis, Seen, hypothesis
 from midcall.experiments.probe.choice import Choice, is_playable
 from midcall.experiments.probe.code_points import marks_of
+from midcall.experiments.probe.conditions import conditions_around, how_surely
 from midcall.experiments.probe.effects import Finding, findings
+from midcall.experiments.probe.evidence import of_kind
 from midcall.experiments.probe.excerpts import PACKETS, excerpt
 from midcall.experiments.probe.fit import fits_by_share, most_of_flows
 from midcall.experiments.probe.found import Found, Result
@@ -24,7 +26,7 @@ from midcall.experiments.probe.units import marked
 from midcall.testbed.conformance.transcript import scene
 from midcall.testbed.policy.operator import EMPTY
 from midcall.testbed.probing.probe import Ends, Probe, Sent, ip_size, probe_of
-from midcall.testbed.probing.strikes import Strikes
+from midcall.testbed.probing.strikes import Strikes, strikes
 from midcall.testbed.probing.virtual_line import DATAGRAM, VirtualSockets
 
 MS = 1_000_000
@@ -179,3 +181,59 @@ def test_a_direction_that_another_rule_drops_is_not_known(
     choice = Choice(plays, beliefs, first.core, plays.capture, sought)
     both = hypothesis({"stun": True}, "packet")
     assert (both in choice.equal_beside(first, [second])) == equal
+
+
+def test_conditions_of_one_rule_are_joined_although_each_alone_strikes_much_without_effect() -> (
+    None
+):
+    rng = np.random.default_rng(3)
+    relay, web = FLOW, STREAM._replace(far=FLOW.far)
+    other = FLOW._replace(far=bytes([198, 19, 77, 9]), near_port=40_007)
+    unit = tuple(
+        Sent(n * 12 * MS, n % 2 == 0, ends, bytes(rng.integers(0, 256, size, np.uint8)))
+        for n, (ends, size) in enumerate(
+            [(relay, 300), *[(relay, 60)] * 4, *[(web, 300)] * 3, *[(other, 300)] * 4] * 8
+        )
+    )
+    struck = np.array([one.ends == relay and len(one.payload) > 200 for one in unit])
+    delay = np.where(rng.random((24, len(unit))) < struck * 0.2, -1, 50 * MS)
+    none: list[list[object]] = [[] for _ in delay]
+    outcome = Outcome(unit, delay, np.array([ip_size(one) for one in unit]),
+                      np.array([one.up for one in unit]), none, none)  # type: ignore[arg-type] # fmt: skip
+    plays = Plays(Prober(VirtualSockets(EMPTY, "4g", 1), "4g", 1), unit, Result())
+    beliefs = Beliefs(LINE, [Effect(PARTIAL, 0.2), Effect(DROP, 1.0)])
+    beliefs.observe(Seen(plays.through(unit, False), outcome, True))
+    parts = conditions_around(plays, outcome, beliefs.effects[0])
+    promising = [one.keys for one in beliefs.promising(parts)]
+    assert all(part in promising for part in ({"ports": [4000]}, {"size": "300-"}))
+    assert {"protocol": "tcp"} not in promising
+    beliefs.grow(parts)
+    rule = beliefs.best.rule()
+    assert rule is not None
+    assert (strikes(plays.through(unit, False), [rule]).struck[0] == struck).all()
+
+
+def test_packets_of_a_flow_that_surely_loses_some_come_before_a_chance_loss() -> None:
+    unit = tuple(Sent(n * 10 * MS, True, FLOW._replace(near_port=40_001 + n // 24), bytes([n]) * 99)
+                 for n in range(48))  # fmt: skip
+    delay = np.full((48, 48), 50 * MS)
+    delay[:4, 0] = -1  # of the first flow one packet, in four copies
+    delay[np.random.default_rng(5).random((48, 48)) < 0.2 * (np.arange(48) >= 24)] = -1
+    outcome = outcome_of(unit, [50] * 48, 48)._replace(delay=delay)
+    shows = how_surely(outcome, LINE, Effect(PARTIAL, 0.14))
+    assert not shows[:24].any()
+    assert shows[24:].mean() > 0.9
+
+
+def test_a_drop_differs_from_losses_of_another_direction_when_taken_apart() -> None:
+    unit = tuple(Sent(n * 10 * MS, n % 2 == 0, FLOW, bytes([n]) * 99) for n in range(40))
+    delay = np.full((24, 40), 50 * MS)
+    delay[:, 21::4] = -1
+    delay[:, ::2][np.random.default_rng(7).random((24, 20)) < 0.15] = -1
+    outcome = outcome_of(unit, [50] * 40, 24)._replace(delay=delay)
+    found = max(findings(outcome, LINE), key=lambda one: one.score)
+    assert (found.kind, found.up) == (DROP, False)
+    together, apart = (of_kind(outcome, LINE, found, alone) for alone in (False, True))
+    assert (together.delay == delay).all()
+    assert (apart.delay[:, ::2] == -2).all()
+    assert (apart.delay[:, 1::2] == delay[:, 1::2]).all()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -33,22 +34,24 @@ def within(
     assert spec.probe is not None
     tables: Tables = {}
     document = benchmark.within(spec, jobs, stream, log)
+    notices: list[str] = []
     if spec.probe.incidents:
         heard, missing = incidents.heard(spec.seed, corpus)
         tables["workarounds"] = [one.row() for one in heard]
         answers, without = answered(spec.seed, corpus, jobs or default_jobs())
         document |= {"incidents": answers, "not_played": missing + without}
-        for words in missing + without:
-            log(f"notice: {words}")
+        notices += missing + without
     if spec.probe.live:
         lacking = backends.lacking()
         document["live_lacks"] = lacking
-        for words in lacking:
-            log(f"notice: {words}")
+        notices += lacking
         if not lacking:
             tables["probe_pairs"] = live_agreement.pairs(
                 spec.probe.live, benchmark.sealed_seed(spec.seed), log
             )
+    for words in notices:
+        log(f"notice: {words}")
+        print(f"notice: {words}", file=stream or sys.stderr, flush=True)
     return tables, document
 
 
