@@ -8,6 +8,7 @@ more and more; a delay does not depend on the rate.
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from midcall.experiments.localise.messages import noise
 from midcall.experiments.localise.mutations import NEAR, far_addresses
 from midcall.experiments.measure.intervals import clopper_pearson
 from midcall.experiments.probe.baseline import deviation, runs, share_of
+from midcall.experiments.probe.beliefs import Hypothesis
 from midcall.experiments.probe.effects import LEAST_REORDERED
 from midcall.experiments.probe.fit import affected_of
 from midcall.experiments.probe.line_oracle import DELAY, DOUBLE, DROP, PARTIAL, REORDER, Effect
@@ -37,6 +39,7 @@ from midcall.testbed.policy.language import Rule
 from midcall.testbed.probing.probe import Ends, Probe, Sent, in_order, ip_size
 from midcall.testbed.probing.strikes import strikes
 
+Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 
 #: Packets and their distance in the slow part; least distance and seconds of the fast part.
@@ -56,6 +59,8 @@ CONSTANT = 0.7
 LEAST_SENT, UNLIKE, LEAST_UNLIKE = 40, 4.0, 0.1
 #: Standard error of a stream's limit that the second look does not show again, as a share.
 FIRST_LOOK = 0.1
+#: By how much an allowance of seconds may be longer than it was measured: a part of it, and ns.
+DOUBT, LEAST_DOUBT = 0.02, 60 * MS
 #: Octets of a packet's payload in both parts.
 OCTETS = 80
 
@@ -232,6 +237,20 @@ def limit_numbers(found: Limit) -> tuple[dict[str, Any], dict[str, Number]]:
     }
 
 
+def near_begin(best: Hypothesis, outcome: Outcome, struck: Bools) -> Bools:
+    """Return which packets come so soon after an allowance of seconds that it may not have ended:
+    its length is not exact, and copies are not sent at exactly the same times. struck: those that
+    the rule strikes, bool[packets]."""
+    seconds = json.loads(best.after).get("seconds", 0.0) if best.after else 0.0
+    if not seconds or not struck.any() or outcome.planned is None:
+        return np.zeros(len(struck), bool)
+    times = outcome.planned - outcome.planned[:, :1]
+    begin = times[:, struck].min()
+    doubt = max(DOUBT * seconds * 1e9, LEAST_DOUBT) + float(np.ptp(times, axis=0).max())
+    near = (times.min(axis=0) >= begin) & (times.min(axis=0) < begin + doubt)
+    return near if (struck & ~near).any() else np.zeros(len(struck), bool)
+
+
 class Acts:
     """Finds the act on packets that a hypothesis strikes.
 
@@ -254,7 +273,6 @@ class Acts:
             return {}, {}
         if tail.sought.limit and self.core[-1].ends.proto == TCP:
             return self.limit_of_stream()
-        struck = strikes(tail.through(unit, True), [rule]).struck[0]
         copies = act_copies(tail.sought)
         units = [unit]
         if tail.sought.kind == PARTIAL:
@@ -262,6 +280,8 @@ class Acts:
         outcomes = tail.prober.ask("which act, slowly and fast", units, copies,
                                    apart=self.apart(unit))  # fmt: skip
         outcome = outcomes[0]
+        struck = strikes(tail.through(outcome.as_sent, True), [rule]).struck[0]
+        struck &= ~near_begin(tail.best, outcome, struck)
         if tail.sought.kind == DOUBLE:  # twice as many fast ones are more than the network carries
             slow = struck & (np.arange(len(struck)) < fast_begin)
             return self.sent_otherwise(outcome, slow, tail.sought)

@@ -205,7 +205,8 @@ def size_windows(unit: Probe, shows: np.ndarray[Any, Any]) -> Iterator[Match]:
 def allowance(through: Passing, first: int, struck: int) -> list[dict[str, Any]]:
     """Return the allowances of `after` that a flow has used up when a packet is struck.
 
-    first: the packet that met the match; struck: the first packet that is struck, of one flow.
+    first: the packet that met the match; struck: the first packet that is struck, of one flow. The
+    seconds end between that one and the packet of its flow before it.
     """
     a, b = np.flatnonzero(through.packet == first), np.flatnonzero(through.packet == struck)
     if not len(a) or not len(b) or through.flow[a[0]] != through.flow[b[0]] or a[0] >= b[0]:
@@ -218,13 +219,15 @@ def allowance(through: Passing, first: int, struck: int) -> list[dict[str, Any]]
     if b[0] + 1 < len(through.offset):
         size = int(through.offset[b[0] + 1]) - int(through.offset[b[0]])
     octets = int(two["bytes_up"] + two["bytes_down"]) - int(one["bytes_up"] + one["bytes_down"])
-    seconds = (int(through.time[b[0]]) - int(through.time[a[0]])) / 1e9
+    own = np.flatnonzero(through.flow[: b[0]] == through.flow[b[0]])
+    middle = (int(through.time[b[0]]) + int(through.time[own[-1]])) / 2
+    seconds = (middle - int(through.time[a[0]])) / 1e9
     result: list[dict[str, Any]] = [{"packets": packets}]
     octets += _own(through, int(a[0])) - max(size // 2, 1)
     if octets > 0:
         result.append({"bytes": octets})
     if seconds > 0.02:
-        result.append({"seconds": round(seconds * 0.98, 3)})
+        result.append({"seconds": round(seconds, 3)})
     return result
 
 

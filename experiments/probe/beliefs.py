@@ -46,6 +46,8 @@ SCOPES = ("packet", "flow", "call", "client", "pair", "server", "triple")
 WAYS = (None, "up", "down")
 #: Hypotheses that are kept, that grow, and conditions of one match, at most.
 KEPT, GROWING, MOST_KEYS = 200, 14, 4
+#: Hypotheses with an allowance that are kept besides.
+LATE = 40
 #: Part of the evidence of packets without the effect that counts against a condition which another
 #: one may narrow.
 FORGIVEN = 0.2
@@ -221,8 +223,11 @@ class Beliefs:
         return MARGIN / TOGETHER if limited else MARGIN
 
     def prune(self, most: int = KEPT) -> None:
-        """Keep the best hypotheses."""
-        order = np.argsort(-self.scores, kind="stable")[:most]
+        """Keep the best hypotheses, and the best of those with an allowance: a capture alone
+        hardly distinguishes them from windows of its flow, of which there are many."""
+        order = np.argsort(-self.scores, kind="stable")
+        late = [at for at in order[most:] if self.hypotheses[at].after][:LATE]
+        order = np.concatenate([order[:most], np.array(late, np.int64)])
         self.known = {self.hypotheses[at] for at in order}
         self.hypotheses = [self.hypotheses[at] for at in order]
         self.rules = [self.rules[at] for at in order]
@@ -445,8 +450,9 @@ def nearby(one: Hypothesis) -> Iterator[Hypothesis]:
     meet the box in another order in each play."""
     after = json.loads(one.after)
     key, value = next(iter(after.items()))
+    parts = (-0.1, -0.03, -0.01, 0.01, 0.03, 0.1)
     steps = {"flows": (-1, 1), "packets": (-2, -1, 1, 2), "bytes": (-300, -120, -50, 50, 120, 300),
-             "seconds": (-0.1 * value, -0.03 * value, 0.03 * value, 0.1 * value)}[key]  # fmt: skip
+             "seconds": tuple(part * value for part in parts)}[key]  # fmt: skip
     for step in steps:
         other = round(value + step, 3)
         if other > 0:

@@ -26,7 +26,7 @@ from midcall.experiments.probe.found import BLOCKING, LIMITS, Found
 from midcall.experiments.probe.line_oracle import INJECT, SHARES, Effect
 from midcall.experiments.probe.plays import Plays
 from midcall.experiments.probe.prober import MS
-from midcall.experiments.probe.tails import beyond, over_limit
+from midcall.experiments.probe.tails import apart_for, beyond, over_limit
 from midcall.experiments.probe.units import (
     carriers,
     changed_packets,
@@ -87,7 +87,8 @@ class Choice:
         """Return a unit that shows which kind of effect a rule has: what it strikes, many times;
         None where that is known or was asked."""
         bits = entropy_of(self.beliefs.chances)
-        unit = repeated_unit(self.core, MANY + beyond(self.beliefs.best, 4), 4 * MS)
+        apart = apart_for(self.beliefs.best, 4 * MS)
+        unit = repeated_unit(self.core, MANY + beyond(self.beliefs.best, apart // MS), apart)
         if bits < LEAST_BITS or any(seen.through.unit == unit for seen in self.beliefs.seen):
             return None
         return "which effect, again and again", unit, bits
@@ -165,7 +166,8 @@ class Choice:
         count, apart = (60, 3 * MS) if many else (4, 15 * MS)
         count = max(count, over_limit(self.sought, 88))
         protos = (UDP, TCP) if self.sought.kind == INJECT else (UDP,)
-        extra = beyond(self.beliefs.best, 15)
+        apart = apart_for(self.beliefs.best, apart)
+        extra = beyond(self.beliefs.best, max(apart // MS, 15))
         for proto in protos:
             yield "other flows", scope_unit(self.core, count + extra, apart, proto=proto)
         if self.sought.limit:

@@ -11,7 +11,7 @@ import numpy as np
 from midcall.captures.packets.numbers import TCP
 from midcall.experiments.probe.fit import events_of
 from midcall.experiments.probe.prober import Outcome
-from midcall.testbed.probing.probe import flows_of
+from midcall.testbed.probing.probe import Ends, flows_of
 from midcall.testbed.probing.sockets import ENDED, RESET
 
 
@@ -42,6 +42,28 @@ def forged_act(outcome: Outcome) -> dict[str, Any]:
     elif to_server and not to_client:
         towards = "server"
     return {"act": act, "towards": towards}
+
+
+def of_same_act(outcome: Outcome, ends: Ends) -> Outcome:
+    """Return an outcome in which flows say nothing that receive forged answers of another kind than
+    one flow does, to whichever address: those are another rule's."""
+    kinds: dict[Ends, str] = {}
+    for event in (one for some in (*outcome.events, *outcome.strange) for one in some):
+        page = event.payload.startswith(b"HTTP/")
+        kind = "answer" if event.ends.proto != TCP else "page" if page else "end"
+        if kinds.get(event.ends) != "page":
+            kinds[event.ends] = kind
+    near = ends._replace(far=b"")
+    own = {kind for flow, kind in kinds.items() if flow._replace(far=b"") == near}
+    other = {flow for flow, kind in kinds.items() if own and kind not in own}
+    if not other:
+        return outcome
+    hit = np.array([one.ends in other for one in outcome.unit])
+    events, strange = ([[one for one in some if one.ends not in other] for some in listed]
+                       for listed in (outcome.events, outcome.strange))  # fmt: skip
+    return outcome._replace(
+        delay=np.where(hit, -2, outcome.delay), events=events, strange=strange
+    )  # fmt: skip
 
 
 def refused(outcome: Outcome) -> bool:

@@ -18,7 +18,13 @@ from midcall.experiments.probe.conditions import conditions_around, sizes_seen, 
 from midcall.experiments.probe.cores import core_of
 from midcall.experiments.probe.effects import Finding
 from midcall.experiments.probe.evidence import for_others, of_kind
-from midcall.experiments.probe.forged import answered_pass, forged_act, questions_pass, refused
+from midcall.experiments.probe.forged import (
+    answered_pass,
+    forged_act,
+    of_same_act,
+    questions_pass,
+    refused,
+)
 from midcall.experiments.probe.found import LEAST_EXPLAINED, LIMITS, RARELY, TRUSTED, Found
 from midcall.experiments.probe.kinds import effects_behind, share_of
 from midcall.experiments.probe.line_oracle import DROP, INJECT, SHARES, Effect, LineOracle
@@ -62,7 +68,7 @@ class Identifier:
         effects = effects_behind(self.plays, finding, self.limits, may_limit, apart)
         act: dict[str, Any] = {}
         if finding.kind == INJECT:
-            act = forged_act(self.plays.shown[0])
+            act = forged_act(of_same_act(self.plays.shown[0], finding.ends))
             effects = [effects[0]._replace(detail=act["act"])]
         self.forged = effects[0].kind == INJECT
         begun = self.begin(finding, effects, apart)
@@ -149,6 +155,8 @@ class Identifier:
             self.plays.base, effects, self.forged and questions_pass(self.plays.shown[0])
         )
         rest = [for_others(self.plays, outcome, False, sought) for outcome in self.plays.shown]
+        if finding.kind == INJECT:
+            rest = [of_same_act(outcome, finding.ends) for outcome in rest]
         plays = [of_kind(outcome, self.plays.base, finding, apart) for outcome in rest]
         for outcome in plays:
             beliefs.observe(Seen(self.plays.through(outcome.unit, False), outcome, True))
@@ -215,7 +223,7 @@ class Identifier:
             question = f"{word} ({bits:.2f} bits expected)"
             outcome = self.plays.prober.ask(question, [asked], copies)[0]
             rest = for_others(self.plays, outcome, True, sought)
-            beliefs.observe(Seen(self.plays.through(asked, True), rest))
+            beliefs.observe(Seen(self.plays.sent_through(outcome), rest))
             seen = [*parts, *sizes_seen(beliefs, self.plays.base, rest)]
             beliefs.climb(seen, 1 if number % 3 else 3)
             beliefs.prune()

@@ -125,7 +125,7 @@ class Plays:
                 keep_far=[True], patience=self.patience,
             )  # fmt: skip
             if not kept:
-                self.capture = self.as_planned(some[0])
+                self.capture = some[0].as_sent
             some[0] = some[0]._replace(unit=self.capture)
             for known, one in zip(controls, some[1:], strict=True):
                 known.append(one)
@@ -172,16 +172,6 @@ class Plays:
             # a rule that reads addresses is looked for when the others are known
             return sorted(merged_findings(seen), key=lambda one: one not in matching)
         return []
-
-    def as_planned(self, play: Outcome) -> Probe:
-        """Return the capture with the times at which most copies of a play send its packets."""
-        times = play.planned
-        if times is None:
-            return self.capture
-        times = np.median(times - times[:, :1], axis=0).astype(np.int64)
-        times = np.maximum.accumulate(times)
-        return tuple(one._replace(time=int(time))
-                     for one, time in zip(self.capture, times, strict=True))  # fmt: skip
 
     def look_again(self) -> None:
         """Play the capture once more, where one play showed a strong effect: what further rules do
@@ -259,6 +249,11 @@ class Plays:
         """Return a unit with other far addresses, which stand for any fresh ones."""
         fars = {ends.far: self.prober.server(ends.far) for ends in flows_of(unit)}
         return tuple(one._replace(ends=one.ends._replace(far=fars[one.ends.far])) for one in unit)
+
+    def sent_through(self, outcome: Outcome) -> Passing:
+        """Return the unit of a tight play as it passed the place of the box: other copies and units
+        come between its packets."""
+        return self.through(outcome.as_sent, True)._replace(unit=outcome.unit)
 
     def through(self, unit: Probe, tight: bool) -> Passing:
         """Return a unit as it passes the place of the box."""

@@ -94,6 +94,16 @@ class Outcome(NamedTuple):
         )  # fmt: skip
 
     @property
+    def as_sent(self) -> Probe:
+        """Return the unit with the times at which most copies send its packets."""
+        if self.planned is None or not self.unit:
+            return self.unit
+        times = np.median(self.planned - self.planned[:, :1], axis=0).astype(np.int64)
+        times = np.maximum.accumulate(times)
+        return tuple(one._replace(time=int(time))
+                     for one, time in zip(self.unit, times, strict=True))  # fmt: skip
+
+    @property
     def lost(self) -> NDArray[np.bool_]:
         """Return which packets did not arrive, bool[copies, packets]."""
         return np.asarray(self.delay == -1)

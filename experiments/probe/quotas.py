@@ -54,6 +54,7 @@ def quotas(
         yield {"packets": len(before), "per": per}
         octets = int(sizes[before].sum() + sizes[struck] // 2)
         yield {"bytes": octets, "per": per}
-        seconds = (int(time[struck]) - min(int(time[place]) for place in begun.values())) / 1e9
+        middle = (int(time[struck]) + int(time[before[-1]])) / 2
+        seconds = (middle - min(int(time[place]) for place in begun.values())) / 1e9
         if seconds > 0.02:
-            yield {"seconds": round(seconds * 0.98, 3), "per": per}
+            yield {"seconds": round(seconds, 3), "per": per}

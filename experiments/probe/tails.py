@@ -37,6 +37,8 @@ STREAM_COUNT, STREAM_APART = 24, 300 * MS
 #: How much longer than an allowance of seconds is waited for its end, and how long at most, in s; a
 #: distance of packets that none of them uses up, in ms.
 LATER, MOST_WAIT, FOREVER = 1.15, 60.0, 1 << 40
+#: Pairs of packets in which an allowance of seconds is used up, at most.
+SLOW = 40
 
 
 def beyond(best: Hypothesis, apart_ms: int) -> int:
@@ -45,6 +47,13 @@ def beyond(best: Hypothesis, apart_ms: int) -> int:
     wanted = max(int(after.get("packets", 0)) // 2, int(after.get("bytes", 0)) // 150,
                  int(after.get("seconds", 0) * 1000 // apart_ms))  # fmt: skip
     return min(wanted + 2 if wanted else 0, 150)
+
+
+def apart_for(best: Hypothesis, least: int) -> int:
+    """Return how far apart pairs of packets are, in ns, so that SLOW of them use up an allowance of
+    seconds; `least` at least."""
+    after = json.loads(best.after) if best.after else {}
+    return max(least, int(after.get("seconds", 0.0) * 1e9 / SLOW))
 
 
 def over_limit(sought: Effect, size: int) -> int:

@@ -18,6 +18,7 @@ from midcall.experiments.probe.effects import Finding, findings
 from midcall.experiments.probe.evidence import of_kind
 from midcall.experiments.probe.excerpts import PACKETS, excerpt
 from midcall.experiments.probe.fit import fits_by_share, most_of_flows
+from midcall.experiments.probe.forged import forged_act, of_same_act
 from midcall.experiments.probe.found import Found, Result
 from midcall.experiments.probe.line_oracle import DELAY, DROP, PARTIAL, REORDER, Effect
 from midcall.experiments.probe.plays import Plays
@@ -26,6 +27,7 @@ from midcall.experiments.probe.units import marked
 from midcall.testbed.conformance.transcript import scene
 from midcall.testbed.policy.operator import EMPTY
 from midcall.testbed.probing.probe import Ends, Probe, Sent, ip_size, probe_of
+from midcall.testbed.probing.sockets import DATA, RESET, Event
 from midcall.testbed.probing.strikes import Strikes, strikes
 from midcall.testbed.probing.virtual_line import DATAGRAM, VirtualSockets
 
@@ -237,3 +239,23 @@ def test_a_drop_differs_from_losses_of_another_direction_when_taken_apart() -> N
     assert (together.delay == delay).all()
     assert (apart.delay[:, ::2] == -2).all()
     assert (apart.delay[:, 1::2] == delay[:, 1::2]).all()
+
+
+def test_forged_answers_of_another_kind_are_another_rules() -> None:
+    question = FLOW._replace(far_port=53)
+    web = STREAM._replace(near_port=40_009)
+    unit = (
+        Sent(0, True, question, b"q"),
+        Sent(MS, True, STREAM, b"h"),
+        Sent(2 * MS, True, web, b"g"),
+    )
+    outcome = outcome_of(unit, [50, 50, 50], 2)
+    end = Event(9, False, STREAM, RESET)
+    answer, page = (Event(9, False, ends, DATA, body)
+                    for ends, body in ((question, b"a"), (web, b"HTTP/1.1 403")))  # fmt: skip
+    outcome = outcome._replace(events=[[end], [end]], strange=[[answer, page], [answer]])
+    for ends, kept, act in ((question, 0, "dns-lie"), (STREAM, 1, "reset"), (web, 2, "block-page")):
+        same = of_same_act(outcome, ends._replace(far=bytes([1, 2, 3, 4])))
+        assert [bool(one) for one in (same.delay[0] != -2)] == [at == kept for at in range(3)]
+        assert forged_act(same)["act"] == act
+    assert of_same_act(outcome, FLOW) is outcome  # a flow that receives none

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from midcall.captures.packets.numbers import TCP, UDP
 from midcall.experiments.probe import beliefs, run
+from midcall.experiments.probe.acts import near_begin
 from midcall.experiments.probe.atoms import openers, references
 from midcall.experiments.probe.baseline import runs
 from midcall.experiments.probe.beliefs import Beliefs, Seen, as_packets, hypothesis
@@ -21,6 +23,7 @@ from midcall.experiments.probe.line_oracle import DELAY, DROP, PARTIAL, Effect
 from midcall.experiments.probe.phases import phases
 from midcall.experiments.probe.plays import Plays, also_shown
 from midcall.experiments.probe.prober import MS, STREAM_PATIENCE, Prober
+from midcall.experiments.probe.tails import SLOW, apart_for, beyond
 from midcall.testbed.conformance.transcript import scene
 from midcall.testbed.policy.operator import EMPTY, Policy
 from midcall.testbed.probing.probe import Ends, Probe, Sent, probe_of
@@ -69,7 +72,7 @@ def test_the_capture_has_the_times_at_which_it_is_sent() -> None:
     plays = Plays(Prober(VirtualSockets(EMPTY, "3g", 1), "3g"), fast_unit(), Result())
     before = plays.capture
     play = plays.prober.ask("", [before], 4)[0]
-    after = plays.as_planned(play)
+    after = play.as_sent
     assert [one._replace(time=0) for one in after] == [one._replace(time=0) for one in before]
     times = np.array([one.time for one in after])
     assert times[0] == 0
@@ -207,3 +210,27 @@ def test_a_rule_that_comes_and_goes_is_named_with_its_phases() -> None:
     parameters = answer["act"]["parameters"]
     assert parameters["on_s"]["value"] == pytest.approx(0.3, rel=0.1)
     assert parameters["off_s"]["value"] == pytest.approx(0.6, rel=0.1)
+
+
+@pytest.mark.parametrize("seconds", [0.5, 3.5, 20.0])
+def test_units_are_long_enough_to_use_up_an_allowance_of_seconds(seconds: float) -> None:
+    best = hypothesis({"payload": ["rtp"]}, "flow", None, json.dumps({"seconds": seconds}))
+    apart = apart_for(best, 15 * MS)
+    assert apart >= 15 * MS
+    pairs = beyond(best, apart // MS)
+    assert pairs * apart > seconds * 1e9
+    assert pairs <= SLOW + 2
+
+
+def test_packets_near_the_end_of_an_allowance_say_nothing_of_the_act() -> None:
+    unit = tuple(Sent(n * 50 * MS, True, FLOW, b"x" * 80) for n in range(100))
+    struck = np.array([one.time >= 2_000 * MS for one in unit])
+    best = hypothesis({"payload": ["rtp"]}, "flow", None, json.dumps({"seconds": 2.0}))
+    planned = np.array([[one.time for one in unit]] * 4)
+    planned[3, 1:] += 90 * MS  # one copy is sent later
+    outcome = outcome_of(unit, struck, 4)._replace(planned=planned)
+    near = near_begin(best, outcome, struck)
+    assert near[struck][0]
+    assert not near[~struck].any()
+    assert 90 * MS < near.sum() * 50 * MS < 300 * MS
+    assert not near_begin(best._replace(after=""), outcome, struck).any()
