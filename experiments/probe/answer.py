@@ -59,6 +59,7 @@ def document(result: Result, prober: Prober) -> Document:
             *alternatives(first),
             *(as_well(one) for one in result.found[1:]),
             *unexplained(result),
+            *map(reason, result.notes),
             *rewritten(prober),
         ],
     }

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from midcall.captures.packets.numbers import TCP
 from midcall.testbed.network.link import PRESETS
+from midcall.testbed.probing.leash import BudgetUsedUp
 from midcall.testbed.probing.probe import Ends, Probe, Sent, ip_size
 from midcall.testbed.probing.sockets import ENDED, OPENED, RESET, Event, Played, Sockets, play
 from midcall.testbed.probing.virtual_line import DATAGRAM, SEGMENT
@@ -37,7 +38,7 @@ SHARE, STREAM_SHARE = 0.6, 0.3
 
 
 class ProbesSpent(Exception):
-    """The budget of probes or of line time is spent."""
+    """The budget of probes, or of what a pair of sockets may send, is spent."""
 
 
 class Outcome(NamedTuple):
@@ -245,7 +246,7 @@ class Prober:
         addresses are kept although `fresh_far` holds. Raises ProbesSpent.
         """
         if self.probes >= self.most_probes:
-            raise ProbesSpent
+            raise ProbesSpent(f"the budget of {self.most_probes} probes is spent")
         apart = max(apart, self._least_apart(units))
         entries: list[tuple[Sent, int, int, int]] = []
         back: dict[Ends, tuple[int, int, Ends]] = {}
@@ -275,7 +276,10 @@ class Prober:
                 planned[number][copy, at] = own
         streams = any(one.ends.proto == TCP for one in plan)
         wait = patience or (STREAM_PATIENCE if streams else PATIENCE)
-        played = play(self.sockets, plan, wait)
+        try:
+            played = play(self.sockets, plan, wait)
+        except BudgetUsedUp as error:
+            raise ProbesSpent(str(error)) from error
         self.probes += 1
         if watch:
             self.watched += played.seconds

@@ -60,10 +60,8 @@ class Search:
         """Return what the box is found to do."""
         try:
             self._run()
-        except ProbesSpent:
-            self.result.notes.append(
-                f"the budget of {self.plays.prober.most_probes} probes is spent"
-            )
+        except ProbesSpent as spent:
+            self.result.notes.append(str(spent))
         self.result.base = self.plays.base
         self.take_rewrites()
         self.note_equals()

@@ -79,6 +79,10 @@ def proven(key: bytes, side: bytes, first: bytes, second: bytes, got: bytes) -> 
     return hmac.compare_digest(proof(key, side, first, second), got)
 
 
+class BudgetUsedUp(TestbedError):
+    """The packets, octets or seconds of a budget are used up."""
+
+
 @dataclass
 class Budget:
     """What may be sent, and how long. Raises TestbedError when it is spent."""
@@ -110,7 +114,7 @@ class Budget:
         )
 
     def spend(self, octets: int) -> None:
-        """Count a packet that is about to be sent."""
+        """Count a packet that is about to be sent. Raises BudgetUsedUp."""
         if self.began is None:
             self.began = time.monotonic()
         self.used_packets += 1
@@ -120,7 +124,7 @@ class Budget:
             self.used_packets > self.packets or self.used_octets > self.octets
             or spent > self.seconds
         ):  # fmt: skip
-            raise TestbedError(f"the budget is spent: {self.words}")
+            raise BudgetUsedUp(f"the budget is spent: {self.words}")
 
 
 def confirmed(

@@ -26,6 +26,7 @@ from midcall.experiments.probe.prober import MS, STREAM_PATIENCE, Prober
 from midcall.experiments.probe.tails import SLOW, apart_for, beyond
 from midcall.testbed.conformance.transcript import scene
 from midcall.testbed.policy.operator import EMPTY, Policy
+from midcall.testbed.probing.leash import BudgetUsedUp
 from midcall.testbed.probing.probe import Ends, Probe, Sent, probe_of
 from midcall.testbed.probing.strikes import passing, strikes
 from midcall.testbed.probing.virtual_line import Noise, VirtualSockets
@@ -234,3 +235,30 @@ def test_packets_near_the_end_of_an_allowance_say_nothing_of_the_act() -> None:
     assert not near[~struck].any()
     assert 90 * MS < near.sum() * 50 * MS < 300 * MS
     assert not near_begin(best._replace(after=""), outcome, struck).any()
+
+
+class Bounded(VirtualSockets):
+    """A line whose budget ends after some packets."""
+
+    left, sends = 10**9, 0
+
+    def send(self, *args: Any, **named: Any) -> Any:
+        """Send a packet, or raise BudgetUsedUp."""
+        self.sends += 1
+        if self.sends > self.left:
+            raise BudgetUsedUp("the budget is spent: at most 10 packets")
+        return super().send(*args, **named)
+
+
+def test_a_search_whose_budget_ends_answers_with_what_it_has_found() -> None:
+    policy = Policy((rule_of({"stun": True}, "drop", scope="packet"),))
+    whole = Bounded(policy, "4g", 5, Noise(loss=0.01))
+    answer = run.over(whole, call(), "4g", 5).answer
+    assert answer["verdict"] == "blocked"
+    assert not any("budget" in one["why"] for one in answer["alternatives"])
+    for share, verdict in ((0.9, "blocked"), (0.02, "cannot tell")):
+        sockets = Bounded(policy, "4g", 5, Noise(loss=0.01))
+        sockets.left = int(share * whole.sends)
+        answer = run.over(sockets, call(), "4g", 5).answer
+        assert answer["verdict"] == verdict
+        assert any("the budget is spent" in one["why"] for one in answer["alternatives"])

@@ -119,10 +119,9 @@ def compared(one: dict[str, Any], other: dict[str, Any] | None) -> tuple[str, st
 
     Mechanisms agree where the one answer's is the other's, or equal to it by the other's word.
     """
-    if other is None or UNKNOWN in (one["verdict"], other["verdict"]):
-        places = [name for name, answer in (("virtual", one), ("live", other))
-                  if answer is None or answer["verdict"] == UNKNOWN]  # fmt: skip
-        return UNKNOWN, f"no verdict: {' and '.join(places)}"
+    places = [name for name, answer in (("virtual", one), ("live", other)) if is_open(answer)]
+    if other is None or places:
+        return UNKNOWN, f"no verdict or no rule: {' and '.join(places)}"
     if one["verdict"] == other["verdict"] == "clean":
         return "agree", ""
     if "clean" in (one["verdict"], other["verdict"]):
@@ -133,6 +132,13 @@ def compared(one: dict[str, Any], other: dict[str, Any] | None) -> tuple[str, st
     differ = [f"{key}: {main(one)[key]} and {main(other)[key]}" for key in main(one)
               if main(one)[key] != main(other)[key]]  # fmt: skip
     return "disagree", "; ".join(differ)
+
+
+def is_open(answer: dict[str, Any] | None) -> bool:
+    """Return whether an answer leaves open whether there is a rule, or which."""
+    if answer is None or answer["verdict"] == UNKNOWN:
+        return True
+    return answer["verdict"] != "clean" and answer["act"]["name"] is None
 
 
 def every_named(answer: dict[str, Any]) -> Named:
