@@ -251,13 +251,9 @@ class Choice:
         limits = found.act.get("act") in LIMITS and not found.sought.limit
         if best == found.began or "one_in" in best.keys or "on_s" in found.act or limits:
             return []
-        others = {one: one.rule() for one in alike(best) if one not in (best, *found.equal)}
-        rules = [rule for rule in (best.rule(), *others.values()) if rule is not None]
-        usable = [one for one, rule in others.items() if rule is not None]
-        differ = self.differences(rules)
-        return [one for one, count in zip(usable, differ[1:], strict=True) if not count]
+        return self.indistinguishable(found, alike(best))
 
-    def equal_beside(self, found: Found, others: Sequence[Found]) -> list[Hypothesis]:
+    def equal_with_others(self, found: Found, others: Sequence[Found]) -> list[Hypothesis]:
         """Return what no unit distinguishes from a rule while others are in force: packets that
         these drop, or mark alike, say nothing."""
         covering = [one.as_drop for one in others
@@ -270,12 +266,20 @@ class Choice:
             struck = strikes(self.plays.through(unit, tight), covering).struck
             return np.asarray(struck.any(axis=0))
 
-        up = found.finding.up
-        more = {one: one.rule() for one in (*alike(found.best), *other_ways(found.best, up))
-                if one not in (found.best, *found.equal)}  # fmt: skip
-        rules = [rule for rule in (found.best.rule(), *more.values()) if rule is not None]
-        usable = [one for one, rule in more.items() if rule is not None]
-        differ = self.differences(rules, hidden)
+        variants = (*alike(found.best), *other_ways(found.best, found.finding.up))
+        return self.indistinguishable(found, variants, hidden)
+
+    def indistinguishable(
+        self, found: Found, candidates: Iterable[Hypothesis], hidden: Hidden | None = None
+    ) -> list[Hypothesis]:
+        """Return those candidates that no unit distinguishes from a rule, and that are not known to
+        be equal. hidden: see `differences`."""
+        rules = {one: one.rule() for one in candidates if one not in (found.best, *found.equal)}
+        usable = {one: rule for one, rule in rules.items() if rule is not None}
+        best = found.best.rule()
+        if best is None or not usable:
+            return []
+        differ = self.differences([best, *usable.values()], hidden)
         return [one for one, count in zip(usable, differ[1:], strict=True) if not count]
 
     def predicted(self, unit: Probe, rules: Sequence[Rule]) -> Strikes:

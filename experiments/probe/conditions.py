@@ -32,8 +32,8 @@ from midcall.testbed.probing.strikes import strikes
 
 #: Far addresses of a list that a rule may have, at most.
 MOST_ADDRESSES = 12
-#: Packets of a flow of which one may be the first behind an allowance of seconds.
-FEW = 4
+#: Packets of a flow of which one may be the first that is struck after an allowance of seconds.
+FIRST_STRUCK = 4
 #: Packets of one size that show whether it is struck, at least.
 FEW_OF_SIZE = 8
 
@@ -113,7 +113,7 @@ def with_allowances(
                       if unit[n].ends == ends and shows[n] > 0.5]  # fmt: skip
             if struck and struck[0] > begin:
                 listed = allowance(through, begin, struck[0])
-                for other in struck[1:FEW]:  # a few copies may be struck earlier than most
+                for other in struck[1:FIRST_STRUCK]:  # a few copies may be struck earlier than most
                     listed += [one for one in allowance(through, begin, other) if "seconds" in one]
                 for after in listed:
                     late = plain[at]._replace(after=json.dumps(after))

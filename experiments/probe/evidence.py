@@ -20,7 +20,7 @@ from midcall.testbed.probing.probe import Ends
 SILENT = 0.4
 
 
-def for_others(plays: Plays, outcome: Outcome, tight: bool, sought: Effect) -> Outcome:
+def without_found_rules(plays: Plays, outcome: Outcome, tight: bool, sought: Effect) -> Outcome:
     """Return an outcome without what the rules found so far explain, and without the packets
     that they may decide and that do not show an effect: those say nothing of a rule behind."""
     rest = plays.masked(outcome, tight, sought.kind)

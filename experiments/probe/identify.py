@@ -17,7 +17,7 @@ from midcall.experiments.probe.choice import Choice
 from midcall.experiments.probe.conditions import conditions_around, sizes_seen, with_allowances
 from midcall.experiments.probe.cores import core_of
 from midcall.experiments.probe.effects import Finding
-from midcall.experiments.probe.evidence import for_others, of_kind
+from midcall.experiments.probe.evidence import of_kind, without_found_rules
 from midcall.experiments.probe.forged import (
     answered_pass,
     forged_act,
@@ -132,7 +132,7 @@ class Identifier:
         beliefs, parts, _ = begun
         for seen in found.beliefs.seen:
             if seen.through.unit not in (self.plays.capture, self.plays.other):
-                rest = for_others(self.plays, seen.outcome, True, found.sought)
+                rest = without_found_rules(self.plays, seen.outcome, True, found.sought)
                 beliefs.observe(seen._replace(outcome=rest))
         beliefs.add([found.began])
         beliefs.climb(parts)
@@ -154,7 +154,9 @@ class Identifier:
         beliefs = Beliefs(
             self.plays.base, effects, self.forged and questions_pass(self.plays.shown[0])
         )
-        rest = [for_others(self.plays, outcome, False, sought) for outcome in self.plays.shown]
+        rest = [
+            without_found_rules(self.plays, outcome, False, sought) for outcome in self.plays.shown
+        ]
         if finding.kind == INJECT:
             rest = [of_same_act(outcome, finding.ends) for outcome in rest]
         plays = [of_kind(outcome, self.plays.base, finding, apart) for outcome in rest]
@@ -222,7 +224,7 @@ class Identifier:
             copies = max(LineOracle(self.plays.prober, self.plays.base, sought).copies, 4)
             question = f"{word} ({bits:.2f} bits expected)"
             outcome = self.plays.prober.ask(question, [asked], copies)[0]
-            rest = for_others(self.plays, outcome, True, sought)
+            rest = without_found_rules(self.plays, outcome, True, sought)
             beliefs.observe(Seen(self.plays.sent_through(outcome), rest))
             seen = [*parts, *sizes_seen(beliefs, self.plays.base, rest)]
             beliefs.climb(seen, 1 if number % 3 else 3)

@@ -114,8 +114,8 @@ def against(
 ) -> Probed:
     """Probe a box between namespaces: ours under a policy, or a program that words name.
 
-    seconds: of the whole search, at most. Raises TestbedError where the machine lacks something or
-    the seconds are spent.
+    seconds: of the whole search, at most; then the answer has the rules found until then. Raises
+    TestbedError where the machine lacks something.
     """
     with live_sockets(box, seed, seconds) as sockets:
         return over(sockets, capture, ACCESS, seed, probes, lab_only=True, watch=WATCH)

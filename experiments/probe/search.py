@@ -251,14 +251,14 @@ class Search:
                 self.result.found.insert(place, found)
 
     def note_equals(self) -> None:
-        """Note of each of several rules what nothing distinguishes from it beside the others."""
+        """Note what no unit distinguishes from each rule while the others are in force."""
         for found in self.result.found:
             if not found.core:
                 continue  # what controls show
             others = [one for one in self.result.found if one is not found]
             choice = Choice(self.plays, found.beliefs, found.core, self.plays.capture,
                             found.sought)  # fmt: skip
-            found.equal += choice.equal_beside(found, others)
+            found.equal += choice.equal_with_others(found, others)
 
     def join_lists(self) -> None:
         """Make one rule with a list of rules that drop and differ in their addresses, or in their

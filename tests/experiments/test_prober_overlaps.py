@@ -182,7 +182,7 @@ def test_a_direction_that_another_rule_drops_is_not_known(
     plays = Plays(Prober(VirtualSockets(EMPTY, "4g", 1), "4g", 1), capture, Result())
     choice = Choice(plays, beliefs, first.core, plays.capture, sought)
     both = hypothesis({"stun": True}, "packet")
-    assert (both in choice.equal_beside(first, [second])) == equal
+    assert (both in choice.equal_with_others(first, [second])) == equal
 
 
 def test_conditions_of_one_rule_are_joined_although_each_alone_strikes_much_without_effect() -> (
@@ -241,7 +241,7 @@ def test_a_drop_differs_from_losses_of_another_direction_when_taken_apart() -> N
     assert (apart.delay[:, 1::2] == delay[:, 1::2]).all()
 
 
-def test_forged_answers_of_another_kind_are_another_rules() -> None:
+def test_forged_answers_of_another_kind_are_those_of_another_rule() -> None:
     question = FLOW._replace(far_port=53)
     web = STREAM._replace(near_port=40_009)
     unit = (
